@@ -1,0 +1,57 @@
+"""Files are written whole or not at all, and where they cannot be, that is said before anything is computed."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+__all__ = ["check_writable", "replacing"]
+
+
+@contextmanager
+def replacing(path: str | os.PathLike) -> Iterator[Path]:
+    """Give a temporary name beside ``path`` to write to, and move it there when the block ends without an error.
+
+    The name ends like ``path``, as writers choose their format by the ending, and begins with a dot, as patterns then
+    pass it over. It is always the same, so that what a killed process leaves is overwritten by the next.
+
+    Args:
+        path: the file to write; missing folders are made.
+
+    Yields:
+        The temporary name.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".part-{path.name}")
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def check_writable(*folders: str | os.PathLike) -> None:
+    """Refuse folders that results could not be written to. Nothing is left behind.
+
+    Args:
+        folders: each may be there already or not yet.
+
+    Raises:
+        NotADirectoryError: when a file stands in a folder's place or above it.
+        PermissionError: when the folder, or the one that it would be made in, may not be written to.
+    """
+    for folder in folders:
+        place = Path(folder).absolute()
+        while not place.exists():
+            place = place.parent
+        if not place.is_dir():
+            raise NotADirectoryError(f"cannot write to {folder}: {place} is a file; name another folder.")
+        try:
+            # Tried, because permissions alone do not tell (root, read-only mounts).
+            os.rmdir(tempfile.mkdtemp(dir=place))
+        except OSError as error:
+            raise PermissionError(f"cannot write to {folder}: {error}; name another folder.") from None
