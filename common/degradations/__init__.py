@@ -1,0 +1,27 @@
+"""Degradations: how a high-resolution MR volume becomes a low-resolution one, and where its voxels then lie.
+
+Every operator is an ``nn.Module`` with ``forward``, ``adjoint`` (where it is linear), ``lr_affine`` and ``hr_affine``.
+"""
+
+from .band_limit import BandLimit
+from .base import Degradation, KSpaceFilter
+from .block_average import BlockAverage
+from .compose import ComposeDegradations
+from .elliptical_k_space import EllipticalKSpace
+from .gaussian_slice_profile import GaussianSliceProfile
+from .k_space_truncation import KSpaceTruncation
+from .partial_fourier import PartialFourier
+from .rician_noise import RicianNoise
+
+__all__ = [
+    "BandLimit",
+    "BlockAverage",
+    "ComposeDegradations",
+    "Degradation",
+    "EllipticalKSpace",
+    "GaussianSliceProfile",
+    "KSpaceFilter",
+    "KSpaceTruncation",
+    "PartialFourier",
+    "RicianNoise",
+]

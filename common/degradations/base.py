@@ -1,0 +1,223 @@
+"""What every degradation has in common: shapes, affines, precision, and the contract of ``forward`` and ``adjoint``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from monai.data import MetaTensor
+from torch import Tensor, nn
+
+__all__ = ["Degradation", "KSpaceFilter"]
+
+SPATIAL_DIMS = 3
+
+
+class Degradation(nn.Module):
+    r"""Turns a high-resolution (HR) volume into a low-resolution (LR) one, and knows where the LR voxels lie.
+
+    .. math:: x_{\mathrm{lr}} = A\,x_{\mathrm{hr}}, \qquad \langle A x, y\rangle = \langle x, A^T y\rangle
+
+    Volumes are tensors ``(..., X, Y, Z)`` with any leading dimensions (channel, batch). LR voxel ``i`` is centred on
+    HR voxel ``factor * i + offset`` of each axis, which is all that the affines need.
+
+    Half-precision volumes are computed in float32 (FFTs know no bfloat16), autocast or not, and come back in their own
+    dtype; integers come back as float32. A ``MetaTensor`` comes back as a ``MetaTensor`` with the affine of its new
+    grid, so a degradation can stand in a MONAI pipeline as the ``func`` of ``Lambdad``.
+
+    Subclasses write ``_degrade`` and, where the operator is linear, ``_adjoint``.
+
+    Args:
+        factors: HR voxels per LR voxel along each spatial axis, three positive integers.
+        offset: centre of LR voxel 0 along each spatial axis, in HR voxels, counted from the centre of HR voxel 0.
+
+    Raises:
+        ValueError: when ``factors`` are not three positive integers.
+    """
+
+    linear: bool = True
+
+    def __init__(self, factors: Sequence[int] = (1, 1, 1), offset: Sequence[float] = (0.0, 0.0, 0.0)) -> None:
+        super().__init__()
+        self.factors = _as_factors(factors, type(self).__name__)
+        self.offset: tuple[float, float, float] = tuple(float(o) for o in offset)
+
+    def forward(self, hr: Tensor) -> Tensor:
+        """Degrade a volume.
+
+        Args:
+            hr: volume ``(..., X, Y, Z)``; each size is a multiple of its factor.
+
+        Returns:
+            Volume ``(..., X / f0, Y / f1, Z / f2)``.
+
+        Raises:
+            ValueError: when the volume has fewer than three axes, or a size is not a multiple of its factor.
+            TypeError: when the volume is complex.
+        """
+        self._check(hr)
+        for axis, (size, factor) in enumerate(zip(hr.shape[-SPATIAL_DIMS:], self.factors, strict=True)):
+            if size == 0 or size % factor:
+                raise ValueError(
+                    f"{type(self).__name__}: spatial axis {axis} has {size} voxels, which is not a positive multiple "
+                    f"of its factor {factor}. Pad the volume first, e.g. with "
+                    f"monai.transforms.DivisiblePad(k={self.factors}, method='end')."
+                )
+        return self._run(self._degrade, hr, self.lr_affine)
+
+    def adjoint(self, lr: Tensor) -> Tensor:
+        """Apply the transpose of the operator, which is its gradient, not its inverse.
+
+        Args:
+            lr: volume ``(..., X, Y, Z)`` on the LR grid.
+
+        Returns:
+            Volume ``(..., X * f0, Y * f1, Z * f2)`` on the HR grid.
+
+        Raises:
+            TypeError: when the operator is not linear, or the volume is complex.
+            ValueError: when the volume has fewer than three axes.
+        """
+        if not self.linear:
+            raise TypeError(f"{type(self).__name__} has no adjoint: {self._why_not_linear()}")
+        self._check(lr)
+        return self._run(self._adjoint, lr, self.hr_affine)
+
+    def lr_affine(self, hr_affine: np.ndarray | Tensor) -> np.ndarray | Tensor:
+        """The voxel-to-world affine of the LR volume.
+
+        Args:
+            hr_affine: affine of the HR volume, ``(..., 4, 4)``, array or tensor.
+
+        Returns:
+            Affine ``(..., 4, 4)`` in float64 of the same kind (array or tensor): in float32 the round trip to the HR
+            affine would be off by more than 1e-6 mm a few centimetres away from the isocentre.
+        """
+        lr_to_hr = np.diag([*self.factors, 1.0])
+        lr_to_hr[:3, 3] = self.offset
+        return _compose_affine(hr_affine, lr_to_hr)
+
+    def hr_affine(self, lr_affine: np.ndarray | Tensor) -> np.ndarray | Tensor:
+        """The voxel-to-world affine of the HR volume, the exact inverse of :meth:`lr_affine`.
+
+        Args:
+            lr_affine: affine of the LR volume, ``(..., 4, 4)``, array or tensor.
+
+        Returns:
+            Affine ``(..., 4, 4)`` in float64 of the same kind (array or tensor).
+        """
+        hr_to_lr = np.diag([*(1.0 / f for f in self.factors), 1.0])
+        hr_to_lr[:3, 3] = [-o / f for o, f in zip(self.offset, self.factors, strict=True)]
+        return _compose_affine(lr_affine, hr_to_lr)
+
+    def extra_repr(self) -> str:
+        return f"factors={self.factors}, offset={self.offset}"
+
+    def _degrade(self, hr: Tensor) -> Tensor:
+        raise NotImplementedError(f"{type(self).__name__} must implement _degrade(hr) -> lr.")
+
+    def _adjoint(self, lr: Tensor) -> Tensor:
+        raise NotImplementedError(f"{type(self).__name__} must implement _adjoint(lr) -> hr, or set linear = False.")
+
+    def _why_not_linear(self) -> str:
+        return "the operator is not linear."
+
+    def _check(self, volume: Tensor) -> None:
+        if volume.ndim < SPATIAL_DIMS:
+            raise ValueError(
+                f"{type(self).__name__} expects a volume (..., X, Y, Z), got shape {tuple(volume.shape)}. "
+                "Degradations act in three dimensions; give a 2-D image a third axis of size 1."
+            )
+        if volume.is_complex():
+            raise TypeError(
+                f"{type(self).__name__} expects a real volume, got {volume.dtype}. Take the magnitude or real part."
+            )
+
+    @staticmethod
+    def _run(operator: Callable[[Tensor], Tensor], volume: Tensor, new_affine: Callable[[Tensor], Tensor]) -> Tensor:
+        plain = volume.as_tensor() if isinstance(volume, MetaTensor) else volume
+        compute_dtype = torch.promote_types(plain.dtype, torch.float32)
+        # A degradation defines the data: under autocast its matrix products would lose 16 of 24 bits.
+        with torch.autocast(plain.device.type, enabled=False):
+            result = operator(plain.to(compute_dtype))
+        if plain.is_floating_point():
+            result = result.to(plain.dtype)
+        if not isinstance(volume, MetaTensor):
+            return result
+        result = MetaTensor(result).copy_meta_from(volume)
+        result.affine = new_affine(volume.affine)
+        return result
+
+
+class KSpaceFilter(Degradation):
+    r"""A degradation that weights k-space on the volume's own grid.
+
+    .. math:: A = F^{-1}\,\mathrm{diag}(w)\,F, \qquad w(k) = w(-k) \in \mathbb{R}
+
+    The weights are real and symmetric, so a real volume stays real and the operator is its own adjoint.
+
+    Subclasses write ``weights``.
+
+    Args:
+        axes: the spatial axes (0, 1, 2) that are transformed.
+
+    Raises:
+        ValueError: when ``axes`` are not distinct spatial axes.
+    """
+
+    def __init__(self, axes: Sequence[int]) -> None:
+        super().__init__()
+        self.axes = tuple(axes)
+        if not self.axes or len(set(self.axes)) != len(self.axes) or not set(self.axes) <= set(range(SPATIAL_DIMS)):
+            raise ValueError(f"{type(self).__name__}: axes must be distinct spatial axes out of 0, 1, 2, got {axes}.")
+
+    def weights(self, *k: Tensor, sizes: Sequence[int]) -> Tensor:
+        """The weight of each k-space sample.
+
+        Args:
+            k: for each of ``axes`` the absolute frequency, 0 to N / 2, in cycles per field of view, shaped to
+                broadcast against the others.
+            sizes: the number of samples N of each of ``axes``.
+
+        Returns:
+            Weights that broadcast against k-space.
+        """
+        raise NotImplementedError(f"{type(self).__name__} must implement weights(*k, sizes=...).")
+
+    def _degrade(self, hr: Tensor) -> Tensor:
+        dims = [axis - SPATIAL_DIMS for axis in self.axes]
+        sizes = [hr.shape[dim] for dim in dims]
+        k_space = torch.fft.rfftn(hr, dim=dims)
+        k = []
+        for dim, size in zip(dims, sizes, strict=True):
+            # rfftn keeps only half of the last axis that it transforms.
+            frequencies = torch.fft.rfftfreq if dim == dims[-1] else torch.fft.fftfreq
+            shape = [1] * SPATIAL_DIMS
+            shape[dim] = -1
+            k.append(frequencies(size, 1.0 / size, device=hr.device, dtype=hr.dtype).abs().round().reshape(shape))
+        return torch.fft.irfftn(k_space * self.weights(*k, sizes=sizes).to(hr.dtype), s=sizes, dim=dims)
+
+    def _adjoint(self, lr: Tensor) -> Tensor:
+        return self._degrade(lr)
+
+    def extra_repr(self) -> str:
+        return f"axes={self.axes}"
+
+
+def _as_factors(factors: Sequence[int], owner: str) -> tuple[int, int, int]:
+    message = (
+        f"{owner}: factors must be three positive integers, one for each spatial axis, got {factors!r}. "
+        "Write for example (2, 2, 1) for twice the voxel size in plane."
+    )
+    if isinstance(factors, str) or not isinstance(factors, Sequence | np.ndarray) or len(factors) != SPATIAL_DIMS:
+        raise ValueError(message)
+    if any(isinstance(f, bool) or not isinstance(f, int | np.integer) or f < 1 for f in factors):
+        raise ValueError(message)
+    return tuple(int(f) for f in factors)
+
+
+def _compose_affine(affine: np.ndarray | Tensor, index_map: np.ndarray) -> np.ndarray | Tensor:
+    if isinstance(affine, Tensor):
+        return affine.to(torch.float64) @ torch.as_tensor(index_map, device=affine.device)
+    return np.asarray(affine, dtype=np.float64) @ index_map

@@ -1,0 +1,69 @@
+"""Degradations in sequence."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from torch import Tensor, nn
+
+from .base import Degradation
+
+__all__ = ["ComposeDegradations"]
+
+
+class ComposeDegradations(Degradation):
+    r"""Apply degradations one after the other, as the steps of one acquisition.
+
+    .. math:: A = A_m \cdots A_2 A_1, \qquad A^T = A_1^T A_2^T \cdots A_m^T
+
+    Factors multiply and affines chain. A real protocol is, in this order: what the pulse excites (slice profile), how
+    much of k-space is sampled (truncation, then ellipse and partial Fourier on the truncated grid), and last the noise.
+
+    Args:
+        degradations: the operators in the order in which they act, at least one.
+
+    Raises:
+        ValueError: when there is no degradation.
+
+    Example:
+        >>> import torch
+        >>> from common.degradations import ComposeDegradations, GaussianSliceProfile, KSpaceTruncation, RicianNoise
+        >>> scan = ComposeDegradations([
+        ...     GaussianSliceProfile(factor=3, axis=2), KSpaceTruncation((2, 2, 1)), RicianNoise(0.01, seed=1),
+        ... ])
+        >>> scan(torch.rand(1, 1, 16, 16, 12)).shape
+        torch.Size([1, 1, 8, 8, 4])
+        >>> scan.factors, scan.offset
+        ((2, 2, 3), (0.0, 0.0, 1.0))
+    """
+
+    def __init__(self, degradations: Sequence[Degradation]) -> None:
+        if not degradations:
+            raise ValueError("ComposeDegradations: expected at least one degradation, got an empty list.")
+        factors, offset = np.ones(3, dtype=int), np.zeros(3)
+        for degradation in degradations:
+            offset = offset + factors * np.array(degradation.offset)
+            factors = factors * np.array(degradation.factors)
+        super().__init__(factors, offset)
+        self.degradations = nn.ModuleList(degradations)
+
+    @property
+    def linear(self) -> bool:
+        return all(degradation.linear for degradation in self.degradations)
+
+    def _degrade(self, hr: Tensor) -> Tensor:
+        volume = hr
+        for degradation in self.degradations:
+            volume = degradation(volume)
+        return volume
+
+    def _adjoint(self, lr: Tensor) -> Tensor:
+        volume = lr
+        for degradation in reversed(self.degradations):
+            volume = degradation.adjoint(volume)
+        return volume
+
+    def _why_not_linear(self) -> str:
+        steps = [f"step {i} ({type(d).__name__})" for i, d in enumerate(self.degradations) if not d.linear]
+        return f"{', '.join(steps)} is not linear. Take the adjoint of the steps before it."
