@@ -1,0 +1,108 @@
+"""Discriminators for slabs and for features."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+from torch.nn.utils.parametrizations import spectral_norm
+
+from .slab import slab_to_channels
+
+
+def _as_image(x: torch.Tensor) -> torch.Tensor:
+    return slab_to_channels(x) if x.ndim == 5 else x
+
+
+class VGGDiscriminator(nn.Module):
+    """A VGG with one verdict an image (Liu et al. 2023, fig. 3; Ledig et al. 2017, fig. 4, without batch norm).
+
+    Each width has two 3x3 convolutions with LeakyReLU, the second with stride 2; then the global mean and two dense
+    layers. There is no batch norm, so that the halves of a batch on two GPUs are judged as the whole would be.
+
+    Args:
+        channels: of the input: slices of a slab or channels of a feature map.
+        widths: channels of the stages.
+        dense: width of the hidden dense layer.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        widths: Sequence[int] = (64, 128, 256, 512),
+        dense: int = 1024,
+    ) -> None:
+        super().__init__()
+        body: list[nn.Module] = []
+        for width in widths:
+            body += [
+                nn.Conv2d(channels, width, 3, padding=1),
+                nn.LeakyReLU(0.2, inplace=True),
+                nn.Conv2d(width, width, 3, stride=2, padding=1),
+                nn.LeakyReLU(0.2, inplace=True),
+            ]
+            channels = width
+        self.body = nn.Sequential(*body)
+        self.head = nn.Sequential(nn.Linear(channels, dense), nn.LeakyReLU(0.2, inplace=True), nn.Linear(dense, 1))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """A slab ``(B, 1, H, W, channels)`` or features ``(B, channels, H, W)`` to verdicts ``(B, 1)``."""
+        return self.head(self.body(_as_image(x)).mean(dim=(2, 3)))
+
+
+class PatchDiscriminator(nn.Module):
+    """A verdict a small patch: one wide convolution, then 1x1 convolutions (Bell-Kligler et al. 2019, section 4).
+
+    It sees no more than a few pixels at once, so it can judge blur, ringing and noise and cannot know anatomy by heart.
+    Every layer is divided by its largest singular value (Miyato et al. 2018). Degradations differ in detail that is
+    faint beside the image, and layers of norm 1 cannot tell what differs by a hundredth; so it is the detail,
+    amplified, that is judged.
+
+    Args:
+        channels: of the input: slices of a slab or channels of a feature map.
+        features: channels of the hidden layers.
+        layers: number of 1x1 convolutions after the first layer, the last of which gives the verdict.
+        kernel_size: edge of the first convolution in pixels.
+        detail: gain of what a binomial low-pass leaves of the input, 3x3 in plane and 3 across the slab, which is
+            judged in the input's place; 0 judges the input itself.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        features: int = 64,
+        layers: int = 4,
+        kernel_size: int = 7,
+        detail: float = 10.0,
+    ) -> None:
+        super().__init__()
+        self.detail = detail
+        row = torch.tensor([0.25, 0.5, 0.25])
+        delta = torch.zeros(3, 3)
+        delta[1, 1] = 1.0
+        high_pass = (delta - row[:, None] * row).expand(channels, 1, 3, 3).clone()
+        self.register_buffer("high_pass", high_pass, persistent=False)
+        if detail:
+            channels += channels - 2
+        body: list[nn.Module] = [
+            spectral_norm(nn.Conv2d(channels, features, kernel_size)),
+            nn.LeakyReLU(0.2, inplace=True),
+        ]
+        for _ in range(layers - 1):
+            body += [spectral_norm(nn.Conv2d(features, features, 1)), nn.LeakyReLU(0.2, inplace=True)]
+        body.append(spectral_norm(nn.Conv2d(features, 1, 1)))
+        self.body = nn.Sequential(*body)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """A slab ``(B, 1, H, W, channels)`` or features ``(B, channels, H, W)`` to verdicts ``(B, 1, H', W')``."""
+        image = _as_image(x)
+        if self.detail:
+            # In bfloat16 the image would be rounded as coarsely as its detail is.
+            with torch.autocast(image.device.type, enabled=False):
+                image = image.to(self.high_pass.dtype)
+                in_plane = F.conv2d(image, self.high_pass, groups=image.shape[1])
+                across = 0.5 * image[:, 1:-1] - 0.25 * (image[:, :-2] + image[:, 2:])
+                image = self.detail * torch.cat([in_plane, across[..., 1:-1, 1:-1]], dim=1)
+        return self.body(image)

@@ -1,0 +1,80 @@
+"""Interpolation of a thin slab at the right sample positions, as a fixed network."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from .slab import channels_to_slab, slab_to_channels
+
+
+def _keys(x: torch.Tensor) -> torch.Tensor:
+    """The cubic convolution kernel with a = -1/2 (Keys 1981, eq. 15)."""
+    x = x.abs()
+    near = (1.5 * x - 2.5) * x * x + 1
+    far = ((-0.5 * x + 2.5) * x - 4) * x + 2
+    return torch.where(x <= 1, near, torch.where(x < 2, far, torch.zeros_like(x)))
+
+
+def _quadratic(position: float, slices: int) -> torch.Tensor:
+    """Weights ``(slices,)`` of the parabola through the three slices nearest to ``position``."""
+    position = min(max(position, 0.0), slices - 1.0)
+    first = min(max(round(position) - 1, 0), slices - 3)
+    nodes = range(first, first + 3)
+    weights = torch.zeros(slices)
+    for i in nodes:
+        w = 1.0
+        for j in nodes:
+            if j != i:
+                w *= (position - j) / (i - j)
+        weights[i] = w
+    return weights
+
+
+class SlabInterpolation(nn.Module):
+    """Cubic interpolation of an LR slab onto the HR slab's grid; no parameters.
+
+    HR voxel ``j`` of an axis lies at LR coordinate ``(j - offset) / scale``. In plane this is Keys' cubic convolution
+    (a = -1/2). Across the slab only its own slices are there, so the parabola through the nearest three is used:
+    where two slabs share an output slice half-way between their centres, as :class:`common.inferers.SlabInferer`
+    has them do for even scales, the mean of the two parabolas is again Keys' cubic. Positions outside the slab take
+    the value of its outermost slice.
+
+    Args:
+        slices: slices of the LR slab, at least 3.
+        scale: factors ``(H, W, Z)``.
+        offset: centre of LR voxel 0 in HR voxels an axis: 0 for k-space truncation, ``(scale - 1) / 2`` for
+            block averages (``Degradation.offset``).
+
+    Raises:
+        ValueError: when there are fewer than 3 slices or the in-plane factors or offsets differ.
+    """
+
+    def __init__(self, slices: int, scale: Sequence[int], offset: Sequence[float]) -> None:
+        super().__init__()
+        if slices < 3:
+            raise ValueError(f"SlabInterpolation needs a slab of at least 3 slices, got {slices}.")
+        if scale[0] != scale[1] or offset[0] != offset[1]:
+            raise ValueError(
+                f"SlabInterpolation needs the same in-plane factors and offsets, got {scale} and {offset}."
+            )
+        self.scale = int(scale[0])
+        taps = torch.arange(-2, 3, dtype=torch.float64)
+        phases = torch.stack([_keys((p - offset[0]) / scale[0] - taps) for p in range(scale[0])])
+        kernel = torch.einsum("ai,bj->abij", phases, phases).reshape(-1, 1, 5, 5)
+        across = torch.stack([_quadratic((o - offset[2]) / scale[2], slices) for o in range(slices * scale[2])])
+        # Saved with the weights, which mean nothing without the interpolation that they were trained on.
+        self.register_buffer("in_plane", kernel.float())
+        self.register_buffer("across", across)
+
+    def forward(self, slab: torch.Tensor) -> torch.Tensor:
+        """``(B, 1, H, W, slices)`` to ``(B, 1, s H, s W, sz slices)``."""
+        x = slab_to_channels(slab)
+        x = torch.einsum("oz,bzhw->bohw", self.across.to(x.dtype), x)
+        b, z, h, w = x.shape
+        x = F.pad(x.reshape(b * z, 1, h, w), (2, 2, 2, 2), mode="replicate")
+        x = F.pixel_shuffle(F.conv2d(x, self.in_plane.to(x.dtype)), self.scale)
+        return channels_to_slab(x.reshape(b, z, h * self.scale, w * self.scale))

@@ -1,0 +1,122 @@
+"""TS-RCAN: residual channel attention over thin slabs (Liu et al. 2023, fig. 3; Zhang et al. 2018 for RCAN)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+
+from .slab import channels_to_slab
+
+
+class RCAB(nn.Module):
+    """Residual channel attention block: two convolutions, and a gain a channel from the global mean.
+
+    Args:
+        features: channels.
+        reduction: ratio by which the attention's bottleneck is narrower; ``features`` must be at least that.
+    """
+
+    def __init__(self, features: int, reduction: int) -> None:
+        super().__init__()
+        self.body = nn.Sequential(
+            nn.Conv2d(features, features, 3, padding=1),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(features, features, 3, padding=1),
+        )
+        self.attention = nn.Sequential(
+            nn.Conv2d(features, features // reduction, 1),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(features // reduction, features, 1),
+            nn.Sigmoid(),
+        )
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """``(B, features, H, W)`` to the same."""
+        y = self.body(x)
+        return x + y * self.attention(y.mean(dim=(2, 3), keepdim=True))
+
+
+class Residual(nn.Module):
+    """A chain of modules with a skip around it."""
+
+    def __init__(self, *modules: nn.Module) -> None:
+        super().__init__()
+        self.body = nn.Sequential(*modules)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """The chain's output plus its input."""
+        return x + self.body(x)
+
+
+class TSRCANDecoder(nn.Module):
+    """The TS-RCAN decoder: features to a slab, upsampled or at the features' size.
+
+    Args:
+        slices: slices of the slab that comes out.
+        features: channels of the trunk, and of the features that come in.
+        groups: residual groups.
+        blocks: RCAB in each group; a convolution closes each group.
+        reduction: of the channel attention.
+        scale: in-plane factors ``(H, W)`` of the pixel shuffle, which are equal; (1, 1) leaves the upsampler out.
+        base: None, or a module that maps the slab the features came from to a slab of the output's size, which
+            is added to the output: the global residual. It has no parameters of its own.
+
+    Raises:
+        ValueError: when the two in-plane factors differ.
+    """
+
+    def __init__(
+        self,
+        slices: int,
+        features: int = 64,
+        groups: int = 5,
+        blocks: int = 5,
+        reduction: int = 16,
+        scale: Sequence[int] = (1, 1),
+        base: nn.Module | None = None,
+    ) -> None:
+        super().__init__()
+        if scale[0] != scale[1]:
+            raise ValueError(
+                f"TSRCANDecoder upsamples by pixel shuffle, which needs one in-plane factor, but scale is {scale}. "
+                "Order the axes so that the axis with the other factor is the slab's (slab_axis)."
+            )
+        trunk = [
+            Residual(*[RCAB(features, reduction) for _ in range(blocks)], nn.Conv2d(features, features, 3, padding=1))
+            for _ in range(groups)
+        ]
+        self.head = nn.Conv2d(features, features, 3, padding=1)
+        self.trunk = Residual(*trunk, nn.Conv2d(features, features, 3, padding=1))
+        self.upsampler = (
+            nn.Sequential(nn.Conv2d(features, features * scale[0] ** 2, 3, padding=1), nn.PixelShuffle(scale[0]))
+            if scale[0] > 1
+            else nn.Identity()
+        )
+        self.tail = nn.Conv2d(features, slices, 3, padding=1)
+        self.base = base
+        if base is not None:
+            # The output starts as the interpolation, and training has the detail left to learn.
+            nn.init.zeros_(self.tail.weight)
+            nn.init.zeros_(self.tail.bias)
+
+    def forward(self, features: torch.Tensor, slab: torch.Tensor | None = None) -> torch.Tensor:
+        """Decode features.
+
+        Args:
+            features: ``(B, features, H, W)``.
+            slab: ``(B, 1, H, W, Z)``, what the global residual is made from; needed and read only with a ``base``.
+
+        Returns:
+            ``(B, 1, scale H, scale W, slices)``.
+
+        Raises:
+            ValueError: when the decoder has a ``base`` and no slab is given.
+        """
+        out = channels_to_slab(self.tail(self.upsampler(self.trunk(self.head(features)))))
+        if self.base is not None:
+            if slab is None:
+                raise ValueError("a decoder with a base needs the slab as its second input, but the step gives one")
+            out = out + self.base(slab)
+        return out

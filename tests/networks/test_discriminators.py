@@ -1,0 +1,72 @@
+"""Discriminators: what they see, and the bounds that keep them from shouting."""
+
+import pytest
+import torch
+from torch import nn
+
+from common.networks import PatchDiscriminator, VGGDiscriminator
+
+
+def test_vgg_gives_one_verdict_an_image_of_slabs_and_of_features():
+    slabs = VGGDiscriminator(3, widths=(4, 8), dense=6)
+    features = VGGDiscriminator(5, widths=(4, 8), dense=6)
+    assert slabs(torch.rand(2, 1, 16, 12, 3)).shape == (2, 1)
+    assert features(torch.rand(2, 5, 16, 12)).shape == (2, 1)
+    assert sum(isinstance(m, nn.Conv2d) and m.stride == (2, 2) for m in slabs.modules()) == 2
+
+
+@pytest.mark.parametrize("network", [VGGDiscriminator(3, (4, 8), 6), PatchDiscriminator(3, 6, 3)])
+def test_a_verdict_does_not_depend_on_the_rest_of_the_batch(network):
+    network.train()
+    with torch.no_grad():
+        network(torch.rand(3, 1, 20, 20, 3))
+    network.eval()
+    slabs = torch.rand(3, 1, 20, 20, 3)
+    assert torch.allclose(network(slabs)[:1], network(slabs[:1]), atol=1e-6)
+
+
+def test_spectral_norm_bounds_every_layer_of_the_patch_discriminator():
+    torch.manual_seed(0)
+    network = PatchDiscriminator(3, 6, 3)
+    layers = [m for m in network.modules() if isinstance(m, nn.Conv2d)]
+    for layer in layers:
+        nn.init.normal_(layer.parametrizations.weight.original, std=5)
+    with torch.no_grad():
+        for _ in range(40):
+            network.train()(torch.rand(1, 1, 12, 12, 3))
+    assert len(layers) == 4
+    network.eval()
+    for layer in layers:
+        assert torch.linalg.matrix_norm(layer.weight.flatten(1), ord=2).item() == pytest.approx(1, abs=0.02)
+
+
+@pytest.mark.parametrize(("detail", "kernel", "seen"), [(0.0, 7, 7), (10.0, 7, 9), (10.0, 5, 7)])
+def test_a_patch_verdict_sees_its_patch_and_no_more(detail, kernel, seen):
+    network = PatchDiscriminator(3, 6, 3, kernel_size=kernel, detail=detail).double()
+    slab = torch.rand(1, 1, 20, 18, 3, dtype=torch.float64, requires_grad=True)
+    verdicts = network(slab)
+    assert verdicts.shape == (1, 1, 20 - seen + 1, 18 - seen + 1)
+    (gradient,) = torch.autograd.grad(verdicts[0, 0, 4, 2], slab)
+    rows, columns = gradient[0, 0].abs().amax(dim=(1, 2)) > 0, gradient[0, 0].abs().amax(dim=(0, 2)) > 0
+    assert rows.nonzero().flatten().tolist() == list(range(4, 4 + seen))
+    assert columns.nonzero().flatten().tolist() == list(range(2, 2 + seen))
+
+
+def test_detail_is_judged_and_not_brightness_or_slopes():
+    network = PatchDiscriminator(3, 6, 3, detail=10.0).eval()
+    x, y, z = torch.meshgrid(torch.arange(16.0), torch.arange(16.0), torch.arange(3.0), indexing="ij")
+    slab = torch.rand(1, 1, 16, 16, 3)
+    slope = 0.3 + 0.02 * x - 0.03 * y + 0.1 * z
+    assert torch.allclose(network(slab + slope), network(slab), atol=1e-4)
+    ripple = 0.05 * (1 - 2 * ((x + y) % 2))
+    assert (network(slab + ripple) - network(slab)).abs().max() > 0.01
+    # and across the slab
+    between = 0.05 * torch.tensor([1.0, -1.0, 1.0])
+    assert (network(slab + between) - network(slab)).abs().max() > 0.001
+
+
+def test_features_are_judged_as_they_are():
+    network = PatchDiscriminator(5, 6, 2, detail=0.0).eval()
+    features = torch.rand(2, 5, 12, 12)
+    assert network(features).shape == (2, 1, 6, 6)
+    assert (network(features + 1) - network(features)).abs().max() > 0.01
