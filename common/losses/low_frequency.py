@@ -1,0 +1,34 @@
+"""The anchor: what of a learned LR image is not the adversary's to choose."""
+
+from __future__ import annotations
+
+import torch
+from monai.networks.layers import gaussian_1d
+from torch import nn
+from torch.nn import functional as F
+
+from ..networks.slab import slab_to_channels
+
+
+class LowFrequencyLoss(nn.Module):
+    """``mean |G x - G y|``, with ``G`` a Gaussian low-pass in plane and the mean across the slab.
+
+    Unpaired losses are content with a learned LR image that is shifted or rescaled. This one is not: it compares low
+    frequencies with those of a generic degradation of the same HR image, and leaves the frequencies in which
+    degradations differ to the adversary. A slab is so thin that all differences between its slices are such
+    frequencies, so the order of its slices is not compared.
+
+    Args:
+        sigma: of the low-pass in LR pixels; only where the Gaussian fits into the slab is compared.
+    """
+
+    def __init__(self, sigma: float = 2.0) -> None:
+        super().__init__()
+        self.register_buffer("kernel", gaussian_1d(torch.tensor(sigma), truncated=3.0), persistent=False)
+
+    def forward(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        """Two slabs ``(B, 1, H, W, Z)`` to a scalar."""
+        difference = slab_to_channels(x.float() - y.float()).mean(dim=1, keepdim=True)
+        kernel = self.kernel.to(difference.device)
+        difference = F.conv2d(difference, kernel.view(1, 1, -1, 1))
+        return F.conv2d(difference, kernel.view(1, 1, 1, -1)).abs().mean()

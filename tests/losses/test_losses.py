@@ -1,0 +1,141 @@
+"""Losses against independent formulas, and the table that weighs them."""
+
+import numpy as np
+import pytest
+import torch
+from scipy.ndimage import correlate1d, gaussian_filter
+from scipy.special import erf
+from skimage.metrics import structural_similarity
+
+from common.losses import AdaptationLoss, LossTable, LowFrequencyLoss, SquaredSSIMLoss
+
+
+def tissue(*shape, seed=0, sigma=3):
+    """Slabs (B, 1, H, W, Z) that are smooth in plane and differ from slice to slice."""
+    noise = np.random.default_rng(seed).normal(size=shape)
+    smooth = gaussian_filter(noise, (0, 0, sigma, sigma, 0.5))
+    return torch.from_numpy((0.5 + 0.2 * smooth / smooth.std()).astype(np.float32))
+
+
+def ssim_loss(x, y):
+    """Eq. 2, each sample's SSIM the mean of skimage's over its slices."""
+    samples = []
+    for a, b in zip(x[:, 0].numpy(), y[:, 0].numpy(), strict=True):
+        slices = [
+            structural_similarity(
+                a[..., z], b[..., z], gaussian_weights=True, sigma=1.5, use_sample_covariance=False, data_range=1.0
+            )
+            for z in range(a.shape[-1])
+        ]
+        samples.append(abs(1 - np.mean(slices) ** 2))
+    return np.mean(samples)
+
+
+def test_ssim_loss_is_equation_2_slice_by_slice():
+    x = tissue(3, 1, 24, 20, 3)
+    y = (x + 0.1 * torch.randn(x.shape, generator=torch.Generator().manual_seed(0))) * torch.tensor([1, 0.6, 1.2])
+    loss = SquaredSSIMLoss()
+    assert 0.2 < loss(x, y).item() < 0.9
+    assert loss(x, y).item() == pytest.approx(ssim_loss(x, y), abs=2e-5)
+    assert loss(x, x).item() == pytest.approx(0, abs=1e-6)
+    # Samples are averaged after the square and not before.
+    assert loss(x, y).item() == pytest.approx(np.mean([loss(x[i : i + 1], y[i : i + 1]).item() for i in range(3)]))
+
+
+def test_ssim_loss_trains_and_stays_in_float32_under_autocast():
+    x, y = tissue(1, 1, 16, 16, 3), tissue(1, 1, 16, 16, 3, seed=1).requires_grad_()
+    full = SquaredSSIMLoss()(x, y)
+    full.backward()
+    assert torch.isfinite(y.grad).all() and y.grad.abs().max() > 0
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        half = SquaredSSIMLoss()(x, y)
+    assert half.dtype == torch.float32 and half.item() == full.item()
+
+
+def test_adaptation_loss_is_the_mean_distance_from_undecided():
+    verdict = torch.tensor([[0.5, -1.0], [2.0, 0.75]])
+    assert AdaptationLoss()(verdict).item() == pytest.approx((0 + 1.5 + 1.5 + 0.25) / 4)
+    assert AdaptationLoss(target=0.0)(verdict).item() == pytest.approx((0.5 + 1 + 2 + 0.75) / 4)
+
+
+def test_the_anchor_is_the_l1_of_gaussian_low_passes():
+    sigma = 1.5
+    x, y = tissue(2, 1, 20, 18, 3, sigma=1), tissue(2, 1, 20, 18, 3, seed=1, sigma=1)
+    taps = np.arange(-5, 6)  # up to 3 sigma
+    kernel = 0.5 * (erf((taps + 0.5) / sigma / 2**0.5) - erf((taps - 0.5) / sigma / 2**0.5))
+    low = (x - y).numpy().astype(np.float64).mean(axis=-1, keepdims=True)
+    for axis in (2, 3):
+        low = correlate1d(low, kernel, axis=axis)
+    assert LowFrequencyLoss(sigma)(x, y).item() == pytest.approx(np.abs(low[:, :, 5:-5, 5:-5]).mean(), rel=1e-4)
+
+
+def test_the_anchor_sees_drift_and_leaves_detail_to_the_adversary():
+    x = tissue(2, 1, 40, 40, 3)
+    anchor = LowFrequencyLoss(sigma=2.0)
+    rows, columns = torch.meshgrid(torch.arange(40), torch.arange(40), indexing="ij")
+    detail = 0.1 * (1 - 2 * ((rows + columns) % 2))[None, None, :, :, None]
+    assert anchor(x, x + detail).item() < 1e-4  # a tenth of the range, at the Nyquist frequency
+    for axis in (2, 3):
+        assert anchor(x, x.roll(1, dims=axis)).item() > 0.01  # one LR pixel
+    assert anchor(x, 1.1 * x).item() > 0.02
+    assert anchor(x, x + 0.03).item() == pytest.approx(0.03, rel=0.02)
+    assert anchor(x, x.flip(-1)).item() < 1e-6  # the order of the slices is not its to judge
+    # In the order of the shift: half a pixel is half as bad.
+    half = (x + x.roll(1, dims=2)) / 2
+    assert anchor(x, half).item() == pytest.approx(anchor(x, x.roll(1, dims=2)).item() / 2, rel=0.01)
+
+
+def mean(tensor):
+    return tensor.mean()
+
+
+def never(*_, **__):
+    raise AssertionError("a term of weight 0 was computed")
+
+
+def row(**changes):
+    return {"name": "cycle/l1", "weight": 1.0, "loss": mean, "inputs": ["sr"]} | changes
+
+
+def test_the_table_is_a_weighted_sum_of_its_terms():
+    table = LossTable(
+        [
+            row(weight=2),
+            row(name="off", weight=0.0, loss=never, inputs=["nowhere"]),
+            row(name="bare", weight=-0.5, loss=torch.nn.MSELoss(reduction="none"), inputs=["sr", "hr"]),
+            row(name="scaled", weight=0.1, loss=lambda t, factor: factor * t.sum(), kwargs={"factor": 3.0}),
+        ]
+    )
+    assert table.inputs() == {"cycle/l1": ("sr",), "bare": ("sr", "hr"), "scaled": ("sr",)}
+    sr = torch.tensor([1.0, 3.0], dtype=torch.bfloat16, requires_grad=True)
+    total, parts = table({"sr": sr, "hr": torch.tensor([1.0, 1.0])})
+    assert {name: part.item() for name, part in parts.items()} == {"cycle/l1": 2.0, "bare": 2.0, "scaled": 12.0}
+    assert total.item() == pytest.approx(2 * 2 - 0.5 * 2 + 0.1 * 12)
+    assert total.dtype == torch.float32 and all(p.dtype == torch.float32 for p in parts.values())
+    assert total.requires_grad and not any(p.requires_grad for p in parts.values())
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        (row(wieght=1.0), ["row 1", "cycle/l1", "unknown keys ['wieght']", "name, weight, loss, inputs"]),
+        ({"name": "ssim", "weight": 1.0}, ["row 1 (ssim)", "missing keys ['loss', 'inputs']"]),
+        ({}, ["row 1 (without a name)", "missing keys"]),
+        (row(name="first"), ["row 1 (first)", "name is taken"]),
+        (row(weight="@alpha"), ["row 1", "weight is '@alpha'", "number"]),
+        (row(weight=True), ["row 1", "weight is True"]),
+        (row(loss="@l1"), ["row 1", "loss is '@l1'", "callable"]),
+        (row(inputs="sr"), ["row 1", "inputs is 'sr'", "list of tensor names"]),
+        (row(inputs=[1]), ["row 1", "inputs is [1]"]),
+    ],
+)
+def test_a_wrong_row_is_named(wrong, said):
+    with pytest.raises(ValueError) as error:
+        LossTable([row(name="first"), wrong])
+    for words in said:
+        assert words in str(error.value)
+
+
+def test_a_table_of_zeros_has_nothing_to_train_on():
+    with pytest.raises(ValueError, match="weight 0"):
+        LossTable([row(weight=0)])({})
