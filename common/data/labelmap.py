@@ -1,0 +1,127 @@
+"""Heads as tissue fractions from FreeSurfer-style label maps, with or without labels outside of the brain."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import torch
+import torch.nn.functional as F
+from scipy import ndimage
+
+from .signal import TISSUES
+
+#: FreeSurfer's aseg labels by tissue. From 500 on come the labels of whole-head maps as SynthSeg ships them, whose
+#: meaning was read off their places: 502 arteries, 506 eyes, 507 soft tissue, 508 eye muscles, 509 nasal mucosa,
+#: 511 skin, 512 spinal cord, 514 dura and veins, 515 cortical bone, 516 marrow, 530 optic nerve. Choroid plexus (also
+#: 136, 137, 163, 164) and lesions (25, 57, 77 to 79) count as grey matter, which they are closest to in T1w and T2w.
+LABELS = {
+    "air": (0,),
+    "wm": (2, 7, 16, 28, 41, 46, 60, 85, 192, 250, 251, 252, 253, 254, 255, 512, 530),
+    "gm": (
+        *(3, 8, 9, 10, 11, 12, 13, 17, 18, 26, 27, 42, 47, 48, 49, 50, 51, 52, 53, 54, 58, 59, 80),
+        *(25, 31, 57, 63, 77, 78, 79, 136, 137, 163, 164),
+    ),
+    "csf": (4, 5, 14, 15, 24, 43, 44, 72, 506),
+    "blood": (30, 62, 502),
+    "bone": (515,),
+    "marrow": (516,),
+    "muscle": (507, 508, 509, 514),
+    "skin": (511,),
+}
+#: Parcellations of cortex (grey) and of the white matter beneath it: FreeSurfer's aparc, a2009s and wmparc ranges.
+PARCELLATIONS = {"gm": ((1000, 3000), (11100, 11176), (12100, 12176)), "wm": ((3000, 5003), (13100, 14176))}
+SKIN, SOFT_TISSUE = 511, 507
+#: Thickness in mm of the fat that is put below the skin: label 507 does not tell fat from muscle.
+FAT = 4.0
+
+
+def find_label_maps(folder: str, subjects: int) -> list[Path]:
+    """The first ``subjects`` label maps of a folder, by name.
+
+    Args:
+        folder: folder with .nii or .nii.gz files, one per subject.
+        subjects: how many are needed.
+
+    Returns:
+        Paths in sorted order.
+
+    Raises:
+        FileNotFoundError: no such folder.
+        ValueError: fewer files than subjects.
+    """
+    root = Path(folder)
+    if not root.is_dir():
+        raise FileNotFoundError(
+            f"simulate: --labels {folder}: no such folder; expected one of .nii or .nii.gz label maps."
+        )
+    files = sorted(p for p in root.iterdir() if p.name.endswith((".nii", ".nii.gz")) and not p.name.startswith("."))
+    if len(files) < subjects:
+        raise ValueError(
+            f"simulate: --labels {folder} holds {len(files)} label maps (.nii, .nii.gz), but --subjects is {subjects}, "
+            f"and each subject needs its own. Give --subjects {len(files)} or fewer, or add label maps."
+        )
+    return files[:subjects]
+
+
+def head_from_labels(path: Path, spacing: float) -> tuple[np.ndarray, np.ndarray]:
+    """One subject's head from a label map, its boundaries smoothed by about a voxel for partial volume.
+
+    Args:
+        path: NIfTI of integer labels, any orientation.
+        spacing: isotropic voxel size of the result in mm.
+
+    Returns:
+        Tissue fractions of shape (len(TISSUES), X, Y, Z) and the 4x4 affine in mm; axes closest to R, A, S.
+
+    Raises:
+        ValueError: not a 3-D map of integers, or labels that are in neither ``LABELS`` nor ``PARCELLATIONS``.
+    """
+    image = nib.as_closest_canonical(nib.load(path))
+    values = np.asarray(image.dataobj)
+    if values.ndim != 3 or not np.array_equal(values, np.rint(values)):
+        raise ValueError(f"{path}: shape {values.shape}, {values.dtype}; expected a 3-D volume of integer labels.")
+    values = values.astype(np.int32)
+    tissue = _tissue_of_label(values, path)
+    voxel = nib.affines.voxel_sizes(image.affine)
+
+    near_skin = torch.from_numpy(values == SKIN)[None, None].float()
+    for axis, size in enumerate(voxel):
+        kernel, reach = [1, 1, 1], round(FAT / float(size))
+        kernel[axis] = 2 * reach + 1
+        near_skin = F.max_pool3d(near_skin, kernel, stride=1, padding=[k // 2 for k in kernel])
+    tissue[(values == SOFT_TISSUE) & (near_skin[0, 0].numpy() > 0)] = TISSUES.index("fat")
+
+    # Such maps have unlabelled voxels strewn in the CSF and the eyes, which would be air.
+    csf = TISSUES.index("csf")
+    tissue[(tissue == 0) & (ndimage.uniform_filter((tissue == csf).astype(np.float32), 5) > 0.4)] = csf
+
+    ratio = spacing / voxel
+    shape = np.floor((np.array(values.shape) - 1) / ratio + 1e-6).astype(int) + 1
+    affine = image.affine @ np.diag([*ratio, 1.0])
+    sigma = 0.6 * np.maximum(ratio, 1)
+    fractions = np.zeros((len(TISSUES), *shape), np.float32)
+    for index in np.unique(tissue):
+        share = ndimage.gaussian_filter((tissue == index).astype(np.float32), sigma, truncate=3)
+        if np.allclose(ratio, 1, atol=1e-3):
+            fractions[index] = share
+        else:
+            ndimage.affine_transform(share, ratio, output_shape=tuple(shape), order=1, output=fractions[index])
+    fractions /= fractions.sum(0)
+    return fractions, affine
+
+
+def _tissue_of_label(values: np.ndarray, path: Path) -> np.ndarray:
+    found = np.unique(values)
+    table = {label: TISSUES.index(name) for name, labels in LABELS.items() for label in labels}
+    for name, ranges in PARCELLATIONS.items():
+        table.update({label: TISSUES.index(name) for start, stop in ranges for label in range(start, stop)})
+    unknown = [int(v) for v in found if int(v) not in table]
+    if unknown:
+        raise ValueError(
+            f"{path}: labels {unknown} are not known; expected FreeSurfer's aseg, aparc or wmparc labels, or "
+            "SynthSeg's 500+ for the rest of the head. Relabel them, or add them to LABELS in common/data/labelmap.py."
+        )
+    tissues = np.array([table[int(v)] for v in found], np.int8)
+    return tissues[np.searchsorted(found, values)]

@@ -1,0 +1,176 @@
+"""Batches of thin slabs, cut at random from volumes in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from torch.nn import functional as F
+
+from .volumes import VolumeCache
+
+_AIR = 0.05  # of the normalised intensity
+_TISSUE = 0.3  # of a slab's voxels, at least, where the volume has such slabs
+_TRIES = 20
+
+
+def _draw_start(volume: torch.Tensor, size: Sequence[int], rng: np.random.Generator) -> list[int]:
+    """First voxel of a random patch of ``size`` that is not mostly air."""
+    best, most = [0, 0, 0], -1.0
+    for _ in range(_TRIES):
+        start = [int(rng.integers(n - k + 1)) for n, k in zip(volume.shape[1:], size, strict=True)]
+        tissue = (_cut(volume, start, size)[..., ::2, ::2, size[2] // 2] > _AIR).float().mean().item()
+        if tissue > most:
+            best, most = start, tissue
+        if most >= _TISSUE:
+            break
+    return best
+
+
+def _cut(volume: torch.Tensor, start: Sequence[int], size: Sequence[int]) -> torch.Tensor:
+    return volume[:, start[0] : start[0] + size[0], start[1] : start[1] + size[1], start[2] : start[2] + size[2]]
+
+
+def cut_with_margin(volume: torch.Tensor, start: Sequence[int], size: Sequence[int], margin: int) -> torch.Tensor:
+    """A patch of ``(1, X, Y, Z)`` with a margin on every side; outside the volume its outermost voxels are repeated."""
+    first = [max(a - margin, 0) for a in start]
+    last = [min(a + k + margin, n) for a, k, n in zip(start, size, volume.shape[1:], strict=True)]
+    missing = [(f - a + margin, a + k + margin - b) for a, k, f, b in zip(start, size, first, last, strict=True)]
+    inner = _cut(volume, first, [b - f for f, b in zip(first, last, strict=True)])
+    return F.pad(inner[None], [n for pair in reversed(missing) for n in pair], mode="replicate")[0]
+
+
+def _check_fit(volumes: VolumeCache, key: str, size: Sequence[int], group: str) -> None:
+    for item, entry in zip(volumes.items, volumes.data, strict=True):
+        shape = tuple(item[key].shape[1:])
+        if any(n < k for n, k in zip(shape, size, strict=True)):
+            raise ValueError(
+                f"group '{group}', {entry.get(key, entry)}: the {key} volume has {shape} voxels, fewer than the patch "
+                f"{tuple(size)}; use a smaller lr_patch, or leave the volume out."
+            )
+
+
+class _SlabLoader:
+    """Batches as a function of the seed and of how many were drawn before, so that a run resumes exactly."""
+
+    def __init__(self, batch_size: int, seed: int, device: torch.device | str) -> None:
+        world = dist.get_world_size() if dist.is_initialized() else 1
+        if batch_size % world:
+            raise ValueError(f"batch_size {batch_size} does not divide among {world} processes.")
+        rank = dist.get_rank() if dist.is_initialized() else 0
+        share = batch_size // world
+        self.samples = range(rank * share, (rank + 1) * share)
+        self.seed = seed
+        self.device = torch.device(device)
+        self.iteration = 0
+
+    def set_iteration(self, iteration: int) -> None:
+        """Say how many batches were drawn before the next one."""
+        self.iteration = iteration
+
+    def __iter__(self) -> Iterator[dict[str, torch.Tensor]]:
+        while True:
+            self.iteration += 1
+            samples = [self._sample(np.random.default_rng([self.seed, self.iteration, i])) for i in self.samples]
+            yield {key: torch.stack([s[key] for s in samples]).to(self.device) for key in samples[0]}
+
+    def _sample(self, rng: np.random.Generator) -> dict[str, torch.Tensor]:
+        raise TypeError("a slab loader defines _sample")
+
+
+class UnpairedSlabLoader(_SlabLoader):
+    """HR slabs of the source volumes and, drawn independently, LR slabs of the target volumes, without end.
+
+    A batch is ``{"hr": (B, 1, sx h, sy w, sz z), "lr": (B, 1, h, w, z)}``, and ``"hr_context"``: the HR slab's place in
+    the volume "hr_band", with a margin on every side. Slabs that are mostly air are avoided. Slabs of both groups are
+    mirrored at random along each axis, independently: nothing pairs them.
+
+    Args:
+        source: volumes with the keys "hr" and "hr_band", which is HR as the degradation takes it.
+        target: volumes with the key "lr".
+        lr_patch: size ``(h, w, z)`` of an LR slab.
+        factors: of the super-resolution, an axis.
+        margin: HR voxels around the HR slab in ``hr_context``; outside the volume its outermost voxels are repeated.
+        batch_size: slabs a batch, over all processes.
+        seed: of the draws.
+        device: of the batches.
+
+    Raises:
+        ValueError: when a volume is smaller than a patch, or the batch does not divide among the processes.
+    """
+
+    def __init__(
+        self,
+        source: VolumeCache,
+        target: VolumeCache,
+        lr_patch: Sequence[int],
+        factors: Sequence[int],
+        margin: int,
+        batch_size: int,
+        seed: int,
+        device: torch.device | str,
+    ) -> None:
+        super().__init__(batch_size, seed, device)
+        self.lr_patch = tuple(lr_patch)
+        self.hr_patch = tuple(k * f for k, f in zip(lr_patch, factors, strict=True))
+        self.margin = margin
+        _check_fit(source, "hr", self.hr_patch, "source")
+        _check_fit(target, "lr", self.lr_patch, "target")
+        self.source, self.target = source, target
+
+    def _sample(self, rng: np.random.Generator) -> dict[str, torch.Tensor]:
+        i = int(rng.integers(len(self.source)))
+        start = _draw_start(self.source[i]["hr"], self.hr_patch, rng)
+        hr = _cut(self.source[i]["hr"], start, self.hr_patch)
+        context = cut_with_margin(self.source[i]["hr_band"], start, self.hr_patch, self.margin)
+        lr_volume = self.target[int(rng.integers(len(self.target)))]["lr"]
+        lr = _cut(lr_volume, _draw_start(lr_volume, self.lr_patch, rng), self.lr_patch)
+        mirrored = [axis + 1 for axis in range(3) if rng.random() < 0.5]
+        lr = lr.flip([axis + 1 for axis in range(3) if rng.random() < 0.5])
+        return {"hr": hr.flip(mirrored), "hr_context": context.flip(mirrored), "lr": lr}
+
+
+class PairedSlabLoader(_SlabLoader):
+    """LR slabs and the HR slabs at the same place, for supervised training.
+
+    No slab is mirrored: with k-space truncation LR voxel i lies on HR voxel s i, and a mirrored pair would not keep
+    that. Augment the HR volumes before they are degraded.
+
+    Args:
+        volumes: with the keys "hr" and "lr", of which HR has ``factors`` times the voxels of LR on each axis.
+        lr_patch: size ``(h, w, z)`` of an LR slab.
+        factors: of the super-resolution, an axis.
+        batch_size: slabs a batch, over all processes.
+        seed: of the draws.
+        device: of the batches.
+
+    Raises:
+        ValueError: when a volume is smaller than a patch, sizes contradict the factors, or the batch does not divide.
+    """
+
+    def __init__(
+        self,
+        volumes: VolumeCache,
+        lr_patch: Sequence[int],
+        factors: Sequence[int],
+        batch_size: int,
+        seed: int,
+        device: torch.device | str,
+    ) -> None:
+        super().__init__(batch_size, seed, device)
+        self.lr_patch, self.factors = tuple(lr_patch), tuple(factors)
+        _check_fit(volumes, "lr", self.lr_patch, "source")
+        for item, entry in zip(volumes.items, volumes.data, strict=True):
+            hr, lr = item["hr"].shape[1:], item["lr"].shape[1:]
+            if any(a != b * f for a, b, f in zip(hr, lr, factors, strict=True)):
+                raise ValueError(f"{entry}: HR has {tuple(hr)} voxels and LR {tuple(lr)}; factors are {factors}.")
+        self.volumes = volumes
+
+    def _sample(self, rng: np.random.Generator) -> dict[str, torch.Tensor]:
+        item = self.volumes[int(rng.integers(len(self.volumes)))]
+        start = _draw_start(item["lr"], self.lr_patch, rng)
+        hr_start = [a * f for a, f in zip(start, self.factors, strict=True)]
+        hr_patch = [k * f for k, f in zip(self.lr_patch, self.factors, strict=True)]
+        return {"hr": _cut(item["hr"], hr_start, hr_patch), "lr": _cut(item["lr"], start, self.lr_patch)}

@@ -1,0 +1,85 @@
+"""Volumes held ready for training."""
+
+from __future__ import annotations
+
+import os
+import zlib
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.utils.data import Dataset
+from tqdm import tqdm
+
+
+def root_cause(error: BaseException) -> str:
+    """What first went wrong, in one line: MONAI wraps the errors of its transforms in others."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    lines = str(error).strip().splitlines()
+    # What reading a .nii.gz ends in whose end is missing or whose bytes are wrong.
+    damaged = "; the file is damaged, get a whole copy of it." if isinstance(error, (EOFError, zlib.error)) else ""
+    message = f"{lines[0] if lines else ''}{damaged}"
+    # The messages of this collection stand by themselves; others need the name of what happened.
+    return message if isinstance(error, (ValueError, FileNotFoundError)) else f"{type(error).__name__}: {message}"
+
+
+def case_name(item: Mapping[str, Any]) -> str:
+    """The files of a datalist's entry, for messages."""
+    return ", ".join(str(item[key]) for key in ("hr", "lr", "image") if key in item)
+
+
+def case_stem(path: str | os.PathLike, subject: str | None = None) -> str:
+    """What the results of a case are named by: its file's name, after its subject where the name does not say it."""
+    name = Path(path).name
+    for ending in (".gz", ".nii", ".img", ".hdr"):
+        name = name.removesuffix(ending)
+    return name if subject is None or subject in name else f"{subject}_{name}"
+
+
+class VolumeCache(Dataset):
+    """Every volume of a group, preprocessed once and kept in memory as plain tensors.
+
+    Args:
+        data: entries of a datalist.
+        transform: gives a dictionary of channel-first volumes.
+        keys: of the volumes that are kept.
+        device: where they are kept where they fit; else they stay in main memory, and a patch is moved when it is cut.
+
+    Raises:
+        ValueError: when any volume cannot be prepared, with every such file and the reason.
+    """
+
+    def __init__(
+        self,
+        data: Sequence[Mapping[str, Any]],
+        transform: Callable[[Any], Any],
+        keys: Sequence[str],
+        device: torch.device | str = "cpu",
+    ) -> None:
+        self.data = list(data)
+        self.transform = transform
+        self.items: list[dict[str, torch.Tensor]] = []
+        failures: list[str] = []
+        for entry in tqdm(self.data, desc="volumes", unit="volume", leave=False):
+            try:
+                item = transform(dict(entry))
+                self.items.append({key: torch.as_tensor(item[key]).float().contiguous() for key in keys})
+            except Exception as error:
+                failures.append(f"{case_name(entry)}: {root_cause(error)}")
+        if failures:
+            raise ValueError("these volumes cannot be used:\n  " + "\n  ".join(failures))
+        device = torch.device(device)
+        if device.type == "cuda":
+            needed = sum(v.numel() * v.element_size() for item in self.items for v in item.values())
+            free, _ = torch.cuda.mem_get_info(device)
+            # Half of what is free stays for training.
+            if needed < free / 2:
+                self.items = [{k: v.to(device) for k, v in item.items()} for item in self.items]
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
+        return self.items[index]

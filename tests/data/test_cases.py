@@ -1,0 +1,208 @@
+"""A bad case does not stop the others, and is not passed over in silence."""
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+from ignite.engine import Events
+from monai.data import Dataset
+from monai.transforms import Compose, EnsureChannelFirstd, LoadImaged
+
+from common.data import CaseFailure, CaseLoader, check_scale, find_images, prepare_lr_hr
+from common.engines import CaseEvaluator
+from common.engines.evaluator import CasesFailedError
+from common.transforms import CheckHeaderd, CheckVoxelsd
+
+PREPARATION = Compose(
+    [
+        CheckHeaderd("image"),
+        LoadImaged("image", reader="NibabelReader", image_only=True),
+        EnsureChannelFirstd("image", channel_dim="no_channel"),
+        CheckVoxelsd("image"),
+    ]
+)
+
+
+def write(path, shape=(30, 31, 32), spacing=(1.0, 1.0, 1.0), fill=None, codes="RAS"):
+    data = np.random.default_rng(0).integers(0, 1000, shape).astype(np.int16)
+    ornt = nib.orientations.axcodes2ornt(codes)
+    affine = np.zeros((4, 4))
+    for column, (axis, sign) in enumerate(ornt):
+        affine[int(axis), column] = sign * spacing[int(axis)]
+    affine[3, 3] = 1
+    path.parent.mkdir(parents=True, exist_ok=True)
+    nib.save(nib.Nifti1Image(data if fill is None else np.full_like(data, fill), affine), path)
+    return path
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Two good scans between three bad ones."""
+    write(tmp_path / "a_good.nii.gz")
+    whole = write(tmp_path / "b_cut.nii.gz").read_bytes()
+    (tmp_path / "b_cut.nii.gz").write_bytes(whole[: len(whole) // 2])
+    write(tmp_path / "c_4d.nii", (6, 6, 6, 2))
+    write(tmp_path / "d_empty.nii", fill=0)
+    write(tmp_path / "e_good.nii")
+    return tmp_path
+
+
+def cases_of(folder):
+    return CaseLoader(Dataset(find_images(str(folder)), PREPARATION))
+
+
+def test_cases_come_one_by_one_with_failures_in_their_place(folder):
+    loader = cases_of(folder)
+    found = list(loader)
+    assert len(found) == len(loader) == 5
+    assert [isinstance(case, CaseFailure) for case in found] == [False, True, True, True, False]
+    assert found[0]["image"].shape == found[4]["image"].shape == (1, 1, 30, 31, 32)
+    for case, name, reason in zip(
+        found[1:4], ("b_cut", "c_4d", "d_empty"), ("Error", "3-D volume", "every voxel is 0"), strict=True
+    ):
+        assert name in case.case and reason in case.reason and "\n" not in case.reason
+        assert "transform" not in case.reason  # MONAI's wrapping is taken off
+
+
+class Counted(torch.nn.Module):
+    """Fails on the given calls."""
+
+    def __init__(self, failing=()):
+        super().__init__()
+        self.calls, self.failing = 0, failing
+
+    def forward(self, x):
+        self.calls += 1
+        if self.calls in self.failing:
+            raise RuntimeError("out of memory: tried to allocate 99 GiB")
+        return x + 1
+
+
+def evaluator_of(loader, network, **options):
+    return CaseEvaluator(device=torch.device("cpu"), val_data_loader=loader, network=network, **options)
+
+
+def test_good_cases_finish_and_the_bad_ones_are_listed_at_the_end(folder):
+    done = []
+    network = Counted()
+    evaluator = evaluator_of(
+        cases_of(folder), network, postprocessing=lambda d: done.append(d["image"].meta["filename_or_obj"]) or d
+    )
+    outputs = []
+    evaluator.add_event_handler(Events.ITERATION_COMPLETED, lambda e: outputs.append(e.state.output))
+    with pytest.raises(CasesFailedError) as error:
+        evaluator.run()
+    message = str(error.value)
+    assert message.startswith("3 of 5 cases failed, the others are done:")
+    assert all(name in message for name in ("b_cut.nii.gz: ", "c_4d.nii: ", "d_empty.nii: "))
+    assert "_good.nii" not in message
+    assert [name.rsplit("/")[-1] for name in done] == ["a_good.nii.gz", "e_good.nii"] and network.calls == 2
+    assert [len(output) for output in outputs] == [1, 0, 0, 0, 1]
+    assert torch.equal(outputs[4][0]["pred"].as_tensor(), outputs[4][0]["image"].as_tensor() + 1)
+
+
+@pytest.mark.parametrize("where", ["network", "postprocessing"])
+def test_a_case_that_fails_on_the_way_is_named_and_the_rest_is_done(tmp_path, where):
+    for name in ("a", "b", "c"):
+        write(tmp_path / f"{name}.nii", (5, 5, 5))
+    network, later = (Counted([2]), Counted()) if where == "network" else (Counted(), Counted([2]))
+    evaluator = evaluator_of(cases_of(tmp_path), network, postprocessing=lambda d: d | {"pred": later(d["pred"])})
+    with pytest.raises(
+        CasesFailedError, match=r"(?s)^1 of 3 cases failed.*b\.nii: RuntimeError: out of memory"
+    ) as error:
+        evaluator.run()
+    assert "a.nii" not in str(error.value) and "c.nii" not in str(error.value)
+    assert network.calls == 3 and later.calls == (2 if where == "network" else 3)
+    # and the next run starts with a clean sheet
+    evaluator.run()
+    assert evaluator.failures == []
+
+
+def test_an_interrupted_run_is_interrupted(tmp_path):
+    write(tmp_path / "a.nii", (5, 5, 5))
+
+    def interrupted(_):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        evaluator_of(cases_of(tmp_path), torch.nn.Identity(), postprocessing=interrupted).run()
+
+
+def test_images_are_found_in_a_folder_and_below_in_order(tmp_path):
+    for name in ("b.nii", "sub/a.nii.gz", ".hidden.nii", "notes.txt", "c.nii.bak"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("")
+    assert find_images(str(tmp_path)) == [{"image": str(tmp_path / n)} for n in ("b.nii", "sub/a.nii.gz")]
+    assert find_images(str(tmp_path), str(tmp_path / "sub")) == [{"image": str(tmp_path / "b.nii")}]
+    assert find_images(str(tmp_path / "b.nii")) == [{"image": str(tmp_path / "b.nii")}]
+
+
+def test_what_holds_no_images_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"dataset_dir '.*nowhere' is neither a folder nor a file"):
+        find_images(str(tmp_path / "nowhere"))
+    (tmp_path / "notes.txt").write_text("")
+    with pytest.raises(FileNotFoundError, match=r"holds no \.nii or \.nii\.gz"):
+        find_images(str(tmp_path))
+    for name in ("1/t1.nii", "2/t1.nii.gz", "2/t2.nii"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("")
+    with pytest.raises(ValueError, match=r"same name: .*1/t1\.nii, .*2/t1\.nii\.gz$"):
+        find_images(str(tmp_path))
+
+
+def test_validation_has_lr_as_input_and_hr_as_truth():
+    lr, hr = torch.rand(1), torch.rand(1)
+    image, label = prepare_lr_hr({"lr": lr, "hr": hr}, torch.device("cpu"), non_blocking=True, memory_format=None)
+    assert image is lr and label is hr
+
+
+def entries(tmp_path, lr_spacing, codes="RAS", hr_spacing=(0.7, 0.7, 0.7)):
+    hr = [{"hr": str(write(tmp_path / f"hr{i}.nii", (4, 5, 6), hr_spacing))} for i in range(3)]
+    return hr, [{"lr": str(write(tmp_path / "low.nii", (4, 5, 6), lr_spacing, codes=codes))}]
+
+
+@pytest.mark.parametrize(
+    ("spacing", "codes", "factors", "slab_axis"),
+    [
+        ((1.4, 1.4, 1.4), "RAS", (2, 2, 2), "SI"),
+        ((1.5, 1.3, 1.4), "LPI", (2, 2, 2), "SI"),
+        ((1.4, 1.4, 0.7), "RAS", (2, 2, 1), "SI"),
+        ((1.4, 1.4, 0.7), "SRA", (2, 2, 1), "SI"),  # stored in another order
+        ((0.7, 1.4, 1.4), "PIR", (2, 2, 1), "LR"),  # slabs across the axis of factor 1
+    ],
+)
+def test_lr_voxels_of_the_scale_are_accepted(tmp_path, spacing, codes, factors, slab_axis):
+    check_scale(*entries(tmp_path, spacing, codes), factors, slab_axis)
+
+
+def test_the_hr_scans_spacing_counts_axis_by_axis(tmp_path):
+    check_scale(*entries(tmp_path, (1.4, 1.4, 3.0), "RSA", (0.7, 0.7, 1.5)), (2, 2, 2), "SI")
+    with pytest.raises(ValueError, match=r"about \[1\.4, 1\.4, 1\.5\] mm"):
+        check_scale(*entries(tmp_path, (1.4, 1.4, 3.0), "RSA", (0.7, 0.7, 1.5)), (2, 2, 1), "SI")
+
+
+@pytest.mark.parametrize(
+    ("spacing", "factors", "slab_axis"),
+    [
+        ((1.4, 1.4, 0.7), (2, 2, 2), "SI"),
+        ((1.4, 1.4, 1.4), (2, 2, 1), "SI"),
+        ((0.7, 1.4, 1.4), (2, 2, 1), "SI"),
+        ((1.4, 1.4, 0.7), (2, 2, 1), "AP"),
+        ((1.75, 1.4, 1.4), (2, 2, 2), "SI"),
+        ((0.7, 0.7, 0.7), (2, 2, 2), "SI"),
+    ],
+)
+def test_lr_voxels_that_contradict_the_scale_are_refused(tmp_path, spacing, factors, slab_axis):
+    with pytest.raises(ValueError) as error:
+        check_scale(*entries(tmp_path, spacing), factors, slab_axis)
+    message = str(error.value)
+    assert f"scale factor {list(factors)}" in message and "low.nii: [" in message and "Set scale" in message
+    assert str([round(0.7 * f, 3) for f in factors]) in message and "hr0" not in message
+
+
+def test_what_has_no_lr_or_cannot_be_read_is_left_to_others(tmp_path):
+    hr, lr = entries(tmp_path, (9, 9, 9))
+    check_scale(hr, hr, (2, 2, 2), "SI")
+    check_scale([], lr, (2, 2, 2), "SI")
+    (tmp_path / "low.nii").write_text("no image")
+    check_scale([*hr, {"hr": "missing.nii"}], lr, (2, 2, 2), "SI")
