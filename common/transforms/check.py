@@ -1,0 +1,112 @@
+"""Checks of what comes in, so that bad input is named before anything is computed."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Hashable, Mapping
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import torch
+from monai.config import KeysCollection
+from monai.transforms import MapTransform
+
+
+class CheckHeaderd(MapTransform):
+    """Refuse files that are not single 3-D volumes, before their voxels are read.
+
+    A file without orientation (both NIfTI form codes 0) is accepted with a warning that says which affine is assumed.
+    Values that are no paths, such as volumes that a client has already loaded, pass unchecked.
+
+    Args:
+        keys: of the paths.
+        allow_missing_keys: whether an entry may lack a key.
+
+    Raises:
+        FileNotFoundError: when there is no such file.
+        ValueError: when the file is no readable NIfTI or other image that nibabel knows, is not 3-D, has RGB or complex
+            voxels, or has an affine that is not finite or not invertible.
+    """
+
+    def __init__(self, keys: KeysCollection, allow_missing_keys: bool = False) -> None:
+        super().__init__(keys, allow_missing_keys)
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        for key in self.key_iterator(data):
+            if isinstance(data[key], (str, os.PathLike)):
+                self._check(Path(data[key]))
+        return dict(data)
+
+    @staticmethod
+    def _check(path: Path) -> None:
+        if not path.is_file():
+            raise FileNotFoundError(f"{path}: there is no such file.")
+        try:
+            image = nib.load(path)
+        except Exception as error:
+            raise ValueError(f"{path}: not a readable image ({error}); expected NIfTI (.nii or .nii.gz).") from None
+        if image.get_data_dtype().names is not None or image.get_data_dtype().kind not in "iuf":
+            raise ValueError(f"{path}: voxels are {image.get_data_dtype()}, expected one real number each, not colour.")
+        shape = tuple(image.shape)
+        if len(shape) != 3 or min(shape) < 2:
+            advice = (
+                "save each volume of the series, or the only one without its fourth axis, as a file of its own"
+                if len(shape) > 3
+                else "a single slice holds no volume"
+            )
+            raise ValueError(f"{path}: the image has shape {shape}, expected a 3-D volume; {advice}.")
+        affine = image.affine
+        if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-9:
+            raise ValueError(
+                f"{path}: its affine is not invertible, so the voxels have no place in space; found "
+                f"{np.round(affine[:3], 4).tolist()}. Write a valid sform or qform."
+            )
+        header = image.header
+        if "sform_code" in header and header["sform_code"] == 0 and header["qform_code"] == 0:
+            spacing = tuple(round(float(n), 4) for n in header.get_zooms()[:3])
+            warnings.warn(
+                f"{path}: the header gives no orientation (sform and qform codes are 0); assumed are axes from right "
+                f"to left, posterior to anterior and inferior to superior, with the spacing {spacing} mm.",
+                stacklevel=2,
+            )
+
+
+class CheckVoxelsd(MapTransform):
+    """Refuse volumes whose voxels are not finite, are all equal, or are too few.
+
+    Args:
+        keys: of channel-first volumes ``(1, X, Y, Z)``.
+        minimum: fewest voxels along each axis.
+        allow_missing_keys: whether an entry may lack a key.
+
+    Raises:
+        ValueError: when a volume fails; the message names its file and says how.
+    """
+
+    def __init__(self, keys: KeysCollection, minimum: int = 3, allow_missing_keys: bool = False) -> None:
+        super().__init__(keys, allow_missing_keys)
+        self.minimum = minimum
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        for key in self.key_iterator(data):
+            volume = torch.as_tensor(data[key])
+            file = getattr(volume, "meta", {}).get("filename_or_obj", key)
+            bad = int((~torch.isfinite(volume)).sum())
+            if bad:
+                raise ValueError(
+                    f"{file}: {bad} of {volume.numel()} voxels are NaN or infinite; set them to 0 or leave the volume "
+                    "out."
+                )
+            if volume.min() == volume.max():
+                raise ValueError(
+                    f"{file}: every voxel is {volume.max().item():g}, so there is no image; leave the volume out."
+                )
+            if min(volume.shape[-3:]) < self.minimum:
+                raise ValueError(
+                    f"{file}: the volume has {tuple(volume.shape[-3:])} voxels, fewer than a slab: {self.minimum} on "
+                    "each axis; leave it out."
+                )
+        return dict(data)
