@@ -1,0 +1,258 @@
+"""Training of several players on one forward pass."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from ignite.engine import Events
+from monai.engines import Trainer
+from monai.engines.workflow import Workflow
+from torch import nn
+
+from ..graph import TensorGraph
+from ..losses import LossTable
+from ..networks.slab import to_channels_last
+
+
+class Player:
+    """Who is trained on what: some networks of the graph, their optimizer and their losses.
+
+    Args:
+        networks: names of the networks in the graph that this player trains.
+        optimizer: called with the networks' parameters; in JSON an optimizer with ``"_mode_": "callable"``.
+        losses: rows of a :class:`~common.losses.LossTable`.
+        steps: optimizer steps an iteration.
+        scheduler: called with the optimizer, and stepped once an iteration; in JSON with ``"_mode_": "callable"``.
+        clip_norm: largest norm of the gradient, or None for no clipping.
+
+    Raises:
+        ValueError: when ``steps`` is less than 1, there are no networks, or a row of ``losses`` is wrong.
+    """
+
+    def __init__(
+        self,
+        networks: Sequence[str],
+        optimizer: Callable[[list[nn.Parameter]], torch.optim.Optimizer],
+        losses: Sequence[Mapping[str, Any]],
+        steps: int = 1,
+        scheduler: Callable[[torch.optim.Optimizer], torch.optim.lr_scheduler.LRScheduler] | None = None,
+        clip_norm: float | None = None,
+    ) -> None:
+        if steps < 1 or not networks:
+            raise ValueError(f"a player needs networks and at least 1 step, got networks={networks}, steps={steps}.")
+        self.networks = tuple(networks)
+        self.losses = LossTable(losses)
+        self.steps = steps
+        self.clip_norm = clip_norm
+        self._optimizer = optimizer
+        self._scheduler = scheduler
+
+    def join(self, name: str, graph: TensorGraph, device: torch.device, fp16: bool) -> None:
+        """Take the networks from the graph, make optimizer and scheduler, and check the losses' inputs."""
+        for network in self.networks:
+            if network not in graph.networks:
+                known = ", ".join(graph.networks)
+                raise ValueError(f"player '{name}': the graph has no network '{network}'; known: {known}.")
+        for term, inputs in self.losses.inputs().items():
+            graph.check_outputs(inputs, f"player '{name}', term '{term}'")
+        self.dependent = graph.depending_on(self.networks)
+        self.parameters = [p for n in self.networks for p in graph.networks[n].parameters() if p.requires_grad]
+        self.optimizer = self._optimizer(self.parameters)
+        self.scheduler = None if self._scheduler is None else self._scheduler(self.optimizer)
+        self.scaler = torch.amp.GradScaler(device.type, enabled=fp16)
+
+    def state_dict(self) -> dict[str, Any]:
+        """States of the optimizer, the scheduler and the gradient scaler."""
+        state = {"optimizer": self.optimizer.state_dict(), "scaler": self.scaler.state_dict()}
+        if self.scheduler is not None:
+            state["scheduler"] = self.scheduler.state_dict()
+        return state
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore what :meth:`state_dict` gave."""
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.scaler.load_state_dict(state["scaler"])
+        if self.scheduler is not None:
+            self.scheduler.load_state_dict(state["scheduler"])
+
+
+class AlternatingTrainer(Trainer):
+    """Trains players in turn on one forward pass of a graph an iteration.
+
+    In a player's turn, the steps that its networks have a part in keep their autograd graph, and all other tensors are
+    detached: a discriminator sees detached images, a generator's gradient passes through the discriminators, and no
+    player's turn leaves a gradient on another's parameters. A step is computed once an iteration and shared; only a
+    step that a player's own update has made stale is computed again, and only if that player has further steps to
+    take. Verdicts on generated images are the exception, once with and once without the generator's graph.
+
+    Under ``torch.distributed`` every process takes its share of the batch and gradients are averaged, so that two
+    processes with half the batch each follow the run of one process with the whole.
+
+    ``engine.state.output`` is ``{"<player>/<term>": float, "<player>/total": float}``.
+
+    Args:
+        device: to train on.
+        max_epochs: epochs to train.
+        train_data_loader: gives batches ``{name: tensor}``; with a ``set_iteration`` method it is told at each epoch
+            how many batches were drawn before, so that a resumed run draws what the first would have.
+        graph: the forward pass.
+        players: by name, in the order of their turns; one that is None, as an overlay sets it, is left out.
+        epoch_length: iterations an epoch; default the loader's length.
+        train_handlers: handlers with ``attach``.
+        inferer: kept for MONAI's bundle properties; validation uses it.
+        amp: whether forward passes run under autocast; losses are in float32 always.
+        amp_kwargs: of ``torch.autocast``, for example ``{"dtype": torch.bfloat16}``. With float16 each player scales
+            its loss.
+
+    Raises:
+        ValueError: when a player names a network, or a term a tensor, that the graph lacks; when two players train the
+            same network.
+        FloatingPointError: while training, when a loss is not finite; the message names the terms.
+    """
+
+    def __init__(
+        self,
+        device: torch.device,
+        max_epochs: int,
+        train_data_loader: Iterable,
+        graph: TensorGraph,
+        players: Mapping[str, Player],
+        epoch_length: int | None = None,
+        train_handlers: Sequence | None = None,
+        inferer: Callable | None = None,
+        amp: bool = False,
+        amp_kwargs: dict | None = None,
+    ) -> None:
+        super().__init__(
+            device=device,
+            max_epochs=max_epochs,
+            data_loader=train_data_loader,
+            epoch_length=epoch_length,
+            handlers=train_handlers,
+            amp=amp,
+            amp_kwargs=amp_kwargs,
+            decollate=False,
+        )
+        owner: dict[str, str] = {}
+        self.graph = to_channels_last(graph, device)
+        self.players = {name: player for name, player in players.items() if player is not None}
+        self.inferer = inferer
+        fp16 = amp and self.amp_kwargs.get("dtype") == torch.float16
+        for name, player in self.players.items():
+            player.join(name, graph, self.state.device, fp16)
+            for network in player.networks:
+                if network in owner:
+                    raise ValueError(f"players '{owner[network]}' and '{name}' both train the network '{network}'.")
+                owner[network] = name
+
+    def run(self) -> None:  # type: ignore[override]
+        """Train from the first iteration, or from the one that a handler restores when the run starts, to the last."""
+        if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not dist.is_initialized():
+            raise RuntimeError(
+                "several processes were started, but they are not joined: put multi_gpu_train.json last in "
+                "--config_file."
+            )
+        if dist.is_initialized():
+            for tensor in [*self.graph.parameters(), *self.graph.buffers()]:
+                dist.broadcast(tensor.data, src=0)
+        if hasattr(self.data_loader, "set_iteration"):
+            self.add_event_handler(
+                Events.EPOCH_STARTED, lambda engine: self.data_loader.set_iteration(engine.state.iteration)
+            )
+        # Not Trainer.run: it makes one CUDA scaler for the engine, but here each player has its own.
+        Workflow.run(self)
+
+    def _iteration(self, engine: AlternatingTrainer, batchdata: Mapping[str, torch.Tensor]) -> dict[str, float]:
+        missing = [key for key in self.graph.batch_keys if key not in batchdata]
+        if missing:
+            raise ValueError(f"the graph needs {missing} of each batch, but the loader gives {list(batchdata)}.")
+        batch = {key: batchdata[key].to(engine.state.device, non_blocking=True) for key in self.graph.batch_keys}
+        self.graph.train()
+        shared: dict[str, torch.Tensor] = {}
+        logs: dict[str, torch.Tensor] = {}
+        for name, player in self.players.items():
+            for _ in range(player.steps):
+                total, parts = self._turn(player, batch, shared)
+                logs.update({f"{name}/{term}": value for term, value in parts.items()})
+                logs[f"{name}/total"] = total
+        for player in self.players.values():
+            if player.scheduler is not None:
+                player.scheduler.step()
+        # One transfer from the device an iteration, after all its work is queued.
+        values = torch.stack([v.float() for v in logs.values()])
+        if dist.is_initialized():
+            dist.all_reduce(values)
+            values /= dist.get_world_size()
+        output = dict(zip(logs, values.tolist(), strict=True))
+        wrong = [term for term, value in output.items() if value != value or abs(value) == float("inf")]
+        if wrong:
+            raise FloatingPointError(
+                f"iteration {engine.state.iteration}: not finite: {', '.join(wrong)}. Lower the learning rate, "
+                "clip the gradient (clip_norm), or turn amp off."
+            )
+        return output
+
+    def _turn(
+        self, player: Player, batch: dict[str, torch.Tensor], shared: dict[str, torch.Tensor]
+    ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        """One optimizer step of one player; ``shared`` holds what the iteration has computed so far."""
+        own: dict[str, torch.Tensor] = {}
+
+        def tensor(name: str) -> torch.Tensor:
+            if name in batch:
+                return batch[name]
+            if name not in player.dependent:
+                return compute(name, shared).detach()
+            return shared[name] if whole(name) else compute(name, own)
+
+        def whole(name: str) -> bool:
+            # A tensor that an earlier turn computed is still good where its autograd graph was kept all the way back.
+            if name in batch or name not in player.dependent:
+                return True
+            return name in shared and shared[name].requires_grad and all(whole(n) for n in self.graph.steps[name][1])
+
+        def compute(name: str, values: dict[str, torch.Tensor]) -> torch.Tensor:
+            if name not in values:
+                inputs = self.graph.steps[name][1]
+                lookup = tensor if values is own else (lambda n: batch[n] if n in batch else compute(n, shared))
+                values[name] = self.graph.compute(name, {n: lookup(n) for n in inputs})
+            return values[name]
+
+        autocast = torch.autocast(self.state.device.type, **self.amp_kwargs) if self.amp else contextlib.nullcontext()
+        needed = {name for inputs in player.losses.inputs().values() for name in inputs}
+        with autocast:
+            # Sorted, because the order in which gradients add up must not depend on the hashes of a process.
+            values = {name: tensor(name) for name in sorted(needed)}
+        total, parts = player.losses(values)
+        player.optimizer.zero_grad(set_to_none=True)
+        player.scaler.scale(total).backward(inputs=player.parameters)
+        # Before they are unscaled, so that all processes see an overflow in one of them and skip the step together.
+        self._average_gradients(player.parameters)
+        player.scaler.unscale_(player.optimizer)
+        if player.clip_norm is not None:
+            nn.utils.clip_grad_norm_(player.parameters, player.clip_norm)
+        player.scaler.step(player.optimizer)
+        player.scaler.update()
+        player.optimizer.zero_grad(set_to_none=True)
+        # The backward pass has freed these graphs; their values stay for the others.
+        for name in player.dependent:
+            if name in own or name in shared:
+                shared[name] = own.get(name, shared.get(name)).detach()
+        return total.detach(), parts
+
+    @staticmethod
+    def _average_gradients(parameters: Sequence[nn.Parameter]) -> None:
+        if not dist.is_initialized():
+            return
+        parameters = [p for p in parameters if p.grad is not None]
+        grads = [p.grad for p in parameters]
+        flat = torch.cat([g.reshape(-1) for g in grads])
+        dist.all_reduce(flat)
+        flat /= dist.get_world_size()
+        for p, g in zip(parameters, flat.split([g.numel() for g in grads]), strict=True):
+            p.grad = g.view_as(p).clone()
