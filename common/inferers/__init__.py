@@ -1,0 +1,5 @@
+"""Inferers for thin slabs."""
+
+from .slab import SlabInferer
+
+__all__ = ["SlabInferer"]
