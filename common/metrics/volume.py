@@ -1,0 +1,128 @@
+"""PSNR, SSIM and displacement of a super-resolved volume."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from scipy import fft
+from scipy.signal.windows import hann
+from skimage.metrics import peak_signal_noise_ratio, structural_similarity
+from skimage.registration import phase_cross_correlation
+
+__all__ = ["displacement", "psnr", "ssim"]
+
+
+def _pair(first: torch.Tensor | np.ndarray, second: torch.Tensor | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Both volumes as float32 arrays of shape (X, Y, Z), whatever singleton axes stood before."""
+    arrays = []
+    for volume in (first, second):
+        array = volume.detach().cpu().float().numpy() if isinstance(volume, torch.Tensor) else np.asarray(volume)
+        if array.ndim < 3 or any(size != 1 for size in array.shape[:-3]):
+            raise ValueError(f"A metric compares single volumes of shape (X, Y, Z), got shape {array.shape}.")
+        arrays.append(array.reshape(array.shape[-3:]).astype(np.float32, copy=False))
+    if arrays[0].shape != arrays[1].shape:
+        raise ValueError(f"The two volumes differ in shape: {arrays[0].shape} and {arrays[1].shape}.")
+    return arrays[0], arrays[1]
+
+
+def psnr(sr: torch.Tensor | np.ndarray, hr: torch.Tensor | np.ndarray) -> float:
+    """Peak signal-to-noise ratio of a volume, in dB, for a data range of 1.
+
+    Args:
+        sr: volume of shape (X, Y, Z), singleton axes before it are ignored, normalised to [0, 1].
+        hr: ground truth of the same shape and range.
+
+    Returns:
+        PSNR in dB, infinite for equal volumes.
+
+    Raises:
+        ValueError: When the shapes differ or are not those of one volume.
+    """
+    sr, hr = _pair(sr, hr)
+    with np.errstate(divide="ignore"):
+        return float(peak_signal_noise_ratio(hr, sr, data_range=1))
+
+
+def ssim(sr: torch.Tensor | np.ndarray, hr: torch.Tensor | np.ndarray) -> float:
+    """Structural similarity of a volume: 3-D Gaussian window (sigma 1.5 voxels, 11 voxels wide), data range 1.
+
+    scikit-image's, which takes a quarter of the time of MONAI's ``SSIMMetric`` on a CPU (3 against 12 s for
+    256x256x192 voxels on 2 cores) and agrees with it to 1e-6.
+
+    Args:
+        sr: volume of shape (X, Y, Z), singleton axes before it are ignored, normalised to [0, 1].
+        hr: ground truth of the same shape and range.
+
+    Returns:
+        Mean SSIM over the voxels whose window lies within the volume, at most 1.
+
+    Raises:
+        ValueError: When the shapes differ or are not those of one volume, or an axis is shorter than 11 voxels.
+
+    Source:
+        Wang et al., Image quality assessment: from error visibility to structural similarity, IEEE Transactions on
+        Image Processing 13(4), 2004.
+    """
+    sr, hr = _pair(sr, hr)
+    return float(
+        structural_similarity(hr, sr, gaussian_weights=True, sigma=1.5, use_sample_covariance=False, data_range=1)
+    )
+
+
+def _phase_shift(sr: np.ndarray, reference: np.ndarray, factors: Sequence[int]) -> np.ndarray:
+    """How far ``sr`` lies from ``reference`` in voxels: phase correlation of windowed volumes in 0.7 of the LR band."""
+    spectra = []
+    for volume in (reference, sr):
+        volume = volume - volume.mean()
+        radius = np.zeros((1, 1, 1), np.float32)
+        for axis, (size, factor) in enumerate(zip(volume.shape, factors, strict=True)):
+            along = [-1 if a == axis else 1 for a in range(3)]
+            volume *= hann(size + 2)[1:-1].reshape(along).astype(np.float32)
+            radius = radius + (2 * factor * fft.fftfreq(size)).reshape(along).astype(np.float32) ** 2
+        spectrum = fft.fftn(volume, workers=-1)
+        spectrum[radius > 0.7**2] = 0
+        spectra.append(spectrum)
+    return -phase_cross_correlation(*spectra, space="fourier", upsample_factor=100, normalization="phase")[0]
+
+
+def displacement(
+    sr: torch.Tensor | np.ndarray, reference: torch.Tensor | np.ndarray, factors: Sequence[int]
+) -> tuple[float, float, float]:
+    """Sub-voxel shift of an SR volume against its input, by phase correlation.
+
+    Unpaired training does not see a global shift, so it is measured. All frequencies count alike, so that neither
+    contrast nor a bias field is taken for a shift, but only those that the LR image holds: within 0.7 of its band,
+    where neither its aliasing nor the interpolation has a say. A Hann window keeps the borders of the field of view,
+    which do not move with the anatomy, out of it (without it: up to 0.1 voxel of error on cropped heads; with it:
+    0.02).
+
+    Args:
+        sr: volume of shape (X, Y, Z), singleton axes before it are ignored, any units.
+        reference: the input on the same grid, as from :func:`common.metrics.cubic`.
+        factors: HR voxels per LR voxel along X, Y and Z: what limits the band of the reference.
+
+    Returns:
+        Displacement along X, Y and Z in HR voxels, to 0.01: positive where SR lies at a higher index than the
+        reference; NaN when either volume has no structure.
+
+    Raises:
+        ValueError: When the shapes differ or are not those of one volume, or a voxel is not finite.
+
+    Source:
+        Guizar-Sicairos et al., Efficient subpixel image registration algorithms, Optics Letters 33(2), 2008.
+    """
+    sr, reference = _pair(sr, reference)
+    if not (np.isfinite(sr).all() and np.isfinite(reference).all()):
+        raise ValueError("displacement needs finite voxels.")
+    # NaN stands for "cannot be known": phase correlation would call a constant volume well placed.
+    if any(np.ptp(volume) <= 1e-6 * np.abs(volume).max() for volume in (sr, reference)):
+        return (float("nan"),) * 3
+    shift = _phase_shift(sr, reference, factors)
+    whole = np.rint(shift).astype(int)
+    if whole.any():
+        # The window, which stands still, takes some 4 % off a shift of anatomy that fills the field of view. That is
+        # nothing for a fraction of a voxel, so measure that.
+        shift = whole + _phase_shift(np.roll(sr, -whole, axis=(0, 1, 2)), reference, factors)
+    return tuple(round(float(s), 2) + 0.0 for s in shift)
