@@ -1,0 +1,24 @@
+"""Reports are written whole or not at all."""
+
+from __future__ import annotations
+
+import os
+
+from matplotlib.figure import Figure
+
+from ..files import replacing
+
+__all__ = ["save_figure"]
+
+
+def save_figure(figure: Figure, path: str | os.PathLike) -> None:
+    """Write a figure as PNG.
+
+    The reports build ``Figure`` objects and never pyplot's, so that no display is needed and none stays open.
+
+    Args:
+        figure: the figure.
+        path: the PNG to write.
+    """
+    with replacing(path) as temporary:
+        figure.savefig(temporary, format="png")

@@ -1,0 +1,360 @@
+"""Reports: what is drawn where, and the numbers of the table."""
+
+import builtins
+import csv
+import json
+import math
+import sys
+
+import numpy as np
+import pytest
+from matplotlib.image import imread
+from matplotlib.transforms import Affine2D
+from nibabel.affines import apply_affine
+from nibabel.orientations import axcodes2ornt, inv_ornt_aff, io_orientation
+
+from common.metrics import cubic
+from common.reports import (
+    box_plots,
+    case,
+    case_figure,
+    cohort,
+    feature_maps,
+    feature_tsne,
+    features,
+    line_profile,
+    loss_curves,
+    training,
+    write_table,
+)
+from common.reports.planes import Grid, content
+
+RAS = np.diag([1.0, 1.0, 1.0, 1.0])
+
+
+@pytest.fixture
+def figures(monkeypatch):
+    """Figures as they were written, beside their files."""
+    made = []
+    for module in (case, cohort, features, training):
+        save = module.save_figure
+        monkeypatch.setattr(
+            module, "save_figure", lambda figure, path, save=save: (made.append(figure), save(figure, path))
+        )
+    return made
+
+
+def _affine(codes, shape, spacing):
+    """Affine of a volume of this stored orientation, shape and spacing."""
+    ornt = axcodes2ornt(codes)
+    ras_shape = [0, 0, 0]
+    ras_spacing = [1.0, 1.0, 1.0]
+    for axis, (target, _) in enumerate(ornt):
+        ras_shape[int(target)], ras_spacing[int(target)] = shape[axis], spacing[axis]
+    return np.diag([*ras_spacing, 1.0]) @ np.linalg.inv(inv_ornt_aff(ornt, shape))
+
+
+def _head(shape=(24, 28, 32)):
+    """An off-centre ball."""
+    x, y, z = np.meshgrid(*[np.arange(n) for n in shape], indexing="ij")
+    ball = ((x - 15) ** 2 + (y - 18) ** 2 + (z - 22) ** 2 < 49) * 0.5
+    return ball.astype(np.float32)
+
+
+def _case(volume, factors=(2, 2, 2)):
+    lr = np.ascontiguousarray(volume[tuple(slice(None, None, f) for f in factors)])
+    return lr, cubic(lr, factors, (0.0, 0.0, 0.0))
+
+
+def test_error_maps_share_one_scale_that_the_larger_error_fills(tmp_path, figures):
+    hr = _head()
+    lr, base = _case(hr)
+    sr = (hr + 0.25 * (base - hr)).astype(np.float32)
+    scores = {"cubic": {"psnr": 21.234, "ssim": 0.81234}, "sr": {"psnr": 33.2, "ssim": 0.95}}
+    case_figure(tmp_path / "case.png", lr, base, sr, hr, "case 1", scores, RAS, (2, 2, 2), (0.0, 0.0, 0.0))
+    (figure,) = figures
+    panels = np.array(figure.axes[:18]).reshape(3, 6)
+    limits = {panel.images[0].get_clim() for panel in panels[:, 4:].ravel()}
+    assert len(limits) == 1
+    brightest = max(panel.images[0].get_array().max() for panel in panels[:, 4])
+    assert 0.5 * brightest <= limits.pop()[1] <= brightest
+    assert len({panel.images[0].get_clim() for panel in panels[:, :4].ravel()}) == 1
+    for row in panels:
+        ratio = row[5].images[0].get_array() / np.maximum(row[4].images[0].get_array(), 1e-6)
+        assert ratio.max() == pytest.approx(0.25, abs=1e-3)
+    titles = [panel.get_title() for panel in panels[0]]
+    assert "21.23 dB, 0.8123" in titles[1] and "33.20 dB, 0.9500" in titles[2]
+    # In the file: the error map of cubic is brighter than that of SR, and neither is blank.
+    pixels = imread(tmp_path / "case.png")[..., :3].mean(axis=-1)
+    cut = []
+    for panel in panels[0, 4:]:
+        box = panel.get_position()
+        rows = slice(int((1 - box.y1) * pixels.shape[0]) + 2, int((1 - box.y0) * pixels.shape[0]) - 2)
+        cut.append(pixels[rows, int(box.x0 * pixels.shape[1]) + 2 : int(box.x1 * pixels.shape[1]) - 2].mean())
+    assert cut[0] > 1.5 * cut[1] > 0.01
+    assert [p.name for p in tmp_path.iterdir()] == ["case.png"]
+
+
+def test_without_ground_truth_there_are_no_error_maps(tmp_path, figures):
+    lr, base = _case(_head())
+    case_figure(tmp_path / "case.png", lr, base, base, None, "x", {}, RAS, (2, 2, 2), (0.0, 0.0, 0.0))
+    assert [panel.get_title().strip() for panel in figures[0].axes[:3]] == ["LR", "cubic", "SR"]
+    assert len(figures[0].axes) == 9
+
+
+@pytest.mark.parametrize("codes", ["RAS", "PIL", "ASR", "LPS"])
+def test_heads_are_upright_in_their_proportions_whatever_the_orientation(tmp_path, figures, codes):
+    """A spot that is right, anterior and superior of the middle is drawn on the left and up; millimetres are square."""
+    shape = (16, 20, 24)
+    ras_spacing = np.array([1.0, 1.5, 3.0])
+    to_stored = axcodes2ornt(codes)
+    axes = to_stored[:, 0].astype(int)
+    stored_shape, spacing = [shape[a] for a in axes], ras_spacing[axes]
+    affine = _affine(codes, stored_shape, spacing)
+    hr = np.full(stored_shape, 0.05, np.float32)
+    inner = tuple(slice(2, -2) for _ in range(3))
+    hr[inner] = 0.5
+    spot = np.rint(apply_affine(np.linalg.inv(affine), np.array([11, 14, 17]) * ras_spacing)).astype(int)
+    middle = np.rint(apply_affine(np.linalg.inv(affine), np.array([8, 10, 12]) * ras_spacing)).astype(int)
+    near = tuple(slice(min(a, b) - 1, max(a, b) + 2) for a, b in zip(spot, middle, strict=True))
+    hr[near] = 1.0
+    factors = tuple(2 if a == 0 else 1 for a in axes)
+    lr, base = _case(hr, factors)
+    case_figure(tmp_path / "case.png", lr, base, base, hr, codes, {}, affine, factors, (0.0, 0.0, 0.0))
+    figure = figures[0]
+    picture = imread(tmp_path / "case.png")[..., 0]
+    for row in np.array(figure.axes[:18]).reshape(3, 6):
+        for panel in (row[0], row[3]):
+            box = panel.get_position().transformed(Affine2D().scale(picture.shape[1], picture.shape[0]))
+            pixels = picture[::-1][int(box.y0) + 2 : int(box.y1) - 2, int(box.x0) + 2 : int(box.x1) - 2]
+            # The letters on the LR panel are yellow at its edges: look at its inner part.
+            inner = tuple(slice(n // 8, -n // 8) for n in pixels.shape)
+            y, x = (np.argwhere(pixels[inner] > 0.9).mean(axis=0) / pixels[inner].shape).tolist()
+            assert x < 0.45 and y > 0.55, (codes, panel.get_title(), x, y)
+            assert panel.get_aspect() == 1.0
+    hr_panel = figure.axes[6 + 3]  # coronal: R-L by I-S
+    left, right, low, high = hr_panel.images[0].get_extent()
+    shape_of_array = hr_panel.images[0].get_array().shape
+    np.testing.assert_allclose([(right - left) / shape_of_array[1], (high - low) / shape_of_array[0]], [1.0, 3.0])
+
+
+@pytest.mark.parametrize("codes", ["RAS", "PIL", "LSA"])
+def test_lr_voxels_are_drawn_where_they_are_in_the_world(codes):
+    hr_shape, lr_shape, factors, offset = (12, 10, 9), (6, 10, 3), (2, 1, 3), (0.5, 0.0, 0.0)
+    affine = _affine(codes, hr_shape, (1.0, 2.0, 0.5))
+    grid = Grid(affine)
+    edges = grid.lr_edges(hr_shape, lr_shape, factors, offset)
+    lr_voxel = np.array([4, 7, 1])
+    world = apply_affine(affine, lr_voxel * factors + np.array(offset))
+    canonical_affine = affine @ inv_ornt_aff(io_orientation(affine), hr_shape)
+    expected = apply_affine(np.linalg.inv(canonical_affine), world)
+    marker = np.zeros(lr_shape)
+    marker[tuple(lr_voxel)] = 1
+    canonical = grid.canonical(marker)
+    index = np.argwhere(canonical)[0]
+    drawn = edges[:, 0] + (index + 0.5) * np.ptp(edges, axis=1) / canonical.shape
+    np.testing.assert_allclose(drawn, expected, atol=1e-9)
+
+
+def test_planes_go_through_an_object_away_from_the_middle():
+    volume = np.random.default_rng(0).random((40, 50, 60)).astype(np.float32) * 0.05
+    volume[30:36, 4:10, 50:58] += 0.8
+    centre, box = content(volume)
+    assert all(low <= c < high for c, (low, high) in zip(centre, ((30, 36), (4, 10), (50, 58)), strict=True))
+    assert box == (slice(28, 38), slice(2, 12), slice(48, 60))
+    assert content(np.zeros((4, 4, 4)))[1] == (slice(0, 4),) * 3
+
+
+@pytest.mark.parametrize(("factors", "offset"), [((1, 2, 4), (0.0, 0.5, 1.5)), ((2, 2, 2), (0.0, 0.0, 0.0))])
+def test_line_profile_draws_lr_samples_where_they_lie(tmp_path, figures, factors, offset):
+    """On a ramp every curve and every LR sample lies on one straight line, if each is drawn at its own position."""
+    shape, axis = (16, 16, 32), int(np.argmax(factors))
+    affine = np.diag([1.0, 1.0, 1.5, 1.0])
+    ramp = np.moveaxis(np.broadcast_to(np.arange(shape[axis]) / 40, (*np.delete(shape, axis), shape[axis])), -1, axis)
+    lr_shape = [n // f for n, f in zip(shape, factors, strict=True)]
+    samples = (np.arange(lr_shape[axis]) * factors[axis] + offset[axis]) / 40
+    lr = np.moveaxis(np.broadcast_to(samples, (*np.delete(lr_shape, axis), lr_shape[axis])), -1, axis)
+    line_profile(tmp_path / "line.png", lr, ramp, ramp + 0.1, ramp, "ramp", affine, factors, offset)
+    curves = {line.get_label(): line.get_xydata() for line in figures[0].axes[1].lines}
+    slope = 1 / 40 / affine[axis, axis]
+    for label, shift in (("LR samples", 0), ("HR", 0), ("cubic", 0), ("SR", 0.1)):
+        np.testing.assert_allclose(curves[label][:, 1], slope * curves[label][:, 0] + shift, atol=1e-9)
+    assert len(curves["LR samples"]) == lr_shape[axis]
+    assert imread(tmp_path / "line.png").std() > 0.05
+
+
+def test_line_profile_goes_through_the_steepest_tissue(tmp_path, figures):
+    hr = np.zeros((16, 16, 16), np.float32)
+    hr[::2, 6, 12] = 1.0
+    lr, base = _case(hr)
+    line_profile(tmp_path / "line.png", lr, base, base, hr, "x", RAS, (2, 2, 2), (0.0, 0.0, 0.0))
+    (curve,) = (line.get_ydata() for line in figures[0].axes[1].lines if line.get_label() == "HR")
+    np.testing.assert_array_equal(curve, hr[:, 6, 12])
+    # In the picture: y is 6 all along the line, drawn in the axial plane.
+    np.testing.assert_array_equal(figures[0].axes[0].lines[0].get_ydata(), 6)
+
+
+def _rows():
+    values = {
+        "cubic": [(30.0, 0.9), (32.0, 0.8), (37.0, 0.7)],
+        "sr": [(31.0, 0.95), (math.nan, 0.85), (math.inf, 0.75)],
+    }
+    return [
+        {
+            "case": f"case{i}",
+            "method": method,
+            "psnr": psnr,
+            "ssim": ssim,
+            "displacement_x": 0.0,
+            "displacement_y": 0.25 * i,
+            "displacement_z": math.nan,
+        }
+        for method, pairs in values.items()
+        for i, (psnr, ssim) in enumerate(pairs)
+    ]
+
+
+def test_table_by_hand(tmp_path):
+    text = write_table(tmp_path / "new", _rows())
+    with open(tmp_path / "new" / "table.csv", newline="") as file:
+        read = list(csv.DictReader(file))
+    assert [(r["case"], r["method"]) for r in read] == [(r["case"], r["method"]) for r in _rows()]
+    assert float(read[2]["psnr"]) == 37.0 and math.isnan(float(read[4]["psnr"]))
+    table = json.loads((tmp_path / "new" / "table.json").read_text())
+    psnr = table["summary"]["cubic"]["psnr"]
+    # (30, 32, 37): mean 33, squared deviations 9 + 1 + 16 = 26, over n - 1 = 13.
+    assert psnr == {"mean": pytest.approx(33.0), "sd": pytest.approx(math.sqrt(13.0)), "n": 3}
+    assert table["summary"]["sr"]["psnr"] == {"mean": None, "sd": None, "n": 2}
+    assert table["summary"]["sr"]["displacement_z"] == {"mean": None, "sd": None, "n": 0}
+    assert table["cases"][4]["psnr"] is None and table["cases"][1]["ssim"] == 0.8
+    lines = text.splitlines()
+    assert lines[2].split()[:5] == ["cubic", "3", "33.00", "+-", "3.61"]
+    assert lines[3].startswith("sr") and "0.8500 +- 0.1000" in lines[3] and lines[3].endswith("  -")
+    assert len({len(line) for line in lines}) == 1
+    assert "0.25 +- 0.25" in lines[2] and "-0.00" not in text
+    assert {p.name for p in (tmp_path / "new").iterdir()} == {"table.csv", "table.json"}
+
+
+def test_a_single_case_has_no_spread(tmp_path):
+    assert "30.00 +- -" in write_table(tmp_path, _rows()[:1])
+
+
+def test_table_names_the_missing_column_and_leaves_the_old_table(tmp_path):
+    write_table(tmp_path, _rows())
+    before = (tmp_path / "table.csv").read_text()
+    rows = _rows()
+    del rows[1]["ssim"]
+    with pytest.raises(ValueError, match=r"case1.*ssim"):
+        write_table(tmp_path, rows)
+    assert (tmp_path / "table.csv").read_text() == before
+    with pytest.raises(ValueError, match="at least one"):
+        write_table(tmp_path, [])
+
+
+def test_box_plots_draw_every_case_and_no_nan(tmp_path, figures):
+    box_plots(tmp_path / "box.png", _rows())
+    panels = figures[0].axes
+    points = [np.sort(line.get_ydata()) for line in panels[0].lines if line.get_marker() == "o"]
+    np.testing.assert_array_equal(points[0], [30, 32, 37])
+    assert np.nansum(points[1]) == 31
+    assert panels[2].get_ylim() == panels[3].get_ylim() and panels[3].get_ylim()[1] >= 0.5
+    assert [tick.get_text() for tick in panels[0].get_xticklabels()] == ["cubic", "sr"]
+    assert imread(tmp_path / "box.png").std() > 0.05
+
+
+def test_loss_curves_of_a_resumed_run(tmp_path, figures):
+    history = tmp_path / "history.jsonl"
+    entry = '{{"iteration": {}, "epoch": 1, "generator/l1": {}, "lr_discriminator/lsgan": {}}}'
+    lines = [entry.format(i, 10 / i, -0.5) for i in range(1, 101)]
+    lines.append('{"iteration": 101, "epo')  # killed here, resumed from iteration 80
+    lines += [entry.format(i, 5.0, "NaN" if i == 90 else 0.5) for i in range(81, 91)]
+    lines.append('{"iteration": 90, "validation/psnr": 30.5}')
+    history.write_text("\n".join(lines) + "\n")
+    loss_curves(tmp_path / "loss.png", history)
+    l1, lsgan, validation = figures[0].axes[:3]
+    raw = dict(l1.lines[0].get_xydata())
+    assert raw[80] == 10 / 80 and raw[85] == 5.0 and len(raw) == 100
+    assert l1.get_yscale() == "log" and lsgan.get_yscale() == "linear"
+    assert "1 not finite" in lsgan.get_title() and "not finite" not in l1.get_title()
+    np.testing.assert_array_equal(validation.lines[0].get_xydata(), [[90, 30.5]])
+    assert imread(tmp_path / "loss.png").std() > 0.05
+
+
+def test_loss_curves_say_what_is_wrong(tmp_path):
+    history = tmp_path / "history.jsonl"
+    history.write_text("iteration,loss\n1,0.5\n")
+    with pytest.raises(ValueError, match="line 1"):
+        loss_curves(tmp_path / "loss.png", history)
+    history.write_text("")
+    with pytest.raises(ValueError, match="no losses"):
+        loss_curves(tmp_path / "loss.png", history)
+    assert not (tmp_path / "loss.png").exists()
+
+
+def _group(seed, level):
+    image = _head()[:, :, 22]
+    maps = np.random.default_rng(seed).normal(size=(5, 12, 14)) * np.array([0.1, 3, 0.1, 2, 1])[:, None, None] + level
+    return {"image": image, "lr": image[::2, ::2], "features": maps, "affine": RAS}
+
+
+def test_feature_maps_show_the_same_most_varied_channels_on_common_scales(tmp_path, figures):
+    feature_maps(tmp_path / "maps.png", _group(0, 0.0), _group(1, 4.0))
+    panels = np.array(figures[0].axes[:10]).reshape(2, 5)
+    for column, channel in zip(range(2, 5), (1, 3, 4), strict=True):
+        source, target = panels[:, column]
+        assert f"channel {channel}" in source.get_title() and f"channel {channel}" in target.get_title()
+        assert source.images[0].get_clim() == target.images[0].get_clim()
+        assert target.images[0].get_array().mean() - source.images[0].get_array().mean() > 3
+    assert panels[0, 1].images[0].get_extent() == panels[0, 0].images[0].get_extent()
+    assert imread(tmp_path / "maps.png").std() > 0.05
+
+
+def test_tsne_parts_what_differs_and_mixes_what_does_not(tmp_path, figures):
+    rng = np.random.default_rng(0)
+    source, target = rng.normal(size=(20, 4)), rng.normal(size=(20, 4))
+    feature_tsne(tmp_path / "tsne.png", (source, target + 20), (source, target))
+    before, after = figures[0].axes
+    assert "100%" in before.get_title()
+    mixed = int(after.get_title().split(": ")[1].split("%")[0])
+    assert 25 <= mixed <= 75
+    centres = [np.mean(points.get_offsets(), axis=0) for points in before.collections]
+    widths = [np.std(points.get_offsets(), axis=0).max() for points in before.collections]
+    assert np.linalg.norm(centres[0] - centres[1]) > 2 * max(widths)
+
+
+def test_tsne_without_scikit_learn_names_the_extra(tmp_path, monkeypatch):
+    real = builtins.__import__
+
+    def absent(name, *args, **kwargs):
+        if name.startswith("sklearn"):
+            raise ImportError(name)
+        return real(name, *args, **kwargs)
+
+    monkeypatch.setattr(builtins, "__import__", absent)
+    features = np.zeros((5, 2)), np.zeros((5, 2))
+    with pytest.raises(ImportError, match=r"\[demo\]"):
+        feature_tsne(tmp_path / "tsne.png", features, features)
+
+
+def test_a_failed_report_leaves_the_old_picture_and_no_rubbish(tmp_path, monkeypatch):
+    box_plots(tmp_path / "box.png", _rows())
+    before = (tmp_path / "box.png").read_bytes()
+
+    def full(self, name, **kwargs):
+        with open(name, "wb") as file:
+            file.write(b"half")
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr("matplotlib.figure.Figure.savefig", full)
+    with pytest.raises(OSError, match="No space"):
+        box_plots(tmp_path / "box.png", _rows())
+    assert (tmp_path / "box.png").read_bytes() == before
+    assert [p.name for p in tmp_path.iterdir()] == ["box.png"]
+
+
+def test_reports_keep_out_of_pyplot():
+    """Global figures would leak memory over a cohort and need a display."""
+    import subprocess
+
+    code = "import sys, common.reports; sys.exit('matplotlib.pyplot' in sys.modules or 'sklearn' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
