@@ -1,0 +1,7 @@
+"""Ignite handlers that MONAI lacks."""
+
+from .checkpoint import BestModel, ResumableState, load_weights
+from .evaluation import EvaluationReport, FeatureReport
+from .history import LossHistory
+
+__all__ = ["BestModel", "EvaluationReport", "FeatureReport", "LossHistory", "ResumableState", "load_weights"]

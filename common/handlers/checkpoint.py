@@ -1,0 +1,203 @@
+"""Checkpoints that are never half there, and the exact continuation of a run."""
+
+from __future__ import annotations
+
+import os
+import random
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from ignite.engine import Engine, Events
+from torch import nn
+
+from ..files import replacing
+from ..networks.slab import to_channels_last
+
+
+def save_atomically(state: Any, path: Path) -> None:
+    """``torch.save`` under a temporary name, flushed to disk and moved to ``path``."""
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        torch.save(state, file)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def load_state(path: Path, device: torch.device | str) -> Any:
+    """``torch.load`` with ``weights_only=True`` and a ValueError that names the file when it cannot be read."""
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no checkpoint at {path}.")
+    try:
+        return torch.load(path, map_location=device, weights_only=True)
+    except Exception as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise ValueError(f"{path}: not a checkpoint that can be read ({reason}).") from None
+
+
+def load_weights(network: nn.Module, path: str | os.PathLike, device: torch.device | str = "cpu") -> nn.Module:
+    """Load weights into a network of the same architecture.
+
+    Args:
+        network: to load into.
+        path: of a file with the network's ``state_dict``, loaded with ``weights_only=True``.
+        device: of the network.
+
+    Returns:
+        The network, on the device, in evaluation mode.
+
+    Raises:
+        FileNotFoundError: when there is no such file.
+        ValueError: when the file is corrupt or its weights are those of another architecture.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"there are no weights at {path}; train the bundle first, or name a file with --checkpoint PATH."
+        )
+    state = load_state(path, device)
+    own = network.state_dict()
+    if not isinstance(state, dict):
+        raise ValueError(f"{path}: expected a dictionary of weights, found {type(state).__name__}.")
+    missing = [k for k in own if k not in state]
+    extra = [k for k in state if k not in own]
+    other = [
+        f"{k} {tuple(getattr(state[k], 'shape', ()))} instead of {tuple(own[k].shape)}"
+        for k in own
+        if k in state and getattr(state[k], "shape", None) != own[k].shape
+    ]
+    if missing or extra or other:
+
+        def some(names: list[str]) -> str:
+            return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "") if names else "none"
+
+        raise ValueError(
+            f"{path}: the weights are of another architecture. Missing: {some(missing)}. Unknown: {some(extra)}. Of "
+            f"another size: {some(other)}. Give the config the sizes that the weights were trained with."
+        )
+    network.load_state_dict(state)
+    return to_channels_last(network, device).eval()
+
+
+class BestModel:
+    """Keeps the weights with which validation was best.
+
+    Attach it to the evaluator; the engine's first key metric decides, larger being better.
+
+    Args:
+        network: whose ``state_dict`` is kept.
+        path: of the file.
+    """
+
+    def __init__(self, network: nn.Module, path: str | os.PathLike) -> None:
+        self.network = network
+        self.path = Path(path)
+
+    def attach(self, engine: Engine) -> None:
+        """Look at the metric after each validation."""
+        engine.add_event_handler(Events.COMPLETED, self._completed)
+
+    def _completed(self, engine: Engine) -> None:
+        first = not dist.is_initialized() or dist.get_rank() == 0
+        if first and engine.state.best_metric_epoch == engine.state.epoch:
+            save_atomically(self.network.state_dict(), self.path)
+
+
+class ResumableState:
+    """Saves everything that the rest of a run depends on, and restores it when the run starts.
+
+    Networks, players (optimizers, schedulers, scalers), epoch, iteration, the evaluator's best metric, and the random
+    states of Python, NumPy and torch. It is saved at the end of each epoch and every ``interval`` iterations.
+    Among the trainer's handlers it stands after the validation, so that an epoch that is saved has been validated.
+
+    Args:
+        path: of the file.
+        resume: whether to continue from the file where there is one; without, the run begins anew.
+        interval: iterations between saves within an epoch, or 0 for epochs only.
+        evaluator: whose best metric is kept too, or None.
+
+    Raises:
+        ValueError: when the run starts, if the file is corrupt or of another configuration.
+    """
+
+    def __init__(
+        self, path: str | os.PathLike, resume: bool = False, interval: int = 0, evaluator: Engine | None = None
+    ) -> None:
+        self.path = Path(path)
+        self.resume = resume
+        self.interval = interval
+        self.evaluator = evaluator
+
+    def attach(self, engine: Engine) -> None:
+        """Restore when the engine starts, save while it runs; all processes restore, the first saves."""
+        engine.add_event_handler(Events.STARTED, self._restore)
+        if dist.is_initialized() and dist.get_rank() != 0:
+            return
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self._save)
+        if self.interval:
+            engine.add_event_handler(Events.ITERATION_COMPLETED(every=self.interval), self._save_within_epoch)
+
+    def _save_within_epoch(self, engine: Engine) -> None:
+        # The last iteration is saved after its validation, with the epoch.
+        if engine.state.iteration % engine.state.epoch_length:
+            self._save(engine)
+
+    def _save(self, engine: Engine) -> None:
+        algorithm, keys, position, has_gauss, gauss = np.random.get_state()
+        state = {
+            "iteration": engine.state.iteration,
+            "max_epochs": engine.state.max_epochs,
+            "epoch_length": engine.state.epoch_length,
+            "graph": engine.graph.state_dict(),
+            "players": {name: player.state_dict() for name, player in engine.players.items()},
+            "random": {
+                "python": random.getstate(),
+                "numpy": (algorithm, torch.from_numpy(keys.astype(np.int64)), position, has_gauss, gauss),
+                "torch": torch.get_rng_state(),
+                "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+            },
+        }
+        if self.evaluator is not None:
+            state["best"] = (self.evaluator.state.best_metric, self.evaluator.state.best_metric_epoch)
+        save_atomically(state, self.path)
+
+    def _restore(self, engine: Engine) -> None:
+        if not self.resume or not self.path.is_file():
+            return
+        state = load_state(self.path, engine.state.device)
+        expected = {"iteration", "max_epochs", "epoch_length", "graph", "players", "random"}
+        expected |= {"best"} if self.evaluator is not None else set()
+        if not isinstance(state, dict) or not expected <= state.keys():
+            raise ValueError(f"{self.path}: not the state of a run like this one; start anew without --resume.")
+        for key in ("max_epochs", "epoch_length"):
+            # Schedules are laid out over the whole run, so a run of another length is another run.
+            if state[key] != getattr(engine.state, key):
+                raise ValueError(
+                    f"{self.path}: the run was started with {key} {state[key]}, now it is "
+                    f"{getattr(engine.state, key)}. Continue with the same settings, or start anew without --resume."
+                )
+        try:
+            if list(state["players"]) != list(engine.players):
+                raise ValueError(f"players {list(state['players'])} instead of {list(engine.players)}")
+            engine.graph.load_state_dict(state["graph"])
+            for name, player in engine.players.items():
+                player.load_state_dict(state["players"][name])
+        except (KeyError, RuntimeError, ValueError) as error:
+            raise ValueError(
+                f"{self.path}: the run was started with other networks or players ({str(error).splitlines()[0]}). "
+                "Continue with the same settings, or start anew without --resume."
+            ) from None
+        engine.state.iteration = state["iteration"]
+        engine.state.epoch = state["iteration"] // engine.state.epoch_length
+        if self.evaluator is not None:
+            self.evaluator.state.best_metric, self.evaluator.state.best_metric_epoch = state["best"]
+        saved = state["random"]
+        version, internal, gauss_next = saved["python"]
+        random.setstate((version, tuple(internal), gauss_next))
+        algorithm, keys, position, has_gauss, gauss = saved["numpy"]
+        np.random.set_state((algorithm, keys.cpu().numpy().astype(np.uint32), position, has_gauss, gauss))
+        torch.set_rng_state(saved["torch"].cpu())
+        if saved["cuda"] and torch.cuda.is_available():
+            torch.cuda.set_rng_state_all([s.cpu() for s in saved["cuda"]])
+        engine.logger.info(f"continuing after iteration {engine.state.iteration} of {self.path}")

@@ -1,0 +1,202 @@
+"""Evaluation of a super-resolution method against known HR volumes."""
+
+from __future__ import annotations
+
+import copy
+import math
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+from ignite.engine import Engine, Events
+from torch import nn
+
+from .. import metrics, reports
+from ..data.slabs import UnpairedSlabLoader, cut_with_margin
+from ..data.volumes import case_stem
+from ..degradations import Degradation
+from ..graph import TensorGraph
+from .checkpoint import load_state, load_weights
+
+
+class EvaluationReport:
+    """Writes a table of cubic interpolation against the method, over cases, and a picture of each case.
+
+    It attaches to an evaluator whose batches are ``{"lr", "hr"}``. Volumes are compared in [0, 1]; the displacement is
+    that of the result against the interpolated input, in HR voxels. In ``output_dir``: ``table.csv``, ``table.json``,
+    ``boxplots.png``, for each case ``<case>.png`` and ``<case>_profile.png``, and ``losses.png`` where there is a
+    history.
+
+    Args:
+        output_dir: folder of the report.
+        degradation: from HR to LR; says where LR voxels lie.
+        method: name of the evaluator's network in the table.
+        network: the evaluator's network, of whose architecture ``others`` are.
+        others: files of further weights by the name of their rows in the table.
+        history: the ``history.jsonl`` of the training, or None.
+    """
+
+    def __init__(
+        self,
+        output_dir: str | os.PathLike,
+        degradation: Degradation,
+        method: str,
+        network: nn.Module,
+        others: Mapping[str, str] | None = None,
+        history: str | os.PathLike | None = None,
+    ) -> None:
+        self.output_dir = Path(output_dir)
+        self.degradation = degradation
+        self.method = method
+        self.others = {name: load_weights(copy.deepcopy(network), path) for name, path in (others or {}).items()}
+        self.history = None if history is None else Path(history)
+
+    def attach(self, engine: Engine) -> None:
+        """Measure each case, and write the tables at the end."""
+        self.rows: list[dict] = []
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self._case)
+        engine.add_event_handler(Events.COMPLETED, self._finish)
+
+    def _case(self, engine: Engine) -> None:
+        if not engine.state.output:
+            return  # the case failed; the evaluator lists it
+        for batch, output in zip(engine.state.batch, engine.state.output, strict=True):
+            lr, hr, sr = output["image"], output["label"], output["pred"]
+            factors, offset = self.degradation.factors, self.degradation.offset
+            name = case_stem(str(hr.meta["filename_or_obj"]), batch.get("subject"))
+            if any(row["case"] == name for row in self.rows):
+                raise ValueError(f"two cases are named {name}; give their files or subjects different names.")
+            volumes = {"cubic": metrics.cubic(torch.as_tensor(lr).cpu(), factors, offset), self.method: sr}
+            for other, network in self.others.items():
+                network.to(engine.state.device)
+                with torch.no_grad():
+                    volumes[other] = engine.inferer(torch.as_tensor(lr)[None].to(engine.state.device), network)[0]
+            shown = {key: _unit(volume) for key, volume in volumes.items()}
+            truth = _unit(hr)
+            scores = {}
+            for method, volume in shown.items():
+                shift = metrics.displacement(volume, shown["cubic"], factors)
+                scores[method] = {"psnr": metrics.psnr(volume, truth), "ssim": metrics.ssim(volume, truth)}
+                row = {"case": name, "method": method, **scores[method]}
+                self.rows.append({**row, **{f"displacement_{a}": s for a, s in zip("xyz", shift, strict=True)}})
+            pictures = {
+                "lr": _unit(lr),
+                "cubic": shown["cubic"],
+                "sr": shown[self.method],
+                "hr": truth,
+                "affine": np.asarray(hr.affine, dtype=np.float64),
+                "factors": factors,
+                "offset": offset,
+            }
+            named = {"cubic": scores["cubic"], "sr": scores[self.method]}
+            reports.case_figure(self.output_dir / f"{name}.png", name=name, scores=named, **pictures)
+            reports.line_profile(self.output_dir / f"{name}_profile.png", name=name, **pictures)
+
+    def _finish(self, engine: Engine) -> None:
+        if not self.rows:
+            return
+        print(reports.write_table(self.output_dir, self.rows))
+        reports.box_plots(self.output_dir / "boxplots.png", self.rows)
+        if self.history is not None and self.history.is_file():
+            reports.loss_curves(self.output_dir / "losses.png", self.history)
+        print(f"table and pictures are in {self.output_dir}")
+
+
+class FeatureReport:
+    """Draws what the adaptation did: feature maps of both groups, and their distribution before and after.
+
+    It attaches to an evaluator and draws when that has run. In ``output_dir``: ``features.png`` (Liu et al. 2023, fig.
+    4) and ``tsne.png`` (fig. 5). "Before" are the encoders with random weights, "after" as trained.
+
+    Args:
+        output_dir: folder of the report.
+        graph: with the steps ``feature_source``, ``feature_target`` and ``lr_fake``.
+        state: file of a :class:`~common.handlers.ResumableState`, with the trained networks.
+        loader: gives training batches; its ``source`` and ``target`` volumes are drawn.
+        network: the trained network from LR to SR.
+        degradation: from HR to LR.
+        batches: of the loader that are embedded.
+        device: where the graph is computed.
+    """
+
+    def __init__(
+        self,
+        output_dir: str | os.PathLike,
+        graph: TensorGraph,
+        state: str | os.PathLike,
+        loader: UnpairedSlabLoader,
+        network: nn.Module,
+        degradation: Degradation,
+        batches: int,
+        device: torch.device,
+    ) -> None:
+        self.output_dir = Path(output_dir)
+        self.graph = graph
+        self.state = Path(state)
+        self.loader = loader
+        self.network = network
+        self.degradation = degradation
+        self.batches = batches
+        self.device = device
+
+    def attach(self, engine: Engine) -> None:
+        """Draw at the end of the evaluator's run."""
+        engine.add_event_handler(Events.COMPLETED, self._draw)
+
+    @torch.no_grad()
+    def _draw(self, engine: Engine) -> None:
+        self.graph.load_state_dict(load_state(self.state, self.device)["graph"])
+        self.graph.to(self.device).eval()
+        untrained = copy.deepcopy(self.graph)
+        for step in ("feature_source", "feature_target"):
+            for module in untrained.networks[untrained.steps[step][0]].modules():
+                if hasattr(module, "reset_parameters"):
+                    module.reset_parameters()
+        reports.feature_tsne(self.output_dir / "tsne.png", self._pooled(untrained), self._pooled(self.graph))
+        source, target = self._planes()
+        reports.feature_maps(self.output_dir / "features.png", source, target)
+        print(f"feature maps and t-SNE are in {self.output_dir}")
+
+    def _pooled(self, graph: TensorGraph) -> tuple[np.ndarray, np.ndarray]:
+        vectors: dict[str, list[torch.Tensor]] = {"feature_source": [], "feature_target": []}
+        self.loader.set_iteration(0)
+        for _, batch in zip(range(self.batches), self.loader, strict=False):
+            values = graph(batch, list(vectors))
+            for name, found in vectors.items():
+                found.append(values[name].mean(dim=(2, 3)).float().cpu())
+        return torch.cat(vectors["feature_source"]).numpy(), torch.cat(vectors["feature_target"]).numpy()
+
+    def _planes(self) -> tuple[dict, dict]:
+        """The middle slab of the first source and of the first target volume, with its images and features."""
+        slices, factors, margin = self.loader.lr_patch[2], self.degradation.factors, self.loader.margin
+        volume, lr = self.loader.source[0]["hr"], self.loader.target[0]["lr"]
+        x, y = [n // f * f for n, f in zip(volume.shape[1:3], factors[:2], strict=True)]
+        depth = slices * factors[2]
+        z = (volume.shape[3] - depth) // 2
+        hr = volume[None, :, :x, :y, z : z + depth]
+        context = cut_with_margin(self.loader.source[0]["hr_band"], (0, 0, z), (x, y, depth), margin)[None]
+        z = (lr.shape[3] - slices) // 2
+        batch = {"hr": hr, "hr_context": context, "lr": lr[None, ..., z : z + slices]}
+        batch = {key: slab.to(self.device) for key, slab in batch.items()}
+        values = self.graph(batch, ["feature_source", "feature_target", "lr_fake"])
+        sr = self.network(batch["lr"].to(self.device))
+
+        def plane(slab: torch.Tensor, index: int) -> np.ndarray:
+            return slab[0, 0, ..., index].float().cpu().numpy()
+
+        # The volumes are in the order that the slabs have, so a plane is drawn along these axes and not in the world.
+        centre = slices // 2
+        fine = centre * factors[2] + math.floor(self.degradation.offset[2])
+        source = {"image": plane(hr, fine), "lr": plane(values["lr_fake"], centre)}
+        target = {"image": plane(sr, fine), "lr": plane(batch["lr"], centre)}
+        for group, feature in ((source, "feature_source"), (target, "feature_target")):
+            group["features"] = values[feature][0].float().cpu().numpy()
+            group["affine"] = np.eye(4)
+        return source, target
+
+
+def _unit(volume: torch.Tensor) -> np.ndarray:
+    """A volume ``(1, X, Y, Z)`` as an array ``(X, Y, Z)`` cut to [0, 1]."""
+    return torch.as_tensor(volume)[0].detach().float().cpu().clamp(0, 1).numpy()

@@ -1,0 +1,81 @@
+"""The course of a training run, on disk."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import torch.distributed as dist
+from ignite.engine import Engine, Events
+from tqdm import tqdm
+
+from ..files import replacing
+
+
+class LossHistory:
+    """Writes every loss term of every iteration, and validation metrics, as JSON lines, and shows a progress bar.
+
+    A line is ``{"epoch": 1, "iteration": 1, "<player>/<term>": 0.1, ...}``; after a validation also
+    ``{"epoch": 1, "iteration": 100, "validation/<metric>": 30.1}``. After a resume, lines of iterations that are done
+    again are dropped first.
+
+    Args:
+        path: of the file.
+        evaluator: whose metrics are written each time that it has run, or None.
+    """
+
+    def __init__(self, path: str | os.PathLike, evaluator: Engine | None = None) -> None:
+        self.path = Path(path)
+        self.evaluator = evaluator
+
+    def attach(self, engine: Engine) -> None:
+        """Write and show the engine's iterations, in process 0 only."""
+        if dist.is_initialized() and dist.get_rank() != 0:
+            return
+        engine.add_event_handler(Events.EPOCH_STARTED, self._trim)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self._iteration)
+        if self.evaluator is not None:
+            self.evaluator.add_event_handler(Events.COMPLETED, lambda evaluator: self._validated(engine))
+        engine.add_event_handler(Events.COMPLETED | Events.EXCEPTION_RAISED, self._close)
+        self.file = None
+        self.bar = None
+
+    def _trim(self, engine: Engine) -> None:
+        if self.bar is None:
+            total = engine.state.max_epochs * engine.state.epoch_length
+            self.bar = tqdm(total=total, initial=engine.state.iteration, desc="training", unit="it", smoothing=0.05)
+        if self.file is not None:
+            return
+        kept = []
+        if engine.state.iteration > 0 and self.path.is_file():
+            for line in self.path.read_text().splitlines():
+                try:
+                    if json.loads(line)["iteration"] <= engine.state.iteration:
+                        kept.append(line + "\n")
+                except ValueError:
+                    break  # the run was killed while it wrote this line
+        with replacing(self.path) as temporary:
+            temporary.write_text("".join(kept))
+        # Line by line, so that a killed run leaves every line that its checkpoint counts on.
+        self.file = self.path.open("a", buffering=1)
+
+    def _iteration(self, engine: Engine) -> None:
+        state = engine.state
+        self.file.write(json.dumps({"epoch": state.epoch, "iteration": state.iteration, **state.output}) + "\n")
+        self.bar.update()
+
+    def _validated(self, engine: Engine) -> None:
+        if self.file is not None:
+            metrics = {f"validation/{k}": float(v) for k, v in self.evaluator.state.metrics.items()}
+            self.bar.set_postfix({k.removeprefix("validation/"): f"{v:.4g}" for k, v in metrics.items()})
+            line = {"epoch": engine.state.epoch, "iteration": engine.state.iteration, **metrics}
+            self.file.write(json.dumps(line) + "\n")
+
+    def _close(self, engine: Engine, error: BaseException | None = None) -> None:
+        if self.file is not None:
+            self.file.close()
+            self.bar.close()
+            self.file = self.bar = None
+        if error is not None:
+            raise error

@@ -1,0 +1,381 @@
+"""Runs that are cut off anywhere and go on exactly; checkpoints that are whole, known, and harmless to load."""
+
+import os
+import pickle
+import random
+import re
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from ignite.engine import Events
+from monai.data import DataLoader
+from monai.engines import SupervisedEvaluator
+from monai.handlers import MeanSquaredError, ValidationHandler, from_engine
+from torch import nn
+from torch.nn.utils.parametrizations import spectral_norm
+
+from common.engines import AlternatingTrainer, Player
+from common.files import replacing
+from common.graph import TensorGraph
+from common.handlers import BestModel, LossHistory, ResumableState, load_weights
+from common.handlers.checkpoint import save_atomically
+
+EPOCHS, LENGTH = 3, 4
+
+
+class Noisy(nn.Module):
+    """A network whose pass depends on all random states, and that has buffers."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = spectral_norm(nn.Conv2d(1, 1, 3, padding=1))
+
+    def forward(self, x):
+        noise = torch.rand(1).item() + random.random() + np.random.rand() + np.random.randn() if self.training else 0.0
+        return self.layer(x + noise) + nn.functional.dropout(x, 0.5, self.training)
+
+
+class Batches:
+    def __init__(self):
+        self.iteration = 0
+
+    def set_iteration(self, iteration):
+        self.iteration = iteration
+
+    def __iter__(self):
+        while True:
+            self.iteration += 1
+            generator = torch.Generator().manual_seed(self.iteration)
+            yield {key: torch.randn(2, 1, 5, 5, generator=generator) for key in ("hr", "lr")}
+
+
+def seed_everything(seed=0):
+    torch.manual_seed(seed)
+    random.seed(seed)
+    np.random.seed(seed)
+
+
+def run_of(folder, resume=False, interval=1, at=None, **changes):
+    """A small game with everything that a run has, in ``folder``; ``at`` is called at events of the trainer."""
+    sizes = {"epochs": EPOCHS, "length": LENGTH, "players": ("generator", "judge"), "networks": Noisy} | changes
+    networks = {"up": sizes["networks"](), "judge": sizes["networks"]()}
+    graph = TensorGraph(networks, {"sr": ["up", "lr"], "verdict": ["judge", "sr"], "real": ["judge", "hr"]})
+
+    def term(name, loss, *inputs):
+        return {"name": name, "weight": 1.0, "loss": loss, "inputs": list(inputs)}
+
+    players = {
+        "generator": Player(
+            ["up"],
+            lambda p: torch.optim.Adam(p, lr=0.01),
+            [term("l1", nn.L1Loss(), "sr", "hr"), term("fool", lambda v: (v - 1).square(), "verdict")],
+            scheduler=lambda o: torch.optim.lr_scheduler.CosineAnnealingLR(o, T_max=EPOCHS * LENGTH),
+        ),
+        "judge": Player(
+            ["judge"],
+            lambda p: torch.optim.SGD(p, lr=0.05, momentum=0.9),
+            [term("real", lambda v: (v - 1).square(), "real"), term("fake", torch.square, "verdict")],
+        ),
+    }
+    validation = DataLoader([{"image": torch.ones(1, 5, 5), "label": torch.zeros(1, 5, 5)}], batch_size=1)
+    evaluator = SupervisedEvaluator(
+        device=torch.device("cpu"),
+        val_data_loader=validation,
+        network=networks["up"],
+        key_val_metric={"mse": MeanSquaredError(output_transform=from_engine(["pred", "label"]))},
+        val_handlers=[BestModel(networks["up"], folder / "model.pt")],
+    )
+    # The order of train.json.
+    handlers = [
+        LossHistory(folder / "history.jsonl", evaluator),
+        ValidationHandler(interval=1, validator=evaluator, epoch_level=True),
+        ResumableState(folder / "state.pt", resume=resume, interval=interval, evaluator=evaluator),
+    ]
+    trainer = AlternatingTrainer(
+        torch.device("cpu"),
+        sizes["epochs"],
+        Batches(),
+        graph,
+        {name: players[name] for name in sizes["players"]},
+        epoch_length=sizes["length"],
+        train_handlers=handlers,
+    )
+    for event in () if at is None else (Events.ITERATION_STARTED, Events.ITERATION_COMPLETED, Events.EPOCH_COMPLETED):
+        trainer.add_event_handler(event, at, event.value)
+    return trainer, evaluator
+
+
+def result_of(trainer, evaluator, folder):
+    """Everything that a run leaves."""
+    return {
+        "graph": trainer.graph.state_dict(),
+        "players": {name: player.state_dict() for name, player in trainer.players.items()},
+        "best": (evaluator.state.best_metric, evaluator.state.best_metric_epoch),
+        "at": (trainer.state.epoch, trainer.state.iteration),
+        "model": torch.load(folder / "model.pt", weights_only=True),
+        "state": torch.load(folder / "state.pt", weights_only=True),
+        "history": (folder / "history.jsonl").read_text(),
+    }
+
+
+def assert_same(a, b, where="result"):
+    """Bit for bit."""
+    if isinstance(a, torch.Tensor):
+        assert torch.equal(a, b), where
+    elif isinstance(a, dict):
+        assert a.keys() == b.keys(), where
+        for key in a:
+            assert_same(a[key], b[key], f"{where}, {key}")
+    elif isinstance(a, list | tuple):
+        assert len(a) == len(b), where
+        for i, (x, y) in enumerate(zip(a, b, strict=True)):
+            assert_same(x, y, f"{where}, {i}")
+    else:
+        assert a == b, where
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A run that nothing interrupts, and what was on the disk at many moments of it, as kill -9 would leave it."""
+    folder, moments = tmp_path_factory.mktemp("whole"), {}
+
+    def copy(name, source=folder):
+        moments[name] = tmp_path_factory.mktemp("moment") / "run"
+        shutil.copytree(source, moments[name])
+
+    def at(engine, event):
+        copy((event, engine.state.iteration))
+
+    seed_everything()
+    trainer, evaluator = run_of(folder, at=at)
+    swap = os.replace
+    with pytest.MonkeyPatch.context() as patch:
+
+        def before_it_is_there(source, target):
+            if str(target).endswith("state.pt"):
+                copy(("before the checkpoint is moved", trainer.state.iteration))
+            swap(source, target)
+
+        patch.setattr(os, "replace", before_it_is_there)
+        trainer.run()
+    return result_of(trainer, evaluator, folder), moments
+
+
+def test_a_run_leaves_its_losses_and_its_validations(whole):
+    result, moments = whole
+    lines = result["history"].splitlines()
+    assert len(lines) == EPOCHS * LENGTH + EPOCHS and sum("validation/mse" in line for line in lines) == EPOCHS
+    assert '"generator/l1"' in lines[0] and '"judge/total"' in lines[0]
+    assert len(moments) == EPOCHS * (3 * LENGTH + 1)
+
+
+@pytest.mark.parametrize(
+    "moment",
+    [
+        ("iteration_started", 1),  # nothing has been saved yet
+        ("before the checkpoint is moved", 1),
+        ("iteration_completed", 2),
+        ("iteration_started", 4),
+        ("iteration_completed", 4),  # the end of an epoch, not validated yet
+        ("before the checkpoint is moved", 4),  # validated, not saved
+        ("epoch_completed", 4),
+        ("iteration_started", 5),
+        ("before the checkpoint is moved", 7),
+        ("iteration_completed", 11),
+        ("before the checkpoint is moved", 12),
+        ("epoch_completed", 12),  # all is done
+    ],
+    ids=str,
+)
+def test_a_run_that_is_killed_goes_on_bit_for_bit(whole, moment, tmp_path):
+    expected, moments = whole
+    folder = tmp_path / "run"
+    shutil.copytree(moments[moment], folder)
+    # A new process, which has the same seed; what it drew while it was set up must not matter after a resume.
+    seed_everything(0 if not (folder / "state.pt").exists() else 99)
+    trainer, evaluator = run_of(folder, resume=True)
+    trainer.run()
+    result = result_of(trainer, evaluator, folder)
+    assert_same(result, expected)
+
+
+def test_a_line_that_was_only_half_written_is_written_again(whole, tmp_path):
+    expected, moments = whole
+    folder = shutil.copytree(moments["iteration_completed", 6], tmp_path / "run")
+    with (folder / "history.jsonl").open("a") as file:
+        file.write('{"epoch": 2, "iteration": 7, "gener')
+    trainer, _ = run_of(folder, resume=True)
+    trainer.run()
+    assert (folder / "history.jsonl").read_text() == expected["history"]
+
+
+@pytest.mark.parametrize("interval", [0, 3])
+def test_a_run_that_fails_goes_on_from_its_last_checkpoint(whole, interval, tmp_path):
+    class Failure(Exception):
+        pass
+
+    def at(engine, event):
+        if event == "iteration_completed" and engine.state.iteration == 8:
+            raise Failure("the disk of another program is full")
+
+    seed_everything()
+    trainer, _ = run_of(tmp_path, interval=interval, at=at)
+    with pytest.raises(Failure):
+        trainer.run()
+    saved = torch.load(tmp_path / "state.pt", weights_only=True)["iteration"]
+    assert saved == {0: 4, 3: 6}[interval]
+    seed_everything(5)
+    trainer, evaluator = run_of(tmp_path, resume=True, interval=interval)
+    trainer.run()
+    assert_same(result_of(trainer, evaluator, tmp_path), whole[0])
+
+
+def test_without_resume_a_run_begins_anew_and_with_it_needs_no_checkpoint(whole, tmp_path):
+    for folder, resume in ((whole[1]["epoch_completed", 8], False), (tmp_path, True)):
+        copy = shutil.copytree(folder, tmp_path / f"copy{resume}", dirs_exist_ok=True) if not resume else folder
+        seed_everything()
+        trainer, evaluator = run_of(copy, resume=resume)
+        trainer.run()
+        assert_same(result_of(trainer, evaluator, copy), whole[0])
+
+
+def refusal(folder, **changes):
+    seed_everything()
+    trainer, _ = run_of(folder, resume=True, **changes)
+    before = (folder / "state.pt").read_bytes()
+    with pytest.raises(ValueError) as error:
+        trainer.run()
+    assert str(folder / "state.pt") in str(error.value)
+    assert (folder / "state.pt").read_bytes() == before
+    return str(error.value)
+
+
+class Wider(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Conv2d(1, 1, 5, padding=2)
+
+    def forward(self, x):
+        return self.layer(x)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"length": 5}, r"epoch_length 4, now it is 5"),
+        ({"epochs": 4}, r"max_epochs 3, now it is 4"),
+        ({"networks": Wider}, r"other networks or players"),
+        ({"players": ("judge", "generator")}, r"other networks or players \(players \['generator', 'judge'\]"),
+        ({"players": ("generator",)}, r"other networks or players"),
+    ],
+)
+def test_a_checkpoint_of_another_configuration_is_refused(whole, tmp_path, changes, said):
+    folder = shutil.copytree(whole[1]["epoch_completed", 4], tmp_path / "run")
+    message = refusal(folder, **changes)
+    assert re.search(said, message) and "--resume" in message
+
+
+def foreign_files(whole):
+    state = (whole[1]["epoch_completed", 4] / "state.pt").read_bytes()
+    yield from (state[:n] for n in (0, 1, 100, len(state) // 2, len(state) - 1))
+    yield np.random.default_rng(0).bytes(2000)
+    yield b"\x80\x02" + state[:100]
+    yield from ({"weight": torch.ones(2)}, [1, 2], 3.0, None, {"iteration": 4, "max_epochs": 2, "epoch_length": 4})
+
+
+def test_a_file_that_is_no_state_is_refused(whole, tmp_path):
+    for i, content in enumerate(foreign_files(whole)):
+        folder = tmp_path / str(i)
+        folder.mkdir()
+        if isinstance(content, bytes):
+            (folder / "state.pt").write_bytes(content)
+        else:
+            torch.save(content, folder / "state.pt")
+        message = refusal(folder)
+        assert "not a checkpoint that can be read" in message or "start anew without --resume" in message
+
+
+def network_of(features=3):
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Conv2d(1, features, 3), nn.BatchNorm2d(features))
+
+
+def test_weights_are_loaded_for_evaluation(tmp_path):
+    trained = network_of()
+    nn.init.normal_(trained[0].weight)
+    save_atomically(trained.state_dict(), tmp_path / "model.pt")
+    loaded = load_weights(network_of(), tmp_path / "model.pt")
+    assert not loaded.training
+    assert_same(dict(loaded.state_dict()), dict(trained.state_dict()))
+    with pytest.raises(FileNotFoundError, match=r"no weights at .*none\.pt.*--checkpoint"):
+        load_weights(network_of(), tmp_path / "none.pt")
+
+
+def test_weights_of_another_architecture_say_what_differs(tmp_path):
+    path = tmp_path / "model.pt"
+    save_atomically(network_of(4).state_dict(), path)
+    with pytest.raises(ValueError, match=r"model\.pt.*another architecture.*\(4, 1, 3, 3\) instead of \(3, 1"):
+        load_weights(network_of(3), path)
+    save_atomically({"0.weight": torch.ones(3, 1, 3, 3), "2.bias": torch.ones(1), "0.bias": 5}, path)
+    with pytest.raises(ValueError, match=r"Missing: 1\.weight.* and .* more\. Unknown: 2\.bias\. .*0\.bias"):
+        load_weights(network_of(3), path)
+    save_atomically([torch.ones(1)], path)
+    with pytest.raises(ValueError, match=r"model\.pt.*dictionary of weights, found list"):
+        load_weights(network_of(3), path)
+
+
+def test_corrupt_weights_are_named(whole, tmp_path):
+    path = tmp_path / "model.pt"
+    good = (whole[1]["epoch_completed", 4] / "model.pt").read_bytes()
+    for content in (b"", good[: len(good) // 2], b"PK\x03\x04 not a zip", np.random.default_rng(1).bytes(500)):
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match=r"model\.pt: not a checkpoint that can be read"):
+            load_weights(network_of(), path)
+
+
+class Bomb:
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return (open, (str(self.path), "w"))
+
+
+def test_loading_weights_runs_no_code(tmp_path):
+    for content in (torch.save, lambda value, path: path.write_bytes(pickle.dumps(value, protocol=2))):
+        content(Bomb(tmp_path / "exploded"), tmp_path / "model.pt")
+        with pytest.raises(ValueError, match="not a checkpoint"):
+            load_weights(network_of(), tmp_path / "model.pt")
+    assert not (tmp_path / "exploded").exists()
+
+
+def test_the_best_weights_are_kept_and_not_the_last(tmp_path):
+    network = nn.Linear(1, 1, bias=False)
+    metrics = {1: 1.0, 2: 3.0, 3: 2.0, 4: 3.5, 5: 0.0}
+    evaluator = SupervisedEvaluator(
+        device=torch.device("cpu"),
+        val_data_loader=DataLoader([{"image": torch.ones(1), "label": torch.zeros(1)}], batch_size=1),
+        network=network,
+        key_val_metric={"mse": MeanSquaredError(output_transform=from_engine(["pred", "label"]))},
+        val_handlers=[BestModel(network, tmp_path / "models" / "model.pt")],
+    )
+    kept = []
+    for epoch, metric in metrics.items():
+        network.weight.data.fill_(metric**0.5)
+        evaluator.run(epoch)
+        kept.append(torch.load(tmp_path / "models" / "model.pt", weights_only=True)["weight"].item() ** 2)
+    assert kept == pytest.approx([1, 3, 3, 3.5, 3.5])
+
+
+def test_a_file_is_replaced_whole_or_not_at_all(tmp_path):
+    path = tmp_path / "new" / "state.nii.gz"
+    with replacing(path) as temporary:
+        assert temporary.parent == path.parent and temporary.name.endswith(".nii.gz")
+        temporary.write_text("first")
+        assert not path.exists()
+    with pytest.raises(RuntimeError), replacing(path) as temporary:
+        temporary.write_text("half of the sec")
+        raise RuntimeError("killed")
+    assert path.read_text() == "first" and os.listdir(path.parent) == ["state.nii.gz"]
