@@ -1,0 +1,95 @@
+"""What `python -m monai.bundle run` leaves to the bundle: misspelt overrides, and errors that can be read."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import os
+import re
+import sys
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+
+from monai.bundle import ConfigParser
+from monai.bundle.config_parser import merge_kv
+
+# Arguments of `python -m monai.bundle run` itself.
+_OF_RUN = {
+    "run_id", "init_id", "final_id", "meta_file", "config_file", "logging_file", "tracking", "args_file",
+    "workflow_type", "properties_path",
+}  # fmt: skip
+_FLAG = re.compile("--|-[a-zA-Z]")  # as fire reads it: -1 is a number
+
+
+def is_true(value: bool | str) -> bool:
+    """A switch's value: the command line gives ``--resume true`` as text, a config gives true.
+
+    Raises:
+        ValueError: when the value is neither true nor false.
+    """
+    text = str(value).lower()
+    if text not in ("true", "false"):
+        raise ValueError(f"a switch is {value!r}, expected true or false.")
+    return text == "true"
+
+
+def check(argv: Sequence[str] | None = None) -> None:
+    """Make the command line strict: refuse unknown overrides, and end every error with its first cause in plain words.
+
+    MONAI accepts a misspelt ``--key`` without a word, and wraps what goes wrong in errors of its own. This reads the
+    command line of ``python -m monai.bundle run``, so it stands first in a config's ``initialize``. In another program,
+    such as a server that loads the bundle, it does nothing.
+
+    Args:
+        argv: the command line; default that of this process.
+
+    Raises:
+        ValueError: with each override whose key the configs lack, and the keys that resemble it.
+    """
+    argv = list(sys.argv if argv is None else argv)
+    if "run" not in argv[1:2] or Path(argv[0]).parent.name != "bundle":
+        return
+    sys.excepthook = _explain
+    given: dict[str, str] = {}
+    for i, word in enumerate(argv):
+        if _FLAG.match(word):
+            key, equals, value = word.lstrip("-").partition("=")
+            following = argv[i + 1] if i + 1 < len(argv) and not _FLAG.match(argv[i + 1]) else ""
+            given[key.replace("-", "_")] = value if equals else following
+    if "args_file" in given and os.path.isfile(given["args_file"]):
+        given = {**ConfigParser.load_config_file(given["args_file"]), **given}
+    files = given.get("config_file", [])
+    if isinstance(files, str):
+        text = files.strip()
+        try:
+            files = json.loads(text.replace("'", '"')) if text.startswith(("[", "(")) else [text]
+        except ValueError:
+            files = [name.strip(" '\"") for name in text.strip("[]()").split(",")]
+    parser = ConfigParser(config={})
+    for file in files:
+        for key, value in ConfigParser.load_config_file(file).items():
+            merge_kv(parser, key, value)
+    unknown = []
+    for key in given:
+        if key in _OF_RUN or key in parser:
+            continue
+        parts, known = key.replace("#", "::").split("::"), 0
+        while "::".join(parts[: known + 1]) in parser:
+            known += 1
+        siblings = parser["::".join(parts[:known])] if known else parser.get()
+        names = [str(k) for k in siblings] if isinstance(siblings, dict) else []
+        close = difflib.get_close_matches(parts[known], names, n=3)
+        hint = f"; did you mean {' or '.join(close)}?" if close else "."
+        unknown.append(f"--{key}: the configs have no such key{hint}")
+    if unknown:
+        raise ValueError("\n".join(unknown))
+
+
+def _explain(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """An excepthook: the traceback, then the first cause by itself."""
+    traceback.print_exception(kind, error, trace)
+    while error.__cause__ is not None:
+        error = error.__cause__
+    print(f"\nerror: {error}", file=sys.stderr)
