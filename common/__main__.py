@@ -1,0 +1,23 @@
+"""``python -m common <command>``: the commands that are no bundle's own."""
+
+from __future__ import annotations
+
+import sys
+
+import fire
+
+from .data.datalist import write_datalist
+from .data.simulate import simulate
+from .profile import profile
+
+
+def main() -> None:
+    """Run a command; an error that it expects is printed as one message, without a traceback."""
+    try:
+        fire.Fire({"datalist": write_datalist, "profile": profile, "simulate": simulate}, name="python -m common")
+    except (ValueError, OSError, ImportError) as error:
+        sys.exit(f"error: {error}")
+
+
+if __name__ == "__main__":
+    main()
