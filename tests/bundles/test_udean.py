@@ -1,0 +1,360 @@
+"""UDEAN: the paper's sizes and losses, every form of its training, and runs that are killed or shared."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import json
+import multiprocessing
+import os
+import random
+import shutil
+import signal
+import sys
+import time
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+from matplotlib.image import imread
+from monai.bundle import ConfigParser
+from scipy.ndimage import map_coordinates
+
+from . import runs
+
+PAPER = {
+    # eq. 4 to 9: image cycle, feature cycle, HR and LR consistency, image and feature adaptation
+    "generator/image_cycle/l1", "generator/image_cycle/ssim", "generator/image_cycle/adversarial",
+    "generator/feature_cycle/l1",
+    "generator/hr_consistency/l1", "generator/hr_consistency/ssim", "generator/hr_consistency/adversarial",
+    "generator/lr_consistency/l1", "generator/lr_consistency/ssim", "generator/lr_consistency/adversarial",
+    "generator/image_adaptation/fake", "generator/image_adaptation/real",
+    "generator/feature_adaptation/target", "generator/feature_adaptation/source",
+    # eq. 11 and 12, and the HR discriminator that eq. 4 and 6 presume
+    "discriminator/lr/real", "discriminator/lr/fake",
+    "discriminator/feature/source", "discriminator/feature/target",
+    "discriminator/hr/real", "discriminator/hr/fake", "discriminator/hr/self",
+}  # fmt: skip
+
+
+udean = pytest.mark.parametrize("bundle", ["udean"], indirect=True, scope="session")
+
+
+def parser(*names, **override):
+    """The bundle's configs merged, with overrides."""
+    found = ConfigParser()
+    found.read_config(runs.configs("udean", *names))
+    found.update(override)
+    return found
+
+
+def terms(folder):
+    """Names of the loss terms of a run."""
+    found = runs.history(folder)[0].keys() - {"epoch", "iteration"}
+    return {name for name in found if not name.endswith("/total")}
+
+
+def test_parameter_counts():
+    """Table II of the paper: 2.457 M, and 4.765 M with an encoder and decoder that translate LR images first."""
+    for names in (["inference"], ["train"], ["train", "paper"]):
+        network = parser(*names).get_parsed_content("network_def")
+        assert sum(p.numel() for p in network.parameters()) == 2_457_002
+    found = parser("train")
+    modules = [found.get_parsed_content(name) for name in ("lr_encoder", "lr_decoder", "lr_encoder", "sr_decoder")]
+    assert sum(p.numel() for module in modules for p in module.parameters()) == 4_764_561
+
+
+def truncate(volume, factor):
+    """K-space truncation by numpy's complex FFT: the central frequencies, of the one at -n/2 its real part."""
+    for axis in range(3):
+        size = volume.shape[axis]
+        n = size // factor
+        index = np.fft.fftfreq(n, 1 / n).astype(int) % size
+        k_space = np.moveaxis(np.fft.fft(volume, axis=axis), axis, 0)[index]
+        if n % 2 == 0:
+            k_space[n // 2] = k_space[n // 2].real
+        volume = np.moveaxis(np.fft.ifft(k_space, axis=0).real / factor, 0, axis)
+    return volume
+
+
+@udean
+def test_evaluate(cohort, trained, tmp_path):
+    """The table's cubic row is what numpy gets, and pictures, table and super-resolved scan are there."""
+    folder = shutil.copytree(trained, tmp_path / "run")
+    others = {"again": str(folder / "models" / "model.pt")}
+    runs.run("udean", ["train", "evaluate"], folder, dataset_dir=str(cohort), others=others)
+    written = {path.name for path in (folder / "out").iterdir()}
+    case = "sub-5_t1w"
+    pictures = {f"{case}.png", f"{case}_profile.png", "boxplots.png", "losses.png", "features.png", "tsne.png"}
+    assert pictures | {"table.csv", "table.json", f"{case}_sr.nii.gz"} <= written
+    assert all(imread(folder / "out" / name).std() > 0.01 for name in pictures)
+    with (folder / "out" / "table.csv").open() as file:
+        rows = {row["method"]: row for row in csv.DictReader(file)}
+    assert {row["case"] for row in rows.values()} == {case} and rows.keys() == {"cubic", "UDEAN", "again"}
+    assert {**rows["again"], "method": "UDEAN"} == rows["UDEAN"]
+    summary = json.loads((folder / "out" / "table.json").read_text())
+    assert case in json.dumps(summary) and "null" not in json.dumps(summary["summary"]["UDEAN"]["psnr"]["mean"])
+
+    image = nib.load(cohort / f"{case}.nii.gz")
+    hr = image.get_fdata()
+    assert image.shape == (41, 37, 44)
+    hr = hr[:40, :36] / np.quantile(hr, 0.999)
+    positions = np.meshgrid(*[np.arange(n) / 2 for n in hr.shape], indexing="ij")
+    cubic = map_coordinates(truncate(hr, 2), positions, order=3, mode="nearest")
+    psnr = -10 * np.log10(np.mean((np.clip(cubic, 0, 1) - np.clip(hr, 0, 1)) ** 2))
+    assert float(rows["cubic"]["psnr"]) == pytest.approx(psnr, abs=1e-3)
+    assert [float(rows["cubic"][f"displacement_{axis}"]) for axis in "xyz"] == [0, 0, 0]
+
+    sr = nib.load(folder / "out" / f"{case}_sr.nii.gz")
+    assert sr.shape == hr.shape and sr.get_data_dtype() == image.get_data_dtype()
+    np.testing.assert_allclose(sr.affine, image.affine, atol=1e-5)
+    found = sr.get_fdata() / np.quantile(image.get_fdata(), 0.999)
+    psnr = -10 * np.log10(np.mean((np.clip(found, 0, 1) - np.clip(hr, 0, 1)) ** 2))
+    assert float(rows["UDEAN"]["psnr"]) == pytest.approx(psnr, abs=0.05)
+
+
+ADAPTATION = {name for name in PAPER if "_adaptation/" in name}
+DEFAULT = (PAPER - {f"generator/image_adaptation/{side}" for side in ("fake", "real")}) | {
+    f"degradation/{name}" for name in ("image_adaptation/fake", "image_adaptation/real", "anchor/low_frequency")
+}
+SUPERVISED = {"generator/image/l1", "generator/image/ssim", "generator/image/adversarial"}
+SUPERVISED |= {"discriminator/hr/real", "discriminator/hr/fake"}
+FORMS = {
+    "default": (["train"], {}, DEFAULT),
+    "paper": (["train", "paper"], {}, PAPER),
+    "2x2x1": (["train"], {"scale": [2, 2, 1]}, DEFAULT),
+    "paper, 2x2x1": (["train", "paper"], {"scale": [2, 2, 1]}, PAPER),
+    "feature space only": (["train"], {"lambda_5": 0}, {n for n in DEFAULT if "image_adaptation" not in n}),
+    "image space only": (
+        ["train"],
+        {"lambda_6": 0},
+        {n for n in DEFAULT if "feature_adaptation" not in n and "discriminator/feature" not in n},
+    ),
+    "paper, feature space only": (["train", "paper"], {"lambda_5": 0}, {n for n in PAPER if "image_adapt" not in n}),
+    "no HR adversary": (["train", "paper"], {"beta": 0}, {n for n in PAPER if "advers" not in n and "/hr/" not in n}),
+    "supervised": (["train", "train_supervised"], {}, SUPERVISED),
+    "supervised, 2x2x1": (["train", "train_supervised"], {"scale": [2, 2, 1]}, SUPERVISED),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_forms(cohort, tmp_path, form):
+    """Every form of the paper's tables trains, with the terms that its equations have and no others."""
+    names, override, expected = FORMS[form]
+    runs.run("udean", names, tmp_path, dataset_dir=str(cohort), max_epochs=1, epoch_length=2, **override)
+    assert terms(tmp_path) == expected
+    # The paper's decoder starts from nothing, the others from cubic interpolation.
+    assert runs.history(tmp_path)[-1]["validation/psnr"] > (10 if "paper" in names else 25)
+    assert (tmp_path / "models" / "model.pt").is_file()
+
+
+@pytest.mark.parametrize(("overlay", "method"), [("paper", "UDEAN"), ("train_supervised", "supervised")])
+def test_evaluate_forms(cohort, tmp_path, overlay, method):
+    """Evaluate.json over another form: its network in the table, and feature maps where LR style is learned."""
+    names = ["train", overlay]
+    runs.run("udean", names, tmp_path, dataset_dir=str(cohort), max_epochs=1, epoch_length=1)
+    runs.run("udean", [*names, "evaluate"], tmp_path, dataset_dir=str(cohort))
+    summary = json.loads((tmp_path / "out" / "table.json").read_text())["summary"]
+    assert summary.keys() == {"cubic", method} and summary[method]["psnr"]["mean"] > 10
+    assert (tmp_path / "out" / "features.png").is_file() == (overlay == "paper")
+
+
+def test_misaligned_and_registered(cohort, tmp_path):
+    """Source and target of the same subjects, HR moved; table I's supervised rows on them, and one registered first."""
+    pairs = [{"hr": cohort / f"sub-{i}_t1w.nii.gz"} for i in (0, 2)]
+    rest = {"validation": [{"hr": cohort / "sub-4_t1w.nii.gz"}], "test": [{"hr": cohort / "sub-5_t1w.nii.gz"}]}
+    data = str(runs.datalist(tmp_path / "data", "misaligned", source=pairs, target=pairs, **rest))
+    short = {"dataset_dir": data, "max_epochs": 1, "epoch_length": 1, "misaligned": True}
+    runs.run("udean", ["train"], tmp_path / "unsupervised", **short)
+    runs.run("udean", ["train"], tmp_path / "again", **short)
+    runs.run("udean", ["train", "train_supervised"], tmp_path / "supervised", **short)
+    runs.run("udean", ["train", "train_supervised"], tmp_path / "registered", registered=True, **short)
+    assert terms(tmp_path / "unsupervised") == DEFAULT
+    assert runs.history(tmp_path / "again") == runs.history(tmp_path / "unsupervised")  # or no run could be resumed
+    assert terms(tmp_path / "supervised") == terms(tmp_path / "registered") == SUPERVISED
+    l1 = {n: runs.history(tmp_path / n)[0]["generator/image/l1"] for n in ("supervised", "registered")}
+    runs.run("udean", ["train", "train_supervised"], tmp_path / "aligned", **{**short, "misaligned": False})
+    aligned = runs.history(tmp_path / "aligned")[0]["generator/image/l1"]
+    assert aligned < l1["registered"] < l1["supervised"]
+
+
+def test_authentic_lr(cohort, tmp_path):
+    """Target scans that are LR already, and validation and test pairs of HR and LR."""
+    lr = {}
+    for i in (2, 3, 4, 5):
+        image = nib.load(cohort / f"sub-{i}_t1w.nii.gz")
+        volume = image.get_fdata()[tuple(slice(n // 2 * 2) for n in image.shape)]
+        lr[i] = runs.save(tmp_path / "lr" / f"sub-{i}_lr.nii.gz", *runs.degrade(volume, image.affine), np.int16)
+    hr = [cohort / f"sub-{i}_t1w.nii.gz" for i in range(6)]
+    data = runs.datalist(
+        tmp_path / "data",
+        source=[{"hr": hr[0]}, {"hr": hr[1]}],
+        target=[{"lr": lr[2]}, {"lr": lr[3]}],
+        validation=[{"hr": hr[4], "lr": lr[4]}],
+        test=[{"hr": hr[5], "lr": lr[5]}],
+    )
+    short = {"dataset_dir": str(data), "max_epochs": 1, "epoch_length": 1}
+    runs.run("udean", ["train"], tmp_path, **short)
+    runs.run("udean", ["train", "evaluate"], tmp_path, **short)
+    assert terms(tmp_path) == DEFAULT and runs.history(tmp_path)[-1]["validation/psnr"] > 20
+    assert (tmp_path / "out" / "table.csv").is_file()
+
+
+def test_inference_2x2x1(tmp_path):
+    """Where one axis is not upsampled it is the slab's, wherever that is stored."""
+    weights = parser("inference", scale=[2, 2, 1], **runs.NETWORK["udean"]).get_parsed_content("network_def")
+    (tmp_path / "models").mkdir()
+    torch.save(weights.state_dict(), tmp_path / "models" / "model.pt")
+    lr, affine = runs.degrade(runs.phantom(3), runs.OBLIQUE, (2, 2, 1))
+    scan = runs.save(tmp_path / "scan.nii.gz", lr, affine, np.int16, "ASL")
+    runs.run("udean", ["inference"], tmp_path, dataset_dir=str(scan), scale=[2, 2, 1])
+    lr, sr = nib.load(scan), nib.load(tmp_path / "out" / "scan_sr.nii.gz")
+    assert lr.shape == (22, 36, 20) and sr.shape == (44, 36, 40)
+    np.testing.assert_allclose(sr.affine, lr.affine @ np.diag([0.5, 1, 0.5, 1]), atol=1e-5)
+
+
+def test_weights_of_the_other_form_are_refused(cohort, tmp_path):
+    """The paper's weights make no sense on top of cubic interpolation, and the other way round."""
+    runs.run("udean", ["train", "paper"], tmp_path, dataset_dir=str(cohort), max_epochs=1, epoch_length=1)
+    scan = runs.save(tmp_path / "scan.nii.gz", *runs.degrade(runs.phantom(0), runs.AFFINE))
+    runs.run("udean", ["inference"], tmp_path, dataset_dir=str(scan), interpolation="$None")  # their own form
+    with pytest.raises(RuntimeError) as error:
+        runs.run("udean", ["inference"], tmp_path, dataset_dir=str(scan))
+    assert "another architecture" in str(runs.first_cause(error.value))
+
+
+@udean
+def test_more_epochs(cohort, trained, tmp_path):
+    """A run is not prolonged: its learning rates have fallen to nothing, and a longer cosine would raise them again."""
+    folder = shutil.copytree(trained, tmp_path / "run")
+    with pytest.raises(RuntimeError) as error:
+        runs.run("udean", ["train"], folder, dataset_dir=str(cohort), resume=True, max_epochs=3)
+    assert "max_epochs 2" in str(runs.first_cause(error.value))
+    assert runs.history(folder) == runs.history(trained)
+
+
+def same(first, second):
+    """Whether two states are equal, bit for bit."""
+    if isinstance(first, torch.Tensor):
+        return first.dtype == second.dtype and torch.equal(first, second)
+    if isinstance(first, dict):
+        return list(first) == list(second) and all(same(first[key], second[key]) for key in first)
+    if isinstance(first, (list, tuple)):
+        return len(first) == len(second) and all(map(same, first, second))
+    return first == second
+
+
+def results(folder):
+    """Weights, state and history of a run."""
+    files = [torch.load(folder / "models" / f, weights_only=True) for f in ("model.pt", "training_state.pt")]
+    return [*files, runs.history(folder)]
+
+
+class Killed:
+    """A run in processes of its own, started from a fork server that has imported everything."""
+
+    EPOCH = 5
+
+    def __init__(self, folder, cohort):
+        self.folder = folder
+        folder.mkdir()
+        length = {"dataset_dir": cohort, "max_epochs": 6, "epoch_length": self.EPOCH, "save_interval": 2}
+        self.line = runs.words("udean", ["train"], folder, resume=True, **length)
+
+    def start(self):
+        """Start or continue it, by the same command."""
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload(["monai.bundle", "monai.engines", "monai.handlers", "tensorboard"])
+        self.process = context.Process(target=runs.as_command, args=(self.line, self.folder / "log.txt"))
+        self.before = self.logged()
+        self.process.start()
+
+    def join(self):
+        """Wait for its end, which must be a good one or that of kill -9. Returns whether it finished."""
+        self.process.join()
+        assert self.process.exitcode in (0, -signal.SIGKILL), (self.folder / "log.txt").read_text()
+        return self.process.exitcode == 0
+
+    def logged(self):
+        path = self.folder / "out" / "history.jsonl"
+        return path.read_text().splitlines() if path.is_file() else []
+
+    def kill_while(self, phase, rng):
+        """Let it run on until it is in this phase, and kill it at a random moment there; or until it ends.
+
+        It runs for a few milliseconds at a time and is looked at while it stands still.
+        """
+        chance = {"starting": 0.02, "training": 0.05, "validating": 0.4, "writing": 0.6}[phase]
+        while self.process.is_alive():
+            time.sleep(0.004 * rng.random())
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.process.pid, signal.SIGSTOP)
+                now = self.phase() == phase and rng.random() < chance
+                os.kill(self.process.pid, signal.SIGKILL if now else signal.SIGCONT)
+
+    def phase(self):
+        """What it is doing."""
+        if any((self.folder / "models").glob(".part-*")):
+            return "writing"
+        lines = self.logged()
+        if lines == self.before:
+            return "starting"
+        try:
+            last = json.loads(lines[-1])
+        except (IndexError, ValueError):
+            return "training"
+        return "validating" if "generator/total" in last and last["iteration"] % self.EPOCH == 0 else "training"
+
+
+@pytest.mark.slow
+def test_killed_and_resumed(cohort, tmp_path):
+    """Killed at twenty random moments and started again each time, a run ends as one that nothing stopped.
+
+    Five moments each are while it starts, trains, validates and writes a file. A run that ends before its kills are
+    spent is compared, and another one is begun.
+    """
+    whole = Killed(tmp_path / "whole", cohort)
+    whole.start()
+    assert whole.join()
+    expected = results(whole.folder)
+    assert len(expected[-1]) == 36
+
+    rng = random.Random(0)
+    phases = ["starting", "training", "validating", "writing"] * 5
+    rng.shuffle(phases)
+    kills = []
+    for attempt in range(20):
+        run = Killed(tmp_path / f"run_{attempt}", cohort)
+        finished = False
+        while not finished:
+            run.start()
+            if len(kills) < 20:
+                run.kill_while(phases[len(kills)], rng)
+            finished = run.join()
+            if not finished:
+                kills.append(len(run.logged()))
+        assert all(map(same, results(run.folder), expected)), f"killed after {kills} lines of history"
+        if len(kills) == 20:
+            return
+    pytest.fail(f"of the twenty moments only {len(kills)} came; none while it was {phases[len(kills)]}")
+
+
+@pytest.mark.slow
+@udean
+def test_two_processes(cohort, tmp_path, bundle):
+    """Two processes with half the batch each follow the loss curve of one with the whole."""
+    length = {"dataset_dir": cohort, "epoch_length": 6, "batch_size": 4}
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    for name, configs, launcher in (
+        ("one", ["train"], [sys.executable]),
+        ("two", ["train", "multi_gpu_train"], torchrun),
+    ):
+        done = runs.command(bundle, configs, tmp_path / name, launcher=launcher, **length)
+        assert done.returncode == 0, done.stderr
+    one, two = runs.history(tmp_path / "one"), runs.history(tmp_path / "two")
+    assert len(one) == len(two) == 14
+    for first, second in zip(one, two, strict=True):
+        assert first.keys() == second.keys()
+        np.testing.assert_allclose([*second.values()], [*first.values()], rtol=1e-4, atol=1e-4)
+    assert {path.name for path in (tmp_path / "two" / "models").iterdir()} == {"model.pt", "training_state.pt"}
