@@ -1,0 +1,61 @@
+"""What the benchmarks share: a bundle's objects without its data, and measurements in processes of their own."""
+
+from __future__ import annotations
+
+import multiprocessing
+import resource
+import statistics
+import time
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+
+import torch
+from monai.bundle import ConfigParser
+
+CONFIGS = "bundles/udean/configs"
+
+
+def parser(*overlays: str, **override) -> ConfigParser:
+    """The configs of the bundle with its data and handlers left out."""
+    config = ConfigParser(ConfigParser.load_config_files([f"{CONFIGS}/{name}.json" for name in ("train", *overlays)]))
+    config.update({"train#dataloader": "$[]", "train#handlers": [], "max_epochs": 1, "epoch_length": 1, **override})
+    return config
+
+
+def synchronize() -> None:
+    """Wait for the GPU, where there is one."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+
+
+def seconds(call: Callable[[], object], repeats: int) -> float:
+    """Median seconds of a call, after one that is not counted."""
+    call()
+    synchronize()
+    times = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        call()
+        synchronize()
+        times.append(time.perf_counter() - start)
+    return statistics.median(times)
+
+
+def peak_gib() -> float:
+    """Peak memory of this process, or of the GPU where there is one, in GiB."""
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated() / 2**30
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+
+
+def in_own_process(function: Callable, *args):
+    """The result of a function that runs in a new process, so that its peak memory is its own."""
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(function, *args).result()
+
+
+def device_name() -> str:
+    """The device that is measured."""
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    return f"CPU, {torch.get_num_threads()} threads"
