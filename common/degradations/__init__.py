@@ -8,7 +8,7 @@ from .base import Degradation, KSpaceFilter
 from .block_average import BlockAverage
 from .compose import ComposeDegradations
 from .elliptical_k_space import EllipticalKSpace
-from .gaussian_slice_profile import GaussianSliceProfile
+from .gaussian_profile import GaussianProfile
 from .k_space_truncation import KSpaceTruncation
 from .partial_fourier import PartialFourier
 from .rician_noise import RicianNoise
@@ -19,7 +19,7 @@ __all__ = [
     "ComposeDegradations",
     "Degradation",
     "EllipticalKSpace",
-    "GaussianSliceProfile",
+    "GaussianProfile",
     "KSpaceFilter",
     "KSpaceTruncation",
     "PartialFourier",

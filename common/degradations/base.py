@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -29,41 +30,37 @@ class Degradation(nn.Module):
     Subclasses write ``_degrade`` and, where the operator is linear, ``_adjoint``.
 
     Args:
-        factors: HR voxels per LR voxel along each spatial axis, three positive integers.
+        factors: HR voxels per LR voxel along each spatial axis, three positive integers; of an operator that sets
+            ``whole_factors = False``, three numbers of at least 1.
         offset: centre of LR voxel 0 along each spatial axis, in HR voxels, counted from the centre of HR voxel 0.
 
     Raises:
-        ValueError: when ``factors`` are not three positive integers.
+        ValueError: when ``factors`` are not three positive integers, or numbers of at least 1.
     """
 
     linear: bool = True
+    whole_factors: bool = True
 
     def __init__(self, factors: Sequence[int] = (1, 1, 1), offset: Sequence[float] = (0.0, 0.0, 0.0)) -> None:
         super().__init__()
-        self.factors = _as_factors(factors, type(self).__name__)
+        self.factors = _as_factors(factors, type(self).__name__, self.whole_factors)
         self.offset: tuple[float, float, float] = tuple(float(o) for o in offset)
 
     def forward(self, hr: Tensor) -> Tensor:
         """Degrade a volume.
 
         Args:
-            hr: volume ``(..., X, Y, Z)``; each size is a multiple of its factor.
+            hr: volume ``(..., X, Y, Z)``; each size is a multiple of its factor, where that is whole.
 
         Returns:
-            Volume ``(..., X / f0, Y / f1, Z / f2)``.
+            Volume ``(..., X / f0, Y / f1, Z / f2)``, sizes rounded where a factor is not whole.
 
         Raises:
             ValueError: when the volume has fewer than three axes, or a size is not a multiple of its factor.
             TypeError: when the volume is complex.
         """
         self._check(hr)
-        for axis, (size, factor) in enumerate(zip(hr.shape[-SPATIAL_DIMS:], self.factors, strict=True)):
-            if size == 0 or size % factor:
-                raise ValueError(
-                    f"{type(self).__name__}: spatial axis {axis} has {size} voxels, which is not a positive multiple "
-                    f"of its factor {factor}. Pad the volume first, e.g. with "
-                    f"monai.transforms.DivisiblePad(k={self.factors}, method='end')."
-                )
+        self.lr_size(hr.shape[-SPATIAL_DIMS:])
         return self._run(self._degrade, hr, self.lr_affine)
 
     def adjoint(self, lr: Tensor) -> Tensor:
@@ -73,7 +70,7 @@ class Degradation(nn.Module):
             lr: volume ``(..., X, Y, Z)`` on the LR grid.
 
         Returns:
-            Volume ``(..., X * f0, Y * f1, Z * f2)`` on the HR grid.
+            Volume on the HR grid, of the size that :meth:`hr_size` gives.
 
         Raises:
             TypeError: when the operator is not linear, or the volume is complex.
@@ -83,6 +80,27 @@ class Degradation(nn.Module):
             raise TypeError(f"{type(self).__name__} has no adjoint: {self._why_not_linear()}")
         self._check(lr)
         return self._run(self._adjoint, lr, self.hr_affine)
+
+    def lr_size(self, hr_size: Sequence[int]) -> tuple[int, ...]:
+        """Voxels of the LR volume along each axis: of those of HR, a factor-th, rounded where the factor is not whole.
+
+        Raises:
+            ValueError: when a size is not a multiple of its whole factor.
+        """
+        sizes = []
+        for axis, (size, factor) in enumerate(zip(hr_size, self.factors, strict=True)):
+            if size == 0 or (isinstance(factor, int) and size % factor):
+                raise ValueError(
+                    f"{type(self).__name__}: spatial axis {axis} has {size} voxels, which is not a positive multiple "
+                    f"of its factor {factor}. Pad the volume first, e.g. with "
+                    f"monai.transforms.DivisiblePad(k={self.factors}, method='end')."
+                )
+            sizes.append(max(1, math.floor(size / factor + 0.5)))
+        return tuple(sizes)
+
+    def hr_size(self, lr_size: Sequence[int]) -> tuple[int, ...]:
+        """Voxels of the HR volume along each axis: factor times those of LR, rounded where the factor is not whole."""
+        return tuple(math.floor(size * factor + 0.5) for size, factor in zip(lr_size, self.factors, strict=True))
 
     def lr_affine(self, hr_affine: np.ndarray | Tensor) -> np.ndarray | Tensor:
         """The voxel-to-world affine of the LR volume.
@@ -205,16 +223,19 @@ class KSpaceFilter(Degradation):
         return f"axes={self.axes}"
 
 
-def _as_factors(factors: Sequence[int], owner: str) -> tuple[int, int, int]:
+def _as_factors(factors: Sequence[float], owner: str, whole: bool) -> tuple[float, float, float]:
+    expected = "three positive integers" if whole else "three numbers of at least 1"
     message = (
-        f"{owner}: factors must be three positive integers, one for each spatial axis, got {factors!r}. "
+        f"{owner}: factors must be {expected}, one for each spatial axis, got {factors!r}. "
         "Write for example (2, 2, 1) for twice the voxel size in plane."
     )
     if isinstance(factors, str) or not isinstance(factors, Sequence | np.ndarray) or len(factors) != SPATIAL_DIMS:
         raise ValueError(message)
-    if any(isinstance(f, bool) or not isinstance(f, int | np.integer) or f < 1 for f in factors):
+    kinds = int | np.integer if whole else int | float | np.number
+    if any(isinstance(f, bool) or not isinstance(f, kinds) or not 1 <= f < math.inf for f in factors):
         raise ValueError(message)
-    return tuple(int(f) for f in factors)
+    # (2 ** (1 / 3)) ** 3 is 2, whatever its last bit says.
+    return tuple(round(f) if abs(f - round(f)) < 1e-9 else float(f) for f in factors)
 
 
 def _compose_affine(affine: np.ndarray | Tensor, index_map: np.ndarray) -> np.ndarray | Tensor:

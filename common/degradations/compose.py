@@ -28,9 +28,9 @@ class ComposeDegradations(Degradation):
 
     Example:
         >>> import torch
-        >>> from common.degradations import ComposeDegradations, GaussianSliceProfile, KSpaceTruncation, RicianNoise
+        >>> from common.degradations import ComposeDegradations, GaussianProfile, KSpaceTruncation, RicianNoise
         >>> scan = ComposeDegradations([
-        ...     GaussianSliceProfile(factor=3, axis=2), KSpaceTruncation((2, 2, 1)), RicianNoise(0.01, seed=1),
+        ...     GaussianProfile((1, 1, 3)), KSpaceTruncation((2, 2, 1)), RicianNoise(0.01, seed=1),
         ... ])
         >>> scan(torch.rand(1, 1, 16, 16, 12)).shape
         torch.Size([1, 1, 8, 8, 4])
@@ -38,10 +38,12 @@ class ComposeDegradations(Degradation):
         ((2, 2, 3), (0.0, 0.0, 1.0))
     """
 
+    whole_factors = False
+
     def __init__(self, degradations: Sequence[Degradation]) -> None:
         if not degradations:
             raise ValueError("ComposeDegradations: expected at least one degradation, got an empty list.")
-        factors, offset = np.ones(3, dtype=int), np.zeros(3)
+        factors, offset = np.ones(3), np.zeros(3)
         for degradation in degradations:
             offset = offset + factors * np.array(degradation.offset)
             factors = factors * np.array(degradation.factors)
@@ -51,6 +53,20 @@ class ComposeDegradations(Degradation):
     @property
     def linear(self) -> bool:
         return all(degradation.linear for degradation in self.degradations)
+
+    def lr_size(self, hr_size: Sequence[int]) -> tuple[int, ...]:
+        sizes = super().lr_size(hr_size)
+        if all(isinstance(factor, int) for degradation in self.degradations for factor in degradation.factors):
+            return sizes
+        # Rounded after each step, as the steps do.
+        for degradation in self.degradations:
+            hr_size = degradation.lr_size(hr_size)
+        return tuple(hr_size)
+
+    def hr_size(self, lr_size: Sequence[int]) -> tuple[int, ...]:
+        for degradation in reversed(self.degradations):
+            lr_size = degradation.hr_size(lr_size)
+        return tuple(lr_size)
 
     def _degrade(self, hr: Tensor) -> Tensor:
         volume = hr

@@ -3,26 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache
 
 import numpy as np
 import torch
 from monai.utils import convert_to_tensor
-from scipy.ndimage import map_coordinates
+
+from ..spline import apply_along, upsampling_matrix
 
 __all__ = ["cubic"]
-
-
-@lru_cache(maxsize=16)
-def _spline_matrix(size: int, factor: int, offset: float) -> torch.Tensor:
-    """The cubic spline along one axis as a matrix of shape (factor * size, size), in float64.
-
-    Prefilter, border and sampling of scipy's spline are linear in the samples and separable over the axes, so its
-    answer to unit impulses is all there is to know about an axis.
-    """
-    positions = (np.arange(factor * size) - offset) / factor
-    columns = [map_coordinates(impulse, [positions], order=3, mode="nearest") for impulse in np.eye(size)]
-    return torch.from_numpy(np.stack(columns, axis=1))
 
 
 def cubic(lr: torch.Tensor | np.ndarray, factors: Sequence[int], offset: Sequence[float]) -> torch.Tensor | np.ndarray:
@@ -52,7 +40,7 @@ def cubic(lr: torch.Tensor | np.ndarray, factors: Sequence[int], offset: Sequenc
     volume = convert_to_tensor(lr, track_meta=False)
     if not volume.is_floating_point():
         volume = volume.float()
-    for axis, (factor, start) in enumerate(zip(factors, offset, strict=True), start=-3):
-        matrix = _spline_matrix(volume.shape[axis], int(factor), float(start)).to(volume)
-        volume = (volume.movedim(axis, -1) @ matrix.T).movedim(-1, axis)
+    axes = zip(volume.shape[-3:], factors, offset, strict=True)
+    matrices = [upsampling_matrix(n, int(factor) * n, int(factor), float(start)) for n, factor, start in axes]
+    volume = apply_along(volume, matrices)
     return volume.contiguous() if isinstance(lr, torch.Tensor) else volume.numpy()

@@ -1,4 +1,4 @@
-"""Interpolation of a thin slab at the right sample positions, as a fixed network."""
+"""Interpolation at the right sample positions, as fixed networks."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from ..spline import apply_along, upsampling_matrix
 from .slab import channels_to_slab, slab_to_channels
 
 
@@ -78,3 +79,30 @@ class SlabInterpolation(nn.Module):
         x = F.pad(x.reshape(b * z, 1, h, w), (2, 2, 2, 2), mode="replicate")
         x = F.pixel_shuffle(F.conv2d(x, self.in_plane.to(x.dtype)), self.scale)
         return channels_to_slab(x.reshape(b, z, h * self.scale, w * self.scale))
+
+
+class SplineInterpolation(nn.Module):
+    """Cubic spline interpolation of LR volumes or patches onto an HR grid, less a margin on every side of it.
+
+    HR voxel ``j`` of an axis lies at LR coordinate ``(j - offset) / factor``. The margin takes away what the LR patch's
+    borders had a part in. No parameters.
+
+    Args:
+        factors: HR voxels per LR voxel along each of the last three axes, at least 1, whole or not.
+        offset: centre of LR voxel 0 in HR voxels an axis (``Degradation.offset``).
+        size: voxels of the HR grid along each axis, the margin included.
+        margin: HR voxels that are cut off on each side along each axis.
+    """
+
+    def __init__(
+        self, factors: Sequence[float], offset: Sequence[float], size: Sequence[int], margin: Sequence[int]
+    ) -> None:
+        super().__init__()
+        self.factors, self.offset = tuple(factors), tuple(offset)
+        self.size, self.margin = tuple(size), tuple(margin)
+
+    def forward(self, lr: torch.Tensor) -> torch.Tensor:
+        """``(..., x, y, z)`` to the size less twice the margin an axis."""
+        axes = zip(lr.shape[-3:], self.size, self.factors, self.offset, self.margin, strict=True)
+        # The LR samples that the margin lies between are read, only the rows of the matrix are left out.
+        return apply_along(lr, [upsampling_matrix(n, size, f, o)[m : size - m] for n, size, f, o, m in axes])

@@ -18,7 +18,7 @@ from common.degradations import (
     ComposeDegradations,
     Degradation,
     EllipticalKSpace,
-    GaussianSliceProfile,
+    GaussianProfile,
     KSpaceTruncation,
     PartialFourier,
     RicianNoise,
@@ -34,11 +34,14 @@ OPERATORS = {
     "elliptical_3_axes": lambda: EllipticalKSpace((2, 0, 1)),
     "partial_fourier": lambda: PartialFourier(fraction=0.7, axis=1),
     "partial_fourier_whole": lambda: PartialFourier(fraction=1.0, axis=0),
-    "slice_profile": lambda: GaussianSliceProfile(factor=4, axis=2),
-    "slice_profile_overlapping": lambda: GaussianSliceProfile(factor=3, axis=0, fwhm=1.5),
+    "slice_profile": lambda: GaussianProfile((1, 1, 4)),
+    "plane_profile": lambda: GaussianProfile((2, 2, 1)),
+    "real_factors": lambda: GaussianProfile((1.5, 1.5, 1), fwhm=0.7),
+    "real_factors_composed": lambda: ComposeDegradations([GaussianProfile((1.5, 1.5, 1)), GaussianProfile((2, 2, 1))]),
+    "slice_profile_overlapping": lambda: GaussianProfile((3, 1, 1), fwhm=1.5),
     "block_average": lambda: BlockAverage((2, 3, 4)),
     "clinical": lambda: ComposeDegradations(
-        [GaussianSliceProfile(2, 2), KSpaceTruncation((3, 2, 1)), EllipticalKSpace(), PartialFourier(0.75, 1)]
+        [GaussianProfile((1, 1, 2)), KSpaceTruncation((3, 2, 1)), EllipticalKSpace(), PartialFourier(0.75, 1)]
     ),
     "offsets_of_two_steps": lambda: ComposeDegradations([BlockAverage((2, 1, 3)), BlockAverage((2, 2, 2))]),
 }
@@ -49,7 +52,7 @@ SIZES = [(12, 12, 24), (12, 36, 12), (36, 12, 12)]
 
 
 def lr_size(operator, size):
-    return tuple(n // f for n, f in zip(size, operator.factors, strict=True))
+    return tuple(round(n / f) for n, f in zip(size, operator.factors, strict=True))
 
 
 def affine_of(kind):
@@ -198,10 +201,11 @@ def test_wrong_arguments():
             PartialFourier(fraction, axis=0)
     with pytest.raises(ValueError, match="axes"):
         PartialFourier(0.75, axis=3)
-    with pytest.raises(ValueError, match="axis"):
-        GaussianSliceProfile(2, axis=-1)
+    for factors in ((2, 2, 0.5), (2, 2), (2, 2, float("inf"))):
+        with pytest.raises(ValueError, match="three numbers of at least 1"):
+            GaussianProfile(factors)
     with pytest.raises(ValueError, match="fwhm"):
-        GaussianSliceProfile(2, axis=0, fwhm=0)
+        GaussianProfile((2, 2, 1), fwhm=0)
     with pytest.raises(ValueError, match="sigma"):
         RicianNoise(-0.1)
     with pytest.raises(ValueError, match="at least one"):
@@ -217,7 +221,7 @@ def test_operators_without_adjoint_say_why():
 
 
 def test_composition_is_its_steps():
-    steps = [GaussianSliceProfile(3, 2), KSpaceTruncation((2, 2, 1)), PartialFourier(0.75, 0)]
+    steps = [GaussianProfile((1, 1, 3)), KSpaceTruncation((2, 2, 1)), PartialFourier(0.75, 0)]
     hr, affine = torch.rand(1, 12, 12, 12), affine_of("oblique")
     lr, lr_affine = hr, affine
     for step in steps:
@@ -225,6 +229,27 @@ def test_composition_is_its_steps():
     composed = ComposeDegradations(steps)
     torch.testing.assert_close(composed(hr), lr)
     np.testing.assert_allclose(composed.lr_affine(affine), lr_affine)
+
+
+@every_affine
+@pytest.mark.parametrize("stages", [2, 3])
+def test_stages_of_real_factors_end_on_the_grid_of_the_whole(affine, stages):
+    """Cascade of Iwamoto et al. 2022: s^(1/r) r times is s, in place and, with lambda = 2, nearly in blur."""
+    stage = GaussianProfile((2 ** (1 / stages), 2 ** (1 / stages), 1), fwhm=2**-0.5)
+    composed, whole = ComposeDegradations([stage] * stages), GaussianProfile((2, 2, 1))
+    assert composed.factors == whole.factors == (2, 2, 1)
+    np.testing.assert_allclose(composed.lr_affine(affine), whole.lr_affine(affine), atol=1e-9)
+    y, x = np.meshgrid(np.linspace(0, 3, 64), np.linspace(0, 3, 64))
+    hr = torch.from_numpy(np.sin(x**2) * np.cos(y * 3))[None, ..., None]
+    assert composed(hr).shape == whole(hr).shape == (1, 32, 32, 1)
+    inner = (slice(None), slice(2, -2), slice(2, -2))
+    assert (composed(hr) - whole(hr))[inner].abs().max() < 0.03
+    shifted = (whole(hr.roll(1, dims=1)) - whole(hr))[inner].abs().max()
+    assert shifted > 0.1, "the test must see half an LR voxel"
+    # A size that no stage divides: up and down again is the same grid.
+    for n in range(10, 60):
+        (size, _, _) = stage.hr_size((n, n, 1))
+        assert stage.lr_size((size, size, 1)) == (n, n, 1)
 
 
 def test_every_public_operator_is_checked_here():

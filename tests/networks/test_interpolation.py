@@ -1,9 +1,14 @@
-"""Interpolation of a slab puts polynomials where they belong."""
+"""Interpolation of a slab puts polynomials where they belong; that of a patch is scipy's."""
 
+import math
+
+import numpy as np
 import pytest
 import torch
+from scipy.ndimage import map_coordinates
 
-from common.networks import SlabInterpolation
+from common.degradations import GaussianProfile
+from common.networks import SlabInterpolation, SplineInterpolation
 
 SCALES = [(2, 2, 2), (2, 2, 1), (3, 3, 2), (4, 4, 3), (1, 1, 3)]
 
@@ -85,3 +90,36 @@ def test_what_it_cannot_do_is_said():
         SlabInterpolation(3, (2, 1, 2), (0, 0, 0))
     with pytest.raises(ValueError, match="same in-plane factors"):
         SlabInterpolation(3, (2, 2, 2), (0, 0.5, 0))
+
+
+@pytest.mark.parametrize("factors", [(2, 2, 1), (1.26, 1.26, 1), (2.5, 1, 3)], ids=str)
+def test_spline_interpolation_is_scipys_less_the_margin(factors):
+    lr, margin, offset = torch.rand(2, 1, 9, 10, 4), (3, 2, 1), (0.5, 0.13, 0.0)
+    size = [math.floor(n * f + 0.5) for n, f in zip(lr.shape[2:], factors, strict=True)]
+    network = SplineInterpolation(factors, offset, size, margin)
+    where = np.meshgrid(*[(np.arange(n) - o) / f for n, o, f in zip(size, offset, factors, strict=True)], indexing="ij")
+    inner = tuple(slice(m, n - m) for m, n in zip(margin, size, strict=True))
+    result = network(lr)
+    for volume, found in zip(lr[:, 0].double().numpy(), result[:, 0], strict=True):
+        expected = map_coordinates(volume, where, order=3, mode="nearest")[inner]
+        assert np.allclose(found, expected, atol=1e-5)
+    assert not network.state_dict()
+
+
+@pytest.mark.parametrize("factor", [2, 3])
+def test_behind_the_margin_a_patch_is_degraded_and_interpolated_as_the_whole_slice(factor):
+    """With the margin that the bundle has: 4 LR voxels, and the interpolation's size that of the HR context."""
+    degradation, patch, margin = GaussianProfile((factor, factor, 1)), 12, 4 * factor
+    hr = torch.rand(1, 1, 96, 84, 1)
+
+    def interpolated(volume, margin):
+        network = SplineInterpolation(degradation.factors, degradation.offset, volume.shape[2:], (margin, margin, 0))
+        return network(degradation(volume))
+
+    start = 6 * factor
+    context = hr[:, :, start : start + patch + 2 * margin, start : start + patch + 2 * margin]
+    place = slice(start + margin, start + margin + patch)
+    whole, one = interpolated(hr, 0)[:, :, place, place], interpolated(context, margin)
+    assert one.shape[2:] == (patch, patch, 1) and (one - whole).abs().max() < 0.01
+    without = interpolated(hr[:, :, place, place], 0)
+    assert (without - whole).abs().max() > 0.05

@@ -1,0 +1,53 @@
+"""Cubic spline interpolation along one axis, as a matrix."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+
+import numpy as np
+import torch
+from scipy.ndimage import map_coordinates
+
+__all__ = ["apply_along", "spline_matrix"]
+
+
+def spline_matrix(size: int, positions: np.ndarray) -> np.ndarray:
+    """The cubic spline through samples, evaluated at positions, as a matrix.
+
+    scipy's ``map_coordinates(order=3, mode="nearest")``: prefilter, border and sampling are linear in the samples and
+    separable over the axes, so its answer to unit impulses is all there is to know about an axis.
+
+    Args:
+        size: number N of samples, at positions 0 to N - 1.
+        positions: where the spline is evaluated, shape (M,); outside of the samples it keeps the outermost value.
+
+    Returns:
+        Matrix (M, N) in float64.
+    """
+    columns = [map_coordinates(impulse, [positions], order=3, mode="nearest") for impulse in np.eye(size)]
+    return np.stack(columns, axis=1)
+
+
+@lru_cache(maxsize=64)
+def upsampling_matrix(lr_size: int, hr_size: int, factor: float, offset: float) -> torch.Tensor:
+    """From LR samples to HR samples, (hr_size, lr_size): HR sample j lies at LR coordinate (j - offset) / factor."""
+    return torch.from_numpy(spline_matrix(lr_size, (np.arange(hr_size) - offset) / factor))
+
+
+def apply_along(volume: torch.Tensor, matrices: Sequence[torch.Tensor | None]) -> torch.Tensor:
+    """Multiply each of the last axes of a tensor by its matrix; an axis whose matrix is None stays as it is.
+
+    Args:
+        volume: ``(..., X, Y, Z)`` for three matrices.
+        matrices: for each axis, a matrix (new size, size).
+
+    Returns:
+        The tensor with the new sizes, in the volume's type, autocast or not.
+    """
+    # Under autocast the products would lose 16 of 24 bits.
+    with torch.autocast(volume.device.type, enabled=False):
+        for dim, matrix in enumerate(matrices, start=-len(matrices)):
+            if matrix is not None:
+                volume = (volume.movedim(dim, -1) @ matrix.to(volume).T).movedim(-1, dim)
+    return volume

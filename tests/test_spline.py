@@ -1,0 +1,56 @@
+"""The matrices of cubic splines against scipy's splines."""
+
+import numpy as np
+import pytest
+import torch
+from scipy.interpolate import CubicSpline
+from scipy.ndimage import map_coordinates
+
+from common.spline import apply_along, spline_matrix, upsampling_matrix
+
+
+def test_a_matrix_is_the_spline_through_any_samples():
+    rng = np.random.default_rng(0)
+    for size in (1, 2, 3, 8, 40):
+        samples, positions = rng.normal(size=size), rng.uniform(-3, size + 2, 50)
+        matrix = spline_matrix(size, positions)
+        assert matrix.shape == (50, size) and matrix.dtype == np.float64
+        expected = map_coordinates(samples, [positions], order=3, mode="nearest")
+        assert np.allclose(matrix @ samples, expected, atol=1e-12)
+        assert np.allclose(spline_matrix(size, np.arange(size)), np.eye(size), atol=1e-12)
+        assert np.allclose(matrix.sum(axis=1), 1, atol=1e-12)
+    # Far from its ends a spline does not know what was assumed there.
+    inner = (positions > 15) & (positions < 24)
+    assert inner.sum() > 5
+    assert np.allclose((matrix @ samples)[inner], CubicSpline(np.arange(40), samples)(positions[inner]), atol=1e-6)
+
+
+@pytest.mark.parametrize("factor", [1, 1.26, 2, 3.5])
+def test_upsampling_puts_a_ramp_where_it_is(factor):
+    offset = (factor - 1) / 2
+    matrix = upsampling_matrix(30, round(30 * factor), factor, offset)
+    positions = (torch.arange(round(30 * factor), dtype=torch.float64) - offset) / factor
+    inner = (positions > 11) & (positions < 18)
+    ramp = matrix @ torch.arange(30, dtype=torch.float64)
+    assert torch.allclose(ramp[inner], positions[inner], atol=1e-5)
+
+
+def test_each_axis_is_multiplied_by_its_own_matrix():
+    volume = torch.randn(2, 1, 4, 5, 6)
+    a, b, c = (torch.randn(m, n, dtype=torch.float64) for m, n in ((7, 4), (3, 5), (2, 6)))
+    expected = torch.einsum("ai,bj,ck,...ijk->...abc", a, b, c, volume.double())
+    result = apply_along(volume, [a, b, c])
+    assert result.dtype == torch.float32 and torch.allclose(result.double(), expected, atol=1e-4)
+    assert torch.allclose(
+        apply_along(volume.double(), [None, b, None]), torch.einsum("bj,...ijk->...ibk", b, volume.double())
+    )
+    assert torch.equal(apply_along(volume, [None, None, None]), volume)
+
+
+def test_autocast_costs_no_precision():
+    """Positions and intensities are data, not features: bfloat16 would keep 8 of 24 bits of them."""
+    volume, matrix = torch.rand(1, 1, 8, 8, 2), upsampling_matrix(8, 16, 2.0, 0.5)
+    expected = apply_along(volume, [matrix, matrix, None])
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        result = apply_along(volume, [matrix, matrix, None])
+    assert result.dtype == torch.float32 and torch.equal(result, expected)
