@@ -9,6 +9,7 @@ from tqdm import tqdm
 
 from ..data.cases import CaseFailure
 from ..data.volumes import root_cause
+from ..memory import keep_freed_memory
 
 
 class CasesFailedError(RuntimeError):
@@ -27,6 +28,8 @@ class CaseEvaluator(SupervisedEvaluator):
 
     def run(self, global_epoch: int = 1) -> None:
         """Process every case, then raise if any failed."""
+        if self.state.device.type == "cpu":
+            keep_freed_memory()
         self.failures: list[CaseFailure] = []
         with tqdm(total=len(self.data_loader), desc="cases", unit="case") as self.bar:
             super().run(global_epoch)
