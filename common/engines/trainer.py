@@ -16,6 +16,8 @@ from torch import nn
 
 from ..graph import TensorGraph
 from ..losses import LossTable
+from ..memory import keep_freed_memory
+from ..networks.batch_norm import synchronise_batch_norm
 from ..networks.slab import to_channels_last
 
 
@@ -27,8 +29,11 @@ class Player:
         optimizer: called with the networks' parameters; in JSON an optimizer with ``"_mode_": "callable"``.
         losses: rows of a :class:`~common.losses.LossTable`.
         steps: optimizer steps an iteration.
-        scheduler: called with the optimizer, and stepped once an iteration; in JSON with ``"_mode_": "callable"``.
+        scheduler: called with the optimizer, and stepped once an iteration; in JSON with ``"_mode_": "callable"``. A
+            ``ReduceLROnPlateau`` is stepped once an epoch, with the epoch's mean of the player's total loss.
         clip_norm: largest norm of the gradient, or None for no clipping.
+        stop_below: learning rate below which the player has finished; the training ends when every player has. None
+            for a player that goes on to the last epoch.
 
     Raises:
         ValueError: when ``steps`` is less than 1, there are no networks, or a row of ``losses`` is wrong.
@@ -42,6 +47,7 @@ class Player:
         steps: int = 1,
         scheduler: Callable[[torch.optim.Optimizer], torch.optim.lr_scheduler.LRScheduler] | None = None,
         clip_norm: float | None = None,
+        stop_below: float | None = None,
     ) -> None:
         if steps < 1 or not networks:
             raise ValueError(f"a player needs networks and at least 1 step, got networks={networks}, steps={steps}.")
@@ -49,6 +55,7 @@ class Player:
         self.losses = LossTable(losses)
         self.steps = steps
         self.clip_norm = clip_norm
+        self.stop_below = stop_below
         self._optimizer = optimizer
         self._scheduler = scheduler
 
@@ -65,12 +72,31 @@ class Player:
         self.optimizer = self._optimizer(self.parameters)
         self.scheduler = None if self._scheduler is None else self._scheduler(self.optimizer)
         self.scaler = torch.amp.GradScaler(device.type, enabled=fp16)
+        self._epoch_total, self._epoch_iterations = 0.0, 0
+
+    @property
+    def finished(self) -> bool:
+        """Whether every learning rate has fallen below ``stop_below``."""
+        groups = self.optimizer.param_groups
+        return self.stop_below is not None and all(group["lr"] < self.stop_below for group in groups)
+
+    def step_scheduler(self, total: float, epoch_ends: bool) -> None:
+        """Step the scheduler, if there is one, after an iteration with this total loss."""
+        if isinstance(self.scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau):
+            self._epoch_total += total
+            self._epoch_iterations += 1
+            if epoch_ends:
+                self.scheduler.step(self._epoch_total / self._epoch_iterations)
+                self._epoch_total, self._epoch_iterations = 0.0, 0
+        elif self.scheduler is not None:
+            self.scheduler.step()
 
     def state_dict(self) -> dict[str, Any]:
         """States of the optimizer, the scheduler and the gradient scaler."""
         state = {"optimizer": self.optimizer.state_dict(), "scaler": self.scaler.state_dict()}
         if self.scheduler is not None:
             state["scheduler"] = self.scheduler.state_dict()
+            state["epoch"] = (self._epoch_total, self._epoch_iterations)
         return state
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -79,6 +105,7 @@ class Player:
         self.scaler.load_state_dict(state["scaler"])
         if self.scheduler is not None:
             self.scheduler.load_state_dict(state["scheduler"])
+            self._epoch_total, self._epoch_iterations = state["epoch"]
 
 
 class AlternatingTrainer(Trainer):
@@ -157,15 +184,25 @@ class AlternatingTrainer(Trainer):
                 "several processes were started, but they are not joined: put multi_gpu_train.json last in "
                 "--config_file."
             )
+        if self.state.device.type == "cpu":
+            keep_freed_memory()
         if dist.is_initialized():
+            synchronise_batch_norm(self.graph)
             for tensor in [*self.graph.parameters(), *self.graph.buffers()]:
                 dist.broadcast(tensor.data, src=0)
         if hasattr(self.data_loader, "set_iteration"):
             self.add_event_handler(
                 Events.EPOCH_STARTED, lambda engine: self.data_loader.set_iteration(engine.state.iteration)
             )
+        # Last of the handlers, so that an epoch which is the last has been saved, and a restored state is looked at.
+        self.add_event_handler(Events.EPOCH_COMPLETED, self._end_if_finished)
+        self.add_event_handler(Events.STARTED, self._end_if_finished)
         # Not Trainer.run: it makes one CUDA scaler for the engine, but here each player has its own.
         Workflow.run(self)
+
+    def _end_if_finished(self, engine: AlternatingTrainer) -> None:
+        if self.players and all(player.finished for player in self.players.values()):
+            engine.terminate()
 
     def _iteration(self, engine: AlternatingTrainer, batchdata: Mapping[str, torch.Tensor]) -> dict[str, float]:
         missing = [key for key in self.graph.batch_keys if key not in batchdata]
@@ -180,9 +217,6 @@ class AlternatingTrainer(Trainer):
                 total, parts = self._turn(player, batch, shared)
                 logs.update({f"{name}/{term}": value for term, value in parts.items()})
                 logs[f"{name}/total"] = total
-        for player in self.players.values():
-            if player.scheduler is not None:
-                player.scheduler.step()
         # One transfer from the device an iteration, after all its work is queued.
         values = torch.stack([v.float() for v in logs.values()])
         if dist.is_initialized():
@@ -195,6 +229,8 @@ class AlternatingTrainer(Trainer):
                 f"iteration {engine.state.iteration}: not finite: {', '.join(wrong)}. Lower the learning rate, "
                 "clip the gradient (clip_norm), or turn amp off."
             )
+        for name, player in self.players.items():
+            player.step_scheduler(output[f"{name}/total"], engine.state.iteration % engine.state.epoch_length == 0)
         return output
 
     def _turn(

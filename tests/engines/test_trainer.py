@@ -278,6 +278,81 @@ def test_schedulers_step_once_an_iteration_however_many_steps_a_player_takes():
     assert rates == [0.1 * 0.5**i for i in range(4) for _ in range(4)]
 
 
+def plateau(**options):
+    return lambda optimizer: torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, **options)
+
+
+def scripted(losses):
+    """A loss that takes the values in turn, whatever the network does."""
+    values = iter(losses)
+    return lambda verdict: next(values) + 0 * verdict.sum()
+
+
+def run_epochs(players, epochs, length):
+    """Learning rates of each player in each epoch of a run."""
+    graph = TensorGraph(networks_of(), STEPS)
+    trainer = AlternatingTrainer(torch.device("cpu"), epochs, Batches(), graph, players, epoch_length=length)
+    rates = {name: [] for name in players}
+
+    @trainer.on(Events.ITERATION_COMPLETED)
+    def keep(engine):
+        for name, player in players.items():
+            # The scheduler has been stepped where an epoch has ended, so this is for the next.
+            rates[name].append(player.optimizer.param_groups[0]["lr"])
+
+    trainer.run()
+    return trainer, rates
+
+
+def test_a_plateau_is_one_of_the_means_of_epochs():
+    """The means fall until epoch 3 and not after; the last losses of the epochs and the least do otherwise."""
+    epochs = [(6, 2, 4), (5, 1, 3), (0, 5, 1), (2, 3, 1), (6, 0, 0.5), (3, 2.7, 0.3), (1, 1, 7), (9, 9, 9), (0, 0, 0)]
+    means = [sum(epoch) / 3 for epoch in epochs]
+    rows = [term("scripted", scripted(loss for epoch in epochs for loss in epoch), "fake_verdict")]
+    player = Player(["judge"], sgd, rows, scheduler=plateau(factor=0.1, patience=2))
+    trainer, rates = run_epochs({"judge": player}, len(epochs), 3)
+    # Epochs 4 to 6 have not been better than epoch 3 (which makes more than 2), and 7 to 8 only two more.
+    assert [min(means[:i]) > mean for i, mean in enumerate(means) if i] == [True, True] + [False] * 5 + [True]
+    assert rates["judge"] == pytest.approx([0.1] * 17 + [0.01] * 10)
+    assert trainer.state.epoch == len(epochs)
+
+
+def falling_of(scale=0.1, stop_below=None, start=0.1):
+    """A player whose rate falls by a factor of ``scale`` after every epoch but the first, and options of it."""
+    losses = scripted(1.0 for _ in range(100))
+    return Player(
+        ["judge"],
+        lambda p: torch.optim.SGD(p, lr=start),
+        [term("scripted", losses, "real_verdict")],
+        scheduler=plateau(factor=scale, patience=0),
+        stop_below=stop_below,
+    )
+
+
+def test_training_ends_with_the_epoch_in_which_the_rate_has_fallen_far_enough():
+    trainer, rates = run_epochs({"judge": falling_of(stop_below=2e-3)}, 10, 2)
+    assert trainer.state.epoch == 3 and trainer.state.iteration == 6
+    assert rates["judge"] == pytest.approx([0.1] * 3 + [0.01] * 2 + [0.001])
+    # At the bound itself a player goes on.
+    trainer, _ = run_epochs({"judge": falling_of(0.5, stop_below=0.125, start=0.5)}, 10, 2)
+    assert trainer.state.epoch == 4
+    trainer, _ = run_epochs({"judge": falling_of()}, 5, 2)
+    assert trainer.state.epoch == 5
+
+
+@pytest.mark.parametrize(("stop_below", "epochs"), [(2e-5, 5), (None, 7)])
+def test_training_goes_on_until_every_player_has_finished(stop_below, epochs):
+    generator = Player(
+        ["down", "up"],
+        sgd,
+        [term("scripted", scripted(1.0 for _ in range(100)), "back")],
+        scheduler=plateau(factor=0.1, patience=0),
+        stop_below=stop_below,
+    )
+    trainer, rates = run_epochs({"generator": generator, "judge": falling_of(stop_below=2e-3)}, 7, 2)
+    assert trainer.state.epoch == epochs and len(rates["judge"]) == 2 * epochs
+
+
 def test_clipping_bounds_the_gradient_of_one_player_and_keeps_its_direction():
     def gradients_of(clip):
         trainer = trainer_of(players_of(generator={"clip_norm": clip}), iterations=3)
