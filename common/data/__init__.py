@@ -1,18 +1,22 @@
 """Datalists, volumes in memory, slabs and cases."""
 
-from .cases import CaseFailure, CaseLoader, check_scale, find_images, prepare_lr_hr
-from .datalist import load_datalist, write_datalist
+from .cases import CaseFailure, CaseLoader, check_scale, find_images, find_pairs, prepare_lr_hr
+from .datalist import cross_validation, load_datalist, write_datalist
 from .slabs import PairedSlabLoader, UnpairedSlabLoader
+from .slices import SliceLoader
 from .volumes import VolumeCache
 
 __all__ = [
     "CaseFailure",
     "CaseLoader",
     "PairedSlabLoader",
+    "SliceLoader",
     "UnpairedSlabLoader",
     "VolumeCache",
     "check_scale",
+    "cross_validation",
     "find_images",
+    "find_pairs",
     "load_datalist",
     "prepare_lr_hr",
     "write_datalist",

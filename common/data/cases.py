@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,8 @@ from typing import Any
 import torch
 from monai.data import list_data_collate
 
-from .volumes import case_name, root_cause
+from .datalist import check_exclusive, check_partners, find, folder, one_each, subject_of
+from .volumes import case_name, case_stem, root_cause
 
 
 @dataclass
@@ -61,9 +62,7 @@ def find_images(path: str, output_dir: str | None = None) -> list[dict[str, str]
         return [{"image": str(root)}]
     if not root.is_dir():
         raise FileNotFoundError(f"dataset_dir '{path}' is neither a folder nor a file; name scans to super-resolve.")
-    files = sorted(p for p in root.rglob("*") if p.name.endswith((".nii", ".nii.gz")) and not p.name.startswith("."))
-    if output_dir is not None:
-        files = [p for p in files if Path(output_dir).resolve() not in p.resolve().parents]
+    files = _scans((p for p in root.rglob("*") if not p.name.startswith(".")), output_dir)
     if not files:
         raise FileNotFoundError(f"dataset_dir '{path}' holds no .nii or .nii.gz file, in its subfolders neither.")
     names = [p.name.removesuffix(".gz").removesuffix(".nii") for p in files]
@@ -73,11 +72,103 @@ def find_images(path: str, output_dir: str | None = None) -> list[dict[str, str]
     return [{"image": str(p)} for p in files]
 
 
+def find_pairs(
+    dataset_dir: str,
+    lr: str | Sequence[str],
+    guide: str | Sequence[str] | None = None,
+    subject: str | None = None,
+    output_dir: str | None = None,
+) -> list[dict[str, str]]:
+    """Entries for inference: the NIfTI files of a folder that match a pattern, each with the guide of its subject.
+
+    One scan and one guide are a pair whatever their names.
+
+    Args:
+        dataset_dir: folder of the scans; patterns are relative to it.
+        lr: glob patterns of LR scans, several separated by commas; ``**`` goes into subfolders.
+        guide: glob patterns of guides; default none, scans alone.
+        subject: regular expression whose first group, or whole match, in the path is the subject; by default BIDS's
+            ``sub-<label>``, else the file's name without extensions.
+        output_dir: a folder whose files are passed over: results are no scans.
+
+    Returns:
+        ``[{"image": path, "guide": path}, ...]``, in the order of the scans' names; with "subject" where several scans
+        have the same file name, because results are named by it.
+
+    Raises:
+        FileNotFoundError: no such folder, or no NIfTI that matches.
+        ValueError: no pattern of scans, a file that matches both patterns, a scan without guide or a guide without
+            scan, two of one subject, or scans whose results would have the same name.
+    """
+    root = folder(dataset_dir)
+    if not lr:
+        raise ValueError("no --lr pattern; name the scans to super-resolve, e.g. --lr '*_t2w.nii.gz'.")
+    files: dict[str, list[str]] = {}
+    for option, patterns in (("lr", lr), ("guide", guide)):
+        scans = _scans((root / name for name in find(root, patterns, option)), output_dir)
+        files[option] = [p.relative_to(root).as_posix() for p in scans]
+        if patterns is not None and not scans:
+            raise FileNotFoundError(
+                f"no .nii or .nii.gz file matches --{option} '{patterns}' in {root}"
+                + ("." if output_dir is None else f", where what lies below output_dir '{output_dir}' is passed over.")
+            )
+    check_exclusive(files)
+    subjects = {name: subject_of(name, subject) for names in files.values() for name in names}
+    if guide is None:
+        guides = {}
+    elif len(files["lr"]) == len(files["guide"]) == 1:
+        guides = {files["lr"][0]: files["guide"][0]}
+    else:
+        scan_of, guide_of = (one_each(names, subjects, option) for option, names in files.items())
+        check_partners(scan_of, guide_of)
+        guides = {name: guide_of[key] for key, name in scan_of.items()}
+    stems = [case_stem(name) for name in files["lr"]]
+    entries, results = [], {}
+    for name, stem in zip(files["lr"], stems, strict=True):
+        entry = {"image": str(root / name)}
+        if guide is not None:
+            entry["guide"] = str(root / guides[name])
+        if stems.count(stem) > 1:
+            entry["subject"] = subjects[name]
+        entries.append(entry)
+        results.setdefault(case_stem(name, entry.get("subject")), []).append(name)
+    twice = [name for names in results.values() if len(names) > 1 for name in names]
+    if twice:
+        raise ValueError(
+            f"results are named by their inputs and subjects, and these have the same: {', '.join(twice)}; say with "
+            "--subject, a regular expression, which part of a path is the subject, or narrow --lr."
+        )
+    return entries
+
+
+def _scans(files: Iterable[Path], output_dir: str | None) -> list[Path]:
+    """Those that are NIfTI and no results, sorted."""
+    files = sorted(p for p in files if p.name.endswith((".nii", ".nii.gz")))
+    if output_dir is not None:
+        files = [p for p in files if Path(output_dir).resolve() not in p.resolve().parents]
+    return files
+
+
 def prepare_lr_hr(
     batchdata: Mapping[str, torch.Tensor], device: torch.device, non_blocking: bool = False, **_: Any
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """The ``prepare_batch`` of validation: "lr" is the input and "hr" the truth, on the device."""
-    return batchdata["lr"].to(device, non_blocking=non_blocking), batchdata["hr"].to(device, non_blocking=non_blocking)
+) -> tuple[torch.Tensor, torch.Tensor | None] | tuple[torch.Tensor, torch.Tensor | None, tuple, dict]:
+    """The ``prepare_batch`` of cases: the scan is the input, HR the truth, and a guide the network's second input.
+
+    Args:
+        batchdata: with the scan as "lr", or where there is none as "image"; "hr" and "guide" may be there or not.
+        device: where the volumes go.
+        non_blocking: as for ``torch.Tensor.to``.
+
+    Returns:
+        The scan and HR, which is None where it is not known; with a guide also ``(guide,)`` and ``{}``, which are
+        further arguments of the network.
+    """
+
+    def moved(key: str) -> torch.Tensor | None:
+        return batchdata[key].to(device, non_blocking=non_blocking) if key in batchdata else None
+
+    pair = moved("lr" if "lr" in batchdata else "image"), moved("hr")
+    return (*pair, (moved("guide"),), {}) if "guide" in batchdata else pair
 
 
 def check_scale(source: Sequence[Mapping], target: Sequence[Mapping], factors: Sequence[int], slab_axis: str) -> None:

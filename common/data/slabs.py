@@ -16,7 +16,7 @@ _TISSUE = 0.3  # of a slab's voxels, at least, where the volume has such slabs
 _TRIES = 20
 
 
-def _draw_start(volume: torch.Tensor, size: Sequence[int], rng: np.random.Generator) -> list[int]:
+def draw_start(volume: torch.Tensor, size: Sequence[int], rng: np.random.Generator) -> list[int]:
     """First voxel of a random patch of ``size`` that is not mostly air."""
     best, most = [0, 0, 0], -1.0
     for _ in range(_TRIES):
@@ -42,17 +42,18 @@ def cut_with_margin(volume: torch.Tensor, start: Sequence[int], size: Sequence[i
     return F.pad(inner[None], [n for pair in reversed(missing) for n in pair], mode="replicate")[0]
 
 
-def _check_fit(volumes: VolumeCache, key: str, size: Sequence[int], group: str) -> None:
+def check_fit(volumes: VolumeCache, key: str, size: Sequence[int], group: str, option: str = "lr_patch") -> None:
+    """Refuse volumes smaller than a patch of this size, which ``option`` sets."""
     for item, entry in zip(volumes.items, volumes.data, strict=True):
         shape = tuple(item[key].shape[1:])
         if any(n < k for n, k in zip(shape, size, strict=True)):
             raise ValueError(
                 f"group '{group}', {entry.get(key, entry)}: the {key} volume has {shape} voxels, fewer than the patch "
-                f"{tuple(size)}; use a smaller lr_patch, or leave the volume out."
+                f"{tuple(size)}; use a smaller {option}, or leave the volume out."
             )
 
 
-class _SlabLoader:
+class PatchLoader:
     """Batches as a function of the seed and of how many were drawn before, so that a run resumes exactly."""
 
     def __init__(self, batch_size: int, seed: int, device: torch.device | str) -> None:
@@ -77,10 +78,10 @@ class _SlabLoader:
             yield {key: torch.stack([s[key] for s in samples]).to(self.device) for key in samples[0]}
 
     def _sample(self, rng: np.random.Generator) -> dict[str, torch.Tensor]:
-        raise TypeError("a slab loader defines _sample")
+        raise NotImplementedError(f"{type(self).__name__} must implement _sample(rng) -> tensors by name.")
 
 
-class UnpairedSlabLoader(_SlabLoader):
+class UnpairedSlabLoader(PatchLoader):
     """HR slabs of the source volumes and, drawn independently, LR slabs of the target volumes, without end.
 
     A batch is ``{"hr": (B, 1, sx h, sy w, sz z), "lr": (B, 1, h, w, z)}``, and ``"hr_context"``: the HR slab's place in
@@ -116,23 +117,23 @@ class UnpairedSlabLoader(_SlabLoader):
         self.lr_patch = tuple(lr_patch)
         self.hr_patch = tuple(k * f for k, f in zip(lr_patch, factors, strict=True))
         self.margin = margin
-        _check_fit(source, "hr", self.hr_patch, "source")
-        _check_fit(target, "lr", self.lr_patch, "target")
+        check_fit(source, "hr", self.hr_patch, "source")
+        check_fit(target, "lr", self.lr_patch, "target")
         self.source, self.target = source, target
 
     def _sample(self, rng: np.random.Generator) -> dict[str, torch.Tensor]:
         i = int(rng.integers(len(self.source)))
-        start = _draw_start(self.source[i]["hr"], self.hr_patch, rng)
+        start = draw_start(self.source[i]["hr"], self.hr_patch, rng)
         hr = _cut(self.source[i]["hr"], start, self.hr_patch)
         context = cut_with_margin(self.source[i]["hr_band"], start, self.hr_patch, self.margin)
         lr_volume = self.target[int(rng.integers(len(self.target)))]["lr"]
-        lr = _cut(lr_volume, _draw_start(lr_volume, self.lr_patch, rng), self.lr_patch)
+        lr = _cut(lr_volume, draw_start(lr_volume, self.lr_patch, rng), self.lr_patch)
         mirrored = [axis + 1 for axis in range(3) if rng.random() < 0.5]
         lr = lr.flip([axis + 1 for axis in range(3) if rng.random() < 0.5])
         return {"hr": hr.flip(mirrored), "hr_context": context.flip(mirrored), "lr": lr}
 
 
-class PairedSlabLoader(_SlabLoader):
+class PairedSlabLoader(PatchLoader):
     """LR slabs and the HR slabs at the same place, for supervised training.
 
     No slab is mirrored: with k-space truncation LR voxel i lies on HR voxel s i, and a mirrored pair would not keep
@@ -161,7 +162,7 @@ class PairedSlabLoader(_SlabLoader):
     ) -> None:
         super().__init__(batch_size, seed, device)
         self.lr_patch, self.factors = tuple(lr_patch), tuple(factors)
-        _check_fit(volumes, "lr", self.lr_patch, "source")
+        check_fit(volumes, "lr", self.lr_patch, "source")
         for item, entry in zip(volumes.items, volumes.data, strict=True):
             hr, lr = item["hr"].shape[1:], item["lr"].shape[1:]
             if any(a != b * f for a, b, f in zip(hr, lr, factors, strict=True)):
@@ -170,7 +171,7 @@ class PairedSlabLoader(_SlabLoader):
 
     def _sample(self, rng: np.random.Generator) -> dict[str, torch.Tensor]:
         item = self.volumes[int(rng.integers(len(self.volumes)))]
-        start = _draw_start(item["lr"], self.lr_patch, rng)
+        start = draw_start(item["lr"], self.lr_patch, rng)
         hr_start = [a * f for a, f in zip(start, self.factors, strict=True)]
         hr_patch = [k * f for k, f in zip(self.lr_patch, self.factors, strict=True)]
         return {"hr": _cut(item["hr"], hr_start, hr_patch), "lr": _cut(item["lr"], start, self.lr_patch)}

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from monai.utils import convert_to_tensor
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
@@ -65,7 +66,9 @@ class VolumeCache(Dataset):
         for entry in tqdm(self.data, desc="volumes", unit="volume", leave=False):
             try:
                 item = transform(dict(entry))
-                self.items.append({key: torch.as_tensor(item[key]).float().contiguous() for key in keys})
+                self.items.append(
+                    {key: convert_to_tensor(item[key], track_meta=False).float().contiguous() for key in keys}
+                )
             except Exception as error:
                 failures.append(f"{case_name(entry)}: {root_cause(error)}")
         if failures:

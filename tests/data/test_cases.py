@@ -8,7 +8,7 @@ from ignite.engine import Events
 from monai.data import Dataset
 from monai.transforms import Compose, EnsureChannelFirstd, LoadImaged
 
-from common.data import CaseFailure, CaseLoader, check_scale, find_images, prepare_lr_hr
+from common.data import CaseFailure, CaseLoader, check_scale, find_images, find_pairs, prepare_lr_hr
 from common.engines import CaseEvaluator
 from common.engines.evaluator import CasesFailedError
 from common.transforms import CheckHeaderd, CheckVoxelsd
@@ -150,10 +150,71 @@ def test_what_holds_no_images_is_named(tmp_path):
         find_images(str(tmp_path))
 
 
-def test_validation_has_lr_as_input_and_hr_as_truth():
-    lr, hr = torch.rand(1), torch.rand(1)
-    image, label = prepare_lr_hr({"lr": lr, "hr": hr}, torch.device("cpu"), non_blocking=True, memory_format=None)
-    assert image is lr and label is hr
+def touch(root, *names):
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text("")
+
+
+def pairs(root, lr, guide, **options):
+    """What find_pairs finds, relative to ``root``."""
+    found = find_pairs(str(root), lr, guide, **options)
+    return [{k: v if k == "subject" else v.removeprefix(f"{root}/") for k, v in entry.items()} for entry in found]
+
+
+def test_scans_and_guides_are_paired_by_subject(tmp_path):
+    """Subjects tell what belongs together, whatever the order; sidecars and results are no scans."""
+    touch(tmp_path, "brainix_t1.nii.gz", "brainix_t2.nii.gz", "brainix_t2.json", "out/brainix_t2_sr.nii.gz")
+    output_dir = str(tmp_path / "out")
+    lone = {"image": "brainix_t2.nii.gz", "guide": "brainix_t1.nii.gz"}
+    assert pairs(tmp_path, "**/brainix_t2*", "brainix_t1*", output_dir=output_dir) == [lone]
+    assert pairs(tmp_path, "*t2.nii.gz", None) == [{"image": "brainix_t2.nii.gz"}]
+
+    touch(tmp_path, *[f"{s}/{s}_t2w.nii" for s in ("sub-1", "sub-2")], "t1/0_sub-2.nii", "t1/1_sub-1.nii")
+    assert pairs(tmp_path, "sub-*/*", "t1/*") == [
+        {"image": "sub-1/sub-1_t2w.nii", "guide": "t1/1_sub-1.nii"},
+        {"image": "sub-2/sub-2_t2w.nii", "guide": "t1/0_sub-2.nii"},
+    ]
+
+    touch(tmp_path, *[f"p/{s}/{c}.nii" for s in ("ann", "bob") for c in ("t1", "t2")])
+    assert pairs(tmp_path, "p/*/t2.nii", "p/*/t1.nii", subject="p/(.*)/") == [
+        {"image": f"p/{s}/t2.nii", "guide": f"p/{s}/t1.nii", "subject": s} for s in ("ann", "bob")
+    ]
+
+
+def test_scans_that_cannot_be_paired_are_named(tmp_path):
+    touch(tmp_path, "a_t2.nii", "b_t2.nii", "a_t1.nii", "c_t1.nii", "x/a_t2.nii", "notes.txt")
+    folder, first = str(tmp_path), r"^(?:x/)?(.)_"
+    for patterns, options, error, message in (
+        (("*_t3*", "*_t1*"), {}, FileNotFoundError, r"no files match --lr '\*_t3\*' in"),
+        (("*_t2*", "notes*"), {}, FileNotFoundError, r"no \.nii or \.nii\.gz file matches --guide 'notes\*'"),
+        (("x/*",), {"output_dir": str(tmp_path / "x")}, FileNotFoundError, "matches --lr 'x/.*below output_dir"),
+        (("",), {}, ValueError, "no --lr pattern"),
+        (("*.nii", "*_t1*"), {}, ValueError, "a_t1.nii matches --lr and --guide; make the patterns exclusive"),
+        (("*_t2*", "a_t1*"), {"subject": first}, ValueError, r"2 scans but 1 guide; without a guide: b\. .*--subject"),
+        (("*_t2*", "*_t1*"), {"subject": first}, ValueError, "2 guides; without a guide: b; without a scan: c"),
+        (
+            ("**/*_t2*", "*_t1*"),
+            {"subject": first},
+            ValueError,
+            r"--lr matches several volumes of a \(a_t2.nii, x/a_t2",
+        ),
+        (("**/*_t2*",), {}, ValueError, r"have the same: a_t2\.nii, x/a_t2\.nii; say with --subject"),
+    ):
+        with pytest.raises(error, match=message):
+            find_pairs(folder, *patterns, **options)
+
+
+def test_batches_have_a_scan_as_input_hr_as_truth_and_a_guide_beside():
+    scan, hr, guide = torch.rand(1), torch.rand(1), torch.rand(1)
+
+    def prepared(**batch):
+        return prepare_lr_hr(batch, torch.device("cpu"), non_blocking=True, memory_format=None)
+
+    assert prepared(lr=scan, hr=hr) == (scan, hr)
+    assert prepared(image=scan) == (scan, None)
+    assert prepared(lr=scan, hr=hr, guide=guide) == (scan, hr, (guide,), {})
+    assert prepared(image=scan, guide=guide) == (scan, None, (guide,), {})
 
 
 def entries(tmp_path, lr_spacing, codes="RAS", hr_spacing=(0.7, 0.7, 0.7)):

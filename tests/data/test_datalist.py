@@ -2,7 +2,9 @@ import json
 
 import pytest
 
-from common.data.datalist import GROUPS, load_datalist, write_datalist
+from common.data.datalist import SETTINGS, cross_validation, load_datalist, write_datalist
+
+GROUPS = SETTINGS["unpaired"]
 
 
 def _touch(root, *paths):
@@ -18,7 +20,7 @@ def _bids(root, count, contrasts=("t1w",)):
 
 def _groups(root):
     data = json.loads((root / "dataset.json").read_text())
-    return data, {group: {entry["subject"] for entry in data[group]} for group in GROUPS}
+    return data, {group: {entry["subject"] for entry in data[group]} for group in SETTINGS[data["setting"]]}
 
 
 @pytest.mark.parametrize("count", [4, 7, 40])
@@ -105,12 +107,25 @@ def test_groups_by_hand_and_subject_expression(tmp_path):
         ({"hr": "*/*_t2w.nii.gz"}, FileNotFoundError, ["no files match --hr", "_t2w"]),
         ({"hr": "*/*.nii.gz", "lr": "*/*-001*"}, ValueError, ["sub-001_t1w.nii.gz", "--hr and --lr"]),
         ({"hr": "*/*.nii.gz", "setting": "paired"}, ValueError, ["--setting paired", "unpaired, misaligned"]),
-        ({"hr": "*/*.nii.gz", "split": (0.5, 0.5, 0)}, ValueError, ["--split", "four positive numbers"]),
+        ({"hr": "*/*.nii.gz", "split": (0.5, 0.5, 0)}, ValueError, ["--split", "4 positive numbers"]),
         ({"hr": "*/*.nii.gz", "split": "a,b,c,d"}, ValueError, ["--split a,b,c,d"]),
         ({"hr": "*/*.nii.gz", "split": (0.5, 0.5, 0, 0)}, ValueError, ["--split"]),
         ({"hr": "*/*.nii.gz", "subject": "case-(.*)"}, ValueError, ["--subject", "sub-001_t1w"]),
         ({"hr": "*/*.nii.gz"}, ValueError, ["found 3 subjects", "at least 4", "sub-001, sub-002, sub-003"]),
         ({"hr": "/data/*.nii.gz"}, ValueError, ["/data/*.nii.gz", "relative"]),
+        ({"hr": "*/*.nii.gz", "guide": "*/*"}, ValueError, ["--guide in the unpaired setting", "--setting guided"]),
+        ({"hr": "*/*.nii.gz", "train": "*/*"}, ValueError, ["--train: no group of the unpaired", "source, target"]),
+        ({"setting": "guided", "source": "*/*"}, ValueError, ["--source: no group of the guided", "train, validation"]),
+        ({"setting": "guided"}, ValueError, ["no --hr and no --lr pattern"]),
+        ({"setting": "guided", "lr": "*/*", "guide": "*/*"}, ValueError, ["--lr and --guide", "exclusive"]),
+        ({"setting": "guided", "lr": "*/*", "split": (1, 1, 1, 1)}, ValueError, ["2 positive numbers, for train, val"]),
+        ({"setting": "guided", "lr": "*/*", "test": "*/*"}, ValueError, ["--test without --hr"]),
+        (
+            {"setting": "guided", "hr": "*/*", "subject": "s"},
+            ValueError,
+            ["--hr matches several volumes of s (sub-001"],
+        ),
+        ({"setting": "guided", "hr": "sub-00[12]/*"}, ValueError, ["found 2 subjects", "at least 3", "(guided)"]),
     ],
 )
 def test_bad_commands(tmp_path, arguments, error, words):
@@ -139,6 +154,12 @@ def test_load(tmp_path):
         ("{", "source", ValueError, ["dataset.json is not valid JSON"]),
         ("[]", "source", ValueError, ["group 'source' has no volumes", "none"]),
         ({}, "training", ValueError, ["'training'", "source, target, validation, test"]),
+        (
+            {},
+            "train",
+            ValueError,
+            ["unpaired setting", "source, target", "python -m common datalist", "--setting guided"],
+        ),
         ({"target": []}, "target", ValueError, ["group 'target' has no volumes", "source, validation, test"]),
         ({"target": [{"image": "b.nii"}]}, "source", ValueError, ["target[0]", "image", '"hr" or "lr"']),
         ({"target": ["b.nii"]}, "target", ValueError, ["target[0]"]),
@@ -172,5 +193,129 @@ def test_bad_folders_and_kinds(tmp_path):
             call(str(tmp_path / "nowhere"), "source")
     _bids(tmp_path, 4)
     write_datalist(str(tmp_path), hr="*/*.nii.gz")
-    with pytest.raises(ValueError, match="no entry of group 'target' holds lr"):
+    with pytest.raises(ValueError, match="no entry of group target holds lr"):
         load_datalist(str(tmp_path), "target", "lr")
+
+
+def test_guided_groups(tmp_path, capsys):
+    """Two subjects of ten have known HR: test gets them only, and each guide goes with its subject."""
+    _bids(tmp_path, 10, ("t1w", "t2w"))
+    _touch(tmp_path, "hr/sub-003.nii.gz", "hr/sub-007.nii.gz")
+    arguments = {"lr": "sub-*/*_t2w.nii.gz", "guide": "sub-*/*_t1w.nii.gz", "setting": "guided"}
+    tested = set()
+    for seed in range(10):
+        write_datalist(str(tmp_path), hr="hr/*", split=(5, 2, 3), seed=seed, **arguments)
+        data, groups = _groups(tmp_path)
+        assert len(set().union(*groups.values())) == sum(map(len, groups.values())) == 10
+        # Test's third subject is not there to be had.
+        assert [len(groups[group]) for group in SETTINGS["guided"]] == [6, 2, 2]
+        assert groups["test"] == {"sub-003", "sub-007"}
+        write_datalist(str(tmp_path), hr="hr/*", seed=seed, **arguments)
+        data, groups = _groups(tmp_path)
+        assert [len(groups[group]) for group in SETTINGS["guided"]] == [8, 1, 1]
+        tested |= groups["test"]
+        for entry in (entry for group in groups for entry in data[group]):
+            name = entry["subject"]
+            hr = {"hr": f"hr/{name}.nii.gz"} if name in ("sub-003", "sub-007") else {}
+            scans = {"lr": f"{name}/{name}_t2w.nii.gz", "guide": f"{name}/{name}_t1w.nii.gz"}
+            assert entry == {**hr, **scans, "subject": name}
+    assert tested == {"sub-003", "sub-007"}
+
+    capsys.readouterr()
+    write_datalist(str(tmp_path), **arguments)
+    data, groups = _groups(tmp_path)
+    assert [len(groups[group]) for group in SETTINGS["guided"]] == [9, 1, 0]
+    assert "test: none, as no HR volume is known" in capsys.readouterr().out
+    for split in ((4, 6), "4,6,9"):
+        write_datalist(str(tmp_path), split=split, **arguments)
+        assert [len(members) for members in _groups(tmp_path)[1].values()] == [4, 6, 0]
+
+
+def test_guided_partners(tmp_path):
+    """A scan without guide, a guide without scan, and two scans of one subject are listed by subject."""
+    _bids(tmp_path, 4, ("t2w",))
+    _touch(tmp_path, *[f"g/sub-00{i}.nii.gz" for i in (1, 2, 4)])
+    arguments = {"lr": "sub-*/*_t2w.nii.gz", "guide": "g/*", "setting": "guided"}
+    with pytest.raises(ValueError, match=r"4 scans but 3 guides; without a guide: sub-003\. .*--subject"):
+        write_datalist(str(tmp_path), **arguments)
+    _touch(tmp_path, "g/sub-009.nii.gz")
+    with pytest.raises(ValueError, match=r"4 scans and 4 guides; without a guide: sub-003; without a scan: sub-009\. "):
+        write_datalist(str(tmp_path), **arguments)
+    _touch(tmp_path, "g/sub-001_again.nii.gz")
+    with pytest.raises(
+        ValueError, match=r"--guide matches several volumes of sub-001 \(g/sub-001.nii.gz, g/sub-001_aga"
+    ):
+        write_datalist(str(tmp_path), **arguments)
+
+
+def test_guided_by_hand(tmp_path):
+    _touch(tmp_path, *[f"{kind}/{name}.nii" for kind in ("hr", "lr", "g") for name in "abc"])
+    arguments = {"hr": "hr/*", "lr": "lr/*", "guide": "g/*", "setting": "guided", "train": "*/a.nii"}
+    write_datalist(str(tmp_path), validation="lr/b*", test="hr/c*", **arguments)
+    assert json.loads((tmp_path / "dataset.json").read_text()) == {
+        "setting": "guided",
+        "train": [{"hr": "hr/a.nii", "lr": "lr/a.nii", "guide": "g/a.nii", "subject": "a"}],
+        "validation": [{"lr": "lr/b.nii", "guide": "g/b.nii", "subject": "b"}],
+        "test": [{"hr": "hr/c.nii", "guide": "g/c.nii", "subject": "c"}],
+    }
+    with pytest.raises(ValueError, match="--test picks no --hr file of c"):
+        write_datalist(str(tmp_path), validation="lr/b*", test="lr/c*", **arguments)
+    with pytest.raises(ValueError, match="subjects b are in validation and in test"):
+        write_datalist(str(tmp_path), validation="lr/b*", test="hr/[bc]*", **arguments)
+    with pytest.raises(ValueError, match="missing: --test"):
+        write_datalist(str(tmp_path), validation="lr/b*", **arguments)
+
+
+def _guided(root, train, test):
+    """A dataset.json with an HR file and a guide for each subject; 'b' has no guide, lower case no HR."""
+
+    def entry(name):
+        scan = {"hr" if name.isupper() else "lr": f"{name}.nii"}
+        return {**scan, **({} if name in "bB" else {"guide": f"{name}_g.nii"}), "subject": name}
+
+    _touch(root, *[f"{name}{end}.nii" for name in train + test for end in ("", "_g")])
+    groups = {"train": [entry(name) for name in train], "test": [entry(name) for name in test], "validation": []}
+    (root / "dataset.json").write_text(json.dumps({"setting": "guided", **groups}))
+
+
+def test_load_guided(tmp_path):
+    _guided(tmp_path, "ab", "C")
+    paths = {name: str(tmp_path / f"{name}.nii") for name in ("a", "a_g", "b", "C")}
+    entries = [{"lr": paths["a"], "guide": paths["a_g"], "subject": "a"}, {"lr": paths["b"], "subject": "b"}]
+    assert load_datalist(str(tmp_path), "train") == entries
+    assert load_datalist(str(tmp_path), "test", ("hr", "lr")) == [{"hr": paths["C"], "subject": "C"}]
+    with pytest.raises(ValueError, match=r"no guide for b in group train; add it, or .* --guided false"):
+        load_datalist(str(tmp_path), "train", needs="guide")
+    with pytest.raises(ValueError, match="no entry of group test holds lr; "):  # its guide is no scan
+        load_datalist(str(tmp_path), "test", ("lr", "guide"))
+    with pytest.raises(
+        ValueError, match=r"guided setting, whose groups are train, validation, test.*--setting unpaired"
+    ):
+        load_datalist(str(tmp_path), "source")
+
+
+def test_cross_validation(tmp_path):
+    """Every subject is held out once, with all its entries, and never trained on in that fold."""
+    _guided(tmp_path, "AACDEF", "GGH")
+    times = []
+    for fold in range(3):
+        held = cross_validation(str(tmp_path), 3, fold, True)
+        rest = cross_validation(str(tmp_path), 3, fold, False, needs="guide")
+        assert not {e["subject"] for e in held} & {e["subject"] for e in rest} and len(held) + len(rest) == 9
+        times += [entry["subject"] for entry in held]
+        assert len({entry["subject"] for entry in held}) in (2, 3)
+    assert sorted(times) == list("AACDEFGGH")
+
+    with pytest.raises(ValueError, match=r"found 7 subjects in train and test .* for 8 folds"):
+        cross_validation(str(tmp_path), 8, 0, True)
+    for folds, fold in ((3, 3), (3, -1), (1, 0)):
+        with pytest.raises(ValueError, match=f"fold {fold} of {folds}; expected 2 folds or more, counted from 0"):
+            cross_validation(str(tmp_path), folds, fold, True)
+    _guided(tmp_path, "ABc", "")
+    for needs, held_out in ((None, True), ("guide", False)):
+        with pytest.raises(ValueError, match=r"no (hr for [ac]|guide for B) in the (held-out|training) part of fold"):
+            for fold in range(3):
+                cross_validation(str(tmp_path), 3, fold, held_out, needs=needs)
+    write_datalist(str(tmp_path), hr="[ABc].nii,A_g.nii")
+    with pytest.raises(ValueError, match="has the unpaired setting"):
+        cross_validation(str(tmp_path), 2, 0, True)

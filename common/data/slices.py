@@ -1,0 +1,98 @@
+"""Batches of slice patches with their guide, augmented before anything degrades them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch.nn import functional as F
+
+from ..degradations import GaussianProfile
+from .slabs import PatchLoader, check_fit, draw_start
+from .volumes import VolumeCache
+
+
+class SliceLoader(PatchLoader):
+    """Patches of HR slices, and of the guide at the same place, without end.
+
+    A batch is ``{"hr": (B, 1, p, p, 1), "hr_context", "guide"}``: "hr_context" is "hr" with a margin on each side of
+    the plane, and "guide", where the volumes have one, has the size of "hr".
+
+    A slice is rotated, mirrored (every other one) and rescaled before it is cut, so that a degradation in the graph
+    acts on what the augmentation has made. It is resampled with torch's cubic kernel (a = -3/4); rescaled by s < 1,
+    its resolution is reduced to that of a scan with voxels 1 / s times as large
+    (:class:`~common.degradations.GaussianProfile`). Beyond its edges a slice goes on as its outermost pixels. Patches that are mostly air are avoided.
+
+    Args:
+        volumes: with the key "hr", and "guide" on the same grid.
+        patch: edge p of a patch in pixels.
+        margin: pixels around the patch in ``hr_context``.
+        angles: degrees by which a slice may be rotated, drawn evenly.
+        scales: factors by which it may be rescaled, 0 < s <= 1, drawn evenly.
+        batch_size: patches a batch, over all processes.
+        seed: of the draws.
+        device: of the batches.
+
+    Raises:
+        ValueError: when a volume is smaller than a patch, a scale is out of its range, or the batch does not divide
+            among the processes.
+    """
+
+    def __init__(
+        self,
+        volumes: VolumeCache,
+        patch: int,
+        margin: int,
+        angles: Sequence[float],
+        scales: Sequence[float],
+        batch_size: int,
+        seed: int,
+        device: torch.device | str,
+    ) -> None:
+        super().__init__(batch_size, seed, device)
+        if not scales or not all(0 < s <= 1 for s in scales):
+            raise ValueError(f"SliceLoader: scales are {scales}, expected factors of more than 0 and at most 1.")
+        self.patch, self.margin = patch, margin
+        self.angles, self.scales = tuple(angles), tuple(scales)
+        check_fit(volumes, "hr", (patch, patch, 1), "train", "patch")
+        self.volumes = volumes
+
+    def _sample(self, rng: np.random.Generator) -> dict[str, torch.Tensor]:
+        item = self.volumes[int(rng.integers(len(self.volumes)))]
+        first, second, z = draw_start(item["hr"], (self.patch, self.patch, 1), rng)
+        angle = self.angles[int(rng.integers(len(self.angles)))]
+        scale = self.scales[int(rng.integers(len(self.scales)))]
+        mirrored = rng.random() < 0.5
+        planes = torch.cat([item[key][..., z] for key in ("hr", "guide") if key in item])
+        centre = [start + (self.patch - 1) / 2 for start in (first, second)]
+        context = self._window(planes, centre, angle, scale)[..., None]
+        if mirrored:
+            context = context.flip(1)
+        m, end = self.margin, self.margin + self.patch
+        inner = context[:, m:end, m:end]
+        sample = {"hr": inner[:1], "hr_context": context[:1]}
+        if len(planes) > 1:
+            sample["guide"] = inner[1:]
+        return sample
+
+    def _window(self, planes: torch.Tensor, centre: Sequence[float], angle: float, scale: float) -> torch.Tensor:
+        """``(C, H, W)`` about a point, rotated, and with voxels 1 / scale times as large: ``(C, p + 2 m, p + 2 m)``."""
+        size = self.patch + 2 * self.margin
+        source = math.floor(size / scale + 0.5)
+        along = torch.arange(source, dtype=torch.float64) - (source - 1) / 2
+        cos, sin = math.cos(math.radians(angle)), math.sin(math.radians(angle))
+        rows = centre[0] + cos * along[:, None] - sin * along
+        columns = centre[1] + sin * along[:, None] + cos * along
+        # grid_sample counts in half extents and in the order x, y.
+        height, width = planes.shape[1:]
+        grid = torch.stack([2 * columns / (width - 1) - 1, 2 * rows / (height - 1) - 1], dim=-1)[None]
+        window = F.grid_sample(
+            planes[None].cpu(), grid.to(planes.dtype), mode="bicubic", padding_mode="border", align_corners=True
+        )[0]
+        if scale < 1:
+            # Not quite the scale where the window has been rounded, but exactly the size.
+            factor = source / size
+            window = GaussianProfile((factor, factor, 1))(window[..., None])[..., 0]
+        return window
