@@ -24,19 +24,36 @@ def slab_permutation(affine: np.ndarray | torch.Tensor, slab_axis: str) -> tuple
 
     Args:
         affine: 4x4, voxel to world (RAS, mm).
-        slab_axis: anatomical axis across the slabs, "LR", "AP" or "SI".
+        slab_axis: anatomical axis across the slabs, "LR", "AP" or "SI"; or "auto", the axis across the slices as the
+            spacing shows it: the two axes whose spacings are most alike are in plane.
 
     Returns:
         Axis of the stored volume for each axis of the ordered one.
 
     Raises:
-        ValueError: when ``slab_axis`` is none of the three.
+        ValueError: when ``slab_axis`` is none of the four, or the spacing does not tell the slices.
     """
-    if slab_axis not in _AXES:
-        raise ValueError(f"slab_axis is {slab_axis!r}, expected one of {', '.join(_AXES)}.")
+    if slab_axis not in (*_AXES, "auto"):
+        raise ValueError(f"slab_axis is {slab_axis!r}, expected one of {', '.join(_AXES)}, auto.")
     world = nib.orientations.io_orientation(np.asarray(affine))[:, 0]
-    order = [axis for axis in range(3) if axis != _AXES[slab_axis]] + [_AXES[slab_axis]]
+    slab = world[_slice_axis(affine)] if slab_axis == "auto" else _AXES[slab_axis]
+    order = [axis for axis in range(3) if axis != slab] + [slab]
     return tuple(int(np.flatnonzero(world == axis)[0]) for axis in order)
+
+
+def _slice_axis(affine: np.ndarray | torch.Tensor) -> int:
+    """The axis of the stored volume that runs across the slices."""
+    spacing = np.linalg.norm(np.asarray(affine)[:3, :3], axis=0)
+    in_plane = [np.delete(spacing, axis) for axis in range(3)]
+    ratios = np.array([pair.max() / pair.min() for pair in in_plane])
+    best, second, _ = np.sort(ratios)
+    # In-plane spacings that differ by some percent are still in plane, and thin slices may be nearly isotropic.
+    if second / best < 1.1:
+        raise ValueError(
+            f"the spacing {np.round(spacing, 3).tolist()} mm does not tell which axis runs across the slices; set "
+            f"slab_axis to {', '.join(_AXES)} instead of auto."
+        )
+    return int(ratios.argmin())
 
 
 def permute_volume(
@@ -55,8 +72,11 @@ class SlabAxisd(MapTransform):
 
     Args:
         keys: of channel-first volumes with an affine.
-        slab_axis: anatomical axis across the slabs, "LR", "AP" or "SI".
+        slab_axis: anatomical axis across the slabs, as for :func:`slab_permutation`.
         allow_missing_keys: whether an entry may lack a key.
+
+    Raises:
+        ValueError: as :func:`slab_permutation`, with the file's name.
     """
 
     def __init__(self, keys: KeysCollection, slab_axis: str = "SI", allow_missing_keys: bool = False) -> None:
@@ -66,10 +86,13 @@ class SlabAxisd(MapTransform):
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         d = dict(data)
         for key in self.key_iterator(d):
-            order = slab_permutation(d[key].affine, self.slab_axis)
+            try:
+                order = slab_permutation(d[key].affine, self.slab_axis)
+            except ValueError as error:
+                raise ValueError(f"{d[key].meta.get('filename_or_obj', key)}: {error}") from None
             volume, affine = permute_volume(d[key].as_tensor(), d[key].affine, order)
             meta = {**d[key].meta, _PERMUTATION: torch.tensor(order)}
-            d[key] = _with_meta(volume.contiguous(), affine, meta)
+            d[key] = with_meta(volume.contiguous(), affine, meta)
         return d
 
 
@@ -140,7 +163,7 @@ class MakeLRd(MapTransform):
                 self._check_place(hr.affine, lr.affine)
                 continue
             affine = self.degradation.lr_affine(hr.affine)
-            d[self.lr_key] = _with_meta(self.degradation(hr.as_tensor()), affine, hr.meta)
+            d[self.lr_key] = with_meta(self.degradation(hr.as_tensor()), affine, hr.meta)
         return d
 
     def _check_place(self, hr_affine: torch.Tensor, lr_affine: torch.Tensor) -> None:
@@ -192,7 +215,7 @@ class RestoreVolumed(MapTransform):
                 array = np.clip(np.rint(values.numpy()), info.min, info.max).astype(dtype)
             else:
                 array = values.numpy().astype(np.float32)
-            d[key] = _with_meta(torch.as_tensor(array), affine_out, source.meta)
+            d[key] = with_meta(torch.as_tensor(array), affine_out, source.meta)
         return d
 
 
@@ -208,5 +231,6 @@ def stored_dtype(path: Any) -> np.dtype:
     return np.dtype(np.float32)
 
 
-def _with_meta(volume: torch.Tensor, affine: torch.Tensor, meta: Mapping) -> MetaTensor:
+def with_meta(volume: torch.Tensor, affine: np.ndarray | torch.Tensor, meta: Mapping) -> MetaTensor:
+    """A volume on a new grid, with what else is known of the one it was made from."""
     return MetaTensor(volume, affine=affine, meta={k: v for k, v in meta.items() if k != "affine"})

@@ -24,6 +24,7 @@ from common.transforms import (
     RestoreVolumed,
     SaveVolumed,
     SlabAxisd,
+    slab_permutation,
 )
 
 SPACING = {"LR": 0.9, "AP": 1.1, "SI": 2.0}
@@ -134,8 +135,27 @@ def test_slabs_lie_across_the_axis_and_no_voxel_moves_in_any_orientation(slab_ax
 
 
 def test_a_slab_axis_that_is_none_is_refused():
-    with pytest.raises(ValueError, match="slab_axis is 'z', expected one of LR, AP, SI"):
+    with pytest.raises(ValueError, match="slab_axis is 'z', expected one of LR, AP, SI, auto"):
         SlabAxisd("x", "z")({"x": MetaTensor(torch.rand(1, 3, 3, 3), affine=np.eye(4))})
+
+
+@pytest.mark.parametrize(
+    ("spacing", "slices"),
+    [((0.45, 0.45, 6), 2), ((2.4, 2, 1), 2), ((1.2, 1, 1), 0), ((0.9, 3, 1), 1), ((1, 1, 0.9), 2)],
+)
+def test_slices_are_told_by_their_spacing_in_any_orientation(spacing, slices):
+    for codes in ORIENTATIONS:
+        affine = affine_of(codes, 20)
+        affine[:3, :3] *= np.array(spacing) / np.linalg.norm(affine[:3, :3], axis=0)
+        assert slab_permutation(affine, "auto") == slab_permutation(affine, AXES[codes[slices]])
+
+
+@pytest.mark.parametrize("spacing", [(1, 1, 1), (1, 1, 1.09), (1, 2, 4)])
+def test_slices_that_the_spacing_does_not_tell_are_to_be_named(spacing):
+    image = MetaTensor(torch.rand(1, 3, 3, 3), affine=np.diag([*spacing, 1.0]), meta={"filename_or_obj": "a.nii"})
+    said = rf"a\.nii: the spacing \[{', '.join(str(float(s)) for s in spacing)}\] mm.*set slab_axis to LR, AP, SI"
+    with pytest.raises(ValueError, match=said):
+        SlabAxisd("x", "auto")({"x": image})
 
 
 @pytest.mark.parametrize("degradation", [KSpaceTruncation((2, 2, 2)), BlockAverage((2, 2, 1))], ids=str)

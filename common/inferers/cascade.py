@@ -1,0 +1,135 @@
+"""Super-resolution in plane by a cascade of networks (Iwamoto et al. 2022, section II-D)."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from monai.data import MetaTensor
+from monai.inferers import Inferer
+
+from ..degradations import Degradation, GaussianProfile
+from ..spline import apply_along, upsampling_matrix
+
+
+def back_project(sr: torch.Tensor, lr: torch.Tensor, degradation: Degradation, iterations: int) -> torch.Tensor:
+    r"""Iterative back projection: correct an SR volume by what its degradation misses of the LR scan.
+
+    .. math:: x_{t+1} = x_t + f_0 f_1 f_2\, A^T (y - A x_t)
+
+    Iwamoto et al. 2022, eq. 6, after Irani and Peleg 1991. The factors make up for those by which the adjoint spreads
+    an LR voxel, so that next to nothing of a constant error is left in the LR scan after one iteration.
+
+    Args:
+        sr: estimate x ``(..., X, Y, Z)``.
+        lr: scan y ``(..., X / f0, Y / f1, Z / f2)``.
+        degradation: the linear operator A.
+        iterations: 0 leaves the estimate as it is.
+
+    Returns:
+        The corrected estimate.
+    """
+    gain = math.prod(degradation.factors)
+    for _ in range(iterations):
+        sr = sr + gain * degradation.adjoint(lr - degradation(sr))
+    return sr
+
+
+class CascadeInferer(Inferer):
+    """Runs stages of a cascade over whole volumes: interpolate, apply the stage's network, and on to the next grid.
+
+    Stage by stage the plane becomes ``factor`` times as fine, on grids that share the edge of the scan's field of view:
+    after t stages, n LR voxels have become n factor^t, rounded to the nearest, of exactly 1 / factor^t of their size.
+    The guide is brought from its own grid to that of each stage by :class:`~common.degradations.GaussianProfile`.
+
+    Args:
+        slices: runs a network over the slices of a volume in batches, for example MONAI's ``SlidingWindowInferer`` with
+            ``roi_size=[-1, -1, 8], overlap=0``.
+        factor: of one stage in plane, more than 1, whole or not.
+        stages: which of the cascade's stages run, counted from 1, in order; none leave the input as it is.
+        guide_factor: in-plane size of the input's voxels over the guide's; the guide is at least as fine as the result.
+        degradation: from the result to the input, for the back projection after the last stage; needed with iterations.
+        iterations: of the back projection (:func:`back_project`).
+        amp: whether the networks run under autocast; interpolation and back projection are in float32 always.
+        amp_kwargs: of ``torch.autocast``, for example ``{"dtype": torch.bfloat16}``.
+
+    Raises:
+        ValueError: when there are iterations but no degradation.
+    """
+
+    def __init__(
+        self,
+        slices: Inferer,
+        factor: float,
+        stages: Sequence[int],
+        guide_factor: float,
+        degradation: Degradation | None = None,
+        iterations: int = 0,
+        amp: bool = False,
+        amp_kwargs: dict | None = None,
+    ) -> None:
+        super().__init__()
+        if iterations and degradation is None:
+            raise ValueError("CascadeInferer: back projection needs the degradation.")
+        self.slices = slices
+        self.factor = factor
+        self.stages = tuple(stages)
+        self.guide_factor = guide_factor
+        self.degradation = degradation
+        self.iterations = iterations
+        self.amp, self.amp_kwargs = amp, amp_kwargs or {}
+
+    def __call__(
+        self, inputs: torch.Tensor, network: Callable[..., Any], guide: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """Super-resolve a batch of volumes.
+
+        Args:
+            inputs: ``(B, 1, X, Y, Z)``, Z the slices.
+            network: :class:`~common.networks.Cascade`, called with the image and the stage counted from 0.
+            guide: ``(B, 1, guide_factor X, guide_factor Y, Z)``, or None for networks that take none.
+
+        Returns:
+            ``(B, 1, factor^t X, factor^t Y, Z)`` for t stages, float32.
+
+        Raises:
+            ValueError: when the guide does not have the size of its grid.
+        """
+        image = lr = _plain(inputs)
+        for done, stage in enumerate(self.stages, start=1):
+            matrices = [self._upsampling(image.shape[axis], lr.shape[axis], done) for axis in (2, 3)]
+            channels = [apply_along(image, [*matrices, None])]
+            if guide is not None:
+                channels.append(self.guide_after(guide, lr.shape, done))
+            image = torch.cat(channels, dim=1)
+            autocast = torch.autocast(image.device.type, **self.amp_kwargs) if self.amp else contextlib.nullcontext()
+            with autocast:
+                image = self.slices(image, network, stage - 1)
+            image = image.float()
+        if self.iterations:
+            image = back_project(image, lr, self.degradation, self.iterations)
+        return image
+
+    def guide_after(self, guide: torch.Tensor, lr_shape: Sequence[int], done: int) -> torch.Tensor:
+        """The guide on the grid that ``done`` stages lead to from an input of ``(B, 1, X, Y, Z)``."""
+        expected = (*(math.floor(n * self.guide_factor + 0.5) for n in lr_shape[2:4]), lr_shape[4])
+        if tuple(guide.shape[2:]) != expected:
+            raise ValueError(
+                f"the guide has {tuple(guide.shape[2:])} voxels, expected {expected}: {self.guide_factor:g} times "
+                "those of the LR volume in plane, slice by slice. ResampleGuided brings it there."
+            )
+        # The last bit apart: 2 / (2 ** (1 / 2)) ** 2 is less than 1.
+        factor = round(self.guide_factor / self.factor**done, 12)
+        return GaussianProfile((factor, factor, 1))(_plain(guide))
+
+    def _upsampling(self, size: int, lr_size: int, done: int) -> torch.Tensor:
+        new_size = math.floor(lr_size * round(self.factor**done, 12) + 0.5)
+        return upsampling_matrix(size, new_size, self.factor, (self.factor - 1) / 2)
+
+
+def _plain(volume: torch.Tensor) -> torch.Tensor:
+    """Without meta data, which would follow every operation at a cost."""
+    return (volume.as_tensor() if isinstance(volume, MetaTensor) else volume).float()

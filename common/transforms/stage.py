@@ -1,0 +1,61 @@
+"""What a stage of a cascade is trained on."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable, Mapping
+from typing import Any
+
+import torch
+from monai.config import KeysCollection
+from monai.transforms import MapTransform
+from torch import nn
+
+from ..degradations import Degradation
+from ..inferers import CascadeInferer
+
+
+class StageTargetd(MapTransform):
+    """Let an LR scan, or what the stages before have made of it, serve as HR for the training of a stage.
+
+    Iwamoto et al. 2022, eq. 4 and section II-D: the scan after the stages before is HR (key "hr"), its degraded version
+    is LR (key of the scan), and the guide, if there is one (key "guide"), is brought to the same grid. HR and guide are
+    cut at their far ends, by little more than an LR voxel at most, to a size that the degradation leads back to.
+
+    Args:
+        keys: key of the LR scan ``(1, X, Y, Z)``; the guide is on the grid that the whole cascade leads to.
+        inferer: runs the stages before this one.
+        network: the cascade, with the weights of these stages.
+        degradation: of this stage.
+        device: where the network runs.
+    """
+
+    def __init__(
+        self,
+        keys: KeysCollection,
+        inferer: CascadeInferer,
+        network: nn.Module,
+        degradation: Degradation,
+        device: torch.device | str,
+    ) -> None:
+        super().__init__(keys)
+        self.inferer = inferer
+        self.network = network
+        self.degradation = degradation
+        self.device = device
+
+    @torch.no_grad()
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        d = dict(data)
+        for key in self.key_iterator(d):
+            self.network.to(self.device).eval()
+            lr = torch.as_tensor(d[key])[None].to(self.device)
+            guide = torch.as_tensor(d["guide"])[None].to(self.device) if "guide" in d else None
+            hr = self.inferer(lr, self.network, guide)[0].cpu()
+            lr_size = [math.floor(n / f) for n, f in zip(hr.shape[1:], self.degradation.factors, strict=True)]
+            x, y, z = self.degradation.hr_size(lr_size)
+            if guide is not None:
+                d["guide"] = self.inferer.guide_after(guide, lr.shape, len(self.inferer.stages))[0].cpu()[:, :x, :y, :z]
+            d["hr"] = hr[:, :x, :y, :z]
+            d[key] = self.degradation(d["hr"])
+        return d

@@ -1,0 +1,106 @@
+"""What a stage is trained on: image and guide of one scene on one grid, of sizes that its validation comes back to."""
+
+import itertools
+import math
+
+import pytest
+import torch
+from monai.data import MetaTensor
+from monai.inferers import SimpleInferer
+
+from common.degradations import GaussianProfile
+from common.inferers import CascadeInferer
+from common.networks import Cascade, GuidedRDN
+from common.transforms import StageTargetd
+
+every_stage = pytest.mark.parametrize(
+    ("scale", "count", "stage"), [(s, r, k) for s, r in itertools.product((2, 3), (1, 2, 3)) for k in range(1, r + 1)]
+)
+
+
+def cascade_of(count):
+    """Of networks that leave the interpolation as it is."""
+    return Cascade([GuidedRDN(True, 2, 1, 1) for _ in range(count)])
+
+
+def inferer_of(scale, count, stages, guide_factor):
+    return CascadeInferer(SimpleInferer(), scale ** (1 / count), stages, guide_factor)
+
+
+def target_of(scale, count, stage, lr, guide=None, network=None):
+    factor = scale ** (1 / count)
+    transform = StageTargetd(
+        "lr",
+        inferer_of(scale, count, range(1, stage), scale),
+        network or cascade_of(count),
+        GaussianProfile((factor, factor, 1), fwhm=2**-0.5),
+        "cpu",
+    )
+    return transform({"lr": lr} if guide is None else {"lr": lr, "guide": guide})
+
+
+def test_the_first_stage_has_the_scan_itself_as_hr():
+    lr, guide = torch.rand(1, 13, 10, 3), torch.rand(1, 26, 20, 3)
+    found = target_of(2, 3, 1, lr, guide)
+    # 10 voxels make 12.6, 7 make 8.8: at the far edge less than a voxel is cut off.
+    assert found.keys() == {"lr", "hr", "guide"} and torch.equal(found["hr"], lr[:, :13, :9])
+    factor = 2 ** (1 / 3)
+    degradation = GaussianProfile((factor, factor, 1), fwhm=2**-0.5)
+    assert found["lr"].shape == (1, 10, 7, 3) and torch.equal(found["lr"], degradation(found["hr"]))
+    assert torch.allclose(found["guide"], GaussianProfile((2, 2, 1))(guide)[:, :13, :9], atol=1e-6)
+
+
+@every_stage
+def test_later_stages_have_what_those_before_make_of_the_scan(scale, count, stage):
+    """A scene so smooth that no profile changes it is the same in the target and in the guide, voxel by voxel."""
+
+    def scene(factor):
+        x, y = ((torch.arange(factor * n) - (factor - 1) / 2) / factor for n in (21, 23))
+        return (torch.cos(x / 6)[:, None, None] + torch.sin(y / 7)[None, :, None] + torch.arange(2))[None]
+
+    found = target_of(scale, count, stage, scene(1), scene(scale))
+    inner = slice(6, -6)
+    assert found["hr"].shape == found["guide"].shape
+    difference = (found["hr"] - found["guide"])[:, inner, inner]
+    assert difference.abs().max() < 0.01
+    # Half a voxel is more than that.
+    assert (found["hr"][:, 1:] - found["guide"][:, :-1])[:, inner, inner].abs().max() > 0.04
+
+
+@every_stage
+def test_validation_comes_back_to_the_targets_size(scale, count, stage):
+    factor, network = scale ** (1 / count), cascade_of(count)
+    validation = inferer_of(scale, count, [stage], factor)
+    for n in range(8, 20):
+        size = (n, 27 - n)
+        lr, guide = torch.rand(1, *size, 1), torch.rand(1, scale * size[0], scale * size[1], 1)
+        found = target_of(scale, count, stage, lr, guide, network)
+        with torch.no_grad():
+            sr = validation(found["lr"][None], network, found["guide"][None])[0]
+        assert sr.shape == found["hr"].shape == found["guide"].shape
+        for axis in range(2):
+            whole = math.floor(size[axis] * scale ** ((stage - 1) / count) + 0.5)
+            assert whole - factor - 0.5 < found["hr"].shape[axis + 1] <= whole
+
+
+def test_the_stages_before_are_applied_as_trained_and_not_trained_further():
+    lr, guide, network = torch.rand(1, 9, 8, 2), torch.rand(1, 18, 16, 2), cascade_of(2)
+    for stage in network.stages:
+        torch.nn.init.normal_(stage.tail.weight)
+    state = {name: value.clone() for name, value in network.state_dict().items()}
+    found = target_of(2, 2, 2, lr, guide, network.train())
+    assert not any(found[key].requires_grad for key in found)
+    assert all(torch.equal(value, state[name]) for name, value in network.state_dict().items())
+    with torch.no_grad():
+        expected = inferer_of(2, 2, [1], 2)(lr[None], network.eval(), guide[None])[0]
+    assert torch.equal(found["hr"], expected[:, : found["hr"].shape[1], : found["hr"].shape[2]])
+    assert (found["hr"] - target_of(2, 2, 2, lr, guide)["hr"]).abs().max() > 0.01
+
+
+def test_without_a_guide_and_without_meta_data():
+    lr, guide, network = torch.rand(1, 9, 8, 2), torch.rand(1, 18, 16, 2), Cascade([GuidedRDN(False, 2, 1, 1)] * 2)
+    assert target_of(2, 2, 2, lr, network=network).keys() == {"lr", "hr"}
+    for stage in (1, 2):
+        plain, found = (target_of(2, 2, stage, kind(lr), kind(guide)) for kind in (torch.Tensor, MetaTensor))
+        assert {type(value) for value in found.values()} == {torch.Tensor}
+        assert all(torch.equal(found[key], plain[key]) for key in plain)
