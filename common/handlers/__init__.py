@@ -1,7 +1,15 @@
 """Ignite handlers that MONAI lacks."""
 
-from .checkpoint import BestModel, ResumableState, load_weights
+from .checkpoint import BestModel, ResumableState, load_stages, load_weights
 from .evaluation import EvaluationReport, FeatureReport
 from .history import LossHistory
 
-__all__ = ["BestModel", "EvaluationReport", "FeatureReport", "LossHistory", "ResumableState", "load_weights"]
+__all__ = [
+    "BestModel",
+    "EvaluationReport",
+    "FeatureReport",
+    "LossHistory",
+    "ResumableState",
+    "load_stages",
+    "load_weights",
+]

@@ -80,6 +80,28 @@ def load_weights(network: nn.Module, path: str | os.PathLike, device: torch.devi
     return to_channels_last(network, device).eval()
 
 
+def load_stages(cascade: nn.Module, path: str | os.PathLike, count: int) -> nn.Module:
+    """Load the weights of a cascade's first stages; the others stay as they are.
+
+    Args:
+        cascade: :class:`~common.networks.Cascade` to load into.
+        path: of a file with a cascade's ``state_dict`` of the same architecture; not read when ``count`` is 0.
+        count: how many stages.
+
+    Returns:
+        The cascade.
+
+    Raises:
+        FileNotFoundError, ValueError: as :func:`load_weights`.
+    """
+    if count:
+        before = {name: value.clone() for name, value in cascade.state_dict().items()}
+        load_weights(cascade, path)
+        first = tuple(f"stages.{i}." for i in range(count))
+        cascade.load_state_dict({k: v if k.startswith(first) else before[k] for k, v in cascade.state_dict().items()})
+    return cascade
+
+
 class BestModel:
     """Keeps the weights with which validation was best.
 

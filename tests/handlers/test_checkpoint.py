@@ -19,8 +19,9 @@ from torch.nn.utils.parametrizations import spectral_norm
 from common.engines import AlternatingTrainer, Player
 from common.files import replacing
 from common.graph import TensorGraph
-from common.handlers import BestModel, LossHistory, ResumableState, load_weights
+from common.handlers import BestModel, LossHistory, ResumableState, load_stages, load_weights
 from common.handlers.checkpoint import save_atomically
+from common.networks import Cascade
 
 EPOCHS, LENGTH = 3, 4
 
@@ -59,7 +60,9 @@ def seed_everything(seed=0):
 
 def run_of(folder, resume=False, interval=1, at=None, **changes):
     """A small game with everything that a run has, in ``folder``; ``at`` is called at events of the trainer."""
-    sizes = {"epochs": EPOCHS, "length": LENGTH, "players": ("generator", "judge"), "networks": Noisy} | changes
+    sizes = {"epochs": EPOCHS, "length": LENGTH, "players": ("generator", "judge"), "networks": Noisy}
+    sizes |= {"scheduler": lambda o: torch.optim.lr_scheduler.CosineAnnealingLR(o, T_max=EPOCHS * LENGTH)}
+    sizes |= {"stop_below": None} | changes
     networks = {"up": sizes["networks"](), "judge": sizes["networks"]()}
     graph = TensorGraph(networks, {"sr": ["up", "lr"], "verdict": ["judge", "sr"], "real": ["judge", "hr"]})
 
@@ -71,7 +74,8 @@ def run_of(folder, resume=False, interval=1, at=None, **changes):
             ["up"],
             lambda p: torch.optim.Adam(p, lr=0.01),
             [term("l1", nn.L1Loss(), "sr", "hr"), term("fool", lambda v: (v - 1).square(), "verdict")],
-            scheduler=lambda o: torch.optim.lr_scheduler.CosineAnnealingLR(o, T_max=EPOCHS * LENGTH),
+            scheduler=sizes["scheduler"],
+            stop_below=sizes["stop_below"],
         ),
         "judge": Player(
             ["judge"],
@@ -241,6 +245,44 @@ def test_without_resume_a_run_begins_anew_and_with_it_needs_no_checkpoint(whole,
         assert_same(result_of(trainer, evaluator, copy), whole[0])
 
 
+def test_a_run_that_ends_by_itself_goes_on_to_the_same_end_and_then_does_nothing(tmp_path):
+    """Of a player whose rate falls on a plateau and below its bound; it is killed within epochs and at their ends."""
+    changes = {
+        "epochs": 30,
+        "players": ("generator",),
+        "scheduler": lambda o: torch.optim.lr_scheduler.ReduceLROnPlateau(o, factor=0.1, patience=1),
+        "stop_below": 2e-4,
+    }
+    whole, moments = tmp_path / "whole", {}
+    whole.mkdir()
+
+    def at(engine, event):
+        moments[event, engine.state.iteration] = tmp_path / f"{event}{engine.state.iteration}"
+        shutil.copytree(whole, moments[event, engine.state.iteration])
+
+    seed_everything()
+    trainer, evaluator = run_of(whole, at=at, **changes)
+    trainer.run()
+    expected, epochs = result_of(trainer, evaluator, whole), trainer.state.epoch
+    assert trainer.players["generator"].finished and 4 < epochs < 30 and trainer.state.iteration == epochs * LENGTH
+    # The rate falls by what an epoch was before the kill and after it together.
+    last = (epochs - 1) * LENGTH
+    for event, iteration in [("iteration_completed", n) for n in (2, last - 1, last + 3)] + [("epoch_completed", last)]:
+        seed_everything(99)
+        trainer, evaluator = run_of(moments[event, iteration], resume=True, **changes)
+        trainer.run()
+        assert_same(result_of(trainer, evaluator, moments[event, iteration]), expected)
+
+    def content(folder):
+        return {path.name: (path.read_bytes(), path.stat().st_mtime_ns) for path in folder.rglob("*") if path.is_file()}
+
+    before = content(whole)
+    assert {"model.pt", "state.pt", "history.jsonl", "losses.png"} == before.keys()
+    trainer, _ = run_of(whole, resume=True, at=lambda *_: pytest.fail("a finished run went on"), **changes)
+    trainer.run()
+    assert content(whole) == before and trainer.state.epoch == epochs
+
+
 def refusal(folder, **changes):
     seed_everything()
     trainer, _ = run_of(folder, resume=True, **changes)
@@ -311,6 +353,31 @@ def test_weights_are_loaded_for_evaluation(tmp_path):
     assert_same(dict(loaded.state_dict()), dict(trained.state_dict()))
     with pytest.raises(FileNotFoundError, match=r"no weights at .*none\.pt.*--checkpoint"):
         load_weights(network_of(), tmp_path / "none.pt")
+
+
+def cascade_of(seed, features=2):
+    torch.manual_seed(seed)
+    return Cascade([nn.Sequential(nn.Conv2d(1, features, 1), nn.BatchNorm2d(features)) for _ in range(12)])
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 12])
+def test_of_a_cascade_the_first_stages_are_loaded_and_no_other(tmp_path, count):
+    path, trained, cascade = tmp_path / "model.pt", cascade_of(1), cascade_of(2)
+    for network in trained.stages:
+        nn.init.uniform_(network[1].running_mean)
+    before = {name: value.clone() for name, value in cascade.state_dict().items()}
+    if count:
+        with pytest.raises(FileNotFoundError, match="no weights at"):
+            load_stages(cascade, path, count)
+        save_atomically(cascade_of(1, features=3).state_dict(), path)
+        with pytest.raises(ValueError, match="another architecture"):
+            load_stages(cascade, path, count)
+        save_atomically(trained.state_dict(), path)
+    # Without a stage before, as in a first training, there need not be a file.
+    assert load_stages(cascade, path, count) is cascade
+    for i, (own, other) in enumerate(zip(cascade.stages, trained.stages, strict=True)):
+        first = {name.removeprefix(f"stages.{i}."): v for name, v in before.items() if name.startswith(f"stages.{i}.")}
+        assert_same(dict(own.state_dict()), dict(other.state_dict()) if i < count else first)
 
 
 def test_weights_of_another_architecture_say_what_differs(tmp_path):

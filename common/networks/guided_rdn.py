@@ -1,0 +1,202 @@
+"""The guided residual dense network and its cascade (Iwamoto et al. 2022, fig. 2 and section II-D)."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from .slab import to_channels_last
+
+
+def _layer(inputs: int, features: int) -> nn.Sequential:
+    """3x3 convolution, batch norm, ReLU: what each layer of the paper's fig. 2 is."""
+    return nn.Sequential(
+        nn.Conv2d(inputs, features, 3, padding=1, bias=False), nn.BatchNorm2d(features), nn.ReLU(inplace=True)
+    )
+
+
+class GuidedResidualDenseBlock(nn.Module):
+    """A residual dense block whose first input is joined by the guide's features.
+
+    Args:
+        features: channels of the trunk and of each layer's output.
+        guide_features: channels of the guide's features, 0 without a guide.
+        layers: densely connected layers.
+    """
+
+    def __init__(self, features: int, guide_features: int, layers: int) -> None:
+        super().__init__()
+        inputs = features + guide_features
+        self.layers = nn.ModuleList(_layer(inputs + i * features, features) for i in range(layers))
+        self.fusion = _layer(inputs + layers * features, features)
+
+    def forward(self, x: torch.Tensor, guide: torch.Tensor | None) -> torch.Tensor:
+        """``(B, features, H, W)`` and ``(B, guide_features, H, W)`` or None, to ``(B, features, H, W)``."""
+        dense = x if guide is None else torch.cat([x, guide], dim=1)
+        for layer in self.layers:
+            dense = torch.cat([dense, layer(dense)], dim=1)
+        return x + self.fusion(dense)
+
+
+class GuidedRDN(nn.Module):
+    """Guided residual dense network: an interpolated LR image and an HR guide of another contrast to an HR image.
+
+    A trunk of guided residual dense blocks; a branch of convolutions over the guide, whose features after its d-th
+    layer join in the d-th block; the blocks' outputs fused; the result added to the interpolated image. The last
+    convolution starts at zero, so that an untrained network is the interpolation.
+
+    Args:
+        guided: whether there is a guide. Without it this is the paper's Model 1.
+        features: channels of every layer.
+        blocks: guided residual dense blocks.
+        layers: densely connected layers in each block.
+    """
+
+    def __init__(self, guided: bool = True, features: int = 32, blocks: int = 6, layers: int = 4) -> None:
+        super().__init__()
+        self.guided = guided
+        self.head = nn.Sequential(_layer(1, features), _layer(features, features))
+        widths = [features if guided else 0] * blocks
+        self.branch = nn.ModuleList(_layer(1 if i == 0 else features, width) for i, width in enumerate(widths) if width)
+        self.blocks = nn.ModuleList(GuidedResidualDenseBlock(features, width, layers) for width in widths)
+        self.fusion = nn.Sequential(_layer(blocks * features, features), _layer(features, features))
+        self.tail = nn.Conv2d(features, 1, 3, padding=1)
+        nn.init.zeros_(self.tail.weight)
+        nn.init.zeros_(self.tail.bias)
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        """Super-resolve slices.
+
+        Args:
+            image: ``(B, 2, H, W, Z)``, Z slices of the interpolated LR volume and of the guide on one grid;
+                ``(B, 1, H, W, Z)`` without a guide.
+
+        Returns:
+            ``(B, 1, H, W, Z)``.
+        """
+        batch, channels, height, width, depth = image.shape
+        planes = image.permute(0, 4, 1, 2, 3).reshape(batch * depth, channels, height, width)
+        lr = planes[:, :1]
+        guide: list[torch.Tensor] = []
+        x = planes[:, 1:]
+        for layer in self.branch:
+            x = layer(x)
+            guide.append(x)
+        shallow = self.head(lr)
+        x = shallow
+        outputs: list[torch.Tensor] = []
+        for i, block in enumerate(self.blocks):
+            x = block(x, guide[i] if self.guided else None)
+            outputs.append(x)
+        sr = lr + self.tail(shallow + self.fusion(torch.cat(outputs, dim=1)))
+        return sr.reshape(batch, depth, 1, height, width).permute(0, 2, 3, 4, 1)
+
+
+class Cascade(nn.Module):
+    """The networks of a cascade's stages as one module, so that one file holds their weights.
+
+    Args:
+        stages: networks of one architecture, in the order of the stages.
+    """
+
+    def __init__(self, stages: Sequence[nn.Module]) -> None:
+        super().__init__()
+        self.stages = nn.ModuleList(stages)
+
+    def forward(self, image: torch.Tensor, stage: int = -1) -> torch.Tensor:
+        """Apply the network of one stage; -1, the default, is the last.
+
+        Args:
+            image: on the grid of the stage's output, as the stage's network takes it.
+            stage: counted from 0.
+
+        Returns:
+            The stage's result on the same grid.
+        """
+        if stage < 0:
+            stage = len(self.stages) + stage
+        for i, network in enumerate(self.stages):
+            if i == stage:
+                return network(image)
+        raise ValueError("the cascade has no such stage")
+
+
+class _SplitBlock(nn.Module):
+    """A guided residual dense block for inference: the convolution of a concatenation is a sum of convolutions.
+
+    As soon as features are there, their share in all layers that follow is computed by one wide convolution, so that
+    nothing is concatenated and no convolution has few outputs of many inputs, which is slow.
+
+    Args:
+        block: whose batch norms have been folded.
+    """
+
+    def __init__(self, block: GuidedResidualDenseBlock) -> None:
+        super().__init__()
+        convolutions = [layer[0] for layer in [*block.layers, block.fusion]]
+        self.features = convolutions[0].out_channels
+        first = convolutions[0].in_channels
+        self.shares = nn.ModuleList([self._share(convolutions, 0, first)])
+        for i in range(1, len(convolutions)):
+            self.shares.append(self._share(convolutions[i:], first + (i - 1) * self.features, self.features))
+        self.shares[0].bias = nn.Parameter(torch.cat([c.bias for c in convolutions]))
+
+    @staticmethod
+    def _share(convolutions: Sequence[nn.Conv2d], start: int, inputs: int) -> nn.Conv2d:
+        weight = torch.cat([c.weight[:, start : start + inputs] for c in convolutions])
+        share = nn.Conv2d(inputs, len(weight), 3, padding=1, bias=False)
+        share.weight = nn.Parameter(weight.detach().clone())
+        return share
+
+    def forward(self, x: torch.Tensor, guide: torch.Tensor | None) -> torch.Tensor:
+        """As :class:`GuidedResidualDenseBlock`."""
+        features = x if guide is None else torch.cat([x, guide], dim=1)
+        sums = torch.zeros(0)
+        for i, share in enumerate(self.shares):
+            new = share(features)
+            if i > 0:
+                new += sums[:, self.features :]
+            sums = new
+            features = torch.relu(sums[:, : self.features])
+        return x + features
+
+
+def prepare_for_inference(network: nn.Module) -> nn.Module:
+    """A copy of a trained network that gives the same, up to rounding, in less time and memory.
+
+    Batch norms that follow a convolution in an ``nn.Sequential`` are folded into it, and guided residual dense blocks
+    compute each layer's input as a sum instead of a concatenation.
+
+    Args:
+        network: in evaluation mode.
+
+    Returns:
+        The copy, on the same device, in channels-last layout. It is for inference only: its weights have other names.
+
+    Raises:
+        ValueError: when the network is in training mode.
+    """
+    if network.training:
+        raise ValueError("prepare_for_inference needs a network in evaluation mode: call network.eval() first.")
+    network = copy.deepcopy(network)
+    for module in network.modules():
+        if isinstance(module, nn.Sequential):
+            for i in range(len(module) - 1):
+                if isinstance(module[i], nn.Conv2d) and isinstance(module[i + 1], nn.BatchNorm2d):
+                    module[i], module[i + 1] = fuse_conv_bn_eval(module[i], module[i + 1]), nn.Identity()
+    for module in list(network.modules()):
+        if isinstance(module, GuidedRDN):
+            module.blocks = nn.ModuleList(_SplitBlock(block) for block in module.blocks)
+    return to_channels_last(network, next(network.parameters()).device).eval()
+
+
+class Concatenate(nn.Module):
+    """Join tensors along the channels, as a step of a graph."""
+
+    def forward(self, *tensors: torch.Tensor) -> torch.Tensor:
+        """``(B, C_i, ...)`` each to ``(B, sum of C_i, ...)``."""
+        return torch.cat(tensors, dim=1)
