@@ -6,6 +6,7 @@ import sys
 
 import fire
 
+from .ablation import RunsFailedError, ablate
 from .data.datalist import write_datalist
 from .data.simulate import simulate
 from .profile import profile
@@ -14,8 +15,9 @@ from .profile import profile
 def main() -> None:
     """Run a command; an error that it expects is printed as one message, without a traceback."""
     try:
-        fire.Fire({"datalist": write_datalist, "profile": profile, "simulate": simulate}, name="python -m common")
-    except (ValueError, OSError, ImportError) as error:
+        commands = {"ablate": ablate, "datalist": write_datalist, "profile": profile, "simulate": simulate}
+        fire.Fire(commands, name="python -m common")
+    except (ValueError, OSError, ImportError, RunsFailedError) as error:
         sys.exit(f"error: {error}")
 
 

@@ -21,9 +21,10 @@ class SliceLoader(PatchLoader):
     the plane, and "guide", where the volumes have one, has the size of "hr".
 
     A slice is rotated, mirrored (every other one) and rescaled before it is cut, so that a degradation in the graph
-    acts on what the augmentation has made. It is resampled with torch's cubic kernel (a = -3/4); rescaled by s < 1,
-    its resolution is reduced to that of a scan with voxels 1 / s times as large
-    (:class:`~common.degradations.GaussianProfile`). Beyond its edges a slice goes on as its outermost pixels. Patches that are mostly air are avoided.
+    acts on what the augmentation has made. It is resampled with torch's cubic kernel (a = -3/4). Rescaled by s < 1, its
+    resolution is reduced to that of a scan with voxels 1 / s times as large
+    (:class:`~common.degradations.GaussianProfile`). Beyond its edges a slice goes on as its outermost pixels. Patches
+    that are mostly air are avoided.
 
     Args:
         volumes: with the key "hr", and "guide" on the same grid.

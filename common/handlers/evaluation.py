@@ -24,10 +24,11 @@ from .checkpoint import load_state, load_weights
 class EvaluationReport:
     """Writes a table of cubic interpolation against the method, over cases, and a picture of each case.
 
-    It attaches to an evaluator whose batches are ``{"lr", "hr"}``. Volumes are compared in [0, 1]; the displacement is
-    that of the result against the interpolated input, in HR voxels. In ``output_dir``: ``table.csv``, ``table.json``,
-    ``boxplots.png``, for each case ``<case>.png`` and ``<case>_profile.png``, and ``losses.png`` where there is a
-    history.
+    It attaches to an evaluator whose batches are ``{"lr", "hr"}``, and may hold ``"guide"``: another contrast of the
+    subject, ``(1, X, Y, Z)`` on the HR grid, which ``others`` then take as second input and the picture shows. Volumes
+    are compared in [0, 1]; the displacement is that of the result against the interpolated input, in HR voxels. In
+    ``output_dir``: ``table.csv``, ``table.json``, ``boxplots.png``, and for each case ``<case>.png`` and
+    ``<case>_profile.png``.
 
     Args:
         output_dir: folder of the report.
@@ -35,7 +36,6 @@ class EvaluationReport:
         method: name of the evaluator's network in the table.
         network: the evaluator's network, of whose architecture ``others`` are.
         others: files of further weights by the name of their rows in the table.
-        history: the ``history.jsonl`` of the training, or None.
     """
 
     def __init__(
@@ -45,13 +45,11 @@ class EvaluationReport:
         method: str,
         network: nn.Module,
         others: Mapping[str, str] | None = None,
-        history: str | os.PathLike | None = None,
     ) -> None:
         self.output_dir = Path(output_dir)
         self.degradation = degradation
         self.method = method
         self.others = {name: load_weights(copy.deepcopy(network), path) for name, path in (others or {}).items()}
-        self.history = None if history is None else Path(history)
 
     def attach(self, engine: Engine) -> None:
         """Measure each case, and write the tables at the end."""
@@ -68,11 +66,13 @@ class EvaluationReport:
             name = case_stem(str(hr.meta["filename_or_obj"]), batch.get("subject"))
             if any(row["case"] == name for row in self.rows):
                 raise ValueError(f"two cases are named {name}; give their files or subjects different names.")
+            guide = batch.get("guide")
             volumes = {"cubic": metrics.cubic(torch.as_tensor(lr).cpu(), factors, offset), self.method: sr}
             for other, network in self.others.items():
                 network.to(engine.state.device)
+                inputs = [torch.as_tensor(v)[None].to(engine.state.device) for v in (lr, guide) if v is not None]
                 with torch.no_grad():
-                    volumes[other] = engine.inferer(torch.as_tensor(lr)[None].to(engine.state.device), network)[0]
+                    volumes[other] = engine.inferer(inputs[0], network, *inputs[1:])[0]
             shown = {key: _unit(volume) for key, volume in volumes.items()}
             truth = _unit(hr)
             scores = {}
@@ -91,7 +91,13 @@ class EvaluationReport:
                 "offset": offset,
             }
             named = {"cubic": scores["cubic"], "sr": scores[self.method]}
-            reports.case_figure(self.output_dir / f"{name}.png", name=name, scores=named, **pictures)
+            reports.case_figure(
+                self.output_dir / f"{name}.png",
+                name=name,
+                scores=named,
+                guide=None if guide is None else _unit(guide),
+                **pictures,
+            )
             reports.line_profile(self.output_dir / f"{name}_profile.png", name=name, **pictures)
 
     def _finish(self, engine: Engine) -> None:
@@ -99,8 +105,6 @@ class EvaluationReport:
             return
         print(reports.write_table(self.output_dir, self.rows))
         reports.box_plots(self.output_dir / "boxplots.png", self.rows)
-        if self.history is not None and self.history.is_file():
-            reports.loss_curves(self.output_dir / "losses.png", self.history)
         print(f"table and pictures are in {self.output_dir}")
 
 

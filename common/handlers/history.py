@@ -11,14 +11,16 @@ from ignite.engine import Engine, Events
 from tqdm import tqdm
 
 from ..files import replacing
+from ..reports import loss_curves
 
 
 class LossHistory:
-    """Writes every loss term of every iteration, and validation metrics, as JSON lines, and shows a progress bar.
+    """Writes every loss term of every iteration, and validation metrics, as JSON lines, and draws them at the end.
 
     A line is ``{"epoch": 1, "iteration": 1, "<player>/<term>": 0.1, ...}``; after a validation also
     ``{"epoch": 1, "iteration": 100, "validation/<metric>": 30.1}``. After a resume, lines of iterations that are done
-    again are dropped first.
+    again are dropped first. A progress bar is shown. When the training completes, the curves are drawn beside the file:
+    ``history.jsonl`` becomes ``losses.png``, ``history_2.jsonl`` becomes ``losses_2.png``.
 
     Args:
         path: of the file.
@@ -37,7 +39,8 @@ class LossHistory:
         engine.add_event_handler(Events.ITERATION_COMPLETED, self._iteration)
         if self.evaluator is not None:
             self.evaluator.add_event_handler(Events.COMPLETED, lambda evaluator: self._validated(engine))
-        engine.add_event_handler(Events.COMPLETED | Events.EXCEPTION_RAISED, self._close)
+        engine.add_event_handler(Events.COMPLETED, self._finish)
+        engine.add_event_handler(Events.EXCEPTION_RAISED, self._fail)
         self.file = None
         self.bar = None
 
@@ -72,10 +75,18 @@ class LossHistory:
             line = {"epoch": engine.state.epoch, "iteration": engine.state.iteration, **metrics}
             self.file.write(json.dumps(line) + "\n")
 
-    def _close(self, engine: Engine, error: BaseException | None = None) -> None:
+    def _finish(self, engine: Engine) -> None:
+        # A finished run that is resumed has written nothing, and its curves are there.
+        if self.file is not None:
+            self._close()
+            loss_curves(self.path.with_name(self.path.stem.replace("history", "losses") + ".png"), self.path)
+
+    def _fail(self, engine: Engine, error: BaseException) -> None:
+        self._close()
+        raise error
+
+    def _close(self) -> None:
         if self.file is not None:
             self.file.close()
             self.bar.close()
             self.file = self.bar = None
-        if error is not None:
-            raise error

@@ -27,6 +27,7 @@ def case_figure(
     affine: np.ndarray,
     factors: Sequence[int],
     offset: Sequence[float],
+    guide: np.ndarray | None = None,
 ) -> None:
     """Show a case in three planes: LR, cubic, SR and HR, and the errors of cubic and SR on one colour scale.
 
@@ -43,11 +44,16 @@ def case_figure(
         affine: affine of the HR grid, voxel to RAS+ millimetres.
         factors: HR voxels per LR voxel along the stored axes.
         offset: centre of LR voxel 0 in HR voxels along the stored axes.
+        guide: another contrast that the method had as second input, shape (X, Y, Z); shown beside LR, in grey levels
+            of its own.
     """
     grid = Grid(affine)
     lr_edges = grid.lr_edges(sr.shape, lr.shape, factors, offset)
     lr, cubic, sr = (grid.canonical(v) for v in (lr, cubic, sr))
-    images, errors = {"LR": lr, "cubic": cubic, "SR": sr}, {}
+    images, errors = {"LR": lr}, {}
+    if guide is not None:
+        images["guide"] = grid.canonical(guide)
+    images |= {"cubic": cubic, "SR": sr}
     if hr is not None:
         hr = images["HR"] = grid.canonical(hr)
         errors = {"|cubic - HR|": np.abs(cubic - hr), "|SR - HR|": np.abs(sr - hr)}
@@ -59,8 +65,12 @@ def case_figure(
         planes.append((normal, at, int(np.clip(lr_at, 0, lr.shape[normal] - 1))))
     # Bright spots (fat, vessels) must not darken the tissue, nor single voxels hide the errors.
     grey = {"cmap": "gray", "vmin": 0.0, "vmax": float(np.percentile((sr if hr is None else hr)[box], 99.8))}
+    styles = dict.fromkeys(images, grey)
+    if guide is not None:
+        styles["guide"] = {**grey, "vmax": float(np.percentile(images["guide"][box], 99.8))}
     shown = [error[at].ravel() for error in errors.values() for _, at, _ in planes]
     heat = {"cmap": "inferno", "vmin": 0.0, "vmax": float(np.percentile(np.concatenate(shown), 99.8)) if shown else 1.0}
+    styles |= dict.fromkeys(errors, heat)
 
     size = np.array([(s.stop - s.start) * mm for s, mm in zip(box, grid.spacing, strict=True)])
     ratios = [max(size[2 if n < 2 else 1] / size[1 if n == 0 else 0], 0.2) for n in PLANES.values()]
@@ -87,7 +97,7 @@ def case_figure(
         edges = np.array([(s.start - 0.5, s.stop - 0.5) for s in at if isinstance(s, slice)])
         for column, (title, volume) in enumerate([*images.items(), *errors.items()]):
             panel = axes[row, column]
-            style = heat if title in errors else grey
+            style = styles[title]
             if title == "LR":
                 around = np.delete(lr_edges, normal, axis=0)
                 draw_plane(panel, np.take(lr, lr_at, axis=normal), around, grid.spacing, normal, **style)

@@ -1,4 +1,4 @@
-"""Results over all cases: the table and its box plots."""
+"""Results over all cases: the table, its box plots, and the table of several runs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from ..files import replacing
 from .files import save_figure
 
-__all__ = ["box_plots", "write_table"]
+__all__ = ["box_plots", "merge_tables", "write_table"]
 
 METRICS = {
     "psnr": ("PSNR (dB)", 2),
@@ -135,3 +135,70 @@ def box_plots(path: str | os.PathLike, rows: Sequence[Mapping]) -> None:
         panel.axhline(0, color="0.4", linewidth=0.8, zorder=1)
         panel.set_ylim(-limit, limit)
     save_figure(figure, path)
+
+
+def merge_tables(output_dir: str | os.PathLike, folders_by_name: Mapping[str, Sequence[str | os.PathLike]]) -> str:
+    """Join the tables of several runs into one: ``table.csv``, ``table.json`` and ``boxplots.png``.
+
+    Each run's method takes the name of its entry; an entry's folders are pooled, as the folds of a cross-validation
+    are. The rows of cubic interpolation appear once, and once more as ``cubic (<entry>)`` before each entry whose
+    cubic rows are not those of the first entry: it was tested on other cases or on another LR.
+
+    Args:
+        output_dir: the folder to write to.
+        folders_by_name: the folders with a ``table.json`` of :func:`write_table`, of one method beside ``"cubic"``, by
+            the name that the method has in the joint table. A value that is null there is NaN here.
+
+    Returns:
+        The table of mean +- sd by method, to print.
+
+    Raises:
+        FileNotFoundError: when a folder has no ``table.json``.
+        ValueError: when a table has not one method beside ``"cubic"``, an entry is itself named ``"cubic"``, a case is
+            in two folders of one entry, or there are no entries.
+    """
+    rows: list[dict] = []
+    baseline: dict[str, float] | None = None
+    for name, folders in folders_by_name.items():
+        if name == "cubic":
+            raise ValueError("an entry is named 'cubic', as the rows of cubic interpolation are; give it another name.")
+        pooled: dict[str, list[dict]] = {"cubic": [], name: []}
+        place: dict[str, str | os.PathLike] = {}
+        for folder in folders:
+            cases = _cases(folder)
+            if twice := [case for case in dict.fromkeys(row["case"] for row in cases) if case in place]:
+                raise ValueError(
+                    f"{name}: the case {twice[0]} was tested in {place[twice[0]]} and again in {folder}; runs that are "
+                    "pooled must not share test cases."
+                )
+            place.update((row["case"], folder) for row in cases)
+            for row in cases:
+                pooled["cubic" if row["method"] == "cubic" else name].append(row)
+        cubic = {row["case"]: row["psnr"] for row in pooled["cubic"]}
+        if baseline is None:
+            baseline = cubic
+            rows += pooled["cubic"]
+        elif cubic.keys() != baseline.keys() or any(abs(cubic[case] - baseline[case]) > 1e-6 for case in cubic):
+            rows += [{**row, "method": f"cubic ({name})"} for row in pooled["cubic"]]
+        rows += [{**row, "method": name} for row in pooled[name]]
+    text = write_table(output_dir, rows)
+    box_plots(Path(output_dir) / "boxplots.png", rows)
+    return text
+
+
+def _cases(folder: str | os.PathLike) -> list[dict]:
+    """The rows of a folder's ``table.json``, of cubic interpolation and of one method."""
+    path = Path(folder) / "table.json"
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no table.json in {folder}; evaluate the run that should have written it.")
+    cases = [
+        {key: math.nan if value is None else value for key, value in row.items()}
+        for row in json.loads(path.read_text())["cases"]
+    ]
+    methods = list(dict.fromkeys(row["method"] for row in cases if row["method"] != "cubic"))
+    if len(methods) != 1:
+        raise ValueError(
+            f"{path}: expected the rows of one method beside cubic, found {', '.join(methods) or 'none'}; evaluate the "
+            "run without --others."
+        )
+    return cases

@@ -12,12 +12,11 @@ from concurrent.futures import ProcessPoolExecutor
 import torch
 from monai.bundle import ConfigParser
 
-CONFIGS = "bundles/udean/configs"
 
-
-def parser(*overlays: str, **override) -> ConfigParser:
-    """The configs of the bundle with its data and handlers left out."""
-    config = ConfigParser(ConfigParser.load_config_files([f"{CONFIGS}/{name}.json" for name in ("train", *overlays)]))
+def parser(*overlays: str, bundle: str = "udean", **override) -> ConfigParser:
+    """The configs of a bundle with its data and handlers left out."""
+    files = [f"bundles/{bundle}/configs/{name}.json" for name in ("train", *overlays)]
+    config = ConfigParser(ConfigParser.load_config_files(files))
     config.update({"train#dataloader": "$[]", "train#handlers": [], "max_epochs": 1, "epoch_length": 1, **override})
     return config
 

@@ -85,7 +85,7 @@ def test_overlays(bundle, monkeypatch):
     train = ConfigParser()
     train.read_config(runs.configs(bundle, "train"))
     configs = {path.stem for path in (runs.ROOT / "bundles" / bundle / "configs").glob("*.json")}
-    overlays = configs - {"train", "inference", "metadata"}
+    overlays = configs - {"train", "inference", "metadata", "tables"}
     assert {"evaluate", "demo", "multi_gpu_train"} <= overlays
     monkeypatch.setattr(sys, "excepthook", sys.excepthook)
     for overlay in overlays:

@@ -8,11 +8,16 @@ import sys
 
 import numpy as np
 import pytest
+import torch
 from matplotlib.image import imread
 from matplotlib.transforms import Affine2D
+from monai.data import DataLoader, MetaTensor
+from monai.engines import SupervisedEvaluator
 from nibabel.affines import apply_affine
 from nibabel.orientations import axcodes2ornt, inv_ornt_aff, io_orientation
 
+from common.degradations import KSpaceTruncation
+from common.handlers import EvaluationReport
 from common.metrics import cubic
 from common.reports import (
     box_plots,
@@ -24,6 +29,7 @@ from common.reports import (
     features,
     line_profile,
     loss_curves,
+    merge_tables,
     training,
     write_table,
 )
@@ -100,6 +106,45 @@ def test_without_ground_truth_there_are_no_error_maps(tmp_path, figures):
     case_figure(tmp_path / "case.png", lr, base, base, None, "x", {}, RAS, (2, 2, 2), (0.0, 0.0, 0.0))
     assert [panel.get_title().strip() for panel in figures[0].axes[:3]] == ["LR", "cubic", "SR"]
     assert len(figures[0].axes) == 9
+
+
+class Guided(torch.nn.Module):
+    """Repeats LR voxels and adds a share of the guide."""
+
+    def __init__(self, share):
+        super().__init__()
+        self.share = torch.nn.Parameter(torch.tensor(share))
+
+    def forward(self, lr, guide):
+        return torch.nn.functional.interpolate(lr, scale_factor=2) + self.share * guide
+
+
+def test_a_guide_is_given_to_other_weights_too_and_shown_beside_lr(tmp_path, figures):
+    """The guide is what LR lacks of HR, so that a share of 1 is perfect; some of it is outside of [0, 1]."""
+    hr = torch.tensor(_head())[None] + 0.1
+    lr = hr[:, ::2, ::2, ::2]
+    guide = hr - torch.nn.functional.interpolate(lr[None], scale_factor=2)[0]
+    guide[0, 15, 18, 22], hr[0, 15, 18, 22] = 3.0, 0.6 + 3.0
+    volumes = {"lr": lr, "hr": hr, "guide": guide}
+    batch = {key: MetaTensor(v, meta={"filename_or_obj": "a_t2w.nii.gz"}, affine=RAS) for key, v in volumes.items()}
+    torch.save(Guided(1.0).state_dict(), tmp_path / "perfect.pt")
+    network = Guided(0.5)
+    others = {"perfect": str(tmp_path / "perfect.pt")}
+    SupervisedEvaluator(
+        device=torch.device("cpu"),
+        val_data_loader=DataLoader([batch], batch_size=1),
+        network=network,
+        prepare_batch=lambda batch, *_, **__: (batch["lr"], batch["hr"], (batch["guide"],), {}),
+        val_handlers=[EvaluationReport(tmp_path / "out", KSpaceTruncation((2, 2, 2)), "half", network, others)],
+    ).run()
+    rows = {row["method"]: row for row in json.loads((tmp_path / "out" / "table.json").read_text())["cases"]}
+    assert rows["half"]["psnr"] < 40 and (rows["perfect"]["psnr"] is None or rows["perfect"]["psnr"] > 100)
+    panels = np.array(figures[0].axes[:21]).reshape(3, 7)
+    titles = [panel.get_title().split("\n")[0] for panel in panels[0]]
+    assert titles == ["LR", "guide", "cubic", "SR", "HR", "|cubic - HR|", "|SR - HR|"]
+    drawn = [panel.images[0].get_array() for panel in panels[:, 1]]
+    assert min(d.min() for d in drawn) == 0 and max(d.max() for d in drawn) == 1
+    assert drawn[0].shape == panels[0, 4].images[0].get_array().shape
 
 
 @pytest.mark.parametrize("codes", ["RAS", "PIL", "ASR", "LPS"])
@@ -249,6 +294,52 @@ def test_table_names_the_missing_column_and_leaves_the_old_table(tmp_path):
     assert (tmp_path / "table.csv").read_text() == before
     with pytest.raises(ValueError, match="at least one"):
         write_table(tmp_path, [])
+
+
+def _table(folder, method, psnr, base=30.0):
+    """The table of one run: ``psnr`` by case."""
+    rows = [
+        {"case": case, "method": m, "psnr": p, "ssim": 0.9}
+        for case, value in psnr.items()
+        for m, p in (("cubic", base), (method, value))
+    ]
+    write_table(folder, [{**row, **{f"displacement_{a}": math.nan for a in "xyz"}} for row in rows])
+    return folder
+
+
+def test_tables_of_runs_are_joined_and_folds_pooled(tmp_path):
+    folds = [_table(tmp_path / "1", "own", {"a": 31.0, "b": 33.0}), _table(tmp_path / "2", "own", {"c": 35.0})]
+    whole = _table(tmp_path / "3", "own", {"b": 32.0, "a": 34.0, "c": 36.0}, base=30.0 + 1e-7)
+    other = _table(tmp_path / "4", "own", {"a": 21.0, "b": 21.0, "c": math.inf}, base=20.0)
+    text = merge_tables(tmp_path / "out", {"folds": folds, "whole": [whole], "other scale": [other]})
+    summary = json.loads((tmp_path / "out" / "table.json").read_text())["summary"]
+    assert list(summary) == ["cubic", "folds", "whole", "cubic (other scale)", "other scale"]
+    found = {method: (row["psnr"]["mean"], row["psnr"]["sd"], row["psnr"]["n"]) for method, row in summary.items()}
+    assert found == {
+        "cubic": (30, 0, 3),
+        "folds": (33, 2, 3),
+        "whole": (34, 2, 3),
+        "cubic (other scale)": (20, 0, 3),
+        "other scale": (21, 0, 2),  # infinity is null in a table
+    }
+    assert text.splitlines()[3].startswith("folds ") and "33.00 +- 2.00" in text
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"table.csv", "table.json", "boxplots.png"}
+
+
+def test_tables_that_cannot_be_joined(tmp_path):
+    one, again = _table(tmp_path / "1", "own", {"a": 31.0, "b": 32.0}), _table(tmp_path / "2", "own", {"b": 32.0})
+    with pytest.raises(ValueError, match=r"folds: the case b was tested in .*1 and again in .*2; "):
+        merge_tables(tmp_path / "out", {"folds": [one, again]})
+    with pytest.raises(FileNotFoundError, match=r"no table\.json in .*none"):
+        merge_tables(tmp_path / "out", {"one": [one], "two": [tmp_path / "none"]})
+    write_table(tmp_path / "3", _rows() + [{**row, "method": "more"} for row in _rows()[:3]])
+    with pytest.raises(
+        ValueError, match=r"3.table\.json: expected the rows of one method beside cubic, found sr, more"
+    ):
+        merge_tables(tmp_path / "out", {"three": [tmp_path / "3"]})
+    with pytest.raises(ValueError, match="named 'cubic'"):
+        merge_tables(tmp_path / "out", {"cubic": [one]})
+    assert not (tmp_path / "out").exists()
 
 
 def test_box_plots_draw_every_case_and_no_nan(tmp_path, figures):

@@ -1,0 +1,76 @@
+"""A part of a configuration is run again with other values, and with all that the run itself has set."""
+
+import json
+
+import pytest
+from monai.bundle import ConfigParser
+
+from common.workflow import run_again
+
+CONFIG = {
+    "imports": ["$import math", "$from common.workflow import run_again"],
+    "stage": 1,
+    "width": 2,
+    "stages": "$list(range(1, 4))",
+    "area": "$math.prod((@stage, @width))",
+    "box": {"_target_": "collections.OrderedDict", "stage": "@stage", "area": "@area", "nested": {"a": 1}},
+    "initialize": ["$1 / 0"],
+    "train_stage": ["$@box", "$@box['stage'] + 0 * @area", "$@box"],
+    "run": ["$[run_again('train_stage', stage=k) for k in @stages]"],
+    "again": ["$run_again('run', width=@width + 1)"],
+    "inner": ["$run_again('box', **{'box#nested#a': 5})"],
+    "wrong_id": ["$run_again('trian_stage')"],
+    "wrong_key": ["$run_again('train_stage', stages=[1], stgae=2)"],
+}
+
+
+def parser_of(tmp_path, **override):
+    """As a bundle's run has it: a file, an overlay, and overrides of the command line."""
+    (tmp_path / "train.json").write_text(json.dumps(CONFIG))
+    (tmp_path / "overlay.json").write_text(json.dumps({"width": 5}))
+    parser = ConfigParser()
+    parser.read_config([tmp_path / "train.json", tmp_path / "overlay.json"])
+    parser.update(override)
+    return parser
+
+
+def test_what_depends_on_a_value_is_built_anew(tmp_path):
+    parser = parser_of(tmp_path)
+    (runs,) = parser.get_parsed_content("run")
+    assert [(box["stage"], box["area"], stage) for box, stage, _ in runs] == [(1, 5, 1), (2, 10, 2), (3, 15, 3)]
+    # Within a run an object is one, and no other run has it.
+    assert all(box is same for box, _, same in runs)
+    assert len({id(box) for box, *_ in runs}) == 3
+    # The configuration itself is as it was.
+    assert parser.get_parsed_content("stage") == 1 and parser["stage"] == 1
+    assert parser.get_parsed_content("box") == {"stage": 1, "area": 5, "nested": {"a": 1}}
+
+
+def test_overrides_stay_in_place(tmp_path):
+    (runs,) = parser_of(tmp_path, width=7, stages=[2]).get_parsed_content("run")
+    assert [box["area"] for box, *_ in runs] == [14]
+
+
+def test_a_run_again_may_run_again(tmp_path):
+    ((runs,),) = parser_of(tmp_path).get_parsed_content("again")
+    assert [box["area"] for box, *_ in runs] == [6, 12, 18]
+
+
+def test_a_value_within_another_may_be_set(tmp_path):
+    (box,) = parser_of(tmp_path).get_parsed_content("inner")
+    assert box == {"stage": 1, "area": 5, "nested": {"a": 5}}
+
+
+@pytest.mark.parametrize(("entry", "key"), [("wrong_id", "trian_stage"), ("wrong_key", "stgae")])
+def test_a_key_that_is_not_there_is_named(tmp_path, entry, key):
+    with pytest.raises(Exception) as error:
+        parser_of(tmp_path).get_parsed_content(entry)
+    causes = [error.value]
+    while causes[-1].__cause__ is not None:
+        causes.append(causes[-1].__cause__)
+    assert isinstance(causes[-1], KeyError) and f"no key '{key}'" in str(causes[-1])
+
+
+def test_outside_of_a_configuration_there_is_nothing_to_run():
+    with pytest.raises(RuntimeError, match="no configuration is being run"):
+        run_again("run")
