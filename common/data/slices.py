@@ -32,6 +32,7 @@ class SliceLoader(PatchLoader):
         margin: pixels around the patch in ``hr_context``.
         angles: degrees by which a slice may be rotated, drawn evenly.
         scales: factors by which it may be rescaled, 0 < s <= 1, drawn evenly.
+        guide_shift: pixels by which the guide may be off along each axis, drawn evenly from minus to plus that much.
         batch_size: patches a batch, over all processes.
         seed: of the draws.
         device: of the batches.
@@ -48,6 +49,7 @@ class SliceLoader(PatchLoader):
         margin: int,
         angles: Sequence[float],
         scales: Sequence[float],
+        guide_shift: float,
         batch_size: int,
         seed: int,
         device: torch.device | str,
@@ -56,7 +58,7 @@ class SliceLoader(PatchLoader):
         if not scales or not all(0 < s <= 1 for s in scales):
             raise ValueError(f"SliceLoader: scales are {scales}, expected factors of more than 0 and at most 1.")
         self.patch, self.margin = patch, margin
-        self.angles, self.scales = tuple(angles), tuple(scales)
+        self.angles, self.scales, self.guide_shift = tuple(angles), tuple(scales), guide_shift
         check_fit(volumes, "hr", (patch, patch, 1), "train", "patch")
         self.volumes = volumes
 
@@ -66,20 +68,23 @@ class SliceLoader(PatchLoader):
         angle = self.angles[int(rng.integers(len(self.angles)))]
         scale = self.scales[int(rng.integers(len(self.scales)))]
         mirrored = rng.random() < 0.5
-        planes = torch.cat([item[key][..., z] for key in ("hr", "guide") if key in item])
-        centre = [start + (self.patch - 1) / 2 for start in (first, second)]
-        context = self._window(planes, centre, angle, scale)[..., None]
-        if mirrored:
-            context = context.flip(1)
+        centre = np.array([first, second]) + (self.patch - 1) / 2
         m, end = self.margin, self.margin + self.patch
-        inner = context[:, m:end, m:end]
-        sample = {"hr": inner[:1], "hr_context": context[:1]}
-        if len(planes) > 1:
-            sample["guide"] = inner[1:]
+
+        def window(key: str, middle: np.ndarray) -> torch.Tensor:
+            found = self._window(item[key][..., z], middle, angle, scale)[..., None]
+            return found.flip(1) if mirrored else found
+
+        context = window("hr", centre)
+        sample = {"hr": context[:, m:end, m:end], "hr_context": context}
+        if "guide" in item:
+            # In pixels of the patch, whatever the scale.
+            shift = rng.uniform(-self.guide_shift, self.guide_shift, size=2) / scale
+            sample["guide"] = window("guide", centre + shift)[:, m:end, m:end]
         return sample
 
-    def _window(self, planes: torch.Tensor, centre: Sequence[float], angle: float, scale: float) -> torch.Tensor:
-        """``(C, H, W)`` about a point, rotated, and with voxels 1 / scale times as large: ``(C, p + 2 m, p + 2 m)``."""
+    def _window(self, plane: torch.Tensor, centre: Sequence[float], angle: float, scale: float) -> torch.Tensor:
+        """``(1, H, W)`` about a point, rotated, and with voxels 1 / scale times as large: ``(1, p + 2 m, p + 2 m)``."""
         size = self.patch + 2 * self.margin
         source = math.floor(size / scale + 0.5)
         along = torch.arange(source, dtype=torch.float64) - (source - 1) / 2
@@ -87,10 +92,10 @@ class SliceLoader(PatchLoader):
         rows = centre[0] + cos * along[:, None] - sin * along
         columns = centre[1] + sin * along[:, None] + cos * along
         # grid_sample counts in half extents and in the order x, y.
-        height, width = planes.shape[1:]
+        height, width = plane.shape[1:]
         grid = torch.stack([2 * columns / (width - 1) - 1, 2 * rows / (height - 1) - 1], dim=-1)[None]
         window = F.grid_sample(
-            planes[None].cpu(), grid.to(planes.dtype), mode="bicubic", padding_mode="border", align_corners=True
+            plane[None].cpu(), grid.to(plane.dtype), mode="bicubic", padding_mode="border", align_corners=True
         )[0]
         if scale < 1:
             # Not quite the scale where the window has been rounded, but exactly the size.

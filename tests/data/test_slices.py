@@ -26,7 +26,7 @@ def cache(*volumes):
 def loader_of(*volumes, **changes):
     volumes = volumes or [{"hr": noise(20, 18, 3, seed=i), "guide": noise(20, 18, 3, seed=i + 5)} for i in range(2)]
     options = {"patch": PATCH, "margin": MARGIN, "angles": range(0, 360, 15), "scales": [1.0, 0.7, 0.5]}
-    options |= {"batch_size": 4, "seed": 0, "device": "cpu"}
+    options |= {"guide_shift": 0.0, "batch_size": 4, "seed": 0, "device": "cpu"}
     return SliceLoader(cache(*volumes), **options | changes)
 
 
@@ -200,3 +200,18 @@ def test_what_it_cannot_do_is_said():
     small = {"hr": noise(20, 7, 3)}
     with pytest.raises(ValueError, match=r"0\.nii: .*\(20, 7, 3\) voxels, fewer than the patch \(8, 8, 1\)"):
         loader_of(small)
+
+
+@pytest.mark.parametrize("scale", [1.0, 0.5])
+def test_guide_shift(scale):
+    """The guide alone is off by up to so many pixels of the patch along each axis, as coordinate ramps tell."""
+    rows, columns = torch.meshgrid(torch.arange(60.0), torch.arange(60.0), indexing="ij")
+    found = []
+    for ramp in (rows, columns):
+        ramp = ramp[None, ..., None] / 60 + 1
+        loader = loader_of({"hr": ramp, "guide": ramp}, angles=[0], scales=[scale], guide_shift=1.5, batch_size=64)
+        (batch,) = take(loader, 1)
+        difference = (batch["guide"] - batch["hr"])[:, 0, 2:-2, 2:-2, 0] * 60 * scale
+        found.append(difference.flatten(1).median(dim=1).values)  # most of a patch is clear of the volume's borders
+        assert 1.2 < found[-1].abs().max() < 1.6 and abs(found[-1].mean()) < 0.3
+    assert abs(torch.corrcoef(torch.stack(found))[0, 1]) < 0.3, "each axis has a shift of its own"
