@@ -1,23 +1,27 @@
 """Guided inference of a volume against plain slice-by-slice calls: ``python -m tests.benchmarks.cascade_inference``.
 
 The baseline is the same cascade with its plain networks, batch norm and default memory format, called one slice at a
-time in float32. Against it: the networks as prepare_for_inference makes them, in float32 and bfloat16, with as many
-slices at a time as train.json has for the device. Weights and statistics are random: they do not change the time.
+time in float32. Against it is what evaluation and inference do: the networks as prepare_for_inference makes them, and
+freed memory kept, in float32 and bfloat16, with as many slices at a time as train.json has for the device. Weights and
+statistics are random: they do not change the time.
 """
 
 from __future__ import annotations
+
+import time
 
 import fire
 import numpy as np
 import torch
 from monai.inferers import SlidingWindowInferer
 
+from common.memory import keep_freed_memory
 from common.networks import prepare_for_inference
 
-from .common_parts import device_name, in_own_process, parser, peak_gib, seconds
+from .common_parts import device_name, in_own_process, parser, peak_gib, synchronize
 
 
-def measure(which: str, shape: tuple, override: dict, repeats: int) -> tuple[float, float, np.ndarray]:
+def measure(which: str, shape: tuple, override: dict) -> tuple[float, float, np.ndarray]:
     """Seconds, peak GiB, and the result."""
     torch.manual_seed(0)
     config = parser(bundle="guided_rdn", **override)
@@ -38,22 +42,26 @@ def measure(which: str, shape: tuple, override: dict, repeats: int) -> tuple[flo
         inferer.slices = SlidingWindowInferer(roi_size=[-1, -1, 1], overlap=0)
     else:
         network = prepare_for_inference(network)
+        keep_freed_memory()
     with torch.no_grad():
-        taken = seconds(lambda: inferer(lr, network, guide), repeats)
-        return taken, peak_gib(), inferer(lr, network, guide).cpu().numpy()
+        inferer(lr[..., :2], network, guide[..., :2])  # the first call allocates
+        synchronize()
+        start = time.perf_counter()
+        result = inferer(lr, network, guide)
+        synchronize()
+        return time.perf_counter() - start, peak_gib(), result.cpu().numpy()
 
 
-def main(shape: tuple = (256, 256, 176), scale: int = 4, repeats: int = 1, **override) -> None:
+def main(shape: tuple = (256, 256, 176), scale: int = 4, **override) -> None:
     """Print seconds, ratios, largest differences and peak memory.
 
     Args:
         shape: voxels of the result.
         scale: in-plane factor.
-        repeats: runs of which the median is taken, after one that is not counted.
         override: of train.json, for example --cascade 1.
     """
     results = {
-        which: in_own_process(measure, which, tuple(shape), {"scale": scale, **override}, repeats)
+        which: in_own_process(measure, which, tuple(shape), {"scale": scale, **override})
         for which in ("baseline", "fp32", "bf16")
     }
     base, _, reference = results["baseline"]
