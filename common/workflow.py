@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import inspect
+from collections.abc import Sequence
 from typing import Any
 
 from monai.bundle import ConfigParser
@@ -40,3 +41,18 @@ def run_again(run_id: str, **override: Any) -> Any:
             raise KeyError(f"run_again: the configuration has no key '{key}'.")
     parser.update(override)
     return parser.get_parsed_content(run_id)
+
+
+def check_stages(stages: int | Sequence[int], cascade: int) -> list[int]:
+    """The stages of a cascade that are to be trained, in order; one may be given as a number.
+
+    Raises:
+        ValueError: when there are none, or one that the cascade does not have.
+    """
+    chosen = [stages] if isinstance(stages, int) else list(stages)
+    if not chosen or any(stage not in range(1, cascade + 1) for stage in chosen):
+        raise ValueError(
+            f"stages is {stages}, expected some of {list(range(1, cascade + 1))}, as cascade is {cascade}: for example "
+            f'--stages "[{cascade}]".'
+        )
+    return sorted(set(chosen))

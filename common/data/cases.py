@@ -40,7 +40,7 @@ class CaseLoader:
             try:
                 batch = list_data_collate([self.dataset[i]])
             except Exception as error:
-                batch = CaseFailure(case_name(entry), root_cause(error))
+                batch = CaseFailure(case_name(entry), root_cause(error, entry))
             yield batch
 
 

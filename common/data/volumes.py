@@ -8,22 +8,46 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import nibabel as nib
+import numpy as np
 import torch
 from monai.utils import convert_to_tensor
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
+# What reading a .nii.gz ends in whose end is missing or whose bytes are wrong.
+_DAMAGED = (EOFError, zlib.error)
+_FILES = ("hr", "lr", "image", "guide")  # of an entry
 
-def root_cause(error: BaseException) -> str:
-    """What first went wrong, in one line: MONAI wraps the errors of its transforms in others."""
+
+def root_cause(error: BaseException, item: Mapping[str, Any] | None = None) -> str:
+    """What first went wrong, in one line: MONAI wraps the errors of its transforms in others.
+
+    Args:
+        error: that was caught.
+        item: the entry of a datalist whose loading failed; of its files a damaged one is named.
+    """
     while error.__cause__ is not None:
         error = error.__cause__
     lines = str(error).strip().splitlines()
-    # What reading a .nii.gz ends in whose end is missing or whose bytes are wrong.
-    damaged = "; the file is damaged, get a whole copy of it." if isinstance(error, (EOFError, zlib.error)) else ""
-    message = f"{lines[0] if lines else ''}{damaged}"
+    message = lines[0] if lines else ""
     # The messages of this collection stand by themselves; others need the name of what happened.
-    return message if isinstance(error, (ValueError, FileNotFoundError)) else f"{type(error).__name__}: {message}"
+    if not isinstance(error, (ValueError, FileNotFoundError)):
+        message = f"{type(error).__name__}: {message}"
+    if isinstance(error, _DAMAGED):
+        files = [str(item[key]) for key in _FILES if key in item and _is_damaged(item[key])] if item else []
+        message = f"{''.join(f'{file}: ' for file in files)}{message}; the file is damaged, get a whole copy of it."
+    return message
+
+
+def _is_damaged(path: str | os.PathLike) -> bool:
+    try:
+        np.asanyarray(nib.load(path).dataobj)
+    except _DAMAGED:
+        return True
+    except Exception:
+        return False  # something else is wrong with it
+    return False
 
 
 def case_name(item: Mapping[str, Any]) -> str:
@@ -70,7 +94,7 @@ class VolumeCache(Dataset):
                     {key: convert_to_tensor(item[key], track_meta=False).float().contiguous() for key in keys}
                 )
             except Exception as error:
-                failures.append(f"{case_name(entry)}: {root_cause(error)}")
+                failures.append(f"{case_name(entry)}: {root_cause(error, entry)}")
         if failures:
             raise ValueError("these volumes cannot be used:\n  " + "\n  ".join(failures))
         device = torch.device(device)

@@ -19,13 +19,16 @@ _PERMUTATION = "slab_permutation"
 _SCALE = "intensity_range"
 
 
-def slab_permutation(affine: np.ndarray | torch.Tensor, slab_axis: str) -> tuple[int, int, int]:
+def slab_permutation(
+    affine: np.ndarray | torch.Tensor, slab_axis: str, option: str = "slab_axis"
+) -> tuple[int, int, int]:
     """Order of a volume's axes that puts the slab axis last and the others in the order left-right, AP, SI.
 
     Args:
         affine: 4x4, voxel to world (RAS, mm).
         slab_axis: anatomical axis across the slabs, "LR", "AP" or "SI"; or "auto", the axis across the slices as the
             spacing shows it: the two axes whose spacings are most alike are in plane.
+        option: what ``slab_axis`` is called where it is set, for messages.
 
     Returns:
         Axis of the stored volume for each axis of the ordered one.
@@ -34,14 +37,14 @@ def slab_permutation(affine: np.ndarray | torch.Tensor, slab_axis: str) -> tuple
         ValueError: when ``slab_axis`` is none of the four, or the spacing does not tell the slices.
     """
     if slab_axis not in (*_AXES, "auto"):
-        raise ValueError(f"slab_axis is {slab_axis!r}, expected one of {', '.join(_AXES)}, auto.")
+        raise ValueError(f"{option} is {slab_axis!r}, expected one of {', '.join(_AXES)}, auto.")
     world = nib.orientations.io_orientation(np.asarray(affine))[:, 0]
-    slab = world[_slice_axis(affine)] if slab_axis == "auto" else _AXES[slab_axis]
+    slab = world[_slice_axis(affine, option)] if slab_axis == "auto" else _AXES[slab_axis]
     order = [axis for axis in range(3) if axis != slab] + [slab]
     return tuple(int(np.flatnonzero(world == axis)[0]) for axis in order)
 
 
-def _slice_axis(affine: np.ndarray | torch.Tensor) -> int:
+def _slice_axis(affine: np.ndarray | torch.Tensor, option: str) -> int:
     """The axis of the stored volume that runs across the slices."""
     spacing = np.linalg.norm(np.asarray(affine)[:3, :3], axis=0)
     in_plane = [np.delete(spacing, axis) for axis in range(3)]
@@ -51,7 +54,7 @@ def _slice_axis(affine: np.ndarray | torch.Tensor) -> int:
     if second / best < 1.1:
         raise ValueError(
             f"the spacing {np.round(spacing, 3).tolist()} mm does not tell which axis runs across the slices; set "
-            f"slab_axis to {', '.join(_AXES)} instead of auto."
+            f"{option} to {', '.join(_AXES)} instead of auto."
         )
     return int(ratios.argmin())
 
@@ -74,20 +77,24 @@ class SlabAxisd(MapTransform):
         keys: of channel-first volumes with an affine.
         slab_axis: anatomical axis across the slabs, as for :func:`slab_permutation`.
         allow_missing_keys: whether an entry may lack a key.
+        option: what ``slab_axis`` is called where it is set, for messages.
 
     Raises:
         ValueError: as :func:`slab_permutation`, with the file's name.
     """
 
-    def __init__(self, keys: KeysCollection, slab_axis: str = "SI", allow_missing_keys: bool = False) -> None:
+    def __init__(
+        self, keys: KeysCollection, slab_axis: str = "SI", allow_missing_keys: bool = False, option: str = "slab_axis"
+    ) -> None:
         super().__init__(keys, allow_missing_keys)
         self.slab_axis = slab_axis
+        self.option = option
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         d = dict(data)
         for key in self.key_iterator(d):
             try:
-                order = slab_permutation(d[key].affine, self.slab_axis)
+                order = slab_permutation(d[key].affine, self.slab_axis, self.option)
             except ValueError as error:
                 raise ValueError(f"{d[key].meta.get('filename_or_obj', key)}: {error}") from None
             volume, affine = permute_volume(d[key].as_tensor(), d[key].affine, order)

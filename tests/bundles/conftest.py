@@ -13,26 +13,36 @@ from . import runs
 @pytest.fixture(params=runs.BUNDLES, scope="session")
 def bundle(request) -> str:
     """Each bundle's name."""
-    assert request.param in runs.NETWORK and request.param in runs.TRAINING, "runs.py needs this bundle's tiny sizes"
+    assert request.param in runs.TINY, "runs.py needs this bundle's tiny sizes"
     return request.param
 
 
+@pytest.fixture
+def tiny(bundle) -> runs.Tiny:
+    """What the tests know of the bundle."""
+    return runs.TINY[bundle]
+
+
 @pytest.fixture(scope="session")
-def cohort(tmp_path_factory) -> Path:
-    """HR volumes of six subjects, stored in ways that differ, and a dataset.json."""
-    folder = tmp_path_factory.mktemp("cohort")
-    stored = {
-        "sub-0": ((40, 44, 36), runs.AFFINE, np.float32, "RAS"),
-        "sub-1": ((40, 44, 36), runs.AFFINE, np.int16, "PSR"),
-        "sub-2": ((40, 44, 36), runs.OBLIQUE, np.float32, "RAS"),
-        "sub-3": ((40, 44, 36), runs.AFFINE, np.float32, "LPS"),
-        "sub-4": ((40, 44, 36), runs.OBLIQUE, np.int16, "SRA"),
-        "sub-5": ((41, 44, 37), runs.AFFINE, np.int16, "LSA"),
-    }
-    for seed, (name, (shape, affine, dtype, axes)) in enumerate(stored.items()):
-        runs.save(folder / f"{name}_t1w.nii.gz", runs.phantom(seed, shape), affine, dtype, axes)
-    files = [{"hr": folder / f"{name}_t1w.nii.gz"} for name in stored]
-    return runs.datalist(folder, source=files[:2], target=files[2:4], validation=files[4:5], test=files[5:])
+def cohort(bundle, tmp_path_factory) -> Path:
+    """HR volumes of six subjects, stored in ways that differ, with guides on their grids and on others; a datalist."""
+    folder, tiny = tmp_path_factory.mktemp(f"cohort_{bundle}"), runs.TINY[bundle]
+    stored = (
+        ((40, 44, 36), runs.AFFINE, np.float32, "RAS"),
+        ((40, 44, 36), runs.AFFINE, np.int16, "PSR"),
+        ((40, 44, 36), runs.OBLIQUE, np.float32, "RAS"),
+        ((40, 44, 36), runs.AFFINE, np.float32, "LPS"),
+        ((40, 44, 36), runs.OBLIQUE, np.int16, "SRA"),
+        ((41, 44, 37), runs.AFFINE, np.int16, "LSA"),
+    )
+    entries = []
+    for subject, (shape, affine, dtype, axes) in enumerate(stored):
+        hr = runs.phantom(subject, shape)
+        entries.append(tiny.save_hr(folder, subject, hr, affine, dtype=dtype, axes=axes))
+        if tiny.guided and subject % 2:
+            runs.save(entries[-1]["guide"], *runs.elsewhere(runs.guide_of(hr), affine), dtype)
+    groups = {group: [entries[i] for i in subjects] for group, subjects in tiny.groups.items()}
+    return runs.datalist(folder, tiny.setting, **groups)
 
 
 @pytest.fixture(scope="session")

@@ -9,18 +9,20 @@ import subprocess
 import sys
 import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import monai.bundle
 import nibabel as nib
 import numpy as np
+import pytest
 import torch
-from nibabel.affines import from_matvec
+from nibabel.affines import apply_affine, from_matvec
 from nibabel.orientations import axcodes2ornt, io_orientation, ornt_transform
-from scipy.ndimage import gaussian_filter
+from scipy.ndimage import affine_transform, gaussian_filter
 from scipy.spatial.transform import Rotation
 
-from common.degradations import KSpaceTruncation
+from common.degradations import Degradation, GaussianProfile, KSpaceTruncation
 
 ROOT = Path(__file__).parents[2]
 BUNDLES = sorted(path.parent.parent.name for path in ROOT.glob("bundles/*/configs/metadata.json"))
@@ -28,10 +30,93 @@ BUNDLES = sorted(path.parent.parent.name for path in ROOT.glob("bundles/*/config
 AFFINE = np.diag([1.0, 1.1, 1.2, 1.0])
 OBLIQUE = from_matvec(Rotation.from_euler("xyz", [8, -5, 12], degrees=True).as_matrix() * [1, 1.1, 1.2], [9, 4, -7])
 
-# What makes a bundle small enough to train in a second: the sizes of its networks, and of its training.
-NETWORK = {"udean": {"features": 8, "groups": 1, "blocks": 1, "reduction": 4}}
-TRAINING = {
-    "udean": {"lr_patch": [16, 16, 3], "batch_size": 2, "max_epochs": 2, "epoch_length": 4, "learning_rate": 0.002}
+
+@dataclass(frozen=True)
+class Tiny:
+    """A bundle made small enough to train in a second, and what its tests must know of it.
+
+    Attributes:
+        network: sizes of its networks; the first is one that makes another architecture when it is doubled.
+        training: further overrides of its training.
+        degradation: from HR to the scans that it super-resolves; its factors are for the axes LR, AP and SI.
+        setting: of its datalist.
+        groups: of its datalist, with the subjects of the cohort that are in each.
+        contrast: of its scans, in their files' names.
+        guided: whether each scan has a guide, of contrast t1w.
+        stages: for each of its trainings, what the names of the state file and of the history have at their end.
+    """
+
+    network: Mapping[str, object]
+    training: Mapping[str, object]
+    degradation: Degradation
+    setting: str
+    groups: Mapping[str, Sequence[int]]
+    contrast: str
+    guided: bool = False
+    stages: Sequence[str] = ("",)
+
+    def case(self, subject: object) -> str:
+        """The name of a subject's scan."""
+        return f"sub-{subject}_{self.contrast}"
+
+    def save_hr(
+        self, folder: Path, subject: object, hr: np.ndarray, affine: np.ndarray = AFFINE, **stored: object
+    ) -> dict[str, Path]:
+        """Write a subject's HR scan, and its guide on the same grid where there is one; a datalist's entry."""
+        entry = {"hr": save(folder / f"{self.case(subject)}.nii.gz", hr, affine, **stored)}
+        if self.guided:
+            entry["guide"] = save(folder / f"sub-{subject}_t1w.nii.gz", guide_of(hr), affine)
+        return entry
+
+    def save_lr(
+        self, folder: Path, subject: object, hr: np.ndarray, affine: np.ndarray = AFFINE, **stored: object
+    ) -> Path:
+        """Write a scan to super-resolve, made from HR, and its guide on a grid of its own where there is one."""
+        if self.guided:
+            save(folder / f"sub-{subject}_t1w.nii.gz", *elsewhere(guide_of(hr), affine))
+        return save(folder / f"{self.case(subject)}.nii.gz", *degrade(hr, affine, self.degradation), **stored)
+
+    def only(self, scan: Path) -> dict[str, str]:
+        """Overrides of inference.json for this one scan of its folder."""
+        if not self.guided:
+            return {"dataset_dir": str(scan)}
+        return {"dataset_dir": str(scan.parent), "lr": scan.name, "guide": scan.name.replace(self.contrast, "t1w")}
+
+
+TINY = {
+    "guided_rdn": Tiny(
+        network={"features": 4, "blocks": 1, "layers": 1, "cascade": 2},
+        training={
+            "slice_axis": "SI",
+            "patch": 16,
+            "angles": [0, 30, 90],
+            "scales": [1.0, 0.8],
+            "batch_size": 4,
+            "max_epochs": 2,
+            "epoch_length": 4,
+            "val_interval": 1,
+        },
+        degradation=GaussianProfile((2, 2, 1)),
+        setting="guided",
+        groups={"train": (0, 1, 2, 3), "validation": (4,), "test": (5,)},
+        contrast="t2w",
+        guided=True,
+        stages=("_1", "_2"),
+    ),
+    "udean": Tiny(
+        network={"features": 8, "groups": 1, "blocks": 1, "reduction": 4},
+        training={
+            "lr_patch": [16, 16, 3],
+            "batch_size": 2,
+            "max_epochs": 2,
+            "epoch_length": 4,
+            "learning_rate": 0.002,
+        },
+        degradation=KSpaceTruncation((2, 2, 2)),
+        setting="unpaired",
+        groups={"source": (0, 1), "target": (2, 3), "validation": (4,), "test": (5,)},
+        contrast="t1w",
+    ),
 }
 
 
@@ -52,6 +137,25 @@ def phantom(seed: int, shape: Sequence[int] = (40, 44, 36)) -> np.ndarray:
     return 700 * np.clip(head * inside, 0, None)
 
 
+def guide_of(volume: np.ndarray) -> np.ndarray:
+    """Another contrast of a phantom, a smooth function of it that falls where it is bright; air stays air."""
+    t = np.clip(volume / 700, 0, 2.5)
+    return 500 * (1 - np.exp(-4 * t)) * (2.6 - t)
+
+
+def elsewhere(volume: np.ndarray, affine: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """A volume on an oblique, finer grid whose axes have another order and whose field of view is larger."""
+    spacing, order = 0.9, [2, 0, 1]
+    axes = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)
+    turned = Rotation.from_euler("xyz", [-7, 10, 6], degrees=True).as_matrix() @ axes[:, order] * spacing
+    lengths = np.linalg.norm(affine[:3, :3], axis=0) * volume.shape
+    shape = np.ceil(1.3 * lengths[order] / spacing).astype(int)
+    middle = apply_affine(affine, (np.array(volume.shape) - 1) / 2)
+    place = from_matvec(turned, middle - turned @ ((shape - 1) / 2))
+    to_volume = np.linalg.solve(affine, place)
+    return affine_transform(volume, to_volume[:3, :3], to_volume[:3, 3], shape, order=3, mode="nearest"), place
+
+
 def save(path: Path, volume: np.ndarray, affine: np.ndarray = AFFINE, dtype: type = np.float32, axes: str = "") -> Path:
     """Write a NIfTI, with its axes stored in the given order and direction; integers are stored without scaling."""
     volume = np.rint(volume).astype(dtype) if np.issubdtype(dtype, np.integer) else volume.astype(dtype)
@@ -63,16 +167,13 @@ def save(path: Path, volume: np.ndarray, affine: np.ndarray = AFFINE, dtype: typ
     return path
 
 
-def degrade(
-    volume: np.ndarray, affine: np.ndarray, factors: Sequence[int] = (2, 2, 2)
-) -> tuple[np.ndarray, np.ndarray]:
-    """The magnitude of a k-space truncated volume, and its affine."""
-    operator = KSpaceTruncation(factors)
+def degrade(volume: np.ndarray, affine: np.ndarray, operator: Degradation) -> tuple[np.ndarray, np.ndarray]:
+    """The magnitude of a degraded volume, and its affine."""
     return operator(torch.from_numpy(volume)).abs().numpy(), operator.lr_affine(affine)
 
 
-def datalist(folder: Path, setting: str = "unpaired", **groups: Sequence[Mapping[str, Path]]) -> Path:
-    """Write a dataset.json with these entries, each of a subject of the file's name."""
+def datalist(folder: Path, setting: str, **groups: Sequence[Mapping[str, Path]]) -> Path:
+    """Write a dataset.json with these entries, each of the subject in its first file's name."""
 
     def listed(entry: Mapping[str, Path]) -> dict[str, str]:
         subject = next(iter(entry.values())).name.split("_")[0]
@@ -84,18 +185,27 @@ def datalist(folder: Path, setting: str = "unpaired", **groups: Sequence[Mapping
     return folder
 
 
+def listed(cohort: Path, tiny: Tiny) -> dict[str, list[dict[str, Path]]]:
+    """The entries of a cohort's groups, with absolute paths."""
+    groups = json.loads((cohort / "dataset.json").read_text())
+    return {
+        group: [{kind: cohort / entry[kind] for kind in ("hr", "guide") if kind in entry} for entry in groups[group]]
+        for group in tiny.groups
+    }
+
+
 def configs(bundle: str, *names: str) -> list[str]:
     """Paths of a bundle's configs by name."""
     return [str(ROOT / "bundles" / bundle / "configs" / f"{name}.json") for name in names]
 
 
-def tiny(bundle: str, config: str, folder: Path, **override: object) -> dict[str, object]:
+def overrides(bundle: str, config: str, folder: Path, **override: object) -> dict[str, object]:
     """Overrides for a tiny run that writes to ``folder``: results to "out", weights to "models"."""
-    small = {"device": "$torch.device('cpu')", "output_dir": str(folder / "out"), **NETWORK[bundle]}
+    small = {"device": "$torch.device('cpu')", "output_dir": str(folder / "out"), **TINY[bundle].network}
     if config == "inference":
         small["checkpoint"] = str(folder / "models" / "model.pt")
     else:
-        small.update(ckpt_dir=str(folder / "models"), **TRAINING[bundle])
+        small.update(ckpt_dir=str(folder / "models"), **TINY[bundle].training)
     return {**small, **override}
 
 
@@ -104,14 +214,14 @@ def run(bundle: str, names: Sequence[str], folder: Path, **override: object) -> 
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="parsing config_file")  # that a config can run code
         monai.bundle.run(
-            config_file=configs(bundle, *names), logging_file=False, **tiny(bundle, names[0], folder, **override)
+            config_file=configs(bundle, *names), logging_file=False, **overrides(bundle, names[0], folder, **override)
         )
 
 
 def words(bundle: str, names: Sequence[str], folder: Path, **override: object) -> list[str]:
     """The words that follow ``python -m monai.bundle``."""
     line = ["run", "--config_file", str(configs(bundle, *names))]
-    for key, value in tiny(bundle, names[0], folder, **override).items():
+    for key, value in overrides(bundle, names[0], folder, **override).items():
         line += [f"--{key}", str(value).lower() if isinstance(value, bool) else str(value)]
     return line
 
@@ -141,9 +251,9 @@ def as_command(line: list[str], log: Path) -> None:
     runpy.run_module("monai.bundle", run_name="__main__", alter_sys=True)
 
 
-def history(folder: Path) -> list[dict]:
-    """The lines of a run's history.jsonl."""
-    return [json.loads(line) for line in (folder / "out" / "history.jsonl").read_text().splitlines()]
+def history(folder: Path, stage: str = "") -> list[dict]:
+    """The lines of a training's history."""
+    return [json.loads(line) for line in (folder / "out" / f"history{stage}.jsonl").read_text().splitlines()]
 
 
 def first_cause(error: BaseException) -> BaseException:
@@ -151,3 +261,44 @@ def first_cause(error: BaseException) -> BaseException:
     while error.__cause__ is not None:
         error = error.__cause__
     return error
+
+
+def results(bundle: str, folder: Path) -> list:
+    """Weights, states and histories of a run."""
+    stages = TINY[bundle].stages
+    files = ["model.pt", *(f"training_state{stage}.pt" for stage in stages)]
+    loaded = [torch.load(folder / "models" / file, weights_only=True) for file in files]
+    return [*loaded, *(history(folder, stage) for stage in stages)]
+
+
+def same(first: object, second: object) -> bool:
+    """Whether two states are equal, bit for bit."""
+    if isinstance(first, torch.Tensor):
+        return first.dtype == second.dtype and torch.equal(first, second)
+    if isinstance(first, dict):
+        return list(first) == list(second) and all(same(first[key], second[key]) for key in first)
+    if isinstance(first, (list, tuple)):
+        return len(first) == len(second) and all(map(same, first, second))
+    return first == second
+
+
+def leavings(folder: Path) -> list[str]:
+    """Files that a run left, but for TensorBoard's, which is opened first."""
+    files = [path.relative_to(folder) for path in folder.rglob("*") if path.is_file()]
+    return sorted(str(path) for path in files if "tensorboard" not in path.parts)
+
+
+def fails(bundle: str, names: Sequence[str], folder: Path, **override: object) -> str:
+    """The message of a run in this process that must fail and leave nothing."""
+    before = leavings(folder) if folder.exists() else []
+    with pytest.raises(Exception) as caught:
+        run(bundle, names, folder, **override)
+    assert (leavings(folder) if folder.exists() else []) == before
+    return str(first_cause(caught.value))
+
+
+def centre_of_mass(image: nib.Nifti1Image) -> np.ndarray:
+    """Of a volume, in world coordinates."""
+    volume = image.get_fdata()
+    index = np.stack(np.meshgrid(*[np.arange(n) for n in volume.shape], indexing="ij"), axis=-1)
+    return apply_affine(image.affine, np.average(index.reshape(-1, 3), axis=0, weights=volume.ravel()))

@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 import torch
 from monai.bundle import ConfigParser, ConfigWorkflow
-from nibabel.affines import apply_affine
+from nibabel.affines import from_matvec
+from nibabel.orientations import io_orientation
 
 from common.command_line import check
 
@@ -32,18 +33,22 @@ def contents(folder):
     return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def test_train(bundle, cohort, trained, tmp_path):
+def test_train(bundle, tiny, cohort, trained, tmp_path):
     """Train.json by the real command line leaves weights, state and history; resumed when finished it does nothing."""
-    assert {p.name for p in (trained / "models").iterdir()} == {"model.pt", "training_state.pt"}
-    epochs, length = runs.TRAINING[bundle]["max_epochs"], runs.TRAINING[bundle]["epoch_length"]
-    lines = runs.history(trained)
-    validations = [line for line in lines if any(key.startswith("validation/") for key in line)]
-    steps = [line for line in lines if line not in validations]
-    assert [line["iteration"] for line in steps] == list(range(1, epochs * length + 1))
-    assert [line["epoch"] for line in steps] == [1 + i // length for i in range(epochs * length)]
-    assert [line["iteration"] for line in validations] == [length * (i + 1) for i in range(epochs)]
-    assert all(np.isfinite(value) for line in lines for value in line.values())
-    assert any((trained / "out" / "tensorboard").iterdir())
+    states = {f"training_state{stage}.pt" for stage in tiny.stages}
+    assert {p.name for p in (trained / "models").iterdir()} == {"model.pt", *states}
+    epochs, length = tiny.training["max_epochs"], tiny.training["epoch_length"]
+    for stage in tiny.stages:
+        lines = runs.history(trained, stage)
+        validations = [line for line in lines if any(key.startswith("validation/") for key in line)]
+        steps = [line for line in lines if line not in validations]
+        assert [line["iteration"] for line in steps] == list(range(1, epochs * length + 1))
+        assert [line["epoch"] for line in steps] == [1 + i // length for i in range(epochs * length)]
+        assert [line["iteration"] for line in validations] == [length * (i + 1) for i in range(epochs)]
+        assert all(np.isfinite(value) for line in lines for value in line.values())
+        assert (trained / "out" / f"losses{stage}.png").is_file()
+    events = [path for path in (trained / "out" / "tensorboard").rglob("events.*") if path.is_file()]
+    assert len(events) == len(tiny.stages)
 
     again = shutil.copytree(trained, tmp_path / "again")
     done = runs.command(bundle, ["train"], again, dataset_dir=cohort, resume=True)
@@ -53,16 +58,15 @@ def test_train(bundle, cohort, trained, tmp_path):
     assert before == after
 
 
-def test_properties(bundle, cohort, trained, tmp_path):
+def test_properties(bundle, tiny, cohort, trained, tmp_path):
     """MONAI finds every property that it asks of a training and of an inference workflow."""
-    scans = tmp_path / "scans"
-    runs.save(scans / "a.nii.gz", *runs.degrade(runs.phantom(0), runs.AFFINE))
-    for config, kind, data in (("train", "train", cohort), ("inference", "infer", scans)):
+    tiny.save_lr(tmp_path / "scans", "a", runs.phantom(0))
+    for config, kind, data in (("train", "train", cohort), ("inference", "infer", tmp_path / "scans")):
         workflow = ConfigWorkflow(
             config_file=runs.configs(bundle, config),
             workflow_type=kind,
             logging_file=False,
-            **runs.tiny(bundle, config, trained, dataset_dir=str(data)),
+            **runs.overrides(bundle, config, trained, dataset_dir=str(data)),
         )
         workflow.initialize()
         assert workflow.check_properties() == []
@@ -91,7 +95,8 @@ def test_overlays(bundle, monkeypatch):
     for overlay in overlays:
         content = json.loads(Path(*runs.configs(bundle, overlay)).read_text())
         for key in content:
-            known = key.removeprefix("+") in train or f"@{key}" in json.dumps(content) or key == "finalize"
+            used = any(use in json.dumps(content) for use in (f"@{key}", f"run_again('{key}'"))
+            known = key.removeprefix("+") in train or used or key == "finalize"
             assert known, f"{overlay}.json: {key} is neither in train.json nor used"
     for names in (["inference"], ["train"], *(["train", overlay] for overlay in overlays)):
         merged = ConfigParser()
@@ -104,26 +109,24 @@ def test_overlays(bundle, monkeypatch):
 
 
 @pytest.mark.parametrize("n", [1, 24])
-def test_network_in_out(bundle, n):
+def test_network_in_out(bundle, tiny, n):
     """The network of inference.json takes and gives what metadata.json says, as MONAI checks it, and in shape."""
     meta = str(runs.ROOT / "bundles" / bundle / "configs" / "metadata.json")
     (config,) = runs.configs(bundle, "inference")
     monai.bundle.verify_net_in_out(
-        net_id="network_def", meta_file=meta, config_file=config, n=n, device="cpu", **runs.NETWORK[bundle]
+        net_id="network_def", meta_file=meta, config_file=config, n=n, device="cpu", **tiny.network
     )
     parser = ConfigParser()
     parser.read_config(config)
     parser.read_meta(meta)
-    parser.update(runs.NETWORK[bundle])
+    parser.update(tiny.network)
     network = parser.get_parsed_content("network_def").eval()
-    shapes = [
-        [eval(str(size), {"n": n}) for size in parser[f"_meta_#network_data_format#{name}#spatial_shape"]]
-        for name in ("inputs#image", "outputs#pred")
-    ]
-    assert list(network(torch.rand(1, 1, *shapes[0])).shape) == [1, 1, *shapes[1]]
+    formats = [parser[f"_meta_#network_data_format#{name}"] for name in ("inputs#image", "outputs#pred")]
+    shapes = [[f["num_channels"], *(eval(str(size), {"n": n}) for size in f["spatial_shape"])] for f in formats]
+    assert list(network(torch.rand(1, *shapes[0])).shape) == [1, *shapes[1]]
 
 
-def test_export(bundle, trained, tmp_path):
+def test_export(bundle, tiny, trained, tmp_path):
     """MONAI's ckpt_export writes TorchScript that gives what the weights give, at sizes it has not seen."""
     (config,) = runs.configs(bundle, "inference")
     monai.bundle.ckpt_export(
@@ -132,29 +135,24 @@ def test_export(bundle, trained, tmp_path):
         ckpt_file=str(trained / "models" / "model.pt"),
         meta_file=str(runs.ROOT / "bundles" / bundle / "configs" / "metadata.json"),
         config_file=config,
-        **runs.NETWORK[bundle],
+        **tiny.network,
     )
     exported = torch.jit.load(tmp_path / "model.ts").eval()
     parser = ConfigParser()
     parser.read_config(config)
-    parser.update(runs.NETWORK[bundle])
+    parser.update(tiny.network)
     network = parser.get_parsed_content("network_def").eval()
     network.load_state_dict(torch.load(trained / "models" / "model.pt", weights_only=True))
-    for size in ((1, 1, 32, 32, 3), (2, 1, 17, 24, 3), (1, 1, 5, 5, 3)):
-        slab = torch.rand(size)
+    parser.read_meta(str(runs.ROOT / "bundles" / bundle / "configs" / "metadata.json"))
+    image = parser["_meta_#network_data_format#inputs#image"]
+    for batch, *plane in ((1, 32, 32), (2, 17, 24), (1, 5, 5)):
+        slab = torch.rand(batch, image["num_channels"], *plane, image["spatial_shape"][2])
         with torch.no_grad():
             torch.testing.assert_close(exported(slab), network(slab), atol=1e-5, rtol=0)
 
 
-def centre_of_mass(image):
-    """In world coordinates."""
-    volume = image.get_fdata()
-    index = np.stack(np.meshgrid(*[np.arange(n) for n in volume.shape], indexing="ij"), axis=-1)
-    return apply_affine(image.affine, np.average(index.reshape(-1, 3), axis=0, weights=volume.ravel()))
-
-
 @pytest.mark.parametrize("dtype", [np.int16, np.float32])
-def test_inference_orientations(bundle, trained, tmp_path, dtype):
+def test_inference_orientations(bundle, tiny, trained, tmp_path, dtype):
     """A scan of any orientation comes back in that orientation and type, and lies where HR lies in the world."""
     scans = {
         "RAS": (runs.AFFINE, "RAS"),
@@ -165,29 +163,37 @@ def test_inference_orientations(bundle, trained, tmp_path, dtype):
         "obliqueIPL": (runs.OBLIQUE, "IPL"),
     }
     hr = runs.phantom(7, (44, 48, 40))
-    (tmp_path / "scans").mkdir()
-    for name, (affine, axes) in scans.items():
-        runs.save(tmp_path / "scans" / f"{name}.nii.gz", *runs.degrade(hr, affine), dtype, axes)
+    paths = {
+        name: tiny.save_lr(tmp_path / "scans", name, hr, affine, dtype=dtype, axes=axes)
+        for name, (affine, axes) in scans.items()
+    }
     inference = {"dataset_dir": str(tmp_path / "scans"), "output_dir": str(tmp_path / "sr")}
     runs.run(bundle, ["inference"], trained, **inference)
+    assert {path.name for path in (tmp_path / "sr").iterdir()} == {f"{tiny.case(name)}_sr.nii.gz" for name in scans}
     found = {}
     for name, (affine, _) in scans.items():
-        lr, sr = nib.load(tmp_path / "scans" / f"{name}.nii.gz"), nib.load(tmp_path / "sr" / f"{name}_sr.nii.gz")
+        lr, sr = nib.load(paths[name]), nib.load(tmp_path / "sr" / f"{tiny.case(name)}_sr.nii.gz")
         assert nib.aff2axcodes(sr.affine) == nib.aff2axcodes(lr.affine)
         assert sr.get_data_dtype() == lr.get_data_dtype() == dtype and sr.dataobj.slope == 1
-        assert sr.shape == tuple(2 * n for n in lr.shape)
-        np.testing.assert_allclose(sr.affine, lr.affine @ np.diag([0.5, 0.5, 0.5, 1]), atol=1e-5)
-        distance = np.linalg.inv(affine[:3, :3]) @ (centre_of_mass(sr) - centre_of_mass(nib.Nifti1Image(hr, affine)))
+        world = io_orientation(lr.affine)[:, 0].astype(int)
+        factors, offset = (np.array(v)[world] for v in (tiny.degradation.factors, tiny.degradation.offset))
+        assert sr.shape == tuple(factors * lr.shape)
+        np.testing.assert_allclose(
+            sr.affine, lr.affine @ from_matvec(np.diag(1 / factors), -offset / factors), atol=1e-5
+        )
+        distance = np.linalg.inv(affine[:3, :3]) @ (
+            runs.centre_of_mass(sr) - runs.centre_of_mass(nib.Nifti1Image(hr, affine))
+        )
         assert np.abs(distance).max() < 0.1
         found[name] = sr.get_fdata()
         assert 0 <= found[name].min() and 0.9 < found[name].max() / hr.max() < 1.1
-    # Where axes are only permuted, the slabs are the same, so that the result is.
+    # Where axes are only permuted, the network sees the same, so that the result is.
     tolerance = 1 if dtype == np.int16 else 0.01
     np.testing.assert_allclose(found["SRA"].transpose(1, 2, 0), found["RAS"], atol=tolerance)
     np.testing.assert_allclose(found["oblique"], found["RAS"], atol=tolerance)
 
-    # One file gives what it gave in the folder.
-    one = {"dataset_dir": str(tmp_path / "scans" / "PSR.nii.gz"), "output_dir": str(tmp_path / "one")}
-    runs.run(bundle, ["inference"], trained, **one)
-    assert [path.name for path in (tmp_path / "one").iterdir()] == ["PSR_sr.nii.gz"]
-    np.testing.assert_array_equal(nib.load(tmp_path / "one" / "PSR_sr.nii.gz").get_fdata(), found["PSR"])
+    # One scan gives what it gave in the folder.
+    runs.run(bundle, ["inference"], trained, output_dir=str(tmp_path / "one"), **tiny.only(paths["PSR"]))
+    (one,) = (tmp_path / "one").iterdir()
+    assert one.name == f"{tiny.case('PSR')}_sr.nii.gz"
+    np.testing.assert_array_equal(nib.load(one).get_fdata(), found["PSR"])

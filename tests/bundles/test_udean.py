@@ -2,16 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import json
-import multiprocessing
-import os
-import random
 import shutil
-import signal
-import sys
-import time
 
 import nibabel as nib
 import numpy as np
@@ -20,6 +13,8 @@ import torch
 from matplotlib.image import imread
 from monai.bundle import ConfigParser
 from scipy.ndimage import map_coordinates
+
+from common.degradations import KSpaceTruncation
 
 from . import runs
 
@@ -39,6 +34,7 @@ PAPER = {
 
 
 udean = pytest.mark.parametrize("bundle", ["udean"], indirect=True, scope="session")
+UDEAN = runs.TINY["udean"]
 
 
 def parser(*names, **override):
@@ -139,6 +135,7 @@ FORMS = {
 
 
 @pytest.mark.parametrize("form", FORMS)
+@udean
 def test_forms(cohort, tmp_path, form):
     """Every form of the paper's tables trains, with the terms that its equations have and no others."""
     names, override, expected = FORMS[form]
@@ -150,6 +147,7 @@ def test_forms(cohort, tmp_path, form):
 
 
 @pytest.mark.parametrize(("overlay", "method"), [("paper", "UDEAN"), ("train_supervised", "supervised")])
+@udean
 def test_evaluate_forms(cohort, tmp_path, overlay, method):
     """Evaluate.json over another form: its network in the table, and feature maps where LR style is learned."""
     names = ["train", overlay]
@@ -160,6 +158,7 @@ def test_evaluate_forms(cohort, tmp_path, overlay, method):
     assert (tmp_path / "out" / "features.png").is_file() == (overlay == "paper")
 
 
+@udean
 def test_misaligned_and_registered(cohort, tmp_path):
     """Source and target of the same subjects, HR moved; table I's supervised rows on them, and one registered first."""
     pairs = [{"hr": cohort / f"sub-{i}_t1w.nii.gz"} for i in (0, 2)]
@@ -179,16 +178,20 @@ def test_misaligned_and_registered(cohort, tmp_path):
     assert aligned < l1["registered"] < l1["supervised"]
 
 
+@udean
 def test_authentic_lr(cohort, tmp_path):
     """Target scans that are LR already, and validation and test pairs of HR and LR."""
     lr = {}
     for i in (2, 3, 4, 5):
         image = nib.load(cohort / f"sub-{i}_t1w.nii.gz")
         volume = image.get_fdata()[tuple(slice(n // 2 * 2) for n in image.shape)]
-        lr[i] = runs.save(tmp_path / "lr" / f"sub-{i}_lr.nii.gz", *runs.degrade(volume, image.affine), np.int16)
+        lr[i] = runs.save(
+            tmp_path / "lr" / f"sub-{i}_lr.nii.gz", *runs.degrade(volume, image.affine, UDEAN.degradation), np.int16
+        )
     hr = [cohort / f"sub-{i}_t1w.nii.gz" for i in range(6)]
     data = runs.datalist(
         tmp_path / "data",
+        "unpaired",
         source=[{"hr": hr[0]}, {"hr": hr[1]}],
         target=[{"lr": lr[2]}, {"lr": lr[3]}],
         validation=[{"hr": hr[4], "lr": lr[4]}],
@@ -201,12 +204,27 @@ def test_authentic_lr(cohort, tmp_path):
     assert (tmp_path / "out" / "table.csv").is_file()
 
 
+@udean
+def test_scale_contradicts_spacing(cohort, tmp_path):
+    """LR scans whose voxels are not the scale factor times as large."""
+    lr, affine = runs.degrade(runs.phantom(2), runs.AFFINE, KSpaceTruncation((2, 2, 1)))
+    scan = runs.save(tmp_path / "lr_221.nii.gz", lr, affine)
+    files = [{"hr": cohort / f"sub-{i}_t1w.nii.gz"} for i in (0, 4, 5)]
+    data = runs.datalist(
+        tmp_path / "data", "unpaired", source=files[:1], target=[{"lr": scan}], validation=files[1:2], test=files[2:]
+    )
+    with pytest.raises(RuntimeError) as error:
+        runs.run("udean", ["train"], tmp_path / "run", dataset_dir=str(data))
+    message = str(runs.first_cause(error.value))
+    assert "lr_221.nii.gz: [2.0, 2.2, 1.2] mm" in message and "[2.0, 2.2, 2.4] mm" in message and "Set scale" in message
+
+
 def test_inference_2x2x1(tmp_path):
     """Where one axis is not upsampled it is the slab's, wherever that is stored."""
-    weights = parser("inference", scale=[2, 2, 1], **runs.NETWORK["udean"]).get_parsed_content("network_def")
+    weights = parser("inference", scale=[2, 2, 1], **UDEAN.network).get_parsed_content("network_def")
     (tmp_path / "models").mkdir()
     torch.save(weights.state_dict(), tmp_path / "models" / "model.pt")
-    lr, affine = runs.degrade(runs.phantom(3), runs.OBLIQUE, (2, 2, 1))
+    lr, affine = runs.degrade(runs.phantom(3), runs.OBLIQUE, KSpaceTruncation((2, 2, 1)))
     scan = runs.save(tmp_path / "scan.nii.gz", lr, affine, np.int16, "ASL")
     runs.run("udean", ["inference"], tmp_path, dataset_dir=str(scan), scale=[2, 2, 1])
     lr, sr = nib.load(scan), nib.load(tmp_path / "out" / "scan_sr.nii.gz")
@@ -214,10 +232,11 @@ def test_inference_2x2x1(tmp_path):
     np.testing.assert_allclose(sr.affine, lr.affine @ np.diag([0.5, 1, 0.5, 1]), atol=1e-5)
 
 
+@udean
 def test_weights_of_the_other_form_are_refused(cohort, tmp_path):
     """The paper's weights make no sense on top of cubic interpolation, and the other way round."""
     runs.run("udean", ["train", "paper"], tmp_path, dataset_dir=str(cohort), max_epochs=1, epoch_length=1)
-    scan = runs.save(tmp_path / "scan.nii.gz", *runs.degrade(runs.phantom(0), runs.AFFINE))
+    scan = UDEAN.save_lr(tmp_path / "scans", "a", runs.phantom(0))
     runs.run("udean", ["inference"], tmp_path, dataset_dir=str(scan), interpolation="$None")  # their own form
     with pytest.raises(RuntimeError) as error:
         runs.run("udean", ["inference"], tmp_path, dataset_dir=str(scan))
@@ -232,129 +251,3 @@ def test_more_epochs(cohort, trained, tmp_path):
         runs.run("udean", ["train"], folder, dataset_dir=str(cohort), resume=True, max_epochs=3)
     assert "max_epochs 2" in str(runs.first_cause(error.value))
     assert runs.history(folder) == runs.history(trained)
-
-
-def same(first, second):
-    """Whether two states are equal, bit for bit."""
-    if isinstance(first, torch.Tensor):
-        return first.dtype == second.dtype and torch.equal(first, second)
-    if isinstance(first, dict):
-        return list(first) == list(second) and all(same(first[key], second[key]) for key in first)
-    if isinstance(first, (list, tuple)):
-        return len(first) == len(second) and all(map(same, first, second))
-    return first == second
-
-
-def results(folder):
-    """Weights, state and history of a run."""
-    files = [torch.load(folder / "models" / f, weights_only=True) for f in ("model.pt", "training_state.pt")]
-    return [*files, runs.history(folder)]
-
-
-class Killed:
-    """A run in processes of its own, started from a fork server that has imported everything."""
-
-    EPOCH = 5
-
-    def __init__(self, folder, cohort):
-        self.folder = folder
-        folder.mkdir()
-        length = {"dataset_dir": cohort, "max_epochs": 6, "epoch_length": self.EPOCH, "save_interval": 2}
-        self.line = runs.words("udean", ["train"], folder, resume=True, **length)
-
-    def start(self):
-        """Start or continue it, by the same command."""
-        context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(["monai.bundle", "monai.engines", "monai.handlers", "tensorboard"])
-        self.process = context.Process(target=runs.as_command, args=(self.line, self.folder / "log.txt"))
-        self.before = self.logged()
-        self.process.start()
-
-    def join(self):
-        """Wait for its end, which must be a good one or that of kill -9. Returns whether it finished."""
-        self.process.join()
-        assert self.process.exitcode in (0, -signal.SIGKILL), (self.folder / "log.txt").read_text()
-        return self.process.exitcode == 0
-
-    def logged(self):
-        path = self.folder / "out" / "history.jsonl"
-        return path.read_text().splitlines() if path.is_file() else []
-
-    def kill_while(self, phase, rng):
-        """Let it run on until it is in this phase, and kill it at a random moment there; or until it ends.
-
-        It runs for a few milliseconds at a time and is looked at while it stands still.
-        """
-        chance = {"starting": 0.02, "training": 0.05, "validating": 0.4, "writing": 0.6}[phase]
-        while self.process.is_alive():
-            time.sleep(0.004 * rng.random())
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(self.process.pid, signal.SIGSTOP)
-                now = self.phase() == phase and rng.random() < chance
-                os.kill(self.process.pid, signal.SIGKILL if now else signal.SIGCONT)
-
-    def phase(self):
-        """What it is doing."""
-        if any((self.folder / "models").glob(".part-*")):
-            return "writing"
-        lines = self.logged()
-        if lines == self.before:
-            return "starting"
-        try:
-            last = json.loads(lines[-1])
-        except (IndexError, ValueError):
-            return "training"
-        return "validating" if "generator/total" in last and last["iteration"] % self.EPOCH == 0 else "training"
-
-
-@pytest.mark.slow
-def test_killed_and_resumed(cohort, tmp_path):
-    """Killed at twenty random moments and started again each time, a run ends as one that nothing stopped.
-
-    Five moments each are while it starts, trains, validates and writes a file. A run that ends before its kills are
-    spent is compared, and another one is begun.
-    """
-    whole = Killed(tmp_path / "whole", cohort)
-    whole.start()
-    assert whole.join()
-    expected = results(whole.folder)
-    assert len(expected[-1]) == 36
-
-    rng = random.Random(0)
-    phases = ["starting", "training", "validating", "writing"] * 5
-    rng.shuffle(phases)
-    kills = []
-    for attempt in range(20):
-        run = Killed(tmp_path / f"run_{attempt}", cohort)
-        finished = False
-        while not finished:
-            run.start()
-            if len(kills) < 20:
-                run.kill_while(phases[len(kills)], rng)
-            finished = run.join()
-            if not finished:
-                kills.append(len(run.logged()))
-        assert all(map(same, results(run.folder), expected)), f"killed after {kills} lines of history"
-        if len(kills) == 20:
-            return
-    pytest.fail(f"of the twenty moments only {len(kills)} came; none while it was {phases[len(kills)]}")
-
-
-@pytest.mark.slow
-@udean
-def test_two_processes(cohort, tmp_path, bundle):
-    """Two processes with half the batch each follow the loss curve of one with the whole."""
-    length = {"dataset_dir": cohort, "epoch_length": 6, "batch_size": 4}
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
-    for name, configs, launcher in (
-        ("one", ["train"], [sys.executable]),
-        ("two", ["train", "multi_gpu_train"], torchrun),
-    ):
-        done = runs.command(bundle, configs, tmp_path / name, launcher=launcher, **length)
-        assert done.returncode == 0, done.stderr
-    one, two = runs.history(tmp_path / "one"), runs.history(tmp_path / "two")
-    assert len(one) == len(two) == 14
-    for first, second in zip(one, two, strict=True):
-        assert first.keys() == second.keys()
-        np.testing.assert_allclose([*second.values()], [*first.values()], rtol=1e-4, atol=1e-4)
-    assert {path.name for path in (tmp_path / "two" / "models").iterdir()} == {"model.pt", "training_state.pt"}

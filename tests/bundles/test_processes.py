@@ -1,0 +1,133 @@
+"""Runs in processes of their own: killed again and again and resumed, and two that share a training."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import multiprocessing
+import os
+import random
+import signal
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from . import runs
+
+
+class Killed:
+    """A run in a process of its own, started from a fork server that has imported everything."""
+
+    EPOCH = 5
+
+    def __init__(self, bundle, folder, cohort):
+        self.stages, self.folder = runs.TINY[bundle].stages, folder
+        folder.mkdir()
+        length = {"dataset_dir": cohort, "max_epochs": 6, "epoch_length": self.EPOCH, "save_interval": 2}
+        self.line = runs.words(bundle, ["train"], folder, resume=True, **length)
+
+    def start(self):
+        """Start or continue it, by the same command."""
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload(["monai.bundle", "monai.engines", "monai.handlers", "tensorboard"])
+        self.process = context.Process(target=runs.as_command, args=(self.line, self.folder / "log.txt"))
+        self.before = self.logged()
+        self.process.start()
+
+    def join(self):
+        """Wait for its end, which must be a good one or that of kill -9. Returns whether it finished."""
+        self.process.join()
+        assert self.process.exitcode in (0, -signal.SIGKILL), (self.folder / "log.txt").read_text()
+        return self.process.exitcode == 0
+
+    def logged(self):
+        """The lines of history that each of its trainings has written."""
+        paths = [self.folder / "out" / f"history{stage}.jsonl" for stage in self.stages]
+        return [path.read_text().splitlines() if path.is_file() else [] for path in paths]
+
+    def kill_while(self, moment, rng):
+        """Let it run on until that moment, a phase of a training, and kill it then at random; or until it ends.
+
+        It runs for a few milliseconds at a time and is looked at while it stands still.
+        """
+        chance = {"starting": 0.02, "training": 0.05, "validating": 0.4, "writing": 0.6}[moment[0]]
+        while self.process.is_alive():
+            time.sleep(0.004 * rng.random())
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.process.pid, signal.SIGSTOP)
+                now = self.moment() == moment and rng.random() < chance
+                os.kill(self.process.pid, signal.SIGKILL if now else signal.SIGCONT)
+
+    def moment(self):
+        """What it is doing, and in which training."""
+        logged = self.logged()
+        stage = max([i for i, lines in enumerate(logged) if lines], default=0)
+        if any((self.folder / "models").glob(".part-*")):
+            return "writing", stage
+        if logged == self.before:
+            return "starting", stage
+        try:
+            last = json.loads(logged[stage][-1])
+        except (IndexError, ValueError):
+            return "training", stage
+        validates = "validation/psnr" not in last and last["iteration"] % self.EPOCH == 0
+        return "validating" if validates else "training", stage
+
+
+@pytest.mark.slow
+def test_killed_and_resumed(bundle, tiny, cohort, tmp_path):
+    """Killed at random moments and started again each time, a run ends as one that nothing stopped.
+
+    Some moments each are while it starts, trains, validates and writes a file, in each of its trainings. A run that
+    ends before its kills are spent is compared, and another one is begun.
+    """
+    whole = Killed(bundle, tmp_path / "whole", cohort)
+    whole.start()
+    assert whole.join()
+    expected = runs.results(bundle, whole.folder)
+    assert all(len(lines) == 36 for lines in whole.logged())
+
+    rng = random.Random(0)
+    phases = ["starting", "training", "validating", "writing"] * (5 if len(tiny.stages) == 1 else 2)
+    moments = []
+    for stage in range(len(tiny.stages)):
+        rng.shuffle(phases)
+        moments += [(phase, stage) for phase in phases]
+    kills = []
+    for attempt in range(20):
+        run = Killed(bundle, tmp_path / f"run_{attempt}", cohort)
+        finished = False
+        while not finished:
+            run.start()
+            if len(kills) < len(moments):
+                run.kill_while(moments[len(kills)], rng)
+            finished = run.join()
+            if not finished:
+                kills.append([len(lines) for lines in run.logged()])
+        assert runs.same(runs.results(bundle, run.folder), expected), f"killed after these lines of history: {kills}"
+        if len(kills) == len(moments):
+            return
+    pytest.fail(f"of {len(moments)} moments only {len(kills)} came; none was {moments[len(kills)]}")
+
+
+@pytest.mark.slow
+def test_two_processes(bundle, tiny, cohort, tmp_path):
+    """Two processes with half the batch each follow the loss curves of one with the whole."""
+    length = {"dataset_dir": cohort, "epoch_length": 6, "batch_size": 4}
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    for name, configs, launcher in (
+        ("one", ["train"], [sys.executable]),
+        ("two", ["train", "multi_gpu_train"], torchrun),
+    ):
+        done = runs.command(bundle, configs, tmp_path / name, launcher=launcher, **length)
+        assert done.returncode == 0, done.stderr
+    for stage in tiny.stages:
+        one, two = runs.history(tmp_path / "one", stage), runs.history(tmp_path / "two", stage)
+        assert len(one) == len(two) == 14
+        for first, second in zip(one, two, strict=True):
+            assert first.keys() == second.keys()
+            np.testing.assert_allclose([*second.values()], [*first.values()], rtol=1e-4, atol=1e-4)
+    written = [{path.name for path in (tmp_path / name / "models").iterdir()} for name in ("one", "two")]
+    assert written[0] == written[1]
