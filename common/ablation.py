@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -89,9 +90,10 @@ def ablate(
             raise ValueError(f"{run.title}: {error}") from None
     check_writable(output_dir)
     if not resume:
-        # Or a later --resume would take the tables of an earlier ablation for results of this one.
+        # Or a later --resume would take the tables and weights of an earlier ablation for this one's.
         for run in runs:
             (run.folder / "table.json").unlink(missing_ok=True)
+            shutil.rmtree(run.folder / "models", ignore_errors=True)
     failures: list[tuple[Run, str]] = []
     for number, run in enumerate(runs, start=1):
         print(f"run {number} of {len(runs)}: {run.title}, in {run.folder}", flush=True)

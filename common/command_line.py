@@ -35,6 +35,17 @@ def is_true(value: bool | str) -> bool:
     return text == "true"
 
 
+def check_whole(**values: float) -> None:
+    """Refuse settings that are no whole number of at least 1.
+
+    Raises:
+        ValueError: with the name and the value of the first that is not.
+    """
+    for name, value in values.items():
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise ValueError(f"{name} is {value!r}, expected a whole number of at least 1, for example --{name} 2.")
+
+
 def check(argv: Sequence[str] | None = None) -> None:
     """Make the command line strict: refuse unknown overrides, and end every error with its first cause in plain words.
 

@@ -43,12 +43,19 @@ def run_again(run_id: str, **override: Any) -> Any:
     return parser.get_parsed_content(run_id)
 
 
-def check_stages(stages: int | Sequence[int], cascade: int) -> list[int]:
+def check_stages(stages: int | Sequence[int], cascade: int, most: int | None = None) -> list[int]:
     """The stages of a cascade that are to be trained, in order; one may be given as a number.
 
+    Args:
+        stages: numbers from 1 on.
+        cascade: how many stages the cascade has.
+        most: how many it may have in this form of the method; None for any number.
+
     Raises:
-        ValueError: when there are none, or one that the cascade does not have.
+        ValueError: when there are none, or one that the cascade does not have, or the cascade has too many.
     """
+    if most is not None and cascade > most:
+        raise ValueError(f"cascade is {cascade}, expected at most {most} in this form of the method.")
     chosen = [stages] if isinstance(stages, int) else list(stages)
     if not chosen or any(stage not in range(1, cascade + 1) for stage in chosen):
         raise ValueError(

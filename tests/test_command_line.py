@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from common import command_line
-from common.command_line import check, is_true
+from common.command_line import check, check_whole, is_true
 
 RUN = ["/site-packages/monai/bundle/__main__.py", "run"]
 
@@ -139,3 +139,11 @@ def test_a_switch_is_true_or_false():
     for wrong in ("yes", 1, "", None):
         with pytest.raises(ValueError, match="true or false"):
             is_true(wrong)
+
+
+def test_whole_numbers():
+    """A scale that is none is refused by name."""
+    check_whole(scale=2, cascade=3)
+    for wrong in (2.5, 0, True, "2"):
+        with pytest.raises(ValueError, match=f"scale is {wrong!r}, expected a whole number.*--scale 2"):
+            check_whole(scale=wrong)

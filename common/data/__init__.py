@@ -1,7 +1,7 @@
 """Datalists, volumes in memory, slabs and cases."""
 
 from .cases import CaseFailure, CaseLoader, check_scale, find_images, find_pairs, prepare_lr_hr
-from .datalist import cross_validation, load_datalist, write_datalist
+from .datalist import cross_validation, load_datalist, only_case, write_datalist
 from .slabs import PairedSlabLoader, UnpairedSlabLoader
 from .slices import SliceLoader
 from .volumes import VolumeCache
@@ -18,6 +18,7 @@ __all__ = [
     "find_images",
     "find_pairs",
     "load_datalist",
+    "only_case",
     "prepare_lr_hr",
     "write_datalist",
 ]

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from monai.data import list_data_collate
 
-from .datalist import check_exclusive, check_partners, find, folder, one_each, subject_of
+from .datalist import SUBJECT, check_exclusive, check_partners, find, folder, one_each, subject_of
 from .volumes import case_name, case_stem, root_cause
 
 
@@ -81,7 +81,7 @@ def find_pairs(
 ) -> list[dict[str, str]]:
     """Entries for inference: the NIfTI files of a folder that match a pattern, each with the guide of its subject.
 
-    One scan and one guide are a pair whatever their names.
+    One scan and one guide are a pair whatever their names, unless these have two labels ``sub-<label>``.
 
     Args:
         dataset_dir: folder of the scans; patterns are relative to it.
@@ -118,6 +118,12 @@ def find_pairs(
         guides = {}
     elif len(files["lr"]) == len(files["guide"]) == 1:
         guides = {files["lr"][0]: files["guide"][0]}
+        labels = [found[0] for name in (files["lr"][0], files["guide"][0]) if (found := SUBJECT.search(name))]
+        if len(set(labels)) > 1:
+            raise ValueError(
+                f"the scan {files['lr'][0]} is of {labels[0]} and the guide {files['guide'][0]} of {labels[1]}, "
+                "expected the same person; name the guide of this scan."
+            )
     else:
         scan_of, guide_of = (one_each(names, subjects, option) for option, names in files.items())
         check_partners(scan_of, guide_of)

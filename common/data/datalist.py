@@ -16,6 +16,7 @@ from ..files import replacing
 FILE = "dataset.json"
 SCANS = ("hr", "lr")
 KINDS = (*SCANS, "guide")
+SUBJECT = re.compile(r"sub-[A-Za-z0-9]+")  # as BIDS labels it
 SETTINGS = {
     "unpaired": ("source", "target", "validation", "test"),
     "misaligned": ("source", "target", "validation", "test"),
@@ -323,7 +324,7 @@ def find(root: Path, patterns: str | Sequence[str] | None, option: str) -> list[
 def subject_of(path: str, expression: str | None) -> str:
     """The subject of a file, by its path; a ValueError where the expression, if given, does not match."""
     if expression is None:
-        found = re.search(r"sub-[A-Za-z0-9]+", path)
+        found = SUBJECT.search(path)
         return found[0] if found else Path(path).name.split(".")[0]
     found = re.search(expression, path)
     if not found:
@@ -466,3 +467,14 @@ def _check_subjects(setting: str, groups: dict[str, list[dict]], where: str) -> 
                 f"{where}: subjects {', '.join(shared)} are in {first} and in {second}; in the {setting} setting a "
                 "subject is in one of them only. Move their volumes to one group."
             )
+
+
+def only_case(entries: Sequence[dict], case: int) -> list[dict]:
+    """The entry of one case, counted from 0, as a list.
+
+    Raises:
+        ValueError: when there is no such case.
+    """
+    if isinstance(case, bool) or not isinstance(case, int) or not 0 <= case < len(entries):
+        raise ValueError(f"case is {case!r}, expected one of the {len(entries)}: 0 to {len(entries) - 1}.")
+    return [entries[case]]

@@ -199,6 +199,9 @@ class AlternatingTrainer(Trainer):
         self.add_event_handler(Events.STARTED, self._end_if_finished)
         # Not Trainer.run: it makes one CUDA scaler for the engine, but here each player has its own.
         Workflow.run(self)
+        if dist.is_initialized():
+            # What the first process has saved at the end may be what the others read next.
+            dist.barrier()
 
     def _end_if_finished(self, engine: AlternatingTrainer) -> None:
         if self.players and all(player.finished for player in self.players.values()):

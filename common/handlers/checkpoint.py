@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -76,7 +77,10 @@ def load_weights(network: nn.Module, path: str | os.PathLike, device: torch.devi
             f"{path}: the weights are of another architecture. Missing: {some(missing)}. Unknown: {some(extra)}. Of "
             f"another size: {some(other)}. Give the config the sizes that the weights were trained with."
         )
-    network.load_state_dict(state)
+    try:
+        network.load_state_dict(state)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
     return to_channels_last(network, device).eval()
 
 
@@ -138,18 +142,26 @@ class ResumableState:
         resume: whether to continue from the file where there is one; without, the run begins anew.
         interval: iterations between saves within an epoch, or 0 for epochs only.
         evaluator: whose best metric is kept too, or None.
+        invalidates: files that are removed, with the old state, when a run begins anew: the states of stages that build
+            on this one.
 
     Raises:
         ValueError: when the run starts, if the file is corrupt or of another configuration.
     """
 
     def __init__(
-        self, path: str | os.PathLike, resume: bool = False, interval: int = 0, evaluator: Engine | None = None
+        self,
+        path: str | os.PathLike,
+        resume: bool = False,
+        interval: int = 0,
+        evaluator: Engine | None = None,
+        invalidates: Sequence[str | os.PathLike] = (),
     ) -> None:
         self.path = Path(path)
         self.resume = resume
         self.interval = interval
         self.evaluator = evaluator
+        self.invalidates = [Path(file) for file in invalidates]
 
     def attach(self, engine: Engine) -> None:
         """Restore when the engine starts, save while it runs; all processes restore, the first saves."""
@@ -186,6 +198,10 @@ class ResumableState:
 
     def _restore(self, engine: Engine) -> None:
         if not self.resume or not self.path.is_file():
+            if not dist.is_initialized() or dist.get_rank() == 0:
+                # Or a later --resume would take what an earlier run has left for this one's.
+                for file in (self.path, *self.invalidates):
+                    file.unlink(missing_ok=True)
             return
         state = load_state(self.path, engine.state.device)
         expected = {"iteration", "max_epochs", "epoch_length", "graph", "players", "random"}

@@ -101,11 +101,17 @@ class Cascade(nn.Module):
 
     Args:
         stages: networks of one architecture, in the order of the stages.
+        factor: in-plane factor of a stage. It is saved with the weights, which are of no use at another.
+
+    Raises:
+        ValueError: while weights are loaded, when they are for another factor.
     """
 
-    def __init__(self, stages: Sequence[nn.Module]) -> None:
+    def __init__(self, stages: Sequence[nn.Module], factor: float) -> None:
         super().__init__()
         self.stages = nn.ModuleList(stages)
+        self.register_buffer("factor", torch.tensor(float(factor), dtype=torch.float64))
+        self.register_load_state_dict_pre_hook(_check_factor)
 
     def forward(self, image: torch.Tensor, stage: int = -1) -> torch.Tensor:
         """Apply the network of one stage; -1, the default, is the last.
@@ -163,6 +169,16 @@ class _SplitBlock(nn.Module):
             sums = new
             features = torch.relu(sums[:, : self.features])
         return x + features
+
+
+def _check_factor(cascade: Cascade, state: dict[str, torch.Tensor], prefix: str, *_: object) -> None:
+    found, expected = (float(factor) for factor in (state.get(f"{prefix}factor", cascade.factor), cascade.factor))
+    if abs(found - expected) > 1e-6:
+        count = len(cascade.stages)
+        raise ValueError(
+            f"the weights are for {count} stages of factor {found:.4g} (scale {found**count:.4g}), the config has "
+            f"{expected:.4g} (scale {expected**count:.4g}); set scale to that of the training."
+        )
 
 
 def prepare_for_inference(network: nn.Module) -> nn.Module:

@@ -168,7 +168,7 @@ class ResampleGuided(MapTransform):
         sides = [*nib.aff2axcodes(affine), *nib.aff2axcodes(-affine)]
         out = ", ".join(f"{mm:.1f} mm to {side}" for mm, side in zip(beyond, sides, strict=True) if mm > 0)
         nothing = "" if covered else " (they do not overlap at all)"
-        advice = "" if self.register else ", or let the guide be moved onto the scan: --register true"
+        advice = "" if self.register or not covered else ", or let the guide be moved onto the scan: --register true"
         raise ValueError(
             f"{names['guide']}: the guide covers {covered:.1%} of the tissue of {names['lr']}{nothing}, expected at "
             f"least {self.coverage:.0%}; it sticks out of the guide by up to {out}. Check that both files are of one "

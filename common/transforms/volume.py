@@ -53,8 +53,8 @@ def _slice_axis(affine: np.ndarray | torch.Tensor, option: str) -> int:
     # In-plane spacings that differ by some percent are still in plane, and thin slices may be nearly isotropic.
     if second / best < 1.1:
         raise ValueError(
-            f"the spacing {np.round(spacing, 3).tolist()} mm does not tell which axis runs across the slices; set "
-            f"{option} to {', '.join(_AXES)} instead of auto."
+            f"the spacing {np.round(spacing, 3).tolist()} mm does not tell which axis runs across the slices; say "
+            f"it, for example --{option} SI ({', '.join(_AXES)}). If this is a guide, it was taken for its scan."
         )
     return int(ratios.argmin())
 

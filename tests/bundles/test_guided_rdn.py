@@ -29,7 +29,7 @@ guided = pytest.mark.parametrize("bundle", ["guided_rdn"], indirect=True, scope=
 TINY = runs.TINY["guided_rdn"]
 BUNDLE = runs.ROOT / "bundles" / "guided_rdn"
 # One stage, trained for long enough to be better than the interpolation that it starts as.
-LEARNS = {"cascade": 1, "max_epochs": 1, "epoch_length": 30, "learning_rate": 0.003, "back_projections": 0}
+LEARNS = {"cascade": 1, "max_epochs": 1, "epoch_length": 60, "learning_rate": 0.003}
 
 
 @pytest.fixture(scope="session")
@@ -74,7 +74,7 @@ def table(folder):
 
 FORMS = {
     "L2": ([], {"pixel_loss#_target_": "torch.nn.MSELoss"}),
-    "scale 4, bfloat16": ([], {"scale": 4, "patch": 8, "back_projections": 1, "amp": True}),
+    "scale 4, bfloat16": ([], {"scale": 4, "cascade": 2, "patch": 8, "learning_rate": 0.001, "amp": True}),
     "supervised": (["train_supervised"], {"scale": 4, "patch": 24}),
     "three stages": ([], {"cascade": 3, "learning_rate": 0.001}),
 }
@@ -89,42 +89,30 @@ def test_forms(cohort, learned, tmp_path, form):
     run(names, tmp_path, **override)
     for stage in range(1, override["cascade"] + 1):
         assert runs.history(tmp_path, f"_{stage}")[0].keys() == {"epoch", "iteration", "rdn/image", "rdn/total"}
-        # So few iterations are not enough for every stage of a cascade, whose steps are small.
-        assert gain(names, tmp_path, stage, **override) > (0 if override["cascade"] == 1 else -0.5)
+        assert gain(names, tmp_path, stage, **override) > 0
+    if form == "L2":
+        l1, l2 = (runs.history(folder, "_1")[0]["rdn/image"] for folder in (learned, tmp_path))
+        assert l1**2 < l2 < l1 / 2  # of the same batch
     run([*names, "evaluate"], tmp_path, **override)
     found = table(tmp_path)
     assert list(found) == [("cubic", TINY.case(5)), ("guided RDN", TINY.case(5))]
     cubic, network = (float(row["psnr"]) for row in found.values())
-    assert network > cubic + 0.2
-    if form == "L2":
-        l1, l2 = (runs.history(folder, "_1")[0]["rdn/image"] for folder in (learned, tmp_path))
-        assert l1**2 < l2 < l1 / 2  # of the same batch
+    assert network > cubic + 0.5
 
 
 @guided
-def test_what_a_guide_gives(cohort, learned, tmp_path):
-    """More is learned with guides than without, and less where they are off; without, none is asked for."""
-    data = runs.datalist(
-        tmp_path / "data",
-        "guided",
-        **{group: [{"hr": e["hr"]} for e in entries] for group, entries in runs.listed(cohort, TINY).items()},
-    )
-    forms = {
-        "guided": {"dataset_dir": str(cohort)},
-        "off": {"dataset_dir": str(cohort), "registration_error": 2.0},
-        "unguided": {"dataset_dir": str(data), "guided": False},
-    }
-    (tmp_path / "guided").symlink_to(learned)
-    for form in ("off", "unguided"):
-        run(["train"], tmp_path / form, **LEARNS, **forms[form])
-    gains = {form: gain(["train"], tmp_path / form, **LEARNS, **override) for form, override in forms.items()}
-    assert gains["guided"] > max(gains["off"], gains["unguided"]) + 0.5 and min(gains.values()) > 0.2
-
-    run(["train", "evaluate"], tmp_path / "unguided", **LEARNS, **forms["unguided"])
-    assert list(table(tmp_path / "unguided")) == [("cubic", TINY.case(5)), ("RDN", TINY.case(5))]
+def test_without_guides(cohort, tmp_path):
+    """The paper's Model 1 asks for no guide anywhere."""
+    entries = runs.listed(cohort, TINY)
+    scans = {group: [{"hr": entry["hr"]} for entry in entries[group]] for group in entries}
+    override = {"dataset_dir": str(runs.datalist(tmp_path / "data", "guided", **scans)), "guided": False, **LEARNS}
+    run(["train"], tmp_path, **override)
+    assert gain(["train"], tmp_path, **override) > 0
+    run(["train", "evaluate"], tmp_path, **override)
+    assert list(table(tmp_path)) == [("cubic", TINY.case(5)), ("RDN", TINY.case(5))]
     scan = TINY.save_lr(tmp_path / "scans", "a", runs.phantom(9))
     (tmp_path / "scans" / "sub-a_t1w.nii.gz").unlink()
-    sr = infer(tmp_path / "unguided", tmp_path / "scans", tmp_path / "sr", guided=False)["a"]
+    sr = infer(tmp_path, tmp_path / "scans", tmp_path / "sr", guided=False)["a"]
     assert sr.shape == tuple(n * f for n, f in zip(nib.load(scan).shape, (2, 2, 1), strict=True))
 
 
@@ -138,7 +126,6 @@ def test_registered_guides(cohort, tmp_path):
     for quality in found.values():
         np.testing.assert_allclose(np.abs(quality["translation_mm"]), 2, atol=0.5)
         assert quality["mutual_information_after"] > quality["mutual_information_before"]
-    assert gain(["train"], tmp_path, **{**override, "output_dir": str(tmp_path / "out")}) > 1
 
 
 @guided
@@ -148,7 +135,7 @@ def test_internal_learning(cohort, tmp_path):
     data = runs.datalist(tmp_path / "data", "guided", train=[], validation=[], test=entries["train"][:2])
     names, override = ["train", "train_internal"], {"dataset_dir": str(data), "case": 1, **LEARNS}
     run(names, tmp_path, **override)
-    assert gain(names, tmp_path, **override) > 0.2
+    assert gain(names, tmp_path, **override) > 0
     run([*names, "evaluate"], tmp_path, **override)
     assert list(table(tmp_path)) == [("cubic", TINY.case(1)), ("guided RDN", TINY.case(1))]
 
@@ -183,7 +170,7 @@ def test_authentic_lr(tmp_path):
     data = runs.datalist(tmp_path, "guided", train=entries[:3], validation=entries[3:], test=[])
     override = {"dataset_dir": str(data), "slice_axis": "auto", **LEARNS}
     run(["train"], tmp_path, **override)
-    assert gain(["train"], tmp_path, **override) > 0.2
+    assert gain(["train"], tmp_path, **override) > 0
 
 
 def stage_of(folder, stage):
@@ -419,7 +406,7 @@ def test_what_cannot_be_trained(cohort, tmp_path):
     for override, pattern in (
         ({"stages": [0, 1]}, r"stages is \[0, 1\], expected some of \[1, 2\], as cascade is 2"),
         ({"stages": [3]}, r"stages is \[3\], expected some of \[1, 2\]"),
-        ({"slice_axis": "auto"}, r"sub-0_t2w.nii.gz: the spacing .* does not tell .* set slice_axis to LR, AP, SI"),
+        ({"slice_axis": "auto"}, r"sub-0_t2w.nii.gz: the spacing .* does not tell .* for example --slice_axis SI"),
         ({"slice_axis": "XY"}, r"sub-0_t2w.nii.gz: slice_axis is 'XY', expected one of LR, AP, SI, auto"),
         ({"scales": [1, 1.2]}, r"scales are \[1, 1.2\], expected .* at most 1"),
         ({"guided": "maybe"}, "'maybe', expected true or false"),

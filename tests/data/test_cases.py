@@ -8,7 +8,7 @@ from ignite.engine import Events
 from monai.data import Dataset
 from monai.transforms import Compose, EnsureChannelFirstd, LoadImaged
 
-from common.data import CaseFailure, CaseLoader, check_scale, find_images, find_pairs, prepare_lr_hr
+from common.data import CaseFailure, CaseLoader, check_scale, find_images, find_pairs, only_case, prepare_lr_hr
 from common.engines import CaseEvaluator
 from common.engines.evaluator import CasesFailedError
 from common.transforms import CheckHeaderd, CheckVoxelsd
@@ -267,3 +267,19 @@ def test_what_has_no_lr_or_cannot_be_read_is_left_to_others(tmp_path):
     check_scale([], lr, (2, 2, 2), "SI")
     (tmp_path / "low.nii").write_text("no image")
     check_scale([*hr, {"hr": "missing.nii"}], lr, (2, 2, 2), "SI")
+
+
+def test_a_pair_of_two_people_is_refused(tmp_path):
+    """One scan and one guide need no rule, but labels that contradict each other are believed."""
+    for name in ("sub-01_t2w.nii.gz", "sub-02_t1w.nii.gz"):
+        (tmp_path / name).write_bytes(b"")
+    with pytest.raises(ValueError, match=r"sub-01_t2w.nii.gz is of sub-01 and the guide sub-02_t1w.nii.gz of sub-02"):
+        find_pairs(str(tmp_path), "*_t2w*", "*_t1w*")
+
+
+def test_only_case():
+    """One entry by its number, and an error that says how many there are."""
+    assert only_case([{"hr": "a"}, {"hr": "b"}], 1) == [{"hr": "b"}]
+    for wrong in (2, -1, True, "0"):
+        with pytest.raises(ValueError, match="expected one of the 2: 0 to 1"):
+            only_case([{"hr": "a"}, {"hr": "b"}], wrong)

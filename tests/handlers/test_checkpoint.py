@@ -9,7 +9,7 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from ignite.engine import Events
+from ignite.engine import Engine, Events
 from monai.data import DataLoader
 from monai.engines import SupervisedEvaluator
 from monai.handlers import MeanSquaredError, ValidationHandler, from_engine
@@ -357,7 +357,7 @@ def test_weights_are_loaded_for_evaluation(tmp_path):
 
 def cascade_of(seed, features=2):
     torch.manual_seed(seed)
-    return Cascade([nn.Sequential(nn.Conv2d(1, features, 1), nn.BatchNorm2d(features)) for _ in range(12)])
+    return Cascade([nn.Sequential(nn.Conv2d(1, features, 1), nn.BatchNorm2d(features)) for _ in range(12)], 2)
 
 
 @pytest.mark.parametrize("count", [0, 1, 2, 12])
@@ -446,3 +446,15 @@ def test_a_file_is_replaced_whole_or_not_at_all(tmp_path):
         temporary.write_text("half of the sec")
         raise RuntimeError("killed")
     assert path.read_text() == "first" and os.listdir(path.parent) == ["state.nii.gz"]
+
+
+def test_a_run_that_begins_anew_takes_back_what_builds_on_it(tmp_path):
+    """The states of later stages are no use once an earlier stage is trained anew; a run that goes on leaves them."""
+    own, later, other = (tmp_path / f"training_state_{i}.pt" for i in (1, 2, 3))
+    for file in (own, later, other):
+        file.write_bytes(b"")
+    handler = ResumableState(own, invalidates=[later])
+    handler._restore(Engine(lambda engine, batch: None))
+    assert not own.exists() and not later.exists() and other.exists()
+    ResumableState(own, resume=True, invalidates=[other])._restore(Engine(lambda engine, batch: None))
+    assert not other.exists(), "resumed without a state, it begins anew"

@@ -147,7 +147,7 @@ def test_the_result_is_projected_back_onto_the_scan():
 
 def cascade_of():
     torch.manual_seed(0)
-    cascade = Cascade([GuidedRDN(True, 3, 2, 1) for _ in range(2)])
+    cascade = Cascade([GuidedRDN(True, 3, 2, 1) for _ in range(2)], 2)
     for network in cascade.stages:
         torch.nn.init.normal_(network.tail.weight, std=0.3)
     return cascade.eval()

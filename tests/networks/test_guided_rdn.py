@@ -119,7 +119,7 @@ def test_the_number_of_weights_is_that_of_its_layers(features, blocks, layers):
 @both
 def test_a_cascade_applies_the_network_of_its_stage_as_torchscript_too(guided, tmp_path):
     networks = [trained(guided, seed) for seed in range(3)]
-    cascade = Cascade(networks).eval()
+    cascade = Cascade(networks, 2).eval()
     torch.jit.script(cascade).save(tmp_path / "cascade.ts")
     scripted = torch.jit.load(tmp_path / "cascade.ts")
     for size in ((8, 8), (7, 5)):
@@ -140,7 +140,7 @@ def test_a_cascade_applies_the_network_of_its_stage_as_torchscript_too(guided, t
 
 @both
 def test_folding_the_batch_norms_changes_nothing_but_the_layers(guided):
-    cascade = Cascade([trained(guided, seed) for seed in range(2)]).eval()
+    cascade = Cascade([trained(guided, seed) for seed in range(2)], 2).eval()
     state = {name: value.clone() for name, value in cascade.state_dict().items()}
     folded = prepare_for_inference(cascade)
     image = image_of(guided)
@@ -157,3 +157,13 @@ def test_concatenate_joins_channels():
     a, b = torch.rand(2, 1, 3, 3, 1), torch.rand(2, 2, 3, 3, 1)
     joined = Concatenate()(a, b)
     assert torch.equal(joined[:, :1], a) and torch.equal(joined[:, 1:], b) and torch.equal(Concatenate()(a), a)
+
+
+def test_weights_of_another_factor_are_refused():
+    """Their sizes are the same, so nothing else would tell."""
+    weights = Cascade([GuidedRDN(True, 2, 1, 1)] * 2, 2**0.5).state_dict()
+    Cascade([GuidedRDN(True, 2, 1, 1)] * 2, 2**0.5).load_state_dict(weights)
+    with pytest.raises(
+        ValueError, match=r"2 stages of factor 1.414 \(scale 2\), the config has 2 \(scale 4\); set scale"
+    ):
+        Cascade([GuidedRDN(True, 2, 1, 1)] * 2, 2).load_state_dict(weights)

@@ -20,7 +20,7 @@ every_stage = pytest.mark.parametrize(
 
 def cascade_of(count):
     """Of networks that leave the interpolation as it is."""
-    return Cascade([GuidedRDN(True, 2, 1, 1) for _ in range(count)])
+    return Cascade([GuidedRDN(True, 2, 1, 1) for _ in range(count)], 2)
 
 
 def inferer_of(scale, count, stages, guide_factor):
@@ -98,7 +98,7 @@ def test_the_stages_before_are_applied_as_trained_and_not_trained_further():
 
 
 def test_without_a_guide_and_without_meta_data():
-    lr, guide, network = torch.rand(1, 9, 8, 2), torch.rand(1, 18, 16, 2), Cascade([GuidedRDN(False, 2, 1, 1)] * 2)
+    lr, guide, network = torch.rand(1, 9, 8, 2), torch.rand(1, 18, 16, 2), Cascade([GuidedRDN(False, 2, 1, 1)] * 2, 2)
     assert target_of(2, 2, 2, lr, network=network).keys() == {"lr", "hr"}
     for stage in (1, 2):
         plain, found = (target_of(2, 2, stage, kind(lr), kind(guide)) for kind in (torch.Tensor, MetaTensor))
