@@ -51,12 +51,21 @@ def infer(folder, scans, out, **override):
     return {re.match(r"sub-(\w+)_t2w", path.name)[1]: nib.load(path) for path in out.glob("*.nii.gz")}
 
 
-def gain(names, folder, stage=1, **override):
-    """By how many dB a stage's best validation is better than the interpolation that its network is given."""
+def gain(names, folder, stage=1, size=None, **override):
+    """By how many dB a stage's best validation is better than the interpolation that its network is given.
+
+    Args:
+        names: of the configs.
+        folder: of the run.
+        stage: from 1 on.
+        size: voxels of an axis in plane that the stage has for HR, to check; one more or less is the rounding.
+        override: of the run.
+    """
     parser = ConfigParser()
     parser.read_config(runs.configs("guided_rdn", *names))
     parser.update(runs.overrides("guided_rdn", "train", folder, stage=stage, **override))
     (case,) = parser.get_parsed_content("validate#dataset")
+    assert size is None or abs(case["hr"].shape[1] - size) < 1.5
     volumes = [case[key][None] for key in ("lr", "guide") if key in case]
     interpolated = parser.get_parsed_content("validate#inferer")(
         volumes[0], lambda image, stage: image[:, :1], *volumes[1:]
@@ -89,7 +98,10 @@ def test_forms(cohort, learned, tmp_path, form):
     run(names, tmp_path, **override)
     for stage in range(1, override["cascade"] + 1):
         assert runs.history(tmp_path, f"_{stage}")[0].keys() == {"epoch", "iteration", "rdn/image", "rdn/total"}
-        assert gain(names, tmp_path, stage, **override) > 0
+        # Of the 40 voxels of HR, what the degradation leaves and the stages before make of it; or all of them.
+        scale = override.get("scale", 2)
+        size = 40 if form == "supervised" else 40 / scale * scale ** ((stage - 1) / override["cascade"])
+        assert gain(names, tmp_path, stage, size, **override) > 0
     if form == "L2":
         l1, l2 = (runs.history(folder, "_1")[0]["rdn/image"] for folder in (learned, tmp_path))
         assert l1**2 < l2 < l1 / 2  # of the same batch
@@ -191,6 +203,12 @@ def test_stages_one_by_one(cohort, trained, tmp_path):
     assert [path.stat().st_mtime_ns for path in first] == before
     assert runs.same(stage_of(tmp_path, 1), stage_of(trained, 1))
     assert not runs.same(stage_of(tmp_path, 2), stage_of(trained, 2))
+    # Stage 2 has been trained on what stage 1 was before: it is not gone on with.
+    run(["train"], tmp_path, dataset_dir=str(cohort), stages=[1], learning_rate=0.002)
+    run(["train"], tmp_path, dataset_dir=str(cohort), resume=True, learning_rate=0.002)
+    whole = tmp_path / "whole"
+    run(["train"], whole, dataset_dir=str(cohort), learning_rate=0.002)
+    assert runs.same(runs.results("guided_rdn", tmp_path), runs.results("guided_rdn", whole))
 
 
 @guided
@@ -394,6 +412,10 @@ def test_weights_of_another_network(cohort, trained, tmp_path):
     ):
         message = runs.fails("guided_rdn", names, trained, **override)
         assert re.search(rf"{trained}/models/model.pt: .* another architecture.*{pattern}.*sizes that the", message)
+    message = runs.fails("guided_rdn", ["inference"], trained, scale=4, **scans)
+    assert re.search(
+        rf"{trained}/models/model.pt: .*2 stages of factor 1.414 \(scale 2\).*2 \(scale 4\); set scale", message
+    )
     message = runs.fails("guided_rdn", ["train"], tmp_path / "none", stages=[2], **data)
     assert f"no weights at {tmp_path}/none/models/model.pt; train the bundle first" in message
 
@@ -420,6 +442,8 @@ def test_what_cannot_be_trained(cohort, tmp_path):
     sizes = r"LR has \(20, 22, 18\) voxels and HR \(40, 44, 36\); with the factors \(2, 2, 1\).*\(20, 22, 36\)"
     assert re.search(rf"sub-0_t2w.nii.gz, .*sub-0_lr.nii.gz: {sizes}", said(train=[pair]))
 
+    overlay = ["train", "train_supervised"]
+    assert "cascade is 2, expected at most 1" in runs.fails("guided_rdn", overlay, folder, dataset_dir=str(cohort))
     for override, pattern in (
         ({"stages": [0, 1]}, r"stages is \[0, 1\], expected some of \[1, 2\], as cascade is 2"),
         ({"stages": [3]}, r"stages is \[3\], expected some of \[1, 2\]"),
