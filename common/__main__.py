@@ -9,13 +9,20 @@ import fire
 from .ablation import RunsFailedError, ablate
 from .data.datalist import write_datalist
 from .data.simulate import simulate
+from .metrics.brisque import brisque_fit
 from .profile import profile
 
 
 def main() -> None:
     """Run a command; an error that it expects is printed as one message, without a traceback."""
     try:
-        commands = {"ablate": ablate, "datalist": write_datalist, "profile": profile, "simulate": simulate}
+        commands = {
+            "ablate": ablate,
+            "brisque-fit": brisque_fit,
+            "datalist": write_datalist,
+            "profile": profile,
+            "simulate": simulate,
+        }
         fire.Fire(commands, name="python -m common")
     except (ValueError, OSError, ImportError, RunsFailedError) as error:
         sys.exit(f"error: {error}")

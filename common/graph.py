@@ -14,7 +14,7 @@ class TensorGraph(nn.Module):
     Args:
         networks: modules by name: networks, degradation operators, filters.
         steps: ``{"output": ["network", "input", ...]}`` in order of computation. An input is the output of an earlier
-            step or one of ``batch_keys``.
+            step or one of ``batch_keys``; a network that gives its own parameters takes none.
         batch_keys: names that the batch brings.
 
     Raises:
@@ -42,7 +42,7 @@ class TensorGraph(nn.Module):
         self.steps: dict[str, tuple[str, tuple[str, ...]]] = {}
         known = list(self.batch_keys)
         for output, step in steps.items():
-            if isinstance(step, str) or len(step) < 2 or not all(isinstance(name, str) for name in step):
+            if isinstance(step, str) or not step or not all(isinstance(name, str) for name in step):
                 raise ValueError(
                     f"TensorGraph, step '{output}': expected [network, input, ...], all of them names, got {step!r}."
                 )

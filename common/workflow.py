@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import copy
 import inspect
+import math
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from monai.bundle import ConfigParser
@@ -44,11 +46,11 @@ def run_again(run_id: str, **override: Any) -> Any:
 
 
 def check_stages(stages: int | Sequence[int], cascade: int, most: int | None = None) -> list[int]:
-    """The stages of a cascade that are to be trained, in order; one may be given as a number.
+    """The stages of a cascade, or of a method, that are to be trained, in order; one may be given as a number.
 
     Args:
         stages: numbers from 1 on.
-        cascade: how many stages the cascade has.
+        cascade: how many stages there are.
         most: how many it may have in this form of the method; None for any number.
 
     Raises:
@@ -59,7 +61,29 @@ def check_stages(stages: int | Sequence[int], cascade: int, most: int | None = N
     chosen = [stages] if isinstance(stages, int) else list(stages)
     if not chosen or any(stage not in range(1, cascade + 1) for stage in chosen):
         raise ValueError(
-            f"stages is {stages}, expected some of {list(range(1, cascade + 1))}, as cascade is {cascade}: for example "
-            f'--stages "[{cascade}]".'
+            f'stages is {stages}, expected some of {list(range(1, cascade + 1))}, for example --stages "[{cascade}]".'
         )
     return sorted(set(chosen))
+
+
+def parts_of(entries: Sequence[Any], most: int) -> list[int]:
+    """Numbers, from 1 on, of the parts into which entries are divided so that each has at most so many.
+
+    Raises:
+        ValueError: when ``most`` is less than 1.
+    """
+    if isinstance(most, bool) or not isinstance(most, int) or most < 1:
+        raise ValueError(f"batch_volumes is {most!r}, expected a whole number, 1 or more.")
+    return list(range(1, math.ceil(len(entries) / most) + 1))
+
+
+def numbered_from(pattern: str, first: int) -> list[str]:
+    """Files that exist under ``pattern % number``, from a number on; none is passed over."""
+    folder, name = Path(pattern).parent, Path(pattern).name
+    before, after = name.split("%d")
+    found = []
+    for path in sorted(folder.glob(f"{before}*{after}")):
+        number = path.name[len(before) : len(path.name) - len(after)]
+        if number.isdigit() and int(number) >= first:
+            found.append(str(path))
+    return found

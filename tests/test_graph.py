@@ -86,7 +86,7 @@ def test_depending_on_follows_networks_through_later_steps(networks, expected):
         ({"sr": ["up", "sr"]}, ["step 'sr'", "input 'sr'", "known there: hr, lr."]),
         ({"lr": ["down", "hr"]}, ["step 'lr'", "taken by the batch"]),
         ({"sr": "up"}, ["step 'sr'", "[network, input, ...]", "'up'"]),
-        ({"sr": ["up"]}, ["step 'sr'", "[network, input, ...]"]),
+        ({"sr": []}, ["step 'sr'", "[network, input, ...]"]),
         ({"sr": ["up", 3]}, ["step 'sr'", "[network, input, ...]"]),
     ],
 )

@@ -1,22 +1,37 @@
 """Datalists, volumes in memory, slabs and cases."""
 
-from .cases import CaseFailure, CaseLoader, check_scale, find_images, find_pairs, prepare_lr_hr
+from .cases import (
+    CaseFailure,
+    CaseLoader,
+    as_lr,
+    check_scale,
+    find_images,
+    find_pairs,
+    in_plane_spacing,
+    prepare_lr_hr,
+)
 from .datalist import cross_validation, load_datalist, only_case, write_datalist
+from .kernel_crops import KernelCropLoader, kernel_cases
 from .slabs import PairedSlabLoader, UnpairedSlabLoader
-from .slices import SliceLoader
+from .slices import KernelSliceLoader, SliceLoader
 from .volumes import VolumeCache
 
 __all__ = [
     "CaseFailure",
     "CaseLoader",
+    "KernelCropLoader",
+    "KernelSliceLoader",
     "PairedSlabLoader",
     "SliceLoader",
     "UnpairedSlabLoader",
     "VolumeCache",
+    "as_lr",
     "check_scale",
     "cross_validation",
     "find_images",
     "find_pairs",
+    "in_plane_spacing",
+    "kernel_cases",
     "load_datalist",
     "only_case",
     "prepare_lr_hr",

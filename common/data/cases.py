@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import nibabel as nib
+import numpy as np
 import torch
 from monai.data import list_data_collate
 
@@ -189,27 +191,13 @@ def check_scale(source: Sequence[Mapping], target: Sequence[Mapping], factors: S
     Raises:
         ValueError: with every file that contradicts, its spacing and the expected one.
     """
-    import nibabel as nib
-    import numpy as np
-
-    from ..transforms import slab_permutation
-
-    def spacing(path: str) -> np.ndarray:
-        image = nib.load(path)
-        order = slab_permutation(image.affine, slab_axis)
-        return np.linalg.norm(image.affine[:3, :3], axis=0)[list(order)]
-
     lr = {}
     hr = []
     for entry in [*source, *target]:
         for key, found in (("hr", hr), ("lr", lr)):
-            if key not in entry:
-                continue
-            try:
-                mm = spacing(entry[key])
-            except Exception:
-                continue  # an unreadable file is reported, with the others, when the volumes are loaded
-            hr.append(mm) if found is hr else lr.update({entry[key]: mm})
+            mm = _spacing(entry[key], slab_axis) if key in entry else None
+            if mm is not None:
+                hr.append(mm) if found is hr else lr.update({entry[key]: mm})
     if not lr or not hr:
         return
     expected = np.median(hr, axis=0) * np.asarray(factors)
@@ -221,3 +209,47 @@ def check_scale(source: Sequence[Mapping], target: Sequence[Mapping], factors: S
             + "\n  ".join(wrong)
             + "\nSet scale to the ratio that your scans have, or resample them."
         )
+
+
+def in_plane_spacing(entries: Sequence[Mapping], slice_axis: str) -> list[float]:
+    """Median spacing of the HR scans in plane.
+
+    Args:
+        entries: with "hr"; files that cannot be read are passed over, and reported when the volumes are loaded.
+        slice_axis: as for :class:`common.transforms.SlabAxisd`.
+
+    Returns:
+        Two numbers in mm, in the order of the axes after :class:`common.transforms.SlabAxisd`.
+
+    Raises:
+        ValueError: when a scan's spacing is off the median by more than 5 %: kernels are counted in HR voxels.
+    """
+    spacing = {entry["hr"]: found for entry in entries if (found := _spacing(entry["hr"], slice_axis)) is not None}
+    if not spacing:
+        return [1.0, 1.0]
+    median = np.median(list(spacing.values()), axis=0)[:2]
+    wrong = [
+        f"{p}: {np.round(mm[:2], 3).tolist()} mm" for p, mm in spacing.items() if abs(mm[:2] / median - 1).max() > 0.05
+    ]
+    if wrong:
+        raise ValueError(
+            f"the HR scans' median in-plane spacing is {np.round(median, 3).tolist()} mm, expected of all of them to "
+            "5 %, but found:\n  " + "\n  ".join(wrong) + "\nResample them, or leave them out."
+        )
+    return [float(mm) for mm in median]
+
+
+def as_lr(entries: Sequence[Mapping]) -> list[dict]:
+    """Entries as LR scans: of those with an LR scan of their own, the HR scan is left out."""
+    return [{k: v for k, v in entry.items() if k != "hr" or "lr" not in entry} for entry in entries]
+
+
+def _spacing(path: str, slab_axis: str) -> np.ndarray | None:
+    """Of a file, in the order of the axes after SlabAxisd; None where it cannot be read."""
+    from ..transforms import slab_permutation
+
+    try:
+        affine = nib.load(path).affine
+        return np.linalg.norm(affine[:3, :3], axis=0)[list(slab_permutation(affine, slab_axis))]
+    except Exception:
+        return None  # a file that cannot be read is reported, with the others, when the volumes are loaded

@@ -178,12 +178,12 @@ def cross_validation(
     kinds: str | Sequence[str] = KINDS,
     needs: str | None = None,
 ) -> list[dict]:
-    """Entries of one fold of a cross-validation over the subjects of train and test together; validation stays.
+    """Entries of one fold of a cross-validation over the subjects of all groups but validation, which stays.
 
     The folds depend on the subjects alone, so that every fold's training agrees on them. A subject is in one fold.
 
     Args:
-        dataset_dir: folder with a ``dataset.json`` of the guided setting.
+        dataset_dir: folder with ``dataset.json``.
         folds: how many, 2 or more.
         fold: which, from 0.
         held_out: the entries that the fold holds out, to evaluate on, or all others, to train on.
@@ -195,18 +195,22 @@ def cross_validation(
 
     Raises:
         FileNotFoundError: as :func:`load_datalist`.
-        ValueError: as :func:`load_datalist`, and for another setting, no such fold, fewer subjects than folds, or a
-            held-out entry without "hr".
+        ValueError: as :func:`load_datalist`, and for no such fold, fewer subjects than folds, or a held-out entry
+            without "hr".
     """
     if folds < 2 or fold not in range(folds):
         raise ValueError(f"cross-validation: fold {fold} of {folds}; expected 2 folds or more, counted from 0.")
-    path, groups = _read(dataset_dir, "train")
-    entries = [*groups["train"], *groups["test"]]
+    path, groups = _read(dataset_dir, "test")
+    pooled = [group for group in groups if group != "validation"]
+    entries = []
+    for group in pooled:
+        # In the misaligned setting source and target may list the same scan.
+        entries += [entry for entry in groups[group] if entry not in entries]
     subjects = sorted({str(entry["subject"]) for entry in entries})
     if len(subjects) < folds:
         raise ValueError(
-            f"{path}: found {len(subjects)} subjects in train and test ({', '.join(subjects) or 'none'}) for {folds} "
-            "folds; add subjects, or use fewer folds."
+            f"{path}: found {len(subjects)} subjects in {', '.join(pooled[:-1])} and {pooled[-1]} "
+            f"({', '.join(subjects) or 'none'}) for {folds} folds; add subjects, or use fewer folds."
         )
     held = partition_dataset(subjects, num_partitions=folds, shuffle=True, seed=0)[fold]
     entries = [entry for entry in entries if (str(entry["subject"]) in held) == held_out]

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from .volumes import VolumeCache
 
-_AIR = 0.05  # of the normalised intensity
+AIR = 0.05  # of the normalised intensity
 _TISSUE = 0.3  # of a slab's voxels, at least, where the volume has such slabs
 _TRIES = 20
 
@@ -21,7 +21,7 @@ def draw_start(volume: torch.Tensor, size: Sequence[int], rng: np.random.Generat
     best, most = [0, 0, 0], -1.0
     for _ in range(_TRIES):
         start = [int(rng.integers(n - k + 1)) for n, k in zip(volume.shape[1:], size, strict=True)]
-        tissue = (_cut(volume, start, size)[..., ::2, ::2, size[2] // 2] > _AIR).float().mean().item()
+        tissue = (_cut(volume, start, size)[..., ::2, ::2, size[2] // 2] > AIR).float().mean().item()
         if tissue > most:
             best, most = start, tissue
         if most >= _TISSUE:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -102,3 +103,22 @@ class SliceLoader(PatchLoader):
             factor = source / size
             window = GaussianProfile((factor, factor, 1))(window[..., None])[..., 0]
         return window
+
+
+class KernelSliceLoader(SliceLoader):
+    """A :class:`SliceLoader` whose batches also bring a kernel for each patch, drawn evenly: "kernel" ``(B, K, K)``.
+
+    Args:
+        kernels: ``(N, K, K)``.
+        volumes: as for :class:`SliceLoader`.
+        options: the other arguments of :class:`SliceLoader`.
+    """
+
+    def __init__(self, volumes: VolumeCache, kernels: torch.Tensor, **options: Any) -> None:
+        super().__init__(volumes, **options)
+        self.kernels = kernels
+
+    def _sample(self, rng: np.random.Generator) -> dict[str, torch.Tensor]:
+        sample = super()._sample(rng)
+        sample["kernel"] = self.kernels[int(rng.integers(len(self.kernels)))]
+        return sample

@@ -9,6 +9,7 @@ from .block_average import BlockAverage
 from .compose import ComposeDegradations
 from .elliptical_k_space import EllipticalKSpace
 from .gaussian_profile import GaussianProfile
+from .in_plane_kernel import InPlaneKernel
 from .k_space_truncation import KSpaceTruncation
 from .partial_fourier import PartialFourier
 from .rician_noise import RicianNoise
@@ -20,6 +21,7 @@ __all__ = [
     "Degradation",
     "EllipticalKSpace",
     "GaussianProfile",
+    "InPlaneKernel",
     "KSpaceFilter",
     "KSpaceTruncation",
     "PartialFourier",

@@ -15,7 +15,7 @@ from monai.engines.workflow import Workflow
 from torch import nn
 
 from ..graph import TensorGraph
-from ..losses import LossTable
+from ..losses import KernelSchedule, LossTable
 from ..memory import keep_freed_memory
 from ..networks.batch_norm import synchronise_batch_norm
 from ..networks.slab import to_channels_last
@@ -34,6 +34,7 @@ class Player:
         clip_norm: largest norm of the gradient, or None for no clipping.
         stop_below: learning rate below which the player has finished; the training ends when every player has. None
             for a player that goes on to the last epoch.
+        schedule: of weights in ``losses``; it is stepped once an iteration with the player's terms.
 
     Raises:
         ValueError: when ``steps`` is less than 1, there are no networks, or a row of ``losses`` is wrong.
@@ -48,6 +49,7 @@ class Player:
         scheduler: Callable[[torch.optim.Optimizer], torch.optim.lr_scheduler.LRScheduler] | None = None,
         clip_norm: float | None = None,
         stop_below: float | None = None,
+        schedule: KernelSchedule | None = None,
     ) -> None:
         if steps < 1 or not networks:
             raise ValueError(f"a player needs networks and at least 1 step, got networks={networks}, steps={steps}.")
@@ -56,6 +58,7 @@ class Player:
         self.steps = steps
         self.clip_norm = clip_norm
         self.stop_below = stop_below
+        self.schedule = schedule
         self._optimizer = optimizer
         self._scheduler = scheduler
 
@@ -92,11 +95,13 @@ class Player:
             self.scheduler.step()
 
     def state_dict(self) -> dict[str, Any]:
-        """States of the optimizer, the scheduler and the gradient scaler."""
+        """States of the optimizer, the schedules and the gradient scaler."""
         state = {"optimizer": self.optimizer.state_dict(), "scaler": self.scaler.state_dict()}
         if self.scheduler is not None:
             state["scheduler"] = self.scheduler.state_dict()
             state["epoch"] = (self._epoch_total, self._epoch_iterations)
+        if self.schedule is not None:
+            state["schedule"] = self.schedule.state_dict()
         return state
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -106,6 +111,8 @@ class Player:
         if self.scheduler is not None:
             self.scheduler.load_state_dict(state["scheduler"])
             self._epoch_total, self._epoch_iterations = state["epoch"]
+        if self.schedule is not None:
+            self.schedule.load_state_dict(state["schedule"])
 
 
 class AlternatingTrainer(Trainer):
@@ -218,8 +225,10 @@ class AlternatingTrainer(Trainer):
         for name, player in self.players.items():
             for _ in range(player.steps):
                 total, parts = self._turn(player, batch, shared)
-                logs.update({f"{name}/{term}": value for term, value in parts.items()})
+                logs.update({f"{name}/{term}": value.mean() for term, value in parts.items()})
                 logs[f"{name}/total"] = total
+            if player.schedule is not None:
+                player.schedule.step({term: self._average(value) for term, value in parts.items()})
         # One transfer from the device an iteration, after all its work is queued.
         values = torch.stack([v.float() for v in logs.values()])
         if dist.is_initialized():
@@ -283,6 +292,15 @@ class AlternatingTrainer(Trainer):
             if name in own or name in shared:
                 shared[name] = own.get(name, shared.get(name)).detach()
         return total.detach(), parts
+
+    @staticmethod
+    def _average(value: torch.Tensor) -> torch.Tensor:
+        """Over the processes, which all must take the same decisions."""
+        if dist.is_initialized():
+            value = value.clone()
+            dist.all_reduce(value)
+            value /= dist.get_world_size()
+        return value
 
     @staticmethod
     def _average_gradients(parameters: Sequence[nn.Parameter]) -> None:

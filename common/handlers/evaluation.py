@@ -28,7 +28,7 @@ class EvaluationReport:
     subject, ``(1, X, Y, Z)`` on the HR grid, which ``others`` then take as second input and the picture shows. Volumes
     are compared in [0, 1]; the displacement is that of the result against the interpolated input, in HR voxels. In
     ``output_dir``: ``table.csv``, ``table.json``, ``boxplots.png``, and for each case ``<case>.png`` and
-    ``<case>_profile.png``.
+    ``<case>_profile.png``. With a regressor, the table has the BRISQUE of each volume too.
 
     Args:
         output_dir: folder of the report.
@@ -36,6 +36,7 @@ class EvaluationReport:
         method: name of the evaluator's network in the table.
         network: the evaluator's network, of whose architecture ``others`` are.
         others: files of further weights by the name of their rows in the table.
+        brisque: file of a regressor (``python -m common brisque-fit``), or None for no such score.
     """
 
     def __init__(
@@ -45,11 +46,13 @@ class EvaluationReport:
         method: str,
         network: nn.Module,
         others: Mapping[str, str] | None = None,
+        brisque: str | os.PathLike | None = None,
     ) -> None:
         self.output_dir = Path(output_dir)
         self.degradation = degradation
         self.method = method
         self.others = {name: load_weights(copy.deepcopy(network), path) for name, path in (others or {}).items()}
+        self.brisque = None if brisque is None else metrics.Brisque.load(brisque)
 
     def attach(self, engine: Engine) -> None:
         """Measure each case, and write the tables at the end."""
@@ -79,6 +82,8 @@ class EvaluationReport:
             for method, volume in shown.items():
                 shift = metrics.displacement(volume, shown["cubic"], factors)
                 scores[method] = {"psnr": metrics.psnr(volume, truth), "ssim": metrics.ssim(volume, truth)}
+                if self.brisque is not None:
+                    scores[method]["brisque"] = self.brisque.score(volume)
                 row = {"case": name, "method": method, **scores[method]}
                 self.rows.append({**row, **{f"displacement_{a}": s for a, s in zip("xyz", shift, strict=True)}})
             pictures = {

@@ -1,8 +1,27 @@
 """Losses that MONAI and torch lack, and the table that weighs them."""
 
 from .adaptation import AdaptationLoss
+from .kernel import (
+    BoundaryLoss,
+    CentreLoss,
+    DownscaleLoss,
+    KernelSchedule,
+    SparsityLoss,
+    SumToOneLoss,
+)
 from .low_frequency import LowFrequencyLoss
 from .ssim import SquaredSSIMLoss
 from .table import LossTable
 
-__all__ = ["AdaptationLoss", "LossTable", "LowFrequencyLoss", "SquaredSSIMLoss"]
+__all__ = [
+    "AdaptationLoss",
+    "BoundaryLoss",
+    "CentreLoss",
+    "DownscaleLoss",
+    "KernelSchedule",
+    "LossTable",
+    "LowFrequencyLoss",
+    "SparsityLoss",
+    "SquaredSSIMLoss",
+    "SumToOneLoss",
+]

@@ -2,15 +2,23 @@
 
 from .degradation import LinearDegradation
 from .discriminators import PatchDiscriminator, VGGDiscriminator
+from .edsr import EDSR
 from .guided_rdn import Cascade, Concatenate, GuidedRDN, prepare_for_inference
 from .interpolation import SlabInterpolation, SplineInterpolation
+from .kernels import FixedKernel, GradientReversal, KernelDiscriminator, KernelGenerator, KernelSampling
 from .slab import SlabEncoder, SlabSuperResolver
 from .ts_rcan import TSRCANDecoder
 
 __all__ = [
+    "EDSR",
     "Cascade",
     "Concatenate",
+    "FixedKernel",
+    "GradientReversal",
     "GuidedRDN",
+    "KernelDiscriminator",
+    "KernelGenerator",
+    "KernelSampling",
     "LinearDegradation",
     "PatchDiscriminator",
     "SlabEncoder",

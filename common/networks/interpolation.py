@@ -45,18 +45,18 @@ class SlabInterpolation(nn.Module):
     the value of its outermost slice.
 
     Args:
-        slices: slices of the LR slab, at least 3.
+        slices: slices of the LR slab, at least 3; or 1, where the factor across is 1.
         scale: factors ``(H, W, Z)``.
         offset: centre of LR voxel 0 in HR voxels an axis: 0 for k-space truncation, ``(scale - 1) / 2`` for
             block averages (``Degradation.offset``).
 
     Raises:
-        ValueError: when there are fewer than 3 slices or the in-plane factors or offsets differ.
+        ValueError: when there are too few slices or the in-plane factors or offsets differ.
     """
 
     def __init__(self, slices: int, scale: Sequence[int], offset: Sequence[float]) -> None:
         super().__init__()
-        if slices < 3:
+        if slices < 3 and (slices, scale[2]) != (1, 1):
             raise ValueError(f"SlabInterpolation needs a slab of at least 3 slices, got {slices}.")
         if scale[0] != scale[1] or offset[0] != offset[1]:
             raise ValueError(
@@ -66,7 +66,8 @@ class SlabInterpolation(nn.Module):
         taps = torch.arange(-2, 3, dtype=torch.float64)
         phases = torch.stack([_keys((p - offset[0]) / scale[0] - taps) for p in range(scale[0])])
         kernel = torch.einsum("ai,bj->abij", phases, phases).reshape(-1, 1, 5, 5)
-        across = torch.stack([_quadratic((o - offset[2]) / scale[2], slices) for o in range(slices * scale[2])])
+        positions = [(o - offset[2]) / scale[2] for o in range(slices * scale[2])]
+        across = torch.ones(1, 1) if slices == 1 else torch.stack([_quadratic(p, slices) for p in positions])
         # Saved with the weights, which mean nothing without the interpolation that they were trained on.
         self.register_buffer("in_plane", kernel.float())
         self.register_buffer("across", across)

@@ -3,6 +3,8 @@
 from .case import case_figure, line_profile
 from .cohort import box_plots, merge_tables, write_table
 from .features import feature_maps, feature_tsne
+from .kernels import kernel_errors, kernel_sheet
+from .mscn import mscn_distance, mscn_figure
 from .training import loss_curves
 
 __all__ = [
@@ -10,8 +12,12 @@ __all__ = [
     "case_figure",
     "feature_maps",
     "feature_tsne",
+    "kernel_errors",
+    "kernel_sheet",
     "line_profile",
     "loss_curves",
     "merge_tables",
+    "mscn_distance",
+    "mscn_figure",
     "write_table",
 ]

@@ -25,6 +25,12 @@ METRICS = {
     "displacement_z": ("shift z (voxel)", 2),
 }
 """The columns of a table after ``case`` and ``method``: their titles and decimals."""
+OPTIONAL = {"brisque": ("BRISQUE", 1)}
+"""Columns that a table has where its rows have them."""
+
+
+def _metrics(rows: Sequence[Mapping]) -> dict[str, tuple[str, int]]:
+    return METRICS | {name: column for name, column in OPTIONAL.items() if any(name in row for row in rows)}
 
 
 def _values(rows: Sequence[Mapping], method: str, metric: str) -> np.ndarray:
@@ -47,7 +53,7 @@ def write_table(output_dir: str | os.PathLike, rows: Sequence[Mapping]) -> str:
     Args:
         output_dir: the folder to write to.
         rows: one mapping for each case and method with ``case``, ``method``, ``psnr`` (dB), ``ssim``, and
-            ``displacement_x``, ``displacement_y``, ``displacement_z`` (HR voxels).
+            ``displacement_x``, ``displacement_y``, ``displacement_z`` (HR voxels); all with ``brisque`` or none.
 
     Returns:
         The table of mean +- sd by method, in order of first appearance, to print.
@@ -55,18 +61,19 @@ def write_table(output_dir: str | os.PathLike, rows: Sequence[Mapping]) -> str:
     Raises:
         ValueError: When there are no rows or one lacks a column.
     """
-    columns = ["case", "method", *METRICS]
+    metrics = _metrics(rows)
+    columns = ["case", "method", *metrics]
     if not rows:
         raise ValueError("write_table needs at least one row.")
     for row in rows:
         if missing := [column for column in columns if column not in row]:
             raise ValueError(f"The row of case {row.get('case')!r} lacks {', '.join(missing)}.")
     methods = list(dict.fromkeys(row["method"] for row in rows))
-    summary, lines = {}, [["method", "cases", *(title for title, _ in METRICS.values())]]
+    summary, lines = {}, [["method", "cases", *(title for title, _ in metrics.values())]]
     for method in methods:
         summary[method] = {}
         line = [method, str(sum(row["method"] == method for row in rows))]
-        for metric, (_, decimals) in METRICS.items():
+        for metric, (_, decimals) in metrics.items():
             values = _values(rows, method, metric)
             mean = float(np.mean(values)) if values.size else math.nan
             sd = float(np.std(values, ddof=1)) if values.size > 1 and np.isfinite(values).all() else math.nan
@@ -101,19 +108,20 @@ def box_plots(path: str | os.PathLike, rows: Sequence[Mapping]) -> None:
         path: the PNG to write.
         rows: as for :func:`write_table`.
     """
+    metrics = _metrics(rows)
     methods = list(dict.fromkeys(row["method"] for row in rows))
     cases = list(dict.fromkeys(row["case"] for row in rows))
-    table = np.full((len(METRICS), len(methods), len(cases)), np.nan)
+    table = np.full((len(metrics), len(methods), len(cases)), np.nan)
     for row in rows:
-        table[:, methods.index(row["method"]), cases.index(row["case"])] = [float(row[metric]) for metric in METRICS]
+        table[:, methods.index(row["method"]), cases.index(row["case"])] = [float(row[metric]) for metric in metrics]
     table[~np.isfinite(table)] = np.nan
-    figure = Figure(figsize=(2.0 + len(METRICS) * (1.2 + 0.4 * len(methods)), 4), dpi=150, layout="constrained")
-    panels = figure.subplots(1, len(METRICS))
+    figure = Figure(figsize=(2.0 + len(metrics) * (1.2 + 0.4 * len(methods)), 4), dpi=150, layout="constrained")
+    panels = figure.subplots(1, len(metrics))
     # Points side by side, by case, the same in every panel and run.
     spread = np.linspace(-0.12, 0.12, len(cases)) if len(cases) > 1 else np.zeros(1)
     colours = [f"C{i}" for i in range(len(methods))]
-    shifts = [panel for panel, metric in zip(panels, METRICS, strict=True) if metric.startswith("displacement")]
-    for panel, metric, values in zip(panels, METRICS, table, strict=True):
+    shifts = [panel for panel, metric in zip(panels, metrics, strict=True) if metric.startswith("displacement")]
+    for panel, metric, values in zip(panels, metrics, table, strict=True):
         boxes = panel.boxplot(
             [v[~np.isnan(v)] for v in values],
             positions=range(len(methods)),
@@ -126,11 +134,11 @@ def box_plots(path: str | os.PathLike, rows: Sequence[Mapping]) -> None:
         for i, (box, colour) in enumerate(zip(boxes["boxes"], colours, strict=True)):
             box.set(facecolor=colour, alpha=0.35)
             panel.plot(i + spread, values[i], "o", color=colour, markersize=4, zorder=3)
-        panel.set_title(METRICS[metric][0], fontsize=10)
+        panel.set_title(metrics[metric][0], fontsize=10)
         panel.set_xticks(range(len(methods)), methods, rotation=30 if len(methods) > 2 else 0)
         panel.grid(axis="y", alpha=0.3)
     # One scale for the three shifts, with room for 0.1 voxel, so that nothing small looks large.
-    limit = 1.1 * max(0.1, float(np.nanmax(np.abs(table[2:]), initial=0.0)))
+    limit = 1.1 * max(0.1, float(np.nanmax(np.abs(table[2:5]), initial=0.0)))
     for panel in shifts:
         panel.axhline(0, color="0.4", linewidth=0.8, zorder=1)
         panel.set_ylim(-limit, limit)

@@ -1,21 +1,25 @@
 """Transforms that MONAI lacks."""
 
-from .check import CheckHeaderd, CheckVoxelsd
+from .check import CheckHeaderd, CheckPlanesd, CheckVoxelsd
+from .denoise import DenoiseSlicesd
 from .guide import ResampleGuided, ShiftGuided
 from .misalignment import RandMisalign, RandMisalignd
-from .registration import RegisterHRd, register_guide
+from .registration import RegisterHRd, RegisterLRd, register_guide
 from .save import SaveVolumed
 from .stage import StageTargetd
 from .volume import MakeLRd, NormaliseVolumed, RestoreVolumed, SlabAxisd, slab_permutation
 
 __all__ = [
     "CheckHeaderd",
+    "CheckPlanesd",
     "CheckVoxelsd",
+    "DenoiseSlicesd",
     "MakeLRd",
     "NormaliseVolumed",
     "RandMisalign",
     "RandMisalignd",
     "RegisterHRd",
+    "RegisterLRd",
     "ResampleGuided",
     "RestoreVolumed",
     "SaveVolumed",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -110,3 +110,36 @@ class CheckVoxelsd(MapTransform):
                     "each axis; leave it out."
                 )
         return dict(data)
+
+
+class CheckPlanesd(MapTransform):
+    """Refuse LR volumes whose pixels are not about ``spacing`` in size: they are no LR scans of these HR scans.
+
+    Up to a factor of 1.5 a volume is resized to it, with a cubic spline and without a low-pass: the degradation that is
+    to be learned must not be changed by more than that.
+
+    Args:
+        keys: of channel-first volumes whose slices run along the last axis.
+        spacing: expected spacing of both in-plane axes in mm.
+        allow_missing_keys: whether an entry may lack a key.
+
+    Raises:
+        ValueError: when a spacing is off by more; the message names the file.
+    """
+
+    def __init__(self, keys: KeysCollection, spacing: Sequence[float], allow_missing_keys: bool = False) -> None:
+        super().__init__(keys, allow_missing_keys)
+        self.spacing = np.asarray(spacing, dtype=np.float64)
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        d = dict(data)
+        for key in self.key_iterator(d):
+            found = np.linalg.norm(np.asarray(d[key].affine)[:3, :2], axis=0)
+            ratio = found / self.spacing
+            if ratio.min() < 1 / 1.5 or ratio.max() > 1.5:
+                raise ValueError(
+                    f"{d[key].meta.get('filename_or_obj', key)}: its pixels are {np.round(found, 3).tolist()} mm in "
+                    f"plane, expected about {np.round(self.spacing, 3).tolist()} mm, scale times the spacing of the HR "
+                    "scans. Are LR and HR exchanged, or is slice_axis wrong? Else resample one of them yourself."
+                )
+        return d

@@ -1,0 +1,160 @@
+"""The terms of the downsampling GAN: its regularisers of kernels, and the schedule of their weights."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+
+class DownscaleLoss(nn.Module):
+    """Mean distance of LR patches from others, a kernel (Huang et al. 2021, eq. 3, first term)."""
+
+    def forward(self, lr: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
+        """Two of ``(kernels, crops, h, w)`` to ``(kernels,)``."""
+        return (lr - reference).abs().mean(dim=(1, 2, 3))
+
+
+class SumToOneLoss(nn.Module):
+    """``|1 - sum k|`` (Huang et al. 2021, eq. 3, second term)."""
+
+    def forward(self, kernels: torch.Tensor) -> torch.Tensor:
+        """``(kernels, K, K)`` to ``(kernels,)``."""
+        return (1 - kernels.sum(dim=(1, 2))).abs()
+
+
+class BoundaryLoss(nn.Module):
+    """``mean |k m|``, with a mask m that is not 0 on the periphery only (Huang et al. 2021, eq. 3, third term).
+
+    The paper does not give m. Here it is that of the code of Bell-Kligler et al. 2019: 0 within the outer two pixels
+    (for K = 13), outwards of that ``30 (1 - exp(-r^2 / (2 K^2)))`` at the distance r from the middle.
+
+    Args:
+        size: K, odd.
+    """
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        position = torch.arange(size) - (size - 1) / 2
+        squared = position[:, None] ** 2 + position**2
+        mask = 30 * (1 - torch.exp(-squared / (2 * size**2)))
+        margin = size // 4 - 1
+        mask[margin : size - margin, margin : size - margin] = 0
+        self.register_buffer("mask", mask, persistent=False)
+
+    def forward(self, kernels: torch.Tensor) -> torch.Tensor:
+        """``(kernels, K, K)`` to ``(kernels,)``."""
+        return (kernels * self.mask.to(kernels.device)).abs().mean(dim=(1, 2))
+
+
+class SparsityLoss(nn.Module):
+    """``mean |k|^0.2`` (Huang et al. 2021, eq. 3, fourth term)."""
+
+    def forward(self, kernels: torch.Tensor) -> torch.Tensor:
+        """``(kernels, K, K)`` to ``(kernels,)``."""
+        # The slope of |k|^0.2 at 0 is infinite.
+        return (kernels.abs() + 1e-12).pow(0.2).mean(dim=(1, 2))
+
+
+class CentreLoss(nn.Module):
+    """Distance of the kernel's centre of mass from where it should be, in pixels (Huang et al. 2021, eq. 3, last term).
+
+    Args:
+        size: K, odd.
+        offset: where the centre should be, from the middle of the kernel, in HR pixels: 0 for LR voxels that lie on HR
+            voxels, 0.5 for LR voxels that lie between two (``Degradation.offset``).
+    """
+
+    def __init__(self, size: int, offset: float) -> None:
+        super().__init__()
+        self.register_buffer("position", torch.arange(size) - (size - 1) / 2 - offset, persistent=False)
+
+    def forward(self, kernels: torch.Tensor) -> torch.Tensor:
+        """``(kernels, K, K)`` to ``(kernels,)``."""
+        position = self.position.to(kernels.device)
+        total = kernels.sum(dim=(1, 2))
+        centre = torch.stack([kernels.sum(dim=2) @ position, kernels.sum(dim=1) @ position]) / total
+        # The slope of a distance at 0 is not defined.
+        return (centre.square().sum(dim=0) + 1e-12).sqrt()
+
+
+class KernelSchedule:
+    """Weights of the regularisers, which change for each kernel on its own (Huang et al. 2021, section 2.A.2).
+
+    They begin as ``first``. Every ``interval`` iterations the weight of "bicubic" is multiplied by ``decay`` where the
+    term is below ``threshold``. Where the weight has fallen below ``late_below``, the weights are those of ``late``.
+    In a :class:`~common.losses.LossTable`, a row's weight is ``schedule["<name>"]``.
+
+    Args:
+        kernels: how many.
+        first: weight of each term at the beginning.
+        late: weights of the terms that change when the bicubic term has done its work.
+        threshold: of the bicubic term, in units of normalised intensity.
+        interval: iterations between decays.
+        decay: factor of a decay.
+        late_below: of the weight of the bicubic term.
+
+    Raises:
+        ValueError: when ``first`` has no "bicubic", or ``late`` a name that ``first`` has not.
+    """
+
+    def __init__(
+        self,
+        kernels: int,
+        first: Mapping[str, float],
+        late: Mapping[str, float],
+        threshold: float = 0.4,
+        interval: int = 200,
+        decay: float = 0.01,
+        late_below: float = 0.005,
+    ) -> None:
+        unknown = [name for name in ("bicubic", *late) if name not in first]
+        if unknown:
+            raise ValueError(f"KernelSchedule: {', '.join(unknown)} not among the first weights, {', '.join(first)}.")
+        self.weights = {name: torch.full((kernels,), float(weight)) for name, weight in first.items()}
+        self.late = dict(late)
+        self.threshold, self.interval, self.decay, self.late_below = threshold, interval, decay, late_below
+        self.iteration = 0
+
+    def __getitem__(self, name: str) -> ScheduledWeight:
+        """The weight of a term, as it is at any time."""
+        if name not in self.weights:
+            raise KeyError(f"KernelSchedule has no weight '{name}'; known: {', '.join(self.weights)}.")
+        return ScheduledWeight(self, name)
+
+    def step(self, terms: Mapping[str, torch.Tensor]) -> None:
+        """Look at the terms ``(kernels,)`` of an iteration, by name, and change the weights for the next."""
+        self.iteration += 1
+        if self.iteration % self.interval:
+            return
+        weight = self.weights["bicubic"]
+        weight = torch.where(terms["bicubic"].to(weight) < self.threshold, weight * self.decay, weight)
+        self.weights["bicubic"] = weight
+        for name, value in self.late.items():
+            self.weights[name] = torch.where(weight < self.late_below, value, self.weights[name])
+
+    def state_dict(self) -> dict[str, Any]:
+        """The weights and the iteration."""
+        return {"iteration": self.iteration, "weights": dict(self.weights)}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore what :meth:`state_dict` gave."""
+        self.iteration = state["iteration"]
+        for name, weight in state["weights"].items():
+            if weight.shape != self.weights[name].shape:
+                raise ValueError(f"{len(weight)} kernels instead of {len(self.weights[name])}")
+            self.weights[name] = weight.cpu()
+
+
+class ScheduledWeight:
+    """One weight of a schedule, for a row of a :class:`~common.losses.LossTable`."""
+
+    def __init__(self, schedule: KernelSchedule, name: str) -> None:
+        self.schedule = schedule
+        self.name = name
+
+    def value(self, term: torch.Tensor) -> torch.Tensor:
+        """The weights now, on the device of the term ``(kernels,)`` that they weigh."""
+        return self.schedule.weights[self.name].to(term.device)

@@ -1,0 +1,263 @@
+"""Many deep linear generators and patch discriminators at once: one pair for each degradation kernel.
+
+Each kernel is learned by a small network of its own. One at a time they would leave a processor idle and a GPU more so;
+here their parameters are stacked along a first axis, and every operation acts on all of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+SOBEL_X = ((-1.0, 0.0, 1.0), (-2.0, 0.0, 2.0), (-1.0, 0.0, 1.0))
+
+
+class KernelGenerator(nn.Module):
+    """Deep linear networks, each of which is a convolution with one small kernel (Huang et al. 2021, fig. 2b).
+
+    Layers without bias and activation, the last with a stride, are one strided convolution with the composed kernel
+    and nothing else; so it is the kernel that is computed, and :class:`KernelSampling` applies it. For 7x7, 5x5, 3x3
+    and three 1x1 layers of 64 channels and a patch of 64x64 that is 1.2 instead of 429 million multiply-adds, and the
+    gradients of the layers are the same. What the depth does to the optimisation stays.
+
+    A moving average of each kernel over the last iterations of training is kept in the buffer ``average``, because
+    adversaries never come to rest.
+
+    Args:
+        kernels: how many networks.
+        features: channels of every layer but the last.
+        sizes: edges of the layers' kernels, odd.
+        gain: of the Xavier initialisation; 0.1 is that of Bell-Kligler et al. 2019's code.
+        memory: iterations over which the average forgets.
+    """
+
+    def __init__(
+        self,
+        kernels: int,
+        features: int = 64,
+        sizes: Sequence[int] = (7, 5, 3, 1, 1, 1),
+        gain: float = 0.1,
+        memory: int = 200,
+    ) -> None:
+        super().__init__()
+        self.sizes = tuple(sizes)
+        self.size = sum(sizes) - len(sizes) + 1
+        self.memory = memory
+        widths = [1, *[features] * (len(sizes) - 1), 1]
+        self.layers = nn.ParameterList(
+            torch.empty(kernels, out, inputs, k, k)
+            for inputs, out, k in zip(widths[:-1], widths[1:], sizes, strict=True)
+        )
+        for layer in self.layers:
+            for weight in layer.data:
+                nn.init.xavier_normal_(weight, gain)
+        self.register_buffer("average", torch.zeros(kernels, self.size, self.size))
+        with torch.no_grad():
+            self.average.copy_(self._compose())
+
+    def forward(self) -> torch.Tensor:
+        """The composed kernels ``(kernels, K, K)``, K = 13 for the sizes of the paper."""
+        kernels = self._compose()
+        if self.training:
+            self.average.lerp_(kernels.detach(), 1 / self.memory)
+        return kernels
+
+    def _compose(self) -> torch.Tensor:
+        # From the last layer, which has one channel, to the first: the widest products never arise.
+        kernels = self.layers[-1][:, 0]
+        for layer in list(self.layers)[-2::-1]:
+            count, out, inputs, k, _ = layer.shape
+            taps = kernels.shape[-1]
+            products = kernels.reshape(count, out, taps**2).mT @ layer.reshape(count, out, inputs * k**2)
+            # Tap a of the later layers and tap b of this one meet at a + b.
+            kernels = F.fold(products.mT, (taps + k - 1,) * 2, (k, k))
+        return kernels[:, 0]
+
+    def by_layers(self, hr: torch.Tensor, stride: int) -> torch.Tensor:
+        """The same, layer after layer, as the paper draws it; the slow way, to compare with.
+
+        Args:
+            hr: patches ``(kernels, crops, H, W)``.
+            stride: of the last layer.
+
+        Returns:
+            ``(kernels, crops, h, w)``.
+        """
+        out = []
+        for i, patches in enumerate(hr):
+            x = patches[:, None]
+            for n, layer in enumerate(self.layers, start=1):
+                x = F.conv2d(x, layer[i], stride=stride if n == len(self.layers) else 1)
+            out.append(x[:, 0])
+        return torch.stack(out)
+
+
+class FixedKernel(nn.Module):
+    """A kernel that is not learned, as a step of a graph.
+
+    Args:
+        kernel: ``(K, K)``.
+        kernels: how many times it is given.
+    """
+
+    def __init__(self, kernel: torch.Tensor, kernels: int) -> None:
+        super().__init__()
+        self.register_buffer("kernel", kernel.float().expand(kernels, -1, -1).contiguous(), persistent=False)
+
+    def forward(self) -> torch.Tensor:
+        """``(kernels, K, K)``."""
+        return self.kernel
+
+
+class KernelSampling(nn.Module):
+    """Convolve patches with a kernel of their own and keep every ``factor``-th pixel; no parameters.
+
+    ``lr[i] = sum_d k[d] hr[factor i + d]``, where all of the kernel lies on the patch. So 64x64 pixels give 26x26 for a
+    kernel of 13x13 and a factor of 2.
+
+    Args:
+        factor: HR pixels per LR pixel.
+    """
+
+    def __init__(self, factor: int) -> None:
+        super().__init__()
+        self.factor = factor
+
+    def forward(self, hr: torch.Tensor, kernels: torch.Tensor) -> torch.Tensor:
+        """Sample patches.
+
+        Args:
+            hr: ``(kernels, crops, H, W)``, or slices ``(kernels, 1, H, W, 1)``.
+            kernels: ``(kernels, K, K)``.
+
+        Returns:
+            ``(kernels, crops, h, w)``, or ``(kernels, 1, h, w, 1)``; h = (H - K) // factor + 1.
+        """
+        if hr.ndim == 5:
+            return self(hr[..., 0], kernels)[..., None]
+        with torch.autocast(hr.device.type, enabled=False):
+            return _Sampling.apply(hr.float(), kernels.float(), self.factor)
+
+
+class _Sampling(torch.autograd.Function):
+    """Strided convolution with a kernel an image, differentiable in the kernels.
+
+    torch differentiates a grouped strided convolution slowly on the CPU. The gradient of the kernels is a convolution
+    too, of the images with the gradient of the output, its pixels ``factor`` apart. HR patches are data and get none.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, hr: torch.Tensor, kernels: torch.Tensor, factor: int) -> torch.Tensor:
+        ctx.save_for_backward(hr)
+        ctx.factor, ctx.size = factor, kernels.shape[-1]
+        return F.conv2d(hr.transpose(0, 1), kernels[:, None], stride=factor, groups=len(hr)).transpose(0, 1)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[None, torch.Tensor, None]:
+        (hr,) = ctx.saved_tensors
+        count, crops, height, width = hr.shape
+        images = hr.reshape(1, count * crops, height, width)
+        weights = gradient.reshape(count * crops, 1, *gradient.shape[2:])
+        taps = F.conv2d(images, weights, dilation=ctx.factor, groups=count * crops)
+        return None, taps.reshape(count, crops, *taps.shape[2:]).sum(1)[:, : ctx.size, : ctx.size], None
+
+
+class KernelDiscriminator(nn.Module):
+    """Discriminators of 7x7 patches of an LR image and its edge maps (Huang et al. 2021, fig. 2c and eq. 1).
+
+    A wide convolution and 1x1 convolutions, with spectral norm (Miyato et al. 2018) on all, batch norm and ReLU
+    between, and a sigmoid. The first reads the image and its two Sobel maps. These are linear in the image, so they are
+    composed with the first layer: 81 taps on one channel instead of 147 on three. Pixels whose Sobel maps would need
+    what is outside of the image get no verdict. Batch norm's statistics are those of one crop, as with the paper's
+    batch of one, so that the brightness and the contrast of a crop do not give it away.
+
+    Args:
+        kernels: how many discriminators.
+        features: channels of the hidden layers.
+        layers: number of convolutions after the first, the last of which gives the verdict.
+        size: edge of the first convolution in pixels.
+        detail: whether the image is judged without its 3x3 mean: degradations differ in detail, and where no HR and LR
+            image are of one subject, the rest is what subjects differ in. False for the paper's form.
+    """
+
+    def __init__(self, kernels: int, features: int = 64, layers: int = 6, size: int = 7, detail: bool = True) -> None:
+        super().__init__()
+        self.size = size
+        self.detail = detail
+        shapes = {"first": (kernels, features, 3 * size**2)}
+        shapes["hidden"] = (layers - 1, kernels, features, features)
+        shapes["last"] = (kernels, 1, features)
+        for name, shape in shapes.items():
+            weight = torch.randn(shape) * (2 / (shape[-1] + shape[-2])) ** 0.5
+            self.register_parameter(name, nn.Parameter(weight))
+            self.register_buffer(f"{name}_u", F.normalize(torch.randn(*shape[:-1], 1), dim=-2))
+        self.bias = nn.Parameter(torch.zeros(kernels, 1, 1))
+        self.norm_weight = nn.Parameter(torch.ones(layers, kernels * features))
+        self.norm_bias = nn.Parameter(torch.zeros(layers, kernels * features))
+        self.register_buffer("triplet", _triplet(size), persistent=False)
+
+    def forward(self, lr: torch.Tensor) -> torch.Tensor:
+        """Images ``(kernels, crops, h, w)`` to verdicts ``(kernels, crops, h - size - 1, w - size - 1)`` in [0, 1]."""
+        kernels, crops, height, width = lr.shape
+        edge = self.size + 2
+        if self.detail:
+            lr = lr - F.avg_pool2d(F.pad(lr, (1, 1, 1, 1), mode="replicate"), 3, 1)
+        first, hidden, last = self._normed("first") @ self.triplet, self._normed("hidden"), self._normed("last")
+        # Crops come first, so that one call normalises them apart with the parameters of their discriminators.
+        x = F.unfold(lr.transpose(0, 1).reshape(crops * kernels, 1, height, width), edge)
+        x = first[None] @ x.reshape(crops, kernels, edge**2, -1)
+        for i, weight in enumerate([*hidden, last]):
+            channels = x.shape[2]
+            flat = x.reshape(crops, kernels * channels, -1)
+            flat = F.group_norm(flat, kernels * channels, self.norm_weight[i], self.norm_bias[i])
+            x = weight[None] @ F.relu(flat, inplace=True).reshape(crops, kernels, channels, -1)
+        verdict = torch.sigmoid(x + self.bias)
+        return verdict.reshape(crops, kernels, height - edge + 1, width - edge + 1).transpose(0, 1)
+
+    def _normed(self, name: str) -> torch.Tensor:
+        """A stack of layers divided by their largest singular values, which each pass in training refines."""
+        weight, u = getattr(self, name), getattr(self, f"{name}_u")
+        with torch.no_grad():
+            v = F.normalize(weight.mT @ u, dim=-2)
+            if self.training:
+                u = F.normalize(weight @ v, dim=-2)
+                setattr(self, f"{name}_u", u)
+        return weight * (u.mT @ (weight @ v)).reciprocal()
+
+
+def _triplet(size: int) -> torch.Tensor:
+    """From taps on the image and its Sobel maps, ``3 size^2``, to taps on the image, ``(size + 2)^2``; eq. 1."""
+    sobel = torch.tensor(SOBEL_X)
+    maps = torch.zeros(3, 3, 3)
+    maps[0, 1, 1], maps[1], maps[2] = 1.0, sobel, sobel.T
+    taps = torch.zeros(3, size, size, size + 2, size + 2)
+    for row in range(size):
+        for column in range(size):
+            taps[:, row, column, row : row + 3, column : column + 3] = maps
+    return taps.reshape(3 * size**2, -1)
+
+
+class GradientReversal(nn.Module):
+    """The identity, whose gradient is negated (Ganin and Lempitsky 2015).
+
+    Where one loss is minimised by one player's networks and maximised by another's, as in Huang et al. 2021, eq. 2, it
+    lets one forward and one backward pass serve both: what comes after it is minimised, what comes before it maximised.
+    """
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Any tensor, as it is."""
+        return _Reversal.apply(x)
+
+
+class _Reversal(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor) -> torch.Tensor:
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: torch.Tensor) -> torch.Tensor:
+        return -gradient

@@ -1,0 +1,103 @@
+"""How alike groups of images are in their local statistics: distributions of MSCN coefficients."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib.figure import Figure
+from scipy.stats import wasserstein_distance
+
+from .files import save_figure
+
+__all__ = ["mscn_distance", "mscn_figure"]
+
+
+def _samples(images: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """The coefficients of some images, and their products with the neighbour above left, without those in air."""
+    # Here, because metrics load MONAI, and with it pyplot, which reports do without.
+    from ..metrics.brisque import mscn, tissue
+
+    coefficients, products = [], []
+    for image in images:
+        values, mask = mscn(image), tissue(image)
+        coefficients.append(values[mask])
+        # Both of a pair must be tissue.
+        products.append((values[1:, 1:] * values[:-1, :-1])[mask[1:, 1:] & mask[:-1, :-1]])
+    if not any(map(len, products)):
+        raise ValueError(
+            f"found no tissue in {len(images)} images, expected pixels brighter than 5 % of full scale; give images "
+            "normalised to [0, 1] that are not all air."
+        )
+    return np.concatenate(coefficients), np.concatenate(products)
+
+
+def mscn_distance(first: Sequence[np.ndarray], second: Sequence[np.ndarray]) -> float:
+    """How far the distributions of the MSCN coefficients of two groups of images lie apart, without air.
+
+    Args:
+        first: floats of shape (H, W), in [0, 1]; images may differ in shape.
+        second: likewise.
+
+    Returns:
+        Wasserstein distance, in units of the coefficients: 0 for equal distributions.
+
+    Raises:
+        ValueError: when a group has no images, or only air, or an image is not 2-D or not of finite floats.
+
+    Source:
+        What fig. 5 of the downsampling GAN (2021) shows, as a number.
+    """
+    return float(wasserstein_distance(_samples(first)[0], _samples(second)[0]))
+
+
+def mscn_figure(path: str | os.PathLike, images: Mapping[str, Sequence[np.ndarray]]) -> None:
+    """Draw the distributions of MSCN coefficients and of products of neighbouring ones, a curve for each group.
+
+    Pixels whose local mean is below 5 % of full scale are air and left out. The legend says how far each group lies
+    from the first: in the left panel that is :func:`mscn_distance`, in the right one the same of the products.
+
+    Args:
+        path: the PNG to write.
+        images: groups by their labels: floats of shape (H, W), in [0, 1]; the first is the one to resemble.
+
+    Raises:
+        ValueError: when there is no group, or as :func:`mscn_distance`, with the label.
+
+    Source:
+        Fig. 5 and eq. 4 of the downsampling GAN (2021).
+    """
+    if not images:
+        raise ValueError("mscn_figure needs at least one group of images.")
+    groups = {}
+    for label, group in images.items():
+        try:
+            groups[label] = _samples(group)
+        except ValueError as error:
+            raise ValueError(f"'{label}': {error}") from None
+    figure = Figure(figsize=(11, 4.8), dpi=150, layout="constrained")
+    panels = (
+        (r"MSCN coefficients $\hat{I}(m, n)$", r"$\hat{I}(m, n)$", 0.999),
+        (r"pairwise products $D(m, n) = \hat{I}(m, n)\,\hat{I}(m-1, n-1)$", r"$D(m, n)$", 0.97),
+    )
+    for number, (panel, (title, name, shown)) in enumerate(zip(figure.subplots(1, 2), panels, strict=True)):
+        samples = [group[number] for group in groups.values()]
+        # The tails, of the products above all, reach far and hold little. An odd number of bins has one around 0.
+        limit = max(np.quantile(np.abs(values), shown) for values in samples)
+        edges = np.linspace(-limit, limit, 82)
+        for index, (label, values) in enumerate(zip(groups, samples, strict=True)):
+            density = np.histogram(values, edges)[0] / (len(values) * (edges[1] - edges[0]))
+            distance = f" ({wasserstein_distance(samples[0], values):.3f} from {next(iter(groups))})" if index else ""
+            # Styles of line, as in the paper, tell the curves apart where colours do not.
+            style = ("-", "--", ":", "-.")[index % 4]
+            panel.plot((edges[1:] + edges[:-1]) / 2, density, style, label=f"{label}{distance}", linewidth=1.5)
+        panel.set_title(title, fontsize=10)
+        panel.set_xlabel(name)
+        panel.set_ylabel("density")
+        panel.set_xlim(-limit, limit)
+        panel.set_ylim(bottom=0)
+        panel.grid(alpha=0.3)
+        # Below, where it hides no curve.
+        panel.legend(fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=1 + (len(groups) > 3))
+    save_figure(figure, path)

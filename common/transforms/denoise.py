@@ -1,0 +1,91 @@
+"""Noise out of LR scans, which a GAN would otherwise learn as part of the degradation."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from monai.config import KeysCollection
+from monai.data import MetaTensor
+from monai.transforms import MapTransform
+from scipy.ndimage import correlate1d
+from skimage.filters import threshold_otsu
+from skimage.restoration import denoise_nl_means
+from tqdm import tqdm
+
+# Windows of 5 x 5 and 21 x 21 voxels. Of 3, 5 and 7 voxels, and of 11 and 21, these were the best on phantoms with
+# Rician noise of 2 and 5% of the tissue.
+_PATCH_SIZE, _PATCH_DISTANCE = 5, 10
+# Noise times this is the filter's cut-off; scikit-image's advice for its fast mode, and the best of 0.4, 0.6 and 0.8.
+_STRENGTH = 0.8
+# Seconds without a bar.
+_PATIENCE = 3.0
+# Daubechies' wavelet of 4 taps, low-pass and high-pass; each has the norm 1, so white noise keeps its deviation.
+_LOW = np.array([1 + 3**0.5, 3 + 3**0.5, 3 - 3**0.5, 1 - 3**0.5]) / 32**0.5
+_HIGH = _LOW[::-1] * (1, -1, 1, -1)
+_MAD_PER_SIGMA = 0.6744897501960817
+
+
+class DenoiseSlicesd(MapTransform):
+    """Denoise a volume by non-local means, slice by slice across its last axis: scikit-image, fast mode.
+
+    Patches of 5 x 5 voxels are compared within 21 x 21; the cut-off is 0.8 of the noise, which is estimated once for
+    the volume, see :func:`estimate_noise`, so that all slices are smoothed alike. A volume without noise comes back
+    nearly as it was. Denoise before anything resamples: interpolation makes noise smooth, and then it is neither
+    recognised nor removed.
+
+    Args:
+        keys: of volumes ``(1, X, Y, Z)`` in any range, the slices along the last axis.
+        allow_missing_keys: whether an entry may lack a key.
+
+    References:
+        Buades et al., Non-Local Means Denoising, Image Processing On Line 2011.
+    """
+
+    def __init__(self, keys: KeysCollection, allow_missing_keys: bool = False) -> None:
+        super().__init__(keys, allow_missing_keys)
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        d = dict(data)
+        for key in self.key_iterator(d):
+            volume = torch.as_tensor(d[key])
+            # float64, because the fast mode sums squares over a slice before it subtracts them.
+            slices = volume[0].movedim(-1, 0).double().numpy()
+            sigma = estimate_noise(slices)
+            if sigma > 0:
+                bar = tqdm(slices, desc="denoise", unit="slice", leave=False, delay=_PATIENCE)
+                slices = np.stack([_denoise(image, sigma) for image in bar])
+            denoised = torch.from_numpy(slices).movedim(0, -1)[None].float().contiguous()
+            d[key] = MetaTensor(denoised).copy_meta_from(volume)
+        return d
+
+
+def estimate_noise(slices: np.ndarray) -> float:
+    """The standard deviation of the noise in the tissue of a volume.
+
+    Of each slice as Donoho and Johnstone 1994, section 4.2, have it: the median absolute value of the diagonal details
+    of the wavelet db2, over 0.674. Details whose mean lies below the volume's Otsu threshold are left out: they are
+    air, where the noise of magnitude images is smaller, or 0 around a stripped skull. Of the slices it is the median,
+    so those with artefacts do not count. ``skimage.restoration.estimate_sigma`` is the same for one slice and without
+    the threshold; it needs PyWavelets, which nothing else here does.
+
+    Args:
+        slices: volume ``(Z, X, Y)`` in float64.
+
+    Returns:
+        The standard deviation, in the volume's unit; 0 when there is no noise.
+    """
+    means, details = (
+        correlate1d(correlate1d(slices, taps, axis=1), taps, axis=2)[:, ::2, ::2] for taps in (_LOW, _HIGH)
+    )
+    if means.min() == means.max():
+        return 0.0
+    tissue = means > threshold_otsu(means)
+    medians = [np.median(np.abs(detail[mask])) for detail, mask in zip(details, tissue, strict=True) if mask.any()]
+    return float(np.median(medians) / _MAD_PER_SIGMA)
+
+
+def _denoise(image: np.ndarray, sigma: float) -> np.ndarray:
+    return denoise_nl_means(image, _PATCH_SIZE, _PATCH_DISTANCE, h=_STRENGTH * sigma, sigma=sigma, preserve_range=True)
