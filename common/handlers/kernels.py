@@ -81,10 +81,12 @@ class KernelReport:
         images = self._images(kernels)
         reports.mscn_figure(self.path.with_name(f"{self.path.stem}_mscn.png"), images)
         scans, *degraded = images
-        distances = [f"{name} {reports.mscn_distance(images[scans], images[name]):.4f}" for name in degraded]
+        distances = {name: reports.mscn_distance(images[scans], images[name]) for name in degraded}
         sharp = [entry for entry in entries if entry["fwhm"][0] < _SHARP]
         print(f"kernels and their pictures are in {self.path.parent}")
-        print(f"distance of MSCN coefficients from those of the LR scans: {', '.join(distances)}")
+        print("distance of MSCN coefficients, and of their products, from those of the LR scans:")
+        for name, (coefficients, products) in distances.items():
+            print(f"  {name:<24}{coefficients:8.4f}{products:8.4f}")
         if sharp:
             print(
                 f"warning: {len(sharp)} of {len(entries)} kernels are narrower than an HR pixel, for example that of "

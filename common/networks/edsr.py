@@ -33,8 +33,8 @@ class EDSR(nn.Module):
         features: channels.
         blocks: residual blocks.
         factor: of the super-resolution in plane, by a pixel shuffle.
-        base: maps an LR slice to an HR one without parameters, and the network learns what it misses; None for the
-            paper's form, which learns all of the image.
+        base: maps an LR slice to an HR one without parameters, and the network learns what it misses, beginning with
+            nothing; None for the paper's form, which learns all of the image.
     """
 
     def __init__(self, features: int = 64, blocks: int = 16, factor: int = 2, base: nn.Module | None = None) -> None:
@@ -48,6 +48,9 @@ class EDSR(nn.Module):
             nn.PixelShuffle(factor),
             nn.Conv2d(features, 1, 3, padding=1),
         )
+        if base is not None:
+            nn.init.zeros_(self.tail[-1].weight)
+            nn.init.zeros_(self.tail[-1].bias)
 
     def forward(self, lr: torch.Tensor) -> torch.Tensor:
         """``(B, 1, H, W, 1)`` to ``(B, 1, factor H, factor W, 1)``."""

@@ -33,15 +33,16 @@ def _samples(images: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     return np.concatenate(coefficients), np.concatenate(products)
 
 
-def mscn_distance(first: Sequence[np.ndarray], second: Sequence[np.ndarray]) -> float:
-    """How far the distributions of the MSCN coefficients of two groups of images lie apart, without air.
+def mscn_distance(first: Sequence[np.ndarray], second: Sequence[np.ndarray]) -> tuple[float, float]:
+    """How far the distributions of MSCN coefficients, and of their products, of two groups lie apart, without air.
 
     Args:
         first: floats of shape (H, W), in [0, 1]; images may differ in shape.
         second: likewise.
 
     Returns:
-        Wasserstein distance, in units of the coefficients: 0 for equal distributions.
+        Wasserstein distances of the coefficients, in their units, and of the products of neighbouring ones: 0 for
+        equal distributions.
 
     Raises:
         ValueError: when a group has no images, or only air, or an image is not 2-D or not of finite floats.
@@ -49,14 +50,16 @@ def mscn_distance(first: Sequence[np.ndarray], second: Sequence[np.ndarray]) -> 
     Source:
         What fig. 5 of the downsampling GAN (2021) shows, as a number.
     """
-    return float(wasserstein_distance(_samples(first)[0], _samples(second)[0]))
+    pairs = zip(_samples(first), _samples(second), strict=True)
+    coefficients, products = (float(wasserstein_distance(a, b)) for a, b in pairs)
+    return coefficients, products
 
 
 def mscn_figure(path: str | os.PathLike, images: Mapping[str, Sequence[np.ndarray]]) -> None:
     """Draw the distributions of MSCN coefficients and of products of neighbouring ones, a curve for each group.
 
     Pixels whose local mean is below 5 % of full scale are air and left out. The legend says how far each group lies
-    from the first: in the left panel that is :func:`mscn_distance`, in the right one the same of the products.
+    from the first (:func:`mscn_distance`).
 
     Args:
         path: the PNG to write.

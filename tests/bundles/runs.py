@@ -22,7 +22,8 @@ from nibabel.orientations import axcodes2ornt, io_orientation, ornt_transform
 from scipy.ndimage import affine_transform, gaussian_filter
 from scipy.spatial.transform import Rotation
 
-from common.degradations import Degradation, GaussianProfile, KSpaceTruncation
+from common.degradations import Degradation, GaussianProfile, InPlaneKernel, KSpaceTruncation
+from common.kernels import gaussian_kernel
 
 ROOT = Path(__file__).parents[2]
 BUNDLES = sorted(path.parent.parent.name for path in ROOT.glob("bundles/*/configs/metadata.json"))
@@ -44,6 +45,8 @@ class Tiny:
         contrast: of its scans, in their files' names.
         guided: whether each scan has a guide, of contrast t1w.
         stages: for each of its trainings, what the names of the state file and of the history have at their end.
+        unvalidated: those of the stages that have no validation.
+        folders: that a training leaves beside the weights.
     """
 
     network: Mapping[str, object]
@@ -54,6 +57,8 @@ class Tiny:
     contrast: str
     guided: bool = False
     stages: Sequence[str] = ("",)
+    unvalidated: Sequence[str] = ()
+    folders: Sequence[str] = ()
 
     def case(self, subject: object) -> str:
         """The name of a subject's scan."""
@@ -84,6 +89,31 @@ class Tiny:
 
 
 TINY = {
+    "downsampling_gan": Tiny(
+        network={"features": 4, "blocks": 1},
+        training={
+            "slice_axis": "SI",
+            "generator_features": 4,
+            "discriminator_features": 4,
+            "kernel_epochs": 2,
+            "kernel_epoch_length": 4,
+            "slice_step": 6,
+            "batch_volumes": 2,
+            "crop": 30,
+            "crops": 2,
+            "lr_patch": 12,
+            "batch_size": 4,
+            "max_epochs": 2,
+            "epoch_length": 4,
+        },
+        degradation=InPlaneKernel(gaussian_kernel((2.0, 1.0), 30), 2),
+        setting="unpaired",
+        groups={"source": (0, 1), "target": (2, 3), "validation": (4,), "test": (5,)},
+        contrast="t1w",
+        stages=("_kernels_1", "_edsr"),
+        unvalidated=("_kernels_1",),
+        folders=("kernels",),
+    ),
     "guided_rdn": Tiny(
         network={"features": 4, "blocks": 1, "layers": 1, "cascade": 2},
         training={
