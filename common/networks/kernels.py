@@ -189,7 +189,8 @@ class KernelDiscriminator(nn.Module):
         self.size = size
         self.detail = detail
         shapes = {"first": (kernels, features, 3 * size**2)}
-        shapes["hidden"] = (layers - 1, kernels, features, features)
+        # Not four-dimensional, or it would be stored as the weights of convolutions are.
+        shapes["hidden"] = ((layers - 1) * kernels, features, features)
         shapes["last"] = (kernels, 1, features)
         for name, shape in shapes.items():
             weight = torch.randn(shape) * (2 / (shape[-1] + shape[-2])) ** 0.5
@@ -207,16 +208,16 @@ class KernelDiscriminator(nn.Module):
         if self.detail:
             lr = lr - F.avg_pool2d(F.pad(lr, (1, 1, 1, 1), mode="replicate"), 3, 1)
         first, hidden, last = self._normed("first") @ self.triplet, self._normed("hidden"), self._normed("last")
-        # Crops come first, so that one call normalises them apart with the parameters of their discriminators.
-        x = F.unfold(lr.transpose(0, 1).reshape(crops * kernels, 1, height, width), edge)
-        x = first[None] @ x.reshape(crops, kernels, edge**2, -1)
-        for i, weight in enumerate([*hidden, last]):
-            channels = x.shape[2]
-            flat = x.reshape(crops, kernels * channels, -1)
-            flat = F.group_norm(flat, kernels * channels, self.norm_weight[i], self.norm_bias[i])
-            x = weight[None] @ F.relu(flat, inplace=True).reshape(crops, kernels, channels, -1)
+        x = F.unfold(lr.reshape(kernels * crops, 1, height, width), edge)
+        x = first @ x.reshape(kernels, crops, edge**2, -1).transpose(1, 2).reshape(kernels, edge**2, -1)
+        for i, weight in enumerate([*hidden.unflatten(0, (-1, kernels)), last]):
+            # Each channel of each crop is a group of its own.
+            groups = kernels * x.shape[1] * crops
+            gain, bias = (p[i].repeat_interleave(crops) for p in (self.norm_weight, self.norm_bias))
+            normed = F.group_norm(x.reshape(1, groups, -1), groups, gain, bias)
+            x = weight @ F.relu(normed, inplace=True).reshape(x.shape)
         verdict = torch.sigmoid(x + self.bias)
-        return verdict.reshape(crops, kernels, height - edge + 1, width - edge + 1).transpose(0, 1)
+        return verdict.reshape(kernels, crops, height - edge + 1, width - edge + 1)
 
     def _normed(self, name: str) -> torch.Tensor:
         """A stack of layers divided by their largest singular values, which each pass in training refines."""

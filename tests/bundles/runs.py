@@ -9,7 +9,7 @@ import subprocess
 import sys
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import monai.bundle
@@ -46,6 +46,8 @@ class Tiny:
         guided: whether each scan has a guide, of contrast t1w.
         stages: for each of its trainings, what the names of the state file and of the history have at their end.
         unvalidated: those of the stages that have no validation.
+        lengths: for those of the stages that have keys of their own for it, the keys of the number of epochs and of
+            iterations an epoch.
         folders: that a training leaves beside the weights.
     """
 
@@ -58,7 +60,22 @@ class Tiny:
     guided: bool = False
     stages: Sequence[str] = ("",)
     unvalidated: Sequence[str] = ()
+    lengths: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     folders: Sequence[str] = ()
+
+    def length(self, stage: str) -> tuple[int, int]:
+        """Epochs of a stage, and iterations an epoch."""
+        epochs, iterations = self.lengths.get(stage, ("max_epochs", "epoch_length"))
+        return self.training[epochs], self.training[iterations]
+
+    def lasting(self, epochs: int, iterations: int) -> dict[str, int]:
+        """Overrides for so many epochs of so many iterations in each stage."""
+        keys = [("max_epochs", "epoch_length"), *self.lengths.values()]
+        return {key: n for pair in keys for key, n in zip(pair, (epochs, iterations), strict=True)}
+
+    def logged(self, stage: str, epochs: int, iterations: int) -> int:
+        """Lines of a stage's history when it has done so many epochs of so many iterations."""
+        return epochs * (iterations + (stage not in self.unvalidated))
 
     def case(self, subject: object) -> str:
         """The name of a subject's scan."""
@@ -99,7 +116,7 @@ TINY = {
             "kernel_epoch_length": 4,
             "slice_step": 6,
             "batch_volumes": 2,
-            "crop": 30,
+            "crop": 36,
             "crops": 2,
             "lr_patch": 12,
             "batch_size": 4,
@@ -112,6 +129,7 @@ TINY = {
         contrast="t1w",
         stages=("_kernels_1", "_edsr"),
         unvalidated=("_kernels_1",),
+        lengths={"_kernels_1": ("kernel_epochs", "kernel_epoch_length")},
         folders=("kernels",),
     ),
     "guided_rdn": Tiny(
@@ -294,11 +312,12 @@ def first_cause(error: BaseException) -> BaseException:
 
 
 def results(bundle: str, folder: Path) -> list:
-    """Weights, states and histories of a run."""
-    stages = TINY[bundle].stages
+    """Weights, states and histories of a run, and every file of the folders that it leaves."""
+    stages, models = TINY[bundle].stages, folder / "models"
     files = ["model.pt", *(f"training_state{stage}.pt" for stage in stages)]
-    loaded = [torch.load(folder / "models" / file, weights_only=True) for file in files]
-    return [*loaded, *(history(folder, stage) for stage in stages)]
+    loaded = [torch.load(models / file, weights_only=True) for file in files]
+    written = [path for name in TINY[bundle].folders for path in sorted((models / name).iterdir())]
+    return [*loaded, *(history(folder, stage) for stage in stages), {path.name: path.read_bytes() for path in written}]
 
 
 def same(first: object, second: object) -> bool:

@@ -37,8 +37,8 @@ def test_train(bundle, tiny, cohort, trained, tmp_path):
     """Train.json by the real command line leaves weights, state and history; resumed when finished it does nothing."""
     states = {f"training_state{stage}.pt" for stage in tiny.stages}
     assert {p.name for p in (trained / "models").iterdir()} == {"model.pt", *states, *tiny.folders}
-    epochs, length = tiny.training["max_epochs"], tiny.training["epoch_length"]
     for stage in tiny.stages:
+        epochs, length = tiny.length(stage)
         lines = runs.history(trained, stage)
         validations = [line for line in lines if any(key.startswith("validation/") for key in line)]
         steps = [line for line in lines if line not in validations]

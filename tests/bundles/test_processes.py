@@ -20,12 +20,12 @@ from . import runs
 class Killed:
     """A run in a process of its own, started from a fork server that has imported everything."""
 
-    EPOCH = 5
+    EPOCHS, EPOCH = 6, 5
 
     def __init__(self, bundle, folder, cohort):
-        self.stages, self.folder = runs.TINY[bundle].stages, folder
+        self.tiny, self.folder = runs.TINY[bundle], folder
         folder.mkdir()
-        length = {"dataset_dir": cohort, "max_epochs": 6, "epoch_length": self.EPOCH, "save_interval": 2}
+        length = {"dataset_dir": cohort, "save_interval": 2, **self.tiny.lasting(self.EPOCHS, self.EPOCH)}
         self.line = runs.words(bundle, ["train"], folder, resume=True, **length)
 
     def start(self):
@@ -44,7 +44,7 @@ class Killed:
 
     def logged(self):
         """The lines of history that each of its trainings has written."""
-        paths = [self.folder / "out" / f"history{stage}.jsonl" for stage in self.stages]
+        paths = [self.folder / "out" / f"history{stage}.jsonl" for stage in self.tiny.stages]
         return [path.read_text().splitlines() if path.is_file() else [] for path in paths]
 
     def kill_while(self, moment, rng):
@@ -52,7 +52,7 @@ class Killed:
 
         It runs for a few milliseconds at a time and is looked at while it stands still.
         """
-        chance = {"starting": 0.02, "training": 0.05, "validating": 0.4, "writing": 0.6}[moment[0]]
+        chance = {"starting": 0.02, "training": 0.05, "validating": 0.4, "writing": 0.6, "finishing": 0.05}[moment[0]]
         while self.process.is_alive():
             time.sleep(0.004 * rng.random())
             with contextlib.suppress(ProcessLookupError):
@@ -72,27 +72,33 @@ class Killed:
             last = json.loads(logged[stage][-1])
         except (IndexError, ValueError):
             return "training", stage
-        validates = "validation/psnr" not in last and last["iteration"] % self.EPOCH == 0
-        return "validating" if validates else "training", stage
+        if "validation/psnr" in last or last["iteration"] % self.EPOCH:
+            return "training", stage
+        if self.tiny.stages[stage] not in self.tiny.unvalidated:
+            return "validating", stage
+        return "finishing" if last["iteration"] == self.EPOCHS * self.EPOCH else "training", stage
 
 
 @pytest.mark.slow
 def test_killed_and_resumed(bundle, tiny, cohort, tmp_path):
     """Killed at random moments and started again each time, a run ends as one that nothing stopped.
 
-    Some moments each are while it starts, trains, validates and writes a file, in each of its trainings. A run that
-    ends before its kills are spent is compared, and another one is begun.
+    Some moments each are while it starts, trains, validates and writes a file, in each of its trainings; where a
+    training has no validation, while it writes its results after the last iteration. A run that ends before its kills
+    are spent is compared, and another one is begun.
     """
     whole = Killed(bundle, tmp_path / "whole", cohort)
     whole.start()
     assert whole.join()
     expected = runs.results(bundle, whole.folder)
-    assert all(len(lines) == 36 for lines in whole.logged())
+    lengths = [tiny.logged(stage, whole.EPOCHS, whole.EPOCH) for stage in tiny.stages]
+    assert [len(lines) for lines in whole.logged()] == lengths
 
     rng = random.Random(0)
-    phases = ["starting", "training", "validating", "writing"] * (5 if len(tiny.stages) == 1 else 2)
     moments = []
-    for stage in range(len(tiny.stages)):
+    for stage, name in enumerate(tiny.stages):
+        then = "finishing" if name in tiny.unvalidated else "validating"
+        phases = ["starting", "training", then, "writing"] * (5 if len(tiny.stages) == 1 else 2)
         rng.shuffle(phases)
         moments += [(phase, stage) for phase in phases]
     kills = []
@@ -115,7 +121,7 @@ def test_killed_and_resumed(bundle, tiny, cohort, tmp_path):
 @pytest.mark.slow
 def test_two_processes(bundle, tiny, cohort, tmp_path):
     """Two processes with half the batch each follow the loss curves of one with the whole."""
-    length = {"dataset_dir": cohort, "epoch_length": 6, "batch_size": 4}
+    length = {"dataset_dir": cohort, "batch_size": 4, **tiny.lasting(2, 6)}
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
     for name, configs, launcher in (
         ("one", ["train"], [sys.executable]),
@@ -125,9 +131,10 @@ def test_two_processes(bundle, tiny, cohort, tmp_path):
         assert done.returncode == 0, done.stderr
     for stage in tiny.stages:
         one, two = runs.history(tmp_path / "one", stage), runs.history(tmp_path / "two", stage)
-        assert len(one) == len(two) == 14
+        assert len(one) == len(two) == tiny.logged(stage, 2, 6)
         for first, second in zip(one, two, strict=True):
             assert first.keys() == second.keys()
             np.testing.assert_allclose([*second.values()], [*first.values()], rtol=1e-4, atol=1e-4)
-    written = [{path.name for path in (tmp_path / name / "models").iterdir()} for name in ("one", "two")]
+    folders = [tmp_path / name / "models" for name in ("one", "two")]
+    written = [{path.relative_to(folder) for path in folder.rglob("*")} for folder in folders]
     assert written[0] == written[1]
