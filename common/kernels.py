@@ -79,6 +79,8 @@ def zero_filling_kernel(
     window = 1 / (1 + np.exp((r - radius) / width))
     position = np.arange(size) - (size - 1) / 2 - offset
     wave = np.cos(2 * np.pi * position[:, None] * f / factor)
+    # Cut off at the same distance on both sides: its tails are long enough to shift the image otherwise.
+    wave[np.abs(position) > (size - 1) / 2 - abs(offset) + 1e-9] = 0
     kernel = wave @ window @ wave.T
     return torch.from_numpy(kernel / kernel.sum()).float()
 

@@ -97,6 +97,15 @@ def test_a_wrong_step_is_named_with_what_is_known(step, said):
         assert words in str(error.value)
 
 
+def test_a_network_may_take_no_inputs():
+    graph = graph_of({"own": ["up"], "both": ["down", "own", "hr"]})
+    assert graph.depending_on(["up"]) == {"own", "both"}
+    own = nn.Linear(1, 1).weight
+    graph.networks["up"].forward = lambda: own
+    values = graph({"hr": torch.tensor(4.0)}, ["both"])
+    assert values["own"] is own and values["both"].item() == 0.5 * (own.item() + 4)
+
+
 def test_a_network_that_is_no_module_is_named():
     with pytest.raises(ValueError, match=r"network 'up': .*Module.*'@up'"):
         TensorGraph({"up": "@up"}, {})

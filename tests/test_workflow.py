@@ -5,7 +5,7 @@ import json
 import pytest
 from monai.bundle import ConfigParser
 
-from common.workflow import run_again
+from common.workflow import numbered_from, parts_of, run_again
 
 CONFIG = {
     "imports": ["$import math", "$from common.workflow import run_again"],
@@ -74,3 +74,29 @@ def test_a_key_that_is_not_there_is_named(tmp_path, entry, key):
 def test_outside_of_a_configuration_there_is_nothing_to_run():
     with pytest.raises(RuntimeError, match="no configuration is being run"):
         run_again("run")
+
+
+@pytest.mark.parametrize(("count", "most", "parts"), [(5, 2, 3), (4, 2, 2), (1, 64, 1), (0, 3, 0), (3, 1, 3)])
+def test_entries_are_divided_into_parts_of_at_most_so_many(count, most, parts):
+    entries = list(range(count))
+    found = parts_of(entries, most)
+    assert found == list(range(1, parts + 1))
+    # As the bundles cut them: none is lost, and no part is empty.
+    cut = [entries[(part - 1) * most : part * most] for part in found]
+    assert sum(cut, []) == entries and all(cut)
+
+
+@pytest.mark.parametrize("most", [0, -1, 1.5, True, "2"])
+def test_parts_of_nothing_are_refused(most):
+    with pytest.raises(ValueError, match="batch_volumes is .* expected a whole number, 1 or more"):
+        parts_of([1, 2], most)
+
+
+def test_numbered_files_are_found_from_a_number_on(tmp_path):
+    names = [f"kernels_{i}.json" for i in (1, 2, 3, 10, 12)]
+    for name in (*names, "kernels_2.png", "kernels_2_mscn.png", "kernels_.json", "kernels_x.json", "other_2.json"):
+        (tmp_path / name).touch()
+    pattern = str(tmp_path / "kernels_%d.json")
+    for first, found in ((1, names), (2, names[1:]), (4, names[3:]), (13, [])):  # 4 to 9 are gaps
+        assert set(numbered_from(pattern, first)) == {str(tmp_path / name) for name in found}
+    assert numbered_from(str(tmp_path / "nowhere" / "a_%d.pt"), 1) == []

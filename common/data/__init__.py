@@ -11,7 +11,7 @@ from .cases import (
     prepare_lr_hr,
 )
 from .datalist import cross_validation, load_datalist, only_case, write_datalist
-from .kernel_crops import KernelCropLoader, kernel_cases
+from .kernel_crops import KernelCropLoader, check_target, kernel_cases
 from .slabs import PairedSlabLoader, UnpairedSlabLoader
 from .slices import KernelSliceLoader, SliceLoader
 from .volumes import VolumeCache
@@ -27,6 +27,7 @@ __all__ = [
     "VolumeCache",
     "as_lr",
     "check_scale",
+    "check_target",
     "cross_validation",
     "find_images",
     "find_pairs",

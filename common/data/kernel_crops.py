@@ -79,6 +79,21 @@ def kernel_cases(source: VolumeCache, target: VolumeCache, per: str, slice_step:
     return cases
 
 
+def check_target(target: VolumeCache, lr_crop: int) -> None:
+    """Refuse LR volumes from which no kernel could be learned, before any kernel is.
+
+    Args:
+        target: volumes with the key "lr".
+        lr_crop: edge of an LR crop in pixels.
+
+    Raises:
+        ValueError: when a volume is all air or smaller than a crop.
+    """
+    check_fit(target, "lr", (lr_crop, lr_crop, 1), "target", "crop")
+    for item, entry in zip(target.items, target.data, strict=True):
+        _tissue_slices(item["lr"], entry)
+
+
 class KernelCropLoader(PatchLoader):
     """Batches of HR and LR crops for each of many kernels, without end.
 
@@ -111,7 +126,7 @@ class KernelCropLoader(PatchLoader):
         seed: int,
         device: torch.device | str,
     ) -> None:
-        super().__init__(crops, seed, device)
+        super().__init__(crops, seed, device, "crops")
         check_fit(source, "hr", (crop, crop, 1), "source", "crop")
         check_fit(target, "lr", (lr_crop, lr_crop, 1), "target", "crop")
         self.cases = list(cases)

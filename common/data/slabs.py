@@ -56,10 +56,10 @@ def check_fit(volumes: VolumeCache, key: str, size: Sequence[int], group: str, o
 class PatchLoader:
     """Batches as a function of the seed and of how many were drawn before, so that a run resumes exactly."""
 
-    def __init__(self, batch_size: int, seed: int, device: torch.device | str) -> None:
+    def __init__(self, batch_size: int, seed: int, device: torch.device | str, option: str = "batch_size") -> None:
         world = dist.get_world_size() if dist.is_initialized() else 1
         if batch_size % world:
-            raise ValueError(f"batch_size {batch_size} does not divide among {world} processes.")
+            raise ValueError(f"{option} {batch_size} does not divide among {world} processes.")
         rank = dist.get_rank() if dist.is_initialized() else 0
         share = batch_size // world
         self.samples = range(rank * share, (rank + 1) * share)

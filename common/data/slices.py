@@ -106,19 +106,36 @@ class SliceLoader(PatchLoader):
 
 
 class KernelSliceLoader(SliceLoader):
-    """A :class:`SliceLoader` whose batches also bring a kernel for each patch, drawn evenly: "kernel" ``(B, K, K)``.
+    """A :class:`SliceLoader` whose batches also bring what makes LR patches of the HR ones.
+
+    That is for each patch a kernel, drawn evenly, "kernel" ``(B, K, K)``; and the noise of both channels of a receiver,
+    "noise" ``(B, 2, p / f, p / f, 1)``, normally distributed with a standard deviation that is drawn evenly.
 
     Args:
-        kernels: ``(N, K, K)``.
         volumes: as for :class:`SliceLoader`.
+        kernels: ``(N, K, K)``.
+        noise_levels: standard deviations of the noise, in units of the normalised intensity.
+        factor: f, HR pixels per LR pixel.
         options: the other arguments of :class:`SliceLoader`.
+
+    Raises:
+        ValueError: as :class:`SliceLoader`, and when there is no noise level or one is negative.
     """
 
-    def __init__(self, volumes: VolumeCache, kernels: torch.Tensor, **options: Any) -> None:
+    def __init__(
+        self, volumes: VolumeCache, kernels: torch.Tensor, noise_levels: Sequence[float], factor: int, **options: Any
+    ) -> None:
         super().__init__(volumes, **options)
+        if not noise_levels or not all(level >= 0 for level in noise_levels):
+            raise ValueError(f"noise_levels are {noise_levels}, expected numbers of at least 0; [0.0] is no noise.")
         self.kernels = kernels
+        self.noise_levels = list(noise_levels)
+        self.factor = factor
 
     def _sample(self, rng: np.random.Generator) -> dict[str, torch.Tensor]:
         sample = super()._sample(rng)
         sample["kernel"] = self.kernels[int(rng.integers(len(self.kernels)))]
+        edge = self.patch // self.factor
+        level = self.noise_levels[int(rng.integers(len(self.noise_levels)))]
+        sample["noise"] = torch.from_numpy(level * rng.standard_normal((2, edge, edge, 1), dtype=np.float32))
         return sample

@@ -28,7 +28,8 @@ class KernelReport:
     is what the super-resolution is trained with, and can be edited. ``<name>.png`` is its picture, and
     ``<name>_mscn.png`` has the distributions of mean subtracted contrast normalised coefficients of LR slices, of HR
     slices that these kernels have degraded, and of HR slices that the paper's Gaussian has (Huang et al. 2021, fig. 5).
-    A run that had finished before writes nothing, so that edited kernels stay.
+    A run that had finished before writes nothing where the file is there, so that edited kernels stay. The file comes
+    last, so that it is not there before all is.
 
     Args:
         path: of the JSON file.
@@ -67,7 +68,8 @@ class KernelReport:
         self.trained = True
 
     def _write(self, engine: Engine) -> None:
-        if not self.trained:
+        # The state is saved before: a run that was killed in between has the kernels, but not the file.
+        if not self.trained and self.path.is_file():
             return
         kernels = self.generator.average.detach().cpu()
         kernels = kernels / kernels.sum(dim=(1, 2), keepdim=True)
@@ -76,10 +78,10 @@ class KernelReport:
             for case, kernel in zip(self.loader.cases, kernels, strict=True)
         ]
         about = {"hr_spacing_mm": self.spacing, "factor": self.factor, "offset": self.offset}
-        save_kernels(self.path, entries, **about)
         reports.kernel_sheet(self.path.with_suffix(".png"), entries, self.spacing)
         images = self._images(kernels)
         reports.mscn_figure(self.path.with_name(f"{self.path.stem}_mscn.png"), images)
+        save_kernels(self.path, entries, **about)
         scans, *degraded = images
         distances = {name: reports.mscn_distance(images[scans], images[name]) for name in degraded}
         sharp = [entry for entry in entries if entry["fwhm"][0] < _SHARP]

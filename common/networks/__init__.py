@@ -5,7 +5,7 @@ from .discriminators import PatchDiscriminator, VGGDiscriminator
 from .edsr import EDSR
 from .guided_rdn import Cascade, Concatenate, GuidedRDN, prepare_for_inference
 from .interpolation import SlabInterpolation, SplineInterpolation
-from .kernels import FixedKernel, GradientReversal, KernelDiscriminator, KernelGenerator, KernelSampling
+from .kernels import FixedKernel, GradientReversal, KernelDiscriminator, KernelGenerator, KernelSampling, ReceiverNoise
 from .slab import SlabEncoder, SlabSuperResolver
 from .ts_rcan import TSRCANDecoder
 
@@ -21,6 +21,7 @@ __all__ = [
     "KernelSampling",
     "LinearDegradation",
     "PatchDiscriminator",
+    "ReceiverNoise",
     "SlabEncoder",
     "SlabInterpolation",
     "SlabSuperResolver",

@@ -1,7 +1,7 @@
 """Transforms that MONAI lacks."""
 
 from .check import CheckHeaderd, CheckPlanesd, CheckVoxelsd
-from .denoise import DenoiseSlicesd
+from .denoise import DenoiseSlicesd, estimate_noise
 from .guide import ResampleGuided, ShiftGuided
 from .misalignment import RandMisalign, RandMisalignd
 from .registration import RegisterHRd, RegisterLRd, register_guide
@@ -26,6 +26,7 @@ __all__ = [
     "ShiftGuided",
     "SlabAxisd",
     "StageTargetd",
+    "estimate_noise",
     "register_guide",
     "slab_permutation",
 ]

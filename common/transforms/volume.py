@@ -165,7 +165,7 @@ class MakeLRd(MapTransform):
                 if tuple(lr.shape[1:]) != expected:
                     raise ValueError(
                         f"LR has {tuple(lr.shape[1:])} voxels and HR {tuple(hr.shape[1:])}; with the factors {factors} "
-                        f"LR should have {expected}."
+                        f"LR should have {expected}. Register or resample LR first, or leave it out."
                     )
                 self._check_place(hr.affine, lr.affine)
                 continue
@@ -183,8 +183,8 @@ class MakeLRd(MapTransform):
         if apart > 0.1 or moved > 0.1:
             raise ValueError(
                 f"LR does not lie on HR: axes and spacing are off by {apart:.2f} and the first voxel by {moved:.2f} LR "
-                f"voxels of {np.round(size, 3).tolist()} mm. Both must be stored in the same direction; resample or "
-                "reorient LR, or leave it out."
+                f"voxels of {np.round(size, 3).tolist()} mm. Both must be stored in the same direction; register, "
+                "resample or reorient LR, or leave it out."
             )
 
 

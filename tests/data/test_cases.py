@@ -8,7 +8,17 @@ from ignite.engine import Events
 from monai.data import Dataset
 from monai.transforms import Compose, EnsureChannelFirstd, LoadImaged
 
-from common.data import CaseFailure, CaseLoader, check_scale, find_images, find_pairs, only_case, prepare_lr_hr
+from common.data import (
+    CaseFailure,
+    CaseLoader,
+    as_lr,
+    check_scale,
+    find_images,
+    find_pairs,
+    in_plane_spacing,
+    only_case,
+    prepare_lr_hr,
+)
 from common.engines import CaseEvaluator
 from common.engines.evaluator import CasesFailedError
 from common.transforms import CheckHeaderd, CheckVoxelsd
@@ -283,3 +293,27 @@ def test_only_case():
     for wrong in (2, -1, True, "0"):
         with pytest.raises(ValueError, match="expected one of the 2: 0 to 1"):
             only_case([{"hr": "a"}, {"hr": "b"}], wrong)
+
+
+def test_in_plane_spacing_is_the_median_in_the_order_of_the_slabs_axes(tmp_path):
+    """Stored in any order; slices run along the axis that is asked for, whatever their distance."""
+    for i, (left, codes) in enumerate([(0.7, "RAS"), (0.71, "SRA"), (0.72, "PIL")]):
+        write(tmp_path / f"{i}.nii", (4, 5, 6), (left, 0.9, 3.0 + i), codes=codes)
+    entries = [{"hr": str(tmp_path / f"{i}.nii")} for i in range(3)]
+    assert in_plane_spacing(entries, "SI") == pytest.approx([0.71, 0.9])
+    (tmp_path / "bad.nii").write_text("no image")
+    unreadable = {"hr": str(tmp_path / "bad.nii")}
+    assert in_plane_spacing([*entries, unreadable], "SI") == pytest.approx([0.71, 0.9])
+    assert in_plane_spacing([unreadable], "SI") == [1.0, 1.0]
+    with pytest.raises(ValueError, match=r"(?s)\[0\.71, 4\.0\] mm.*to 5 %.*0\.nii: \[0\.7, 3\.0\] mm.*2\.nii"):
+        in_plane_spacing(entries, "AP")
+    write(tmp_path / "other.nii", (4, 5, 6), (0.71, 1.0, 3.0))
+    with pytest.raises(ValueError) as error:
+        in_plane_spacing([*entries, {"hr": str(tmp_path / "other.nii")}], "SI")
+    assert "other.nii: [0.71, 1.0] mm" in str(error.value) and "0.nii" not in str(error.value)
+
+
+def test_entries_as_lr_scans_keep_hr_only_where_there_is_no_lr():
+    entries = [{"hr": "a", "subject": "1"}, {"hr": "b", "lr": "c", "subject": "2"}, {"lr": "d"}]
+    assert as_lr(entries) == [{"hr": "a", "subject": "1"}, {"lr": "c", "subject": "2"}, {"lr": "d"}]
+    assert entries[1]["hr"] == "b"

@@ -316,6 +316,21 @@ def test_cross_validation(tmp_path):
         with pytest.raises(ValueError, match=r"no (hr for [ac]|guide for B) in the (held-out|training) part of fold"):
             for fold in range(3):
                 cross_validation(str(tmp_path), 3, fold, held_out, needs=needs)
-    write_datalist(str(tmp_path), hr="[ABc].nii,A_g.nii")
-    with pytest.raises(ValueError, match="has the unpaired setting"):
-        cross_validation(str(tmp_path), 2, 0, True)
+
+
+@pytest.mark.parametrize("setting", ["unpaired", "misaligned"])
+def test_cross_validation_pools_source_target_and_test(tmp_path, setting):
+    """Two scans of each of 12 subjects, listed twice where source and target share them; validation stays out."""
+    _bids(tmp_path, 12, ("t1w", "run2_t1w"))
+    write_datalist(str(tmp_path), hr="*/*_t1w.nii.gz", setting=setting)
+    data, groups = _groups(tmp_path)
+    pooled = {entry["hr"] for group in GROUPS if group != "validation" for entry in data[group]}
+    times = []
+    for fold in range(5):
+        held, rest = (cross_validation(str(tmp_path), 5, fold, held_out) for held_out in (True, False))
+        scans = [[entry["hr"].removeprefix(f"{tmp_path}/") for entry in part] for part in (held, rest)]
+        assert not {entry["subject"] for entry in held} & {entry["subject"] for entry in rest}
+        assert sorted(sum(scans, [])) == sorted(pooled), "each scan once, in one part"
+        times += [entry["subject"] for entry in held]
+    assert sorted(times) == sorted(2 * list(set().union(*groups.values()) - groups["validation"]))
+    assert not set(times) & groups["validation"]

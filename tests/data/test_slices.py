@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-from common.data import SliceLoader, VolumeCache, slabs
-from common.degradations import GaussianProfile
+from common.data import KernelSliceLoader, SliceLoader, VolumeCache, slabs
+from common.degradations import GaussianProfile, InPlaneKernel
+from common.networks import KernelSampling
 
 PATCH, MARGIN = 8, 5
 QUARTERS = [0, 90, 180, 270]
@@ -215,3 +216,32 @@ def test_guide_shift(scale):
         found.append(difference.flatten(1).median(dim=1).values)  # most of a patch is clear of the volume's borders
         assert 1.2 < found[-1].abs().max() < 1.6 and abs(found[-1].mean()) < 0.3
     assert abs(torch.corrcoef(torch.stack(found))[0, 1]) < 0.3, "each axis has a shift of its own"
+
+
+def test_lr_patches_are_what_their_kernels_make_of_the_turned_slices():
+    """LR = A(HR) of every patch, found in the whole slice in its pose; all kernels are drawn, evenly."""
+    kernels = torch.rand(3, 2 * MARGIN + 1, 2 * MARGIN + 1)
+    kernels /= kernels.sum(dim=(1, 2), keepdim=True)
+    hr = noise(40, 36, 2)
+    options = {"patch": PATCH, "margin": MARGIN, "angles": QUARTERS, "scales": [1.0], "guide_shift": 0.0}
+    loader = KernelSliceLoader(cache({"hr": hr}), kernels, batch_size=30, seed=0, device="cpu", **options)
+    planes = [((z, pose), p) for z in range(2) for pose, p in poses(hr[0, ..., z])]
+    drawn = []
+    for batch in take(loader, 2):
+        assert batch["kernel"].shape == (30, *kernels.shape[1:])
+        lr = KernelSampling(2)(batch["hr_context"], batch["kernel"])
+        assert lr.shape == (30, 1, PATCH // 2, PATCH // 2, 1)
+        for i in range(30):
+            drawn += [k for k in range(3) if torch.equal(batch["kernel"][i], kernels[k])]
+            (z, pose), (x, y) = origin(batch["hr"][i, 0, ..., 0], planes)
+            plane = dict(poses(hr[0, ..., z]))[pose]
+            # LR pixel 0 lies on the patch's first HR pixel, so the slice is cut there for the operator's grid.
+            operator = InPlaneKernel(kernels[drawn[-1]], 1)
+            expected = operator(plane[None, ..., None])[0, x : x + PATCH : 2, y : y + PATCH : 2, 0]
+            torch.testing.assert_close(lr[i, 0, ..., 0], expected, rtol=0, atol=2e-3)
+    assert len(drawn) == 60 and all(10 < drawn.count(k) < 30 for k in range(3))
+    # The patches are those of the loader without kernels, and resume as they do.
+    plain = SliceLoader(cache({"hr": hr}), batch_size=30, seed=0, device="cpu", **options)
+    loader.set_iteration(1)
+    (again,) = take(loader, 1)
+    assert torch.equal(again["kernel"], batch["kernel"]) and torch.equal(take(plain, 2)[1]["hr"], again["hr"])

@@ -19,10 +19,12 @@ from common.degradations import (
     Degradation,
     EllipticalKSpace,
     GaussianProfile,
+    InPlaneKernel,
     KSpaceTruncation,
     PartialFourier,
     RicianNoise,
 )
+from common.kernels import bicubic_kernel, gaussian_kernel, zero_filling_kernel
 
 OPERATORS = {
     "band_limit": lambda: BandLimit((2, 3, 1)),
@@ -40,6 +42,9 @@ OPERATORS = {
     "real_factors_composed": lambda: ComposeDegradations([GaussianProfile((1.5, 1.5, 1)), GaussianProfile((2, 2, 1))]),
     "slice_profile_overlapping": lambda: GaussianProfile((3, 1, 1), fwhm=1.5),
     "block_average": lambda: BlockAverage((2, 3, 4)),
+    "plane_kernel": lambda: InPlaneKernel(gaussian_kernel((2.0, 1.0), angle=30), 2),
+    "plane_kernel_offset": lambda: InPlaneKernel(bicubic_kernel(3, 17, 1.0), 3, 1.0),
+    "plane_kernel_larger_than_the_plane": lambda: InPlaneKernel(zero_filling_kernel(2, 33, 0.5), 2, 0.5),
     "clinical": lambda: ComposeDegradations(
         [GaussianProfile((1, 1, 2)), KSpaceTruncation((3, 2, 1)), EllipticalKSpace(), PartialFourier(0.75, 1)]
     ),

@@ -83,9 +83,19 @@ def test_it_has_nothing_to_train_and_travels_with_the_weights():
     assert torch.equal(other(lr), trained_with(lr))
 
 
+@pytest.mark.parametrize("offset", [0.0, 0.5])
+def test_a_single_slice_is_interpolated_as_each_of_a_slab_is(offset):
+    lr = torch.rand(2, 1, 6, 7, 3)
+    slab = SlabInterpolation(3, (2, 2, 1), (offset, offset, 0))(lr)
+    network = SlabInterpolation(1, (2, 2, 1), (offset, offset, 0))
+    for z in range(3):
+        torch.testing.assert_close(network(lr[..., z : z + 1]), slab[..., z : z + 1])
+
+
 def test_what_it_cannot_do_is_said():
-    with pytest.raises(ValueError, match="at least 3 slices, got 1"):
-        SlabInterpolation(1, (2, 2, 2), (0, 0, 0))
+    for slices, across in ((1, 2), (2, 1), (2, 2)):
+        with pytest.raises(ValueError, match=f"at least 3 slices, got {slices}"):
+            SlabInterpolation(slices, (2, 2, across), (0, 0, 0))
     with pytest.raises(ValueError, match="same in-plane factors"):
         SlabInterpolation(3, (2, 1, 2), (0, 0, 0))
     with pytest.raises(ValueError, match="same in-plane factors"):

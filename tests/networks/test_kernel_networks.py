@@ -119,15 +119,20 @@ def discriminator_of(kernels=KERNELS, detail=False, **options):
     return network
 
 
+def hidden_of(stack, i):
+    """Discriminator i's share of what is stacked for all hidden layers of all discriminators."""
+    return stack.reshape(-1, len(stack) // 2, *stack.shape[1:])[:, i]  # of discriminator_of, 2 hidden layers
+
+
 def literal_of(network, i):
     """Discriminator i by itself, of torch's own layers, and the maps that lead to its parameters and vectors."""
     features, size = network.last.shape[-1], network.size
     convolutions = [spectral_norm(nn.Conv2d(3, features, size, bias=False))]
-    convolutions += [spectral_norm(nn.Conv2d(features, features, 1, bias=False)) for _ in network.hidden]
+    convolutions += [spectral_norm(nn.Conv2d(features, features, 1, bias=False)) for _ in range(2)]
     convolutions.append(spectral_norm(nn.Conv2d(features, 1, 1)))
     norms = [nn.BatchNorm2d(features) for _ in convolutions[1:]]
-    weights = [network.first[i], *network.hidden[:, i], network.last[i]]
-    vectors = [network.first_u[i], *network.hidden_u[:, i], network.last_u[i]]
+    weights = [network.first[i], *hidden_of(network.hidden, i), network.last[i]]
+    vectors = [network.first_u[i], *hidden_of(network.hidden_u, i), network.last_u[i]]
     own = slice(i * features, (i + 1) * features)
     with torch.no_grad():
         for layer, weight, u in zip(convolutions, weights, vectors, strict=True):
@@ -177,10 +182,10 @@ def test_each_discriminator_is_its_own_sequence_of_layers(detail):
             for name, buffer in literal.named_buffers():
                 buffer.data = state[name].clone()
         loss.backward()
-        vectors = [network.first_u[i], *network.hidden_u[:, i], network.last_u[i]]
+        vectors = [network.first_u[i], *hidden_of(network.hidden_u, i), network.last_u[i]]
         for vector, expected in zip(vectors, after.values(), strict=True):
             torch.testing.assert_close(vector[:, 0], expected, rtol=1e-4, atol=1e-5)
-        gradients = [network.first.grad[i], *network.hidden.grad[:, i], network.last.grad[i]]
+        gradients = [network.first.grad[i], *hidden_of(network.hidden.grad, i), network.last.grad[i]]
         for gradient, layer in zip(gradients, convolutions, strict=True):
             torch.testing.assert_close(gradient, layer.weight_orig.grad.reshape(gradient.shape), rtol=1e-3, atol=1e-5)
         own = slice(i * 5, (i + 1) * 5)
@@ -246,7 +251,7 @@ def only(network, j):
             if name.startswith("norm"):
                 value = value[:, j * features : (j + 1) * features]
             elif name.startswith("hidden"):
-                value = value[:, j : j + 1]
+                value = hidden_of(value, j)
             else:
                 value = value[j : j + 1]
             holder[name] = nn.Parameter(value.detach().clone()) if holder is alone._parameters else value.clone()

@@ -280,6 +280,24 @@ def test_table_by_hand(tmp_path):
     assert {p.name for p in (tmp_path / "new").iterdir()} == {"table.csv", "table.json"}
 
 
+def test_a_table_has_brisque_where_its_rows_have_it(tmp_path, figures):
+    rows = [{**row, "brisque": 10.0 + 2 * i} for i, row in enumerate(_rows())]
+    lines = write_table(tmp_path, rows).splitlines()
+    assert lines[0].endswith("BRISQUE") and lines[2].endswith("12.0 +- 2.0") and lines[3].endswith("18.0 +- 2.0")
+    summary = json.loads((tmp_path / "table.json").read_text())["summary"]
+    assert summary["sr"]["brisque"] == {"mean": 18.0, "sd": 2.0, "n": 3}
+    assert next(csv.reader((tmp_path / "table.csv").open()))[-1] == "brisque"
+    box_plots(tmp_path / "box.png", rows)
+    panels = {panel.get_title(): panel for panel in figures[0].axes}
+    points = [line.get_ydata() for line in panels["BRISQUE"].lines if line.get_marker() == "o"]
+    np.testing.assert_array_equal(points, [[10, 12, 14], [16, 18, 20]])
+    # Shifts share a scale, which is not that of the scores.
+    assert panels["shift x (voxel)"].get_ylim()[1] < 1 < 10 < panels["BRISQUE"].get_ylim()[1]
+    del rows[1]["brisque"]
+    with pytest.raises(ValueError, match=r"case1.*brisque"):
+        write_table(tmp_path, rows)
+
+
 def test_a_single_case_has_no_spread(tmp_path):
     assert "30.00 +- -" in write_table(tmp_path, _rows()[:1])
 

@@ -1,4 +1,4 @@
-"""MONAI's Spacingd, as the bundles use it, resizes planes exactly: no transform of ours is needed."""
+"""MONAI's Spacingd, as the bundles use it, resizes planes exactly; what it should not resize is refused before."""
 
 import numpy as np
 import pytest
@@ -7,6 +7,8 @@ from monai.bundle import ConfigParser
 from monai.data import MetaTensor
 from scipy.ndimage import map_coordinates
 from scipy.spatial.transform import Rotation
+
+from common.transforms import CheckPlanesd
 
 # Without align_corners=False MONAI would stretch the planes to fit, and scale_extent would move the first voxel.
 RESIZE = {
@@ -52,3 +54,35 @@ def test_a_right_spacing_is_taken_bit_for_bit_and_a_missing_scan_is_missing():
     out = resize({"lr": lr})["lr"]
     assert torch.equal(out.as_tensor(), lr.as_tensor()) and torch.equal(out.affine, lr.affine)
     assert resize({"hr": 1}) == {"hr": 1}
+
+
+@pytest.mark.parametrize("tilt", [(0, 0, 0), (10, -7, 20)], ids=str)
+@pytest.mark.parametrize(
+    ("spacing", "good"),
+    [
+        ((2.5, 2.5, 9), True),
+        ((1.7, 3.7, 1), True),
+        ((1.6, 2.5, 2.5), False),
+        ((2.5, 3.8, 2.5), False),
+        ((1.25, 1.25, 5), False),
+    ],
+    ids=str,
+)
+def test_planes_of_another_spacing_are_refused_by_name(spacing, good, tilt):
+    """Each axis within a factor of 1.5 of what is expected, whatever the slices' distance."""
+    lr, check = scan(spacing, tilt, (-1, 1, 1)), CheckPlanesd("lr", (2.5, 2.5))
+    if good:
+        assert check({"lr": lr})["lr"] is lr
+    else:
+        said = rf"lr\.nii: its pixels are \[{spacing[0]}, {spacing[1]}\] mm.*expected about \[2\.5, 2\.5\] mm"
+        with pytest.raises(ValueError, match=said):
+            check({"lr": lr})
+
+
+def test_the_expected_spacing_is_one_of_each_axis():
+    CheckPlanesd("lr", (1.0, 4.0))({"lr": scan((1.0, 4.0, 2.0))})
+    with pytest.raises(ValueError, match="expected about"):
+        CheckPlanesd("lr", (4.0, 1.0))({"lr": scan((1.0, 4.0, 2.0))})
+    with pytest.raises(KeyError):
+        CheckPlanesd("lr", (1.0, 1.0))({"hr": 1})
+    assert CheckPlanesd("lr", (1.0, 1.0), allow_missing_keys=True)({"hr": 1}) == {"hr": 1}
