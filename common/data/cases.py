@@ -240,8 +240,9 @@ def in_plane_spacing(entries: Sequence[Mapping], slice_axis: str) -> list[float]
 
 
 def as_lr(entries: Sequence[Mapping]) -> list[dict]:
-    """Entries as LR scans: of those with an LR scan of their own, the HR scan is left out."""
-    return [{k: v for k, v in entry.items() if k != "hr" or "lr" not in entry} for entry in entries]
+    """Entries as LR scans: the LR scans alone; where there is none at all, the HR scans, to be degraded."""
+    authentic = [{k: v for k, v in entry.items() if k != "hr"} for entry in entries if "lr" in entry]
+    return authentic or [dict(entry) for entry in entries]
 
 
 def _spacing(path: str, slab_axis: str) -> np.ndarray | None:

@@ -180,7 +180,9 @@ def cross_validation(
 ) -> list[dict]:
     """Entries of one fold of a cross-validation over the subjects of all groups but validation, which stays.
 
-    The folds depend on the subjects alone, so that every fold's training agrees on them. A subject is in one fold.
+    A subject's HR volume of source and LR volume of target, where it has one of each, are one entry. The folds depend
+    on the subjects alone, so that every fold's training agrees on them. A subject is in one fold; in the unpaired
+    and misaligned settings one without a known HR volume is in none, and always trains.
 
     Args:
         dataset_dir: folder with ``dataset.json``.
@@ -206,7 +208,10 @@ def cross_validation(
     for group in pooled:
         # In the misaligned setting source and target may list the same scan.
         entries += [entry for entry in groups[group] if entry not in entries]
-    subjects = sorted({str(entry["subject"]) for entry in entries})
+    entries = _joined(entries)
+    # Whose HR is not known, in a setting where that is nothing amiss, cannot be evaluated and always trains.
+    counted = [entry for entry in entries if entry.get("hr")] if "source" in groups else entries
+    subjects = sorted({str(entry["subject"]) for entry in counted})
     if len(subjects) < folds:
         raise ValueError(
             f"{path}: found {len(subjects)} subjects in {', '.join(pooled[:-1])} and {pooled[-1]} "
@@ -218,6 +223,18 @@ def cross_validation(
     if held_out:
         _require(path, entries, where, "hr")
     return _usable(path, entries, where, kinds, needs)
+
+
+def _joined(entries: list[dict]) -> list[dict]:
+    """The entries, by subject; an HR and an LR volume of a subject that has no others are one entry."""
+    of_subject: dict[str, list[dict]] = {}
+    for entry in entries:
+        of_subject.setdefault(str(entry["subject"]), []).append(entry)
+    joined = []
+    for own in of_subject.values():
+        kinds = sorted("+".join(kind for kind in SCANS if entry.get(kind)) for entry in own)
+        joined += [{**own[0], **own[1]}] if kinds == ["hr", "lr"] else own
+    return joined
 
 
 def _read(dataset_dir: str, group: str) -> tuple[Path, dict[str, list[dict]]]:

@@ -55,6 +55,7 @@ def kernel_cases(source: VolumeCache, target: VolumeCache, per: str, slice_step:
         raise ValueError(f"slice_step is {slice_step!r}, expected a whole number, 1 or more.")
     hr = [_tissue_slices(volume["hr"], entry) for volume, entry in zip(source.items, source.data, strict=True)]
     cases, left_out = [], 0
+    alone = set()
     for volume, entry in zip(target.items, target.data, strict=True):
         found = _tissue_slices(volume["lr"], entry)
         left_out += volume["lr"].shape[-1] - len(found)
@@ -64,6 +65,8 @@ def kernel_cases(source: VolumeCache, target: VolumeCache, per: str, slice_step:
             for item, other, slices in zip(source.items, source.data, hr, strict=True)
             if other.get("subject") == entry.get("subject") is not None
         ]
+        if not of_subject:
+            alone.add(str(entry.get("subject")))
         pools = of_subject or [(item["hr"][0], slices) for item, slices in zip(source.items, hr, strict=True)]
         pooled = [plane[..., z] for plane, slices in pools for z in _spread(slices)]
         name = str(entry.get("lr", entry.get("hr")))
@@ -74,6 +77,11 @@ def kernel_cases(source: VolumeCache, target: VolumeCache, per: str, slice_step:
             place = i / max(1, len(found) - 1)
             same = [plane[..., slices[round(place * (len(slices) - 1))]] for plane, slices in of_subject]
             cases.append(KernelCase(name, found[i], [planes[..., found[i]]], same or pooled))
+    if per == "slice" and alone:
+        print(
+            f"kernels: the source has no HR scan of {', '.join(sorted(alone))}; the kernel of a single slice is then "
+            "estimated less well than that of a volume (kernel_per volume)"
+        )
     if left_out:
         print(f"kernels: {left_out} slices of the LR volumes are (nearly) all air and get no kernel")
     return cases

@@ -90,7 +90,9 @@ def kernel_errors(kernels: torch.Tensor, truth: torch.Tensor, others: Mapping[st
     def line(name: str, kernel: torch.Tensor, error: str) -> str:
         found = describe_kernel(kernel)
         width = " x ".join(f"{w:.2f}" for w in found["fwhm"])
-        return f"{name:<28}{error:>16}{width:>16}{found['angle']:>9.1f}"
+        # A kernel that is as wide in all directions has none.
+        angle = f"{found['angle']:.1f}" if found["fwhm"][0] > 1.02 * found["fwhm"][1] else "-"
+        return f"{name:<28}{error:>16}{width:>16}{angle:>9}"
 
     spread = f"{np.mean(errors):.3f}" + (f" +- {np.std(errors, ddof=1):.3f}" if len(errors) > 1 else "")
     lines = [f"{'kernel':<28}{'error':>16}{'FWHM (px)':>16}{'angle':>9}"]

@@ -2,8 +2,8 @@
 
 The direct way is the paper's, one slice at a time: the generator's layers are applied one after the other, the delta
 response is computed with them too, the discriminator reads a triplet of maps, torch's spectral norm and batch norm are
-used, and generator and discriminator take turns. Against it is the bundle's trainer, its loader and losses included, for
-some numbers of slices. Images are random: they do not change the time.
+used, and generator and discriminator take turns. Against it is the bundle's trainer, its loader and losses included,
+for some numbers of slices. Images are random: they do not change the time.
 """
 
 from __future__ import annotations
@@ -75,7 +75,9 @@ def measure(kernels: int, iterations: int) -> tuple[float, float, float]:
     """Seconds an iteration, its floating point operations, and those that the machine does in a second; 0 is direct."""
     torch.manual_seed(0)
     volumes = {
-        key: VolumeCache([{key: key}], lambda entry: {k: torch.rand(1, n, n, max(kernels, 1)) for k in entry}, [key])
+        key: VolumeCache(
+            [{key: n}], lambda entry: {k: torch.rand(1, n, n, max(kernels, 1)) for k, n in entry.items()}, [key]
+        )
         for key, n in (("hr", 256), ("lr", 128))
     }
     override = {"estimation#source": volumes["hr"], "estimation#target": volumes["lr"], "estimation#handlers": []}

@@ -135,7 +135,7 @@ def test_stages_one_by_one(cohort, trained, tmp_path):
     edited = kernels.read_bytes()
     loader, graph = (content(k, tmp_path, dataset_dir=str(cohort)) for k in ("train#dataloader", "graph"))
     batch = next(iter(loader))
-    lr = graph(batch, ["lr"])["lr"]
+    lr = graph(batch, ["lr_noiseless"])["lr_noiseless"]
     assert lr.shape == (4, 1, 12, 12, 1) and torch.equal(lr, batch["hr"][:, :, ::2, ::2])
     # A finished run that is resumed leaves the edited kernels, and stage 2 alone trains with them.
     run(["train"], tmp_path, dataset_dir=str(cohort), resume=True)
@@ -264,9 +264,7 @@ def test_evaluate(cohort, trained, tmp_path):
     regressor = Brisque(np.stack(features), np.array(blurs * 3), {"C": 10.0, "gamma": 0.05, "epsilon": 0.05})
     regressor.save(tmp_path / "brisque.npz")
     others = {"again": str(folder / "models" / "model.pt")}
-    run(
-        ["train", "evaluate"], folder, dataset_dir=str(cohort), others=others, brisque=str(tmp_path / "brisque.npz")
-    )
+    run(["train", "evaluate"], folder, dataset_dir=str(cohort), others=others, brisque=str(tmp_path / "brisque.npz"))
     scored = table(folder)
     assert list(scored) == [*rows, ("again", case)]
     assert {**scored["again", case], "method": "DSGAN + EDSR"} == scored["DSGAN + EDSR", case]
@@ -291,7 +289,7 @@ def test_registered_lr(cohort, trained, tmp_path):
     }
     data = runs.datalist(tmp_path / "data", "unpaired", **{**runs.listed(cohort, TINY), "test": [pair]})
     folder = shutil.copytree(trained, tmp_path / "run")
-    options = {"dataset_dir": str(data), "denoise": True}
+    options = {"dataset_dir": str(data), "denoise_input": True}
     message = fails(folder, ["train", "evaluate"], **options)
     size = r"LR has \(18, 20, 32\) .*should have \(20, 22, 36\). Register or resample"
     assert re.search(rf"sub-a_hr.nii.gz, .*sub-a_lr.nii.gz: {size}", message)
@@ -319,7 +317,7 @@ def test_authentic_lr(cohort, tmp_path):
     entries = {**runs.listed(cohort, TINY), "target": [{"lr": scan}]}
     entries["source"].append(TINY.save_hr(tmp_path, "b", runs.phantom(1, (48, 40, 20))))
     options = {"dataset_dir": str(runs.datalist(tmp_path / "data", "unpaired", **entries))}
-    (found,) = content("estimation#target", tmp_path, **options).items
+    (found,) = content("estimation#target", tmp_path, denoise=False, **options).items
     found = found["lr"][0].numpy() * np.quantile(np.rint(lr), 0.999)
     assert found.shape == (27, 29, 30)
     expected, _ = resampled(hr, [2.0, 2.2, 1.2], (27, 29, 30))
@@ -331,7 +329,7 @@ def test_authentic_lr(cohort, tmp_path):
     assert (tmp_path / "models" / "model.pt").is_file()
 
     # What has the spacing already is not touched, however it lies.
-    made = content("estimation#target", tmp_path, dataset_dir=str(cohort))
+    made = content("estimation#target", tmp_path, denoise=False, dataset_dir=str(cohort))
     for item, entry in zip(made.items, made.data, strict=True):
         volume = nib.load(entry["hr"]).get_fdata()
         lr = TINY.degradation(torch.from_numpy(volume / np.quantile(volume, 0.999)))
@@ -459,7 +457,7 @@ def test_inference(trained, tmp_path):
     lr, affine = resampled(blurred, [2.16, 2.376, 4.8], (24, 25, 12), runs.OBLIQUE)
     scans, out = tmp_path / "scans", tmp_path / "sr"
     near = runs.save(scans / "near.nii.gz", lr, affine, np.int16, "SPL")
-    options = {"output_dir": str(out), "slice_axis": "auto", "lr_spacing": [2.0, 2.2], "denoise": True}
+    options = {"output_dir": str(out), "slice_axis": "auto", "lr_spacing": [2.0, 2.2], "denoise_input": True}
     run(["inference"], trained, dataset_dir=str(near), **options)
     lr, sr = nib.load(near), nib.load(out / "near_sr.nii.gz")
     assert nib.aff2axcodes(sr.affine) == tuple("SPL") and sr.get_data_dtype() == np.int16
@@ -471,7 +469,9 @@ def test_inference(trained, tmp_path):
         ends = [apply_affine(i.affine, np.array(corner) * i.shape - 0.5) for i in (lr, sr)]
         assert np.abs(ends[0] - ends[1]).max() < 1.5
 
-    far = runs.save(scans / "far.nii.gz", *runs.degrade(hr, runs.AFFINE, type(TINY.degradation)(gaussian_kernel(2.0), 4)))
+    far = runs.save(
+        scans / "far.nii.gz", *runs.degrade(hr, runs.AFFINE, type(TINY.degradation)(gaussian_kernel(2.0), 4))
+    )
     with pytest.raises(RuntimeError) as error:
         run(["inference"], trained, dataset_dir=str(scans), **{**options, "slice_axis": "SI"})
     message = str(runs.first_cause(error.value))

@@ -445,7 +445,7 @@ def test_what_cannot_be_trained(cohort, tmp_path):
     overlay = ["train", "train_supervised"]
     assert "cascade is 2, expected at most 1" in runs.fails("guided_rdn", overlay, folder, dataset_dir=str(cohort))
     for override, pattern in (
-        ({"stages": [0, 1]}, r"stages is \[0, 1\], expected some of \[1, 2\], as cascade is 2"),
+        ({"stages": [0, 1]}, r"stages is \[0, 1\], expected some of \[1, 2\], for example --stages"),
         ({"stages": [3]}, r"stages is \[3\], expected some of \[1, 2\]"),
         ({"slice_axis": "auto"}, r"sub-0_t2w.nii.gz: the spacing .* does not tell .* for example --slice_axis SI"),
         ({"slice_axis": "XY"}, r"sub-0_t2w.nii.gz: slice_axis is 'XY', expected one of LR, AP, SI, auto"),

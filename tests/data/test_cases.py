@@ -313,7 +313,8 @@ def test_in_plane_spacing_is_the_median_in_the_order_of_the_slabs_axes(tmp_path)
     assert "other.nii: [0.71, 1.0] mm" in str(error.value) and "0.nii" not in str(error.value)
 
 
-def test_entries_as_lr_scans_keep_hr_only_where_there_is_no_lr():
+def test_entries_as_lr_scans_keep_hr_only_where_there_is_no_lr_at_all():
     entries = [{"hr": "a", "subject": "1"}, {"hr": "b", "lr": "c", "subject": "2"}, {"lr": "d"}]
-    assert as_lr(entries) == [{"hr": "a", "subject": "1"}, {"lr": "c", "subject": "2"}, {"lr": "d"}]
+    assert as_lr(entries) == [{"lr": "c", "subject": "2"}, {"lr": "d"}]
+    assert as_lr(entries[:1]) == entries[:1]
     assert entries[1]["hr"] == "b"

@@ -330,7 +330,43 @@ def test_cross_validation_pools_source_target_and_test(tmp_path, setting):
         held, rest = (cross_validation(str(tmp_path), 5, fold, held_out) for held_out in (True, False))
         scans = [[entry["hr"].removeprefix(f"{tmp_path}/") for entry in part] for part in (held, rest)]
         assert not {entry["subject"] for entry in held} & {entry["subject"] for entry in rest}
-        assert sorted(sum(scans, [])) == sorted(pooled), "each scan once, in one part"
+        assert sorted(scans[0] + scans[1]) == sorted(pooled), "each scan once, in one part"
         times += [entry["subject"] for entry in held]
     assert sorted(times) == sorted(2 * list(set().union(*groups.values()) - groups["validation"]))
     assert not set(times) & groups["validation"]
+
+
+def test_cross_validation_with_authentic_lr_holds_out_pairs(tmp_path):
+    """As the paper does it: misaligned HR scans in source and LR scans in target, which are each other's test."""
+    _bids(tmp_path, 12, ("hr", "lr"))
+    write_datalist(str(tmp_path), hr="*/*_hr.nii.gz", lr="*/*_lr.nii.gz", setting="misaligned")
+    _, groups = _groups(tmp_path)
+    times = []
+    for fold in range(5):
+        held = cross_validation(str(tmp_path), 5, fold, True, ("hr", "lr"), "hr")
+        rest = cross_validation(str(tmp_path), 5, fold, False, ("hr", "lr"))
+        for entry in held + rest:
+            assert {key: entry[key].rsplit("/")[-1] for key in ("hr", "lr")} == {
+                key: f"{entry['subject']}_{key}.nii.gz" for key in ("hr", "lr")
+            }
+        source = cross_validation(str(tmp_path), 5, fold, False, "hr")
+        assert [entry["subject"] for entry in source] == [entry["subject"] for entry in rest]
+        times += [entry["subject"] for entry in held]
+    assert sorted(times) == sorted(groups["source"] | groups["test"])
+    # Of several scans nobody knows which belong together.
+    _touch(tmp_path, *[f"sub-{i:03d}/sub-{i:03d}_run2_hr.nii.gz" for i in range(1, 13)])
+    write_datalist(str(tmp_path), hr="*/*_hr.nii.gz", lr="*/*_lr.nii.gz", setting="misaligned")
+    with pytest.raises(ValueError, match=r"no hr for sub-.* in the held-out part of fold 0"):
+        cross_validation(str(tmp_path), 5, 0, True, ("hr", "lr"), "hr")
+
+
+def test_cross_validation_trains_always_with_lr_scans_of_others(tmp_path):
+    """Unpaired, LR scans of other people: they are the target in each fold, and nothing is evaluated on them."""
+    _bids(tmp_path, 6, ("hr",))
+    _touch(tmp_path, *[f"sub-9{i}/sub-9{i}_lr.nii.gz" for i in range(3)])
+    write_datalist(str(tmp_path), hr="*/*_hr.nii.gz", lr="*/*_lr.nii.gz")
+    for fold in range(3):
+        held = cross_validation(str(tmp_path), 3, fold, True, ("hr", "lr"), "hr")
+        target = cross_validation(str(tmp_path), 3, fold, False, "lr")
+        assert held and all("hr" in entry for entry in held)
+        assert [entry["subject"] for entry in target] == ["sub-90", "sub-91", "sub-92"]

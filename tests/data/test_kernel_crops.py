@@ -28,9 +28,7 @@ def cache(key, volumes, subjects):
 
 
 def group(key, shapes, subjects=None, air=None, seed=0):
-    volumes = [
-        noise(*shape, seed=seed + 10 * i, air=(air or {}).get(i, ())) for i, shape in enumerate(shapes)
-    ]
+    volumes = [noise(*shape, seed=seed + 10 * i, air=(air or {}).get(i, ())) for i, shape in enumerate(shapes)]
     return cache(key, volumes, subjects or "abcdefgh"[: len(shapes)])
 
 
@@ -66,7 +64,13 @@ def test_without_the_subject_all_hr_slices_are_pooled(subjects, capsys):
     spread = sorted({round(z) for z in np.linspace(0, 39, 32)})
     pooled = planes(hr, "hr", 0, range(4)) + planes(hr, "hr", 1, spread)
     cases = kernel_cases(hr, lr, "slice")
-    assert [(case.volume[:3], case.slice) for case in cases] == [("lr0", 0), ("lr0", 1), ("lr0", 2), ("lr1", 0), ("lr1", 1)]
+    assert [(case.volume[:3], case.slice) for case in cases] == [
+        ("lr0", 0),
+        ("lr0", 1),
+        ("lr0", 2),
+        ("lr1", 0),
+        ("lr1", 1),
+    ]
     assert all(same(case.hr, pooled) for case in cases) and len(spread) == 32
     assert "air" not in capsys.readouterr().out  # which is said of LR slices only
 
@@ -89,7 +93,7 @@ def test_what_it_cannot_do_is_said():
     with pytest.raises(ValueError, match="kernel_per is 'patch', expected slice or volume"):
         kernel_cases(hr, lr, "patch")
     for step in (0, 1.5, True, "2"):
-        with pytest.raises(ValueError, match="slice_step is .* expected a whole number, 1 or more"):
+        with pytest.raises(ValueError, match=r"slice_step is .* expected a whole number, 1 or more"):
             kernel_cases(hr, lr, "slice", step)
     for name, groups in (
         ("lr1", (hr, group("lr", [(10, 9, 3)] * 2, air={1: range(3)}))),

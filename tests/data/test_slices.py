@@ -224,13 +224,15 @@ def test_lr_patches_are_what_their_kernels_make_of_the_turned_slices():
     kernels /= kernels.sum(dim=(1, 2), keepdim=True)
     hr = noise(40, 36, 2)
     options = {"patch": PATCH, "margin": MARGIN, "angles": QUARTERS, "scales": [1.0], "guide_shift": 0.0}
-    loader = KernelSliceLoader(cache({"hr": hr}), kernels, batch_size=30, seed=0, device="cpu", **options)
+    options |= {"batch_size": 30, "seed": 0, "device": "cpu"}
+    loader = KernelSliceLoader(cache({"hr": hr}), kernels, [0.0, 0.2], 2, **options)
     planes = [((z, pose), p) for z in range(2) for pose, p in poses(hr[0, ..., z])]
-    drawn = []
+    drawn, levels = [], []
     for batch in take(loader, 2):
         assert batch["kernel"].shape == (30, *kernels.shape[1:])
         lr = KernelSampling(2)(batch["hr_context"], batch["kernel"])
-        assert lr.shape == (30, 1, PATCH // 2, PATCH // 2, 1)
+        assert lr.shape == (30, 1, PATCH // 2, PATCH // 2, 1) and batch["noise"].shape == (30, 2, *lr.shape[2:])
+        levels += batch["noise"].flatten(1).std(dim=1).tolist()
         for i in range(30):
             drawn += [k for k in range(3) if torch.equal(batch["kernel"][i], kernels[k])]
             (z, pose), (x, y) = origin(batch["hr"][i, 0, ..., 0], planes)
@@ -240,8 +242,15 @@ def test_lr_patches_are_what_their_kernels_make_of_the_turned_slices():
             expected = operator(plane[None, ..., None])[0, x : x + PATCH : 2, y : y + PATCH : 2, 0]
             torch.testing.assert_close(lr[i, 0, ..., 0], expected, rtol=0, atol=2e-3)
     assert len(drawn) == 60 and all(10 < drawn.count(k) < 30 for k in range(3))
+    noisy = [level for level in levels if level]
+    assert 15 < len(noisy) < 45 and 0.1 < min(noisy) and max(noisy) < 0.3
+    assert np.sqrt(np.mean(np.square(noisy))) == pytest.approx(0.2, rel=0.1)
     # The patches are those of the loader without kernels, and resume as they do.
-    plain = SliceLoader(cache({"hr": hr}), batch_size=30, seed=0, device="cpu", **options)
+    plain = SliceLoader(cache({"hr": hr}), **options)
     loader.set_iteration(1)
     (again,) = take(loader, 1)
-    assert torch.equal(again["kernel"], batch["kernel"]) and torch.equal(take(plain, 2)[1]["hr"], again["hr"])
+    assert all(torch.equal(again[key], batch[key]) for key in batch)
+    assert torch.equal(take(plain, 2)[1]["hr"], again["hr"])
+    for levels in ([], [0.1, -0.1]):
+        with pytest.raises(ValueError, match=r"noise_levels are .* at least 0"):
+            KernelSliceLoader(cache({"hr": hr}), kernels, levels, 2, **options)

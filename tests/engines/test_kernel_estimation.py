@@ -48,7 +48,7 @@ def networks_of(kernels):
 
 
 def trainer_of(networks, batches, kernels):
-    """The bundle's game, with its optimizer; the first kernel's bicubic term is small, so it is ahead in the schedule."""
+    """The bundle's game, with its optimizer; kernels whose images are dark are ahead in the schedule."""
     first = {"bicubic": 5.0, "sum_to_one": 0.5, "boundaries": 0.5, "centre": 0.0, "sparse": 0.0}
     schedule = KernelSchedule(kernels, first, {"centre": 1.0, "sparse": 5.0}, threshold=0.25, interval=2)
     rows = [
@@ -154,10 +154,10 @@ def test_the_schedule_is_stepped_once_an_iteration_and_kept_with_the_player():
 
 
 def test_a_known_kernel_is_recovered():
-    """Through the bundle's own graph, losses and loader, at half its size: a scan, and the same scan degraded.
+    """By the bundle's own networks, losses and loader, in 1200 iterations: a scan, and the same scan degraded.
 
-    Within 0.5 pixels of its widths, 6 degrees of its angle and 0.25 pixels of its centre, and with little more than
-    half of the error of the paper's Gaussian, 0.34.
+    Within 0.5 pixels of its widths, 8 degrees of its angle and 0.25 pixels of its centre, and with less than three
+    quarters of the error of the paper's Gaussian, 0.34. (Two seeds: 0.1 and 0.19; widths to 0.2, 3 degrees, 0.07.)
     """
     truth = gaussian_kernel((2.0, 1.0), angle=30)
     hr = phantom(0, (128, 144, 12))[..., 4:8]
@@ -173,16 +173,8 @@ def test_a_known_kernel_is_recovered():
         kernel_per="volume",
         kernel_epochs=1,
         kernel_epoch_length=1200,
-        kernel_learning_rate=0.0004,
         crops=4,
-        generator_features=32,
-        discriminator_features=32,
-        **{
-            "estimation#source": caches["hr"],
-            "estimation#target": caches["lr"],
-            "estimation#handlers": [],
-            "schedule#interval": 100,
-        },
+        **{"estimation#source": caches["hr"], "estimation#target": caches["lr"], "estimation#handlers": []},
     )
     set_determinism(0)
     config.get_parsed_content("estimation#trainer").run()
@@ -192,5 +184,5 @@ def test_a_known_kernel_is_recovered():
     (kernel,) = config.get_parsed_content("generator").average
     found, true = describe_kernel(kernel), describe_kernel(truth)
     assert found["fwhm"] == pytest.approx(true["fwhm"], abs=0.5)
-    assert found["angle"] == pytest.approx(30, abs=6) and found["centre"] == pytest.approx([0, 0], abs=0.25)
-    assert kernel_error(kernel, truth) < 0.2 < 0.3 < kernel_error(gaussian_kernel(1.5), truth)
+    assert found["angle"] == pytest.approx(30, abs=8) and found["centre"] == pytest.approx([0, 0], abs=0.25)
+    assert kernel_error(kernel, truth) < 0.25 < 0.33 < kernel_error(gaussian_kernel(1.5), truth)

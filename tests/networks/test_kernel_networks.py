@@ -13,7 +13,14 @@ from torch.nn.utils import spectral_norm
 from common.engines import AlternatingTrainer, Player
 from common.graph import TensorGraph
 from common.losses import AdaptationLoss, SumToOneLoss
-from common.networks import FixedKernel, GradientReversal, KernelDiscriminator, KernelGenerator, KernelSampling
+from common.networks import (
+    FixedKernel,
+    GradientReversal,
+    KernelDiscriminator,
+    KernelGenerator,
+    KernelSampling,
+    ReceiverNoise,
+)
 from common.networks import kernels as module
 
 KERNELS = 3
@@ -88,6 +95,13 @@ def test_sampling_takes_slices_too_and_stays_in_float32():
     for plane, kernel, found in zip(hr, kernels, lr, strict=True):
         expected = correlate(plane[0, ..., 0].numpy(), kernel.numpy())[2:-2:2, 2:-2:2]
         np.testing.assert_allclose(found[0, ..., 0], expected, rtol=1e-5)
+
+
+def test_noise_is_that_of_the_magnitude_of_two_channels():
+    lr, noise = torch.rand(2, 1, 5, 4, 1), 0.1 * torch.randn(2, 2, 5, 4, 1)
+    magnitude = torch.complex(lr[:, 0] + noise[:, 0], noise[:, 1]).abs()
+    torch.testing.assert_close(ReceiverNoise()(lr, noise), magnitude[:, None])
+    torch.testing.assert_close(ReceiverNoise()(lr, 0 * noise), lr)
 
 
 def test_the_average_forgets_over_its_memory_and_only_in_training():

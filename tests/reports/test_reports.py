@@ -18,7 +18,7 @@ from nibabel.orientations import axcodes2ornt, inv_ornt_aff, io_orientation
 
 from common.degradations import KSpaceTruncation
 from common.handlers import EvaluationReport
-from common.metrics import cubic
+from common.metrics import Brisque, cubic
 from common.reports import (
     box_plots,
     case,
@@ -119,8 +119,19 @@ class Guided(torch.nn.Module):
         return torch.nn.functional.interpolate(lr, scale_factor=2) + self.share * guide
 
 
-def test_a_guide_is_given_to_other_weights_too_and_shown_beside_lr(tmp_path, figures):
+class Regressor:
+    """Counts the bright voxels, in place of BRISQUE."""
+
+    def __init__(self, path):
+        assert path == "regressor.npz"
+
+    def score(self, volume):
+        return float((volume > 0.3).sum())
+
+
+def test_a_guide_is_given_to_other_weights_too_and_shown_beside_lr(tmp_path, figures, monkeypatch):
     """The guide is what LR lacks of HR, so that a share of 1 is perfect; some of it is outside of [0, 1]."""
+    monkeypatch.setattr(Brisque, "load", Regressor)
     hr = torch.tensor(_head())[None] + 0.1
     lr = hr[:, ::2, ::2, ::2]
     guide = hr - torch.nn.functional.interpolate(lr[None], scale_factor=2)[0]
@@ -135,9 +146,13 @@ def test_a_guide_is_given_to_other_weights_too_and_shown_beside_lr(tmp_path, fig
         val_data_loader=DataLoader([batch], batch_size=1),
         network=network,
         prepare_batch=lambda batch, *_, **__: (batch["lr"], batch["hr"], (batch["guide"],), {}),
-        val_handlers=[EvaluationReport(tmp_path / "out", KSpaceTruncation((2, 2, 2)), "half", network, others)],
+        val_handlers=[
+            EvaluationReport(tmp_path / "out", KSpaceTruncation((2, 2, 2)), "half", network, others, "regressor.npz")
+        ],
     ).run()
     rows = {row["method"]: row for row in json.loads((tmp_path / "out" / "table.json").read_text())["cases"]}
+    assert rows["perfect"]["brisque"] == (hr > 0.3).sum() != rows["half"]["brisque"]
+    assert rows["cubic"]["brisque"] not in (rows["perfect"]["brisque"], 0)
     assert rows["half"]["psnr"] < 40 and (rows["perfect"]["psnr"] is None or rows["perfect"]["psnr"] > 100)
     panels = np.array(figures[0].axes[:21]).reshape(3, 7)
     titles = [panel.get_title().split("\n")[0] for panel in panels[0]]
