@@ -210,9 +210,24 @@ class KernelDiscriminator(nn.Module):
         self.register_buffer("triplet", _triplet(size), persistent=False)
 
     def forward(self, lr: torch.Tensor) -> torch.Tensor:
-        """Images ``(kernels, crops, h, w)`` to verdicts ``(kernels, crops, h - size - 1, w - size - 1)`` in [0, 1]."""
+        """Judge images.
+
+        Args:
+            lr: ``(kernels, crops, h, w)``.
+
+        Returns:
+            Verdicts ``(kernels, crops, h - size - 1, w - size - 1)`` in [0, 1].
+
+        Raises:
+            ValueError: when there would be fewer than 2x2 verdicts.
+        """
         kernels, crops, height, width = lr.shape
         edge = self.size + 2
+        if min(height, width) <= edge:
+            raise ValueError(
+                f"KernelDiscriminator: LR crops have {height}x{width} pixels, expected at least {edge + 1}x{edge + 1} "
+                f"to judge patches of {self.size}x{self.size} with their edge maps; use a larger crop."
+            )
         if self.detail:
             lr = lr - F.avg_pool2d(F.pad(lr, (1, 1, 1, 1), mode="replicate"), 3, 1)
         first, hidden, last = self._normed("first") @ self.triplet, self._normed("hidden"), self._normed("last")

@@ -353,3 +353,11 @@ def test_the_trainers_step_is_that_of_the_two_losses():
         for was, now in zip(before[name].parameters(), networks[name].parameters(), strict=True):
             assert was.grad.abs().max() > 0
             torch.testing.assert_close(now, was - 0.1 * was.grad, rtol=1e-4, atol=1e-6)
+
+
+def test_a_crop_without_verdicts_is_refused():
+    """Of a single verdict batch norm leaves 0, so that it is none."""
+    discriminator = KernelDiscriminator(1, features=4)
+    assert discriminator(torch.rand(1, 1, 10, 10)).shape == (1, 1, 2, 2)
+    with pytest.raises(ValueError, match=r"9x10 pixels, expected at least 10x10 .* larger crop"):
+        discriminator(torch.rand(1, 1, 9, 10))
