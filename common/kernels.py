@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from scipy import ndimage
 from scipy.optimize import least_squares
 
 from .files import replacing
@@ -152,7 +153,7 @@ def read_kernels(folder: str | os.PathLike) -> list[dict[str, Any]]:
     """The entries of all files of kernels in a folder, in the order of their names.
 
     Returns:
-        As they were saved, "kernel" as a tensor ``(K, K)``, and "file".
+        As they were saved, "kernel" as a tensor ``(K, K)``, and "file", and what the file says of all its kernels.
 
     Raises:
         FileNotFoundError: when there is no such file.
@@ -168,8 +169,9 @@ def read_kernels(folder: str | os.PathLike) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
     for file in files:
         try:
-            entries = json.loads(file.read_text(encoding="utf-8"))["kernels"]
-            entries = [{**entry, "file": str(file)} for entry in entries]
+            about = json.loads(file.read_text(encoding="utf-8"))
+            entries = about.pop("kernels")
+            entries = [{**about, **entry, "file": str(file)} for entry in entries]
         except (ValueError, KeyError, TypeError) as error:
             raise ValueError(f"{file}: not a file of kernels ({error}); estimate them anew.") from None
         for i, entry in enumerate(entries):
@@ -179,7 +181,9 @@ def read_kernels(folder: str | os.PathLike) -> list[dict[str, Any]]:
                 raise ValueError(f"{file}, kernel {i}: not rows of numbers ({error}).") from None
             if kernel.ndim != 2 or kernel.shape[0] != kernel.shape[1] or len(kernel) % 2 == 0:
                 raise ValueError(f"{file}, kernel {i}: its shape is {tuple(kernel.shape)}, expected an odd square.")
-            if not bool(kernel.isfinite().all()) or abs(float(kernel.sum()) - 1) > 0.01:
+            if not bool(kernel.isfinite().all()):
+                raise ValueError(f"{file}, kernel {i}: it has entries that are not finite, expected numbers.")
+            if abs(float(kernel.sum()) - 1) > 0.01:
                 raise ValueError(
                     f"{file}, kernel {i}: its sum is {float(kernel.sum()):.4g}, expected 1: a degradation keeps the "
                     "mean. Divide it by its sum."
@@ -195,9 +199,64 @@ def read_kernels(folder: str | os.PathLike) -> list[dict[str, Any]]:
     return found
 
 
-def load_kernels(folder: str | os.PathLike) -> torch.Tensor:
-    """The kernels of a folder, ``(N, K, K)``; errors as those of :func:`read_kernels`."""
-    return torch.stack([entry["kernel"] for entry in read_kernels(folder)])
+def load_kernels(
+    folder: str | os.PathLike, factor: int, offset: float, hr_spacing: Sequence[float], volumes: Sequence[str]
+) -> torch.Tensor:
+    """The kernels of a folder for a training, which must be of the kind that they were estimated for.
+
+    LR volumes without a kernel are reported: their estimation may have been interrupted.
+
+    Args:
+        folder: with files of kernels.
+        factor: HR pixels per LR pixel.
+        offset: centre of LR pixel 0 in HR pixels.
+        hr_spacing: of an HR pixel along both axes in mm.
+        volumes: files of the LR volumes.
+
+    Returns:
+        ``(N, K, K)``.
+
+    Raises:
+        FileNotFoundError, ValueError: as :func:`read_kernels`; and when a file says another factor, offset, or spacing
+            (by more than 5 %).
+    """
+    entries = read_kernels(folder)
+    for entry in entries:
+        for key, expected, tolerance in (
+            ("factor", factor, 0.0),
+            ("offset", offset, 1e-6),
+            ("hr_spacing_mm", list(hr_spacing), 0.05),
+        ):
+            found = entry.get(key)
+            try:
+                agrees = np.allclose(found, expected, rtol=tolerance, atol=1e-9)
+            except (TypeError, ValueError):
+                agrees = False
+            if not agrees:
+                raise ValueError(
+                    f"{entry['file']}: its {key} is {found}, expected {expected} as in this training; estimate the "
+                    "kernels anew (--stages 1), or use the settings and HR scans that they were estimated with."
+                )
+    missing = sorted(set(map(str, volumes)) - {entry["volume"] for entry in entries})
+    if missing:
+        print(
+            f"warning: {folder} has no kernel of {', '.join(missing)}; if their estimation was interrupted, go on "
+            "with --resume true"
+        )
+    return torch.stack([entry["kernel"] for entry in entries])
+
+
+def centred(kernel: torch.Tensor, offset: float) -> torch.Tensor:
+    """A kernel moved so that the Gaussian that fits it best is centred on ``offset`` from its middle, with its sum.
+
+    Patches cannot tell where a kernel is centred, and the centre of mass that eq. 3 holds in place is not where the
+    image appears when a kernel has side lobes on one side. Cubic spline interpolation; outside of the kernel is 0.
+    """
+    shift = [offset - c for c in describe_kernel(kernel)["centre"]]
+    if max(map(abs, shift)) > len(kernel) / 4:
+        return kernel  # not a kernel that a Gaussian describes
+    moved = torch.from_numpy(ndimage.shift(kernel.double().numpy(), shift, order=3)).to(kernel)
+    return moved * (kernel.sum() / moved.sum())
 
 
 def _gaussian(size: int, centre: Sequence[float], sigma: Sequence[float], angle: float) -> np.ndarray:

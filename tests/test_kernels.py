@@ -6,6 +6,7 @@ import re
 import numpy as np
 import pytest
 import torch
+from scipy import ndimage
 from scipy.ndimage import gaussian_filter
 from skimage.measure import centroid, inertia_tensor
 from torch.nn import functional as F
@@ -13,6 +14,7 @@ from torch.nn import functional as F
 from common.degradations import InPlaneKernel, KSpaceTruncation
 from common.kernels import (
     bicubic_kernel,
+    centred,
     describe_kernel,
     gaussian_kernel,
     kernel_error,
@@ -118,15 +120,58 @@ def entries_of(*sizes):
     return [{"volume": f"{i}.nii", "slice": i or None, "kernel": kernel} for i, kernel in enumerate(kernels)]
 
 
+ABOUT = {"factor": 2, "offset": 0.0, "hr_spacing_mm": [1.0, 1.2]}
+TRAINING = {"factor": 2, "offset": 0.0, "hr_spacing": [1.01, 1.2], "volumes": []}
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        ("factor", 3, "its factor is 2, expected 3"),
+        ("offset", 0.5, "its offset is 0.0, expected 0.5"),
+        ("hr_spacing", [1.5, 1.2], r"its hr_spacing_mm is \[1.0, 1.2\], expected \[1.5, 1.2\]"),
+    ],
+)
+def test_kernels_of_another_kind_are_refused(tmp_path, key, value, said):
+    save_kernels(tmp_path / "kernels_1.json", entries_of(5), **ABOUT)
+    with pytest.raises(ValueError, match=rf"kernels_1\.json: {said} as in this training"):
+        load_kernels(tmp_path, **{**TRAINING, key: value})
+    save_kernels(tmp_path / "kernels_1.json", entries_of(5), **{k: v for k, v in ABOUT.items() if k not in key})
+    if key != "hr_spacing":
+        with pytest.raises(ValueError, match=f"its {key} is None"):
+            load_kernels(tmp_path, **TRAINING)
+
+
+def test_scans_without_a_kernel_are_reported(tmp_path, capsys):
+    save_kernels(tmp_path / "kernels_1.json", entries_of(5, 5), **ABOUT)
+    assert len(load_kernels(tmp_path, **{**TRAINING, "volumes": ["0.nii", "1.nii"]})) == 2
+    assert capsys.readouterr().out == ""
+    load_kernels(tmp_path, **{**TRAINING, "volumes": ["0.nii", "7.nii"]})
+    assert "no kernel of 7.nii; if their estimation was interrupted" in capsys.readouterr().out
+
+
+def test_a_kernel_is_moved_to_its_place():
+    """A Gaussian that is off by some tenths comes to lie where it should, with its sum; noise stays where it is."""
+    for offset in (0.0, 0.5):
+        kernel = gaussian_kernel((2.0, 1.2), 40, offset=offset)
+        off = torch.from_numpy(ndimage.shift(kernel.double().numpy(), (0.3, -0.4), order=5)).float()
+        found = centred(off, offset)
+        assert np.abs(np.array(describe_kernel(found)["centre"]) - offset).max() < 0.01
+        assert found.sum().item() == pytest.approx(off.sum().item(), rel=1e-5) and found.dtype == off.dtype
+        assert kernel_error(found, kernel) < 0.02
+    far = gaussian_kernel(1.0, offset=5.0)
+    assert torch.equal(centred(far, 0.0), far)
+
+
 def test_kernels_come_back_from_their_files_in_order(tmp_path):
     entries = entries_of(*[5] * 12)
     for number in range(12):  # 10 comes after 9
-        save_kernels(tmp_path / f"kernels_{number + 1}.json", [entries[number]], factor=2, note='a "b"')
+        save_kernels(tmp_path / f"kernels_{number + 1}.json", [entries[number]], **ABOUT, note='a "b"')
     found = read_kernels(tmp_path)
     assert [entry["volume"] for entry in found] == [f"{i}.nii" for i in range(12)]
     assert [entry["slice"] for entry in found] == [None, *range(1, 12)]
     assert found[0]["file"] == str(tmp_path / "kernels_1.json")
-    kernels = load_kernels(str(tmp_path))
+    kernels = load_kernels(str(tmp_path), **TRAINING)
     torch.testing.assert_close(kernels, torch.stack([e["kernel"] for e in entries]), rtol=0, atol=2e-8)
     assert kernels.dtype == torch.float32
     head = json.loads((tmp_path / "kernels_3.json").read_text())
@@ -141,8 +186,8 @@ def test_kernels_come_back_from_their_files_in_order(tmp_path):
 def test_an_edited_kernel_is_read_with_sum_1(tmp_path):
     kernel = gaussian_kernel(1.0, size=5)
     kernel[2, 2] += 0.008
-    save_kernels(tmp_path / "kernels_1.json", [{"volume": "a", "slice": None, "kernel": kernel}])
-    assert torch.allclose(load_kernels(tmp_path)[0], kernel / kernel.sum(), atol=1e-7)
+    save_kernels(tmp_path / "kernels_1.json", [{"volume": "a", "slice": None, "kernel": kernel}], **ABOUT)
+    assert torch.allclose(load_kernels(tmp_path, **TRAINING)[0], kernel / kernel.sum(), atol=1e-7)
 
 
 def _edit(change):
@@ -170,8 +215,8 @@ def _first_tap(value):
         (lambda text: '{"kernels": 3}', ["not a file of kernels"]),
         (lambda text: '{"kernels": [3]}', ["not a file of kernels"]),
         (_edit(lambda rows: [[2 * v for v in row] for row in rows]), ["kernel 1", "sum is 2", "Divide it"]),
-        (_first_tap(float("nan")), ["kernel 1", "sum is nan"]),
-        (_first_tap(float("inf")), ["kernel 1", "sum is inf"]),
+        (_first_tap(float("nan")), ["kernel 1", "not finite"]),
+        (_first_tap(float("inf")), ["kernel 1", "not finite"]),
         (_first_tap("0.1x"), ["kernel 1", "not rows of numbers"]),
         (_first_tap(None), ["kernel 1", "not rows of numbers"]),
         (_edit(lambda rows: None), ["kernel 1", "not rows of numbers"]),
@@ -196,11 +241,11 @@ def test_an_edited_file_is_refused_by_name_and_entry(tmp_path, edit, said):
 
 def test_mixed_sizes_of_files_and_missing_kernels_are_named(tmp_path):
     with pytest.raises(FileNotFoundError, match=re.escape(str(tmp_path)) + ".*--stages 1.*--kernel_dir"):
-        load_kernels(tmp_path)
+        read_kernels(tmp_path)
     save_kernels(tmp_path / "kernels_1.json", [])
     with pytest.raises(ValueError, match=re.escape(str(tmp_path)) + ".*hold no kernel"):
-        load_kernels(tmp_path)
+        read_kernels(tmp_path)
     save_kernels(tmp_path / "kernels_1.json", entries_of(5))
     save_kernels(tmp_path / "kernels_2.json", entries_of(7))
     with pytest.raises(ValueError, match=r"kernels_2\.json, kernel 0: .*\(7, 7\), but .*kernels_1\.json has \(5, 5\)"):
-        load_kernels(tmp_path)
+        read_kernels(tmp_path)

@@ -36,9 +36,10 @@ class KernelCase:
 def kernel_cases(source: VolumeCache, target: VolumeCache, per: str, slice_step: int = 1) -> list[KernelCase]:
     """Which LR and HR slices each kernel is learned from.
 
-    HR slices are those of the source volumes of the same subject; for the kernel of one slice, the one at the same
-    place between the volume's first and last slice that is not air (Huang et al. 2021, section 2.A.2). Where the source
-    has not that subject, they are those of all source volumes. Slices of air are left out, and reported.
+    HR slices are those of the source volumes of the same subject; for the kernel of one slice, the nearest to its
+    centre in space (Huang et al. 2021, section 2.A.2). Where the source has not that subject, or nothing at that place,
+    they are those of all source volumes. Slices of air are left out, and reported, as are LR scans with more detail
+    than HR scans that are sampled without any blur: no kernel that blurs can explain them.
 
     Args:
         source: volumes with the key "hr".
@@ -55,28 +56,28 @@ def kernel_cases(source: VolumeCache, target: VolumeCache, per: str, slice_step:
         raise ValueError(f"slice_step is {slice_step!r}, expected a whole number, 1 or more.")
     hr = [_tissue_slices(volume["hr"], entry) for volume, entry in zip(source.items, source.data, strict=True)]
     cases, left_out = [], 0
-    alone = set()
-    for volume, entry in zip(target.items, target.data, strict=True):
+    alone: set[str] = set()
+    for volume, affine, entry in zip(target.items, target.affines, target.data, strict=True):
         found = _tissue_slices(volume["lr"], entry)
         left_out += volume["lr"].shape[-1] - len(found)
         planes = volume["lr"][0]
-        of_subject = [
-            (item["hr"][0], slices)
-            for item, other, slices in zip(source.items, source.data, hr, strict=True)
-            if other.get("subject") == entry.get("subject") is not None
-        ]
-        if not of_subject:
-            alone.add(str(entry.get("subject")))
-        pools = of_subject or [(item["hr"][0], slices) for item, slices in zip(source.items, hr, strict=True)]
-        pooled = [plane[..., z] for plane, slices in pools for z in _spread(slices)]
+        subject = entry.get("subject")
+        own = [i for i, other in enumerate(source.data) if subject is not None and other.get("subject") == subject]
+        if not own and subject is not None:
+            alone.add(str(subject))
+        pooled = [source.items[i]["hr"][0][..., z] for i in own or range(len(source)) for z in _spread(hr[i])]
         name = str(entry.get("lr", entry.get("hr")))
         if per == "volume":
             cases.append(KernelCase(name, None, [planes[..., z] for z in _spread(found[::slice_step])], pooled))
             continue
-        for i in range(0, len(found), slice_step):
-            place = i / max(1, len(found) - 1)
-            same = [plane[..., slices[round(place * (len(slices) - 1))]] for plane, slices in of_subject]
-            cases.append(KernelCase(name, found[i], [planes[..., found[i]]], same or pooled))
+        for z in found[::slice_step]:
+            same = []
+            for i in own:
+                there = _nearest(affine.get("lr"), planes.shape, z, source.affines[i].get("hr"))
+                if there in hr[i]:
+                    same.append(source.items[i]["hr"][0][..., there])
+            cases.append(KernelCase(name, z, [planes[..., z]], same or pooled))
+    _report_sharp(cases)
     if per == "slice" and alone:
         print(
             f"kernels: the source has no HR scan of {', '.join(sorted(alone))}; the kernel of a single slice is then "
@@ -213,6 +214,37 @@ def _tissue_slices(volume: torch.Tensor, entry: dict) -> list[int]:
     if not found:
         raise ValueError(f"{case_name(entry)}: every slice is (nearly) all air, so there is nothing to learn from.")
     return found
+
+
+def _nearest(lr_affine: np.ndarray | None, lr_shape: Sequence[int], z: int, hr_affine: np.ndarray | None) -> int:
+    """The HR slice that is nearest to the centre of LR slice z; without affines, of the same number."""
+    if lr_affine is None or hr_affine is None:
+        return z
+    centre = lr_affine @ [(lr_shape[0] - 1) / 2, (lr_shape[1] - 1) / 2, z, 1]
+    return round(float(np.linalg.solve(hr_affine, centre)[2]))
+
+
+def _report_sharp(cases: Sequence[KernelCase]) -> None:
+    """Say which LR volumes have more detail than HR slices of which every other pixel is taken."""
+    found: dict[str, list[tuple[float, float]]] = {}
+    for case in cases:
+        lr = np.median([_detail(plane) for plane in case.lr])
+        hr = np.median([_detail(plane[::2, ::2]) for plane in case.hr])
+        found.setdefault(case.volume, []).append((float(lr), float(hr)))
+    for volume, values in found.items():
+        lr, hr = np.median(values, axis=0)
+        if lr > hr:
+            print(
+                f"warning: {volume} has more detail than HR scans that are sampled without any blur ({lr:.3f} against "
+                f"{hr:.3f}), so its kernel cannot be found. Are HR and LR exchanged, or are the HR scans blurred?"
+            )
+
+
+def _detail(plane: torch.Tensor) -> float:
+    """Mean difference of tissue from its 3x3 mean, as a share of the mean of tissue."""
+    smooth = F.avg_pool2d(plane[None, None], 3, 1)[0, 0]
+    tissue = smooth > AIR
+    return float((plane[1:-1, 1:-1] - smooth)[tissue].abs().mean() / smooth[tissue].mean())
 
 
 def _spread(slices: Sequence[int]) -> list[int]:

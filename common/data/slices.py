@@ -32,11 +32,11 @@ class SliceLoader(PatchLoader):
         patch: edge p of a patch in pixels.
         margin: pixels around the patch in ``hr_context``.
         angles: degrees by which a slice may be rotated, drawn evenly.
-        scales: factors by which it may be rescaled, 0 < s <= 1, drawn evenly.
-        guide_shift: pixels by which the guide may be off along each axis, drawn evenly from minus to plus that much.
         batch_size: patches a batch, over all processes.
         seed: of the draws.
         device: of the batches.
+        scales: factors by which it may be rescaled, 0 < s <= 1, drawn evenly.
+        guide_shift: pixels by which the guide may be off along each axis, drawn evenly from minus to plus that much.
 
     Raises:
         ValueError: when a volume is smaller than a patch, a scale is out of its range, or the batch does not divide
@@ -49,11 +49,11 @@ class SliceLoader(PatchLoader):
         patch: int,
         margin: int,
         angles: Sequence[float],
-        scales: Sequence[float],
-        guide_shift: float,
         batch_size: int,
         seed: int,
         device: torch.device | str,
+        scales: Sequence[float] = (1.0,),
+        guide_shift: float = 0.0,
     ) -> None:
         super().__init__(batch_size, seed, device)
         if not scales or not all(0 < s <= 1 for s in scales):

@@ -66,6 +66,8 @@ def case_stem(path: str | os.PathLike, subject: str | None = None) -> str:
 class VolumeCache(Dataset):
     """Every volume of a group, preprocessed once and kept in memory as plain tensors.
 
+    ``affines`` has for each volume the voxel-to-world affines (4, 4) of its keys, where they are known.
+
     Args:
         data: entries of a datalist.
         transform: gives a dictionary of channel-first volumes.
@@ -86,6 +88,7 @@ class VolumeCache(Dataset):
         self.data = list(data)
         self.transform = transform
         self.items: list[dict[str, torch.Tensor]] = []
+        self.affines: list[dict[str, np.ndarray]] = []
         failures: list[str] = []
         for entry in tqdm(self.data, desc="volumes", unit="volume", leave=False):
             try:
@@ -93,6 +96,8 @@ class VolumeCache(Dataset):
                 self.items.append(
                     {key: convert_to_tensor(item[key], track_meta=False).float().contiguous() for key in keys}
                 )
+                known = {key: getattr(item[key], "affine", None) for key in keys}
+                self.affines.append({key: np.asarray(a, np.float64) for key, a in known.items() if a is not None})
             except Exception as error:
                 failures.append(f"{case_name(entry)}: {root_cause(error, entry)}")
         if failures:

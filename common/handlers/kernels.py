@@ -14,7 +14,7 @@ from ignite.engine import Engine, Events
 from .. import reports
 from ..data import KernelCropLoader
 from ..degradations import InPlaneKernel
-from ..kernels import describe_kernel, gaussian_kernel, save_kernels
+from ..kernels import centred, describe_kernel, gaussian_kernel, save_kernels
 from ..networks import KernelGenerator
 
 _SHARP = 1.0  # FWHM in HR pixels
@@ -33,7 +33,7 @@ class KernelReport:
 
     Args:
         path: of the JSON file.
-        generator: whose ``average`` kernels are written, divided by their sums.
+        generator: whose ``average`` kernels are written, divided by their sums and centred on ``offset``.
         loader: with the cases of the kernels.
         spacing: of an HR pixel along both axes in mm.
         factor: HR pixels per LR pixel.
@@ -72,7 +72,7 @@ class KernelReport:
         if not self.trained and self.path.is_file():
             return
         kernels = self.generator.average.detach().cpu()
-        kernels = kernels / kernels.sum(dim=(1, 2), keepdim=True)
+        kernels = torch.stack([centred(kernel / kernel.sum(), self.offset) for kernel in kernels])
         entries = [
             {"volume": case.volume, "slice": case.slice, **describe_kernel(kernel), "kernel": kernel.tolist()}
             for case, kernel in zip(self.loader.cases, kernels, strict=True)
@@ -89,6 +89,12 @@ class KernelReport:
         print("distance of MSCN coefficients, and of their products, from those of the LR scans:")
         for name, (coefficients, products) in distances.items():
             print(f"  {name:<24}{coefficients:8.4f}{products:8.4f}")
+        ours, gaussian = distances.values()
+        if all(a > b for a, b in zip(ours, gaussian, strict=True)):
+            print(
+                "warning: HR slices that the Gaussian has degraded resemble the LR scans more than those that these "
+                "kernels have degraded; look at the pictures, and do not trust the kernels"
+            )
         if sharp:
             print(
                 f"warning: {len(sharp)} of {len(entries)} kernels are narrower than an HR pixel, for example that of "

@@ -58,7 +58,7 @@ def kernel_sheet(path: str | os.PathLike, kernels: Sequence[Mapping[str, Any]], 
         panel.plot(middle, middle, ".", color="black", markersize=3)
         panel.set_xlim(-0.5, len(kernel) - 0.5)
         panel.set_ylim(len(kernel) - 0.5, -0.5)
-        name = Path(entry["volume"]).name.split(".")[0]
+        name = Path(entry["volume"]).name.removesuffix(".gz").removesuffix(".nii")
         name = name if entry["slice"] is None else f"{name}, slice {entry['slice']}"
         widths = " x ".join(f"{w:.1f}" for w in entry["fwhm"])
         panel.set_title(

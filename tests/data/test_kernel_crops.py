@@ -5,7 +5,9 @@ import itertools
 import numpy as np
 import pytest
 import torch
-from scipy.ndimage import uniform_filter
+from monai.data import MetaTensor
+from nibabel.affines import from_matvec
+from scipy.ndimage import gaussian_filter, uniform_filter
 from scipy.stats import chisquare
 
 from common.data import KernelCropLoader, VolumeCache, kernel_cases, slabs
@@ -22,9 +24,14 @@ def noise(*shape, seed=0, air=()):
     return volume
 
 
-def cache(key, volumes, subjects):
+def cache(key, volumes, subjects, affines=None):
     data = [{key: f"{key}{i}.nii", **({"subject": s} if s else {})} for i, s in enumerate(subjects)]
-    return VolumeCache(data, lambda entry: {key: volumes[int(entry[key][len(key)])]}, [key])
+
+    def load(entry):
+        i = int(entry[key][len(key)])
+        return {key: volumes[i] if affines is None else MetaTensor(volumes[i], affine=affines[i])}
+
+    return VolumeCache(data, load, [key])
 
 
 def group(key, shapes, subjects=None, air=None, seed=0):
@@ -41,20 +48,37 @@ def same(found, expected):
 
 
 def test_slices_of_a_subject_are_paired_by_their_place(capsys):
-    """Places count from the first to the last slice that is no air; here 3 of 5 LR slices, and 5 of 8 HR slices."""
-    hr = group("hr", [(20, 18, 8), (16, 17, 4)], "ab", {0: (0, 1, 7)})
-    lr = group("lr", [(10, 9, 5)], "a", {0: (0, 4)}, seed=50)
+    """In space: HR slices run the other way, are 2 mm thick instead of 4, and end before the LR slices do."""
+    volumes = [noise(20, 18, 8, air=(0, 7)), noise(16, 17, 4, seed=10)]
+    hr_affines = [from_matvec(np.diag([1.0, 1.0, -2.0]), [0, 0, 20.0]), np.diag([1.0, 1.0, 4.0, 1.0])]
+    hr = cache("hr", volumes, "ab", hr_affines)
+    lr_affine = from_matvec(np.diag([2.0, 2.0, 4.0]), [0, 0, 3.0])
+    lr = cache("lr", [noise(10, 9, 5, seed=50, air=(0,))], "a", [lr_affine])
     cases = kernel_cases(hr, lr, "slice")
-    assert [(case.volume, case.slice) for case in cases] == [("lr0.nii", z) for z in (1, 2, 3)]
-    for case, lr_slice, hr_slice in zip(cases, (1, 2, 3), (2, 4, 6), strict=True):
-        assert same(case.lr, planes(lr, "lr", 0, [lr_slice])) and same(case.hr, planes(hr, "hr", 0, [hr_slice]))
-    assert "2 slices of the LR volumes are (nearly) all air" in capsys.readouterr().out
-    # Every second of them, but each at its own place; and of two HR volumes of the subject, a slice each.
+    # LR slices 1 to 4 lie at 7, 11, 15 and 19 mm; the HR slices that are not air from 18 down to 8 mm.
+    assert [(case.volume, case.slice) for case in cases] == [("lr0.nii", z) for z in (1, 2, 3, 4)]
+    for case, z, hr_slice in zip(cases[1:3], (2, 3), (4, 2), strict=True):
+        assert same(case.lr, planes(lr, "lr", 0, [z])) and same(case.hr, planes(hr, "hr", 0, [hr_slice]))
+    assert same(cases[0].hr, planes(hr, "hr", 0, [6]))
+    assert same(cases[3].hr, planes(hr, "hr", 0, range(1, 7))), "nothing at 19 mm but air: all of the subject's"
+    assert "1 slices of the LR volumes are (nearly) all air" in capsys.readouterr().out
+    # Every second of them; and of two HR volumes of the subject, a slice each.
     cases = kernel_cases(hr, lr, "slice", slice_step=2)
-    assert [case.slice for case in cases] == [1, 3] and same(cases[1].hr, planes(hr, "hr", 0, [6]))
-    both = cache("hr", [hr[0]["hr"], hr[1]["hr"]], "aa")
-    cases = kernel_cases(both, lr, "slice")
-    assert same(cases[2].hr, planes(hr, "hr", 0, [6]) + planes(hr, "hr", 1, [3]))
+    assert [case.slice for case in cases] == [1, 3] and same(cases[1].hr, planes(hr, "hr", 0, [2]))
+    cases = kernel_cases(cache("hr", volumes, "aa", hr_affines), lr, "slice")
+    assert same(cases[1].hr, planes(hr, "hr", 0, [4]) + planes(hr, "hr", 1, [3]))
+
+
+def test_lr_scans_that_are_sharper_than_hr_scans_are_reported(capsys):
+    """Detail of LR slices against that of every other pixel of HR slices."""
+    sharp = noise(40, 40, 4)
+    blurred = torch.from_numpy(gaussian_filter(sharp[0].numpy(), (1.5, 1.5, 0)))[None]
+    for hr, lr, said in ((blurred, sharp[:, ::2, ::2], True), (sharp, blurred[:, ::2, ::2], False)):
+        for per in ("slice", "volume"):
+            kernel_cases(cache("hr", [hr], "a"), cache("lr", [lr], "b"), per)
+            out = capsys.readouterr().out
+            assert ("lr0.nii has more detail than HR scans" in out) == said
+            assert ("no HR scan of b; " in out) == (per == "slice")
 
 
 @pytest.mark.parametrize("subjects", ["ab", ("", "")], ids=str)

@@ -49,7 +49,7 @@ def training():
     torch.manual_seed(0)
     volume = torch.rand(1, 20, 20, 3, generator=torch.Generator().manual_seed(0))
     volumes = VolumeCache([{"hr": "0.nii"}], lambda _: {"hr": volume, "guide": volume.flip(3)}, ["hr", "guide"])
-    loader = SliceLoader(volumes, 12, 0, [0, 30], [1.0], 0.0, BATCH, 0, "cpu")
+    loader = SliceLoader(volumes, 12, 0, [0, 30], BATCH, 0, "cpu")
     networks = {"rdn": GuidedRDN(True, 3, 2, 2), "concatenate": Concatenate()}
     graph = TensorGraph(networks, {"image": ["concatenate", "hr", "guide"], "sr": ["rdn", "image"]}, ["hr", "guide"])
     row = {"name": "l1", "weight": 1.0, "loss": nn.L1Loss(), "inputs": ["sr", "guide"]}

@@ -34,6 +34,17 @@ def generator_of(sizes=SIZES[0], features=6, kernels=KERNELS, **options):
     return KernelGenerator(kernels, features, sizes, **{"gain": 1.0, **options})
 
 
+def by_layers(generator, hr, stride):
+    """The networks layer after layer, as the paper draws them: patches ``(kernels, crops, H, W)`` to the same."""
+    out = []
+    for i, patches in enumerate(hr):
+        x = patches[:, None]
+        for n, layer in enumerate(generator.layers, start=1):
+            x = F.conv2d(x, layer[i], stride=stride if n == len(generator.layers) else 1)
+        out.append(x[:, 0])
+    return torch.stack(out)
+
+
 @pytest.mark.parametrize("sizes", SIZES, ids=str)
 def test_the_response_to_a_delta_is_the_kernel(sizes):
     """Layer after layer, the last with stride 1; a convolution network answers with its kernel mirrored."""
@@ -42,14 +53,9 @@ def test_the_response_to_a_delta_is_the_kernel(sizes):
     size = sum(sizes) - len(sizes) + 1
     assert kernels.shape == (KERNELS, size, size) and generator.size == size
     delta = F.pad(torch.ones(KERNELS, 1, 1, 1), (size - 1,) * 4)
-    response = generator.by_layers(delta, stride=1)[:, 0].flip(1, 2).detach()
-    for i in range(KERNELS):
-        literal = delta[i][None]
-        for layer in generator.layers:
-            literal = F.conv2d(literal, layer[i])
-        scale = kernels[i].norm()
-        assert (kernels[i] - response[i]).norm() <= 1e-6 * scale
-        assert (kernels[i] - literal[0, 0].flip(0, 1)).norm() <= 1e-6 * scale
+    response = by_layers(generator, delta, stride=1)[:, 0].flip(1, 2).detach()
+    for kernel, answer in zip(kernels, response, strict=True):
+        assert (kernel - answer).norm() <= 1e-6 * kernel.norm()
     assert (kernels[0] - kernels[1]).norm() > 0.1 * kernels[0].norm()
 
 
@@ -77,7 +83,7 @@ def test_output_and_gradients_are_those_of_the_layers(sizes, factor):
             # KernelSampling itself computes in float32.
             lr = module._Sampling.apply(hr, generator(), factor)
         else:
-            lr = generator.by_layers(hr, factor)
+            lr = by_layers(generator, hr, factor)
         weights = torch.randn_like(lr) if weights is None else weights
         found.append((lr, *torch.autograd.grad((weights * lr.tanh()).sum(), list(generator.layers))))
     assert found[0][0].shape == (KERNELS, 2, *((n - generator.size) // factor + 1 for n in hr.shape[2:]))
@@ -105,14 +111,15 @@ def test_noise_is_that_of_the_magnitude_of_two_channels():
 
 
 def test_the_average_forgets_over_its_memory_and_only_in_training():
-    generator = generator_of(memory=4)
-    expected = generator.average.clone()
-    torch.testing.assert_close(expected, generator.eval()().detach())
-    for _ in range(3):
+    """At first it is the plain mean, so that what was there before training has no part in it."""
+    generator = generator_of(memory=2)
+    shares = (1.0, 0.5, 0.5)
+    expected = 0.0
+    for share in shares:
         with torch.no_grad():
             generator.layers[0].mul_(1.5)
         kernels = generator.train()().detach()
-        expected = 0.75 * expected + 0.25 * kernels
+        expected = (1 - share) * expected + share * kernels
         generator.eval()()
     torch.testing.assert_close(generator.average, expected)
     assert (expected - kernels).norm() > 0.1 * kernels.norm() and "average" in generator.state_dict()
