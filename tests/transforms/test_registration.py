@@ -6,6 +6,7 @@ import warnings
 
 import numpy as np
 import pytest
+import SimpleITK as sitk
 import torch
 from monai.data import MetaTensor
 from scipy.ndimage import affine_transform, gaussian_filter, map_coordinates
@@ -195,7 +196,6 @@ def test_a_patient_who_moved_is_put_back_on_the_grid_of_the_degradation(tmp_path
 
 
 def test_the_motion_is_found_to_a_third_of_a_voxel(monkeypatch):
-    sitk = pytest.importorskip("SimpleITK")
     hr, lr = pair(monkeypatch)
     grid_ = registration._image(sitk, torch.zeros(1, 24, 28, 28), IN_PLANE.lr_affine(HR_AFFINE))
     with registration._one_thread(sitk):
@@ -207,7 +207,6 @@ def test_the_motion_is_found_to_a_third_of_a_voxel(monkeypatch):
 
 
 def test_a_step_that_folds_or_makes_it_worse_is_left_out_and_named(tmp_path, monkeypatch):
-    sitk = pytest.importorskip("SimpleITK")
     hr, lr = pair(monkeypatch)
     mirror, away = sitk.AffineTransform(3), sitk.TranslationTransform(3, (9.0, 0, 0))
     mirror.Scale((-1.0, 1, 1))
