@@ -7,9 +7,9 @@ import sys
 import fire
 
 from .ablation import RunsFailedError, ablate
+from .brisque_fit import brisque_fit
 from .data.datalist import write_datalist
 from .data.simulate import simulate
-from .metrics.brisque import brisque_fit
 from .profile import profile
 
 

@@ -5,29 +5,35 @@ from __future__ import annotations
 import math
 import os
 import zlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from csv import DictReader
-from csv import Error as CSVError
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from zipfile import BadZipFile
 
-import nibabel as nib
 import numpy as np
 import torch
-from monai.data import MetaTensor
 from scipy import ndimage
 from scipy.special import gamma as gamma_function
-from scipy.stats import pearsonr, spearmanr
-from skimage.io import imread
-from tqdm import tqdm
 
-from ..files import check_writable, replacing
-from ..transforms import NormaliseVolumed
+from ..files import replacing
 
-__all__ = ["Brisque", "aggd", "brisque_features", "brisque_fit", "ggd", "mscn", "tissue"]
+__all__ = [
+    "Brisque",
+    "aggd",
+    "brisque_features",
+    "counting_slices",
+    "fit_regressor",
+    "ggd",
+    "import_sklearn",
+    "mscn",
+    "slice_features",
+    "tissue",
+]
 
 FORMAT = "mri-sr-bundles brisque 1"
 """Stands in every file that a regressor is saved to."""
+
+SETTING = ("C", "gamma", "epsilon")
+"""Hyperparameters of a regressor. C and epsilon are those of scores of standard deviation 1."""
 
 AIR = 0.05
 """A pixel whose local mean is below this part of full scale is air."""
@@ -41,20 +47,6 @@ SHORTEST = 14
 _SHAPES = np.linspace(0.2, 10, 9801)
 _RATIOS = gamma_function(2 / _SHAPES) ** 2 / (gamma_function(1 / _SHAPES) * gamma_function(3 / _SHAPES))
 """E[|x|]^2 / E[x^2] of a generalised Gaussian, which rises with its shape: a table to look the shape up in."""
-
-_GRID = [
-    {"C": cost, "gamma": gamma, "epsilon": epsilon}
-    for cost in (1.0, 10.0, 100.0)
-    for gamma in (0.01, 0.05, 0.25)
-    for epsilon in (0.05, 0.2)
-]
-"""Hyperparameters that are tried. C and epsilon are those of scores of standard deviation 1."""
-
-_FOLDS = 5
-_FEWEST = 10  # images
-_FEW = 50  # images, below which the user is warned
-_POOR = 0.7  # Spearman correlation, likewise
-_VOLUMES, _PICTURES = (".nii", ".nii.gz"), (".png", ".tif", ".tiff")
 
 
 def _local(image: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -206,7 +198,7 @@ def brisque_features(image: np.ndarray) -> np.ndarray:
     return np.concatenate(values)
 
 
-def _counting(volume: np.ndarray) -> list[int]:
+def counting_slices(volume: np.ndarray) -> list[int]:
     """The slices of a volume that are not nearly all air, at least one."""
     slices = [z for z in range(volume.shape[-1]) if tissue(volume[..., z]).mean() >= TISSUE]
     if not slices:
@@ -217,7 +209,7 @@ def _counting(volume: np.ndarray) -> list[int]:
     return slices
 
 
-def _features(volume: np.ndarray, slices: Iterable[int]) -> np.ndarray:
+def slice_features(volume: np.ndarray, slices: Iterable[int]) -> np.ndarray:
     """Features of some slices of a volume: shape (slices, 36)."""
     values = []
     for z in slices:
@@ -228,11 +220,11 @@ def _features(volume: np.ndarray, slices: Iterable[int]) -> np.ndarray:
     return np.stack(values)
 
 
-def _regressor(
+def fit_regressor(
     features: np.ndarray, scores: np.ndarray, setting: Mapping[str, float]
 ) -> Callable[[np.ndarray], np.ndarray]:
     """A support vector regressor, fitted: a function from features to scores."""
-    preprocessing, svm = _sklearn()
+    preprocessing, svm = import_sklearn()
     scaler = preprocessing.MinMaxScaler((-1, 1)).fit(features)
     # C and epsilon are in units of the scores, so these get a unit that does not depend on how people counted.
     mean, spread = scores.mean(), scores.std() or 1.0  # a fold may hold one score only
@@ -240,7 +232,8 @@ def _regressor(
     return lambda others: regressor.predict(scaler.transform(others)) * spread + mean
 
 
-def _sklearn():
+def import_sklearn():
+    """scikit-learn's preprocessing and support vector machines; an error that says how to get it where it is not."""
     try:
         from sklearn import preprocessing, svm
     except ModuleNotFoundError as error:
@@ -277,10 +270,10 @@ class Brisque:
             raise ValueError(f"expected features (N, 36) and scores (N,), found {features.shape} and {scores.shape}.")
         if not (np.isfinite(features).all() and np.isfinite(scores).all() and np.ptp(scores) > 0):
             raise ValueError("features and scores must be finite, and the scores not all equal.")
-        if setting.keys() != _GRID[0].keys() or not all(0 < value < math.inf for value in setting.values()):
-            raise ValueError(f"expected positive {', '.join(_GRID[0])}, found {dict(setting)}.")
+        if setting.keys() != set(SETTING) or not all(0 < value < math.inf for value in setting.values()):
+            raise ValueError(f"expected positive {', '.join(SETTING)}, found {dict(setting)}.")
         self._features, self._scores, self._setting = features, scores, dict(setting)
-        self._predict = _regressor(features, scores, setting)
+        self._predict = fit_regressor(features, scores, setting)
 
     def score(self, volume: torch.Tensor | np.ndarray) -> float:
         """The quality of a volume: the mean score of its slices.
@@ -303,7 +296,7 @@ class Brisque:
         if array.ndim < 3 or any(size != 1 for size in array.shape[:-3]):
             raise ValueError(f"BRISQUE takes single volumes of shape (X, Y, Z), got shape {array.shape}.")
         array = array.reshape(array.shape[-3:])
-        return float(self._predict(_features(array, _counting(array))).mean())
+        return float(self._predict(slice_features(array, counting_slices(array))).mean())
 
     def save(self, path: str | os.PathLike) -> None:
         """Write the regressor as a NumPy .npz file, whole or not at all.
@@ -335,7 +328,7 @@ class Brisque:
                 if str(data["format"]) != FORMAT:
                     raise ValueError(f"its format is '{data['format']}', expected '{FORMAT}'.")
                 features, scores = (data[key].astype(np.float64) for key in ("features", "scores"))
-                setting = {key: float(data[key]) for key in _GRID[0]}
+                setting = {key: float(data[key]) for key in SETTING}
             return cls(features, scores, setting)
         # What numpy and zipfile raise on damaged and foreign files; an array alone (.npy) has neither keys nor an end.
         except (ValueError, TypeError, LookupError, AttributeError, OSError, EOFError, RuntimeError) as error:
@@ -343,198 +336,3 @@ class Brisque:
         except (BadZipFile, zlib.error) as error:
             reason = error
         raise ValueError(f"{path}: no BRISQUE regressor, or a damaged one ({reason}); {advice}")
-
-
-def brisque_fit(csv: str, output: str) -> None:
-    """Fit a BRISQUE regressor to scores that people gave, and print how well it predicts those of unseen images.
-
-    The CSV has the header ``image,score`` or ``image,score,slice``: the path of an image, relative to the CSV; its
-    score, any finite number, where either a high or a low one may be the good one; and the slice that was looked at,
-    its index along the last axis from 0. Where slice is empty or missing, all slices of the volume that are not nearly
-    all air have the score. Images are NIfTI volumes (.nii, .nii.gz; scaled as the bundles do, 0 to 0 and the 99.9th
-    percentile to 1) or single slices (.png, .tif, .tiff; grey, 8 or 16 bits, scaled by the range of their data type).
-
-    The correlations printed are those of unseen images: each score is predicted by a regressor that saw no row of its
-    image, neither for its fit nor for the choice of its hyperparameters (nested cross-validation, 5 folds). Versions of
-    one scan count as different images, so where all images are such versions, the anatomy is not unseen.
-
-    Args:
-        csv: the scores; at least 10 images.
-        output: the file to write, for example brisque.npz; replaced if there.
-
-    Raises:
-        ValueError: when rows are wrong, all of which the message lists, or there are too few images, or their scores
-            are all equal. Nothing is written then.
-        FileNotFoundError: when there is no such CSV.
-        ModuleNotFoundError: when scikit-learn is not installed.
-    """
-    csv, output = Path(str(csv)), Path(str(output))
-    _sklearn()
-    check_writable(output.parent)
-    if output.is_dir():
-        raise IsADirectoryError(f"--output {output} is a folder; name a file in it, for example {output}/brisque.npz.")
-    rows, bad = _rows(csv)
-    images: dict[Path, list[dict]] = {}
-    for row in rows:
-        images.setdefault(row["path"], []).append(row)
-    for path, own in tqdm(images.items(), desc="brisque-fit: features", unit="image"):
-        try:
-            volume = _read(path)
-        # Each format's reader has errors of its own.
-        except Exception as error:
-            bad += [(row["line"], f"{row['image']}: {error}") for row in own]
-            continue
-        for row in own:
-            try:
-                row["features"] = _features(volume, _slices(volume, row["slice"]))
-            except ValueError as error:
-                bad.append((row["line"], f"{row['image']}: {error}"))
-    if bad:
-        listing = "\n  ".join(f"line {line}: {what}" for line, what in sorted(bad))
-        raise ValueError(f"{csv}: {len(bad)} bad rows, nothing was written. Correct or remove them:\n  {listing}")
-    if len(images) < _FEWEST:
-        raise ValueError(f"{csv}: found scores of {len(images)} images, at least {_FEWEST} are needed; score more.")
-    features, scores = [row["features"] for row in rows], np.array([row["score"] for row in rows])
-    if np.ptp(scores) == 0:
-        raise ValueError(f"{csv}: all scores are {scores[0]:g}; a regressor needs images that differ in quality.")
-
-    # At random, because rows are often sorted by quality.
-    folds = dict(zip(images, np.random.default_rng(0).permutation(len(images)) % _FOLDS, strict=True))
-    fold = np.array([folds[row["path"]] for row in rows])
-    predicted = np.empty_like(scores)
-    with tqdm(total=len(_GRID) * (_FOLDS + 1), desc="brisque-fit: hyperparameters", unit="setting") as bar:
-        for held_out in range(_FOLDS):
-            train, test = np.flatnonzero(fold != held_out), np.flatnonzero(fold == held_out)
-            setting = _choose([features[i] for i in train], scores[train], fold[train], bar)
-            predicted[test] = _unseen(features, scores, train, test, setting)
-        setting = _choose(features, scores, fold, bar)
-    Brisque(np.concatenate(features), np.repeat(scores, [len(own) for own in features]), setting).save(output)
-
-    rank = linear = math.nan
-    if np.ptp(predicted) > 0:
-        rank, linear = spearmanr(predicted, scores).statistic, pearsonr(predicted, scores).statistic
-    error = math.sqrt(np.mean((predicted - scores) ** 2))
-    print(f"Wrote {output}: {len(rows)} scores of {len(images)} images, {sum(map(len, features))} slices")
-    print(f"  chosen: {', '.join(f'{key} {value:g}' for key, value in setting.items())}")
-    print(
-        f"  images not seen: Spearman {rank:.3f}, Pearson {linear:.3f}, RMSE {error:.3g} (scores: mean "
-        f"{scores.mean():.3g}, standard deviation {scores.std():.3g})"
-    )
-    if not rank >= _POOR:
-        print(
-            f"warning: it does not predict these scores well (Spearman below {_POOR}). Do not compare images by it; "
-            "score more images, of the kind and range of quality that it is for."
-        )
-    if len(images) < _FEW:
-        print(f"warning: {len(images)} images are few (below {_FEW}), so the figures above are rough; score more.")
-
-
-def _rows(csv: Path) -> tuple[list[dict], list[tuple[int, str]]]:
-    """The rows of a CSV that can be read, and the line and the fault of each other one."""
-    if not csv.is_file():
-        raise FileNotFoundError(f"--csv {csv}: there is no such file; expected a table with the header image,score.")
-    rows, bad = [], []
-    try:
-        # utf-8-sig, because spreadsheets begin their files with a mark.
-        with csv.open(newline="", encoding="utf-8-sig") as file:
-            reader = DictReader(file)
-            header = [name.strip() for name in reader.fieldnames or ()]
-            if sorted(header) not in (["image", "score"], ["image", "score", "slice"]):
-                raise ValueError(f"its header is '{','.join(header)}', expected image,score or image,score,slice.")
-            reader.fieldnames = header
-            for cells in reader:
-                line = reader.line_num
-                if None in cells or None in cells.values():
-                    bad.append((line, f"expected {len(header)} cells, {','.join(header)}."))
-                    continue
-                row = {"line": line, **{key: cell.strip() for key, cell in cells.items()}}
-                if fault := _interpret(row, csv.parent):
-                    bad.append((line, f"{row['image']}: {fault}"))
-                else:
-                    rows.append(row)
-    except (ValueError, CSVError) as error:
-        raise ValueError(f"{csv}: {error}") from None
-    return rows, bad
-
-
-def _interpret(row: dict, folder: Path) -> str | None:
-    """Turn the cells of a row into a path, a number and an index or None. Returns what is wrong, or None."""
-    faults = []
-    row["path"] = (folder / row["image"]).resolve()
-    if not row["path"].is_file():
-        faults.append(f"there is no such file in {folder}.")
-    elif not row["path"].name.lower().endswith((*_VOLUMES, *_PICTURES)):
-        faults.append(f"expected one of {', '.join((*_VOLUMES, *_PICTURES))}.")
-    try:
-        score = float(row["score"])
-    except ValueError:
-        score = math.nan
-    if not math.isfinite(score):
-        faults.append(f"its score is '{row['score']}', expected a finite number.")
-    row["score"] = score
-    index = row.get("slice", "")
-    if index and not (index.isascii() and index.isdigit()):
-        faults.append(f"its slice is '{index}', expected a whole number from 0, or nothing.")
-    else:
-        row["slice"] = int(index) if index else None
-    return " ".join(faults) or None
-
-
-def _read(path: Path) -> np.ndarray:
-    """A scored image as a volume of shape (X, Y, Z), float32, in [0, 1]; a picture is one slice."""
-    if path.name.lower().endswith(_PICTURES):
-        array = imread(path)
-        if array.ndim != 2 or array.dtype not in (np.uint8, np.uint16):
-            raise ValueError(
-                f"shape {array.shape} of {array.dtype}, expected a grey picture of 8 or 16 bits; convert it."
-            )
-        return (array.astype(np.float32) / np.iinfo(array.dtype).max)[..., None]
-    image = nib.load(path)
-    if image.get_data_dtype().kind not in "iuf":
-        raise ValueError(f"its voxels are {image.get_data_dtype()}, expected real numbers.")
-    array = image.get_fdata(dtype=np.float32)
-    while array.ndim > 3 and array.shape[-1] == 1:
-        array = array[..., 0]
-    if array.ndim != 3 or not np.isfinite(array).all() or np.ptp(array) == 0:
-        what = f"shape {array.shape}" if array.ndim != 3 else "a voxel that is not finite, or all alike"
-        raise ValueError(f"{what}, expected a volume (X, Y, Z) of finite voxels that differ.")
-    return NormaliseVolumed("image")({"image": MetaTensor(array)})["image"].numpy()
-
-
-def _slices(volume: np.ndarray, index: int | None) -> Sequence[int]:
-    """The slices that a score was given to."""
-    if index is None:
-        return _counting(volume)
-    if index >= volume.shape[-1]:
-        raise ValueError(f"its slice is {index}, expected one from 0 to {volume.shape[-1] - 1}.")
-    if tissue(volume[..., index]).mean() < TISSUE:
-        raise ValueError(
-            f"slice {index} is nearly all air: under {TISSUE:.0%} of it has {AIR:.0%} of full scale; take another."
-        )
-    return [index]
-
-
-def _choose(features: Sequence[np.ndarray], scores: np.ndarray, fold: np.ndarray, bar: tqdm) -> dict[str, float]:
-    """The hyperparameters whose regressors predict the scores of left-out folds with the least square error."""
-    errors = []
-    for setting in _GRID:
-        predicted = np.empty_like(scores)
-        for held_out in np.unique(fold):
-            train, test = np.flatnonzero(fold != held_out), np.flatnonzero(fold == held_out)
-            predicted[test] = _unseen(features, scores, train, test, setting)
-        errors.append(np.mean((predicted - scores) ** 2))
-        bar.update()
-    return _GRID[int(np.argmin(errors))]
-
-
-def _unseen(
-    features: Sequence[np.ndarray],
-    scores: np.ndarray,
-    train: np.ndarray,
-    test: np.ndarray,
-    setting: Mapping[str, float],
-) -> np.ndarray:
-    """Scores of the rows ``test``, predicted from the rows ``train``; a row's is the mean over its slices."""
-    lengths = [len(features[i]) for i in train]
-    predict = _regressor(np.concatenate([features[i] for i in train]), np.repeat(scores[train], lengths), setting)
-    return np.array([predict(features[i]).mean() for i in test])

@@ -16,8 +16,10 @@ from scipy.stats import gennorm
 from skimage.io import imsave
 
 from common import __main__
+from common import brisque_fit as fit
+from common.brisque_fit import brisque_fit
 from common.metrics import Brisque, brisque, brisque_features, mscn
-from common.metrics.brisque import aggd, brisque_fit, ggd, tissue
+from common.metrics.brisque import aggd, ggd, tissue
 
 SETTING = {"C": 10.0, "gamma": 0.05, "epsilon": 0.05}
 
@@ -220,11 +222,11 @@ def test_images_are_scaled_by_the_range_of_their_format(tmp_path):
     image = _picture(0)
     for name, kind in (("a.png", np.uint8), ("b.png", np.uint16), ("c.TIF", np.uint16), ("d.tiff", np.uint8)):
         imsave(tmp_path / name, np.rint(image * np.iinfo(kind).max).astype(kind), check_contrast=False)
-        np.testing.assert_allclose(brisque._read(tmp_path / name), image[..., None], atol=0.6 / np.iinfo(kind).max)
+        np.testing.assert_allclose(fit._read(tmp_path / name), image[..., None], atol=0.6 / np.iinfo(kind).max)
     volume = 1000 * np.random.default_rng(0).random((20, 21, 22, 1)) - 100
     nib.save(nib.Nifti1Image(volume.astype(np.float32), np.eye(4)), tmp_path / "e.nii")
     scaled = (volume[..., 0] - volume.min()) / (np.quantile(volume, 0.999) - volume.min())
-    np.testing.assert_allclose(brisque._read(tmp_path / "e.nii"), scaled, atol=1e-6)
+    np.testing.assert_allclose(fit._read(tmp_path / "e.nii"), scaled, atol=1e-6)
 
 
 def test_rows_in_a_regular_order_do_not_spoil_the_folds(tmp_path, capsys):
@@ -287,24 +289,22 @@ def test_scores_that_mean_nothing_are_not_said_to_be_predicted(tmp_path, capsys,
     (tmp_path / "scores.csv").write_text("\n".join(["image,score,slice", *rows]))
 
     seen = []
-    regressor = brisque._regressor
+    regressor = brisque.fit_regressor
 
     def spy(features, scores, setting):
         predict = regressor(features, scores, setting)
         return lambda others: (seen.append((features, others)), predict(others))[1]
 
     chosen_from = []
-    choose = brisque._choose
-    monkeypatch.setattr(brisque, "_regressor", spy)
-    monkeypatch.setattr(
-        brisque, "_choose", lambda *args: (chosen_from.append(np.concatenate(args[0])), choose(*args))[1]
-    )
+    choose = fit._choose
+    monkeypatch.setattr(brisque, "fit_regressor", spy)
+    monkeypatch.setattr(fit, "_choose", lambda *args: (chosen_from.append(np.concatenate(args[0])), choose(*args))[1])
     brisque_fit(str(tmp_path / "scores.csv"), str(tmp_path / "brisque.npz"))
     assert "warning: it does not predict these scores well" in capsys.readouterr().out
     # No image has one slice in a fit and the other in what it is tried on.
     image_of = {}
     for i in range(14):
-        volume = brisque._read(tmp_path / f"scan{i}.nii.gz")
+        volume = fit._read(tmp_path / f"scan{i}.nii.gz")
         image_of.update((brisque_features(volume[..., z]).tobytes(), i) for z in (1, 2))
 
     def images(features):
