@@ -8,8 +8,8 @@ import fire
 
 from .ablation import RunsFailedError, ablate
 from .brisque_fit import brisque_fit
-from .data.datalist import write_datalist
 from .data.simulate import simulate
+from .data.write_datalist import write_datalist
 from .profile import profile
 
 

@@ -9,12 +9,15 @@ from .cases import (
     find_pairs,
     in_plane_spacing,
     prepare_lr_hr,
+    slice_axis_of,
+    thin_slice_spacing,
 )
-from .datalist import cross_validation, load_datalist, only_case, write_datalist
+from .datalist import cross_validation, load_datalist, only_case
 from .kernel_crops import KernelCropLoader, check_target, kernel_cases
 from .slabs import PairedSlabLoader, UnpairedSlabLoader
 from .slices import KernelSliceLoader, SliceLoader
 from .volumes import VolumeCache
+from .write_datalist import write_datalist
 
 __all__ = [
     "CaseFailure",
@@ -36,5 +39,7 @@ __all__ = [
     "load_datalist",
     "only_case",
     "prepare_lr_hr",
+    "slice_axis_of",
+    "thin_slice_spacing",
     "write_datalist",
 ]

@@ -1,4 +1,4 @@
-"""``python -m common datalist``, ``load_datalist`` and ``cross_validation``: which volume serves in which group."""
+"""``load_datalist`` and ``cross_validation``: the volumes of a group, as ``dataset.json`` lists them."""
 
 from __future__ import annotations
 
@@ -8,10 +8,7 @@ from collections.abc import Collection, Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
 
-import numpy as np
 from monai.data import partition_dataset
-
-from ..files import replacing
 
 FILE = "dataset.json"
 SCANS = ("hr", "lr")
@@ -21,128 +18,16 @@ SETTINGS = {
     "unpaired": ("source", "target", "validation", "test"),
     "misaligned": ("source", "target", "validation", "test"),
     "guided": ("train", "validation", "test"),
+    "cross_modality": ("source", "target", "validation", "test"),
 }
 
 
-def write_datalist(
-    dataset_dir: str,
-    hr: str | Sequence[str] | None = None,
-    lr: str | Sequence[str] | None = None,
-    guide: str | Sequence[str] | None = None,
-    setting: str = "unpaired",
-    split: str | Sequence[float] | None = None,
-    seed: int = 0,
-    subject: str | None = None,
-    source: str | Sequence[str] | None = None,
-    target: str | Sequence[str] | None = None,
-    train: str | Sequence[str] | None = None,
-    validation: str | Sequence[str] | None = None,
-    test: str | Sequence[str] | None = None,
-) -> None:
-    """Write ``dataset_dir/dataset.json``: each group's volumes, found by pattern.
-
-    ``hr`` are high-resolution volumes, ``lr`` authentic low-resolution ones. Source holds HR volumes. Target holds a
-    subject's LR volumes, or if it has none its HR volumes, which are degraded on the fly. Validation and test hold both
-    kinds; one HR and one LR volume of a subject there are a true pair.
-
-    Subjects are split at random. With LR volumes, subjects that have one kind only go to source (HR) or target (LR),
-    and those with both are split over the other groups; if nobody has both, source, validation and test share the HR
-    ones. Or the split is by hand: a pattern for each of the setting's groups, which picks from the files of ``hr`` and
-    ``lr``.
-
-    The guided setting has the groups train, validation and test. A subject there has an LR volume, or an HR one that is
-    degraded on the fly, or both, and with ``guide`` its guide, which follows it into its group. Test holds subjects
-    with known HR only, and stays empty where there are none.
-
-    Args:
-        dataset_dir: folder of the data; patterns and the paths in ``dataset.json`` are relative to it.
-        hr: glob patterns of HR volumes, several separated by commas; ``**`` goes into subfolders.
-        lr: glob patterns of authentic LR volumes.
-        guide: glob patterns of the subjects' HR volumes of another contrast, one each; of the guided setting only.
-        setting: "unpaired", no subject is in two groups; "misaligned", source and target hold the same subjects;
-            "guided", LR volumes with the guide of the same subject, and no subject is in two groups.
-        split: shares of subjects in each group, positive, of any sum. By default 0.4,0.4,0.1,0.1 for source, target,
-            validation and test, or 0.8,0.1,0.1 for train, validation and test, of which the first two count where test
-            stays empty. In the misaligned setting source and target both get the sum of theirs.
-        seed: same seed and same files, same split.
-        subject: regular expression whose first group, or whole match, in the path is the subject; by default BIDS's
-            ``sub-<label>``, else the file's name without extensions.
-        source: pattern of the files of this group, to split by hand; likewise ``target``, ``train``, ``validation``,
-            ``test``.
-
-    Raises:
-        FileNotFoundError: no such folder, or a pattern without files.
-        ValueError: too few subjects, a bad setting, split or subject, an option of another setting, a subject in groups
-            where it must not be, or in the guided setting a subject with two volumes of a kind, with a guide and
-            nothing to guide, or without a guide where others have one.
-    """
-    root = folder(dataset_dir)
-    if setting not in SETTINGS:
-        raise ValueError(f"datalist: --setting {setting}; expected one of {', '.join(SETTINGS)}.")
-    by_hand = {"source": source, "target": target, "train": train, "validation": validation, "test": test}
-    foreign = [group for group, pattern in by_hand.items() if pattern and group not in SETTINGS[setting]]
-    if foreign:
-        raise ValueError(
-            f"datalist: --{', --'.join(foreign)}: no group of the {setting} setting, which has "
-            f"{', '.join(SETTINGS[setting])}; use these, or another --setting."
-        )
-    if guide and setting != "guided":
-        raise ValueError(f"datalist: --guide in the {setting} setting, which has no guides; use --setting guided.")
-    files = {kind: find(root, pattern, kind) for kind, pattern in (("hr", hr), ("lr", lr), ("guide", guide))}
-    if not files["hr"] and setting != "guided":
-        raise ValueError("datalist: no --hr pattern; source needs high-resolution volumes, e.g. --hr '*/*_t1w.nii.gz'.")
-    if not files["hr"] and not files["lr"]:
-        raise ValueError("datalist: no --hr and no --lr pattern; give the scans to learn from: --lr '*/*_t2w.nii.gz'.")
-    check_exclusive(files)
-    subjects = {path: subject_of(path, subject) for paths in files.values() for path in paths}
-    if setting == "guided":
-        of_subject = {kind: one_each(files[kind], subjects, kind) for kind in KINDS}
-        if guide:
-            check_partners({*of_subject["hr"], *of_subject["lr"]}, of_subject["guide"])
-    filled = [group for group in SETTINGS[setting] if group != "test" or files["hr"]]
-    if any(by_hand.values()):
-        if test and "test" not in filled:
-            raise ValueError("datalist: --test without --hr; test needs known HR: give --hr, or leave --test out.")
-        missing = [group for group in filled if not by_hand[group]]
-        if missing:
-            raise ValueError(f"datalist: groups by hand need a pattern each; missing: --{', --'.join(missing)}.")
-        chosen = {group: set(find(root, by_hand[group], group)) for group in filled}
-    else:
-        members = _split(files, subjects, setting, filled, split, seed)
-        chosen = {group: {p for p, s in subjects.items() if s in members[group]} for group in filled}
-    groups: dict[str, list[dict]] = {group: [] for group in SETTINGS[setting]}
-    for group in filled:
-        groups[group] = _entries(group, chosen[group], files, subjects)
-        if not groups[group]:
-            raise ValueError(
-                f"datalist: group {group} has no volumes: none of its files matches --hr"
-                + (" (source takes no --lr)." if group == "source" else " or --lr.")
-            )
-    if setting == "guided":
-        unknown = [entry["subject"] for entry in groups["test"] if "hr" not in entry]
-        if unknown:
-            raise ValueError(
-                f"datalist: test needs known HR, but --test picks no --hr file of {', '.join(unknown)}. Let it match "
-                "theirs, or move them to another group."
-            )
-    _check_subjects(setting, groups, "datalist")
-
-    with replacing(root / FILE) as temporary:
-        temporary.write_text(json.dumps({"setting": setting, **groups}, indent=2) + "\n", encoding="utf-8")
-    print(f"Wrote {root / FILE} ({setting})")
-    for group, entries in groups.items():
-        if group not in filled:
-            print(f"  {group}: none, as no HR volume is known")
-            continue
-        names = sorted({entry["subject"] for entry in entries})
-        print(f"  {group}: {len(entries)} volumes of {len(names)} subjects: {' '.join(names)}")
-    left = sorted(set(subjects.values()) - {entry["subject"] for entries in groups.values() for entry in entries})
-    if left:
-        print(f"  in no group: {' '.join(left)}")
-
-
 def load_datalist(
-    dataset_dir: str, group: str, kinds: str | Sequence[str] = KINDS, needs: str | None = None
+    dataset_dir: str,
+    group: str,
+    kinds: str | Sequence[str] = KINDS,
+    needs: str | None = None,
+    optional: bool = False,
 ) -> list[dict]:
     """Entries of one group of ``dataset_dir/dataset.json`` with absolute paths.
 
@@ -152,17 +37,22 @@ def load_datalist(
             "validation" or "test".
         kinds: keep of an entry's paths only these, "hr", "lr" and "guide", and only entries with an "hr" or "lr" left.
         needs: a kind that every entry must hold.
+        optional: whether the group may be empty.
 
     Returns:
         One dict per entry: "hr" or "lr" or both, "guide" where there is one, an absolute path each, and "subject".
+        In the cross-modality setting the "hr" of source is a CT volume.
 
     Raises:
         FileNotFoundError: no such folder, no ``dataset.json``, or a listed file is missing.
-        ValueError: empty folder name, bad JSON, a group that the setting does not have, or an empty one, an entry
-            without "hr" and "lr" or without what it needs, or subjects in groups where the setting does not allow it.
+        ValueError: empty folder name, bad JSON, a group that the setting does not have, or an empty one that is not
+            optional, an entry without "hr" and "lr" or without what it needs, or subjects in groups where the setting
+            does not allow it.
     """
-    path, groups = _read(dataset_dir, group)
+    path, _, groups = _read(dataset_dir, group)
     if not groups[group]:
+        if optional:
+            return []
         found = [name for name, entries in groups.items() if entries]
         raise ValueError(
             f"{path}: group {group!r} has no volumes; found groups with volumes: {', '.join(found) or 'none'}."
@@ -182,7 +72,9 @@ def cross_validation(
 
     A subject's HR volume of source and LR volume of target, where it has one of each, are one entry. The folds depend
     on the subjects alone, so that every fold's training agrees on them. A subject is in one fold; in the unpaired
-    and misaligned settings one without a known HR volume is in none, and always trains.
+    and misaligned settings one without a known HR volume is in none, and always trains. The cross-modality setting is
+    as the unpaired one, but its source, which is CT, is not pooled: it trains in every fold, and is loaded with
+    :func:`load_datalist`.
 
     Args:
         dataset_dir: folder with ``dataset.json``.
@@ -197,13 +89,14 @@ def cross_validation(
 
     Raises:
         FileNotFoundError: as :func:`load_datalist`.
-        ValueError: as :func:`load_datalist`, and for no such fold, fewer subjects than folds, or a held-out entry
-            without "hr".
+        ValueError: as :func:`load_datalist`, and for no such fold, fewer subjects than folds, a held-out entry without
+            "hr", or in the cross-modality setting CT of a subject that a fold holds out.
     """
     if folds < 2 or fold not in range(folds):
         raise ValueError(f"cross-validation: fold {fold} of {folds}; expected 2 folds or more, counted from 0.")
-    path, groups = _read(dataset_dir, "test")
-    pooled = [group for group in groups if group != "validation"]
+    path, setting, groups = _read(dataset_dir, "test")
+    apart = ("source", "validation") if setting == "cross_modality" else ("validation",)
+    pooled = [group for group in groups if group not in apart]
     entries = []
     for group in pooled:
         # In the misaligned setting source and target may list the same scan.
@@ -217,6 +110,14 @@ def cross_validation(
             f"{path}: found {len(subjects)} subjects in {', '.join(pooled[:-1])} and {pooled[-1]} "
             f"({', '.join(subjects) or 'none'}) for {folds} folds; add subjects, or use fewer folds."
         )
+    if setting == "cross_modality":
+        leaked = sorted(set(subjects) & {str(entry["subject"]) for entry in groups["source"]})
+        if leaked:
+            raise ValueError(
+                f"{path}: source, which trains in every fold, has CT of {', '.join(leaked)}, but each fold holds out "
+                "subjects with known HR, whose CT must not train. Leave this CT out of source (python -m common "
+                "datalist --source PATTERN --target PATTERN --test PATTERN), or evaluate on group test, without folds."
+            )
     held = partition_dataset(subjects, num_partitions=folds, shuffle=True, seed=0)[fold]
     entries = [entry for entry in entries if (str(entry["subject"]) in held) == held_out]
     where = f"the {'held-out' if held_out else 'training'} part of fold {fold}"
@@ -237,8 +138,8 @@ def _joined(entries: list[dict]) -> list[dict]:
     return joined
 
 
-def _read(dataset_dir: str, group: str) -> tuple[Path, dict[str, list[dict]]]:
-    """The path of ``dataset.json``, and what it holds for each group of its setting, of which ``group`` must be one."""
+def _read(dataset_dir: str, group: str) -> tuple[Path, str, dict[str, list[dict]]]:
+    """The path of ``dataset.json``, its setting and the entries of the setting's groups; ``group`` must be one."""
     root = folder(dataset_dir)
     path = root / FILE
     if not path.is_file():
@@ -275,8 +176,8 @@ def _read(dataset_dir: str, group: str) -> tuple[Path, dict[str, list[dict]]]:
             if not isinstance(entry, dict) or not any(entry.get(kind) for kind in SCANS):
                 raise ValueError(f'{path}: {name}[{index}] is {entry!r}; expected a path under "hr" or "lr" or both.')
             entry.setdefault("subject", subject_of(entry.get("hr") or entry["lr"], None))
-    _check_subjects(setting, groups, str(path))
-    return path, groups
+    check_subjects(setting, groups, str(path))
+    return path, setting, groups
 
 
 def _usable(path: Path, entries: list[dict], where: str, kinds: str | Sequence[str], needs: str | None) -> list[dict]:
@@ -388,90 +289,8 @@ def check_partners(scans: Collection[str], guides: Collection[str]) -> None:
         )
 
 
-def _split(
-    files: dict[str, list[str]],
-    subjects: dict[str, str],
-    setting: str,
-    filled: list[str],
-    split: str | Sequence[float] | None,
-    seed: int,
-) -> dict[str, set[str]]:
-    """Subjects of each group that is to be filled, every one with at least one."""
-    if split is None:
-        split = (0.8, 0.1, 0.1) if setting == "guided" else (0.4, 0.4, 0.1, 0.1)
-    try:
-        values = [float(value) for value in (split.split(",") if isinstance(split, str) else split)]
-    except (TypeError, ValueError):
-        values = []
-    # Where test stays empty, its share may be given or not.
-    if len(values) not in (len(filled), len(SETTINGS[setting])) or not all(0 < value < np.inf for value in values):
-        raise ValueError(
-            f"datalist: --split {split}; expected {len(filled)} positive numbers, for {', '.join(filled)}."
-        )
-    shares = dict(zip(filled, values, strict=False))
-    with_hr = {subjects[path] for path in files["hr"]}
-    with_lr = {subjects[path] for path in files["lr"]} or with_hr
-    both, rng = sorted(with_hr & with_lr), np.random.default_rng(seed)
-    groups: dict[str, set[str]] = {group: set() for group in filled}
-    if setting == "guided":
-        names, pool = filled, sorted(with_hr | with_lr)
-    elif setting == "misaligned":
-        names, pool = ["source", "validation", "test"], both
-        shares = {**shares, "source": shares["source"] + shares["target"]}
-    elif both:
-        # A subject with one kind only can serve one group; those with both go where they are needed.
-        groups["source"], groups["target"] = with_hr - with_lr, with_lr - with_hr
-        names, pool = [group for group in filled if not groups[group]], both
-    else:
-        # Two cohorts: validation and test need known HR.
-        groups["target"] = with_lr
-        names, pool = ["source", "validation", "test"], sorted(with_hr)
-    if len(pool) < len(names):
-        if setting == "guided":
-            kinds = "HR or LR volumes"
-        else:
-            kinds = "HR and LR volumes" if files["lr"] and pool == both else "HR volumes"
-        raise ValueError(
-            f"datalist: found {len(pool)} subjects with {kinds} ({', '.join(pool) or 'none'}), but at least "
-            f"{len(names)} are needed, one each for {', '.join(names)} ({setting}). Add subjects, or check --subject, "
-            "which says what a subject is."
-        )
-    weights = np.array([shares[name] for name in names])
-    ideal, counts = weights / weights.sum() * len(pool), np.ones(len(names), int)
-    for _ in range(len(pool) - len(names)):
-        counts[np.argmax(ideal - counts)] += 1
-    order = [pool[i] for i in rng.permutation(len(pool))]
-    if setting == "guided" and with_hr:
-        # Test is dealt last, so it gets subjects with known HR when these stand there; what they lack train gets.
-        known = [name for name in order if name in with_hr][-counts[-1] :]
-        order = [name for name in order if name not in known] + known
-        counts[0] += counts[-1] - len(known)
-        counts[-1] = len(known)
-    for name, end, count in zip(names, np.cumsum(counts), counts, strict=True):
-        groups[name] = set(order[end - count : end])
-    if setting == "misaligned":
-        groups["target"] = groups["source"]
-    return groups
-
-
-def _entries(group: str, chosen: set[str], files: dict[str, list[str]], subjects: dict[str, str]) -> list[dict]:
-    entries = []
-    for name in sorted({subjects[path] for path in chosen if path in subjects}):
-        hr, lr = ([p for p in files[kind] if p in chosen and subjects[p] == name] for kind in SCANS)
-        guides = [p for p in files["guide"] if subjects[p] == name]
-        rest = {"guide": guides[0], "subject": name} if guides else {"subject": name}
-        if group == "source":
-            lr = []
-        elif group == "target" and lr:
-            hr = []
-        if len(hr) == len(lr) == 1:
-            entries.append({"hr": hr[0], "lr": lr[0], **rest})
-        else:
-            entries += [{"hr": path, **rest} for path in hr] + [{"lr": path, **rest} for path in lr]
-    return entries
-
-
-def _check_subjects(setting: str, groups: dict[str, list[dict]], where: str) -> None:
+def check_subjects(setting: str, groups: Mapping[str, Sequence[Mapping]], where: str) -> None:
+    """Refuse, with a ValueError that begins with ``where``, subjects in groups where the setting forbids it."""
     members = {group: {str(entry["subject"]) for entry in entries} for group, entries in groups.items()}
     for first, second in combinations(groups, 2):
         if setting == "misaligned" and (first, second) == ("source", "target"):
@@ -482,6 +301,8 @@ def _check_subjects(setting: str, groups: dict[str, list[dict]], where: str) -> 
                     f"them holds {', '.join(different)}. Add their other volumes, or use the unpaired setting."
                 )
             continue
+        if setting == "cross_modality" and (first, second) == ("source", "target"):
+            continue  # CT and MR of a subject are never paired, so both may train
         shared = sorted(members[first] & members[second])
         if shared:
             raise ValueError(

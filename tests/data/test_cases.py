@@ -19,6 +19,7 @@ from common.data import (
     only_case,
     prepare_lr_hr,
 )
+from common.data.cases import slice_axis_of, thin_slice_spacing
 from common.engines import CaseEvaluator
 from common.engines.evaluator import CasesFailedError
 from common.transforms import CheckHeaderd, CheckVoxelsd
@@ -318,3 +319,53 @@ def test_entries_as_lr_scans_keep_hr_only_where_there_is_no_lr_at_all():
     assert as_lr(entries) == [{"lr": "c", "subject": "2"}, {"lr": "d"}]
     assert as_lr(entries[:1]) == entries[:1]
     assert entries[1]["hr"] == "b"
+
+
+def test_thin_slice_spacing_is_the_median_grid_that_thin_slices_have(tmp_path):
+    """Thick slices divided by the scale, thin ones as they are, stored in any order; slices last."""
+    spacings = [(0.8, 0.9, 4.0), (0.81, 0.9, 4.4), (0.82, 0.9, 4.2)]
+    for i, (spacing, codes) in enumerate(zip(spacings, ("RAS", "SRA", "PIL"), strict=True)):
+        write(tmp_path / f"{i}.nii", (4, 5, 6), spacing, codes=codes)
+    lr = [{"lr": str(tmp_path / f"{i}.nii")} for i in range(3)]
+    assert thin_slice_spacing(lr, "SI", 4) == pytest.approx([0.81, 0.9, 1.05])
+    write(tmp_path / "thin.nii", (4, 5, 6), (0.8, 0.9, 1.2))
+    thin, unreadable = {"hr": str(tmp_path / "thin.nii")}, {"lr": str(tmp_path / "bad.nii")}
+    (tmp_path / "bad.nii").write_text("no image")
+    assert thin_slice_spacing([lr[0], thin, unreadable], "SI", 4) == pytest.approx([0.8, 0.9, 1.1])
+    # Where both are known the thick slices count.
+    assert thin_slice_spacing([lr[0] | thin], "SI", 4) == pytest.approx([0.8, 0.9, 1.0])
+    assert thin_slice_spacing([thin], "LR", 4) == pytest.approx([0.9, 1.2, 0.8])
+    assert thin_slice_spacing([unreadable], "SI", 4) == [1.0, 1.0, 1.0]
+
+
+def test_a_grid_that_is_off_the_others_is_refused(tmp_path):
+    for name, spacing in (("a", (1, 1, 4)), ("b", (1, 1, 4.4)), ("c", (1, 1, 6)), ("d", (0.7, 1, 4))):
+        write(tmp_path / f"{name}.nii", (4, 5, 6), spacing)
+    entries = [{"lr": str(tmp_path / f"{name}.nii")} for name in "aabcd"]
+    with pytest.raises(ValueError, match=r"by 4 across slices .* \[1\.0, 1\.0, 1\.05\] mm, .* to 20 %") as error:
+        thin_slice_spacing(entries, "SI", 4)
+    message = str(error.value)
+    assert "c.nii: [1.0, 1.0, 1.5] mm" in message and "d.nii: [0.7, 1.0, 1.0] mm" in message
+    assert "a.nii" not in message and "b.nii" not in message
+    assert thin_slice_spacing(entries[:3], "SI", 4) == pytest.approx([1.0, 1.0, 1.05])
+
+
+def test_the_slice_axis_is_the_one_that_all_scans_show(tmp_path):
+    for i, codes in enumerate(("RAS", "SRA", "PIL")):
+        write(tmp_path / f"{i}.nii", (4, 5, 6), (0.8, 4.0, 0.9), codes=codes)
+    write(tmp_path / "cube.nii", (4, 5, 6))
+    write(tmp_path / "sagittal.nii", (4, 5, 6), (4.0, 0.8, 0.8))
+    (tmp_path / "bad.nii").write_text("no image")
+    cube, sagittal, bad = ({"hr": str(tmp_path / f"{name}.nii")} for name in ("cube", "sagittal", "bad"))
+    coronal = [{"lr": str(tmp_path / f"{i}.nii")} for i in range(3)]
+    assert slice_axis_of([*coronal, cube, bad], "auto") == "AP"
+    assert slice_axis_of([coronal[0] | sagittal], "auto") == "AP", "the LR scan counts"
+    assert slice_axis_of([sagittal], "auto") == "LR"
+    assert slice_axis_of([bad], "auto") == slice_axis_of([], "auto") == "SI"
+    assert slice_axis_of([*coronal, sagittal, cube], "SI") == "SI"
+    with pytest.raises(
+        ValueError, match=r"(?s)same axis .*0\.nii: AP\n.*2\.nii: AP\n.*sagittal\.nii: LR\n.*--slice_axis"
+    ):
+        slice_axis_of([*coronal, sagittal, cube], "auto")
+    with pytest.raises(ValueError, match=r"(?s)no scan shows it:.*cube\.nii: the spacing .*--slice_axis SI"):
+        slice_axis_of([cube, bad], "auto")
