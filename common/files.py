@@ -1,4 +1,4 @@
-"""Files are written whole or not at all, and where they cannot be, that is said before anything is computed."""
+"""Files are written whole or not at all, and those that cannot be read or written are named."""
 
 from __future__ import annotations
 
@@ -7,8 +7,11 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
-__all__ = ["check_writable", "replacing"]
+import torch
+
+__all__ = ["check_writable", "load_state", "replacing"]
 
 
 @contextmanager
@@ -55,3 +58,14 @@ def check_writable(*folders: str | os.PathLike) -> None:
             os.rmdir(tempfile.mkdtemp(dir=place))
         except OSError as error:
             raise PermissionError(f"cannot write to {folder}: {error}; name another folder.") from None
+
+
+def load_state(path: Path, device: torch.device | str) -> Any:
+    """``torch.load`` with ``weights_only=True`` and a ValueError that names the file when it cannot be read."""
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no checkpoint at {path}.")
+    try:
+        return torch.load(path, map_location=device, weights_only=True)
+    except Exception as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise ValueError(f"{path}: not a checkpoint that can be read ({reason}).") from None

@@ -1,17 +1,20 @@
 """Ignite handlers that MONAI lacks."""
 
-from .checkpoint import BestModel, ResumableState, load_stages, load_weights
+from .checkpoint import BestModel, LastModel, ResumableState, load_stages, load_weights
 from .evaluation import EvaluationReport, FeatureReport
 from .history import LossHistory
 from .kernels import KernelReport
+from .translation import TranslationReport
 
 __all__ = [
     "BestModel",
     "EvaluationReport",
     "FeatureReport",
     "KernelReport",
+    "LastModel",
     "LossHistory",
     "ResumableState",
+    "TranslationReport",
     "load_stages",
     "load_weights",
 ]

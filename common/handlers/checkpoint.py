@@ -14,7 +14,7 @@ import torch.distributed as dist
 from ignite.engine import Engine, Events
 from torch import nn
 
-from ..files import replacing
+from ..files import load_state, replacing
 from ..networks.slab import to_channels_last
 
 
@@ -26,24 +26,16 @@ def save_atomically(state: Any, path: Path) -> None:
         os.fsync(file.fileno())
 
 
-def load_state(path: Path, device: torch.device | str) -> Any:
-    """``torch.load`` with ``weights_only=True`` and a ValueError that names the file when it cannot be read."""
-    if not path.is_file():
-        raise FileNotFoundError(f"there is no checkpoint at {path}.")
-    try:
-        return torch.load(path, map_location=device, weights_only=True)
-    except Exception as error:
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise ValueError(f"{path}: not a checkpoint that can be read ({reason}).") from None
-
-
-def load_weights(network: nn.Module, path: str | os.PathLike, device: torch.device | str = "cpu") -> nn.Module:
+def load_weights(
+    network: nn.Module, path: str | os.PathLike, device: torch.device | str = "cpu", option: str = "checkpoint"
+) -> nn.Module:
     """Load weights into a network of the same architecture.
 
     Args:
         network: to load into.
         path: of a file with the network's ``state_dict``, loaded with ``weights_only=True``.
         device: of the network.
+        option: what the path is called where it is set, for messages.
 
     Returns:
         The network, on the device, in evaluation mode.
@@ -55,7 +47,7 @@ def load_weights(network: nn.Module, path: str | os.PathLike, device: torch.devi
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(
-            f"there are no weights at {path}; train the bundle first, or name a file with --checkpoint PATH."
+            f"there are no weights at {path}; train the bundle first, or name a file with --{option} PATH."
         )
     state = load_state(path, device)
     own = network.state_dict()
@@ -128,6 +120,31 @@ class BestModel:
         first = not dist.is_initialized() or dist.get_rank() == 0
         if first and engine.state.best_metric_epoch == engine.state.epoch:
             save_atomically(self.network.state_dict(), self.path)
+
+
+class LastModel:
+    """Keeps a network's weights as they are at the end of the latest epoch.
+
+    It is for training that nothing tells the best epoch of: what is known of HR must not choose the weights of a method
+    that has no HR.
+
+    Args:
+        network: whose ``state_dict`` is kept.
+        paths: of the files, which all hold the same.
+    """
+
+    def __init__(self, network: nn.Module, paths: Sequence[str | os.PathLike]) -> None:
+        self.network = network
+        self.paths = [Path(path) for path in paths]
+
+    def attach(self, engine: Engine) -> None:
+        """Save when an epoch ends, in process 0 only."""
+        if not dist.is_initialized() or dist.get_rank() == 0:
+            engine.add_event_handler(Events.EPOCH_COMPLETED, self._save)
+
+    def _save(self, engine: Engine) -> None:
+        for path in self.paths:
+            save_atomically(self.network.state_dict(), path)
 
 
 class ResumableState:

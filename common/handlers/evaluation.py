@@ -17,8 +17,10 @@ from .. import metrics, reports
 from ..data.slabs import UnpairedSlabLoader, cut_with_margin
 from ..data.volumes import case_stem
 from ..degradations import Degradation
+from ..files import load_state
 from ..graph import TensorGraph
-from .checkpoint import load_state, load_weights
+from ..metrics.lpips import Lpips
+from .checkpoint import load_weights
 
 
 class EvaluationReport:
@@ -28,7 +30,8 @@ class EvaluationReport:
     subject, ``(1, X, Y, Z)`` on the HR grid, which ``others`` then take as second input and the picture shows. Volumes
     are compared in [0, 1]; the displacement is that of the result against the interpolated input, in HR voxels. In
     ``output_dir``: ``table.csv``, ``table.json``, ``boxplots.png``, and for each case ``<case>.png`` and
-    ``<case>_profile.png``. With a regressor, the table has the BRISQUE of each volume too.
+    ``<case>_profile.png``. With a regressor, the table has the BRISQUE of each volume too, and with ``lpips`` the LPIPS
+    against HR.
 
     Args:
         output_dir: folder of the report.
@@ -37,6 +40,7 @@ class EvaluationReport:
         network: the evaluator's network, of whose architecture ``others`` are.
         others: files of further weights by the name of their rows in the table.
         brisque: file of a regressor (``python -m common brisque-fit``), or None for no such score.
+        lpips: AlexNet's weights, as for :class:`common.metrics.lpips.Lpips`; None or false for no such score.
     """
 
     def __init__(
@@ -47,12 +51,14 @@ class EvaluationReport:
         network: nn.Module,
         others: Mapping[str, str] | None = None,
         brisque: str | os.PathLike | None = None,
+        lpips: str | os.PathLike | bool | None = None,
     ) -> None:
         self.output_dir = Path(output_dir)
         self.degradation = degradation
         self.method = method
         self.others = {name: load_weights(copy.deepcopy(network), path) for name, path in (others or {}).items()}
         self.brisque = None if brisque is None else metrics.Brisque.load(brisque)
+        self.lpips = None if lpips is None or str(lpips).lower() == "false" else Lpips(lpips)
 
     def attach(self, engine: Engine) -> None:
         """Measure each case, and write the tables at the end."""
@@ -84,6 +90,8 @@ class EvaluationReport:
                 scores[method] = {"psnr": metrics.psnr(volume, truth), "ssim": metrics.ssim(volume, truth)}
                 if self.brisque is not None:
                     scores[method]["brisque"] = self.brisque.score(volume)
+                if self.lpips is not None:
+                    scores[method]["lpips"] = self.lpips.score(volume, truth, engine.state.device)
                 row = {"case": name, "method": method, **scores[method]}
                 self.rows.append({**row, **{f"displacement_{a}": s for a, s in zip("xyz", shift, strict=True)}})
             pictures = {

@@ -6,6 +6,7 @@ from .features import feature_maps, feature_tsne
 from .kernels import kernel_errors, kernel_sheet
 from .mscn import mscn_distance, mscn_figure
 from .training import loss_curves
+from .translation import translation_figure
 
 __all__ = [
     "box_plots",
@@ -19,5 +20,6 @@ __all__ = [
     "merge_tables",
     "mscn_distance",
     "mscn_figure",
+    "translation_figure",
     "write_table",
 ]

@@ -25,7 +25,7 @@ METRICS = {
     "displacement_z": ("shift z (voxel)", 2),
 }
 """The columns of a table after ``case`` and ``method``: their titles and decimals."""
-OPTIONAL = {"brisque": ("BRISQUE", 1)}
+OPTIONAL = {"brisque": ("BRISQUE", 1), "lpips": ("LPIPS", 4)}
 """Columns that a table has where its rows have them."""
 
 
@@ -53,7 +53,8 @@ def write_table(output_dir: str | os.PathLike, rows: Sequence[Mapping]) -> str:
     Args:
         output_dir: the folder to write to.
         rows: one mapping for each case and method with ``case``, ``method``, ``psnr`` (dB), ``ssim``, and
-            ``displacement_x``, ``displacement_y``, ``displacement_z`` (HR voxels); all with ``brisque`` or none.
+            ``displacement_x``, ``displacement_y``, ``displacement_z`` (HR voxels); ``brisque`` and
+            ``lpips`` each in all or in none.
 
     Returns:
         The table of mean +- sd by method, in order of first appearance, to print.
@@ -99,7 +100,7 @@ def write_table(output_dir: str | os.PathLike, rows: Sequence[Mapping]) -> str:
 
 
 def box_plots(path: str | os.PathLike, rows: Sequence[Mapping]) -> None:
-    """Draw PSNR, SSIM and displacement over the cases by method: a box, and a point for each case.
+    """Draw the table's metrics over the cases by method: a box, and a point for each case.
 
     Grey lines join the points of one case, so that a gain which holds in each case is seen even where cases differ
     more than methods. Infinite and undefined values are not drawn.

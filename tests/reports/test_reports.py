@@ -17,7 +17,7 @@ from nibabel.affines import apply_affine
 from nibabel.orientations import axcodes2ornt, inv_ornt_aff, io_orientation
 
 from common.degradations import KSpaceTruncation
-from common.handlers import EvaluationReport
+from common.handlers import EvaluationReport, evaluation
 from common.metrics import Brisque, cubic
 from common.reports import (
     box_plots,
@@ -129,9 +129,21 @@ class Regressor:
         return float((volume > 0.3).sum())
 
 
+class Distance:
+    """The largest difference, in place of LPIPS."""
+
+    def __init__(self, weights):
+        assert weights == "alexnet.pth"
+
+    def score(self, volume, truth, device):
+        assert device == torch.device("cpu") and volume.shape == truth.shape == (24, 28, 32)
+        return float(abs(volume - truth).max())
+
+
 def test_a_guide_is_given_to_other_weights_too_and_shown_beside_lr(tmp_path, figures, monkeypatch):
     """The guide is what LR lacks of HR, so that a share of 1 is perfect; some of it is outside of [0, 1]."""
     monkeypatch.setattr(Brisque, "load", Regressor)
+    monkeypatch.setattr(evaluation, "Lpips", Distance)
     hr = torch.tensor(_head())[None] + 0.1
     lr = hr[:, ::2, ::2, ::2]
     guide = hr - torch.nn.functional.interpolate(lr[None], scale_factor=2)[0]
@@ -147,12 +159,15 @@ def test_a_guide_is_given_to_other_weights_too_and_shown_beside_lr(tmp_path, fig
         network=network,
         prepare_batch=lambda batch, *_, **__: (batch["lr"], batch["hr"], (batch["guide"],), {}),
         val_handlers=[
-            EvaluationReport(tmp_path / "out", KSpaceTruncation((2, 2, 2)), "half", network, others, "regressor.npz")
+            EvaluationReport(
+                tmp_path / "out", KSpaceTruncation((2, 2, 2)), "half", network, others, "regressor.npz", "alexnet.pth"
+            )
         ],
     ).run()
     rows = {row["method"]: row for row in json.loads((tmp_path / "out" / "table.json").read_text())["cases"]}
     assert rows["perfect"]["brisque"] == (hr > 0.3).sum() != rows["half"]["brisque"]
     assert rows["cubic"]["brisque"] not in (rows["perfect"]["brisque"], 0)
+    assert rows["perfect"]["lpips"] < 1e-6 < rows["half"]["lpips"] < rows["cubic"]["lpips"]
     assert rows["half"]["psnr"] < 40 and (rows["perfect"]["psnr"] is None or rows["perfect"]["psnr"] > 100)
     panels = np.array(figures[0].axes[:21]).reshape(3, 7)
     titles = [panel.get_title().split("\n")[0] for panel in panels[0]]
@@ -160,6 +175,12 @@ def test_a_guide_is_given_to_other_weights_too_and_shown_beside_lr(tmp_path, fig
     drawn = [panel.images[0].get_array() for panel in panels[:, 1]]
     assert min(d.min() for d in drawn) == 0 and max(d.max() for d in drawn) == 1
     assert drawn[0].shape == panels[0, 4].images[0].get_array().shape
+
+
+@pytest.mark.parametrize("lpips", [None, False, "false", "False"])
+def test_a_score_that_is_not_asked_for_needs_no_package(tmp_path, lpips):
+    report = EvaluationReport(tmp_path, KSpaceTruncation((2, 2, 2)), "sr", Guided(0.5), lpips=lpips)
+    assert report.lpips is None and report.brisque is None
 
 
 @pytest.mark.parametrize("codes", ["RAS", "PIL", "ASR", "LPS"])
@@ -311,6 +332,14 @@ def test_a_table_has_brisque_where_its_rows_have_it(tmp_path, figures):
     del rows[1]["brisque"]
     with pytest.raises(ValueError, match=r"case1.*brisque"):
         write_table(tmp_path, rows)
+
+
+def test_a_table_has_lpips_beside_brisque(tmp_path, figures):
+    rows = [{**row, "lpips": 0.1 * i} for i, row in enumerate(_rows())]
+    lines = write_table(tmp_path, rows).splitlines()
+    assert lines[0].endswith("LPIPS") and lines[2].endswith("0.1000 +- 0.1000")
+    box_plots(tmp_path / "box.png", [{**row, "brisque": 1.0} for row in rows])
+    assert [panel.get_title() for panel in figures[0].axes][-2:] == ["BRISQUE", "LPIPS"]
 
 
 def test_a_single_case_has_no_spread(tmp_path):

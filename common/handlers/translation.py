@@ -1,0 +1,76 @@
+"""Translation between modalities, as it stands while it is learned."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from ignite.engine import Engine, Events
+
+from ..data.volumes import VolumeCache
+from ..degradations import Degradation
+from ..reports import translation_figure
+
+
+class TranslationReport:
+    """Draws an MR image translated to CT and back, and a CT image translated to MR and back, after each epoch.
+
+    They are the middle planes, across the first axis, of the first volumes. The engine's graph has the steps "mr",
+    "ct_fake" and "mr_cycle", and "mr_fake" and "ct_cycle", of the batch keys "lr", "hr", "prior_mr" and "prior_ct".
+
+    Args:
+        path: the PNG to write.
+        source: CT volumes, key "hr", in [0, 1].
+        target: thick-slice MR scans, key "lr", in [0, 1].
+        degradation: from thin MR slices to thick ones, along the last axis.
+        attributes: values of an attribute code.
+        multiple: images are cut to a multiple of so many pixels, which the content encoders need.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike,
+        source: VolumeCache,
+        target: VolumeCache,
+        degradation: Degradation,
+        attributes: int,
+        multiple: int = 4,
+    ) -> None:
+        self.path = Path(path)
+        self.degradation = degradation
+        self.images = {"hr": self._middle(source, "hr", multiple), "lr": self._middle(target, "lr", multiple)}
+        self.affines = {
+            "CT": source.affines[0]["hr"],
+            "MR": np.asarray(degradation.hr_affine(target.affines[0]["lr"])),
+        }
+        # The same code each time, so that pictures of two epochs can be compared.
+        code = torch.randn(1, attributes, generator=torch.Generator().manual_seed(0))
+        self.batch = {**self.images, "prior_mr": code, "prior_ct": code}
+
+    @staticmethod
+    def _middle(volumes: VolumeCache, key: str, multiple: int) -> torch.Tensor:
+        volume = volumes[0][key]
+        height, width = (n // multiple * multiple for n in volume.shape[2:])
+        return 2 * volume[:, volume.shape[1] // 2, :height, :width][None] - 1
+
+    def attach(self, engine: Engine) -> None:
+        """Draw when an epoch ends, in process 0 only."""
+        if not dist.is_initialized() or dist.get_rank() == 0:
+            engine.add_event_handler(Events.EPOCH_COMPLETED, self._draw)
+
+    @torch.no_grad()
+    def _draw(self, engine: Engine) -> None:
+        batch = {key: tensor.to(engine.state.device) for key, tensor in self.batch.items()}
+        engine.graph.eval()
+        values = engine.graph(batch, ["mr", "ct_fake", "mr_cycle", "mr_fake", "ct_cycle"])
+        engine.graph.train()
+        images = {key: tensor[0].float().cpu().numpy() for key, tensor in values.items() if tensor.ndim == 4}
+        thick = np.repeat(images["lr"], self.degradation.factors[2], axis=-1)
+        rows = {
+            "MR": {"thick slices": thick, "SR": images["mr"], "as CT": images["ct_fake"], "back": images["mr_cycle"]},
+            "CT": {"CT": images["hr"], "as MR": images["mr_fake"], "back": images["ct_cycle"]},
+        }
+        translation_figure(self.path, {name: (row, self.affines[name]) for name, row in rows.items()})

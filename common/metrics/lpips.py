@@ -1,0 +1,125 @@
+"""LPIPS: how different two volumes look, by the features of a network that was trained on photographs."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import torch
+from torch import nn
+
+__all__ = ["Lpips"]
+
+BATCH = 16
+"""Slices at a time: the first features of so many, 512x512 pixels large, take 70 MB."""
+SHORTEST = 31
+"""Pixels that AlexNet's last convolution needs on each side of an image."""
+
+
+class Lpips:
+    """LPIPS with AlexNet, as the ``lpips`` package computes it; 0 for equal volumes, smaller is more alike.
+
+    Args:
+        weights: file of AlexNet's weights as torchvision publishes them (alexnet-owt-7be5be79.pth), with which nothing
+            is downloaded; or True (or "true", as the command line gives it) for those that torchvision has in its
+            cache, or downloads.
+
+    Raises:
+        ModuleNotFoundError: when ``lpips`` or torchvision is not installed.
+        FileNotFoundError: when there is no such file.
+        ValueError: when the file holds other weights.
+        OSError: when torchvision cannot download the weights.
+
+    Source:
+        Zhang et al., The unreasonable effectiveness of deep features as a perceptual metric, CVPR 2018.
+    """
+
+    def __init__(self, weights: str | os.PathLike | bool) -> None:
+        lpips = _import_lpips()
+        # The command line shows the first cause of an error, so these hide the one that they put in plain words.
+        if str(weights).lower() == "true":
+            try:
+                self.network = lpips.LPIPS(net="alex", verbose=False)
+            except (OSError, RuntimeError) as error:  # no connection, or not the file that was expected
+                raise OSError(
+                    f"LPIPS: torchvision could not get the weights of AlexNet ({error}). Without internet, give their "
+                    "file: --lpips FOLDER/alexnet-owt-7be5be79.pth; or leave out --lpips."
+                ) from None
+        else:
+            state = _read(weights)
+            # pnet_rand: no weights of the backbone are looked for; they come from the file.
+            self.network = lpips.LPIPS(net="alex", pnet_rand=True, verbose=False)
+            _load_backbone(self.network.net, state, weights)
+        self.network.eval()
+
+    @torch.no_grad()
+    def score(self, sr: torch.Tensor, hr: torch.Tensor, device: torch.device | str = "cpu") -> float:
+        """The mean LPIPS of the slices along X and those along Y, which are the two sets that contain the Z axis.
+
+        Args:
+            sr: floats of shape (X, Y, Z) in [0, 1], each axis at least 31 long. Slices are shown to the network as grey
+                images in [-1, 1].
+            hr: ground truth of the same shape and range.
+            device: where to compute.
+
+        Returns:
+            The mean over all these slices, each counting alike.
+
+        Raises:
+            ValueError: when the shapes differ or are not those of one volume, or an axis is too short.
+        """
+        volumes = [torch.as_tensor(volume).float() for volume in (sr, hr)]
+        shapes = [tuple(volume.shape) for volume in volumes]
+        if shapes[0] != shapes[1] or len(shapes[0]) != 3 or min(shapes[0]) < SHORTEST:
+            raise ValueError(
+                f"LPIPS compares two volumes of one shape (X, Y, Z), expected with at least {SHORTEST} voxels on each "
+                f"axis, found {shapes[0]} and {shapes[1]}; leave out --lpips."
+            )
+        self.network.to(device)
+        values = []
+        for axis in (0, 1):
+            for parts in zip(*(volume.movedim(axis, 0).split(BATCH) for volume in volumes), strict=True):
+                images = [2 * part[:, None].expand(-1, 3, -1, -1).to(device) - 1 for part in parts]
+                values.append(self.network(*images).flatten().cpu())
+        return float(torch.cat(values).mean())
+
+
+def _import_lpips():
+    """The ``lpips`` package; an error that says what is missing and how to get it where it is not."""
+    try:
+        import lpips
+    except (ImportError, RuntimeError) as error:  # RuntimeError: a torchvision for another torch
+        raise ModuleNotFoundError(
+            f"LPIPS needs the packages lpips and torchvision, but: {error}. Install them: pip install lpips "
+            "torchvision, with the torchvision that fits your torch; or leave out --lpips."
+        ) from None
+    return lpips
+
+
+def _read(path: str | os.PathLike) -> dict[str, torch.Tensor]:
+    """What a file of weights holds."""
+    advice = "expected torchvision's weights of AlexNet, alexnet-owt-7be5be79.pth; give their path, --lpips FILE."
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"LPIPS: {path} is no file; {advice}")
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # of many kinds, by what the file is
+        raise ValueError(f"LPIPS: {path} cannot be read as weights ({type(error).__name__}); {advice}") from None
+    if not isinstance(state, dict):
+        raise ValueError(f"LPIPS: {path} holds a {type(state).__name__}; {advice}")
+    return state
+
+
+def _load_backbone(net: nn.Module, state: dict[str, torch.Tensor], path: str | os.PathLike) -> None:
+    """Give lpips's backbone the weights of torchvision's AlexNet: its ``slice2.3`` is torchvision's ``features.3``."""
+    names = {name: f"features.{name.split('.', 1)[1]}" for name in net.state_dict()}
+    missing = sorted(set(names.values()) - set(state))
+    if missing:
+        raise ValueError(
+            f"LPIPS: {path} lacks {', '.join(missing)}; expected torchvision's weights of AlexNet, "
+            "alexnet-owt-7be5be79.pth; give their path, --lpips FILE."
+        )
+    try:
+        net.load_state_dict({name: state[origin] for name, origin in names.items()})
+    except RuntimeError as error:
+        raise ValueError(f"LPIPS: {path} is of another network than torchvision's AlexNet: {error}") from None
