@@ -1,19 +1,24 @@
 """Transforms that MONAI lacks."""
 
 from .check import CheckHeaderd, CheckPlanesd, CheckVoxelsd
+from .ct import CheckMRd, HounsfieldWindowd
 from .denoise import DenoiseSlicesd, estimate_noise
 from .guide import ResampleGuided, ShiftGuided
 from .misalignment import RandMisalign, RandMisalignd
 from .registration import RegisterHRd, RegisterLRd, register_guide
 from .save import SaveVolumed
 from .stage import StageTargetd
+from .thick import CheckThickSlicesd, ResampleHRd
 from .volume import MakeLRd, NormaliseVolumed, RestoreVolumed, SlabAxisd, slab_permutation
 
 __all__ = [
     "CheckHeaderd",
+    "CheckMRd",
     "CheckPlanesd",
+    "CheckThickSlicesd",
     "CheckVoxelsd",
     "DenoiseSlicesd",
+    "HounsfieldWindowd",
     "MakeLRd",
     "NormaliseVolumed",
     "RandMisalign",
@@ -21,6 +26,7 @@ __all__ = [
     "RegisterHRd",
     "RegisterLRd",
     "ResampleGuided",
+    "ResampleHRd",
     "RestoreVolumed",
     "SaveVolumed",
     "ShiftGuided",
