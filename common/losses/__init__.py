@@ -1,6 +1,7 @@
 """Losses that MONAI and torch lack, and the table that weighs them."""
 
 from .adaptation import AdaptationLoss
+from .adversarial import AdversarialLoss
 from .kernel import (
     BoundaryLoss,
     CentreLoss,
@@ -15,6 +16,7 @@ from .table import LossTable
 
 __all__ = [
     "AdaptationLoss",
+    "AdversarialLoss",
     "BoundaryLoss",
     "CentreLoss",
     "DownscaleLoss",

@@ -4,15 +4,23 @@ from .degradation import LinearDegradation
 from .discriminators import PatchDiscriminator, VGGDiscriminator
 from .edsr import EDSR
 from .guided_rdn import Cascade, Concatenate, GuidedRDN, prepare_for_inference
-from .interpolation import SlabInterpolation, SplineInterpolation
+from .interpolation import AxisInterpolation, SlabInterpolation, SplineInterpolation
 from .kernels import FixedKernel, GradientReversal, KernelDiscriminator, KernelGenerator, KernelSampling, ReceiverNoise
+from .munit import AdaptiveDecoder, AttributeEncoder, ContentEncoder, MultiScaleDiscriminator
+from .rdn import RDN, SignedRange
 from .slab import SlabEncoder, SlabSuperResolver
 from .ts_rcan import TSRCANDecoder
+from .vgg import VGG16Features
 
 __all__ = [
     "EDSR",
+    "RDN",
+    "AdaptiveDecoder",
+    "AttributeEncoder",
+    "AxisInterpolation",
     "Cascade",
     "Concatenate",
+    "ContentEncoder",
     "FixedKernel",
     "GradientReversal",
     "GuidedRDN",
@@ -20,13 +28,16 @@ __all__ = [
     "KernelGenerator",
     "KernelSampling",
     "LinearDegradation",
+    "MultiScaleDiscriminator",
     "PatchDiscriminator",
     "ReceiverNoise",
+    "SignedRange",
     "SlabEncoder",
     "SlabInterpolation",
     "SlabSuperResolver",
     "SplineInterpolation",
     "TSRCANDecoder",
+    "VGG16Features",
     "VGGDiscriminator",
     "prepare_for_inference",
 ]

@@ -82,6 +82,30 @@ class SlabInterpolation(nn.Module):
         return channels_to_slab(x.reshape(b, z, h * self.scale, w * self.scale))
 
 
+class AxisInterpolation(nn.Module):
+    """Keys' cubic convolution (a = -1/2) of images along their last axis; no parameters.
+
+    HR column ``j`` lies at LR coordinate ``(j - offset) / factor``. Beyond the edges an image goes on as its outermost
+    columns.
+
+    Args:
+        factor: HR columns per LR column.
+        offset: centre of LR column 0 in HR columns (``Degradation.offset`` of the axis), from 0 to ``factor``.
+    """
+
+    def __init__(self, factor: int, offset: float) -> None:
+        super().__init__()
+        taps = torch.arange(-2, 3, dtype=torch.float64)
+        phases = torch.stack([_keys((p - offset) / factor - taps) for p in range(factor)])
+        # Saved with the weights, which mean nothing without the interpolation that they were trained on.
+        self.register_buffer("phases", phases[:, None, None].float())
+
+    def forward(self, lr: torch.Tensor) -> torch.Tensor:
+        """``(B, 1, H, W)`` to ``(B, 1, H, factor W)``."""
+        columns = F.conv2d(F.pad(lr, (2, 2, 0, 0), mode="replicate"), self.phases.to(lr.dtype))
+        return columns.permute(0, 2, 3, 1).reshape(lr.shape[0], 1, lr.shape[2], -1)
+
+
 class SplineInterpolation(nn.Module):
     """Cubic spline interpolation of LR volumes or patches onto an HR grid, less a margin on every side of it.
 

@@ -1,0 +1,179 @@
+"""Disentangled translation between two kinds of images: the networks of MUNIT (Huang et al. 2018, appendix B)."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+
+class ContentEncoder(nn.Module):
+    """An image to its content: structure at a quarter of the resolution, without the intensities' mean and scale.
+
+    A 7x7 convolution, ``downsamplings`` 4x4 convolutions with stride 2 that double the channels, residual blocks; each
+    convolution with instance norm and ReLU.
+
+    Args:
+        features: channels of the first convolution.
+        downsamplings: halvings of the resolution.
+        blocks: residual blocks.
+    """
+
+    def __init__(self, features: int = 64, downsamplings: int = 2, blocks: int = 4) -> None:
+        super().__init__()
+        body: list[nn.Module] = [nn.Conv2d(1, features, 7, padding=3, padding_mode="reflect")]
+        for _ in range(downsamplings):
+            body += [nn.InstanceNorm2d(features), nn.ReLU(inplace=True)]
+            body.append(nn.Conv2d(features, 2 * features, 4, stride=2, padding=1, padding_mode="reflect"))
+            features *= 2
+        body += [nn.InstanceNorm2d(features), nn.ReLU(inplace=True)]
+        self.body = nn.Sequential(*body, *(_ResidualBlock(features) for _ in range(blocks)))
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        """``(B, 1, H, W)`` to ``(B, 2^d features, H / 2^d, W / 2^d)`` for d downsamplings."""
+        return self.body(image)
+
+
+class _ResidualBlock(nn.Module):
+    def __init__(self, features: int) -> None:
+        super().__init__()
+        self.body = nn.Sequential(
+            nn.Conv2d(features, features, 3, padding=1, padding_mode="reflect"),
+            nn.InstanceNorm2d(features),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(features, features, 3, padding=1, padding_mode="reflect"),
+            nn.InstanceNorm2d(features),
+        )
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x + self.body(x)
+
+
+class AttributeEncoder(nn.Module):
+    """An image to its attributes, a short vector that says how its kind of images looks.
+
+    A 7x7 convolution, 4x4 convolutions with stride 2 and ReLU, the mean over the image, and a 1x1 convolution. There is
+    no instance norm: the intensities' mean and scale are what attributes are about.
+
+    Args:
+        attributes: values of the vector.
+        features: channels of the first convolution; they double with each of the first two halvings.
+        downsamplings: halvings of the resolution, at least 2.
+    """
+
+    def __init__(self, attributes: int = 8, features: int = 64, downsamplings: int = 4) -> None:
+        super().__init__()
+        body: list[nn.Module] = [nn.Conv2d(1, features, 7, padding=3, padding_mode="reflect"), nn.ReLU(inplace=True)]
+        for i in range(downsamplings):
+            wider = features * 2 if i < 2 else features
+            body += [
+                nn.Conv2d(features, wider, 4, stride=2, padding=1, padding_mode="reflect"),
+                nn.ReLU(inplace=True),
+            ]
+            features = wider
+        self.body = nn.Sequential(*body, nn.AdaptiveAvgPool2d(1), nn.Conv2d(features, attributes, 1))
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        """``(B, 1, H, W)`` to ``(B, attributes)``."""
+        return self.body(image).flatten(1)
+
+
+class AdaptiveDecoder(nn.Module):
+    """Content and attributes to an image in [-1, 1].
+
+    Residual blocks whose norms are adaptive: each channel has the mean and scale that a perceptron makes of the
+    attributes (Huang and Belongie 2017, eq. 8). Then ``upsamplings`` times nearest-neighbour upsampling and a 5x5
+    convolution that halves the channels, with layer norm and ReLU; a 7x7 convolution and tanh.
+
+    Args:
+        attributes: values of the vector.
+        features: channels of the image before the last convolution, those of the encoder's first.
+        upsamplings: doublings of the resolution, the encoder's halvings.
+        blocks: residual blocks.
+        hidden: width of the perceptron's two hidden layers.
+    """
+
+    def __init__(
+        self, attributes: int = 8, features: int = 64, upsamplings: int = 2, blocks: int = 4, hidden: int = 256
+    ) -> None:
+        super().__init__()
+        content = features * 2**upsamplings
+        self.blocks = nn.ModuleList(_AdaptiveBlock(content) for _ in range(blocks))
+        self.perceptron = nn.Sequential(
+            nn.Linear(attributes, hidden),
+            nn.ReLU(inplace=True),
+            nn.Linear(hidden, hidden),
+            nn.ReLU(inplace=True),
+            nn.Linear(hidden, blocks * 4 * content),
+        )
+        tail: list[nn.Module] = []
+        for _ in range(upsamplings):
+            tail += [
+                nn.Upsample(scale_factor=2),
+                nn.Conv2d(content, content // 2, 5, padding=2, padding_mode="reflect"),
+                nn.GroupNorm(1, content // 2),  # of one group: layer norm
+                nn.ReLU(inplace=True),
+            ]
+            content //= 2
+        tail += [nn.Conv2d(content, 1, 7, padding=3, padding_mode="reflect"), nn.Tanh()]
+        self.tail = nn.Sequential(*tail)
+
+    def forward(self, content: torch.Tensor, attributes: torch.Tensor) -> torch.Tensor:
+        """``(B, 2^u features, H / 2^u, W / 2^u)`` and ``(B, attributes)`` to ``(B, 1, H, W)`` for u upsamplings."""
+        parameters = self.perceptron(attributes).chunk(len(self.blocks), dim=1)
+        for block, own in zip(self.blocks, parameters, strict=True):
+            content = block(content, own)
+        return self.tail(content)
+
+
+class _AdaptiveBlock(nn.Module):
+    def __init__(self, features: int) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(features, features, 3, padding=1, padding_mode="reflect")
+        self.second = nn.Conv2d(features, features, 3, padding=1, padding_mode="reflect")
+
+    def forward(self, x: torch.Tensor, parameters: torch.Tensor) -> torch.Tensor:
+        """``parameters`` ``(B, 4 features)``: shift and scale, as a difference from 1, of both norms."""
+        shift_1, scale_1, shift_2, scale_2 = (p[:, :, None, None] for p in parameters.chunk(4, dim=1))
+        hidden = torch.relu(F.instance_norm(self.first(x)) * (1 + scale_1) + shift_1)
+        return x + F.instance_norm(self.second(hidden)) * (1 + scale_2) + shift_2
+
+
+class MultiScaleDiscriminator(nn.Module):
+    """Verdicts on patches of an image at several resolutions (Wang et al. 2018, section 3.2, as MUNIT has it).
+
+    At each scale 4x4 convolutions with stride 2 and LeakyReLU, without norm, and a 1x1 convolution; between the scales
+    the image is averaged over 3x3 pixels with stride 2. MONAI's ``MultiScalePatchDiscriminator`` has one resolution
+    and deeper networks instead, and batch norm.
+
+    Args:
+        features: channels of the first convolution; each that follows has twice as many.
+        layers: convolutions with stride 2.
+        scales: resolutions.
+    """
+
+    def __init__(self, features: int = 64, layers: int = 4, scales: int = 3) -> None:
+        super().__init__()
+        self.scales = nn.ModuleList(self._judge(features, layers) for _ in range(scales))
+        self.coarser = nn.AvgPool2d(3, stride=2, padding=1, count_include_pad=False)
+
+    @staticmethod
+    def _judge(features: int, layers: int) -> nn.Sequential:
+        body: list[nn.Module] = []
+        inputs = 1
+        for _ in range(layers):
+            body += [
+                nn.Conv2d(inputs, features, 4, stride=2, padding=1, padding_mode="reflect"),
+                nn.LeakyReLU(0.2, inplace=True),
+            ]
+            inputs, features = features, 2 * features
+        return nn.Sequential(*body, nn.Conv2d(inputs, 1, 1))
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        """``(B, 1, H, W)`` to logits ``(B, scales, h, w)``: those of coarser scales repeated on the finest's grid."""
+        verdicts = []
+        for judge in self.scales:
+            verdict = judge(image)
+            verdicts.append(F.interpolate(verdict, size=verdicts[0].shape[2:]) if verdicts else verdict)
+            image = self.coarser(image)
+        return torch.cat(verdicts, dim=1)

@@ -1,0 +1,103 @@
+"""The residual dense network, with an upsampler for one axis of its images (Zhang et al. 2018)."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+
+class ResidualDenseBlock(nn.Module):
+    """Densely connected 3x3 convolutions with ReLU, fused by a 1x1 convolution and added to the input.
+
+    Zhang et al. 2018, fig. 3.
+
+    Args:
+        features: channels that come in and go out.
+        growth: channels of each layer's output.
+        layers: densely connected layers.
+    """
+
+    def __init__(self, features: int, growth: int, layers: int) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(nn.Conv2d(features + i * growth, growth, 3, padding=1) for i in range(layers))
+        self.fusion = nn.Conv2d(features + layers * growth, features, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """``(B, features, H, W)`` to the same."""
+        dense = x
+        for layer in self.layers:
+            dense = torch.cat([dense, torch.relu(layer(dense))], dim=1)
+        return x + self.fusion(dense)
+
+
+class RDN(nn.Module):
+    """Residual dense network that makes images finer along their last axis (Wang et al. 2023, section 2.1).
+
+    With the default sizes and one channel, all but the upsampler and the last convolution have 21,972,800 parameters.
+
+    Args:
+        features: channels of the trunk.
+        growth: channels that each layer of a block adds.
+        blocks: residual dense blocks.
+        layers: densely connected layers in each block.
+        factor: of the super-resolution along W; H is kept. One convolution makes the channels of all the new columns.
+        base: maps an LR image to an HR one without parameters, and the network learns what it misses, beginning with
+            nothing; None for the paper's form, which learns all of the image.
+    """
+
+    def __init__(
+        self,
+        features: int = 64,
+        growth: int = 64,
+        blocks: int = 16,
+        layers: int = 8,
+        factor: int = 4,
+        base: nn.Module | None = None,
+    ) -> None:
+        super().__init__()
+        self.factor = factor
+        self.base = base
+        self.shallow = nn.Conv2d(1, features, 3, padding=1)
+        self.head = nn.Conv2d(features, features, 3, padding=1)
+        self.blocks = nn.ModuleList(ResidualDenseBlock(features, growth, layers) for _ in range(blocks))
+        self.fusion = nn.Sequential(
+            nn.Conv2d(blocks * features, features, 1), nn.Conv2d(features, features, 3, padding=1)
+        )
+        self.upsampler = nn.Conv2d(features, factor * features, 3, padding=1)
+        self.tail = nn.Conv2d(features, 1, 3, padding=1)
+        if base is not None:
+            nn.init.zeros_(self.tail.weight)
+            nn.init.zeros_(self.tail.bias)
+
+    def forward(self, lr: torch.Tensor) -> torch.Tensor:
+        """``(B, 1, H, W)`` to ``(B, 1, H, factor W)``."""
+        shallow = self.shallow(lr)
+        x = self.head(shallow)
+        outputs: list[torch.Tensor] = []
+        for block in self.blocks:
+            x = block(x)
+            outputs.append(x)
+        x = self.upsampler(shallow + self.fusion(torch.cat(outputs, dim=1)))
+        batch, _, height, width = x.shape
+        # Column factor * w + k of the result is made of channels k * features to (k + 1) * features of column w.
+        x = x.reshape(batch, self.factor, -1, height, width).permute(0, 2, 3, 4, 1)
+        sr = self.tail(x.reshape(batch, -1, height, width * self.factor))
+        if self.base is not None:
+            sr = sr + self.base(lr)
+        return sr
+
+
+class SignedRange(nn.Module):
+    """Calls a network for images in [-1, 1] on images in [0, 1].
+
+    Args:
+        network: maps an image in [-1, 1] to another.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        """An image in [0, 1] to the network's result, brought to [0, 1] too."""
+        return (self.network(2 * image - 1) + 1) / 2
