@@ -16,6 +16,7 @@ from .datalist import cross_validation, load_datalist, only_case
 from .kernel_crops import KernelCropLoader, check_target, kernel_cases
 from .slabs import PairedSlabLoader, UnpairedSlabLoader
 from .slices import KernelSliceLoader, SliceLoader
+from .through_plane import ThroughPlaneLoader
 from .volumes import VolumeCache
 from .write_datalist import write_datalist
 
@@ -26,6 +27,7 @@ __all__ = [
     "KernelSliceLoader",
     "PairedSlabLoader",
     "SliceLoader",
+    "ThroughPlaneLoader",
     "UnpairedSlabLoader",
     "VolumeCache",
     "as_lr",

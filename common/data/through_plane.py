@@ -1,0 +1,83 @@
+"""Batches of images that contain the axis across the slices: of HR volumes and, drawn independently, of LR scans."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from .slabs import PatchLoader, check_fit, draw_start
+from .volumes import VolumeCache
+
+
+class ThroughPlaneLoader(PatchLoader):
+    """Patches of thin-slice volumes and, drawn independently, of thick-slice scans, without end.
+
+    A batch is ``{"hr": (B, 1, p, factor w), "lr": (B, 1, p, w)}`` in [-1, 1], and with ``attributes`` random attribute
+    codes ``"prior_ct"`` and ``"prior_mr"`` ``(B, attributes)``, of the standard normal distribution. The last
+    axis of an image runs across the slices; the other is one of the two in plane, drawn for each patch. Patches that
+    are mostly air are avoided. Each is mirrored at random along the axis in plane, and HR patches along the other too:
+    nothing pairs them, and the degradation acts on what the augmentation has made.
+
+    Args:
+        source: HR volumes, key "hr", slices along the last axis, in [0, 1].
+        target: LR scans, key "lr", slices along the last axis, in [0, 1].
+        lr_patch: size ``(p, w)`` of an LR patch.
+        factor: HR slices per LR slice.
+        batch_size: patches a batch, over all processes.
+        seed: of the draws.
+        device: of the batches.
+        attributes: values of an attribute code; 0 for none.
+        contrasts: control points of a random curve that maps the intensities of an HR patch, so that a network that is
+            trained on it cannot rely on one contrast; at least 3, or 0 for none. The darkest stays the darkest; what
+            lies between may be exchanged, as CT and MR exchange bone and brain.
+
+    Raises:
+        ValueError: when a volume is smaller than a patch, or the batch does not divide among the processes.
+    """
+
+    def __init__(
+        self,
+        source: VolumeCache,
+        target: VolumeCache,
+        lr_patch: Sequence[int],
+        factor: int,
+        batch_size: int,
+        seed: int,
+        device: torch.device | str,
+        attributes: int = 0,
+        contrasts: int = 0,
+    ) -> None:
+        super().__init__(batch_size, seed, device)
+        p, w = lr_patch
+        self.sizes = {"hr": (p, factor * w), "lr": (p, w)}
+        self.volumes = {"hr": source, "lr": target}
+        self.attributes, self.contrasts = attributes, contrasts
+        for key, group in (("hr", "source"), ("lr", "target")):
+            check_fit(self.volumes[key], key, (p, p, self.sizes[key][1]), group)
+
+    def _sample(self, rng: np.random.Generator) -> dict[str, torch.Tensor]:
+        sample = {}
+        for key, volumes in self.volumes.items():
+            volume = volumes[int(rng.integers(len(volumes)))][key]
+            height, width = self.sizes[key]
+            # The images are planes of the volume with one of its first axes last.
+            volume = volume.transpose(-1, -2) if rng.random() < 0.5 else volume.permute(0, 2, 3, 1)
+            x, z, i = draw_start(volume, (height, width, 1), rng)
+            image = volume[:, x : x + height, z : z + width, i]
+            image = image.flip(1) if rng.random() < 0.5 else image
+            if key == "hr":
+                image = image.flip(2) if rng.random() < 0.5 else image
+                image = self._another_contrast(image, rng) if self.contrasts else image
+            sample[key] = 2 * image - 1
+        for key in ("prior_ct", "prior_mr"):
+            if self.attributes:
+                sample[key] = torch.from_numpy(rng.standard_normal(self.attributes, dtype=np.float32))
+        return sample
+
+    def _another_contrast(self, image: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
+        heights = rng.random(self.contrasts)
+        heights[0] = 0
+        values = np.interp(image.cpu().numpy(), np.linspace(0, 1, self.contrasts), heights / heights.max())
+        return torch.from_numpy(values.astype(np.float32)).to(image.device)

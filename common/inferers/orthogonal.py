@@ -1,0 +1,61 @@
+"""Super-resolution of a volume by a network for its slices in two orthogonal directions."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from monai.data import MetaTensor
+from monai.inferers import Inferer, SliceInferer
+
+
+class OrthogonalInferer(Inferer):
+    """Runs a 2-D network over all images of a volume that contain its last axis, in two directions, and averages.
+
+    Args:
+        planes: axes of the volume (X, Y, Z) across which images are taken: 0 gives images (Y, Z), 1 images (X, Z).
+        batch: images at once.
+        amp: whether the network runs under autocast.
+        amp_kwargs: of ``torch.autocast``, for example ``{"dtype": torch.bfloat16}``.
+        progress: whether to show a progress bar for each direction.
+
+    Raises:
+        ValueError: when ``planes`` are not 0, 1 or both.
+    """
+
+    def __init__(
+        self,
+        planes: Sequence[int] = (0, 1),
+        batch: int = 1,
+        amp: bool = False,
+        amp_kwargs: dict | None = None,
+        progress: bool = False,
+    ) -> None:
+        super().__init__()
+        if sorted(planes) not in ([0], [1], [0, 1]):
+            raise ValueError(f"planes is {planes}, expected [0, 1], [0] or [1]: axes across which images are taken.")
+        self.directions = [
+            SliceInferer(roi_size=(-1, -1), spatial_dim=axis, sw_batch_size=batch, progress=progress) for axis in planes
+        ]
+        self.amp, self.amp_kwargs = amp, amp_kwargs or {}
+
+    def __call__(self, inputs: torch.Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any) -> torch.Tensor:
+        """Super-resolve a batch of volumes.
+
+        Args:
+            inputs: ``(B, 1, X, Y, Z)``.
+            network: maps images ``(b, 1, H, Z)`` to ``(b, 1, H, factor Z)``.
+            args: further arguments of the network.
+            kwargs: further keyword arguments of the network.
+
+        Returns:
+            ``(B, 1, X, Y, factor Z)``, float32.
+        """
+        # Meta data would follow every operation of the network, at a cost.
+        volume = inputs.as_tensor() if isinstance(inputs, MetaTensor) else inputs
+        autocast = torch.autocast(volume.device.type, **self.amp_kwargs) if self.amp else contextlib.nullcontext()
+        with autocast:
+            results = [direction(volume, network, *args, **kwargs).float() for direction in self.directions]
+        return sum(results) / len(results)
