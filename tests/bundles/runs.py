@@ -49,6 +49,8 @@ class Tiny:
         lengths: for those of the stages that have keys of their own for it, the keys of the number of epochs and of
             iterations an epoch.
         folders: that a training leaves beside the weights.
+        weights: files that it leaves there beside model.pt.
+        optional: groups that may be empty.
     """
 
     network: Mapping[str, object]
@@ -62,6 +64,8 @@ class Tiny:
     unvalidated: Sequence[str] = ()
     lengths: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     folders: Sequence[str] = ()
+    weights: Sequence[str] = ()
+    optional: Sequence[str] = ()
 
     def length(self, stage: str) -> tuple[int, int]:
         """Epochs of a stage, and iterations an epoch."""
@@ -106,6 +110,33 @@ class Tiny:
 
 
 TINY = {
+    "ct_guided": Tiny(
+        network={"features": 4, "growth": 4, "blocks": 1, "layers": 1},
+        training={
+            "slice_axis": "SI",
+            "ct_offset": 0,  # phantoms are no CT
+            "window": [0, 900],
+            "content_features": 4,
+            "content_blocks": 1,
+            "attribute_halvings": 2,
+            "discriminator_features": 4,
+            "discriminator_layers": 2,
+            "discriminator_scales": 2,
+            "lambda_3": 0.0,  # the weights of VGG-16 are not there
+            "lr_patch": [24, 4],
+            "batch_size": 4,
+            "max_epochs": 2,
+            "epoch_length": 4,
+            "learning_rate": 0.001,
+        },
+        degradation=GaussianProfile((1, 1, 4)),
+        setting="cross_modality",
+        groups={"source": (0, 1), "target": (2, 3), "validation": (4,), "test": (5,)},
+        contrast="t1w",
+        stages=("_1", "_2", "_3"),
+        weights=("stage_1.pt", "stage_2.pt", "stage_3.pt"),
+        optional=("validation",),
+    ),
     "downsampling_gan": Tiny(
         network={"features": 4, "blocks": 1},
         training={
@@ -314,7 +345,7 @@ def first_cause(error: BaseException) -> BaseException:
 def results(bundle: str, folder: Path) -> list:
     """Weights, states and histories of a run, and every file of the folders that it leaves."""
     stages, models = TINY[bundle].stages, folder / "models"
-    files = ["model.pt", *(f"training_state{stage}.pt" for stage in stages)]
+    files = ["model.pt", *TINY[bundle].weights, *(f"training_state{stage}.pt" for stage in stages)]
     loaded = [torch.load(models / file, weights_only=True) for file in files]
     written = [path for name in TINY[bundle].folders for path in sorted((models / name).iterdir())]
     return [*loaded, *(history(folder, stage) for stage in stages), {path.name: path.read_bytes() for path in written}]

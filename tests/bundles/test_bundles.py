@@ -36,7 +36,7 @@ def contents(folder):
 def test_train(bundle, tiny, cohort, trained, tmp_path):
     """Train.json by the real command line leaves weights, state and history; resumed when finished it does nothing."""
     states = {f"training_state{stage}.pt" for stage in tiny.stages}
-    assert {p.name for p in (trained / "models").iterdir()} == {"model.pt", *states, *tiny.folders}
+    assert {p.name for p in (trained / "models").iterdir()} == {"model.pt", *states, *tiny.weights, *tiny.folders}
     for stage in tiny.stages:
         epochs, length = tiny.length(stage)
         lines = runs.history(trained, stage)
@@ -147,7 +147,7 @@ def test_export(bundle, tiny, trained, tmp_path):
     parser.read_meta(str(runs.ROOT / "bundles" / bundle / "configs" / "metadata.json"))
     image = parser["_meta_#network_data_format#inputs#image"]
     for batch, *plane in ((1, 32, 32), (2, 17, 24), (1, 5, 5)):
-        slab = torch.rand(batch, image["num_channels"], *plane, image["spatial_shape"][2])
+        slab = torch.rand(batch, image["num_channels"], *plane, *image["spatial_shape"][2:])
         with torch.no_grad():
             torch.testing.assert_close(exported(slab), network(slab), atol=1e-5, rtol=0)
 
