@@ -38,7 +38,7 @@ class EvaluationReport:
         degradation: from HR to LR; says where LR voxels lie.
         method: name of the evaluator's network in the table.
         network: the evaluator's network, of whose architecture ``others`` are.
-        others: files of further weights by the name of their rows in the table.
+        others: files of further weights by the name of their rows in the table, which stand before the method's.
         brisque: file of a regressor (``python -m common brisque-fit``), or None for no such score.
         lpips: AlexNet's weights, as for :class:`common.metrics.lpips.Lpips`; None or false for no such score.
     """
@@ -76,12 +76,13 @@ class EvaluationReport:
             if any(row["case"] == name for row in self.rows):
                 raise ValueError(f"two cases are named {name}; give their files or subjects different names.")
             guide = batch.get("guide")
-            volumes = {"cubic": metrics.cubic(torch.as_tensor(lr).cpu(), factors, offset), self.method: sr}
+            volumes = {"cubic": metrics.cubic(torch.as_tensor(lr).cpu(), factors, offset)}
             for other, network in self.others.items():
                 network.to(engine.state.device)
                 inputs = [torch.as_tensor(v)[None].to(engine.state.device) for v in (lr, guide) if v is not None]
                 with torch.no_grad():
                     volumes[other] = engine.inferer(inputs[0], network, *inputs[1:])[0]
+            volumes[self.method] = sr
             shown = {key: _unit(volume) for key, volume in volumes.items()}
             truth = _unit(hr)
             scores = {}
