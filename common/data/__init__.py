@@ -16,7 +16,7 @@ from .datalist import cross_validation, load_datalist, only_case
 from .kernel_crops import KernelCropLoader, check_target, kernel_cases
 from .slabs import PairedSlabLoader, UnpairedSlabLoader
 from .slices import KernelSliceLoader, SliceLoader
-from .through_plane import ThroughPlaneLoader
+from .through_plane import ThroughPlaneLoader, check_patch
 from .volumes import VolumeCache
 from .write_datalist import write_datalist
 
@@ -31,6 +31,7 @@ __all__ = [
     "UnpairedSlabLoader",
     "VolumeCache",
     "as_lr",
+    "check_patch",
     "check_scale",
     "check_target",
     "cross_validation",

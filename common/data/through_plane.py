@@ -11,14 +11,36 @@ from .slabs import PatchLoader, check_fit, draw_start
 from .volumes import VolumeCache
 
 
+def check_patch(lr_patch: Sequence[int], factor: int, smallest: int, multiple: int = 4) -> None:
+    """Refuse patches whose HR images translation networks cannot take.
+
+    Args:
+        lr_patch: size ``(p, w)`` of an LR patch.
+        factor: HR slices per LR slice.
+        smallest: least pixels of an image along each axis, for the discriminators.
+        multiple: of the pixels along each axis, for the content encoders.
+
+    Raises:
+        ValueError: with the size found and the one expected.
+    """
+    p, w = lr_patch[0], factor * lr_patch[1]
+    if min(p, w) < smallest or p % multiple or w % multiple:
+        raise ValueError(
+            f"lr_patch {list(lr_patch)} and scale {factor} give HR images of {p}x{w} pixels; stage 3 needs multiples of "
+            f"{multiple}, at least {smallest}. Change --lr_patch, or use fewer --discriminator_layers or "
+            "--discriminator_scales."
+        )
+
+
 class ThroughPlaneLoader(PatchLoader):
     """Patches of thin-slice volumes and, drawn independently, of thick-slice scans, without end.
 
-    A batch is ``{"hr": (B, 1, p, factor w), "lr": (B, 1, p, w)}`` in [-1, 1], and with ``attributes`` random attribute
-    codes ``"prior_ct"`` and ``"prior_mr"`` ``(B, attributes)``, of the standard normal distribution. The last
-    axis of an image runs across the slices; the other is one of the two in plane, drawn for each patch. Patches that
-    are mostly air are avoided. Each is mirrored at random along the axis in plane, and HR patches along the other too:
-    nothing pairs them, and the degradation acts on what the augmentation has made.
+    A batch is ``{"hr": (B, 1, p, factor w), "hr_recoloured", "lr": (B, 1, p, w)}`` in [-1, 1], where "hr_recoloured" is
+    "hr" with another contrast, or the same where there are no ``contrasts``; and with ``attributes`` random attribute
+    codes ``"prior_ct"`` and ``"prior_mr"`` ``(B, attributes)``, of the standard normal distribution. The last axis of an
+    image runs across the slices; the other is one of the two in plane, drawn for each patch. Patches that are mostly
+    air are avoided. Each is mirrored at random along the axis in plane, and HR patches along the other too: nothing
+    pairs them, and the degradation acts on what the augmentation has made.
 
     Args:
         source: HR volumes, key "hr", slices along the last axis, in [0, 1].
@@ -29,9 +51,9 @@ class ThroughPlaneLoader(PatchLoader):
         seed: of the draws.
         device: of the batches.
         attributes: values of an attribute code; 0 for none.
-        contrasts: control points of a random curve that maps the intensities of an HR patch, so that a network that is
-            trained on it cannot rely on one contrast; at least 3, or 0 for none. The darkest stays the darkest; what
-            lies between may be exchanged, as CT and MR exchange bone and brain.
+        contrasts: control points of a random curve that maps the intensities of "hr" to those of "hr_recoloured", so
+            that a network that is trained on these cannot rely on one contrast; at least 3, or 0 for none. The darkest
+            stays the darkest; what lies between may be exchanged, as CT and MR exchange bone and brain.
 
     Raises:
         ValueError: when a volume is smaller than a patch, or the batch does not divide among the processes.
@@ -69,7 +91,8 @@ class ThroughPlaneLoader(PatchLoader):
             image = image.flip(1) if rng.random() < 0.5 else image
             if key == "hr":
                 image = image.flip(2) if rng.random() < 0.5 else image
-                image = self._another_contrast(image, rng) if self.contrasts else image
+                recoloured = self._another_contrast(image, rng) if self.contrasts else image
+                sample["hr_recoloured"] = 2 * recoloured - 1
             sample[key] = 2 * image - 1
         for key in ("prior_ct", "prior_mr"):
             if self.attributes:

@@ -53,9 +53,13 @@ class OrthogonalInferer(Inferer):
         Returns:
             ``(B, 1, X, Y, factor Z)``, float32.
         """
-        # Meta data would follow every operation of the network, at a cost.
+
+        # SliceInferer does not hand arguments on.
+        def on_images(images: torch.Tensor) -> torch.Tensor:
+            return network(images, *args, **kwargs)
+
         volume = inputs.as_tensor() if isinstance(inputs, MetaTensor) else inputs
         autocast = torch.autocast(volume.device.type, **self.amp_kwargs) if self.amp else contextlib.nullcontext()
         with autocast:
-            results = [direction(volume, network, *args, **kwargs).float() for direction in self.directions]
+            results = [direction(volume, on_images).float() for direction in self.directions]
         return sum(results) / len(results)

@@ -150,10 +150,14 @@ class MultiScaleDiscriminator(nn.Module):
         features: channels of the first convolution; each that follows has twice as many.
         layers: convolutions with stride 2.
         scales: resolutions.
+
+    Attributes:
+        smallest: least pixels of an image along each axis.
     """
 
     def __init__(self, features: int = 64, layers: int = 4, scales: int = 3) -> None:
         super().__init__()
+        self.smallest = 2 ** (layers + scales - 1)
         self.scales = nn.ModuleList(self._judge(features, layers) for _ in range(scales))
         self.coarser = nn.AvgPool2d(3, stride=2, padding=1, count_include_pad=False)
 

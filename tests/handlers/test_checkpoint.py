@@ -19,7 +19,7 @@ from torch.nn.utils.parametrizations import spectral_norm
 from common.engines import AlternatingTrainer, Player
 from common.files import replacing
 from common.graph import TensorGraph
-from common.handlers import BestModel, LossHistory, ResumableState, load_stages, load_weights
+from common.handlers import BestModel, LastModel, LossHistory, ResumableState, checkpoint, load_stages, load_weights
 from common.handlers.checkpoint import save_atomically
 from common.networks import Cascade
 
@@ -434,6 +434,23 @@ def test_the_best_weights_are_kept_and_not_the_last(tmp_path):
         evaluator.run(epoch)
         kept.append(torch.load(tmp_path / "models" / "model.pt", weights_only=True)["weight"].item() ** 2)
     assert kept == pytest.approx([1, 3, 3, 3.5, 3.5])
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_the_last_weights_are_kept_in_every_file(tmp_path, monkeypatch, rank):
+    """As they are when an epoch ends, by process 0 only."""
+    monkeypatch.setattr(checkpoint.dist, "is_initialized", lambda: True)
+    monkeypatch.setattr(checkpoint.dist, "get_rank", lambda: rank)
+    network, paths, kept = nn.Linear(1, 1), [tmp_path / "new" / "stage_1.pt", tmp_path / "model.pt"], []
+    engine = Engine(lambda engine, batch: network.weight.data.fill_(engine.state.iteration))
+    LastModel(network, [paths[0], str(paths[1])]).attach(engine)
+
+    @engine.on(Events.EPOCH_COMPLETED)
+    def look():
+        kept.append([torch.load(path, weights_only=True)["weight"].item() for path in paths if path.exists()])
+
+    engine.run(range(2), max_epochs=3)
+    assert kept == [[[2, 2], [4, 4], [6, 6]], [[], [], []]][rank]
 
 
 def test_a_file_is_replaced_whole_or_not_at_all(tmp_path):

@@ -1,0 +1,263 @@
+"""CT guidance: three stages, real thick slices, CT as scanners give it, and what must be refused."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+import shutil
+from itertools import pairwise
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+from matplotlib.image import imread
+from monai.bundle import ConfigParser
+
+from common import ablation
+from common.data import write_datalist
+from common.degradations import BlockAverage, GaussianProfile
+
+from . import runs
+
+ct_guided = pytest.mark.parametrize("bundle", ["ct_guided"], indirect=True, scope="session")
+TINY = runs.TINY["ct_guided"]
+SHORT = {"max_epochs": 1, "epoch_length": 1}
+NO_HOUNSFIELD = ("ct_offset", "window")
+THICK = GaussianProfile((1, 1, 4))
+
+
+def content(key, *overlays, **override):
+    """What an entry of train.json, with overlays, is built to."""
+    parser = ConfigParser()
+    parser.read_config(runs.configs("ct_guided", "train", *overlays))
+    parser.update(override)
+    return parser.get_parsed_content(key)
+
+
+def run(names, folder, **override):
+    """Run configs in this process."""
+    runs.run("ct_guided", names, folder, **override)
+
+
+def fails(folder, names=("train",), **override):
+    """The message of a run that must fail and leave nothing."""
+    return runs.fails("ct_guided", names, folder, **override)
+
+
+def table(folder):
+    """The rows of an evaluation, by method and case."""
+    with (folder / "out" / "table.csv").open() as file:
+        return {(row["method"], row["case"]): row for row in csv.DictReader(file)}
+
+
+def head_ct(seed, shape=(60, 66, 54)):
+    """A phantom in Hounsfield units: air, a skull, soft tissue with some contrast and noise."""
+    rng = np.random.default_rng(seed)
+    grid = np.stack(np.meshgrid(*[np.linspace(-1, 1, n) for n in shape], indexing="ij"))
+    radius = np.sqrt((grid**2).sum(axis=0))
+    tissue = 30 + 25 * np.sin(4 * grid[0] + seed) * np.cos(5 * grid[1]) * np.cos(6 * grid[2])
+    skull = (radius > 0.62) & (radius < 0.7)
+    return np.where(radius > 0.8, -1000, np.where(skull, 1100, tissue)) + rng.normal(0, 5, shape)
+
+
+@pytest.fixture(scope="module")
+def clinic(tmp_path_factory):
+    """CT in Hounsfield units on one grid and thick-slice MR on another, sagittal, with no HR MR anywhere."""
+    folder = tmp_path_factory.mktemp("clinic")
+    ct = np.diag([0.8, 0.8, 0.8, 1.0])
+    runs.save(folder / "ct" / "sub-a_ct.nii.gz", head_ct(0), ct, np.int16)
+    runs.save(folder / "ct" / "sub-b_ct.nii.gz", head_ct(1) + 1024, ct, np.uint16, axes="LPS")
+    for subject in "cd":
+        # Slices lie across the axis from left to right, the last of the world's first.
+        hr = runs.phantom(ord(subject), (40, 44, 36)).transpose(2, 0, 1)
+        lr, affine = runs.degrade(hr.transpose(1, 2, 0), np.diag([1.0, 1.1, 1.0, 1.0]), THICK)
+        affine = affine[:, [2, 0, 1, 3]][[2, 0, 1, 3]]
+        runs.save(folder / "mr" / f"sub-{subject}_t1w.nii.gz", lr.transpose(2, 0, 1), affine, np.int16)
+    write_datalist(str(folder), ct="ct/*", lr="mr/*", setting="cross_modality")
+    return folder
+
+
+def test_sizes():
+    """The paper's SRNet and translation network, with their sizes in the JSON."""
+    network = content("network_def").network
+    rest = {*network.upsampler.parameters(), *network.tail.parameters()}
+    assert sum(p.numel() for p in network.parameters() if p not in rest) == 21_972_800
+    assert network.upsampler.out_channels == 4 * 64 and tuple(network(torch.zeros(1, 1, 8, 5)).shape) == (1, 1, 8, 20)
+    for scale in (2, 3, 5, 6):
+        small = content("network_def", scale=scale, features=4, growth=4, blocks=1, layers=1)
+        image = torch.rand(1, 1, 6, 7)
+        assert tuple(small(image).shape) == (1, 1, 6, 7 * scale)
+        # Untrained it is Keys' cubic at the right positions: flat images stay flat, and the mean stays in place.
+        torch.testing.assert_close(small(image.mean(dim=3, keepdim=True).expand(1, 1, 6, 7))[..., 0], image.mean(dim=3))
+    inference = ConfigParser()
+    inference.read_config(runs.configs("ct_guided", "inference"))
+    same = inference.get_parsed_content("network_def").state_dict()
+    assert {k: v.shape for k, v in same.items()} == {k: v.shape for k, v in content("network_def").state_dict().items()}
+
+
+def test_equation_7():
+    """The players of stage 3 have each term of eq. 1 to 7, with the paper's weights."""
+    players = content("players_3", lambda_3=0.5)
+    weights = {name: weight for name, (weight, *_) in players["translation"].losses.terms.items()}
+    groups = {"self": 10, "cycle": 10, "latent": 1, "perceptual": 0.5, "adversarial": 1}
+    counts = {"self": 2, "cycle": 2, "latent": 4, "perceptual": 2, "adversarial": 2}
+    assert weights == {name: groups[name.split("/")[0]] for name in weights}
+    assert {group: sum(name.startswith(group) for name in weights) for group in counts} == counts
+    paper = content("players_3", "paper", lambda_3=0.5)
+    assert paper["sr_net"] is None and "sr_net" in paper["translation"].networks
+    assert {*paper["translation"].losses.terms} == {*weights, "adversarial/mr"}
+
+
+@ct_guided
+def test_stages_one_by_one(cohort, trained, tmp_path):
+    """Each alone, from the checkpoint of the one before, they become what one command makes; or from a named file."""
+    message = fails(tmp_path, dataset_dir=str(cohort), stages=[2])
+    assert re.search(rf"no weights at {tmp_path}/models/stage_1.pt.*--initial PATH", message)
+    for stage in (1, 2, 3):
+        run(["train"], tmp_path, dataset_dir=str(cohort), stages=stage)
+    assert runs.same(runs.results("ct_guided", tmp_path), runs.results("ct_guided", trained))
+    weights = [torch.load(tmp_path / "models" / f"stage_{k}.pt", weights_only=True) for k in (1, 2, 3)]
+    assert not any(runs.same(first, second) for first, second in pairwise(weights))
+    assert runs.same(torch.load(tmp_path / "models" / "model.pt", weights_only=True), weights[2])
+    assert imread(tmp_path / "out" / "translation.png").std() > 0.05
+
+    def first_loss(folder, stages, **override):
+        run(["train"], folder, dataset_dir=str(cohort), stages=stages, **SHORT, **override)
+        return runs.history(folder, f"_{stages[-1]}")[0]
+
+    stage_1 = str(tmp_path / "models" / "stage_1.pt")
+    from_1 = first_loss(tmp_path / "from_1", [3], initial=stage_1)
+    shutil.copytree(tmp_path / "models", tmp_path / "renamed" / "models")
+    shutil.copyfile(stage_1, tmp_path / "renamed" / "models" / "stage_2.pt")
+    assert from_1 == first_loss(tmp_path / "renamed", [3]) != first_loss(tmp_path, [3])
+    assert "stages is [4]" in fails(tmp_path, dataset_dir=str(cohort), stages=[4])
+
+
+@ct_guided
+def test_rows_of_the_tables(cohort, trained, tmp_path):
+    """Stages, the supervised network, the paper's form and planes are evaluated and differ; HR MR is only scored."""
+    models = {f"stage {k}": str(trained / "models" / f"stage_{k}.pt") for k in (1, 2)}
+    shutil.copytree(trained / "models", tmp_path / "models")
+    run(["train", "evaluate"], tmp_path, dataset_dir=str(cohort), others=models)
+    rows = table(tmp_path)
+    assert {method for method, _ in rows} == {"cubic", *models, "CT-guided"}
+    assert len({row["psnr"] for row in rows.values()}) == 4
+    for planes in ([0], [1]):
+        shutil.copytree(trained / "models", tmp_path / str(planes) / "models")
+        run(["train", "evaluate"], tmp_path / str(planes), dataset_dir=str(cohort), planes=planes)
+    one, two = (table(tmp_path / str(planes)) for planes in ([0], [1]))
+    assert len({rows["CT-guided", TINY.case(5)]["psnr"] for rows in (rows, one, two)}) == 3
+    folders = (tmp_path, tmp_path / "[0]", tmp_path / "[1]")
+    volumes = [nib.load(folder / "out" / f"{TINY.case(5)}_sr.nii.gz") for folder in folders]
+    both, first, second = (volume.get_fdata() for volume in volumes)
+    inside = both > 20  # what lies below the input's smallest is cut off
+    np.testing.assert_allclose(both[inside], ((first + second) / 2)[inside], atol=1.01)
+
+    with pytest.raises(Exception, match=r".") as caught:
+        run(["train", "evaluate"], tmp_path, dataset_dir=str(cohort), lpips=True)
+    assert re.search("lpips.*torchvision", str(runs.first_cause(caught.value)))
+
+    without = json.loads((cohort / "dataset.json").read_text())
+    data = tmp_path / "without_validation"
+    data.mkdir()
+    (data / "dataset.json").write_text(json.dumps({**without, "validation": []}))
+    run(["train"], tmp_path / "again", dataset_dir=str(data))
+    for stage, file in enumerate(TINY.weights, start=1):
+        weights = [torch.load(folder / "models" / file, weights_only=True) for folder in (trained, tmp_path / "again")]
+        assert runs.same(*weights), f"HR MR of the validation had a part in stage {stage}"
+
+    for name in ("train_supervised", "paper"):
+        run(["train", name], tmp_path / name, dataset_dir=str(cohort), **SHORT)
+    assert not (tmp_path / "train_supervised" / "models" / "stage_2.pt").exists()
+
+
+@ct_guided
+def test_tables(cohort, tmp_path):
+    """Table II by one command."""
+    override = {k: v for k, v in runs.overrides("ct_guided", "train", tmp_path, **SHORT).items() if k != "ckpt_dir"}
+    del override["output_dir"], override["device"]
+    ablation.ablate(str(runs.ROOT / "bundles/ct_guided"), "II", str(cohort), str(tmp_path / "II"), **override)
+    rows = json.loads((tmp_path / "II" / "table.json").read_text())["summary"]
+    assert {*rows} == {"cubic", "stage 1", "stages 1 and 2", "stages 1 to 3"}
+
+
+def test_clinical_scans(clinic, tmp_path):
+    """HU and offset CT with thick-slice MR whose slices are sagittal, none with known HR: all is found and used."""
+    small = {key: value for key, value in TINY.training.items() if key not in ("slice_axis", *NO_HOUNSFIELD)} | SHORT
+    options = {**TINY.network, **small, "dataset_dir": str(clinic), "output_dir": str(tmp_path / "out")}
+    assert content("axis", **options) == "LR"
+    np.testing.assert_allclose(content("hr_spacing", **options), [1.0, 1.1, 1.0], atol=1e-6)
+    with pytest.warns(UserWarning, match="sub-b_ct.*1024"):
+        source = content("train#source", **options)
+    for item, affines in zip(source.items, source.affines, strict=True):
+        np.testing.assert_allclose(np.linalg.norm(affines["hr"][:3, :3], axis=0), [1.0, 1.1, 1.0], atol=1e-6)
+        soft = item["hr"][(item["hr"] > 0.3) & (item["hr"] < 0.7)]
+        assert abs(soft.median().item() - (30 + 150) / 400) < 0.03 and item["hr"].max() > 0.9
+    with pytest.warns(UserWarning, match="sub-b_ct"):
+        runs.run("ct_guided", ["train"], tmp_path, **{**small, "slice_axis": "auto", "ct_offset": "auto",
+                 "window": [-150, 250]}, dataset_dir=str(clinic))  # fmt: skip
+    scan = clinic / "mr" / "sub-c_t1w.nii.gz"
+    run(["inference"], tmp_path, dataset_dir=str(scan), output_dir=str(tmp_path / "sr"))
+    lr, sr = nib.load(scan), nib.load(tmp_path / "sr" / "sub-c_t1w_sr.nii.gz")
+    assert sr.shape == (4 * lr.shape[0], *lr.shape[1:]) and sr.get_data_dtype() == np.int16
+    moved = runs.centre_of_mass(sr) - runs.centre_of_mass(lr)
+    assert np.abs(moved).max() < 0.1
+    message = fails(tmp_path, ["train", "evaluate"], dataset_dir=str(clinic))
+    assert "group 'test' has no volumes" in message
+
+
+@ct_guided
+def test_what_is_no_thick_mr_or_no_ct(cohort, trained, tmp_path, clinic):
+    """MR given as CT and CT as MR, isotropic MR, a scale that contradicts the spacing, weights that are not there."""
+    entries = runs.listed(cohort, TINY)
+    mr, ct = entries["target"][0]["hr"], clinic / "ct" / "sub-a_ct.nii.gz"
+    data = str(runs.datalist(tmp_path / "mr_as_ct", TINY.setting, **{**entries, "source": [{"hr": mr}]}))
+    auto = {"ct_offset": "auto", "window": [-150, 250]}
+    assert re.search(rf"{mr.name}.*CT.*--ct_offset", fails(tmp_path / "run", dataset_dir=data, **auto))
+    run(["train"], tmp_path / "insisted", dataset_dir=data, stages=[1], **SHORT)  # TINY gives an offset
+    assert re.search("2000 to 3000 HU.*--window", fails(tmp_path / "run", dataset_dir=data, window=[2000, 3000]))
+
+    data = str(runs.datalist(tmp_path / "ct_as_mr", TINY.setting, **{**entries, "target": [{"hr": ct}]}))
+    assert re.search(rf"{ct.name}.*CT.*--check_mr false", fails(tmp_path / "run", dataset_dir=data))
+    run(["train"], tmp_path / "insisted_too", dataset_dir=data, stages=[1], check_mr=False, **SHORT)
+
+    scans = tmp_path / "scans"
+    TINY.save_lr(scans, "good", runs.phantom(0))
+    thick, affine = runs.degrade(runs.phantom(0), np.diag([1.0, 1.0, 1.0, 1.0]), THICK)
+    runs.save(scans / "thick_ct.nii.gz", *runs.degrade(head_ct(0), np.eye(4), THICK))
+    runs.save(scans / "isotropic.nii.gz", runs.phantom(0), np.diag([1.0, 1.0, 1.2, 1.0]))
+    runs.save(scans / "two.nii.gz", thick, affine @ np.diag([1, 1, 0.5, 1]))
+    with pytest.raises(RuntimeError) as caught:
+        run(["inference"], trained, dataset_dir=str(scans), output_dir=str(tmp_path / "sr"))
+    message = str(runs.first_cause(caught.value))
+    for name, pattern in (
+        ("thick_ct", "CT.*--check_mr false"),
+        ("isotropic", "(thick|tell which axis)"),
+        ("two", "scale.*4.*--scale 2"),
+    ):
+        assert re.search(rf"{name}.nii.gz: .*{pattern}", message), message
+    assert runs.leavings(tmp_path / "sr") == [f"{TINY.case('good')}_sr.nii.gz"]
+    message = fails(trained, ["inference"], dataset_dir=str(scans / "two.nii.gz"), scale=2)
+    assert "another architecture" in message
+
+    lr = runs.save(tmp_path / "lr" / "sub-x_t1w.nii.gz", runs.phantom(0), np.diag([1.0, 1.0, 1.2, 1.0]))
+    data = str(runs.datalist(tmp_path / "isotropic", TINY.setting, **{**entries, "target": [{"lr": lr}]}))
+    assert re.search(rf"{lr.name}.*thick", fails(tmp_path / "run", dataset_dir=data))
+    message = fails(tmp_path / "run", dataset_dir=str(cohort), lambda_3=1.0)
+    assert "VGG-16" in message and "--vgg_weights FILE" in message and "--lambda_3 0" in message
+
+
+def test_slice_profiles():
+    """The profile of the slices is an entry of the JSON, exact in the world."""
+    box = {"_target_": "common.degradations.BlockAverage", "factors": "$[1, 1, @scale]"}
+    assert isinstance(content("degradation", degradation=box), BlockAverage)
+    for override in ({}, {"degradation": box}, {"degradation#fwhm": 1.5}, {"scale": 6}):
+        operator = content("degradation", **override)
+        np.testing.assert_allclose(operator.hr_affine(operator.lr_affine(runs.OBLIQUE)), runs.OBLIQUE, atol=1e-6)
+        # A ramp across the slices keeps its place in the world.
+        ramp = torch.arange(48.0).expand(1, 2, 2, 48)
+        lr = operator(ramp)[0, 0, 0]
+        places = operator.factors[2] * torch.arange(len(lr)) + operator.offset[2]
+        torch.testing.assert_close(lr[2:-2], places[2:-2], atol=1e-3, rtol=0)

@@ -1,0 +1,23 @@
+"""The adversarial loss: binary cross-entropy, and a gradient where the discriminator is sure."""
+
+import pytest
+import torch
+
+from common.losses import AdversarialLoss
+
+
+@pytest.mark.parametrize("target", [0, 1.0])
+@pytest.mark.parametrize("shape", [(3, 3, 4, 5), (7,)], ids=str)
+def test_it_is_the_mean_cross_entropy_of_every_verdict(shape, target):
+    logits = 3 * torch.randn(shape, dtype=torch.float64)
+    real = 1 / (1 + (-logits).exp())
+    expected = -(real if target else 1 - real).log().mean()
+    torch.testing.assert_close(AdversarialLoss(target)(logits), expected)
+
+
+@pytest.mark.parametrize(("target", "logit"), [(1, -50.0), (1, -300.0), (0, 50.0), (0, 300.0)])
+def test_a_generator_that_is_found_out_still_learns(target, logit):
+    logits = torch.full((2, 1), logit, requires_grad=True)
+    loss = AdversarialLoss(target)(logits)
+    loss.backward()
+    assert loss.item() == abs(logit) and (logits.grad * 2).tolist() == [[1.0 - 2 * target]] * 2
