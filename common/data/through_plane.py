@@ -26,8 +26,8 @@ def check_patch(lr_patch: Sequence[int], factor: int, smallest: int, multiple: i
     p, w = lr_patch[0], factor * lr_patch[1]
     if min(p, w) < smallest or p % multiple or w % multiple:
         raise ValueError(
-            f"lr_patch {list(lr_patch)} and scale {factor} give HR images of {p}x{w} pixels; stage 3 needs multiples of "
-            f"{multiple}, at least {smallest}. Change --lr_patch, or use fewer --discriminator_layers or "
+            f"lr_patch {list(lr_patch)} and scale {factor} give HR images of {p}x{w} pixels; stage 3 needs multiples "
+            f"of {multiple}, at least {smallest}. Change --lr_patch, or use fewer --discriminator_layers or "
             "--discriminator_scales."
         )
 
@@ -37,8 +37,8 @@ class ThroughPlaneLoader(PatchLoader):
 
     A batch is ``{"hr": (B, 1, p, factor w), "hr_recoloured", "lr": (B, 1, p, w)}`` in [-1, 1], where "hr_recoloured" is
     "hr" with another contrast, or the same where there are no ``contrasts``; and with ``attributes`` random attribute
-    codes ``"prior_ct"`` and ``"prior_mr"`` ``(B, attributes)``, of the standard normal distribution. The last axis of an
-    image runs across the slices; the other is one of the two in plane, drawn for each patch. Patches that are mostly
+    codes ``"prior_ct"`` and ``"prior_mr"`` ``(B, attributes)``, of the standard normal distribution. The last axis of
+    an image runs across the slices; the other is one of the two in plane, drawn for each patch. Patches that are mostly
     air are avoided. Each is mirrored at random along the axis in plane, and HR patches along the other too: nothing
     pairs them, and the degradation acts on what the augmentation has made.
 
