@@ -226,7 +226,8 @@ def test_what_is_no_thick_mr_or_no_ct(cohort, trained, tmp_path, clinic):
     scans = tmp_path / "scans"
     TINY.save_lr(scans, "good", runs.phantom(0))
     thick, affine = runs.degrade(runs.phantom(0), np.diag([1.0, 1.0, 1.0, 1.0]), THICK)
-    runs.save(scans / "thick_ct.nii.gz", *runs.degrade(head_ct(0), np.eye(4), THICK))
+    thick_ct = THICK(torch.from_numpy(head_ct(0, (60, 66, 52)))).numpy()
+    runs.save(scans / "thick_ct.nii.gz", thick_ct, THICK.lr_affine(np.eye(4)))
     runs.save(scans / "isotropic.nii.gz", runs.phantom(0), np.diag([1.0, 1.0, 1.2, 1.0]))
     runs.save(scans / "two.nii.gz", thick, affine @ np.diag([1, 1, 0.5, 1]))
     with pytest.raises(RuntimeError) as caught:
