@@ -127,7 +127,7 @@ TINY = {
             "batch_size": 4,
             "max_epochs": 2,
             "epoch_length": 4,
-            "learning_rate": 0.001,
+            "learning_rate": "$[0.001, 0.001, 0.00001][@stage - 1]",  # rounding grows with the steps of adversaries
         },
         degradation=GaussianProfile((1, 1, 4)),
         setting="cross_modality",
