@@ -28,6 +28,7 @@ def load_datalist(
     kinds: str | Sequence[str] = KINDS,
     needs: str | None = None,
     optional: bool = False,
+    ct: bool = False,
 ) -> list[dict]:
     """Entries of one group of ``dataset_dir/dataset.json`` with absolute paths.
 
@@ -38,6 +39,7 @@ def load_datalist(
         kinds: keep of an entry's paths only these, "hr", "lr" and "guide", and only entries with an "hr" or "lr" left.
         needs: a kind that every entry must hold.
         optional: whether the group may be empty.
+        ct: whether the source group is to hold CT volumes, as in the cross-modality setting, or MR, as in the others.
 
     Returns:
         One dict per entry: "hr" or "lr" or both, "guide" where there is one, an absolute path each, and "subject".
@@ -46,10 +48,18 @@ def load_datalist(
     Raises:
         FileNotFoundError: no such folder, no ``dataset.json``, or a listed file is missing.
         ValueError: empty folder name, bad JSON, a group that the setting does not have, or an empty one that is not
-            optional, an entry without "hr" and "lr" or without what it needs, or subjects in groups where the setting
+            optional, a source group of the other modality, an entry without "hr" and "lr" or without what it needs, or subjects in groups where the setting
             does not allow it.
     """
-    path, _, groups = _read(dataset_dir, group)
+    path, setting, groups = _read(dataset_dir, group)
+    if group == "source" and ct != (setting == "cross_modality"):
+        found, expected = ("MR", "CT") if ct else ("CT", "MR")
+        how = "--setting cross_modality --ct PATTERN --lr PATTERN" if ct else "--hr PATTERN"
+        raise ValueError(
+            f"{path} has the {setting} setting, whose source group holds {found}; this configuration learns from "
+            f"{expected} there. Make a file for it with: python -m common datalist --dataset_dir {dataset_dir} {how} "
+            "(python -m common datalist --help tells the rest)."
+        )
     if not groups[group]:
         if optional:
             return []

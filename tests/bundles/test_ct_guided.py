@@ -174,6 +174,19 @@ def test_rows_of_the_tables(cohort, trained, tmp_path):
 
 
 @ct_guided
+def test_cross_validation(cohort):
+    """Each MR subject with known HR is held out once; the CT stays."""
+    held = []
+    for fold in range(3):
+        override = {"dataset_dir": str(cohort), "folds": 3, "fold": fold}
+        groups = [content(f"{name}_data", "cross_validation", **override) for name in ("source", "target", "test")]
+        source, target, test = ({entry["subject"] for entry in group} for group in groups)
+        assert source == {"sub-0", "sub-1"} and target | test == {"sub-2", "sub-3", "sub-5"} and len(test) == 1
+        held += test
+    assert len({*held}) == 3
+
+
+@ct_guided
 def test_tables(cohort, tmp_path):
     """Table II by one command."""
     override = {k: v for k, v in runs.overrides("ct_guided", "train", tmp_path, **SHORT).items() if k != "ckpt_dir"}

@@ -199,9 +199,20 @@ def test_an_optional_group_may_be_empty(tmp_path):
     with pytest.raises(ValueError, match=r"group 'validation' has no volumes; .*: source, target"):
         load_datalist(str(tmp_path), "validation")
     ct = [{"hr": str(tmp_path / "ct/a.nii"), "subject": "a"}]
-    assert load_datalist(str(tmp_path), "source", optional=True) == ct
+    assert load_datalist(str(tmp_path), "source", ct=True, optional=True) == ct
     with pytest.raises(ValueError, match="there is no group 'train'"):
         load_datalist(str(tmp_path), "train", optional=True)
+
+
+def test_ct_is_not_taken_for_mr(tmp_path):
+    """A config that learns from HR MR refuses a datalist whose source is CT, and the other way round."""
+    _touch(tmp_path, *[f"{kind}/{subject}.nii" for kind in ("ct", "hr") for subject in "abcd"])
+    write_datalist(str(tmp_path), ct="ct/*", hr="hr/*", setting="cross_modality")
+    with pytest.raises(ValueError, match=r"cross_modality setting, whose source group holds CT.*--hr PATTERN"):
+        load_datalist(str(tmp_path), "source", "hr")
+    write_datalist(str(tmp_path), hr="hr/*")
+    with pytest.raises(ValueError, match=r"unpaired setting, whose source group holds MR.*--setting cross_modality"):
+        load_datalist(str(tmp_path), "source", "hr", ct=True)
 
 
 def test_cross_validation_of_two_modalities_pools_mr_alone(tmp_path):
