@@ -48,8 +48,8 @@ def load_datalist(
     Raises:
         FileNotFoundError: no such folder, no ``dataset.json``, or a listed file is missing.
         ValueError: empty folder name, bad JSON, a group that the setting does not have, or an empty one that is not
-            optional, a source group of the other modality, an entry without "hr" and "lr" or without what it needs, or subjects in groups where the setting
-            does not allow it.
+            optional, a source group of the other modality, an entry without "hr" and "lr" or without what it needs, or
+            subjects in groups where the setting does not allow it.
     """
     path, setting, groups = _read(dataset_dir, group)
     if group == "source" and ct != (setting == "cross_modality"):
