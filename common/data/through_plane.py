@@ -17,34 +17,36 @@ def check_patch(lr_patch: Sequence[int], factor: int, smallest: int, multiple: i
     Args:
         lr_patch: size ``(p, w)`` of an LR patch.
         factor: HR slices per LR slice.
-        smallest: least pixels of an image along each axis, for the discriminators.
+        smallest: least pixels of an image along each axis, for discriminators and attribute encoders.
         multiple: of the pixels along each axis, for the content encoders.
 
     Raises:
         ValueError: with the size found and the one expected.
     """
+    if not isinstance(lr_patch, (list, tuple)) or len(lr_patch) != 2:
+        raise ValueError(f"lr_patch is {lr_patch!r}, expected two numbers of voxels: in plane and across the slices.")
     p, w = lr_patch[0], factor * lr_patch[1]
     if min(p, w) < smallest or p % multiple or w % multiple:
         raise ValueError(
             f"lr_patch {list(lr_patch)} and scale {factor} give HR images of {p}x{w} pixels; stage 3 needs multiples "
-            f"of {multiple}, at least {smallest}. Change --lr_patch, or use fewer --discriminator_layers or "
-            "--discriminator_scales."
+            f"of {multiple}, at least {smallest}. Change --lr_patch, or lower --discriminator_layers, "
+            "--discriminator_scales and --attribute_halvings."
         )
 
 
 class ThroughPlaneLoader(PatchLoader):
     """Patches of thin-slice volumes and, drawn independently, of thick-slice scans, without end.
 
-    A batch is ``{"hr": (B, 1, p, factor w), "hr_recoloured", "lr": (B, 1, p, w)}`` in [-1, 1], where "hr_recoloured" is
-    "hr" with another contrast, or the same where there are no ``contrasts``; and with ``attributes`` random attribute
-    codes ``"prior_ct"`` and ``"prior_mr"`` ``(B, attributes)``, of the standard normal distribution. The last axis of
-    an image runs across the slices; the other is one of the two in plane, drawn for each patch. Patches that are mostly
-    air are avoided. Each is mirrored at random along the axis in plane, and HR patches along the other too: nothing
-    pairs them, and the degradation acts on what the augmentation has made.
+    A batch is ``{"hr": (B, 1, p, factor w), "hr_recoloured", "lr": (B, 1, p, w)}``, of which [0, 1] has become [-1, 1];
+    "hr_recoloured" is "hr" with another contrast, or the same where there are no ``contrasts``. With ``attributes`` it
+    also has random attribute codes ``"prior_ct"`` and ``"prior_mr"`` ``(B, attributes)``, of the standard normal
+    distribution. The last axis of an image runs across the slices; the other is one of the two in plane, drawn for each
+    patch. Patches that are mostly air are avoided. Each is mirrored at random along the axis in plane, and HR patches
+    along the other too: nothing pairs them, and the degradation acts on what the augmentation has made.
 
     Args:
         source: HR volumes, key "hr", slices along the last axis, in [0, 1].
-        target: LR scans, key "lr", slices along the last axis, in [0, 1].
+        target: LR scans, key "lr", slices along the last axis, in [0, 1] but for few brighter voxels.
         lr_patch: size ``(p, w)`` of an LR patch.
         factor: HR slices per LR slice.
         batch_size: patches a batch, over all processes.
@@ -56,7 +58,8 @@ class ThroughPlaneLoader(PatchLoader):
             stays the darkest; what lies between may be exchanged, as CT and MR exchange bone and brain.
 
     Raises:
-        ValueError: when a volume is smaller than a patch, or the batch does not divide among the processes.
+        ValueError: when a volume is smaller than a patch, there are 1 or 2 control points, or the batch does not divide
+            among the processes.
     """
 
     def __init__(
@@ -75,6 +78,10 @@ class ThroughPlaneLoader(PatchLoader):
         p, w = lr_patch
         self.sizes = {"hr": (p, factor * w), "lr": (p, w)}
         self.volumes = {"hr": source, "lr": target}
+        if contrasts != 0 and contrasts < 3:
+            raise ValueError(
+                f"contrasts is {contrasts}, expected at least 3 control points, or 0 for the contrast of CT."
+            )
         self.attributes, self.contrasts = attributes, contrasts
         for key, group in (("hr", "source"), ("lr", "target")):
             check_fit(self.volumes[key], key, (p, p, self.sizes[key][1]), group)

@@ -40,6 +40,11 @@ def root_cause(error: BaseException, item: Mapping[str, Any] | None = None) -> s
     return message
 
 
+def failure(case: str, reason: str) -> str:
+    """A line for a list of failures: the case, unless the reason begins with it, and the reason."""
+    return reason if reason.startswith(f"{case}:") else f"{case}: {reason}"
+
+
 def _is_damaged(path: str | os.PathLike) -> bool:
     try:
         np.asanyarray(nib.load(path).dataobj)
@@ -99,7 +104,7 @@ class VolumeCache(Dataset):
                 known = {key: getattr(item[key], "affine", None) for key in keys}
                 self.affines.append({key: np.asarray(a, np.float64) for key, a in known.items() if a is not None})
             except Exception as error:
-                failures.append(f"{case_name(entry)}: {root_cause(error, entry)}")
+                failures.append(failure(case_name(entry), root_cause(error, entry)))
         if failures:
             raise ValueError("these volumes cannot be used:\n  " + "\n  ".join(failures))
         device = torch.device(device)

@@ -8,7 +8,7 @@ from monai.engines import SupervisedEvaluator
 from tqdm import tqdm
 
 from ..data.cases import CaseFailure
-from ..data.volumes import root_cause
+from ..data.volumes import failure, root_cause
 from ..memory import keep_freed_memory
 
 
@@ -34,7 +34,7 @@ class CaseEvaluator(SupervisedEvaluator):
         with tqdm(total=len(self.data_loader), desc="cases", unit="case") as self.bar:
             super().run(global_epoch)
         if self.failures:
-            listing = "\n  ".join(f"{failure.case}: {failure.reason}" for failure in self.failures)
+            listing = "\n  ".join(failure(case.case, case.reason) for case in self.failures)
             raise CasesFailedError(
                 f"{len(self.failures)} of {len(self.data_loader)} cases failed, the others are done:\n  {listing}"
             )

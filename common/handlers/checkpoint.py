@@ -239,8 +239,10 @@ class ResumableState:
             for name, player in engine.players.items():
                 player.load_state_dict(state["players"][name])
         except (KeyError, RuntimeError, ValueError) as error:
+            # The first line of torch's message says only which module it is about.
+            reason = next(line.strip() for line in str(error).splitlines() if not line.endswith(":"))
             raise ValueError(
-                f"{self.path}: the run was started with other networks or players ({str(error).splitlines()[0]}). "
+                f"{self.path}: the run was started with other networks or players ({reason}). "
                 "Continue with the same settings, or start anew without --resume."
             ) from None
         engine.state.iteration = state["iteration"]

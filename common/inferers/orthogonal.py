@@ -34,7 +34,7 @@ class OrthogonalInferer(Inferer):
         progress: bool = False,
     ) -> None:
         super().__init__()
-        if sorted(planes) not in ([0], [1], [0, 1]):
+        if not isinstance(planes, (list, tuple)) or sorted(planes) not in ([0], [1], [0, 1]):
             raise ValueError(f"planes is {planes}, expected [0, 1], [0] or [1]: axes across which images are taken.")
         self.directions = [
             SliceInferer(roi_size=(-1, -1), spatial_dim=axis, sw_batch_size=batch, progress=progress) for axis in planes

@@ -59,10 +59,14 @@ class AttributeEncoder(nn.Module):
         attributes: values of the vector.
         features: channels of the first convolution; they double with each of the first two halvings.
         downsamplings: halvings of the resolution, at least 2.
+
+    Attributes:
+        smallest: least pixels of an image along each axis.
     """
 
     def __init__(self, attributes: int = 8, features: int = 64, downsamplings: int = 4) -> None:
         super().__init__()
+        self.smallest = 2**downsamplings
         body: list[nn.Module] = [nn.Conv2d(1, features, 7, padding=3, padding_mode="reflect"), nn.ReLU(inplace=True)]
         for i in range(downsamplings):
             wider = features * 2 if i < 2 else features

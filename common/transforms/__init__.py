@@ -8,7 +8,7 @@ from .misalignment import RandMisalign, RandMisalignd
 from .registration import RegisterHRd, RegisterLRd, register_guide
 from .save import SaveVolumed
 from .stage import StageTargetd
-from .thick import CheckThickSlicesd, ResampleHRd
+from .thick import CheckThickSlicesd, ResampleHRd, check_slice_factor
 from .volume import MakeLRd, NormaliseVolumed, RestoreVolumed, SlabAxisd, slab_permutation
 
 __all__ = [
@@ -32,6 +32,7 @@ __all__ = [
     "ShiftGuided",
     "SlabAxisd",
     "StageTargetd",
+    "check_slice_factor",
     "estimate_noise",
     "register_guide",
     "slab_permutation",

@@ -59,7 +59,12 @@ class HounsfieldWindowd(MapTransform):
         allow_missing_keys: bool = False,
     ) -> None:
         super().__init__(keys, allow_missing_keys)
-        if len(window) != 2 or not np.isfinite(window).all() or not window[0] < window[1]:
+        if (
+            not isinstance(window, (list, tuple))
+            or len(window) != 2
+            or not np.isfinite(window).all()
+            or not window[0] < window[1]
+        ):
             raise ValueError(f"window is {window}, expected lowest and highest HU, for example [-150, 250].")
         if offset != "auto" and (isinstance(offset, (str, bool)) or not np.isfinite(offset)):
             raise ValueError(f'ct_offset is {offset!r}, expected a number (HU = stored value + number) or "auto".')

@@ -19,20 +19,29 @@ _ALIKE, _ROUNDING = 1.5, 1.001
 _SCALES = (2, 6)
 
 
+def check_slice_factor(scale: int) -> None:
+    """Refuse, with a ValueError, slices that are to be made of one that are not 2 to 6."""
+    if isinstance(scale, bool) or not isinstance(scale, int) or not _SCALES[0] <= scale <= _SCALES[1]:
+        raise ValueError(
+            f"scale is {scale!r}, expected a whole number from {_SCALES[0]} to {_SCALES[1]}, for example --scale 4."
+        )
+
+
 class CheckThickSlicesd(MapTransform):
     """Refuse LR volumes without thick slices, and those whose slices would become thinner than their pixels.
 
     Args:
         keys: of channel-first volumes ``(1, X, Y, Z)`` whose slices run along the last axis.
-        scale: slices that are to be made of one.
+        scale: slices that are to be made of one, 2 to 6.
         allow_missing_keys: whether an entry may lack a key.
 
     Raises:
-        ValueError: when a spacing contradicts that; the message names the file.
+        ValueError: when a spacing contradicts that, the message names the file; or for another scale.
     """
 
-    def __init__(self, keys: KeysCollection, scale: float, allow_missing_keys: bool = False) -> None:
+    def __init__(self, keys: KeysCollection, scale: int, allow_missing_keys: bool = False) -> None:
         super().__init__(keys, allow_missing_keys)
+        check_slice_factor(scale)
         self.scale = scale
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
@@ -47,7 +56,8 @@ class CheckThickSlicesd(MapTransform):
         if thickness * _ROUNDING < _ALIKE * pixel:
             raise ValueError(
                 f"{found}, isotropic or nearly: no thick slices, which are at least {_ALIKE} times the pixels. This "
-                "method makes thick slices thin; leave the volume out, or say where the slices are (slice_axis)."
+                "method makes thick slices thin. Leave the volume out; for training, thin-slice MR is listed as hr and "
+                "thickened; or slice_axis is wrong."
             )
         if result * _ROUNDING < pixel / _ALIKE:
             fitting = int(np.clip(round(thickness / pixel), *_SCALES))
@@ -67,7 +77,7 @@ class ResampleHRd(MapTransform):
 
     Those are averaged with a Gaussian profile (:class:`~common.degradations.GaussianProfile`), the others interpolated
     with a cubic spline, which overshoots a little at edges. The edge of the field of view stays where the first voxels
-    are and is off by up to half a voxel at the other end. An axis that is right to 1 % is left alone.
+    are and is off by less than a new voxel at the other end. An axis that is right to 1 % is left alone.
 
     Args:
         keys: of channel-first volumes ``(1, X, Y, Z)`` with an affine.
@@ -92,7 +102,12 @@ class ResampleHRd(MapTransform):
             factors[np.abs(factors - 1) < 0.01] = 1
             # Two kinds of axes, and each operator leaves the other's alone.
             coarser, finer = GaussianProfile(np.maximum(factors, 1)), GaussianProfile(np.maximum(1 / factors, 1))
-            volume = coarser(d[key].as_tensor())
+            volume = d[key].as_tensor()
+            # A whole factor takes whole blocks: what is left over at the far end is less than a new voxel.
+            x, y, z = (
+                n // f * f if isinstance(f, int) else n for n, f in zip(volume.shape[1:], coarser.factors, strict=True)
+            )
+            volume = coarser(volume[:, :x, :y, :z])
             size = volume.shape[1:]
             axes = zip(size, finer.hr_size(size), finer.factors, finer.offset, strict=True)
             volume = apply_along(volume, [None if f == 1 else upsampling_matrix(n, m, f, o) for n, m, f, o in axes])

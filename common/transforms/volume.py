@@ -54,7 +54,8 @@ def _slice_axis(affine: np.ndarray | torch.Tensor, option: str) -> int:
     if second / best < 1.1:
         raise ValueError(
             f"the spacing {np.round(spacing, 3).tolist()} mm does not tell which axis runs across the slices; say "
-            f"it, for example --{option} SI ({', '.join(_AXES)}). If this is a guide, it was taken for its scan."
+            f"it, for example --{option} SI ({', '.join(_AXES)}). Is it the scan that was meant, not a guide or a "
+            "thin-slice scan?"
         )
     return int(ratios.argmin())
 

@@ -21,7 +21,8 @@ from .common_parts import device_name, in_own_process, parser, peak_gib, seconds
 def trainer_and_batch(overlays: tuple, override: dict) -> tuple:
     """The trainer of stage 3, and random images of the config's sizes."""
     torch.manual_seed(0)
-    config = parser(*overlays, bundle="ct_guided", stage=3, start="@network_def", lambda_3=0.0, amp=False, **override)
+    stage_3 = {"stage": 3, "start": "@network_def", "lambda_3": 0.0, "amp": False}
+    config = parser(*overlays, bundle="ct_guided", **{**stage_3, **override})
     trainer = config.get_parsed_content("train#trainer")
     (p, w), factor = (config.get_parsed_content(key) for key in ("lr_patch", "scale"))
     batch, codes = (config.get_parsed_content(key) for key in ("batch_size", "attributes"))

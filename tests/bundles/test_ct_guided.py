@@ -19,6 +19,7 @@ from common import ablation
 from common.data import write_datalist
 from common.degradations import BlockAverage, GaussianProfile
 
+from ..benchmarks import joint_training
 from . import runs
 
 ct_guided = pytest.mark.parametrize("bundle", ["ct_guided"], indirect=True, scope="session")
@@ -97,6 +98,15 @@ def test_sizes():
     assert {k: v.shape for k, v in same.items()} == {k: v.shape for k, v in content("network_def").state_dict().items()}
 
 
+def test_benchmark():
+    """The loops that stage 3 is measured against run at any size."""
+    override = {**TINY.network, **TINY.training, "learning_rate": 0.001, "device": "$torch.device('cpu')"}
+    for overlays in ((), ("paper",)):
+        assert joint_training.ours(overlays, override, 1)[0] > 0
+        assert joint_training.plain(overlays, override, 1, narrow=True)[0] > 0
+        assert joint_training.plain(overlays, override, 1, narrow=False)[0] > 0
+
+
 def test_equation_7():
     """The players of stage 3 have each term of eq. 1 to 7, with the paper's weights."""
     players = content("players_3", lambda_3=0.5)
@@ -132,6 +142,16 @@ def test_stages_one_by_one(cohort, trained, tmp_path):
     shutil.copytree(tmp_path / "models", tmp_path / "renamed" / "models")
     shutil.copyfile(stage_1, tmp_path / "renamed" / "models" / "stage_2.pt")
     assert from_1 == first_loss(tmp_path / "renamed", [3]) != first_loss(tmp_path, [3])
+    # Stage 3 of [1, 3] starts from stage 1, and what builds on a stage that begins anew is gone.
+    run(["train"], tmp_path / "left_out", dataset_dir=str(cohort), stages=[1, 3])
+    left_out = torch.load(tmp_path / "left_out" / "models" / "stage_3.pt", weights_only=True)
+    run(["train"], tmp_path / "left_out", dataset_dir=str(cohort), stages=3, initial=stage_1)
+    again = torch.load(tmp_path / "left_out" / "models" / "stage_3.pt", weights_only=True)
+    assert runs.same(left_out, again) and not runs.same(left_out, weights[2])
+    run(["train"], tmp_path / "renamed", dataset_dir=str(cohort), stages=1, **SHORT)
+    assert {p.name for p in (tmp_path / "renamed" / "models").iterdir()} == {
+        "model.pt", "stage_1.pt", "training_state_1.pt"
+    }  # fmt: skip
     assert "stages is [4]" in fails(tmp_path, dataset_dir=str(cohort), stages=[4])
 
 
@@ -261,6 +281,18 @@ def test_what_is_no_thick_mr_or_no_ct(cohort, trained, tmp_path, clinic):
     assert re.search(rf"{lr.name}.*thick", fails(tmp_path / "run", dataset_dir=data))
     message = fails(tmp_path / "run", dataset_dir=str(cohort), lambda_3=1.0)
     assert "VGG-16" in message and "--vgg_weights FILE" in message and "--lambda_3 0" in message
+    run(["train"], tmp_path / "no_vgg", dataset_dir=str(cohort), lambda_3=1.0, stages=[1, 2], **SHORT)
+    for override, pattern in (
+        ({"scale": 7}, "scale is 7, expected a whole number from 2 to 6"),
+        ({"lr_patch": [24, 3], "scale": 5}, "24x15 pixels.*multiples of 4"),
+        ({"lr_patch": 16}, "lr_patch is 16, expected two numbers"),
+        ({"attribute_halvings": 5}, "at least 32"),
+        ({"contrasts": 2}, "contrasts is 2, expected at least 3"),
+    ):
+        assert re.search(pattern, fails(tmp_path / "run", **{"dataset_dir": str(cohort), **override}))
+    for scale in range(2, 7):
+        p, w = content("lr_patch", scale=scale)
+        assert min(p, scale * w) >= 64 and not scale * w % 4
 
 
 def test_slice_profiles():
