@@ -2,28 +2,35 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
+from pathlib import Path
 
 import fire
 
-from .ablation import RunsFailedError, ablate
-from .brisque_fit import brisque_fit
-from .data.simulate import simulate
-from .data.write_datalist import write_datalist
-from .profile import profile
+from .command_line import RunsFailedError
+
+# Where the function of each command is. An exported bundle has those that it needs.
+COMMANDS = {
+    "ablate": "ablation.ablate",
+    "brisque-fit": "brisque_fit.brisque_fit",
+    "datalist": "data.write_datalist.write_datalist",
+    "export": "export.bundle.export",
+    "profile": "profile.profile",
+    "simulate": "data.simulate.simulate",
+    "unpack": "export.archive.unpack",
+}
 
 
 def main() -> None:
     """Run a command; an error that it expects is printed as one message, without a traceback."""
     try:
-        commands = {
-            "ablate": ablate,
-            "brisque-fit": brisque_fit,
-            "datalist": write_datalist,
-            "profile": profile,
-            "simulate": simulate,
-        }
-        fire.Fire(commands, name="python -m common")
+        commands = {}
+        for command, place in COMMANDS.items():
+            module, _, function = place.rpartition(".")
+            if Path(__file__).parent.joinpath(*module.split(".")).with_suffix(".py").is_file():
+                commands[command] = getattr(importlib.import_module(f".{module}", __package__), function)
+        fire.Fire(commands, name=f"python -m {__package__}")
     except (ValueError, OSError, ImportError, RunsFailedError) as error:
         sys.exit(f"error: {error}")
 

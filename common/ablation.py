@@ -11,16 +11,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from .command_line import check, is_true
+from .command_line import RunsFailedError, check, is_true
 from .files import check_writable
 from .reports import merge_tables
 
 _KEYS = {"name": str, "overlays": list, "override": dict, "pool": list}  # of a row
 _JSON = {str: "string", list: "array", dict: "object"}
-
-
-class RunsFailedError(RuntimeError):
-    """Some runs of a table failed; the others are done."""
 
 
 @dataclass

@@ -23,6 +23,10 @@ _OF_RUN = {
 _FLAG = re.compile("--|-[a-zA-Z]")  # as fire reads it: -1 is a number
 
 
+class RunsFailedError(RuntimeError):
+    """Some runs of a table failed; the others are done."""
+
+
 def is_true(value: bool | str) -> bool:
     """A switch's value: the command line gives ``--resume true`` as text, a config gives true.
 

@@ -121,7 +121,7 @@ def _tissue_of_label(values: np.ndarray, path: Path) -> np.ndarray:
     if unknown:
         raise ValueError(
             f"{path}: labels {unknown} are not known; expected FreeSurfer's aseg, aparc or wmparc labels, or "
-            "SynthSeg's 500+ for the rest of the head. Relabel them, or add them to LABELS in common/data/labelmap.py."
+            "SynthSeg's 500+ for the rest of the head. Relabel them, or add them to LABELS in data/labelmap.py."
         )
     tissues = np.array([table[int(v)] for v in found], np.int8)
     return tissues[np.searchsorted(found, values)]

@@ -7,6 +7,7 @@ from .guided_rdn import Cascade, Concatenate, GuidedRDN, prepare_for_inference
 from .interpolation import AxisInterpolation, SlabInterpolation, SplineInterpolation
 from .kernels import FixedKernel, GradientReversal, KernelDiscriminator, KernelGenerator, KernelSampling, ReceiverNoise
 from .munit import AdaptiveDecoder, AttributeEncoder, ContentEncoder, MultiScaleDiscriminator
+from .onnx import OnnxNetwork
 from .rdn import RDN, SignedRange
 from .slab import SlabEncoder, SlabSuperResolver
 from .ts_rcan import TSRCANDecoder
@@ -29,6 +30,7 @@ __all__ = [
     "KernelSampling",
     "LinearDegradation",
     "MultiScaleDiscriminator",
+    "OnnxNetwork",
     "PatchDiscriminator",
     "ReceiverNoise",
     "SignedRange",

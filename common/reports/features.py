@@ -101,7 +101,7 @@ def feature_tsne(
         from sklearn.neighbors import NearestNeighbors
         from threadpoolctl import threadpool_limits
     except ImportError as error:
-        raise ImportError("feature_tsne needs scikit-learn: pip install 'mri-sr-bundles[demo]'.") from error
+        raise ImportError("feature_tsne needs scikit-learn: pip install scikit-learn.") from error
     figure = Figure(figsize=(8, 4.2), dpi=150, layout="constrained")
     for panel, title, (source, target) in zip(
         figure.subplots(1, 2), ("before adaptation", "after adaptation"), (before, after), strict=True

@@ -210,7 +210,7 @@ def _simpleitk() -> ModuleType:
     try:
         import SimpleITK
     except ImportError:
-        raise ImportError("registration needs SimpleITK: pip install 'mri-sr-bundles[registration]'") from None
+        raise ImportError("registration needs SimpleITK: pip install SimpleITK.") from None
     return SimpleITK
 
 

@@ -90,7 +90,7 @@ def test_overlays(bundle, monkeypatch):
     train = ConfigParser()
     train.read_config(runs.configs(bundle, "train"))
     configs = {path.stem for path in (runs.ROOT / "bundles" / bundle / "configs").glob("*.json")}
-    overlays = configs - {"train", "inference", "metadata", "tables"}
+    overlays = configs - {"train", "inference", "inference_onnx", "metadata", "tables"}
     assert {"evaluate", "demo", "multi_gpu_train"} <= overlays
     monkeypatch.setattr(sys, "excepthook", sys.excepthook)
     for overlay in overlays:
@@ -99,7 +99,12 @@ def test_overlays(bundle, monkeypatch):
             used = any(use in json.dumps(content) for use in (f"@{key}", f"run_again('{key}'"))
             known = key.removeprefix("+") in train or used or key == "finalize"
             assert known, f"{overlay}.json: {key} is neither in train.json nor used"
-    for names in (["inference"], ["train"], *(["train", overlay] for overlay in overlays)):
+    for names in (
+        ["inference"],
+        ["inference", "inference_onnx"],
+        ["train"],
+        *(["train", overlay] for overlay in overlays),
+    ):
         merged = ConfigParser()
         merged.read_config(runs.configs(bundle, *names))
         assert merged["run"] and "$check()" in merged["initialize"]
@@ -125,31 +130,6 @@ def test_network_in_out(bundle, tiny, n):
     formats = [parser[f"_meta_#network_data_format#{name}"] for name in ("inputs#image", "outputs#pred")]
     shapes = [[f["num_channels"], *(eval(str(size), {"n": n}) for size in f["spatial_shape"])] for f in formats]
     assert list(network(torch.rand(1, *shapes[0])).shape) == [1, *shapes[1]]
-
-
-def test_export(bundle, tiny, trained, tmp_path):
-    """MONAI's ckpt_export writes TorchScript that gives what the weights give, at sizes it has not seen."""
-    (config,) = runs.configs(bundle, "inference")
-    monai.bundle.ckpt_export(
-        net_id="network_def",
-        filepath=str(tmp_path / "model.ts"),
-        ckpt_file=str(trained / "models" / "model.pt"),
-        meta_file=str(runs.ROOT / "bundles" / bundle / "configs" / "metadata.json"),
-        config_file=config,
-        **tiny.network,
-    )
-    exported = torch.jit.load(tmp_path / "model.ts").eval()
-    parser = ConfigParser()
-    parser.read_config(config)
-    parser.update(tiny.network)
-    network = parser.get_parsed_content("network_def").eval()
-    network.load_state_dict(torch.load(trained / "models" / "model.pt", weights_only=True))
-    parser.read_meta(str(runs.ROOT / "bundles" / bundle / "configs" / "metadata.json"))
-    image = parser["_meta_#network_data_format#inputs#image"]
-    for batch, *plane in ((1, 32, 32), (2, 17, 24), (1, 5, 5)):
-        slab = torch.rand(batch, image["num_channels"], *plane, *image["spatial_shape"][2:])
-        with torch.no_grad():
-            torch.testing.assert_close(exported(slab), network(slab), atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("dtype", [np.int16, np.float32])

@@ -1,0 +1,123 @@
+"""Zips of bundles: written so that the same files give the same bytes, and read with suspicion."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import stat
+import tempfile
+import zipfile
+from pathlib import Path, PurePosixPath
+
+from ..files import check_writable, replacing
+
+LIMIT = 4 * 2**30  # bytes that a bundle may have unpacked
+
+
+def pack(folder: Path, path: Path) -> str:
+    """Write a folder as a zip, and its SHA-256 beside it as ``<name>.zip.sha256``, which ``sha256sum -c`` reads.
+
+    Args:
+        folder: whose name is the one folder in the zip.
+        path: of the zip.
+
+    Returns:
+        The SHA-256 in hexadecimal digits.
+    """
+    with replacing(path) as temporary:
+        with zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:
+            for file in sorted(p for p in folder.rglob("*") if p.is_file()):
+                # The clock and the user's umask must not change the bytes.
+                info = zipfile.ZipInfo((PurePosixPath(folder.name) / file.relative_to(folder).as_posix()).as_posix())
+                info.compress_type = zipfile.ZIP_DEFLATED
+                info.create_system = 3
+                info.external_attr = (stat.S_IFREG | 0o644) << 16
+                archive.writestr(info, file.read_bytes())
+        digest = _sha256(temporary)
+    with replacing(path.with_name(f"{path.name}.sha256")) as temporary:
+        temporary.write_text(f"{digest}  {path.name}\n")
+    return digest
+
+
+def unpack(zip_file: str, output_dir: str, sha256: str | None = None) -> None:
+    """Check the zip of a bundle and unpack it; nothing in it is run.
+
+    Args:
+        zip_file: path of the zip.
+        output_dir: folder that the bundle's folder is made in; it must not be there yet.
+        sha256: 64 hexadecimal digits that the zip must have, from whoever made it; default those in
+            ``<zip_file>.sha256``, where there is such a file.
+
+    Raises:
+        FileNotFoundError: when there is no such zip.
+        FileExistsError: when the bundle's folder is there already.
+        ValueError: when the SHA-256 is another one, the file is no zip or damaged, a path in it is absolute, leads to
+            a parent folder or is no plain file or folder, it would unpack to more than 4 GiB, or it is not one folder
+            with configs/metadata.json.
+        PermissionError, NotADirectoryError: when output_dir cannot be written to.
+    """
+    path = Path(zip_file)
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: there is no such file; --zip_file names the zip of an exported bundle.")
+    beside = path.with_name(f"{path.name}.sha256")
+    if sha256 is None and beside.is_file():
+        sha256 = (beside.read_text(errors="replace").split() or [""])[0]
+    found = _sha256(path)
+    if sha256 is not None and found != str(sha256).lower():
+        raise ValueError(f"{path}: its SHA-256 is {found}, expected {sha256}; it is not the file that was published.")
+    check_writable(output_dir)
+    output = Path(output_dir)
+    try:
+        with zipfile.ZipFile(path) as archive:
+            name = _check_members(path, archive.infolist())
+            if (output / name).exists():
+                raise FileExistsError(f"{output / name} is there already; remove it, or name another --output_dir.")
+            output.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(dir=output, prefix=".part-") as temporary:
+                archive.extractall(temporary)
+                shutil.move(Path(temporary) / name, output / name)
+    except FileExistsError:
+        raise
+    # zipfile raises whatever a damaged header leads it to.
+    except (zipfile.BadZipFile, zipfile.LargeZipFile, NotImplementedError, RuntimeError, EOFError, OSError) as error:
+        raise ValueError(f"{path}: the zip is damaged or of an unknown kind ({error}); fetch it again.") from None
+    except Exception as error:
+        if isinstance(error, ValueError) and str(error).startswith(str(path)):
+            raise
+        raise ValueError(f"{path}: the zip is damaged ({type(error).__name__}: {error}); fetch it again.") from None
+    print(f"{output / name}: SHA-256 {found}{'' if sha256 else ', compared with nothing: give --sha256'}")
+
+
+def _check_members(path: Path, members: list[zipfile.ZipInfo]) -> str:
+    """Refuse a zip that is not one folder of plain files; the folder's name."""
+    tops = set()
+    for member in members:
+        name = PurePosixPath(member.filename)
+        kind = stat.S_IFMT(member.external_attr >> 16)
+        if name.is_absolute() or ".." in name.parts or "\\" in member.filename or ":" in member.filename:
+            raise ValueError(f"{path}: holds the path '{member.filename}', which leads out of its folder; refused.")
+        if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
+            raise ValueError(f"{path}: '{member.filename}' is a link or device, expected plain files; refused.")
+        tops.update(name.parts[:1])
+    names = [member.filename for member in members]
+    if len(set(names)) < len(names):
+        raise ValueError(f"{path}: holds a path twice; refused.")
+    size = sum(member.file_size for member in members)
+    if size > LIMIT:
+        raise ValueError(
+            f"{path}: would unpack to {size / 2**30:.1f} GiB, expected at most {LIMIT / 2**30:.0f}; refused."
+        )
+    if len(tops) != 1 or f"{next(iter(tops))}/configs/metadata.json" not in names:
+        raise ValueError(
+            f"{path}: holds {', '.join(sorted(tops)[:5]) or 'nothing'}, expected one folder with "
+            "configs/metadata.json: a bundle."
+        )
+    return next(iter(tops))
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(2**20):
+            digest.update(block)
+    return digest.hexdigest()

@@ -1,0 +1,200 @@
+"""The network of an exported bundle as TorchScript and as ONNX, compared with what it gives in eager mode."""
+
+from __future__ import annotations
+
+import copy
+import logging
+import os
+import struct
+import subprocess
+import sys
+import warnings
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from monai.bundle import ConfigParser, ckpt_export
+from torch import nn
+
+from ..files import replacing
+from ..handlers import load_weights
+from ..networks import OnnxNetwork
+
+TOLERANCE = 1e-4  # of values in [0, 1]
+SIZES = ((1, 32, 32), (2, 17, 24), (1, 5, 40))  # batch and plane
+
+
+def convert(bundle: Path) -> list[str]:
+    """Write models/model.ts and models/model.onnx of a bundle that has models/model.pt, in a process of its own.
+
+    The process runs in the bundle's folder, so that it is the bundle's own code that is converted. It is a new one with
+    a fixed hash seed, because TorchScript names classes after those that the process has compiled before, and writes
+    constants in the order of a set: the same network is to give the same bytes.
+
+    Args:
+        bundle: folder of the bundle.
+
+    Returns:
+        A line for each of the two with the largest difference from eager mode.
+
+    Raises:
+        ValueError: when the weights do not fit, the network's output is not what metadata.json says, or one of the two
+            is off by more than 1e-4 on one of three shapes.
+    """
+    path = os.pathsep.join([str(Path(__file__).parents[2]), *filter(None, [os.environ.get("PYTHONPATH")])])
+    done = subprocess.run(
+        [sys.executable, "-c", f"from {__name__} import _main; _main()"],
+        cwd=bundle,
+        env={**os.environ, "PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1", "PYTHONHASHSEED": "0"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode != 0:
+        lines = [line for line in done.stderr.splitlines() if line.strip()]
+        raise ValueError(lines[-1].removeprefix("ValueError: ") if lines else f"exit status {done.returncode}")
+    return done.stdout.splitlines()[-2:]
+
+
+class _Stages(nn.Module):
+    """A cascade for export: the stage is a tensor, and the choice is made when the model is run."""
+
+    def __init__(self, cascade: nn.Module) -> None:
+        super().__init__()
+        self.stages = cascade.stages
+
+    def forward(self, image: torch.Tensor, stage: torch.Tensor) -> torch.Tensor:
+        return self._from(0, stage, image)
+
+    def _from(self, i: int, stage: torch.Tensor, image: torch.Tensor) -> torch.Tensor:
+        network = self.stages[i]
+        if i == len(self.stages) - 1:
+            return network(image)
+        return torch.cond(stage == i, lambda x: network(x), lambda x: self._from(i + 1, stage, x), (image,))
+
+
+def _main() -> None:
+    sys.path.insert(0, "")  # the bundle's folder, for the modules that its configs name
+    logging.disable(logging.WARNING)
+    warnings.simplefilter("ignore")
+    # MONAI prints to stdout, where only the two last lines are read.
+    print("\n".join(["", *_convert()]))
+
+
+def _convert() -> list[str]:
+    """In the bundle's folder; what :func:`convert` returns."""
+    config, meta, weights = "configs/inference.json", "configs/metadata.json", "models/model.pt"
+    parser = ConfigParser()
+    parser.read_config(config)
+    parser.read_meta(meta)
+    network = load_weights(parser.get_parsed_content("network_def"), weights)
+    stages = len(network.stages) if hasattr(network, "stages") else 0
+    inputs = {shape: torch.rand(shape, generator=torch.Generator().manual_seed(0)) for shape in _shapes(parser)}
+    choices: Sequence[tuple] = [(k,) for k in range(stages)] or [()]
+    with torch.no_grad():
+        eager = [(x, choice, network(x, *choice)) for x in inputs.values() for choice in choices]
+    for x, _, result in eager:
+        _check_shape(parser, x, result)
+
+    ckpt_export("network_def", "models/model.ts", ckpt_file=weights, meta_file=meta, config_file=[config])
+    _strip_torchscript(Path("models/model.ts"))
+    _to_onnx(network, parser, "models/model.onnx")
+    others = {"model.ts": torch.jit.load("models/model.ts").eval(), "model.onnx": OnnxNetwork("models/model.onnx")}
+    lines = []
+    for name, other in others.items():
+        with torch.no_grad():
+            difference = max((other(x, *choice) - result).abs().max().item() for x, choice, result in eager)
+        if not difference <= TOLERANCE:
+            raise ValueError(
+                f"{name} differs from the network in eager mode by {difference:.2g}, more than {TOLERANCE}."
+            )
+        lines.append(f"{name} differs from eager mode by {difference:.2g} at most, on {len(inputs)} shapes")
+    return lines
+
+
+def _size(parser: ConfigParser, key: str, n: int) -> list[int]:
+    """A tensor's channels and sizes in metadata.json where its expressions name a size n."""
+    tensor = parser[f"_meta_#network_data_format#{key}"]
+    return [tensor["num_channels"], *(eval(str(size), {"n": n}) for size in tensor["spatial_shape"])]
+
+
+def _shapes(parser: ConfigParser) -> list[tuple[int, ...]]:
+    """Three shapes of the input: where metadata.json has n, sizes of our own."""
+    spatial = parser["_meta_#network_data_format#inputs#image#spatial_shape"]
+    shapes = []
+    for batch, *plane in SIZES:
+        free = iter(plane)
+        shapes.append((batch, *_size(parser, "inputs#image", 0)[:1], *(next(free) if s == "n" else s for s in spatial)))
+    return shapes
+
+
+def _check_shape(parser: ConfigParser, image: torch.Tensor, result: torch.Tensor) -> None:
+    spatial = parser["_meta_#network_data_format#inputs#image#spatial_shape"]
+    said = parser["_meta_#network_data_format#outputs#pred#spatial_shape"]
+    expected = [image.shape[0], parser["_meta_#network_data_format#outputs#pred#num_channels"]]
+    for size, name, formula in zip(image.shape[2:], spatial, said, strict=True):
+        expected.append(eval(str(formula), {"n": size}) if name == "n" else int(formula))
+    if list(result.shape) != expected:
+        raise ValueError(
+            f"configs/metadata.json: network_data_format says that an image {list(image.shape)} becomes {expected}, "
+            f"but the network makes it {list(result.shape)}; correct metadata.json, or the network's sizes."
+        )
+
+
+def _to_onnx(network: nn.Module, parser: ConfigParser, path: str) -> None:
+    """Every size that metadata.json calls n, and the batch, is free."""
+    import onnx
+
+    spatial = parser["_meta_#network_data_format#inputs#image#spatial_shape"]
+    free = {0: torch.export.Dim.DYNAMIC} | {
+        axis: torch.export.Dim.DYNAMIC for axis, size in enumerate(spatial, start=2) if size == "n"
+    }
+    names, example, shapes = ["image"], [torch.rand(_shapes(parser)[1])], [free]
+    network = copy.deepcopy(network).to(memory_format=torch.contiguous_format)
+    if hasattr(network, "stages"):
+        network = _Stages(network).eval()
+        if len(network.stages) > 1:
+            names, example, shapes = [*names, "stage"], [*example, torch.tensor(0)], [*shapes, None]
+        else:
+            network = network.stages[0]
+    program = torch.onnx.export(
+        network,
+        tuple(example),
+        dynamo=True,
+        dynamic_shapes=tuple(shapes),
+        input_names=names,
+        output_names=["pred"],
+        verbose=False,
+    )
+    model = program.model_proto
+    _strip_onnx(model.graph)
+    onnx.save(model, path)
+
+
+def _strip_torchscript(path: Path) -> None:
+    """Take out what only tells where the code lay on the machine that made the file, and an id of that."""
+    with replacing(path) as temporary:
+        with zipfile.ZipFile(path) as source, zipfile.ZipFile(temporary, "w") as target:
+            for member in source.infolist():
+                if member.filename.endswith((".debug_pkl", "/.data/serialization_id")):
+                    continue
+                info = zipfile.ZipInfo(member.filename)
+                # Tensors begin at multiples of 64 bytes, as torch writes them.
+                padding = -(target.fp.tell() + 30 + len(member.filename.encode()) + 4) % 64
+                info.extra = struct.pack("<2sH", b"FB", padding) + bytes(padding)
+                target.writestr(info, source.read(member))
+
+
+def _strip_onnx(graph) -> None:
+    """Take out the traces of each node: paths of the machine that made the file."""
+    del graph.metadata_props[:]
+    for node in graph.node:
+        node.doc_string = ""
+        del node.metadata_props[:]
+        for attribute in node.attribute:
+            if attribute.HasField("g"):
+                _strip_onnx(attribute.g)
+    for value in (*graph.input, *graph.output, *graph.value_info, *graph.initializer):
+        value.doc_string = ""
+        del value.metadata_props[:]

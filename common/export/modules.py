@@ -1,0 +1,156 @@
+"""The modules of this package that a bundle needs, and a copy of them under a name of the bundle's own."""
+
+from __future__ import annotations
+
+import ast
+import re
+import sys
+from collections.abc import Iterable, Iterator
+from importlib.metadata import packages_distributions
+from pathlib import Path
+
+from ..__main__ import COMMANDS
+
+ROOT = Path(__file__).parents[1]
+NAME = ROOT.name
+
+_DOTTED = re.compile(rf"\b{NAME}((?:\.[A-Za-z_]\w*)+)")
+_FROM = re.compile(rf"\bfrom\s+{NAME}((?:\.\w+)*)\s+import\s+([\w, ]+)")
+_COMMAND = re.compile(rf"python -m {NAME} ([a-z][\w-]*)")
+_IMPORT = re.compile(r"^\$(?:import|from)\s+([A-Za-z_]\w*)|^([A-Za-z_]\w*)\.")
+
+
+def needed_modules(configs: Iterable[str], docs: str = "") -> list[Path]:
+    """The files of this package that configs need, with all that these files import of it in turn.
+
+    A package's ``__init__.py`` imports every module beside it, so names are followed to the modules that define them.
+    The commands ``python -m common <command>`` that the docs, or messages in the code, tell people to run belong to it.
+
+    Args:
+        configs: every string value of the configs.
+        docs: text of the bundle's documentation.
+
+    Returns:
+        Paths relative to the package, sorted, without the ``__init__.py`` of the packages on the way.
+
+    Raises:
+        ValueError: when a config names something that is not there.
+    """
+    wanted: list[tuple[str, ...]] = []
+    for text in configs:
+        imports = _FROM.findall(text)
+        for module, names in imports:
+            wanted += [(*module.split(".")[1:], name.split()[0]) for name in names.split(",")]
+        wanted += [tuple(dotted.split(".")[1:]) for dotted in _DOTTED.findall("" if imports else text)]
+    pending = [_module_of(name) for name in wanted] + _commands(docs)
+    found: set[Path] = set()
+    while pending:
+        path = pending.pop()
+        if path in found:
+            continue
+        found.add(path)
+        source = (ROOT / path).read_text()
+        pending += [_module_of(name) for name in _imports(ast.parse(source), path)]
+        if path.name != "__main__.py":  # which names them all
+            pending += _commands(source)
+    return sorted(found)
+
+
+def copy_modules(modules: Iterable[Path], folder: Path, name: str) -> None:
+    """Copy modules with the ``__init__.py`` files above them, cut to what is copied, as a package of another name.
+
+    Args:
+        modules: from :func:`needed_modules`.
+        folder: that the package is made in.
+        name: of the package; where docstrings and messages name this package, they name that one.
+    """
+    modules = list(modules)
+    packages = {parent for path in modules for parent in path.parents}
+    for path in modules:
+        target = folder / name / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(renamed((ROOT / path).read_text(), name))
+    for package in packages:
+        source = (ROOT / package / "__init__.py").read_text()
+        (folder / name / package / "__init__.py").write_text(renamed(_cut(source, package, set(modules)), name))
+
+
+def renamed(text: str, name: str) -> str:
+    """Text in which this package has another name, in dotted names and in commands."""
+    inside = "|".join(sorted(p.stem for p in ROOT.iterdir() if p.suffix == ".py" or (p / "__init__.py").is_file()))
+    return re.sub(rf"\b{NAME}(?=\.(?:{inside})\b)|(?<=python -m ){NAME}\b", name, text)
+
+
+def distributions(configs: Iterable[str], modules: Iterable[Path]) -> dict[str, str]:
+    """What must be installed for configs and modules: names as pip knows them, and where each is imported.
+
+    Imports within ``try`` are left out: the modules do without them, or say what is missing and for what.
+    """
+    imported: dict[str, str] = {}
+    known = packages_distributions()
+    for path in modules:
+        tree = ast.parse((ROOT / path).read_text())
+        tried = {id(n) for t in ast.walk(tree) if isinstance(t, ast.Try) for line in t.body for n in ast.walk(line)}
+        for node in ast.walk(tree):
+            if id(node) in tried:
+                continue
+            if isinstance(node, ast.Import):
+                names = [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom) and node.level == 0:
+                names = [node.module]
+            else:
+                continue
+            imported |= {full.split(".")[0]: path.as_posix() for full in names}
+    for text in configs:
+        match = _IMPORT.match(text)
+        root = match and (match[1] or match[2])
+        # Dots stand in other strings too, so that only what is installed counts.
+        if root in known:
+            imported.setdefault(root, "the configs")
+    others = {n: where for n, where in imported.items() if n not in sys.stdlib_module_names and n != NAME}
+    return {known.get(name, [name])[0]: where for name, where in others.items()}
+
+
+def _commands(text: str) -> list[Path]:
+    """The modules of the commands that a text tells people to run."""
+    found = [COMMANDS[command] for command in _COMMAND.findall(text) if command in COMMANDS]
+    return [Path("__main__.py"), *(_module_of(tuple(place.split("."))) for place in found)] if found else []
+
+
+def _imports(tree: ast.AST, path: Path) -> Iterator[tuple[str, ...]]:
+    """What a module imports of this package, wherever it does, as names within the package."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.level:
+            package = path.parts[: len(path.parts) - node.level]
+            for alias in node.names:
+                yield (*package, *(node.module.split(".") if node.module else ()), alias.name)
+
+
+def _module_of(name: tuple[str, ...]) -> Path:
+    """The file that defines a name, for example ("networks", "SlabEncoder")."""
+    for i, part in enumerate(name):
+        package = Path(*name[:i])
+        if (ROOT / package / f"{part}.py").is_file():
+            return package / f"{part}.py"
+        if not (ROOT / package / part / "__init__.py").is_file():
+            init = package / "__init__.py"
+            for node in ast.parse((ROOT / init).read_text()).body:
+                if isinstance(node, ast.ImportFrom) and part in [alias.asname or alias.name for alias in node.names]:
+                    return _module_of((*package.parts, *node.module.split(".")))
+            raise ValueError(f"{'.'.join((NAME, *name))} does not exist: '{part}' is nothing of {ROOT / package}.")
+    return Path(*name, "__init__.py")
+
+
+def _cut(source: str, package: Path, modules: set[Path]) -> str:
+    """The source of a package's ``__init__.py`` without the modules that are not copied."""
+    kept, names = [], []
+    for node in ast.parse(source).body:
+        if isinstance(node, ast.ImportFrom):
+            if package.joinpath(*node.module.split(".")).with_suffix(".py") in modules:
+                kept.append(ast.get_source_segment(source, node))
+                names += [alias.asname or alias.name for alias in node.names]
+        elif isinstance(node, ast.Expr):
+            kept.append(ast.get_source_segment(source, node) + "\n")
+    if names:
+        kept.append("\n__all__ = [\n" + "".join(f'    "{name}",\n' for name in sorted(names)) + "]")
+    return "\n".join(kept) + "\n" if kept else ""

@@ -1,0 +1,309 @@
+"""`python -m common export`: what leaves the repository works without it, and what would not work does not leave."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import monai.bundle
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+from monai.bundle import ConfigParser
+
+from common.export import bundle as export_bundle
+from common.export import export, unpack
+from common.networks import OnnxNetwork
+
+from . import runs
+
+SHAPES = ((1, 33, 28), (2, 16, 20), (1, 7, 48))  # batch and plane; the export itself compares others
+
+
+@pytest.fixture(scope="session")
+def exported(bundle, trained, tmp_path_factory) -> Path:
+    """The folder of an exported bundle, out of its zip, where the repository is not on the path."""
+    output = tmp_path_factory.mktemp(f"dist_{bundle}")
+    weights = trained / "models" / "model.pt"
+    export(str(runs.ROOT / "bundles" / bundle), str(output), str(weights), **runs.TINY[bundle].network)
+    unpack(str(output / f"{bundle}_v0.1.0.zip"), str(output / "elsewhere"))
+    return output / "elsewhere" / bundle
+
+
+def at(folder: Path, *words: str) -> subprocess.CompletedProcess:
+    """Run a command of Python in a folder."""
+    return subprocess.run(
+        [sys.executable, *words],
+        cwd=folder,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+
+
+def test_inference(bundle, tiny, trained, exported, tmp_path):
+    """In the exported folder alone, inference gives the repository's voxels bit for bit; with ONNX, to rounding."""
+    scan = tiny.save_lr(tmp_path / "scans", "a", runs.phantom(0), runs.OBLIQUE, dtype=np.float32, axes="PSR")
+    runs.run(bundle, ["inference"], trained, **tiny.only(scan), output_dir=str(tmp_path / "here"))
+    words = [word for key, value in tiny.only(scan).items() for word in (f"--{key}", value)]
+    for name, configs in (("exported", ["inference"]), ("onnx", ["inference", "inference_onnx"])):
+        files = str([f"configs/{config}.json" for config in configs])
+        line = ["-m", "monai.bundle", "run", "--config_file", files, *words, "--output_dir", str(tmp_path / name)]
+        done = at(exported, *line)
+        assert done.returncode == 0, done.stderr
+    here, there, onnx = (
+        nib.load(tmp_path / name / f"{tiny.case('a')}_sr.nii.gz") for name in ("here", "exported", "onnx")
+    )
+    assert here.header == there.header and np.array_equal(here.get_fdata(), there.get_fdata())
+    assert here.header == onnx.header
+    np.testing.assert_allclose(here.get_fdata(), onnx.get_fdata(), atol=1e-4 * here.get_fdata().max())
+
+
+def test_train_and_evaluate(bundle, tiny, cohort, exported, tmp_path):
+    """Train.json and evaluate.json run in the exported folder, by its own code."""
+    keys = {
+        **tiny.network,
+        **tiny.training,
+        **tiny.lasting(1, 1),
+        "dataset_dir": cohort,
+        "output_dir": tmp_path / "out",
+    }
+    words = [word for key, value in keys.items() for word in (f"--{key}", str(value))]
+    for configs in (["train"], ["train", "evaluate"]):
+        files = str([f"configs/{config}.json" for config in configs])
+        done = at(
+            exported, "-m", "monai.bundle", "run", "--config_file", files, *words, "--ckpt_dir", str(tmp_path / "m")
+        )
+        assert done.returncode == 0, done.stderr
+    assert (tmp_path / "m" / "model.pt").is_file() and (tmp_path / "out" / "table.json").is_file()
+
+
+def test_forms(bundle, tiny, exported):
+    """TorchScript and ONNX give what eager mode gives, on shapes that the export has not tried."""
+    parser = ConfigParser()
+    parser.read_config(runs.configs(bundle, "inference"))
+    parser.update(tiny.network)
+    network = parser.get_parsed_content("network_def").eval()
+    network.load_state_dict(torch.load(exported / "models" / "model.pt", weights_only=True))
+    meta = json.loads((exported / "configs" / "metadata.json").read_text())
+    image = meta["network_data_format"]["inputs"]["image"]
+    scripted = torch.jit.load(exported / "models" / "model.ts")
+    onnx = OnnxNetwork(exported / "models" / "model.onnx")
+    for batch, *plane in SHAPES:
+        x = torch.rand(batch, image["num_channels"], *plane, *image["spatial_shape"][2:])
+        for stage in [(k,) for k in range(tiny.network.get("cascade", 0))] or [()]:
+            with torch.no_grad():
+                eager = network(x, *stage)
+                for other in (scripted, onnx):
+                    torch.testing.assert_close(other(x, *stage), eager, atol=1e-4, rtol=0)
+
+
+def test_contents(bundle, tiny, trained, exported, tmp_path):
+    """The folder holds what it must and nothing of the repository's name; the same input gives the same bytes."""
+    files = {path.relative_to(exported).as_posix() for path in exported.rglob("*") if path.is_file()}
+    assert {"LICENSE", "docs/README.md", "docs/data_license.txt", "configs/logging.conf"} <= files
+    assert {f for f in files if f.startswith("models/")} == {f"models/model.{kind}" for kind in ("pt", "ts", "onnx")}
+    package = f"{bundle}_v0_1_0"
+    assert not {f for f in files if f.endswith(".py") and not f.startswith(f"{package}/")}
+    for file in files:
+        if file.endswith((".json", ".md", ".py")):
+            text = (exported / file).read_text()
+            assert not re.search(r"\bcommon\.[a-z]+\.|python -m common", text), file
+            assert file.endswith(".py") or f"bundles/{bundle}" not in text, file
+    own = {f"{d}/{p.stem}" for d in ("networks", "losses") for p in (exported / package / d).glob("[!_]*.py")}
+    others = {f"networks/{name}" for name in ("munit", "edsr", "guided_rdn", "ts_rcan")}
+    assert (
+        own & others
+        == {
+            "ct_guided": {"networks/munit"},
+            "downsampling_gan": {"networks/edsr"},
+            "guided_rdn": {"networks/guided_rdn"},
+            "udean": {"networks/ts_rcan"},
+        }[bundle]
+    )
+    readme = (exported / "docs" / "README.md").read_text()
+    assert "pip install monai==" in readme and f"python -m {package} datalist" in readme
+
+    weights = str(trained / "models" / "model.pt")
+    export(str(runs.ROOT / "bundles" / bundle), str(tmp_path), weights, **tiny.network)
+    first, second = (p / f"{bundle}_v0.1.0.zip" for p in (exported.parents[1], tmp_path))
+    assert first.read_bytes() == second.read_bytes()
+    assert not list(tmp_path.glob(".*")) and len(list(tmp_path.iterdir())) == 3
+    with zipfile.ZipFile(first) as archive:
+        assert not [n for n in archive.namelist() if not n.startswith(f"{bundle}/")]
+        assert b"/tmp" not in archive.read(f"{bundle}/models/model.ts") + archive.read(f"{bundle}/models/model.onnx")
+
+
+@pytest.fixture(scope="module")
+def one() -> str:
+    """The bundle that those tests use which are about exporting and not about bundles."""
+    return "udean"
+
+
+@pytest.fixture
+def copied(one, tmp_path) -> Path:
+    """A copy of it with weights, to be spoilt."""
+    folder = shutil.copytree(runs.ROOT / "bundles" / one, tmp_path / one)
+    parser = ConfigParser()
+    parser.read_config(str(folder / "configs" / "inference.json"))
+    parser.update(runs.TINY[one].network)
+    torch.save(parser.get_parsed_content("network_def").state_dict(), folder / "models" / "model.pt")
+    return folder
+
+
+def change(path: Path, **values: object) -> None:
+    """Set top-level keys of a JSON file."""
+    path.write_text(json.dumps({**json.loads(path.read_text()), **values}))
+
+
+def test_two_versions_in_one_process(one, copied, tmp_path, monkeypatch):
+    """Two versions whose code differs are each run by their own code in one process, whichever came first."""
+    folders = []
+    for version, method in (("0.1.0", "first"), ("0.2.0", "second")):
+        change(copied / "configs" / "metadata.json", version=version, changelog={version: "changed"})
+        export(str(copied), str(tmp_path / version), **runs.TINY[one].network)
+        folders.append(tmp_path / version / one)
+        slab = folders[-1] / f"{one}_v{version.replace('.', '_')}" / "networks" / "slab.py"
+        slab.write_text(slab.read_text() + f"\n\nSlabSuperResolver.method = '{method}'\n")
+        monkeypatch.syspath_prepend(str(folders[-1]))
+    for method, folder in [*zip(("first", "second"), folders, strict=True)] * 2:
+        parser = ConfigParser()
+        parser.read_config(str(folder / "configs" / "inference.json"))
+        network = parser.get_parsed_content("network_def")
+        assert network.method == method
+        modules = {type(module).__module__ for module in (network, parser.get_parsed_content("inferer"))}
+        assert all(Path(sys.modules[name].__file__).is_relative_to(folder) for name in modules)
+
+
+def spoil_text(name: str, old: str, new: str):
+    """Replace text in a file of the bundle."""
+
+    def spoil(folder: Path) -> None:
+        path = folder / name
+        assert old in path.read_text()
+        path.write_text(path.read_text().replace(old, new))
+
+    return spoil
+
+
+REFUSED = {
+    "no weights": (lambda f: (f / "models" / "model.pt").unlink(), "no weights at .*model.pt; train the bundle first"),
+    "weights that are none": (
+        lambda f: (f / "models" / "model.pt").write_text("no"),
+        "model.pt: not a checkpoint that can be read",
+    ),
+    "weights of another size": (
+        lambda f: torch.save({"a": torch.zeros(1)}, f / "models" / "model.pt"),
+        "the weights are of another architecture",
+    ),
+    "version": (
+        lambda f: change(f / "configs" / "metadata.json", version="0.3.0"),
+        r"version 0.3.0 is not in changelog \(0.1.0\)",
+    ),
+    "no JSON": (spoil_text("configs/train.json", '"seed": 0,', '"seed": 0'), r"train.json does not parse: .*line \d+"),
+    "unknown reference": (
+        spoil_text("configs/evaluate.json", "@evaluate#evaluator", "@evaluate#evaluater"),
+        "evaluate.json does not parse: .* refers to @evaluate::evaluater, which no config has",
+    ),
+    "unknown name": (
+        spoil_text("configs/train.json", "common.networks.SlabEncoder", "common.networks.SlobEncoder"),
+        "common.networks.SlobEncoder does not exist",
+    ),
+    "package not listed": (
+        spoil_text("configs/metadata.json", '"scipy": "1.17.1",', ""),
+        "metadata.json does not list scipy in required_packages_version; .*py needs it",
+    ),
+    "no licence": (lambda f: (f / "LICENSE").unlink(), "LICENSE is missing"),
+    "another shape": (
+        spoil_text("configs/metadata.json", '["2*n", "2*n", 6]', '["2*n", "n", 6]'),
+        r"metadata.json: .* becomes \[1, 1, 64, 32, 6\], but the network makes it \[1, 1, 64, 64, 6\]",
+    ),
+    "large file": (
+        lambda f: (f / "docs" / "film.bin").write_bytes(bytes(25_000_001)),
+        r"docs/film.bin has 25.0 MB, more than 25; .*large_files.yml",
+    ),
+    "large file of another hash": (
+        lambda f: (f / "large_files.yml").write_text(
+            "large_files:\n- {path: docs/README.md, url: 'https://example.org/README.md', hash_val: '00'}\n"
+        ),
+        "docs/README.md has not the hash_val",
+    ),
+    "large_files.yml without url": (
+        lambda f: (f / "large_files.yml").write_text("large_files:\n- path: models/model.pt\n"),
+        "large_files.yml: expected large_files, a list of entries with path and url",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_refused(one, copied, tmp_path, case):
+    """A bundle that is not fit to leave is refused with the reason, and nothing is left."""
+    spoil, message = REFUSED[case]
+    spoil(copied)
+    with pytest.raises(ValueError, match=rf"cannot be exported:(.|\n)*{message}"):
+        export(str(copied), str(tmp_path / "dist"), **runs.TINY[one].network)
+    assert not (tmp_path / "dist").exists() or not list((tmp_path / "dist").iterdir())
+
+
+def test_every_reason(copied, tmp_path):
+    """All reasons that can be told together are told together; unknown overrides too."""
+    (copied / "models" / "model.pt").unlink()
+    (copied / "LICENSE").unlink()
+    with pytest.raises(ValueError, match=r"no weights(.|\n)*LICENSE is missing") as caught:
+        export(str(copied), str(tmp_path / "dist"), feature=3)
+    assert "--feature: inference.json has no such key" in str(caught.value)
+
+
+def test_large_file_that_is_named(one, copied, tmp_path, monkeypatch):
+    """A large file that large_files.yml names goes with the bundle."""
+    monkeypatch.setattr(export_bundle, "LARGE", 200_000)
+    (copied / "docs" / "film.bin").write_bytes(bytes(200_001))
+    (copied / "large_files.yml").write_text(
+        "large_files:\n- {path: docs/film.bin, url: 'https://example.org/film.bin'}\n"
+    )
+    for picture in (copied / "docs").glob("*.png"):
+        picture.unlink()
+    export(str(copied), str(tmp_path / "dist"), **runs.TINY[one].network)
+    assert (tmp_path / "dist" / one / "docs" / "film.bin").stat().st_size == 200_001
+
+
+def test_zoo(bundle, exported, tmp_path, monkeypatch):
+    """What the model zoo's full verification calls, on a copy in its folder of models and from another folder.
+
+    Its first step, metadata.json against MONAI's schema, downloads the schema; test_metadata knows what it asks for.
+    """
+    folder = shutil.copytree(exported, tmp_path / "models" / bundle)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(folder))
+    for name in ("configs/metadata.json", "configs/inference.json", "models/model.pt", "LICENSE"):
+        assert (folder / name).is_file()
+    files = {
+        "meta_file": str(folder / "configs" / "metadata.json"),
+        "config_file": str(folder / "configs/inference.json"),
+    }
+    monai.bundle.verify_net_in_out(net_id="network_def", bundle_root=str(folder), **files)
+    monai.bundle.ckpt_export(
+        net_id="network_def",
+        filepath=str(folder / "models" / "verify_model.ts"),
+        ckpt_file=str(folder / "models" / "model.pt"),
+        bundle_root=str(folder),
+        **files,
+    )
+    torch.jit.load(folder / "models" / "verify_model.ts")
+    (tmp_path / "scans").mkdir()
+    workflow = monai.bundle.create_workflow(
+        workflow_type="inference",
+        bundle_root=str(folder),
+        logging_file=str(folder / "configs" / "logging.conf"),
+        **files,
+    )
+    assert workflow.check_properties() in (None, [])
