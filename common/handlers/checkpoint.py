@@ -42,7 +42,7 @@ def load_weights(
 
     Raises:
         FileNotFoundError: when there is no such file.
-        ValueError: when the file is corrupt or its weights are those of another architecture.
+        ValueError: when the file is corrupt, its weights are those of another architecture, or not all are finite.
     """
     path = Path(path)
     if not path.is_file():
@@ -68,6 +68,11 @@ def load_weights(
         raise ValueError(
             f"{path}: the weights are of another architecture. Missing: {some(missing)}. Unknown: {some(extra)}. Of "
             f"another size: {some(other)}. Give the config the sizes that the weights were trained with."
+        )
+    bad = [name for name, value in state.items() if not torch.isfinite(value).all()]
+    if bad:
+        raise ValueError(
+            f"{path}: {bad[0]} and {len(bad) - 1} other weights are NaN or infinite; train anew, or get a whole file."
         )
     try:
         network.load_state_dict(state)

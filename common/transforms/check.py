@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
+import zlib
 from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,13 @@ import numpy as np
 import torch
 from monai.config import KeysCollection
 from monai.transforms import MapTransform
+from nibabel.openers import ImageOpener
 
 
 class CheckHeaderd(MapTransform):
-    """Refuse files that are not single 3-D volumes, before their voxels are read.
+    """Refuse files that are not single 3-D volumes, or are not whole, before their voxels are used.
+
+    A file is read to its end once, because gzip tells only there whether what it holds is what was written.
 
     A file without orientation (both NIfTI form codes 0) is accepted with a warning that says which affine is assumed.
     Values that are no paths, such as volumes that a client has already loaded, pass unchecked.
@@ -28,7 +32,7 @@ class CheckHeaderd(MapTransform):
     Raises:
         FileNotFoundError: when there is no such file.
         ValueError: when the file is no readable NIfTI or other image that nibabel knows, is not 3-D, has RGB or complex
-            voxels, or has an affine that is not finite or not invertible.
+            voxels, has an affine that is not finite or not invertible, or is damaged or shorter than its header says.
     """
 
     def __init__(self, keys: KeysCollection, allow_missing_keys: bool = False) -> None:
@@ -64,7 +68,21 @@ class CheckHeaderd(MapTransform):
                 f"{path}: its affine is not invertible, so the voxels have no place in space; found "
                 f"{np.round(affine[:3], 4).tolist()}. Write a valid sform or qform."
             )
+        spacing = np.linalg.norm(affine[:3, :3], axis=0)
+        if spacing.min() < 1e-3 or spacing.max() > 1e3:
+            raise ValueError(
+                f"{path}: its voxels are {spacing[0]:.3g} x {spacing[1]:.3g} x {spacing[2]:.3g} mm, "
+                "expected 0.001 to 1000 mm; the header is damaged or in other units, write its affine in mm."
+            )
         header = image.header
+        try:
+            # MONAI's reader needs it even where the sform holds.
+            header.get_qform() if "qform_code" in header else None
+        except ValueError as error:
+            raise ValueError(
+                f"{path}: its qform is not valid ({error}); write a valid one, for example the sform's."
+            ) from None
+        _check_whole_file(path, image)
         if "sform_code" in header and header["sform_code"] == 0 and header["qform_code"] == 0:
             spacing = tuple(round(float(n), 4) for n in header.get_zooms()[:3])
             warnings.warn(
@@ -72,6 +90,27 @@ class CheckHeaderd(MapTransform):
                 f"to left, posterior to anterior and inferior to superior, with the spacing {spacing} mm.",
                 stacklevel=2,
             )
+
+
+def _check_whole_file(path: Path, image: nib.spatialimages.SpatialImage) -> None:
+    """Refuse a file that cannot be read to its end, or ends before its last voxel."""
+    stored = image.dataobj
+    file = getattr(stored, "file_like", None)
+    if not isinstance(file, (str, os.PathLike)):
+        return  # a format that nibabel reads in another way
+    found = 0
+    try:
+        with ImageOpener(file) as opened:
+            while block := opened.read(2**22):
+                found += len(block)
+    except (OSError, EOFError, zlib.error) as error:
+        raise ValueError(f"{path}: the file is damaged ({error}); get a whole copy of it.") from None
+    expected = int(stored.offset) + int(np.prod(image.shape)) * image.get_data_dtype().itemsize
+    if found < expected:
+        raise ValueError(
+            f"{path}: holds {found} bytes, expected {expected} for {tuple(image.shape)} voxels; the file is cut off or "
+            "its header is damaged, get a whole copy of it."
+        )
 
 
 class CheckVoxelsd(MapTransform):

@@ -1,0 +1,99 @@
+"""Damaged inputs to inference and to `unpack`: each a clear error or a whole result, nothing in between."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import warnings
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+
+from common.export import archive, unpack
+from tests import malformed
+
+from . import runs
+
+
+def test_niftis(bundle, tiny, trained, tmp_path):
+    """In one batch, every damaged scan is listed with a reason or done, and the sound ones are done."""
+    scans = tmp_path / "scans"
+    first = tiny.save_lr(scans, "0", runs.phantom(0), runs.OBLIQUE)
+    damaged = malformed.niftis(first, tmp_path)
+    names = {}
+    for n, path in enumerate(damaged, start=1):
+        scan = tiny.save_lr(scans, n, runs.phantom(0), runs.OBLIQUE) if tiny.guided else first
+        names[path.rename(scan.with_name(f"{tiny.case(n)}.nii.gz")).name] = path.name
+    tiny.save_lr(scans, 9999, runs.phantom(1), runs.OBLIQUE)
+    with warnings.catch_warnings(), pytest.raises(Exception) as caught:
+        warnings.simplefilter("ignore")
+        runs.run(bundle, ["inference"], trained, dataset_dir=str(scans), output_dir=str(tmp_path / "sr"))
+    message = str(runs.first_cause(caught.value))
+    failures = dict(re.findall(r"^  \S*?([^/\s]+\.nii\.gz): (.*)$", message, re.M))
+    assert f"{len(failures)} of {len(names) + 2} cases failed, the others are done" in message, message
+    results = {path.name.replace("_sr.nii.gz", ".nii.gz"): path for path in (tmp_path / "sr").glob("*.nii.gz")}
+    assert {first.name, f"{tiny.case(9999)}.nii.gz"} <= results.keys()
+    assert not results.keys() & failures.keys() and results.keys() | failures.keys() == names.keys() | {
+        first.name, f"{tiny.case(9999)}.nii.gz",
+    }  # fmt: skip
+    assert len(failures) > len(names) / 2
+    for name, reason in failures.items():
+        assert malformed.unclear(f"{name}: {reason}", name) is None, (names[name], reason)
+    for name, path in results.items():
+        image = nib.load(path)
+        assert np.isfinite(image.get_fdata()).all() and np.isfinite(image.affine).all(), names.get(name)
+        if not tiny.guided:
+            assert np.prod(image.shape) == np.prod(nib.load(scans / name).shape) * np.prod(tiny.degradation.factors)
+    assert not list((tmp_path / "sr").glob(".*"))
+
+
+def test_checkpoints(bundle, tiny, trained, tmp_path):
+    """Damaged weights are refused by name before anything is written, and code in them is not run."""
+    tiny.save_lr(tmp_path / "scans", "a", runs.phantom(0))
+    valid = torch.load(trained / "models" / "model.pt", weights_only=True)
+    for how, path in malformed.checkpoints(trained / "models" / "model.pt", tmp_path):
+        if how.startswith("bytes"):  # which may not have hit anything that matters
+            with contextlib.suppress(Exception):
+                if runs.same(torch.load(path, weights_only=True), valid):
+                    continue
+        inference = {"dataset_dir": str(tmp_path / "scans"), "checkpoint": str(path)}
+        message = runs.fails(bundle, ["inference"], tmp_path / "run", **inference)
+        reason = malformed.unclear(message, path.name)
+        assert reason is None, (how, reason)
+    assert not (tmp_path / "code_was_run").exists()
+
+
+def test_zips(tmp_path):
+    """Damaged and hostile zips are refused by name and write nothing; harmless damage gives the bundle."""
+    folder = tmp_path / "source" / "small"
+    for name, content in (("configs/metadata.json", b"{}"), ("models/model.pt", bytes(2000)), ("docs/README.md", b"x")):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(content)
+    archive.pack(folder, tmp_path / "small.zip")
+    wanted = {p.relative_to(folder): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+    before = {p for p in tmp_path.rglob("*") if p.is_file()}
+    refused = 0
+    for n, (how, path) in enumerate(malformed.zips(tmp_path / "small.zip", tmp_path)):
+        output = tmp_path / "out" / str(n)
+        try:
+            unpack(str(path), str(output))
+        except ValueError as error:
+            refused += 1
+            reason = malformed.unclear(str(error), path.name)
+            assert reason is None, (how, reason)
+            assert not output.exists() or not list(output.iterdir()), how
+        else:
+            found = {p.relative_to(output / "small"): p.read_bytes() for p in output.rglob("*") if p.is_file()}
+            assert found == wanted, how
+    assert refused > malformed.COUNT * 0.8
+    assert {p for p in tmp_path.rglob("*") if p.is_file() and "out" not in p.parts} == before | {path}
+
+
+def test_harness_tells():
+    """The judge of messages knows a clear one from others."""
+    assert malformed.unclear("a.nii: the image has shape (3,), expected a 3-D volume.", "a.nii") is None
+    assert "does not name" in malformed.unclear("the image is bad and cannot be used", "a.nii")
+    assert "names an exception" in malformed.unclear("a.nii: KeyError: 'dim' while the header was read", "a.nii")
+    assert "says too little" in malformed.unclear("a.nii: 3", "a.nii")

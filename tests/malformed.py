@@ -1,0 +1,197 @@
+"""Inputs that are damaged in ways drawn from a seed: NIfTI, checkpoints, zips of bundles, DICOM series.
+
+SEED and MALFORMED in the environment set another seed and another number of each kind.
+"""
+
+from __future__ import annotations
+
+import gzip
+import os
+import re
+import struct
+import warnings
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+SEED = int(os.environ.get("SEED", "0"))
+COUNT = int(os.environ.get("MALFORMED", "50"))  # of each of the four kinds
+
+# Of a NIfTI-1 header: offset, format, and values that are wrong or strange there.
+_HEADER = {
+    "sizeof_hdr": (0, "<i", (0, -1, 540, 0x5C010000)),
+    "dim[0]": (40, "<h", (0, 1, 2, 4, 5, 7, 8, -3, 1000)),
+    "dim[1]": (42, "<h", (0, 1, -5, 32767)),
+    "dim[2]": (44, "<h", (0, 1, -5, 32767)),
+    "dim[3]": (46, "<h", (0, 1, -5, 32767)),
+    "datatype": (70, "<h", (0, 1, 3, 32, 128, 1536, 1792, 2304, 9999)),
+    "bitpix": (72, "<h", (0, 1, 64, -8)),
+    "pixdim[1]": (80, "<f", (np.nan, np.inf, 0.0, -1.0, 1e30)),
+    "vox_offset": (108, "<f", (np.nan, np.inf, 0.0, -1e9, 1e12, 353.7)),
+    "scl_slope": (112, "<f", (np.nan, np.inf, 0.0, 1e38)),
+    "scl_inter": (116, "<f", (np.inf, -1e38)),
+    "qform_code": (252, "<h", (-1, 99)),
+    "sform_code": (254, "<h", (0, -1, 99)),
+    "srow_x": (280, "<4f", ((np.nan,) * 4, (0.0,) * 4, (np.inf,) * 4, (1e30,) * 4)),
+    "srow_z": (312, "<4f", ((np.nan,) * 4, (0.0,) * 4)),
+    "magic": (344, "4s", (b"abcd", b"ni1\0", b"n+2\0")),
+}
+
+
+def niftis(valid: Path, folder: Path) -> list[Path]:
+    """Damaged copies of a NIfTI file, ``malformed_<n>_<how>.nii.gz``.
+
+    Args:
+        valid: a volume, .nii.gz.
+        folder: for the copies.
+    """
+    rng = np.random.default_rng([SEED, 1])
+    plain = gzip.decompress(valid.read_bytes())
+    fields = [(name, value) for name, (_, _, values) in _HEADER.items() for value in values]
+    files = []
+    for n in range(COUNT):
+        data = bytearray(plain)
+        kind = ("field", "field", "flips", "short", "gzip", "voxels", "other")[n % 7]
+        if kind == "field":
+            name, value = fields[rng.integers(len(fields))]
+            offset, code, _ = _HEADER[name]
+            struct.pack_into(code, data, offset, *(value if isinstance(value, tuple) else (value,)))
+            kind = f"{name}_{value}"
+        elif kind == "flips":
+            for offset in rng.integers(348, size=rng.integers(1, 40)):
+                data[offset] = rng.integers(256)
+        elif kind == "short":
+            del data[rng.integers(len(data)) :]
+        elif kind == "voxels":
+            voxels = np.frombuffer(bytes(data[352:]), "<f4").copy()
+            bad = (np.nan, np.inf, -np.inf)[rng.integers(3)]
+            voxels[rng.integers(len(voxels), size=rng.integers(1, 9))] = bad
+            if rng.random() < 0.3:
+                voxels[:] = rng.choice([0, 7.5])
+            data[352:] = voxels.tobytes()
+        packed = gzip.compress(bytes(data), 1)
+        if kind == "gzip":
+            packed = bytearray(packed)
+            for offset in rng.integers(len(packed), size=3):
+                packed[offset] = rng.integers(256)
+        elif kind == "other":
+            packed = (b"", b"no image at all", bytes(data), rng.bytes(1000), packed[:30])[rng.integers(5)]
+        files.append(folder / f"malformed_{n:03d}_{re.sub('[^0-9A-Za-z.-]+', '_', kind)}.nii.gz")
+        files[-1].write_bytes(packed)
+    return files
+
+
+def checkpoints(valid: Path, folder: Path) -> Iterator[tuple[str, Path]]:
+    """Damaged copies of a file of weights, one after another under one name.
+
+    Args:
+        valid: a ``state_dict``.
+        folder: for the copy.
+
+    Yields:
+        What was done, and the file.
+    """
+    import torch
+
+    rng = np.random.default_rng([SEED, 2])
+    whole, state, path = valid.read_bytes(), torch.load(valid, weights_only=True), folder / "malformed.pt"
+
+    class Evil:
+        def __reduce__(self):
+            return os.mkdir, (str(folder / "code_was_run"),)
+
+    names = list(state)
+    for n in range(COUNT):
+        name = names[rng.integers(len(names))]
+        kind = ("short", "bytes", "missing", "size", "extra", "nan", "object", "code", "text", "empty")[n % 10]
+        changed: object = dict(state)
+        if kind == "missing":
+            del changed[name]
+        elif kind == "size":
+            changed[name] = torch.zeros(*state[name].shape, 2)
+        elif kind == "extra":
+            changed["unknown"] = torch.zeros(1)
+        elif kind == "nan":
+            changed[name] = torch.full(state[name].shape, torch.nan)
+        elif kind == "object":
+            changed = [1, 2, "three"] if rng.random() < 0.5 else {**state, name: "text"}
+        elif kind == "code":
+            changed = {**state, name: Evil()}
+        torch.save(changed, path)
+        if kind == "short":
+            path.write_bytes(whole[: rng.integers(1, len(whole))])
+        elif kind == "bytes":  # in the directory at the end of the file, which names what is where
+            data = bytearray(whole)
+            for offset in rng.integers(len(data) - 400, len(data), size=20):
+                data[offset] = rng.integers(256)
+            path.write_bytes(bytes(data))
+        elif kind in ("text", "empty"):
+            path.write_bytes(b"no weights" if kind == "text" else b"")
+        yield f"{kind} {name}", path
+
+
+def zips(valid: Path, folder: Path) -> Iterator[tuple[str, Path]]:
+    """Damaged copies of the zip of a bundle, one after another under one name.
+
+    Args:
+        valid: the zip.
+        folder: for the copy.
+
+    Yields:
+        What was done, and the file.
+    """
+    rng = np.random.default_rng([SEED, 3])
+    whole, path = valid.read_bytes(), folder / "malformed.zip"
+    with zipfile.ZipFile(valid) as archive:
+        members = [(name, archive.read(name)) for name in archive.namelist()]
+    hostile = (
+        "/etc/cron.d/x",
+        "../up",
+        "{0}/../../up",
+        "{0}\\..\\up",
+        "C:\\up",
+        "{0}/./../x",
+        "//host/share",
+        "{0}/a:b",
+    )
+    for n in range(COUNT):
+        kind = ("short", "bytes", "path", "link", "without", "twice", "text")[n % 7]
+        name, content = members[rng.integers(len(members))]
+        if kind == "short":
+            path.write_bytes(whole[: rng.integers(len(whole))])
+        elif kind == "bytes":
+            # In the directory, or in what is stored, where the checksums must tell.
+            data, where = bytearray(whole), rng.choice([len(whole) - 300, 40])
+            for offset in rng.integers(where, where + 250, size=25):
+                data[offset] = rng.integers(256)
+            path.write_bytes(bytes(data))
+        elif kind == "text":
+            path.write_bytes((b"", b"no zip", rng.bytes(5000))[rng.integers(3)])
+        else:
+            kept = [m for m in members if kind != "without" or not m[0].endswith("metadata.json")]
+            with warnings.catch_warnings(), zipfile.ZipFile(path, "w") as archive:
+                warnings.simplefilter("ignore")  # that a name is there already
+                for member in kept:
+                    archive.writestr(*member)
+                if kind == "path":
+                    archive.writestr(str(rng.choice(hostile)).format(name.split("/")[0]), content)
+                elif kind == "link":
+                    info = zipfile.ZipInfo(f"{name}_link")
+                    info.create_system, info.external_attr = 3, int(rng.choice([0o120777, 0o020666, 0o010644])) << 16
+                    archive.writestr(info, "/etc/passwd")
+                elif kind == "twice":
+                    archive.writestr(name, content)
+        yield f"{kind} {name}", path
+
+
+def unclear(message: str, name: str) -> str | None:
+    """Why a message is no clear error about a file, or None."""
+    if name not in message:
+        return f"does not name {name}: {message}"
+    if "Traceback" in message or re.search(r"(^|: )[A-Z]\w*(Error|Exception)\b", message.replace(name, "")):
+        return f"names an exception: {message}"
+    if len(re.findall(r"[A-Za-z]{2,}", message.replace(name, ""))) < 4:
+        return f"says too little: {message}"
+    return None
