@@ -8,10 +8,12 @@ from __future__ import annotations
 import gzip
 import os
 import re
+import signal
 import struct
 import warnings
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -184,6 +186,113 @@ def zips(valid: Path, folder: Path) -> Iterator[tuple[str, Path]]:
                 elif kind == "twice":
                     archive.writestr(name, content)
         yield f"{kind} {name}", path
+
+
+# Of a DICOM image: attributes that matter to where and what its values are, and values that are wrong there.
+_DICOM = {
+    "PixelSpacing": (None, [0, 1], [-1, 1], ["1e30", "1"], ["nan", "1"], "1", "a\\b", [1, 1, 1]),
+    "ImageOrientationPatient": (None, [0] * 6, [1, 0, 0, 1, 0, 0], [2, 0, 0, 0, 1, 0], "1\\0", ["x"] * 6),
+    "ImagePositionPatient": (None, [0, 0, 0], ["nan", "0", "0"], ["1e38", "0", "0"], [1, 2], "text"),
+    "Rows": (0, 1, 27, 65535),
+    "Columns": (0, 1, 31, 65535),
+    "BitsAllocated": (0, 1, 8, 12, 32, 64),
+    "BitsStored": (0, 17, 40),
+    "HighBit": (0, 40),
+    "PixelRepresentation": (2, 65535),
+    "SamplesPerPixel": (0, 3),
+    "PhotometricInterpretation": ("RGB", "MONOCHROME1", "YBR_FULL", ""),
+    "NumberOfFrames": (0, -1, 2, "x"),
+    "RescaleSlope": ("0", "nan", "inf", "x", "1e300"),
+    "RescaleIntercept": ("nan", "inf", "x"),
+    "SliceThickness": ("x", "nan", "-1"),
+    "PixelData": (b"", b"\0", bytes(10**5)),
+    "SOPClassUID": ("", "1.2.840.10008.5.1.4.1.1.4.1", "1.2.840.10008.5.1.4.1.1.2", "x"),
+    "SOPInstanceUID": ("", "not a uid", "1." * 40),
+    "SeriesInstanceUID": ("", "1.2.3", "not a uid"),
+    "StudyInstanceUID": ("", "1.2.3", "../up"),
+    "FrameOfReferenceUID": ("", "1.2.3", "not a uid"),
+    "Modality": ("", "CT", "XX"),
+    "ImageType": ("", "X", ["ORIGINAL", "PRIMARY", "P"], ["DERIVED", "SECONDARY", "MPR"]),
+    "InstanceNumber": ("", "x", "-5"),
+    "SpecificCharacterSet": ("nonsense", ["ISO 2022 IR 87", "x"]),
+    "PatientName": ("\0\1", "a" * 500, "a^b^c^d^e^f^g=x=y=z"),
+    "StudyDate": ("notadate", "99999999"),
+    "EchoTime": ("x", "nan"),
+}
+
+
+def dicom_series(images: Callable[[], list], folder: Path) -> Iterator[tuple[str, Path]]:
+    """Damaged series, each in a folder of its own.
+
+    Args:
+        images: makes the images of a valid series.
+        folder: for the folders.
+
+    Yields:
+        What was done, and the series' folder.
+    """
+    rng = np.random.default_rng([SEED, 4])
+    keywords = list(_DICOM)
+    for n in range(COUNT):
+        series, kind = images(), ("one", "all", "one", "removed", "slices", "bytes", "short")[n % 7]
+        keyword = keywords[rng.integers(len(keywords))]
+        value = _DICOM[keyword][rng.integers(len(_DICOM[keyword]))]
+        how = f"{kind} {keyword} {str(value)[:20]!r}"
+        changed = series if kind == "all" else [series[rng.integers(1, len(series))]]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            for image in changed:
+                if kind == "removed":
+                    image.pop(keyword, None)
+                elif kind in ("one", "all"):
+                    _set(image, keyword, value)
+            if kind == "slices":
+                for _ in range(rng.integers(1, 4)):
+                    series.pop(rng.integers(1, len(series) - 1))
+            path = folder / str(n)
+            path.mkdir(parents=True)
+            for i, image in enumerate(series):
+                image.save_as(path / f"{i:04d}.dcm")
+        file = path / f"{rng.integers(len(series)):04d}.dcm"
+        data = bytearray(file.read_bytes())
+        if kind == "short":
+            file.write_bytes(data[: rng.integers(len(data))])
+        elif kind == "bytes":
+            for offset in rng.integers(128, min(len(data), 2500), size=rng.integers(1, 30)):
+                data[offset] = rng.integers(256)
+            file.write_bytes(data)
+        yield how, path
+
+
+def _set(image, keyword: str, value: object) -> None:
+    """Give an image a value, also one that pydicom would not take: text is written as it is."""
+    from pydicom.datadict import dictionary_VR, tag_for_keyword
+    from pydicom.dataelem import RawDataElement
+    from pydicom.tag import Tag
+
+    if isinstance(value, (str, list)):
+        tag = Tag(tag_for_keyword(keyword))
+        content = "\\".join(map(str, value if isinstance(value, list) else [value])).encode()
+        content += b" " * (len(content) % 2)
+        image[tag] = RawDataElement(tag, dictionary_VR(tag), len(content), content, 0, False, True)
+    else:
+        setattr(image, keyword, value)
+
+
+@contextmanager
+def deadline(seconds: int) -> Iterator[None]:
+    """Fail where a block takes longer: it hangs."""
+
+    def stop(*_: object) -> None:
+        raise TimeoutError(f"nothing after {seconds} s")
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.alarm(seconds)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
 
 
 def unclear(message: str, name: str) -> str | None:

@@ -42,7 +42,7 @@ class CaseLoader:
             try:
                 batch = list_data_collate([self.dataset[i]])
             except Exception as error:
-                batch = CaseFailure(case_name(entry), root_cause(error, entry))
+                batch = CaseFailure(case_name(entry), root_cause(error))
             yield batch
 
 

@@ -3,30 +3,19 @@
 from __future__ import annotations
 
 import os
-import zlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import nibabel as nib
 import numpy as np
 import torch
 from monai.utils import convert_to_tensor
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
-# What reading a .nii.gz ends in whose end is missing or whose bytes are wrong.
-_DAMAGED = (EOFError, zlib.error)
-_FILES = ("hr", "lr", "image", "guide")  # of an entry
 
-
-def root_cause(error: BaseException, item: Mapping[str, Any] | None = None) -> str:
-    """What first went wrong, in one line: MONAI wraps the errors of its transforms in others.
-
-    Args:
-        error: that was caught.
-        item: the entry of a datalist whose loading failed; of its files a damaged one is named.
-    """
+def root_cause(error: BaseException) -> str:
+    """What first went wrong, in one line: MONAI wraps the errors of its transforms in others."""
     while error.__cause__ is not None:
         error = error.__cause__
     lines = str(error).strip().splitlines()
@@ -34,25 +23,12 @@ def root_cause(error: BaseException, item: Mapping[str, Any] | None = None) -> s
     # The messages of this collection stand by themselves; others need the name of what happened.
     if not isinstance(error, (ValueError, FileNotFoundError)):
         message = f"{type(error).__name__}: {message}"
-    if isinstance(error, _DAMAGED):
-        files = [str(item[key]) for key in _FILES if key in item and _is_damaged(item[key])] if item else []
-        message = f"{''.join(f'{file}: ' for file in files)}{message}; the file is damaged, get a whole copy of it."
     return message
 
 
 def failure(case: str, reason: str) -> str:
     """A line for a list of failures: the case, unless the reason begins with it, and the reason."""
     return reason if reason.startswith(f"{case}:") else f"{case}: {reason}"
-
-
-def _is_damaged(path: str | os.PathLike) -> bool:
-    try:
-        np.asanyarray(nib.load(path).dataobj)
-    except _DAMAGED:
-        return True
-    except Exception:
-        return False  # something else is wrong with it
-    return False
 
 
 def case_name(item: Mapping[str, Any]) -> str:
@@ -104,7 +80,7 @@ class VolumeCache(Dataset):
                 known = {key: getattr(item[key], "affine", None) for key in keys}
                 self.affines.append({key: np.asarray(a, np.float64) for key, a in known.items() if a is not None})
             except Exception as error:
-                failures.append(failure(case_name(entry), root_cause(error, entry)))
+                failures.append(failure(case_name(entry), root_cause(error)))
         if failures:
             raise ValueError("these volumes cannot be used:\n  " + "\n  ".join(failures))
         device = torch.device(device)

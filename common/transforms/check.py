@@ -104,7 +104,7 @@ def _check_whole_file(path: Path, image: nib.spatialimages.SpatialImage) -> None
             while block := opened.read(2**22):
                 found += len(block)
     except (OSError, EOFError, zlib.error) as error:
-        raise ValueError(f"{path}: the file is damaged ({error}); get a whole copy of it.") from None
+        raise ValueError(f"{path}: {error}; the file is damaged, get a whole copy of it.") from None
     expected = int(stored.offset) + int(np.prod(image.shape)) * image.get_data_dtype().itemsize
     if found < expected:
         raise ValueError(

@@ -38,9 +38,9 @@ def exported(bundle, trained, tmp_path_factory) -> Path:
 
 
 def at(folder: Path, *words: str) -> subprocess.CompletedProcess:
-    """Run a command of Python in a folder."""
+    """Run a command of Python in a folder; EXPORT_PYTHON may name another Python than this one."""
     return subprocess.run(
-        [sys.executable, *words],
+        [os.environ.get("EXPORT_PYTHON", sys.executable), *words],
         cwd=folder,
         env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"},
         capture_output=True,

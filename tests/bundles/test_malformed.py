@@ -27,7 +27,7 @@ def test_niftis(bundle, tiny, trained, tmp_path):
         scan = tiny.save_lr(scans, n, runs.phantom(0), runs.OBLIQUE) if tiny.guided else first
         names[path.rename(scan.with_name(f"{tiny.case(n)}.nii.gz")).name] = path.name
     tiny.save_lr(scans, 9999, runs.phantom(1), runs.OBLIQUE)
-    with warnings.catch_warnings(), pytest.raises(Exception) as caught:
+    with warnings.catch_warnings(), malformed.deadline(120), pytest.raises(Exception) as caught:
         warnings.simplefilter("ignore")
         runs.run(bundle, ["inference"], trained, dataset_dir=str(scans), output_dir=str(tmp_path / "sr"))
     message = str(runs.first_cause(caught.value))
@@ -59,7 +59,8 @@ def test_checkpoints(bundle, tiny, trained, tmp_path):
                 if runs.same(torch.load(path, weights_only=True), valid):
                     continue
         inference = {"dataset_dir": str(tmp_path / "scans"), "checkpoint": str(path)}
-        message = runs.fails(bundle, ["inference"], tmp_path / "run", **inference)
+        with malformed.deadline(60):
+            message = runs.fails(bundle, ["inference"], tmp_path / "run", **inference)
         reason = malformed.unclear(message, path.name)
         assert reason is None, (how, reason)
     assert not (tmp_path / "code_was_run").exists()
@@ -78,7 +79,8 @@ def test_zips(tmp_path):
     for n, (how, path) in enumerate(malformed.zips(tmp_path / "small.zip", tmp_path)):
         output = tmp_path / "out" / str(n)
         try:
-            unpack(str(path), str(output))
+            with malformed.deadline(60):
+                unpack(str(path), str(output))
         except ValueError as error:
             refused += 1
             reason = malformed.unclear(str(error), path.name)

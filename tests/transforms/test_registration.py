@@ -58,11 +58,11 @@ def test_a_moved_volume_is_moved_back(degradation):
 
 def test_without_simpleitk_it_says_how_to_get_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "SimpleITK", None)
-    with pytest.raises(ImportError, match=r"needs SimpleITK: pip install .*\[registration\]"):
+    with pytest.raises(ImportError, match="needs SimpleITK: pip install SimpleITK"):
         RegisterHRd("hr", "lr", KSpaceTruncation((2, 2, 2)))({"hr": 1, "lr": 1})
-    with pytest.raises(ImportError, match=r"needs SimpleITK: pip install .*\[registration\]"):
+    with pytest.raises(ImportError, match="needs SimpleITK: pip install SimpleITK"):
         register_guide(1, 1)
-    with pytest.raises(ImportError, match=r"needs SimpleITK: pip install .*\[registration\]"):
+    with pytest.raises(ImportError, match="needs SimpleITK: pip install SimpleITK"):
         RegisterLRd("lr", "hr", BlockAverage((2, 2, 1)))({"hr": torch.zeros(1, 4, 4, 4), "lr": 1})
 
 

@@ -1,0 +1,185 @@
+"""Super-resolution of a DICOM MR series with an exported bundle, as a MONAI Deploy application."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+import traceback
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from monai.deploy.conditions import CountCondition
+from monai.deploy.core import AppContext, Application, Model, RuntimeEnv
+from operators import BundleOperator, LoaderOperator, SelectorOperator, VolumeOperator, WriterOperator
+
+# Keys of inference.json that say where NIfTI files are: DICOM comes and goes by -i and -o.
+_OF_FILES = {"bundle_root", "dataset_dir", "output_dir", "lr", "guide", "subject", "imports"}
+
+
+class App(Application):
+    """DICOM series in, DICOM series out.
+
+    Args:
+        context: with the input and output folder.
+        bundle: folder of an exported bundle.
+        overrides: values for keys of its ``inference.json``.
+        part: folder in the output folder for what is not yet whole.
+        series: SeriesInstanceUID of the series to super-resolve, or None for the only MR series.
+        guide: SeriesInstanceUID of the guide of a guided bundle, or None.
+    """
+
+    def __init__(
+        self,
+        context: AppContext,
+        bundle: Path,
+        overrides: Mapping[str, Any],
+        part: Path,
+        series: str | None = None,
+        guide: str | None = None,
+    ) -> None:
+        self.context, self.bundle, self.overrides, self.part = context, bundle, overrides, part
+        self.series, self.guide = series, guide
+        # Without our own arguments, which Holoscan would read as its own.
+        super().__init__([sys.executable, sys.argv[0]])
+
+    def compose(self) -> None:
+        """Connect the operators."""
+        names = ["image", "guide"] if self.guide else ["image"]
+        loader = LoaderOperator(
+            self, CountCondition(self, 1), input_folder=Path(self.context.input_path), name="loader"
+        )
+        selector = SelectorOperator(self, series=self.series, guide=self.guide, name="selector")
+        registers = str(self.overrides.get("register", False)).lower() == "true"
+        volume = VolumeOperator(self, names=names, one_frame=not registers, name="volume")
+        bundle = BundleOperator(
+            self,
+            app_context=self.context,
+            bundle=self.bundle,
+            overrides={**self.overrides, "output_dir": str(self.part)},
+            names=names,
+            name="bundle",
+        )
+        writer = WriterOperator(self, output=Path(self.context.output_path), part=self.part, name="writer")
+        self.add_flow(loader, selector, {("dicom_study_list", "dicom_study_list")})
+        self.add_flow(selector, volume, {("study_selected_series_list", "study_selected_series_list")})
+        self.add_flow(volume, bundle, {(name, name) for name in names})
+        self.add_flow(volume, writer, {("source", "source")})
+        self.add_flow(bundle, writer, {("pred", "pred")})
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run the application.
+
+    Args:
+        argv: the command line.
+
+    Returns:
+        The exit code: 0 when the series is written, 1 when something is wrong with the input, 2 with the command line.
+    """
+    own = argparse.ArgumentParser(prog="deploy", add_help=False, allow_abbrev=False)
+    own.add_argument("--series", metavar="UID", help="SeriesInstanceUID to super-resolve (default: the only MR series)")
+    own.add_argument("--guide", metavar="UID", help="SeriesInstanceUID of the guide, for guided bundles")
+    if {"-h", "--help"} & set(argv[1:]):
+        own.print_help()
+        print(
+            "  --KEY VALUE  for any key of the bundle's inference.json, such as --slice_axis SI\n\nand the SDK's own:\n"
+        )
+        Application.init_app_context([argv[0], "-h"])
+    options, rest = own.parse_known_args(argv[1:])
+    try:
+        bundle = find_bundle(_model_path(rest))
+        overrides, rest = read_overrides(rest, bundle)
+        context = Application.init_app_context([argv[0], *rest])
+        check_guide(bundle, overrides, options.guide)
+        if not Path(context.input_path).is_dir():
+            raise ValueError(f"{context.input_path}: no such folder; give that of the DICOM files with -i.")
+        context.models = Model(str(bundle))
+        output = Path(context.output_path)
+        output.mkdir(parents=True, exist_ok=True)
+        # Made first, so that a folder that cannot be written to is known before anything is computed.
+        with tempfile.TemporaryDirectory(prefix=".part-", dir=output) as part:
+            App(context, bundle, overrides, Path(part), options.series, options.guide).run()
+    except Exception as error:
+        # Not known mistakes of the input keep their traceback.
+        if not isinstance(error, (ValueError, OSError, RuntimeError)):
+            traceback.print_exception(error)
+        while error.__cause__ is not None:
+            error = error.__cause__
+        print(f"error: {error or type(error).__name__}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _model_path(argv: Sequence[str]) -> Path:
+    """The model's path as the SDK finds it: from the command line, else from the environment."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("-m", "--model", default=RuntimeEnv().model)
+    return Path(parser.parse_known_args(argv)[0].model).absolute()
+
+
+def find_bundle(path: Path) -> Path:
+    """The folder of the bundle: the model path, or the only folder in it, where packaged apps have their models.
+
+    Raises:
+        ValueError: when there is not exactly one exported bundle.
+    """
+    folders = [
+        folder for folder in (path, *sorted(path.glob("*"))) if (folder / "configs" / "inference.json").is_file()
+    ]
+    if len(folders) != 1:
+        found = ", ".join(folder.name for folder in folders) or "none"
+        raise ValueError(
+            f"{path}: expected the folder of one exported bundle, with configs/inference.json; found {found}. Give it "
+            "with -m, for example -m dist/udean."
+        )
+    return folders[0]
+
+
+def read_overrides(argv: Sequence[str], bundle: Path) -> tuple[dict[str, Any], list[str]]:
+    """Take ``--KEY VALUE`` for keys of the bundle's ``inference.json`` out of a command line.
+
+    Returns:
+        The values by key, read as JSON where they are JSON, and the rest of the command line.
+    """
+    config = _config(bundle)
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, argument_default=argparse.SUPPRESS)
+    for key, value in config.items():
+        if key not in _OF_FILES and not isinstance(value, dict):
+            parser.add_argument(f"--{key}", type=_json_or_text)
+    found, rest = parser.parse_known_args(argv)
+    return vars(found), rest
+
+
+def check_guide(bundle: Path, overrides: Mapping[str, Any], guide: str | None) -> None:
+    """Refuse a guide for a bundle that takes none, and a bundle that needs one without.
+
+    Raises:
+        ValueError: with what to give.
+    """
+    config = {**_config(bundle), **overrides}
+    guided = str(config.get("guided", False)).lower() == "true"
+    if guided and guide is None:
+        raise ValueError(
+            f"{bundle.name} needs a guide, a second series, finer in plane and of another contrast. Name both: "
+            "--series SeriesInstanceUID --guide SeriesInstanceUID; or give --guided false with weights trained so."
+        )
+    if guide is not None and not guided:
+        raise ValueError(f"{bundle.name} takes no guide; leave --guide out.")
+
+
+def _config(bundle: Path) -> dict[str, Any]:
+    path = bundle / "configs" / "inference.json"
+    try:
+        return json.loads(path.read_text())
+    except ValueError as error:
+        raise ValueError(f"{path}: not JSON ({error}); the bundle is damaged, unpack it again.") from None
+
+
+def _json_or_text(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text

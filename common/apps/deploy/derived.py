@@ -1,0 +1,279 @@
+"""Writing a derived MR series: a super-resolved volume as DICOM files beside the series that it was made from."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from highdicom import SOPClass
+from pydicom import DataElement, Dataset, config
+from pydicom.multival import MultiValue
+from pydicom.sr.codedict import Code, codes
+from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage, generate_uid
+from pydicom.valuerep import format_number_as_ds
+from series import Volume, rescale
+
+# True of the derived series as it was of its source. Only what is the same in all source slices is carried over:
+# nothing of a single slice, of the matrix or the field of view, of other images, and no private tag.
+_KEPT = (
+    "ProtocolName", "BodyPartExamined", "Laterality", "PatientPosition", "AnatomicalOrientationType",
+    "AcquisitionNumber", "AcquisitionDate", "AcquisitionTime", "AcquisitionDateTime", "BurnedInAnnotation",
+    "RecognizableVisualFeatures", "ContentQualification", "AnatomicRegionSequence",
+    "ScanningSequence", "SequenceVariant", "ScanOptions", "MRAcquisitionType", "SequenceName", "AngioFlag",
+    "RepetitionTime", "EchoTime", "InversionTime", "TriggerTime", "EchoNumbers", "EchoTrainLength", "FlipAngle",
+    "NumberOfAverages", "ImagingFrequency", "ImagedNucleus", "MagneticFieldStrength", "ReceiveCoilName",
+    "TransmitCoilName", "ContrastBolusAgent", "ContrastBolusAgentSequence", "ContrastBolusRoute", "ContrastBolusVolume",
+)  # fmt: skip
+# What the standard wants in every MR image, where the source lacks it: empty, or the word for "something else".
+_DEFAULTS = {
+    "PositionReferenceIndicator": "", "PatientPosition": "", "ScanningSequence": "RM", "SequenceVariant": "NONE",
+    "ScanOptions": "", "MRAcquisitionType": "", "RepetitionTime": None, "EchoTime": None, "EchoTrainLength": None,
+}  # fmt: skip
+# Body parts that have no left and right, for which the standard forbids Laterality and else demands it.
+_UNPAIRED = {
+    "ABDOMEN", "ABDOMENPELVIS", "AORTA", "BACK", "BLADDER", "BRAIN", "CEREBELLUM", "CERVIX", "CHEST", "CHESTABDOMEN",
+    "CHESTABDPELVIS", "CIRCLEOFWILLIS", "COCCYX", "COLON", "CORONARYARTERY", "CSPINE", "CTSPINE", "DUODENUM",
+    "ESOPHAGUS", "FACE", "GALLBLADDER", "HEAD", "HEADNECK", "HEART", "ILEUM", "ILIUM", "JAW", "JEJUNUM", "LARYNX",
+    "LIVER", "LSPINE", "LSSPINE", "MAXILLA", "MEDIASTINUM", "MOUTH", "NECK", "NECKCHEST", "NOSE", "PANCREAS", "PELVIS",
+    "PENIS", "PHARYNX", "PROSTATE", "RECTUM", "SCALP", "SKULL", "SPINE", "SPLEEN", "SSPINE", "STERNUM", "STOMACH",
+    "THYMUS", "THYROID", "TLSPINE", "TONGUE", "TRACHEA", "TSPINE", "URETER", "URETHRA", "UTERUS", "VAGINA", "VULVA",
+    "WHOLEBODY",
+}  # fmt: skip
+_LOSSY = {
+    "1.2.840.10008.1.2.4.50": "ISO_10918_1", "1.2.840.10008.1.2.4.51": "ISO_10918_1",
+    "1.2.840.10008.1.2.4.81": "ISO_14495_1", "1.2.840.10008.1.2.4.91": "ISO_15444_1",
+    "1.2.840.10008.1.2.4.203": "ISO_15444_15",
+}  # fmt: skip
+_SERIES_NUMBER = 1000  # added to the source's
+
+
+def write_series(
+    folder: Path, voxels: np.ndarray, affine: np.ndarray, source: Volume, bundle: Mapping[str, Any]
+) -> str:
+    """Write a volume as a series of MR images, one file a slice.
+
+    Args:
+        folder: an empty one; files are named 0001.dcm, 0002.dcm, ...
+        voxels: ``(slices, rows, columns)``, any real type, in the units of the source.
+        affine: 4x4, index ``(column, row, slice)`` to world (RAS, mm).
+        source: the series that the volume was made from.
+        bundle: the ``metadata.json`` of the bundle that made it, with the SHA-256 of its weights as "sha256".
+
+    Returns:
+        The new SeriesInstanceUID.
+    """
+    stored, slope, intercept = _to_integers(voxels, *_common_rescale(source.headers))
+    factors = [out / n for out, n in zip(voxels.shape[::-1], source.voxels.shape[::-1], strict=True)]
+    lps = np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine
+    spacing = np.linalg.norm(lps[:3, :3], axis=0)
+    first, last = source.headers[0], source.headers[-1]
+    template = _Template(source.headers, bundle, factors)
+    template.PixelSpacing = _placed([spacing[1], spacing[0]])
+    template.ImageOrientationPatient = _placed((lps[:3, :2] / spacing[:2]).T.ravel())
+    template.SpacingBetweenSlices = _placed([spacing[2]])[0]
+    thickness = _common(source.headers, "SliceThickness")
+    template.SliceThickness = _placed([float(thickness) / factors[2]])[0] if thickness else None
+    template.Rows, template.Columns = stored.shape[1:]
+    template.BitsAllocated, template.BitsStored, template.HighBit = 16, 16, 15
+    template.PixelRepresentation = int(stored.dtype.kind == "i")
+    if (slope, intercept) != (1, 0):
+        template.RescaleSlope, template.RescaleIntercept = _decimal([slope, intercept])
+        template.RescaleType = _common(source.headers, "RescaleType") or "US"
+    template.WindowCenter, template.WindowWidth = _decimal(_window(source.headers, voxels))
+
+    count = len(stored)
+    # Slices are numbered in the direction in which those of the source are.
+    backwards = int(first.get("InstanceNumber") or 0) > int(last.get("InstanceNumber") or 0)
+    for k in range(count):
+        number = count - k if backwards else k + 1
+        template.InstanceNumber = number
+        template.SOPInstanceUID = template.file_meta.MediaStorageSOPInstanceUID = generate_uid(prefix=None)
+        template.ImagePositionPatient = _placed(lps[:3, 3] + k * lps[:3, 2])
+        template.PixelData = stored[k].astype(stored.dtype.newbyteorder("<")).tobytes()
+        template["PixelData"].VR = "OW"
+        template.save_as(folder / f"{number:04d}.dcm", enforce_file_format=True)
+    return template.SeriesInstanceUID
+
+
+class _Template(SOPClass):
+    """All attributes that the slices of the derived series share."""
+
+    def __init__(self, headers: Sequence[Dataset], bundle: Mapping[str, Any], factors: Sequence[float]) -> None:
+        first, now = headers[0], datetime.datetime.now()
+        name, version = bundle["name"], bundle["version"]
+        short = name.partition(":")[0]
+        scale = "x".join(f"{factor:g}" for factor in factors)
+        super().__init__(
+            study_instance_uid=first.StudyInstanceUID,
+            series_instance_uid=generate_uid(prefix=None),
+            series_number=max(int(first.get("SeriesNumber") or 0), 0) + _SERIES_NUMBER,
+            sop_instance_uid=generate_uid(prefix=None),
+            sop_class_uid=MRImageStorage,
+            instance_number=1,
+            modality="MR",
+            # The equipment of a derived image is what derived it; the scanner is named as contributing equipment.
+            manufacturer=bundle["authors"][:64],
+            manufacturer_model_name=name[:64],
+            software_versions=version[:64],
+            transfer_syntax_uid=ExplicitVRLittleEndian,
+            series_date=now.date(),
+            series_time=now.time(),
+            content_date=now.date(),
+            content_time=now.time(),
+        )
+        if "SpecificCharacterSet" in first:
+            self.SpecificCharacterSet = first.SpecificCharacterSet
+        self.copy_patient_and_study_information(first)
+        if self.PatientSex not in ("M", "F", "O"):
+            self.PatientSex = ""  # unknown; anything else is no valid value
+        self.FrameOfReferenceUID = first.get("FrameOfReferenceUID") or generate_uid(prefix=None)
+        for keyword in ("PositionReferenceIndicator", *_KEPT):
+            value = _common(headers, keyword)
+            if value not in (None, ""):
+                setattr(self, keyword, value)
+        for keyword, default in _DEFAULTS.items():
+            if keyword not in self:
+                setattr(self, keyword, default)
+        self._conditional("InversionTime", "IR" in np.atleast_1d(self.ScanningSequence))
+        self._conditional("TriggerTime", bool({"CG", "PPG"} & set(np.atleast_1d(self.ScanOptions))))
+        self._conditional("Laterality", self.get("BodyPartExamined") not in _UNPAIRED)
+        if self.get("PatientIdentityRemoved") == "YES" and "DeidentificationMethodCodeSequence" not in self:
+            self.DeidentificationMethod = self.get("DeidentificationMethod") or "not stated in the source series"
+
+        was = f"{first.get('SeriesNumber', '')} '{first.get('SeriesDescription', '')}'"
+        tail = f" SR {scale} {short} {version}"
+        self.SeriesDescription = str(first.get("SeriesDescription", ""))[: max(64 - len(tail), 0)] + tail[:64]
+        self.ImageType = ["DERIVED", "SECONDARY", "OTHER"]
+        self.DerivationDescription = (
+            f"Super-resolution by {scale} (columns x rows x slices) of the series {was} ({first.SeriesInstanceUID}) "
+            f"with the MONAI bundle '{name}', version {version}, SHA-256 of its weights {bundle['sha256']}."
+        )[:1024]
+        self.DerivationCodeSequence = [_code(codes.DCM.SpatialResampling)]
+        self.ImageComments = str(bundle.get("intended_use", ""))[:1024]
+        self.SamplesPerPixel, self.PhotometricInterpretation = 1, "MONOCHROME2"
+        self._lossy(headers)
+
+        purpose = _code(codes.DCM.SourceImageForImageProcessingOperation)
+        self.SourceImageSequence = [_reference(header) for header in headers]
+        for item in self.SourceImageSequence:
+            item.PurposeOfReferenceCodeSequence = [purpose]
+        series = Dataset()
+        series.SeriesInstanceUID = first.SeriesInstanceUID
+        series.ReferencedInstanceSequence = [_reference(header) for header in headers]
+        self.ReferencedSeriesSequence = [series]
+        self.ContributingEquipmentSequence = [
+            *first.get("ContributingEquipmentSequence", []),
+            *([_equipment(headers, codes.DCM.AcquisitionEquipment)] if _common(headers, "Manufacturer") else []),
+            _equipment([self], codes.DCM.ProcessingEquipment),
+        ]
+
+    def _conditional(self, keyword: str, wanted: bool) -> None:
+        """Have an attribute, empty where it is not known, if the standard demands it, and not have it if not."""
+        if not wanted:
+            self.pop(keyword, None)
+        elif keyword not in self:
+            setattr(self, keyword, None)
+
+    def _lossy(self, headers: Sequence[Dataset]) -> None:
+        """An image made from one that has lost something to compression says so, for good."""
+        flags = {header.get("LossyImageCompression") for header in headers}
+        # Only where the flag is missing does the file's own compression tell.
+        methods = {_LOSSY.get(h.file_meta.TransferSyntaxUID) for h in headers if not h.get("LossyImageCompression")}
+        methods.discard(None)
+        if "01" in flags or methods:
+            self.LossyImageCompression = "01"
+            for keyword, value in (("Ratio", None), ("Method", sorted(methods))):
+                value = _common(headers, f"LossyImageCompression{keyword}") or value
+                if value:
+                    setattr(self, f"LossyImageCompression{keyword}", value)
+        elif flags == {"00"}:
+            self.LossyImageCompression = "00"
+
+
+def _common(headers: Sequence[Dataset], keyword: str) -> Any:
+    """An attribute's value where all slices have the same, and the standard allows it."""
+    value = headers[0].get(keyword)
+    if keyword not in headers[0] or any(header.get(keyword) != value for header in headers):
+        return None
+    try:
+        element = DataElement(keyword, headers[0][keyword].VR, value, validation_mode=config.RAISE)
+    except Exception:  # of several kinds, whatever the value is
+        return None
+    # Control characters pass pydicom's check.
+    texts = value if isinstance(value, MultiValue) else [value]
+    return value if element.VR == "SQ" or all(str(text).isprintable() for text in texts) else None
+
+
+def _common_rescale(headers: Sequence[Dataset]) -> tuple[float, float]:
+    """The rescale that all slices share, else that with the finest steps."""
+    return min((rescale(header) for header in headers), key=lambda pair: abs(pair[0]))
+
+
+def _to_integers(voxels: np.ndarray, slope: float, intercept: float) -> tuple[np.ndarray, float, float]:
+    """16-bit integers and their rescale: the source's steps where the range allows them, else its own range."""
+    values = np.asarray(voxels, dtype=np.float64)
+    stored = np.rint((values - intercept) / slope)
+    for dtype in (np.uint16, np.int16):
+        info = np.iinfo(dtype)
+        if stored.min() >= info.min and stored.max() <= info.max:
+            return stored.astype(dtype), slope, intercept
+    intercept = float(values.min())
+    slope = float(values.max() - intercept) / np.iinfo(np.uint16).max or 1.0
+    return np.rint((values - intercept) / slope).astype(np.uint16), slope, intercept
+
+
+def _window(headers: Sequence[Dataset], voxels: np.ndarray) -> tuple[float, float]:
+    """One window for all slices: the median of the source's, else the range of the volume without its extremes."""
+    pairs = []
+    for header in headers:
+        try:
+            center, width = (np.atleast_1d(header[k].value)[0] for k in ("WindowCenter", "WindowWidth"))
+            pairs.append((float(center), float(width)))
+        except (KeyError, IndexError, TypeError, ValueError):
+            continue
+    if pairs and np.isfinite(pairs).all():
+        center, width = np.median(pairs, axis=0)
+    else:
+        low, high = np.quantile(voxels, [0.005, 0.995])
+        center, width = (low + high) / 2, high - low
+    return float(center), max(float(width), 1.0)
+
+
+def _decimal(numbers: Sequence[float] | np.ndarray) -> list[str]:
+    """Numbers as decimal strings of at most 16 characters, with as many digits as fit."""
+    return [format_number_as_ds(float(number)) for number in numbers]
+
+
+def _equipment(headers: Sequence[Dataset], purpose: Code) -> Dataset:
+    """What made images, as an item that says for what it was used."""
+    item = Dataset()
+    item.PurposeOfReferenceCodeSequence = [_code(purpose)]
+    for keyword in (
+        "Manufacturer", "InstitutionName", "StationName", "ManufacturerModelName", "DeviceSerialNumber",
+        "SoftwareVersions",
+    ):  # fmt: skip
+        value = _common(headers, keyword)
+        if value:
+            setattr(item, keyword, value)
+    return item
+
+
+def _placed(numbers: Sequence[float] | np.ndarray) -> list[str]:
+    """Lengths and directions as decimal strings, to a millionth of a micrometre, without the noise of arithmetic."""
+    return _decimal(np.round(numbers, 9) + 0.0)
+
+
+def _reference(header: Dataset) -> Dataset:
+    item = Dataset()
+    item.ReferencedSOPClassUID = header.SOPClassUID
+    item.ReferencedSOPInstanceUID = header.SOPInstanceUID
+    return item
+
+
+def _code(code: Code) -> Dataset:
+    item = Dataset()
+    item.CodeValue, item.CodingSchemeDesignator, item.CodeMeaning = code.value, code.scheme_designator, code.meaning
+    return item

@@ -1,0 +1,251 @@
+"""The SDK's operators, each with what it lacks for super-resolution put right, and a writer."""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+from derived import write_series
+from monai.data import MetaTensor
+from monai.deploy.core import Fragment, Image, IOType, Operator, OperatorSpec
+from monai.deploy.core.domain.dicom_series import DICOMSeries
+from monai.deploy.core.domain.dicom_series_selection import SelectedSeries, StudySelectedSeries
+from monai.deploy.core.domain.dicom_study import DICOMStudy
+from monai.deploy.operators import (
+    DICOMDataLoaderOperator,
+    DICOMSeriesSelectorOperator,
+    DICOMSeriesToVolumeOperator,
+    IOMapping,
+    MonaiBundleInferenceOperator,
+)
+from monai.deploy.operators.monai_bundle_inference_operator import get_bundle_config
+from series import Volume, describe, read_headers, read_volume
+
+RULES = '{"selections": [{"name": "MR", "conditions": {"Modality": "^MR$"}}]}'
+
+
+class LoaderOperator(DICOMDataLoaderOperator):
+    """The SDK's loader without its silence.
+
+    The SDK passes over files that it cannot parse, drops all but one image at each place, merges series of the same UID
+    and holds all pixels of a study in memory. Here each of these is an error or left to the check of the one series
+    that is used, and only headers are read.
+    """
+
+    def load_data_to_studies(self, input_path: Path) -> list[DICOMStudy]:
+        """Group the DICOM files under a folder by study and series.
+
+        Raises:
+            ValueError: as :func:`series.read_headers`.
+        """
+        studies: dict[str, DICOMStudy] = {}
+        groups: dict[tuple[str, str], DICOMSeries] = {}
+        for header in read_headers(input_path):
+            study_uid, series_uid = str(header.StudyInstanceUID), str(header.SeriesInstanceUID)
+            if study_uid not in studies:
+                studies[study_uid] = DICOMStudy(study_uid)
+                self.populate_study_attributes(studies[study_uid], header)
+            if (study_uid, series_uid) not in groups:
+                groups[study_uid, series_uid] = DICOMSeries(series_uid)
+                groups[study_uid, series_uid].Modality = header.get("Modality")
+                studies[study_uid].add_series(groups[study_uid, series_uid])
+            groups[study_uid, series_uid].add_sop_instance(header)
+        return list(studies.values())
+
+
+class SelectorOperator(DICOMSeriesSelectorOperator):
+    """The SDK's selector, which takes the first of several series; here it must be told which.
+
+    Args:
+        series: SeriesInstanceUID of the series to super-resolve, or None for the only MR series.
+        guide: SeriesInstanceUID of the guide, or None.
+    """
+
+    def __init__(self, fragment: Fragment, *args, series: str | None, guide: str | None, **kwargs) -> None:
+        self.chosen = {"image": series, **({"guide": guide} if guide else {})}
+        super().__init__(fragment, *args, rules=RULES, all_matched=True, **kwargs)
+
+    def filter(self, selection_rules, dicom_study_list, all_matched=False, sort_by_sop_instance_count=False):
+        """Select the series named on the command line, or the only one of modality MR.
+
+        Raises:
+            ValueError: when a series is not there, or there is not exactly one MR series to choose; the message lists
+                what there is.
+        """
+        matched = super().filter(selection_rules, dicom_study_list, all_matched)
+        candidates = [(study.study, found.series) for study in matched for found in study.selected_series]
+        everything = [(study, series) for study in dicom_study_list for series in study.get_all_series()]
+        result = []
+        for name, uid in self.chosen.items():
+            option = "series" if name == "image" else name
+            if uid is None:
+                found = [pair for pair in candidates if pair[1].SeriesInstanceUID != self.chosen.get("guide")]
+            else:
+                found = [pair for pair in everything if pair[1].SeriesInstanceUID == uid]
+            if len(found) != 1:
+                listed = "".join(f"\n  {_line(series)}" for _, series in everything)
+                wanted = f"the series {uid}" if uid else "one MR series"
+                raise ValueError(
+                    f"expected {wanted}, found {len(found) or 'none'}; choose with --{option} SeriesInstanceUID. The "
+                    f"input holds:{listed}"
+                )
+            selected = StudySelectedSeries(found[0][0])
+            selected.add_selected_series(SelectedSeries(name, found[0][1]))
+            result.append(selected)
+        return result
+
+
+class VolumeOperator(DICOMSeriesToVolumeOperator):
+    """The SDK's conversion to a volume, with its geometry and values put right.
+
+    The SDK exchanges the two pixel spacings, takes the spacing of the slices from the first two, drops slices without a
+    position, casts all slices to the type of the first, which cuts off the fractions of the others, and turns inverted
+    images over. :func:`series.read_volume` refuses what is not one even stack, and keeps float precision.
+
+    Named outputs: an ``Image`` for each selected series, "image" and, where there is one, "guide"; and "source", the
+    volume to super-resolve with its headers.
+
+    Args:
+        names: of the images.
+        one_frame: whether a guide must be in the frame of reference of its scan, as it must unless it is registered.
+    """
+
+    def __init__(self, fragment: Fragment, *args, names: list[str], one_frame: bool, **kwargs) -> None:
+        self.names, self.one_frame = names, one_frame
+        super().__init__(fragment, *args, **kwargs)
+
+    def setup(self, spec: OperatorSpec) -> None:
+        """Declare the ports."""
+        spec.input(self.input_name_series)
+        for name in self.names:
+            spec.output(name)
+        spec.output("source")
+
+    def compute(self, op_input, op_output, context) -> None:
+        """Read the selected series and emit the volumes."""
+        volumes = {}
+        for selected in op_input.receive(self.input_name_series):
+            choice = selected.selected_series[0]
+            headers = [instance.get_native_sop_instance() for instance in choice.series.get_sop_instances()]
+            volumes[choice.selection_name] = read_volume(headers)
+        frames = {volume.headers[0].get("FrameOfReferenceUID") for volume in volumes.values()}
+        if self.one_frame and len(frames) > 1:
+            raise ValueError(
+                "the series and its guide are in different frames of reference, so that their places do not tell how "
+                "they lie on each other; choose a guide of the same session, or add --register true."
+            )
+        for name, volume in volumes.items():
+            op_output.emit(_to_image(volume), name)
+        op_output.emit(volumes["image"], "source")
+
+
+class BundleOperator(MonaiBundleInferenceOperator):
+    """The SDK's bundle operator for volumes whose values and grid are the result.
+
+    The SDK casts image outputs to uint8, hands on the input's affine, reads the weights relative to the working
+    directory, and runs transforms that save files. Here values, affine and metadata are those of postprocessing, the
+    network is the one that ``inference.json`` builds, with ``weights_only=True``, and nothing is saved.
+
+    Args:
+        bundle: the exported bundle's folder.
+        overrides: values for keys of its ``inference.json``.
+        names: of the inputs, "image" first.
+    """
+
+    def __init__(self, fragment: Fragment, *args, bundle: Path, overrides: Mapping, names: list[str], **kwargs) -> None:
+        self.overrides = {**overrides, "bundle_root": str(bundle)}
+        self.names = names
+        super().__init__(
+            fragment,
+            *args,
+            input_mapping=[IOMapping(name, Image, IOType.IN_MEMORY) for name in names],
+            output_mapping=[IOMapping("pred", Image, IOType.IN_MEMORY)],
+            bundle_path=bundle,
+            **kwargs,
+        )
+
+    def _init_config(self, config_names) -> None:
+        # As the SDK's, but with the overrides in before anything is built.
+        sys.path.insert(0, str(self.bundle_path))
+        self._parser = get_bundle_config(str(self.bundle_path), config_names)
+        for key, value in self.overrides.items():
+            self._parser[key] = value
+        self._device = self._parser.get_parsed_content("device")
+        self._inferer = self._parser.get_parsed_content("inferer")
+        self._inputs = {name: {"type": "image"} for name in self.names}
+        self._outputs = {"pred": {"type": "image"}}
+        self._preproc = self._get_compose("preprocessing", ["LoadImage"])
+        self._postproc = self._get_compose("postprocessing", ["SaveVolume"])
+        self.network = self._parser.get_parsed_content("evaluator::network")
+
+    def predict(self, data, *args, **kwargs) -> torch.Tensor:
+        """Super-resolve a batch with the bundle's network and inferer; a guide comes as a keyword."""
+        return self._inferer(data, self.network, **kwargs)
+
+    def _send_output(self, value: MetaTensor, name: str, metadata: dict, op_output, context) -> None:
+        weights = Path(self._parser.get_parsed_content("checkpoint"))
+        bundle = {**self._parser["_meta_"], "sha256": hashlib.sha256(weights.read_bytes()).hexdigest()}
+        voxels = np.swapaxes(torch.as_tensor(value)[0].numpy(), 0, 2)
+        if not np.isfinite(voxels).all():
+            raise ValueError(
+                f"the network of {self.bundle_path} gave values that are not finite; are its weights sound?"
+            )
+        affine = np.asarray(value.affine, dtype=np.float64)
+        op_output.emit(Image(voxels, {"affine": affine, "bundle": bundle}), name)
+
+
+class WriterOperator(Operator):
+    """Write the result as a derived MR series, ``<output>/<SeriesInstanceUID>``, all of it or nothing.
+
+    Named inputs: "pred", an ``Image`` with "affine" and "bundle", and "source", the volume it was made from.
+
+    Args:
+        output: folder for the folder of the series.
+        part: folder on the same disk, where the files lie until all are written.
+    """
+
+    def __init__(self, fragment: Fragment, *args, output: Path, part: Path, **kwargs) -> None:
+        self.output, self.part = output, part
+        super().__init__(fragment, *args, **kwargs)
+
+    def setup(self, spec: OperatorSpec) -> None:
+        """Declare the ports."""
+        spec.input("pred")
+        spec.input("source")
+
+    def compute(self, op_input, op_output, context) -> None:
+        """Write the files and move them to their place."""
+        result, source = op_input.receive("pred"), op_input.receive("source")
+        metadata = result.metadata()
+        folder = self.part / "series"
+        folder.mkdir()
+        uid = write_series(folder, result.asnumpy(), metadata["affine"], source, metadata["bundle"])
+        folder.rename(self.output / uid)
+        print(f"written: {self.output / uid}")
+
+
+def _to_image(volume: Volume) -> Image:
+    """A volume as the SDK's ``Image``, with the keys that its bundle operator reads."""
+    first = volume.headers[0]
+    row, column, depth = np.linalg.norm(volume.affine[:3, :3], axis=0)
+    return Image(
+        volume.voxels,
+        {
+            "row_pixel_spacing": row,
+            "col_pixel_spacing": column,
+            "depth_pixel_spacing": depth,
+            "nifti_affine_transform": volume.affine,
+            "space": "RAS",
+            # What the bundle's transforms name in their messages.
+            "filename_or_obj": f"series {first.SeriesInstanceUID} ({Path(first.filename).parent})",
+        },
+    )
+
+
+def _line(series: DICOMSeries) -> str:
+    instances = series.get_sop_instances()
+    return describe(instances[0].get_native_sop_instance(), len(instances))

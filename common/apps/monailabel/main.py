@@ -1,0 +1,268 @@
+"""A MONAI Label app that serves the exported super-resolution bundles of a folder."""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import ctypes
+import gc
+import json
+import logging
+import os
+import re
+import shutil
+import sys
+import tempfile
+import uuid
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from fastapi import HTTPException
+from monai.bundle import ConfigParser
+from monailabel.interfaces.app import MONAILabelApp
+from monailabel.interfaces.tasks.infer_v2 import InferTask, InferType
+from monailabel.utils.others.generic import device_list, name_to_device, remove_file
+
+logger = logging.getLogger(__name__)
+
+
+def _root_cause(error: BaseException) -> str:
+    """What first went wrong: MONAI wraps the errors of a config in others."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return str(error) or type(error).__name__
+
+
+def _lies_in(path: Any, folder: str) -> bool:
+    """Whether a path lies in a folder, however it is written."""
+    return Path(os.path.abspath(folder)) in Path(os.path.abspath(str(path))).parents
+
+
+def _free_memory() -> None:
+    """Give back what a request needed: bundles let the C library of Linux keep it, which suits a batch."""
+    gc.collect()
+    torch.cuda.empty_cache()
+    with contextlib.suppress(AttributeError, OSError, TypeError):  # other C libraries do not keep it
+        ctypes.CDLL(None).malloc_trim(0)
+
+
+class SuperResolutionTask(InferTask):
+    """An exported bundle's own inference, ``configs/inference.json``, of one image a request.
+
+    Options that a request may set are the config's switches and its ``..._axis``.
+
+    Args:
+        folder: of the bundle.
+        results: folder of this task's own for what the config writes; its parent takes the results.
+
+    Raises:
+        Exception: what the config raises, when the bundle does not load.
+    """
+
+    def __init__(self, folder: Path, results: Path) -> None:
+        self.folder = folder.resolve()
+        self.results = results
+        self.config_file = self.folder / "configs" / "inference.json"
+        metadata = json.loads((self.folder / "configs" / "metadata.json").read_text())
+        config = ConfigParser.load_config_file(str(self.config_file))
+        self.options = {k: v for k, v in config.items() if isinstance(v, bool) or k.endswith("_axis")}
+        self.version = metadata["version"]
+        self._load({})
+        scale = f"{' x '.join(map(str, self.scale))} (in plane, in plane, across the slices)"
+        super().__init__(
+            type=InferType.OTHERS,
+            labels=[],
+            dimension=3,
+            description=f"{metadata['description']} Version {self.version}, scale {scale}.",
+            config={"device": device_list(), **self.options},
+        )
+
+    def info(self) -> dict[str, Any]:
+        """What clients are told of the model: MONAI Label's fields, the version, and the scale along each axis."""
+        return {**super().info(), "version": self.version, "scale": self.scale}
+
+    def is_valid(self) -> bool:
+        """Whether to list the model: one that did not load is not there."""
+        return True
+
+    def __call__(self, request: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+        """Super-resolve one image.
+
+        Args:
+            request: with the paths "image" and, for a guided model, "guide"; perhaps options and "device".
+
+        Returns:
+            The path of a NIfTI file, which is the caller's to remove, and what it was made with.
+
+        Raises:
+            ValueError: when an option is none, or the case fails; the message says why.
+        """
+        overrides = self._overrides(request)
+        entry = {key: request[key] for key in ("image", "guide") if key in request}
+        guided = overrides.get("guided", self.options.get("guided", False))
+        if guided != ("guide" in entry):
+            raise ValueError(
+                "this model needs a guide, a second scan of the same person; add the id of an image to the params of "
+                'the request: {"guide": "<id>"}.'
+                if guided
+                else "this model takes no guide; leave it out of the params of the request."
+            )
+        # Nothing here is shared between threads: MONAI Label's server takes one request after the other.
+        if overrides != self.overrides:
+            self._load(overrides)
+        try:
+            self.evaluator.data_loader.dataset.data = [entry]
+            try:
+                self.evaluator.run()
+            except Exception as error:
+                failures = self.evaluator.failures
+                raise ValueError(failures[0].reason if failures else _root_cause(error)) from None
+            (result,) = self.results.glob("*.nii.gz")
+            path = self.results.parent / f"{uuid.uuid4().hex}_{result.name}"
+            result.rename(path)
+        finally:
+            shutil.rmtree(self.results, ignore_errors=True)
+            self.evaluator.state.batch = self.evaluator.state.output = None
+            _free_memory()
+        options = {k: overrides.get(k, v) for k, v in self.options.items()}
+        return str(path), {"version": self.version, "scale": self.scale, "options": options}
+
+    def _overrides(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        """The options of a request that differ from the config's, checked: MONAI would evaluate text with a $."""
+        overrides = {}
+        for key, default in self.options.items():
+            value = request.get(key, default)
+            if isinstance(default, bool):
+                if str(value).lower() not in ("true", "false"):
+                    raise ValueError(f"{key} is {value!r}, expected true or false.")
+                value = str(value).lower() == "true"
+            elif not re.fullmatch("[A-Za-z]+", str(value)):
+                raise ValueError(f"{key} is {value!r}, expected a name.")
+            if value != default:
+                overrides[key] = value
+        if request.get("device"):
+            overrides["device"] = torch.device(name_to_device(request["device"]))
+        return overrides
+
+    def _load(self, overrides: Mapping[str, Any]) -> None:
+        """Parse the config with these overrides, and with code of this bundle's folder only."""
+        parser = ConfigParser()
+        parser.read_config(str(self.config_file))
+        parser.update(
+            {"bundle_root": str(self.folder), "output_dir": str(self.results), "dataset::data": [{}], **overrides}
+        )
+        # Another bundle's package may have this one's name, as two trainings of one version do.
+        packages = {path.parent.name for path in self.folder.glob("*/__init__.py")}
+        for name in [name for name in sys.modules if name.partition(".")[0] in packages]:
+            del sys.modules[name]
+        sys.path.insert(0, str(self.folder))
+        try:
+            parser.get_parsed_content("initialize")
+            self.scale = list(parser.get_parsed_content("degradation").factors)
+            self.evaluator = parser.get_parsed_content("evaluator")
+        finally:
+            sys.path.remove(str(self.folder))
+        self.overrides = dict(overrides)
+
+
+class SuperResolutionApp(MONAILabelApp):
+    """Every exported bundle in the folder ``--conf bundles`` as a model with the name of its own folder.
+
+    Args:
+        app_dir: folder of this file.
+        studies: folder of images, or address of a DICOMweb server.
+        conf: with the key "bundles".
+
+    Raises:
+        FileNotFoundError: when there is no such folder, or no bundle in it that loads.
+    """
+
+    def __init__(self, app_dir: str, studies: str, conf: Mapping[str, str]) -> None:
+        # Uploads and results lie in a folder of this server's own, so that it knows them and nobody else's.
+        tempfile.tempdir = tempfile.mkdtemp(prefix="monailabel-")
+        atexit.register(shutil.rmtree, tempfile.tempdir, ignore_errors=True)
+        super().__init__(app_dir, studies, conf, name="MRI super-resolution", description="Super-resolution of MRI")
+
+    def init_infers(self) -> dict[str, InferTask]:
+        """The models by name; a bundle that does not load is logged with the reason."""
+        if "bundles" not in self.conf:
+            raise FileNotFoundError("no folder of exported bundles; start the server with --conf bundles FOLDER.")
+        root = Path(self.conf["bundles"])
+        if not root.is_dir():
+            raise FileNotFoundError(f"--conf bundles {root}: there is no such folder.")
+        tasks = {}
+        for folder in sorted(path for path in root.iterdir() if path.is_dir()):
+            try:
+                tasks[folder.name] = SuperResolutionTask(folder, Path(tempfile.gettempdir()) / folder.name)
+            except Exception as error:
+                logger.error("%s is not served: %s", folder, _root_cause(error))
+            else:
+                logger.info("%s is served, version %s", folder, tasks[folder.name].version)
+        if not tasks:
+            raise FileNotFoundError(
+                f"--conf bundles {root}: no bundle in it loads; expected folders with configs/inference.json, "
+                "configs/metadata.json and models/model.pt, as `python -m common export` makes them."
+            )
+        return tasks
+
+    def infer(self, request: Mapping[str, Any], datastore: Any = None) -> dict[str, Any]:
+        """Super-resolve one image.
+
+        Args:
+            request: with "model" and "image", an id of the datastore or what was uploaded; see
+                :class:`SuperResolutionTask` for the rest.
+            datastore: default the app's own.
+
+        Returns:
+            "file", the path of the result, and "params", what it was made with.
+
+        Raises:
+            HTTPException: with the reason: 404 for a model or image that is not there, 422 for a case that fails, 500
+                for all else.
+        """
+        datastore = datastore or self.datastore()
+        named = {key: str(request[key]) for key in ("image", "guide") if key in request}
+        paths: dict[str, str] = {}
+        try:
+            task = self._infers.get(request["model"])
+            if task is None:
+                raise HTTPException(404, f"there is no model '{request['model']}'; expected {', '.join(self._infers)}.")
+            if str(request.get("save_label", False)).lower() == "true":
+                raise ValueError(
+                    "results are no labels and are not saved on the server; leave out save_label. For many images at "
+                    "once run the bundle itself, with `python -m monai.bundle run`."
+                )
+            for key, name in named.items():
+                paths[key] = self._find(name, datastore)
+            file, params = task({**request, **paths})
+        except Exception as error:
+            for key in ("image", "label"):
+                if _lies_in(request.get(key), tempfile.gettempdir()):  # on success MONAI Label removes it
+                    remove_file(request[key])
+            if isinstance(error, HTTPException):
+                raise
+            reason = _root_cause(error)
+            for key, path in paths.items():
+                reason = reason.replace(path, "the upload" if path == named[key] else named[key])
+            logger.error("%s of %s failed: %s", request["model"], named, reason, exc_info=True)
+            raise HTTPException(422 if isinstance(error, ValueError) else 500, reason) from None
+        return {"file": file, "params": params}
+
+    def _find(self, name: str, datastore: Any) -> str:
+        """The path of an image. Other files of this machine are none, or clients could read them by naming them."""
+        uploads = [tempfile.gettempdir(), *([self._sessions.store_path] if self._sessions else [])]
+        uploaded = any(_lies_in(name, folder) for folder in uploads)
+        try:
+            path = name if uploaded else datastore.get_image_uri(name)
+        except Exception as error:
+            raise HTTPException(404, f"the server of the studies gives no image '{name}' ({error!r}).") from None
+        if not os.path.exists(path):
+            raise HTTPException(404, f"there is no image '{name}'; GET /datastore/?output=all lists them.")
+        if os.path.isdir(path):
+            raise ValueError(f"{path}: a folder; expected one NIfTI file, as dcm2niix makes it of a DICOM series.")
+        return path
+
+    def _download_dcmqi_tools(self) -> None:
+        """Do not fetch tools for DICOM segmentations, as MONAI Label would for a DICOMweb server: none are made."""

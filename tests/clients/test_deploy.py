@@ -1,0 +1,480 @@
+"""The MONAI Deploy application with real bundles, real DICOM tools and a real Orthanc.
+
+Run in the environment of ``common/apps/deploy/requirements.txt``, with the folder of exported bundles in the
+environment variable BUNDLES.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+from pydicom.encaps import encapsulate
+from pydicom.uid import CTImageStorage, EnhancedMRImageStorage, JPEGLosslessSV1, RLELossless, generate_uid
+
+from .. import malformed
+from . import dicom
+
+APP = Path(__file__).parents[2] / "common" / "apps" / "deploy"
+GUIDED = "guided_rdn"
+SERIES = {
+    "axial, oblique": dicom.Series(angles=(8, -5, 12), spacing=(0.9, 1.1, 4.0)),
+    "sagittal, backwards": dicom.Series("sagittal", angles=(3, 4, -6), minimum=-300, backwards=True, seed=1),
+    "coronal, rescaled": dicom.Series("coronal", slopes=(0.25,), intercept=-20.0, seed=2, attributes={
+        "ScanningSequence": ["GR", "IR"], "InversionTime": "900", "BodyPartExamined": "KNEE", "Laterality": "L",
+        "ScanOptions": ["CG", "FS"], "TriggerTime": "30", "ContrastBolusAgent": "Gd",
+    }),
+    "each slice rescaled": dicom.Series(slopes=(0.01, 5.0, 0.4), backwards=True, seed=3, attributes={
+        "InversionTime": "0", "PatientIdentityRemoved": "YES", "PatientSex": "0000", "LossyImageCompression": "01",
+        "StationName": "a name\0that no standard allows", "ProtocolName": "x" * 65,
+    }),
+    "sparse header": dicom.Series(seed=4, attributes=dict.fromkeys((
+        "EchoTime", "ScanOptions", "WindowCenter", "WindowWidth", "SliceThickness", "PatientSex", "StudyID",
+        "BodyPartExamined",
+    ))),
+}  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def bundles() -> Path:
+    """The folder of exported bundles."""
+    folder = Path(os.environ["BUNDLES"]).absolute()
+    assert (folder / "udean" / "models" / "model.pt").is_file(), f"BUNDLES={folder} holds no exported udean"
+    return folder
+
+
+@pytest.fixture(scope="session")
+def app():
+    """The application's ``main``; a process has it as ``python common/apps/deploy``."""
+    sys.path.insert(0, str(APP))
+    import app
+
+    return app.main
+
+
+def run_process(*arguments, **environment):
+    """Run the application in a process of its own."""
+    command = [sys.executable, str(APP), *map(str, arguments)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", **{k: str(v) for k, v in environment.items()}}
+    return subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment, errors="replace")
+
+
+def by_inference(bundle: Path, data: Path, output: Path, **override) -> Path:
+    """Super-resolve NIfTI files with the bundle's own inference.json, in a process of its own."""
+    override = {"dataset_dir": data.absolute(), "output_dir": output.absolute(), **override}
+    command = [sys.executable, "-m", "monai.bundle", "run", "--config_file", "configs/inference.json"]
+    command += [word for key, value in override.items() for word in (f"--{key}", str(value))]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, cwd=bundle)
+    assert done.returncode == 0, done.stderr
+    return output
+
+
+@pytest.fixture(scope="session")
+def results(app, bundles, tmp_path_factory):
+    """Each series super-resolved from DICOM by the application, and from NIfTI by the bundle itself."""
+    folder = tmp_path_factory.mktemp("series")
+    for i, (name, series) in enumerate(SERIES.items()):
+        series.save(folder / "dicom" / str(i))
+        series.save_nifti(folder / "nifti" / f"{i}.nii.gz")
+        done = app(
+            [
+                "app",
+                "-i",
+                str(folder / "dicom" / str(i)),
+                "-o",
+                str(folder / "out" / str(i)),
+                "-m",
+                str(bundles / "udean"),
+            ]
+        )
+        assert done == 0, name
+    by_inference(bundles / "udean", folder / "nifti", folder / "sr")
+    return folder
+
+
+@pytest.fixture(params=SERIES)
+def result(results, request):
+    """A series, its images, the folder of its result, and the same by NIfTI."""
+    i = list(SERIES).index(request.param)
+    (written,) = (results / "out" / str(i)).iterdir()
+    return (
+        SERIES[request.param],
+        dicom.read(results / "dicom" / str(i)),
+        written,
+        nib.load(results / "sr" / f"{i}_sr.nii.gz"),
+    )
+
+
+def test_values_and_geometry(result, tmp_path):
+    """Every reader finds what inference on NIfTI gives, at the same place; integers are the same integers."""
+    series, _, folder, expected = result
+    written = dicom.read(folder)[0]
+    step = float(written.get("RescaleSlope", 0))
+    wide = np.ptp(series.values) / min(series.slopes or [1]) > 65535
+    assert step == pytest.approx(np.ptp(expected.get_fdata()) / 65535 if wide else min(series.slopes or [0]))
+    found, affine = dicom.read_by_itk(folder)
+    np.testing.assert_allclose(affine, expected.affine, atol=2e-5)
+    np.testing.assert_allclose(found, expected.get_fdata(), atol=0.501 * step, rtol=1e-6)
+    assert found.shape == tuple(2 * n for n in series.shape)
+    # LR voxel 0 lies on HR voxel 0, so the axes are the input's at half the spacing, and the corner is the input's.
+    np.testing.assert_allclose(affine[:3, 3], (dicom.LPS_TO_RAS @ series.lps)[:3, 3], atol=1e-5)
+    np.testing.assert_allclose(affine[:3, :3], (dicom.LPS_TO_RAS @ series.lps)[:3, :3] / 2, atol=1e-5)
+
+    other = nib.as_closest_canonical(dicom.read_by_dcm2niix(folder, tmp_path / "dcm2niix"))
+    expected = nib.as_closest_canonical(expected)
+    np.testing.assert_allclose(other.affine, expected.affine, atol=1e-3)
+    np.testing.assert_allclose(other.get_fdata(), expected.get_fdata(), atol=0.501 * step + 1e-3)
+
+
+def test_header(result):
+    """Nothing that the standard calls an error; what is of the patient and the study stays, what is of a slice goes."""
+    series, inputs, folder, _ = result
+    for path in folder.iterdir():
+        assert dicom.standard_errors(path) == []
+    images = sorted(dicom.read(folder), key=lambda image: image.InstanceNumber)
+    assert [image.InstanceNumber for image in images] == list(range(1, 2 * series.shape[2] + 1))
+    normal = series.lps[:3, 2] * (-1 if series.backwards else 1)
+    assert (np.diff([np.dot(image.ImagePositionPatient, normal) for image in images]) > 0).all()
+
+    first, source = images[0], inputs[0]
+    assert first.SeriesInstanceUID != source.SeriesInstanceUID == first.ReferencedSeriesSequence[0].SeriesInstanceUID
+    referenced = {item.ReferencedSOPInstanceUID for item in first.SourceImageSequence}
+    assert referenced == {image.SOPInstanceUID for image in inputs}
+    uids = [image.SOPInstanceUID for image in images]
+    assert len({*uids, *referenced}) == len(images) + len(inputs)
+    assert first.get("LossyImageCompression") == source.get("LossyImageCompression")
+    for keyword in ("Laterality", "ContrastBolusAgent", "TriggerTime"):
+        assert (first.get(keyword) or None) == source.get(keyword), keyword
+    thickness = source.SliceThickness and source.SliceThickness / 2
+    for image in images:
+        for keyword in (
+            "StudyInstanceUID", "FrameOfReferenceUID", "PatientName", "PatientID", "PatientBirthDate", "PatientAge",
+            "StudyDate", "StudyTime", "StudyDescription", "AccessionNumber", "ReferringPhysicianName", "EchoTime",
+            "RepetitionTime", "MagneticFieldStrength", "PatientPosition", "BodyPartExamined",
+        ):  # fmt: skip
+            assert (image.get(keyword) or None) == (source.get(keyword) or None), keyword
+        assert image.SeriesInstanceUID == first.SeriesInstanceUID
+        assert image.file_meta.MediaStorageSOPInstanceUID == image.SOPInstanceUID
+        assert list(image.ImageType[:2]) == ["DERIVED", "SECONDARY"]
+        np.testing.assert_allclose(image.PixelSpacing, [series.spacing[1] / 2, series.spacing[0] / 2])
+        assert (image.SpacingBetweenSlices, image.SliceThickness) == (series.spacing[2] / 2, thickness)
+        stale = {
+            "SliceLocation",
+            "SAR",
+            "AcquisitionMatrix",
+            "PixelBandwidth",
+            "LargestImagePixelValue",
+            "PixelAspectRatio",
+        }
+        assert not stale & {element.keyword for element in image}
+        assert not any(element.tag.is_private for element in image)
+        assert ("RescaleSlope" in image) == bool(series.slopes)
+        if source.WindowCenter is not None:
+            assert (image.WindowCenter, image.WindowWidth) == (500 + (series.shape[2] - 1) / 2, 900)
+    assert source.SeriesInstanceUID in first.DerivationDescription and "0.1.0" in first.SeriesDescription
+    assert re.search("UDEAN.*version.*SHA-256 of its weights [0-9a-f]{64}", first.DerivationDescription)
+    equipment = [
+        (item.Manufacturer, item.PurposeOfReferenceCodeSequence[0].CodeMeaning)
+        for item in first.ContributingEquipmentSequence
+    ]
+    assert ("Phantom Scanners", "Acquisition Equipment") in equipment and first.Manufacturer != "Phantom Scanners"
+
+
+def test_every_bundle(app, bundles, tmp_path):
+    """Each exported bundle, with a guide where it takes one, gives what its inference.json gives on NIfTI."""
+    study = generate_uid(prefix=None)
+    attributes = {"StudyInstanceUID": study, "FrameOfReferenceUID": generate_uid(prefix=None)}
+    series = dicom.Series(angles=(4, 2, -3), spacing=(1.0, 1.0, 5.0), attributes=attributes)
+    guide = dicom.Series(angles=(4, 2, -3), spacing=(0.5, 0.5, 5.0), shape=(64, 56, 10), attributes=attributes, seed=5)
+    series.save(tmp_path / "alone")
+    series.save_nifti(tmp_path / "nifti" / "sub-1_t2w.nii.gz")
+    images = series.save(tmp_path / "study" / "scan")
+    others = guide.save(tmp_path / "study" / "guide")
+    guide.save_nifti(tmp_path / "pair" / "sub-1_t1w.nii.gz")
+    series.save_nifti(tmp_path / "pair" / "sub-1_t2w.nii.gz")
+    for bundle in sorted(path for path in bundles.iterdir() if (path / "configs" / "inference.json").is_file()):
+        out = tmp_path / "out" / bundle.name
+        guided = bundle.name == GUIDED
+        arguments = ["-i", str(tmp_path / ("study" if guided else "alone")), "-o", str(out), "-m", str(bundle)]
+        if guided:
+            chosen = ["--series", images[0].SeriesInstanceUID, "--guide", others[0].SeriesInstanceUID]
+            assert app(["app", *arguments]) == 1 and not any(out.iterdir())
+        assert app(["app", *arguments, *(chosen if guided else [])]) == 0, bundle.name
+        data = tmp_path / ("pair" if guided else "nifti")
+        expected = nib.load(by_inference(bundle, data, tmp_path / "sr" / bundle.name) / "sub-1_t2w_sr.nii.gz")
+        (folder,) = out.iterdir()
+        found, affine = dicom.read_by_itk(folder)
+        np.testing.assert_allclose(affine, expected.affine, atol=2e-5, err_msg=bundle.name)
+        np.testing.assert_array_equal(found, expected.get_fdata(), err_msg=bundle.name)
+        assert [error for path in folder.iterdir() for error in dicom.standard_errors(path)] == []
+
+
+def set_all(**values):
+    """A change of all images."""
+
+    def change(images):
+        for image in images:
+            for keyword, value in values.items():
+                setattr(image, keyword, value)
+
+    return change
+
+
+def set_one(**values):
+    """A change of one image."""
+    return lambda images: set_all(**values)(images[4:5])
+
+
+def without(keyword):
+    """Leave an attribute out of one image."""
+    return lambda images: delattr(images[4], keyword)
+
+
+def move(*millimetres):
+    """Move one slice."""
+    return lambda images: setattr(
+        images[4],
+        "ImagePositionPatient",
+        [p + m for p, m in zip(images[4].ImagePositionPatient, millimetres, strict=True)],
+    )
+
+
+def again(**values):
+    """Add the images again as others of the same series."""
+
+    def change(images):
+        for image in copy.deepcopy(images):
+            uid = generate_uid(prefix=None)
+            image.SOPInstanceUID = image.file_meta.MediaStorageSOPInstanceUID = uid
+            set_all(**values)([image])
+            images.append(image)
+
+    return change
+
+
+def compressed(images):
+    """Pixel data that say that they are compressed, and are nothing that could be decoded."""
+    for image in images:
+        image.file_meta.TransferSyntaxUID = JPEGLosslessSV1
+        image.PixelData = encapsulate([b"\xff\xd8nothing\xff\xd9"])
+        image["PixelData"].is_undefined_length = True
+
+
+UNCLEAN = {
+    "two series": (again(SeriesInstanceUID="1.2.3"), r"one MR series, found 2; .*--series(.*\n)* +1\.2\.3  num"),
+    "missing slice": (lambda images: images.pop(4), r"lacks 1 slices.*between 0003\.dcm .*expected even steps"),
+    "varying spacing": (move(0, 0, 0.7), r"slices 3\.3 to 4\.7 mm apart.*expected even steps"),
+    "sheared": (move(0, 1.5, 0), r"0004\.dcm: the slice is 1\.5 mm beside"),
+    "two echoes": (again(EchoTime="20"), r"several images at one place.*differ in EchoTime"),
+    "a file twice": (lambda images: images.append(images[2]), r"0010\.dcm: the same image as .*0002\.dcm"),
+    "one slice": (lambda images: images.__delitem__(slice(1, None)), r"the only image of the series"),
+    "enhanced": (set_all(SOPClassUID=EnhancedMRImageStorage), r"0000\.dcm: Enhanced MR.*expected MR Image Storage"),
+    "frames": (set_all(NumberOfFrames=2), r"2 frames, expected one"),
+    "colour": (set_all(SamplesPerPixel=3, PhotometricInterpretation="RGB", PlanarConfiguration=0), r"3 samples.*RGB"),
+    "inverted": (set_all(PhotometricInterpretation="MONOCHROME1"), r"MONOCHROME1; expected 1, MONOCHROME2"),
+    "localizer": (set_all(ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"]), r"a localizer"),
+    "phase": (set_all(ImageType=["ORIGINAL", "PRIMARY", "P", "ND"]), r"a phase image.*expected magnitude"),
+    "CT": (set_all(Modality="CT", SOPClassUID=CTImageStorage), r"expected one MR series, found none.*\n.*CT"),
+    "sizes": (set_one(Rows=14), r"Rows is 28 in .*0000\.dcm and 14 in .*0004\.dcm"),
+    "pixel sizes": (set_one(PixelSpacing=[1, 2]), r"PixelSpacing is .* and 1\.0\\2\.0 in .*0004\.dcm"),
+    "orientations": (set_one(ImageOrientationPatient=[0, 1, 0, 0, 0, -1]), r"ImageOrientationPatient is .*0004\.dcm"),
+    "patients": (set_one(PatientID="other"), r"PatientID is ID-1 in .* and other in .*0004\.dcm"),
+    "no pixels": (without("PixelData"), r"0004\.dcm: no pixel data"),
+    "no position": (without("ImagePositionPatient"), r"0004\.dcm: ImagePositionPatient is missing.*expected 3"),
+    "no spacing": (set_all(PixelSpacing=None), r"PixelSpacing is missing or unreadable, expected 2 finite"),
+    "spacing 0": (set_all(PixelSpacing=[0, 1]), r"PixelSpacing is 0\.0\\1\.0, expected two lengths"),
+    "no unit vectors": (set_all(ImageOrientationPatient=[1, 0, 0, 1, 0, 0]), r"expected two unit vectors"),
+    "slope not finite": (set_all(RescaleSlope="inf"), r"RescaleSlope is inf, expected 1 finite number"),
+    "slope 0": (set_all(RescaleSlope=0, RescaleIntercept=0), r"RescaleSlope is 0"),
+    "no study": (without("StudyInstanceUID"), r"0004\.dcm: StudyInstanceUID missing or no UID"),
+    "compressed": (compressed, r"cannot be decoded.*compressed, JPEG Lossless.*decompress"),
+    "constant": (set_all(PixelData=bytes(2 * 32 * 28)), r"series .*: every voxel is 0"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", UNCLEAN)
+@pytest.mark.filterwarnings("ignore:Invalid value for VR")
+def test_unclean_series(app, bundles, tmp_path, capfd, name):
+    """What is not one clean series is named, with what was found and expected, and nothing is written."""
+    change, pattern = UNCLEAN[name]
+    images = dicom.Series().images()
+    change(images)
+    dicom.save(images, tmp_path / "in")
+    expect_failure(app, bundles, tmp_path, capfd, pattern)
+
+
+FILES = {
+    "cut short": (lambda data: data[:-700], r"0009\.dcm: the pixel data cannot be decoded.*whole copy"),
+    "cut in the header": (lambda data: data[:700], r"0009\.dcm: "),
+    "text": (lambda data: b"no image", r"0009\.dcm: not a DICOM file, though its name says so"),
+    "empty": (lambda data: b"", r"0009\.dcm: not a DICOM file"),
+}
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_damaged_file(app, bundles, tmp_path, capfd, name):
+    """A damaged file is not passed over: the last slice would be missing without a word."""
+    change, pattern = FILES[name]
+    dicom.save(dicom.Series().images(), tmp_path / "in", change)
+    expect_failure(app, bundles, tmp_path, capfd, pattern)
+
+
+def test_no_dicom(app, bundles, tmp_path, capfd):
+    """A folder with other files, and one series named that is not there."""
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "notes.txt").write_text("no image")
+    expect_failure(app, bundles, tmp_path, capfd, r"no DICOM file in it.*found notes\.txt")
+    dicom.Series().save(tmp_path / "in")
+    expect_failure(
+        app, bundles, tmp_path, capfd, r"expected the series 1\.2, found none.*\n.*t2 tse", "--series", "1.2"
+    )
+    expect_failure(app, bundles / "none", tmp_path, capfd, r"expected the folder of one exported bundle")
+    expect_failure(app, bundles, tmp_path, capfd, r"takes no guide", "--guide", "1.2")
+
+
+def expect_failure(app, bundles, tmp_path, capfd, pattern, *options):
+    """The application ends with this message and code 1, and its output folder is empty."""
+    out = tmp_path / "out"
+    code = app(["app", "-i", str(tmp_path / "in"), "-o", str(out), "-m", str(bundles / "udean"), *options])
+    said = capfd.readouterr().err
+    message = said[said.rindex("error: ") :]
+    assert re.search(pattern, message), message
+    assert code == 1 and not (out.exists() and any(out.iterdir()))
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_malformed(app, bundles, tmp_path, capfd):
+    """Damaged series end with a clear error and nothing written, or in a series that the standard has no error of."""
+    refused = 0
+    for n, (how, series) in enumerate(malformed.dicom_series(dicom.Series().images, tmp_path / "in")):
+        out = tmp_path / "out" / str(n)
+        with malformed.deadline(120):
+            code = app(["app", "-i", str(series), "-o", str(out), "-m", str(bundles / "udean")])
+        said = capfd.readouterr().err
+        if code == 0:
+            written = [path for path in out.rglob("*") if path.is_file()]
+            assert len(written) == 20, how
+            values, affine = dicom.read_by_itk(written[0].parent)
+            assert np.isfinite(values).all() and np.isfinite(affine).all(), how
+            assert dicom.standard_errors(written[0]) == [], how
+        else:
+            refused += 1
+            message = said[said.rindex("error: ") + len("error: ") :]
+            reason = malformed.unclear(message, re.search(r"\d{4}\.dcm|series|folder", message)[0])
+            assert (code, reason) == (1, None), how
+            assert not out.exists() or not list(out.iterdir()), how
+    assert refused > malformed.COUNT / 2
+
+
+@pytest.mark.parametrize("how, path", [("weights", "models/model.pt"), ("config", "configs/inference.json")])
+def test_damaged_bundle(app, bundles, tmp_path, capfd, how, path):
+    """Damaged weights, and a config that is none, are named; nothing is written."""
+    dicom.Series().save(tmp_path / "in")
+    shutil.copytree(bundles / "udean", tmp_path / "bundles" / "udean")
+    spoilt = tmp_path / "bundles" / "udean" / path
+    spoilt.write_bytes(spoilt.read_bytes()[:-500])
+    expect_failure(app, tmp_path / "bundles", tmp_path, capfd, spoilt.name)
+
+
+def test_process(bundles, tmp_path):
+    """As MONAI Deploy starts it: paths from the environment; a failure ends the process with its message."""
+    images = dicom.Series().images()
+    for image in images:
+        image.compress(RLELossless)  # lossless, and decoded without further packages
+    dicom.save(images, tmp_path / "in")
+    (tmp_path / "in" / "README").write_text("passed over")
+    paths = {"HOLOSCAN_INPUT_PATH": tmp_path / "in", "HOLOSCAN_OUTPUT_PATH": tmp_path / "out"}
+    done = run_process("--features", "8", HOLOSCAN_MODEL_PATH=bundles / "udean", **paths)
+    assert done.returncode == 1 and re.search(r"error: .*of another architecture", done.stderr), done.stderr
+    assert not any((tmp_path / "out").iterdir())
+    done = run_process(HOLOSCAN_MODEL_PATH=bundles / "udean", **paths)
+    assert done.returncode == 0, done.stderr
+    assert len(dicom.read(tmp_path / "out")) == 20 and re.search("passed over.*README", done.stdout)
+    assert run_process("--no_such_key", "1", "-m", bundles / "udean").returncode == 2
+
+
+def free_ports(count):
+    """Ports that nothing listens on."""
+    sockets = [socket.socket() for _ in range(count)]
+    for found in sockets:
+        found.bind(("127.0.0.1", 0))
+    ports = [found.getsockname()[1] for found in sockets]
+    for found in sockets:
+        found.close()
+    return ports
+
+
+@pytest.fixture
+def orthanc(tmp_path):
+    """A running Orthanc: its DICOM and HTTP port, and the port where it sends what a client asks for."""
+    dicom_port, http_port, client_port = free_ports(3)
+    config = {
+        "Name": "test", "StorageDirectory": str(tmp_path / "store"), "IndexDirectory": str(tmp_path / "store"),
+        "Plugins": [], "DicomPort": dicom_port, "HttpPort": http_port, "DicomAet": "ORTHANC",
+        "AuthenticationEnabled": False, "RemoteAccessAllowed": False,
+        "DicomModalities": {"client": ["CLIENT", "127.0.0.1", client_port]},
+    }  # fmt: skip
+    (tmp_path / "orthanc.json").write_text(json.dumps(config))
+    with (tmp_path / "orthanc.log").open("w") as log:
+        server = subprocess.Popen(["Orthanc", str(tmp_path / "orthanc.json")], stdout=log, stderr=log)
+        try:
+            deadline = time.monotonic() + 60
+            while subprocess.run(["echoscu", "127.0.0.1", str(dicom_port)], capture_output=True).returncode:
+                assert server.poll() is None and time.monotonic() < deadline, (tmp_path / "orthanc.log").read_text()
+                time.sleep(0.1)
+            yield dicom_port, http_port, client_port
+        finally:
+            server.terminate()
+            server.wait(timeout=60)
+
+
+def test_orthanc(orthanc, bundles, tmp_path):
+    """From the archive by C-MOVE, through the application, back by C-STORE: the same study has one more series."""
+    dicom_port, http_port, client_port = orthanc
+    server = ["127.0.0.1", str(dicom_port)]
+
+    def store(folder):
+        subprocess.run(["storescu", "-aec", "ORTHANC", "+sd", "+r", *server, str(folder)], check=True, timeout=60)
+
+    def fetch(study, folder):
+        folder.mkdir()
+        command = ["movescu", "-S", "-aet", "CLIENT", "-aec", "ORTHANC", "-aem", "CLIENT", "+P", str(client_port)]
+        command += ["-od", str(folder), "-k", "QueryRetrieveLevel=STUDY", "-k", f"StudyInstanceUID={study}", *server]
+        subprocess.run(command, check=True, timeout=60)
+        return dicom.read(folder)
+
+    attributes = {"StudyInstanceUID": generate_uid(prefix=None)}
+    scan = dicom.Series("sagittal", angles=(3, 4, -6), slopes=(0.5,), attributes=attributes).save(
+        tmp_path / "in" / "scan"
+    )
+    other = dicom.Series(attributes=attributes).save(tmp_path / "in" / "other")
+    store(tmp_path / "in")
+    study = attributes["StudyInstanceUID"]
+    assert len(fetch(study, tmp_path / "out")) == len(scan) + len(other)
+    chosen = ["--series", scan[0].SeriesInstanceUID]
+    done = run_process("-i", tmp_path / "out", "-o", tmp_path / "sr", "-m", bundles / "udean", *chosen)
+    assert done.returncode == 0, done.stderr
+
+    store(tmp_path / "sr")
+    made = dicom.read(tmp_path / "sr")
+    uids = {image.SOPInstanceUID for image in made}
+    back = [image for image in fetch(study, tmp_path / "back") if image.SOPInstanceUID in uids]
+    assert len(back) == len(made) == 2 * len(scan)
+    for mine, theirs in zip(made, back, strict=True):
+        np.testing.assert_array_equal(mine.pixel_array, theirs.pixel_array)
+        assert mine == theirs
+    with urllib.request.urlopen(f"http://127.0.0.1:{http_port}/studies?expand") as answer:
+        (found,) = json.load(answer)
+    assert found["MainDicomTags"]["StudyInstanceUID"] == study and len(found["Series"]) == 3

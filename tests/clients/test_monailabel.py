@@ -1,0 +1,352 @@
+"""The MONAI Label app: the real server, asked over HTTP by MONAI Label's own client, with exported bundles.
+
+It runs in MONAI Label's environment; the variable BUNDLES names the folder of the exported bundles.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+import requests
+from monailabel.client.client import MONAILabelClient, MONAILabelClientException
+
+from .. import malformed
+from ..bundles import runs, spoilt
+
+APP = runs.ROOT / "common" / "apps" / "monailabel"
+MARKED = {"udean_next": ("udean_v0_2_0", "0.2.0"), "udean_twin": (None, "0.1.0")}
+# How scans are stored: affine, data type and axes.
+STORED = (
+    (runs.AFFINE, np.float32, "RAS"),
+    (runs.OBLIQUE, np.int16, "PSR"),
+    (runs.AFFINE, np.int16, "LPS"),
+    (runs.OBLIQUE, np.float32, "SLA"),
+)
+# In each Python that the server starts: where it connects to, or looks up, other than this machine.
+WATCH = """
+import sys
+
+def watch(event, args):
+    if event in ("socket.connect", "socket.getaddrinfo", "socket.gethostbyname"):
+        address = args[1] if event == "socket.connect" else args
+        host = address[0] if isinstance(address, tuple) else address
+        if host not in ("127.0.0.1", "localhost"):
+            print(event, host, file=open({log!r}, "a"))
+
+sys.addaudithook(watch)
+print("watching", file=open({log!r}, "a"))
+"""
+
+
+class Server:
+    """A running server, its folders, and ways to ask it."""
+
+    def __init__(self, folder: Path, scans: dict[str, list[Path]]) -> None:
+        self.folder = folder
+        self.scans = scans
+        self.dist, self.studies, self.log, self.connections = (
+            folder / name for name in ("dist", "studies", "server.log", "connections.log")
+        )
+
+    def start(self) -> None:
+        """Run the real command until it answers."""
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        self.url = f"http://127.0.0.1:{port}"
+        self.process = start(self.folder, "--port", str(port))
+        deadline = time.monotonic() + 120
+        while self.process.poll() is None and time.monotonic() < deadline:
+            try:
+                requests.get(f"{self.url}/info/", timeout=60)
+                return
+            except requests.ConnectionError:
+                time.sleep(0.1)
+        raise AssertionError(f"the server does not answer:\n{self.log.read_text()}")
+
+    def info(self) -> dict:
+        """What the server says of itself."""
+        return requests.get(f"{self.url}/info/", timeout=60).json()
+
+    def infer(self, model: str, image: str, upload: Path | None = None, **params: object) -> nib.Nifti1Image:
+        """An image super-resolved, by its id or uploaded, with MONAI Label's own client."""
+        client = MONAILabelClient(self.url, tmpdir=str(self.folder))
+        path, answer = client.infer(model, image, params, file=upload and str(upload))
+        try:
+            assert answer["version"] == self.info()["models"][model]["version"]
+            found = nib.load(path)
+            return nib.Nifti1Image(np.asanyarray(found.dataobj), found.affine, found.header)
+        finally:
+            os.unlink(path)
+
+    def refuses(self, status: int, pattern: str, model: str, image: str = "", upload: Path | None = None, **params):
+        """Whether a request fails with this status and reason, which names no temporary file."""
+        file = {"file": (upload.name, upload.read_bytes())} if upload else None
+        data = {"params": json.dumps(params)}
+        answer = requests.post(f"{self.url}/infer/{model}", params={"image": image}, data=data, files=file, timeout=60)
+        assert answer.status_code == status, answer.text
+        assert re.search(pattern, answer.json()["detail"]), answer.text
+        assert str(self.folder / "tmp") not in answer.text
+
+
+def start(folder: Path, *arguments: str) -> subprocess.Popen:
+    """The server's process; its output goes to a log."""
+    watch = folder / "watch"
+    watch.mkdir()
+    (watch / "sitecustomize.py").write_text(WATCH.format(log=str(folder / "connections.log")))
+    programs = Path(sys.executable).parent
+    environment = {
+        **os.environ,
+        "PATH": f"{programs}:{os.environ['PATH']}",
+        "PYTHONPATH": str(watch),
+        "TMPDIR": str(folder / "tmp"),
+        "MONAI_LABEL_SESSION_PATH": str(folder / "sessions"),
+        "OMP_NUM_THREADS": "1",
+    }
+    (folder / "tmp").mkdir()
+    command = ["start_server", "--app", "app", "--studies", "studies", "--host", "127.0.0.1", "--conf", "bundles"]
+    shutil.copytree(APP, folder / "app", ignore=shutil.ignore_patterns("__pycache__", "logs"))
+    with (folder / "server.log").open("w") as log:
+        return subprocess.Popen(
+            [programs / "monailabel", *command, "dist", *arguments], cwd=folder, env=environment, stdout=log, stderr=log
+        )
+
+
+@pytest.fixture(scope="module")
+def bundles() -> Path:
+    """The folder of exported bundles."""
+    assert os.environ.get("BUNDLES"), "set BUNDLES to a folder of exported bundles (python -m common export)"
+    return Path(os.environ["BUNDLES"])
+
+
+@pytest.fixture(scope="module")
+def server(bundles, tmp_path_factory) -> Server:
+    """A server of every bundle, of udean in another version and again in the same, and of some with bad weights."""
+    folder = tmp_path_factory.mktemp("label")
+    server = Server(folder, {})
+    for name in runs.BUNDLES:
+        shutil.copytree(bundles / name, server.dist / name)
+        tiny = runs.TINY[name]
+        server.scans[name] = [
+            tiny.save_lr(
+                folder / "scans" / name, f"{name.replace('_', '')}{i}", runs.phantom(i), affine, dtype=dtype, axes=axes
+            )
+            for i, (affine, dtype, axes) in enumerate(STORED)
+        ]
+        shutil.copytree(folder / "scans" / name, server.studies, dirs_exist_ok=True)
+    for name, (package, version) in MARKED.items():
+        mark(shutil.copytree(server.dist / "udean", server.dist / name), name, package, version)
+    shutil.copytree(server.dist / "udean", server.dist / "broken", ignore=shutil.ignore_patterns("model.pt"))
+    weights = server.dist / "udean" / "models" / "model.pt"
+    for n, (how, path) in enumerate(malformed.checkpoints(weights, folder)):
+        if n < 10 and not how.startswith("bytes"):  # one of each kind; changed bytes may do no harm
+            name = f"damaged_{n}"
+            shutil.copytree(server.dist / "udean", server.dist / name, ignore=shutil.ignore_patterns("model.*"))
+            shutil.copy(path, server.dist / name / "models" / "model.pt")
+    server.start()
+    yield server
+    server.process.send_signal(signal.SIGINT)
+    server.process.wait(60)
+    # MONAI Label itself leaves its log's configuration.
+    assert [path for path in (folder / "tmp").iterdir() if path.suffix != ".json"] == []
+
+
+def mark(bundle: Path, text: str, package: str | None, version: str) -> None:
+    """Let a bundle's own code write a text into the headers of results; perhaps under another package's name."""
+    metadata = json.loads((bundle / "configs" / "metadata.json").read_text())
+    (bundle / "configs" / "metadata.json").write_text(json.dumps({**metadata, "version": version}))
+    (old,) = (path.parent for path in bundle.glob("*/__init__.py"))
+    save = old / "transforms" / "save.py"
+    source, line = save.read_text(), "nib.save(image, temporary)"
+    assert line in source
+    save.write_text(source.replace(line, f"image.header['descrip'] = {text!r}; {line}"))
+    if package:
+        config = bundle / "configs" / "inference.json"
+        config.write_text(config.read_text().replace(old.name, package))
+        old.rename(bundle / package)
+
+
+def same(found: nib.Nifti1Image, expected: nib.Nifti1Image) -> bool:
+    """Whether voxels, data type, place, units and all else of two files are the same."""
+    return found.header == expected.header and np.array_equal(np.asanyarray(found.dataobj), expected.dataobj)
+
+
+@pytest.fixture(scope="module")
+def own(server) -> dict[str, list[nib.Nifti1Image]]:
+    """What each exported bundle itself makes of its scans, in a folder where the repository is not."""
+    results = {}
+    for name, scans in server.scans.items():
+        out = server.folder / "own" / name
+        command = ["-m", "monai.bundle", "run", "--config_file", "configs/inference.json"]
+        options = ["--dataset_dir", str(scans[0].parent), "--output_dir", str(out)]
+        done = subprocess.run(
+            [sys.executable, *command, *options], cwd=server.dist / name, capture_output=True, text=True, timeout=300
+        )
+        assert done.returncode == 0, done.stderr
+        results[name] = [nib.load(out / scan.name.replace(".nii.gz", "_sr.nii.gz")) for scan in scans]
+    return results
+
+
+def guide(name: str, scan: Path) -> dict[str, str]:
+    """The params that name a scan's guide, where the bundle wants one."""
+    tiny = runs.TINY[name]
+    return {"guide": stem(scan).replace(tiny.contrast, "t1w")} if tiny.guided else {}
+
+
+def stem(scan: Path) -> str:
+    """The id of an image."""
+    return scan.name.removesuffix(".nii.gz")
+
+
+def test_info(server):
+    """Every bundle that loads is listed with version and scale, as no segmentation; one that does not, in the log."""
+    models = server.info()["models"]
+    assert set(models) == {*runs.BUNDLES, *MARKED}
+    for name, model in models.items():
+        version = json.loads((server.dist / name / "configs" / "metadata.json").read_text())["version"]
+        scale = list(runs.TINY["udean" if name in MARKED else name].degradation.factors)
+        assert (model["type"], model["labels"], model["version"], model["scale"]) == ("others", [], version, scale)
+        assert f"Version {version}, scale {' x '.join(map(str, scale))} " in model["description"]
+    assert re.search(r"dist/broken is not served: there are no weights at .*model\.pt", server.log.read_text())
+
+
+def test_same_as_the_bundle(server, own):
+    """Whatever the stored form, by id and uploaded, repeated and at once: the file that the bundle itself makes."""
+    wanted = [
+        (name, scan, expected, by_id)
+        for by_id in (True, False)
+        for name, scans in server.scans.items()
+        for scan, expected in zip(scans, own[name], strict=True)
+    ]
+
+    def ask(name, scan, expected, by_id):
+        found = server.infer(name, stem(scan) if by_id else "", None if by_id else scan, **guide(name, scan))
+        assert same(found, expected), f"{name} of {scan.name}"
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(ask, *zip(*wanted, strict=True)))
+
+
+def test_versions_do_not_mix(server, own):
+    """Two versions, and two exports of one version, each run their own code, in any order."""
+    scan, expected = server.scans["udean"][1], own["udean"][1]
+    for name in ("udean", *MARKED, "udean", "udean_twin", "udean_next"):
+        found = server.infer(name, stem(scan))
+        assert found.header["descrip"].item().decode() == (name if name in MARKED else "")
+        assert np.array_equal(np.asanyarray(found.dataobj), expected.dataobj)
+
+
+def test_options(server, own):
+    """Switches and axes of the config can be set for one request, and text that MONAI would evaluate is none."""
+    scan, expected = server.scans["downsampling_gan"][0], own["downsampling_gan"][0]
+    x, y, z = nib.load(scan).shape
+    model = "downsampling_gan", stem(scan)
+    assert server.infer(*model, slice_axis="LR", denoise_input="true").shape == (x, 2 * y, 2 * z)
+    assert same(server.infer(*model, device="cpu", result_extension=".nrrd", result_dtype="uint8"), expected)
+    for wrong in ("$open('evaluated', 'w')", "@bundle_root", "", 3, None):
+        server.refuses(422, "slice_axis is .*, expected", *model, slice_axis=wrong)
+    server.refuses(422, "slice_axis is 'XY', expected one of LR, AP, SI", *model, slice_axis="XY")
+    server.refuses(422, "amp is 'perhaps', expected true or false", *model, amp="perhaps")
+    assert not list(server.folder.rglob("evaluated"))
+    assert same(server.infer(*model), expected)
+
+
+def test_failures(server, own, tmp_path):
+    """What cannot be done is answered with the reason, and the next request is served."""
+    patterns = spoilt.spoil(tmp_path / "spoilt", runs.phantom(0), "t1w")
+    for path, pattern in patterns.items():
+        server.refuses(422, f"^the upload: .*{pattern}", "udean", upload=path)
+        shutil.copy(path, server.studies)
+    deadline = time.monotonic() + 60  # until the server has seen the new files
+    while time.monotonic() < deadline:
+        if set(map(stem, patterns)) <= set(
+            requests.get(f"{server.url}/datastore/?output=all", timeout=60).json()["objects"]
+        ):
+            break
+    for path, pattern in patterns.items():
+        server.refuses(422, f"^{stem(path)}: .*{pattern}", "udean", stem(path))
+        os.unlink(server.studies / path.name)
+
+    scan = {name: stem(scans[0]) for name, scans in server.scans.items()}
+    for image in ("none", "1.2.840.113619.2.5", "../studies", str(server.scans["udean"][0]), ".", "\0"):
+        server.refuses(404, "there is no image", "udean", image)
+    assert requests.post(f"{server.url}/infer/udean?session_id=over", timeout=60).status_code == 404
+    server.refuses(404, "there is no model 'none'; expected ct_guided, ", "none", scan["udean"])
+    server.refuses(422, "needs a guide", "guided_rdn", scan["guided_rdn"])
+    server.refuses(404, "there is no image 'none'", "guided_rdn", scan["guided_rdn"], guide="none")
+    server.refuses(422, "takes no guide", "udean", scan["udean"], guide=scan["udean"])
+    server.refuses(
+        422, f"^{scan['downsampling_gan']}: slices are .* apart", "ct_guided", scan["downsampling_gan"], slice_axis="SI"
+    )
+    server.refuses(422, "results are no labels", "udean", scan["udean"], save_label=True)
+    files = [("files", (path.name, path.read_bytes())) for path in server.scans["udean"][:2]]
+    session = requests.put(f"{server.url}/session/", files=files, timeout=60).json()["session_id"]
+    answer = requests.post(f"{server.url}/infer/udean?session_id={session}", timeout=60)
+    assert (answer.status_code, "a folder; expected one NIfTI file" in answer.text) == (422, True)
+    with pytest.raises(MONAILabelClientException) as caught:
+        server.infer("udean", "none")
+    assert "there is no image 'none'" in caught.value.msg
+
+    assert same(server.infer("udean", scan["udean"]), own["udean"][0])
+
+
+def test_malformed(server, own, tmp_path):
+    """Damaged volumes get a clear reason or a whole result; bundles with damaged weights are named, and not served."""
+    scan, refused = server.scans["udean"][0], 0
+    for path in malformed.niftis(scan, tmp_path):
+        with path.open("rb") as file:
+            answer = requests.post(f"{server.url}/infer/udean?output=image", files={"file": file}, timeout=60)
+        if answer.status_code == 200:
+            (tmp_path / "sr.nii.gz").write_bytes(answer.content)
+            image = nib.load(tmp_path / "sr.nii.gz")
+            assert np.isfinite(image.get_fdata()).all() and np.isfinite(image.affine).all(), path.name
+        else:
+            refused += 1
+            reason = malformed.unclear(answer.json()["detail"], "the upload")
+            assert (answer.status_code, reason) == (422, None), path.name
+    assert refused > malformed.COUNT / 2
+    log = server.log.read_text()
+    for bundle in server.dist.glob("damaged_*"):
+        (reason,) = re.findall(rf"{bundle.name} is not served: (.*)", log)
+        assert malformed.unclear(reason, "model.pt") is None
+    assert not (server.folder / "code_was_run").exists()
+    assert same(server.infer("udean", stem(scan)), own["udean"][0])
+
+
+def test_nothing_left_behind(server):
+    """After all these requests: no upload, no result, no label, no change of a bundle, and no connection elsewhere."""
+    (own,) = (server.folder / "tmp").glob("monailabel-*")
+    assert list(own.iterdir()) == []
+    kept = {path.name for path in server.studies.rglob("*") if path.is_file()}
+    assert kept - {path.name for scans in server.scans.values() for path in scans[0].parent.iterdir()} <= {
+        ".lock", "datastore_v2.json",
+    }  # fmt: skip
+    for name in runs.BUNDLES:
+        left = {path.relative_to(server.dist / name) for path in (server.dist / name).rglob("*") if path.is_file()}
+        there = {
+            path.relative_to(bundle) for bundle in [Path(os.environ["BUNDLES"]) / name] for path in bundle.rglob("*")
+        }
+        assert {path for path in left - there if path.suffix != ".pyc"} == set()
+    assert set(server.connections.read_text().split("\n")) == {"watching", ""}
+
+
+def test_nothing_to_serve(tmp_path):
+    """Without a bundle that loads the server does not start, and says why."""
+    (tmp_path / "dist" / "empty").mkdir(parents=True)
+    assert start(tmp_path).wait(120) != 0
+    log = (tmp_path / "server.log").read_text()
+    assert "dist/empty is not served: " in log
+    assert "--conf bundles dist: no bundle in it loads; expected folders with configs/inference.json" in log
