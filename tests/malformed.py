@@ -241,6 +241,9 @@ def dicom_series(images: Callable[[], list], folder: Path) -> Iterator[tuple[str
         changed = series if kind == "all" else [series[rng.integers(1, len(series))]]
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
+            for image in series:
+                for element in image:  # or these would depend on what is taken out
+                    element.VR = {"OB or OW": "OW", "US or SS": "US"}.get(element.VR, element.VR)
             for image in changed:
                 if kind == "removed":
                     image.pop(keyword, None)

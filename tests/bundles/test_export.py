@@ -68,6 +68,7 @@ def test_inference(bundle, tiny, trained, exported, tmp_path):
     np.testing.assert_allclose(here.get_fdata(), onnx.get_fdata(), atol=1e-4 * here.get_fdata().max())
 
 
+@pytest.mark.slow
 def test_train_and_evaluate(bundle, tiny, cohort, exported, tmp_path):
     """Train.json and evaluate.json run in the exported folder, by its own code."""
     keys = {
