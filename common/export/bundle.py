@@ -218,9 +218,10 @@ def _check_large(source: Path, folder: Path) -> None:
                     f"{name} has not the hash_val that large_files.yml gives; publish it anew and correct it."
                 )
         elif name not in named and size > LARGE:
+            also = ", and model.ts and model.onnx, which will be as large," if name == "models/model.pt" else ""
             problems.append(
-                f"{name} has {size / 1e6:.1f} MB, more than {LARGE / 1e6:.0f}; put it where it can be fetched from, "
-                "and name it in large_files.yml beside configs, with path and url."
+                f"{name} has {size / 1e6:.1f} MB, more than {LARGE / 1e6:.0f}; put it{also} where "
+                "it can be fetched from, and name it in large_files.yml beside configs, with path and url."
             )
     if problems:
         raise ValueError("\n  ".join([f"{source} cannot be exported:", *problems]))
