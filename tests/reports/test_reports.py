@@ -475,7 +475,7 @@ def test_tsne_parts_what_differs_and_mixes_what_does_not(tmp_path, figures):
     assert np.linalg.norm(centres[0] - centres[1]) > 2 * max(widths)
 
 
-def test_tsne_without_scikit_learn_names_the_extra(tmp_path, monkeypatch):
+def test_tsne_without_scikit_learn_says_how_to_get_it(tmp_path, monkeypatch):
     real = builtins.__import__
 
     def absent(name, *args, **kwargs):
@@ -485,7 +485,7 @@ def test_tsne_without_scikit_learn_names_the_extra(tmp_path, monkeypatch):
 
     monkeypatch.setattr(builtins, "__import__", absent)
     features = np.zeros((5, 2)), np.zeros((5, 2))
-    with pytest.raises(ImportError, match=r"\[demo\]"):
+    with pytest.raises(ImportError, match=r"pip install scikit-learn"):
         feature_tsne(tmp_path / "tsne.png", features, features)
 
 
