@@ -396,7 +396,7 @@ def test_process(bundles, tmp_path):
     dicom.save(images, tmp_path / "in")
     (tmp_path / "in" / "README").write_text("passed over")
     paths = {"HOLOSCAN_INPUT_PATH": tmp_path / "in", "HOLOSCAN_OUTPUT_PATH": tmp_path / "out"}
-    done = run_process("--features", "8", HOLOSCAN_MODEL_PATH=bundles / "udean", **paths)
+    done = run_process("--features", "12", HOLOSCAN_MODEL_PATH=bundles / "udean", **paths)
     assert done.returncode == 1 and re.search(r"error: .*of another architecture", done.stderr), done.stderr
     assert not any((tmp_path / "out").iterdir())
     done = run_process(HOLOSCAN_MODEL_PATH=bundles / "udean", **paths)
