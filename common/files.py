@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -61,11 +62,25 @@ def check_writable(*folders: str | os.PathLike) -> None:
 
 
 def load_state(path: Path, device: torch.device | str) -> Any:
-    """``torch.load`` with ``weights_only=True`` and a ValueError that names the file when it cannot be read."""
+    """``torch.load`` with ``weights_only=True``, of a file whose checksums are right.
+
+    Raises:
+        FileNotFoundError: when there is no such file.
+        ValueError: when the file cannot be read, is damaged, or holds objects whose code loading would run; or when the
+            device is a GPU and there is none.
+    """
     if not path.is_file():
         raise FileNotFoundError(f"there is no checkpoint at {path}.")
+    if torch.device(device).type == "cuda" and not torch.cuda.is_available():
+        raise ValueError(f"device is {device}, but torch finds no GPU; leave it out, or set it to cpu.")
     try:
+        # torch reads past checksums that are wrong.
+        if zipfile.is_zipfile(path) and (damaged := zipfile.ZipFile(path).testzip()):
+            raise ValueError(f"the checksum of {damaged} in it is wrong, the file is damaged")
         return torch.load(path, map_location=device, weights_only=True)
     except Exception as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
+        if "weights_only" in reason or "Weights only" in reason:
+            # torch's advice is to load it in a way that runs what it holds.
+            reason = "it holds something else than weights, which loading might run"
         raise ValueError(f"{path}: not a checkpoint that can be read ({reason}).") from None

@@ -112,9 +112,14 @@ def checkpoints(valid: Path, folder: Path) -> Iterator[tuple[str, Path]]:
         if kind == "missing":
             del changed[name]
         elif kind == "size":
-            changed[name] = torch.zeros(*state[name].shape, 2)
+            shape = state[name].shape
+            others = (
+                torch.zeros(*shape, 2), torch.zeros(shape, dtype=torch.complex64), torch.empty(shape, device="meta"),
+                torch.zeros(*shape, 2).to_sparse(), torch.zeros(shape, dtype=torch.bool),
+            )  # fmt: skip
+            changed[name] = others[rng.integers(len(others))]
         elif kind == "extra":
-            changed["unknown"] = torch.zeros(1)
+            changed["unknown" if rng.random() < 0.5 else 1] = torch.zeros(1)
         elif kind == "nan":
             changed[name] = torch.full(state[name].shape, torch.nan)
         elif kind == "object":
@@ -124,9 +129,9 @@ def checkpoints(valid: Path, folder: Path) -> Iterator[tuple[str, Path]]:
         torch.save(changed, path)
         if kind == "short":
             path.write_bytes(whole[: rng.integers(1, len(whole))])
-        elif kind == "bytes":  # in the directory at the end of the file, which names what is where
-            data = bytearray(whole)
-            for offset in rng.integers(len(data) - 400, len(data), size=20):
+        elif kind == "bytes":  # anywhere, or in the directory at the end of the file, which names what is where
+            data, start = bytearray(whole), rng.choice([0, len(whole) - 400])
+            for offset in rng.integers(start, len(data), size=5):
                 data[offset] = rng.integers(256)
             path.write_bytes(bytes(data))
         elif kind in ("text", "empty"):
@@ -190,7 +195,7 @@ def zips(valid: Path, folder: Path) -> Iterator[tuple[str, Path]]:
 
 # Of a DICOM image: attributes that matter to where and what its values are, and values that are wrong there.
 _DICOM = {
-    "PixelSpacing": (None, [0, 1], [-1, 1], ["1e30", "1"], ["nan", "1"], "1", "a\\b", [1, 1, 1]),
+    "PixelSpacing": (None, ["1e-9", "1e-9"], [0, 1], [-1, 1], ["1e30", "1"], ["nan", "1"], "1", "a\\b", [1, 1, 1]),
     "ImageOrientationPatient": (None, [0] * 6, [1, 0, 0, 1, 0, 0], [2, 0, 0, 0, 1, 0], "1\\0", ["x"] * 6),
     "ImagePositionPatient": (None, [0, 0, 0], ["nan", "0", "0"], ["1e38", "0", "0"], [1, 2], "text"),
     "Rows": (0, 1, 27, 65535),
@@ -204,7 +209,8 @@ _DICOM = {
     "NumberOfFrames": (0, -1, 2, "x"),
     "RescaleSlope": ("0", "nan", "inf", "x", "1e300"),
     "RescaleIntercept": ("nan", "inf", "x"),
-    "SliceThickness": ("x", "nan", "-1"),
+    "SliceThickness": ("x", "nan", "-5", "0"),
+    "SeriesNumber": ("x", "-1", "2147483647", "99999999999"),
     "PixelData": (b"", b"\0", bytes(10**5)),
     "SOPClassUID": ("", "1.2.840.10008.5.1.4.1.1.4.1", "1.2.840.10008.5.1.4.1.1.2", "x"),
     "SOPInstanceUID": ("", "not a uid", "1." * 40),
@@ -277,7 +283,9 @@ def _set(image, keyword: str, value: object) -> None:
         tag = Tag(tag_for_keyword(keyword))
         content = "\\".join(map(str, value if isinstance(value, list) else [value])).encode()
         content += b" " * (len(content) % 2)
-        image[tag] = RawDataElement(tag, dictionary_VR(tag), len(content), content, 0, False, True)
+        # Some programs write another representation than the dictionary's.
+        vr = "LO" if dictionary_VR(tag) in ("IS", "DS") and len(content) % 4 == 0 else dictionary_VR(tag)
+        image[tag] = RawDataElement(tag, vr, len(content), content, 0, False, True)
     else:
         setattr(image, keyword, value)
 

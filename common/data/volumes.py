@@ -39,7 +39,7 @@ def case_name(item: Mapping[str, Any]) -> str:
 def case_stem(path: str | os.PathLike, subject: str | None = None) -> str:
     """What the results of a case are named by: its file's name, after its subject where the name does not say it."""
     name = Path(path).name
-    for ending in (".gz", ".nii", ".img", ".hdr"):
+    for ending in (".gz", ".nii", ".img", ".hdr", ".mgz", ".mgh"):
         name = name.removesuffix(ending)
     return name if subject is None or subject in name else f"{subject}_{name}"
 

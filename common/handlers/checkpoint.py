@@ -54,11 +54,9 @@ def load_weights(
     if not isinstance(state, dict):
         raise ValueError(f"{path}: expected a dictionary of weights, found {type(state).__name__}.")
     missing = [k for k in own if k not in state]
-    extra = [k for k in state if k not in own]
+    extra = [str(k) for k in state if k not in own]
     other = [
-        f"{k} {tuple(getattr(state[k], 'shape', ()))} instead of {tuple(own[k].shape)}"
-        for k in own
-        if k in state and getattr(state[k], "shape", None) != own[k].shape
+        f"{k} {_kind(state[k])} instead of {_kind(v)}" for k, v in own.items() if k in state and not _fits(state[k], v)
     ]
     if missing or extra or other:
 
@@ -67,7 +65,7 @@ def load_weights(
 
         raise ValueError(
             f"{path}: the weights are of another architecture. Missing: {some(missing)}. Unknown: {some(extra)}. Of "
-            f"another size: {some(other)}. Give the config the sizes that the weights were trained with."
+            f"another size or kind: {some(other)}. Give the config the sizes that the weights were trained with."
         )
     bad = [name for name, value in state.items() if not torch.isfinite(value).all()]
     if bad:
@@ -79,6 +77,25 @@ def load_weights(
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
     return to_channels_last(network, device).eval()
+
+
+def _fits(value: Any, own: torch.Tensor) -> bool:
+    """Whether something from a file can be a network's own weight."""
+    return (
+        isinstance(value, torch.Tensor)
+        and value.layout == torch.strided
+        and not value.is_meta
+        and value.shape == own.shape
+        and value.is_floating_point() == own.is_floating_point()
+        and not value.is_complex()
+    )
+
+
+def _kind(value: Any) -> str:
+    if not isinstance(value, torch.Tensor):
+        return type(value).__name__
+    layout = "on no device" if value.is_meta else "" if value.layout == torch.strided else str(value.layout)
+    return " ".join(filter(None, (str(tuple(value.shape)), str(value.dtype).removeprefix("torch."), layout)))
 
 
 def load_stages(cascade: nn.Module, path: str | os.PathLike, count: int) -> nn.Module:

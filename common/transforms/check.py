@@ -56,14 +56,15 @@ class CheckHeaderd(MapTransform):
             raise ValueError(f"{path}: voxels are {image.get_data_dtype()}, expected one real number each, not colour.")
         shape = tuple(image.shape)
         if len(shape) != 3 or min(shape) < 2:
-            advice = (
-                "save each volume of the series, or the only one without its fourth axis, as a file of its own"
-                if len(shape) > 3
-                else "a single slice holds no volume"
-            )
+            if not shape or min(shape) < 1:
+                advice = "the header is damaged, get a whole copy of the file"
+            elif len(shape) > 3:
+                advice = "save each volume of the series, or the only one without its fourth axis, as a file of its own"
+            else:
+                advice = "a single slice holds no volume"
             raise ValueError(f"{path}: the image has shape {shape}, expected a 3-D volume; {advice}.")
         affine = image.affine
-        if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-9:
+        if not np.isfinite(affine).all() or abs(affine).max() > 1e6 or abs(np.linalg.det(affine[:3, :3])) < 1e-9:
             raise ValueError(
                 f"{path}: its affine is not invertible, so the voxels have no place in space; found "
                 f"{np.round(affine[:3], 4).tolist()}. Write a valid sform or qform."
@@ -105,8 +106,13 @@ def _check_whole_file(path: Path, image: nib.spatialimages.SpatialImage) -> None
                 found += len(block)
     except (OSError, EOFError, zlib.error) as error:
         raise ValueError(f"{path}: {error}; the file is damaged, get a whole copy of it.") from None
+    if isinstance(image, nib.Nifti1Image) and stored.offset < int(image.header["sizeof_hdr"]):
+        raise ValueError(
+            f"{path}: its voxels begin at byte {stored.offset}, in the header, which is damaged; get a whole copy."
+        )
     expected = int(stored.offset) + int(np.prod(image.shape)) * image.get_data_dtype().itemsize
-    if found < expected:
+    # Some programs write a few bytes more.
+    if not expected <= found <= expected + 4096:
         raise ValueError(
             f"{path}: holds {found} bytes, expected {expected} for {tuple(image.shape)} voxels; the file is cut off or "
             "its header is damaged, get a whole copy of it."

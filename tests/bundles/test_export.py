@@ -125,7 +125,7 @@ def test_contents(bundle, tiny, trained, exported, tmp_path):
     for file in files:
         if file.endswith((".json", ".md", ".py")):
             text = (exported / file).read_text()
-            assert not re.search(r"\bcommon\.[a-z]+\.|python -m common", text), file
+            assert not re.search(r"\bcommon\.[a-z]+\.|\bcommon/[a-z]+[./]|python -m common", text), file
             assert file.endswith(".py") or f"bundles/{bundle}" not in text, file
     own = {f"{d}/{p.stem}" for d in ("networks", "losses") for p in (exported / package / d).glob("[!_]*.py")}
     others = {f"networks/{name}" for name in ("munit", "edsr", "guided_rdn", "ts_rcan")}

@@ -65,7 +65,7 @@ REFUSED = {
     "link": ([member("small/link", "/etc/passwd", 0o777 | stat.S_IFLNK)], "'small/link' is a link or device"),
     "device": ([member("small/pipe", "", 0o644 | stat.S_IFIFO)], "'small/pipe' is a link or device"),
     "twice": ([member("small/a"), member("small/a", "y")], "holds a path twice"),
-    "two folders": ([member("other/a")], "holds other, small, expected one folder with configs/metadata.json"),
+    "two folders": ([member("other/a")], "holds other, small, expected one folder"),
 }
 
 
@@ -81,6 +81,37 @@ def test_refused(packed, tmp_path, case):
     with pytest.raises(ValueError, match=message):
         unpack(str(packed), str(tmp_path / "out"))
     assert not (tmp_path / "out").exists() or not list((tmp_path / "out").iterdir())
+
+
+def test_no_bundle(packed, tmp_path):
+    """One folder whose metadata.json is missing or no JSON, or whose name is hidden, and a sum that is none."""
+    for top, metadata, message in (
+        ("small", None, "has no configs/metadata.json"),
+        ("small", "{", "is not JSON"),
+        (".hidden", "{}", "holds .hidden, expected one folder, named with letters"),
+    ):
+        with zipfile.ZipFile(tmp_path / "other.zip", "w") as file:
+            file.writestr(f"{top}/LICENSE", "free")
+            if metadata:
+                file.writestr(f"{top}/configs/metadata.json", metadata)
+        with pytest.raises(ValueError, match=message):
+            unpack(str(tmp_path / "other.zip"), str(tmp_path / "out"))
+    packed.with_name(f"{packed.name}.sha256").write_text("")
+    with pytest.raises(ValueError, match="expected 64 hexadecimal digits"):
+        unpack(str(packed), str(tmp_path / "out"))
+    assert not (tmp_path / "out").exists()
+
+
+def test_full_disk(packed, tmp_path, monkeypatch):
+    """What is wrong with the place is not blamed on the zip, and nothing is left."""
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(zipfile.ZipFile, "extractall", full)
+    with pytest.raises(OSError, match=r"cannot unpack to .*No space left.*make room"):
+        unpack(str(packed), str(tmp_path / "out"))
+    assert not (tmp_path / "out").exists()
 
 
 def test_damaged(packed, tmp_path, monkeypatch):

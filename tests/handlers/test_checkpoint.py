@@ -383,7 +383,7 @@ def test_of_a_cascade_the_first_stages_are_loaded_and_no_other(tmp_path, count):
 def test_weights_of_another_architecture_say_what_differs(tmp_path):
     path = tmp_path / "model.pt"
     save_atomically(network_of(4).state_dict(), path)
-    with pytest.raises(ValueError, match=r"model\.pt.*another architecture.*\(4, 1, 3, 3\) instead of \(3, 1"):
+    with pytest.raises(ValueError, match=r"model\.pt.*another architecture.*\(4, 1, 3, 3\) float32 instead of \(3, 1"):
         load_weights(network_of(3), path)
     save_atomically({"0.weight": torch.ones(3, 1, 3, 3), "2.bias": torch.ones(1), "0.bias": 5}, path)
     with pytest.raises(ValueError, match=r"Missing: 1\.weight.* and .* more\. Unknown: 2\.bias\. .*0\.bias"):

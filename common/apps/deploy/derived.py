@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from highdicom import SOPClass
 from pydicom import DataElement, Dataset, config
+from pydicom.charset import python_encoding
 from pydicom.multival import MultiValue
 from pydicom.sr.codedict import Code, codes
 from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage, generate_uid
@@ -75,7 +76,8 @@ def write_series(
     template.ImageOrientationPatient = _placed((lps[:3, :2] / spacing[:2]).T.ravel())
     template.SpacingBetweenSlices = _placed([spacing[2]])[0]
     thickness = _common(source.headers, "SliceThickness")
-    template.SliceThickness = _placed([float(thickness) / factors[2]])[0] if thickness else None
+    known = thickness is not None and 0 < float(thickness) < 1e3
+    template.SliceThickness = _placed([float(thickness) / factors[2]])[0] if known else None
     template.Rows, template.Columns = stored.shape[1:]
     template.BitsAllocated, template.BitsStored, template.HighBit = 16, 16, 15
     template.PixelRepresentation = int(stored.dtype.kind == "i")
@@ -86,7 +88,7 @@ def write_series(
 
     count = len(stored)
     # Slices are numbered in the direction in which those of the source are.
-    backwards = int(first.get("InstanceNumber") or 0) > int(last.get("InstanceNumber") or 0)
+    backwards = _whole(first, "InstanceNumber") > _whole(last, "InstanceNumber")
     for k in range(count):
         number = count - k if backwards else k + 1
         template.InstanceNumber = number
@@ -109,7 +111,7 @@ class _Template(SOPClass):
         super().__init__(
             study_instance_uid=first.StudyInstanceUID,
             series_instance_uid=generate_uid(prefix=None),
-            series_number=max(int(first.get("SeriesNumber") or 0), 0) + _SERIES_NUMBER,
+            series_number=_whole(first, "SeriesNumber") + _SERIES_NUMBER,
             sop_instance_uid=generate_uid(prefix=None),
             sop_class_uid=MRImageStorage,
             instance_number=1,
@@ -124,8 +126,11 @@ class _Template(SOPClass):
             content_date=now.date(),
             content_time=now.time(),
         )
-        if "SpecificCharacterSet" in first:
-            self.SpecificCharacterSet = first.SpecificCharacterSet
+        named = first.get("SpecificCharacterSet")
+        if named:
+            # pydicom has read texts of an unknown one as well as it could, and writes them in this one.
+            known = all(name in python_encoding for name in np.atleast_1d(named))
+            self.SpecificCharacterSet = named if known else "ISO_IR 192"
         self.copy_patient_and_study_information(first)
         if self.PatientSex not in ("M", "F", "O"):
             self.PatientSex = ""  # unknown; anything else is no valid value
@@ -245,6 +250,15 @@ def _window(headers: Sequence[Dataset], voxels: np.ndarray) -> tuple[float, floa
 def _decimal(numbers: Sequence[float] | np.ndarray) -> list[str]:
     """Numbers as decimal strings of at most 16 characters, with as many digits as fit."""
     return [format_number_as_ds(float(number)) for number in numbers]
+
+
+def _whole(header: Dataset, keyword: str) -> int:
+    """A number of a series or image, or 0 where it is none that the standard allows."""
+    try:
+        number = int(str(header.get(keyword)))
+    except ValueError:
+        return 0
+    return number if 0 <= number <= 10**9 else 0
 
 
 def _equipment(headers: Sequence[Dataset], purpose: Code) -> Dataset:

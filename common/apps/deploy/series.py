@@ -169,8 +169,12 @@ def _check_image(header: Dataset) -> None:
     slope, _ = rescale(header)
     if slope == 0:
         raise ValueError(f"{path}: RescaleSlope is 0, expected a number that keeps the image; export the series again.")
-    if min(_numbers(header, "PixelSpacing", 2)) <= 0:
-        raise ValueError(f"{path}: PixelSpacing is {_text(header, 'PixelSpacing')}, expected two lengths above 0 mm.")
+    spacing = _numbers(header, "PixelSpacing", 2)
+    if min(spacing) < 1e-3 or max(spacing) > 1e3:
+        raise ValueError(
+            f"{path}: PixelSpacing is {_text(header, 'PixelSpacing')}, expected two lengths from 0.001 to 1000 mm; the "
+            "file is damaged or wrongly converted, export the series again."
+        )
     _numbers(header, "ImagePositionPatient", 3)
     row, column = np.reshape(_numbers(header, "ImageOrientationPatient", 6), (2, 3))
     if max(abs(row @ row - 1), abs(column @ column - 1), abs(row @ column)) > _UNIT:
