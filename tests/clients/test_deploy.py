@@ -37,7 +37,8 @@ SERIES = {
         "ScanOptions": ["CG", "FS"], "TriggerTime": "30", "ContrastBolusAgent": "Gd",
     }),
     "each slice rescaled": dicom.Series(slopes=(0.01, 5.0, 0.4), backwards=True, seed=3, attributes={
-        "InversionTime": "0", "PatientIdentityRemoved": "YES", "PatientSex": "0000", "LossyImageCompression": "01",
+        "InversionTime": "0", "SeriesNumber": 2**31 - 1, "SliceThickness": "-5",
+        "PatientIdentityRemoved": "YES", "PatientSex": "0000", "LossyImageCompression": "01",
         "StationName": "a name\0that no standard allows", "ProtocolName": "x" * 65,
     }),
     "sparse header": dicom.Series(seed=4, attributes=dict.fromkeys((
@@ -157,7 +158,8 @@ def test_header(result):
     assert first.get("LossyImageCompression") == source.get("LossyImageCompression")
     for keyword in ("Laterality", "ContrastBolusAgent", "TriggerTime"):
         assert (first.get(keyword) or None) == source.get(keyword), keyword
-    thickness = source.SliceThickness and source.SliceThickness / 2
+    thickness = source.SliceThickness / 2 if (source.SliceThickness or 0) > 0 else None
+    assert first.SeriesNumber == 1000 + (source.SeriesNumber if source.SeriesNumber < 10**6 else 0)
     for image in images:
         for keyword in (
             "StudyInstanceUID", "FrameOfReferenceUID", "PatientName", "PatientID", "PatientBirthDate", "PatientAge",
@@ -295,6 +297,7 @@ UNCLEAN = {
     "no position": (without("ImagePositionPatient"), r"0004\.dcm: ImagePositionPatient is missing.*expected 3"),
     "no spacing": (set_all(PixelSpacing=None), r"PixelSpacing is missing or unreadable, expected 2 finite"),
     "spacing 0": (set_all(PixelSpacing=[0, 1]), r"PixelSpacing is 0\.0\\1\.0, expected two lengths"),
+    "spacing tiny": (set_all(PixelSpacing=["1e-9", "1e-9"]), r"PixelSpacing is .*expected two lengths from 0\.001 to"),
     "no unit vectors": (set_all(ImageOrientationPatient=[1, 0, 0, 1, 0, 0]), r"expected two unit vectors"),
     "slope not finite": (set_all(RescaleSlope="inf"), r"RescaleSlope is inf, expected 1 finite number"),
     "slope 0": (set_all(RescaleSlope=0, RescaleIntercept=0), r"RescaleSlope is 0"),
