@@ -113,26 +113,27 @@ def _convert() -> list[str]:
     return lines
 
 
-def _size(parser: ConfigParser, key: str, n: int) -> list[int]:
-    """A tensor's channels and sizes in metadata.json where its expressions name a size n."""
+def _format(parser: ConfigParser, key: str) -> tuple[int, list]:
+    """Channels and spatial shape of a tensor in metadata.json, where "n" is a size that is free."""
     tensor = parser[f"_meta_#network_data_format#{key}"]
-    return [tensor["num_channels"], *(eval(str(size), {"n": n}) for size in tensor["spatial_shape"])]
+    return tensor["num_channels"], tensor["spatial_shape"]
 
 
 def _shapes(parser: ConfigParser) -> list[tuple[int, ...]]:
-    """Three shapes of the input: where metadata.json has n, sizes of our own."""
-    spatial = parser["_meta_#network_data_format#inputs#image#spatial_shape"]
+    """Three shapes of the input."""
+    channels, spatial = _format(parser, "inputs#image")
     shapes = []
     for batch, *plane in SIZES:
         free = iter(plane)
-        shapes.append((batch, *_size(parser, "inputs#image", 0)[:1], *(next(free) if s == "n" else s for s in spatial)))
+        shapes.append((batch, channels, *(next(free) if size == "n" else size for size in spatial)))
     return shapes
 
 
 def _check_shape(parser: ConfigParser, image: torch.Tensor, result: torch.Tensor) -> None:
-    spatial = parser["_meta_#network_data_format#inputs#image#spatial_shape"]
-    said = parser["_meta_#network_data_format#outputs#pred#spatial_shape"]
-    expected = [image.shape[0], parser["_meta_#network_data_format#outputs#pred#num_channels"]]
+    """Refuse a network whose output has another shape than metadata.json says."""
+    _, spatial = _format(parser, "inputs#image")
+    channels, said = _format(parser, "outputs#pred")
+    expected = [image.shape[0], channels]
     for size, name, formula in zip(image.shape[2:], spatial, said, strict=True):
         expected.append(eval(str(formula), {"n": size}) if name == "n" else int(formula))
     if list(result.shape) != expected:
@@ -146,7 +147,7 @@ def _to_onnx(network: nn.Module, parser: ConfigParser, path: str) -> None:
     """Every size that metadata.json calls n, and the batch, is free."""
     import onnx
 
-    spatial = parser["_meta_#network_data_format#inputs#image#spatial_shape"]
+    _, spatial = _format(parser, "inputs#image")
     free = {0: torch.export.Dim.DYNAMIC} | {
         axis: torch.export.Dim.DYNAMIC for axis, size in enumerate(spatial, start=2) if size == "n"
     }

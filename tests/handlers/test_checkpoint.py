@@ -477,8 +477,8 @@ def test_a_run_that_begins_anew_takes_back_what_builds_on_it(tmp_path):
     assert not other.exists(), "resumed without a state, it begins anew"
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
-def test_without_a_gpu_the_file_is_not_blamed(tmp_path):
+def test_without_a_gpu_the_file_is_not_blamed(tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     torch.save(nn.Conv2d(1, 3, 3).state_dict(), tmp_path / "model.pt")
     with pytest.raises(ValueError, match="device is cuda:0, but torch finds no GPU"):
         load_weights(nn.Conv2d(1, 3, 3), tmp_path / "model.pt", "cuda:0")
