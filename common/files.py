@@ -75,8 +75,10 @@ def load_state(path: Path, device: torch.device | str) -> Any:
         raise ValueError(f"device is {device}, but torch finds no GPU; leave it out, or set it to cpu.")
     try:
         # torch reads past checksums that are wrong.
-        if zipfile.is_zipfile(path) and (damaged := zipfile.ZipFile(path).testzip()):
-            raise ValueError(f"the checksum of {damaged} in it is wrong, the file is damaged")
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as archive:
+                if damaged := archive.testzip():
+                    raise ValueError(f"the checksum of {damaged} in it is wrong, the file is damaged")
         return torch.load(path, map_location=device, weights_only=True)
     except Exception as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]

@@ -32,7 +32,8 @@ class CheckHeaderd(MapTransform):
     Raises:
         FileNotFoundError: when there is no such file.
         ValueError: when the file is no readable NIfTI or other image that nibabel knows, is not 3-D, has RGB or complex
-            voxels, has an affine that is not finite or not invertible, or is damaged or shorter than its header says.
+            voxels, has an affine that is not finite or not invertible, or is damaged, shorter or longer than its header
+            says.
     """
 
     def __init__(self, keys: KeysCollection, allow_missing_keys: bool = False) -> None:
@@ -94,7 +95,7 @@ class CheckHeaderd(MapTransform):
 
 
 def _check_whole_file(path: Path, image: nib.spatialimages.SpatialImage) -> None:
-    """Refuse a file that cannot be read to its end, or ends before its last voxel."""
+    """Refuse a file that cannot be read to its end, and a NIfTI with fewer bytes than its header says, or many more."""
     stored = image.dataobj
     file = getattr(stored, "file_like", None)
     if not isinstance(file, (str, os.PathLike)):
@@ -110,6 +111,8 @@ def _check_whole_file(path: Path, image: nib.spatialimages.SpatialImage) -> None
         raise ValueError(
             f"{path}: its voxels begin at byte {stored.offset}, in the header, which is damaged; get a whole copy."
         )
+    if not isinstance(image, nib.analyze.AnalyzeImage):
+        return  # other formats than NIfTI and its forebear may have more after the voxels
     expected = int(stored.offset) + int(np.prod(image.shape)) * image.get_data_dtype().itemsize
     # Some programs write a few bytes more.
     if not expected <= found <= expected + 4096:

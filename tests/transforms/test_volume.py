@@ -437,3 +437,17 @@ def test_good_voxels_pass():
     assert CheckVoxelsd("image")(entry) == entry
     with pytest.raises(ValueError, match="fewer than a slab: 7"):
         CheckVoxelsd("image", minimum=7)(entry)
+
+
+def test_what_follows_the_voxels(tmp_path):
+    """FreeSurfer's files have a history after the voxels, of any length; a NIfTI that goes on is not what it says."""
+    volume = np.random.default_rng(0).random((8, 9, 7), dtype=np.float32)
+    nib.save(nib.MGHImage(volume, np.eye(4)), tmp_path / "a.mgh")
+    nib.save(nib.Nifti1Image(volume, np.eye(4)), tmp_path / "a.nii")
+    for name in ("a.mgh", "a.nii"):
+        with (tmp_path / name).open("ab") as file:
+            file.write(bytes(10_000))
+    check = CheckHeaderd("image")
+    assert check({"image": tmp_path / "a.mgh"})
+    with pytest.raises(ValueError, match=r"a\.nii: holds 12368 bytes, expected 2368 for \(8, 9, 7\) voxels"):
+        check({"image": tmp_path / "a.nii"})
