@@ -65,12 +65,13 @@ def find_label_maps(folder: str, subjects: int) -> list[Path]:
     return files[:subjects]
 
 
-def head_from_labels(path: Path, spacing: float) -> tuple[np.ndarray, np.ndarray]:
+def head_from_labels(path: Path, spacing: float, blur: float = 0.6) -> tuple[np.ndarray, np.ndarray]:
     """One subject's head from a label map, its boundaries smoothed by about a voxel for partial volume.
 
     Args:
         path: NIfTI of integer labels, any orientation.
         spacing: isotropic voxel size of the result in mm.
+        blur: standard deviation of the smoothing, in voxels of the result or of the map, whichever are larger.
 
     Returns:
         Tissue fractions of shape (len(TISSUES), X, Y, Z) and the 4x4 affine in mm; axes closest to R, A, S.
@@ -100,7 +101,7 @@ def head_from_labels(path: Path, spacing: float) -> tuple[np.ndarray, np.ndarray
     ratio = spacing / voxel
     shape = np.floor((np.array(values.shape) - 1) / ratio + 1e-6).astype(int) + 1
     affine = image.affine @ np.diag([*ratio, 1.0])
-    sigma = 0.6 * np.maximum(ratio, 1)
+    sigma = blur * np.maximum(ratio, 1)
     fractions = np.zeros((len(TISSUES), *shape), np.float32)
     for index in np.unique(tissue):
         share = ndimage.gaussian_filter((tissue == index).astype(np.float32), sigma, truncate=3)

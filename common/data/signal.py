@@ -106,6 +106,23 @@ def tse(t1: np.ndarray, t2: np.ndarray, pd: np.ndarray, tr: float = 4500.0, te: 
     return pd * (1 - np.exp(-tr / t1)) * np.exp(-te / t2)
 
 
+def inversion_recovery(t1: np.ndarray, t2: np.ndarray, pd: np.ndarray, tr: float, ti: float, te: float) -> np.ndarray:
+    """Signed inversion-recovery spin-echo signal, PD (1 - 2 exp(-TI / T1) + exp(-TR / T1)) exp(-TE / T2).
+
+    Args:
+        t1: longitudinal relaxation times in ms.
+        t2: transverse relaxation times in ms, same shape.
+        pd: proton densities relative to water, same shape.
+        tr: repetition time in ms.
+        ti: inversion time in ms.
+        te: effective echo time in ms.
+
+    Returns:
+        Signal relative to the proton density of water, same shape; its magnitude is what an image shows.
+    """
+    return pd * (1 - 2 * np.exp(-ti / t1) + np.exp(-tr / t1)) * np.exp(-te / t2)
+
+
 def tissue_signal(contrast: str, rng: np.random.Generator) -> np.ndarray:
     """Signal of every tissue of one subject in one contrast.
 

@@ -6,8 +6,8 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from common.data import anatomy, labelmap
-from common.data.signal import CONTRASTS, HOUNSFIELD, TISSUES, acquire, bias_field, mprage
+from common.data import anatomy, labelmap, randomised
+from common.data.signal import CONTRASTS, HOUNSFIELD, TISSUES, acquire, bias_field, inversion_recovery, mprage
 from common.data.simulate import simulate
 
 SPACING = 2.0
@@ -199,6 +199,11 @@ def test_bad_arguments(tmp_path, monkeypatch):
         ({"spacing": 0.1}, ["--spacing 0.1", "0.5", "4"]),
         ({"noise": -0.1}, ["--noise -0.1"]),
         ({"bias": 1}, ["--bias 1"]),
+        ({"spacing": [2, 1]}, ["--spacing [2, 1]", "or two"]),
+        ({"spacing": [1, 2, 3]}, ["--spacing"]),
+        ({"contrasts": "random0"}, ["--contrasts random0", "random1"]),
+        ({"blur": 0.4}, ["--blur", "--labels"]),
+        ({"labels": str(labels), "blur": [0.1, 1]}, ["--blur [0.1, 1]", "0.2"]),
         ({"labels": str(labels), "subjects": 2}, ["holds 1 label maps", "--subjects is 2"]),
         ({"labels": str(labels), "subjects": 1}, ["a.nii.gz", "[777]", "not known"]),
     ):
@@ -214,6 +219,74 @@ def test_bad_arguments(tmp_path, monkeypatch):
     with pytest.raises(ModuleNotFoundError, match=r"pip install '\.\[demo\]'"):
         anatomy.template.__wrapped__()
     assert not (tmp_path / "out").exists()
+
+
+def test_random_scans(tmp_path):
+    """Contrast and mask differ from scan to scan, the grid from subject to subject, and both hang on the seed."""
+    (tmp_path / "labels").mkdir()
+    for name in ("a", "b"):
+        _label_map(tmp_path / "labels" / f"{name}.nii.gz")
+    names = [f"random{i}" for i in range(1, 9)]
+
+    def make(folder, contrasts, seed=0):
+        labels = str(tmp_path / "labels")
+        simulate(str(tmp_path / folder), 2, seed, contrasts, [0.8, 1.4], labels, blur=[0.4, 0.7])
+        return {path.name: nib.load(path) for path in sorted((tmp_path / folder).rglob("*.nii.gz"))}
+
+    scans = make("all", names)
+    assert len(scans) == 16
+    again = make("one", "random3")
+    for name, image in again.items():
+        np.testing.assert_array_equal(image.dataobj, scans[name].dataobj)
+    assert not np.array_equal(
+        make("other", "random3", seed=1)["sub-001_random3.nii.gz"].shape, again["sub-001_random3.nii.gz"].shape
+    )
+    spacings = {name[:7]: image.header.get_zooms() for name, image in scans.items()}
+    assert len(set(spacings.values())) == 2
+    assert all(0.8 <= v <= 1.4 and len(set(zooms)) == 1 for zooms in spacings.values() for v in zooms)
+    masked, contrasts = [], []
+    for name, image in scans.items():
+        volume = np.asarray(image.dataobj)
+        assert volume.dtype == np.int16 and volume.min() >= 0
+        assert np.quantile(volume, 0.999) == pytest.approx(1000, abs=1)
+        # White matter in the middle, grey matter next to it, bone further out, air at the edge.
+        inside = np.array(volume.shape) // 2
+        step = spacings[name[:7]][0]
+        wm, gm, bone = (volume[inside[0] + round(r / step), inside[1], inside[2]] for r in (0, 4.5, 9.5))
+        masked.append((bool((volume[:3] == 0).all()), bool(bone == 0)))
+        contrasts.append(float(wm) - float(gm))
+    # Not masked, the head, the brain: each is there.
+    assert {air for air, _ in masked} == {True, False} and {brain for air, brain in masked if air} == {True, False}
+    assert min(contrasts) < -50 and max(contrasts) > 50
+
+
+def test_random_textures_fall_with_frequency():
+    """A field's power law is what was asked for, and its mean and standard deviation are 0 and 1."""
+    for power in (1.0, 2.0):
+        field = randomised._texture((64, 60, 62), power, np.random.default_rng(0))
+        assert abs(field.mean()) < 1e-5 and field.std() == pytest.approx(1, abs=1e-5)
+        spectrum = np.abs(np.fft.fftn(field)) ** 2
+        radius = np.sqrt(
+            sum(
+                np.fft.fftfreq(n).reshape([-1 if a == i else 1 for a in range(3)]) ** 2
+                for i, n in enumerate(field.shape)
+            )
+        )
+        band = (radius > 0.05) & (radius < 0.5)
+        slope = np.polyfit(np.log(radius[band]), np.log(spectrum[band]), 1)[0]
+        assert slope == pytest.approx(-2 * power, abs=0.1)
+
+
+def test_inversion_recovery_is_the_bloch_equation():
+    """Relaxation from one repetition to the next, pulse by pulse, until it repeats."""
+    t1, t2, pd, tr, ti, te = 1300.0, 90.0, 0.8, 9000.0, 2200.0, 100.0
+    m = pd
+    for _ in range(20):
+        m = pd + (-m - pd) * np.exp(-ti / t1)  # inversion, then recovery up to the excitation
+        signal = m * np.exp(-te / t2)
+        m = pd + (0 - pd) * np.exp(-(tr - ti) / t1)  # the excitation takes all of it
+    expected = inversion_recovery(np.array(t1), np.array(t2), np.array(pd), tr, ti, te)
+    np.testing.assert_allclose(expected, signal, rtol=1e-9)
 
 
 def test_interrupted_write_leaves_nothing(tmp_path, monkeypatch):
