@@ -42,11 +42,23 @@ def cut_with_margin(volume: torch.Tensor, start: Sequence[int], size: Sequence[i
     return F.pad(inner[None], [n for pair in reversed(missing) for n in pair], mode="replicate")[0]
 
 
-def check_fit(volumes: VolumeCache, key: str, size: Sequence[int], group: str, option: str = "lr_patch") -> None:
-    """Refuse volumes smaller than a patch of this size, which ``option`` sets."""
+def _turned(rng: np.random.Generator, any_axis: bool) -> tuple[int, int, int, int]:
+    """Order in which the axes of a channel-first volume are taken, so that any of them may run across the slabs."""
+    return (0, 1, 2, 3) if not any_axis else [(0, 1, 2, 3), (0, 1, 3, 2), (0, 2, 3, 1)][int(rng.integers(3))]
+
+
+def _check_turns(any_axis: bool, factors: Sequence[int]) -> None:
+    if any_axis and len(set(factors)) > 1:
+        raise ValueError(f"any_axis needs the same factor along each axis, got factors {tuple(factors)}; set it false.")
+
+
+def check_fit(
+    volumes: VolumeCache, key: str, size: Sequence[int], group: str, option: str = "lr_patch", turned: bool = False
+) -> None:
+    """Refuse volumes smaller than a patch of this size, which ``option`` sets; where it is ``turned``, in any way."""
     for item, entry in zip(volumes.items, volumes.data, strict=True):
         shape = tuple(item[key].shape[1:])
-        if any(n < k for n, k in zip(shape, size, strict=True)):
+        if any(n < (max(size) if turned else k) for n, k in zip(shape, size, strict=True)):
             raise ValueError(
                 f"group '{group}', {entry.get(key, entry)}: the {key} volume has {shape} voxels, fewer than the patch "
                 f"{tuple(size)}; use a smaller {option}, or leave the volume out."
@@ -86,7 +98,7 @@ class UnpairedSlabLoader(PatchLoader):
 
     A batch is ``{"hr": (B, 1, sx h, sy w, sz z), "lr": (B, 1, h, w, z)}``, and ``"hr_context"``: the HR slab's place in
     the volume "hr_band", with a margin on every side. Slabs that are mostly air are avoided. Slabs of both groups are
-    mirrored at random along each axis, independently: nothing pairs them.
+    mirrored at random along each axis, and with ``any_axis`` turned, independently: nothing pairs them.
 
     Args:
         source: volumes with the keys "hr" and "hr_band", which is HR as the degradation takes it.
@@ -97,9 +109,11 @@ class UnpairedSlabLoader(PatchLoader):
         batch_size: slabs a batch, over all processes.
         seed: of the draws.
         device: of the batches.
+        any_axis: whether slabs are cut across any axis of the volumes, drawn for each slab, instead of the last only.
 
     Raises:
-        ValueError: when a volume is smaller than a patch, or the batch does not divide among the processes.
+        ValueError: when a volume is smaller than a patch, the batch does not divide among the processes, or
+            ``any_axis`` is set and the factors differ.
     """
 
     def __init__(
@@ -112,21 +126,26 @@ class UnpairedSlabLoader(PatchLoader):
         batch_size: int,
         seed: int,
         device: torch.device | str,
+        any_axis: bool = False,
     ) -> None:
         super().__init__(batch_size, seed, device)
+        _check_turns(any_axis, factors)
+        self.any_axis = any_axis
         self.lr_patch = tuple(lr_patch)
         self.hr_patch = tuple(k * f for k, f in zip(lr_patch, factors, strict=True))
         self.margin = margin
-        check_fit(source, "hr", self.hr_patch, "source")
-        check_fit(target, "lr", self.lr_patch, "target")
+        check_fit(source, "hr", self.hr_patch, "source", turned=any_axis)
+        check_fit(target, "lr", self.lr_patch, "target", turned=any_axis)
         self.source, self.target = source, target
 
     def _sample(self, rng: np.random.Generator) -> dict[str, torch.Tensor]:
-        i = int(rng.integers(len(self.source)))
-        start = draw_start(self.source[i]["hr"], self.hr_patch, rng)
-        hr = _cut(self.source[i]["hr"], start, self.hr_patch)
-        context = cut_with_margin(self.source[i]["hr_band"], start, self.hr_patch, self.margin)
-        lr_volume = self.target[int(rng.integers(len(self.target)))]["lr"]
+        source = self.source[int(rng.integers(len(self.source)))]
+        order = _turned(rng, self.any_axis)
+        volume = source["hr"].permute(order)
+        start = draw_start(volume, self.hr_patch, rng)
+        hr = _cut(volume, start, self.hr_patch)
+        context = cut_with_margin(source["hr_band"].permute(order), start, self.hr_patch, self.margin)
+        lr_volume = self.target[int(rng.integers(len(self.target)))]["lr"].permute(_turned(rng, self.any_axis))
         lr = _cut(lr_volume, draw_start(lr_volume, self.lr_patch, rng), self.lr_patch)
         mirrored = [axis + 1 for axis in range(3) if rng.random() < 0.5]
         lr = lr.flip([axis + 1 for axis in range(3) if rng.random() < 0.5])
@@ -146,9 +165,11 @@ class PairedSlabLoader(PatchLoader):
         batch_size: slabs a batch, over all processes.
         seed: of the draws.
         device: of the batches.
+        any_axis: whether slabs are cut across any axis of the volumes, drawn for each slab, instead of the last only.
 
     Raises:
-        ValueError: when a volume is smaller than a patch, sizes contradict the factors, or the batch does not divide.
+        ValueError: when a volume is smaller than a patch, sizes contradict the factors, the batch does not divide, or
+            ``any_axis`` is set and the factors differ.
     """
 
     def __init__(
@@ -159,10 +180,13 @@ class PairedSlabLoader(PatchLoader):
         batch_size: int,
         seed: int,
         device: torch.device | str,
+        any_axis: bool = False,
     ) -> None:
         super().__init__(batch_size, seed, device)
+        _check_turns(any_axis, factors)
+        self.any_axis = any_axis
         self.lr_patch, self.factors = tuple(lr_patch), tuple(factors)
-        check_fit(volumes, "lr", self.lr_patch, "source")
+        check_fit(volumes, "lr", self.lr_patch, "source", turned=any_axis)
         for item, entry in zip(volumes.items, volumes.data, strict=True):
             hr, lr = item["hr"].shape[1:], item["lr"].shape[1:]
             if any(a != b * f for a, b, f in zip(hr, lr, factors, strict=True)):
@@ -171,6 +195,8 @@ class PairedSlabLoader(PatchLoader):
 
     def _sample(self, rng: np.random.Generator) -> dict[str, torch.Tensor]:
         item = self.volumes[int(rng.integers(len(self.volumes)))]
+        order = _turned(rng, self.any_axis)
+        item = {key: volume.permute(order) for key, volume in item.items()}
         start = draw_start(item["lr"], self.lr_patch, rng)
         hr_start = [a * f for a, f in zip(start, self.factors, strict=True)]
         hr_patch = [k * f for k, f in zip(self.lr_patch, self.factors, strict=True)]

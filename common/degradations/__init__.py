@@ -12,6 +12,7 @@ from .gaussian_profile import GaussianProfile
 from .in_plane_kernel import InPlaneKernel
 from .k_space_truncation import KSpaceTruncation
 from .partial_fourier import PartialFourier
+from .random_degradation import RandomDegradation
 from .rician_noise import RicianNoise
 
 __all__ = [
@@ -25,5 +26,6 @@ __all__ = [
     "KSpaceFilter",
     "KSpaceTruncation",
     "PartialFourier",
+    "RandomDegradation",
     "RicianNoise",
 ]

@@ -1,7 +1,9 @@
-"""Inferers for thin slabs, cascades of networks over slices, and images in orthogonal directions."""
+"""Inferers for slabs, cascades over slices, and images in orthogonal directions; consistency with the scan."""
 
+from .axes import AxesInferer
 from .cascade import CascadeInferer, back_project
+from .consistent import ConsistentInferer
 from .orthogonal import OrthogonalInferer
 from .slab import SlabInferer
 
-__all__ = ["CascadeInferer", "OrthogonalInferer", "SlabInferer", "back_project"]
+__all__ = ["AxesInferer", "CascadeInferer", "ConsistentInferer", "OrthogonalInferer", "SlabInferer", "back_project"]

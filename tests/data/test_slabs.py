@@ -1,5 +1,6 @@
 """Slabs are drawn reproducibly, from tissue, and every pair of them is what the degradation makes of it."""
 
+import contextlib
 import itertools
 
 import numpy as np
@@ -171,6 +172,47 @@ def test_both_groups_are_mirrored_and_nothing_pairs_them():
     assert {a for a, _ in flips} == {b for _, b in flips} == set(FLIPS)
     assert len(set(flips)) > 40  # of 64
     assert abs(np.corrcoef([t[2:] for t in together], rowvar=False)[0, 1]) < 0.3
+
+
+@every_loader
+def test_any_axis_may_run_across_the_slabs(make):
+    """Each third of the slabs is cut across another axis, and a pair or a context is what the turned volume gives."""
+    volumes = noise(24, 22, 18), noise(20, 18, 20, seed=1)
+    orders = [(0, 1, 2, 3), (0, 1, 3, 2), (0, 2, 3, 1)]
+    network = LinearDegradation(FACTORS, (0, 0, 0), radius=MARGIN, margin=MARGIN)
+    found = []
+    loader = unpaired(source_of(*volumes), any_axis=True) if make is unpaired else make(any_axis=True)
+    for batch in take(loader, 12):
+        for i, hr in enumerate(batch["hr"]):
+            for order in orders:
+                turned = [v.permute(order) for v in volumes]
+                with contextlib.suppress(AssertionError):
+                    v, mirrored, start = origin(hr, turned)
+                    found.append(order)
+                    whole = turned[v].flip(mirrored)
+            if make is unpaired:
+                whole = BandLimit(FACTORS)(whole)
+                size = [k + 2 * MARGIN for k in HR_PATCH]
+                context = slabs.cut_with_margin(whole, start, HR_PATCH, MARGIN)
+                assert list(context.shape[1:]) == size
+                torch.testing.assert_close(batch["hr_context"][i], context, atol=1e-5, rtol=0)
+                assert network(context[None]).shape[2:] == LR_PATCH
+            else:
+                lr = KSpaceTruncation(FACTORS)(whole)
+                place = tuple(slice(s // 2, s // 2 + k) for s, k in zip(start, LR_PATCH, strict=True))
+                torch.testing.assert_close(batch["lr"][i], lr[(slice(None), *place)], atol=1e-5, rtol=0)
+    assert len(found) == 48 and min(found.count(order) for order in orders) > 8
+
+
+def test_any_axis_needs_the_same_factor_everywhere():
+    for make in (unpaired, lambda **changes: paired(KSpaceTruncation((2, 2, 1)), noise(24, 22, 18), **changes)):
+        with pytest.raises(ValueError, match=r"any_axis needs the same factor .* got factors \(2, 2, 1\)"):
+            make(any_axis=True, factors=(2, 2, 1))
+    # A volume that holds a slab across its last axis only is too small.
+    flat = cache({"lr": noise(14, 12, 4, seed=7)})
+    unpaired(target=flat)
+    with pytest.raises(ValueError, match="fewer than the patch"):
+        unpaired(target=flat, any_axis=True)
 
 
 def test_every_place_of_a_volume_may_be_drawn():

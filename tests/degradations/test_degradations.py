@@ -22,6 +22,7 @@ from common.degradations import (
     InPlaneKernel,
     KSpaceTruncation,
     PartialFourier,
+    RandomDegradation,
     RicianNoise,
 )
 from common.kernels import bicubic_kernel, gaussian_kernel, zero_filling_kernel
@@ -225,6 +226,26 @@ def test_operators_without_adjoint_say_why():
         composed.adjoint(torch.rand(1, 4, 4, 4))
 
 
+def test_a_random_degradation_belongs_to_the_volume():
+    kinds = [KSpaceTruncation((2, 2, 2)), ComposeDegradations([KSpaceTruncation((2, 2, 2)), PartialFourier(0.6, 1)])]
+    volumes = torch.rand(40, 1, 8, 8, 8)
+    drawn = RandomDegradation(kinds, seed=3)
+    together = drawn(volumes)
+    each = [[torch.equal(lr, kind(hr)) for kind in kinds] for hr, lr in zip(volumes, together, strict=True)]
+    assert all(sum(one) == 1 for one in each)
+    counts = [sum(column) for column in zip(*each, strict=True)]
+    assert min(counts) > 8  # of 40, each with probability 1/2
+    # Alone, in another order or process, it is the same; with another seed it is not.
+    assert torch.equal(torch.stack([RandomDegradation(kinds, seed=3)(hr) for hr in volumes.flip(0)]).flip(0), together)
+    assert not torch.equal(RandomDegradation(kinds, seed=4)(volumes), together)
+    np.testing.assert_allclose(drawn.lr_affine(np.eye(4)), kinds[0].lr_affine(np.eye(4)))
+    for wrong in ([], [KSpaceTruncation((2, 2, 2)), BlockAverage((2, 2, 2))], [kinds[0], KSpaceTruncation((2, 2, 1))]):
+        with pytest.raises(ValueError, match="same factors and offset, got"):
+            RandomDegradation(wrong)
+    with pytest.raises(TypeError, match="RandomDegradation has no adjoint"):
+        drawn.adjoint(volumes)
+
+
 def test_composition_is_its_steps():
     steps = [GaussianProfile((1, 1, 3)), KSpaceTruncation((2, 2, 1)), PartialFourier(0.75, 0)]
     hr, affine = torch.rand(1, 12, 12, 12), affine_of("oblique")
@@ -260,7 +281,7 @@ def test_stages_of_real_factors_end_on_the_grid_of_the_whole(affine, stages):
 def test_every_public_operator_is_checked_here():
     flat = [d for build in OPERATORS.values() for d in build().modules() if isinstance(d, Degradation)]
     public = {getattr(common.degradations, name) for name in common.degradations.__all__}
-    abstract_or_nonlinear = {Degradation, common.degradations.KSpaceFilter, RicianNoise}
+    abstract_or_nonlinear = {Degradation, common.degradations.KSpaceFilter, RandomDegradation, RicianNoise}
     assert public - abstract_or_nonlinear == {type(d) for d in flat}
 
 

@@ -1,0 +1,91 @@
+"""Slabs across several axes, and results that agree with the scan."""
+
+import pytest
+import torch
+from monai.data import MetaTensor
+
+from common.degradations import BlockAverage, ComposeDegradations, KSpaceTruncation, RicianNoise
+from common.inferers import AxesInferer, ConsistentInferer, SlabInferer
+from common.networks import SlabEncoder, SlabInterpolation, SlabSuperResolver, TSRCANDecoder
+
+TWICE = (2, 2, 2)
+
+
+def slab_inferer():
+    return SlabInferer(3, TWICE, (0, 0, 0))
+
+
+def network_of():
+    torch.manual_seed(0)
+    base = SlabInterpolation(3, TWICE, (0, 0, 0))
+    return SlabSuperResolver(SlabEncoder(3, 4, 2), TSRCANDecoder(6, 4, 1, 1, 2, (2, 2), base=base)).eval()
+
+
+class Given:
+    """Stands for an inferer, and gives a result made before."""
+
+    def __init__(self, result):
+        self.result = result
+
+    def __call__(self, inputs, network):
+        return self.result
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("axes", [[2], [0, 1, 2], (1, 0)], ids=str)
+def test_the_mean_over_axes(axes):
+    """Slabs across an axis are what the volume gives with this axis put last and the others in their order."""
+    network, volume = network_of(), torch.rand(1, 1, 6, 5, 4)
+    alone = {
+        0: slab_inferer()(volume.permute(0, 1, 3, 4, 2), network).permute(0, 1, 4, 2, 3),
+        1: slab_inferer()(volume.permute(0, 1, 2, 4, 3), network).permute(0, 1, 2, 4, 3),
+        2: slab_inferer()(volume, network),
+    }
+    result = AxesInferer(slab_inferer(), axes)(MetaTensor(volume), network)
+    assert type(result) is torch.Tensor and result.shape == (1, 1, 12, 10, 8)
+    torch.testing.assert_close(result, sum(alone[axis] for axis in axes) / len(axes))
+
+
+@pytest.mark.parametrize("axes", [[], [0, 0], [3], [-1]], ids=str)
+def test_axes_that_are_none(axes):
+    with pytest.raises(ValueError, match="distinct spatial axes"):
+        AxesInferer(slab_inferer(), axes)
+
+
+@pytest.mark.parametrize(
+    "degradation", [KSpaceTruncation(TWICE), BlockAverage(TWICE), KSpaceTruncation((2, 2, 1))], ids=str
+)
+def test_the_result_agrees_with_the_scan(degradation):
+    torch.manual_seed(0)
+    # Far from 0, so that the second projection changes nothing; of LR sizes without a sample at the Nyquist frequency.
+    hr = torch.rand(1, 1, 14, 18, 10) + 1
+    lr = degradation(hr)
+    guess = hr + 0.1 * torch.randn_like(hr)
+    result = ConsistentInferer(Given(guess), degradation, iterations=1)(lr, None)
+    torch.testing.assert_close(degradation(result), lr, atol=1e-5, rtol=0)
+    # A projection: what is orthogonal to the scan's voxels stays as it was, and the truth comes nearer, never farther.
+    gain = torch.prod(torch.tensor(degradation.factors))
+    seen = gain * degradation.adjoint(degradation(result - guess))
+    torch.testing.assert_close(seen, result - guess, atol=1e-5, rtol=0)
+    assert (result - hr).norm() < (guess - hr).norm()
+    assert torch.equal(ConsistentInferer(Given(guess), degradation, iterations=0)(lr, None), guess)
+
+
+def test_magnitudes_and_the_scan_together_come_nearer_to_the_truth_with_every_round():
+    """Both sets are convex and hold the truth, so no projection leads away from it."""
+    torch.manual_seed(0)
+    degradation = KSpaceTruncation(TWICE)
+    hr = (torch.rand(1, 1, 16, 16, 16) - 0.6).clamp_min(0)  # most of it is background
+    lr, guess = degradation(hr), 0.3 * torch.randn(hr.shape)
+    errors = []
+    for iterations in range(5):
+        result = ConsistentInferer(Given(guess), degradation, iterations)(lr, None)
+        errors.append((result - hr).norm().item())
+        assert iterations == 0 or result.min() >= 0
+    assert errors == sorted(errors, reverse=True) and len(set(errors)) == 5
+
+
+def test_an_operator_without_an_adjoint_is_refused():
+    noisy = ComposeDegradations([KSpaceTruncation(TWICE), RicianNoise(0.01)])
+    with pytest.raises(TypeError, match=r"Give the linear part.*step 1 \(RicianNoise\) is not linear"):
+        ConsistentInferer(slab_inferer(), noisy)
