@@ -15,7 +15,7 @@ from .command_line import RunsFailedError, check, is_true
 from .files import check_writable
 from .reports import merge_tables
 
-_KEYS = {"name": str, "overlays": list, "override": dict, "pool": list}  # of a row
+_KEYS = {"name": str, "overlays": list, "override": dict, "pool": list, "weights": str}  # of a row
 _JSON = {str: "string", list: "array", dict: "object"}
 
 
@@ -28,6 +28,7 @@ class Run:
     folder: Path
     configs: list[str]
     override: Mapping[str, object]
+    trained: Path  # the folder of the run whose weights are evaluated: its own, or another row's
 
 
 def ablate(
@@ -45,8 +46,9 @@ def ablate(
     ["train_supervised"], "override": {"guided": false}, "pool": [{"case": 0}, {"case": 1}]}``. Only the name must be
     there. ``overlays`` are configs of the bundle laid over train.json. ``override`` sets keys of the configs. Each
     entry of ``pool`` sets further keys for a run of its own, and the runs' test cases are pooled in the one row: for
-    example one training for each test image. Values are read as on the command line of
-    ``python -m monai.bundle run``; null is None.
+    example one training for each test image. A row with ``weights``, the name of an earlier row, is not trained: what
+    that row has trained is evaluated with this row's overlays and overrides; the two have the same pool. Values are
+    read as on the command line of ``python -m monai.bundle run``; null is None.
 
     A run is ``python -m monai.bundle run`` of train.json and its overlays, then with evaluate.json, in the current
     working directory. It writes to ``output_dir/<row>``, or ``output_dir/<row>/<number>`` where it is one of a pool:
@@ -89,7 +91,8 @@ def ablate(
         # Or a later --resume would take the tables and weights of an earlier ablation for this one's.
         for run in runs:
             (run.folder / "table.json").unlink(missing_ok=True)
-            shutil.rmtree(run.folder / "models", ignore_errors=True)
+            if run.trained == run.folder:
+                shutil.rmtree(run.folder / "models", ignore_errors=True)
     failures: list[tuple[Run, str]] = []
     for number, run in enumerate(runs, start=1):
         print(f"run {number} of {len(runs)}: {run.title}, in {run.folder}", flush=True)
@@ -160,7 +163,19 @@ def _rows(bundle: Path, table: str) -> list[dict]:
                 )
         if "pool" in row and not (row["pool"] and all(isinstance(entry, dict) for entry in row["pool"])):
             raise ValueError(f"{where} ('{name}'): 'pool' is {row['pool']!r}, expected objects of keys, at least one.")
-        rows.append({"overlays": [], "override": {}, "pool": [], **row})
+        earlier = [other["name"] for other in rows if other["weights"] is None]
+        if "weights" in row and row["weights"] not in earlier:
+            raise ValueError(
+                f"{where} ('{name}'): 'weights' is '{row['weights']}', expected the name of an earlier row that is "
+                f"trained: {', '.join(earlier) or 'there is none'}."
+            )
+        rows.append({"overlays": [], "override": {}, "pool": [], "weights": None, **row})
+        if "weights" in row:
+            other = next(r for r in rows if r["name"] == row["weights"])
+            if other["pool"] != rows[-1]["pool"]:
+                raise ValueError(
+                    f"{where} ('{name}'): its pool differs from that of '{row['weights']}', whose weights it takes."
+                )
     return rows
 
 
@@ -197,9 +212,11 @@ def _runs(bundle: Path, rows: Sequence[Mapping], output_dir: Path, override: Map
                             "equal; take it out of the row or off the command line."
                         )
             title, folder = row["name"], output_dir / _folder(row["name"])
+            trained = output_dir / _folder(row["weights"] or row["name"])
             if row["pool"]:
-                title, folder = f"{title}, {number} of {len(row['pool'])}", folder / str(number)
-            runs.append(Run(row["name"], title, folder, configs, {**keys, **override}))
+                title = f"{title}, {number} of {len(row['pool'])}"
+                folder, trained = folder / str(number), trained / str(number)
+            runs.append(Run(row["name"], title, folder, configs, {**keys, **override}, trained))
     return runs
 
 
@@ -212,7 +229,7 @@ def _overlap(key: str, other: str) -> bool:
 def _words(run: Run, resume: bool, evaluate: bool = False) -> list[str]:
     """What follows ``python -m monai.bundle run`` to train, or to evaluate."""
     configs = run.configs
-    keys = {**run.override, "output_dir": run.folder, "ckpt_dir": run.folder / "models"}
+    keys = {**run.override, "output_dir": run.folder, "ckpt_dir": run.trained / "models"}
     if evaluate:
         configs = [*configs, str(Path(configs[0]).with_name("evaluate.json"))]
     elif resume:
@@ -232,7 +249,7 @@ def _execute(run: Run, resume: bool) -> str | None:
     run.folder.mkdir(parents=True, exist_ok=True)
     path = run.folder / "log.txt"
     with path.open("w") as log:
-        for evaluate in (False, True):
+        for evaluate in (False, True) if run.trained == run.folder else (True,):
             command = [sys.executable, "-m", "monai.bundle", "run", *_words(run, resume, evaluate)]
             done = subprocess.run(command, stdout=log, stderr=subprocess.STDOUT, check=False)
             if done.returncode != 0:

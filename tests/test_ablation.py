@@ -138,6 +138,28 @@ def test_a_table_in_which_a_row_fails_and_is_then_resumed(bundle, commands, tmp_
     assert not list(out.glob("*/**/table.json"))
 
 
+def test_a_row_that_evaluates_the_weights_of_another(bundle, commands, tmp_path):
+    tables(
+        bundle,
+        main=[
+            {"name": "a", "pool": [{"fold": 0}, {"fold": 1}], "override": {"note": "trained"}},
+            {"name": "b", "pool": [{"fold": 0}, {"fold": 1}], "overlays": ["better"], "weights": "a"},
+        ],
+    )
+    out = tmp_path / "out"
+    ablate(str(bundle), "main", "data", str(out))
+    assert table(out) == {(m, f"sub-{i}"): p for m, p in (("cubic", 30), ("a", 31), ("b", 32)) for i in (0, 1)}
+    assert len(commands) == 6  # a is trained and evaluated twice, b is evaluated twice
+    folders = [word for command in commands[4:] for word in command if word.startswith("--ckpt_dir=")]
+    assert folders == [f"--ckpt_dir={out / 'a' / str(n) / 'models'}" for n in (1, 2)]
+    assert "trained" in (out / "a" / "2" / "models" / "model.txt").read_text()
+    # Done before, but for one table.
+    commands.clear()
+    (out / "b" / "2" / "table.json").unlink()
+    ablate(str(bundle), "main", "data", str(out), resume=True)
+    assert len(commands) == 1 and "--output_dir=" + str(out / "b" / "2") in commands[0]
+
+
 def test_what_the_command_line_sets_goes_to_all_rows(bundle, commands, tmp_path):
     path = tmp_path / "mine.json"
     path.write_text(
@@ -173,6 +195,12 @@ def test_a_failure_is_one_message_and_exit_status_1(bundle, tmp_path, monkeypatc
         (["a"], r"row 1: expected an object, found 'a'"),
         ([{"name": "a", "pool": [3]}], r"'pool' is \[3\]"),
         ([{"name": "a", "pool": []}], r"'pool' is \[\]"),
+        ([{"name": "a", "weights": "b"}, {"name": "b"}], r"row 1 \('a'\): 'weights' is 'b', .* there is none"),
+        (
+            [{"name": "a"}, {"name": "b", "weights": "a"}, {"name": "c", "weights": "b"}],
+            r"row 3 \('c'\): 'weights' is 'b', expected the name of an earlier row that is trained: a\.",
+        ),
+        ([{"name": "a", "pool": [{"fold": 1}]}, {"name": "b", "weights": "a"}], r"pool differs from that of 'a'"),
         ([], r"at least one row in each table"),
         ([{"name": "a"}, {"name": "b", "override": {"gian": 2}}], r"b: --gian: .*did you mean gain\?"),
         ([{"name": "a", "override": {"note": "x"}}], r"row 'a' sets note, but note is set for all rows"),
