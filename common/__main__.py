@@ -18,6 +18,7 @@ COMMANDS = {
     "export": "export.bundle.export",
     "profile": "profile.profile",
     "simulate": "data.simulate.simulate",
+    "training-range": "training_range.training_range",
     "unpack": "export.archive.unpack",
 }
 

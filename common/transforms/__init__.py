@@ -9,6 +9,7 @@ from .registration import RegisterHRd, RegisterLRd, register_guide
 from .save import SaveVolumed
 from .stage import StageTargetd
 from .thick import CheckThickSlicesd, ResampleHRd, check_slice_factor
+from .training_range import CheckTrainingRanged, scan_statistics, widened_range
 from .volume import MakeLRd, NormaliseVolumed, RestoreVolumed, SlabAxisd, slab_permutation
 
 __all__ = [
@@ -16,6 +17,7 @@ __all__ = [
     "CheckMRd",
     "CheckPlanesd",
     "CheckThickSlicesd",
+    "CheckTrainingRanged",
     "CheckVoxelsd",
     "DenoiseSlicesd",
     "HounsfieldWindowd",
@@ -35,5 +37,7 @@ __all__ = [
     "check_slice_factor",
     "estimate_noise",
     "register_guide",
+    "scan_statistics",
     "slab_permutation",
+    "widened_range",
 ]
