@@ -14,6 +14,7 @@ from .command_line import RunsFailedError
 COMMANDS = {
     "ablate": "ablation.ablate",
     "brisque-fit": "brisque_fit.brisque_fit",
+    "compare": "compare.compare",
     "datalist": "data.write_datalist.write_datalist",
     "export": "export.bundle.export",
     "profile": "profile.profile",

@@ -45,8 +45,11 @@ def profile(bundle: str, slab: int = 64, volume: tuple[int, int, int] = (160, 16
     device = parser.get_parsed_content("device")
     network = to_channels_last(parser.get_parsed_content("network_def"), device).eval()
     inferer = parser.get_parsed_content("inferer")
-    if hasattr(inferer, "progress"):
-        inferer.progress = True
+    innermost = inferer
+    while hasattr(innermost, "inferer"):
+        innermost = innermost.inferer
+    if hasattr(innermost, "progress"):
+        innermost.progress = True
     image = parser["_meta_#network_data_format#inputs#image"]
     shape = [image["num_channels"], *(slab if size == "n" else size for size in image["spatial_shape"])]
 

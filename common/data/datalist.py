@@ -248,7 +248,10 @@ def find(root: Path, patterns: str | Sequence[str] | None, option: str) -> list[
         matches = [p.relative_to(root) for p in root.glob(pattern.strip()) if p.is_file()]
         matches = [p.as_posix() for p in matches if not any(part.startswith(".") for part in p.parts)]
         if not matches:
-            raise FileNotFoundError(f"no files match --{option} '{pattern}' in {root}.")
+            without = " Scans that have no guide are trained on and super-resolved with --guided false."
+            raise FileNotFoundError(
+                f"no files match --{option} '{pattern}' in {root}." + (without if option == "guide" else "")
+            )
         found.update(matches)
     return sorted(found)
 

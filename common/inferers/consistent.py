@@ -32,7 +32,7 @@ class ConsistentInferer(Inferer):
         Youla and Webb, Image restoration by the method of convex projections, IEEE TMI 1(2), 1982.
     """
 
-    def __init__(self, inferer: Inferer, degradation: Degradation, iterations: int = 4) -> None:
+    def __init__(self, inferer: Inferer, degradation: Degradation, iterations: int = 8) -> None:
         super().__init__()
         if not degradation.linear:
             raise TypeError(

@@ -28,10 +28,12 @@ def case_figure(
     factors: Sequence[int],
     offset: Sequence[float],
     guide: np.ndarray | None = None,
+    zoom: tuple[Sequence[float], float] | None = None,
 ) -> None:
     """Show a case in three planes: LR, cubic, SR and HR, and the errors of cubic and SR on one colour scale.
 
-    The planes go through the middle of the foreground and are cropped to it. The patient's right is on the left.
+    The planes go through the middle of the foreground and are cropped to it, or through a point and cropped to a cube
+    around it. The patient's right is on the left.
 
     Args:
         path: the PNG to write.
@@ -46,8 +48,10 @@ def case_figure(
         offset: centre of LR voxel 0 in HR voxels along the stored axes.
         guide: another contrast that the method had as second input, shape (X, Y, Z); shown beside LR, in grey levels
             of its own.
+        zoom: the point, in voxels of the stored HR grid, and the edge of the cube in mm.
     """
     grid = Grid(affine)
+    shape = sr.shape
     lr_edges = grid.lr_edges(sr.shape, lr.shape, factors, offset)
     lr, cubic, sr = (grid.canonical(v) for v in (lr, cubic, sr))
     images, errors = {"LR": lr}, {}
@@ -57,7 +61,7 @@ def case_figure(
     if hr is not None:
         hr = images["HR"] = grid.canonical(hr)
         errors = {"|cubic - HR|": np.abs(cubic - hr), "|SR - HR|": np.abs(sr - hr)}
-    centre, box = content(sr if hr is None else hr)
+    centre, box = content(sr if hr is None else hr) if zoom is None else grid.cube(shape, *zoom)
     planes = []
     for normal in PLANES.values():
         at = tuple(centre[a] if a == normal else box[a] for a in range(3))

@@ -61,6 +61,24 @@ class Grid:
             edges[int(target)] = pair if flip > 0 else hr_shape[axis] - 1 - pair[::-1]
         return edges
 
+    def cube(
+        self, shape: Sequence[int], point: Sequence[float], size: float
+    ) -> tuple[tuple[int, int, int], tuple[slice, slice, slice]]:
+        """The voxel at a point and a cube around it, on the canonical grid, in the form of :func:`content`.
+
+        Args:
+            shape: stored shape of the volume, (X, Y, Z).
+            point: voxel coordinates in the stored volume.
+            size: edge of the cube in mm; it is cut off where the volume ends.
+        """
+        centre, box = [0, 0, 0], [slice(0)] * 3
+        for axis, (target, flip) in enumerate(self.orientation):
+            target, last = int(target), shape[axis] - 1
+            at = int(np.clip(round(point[axis] if flip > 0 else last - point[axis]), 0, last))
+            reach = max(1, round(size / 2 / self.spacing[target]))
+            centre[target], box[target] = at, slice(max(at - reach, 0), min(at + reach, last) + 1)
+        return tuple(centre), tuple(box)
+
 
 def content(volume: np.ndarray) -> tuple[tuple[int, int, int], tuple[slice, slice, slice]]:
     """Where there is something to see.

@@ -53,12 +53,16 @@ def terms(folder):
 
 def test_parameter_counts():
     """Table II of the paper: 2.457 M, and 4.765 M with an encoder and decoder that translate LR images first."""
-    for names in (["inference"], ["train"], ["train", "paper"]):
+    for names in (["inference", "full"], ["train"], ["train", "paper"]):
         network = parser(*names).get_parsed_content("network_def")
         assert sum(p.numel() for p in network.parameters()) == 2_457_002
     found = parser("train")
     modules = [found.get_parsed_content(name) for name in ("lr_encoder", "lr_decoder", "lr_encoder", "sr_decoder")]
     assert sum(p.numel() for module in modules for p in module.parameters()) == 4_764_561
+    # The compact network is that of the shipped weights, in training and in inference.
+    for names in (["inference"], ["train", "compact"]):
+        network = parser(*names).get_parsed_content("network_def")
+        assert sum(p.numel() for p in network.parameters()) == 672_081
 
 
 def truncate(volume, factor):
@@ -110,27 +114,31 @@ def test_evaluate(cohort, trained, tmp_path):
     assert float(rows["UDEAN"]["psnr"]) == pytest.approx(psnr, abs=0.05)
 
 
-ADAPTATION = {name for name in PAPER if "_adaptation/" in name}
-DEFAULT = (PAPER - {f"generator/image_adaptation/{side}" for side in ("fake", "real")}) | {
+ALL = (PAPER - {f"generator/image_adaptation/{side}" for side in ("fake", "real")}) | {
     f"degradation/{name}" for name in ("image_adaptation/fake", "image_adaptation/real", "anchor/low_frequency")
 }
-SUPERVISED = {"generator/image/l1", "generator/image/ssim", "generator/image/adversarial"}
-SUPERVISED |= {"discriminator/hr/real", "discriminator/hr/fake"}
+# Of eq. 4 to 9 what pays: image cycle and image adaptation.
+DEFAULT = {"generator/image_cycle/l1", "generator/image_cycle/ssim", "discriminator/lr/real", "discriminator/lr/fake"}
+DEFAULT |= {name for name in ALL if name.startswith("degradation/")}
+WEIGHTS = {"beta": 0.01, "lambda_2": 0.1, "lambda_3": 1.0, "lambda_4": 1.0, "lambda_6": 0.1}
+SUPERVISED = {"generator/image/l1", "generator/image/ssim"}
+ADVERSARIAL = SUPERVISED | {"generator/image/adversarial", "discriminator/hr/real", "discriminator/hr/fake"}
 FORMS = {
     "default": (["train"], {}, DEFAULT),
+    "every term": (["train"], WEIGHTS, ALL),
     "paper": (["train", "paper"], {}, PAPER),
     "2x2x1": (["train"], {"scale": [2, 2, 1]}, DEFAULT),
     "paper, 2x2x1": (["train", "paper"], {"scale": [2, 2, 1]}, PAPER),
-    "feature space only": (["train"], {"lambda_5": 0}, {n for n in DEFAULT if "image_adaptation" not in n}),
+    "feature space only": (["train"], WEIGHTS | {"lambda_5": 0}, {n for n in ALL if "image_adaptation" not in n}),
     "image space only": (
         ["train"],
-        {"lambda_6": 0},
-        {n for n in DEFAULT if "feature_adaptation" not in n and "discriminator/feature" not in n},
+        WEIGHTS | {"lambda_6": 0},
+        {n for n in ALL if "feature_adaptation" not in n and "discriminator/feature" not in n},
     ),
     "paper, feature space only": (["train", "paper"], {"lambda_5": 0}, {n for n in PAPER if "image_adapt" not in n}),
     "no HR adversary": (["train", "paper"], {"beta": 0}, {n for n in PAPER if "advers" not in n and "/hr/" not in n}),
     "supervised": (["train", "train_supervised"], {}, SUPERVISED),
-    "supervised, 2x2x1": (["train", "train_supervised"], {"scale": [2, 2, 1]}, SUPERVISED),
+    "supervised, 2x2x1": (["train", "train_supervised"], {"scale": [2, 2, 1], "beta": 0.01}, ADVERSARIAL),
 }
 
 
