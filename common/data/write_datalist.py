@@ -47,8 +47,8 @@ def write_datalist(
 
     Subjects are split at random. With LR volumes, subjects that have one kind only go to source (HR) or target (LR),
     and those with both are split over the other groups; if nobody has both, source, validation and test share the HR
-    ones. Or the split is by hand: a pattern for each of the setting's groups, which picks from the files of ``hr`` and
-    ``lr``.
+    ones. Or the split is by hand: a pattern for each of the setting's groups, or for test alone, which picks from the
+    files of ``hr`` and ``lr``.
 
     The guided setting has the groups train, validation and test. A subject there has an LR volume, or an HR one that is
     degraded on the fly, or both, and with ``guide`` its guide, which follows it into its group. Test holds subjects
@@ -75,7 +75,7 @@ def write_datalist(
         subject: regular expression whose first group, or whole match, in the path is the subject; by default BIDS's
             ``sub-<label>``, else the file's name without extensions.
         source: pattern of the files of this group, to split by hand; likewise ``target``, ``train``, ``validation``,
-            ``test``.
+            ``test``. With ``test`` alone the other groups stay empty: to evaluate weights that are there.
 
     Raises:
         FileNotFoundError: no such folder, or a pattern without files.
@@ -126,9 +126,13 @@ def write_datalist(
                 )
         if cross:
             filled = [group for group in filled if by_hand[group] or group not in need_hr]
+        if not any(by_hand[group] for group in filled if group != "test"):
+            filled = ["test"]
         missing = [group for group in filled if not by_hand[group]]
         if missing:
-            raise ValueError(f"datalist: groups by hand need a pattern each; missing: --{', --'.join(missing)}.")
+            raise ValueError(
+                f"datalist: groups by hand need a pattern each, or --test alone; missing: --{', --'.join(missing)}."
+            )
         chosen = {group: set(find(root, by_hand[group], group)) for group in filled}
     else:
         deal = _split_cross_modality if cross else _split

@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from common.data.datalist import SETTINGS
+from common.data.datalist import SETTINGS, load_datalist
 from common.data.write_datalist import write_datalist
 
 GROUPS = SETTINGS["unpaired"]
@@ -191,6 +191,20 @@ def test_guided_partners(tmp_path):
         ValueError, match=r"--guide matches several volumes of sub-001 \(g/sub-001.nii.gz, g/sub-001_aga"
     ):
         write_datalist(str(tmp_path), **arguments)
+
+
+@pytest.mark.parametrize("setting", ["unpaired", "guided"])
+def test_test_alone_by_hand(tmp_path, setting):
+    """To evaluate weights that are there: nobody trains, so the other groups stay empty."""
+    _touch(tmp_path, "hr/a.nii", "hr/b.nii", "hr/c.nii")
+    write_datalist(str(tmp_path), hr="hr/*", setting=setting, test="*/[ab].nii")
+    _, groups = _groups(tmp_path)
+    assert groups.pop("test") == {"a", "b"} and not any(groups.values())
+    assert [entry["hr"] for entry in load_datalist(str(tmp_path), "test")] == [
+        str(tmp_path / f"hr/{n}.nii") for n in "ab"
+    ]
+    with pytest.raises(ValueError, match=r"group '.*' has no volumes; found groups with volumes: test"):
+        load_datalist(str(tmp_path), "validation")
 
 
 def test_guided_by_hand(tmp_path):
