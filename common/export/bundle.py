@@ -28,8 +28,12 @@ def export(bundle: str, output_dir: str = "dist", checkpoint: str | None = None,
 
     ``<output_dir>/<name>/`` has the configs with ``bundle_root`` ".", models/model.pt, model.ts and model.onnx, the
     docs, the licence, and of this package the modules that the configs need, as a package named by the bundle and its
-    version (``udean_v0_1_0``), so that two bundles or versions in one process never share a module.
+    version (``udean_v0_2_0``), so that two bundles or versions in one process never share a module.
     ``<output_dir>/<name>_v<version>.zip`` holds that folder; the same input gives the same bytes.
+
+    Further weights of the bundle that its configs name, models/model_*.pt, come along as they are. With a
+    ``checkpoint`` they do not, and neither do the overlays that name them: they are not of that training. Nor is the
+    ``training_range`` of inference.json, which becomes null, unless it is among the overrides.
 
     Args:
         bundle: folder of the bundle, for example bundles/udean.
@@ -58,7 +62,19 @@ def export(bundle: str, output_dir: str = "dist", checkpoint: str | None = None,
     configs, problems = _read(source, override)
     meta = configs.get("metadata", {})
     version = str(meta.get("version", ""))
+    further = _further_weights(configs)
+    if checkpoint:
+        for overlay in {config for users in further.values() for config in users} - {"inference", "train"}:
+            del configs[overlay]
+        further = {}
+        if "training_range" in configs.get("inference", {}) and "training_range" not in override:
+            configs["inference"]["training_range"] = None
     problems += _check(source, weights, configs)
+    problems += [
+        f"{' and '.join(users)}.json: there are no weights at {source / 'models' / file}; train and put them there."
+        for file, users in further.items()
+        if not (source / "models" / file).is_file()
+    ]
     package = f"{name}_v{re.sub(r'[^0-9A-Za-z]', '_', version)}"
     needed, docs = [], source / "docs" / "README.md"
     docs_text = docs.read_text() if docs.is_file() else ""
@@ -84,6 +100,8 @@ def export(bundle: str, output_dir: str = "dist", checkpoint: str | None = None,
         modules.copy_modules(needed, folder, package)
         _rewrite_docs(folder / "docs" / "README.md", source, package, meta)
         shutil.copyfile(weights, folder / "models" / "model.pt")
+        for file in further:
+            shutil.copyfile(source / "models" / file, folder / "models" / file)
         _check_large(source, folder)
         print(f"{name} {version}: converting the network ...", flush=True)
         try:
@@ -121,6 +139,17 @@ def _read(source: Path, override: dict[str, Any]) -> tuple[dict[str, dict], list
     return configs, problems
 
 
+def _further_weights(configs: dict[str, dict]) -> dict[str, list[str]]:
+    """Files of weights beside model.pt, and the configs that name each."""
+    found: dict[str, list[str]] = {}
+    for name, config in configs.items():
+        for file in sorted(
+            {file for text in _strings(config) for file in re.findall(r"/models/(model_\w+\.pt)", text)}
+        ):
+            found.setdefault(file, []).append(name)
+    return found
+
+
 def _check(source: Path, weights: Path, configs: dict[str, dict]) -> list[str]:
     """What keeps a bundle from being exported, as far as can be told without running it."""
     problems = []
@@ -145,7 +174,11 @@ def _check(source: Path, weights: Path, configs: dict[str, dict]) -> list[str]:
         elif version not in changes:
             problems.append(f"metadata.json: version {version} is not in changelog ({', '.join(changes) or 'empty'}).")
     for overlay in configs.keys() - {"metadata", "tables"}:
-        below = {"inference_onnx": ["inference"], "inference": [], "train": []}.get(overlay, ["train"])
+        below = (
+            ["inference" if overlay.startswith("inference_") else "train"]
+            if overlay not in ("inference", "train")
+            else []
+        )
         if all(name in configs for name in below):
             problems += _check_references(source, [*below, overlay], configs)
     return problems

@@ -137,7 +137,7 @@ class CheckTrainingRanged(MapTransform):
                     "like this one.\n  " + "\n  ".join(outside)
                 )
                 # Not warn(): in a server that would tell of a scan only the first time that it is sent.
-                warnings.warn_explicit(message, UserWarning, __file__, 1)
+                warnings.warn_explicit(message, UserWarning, __file__, 0)
         return dict(data)
 
     def _outside(self, name: str, values: Sequence[float]) -> list[str]:

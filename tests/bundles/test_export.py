@@ -27,13 +27,18 @@ from . import runs
 SHAPES = ((1, 33, 28), (2, 16, 20), (1, 7, 48))  # batch and plane; the export itself compares others
 
 
+def version(bundle: str) -> str:
+    """Of the bundle, as its metadata.json has it."""
+    return json.loads((runs.ROOT / "bundles" / bundle / "configs" / "metadata.json").read_text())["version"]
+
+
 @pytest.fixture(scope="session")
 def exported(bundle, trained, tmp_path_factory) -> Path:
     """The folder of an exported bundle, out of its zip, where the repository is not on the path."""
     output = tmp_path_factory.mktemp(f"dist_{bundle}")
     weights = trained / "models" / "model.pt"
     export(str(runs.ROOT / "bundles" / bundle), str(output), str(weights), **runs.TINY[bundle].network)
-    unpack(str(output / f"{bundle}_v0.1.0.zip"), str(output / "elsewhere"))
+    unpack(str(output / f"{bundle}_v{version(bundle)}.zip"), str(output / "elsewhere"))
     return output / "elsewhere" / bundle
 
 
@@ -120,7 +125,7 @@ def test_contents(bundle, tiny, trained, exported, tmp_path):
     files = {path.relative_to(exported).as_posix() for path in exported.rglob("*") if path.is_file()}
     assert {"LICENSE", "docs/README.md", "docs/data_license.txt", "configs/logging.conf"} <= files
     assert {f for f in files if f.startswith("models/")} == {f"models/model.{kind}" for kind in ("pt", "ts", "onnx")}
-    package = f"{bundle}_v0_1_0"
+    package = f"{bundle}_v{version(bundle).replace('.', '_')}"
     assert not {f for f in files if f.endswith(".py") and not f.startswith(f"{package}/")}
     for file in files:
         if file.endswith((".json", ".md", ".py")):
@@ -143,7 +148,7 @@ def test_contents(bundle, tiny, trained, exported, tmp_path):
 
     weights = str(trained / "models" / "model.pt")
     export(str(runs.ROOT / "bundles" / bundle), str(tmp_path), weights, **tiny.network)
-    first, second = (p / f"{bundle}_v0.1.0.zip" for p in (exported.parents[1], tmp_path))
+    first, second = (p / f"{bundle}_v{version(bundle)}.zip" for p in (exported.parents[1], tmp_path))
     assert first.read_bytes() == second.read_bytes()
     assert not list(tmp_path.glob(".*")) and len(list(tmp_path.iterdir())) == 3
     with zipfile.ZipFile(first) as archive:
@@ -176,7 +181,7 @@ def change(path: Path, **values: object) -> None:
 def test_two_versions_in_one_process(one, copied, tmp_path, monkeypatch, forget):
     """Two versions whose code differs are each run by their own code in one process, whichever came first."""
     folders = []
-    for version, method in (("0.1.0", "first"), ("0.2.0", "second")):
+    for version, method in (("0.2.0", "first"), ("0.3.0", "second")):
         change(copied / "configs" / "metadata.json", version=version, changelog={version: "changed"})
         export(str(copied), str(tmp_path / version), **runs.TINY[one].network)
         folders.append(tmp_path / version / one)
@@ -215,7 +220,7 @@ REFUSED = {
     ),
     "version": (
         lambda f: change(f / "configs" / "metadata.json", version="0.3.0"),
-        r"version 0.3.0 is not in changelog \(0.1.0\)",
+        r"version 0.3.0 is not in changelog \(0.1.0, 0.2.0\)",
     ),
     "no JSON": (spoil_text("configs/train.json", '"seed": 0,', '"seed": 0'), r"train.json does not parse: .*line \d+"),
     "unknown reference": (
@@ -269,6 +274,27 @@ def test_every_reason(copied, tmp_path):
     with pytest.raises(ValueError, match=r"no weights(.|\n)*LICENSE is missing") as caught:
         export(str(copied), str(tmp_path / "dist"), feature=3)
     assert "--feature: inference.json has no such key" in str(caught.value)
+
+
+def test_further_weights(one, copied, tmp_path):
+    """Weights beside model.pt that a config names go with the bundle, but not with those of another training."""
+    path = copied / "configs" / "inference_more.json"
+    path.write_text(json.dumps({"checkpoint": "$@bundle_root + '/models/model_more.pt'"}))
+    for file in (copied / "models").glob("model_*.pt"):
+        file.unlink()
+    with pytest.raises(ValueError, match=r"inference_more\.json: there are no weights at .*models/model_more\.pt"):
+        export(str(copied), str(tmp_path / "dist"), **runs.TINY[one].network)
+    for named in copied.glob("configs/inference_[!o]*.json"):
+        for file in re.findall(r"model_\w+\.pt", named.read_text()):
+            shutil.copyfile(copied / "models" / "model.pt", copied / "models" / file)
+    export(str(copied), str(tmp_path / "dist"), **runs.TINY[one].network)
+    found = tmp_path / "dist" / one
+    assert (found / "models" / "model_more.pt").read_bytes() == (copied / "models" / "model.pt").read_bytes()
+    assert (found / "configs" / "inference_more.json").is_file()
+    export(str(copied), str(tmp_path / "mine"), str(copied / "models" / "model.pt"), **runs.TINY[one].network)
+    found = tmp_path / "mine" / one
+    assert not list(found.glob("models/model_*")) and not (found / "configs" / "inference_more.json").exists()
+    assert (found / "configs" / "inference_onnx.json").is_file()
 
 
 def test_large_file_that_is_named(one, copied, tmp_path, monkeypatch):

@@ -185,7 +185,9 @@ def test_header(result):
         assert ("RescaleSlope" in image) == bool(series.slopes)
         if source.WindowCenter is not None:
             assert (image.WindowCenter, image.WindowWidth) == (500 + (series.shape[2] - 1) / 2, 900)
-    assert source.SeriesInstanceUID in first.DerivationDescription and "0.1.0" in first.SeriesDescription
+    metadata = Path(os.environ["BUNDLES"]) / "udean" / "configs" / "metadata.json"
+    assert json.loads(metadata.read_text())["version"] in first.SeriesDescription
+    assert source.SeriesInstanceUID in first.DerivationDescription
     assert re.search("UDEAN.*version.*SHA-256 of its weights [0-9a-f]{64}", first.DerivationDescription)
     equipment = [
         (item.Manufacturer, item.PurposeOfReferenceCodeSequence[0].CodeMeaning)

@@ -27,7 +27,8 @@ from .. import malformed
 from ..bundles import runs, spoilt
 
 APP = runs.ROOT / "common" / "apps" / "monailabel"
-MARKED = {"udean_next": ("udean_v0_2_0", "0.2.0"), "udean_twin": (None, "0.1.0")}
+# A later version of udean, and another bundle of the same version, whose package has the same name.
+MARKED = {"udean_next": ("udean_v9_0_0", "9.0.0"), "udean_twin": (None, None)}
 # How scans are stored: affine, data type and axes.
 STORED = (
     (runs.AFFINE, np.float32, "RAS"),
@@ -164,10 +165,11 @@ def server(bundles, tmp_path_factory) -> Server:
     assert [path for path in (folder / "tmp").iterdir() if path.suffix != ".json"] == []
 
 
-def mark(bundle: Path, text: str, package: str | None, version: str) -> None:
+def mark(bundle: Path, text: str, package: str | None, version: str | None) -> None:
     """Let a bundle's own code write a text into the headers of results; perhaps under another package's name."""
-    metadata = json.loads((bundle / "configs" / "metadata.json").read_text())
-    (bundle / "configs" / "metadata.json").write_text(json.dumps({**metadata, "version": version}))
+    if version is not None:
+        metadata = json.loads((bundle / "configs" / "metadata.json").read_text())
+        (bundle / "configs" / "metadata.json").write_text(json.dumps({**metadata, "version": version}))
     (old,) = (path.parent for path in bundle.glob("*/__init__.py"))
     save = old / "transforms" / "save.py"
     source, line = save.read_text(), "nib.save(image, temporary)"
