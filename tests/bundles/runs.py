@@ -164,7 +164,14 @@ TINY = {
         folders=("kernels",),
     ),
     "guided_rdn": Tiny(
-        network={"features": 4, "blocks": 1, "layers": 1, "cascade": 2},
+        network={
+            "features": 4,
+            "blocks": 1,
+            "layers": 1,
+            "cascade": 2,
+            "back_projections": 1,
+            "measurement": "@degradation",
+        },
         training={
             "slice_axis": "SI",
             "patch": 16,
