@@ -53,7 +53,7 @@ def terms(folder):
 
 def test_parameter_counts():
     """Table II of the paper: 2.457 M, and 4.765 M with an encoder and decoder that translate LR images first."""
-    for names in (["inference", "full"], ["train"], ["train", "paper"]):
+    for names in (["inference", "inference_full"], ["train"], ["train", "paper"]):
         network = parser(*names).get_parsed_content("network_def")
         assert sum(p.numel() for p in network.parameters()) == 2_457_002
     found = parser("train")
