@@ -1,0 +1,122 @@
+"""The weights that bundles ship: they load as they are, and beat interpolation on a head that no training saw."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+
+from common.data.simulate import simulate
+from common.degradations import (
+    BandLimit,
+    ComposeDegradations,
+    EllipticalKSpace,
+    GaussianProfile,
+    KSpaceTruncation,
+    PartialFourier,
+    RicianNoise,
+)
+from common.metrics import cubic, psnr
+
+from . import runs
+
+WEIGHTS = {"guided_rdn": ["model.pt", "model_unguided.pt"], "udean": ["model.pt"]}
+IN_PLANE = ComposeDegradations([BandLimit((2, 2, 1)), GaussianProfile((2, 2, 1), fwhm=0.02)])
+TWICE = KSpaceTruncation((2, 2, 2))
+# What a scanner may do, and by how many dB the result must be better than cubic: a bit more than half of what it is.
+# The guide is made of the same tissue maps as the scan, so that it must help here.
+SCANS = {
+    "guided_rdn": {
+        "truncated": (IN_PLANE, 2.4),
+        "blurred": (GaussianProfile((2, 2, 1)), 3.0),
+        "elliptical": (ComposeDegradations([IN_PLANE, EllipticalKSpace((0, 1))]), 1.8),
+        "noisy": (ComposeDegradations([IN_PLANE, RicianNoise(0.02, seed=5)]), 2.1),
+    },
+    "guided_rdn without guides": {
+        "truncated": (IN_PLANE, 0.7),
+        "blurred": (GaussianProfile((2, 2, 1)), 1.4),
+        "elliptical": (ComposeDegradations([IN_PLANE, EllipticalKSpace((0, 1))]), 0.3),
+        "noisy": (ComposeDegradations([IN_PLANE, RicianNoise(0.02, seed=5)]), 0.6),
+    },
+    "udean": {
+        "truncated": (TWICE, 1.0),
+        "elliptical": (ComposeDegradations([TWICE, EllipticalKSpace((0, 1))]), 0.6),
+        "partial": (ComposeDegradations([TWICE, PartialFourier(0.625, 1)]), 0.4),
+    },
+}
+
+
+@pytest.fixture(scope="module")
+def head(tmp_path_factory):
+    """T2w, T1w and affine of some slices of a head of an anatomy that training never saw, T2w in [0, 1]."""
+    folder = tmp_path_factory.mktemp("head")
+    simulate(str(folder), subjects=1, seed=7, contrasts="t1w,t2w", spacing=1.3)
+    images = [nib.load(folder / "sub-001" / f"sub-001_{contrast}.nii.gz") for contrast in ("t2w", "t1w")]
+    middle = images[0].shape[2] // 2
+    t2w, t1w = (
+        image.slicer[: 2 * (image.shape[0] // 2), : 2 * (image.shape[1] // 2), middle : middle + 12] for image in images
+    )
+    hr = t2w.get_fdata() / np.quantile(t2w.get_fdata(), 0.999)
+    return hr, t1w.get_fdata(), t2w.affine
+
+
+def infer(bundle, folder, *words):
+    """Run inference.json by the real command line with its own defaults, from the repository's root."""
+    config = f"bundles/{bundle}/configs/inference.json"
+    line = ["run", "--config_file", config, "--dataset_dir", str(folder / "scans"), "--output_dir", str(folder / "out")]
+    return subprocess.run(
+        [sys.executable, "-m", "monai.bundle", *line, *words],
+        cwd=runs.ROOT,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("form", SCANS)
+def test_better_than_cubic(head, tmp_path, form):
+    """Nothing but the folders is said, and every scan gains, whatever the scanner did to it."""
+    hr, guide, affine = head
+    truth = torch.from_numpy(hr).clamp(0, 1)
+    lr = {}
+    for name, (degradation, _) in SCANS[form].items():
+        lr[name], placed = runs.degrade(hr, affine, degradation)
+        # A scan is a magnitude, and so has nothing below 0.
+        runs.save(tmp_path / "scans" / f"sub-{name}_t2w.nii.gz", 1000 * lr[name].clip(0), placed)
+        if form == "guided_rdn":
+            runs.save(tmp_path / "scans" / f"sub-{name}_t1w.nii.gz", guide, affine)
+    bundle, *without = form.split(" ", 1)
+    done = infer(bundle, tmp_path, *(["--guided", "false"] if without else []))
+    assert done.returncode == 0, done.stderr
+    gains = {}
+    for name, (degradation, _) in SCANS[form].items():
+        sr = nib.load(tmp_path / "out" / f"sub-{name}_t2w_sr.nii.gz")
+        np.testing.assert_allclose(sr.affine, affine, atol=1e-4)
+        base = cubic(torch.as_tensor(lr[name])[None, None], degradation.factors, degradation.offset)[0, 0].clamp(0, 1)
+        gains[name] = psnr(torch.from_numpy(sr.get_fdata() / 1000).clamp(0, 1), truth) - psnr(base, truth)
+    print(gains)
+    assert all(gains[name] > least for name, (_, least) in SCANS[form].items()), gains
+    # Twelve slices of a head hold less tissue than any scan of the training.
+    assert "(tissue_volume)" in done.stderr and f"sub-{name}_t2w.nii.gz: not like the scans" in done.stderr
+
+
+def test_without_a_guide(tmp_path):
+    """A person who has no guide is told which switch goes without."""
+    runs.save(tmp_path / "scans" / "sub-a_t2w.nii.gz", runs.phantom(0), np.diag([1.0, 1.0, 2.0, 1.0]))
+    done = infer("guided_rdn", tmp_path)
+    assert done.returncode != 0 and "--guided false" in done.stderr
+    assert not (tmp_path / "out").exists() or not list((tmp_path / "out").iterdir())
+
+
+def test_size():
+    """The zoo takes no file above 25 MB, and what is there is what is tested."""
+    for bundle in runs.BUNDLES:
+        files = {path.name: path.stat().st_size for path in (runs.ROOT / "bundles" / bundle / "models").glob("model*.pt")}
+        assert sorted(files) == WEIGHTS.get(bundle, []) and all(size < 25e6 for size in files.values())
