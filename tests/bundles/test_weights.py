@@ -118,5 +118,6 @@ def test_without_a_guide(tmp_path):
 def test_size():
     """The zoo takes no file above 25 MB, and what is there is what is tested."""
     for bundle in runs.BUNDLES:
-        files = {path.name: path.stat().st_size for path in (runs.ROOT / "bundles" / bundle / "models").glob("model*.pt")}
+        folder = runs.ROOT / "bundles" / bundle / "models"
+        files = {path.name: path.stat().st_size for path in folder.glob("model*.pt")}
         assert sorted(files) == WEIGHTS.get(bundle, []) and all(size < 25e6 for size in files.values())
