@@ -143,9 +143,7 @@ def _further_weights(configs: dict[str, dict]) -> dict[str, list[str]]:
     """Files of weights beside model.pt, and the configs that name each."""
     found: dict[str, list[str]] = {}
     for name, config in configs.items():
-        for file in sorted(
-            {file for text in _strings(config) for file in re.findall(r"/models/(model_\w+\.pt)", text)}
-        ):
+        for file in sorted(set(re.findall(r"/models/(model_\w+\.pt)", "\n".join(_strings(config))))):
             found.setdefault(file, []).append(name)
     return found
 
@@ -174,11 +172,8 @@ def _check(source: Path, weights: Path, configs: dict[str, dict]) -> list[str]:
         elif version not in changes:
             problems.append(f"metadata.json: version {version} is not in changelog ({', '.join(changes) or 'empty'}).")
     for overlay in configs.keys() - {"metadata", "tables"}:
-        below = (
-            ["inference" if overlay.startswith("inference_") else "train"]
-            if overlay not in ("inference", "train")
-            else []
-        )
+        base = "inference" if overlay.startswith("inference") else "train"
+        below = [base] if overlay != base else []
         if all(name in configs for name in below):
             problems += _check_references(source, [*below, overlay], configs)
     return problems
