@@ -2,28 +2,37 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
 import torch
 from monai.data import MetaTensor
 from monai.inferers import Inferer
+from torch.nn import functional as F
 
 from ..degradations import Degradation
-from .cascade import back_project
 
 
 class ConsistentInferer(Inferer):
     r"""Corrects a result until, degraded again, it is the scan, and nowhere negative.
 
-    Projections onto the two sets in turn: what the scanner measured, by :func:`back_project`, and images that are
-    magnitudes. With k-space truncation the first puts the measured part of k-space back as it was (half-way each time
-    at the Nyquist frequency of even sizes), so that all that a network has added lies beyond it.
+    Projections onto the two sets in turn: what the scanner measured, as in the iterative back projection of
+    :func:`back_project`, and images that are magnitudes. With k-space truncation the first puts the measured part of
+    k-space back as it was (half-way each time at the Nyquist frequency of even sizes), so that all that a network has
+    added lies beyond it.
+
+    Operators on k-space take a volume for periodic, and a scan whose field of view ends in tissue is not: taken as it
+    is, the jump from one side to the other would ring through the corrected volume. So along each axis that is degraded
+    the result is prolonged by ``margin`` LR voxels, which lead from its end back to its beginning, and about which the
+    scan says nothing.
 
     Args:
         inferer: gives the result to correct.
         degradation: the linear operator from the result to the scan.
         iterations: of the two projections, the last being the one onto magnitudes.
+        margin: LR voxels between the end of the volume and its periodic repetition. 0 is right for a scan that is
+            periodic, as one that was simulated by truncating the k-space of a volume with tissue at its border.
 
     Raises:
         TypeError: when the degradation is not linear.
@@ -32,7 +41,7 @@ class ConsistentInferer(Inferer):
         Youla and Webb, Image restoration by the method of convex projections, IEEE TMI 1(2), 1982.
     """
 
-    def __init__(self, inferer: Inferer, degradation: Degradation, iterations: int = 8) -> None:
+    def __init__(self, inferer: Inferer, degradation: Degradation, iterations: int = 8, margin: int = 8) -> None:
         super().__init__()
         if not degradation.linear:
             raise TypeError(
@@ -42,6 +51,7 @@ class ConsistentInferer(Inferer):
         self.inferer = inferer
         self.degradation = degradation
         self.iterations = iterations
+        self.margin = margin
 
     def __call__(self, inputs: torch.Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any) -> torch.Tensor:
         """Super-resolve a batch of volumes.
@@ -57,7 +67,27 @@ class ConsistentInferer(Inferer):
         """
         lr = inputs.as_tensor() if isinstance(inputs, MetaTensor) else inputs
         sr = self.inferer(lr, network, *args, **kwargs)
-        degradation = self.degradation.to(lr.device)
+        if not self.iterations:
+            return sr
+        degradation, factors = self.degradation.to(lr.device), self.degradation.factors
+        inside = tuple(slice(n) for n in sr.shape[2:])
+        margins = [self.margin if factor > 1 else 0 for factor in factors]
+        for axis, (margin, factor) in enumerate(zip(margins, factors, strict=True), start=2):
+            sr = _lead_back(sr, axis, margin * factor)
+        scanned = (..., *(slice(n) for n in lr.shape[2:]))
+        outside = [size for margin in reversed(margins) for size in (0, margin)]
+        gain = math.prod(factors)
         for _ in range(self.iterations):
-            sr = back_project(sr, lr, degradation, 1).clamp_min(0)
-        return sr
+            missed = F.pad(lr - degradation(sr)[scanned], outside)
+            sr = (sr + gain * degradation.adjoint(missed)).clamp_min(0)
+        return sr[(..., *inside)].contiguous()
+
+
+def _lead_back(volume: torch.Tensor, axis: int, length: int) -> torch.Tensor:
+    """Append to an axis so many voxels that lead on a straight line from its end to its beginning."""
+    if not length:
+        return volume
+    end, beginning = volume.narrow(axis, volume.shape[axis] - 1, 1), volume.narrow(axis, 0, 1)
+    way = torch.arange(1, length + 1, dtype=volume.dtype, device=volume.device) / (length + 1)
+    way = way.reshape([-1 if i == axis else 1 for i in range(volume.ndim)])
+    return torch.cat([volume, torch.lerp(end, beginning, way)], axis)
