@@ -35,15 +35,22 @@ def compare(
 
     Raises:
         FileNotFoundError: a file is not there.
-        ValueError: a file is no 3-D volume, the grids do not lie on each other with whole factors, or the point lies
-            outside of the volume.
+        ValueError: a file is no 3-D NIfTI volume, the grids do not lie on each other with whole factors, or the point
+            is none or lies outside of the volume.
     """
+    if at is not None and not (isinstance(at, (list, tuple)) and len(at) == 3):
+        raise ValueError(f"compare: --at is {at}, expected three numbers in mm such as --at=-52,8,36.")
+    if not size > 0:
+        raise ValueError(f"compare: --size is {size}, expected an edge in mm above 0.")
     names = {"lr": lr, "sr": sr} | ({} if hr is None else {"hr": hr})
     images = {}
     for key, name in names.items():
         if not Path(name).is_file():
             raise FileNotFoundError(f"compare: --{key} {name}: there is no such file.")
-        images[key] = nib.load(name)
+        try:
+            images[key] = nib.load(name)
+        except nib.filebasedimages.ImageFileError as error:
+            raise ValueError(f"compare: --{key} {name} is no NIfTI file that can be read ({error}).") from None
         if len(images[key].shape) != 3:
             raise ValueError(f"compare: --{key} {name} has shape {images[key].shape}; expected a 3-D volume.")
     affine = images["sr"].affine

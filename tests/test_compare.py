@@ -73,10 +73,15 @@ def test_the_cube_is_around_the_point_whatever_the_storage():
 
 def test_what_is_refused(case, tmp_path):
     out = str(tmp_path / "out.png")
+    damaged = tmp_path / "damaged.nii.gz"
+    damaged.write_text("no volume")
     for change, error, said in (
         ({"sr": "none.nii"}, FileNotFoundError, r"--sr none\.nii: there is no such file"),
         ({"sr": case["lr"], "lr": case["sr"]}, ValueError, r"does not lie on .*expected the same directions"),
         ({"hr": case["lr"]}, ValueError, r"lr\.nii\.gz does not lie on the grid of .*sr\.nii\.gz"),
+        ({"at": [1, 2]}, ValueError, r"--at is \[1, 2\], expected three numbers"),
+        ({"size": 0}, ValueError, r"--size is 0, expected"),
+        ({"lr": str(damaged)}, ValueError, r"--lr .*damaged\.nii\.gz is no NIfTI file"),
         ({"at": [900, 0, 0]}, ValueError, r"--at \[900, 0, 0\] mm is outside"),
         ({"lr": str(save(tmp_path / "4d.nii", np.zeros((4, 4, 4, 2)))), }, ValueError, r"shape \(4, 4, 4, 2\)"),
     ):  # fmt: skip

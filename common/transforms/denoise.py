@@ -23,8 +23,8 @@ _STRENGTH = 0.8
 # Seconds without a bar.
 _PATIENCE = 3.0
 # Daubechies' wavelet of 4 taps, low-pass and high-pass; each has the norm 1, so white noise keeps its deviation.
-_LOW = np.array([1 + 3**0.5, 3 + 3**0.5, 3 - 3**0.5, 1 - 3**0.5]) / 32**0.5
-_HIGH = _LOW[::-1] * (1, -1, 1, -1)
+DB2_LOW = np.array([1 + 3**0.5, 3 + 3**0.5, 3 - 3**0.5, 1 - 3**0.5]) / 32**0.5
+DB2_HIGH = DB2_LOW[::-1] * (1, -1, 1, -1)
 _MAD_PER_SIGMA = 0.6744897501960817
 
 
@@ -78,7 +78,7 @@ def estimate_noise(slices: np.ndarray) -> float:
         The standard deviation, in the volume's unit; 0 when there is no noise.
     """
     means, details = (
-        correlate1d(correlate1d(slices, taps, axis=1), taps, axis=2)[:, ::2, ::2] for taps in (_LOW, _HIGH)
+        correlate1d(correlate1d(slices, taps, axis=1), taps, axis=2)[:, ::2, ::2] for taps in (DB2_LOW, DB2_HIGH)
     )
     if means.min() == means.max():
         return 0.0

@@ -15,7 +15,7 @@ from scipy.ndimage import correlate1d, uniform_filter
 from scipy.stats import chi2
 from skimage.filters import threshold_otsu
 
-from .denoise import _HIGH, _LOW
+from .denoise import DB2_HIGH, DB2_LOW
 
 # What each statistic is called, its unit, and what it may mean to lie below the range and above it.
 _STATISTICS = {
@@ -246,8 +246,8 @@ def _noise(values: np.ndarray) -> float:
     means = details = values
     for axis in range(3):
         every_second = tuple(slice(None, None, 2) if a == axis else slice(None) for a in range(3))
-        means = correlate1d(means, _LOW, axis=axis)[every_second]
-        details = correlate1d(details, _HIGH, axis=axis)[every_second]
+        means = correlate1d(means, DB2_LOW, axis=axis)[every_second]
+        details = correlate1d(details, DB2_HIGH, axis=axis)[every_second]
     tissue = means > threshold_otsu(means.ravel())
     power = uniform_filter(details.astype(np.float64) ** 2, _WINDOW)
     # A window with a part of its details elsewhere would count air, or the edge.

@@ -53,7 +53,7 @@ def terms(folder):
 
 def test_parameter_counts():
     """Table II of the paper: 2.457 M, and 4.765 M with an encoder and decoder that translate LR images first."""
-    for names in (["inference", "inference_full"], ["train"], ["train", "paper"]):
+    for names in (["inference", "inference_full"], ["inference", "inference_paper"], ["train"], ["train", "paper"]):
         network = parser(*names).get_parsed_content("network_def")
         assert sum(p.numel() for p in network.parameters()) == 2_457_002
     found = parser("train")
@@ -245,7 +245,7 @@ def test_weights_of_the_other_form_are_refused(cohort, tmp_path):
     """The paper's weights make no sense on top of cubic interpolation, and the other way round."""
     runs.run("udean", ["train", "paper"], tmp_path, dataset_dir=str(cohort), max_epochs=1, epoch_length=1)
     scan = UDEAN.save_lr(tmp_path / "scans", "a", runs.phantom(0))
-    runs.run("udean", ["inference"], tmp_path, dataset_dir=str(scan), interpolation="$None")  # their own form
+    runs.run("udean", ["inference", "inference_paper"], tmp_path, dataset_dir=str(scan))  # their own form
     with pytest.raises(RuntimeError) as error:
         runs.run("udean", ["inference"], tmp_path, dataset_dir=str(scan))
     assert "another architecture" in str(runs.first_cause(error.value))

@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import warnings
 
 import nibabel as nib
 import numpy as np
 import pytest
 import torch
+from monai.bundle import ConfigParser
 
 from common.data.simulate import simulate
 from common.degradations import (
@@ -122,6 +124,20 @@ def test_better_than_cubic(head, tmp_path, form):
     assert all(gains[name] > least for name, (_, least) in SCANS[form].items()), gains
     # Twelve slices of a head hold less tissue than any scan of the training.
     assert "(tissue_volume)" in done.stderr and f"sub-{name}_t2w.nii.gz: not like the scans" in done.stderr
+
+
+@pytest.mark.parametrize("degradation", [TWICE, TWICE_IN_PLANE], ids=str)
+def test_a_scan_like_those_of_the_training(head, tmp_path, degradation):
+    """A warning that comes with every scan is not read: with a whole head and its like there is none."""
+    hr, _, affine = head
+    lr, placed = runs.degrade(hr, affine, degradation)
+    scan = runs.save(tmp_path / "scan.nii.gz", 1000 * lr.clip(0), placed)
+    names = ["inference"] if degradation is TWICE else ["inference", "inference_2x2x1"]
+    parser = ConfigParser()
+    parser.read_config([str(runs.ROOT / "bundles" / "udean" / "configs" / f"{name}.json") for name in names])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        parser.get_parsed_content("preprocessing")({"image": str(scan)})
 
 
 def test_without_a_guide(tmp_path):
