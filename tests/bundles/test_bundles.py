@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -111,6 +112,18 @@ def test_overlays(bundle, monkeypatch):
         check(line)
         with pytest.raises(ValueError, match="--dataset_di: the configs have no such key; did you mean dataset_dir"):
             check([*line, "--dataset_di", "data"])
+
+
+def test_documented_overrides(bundle):
+    """What a bundle's table of overrides lists, some command line takes."""
+    text = (runs.ROOT / "bundles" / bundle / "docs" / "README.md").read_text()
+    cells = re.findall(r"^\| (`--[^|]*) \|", text, flags=re.MULTILINE)
+    named = {key for cell in cells for key in re.findall(r"--([\w#]+)", cell)}
+    known = ConfigParser(), ConfigParser()
+    for parser, names in zip(known, (["train", "evaluate"], ["inference"]), strict=True):
+        parser.read_config(runs.configs(bundle, *names))
+    assert len(named) > 5
+    assert not [key for key in named if not any(key in parser for parser in known)]
 
 
 @pytest.mark.parametrize("n", [1, 24])
