@@ -301,11 +301,11 @@ def test_large_file_that_is_named(one, copied, tmp_path, monkeypatch):
     """A large file that large_files.yml names goes with the bundle."""
     monkeypatch.setattr(export_bundle, "LARGE", 200_000)
     (copied / "docs" / "film.bin").write_bytes(bytes(200_001))
-    (copied / "large_files.yml").write_text(
-        "large_files:\n- {path: docs/film.bin, url: 'https://example.org/film.bin'}\n"
-    )
-    for other in (*(copied / "docs").glob("*.png"), *(copied / "models").glob("model_*.pt")):
-        other.unlink()
+    large = ["docs/film.bin", *(f"models/{path.name}" for path in (copied / "models").glob("model_*.pt"))]
+    entries = [f"- {{path: {name}, url: 'https://example.org/{name}'}}" for name in large]
+    (copied / "large_files.yml").write_text("\n".join(["large_files:", *entries, ""]))
+    for picture in (copied / "docs").glob("*.png"):
+        picture.unlink()
     export(str(copied), str(tmp_path / "dist"), **runs.TINY[one].network)
     assert (tmp_path / "dist" / one / "docs" / "film.bin").stat().st_size == 200_001
 
