@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 import torch.distributed as dist
@@ -14,11 +14,25 @@ from monai.engines import Trainer
 from monai.engines.workflow import Workflow
 from torch import nn
 
+from ..command_line import is_true
 from ..graph import TensorGraph
-from ..losses import KernelSchedule, LossTable
+from ..losses import LossTable
 from ..memory import keep_freed_memory
 from ..networks.batch_norm import synchronise_batch_norm
 from ..networks.slab import to_channels_last
+
+
+class Schedule(Protocol):
+    """Weights of a loss table that change with its terms."""
+
+    def step(self, terms: Mapping[str, torch.Tensor]) -> None:
+        """Look at the terms of an iteration, by name, and change the weights for the next."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a resumed run must know."""
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore what :meth:`state_dict` gave."""
 
 
 class Player:
@@ -27,7 +41,7 @@ class Player:
     Args:
         networks: names of the networks in the graph that this player trains.
         optimizer: called with the networks' parameters; in JSON an optimizer with ``"_mode_": "callable"``.
-        losses: rows of a :class:`~common.losses.LossTable`.
+        losses: rows by name of a :class:`~common.losses.LossTable`.
         steps: optimizer steps an iteration.
         scheduler: called with the optimizer, and stepped once an iteration; in JSON with ``"_mode_": "callable"``. A
             ``ReduceLROnPlateau`` is stepped once an epoch, with the epoch's mean of the player's total loss.
@@ -44,12 +58,12 @@ class Player:
         self,
         networks: Sequence[str],
         optimizer: Callable[[list[nn.Parameter]], torch.optim.Optimizer],
-        losses: Sequence[Mapping[str, Any]],
+        losses: Mapping[str, Sequence[Any] | None],
         steps: int = 1,
         scheduler: Callable[[torch.optim.Optimizer], torch.optim.lr_scheduler.LRScheduler] | None = None,
         clip_norm: float | None = None,
         stop_below: float | None = None,
-        schedule: KernelSchedule | None = None,
+        schedule: Schedule | None = None,
     ) -> None:
         if steps < 1 or not networks:
             raise ValueError(f"a player needs networks and at least 1 step, got networks={networks}, steps={steps}.")
@@ -159,9 +173,10 @@ class AlternatingTrainer(Trainer):
         epoch_length: int | None = None,
         train_handlers: Sequence | None = None,
         inferer: Callable | None = None,
-        amp: bool = False,
+        amp: bool | str = False,
         amp_kwargs: dict | None = None,
     ) -> None:
+        amp = is_true(amp)
         super().__init__(
             device=device,
             max_epochs=max_epochs,

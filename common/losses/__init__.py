@@ -1,7 +1,7 @@
 """Losses that MONAI and torch lack, and the table that weighs them."""
 
 from .adaptation import AdaptationLoss
-from .adversarial import AdversarialLoss
+from .adversarial import CrossEntropyLoss, LeastSquaresLoss
 from .kernel import (
     BoundaryLoss,
     CentreLoss,
@@ -16,11 +16,12 @@ from .table import LossTable
 
 __all__ = [
     "AdaptationLoss",
-    "AdversarialLoss",
     "BoundaryLoss",
     "CentreLoss",
+    "CrossEntropyLoss",
     "DownscaleLoss",
     "KernelSchedule",
+    "LeastSquaresLoss",
     "LossTable",
     "LowFrequencyLoss",
     "SparsityLoss",

@@ -83,9 +83,10 @@ class CentreLoss(nn.Module):
 class KernelSchedule:
     """Weights of the regularisers, which change for each kernel on its own (Huang et al. 2021, section 2.A.2).
 
-    They begin as ``first``. Every ``interval`` iterations the weight of "bicubic" is multiplied by ``decay`` where the
-    term is below ``threshold``. Where the weight has fallen below ``late_below``, the weights are those of ``late``.
-    In a :class:`~common.losses.LossTable`, a row's weight is ``schedule["<name>"]``.
+    They begin as ``first``. Every ``interval`` iterations the weight of "bicubic" is multiplied by ``decay``, from the
+    first time on that the term is found below ``threshold``: a decay that has begun goes on, whatever the term does.
+    Where the weight has fallen below ``late_below``, the weights are those of ``late``. In a
+    :class:`~common.losses.LossTable`, a row's weight is ``schedule["<name>"]``.
 
     Args:
         kernels: how many.
@@ -114,6 +115,7 @@ class KernelSchedule:
         if unknown:
             raise ValueError(f"KernelSchedule: {', '.join(unknown)} not among the first weights, {', '.join(first)}.")
         self.weights = {name: torch.full((kernels,), float(weight)) for name, weight in first.items()}
+        self.begun = self.weights["bicubic"]
         self.late = dict(late)
         self.threshold, self.interval, self.decay, self.late_below = threshold, interval, decay, late_below
         self.iteration = 0
@@ -130,7 +132,8 @@ class KernelSchedule:
         if self.iteration % self.interval:
             return
         weight = self.weights["bicubic"]
-        weight = torch.where(terms["bicubic"].to(weight) < self.threshold, weight * self.decay, weight)
+        decays = (terms["bicubic"].to(weight) < self.threshold) | (weight < self.begun)
+        weight = torch.where(decays, weight * self.decay, weight)
         self.weights["bicubic"] = weight
         for name, value in self.late.items():
             self.weights[name] = torch.where(weight < self.late_below, value, self.weights[name])

@@ -3,58 +3,56 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 
-from .kernel import ScheduledWeight
 
-_REQUIRED = ("name", "weight", "loss", "inputs")
+@runtime_checkable
+class ChangingWeight(Protocol):
+    """A weight that changes while training goes on."""
+
+    def value(self, term: torch.Tensor) -> torch.Tensor:
+        """Factors now, of the shape and on the device of the term that they weigh."""
 
 
 class LossTable:
     """Weighted terms over a graph's tensors.
 
     Args:
-        terms: rows ``{"name", "weight", "loss", "inputs"}``, and ``"kwargs"`` where the loss takes further arguments:
-            the term's name, unique in the table; its factor; a callable that gives a scalar or a tensor that is
-            averaged; the names of the tensors that it is given, in order. A term of weight 0 is never computed. A
-            weight may change while training goes on: ``schedule["<name>"]`` of a
-            :class:`~common.losses.KernelSchedule`, a factor for each value that the loss gives.
+        rows: ``{"name": [weight, loss, "input", ...]}``: the term's name; its factor, a number or a
+            :class:`ChangingWeight`; a callable that gives a scalar or a tensor that is averaged; the names of the
+            tensors that it is given, in order. A term of weight 0 is never computed. A row that is None, as an overlay
+            sets it, is left out.
 
     Raises:
-        ValueError: when a row lacks or misspells a key, has no number or schedule as weight, no callable as loss, no
-            list as inputs, or a name that is taken. The message names the row.
+        ValueError: when a row is no list of at least three, has no number or changing weight first, no callable second,
+            or no names after it. The message names the row.
     """
 
-    def __init__(self, terms: Sequence[Mapping[str, Any]]) -> None:
-        self.terms: dict[str, tuple[float | ScheduledWeight, Callable, tuple[str, ...], dict]] = {}
-        names: set[str] = set()
-        for i, row in enumerate(terms):
-            label = f"loss table, row {i} ({row.get('name', 'without a name')})"
-            missing = [key for key in _REQUIRED if key not in row]
-            unknown = [key for key in row if key not in (*_REQUIRED, "kwargs")]
-            if missing or unknown:
-                raise ValueError(
-                    f"{label}: missing keys {missing}, unknown keys {unknown}; a row has {', '.join(_REQUIRED)} and, "
-                    "where the loss needs them, kwargs."
-                )
-            name, weight, loss, inputs = (row[key] for key in _REQUIRED)
-            if name in names:
-                raise ValueError(f"{label}: the name is taken by an earlier row.")
-            if isinstance(weight, bool) or not isinstance(weight, (int, float, ScheduledWeight)):
-                raise ValueError(f"{label}: weight is {weight!r}, expected a number or a weight of a schedule.")
+    def __init__(self, rows: Mapping[str, Sequence[Any] | None]) -> None:
+        if not isinstance(rows, Mapping):
+            raise ValueError(f'a loss table is {rows!r}, expected {{"name": [weight, loss, "input", ...], ...}}.')
+        self.terms: dict[str, tuple[float | ChangingWeight, Callable, tuple[str, ...]]] = {}
+        for name, row in rows.items():
+            if row is None:
+                continue
+            label = f"loss table, row '{name}'"
+            if isinstance(row, (str, Mapping)) or not isinstance(row, Sequence) or len(row) < 3:
+                raise ValueError(f'{label} is {row!r}, expected [weight, loss, "input", ...], or null to leave it out.')
+            weight, loss, *inputs = row
+            if isinstance(weight, bool) or not isinstance(weight, (int, float, ChangingWeight)):
+                raise ValueError(f"{label}: the weight is {weight!r}, expected a number or a weight of a schedule.")
             if not callable(loss):
-                raise ValueError(f"{label}: loss is {loss!r}, expected a callable, for example a torch loss.")
-            if isinstance(inputs, str) or not all(isinstance(tensor, str) for tensor in inputs):
-                raise ValueError(f"{label}: inputs is {inputs!r}, expected a list of tensor names.")
-            names.add(name)
+                raise ValueError(f"{label}: the loss is {loss!r}, expected a callable, for example a torch loss.")
+            if not all(isinstance(tensor, str) for tensor in inputs):
+                raise ValueError(f"{label}: the inputs are {inputs!r}, expected names of tensors.")
             if weight != 0:
-                self.terms[name] = (weight, loss, tuple(inputs), dict(row.get("kwargs", {})))
+                self.terms[name] = (weight, loss, tuple(inputs))
 
     def inputs(self) -> dict[str, tuple[str, ...]]:
         """The tensors that each computed term reads, by the term's name."""
-        return {name: inputs for name, (_, _, inputs, _) in self.terms.items()}
+        return {name: inputs for name, (_, _, inputs) in self.terms.items()}
 
     def __call__(self, values: Mapping[str, torch.Tensor]) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         """The weighted sum and the terms without their weights.
@@ -67,10 +65,10 @@ class LossTable:
         """
         total: torch.Tensor | None = None
         parts: dict[str, torch.Tensor] = {}
-        for name, (weight, loss, inputs, kwargs) in self.terms.items():
-            part = loss(*[values[tensor].float() for tensor in inputs], **kwargs)
+        for name, (weight, loss, inputs) in self.terms.items():
+            part = loss(*[values[tensor].float() for tensor in inputs])
             parts[name] = part.detach()
-            factor = weight.value(part) if isinstance(weight, ScheduledWeight) else weight
+            factor = weight.value(part) if isinstance(weight, ChangingWeight) else weight
             weighted = (factor * part).mean()
             total = weighted if total is None else total + weighted
         if total is None:
