@@ -9,6 +9,7 @@ import torch
 import torch.distributed as dist
 from torch.nn import functional as F
 
+from ..command_line import is_true
 from .volumes import VolumeCache
 
 AIR = 0.05  # of the normalised intensity
@@ -126,11 +127,11 @@ class UnpairedSlabLoader(PatchLoader):
         batch_size: int,
         seed: int,
         device: torch.device | str,
-        any_axis: bool = False,
+        any_axis: bool | str = False,
     ) -> None:
         super().__init__(batch_size, seed, device)
+        self.any_axis = any_axis = is_true(any_axis)
         _check_turns(any_axis, factors)
-        self.any_axis = any_axis
         self.lr_patch = tuple(lr_patch)
         self.hr_patch = tuple(k * f for k, f in zip(lr_patch, factors, strict=True))
         self.margin = margin
@@ -180,11 +181,11 @@ class PairedSlabLoader(PatchLoader):
         batch_size: int,
         seed: int,
         device: torch.device | str,
-        any_axis: bool = False,
+        any_axis: bool | str = False,
     ) -> None:
         super().__init__(batch_size, seed, device)
+        self.any_axis = any_axis = is_true(any_axis)
         _check_turns(any_axis, factors)
-        self.any_axis = any_axis
         self.lr_patch, self.factors = tuple(lr_patch), tuple(factors)
         check_fit(volumes, "lr", self.lr_patch, "source", turned=any_axis)
         for item, entry in zip(volumes.items, volumes.data, strict=True):

@@ -14,6 +14,7 @@ import torch.distributed as dist
 from ignite.engine import Engine, Events
 from torch import nn
 
+from ..command_line import is_true
 from ..files import load_state, replacing
 from ..networks.slab import to_channels_last
 
@@ -191,13 +192,13 @@ class ResumableState:
     def __init__(
         self,
         path: str | os.PathLike,
-        resume: bool = False,
+        resume: bool | str = False,
         interval: int = 0,
         evaluator: Engine | None = None,
         invalidates: Sequence[str | os.PathLike] = (),
     ) -> None:
         self.path = Path(path)
-        self.resume = resume
+        self.resume = is_true(resume)
         self.interval = interval
         self.evaluator = evaluator
         self.invalidates = [Path(file) for file in invalidates]

@@ -11,6 +11,7 @@ import torch
 from monai.data import MetaTensor
 from monai.inferers import Inferer
 
+from ..command_line import is_true
 from ..degradations import Degradation, GaussianProfile
 from ..spline import apply_along, upsampling_matrix
 
@@ -68,7 +69,7 @@ class CascadeInferer(Inferer):
         guide_factor: float,
         degradation: Degradation | None = None,
         iterations: int = 0,
-        amp: bool = False,
+        amp: bool | str = False,
         amp_kwargs: dict | None = None,
     ) -> None:
         super().__init__()
@@ -80,7 +81,7 @@ class CascadeInferer(Inferer):
         self.guide_factor = guide_factor
         self.degradation = degradation
         self.iterations = iterations
-        self.amp, self.amp_kwargs = amp, amp_kwargs or {}
+        self.amp, self.amp_kwargs = is_true(amp), amp_kwargs or {}
 
     def __call__(
         self, inputs: torch.Tensor, network: Callable[..., Any], guide: torch.Tensor | None = None

@@ -10,6 +10,8 @@ import torch
 from monai.data import MetaTensor
 from monai.inferers import Inferer, SliceInferer
 
+from ..command_line import is_true
+
 
 class OrthogonalInferer(Inferer):
     """Runs a 2-D network over all images of a volume that contain its last axis, in two directions, and averages.
@@ -29,7 +31,7 @@ class OrthogonalInferer(Inferer):
         self,
         planes: Sequence[int] = (0, 1),
         batch: int = 1,
-        amp: bool = False,
+        amp: bool | str = False,
         amp_kwargs: dict | None = None,
         progress: bool = False,
     ) -> None:
@@ -39,7 +41,7 @@ class OrthogonalInferer(Inferer):
         self.directions = [
             SliceInferer(roi_size=(-1, -1), spatial_dim=axis, sw_batch_size=batch, progress=progress) for axis in planes
         ]
-        self.amp, self.amp_kwargs = amp, amp_kwargs or {}
+        self.amp, self.amp_kwargs = is_true(amp), amp_kwargs or {}
 
     def __call__(self, inputs: torch.Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any) -> torch.Tensor:
         """Super-resolve a batch of volumes.

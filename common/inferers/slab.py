@@ -12,6 +12,8 @@ from monai.data import MetaTensor
 from monai.inferers import Inferer
 from tqdm import tqdm
 
+from ..command_line import is_true
+
 
 def slice_weights(slices: int, scale: int, offset: float) -> torch.Tensor:
     """Share of each output slice of a slab in the volume: its distance to the slab's centre slice decides.
@@ -62,7 +64,7 @@ class SlabInferer(Inferer):
         offset: Sequence[float],
         tile: int = 320,
         halo: int = 32,
-        amp: bool = False,
+        amp: bool | str = False,
         amp_kwargs: dict | None = None,
         progress: bool = False,
     ) -> None:
@@ -75,7 +77,7 @@ class SlabInferer(Inferer):
         self.scale = tuple(scale)
         self.weights = slice_weights(slices, self.scale[2], offset[2])
         self.tile, self.halo = tile, halo
-        self.amp, self.amp_kwargs = amp, amp_kwargs or {}
+        self.amp, self.amp_kwargs = is_true(amp), amp_kwargs or {}
         self.progress = progress
 
     def __call__(self, inputs: torch.Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any) -> torch.Tensor:

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from ..command_line import is_true
 from .slab import to_channels_last
 
 
@@ -56,11 +57,11 @@ class GuidedRDN(nn.Module):
         layers: densely connected layers in each block.
     """
 
-    def __init__(self, guided: bool = True, features: int = 32, blocks: int = 6, layers: int = 4) -> None:
+    def __init__(self, guided: bool | str = True, features: int = 32, blocks: int = 6, layers: int = 4) -> None:
         super().__init__()
-        self.guided = guided
+        self.guided = is_true(guided)
         self.head = nn.Sequential(_layer(1, features), _layer(features, features))
-        widths = [features if guided else 0] * blocks
+        widths = [features if self.guided else 0] * blocks
         self.branch = nn.ModuleList(_layer(1 if i == 0 else features, width) for i, width in enumerate(widths) if width)
         self.blocks = nn.ModuleList(GuidedResidualDenseBlock(features, width, layers) for width in widths)
         self.fusion = nn.Sequential(_layer(blocks * features, features), _layer(features, features))

@@ -13,6 +13,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from ..command_line import is_true
+
 SOBEL_X = ((-1.0, 0.0, 1.0), (-2.0, 0.0, 2.0), (-1.0, 0.0, 1.0))
 
 
@@ -176,10 +178,12 @@ class KernelDiscriminator(nn.Module):
             image are of one subject, the rest is what subjects differ in. False for the paper's form.
     """
 
-    def __init__(self, kernels: int, features: int = 64, layers: int = 6, size: int = 7, detail: bool = True) -> None:
+    def __init__(
+        self, kernels: int, features: int = 64, layers: int = 6, size: int = 7, detail: bool | str = True
+    ) -> None:
         super().__init__()
         self.size = size
-        self.detail = detail
+        self.detail = is_true(detail)
         shapes = {"first": (kernels, features, 3 * size**2)}
         # Not four-dimensional, or it would be stored as the weights of convolutions are.
         shapes["hidden"] = ((layers - 1) * kernels, features, features)

@@ -20,6 +20,7 @@ from monai.transforms import MapTransform
 from scipy.fft import fftfreq, irfftn, rfftfreq, rfftn
 from scipy.ndimage import affine_transform
 
+from ..command_line import is_true
 from ..data.volumes import case_stem
 from ..degradations import Degradation
 from ..files import replacing
@@ -95,14 +96,14 @@ class ResampleGuided(MapTransform):
         reference: str,
         degradation: Degradation,
         coverage: float = 0.95,
-        register: bool = False,
+        register: bool | str = False,
         quality_dir: str | os.PathLike | None = None,
     ) -> None:
         super().__init__(keys)
         self.reference = reference
         self.degradation = degradation
         self.coverage = coverage
-        self.register = register
+        self.register = is_true(register)
         self.quality_dir = quality_dir
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:

@@ -1,0 +1,40 @@
+"""Numbers of voxels along the three axes, the one across the slices last, of methods that act on some of them only."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+def in_plane(**named: Sequence[int]) -> int:
+    """n of ``[n, n, 1]``: the scale of a method that leaves the slices as they are, or the size of its patch.
+
+    Args:
+        named: one list of three numbers by the name of its key, as ``in_plane(scale=[2, 2, 1])``.
+
+    Raises:
+        ValueError: for any other list; the message names the key.
+    """
+    ((name, numbers),) = named.items()
+    if not _whole(numbers) or numbers[0] != numbers[1] or numbers[2] != 1:
+        raise ValueError(f'{name} is {numbers!r}, expected [n, n, 1] for slices, for example --{name} "[2,2,1]".')
+    return numbers[0]
+
+
+def across_slices(**named: Sequence[int]) -> int:
+    """n of ``[1, 1, n]``: the scale of a method that leaves the pixels of a slice as they are.
+
+    Args:
+        named: as for :func:`in_plane`.
+
+    Raises:
+        ValueError: for any other list; the message names the key.
+    """
+    ((name, numbers),) = named.items()
+    if not _whole(numbers) or numbers[0] != 1 or numbers[1] != 1:
+        raise ValueError(f'{name} is {numbers!r}, expected [1, 1, n] across slices, for example --{name} "[1,1,4]".')
+    return numbers[2]
+
+
+def _whole(numbers: Sequence[int]) -> bool:
+    """Whether these are three whole numbers of at least 1."""
+    return isinstance(numbers, (list, tuple)) and len(numbers) == 3 and all(type(n) is int and n >= 1 for n in numbers)
