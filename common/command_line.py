@@ -8,11 +8,12 @@ import os
 import re
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
-from monai.bundle import ConfigParser
+from monai.bundle import ConfigParser, ReferenceResolver
 from monai.bundle.config_parser import merge_kv
 
 # Arguments of `python -m monai.bundle run` itself.
@@ -86,20 +87,63 @@ def check(argv: Sequence[str] | None = None) -> None:
     for file in files:
         for key, value in ConfigParser.load_config_file(file).items():
             merge_kv(parser, key, value)
-    unknown = []
-    for key in given:
-        if key in _OF_RUN or key in parser:
-            continue
-        parts, known = key.replace("#", "::").split("::"), 0
-        while "::".join(parts[: known + 1]) in parser:
-            known += 1
-        siblings = parser["::".join(parts[:known])] if known else parser.get()
-        names = [str(k) for k in siblings] if isinstance(siblings, dict) else []
-        close = difflib.get_close_matches(parts[known], names, n=3)
-        hint = f"; did you mean {' or '.join(close)}?" if close else "."
-        unknown.append(f"--{key}: the configs have no such key{hint}")
+    unknown = [problem for key in given if key not in _OF_RUN and (problem := _unknown(key, parser))]
     if unknown:
         raise ValueError("\n".join(unknown))
+
+
+def _unknown(key: str, parser: ConfigParser) -> str | None:
+    """What is wrong with an override's key, whose macros the parser has not resolved yet; None when nothing is."""
+    parts = key.replace("#", "::").split("::")
+    place: Any = parser.get()
+    for depth, part in enumerate(parts):
+        path = "#".join(parts[:depth])
+        if isinstance(place, dict) and _is_block(place):
+            return _in_block(key, part, place, path)
+        if isinstance(place, str) and place.startswith("%"):
+            return f"--{key}: {path} is the same as {place[1:]} ({place}); set it there, or replace {path} as a whole."
+        if isinstance(place, dict) and part in place:
+            place = place[part]
+        elif isinstance(place, list) and part.isdigit() and int(part) < len(place):
+            place = place[int(part)]
+        else:
+            names = [str(name) for name in place] if isinstance(place, dict) else []
+            return f"--{key}: the configs have no such key{_resembling(part, names)}"
+    return None
+
+
+def _is_block(place: dict) -> bool:
+    """Whether a component is taken whole from another file, ``{"_target_": "%file::id"}``."""
+    return str(place.get("_target_", "")).startswith("%")
+
+
+def _in_block(key: str, part: str, place: dict, path: str) -> str:
+    """What to set instead of a key in a block."""
+    macro = place["_target_"].removeprefix("%")
+    file, inside = ConfigParser.split_path_id(macro)
+    content = {**ConfigParser(config=ConfigParser.load_config_file(file))[inside], **place}
+    names = [name for name in content if not name.startswith("_")]
+    if part not in names:
+        return f"--{key}: {path} is the block {macro}, which has no such key{_resembling(part, names)}"
+    used = [
+        key.replace("::", "#") for text in _strings(content[part]) for key in ReferenceResolver.match_refs_pattern(text)
+    ]
+    advice = f"set --{' or --'.join(dict.fromkeys(used))}" if used else f"replace {path} as a whole in an overlay"
+    return f"--{key}: {path} is the block {macro}, which overrides do not reach into; {advice}."
+
+
+def _strings(value: Any) -> Iterator[str]:
+    """Every string in nested lists and dictionaries."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, (list, dict)):
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from _strings(item)
+
+
+def _resembling(name: str, names: list[str]) -> str:
+    close = difflib.get_close_matches(name, names, n=3)
+    return f"; did you mean {' or '.join(close)}?" if close else "."
 
 
 def _explain(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:

@@ -1,0 +1,60 @@
+"""From a file to a volume that a network reads."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Hashable, Mapping
+from typing import Any
+
+from monai.config import KeysCollection
+from monai.transforms import Compose, EnsureChannelFirst, LoadImage, MapTransform
+
+from .check import CheckHeaderd, CheckVoxelsd
+from .volume import NormaliseVolumed, SliceAxisd
+
+
+class LoadScand(MapTransform):
+    """Load a scan: check its header, read it, check its voxels, put the slice axis last, and normalise it.
+
+    The steps are :class:`CheckHeaderd`, MONAI's ``LoadImage`` and ``EnsureChannelFirst``, :class:`CheckVoxelsd`,
+    :class:`SliceAxisd` and :class:`NormaliseVolumed`.
+
+    Args:
+        keys: of paths, or of volumes ``(X, Y, Z)`` that a client has already loaded, which are not checked as files.
+        slice_axis: anatomical axis across the slices, "LR", "AP", "SI", or "auto" as the spacing shows it; None leaves
+            the axes in the order in which they are stored.
+        normalise: whether to scale intensities to [0, 1].
+        allow_missing_keys: whether an entry may lack a key.
+
+    Returns:
+        The entry, of whose keys each is a volume ``(1, X, Y, Z)``.
+
+    Raises:
+        FileNotFoundError, ValueError: as the steps do; the message names the file.
+    """
+
+    def __init__(
+        self,
+        keys: KeysCollection,
+        slice_axis: str | None,
+        normalise: bool = True,
+        allow_missing_keys: bool = False,
+    ) -> None:
+        super().__init__(keys, allow_missing_keys)
+        some = {"keys": keys, "allow_missing_keys": allow_missing_keys}
+        self.check = CheckHeaderd(**some)
+        self.load = LoadImage(reader="NibabelReader", image_only=True)
+        self.channel = EnsureChannelFirst(channel_dim="no_channel")
+        steps = [CheckVoxelsd(**some)]
+        if slice_axis is not None:
+            steps.append(SliceAxisd(**some, slice_axis=slice_axis))
+        if normalise:
+            steps.append(NormaliseVolumed(**some))
+        self.prepare = Compose(steps)
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        d = self.check(data)
+        for key in self.key_iterator(d):
+            volume = self.load(d[key]) if isinstance(d[key], (str, os.PathLike)) else d[key]
+            d[key] = self.channel(volume)
+        return self.prepare(d)
