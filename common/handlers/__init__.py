@@ -3,7 +3,7 @@
 from .checkpoint import BestModel, LastModel, ResumableState, load_stages, load_weights
 from .evaluation import EvaluationReport, FeatureReport
 from .history import LossHistory
-from .kernels import KernelReport
+from .kernel_report import KernelReport
 from .translation import TranslationReport
 
 __all__ = [

@@ -14,8 +14,8 @@ from ignite.engine import Engine, Events
 from torch import nn
 
 from .. import metrics, reports
-from ..data.slabs import UnpairedSlabLoader, cut_with_margin
-from ..data.volumes import case_stem
+from ..data.loaders.slabs import UnpairedSlabLoader, cut_with_margin
+from ..data.naming import case_stem
 from ..degradations import Degradation
 from ..files import load_state
 from ..graph import TensorGraph
