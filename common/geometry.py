@@ -9,32 +9,29 @@ import torch
 _AXES = {"LR": 0, "AP": 1, "SI": 2}
 
 
-def slab_permutation(
-    affine: np.ndarray | torch.Tensor, slab_axis: str, option: str = "slab_axis"
-) -> tuple[int, int, int]:
-    """Order of a volume's axes that puts the slab axis last and the others in the order left-right, AP, SI.
+def slice_permutation(affine: np.ndarray | torch.Tensor, slice_axis: str) -> tuple[int, int, int]:
+    """Order of a volume's axes that puts the axis across the slices last, the others in the order LR, AP, SI.
 
     Args:
         affine: 4x4, voxel to world (RAS, mm).
-        slab_axis: anatomical axis across the slabs, "LR", "AP" or "SI"; or "auto", the axis across the slices as the
-            spacing shows it: the two axes whose spacings are most alike are in plane.
-        option: what ``slab_axis`` is called where it is set, for messages.
+        slice_axis: anatomical axis across the slices, "LR", "AP" or "SI"; or "auto", as the spacing
+            shows it: the two axes whose spacings are most alike are in plane.
 
     Returns:
         Axis of the stored volume for each axis of the ordered one.
 
     Raises:
-        ValueError: when ``slab_axis`` is none of the four, or the spacing does not tell the slices.
+        ValueError: when ``slice_axis`` is none of the four, or the spacing does not tell the slices.
     """
-    if slab_axis not in (*_AXES, "auto"):
-        raise ValueError(f"{option} is {slab_axis!r}, expected one of {', '.join(_AXES)}, auto.")
+    if slice_axis not in (*_AXES, "auto"):
+        raise ValueError(f"slice_axis is {slice_axis!r}, expected one of {', '.join(_AXES)}, auto.")
     world = nib.orientations.io_orientation(np.asarray(affine))[:, 0]
-    slab = world[_slice_axis(affine, option)] if slab_axis == "auto" else _AXES[slab_axis]
-    order = [axis for axis in range(3) if axis != slab] + [slab]
+    across = world[_axis_across(affine)] if slice_axis == "auto" else _AXES[slice_axis]
+    order = [axis for axis in range(3) if axis != across] + [across]
     return tuple(int(np.flatnonzero(world == axis)[0]) for axis in order)
 
 
-def _slice_axis(affine: np.ndarray | torch.Tensor, option: str) -> int:
+def _axis_across(affine: np.ndarray | torch.Tensor) -> int:
     """The axis of the stored volume that runs across the slices."""
     spacing = np.linalg.norm(np.asarray(affine)[:3, :3], axis=0)
     in_plane = [np.delete(spacing, axis) for axis in range(3)]
@@ -44,7 +41,7 @@ def _slice_axis(affine: np.ndarray | torch.Tensor, option: str) -> int:
     if second / best < 1.1:
         raise ValueError(
             f"the spacing {np.round(spacing, 3).tolist()} mm does not tell which axis runs across the slices; say "
-            f"it, for example --{option} SI ({', '.join(_AXES)}). Is it the scan that was meant, not a guide or a "
+            f"it, for example --slice_axis SI ({', '.join(_AXES)}). Is it the scan that was meant, not a guide or a "
             "thin-slice scan?"
         )
     return int(ratios.argmin())

@@ -9,7 +9,7 @@ from .registration.register import RegisterHRd, RegisterLRd, register_guide
 from .scan.check import CheckHeaderd, CheckPlanesd, CheckVoxelsd
 from .scan.save import SaveVolumed
 from .scan.scan_statistics import CheckTrainingRanged, scan_statistics, widened_range
-from .scan.volume import MakeLRd, NormaliseVolumed, RestoreVolumed, SlabAxisd
+from .scan.volume import MakeLRd, NormaliseVolumed, RestoreVolumed, SliceAxisd
 from .stage import StageTargetd
 
 __all__ = [
@@ -32,7 +32,7 @@ __all__ = [
     "RestoreVolumed",
     "SaveVolumed",
     "ShiftGuided",
-    "SlabAxisd",
+    "SliceAxisd",
     "StageTargetd",
     "check_slice_factor",
     "estimate_noise",

@@ -7,17 +7,17 @@ from collections.abc import Mapping, Sequence
 import nibabel as nib
 import numpy as np
 
-from ...geometry import slab_permutation
+from ...geometry import slice_permutation
 
 
-def check_scale(source: Sequence[Mapping], target: Sequence[Mapping], factors: Sequence[int], slab_axis: str) -> None:
+def check_scale(source: Sequence[Mapping], target: Sequence[Mapping], factors: Sequence[int], slice_axis: str) -> None:
     """Refuse authentic LR scans whose voxels are not ``factors`` times as large as the HR scans'.
 
     Args:
         source: entries with "hr".
         target: entries, of which those with "lr" are checked against the median HR spacing, within 20 %.
-        factors: of the super-resolution, in the order of the axes after :class:`common.transforms.SlabAxisd`.
-        slab_axis: as for :class:`common.transforms.SlabAxisd`.
+        factors: of the super-resolution, in the order of the axes after :class:`common.transforms.SliceAxisd`.
+        slice_axis: as for :class:`common.transforms.SliceAxisd`.
 
     Raises:
         ValueError: with every file that contradicts, its spacing and the expected one.
@@ -26,7 +26,7 @@ def check_scale(source: Sequence[Mapping], target: Sequence[Mapping], factors: S
     hr = []
     for entry in [*source, *target]:
         for key, found in (("hr", hr), ("lr", lr)):
-            mm = _spacing(entry[key], slab_axis) if key in entry else None
+            mm = _spacing(entry[key], slice_axis) if key in entry else None
             if mm is not None:
                 hr.append(mm) if found is hr else lr.update({entry[key]: mm})
     if not lr or not hr:
@@ -36,7 +36,7 @@ def check_scale(source: Sequence[Mapping], target: Sequence[Mapping], factors: S
     if wrong:
         raise ValueError(
             f"the scale factor {list(factors)} and the median spacing of the HR scans ask for LR voxels of about "
-            f"{np.round(expected, 3).tolist()} mm (axes ordered for slab_axis {slab_axis}), but found:\n  "
+            f"{np.round(expected, 3).tolist()} mm (axes ordered for slice_axis {slice_axis}), but found:\n  "
             + "\n  ".join(wrong)
             + "\nSet scale to the ratio that your scans have, or resample them."
         )
@@ -47,10 +47,10 @@ def in_plane_spacing(entries: Sequence[Mapping], slice_axis: str) -> list[float]
 
     Args:
         entries: with "hr"; files that cannot be read are passed over, and reported when the volumes are loaded.
-        slice_axis: as for :class:`common.transforms.SlabAxisd`.
+        slice_axis: as for :class:`common.transforms.SliceAxisd`.
 
     Returns:
-        Two numbers in mm, in the order of the axes after :class:`common.transforms.SlabAxisd`.
+        Two numbers in mm, in the order of the axes after :class:`common.transforms.SliceAxisd`.
 
     Raises:
         ValueError: when a scan's spacing is off the median by more than 5 %: kernels are counted in HR voxels.
@@ -80,7 +80,7 @@ def thin_slice_spacing(entries: Sequence[Mapping], slice_axis: str, scale: int) 
         scale: HR slices per LR slice.
 
     Returns:
-        Three numbers in mm, in the order of the axes after :class:`common.transforms.SlabAxisd`, slices last; 1 each
+        Three numbers in mm, in the order of the axes after :class:`common.transforms.SliceAxisd`, slices last; 1 each
         when no file can be read.
 
     Raises:
@@ -128,8 +128,8 @@ def slice_axis_of(entries: Sequence[Mapping], slice_axis: str) -> str:
     for path in (entry["lr"] if "lr" in entry else entry["hr"] for entry in entries):
         try:
             affine = nib.load(path).affine
-            order = slab_permutation(affine, "auto", "slice_axis")
-            found[path] = next(axis for axis in ("LR", "AP", "SI") if slab_permutation(affine, axis) == order)
+            order = slice_permutation(affine, "auto")
+            found[path] = next(axis for axis in ("LR", "AP", "SI") if slice_permutation(affine, axis) == order)
         except ValueError as error:
             unclear.append(f"{path}: {error}")
         except Exception:
@@ -145,10 +145,10 @@ def slice_axis_of(entries: Sequence[Mapping], slice_axis: str) -> str:
     return next(iter(found.values()), "SI")
 
 
-def _spacing(path: str, slab_axis: str) -> np.ndarray | None:
-    """Of a file, in the order of the axes after SlabAxisd; None where it cannot be read."""
+def _spacing(path: str, slice_axis: str) -> np.ndarray | None:
+    """Of a file, in the order of the axes after SliceAxisd; None where it cannot be read."""
     try:
         affine = nib.load(path).affine
-        return np.linalg.norm(affine[:3, :3], axis=0)[list(slab_permutation(affine, slab_axis))]
+        return np.linalg.norm(affine[:3, :3], axis=0)[list(slice_permutation(affine, slice_axis))]
     except Exception:
         return None  # a file that cannot be read is reported, with the others, when the volumes are loaded

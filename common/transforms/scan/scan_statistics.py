@@ -95,7 +95,7 @@ class CheckTrainingRanged(MapTransform):
 
     Args:
         keys: of volumes ``(1, X, Y, Z)`` with an affine in mm, slabs or slices along the last axis, as
-            :class:`SlabAxisd` and :class:`NormaliseVolumed` leave them.
+            :class:`SliceAxisd` and :class:`NormaliseVolumed` leave them.
         training_range: for names of :func:`scan_statistics` lowest and highest value, as ``python -m common
             training-range`` prints them; what is not named is not checked. None checks nothing.
         allow_missing_keys: whether an entry may lack a key.

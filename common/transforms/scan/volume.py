@@ -13,9 +13,9 @@ from monai.data import MetaTensor
 from monai.transforms import MapTransform
 
 from ...degradations import Degradation
-from ...geometry import slab_permutation
+from ...geometry import slice_permutation
 
-_PERMUTATION = "slab_permutation"
+_PERMUTATION = "slice_permutation"
 _SCALE = "intensity_range"
 
 
@@ -27,34 +27,30 @@ def permute_volume(
     return volume.permute(0, *[axis + 1 for axis in order]), torch.as_tensor(affine)[:, columns]
 
 
-class SlabAxisd(MapTransform):
-    """Order the axes so that slabs lie across a given anatomical axis, whatever the stored order.
+class SliceAxisd(MapTransform):
+    """Order the axes so that a given anatomical axis, across the slices, is the last, whatever the stored order.
 
     Axes are exchanged and never mirrored: mirroring would move the first sample, and with it where LR voxels lie on HR
     voxels. :class:`RestoreVolumed` puts the order back.
 
     Args:
         keys: of channel-first volumes with an affine.
-        slab_axis: anatomical axis across the slabs, as for :func:`slab_permutation`.
+        slice_axis: anatomical axis across the slices, as for :func:`slice_permutation`.
         allow_missing_keys: whether an entry may lack a key.
-        option: what ``slab_axis`` is called where it is set, for messages.
 
     Raises:
-        ValueError: as :func:`slab_permutation`, with the file's name.
+        ValueError: as :func:`slice_permutation`, with the file's name.
     """
 
-    def __init__(
-        self, keys: KeysCollection, slab_axis: str = "SI", allow_missing_keys: bool = False, option: str = "slab_axis"
-    ) -> None:
+    def __init__(self, keys: KeysCollection, slice_axis: str = "SI", allow_missing_keys: bool = False) -> None:
         super().__init__(keys, allow_missing_keys)
-        self.slab_axis = slab_axis
-        self.option = option
+        self.slice_axis = slice_axis
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         d = dict(data)
         for key in self.key_iterator(d):
             try:
-                order = slab_permutation(d[key].affine, self.slab_axis, self.option)
+                order = slice_permutation(d[key].affine, self.slice_axis)
             except ValueError as error:
                 raise ValueError(f"{d[key].meta.get('filename_or_obj', key)}: {error}") from None
             volume, affine = permute_volume(d[key].as_tensor(), d[key].affine, order)

@@ -235,7 +235,7 @@ def entries(tmp_path, lr_spacing, codes="RAS", hr_spacing=(0.7, 0.7, 0.7)):
 
 
 @pytest.mark.parametrize(
-    ("spacing", "codes", "factors", "slab_axis"),
+    ("spacing", "codes", "factors", "slice_axis"),
     [
         ((1.4, 1.4, 1.4), "RAS", (2, 2, 2), "SI"),
         ((1.5, 1.3, 1.4), "LPI", (2, 2, 2), "SI"),
@@ -244,8 +244,8 @@ def entries(tmp_path, lr_spacing, codes="RAS", hr_spacing=(0.7, 0.7, 0.7)):
         ((0.7, 1.4, 1.4), "PIR", (2, 2, 1), "LR"),  # slabs across the axis of factor 1
     ],
 )
-def test_lr_voxels_of_the_scale_are_accepted(tmp_path, spacing, codes, factors, slab_axis):
-    check_scale(*entries(tmp_path, spacing, codes), factors, slab_axis)
+def test_lr_voxels_of_the_scale_are_accepted(tmp_path, spacing, codes, factors, slice_axis):
+    check_scale(*entries(tmp_path, spacing, codes), factors, slice_axis)
 
 
 def test_the_hr_scans_spacing_counts_axis_by_axis(tmp_path):
@@ -255,7 +255,7 @@ def test_the_hr_scans_spacing_counts_axis_by_axis(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("spacing", "factors", "slab_axis"),
+    ("spacing", "factors", "slice_axis"),
     [
         ((1.4, 1.4, 0.7), (2, 2, 2), "SI"),
         ((1.4, 1.4, 1.4), (2, 2, 1), "SI"),
@@ -265,9 +265,9 @@ def test_the_hr_scans_spacing_counts_axis_by_axis(tmp_path):
         ((0.7, 0.7, 0.7), (2, 2, 2), "SI"),
     ],
 )
-def test_lr_voxels_that_contradict_the_scale_are_refused(tmp_path, spacing, factors, slab_axis):
+def test_lr_voxels_that_contradict_the_scale_are_refused(tmp_path, spacing, factors, slice_axis):
     with pytest.raises(ValueError) as error:
-        check_scale(*entries(tmp_path, spacing), factors, slab_axis)
+        check_scale(*entries(tmp_path, spacing), factors, slice_axis)
     message = str(error.value)
     assert f"scale factor {list(factors)}" in message and "low.nii: [" in message and "Set scale" in message
     assert str([round(0.7 * f, 3) for f in factors]) in message and "hr0" not in message

@@ -12,7 +12,7 @@ from monai.transforms import Compose, EnsureChannelFirstd, LoadImaged
 from scipy.spatial.transform import Rotation
 
 from common.degradations import BlockAverage
-from common.transforms import CheckHeaderd, NormaliseVolumed, ResampleGuided, ShiftGuided, SlabAxisd
+from common.transforms import CheckHeaderd, NormaliseVolumed, ResampleGuided, ShiftGuided, SliceAxisd
 
 IN_PLANE = BlockAverage((2, 2, 1))
 CENTRE = np.array([3.0, -5.0, 8.0])
@@ -68,7 +68,7 @@ def test_from_files_to_the_grid_of_the_result(tmp_path):
             CheckHeaderd(both),
             LoadImaged(both, reader="NibabelReader", image_only=True),
             EnsureChannelFirstd(both, channel_dim="no_channel"),
-            SlabAxisd("image", "auto"),
+            SliceAxisd("image", "auto"),
             NormaliseVolumed(both),
             ResampleGuided("guide", "image", IN_PLANE, coverage=0),
         ]

@@ -9,7 +9,7 @@ import torch
 from monai.data import MetaTensor
 from nibabel.orientations import axcodes2ornt, io_orientation, ornt_transform
 
-from common.transforms import CheckTrainingRanged, NormaliseVolumed, SlabAxisd, scan_statistics, widened_range
+from common.transforms import CheckTrainingRanged, NormaliseVolumed, SliceAxisd, scan_statistics, widened_range
 from tests.bundles.runs import phantom
 
 SHAPE, SPACING = (80, 88, 72), (1.9, 2.0, 2.1)
@@ -31,7 +31,7 @@ def prepared(volume, affine=AFFINE, file="/d/scan.nii.gz"):
     """As inference prepares a scan."""
     scan = MetaTensor(torch.from_numpy(np.ascontiguousarray(volume))[None], affine=affine)
     scan.meta["filename_or_obj"] = file
-    return NormaliseVolumed("image")(SlabAxisd("image")({"image": scan}))["image"]
+    return NormaliseVolumed("image")(SliceAxisd("image")({"image": scan}))["image"]
 
 
 def statistics(volume, affine=AFFINE):

@@ -15,6 +15,7 @@ from scipy.spatial.transform import Rotation
 from common.data import CaseLoader, find_images
 from common.degradations import BlockAverage, KSpaceTruncation
 from common.engines import CaseEvaluator
+from common.geometry import slice_permutation
 from common.metrics import cubic
 from common.transforms import (
     CheckHeaderd,
@@ -23,8 +24,7 @@ from common.transforms import (
     NormaliseVolumed,
     RestoreVolumed,
     SaveVolumed,
-    SlabAxisd,
-    slab_permutation,
+    SliceAxisd,
 )
 
 SPACING = {"LR": 0.9, "AP": 1.1, "SI": 2.0}
@@ -78,22 +78,22 @@ def save(path, data, affine=None, **header):
     return path
 
 
-def preparation(slab_axis="SI"):
+def preparation(slice_axis="SI"):
     return Compose(
         [
             CheckHeaderd("image"),
             LoadImaged("image", reader="NibabelReader", image_only=True),
             EnsureChannelFirstd("image", channel_dim="no_channel"),
             CheckVoxelsd("image"),
-            SlabAxisd("image", slab_axis),
+            SliceAxisd("image", slice_axis),
             NormaliseVolumed("image"),
         ]
     )
 
 
-def super_resolve(source, output_dir, degradation, network, slab_axis="SI"):
+def super_resolve(source, output_dir, degradation, network, slice_axis="SI"):
     """As the bundle's inference does: cases, a network for volumes, restored and saved."""
-    dataset = Dataset(find_images(str(source)), preparation(slab_axis))
+    dataset = Dataset(find_images(str(source)), preparation(slice_axis))
     post = Compose([RestoreVolumed("pred", "image", degradation), SaveVolumed("pred", output_dir)])
     CaseEvaluator(
         device=torch.device("cpu"),
@@ -116,14 +116,14 @@ def repeated(factors):
     return network
 
 
-@pytest.mark.parametrize("slab_axis", ["SI", "AP", "LR"])
-def test_slabs_lie_across_the_axis_and_no_voxel_moves_in_any_orientation(slab_axis):
+@pytest.mark.parametrize("slice_axis", ["SI", "AP", "LR"])
+def test_slabs_lie_across_the_axis_and_no_voxel_moves_in_any_orientation(slice_axis):
     for codes, tilt in [*((c, 0) for c in ORIENTATIONS), *((c, t) for c in ("RAS", "PIL", "SRP") for t in (17, -35))]:
         affine, shape = affine_of(codes, tilt), shape_of(codes)
         volume = torch.arange(np.prod(shape), dtype=torch.float64).reshape(1, *shape)
-        out = SlabAxisd("x", slab_axis)({"x": MetaTensor(volume, affine=affine)})["x"]
-        assert out.shape[3] == SIZE[slab_axis] and out.is_contiguous()
-        others = [axis for axis in SIZE if axis != slab_axis]
+        out = SliceAxisd("x", slice_axis)({"x": MetaTensor(volume, affine=affine)})["x"]
+        assert out.shape[3] == SIZE[slice_axis] and out.is_contiguous()
+        others = [axis for axis in SIZE if axis != slice_axis]
         assert tuple(out.shape[1:3]) == tuple(SIZE[axis] for axis in others)
         # A mirrored axis would start elsewhere and point the other way.
         assert torch.equal(out.affine[:, 3].double(), torch.from_numpy(affine[:, 3]))
@@ -134,9 +134,9 @@ def test_slabs_lie_across_the_axis_and_no_voxel_moves_in_any_orientation(slab_ax
             assert np.allclose(world, affine @ [*before, 1], atol=1e-9)
 
 
-def test_a_slab_axis_that_is_none_is_refused():
-    with pytest.raises(ValueError, match="slab_axis is 'z', expected one of LR, AP, SI, auto"):
-        SlabAxisd("x", "z")({"x": MetaTensor(torch.rand(1, 3, 3, 3), affine=np.eye(4))})
+def test_a_slice_axis_that_is_none_is_refused():
+    with pytest.raises(ValueError, match="slice_axis is 'z', expected one of LR, AP, SI, auto"):
+        SliceAxisd("x", "z")({"x": MetaTensor(torch.rand(1, 3, 3, 3), affine=np.eye(4))})
 
 
 @pytest.mark.parametrize(
@@ -147,15 +147,15 @@ def test_slices_are_told_by_their_spacing_in_any_orientation(spacing, slices):
     for codes in ORIENTATIONS:
         affine = affine_of(codes, 20)
         affine[:3, :3] *= np.array(spacing) / np.linalg.norm(affine[:3, :3], axis=0)
-        assert slab_permutation(affine, "auto") == slab_permutation(affine, AXES[codes[slices]])
+        assert slice_permutation(affine, "auto") == slice_permutation(affine, AXES[codes[slices]])
 
 
 @pytest.mark.parametrize("spacing", [(1, 1, 1), (1, 1, 1.09), (1, 2, 4)])
 def test_slices_that_the_spacing_does_not_tell_are_to_be_named(spacing):
     image = MetaTensor(torch.rand(1, 3, 3, 3), affine=np.diag([*spacing, 1.0]), meta={"filename_or_obj": "a.nii"})
-    said = rf"a\.nii: the spacing \[{', '.join(str(float(s)) for s in spacing)}\] mm.*--slab_axis SI"
+    said = rf"a\.nii: the spacing \[{', '.join(str(float(s)) for s in spacing)}\] mm.*--slice_axis SI"
     with pytest.raises(ValueError, match=said):
-        SlabAxisd("x", "auto")({"x": image})
+        SliceAxisd("x", "auto")({"x": image})
 
 
 @pytest.mark.parametrize("degradation", [KSpaceTruncation((2, 2, 2)), BlockAverage((2, 2, 1))], ids=str)
@@ -163,15 +163,15 @@ def test_every_orientation_comes_back_in_its_place(tmp_path, degradation):
     def network(lr):
         return cubic(lr, degradation.factors, degradation.offset)
 
-    for codes, tilt, slab_axis in [
+    for codes, tilt, slice_axis in [
         *((c, 0, "SI") for c in ORIENTATIONS),
         *((c, t, a) for c in ("LPS", "ASR", "IPR") for t in (15, -30) for a in ("AP", "SI")),
     ]:
         data, affine = (1000 * blob(shape_of(codes))).astype(np.float32), affine_of(codes, tilt)
         source = save(tmp_path / f"{codes}.nii", data, affine)
-        image = super_resolve(source, tmp_path / "out", degradation, network, slab_axis)
+        image = super_resolve(source, tmp_path / "out", degradation, network, slice_axis)
         assert nib.aff2axcodes(image.affine) == nib.aff2axcodes(affine)
-        across = [AXES[code] == slab_axis for code in codes]
+        across = [AXES[code] == slice_axis for code in codes]
         factors = np.where(across, degradation.factors[2], 2)
         assert image.shape == tuple(np.array(data.shape) * factors)
         assert np.allclose(
@@ -264,7 +264,7 @@ def test_a_volume_of_few_bright_voxels_is_scaled_by_the_brightest():
 
 
 def test_missing_keys_are_passed_over_where_that_is_allowed():
-    for transform in (SlabAxisd, NormaliseVolumed, CheckHeaderd, CheckVoxelsd):
+    for transform in (SliceAxisd, NormaliseVolumed, CheckHeaderd, CheckVoxelsd):
         assert transform(["hr", "lr"], allow_missing_keys=True)({"other": 1}) == {"other": 1}
         with pytest.raises(KeyError, match="hr"):
             transform(["hr", "lr"])({"other": 1})
