@@ -16,7 +16,8 @@ def profile(bundle: str, slab: int = 64, volume: tuple[int, int, int] = (160, 16
     """Print parameters, multiply-adds on the network's input and seconds for a volume (Liu et al. 2023, table II).
 
     The networks have the sizes of the bundle's train.json, and their input is that of its metadata.json; weights do not
-    matter.
+    matter. With ``further_networks`` in metadata.json, ``{"<what they are>": ["<key of train.json>", ...]}``, the
+    parameters are also given together with theirs.
 
     Args:
         bundle: folder of the bundle, for example bundles/udean.
@@ -57,9 +58,9 @@ def profile(bundle: str, slab: int = 64, volume: tuple[int, int, int] = (160, 16
         return sum(p.numel() for module in modules for p in module.parameters())
 
     rows = [("parameters", f"{count(network):,}")]
-    if "lr_decoder" in parser and "lr_encoder" in parser:
-        style = [parser.get_parsed_content(key) for key in ("lr_encoder", "lr_decoder")]
-        rows.append(("  with a network that translates LR first", f"{count(network, *style):,}"))
+    for label, keys in (parser["_meta_"].get("further_networks") or {}).items():
+        further = [parser.get_parsed_content(key) for key in keys]
+        rows.append((f"  with {label}", f"{count(network, *further):,}"))
     with torch.no_grad():
         example = torch.rand(1, *shape, device=device)
         with FlopCounterMode(display=False) as counter:
@@ -69,8 +70,7 @@ def profile(bundle: str, slab: int = 64, volume: tuple[int, int, int] = (160, 16
         )
         volumes = [torch.rand(1, 1, *sizes, device=device)]
         if shape[0] > 1:  # the other channel is a guide
-            guide = [round(n * inferer.guide_factor) for n in sizes[:2]]
-            volumes.append(torch.rand(1, 1, *guide, sizes[2], device=device))
+            volumes.append(torch.rand(1, 1, *inferer.guide_shape(sizes), device=device))
         network(example)  # the first call compiles and allocates
         if device.type == "cuda":
             torch.cuda.synchronize()

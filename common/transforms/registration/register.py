@@ -121,7 +121,7 @@ class RegisterLRd(MapTransform):
         ValueError: when the axes of a volume are not orthogonal, or the two do not overlap.
 
     References:
-        The paper of the downsampling GAN, section 2.C.1: ../shared/papers/downsampling_gan_2021.md.
+        The downsampling GAN (2021), section 2.C.1.
     """
 
     def __init__(
