@@ -3,36 +3,31 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import fire
 
 from .command_line import RunsFailedError
 
-# Where the function of each command is. An exported bundle has those that it needs.
-COMMANDS = {
-    "ablate": "ablation.ablate",
-    "brisque-fit": "brisque_fit.brisque_fit",
-    "compare": "compare.compare",
-    "datalist": "data.write_datalist.write_datalist",
-    "export": "export.bundle.export",
-    "profile": "profile.profile",
-    "simulate": "data.simulate.simulate",
-    "training-range": "training_range.training_range",
-    "unpack": "export.archive.unpack",
-}
+
+def commands() -> dict[str, Callable]:
+    """Each module of :mod:`common.commands` by its command's name; an exported bundle has those that it needs."""
+    found = {}
+    for path in sorted(Path(__file__).with_name("commands").glob("[a-z]*.py")):
+        module = importlib.import_module(f".commands.{path.stem}", __package__)
+        public = [f for name, f in inspect.getmembers(module, inspect.isfunction) if not name.startswith("_")]
+        (function,) = [f for f in public if f.__module__ == module.__name__]
+        found[path.stem.replace("_", "-")] = function
+    return found
 
 
 def main() -> None:
     """Run a command; an error that it expects is printed as one message, without a traceback."""
     try:
-        commands = {}
-        for command, place in COMMANDS.items():
-            module, _, function = place.rpartition(".")
-            if Path(__file__).parent.joinpath(*module.split(".")).with_suffix(".py").is_file():
-                commands[command] = getattr(importlib.import_module(f".{module}", __package__), function)
-        fire.Fire(commands, name=f"python -m {__package__}")
+        fire.Fire(commands(), name=f"python -m {__package__}")
     except (ValueError, OSError, ImportError, RunsFailedError) as error:
         sys.exit(f"error: {error}")
 

@@ -1,24 +1,14 @@
 """Datalists, volumes in memory, slabs and cases."""
 
-from .cases import (
-    CaseFailure,
-    CaseLoader,
-    as_lr,
-    check_scale,
-    find_images,
-    find_pairs,
-    in_plane_spacing,
-    prepare_lr_hr,
-    slice_axis_of,
-    thin_slice_spacing,
-)
-from .datalist import cross_validation, load_datalist, only_case
-from .kernel_crops import KernelCropLoader, check_target, kernel_cases
-from .slabs import PairedSlabLoader, UnpairedSlabLoader
-from .slices import KernelSliceLoader, SliceLoader
-from .through_plane import ThroughPlaneLoader, check_patch
-from .volumes import VolumeCache
-from .write_datalist import write_datalist
+from .lists.datalist import as_hr, as_lr, cross_validation, load_datalist, only_case
+from .lists.scans import find_images, find_pairs
+from .lists.spacing import check_scale, in_plane_spacing, slice_axis_of, thin_slice_spacing
+from .loaders.cases import CaseFailure, CaseLoader, prepare_lr_hr
+from .loaders.kernel_crops import KernelCropLoader, check_target, kernel_cases
+from .loaders.slabs import PairedSlabLoader, UnpairedSlabLoader
+from .loaders.slices import KernelSliceLoader, SliceLoader
+from .loaders.through_plane import ThroughPlaneLoader, check_patch
+from .loaders.volumes import VolumeCache
 
 __all__ = [
     "CaseFailure",
@@ -30,6 +20,7 @@ __all__ = [
     "ThroughPlaneLoader",
     "UnpairedSlabLoader",
     "VolumeCache",
+    "as_hr",
     "as_lr",
     "check_patch",
     "check_scale",
@@ -44,5 +35,4 @@ __all__ = [
     "prepare_lr_hr",
     "slice_axis_of",
     "thin_slice_spacing",
-    "write_datalist",
 ]

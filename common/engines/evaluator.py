@@ -7,8 +7,8 @@ from typing import Any
 from monai.engines import SupervisedEvaluator
 from tqdm import tqdm
 
-from ..data.cases import CaseFailure
-from ..data.volumes import failure, root_cause
+from ..data.loaders.cases import CaseFailure
+from ..data.naming import failure, root_cause
 from ..memory import keep_freed_memory
 
 

@@ -10,7 +10,8 @@ import subprocess
 import sys
 import warnings
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from itertools import product
 from pathlib import Path
 
 import torch
@@ -57,23 +58,6 @@ def convert(bundle: Path) -> list[str]:
     return done.stdout.splitlines()[-2:]
 
 
-class _Stages(nn.Module):
-    """A cascade for export: the stage is a tensor, and the choice is made when the model is run."""
-
-    def __init__(self, cascade: nn.Module) -> None:
-        super().__init__()
-        self.stages = cascade.stages
-
-    def forward(self, image: torch.Tensor, stage: torch.Tensor) -> torch.Tensor:
-        return self._from(0, stage, image)
-
-    def _from(self, i: int, stage: torch.Tensor, image: torch.Tensor) -> torch.Tensor:
-        network = self.stages[i]
-        if i == len(self.stages) - 1:
-            return network(image)
-        return torch.cond(stage == i, lambda x: network(x), lambda x: self._from(i + 1, stage, x), (image,))
-
-
 def _main() -> None:
     sys.path.insert(0, "")  # the bundle's folder, for the modules that its configs name
     logging.disable(logging.WARNING)
@@ -89,9 +73,8 @@ def _convert() -> list[str]:
     parser.read_config(config)
     parser.read_meta(meta)
     network = load_weights(parser.get_parsed_content("network_def"), weights)
-    stages = len(network.stages) if hasattr(network, "stages") else 0
     inputs = {shape: torch.rand(shape, generator=torch.Generator().manual_seed(0)) for shape in _shapes(parser)}
-    choices: Sequence[tuple] = [(k,) for k in range(stages)] or [()]
+    choices = list(product(*_further_inputs(network).values()))
     with torch.no_grad():
         eager = [(x, choice, network(x, *choice)) for x in inputs.values() for choice in choices]
     for x, _, result in eager:
@@ -111,6 +94,11 @@ def _convert() -> list[str]:
             )
         lines.append(f"{name} differs from eager mode by {difference:.2g} at most, on {len(inputs)} shapes")
     return lines
+
+
+def _further_inputs(network: nn.Module) -> Mapping[str, Sequence[int]]:
+    """What a network takes beside the image, in this order, and the values that each may have."""
+    return network.further_inputs() if hasattr(network, "further_inputs") else {}
 
 
 def _format(parser: ConfigParser, key: str) -> tuple[int, list]:
@@ -153,12 +141,10 @@ def _to_onnx(network: nn.Module, parser: ConfigParser, path: str) -> None:
     }
     names, example, shapes = ["image"], [torch.rand(_shapes(parser)[1])], [free]
     network = copy.deepcopy(network).to(memory_format=torch.contiguous_format)
-    if hasattr(network, "stages"):
-        network = _Stages(network).eval()
-        if len(network.stages) > 1:
-            names, example, shapes = [*names, "stage"], [*example, torch.tensor(0)], [*shapes, None]
-        else:
-            network = network.stages[0]
+    for name, values in _further_inputs(network).items():
+        names, example, shapes = [*names, name], [*example, torch.tensor(values[0])], [*shapes, None]
+    if hasattr(network, "for_onnx"):
+        network = network.for_onnx().eval()
     program = torch.onnx.export(
         network,
         tuple(example),

@@ -9,8 +9,6 @@ from collections.abc import Iterable, Iterator
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
-from ..__main__ import COMMANDS
-
 ROOT = Path(__file__).parents[1]
 NAME = ROOT.name
 
@@ -51,8 +49,7 @@ def needed_modules(configs: Iterable[str], docs: str = "") -> list[Path]:
         found.add(path)
         source = (ROOT / path).read_text()
         pending += [_module_of(name) for name in _imports(ast.parse(source), path)]
-        if path.name != "__main__.py":  # which names them all
-            pending += _commands(source)
+        pending += _commands(source)
     return sorted(found)
 
 
@@ -113,8 +110,9 @@ def distributions(configs: Iterable[str], modules: Iterable[Path]) -> dict[str, 
 
 def _commands(text: str) -> list[Path]:
     """The modules of the commands that a text tells people to run."""
-    found = [COMMANDS[command] for command in _COMMAND.findall(text) if command in COMMANDS]
-    return [Path("__main__.py"), *(_module_of(tuple(place.split("."))) for place in found)] if found else []
+    paths = {Path("commands", f"{command.replace('-', '_')}.py") for command in _COMMAND.findall(text)}
+    found = sorted(path for path in paths if (ROOT / path).is_file())
+    return [Path("__main__.py"), *found] if found else []
 
 
 def _imports(tree: ast.AST, path: Path) -> Iterator[tuple[str, ...]]:

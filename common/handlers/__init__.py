@@ -1,9 +1,10 @@
 """Ignite handlers that MONAI lacks."""
 
 from .checkpoint import BestModel, LastModel, ResumableState, load_stages, load_weights
-from .evaluation import EvaluationReport, FeatureReport
+from .evaluation import EvaluationReport
+from .features import FeatureReport
 from .history import LossHistory
-from .kernels import KernelReport
+from .kernel_report import KernelReport
 from .translation import TranslationReport
 
 __all__ = [

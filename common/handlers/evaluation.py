@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,11 +13,8 @@ from ignite.engine import Engine, Events
 from torch import nn
 
 from .. import metrics, reports
-from ..data.slabs import UnpairedSlabLoader, cut_with_margin
-from ..data.volumes import case_stem
+from ..data.naming import case_stem
 from ..degradations import Degradation
-from ..files import load_state
-from ..graph import TensorGraph
 from ..metrics.lpips import Lpips
 from .checkpoint import load_weights
 
@@ -120,99 +116,6 @@ class EvaluationReport:
         print(reports.write_table(self.output_dir, self.rows))
         reports.box_plots(self.output_dir / "boxplots.png", self.rows)
         print(f"table and pictures are in {self.output_dir}")
-
-
-class FeatureReport:
-    """Draws what the adaptation did: feature maps of both groups, and their distribution before and after.
-
-    It attaches to an evaluator and draws when that has run. In ``output_dir``: ``features.png`` (Liu et al. 2023, fig.
-    4) and ``tsne.png`` (fig. 5). "Before" are the encoders with random weights, "after" as trained.
-
-    Args:
-        output_dir: folder of the report.
-        graph: with the steps ``feature_source``, ``feature_target`` and ``lr_fake``.
-        state: file of a :class:`~common.handlers.ResumableState`, with the trained networks.
-        loader: gives training batches; its ``source`` and ``target`` volumes are drawn.
-        network: the trained network from LR to SR.
-        degradation: from HR to LR.
-        batches: of the loader that are embedded.
-        device: where the graph is computed.
-    """
-
-    def __init__(
-        self,
-        output_dir: str | os.PathLike,
-        graph: TensorGraph,
-        state: str | os.PathLike,
-        loader: UnpairedSlabLoader,
-        network: nn.Module,
-        degradation: Degradation,
-        batches: int,
-        device: torch.device,
-    ) -> None:
-        self.output_dir = Path(output_dir)
-        self.graph = graph
-        self.state = Path(state)
-        self.loader = loader
-        self.network = network
-        self.degradation = degradation
-        self.batches = batches
-        self.device = device
-
-    def attach(self, engine: Engine) -> None:
-        """Draw at the end of the evaluator's run."""
-        engine.add_event_handler(Events.COMPLETED, self._draw)
-
-    @torch.no_grad()
-    def _draw(self, engine: Engine) -> None:
-        self.graph.load_state_dict(load_state(self.state, self.device)["graph"])
-        self.graph.to(self.device).eval()
-        untrained = copy.deepcopy(self.graph)
-        for step in ("feature_source", "feature_target"):
-            for module in untrained.networks[untrained.steps[step][0]].modules():
-                if hasattr(module, "reset_parameters"):
-                    module.reset_parameters()
-        reports.feature_tsne(self.output_dir / "tsne.png", self._pooled(untrained), self._pooled(self.graph))
-        source, target = self._planes()
-        reports.feature_maps(self.output_dir / "features.png", source, target)
-        print(f"feature maps and t-SNE are in {self.output_dir}")
-
-    def _pooled(self, graph: TensorGraph) -> tuple[np.ndarray, np.ndarray]:
-        vectors: dict[str, list[torch.Tensor]] = {"feature_source": [], "feature_target": []}
-        self.loader.set_iteration(0)
-        for _, batch in zip(range(self.batches), self.loader, strict=False):
-            values = graph(batch, list(vectors))
-            for name, found in vectors.items():
-                found.append(values[name].mean(dim=(2, 3)).float().cpu())
-        return torch.cat(vectors["feature_source"]).numpy(), torch.cat(vectors["feature_target"]).numpy()
-
-    def _planes(self) -> tuple[dict, dict]:
-        """The middle slab of the first source and of the first target volume, with its images and features."""
-        slices, factors, margin = self.loader.lr_patch[2], self.degradation.factors, self.loader.margin
-        volume, lr = self.loader.source[0]["hr"], self.loader.target[0]["lr"]
-        x, y = [n // f * f for n, f in zip(volume.shape[1:3], factors[:2], strict=True)]
-        depth = slices * factors[2]
-        z = (volume.shape[3] - depth) // 2
-        hr = volume[None, :, :x, :y, z : z + depth]
-        context = cut_with_margin(self.loader.source[0]["hr_band"], (0, 0, z), (x, y, depth), margin)[None]
-        z = (lr.shape[3] - slices) // 2
-        batch = {"hr": hr, "hr_context": context, "lr": lr[None, ..., z : z + slices]}
-        batch = {key: slab.to(self.device) for key, slab in batch.items()}
-        values = self.graph(batch, ["feature_source", "feature_target", "lr_fake"])
-        sr = self.network(batch["lr"].to(self.device))
-
-        def plane(slab: torch.Tensor, index: int) -> np.ndarray:
-            return slab[0, 0, ..., index].float().cpu().numpy()
-
-        # The volumes are in the order that the slabs have, so a plane is drawn along these axes and not in the world.
-        centre = slices // 2
-        fine = centre * factors[2] + math.floor(self.degradation.offset[2])
-        source = {"image": plane(hr, fine), "lr": plane(values["lr_fake"], centre)}
-        target = {"image": plane(sr, fine), "lr": plane(batch["lr"], centre)}
-        for group, feature in ((source, "feature_source"), (target, "feature_target")):
-            group["features"] = values[feature][0].float().cpu().numpy()
-            group["affine"] = np.eye(4)
-        return source, target
 
 
 def _unit(volume: torch.Tensor) -> np.ndarray:

@@ -10,7 +10,7 @@ import torch
 import torch.distributed as dist
 from ignite.engine import Engine, Events
 
-from ..data.volumes import VolumeCache
+from ..data.loaders.volumes import VolumeCache
 from ..degradations import Degradation
 from ..reports import translation_figure
 

@@ -114,9 +114,14 @@ class CascadeInferer(Inferer):
             image = back_project(image, lr, self.degradation, self.iterations)
         return image
 
+    def guide_shape(self, lr_shape: Sequence[int]) -> tuple[int, int, int]:
+        """Voxels that the guide of an LR volume of ``(X, Y, Z)`` has."""
+        x, y, z = lr_shape
+        return math.floor(x * self.guide_factor + 0.5), math.floor(y * self.guide_factor + 0.5), z
+
     def guide_after(self, guide: torch.Tensor, lr_shape: Sequence[int], done: int) -> torch.Tensor:
         """The guide on the grid that ``done`` stages lead to from an input of ``(B, 1, X, Y, Z)``."""
-        expected = (*(math.floor(n * self.guide_factor + 0.5) for n in lr_shape[2:4]), lr_shape[4])
+        expected = self.guide_shape(lr_shape[2:])
         if tuple(guide.shape[2:]) != expected:
             raise ValueError(
                 f"the guide has {tuple(guide.shape[2:])} voxels, expected {expected}: {self.guide_factor:g} times "

@@ -5,7 +5,14 @@ from .discriminators import PatchDiscriminator, VGGDiscriminator
 from .edsr import EDSR
 from .guided_rdn import Cascade, Concatenate, GuidedRDN, prepare_for_inference
 from .interpolation import AxisInterpolation, SlabInterpolation, SplineInterpolation
-from .kernels import FixedKernel, GradientReversal, KernelDiscriminator, KernelGenerator, KernelSampling, ReceiverNoise
+from .kernel_gan import (
+    FixedKernel,
+    GradientReversal,
+    KernelDiscriminator,
+    KernelGenerator,
+    KernelSampling,
+    ReceiverNoise,
+)
 from .munit import AdaptiveDecoder, AttributeEncoder, ContentEncoder, MultiScaleDiscriminator
 from .onnx import OnnxNetwork
 from .rdn import RDN, SignedRange

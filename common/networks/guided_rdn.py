@@ -131,6 +131,31 @@ class Cascade(nn.Module):
                 return network(image)
         raise ValueError("the cascade has no such stage")
 
+    def further_inputs(self) -> dict[str, range]:
+        """What an exported network takes beside the image: the stage, where there are several."""
+        return {"stage": range(len(self.stages))} if len(self.stages) > 1 else {}
+
+    def for_onnx(self) -> nn.Module:
+        """The same weights in a form that ONNX has: the stage is a tensor, and chosen when the network is run."""
+        return _ChosenStage(self.stages) if len(self.stages) > 1 else self.stages[0]
+
+
+class _ChosenStage(nn.Module):
+    """A cascade whose stage is a tensor."""
+
+    def __init__(self, stages: nn.ModuleList) -> None:
+        super().__init__()
+        self.stages = stages
+
+    def forward(self, image: torch.Tensor, stage: torch.Tensor) -> torch.Tensor:
+        return self._from(0, stage, image)
+
+    def _from(self, i: int, stage: torch.Tensor, image: torch.Tensor) -> torch.Tensor:
+        network = self.stages[i]
+        if i == len(self.stages) - 1:
+            return network(image)
+        return torch.cond(stage == i, lambda x: network(x), lambda x: self._from(i + 1, stage, x), (image,))
+
 
 class _SplitBlock(nn.Module):
     """A guided residual dense block for inference: the convolution of a concatenation is a sum of convolutions.

@@ -81,7 +81,7 @@ class TSRCANDecoder(nn.Module):
         if scale[0] != scale[1]:
             raise ValueError(
                 f"TSRCANDecoder upsamples by pixel shuffle, which needs one in-plane factor, but scale is {scale}. "
-                "Order the axes so that the axis with the other factor is the slab's (slab_axis)."
+                "Order the axes so that the axis with the other factor is the slab's (slice_axis)."
             )
         trunk = [
             Residual(*[RCAB(features, reduction) for _ in range(blocks)], nn.Conv2d(features, features, 3, padding=1))

@@ -1,16 +1,17 @@
 """Transforms that MONAI lacks."""
 
-from .check import CheckHeaderd, CheckPlanesd, CheckVoxelsd
-from .ct import CheckMRd, HounsfieldWindowd
+from .ct.hounsfield import CheckMRd, HounsfieldWindowd
+from .ct.thick import CheckThickSlicesd, ResampleHRd, check_slice_factor
 from .denoise import DenoiseSlicesd, estimate_noise
-from .guide import ResampleGuided, ShiftGuided
-from .misalignment import RandMisalign, RandMisalignd
-from .registration import RegisterHRd, RegisterLRd, register_guide
-from .save import SaveVolumed
+from .registration.guide import ResampleGuided, ShiftGuided
+from .registration.misalignment import RandMisalign, RandMisalignd
+from .registration.register import RegisterHRd, RegisterLRd, register_guide
+from .scan.check import CheckHeaderd, CheckPlanesd, CheckVoxelsd
+from .scan.load import LoadScand
+from .scan.save import SaveVolumed
+from .scan.scan_statistics import CheckTrainingRanged, scan_statistics, widened_range
+from .scan.volume import MakeLRd, NormaliseVolumed, RestoreVolumed, SliceAxisd
 from .stage import StageTargetd
-from .thick import CheckThickSlicesd, ResampleHRd, check_slice_factor
-from .training_range import CheckTrainingRanged, scan_statistics, widened_range
-from .volume import MakeLRd, NormaliseVolumed, RestoreVolumed, SlabAxisd, slab_permutation
 
 __all__ = [
     "CheckHeaderd",
@@ -21,6 +22,7 @@ __all__ = [
     "CheckVoxelsd",
     "DenoiseSlicesd",
     "HounsfieldWindowd",
+    "LoadScand",
     "MakeLRd",
     "NormaliseVolumed",
     "RandMisalign",
@@ -32,12 +34,11 @@ __all__ = [
     "RestoreVolumed",
     "SaveVolumed",
     "ShiftGuided",
-    "SlabAxisd",
+    "SliceAxisd",
     "StageTargetd",
     "check_slice_factor",
     "estimate_noise",
     "register_guide",
     "scan_statistics",
-    "slab_permutation",
     "widened_range",
 ]

@@ -23,7 +23,7 @@ from scipy.ndimage import affine_transform, gaussian_filter
 from scipy.spatial.transform import Rotation
 
 from common.degradations import Degradation, GaussianProfile, InPlaneKernel, KSpaceTruncation
-from common.kernels import gaussian_kernel
+from common.degradations.blur_kernels import gaussian_kernel
 
 ROOT = Path(__file__).parents[2]
 BUNDLES = sorted(path.parent.parent.name for path in ROOT.glob("bundles/*/configs/metadata.json"))

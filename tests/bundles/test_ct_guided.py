@@ -15,8 +15,8 @@ import torch
 from matplotlib.image import imread
 from monai.bundle import ConfigParser
 
-from common import ablation
-from common.data import write_datalist
+from common.commands import ablate as ablation
+from common.commands.datalist import write_datalist
 from common.degradations import BlockAverage, GaussianProfile
 
 from ..benchmarks import joint_training

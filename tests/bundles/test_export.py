@@ -18,8 +18,9 @@ import pytest
 import torch
 from monai.bundle import ConfigParser
 
-from common.export import bundle as export_bundle
-from common.export import export, unpack
+from common.commands import export as export_bundle
+from common.commands.export import export
+from common.commands.unpack import unpack
 from common.networks import OnnxNetwork
 
 from . import runs

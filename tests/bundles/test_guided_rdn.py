@@ -18,8 +18,8 @@ from monai.bundle import ConfigParser
 from nibabel.affines import apply_affine, from_matvec
 from scipy.ndimage import map_coordinates
 
-from common import ablation
 from common.command_line import check
+from common.commands import ablate as ablation
 from common.degradations import GaussianProfile, KSpaceTruncation
 from common.engines import AlternatingTrainer
 

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 import torch
 
-from common.export import archive, unpack
+from common.commands.unpack import unpack
+from common.export import archive
 from tests import malformed
 
 from . import runs

@@ -13,7 +13,7 @@ import pytest
 import torch
 from monai.bundle import ConfigParser
 
-from common.data.simulate import simulate
+from common.commands.simulate import simulate
 from common.degradations import (
     BandLimit,
     ComposeDegradations,

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from monai.bundle import ConfigParser
 
-from common.export import export
+from common.commands.export import export
 from tests.bundles import runs
 
 

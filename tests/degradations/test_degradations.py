@@ -25,7 +25,7 @@ from common.degradations import (
     RandomDegradation,
     RicianNoise,
 )
-from common.kernels import bicubic_kernel, gaussian_kernel, zero_filling_kernel
+from common.degradations.blur_kernels import bicubic_kernel, gaussian_kernel, zero_filling_kernel
 
 OPERATORS = {
     "band_limit": lambda: BandLimit((2, 3, 1)),

@@ -6,7 +6,7 @@ import torch
 from scipy.ndimage import correlate
 
 from common.degradations import InPlaneKernel
-from common.kernels import gaussian_kernel
+from common.degradations.blur_kernels import gaussian_kernel
 from common.networks import KernelSampling
 
 

@@ -8,9 +8,9 @@ from torch import nn
 
 from common.data import VolumeCache
 from common.degradations import InPlaneKernel
+from common.degradations.blur_kernels import bicubic_kernel, describe_kernel, gaussian_kernel, kernel_error
 from common.engines import AlternatingTrainer, Player
 from common.graph import TensorGraph
-from common.kernels import bicubic_kernel, describe_kernel, gaussian_kernel, kernel_error
 from common.losses import (
     AdaptationLoss,
     BoundaryLoss,

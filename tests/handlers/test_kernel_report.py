@@ -10,9 +10,9 @@ from matplotlib.image import imread
 
 from common.data import KernelCropLoader, VolumeCache, kernel_cases
 from common.degradations import InPlaneKernel
+from common.degradations.blur_kernels import bicubic_kernel, gaussian_kernel, read_kernels
 from common.handlers import KernelReport
-from common.handlers import kernels as module
-from common.kernels import bicubic_kernel, gaussian_kernel, read_kernels
+from common.handlers import kernel_report as module
 from common.networks import KernelGenerator
 from tests.bundles.runs import phantom
 

@@ -16,8 +16,8 @@ from scipy.stats import gennorm
 from skimage.io import imsave
 
 from common import __main__
-from common import brisque_fit as fit
-from common.brisque_fit import brisque_fit
+from common.commands import brisque_fit as fit
+from common.commands.brisque_fit import brisque_fit
 from common.metrics import Brisque, brisque, brisque_features, mscn
 from common.metrics.brisque import aggd, ggd, tissue
 

@@ -95,7 +95,7 @@ def test_the_decoder_is_fig_3_written_out():
 
 
 def test_what_a_decoder_cannot_do_is_said():
-    with pytest.raises(ValueError, match=r"one in-plane factor.*slab_axis"):
+    with pytest.raises(ValueError, match=r"one in-plane factor.*slice_axis"):
         TSRCANDecoder(3, 8, scale=(2, 1))
     with pytest.raises(ValueError, match="base needs the slab"):
         small((2, 2, 1)).decoder(torch.rand(1, 8, 4, 4))

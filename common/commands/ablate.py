@@ -1,0 +1,263 @@
+"""``python -m common ablate``: trains and evaluates the rows of a table one after another, and writes the table."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..command_line import RunsFailedError, check, is_true
+from ..files import check_writable
+from ..reports import merge_tables
+
+_KEYS = {"name": str, "overlays": list, "override": dict, "pool": list, "weights": str}  # of a row
+_JSON = {str: "string", list: "array", dict: "object"}
+
+
+@dataclass
+class Run:
+    """One training and its evaluation: a row's, or one of those that a row pools."""
+
+    row: str
+    title: str
+    folder: Path
+    configs: list[str]
+    override: Mapping[str, object]
+    trained: Path  # the folder of the run whose weights are evaluated: its own, or another row's
+
+
+def ablate(
+    bundle: str,
+    table: str,
+    dataset_dir: str,
+    output_dir: str,
+    folds: int = 1,
+    resume: bool | str = False,
+    **override,
+) -> None:
+    """Train and evaluate every row of a table on one datalist, and print and write the table, mean +- sd.
+
+    A file of tables is ``{"<table>": [<row>, ...], ...}``, and a row ``{"name": "no guide", "overlays":
+    ["train_supervised"], "override": {"guided": false}, "pool": [{"case": 0}, {"case": 1}]}``. Only the name must be
+    there. ``overlays`` are configs of the bundle laid over train.json. ``override`` sets keys of the configs. Each
+    entry of ``pool`` sets further keys for a run of its own, and the runs' test cases are pooled in the one row: for
+    example one training for each test image. A row with ``weights``, the name of an earlier row, is not trained: what
+    that row has trained is evaluated with this row's overlays and overrides; the two have the same pool. Values are
+    read as on the command line of ``python -m monai.bundle run``; null is None.
+
+    A run is ``python -m monai.bundle run`` of train.json and its overlays, then with evaluate.json, in the current
+    working directory. It writes to ``output_dir/<row>``, or ``output_dir/<row>/<number>`` where it is one of a pool:
+    what the bundle writes, models/ and log.txt. The table is in ``output_dir``: table.csv, table.json, boxplots.png. A
+    run that fails does not stop the others; its row is left out of the table.
+
+    Args:
+        bundle: folder of the bundle, for example bundles/guided_rdn.
+        table: a table's name in the bundle's configs/tables.json, or a .json file that holds one table.
+        dataset_dir: folder of the datalist.
+        output_dir: folder of the table and the runs.
+        folds: of a cross-validation: with more than 1, the bundle's cross_validation.json is laid over train.json, and
+            each row is run on each fold (its key ``fold``) and its test cases pooled.
+        resume: whether to skip runs whose table.json is there and to continue trainings that were interrupted. The
+            rows must be what they were: a row that has changed needs another name, or its folder removed.
+        override: keys of the configs to set in all rows, for example --max_epochs 10; none that a row itself sets.
+
+    Raises:
+        FileNotFoundError: when the bundle, the table or an overlay is not there.
+        ValueError: before anything runs, when a row is wrong, sets a key that is set for all rows, or sets one that the
+            configs lack.
+        RunsFailedError: at the end, when runs failed; the message lists them with the last error of each.
+    """
+    resume = is_true(resume)
+    train = Path(bundle) / "configs" / "train.json"
+    if not train.is_file():
+        raise FileNotFoundError(f"{train}: there is no such file; --bundle names the folder of a bundle.")
+    rows = _rows(Path(bundle), table)
+    if folds > 1:
+        rows = [_over_folds(Path(bundle), row, folds) for row in rows]
+    runs = _runs(Path(bundle), rows, Path(output_dir), {"dataset_dir": str(dataset_dir), **override})
+    for run in runs:
+        # Their own check of their command line would come only when it is their turn.
+        try:
+            check(["bundle/__main__.py", "run", *_words(run, resume)])
+        except ValueError as error:
+            raise ValueError(f"{run.title}: {error}") from None
+    check_writable(output_dir)
+    if not resume:
+        # Or a later --resume would take the tables and weights of an earlier ablation for this one's.
+        for run in runs:
+            (run.folder / "table.json").unlink(missing_ok=True)
+            if run.trained == run.folder:
+                shutil.rmtree(run.folder / "models", ignore_errors=True)
+    failures: list[tuple[Run, str]] = []
+    for number, run in enumerate(runs, start=1):
+        print(f"run {number} of {len(runs)}: {run.title}, in {run.folder}", flush=True)
+        if resume and (run.folder / "table.json").is_file():
+            print("  done before", flush=True)
+        elif failure := _execute(run, resume):
+            failures.append((run, failure))
+            print(f"  failed: {failure}", flush=True)
+    complete: dict[str, list[Path]] = {}
+    for run in runs:
+        complete.setdefault(run.row, []).append(run.folder)
+    for run, _ in failures:
+        complete.pop(run.row, None)
+    if complete:
+        print(merge_tables(output_dir, complete))
+        print(f"the table and its box plots are in {output_dir}")
+    if failures:
+        listing = "\n  ".join(f"{run.title}: {failure}" for run, failure in failures)
+        raise RunsFailedError(
+            f"{len(failures)} of {len(runs)} runs failed, the others are done:\n  {listing}\nEach folder's log.txt "
+            "tells the rest; --resume true runs only what is missing."
+        )
+
+
+def _rows(bundle: Path, table: str) -> list[dict]:
+    """The rows of the table, each with all its keys."""
+    path = Path(table) if table.endswith(".json") else bundle / "configs" / "tables.json"
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"{path}: there is no such file; --table is the name of a table in the bundle's configs/tables.json, or a "
+            ".json file that holds one."
+        )
+    try:
+        tables = json.loads(path.read_text())
+    except ValueError as error:
+        raise ValueError(f"{path}: not JSON ({error}).") from None
+    if not isinstance(tables, dict) or not all(isinstance(rows, list) and rows for rows in tables.values()):
+        raise ValueError(f'{path}: expected {{"<table>": [<row>, ...], ...}} with at least one row in each table.')
+    names = ", ".join(tables)
+    if table.endswith(".json"):
+        if len(tables) != 1:
+            raise ValueError(f"{path}: a file that --table names holds one table, found {names or 'none'}.")
+        (table,) = tables
+    elif table not in tables:
+        raise ValueError(f"{path}: there is no table '{table}', only {names or 'an empty object'}.")
+    rows: list[dict] = []
+    folders: dict[str, str] = {}
+    for number, row in enumerate(tables[table], start=1):
+        where = f"{path}, table '{table}', row {number}"
+        if not isinstance(row, dict):
+            raise ValueError(f"{where}: expected an object, found {row!r}.")
+        for key, value in row.items():
+            if key not in _KEYS:
+                raise ValueError(f"{where}: unknown key '{key}'; a row has {', '.join(_KEYS)}.")
+            if not isinstance(value, _KEYS[key]):
+                raise ValueError(f"{where}: '{key}' is {value!r}, expected a JSON {_JSON[_KEYS[key]]}.")
+        name = row.get("name", "")
+        folder = _folder(name)
+        if not folder or name == "cubic":
+            raise ValueError(f"{where}: the name is '{name}', expected one with a letter or digit, and not 'cubic'.")
+        if folder in folders:
+            raise ValueError(f"{where}: '{name}' and '{folders[folder]}' have the same folder '{folder}'; rename one.")
+        folders[folder] = name
+        for overlay in row.get("overlays", []):
+            if not (bundle / "configs" / f"{overlay}.json").is_file():
+                raise FileNotFoundError(
+                    f"{where} ('{name}'): the overlay {bundle}/configs/{overlay}.json is not there."
+                )
+        if "pool" in row and not (row["pool"] and all(isinstance(entry, dict) for entry in row["pool"])):
+            raise ValueError(f"{where} ('{name}'): 'pool' is {row['pool']!r}, expected objects of keys, at least one.")
+        earlier = [other["name"] for other in rows if other["weights"] is None]
+        if "weights" in row and row["weights"] not in earlier:
+            raise ValueError(
+                f"{where} ('{name}'): 'weights' is '{row['weights']}', expected the name of an earlier row that is "
+                f"trained: {', '.join(earlier) or 'there is none'}."
+            )
+        rows.append({"overlays": [], "override": {}, "pool": [], "weights": None, **row})
+        if "weights" in row:
+            other = next(r for r in rows if r["name"] == row["weights"])
+            if other["pool"] != rows[-1]["pool"]:
+                raise ValueError(
+                    f"{where} ('{name}'): its pool differs from that of '{row['weights']}', whose weights it takes."
+                )
+    return rows
+
+
+def _over_folds(bundle: Path, row: dict, folds: int) -> dict:
+    """The row with each of its runs on each fold of a cross-validation."""
+    if not (bundle / "configs" / "cross_validation.json").is_file():
+        raise FileNotFoundError(f"--folds {folds}: {bundle}/configs has no cross_validation.json.")
+    pool = [{"folds": folds, "fold": fold, **entry} for fold in range(folds) for entry in row["pool"] or [{}]]
+    return {**row, "overlays": ["cross_validation", *row["overlays"]], "pool": pool}
+
+
+def _folder(name: str) -> str:
+    """A row's folder: its name without what folders' names do not have."""
+    return re.sub(r"[^\w.+-]+", "_", name).strip("._")
+
+
+def _runs(bundle: Path, rows: Sequence[Mapping], output_dir: Path, override: Mapping[str, object]) -> list[Run]:
+    """The runs of all rows, with what the command line sets."""
+    own = {"config_file", "ckpt_dir"} & override.keys()
+    if own:
+        raise ValueError(f"--{own.pop()}: ablate sets this for each run; leave it out.")
+    common = ["dataset_dir", "output_dir", "ckpt_dir", "resume", "config_file", *override]
+    runs = []
+    for row in rows:
+        names = ["train", *row["overlays"]]
+        configs = [str(bundle / "configs" / f"{name}.json") for name in names]
+        for number, entry in enumerate(row["pool"] or [{}], start=1):
+            keys = {**row["override"], **entry}
+            for key in keys:
+                for other in common:
+                    if _overlap(key, other):
+                        raise ValueError(
+                            f"row '{row['name']}' sets {key}, but {other} is set for all rows, which would make rows "
+                            "equal; take it out of the row or off the command line."
+                        )
+            title, folder = row["name"], output_dir / _folder(row["name"])
+            trained = output_dir / _folder(row["weights"] or row["name"])
+            if row["pool"]:
+                title = f"{title}, {number} of {len(row['pool'])}"
+                folder, trained = folder / str(number), trained / str(number)
+            runs.append(Run(row["name"], title, folder, configs, {**keys, **override}, trained))
+    return runs
+
+
+def _overlap(key: str, other: str) -> bool:
+    """Whether two keys of a config are the same or one is within the other."""
+    parts, others = (k.replace("::", "#").split("#") for k in (key, other))
+    return all(a == b for a, b in zip(parts, others, strict=False))
+
+
+def _words(run: Run, resume: bool, evaluate: bool = False) -> list[str]:
+    """What follows ``python -m monai.bundle run`` to train, or to evaluate."""
+    configs = run.configs
+    keys = {**run.override, "output_dir": run.folder, "ckpt_dir": run.trained / "models"}
+    if evaluate:
+        configs = [*configs, str(Path(configs[0]).with_name("evaluate.json"))]
+    elif resume:
+        keys["resume"] = True
+
+    def text(value: object) -> str:
+        if value is None:
+            return "$None"  # MONAI passes over an override that is None
+        return str(value).lower() if isinstance(value, bool) else str(value)
+
+    # With the equals sign, because a value may begin with a dash.
+    return [f"--config_file={configs}", *(f"--{key}={text(value)}" for key, value in keys.items())]
+
+
+def _execute(run: Run, resume: bool) -> str | None:
+    """Train and evaluate. Returns what went wrong, or None."""
+    run.folder.mkdir(parents=True, exist_ok=True)
+    path = run.folder / "log.txt"
+    with path.open("w") as log:
+        for evaluate in (False, True) if run.trained == run.folder else (True,):
+            command = [sys.executable, "-m", "monai.bundle", "run", *_words(run, resume, evaluate)]
+            done = subprocess.run(command, stdout=log, stderr=subprocess.STDOUT, check=False)
+            if done.returncode != 0:
+                lines = [line for line in path.read_text(errors="replace").splitlines() if line.strip()]
+                # What the bundles end with; a process that was killed has had no time for it.
+                errors = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
+                said = (errors or lines or ["no output"])[-1]
+                return f"{'evaluation' if evaluate else 'training'}, exit status {done.returncode}: {said}"
+    if not (run.folder / "table.json").is_file():
+        return "evaluation: it has written no table.json."
+    return None

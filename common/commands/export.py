@@ -1,0 +1,276 @@
+"""``python -m common export``: a bundle as one folder and one zip that need nothing of this repository."""
+
+from __future__ import annotations
+
+import copy
+import json
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+from monai.apps.utils import check_hash
+from monai.bundle import ConfigParser
+from monai.bundle.config_parser import merge_kv
+
+from ..export import archive, conversion, modules
+from ..files import check_writable, load_state
+
+LARGE = 25 * 10**6  # bytes: the zoo takes no larger file
+PINNED = {"monai": "monai_version", "torch": "pytorch_version", "numpy": "numpy_version"}  # keys of metadata.json
+
+
+def export(bundle: str, output_dir: str = "dist", checkpoint: str | None = None, **override) -> None:
+    """Write a bundle as a folder and a zip that hold all that it needs, and the zip's SHA-256.
+
+    ``<output_dir>/<name>/`` has the configs with ``bundle_root`` ".", models/model.pt, model.ts and model.onnx, the
+    docs, the licence, and of this package the modules that the configs need, as a package named by the bundle and its
+    version (``udean_v0_2_0``), so that two bundles or versions in one process never share a module.
+    ``<output_dir>/<name>_v<version>.zip`` holds that folder; the same input gives the same bytes.
+
+    Further weights of the bundle that its configs name, models/model_*.pt, come along as they are. With a
+    ``checkpoint`` they do not, and neither do the overlays that name them: they are not of that training. Nor is the
+    ``training_range`` of inference.json, which becomes null, unless it is among the overrides.
+
+    Args:
+        bundle: folder of the bundle, for example bundles/udean.
+        output_dir: for the folder and the zip; an earlier export of the same bundle there is replaced.
+        checkpoint: file of the weights; default models/model.pt of the bundle.
+        override: top-level keys that the weights were trained with, for example --features 32; they are set in
+            inference.json, and in train.json where it has them.
+
+    Raises:
+        FileNotFoundError: when there is no such bundle.
+        ValueError: with every reason why the bundle cannot be exported: no weights or weights that do not fit, a
+            version missing from the changelog, configs that do not parse or name what is not there, packages that
+            metadata.json does not list, a file over 25 MB that large_files.yml does not name, or a network whose
+            TorchScript or ONNX form differs from it.
+        PermissionError, NotADirectoryError: when output_dir cannot be written to.
+    """
+    source = Path(bundle)
+    if not (source / "configs").is_dir():
+        raise FileNotFoundError(f"{source}: there is no configs folder; --bundle names the folder of a bundle.")
+    name, output = source.resolve().name, Path(output_dir)
+    weights = Path(checkpoint) if checkpoint else source / "models" / "model.pt"
+    target = output / name
+    if target.exists() and not (target / "configs" / "metadata.json").is_file():
+        raise ValueError(f"{target} is there and no exported bundle; remove it, or name another --output_dir.")
+    check_writable(output_dir)
+    configs, problems = _read(source, override)
+    meta = configs.get("metadata", {})
+    version = str(meta.get("version", ""))
+    further = _further_weights(configs)
+    if checkpoint:
+        for overlay in {config for users in further.values() for config in users} - {"inference", "train"}:
+            del configs[overlay]
+        further = {}
+        if "training_range" in configs.get("inference", {}) and "training_range" not in override:
+            configs["inference"]["training_range"] = None
+    problems += _check(source, weights, configs)
+    problems += [
+        f"{' and '.join(users)}.json: there are no weights at {source / 'models' / file}; train and put them there."
+        for file, users in further.items()
+        if not (source / "models" / file).is_file()
+    ]
+    package = f"{name}_v{re.sub(r'[^0-9A-Za-z]', '_', version)}"
+    needed, docs = [], source / "docs" / "README.md"
+    docs_text = docs.read_text() if docs.is_file() else ""
+    if not docs_text:
+        problems.append(f"{docs} is missing.")
+    try:
+        needed = modules.needed_modules(_strings(configs), docs_text)
+    except ValueError as error:
+        problems.append(f"{source / 'configs'}: {error}")
+    listed = {n.lower() for n in (*PINNED, *meta.get("required_packages_version", {}))}
+    for distribution, where in sorted(modules.distributions(_strings(configs), needed).items()):
+        if distribution.lower() not in listed:
+            problems.append(
+                f"metadata.json does not list {distribution} in required_packages_version; {where} needs it."
+            )
+    if problems:
+        raise ValueError("\n  ".join([f"{source} cannot be exported:", *problems]))
+
+    output.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=output, prefix=".part-") as temporary:
+        folder = Path(temporary) / name
+        _copy(source, folder, configs, package)
+        modules.copy_modules(needed, folder, package)
+        _rewrite_docs(folder / "docs" / "README.md", source, package, meta)
+        shutil.copyfile(weights, folder / "models" / "model.pt")
+        for file in further:
+            shutil.copyfile(source / "models" / file, folder / "models" / file)
+        _check_large(source, folder)
+        print(f"{name} {version}: converting the network ...", flush=True)
+        try:
+            for line in conversion.convert(folder):
+                print(f"{name} {version}: {line}")
+        except ValueError as error:
+            raise ValueError(f"{source} cannot be exported:\n  {error}") from None
+        _check_large(source, folder)
+        zipped = output / f"{name}_v{version}.zip"
+        digest = archive.pack(folder, zipped)
+        if target.exists():
+            shutil.rmtree(target)
+        folder.replace(target)
+    print(f"{target}\n{zipped}: SHA-256 {digest}")
+
+
+def _read(source: Path, override: dict[str, Any]) -> tuple[dict[str, dict], list[str]]:
+    """The JSON files of configs by their names, with bundle_root and overrides set, and what is wrong with them."""
+    configs: dict[str, dict] = {}
+    problems = []
+    for path in sorted((source / "configs").glob("*.json")):
+        try:
+            configs[path.stem] = json.loads(path.read_text())
+            if not isinstance(configs[path.stem], dict):
+                raise ValueError("expected an object")
+        except ValueError as error:
+            configs.pop(path.stem, None)
+            problems.append(f"{path} does not parse: {error}.")
+    for name in ("inference", "train"):
+        if name in configs:
+            configs[name]["bundle_root"] = "."
+            configs[name] |= {key: value for key, value in override.items() if key in configs[name]}
+    unknown = [key for key in override if key not in configs.get("inference", override)]
+    problems += [f"--{key}: inference.json has no such key at its top level." for key in unknown]
+    return configs, problems
+
+
+def _further_weights(configs: dict[str, dict]) -> dict[str, list[str]]:
+    """Files of weights beside model.pt, and the configs that name each."""
+    found: dict[str, list[str]] = {}
+    for name, config in configs.items():
+        for file in sorted(set(re.findall(r"/models/(model_\w+\.pt)", "\n".join(_strings(config))))):
+            found.setdefault(file, []).append(name)
+    return found
+
+
+def _check(source: Path, weights: Path, configs: dict[str, dict]) -> list[str]:
+    """What keeps a bundle from being exported, as far as can be told without running it."""
+    problems = []
+    if not weights.is_file():
+        problems.append(f"there are no weights at {weights}; train the bundle first, or name a file with --checkpoint.")
+    else:
+        try:
+            load_state(weights, "cpu")
+        except ValueError as error:
+            problems.append(str(error))
+    for name in ("inference", "train", "metadata"):
+        if not (source / "configs" / f"{name}.json").is_file():
+            problems.append(f"{source / 'configs' / name}.json is missing.")
+    for name in ("configs/logging.conf", "LICENSE"):
+        if not (source / name).is_file():
+            problems.append(f"{source / name} is missing.")
+    if "metadata" in configs:
+        meta = configs["metadata"]
+        version, changes = str(meta.get("version", "")), meta.get("changelog", {})
+        if not re.fullmatch(r"\d+\.\d+\.\d+", version):
+            problems.append(f"metadata.json: version is '{version}', expected three numbers such as 0.1.0.")
+        elif version not in changes:
+            problems.append(f"metadata.json: version {version} is not in changelog ({', '.join(changes) or 'empty'}).")
+    for overlay in configs.keys() - {"metadata", "tables"}:
+        base = "inference" if overlay.startswith("inference") else "train"
+        below = [base] if overlay != base else []
+        if all(name in configs for name in below):
+            problems += _check_references(source, [*below, overlay], configs)
+    return problems
+
+
+def _check_references(source: Path, names: list[str], configs: dict[str, dict]) -> list[str]:
+    """References of configs, each laid over those before it, to keys that none of them has."""
+    parser = ConfigParser(config={})
+    for name in names:
+        for key, value in copy.deepcopy(configs[name]).items():
+            merge_kv(parser, key, value)
+    parser.parse()
+    resolver = parser.ref_resolver
+    where = source / "configs" / f"{names[-1]}.json"
+    unknown = {
+        (reference, item)
+        for item, content in resolver.items.items()
+        for reference in resolver.find_refs_in_config(config=content.get_config(), id=item)
+        if reference not in resolver.items
+    }
+    return [f"{where} does not parse: '{item}' refers to @{ref}, which no config has." for ref, item in sorted(unknown)]
+
+
+def _copy(source: Path, folder: Path, configs: dict[str, dict], package: str) -> None:
+    """Configs, docs, licence and large_files.yml."""
+    (folder / "models").mkdir(parents=True)
+    (folder / "configs").mkdir()
+    for name, config in configs.items():
+        (folder / "configs" / f"{name}.json").write_text(modules.renamed(_json(config) + "\n", package))
+    for name in ("configs/logging.conf", "LICENSE", "large_files.yml"):
+        if (source / name).is_file():
+            shutil.copyfile(source / name, folder / name)
+    shutil.copytree(source / "docs", folder / "docs")
+
+
+def _rewrite_docs(path: Path, source: Path, package: str, meta: dict) -> None:
+    """Commands that are run from the bundle's folder, and what must be installed for them."""
+    versions = {name: meta[key] for name, key in PINNED.items() if key in meta} | meta["required_packages_version"]
+    packages = " ".join(f"{name}=={version}" for name, version in versions.items())
+    text = modules.renamed(path.read_text(), package)
+    name = source.resolve().name
+    text = text.replace(f"bundles/{name}/", "").replace(f"bundles/{name}", ".")
+    text = text.replace(
+        "All from the repository's root.\n",
+        "All from the folder that holds `configs`, in an environment with what `configs/metadata.json` lists:\n"
+        f"\n```bash\npip install {packages}\n```\n\n"
+        "Commands that begin with `python -m tests` measure the code, and are run in the collection's repository.\n",
+    )
+    path.write_text(text)
+
+
+def _check_large(source: Path, folder: Path) -> None:
+    """Refuse files over 25 MB that large_files.yml does not name, and files of another hash than it gives."""
+    path = folder / "large_files.yml"
+    try:
+        entries = yaml.safe_load(path.read_text())["large_files"] if path.is_file() else []
+        named = {entry["path"]: entry for entry in entries if entry["url"]}
+    except (yaml.YAMLError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"{source} cannot be exported:\n  large_files.yml: expected large_files, a list of entries with path and "
+            f"url ({error!r})."
+        ) from None
+    problems = []
+    for file in sorted(p for p in folder.rglob("*") if p.is_file()):
+        name, size = file.relative_to(folder).as_posix(), file.stat().st_size
+        if name in named and "hash_val" in named[name]:
+            entry = named[name]
+            if not check_hash(file, entry["hash_val"], entry.get("hash_type", "md5")):
+                problems.append(
+                    f"{name} has not the hash_val that large_files.yml gives; publish it anew and correct it."
+                )
+        elif name not in named and size > LARGE:
+            also = ", and model.ts and model.onnx, which will be as large," if name == "models/model.pt" else ""
+            problems.append(
+                f"{name} has {size / 1e6:.1f} MB, more than {LARGE / 1e6:.0f}; put it{also} where "
+                "it can be fetched from, and name it in large_files.yml beside configs, with path and url."
+            )
+    if problems:
+        raise ValueError("\n  ".join([f"{source} cannot be exported:", *problems]))
+
+
+def _strings(value: Any) -> Iterator[str]:
+    """Every string in nested lists and dictionaries."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, (list, dict)):
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from _strings(item)
+
+
+def _json(value: Any, indent: str = "") -> str:
+    """JSON as the configs are written: what fits on a line stays on one."""
+    line = json.dumps(value, ensure_ascii=False)
+    if not isinstance(value, (list, dict)) or not value or (indent and len(indent) + len(line) < 110):
+        return line
+    inner = indent + "    "
+    if isinstance(value, dict):
+        items = [f"{json.dumps(key)}: {_json(item, inner)}" for key, item in value.items()]
+        return "{\n" + ",\n".join(inner + item for item in items) + f"\n{indent}}}"
+    return "[\n" + ",\n".join(inner + _json(item, inner) for item in value) + f"\n{indent}]"

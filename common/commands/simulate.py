@@ -1,0 +1,132 @@
+"""``python -m common simulate``: a cohort of simulated heads, T1w, T2w, CT and random contrasts, as NIfTI."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+from tqdm import tqdm
+
+from ..data.simulation import anatomy, labelmap
+from ..data.simulation.randomised import acquire_random
+from ..data.simulation.signal import CONTRASTS, acquire
+from ..files import replacing
+
+#: Air left around the head in mm.
+MARGIN = 6.0
+
+
+def simulate(
+    output_dir: str,
+    subjects: int = 8,
+    seed: int = 0,
+    contrasts: str | tuple[str, ...] = CONTRASTS,
+    spacing: float | Sequence[float] = 1.0,
+    labels: str | None = None,
+    noise: float = 0.0125,
+    bias: float = 0.2,
+    blur: float | Sequence[float] = 0.6,
+) -> None:
+    """Make simulated heads as NIfTI: ``output_dir/sub-001/sub-001_t1w.nii.gz``, ``..._t2w.nii.gz``, ``..._ct.nii.gz``.
+
+    All contrasts of a subject lie on one grid (int16, RAS, mm, cropped to the head). "random1", "random2" and so on are
+    scans whose contrast, texture, bias field, noise and masking are drawn at random, to train networks on. Subject i
+    is the same however many are made. Without ``labels`` the anatomy is nilearn's packaged MNI152 tissue maps (extra
+    ``demo``), each subject with a warp, folds, vessels and head layers of its own; with ``labels`` it is the label maps
+    as they are.
+
+    Args:
+        output_dir: folder for the subjects; made if missing, files of the same name are replaced.
+        subjects: number of subjects, at least 1.
+        seed: same seed, same voxels.
+        contrasts: any of "t1w" (MPRAGE), "t2w" (TSE), "ct" (Hounsfield units), "random" with a number.
+        spacing: isotropic voxel size in mm, 0.5 to 4; of two numbers, each subject's is drawn between them.
+        labels: folder of FreeSurfer-style label maps, one per subject.
+        noise: standard deviation of the MR noise channels as a fraction of the brighter of white and grey matter, in
+            [0, 1); with 0 the CT is noise-free too. Random scans draw their own.
+        bias: largest deviation of the multiplicative MR bias field from 1, in [0, 1). Random scans draw their own.
+        blur: with ``labels``, standard deviation of the smoothing of tissue boundaries in voxels, 0.2 to 2; of two
+            numbers, each subject's is drawn between them.
+
+    Raises:
+        ValueError: an argument out of range, fewer label maps than subjects, or a label map with unknown labels.
+        FileNotFoundError: no such ``labels`` folder.
+        ModuleNotFoundError: nilearn is needed and not installed.
+    """
+    names = [str(n).strip().lower() for n in (contrasts.split(",") if isinstance(contrasts, str) else contrasts)]
+    if not names or not all(n in CONTRASTS or re.fullmatch(r"random[1-9]\d*", n) for n in names):
+        raise ValueError(
+            f"simulate: --contrasts {','.join(names)}; expected some of {','.join(CONTRASTS)}, random1, random2, ..."
+        )
+    if isinstance(subjects, bool) or int(subjects) != subjects or subjects < 1:
+        raise ValueError(f"simulate: --subjects {subjects}; expected a whole number, 1 or more.")
+    if isinstance(seed, bool) or int(seed) != seed or seed < 0:
+        raise ValueError(f"simulate: --seed {seed}; expected a whole number, 0 or more.")
+    ranges = {"spacing": _range("spacing", spacing, 0.5, 4), "blur": _range("blur", blur, 0.2, 2)}
+    for name, value in (("noise", noise), ("bias", bias)):
+        if not 0 <= value <= 0.999:
+            raise ValueError(f"simulate: --{name} {value}; expected a number from 0 to 0.999.")
+    if labels is None and blur != 0.6:
+        raise ValueError("simulate: --blur smooths label maps; give them with --labels, or leave it out.")
+    if labels is None:
+        anatomy.template()
+        files = None
+    else:
+        files = labelmap.find_label_maps(labels, subjects)
+
+    root = Path(output_dir)
+    for index in tqdm(range(subjects), desc="simulate", unit="subject"):
+        draw = np.random.default_rng([seed, index, 0])
+        size, smoothing = (round(low + (high - low) * draw.random(), 4) for low, high in ranges.values())
+        if files is None:
+            fractions, affine = anatomy.head_from_template(size, np.random.default_rng([seed, index]))
+        else:
+            fractions, affine = labelmap.head_from_labels(files[index], size, smoothing)
+        fractions, affine = _crop_to_head(fractions, affine, size)
+        subject = f"sub-{index + 1:03d}"
+        (root / subject).mkdir(parents=True, exist_ok=True)
+        for name in names:
+            # A stream per contrast: the T2w is the same with and without a T1w beside it.
+            if name in CONTRASTS:
+                rng = np.random.default_rng([seed, index, 1 + CONTRASTS.index(name)])
+                volume = acquire(fractions, name, rng, noise, bias)
+            else:
+                rng = np.random.default_rng([seed, index, len(CONTRASTS) + int(name.removeprefix("random"))])
+                volume = acquire_random(fractions, rng)
+            _save(volume, affine, root / subject / f"{subject}_{name}.nii.gz")
+    print(f"Wrote {subjects} simulated subjects ({', '.join(names)}) to {root}")
+
+
+def _range(name: str, value: float | Sequence[float], low: float, high: float) -> tuple[float, float]:
+    """The two ends between which a subject's value is drawn; the same one twice for a number."""
+    ends = tuple(value) if isinstance(value, (list, tuple)) else (value, value)
+    if len(ends) != 2 or not all(isinstance(v, (int, float)) and low <= v <= high for v in ends) or ends[0] > ends[1]:
+        raise ValueError(
+            f"simulate: --{name} {value}; expected a number from {low} to {high}, or two, as [{low},{high}]."
+        )
+    return ends
+
+
+def _crop_to_head(fractions: np.ndarray, affine: np.ndarray, spacing: float) -> tuple[np.ndarray, np.ndarray]:
+    head = fractions[0] < 0.5
+    margin = int(np.ceil(MARGIN / spacing))
+    box = []
+    for axis in range(3):
+        inside = np.flatnonzero(head.any(axis=tuple(a for a in range(3) if a != axis)))
+        box.append(slice(max(0, inside[0] - margin), inside[-1] + 1 + margin))
+    moved = affine.copy()
+    moved[:3, 3] += affine[:3, :3] @ [b.start for b in box]
+    return fractions[(slice(None), *box)], moved
+
+
+def _save(volume: np.ndarray, affine: np.ndarray, path: Path) -> None:
+    """Write under a temporary name and move, so that an interrupted run leaves no half file."""
+    image = nib.Nifti1Image(volume, affine)
+    image.header.set_xyzt_units("mm")
+    image.set_qform(affine, code=1)
+    image.set_sform(affine, code=1)
+    with replacing(path) as temporary:
+        nib.save(image, temporary)

@@ -1,0 +1,58 @@
+"""``python -m common training-range``: the statistics of the LR volumes that a training saw."""
+
+from __future__ import annotations
+
+import json
+
+from monai.bundle import ConfigParser
+from monai.utils import set_determinism
+
+from ..data import VolumeCache
+from ..data.naming import root_cause
+from ..transforms import scan_statistics, widened_range
+
+
+def training_range(config_file: str | list[str], data: str, transform: str, **override) -> None:
+    """Print the range of the statistics of a training's LR volumes, as JSON, for ``training_range`` of inference.json.
+
+    The volumes are loaded, and where the training does so degraded, by the training's own configuration, with the
+    overlays and overrides that it was given. Inference then warns of scans outside of the range. Redirected to a file,
+    what is printed is an overlay of inference.json.
+
+    Args:
+        config_file: the configs of the training, one or a list, for example bundles/udean/configs/train.json.
+        data: key of the configs that holds the entries of the volumes, for example train::target_dataset::data; with
+            "::", because what follows "#" is lost on the command line.
+        transform: key of the transform that gives "lr" for each of them, for example
+            train::target_dataset::transform.
+        override: keys of the configs to set, as for the training: --dataset_dir D.
+
+    Raises:
+        FileNotFoundError: when there is no such config.
+        ValueError: when a key is unknown or holds something else, the configs cannot be evaluated, or a volume cannot
+            be prepared; every such file is listed with the reason.
+    """
+    parser = ConfigParser()
+    parser.read_config(config_file)
+    unknown = [key for key in (*override, data, transform) if key not in parser]
+    if unknown:
+        raise ValueError(f"{config_file} has no key {', '.join(unknown)}.")
+    parser.update(override)
+    # Degradations may be drawn at random.
+    set_determinism(0)
+    try:
+        entries, prepare = (parser.get_parsed_content(key) for key in (data, transform))
+    except Exception as error:
+        raise ValueError(f"{config_file}: {root_cause(error)}") from error
+    if not isinstance(entries, list) or not callable(prepare):
+        raise ValueError(
+            f"{config_file}: --data {data} and --transform {transform} are a {type(entries).__name__} and a "
+            f"{type(prepare).__name__}, expected the keys of a list of entries and of a transform. Write keys with ::, "
+            "as train::target_dataset::data; what follows # is lost on the command line."
+        )
+    volumes = VolumeCache(entries, prepare, ["lr"])
+    found = widened_range(
+        scan_statistics(item["lr"], affines["lr"]) for item, affines in zip(volumes.items, volumes.affines, strict=True)
+    )
+    lines = ",\n".join(f'        "{name}": {json.dumps(pair)}' for name, pair in found.items())
+    print(f'{{\n    "training_range": {{\n{lines}\n    }}\n}}')

@@ -1,0 +1,1 @@
+"""Which scans there are, and whether they fit together."""

@@ -1,0 +1,154 @@
+"""What the headers of a datalist's scans say of their grids, and whether they agree."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import nibabel as nib
+import numpy as np
+
+from ...geometry import slice_permutation
+
+
+def check_scale(source: Sequence[Mapping], target: Sequence[Mapping], factors: Sequence[int], slice_axis: str) -> None:
+    """Refuse authentic LR scans whose voxels are not ``factors`` times as large as the HR scans'.
+
+    Args:
+        source: entries with "hr".
+        target: entries, of which those with "lr" are checked against the median HR spacing, within 20 %.
+        factors: of the super-resolution, in the order of the axes after :class:`common.transforms.SliceAxisd`.
+        slice_axis: as for :class:`common.transforms.SliceAxisd`.
+
+    Raises:
+        ValueError: with every file that contradicts, its spacing and the expected one.
+    """
+    lr = {}
+    hr = []
+    for entry in [*source, *target]:
+        for key, found in (("hr", hr), ("lr", lr)):
+            mm = _spacing(entry[key], slice_axis) if key in entry else None
+            if mm is not None:
+                hr.append(mm) if found is hr else lr.update({entry[key]: mm})
+    if not lr or not hr:
+        return
+    expected = np.median(hr, axis=0) * np.asarray(factors)
+    wrong = [f"{p}: {np.round(mm, 3).tolist()} mm" for p, mm in lr.items() if (abs(mm / expected - 1) > 0.2).any()]
+    if wrong:
+        raise ValueError(
+            f"the scale factor {list(factors)} and the median spacing of the HR scans ask for LR voxels of about "
+            f"{np.round(expected, 3).tolist()} mm (axes ordered for slice_axis {slice_axis}), but found:\n  "
+            + "\n  ".join(wrong)
+            + "\nSet scale to the ratio that your scans have, or resample them."
+        )
+
+
+def in_plane_spacing(entries: Sequence[Mapping], slice_axis: str) -> list[float]:
+    """Median spacing of the HR scans in plane.
+
+    Args:
+        entries: with "hr"; files that cannot be read are passed over, and reported when the volumes are loaded.
+        slice_axis: as for :class:`common.transforms.SliceAxisd`.
+
+    Returns:
+        Two numbers in mm, in the order of the axes after :class:`common.transforms.SliceAxisd`.
+
+    Raises:
+        ValueError: when a scan's spacing is off the median by more than 5 %: kernels are counted in HR voxels.
+    """
+    spacing = {entry["hr"]: found for entry in entries if (found := _spacing(entry["hr"], slice_axis)) is not None}
+    if not spacing:
+        return [1.0, 1.0]
+    median = np.median(list(spacing.values()), axis=0)[:2]
+    wrong = [
+        f"{p}: {np.round(mm[:2], 3).tolist()} mm" for p, mm in spacing.items() if abs(mm[:2] / median - 1).max() > 0.05
+    ]
+    if wrong:
+        raise ValueError(
+            f"the HR scans' median in-plane spacing is {np.round(median, 3).tolist()} mm, expected of all of them to "
+            "5 %, but found:\n  " + "\n  ".join(wrong) + "\nResample them, or leave them out."
+        )
+    return [float(mm) for mm in median]
+
+
+def thin_slice_spacing(entries: Sequence[Mapping], slice_axis: str, scale: int) -> list[float]:
+    """Median spacing of the HR grid that super-resolution across slices leads to.
+
+    Args:
+        entries: of MR; with "lr", thick slices, else with "hr", thin ones. Files that cannot be read are passed over,
+            and reported when the volumes are loaded.
+        slice_axis: axis across the slices, "LR", "AP" or "SI", as from :func:`slice_axis_of`.
+        scale: HR slices per LR slice.
+
+    Returns:
+        Three numbers in mm, in the order of the axes after :class:`common.transforms.SliceAxisd`, slices last; 1 each
+        when no file can be read.
+
+    Raises:
+        ValueError: when a scan's grid is off the median by more than 20 % on an axis.
+    """
+    grids = {}
+    for entry in entries:
+        path, finer = (entry["lr"], [1, 1, scale]) if "lr" in entry else (entry["hr"], 1)
+        mm = _spacing(path, slice_axis)
+        if mm is not None:
+            grids[path] = mm / finer
+    if not grids:
+        return [1.0, 1.0, 1.0]
+    median = np.median(list(grids.values()), axis=0)
+    wrong = [f"{p}: {np.round(mm, 3).tolist()} mm" for p, mm in grids.items() if (abs(mm / median - 1) > 0.2).any()]
+    if wrong:
+        raise ValueError(
+            f"super-resolution by {scale} across slices (slice_axis {slice_axis}) leads to a median HR grid of "
+            f"{np.round(median, 3).tolist()} mm, expected of all scans to 20 %, but found:\n  "
+            + "\n  ".join(wrong)
+            + "\nResample these scans, or leave them out."
+        )
+    return [float(mm) for mm in median]
+
+
+def slice_axis_of(entries: Sequence[Mapping], slice_axis: str) -> str:
+    """The anatomical axis across the slices of all scans, for volumes too whose own spacing does not tell it.
+
+    Args:
+        entries: with "lr", whose scan counts where there is one, or "hr". Files that cannot be read are passed over,
+            and reported when the volumes are loaded.
+        slice_axis: "LR", "AP" or "SI"; or "auto", as the scans' spacing shows it (those which do not show it, such as
+            isotropic ones, follow the others).
+
+    Returns:
+        "LR", "AP" or "SI"; where no file can be read "SI".
+
+    Raises:
+        ValueError: when scans have different axes, or none shows it, with the files.
+    """
+    if slice_axis != "auto":
+        return slice_axis
+    found: dict[str, str] = {}
+    unclear: list[str] = []
+    for path in (entry["lr"] if "lr" in entry else entry["hr"] for entry in entries):
+        try:
+            affine = nib.load(path).affine
+            order = slice_permutation(affine, "auto")
+            found[path] = next(axis for axis in ("LR", "AP", "SI") if slice_permutation(affine, axis) == order)
+        except ValueError as error:
+            unclear.append(f"{path}: {error}")
+        except Exception:
+            continue  # a file that cannot be read is reported, with the others, when the volumes are loaded
+    if len(set(found.values())) > 1:
+        raise ValueError(
+            "slice_axis is 'auto', expected the same axis across slices in all scans, but found:\n  "
+            + "\n  ".join(f"{path}: {axis}" for path, axis in found.items())
+            + "\nTrain on one of them: leave the others out, or say the axis, for example --slice_axis SI."
+        )
+    if unclear and not found:
+        raise ValueError("slice_axis is 'auto', but no scan shows it:\n  " + "\n  ".join(unclear))
+    return next(iter(found.values()), "SI")
+
+
+def _spacing(path: str, slice_axis: str) -> np.ndarray | None:
+    """Of a file, in the order of the axes after SliceAxisd; None where it cannot be read."""
+    try:
+        affine = nib.load(path).affine
+        return np.linalg.norm(affine[:3, :3], axis=0)[list(slice_permutation(affine, slice_axis))]
+    except Exception:
+        return None  # a file that cannot be read is reported, with the others, when the volumes are loaded

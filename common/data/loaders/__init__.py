@@ -1,0 +1,1 @@
+"""Volumes in memory, and what networks are given of them."""

@@ -1,0 +1,64 @@
+"""Cases one by one, so that a bad one does not stop the others."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from monai.data import list_data_collate
+
+from ..naming import case_name, root_cause
+
+
+@dataclass
+class CaseFailure:
+    """A case that could not be processed, and why."""
+
+    case: str
+    reason: str
+
+
+class CaseLoader:
+    """Batches of one case in a dataset's order; where a case cannot be loaded, its :class:`CaseFailure` instead.
+
+    Args:
+        dataset: of dictionaries, with the entries in ``dataset.data``.
+    """
+
+    def __init__(self, dataset: Any) -> None:
+        self.dataset = dataset
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __iter__(self) -> Iterator[Any]:
+        for i, entry in enumerate(self.dataset.data):
+            try:
+                batch = list_data_collate([self.dataset[i]])
+            except Exception as error:
+                batch = CaseFailure(case_name(entry), root_cause(error))
+            yield batch
+
+
+def prepare_lr_hr(
+    batchdata: Mapping[str, torch.Tensor], device: torch.device, non_blocking: bool = False, **_: Any
+) -> tuple[torch.Tensor, torch.Tensor | None] | tuple[torch.Tensor, torch.Tensor | None, tuple, dict]:
+    """The ``prepare_batch`` of cases: the scan is the input, HR the truth, and a guide the network's second input.
+
+    Args:
+        batchdata: with the scan as "lr", or where there is none as "image"; "hr" and "guide" may be there or not.
+        device: where the volumes go.
+        non_blocking: as for ``torch.Tensor.to``.
+
+    Returns:
+        The scan and HR, which is None where it is not known; with a guide also ``(guide,)`` and ``{}``, which are
+        further arguments of the network.
+    """
+
+    def moved(key: str) -> torch.Tensor | None:
+        return batchdata[key].to(device, non_blocking=non_blocking) if key in batchdata else None
+
+    pair = moved("lr" if "lr" in batchdata else "image"), moved("hr")
+    return (*pair, (moved("guide"),), {}) if "guide" in batchdata else pair

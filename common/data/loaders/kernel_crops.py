@@ -1,0 +1,255 @@
+"""Crops from which degradation kernels are learned: many kernels' at once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch.nn import functional as F
+
+from ..naming import case_name
+from .slabs import AIR, PatchLoader, check_fit
+from .volumes import VolumeCache
+
+_TISSUE = 0.05  # of a slice's pixels, at least
+_SLICES = 32  # of a volume that serves with more than one of its slices: neighbours are all but the same
+
+
+@dataclass
+class KernelCase:
+    """What one kernel is learned from.
+
+    Attributes:
+        volume: file of the LR volume.
+        slice: of the LR volume, or None for all of it.
+        lr: slices ``(h, w)``.
+        hr: slices ``(H, W)``.
+    """
+
+    volume: str
+    slice: int | None
+    lr: list[torch.Tensor] = field(repr=False)
+    hr: list[torch.Tensor] = field(repr=False)
+
+
+def kernel_cases(source: VolumeCache, target: VolumeCache, per: str, slice_step: int = 1) -> list[KernelCase]:
+    """Which LR and HR slices each kernel is learned from.
+
+    HR slices are those of the source volumes of the same subject; for the kernel of one slice, the nearest to its
+    centre in space (Huang et al. 2021, section 2.A.2). Where the source has not that subject, or nothing at that place,
+    they are those of all source volumes. Slices of air are left out, and reported, as are LR scans with more detail
+    than HR scans that are sampled without any blur: no kernel that blurs can explain them.
+
+    Args:
+        source: volumes with the key "hr".
+        target: volumes with the key "lr".
+        per: "slice" for a kernel a slice, or "volume" for one a volume.
+        slice_step: use every so manieth slice of the LR volumes.
+
+    Raises:
+        ValueError: when ``per`` is neither, the step is less than 1, or a volume is all air.
+    """
+    if per not in ("slice", "volume"):
+        raise ValueError(f"kernel_per is {per!r}, expected slice or volume.")
+    if isinstance(slice_step, bool) or not isinstance(slice_step, int) or slice_step < 1:
+        raise ValueError(f"slice_step is {slice_step!r}, expected a whole number, 1 or more.")
+    hr = [_tissue_slices(volume["hr"], entry) for volume, entry in zip(source.items, source.data, strict=True)]
+    cases, left_out = [], 0
+    alone: set[str] = set()
+    for volume, affine, entry in zip(target.items, target.affines, target.data, strict=True):
+        found = _tissue_slices(volume["lr"], entry)
+        left_out += volume["lr"].shape[-1] - len(found)
+        planes = volume["lr"][0]
+        subject = entry.get("subject")
+        own = [i for i, other in enumerate(source.data) if subject is not None and other.get("subject") == subject]
+        if not own and subject is not None:
+            alone.add(str(subject))
+        pooled = [source.items[i]["hr"][0][..., z] for i in own or range(len(source)) for z in _spread(hr[i])]
+        name = str(entry.get("lr", entry.get("hr")))
+        if per == "volume":
+            cases.append(KernelCase(name, None, [planes[..., z] for z in _spread(found[::slice_step])], pooled))
+            continue
+        for z in found[::slice_step]:
+            same = []
+            for i in own:
+                there = _nearest(affine.get("lr"), planes.shape, z, source.affines[i].get("hr"))
+                if there in hr[i]:
+                    same.append(source.items[i]["hr"][0][..., there])
+            cases.append(KernelCase(name, z, [planes[..., z]], same or pooled))
+    _report_sharp(cases)
+    if per == "slice" and alone:
+        print(
+            f"kernels: the source has no HR scan of {', '.join(sorted(alone))}; the kernel of a single slice is then "
+            "estimated less well than that of a volume (kernel_per volume)"
+        )
+    if left_out:
+        print(f"kernels: {left_out} slices of the LR volumes are (nearly) all air and get no kernel")
+    return cases
+
+
+def check_target(target: VolumeCache, lr_crop: int) -> None:
+    """Refuse LR volumes from which no kernel could be learned, before any kernel is.
+
+    Args:
+        target: volumes with the key "lr".
+        lr_crop: edge of an LR crop in pixels.
+
+    Raises:
+        ValueError: when a volume is all air or smaller than a crop.
+    """
+    check_fit(target, "lr", (lr_crop, lr_crop, 1), "target", "crop")
+    for item, entry in zip(target.items, target.data, strict=True):
+        _tissue_slices(item["lr"], entry)
+
+
+class KernelCropLoader(PatchLoader):
+    """Batches of HR and LR crops for each of many kernels, without end.
+
+    A batch is ``{"hr": (kernels, crops, c, c), "lr": (kernels, crops, d, d)}``. HR and LR crops are drawn independently
+    of each other: a slice of the case evenly, and a place in it with a probability proportional to the mean magnitude
+    of the gradient in the crop (Huang et al. 2021, section 2.A.2).
+
+    Args:
+        source: the volumes of the cases, with the key "hr", for the check of their sizes.
+        target: likewise, with the key "lr".
+        cases: one a kernel.
+        crop: edge c of an HR crop in pixels.
+        lr_crop: edge d of an LR crop in pixels.
+        crops: of each kernel and kind in a batch, over all processes.
+        seed: of the draws.
+        device: of the batches.
+
+    Raises:
+        ValueError: when a volume is smaller than a crop, or the crops do not divide among the processes.
+    """
+
+    def __init__(
+        self,
+        source: VolumeCache,
+        target: VolumeCache,
+        cases: Sequence[KernelCase],
+        crop: int,
+        lr_crop: int,
+        crops: int,
+        seed: int,
+        device: torch.device | str,
+    ) -> None:
+        super().__init__(crops, seed, device, "crops")
+        check_fit(source, "hr", (crop, crop, 1), "source", "crop")
+        check_fit(target, "lr", (lr_crop, lr_crop, 1), "target", "crop")
+        self.cases = list(cases)
+        self.crops = crops
+        self.hr = _Bank([case.hr for case in cases], crop, self.device)
+        self.lr = _Bank([case.lr for case in cases], lr_crop, self.device)
+
+    def __iter__(self) -> Iterator[dict[str, torch.Tensor]]:
+        while True:
+            self.iteration += 1
+            # Row by row, so that what a kernel sees does not depend on how many others there are.
+            rng = np.random.default_rng([self.seed, self.iteration])
+            draws = torch.from_numpy(rng.random((len(self.cases), self.crops, 4)))
+            draws = draws[:, list(self.samples)].to(self.device)
+            yield {"hr": self.hr.crops(draws[..., :2]), "lr": self.lr.crops(draws[..., 2:])}
+
+
+class _Bank:
+    """Slices of many sizes in one tensor, from which crops of many cases are cut by one operation."""
+
+    def __init__(self, cases: Sequence[Sequence[torch.Tensor]], crop: int, device: torch.device) -> None:
+        # Cases share slices, which are kept once.
+        index: dict[tuple[int, tuple], int] = {}
+        slices: list[torch.Tensor] = []
+        members = []
+        for case in cases:
+            own = []
+            for plane in case:
+                key = (plane.data_ptr(), tuple(plane.shape))
+                if key not in index:
+                    index[key] = len(slices)
+                    slices.append(plane)
+                own.append(index[key])
+            members.append(own)
+        places = [_places(plane, crop) for plane in slices]
+        self.crop = crop
+        self.pixels = torch.cat([plane.flatten() for plane in slices]).to(device)
+        # Slice i's share of the places ends at i + 1, so that one search finds the place in any slice.
+        self.places = torch.cat([i + share for i, share in enumerate(places)]).to(device)
+
+        def table(values: Sequence[int]) -> torch.Tensor:
+            return torch.tensor(list(values), device=device)
+
+        self.widths = table(plane.shape[1] for plane in slices)
+        self.first_pixel = table([0, *np.cumsum([plane.numel() for plane in slices])[:-1]])
+        self.first_place = table([0, *np.cumsum([len(share) for share in places])[:-1]])
+        self.last_place = self.first_place + table(len(share) - 1 for share in places)
+        self.members = table(i for own in members for i in own)
+        self.counts = table(len(own) for own in members)
+        self.first_member = table([0, *np.cumsum([len(own) for own in members])[:-1]])
+
+    def crops(self, draws: torch.Tensor) -> torch.Tensor:
+        """Draws ``(cases, crops, 2)`` in [0, 1) to crops ``(cases, crops, c, c)``."""
+        chosen = (draws[..., 0] * self.counts[:, None]).long()
+        plane = self.members[self.first_member[:, None] + chosen]
+        place = torch.searchsorted(self.places, plane + draws[..., 1], right=True)
+        place = place.clamp(self.first_place[plane], self.last_place[plane]) - self.first_place[plane]
+        width = self.widths[plane]
+        row, column = place // (width - self.crop + 1), place % (width - self.crop + 1)
+        along = torch.arange(self.crop, device=place.device)
+        first = self.first_pixel[plane] + row * width + column
+        pixel = first[..., None, None] + along[:, None] * width[..., None, None] + along
+        return self.pixels[pixel]
+
+
+def _places(plane: torch.Tensor, crop: int) -> torch.Tensor:
+    """Cumulated probability of the places of a crop in a slice, row by row, float64."""
+    rows, columns = torch.gradient(plane)
+    weight = F.avg_pool2d(torch.hypot(rows, columns)[None, None], crop, stride=1).double().flatten()
+    return weight.cumsum(0) / weight.sum()
+
+
+def _tissue_slices(volume: torch.Tensor, entry: dict) -> list[int]:
+    share = (volume[0] > AIR).double().mean(dim=(0, 1))
+    found = (share >= _TISSUE).nonzero().flatten().tolist()
+    if not found:
+        raise ValueError(f"{case_name(entry)}: every slice is (nearly) all air, so there is nothing to learn from.")
+    return found
+
+
+def _nearest(lr_affine: np.ndarray | None, lr_shape: Sequence[int], z: int, hr_affine: np.ndarray | None) -> int:
+    """The HR slice that is nearest to the centre of LR slice z; without affines, of the same number."""
+    if lr_affine is None or hr_affine is None:
+        return z
+    centre = lr_affine @ [(lr_shape[0] - 1) / 2, (lr_shape[1] - 1) / 2, z, 1]
+    return round(float(np.linalg.solve(hr_affine, centre)[2]))
+
+
+def _report_sharp(cases: Sequence[KernelCase]) -> None:
+    """Say which LR volumes have more detail than HR slices of which every other pixel is taken."""
+    found: dict[str, list[tuple[float, float]]] = {}
+    for case in cases:
+        lr = np.median([_detail(plane) for plane in case.lr])
+        hr = np.median([_detail(plane[::2, ::2]) for plane in case.hr])
+        found.setdefault(case.volume, []).append((float(lr), float(hr)))
+    for volume, values in found.items():
+        lr, hr = np.median(values, axis=0)
+        if lr > hr:
+            print(
+                f"warning: {volume} has more detail than HR scans that are sampled without any blur ({lr:.3f} against "
+                f"{hr:.3f}), so its kernel cannot be found. Are HR and LR exchanged, or are the HR scans blurred?"
+            )
+
+
+def _detail(plane: torch.Tensor) -> float:
+    """Mean difference of tissue from its 3x3 mean, as a share of the mean of tissue."""
+    smooth = F.avg_pool2d(plane[None, None], 3, 1)[0, 0]
+    tissue = smooth > AIR
+    return float((plane[1:-1, 1:-1] - smooth)[tissue].abs().mean() / smooth[tissue].mean())
+
+
+def _spread(slices: Sequence[int]) -> list[int]:
+    """At most ``_SLICES`` of them, evenly spread."""
+    if len(slices) <= _SLICES:
+        return list(slices)
+    return [slices[round(i)] for i in np.linspace(0, len(slices) - 1, _SLICES)]

@@ -1,0 +1,68 @@
+"""Volumes held ready for training."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from monai.utils import convert_to_tensor
+from torch.utils.data import Dataset
+from tqdm import tqdm
+
+from ..naming import case_name, failure, root_cause
+
+
+class VolumeCache(Dataset):
+    """Every volume of a group, preprocessed once and kept in memory as plain tensors.
+
+    ``affines`` has for each volume the voxel-to-world affines (4, 4) of its keys, where they are known.
+
+    Args:
+        data: entries of a datalist.
+        transform: gives a dictionary of channel-first volumes.
+        keys: of the volumes that are kept.
+        device: where they are kept where they fit; else they stay in main memory, and a patch is moved when it is cut.
+
+    Raises:
+        ValueError: when any volume cannot be prepared, with every such file and the reason.
+    """
+
+    def __init__(
+        self,
+        data: Sequence[Mapping[str, Any]],
+        transform: Callable[[Any], Any],
+        keys: Sequence[str],
+        device: torch.device | str = "cpu",
+    ) -> None:
+        self.data = list(data)
+        self.transform = transform
+        self.items: list[dict[str, torch.Tensor]] = []
+        self.affines: list[dict[str, np.ndarray]] = []
+        failures: list[str] = []
+        for entry in tqdm(self.data, desc="volumes", unit="volume", leave=False):
+            try:
+                item = transform(dict(entry))
+                self.items.append(
+                    {key: convert_to_tensor(item[key], track_meta=False).float().contiguous() for key in keys}
+                )
+                known = {key: getattr(item[key], "affine", None) for key in keys}
+                self.affines.append({key: np.asarray(a, np.float64) for key, a in known.items() if a is not None})
+            except Exception as error:
+                failures.append(failure(case_name(entry), root_cause(error)))
+        if failures:
+            raise ValueError("these volumes cannot be used:\n  " + "\n  ".join(failures))
+        device = torch.device(device)
+        if device.type == "cuda":
+            needed = sum(v.numel() * v.element_size() for item in self.items for v in item.values())
+            free, _ = torch.cuda.mem_get_info(device)
+            # Half of what is free stays for training.
+            if needed < free / 2:
+                self.items = [{k: v.to(device) for k, v in item.items()} for item in self.items]
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
+        return self.items[index]

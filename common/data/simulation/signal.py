@@ -1,0 +1,220 @@
+"""Signal of simulated heads: tissue parameters, MPRAGE and TSE equations, Hounsfield units, bias field, noise."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy import ndimage
+
+#: Order of the tissue axis of every fraction map in ``common.data.simulation.anatomy``.
+TISSUES = ("air", "wm", "gm", "csf", "blood", "bone", "marrow", "fat", "muscle", "skin")
+
+#: T1 (ms), T2 (ms) and proton density relative to water, at 3 T, in the order of ``TISSUES``.
+#:
+#: White and grey matter: Wansapura et al., J Magn Reson Imaging 9:531-538 (1999). Blood: Stanisz et al., Magn Reson Med
+#: 54:507-512 (2005). Marrow, subcutaneous fat and muscle: Gold et al., AJR 183:343-351 (2004). CSF: T1 of Lin et al.,
+#: Proc ISMRM 9:1391 (2001), T2 about 2 s as in Spijkerman et al., MAGMA 31:415-424 (2018). Skin has no 3 T reference
+#: here and is given muscle's T1 with a shorter T2 and less water. Densities are typical values; those of fat and marrow
+#: count what is left after the dephasing of fat's spectral peaks. The T2 of cortical bone is below a millisecond.
+RELAXATION = {
+    "air": (1.0, 1.0, 0.0),
+    "wm": (832.0, 79.6, 0.70),
+    "gm": (1331.0, 110.0, 0.82),
+    "csf": (4163.0, 2000.0, 1.00),
+    "blood": (1932.0, 275.0, 0.85),
+    "bone": (300.0, 0.5, 0.10),
+    "marrow": (365.0, 133.0, 0.40),
+    "fat": (371.0, 133.0, 0.55),
+    "muscle": (1420.0, 31.7, 0.75),
+    "skin": (1420.0, 28.0, 0.65),
+}
+
+#: Mean Hounsfield units and their spread between subjects, in the usual clinical ranges.
+HOUNSFIELD = {
+    "air": (-1000.0, 0.0),
+    "wm": (28.0, 1.5),
+    "gm": (38.0, 1.5),
+    "csf": (7.0, 1.5),
+    "blood": (45.0, 3.0),
+    "bone": (1200.0, 120.0),
+    "marrow": (450.0, 80.0),
+    "fat": (-95.0, 6.0),
+    "muscle": (55.0, 4.0),
+    "skin": (45.0, 4.0),
+}
+
+#: Standard deviation of the CT noise in Hounsfield units.
+CT_NOISE = 5.0
+
+CONTRASTS = ("t1w", "t2w", "ct")
+
+
+def mprage(
+    t1: np.ndarray,
+    pd: np.ndarray,
+    tr: float = 2300.0,
+    ti: float = 900.0,
+    echo_spacing: float = 7.1,
+    pulses: int = 160,
+    flip_angle: float = 9.0,
+) -> np.ndarray:
+    """Longitudinal steady-state signal of MPRAGE at the centre of k-space (signed, before the magnitude).
+
+    An inversion every ``tr``, then a train of ``pulses`` small flip angles, its middle ``ti`` after the inversion.
+    With d = exp(-echo_spacing / T1) and m = d cos(flip_angle), magnetisation in the train goes from M1 towards
+    M* = PD (1 - d) / (1 - m) as M* + (M1 - M*) m^n; the steady state follows from periodicity over ``tr``.
+
+    Args:
+        t1: longitudinal relaxation times in ms.
+        pd: proton densities relative to water, same shape.
+        tr: time between two inversions in ms.
+        ti: time from the inversion to the middle of the train in ms.
+        echo_spacing: time between two pulses of the train in ms.
+        pulses: number of pulses of the train.
+        flip_angle: flip angle in degrees.
+
+    Returns:
+        Signal relative to the proton density of water, same shape.
+
+    Source:
+        Deichmann et al., NeuroImage 12:112-127 (2000); Wang et al., PLoS ONE 9:e96899 (2014).
+    """
+    before = ti - echo_spacing * pulses / 2
+    after = tr - before - echo_spacing * pulses
+    theta = np.deg2rad(flip_angle)
+    d, g, p = (np.exp(-t / t1) for t in (echo_spacing, before, after))
+    m = d * np.cos(theta)
+    m_star = pd * (1 - d) / (1 - m)
+    m_n = m**pulses
+    equilibrium = (pd * (1 - p) + p * (m_star * (1 - m_n) + m_n * pd * (1 - g))) / (1 + p * g * m_n)
+    start = pd * (1 - g) - g * equilibrium
+    return np.sin(theta) * (m_star + (start - m_star) * m ** (pulses // 2))
+
+
+def tse(t1: np.ndarray, t2: np.ndarray, pd: np.ndarray, tr: float = 4500.0, te: float = 95.0) -> np.ndarray:
+    """Turbo spin-echo signal, PD (1 - exp(-TR / T1)) exp(-TE / T2).
+
+    Args:
+        t1: longitudinal relaxation times in ms.
+        t2: transverse relaxation times in ms, same shape.
+        pd: proton densities relative to water, same shape.
+        tr: repetition time in ms.
+        te: effective echo time in ms.
+
+    Returns:
+        Signal relative to the proton density of water, same shape.
+    """
+    return pd * (1 - np.exp(-tr / t1)) * np.exp(-te / t2)
+
+
+def inversion_recovery(t1: np.ndarray, t2: np.ndarray, pd: np.ndarray, tr: float, ti: float, te: float) -> np.ndarray:
+    """Signed inversion-recovery spin-echo signal, PD (1 - 2 exp(-TI / T1) + exp(-TR / T1)) exp(-TE / T2).
+
+    Args:
+        t1: longitudinal relaxation times in ms.
+        t2: transverse relaxation times in ms, same shape.
+        pd: proton densities relative to water, same shape.
+        tr: repetition time in ms.
+        ti: inversion time in ms.
+        te: effective echo time in ms.
+
+    Returns:
+        Signal relative to the proton density of water, same shape; its magnitude is what an image shows.
+    """
+    return pd * (1 - 2 * np.exp(-ti / t1) + np.exp(-tr / t1)) * np.exp(-te / t2)
+
+
+def tissue_signal(contrast: str, rng: np.random.Generator) -> np.ndarray:
+    """Signal of every tissue of one subject in one contrast.
+
+    T1, T2 and proton density vary by 2 % (one standard deviation) between subjects, Hounsfield units as in the table.
+    Flowing blood gives no TSE signal (flow void).
+
+    Args:
+        contrast: "t1w", "t2w" or "ct".
+        rng: the subject's random generator.
+
+    Returns:
+        One value per entry of ``TISSUES``: MR scaled so that the brighter of white and grey matter is 1000, CT in
+        Hounsfield units.
+    """
+    if contrast == "ct":
+        table = np.array([HOUNSFIELD[t] for t in TISSUES])
+        return table[:, 0] + table[:, 1] * rng.standard_normal(len(TISSUES)).clip(-2, 2)
+    values = np.array([RELAXATION[t] for t in TISSUES])
+    t1, t2, pd = (values * (1 + 0.02 * rng.standard_normal(values.shape).clip(-2, 2))).T
+    if contrast == "t1w":
+        signal = mprage(t1, pd)
+        signal[TISSUES.index("bone")] = 0.0
+    else:
+        signal = tse(t1, t2, pd)
+        signal[TISSUES.index("blood")] = 0.0
+    return signal * (1000.0 / max(signal[TISSUES.index("wm")], signal[TISSUES.index("gm")]))
+
+
+def bias_field(shape: tuple[int, ...], amplitude: float, rng: np.random.Generator) -> np.ndarray:
+    """Smooth multiplicative coil sensitivity.
+
+    Args:
+        shape: spatial shape.
+        amplitude: largest deviation from 1, in [0, 1).
+        rng: the subject's random generator.
+
+    Returns:
+        float32 array of ``shape`` with values in [1 - amplitude, 1 + amplitude] and both signs present.
+    """
+    # The cubic spline keeps the second derivative continuous: no grid of the control points shows in the image.
+    field = ndimage.zoom(rng.standard_normal((4, 4, 4)), 4, order=3)
+    field -= field.mean()
+    field *= amplitude / np.abs(field).max()
+    return 1 + upsample(field.astype(np.float32), shape)
+
+
+def upsample(field: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """Trilinear interpolation of a coarse field to a finer shape, corner voxels on corner voxels.
+
+    Args:
+        field: float32 array of shape (X, Y, Z) or (C, X, Y, Z).
+        shape: the new spatial shape.
+
+    Returns:
+        float32 array of shape ``shape`` or (C, *shape).
+    """
+    import torch
+
+    tensor = torch.from_numpy(np.ascontiguousarray(field)).reshape(1, -1, *field.shape[-3:])
+    out = torch.nn.functional.interpolate(tensor, size=tuple(shape), mode="trilinear", align_corners=True)
+    return out.numpy().reshape(*field.shape[:-3], *shape)
+
+
+def acquire(
+    fractions: np.ndarray, contrast: str, rng: np.random.Generator, noise: float = 0.0125, bias: float = 0.2
+) -> np.ndarray:
+    """Scan a head: mix the tissues' signals, then bias field and noise.
+
+    MR gets a bias field and Rician noise, CT Gaussian noise of ``CT_NOISE`` Hounsfield units.
+
+    Args:
+        fractions: tissue fractions of shape (len(TISSUES), X, Y, Z), summing to 1.
+        contrast: "t1w", "t2w" or "ct".
+        rng: the subject's random generator for this contrast.
+        noise: standard deviation of each of the two MR noise channels, as a fraction of the brighter of white and grey
+            matter, in [0, 1); the CT noise is left out with 0.
+        bias: largest deviation of the MR bias field from 1, in [0, 1).
+
+    Returns:
+        int16 array of shape (X, Y, Z): MR with the brighter of white and grey matter at about 1000 (times the bias
+        field), CT in Hounsfield units.
+    """
+    signal = tissue_signal(contrast, rng).astype(np.float32)
+    shape = fractions.shape[1:]
+    volume = np.tensordot(signal, fractions, axes=1)
+    if contrast == "ct":
+        if noise:
+            volume += CT_NOISE * rng.standard_normal(shape, dtype=np.float32)
+        return np.rint(volume).clip(-1024, 3071).astype(np.int16)
+    volume *= bias_field(shape, bias, rng)
+    if noise:
+        # The magnitude of a complex signal with independent Gaussian noise in both channels is Rician.
+        volume += 1000 * noise * rng.standard_normal(shape, dtype=np.float32)
+        volume = np.hypot(volume, 1000 * noise * rng.standard_normal(shape, dtype=np.float32))
+    return np.rint(np.abs(volume)).clip(0, 32767).astype(np.int16)

@@ -1,0 +1,272 @@
+"""Kernels of degradations in plane: known ones, what they look like, and files of them."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from scipy import ndimage
+from scipy.optimize import least_squares
+
+from ..files import replacing
+
+_FWHM = 2 * math.sqrt(2 * math.log(2))  # of a Gaussian with sigma 1
+
+
+def gaussian_kernel(
+    sigma: float | Sequence[float], angle: float = 0.0, size: int = 13, offset: float = 0.0
+) -> torch.Tensor:
+    """A Gaussian, sampled, with sum 1.
+
+    Args:
+        sigma: standard deviation in HR pixels; two for an anisotropic one, along its own two axes.
+        angle: degrees from the first image axis to the first axis of the Gaussian, towards the second image axis.
+        size: K, odd.
+        offset: of its centre from the middle of the kernel, in HR pixels along both axes.
+
+    Returns:
+        ``(K, K)``, float32.
+    """
+    first, second = (sigma, sigma) if isinstance(sigma, (int, float)) else sigma
+    kernel = _gaussian(size, (offset, offset), (first, second), np.deg2rad(angle))
+    return torch.from_numpy(kernel / kernel.sum()).float()
+
+
+def bicubic_kernel(factor: int, size: int = 13, offset: float = 0.0) -> torch.Tensor:
+    """Bicubic downsampling as image processing does it: Keys' cubic (a = -1/2), ``factor`` times as wide, with sum 1.
+
+    Args:
+        factor: HR pixels per LR pixel.
+        size: K, odd.
+        offset: of its centre from the middle of the kernel, in HR pixels.
+
+    Returns:
+        ``(K, K)``, float32.
+    """
+    x = np.abs(np.arange(size) - (size - 1) / 2 - offset) / factor
+    row = np.where(x <= 1, (1.5 * x - 2.5) * x**2 + 1, np.where(x < 2, ((2.5 - 0.5 * x) * x - 4) * x + 2, 0.0))
+    kernel = np.outer(row, row)
+    return torch.from_numpy(kernel / kernel.sum()).float()
+
+
+def zero_filling_kernel(
+    factor: int, size: int = 33, offset: float = 0.0, radius: float = 1.0, width: float = 0.08
+) -> torch.Tensor:
+    """The point spread function of a scan whose outer k-space is zero, with a Fermi filter against ringing.
+
+    Of k-space, a share of ``1 / factor`` along each axis is kept: for 2 that is 25 %, and 75 % are zero (Huang et al.
+    2021, section 2.C.2). It is multiplied with ``1 / (1 + exp((r - radius) / width))``, where r is the distance from
+    the centre, 1 at the edge of what is kept (Bernstein et al. 2001). The paper gives neither radius nor width.
+
+    Args:
+        factor: HR pixels per LR pixel.
+        size: K, odd; what lies further out is cut off.
+        offset: of its centre from the middle of the kernel, in HR pixels.
+        radius: of the filter, at which it is 1/2, as a share of what is kept.
+        width: over which it falls, as a share of what is kept.
+
+    Returns:
+        ``(K, K)`` with sum 1, float32.
+    """
+    nodes = 512
+    f = (np.arange(nodes) + 0.5) / nodes - 0.5  # of what is kept, from edge to edge
+    r = 2 * np.hypot(f[:, None], f)
+    window = 1 / (1 + np.exp((r - radius) / width))
+    position = np.arange(size) - (size - 1) / 2 - offset
+    wave = np.cos(2 * np.pi * position[:, None] * f / factor)
+    # Cut off at the same distance on both sides: its tails are long enough to shift the image otherwise.
+    wave[np.abs(position) > (size - 1) / 2 - abs(offset) + 1e-9] = 0
+    kernel = wave @ window @ wave.T
+    return torch.from_numpy(kernel / kernel.sum()).float()
+
+
+def describe_kernel(kernel: torch.Tensor | np.ndarray) -> dict[str, Any]:
+    """What a kernel does, by the Gaussian that fits it best (least squares).
+
+    Args:
+        kernel: ``(K, K)``.
+
+    Returns:
+        "fwhm": full widths at half maximum along the long and the short axis in HR pixels; "angle": of the long axis in
+        degrees, 0 to 180, from the first image axis towards the second; "centre": from the middle of the kernel in HR
+        pixels along both axes; "sum" of the kernel; "residual": norm of what the Gaussian misses, over the kernel's.
+    """
+    k = np.asarray(kernel, dtype=np.float64)
+    size = k.shape[0]
+
+    def model(p: np.ndarray) -> np.ndarray:
+        return p[0] * _gaussian(size, p[1:3], np.exp(p[3:5]), p[5])
+
+    best = None
+    peak = np.array(np.unravel_index(np.abs(k).argmax(), k.shape)) - (size - 1) / 2
+    for angle in (0.0, np.pi / 4):
+        start = np.array([k.max(), *peak, np.log(1.5), np.log(1.2), angle])
+        found = least_squares(lambda p: (model(p) - k).ravel(), start)
+        if best is None or found.cost < best.cost:
+            best = found
+    sigma, angle = np.exp(best.x[3:5]), np.rad2deg(best.x[5])
+    if sigma[0] < sigma[1]:
+        sigma, angle = sigma[::-1], angle + 90
+    return {
+        "fwhm": [round(float(s) * _FWHM, 4) for s in sigma],
+        "angle": round(float(angle % 180), 2),
+        "centre": [round(float(c), 4) for c in best.x[1:3]],
+        "sum": round(float(k.sum()), 6),
+        "residual": round(float(np.sqrt(2 * best.cost) / np.linalg.norm(k)), 4),
+    }
+
+
+def kernel_error(kernel: torch.Tensor, truth: torch.Tensor) -> float:
+    """``|k - k'| / |k'|`` of a kernel, scaled to the sum of the true one; the smaller is padded with zeros."""
+    size = max(len(kernel), len(truth))
+    kernel, truth = (_padded(k.double(), size) for k in (kernel, truth))
+    return float((kernel * (truth.sum() / kernel.sum()) - truth).norm() / truth.norm())
+
+
+def save_kernels(path: str | os.PathLike, kernels: Sequence[Mapping[str, Any]], **about: Any) -> None:
+    """Write kernels as JSON that can be read and edited.
+
+    Args:
+        path: of the file.
+        kernels: each ``{"volume": "<file>", "slice": 31, "kernel": (K, K), ...}``; slice is None where the kernel is
+            that of a volume.
+        about: what else the file says.
+    """
+    rows = []
+    for entry in kernels:
+        taps = [[round(float(v), 8) for v in row] for row in entry["kernel"]]
+        lines = ",\n      ".join(json.dumps(row) for row in taps)
+        rest = json.dumps({k: v for k, v in entry.items() if k != "kernel"})[1:-1]
+        rows.append(f'    {{{rest},\n     "kernel": [\n      {lines}]}}')
+    head = "".join(f"  {json.dumps(key)}: {json.dumps(value)},\n" for key, value in about.items())
+    with replacing(Path(path)) as temporary:
+        temporary.write_text("{\n" + head + '  "kernels": [\n' + ",\n".join(rows) + "\n  ]\n}\n", encoding="utf-8")
+
+
+def read_kernels(folder: str | os.PathLike) -> list[dict[str, Any]]:
+    """The entries of all files of kernels in a folder, in the order of their names.
+
+    Returns:
+        As they were saved, "kernel" as a tensor ``(K, K)``, and "file", and what the file says of all its kernels.
+
+    Raises:
+        FileNotFoundError: when there is no such file.
+        ValueError: when a file is no JSON of kernels, or a kernel is not square with an odd edge, finite and of sum 1
+            (to 1 %), or the sizes differ. The message names the file and the entry.
+    """
+    files = sorted(Path(folder).glob("kernels*.json"), key=lambda p: (len(p.name), p.name))
+    if not files:
+        raise FileNotFoundError(
+            f"{folder} holds no kernels*.json: estimate the kernels first (--stages 1), or name the folder that has "
+            "them with --kernel_dir DIR."
+        )
+    found: list[dict[str, Any]] = []
+    for file in files:
+        try:
+            about = json.loads(file.read_text(encoding="utf-8"))
+            entries = about.pop("kernels")
+            entries = [{**about, **entry, "file": str(file)} for entry in entries]
+        except (ValueError, KeyError, TypeError) as error:
+            raise ValueError(f"{file}: not a file of kernels ({error}); estimate them anew.") from None
+        for i, entry in enumerate(entries):
+            try:
+                kernel = torch.tensor(entry["kernel"], dtype=torch.float32)
+            except (KeyError, TypeError, ValueError) as error:
+                raise ValueError(f"{file}, kernel {i}: not rows of numbers ({error}).") from None
+            if kernel.ndim != 2 or kernel.shape[0] != kernel.shape[1] or len(kernel) % 2 == 0:
+                raise ValueError(f"{file}, kernel {i}: its shape is {tuple(kernel.shape)}, expected an odd square.")
+            if not bool(kernel.isfinite().all()):
+                raise ValueError(f"{file}, kernel {i}: it has entries that are not finite, expected numbers.")
+            if abs(float(kernel.sum()) - 1) > 0.01:
+                raise ValueError(
+                    f"{file}, kernel {i}: its sum is {float(kernel.sum()):.4g}, expected 1: a degradation keeps the "
+                    "mean. Divide it by its sum."
+                )
+            if found and found[0]["kernel"].shape != kernel.shape:
+                raise ValueError(
+                    f"{file}, kernel {i}: its shape is {tuple(kernel.shape)}, but {found[0]['file']} has "
+                    f"{tuple(found[0]['kernel'].shape)}; pad the smaller with zeros."
+                )
+            found.append({**entry, "kernel": kernel / kernel.sum()})
+    if not found:
+        raise ValueError(f"{folder}: its files hold no kernel; estimate the kernels first (--stages 1).")
+    return found
+
+
+def load_kernels(
+    folder: str | os.PathLike, factor: int, offset: float, hr_spacing: Sequence[float], volumes: Sequence[str]
+) -> torch.Tensor:
+    """The kernels of a folder for a training, which must be of the kind that they were estimated for.
+
+    LR volumes without a kernel are reported: their estimation may have been interrupted.
+
+    Args:
+        folder: with files of kernels.
+        factor: HR pixels per LR pixel.
+        offset: centre of LR pixel 0 in HR pixels.
+        hr_spacing: of an HR pixel along both axes in mm.
+        volumes: files of the LR volumes.
+
+    Returns:
+        ``(N, K, K)``.
+
+    Raises:
+        FileNotFoundError, ValueError: as :func:`read_kernels`; and when a file says another factor, offset, or spacing
+            (by more than 5 %).
+    """
+    entries = read_kernels(folder)
+    for entry in entries:
+        for key, expected, tolerance in (
+            ("factor", factor, 0.0),
+            ("offset", offset, 1e-6),
+            ("hr_spacing_mm", list(hr_spacing), 0.05),
+        ):
+            found = entry.get(key)
+            try:
+                agrees = np.allclose(found, expected, rtol=tolerance, atol=1e-9)
+            except (TypeError, ValueError):
+                agrees = False
+            if not agrees:
+                raise ValueError(
+                    f"{entry['file']}: its {key} is {found}, expected {expected} as in this training; estimate the "
+                    "kernels anew (--stages 1), or use the settings and HR scans that they were estimated with."
+                )
+    missing = sorted(set(map(str, volumes)) - {entry["volume"] for entry in entries})
+    if missing:
+        print(
+            f"warning: {folder} has no kernel of {', '.join(missing)}; if their estimation was interrupted, go on "
+            "with --resume true"
+        )
+    return torch.stack([entry["kernel"] for entry in entries])
+
+
+def centred(kernel: torch.Tensor, offset: float) -> torch.Tensor:
+    """A kernel moved so that the Gaussian that fits it best is centred on ``offset`` from its middle, with its sum.
+
+    Patches cannot tell where a kernel is centred, and the centre of mass that eq. 3 holds in place is not where the
+    image appears when a kernel has side lobes on one side. Cubic spline interpolation; outside of the kernel is 0.
+    """
+    shift = [offset - c for c in describe_kernel(kernel)["centre"]]
+    if max(map(abs, shift)) > len(kernel) / 4:
+        return kernel  # not a kernel that a Gaussian describes
+    moved = torch.from_numpy(ndimage.shift(kernel.double().numpy(), shift, order=3)).to(kernel)
+    return moved * (kernel.sum() / moved.sum())
+
+
+def _gaussian(size: int, centre: Sequence[float], sigma: Sequence[float], angle: float) -> np.ndarray:
+    x = np.arange(size) - (size - 1) / 2
+    first, second = x[:, None] - centre[0], x - centre[1]
+    u = np.cos(angle) * first + np.sin(angle) * second
+    v = np.cos(angle) * second - np.sin(angle) * first
+    return np.exp(-0.5 * ((u / sigma[0]) ** 2 + (v / sigma[1]) ** 2))
+
+
+def _padded(kernel: torch.Tensor, size: int) -> torch.Tensor:
+    margin = (size - len(kernel)) // 2
+    return torch.nn.functional.pad(kernel, (margin, margin, margin, margin))

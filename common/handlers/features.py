@@ -1,0 +1,119 @@
+"""What the adaptation of features did, as pictures."""
+
+from __future__ import annotations
+
+import copy
+import math
+import os
+from pathlib import Path
+
+import numpy as np
+import torch
+from ignite.engine import Engine, Events
+from torch import nn
+
+from .. import reports
+from ..data.loaders.slabs import UnpairedSlabLoader, cut_with_margin
+from ..degradations import Degradation
+from ..files import load_state
+from ..graph import TensorGraph
+
+
+class FeatureReport:
+    """Draws what the adaptation did: feature maps of both groups, and their distribution before and after.
+
+    It attaches to an evaluator and draws when that has run. In ``output_dir``: ``features.png`` (Liu et al. 2023, fig.
+    4) and ``tsne.png`` (fig. 5). "Before" are the encoders with random weights, "after" as trained.
+
+    Args:
+        output_dir: folder of the report.
+        graph: of the training.
+        source: the graph's step that gives the features of a source slab.
+        target: that of a target slab.
+        source_lr: the step that gives a source slab as LR, which the features of it are made from.
+        state: file of a :class:`~common.handlers.ResumableState`, with the trained networks.
+        loader: gives training batches; its ``source`` and ``target`` volumes are drawn.
+        network: the trained network from LR to SR.
+        degradation: from HR to LR.
+        batches: of the loader that are embedded.
+        device: where the graph is computed.
+    """
+
+    def __init__(
+        self,
+        output_dir: str | os.PathLike,
+        graph: TensorGraph,
+        source: str,
+        target: str,
+        source_lr: str,
+        state: str | os.PathLike,
+        loader: UnpairedSlabLoader,
+        network: nn.Module,
+        degradation: Degradation,
+        batches: int,
+        device: torch.device,
+    ) -> None:
+        self.output_dir = Path(output_dir)
+        self.graph = graph
+        self.source, self.target, self.source_lr = source, target, source_lr
+        self.state = Path(state)
+        self.loader = loader
+        self.network = network
+        self.degradation = degradation
+        self.batches = batches
+        self.device = device
+
+    def attach(self, engine: Engine) -> None:
+        """Draw at the end of the evaluator's run."""
+        engine.add_event_handler(Events.COMPLETED, self._draw)
+
+    @torch.no_grad()
+    def _draw(self, engine: Engine) -> None:
+        self.graph.load_state_dict(load_state(self.state, self.device)["graph"])
+        self.graph.to(self.device).eval()
+        untrained = copy.deepcopy(self.graph)
+        for step in (self.source, self.target):
+            for module in untrained.networks[untrained.steps[step][0]].modules():
+                if hasattr(module, "reset_parameters"):
+                    module.reset_parameters()
+        reports.feature_tsne(self.output_dir / "tsne.png", self._pooled(untrained), self._pooled(self.graph))
+        source, target = self._planes()
+        reports.feature_maps(self.output_dir / "features.png", source, target)
+        print(f"feature maps and t-SNE are in {self.output_dir}")
+
+    def _pooled(self, graph: TensorGraph) -> tuple[np.ndarray, np.ndarray]:
+        vectors: dict[str, list[torch.Tensor]] = {self.source: [], self.target: []}
+        self.loader.set_iteration(0)
+        for _, batch in zip(range(self.batches), self.loader, strict=False):
+            values = graph(batch, list(vectors))
+            for name, found in vectors.items():
+                found.append(values[name].mean(dim=(2, 3)).float().cpu())
+        return torch.cat(vectors[self.source]).numpy(), torch.cat(vectors[self.target]).numpy()
+
+    def _planes(self) -> tuple[dict, dict]:
+        """The middle slab of the first source and of the first target volume, with its images and features."""
+        slices, factors, margin = self.loader.lr_patch[2], self.degradation.factors, self.loader.margin
+        volume, lr = self.loader.source[0]["hr"], self.loader.target[0]["lr"]
+        x, y = [n // f * f for n, f in zip(volume.shape[1:3], factors[:2], strict=True)]
+        depth = slices * factors[2]
+        z = (volume.shape[3] - depth) // 2
+        hr = volume[None, :, :x, :y, z : z + depth]
+        context = cut_with_margin(self.loader.source[0]["hr_band"], (0, 0, z), (x, y, depth), margin)[None]
+        z = (lr.shape[3] - slices) // 2
+        batch = {"hr": hr, "hr_context": context, "lr": lr[None, ..., z : z + slices]}
+        batch = {key: slab.to(self.device) for key, slab in batch.items()}
+        values = self.graph(batch, [self.source, self.target, self.source_lr])
+        sr = self.network(batch["lr"].to(self.device))
+
+        def plane(slab: torch.Tensor, index: int) -> np.ndarray:
+            return slab[0, 0, ..., index].float().cpu().numpy()
+
+        # The volumes are in the order that the slabs have, so a plane is drawn along these axes and not in the world.
+        centre = slices // 2
+        fine = centre * factors[2] + math.floor(self.degradation.offset[2])
+        source = {"image": plane(hr, fine), "lr": plane(values[self.source_lr], centre)}
+        target = {"image": plane(sr, fine), "lr": plane(batch["lr"], centre)}
+        for group, feature in ((source, self.source), (target, self.target)):
+            group["features"] = values[feature][0].float().cpu().numpy()
+            group["affine"] = np.eye(4)
+        return source, target

@@ -1,0 +1,121 @@
+"""What an estimation of kernels leaves behind."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from ignite.engine import Engine, Events
+
+from .. import reports
+from ..data import KernelCropLoader
+from ..degradations import InPlaneKernel
+from ..degradations.blur_kernels import centred, describe_kernel, gaussian_kernel, save_kernels
+from ..networks import KernelGenerator
+
+_SHARP = 1.0  # FWHM in HR pixels
+_SLICES = 24  # of each kind in the picture of the MSCN distributions
+
+
+class KernelReport:
+    """Writes the kernels at the end of their estimation, and draws them and what they do.
+
+    ``<name>.json`` holds each kernel with the volume and the slice that it belongs to, its width, angle and centre; it
+    is what the super-resolution is trained with, and can be edited. ``<name>.png`` is its picture, and
+    ``<name>_mscn.png`` has the distributions of mean subtracted contrast normalised coefficients of LR slices, of HR
+    slices that these kernels have degraded, and of HR slices that the paper's Gaussian has (Huang et al. 2021, fig. 5).
+    A run that had finished before writes nothing where the file is there, so that edited kernels stay. The file comes
+    last, so that it is not there before all is.
+
+    Args:
+        path: of the JSON file.
+        generator: whose ``average`` kernels are written, divided by their sums and centred on ``offset``.
+        loader: with the cases of the kernels.
+        spacing: of an HR pixel along both axes in mm.
+        factor: HR pixels per LR pixel.
+        offset: centre of LR pixel 0 in HR pixels.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike,
+        generator: KernelGenerator,
+        loader: KernelCropLoader,
+        spacing: Sequence[float],
+        factor: int,
+        offset: float,
+    ) -> None:
+        self.path = Path(path)
+        self.generator = generator
+        self.loader = loader
+        self.spacing = list(spacing)
+        self.factor = factor
+        self.offset = offset
+
+    def attach(self, engine: Engine) -> None:
+        """Write when the engine has completed, in process 0."""
+        if dist.is_initialized() and dist.get_rank() != 0:
+            return
+        self.trained = False
+        engine.add_event_handler(Events.ITERATION_STARTED, self._note)
+        engine.add_event_handler(Events.COMPLETED, self._write)
+
+    def _note(self, engine: Engine) -> None:
+        self.trained = True
+
+    def _write(self, engine: Engine) -> None:
+        # The state is saved before: a run that was killed in between has the kernels, but not the file.
+        if not self.trained and self.path.is_file():
+            return
+        kernels = self.generator.average.detach().cpu()
+        kernels = torch.stack([centred(kernel / kernel.sum(), self.offset) for kernel in kernels])
+        entries = [
+            {"volume": case.volume, "slice": case.slice, **describe_kernel(kernel), "kernel": kernel.tolist()}
+            for case, kernel in zip(self.loader.cases, kernels, strict=True)
+        ]
+        about = {"hr_spacing_mm": self.spacing, "factor": self.factor, "offset": self.offset}
+        reports.kernel_sheet(self.path.with_suffix(".png"), entries, self.spacing)
+        images = self._images(kernels)
+        reports.mscn_figure(self.path.with_name(f"{self.path.stem}_mscn.png"), images)
+        save_kernels(self.path, entries, **about)
+        scans, *degraded = images
+        distances = {name: reports.mscn_distance(images[scans], images[name]) for name in degraded}
+        sharp = [entry for entry in entries if entry["fwhm"][0] < _SHARP]
+        print(f"kernels and their pictures are in {self.path.parent}")
+        print("distance of MSCN coefficients, and of their products, from those of the LR scans:")
+        for name, (coefficients, products) in distances.items():
+            print(f"  {name:<24}{coefficients:8.4f}{products:8.4f}")
+        ours, gaussian = distances.values()
+        if all(a > b for a, b in zip(ours, gaussian, strict=True)):
+            print(
+                "warning: HR slices that the Gaussian has degraded resemble the LR scans more than those that these "
+                "kernels have degraded; look at the pictures, and do not trust the kernels"
+            )
+        if sharp:
+            print(
+                f"warning: {len(sharp)} of {len(entries)} kernels are narrower than an HR pixel, for example that of "
+                f"{sharp[0]['volume']}: the scan is as sharp as the HR scans. Are they exchanged?"
+            )
+
+    def _images(self, kernels: torch.Tensor) -> dict[str, list[np.ndarray]]:
+        """LR slices, and HR slices of the same cases, degraded."""
+        gaussian = gaussian_kernel(1.5, offset=self.offset)
+        images: dict[str, list[np.ndarray]] = {"LR scans": [], "estimated kernels": [], "Gaussian (sigma 1.5)": []}
+        chosen = np.unique(np.linspace(0, len(kernels) - 1, _SLICES).round().astype(int))
+        for i in chosen:
+            case = self.loader.cases[i]
+            share = max(1, _SLICES // len(chosen))
+            for pool, names in ((case.lr, ["LR scans"]), (case.hr, list(images)[1:])):
+                for j in np.unique(np.linspace(0, len(pool) - 1, share).round().astype(int)):
+                    for name in names:
+                        plane = pool[j][..., None]
+                        if name != "LR scans":
+                            kernel = kernels[i] if name == "estimated kernels" else gaussian
+                            rows, columns = (n // self.factor * self.factor for n in plane.shape[:2])
+                            plane = InPlaneKernel(kernel, self.factor, self.offset)(plane[:rows, :columns])
+                        images[name].append(plane[..., 0].numpy())
+        return images

@@ -1,0 +1,102 @@
+"""Pictures of degradation kernels, and how far they are from known ones."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+
+from ..degradations.blur_kernels import describe_kernel, kernel_error
+from .files import save_figure
+
+__all__ = ["kernel_errors", "kernel_sheet"]
+
+_MOST = 64
+
+
+def kernel_sheet(path: str | os.PathLike, kernels: Sequence[Mapping[str, Any]], spacing: Sequence[float]) -> None:
+    """Draw kernels with their widths and centres, each on the scale of its own largest value.
+
+    A white ellipse is the half maximum of the Gaussian that fits best, a white cross its centre, and a black dot the
+    middle of the kernel. Of more than 64 kernels, 64 evenly spread ones are drawn.
+
+    Args:
+        path: the PNG to write.
+        kernels: each with "kernel" ``(K, K)``, "volume", "slice", and what
+            :func:`~common.degradations.blur_kernels.describe_kernel` says.
+        spacing: of an HR pixel along both axes in mm.
+    """
+    total = len(kernels)
+    if total > _MOST:
+        kernels = [kernels[round(i)] for i in np.linspace(0, total - 1, _MOST)]
+    columns = min(8, len(kernels))
+    rows = math.ceil(len(kernels) / columns)
+    figure = Figure(figsize=(1.75 * columns + 0.3, 2.3 * rows + 0.6), dpi=110, layout="constrained")
+    panels = figure.subplots(rows, columns, squeeze=False).ravel()
+    turn = np.linspace(0, 2 * np.pi, 100)
+    for panel, entry in zip(panels, kernels, strict=False):
+        kernel = np.asarray(entry["kernel"], dtype=np.float64)
+        largest = np.abs(kernel).max()
+        panel.imshow(kernel, cmap="coolwarm", vmin=-largest, vmax=largest, aspect=spacing[0] / spacing[1])
+        middle = (len(kernel) - 1) / 2
+        angle = np.deg2rad(entry["angle"])
+        along, across = entry["fwhm"][0] / 2 * np.cos(turn), entry["fwhm"][1] / 2 * np.sin(turn)
+        centre = entry["centre"]
+        panel.plot(
+            middle + centre[1] + np.sin(angle) * along + np.cos(angle) * across,
+            middle + centre[0] + np.cos(angle) * along - np.sin(angle) * across,
+            color="white",
+            linewidth=1,
+        )
+        panel.plot(middle + centre[1], middle + centre[0], "+", color="white", markersize=7)
+        panel.plot(middle, middle, ".", color="black", markersize=3)
+        panel.set_xlim(-0.5, len(kernel) - 0.5)
+        panel.set_ylim(len(kernel) - 0.5, -0.5)
+        name = Path(entry["volume"]).name.removesuffix(".gz").removesuffix(".nii")
+        name = name if entry["slice"] is None else f"{name}, slice {entry['slice']}"
+        widths = " x ".join(f"{w:.1f}" for w in entry["fwhm"])
+        panel.set_title(
+            f"{name}\nFWHM {widths} px, {entry['angle']:.0f}°\ncentre {centre[0]:+.2f}, {centre[1]:+.2f}", fontsize=6
+        )
+        panel.set_xticks([])
+        panel.set_yticks([])
+    for panel in panels[len(kernels) :]:
+        panel.set_axis_off()
+    shown = f"{len(kernels)} of {total} kernels" if len(kernels) < total else f"{total} kernels"
+    pixel = " x ".join(f"{mm:.3g}" for mm in spacing)
+    figure.suptitle(f"{shown}; 1 px is {pixel} mm (HR)", fontsize=8)
+    save_figure(figure, path)
+
+
+def kernel_errors(kernels: torch.Tensor, truth: torch.Tensor, others: Mapping[str, torch.Tensor]) -> str:
+    """A table of how far kernels are from the one that made the LR scans, ``|k - k'| / |k'|``.
+
+    Args:
+        kernels: the estimated ones, ``(N, K, K)``.
+        truth: ``(K, K)``.
+        others: kernels to compare them with, ``(K, K)`` each, by name.
+
+    Returns:
+        The table, to print.
+    """
+    errors = [kernel_error(kernel, truth) for kernel in kernels]
+
+    def line(name: str, kernel: torch.Tensor, error: str) -> str:
+        found = describe_kernel(kernel)
+        width = " x ".join(f"{w:.2f}" for w in found["fwhm"])
+        # A kernel that is as wide in all directions has none.
+        angle = f"{found['angle']:.1f}" if found["fwhm"][0] > 1.02 * found["fwhm"][1] else "-"
+        return f"{name:<28}{error:>16}{width:>16}{angle:>9}"
+
+    spread = f"{np.mean(errors):.3f}" + (f" +- {np.std(errors, ddof=1):.3f}" if len(errors) > 1 else "")
+    lines = [f"{'kernel':<28}{'error':>16}{'FWHM (px)':>16}{'angle':>9}"]
+    lines.append(line("the one that made the scans", truth, "-"))
+    lines.append(line(f"estimated ({len(errors)})", kernels.mean(dim=0), spread))
+    lines += [line(name, kernel, f"{kernel_error(kernel, truth):.3f}") for name, kernel in others.items()]
+    return "\n".join(lines)

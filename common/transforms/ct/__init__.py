@@ -1,0 +1,1 @@
+"""CT as a source of thin slices, and MR in thick ones."""

@@ -1,0 +1,264 @@
+"""CT: its offset to Hounsfield units, what is not the patient, and a window; and MR that is CT in truth."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from monai.config import KeysCollection
+from monai.transforms import MapTransform
+from scipy import ndimage
+from torch.nn.functional import avg_pool3d
+
+from ..scan.volume import with_meta
+
+AIR = -1000.0
+# Scanners clip at -1024 HU and write this, or less, outside of the circle that they reconstruct.
+_PADDING = -1024.0
+# The intensities of CT, in HU: lung and all that is emptier, what only edges between air and body show, tissue, bone.
+_EMPTY, _EDGE, _TISSUE, _BONE = -700.0, (-600.0, -200.0), (-200.0, 150.0), 300.0
+# Least share of all voxels that is empty, and of the body's that is bone.
+_LEAST_EMPTY, _LEAST_BONE = 5e-4, 1e-3
+# Share of the body's voxels in the fullest 100 HU of tissue: CT 0.4 to 0.65, or 0.33 with noise of 60 HU; MR of heads
+# at any scale up to 0.26.
+_LEAST_PEAK, _PEAK_WIDTH = 0.29, 100
+# Voxels of edges for each one of tissue: CT of heads 0.04, of lungs 0.15; MR 0.17 to 1.5 where it has a peak.
+_MOST_EDGE = 0.25
+_SAMPLES = 2_000_000
+# Body mask, in HU and mm: half-way from air to tissue; grid; radius under which things are no body; how far what the
+# opening took from the body is put back; and what is kept around it.
+_SURFACE, _GRID, _THIN, _RESTORE, _MARGIN = -500.0, 2.0, 5.0, 20.0, 3.0
+
+
+class HounsfieldWindowd(MapTransform):
+    """From CT as it is stored to a window of Hounsfield units, with nothing but air around the patient.
+
+    Padding outside of the scanner's circle becomes air, the offset to HU is found or given, what is not the body
+    (table, headrest) becomes air, and the window is mapped linearly to [0, 1] and clipped.
+
+    Args:
+        keys: of channel-first CT volumes ``(1, X, Y, Z)`` with an affine in mm.
+        window: lowest and highest value in HU; they become 0 and 1.
+        offset: HU = stored value + offset; "auto" finds 0, -1000 or -1024, as :func:`find_ct_offset`; a number is taken
+            without any check of the intensities.
+        allow_missing_keys: whether an entry may lack a key.
+
+    Raises:
+        ValueError: when ``window`` is not two ascending numbers or ``offset`` neither "auto" nor a number; when a
+            volume does not look like CT, or nothing of it lies in the window. The message names the file.
+    """
+
+    def __init__(
+        self,
+        keys: KeysCollection,
+        window: Sequence[float],
+        offset: float | str = "auto",
+        allow_missing_keys: bool = False,
+    ) -> None:
+        super().__init__(keys, allow_missing_keys)
+        if (
+            not isinstance(window, (list, tuple))
+            or len(window) != 2
+            or not np.isfinite(window).all()
+            or not window[0] < window[1]
+        ):
+            raise ValueError(f"window is {window}, expected lowest and highest HU, for example [-150, 250].")
+        if offset != "auto" and (isinstance(offset, (str, bool)) or not np.isfinite(offset)):
+            raise ValueError(f'ct_offset is {offset!r}, expected a number (HU = stored value + number) or "auto".')
+        self.low, self.high = (float(value) for value in window)
+        self.offset = offset
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        d = dict(data)
+        for key in self.key_iterator(d):
+            ct = d[key]
+            file = ct.meta.get("filename_or_obj", key)
+            stored = ct.as_tensor().float()
+            offset = self._find_offset(stored, file) if self.offset == "auto" else self.offset
+            hu = padding_to_air(stored + offset)
+            body = torch.from_numpy(body_mask(hu[0], np.linalg.norm(np.asarray(ct.affine)[:3, :3], axis=0)))
+            hu[0][~body] = AIR
+            windowed = ((hu - self.low) / (self.high - self.low)).clamp_(0, 1)
+            if windowed.min() == windowed.max():
+                raise ValueError(
+                    f"{file}: nothing is left in the window {self.low:g} to {self.high:g} HU, the values are "
+                    f"{hu.min().item():g} to {hu.max().item():g} HU; give another --window, or --ct_offset if these "
+                    "are not HU."
+                )
+            d[key] = with_meta(windowed, ct.affine, ct.meta)
+        return d
+
+    @staticmethod
+    def _find_offset(stored: torch.Tensor, file: Any) -> float:
+        offset = find_ct_offset(stored)
+        if offset is None:
+            low, median, high = np.quantile(_sample(stored), [0.001, 0.5, 0.999])
+            raise ValueError(
+                f"{file}: does not look like CT in Hounsfield units (HU): it ranges from {stored.min().item():g} to "
+                f"{stored.max().item():g} (0.1st percentile {low:g}, median {median:g}, 99.9th {high:g}). Expected are "
+                "air at about -1000, most of the body within -150 to 100 and some bone above 300, or all of these "
+                "1000 or 1024 higher. Is it MR? If it is CT, say what its values are: --ct_offset NUMBER "
+                "(HU = stored value + NUMBER)."
+            )
+        if offset:
+            warnings.warn(
+                f"{file}: stored values look like CT {-offset:g} above Hounsfield units; {offset:g} is added to them. "
+                f"To say so without this warning: --ct_offset {offset:g}.",
+                stacklevel=2,
+            )
+        return offset
+
+
+class CheckMRd(MapTransform):
+    """Refuse volumes that are given as MR and are CT by their intensities.
+
+    Args:
+        keys: of volumes.
+        allow_missing_keys: whether an entry may lack a key.
+
+    Raises:
+        ValueError: when more than a thousandth of the voxels is far below 0, or the intensities are those of CT at some
+            offset; the message names the file.
+    """
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        for key in self.key_iterator(data):
+            volume = torch.as_tensor(data[key])
+            low, high = np.quantile(_sample(volume), [0.001, 0.999])
+            # Resampled MR undershoots 0 by a small part of its range only.
+            negative = low < -200 and low < -0.1 * high
+            if negative or find_ct_offset(volume) is not None:
+                file = getattr(data[key], "meta", {}).get("filename_or_obj", key)
+                raise ValueError(
+                    f"{file}: is given as MR but its values, {low:.5g} to {high:.5g} (0.1st to 99.9th percentile), are "
+                    "those of CT; MR is 0 or a little more in air. Are MR and CT exchanged? If it is MR: "
+                    "--check_mr false."
+                )
+        return dict(data)
+
+
+def find_ct_offset(stored: torch.Tensor | np.ndarray) -> float | None:
+    """What must be added to stored values to have Hounsfield units, if they look like CT at all.
+
+    CT has air, a narrow peak of soft tissue and fat about 1000 above it, bone, and hardly anything between air and
+    fat. No scaling of an MR volume has all of these, nor a peak as narrow.
+
+    Args:
+        stored: voxels of any shape.
+
+    Returns:
+        0 for values in HU, -1000 or -1024 for those whose air is at 0 or 24, None for what is not CT. With air that
+        is cut off to a constant 0, -1000.
+    """
+    values = _sample(stored)
+    for offset in (0.0, AIR):
+        # The tissues' ranges are wide enough to be right 24 HU off as well.
+        if _is_hounsfield(values + offset):
+            return -1024.0 if offset and _air_level(values) > 12 else offset
+    return None
+
+
+def _sample(values: torch.Tensor | np.ndarray) -> np.ndarray:
+    """Some two million of the values, spread evenly."""
+    flat = torch.as_tensor(values).flatten()
+    # An odd step does not stay in a few columns of volumes whose sizes are powers of 2.
+    return flat[:: max(1, flat.numel() // _SAMPLES) | 1].double().numpy()
+
+
+def _is_hounsfield(values: np.ndarray) -> bool:
+    # Padding is no air: it would make air of stored values that are 1000 too high pass for tissue.
+    hu = values[values >= _PADDING]
+    body = hu[hu > _EDGE[0]]
+    tissue = body[(body > _TISSUE[0]) & (body < _TISSUE[1])]
+    if not tissue.size or (hu < _EMPTY).mean() < _LEAST_EMPTY or (body > _BONE).mean() < _LEAST_BONE:
+        return False
+    step = 10
+    counts, _ = np.histogram(tissue, np.arange(_TISSUE[0], _TISSUE[1] + 1, step))
+    peak = np.convolve(counts, np.ones(_PEAK_WIDTH // step), "valid").max() / body.size
+    return peak > _LEAST_PEAK and (body < _EDGE[1]).sum() < _MOST_EDGE * tissue.size
+
+
+def _air_level(values: np.ndarray) -> float:
+    """Where air is, about 0 or 24, in CT whose values were made positive."""
+    # The lowest value and 0 hold padding and what was cut off there, not only air.
+    levels = np.arange(max(-100, int(np.floor(values.min())) + 1), 501)
+    counts = np.histogram(values, [*(levels - 0.5), 500.5])[0].astype(np.float64)
+    zero = np.flatnonzero(levels == 0)
+    counts[zero] = (counts[zero - 1] + counts[zero + 1]) / 2
+    smooth = ndimage.gaussian_filter1d(counts, 10, mode="nearest")
+    peak = smooth[levels < 100].argmax()
+    return float(levels[peak]) if smooth[peak] > 5 * smooth[levels > 400].mean() else 0.0
+
+
+def padding_to_air(hu: torch.Tensor) -> torch.Tensor:
+    """Make air of what lies outside of the scanned region.
+
+    Args:
+        hu: ``(1, X, Y, Z)`` in HU; padded with -1024 or less, or, as resampling does, with exact zeros from a corner of
+            the volume on, where it has air too.
+
+    Returns:
+        A new tensor of that shape.
+    """
+    hu = torch.where(hu <= _PADDING, AIR, hu)
+    corners = (slice(None), *[slice(None, None, max(1, n - 1)) for n in hu.shape[1:]])
+    if (hu[corners] == 0).any() and (hu < _EMPTY).any():
+        pieces, _ = ndimage.label(hu.numpy() == 0)
+        sizes = np.bincount(pieces.ravel())
+        for piece in np.unique(pieces[corners]):
+            # By chance, single voxels of water are 0 as well.
+            if piece and sizes[piece] > 0.005 * pieces.size:
+                hu[torch.from_numpy(pieces == piece)] = AIR
+    return hu
+
+
+def body_mask(hu: torch.Tensor, spacing: Sequence[float]) -> np.ndarray:
+    """Where the patient is: parts of the volume above air that are thick and large, and what they enclose.
+
+    Thresholded and opened, so that the thin shells of tables and headrests go; of what is left, all parts of at least a
+    tenth of the largest one; the body's thin parts (ears) are put back; holes in any plane (lung, sinuses, bowel) are
+    filled. All of this on a grid of at most 2 mm, with a margin of 3 mm, so that the skin is inside.
+
+    Args:
+        hu: ``(X, Y, Z)`` in HU.
+        spacing: of the three axes in mm.
+
+    Returns:
+        Boolean array ``(X, Y, Z)``; everything, where there is no air.
+    """
+    factors = [max(1, int(_GRID / size)) for size in spacing]
+    pooled = avg_pool3d(hu[None, None], factors, ceil_mode=True)[0, 0]
+    grid = [size * factor for size, factor in zip(spacing, factors, strict=True)]
+    above = (pooled > _SURFACE).numpy()
+    if above.all() or not above.any():
+        return np.ones(hu.shape, dtype=bool)
+    mask = _without_thin_parts(above, grid)
+    for axis in range(3):
+        plane = ndimage.generate_binary_structure(3, 1)
+        plane[tuple([0, 2] if i == axis else slice(None) for i in range(3))] = False
+        mask = ndimage.binary_fill_holes(mask, plane)
+    mask = _dilate(mask, _MARGIN, grid)
+    for axis, (factor, size) in enumerate(zip(factors, hu.shape, strict=True)):
+        mask = mask.repeat(factor, axis=axis).take(range(size), axis=axis)
+    return mask
+
+
+def _without_thin_parts(above: np.ndarray, grid: Sequence[float]) -> np.ndarray:
+    core = ndimage.distance_transform_edt(above, sampling=grid) > _THIN
+    if not core.any():
+        return above
+    opened = _dilate(core, _THIN, grid)
+    parts, _ = ndimage.label(opened)
+    sizes = np.bincount(parts.ravel())
+    sizes[0] = 0
+    large = (sizes >= 0.1 * sizes.max())[parts]
+    return ndimage.binary_dilation(large, iterations=int(np.ceil(_RESTORE / min(grid))), mask=above)
+
+
+def _dilate(mask: np.ndarray, radius: float, grid: Sequence[float]) -> np.ndarray:
+    if mask.all():
+        return mask
+    return ndimage.distance_transform_edt(~mask, sampling=grid) <= radius

@@ -1,0 +1,115 @@
+"""Thick slices: whether a volume has them, and HR volumes at the spacing that they are to have."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from monai.config import KeysCollection
+from monai.transforms import MapTransform
+
+from ...degradations import GaussianProfile
+from ...spline import apply_along, upsampling_matrix
+from ..scan.volume import with_meta
+
+# Spacings within this ratio count as alike; headers and rotated affines round.
+_ALIKE, _ROUNDING = 1.5, 1.001
+_SCALES = (2, 6)
+
+
+def check_slice_factor(scale: int) -> None:
+    """Refuse, with a ValueError, slices that are to be made of one that are not 2 to 6."""
+    if isinstance(scale, bool) or not isinstance(scale, int) or not _SCALES[0] <= scale <= _SCALES[1]:
+        raise ValueError(
+            f"scale is {scale!r}, expected a whole number from {_SCALES[0]} to {_SCALES[1]}, for example --scale 4."
+        )
+
+
+class CheckThickSlicesd(MapTransform):
+    """Refuse LR volumes without thick slices, and those whose slices would become thinner than their pixels.
+
+    Args:
+        keys: of channel-first volumes ``(1, X, Y, Z)`` whose slices run along the last axis.
+        scale: slices that are to be made of one, 2 to 6.
+        allow_missing_keys: whether an entry may lack a key.
+
+    Raises:
+        ValueError: when a spacing contradicts that, the message names the file; or for another scale.
+    """
+
+    def __init__(self, keys: KeysCollection, scale: int, allow_missing_keys: bool = False) -> None:
+        super().__init__(keys, allow_missing_keys)
+        check_slice_factor(scale)
+        self.scale = scale
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        for key in self.key_iterator(data):
+            *plane, thickness = np.linalg.norm(np.asarray(data[key].affine)[:3, :3], axis=0)
+            self._check(thickness, max(plane), data[key].meta.get("filename_or_obj", key))
+        return dict(data)
+
+    def _check(self, thickness: float, pixel: float, file: Any) -> None:
+        found = f"{file}: slices are {thickness:.4g} mm apart and pixels are {pixel:.4g} mm"
+        result = thickness / self.scale
+        if thickness * _ROUNDING < _ALIKE * pixel:
+            raise ValueError(
+                f"{found}, isotropic or nearly: no thick slices, which are at least {_ALIKE} times the pixels. This "
+                "method makes thick slices thin. Leave the volume out; for training, thin-slice MR is listed as hr and "
+                "thickened; or slice_axis is wrong."
+            )
+        if result * _ROUNDING < pixel / _ALIKE:
+            fitting = int(np.clip(round(thickness / pixel), *_SCALES))
+            raise ValueError(
+                f"{found}; with scale {self.scale:g} slices would be {result:.3g} mm, finer than the plane. Set "
+                f"--scale {fitting}, for which weights of another training are needed."
+            )
+        if result > _ALIKE * pixel * _ROUNDING:
+            warnings.warn(
+                f"{found}; with scale {self.scale:g} the result stays anisotropic: slices of {result:.3g} mm.",
+                stacklevel=2,
+            )
+
+
+class ResampleHRd(MapTransform):
+    """Bring HR volumes to a spacing, with a low-pass along the axes that become coarser.
+
+    Those are averaged with a Gaussian profile (:class:`~common.degradations.GaussianProfile`), the others interpolated
+    with a cubic spline, which overshoots a little at edges. The edge of the field of view stays where the first voxels
+    are and is off by less than a new voxel at the other end. An axis that is right to 1 % is left alone.
+
+    Args:
+        keys: of channel-first volumes ``(1, X, Y, Z)`` with an affine.
+        spacing: of the three axes in mm, in the volume's order.
+        allow_missing_keys: whether an entry may lack a key.
+
+    Raises:
+        ValueError: when ``spacing`` is not three positive numbers.
+    """
+
+    def __init__(self, keys: KeysCollection, spacing: Sequence[float], allow_missing_keys: bool = False) -> None:
+        super().__init__(keys, allow_missing_keys)
+        self.spacing = np.asarray(spacing, dtype=np.float64)
+        if self.spacing.shape != (3,) or not (np.isfinite(self.spacing) & (self.spacing > 0)).all():
+            raise ValueError(f"spacing is {spacing}, expected three positive numbers in mm, for example [1, 1, 1].")
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        d = dict(data)
+        for key in self.key_iterator(d):
+            affine = np.asarray(d[key].affine, dtype=np.float64)
+            factors = self.spacing / np.linalg.norm(affine[:3, :3], axis=0)
+            factors[np.abs(factors - 1) < 0.01] = 1
+            # Two kinds of axes, and each operator leaves the other's alone.
+            coarser, finer = GaussianProfile(np.maximum(factors, 1)), GaussianProfile(np.maximum(1 / factors, 1))
+            volume = d[key].as_tensor()
+            # A whole factor takes whole blocks: what is left over at the far end is less than a new voxel.
+            x, y, z = (
+                n // f * f if isinstance(f, int) else n for n, f in zip(volume.shape[1:], coarser.factors, strict=True)
+            )
+            volume = coarser(volume[:, :x, :y, :z])
+            size = volume.shape[1:]
+            axes = zip(size, finer.hr_size(size), finer.factors, finer.offset, strict=True)
+            volume = apply_along(volume, [None if f == 1 else upsampling_matrix(n, m, f, o) for n, m, f, o in axes])
+            d[key] = with_meta(volume, finer.hr_affine(coarser.lr_affine(affine)), d[key].meta)
+        return d

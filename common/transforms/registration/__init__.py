@@ -1,0 +1,1 @@
+"""Volumes of a subject onto each other, or off each other."""

@@ -1,0 +1,212 @@
+"""A guide, a scan that shows the same subject in more detail and another contrast, on the grid of the result."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import warnings
+import zlib
+from collections.abc import Hashable, Mapping
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import torch
+from monai.config import KeysCollection
+from monai.data import MetaTensor
+from monai.transforms import MapTransform
+from scipy.fft import fftfreq, irfftn, rfftfreq, rfftn
+from scipy.ndimage import affine_transform
+
+from ...command_line import is_true
+from ...data.naming import case_stem
+from ...degradations import Degradation
+from ...files import replacing
+from ..scan.volume import with_meta
+from .register import register_guide
+
+# Normalised intensity above which a voxel shows tissue and not air.
+_TISSUE = 0.05
+# A guide is coarse when its samples lie this much further apart than those that it should guide.
+_COARSER = 1.25
+_FWHM_PER_SIGMA = math.sqrt(8 * math.log(2))
+CUBIC = 3
+
+
+class ShiftGuided(MapTransform):
+    """Move a guide off its scan by the same distance along each patient axis, as errors of registration do.
+
+    The affine moves, no voxel is resampled. Whether to the one side or the other is drawn from the subject, or from the
+    file's name where the entry names no subject: so a subject is moved the same way in any order and run.
+
+    Args:
+        keys: of guides ``(1, X, Y, Z)`` with an affine.
+        millimetres: distance along each of left-right, anterior-posterior and superior-inferior; 0 moves nothing.
+
+    References:
+        Iwamoto et al., Unsupervised MRI Super Resolution Using Deep External Learning and Guided Residual Dense Network
+        with Multimodal Image Priors, IEEE TETCI 2022, table V.
+    """
+
+    def __init__(self, keys: KeysCollection, millimetres: float) -> None:
+        super().__init__(keys)
+        self.millimetres = millimetres
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        d = dict(data)
+        for key in self.key_iterator(d):
+            guide = d[key]
+            subject = d.get("subject") or Path(guide.meta["filename_or_obj"]).name
+            bits = zlib.crc32(str(subject).encode())
+            signs = [1 if bits >> axis & 1 else -1 for axis in range(3)]
+            affine = np.array(guide.affine, dtype=np.float64)
+            affine[:3, 3] += self.millimetres * np.array(signs)
+            d[key] = with_meta(guide.as_tensor(), affine, guide.meta)
+        return d
+
+
+class ResampleGuided(MapTransform):
+    """Bring a guide onto the HR grid of an LR scan, through both affines: the grid of the result.
+
+    The grid is that of ``degradation.hr_affine`` and ``hr_size``. Where its voxels are longer than the guide's, as
+    thick slices are, the guide is first blurred along them, or it would alias: by a Gaussian whose squared FWHM is the
+    squared length of the grid's voxel less that of the guide's in the same direction. Then it is resampled once, with
+    cubic splines, and clipped to its own range, since splines overshoot; outside its field of view it is 0. A guide
+    that lies on the grid already is cut to the grid's size, bit for bit.
+
+    Args:
+        keys: of guides ``(1, X, Y, Z)`` with an affine.
+        reference: key of the LR scan ``(1, X, Y, Z)``, in about [0, 1], its axes ordered as the factors are.
+        degradation: from HR to LR.
+        coverage: smallest share of the LR scan's tissue that must lie in the guide's field of view.
+        register: whether to move the guide rigidly onto the LR scan first, see :func:`register_guide`.
+        quality_dir: folder for the quality of the registration, ``<LR scan's name>_registration.json``.
+
+    Raises:
+        ImportError: when ``register`` is set and SimpleITK is not installed.
+        ValueError: when the guide is coarser than the LR scan in plane, or does not cover it; the message names both
+            files and says by how much.
+    """
+
+    def __init__(
+        self,
+        keys: KeysCollection,
+        reference: str,
+        degradation: Degradation,
+        coverage: float = 0.95,
+        register: bool | str = False,
+        quality_dir: str | os.PathLike | None = None,
+    ) -> None:
+        super().__init__(keys)
+        self.reference = reference
+        self.degradation = degradation
+        self.coverage = coverage
+        self.register = is_true(register)
+        self.quality_dir = quality_dir
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        d = dict(data)
+        lr = d[self.reference]
+        grid = np.asarray(self.degradation.hr_affine(lr.affine), dtype=np.float64)
+        size = self.degradation.hr_size(lr.shape[1:])
+        for key in self.key_iterator(d):
+            guide = d[key]
+            names = {
+                "lr": lr.meta.get("filename_or_obj", self.reference),
+                "guide": guide.meta.get("filename_or_obj", key),
+            }
+            self._check_spacing(lr, guide, names)
+            if self.register:
+                affine, quality = register_guide(lr, guide)
+                guide = with_meta(guide.as_tensor(), affine, guide.meta)
+                if self.quality_dir is not None:
+                    stem = case_stem(names["lr"], d.get("subject"))
+                    with replacing(Path(self.quality_dir) / f"{stem}_registration.json") as temporary:
+                        temporary.write_text(json.dumps(quality, indent=2) + "\n")
+            self._check_coverage(lr, guide, names)
+            volume = _resample(guide.as_tensor()[0].numpy(), np.asarray(guide.affine, dtype=np.float64), grid, size)
+            d[key] = with_meta(torch.from_numpy(volume)[None], grid, guide.meta)
+        return d
+
+    def _check_spacing(self, lr: MetaTensor, guide: MetaTensor, names: Mapping[str, Any]) -> None:
+        """Refuse a guide that is coarser than the LR scan in plane; warn of one that is coarser than the result."""
+        columns = np.asarray(guide.affine, dtype=np.float64)[:3, :3]
+        factors = np.array(self.degradation.factors, dtype=np.float64)
+        in_plane = factors > 1
+        spacing = np.linalg.norm(np.asarray(lr.affine, dtype=np.float64)[:3, :3], axis=0)
+        directions = np.asarray(lr.affine, dtype=np.float64)[:3, :3] / spacing
+        # Along each direction, how far it is from one sample of the guide to the next.
+        apart = 1 / np.linalg.norm(np.linalg.solve(columns, directions), axis=0)
+        said = f"{np.round(apart[in_plane], 3).tolist()} mm"
+        if np.any(apart[in_plane] > _COARSER * spacing[in_plane]):
+            raise ValueError(
+                f"{names['guide']}: the guide is coarser than the scan that it should guide, {names['lr']}; are the "
+                f"two swapped? In that scan's plane the guide has a sample every {said}, the scan every "
+                f"{np.round(spacing[in_plane], 3).tolist()} mm. Give the scan with the finer planes as the guide."
+            )
+        if np.any(apart[in_plane] > _COARSER * (spacing / factors)[in_plane]):
+            warnings.warn(
+                f"{names['guide']}: the guide has a sample every {said} in plane, the result of {names['lr']} every "
+                f"{np.round((spacing / factors)[in_plane], 3).tolist()} mm; the guide adds no detail below its own "
+                "spacing.",
+                stacklevel=2,
+            )
+
+    def _check_coverage(self, lr: MetaTensor, guide: MetaTensor, names: Mapping[str, Any]) -> None:
+        """Refuse a guide whose field of view, to the edges of its voxels, leaves out tissue of the LR scan."""
+        affine = np.asarray(guide.affine, dtype=np.float64)
+        to_guide = np.linalg.solve(affine, np.asarray(lr.affine, dtype=np.float64))
+        tissue = np.argwhere(lr.as_tensor()[0].numpy() > _TISSUE)
+        index = tissue @ to_guide[:3, :3].T + to_guide[:3, 3]
+        first, last = -0.5, np.array(guide.shape[1:]) - 0.5
+        covered = ((index >= first) & (index <= last)).all(axis=1).mean()
+        if covered >= self.coverage:
+            return
+        spacing = np.linalg.norm(affine[:3, :3], axis=0)
+        beyond = [*(spacing * (index - last).max(axis=0)), *(spacing * (first - index).max(axis=0))]
+        sides = [*nib.aff2axcodes(affine), *nib.aff2axcodes(-affine)]
+        out = ", ".join(f"{mm:.1f} mm to {side}" for mm, side in zip(beyond, sides, strict=True) if mm > 0)
+        nothing = "" if covered else " (they do not overlap at all)"
+        advice = "" if self.register or not covered else ", or let the guide be moved onto the scan: --register true"
+        raise ValueError(
+            f"{names['guide']}: the guide covers {covered:.1%} of the tissue of {names['lr']}{nothing}, expected at "
+            f"least {self.coverage:.0%}; it sticks out of the guide by up to {out}. Check that both files are of one "
+            f"subject and session and that their headers are right{advice}."
+        )
+
+
+def _resample(volume: np.ndarray, affine: np.ndarray, grid: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
+    """A volume ``(X, Y, Z)`` and its affine, as the voxels of another grid of this affine and size show it."""
+    matrix = np.linalg.solve(affine, grid)
+    if np.abs(matrix - np.eye(4)).max() < 1e-4 and all(n <= m for n, m in zip(size, volume.shape, strict=True)):
+        return volume[tuple(slice(n) for n in size)].copy()
+    # Along the axes of the grid, not of the volume: across tilted thick slices alone, and never in their plane.
+    length = np.linalg.norm(grid[:3, :3], axis=0)
+    directions = grid[:3, :3] / length
+    own = np.linalg.norm(affine[:3, :3].T @ directions, axis=0)
+    sigma = np.sqrt(np.maximum(length**2 - own**2, 0)) / _FWHM_PER_SIGMA
+    along = np.linalg.solve(affine[:3, :3], directions * sigma)
+    # In voxels of the volume; a tenth of one is nothing.
+    blurred = _gaussian_blur(volume, along @ along.T) if np.abs(along).max() > 0.1 else volume
+    # Half a voxel at each edge lies beyond the outermost samples; with thick slices that is much.
+    out = affine_transform(blurred, matrix[:3, :3], matrix[:3, 3], size, order=CUBIC, mode="nearest")
+    np.clip(out, volume.min(), volume.max(), out=out)
+    steps = np.ogrid[tuple(slice(n) for n in size)]
+    for row, n in zip(matrix[:3], volume.shape, strict=True):
+        index = sum(step * r for step, r in zip(steps, row[:3], strict=True)) + row[3]
+        out[(index < -0.5) | (index > n - 0.5)] = 0
+    return out
+
+
+def _gaussian_blur(volume: np.ndarray, covariance: np.ndarray) -> np.ndarray:
+    """Convolve with a Gaussian of any direction, its covariance (3, 3) in voxels squared; the borders are repeated."""
+    margin = np.ceil(4 * np.sqrt(np.diag(covariance))).astype(int)
+    padded = np.pad(volume, [(m, m) for m in margin], mode="edge")
+    *rest, last = padded.shape
+    k = np.meshgrid(*map(fftfreq, rest), rfftfreq(last), indexing="ij", sparse=True)
+    exponent = sum(covariance[i, j] * k[i] * k[j] for i in range(3) for j in range(3))
+    spectrum = rfftn(padded) * np.exp(-2 * np.pi**2 * exponent).astype(volume.dtype)
+    inner = tuple(slice(m, m + n) for m, n in zip(margin, volume.shape, strict=True))
+    return irfftn(spectrum, padded.shape)[inner].astype(volume.dtype)

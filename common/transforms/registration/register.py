@@ -1,0 +1,356 @@
+"""Registration: of HR to LR for the supervised baseline on misaligned pairs, of a guide to an LR scan, and of an
+authentic LR scan to HR for evaluation."""
+
+from __future__ import annotations
+
+import json
+import os
+import warnings
+from collections.abc import Hashable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import torch
+from monai.config import KeysCollection
+from monai.data import MetaTensor
+from monai.transforms import MapTransform
+from scipy.spatial.transform import Rotation
+from skimage.filters import threshold_otsu
+
+from ...data.naming import case_stem
+from ...degradations import Degradation
+from ...files import replacing
+from ..scan.volume import with_meta
+
+# Voxels in mm at which a guide is registered. On simulated pairs of 1 mm and 1 x 1 x 5 mm the error was 0.1 to 0.5 mm,
+# most of it across the slices; voxels of 1 mm took five times as long and gained no more than 0.1 mm.
+_WORKING_SPACING = 2.0
+# Share of the voxels that are compared; a B-spline, whose every sample costs 200 times as much, takes about this many.
+_SHARE, _SAMPLES = 0.2, 20_000
+_ITERATIONS = 60
+
+
+def register_guide(lr: MetaTensor, guide: MetaTensor) -> tuple[np.ndarray, dict[str, Any]]:
+    """Find the rigid motion of a guide onto an LR scan: Mattes mutual information, SimpleITK.
+
+    Both lie where their affines say, on any two grids; the search begins there, so the affines must be roughly right.
+    No voxel is resampled: the guide is moved by giving it the affine that is returned.
+
+    Args:
+        lr: volume ``(1, X, Y, Z)`` with its affine (mm).
+        guide: volume ``(1, X, Y, Z)`` of the same subject with its affine (mm).
+
+    Returns:
+        The affine (4, 4) of the moved guide, and the quality: the mutual information of the two volumes before and
+        after, in nats, the motion of the LR scan's centre as three numbers in mm (to the right, anterior and superior),
+        and the angle of the rotation in degrees.
+
+    Raises:
+        ImportError: when SimpleITK is not installed.
+        ValueError: when the axes of a volume are not orthogonal, or the two do not overlap.
+    """
+    sitk = _simpleitk()
+    found, quality, *_ = _register_in_place(sitk, lr, guide, ("the LR scan", "the guide"))
+    return np.linalg.inv(_matrix(found)) @ np.asarray(guide.affine, dtype=np.float64), quality
+
+
+class RegisterHRd(MapTransform):
+    """Move a misaligned HR volume rigidly onto its LR volume: Mattes mutual information, SimpleITK.
+
+    It stands for the registration of Liu et al. 2023, table I, which used extended mutual information in Amira 3D. HR
+    is resampled on its own grid with a cubic B-spline.
+
+    Args:
+        keys: key of the HR volume ``(1, X, Y, Z)``.
+        lr_key: of the LR volume.
+        degradation: from HR to LR; says where LR voxels lie on HR's.
+
+    Raises:
+        ImportError: when SimpleITK is not installed.
+    """
+
+    def __init__(self, keys: KeysCollection, lr_key: str, degradation: Degradation) -> None:
+        super().__init__(keys)
+        self.lr_key = lr_key
+        self.degradation = degradation
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        sitk = _simpleitk()
+        d = dict(data)
+        for key in self.key_iterator(d):
+            hr = d[key]
+            # A frame whose axes are HR's own, in mm, with HR voxel 0 at the origin.
+            place = np.diag([*np.linalg.norm(np.asarray(hr.affine)[:3, :3], axis=0), 1.0])
+            moving = _image(sitk, hr, place)
+            fixed = _image(sitk, d[self.lr_key], self.degradation.lr_affine(place))
+            start = sitk.CenteredTransformInitializer(
+                fixed, moving, sitk.Euler3DTransform(), sitk.CenteredTransformInitializerFilter.GEOMETRY
+            )
+            found, _ = _register(sitk, fixed, moving, start)
+            moved = sitk.GetArrayFromImage(sitk.Resample(moving, moving, found, sitk.sitkBSpline, 0.0))
+            volume = torch.from_numpy(moved.transpose(2, 1, 0).copy())[None]
+            d[key] = MetaTensor(volume).copy_meta_from(hr)
+        return d
+
+
+class RegisterLRd(MapTransform):
+    """Warp an entry's own LR scan onto its HR volume, since patients move in between; for evaluation only.
+
+    First rigidly, then by a cubic B-spline, both by Mattes mutual information, coarse to fine, with SimpleITK, in one
+    thread, so that each run finds the same. It stands for the B-spline registration of the downsampling GAN's paper. LR
+    is resampled once, with cubic B-splines, to the grid that the degradation gives for HR, and clipped to its own
+    range; what lies outside of its field of view repeats its border. A step that makes the two less alike, or that
+    folds space over, is left out with a warning: the evaluation goes on, with the scan as it was before that step. An
+    entry without HR or without LR stays as it is.
+
+    Args:
+        keys: key of the LR scan ``(1, X, Y, Z)`` with its affine.
+        reference: of the HR volume ``(1, X, Y, Z)``.
+        degradation: from HR to LR; says where LR voxels lie on HR's.
+        control_spacing: distance of the B-spline's control points in mm. Breathing is smooth over some centimetres;
+            finer splines begin to follow noise and artefacts, which evaluation should see.
+        quality_dir: folder for what was done, ``<LR scan's name>_registration.json``: the mutual information in nats
+            before and after, mean and largest displacement of tissue in mm, which steps were applied, the least
+            Jacobian determinant, and the share of voxels from outside of LR's field of view.
+
+    Raises:
+        ImportError: when SimpleITK is not installed.
+        ValueError: when the axes of a volume are not orthogonal, or the two do not overlap.
+
+    References:
+        The downsampling GAN (2021), section 2.C.1.
+    """
+
+    def __init__(
+        self,
+        keys: KeysCollection,
+        reference: str,
+        degradation: Degradation,
+        control_spacing: float = 40.0,
+        quality_dir: str | os.PathLike | None = None,
+    ) -> None:
+        super().__init__(keys, allow_missing_keys=True)
+        self.reference = reference
+        self.degradation = degradation
+        self.control_spacing = control_spacing
+        self.quality_dir = quality_dir
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        d = dict(data)
+        for key in self.key_iterator(d) if self.reference in d else ():
+            sitk, lr = _simpleitk(), d[key]
+            x, y, z = [n // f * f for n, f in zip(d[self.reference].shape[1:], self.degradation.factors, strict=True)]
+            hr = d[self.reference][:, :x, :y, :z]
+            affine = np.asarray(self.degradation.lr_affine(hr.affine), dtype=np.float64)
+            grid = _image(sitk, torch.zeros(1, *self.degradation.lr_size((x, y, z))), affine)
+            with _one_thread(sitk):
+                transform, quality = self._find(sitk, hr, lr, grid)
+            resample = sitk.ResampleImageFilter()
+            resample.SetReferenceImage(grid)
+            resample.SetTransform(transform)
+            resample.SetInterpolator(sitk.sitkBSpline)
+            resample.UseNearestNeighborExtrapolatorOn()
+            warped = resample.Execute(_image(sitk, lr, np.asarray(lr.affine, dtype=np.float64)))
+            volume = torch.from_numpy(sitk.GetArrayFromImage(warped).transpose(2, 1, 0).copy())[None]
+            d[key] = with_meta(volume.clamp(lr.min().item(), lr.max().item()), affine, lr.meta)
+            if self.quality_dir is not None:
+                stem = case_stem(lr.meta["filename_or_obj"], d.get("subject"))
+                with replacing(Path(self.quality_dir) / f"{stem}_registration.json") as temporary:
+                    temporary.write_text(json.dumps(quality, indent=2) + "\n")
+        return d
+
+    def _find(self, sitk: ModuleType, hr: MetaTensor, lr: MetaTensor, grid: Any) -> tuple[Any, dict[str, Any]]:
+        """The transform from HR to LR, and its quality on the grid of the result."""
+        rigid, _, fixed, moving = _register_in_place(sitk, hr, lr, ("the HR volume", "the LR scan"))
+        bspline = _register_freely(sitk, fixed, moving, rigid, hr, self.control_spacing)
+        found = sitk.Euler3DTransform()
+        start = points = _moved(sitk, found, grid)
+        before = after = _similarity(sitk, fixed, moving, found)
+        applied, least = [], 1.0
+        # Of a composite transform the last comes first.
+        for step, transform in (("rigid", rigid), ("B-spline", sitk.CompositeTransform([rigid, bspline]))):
+            moved = _moved(sitk, transform, grid)
+            determinant = float((_volumes(moved) / _volumes(start)).min())
+            similarity = _similarity(sitk, fixed, moving, transform)
+            if determinant > 0 and similarity >= after:
+                found, points, after, least = transform, moved, similarity, determinant
+                applied.append(step)
+                continue
+            why = (
+                f"it lowers the mutual information from {after:.4f} to {similarity:.4f} nats"
+                if determinant > 0
+                else f"it folds space over (the least Jacobian determinant is {determinant:.3f}, expected above 0)"
+            )
+            warnings.warn(
+                f"{lr.meta.get('filename_or_obj', 'the LR scan')}: the {step} registration to "
+                f"{hr.meta.get('filename_or_obj', 'the HR volume')} is left out, since {why}. Look at both, and leave "
+                "the pair out of the evaluation if they do not show the same.",
+                stacklevel=2,
+            )
+        tissue = sitk.GetArrayFromImage(sitk.Resample(fixed, grid)).transpose(2, 1, 0)
+        distance = np.linalg.norm(points - start, axis=-1)[tissue > threshold_otsu(tissue)]
+        affine = np.asarray(lr.affine, dtype=np.float64)
+        index = (points - affine[:3, 3]) @ np.linalg.inv(affine[:3, :3]).T
+        outside = ((index < -0.5) | (index > np.array(lr.shape[1:]) - 0.5)).any(axis=-1)
+        return found, {
+            "applied": applied,
+            "mutual_information_before": before,
+            "mutual_information_after": after,
+            "mean_displacement_mm": float(distance.mean()),
+            "largest_displacement_mm": float(distance.max()),
+            "least_jacobian_determinant": least,
+            "share_outside": float(outside.mean()),
+        }
+
+
+def _simpleitk() -> ModuleType:
+    try:
+        import SimpleITK
+    except ImportError:
+        raise ImportError("registration needs SimpleITK: pip install SimpleITK.") from None
+    return SimpleITK
+
+
+@contextmanager
+def _one_thread(sitk: ModuleType) -> Iterator[None]:
+    """With more, sums are rounded in another order each time, and a B-spline ended up to 2 mm elsewhere."""
+    before = sitk.ProcessObject.GetGlobalDefaultNumberOfThreads()
+    # For all of SimpleITK: the optimizers do not heed the number of threads of their method.
+    sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
+    try:
+        yield
+    finally:
+        sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(before)
+
+
+def _register_in_place(
+    sitk: ModuleType, fixed: MetaTensor, moving: MetaTensor, kinds: tuple[str, str]
+) -> tuple[Any, dict[str, Any], Any, Any]:
+    """Register two volumes rigidly from where their affines put them on: see _register; and their working images."""
+    names = [volume.meta.get("filename_or_obj", kind) for volume, kind in zip((fixed, moving), kinds, strict=True)]
+    for volume, name in zip((fixed, moving), names, strict=True):
+        axes = _axes(volume.affine)
+        off = np.abs(axes.T @ axes - np.eye(3)).max()
+        if off > 1e-3:
+            raise ValueError(
+                f"{name}: its axes are not orthogonal (the cosine between two is {off:.4f}, expected less than 0.001), "
+                "so no rigid motion aligns it; resample it on orthogonal axes or leave registration out."
+            )
+    images = [_working_image(sitk, volume) for volume in (fixed, moving)]
+    start = sitk.Euler3DTransform()
+    start.SetCenter(images[0].TransformContinuousIndexToPhysicalPoint([(n - 1) / 2 for n in images[0].GetSize()]))
+    try:
+        return *_register(sitk, *images, start), *images
+    except RuntimeError as error:
+        raise ValueError(
+            f"{names[1]} cannot be registered to {names[0]}: where their affines put them they share no tissue. Check "
+            "that both files are of one subject and session and that their headers are right. (SimpleITK: "
+            f"{str(error).strip().splitlines()[-1]})"
+        ) from None
+
+
+def _register_freely(
+    sitk: ModuleType, fixed: Any, moving: Any, rigid: Any, domain: MetaTensor, control_spacing: float
+) -> Any:
+    """The cubic B-spline that comes before a rigid transform from ``fixed`` to ``moving``, over a whole volume."""
+    whole = _image(sitk, domain, np.asarray(domain.affine, dtype=np.float64))
+    mesh = [max(1, round(n * s / control_spacing)) for n, s in zip(whole.GetSize(), whole.GetSpacing(), strict=True)]
+    found = sitk.BSplineTransformInitializer(whole, mesh, order=3)
+    method = _mutual_information(sitk, min(1.0, _SAMPLES / fixed.GetNumberOfPixels()))
+    method.SetOptimizerAsLBFGSB(numberOfIterations=_ITERATIONS, costFunctionConvergenceFactor=1e7)
+    method.SetShrinkFactorsPerLevel([2, 1])
+    method.SetSmoothingSigmasPerLevel([1, 0])
+    method.SetMovingInitialTransform(rigid)
+    method.SetInitialTransform(found, inPlace=True)
+    method.Execute(fixed, moving)
+    return found
+
+
+def _mutual_information(sitk: ModuleType, share: float) -> Any:
+    """A registration method that compares by Mattes mutual information, at a share of the voxels."""
+    method = sitk.ImageRegistrationMethod()
+    method.SetMetricAsMattesMutualInformation(numberOfHistogramBins=50)
+    method.SetMetricSamplingStrategy(method.REGULAR)
+    # Samples are moved at random within their voxels; without a seed, each run would find another transform.
+    method.SetMetricSamplingPercentage(share, seed=1)
+    method.SetInterpolator(sitk.sitkLinear)
+    return method
+
+
+def _similarity(sitk: ModuleType, fixed: Any, moving: Any, transform: Any) -> float:
+    """The mutual information of two images in nats, one of them moved by a transform from ``fixed`` to ``moving``."""
+    method = _mutual_information(sitk, _SHARE)
+    method.SetInitialTransform(transform)
+    return -method.MetricEvaluate(fixed, moving)
+
+
+def _moved(sitk: ModuleType, transform: Any, grid: Any) -> np.ndarray:
+    """Where a transform takes the voxels of a grid: points ``(X, Y, Z, 3)`` in mm."""
+    frame = grid.GetSize(), grid.GetOrigin(), grid.GetSpacing(), grid.GetDirection()
+    field = sitk.TransformToDisplacementField(transform, sitk.sitkVectorFloat64, *frame)
+    index = np.stack(np.meshgrid(*map(np.arange, grid.GetSize()), indexing="ij"), axis=-1)
+    columns = np.reshape(grid.GetDirection(), (3, 3)) * grid.GetSpacing()
+    return index @ columns.T + grid.GetOrigin() + sitk.GetArrayFromImage(field).transpose(2, 1, 0, 3)
+
+
+def _volumes(points: np.ndarray) -> np.ndarray:
+    """The signed volumes of the voxels centred on points ``(X, Y, Z, 3)``."""
+    return np.linalg.det(np.stack(np.gradient(points, axis=(0, 1, 2)), axis=-1))
+
+
+def _register(sitk: ModuleType, fixed: Any, moving: Any, start: Any) -> tuple[Any, dict[str, Any]]:
+    """The transform from ``fixed`` to ``moving``, found from ``start`` on, and its quality: see register_guide."""
+    method = _mutual_information(sitk, _SHARE)
+    method.SetOptimizerAsRegularStepGradientDescent(
+        learningRate=1.0, minStep=1e-4, numberOfIterations=200, relaxationFactor=0.6
+    )
+    method.SetOptimizerScalesFromPhysicalShift()
+    method.SetShrinkFactorsPerLevel([2, 1])
+    method.SetSmoothingSigmasPerLevel([1, 0])
+    method.SetInitialTransform(start, inPlace=False)
+    before = method.MetricEvaluate(fixed, moving)
+    found = method.Execute(fixed, moving)
+    method.SetInitialTransform(found, inPlace=False)
+    after = method.MetricEvaluate(fixed, moving)
+    # The transform says where each point comes from; the moving volume itself goes the other way.
+    motion = np.linalg.inv(_matrix(found))
+    centre = np.array(fixed.TransformContinuousIndexToPhysicalPoint([(n - 1) / 2 for n in fixed.GetSize()]))
+    return found, {
+        "mutual_information_before": -before,
+        "mutual_information_after": -after,
+        "translation_mm": (motion[:3, :3] @ centre + motion[:3, 3] - centre).tolist(),
+        "rotation_degrees": float(np.rad2deg(Rotation.from_matrix(motion[:3, :3]).magnitude())),
+    }
+
+
+def _matrix(transform: Any) -> np.ndarray:
+    """A rigid transform of SimpleITK as a matrix (4, 4)."""
+    origin, *ends = (np.array(transform.TransformPoint(p)) for p in [(0.0, 0.0, 0.0), *np.eye(3).tolist()])
+    matrix = np.eye(4)
+    matrix[:3, :3] = np.stack([end - origin for end in ends], axis=1)
+    matrix[:3, 3] = origin
+    return matrix
+
+
+def _working_image(sitk: ModuleType, volume: MetaTensor) -> Any:
+    """A volume where its affine says, with blocks of its voxels averaged where these are small."""
+    image = _image(sitk, volume, np.asarray(volume.affine, dtype=np.float64))
+    return sitk.BinShrink(image, [max(1, round(_WORKING_SPACING / s)) for s in image.GetSpacing()])
+
+
+def _image(sitk: ModuleType, volume: torch.Tensor, affine: np.ndarray) -> Any:
+    """A volume at the place of an affine. Its world is taken as it is, RAS or other: the two images share it."""
+    image = sitk.GetImageFromArray(torch.as_tensor(volume)[0].float().numpy().transpose(2, 1, 0))
+    image.SetSpacing(np.linalg.norm(affine[:3, :3], axis=0).tolist())
+    image.SetOrigin(affine[:3, 3].tolist())
+    image.SetDirection(_axes(affine).ravel().tolist())
+    return image
+
+
+def _axes(affine: Any) -> np.ndarray:
+    """The directions of a grid's axes in space, as columns of length 1."""
+    columns = np.asarray(affine, dtype=np.float64)[:3, :3]
+    return columns / np.linalg.norm(columns, axis=0)

@@ -1,0 +1,1 @@
+"""From a file to a volume that a network reads, checked, and back."""

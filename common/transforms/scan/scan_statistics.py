@@ -1,0 +1,274 @@
+"""Whether a scan is like those that weights were trained on, by a few numbers."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from monai.config import KeysCollection
+from monai.transforms import MapTransform
+from scipy.fft import rfft
+from scipy.ndimage import correlate1d, uniform_filter
+from scipy.stats import chi2
+from skimage.filters import threshold_otsu
+
+from ..denoise import DB2_HIGH, DB2_LOW
+
+# What each statistic is called, its unit, and what it may mean to lie below the range and above it.
+_STATISTICS = {
+    "in_plane_spacing": (
+        "spacing in plane",
+        " mm",
+        "the voxels are smaller than those that the weights sharpen",
+        "the voxels are larger than those that the weights sharpen",
+    ),
+    "slice_spacing": (
+        "spacing across slabs or slices",
+        " mm",
+        "the voxels are smaller than those that the weights sharpen",
+        "the voxels are larger than those that the weights sharpen; or the axis across the slices is wrong",
+    ),
+    "noise": (
+        "noise",
+        "",
+        "smoothed, denoised, interpolated, or no scan at all; give the scan as it was acquired",
+        "noise may come out sharpened, as if it was detail; denoise the scan first",
+    ),
+    "in_plane_detail": (
+        "detail in plane",
+        "",
+        "the outer k-space is empty: zero-filled, interpolated or blurred; give the scan at the matrix size it was "
+        "acquired with",
+        "harder edges than in scans; aliased, or no scan at all",
+    ),
+    "slice_detail": (
+        "detail across slabs or slices",
+        "",
+        "the outer k-space is empty: zero-filled, interpolated or blurred; give the scan with the slices that were "
+        "acquired",
+        "neighbouring slices differ more; gaps between slices, aliased, or no scan at all",
+    ),
+    "air": (
+        "brightness of air",
+        "",
+        "the background is set to 0, as by skull-stripping",
+        "where air is expected it is bright: values below 0 (set them to 0), inverted contrast, or cropped to tissue",
+    ),
+    "tissue_median": (
+        "brightness of tissue",
+        "",
+        "another contrast, or some voxels are far brighter than all tissue (metal, contrast agent)",
+        "another contrast, inverted contrast, a mask or a label map",
+    ),
+    "tissue_spread": (
+        "contrast of tissue",
+        "",
+        "tissues hardly differ: another contrast, CT, inverted contrast, a mask or a label map",
+        "another contrast, or strong shading",
+    ),
+    "tissue_volume": (
+        "volume of tissue",
+        " l",
+        "a part of the head only, another part of the body, CT, or a spacing that is wrong",
+        "more than a head, inverted contrast, or a spacing that is wrong",
+    ),
+}
+# Ranges are widened by this factor, and that of air by so much besides: with zeroed background it is 0 in all scans.
+_MARGIN, _AIR_MARGIN = 1.25, 0.02
+# Bands of k-space along an axis, in Nyquist frequencies, and the fewest voxels whose spectrum has both.
+_INNER, _OUTER, _FEWEST = (0.4, 0.6), (0.8, 1.0), 8
+# Noise is taken from the smoothest tenth of windows of so many wavelet coefficients along each axis.
+_WINDOW, _SMOOTHEST = 3, 0.1
+
+
+class CheckTrainingRanged(MapTransform):
+    """Warn of volumes whose statistics lie outside of those of the volumes that the weights were trained on.
+
+    One warning a volume names its file, each statistic outside of its range, what was found, the range and what it may
+    mean. Nothing is changed and nothing is refused. A volume that passes is no better than its statistics: pathology,
+    motion and artefacts are not seen.
+
+    The warning is shown for each volume, also for one that was warned of before; ``-W ignore`` and other filters hold.
+
+    Args:
+        keys: of volumes ``(1, X, Y, Z)`` with an affine in mm, slabs or slices along the last axis, as
+            :class:`SliceAxisd` and :class:`NormaliseVolumed` leave them.
+        training_range: for names of :func:`scan_statistics` lowest and highest value, as ``python -m common
+            training-range`` prints them; what is not named is not checked. None checks nothing.
+        allow_missing_keys: whether an entry may lack a key.
+
+    Raises:
+        ValueError: when ``training_range`` has an unknown name, or no ascending pair of numbers for one.
+    """
+
+    def __init__(
+        self,
+        keys: KeysCollection,
+        training_range: Mapping[str, Sequence[float]] | None,
+        allow_missing_keys: bool = False,
+    ) -> None:
+        super().__init__(keys, allow_missing_keys)
+        self.training_range = {} if training_range is None else training_range
+        if not isinstance(self.training_range, Mapping):
+            raise ValueError(f"training_range is {training_range!r}, expected a range for each statistic, or null.")
+        for name, pair in self.training_range.items():
+            if name not in _STATISTICS:
+                raise ValueError(f"training_range: there is no statistic {name!r}, expected {', '.join(_STATISTICS)}.")
+            if (
+                not isinstance(pair, (list, tuple))
+                or len(pair) != 2
+                or not all(isinstance(n, (int, float)) for n in pair)
+                or not pair[0] <= pair[1]
+            ):
+                raise ValueError(f"training_range: {name} is {pair!r}, expected lowest and highest value.")
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        for key in self.key_iterator(data) if self.training_range else ():
+            volume = data[key]
+            found = scan_statistics(volume, volume.affine)
+            outside = [line for name, values in found.items() for line in self._outside(name, values)]
+            if outside:
+                message = (
+                    f"{volume.meta.get('filename_or_obj', key)}: not like the scans that the weights were trained on. "
+                    "Do not trust fine detail in the result; compare it with cubic interpolation, or train on scans "
+                    "like this one.\n  " + "\n  ".join(outside)
+                )
+                # Not warn(): in a server that would tell of a scan only the first time that it is sent.
+                warnings.warn_explicit(message, UserWarning, __file__, 0)
+        return dict(data)
+
+    def _outside(self, name: str, values: Sequence[float]) -> list[str]:
+        """A line for a statistic of which a value is outside of the range, which NaN is not."""
+        low, high = self.training_range.get(name, (-np.inf, np.inf))
+        label, unit, below, above = _STATISTICS[name]
+        said = " and ".join(dict.fromkeys(f"{value:.3g}" for value in values))
+        return [
+            f"{label} ({name}): {said}{unit}, in training {low:.3g} to {high:.3g}{unit} ({meaning})."
+            for meaning, is_so in ((below, min(values) < low), (above, max(values) > high))
+            if is_so
+        ]
+
+
+def scan_statistics(volume: torch.Tensor | np.ndarray, affine: torch.Tensor | np.ndarray) -> dict[str, list[float]]:
+    """Numbers that tell scans that a network knows from others: resolution, noise, contrast.
+
+    All intensities are in units of the volume's own 99.9th percentile. Tissue is what is brighter than Otsu's
+    threshold.
+
+    ``in_plane_spacing``, ``slice_spacing``
+        Of the voxels in mm.
+    ``noise``
+        Standard deviation, from the wavelet details that are diagonal in all three axes (the subband HHH, in the
+        tissue, as Coupe et al. 2010 have it), where they are smallest: at the spacing of LR scans most of them are
+        anatomy. Mean squares over windows of 3x3x3 details that lie in the tissue; the tenth percentile of these, over
+        that of white noise. Low-intensity bias of the Rician distribution is not corrected.
+    ``in_plane_detail``, ``slice_detail``
+        Root of the mean power between 0.8 and 1 of the Nyquist frequency along an axis, over that between 0.4 and 0.6,
+        after a Hann window. 0.2 to 0.7 in scans as acquired, and 0.03 to 0.16 with zero-filled k-space, to which many
+        scanners interpolate by default, or after other interpolation. NaN with fewer than 8 voxels along the axis.
+    ``air``
+        The 25th percentile of the volume.
+    ``tissue_median``, ``tissue_spread``
+        Median of the tissue, and its interquartile range over the median.
+    ``tissue_volume``
+        In litres; unlike its share of the voxels it does not depend on how much air is in the field of view.
+
+    Args:
+        volume: ``(1, X, Y, Z)``, slabs or slices along the last axis, 0 or a little more in air.
+        affine: 4x4, voxel to world in mm.
+
+    Returns:
+        For each statistic its values: two for those in plane, one for each axis, else one. NaN where a value is not
+        defined, as in a constant volume.
+
+    References:
+        Coupe et al., Robust Rician noise estimation for MR images, Medical Image Analysis 2010.
+        Bernstein et al., Effect of windowing and zero-filled reconstruction of MRI data on spatial resolution and
+        acquisition strategy, JMRI 2001.
+    """
+    spacing = np.linalg.norm(np.asarray(affine, dtype=np.float64)[:3, :3], axis=0)
+    values = torch.as_tensor(volume)[0].cpu().float().numpy()
+    air, bright = np.quantile(values, [0.25, 0.999])
+    if bright <= 0:
+        bright = values.max()
+    if bright > 0:
+        values, air = values / np.float32(bright), air / bright
+    # The brightest voxels would move the threshold. Flat, because scikit-image takes three or four slices for colours.
+    tissue = values[values > threshold_otsu(values.clip(0, 1).ravel())]
+    low, median, high = np.quantile(tissue, [0.25, 0.5, 0.75]) if tissue.size else [np.nan] * 3
+    detail = [_detail(values, axis) for axis in range(3)]
+    found = {
+        "in_plane_spacing": spacing[:2],
+        "slice_spacing": spacing[2:],
+        "noise": [_noise(values)],
+        "in_plane_detail": detail[:2],
+        "slice_detail": detail[2:],
+        "air": [air],
+        "tissue_median": [median],
+        "tissue_spread": [(high - low) / median],
+        "tissue_volume": [tissue.size * spacing.prod() / 1e6],
+    }
+    return {name: [float(value) for value in numbers] for name, numbers in found.items()}
+
+
+def widened_range(statistics: Iterable[Mapping[str, Sequence[float]]]) -> dict[str, list[float]]:
+    """The range of volumes' statistics, from their smallest over 1.25 to their largest times 1.25.
+
+    A volume more from where n came from has, in each statistic, a chance of 2 in n + 1 to lie outside of their range:
+    hence the margin, a factor since the statistics are positive and their scatter is proportional. The range of air
+    reaches 0.02 further.
+
+    Args:
+        statistics: of each volume, from :func:`scan_statistics`.
+
+    Returns:
+        For each statistic lowest and highest value, to three digits; without those that are not defined for any volume.
+    """
+    found: dict[str, list[float]] = {}
+    for of_volume in statistics:
+        for name, values in of_volume.items():
+            found.setdefault(name, []).extend(value for value in values if np.isfinite(value))
+    ranges = {}
+    for name, values in found.items():
+        if values:
+            besides = _AIR_MARGIN if name == "air" else 0.0
+            # Air may be below 0 in LR that was made by truncating k-space.
+            low, high = min(values), max(values)
+            low, high = min(low / _MARGIN, low * _MARGIN) - besides, max(high * _MARGIN, high / _MARGIN) + besides
+            ranges[name] = [float(f"{low:.3g}"), float(f"{high:.3g}")]
+    return ranges
+
+
+def _noise(values: np.ndarray) -> float:
+    means = details = values
+    for axis in range(3):
+        every_second = tuple(slice(None, None, 2) if a == axis else slice(None) for a in range(3))
+        means = correlate1d(means, DB2_LOW, axis=axis)[every_second]
+        details = correlate1d(details, DB2_HIGH, axis=axis)[every_second]
+    tissue = means > threshold_otsu(means.ravel())
+    power = uniform_filter(details.astype(np.float64) ** 2, _WINDOW)
+    # A window with a part of its details elsewhere would count air, or the edge.
+    within = uniform_filter(tissue.astype(np.float64), _WINDOW) > 1 - 1e-6
+    if not within.any():
+        within = tissue
+    if not within.any():
+        return np.nan
+    count = _WINDOW**3
+    white = chi2.ppf(_SMOOTHEST, count) / count
+    return np.sqrt(max(np.quantile(power[within], _SMOOTHEST), 0) / white)
+
+
+def _detail(values: np.ndarray, axis: int) -> float:
+    size = values.shape[axis]
+    if size < _FEWEST:
+        return np.nan
+    window = np.hanning(size + 2)[1:-1].astype(np.float32)
+    lines = np.moveaxis(values, axis, -1)
+    spectrum = rfft((lines - lines.mean(axis=-1, keepdims=True)) * window, axis=-1)
+    power = np.mean(spectrum.real**2 + spectrum.imag**2, axis=(0, 1), dtype=np.float64)
+    frequency = np.arange(power.size) / (size / 2)
+    inner, outer = (power[(frequency >= low) & (frequency <= high)].mean() for low, high in (_INNER, _OUTER))
+    return np.sqrt(outer / inner) if inner > 0 else np.nan

@@ -1,0 +1,199 @@
+"""From a volume as it is stored to one that a slab network reads, and back."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import torch
+from monai.config import KeysCollection
+from monai.data import MetaTensor
+from monai.transforms import MapTransform
+
+from ...degradations import Degradation
+from ...geometry import slice_permutation
+
+_PERMUTATION = "slice_permutation"
+_SCALE = "intensity_range"
+
+
+def permute_volume(
+    volume: torch.Tensor, affine: torch.Tensor, order: tuple[int, ...]
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Reorder the axes of ``(C, X, Y, Z)`` and the columns of its affine."""
+    columns = [*order, 3]
+    return volume.permute(0, *[axis + 1 for axis in order]), torch.as_tensor(affine)[:, columns]
+
+
+class SliceAxisd(MapTransform):
+    """Order the axes so that a given anatomical axis, across the slices, is the last, whatever the stored order.
+
+    Axes are exchanged and never mirrored: mirroring would move the first sample, and with it where LR voxels lie on HR
+    voxels. :class:`RestoreVolumed` puts the order back.
+
+    Args:
+        keys: of channel-first volumes with an affine.
+        slice_axis: anatomical axis across the slices, as for :func:`slice_permutation`.
+        allow_missing_keys: whether an entry may lack a key.
+
+    Raises:
+        ValueError: as :func:`slice_permutation`, with the file's name.
+    """
+
+    def __init__(self, keys: KeysCollection, slice_axis: str = "SI", allow_missing_keys: bool = False) -> None:
+        super().__init__(keys, allow_missing_keys)
+        self.slice_axis = slice_axis
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        d = dict(data)
+        for key in self.key_iterator(d):
+            try:
+                order = slice_permutation(d[key].affine, self.slice_axis)
+            except ValueError as error:
+                raise ValueError(f"{d[key].meta.get('filename_or_obj', key)}: {error}") from None
+            volume, affine = permute_volume(d[key].as_tensor(), d[key].affine, order)
+            meta = {**d[key].meta, _PERMUTATION: torch.tensor(order)}
+            d[key] = with_meta(volume.contiguous(), affine, meta)
+        return d
+
+
+class NormaliseVolumed(MapTransform):
+    """Scale a volume so that 0, or its minimum where that is negative, becomes 0 and its 99.9th percentile 1.
+
+    Nothing is clipped: the few brighter voxels (vessels, fat) stay above 1. The range is kept with the volume, and
+    :class:`RestoreVolumed` puts it back.
+
+    Args:
+        keys: of volumes.
+        allow_missing_keys: whether an entry may lack a key.
+    """
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        d = dict(data)
+        for key in self.key_iterator(d):
+            volume = d[key].float()
+            values = volume.flatten()
+            low = min(values.min().item(), 0.0)
+            # numpy, because torch.quantile takes no more than 16 million values
+            high = float(np.quantile(values.numpy(), 0.999))
+            if high <= low:
+                high = values.max().item()
+            d[key] = (volume - low) / (high - low)
+            d[key].meta[_SCALE] = torch.tensor([low, high], dtype=torch.float64)
+        return d
+
+
+class MakeLRd(MapTransform):
+    """Degrade the HR volume of an entry that has no LR volume of its own.
+
+    HR is cut at its far ends to a multiple of the factors, so that the first sample stays where it is. An entry's own
+    LR volume is used as it is; HR beside it must have ``factors`` times its voxels.
+
+    Args:
+        keys: the key of the HR volume.
+        degradation: from HR to LR.
+        lr_key: of the LR volume.
+        allow_missing_keys: whether an entry may lack HR, as authentic LR scans do.
+
+    Raises:
+        ValueError: when an entry's own HR and LR contradict the factors, or LR does not lie on HR in space.
+    """
+
+    def __init__(
+        self, keys: KeysCollection, degradation: Degradation, lr_key: str = "lr", allow_missing_keys: bool = False
+    ) -> None:
+        super().__init__(keys, allow_missing_keys)
+        self.degradation = degradation
+        self.lr_key = lr_key
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        d = dict(data)
+        factors = self.degradation.factors
+        for key in self.key_iterator(d):
+            hr = d[key]
+            x, y, z = [n // f * f for n, f in zip(hr.shape[1:], factors, strict=True)]
+            hr = d[key] = hr[:, :x, :y, :z]
+            if self.lr_key in d:
+                lr = d[self.lr_key]
+                expected = tuple(n // f for n, f in zip(hr.shape[1:], factors, strict=True))
+                if tuple(lr.shape[1:]) != expected:
+                    raise ValueError(
+                        f"LR has {tuple(lr.shape[1:])} voxels and HR {tuple(hr.shape[1:])}; with the factors {factors} "
+                        f"LR should have {expected}. Register or resample LR first, or leave it out."
+                    )
+                self._check_place(hr.affine, lr.affine)
+                continue
+            affine = self.degradation.lr_affine(hr.affine)
+            d[self.lr_key] = with_meta(self.degradation(hr.as_tensor()), affine, hr.meta)
+        return d
+
+    def _check_place(self, hr_affine: torch.Tensor, lr_affine: torch.Tensor) -> None:
+        """Refuse a pair whose LR voxels do not lie where the degradation puts them, to a tenth of their size."""
+        expected = np.asarray(self.degradation.lr_affine(hr_affine), dtype=np.float64)
+        found = np.asarray(lr_affine, dtype=np.float64)
+        size = np.linalg.norm(expected[:3, :3], axis=0)
+        apart = np.abs(np.linalg.solve(expected[:3, :3], found[:3, :3] - expected[:3, :3])).max()
+        moved = np.abs(np.linalg.solve(expected[:3, :3], found[:3, 3] - expected[:3, 3])).max()
+        if apart > 0.1 or moved > 0.1:
+            raise ValueError(
+                f"LR does not lie on HR: axes and spacing are off by {apart:.2f} and the first voxel by {moved:.2f} LR "
+                f"voxels of {np.round(size, 3).tolist()} mm. Both must be stored in the same direction; register, "
+                "resample or reorient LR, or leave it out."
+            )
+
+
+class RestoreVolumed(MapTransform):
+    """Give a super-resolved volume the axis order, place, units and data type of the volume it was made from.
+
+    Integers on disk come back as the same integers, rounded; where the file scales its integers, as float32. Values
+    below the input's smallest are cut off there, so that a magnitude image stays one.
+
+    Args:
+        keys: of the super-resolved volumes, channel-first.
+        reference: key of the input volume, as it was prepared.
+        degradation: whose inverse affine the result has.
+    """
+
+    def __init__(self, keys: KeysCollection, reference: str, degradation: Degradation) -> None:
+        super().__init__(keys)
+        self.reference = reference
+        self.degradation = degradation
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        d = dict(data)
+        source = d[self.reference]
+        order = tuple(int(i) for i in source.meta[_PERMUTATION])
+        inverse = tuple(int(i) for i in np.argsort(order))
+        low, high = (float(v) for v in source.meta[_SCALE])
+        floor = torch.as_tensor(source).min().item() * (high - low) + low
+        affine = torch.as_tensor(self.degradation.hr_affine(source.affine))
+        for key in self.key_iterator(d):
+            values = torch.as_tensor(d[key]).detach().cpu().float() * (high - low) + low
+            values, affine_out = permute_volume(values.clamp_min(floor), affine, inverse)
+            dtype = stored_dtype(source.meta.get("filename_or_obj"))
+            if dtype.kind in "iu":
+                info = np.iinfo(dtype)
+                array = np.clip(np.rint(values.numpy()), info.min, info.max).astype(dtype)
+            else:
+                array = values.numpy().astype(np.float32)
+            d[key] = with_meta(torch.as_tensor(array), affine_out, source.meta)
+        return d
+
+
+def stored_dtype(path: Any) -> np.dtype:
+    """Data type in which a result made from this file is stored: its own integers, else float32."""
+    try:
+        image = nib.load(path)
+        slope, inter = image.dataobj.slope, image.dataobj.inter
+        if image.get_data_dtype().kind in "iu" and slope == 1 and inter == 0:
+            return image.get_data_dtype().newbyteorder("=")
+    except Exception:
+        pass  # the volume did not come from a file that nibabel reads: no integers to go back to
+    return np.dtype(np.float32)
+
+
+def with_meta(volume: torch.Tensor, affine: np.ndarray | torch.Tensor, meta: Mapping) -> MetaTensor:
+    """A volume on a new grid, with what else is known of the one it was made from."""
+    return MetaTensor(volume, affine=affine, meta={k: v for k, v in meta.items() if k != "affine"})

@@ -1,0 +1,236 @@
+"""``python -m common ablate``: which commands it runs, what it makes of their tables, and what it refuses."""
+
+import contextlib
+import csv
+import json
+import runpy
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from common import __main__
+from common.command_line import RunsFailedError
+from common.commands import ablate as ablation
+from common.commands.ablate import ablate
+
+ROOT = Path(__file__).parents[2]
+
+# A bundle whose network gains "gain" dB over cubic interpolation, and whose weights are the settings of the training.
+TRAIN = {
+    "imports": [
+        "$from pathlib import Path",
+        "$from common.command_line import check",
+        "$from common.reports import write_table",
+    ],
+    "dataset_dir": "data",
+    "output_dir": "out",
+    "ckpt_dir": "models",
+    "resume": False,
+    "gain": 1.0,
+    "fold": 0,
+    "base": 30.0,
+    "loss": {"weight": 1, "inputs": ["sr"]},
+    "note": "none",
+    "settings": "$[@dataset_dir, @resume, @loss, @note]",
+    "initialize": ["$check()"],
+    "run": [
+        "$1 / @gain",
+        "$Path(@ckpt_dir).mkdir(parents=True, exist_ok=True)",
+        "$(Path(@ckpt_dir) / 'model.txt').write_text(repr(@settings))",
+    ],
+}
+EVALUATE = {
+    "methods": "$zip(['cubic', 'fake'], [@base, @base + @gain])",
+    "shift": {"displacement_x": 0.0, "displacement_y": 0.0, "displacement_z": 0.0},
+    "rows": "$[dict(case='sub-' + str(@fold), method=m, psnr=p, ssim=0.9, **@shift) for m, p in @methods]",
+    "run": ["$(Path(@ckpt_dir) / 'model.txt').read_text()", "$write_table(@output_dir, @rows)"],
+}
+
+
+@pytest.fixture
+def bundle(tmp_path, monkeypatch):
+    """The folder of a bundle, and the repository's root as working directory."""
+    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
+    monkeypatch.chdir(ROOT)
+    configs = {"train": TRAIN, "evaluate": EVALUATE, "better": {"gain": 2.0}}
+    (tmp_path / "bundle" / "configs").mkdir(parents=True)
+    for name, content in configs.items():
+        (tmp_path / "bundle" / "configs" / f"{name}.json").write_text(json.dumps(content))
+    return tmp_path / "bundle"
+
+
+@pytest.fixture
+def commands(monkeypatch):
+    """The commands as they were run: by the real command line, but in this process, which has imported it all."""
+    made = []
+
+    def run(command, stdout, stderr, check):
+        assert command[:4] == [sys.executable, "-m", "monai.bundle", "run"] and stderr is subprocess.STDOUT
+        made.append(command[4:])
+        monkeypatch.setattr(sys, "argv", ["monai.bundle", *command[3:]])
+        with contextlib.redirect_stdout(stdout), contextlib.redirect_stderr(stdout), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            try:
+                runpy.run_module("monai.bundle", run_name="__main__", alter_sys=True)
+            except Exception:
+                sys.excepthook(*sys.exc_info())
+                stdout.flush()
+                return SimpleNamespace(returncode=1)
+        return SimpleNamespace(returncode=0)
+
+    monkeypatch.setattr(ablation.subprocess, "run", run)
+    return made
+
+
+def tables(bundle, **rows):
+    (bundle / "configs" / "tables.json").write_text(json.dumps(rows))
+
+
+def table(folder):
+    """PSNR by method and case."""
+    with (folder / "table.csv").open() as file:
+        return {(row["method"], row["case"]): float(row["psnr"]) for row in csv.DictReader(file)}
+
+
+def test_a_table_in_which_a_row_fails_and_is_then_resumed(bundle, commands, tmp_path, capsys):
+    odd = {"loss#weight": -1.5, "loss#inputs": ["sr", "hr"], "note": None}
+    plain = {"name": "as it is", "override": odd}
+    folds = {"name": "2 folds, better", "overlays": ["better"], "pool": [{"fold": 0}, {"fold": 1}]}
+    other = {"name": "other scale", "override": {"base": 20.0, "gain": 3}}
+    tables(bundle, main=[plain, {"name": "broken", "override": {"gain": 0}}, folds, other], another=[plain])
+    out = tmp_path / "out"
+    with pytest.raises(RunsFailedError, match=r"1 of 5 runs failed.*\n  broken: training, .* 1: .*division by zero\n"):
+        ablate(str(bundle), "main", "some data", str(out))
+    expected = {
+        ("cubic", "sub-0"): 30,
+        ("as it is", "sub-0"): 31,
+        # The folds have a case more, so that their baseline is another, as is that of another scale.
+        ("cubic (2 folds, better)", "sub-0"): 30,
+        ("cubic (2 folds, better)", "sub-1"): 30,
+        ("2 folds, better", "sub-0"): 32,
+        ("2 folds, better", "sub-1"): 32,
+        ("cubic (other scale)", "sub-0"): 20,
+        ("other scale", "sub-0"): 23,
+    }
+    assert table(out) == expected and list(table(out)) == list(expected)
+    assert (out / "boxplots.png").is_file() and (out / "table.json").is_file()
+    said = capsys.readouterr().out
+    assert "run 4 of 5: 2 folds, better, 2 of 2, in" in said and "32.00 +- 0.00" in said
+    assert {path.name for path in (out / "2_folds_better" / "2").iterdir()} >= {"models", "table.json", "log.txt"}
+    settings = (out / "as_it_is" / "models" / "model.txt").read_text()
+    assert settings == "['some data', False, {'weight': -1.5, 'inputs': ['sr', 'hr']}, None]"
+    assert len(commands) == 9
+
+    # The broken row is mended, and only that is run, and trained with --resume.
+    commands.clear()
+    tables(bundle, main=[plain, {"name": "broken", "override": {"gain": 0.5}}, folds, other])
+    ablate(str(bundle), "main", "some data", str(out), resume="true")
+    assert len(commands) == 2 and "--resume=true" in commands[0] and "--resume=true" not in commands[1]
+    assert table(out) == {**expected, ("broken", "sub-0"): 30.5}
+
+    # Begun anew and stopped at once: a later --resume must not take these tables for new ones.
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ablation.subprocess, "run", lambda *args, **kwargs: sys.exit("stopped"))
+        with pytest.raises(SystemExit):
+            ablate(str(bundle), "main", "some data", str(out))
+    assert not list(out.glob("*/**/table.json"))
+
+
+def test_a_row_that_evaluates_the_weights_of_another(bundle, commands, tmp_path):
+    tables(
+        bundle,
+        main=[
+            {"name": "a", "pool": [{"fold": 0}, {"fold": 1}], "override": {"note": "trained"}},
+            {"name": "b", "pool": [{"fold": 0}, {"fold": 1}], "overlays": ["better"], "weights": "a"},
+        ],
+    )
+    out = tmp_path / "out"
+    ablate(str(bundle), "main", "data", str(out))
+    assert table(out) == {(m, f"sub-{i}"): p for m, p in (("cubic", 30), ("a", 31), ("b", 32)) for i in (0, 1)}
+    assert len(commands) == 6  # a is trained and evaluated twice, b is evaluated twice
+    folders = [word for command in commands[4:] for word in command if word.startswith("--ckpt_dir=")]
+    assert folders == [f"--ckpt_dir={out / 'a' / str(n) / 'models'}" for n in (1, 2)]
+    assert "trained" in (out / "a" / "2" / "models" / "model.txt").read_text()
+    # Done before, but for one table.
+    commands.clear()
+    (out / "b" / "2" / "table.json").unlink()
+    ablate(str(bundle), "main", "data", str(out), resume=True)
+    assert len(commands) == 1 and "--output_dir=" + str(out / "b" / "2") in commands[0]
+
+
+def test_what_the_command_line_sets_goes_to_all_rows(bundle, commands, tmp_path):
+    path = tmp_path / "mine.json"
+    path.write_text(
+        json.dumps({"any": [{"name": "a", "overlays": ["better"]}, {"name": "b", "override": {"fold": 0}}]})
+    )
+    ablate(str(bundle), str(path), "data", str(tmp_path / "out"), gain=4, note="-x=1")
+    assert table(tmp_path / "out") == {("cubic", "sub-0"): 30, ("a", "sub-0"): 34, ("b", "sub-0"): 34}
+    assert "'-x=1'" in (tmp_path / "out" / "a" / "models" / "model.txt").read_text()
+
+
+def test_a_failure_is_one_message_and_exit_status_1(bundle, tmp_path, monkeypatch):
+    """With processes of their own."""
+    tables(bundle, main=[{"name": "broken", "override": {"gain": 0}}])
+    line = f"common ablate --bundle {bundle} --table main --dataset_dir data --output_dir {tmp_path / 'out'} --fold 3"
+    monkeypatch.setattr(sys, "argv", line.split())
+    with pytest.raises(SystemExit) as stop:
+        __main__.main()
+    assert str(stop.value).startswith("error: 1 of 1 runs failed")
+    assert "broken: training, exit status 1: " in str(stop.value) and "division by zero" in str(stop.value)
+    assert "Traceback" in (tmp_path / "out" / "broken" / "log.txt").read_text()
+    assert not (tmp_path / "out" / "table.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        ([{"name": "a", "overlay": "better"}], r"row 1: unknown key 'overlay'; a row has name, overlays"),
+        ([{"name": "a", "overlays": "better"}], r"'overlays' is 'better', expected a JSON array"),
+        ([{"name": "a", "overlays": ["best"]}], r"row 1 \('a'\): the overlay .*best\.json is not there"),
+        ([{"name": "a b"}, {"name": "a  b"}], r"row 2: 'a  b' and 'a b' have the same folder 'a_b'"),
+        ([{"override": {}}], r"the name is '', expected one"),
+        ([{"name": "cubic"}], r"the name is 'cubic'"),
+        (["a"], r"row 1: expected an object, found 'a'"),
+        ([{"name": "a", "pool": [3]}], r"'pool' is \[3\]"),
+        ([{"name": "a", "pool": []}], r"'pool' is \[\]"),
+        ([{"name": "a", "weights": "b"}, {"name": "b"}], r"row 1 \('a'\): 'weights' is 'b', .* there is none"),
+        (
+            [{"name": "a"}, {"name": "b", "weights": "a"}, {"name": "c", "weights": "b"}],
+            r"row 3 \('c'\): 'weights' is 'b', expected the name of an earlier row that is trained: a\.",
+        ),
+        ([{"name": "a", "pool": [{"fold": 1}]}, {"name": "b", "weights": "a"}], r"pool differs from that of 'a'"),
+        ([], r"at least one row in each table"),
+        ([{"name": "a"}, {"name": "b", "override": {"gian": 2}}], r"b: --gian: .*did you mean gain\?"),
+        ([{"name": "a", "override": {"note": "x"}}], r"row 'a' sets note, but note is set for all rows"),
+        ([{"name": "a", "pool": [{"loss": {}}]}], r"row 'a' sets loss, but loss#weight is set for all rows"),
+        ([{"name": "a", "override": {"output_dir": "x"}}], r"row 'a' sets output_dir"),
+    ],
+)
+def test_what_is_wrong_with_a_row_is_said_before_any_runs(bundle, commands, tmp_path, rows, said):
+    tables(bundle, main=rows)
+    with pytest.raises((ValueError, FileNotFoundError), match=said):
+        ablate(str(bundle), "main", "data", str(tmp_path / "out"), note="y", **{"loss#weight": 2})
+    assert not commands and not (tmp_path / "out").exists()
+
+
+def test_a_table_that_is_not_there(bundle, commands, tmp_path):
+    out = str(tmp_path / "out")
+    tables(bundle, main=[{"name": "a"}], other=[{"name": "b"}])
+    with pytest.raises(ValueError, match=r"tables\.json: there is no table 'mian', only main, other\."):
+        ablate(str(bundle), "mian", "data", out)
+    with pytest.raises(ValueError, match=r"holds one table, found main, other\."):
+        ablate(str(bundle), str(bundle / "configs" / "tables.json"), "data", out)
+    with pytest.raises(FileNotFoundError, match=r"none\.json: there is no such file; --table"):
+        ablate(str(bundle), "none.json", "data", out)
+    with pytest.raises(FileNotFoundError, match="--bundle names the folder"):
+        ablate(str(tmp_path / "none"), "main", "data", out)
+    with pytest.raises(ValueError, match=r"--ckpt_dir: ablate sets this"):
+        ablate(str(bundle), "main", "data", out, ckpt_dir="models")
+    (bundle / "configs" / "tables.json").write_text("{main: []}")
+    with pytest.raises(ValueError, match=r"tables\.json: not JSON"):
+        ablate(str(bundle), "main", "data", out)
+    assert not commands

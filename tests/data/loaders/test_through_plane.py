@@ -1,0 +1,158 @@
+"""Images across the slices: where they come from, how they are turned, mirrored and given another contrast."""
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+
+from common.data import ThroughPlaneLoader, VolumeCache
+from common.data.loaders import slabs
+
+PATCH, FACTOR = (6, 3), 2
+SHAPES = {"hr": (2, 8, 9, 8), "lr": (2, 9, 8, 5)}  # of two volumes
+
+
+def encoded(key):
+    """Two volumes whose voxels say where they are."""
+    shape = SHAPES[key]
+    return list((torch.arange(np.prod(shape)).reshape(shape) / np.prod(shape) * 0.9 + 0.1)[:, None])
+
+
+def places(image, key):
+    """Volume and voxel of each pixel of an image (1, p, w): (4, p, w)."""
+    index = ((image[0].double() + 1) / 2 - 0.1) / 0.9 * np.prod(SHAPES[key])
+    assert (index - index.round()).abs().max() < 0.01
+    return np.stack(np.unravel_index(index.round().long().numpy(), SHAPES[key]))
+
+
+def cache(key, volumes):
+    return VolumeCache(
+        [{key: f"{i}.nii", "i": i} for i in range(len(volumes))], lambda e: {key: volumes[e["i"]]}, [key]
+    )
+
+
+def loader_of(hr=None, lr=None, **changes):
+    options = {"lr_patch": PATCH, "factor": FACTOR, "batch_size": 4, "seed": 0, "device": "cpu", "attributes": 3}
+    caches = [cache(key, encoded(key) if v is None else v) for key, v in (("hr", hr), ("lr", lr))]
+    return ThroughPlaneLoader(*caches, **options | changes)
+
+
+def take(loader, n):
+    return [batch for _, batch in zip(range(n), loader, strict=False)]
+
+
+def assert_same(a, b):
+    assert len(a) == len(b)
+    for x, y in zip(a, b, strict=True):
+        assert x.keys() == y.keys() and all(torch.equal(x[k], y[k]) for k in x)
+
+
+@pytest.mark.parametrize("contrasts", [0, 5])
+def test_a_batch_is_a_function_of_the_seed_and_the_iteration(contrasts):
+    batches = take(loader_of(contrasts=contrasts), 5)
+    shapes = {"hr": (4, 1, 6, 6), "hr_recoloured": (4, 1, 6, 6), "lr": (4, 1, 6, 3)}
+    shapes |= {"prior_ct": (4, 3), "prior_mr": (4, 3)}
+    for batch in batches:
+        assert {key: tuple(value.shape) for key, value in batch.items()} == shapes
+        assert all(value.dtype == torch.float32 for value in batch.values())
+        assert torch.equal(batch["hr"], batch["hr_recoloured"]) == (contrasts == 0)
+    torch.manual_seed(3)
+    np.random.seed(3)
+    again = loader_of(contrasts=contrasts)
+    again.set_iteration(3)
+    assert_same(take(again, 2), batches[3:])
+    different = [*batches, *take(loader_of(contrasts=contrasts, seed=1), 5)]
+    assert all(not torch.equal(a[key], b[key]) for a, b in itertools.combinations(different, 2) for key in shapes)
+    assert len({tuple(code.tolist()) for code in batches[0]["prior_ct"]}) == 4
+
+
+def test_the_shares_of_processes_make_up_the_batch_of_one(monkeypatch):
+    whole, shares = take(loader_of(), 3), []
+    monkeypatch.setattr(slabs.dist, "is_initialized", lambda: True)
+    monkeypatch.setattr(slabs.dist, "get_world_size", lambda: 2)
+    for rank in range(2):
+        monkeypatch.setattr(slabs.dist, "get_rank", lambda rank=rank: rank)
+        shares.append(take(loader_of(), 3))
+    assert_same([{k: torch.cat([a[k], b[k]]) for k in a} for a, b in zip(*shares, strict=True)], whole)
+
+
+def test_images_are_cut_across_the_slices_in_both_directions_and_mirrored():
+    """HR along both axes, LR never across its slices; nothing pairs the two, and no voxel is never seen."""
+    poses, seen = {"hr": [], "lr": []}, {key: np.zeros(shape, bool) for key, shape in SHAPES.items()}
+    for batch in take(loader_of(), 250):
+        for key, image in [(k, i) for k in poses for i in batch[k]]:
+            where = places(image, key)
+            seen[key][tuple(where)] = True
+            down, across = (np.unique(np.diff(where, axis=axis).reshape(4, -1), axis=1) for axis in (1, 2))
+            assert down.shape == across.shape == (4, 1), "one step is taken everywhere"
+            assert abs(down[:, 0]).tolist() in ([0, 1, 0, 0], [0, 0, 1, 0]) and abs(across[:, 0]).tolist() == [
+                0,
+                0,
+                0,
+                1,
+            ]
+            poses[key].append((*down[1:3, 0].tolist(), across[3, 0].item()))
+    in_plane = {(1, 0), (-1, 0), (0, 1), (0, -1)}
+    assert set(poses["hr"]) == {(*axis, z) for axis in in_plane for z in (1, -1)}
+    assert set(poses["lr"]) == {(*axis, 1) for axis in in_plane}
+    together = list(zip(poses["hr"], poses["lr"], strict=True))
+    assert len(set(together)) == 32 and min(together.count(pair) for pair in set(together)) > 10  # of 31
+    assert all(voxels.all() for voxels in seen.values())
+
+
+def test_intensities_are_signed_and_air_is_avoided():
+    volume = 0.2 + 0.8 * torch.rand(1, 40, 40, 12)
+    volume[:, 15:] = 0
+    for batch in take(loader_of([volume], [volume]), 10):
+        for key in ("hr", "lr"):
+            assert -1 <= batch[key].min() and batch[key].max() <= 1 and batch[key].max() > 0.5
+            assert ((batch[key] > -0.9).float().mean(dim=(1, 2, 3)) > 0.1).all()
+
+
+def test_another_contrast_is_a_function_of_the_intensity():
+    """Linear between its points, from the darkest, which stays; the others may be exchanged."""
+    levels = torch.randint(0, 21, (1, 30, 30, 30))
+    options = {"hr": [levels / 20], "lr_patch": (24, 12), "lr": [torch.ones(1, 24, 24, 12) * 0.6]}
+    plain, curved = (take(loader_of(contrasts=c, **options), 3) for c in (0, 6))
+    points, curves = np.arange(0, 21, 4), []
+    for before, after in zip(plain, curved, strict=True):
+        assert torch.equal(after["hr"], before["hr"]) and torch.equal(after["lr"], before["lr"])
+        for old, new in zip(after["hr"], after["hr_recoloured"], strict=True):
+            index = ((old + 1) * 10).round()
+            values = [new[index == level].unique() for level in range(21)]
+            assert all(len(found) == 1 for found in values)
+            curve = torch.cat(values).double().numpy()
+            np.testing.assert_allclose(curve, np.interp(np.arange(21), points, curve[points]), atol=1e-6)
+            assert curve[0] == -1 and curve[1:].min() > -1 and curve.max() == 1
+            curves.append(curve)
+    assert np.ptp(curves, axis=0)[1:].min() > 0.1, "each patch has a curve of its own"
+    assert any((np.diff(curve) < 0).any() for curve in curves)
+
+
+def test_attribute_codes_are_standard_normal():
+    assert take(loader_of(attributes=0), 1)[0].keys() == {"hr", "hr_recoloured", "lr"}
+    batches = take(loader_of(batch_size=100), 10)
+    codes = torch.cat([torch.cat([b["prior_ct"], b["prior_mr"]], dim=1) for b in batches])
+    assert codes.mean(dim=0).abs().max() < 0.1 and (codes.std(dim=0) - 1).abs().max() < 0.1
+    assert (torch.corrcoef(codes.T) - torch.eye(6)).abs().max() < 0.15
+
+
+@pytest.mark.parametrize(
+    ("key", "group", "needed"), [("hr", "source", (6, 6, 6)), ("lr", "target", (6, 6, 3))], ids=["hr", "lr"]
+)
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_volumes_that_do_not_fit_are_named(key, group, needed, axis):
+    fits = torch.rand(1, *needed)
+    loader_of(**{key: [fits]})
+    with pytest.raises(ValueError) as error:
+        loader_of(**{key: [fits, fits.narrow(axis + 1, 0, needed[axis] - 1)]})
+    said = str(error.value)
+    assert f"group '{group}', 1.nii" in said and f"patch {needed}" in said and "lr_patch" in said
+
+
+def test_a_batch_that_does_not_divide_is_refused(monkeypatch):
+    monkeypatch.setattr(slabs.dist, "is_initialized", lambda: True)
+    monkeypatch.setattr(slabs.dist, "get_world_size", lambda: 2)
+    with pytest.raises(ValueError, match="batch_size 5 does not divide among 2"):
+        loader_of(batch_size=5)
