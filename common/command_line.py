@@ -8,13 +8,15 @@ import os
 import re
 import sys
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from monai.bundle import ConfigParser, ReferenceResolver
 from monai.bundle.config_parser import merge_kv
+
+from .blocks import block_of, is_block, strings_in
 
 # Arguments of `python -m monai.bundle run` itself.
 _OF_RUN = {
@@ -98,7 +100,7 @@ def _unknown(key: str, parser: ConfigParser) -> str | None:
     place: Any = parser.get()
     for depth, part in enumerate(parts):
         path = "#".join(parts[:depth])
-        if isinstance(place, dict) and _is_block(place):
+        if is_block(place):
             return _in_block(key, part, place, path)
         if isinstance(place, str) and place.startswith("%"):
             return f"--{key}: {path} is the same as {place[1:]} ({place}); set it there, or replace {path} as a whole."
@@ -112,33 +114,16 @@ def _unknown(key: str, parser: ConfigParser) -> str | None:
     return None
 
 
-def _is_block(place: dict) -> bool:
-    """Whether a component is taken whole from another file, ``{"_target_": "%file::id"}``."""
-    return str(place.get("_target_", "")).startswith("%")
-
-
 def _in_block(key: str, part: str, place: dict, path: str) -> str:
     """What to set instead of a key in a block."""
-    macro = place["_target_"].removeprefix("%")
-    file, inside = ConfigParser.split_path_id(macro)
-    content = {**ConfigParser(config=ConfigParser.load_config_file(file))[inside], **place}
+    macro, content = place["_target_"].removeprefix("%"), block_of(place)
     names = [name for name in content if not name.startswith("_")]
     if part not in names:
         return f"--{key}: {path} is the block {macro}, which has no such key{_resembling(part, names)}"
-    used = [
-        key.replace("::", "#") for text in _strings(content[part]) for key in ReferenceResolver.match_refs_pattern(text)
-    ]
+    texts = strings_in(content[part])
+    used = [key.replace("::", "#") for text in texts for key in ReferenceResolver.match_refs_pattern(text)]
     advice = f"set --{' or --'.join(dict.fromkeys(used))}" if used else f"replace {path} as a whole in an overlay"
     return f"--{key}: {path} is the block {macro}, which overrides do not reach into; {advice}."
-
-
-def _strings(value: Any) -> Iterator[str]:
-    """Every string in nested lists and dictionaries."""
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, (list, dict)):
-        for item in value.values() if isinstance(value, dict) else value:
-            yield from _strings(item)
 
 
 def _resembling(name: str, names: list[str]) -> str:

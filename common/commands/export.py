@@ -7,7 +7,6 @@ import json
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +15,11 @@ from monai.apps.utils import check_hash
 from monai.bundle import ConfigParser
 from monai.bundle.config_parser import merge_kv
 
+from ..blocks import ROOT, strings_in, written_out
 from ..export import archive, conversion, modules
 from ..files import check_writable, load_state
 
+SHARED = ROOT / "common" / "configs"  # what stands once and belongs into every bundle
 LARGE = 25 * 10**6  # bytes: the zoo takes no larger file
 PINNED = {"monai": "monai_version", "torch": "pytorch_version", "numpy": "numpy_version"}  # keys of metadata.json
 
@@ -81,11 +82,11 @@ def export(bundle: str, output_dir: str = "dist", checkpoint: str | None = None,
     if not docs_text:
         problems.append(f"{docs} is missing.")
     try:
-        needed = modules.needed_modules(_strings(configs), docs_text)
+        needed = modules.needed_modules(strings_in(configs), docs_text)
     except ValueError as error:
         problems.append(f"{source / 'configs'}: {error}")
     listed = {n.lower() for n in (*PINNED, *meta.get("required_packages_version", {}))}
-    for distribution, where in sorted(modules.distributions(_strings(configs), needed).items()):
+    for distribution, where in sorted(modules.distributions(strings_in(configs), needed).items()):
         if distribution.lower() not in listed:
             problems.append(
                 f"metadata.json does not list {distribution} in required_packages_version; {where} needs it."
@@ -122,12 +123,12 @@ def _read(source: Path, override: dict[str, Any]) -> tuple[dict[str, dict], list
     """The JSON files of configs by their names, with bundle_root and overrides set, and what is wrong with them."""
     configs: dict[str, dict] = {}
     problems = []
-    for path in sorted((source / "configs").glob("*.json")):
+    for path in [*sorted((source / "configs").glob("*.json")), SHARED / "inference_onnx.json"]:
         try:
-            configs[path.stem] = json.loads(path.read_text())
+            configs[path.stem] = written_out(json.loads(path.read_text()))
             if not isinstance(configs[path.stem], dict):
                 raise ValueError("expected an object")
-        except ValueError as error:
+        except (ValueError, KeyError, OSError) as error:
             configs.pop(path.stem, None)
             problems.append(f"{path} does not parse: {error}.")
     for name in ("inference", "train"):
@@ -143,7 +144,7 @@ def _further_weights(configs: dict[str, dict]) -> dict[str, list[str]]:
     """Files of weights beside model.pt, and the configs that name each."""
     found: dict[str, list[str]] = {}
     for name, config in configs.items():
-        for file in sorted(set(re.findall(r"/models/(model_\w+\.pt)", "\n".join(_strings(config))))):
+        for file in sorted(set(re.findall(r"/models/(model_\w+\.pt)", "\n".join(strings_in(config))))):
             found.setdefault(file, []).append(name)
     return found
 
@@ -161,9 +162,6 @@ def _check(source: Path, weights: Path, configs: dict[str, dict]) -> list[str]:
     for name in ("inference", "train", "metadata"):
         if not (source / "configs" / f"{name}.json").is_file():
             problems.append(f"{source / 'configs' / name}.json is missing.")
-    for name in ("configs/logging.conf", "LICENSE"):
-        if not (source / name).is_file():
-            problems.append(f"{source / name} is missing.")
     if "metadata" in configs:
         meta = configs["metadata"]
         version, changes = str(meta.get("version", "")), meta.get("changelog", {})
@@ -203,9 +201,10 @@ def _copy(source: Path, folder: Path, configs: dict[str, dict], package: str) ->
     (folder / "configs").mkdir()
     for name, config in configs.items():
         (folder / "configs" / f"{name}.json").write_text(modules.renamed(_json(config) + "\n", package))
-    for name in ("configs/logging.conf", "LICENSE", "large_files.yml"):
-        if (source / name).is_file():
-            shutil.copyfile(source / name, folder / name)
+    shutil.copyfile(SHARED / "logging.conf", folder / "configs" / "logging.conf")
+    shutil.copyfile(ROOT / "LICENSE", folder / "LICENSE")
+    if (source / "large_files.yml").is_file():
+        shutil.copyfile(source / "large_files.yml", folder / "large_files.yml")
     shutil.copytree(source / "docs", folder / "docs")
 
 
@@ -253,15 +252,6 @@ def _check_large(source: Path, folder: Path) -> None:
             )
     if problems:
         raise ValueError("\n  ".join([f"{source} cannot be exported:", *problems]))
-
-
-def _strings(value: Any) -> Iterator[str]:
-    """Every string in nested lists and dictionaries."""
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, (list, dict)):
-        for item in value.values() if isinstance(value, dict) else value:
-            yield from _strings(item)
 
 
 def _json(value: Any, indent: str = "") -> str:

@@ -17,12 +17,14 @@ from .munit import AdaptiveDecoder, AttributeEncoder, ContentEncoder, MultiScale
 from .onnx import OnnxNetwork
 from .rdn import RDN, SignedRange
 from .slab import SlabEncoder, SlabSuperResolver
+from .srcnn import SRCNN
 from .ts_rcan import TSRCANDecoder
 from .vgg import VGG16Features
 
 __all__ = [
     "EDSR",
     "RDN",
+    "SRCNN",
     "AdaptiveDecoder",
     "AttributeEncoder",
     "AxisInterpolation",

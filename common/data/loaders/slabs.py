@@ -9,7 +9,7 @@ import torch
 import torch.distributed as dist
 from torch.nn import functional as F
 
-from ..command_line import is_true
+from ...command_line import is_true
 from .volumes import VolumeCache
 
 AIR = 0.05  # of the normalised intensity
