@@ -3,7 +3,7 @@
 from .case import case_figure, line_profile
 from .cohort import box_plots, merge_tables, write_table
 from .features import feature_maps, feature_tsne
-from .kernel_sheet import kernel_errors, kernel_sheet
+from .kernel_figures import kernel_errors, kernel_sheet
 from .mscn import mscn_distance, mscn_figure
 from .training import loss_curves
 from .translation import translation_figure

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import runpy
@@ -22,8 +23,7 @@ from nibabel.orientations import axcodes2ornt, io_orientation, ornt_transform
 from scipy.ndimage import affine_transform, gaussian_filter
 from scipy.spatial.transform import Rotation
 
-from common.degradations import Degradation, GaussianProfile, InPlaneKernel, KSpaceTruncation
-from common.degradations.blur_kernels import gaussian_kernel
+from common.degradations import Degradation
 
 ROOT = Path(__file__).parents[2]
 BUNDLES = sorted(path.parent.parent.name for path in ROOT.glob("bundles/*/configs/metadata.json"))
@@ -109,100 +109,10 @@ class Tiny:
         return {"dataset_dir": str(scan.parent), "lr": scan.name, "guide": scan.name.replace(self.contrast, "t1w")}
 
 
+# Each bundle's by its name.
 TINY = {
-    "ct_guided": Tiny(
-        network={"features": 4, "growth": 4, "blocks": 1, "layers": 1},
-        training={
-            "slice_axis": "SI",
-            "ct_offset": 0,  # phantoms are no CT
-            "window": [0, 900],
-            "content_features": 4,
-            "content_blocks": 1,
-            "attribute_halvings": 2,
-            "discriminator_features": 4,
-            "discriminator_layers": 2,
-            "discriminator_scales": 2,
-            "lambda_3": 0.0,  # the weights of VGG-16 are not there
-            "lr_patch": [24, 4],
-            "batch_size": 4,
-            "max_epochs": 2,
-            "epoch_length": 4,
-            "learning_rate": "$[0.001, 0.001, 0.00001][@stage - 1]",  # rounding grows with the steps of adversaries
-        },
-        degradation=GaussianProfile((1, 1, 4)),
-        setting="cross_modality",
-        groups={"source": (0, 1), "target": (2, 3), "validation": (4,), "test": (5,)},
-        contrast="t1w",
-        stages=("_1", "_2", "_3"),
-        weights=("stage_1.pt", "stage_2.pt", "stage_3.pt"),
-        optional=("validation",),
-    ),
-    "downsampling_gan": Tiny(
-        network={"features": 4, "blocks": 1},
-        training={
-            "slice_axis": "SI",
-            "generator_features": 4,
-            "discriminator_features": 4,
-            "kernel_epochs": 2,
-            "kernel_epoch_length": 1,  # rounding grows tenfold an iteration: what is untrained stands on its kinks
-            "slice_step": 6,
-            "batch_volumes": 2,
-            "crop": 36,
-            "crops": 2,
-            "lr_patch": 12,
-            "batch_size": 4,
-            "max_epochs": 2,
-            "epoch_length": 4,
-        },
-        degradation=InPlaneKernel(gaussian_kernel((2.0, 1.0), 30), 2),
-        setting="unpaired",
-        groups={"source": (0, 1), "target": (2, 3), "validation": (4,), "test": (5,)},
-        contrast="t1w",
-        stages=("_kernels_1", "_edsr"),
-        unvalidated=("_kernels_1",),
-        lengths={"_kernels_1": ("kernel_epochs", "kernel_epoch_length")},
-        folders=("kernels",),
-    ),
-    "guided_rdn": Tiny(
-        network={
-            "features": 4,
-            "blocks": 1,
-            "layers": 1,
-            "cascade": 2,
-            "back_projections": 1,
-            "measurement": "@degradation",
-        },
-        training={
-            "slice_axis": "SI",
-            "patch": 16,
-            "angles": [0, 30, 90],
-            "scales": [1.0, 0.8],
-            "batch_size": 4,
-            "max_epochs": 2,
-            "epoch_length": 4,
-            "val_interval": 1,
-        },
-        degradation=GaussianProfile((2, 2, 1)),
-        setting="guided",
-        groups={"train": (0, 1, 2, 3), "validation": (4,), "test": (5,)},
-        contrast="t2w",
-        guided=True,
-        stages=("_1", "_2"),
-    ),
-    "udean": Tiny(
-        network={"features": 8, "groups": 1, "blocks": 1, "reduction": 4},
-        training={
-            "lr_patch": [16, 16, 3],
-            "batch_size": 2,
-            "max_epochs": 2,
-            "epoch_length": 4,
-            "learning_rate": 0.002,
-        },
-        degradation=KSpaceTruncation((2, 2, 2)),
-        setting="unpaired",
-        groups={"source": (0, 1), "target": (2, 3), "validation": (4,), "test": (5,)},
-        contrast="t1w",
-    ),
+    path.stem: Tiny(**importlib.import_module(f".tiny.{path.stem}", __package__).TINY)
+    for path in sorted(Path(__file__).with_name("tiny").glob("[a-z]*.py"))
 }
 
 

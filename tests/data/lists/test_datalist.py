@@ -3,7 +3,7 @@ import json
 import pytest
 
 from common.commands.datalist import write_datalist
-from common.data.lists.datalist import SETTINGS, cross_validation, load_datalist
+from common.data.lists.datalist import SETTINGS, as_lr, cross_validation, load_datalist, only_case
 
 GROUPS = SETTINGS["unpaired"]
 
@@ -238,3 +238,18 @@ def test_cross_validation_of_two_modalities_pools_mr_alone(tmp_path):
     write_datalist(str(tmp_path), ct="ct/*", **arguments)
     with pytest.raises(ValueError, match=r"source, .* has CT of m\d, .*Leave this CT out of source"):
         cross_validation(str(tmp_path), 3, 0, True)
+
+
+def test_only_case():
+    """One entry by its number, and an error that says how many there are."""
+    assert only_case([{"hr": "a"}, {"hr": "b"}], 1) == [{"hr": "b"}]
+    for wrong in (2, -1, True, "0"):
+        with pytest.raises(ValueError, match="expected one of the 2: 0 to 1"):
+            only_case([{"hr": "a"}, {"hr": "b"}], wrong)
+
+
+def test_entries_as_lr_scans_keep_hr_only_where_there_is_no_lr_at_all():
+    entries = [{"hr": "a", "subject": "1"}, {"hr": "b", "lr": "c", "subject": "2"}, {"lr": "d"}]
+    assert as_lr(entries) == [{"lr": "c", "subject": "2"}, {"lr": "d"}]
+    assert as_lr(entries[:1]) == entries[:1]
+    assert entries[1]["hr"] == "b"

@@ -7,7 +7,7 @@ from matplotlib.image import imread
 
 from common.degradations.blur_kernels import describe_kernel, gaussian_kernel, kernel_error
 from common.reports import kernel_errors, kernel_sheet
-from common.reports import kernel_sheet as module
+from common.reports import kernel_figures as module
 
 
 def entry(sigma=(2.0, 1.0), angle=30.0, shift=(0, 0), **named):

@@ -1,0 +1,31 @@
+"""The arguments of :class:`~tests.bundles.runs.Tiny` for bundles/downsampling_gan."""
+
+from common.degradations import InPlaneKernel
+from common.degradations.blur_kernels import gaussian_kernel
+
+TINY = dict(
+    network={"features": 4, "blocks": 1},
+    training={
+        "slice_axis": "SI",
+        "generator_features": 4,
+        "discriminator_features": 4,
+        "kernel_epochs": 2,
+        "kernel_epoch_length": 1,  # rounding grows tenfold an iteration: what is untrained stands on its kinks
+        "slice_step": 6,
+        "batch_volumes": 2,
+        "crop": 36,
+        "crops": 2,
+        "lr_patch": 12,
+        "batch_size": 4,
+        "max_epochs": 2,
+        "epoch_length": 4,
+    },
+    degradation=InPlaneKernel(gaussian_kernel((2.0, 1.0), 30), 2),
+    setting="unpaired",
+    groups={"source": (0, 1), "target": (2, 3), "validation": (4,), "test": (5,)},
+    contrast="t1w",
+    stages=("_kernels_1", "_edsr"),
+    unvalidated=("_kernels_1",),
+    lengths={"_kernels_1": ("kernel_epochs", "kernel_epoch_length")},
+    folders=("kernels",),
+)
