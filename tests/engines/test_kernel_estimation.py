@@ -60,7 +60,7 @@ def trainer_of(networks, batches, kernels):
         ("sparse", schedule["sparse"], SparsityLoss(), "kernel"),
         ("centre", schedule["centre"], CentreLoss(7, 0.0), "kernel"),
     ]
-    rows = [{"name": name, "weight": weight, "loss": loss, "inputs": names} for name, weight, loss, *names in rows]
+    rows = {name: row for name, *row in rows}
 
     def adam(parameters):
         return torch.optim.Adam(parameters, lr=0.01, betas=(0.5, 0.999), eps=1e-3 / kernels)
@@ -137,8 +137,8 @@ class Scale(nn.Module):
 def test_the_schedule_is_stepped_once_an_iteration_and_kept_with_the_player():
     def player_of():
         schedule = KernelSchedule(2, {"bicubic": 1.0}, {}, threshold=0.5, interval=3, decay=0.1)
-        row = {"name": "bicubic", "weight": schedule["bicubic"], "loss": lambda x: x.abs().mean(1), "inputs": ["sr"]}
-        return Player(["up"], lambda p: torch.optim.SGD(p, lr=0.0), [row], steps=2, schedule=schedule)
+        rows = {"bicubic": [schedule["bicubic"], lambda x: x.abs().mean(1), "sr"]}
+        return Player(["up"], lambda p: torch.optim.SGD(p, lr=0.0), rows, steps=2, schedule=schedule)
 
     batch = {"hr": torch.tensor([[0.4, 0.2], [0.6, 0.8]])}
     player = player_of()

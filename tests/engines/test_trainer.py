@@ -64,7 +64,11 @@ def l1(x, y):
 
 
 def term(name, loss, *inputs, weight=1.0):
-    return {"name": name, "weight": weight, "loss": loss, "inputs": list(inputs)}
+    return name, [weight, loss, *inputs]
+
+
+def player_of(networks, optimizer, rows, **options):
+    return Player(networks, optimizer, dict(rows), **options)
 
 
 GENERATOR = [term("cycle", l1, "back", "hr"), term("fool", close_to(1), "fake_verdict", weight=0.5)]
@@ -82,7 +86,7 @@ def adam(parameters):
 def players_of(order=("generator", "judge"), optimizer=sgd, **options):
     """Players in order; ``options`` are further arguments by player."""
     rows = {"generator": (["down", "up"], GENERATOR), "judge": (["judge"], JUDGE)}
-    return {name: Player(rows[name][0], optimizer, rows[name][1], **options.get(name, {})) for name in order}
+    return {name: player_of(rows[name][0], optimizer, rows[name][1], **options.get(name, {})) for name in order}
 
 
 def trainer_of(players, networks=None, iterations=4, steps=STEPS, **options):
@@ -150,9 +154,11 @@ def test_a_gradient_takes_every_path_to_its_player():
     """Up's turn has detached ``back``; the judge's has computed ``again`` from it; down's must not use that."""
     steps = STEPS | {"again": ["down", "back"], "again_verdict": ["judge", "again"]}
     players = {
-        "up": Player(["up"], sgd, [term("cycle", l1, "back", "hr")]),
-        "judge": Player(["judge"], sgd, [term("again", close_to(0), "again_verdict"), JUDGE[0]]),
-        "down": Player(["down"], sgd, [term("again", close_to(1), "again_verdict"), term("same", l1, "again", "fake")]),
+        "up": player_of(["up"], sgd, [term("cycle", l1, "back", "hr")]),
+        "judge": player_of(["judge"], sgd, [term("again", close_to(0), "again_verdict"), JUDGE[0]]),
+        "down": player_of(
+            ["down"], sgd, [term("again", close_to(1), "again_verdict"), term("same", l1, "again", "fake")]
+        ),
     }
     trainer = trainer_of(players, steps=steps)
     trainer.run()
@@ -249,7 +255,7 @@ def test_a_term_of_weight_0_computes_no_step_and_moves_no_weight():
         def optimizer(parameters, decay=decay):
             return torch.optim.AdamW(parameters, lr=0.01, weight_decay=decay)
 
-        players = {"generator": Player(["down", "up", "idle"], optimizer, rows), "judge": players_of()["judge"]}
+        players = {"generator": player_of(["down", "up", "idle"], optimizer, rows), "judge": players_of()["judge"]}
         trainer = trainer_of(players, networks, 2, STEPS | {"unused": ["idle", "back"]})
         trainer.run()
         assert networks["idle"].weight.item() == 1
@@ -309,7 +315,7 @@ def test_a_plateau_is_one_of_the_means_of_epochs():
     epochs = [(6, 2, 4), (5, 1, 3), (0, 5, 1), (2, 3, 1), (6, 0, 0.5), (3, 2.7, 0.3), (1, 1, 7), (9, 9, 9), (0, 0, 0)]
     means = [sum(epoch) / 3 for epoch in epochs]
     rows = [term("scripted", scripted(loss for epoch in epochs for loss in epoch), "fake_verdict")]
-    player = Player(["judge"], sgd, rows, scheduler=plateau(factor=0.1, patience=2))
+    player = player_of(["judge"], sgd, rows, scheduler=plateau(factor=0.1, patience=2))
     trainer, rates = run_epochs({"judge": player}, len(epochs), 3)
     # Epochs 4 to 6 have not been better than epoch 3 (which makes more than 2), and 7 to 8 only two more.
     assert [min(means[:i]) > mean for i, mean in enumerate(means) if i] == [True, True] + [False] * 5 + [True]
@@ -320,7 +326,7 @@ def test_a_plateau_is_one_of_the_means_of_epochs():
 def falling_of(scale=0.1, stop_below=None, start=0.1):
     """A player whose rate falls by a factor of ``scale`` after every epoch but the first, and options of it."""
     losses = scripted(1.0 for _ in range(100))
-    return Player(
+    return player_of(
         ["judge"],
         lambda p: torch.optim.SGD(p, lr=start),
         [term("scripted", losses, "real_verdict")],
@@ -342,7 +348,7 @@ def test_training_ends_with_the_epoch_in_which_the_rate_has_fallen_far_enough():
 
 @pytest.mark.parametrize(("stop_below", "epochs"), [(2e-5, 5), (None, 7)])
 def test_training_goes_on_until_every_player_has_finished(stop_below, epochs):
-    generator = Player(
+    generator = player_of(
         ["down", "up"],
         sgd,
         [term("scripted", scripted(1.0 for _ in range(100)), "back")],
@@ -381,7 +387,7 @@ def test_bf16_computes_networks_in_bf16_and_losses_in_float32():
         return tensors[0].abs().mean()
 
     players = {
-        "generator": Player(["down", "up"], adam, [term("cycle", loss, "back", "hr"), GENERATOR[1]]),
+        "generator": player_of(["down", "up"], adam, [term("cycle", loss, "back", "hr"), GENERATOR[1]]),
         "judge": players_of()["judge"],
     }
     trainer = trainer_of(players, amp=True, amp_kwargs={"dtype": torch.bfloat16})
@@ -425,7 +431,7 @@ class Spike(torch.autograd.Function):
 
 def test_an_overflow_in_fp16_skips_that_players_step_and_lowers_its_scale():
     rows = [term("spike", lambda x: Spike.apply(x).mean(), "back")]
-    trainer = trainer_in_fp16({"generator": Player(["down", "up"], sgd, rows), "judge": players_of()["judge"]})
+    trainer = trainer_in_fp16({"generator": player_of(["down", "up"], sgd, rows), "judge": players_of()["judge"]})
     before = values_of(trainer.graph.networks)
     trainer.run()
     for name, value in values_of(trainer.graph.networks).items():
@@ -470,12 +476,12 @@ def test_what_a_player_cannot_do_is_said():
         with pytest.raises(ValueError, match=match):
             make()
 
-    error_of("at least 1 step", lambda: Player(["up"], sgd, GENERATOR, steps=0))
-    error_of("needs networks", lambda: Player([], sgd, GENERATOR))
+    error_of("at least 1 step", lambda: player_of(["up"], sgd, GENERATOR, steps=0))
+    error_of("needs networks", lambda: player_of([], sgd, GENERATOR))
     error_of(r"player 'g': .*no network 'upp'; known: down, up, judge", lambda: trainer_of({"g": _player("upp")}))
     error_of(
         r"player 'g', term 'x': its input 'bakc' .*known: hr, lr, fake, back",
-        lambda: trainer_of({"g": Player(["up"], sgd, [term("x", l1, "bakc", "hr")])}),
+        lambda: trainer_of({"g": player_of(["up"], sgd, [term("x", l1, "bakc", "hr")])}),
     )
     error_of(r"players 'g' and 'd' both train .*'up'", lambda: trainer_of({"g": _player("up"), "d": _player("up")}))
     trainer = trainer_of(players_of())
@@ -484,4 +490,4 @@ def test_what_a_player_cannot_do_is_said():
 
 
 def _player(network):
-    return Player([network], sgd, copy.deepcopy(GENERATOR))
+    return player_of([network], sgd, copy.deepcopy(GENERATOR))

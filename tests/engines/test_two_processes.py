@@ -49,24 +49,31 @@ def trainer_of(folder, resume=False, rank=0):
     }
 
     def term(name, loss, *inputs, weight=1.0):
-        return {"name": name, "weight": weight, "loss": loss, "inputs": list(inputs)}
+        return name, [weight, loss, *inputs]
 
     players = {
         "degradation": Player(
             ["degradation"],
             lambda p: torch.optim.Adam(p, lr=0.01, eps=1e-4),
-            [term("fool", AdaptationLoss(), "fake_verdict"), term("anchor", LowFrequencyLoss(1.0), "fake", "generic")],
+            dict(
+                [
+                    term("fool", AdaptationLoss(), "fake_verdict"),
+                    term("anchor", LowFrequencyLoss(1.0), "fake", "generic"),
+                ]
+            ),
         ),
         "generator": Player(
             ["encoder", "decoder", "idle"],
             lambda p: torch.optim.AdamW(p, lr=0.001, eps=1e-4, weight_decay=0.1),
-            [term("l1", nn.L1Loss(), "sr", "hr"), term("ssim", SquaredSSIMLoss(), "sr", "hr", weight=0.5)],
+            dict([term("l1", nn.L1Loss(), "sr", "hr"), term("ssim", SquaredSSIMLoss(), "sr", "hr", weight=0.5)]),
             clip_norm=0.5,
         ),
         "judge": Player(
             ["judge"],
             lambda p: torch.optim.SGD(p, lr=0.05, momentum=0.9),
-            [term("real", lambda v: (v - 1).square(), "real_verdict"), term("fake", torch.square, "fake_verdict")],
+            dict(
+                [term("real", lambda v: (v - 1).square(), "real_verdict"), term("fake", torch.square, "fake_verdict")]
+            ),
             steps=2,
         ),
     }
@@ -98,8 +105,7 @@ def overflow(rank):
         calls.append(0)
         return (Spike.apply(x) if len(calls) == 2 and rank == 1 else x).square().mean()
 
-    row = {"name": "x", "weight": 1.0, "loss": loss, "inputs": ["y"]}
-    player = Player(["net"], lambda p: torch.optim.SGD(p, lr=0.1), [row])
+    player = Player(["net"], lambda p: torch.optim.SGD(p, lr=0.1), {"x": [1.0, loss, "y"]})
     graph = TensorGraph({"net": nn.Conv2d(1, 1, 3)}, {"y": ["net", "hr"]}, ["hr"])
     batches = [{"hr": torch.ones(1, 1, 4, 4) + rank}] * 3
     options = {"amp": True, "amp_kwargs": {"dtype": torch.float16}}

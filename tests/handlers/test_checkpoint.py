@@ -67,20 +67,20 @@ def run_of(folder, resume=False, interval=1, at=None, **changes):
     graph = TensorGraph(networks, {"sr": ["up", "lr"], "verdict": ["judge", "sr"], "real": ["judge", "hr"]})
 
     def term(name, loss, *inputs):
-        return {"name": name, "weight": 1.0, "loss": loss, "inputs": list(inputs)}
+        return name, [1.0, loss, *inputs]
 
     players = {
         "generator": Player(
             ["up"],
             lambda p: torch.optim.Adam(p, lr=0.01),
-            [term("l1", nn.L1Loss(), "sr", "hr"), term("fool", lambda v: (v - 1).square(), "verdict")],
+            dict([term("l1", nn.L1Loss(), "sr", "hr"), term("fool", lambda v: (v - 1).square(), "verdict")]),
             scheduler=sizes["scheduler"],
             stop_below=sizes["stop_below"],
         ),
         "judge": Player(
             ["judge"],
             lambda p: torch.optim.SGD(p, lr=0.05, momentum=0.9),
-            [term("real", lambda v: (v - 1).square(), "real"), term("fake", torch.square, "verdict")],
+            dict([term("real", lambda v: (v - 1).square(), "real"), term("fake", torch.square, "verdict")]),
         ),
     }
     validation = DataLoader([{"image": torch.ones(1, 5, 5), "label": torch.zeros(1, 5, 5)}], batch_size=1)

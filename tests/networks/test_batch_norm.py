@@ -52,8 +52,9 @@ def training():
     loader = SliceLoader(volumes, 12, 0, [0, 30], BATCH, 0, "cpu")
     networks = {"rdn": GuidedRDN(True, 3, 2, 2), "concatenate": Concatenate()}
     graph = TensorGraph(networks, {"image": ["concatenate", "hr", "guide"], "sr": ["rdn", "image"]}, ["hr", "guide"])
-    row = {"name": "l1", "weight": 1.0, "loss": nn.L1Loss(), "inputs": ["sr", "guide"]}
-    player = Player(["rdn"], lambda p: torch.optim.Adam(p, lr=0.01, eps=1e-3), [row])
+    player = Player(
+        ["rdn"], lambda p: torch.optim.Adam(p, lr=0.01, eps=1e-3), {"l1": [1.0, nn.L1Loss(), "sr", "guide"]}
+    )
     trainer = AlternatingTrainer(torch.device("cpu"), 1, loader, graph, {"rdn": player}, epoch_length=4)
     losses = []
     trainer.add_event_handler("ITERATION_COMPLETED", lambda engine: losses.append(engine.state.output["rdn/total"]))

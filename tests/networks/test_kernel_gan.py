@@ -344,7 +344,7 @@ def test_the_trainers_step_is_that_of_the_two_losses():
         "verdict": ["judge", "lr"],
     }
     rows = [("real", AdaptationLoss(1.0), "verdict"), ("fake", AdaptationLoss(0.0), "fake_verdict")]
-    rows = [{"name": name, "weight": 1.0, "loss": loss, "inputs": [tensor]} for name, loss, tensor in rows]
+    rows = {name: [1.0, loss, tensor] for name, loss, tensor in rows}
     batch = {"hr": torch.rand(KERNELS, 1, 34, 34), "lr": torch.rand(KERNELS, 1, 12, 12)}
     player = Player(["generator", "judge"], lambda p: torch.optim.SGD(p, lr=0.1), rows)
     graph = TensorGraph(networks, steps)
