@@ -12,9 +12,9 @@ import torch.distributed as dist
 from ignite.engine import Engine, Events
 
 from .. import reports
+from ..blur_kernels import centred, describe_kernel, gaussian_kernel, save_kernels
 from ..data import KernelCropLoader
 from ..degradations import InPlaneKernel
-from ..degradations.blur_kernels import centred, describe_kernel, gaussian_kernel, save_kernels
 from ..networks import KernelGenerator
 
 _SHARP = 1.0  # FWHM in HR pixels

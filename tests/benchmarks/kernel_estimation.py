@@ -15,8 +15,8 @@ from torch.nn import functional as F
 from torch.nn.utils.parametrizations import spectral_norm
 from torch.utils.flop_counter import FlopCounterMode
 
+from common.blur_kernels import bicubic_kernel
 from common.data import VolumeCache
-from common.degradations.blur_kernels import bicubic_kernel
 from common.losses import BoundaryLoss, CentreLoss, SparsityLoss
 from common.memory import keep_freed_memory
 from common.networks.kernel_gan import SOBEL_X

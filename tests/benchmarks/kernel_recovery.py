@@ -12,7 +12,7 @@ import tempfile
 import fire
 import torch
 
-from common.degradations.blur_kernels import describe_kernel, gaussian_kernel, read_kernels, zero_filling_kernel
+from common.blur_kernels import describe_kernel, gaussian_kernel, read_kernels, zero_filling_kernel
 from common.reports import kernel_errors
 
 from .common_parts import parser

@@ -18,10 +18,10 @@ from nibabel.affines import apply_affine, from_matvec
 from scipy.ndimage import affine_transform, correlate, gaussian_filter, map_coordinates
 from scipy.spatial.transform import Rotation
 
+from common.blur_kernels import gaussian_kernel, read_kernels, zero_filling_kernel
 from common.command_line import check
 from common.commands import ablate as ablation
 from common.data import KernelCropLoader
-from common.degradations.blur_kernels import gaussian_kernel, read_kernels, zero_filling_kernel
 from common.engines import AlternatingTrainer
 from common.metrics import Brisque, brisque_features
 

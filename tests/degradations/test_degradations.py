@@ -12,6 +12,7 @@ from monai.transforms import Lambdad
 from scipy.spatial.transform import Rotation
 
 import common.degradations
+from common.blur_kernels import bicubic_kernel, gaussian_kernel, zero_filling_kernel
 from common.degradations import (
     BandLimit,
     BlockAverage,
@@ -25,7 +26,6 @@ from common.degradations import (
     RandomDegradation,
     RicianNoise,
 )
-from common.degradations.blur_kernels import bicubic_kernel, gaussian_kernel, zero_filling_kernel
 
 OPERATORS = {
     "band_limit": lambda: BandLimit((2, 3, 1)),

@@ -6,9 +6,9 @@ import torch
 from monai.utils import set_determinism
 from torch import nn
 
+from common.blur_kernels import bicubic_kernel, describe_kernel, gaussian_kernel, kernel_error
 from common.data import VolumeCache
 from common.degradations import InPlaneKernel
-from common.degradations.blur_kernels import bicubic_kernel, describe_kernel, gaussian_kernel, kernel_error
 from common.engines import AlternatingTrainer, Player
 from common.graph import TensorGraph
 from common.losses import (

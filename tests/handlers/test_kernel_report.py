@@ -8,9 +8,9 @@ import torch
 from ignite.engine import Engine, Events
 from matplotlib.image import imread
 
+from common.blur_kernels import bicubic_kernel, gaussian_kernel, read_kernels
 from common.data import KernelCropLoader, VolumeCache, kernel_cases
 from common.degradations import InPlaneKernel
-from common.degradations.blur_kernels import bicubic_kernel, gaussian_kernel, read_kernels
 from common.handlers import KernelReport
 from common.handlers import kernel_report as module
 from common.networks import KernelGenerator

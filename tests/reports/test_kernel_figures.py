@@ -5,7 +5,7 @@ import pytest
 import torch
 from matplotlib.image import imread
 
-from common.degradations.blur_kernels import describe_kernel, gaussian_kernel, kernel_error
+from common.blur_kernels import describe_kernel, gaussian_kernel, kernel_error
 from common.reports import kernel_errors, kernel_sheet
 from common.reports import kernel_figures as module
 

@@ -1,7 +1,7 @@
 """The arguments of :class:`~tests.bundles.runs.Tiny` for bundles/downsampling_gan."""
 
+from common.blur_kernels import gaussian_kernel
 from common.degradations import InPlaneKernel
-from common.degradations.blur_kernels import gaussian_kernel
 
 TINY = dict(
     network={"features": 4, "blocks": 1},

@@ -11,8 +11,7 @@ from scipy.ndimage import gaussian_filter
 from skimage.measure import centroid, inertia_tensor
 from torch.nn import functional as F
 
-from common.degradations import InPlaneKernel, KSpaceTruncation
-from common.degradations.blur_kernels import (
+from common.blur_kernels import (
     bicubic_kernel,
     centred,
     describe_kernel,
@@ -23,6 +22,7 @@ from common.degradations.blur_kernels import (
     save_kernels,
     zero_filling_kernel,
 )
+from common.degradations import InPlaneKernel, KSpaceTruncation
 
 FWHM = 2 * np.sqrt(2 * np.log(2))
 
