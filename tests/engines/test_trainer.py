@@ -183,8 +183,8 @@ def test_a_gradient_takes_every_path_to_its_player():
 def test_the_generators_run_once_an_iteration_for_all_players(order):
     steps = STEPS | {"again": ["down", "back"], "again_verdict": ["judge", "again"]}
     players = players_of(order)
-    players["generator"].losses.terms["again"] = (1.0, close_to(1), ("again_verdict",), {})
-    players["judge"].losses.terms["again"] = (1.0, close_to(0), ("again_verdict",), {})
+    players["generator"].losses.terms["again"] = (1.0, close_to(1), ("again_verdict",))
+    players["judge"].losses.terms["again"] = (1.0, close_to(0), ("again_verdict",))
     trainer = trainer_of(players, steps=steps, iterations=3)
     trainer.run()
     # down is used twice in the graph, up once; judge sees lr once, and both images with and without their graph.
@@ -450,7 +450,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_is_named(bad):
         return x.mean() * (bad if len(calls) == 3 else 1.0)
 
     players = players_of()
-    players["judge"].losses.terms["odd"] = (1.0, loss, ("fake_verdict",), {})
+    players["judge"].losses.terms["odd"] = (1.0, loss, ("fake_verdict",))
     trainer = trainer_of(players, iterations=5)
     with pytest.raises(FloatingPointError, match=r"iteration 3: not finite: judge/odd, judge/total\. Lower"):
         trainer.run()
