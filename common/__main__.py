@@ -16,6 +16,7 @@ COMMANDS = {
     "brisque-fit": "brisque_fit.brisque_fit",
     "compare": "compare.compare",
     "datalist": "data.write_datalist.write_datalist",
+    "draw": "commands.draw.draw",
     "export": "export.bundle.export",
     "profile": "profile.profile",
     "simulate": "data.simulate.simulate",
