@@ -11,63 +11,44 @@ from pathlib import Path
 from monai.data import partition_dataset
 
 FILE = "dataset.json"
+GROUPS = ("source", "target", "validation", "test")
 SCANS = ("hr", "lr")
-KINDS = (*SCANS, "guide")
+KINDS = (*SCANS, "guide", "ct")
 SUBJECT = re.compile(r"sub-[A-Za-z0-9]+")  # as BIDS labels it
-SETTINGS = {
-    "unpaired": ("source", "target", "validation", "test"),
-    "misaligned": ("source", "target", "validation", "test"),
-    "guided": ("train", "validation", "test"),
-    "cross_modality": ("source", "target", "validation", "test"),
-}
 
 
 def load_datalist(
     dataset_dir: str,
     group: str,
-    kinds: str | Sequence[str] = KINDS,
+    kinds: str | Sequence[str] = SCANS,
     needs: str | None = None,
     optional: bool = False,
-    ct: bool = False,
 ) -> list[dict]:
     """Entries of one group of ``dataset_dir/dataset.json`` with absolute paths.
 
     Args:
         dataset_dir: folder with ``dataset.json``.
-        group: a group of the file's setting: "source", "target", "validation" or "test", in the guided setting "train",
-            "validation" or "test".
-        kinds: keep of an entry's paths only these, "hr", "lr" and "guide", and only entries with an "hr" or "lr" left.
+        group: "source", what is known in high resolution when training; "target", the scans to learn from;
+            "validation"; or "test".
+        kinds: keep of an entry's paths only these, and only entries with an "hr", "lr" or "ct" left. "hr" is a
+            high-resolution MR volume of the contrast that is to be super-resolved, "lr" a low-resolution scan of it,
+            "guide" a high-resolution volume of another contrast of the same subject, "ct" a high-resolution CT.
         needs: a kind that every entry must hold.
-        optional: whether the group may be empty.
-        ct: whether the source group is to hold CT volumes, as in the cross-modality setting, or MR, as in the others.
+        optional: whether entries that lack what is needed are passed over, and there may be none at all.
 
     Returns:
-        One dict per entry: "hr" or "lr" or both, "guide" where there is one, an absolute path each, and "subject".
-        In the cross-modality setting the "hr" of source is a CT volume.
+        One dict per entry: an absolute path under each kind that it holds, and "subject".
 
     Raises:
         FileNotFoundError: no such folder, no ``dataset.json``, or a listed file is missing.
-        ValueError: empty folder name, bad JSON, a group that the setting does not have, or an empty one that is not
-            optional, a source group of the other modality, an entry without "hr" and "lr" or without what it needs, or
-            subjects in groups where the setting does not allow it.
+        ValueError: empty folder name, bad JSON, an unknown group or setting, nothing usable in a group that is not
+            optional, an entry without a volume or without what it needs, or subjects in two groups, see
+            :func:`check_subjects`.
     """
-    path, setting, groups = _read(dataset_dir, group)
-    if group == "source" and ct != (setting == "cross_modality"):
-        found, expected = ("MR", "CT") if ct else ("CT", "MR")
-        how = "--setting cross_modality --ct PATTERN --lr PATTERN" if ct else "--hr PATTERN"
-        raise ValueError(
-            f"{path} has the {setting} setting, whose source group holds {found}; this configuration learns from "
-            f"{expected} there. Make a file for it with: python -m common datalist --dataset_dir {dataset_dir} {how} "
-            "(python -m common datalist --help tells the rest)."
-        )
-    if not groups[group]:
-        if optional:
-            return []
-        found = [name for name, entries in groups.items() if entries]
-        raise ValueError(
-            f"{path}: group {group!r} has no volumes; found groups with volumes: {', '.join(found) or 'none'}."
-        )
-    return _usable(path, groups[group], f"group {group}", kinds, needs)
+    if group not in GROUPS:
+        raise ValueError(f"group is {group!r}; expected one of {', '.join(GROUPS)}.")
+    path, groups = _read(dataset_dir)
+    return _usable(path, groups, groups[group], f"group {group!r}", kinds, needs, optional)
 
 
 def cross_validation(
@@ -75,16 +56,15 @@ def cross_validation(
     folds: int,
     fold: int,
     held_out: bool,
-    kinds: str | Sequence[str] = KINDS,
+    kinds: str | Sequence[str] = SCANS,
     needs: str | None = None,
 ) -> list[dict]:
-    """Entries of one fold of a cross-validation over the subjects of all groups but validation, which stays.
+    """Entries of one fold of a cross-validation over the subjects of all groups but validation, which may be empty.
 
-    A subject's HR volume of source and LR volume of target, where it has one of each, are one entry. The folds depend
-    on the subjects alone, so that every fold's training agrees on them. A subject is in one fold; in the unpaired
-    and misaligned settings one without a known HR volume is in none, and always trains. The cross-modality setting is
-    as the unpaired one, but its source, which is CT, is not pooled: it trains in every fold, and is loaded with
-    :func:`load_datalist`.
+    The folds are of the subjects with a known HR volume, and depend on them alone, so that every fold's training agrees
+    on them; all others can be evaluated in none, and always train. A subject's HR volume of source and LR volume of
+    target, where it has one of each, are one entry. The CT of source is an entry of its own: that of a subject that a
+    fold holds out does not train there.
 
     Args:
         dataset_dir: folder with ``dataset.json``.
@@ -92,48 +72,40 @@ def cross_validation(
         fold: which, from 0.
         held_out: the entries that the fold holds out, to evaluate on, or all others, to train on.
         kinds: as for :func:`load_datalist`.
-        needs: as for :func:`load_datalist`; held-out entries need "hr" in any case.
+        needs: as for :func:`load_datalist`; held-out scans need "hr" in any case.
 
     Returns:
         As :func:`load_datalist`.
 
     Raises:
         FileNotFoundError: as :func:`load_datalist`.
-        ValueError: as :func:`load_datalist`, and for no such fold, fewer subjects than folds, a held-out entry without
-            "hr", or in the cross-modality setting CT of a subject that a fold holds out.
+        ValueError: as :func:`load_datalist`, and for no such fold, fewer subjects than folds, or a held-out scan
+            without "hr".
     """
     if folds < 2 or fold not in range(folds):
         raise ValueError(f"cross-validation: fold {fold} of {folds}; expected 2 folds or more, counted from 0.")
-    path, setting, groups = _read(dataset_dir, "test")
-    apart = ("source", "validation") if setting == "cross_modality" else ("validation",)
-    pooled = [group for group in groups if group not in apart]
-    entries = []
-    for group in pooled:
-        # In the misaligned setting source and target may list the same scan.
-        entries += [entry for entry in groups[group] if entry not in entries]
-    entries = _joined(entries)
-    # Whose HR is not known, in a setting where that is nothing amiss, cannot be evaluated and always trains.
-    counted = [entry for entry in entries if entry.get("hr")] if "source" in groups else entries
-    subjects = sorted({str(entry["subject"]) for entry in counted})
+    path, groups = _read(dataset_dir)
+    scans, ct = [], []
+    for group in ("source", "target", "test"):
+        for entry in groups[group]:
+            scan = {key: value for key, value in entry.items() if key != "ct"}
+            # Of a misaligned cohort source and target may list the same scan.
+            if any(scan.get(kind) for kind in SCANS) and scan not in scans:
+                scans.append(scan)
+            if group == "source" and entry.get("ct"):
+                ct.append({"ct": entry["ct"], "subject": entry["subject"]})
+    subjects = sorted({str(scan["subject"]) for scan in scans if scan.get("hr")})
     if len(subjects) < folds:
         raise ValueError(
-            f"{path}: found {len(subjects)} subjects in {', '.join(pooled[:-1])} and {pooled[-1]} "
+            f"{path}: found {len(subjects)} subjects with known HR in source, target and test "
             f"({', '.join(subjects) or 'none'}) for {folds} folds; add subjects, or use fewer folds."
         )
-    if setting == "cross_modality":
-        leaked = sorted(set(subjects) & {str(entry["subject"]) for entry in groups["source"]})
-        if leaked:
-            raise ValueError(
-                f"{path}: source, which trains in every fold, has CT of {', '.join(leaked)}, but each fold holds out "
-                "subjects with known HR, whose CT must not train. Leave this CT out of source (python -m common "
-                "datalist --source PATTERN --target PATTERN --test PATTERN), or evaluate on group test, without folds."
-            )
     held = partition_dataset(subjects, num_partitions=folds, shuffle=True, seed=0)[fold]
-    entries = [entry for entry in entries if (str(entry["subject"]) in held) == held_out]
+    scans, ct = ([e for e in entries if (str(e["subject"]) in held) == held_out] for entries in (_joined(scans), ct))
     where = f"the {'held-out' if held_out else 'training'} part of fold {fold}"
     if held_out:
-        _require(path, entries, where, "hr")
-    return _usable(path, entries, where, kinds, needs)
+        _require(path, groups, scans, where, "hr")
+    return _usable(path, groups, scans + ct, where, kinds, needs)
 
 
 def _joined(entries: list[dict]) -> list[dict]:
@@ -148,57 +120,65 @@ def _joined(entries: list[dict]) -> list[dict]:
     return joined
 
 
-def _read(dataset_dir: str, group: str) -> tuple[Path, str, dict[str, list[dict]]]:
-    """The path of ``dataset.json``, its setting and the entries of the setting's groups; ``group`` must be one."""
+def _read(dataset_dir: str) -> tuple[Path, dict[str, list[dict]]]:
+    """The path of ``dataset.json``, and the entries of its groups."""
     root = folder(dataset_dir)
     path = root / FILE
     if not path.is_file():
-        raise FileNotFoundError(
-            f"{path} does not exist. Make it with: "
-            f"python -m common datalist --dataset_dir {dataset_dir} --hr '**/*.nii.gz' "
-            "(python -m common datalist --help tells how to give LR volumes, guides and groups)."
-        )
+        raise FileNotFoundError(f"{path} does not exist. Make it with: {_command(root, ['hr'])}")
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ValueError(
-            f"{path} is not valid JSON: {error}. Repair it or make it anew with: python -m common datalist."
+            f"{path} is not valid JSON: {error}. Repair it or make it anew with: {_command(root, ['hr'])}"
         ) from error
     data = data if isinstance(data, dict) else {}
+    # Earlier files have a setting. Two of them named things otherwise.
     setting = data.get("setting", "unpaired")
-    if str(setting) not in SETTINGS:
-        raise ValueError(f'{path}: "setting" is {setting!r}; expected one of {", ".join(SETTINGS)}.')
-    if group not in SETTINGS[setting]:
-        others = [name for name, groups in SETTINGS.items() if group in groups]
+    if setting not in ("unpaired", "misaligned", "guided", "cross_modality"):
         raise ValueError(
-            f"{path} has the {setting} setting, whose groups are {', '.join(SETTINGS[setting])}; there is no group "
-            f"{group!r}."
-            + (
-                f" Make a file of the {others[0]} setting with: python -m common datalist --dataset_dir {dataset_dir} "
-                f"--setting {others[0]} (python -m common datalist --help tells the rest)."
-                if others
-                else ""
-            )
+            f'{path}: "setting" is {setting!r}, which says nothing any more. Leave it out, or make the file anew with: '
+            f"{_command(root, ['hr'])}"
         )
-    groups = {name: data[name] if isinstance(data.get(name), list) else [] for name in SETTINGS[setting]}
+    if setting == "guided":
+        data = {**data, "source": [], "target": data.get("train")}
+    groups = {name: data[name] if isinstance(data.get(name), list) else [] for name in GROUPS}
     for name, entries in groups.items():
         for index, entry in enumerate(entries):
-            if not isinstance(entry, dict) or not any(entry.get(kind) for kind in SCANS):
-                raise ValueError(f'{path}: {name}[{index}] is {entry!r}; expected a path under "hr" or "lr" or both.')
-            entry.setdefault("subject", subject_of(entry.get("hr") or entry["lr"], None))
-    check_subjects(setting, groups, str(path))
-    return path, setting, groups
+            volumes = [entry[kind] for kind in (*SCANS, "ct") if entry.get(kind)] if isinstance(entry, dict) else []
+            if not volumes:
+                raise ValueError(f'{path}: {name}[{index}] is {entry!r}; expected a path under "hr", "lr" or "ct".')
+            entry.setdefault("subject", subject_of(volumes[0], None))
+            if setting == "cross_modality" and name == "source" and "hr" in entry:
+                entry["ct"] = entry.pop("hr")
+    check_subjects(groups, setting == "misaligned" or data.get("misaligned") is True, str(path))
+    return path, groups
 
 
-def _usable(path: Path, entries: list[dict], where: str, kinds: str | Sequence[str], needs: str | None) -> list[dict]:
-    """The entries with a scan among ``kinds``, of their paths these, absolute and checked."""
+def _usable(
+    path: Path,
+    groups: Mapping[str, list[dict]],
+    entries: list[dict],
+    where: str,
+    kinds: str | Sequence[str],
+    needs: str | None,
+    optional: bool = False,
+) -> list[dict]:
+    """The entries with a volume among ``kinds``, of their paths these, absolute and checked."""
     wanted = (kinds,) if isinstance(kinds, str) else tuple(kinds)
-    scans = [kind for kind in SCANS if kind in wanted]
-    entries = [entry for entry in entries if any(entry.get(kind) for kind in scans)]
-    if not entries:
-        raise ValueError(f"{path}: no entry of {where} holds {' or '.join(scans)}; this configuration needs it.")
-    if needs is not None:
-        _require(path, entries, where, needs)
+    volumes = [kind for kind in (*SCANS, "ct") if kind in wanted]
+    entries = [entry for entry in entries if any(entry.get(kind) for kind in volumes)]
+    if optional:
+        entries = [entry for entry in entries if needs is None or entry.get(needs)]
+    elif not entries:
+        held = "; ".join(f"{name} {counted(listed)}" for name, listed in groups.items() if listed)
+        raise ValueError(
+            f"{path}: {where} has no volumes of the kind {' or '.join(volumes)}, which this configuration needs; found "
+            f"{held or 'no volumes at all'}. Make a file that has them with: "
+            f"{_command(path.parent, [needs or volumes[0]], groups)}"
+        )
+    elif needs is not None:
+        _require(path, groups, entries, where, needs)
     entries = [
         {**{k: str(path.parent / entry[k]) for k in wanted if entry.get(k)}, "subject": str(entry["subject"])}
         for entry in entries
@@ -209,11 +189,30 @@ def _usable(path: Path, entries: list[dict], where: str, kinds: str | Sequence[s
     return entries
 
 
-def _require(path: Path, entries: list[dict], where: str, kind: str) -> None:
+def _require(path: Path, groups: Mapping[str, list[dict]], entries: list[dict], where: str, kind: str) -> None:
     lacking = sorted({str(entry["subject"]) for entry in entries if not entry.get(kind)})
     if lacking:
         otherwise = "train without a guide: --guided false" if kind == "guide" else "leave these subjects out"
-        raise ValueError(f"{path}: no {kind} for {', '.join(lacking)} in {where}; add it, or {otherwise}.")
+        raise ValueError(
+            f"{path}: no {kind} for {', '.join(lacking)} in {where}; add it, or {otherwise}. To add it: "
+            f"{_command(path.parent, [kind], groups)}"
+        )
+
+
+def _command(root: Path, kinds: Sequence[str], groups: Mapping[str, list[dict]] | None = None) -> str:
+    """What writes a file with volumes of these kinds beside those that the groups hold."""
+    held = {kind for entries in (groups or {}).values() for entry in entries for kind in KINDS if entry.get(kind)}
+    patterns = " ".join(f"--{kind} PATTERN" for kind in KINDS if kind in held | set(kinds))
+    return (
+        f"python -m common datalist --dataset_dir {root} {patterns} (a PATTERN is e.g. '*/*_t1w.nii.gz'; python -m "
+        "common datalist --help tells the rest)"
+    )
+
+
+def counted(entries: Sequence[Mapping]) -> str:
+    """How many volumes of each kind the entries hold, in words."""
+    counts = {kind: sum(bool(entry.get(kind)) for entry in entries) for kind in KINDS}
+    return ", ".join(f"{count} {kind}" for kind, count in counts.items() if count)
 
 
 def folder(dataset_dir: str) -> Path:
@@ -302,25 +301,29 @@ def check_partners(scans: Collection[str], guides: Collection[str]) -> None:
         )
 
 
-def check_subjects(setting: str, groups: Mapping[str, Sequence[Mapping]], where: str) -> None:
-    """Refuse, with a ValueError that begins with ``where``, subjects in groups where the setting forbids it."""
-    members = {group: {str(entry["subject"]) for entry in entries} for group, entries in groups.items()}
-    for first, second in combinations(groups, 2):
-        if setting == "misaligned" and (first, second) == ("source", "target"):
-            different = sorted(members[first] ^ members[second])
-            if different:
-                raise ValueError(
-                    f"{where}: in the misaligned setting source and target hold the same subjects, but only one of "
-                    f"them holds {', '.join(different)}. Add their other volumes, or use the unpaired setting."
-                )
+def check_subjects(groups: Mapping[str, Sequence[Mapping]], misaligned: bool, where: str) -> None:
+    """Refuse, with a ValueError that begins with ``where``, subjects in two groups.
+
+    Source and target may share subjects in a misaligned file; and the CT of a subject may be in source beside its MR in
+    target in any, because CT and MR are never paired.
+    """
+    for first, second in combinations(GROUPS, 2):
+        training = (first, second) == ("source", "target")
+        if training and misaligned:
             continue
-        if setting == "cross_modality" and (first, second) == ("source", "target"):
-            continue  # CT and MR of a subject are never paired, so both may train
-        shared = sorted(members[first] & members[second])
-        if shared:
+        others = {str(entry["subject"]) for entry in groups[second]}
+        mine = {
+            str(entry["subject"]) for entry in groups[first] if not training or any(entry.get(kind) for kind in SCANS)
+        }
+        if shared := sorted(mine & others):
             raise ValueError(
-                f"{where}: subjects {', '.join(shared)} are in {first} and in {second}; in the {setting} setting a "
-                "subject is in one of them only. Move their volumes to one group."
+                f"{where}: subjects {', '.join(shared)} are in {first} and in {second}, expected in one of them. Move "
+                "their volumes to one group"
+                + (
+                    ', or say that HR and LR are of the same subjects: "misaligned": true (--misaligned true).'
+                    if training
+                    else "."
+                )
             )
 
 
