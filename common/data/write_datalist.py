@@ -162,7 +162,7 @@ def _split(
         names, pool = [group for group in GROUPS if not members[group]], both
     else:
         # Two cohorts: validation and test need known HR.
-        members["target"] = with_lr
+        members["target"] = with_lr if shares["target"] else set()
         names, pool = ["source", "validation", "test"], with_hr
     names = [name for name in names if shares[name]]
     if len(pool) < len(names) and not misaligned and (files["guide"] or files["ct"]):

@@ -62,6 +62,9 @@ def test_authentic_lr(tmp_path):
         assert groups["target"] == {"l0", "l1", "l2", "l3"} and all("lr" in entry for entry in data["target"])
         assert groups["source"] | groups["validation"] | groups["test"] == {f"h{i}" for i in range(6)}
 
+    write_datalist(str(tmp_path), hr="hr/*.nii.gz", lr="lr/*.nii.gz", split=(1, 0, 0, 1))
+    assert [len(members) for members in _groups(tmp_path)[1].values()] == [3, 0, 0, 3]
+
     _touch(tmp_path, "lr/h2.nii.gz", "lr/h5.nii.gz")
     write_datalist(str(tmp_path), hr="hr/*.nii.gz", lr="lr/*.nii.gz")
     data, groups = _groups(tmp_path)
