@@ -70,6 +70,7 @@ def write_datalist(
             ``sub-<label>``, else the file's name without extensions.
         source: pattern of the files of this group, to split by hand; likewise ``target``, ``validation``, ``test``.
             ``test`` alone is enough to evaluate weights that are there.
+        unknown: any other option, which is refused.
 
     Raises:
         FileNotFoundError: no such folder, or a pattern without files.
@@ -79,11 +80,9 @@ def write_datalist(
     """
     if unknown:
         # Fire reports an unknown option only when the file has been written without it.
-        raise ValueError(
-            f"datalist: unknown --{', --'.join(unknown)}; python -m common datalist --help tells the options. One file "
-            "serves every bundle: --setting misaligned is now --misaligned true, other settings are left out, and "
-            "--train is --target."
-        )
+        gone = {"setting": "leave it out, or for misaligned give --misaligned true", "train": "give --target"}
+        names = ", ".join(f"--{name}" + (f" ({gone[name]})" if name in gone else "") for name in unknown)
+        raise ValueError(f"datalist: unknown {names}; python -m common datalist --help tells the options.")
     root = folder(dataset_dir)
     misaligned = is_true(misaligned)
     patterns = {"hr": hr, "lr": lr, "guide": guide, "ct": ct}
@@ -163,7 +162,7 @@ def _split(
         names, pool = [group for group in GROUPS if not members[group]], both
     else:
         # Two cohorts: validation and test need known HR.
-        members["target"] = with_lr
+        members["target"] = with_lr if shares["target"] else set()
         names, pool = ["source", "validation", "test"], with_hr
     names = [name for name in names if shares[name]]
     if len(pool) < len(names) and not misaligned and (files["guide"] or files["ct"]):

@@ -42,7 +42,7 @@ def cohort(bundle, tmp_path_factory) -> Path:
         if tiny.guided and subject % 2:
             runs.save(entries[-1]["guide"], *runs.elsewhere(runs.guide_of(hr), affine), dtype)
     groups = {group: [entries[i] for i in subjects] for group, subjects in tiny.groups.items()}
-    return runs.datalist(folder, tiny.setting, **groups)
+    return runs.datalist(folder, **groups)
 
 
 @pytest.fixture(scope="session")

@@ -40,9 +40,9 @@ class Tiny:
         network: sizes of its networks; the first is one that makes another architecture when it is doubled.
         training: further overrides of its training.
         degradation: from HR to the scans that it super-resolves; its factors are for the axes LR, AP and SI.
-        setting: of its datalist.
         groups: of its datalist, with the subjects of the cohort that are in each.
         contrast: of its scans, in their files' names.
+        source: kind of the volumes of its source group.
         guided: whether each scan has a guide, of contrast t1w.
         stages: for each of its trainings, what the names of the state file and of the history have at their end.
         unvalidated: those of the stages that have no validation.
@@ -56,9 +56,9 @@ class Tiny:
     network: Mapping[str, object]
     training: Mapping[str, object]
     degradation: Degradation
-    setting: str
     groups: Mapping[str, Sequence[int]]
     contrast: str
+    source: str = "hr"
     guided: bool = False
     stages: Sequence[str] = ("",)
     unvalidated: Sequence[str] = ()
@@ -168,7 +168,7 @@ def degrade(volume: np.ndarray, affine: np.ndarray, operator: Degradation) -> tu
     return operator(torch.from_numpy(volume)).abs().numpy(), operator.lr_affine(affine)
 
 
-def datalist(folder: Path, setting: str, **groups: Sequence[Mapping[str, Path]]) -> Path:
+def datalist(folder: Path, misaligned: bool = False, **groups: Sequence[Mapping[str, Path]]) -> Path:
     """Write a dataset.json with these entries, each of the subject in its first file's name."""
 
     def listed(entry: Mapping[str, Path]) -> dict[str, str]:
@@ -177,7 +177,7 @@ def datalist(folder: Path, setting: str, **groups: Sequence[Mapping[str, Path]])
 
     data = {group: [listed(entry) for entry in entries] for group, entries in groups.items()}
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "dataset.json").write_text(json.dumps({"setting": setting, **data}))
+    (folder / "dataset.json").write_text(json.dumps({"misaligned": misaligned, **data}))
     return folder
 
 
@@ -185,7 +185,9 @@ def listed(cohort: Path, tiny: Tiny) -> dict[str, list[dict[str, Path]]]:
     """The entries of a cohort's groups, with absolute paths."""
     groups = json.loads((cohort / "dataset.json").read_text())
     return {
-        group: [{kind: cohort / entry[kind] for kind in ("hr", "guide") if kind in entry} for entry in groups[group]]
+        group: [
+            {kind: cohort / entry[kind] for kind in ("hr", "guide", "ct") if kind in entry} for entry in groups[group]
+        ]
         for group in tiny.groups
     }
 

@@ -64,7 +64,7 @@ def test_bad_volumes_of_a_cohort(bundle, tiny, cohort, trained, tmp_path):
     def with_bad(group):
         guide = {kind: path for kind, path in entries[first][0].items() if kind == "guide"}
         bad = [*entries[group], *({"hr": path, **guide} for path in patterns)]
-        return str(runs.datalist(tmp_path / group, tiny.setting, **{**entries, group: bad}))
+        return str(runs.datalist(tmp_path / group, **{**entries, group: bad}))
 
     for group in (first, "validation"):
         spoilt.said(runs.fails(bundle, ["train"], tmp_path / "run", dataset_dir=with_bad(group)), patterns)
@@ -76,7 +76,7 @@ def test_bad_volumes_of_a_cohort(bundle, tiny, cohort, trained, tmp_path):
     assert cases == {path.name.removesuffix("_sr.nii.gz") for path in (run / "out").glob("*.nii.gz")} == {tiny.case(5)}
 
     small = [tiny.save_hr(tmp_path / "small", "small", runs.phantom(0, (20, 44, 36)))]
-    data = runs.datalist(tmp_path / "patch", tiny.setting, **{**entries, first: small})
+    data = runs.datalist(tmp_path / "patch", **{**entries, first: small})
     message = runs.fails(bundle, ["train"], tmp_path / "run", dataset_dir=str(data))
     patch = "|".join(key for key in tiny.training if "patch" in key or "crop" in key)
     assert re.search(

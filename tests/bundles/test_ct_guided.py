@@ -246,13 +246,13 @@ def test_what_is_no_thick_mr_or_no_ct(cohort, trained, tmp_path, clinic):
     """MR given as CT and CT as MR, isotropic MR, a scale that contradicts the spacing, weights that are not there."""
     entries = runs.listed(cohort, TINY)
     mr, ct = entries["target"][0]["hr"], clinic / "ct" / "sub-a_ct.nii.gz"
-    data = str(runs.datalist(tmp_path / "mr_as_ct", TINY.setting, **{**entries, "source": [{"hr": mr}]}))
+    data = str(runs.datalist(tmp_path / "mr_as_ct", **{**entries, "source": [{"hr": mr}]}))
     auto = {"ct_offset": "auto", "window": [-150, 250]}
     assert re.search(rf"{mr.name}.*CT.*--ct_offset", fails(tmp_path / "run", dataset_dir=data, **auto))
     run(["train"], tmp_path / "insisted", dataset_dir=data, stages=[1], **SHORT)  # TINY gives an offset
     assert re.search("2000 to 3000 HU.*--window", fails(tmp_path / "run", dataset_dir=data, window=[2000, 3000]))
 
-    data = str(runs.datalist(tmp_path / "ct_as_mr", TINY.setting, **{**entries, "target": [{"hr": ct}]}))
+    data = str(runs.datalist(tmp_path / "ct_as_mr", **{**entries, "target": [{"hr": ct}]}))
     assert re.search(rf"{ct.name}.*CT.*--check_mr false", fails(tmp_path / "run", dataset_dir=data))
     run(["train"], tmp_path / "insisted_too", dataset_dir=data, stages=[1], check_mr=False, **SHORT)
 
@@ -277,7 +277,7 @@ def test_what_is_no_thick_mr_or_no_ct(cohort, trained, tmp_path, clinic):
     assert "another architecture" in message
 
     lr = runs.save(tmp_path / "lr" / "sub-x_t1w.nii.gz", runs.phantom(0), np.diag([1.0, 1.0, 1.2, 1.0]))
-    data = str(runs.datalist(tmp_path / "isotropic", TINY.setting, **{**entries, "target": [{"lr": lr}]}))
+    data = str(runs.datalist(tmp_path / "isotropic", **{**entries, "target": [{"lr": lr}]}))
     assert re.search(rf"{lr.name}.*thick", fails(tmp_path / "run", dataset_dir=data))
     message = fails(tmp_path / "run", dataset_dir=str(cohort), lambda_3=1.0)
     assert "VGG-16" in message and "--vgg_weights FILE" in message and "--lambda_3 0" in message

@@ -223,7 +223,7 @@ def test_cross_validation(cohort, tmp_path):
     assert len(cases) > 5 and all(len(case.lr) == len(case.hr) == 1 for case in cases)
 
     entries = runs.listed(cohort, TINY)
-    few = runs.datalist(tmp_path / "few", "unpaired", **{**entries, "target": entries["target"][:1]})
+    few = runs.datalist(tmp_path / "few", **{**entries, "target": entries["target"][:1]})
     message = fails(tmp_path / "run", ["train", "cross_validation"], dataset_dir=str(few))
     assert re.search(r"few/dataset.json: found 4 subjects .*sub-0.* for 5 folds; add subjects", message)
 
@@ -287,7 +287,7 @@ def test_registered_lr(cohort, trained, tmp_path):
         "hr": runs.save(tmp_path / "sub-a_hr.nii.gz", hr),
         "lr": runs.save(tmp_path / "sub-a_lr.nii.gz", lr, moved),
     }
-    data = runs.datalist(tmp_path / "data", "unpaired", **{**runs.listed(cohort, TINY), "test": [pair]})
+    data = runs.datalist(tmp_path / "data", **{**runs.listed(cohort, TINY), "test": [pair]})
     folder = shutil.copytree(trained, tmp_path / "run")
     options = {"dataset_dir": str(data), "denoise_input": True}
     message = fails(folder, ["train", "evaluate"], **options)
@@ -316,7 +316,7 @@ def test_authentic_lr(cohort, tmp_path):
     scan = runs.save(tmp_path / "sub-a_lr.nii.gz", lr, affine, np.int16)
     entries = {**runs.listed(cohort, TINY), "target": [{"lr": scan}]}
     entries["source"].append(TINY.save_hr(tmp_path, "b", runs.phantom(1, (48, 40, 20))))
-    options = {"dataset_dir": str(runs.datalist(tmp_path / "data", "unpaired", **entries))}
+    options = {"dataset_dir": str(runs.datalist(tmp_path / "data", **entries))}
     (found,) = content("estimation#target", tmp_path, denoise=False, **options).items
     found = found["lr"][0].numpy() * np.quantile(np.rint(lr), 0.999)
     assert found.shape == (27, 29, 30)
@@ -387,7 +387,7 @@ def test_few_slices_and_air(cohort, tmp_path, capsys):
     thick = np.diag([2, 2.2, 5, 1])
     scans = [runs.save(tmp_path / f"sub-{name}_lr.nii.gz", lr, thick) for name in "ab"]
     entries = {**runs.listed(cohort, TINY), "target": [{"lr": scan} for scan in scans]}
-    options = {"dataset_dir": str(runs.datalist(tmp_path / "data", "unpaired", **entries)), "batch_volumes": 1}
+    options = {"dataset_dir": str(runs.datalist(tmp_path / "data", **entries)), "batch_volumes": 1}
     run(["train"], tmp_path / "run", stages=[1], **options, **SHORT)
     found = read_kernels(tmp_path / "run" / "models" / "kernels")
     assert [(entry["volume"], entry["slice"]) for entry in found] == [(str(scan), 1) for scan in scans]
@@ -407,7 +407,7 @@ def test_what_cannot_be_trained(cohort, tmp_path):
     entries, folder = runs.listed(cohort, TINY), tmp_path / "run"
 
     def said(groups, **override):
-        data = runs.datalist(tmp_path / "data", "unpaired", **{**entries, **groups})
+        data = runs.datalist(tmp_path / "data", **{**entries, **groups})
         return fails(folder, dataset_dir=str(data), **override)
 
     fine = runs.save(tmp_path / "sub-fine_lr.nii.gz", runs.phantom(0))

@@ -117,7 +117,7 @@ def test_without_guides(cohort, tmp_path):
     """The paper's Model 1 asks for no guide anywhere."""
     entries = runs.listed(cohort, TINY)
     scans = {group: [{"hr": entry["hr"]} for entry in entries[group]] for group in entries}
-    override = {"dataset_dir": str(runs.datalist(tmp_path / "data", "guided", **scans)), "guided": False, **LEARNS}
+    override = {"dataset_dir": str(runs.datalist(tmp_path / "data", **scans)), "guided": False, **LEARNS}
     run(["train"], tmp_path, **override)
     assert gain(["train"], tmp_path, **override) > 0
     run(["train", "evaluate"], tmp_path, **override)
@@ -144,7 +144,7 @@ def test_registered_guides(cohort, tmp_path):
 def test_internal_learning(cohort, tmp_path):
     """One test scan is all that is trained on, and what is evaluated."""
     entries = runs.listed(cohort, TINY)
-    data = runs.datalist(tmp_path / "data", "guided", train=[], validation=[], test=entries["train"][:2])
+    data = runs.datalist(tmp_path / "data", train=[], validation=[], test=entries["train"][:2])
     names, override = ["train", "train_internal"], {"dataset_dir": str(data), "case": 1, **LEARNS}
     run(names, tmp_path, **override)
     assert gain(names, tmp_path, **override) > 0
@@ -179,7 +179,7 @@ def test_authentic_lr(tmp_path):
         lr = runs.save(tmp_path / f"sub-{i}_t2w.nii.gz", *runs.degrade(hr, affine, GaussianProfile(factors)), np.int16)
         guide = runs.save(tmp_path / f"sub-{i}_t1w.nii.gz", *runs.elsewhere(runs.guide_of(hr), affine))
         entries.append({"lr": lr, "guide": guide})
-    data = runs.datalist(tmp_path, "guided", train=entries[:3], validation=entries[3:], test=[])
+    data = runs.datalist(tmp_path, train=entries[:3], validation=entries[3:], test=[])
     override = {"dataset_dir": str(data), "slice_axis": "auto", **LEARNS}
     run(["train"], tmp_path, **override)
     assert gain(["train"], tmp_path, **override) > 0
@@ -273,7 +273,7 @@ def test_evaluation_and_inference_agree(cohort, trained, tmp_path):
     lr = TINY.save_lr(tmp_path / "lr", "a", hr, axes="PSR")
     pair = {"hr": runs.save(tmp_path / "hr" / "sub-a_hr.nii.gz", hr, axes="PSR"), "lr": lr}
     pair["guide"] = lr.with_name("sub-a_t1w.nii.gz")
-    data = runs.datalist(tmp_path / "data", "guided", **{**entries, "test": [pair]})
+    data = runs.datalist(tmp_path / "data", **{**entries, "test": [pair]})
     run(["train", "evaluate"], folder, dataset_dir=str(data))
     run(["inference"], trained, dataset_dir=str(lr.parent), output_dir=str(tmp_path / "sr"))
     first, second = (nib.load(path / "sub-a_t2w_sr.nii.gz") for path in (folder / "out", tmp_path / "sr"))

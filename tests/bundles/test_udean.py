@@ -171,7 +171,7 @@ def test_misaligned_and_registered(cohort, tmp_path):
     """Source and target of the same subjects, HR moved; table I's supervised rows on them, and one registered first."""
     pairs = [{"hr": cohort / f"sub-{i}_t1w.nii.gz"} for i in (0, 2)]
     rest = {"validation": [{"hr": cohort / "sub-4_t1w.nii.gz"}], "test": [{"hr": cohort / "sub-5_t1w.nii.gz"}]}
-    data = str(runs.datalist(tmp_path / "data", "misaligned", source=pairs, target=pairs, **rest))
+    data = str(runs.datalist(tmp_path / "data", misaligned=True, source=pairs, target=pairs, **rest))
     short = {"dataset_dir": data, "max_epochs": 1, "epoch_length": 1, "misaligned": True}
     runs.run("udean", ["train"], tmp_path / "unsupervised", **short)
     runs.run("udean", ["train"], tmp_path / "again", **short)
@@ -199,7 +199,6 @@ def test_authentic_lr(cohort, tmp_path):
     hr = [cohort / f"sub-{i}_t1w.nii.gz" for i in range(6)]
     data = runs.datalist(
         tmp_path / "data",
-        "unpaired",
         source=[{"hr": hr[0]}, {"hr": hr[1]}],
         target=[{"lr": lr[2]}, {"lr": lr[3]}],
         validation=[{"hr": hr[4], "lr": lr[4]}],
@@ -219,7 +218,7 @@ def test_scale_contradicts_spacing(cohort, tmp_path):
     scan = runs.save(tmp_path / "lr_221.nii.gz", lr, affine)
     files = [{"hr": cohort / f"sub-{i}_t1w.nii.gz"} for i in (0, 4, 5)]
     data = runs.datalist(
-        tmp_path / "data", "unpaired", source=files[:1], target=[{"lr": scan}], validation=files[1:2], test=files[2:]
+        tmp_path / "data", source=files[:1], target=[{"lr": scan}], validation=files[1:2], test=files[2:]
     )
     with pytest.raises(RuntimeError) as error:
         runs.run("udean", ["train"], tmp_path / "run", dataset_dir=str(data))

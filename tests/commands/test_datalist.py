@@ -3,9 +3,7 @@ import json
 import pytest
 
 from common.commands.datalist import write_datalist
-from common.data.lists.datalist import SETTINGS, load_datalist
-
-GROUPS = SETTINGS["unpaired"]
+from common.data.lists.datalist import GROUPS, load_datalist
 
 
 def _touch(root, *paths):
@@ -21,11 +19,11 @@ def _bids(root, count, contrasts=("t1w",)):
 
 def _groups(root):
     data = json.loads((root / "dataset.json").read_text())
-    return data, {group: {entry["subject"] for entry in data[group]} for group in SETTINGS[data["setting"]]}
+    return data, {group: {entry["subject"] for entry in data[group]} for group in GROUPS}
 
 
 @pytest.mark.parametrize("count", [4, 7, 40])
-def test_unpaired_subjects_never_cross(tmp_path, count):
+def test_subjects_never_cross(tmp_path, count):
     """Two scans per subject, ten seeds: every subject is in one group, with both scans, and every group has one."""
     _bids(tmp_path, count, ("t1w", "run2_t1w"))
     splits = set()
@@ -47,7 +45,7 @@ def test_unpaired_subjects_never_cross(tmp_path, count):
 def test_misaligned_subjects_coincide(tmp_path):
     _bids(tmp_path, 9)
     for seed in range(10):
-        write_datalist(str(tmp_path), hr="*/*.nii.gz", setting="misaligned", seed=seed)
+        write_datalist(str(tmp_path), hr="*/*.nii.gz", misaligned="true", seed=seed)
         data, groups = _groups(tmp_path)
         assert groups["source"] == groups["target"] and data["source"] == data["target"]
         assert not groups["source"] & (groups["validation"] | groups["test"])
@@ -64,6 +62,9 @@ def test_authentic_lr(tmp_path):
         assert groups["target"] == {"l0", "l1", "l2", "l3"} and all("lr" in entry for entry in data["target"])
         assert groups["source"] | groups["validation"] | groups["test"] == {f"h{i}" for i in range(6)}
 
+    write_datalist(str(tmp_path), hr="hr/*.nii.gz", lr="lr/*.nii.gz", split=(1, 0, 0, 1))
+    assert [len(members) for members in _groups(tmp_path)[1].values()] == [3, 0, 0, 3]
+
     _touch(tmp_path, "lr/h2.nii.gz", "lr/h5.nii.gz")
     write_datalist(str(tmp_path), hr="hr/*.nii.gz", lr="lr/*.nii.gz")
     data, groups = _groups(tmp_path)
@@ -74,11 +75,11 @@ def test_authentic_lr(tmp_path):
     assert _groups(tmp_path)[1]["target"] == {"l0"}
 
     _touch(tmp_path, *[f"lr/h{i}.nii.gz" for i in range(6)])
-    for setting in ("unpaired", "misaligned"):
-        write_datalist(str(tmp_path), hr="hr/h*.nii.gz", lr="lr/h*.nii.gz", setting=setting)
+    for misaligned in (False, True):
+        write_datalist(str(tmp_path), hr="hr/h*.nii.gz", lr="lr/h*.nii.gz", misaligned=misaligned)
         data, groups = _groups(tmp_path)
         assert all("lr" not in entry for entry in data["source"]) and all("hr" not in entry for entry in data["target"])
-        assert (groups["source"] == groups["target"]) == (setting == "misaligned")
+        assert (groups["source"] == groups["target"]) == misaligned
         assert all({"hr", "lr"} <= set(entry) for entry in data["validation"] + data["test"])
 
 
@@ -91,11 +92,10 @@ def test_groups_by_hand_and_subject_expression(tmp_path):
     assert [entry["hr"] for entry in data["validation"]] == ["c_1.nii.gz"]
     with pytest.raises(ValueError, match="subjects a are in source and in target"):
         write_datalist(str(tmp_path), hr="*.nii.gz", subject=r"^(\w)_", **{**arguments, "target": "a_2*"})
-    with pytest.raises(ValueError, match="only one of them holds a, b"):
-        write_datalist(str(tmp_path), hr="*.nii.gz", subject=r"^(\w)_", setting="misaligned", **arguments)
-    with pytest.raises(ValueError, match="missing: --target, --validation, --test"):
-        write_datalist(str(tmp_path), hr="*.nii.gz", source="a_*")
-    with pytest.raises(ValueError, match="group source has no volumes"):
+    write_datalist(str(tmp_path), hr="*.nii.gz", subject=r"^(\w)_", misaligned=True, **{**arguments, "target": "a_2*"})
+    assert load_datalist(str(tmp_path), "target")[0]["subject"] == load_datalist(str(tmp_path), "source")[0]["subject"]
+    data, _ = _groups(tmp_path)
+    with pytest.raises(ValueError, match=r"group source has no volumes: .* --hr or --ct"):
         write_datalist(str(tmp_path), hr="[b-d]*.nii.gz", lr="a*.nii.gz", subject=r"^(\w)_", **arguments)
     # A failed command leaves the file of the last good one.
     assert _groups(tmp_path)[0] == data
@@ -104,34 +104,41 @@ def test_groups_by_hand_and_subject_expression(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "error", "words"),
     [
-        ({}, ValueError, ["no --hr pattern"]),
+        ({}, ValueError, ["no --hr and no --lr pattern"]),
+        ({"ct": "*/*"}, ValueError, ["no --hr and no --lr pattern"]),
         ({"hr": "*/*_t2w.nii.gz"}, FileNotFoundError, ["no files match --hr", "_t2w"]),
         ({"hr": "*/*.nii.gz", "lr": "*/*-001*"}, ValueError, ["sub-001_t1w.nii.gz", "--hr and --lr"]),
-        ({"hr": "*/*.nii.gz", "setting": "paired"}, ValueError, ["--setting paired", "unpaired, misaligned"]),
-        ({"hr": "*/*.nii.gz", "split": (0.5, 0.5, 0)}, ValueError, ["--split", "4 positive numbers"]),
+        ({"ct": "*/*.nii.gz", "hr": "*/*.nii.gz"}, ValueError, ["--hr and --ct", "exclusive"]),
+        ({"hr": "*/*.nii.gz", "split": (0.8, 0.1, 0.1)}, ValueError, ["--split", "4 numbers, for source, target"]),
         ({"hr": "*/*.nii.gz", "split": "a,b,c,d"}, ValueError, ["--split a,b,c,d"]),
-        ({"hr": "*/*.nii.gz", "split": (0.5, 0.5, 0, 0)}, ValueError, ["--split"]),
+        ({"hr": "*/*.nii.gz", "split": (1, 1, -1, 1)}, ValueError, ["--split"]),
+        ({"hr": "*/*.nii.gz", "split": "0,0,0,0"}, ValueError, ["--split", "not all 0"]),
         ({"hr": "*/*.nii.gz", "subject": "case-(.*)"}, ValueError, ["--subject", "sub-001_t1w"]),
-        ({"hr": "*/*.nii.gz"}, ValueError, ["found 3 subjects", "at least 4", "sub-001, sub-002, sub-003"]),
-        ({"hr": "/data/*.nii.gz"}, ValueError, ["/data/*.nii.gz", "relative"]),
-        ({"hr": "*/*.nii.gz", "guide": "*/*"}, ValueError, ["--guide in the unpaired setting", "--setting guided"]),
-        ({"hr": "*/*.nii.gz", "train": "*/*"}, ValueError, ["--train: no group of the unpaired", "source, target"]),
-        ({"setting": "guided", "source": "*/*"}, ValueError, ["--source: no group of the guided", "train, validation"]),
-        ({"setting": "guided"}, ValueError, ["no --hr and no --lr pattern"]),
-        ({"setting": "guided", "lr": "*/*", "guide": "*/*"}, ValueError, ["--lr and --guide", "exclusive"]),
-        ({"setting": "guided", "lr": "*/*", "split": (1, 1, 1, 1)}, ValueError, ["2 positive numbers, for train, val"]),
-        ({"setting": "guided", "lr": "*/*", "test": "*/*"}, ValueError, ["--test without --hr"]),
         (
-            {"setting": "guided", "hr": "*/*", "subject": "s"},
+            {"hr": "*/*.nii.gz"},
+            ValueError,
+            ["found 3 subjects with HR volumes (sub-001, sub-002, sub-003)", "at least 4", "share of 0"],
+        ),
+        ({"lr": "sub-001/*.nii.gz"}, ValueError, ["found 1 subjects with LR volumes", "for target, validation."]),
+        (
+            {"hr": "*1/*", "lr": "*2/*", "misaligned": True},
+            ValueError,
+            ["found 0 subjects with HR and LR volumes (none)"],
+        ),
+        ({"hr": "/data/*.nii.gz"}, ValueError, ["/data/*.nii.gz", "relative"]),
+        ({"lr": "*/*", "guide": "*/*"}, ValueError, ["--lr and --guide", "exclusive"]),
+        (
+            {"hr": "*1/*,*2/*", "guide": "*3/*", "subject": "s"},
             ValueError,
             ["--hr matches several volumes of s (sub-001"],
         ),
-        ({"setting": "guided", "hr": "sub-00[12]/*"}, ValueError, ["found 2 subjects", "at least 3", "(guided)"]),
-        ({"hr": "*/*", "ct": "*/*"}, ValueError, ["--ct in the unpaired setting", "--setting cross_modality"]),
-        ({"setting": "cross_modality", "hr": "*/*"}, ValueError, ["no --ct pattern"]),
-        ({"setting": "cross_modality", "ct": "*/*"}, ValueError, ["no --hr and no --lr pattern"]),
-        ({"setting": "cross_modality", "ct": "*/*", "hr": "*/*"}, ValueError, ["--hr and --ct", "exclusive"]),
-        ({"setting": "cross_modality", "train": "*/*"}, ValueError, ["--train: no group of the cross_modality"]),
+        ({"lr": "*/*", "test": "*/*"}, ValueError, ["test needs known HR", "sub-001, sub-002, sub-003"]),
+        ({"hr": "*/*", "splt": (0, 1, 1, 1)}, ValueError, ["unknown --splt", "--help"]),
+        (
+            {"hr": "*/*", "setting": "guided", "train": "*/*"},
+            ValueError,
+            ["--setting (", "--misaligned true), --train (give --target)"],
+        ),
     ],
 )
 def test_bad_commands(tmp_path, arguments, error, words):
@@ -142,45 +149,84 @@ def test_bad_commands(tmp_path, arguments, error, words):
     assert not (tmp_path / "dataset.json").exists() and not list(tmp_path.glob(".*"))
 
 
-def test_guided_groups(tmp_path, capsys):
-    """Two subjects of ten have known HR: test gets them only, and each guide goes with its subject."""
-    _bids(tmp_path, 10, ("t1w", "t2w"))
-    _touch(tmp_path, "hr/sub-003.nii.gz", "hr/sub-007.nii.gz")
-    arguments = {"lr": "sub-*/*_t2w.nii.gz", "guide": "sub-*/*_t1w.nii.gz", "setting": "guided"}
-    tested = set()
-    for seed in range(10):
-        write_datalist(str(tmp_path), hr="hr/*", split=(5, 2, 3), seed=seed, **arguments)
-        data, groups = _groups(tmp_path)
-        assert len(set().union(*groups.values())) == sum(map(len, groups.values())) == 10
-        # Test's third subject is not there to be had.
-        assert [len(groups[group]) for group in SETTINGS["guided"]] == [6, 2, 2]
-        assert groups["test"] == {"sub-003", "sub-007"}
-        write_datalist(str(tmp_path), hr="hr/*", seed=seed, **arguments)
-        data, groups = _groups(tmp_path)
-        assert [len(groups[group]) for group in SETTINGS["guided"]] == [8, 1, 1]
-        tested |= groups["test"]
-        for entry in (entry for group in groups for entry in data[group]):
-            name = entry["subject"]
-            hr = {"hr": f"hr/{name}.nii.gz"} if name in ("sub-003", "sub-007") else {}
-            scans = {"lr": f"{name}/{name}_t2w.nii.gz", "guide": f"{name}/{name}_t1w.nii.gz"}
-            assert entry == {**hr, **scans, "subject": name}
-    assert tested == {"sub-003", "sub-007"}
+@pytest.mark.parametrize(
+    ("count", "split", "guide", "expected"),
+    [
+        (16, (7, 6, 1, 2), None, ("1 3 4 5 8 11 12", "6 7 10 13 14 15", "9", "2 16")),
+        (12, (4, 4, 1, 3), None, ("3 5 8 10", "1 4 6 12", "7", "2 9 11")),
+        (10, (0, 7, 1, 2), "*/*_t2w.nii.gz", ("", "3 4 5 6 7 8 10", "1", "2 9")),
+    ],
+)
+def test_splits_stay(tmp_path, count, split, guide, expected):
+    """Figures were measured with these splits, of seed 0."""
+    _bids(tmp_path, count, ("t1w", "t2w"))
+    write_datalist(str(tmp_path), hr="*/*_t1w.nii.gz", guide=guide, split=split)
+    data, _ = _groups(tmp_path)
+    found = [" ".join(str(int(entry["subject"][-3:])) for entry in data[group]) for group in GROUPS]
+    assert found == list(expected)
+    assert all(("guide" in entry) == bool(guide) for group in GROUPS for entry in data[group])
 
-    capsys.readouterr()
-    write_datalist(str(tmp_path), **arguments)
-    data, groups = _groups(tmp_path)
-    assert [len(groups[group]) for group in SETTINGS["guided"]] == [9, 1, 0]
-    assert "test: none, as no HR volume is known" in capsys.readouterr().out
-    for split in ((4, 6), "4,6,9"):
-        write_datalist(str(tmp_path), split=split, **arguments)
-        assert [len(members) for members in _groups(tmp_path)[1].values()] == [4, 6, 0]
+
+def test_one_file_for_every_method(tmp_path, capsys):
+    """T1w, T2w and CT of ten subjects: HR with a guide in every group, and the CT of who is not evaluated in source."""
+    _bids(tmp_path, 10, ("t1w", "t2w", "ct"))
+    patterns = {"hr": "*/*_t2w.nii.gz", "guide": "*/*_t1w.nii.gz", "ct": "*/*_ct.nii.gz"}
+    write_datalist(str(tmp_path), **patterns)
+    _, groups = _groups(tmp_path)
+    assert [len({e["subject"] for e in load_datalist(str(tmp_path), g, "hr")}) for g in GROUPS] == [4, 4, 1, 1]
+    assert groups["source"] >= groups["target"] and not groups["source"] & (groups["validation"] | groups["test"])
+    assert {e["subject"] for e in load_datalist(str(tmp_path), "source", "ct")} == groups["source"]
+    for group in GROUPS:
+        assert load_datalist(str(tmp_path), group, ("hr", "guide"), needs="guide" if group != "source" else None)
+    both = [e for e in load_datalist(str(tmp_path), "source", ("hr", "guide", "ct")) if "hr" in e]
+    assert both and all(
+        e[kind].endswith(f"{e['subject']}{patterns[kind][3:]}") for e in both for kind in ("hr", "guide", "ct")
+    )
+    assert "source: 4 hr, 4 guide, 8 ct of 8 subjects" in capsys.readouterr().out
+
+
+def test_lr_without_hr(tmp_path, capsys):
+    """For the guided method target and validation share the LR scans; beside CT all of them are to learn from."""
+    _bids(tmp_path, 10, ("lr", "t1w"))
+    _touch(tmp_path, *[f"ct/c{i}.nii" for i in range(3)])
+    arguments = {"lr": "*/*_lr.nii.gz", "guide": "*/*_t1w.nii.gz"}
+    for options, sizes in (
+        ({}, [0, 9, 1, 0]),
+        ({"split": "4,6,9,9"}, [0, 5, 5, 0]),
+        ({"ct": "ct/*"}, [3, 9, 1, 0]),
+        ({"ct": "ct/*", "guide": None}, [3, 10, 0, 0]),
+        ({"guide": None}, [0, 9, 1, 0]),
+    ):
+        write_datalist(str(tmp_path), **{**arguments, **options})
+        data, groups = _groups(tmp_path)
+        assert [len(groups[group]) for group in GROUPS] == sizes
+        guided = {**arguments, **options}["guide"] is not None
+        assert all("lr" in entry and ("guide" in entry) == guided for entry in data["target"] + data["validation"])
+    assert "test: none" in capsys.readouterr().out
+
+
+def test_hr_of_few(tmp_path):
+    """Guides or CT and LR scans of ten, HR of two: these are evaluated on, and source goes without HR."""
+    _bids(tmp_path, 10, ("lr", "t1w", "ct"))
+    _touch(tmp_path, "hr/sub-003.nii.gz", "hr/sub-007.nii.gz")
+    for options in ({"guide": "*/*_t1w.nii.gz"}, {"ct": "*/*_ct.nii.gz"}, {"split": (0, 8, 1, 1)}):
+        write_datalist(str(tmp_path), hr="hr/*", lr="*/*_lr.nii.gz", **options)
+        data, groups = _groups(tmp_path)
+        assert len(groups["target"]) == 8 and groups["validation"] | groups["test"] == {"sub-003", "sub-007"}
+        assert all({"hr", "lr"} <= set(entry) for entry in data["validation"] + data["test"])
+        assert groups["source"] == (groups["target"] if "ct" in options else set())
+        assert all(set(entry) == {"ct", "subject"} for entry in data["source"])
+    with pytest.raises(
+        ValueError, match=r"found 2 subjects with HR and LR volumes .* one each for source, validation, test"
+    ):
+        write_datalist(str(tmp_path), hr="hr/*", lr="*/*_lr.nii.gz")
 
 
 def test_guided_partners(tmp_path):
     """A scan without guide, a guide without scan, and two scans of one subject are listed by subject."""
     _bids(tmp_path, 4, ("t2w",))
     _touch(tmp_path, *[f"g/sub-00{i}.nii.gz" for i in (1, 2, 4)])
-    arguments = {"lr": "sub-*/*_t2w.nii.gz", "guide": "g/*", "setting": "guided"}
+    arguments = {"lr": "sub-*/*_t2w.nii.gz", "guide": "g/*"}
     with pytest.raises(ValueError, match=r"4 scans but 3 guides; without a guide: sub-003\. .*--subject"):
         write_datalist(str(tmp_path), **arguments)
     _touch(tmp_path, "g/sub-009.nii.gz")
@@ -193,127 +239,49 @@ def test_guided_partners(tmp_path):
         write_datalist(str(tmp_path), **arguments)
 
 
-@pytest.mark.parametrize("setting", ["unpaired", "guided"])
-def test_test_alone_by_hand(tmp_path, setting):
+def test_test_alone_by_hand(tmp_path):
     """To evaluate weights that are there: nobody trains, so the other groups stay empty."""
     _touch(tmp_path, "hr/a.nii", "hr/b.nii", "hr/c.nii")
-    write_datalist(str(tmp_path), hr="hr/*", setting=setting, test="*/[ab].nii")
+    write_datalist(str(tmp_path), hr="hr/*", test="*/[ab].nii")
     _, groups = _groups(tmp_path)
     assert groups.pop("test") == {"a", "b"} and not any(groups.values())
     assert [entry["hr"] for entry in load_datalist(str(tmp_path), "test")] == [
         str(tmp_path / f"hr/{n}.nii") for n in "ab"
     ]
-    with pytest.raises(ValueError, match=r"group '.*' has no volumes; found groups with volumes: test"):
-        load_datalist(str(tmp_path), "validation")
 
 
-def test_guided_by_hand(tmp_path):
-    _touch(tmp_path, *[f"{kind}/{name}.nii" for kind in ("hr", "lr", "g") for name in "abc"])
-    arguments = {"hr": "hr/*", "lr": "lr/*", "guide": "g/*", "setting": "guided", "train": "*/a.nii"}
-    write_datalist(str(tmp_path), validation="lr/b*", test="hr/c*", **arguments)
+def test_every_kind_by_hand(tmp_path, capsys):
+    _touch(tmp_path, *[f"{kind}/{name}.nii" for kind in ("hr", "lr", "guide", "ct") for name in "abcde"])
+    patterns = {kind: f"{kind}/*" for kind in ("hr", "lr", "guide", "ct")}
+    by_hand = {"source": "*/a.nii,ct/b.nii", "target": "*/b.nii", "validation": "lr/c.nii"}
+    write_datalist(str(tmp_path), **patterns, **by_hand, test="*/d.nii")
+
+    def entry(name, *kinds):
+        return {**{kind: f"{kind}/{name}.nii" for kind in kinds}, "subject": name}
+
     assert json.loads((tmp_path / "dataset.json").read_text()) == {
-        "setting": "guided",
-        "train": [{"hr": "hr/a.nii", "lr": "lr/a.nii", "guide": "g/a.nii", "subject": "a"}],
-        "validation": [{"lr": "lr/b.nii", "guide": "g/b.nii", "subject": "b"}],
-        "test": [{"hr": "hr/c.nii", "guide": "g/c.nii", "subject": "c"}],
+        "source": [entry("a", "hr", "guide", "ct"), entry("b", "ct")],
+        "target": [entry("b", "lr", "guide")],
+        "validation": [entry("c", "lr", "guide")],
+        "test": [entry("d", "hr", "lr", "guide")],
     }
-    with pytest.raises(ValueError, match="--test picks no --hr file of c"):
-        write_datalist(str(tmp_path), validation="lr/b*", test="lr/c*", **arguments)
-    with pytest.raises(ValueError, match="subjects b are in validation and in test"):
-        write_datalist(str(tmp_path), validation="lr/b*", test="hr/[bc]*", **arguments)
-    with pytest.raises(ValueError, match="missing: --test"):
-        write_datalist(str(tmp_path), validation="lr/b*", **arguments)
-
-
-def _cross(root, **options):
-    """The datalist of the cross-modality setting: what is in which group."""
-    patterns = {kind: f"{kind}/*" for kind in ("ct", "hr", "lr") if (root / kind).is_dir()}
-    write_datalist(str(root), setting="cross_modality", **{**patterns, **options})
-    return _groups(root)
-
-
-def test_cross_modality_deals_mr_and_trains_with_the_ct_of_the_others(tmp_path):
-    """20 MR subjects, all with LR and 6 with HR; CT of 15 of them and of 2 others."""
-    _touch(tmp_path, *[f"lr/sub-{i:02d}.nii" for i in range(20)], *[f"hr/sub-{i:02d}.nii" for i in range(6)])
-    _touch(tmp_path, *[f"ct/sub-{i:02d}.nii" for i in [*range(15), 30, 31]])
-    ct = {f"sub-{i:02d}" for i in [*range(15), 30, 31]}
-    drawn = set()
-    for seed in range(10):
-        data, groups = _cross(tmp_path, seed=seed)
-        assert [len(groups[group]) for group in GROUPS[1:]] == [16, 2, 2]
-        held = groups["validation"] | groups["test"]
-        assert len(held) == 4 and held <= {f"sub-{i:02d}" for i in range(6)} and not held & groups["target"]
-        assert groups["source"] == ct - held and groups["source"] & groups["target"]
-        for name in groups["source"]:
-            assert {"hr": f"ct/{name}.nii", "subject": name} in data["source"]
-        assert all(
-            entry == {"lr": f"lr/{entry['subject']}.nii", "subject": entry["subject"]} for entry in data["target"]
-        )
-        assert all({"hr", "lr"} <= set(entry) for entry in data["validation"] + data["test"])
-        drawn.add((tmp_path / "dataset.json").read_text())
-        _cross(tmp_path, seed=seed, split="8,1,1")
-        assert (tmp_path / "dataset.json").read_text() in drawn
-    assert len(drawn) > 5
-    # More is asked for than has known HR: these are shared out as validation and test are to each other.
-    assert [len(members) for members in _cross(tmp_path, split=(1, 1, 2))[1].values()][1:] == [14, 2, 4]
-
-
-def test_cross_modality_without_lr_or_without_hr(tmp_path, capsys):
-    _touch(tmp_path, *[f"ct/c{i}.nii" for i in range(3)], *[f"mr/m{i}.nii" for i in range(10)])
-    data, groups = _cross(tmp_path, hr="mr/*")
-    assert [len(groups[group]) for group in GROUPS] == [3, 8, 1, 1]
-    assert all(set(entry) == {"hr", "subject"} for group in GROUPS for entry in data[group])
-    capsys.readouterr()
-    for split in (None, (0.7, 0.2, 0.1)):
-        data, groups = _cross(tmp_path, lr="mr/*", split=split)
-        assert groups["target"] == {f"m{i}" for i in range(10)} and data["validation"] == data["test"] == []
-    printed = capsys.readouterr().out
-    assert "validation: none, as no HR volume is known" in printed and "test: none, as no HR volume" in printed
-
-
-def test_cross_modality_by_hand(tmp_path, capsys):
-    """A subject's CT may train beside its MR, and not where its MR is evaluated; evaluation may be left out."""
-    _touch(tmp_path, *[f"{kind}/{name}.nii" for kind in ("ct", "hr", "lr") for name in "abcd"])
-    arguments = {"source": "*/[ab].nii", "target": "*/a.nii"}
-    data, _ = _cross(tmp_path, **arguments, test="*/d.nii")
-    assert data == {
-        "setting": "cross_modality",
-        "source": [{"hr": f"ct/{name}.nii", "subject": name} for name in "ab"],
-        "target": [{"lr": "lr/a.nii", "subject": "a"}],
-        "validation": [],
-        "test": [{"hr": "hr/d.nii", "lr": "lr/d.nii", "subject": "d"}],
-    }
-    printed = capsys.readouterr().out
-    assert "validation: none, as --validation is not given" in printed and "in no group: c" in printed
-    data, _ = _cross(tmp_path, **arguments)
-    assert data["validation"] == data["test"] == []
+    assert "in no group: e" in capsys.readouterr().out
+    with pytest.raises(ValueError, match="test needs known HR, but holds LR volumes without it of d: "):
+        write_datalist(str(tmp_path), **patterns, **by_hand, test="lr/d.nii")
     for group in ("validation", "test"):
-        with pytest.raises(ValueError, match=f"subjects b are in source and in {group}; in the cross_modality setting"):
-            _cross(tmp_path, **arguments, **{group: "hr/b.nii"})
-        with pytest.raises(ValueError, match=f"subjects a are in target and in {group}"):
-            _cross(tmp_path, **{**arguments, "source": "*/b.nii"}, **{group: "hr/a.nii"})
-        with pytest.raises(ValueError, match=f"--{group} without --hr; {group} needs known HR"):
-            _cross(tmp_path, **arguments, hr=None, **{group: "lr/d.nii"})
-        with pytest.raises(ValueError, match=f"{group} needs known HR, but holds LR volumes without it of d: "):
-            _cross(tmp_path, **arguments, **{group: "*r/[cd].nii", "hr": "hr/[abc].nii"})
-    with pytest.raises(ValueError, match="missing: --target"):
-        _cross(tmp_path, source="*/a.nii")
-    with pytest.raises(ValueError, match="source has no volumes: none of its files matches --ct"):
-        _cross(tmp_path, source="hr/a.nii", target="*/b.nii")
+        with pytest.raises(ValueError, match=f"subjects b are in source and in {group}"):
+            write_datalist(str(tmp_path), **patterns, **{**by_hand, "target": None, group: "hr/b.nii"})
     with pytest.raises(ValueError, match="group target has no volumes"):
-        _cross(tmp_path, source="*/a.nii", target="ct/b.nii")
+        write_datalist(str(tmp_path), **patterns, **{**by_hand, "target": "ct/b.nii"})
+    with pytest.raises(ValueError, match="gets none of the CT"):
+        write_datalist(str(tmp_path), **patterns, **{**by_hand, "source": "hr/a.nii"})
 
 
-def test_cross_modality_with_too_little(tmp_path):
-    _touch(tmp_path, *[f"lr/{name}.nii" for name in "abc"], "hr/a.nii", "ct/a.nii")
-    with pytest.raises(ValueError, match=r"found 3 MR subjects \(a, b, c\), 1 of them with HR volumes, but at least 3"):
-        _cross(tmp_path)
-    _touch(tmp_path, "hr/b.nii")
-    with pytest.raises(ValueError, match=r"source has no volumes: .* all CT is of subjects in validation or test"):
-        _cross(tmp_path)
-    with pytest.raises(ValueError, match=r"--split 1,2; expected 3 positive numbers, for target, validation, test"):
-        _cross(tmp_path, split="1,2")
-    # Which of two HR volumes an LR one belongs to is not known.
-    _touch(tmp_path, "ct/c.nii", "hr/again_sub-a.nii", "lr/sub-a.nii", "hr/sub-a.nii", "hr/sub-b.nii", "lr/sub-c.nii")
-    with pytest.raises(ValueError, match="holds LR volumes without it of sub-a"):
-        _cross(tmp_path, hr="hr/*sub*", lr="lr/sub*")
+def test_ambiguous_pairs(tmp_path):
+    """Which of two HR volumes an LR one belongs to is not known, so that it cannot be tested on."""
+    _touch(
+        tmp_path,
+        *[f"{kind}/sub-{i}{run}.nii" for i in range(4) for kind, run in (("hr", ""), ("hr", "_2"), ("lr", ""))],
+    )
+    with pytest.raises(ValueError, match="holds LR volumes without it of sub-"):
+        write_datalist(str(tmp_path), hr="hr/*", lr="lr/*")

@@ -28,7 +28,7 @@ def cohort(bundle, tmp_path):
     entries = {seed: tiny.save_hr(tmp_path, seed, runs.phantom(seed), runs.AFFINE) for seed in range(3)}
     other = next(name for name in tiny.groups if name != group)
     groups = {name: {group: [entries[0], entries[1]], other: [entries[2]]}.get(name, []) for name in tiny.groups}
-    return runs.datalist(tmp_path, tiny.setting, **groups)
+    return runs.datalist(tmp_path, **groups)
 
 
 def printed(bundle, capsys, cohort, **override):

@@ -22,9 +22,9 @@ TINY = dict(
         "learning_rate": "$[0.001, 0.001, 0.00001][@stage - 1]",  # rounding grows with the steps of adversaries
     },
     degradation=GaussianProfile((1, 1, 4)),
-    setting="cross_modality",
     groups={"source": (0, 1), "target": (2, 3), "validation": (4,), "test": (5,)},
     contrast="t1w",
+    source="ct",
     stages=("_1", "_2", "_3"),
     weights=("stage_1.pt", "stage_2.pt", "stage_3.pt"),
     optional=("validation",),

@@ -13,7 +13,7 @@ TINY = dict(
     },
     training={
         "slice_axis": "SI",
-        "patch": 16,
+        "hr_patch": 16,
         "angles": [0, 30, 90],
         "scales": [1.0, 0.8],
         "batch_size": 4,
@@ -22,8 +22,7 @@ TINY = dict(
         "val_interval": 1,
     },
     degradation=GaussianProfile((2, 2, 1)),
-    setting="guided",
-    groups={"train": (0, 1, 2, 3), "validation": (4,), "test": (5,)},
+    groups={"target": (0, 1, 2, 3), "validation": (4,), "test": (5,)},
     contrast="t2w",
     guided=True,
     stages=("_1", "_2"),

@@ -12,7 +12,6 @@ TINY = dict(
         "learning_rate": 0.002,
     },
     degradation=KSpaceTruncation((2, 2, 2)),
-    setting="unpaired",
     groups={"source": (0, 1), "target": (2, 3), "validation": (4,), "test": (5,)},
     contrast="t1w",
 )

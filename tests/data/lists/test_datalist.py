@@ -3,9 +3,7 @@ import json
 import pytest
 
 from common.commands.datalist import write_datalist
-from common.data.lists.datalist import SETTINGS, as_lr, cross_validation, load_datalist, only_case
-
-GROUPS = SETTINGS["unpaired"]
+from common.data.lists.datalist import GROUPS, as_hr, as_lr, cross_validation, load_datalist, only_case
 
 
 def _touch(root, *paths):
@@ -19,41 +17,58 @@ def _bids(root, count, contrasts=("t1w",)):
     _touch(root, *[f"sub-{i:03d}/sub-{i:03d}_{c}.nii.gz" for i in range(1, count + 1) for c in contrasts])
 
 
+def _listed(root, **data):
+    """A dataset.json with these contents, and its files, empty; the folder's name."""
+    entries = [entry for group in data.values() if isinstance(group, list) for entry in group]
+    _touch(root, *[path for entry in entries for kind, path in entry.items() if kind != "subject"])
+    (root / "dataset.json").write_text(json.dumps(data))
+    return str(root)
+
+
 def _groups(root):
     data = json.loads((root / "dataset.json").read_text())
-    return data, {group: {entry["subject"] for entry in data[group]} for group in SETTINGS[data["setting"]]}
+    return data, {group: {entry["subject"] for entry in data[group]} for group in GROUPS}
+
+
+def _scan(name, kind="hr"):
+    return {kind: f"{kind}/{name}.nii", "subject": name}
 
 
 def test_load(tmp_path):
-    _touch(tmp_path, "a.nii", "b.nii", "c.nii", "d.nii", "d_lr.nii")
-    data = {g: [{"hr": f"{n}.nii", "subject": n}] for g, n in zip(GROUPS, "abcd", strict=True)}
-    data["test"][0]["lr"] = "d_lr.nii"
-    (tmp_path / "dataset.json").write_text(json.dumps(data))
-    assert load_datalist(str(tmp_path), "source") == [{"hr": str(tmp_path / "a.nii"), "subject": "a"}]
-    pair = {"hr": str(tmp_path / "d.nii"), "lr": str(tmp_path / "d_lr.nii"), "subject": "d"}
-    assert load_datalist(str(tmp_path), "test") == [pair]
-    assert load_datalist(str(tmp_path), "test", ("lr",)) == [{k: pair[k] for k in ("lr", "subject")}]
+    everything = {kind: f"{kind}/a.nii" for kind in ("hr", "lr", "guide", "ct")}
+    data = _listed(tmp_path, source=[{**everything, "subject": "a"}, _scan("b", "ct"), _scan("c")])
+    paths = {kind: str(tmp_path / path) for kind, path in everything.items()}
+    for kinds, subjects in (("hr", "ac"), ("ct", "ab"), (("lr", "guide"), "a"), (("guide", "ct", "hr"), "abc")):
+        entries = load_datalist(data, "source", kinds)
+        assert [entry["subject"] for entry in entries] == list(subjects)
+        assert entries[0] == {**{kind: paths[kind] for kind in paths if kind in kinds}, "subject": "a"}
+    # Guides and CT come only to who asks for them.
+    assert load_datalist(data, "source")[0] == {"hr": paths["hr"], "lr": paths["lr"], "subject": "a"}
 
 
 @pytest.mark.parametrize(
     ("change", "group", "error", "words"),
     [
         ("", "source", FileNotFoundError, ["dataset.json does not exist", "python -m common datalist --dataset_dir"]),
-        ("{", "source", ValueError, ["dataset.json is not valid JSON"]),
-        ("[]", "source", ValueError, ["group 'source' has no volumes", "none"]),
-        ({}, "training", ValueError, ["'training'", "source, target, validation, test"]),
-        (
-            {},
-            "train",
-            ValueError,
-            ["unpaired setting", "source, target", "python -m common datalist", "--setting guided"],
-        ),
-        ({"target": []}, "target", ValueError, ["group 'target' has no volumes", "source, validation, test"]),
-        ({"target": [{"image": "b.nii"}]}, "source", ValueError, ["target[0]", "image", '"hr" or "lr"']),
+        ("{", "source", ValueError, ["dataset.json is not valid JSON", "python -m common datalist --dataset_dir"]),
+        ("[]", "source", ValueError, ["group 'source' has no volumes of the kind hr or lr", "no volumes at all"]),
+        ({}, "train", ValueError, ["'train'", "source, target, validation, test"]),
+        ({"target": [{"image": "b.nii"}]}, "source", ValueError, ["target[0]", "image", '"hr", "lr" or "ct"']),
+        ({"target": [{"guide": "b.nii"}]}, "source", ValueError, ["target[0]", "guide"]),
         ({"target": ["b.nii"]}, "target", ValueError, ["target[0]"]),
-        ({"setting": "paired"}, "source", ValueError, ["'paired'", "unpaired, misaligned"]),
-        ({"test": [{"hr": "a.nii", "subject": "a"}]}, "source", ValueError, ["subjects a are in source and in test"]),
-        ({"setting": "misaligned"}, "source", ValueError, ["only one of them holds a, b"]),
+        ({"setting": "paired"}, "source", ValueError, ["'paired'", "python -m common datalist --dataset_dir"]),
+        (
+            {"test": [{"hr": "a.nii", "subject": "a"}], "misaligned": True},
+            "source",
+            ValueError,
+            ["subjects a are in source and in test"],
+        ),
+        (
+            {"target": [{"lr": "a.nii", "subject": "a"}]},
+            "source",
+            ValueError,
+            ["subjects a are in source and in target", '"misaligned": true', "--misaligned true"],
+        ),
         (
             {"target": [{"hr": "x.nii", "subject": "x"}, {"lr": "y.nii", "subject": "y"}]},
             "target",
@@ -73,78 +88,118 @@ def test_bad_files(tmp_path, change, group, error, words):
     assert all(word in str(caught.value) for word in words), caught.value
 
 
-def test_bad_folders_and_kinds(tmp_path):
+def test_bad_folders():
     for call in (load_datalist, write_datalist):
         with pytest.raises(ValueError, match="dataset_dir is empty"):
             call("", "source")
         with pytest.raises(FileNotFoundError, match="nowhere is not a folder"):
-            call(str(tmp_path / "nowhere"), "source")
-    _bids(tmp_path, 4)
-    write_datalist(str(tmp_path), hr="*/*.nii.gz")
-    for optional in (False, True):
-        with pytest.raises(ValueError, match="no entry of group target holds lr"):
-            load_datalist(str(tmp_path), "target", "lr", optional=optional)
+            call("nowhere", "source")
 
 
-def _guided(root, train, test):
-    """A dataset.json with an HR file and a guide for each subject; 'b' has no guide, lower case no HR."""
-
-    def entry(name):
-        scan = {"hr" if name.isupper() else "lr": f"{name}.nii"}
-        return {**scan, **({} if name in "bB" else {"guide": f"{name}_g.nii"}), "subject": name}
-
-    _touch(root, *[f"{name}{end}.nii" for name in train + test for end in ("", "_g")])
-    groups = {"train": [entry(name) for name in train], "test": [entry(name) for name in test], "validation": []}
-    (root / "dataset.json").write_text(json.dumps({"setting": "guided", **groups}))
-
-
-def test_load_guided(tmp_path):
-    _guided(tmp_path, "ab", "C")
-    paths = {name: str(tmp_path / f"{name}.nii") for name in ("a", "a_g", "b", "C")}
-    entries = [{"lr": paths["a"], "guide": paths["a_g"], "subject": "a"}, {"lr": paths["b"], "subject": "b"}]
-    assert load_datalist(str(tmp_path), "train") == entries
-    assert load_datalist(str(tmp_path), "test", ("hr", "lr")) == [{"hr": paths["C"], "subject": "C"}]
-    with pytest.raises(ValueError, match=r"no guide for b in group train; add it, or .* --guided false"):
-        load_datalist(str(tmp_path), "train", needs="guide")
-    with pytest.raises(ValueError, match="no entry of group test holds lr; "):  # its guide is no scan
-        load_datalist(str(tmp_path), "test", ("lr", "guide"))
-    with pytest.raises(
-        ValueError, match=r"guided setting, whose groups are train, validation, test.*--setting unpaired"
+def test_what_is_missing_and_the_command_that_adds_it(tmp_path):
+    """LR scans, half of them with guides, and CT: no HR anywhere."""
+    guided = {**_scan("g", "lr"), "guide": "guide/g.nii"}
+    data = _listed(
+        tmp_path, source=[_scan("c", "ct")], target=[guided, _scan("t", "lr")], validation=[_scan("v", "lr")]
+    )
+    command = rf"python -m common datalist --dataset_dir {tmp_path} "
+    for group, kinds, needs, found in (
+        (
+            "source",
+            "hr",
+            None,
+            r"'source' has no volumes of the kind hr, .* needs; found source 1 ct; target 2 lr, 1 guide;",
+        ),
+        ("target", "hr", None, "'target' has no volumes of the kind hr,"),
+        ("target", ("hr", "lr"), "hr", "no hr for g, t in group 'target'; add it, or leave"),
+        ("test", ("hr", "lr"), "hr", "'test' has no volumes of the kind hr or lr"),
     ):
-        load_datalist(str(tmp_path), "source")
+        with pytest.raises(
+            ValueError, match=f"{found}.*{command}--hr PATTERN --lr PATTERN --guide PATTERN --ct PATTERN"
+        ):
+            load_datalist(data, group, kinds, needs)
+    assert load_datalist(data, "validation", ("hr", "lr"), "hr", optional=True) == []
+    assert load_datalist(data, "test", optional=True) == []
+    some = _listed(tmp_path / "some", validation=[_scan("a"), _scan("b", "lr")])
+    assert [entry["subject"] for entry in load_datalist(some, "validation", needs="hr", optional=True)] == ["a"]
+
+    data = _listed(tmp_path, target=[_scan("a"), _scan("b")])
+    with pytest.raises(ValueError, match=f"no guide for a, b .*--guided false.*{command}--hr PATTERN --guide PATTERN "):
+        load_datalist(data, "target", ("hr", "lr", "guide"), "guide")
+    with pytest.raises(
+        ValueError, match=f"'source' has no volumes of the kind ct, .*{command}--hr PATTERN --ct PATTERN "
+    ):
+        load_datalist(data, "source", "ct")
+    with pytest.raises(ValueError, match="'target' has no volumes of the kind lr,"):  # its guide is no scan
+        load_datalist(data, "target", ("lr", "guide"))
+
+
+def test_earlier_files(tmp_path):
+    """Each setting that there was, as its files were written."""
+    pair = {"hr": "hr/t.nii", "lr": "lr/t.nii", "guide": "guide/t.nii", "subject": "t"}
+    data = _listed(tmp_path / "guided", setting="guided", train=[pair], validation=[_scan("v", "lr")], test=[])
+    (entry,) = load_datalist(data, "target", ("hr", "lr", "guide"), "guide")
+    assert entry == {**{kind: str(tmp_path / "guided" / pair[kind]) for kind in ("hr", "lr", "guide")}, "subject": "t"}
+    assert load_datalist(data, "source", optional=True) == []
+
+    data = _listed(tmp_path / "ct", setting="cross_modality", source=[_scan("a")], target=[_scan("a", "lr")])
+    assert load_datalist(data, "source", "ct") == [{"ct": str(tmp_path / "ct/hr/a.nii"), "subject": "a"}]
+    with pytest.raises(ValueError, match="'source' has no volumes of the kind hr,"):  # CT is not taken for MR
+        load_datalist(data, "source", "hr")
+
+    shared = {"source": [_scan("a")], "target": [_scan("a", "lr")]}
+    assert load_datalist(_listed(tmp_path / "mis", setting="misaligned", **shared), "target")
+    with pytest.raises(ValueError, match="subjects a are in source and in target"):
+        load_datalist(_listed(tmp_path / "un", setting="unpaired", **shared), "target")
+
+
+def test_ct_beside_mr(tmp_path):
+    """A subject's CT may train beside its MR, and not where its MR is evaluated."""
+    assert load_datalist(_listed(tmp_path, source=[_scan("a", "ct")], target=[_scan("a")]), "source", "ct")
+    for group in ("validation", "test"):
+        data = _listed(tmp_path, source=[_scan("a", "ct")], **{group: [_scan("a")]})
+        with pytest.raises(ValueError, match=f"subjects a are in source and in {group}"):
+            load_datalist(data, "source", "ct")
 
 
 def test_cross_validation(tmp_path):
-    """Every subject is held out once, with all its entries, and never trained on in that fold."""
-    _guided(tmp_path, "AACDEF", "GGH")
+    """Every subject with known HR is held out once, with all its entries, and never trained on in that fold."""
+    target = [{**_scan(name), "hr": f"hr/{name}{run}.nii"} for run, name in enumerate("AACDEF")]
+    target[0]["guide"] = "guide/A.nii"
+    data = _listed(tmp_path, target=target, test=[_scan("G"), _scan("H")])
     times = []
     for fold in range(3):
-        held = cross_validation(str(tmp_path), 3, fold, True)
-        rest = cross_validation(str(tmp_path), 3, fold, False, needs="guide")
-        assert not {e["subject"] for e in held} & {e["subject"] for e in rest} and len(held) + len(rest) == 9
+        held = cross_validation(data, 3, fold, True)
+        rest = cross_validation(data, 3, fold, False)
+        assert not {e["subject"] for e in held} & {e["subject"] for e in rest} and len(held) + len(rest) == 8
         times += [entry["subject"] for entry in held]
         assert len({entry["subject"] for entry in held}) in (2, 3)
-    assert sorted(times) == list("AACDEFGGH")
+    assert sorted(times) == list("AACDEFGH")
 
-    with pytest.raises(ValueError, match=r"found 7 subjects in train and test .* for 8 folds"):
-        cross_validation(str(tmp_path), 8, 0, True)
+    with pytest.raises(ValueError, match=r"found 7 subjects with known HR in source, target and test .* for 8 folds"):
+        cross_validation(data, 8, 0, True)
     for folds, fold in ((3, 3), (3, -1), (1, 0)):
         with pytest.raises(ValueError, match=f"fold {fold} of {folds}; expected 2 folds or more, counted from 0"):
-            cross_validation(str(tmp_path), folds, fold, True)
-    _guided(tmp_path, "ABc", "")
-    for needs, held_out in ((None, True), ("guide", False)):
-        with pytest.raises(ValueError, match=r"no (hr for [ac]|guide for B) in the (held-out|training) part of fold"):
-            for fold in range(3):
-                cross_validation(str(tmp_path), 3, fold, held_out, needs=needs)
+            cross_validation(data, folds, fold, True)
+    with pytest.raises(ValueError, match=r"no guide for .*C.* in the training part of fold 0"):
+        cross_validation(data, 7, 0, False, ("hr", "guide"), "guide")
 
 
-@pytest.mark.parametrize("setting", ["unpaired", "misaligned"])
-def test_cross_validation_pools_source_target_and_test(tmp_path, setting):
+def test_cross_validation_over_everybody(tmp_path):
+    """A group that the command is told to leave empty takes no subjects from the folds."""
+    _bids(tmp_path, 20)
+    write_datalist(str(tmp_path), hr="*/*", split=(0, 4, 0, 1))
+    held = [entry["subject"] for fold in range(4) for entry in cross_validation(str(tmp_path), 4, fold, True)]
+    assert sorted(held) == [f"sub-{i:03d}" for i in range(1, 21)]
+
+
+@pytest.mark.parametrize("misaligned", [False, True])
+def test_cross_validation_pools_source_target_and_test(tmp_path, misaligned):
     """Two scans of each of 12 subjects, listed twice where source and target share them; validation stays out."""
-    _bids(tmp_path, 12, ("t1w", "run2_t1w"))
-    write_datalist(str(tmp_path), hr="*/*_t1w.nii.gz", setting=setting)
+    _bids(tmp_path, 12, ("t1w", "run2_t1w", "ct"))
+    write_datalist(str(tmp_path), hr="*/*_t1w.nii.gz", ct="*/*_ct.nii.gz", misaligned=misaligned)
     data, groups = _groups(tmp_path)
-    pooled = {entry["hr"] for group in GROUPS if group != "validation" for entry in data[group]}
+    pooled = {entry["hr"] for group in GROUPS if group != "validation" for entry in data[group] if "hr" in entry}
     times = []
     for fold in range(5):
         held, rest = (cross_validation(str(tmp_path), 5, fold, held_out) for held_out in (True, False))
@@ -159,7 +214,7 @@ def test_cross_validation_pools_source_target_and_test(tmp_path, setting):
 def test_cross_validation_with_authentic_lr_holds_out_pairs(tmp_path):
     """As the paper does it: misaligned HR scans in source and LR scans in target, which are each other's test."""
     _bids(tmp_path, 12, ("hr", "lr"))
-    write_datalist(str(tmp_path), hr="*/*_hr.nii.gz", lr="*/*_lr.nii.gz", setting="misaligned")
+    write_datalist(str(tmp_path), hr="*/*_hr.nii.gz", lr="*/*_lr.nii.gz", misaligned=True)
     _, groups = _groups(tmp_path)
     times = []
     for fold in range(5):
@@ -174,10 +229,11 @@ def test_cross_validation_with_authentic_lr_holds_out_pairs(tmp_path):
         times += [entry["subject"] for entry in held]
     assert sorted(times) == sorted(groups["source"] | groups["test"])
     # Of several scans nobody knows which belong together.
-    _touch(tmp_path, *[f"sub-{i:03d}/sub-{i:03d}_run2_hr.nii.gz" for i in range(1, 13)])
-    write_datalist(str(tmp_path), hr="*/*_hr.nii.gz", lr="*/*_lr.nii.gz", setting="misaligned")
+    data, _ = _groups(tmp_path)
+    for i, entry in enumerate(data["source"][:]):
+        data["source"].append({**entry, "hr": f"again/{i}.nii"})
     with pytest.raises(ValueError, match=r"no hr for sub-.* in the held-out part of fold 0"):
-        cross_validation(str(tmp_path), 5, 0, True, ("hr", "lr"), "hr")
+        cross_validation(_listed(tmp_path, **data), 5, 0, True, ("hr", "lr"), "hr")
 
 
 def test_cross_validation_trains_always_with_lr_scans_of_others(tmp_path):
@@ -192,52 +248,22 @@ def test_cross_validation_trains_always_with_lr_scans_of_others(tmp_path):
         assert [entry["subject"] for entry in target] == ["sub-90", "sub-91", "sub-92"]
 
 
-def test_an_optional_group_may_be_empty(tmp_path):
-    _touch(tmp_path, "ct/a.nii", "lr/a.nii")
-    write_datalist(str(tmp_path), ct="ct/*", lr="lr/*", setting="cross_modality")
-    assert load_datalist(str(tmp_path), "validation", needs="hr", optional=True) == []
-    with pytest.raises(ValueError, match=r"group 'validation' has no volumes; .*: source, target"):
-        load_datalist(str(tmp_path), "validation")
-    ct = [{"hr": str(tmp_path / "ct/a.nii"), "subject": "a"}]
-    assert load_datalist(str(tmp_path), "source", ct=True, optional=True) == ct
-    with pytest.raises(ValueError, match="there is no group 'train'"):
-        load_datalist(str(tmp_path), "train", optional=True)
-
-
-def test_ct_is_not_taken_for_mr(tmp_path):
-    """A config that learns from HR MR refuses a datalist whose source is CT, and the other way round."""
-    _touch(tmp_path, *[f"{kind}/{subject}.nii" for kind in ("ct", "hr") for subject in "abcd"])
-    write_datalist(str(tmp_path), ct="ct/*", hr="hr/*", setting="cross_modality")
-    with pytest.raises(ValueError, match=r"cross_modality setting, whose source group holds CT.*--hr PATTERN"):
-        load_datalist(str(tmp_path), "source", "hr")
-    write_datalist(str(tmp_path), hr="hr/*")
-    with pytest.raises(ValueError, match=r"unpaired setting, whose source group holds MR.*--setting cross_modality"):
-        load_datalist(str(tmp_path), "source", "hr", ct=True)
-
-
-def test_cross_validation_of_two_modalities_pools_mr_alone(tmp_path):
-    """Folds over the MR subjects with known HR; no CT among the entries, and none of a subject that is held out."""
-    _touch(tmp_path, *[f"hr/m{i}.nii" for i in range(8)], *[f"ct/c{i}.nii" for i in range(3)], "lr/l.nii", "ct/l.nii")
-    arguments = {"hr": "hr/*", "lr": "lr/*", "setting": "cross_modality"}
-    write_datalist(str(tmp_path), ct="ct/*", **arguments)
+def test_cross_validation_trains_with_the_ct_of_who_is_not_held_out(tmp_path):
+    """CT of others, and of all subjects with MR; among the MR entries there is none."""
+    _touch(
+        tmp_path, *[f"{kind}/m{i}.nii" for i in range(9) for kind in ("hr", "ct")], "ct/c.nii", "lr/l.nii", "ct/l.nii"
+    )
+    write_datalist(str(tmp_path), hr="hr/*", lr="lr/*", ct="ct/*")
     _, groups = _groups(tmp_path)
-    assert "l" in groups["source"] & groups["target"]
-    times = []
+    assert groups["validation"]
     for fold in range(3):
-        held = cross_validation(str(tmp_path), 3, fold, True, needs="hr")
+        held = {entry["subject"] for entry in cross_validation(str(tmp_path), 3, fold, True, needs="hr")}
         rest = cross_validation(str(tmp_path), 3, fold, False)
-        assert not {entry["subject"] for entry in held} & {entry["subject"] for entry in rest}
-        assert not any("/ct/" in entry.get("hr", "") for entry in held + rest)
-        assert {"lr": str(tmp_path / "lr/l.nii"), "subject": "l"} in rest  # it has CT, and is never held out
-        times += [entry["subject"] for entry in held]
-    assert sorted(times) == sorted((groups["target"] | groups["test"]) - {"l"})
-    with pytest.raises(ValueError, match=r"found 7 subjects in target and test .* for 9 folds"):
-        cross_validation(str(tmp_path), 9, 0, True)
-
-    _touch(tmp_path, *[f"ct/m{i}.nii" for i in range(8)])
-    write_datalist(str(tmp_path), ct="ct/*", **arguments)
-    with pytest.raises(ValueError, match=r"source, .* has CT of m\d, .*Leave this CT out of source"):
-        cross_validation(str(tmp_path), 3, 0, True)
+        ct = cross_validation(str(tmp_path), 3, fold, False, "ct")
+        assert all(entry["ct"] == str(tmp_path / f"ct/{entry['subject']}.nii") and len(entry) == 2 for entry in ct)
+        assert {entry["subject"] for entry in ct} == groups["source"] - held and {"c", "l"} <= groups["source"]
+        assert held & groups["source"] and not any("ct" in entry for entry in rest)
+        assert {"lr": str(tmp_path / "lr/l.nii"), "subject": "l"} in rest  # it is never held out
 
 
 def test_only_case():
@@ -253,3 +279,7 @@ def test_entries_as_lr_scans_keep_hr_only_where_there_is_no_lr_at_all():
     assert as_lr(entries) == [{"lr": "c", "subject": "2"}, {"lr": "d"}]
     assert as_lr(entries[:1]) == entries[:1]
     assert entries[1]["hr"] == "b"
+
+
+def test_entries_as_hr_scans_are_their_ct_alone():
+    assert as_hr([{"hr": "a", "ct": "c", "guide": "g", "subject": "1"}]) == [{"hr": "c", "subject": "1"}]
