@@ -77,10 +77,10 @@ def export(bundle: str, output_dir: str = "dist", checkpoint: str | None = None,
         if not (source / "models" / file).is_file()
     ]
     package = f"{name}_v{re.sub(r'[^0-9A-Za-z]', '_', version)}"
-    needed, docs = [], source / "docs" / "README.md"
-    docs_text = docs.read_text() if docs.is_file() else ""
-    if not docs_text:
-        problems.append(f"{docs} is missing.")
+    needed, docs = [], source / "docs"
+    if not (docs / "README.md").is_file():
+        problems.append(f"{docs / 'README.md'} is missing.")
+    docs_text = "\n".join(page.read_text() for page in sorted(docs.glob("*.md")))
     try:
         needed = modules.needed_modules(strings_in(configs), docs_text)
     except ValueError as error:
@@ -99,7 +99,8 @@ def export(bundle: str, output_dir: str = "dist", checkpoint: str | None = None,
         folder = Path(temporary) / name
         _copy(source, folder, configs, package)
         modules.copy_modules(needed, folder, package)
-        _rewrite_docs(folder / "docs" / "README.md", source, package, meta)
+        for page in (folder / "docs").glob("*.md"):
+            _rewrite_docs(page, source, package, meta)
         shutil.copyfile(weights, folder / "models" / "model.pt")
         for file in further:
             shutil.copyfile(source / "models" / file, folder / "models" / file)
@@ -209,19 +210,19 @@ def _copy(source: Path, folder: Path, configs: dict[str, dict], package: str) ->
 
 
 def _rewrite_docs(path: Path, source: Path, package: str, meta: dict) -> None:
-    """Commands that are run from the bundle's folder, and what must be installed for them."""
-    versions = {name: meta[key] for name, key in PINNED.items() if key in meta} | meta["required_packages_version"]
-    packages = " ".join(f"{name}=={version}" for name, version in versions.items())
+    """Commands that are run from the bundle's folder; and in README.md what must be installed for them."""
     text = modules.renamed(path.read_text(), package)
     name = source.resolve().name
-    text = text.replace(f"bundles/{name}/", "").replace(f"bundles/{name}", ".")
-    text = text.replace(
-        "All from the repository's root.\n",
-        "All from the folder that holds `configs`, in an environment with what `configs/metadata.json` lists:\n"
-        f"\n```bash\npip install {packages}\n```\n\n"
-        "Commands that begin with `python -m tests` measure the code, and are run in the collection's repository.\n",
-    )
-    path.write_text(text)
+    text = text.replace(f"bundles/{name}/", "").replace(f"bundles/{name}", ".").replace("common/configs/", "configs/")
+    place = "All from the folder that holds `configs`"
+    if path.name == "README.md":
+        versions = {name: meta[key] for name, key in PINNED.items() if key in meta} | meta["required_packages_version"]
+        packages = " ".join(f"{name}=={version}" for name, version in versions.items())
+        place += (
+            f", in an environment with what `configs/metadata.json` lists:\n\n```bash\npip install {packages}\n```\n\n"
+            "Commands that begin with `python -m tests` measure the code, and are run in the collection's repository"
+        )
+    path.write_text(text.replace("All from the repository's root.\n", f"{place}.\n"))
 
 
 def _check_large(source: Path, folder: Path) -> None:
