@@ -1,7 +1,7 @@
 """Pictures and tables of training and evaluation, as PNG, CSV and JSON files."""
 
 from .case import case_figure, error, line_profile, panels_figure
-from .cohort import PLANES_FILE, box_plots, merge_pictures, merge_tables, write_table
+from .cohort import PLANES_FILE, RESERVED, box_plots, merge_pictures, merge_tables, write_table
 from .features import feature_maps, feature_tsne
 from .kernels import kernel_errors, kernel_sheet
 from .mscn import mscn_distance, mscn_figure
@@ -11,6 +11,7 @@ from .translation import translation_figure
 
 __all__ = [
     "PLANES_FILE",
+    "RESERVED",
     "View",
     "box_plots",
     "case_figure",

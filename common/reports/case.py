@@ -58,7 +58,7 @@ def case_figure(
         view = View(grid.canonical_affine(sr.shape), *grid.cube(sr.shape, *zoom))
     volumes = {"cubic": cubic, "SR": sr} | ({} if hr is None else {"HR": hr})
     images = {title: view.cut(volume, affine) for title, volume in volumes.items()}
-    images = {"LR": view.cut(lr, affine @ from_matvec(np.diag(factors), offset)), **images}
+    images = {"LR": view.cut(lr, affine @ from_matvec(np.diag(np.array(factors, float)), offset)), **images}
     errors = {} if hr is None else {title: error(images[title], images["HR"]) for title in ("cubic", "SR")}
     panels_figure(path, name, images, errors, {"SR" if k == "sr" else k: score for k, score in scores.items()})
 

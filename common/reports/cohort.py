@@ -145,7 +145,8 @@ def box_plots(path: str | os.PathLike, rows: Sequence[Mapping]) -> None:
             box.set(facecolor=colour, alpha=0.35)
             panel.plot(i + spread, values[i], "o", color=colour, markersize=4, zorder=3)
         panel.set_title(metrics[metric][0], fontsize=10)
-        panel.set_xticks(range(len(methods)), methods, rotation=30 if len(methods) > 2 else 0)
+        slanted = {"rotation": 30, "ha": "right", "rotation_mode": "anchor"} if len(methods) > 2 else {}
+        panel.set_xticks(range(len(methods)), methods, **slanted)
         panel.grid(axis="y", alpha=0.3)
     # One scale for the three shifts, with room for 0.1 voxel, so that nothing small looks large.
     limit = 1.1 * max(0.1, float(np.nanmax(np.abs(table[2:5]), initial=0.0)))
@@ -191,7 +192,7 @@ def merge_tables(output_dir: str | os.PathLike, folders_by_name: Mapping[str, Se
     text = write_table(output_dir, rows)
     box_plots(Path(output_dir) / "boxplots.png", rows)
     if len(groups) > 1:
-        listing = "\n  ".join(", ".join(entries) for entries in groups)
+        listing = "\n  ".join("; ".join(entries) for entries in groups)
         text += (
             "\nThese groups are not compared on equal terms, because their LR inputs or their test cases differ:"
             f"\n  {listing}\nEach stands below the cubic row of its own. A key that is set for all rows, such as "
@@ -245,7 +246,7 @@ def merge_pictures(output_dir: str | os.PathLike, folders_by_name: Mapping[str, 
             drawn += 1
     text = f"pictures of {drawn} cases, with a column for each method"
     if missing:
-        text += f"; without {', '.join(missing)}, whose runs have left no {PLANES_FILE.format('<case>')}"
+        text += f"; not of {'; '.join(missing)}, whose runs have left no {PLANES_FILE.format('<case>')}"
     return text
 
 
