@@ -13,9 +13,10 @@ from pathlib import Path
 
 from ..command_line import RunsFailedError, check, is_true
 from ..files import check_writable
-from ..reports import merge_tables
+from ..reports import RESERVED, merge_pictures, merge_tables
 
-_KEYS = {"name": str, "overlays": list, "override": dict, "pool": list, "weights": str}  # of a row
+# Of a row.
+_KEYS = {"name": str, "bundle": str, "overlays": list, "override": dict, "pool": list, "weights": str}
 _JSON = {str: "string", list: "array", dict: "object"}
 
 
@@ -32,10 +33,10 @@ class Run:
 
 
 def ablate(
-    bundle: str,
     table: str,
     dataset_dir: str,
     output_dir: str,
+    bundle: str | None = None,
     folds: int = 1,
     resume: bool | str = False,
     **override,
@@ -47,19 +48,25 @@ def ablate(
     there. ``overlays`` are configs of the bundle laid over train.json. ``override`` sets keys of the configs. Each
     entry of ``pool`` sets further keys for a run of its own, and the runs' test cases are pooled in the one row: for
     example one training for each test image. A row with ``weights``, the name of an earlier row, is not trained: what
-    that row has trained is evaluated with this row's overlays and overrides; the two have the same pool. Values are
-    read as on the command line of ``python -m monai.bundle run``; null is None.
+    that row has trained is evaluated with this row's overlays and overrides; the two have the same bundle and pool.
+    Values are read as on the command line of ``python -m monai.bundle run``; null is None.
+
+    Rows may be of several bundles: ``{"name": "SRCNN", "bundle": "bundles/srcnn"}``, with overlays of that bundle.
+    Methods whose degradations differ then have different LR inputs, and are not compared on equal terms: the table has
+    a cubic row for each input, above the methods that had it. ``override`` or a key that is set for all rows makes
+    inputs equal, for example --scale "[2, 2, 1]".
 
     A run is ``python -m monai.bundle run`` of train.json and its overlays, then with evaluate.json, in the current
     working directory. It writes to ``output_dir/<row>``, or ``output_dir/<row>/<number>`` where it is one of a pool:
-    what the bundle writes, models/ and log.txt. The table is in ``output_dir``: table.csv, table.json, boxplots.png. A
-    run that fails does not stop the others; its row is left out of the table.
+    what the bundle writes, models/ and log.txt. The table is in ``output_dir``: table.csv, table.json, boxplots.png,
+    and for each test case ``<case>.png``, with a column for each method. A run that fails does not stop the others; its
+    row is left out of the table.
 
     Args:
-        bundle: folder of the bundle, for example bundles/guided_rdn.
         table: a table's name in the bundle's configs/tables.json, or a .json file that holds one table.
         dataset_dir: folder of the datalist.
         output_dir: folder of the table and the runs.
+        bundle: folder of the bundle of rows that name none, for example bundles/guided_rdn.
         folds: of a cross-validation: with more than 1, the bundle's cross_validation.json is laid over train.json, and
             each row is run on each fold (its key ``fold``) and its test cases pooled.
         resume: whether to skip runs whose table.json is there and to continue trainings that were interrupted. The
@@ -67,19 +74,16 @@ def ablate(
         override: keys of the configs to set in all rows, for example --max_epochs 10; none that a row itself sets.
 
     Raises:
-        FileNotFoundError: when the bundle, the table or an overlay is not there.
-        ValueError: before anything runs, when a row is wrong, sets a key that is set for all rows, or sets one that the
-            configs lack.
+        FileNotFoundError: when a bundle, the table or an overlay is not there.
+        ValueError: before anything runs, when a row is wrong, sets a key that is set for all rows, or lacks a key in
+            its configs that it or the command line sets.
         RunsFailedError: at the end, when runs failed; the message lists them with the last error of each.
     """
     resume = is_true(resume)
-    train = Path(bundle) / "configs" / "train.json"
-    if not train.is_file():
-        raise FileNotFoundError(f"{train}: there is no such file; --bundle names the folder of a bundle.")
-    rows = _rows(Path(bundle), table)
+    rows = _rows(bundle, table)
     if folds > 1:
-        rows = [_over_folds(Path(bundle), row, folds) for row in rows]
-    runs = _runs(Path(bundle), rows, Path(output_dir), {"dataset_dir": str(dataset_dir), **override})
+        rows = [_over_folds(row, folds) for row in rows]
+    runs = _runs(rows, Path(output_dir), {"dataset_dir": str(dataset_dir), **override})
     for run in runs:
         # Their own check of their command line would come only when it is their turn.
         try:
@@ -108,7 +112,8 @@ def ablate(
         complete.pop(run.row, None)
     if complete:
         print(merge_tables(output_dir, complete))
-        print(f"the table and its box plots are in {output_dir}")
+        print(merge_pictures(output_dir, complete))
+        print(f"the table, its box plots and the pictures are in {output_dir}")
     if failures:
         listing = "\n  ".join(f"{run.title}: {failure}" for run, failure in failures)
         raise RunsFailedError(
@@ -117,9 +122,16 @@ def ablate(
         )
 
 
-def _rows(bundle: Path, table: str) -> list[dict]:
+def _rows(bundle: str | None, table: str) -> list[dict]:
     """The rows of the table, each with all its keys."""
-    path = Path(table) if table.endswith(".json") else bundle / "configs" / "tables.json"
+    if bundle is not None:
+        _check_bundle("--bundle", bundle)
+    elif not table.endswith(".json"):
+        raise ValueError(
+            f"--table {table}: without --bundle there are no tables to look for it in; name its bundle with --bundle, "
+            "or give a .json file whose rows name theirs."
+        )
+    path = Path(table) if table.endswith(".json") else Path(bundle) / "configs" / "tables.json"
     if not path.is_file():
         raise FileNotFoundError(
             f"{path}: there is no such file; --table is the name of a table in the bundle's configs/tables.json, or a "
@@ -151,16 +163,21 @@ def _rows(bundle: Path, table: str) -> list[dict]:
                 raise ValueError(f"{where}: '{key}' is {value!r}, expected a JSON {_JSON[_KEYS[key]]}.")
         name = row.get("name", "")
         folder = _folder(name)
-        if not folder or name == "cubic":
-            raise ValueError(f"{where}: the name is '{name}', expected one with a letter or digit, and not 'cubic'.")
+        if not folder or name in RESERVED:
+            raise ValueError(
+                f"{where}: the name is '{name}', expected one with a letter or digit, and not {', '.join(RESERVED)}."
+            )
         if folder in folders:
             raise ValueError(f"{where}: '{name}' and '{folders[folder]}' have the same folder '{folder}'; rename one.")
         folders[folder] = name
+        if "bundle" in row:
+            _check_bundle(f"{where} ('{name}'): 'bundle'", row["bundle"])
+        elif bundle is None:
+            raise ValueError(f"{where} ('{name}'): no 'bundle', and no --bundle for rows without; name one.")
+        own = row.get("bundle", bundle)
         for overlay in row.get("overlays", []):
-            if not (bundle / "configs" / f"{overlay}.json").is_file():
-                raise FileNotFoundError(
-                    f"{where} ('{name}'): the overlay {bundle}/configs/{overlay}.json is not there."
-                )
+            if not (Path(own) / "configs" / f"{overlay}.json").is_file():
+                raise FileNotFoundError(f"{where} ('{name}'): the overlay {own}/configs/{overlay}.json is not there.")
         if "pool" in row and not (row["pool"] and all(isinstance(entry, dict) for entry in row["pool"])):
             raise ValueError(f"{where} ('{name}'): 'pool' is {row['pool']!r}, expected objects of keys, at least one.")
         earlier = [other["name"] for other in rows if other["weights"] is None]
@@ -169,20 +186,32 @@ def _rows(bundle: Path, table: str) -> list[dict]:
                 f"{where} ('{name}'): 'weights' is '{row['weights']}', expected the name of an earlier row that is "
                 f"trained: {', '.join(earlier) or 'there is none'}."
             )
-        rows.append({"overlays": [], "override": {}, "pool": [], "weights": None, **row})
+        rows.append({"bundle": bundle, "overlays": [], "override": {}, "pool": [], "weights": None, **row})
         if "weights" in row:
             other = next(r for r in rows if r["name"] == row["weights"])
-            if other["pool"] != rows[-1]["pool"]:
-                raise ValueError(
-                    f"{where} ('{name}'): its pool differs from that of '{row['weights']}', whose weights it takes."
-                )
+            for key in ("bundle", "pool"):
+                if other[key] != rows[-1][key]:
+                    raise ValueError(
+                        f"{where} ('{name}'): its {key} differs from that of '{row['weights']}', whose weights it "
+                        "takes."
+                    )
     return rows
 
 
-def _over_folds(bundle: Path, row: dict, folds: int) -> dict:
+def _check_bundle(where: str, bundle: str) -> None:
+    """Refuse what is no folder of a bundle."""
+    train = Path(bundle) / "configs" / "train.json"
+    if not train.is_file():
+        raise FileNotFoundError(
+            f"{where}: there is no {train}; expected the folder of a bundle, for example bundles/udean."
+        )
+
+
+def _over_folds(row: dict, folds: int) -> dict:
     """The row with each of its runs on each fold of a cross-validation."""
-    if not (bundle / "configs" / "cross_validation.json").is_file():
-        raise FileNotFoundError(f"--folds {folds}: {bundle}/configs has no cross_validation.json.")
+    configs = Path(row["bundle"]) / "configs"
+    if not (configs / "cross_validation.json").is_file():
+        raise FileNotFoundError(f"--folds {folds}, row '{row['name']}': {configs} has no cross_validation.json.")
     pool = [{"folds": folds, "fold": fold, **entry} for fold in range(folds) for entry in row["pool"] or [{}]]
     return {**row, "overlays": ["cross_validation", *row["overlays"]], "pool": pool}
 
@@ -192,7 +221,7 @@ def _folder(name: str) -> str:
     return re.sub(r"[^\w.+-]+", "_", name).strip("._")
 
 
-def _runs(bundle: Path, rows: Sequence[Mapping], output_dir: Path, override: Mapping[str, object]) -> list[Run]:
+def _runs(rows: Sequence[Mapping], output_dir: Path, override: Mapping[str, object]) -> list[Run]:
     """The runs of all rows, with what the command line sets."""
     own = {"config_file", "ckpt_dir"} & override.keys()
     if own:
@@ -201,7 +230,7 @@ def _runs(bundle: Path, rows: Sequence[Mapping], output_dir: Path, override: Map
     runs = []
     for row in rows:
         names = ["train", *row["overlays"]]
-        configs = [str(bundle / "configs" / f"{name}.json") for name in names]
+        configs = [str(Path(row["bundle"]) / "configs" / f"{name}.json") for name in names]
         for number, entry in enumerate(row["pool"] or [{}], start=1):
             keys = {**row["override"], **entry}
             for key in keys:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +13,7 @@ from ignite.engine import Engine, Events
 from torch import nn
 
 from .. import metrics, reports
+from ..command_line import is_true
 from ..data.naming import case_stem
 from ..degradations import Degradation
 from ..metrics.lpips import Lpips
@@ -24,19 +25,32 @@ class EvaluationReport:
 
     It attaches to an evaluator whose batches are ``{"lr", "hr"}``, and may hold ``"guide"``: another contrast of the
     subject, ``(1, X, Y, Z)`` on the HR grid, which ``others`` then take as second input and the picture shows. Volumes
-    are compared in [0, 1]; the displacement is that of the result against the interpolated input, in HR voxels. In
-    ``output_dir``: ``table.csv``, ``table.json``, ``boxplots.png``, and for each case ``<case>.png`` and
-    ``<case>_profile.png``. With a regressor, the table has the BRISQUE of each volume too, and with ``lpips`` the LPIPS
-    against HR.
+    are compared in [0, 1]; the displacement is that of the result against the interpolated input, in HR voxels along
+    the axes as the method orders them (z across the slices). In ``output_dir``: ``table.csv``, ``table.json``,
+    ``boxplots.png``, and for each case ``<case>.png``, ``<case>_profile.png`` and ``<case>_planes.npz``, the columns of
+    its picture for one with other runs (:func:`common.reports.merge_pictures`). With a regressor, the table has the
+    BRISQUE of each volume too, and with ``lpips`` the LPIPS against HR.
+
+    With ``centre_slice``, PSNR and SSIM are not those of the volume but of its centre slice, as papers on 2-D networks
+    report them: of n slices along z the one at n // 2, counted from 0
+    (:func:`common.metrics.centre_slice_psnr`, :func:`common.metrics.centre_slice_ssim`). The table then has bicubic
+    interpolation (:func:`common.metrics.bicubic`) beside cubic: it is those papers' baseline, and a weaker one.
 
     Args:
         output_dir: folder of the report.
         degradation: from HR to LR; says where LR voxels lie.
         method: name of the evaluator's network in the table.
-        network: the evaluator's network, of whose architecture ``others`` are.
-        others: files of further weights by the name of their rows in the table, which stand before the method's.
+        network: of the architecture of those ``others`` that are files; without such, None.
+        others: further methods by the name of their rows in the table, which stand before the method's. Each is a file
+            of weights for ``network``, or any network with its weights loaded, which the evaluator's inferer then gives
+            what it gives its own, or ``{"network": <network>, "inferer": <inferer>}``, with an inferer of its own.
         brisque: file of a regressor (``python -m common brisque-fit``), or None for no such score.
         lpips: AlexNet's weights, as for :class:`common.metrics.lpips.Lpips`; None or false for no such score.
+        centre_slice: whether PSNR and SSIM are those of the centre slice.
+
+    Raises:
+        ValueError: when one of ``others`` is none of the three, or a file and there is no ``network``; or with
+            ``centre_slice`` for a degradation that :func:`common.metrics.bicubic` does not take.
     """
 
     def __init__(
@@ -44,17 +58,22 @@ class EvaluationReport:
         output_dir: str | os.PathLike,
         degradation: Degradation,
         method: str,
-        network: nn.Module,
-        others: Mapping[str, str] | None = None,
+        network: nn.Module | None = None,
+        others: Mapping[str, str | os.PathLike | nn.Module | Mapping] | None = None,
         brisque: str | os.PathLike | None = None,
         lpips: str | os.PathLike | bool | None = None,
+        centre_slice: bool | str = False,
     ) -> None:
         self.output_dir = Path(output_dir)
         self.degradation = degradation
         self.method = method
-        self.others = {name: load_weights(copy.deepcopy(network), path) for name, path in (others or {}).items()}
+        self.others = {name: _other(name, entry, network) for name, entry in (others or {}).items()}
         self.brisque = None if brisque is None else metrics.Brisque.load(brisque)
         self.lpips = None if lpips is None or str(lpips).lower() == "false" else Lpips(lpips)
+        self.centre_slice = is_true(centre_slice)
+        if self.centre_slice:
+            # What it refuses is refused before any case is computed.
+            metrics.bicubic(torch.zeros(1, 1, 1), degradation.factors, degradation.offset)
 
     def attach(self, engine: Engine) -> None:
         """Measure each case, and write the tables at the end."""
@@ -73,49 +92,81 @@ class EvaluationReport:
                 raise ValueError(f"two cases are named {name}; give their files or subjects different names.")
             guide = batch.get("guide")
             volumes = {"cubic": metrics.cubic(torch.as_tensor(lr).cpu(), factors, offset)}
-            for other, network in self.others.items():
+            if self.centre_slice:
+                volumes["bicubic"] = metrics.bicubic(torch.as_tensor(lr).cpu(), factors, offset)
+            for other, (network, inferer) in self.others.items():
                 network.to(engine.state.device)
                 inputs = [torch.as_tensor(v)[None].to(engine.state.device) for v in (lr, guide) if v is not None]
                 with torch.no_grad():
-                    volumes[other] = engine.inferer(inputs[0], network, *inputs[1:])[0]
+                    volumes[other] = (inferer or engine.inferer)(inputs[0], network, *inputs[1:])[0]
             volumes[self.method] = sr
             shown = {key: _unit(volume) for key, volume in volumes.items()}
             truth = _unit(hr)
+            psnr, ssim = (
+                (metrics.centre_slice_psnr, metrics.centre_slice_ssim)
+                if self.centre_slice
+                else (metrics.psnr, metrics.ssim)
+            )
             scores = {}
             for method, volume in shown.items():
                 shift = metrics.displacement(volume, shown["cubic"], factors)
-                scores[method] = {"psnr": metrics.psnr(volume, truth), "ssim": metrics.ssim(volume, truth)}
+                scores[method] = {"psnr": psnr(volume, truth), "ssim": ssim(volume, truth)}
                 if self.brisque is not None:
                     scores[method]["brisque"] = self.brisque.score(volume)
                 if self.lpips is not None:
                     scores[method]["lpips"] = self.lpips.score(volume, truth, engine.state.device)
                 row = {"case": name, "method": method, **scores[method]}
                 self.rows.append({**row, **{f"displacement_{a}": s for a, s in zip("xyz", shift, strict=True)}})
-            pictures = {
-                "lr": _unit(lr),
-                "cubic": shown["cubic"],
-                "sr": shown[self.method],
-                "hr": truth,
-                "affine": np.asarray(hr.affine, dtype=np.float64),
-                "factors": factors,
-                "offset": offset,
-            }
-            named = {"cubic": scores["cubic"], "sr": scores[self.method]}
-            reports.case_figure(
-                self.output_dir / f"{name}.png",
+            affine = np.asarray(hr.affine, dtype=np.float64)
+            view = reports.View.of_file(hr.meta["filename_or_obj"])
+            images = {"LR": view.cut(_unit(lr), self.degradation.lr_affine(affine))}
+            images |= {key: view.cut(volume, affine) for key, volume in {**shown, "HR": truth}.items()}
+            reports.save_panels(self.output_dir / reports.PLANES_FILE.format(name), images)
+            errors = {key: reports.error(images[key], images["HR"]) for key in shown}
+            if guide is not None:
+                images = {"LR": images["LR"], "guide": view.cut(_unit(guide), affine), **images}
+            reports.panels_figure(self.output_dir / f"{name}.png", name, images, errors, scores)
+            reports.line_profile(
+                self.output_dir / f"{name}_profile.png",
+                lr=_unit(lr),
+                cubic=shown["cubic"],
+                sr=shown[self.method],
+                hr=truth,
                 name=name,
-                scores=named,
-                guide=None if guide is None else _unit(guide),
-                **pictures,
+                affine=affine,
+                factors=factors,
+                offset=offset,
             )
-            reports.line_profile(self.output_dir / f"{name}_profile.png", name=name, **pictures)
 
     def _finish(self, engine: Engine) -> None:
         if not self.rows:
             return
         print(reports.write_table(self.output_dir, self.rows))
+        if self.centre_slice:
+            print("PSNR and SSIM are those of each case's centre slice, not of its volume")
         reports.box_plots(self.output_dir / "boxplots.png", self.rows)
         print(f"table and pictures are in {self.output_dir}")
+
+
+def _other(
+    name: str, entry: str | os.PathLike | nn.Module | Mapping, network: nn.Module | None
+) -> tuple[nn.Module, Callable | None]:
+    """Network and inferer of an entry of ``others``, without an inferer where it is the evaluator's."""
+    if isinstance(entry, nn.Module):
+        return entry.eval(), None
+    if isinstance(entry, Mapping) and entry.keys() == {"network", "inferer"}:
+        return entry["network"].eval(), entry["inferer"]
+    if not isinstance(entry, (str, os.PathLike)):
+        raise ValueError(
+            f"others: '{name}' is {entry!r}, expected a file of weights, a network, or an object with the keys network "
+            "and inferer."
+        )
+    if network is None:
+        raise ValueError(
+            f"others: '{name}' is the file {entry}, but the report has no network to load it into; give the network "
+            f"itself, for example $load_weights(@network, '{entry}')."
+        )
+    return load_weights(copy.deepcopy(network), entry), None
 
 
 def _unit(volume: torch.Tensor) -> np.ndarray:

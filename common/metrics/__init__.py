@@ -1,7 +1,18 @@
-"""Metrics on images and volumes in [0, 1], and the baseline they are compared with."""
+"""Metrics on images and volumes in [0, 1], and the baselines they are compared with."""
 
-from .baseline import cubic
+from .baseline import bicubic, cubic
 from .brisque import Brisque, brisque_features, mscn
-from .volume import displacement, psnr, ssim
+from .volume import centre_slice_psnr, centre_slice_ssim, displacement, psnr, ssim
 
-__all__ = ["Brisque", "brisque_features", "cubic", "displacement", "mscn", "psnr", "ssim"]
+__all__ = [
+    "Brisque",
+    "bicubic",
+    "brisque_features",
+    "centre_slice_psnr",
+    "centre_slice_ssim",
+    "cubic",
+    "displacement",
+    "mscn",
+    "psnr",
+    "ssim",
+]

@@ -1,25 +1,33 @@
 """Pictures and tables of training and evaluation, as PNG, CSV and JSON files."""
 
-from .case import case_figure, line_profile
-from .cohort import box_plots, merge_tables, write_table
+from .case import case_figure, error, line_profile, panels_figure
+from .cohort import PLANES_FILE, RESERVED, box_plots, merge_pictures, merge_tables, write_table
 from .features import feature_maps, feature_tsne
 from .kernel_figures import kernel_errors, kernel_sheet
 from .mscn import mscn_distance, mscn_figure
+from .planes import View, save_panels
 from .training import loss_curves
 from .translation import translation_figure
 
 __all__ = [
+    "PLANES_FILE",
+    "RESERVED",
+    "View",
     "box_plots",
     "case_figure",
+    "error",
     "feature_maps",
     "feature_tsne",
     "kernel_errors",
     "kernel_sheet",
     "line_profile",
     "loss_curves",
+    "merge_pictures",
     "merge_tables",
     "mscn_distance",
     "mscn_figure",
+    "panels_figure",
+    "save_panels",
     "translation_figure",
     "write_table",
 ]

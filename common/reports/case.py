@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+import textwrap
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
+from nibabel.affines import from_matvec
 
 from .files import save_figure
-from .planes import PLANES, Grid, content, draw_plane, label_ends
+from .planes import PLANES, Grid, Panel, View, draw_plane, label_ends
 
-__all__ = ["case_figure", "line_profile"]
+__all__ = ["case_figure", "error", "line_profile", "panels_figure"]
 
 _PANEL = 1.9  # width of a panel in inches
 
@@ -27,13 +31,12 @@ def case_figure(
     affine: np.ndarray,
     factors: Sequence[int],
     offset: Sequence[float],
-    guide: np.ndarray | None = None,
     zoom: tuple[Sequence[float], float] | None = None,
 ) -> None:
     """Show a case in three planes: LR, cubic, SR and HR, and the errors of cubic and SR on one colour scale.
 
     The planes go through the middle of the foreground and are cropped to it, or through a point and cropped to a cube
-    around it. The patient's right is on the left.
+    around it.
 
     Args:
         path: the PNG to write.
@@ -46,44 +49,62 @@ def case_figure(
         affine: affine of the HR grid, voxel to RAS+ millimetres.
         factors: HR voxels per LR voxel along the stored axes.
         offset: centre of LR voxel 0 in HR voxels along the stored axes.
-        guide: another contrast that the method had as second input, shape (X, Y, Z); shown beside LR, in grey levels
-            of its own.
         zoom: the point, in voxels of the stored HR grid, and the edge of the cube in mm.
     """
-    grid = Grid(affine)
-    shape = sr.shape
-    lr_edges = grid.lr_edges(sr.shape, lr.shape, factors, offset)
-    lr, cubic, sr = (grid.canonical(v) for v in (lr, cubic, sr))
-    images, errors = {"LR": lr}, {}
-    if guide is not None:
-        images["guide"] = grid.canonical(guide)
-    images |= {"cubic": cubic, "SR": sr}
-    if hr is not None:
-        hr = images["HR"] = grid.canonical(hr)
-        errors = {"|cubic - HR|": np.abs(cubic - hr), "|SR - HR|": np.abs(sr - hr)}
-    centre, box = content(sr if hr is None else hr) if zoom is None else grid.cube(shape, *zoom)
-    planes = []
-    for normal in PLANES.values():
-        at = tuple(centre[a] if a == normal else box[a] for a in range(3))
-        lr_at = np.floor((centre[normal] + 0.5 - lr_edges[normal, 0]) / np.ptp(lr_edges[normal]) * lr.shape[normal])
-        planes.append((normal, at, int(np.clip(lr_at, 0, lr.shape[normal] - 1))))
-    # Bright spots (fat, vessels) must not darken the tissue, nor single voxels hide the errors.
-    grey = {"cmap": "gray", "vmin": 0.0, "vmax": float(np.percentile((sr if hr is None else hr)[box], 99.8))}
-    styles = dict.fromkeys(images, grey)
-    if guide is not None:
-        styles["guide"] = {**grey, "vmax": float(np.percentile(images["guide"][box], 99.8))}
-    shown = [error[at].ravel() for error in errors.values() for _, at, _ in planes]
-    heat = {"cmap": "inferno", "vmin": 0.0, "vmax": float(np.percentile(np.concatenate(shown), 99.8)) if shown else 1.0}
-    styles |= dict.fromkeys(errors, heat)
+    if zoom is None:
+        view = View.of_volume(sr if hr is None else hr, affine)
+    else:
+        grid = Grid(affine)
+        view = View(grid.canonical_affine(sr.shape), *grid.cube(sr.shape, *zoom))
+    volumes = {"cubic": cubic, "SR": sr} | ({} if hr is None else {"HR": hr})
+    images = {title: view.cut(volume, affine) for title, volume in volumes.items()}
+    images = {"LR": view.cut(lr, affine @ from_matvec(np.diag(np.array(factors, float)), offset)), **images}
+    errors = {} if hr is None else {title: error(images[title], images["HR"]) for title in ("cubic", "SR")}
+    panels_figure(path, name, images, errors, {"SR" if k == "sr" else k: score for k, score in scores.items()})
 
-    size = np.array([(s.stop - s.start) * mm for s, mm in zip(box, grid.spacing, strict=True)])
+
+def error(panel: Panel, truth: Panel) -> Panel:
+    """The absolute difference of two panels of one grid."""
+    return Panel(tuple(np.abs(a - b) for a, b in zip(panel.planes, truth.planes, strict=True)), panel.edges)
+
+
+def panels_figure(
+    path: str | os.PathLike,
+    name: str,
+    images: Mapping[str, Panel],
+    errors: Mapping[str, Panel],
+    scores: Mapping[str, Mapping[str, float]],
+) -> None:
+    """Draw panels side by side, in one grey window, and their errors on one colour scale.
+
+    The errors of up to two stand on the right, of more below what they are the errors of. Drawn is what all panels
+    show. The patient's right is on the left.
+
+    Args:
+        path: the PNG to write.
+        name: the case's name, for the title.
+        images: by their titles, normalised to [0, 1]. ``"HR"``, or without it the last, sets the grey window;
+            ``"guide"``, another contrast, has one of its own.
+        errors: of those images that have errors, by their titles.
+        scores: ``psnr`` (dB) and ``ssim`` of images, shown above them where given.
+    """
+    # Bright spots (fat, vessels) must not darken the tissue, nor single voxels hide the errors.
+    grey = {"cmap": "gray", "vmin": 0.0, "vmax": _bright([images.get("HR", list(images.values())[-1])])}
+    heat = {"cmap": "inferno", "vmin": 0.0, "vmax": _bright(errors.values()) if errors else 1.0}
+    below = len(errors) > 2
+    columns = len(images) + (0 if below else len(errors))
+    shown = np.array([panel.edges for panel in images.values()])
+    window = np.stack([shown[..., 0].max(axis=0), shown[..., 1].min(axis=0)], axis=-1)
+    size = np.ptp(window, axis=1)
     ratios = [max(size[2 if n < 2 else 1] / size[1 if n == 0 else 0], 0.2) for n in PLANES.values()]
-    columns = len(images) + len(errors)
-    left, right, top, bottom = 0.3, 0.8 if errors else 0.1, 0.8, 0.1
+    ratios = np.repeat(ratios, 2 if below else 1)
+    titles = {title: textwrap.wrap(title, 22) for title in images}
+    lines = max(map(len, titles.values())) + 1
+    left, right, top, bottom = 0.3, 0.8 if errors else 0.1, 0.48 + 0.16 * lines, 0.1
     width, height = columns * _PANEL + left + right, sum(ratios) * _PANEL + top + bottom
     figure = Figure(figsize=(width, height), dpi=150)
     axes = figure.subplots(
-        3,
+        len(ratios),
         columns,
         squeeze=False,
         gridspec_kw={
@@ -97,29 +118,45 @@ def case_figure(
         },
     )
     figure.suptitle(name, y=1 - 0.08 / height, va="top", fontsize=12)
-    for row, (plane, (normal, at, lr_at)) in enumerate(zip(PLANES, planes, strict=True)):
-        edges = np.array([(s.start - 0.5, s.stop - 0.5) for s in at if isinstance(s, slice)])
-        for column, (title, volume) in enumerate([*images.items(), *errors.items()]):
-            panel = axes[row, column]
-            style = styles[title]
-            if title == "LR":
-                around = np.delete(lr_edges, normal, axis=0)
-                draw_plane(panel, np.take(lr, lr_at, axis=normal), around, grid.spacing, normal, **style)
-                label_ends(panel, normal)
-                along, up = (edges * np.delete(grid.spacing, normal)[:, None]).tolist()
-                panel.set_xlim(along[::-1])
-                panel.set_ylim(up)
-                panel.text(-0.05, 0.5, plane, transform=panel.transAxes, rotation=90, ha="right", va="center")
-            else:
-                image = draw_plane(panel, volume[at], edges, grid.spacing, normal, **style)
+    for panel in axes.ravel():
+        panel.set_axis_off()
+
+    def draw(axes: Axes, panel: Panel, row: int, normal: int, style: Mapping) -> AxesImage:
+        edges, limits = (np.delete(ends, normal, axis=0) for ends in (panel.edges, window))
+        image = draw_plane(axes, panel.planes[row], edges, (1.0, 1.0, 1.0), normal, **style)
+        axes.set_xlim(limits[0][::-1])
+        axes.set_ylim(limits[1])
+        return image
+
+    for row, (plane, normal) in enumerate(PLANES.items()):
+        of_images, of_errors = axes[row * (2 if below else 1)], axes[row, len(images) :]
+        if below:
+            of_errors = axes[2 * row + 1, [list(images).index(title) for title in errors]]
+        for panel, (title, image) in zip(of_images, images.items(), strict=False):
+            style = {**grey, "vmax": _bright([image])} if title == "guide" else grey
+            draw(panel, image, row, normal, style)
             if row == 0:
-                score = scores.get(title.lower(), {}) if title in images else {}
-                caption = f"\n{score['psnr']:.2f} dB, {score['ssim']:.4f}" if score else "\n"
-                panel.set_title(title + caption, fontsize=10)
+                score = scores.get(title)
+                caption = f"{score['psnr']:.2f} dB, {score['ssim']:.4f}" if score else ""
+                panel.set_title("\n".join([*titles[title], caption]), fontsize=10)
+        for panel, (title, image) in zip(of_errors, errors.items(), strict=True):
+            drawn = draw(panel, image, row, normal, heat)
+            if row == 0 and not below:
+                panel.set_title(f"|{title} - HR|\n", fontsize=10)
+        label_ends(of_images[0], normal)
+        label = {"rotation": 90, "ha": "right", "va": "center"}
+        of_images[0].text(-0.05, 0.5, plane, transform=of_images[0].transAxes, **label)
+        if below:
+            of_errors[0].text(-0.05, 0.5, "|image - HR|", transform=of_errors[0].transAxes, **label)
     if errors:
         bar = figure.add_axes((1 - (right - 0.1) / width, bottom / height, 0.14 / width, 1 - (top + bottom) / height))
-        figure.colorbar(image, cax=bar, extend="max")
+        figure.colorbar(drawn, cax=bar, extend="max")
     save_figure(figure, path)
+
+
+def _bright(panels: Iterable[Panel]) -> float:
+    """The 99.8th percentile of all that is shown."""
+    return float(np.percentile(np.concatenate([plane.ravel() for panel in panels for plane in panel.planes]), 99.8))
 
 
 def line_profile(

@@ -1,4 +1,4 @@
-"""Results over all cases: the table, its box plots, and the table of several runs."""
+"""Results over all cases: the table, its box plots, and the table and pictures of several runs."""
 
 from __future__ import annotations
 
@@ -13,9 +13,18 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from ..files import replacing
+from .case import error, panels_figure
 from .files import save_figure
+from .planes import load_panels
 
-__all__ = ["box_plots", "merge_tables", "write_table"]
+__all__ = ["PLANES_FILE", "RESERVED", "box_plots", "merge_pictures", "merge_tables", "write_table"]
+
+PLANES_FILE = "{}_planes.npz"
+"""What an evaluation leaves of a case, by its name, for its picture with other methods."""
+BASELINES = ("cubic", "bicubic")
+"""The rows of a table that are no method's but its input's, interpolated."""
+RESERVED = ("LR", "guide", *BASELINES, "HR")
+"""Columns of a picture that are no method's."""
 
 METRICS = {
     "psnr": ("PSNR (dB)", 2),
@@ -136,7 +145,8 @@ def box_plots(path: str | os.PathLike, rows: Sequence[Mapping]) -> None:
             box.set(facecolor=colour, alpha=0.35)
             panel.plot(i + spread, values[i], "o", color=colour, markersize=4, zorder=3)
         panel.set_title(metrics[metric][0], fontsize=10)
-        panel.set_xticks(range(len(methods)), methods, rotation=30 if len(methods) > 2 else 0)
+        slanted = {"rotation": 30, "ha": "right", "rotation_mode": "anchor"} if len(methods) > 2 else {}
+        panel.set_xticks(range(len(methods)), methods, **slanted)
         panel.grid(axis="y", alpha=0.3)
     # One scale for the three shifts, with room for 0.1 voxel, so that nothing small looks large.
     limit = 1.1 * max(0.1, float(np.nanmax(np.abs(table[2:5]), initial=0.0)))
@@ -150,61 +160,144 @@ def merge_tables(output_dir: str | os.PathLike, folders_by_name: Mapping[str, Se
     """Join the tables of several runs into one: ``table.csv``, ``table.json`` and ``boxplots.png``.
 
     Each run's method takes the name of its entry; an entry's folders are pooled, as the folds of a cross-validation
-    are. The rows of cubic interpolation appear once, and once more as ``cubic (<entry>)`` before each entry whose
-    cubic rows are not those of the first entry: it was tested on other cases or on another LR.
+    are. Each method stands below the interpolation of its own input: an entry whose cubic rows are not those of an
+    entry before it was tested on another LR or on other cases, and they are shown as ``cubic (<entry>)``. A score that
+    only some runs have is NaN for the others.
 
     Args:
         output_dir: the folder to write to.
-        folders_by_name: the folders with a ``table.json`` of :func:`write_table`, of one method beside ``"cubic"``, by
-            the name that the method has in the joint table. A value that is null there is NaN here.
+        folders_by_name: the folders with a ``table.json`` of :func:`write_table`, of one method beside interpolation,
+            by the name that the method has in the joint table. A value that is null there is NaN here.
 
     Returns:
-        The table of mean +- sd by method, to print.
+        The table of mean +- sd by method, to print, and which methods it does not compare on equal terms.
 
     Raises:
         FileNotFoundError: when a folder has no ``table.json``.
-        ValueError: when a table has not one method beside ``"cubic"``, an entry is itself named ``"cubic"``, a case is
+        ValueError: when a table has not one method beside interpolation, an entry has a name of ``RESERVED``, a case is
             in two folders of one entry, or there are no entries.
     """
+    groups = _by_input(_runs(folders_by_name))
     rows: list[dict] = []
-    baseline: dict[str, float] | None = None
-    for name, folders in folders_by_name.items():
-        if name == "cubic":
-            raise ValueError("an entry is named 'cubic', as the rows of cubic interpolation are; give it another name.")
-        pooled: dict[str, list[dict]] = {"cubic": [], name: []}
-        place: dict[str, str | os.PathLike] = {}
-        for folder in folders:
-            cases = _cases(folder)
-            if twice := [case for case in dict.fromkeys(row["case"] for row in cases) if case in place]:
-                raise ValueError(
-                    f"{name}: the case {twice[0]} was tested in {place[twice[0]]} and again in {folder}; runs that are "
-                    "pooled must not share test cases."
-                )
-            place.update((row["case"], folder) for row in cases)
-            for row in cases:
-                pooled["cubic" if row["method"] == "cubic" else name].append(row)
-        cubic = {row["case"]: row["psnr"] for row in pooled["cubic"]}
-        if baseline is None:
-            baseline = cubic
-            rows += pooled["cubic"]
-        elif cubic.keys() != baseline.keys() or any(abs(cubic[case] - baseline[case]) > 1e-6 for case in cubic):
-            rows += [{**row, "method": f"cubic ({name})"} for row in pooled["cubic"]]
-        rows += [{**row, "method": name} for row in pooled[name]]
+    for number, entries in enumerate(groups):
+        first = next(iter(entries))
+        interpolated = [row for _, found in entries[first].values() for row in found.values()]
+        for baseline in BASELINES:
+            name = baseline if number == 0 else f"{baseline} ({first})"
+            rows += [{**row, "method": name} for row in interpolated if row["method"] == baseline]
+        for name, cases in entries.items():
+            own = [row for _, found in cases.values() for row in found.values() if row["method"] not in BASELINES]
+            rows += [{**row, "method": name} for row in own]
+    rows = [{**{score: math.nan for score in OPTIONAL if any(score in r for r in rows)}, **row} for row in rows]
     text = write_table(output_dir, rows)
     box_plots(Path(output_dir) / "boxplots.png", rows)
+    if len(groups) > 1:
+        listing = "\n  ".join("; ".join(entries) for entries in groups)
+        text += (
+            "\nThese groups are not compared on equal terms, because their LR inputs or their test cases differ:"
+            f"\n  {listing}\nEach stands below the cubic row of its own. A key that is set for all rows, such as "
+            "--scale, makes inputs equal."
+        )
     return text
 
 
-def _cases(folder: str | os.PathLike) -> list[dict]:
-    """The rows of a folder's ``table.json``, of cubic interpolation and of one method."""
-    path = Path(folder) / "table.json"
+def merge_pictures(output_dir: str | os.PathLike, folders_by_name: Mapping[str, Sequence[str | os.PathLike]]) -> str:
+    """Draw each case of several runs as one picture, ``<case>.png``: LR, cubic, a column for each method, and HR.
+
+    The columns are those that :class:`common.handlers.EvaluationReport` drew of the runs, through the same planes, in
+    one grey window and with their errors on one colour scale. As in :func:`merge_tables`, each method stands behind the
+    LR that it was given, and behind its interpolation.
+
+    Args:
+        output_dir: the folder to write to.
+        folders_by_name: as for :func:`merge_tables`; each run has left ``<case>_planes.npz``, or it is left out.
+
+    Returns:
+        What was drawn and what was left out, to print.
+
+    Raises:
+        FileNotFoundError, ValueError: as :func:`merge_tables`.
+    """
+    runs = _runs(folders_by_name)
+    missing: dict[str, None] = {}
+    drawn = 0
+    for case in dict.fromkeys(case for cases in runs.values() for case in cases):
+        tested = {name: {case: cases[case]} for name, cases in runs.items() if case in cases}
+        for name in [n for n, found in tested.items() if not (found[case][0] / PLANES_FILE.format(case)).is_file()]:
+            missing[name] = tested.pop(name)
+        images, errors, scores, truth = {}, {}, {}, None
+        for entries in _by_input(tested):
+            first = next(iter(entries))
+            # The plain titles are those of the plain rows in the table: of the first entry's input.
+            own = "" if first == next(iter(runs)) else f" ({first})"
+            for name, found in entries.items():
+                folder, rows = found[case]
+                panels = load_panels(folder / PLANES_FILE.format(case))
+                truth = truth or panels["HR"]
+                for panel, image in panels.items():
+                    if panel == "HR" or (panel in ("LR", *BASELINES) and name != first):
+                        continue
+                    title = f"{panel}{own}" if panel in ("LR", *BASELINES) else name
+                    images[title] = image
+                    if panel != "LR":
+                        errors[title], scores[title] = error(image, panels["HR"]), rows[panel]
+        if images:
+            panels_figure(Path(output_dir) / f"{case}.png", case, {**images, "HR": truth}, errors, scores)
+            drawn += 1
+    text = f"pictures of {drawn} cases, with a column for each method"
+    if missing:
+        text += f"; not of {'; '.join(missing)}, whose runs have left no {PLANES_FILE.format('<case>')}"
+    return text
+
+
+def _runs(
+    folders_by_name: Mapping[str, Sequence[str | os.PathLike]],
+) -> dict[str, dict[str, tuple[Path, dict[str, dict]]]]:
+    """By entry and case the folder of its run, and the case's rows by method."""
+    runs: dict[str, dict[str, tuple[Path, dict[str, dict]]]] = {}
+    for name, folders in folders_by_name.items():
+        if name in RESERVED:
+            raise ValueError(f"an entry is named '{name}', as what is no method is; give it another name.")
+        cases = runs[name] = {}
+        for folder in map(Path, folders):
+            for row in _cases(folder):
+                place, rows = cases.setdefault(row["case"], (folder, {}))
+                if place != folder:
+                    raise ValueError(
+                        f"{name}: the case {row['case']} was tested in {place} and again in {folder}; runs that are "
+                        "pooled must not share test cases."
+                    )
+                rows[row["method"]] = row
+    return runs
+
+
+def _by_input(
+    runs: Mapping[str, Mapping[str, tuple[Path, Mapping[str, dict]]]],
+) -> list[dict[str, Mapping[str, tuple[Path, Mapping[str, dict]]]]]:
+    """The entries that were tested on the same LR of the same cases, as their interpolation tells, together."""
+    groups: list[tuple[dict, dict]] = []
+    for name, cases in runs.items():
+        found = {(c, m): row["psnr"] for c, (_, rows) in cases.items() for m, row in rows.items() if m in BASELINES}
+        for known, entries in groups:
+            # Rounding differs with the order in which a bundle takes the axes.
+            if known.keys() == found.keys() and not any(abs(found[key] - known[key]) > 1e-4 for key in found):
+                entries[name] = cases
+                break
+        else:
+            groups.append((found, {name: cases}))
+    return [entries for _, entries in groups]
+
+
+def _cases(folder: Path) -> list[dict]:
+    """The rows of a folder's ``table.json``, of interpolation and of one method."""
+    path = folder / "table.json"
     if not path.is_file():
         raise FileNotFoundError(f"there is no table.json in {folder}; evaluate the run that should have written it.")
     cases = [
         {key: math.nan if value is None else value for key, value in row.items()}
         for row in json.loads(path.read_text())["cases"]
     ]
-    methods = list(dict.fromkeys(row["method"] for row in cases if row["method"] != "cubic"))
+    methods = list(dict.fromkeys(row["method"] for row in cases if row["method"] not in BASELINES))
     if len(methods) != 1:
         raise ValueError(
             f"{path}: expected the rows of one method beside cubic, found {', '.join(methods) or 'none'}; evaluate the "

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.image import AxesImage
 from matplotlib.patheffects import withStroke
 from nibabel.affines import voxel_sizes
-from nibabel.orientations import apply_orientation, io_orientation
+from nibabel.orientations import apply_orientation, inv_ornt_aff, io_orientation
 from skimage.filters import threshold_otsu
 
-__all__ = ["PLANES", "Grid", "content", "draw_plane", "label_ends"]
+from ..files import replacing
+
+__all__ = ["PLANES", "Grid", "Panel", "View", "content", "draw_plane", "label_ends", "load_panels", "save_panels"]
 
 PLANES = {"axial": 2, "coronal": 1, "sagittal": 0}
 """The planes of a report, and the axis (of R, A, S) that each is perpendicular to."""
@@ -40,26 +45,9 @@ class Grid:
         """The array of shape (X, Y, Z) with its axes permuted and flipped to R, A, S."""
         return apply_orientation(np.asarray(volume), self.orientation)
 
-    def lr_edges(
-        self, hr_shape: Sequence[int], lr_shape: Sequence[int], factors: Sequence[int], offset: Sequence[float]
-    ) -> np.ndarray:
-        """Where an LR volume's outer edges lie on the canonical HR grid.
-
-        Args:
-            hr_shape: stored shape of the HR volume, (X, Y, Z).
-            lr_shape: stored shape of the LR volume.
-            factors: HR voxels per LR voxel, by stored axis.
-            offset: centre of LR voxel 0 in HR voxels, by stored axis.
-
-        Returns:
-            First and last edge in HR voxel coordinates, by axis R, A, S: shape (3, 2).
-        """
-        edges = np.zeros((3, 2))
-        for axis, (target, flip) in enumerate(self.orientation):
-            first = offset[axis] - factors[axis] / 2
-            pair = np.array([first, first + factors[axis] * lr_shape[axis]])
-            edges[int(target)] = pair if flip > 0 else hr_shape[axis] - 1 - pair[::-1]
-        return edges
+    def canonical_affine(self, shape: Sequence[int]) -> np.ndarray:
+        """The affine of :meth:`canonical` of a volume of this stored shape (X, Y, Z)."""
+        return self.affine @ inv_ornt_aff(self.orientation, shape)
 
     def cube(
         self, shape: Sequence[int], point: Sequence[float], size: float
@@ -102,6 +90,100 @@ def content(volume: np.ndarray) -> tuple[tuple[int, int, int], tuple[slice, slic
         margin = 2 + (last - first) // 20
         box.append(slice(max(first - margin, 0), min(last + 1 + margin, volume.shape[axis])))
     return tuple(centre), tuple(box)
+
+
+@dataclass
+class View:
+    """Where a case is looked at: a voxel, and a box around it.
+
+    Args:
+        affine: of a grid in R, A, S order, voxel to RAS+ millimetres.
+        centre: voxel of this grid through which the planes go.
+        box: what is seen of this grid.
+    """
+
+    affine: np.ndarray
+    centre: tuple[int, int, int]
+    box: tuple[slice, slice, slice]
+
+    @classmethod
+    def of_volume(cls, volume: np.ndarray, affine: np.ndarray) -> View:
+        """The middle of a volume's foreground.
+
+        Args:
+            volume: stored array of shape (X, Y, Z).
+            affine: its affine, voxel to RAS+ millimetres.
+        """
+        grid = Grid(affine)
+        return cls(grid.canonical_affine(volume.shape), *content(grid.canonical(volume)))
+
+    @classmethod
+    def of_file(cls, path: str | os.PathLike) -> View:
+        """The middle of the foreground of a scan as it is stored.
+
+        It is the same for all methods that are evaluated on the scan, whatever their factors cut off at its end and
+        in whatever order they take its axes.
+        """
+        image = nib.load(path)
+        volume = np.asarray(image.dataobj, dtype=np.float32)
+        # Single bright voxels must not make the threshold coarse.
+        return cls.of_volume(volume.clip(min(float(volume.min()), 0.0), np.quantile(volume, 0.999)), image.affine)
+
+    def cut(self, volume: np.ndarray, affine: np.ndarray) -> Panel:
+        """Cut a volume of the same field of view, each voxel at its own place.
+
+        Args:
+            volume: stored array of shape (X, Y, Z), of any spacing along the directions of the view's grid.
+            affine: its affine, voxel to RAS+ millimetres.
+        """
+        grid = Grid(affine)
+        volume, onto = grid.canonical(volume), np.linalg.solve(self.affine, grid.canonical_affine(volume.shape))
+        at, box, edges = [], [], []
+        for axis, size in enumerate(volume.shape):
+            # Voxel i of the volume reaches from first + (i - 0.5) step to first + (i + 0.5) step.
+            step, first = onto[axis, axis], onto[axis, 3]
+            low, high = (end - 0.5 - first for end in (self.box[axis].start, self.box[axis].stop))
+            inside = np.array([np.floor(low / step - 0.499) + 1, np.ceil(high / step + 0.499) - 1]).clip(0, size - 1)
+            at.append(int(np.clip(np.floor((self.centre[axis] - first) / step + 0.5), 0, size - 1)))
+            box.append(slice(int(inside[0]), int(inside[1]) + 1))
+            edges.append((first + step * (inside[0] - 0.5), first + step * (inside[1] + 0.5)))
+        planes = tuple(volume[tuple(at[a] if a == n else box[a] for a in range(3))] for n in PLANES.values())
+        return Panel(planes, np.array(edges) * voxel_sizes(self.affine)[:, None])
+
+
+@dataclass
+class Panel:
+    """Three planes of a volume, as a column of a picture shows them.
+
+    Args:
+        planes: an array for each of ``PLANES``.
+        edges: first and last edge in mm along R, A, S, from the centre of the view's first voxel, shape (3, 2).
+    """
+
+    planes: tuple[np.ndarray, np.ndarray, np.ndarray]
+    edges: np.ndarray
+
+
+def save_panels(path: str | os.PathLike, panels: Mapping[str, Panel]) -> None:
+    """Write panels by name as a NumPy .npz file, whole or not at all; :func:`load_panels` reads it."""
+    arrays = {f"{name}/edges": panel.edges for name, panel in panels.items()}
+    for name, panel in panels.items():
+        arrays |= {f"{name}/{plane}": values for plane, values in zip(PLANES, panel.planes, strict=True)}
+    with replacing(path) as temporary:
+        np.savez_compressed(temporary, **arrays)
+
+
+def load_panels(path: str | os.PathLike) -> dict[str, Panel]:
+    """What :func:`save_panels` wrote, in its order.
+
+    Raises:
+        FileNotFoundError: when there is no such file.
+    """
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"there is no {path}; evaluate the run that should have written it.")
+    with np.load(path, allow_pickle=False) as data:
+        names = [key.removesuffix("/edges") for key in data if key.endswith("/edges")]
+        return {name: Panel(tuple(data[f"{name}/{p}"] for p in PLANES), data[f"{name}/edges"]) for name in names}
 
 
 def draw_plane(

@@ -211,7 +211,8 @@ def test_tables(cohort, tmp_path):
     """Table II by one command."""
     override = {k: v for k, v in runs.overrides("ct_guided", "train", tmp_path, **SHORT).items() if k != "ckpt_dir"}
     del override["output_dir"], override["device"]
-    ablation.ablate(str(runs.ROOT / "bundles/ct_guided"), "II", str(cohort), str(tmp_path / "II"), **override)
+    bundle = str(runs.ROOT / "bundles/ct_guided")
+    ablation.ablate("II", str(cohort), str(tmp_path / "II"), bundle, **override)
     rows = json.loads((tmp_path / "II" / "table.json").read_text())["summary"]
     assert {*rows} == {"cubic", "stage 1", "stages 1 and 2", "stages 1 to 3"}
 

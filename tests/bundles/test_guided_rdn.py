@@ -476,8 +476,8 @@ def test_tables(table, tmp_path, monkeypatch):
     """Each row of the paper's tables, in folds or not, is a command line that the configs take."""
     monkeypatch.setattr(sys, "excepthook", sys.excepthook)
     rows = ablation._rows(BUNDLE, table)
-    for listing in (rows, [ablation._over_folds(BUNDLE, row, 4) for row in rows]):
-        found = ablation._runs(BUNDLE, listing, tmp_path, {"dataset_dir": "data", "max_epochs": 1})
+    for listing in (rows, [ablation._over_folds(row, 4) for row in rows]):
+        found = ablation._runs(listing, tmp_path, {"dataset_dir": "data", "max_epochs": 1})
         assert {run.row for run in found} == {row["name"] for row in TABLES[table]}
         for row in found:
             for evaluate in (False, True):

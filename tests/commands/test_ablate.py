@@ -10,12 +10,16 @@ import warnings
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
+from matplotlib.image import imread
 
 from common import __main__
 from common.command_line import RunsFailedError
 from common.commands import ablate as ablation
 from common.commands.ablate import ablate
+from common.reports.planes import load_panels
+from tests.bundles import runs
 
 ROOT = Path(__file__).parents[2]
 
@@ -104,7 +108,7 @@ def test_a_table_in_which_a_row_fails_and_is_then_resumed(bundle, commands, tmp_
     tables(bundle, main=[plain, {"name": "broken", "override": {"gain": 0}}, folds, other], another=[plain])
     out = tmp_path / "out"
     with pytest.raises(RunsFailedError, match=r"1 of 5 runs failed.*\n  broken: training, .* 1: .*division by zero\n"):
-        ablate(str(bundle), "main", "some data", str(out))
+        ablate("main", "some data", str(out), str(bundle))
     expected = {
         ("cubic", "sub-0"): 30,
         ("as it is", "sub-0"): 31,
@@ -128,7 +132,7 @@ def test_a_table_in_which_a_row_fails_and_is_then_resumed(bundle, commands, tmp_
     # The broken row is mended, and only that is run, and trained with --resume.
     commands.clear()
     tables(bundle, main=[plain, {"name": "broken", "override": {"gain": 0.5}}, folds, other])
-    ablate(str(bundle), "main", "some data", str(out), resume="true")
+    ablate("main", "some data", str(out), str(bundle), resume="true")
     assert len(commands) == 2 and "--resume=true" in commands[0] and "--resume=true" not in commands[1]
     assert table(out) == {**expected, ("broken", "sub-0"): 30.5}
 
@@ -136,7 +140,7 @@ def test_a_table_in_which_a_row_fails_and_is_then_resumed(bundle, commands, tmp_
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ablation.subprocess, "run", lambda *args, **kwargs: sys.exit("stopped"))
         with pytest.raises(SystemExit):
-            ablate(str(bundle), "main", "some data", str(out))
+            ablate("main", "some data", str(out), str(bundle))
     assert not list(out.glob("*/**/table.json"))
 
 
@@ -149,7 +153,7 @@ def test_a_row_that_evaluates_the_weights_of_another(bundle, commands, tmp_path)
         ],
     )
     out = tmp_path / "out"
-    ablate(str(bundle), "main", "data", str(out))
+    ablate("main", "data", str(out), str(bundle))
     assert table(out) == {(m, f"sub-{i}"): p for m, p in (("cubic", 30), ("a", 31), ("b", 32)) for i in (0, 1)}
     assert len(commands) == 6  # a is trained and evaluated twice, b is evaluated twice
     folders = [word for command in commands[4:] for word in command if word.startswith("--ckpt_dir=")]
@@ -158,8 +162,95 @@ def test_a_row_that_evaluates_the_weights_of_another(bundle, commands, tmp_path)
     # Done before, but for one table.
     commands.clear()
     (out / "b" / "2" / "table.json").unlink()
-    ablate(str(bundle), "main", "data", str(out), resume=True)
+    ablate("main", "data", str(out), str(bundle), resume=True)
     assert len(commands) == 1 and "--output_dir=" + str(out / "b" / "2") in commands[0]
+
+
+def test_rows_of_several_bundles(bundle, commands, tmp_path, capsys):
+    """Overlays, configs and checks are those of the row's bundle, and so are interpolation and its name."""
+    other = tmp_path / "other"
+    (other / "configs").mkdir(parents=True)
+    configs = {"train": {**TRAIN, "base": 20.0, "sharp": 1, "blur": 1}, "evaluate": EVALUATE, "worse": {"gain": 0.5}}
+    for name, content in configs.items():
+        (other / "configs" / f"{name}.json").write_text(json.dumps(content))
+    rows = [
+        {"name": "a", "overlays": ["better"]},
+        {"name": "b", "bundle": str(other), "overlays": ["worse"], "override": {"sharp": 2}},
+        {"name": "c", "bundle": str(other), "weights": "b", "override": {"gain": 3}},
+        {"name": "d", "bundle": str(bundle)},
+    ]
+    path, out = tmp_path / "mine.json", tmp_path / "out"
+    path.write_text(json.dumps({"any": rows}))
+    ablate(str(path), "data", str(out), str(bundle))
+    expected = {"cubic": 30, "a": 32, "d": 31, "cubic (b)": 20, "b": 20.5, "c": 23}
+    assert table(out) == {(method, "sub-0"): psnr for method, psnr in expected.items()}
+    assert [method for method, _ in table(out)] == list(expected)
+    assert "not compared on equal terms" in capsys.readouterr().out
+    # What all rows set makes their inputs equal; every row's configs must have it.
+    path.write_text(json.dumps({"any": [{"bundle": str(bundle), **row} for row in rows]}))
+    ablate(str(path), "data", str(out), base=25)
+    assert {method for method, _ in table(out)} == {"cubic", "a", "b", "c", "d"}
+    assert "equal terms" not in capsys.readouterr().out
+    for options, said in (
+        ({"blur": 3}, r"a: --blur: the configs have no such key"),
+        ({"folds": 2}, r"--folds 2, row 'a': .*bundle/configs has no cross_validation\.json"),
+    ):
+        with pytest.raises((ValueError, FileNotFoundError), match=said):
+            ablate(str(path), "data", str(out), **options)
+    commands.clear()
+    for wrong, said in (
+        ([{"name": "a"}], r"row 1 \('a'\): no 'bundle', and no --bundle"),
+        ([{"name": "a", "bundle": "none"}], r"row 1 \('a'\): 'bundle': there is no none/configs/train\.json"),
+        ([{**rows[1], "overlays": ["better"]}], r"the overlay .*other/configs/better\.json is not there"),
+        ([rows[3], {**rows[1], "weights": "d"}], r"its bundle differs from that of 'd', whose weights"),
+    ):
+        path.write_text(json.dumps({"any": wrong}))
+        with pytest.raises((ValueError, FileNotFoundError), match=said):
+            ablate(str(path), "data", str(out))
+    with pytest.raises(ValueError, match=r"--table main: without --bundle"):
+        ablate("main", "data", str(out))
+    assert not commands
+
+
+@pytest.mark.slow
+def test_two_methods_on_one_datalist(commands, tmp_path, monkeypatch):
+    """Real bundles, tiny: UDEAN and EDSR on the same LR and on LR of their own; one picture a case."""
+    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
+    monkeypatch.chdir(ROOT)
+    tiny = runs.TINY["udean"]
+    data = tmp_path / "data"
+    entries = [tiny.save_hr(data, subject, runs.phantom(subject, (41, 44, 37)), axes="LSA") for subject in range(6)]
+    groups = {group: [entries[i] for i in subjects] for group, subjects in tiny.groups.items()}
+    runs.datalist(data, "unpaired", **groups)
+    same = {"degradation": {"_target_": "common.degradations.KSpaceTruncation", "factors": [2, 2, 1]}}
+
+    def row(name, bundle, **keys):
+        small = runs.overrides(bundle, "train", tmp_path, epoch_length=1, max_epochs=1, slice_axis="SI")
+        known = json.loads((ROOT / "bundles" / bundle / "configs" / "train.json").read_text())
+        override = {k: v for k, v in small.items() if k in known and k not in ("output_dir", "ckpt_dir")}
+        return {"name": name, "bundle": f"bundles/{bundle}", **keys, "override": {**override, **keys["override"]}}
+
+    gaussian = {"overlays": ["train_gaussian"]}
+    rows = [
+        row("UDEAN", "udean", override={"scale": [2, 2, 1]}),
+        row("its own", "downsampling_gan", **gaussian, override={}),
+        row("EDSR", "downsampling_gan", **gaussian, override=same),
+        row("2x2x2", "udean", override={}),
+    ]
+    (tmp_path / "table.json").write_text(json.dumps({"any": rows}))
+    ablate(str(tmp_path / "table.json"), str(data), str(tmp_path / "out"))
+    assert [method for method, _ in table(tmp_path / "out")] == [
+        "cubic", "UDEAN", "EDSR", "cubic (its own)", "its own", "cubic (2x2x2)", "2x2x2",
+    ]  # fmt: skip
+    assert (tmp_path / "out" / "boxplots.png").is_file() and imread(tmp_path / "out" / "sub-5_t1w.png").std() > 0.05
+    # Of planes that are the same, HR is the same, but for what 2x2x2 cuts off.
+    panels = {
+        r["name"]: load_panels(next((tmp_path / "out" / r["name"].replace(" ", "_")).glob("*.npz"))) for r in rows
+    }
+    for name in ("its own", "EDSR", "2x2x2"):
+        for one, other in zip(panels["UDEAN"]["HR"].planes, panels[name]["HR"].planes, strict=True):
+            assert one.shape == other.shape or name == "2x2x2"
+            np.testing.assert_array_equal(one[-other.shape[0] :, : other.shape[1]], other)
 
 
 def test_what_the_command_line_sets_goes_to_all_rows(bundle, commands, tmp_path):
@@ -167,7 +258,7 @@ def test_what_the_command_line_sets_goes_to_all_rows(bundle, commands, tmp_path)
     path.write_text(
         json.dumps({"any": [{"name": "a", "overlays": ["better"]}, {"name": "b", "override": {"fold": 0}}]})
     )
-    ablate(str(bundle), str(path), "data", str(tmp_path / "out"), gain=4, note="-x=1")
+    ablate(str(path), "data", str(tmp_path / "out"), str(bundle), gain=4, note="-x=1")
     assert table(tmp_path / "out") == {("cubic", "sub-0"): 30, ("a", "sub-0"): 34, ("b", "sub-0"): 34}
     assert "'-x=1'" in (tmp_path / "out" / "a" / "models" / "model.txt").read_text()
 
@@ -188,12 +279,13 @@ def test_a_failure_is_one_message_and_exit_status_1(bundle, tmp_path, monkeypatc
 @pytest.mark.parametrize(
     ("rows", "said"),
     [
-        ([{"name": "a", "overlay": "better"}], r"row 1: unknown key 'overlay'; a row has name, overlays"),
+        ([{"name": "a", "overlay": "better"}], r"row 1: unknown key 'overlay'; a row has name, bundle, overlays"),
         ([{"name": "a", "overlays": "better"}], r"'overlays' is 'better', expected a JSON array"),
         ([{"name": "a", "overlays": ["best"]}], r"row 1 \('a'\): the overlay .*best\.json is not there"),
         ([{"name": "a b"}, {"name": "a  b"}], r"row 2: 'a  b' and 'a b' have the same folder 'a_b'"),
         ([{"override": {}}], r"the name is '', expected one"),
         ([{"name": "cubic"}], r"the name is 'cubic'"),
+        ([{"name": "HR"}], r"the name is 'HR', expected .* not LR, guide, cubic, bicubic, HR"),
         (["a"], r"row 1: expected an object, found 'a'"),
         ([{"name": "a", "pool": [3]}], r"'pool' is \[3\]"),
         ([{"name": "a", "pool": []}], r"'pool' is \[\]"),
@@ -213,7 +305,7 @@ def test_a_failure_is_one_message_and_exit_status_1(bundle, tmp_path, monkeypatc
 def test_what_is_wrong_with_a_row_is_said_before_any_runs(bundle, commands, tmp_path, rows, said):
     tables(bundle, main=rows)
     with pytest.raises((ValueError, FileNotFoundError), match=said):
-        ablate(str(bundle), "main", "data", str(tmp_path / "out"), note="y", **{"loss#weight": 2})
+        ablate("main", "data", str(tmp_path / "out"), str(bundle), note="y", **{"loss#weight": 2})
     assert not commands and not (tmp_path / "out").exists()
 
 
@@ -221,16 +313,18 @@ def test_a_table_that_is_not_there(bundle, commands, tmp_path):
     out = str(tmp_path / "out")
     tables(bundle, main=[{"name": "a"}], other=[{"name": "b"}])
     with pytest.raises(ValueError, match=r"tables\.json: there is no table 'mian', only main, other\."):
-        ablate(str(bundle), "mian", "data", out)
+        ablate("mian", "data", out, str(bundle))
     with pytest.raises(ValueError, match=r"holds one table, found main, other\."):
-        ablate(str(bundle), str(bundle / "configs" / "tables.json"), "data", out)
+        ablate(str(bundle / "configs" / "tables.json"), "data", out, str(bundle))
     with pytest.raises(FileNotFoundError, match=r"none\.json: there is no such file; --table"):
-        ablate(str(bundle), "none.json", "data", out)
-    with pytest.raises(FileNotFoundError, match="--bundle names the folder"):
-        ablate(str(tmp_path / "none"), "main", "data", out)
+        ablate("none.json", "data", out, str(bundle))
+    with pytest.raises(
+        FileNotFoundError, match=r"--bundle: there is no .*train\.json; expected the folder of a bundle"
+    ):
+        ablate("main", "data", out, str(tmp_path / "none"))
     with pytest.raises(ValueError, match=r"--ckpt_dir: ablate sets this"):
-        ablate(str(bundle), "main", "data", out, ckpt_dir="models")
+        ablate("main", "data", out, str(bundle), ckpt_dir="models")
     (bundle / "configs" / "tables.json").write_text("{main: []}")
     with pytest.raises(ValueError, match=r"tables\.json: not JSON"):
-        ablate(str(bundle), "main", "data", out)
+        ablate("main", "data", out, str(bundle))
     assert not commands

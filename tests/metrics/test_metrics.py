@@ -5,10 +5,11 @@ import pytest
 import torch
 from monai.data import MetaTensor
 from monai.metrics import SSIMMetric
+from PIL import Image
 from scipy import fft
 from scipy.ndimage import gaussian_filter, map_coordinates
 
-from common.metrics import cubic, displacement, psnr, ssim
+from common.metrics import bicubic, centre_slice_psnr, centre_slice_ssim, cubic, displacement, psnr, ssim
 
 
 def _tissue(shape, seed=0):
@@ -145,3 +146,43 @@ def test_displacement_does_not_call_a_collapsed_output_well_placed():
     hr[3, 3, 3] = np.nan
     with pytest.raises(ValueError, match="finite"):
         displacement(hr, np.zeros_like(hr), (2, 2, 2))
+
+
+@pytest.mark.parametrize("factors", [(2, 2, 1), (4, 4, 1), (3, 1, 1)])
+def test_bicubic_is_that_of_image_libraries(factors):
+    lr = np.random.default_rng(0).random((2, 13, 17, 3)).astype(np.float32)
+    up = bicubic(torch.from_numpy(lr), factors, [(f - 1) / 2 for f in factors])
+    assert up.shape == (2, 13 * factors[0], 17 * factors[1], 3)
+    for volume in range(2):
+        for z in range(3):
+            expected = Image.fromarray(lr[volume, ..., z]).resize(up.shape[2:0:-1], Image.Resampling.BICUBIC)
+            np.testing.assert_allclose(up[volume, ..., z], expected, atol=1e-6)
+
+
+@pytest.mark.parametrize(("factors", "offset"), [((2, 2, 2), (0.5, 0.5, 0.5)), ((2, 2, 1), (0, 0, 0))])
+def test_bicubic_refuses_what_image_libraries_would_misplace(factors, offset):
+    with pytest.raises(ValueError, match=r"found the factors .* expected 1 for Z and the offset \(factor - 1\) / 2"):
+        bicubic(torch.zeros(4, 4, 4), factors, offset)
+
+
+@pytest.mark.parametrize("slices", [8, 9])
+def test_the_centre_slice_by_hand(slices):
+    """Eq. 7 to 10 of Iwamoto et al. 2022 with scipy's Gaussian; no other slice has a part in it."""
+    rng = np.random.default_rng(0)
+    hr, sr = rng.random((2, 24, 20, slices)).astype(np.float32)
+    before = centre_slice_psnr(sr, hr), centre_slice_ssim(sr, hr)
+    x, y = (volume[:, :, slices // 2].astype(np.float64) for volume in (hr, sr))
+    assert before[0] == pytest.approx(20 * np.log10(1 / np.sqrt(((x - y) ** 2).mean())), abs=1e-5)
+
+    def mean(image):
+        return gaussian_filter(image, 1.5, radius=5)
+
+    c1, c2 = 0.01**2, 0.03**2
+    variances, covariance = mean(x * x) - mean(x) ** 2 + mean(y * y) - mean(y) ** 2, mean(x * y) - mean(x) * mean(y)
+    local = (2 * mean(x) * mean(y) + c1) * (2 * covariance + c2)
+    local /= (mean(x) ** 2 + mean(y) ** 2 + c1) * (variances + c2)
+    assert before[1] == pytest.approx(local.mean(), abs=1e-5)
+    others = np.arange(slices) != slices // 2
+    sr[..., others] = 0
+    assert (centre_slice_psnr(sr, hr), centre_slice_ssim(sr, hr)) == before
+    assert centre_slice_psnr(hr, hr) == np.inf and centre_slice_ssim(hr, hr) == pytest.approx(1)

@@ -5,7 +5,9 @@ import csv
 import json
 import math
 import sys
+from functools import partial
 
+import nibabel as nib
 import numpy as np
 import pytest
 import torch
@@ -13,12 +15,12 @@ from matplotlib.image import imread
 from matplotlib.transforms import Affine2D
 from monai.data import DataLoader, MetaTensor
 from monai.engines import SupervisedEvaluator
-from nibabel.affines import apply_affine
+from nibabel.affines import apply_affine, from_matvec
 from nibabel.orientations import axcodes2ornt, inv_ornt_aff, io_orientation
 
-from common.degradations import KSpaceTruncation
+from common.degradations import GaussianProfile, KSpaceTruncation
 from common.handlers import EvaluationReport, evaluation
-from common.metrics import Brisque, cubic
+from common.metrics import Brisque, bicubic, cubic, psnr
 from common.reports import (
     box_plots,
     case,
@@ -29,11 +31,13 @@ from common.reports import (
     features,
     line_profile,
     loss_curves,
+    merge_pictures,
     merge_tables,
+    save_panels,
     training,
     write_table,
 )
-from common.reports.planes import Grid, content
+from common.reports.planes import View, content, load_panels
 
 RAS = np.diag([1.0, 1.0, 1.0, 1.0])
 
@@ -140,7 +144,27 @@ class Distance:
         return float(abs(volume - truth).max())
 
 
-def test_a_guide_is_given_to_other_weights_too_and_shown_beside_lr(tmp_path, figures, monkeypatch):
+def _evaluate(folder, volumes, evaluated, **options):
+    """Evaluate one case, whose HR is in a file, and return its rows by method."""
+    nib.save(nib.Nifti1Image(volumes["hr"][0].numpy(), RAS), folder / "a_t2w.nii.gz")
+    path = str(folder / "a_t2w.nii.gz")
+    batch = {key: MetaTensor(volume, meta={"filename_or_obj": path}, affine=RAS) for key, volume in volumes.items()}
+    SupervisedEvaluator(
+        device=torch.device("cpu"),
+        val_data_loader=DataLoader([batch], batch_size=1),
+        network=evaluated,
+        prepare_batch=lambda batch, *_, **__: (
+            batch["lr"],
+            batch["hr"],
+            tuple(batch[key] for key in ("guide",) if key in batch),
+            {},
+        ),
+        val_handlers=[EvaluationReport(folder / "out", method="half", **options)],
+    ).run()
+    return {row["method"]: row for row in json.loads((folder / "out" / "table.json").read_text())["cases"]}
+
+
+def test_any_network_is_evaluated_beside_the_method_and_given_its_guide(tmp_path, figures, monkeypatch):
     """The guide is what LR lacks of HR, so that a share of 1 is perfect; some of it is outside of [0, 1]."""
     monkeypatch.setattr(Brisque, "load", Regressor)
     monkeypatch.setattr(evaluation, "Lpips", Distance)
@@ -148,33 +172,68 @@ def test_a_guide_is_given_to_other_weights_too_and_shown_beside_lr(tmp_path, fig
     lr = hr[:, ::2, ::2, ::2]
     guide = hr - torch.nn.functional.interpolate(lr[None], scale_factor=2)[0]
     guide[0, 15, 18, 22], hr[0, 15, 18, 22] = 3.0, 0.6 + 3.0
-    volumes = {"lr": lr, "hr": hr, "guide": guide}
-    batch = {key: MetaTensor(v, meta={"filename_or_obj": "a_t2w.nii.gz"}, affine=RAS) for key, v in volumes.items()}
     torch.save(Guided(1.0).state_dict(), tmp_path / "perfect.pt")
-    network = Guided(0.5)
-    others = {"perfect": str(tmp_path / "perfect.pt")}
-    SupervisedEvaluator(
-        device=torch.device("cpu"),
-        val_data_loader=DataLoader([batch], batch_size=1),
-        network=network,
-        prepare_batch=lambda batch, *_, **__: (batch["lr"], batch["hr"], (batch["guide"],), {}),
-        val_handlers=[
-            EvaluationReport(
-                tmp_path / "out", KSpaceTruncation((2, 2, 2)), "half", network, others, "regressor.npz", "alexnet.pth"
-            )
-        ],
-    ).run()
-    rows = {row["method"]: row for row in json.loads((tmp_path / "out" / "table.json").read_text())["cases"]}
+    others = {
+        "perfect": str(tmp_path / "perfect.pt"),
+        "a quarter": Guided(0.25),
+        "repeated": {"network": torch.nn.Upsample(scale_factor=2), "inferer": lambda lr, network, guide: network(lr)},
+    }
+    options = {"others": others, "brisque": "regressor.npz", "lpips": "alexnet.pth"}
+    network, degradation = Guided(0.5), KSpaceTruncation((2, 2, 2))
+    volumes = {"lr": lr, "hr": hr, "guide": guide}
+    rows = _evaluate(tmp_path, volumes, network, network=network, degradation=degradation, **options)
+    assert list(rows) == ["cubic", *others, "half"]
     assert rows["perfect"]["brisque"] == (hr > 0.3).sum() != rows["half"]["brisque"]
     assert rows["cubic"]["brisque"] not in (rows["perfect"]["brisque"], 0)
-    assert rows["perfect"]["lpips"] < 1e-6 < rows["half"]["lpips"] < rows["cubic"]["lpips"]
+    assert rows["perfect"]["lpips"] < 1e-6 < rows["half"]["lpips"] < rows["a quarter"]["lpips"]
     assert rows["half"]["psnr"] < 40 and (rows["perfect"]["psnr"] is None or rows["perfect"]["psnr"] > 100)
-    panels = np.array(figures[0].axes[:21]).reshape(3, 7)
+    repeated = lr.repeat_interleave(2, 1).repeat_interleave(2, 2).repeat_interleave(2, 3)
+    assert rows["repeated"]["psnr"] == pytest.approx(psnr(repeated, hr.clamp(0, 1)), abs=1e-4)
+    panels = np.array(figures[0].axes[:48]).reshape(6, 8)
     titles = [panel.get_title().split("\n")[0] for panel in panels[0]]
-    assert titles == ["LR", "guide", "cubic", "SR", "HR", "|cubic - HR|", "|SR - HR|"]
-    drawn = [panel.images[0].get_array() for panel in panels[:, 1]]
+    assert titles == ["LR", "guide", "cubic", *others, "half", "HR"]
+    drawn = [panel.images[0].get_array() for panel in panels[::2, 1]]
     assert min(d.min() for d in drawn) == 0 and max(d.max() for d in drawn) == 1
-    assert drawn[0].shape == panels[0, 4].images[0].get_array().shape
+    assert drawn[0].shape == panels[0, 7].images[0].get_array().shape
+    assert [bool(panel.images) for panel in panels[1]] == [False, False, True, True, True, True, True, False]
+    assert (tmp_path / "out" / "a_t2w_planes.npz").is_file()
+
+
+def test_others_that_are_no_networks(tmp_path):
+    make = partial(EvaluationReport, tmp_path, KSpaceTruncation((2, 2, 2)), "sr")
+    with pytest.raises(ValueError, match=r"others: 'a' is the file a\.pt, but the report has no network"):
+        make(others={"a": "a.pt"})
+    with pytest.raises(ValueError, match=r"others: 'a' is \{'network': 3\}, expected a file of weights"):
+        make(others={"a": {"network": 3}})
+
+
+def test_the_centre_slice_and_the_papers_bicubic(tmp_path, figures):
+    """What lies outside of the slice has no part in PSNR and SSIM; without the option all has."""
+    hr = torch.rand(1, 24, 28, 13, generator=torch.Generator().manual_seed(0))
+    degradation = GaussianProfile((2, 2, 1))
+    volumes = {"lr": degradation(hr), "hr": hr}
+    plain = _evaluate(tmp_path, volumes, torch.nn.Upsample(scale_factor=(2, 2, 1)), degradation=degradation)
+    assert list(plain) == ["cubic", "half"]
+    options = {"degradation": degradation, "centre_slice": "true"}
+    rows = _evaluate(tmp_path, volumes, torch.nn.Upsample(scale_factor=(2, 2, 1)), **options)
+    assert list(rows) == ["cubic", "bicubic", "half"]
+    results = {
+        "cubic": cubic(volumes["lr"], (2, 2, 1), (0.5, 0.5, 0)),
+        "bicubic": bicubic(volumes["lr"], (2, 2, 1), (0.5, 0.5, 0)),
+        "half": volumes["lr"].repeat_interleave(2, 1).repeat_interleave(2, 2),
+    }
+    for method, volume in results.items():
+        error = (volume.clamp(0, 1) - hr)[0, :, :, 6]
+        assert rows[method]["psnr"] == pytest.approx(-10 * math.log10(error.square().mean()), abs=1e-4)
+        if method in plain:
+            assert plain[method]["psnr"] == pytest.approx(psnr(volume.clamp(0, 1), hr), abs=1e-4)
+            assert plain[method]["displacement_x"] == rows[method]["displacement_x"]
+    # Joint tables take bicubic for what it is.
+    merge_tables(tmp_path / "joint", {"own": [tmp_path / "out"]})
+    assert list(json.loads((tmp_path / "joint" / "table.json").read_text())["summary"]) == ["cubic", "bicubic", "own"]
+    for refused in (KSpaceTruncation((2, 2, 1)), GaussianProfile((1, 1, 4))):
+        with pytest.raises(ValueError, match=r"found the factors .*expected 1 for Z and the offset"):
+            EvaluationReport(tmp_path, refused, "sr", centre_slice=True)
 
 
 @pytest.mark.parametrize("lpips", [None, False, "false", "False"])
@@ -223,18 +282,50 @@ def test_heads_are_upright_in_their_proportions_whatever_the_orientation(tmp_pat
 def test_lr_voxels_are_drawn_where_they_are_in_the_world(codes):
     hr_shape, lr_shape, factors, offset = (12, 10, 9), (6, 10, 3), (2, 1, 3), (0.5, 0.0, 0.0)
     affine = _affine(codes, hr_shape, (1.0, 2.0, 0.5))
-    grid = Grid(affine)
-    edges = grid.lr_edges(hr_shape, lr_shape, factors, offset)
-    lr_voxel = np.array([4, 7, 1])
-    world = apply_affine(affine, lr_voxel * factors + np.array(offset))
-    canonical_affine = affine @ inv_ornt_aff(io_orientation(affine), hr_shape)
-    expected = apply_affine(np.linalg.inv(canonical_affine), world)
+    voxel = np.array([4, 7, 1])
+    world = apply_affine(affine, voxel * factors + np.array(offset))
+    frame = affine @ inv_ornt_aff(io_orientation(affine), hr_shape)
+    point = apply_affine(np.linalg.inv(frame), world)
     marker = np.zeros(lr_shape)
-    marker[tuple(lr_voxel)] = 1
-    canonical = grid.canonical(marker)
-    index = np.argwhere(canonical)[0]
-    drawn = edges[:, 0] + (index + 0.5) * np.ptp(edges, axis=1) / canonical.shape
-    np.testing.assert_allclose(drawn, expected, atol=1e-9)
+    marker[tuple(voxel)] = 1
+    canonical_shape = np.abs(np.linalg.solve(frame, affine)[:3, :3]) @ hr_shape
+    whole = tuple(slice(0, round(n)) for n in canonical_shape)
+    view = View(frame, tuple(int(p) for p in np.floor(point + 0.5)), whole)
+    panel = view.cut(marker, affine @ from_matvec(np.diag(np.array(factors, float)), offset))
+    millimetres = point * np.diag(frame)[:3]
+    for plane, normal in zip(panel.planes, (2, 1, 0), strict=True):
+        (index,) = np.argwhere(plane)  # the plane goes through the voxel
+        edges = np.delete(panel.edges, normal, axis=0)
+        drawn = edges[:, 0] + (index + 0.5) * np.ptp(edges, axis=1) / plane.shape
+        np.testing.assert_allclose(drawn, np.delete(millimetres, normal), atol=1e-9)
+
+
+@pytest.mark.parametrize("codes", ["RAS", "LPI"])
+def test_methods_see_a_case_alike_whatever_they_cut_off_and_however_they_order_axes(tmp_path, codes):
+    """HR is cut at its far ends, which are low in R, A, S where it is stored the other way round."""
+    rng, shape = np.random.default_rng(0), (25, 29, 35)
+    hr = rng.random(shape).astype(np.float32) * 0.1
+    hr[6:22, 5:29, 4:35] += 0.8
+    affine = _affine(codes, shape, (1.0, 1.5, 2.0))
+    nib.save(nib.Nifti1Image(hr, affine), tmp_path / "hr.nii.gz")
+    view = View.of_file(tmp_path / "hr.nii.gz")
+    truth = view.cut(hr, affine)
+    other = view.cut(hr[:24, :28, :32].transpose(2, 0, 1), affine[:, [2, 0, 1, 3]])
+    save_panels(tmp_path / "planes.npz", {"HR": truth, "a/b": other})
+    read = load_panels(tmp_path / "planes.npz")
+    assert list(read) == ["HR", "a/b"]
+    missing = [0, 0, 0]
+    for axis, ends in enumerate(other.edges):
+        spacing = (1.0, 1.5, 2.0)[axis]
+        found = np.rint((ends - truth.edges[axis]) / spacing).astype(int)
+        missing[axis] = found
+        np.testing.assert_allclose(ends - truth.edges[axis], found * spacing, atol=1e-5)
+    for normal, whole, part, again in zip((2, 1, 0), truth.planes, other.planes, read["a/b"].planes, strict=True):
+        ends = zip(whole.shape, np.delete(missing, normal, 0), strict=True)
+        cut = tuple(slice(low, n + high) for n, (low, high) in ends)
+        np.testing.assert_array_equal(whole[cut], part)
+        np.testing.assert_array_equal(part, again)
+    assert np.abs(missing).max() == 3
 
 
 def test_planes_go_through_an_object_away_from_the_middle():
@@ -388,6 +479,65 @@ def test_tables_of_runs_are_joined_and_folds_pooled(tmp_path):
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"table.csv", "table.json", "boxplots.png"}
 
 
+def test_methods_stand_below_the_interpolation_of_their_own_input(tmp_path, figures):
+    """B and D have another LR than A and C; a score that only B has is open for the others."""
+    spec = {"A": (31, 30), "B": (21, 20), "C": (32, 30 + 1e-5), "D": (22, 20)}
+    folders = {n: [_table(tmp_path / n, "own", {"a": psnr, "b": psnr}, base)] for n, (psnr, base) in spec.items()}
+    rows = json.loads((tmp_path / "B" / "table.json").read_text())["cases"]
+    write_table(
+        tmp_path / "B", [{k: math.nan if v is None else v for k, v in row.items()} | {"lpips": 0.1} for row in rows]
+    )
+    text = merge_tables(tmp_path / "out", folders)
+    summary = json.loads((tmp_path / "out" / "table.json").read_text())["summary"]
+    assert list(summary) == ["cubic", "A", "C", "cubic (B)", "B", "D"]
+    assert [summary[m]["psnr"]["mean"] for m in summary] == [30, 31, 32, 20, 21, 22]
+    assert [summary[m]["lpips"]["n"] for m in summary] == [0, 0, 0, 2, 2, 0]
+    assert "not compared on equal terms" in text and "\n  A; C\n  B; D\n" in text
+    assert "equal terms" not in merge_tables(tmp_path / "out", {name: folders[name] for name in "AC"})
+
+
+def _planes(folder, hr, lr, sr, factors, method):
+    """What an evaluation leaves of the case "a"."""
+    view = View.of_volume(hr, RAS)
+    base = cubic(lr, factors, (0.0, 0.0, 0.0))
+    panels = {name: view.cut(volume, RAS) for name, volume in {"cubic": base, method: sr, "HR": hr}.items()}
+    panels = {"LR": view.cut(lr, RAS @ np.diag([*factors, 1])), **panels}
+    save_panels(folder / "a_planes.npz", panels)
+    return panels
+
+
+def test_a_case_of_several_runs_is_one_picture(tmp_path, figures):
+    """Two methods on one LR, one on another, one of which no planes are there, and one in folds, of two cases."""
+    hr = _head()
+    coarse, fine = _case(hr)[0], _case(hr, (2, 2, 1))[0]
+    spec = {"A": (coarse, 0.9, (2, 2, 2), 30), "B": (fine, 0.8, (2, 2, 1), 20), "C": (coarse, 0.5, (2, 2, 2), 30)}
+    folders = {}
+    for name, (lr, share, factors, base) in spec.items():
+        folders[name] = [_table(tmp_path / name, "own", {"a": base + 10 * share}, base)]
+        _planes(tmp_path / name, hr, lr, hr * np.float32(share), factors, "own")
+    folders["no planes"] = [_table(tmp_path / "none", "own", {"a": 33})]
+    folds = [_table(tmp_path / "1", "own", {"b": 33.0}, 25), _table(tmp_path / "2", "own", {"a": 37.0})]
+    folders["folds"] = folds
+    _planes(tmp_path / "2", hr, coarse, hr * np.float32(0.7), (2, 2, 2), "own")
+    text = merge_pictures(tmp_path / "out", folders)
+    assert text.startswith("pictures of 1 cases") and "not of no planes; folds" in text
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["a.png"]
+    panels = np.array(figures[-1].axes[:54]).reshape(6, 9)
+    titles = [panel.get_title().strip().split("\n") for panel in panels[0]]
+    assert [title[0] for title in titles] == ["LR", "cubic", "A", "C", "folds", "LR (B)", "cubic (B)", "B", "HR"]
+    assert titles[2][1] == "39.00 dB, 0.9000" and titles[6][1] == "20.00 dB, 0.9000"
+    assert panels[0, 0].images[0].get_array().shape == panels[0, 5].images[0].get_array().shape
+    assert panels[2, 0].images[0].get_array().shape[0] < panels[2, 5].images[0].get_array().shape[0]
+    assert len({panel.images[0].get_clim() for panel in panels[::2].ravel()}) == 1
+    errors = [panel for panel in panels[1::2].ravel() if panel.images]
+    assert len(errors) == 3 * 6 and len({panel.images[0].get_clim() for panel in errors}) == 1
+    for column, share in ((2, 0.9), (3, 0.5), (4, 0.7), (7, 0.8)):
+        for row in (0, 2, 4):
+            shown, truth = (panels[row, c].images[0].get_array() for c in (column, 8))
+            np.testing.assert_allclose(shown, share * truth, atol=1e-6)
+            np.testing.assert_allclose(panels[row + 1, column].images[0].get_array(), (1 - share) * truth, atol=1e-6)
+
+
 def test_tables_that_cannot_be_joined(tmp_path):
     one, again = _table(tmp_path / "1", "own", {"a": 31.0, "b": 32.0}), _table(tmp_path / "2", "own", {"b": 32.0})
     with pytest.raises(ValueError, match=r"folds: the case b was tested in .*1 and again in .*2; "):
@@ -399,8 +549,9 @@ def test_tables_that_cannot_be_joined(tmp_path):
         ValueError, match=r"3.table\.json: expected the rows of one method beside cubic, found sr, more"
     ):
         merge_tables(tmp_path / "out", {"three": [tmp_path / "3"]})
-    with pytest.raises(ValueError, match="named 'cubic'"):
-        merge_tables(tmp_path / "out", {"cubic": [one]})
+    for name in ("cubic", "HR"):
+        with pytest.raises(ValueError, match=f"named '{name}'"):
+            merge_tables(tmp_path / "out", {name: [one]})
     assert not (tmp_path / "out").exists()
 
 
