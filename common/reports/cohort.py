@@ -244,9 +244,9 @@ def merge_pictures(output_dir: str | os.PathLike, folders_by_name: Mapping[str, 
         if images:
             panels_figure(Path(output_dir) / f"{case}.png", case, {**images, "HR": truth}, errors, scores)
             drawn += 1
-    text = f"pictures of {drawn} cases, with a column for each method"
+    text = f"pictures: {drawn}, one for each case, with a column for each method"
     if missing:
-        text += f"; not of {'; '.join(missing)}, whose runs have left no {PLANES_FILE.format('<case>')}"
+        text += f"; none for {'; '.join(missing)}, whose runs have left no {PLANES_FILE.format('<case>')}"
     return text
 
 

@@ -520,7 +520,7 @@ def test_a_case_of_several_runs_is_one_picture(tmp_path, figures):
     folders["folds"] = folds
     _planes(tmp_path / "2", hr, coarse, hr * np.float32(0.7), (2, 2, 2), "own")
     text = merge_pictures(tmp_path / "out", folders)
-    assert text.startswith("pictures of 1 cases") and "not of no planes; folds" in text
+    assert text.startswith("pictures: 1, one for each case") and "none for no planes; folds, whose" in text
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["a.png"]
     panels = np.array(figures[-1].axes[:54]).reshape(6, 9)
     titles = [panel.get_title().strip().split("\n") for panel in panels[0]]
