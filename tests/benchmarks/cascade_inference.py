@@ -35,7 +35,7 @@ def measure(which: str, shape: tuple, override: dict) -> tuple[float, float, np.
         torch.nn.init.normal_(stage.tail.weight, std=0.01)
     network.to(device).eval()
     inferer.amp, inferer.amp_kwargs = which == "bf16", {"dtype": torch.bfloat16}
-    scale = config.get_parsed_content("scale")
+    scale = config.get_parsed_content("scale")[0]
     x, y, z = shape
     lr, guide = torch.rand(1, 1, x // scale, y // scale, z, device=device), torch.rand(1, 1, *shape, device=device)
     if which == "baseline":
@@ -61,7 +61,7 @@ def main(shape: tuple = (256, 256, 176), scale: int = 4, **override) -> None:
         override: of train.json, for example --cascade 1.
     """
     results = {
-        which: in_own_process(measure, which, tuple(shape), {"scale": scale, **override})
+        which: in_own_process(measure, which, tuple(shape), {"scale": [scale, scale, 1], **override})
         for which in ("baseline", "fp32", "bf16")
     }
     base, _, reference = results["baseline"]

@@ -24,7 +24,7 @@ def trainer_and_batch(overlays: tuple, override: dict) -> tuple:
     stage_3 = {"stage": 3, "start": "@network_def", "lambda_3": 0.0, "amp": False}
     config = parser(*overlays, bundle="ct_guided", **{**stage_3, **override})
     trainer = config.get_parsed_content("train#trainer")
-    (p, w), factor = (config.get_parsed_content(key) for key in ("lr_patch", "scale"))
+    (p, w), factor = (config.get_parsed_content(key) for key in ("lr_patch", "factor"))
     batch, codes = (config.get_parsed_content(key) for key in ("batch_size", "attributes"))
     hr = (1, p, factor * w)
     shapes = {"hr": hr, "hr_recoloured": hr, "lr": (1, p, w), "prior_ct": (codes,), "prior_mr": (codes,)}

@@ -42,6 +42,8 @@ def cohort(bundle, tmp_path_factory) -> Path:
         if tiny.guided and subject % 2:
             runs.save(entries[-1]["guide"], *runs.elsewhere(runs.guide_of(hr), affine), dtype)
     groups = {group: [entries[i] for i in subjects] for group, subjects in tiny.groups.items()}
+    if "source" in groups:
+        groups["source"] = [tiny.as_source(entry) for entry in groups["source"]]
     return runs.datalist(folder, **groups)
 
 

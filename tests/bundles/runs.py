@@ -94,6 +94,10 @@ class Tiny:
             entry["guide"] = save(folder / f"sub-{subject}_t1w.nii.gz", guide_of(hr), affine)
         return entry
 
+    def as_source(self, entry: Mapping[str, Path]) -> dict[str, Path]:
+        """An entry of HR scans as one of the source group, under the kind that the bundle learns from there."""
+        return {self.source if kind == "hr" else kind: path for kind, path in entry.items()}
+
     def save_lr(
         self, folder: Path, subject: object, hr: np.ndarray, affine: np.ndarray = AFFINE, **stored: object
     ) -> Path:

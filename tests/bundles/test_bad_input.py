@@ -63,7 +63,8 @@ def test_bad_volumes_of_a_cohort(bundle, tiny, cohort, trained, tmp_path):
 
     def with_bad(group):
         guide = {kind: path for kind, path in entries[first][0].items() if kind == "guide"}
-        bad = [*entries[group], *({"hr": path, **guide} for path in patterns)]
+        bad = [{"hr": path, **guide} for path in patterns]
+        bad = [*entries[group], *(map(tiny.as_source, bad) if group == "source" else bad)]
         return str(runs.datalist(tmp_path / group, **{**entries, group: bad}))
 
     for group in (first, "validation"):
@@ -75,12 +76,14 @@ def test_bad_volumes_of_a_cohort(bundle, tiny, cohort, trained, tmp_path):
     cases = {row["case"] for row in json.loads((run / "out" / "table.json").read_text())["cases"]}
     assert cases == {path.name.removesuffix("_sr.nii.gz") for path in (run / "out").glob("*.nii.gz")} == {tiny.case(5)}
 
-    small = [tiny.save_hr(tmp_path / "small", "small", runs.phantom(0, (20, 44, 36)))]
-    data = runs.datalist(tmp_path / "patch", **{**entries, first: small})
+    small = tiny.save_hr(tmp_path / "small", "small", runs.phantom(0, (20, 44, 36)))
+    data = runs.datalist(
+        tmp_path / "patch", **{**entries, first: [tiny.as_source(small) if first == "source" else small]}
+    )
     message = runs.fails(bundle, ["train"], tmp_path / "run", dataset_dir=str(data))
     patch = "|".join(key for key in tiny.training if "patch" in key or "crop" in key)
     assert re.search(
-        rf"{first}.*{small[0]['hr'].name}.*\([12]0, \d\d, 36\) voxels, fewer than the patch.*smaller ({patch})\b",
+        rf"{first}.*{small['hr'].name}.*\([12]0, \d\d, 36\) voxels, fewer than the patch.*smaller ({patch})\b",
         message,
     )
 
@@ -127,7 +130,8 @@ def test_checkpoints(bundle, tiny, cohort, trained, tmp_path):
 
     weights.write_bytes(whole)
     size, value = next(iter(tiny.network.items()))
-    message = runs.fails(bundle, ["inference"], tmp_path, **{"checkpoint": str(weights), **data, size: 2 * value})
+    double = [2 * n for n in value] if isinstance(value, list) else 2 * value
+    message = runs.fails(bundle, ["inference"], tmp_path, **{"checkpoint": str(weights), **data, size: double})
     assert f"{weights}: the weights are of another architecture" in message and "sizes" in message
     torch.save([1, 2], weights)
     assert "expected a dictionary of weights, found list" in runs.fails(
@@ -145,7 +149,7 @@ def test_checkpoints(bundle, tiny, cohort, trained, tmp_path):
 
     run, state = shutil.copytree(trained, tmp_path / "run"), f"training_state{tiny.stages[-1]}.pt"
     again = {"dataset_dir": str(cohort), "resume": True}
-    message = runs.fails(bundle, ["train"], run, **{**again, size: 2 * value})
+    message = runs.fails(bundle, ["train"], run, **{**again, size: double})
     assert re.search(r"training_state\w*.pt: the run was started with other networks", message)
     assert "without --resume" in message
     message = runs.fails(bundle, ["train"], run, epoch_length=3, **again)
@@ -157,13 +161,15 @@ def test_checkpoints(bundle, tiny, cohort, trained, tmp_path):
 
 def test_misspelt_override(bundle, cohort, tmp_path):
     """By the real command line: MONAI takes any key, the bundle does not."""
-    done = runs.command(
-        bundle, ["train"], tmp_path / "run", dataset_dir=cohort, max_epoch=3, **{"train#trainer#amo": True}
-    )
+    within = {"train#trainer#amo": True, "train#trainer#max_epochs": 3, "train#handlers#0#path": "x"}
+    done = runs.command(bundle, ["train"], tmp_path / "run", dataset_dir=cohort, max_epoch=3, **within)
     assert done.returncode != 0 and not (tmp_path / "run").exists()
     last = done.stderr[done.stderr.rindex("\nerror: ") :]
     assert "--max_epoch: the configs have no such key; did you mean max_epochs" in last
-    assert "--train#trainer#amo: the configs have no such key; did you mean amp" in last
+    block = "is the block common/configs/training.json::"
+    assert f"--train#trainer#amo: train#trainer {block}trainer, which has no such key; did you mean amp" in last
+    assert re.search(f"--train#trainer#max_epochs: train#trainer {block}trainer, .*; set --max_epochs", last)
+    assert re.search(f"--train#handlers#0#path: train#handlers#0 {block}history, .*; set --output_dir or --suf", last)
 
 
 def test_unwritable_output(bundle, tiny, cohort, trained, tmp_path):

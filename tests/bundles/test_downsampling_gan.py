@@ -424,7 +424,7 @@ def test_what_cannot_be_trained(cohort, tmp_path):
     small = {"lr": runs.save(tmp_path / "sub-small_lr.nii.gz", *small)}
     message = said({"target": [*entries["target"], small]}, batch_volumes=2)
     assert re.search(r"'target', .*sub-small_lr.nii.gz: the lr volume has \(10, 22, 36\) .*smaller crop", message)
-    message = said({}, lr_patch=22)
+    message = said({}, lr_patch=[22, 22, 1])
     assert re.search(r"'source', .*sub-0_t1w.nii.gz: the hr volume has \(40, 44, 36\) .*smaller lr_patch", message)
 
     for override, pattern in (

@@ -83,8 +83,8 @@ def table(folder):
 
 FORMS = {
     "L2": ([], {"pixel_loss#_target_": "torch.nn.MSELoss"}),
-    "scale 4, bfloat16": ([], {"scale": 4, "cascade": 2, "patch": 8, "learning_rate": 0.001, "amp": True}),
-    "supervised": (["train_supervised"], {"scale": 4, "patch": 24}),
+    "scale 4, bfloat16": ([], {"scale": [4, 4, 1], "cascade": 2, "hr_patch": 8, "learning_rate": 0.001, "amp": True}),
+    "supervised": (["train_supervised"], {"scale": [4, 4, 1], "hr_patch": 24}),
     "three stages": ([], {"cascade": 3, "learning_rate": 0.001}),
 }
 
@@ -99,7 +99,7 @@ def test_forms(cohort, learned, tmp_path, form):
     for stage in range(1, override["cascade"] + 1):
         assert runs.history(tmp_path, f"_{stage}")[0].keys() == {"epoch", "iteration", "rdn/image", "rdn/total"}
         # Of the 40 voxels of HR, what the degradation leaves and the stages before make of it; or all of them.
-        scale = override.get("scale", 2)
+        scale = override.get("scale", [2])[0]
         size = 40 if form == "supervised" else 40 / scale * scale ** ((stage - 1) / override["cascade"])
         assert gain(names, tmp_path, stage, size, **override) > 0
     if form == "L2":
@@ -144,7 +144,7 @@ def test_registered_guides(cohort, tmp_path):
 def test_internal_learning(cohort, tmp_path):
     """One test scan is all that is trained on, and what is evaluated."""
     entries = runs.listed(cohort, TINY)
-    data = runs.datalist(tmp_path / "data", train=[], validation=[], test=entries["train"][:2])
+    data = runs.datalist(tmp_path / "data", target=[], validation=[], test=entries["target"][:2])
     names, override = ["train", "train_internal"], {"dataset_dir": str(data), "case": 1, **LEARNS}
     run(names, tmp_path, **override)
     assert gain(names, tmp_path, **override) > 0
@@ -161,7 +161,7 @@ def test_cross_validation(cohort, tmp_path):
         parser = ConfigParser()
         parser.read_config(runs.configs("guided_rdn", *names))
         parser.update(override)
-        trained, held = ([e["subject"] for e in parser.get_parsed_content(k)] for k in ("train_data", "test_data"))
+        trained, held = ([e["subject"] for e in parser.get_parsed_content(k)] for k in ("target_data", "test_data"))
         assert not set(trained) & set(held) and len(trained) + len(held) == 5
         cases.append({f"{subject}_t2w" for subject in held})
     assert sorted(set.union(*cases)) == [TINY.case(i) for i in (0, 1, 2, 3, 5)] and sum(map(len, cases)) == 5
@@ -179,7 +179,7 @@ def test_authentic_lr(tmp_path):
         lr = runs.save(tmp_path / f"sub-{i}_t2w.nii.gz", *runs.degrade(hr, affine, GaussianProfile(factors)), np.int16)
         guide = runs.save(tmp_path / f"sub-{i}_t1w.nii.gz", *runs.elsewhere(runs.guide_of(hr), affine))
         entries.append({"lr": lr, "guide": guide})
-    data = runs.datalist(tmp_path, train=entries[:3], validation=entries[3:], test=[])
+    data = runs.datalist(tmp_path, target=entries[:3], validation=entries[3:], test=[])
     override = {"dataset_dir": str(data), "slice_axis": "auto", **LEARNS}
     run(["train"], tmp_path, **override)
     assert gain(["train"], tmp_path, **override) > 0
@@ -412,7 +412,7 @@ def test_weights_of_another_network(cohort, trained, tmp_path):
     ):
         message = runs.fails("guided_rdn", names, trained, **override)
         assert re.search(rf"{trained}/models/model.pt: .* another architecture.*{pattern}.*sizes that the", message)
-    message = runs.fails("guided_rdn", ["inference"], trained, scale=4, **scans)
+    message = runs.fails("guided_rdn", ["inference"], trained, scale=[4, 4, 1], **scans)
     assert re.search(
         rf"{trained}/models/model.pt: .*2 stages of factor 1.414 \(scale 2\).*2 \(scale 4\); set scale", message
     )
@@ -425,22 +425,20 @@ def test_what_cannot_be_trained(cohort, tmp_path):
     """Guides that are missing or cannot be used, pairs whose sizes contradict the scale, stages that are none."""
     entries, folder = runs.listed(cohort, TINY), tmp_path / "run"
 
-    def said(setting="guided", **groups):
-        data = runs.datalist(tmp_path / "data", setting, **{**entries, **groups})
+    def said(**groups):
+        data = runs.datalist(tmp_path / "data", **{**entries, **groups})
         return runs.fails("guided_rdn", ["train"], folder, dataset_dir=str(data))
 
-    message = said(train=[entries["train"][0], {"hr": entries["train"][1]["hr"]}])
-    assert re.search(r"data/dataset.json: no guide for sub-1 in group train; add it, or .*--guided false", message)
-    message = said(setting="unpaired")
-    assert re.search(
-        r"data/dataset.json has the unpaired setting.*no group 'train'.*datalist.*--setting guided", message
-    )
+    message = said(target=[entries["target"][0], {"hr": entries["target"][1]["hr"]}])
+    assert re.search(r"data/dataset.json: no guide for sub-1 in group 'target'; add it, or .*--guided false", message)
+    message = said(target=[])
+    assert re.search(r"data/dataset.json: group 'target' has no volumes .*hr or lr.*common datalist", message)
     guides = spoilt.spoil(tmp_path / "guides", runs.guide_of(runs.phantom(0)), "t1w")
-    spoilt.said(said(train=[{"hr": entries["train"][0]["hr"], "guide": path} for path in guides]), guides)
+    spoilt.said(said(target=[{"hr": entries["target"][0]["hr"], "guide": path} for path in guides]), guides)
     lr, affine = runs.degrade(runs.phantom(0), runs.AFFINE, KSpaceTruncation((2, 2, 2)))
-    pair = {**entries["train"][0], "lr": runs.save(tmp_path / "sub-0_lr.nii.gz", lr, affine)}
+    pair = {**entries["target"][0], "lr": runs.save(tmp_path / "sub-0_lr.nii.gz", lr, affine)}
     sizes = r"LR has \(20, 22, 18\) voxels and HR \(40, 44, 36\); with the factors \(2, 2, 1\).*\(20, 22, 36\)"
-    assert re.search(rf"sub-0_t2w.nii.gz, .*sub-0_lr.nii.gz: {sizes}", said(train=[pair]))
+    assert re.search(rf"sub-0_t2w.nii.gz, .*sub-0_lr.nii.gz: {sizes}", said(target=[pair]))
 
     overlay = ["train", "train_supervised"]
     assert "cascade is 2, expected at most 1" in runs.fails("guided_rdn", overlay, folder, dataset_dir=str(cohort))

@@ -12,7 +12,7 @@ from tests.bundles import runs
 
 VOLUMES = {
     "udean": ("target", "train::target_dataset::data", "train::target_dataset::transform"),
-    "guided_rdn": ("train", "train_data", "load"),
+    "guided_rdn": ("target", "target_data", "load"),
 }
 
 
@@ -60,7 +60,7 @@ def test_overrides_and_overlays_are_those_of_the_training(bundle, cohort, capsys
     if bundle == "udean":
         assert printed(bundle, capsys, cohort, scale=[2, 2, 1])["slice_spacing"] == [0.96, 1.5]
     else:
-        assert printed(bundle, capsys, cohort, scale=3, guided=False)["in_plane_spacing"] == [
+        assert printed(bundle, capsys, cohort, scale=[3, 3, 1], guided=False)["in_plane_spacing"] == [
             2.4,
             pytest.approx(4.125, abs=0.01),
         ]

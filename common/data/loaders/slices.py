@@ -43,6 +43,8 @@ class SliceLoader(PatchLoader):
             among the processes.
     """
 
+    group, option = "target", "hr_patch"  # of the datalist, and of the configs, for messages
+
     def __init__(
         self,
         volumes: VolumeCache,
@@ -60,7 +62,7 @@ class SliceLoader(PatchLoader):
             raise ValueError(f"SliceLoader: scales are {scales}, expected factors of more than 0 and at most 1.")
         self.patch, self.margin = patch, margin
         self.angles, self.scales, self.guide_shift = tuple(angles), tuple(scales), guide_shift
-        check_fit(volumes, "hr", (patch, patch, 1), "train", "patch")
+        check_fit(volumes, "hr", (patch, patch, 1), self.group, self.option)
         self.volumes = volumes
 
     def _sample(self, rng: np.random.Generator) -> dict[str, torch.Tensor]:
@@ -121,6 +123,8 @@ class KernelSliceLoader(SliceLoader):
     Raises:
         ValueError: as :class:`SliceLoader`, and when there is no noise level or one is negative.
     """
+
+    group, option = "source", "lr_patch"
 
     def __init__(
         self, volumes: VolumeCache, kernels: torch.Tensor, noise_levels: Sequence[float], factor: int, **options: Any

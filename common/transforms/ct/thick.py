@@ -23,7 +23,8 @@ def check_slice_factor(scale: int) -> None:
     """Refuse, with a ValueError, slices that are to be made of one that are not 2 to 6."""
     if isinstance(scale, bool) or not isinstance(scale, int) or not _SCALES[0] <= scale <= _SCALES[1]:
         raise ValueError(
-            f"scale is {scale!r}, expected a whole number from {_SCALES[0]} to {_SCALES[1]}, for example --scale 4."
+            f"scale makes {scale!r} slices of one, expected a whole number from {_SCALES[0]} to {_SCALES[1]}, "
+            'for example --scale "[1,1,4]".'
         )
 
 
@@ -63,7 +64,7 @@ class CheckThickSlicesd(MapTransform):
             fitting = int(np.clip(round(thickness / pixel), *_SCALES))
             raise ValueError(
                 f"{found}; with scale {self.scale:g} slices would be {result:.3g} mm, finer than the plane. Set "
-                f"--scale {fitting}, for which weights of another training are needed."
+                f'--scale "[1,1,{fitting}]", for which weights of another training are needed.'
             )
         if result > _ALIKE * pixel * _ROUNDING:
             warnings.warn(

@@ -1,0 +1,100 @@
+"""What all bundles' configs take from common/configs: it is there, it is closed, and nothing else stands twice."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+from monai.bundle import ConfigParser, ReferenceResolver
+
+from common.blocks import ROOT, block_of, is_block, strings_in, written_out
+
+CONFIGS = sorted(ROOT.glob("bundles/*/configs/*.json"))
+BRACKETS = set("{}[],")
+# The standard keys at the top, which people read and override, in each bundle.
+STANDARD = (
+    "bundle_root", "dataset_dir", "output_dir", "ckpt_dir", "checkpoint", "brisque", "lpips", "device", "amp",
+    "amp_kwargs", "seed", "resume", "save_interval",
+)  # fmt: skip
+
+
+def name(path: Path) -> str:
+    return str(path.relative_to(ROOT / "bundles"))
+
+
+def blocks_in(value, path=()):
+    """Places and values of the blocks that a config takes."""
+    if is_block(value):
+        yield path, value
+    elif isinstance(value, (dict, list)):
+        for key, item in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from blocks_in(item, (*path, str(key)))
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=name)
+def test_macros_resolve(path):
+    """Every macro leads to something, in its file or in common/configs, which itself has no macros."""
+    config = json.loads(path.read_text())
+    assert not [text for text in strings_in(written_out(config)) if text.startswith("%common")]
+    for text in strings_in(config):
+        if text.startswith("%"):
+            file, key = ConfigParser.split_path_id(text[1:])
+            base = path.with_name("inference.json" if path.name.startswith("inference") else "train.json")
+            content = json.loads((ROOT / file if file else base).read_text())
+            assert key in ConfigParser(config={**content, **({} if file else config)}), text
+    for _, block in blocks_in(config):
+        content = ConfigParser(config=json.loads((ROOT / block["_target_"][1:].split("::")[0]).read_text()))
+        assert content[block["_target_"].split("::")[1]]["_mode_"] == "callable"
+        assert not [text for text in strings_in(block_of(block)) if text.startswith("%")]
+
+
+@pytest.mark.parametrize("path", [p for p in CONFIGS if p.name in ("train.json", "inference.json")], ids=name)
+def test_blocks_are_closed(path):
+    """A block refers to keys of the config that takes it, none of them within a block, and is referred to whole."""
+    config = json.loads(path.read_text())
+    found = dict(blocks_in(config))
+    assert found
+    within = {"::".join(place): {k for k in block_of(b) if k not in b} for place, b in found.items()}
+    parser = ConfigParser(config=config)
+    for block in found.values():
+        for text in strings_in(block_of(block)):
+            for key in ReferenceResolver.match_refs_pattern(text):
+                assert key in parser, f"{block['_target_']} refers to {key}, which {path} has not"
+    overlays = path.parent.glob("inference_*.json" if path.name == "inference.json" else "*.json")
+    for other in {path, *overlays} - {path.with_name("metadata.json"), path.with_name("tables.json")}:
+        content = json.loads(other.read_text())
+        referred = [key for text in strings_in(content) for key in ReferenceResolver.match_refs_pattern(text)]
+        set_keys = [key.removeprefix("+").replace("#", "::") for key in content]
+        for key in (*referred, *set_keys):
+            for place, keys in within.items():
+                assert not any(key.startswith(f"{place}::{inner}") for inner in keys), f"{other}: {key} is in a block"
+
+
+def test_import_expressions_take_one_name():
+    """MONAI takes the first name of ``from x import a, b`` and leaves out the others with a warning."""
+    for path in CONFIGS:
+        for text in strings_in(json.loads(path.read_text())):
+            assert not re.match(r"\$(from .* )?import .*,", text), f"{path}: {text}"
+
+
+def test_no_six_lines_stand_in_two_bundles():
+    """But for the standard keys at the top."""
+    seen: dict[tuple[str, ...], str] = {}
+    for path in CONFIGS:
+        lines = [line.strip() for line in path.read_text().splitlines()]
+        lines = [line for line in lines if not set(line) <= BRACKETS]
+        lines = [line for line in lines if not line.startswith(tuple(f'"{key}":' for key in STANDARD))]
+        bundle = path.parent.parent.name
+        for i in range(len(lines) - 5):
+            window = tuple(line.rstrip(",") for line in lines[i : i + 6])
+            assert seen.setdefault(window, bundle) == bundle, f"{path} and bundles/{seen[window]}: {window}"
+
+
+def test_line_counts():
+    """A train.json says what is the method's own, and reads top to bottom in a few minutes."""
+    most = {"udean": 350, "guided_rdn": 250, "downsampling_gan": 450, "ct_guided": 400}
+    for path in CONFIGS:
+        limit = {"train": most.get(path.parent.parent.name, 120), "inference": 110}.get(path.stem)
+        assert limit is None or len(path.read_text().splitlines()) <= limit, path
