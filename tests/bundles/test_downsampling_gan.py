@@ -354,10 +354,14 @@ def test_tables(cohort, table, tmp_path, monkeypatch):
     for row in rows:
         override = {key: "$None" if value is None else value for key, value in row["override"].items()}
         options = {"dataset_dir": str(cohort), **override}
-        assert content("stages", tmp_path, *row["overlays"], **options) == ([2] if row["overlays"] else [1, 2])
-        assert (content("network_def", tmp_path, **options).base is None) == ("interpolation" in override)
-        discriminator, cases = (content(k, tmp_path, **options) for k in ("discriminator", "estimation#cases"))
-        assert discriminator.detail == override.get("detail", True)
+        names, paper = row["overlays"], "paper" in row["overlays"]
+        expected = [2] if any(name.startswith("train_") for name in names) else [1, 2]
+        assert content("stages", tmp_path, *names, **options) == expected
+        network, discriminator, cases = (
+            content(key, tmp_path, *names, **options) for key in ("network_def", "discriminator", "estimation#cases")
+        )
+        assert (network.base is None) == ("interpolation" in override or paper)
+        assert discriminator.detail == (override.get("detail", True) and not paper)
         assert (cases[0].slice is None) == (override.get("kernel_per") == "volume")
 
 

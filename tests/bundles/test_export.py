@@ -125,6 +125,7 @@ def test_contents(bundle, tiny, trained, exported, tmp_path):
     """The folder holds what it must and nothing of the repository's name; the same input gives the same bytes."""
     files = {path.relative_to(exported).as_posix() for path in exported.rglob("*") if path.is_file()}
     assert {"LICENSE", "docs/README.md", "docs/data_license.txt", "configs/logging.conf"} <= files
+    assert not [f for f in files if f.endswith(".json") and '"%configs' in (exported / f).read_text()]
     assert {f for f in files if f.startswith("models/")} == {f"models/model.{kind}" for kind in ("pt", "ts", "onnx")}
     package = f"{bundle}_v{version(bundle).replace('.', '_')}"
     assert not {f for f in files if f.endswith(".py") and not f.startswith(f"{package}/")}
@@ -134,13 +135,14 @@ def test_contents(bundle, tiny, trained, exported, tmp_path):
             assert not re.search(r"\bcommon\.[a-z]+\.|\bcommon/[a-z]+[./]|python -m common", text), file
             assert file.endswith(".py") or f"bundles/{bundle}" not in text, file
     own = {f"{d}/{p.stem}" for d in ("networks", "losses") for p in (exported / package / d).glob("[!_]*.py")}
-    others = {f"networks/{name}" for name in ("munit", "edsr", "guided_rdn", "ts_rcan")}
+    others = {f"networks/{name}" for name in ("munit", "edsr", "guided_rdn", "srcnn", "ts_rcan")}
     assert (
         own & others
         == {
             "ct_guided": {"networks/munit"},
             "downsampling_gan": {"networks/edsr"},
             "guided_rdn": {"networks/guided_rdn"},
+            "srcnn": {"networks/srcnn"},
             "udean": {"networks/ts_rcan"},
         }[bundle]
     )
