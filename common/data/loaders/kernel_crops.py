@@ -38,9 +38,9 @@ def kernel_cases(source: VolumeCache, target: VolumeCache, per: str, slice_step:
     """Which LR and HR slices each kernel is learned from.
 
     HR slices are those of the source volumes of the same subject; for the kernel of one slice, the nearest to its
-    centre in space (Huang et al. 2021, section 2.A.2). Where the source has not that subject, or nothing at that place,
-    they are those of all source volumes. Slices of air are left out, and reported, as are LR scans with more detail
-    than HR scans that are sampled without any blur: no kernel that blurs can explain them.
+    centre in space (Huang et al. 2021, section 2.A.2), and where there is none, all of the subject's. Where the source
+    has not that subject, they are those of all source volumes. Slices of air are left out, and reported, as are LR
+    scans with more detail than HR scans that are sampled without any blur: no kernel that blurs can explain them.
 
     Args:
         source: volumes with the key "hr".
