@@ -171,7 +171,7 @@ def mark(bundle: Path, text: str, package: str | None, version: str | None) -> N
         metadata = json.loads((bundle / "configs" / "metadata.json").read_text())
         (bundle / "configs" / "metadata.json").write_text(json.dumps({**metadata, "version": version}))
     (old,) = (path.parent for path in bundle.glob("*/__init__.py"))
-    save = old / "transforms" / "save.py"
+    save = old / "transforms" / "scan" / "save.py"
     source, line = save.read_text(), "nib.save(image, temporary)"
     assert line in source
     save.write_text(source.replace(line, f"image.header['descrip'] = {text!r}; {line}"))
