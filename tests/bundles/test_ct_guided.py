@@ -202,6 +202,9 @@ def test_cross_validation(cohort):
         groups = [content(f"{name}_data", "cross_validation", **override) for name in ("source", "target", "test")]
         source, target, test = ({entry["subject"] for entry in group} for group in groups)
         assert source == {"sub-0", "sub-1"} and target | test == {"sub-2", "sub-3", "sub-5"} and len(test) == 1
+        # The supervised network, which learns from HR MR, does not see the fold's either.
+        overlays = ("cross_validation", "train_supervised")
+        assert {entry["subject"] for entry in content("source_data", *overlays, **override)} == target
         held += test
     assert len({*held}) == 3
 
@@ -270,7 +273,7 @@ def test_what_is_no_thick_mr_or_no_ct(cohort, trained, tmp_path, clinic):
     for name, pattern in (
         ("thick_ct", "CT.*--check_mr false"),
         ("isotropic", "(thick|tell which axis)"),
-        ("two", "scale.*4.*--scale 2"),
+        ("two", r'scale.*4.*--scale "\[1,1,2\]"'),
     ):
         assert re.search(rf"{name}.nii.gz: .*{pattern}", message), message
     assert runs.leavings(tmp_path / "sr") == [f"{TINY.case('good')}_sr.nii.gz"]
@@ -298,7 +301,7 @@ def test_what_is_no_thick_mr_or_no_ct(cohort, trained, tmp_path, clinic):
 
 def test_slice_profiles():
     """The profile of the slices is an entry of the JSON, exact in the world."""
-    box = {"_target_": "common.degradations.BlockAverage", "factors": "$[1, 1, @scale]"}
+    box = {"_target_": "common.degradations.BlockAverage", "factors": "@scale"}
     assert isinstance(content("degradation", degradation=box), BlockAverage)
     for override in ({}, {"degradation": box}, {"degradation#fwhm": 1.5}, {"scale": [1, 1, 6]}):
         operator = content("degradation", **override)
