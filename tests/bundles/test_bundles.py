@@ -18,6 +18,7 @@ from nibabel.affines import from_matvec
 from nibabel.orientations import io_orientation
 
 from common.command_line import check
+from common.commands import ablate as ablation
 
 from . import runs
 
@@ -101,6 +102,8 @@ def test_overlays(bundle, monkeypatch):
         base.read_config(runs.configs(bundle, config))
         content = json.loads(Path(*runs.configs(bundle, overlay)).read_text())
         for key in content:
+            if "#losses#" in key:
+                key = key[: key.index("#losses#")]  # an overlay may add a row
             used = any(use in json.dumps(content) for use in (f"@{key}", f"run_again('{key}'"))
             known = key.removeprefix("+") in base or used or key == "finalize"
             assert known, f"{overlay}.json: {key} is neither in {config}.json nor used"
@@ -112,6 +115,23 @@ def test_overlays(bundle, monkeypatch):
         check(line)
         with pytest.raises(ValueError, match="--dataset_di: the configs have no such key; did you mean dataset_dir"):
             check([*line, "--dataset_di", "data"])
+
+
+def test_tables(bundle, tmp_path, monkeypatch):
+    """Each row of the bundle's tables, in folds or not, is a command line that the configs take."""
+    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
+    configs = runs.ROOT / "bundles" / bundle / "configs"
+    if not (configs / "tables.json").is_file():
+        return
+    for table, written in json.loads((configs / "tables.json").read_text()).items():
+        rows = ablation._rows(str(configs.parent), table)
+        folds = (configs / "cross_validation.json").is_file()
+        for listing in (rows, [ablation._over_folds(row, 4) for row in rows] if folds else []):
+            found = ablation._runs(listing, tmp_path, {"dataset_dir": "data", "max_epochs": 1})
+            assert {run.row for run in found} == {row["name"] for row in written if listing}
+            for run in found:
+                for evaluate in (False, True):
+                    check(["bundle/__main__.py", "run", *ablation._words(run, False, evaluate)])
 
 
 def test_documented_overrides(bundle):
