@@ -19,6 +19,7 @@ from nibabel.orientations import io_orientation
 
 from common.command_line import check
 from common.commands import ablate as ablation
+from common.commands.datalist import write_datalist
 
 from . import runs
 
@@ -59,6 +60,27 @@ def test_train(bundle, tiny, cohort, trained, tmp_path):
     before, after = contents(trained), contents(again)
     before, after = [{k: v for k, v in c.items() if "tensorboard" not in k.parts} for c in (before, after)]
     assert before == after
+
+
+@pytest.fixture(scope="session")
+def shared(tmp_path_factory):
+    """T2w, T1w and CT of six subjects, and one datalist of them all."""
+    folder = tmp_path_factory.mktemp("shared")
+    for subject in range(6):
+        hr = runs.phantom(subject)
+        volumes = {"t2w": hr, "t1w": runs.guide_of(hr), "ct": runs.head_ct(subject, hr.shape)}
+        for contrast, volume in volumes.items():
+            runs.save(folder / f"sub-{subject}" / f"sub-{subject}_{contrast}.nii.gz", volume, dtype=np.int16)
+    write_datalist(str(folder), hr="*/*_t2w.nii.gz", guide="*/*_t1w.nii.gz", ct="*/*_ct.nii.gz")
+    return folder
+
+
+def test_one_datalist_serves_every_bundle(bundle, tiny, shared, tmp_path):
+    """What a bundle does not read does not disturb it."""
+    hounsfield = {"ct_offset": "auto", "window": [-150, 250]} if tiny.source == "ct" else {}
+    runs.run(bundle, ["train"], tmp_path, dataset_dir=str(shared), **tiny.lasting(1, 1), **hounsfield)
+    assert (tmp_path / "models" / "model.pt").is_file()
+    assert [len(runs.history(tmp_path, stage)) for stage in tiny.stages] == [tiny.logged(s, 1, 1) for s in tiny.stages]
 
 
 def test_properties(bundle, tiny, cohort, trained, tmp_path):
