@@ -1,8 +1,8 @@
-"""Blocks: components that stand once for all bundles and that their configs take by MONAI's macros.
+"""Blocks: components that stand once, in this package's configs, and that configs of bundles take by MONAI's macros.
 
-A config takes a block as ``{"_target_": "%<file>::<id>"}``, with what it adds to it beside the ``_target_``; the block
-has ``"_mode_": "callable"``. So it is a dictionary before MONAI resolves the macro: an override into it does no harm,
-and :func:`common.command_line.check` can answer it.
+A config takes a block as ``{"_target_": "%<path of training.json>::trainer"}``, with what it adds to it beside the
+``_target_``; the block has ``"_mode_": "callable"``. So it is a dictionary before MONAI resolves the macro: an override
+into it does no harm, and :func:`common.command_line.check` can answer it. In an exported bundle all are written out.
 """
 
 from __future__ import annotations

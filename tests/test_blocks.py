@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from pathlib import Path
 
 import pytest
 from monai.bundle import ConfigParser, ReferenceResolver
 
 from common.blocks import ROOT, block_of, is_block, strings_in, written_out
+from common.command_line import check
 
 CONFIGS = sorted(ROOT.glob("bundles/*/configs/*.json"))
 BRACKETS = set("{}[],")
@@ -56,7 +58,7 @@ def test_blocks_are_closed(path):
     config = json.loads(path.read_text())
     found = dict(blocks_in(config))
     assert found
-    within = {"::".join(place): {k for k in block_of(b) if k not in b} for place, b in found.items()}
+    within = tuple(f"{'::'.join(place)}::" for place in found)
     parser = ConfigParser(config=config)
     for block in found.values():
         for text in strings_in(block_of(block)):
@@ -68,8 +70,29 @@ def test_blocks_are_closed(path):
         referred = [key for text in strings_in(content) for key in ReferenceResolver.match_refs_pattern(text)]
         set_keys = [key.removeprefix("+").replace("#", "::") for key in content]
         for key in (*referred, *set_keys):
-            for place, keys in within.items():
-                assert not any(key.startswith(f"{place}::{inner}") for inner in keys), f"{other}: {key} is in a block"
+            assert not key.startswith(within), f"{other}: {key} is in a block"
+
+
+def test_overrides_that_lead_to_another_file_or_key(monkeypatch):
+    """A key in a block is answered with that to set instead, or with its neighbour, and one in a twin with the other's.
+
+    tests/bundles/test_bad_input.py has them by the real command line.
+    """
+    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
+    answers = {
+        "train#trainer#max_epochs": "train#trainer is the block .*, which overrides do not reach .*; set --max_epochs",
+        "train::trainer::max_epochs": "set --max_epochs",
+        "train#trainer#max_epoch": r"which has no such key; did you mean max_epochs\?",
+        "validate#dataset#data": "set --validation_data",
+        "train#handlers#1#epoch_level": "the block .*::validation, .*; replace train#handlers#1 as a whole",
+        "trained_network#path": "set --checkpoint",
+        "generic_degradation#radius": "generic_degradation is the same as linear_degradation .*; set it there",
+    }
+    line = ["bundle/__main__.py", "run", "--config_file", str(ROOT / "bundles/udean/configs/train.json")]
+    for key, answer in answers.items():
+        with pytest.raises(ValueError, match=rf"^--{key}: .*{answer}"):
+            check([*line, f"--{key}", "3"])
+    check([*line, "--train#trainer", "3", "--generic_degradation", "3", "--linear_degradation#radius", "3"])
 
 
 def test_import_expressions_take_one_name():

@@ -1,6 +1,6 @@
 """Datalists, volumes in memory, slabs and cases."""
 
-from .lists.datalist import as_hr, as_lr, cross_validation, load_datalist, only_case
+from .lists.datalist import as_hr, as_lr, cross_validation, load_datalist, only_case, only_hr
 from .lists.scans import find_images, find_pairs
 from .lists.spacing import check_scale, in_plane_spacing, slice_axis_of, thin_slice_spacing
 from .loaders.cases import CaseFailure, CaseLoader, prepare_lr_hr
@@ -32,6 +32,7 @@ __all__ = [
     "kernel_cases",
     "load_datalist",
     "only_case",
+    "only_hr",
     "prepare_lr_hr",
     "slice_axis_of",
     "thin_slice_spacing",

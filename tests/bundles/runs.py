@@ -143,6 +143,16 @@ def guide_of(volume: np.ndarray) -> np.ndarray:
     return 500 * (1 - np.exp(-4 * t)) * (2.6 - t)
 
 
+def head_ct(seed: int, shape: Sequence[int] = (60, 66, 54)) -> np.ndarray:
+    """A phantom in Hounsfield units: air, a skull, soft tissue with some contrast and noise."""
+    rng = np.random.default_rng(seed)
+    grid = np.stack(np.meshgrid(*[np.linspace(-1, 1, n) for n in shape], indexing="ij"))
+    radius = np.sqrt((grid**2).sum(axis=0))
+    tissue = 30 + 25 * np.sin(4 * grid[0] + seed) * np.cos(5 * grid[1]) * np.cos(6 * grid[2])
+    skull = (radius > 0.62) & (radius < 0.7)
+    return np.where(radius > 0.8, -1000, np.where(skull, 1100, tissue)) + rng.normal(0, 5, shape)
+
+
 def elsewhere(volume: np.ndarray, affine: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """A volume on an oblique, finer grid whose axes have another order and whose field of view is larger."""
     spacing, order = 0.9, [2, 0, 1]
@@ -197,7 +207,7 @@ def listed(cohort: Path, tiny: Tiny) -> dict[str, list[dict[str, Path]]]:
 
 
 def configs(bundle: str, *names: str) -> list[str]:
-    """Paths of a bundle's configs by name."""
+    """Paths of a bundle's configs by name, or of others by their paths without ``.json``."""
     return [str(ROOT / "bundles" / bundle / "configs" / f"{name}.json") for name in names]
 
 

@@ -18,6 +18,8 @@ from nibabel.affines import from_matvec
 from nibabel.orientations import io_orientation
 
 from common.command_line import check
+from common.commands import ablate as ablation
+from common.commands.datalist import write_datalist
 
 from . import runs
 
@@ -58,6 +60,27 @@ def test_train(bundle, tiny, cohort, trained, tmp_path):
     before, after = contents(trained), contents(again)
     before, after = [{k: v for k, v in c.items() if "tensorboard" not in k.parts} for c in (before, after)]
     assert before == after
+
+
+@pytest.fixture(scope="session")
+def shared(tmp_path_factory):
+    """T2w, T1w and CT of six subjects, and one datalist of them all."""
+    folder = tmp_path_factory.mktemp("shared")
+    for subject in range(6):
+        hr = runs.phantom(subject)
+        volumes = {"t2w": hr, "t1w": runs.guide_of(hr), "ct": runs.head_ct(subject, hr.shape)}
+        for contrast, volume in volumes.items():
+            runs.save(folder / f"sub-{subject}" / f"sub-{subject}_{contrast}.nii.gz", volume, dtype=np.int16)
+    write_datalist(str(folder), hr="*/*_t2w.nii.gz", guide="*/*_t1w.nii.gz", ct="*/*_ct.nii.gz")
+    return folder
+
+
+def test_one_datalist_serves_every_bundle(bundle, tiny, shared, tmp_path):
+    """What a bundle does not read does not disturb it."""
+    hounsfield = {"ct_offset": "auto", "window": [-150, 250]} if tiny.source == "ct" else {}
+    runs.run(bundle, ["train"], tmp_path, dataset_dir=str(shared), **tiny.lasting(1, 1), **hounsfield)
+    assert (tmp_path / "models" / "model.pt").is_file()
+    assert [len(runs.history(tmp_path, stage)) for stage in tiny.stages] == [tiny.logged(s, 1, 1) for s in tiny.stages]
 
 
 def test_properties(bundle, tiny, cohort, trained, tmp_path):
@@ -101,6 +124,8 @@ def test_overlays(bundle, monkeypatch):
         base.read_config(runs.configs(bundle, config))
         content = json.loads(Path(*runs.configs(bundle, overlay)).read_text())
         for key in content:
+            if "#losses#" in key:
+                key = key[: key.index("#losses#")]  # an overlay may add a row
             used = any(use in json.dumps(content) for use in (f"@{key}", f"run_again('{key}'"))
             known = key.removeprefix("+") in base or used or key == "finalize"
             assert known, f"{overlay}.json: {key} is neither in {config}.json nor used"
@@ -112,6 +137,23 @@ def test_overlays(bundle, monkeypatch):
         check(line)
         with pytest.raises(ValueError, match="--dataset_di: the configs have no such key; did you mean dataset_dir"):
             check([*line, "--dataset_di", "data"])
+
+
+def test_tables(bundle, tmp_path, monkeypatch):
+    """Each row of the bundle's tables, in folds or not, is a command line that the configs take."""
+    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
+    configs = runs.ROOT / "bundles" / bundle / "configs"
+    if not (configs / "tables.json").is_file():
+        return
+    for table, written in json.loads((configs / "tables.json").read_text()).items():
+        rows = ablation._rows(str(configs.parent), table)
+        folds = (configs / "cross_validation.json").is_file()
+        for listing in (rows, [ablation._over_folds(row, 4) for row in rows] if folds else []):
+            found = ablation._runs(listing, tmp_path, {"dataset_dir": "data", "max_epochs": 1})
+            assert {run.row for run in found} == {row["name"] for row in written if listing}
+            for run in found:
+                for evaluate in (False, True):
+                    check(["bundle/__main__.py", "run", *ablation._words(run, False, evaluate)])
 
 
 def test_documented_overrides(bundle):

@@ -18,6 +18,7 @@ import pytest
 import torch
 from monai.bundle import ConfigParser
 
+from common.blocks import strings_in
 from common.commands import export as export_bundle
 from common.commands.export import export
 from common.commands.unpack import unpack
@@ -124,8 +125,12 @@ def test_forms(bundle, tiny, exported):
 def test_contents(bundle, tiny, trained, exported, tmp_path):
     """The folder holds what it must and nothing of the repository's name; the same input gives the same bytes."""
     files = {path.relative_to(exported).as_posix() for path in exported.rglob("*") if path.is_file()}
-    assert {"LICENSE", "docs/README.md", "docs/data_license.txt", "configs/logging.conf"} <= files
-    assert not [f for f in files if f.endswith(".json") and '"%configs' in (exported / f).read_text()]
+    shared = {"LICENSE", "configs/logging.conf", "configs/inference_onnx.json"}
+    assert {"docs/README.md", "docs/data_license.txt", *shared} <= files
+    assert not [path for path in exported.rglob("*") if path.is_symlink()]
+    for config in exported.glob("configs/*.json"):
+        macros = [text for text in strings_in(json.loads(config.read_text())) if text.startswith("%")]
+        assert not [text for text in macros if ConfigParser.split_path_id(text[1:])[0]], config
     assert {f for f in files if f.startswith("models/")} == {f"models/model.{kind}" for kind in ("pt", "ts", "onnx")}
     package = f"{bundle}_v{version(bundle).replace('.', '_')}"
     assert not {f for f in files if f.endswith(".py") and not f.startswith(f"{package}/")}
@@ -235,10 +240,14 @@ REFUSED = {
         "common.networks.SlobEncoder does not exist",
     ),
     "package not listed": (
-        spoil_text("configs/metadata.json", '"scipy": "1.17.1",', ""),
+        lambda f: change(f / "configs" / "metadata.json", required_packages_version={"nibabel": "5.4.2"}),
         "metadata.json does not list scipy in required_packages_version; .*py needs it",
     ),
-    "no licence": (lambda f: (f / "LICENSE").unlink(), "LICENSE is missing"),
+    "no docs": (lambda f: (f / "docs" / "README.md").unlink(), "README.md is missing"),
+    "unknown macro": (
+        spoil_text("configs/train.json", "training.json::trainer", "training.json::trainr"),
+        "train.json does not parse: .*trainr",
+    ),
     "another shape": (
         spoil_text("configs/metadata.json", '["2*n", "2*n", 6]', '["2*n", "n", 6]'),
         r"metadata.json: .* becomes \[1, 1, 64, 32, 6\], but the network makes it \[1, 1, 64, 64, 6\]",
@@ -273,8 +282,8 @@ def test_refused(one, copied, tmp_path, case):
 def test_every_reason(copied, tmp_path):
     """All reasons that can be told together are told together; unknown overrides too."""
     (copied / "models" / "model.pt").unlink()
-    (copied / "LICENSE").unlink()
-    with pytest.raises(ValueError, match=r"no weights(.|\n)*LICENSE is missing") as caught:
+    (copied / "docs" / "README.md").unlink()
+    with pytest.raises(ValueError, match=r"no weights(.|\n)*README.md is missing") as caught:
         export(str(copied), str(tmp_path / "dist"), feature=3)
     assert "--feature: inference.json has no such key" in str(caught.value)
 

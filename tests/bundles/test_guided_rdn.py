@@ -18,8 +18,6 @@ from monai.bundle import ConfigParser
 from nibabel.affines import apply_affine, from_matvec
 from scipy.ndimage import map_coordinates
 
-from common.command_line import check
-from common.commands import ablate as ablation
 from common.degradations import GaussianProfile, KSpaceTruncation
 from common.engines import AlternatingTrainer
 
@@ -464,22 +462,6 @@ def test_demo(tmp_path):
     assert {"data/dataset.json", "boxplots.png", "table.csv"} <= written
     summary = json.loads((tmp_path / "out" / "table.json").read_text())["summary"]
     assert list(summary) == ["cubic", "RDN", "guided RDN"] and all(m["psnr"]["n"] == 1 for m in summary.values())
-
-
-TABLES = json.loads((BUNDLE / "configs" / "tables.json").read_text())
-
-
-@pytest.mark.parametrize("table", TABLES)
-def test_tables(table, tmp_path, monkeypatch):
-    """Each row of the paper's tables, in folds or not, is a command line that the configs take."""
-    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
-    rows = ablation._rows(BUNDLE, table)
-    for listing in (rows, [ablation._over_folds(row, 4) for row in rows]):
-        found = ablation._runs(listing, tmp_path, {"dataset_dir": "data", "max_epochs": 1})
-        assert {run.row for run in found} == {row["name"] for row in TABLES[table]}
-        for row in found:
-            for evaluate in (False, True):
-                check(["bundle/__main__.py", "run", *ablation._words(row, False, evaluate)])
 
 
 @pytest.mark.slow

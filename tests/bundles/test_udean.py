@@ -154,6 +154,19 @@ def test_forms(cohort, tmp_path, form):
     assert (tmp_path / "models" / "model.pt").is_file()
 
 
+@udean
+def test_loss_rows_that_are_dropped(cohort, tmp_path):
+    """By an overlay, or by a word of the command line: the term is not trained, and all others are."""
+    overlay = tmp_path / "less.json"
+    overlay.write_text(json.dumps({"players#generator#losses#image_cycle/ssim": None}))
+    short = {"dataset_dir": str(cohort), "max_epochs": 1, "epoch_length": 1}
+    runs.run("udean", ["train", str(overlay.with_suffix(""))], tmp_path / "overlay", **short)
+    dropped = {"players#generator#losses#image_cycle/ssim": "$None"}
+    done = runs.command("udean", ["train"], tmp_path / "words", **short, **dropped)
+    assert done.returncode == 0, done.stderr
+    assert terms(tmp_path / "overlay") == terms(tmp_path / "words") == DEFAULT - {"generator/image_cycle/ssim"}
+
+
 @pytest.mark.parametrize(("overlay", "method"), [("paper", "UDEAN"), ("train_supervised", "supervised")])
 @udean
 def test_evaluate_forms(cohort, tmp_path, overlay, method):

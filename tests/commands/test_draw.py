@@ -138,19 +138,9 @@ def test_what_is_wrong_is_named(tmp_path):
     assert not (tmp_path / "docs").exists()
 
 
-def _in_rows(value):
-    """Losses as ``{"name": [weight, loss, input, ...]}`` where a bundle has them as a list still."""
-    if isinstance(value, dict):
-        rows = value.get("losses")
-        if isinstance(rows, list):
-            value = {**value, "losses": {row["name"]: [row["weight"], row["loss"], *row["inputs"]] for row in rows}}
-        return {key: _in_rows(entry) for key, entry in value.items()}
-    return value
-
-
 @pytest.mark.parametrize("name", BUNDLES)
 def test_every_bundle_can_be_drawn(name, tmp_path):
     config = json.loads(Path(f"bundles/{name}/configs/train.json").read_text())
-    draw(_bundle(tmp_path, train=_in_rows(config)))
+    draw(_bundle(tmp_path, train=config))
     picture = imread(tmp_path / "docs" / "data_flow.png")
     assert picture.shape[1] >= 1600 and picture.std() > 0.05

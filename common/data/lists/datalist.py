@@ -332,6 +332,21 @@ def as_hr(entries: Sequence[Mapping]) -> list[dict]:
     return [{"hr": entry["ct"], "subject": entry["subject"]} for entry in entries]
 
 
+def only_hr(entries: Sequence[Mapping]) -> list[dict]:
+    """Entries whose HR volume is known, with it alone.
+
+    Raises:
+        ValueError: when there is none.
+    """
+    known = [{"hr": entry["hr"], "subject": entry["subject"]} for entry in entries if "hr" in entry]
+    if not known:
+        raise ValueError(
+            f"found {len(entries)} scans and no HR volume of them, expected some to learn from; list HR volumes in "
+            'group target under "hr", or train without them, as train.json does.'
+        )
+    return known
+
+
 def only_case(entries: Sequence[dict], case: int) -> list[dict]:
     """The entry of one case, counted from 0, as a list.
 

@@ -3,7 +3,7 @@ import json
 import pytest
 
 from common.commands.datalist import write_datalist
-from common.data.lists.datalist import GROUPS, as_hr, as_lr, cross_validation, load_datalist, only_case
+from common.data.lists.datalist import GROUPS, as_hr, as_lr, cross_validation, load_datalist, only_case, only_hr
 
 
 def _touch(root, *paths):
@@ -264,6 +264,13 @@ def test_cross_validation_trains_with_the_ct_of_who_is_not_held_out(tmp_path):
         assert {entry["subject"] for entry in ct} == groups["source"] - held and {"c", "l"} <= groups["source"]
         assert held & groups["source"] and not any("ct" in entry for entry in rest)
         assert {"lr": str(tmp_path / "lr/l.nii"), "subject": "l"} in rest  # it is never held out
+
+
+def test_only_hr():
+    entries = [{"hr": "a", "lr": "b", "subject": "s"}, {"lr": "c", "subject": "t"}]
+    assert only_hr(entries) == [{"hr": "a", "subject": "s"}]
+    with pytest.raises(ValueError, match="found 1 scans and no HR volume of them"):
+        only_hr(entries[1:])
 
 
 def test_only_case():

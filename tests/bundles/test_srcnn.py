@@ -1,0 +1,108 @@
+"""SRCNN: the paper's count of weights, its form, and what it learns from."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from monai.bundle import ConfigParser
+
+from common.degradations import BlockAverage
+from common.networks import SRCNN
+
+from . import runs
+
+srcnn = pytest.mark.parametrize("bundle", ["srcnn"], indirect=True, scope="session")
+TINY = runs.TINY["srcnn"]
+
+
+def content(key, *names, **override):
+    """What an entry of the merged configs is built to."""
+    parser = ConfigParser()
+    parser.read_config(runs.configs("srcnn", *names))
+    parser.update(override)
+    return parser.get_parsed_content(key)
+
+
+def test_count_of_weights():
+    """8,032 without biases, which Dong et al. count for 9-1-5, and 57,184 for 9-5-5."""
+    for names in (["train"], ["inference"], ["train", "paper"]):
+        for kernels, count in (([9, 1, 5], 8_032), ([9, 5, 5], 57_184)):
+            network = content("network_def", *names, kernels=kernels)
+            assert sum(p.numel() for n, p in network.named_parameters() if n.endswith("weight")) == count
+    with pytest.raises(ValueError, match=r"kernels is \[9, 5\], expected one number more than features, \[64, 32\]"):
+        SRCNN(torch.nn.Identity(), [9, 5], [64, 32], True)
+
+
+@pytest.mark.parametrize("factor", [2, 3])
+def test_untrained_it_is_the_interpolation(factor):
+    """A plane that slopes stays where it is in the world; the paper's form begins with something else."""
+    scale = [factor, factor, 1]
+    offset = content("degradation", "train", scale=scale).offset
+    rows, columns = (factor * torch.arange(n) + start for n, start in zip((13, 10), offset[:2], strict=True))
+    lr = (rows[:, None] + 2 * columns)[None, None, :, :, None]
+    expected = (torch.arange(13.0 * factor)[:, None] + 2 * torch.arange(10.0 * factor))[None, None, :, :, None]
+    inner = (..., slice(2 * factor, -2 * factor), slice(2 * factor, -2 * factor), slice(None))
+    untrained, paper = (content("network_def", *names, scale=scale)(lr) for names in (["train"], ["train", "paper"]))
+    assert untrained.shape == paper.shape == expected.shape
+    torch.testing.assert_close(untrained[inner], expected[inner], atol=1e-3, rtol=0)
+    assert not torch.allclose(paper[inner], expected[inner], atol=1)
+
+
+@srcnn
+def test_paper(cohort, tmp_path):
+    """The paper's form learns all of the image, by gradient descent with momentum, and is evaluated under its name."""
+    optimizer = content("players#srcnn#optimizer", "train", "paper", learning_rate=0.0001)
+    (group,) = optimizer([torch.nn.Parameter(torch.zeros(1))]).param_groups
+    assert (group["lr"], group["momentum"]) == (0.0001, 0.9)
+    options = {"dataset_dir": str(cohort), "max_epochs": 4, "epoch_length": 20, "learning_rate": 0.01}
+    runs.run("srcnn", ["train", "paper"], tmp_path, **options)
+    losses = [line["srcnn/image/l2"] for line in runs.history(tmp_path) if "srcnn/image/l2" in line]
+    assert len(losses) == 80 and sum(losses[-10:]) < sum(losses[:10]) / 2
+    runs.run("srcnn", ["train", "paper", "evaluate"], tmp_path, **options)
+    summary = json.loads((tmp_path / "out" / "table.json").read_text())["summary"]
+    assert list(summary) == ["cubic", "SRCNN, the paper's form"]
+
+
+@srcnn
+def test_pairs(cohort, tmp_path):
+    """Where a subject's LR is known it is that which is learned from, and elsewhere what the degradation makes."""
+    entries, hr = runs.listed(cohort, TINY), runs.phantom(7)
+    pair = TINY.save_hr(tmp_path / "hr", "a", hr)
+    pair["lr"] = runs.save(
+        tmp_path / "lr" / "sub-a_t1w.nii.gz", *runs.degrade(hr, runs.AFFINE, BlockAverage((2, 2, 1)))
+    )
+    data = str(runs.datalist(tmp_path / "data", **{**entries, "source": [pair, entries["source"][0]]}))
+    options = {**TINY.network, **TINY.training, "dataset_dir": data}
+    known, made = content("train#dataset", "train", **options)
+    for item, degradation in ((known, BlockAverage((2, 2, 1))), (made, TINY.degradation)):
+        expected = degradation(item["hr"])
+        expected, found = (volume / volume.mean() for volume in (expected, item["lr"]))
+        torch.testing.assert_close(found, expected, atol=1e-3, rtol=0)
+    message = runs.fails("srcnn", ["train"], tmp_path / "run", dataset_dir=str(cohort), scale=[2, 1, 1])
+    assert "scale is [2, 1, 1], expected [n, n, 1]" in message
+
+
+@srcnn
+def test_cross_validation(cohort, tmp_path):
+    """Each subject is held out once; where validation is empty a scan that trains validates."""
+    data, held = runs.datalist(tmp_path, **{**runs.listed(cohort, TINY), "validation": []}), []
+    for fold in range(5):
+        override = {"dataset_dir": str(data), "fold": fold}
+        source, validation, test = (
+            {entry["subject"] for entry in content(f"{name}_data", "train", "cross_validation", **override)}
+            for name in ("source", "validation", "test")
+        )
+        assert len(source) == 4 and len(validation) == 1 and validation < source and not source & test
+        held += test
+    assert sorted(held) == [f"sub-{i}" for i in (0, 1, 2, 3, 5)]
+
+
+def test_demo(tmp_path):
+    """The demo simulates heads, trains and evaluates."""
+    small = {"subjects": 4, "spacing": 4, "max_epochs": 1, "epoch_length": 2, "batch_size": 2}
+    runs.run("srcnn", ["train", "demo"], tmp_path, ckpt_dir="$@output_dir + '/models'", **small)
+    summary = json.loads((tmp_path / "out" / "table.json").read_text())["summary"]
+    assert list(summary) == ["cubic", "SRCNN"]
+    assert (tmp_path / "out" / "models" / "model.pt").is_file()
