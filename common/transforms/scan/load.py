@@ -21,8 +21,8 @@ class LoadScand(MapTransform):
 
     Args:
         keys: of paths, or of volumes ``(X, Y, Z)`` that a client has already loaded, which are not checked as files.
-        slice_axis: anatomical axis across the slices, "LR", "AP", "SI", or "auto" as the spacing shows it; None leaves
-            the axes in the order in which they are stored.
+        slice_axis: anatomical axis across the slices, "LR", "AP", "SI", or "auto" as the spacing shows it.
+        ordered: whether to put that axis last; else the axes stay as they are stored.
         normalise: whether to scale intensities to [0, 1].
         allow_missing_keys: whether an entry may lack a key.
 
@@ -36,7 +36,8 @@ class LoadScand(MapTransform):
     def __init__(
         self,
         keys: KeysCollection,
-        slice_axis: str | None,
+        slice_axis: str = "auto",
+        ordered: bool = True,
         normalise: bool = True,
         allow_missing_keys: bool = False,
     ) -> None:
@@ -46,7 +47,7 @@ class LoadScand(MapTransform):
         self.load = LoadImage(reader="NibabelReader", image_only=True)
         self.channel = EnsureChannelFirst(channel_dim="no_channel")
         steps = [CheckVoxelsd(**some)]
-        if slice_axis is not None:
+        if ordered:
             steps.append(SliceAxisd(**some, slice_axis=slice_axis))
         if normalise:
             steps.append(NormaliseVolumed(**some))

@@ -1,0 +1,41 @@
+"""One transform that loads a scan, against the chain of which it is made."""
+
+import numpy as np
+import pytest
+import torch
+from monai.transforms import Compose, EnsureChannelFirstd, LoadImaged
+
+from common.transforms import CheckVoxelsd, LoadScand, NormaliseVolumed, SliceAxisd
+from tests.bundles import runs
+
+
+@pytest.fixture
+def scan(tmp_path):
+    return str(runs.save(tmp_path / "scan.nii.gz", runs.phantom(0, (12, 14, 9)), runs.OBLIQUE, np.int16, "SRA"))
+
+
+@pytest.mark.parametrize("ordered", [True, False])
+@pytest.mark.parametrize("normalise", [True, False])
+def test_it_is_the_chain(scan, ordered, normalise):
+    """Voxels, affine and what restores them; a volume that a client has loaded already gives the same."""
+    read = [LoadImaged("image", reader="NibabelReader", image_only=True)]
+    chain = [EnsureChannelFirstd("image", channel_dim="no_channel"), CheckVoxelsd("image")]
+    chain += [SliceAxisd("image", "LR")] * ordered + [NormaliseVolumed("image")] * normalise
+    expected = Compose(read + chain)({"image": scan})["image"]
+    load = LoadScand("image", "LR", ordered, normalise)
+    for given in (scan, Compose(read)({"image": scan})["image"]):
+        found = load({"image": given})["image"]
+        assert torch.equal(found.as_tensor(), expected.as_tensor()) and torch.equal(found.affine, expected.affine)
+        for key in ("slice_permutation", "intensity_range"):
+            assert (key in found.meta) == (key in expected.meta)
+            assert key not in found.meta or torch.equal(found.meta[key], expected.meta[key])
+
+
+def test_what_it_refuses(scan, tmp_path):
+    """A file that is not there, and an axis that is none, by the file's name; a key may lack where that is said."""
+    with pytest.raises(FileNotFoundError, match=r"none\.nii: there is no such file"):
+        LoadScand("image")({"image": str(tmp_path / "none.nii")})
+    with pytest.raises(RuntimeError) as caught:
+        LoadScand("image", None)({"image": scan})
+    assert "scan.nii.gz: slice_axis is None, expected one of" in str(runs.first_cause(caught.value))
+    assert LoadScand(["image", "guide"], "SI", allow_missing_keys=True)({"image": scan}).keys() == {"image"}
