@@ -64,7 +64,9 @@ def check(argv: Sequence[str] | None = None) -> None:
         argv: the command line; default that of this process.
 
     Raises:
-        ValueError: with each override whose key the configs lack, and the keys that resemble it.
+        ValueError: with each override whose key the configs lack, and the keys that resemble it; or that points into a
+            block, and the key to set; and with each overlay that sets something within a block, or to null what no
+            config has.
     """
     argv = list(sys.argv if argv is None else argv)
     if "run" not in argv[1:2] or Path(argv[0]).parent.name != "bundle":
@@ -86,12 +88,21 @@ def check(argv: Sequence[str] | None = None) -> None:
         except ValueError:
             files = [name.strip(" '\"") for name in text.strip("[]()").split(",")]
     parser = ConfigParser(config={})
+    problems = []
     for file in files:
         for key, value in ConfigParser.load_config_file(file).items():
-            merge_kv(parser, key, value)
-    unknown = [problem for key in given if key not in _OF_RUN and (problem := _unknown(key, parser))]
-    if unknown:
-        raise ValueError("\n".join(unknown))
+            # A row that is not there cannot be left out, and a block is closed to overlays too.
+            if (
+                "#" in key
+                and (problem := _unknown(key.removeprefix("+"), parser))
+                and (value is None or "block" in problem)
+            ):
+                problems.append(f"{file}: {problem}")
+            else:
+                merge_kv(parser, key, value)
+    problems += [f"--{problem}" for key in given if key not in _OF_RUN and (problem := _unknown(key, parser))]
+    if problems:
+        raise ValueError("\n".join(problems))
 
 
 def _unknown(key: str, parser: ConfigParser) -> str | None:
@@ -101,32 +112,40 @@ def _unknown(key: str, parser: ConfigParser) -> str | None:
     for depth, part in enumerate(parts):
         path = "#".join(parts[:depth])
         if is_block(place):
-            return _in_block(key, part, place, path)
-        if isinstance(place, str) and place.startswith("%"):
-            return f"--{key}: {path} is the same as {place[1:]} ({place}); set it there, or replace {path} as a whole."
+            return _in_block(key, parts[depth:], place, path)
+        if isinstance(place, str) and place.startswith(("%", "@")):
+            return f"{key}: {path} is the same as {place[1:]} ({place}); set it there, or replace {path} as a whole."
         if isinstance(place, dict) and part in place:
             place = place[part]
         elif isinstance(place, list) and part.isdigit() and int(part) < len(place):
             place = place[int(part)]
         else:
-            names = [str(name) for name in place] if isinstance(place, dict) else []
-            return f"--{key}: the configs have no such key{_resembling(part, names)}"
+            return (
+                f"{key}: {path or 'the configs'}{' have' if not path else ' has'} no such key{_resembling(part, place)}"
+            )
     return None
 
 
-def _in_block(key: str, part: str, place: dict, path: str) -> str:
+def _in_block(key: str, parts: list[str], place: dict, path: str) -> str:
     """What to set instead of a key in a block."""
-    macro, content = place["_target_"].removeprefix("%"), block_of(place)
-    names = [name for name in content if not name.startswith("_")]
-    if part not in names:
-        return f"--{key}: {path} is the block {macro}, which has no such key{_resembling(part, names)}"
-    texts = strings_in(content[part])
-    used = [key.replace("::", "#") for text in texts for key in ReferenceResolver.match_refs_pattern(text)]
+    block, content = f"{path} is the block {place['_target_'].removeprefix('%')}", block_of(place)
+    for part in parts:
+        if isinstance(content, dict) and part in content:
+            content = content[part]
+        elif isinstance(content, list) and part.isdigit() and int(part) < len(content):
+            content = content[int(part)]
+        else:
+            return f"{key}: {block}, which has no such key{_resembling(part, content)}"
+    used = [
+        ref.replace("::", "#") for text in strings_in(content) for ref in ReferenceResolver.match_refs_pattern(text)
+    ]
     advice = f"set --{' or --'.join(dict.fromkeys(used))}" if used else f"replace {path} as a whole in an overlay"
-    return f"--{key}: {path} is the block {macro}, which overrides do not reach into; {advice}."
+    return f"{key}: {block}, which overrides do not reach into; {advice}."
 
 
-def _resembling(name: str, names: list[str]) -> str:
+def _resembling(name: str, place: Any) -> str:
+    """The end of a sentence: the keys of a place that a name resembles."""
+    names = [str(key) for key in place if not str(key).startswith("_")] if isinstance(place, dict) else []
     close = difflib.get_close_matches(name, names, n=3)
     return f"; did you mean {' or '.join(close)}?" if close else "."
 

@@ -20,6 +20,21 @@ def in_plane(**named: Sequence[int]) -> int:
     return numbers[0]
 
 
+def along_each_axis(**named: Sequence[int]) -> list[int]:
+    """The three numbers of the scale of a method that may act along any axis.
+
+    Args:
+        named: as for :func:`in_plane`.
+
+    Raises:
+        ValueError: for anything but three whole numbers of at least 1; the message names the key.
+    """
+    ((name, numbers),) = named.items()
+    if not _whole(numbers):
+        raise ValueError(f'{name} is {numbers!r}, expected three whole numbers, for example --{name} "[2,2,2]".')
+    return list(numbers)
+
+
 def across_slices(**named: Sequence[int]) -> int:
     """n of ``[1, 1, n]``: the scale of a method that leaves the pixels of a slice as they are.
 

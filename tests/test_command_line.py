@@ -79,7 +79,7 @@ def test_keys_of_every_file_of_a_list_are_known(files, written):
         (["--playes::generator::optimizer::lr", "5"], r"did you mean players\?"),
         (["--graph#steps#lr_fak", "[]"], r"did you mean lr_fake\?"),
         (["--cohort_size", "5"], r"--cohort_size: the configs have no such key"),
-        (["--train#trainer#max_epochs#x", "1"], r"no such key\."),
+        (["--train#trainer#max_epochs#x", "1"], r"max_epochs is the same as max_epochs \(@max_epochs\); set it there"),
         (["--players#generator#losses#7", "1"], r"no such key\."),
     ],
 )

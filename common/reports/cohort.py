@@ -195,8 +195,8 @@ def merge_tables(output_dir: str | os.PathLike, folders_by_name: Mapping[str, Se
         listing = "\n  ".join("; ".join(entries) for entries in groups)
         text += (
             "\nThese groups are not compared on equal terms, because their LR inputs or their test cases differ:"
-            f"\n  {listing}\nEach stands below the cubic row of its own. A key that is set for all rows, such as "
-            "--scale, makes inputs equal."
+            f"\n  {listing}\nEach stands below the cubic row of its own. --scale and --degradation, set for all "
+            "rows, make inputs equal."
         )
     return text
 
