@@ -147,3 +147,28 @@ def test_whole_numbers():
     for wrong in (2.5, 0, True, "2"):
         with pytest.raises(ValueError, match=f"scale is {wrong!r}, expected a whole number.*--scale 2"):
             check_whole(scale=wrong)
+
+
+@pytest.mark.parametrize(
+    ("overlay", "said"),
+    [
+        (
+            {"players#generator#losses#image/l11": None},
+            r"overlay.json: players#generator#losses#image/l11: .* has no such",
+        ),
+        ({"train#trainer#amp": True}, r"overlay.json: train#trainer#amp: train#trainer is the block .*; set --amp"),
+        ({"+train#trainer#amo": {}}, r"overlay.json: train#trainer#amo: .* no such key; did you mean amp\?"),
+    ],
+)
+def test_what_an_overlay_may_not_do(tmp_path, overlay, said):
+    """Leave out a row that is not there, or reach into a block; a row that is there it may leave out."""
+    base, over = tmp_path / "train.json", tmp_path / "overlay.json"
+    block = {"_target_": "%common/configs/training.json::trainer"}
+    rows = {"image/l1": [1.0, "@l1", "sr", "hr"]}
+    base.write_text(json.dumps({"train": {"trainer": block}, "players": {"generator": {"losses": rows}}}))
+    line = [*RUN, "--config_file", str([str(base), str(over)])]
+    over.write_text(json.dumps(overlay))
+    with pytest.raises(ValueError, match=said):
+        check(line)
+    over.write_text(json.dumps({"players#generator#losses#image/l1": None}))
+    check(line)
