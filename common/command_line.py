@@ -91,13 +91,10 @@ def check(argv: Sequence[str] | None = None) -> None:
     problems = []
     for file in files:
         for key, value in ConfigParser.load_config_file(file).items():
+            place, before, left = _reached(key.removeprefix("+"), parser)
             # A row that is not there cannot be left out, and a block is closed to overlays too.
-            if (
-                "#" in key
-                and (problem := _unknown(key.removeprefix("+"), parser))
-                and (value is None or "block" in problem)
-            ):
-                problems.append(f"{file}: {problem}")
+            if left and before and (value is None or is_block(place)):
+                problems.append(f"{file}: {_unknown(key.removeprefix('+'), parser)}")
             else:
                 merge_kv(parser, key, value)
     problems += [f"--{problem}" for key in given if key not in _OF_RUN and (problem := _unknown(key, parser))]
@@ -105,25 +102,31 @@ def check(argv: Sequence[str] | None = None) -> None:
         raise ValueError("\n".join(problems))
 
 
-def _unknown(key: str, parser: ConfigParser) -> str | None:
-    """What is wrong with an override's key, whose macros the parser has not resolved yet; None when nothing is."""
+def _reached(key: str, parser: ConfigParser) -> tuple[Any, list[str], list[str]]:
+    """How far a key leads: what stands there, and the key's parts up to it and after it; never into a block."""
     parts = key.replace("#", "::").split("::")
     place: Any = parser.get()
     for depth, part in enumerate(parts):
-        path = "#".join(parts[:depth])
-        if is_block(place):
-            return _in_block(key, parts[depth:], place, path)
-        if isinstance(place, str) and place.startswith(("%", "@")):
-            return f"{key}: {path} is the same as {place[1:]} ({place}); set it there, or replace {path} as a whole."
-        if isinstance(place, dict) and part in place:
+        if isinstance(place, dict) and part in place and not is_block(place):
             place = place[part]
         elif isinstance(place, list) and part.isdigit() and int(part) < len(place):
             place = place[int(part)]
         else:
-            return (
-                f"{key}: {path or 'the configs'}{' have' if not path else ' has'} no such key{_resembling(part, place)}"
-            )
-    return None
+            return place, parts[:depth], parts[depth:]
+    return place, parts, []
+
+
+def _unknown(key: str, parser: ConfigParser) -> str | None:
+    """What is wrong with an override's key, whose macros the parser has not resolved yet; None when nothing is."""
+    place, before, left = _reached(key, parser)
+    path = "#".join(before)
+    if not left:
+        return None
+    if is_block(place):
+        return _in_block(key, left, place, path)
+    if isinstance(place, str) and place.startswith(("%", "@")):
+        return f"{key}: {path} is the same as {place[1:]} ({place}); set it there, or replace {path} as a whole."
+    return f"{key}: {f'{path} has' if path else 'the configs have'} no such key{_resembling(left[0], place)}"
 
 
 def _in_block(key: str, parts: list[str], place: dict, path: str) -> str:

@@ -172,3 +172,5 @@ def test_what_an_overlay_may_not_do(tmp_path, overlay, said):
         check(line)
     over.write_text(json.dumps({"players#generator#losses#image/l1": None}))
     check(line)
+    over.write_text(json.dumps({"players#generator#losses#block": rows["image/l1"]}))  # a row of its own
+    check(line)
