@@ -1,5 +1,6 @@
 """Transforms that MONAI lacks."""
 
+from .agreement import MeasureAgreementd
 from .ct.hounsfield import CheckMRd, HounsfieldWindowd
 from .ct.thick import CheckThickSlicesd, ResampleHRd, check_slice_factor
 from .denoise import DenoiseSlicesd, estimate_noise
@@ -24,6 +25,7 @@ __all__ = [
     "HounsfieldWindowd",
     "LoadScand",
     "MakeLRd",
+    "MeasureAgreementd",
     "NormaliseVolumed",
     "RandMisalign",
     "RandMisalignd",

@@ -248,7 +248,9 @@ def test_auto_registers_a_guide_that_lies_elsewhere_and_no_other(tmp_path, monke
     # A registration that ends elsewhere, as with another person's guide, is not believed.
     wrong = from_matvec(np.eye(3), [0, 6, 0]) @ affine
     monkeypatch.setattr(guides, "register_guide", lambda *_: (wrong, {}))
-    with pytest.raises(ValueError, match=r"t1\.nii\.gz: the guide cannot be brought onto .*t2\.nii.* \(--guided false\)"):
+    with pytest.raises(
+        ValueError, match=r"t1\.nii\.gz: the guide cannot be brought onto .*t2\.nii.* \(--guided false\)"
+    ):
         auto(moved)
     monkeypatch.undo()
     monkeypatch.setitem(sys.modules, "SimpleITK", None)
