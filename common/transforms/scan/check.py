@@ -119,8 +119,8 @@ class CheckVoxelsd(MapTransform):
     """Refuse volumes whose voxels are not finite in tissue, are all equal, or are too few.
 
     Voxels that are not finite outside of tissue become what air is to :class:`NormaliseVolumed`, 0 or the volume's
-    minimum where that is negative, with a warning. Tissue is what is brighter than Otsu's threshold, and what it
-    encloses.
+    minimum where that is negative, with a warning. Tissue is what is brighter than Otsu's threshold, what it encloses,
+    and a slice or line between two parts of it.
 
     Args:
         keys: of channel-first volumes ``(1, X, Y, Z)``.
@@ -164,7 +164,7 @@ def _without_non_finite(volume: torch.Tensor, finite: np.ndarray, file: Any) -> 
     low = min(float(values[finite].min()), 0.0)
     # The brightest voxels would move the threshold.
     clipped = np.where(finite, values, low).clip(low, np.quantile(values[finite], 0.999))[0]
-    in_tissue = int(np.sum(_enclosed(clipped > threshold_otsu(clipped.ravel())) & ~finite[0]))
+    in_tissue = int(np.sum(~finite[0] & _tissue(clipped > threshold_otsu(clipped.ravel()), finite[0])))
     if in_tissue:
         raise ValueError(
             f"{found}, {in_tissue} of them in tissue; nobody knows what was there: repair the volume or leave it out."
@@ -175,14 +175,33 @@ def _without_non_finite(volume: torch.Tensor, finite: np.ndarray, file: Any) -> 
     return volume
 
 
-def _enclosed(mask: np.ndarray) -> np.ndarray:
-    """A mask ``(X, Y, Z)`` and what it encloses, in the outermost planes within these."""
-    mask = mask.copy()
+def _tissue(bright: np.ndarray, finite: np.ndarray) -> np.ndarray:
+    """Where tissue is: what is bright, what that encloses, and what is not finite between two such voxels.
+
+    The last holds for a slice or a line that is lost. Where most of the volume's border is not finite, these voxels are
+    the background of a mask, and folds of tissue lie on both sides of it.
+    """
+    tissue = bright.copy()
+    faces = [(axis, end) for axis in range(3) for end in (0, -1)]
+    for axis, end in faces:
+        face = np.moveaxis(tissue, axis, 0)[end]
+        face |= binary_fill_holes(face)
+    tissue = binary_fill_holes(tissue)
+    if np.concatenate([np.moveaxis(finite, axis, 0)[end].ravel() for axis, end in faces]).mean() < 0.5:
+        return tissue
+    lost = np.zeros_like(tissue)
     for axis in range(3):
-        for end in (0, -1):
-            plane = np.moveaxis(mask, axis, 0)[end]
-            plane |= binary_fill_holes(plane)
-    return binary_fill_holes(mask)
+        before = _last_finite(tissue, finite, axis)
+        after = np.flip(_last_finite(np.flip(tissue, axis), np.flip(finite, axis), axis), axis)
+        lost |= before & after & ~finite
+    return tissue | lost
+
+
+def _last_finite(mask: np.ndarray, finite: np.ndarray, axis: int) -> np.ndarray:
+    """Along an axis, the mask at the last finite voxel so far; False before the first."""
+    index = np.arange(mask.shape[axis]).reshape([-1 if a == axis else 1 for a in range(3)])
+    last = np.maximum.accumulate(np.where(finite, index, 0), axis=axis)
+    return np.take_along_axis(mask & finite, last, axis=axis)
 
 
 class CheckPlanesd(MapTransform):

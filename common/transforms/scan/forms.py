@@ -37,7 +37,7 @@ def warn_of_forms(path: str | os.PathLike, image: SpatialImage) -> None:
     if np.abs(np.linalg.solve(image.affine[:3, :3], apart)).max() > _APART:
         warnings.warn(
             f"{path}: its sform (code {sform_code}) and its qform (code {qform_code}) put voxels up to "
-            f"{np.linalg.norm(apart, axis=0).max():.3g} mm apart; the sform is used, and the result has both. Viewers "
+            f"{np.linalg.norm(apart, axis=0).max():.2f} mm apart; the sform is used, and the result has both. Viewers "
             "that use the qform show scan and result elsewhere, but on each other.",
             stacklevel=2,
         )
