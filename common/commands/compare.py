@@ -48,7 +48,7 @@ def compare(
         if not Path(name).is_file():
             raise FileNotFoundError(f"compare: --{key} {name}: there is no such file.")
         try:
-            images[key] = nib.load(name)
+            images[key] = nib.squeeze_image(nib.load(name))
         except nib.filebasedimages.ImageFileError as error:
             raise ValueError(f"compare: --{key} {name} is no NIfTI file that can be read ({error}).") from None
         if len(images[key].shape) != 3:
@@ -64,7 +64,10 @@ def compare(
         )
     if hr is not None and (images["hr"].shape != expected or not np.allclose(images["hr"].affine, affine, atol=0.01)):
         raise ValueError(f"compare: {hr} does not lie on the grid of {sr}; crop or resample it first.")
-    volumes = {key: np.asarray(image.dataobj, dtype=np.float32) for key, image in images.items()}
+    volumes = {
+        key: np.nan_to_num(np.asarray(image.dataobj, dtype=np.float32), posinf=0.0, neginf=0.0)
+        for key, image in images.items()
+    }
     low = min(float(volumes["lr"].min()), 0.0)
     high = float(np.quantile(volumes["lr"], 0.999))
     volumes = {key: (volume - low) / (high - low or 1.0) for key, volume in volumes.items()}

@@ -34,5 +34,6 @@ def case_stem(path: str | os.PathLike, subject: str | None = None) -> str:
     """What the results of a case are named by: its file's name, after its subject where the name does not say it."""
     name = Path(path).name
     for ending in (".gz", ".nii", ".img", ".hdr", ".mgz", ".mgh"):
-        name = name.removesuffix(ending)
+        if name.lower().endswith(ending):
+            name = name[: -len(ending)]
     return name if subject is None or subject in name else f"{subject}_{name}"

@@ -337,20 +337,36 @@ def test_planes_go_through_an_object_away_from_the_middle():
     assert content(np.zeros((4, 4, 4)))[1] == (slice(0, 4),) * 3
 
 
-@pytest.mark.parametrize(("factors", "offset"), [((1, 2, 4), (0.0, 0.5, 1.5)), ((2, 2, 2), (0.0, 0.0, 0.0))])
-def test_line_profile_draws_lr_samples_where_they_lie(tmp_path, figures, factors, offset):
-    """On a ramp every curve and every LR sample lies on one straight line, if each is drawn at its own position."""
+@pytest.mark.parametrize(
+    ("factors", "offset", "direction", "ends"),
+    [
+        ((1, 2, 4), (0.0, 0.5, 1.5), 1, "inferior to superior"),
+        ((1, 2, 4), (0.0, 0.5, 1.5), -1, "inferior to superior"),
+        ((2, 2, 2), (0.0, 0.0, 0.0), 1, "right to left"),
+        ((2, 2, 2), (0.0, 0.0, 0.0), -1, "right to left"),
+    ],
+)
+def test_line_profile_draws_lr_samples_where_they_lie(tmp_path, figures, factors, offset, direction, ends):
+    """On a ramp every curve and every LR sample lies on one straight line, if each is drawn at its own position.
+
+    However the axis is stored, right is on the left, as in the picture, and superior on the right.
+    """
     shape, axis = (16, 16, 32), int(np.argmax(factors))
     affine = np.diag([1.0, 1.0, 1.5, 1.0])
+    affine[axis, axis] *= direction
     ramp = np.moveaxis(np.broadcast_to(np.arange(shape[axis]) / 40, (*np.delete(shape, axis), shape[axis])), -1, axis)
     lr_shape = [n // f for n, f in zip(shape, factors, strict=True)]
     samples = (np.arange(lr_shape[axis]) * factors[axis] + offset[axis]) / 40
     lr = np.moveaxis(np.broadcast_to(samples, (*np.delete(lr_shape, axis), lr_shape[axis])), -1, axis)
     line_profile(tmp_path / "line.png", lr, ramp, ramp + 0.1, ramp, "ramp", affine, factors, offset)
     curves = {line.get_label(): line.get_xydata() for line in figures[0].axes[1].lines}
-    slope = 1 / 40 / affine[axis, axis]
+    slope = 1 / 40 / affine[axis, axis] * (-1 if ends == "right to left" else 1)
+    start = 0 if slope > 0 else (shape[axis] - 1) / 40
     for label, shift in (("LR samples", 0), ("HR", 0), ("cubic", 0), ("SR", 0.1)):
-        np.testing.assert_allclose(curves[label][:, 1], slope * curves[label][:, 0] + shift, atol=1e-9)
+        np.testing.assert_allclose(curves[label][:, 1], start + slope * curves[label][:, 0] + shift, atol=1e-9)
+    assert figures[0].axes[1].get_xlabel().endswith(ends)
+    low, high = figures[0].axes[1].get_xlim()
+    assert low < 0 < high
     assert len(curves["LR samples"]) == lr_shape[axis]
     assert imread(tmp_path / "line.png").std() > 0.05
 
@@ -361,7 +377,7 @@ def test_line_profile_goes_through_the_steepest_tissue(tmp_path, figures):
     lr, base = _case(hr)
     line_profile(tmp_path / "line.png", lr, base, base, hr, "x", RAS, (2, 2, 2), (0.0, 0.0, 0.0))
     (curve,) = (line.get_ydata() for line in figures[0].axes[1].lines if line.get_label() == "HR")
-    np.testing.assert_array_equal(curve, hr[:, 6, 12])
+    np.testing.assert_array_equal(curve, hr[:, 6, 12])  # against the position, which runs to the left
     # In the picture: y is 6 all along the line, drawn in the axial plane.
     np.testing.assert_array_equal(figures[0].axes[0].lines[0].get_ydata(), 6)
 

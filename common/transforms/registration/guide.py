@@ -17,6 +17,7 @@ import torch
 from monai.config import KeysCollection
 from monai.data import MetaTensor
 from monai.transforms import MapTransform
+from nibabel.orientations import io_orientation
 from scipy.fft import fftfreq, irfftn, rfftfreq, rfftn
 from scipy.ndimage import affine_transform
 
@@ -24,7 +25,7 @@ from ...command_line import is_true
 from ...data.naming import case_stem
 from ...degradations import Degradation
 from ...files import replacing
-from ..scan.volume import with_meta
+from ..scan.volume import reorient_volume, with_meta
 from .register import GAIN, misplacement, register_guide
 
 # Normalised intensity above which a voxel shows tissue and not air.
@@ -113,7 +114,7 @@ class ResampleGuided(MapTransform):
         grid = np.asarray(self.degradation.hr_affine(lr.affine), dtype=np.float64)
         size = self.degradation.hr_size(lr.shape[1:])
         for key in self.key_iterator(d):
-            guide = d[key]
+            guide = _along(d[key], grid)
             names = {
                 "lr": lr.meta.get("filename_or_obj", self.reference),
                 "guide": guide.meta.get("filename_or_obj", key),
@@ -215,6 +216,12 @@ class ResampleGuided(MapTransform):
             f"least {self.coverage:.0%}; it sticks out of the guide by up to {out}. Check that both files are of one "
             f"subject and session and that their headers are right{advice}."
         )
+
+
+def _along(guide: MetaTensor, grid: np.ndarray) -> MetaTensor:
+    """A guide whose axes are those of a grid, as nearly as they can be, so that it is the same however it is stored."""
+    orientation = io_orientation(np.linalg.solve(grid, np.asarray(guide.affine, dtype=np.float64)))
+    return with_meta(*reorient_volume(guide.as_tensor(), guide.affine, orientation), guide.meta)
 
 
 def _resample(volume: np.ndarray, affine: np.ndarray, grid: np.ndarray, size: tuple[int, ...]) -> np.ndarray:

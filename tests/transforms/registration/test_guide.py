@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 import torch
 from monai.data import MetaTensor
-from monai.transforms import Compose, EnsureChannelFirstd, LoadImaged
+from monai.transforms import Compose
 from nibabel.affines import from_matvec
 from scipy.spatial.transform import Rotation
 
 from common.degradations import BlockAverage
-from common.transforms import CheckHeaderd, NormaliseVolumed, ResampleGuided, ShiftGuided, SliceAxisd
+from common.transforms import LoadScand, ResampleGuided, ShiftGuided
 from common.transforms.registration import guide as guides
+from common.transforms.scan.volume import reorient_volume
 
 IN_PLANE = BlockAverage((2, 2, 1))
 CENTRE = np.array([3.0, -5.0, 8.0])
@@ -65,14 +66,10 @@ def test_from_files_to_the_grid_of_the_result(tmp_path):
         ("t1", guide_affine, guide_size, lambda world: 500 * subject(world) ** 2),
     ]:
         nib.save(nib.Nifti1Image(see(world_of(affine, size)).astype(np.float32), affine), tmp_path / f"{name}.nii.gz")
-    both = ["image", "guide"]
     prepared = Compose(
         [
-            CheckHeaderd(both),
-            LoadImaged(both, reader="NibabelReader", image_only=True),
-            EnsureChannelFirstd(both, channel_dim="no_channel"),
-            SliceAxisd("image", "auto"),
-            NormaliseVolumed(both),
+            LoadScand("image", "auto"),
+            LoadScand("guide", ordered=False),
             ResampleGuided("guide", "image", IN_PLANE, coverage=0),
         ]
     )({"image": tmp_path / "t2.nii.gz", "guide": tmp_path / "t1.nii.gz"})
@@ -139,6 +136,11 @@ def test_a_guide_on_the_grid_is_taken_bit_for_bit():
     out = ResampleGuided("guide", "lr", IN_PLANE)({"lr": lr, "guide": guide})["guide"]
     assert torch.equal(out.as_tensor(), guide.as_tensor()[:, :20, :, :8])
     assert np.array_equal(out.affine, IN_PLANE.hr_affine(lr_affine))
+    # Also where it is stored in another order and mirrored.
+    order = np.array([[1, -1], [2, 1], [0, -1]])
+    guide = MetaTensor(*reorient_volume(guide.as_tensor(), guide.affine, order), meta={"filename_or_obj": "a"})
+    assert guide.shape == (1, 9, 21, 24)
+    assert torch.equal(ResampleGuided("guide", "lr", IN_PLANE)({"lr": lr, "guide": guide})["guide"], out)
 
 
 def test_thick_tilted_slices_average_the_guide_across_them_and_not_in_their_plane():
