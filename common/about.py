@@ -74,8 +74,8 @@ def compare(
             for key, (ours, theirs) in found.items()
         )
         raise ValueError(
-            f"{path}, of {about.get('bundle')} {about.get('version')}: {told}. Leave out what sets {' and '.join(found)}, or take weights that fit"
-            f"{_advice(Path(path), about, settings, option)}."
+            f"{path}, of {about['bundle']} {about['version']}: {told}. Leave out what sets {' and '.join(found)}, or "
+            f"take weights that fit{_advice(Path(path), about, settings, option)}."
         )
 
 

@@ -16,6 +16,7 @@ import torch
 __all__ = ["append_about", "check_writable", "load_state", "read_about", "replacing"]
 
 _ABOUT = "extra/about.json"  # where torch.jit puts, and looks for, further files
+_KEYS = {"bundle", "version", "network", "settings", "defaults", "sha256"}
 
 
 @contextmanager
@@ -131,7 +132,7 @@ def read_about(path: str | os.PathLike) -> dict[str, Any] | None:
             return None
     try:
         about = None if text is None else json.loads(text)
-        if about is not None and not {"network", "settings", "sha256"} <= about.keys():
+        if about is not None and not _KEYS <= about.keys():
             raise ValueError("keys are missing")
     except (ValueError, AttributeError) as error:
         raise ValueError(f"{path}: what it says of itself cannot be read ({error}); get a whole file.") from None

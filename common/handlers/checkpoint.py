@@ -90,8 +90,8 @@ def load_weights(
         )
     if about and about["sha256"] != tensors_sha256(state):
         raise ValueError(
-            f"{path}: the weights are not those that the file was written with (their SHA-256 is another); it is damaged "
-            "or was changed. Get a whole file, or train anew."
+            f"{path}: the weights are not those that the file was written with (their SHA-256 is another); it is "
+            "damaged or was changed. Get a whole file, or train anew."
         )
     bad = [name for name, value in state.items() if not torch.isfinite(value).all()]
     if bad:

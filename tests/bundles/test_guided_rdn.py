@@ -61,7 +61,7 @@ def gain(names, folder, stage=1, size=None, **override):
     """
     parser = ConfigParser()
     parser.read_config(runs.configs("guided_rdn", *names))
-    parser.update(runs.overrides("guided_rdn", "train", folder, stage=stage, **override))
+    parser.update(runs.overrides("guided_rdn", ["train"], folder, stage=stage, **override))
     (case,) = parser.get_parsed_content("validate#dataset")
     assert size is None or abs(case["hr"].shape[1] - size) < 1.5
     volumes = [case[key][None] for key in ("lr", "guide") if key in case]
