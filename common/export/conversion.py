@@ -77,7 +77,8 @@ def _convert() -> list[str]:
     parser = ConfigParser()
     parser.read_config(config)
     parser.read_meta(meta)
-    network = load_weights(parser.get_parsed_content("network_def"), weights)
+    settings = parser.get_parsed_content("settings")
+    network = load_weights(parser.get_parsed_content("network_def"), weights, settings=settings)
     inputs = {shape: torch.rand(shape, generator=torch.Generator().manual_seed(0)) for shape in _shapes(parser)}
     choices = list(product(*_further_inputs(network).values()))
     with torch.no_grad():

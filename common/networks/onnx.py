@@ -60,7 +60,10 @@ class OnnxNetwork(nn.Module):
         except Exception as error:
             raise ValueError(f"{path}: not an ONNX model that can be read ({str(error).splitlines()[0]}).") from None
         about, content = read_about(path), Path(path).read_bytes()
-        compare(path, about, settings, "onnx")
+        try:
+            compare(path, about, settings, "onnx")
+        except ValueError as error:
+            raise ValueError(f"{error} An export has the ONNX form of models/model.pt only.") from None
         seal = self.session.get_modelmeta().custom_metadata_map.get("seal")
         if seal is not None and sealed(content.replace(seal.encode(), NO_SEAL)) != content:
             raise ValueError(f"{path}: the file is not as it was exported (its SHA-256 is another); export it anew.")
