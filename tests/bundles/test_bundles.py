@@ -76,10 +76,10 @@ def shared(tmp_path_factory):
 
 
 def test_one_datalist_serves_every_bundle(bundle, tiny, shared, tmp_path):
-    """What a bundle does not read does not disturb it."""
+    """What a bundle does not read does not disturb it; weights go to the run's folder, as nothing else is said."""
     hounsfield = {"ct_offset": "auto", "window": [-150, 250]} if tiny.source == "ct" else {}
-    runs.run(bundle, ["train"], tmp_path, dataset_dir=str(shared), **tiny.lasting(1, 1), **hounsfield)
-    assert (tmp_path / "models" / "model.pt").is_file()
+    runs.run(bundle, ["train"], tmp_path, dataset_dir=str(shared), ckpt_dir=None, **tiny.lasting(1, 1), **hounsfield)
+    assert (tmp_path / "out" / "models" / "model.pt").is_file()
     assert [len(runs.history(tmp_path, stage)) for stage in tiny.stages] == [tiny.logged(s, 1, 1) for s in tiny.stages]
 
 

@@ -261,13 +261,3 @@ def test_weights_of_the_other_form_are_refused(cohort, tmp_path):
     with pytest.raises(RuntimeError) as error:
         runs.run("udean", ["inference"], tmp_path, dataset_dir=str(scan))
     assert "another architecture" in str(runs.first_cause(error.value))
-
-
-@udean
-def test_more_epochs(cohort, trained, tmp_path):
-    """A run is not prolonged: its learning rates have fallen to nothing, and a longer cosine would raise them again."""
-    folder = shutil.copytree(trained, tmp_path / "run")
-    with pytest.raises(RuntimeError) as error:
-        runs.run("udean", ["train"], folder, dataset_dir=str(cohort), resume=True, max_epochs=3)
-    assert "max_epochs 2" in str(runs.first_cause(error.value))
-    assert runs.history(folder) == runs.history(trained)
