@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import inspect
 import math
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -92,8 +93,8 @@ def numbered_from(pattern: str, first: int) -> list[str]:
 
 
 def check_new_run(
-    output_dir: str,
-    ckpt_dir: str,
+    output_dir: str | os.PathLike,
+    ckpt_dir: str | os.PathLike,
     resume: bool | str,
     overwrite: bool | str,
     initial: str | None = None,

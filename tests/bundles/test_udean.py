@@ -261,3 +261,20 @@ def test_weights_of_the_other_form_are_refused(cohort, tmp_path):
     with pytest.raises(RuntimeError) as error:
         runs.run("udean", ["inference"], tmp_path, dataset_dir=str(scan))
     assert "another architecture" in str(runs.first_cause(error.value))
+
+
+@udean
+def test_prolonged(cohort, trained, tmp_path):
+    """A finished run goes on to more epochs, and what it has done stays as it was; to fewer it does not go on."""
+    folder = shutil.copytree(trained, tmp_path / "run")
+    runs.run("udean", ["train"], folder, dataset_dir=str(cohort), resume=True, max_epochs=3)
+    before, after = runs.history(trained), runs.history(folder)
+    assert after[: len(before)] == before and [line["iteration"] for line in after[len(before) :]] == [
+        9,
+        10,
+        11,
+        12,
+        12,
+    ]
+    message = runs.fails("udean", ["train"], folder, dataset_dir=str(cohort), resume=True, max_epochs=1)
+    assert "was started with max_epochs 3, now it is 1" in message and "a larger max_epochs" in message
