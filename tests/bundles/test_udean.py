@@ -269,12 +269,7 @@ def test_prolonged(cohort, trained, tmp_path):
     folder = shutil.copytree(trained, tmp_path / "run")
     runs.run("udean", ["train"], folder, dataset_dir=str(cohort), resume=True, max_epochs=3)
     before, after = runs.history(trained), runs.history(folder)
-    assert after[: len(before)] == before and [line["iteration"] for line in after[len(before) :]] == [
-        9,
-        10,
-        11,
-        12,
-        12,
-    ]
+    assert after[: len(before)] == before
+    assert [line["iteration"] for line in after[len(before) :]] == [9, 10, 11, 12, 12]
     message = runs.fails("udean", ["train"], folder, dataset_dir=str(cohort), resume=True, max_epochs=1)
     assert "was started with max_epochs 3, now it is 1" in message and "a larger max_epochs" in message
