@@ -3,6 +3,7 @@
 from .checkpoint import BestModel, LastModel, ResumableState, load_stages, load_weights
 from .evaluation import EvaluationReport
 from .features import FeatureReport
+from .forecast import Forecast
 from .history import LossHistory
 from .kernel_report import KernelReport
 from .translation import TranslationReport
@@ -11,6 +12,7 @@ __all__ = [
     "BestModel",
     "EvaluationReport",
     "FeatureReport",
+    "Forecast",
     "KernelReport",
     "LastModel",
     "LossHistory",

@@ -65,6 +65,55 @@ def test_train(bundle, tiny, cohort, trained, tmp_path):
     assert before == after
 
 
+def test_another_run_is_refused(bundle, cohort, trained, tmp_path):
+    """A folder that holds a run, or weights, is left alone, unless it is said to be continued or replaced."""
+    folder = shutil.copytree(trained, tmp_path / "run")
+    for ckpt_dir in (folder / "models", tmp_path / "elsewhere"):
+        message = runs.fails(bundle, ["train"], folder, dataset_dir=str(cohort), ckpt_dir=str(ckpt_dir))
+        assert str(folder / "out") in message and "--resume true" in message and "--overwrite true" in message
+    for resume in (False, True):
+        override = {"output_dir": str(tmp_path / "new"), "resume": resume}
+        for state in (folder / "models").glob("training_state*"):
+            state.unlink()
+        message = runs.fails(bundle, ["train"], folder, dataset_dir=str(cohort), **override)
+        assert str(folder / "models") in message and "model.pt" in message and "--overwrite true" in message
+
+
+def test_initial(bundle, tiny, cohort, trained, tmp_path):
+    """A training starts from the weights that it is given, and its networks are in training mode."""
+    at_rest = {"learning_rate": 0.0} | ({"players#rdn#stop_below": "$None"} if tiny.guided else {})
+    weights = str(trained / "models" / "model.pt")
+    options = {"dataset_dir": str(cohort), "initial": weights, **tiny.lasting(1, 1), **at_rest}
+    runs.run(bundle, ["train"], tmp_path, **options)
+    first, last = (torch.load(path, weights_only=True) for path in (weights, tmp_path / "models" / "model.pt"))
+    learned = [name for name in first if "running_" not in name and "num_batches" not in name]
+    assert first.keys() == last.keys() and all(torch.equal(first[name], last[name]) for name in learned)
+    assert all(last[name] > first[name] for name in first if "num_batches" in name)
+    message = runs.fails(bundle, ["train"], tmp_path / "none", **{**options, "initial": str(tmp_path / "none.pt")})
+    assert f"no weights at {tmp_path / 'none.pt'}; name a file with --initial PATH" in message
+
+
+@pytest.mark.slow
+def test_bare(bundle, tiny, tmp_path):
+    """With no data given, training, stopped and resumed, and inference simulate their own; all is in one folder."""
+    nothing = {"output_dir": None, "ckpt_dir": None, "checkpoint": None, "bundle_root": str(tmp_path)}
+    small = {"simulated#spacing": 4, "slice_axis": None, **tiny.lasting(1, 1), **nothing}
+    if tiny.source == "ct":
+        small |= {"ct_offset": "auto", "window": [-150, 250]}
+    runs.run(bundle, ["train"], tmp_path, **small)
+    assert runs.leavings(tmp_path / "eval" / "data")
+    runs.run(bundle, ["train"], tmp_path, **{**small, **tiny.lasting(2, 1)}, resume=True)
+    # Where weights are shipped they are not these.
+    shipped = (runs.ROOT / "bundles" / bundle / "models" / "model.pt").is_file()
+    weights = {"checkpoint": str(tmp_path / "eval" / "models" / "model.pt")} if shipped else {}
+    runs.run(bundle, ["inference"], tmp_path, **nothing | weights)
+    (scan,) = (tmp_path / "eval" / "scan").rglob(f"simulated_{tiny.contrast}.nii.gz")
+    (result,) = (tmp_path / "eval").glob(f"simulated_{tiny.contrast}_sr.nii.gz")
+    hr = nib.load(scan.with_name(f"simulated_{tiny.contrast}_hr.nii.gz"))
+    lost = np.subtract(hr.shape, nib.load(result).shape)
+    assert (0 <= lost).all() and (lost < tiny.degradation.factors).all()
+
+
 @pytest.fixture(scope="session")
 def shared(tmp_path_factory):
     """T2w, T1w and CT of six subjects, and one datalist of them all."""
@@ -79,10 +128,10 @@ def shared(tmp_path_factory):
 
 
 def test_one_datalist_serves_every_bundle(bundle, tiny, shared, tmp_path):
-    """What a bundle does not read does not disturb it."""
+    """What a bundle does not read does not disturb it; weights go to the run's folder, as nothing else is said."""
     hounsfield = {"ct_offset": "auto", "window": [-150, 250]} if tiny.source == "ct" else {}
-    runs.run(bundle, ["train"], tmp_path, dataset_dir=str(shared), **tiny.lasting(1, 1), **hounsfield)
-    assert (tmp_path / "models" / "model.pt").is_file()
+    runs.run(bundle, ["train"], tmp_path, dataset_dir=str(shared), ckpt_dir=None, **tiny.lasting(1, 1), **hounsfield)
+    assert (tmp_path / "out" / "models" / "model.pt").is_file()
     assert [len(runs.history(tmp_path, stage)) for stage in tiny.stages] == [tiny.logged(s, 1, 1) for s in tiny.stages]
 
 

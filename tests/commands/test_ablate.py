@@ -309,6 +309,18 @@ def test_what_is_wrong_with_a_row_is_said_before_any_runs(bundle, commands, tmp_
     assert not commands and not (tmp_path / "out").exists()
 
 
+def test_rows_that_are_there_are_replaced_when_it_is_said(bundle, commands, tmp_path):
+    tables(bundle, main=[{"name": "a"}, {"name": "b"}])
+    history = tmp_path / "out" / "b" / "history_2.jsonl"
+    history.parent.mkdir(parents=True)
+    history.write_text("")
+    with pytest.raises(FileExistsError, match=rf"{history.parent}: there is another run .*--overwrite true"):
+        ablate("main", "data", str(tmp_path / "out"), str(bundle))
+    assert not commands and history.exists()
+    ablate("main", "data", str(tmp_path / "out"), str(bundle), overwrite="true")
+    assert len(commands) == 4 and not history.exists()
+
+
 def test_a_table_that_is_not_there(bundle, commands, tmp_path):
     out = str(tmp_path / "out")
     tables(bundle, main=[{"name": "a"}], other=[{"name": "b"}])

@@ -68,6 +68,8 @@ def find_pairs(
     root = folder(dataset_dir)
     if not lr:
         raise ValueError("no --lr pattern; name the scans to super-resolve, e.g. --lr '*_t2w.nii.gz'.")
+    if output_dir is not None and Path(output_dir).resolve() in root.resolve().parents:
+        output_dir = None  # a folder that is named although it lies there holds scans
     files: dict[str, list[str]] = {}
     for option, patterns in (("lr", lr), ("guide", guide)):
         scans = _scans((root / name for name in find(root, patterns, option)), output_dir)
