@@ -146,6 +146,7 @@ def describe_dataset(output_dir: str | os.PathLike, bundle: Mapping[str, str], s
         "DatasetType": "derivative",
         **found,
         "GeneratedBy": list(found.get("GeneratedBy", [])),
+        "DatasetLinks": dict(found.get("DatasetLinks", {})),
     }
     if (generator := generated_by(bundle)) not in described["GeneratedBy"]:
         described["GeneratedBy"].append(generator)
@@ -153,7 +154,7 @@ def describe_dataset(output_dir: str | os.PathLike, bundle: Mapping[str, str], s
         # A relative link survives that both are moved, as derivatives within their dataset are.
         within = root in path.parents
         link = Path(os.path.relpath(root, path.parent)).as_posix() if within else root.as_uri()
-        if described.setdefault("DatasetLinks", {}).setdefault(label, link) != link:
+        if described["DatasetLinks"].setdefault(label, link) != link:
             raise ValueError(
                 f"{path} links the dataset '{label}' to {described['DatasetLinks'][label]}, expected {link}; name "
                 "another output folder, or rename one of the two datasets' folders."

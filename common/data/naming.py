@@ -33,10 +33,16 @@ def failure(case: str, reason: str) -> str:
     return reason if reason.startswith(f"{case}:") else f"{case}: {reason}"
 
 
+def without_name(message: str, item: Mapping[str, Any]) -> str:
+    """A warning or a reason without what it begins with of the entry: a file, or the entry's name."""
+    for name in (*item.values(), result_name(item)):
+        message = message.removeprefix(f"{name}: ")
+    return message
+
+
 def few_words(message: str, item: Mapping[str, Any]) -> str:
-    """What a warning or a reason says first, without the file of the entry that it begins with, for one line."""
-    for path in item.values():
-        message = message.removeprefix(f"{path}: ")
+    """What a warning or a reason about an entry says first, for one line."""
+    message = without_name(message, item)
     return textwrap.shorten(re.split(r";\s|\.\s|\n", message)[0].rstrip("."), 140, placeholder=" ...")
 
 
@@ -81,14 +87,14 @@ def result_path(output_dir: str | os.PathLike, name: str, postfix: str = "sr", b
     entities = dict(part.split("-", 1) for part in parts if re.fullmatch("[a-z]+-[a-zA-Z0-9]+", part))
     if len(entities) < len(parts) or "sub" not in entities or not entities.keys() <= set(_ENTITIES):
         raise ValueError(
-            f"{name}: not named as BIDS names anatomical images, expected sub-<label>_<key>-<label>_..._<suffix> with "
-            f"keys of {', '.join(_ENTITIES)}, each once, and labels of letters and digits. Rename the scan, or leave "
-            "out --bids true."
+            f"{name}: not named as BIDS names anatomical images; expected is sub-<label>_<key>-<label>_..._<suffix> "
+            f"with keys of {', '.join(_ENTITIES)}, each once, and labels of letters and digits. Rename the scan, or "
+            "leave out --bids true."
         )
     if suffix not in _SUFFIXES:
         raise ValueError(
-            f"{name}: ends in '{suffix}', expected a suffix of BIDS: {', '.join(_SUFFIXES)}. Rename the scan, or leave "
-            "out --bids true."
+            f"{name}: ends in '{suffix}', which is no suffix of BIDS; expected is one of {', '.join(_SUFFIXES)}. "
+            "Rename the scan, or leave out --bids true."
         )
     entities |= {"res": "high", "desc": entities.get("desc", "") + postfix}
     folders = [f"{key}-{entities[key]}" for key in ("sub", "ses") if key in entities]

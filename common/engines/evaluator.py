@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from .. import progress
 from ..data.loaders.cases import CaseFailure
-from ..data.naming import case_name, failure, few_words, result_name, root_cause
+from ..data.naming import case_name, failure, few_words, result_name, root_cause, without_name
 from ..memory import keep_freed_memory
 
 _WARNINGS = 10  # so many different ones are listed in whole after the cases
@@ -176,9 +176,7 @@ class CaseEvaluator(SupervisedEvaluator):
         for case in warned:
             name = result_name(case.entry)
             for text in case.warnings:
-                for path in case.entry.values():
-                    text = text.removeprefix(f"{path}: ")
-                about.setdefault(text, []).append(name)
+                about.setdefault(without_name(text, case.entry), []).append(name)
         lines = [", ".join(counts)]
         for text, names in list(about.items())[:_WARNINGS]:
             several = f" and {len(names) - 3} more" if len(names) > 3 else ""
