@@ -8,6 +8,7 @@ import json
 import os
 import platform
 import re
+import tempfile
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from importlib import metadata
@@ -18,7 +19,6 @@ import torch
 from torch import nn
 
 from .degradations import Degradation
-from .files import replacing
 
 BIDS_VERSION = "1.11.0"
 DESCRIPTION = "dataset_description.json"
@@ -162,9 +162,15 @@ def describe_dataset(output_dir: str | os.PathLike, bundle: Mapping[str, str], s
                 f"{path} links the dataset '{label}' to {described['DatasetLinks'][label]}, expected {link}; name "
                 "another output folder, or rename one of the two datasets' folders."
             )
+    if not described["DatasetLinks"]:
+        del described["DatasetLinks"]
+    path.parent.mkdir(parents=True, exist_ok=True)
     if described != found:
-        with replacing(path) as temporary:
-            temporary.write_text(json.dumps(described, indent=2) + "\n")
+        # Processes that share the scans all write it, so each under a name of its own first.
+        with tempfile.TemporaryDirectory(dir=path.parent, prefix=".part-") as folder:
+            whole = Path(folder, DESCRIPTION)
+            whole.write_text(json.dumps(described, indent=2) + "\n")
+            whole.replace(path)
     ignored = path.with_name(".bidsignore")
     if not ignored.is_file():
         ignored.write_text("log*.jsonl\n*_registration.json\n*.html\n")
