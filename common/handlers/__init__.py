@@ -6,6 +6,7 @@ from .features import FeatureReport
 from .forecast import Forecast
 from .history import LossHistory
 from .kernel_report import KernelReport
+from .results import InferenceResults, log_path, read_logs
 from .translation import TranslationReport
 
 __all__ = [
@@ -13,6 +14,7 @@ __all__ = [
     "EvaluationReport",
     "FeatureReport",
     "Forecast",
+    "InferenceResults",
     "KernelReport",
     "LastModel",
     "LossHistory",
@@ -20,4 +22,6 @@ __all__ = [
     "TranslationReport",
     "load_stages",
     "load_weights",
+    "log_path",
+    "read_logs",
 ]

@@ -356,6 +356,14 @@ def test_results_of_files_with_one_name_are_told_apart_by_their_subjects(tmp_pat
     assert sorted(os.listdir(tmp_path)) == ["a_t1_sr.nii.gz", "b_t1_sr.nii.gz", "t1_sr.nii.gz"]
 
 
+def test_results_are_named_by_their_entries_and_said_where_they_are(tmp_path):
+    entry = {**result_to_save("/data/scan.nii"), "name": "sub-1_T1w"}
+    for bids, expected in ((False, "sub-1_T1w_sr.nii.gz"), ("true", "sub-1/anat/sub-1_res-high_desc-sr_T1w.nii.gz")):
+        saved = SaveVolumed("pred", tmp_path, bids=bids, description="super-resolved " + "x" * 90)(entry)["saved_to"]
+        assert saved == str(tmp_path / expected)
+        assert nib.load(saved).header["descrip"].item().decode() == "super-resolved " + "x" * 65
+
+
 def test_nothing_is_left_when_writing_fails(tmp_path, monkeypatch):
     def half(image, path):
         path.write_bytes(b"half a file")
