@@ -41,7 +41,7 @@ class OrthogonalInferer(Inferer):
         self.directions = [
             SliceInferer(roi_size=(-1, -1), spatial_dim=axis, sw_batch_size=batch, progress=progress) for axis in planes
         ]
-        self.amp, self.amp_kwargs = is_true(amp), amp_kwargs or {}
+        self.amp, self.amp_kwargs = is_true(amp, "amp"), amp_kwargs or {}
 
     def __call__(self, inputs: torch.Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any) -> torch.Tensor:
         """Super-resolve a batch of volumes.
