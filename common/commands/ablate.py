@@ -282,7 +282,8 @@ def _execute(run: Run, resume: bool) -> str | None:
     path = run.folder / "log.txt"
     with path.open("w") as log:
         for evaluate in (False, True) if run.trained == run.folder else (True,):
-            command = [sys.executable, "-m", "monai.bundle", "run", *_words(run, resume, evaluate)]
+            words = [*_words(run, resume, evaluate), "--traceback=true"]
+            command = [sys.executable, "-m", "monai.bundle", "run", *words]
             done = subprocess.run(command, stdout=log, stderr=subprocess.STDOUT, check=False)
             if done.returncode != 0:
                 lines = [line for line in path.read_text(errors="replace").splitlines() if line.strip()]
