@@ -63,5 +63,7 @@ class OrthogonalInferer(Inferer):
         volume = inputs.as_tensor() if isinstance(inputs, MetaTensor) else inputs
         autocast = torch.autocast(volume.device.type, **self.amp_kwargs) if self.amp else contextlib.nullcontext()
         with autocast:
-            results = [direction(volume, on_images).float() for direction in self.directions]
-        return sum(results) / len(results)
+            total = self.directions[0](volume, on_images).float()
+            for direction in self.directions[1:]:
+                total += direction(volume, on_images)
+        return total.div_(len(self.directions))
