@@ -2,6 +2,7 @@
 
 from .lists.datalist import as_hr, as_lr, cross_validation, load_datalist, only_case, only_hr
 from .lists.scans import find_images, find_pairs
+from .lists.shares import to_do
 from .lists.spacing import check_scale, in_plane_spacing, slice_axis_of, thin_slice_spacing
 from .loaders.cases import CaseFailure, CaseLoader, prepare_lr_hr
 from .loaders.kernel_crops import KernelCropLoader, check_target, kernel_cases
@@ -36,4 +37,5 @@ __all__ = [
     "prepare_lr_hr",
     "slice_axis_of",
     "thin_slice_spacing",
+    "to_do",
 ]

@@ -34,5 +34,11 @@ def case_stem(path: str | os.PathLike, subject: str | None = None) -> str:
     """What the results of a case are named by: its file's name, after its subject where the name does not say it."""
     name = Path(path).name
     for ending in (".gz", ".nii", ".img", ".hdr", ".mgz", ".mgh"):
-        name = name.removesuffix(ending)
+        if name.lower().endswith(ending):
+            name = name[: -len(ending)]
     return name if subject is None or subject in name else f"{subject}_{name}"
+
+
+def result_path(output_dir: str | os.PathLike, name: str, postfix: str = "sr", bids: bool = False) -> Path:
+    """Where the result of a scan is written."""
+    return Path(output_dir) / f"{name}_{postfix}.nii.gz"

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 from monai.engines import SupervisedEvaluator
 from tqdm import tqdm
 
 from ..data.loaders.cases import CaseFailure
-from ..data.naming import failure, root_cause
+from ..data.naming import case_name, failure, root_cause
 from ..memory import keep_freed_memory
+from ..processes import gathered, rank
 
 
 class CasesFailedError(RuntimeError):
@@ -32,12 +34,15 @@ class CaseEvaluator(SupervisedEvaluator):
             keep_freed_memory()
         self.failures: list[CaseFailure] = []
         with tqdm(total=len(self.data_loader), desc="cases", unit="case") as self.bar:
-            super().run(global_epoch)
-        if self.failures:
-            listing = "\n  ".join(failure(case.case, case.reason) for case in self.failures)
-            raise CasesFailedError(
-                f"{len(self.failures)} of {len(self.data_loader)} cases failed, the others are done:\n  {listing}"
-            )
+            # Of few scans a process may have none.
+            if len(self.data_loader):
+                super().run(global_epoch)
+        cases = gathered([case_name(entry) for entry in self.data_loader.dataset.data])
+        if failures := gathered(self.failures):
+            if rank()[0] > 0:
+                sys.exit(1)  # the first process says what failed
+            listing = "\n  ".join(failure(case.case, case.reason) for case in failures)
+            raise CasesFailedError(f"{len(failures)} of {len(cases)} cases failed, the others are done:\n  {listing}")
 
     def _iteration(self, engine: CaseEvaluator, batchdata: Any) -> Any:
         try:

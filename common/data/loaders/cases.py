@@ -36,6 +36,8 @@ class CaseLoader:
     def __iter__(self) -> Iterator[Any]:
         for i, entry in enumerate(self.dataset.data):
             try:
+                if "problem" in entry:
+                    raise ValueError(entry["problem"])
                 batch = list_data_collate([self.dataset[i]])
             except Exception as error:
                 batch = CaseFailure(case_name(entry), root_cause(error))

@@ -54,7 +54,7 @@ class SaveVolumed(MapTransform):
                 image.header.set_xyzt_units("mm")  # the source is no NIfTI
             image.set_sform(affine, sform)
             image.set_qform(affine, qform)
-            name = case_stem(source, data.get("subject"))
+            name = data.get("name") or case_stem(source, data.get("subject"))
             with replacing(self.output_dir / f"{name}_{self.postfix}.nii.gz") as temporary:
                 nib.save(image, temporary)
         return dict(data)
