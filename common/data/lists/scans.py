@@ -78,12 +78,35 @@ def find_pairs(
     if one.is_file():
         guides = [path for path in guides if path != one.name]
     check_exclusive({"lr": scans, "guide": guides})
-    scans = [os.path.relpath(path, root) for path in _scans([root / path for path in scans])]
-    entries = [{"image": str(root / path)} for path in scans]
-    if guide is not None:
-        for entry, found in zip(entries, _paired(scans, guides, subject), strict=True):
-            entry.update({key: str(root / value) if key == "guide" else value for key, value in found.items()})
-    return named(entries, root)
+    entries = [{"image": path} for path in _scans([root / path for path in scans])]
+    return named(entries if guide is None else _with_guides(entries, root, guides, subject), root)
+
+
+def find_scans(path: str | os.PathLike, guide: str | None = None, subject: str | None = None) -> list[dict[str, str]]:
+    """Entries as :func:`find_images` finds them, without the guides, each with the guide of its subject.
+
+    Args:
+        path: a folder or a file.
+        guide: glob patterns of guides, relative to the folder, or the path of one; default none.
+        subject: as for :func:`find_pairs`.
+
+    Returns:
+        As :func:`find_pairs`.
+
+    Raises:
+        FileNotFoundError, ValueError: as :func:`find_images`; or when there are guides only.
+    """
+    entries = find_images(path)
+    if guide is None:
+        return entries
+    root = Path(path).expanduser().absolute()
+    root = root.parent if root.is_file() else root
+    guides = _guides(root, guide)
+    taken = {os.path.realpath(root / name) for name in guides}
+    entries = [entry for entry in entries if os.path.realpath(entry["image"]) not in taken]
+    if not entries:
+        raise ValueError(f"{path}: found guides only, expected scans beside them; narrow --guide '{guide}'.")
+    return _with_guides(entries, root, guides, subject)
 
 
 def named(entries: Sequence[Mapping[str, str]], root: Path) -> list[dict[str, str]]:
@@ -152,6 +175,16 @@ def _guides(root: Path, guide: str | Sequence[str]) -> list[str]:
     if isinstance(guide, str) and (path := Path(guide).expanduser()).is_file():
         return [str(path.absolute())]
     return [path for path in _matching(root, guide, "guide") if not is_result(root / path)]
+
+
+def _with_guides(
+    entries: Sequence[Mapping[str, str]], root: Path, guides: Sequence[str], subject: str | None
+) -> list[dict[str, str]]:
+    """Entries with the "guide" of each, or the "problem" with it."""
+    scans = [os.path.relpath(entry["image"], root) for entry in entries]
+    found = _paired(scans, guides, subject)
+    found = [{**own, "guide": str(root / own["guide"])} if "guide" in own else own for own in found]
+    return [{**entry, **own} for entry, own in zip(entries, found, strict=True)]
 
 
 def _paired(scans: Sequence[str], guides: Sequence[str], subject: str | None) -> list[dict[str, str]]:

@@ -22,6 +22,29 @@ def to_do(
     shard: str | None = None,
     bids: bool | str = False,
 ) -> list[dict[str, str]]:
+    """The entries that this process is to do, as :func:`own_share` has them; processes under torchrun join.
+
+    Args:
+        entries, output_dir, skip_existing, shard, bids: as for :func:`own_share`.
+
+    Returns:
+        The entries.
+
+    Raises:
+        ValueError: as :func:`own_share`.
+    """
+    own = own_share(entries, output_dir, skip_existing, shard, bids)
+    join()
+    return own
+
+
+def own_share(
+    entries: Sequence[Mapping[str, str]],
+    output_dir: str | os.PathLike,
+    skip_existing: bool | str = False,
+    shard: str | None = None,
+    bids: bool | str = False,
+) -> list[dict[str, str]]:
     """The entries that this process is to do.
 
     Jobs of an array and processes under torchrun each take every n-th entry, both together where there are both, so
@@ -35,25 +58,28 @@ def to_do(
         bids: whether results are named as BIDS derivatives.
 
     Returns:
-        The entries; one whose result would be written over a scan or a guide of the list has a "problem".
+        The entries; one whose result cannot be named, or would be written over a scan or a guide of the list, has a
+        "problem".
 
     Raises:
         ValueError: when ``shard`` is not as described, or a switch is neither true nor false.
     """
     part, parts = _shard(shard)
     skip, bids = is_true(skip_existing), is_true(bids)
-    paths = {entry["name"]: result_path(output_dir, entry["name"], bids=bids) for entry in entries}
     inputs = {os.path.realpath(entry[key]) for entry in entries for key in ("image", "guide") if key in entry}
-    checked = []
+    checked, paths = [], {}
     for entry in entries:
-        path = paths[entry["name"]]
-        over = f"{entry['image']}: its result would be written over the scan {path}; name another output_dir."
-        problem = {"problem": over} if os.path.realpath(path) in inputs else {}
-        checked.append({**problem, **entry})
-    join()
+        problem = ""
+        try:
+            path = paths[entry["name"]] = result_path(output_dir, entry["name"], bids=bids)
+            if os.path.realpath(path) in inputs:
+                problem = f"{entry['image']}: its result would be written over {path}; name another output folder."
+        except ValueError as error:
+            problem = str(error)
+        checked.append({**({"problem": problem} if problem else {}), **entry})
     number, count = rank()
     own = checked[part - 1 :: parts][number::count]
-    left = [entry for entry in own if "problem" in entry or not (skip and _is_whole(paths[entry["name"]]))]
+    left = [entry for entry in own if "problem" in entry or not (skip and is_whole(paths[entry["name"]]))]
     if len(left) < len(own):
         whose = f"process {number + 1} of {count}: " if count > 1 else ""
         print(f"{whose}{len(own) - len(left)} of {len(own)} scans have their results in {output_dir}", flush=True)
@@ -71,7 +97,7 @@ def _shard(shard: str | None) -> tuple[int, int]:
     return part, parts
 
 
-def _is_whole(path: Path) -> bool:
+def is_whole(path: Path) -> bool:
     """Whether a result is there and was not cut off, as a copy may be: gzip ends with the size of what it holds."""
     try:
         image = nib.load(path)

@@ -45,5 +45,5 @@ def test_what_is_done_is_left_out(tmp_path, capsys):
 def test_no_result_is_written_over_a_scan(tmp_path):
     found = [{"image": str(tmp_path / f"{name}.nii.gz"), "name": name} for name in ("a", "a_sr", "b")]
     first, *others = to_do(found, tmp_path)
-    assert f"a.nii.gz: its result would be written over the scan {tmp_path}/a_sr.nii.gz" in first["problem"]
+    assert f"a.nii.gz: its result would be written over {tmp_path}/a_sr.nii.gz" in first["problem"]
     assert others == found[1:]
