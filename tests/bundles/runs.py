@@ -296,9 +296,17 @@ def same(first: object, second: object) -> bool:
 
 
 def leavings(folder: Path) -> list[str]:
-    """Files that a run left, but for TensorBoard's, which is opened first."""
+    """Files that a run left, but for TensorBoard's, which is opened first, and logs, which tell of failures too."""
     files = [path.relative_to(folder) for path in folder.rglob("*") if path.is_file()]
-    return sorted(str(path) for path in files if "tensorboard" not in path.parts)
+    return sorted(str(path) for path in files if "tensorboard" not in path.parts and path.suffix != ".jsonl")
+
+
+def written(folder: Path) -> list[str]:
+    """Names of what inference wrote; beside each result there is its JSON, and nothing else but guides' qualities."""
+    files = [name for name in leavings(folder) if not name.endswith("_registration.json")]
+    found = [name for name in files if name.endswith(".nii.gz")]
+    assert files == sorted([*found, *(name.replace(".nii.gz", ".json") for name in found)])
+    return found
 
 
 def fails(bundle: str, names: Sequence[str], folder: Path, **override: object) -> str:

@@ -204,7 +204,7 @@ def test_inference_orientations(bundle, tiny, trained, tmp_path, dtype):
     }
     inference = {"dataset_dir": str(tmp_path / "scans"), "output_dir": str(tmp_path / "sr")}
     runs.run(bundle, ["inference"], trained, **inference)
-    assert {path.name for path in (tmp_path / "sr").iterdir()} == {f"{tiny.case(name)}_sr.nii.gz" for name in scans}
+    assert set(runs.written(tmp_path / "sr")) == {f"{tiny.case(name)}_sr.nii.gz" for name in scans}
     found = {}
     for name, (affine, _) in scans.items():
         lr, sr = nib.load(paths[name]), nib.load(tmp_path / "sr" / f"{tiny.case(name)}_sr.nii.gz")
@@ -229,6 +229,6 @@ def test_inference_orientations(bundle, tiny, trained, tmp_path, dtype):
 
     # One scan gives what it gave in the folder.
     runs.run(bundle, ["inference"], trained, output_dir=str(tmp_path / "one"), **tiny.only(paths["PSR"]))
-    (one,) = (tmp_path / "one").iterdir()
-    assert one.name == f"{tiny.case('PSR')}_sr.nii.gz"
-    np.testing.assert_array_equal(nib.load(one).get_fdata(), found["PSR"])
+    assert runs.written(tmp_path / "one") == [f"{tiny.case('PSR')}_sr.nii.gz"]
+    one = nib.load(tmp_path / "one" / f"{tiny.case('PSR')}_sr.nii.gz")
+    np.testing.assert_array_equal(one.get_fdata(), found["PSR"])

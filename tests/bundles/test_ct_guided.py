@@ -266,7 +266,7 @@ def test_what_is_no_thick_mr_or_no_ct(cohort, trained, tmp_path, clinic):
         ("two", r'scale.*4.*--scale "\[1,1,2\]"'),
     ):
         assert re.search(rf"{name}.nii.gz: .*{pattern}", message), message
-    assert runs.leavings(tmp_path / "sr") == [f"{TINY.case('good')}_sr.nii.gz"]
+    assert runs.written(tmp_path / "sr") == [f"{TINY.case('good')}_sr.nii.gz"]
     message = fails(trained, ["inference"], dataset_dir=str(scans / "two.nii.gz"), scale=[1, 1, 2])
     assert "another architecture" in message
 

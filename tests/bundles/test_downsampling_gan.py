@@ -469,4 +469,4 @@ def test_inference(trained, tmp_path):
         run(["inference"], trained, dataset_dir=str(scans), **{**options, "slice_axis": "SI"})
     message = str(runs.first_cause(error.value))
     assert re.search(rf"{far}: its pixels are \[4.0, 4.4\] mm in plane, expected about \[2.0, 2.2\] mm", message)
-    assert runs.leavings(out) == ["near_sr.nii.gz"]
+    assert runs.written(out) == ["near_sr.nii.gz"]

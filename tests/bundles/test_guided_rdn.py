@@ -359,7 +359,7 @@ def test_pairs_that_cannot_be_used(learned, tmp_path):
     assert f"{len(patterns)} of {len(patterns) + 1} cases failed, the others are done" in message
     for path in geometry:
         assert re.search(rf"sub-{path}_t2w.nii.gz: .*sub-{path}_t1w.nii.gz: .*sub-{path}_t2w.nii.gz", message)
-    assert runs.leavings(tmp_path / "sr") == ["sub-good_t2w_sr.nii.gz"]
+    assert runs.written(tmp_path / "sr") == ["sub-good_t2w_sr.nii.gz"]
 
 
 @guided
@@ -393,7 +393,7 @@ def test_which_file_is_which(learned, tmp_path):
     message = said()
     assert "without a guide: anna_t2w, bnna_t2w; without a scan: anna_t1w" in message and "--subject" in message
     run(["inference"], learned, **data, subject="[a-z]+(?=_t)")
-    assert runs.leavings(tmp_path / "sr") == ["anna_t2w_sr.nii.gz", "bnna_t2w_sr.nii.gz"]
+    assert runs.written(tmp_path / "sr") == ["anna_t2w_sr.nii.gz", "bnna_t2w_sr.nii.gz"]
 
 
 @guided

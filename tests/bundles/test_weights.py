@@ -123,7 +123,7 @@ def test_better_than_cubic(head, tmp_path, form):
     print(gains)
     assert all(gains[name] > least for name, (_, least) in SCANS[form].items()), gains
     # Twelve slices of a head hold less tissue than any scan of the training.
-    assert "(tissue_volume)" in done.stderr and f"sub-{name}_t2w.nii.gz: not like the scans" in done.stderr
+    assert "(tissue_volume)" in done.stdout and f"sub-{name}_t2w: not like the scans" in done.stdout
 
 
 @pytest.mark.parametrize("degradation", [TWICE, TWICE_IN_PLANE], ids=str)
