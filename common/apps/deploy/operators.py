@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from derived import write_series
 from monai.data import MetaTensor
 from monai.deploy.core import Fragment, Image, IOType, Operator, OperatorSpec
 from monai.deploy.core.domain.dicom_series import DICOMSeries
@@ -23,7 +22,8 @@ from monai.deploy.operators import (
     MonaiBundleInferenceOperator,
 )
 from monai.deploy.operators.monai_bundle_inference_operator import get_bundle_config
-from series import Volume, describe, read_headers, read_volume
+from mr_series.read import Volume, describe, read_headers, read_volume
+from mr_series.write import write_series
 
 RULES = '{"selections": [{"name": "MR", "conditions": {"Modality": "^MR$"}}]}'
 
@@ -40,7 +40,7 @@ class LoaderOperator(DICOMDataLoaderOperator):
         """Group the DICOM files under a folder by study and series.
 
         Raises:
-            ValueError: as :func:`series.read_headers`.
+            ValueError: as :func:`mr_series.read.read_headers`.
         """
         studies: dict[str, DICOMStudy] = {}
         groups: dict[tuple[str, str], DICOMSeries] = {}
@@ -104,7 +104,7 @@ class VolumeOperator(DICOMSeriesToVolumeOperator):
 
     The SDK exchanges the two pixel spacings, takes the spacing of the slices from the first two, drops slices without a
     position, casts all slices to the type of the first, which cuts off the fractions of the others, and turns inverted
-    images over. :func:`series.read_volume` refuses what is not one even stack, and keeps float precision.
+    images over. :func:`mr_series.read.read_volume` refuses what is not one even stack, and keeps float precision.
 
     Named outputs: an ``Image`` for each selected series, "image" and, where there is one, "guide"; and "source", the
     volume to super-resolve with its headers.
@@ -190,10 +190,6 @@ class BundleOperator(MonaiBundleInferenceOperator):
         weights = Path(self._parser.get_parsed_content("checkpoint"))
         bundle = {**self._parser["_meta_"], "sha256": hashlib.sha256(weights.read_bytes()).hexdigest()}
         voxels = np.swapaxes(torch.as_tensor(value)[0].numpy(), 0, 2)
-        if not np.isfinite(voxels).all():
-            raise ValueError(
-                f"the network of {self.bundle_path} gave values that are not finite; are its weights sound?"
-            )
         affine = np.asarray(value.affine, dtype=np.float64)
         op_output.emit(Image(voxels, {"affine": affine, "bundle": bundle}), name)
 
@@ -223,7 +219,7 @@ class WriterOperator(Operator):
         metadata = result.metadata()
         folder = self.part / "series"
         folder.mkdir()
-        uid = write_series(folder, result.asnumpy(), metadata["affine"], source, metadata["bundle"])
+        uid = write_series(folder, result.asnumpy(), metadata["affine"], source.headers, metadata["bundle"])
         folder.rename(self.output / uid)
         print(f"written: {self.output / uid}")
 

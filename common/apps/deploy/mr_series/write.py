@@ -15,7 +15,8 @@ from pydicom.multival import MultiValue
 from pydicom.sr.codedict import Code, codes
 from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage, generate_uid
 from pydicom.valuerep import format_number_as_ds
-from series import Volume, rescale
+
+from .read import rescale
 
 # True of the derived series as it was of its source. Only what is the same in all source slices is carried over:
 # nothing of a single slice, of the matrix or the field of view, of other images, and no private tag.
@@ -52,7 +53,7 @@ _SERIES_NUMBER = 1000  # added to the source's
 
 
 def write_series(
-    folder: Path, voxels: np.ndarray, affine: np.ndarray, source: Volume, bundle: Mapping[str, Any]
+    folder: Path, voxels: np.ndarray, affine: np.ndarray, headers: Sequence[Dataset], bundle: Mapping[str, Any]
 ) -> str:
     """Write a volume as a series of MR images, one file a slice.
 
@@ -60,33 +61,37 @@ def write_series(
         folder: an empty one; files are named 0001.dcm, 0002.dcm, ...
         voxels: ``(slices, rows, columns)``, any real type, in the units of the source.
         affine: 4x4, index ``(column, row, slice)`` to world (RAS, mm).
-        source: the series that the volume was made from.
+        headers: of the series that the volume was made from, in the order of its slices.
         bundle: the ``metadata.json`` of the bundle that made it, with the SHA-256 of its weights as "sha256".
 
     Returns:
         The new SeriesInstanceUID.
+
+    Raises:
+        ValueError: when a voxel is not finite.
     """
-    stored, slope, intercept = _to_integers(voxels, *_common_rescale(source.headers))
-    factors = [out / n for out, n in zip(voxels.shape[::-1], source.voxels.shape[::-1], strict=True)]
+    first, last = headers[0], headers[-1]
+    dtype, slope, intercept = _encoding(voxels, *_common_rescale(headers))
+    scanned = first.Columns, first.Rows, len(headers)
+    factors = [out / n for out, n in zip(voxels.shape[::-1], scanned, strict=True)]
     lps = np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine
     spacing = np.linalg.norm(lps[:3, :3], axis=0)
-    first, last = source.headers[0], source.headers[-1]
-    template = _Template(source.headers, bundle, factors)
+    template = _Template(headers, bundle, factors)
     template.PixelSpacing = _placed([spacing[1], spacing[0]])
     template.ImageOrientationPatient = _placed((lps[:3, :2] / spacing[:2]).T.ravel())
     template.SpacingBetweenSlices = _placed([spacing[2]])[0]
-    thickness = _common(source.headers, "SliceThickness")
+    thickness = _common(headers, "SliceThickness")
     known = thickness is not None and 0 < float(thickness) < 1e3
     template.SliceThickness = _placed([float(thickness) / factors[2]])[0] if known else None
-    template.Rows, template.Columns = stored.shape[1:]
+    template.Rows, template.Columns = voxels.shape[1:]
     template.BitsAllocated, template.BitsStored, template.HighBit = 16, 16, 15
-    template.PixelRepresentation = int(stored.dtype.kind == "i")
+    template.PixelRepresentation = int(dtype.kind == "i")
     if (slope, intercept) != (1, 0):
         template.RescaleSlope, template.RescaleIntercept = _decimal([slope, intercept])
-        template.RescaleType = _common(source.headers, "RescaleType") or "US"
-    template.WindowCenter, template.WindowWidth = _decimal(_window(source.headers, voxels))
+        template.RescaleType = _common(headers, "RescaleType") or "US"
+    template.WindowCenter, template.WindowWidth = _decimal(_window(headers, voxels))
 
-    count = len(stored)
+    count = len(voxels)
     # Slices are numbered in the direction in which those of the source are.
     backwards = _whole(first, "InstanceNumber") > _whole(last, "InstanceNumber")
     for k in range(count):
@@ -94,7 +99,8 @@ def write_series(
         template.InstanceNumber = number
         template.SOPInstanceUID = template.file_meta.MediaStorageSOPInstanceUID = generate_uid(prefix=None)
         template.ImagePositionPatient = _placed(lps[:3, 3] + k * lps[:3, 2])
-        template.PixelData = stored[k].astype(stored.dtype.newbyteorder("<")).tobytes()
+        stored = np.rint((voxels[k].astype(np.float64) - intercept) / slope)
+        template.PixelData = stored.astype(dtype.newbyteorder("<")).tobytes()
         template["PixelData"].VR = "OW"
         template.save_as(folder / f"{number:04d}.dcm", enforce_file_format=True)
     return template.SeriesInstanceUID
@@ -217,17 +223,17 @@ def _common_rescale(headers: Sequence[Dataset]) -> tuple[float, float]:
     return min((rescale(header) for header in headers), key=lambda pair: abs(pair[0]))
 
 
-def _to_integers(voxels: np.ndarray, slope: float, intercept: float) -> tuple[np.ndarray, float, float]:
+def _encoding(voxels: np.ndarray, slope: float, intercept: float) -> tuple[np.dtype, float, float]:
     """16-bit integers and their rescale: the source's steps where the range allows them, else its own range."""
-    values = np.asarray(voxels, dtype=np.float64)
-    stored = np.rint((values - intercept) / slope)
+    low, high = float(voxels.min()), float(voxels.max())
+    if not np.isfinite([low, high]).all():
+        raise ValueError("the result has voxels that are not finite, which DICOM cannot store; are the weights sound?")
+    ends = np.rint((np.array([low, high]) - intercept) / slope)
     for dtype in (np.uint16, np.int16):
         info = np.iinfo(dtype)
-        if stored.min() >= info.min and stored.max() <= info.max:
-            return stored.astype(dtype), slope, intercept
-    intercept = float(values.min())
-    slope = float(values.max() - intercept) / np.iinfo(np.uint16).max or 1.0
-    return np.rint((values - intercept) / slope).astype(np.uint16), slope, intercept
+        if ends.min() >= info.min and ends.max() <= info.max:
+            return np.dtype(dtype), slope, intercept
+    return np.dtype(np.uint16), (high - low) / np.iinfo(np.uint16).max or 1.0, low
 
 
 def _window(headers: Sequence[Dataset], voxels: np.ndarray) -> tuple[float, float]:

@@ -1,4 +1,4 @@
-"""Reading one clean MR series: every check that the SDK's loader and volume operator leave out."""
+"""Reading one clean MR series, with every check that loaders leave out."""
 
 from __future__ import annotations
 
@@ -56,34 +56,14 @@ def read_headers(folder: str | os.PathLike) -> list[Dataset]:
     Raises:
         ValueError: when there is no DICOM file, when one cannot be read, has no UIDs, or is there twice.
     """
-    folder = Path(folder)
     headers: dict[str, Dataset] = {}
     others = []
-    for path in sorted(folder.rglob("*")):
-        if not path.is_file() or any(part.startswith(".") for part in path.relative_to(folder).parts):
-            continue
-        try:
-            header = dcmread(path, stop_before_pixels=True)
-            if header.file_meta.get("MediaStorageSOPClassUID") == MediaStorageDirectoryStorage:
-                continue
-            _drop_unreadable(header)
-            uids = {k: str(header.get(k) or "") for k in ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID")}
-        except InvalidDicomError:
-            if path.suffix.lower() in (".dcm", ".ima"):
-                raise ValueError(
-                    f"{path}: not a DICOM file, though its name says so; expected 'DICM' at byte 128. Get a whole "
-                    "copy of the file, or take it out of the folder."
-                ) from None
+    for path in files_in(folder):
+        header = read_header(path)
+        if header is None:
             others.append(path.name)
             continue
-        except Exception as error:
-            raise ValueError(
-                f"{path}: the DICOM header cannot be read ({error}); get a whole copy of the file."
-            ) from None
-        wrong = [keyword for keyword, uid in uids.items() if not _UID.fullmatch(uid)]
-        if wrong:
-            raise ValueError(f"{path}: {', '.join(wrong)} missing or no UID, expected one; export the study again.")
-        uid = uids["SOPInstanceUID"]
+        uid = header.SOPInstanceUID
         if uid in headers:
             raise ValueError(
                 f"{path}: the same image as {headers[uid].filename} (SOPInstanceUID {uid}), expected each image once; "
@@ -93,8 +73,42 @@ def read_headers(folder: str | os.PathLike) -> list[Dataset]:
     if not headers:
         raise ValueError(f"{folder}: no DICOM file in it, expected those of an MR series; found {_some(others)}.")
     if others:
-        print(f"{folder}: passed over, not DICOM: {_some(others)}")
+        print(f"{folder}: passed over, no DICOM images: {_some(others)}")
     return list(headers.values())
+
+
+def files_in(folder: str | os.PathLike) -> list[Path]:
+    """All files under a folder, sorted; names that begin with a dot are passed over."""
+    paths = sorted(Path(folder).rglob("*"))
+    hidden = [any(part.startswith(".") for part in path.relative_to(folder).parts) for path in paths]
+    return [path for path, is_so in zip(paths, hidden, strict=True) if not is_so and path.is_file()]
+
+
+def read_header(path: Path) -> Dataset | None:
+    """Read a DICOM image without its pixels; None for a directory of DICOM media, or what is no DICOM nor named so.
+
+    Raises:
+        ValueError: when the file is damaged or lacks a UID.
+    """
+    try:
+        header = dcmread(path, stop_before_pixels=True)
+        if header.file_meta.get("MediaStorageSOPClassUID") == MediaStorageDirectoryStorage:
+            return None
+        _drop_unreadable(header)
+        uids = {k: str(header.get(k) or "") for k in ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID")}
+    except InvalidDicomError:
+        if path.suffix.lower() in (".dcm", ".ima"):
+            raise ValueError(
+                f"{path}: not a DICOM file, though its name says so; expected 'DICM' at byte 128. Get a whole copy of "
+                "the file, or take it out of the folder."
+            ) from None
+        return None
+    except Exception as error:
+        raise ValueError(f"{path}: the DICOM header cannot be read ({error}); get a whole copy of the file.") from None
+    wrong = [keyword for keyword, uid in uids.items() if not _UID.fullmatch(uid)]
+    if wrong:
+        raise ValueError(f"{path}: {', '.join(wrong)} missing or no UID, expected one; export the study again.")
+    return header
 
 
 def describe(header: Dataset, count: int) -> str:
@@ -116,16 +130,24 @@ def read_volume(headers: Sequence[Dataset]) -> Volume:
         The volume; slices run along the normal of the slice plane.
 
     Raises:
-        ValueError: when the series is not one stack of evenly spaced, decodable, magnitude MR slices; the message
-            names the file, what was found, what was expected and what to do.
+        ValueError: as :func:`stack` does, and when pixels cannot be decoded.
+    """
+    headers, affine = stack(headers)
+    return Volume(np.stack([_read_slice(header) for header in headers]), affine, headers)
+
+
+def stack(headers: Sequence[Dataset]) -> tuple[list[Dataset], np.ndarray]:
+    """Sort the headers of one series along the normal of the slice plane, and give the affine of the stack.
+
+    Raises:
+        ValueError: when the series is not one stack of evenly spaced magnitude MR slices; the message names the file,
+            what was found, what was expected and what to do.
     """
     for header in headers:
         _check_image(header)
     for keyword in _SAME:
         _check_same(headers, keyword)
-    headers, affine = _stack(headers)
-    voxels = np.stack([_read_slice(header) for header in headers])
-    return Volume(voxels.astype(np.float32), affine, headers)
+    return _stack(headers)
 
 
 def rescale(header: Dataset) -> tuple[float, float]:
@@ -260,7 +282,7 @@ def _stack(headers: Sequence[Dataset]) -> tuple[list[Dataset], np.ndarray]:
 
 
 def _read_slice(header: Dataset) -> np.ndarray:
-    """Pixels of a file, in its units."""
+    """Pixels of a file, in its units, float32."""
     path = header.filename
     slope, intercept = rescale(header)
     try:
@@ -286,7 +308,7 @@ def _read_slice(header: Dataset) -> np.ndarray:
         ) from None
     if pixels.shape != (header.Rows, header.Columns):
         raise ValueError(f"{path}: pixels of shape {pixels.shape}, expected {(header.Rows, header.Columns)}.")
-    return pixels * slope + intercept
+    return (pixels * slope + intercept).astype(np.float32)
 
 
 def _drop_unreadable(header: Dataset) -> None:

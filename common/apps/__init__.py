@@ -1,0 +1,1 @@
+"""Exported bundles in other programs."""

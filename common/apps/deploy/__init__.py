@@ -1,0 +1,1 @@
+"""The MONAI Deploy application. Its folder stands alone: nothing in it imports the rest of this package."""
