@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,21 +15,29 @@ import torch.distributed as dist
 from ignite.engine import Engine, Events
 from torch import nn
 
+from ..about import about_network, compare, tensors_sha256
 from ..command_line import is_true
-from ..files import load_state, replacing
+from ..files import append_about, load_state, read_about, replacing
 from ..networks.slab import to_channels_last
 
 
-def save_atomically(state: Any, path: Path) -> None:
-    """``torch.save`` under a temporary name, flushed to disk and moved to ``path``."""
-    with replacing(path) as temporary, temporary.open("wb") as file:
-        torch.save(state, file)
-        file.flush()
-        os.fsync(file.fileno())
+def save_atomically(state: Any, path: Path, about: Mapping[str, Any] | None = None) -> None:
+    """``torch.save`` under a temporary name, with what the weights are, flushed to disk and moved to ``path``."""
+    with replacing(path) as temporary:
+        with temporary.open("wb") as file:
+            torch.save(state, file)
+        if about is not None:
+            append_about(temporary, about)
+        with temporary.open("r+b") as file:
+            os.fsync(file.fileno())
 
 
 def load_weights(
-    network: nn.Module, path: str | os.PathLike, device: torch.device | str = "cpu", option: str = "checkpoint"
+    network: nn.Module,
+    path: str | os.PathLike,
+    device: torch.device | str = "cpu",
+    option: str = "checkpoint",
+    settings: Mapping[str, Any] | None = None,
 ) -> nn.Module:
     """Load weights into a network of the same architecture.
 
@@ -37,19 +46,30 @@ def load_weights(
         path: of a file with the network's ``state_dict``, loaded with ``weights_only=True``.
         device: of the network.
         option: what the path is called where it is set, for messages.
+        settings: of the config, which must be those that the weights were trained with; a file that does not say
+            what it is, as older ones do not, is loaded without a word.
 
     Returns:
-        The network, on the device, in evaluation mode.
+        The network, on the device, in evaluation mode. Its attribute ``about`` is what
+        :func:`common.files.read_about` gives, with ``path`` and ``file_sha256``.
 
     Raises:
         FileNotFoundError: when there is no such file.
-        ValueError: when the file is corrupt, its weights are those of another architecture, or not all are finite.
+        ValueError: when the file is corrupt or was changed, its weights are those of another network, architecture or
+            settings, or not all are finite.
     """
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(
             f"there are no weights at {path}; train the bundle first, or name a file with --{option} PATH."
         )
+    about = read_about(path) or {}
+    if about.get("network", type(network).__name__) != type(network).__name__:
+        raise ValueError(
+            f"{path}: expected the weights of a {type(network).__name__}, found those of a {about['network']}, of the "
+            f"bundle {about.get('bundle')}; name a file of this bundle with --{option} PATH."
+        )
+    compare(path, about, settings, option)
     state = load_state(path, device)
     own = network.state_dict()
     if not isinstance(state, dict):
@@ -68,6 +88,11 @@ def load_weights(
             f"{path}: the weights are of another architecture. Missing: {some(missing)}. Unknown: {some(extra)}. Of "
             f"another size or kind: {some(other)}. Give the config the sizes that the weights were trained with."
         )
+    if about and about["sha256"] != tensors_sha256(state):
+        raise ValueError(
+            f"{path}: the weights are not those that the file was written with (their SHA-256 is another); it is "
+            "damaged or was changed. Get a whole file, or train anew."
+        )
     bad = [name for name, value in state.items() if not torch.isfinite(value).all()]
     if bad:
         raise ValueError(
@@ -77,6 +102,7 @@ def load_weights(
         network.load_state_dict(state)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
+    network.about = {**about, "path": str(path), "file_sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
     return to_channels_last(network, device).eval()
 
 
@@ -99,13 +125,16 @@ def _kind(value: Any) -> str:
     return " ".join(filter(None, (str(tuple(value.shape)), str(value.dtype).removeprefix("torch."), layout)))
 
 
-def load_stages(cascade: nn.Module, path: str | os.PathLike, count: int) -> nn.Module:
+def load_stages(
+    cascade: nn.Module, path: str | os.PathLike, count: int, settings: Mapping[str, Any] | None = None
+) -> nn.Module:
     """Load the weights of a cascade's first stages; the others stay as they are.
 
     Args:
         cascade: :class:`~common.networks.Cascade` to load into.
         path: of a file with a cascade's ``state_dict`` of the same architecture; not read when ``count`` is 0.
         count: how many stages.
+        settings: as for :func:`load_weights`.
 
     Returns:
         The cascade.
@@ -115,13 +144,45 @@ def load_stages(cascade: nn.Module, path: str | os.PathLike, count: int) -> nn.M
     """
     if count:
         before = {name: value.clone() for name, value in cascade.state_dict().items()}
-        load_weights(cascade, path)
+        load_weights(cascade, path, settings=settings)
         first = tuple(f"stages.{i}." for i in range(count))
         cascade.load_state_dict({k: v if k.startswith(first) else before[k] for k, v in cascade.state_dict().items()})
     return cascade
 
 
-class BestModel:
+class SavedModel:
+    """Writes a network's weights, and what they are.
+
+    Args:
+        network: whose ``state_dict`` is kept.
+        paths: of the files, which all hold the same.
+        settings: that evaluation and inference must have alike; with None the files do not say what they are.
+        defaults: that inference takes unless it is told otherwise.
+        bundle_root: folder of the bundle.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        paths: Sequence[str | os.PathLike],
+        settings: Mapping[str, Any] | None = None,
+        defaults: Mapping[str, Any] | None = None,
+        bundle_root: str | os.PathLike = ".",
+    ) -> None:
+        self.network = network
+        self.paths = [Path(path) for path in paths]
+        self.settings, self.defaults, self.bundle_root = settings, defaults or {}, bundle_root
+
+    def save(self) -> None:
+        """Write the files as the weights are now."""
+        about = None
+        if self.settings is not None:
+            about = about_network(self.network, self.settings, self.defaults, self.bundle_root)
+        for path in self.paths:
+            save_atomically(self.network.state_dict(), path, about)
+
+
+class BestModel(SavedModel):
     """Keeps the weights with which validation was best.
 
     Attach it to the evaluator; the engine's first key metric decides, larger being better.
@@ -129,11 +190,11 @@ class BestModel:
     Args:
         network: whose ``state_dict`` is kept.
         path: of the file.
+        told: ``settings``, ``defaults`` and ``bundle_root`` of :class:`SavedModel`.
     """
 
-    def __init__(self, network: nn.Module, path: str | os.PathLike) -> None:
-        self.network = network
-        self.path = Path(path)
+    def __init__(self, network: nn.Module, path: str | os.PathLike, **told: Any) -> None:
+        super().__init__(network, [path], **told)
 
     def attach(self, engine: Engine) -> None:
         """Look at the metric after each validation."""
@@ -142,32 +203,22 @@ class BestModel:
     def _completed(self, engine: Engine) -> None:
         first = not dist.is_initialized() or dist.get_rank() == 0
         if first and engine.state.best_metric_epoch == engine.state.epoch:
-            save_atomically(self.network.state_dict(), self.path)
+            self.save()
 
 
-class LastModel:
+class LastModel(SavedModel):
     """Keeps a network's weights as they are at the end of the latest epoch.
 
     It is for training that nothing tells the best epoch of: what is known of HR must not choose the weights of a method
     that has no HR.
 
-    Args:
-        network: whose ``state_dict`` is kept.
-        paths: of the files, which all hold the same.
+    Its arguments are those of :class:`SavedModel`.
     """
-
-    def __init__(self, network: nn.Module, paths: Sequence[str | os.PathLike]) -> None:
-        self.network = network
-        self.paths = [Path(path) for path in paths]
 
     def attach(self, engine: Engine) -> None:
         """Save when an epoch ends, in process 0 only."""
         if not dist.is_initialized() or dist.get_rank() == 0:
-            engine.add_event_handler(Events.EPOCH_COMPLETED, self._save)
-
-    def _save(self, engine: Engine) -> None:
-        for path in self.paths:
-            save_atomically(self.network.state_dict(), path)
+            engine.add_event_handler(Events.EPOCH_COMPLETED, lambda engine: self.save())
 
 
 class ResumableState:

@@ -44,6 +44,7 @@ class EvaluationReport:
         others: further methods by the name of their rows in the table, which stand before the method's. Each is a file
             of weights for ``network``, or any network with its weights loaded, which the evaluator's inferer then gives
             what it gives its own, or ``{"network": <network>, "inferer": <inferer>}``, with an inferer of its own.
+        settings: of the config, which those ``others`` that are files must have been trained with.
         brisque: file of a regressor (``python -m common brisque-fit``), or None for no such score.
         lpips: AlexNet's weights, as for :class:`common.metrics.lpips.Lpips`; None or false for no such score.
         centre_slice: whether PSNR and SSIM are those of the centre slice.
@@ -63,11 +64,12 @@ class EvaluationReport:
         brisque: str | os.PathLike | None = None,
         lpips: str | os.PathLike | bool | None = None,
         centre_slice: bool | str = False,
+        settings: Mapping[str, object] | None = None,
     ) -> None:
         self.output_dir = Path(output_dir)
         self.degradation = degradation
         self.method = method
-        self.others = {name: _other(name, entry, network) for name, entry in (others or {}).items()}
+        self.others = {name: _other(name, entry, network, settings) for name, entry in (others or {}).items()}
         self.brisque = None if brisque is None else metrics.Brisque.load(brisque)
         self.lpips = None if lpips is None or str(lpips).lower() == "false" else Lpips(lpips)
         self.centre_slice = is_true(centre_slice)
@@ -149,7 +151,10 @@ class EvaluationReport:
 
 
 def _other(
-    name: str, entry: str | os.PathLike | nn.Module | Mapping, network: nn.Module | None
+    name: str,
+    entry: str | os.PathLike | nn.Module | Mapping,
+    network: nn.Module | None,
+    settings: Mapping[str, object] | None,
 ) -> tuple[nn.Module, Callable | None]:
     """Network and inferer of an entry of ``others``, without an inferer where it is the evaluator's."""
     if isinstance(entry, nn.Module):
@@ -166,7 +171,7 @@ def _other(
             f"others: '{name}' is the file {entry}, but the report has no network to load it into; give the network "
             f"itself, for example $load_weights(@network, '{entry}')."
         )
-    return load_weights(copy.deepcopy(network), entry), None
+    return load_weights(copy.deepcopy(network), entry, settings=settings), None
 
 
 def _unit(volume: torch.Tensor) -> np.ndarray:

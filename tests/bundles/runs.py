@@ -211,13 +211,18 @@ def configs(bundle: str, *names: str) -> list[str]:
     return [str(ROOT / "bundles" / bundle / "configs" / f"{name}.json") for name in names]
 
 
-def overrides(bundle: str, config: str, folder: Path, **override: object) -> dict[str, object]:
-    """Overrides for a tiny run that writes to ``folder``: results to "out", weights to "models"."""
-    small = {"device": "$torch.device('cpu')", "output_dir": str(folder / "out"), **TINY[bundle].network}
-    if config == "inference":
+def overrides(bundle: str, names: Sequence[str], folder: Path, **override: object) -> dict[str, object]:
+    """Overrides for a tiny run that writes to ``folder``: results to "out", weights to "models".
+
+    Sizes are given to a training only: evaluation and inference take them from the weights.
+    """
+    small = {"device": "$torch.device('cpu')", "output_dir": str(folder / "out")}
+    if names[0] == "inference":
         small["checkpoint"] = str(folder / "models" / "model.pt")
     else:
-        small.update(ckpt_dir=str(folder / "models"), **TINY[bundle].training)
+        small["ckpt_dir"] = str(folder / "models")
+    if names[0] != "inference" and "evaluate" not in names:
+        small.update(**TINY[bundle].network, **TINY[bundle].training)
     return {**small, **override}
 
 
@@ -226,14 +231,14 @@ def run(bundle: str, names: Sequence[str], folder: Path, **override: object) -> 
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="parsing config_file")  # that a config can run code
         monai.bundle.run(
-            config_file=configs(bundle, *names), logging_file=False, **overrides(bundle, names[0], folder, **override)
+            config_file=configs(bundle, *names), logging_file=False, **overrides(bundle, names, folder, **override)
         )
 
 
 def words(bundle: str, names: Sequence[str], folder: Path, **override: object) -> list[str]:
     """The words that follow ``python -m monai.bundle``."""
     line = ["run", "--config_file", str(configs(bundle, *names))]
-    for key, value in overrides(bundle, names[0], folder, **override).items():
+    for key, value in overrides(bundle, names, folder, **override).items():
         line += [f"--{key}", str(value).lower() if isinstance(value, bool) else str(value)]
     return line
 

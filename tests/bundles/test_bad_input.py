@@ -130,8 +130,16 @@ def test_checkpoints(bundle, tiny, cohort, trained, tmp_path):
 
     weights.write_bytes(whole)
     size, value = next(iter(tiny.network.items()))
+    version = json.loads((runs.ROOT / "bundles" / bundle / "configs" / "metadata.json").read_text())["version"]
     double = [2 * n for n in value] if isinstance(value, list) else 2 * value
+    said = f", of {bundle} {version}: {size} is {double}, but these weights were trained with {value}. Leave out what"
     message = runs.fails(bundle, ["inference"], tmp_path, **{"checkpoint": str(weights), **data, size: double})
+    assert f"{weights}{said}" in message
+    message = runs.fails(bundle, ["train", "evaluate"], trained, dataset_dir=str(cohort), **{size: double})
+    assert f"model.pt{said}" in message
+    # Older files say nothing, so that sizes are told, and the architecture must do.
+    torch.save(torch.load(weights, weights_only=True), weights)
+    message = runs.fails(bundle, ["inference"], tmp_path, checkpoint=str(weights), **data)
     assert f"{weights}: the weights are of another architecture" in message and "sizes" in message
     torch.save([1, 2], weights)
     assert "expected a dictionary of weights, found list" in runs.fails(

@@ -91,7 +91,7 @@ def test_properties(bundle, tiny, cohort, trained, tmp_path):
             config_file=runs.configs(bundle, config),
             workflow_type=kind,
             logging_file=False,
-            **runs.overrides(bundle, config, trained, dataset_dir=str(data)),
+            **runs.overrides(bundle, [config], trained, dataset_dir=str(data)),
         )
         workflow.initialize()
         assert workflow.check_properties() == []

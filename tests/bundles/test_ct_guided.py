@@ -202,7 +202,7 @@ def test_cross_validation(cohort):
 @ct_guided
 def test_tables(cohort, tmp_path):
     """Table II by one command."""
-    override = {k: v for k, v in runs.overrides("ct_guided", "train", tmp_path, **SHORT).items() if k != "ckpt_dir"}
+    override = {k: v for k, v in runs.overrides("ct_guided", ["train"], tmp_path, **SHORT).items() if k != "ckpt_dir"}
     del override["output_dir"], override["device"]
     bundle = str(runs.ROOT / "bundles/ct_guided")
     ablation.ablate("II", str(cohort), str(tmp_path / "II"), bundle, **override)

@@ -41,7 +41,7 @@ def content(key, folder, *overlays, **override):
     """What an entry of train.json, with overlays, is built to."""
     parser = ConfigParser()
     parser.read_config(runs.configs("downsampling_gan", "train", *overlays))
-    parser.update(runs.overrides("downsampling_gan", "train", folder, **override))
+    parser.update(runs.overrides("downsampling_gan", ["train"], folder, **override))
     return parser.get_parsed_content(key)
 
 

@@ -45,7 +45,7 @@ def run(names, folder, **override):
 
 def infer(folder, scans, out, **override):
     """Super-resolve the scans of a folder with the weights of one stage, and load the results by subject."""
-    run(["inference"], folder, dataset_dir=str(scans), output_dir=str(out), cascade=1, **override)
+    run(["inference"], folder, dataset_dir=str(scans), output_dir=str(out), **override)
     return {re.match(r"sub-(\w+)_t2w", path.name)[1]: nib.load(path) for path in out.glob("*.nii.gz")}
 
 
@@ -61,7 +61,7 @@ def gain(names, folder, stage=1, size=None, **override):
     """
     parser = ConfigParser()
     parser.read_config(runs.configs("guided_rdn", *names))
-    parser.update(runs.overrides("guided_rdn", "train", folder, stage=stage, **override))
+    parser.update(runs.overrides("guided_rdn", ["train"], folder, stage=stage, **override))
     (case,) = parser.get_parsed_content("validate#dataset")
     assert size is None or abs(case["hr"].shape[1] - size) < 1.5
     volumes = [case[key][None] for key in ("lr", "guide") if key in case]
@@ -103,7 +103,7 @@ def test_forms(cohort, learned, tmp_path, form):
     if form == "L2":
         l1, l2 = (runs.history(folder, "_1")[0]["rdn/image"] for folder in (learned, tmp_path))
         assert l1**2 < l2 < l1 / 2  # of the same batch
-    run([*names, "evaluate"], tmp_path, **override)
+    run([*names, "evaluate"], tmp_path, dataset_dir=str(cohort))
     found = table(tmp_path)
     assert list(found) == [("cubic", TINY.case(5)), ("guided RDN", TINY.case(5))]
     cubic, network = (float(row["psnr"]) for row in found.values())
@@ -118,11 +118,11 @@ def test_without_guides(cohort, tmp_path):
     override = {"dataset_dir": str(runs.datalist(tmp_path / "data", **scans)), "guided": False, **LEARNS}
     run(["train"], tmp_path, **override)
     assert gain(["train"], tmp_path, **override) > 0
-    run(["train", "evaluate"], tmp_path, **override)
+    run(["train", "evaluate"], tmp_path, dataset_dir=override["dataset_dir"])
     assert list(table(tmp_path)) == [("cubic", TINY.case(5)), ("RDN", TINY.case(5))]
     scan = TINY.save_lr(tmp_path / "scans", "a", runs.phantom(9))
     (tmp_path / "scans" / "sub-a_t1w.nii.gz").unlink()
-    sr = infer(tmp_path, tmp_path / "scans", tmp_path / "sr", guided=False)["a"]
+    sr = infer(tmp_path, tmp_path / "scans", tmp_path / "sr")["a"]
     assert sr.shape == tuple(n * f for n, f in zip(nib.load(scan).shape, (2, 2, 1), strict=True))
 
 
@@ -402,18 +402,28 @@ def test_weights_of_another_network(cohort, trained, tmp_path):
     TINY.save_lr(tmp_path / "scans", "a", runs.phantom(9))
     scans, data = {"dataset_dir": str(tmp_path / "scans")}, {"dataset_dir": str(cohort)}
     for names, override, pattern in (
-        (["inference"], {**scans, "cascade": 3}, "Missing: stages.2.head"),
-        (["inference"], {**scans, "cascade": 1}, "Unknown: stages.1.head"),
-        (["inference"], {**scans, "guided": False}, "Unknown: stages.0.branch"),
-        (["train", "evaluate"], {**data, "guided": False}, "Unknown: stages.0.branch"),
-        (["train"], {**data, "cascade": 3, "stages": [3]}, "Missing: stages.2.head"),
+        (["inference"], {**scans, "cascade": 3}, "cascade is 3, but .* 2"),
+        (["inference"], {**scans, "guided": False}, "guided is False, but .* True"),
+        (["inference"], {**scans, "scale": [4, 4, 1]}, r"scale is \[4, 4, 1\], but .* \[2, 2, 1\]"),
+        (["inference", "inference_full"], scans, r"cascade is 3, but .* 2; features is 32.* 4; blocks is 6, .* 1"),
+        (["train", "evaluate"], {**data, "guided": False}, "guided is False, but .* True"),
+        (["train", "compact", "evaluate"], data, "cascade is 1, but .* 2"),
+        (["train"], {**data, "cascade": 3, "stages": [3]}, "cascade is 3, but .* 2"),
     ):
         message = runs.fails("guided_rdn", names, trained, **override)
-        assert re.search(rf"{trained}/models/model.pt: .* another architecture.*{pattern}.*sizes that the", message)
-    message = runs.fails("guided_rdn", ["inference"], trained, scale=[4, 4, 1], **scans)
-    assert re.search(
-        rf"{trained}/models/model.pt: .*2 stages of factor 1.414 \(scale 2\).*2 \(scale 4\); set scale", message
-    )
+        assert re.search(rf"{trained}/models/model.pt, of guided_rdn .*: {pattern}", message), message
+    # Files that say nothing are known by their architecture, and by the factor that is among the weights.
+    older = tmp_path / "older.pt"
+    torch.save(torch.load(trained / "models" / "model.pt", weights_only=True), older)
+    small = {**TINY.network, **scans, "checkpoint": str(older)}
+    for override, pattern in (
+        ({"cascade": 3}, "Missing: stages.2.head"),
+        ({"guided": False}, "Unknown: stages.0.branch"),
+    ):
+        message = runs.fails("guided_rdn", ["inference"], trained, **{**small, **override})
+        assert re.search(rf"{older}: .* another architecture.*{pattern}.*sizes that the", message)
+    message = runs.fails("guided_rdn", ["inference"], trained, **{**small, "scale": [4, 4, 1]})
+    assert re.search(rf"{older}: .*2 stages of factor 1.414 \(scale 2\).*2 \(scale 4\); set scale", message)
     message = runs.fails("guided_rdn", ["train"], tmp_path / "none", stages=[2], **data)
     assert f"no weights at {tmp_path}/none/models/model.pt; train the bundle first" in message
 

@@ -225,7 +225,7 @@ def test_two_methods_on_one_datalist(commands, tmp_path, monkeypatch):
     same = {"degradation": {"_target_": "common.degradations.KSpaceTruncation", "factors": [2, 2, 1]}}
 
     def row(name, bundle, **keys):
-        small = runs.overrides(bundle, "train", tmp_path, epoch_length=1, max_epochs=1, slice_axis="SI")
+        small = runs.overrides(bundle, ["train"], tmp_path, epoch_length=1, max_epochs=1, slice_axis="SI")
         known = json.loads((ROOT / "bundles" / bundle / "configs" / "train.json").read_text())
         override = {k: v for k, v in small.items() if k in known and k not in ("output_dir", "ckpt_dir")}
         return {"name": name, "bundle": f"bundles/{bundle}", **keys, "override": {**override, **keys["override"]}}
