@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,11 +14,14 @@ from monai.bundle import ConfigParser, ConfigWorkflow
 
 from .blocks import ROOT, written_out
 from .export.modules import NAME, renamed
+from .files import read_about
 from .geometry import slice_permutation
 
 BUNDLES = ROOT / "bundles"
-# So far outside of the training's spacing are weights used, with a warning: to this factor they were better than cubic
-# on a real head that was made into a stack of thick slices.
+_CONFIG = Path("configs", "inference.json")
+WITHIN = 1.005  # outside of the training's spacing by no more than rounding
+# Up to these factors outside of it weights are used, with a warning: on a real head that was made into a stack of thick
+# slices they were still better than cubic there.
 _TOO_FINE, _TOO_COARSE = 2.0, 2.5
 
 
@@ -29,8 +31,7 @@ class Offer:
 
     Attributes:
         bundle: its folder.
-        files: of the configuration: inference.json, and an overlay where the weights have one.
-        overrides: of the configuration.
+        overrides: of its inference.json, with the checkpoint.
         scale: voxels of the result for a voxel of the scan, along the ordered axes.
         slice_axis: as for :func:`common.geometry.slice_permutation`.
         ranges: lowest and highest spacing in the training by axis; None where it is not known.
@@ -39,7 +40,6 @@ class Offer:
     """
 
     bundle: Path
-    files: tuple[Path, ...]
     overrides: Mapping[str, Any]
     scale: tuple[int, ...]
     slice_axis: str
@@ -55,9 +55,9 @@ class Offer:
     def workflow(self, entries: Sequence[Mapping[str, Any]], **overrides: Any) -> ConfigWorkflow:
         """MONAI's workflow of the configuration for these entries, not yet initialised."""
         workflow = ConfigWorkflow(
-            config_file=[str(file) for file in self.files],
+            config_file=str(self.bundle / _CONFIG),
             workflow_type="infer",
-            logging_file=str(self.bundle / "configs" / "logging.conf"),
+            logging_file=False,
             bundle_root=str(self.bundle),
         )
         # A tuple, as the parser looks for references in lists, and reads the # in a path as its own.
@@ -91,23 +91,20 @@ class Choice:
 
 
 def offers(bundle: str | None = None, **overrides: Any) -> list[Offer]:
-    """What the bundles have weights for, or would have.
-
-    An overlay inference_<name>.json is one of its own where it names weights of its own. So are the weights that a
-    guided bundle has for scans without a guide.
+    """What the bundles have weights for, by the files in models that say what they are; or would have, were they there.
 
     Args:
-        bundle: folder of a bundle, or its name; default all.
-        overrides: of the configurations; one with a checkpoint has no overlays, and the range of its training is not
-            known unless it is given too.
+        bundle: folder of a bundle, or its name; default all, or that which a given checkpoint says.
+        overrides: of the configurations.
 
     Raises:
         FileNotFoundError: when there is no such bundle.
         ValueError: when no bundle has the keys that are overridden; those that lack one are left out.
     """
+    if bundle is None and "checkpoint" in overrides:
+        bundle = (read_about(overrides["checkpoint"]) or {}).get("bundle")
     configs = {
-        folder: ConfigParser(ConfigParser.load_config_file(str(folder / "configs" / "inference.json")))
-        for folder in _folders(bundle)
+        folder: ConfigParser(ConfigParser.load_config_file(str(folder / _CONFIG))) for folder in _folders(bundle)
     }
     able = [folder for folder, config in configs.items() if all(key in config for key in overrides)]
     if not able:
@@ -118,23 +115,13 @@ def offers(bundle: str | None = None, **overrides: Any) -> list[Offer]:
             f"--{lacking}: no inference.json of {', '.join(folder.name for folder in configs)} has that"
             + (f"; did you mean {' or '.join(close)}?" if close else ".")
         )
-    found = []
-    for folder in able:
-        base = folder / "configs" / "inference.json"
-        variants: list[tuple[tuple[Path, ...], dict[str, Any]]] = [((base,), {})]
-        if "checkpoint" in overrides:
-            variants = [((base,), {"training_range": None} if "training_range" in configs[folder] else {})]
-        else:
-            overlays = sorted(base.parent.glob("inference_*.json"))
-            variants += [((base, path), {}) for path in overlays if "checkpoint" in json.loads(path.read_text())]
-        if "guided" in configs[folder] and "guided" not in overrides:
-            variants += [(files, {**own, "guided": False}) for files, own in variants]
-        found += [_offer(folder, files, {**own, **overrides}) for files, own in variants]
-    return found
+    return [
+        _offer(folder, {"checkpoint": file, **overrides}) for folder in able for file in _weights(folder, overrides)
+    ]
 
 
 def choose(affine: np.ndarray, known: Sequence[Offer], guided: bool) -> list[Choice]:
-    """What may be done with a scan: what fits its spacing best first, then what makes its voxels most nearly cubes.
+    """What may be done with a scan, best first: what was trained on its spacing, then what makes its voxels cubes.
 
     Args:
         affine: 4x4, of the scan, voxel to world in mm.
@@ -150,8 +137,7 @@ def choose(affine: np.ndarray, known: Sequence[Offer], guided: bool) -> list[Cho
             except ValueError:
                 continue  # the spacing does not tell which axis runs across the slices
             choices.append(_choice(affine, offer, axis, order))
-    # Sorting is stable: what is named first counts where nothing else does.
-    return sorted(choices, key=lambda choice: (round(choice.excess, 2), round(choice.anisotropy, 2)))
+    return sorted(choices, key=lambda c: (c.excess > WITHIN, round(c.anisotropy, 2), round(c.excess, 2)))
 
 
 def in_words(spacing: Sequence[float]) -> str:
@@ -164,7 +150,7 @@ def _folders(bundle: str | None) -> list[Path]:
     if bundle is None:
         return every
     for folder in (Path(bundle), BUNDLES / bundle):
-        if (folder / "configs" / "inference.json").is_file():
+        if (folder / _CONFIG).is_file():
             return [folder.absolute()]
     raise FileNotFoundError(
         f"--bundle '{bundle}': there is no configs/inference.json; expected the folder of a bundle, or one of "
@@ -172,9 +158,16 @@ def _folders(bundle: str | None) -> list[Path]:
     )
 
 
-def _offer(folder: Path, files: tuple[Path, ...], overrides: dict[str, Any]) -> Offer:
-    parser = ConfigParser()
-    parser.read_config([str(file) for file in files])
+def _weights(folder: Path, overrides: Mapping[str, Any]) -> list[str]:
+    """Files of a bundle's weights, or where they would be."""
+    if "checkpoint" in overrides:
+        return [overrides["checkpoint"]]
+    known = sorted(str(path) for path in (folder / "models").glob("*.pt") if read_about(path) is not None)
+    return known or [str(folder / "models" / "model.pt")]
+
+
+def _offer(folder: Path, overrides: dict[str, Any]) -> Offer:
+    parser = ConfigParser(ConfigParser.load_config_file(str(folder / _CONFIG)))
     parser.update({**overrides, "bundle_root": str(folder)})
     parser.set(_prepared(parser.config))
 
@@ -185,13 +178,12 @@ def _offer(folder: Path, files: tuple[Path, ...], overrides: dict[str, Any]) -> 
     in_plane, across = (ranges.get(f"{name}_spacing") for name in ("in_plane", "slice"))
     return Offer(
         bundle=folder,
-        files=files,
         overrides=overrides,
         scale=tuple(content("scale", (1, 1, 1))),
         slice_axis=content("slice_axis", "auto"),
         ranges=tuple(pair and tuple(pair) for pair in (in_plane, in_plane, across)),
         guided=str(content("guided", False)).lower() == "true",
-        there=os.path.isfile(content("checkpoint", "")),
+        there=os.path.isfile(overrides["checkpoint"]),
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import re
 import tempfile
 import warnings
@@ -59,6 +60,9 @@ def super_resolve(
     from ..files import check_writable
     from ..processes import gathered, join, rank, say
 
+    # What MONAI says of its set-up, and of a decoder that is for CUDA, is nothing about a scan.
+    logging.getLogger("monai").setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", message="NvImgCodecPydicomReader")
     root = Path(path).expanduser()
     output = Path(output_dir).expanduser() if output_dir else _folder_of(root) / _RESULTS
     with tempfile.TemporaryDirectory(prefix="super_resolve-") as temporary:
@@ -255,14 +259,14 @@ def _groups(jobs: Sequence[_Job]) -> Iterator[list[_Job]]:
         if job.problem is None:
             offer = job.choice.offer
             series = None if job.series is None else job.entry["name"]
-            key = (offer.files, offer.guided, job.choice.slice_axis, series)
+            key = (offer.bundle, offer.overrides["checkpoint"], job.choice.slice_axis, series)
             of_weights.setdefault(key, []).append(job)
     yield from of_weights.values()
 
 
 def _tell(group: Sequence[_Job]) -> None:
     """Print which weights were chosen for which scans, a line for each spacing."""
-    from ..offers import in_words
+    from ..offers import WITHIN, in_words
 
     of_spacing: dict[str, list[_Job]] = {}
     for job in group:
@@ -273,7 +277,7 @@ def _tell(group: Sequence[_Job]) -> None:
             f" and {len(jobs) - 3} more" if len(jobs) > 3 else ""
         )
         choice = jobs[0].choice
-        beyond = f"; {choice.excess:.1f} times outside of the training's voxel sizes" if choice.excess > 1.005 else ""
+        beyond = f"; {choice.excess:.1f} times outside of the training's voxel sizes" if choice.excess > WITHIN else ""
         print(f"{choice.offer.name}, {spacing}: {names}{beyond}", flush=True)
 
 
@@ -295,7 +299,7 @@ def _run(group: Sequence[_Job], output: Path, shard: str | None, bids: Any) -> N
     if not jobs:
         return
     from ..data.naming import root_cause
-    from ..engines import CasesFailedError
+    from ..engines.evaluator import CasesFailedError
 
     workflow = _workflow(jobs, output, shard=shard)
     by_image = {job.entry["image"]: job for job in jobs}
