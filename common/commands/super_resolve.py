@@ -56,12 +56,14 @@ def super_resolve(
         ValueError: when an option does not fit.
         RunsFailedError: when scans failed; the others are done.
     """
+    import monai.bundle.workflows
+
     from ..command_line import RunsFailedError
     from ..files import check_writable
     from ..processes import gathered, join, rank, say
 
     # What MONAI says of its set-up, and of a decoder that is for CUDA, is nothing about a scan.
-    logging.getLogger("monai").setLevel(logging.ERROR)
+    logging.getLogger(monai.bundle.workflows.__name__).setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", message="NvImgCodecPydicomReader")
     root = Path(path).expanduser()
     output = Path(output_dir).expanduser() if output_dir else _folder_of(root) / _RESULTS
