@@ -12,14 +12,23 @@ from typing import Any
 from monai.bundle import ConfigParser
 
 
+def running_parser() -> ConfigParser | None:
+    """The parser that evaluates the expression which called this; None when no configuration is being run.
+
+    MONAI gives an expression no name for it, so it is looked for among the callers.
+    """
+    frame = inspect.currentframe()
+    while frame is not None and not isinstance(frame.f_locals.get("self"), ConfigParser):
+        frame = frame.f_back
+    return None if frame is None else frame.f_locals["self"]
+
+
 def run_again(run_id: str, **override: Any) -> Any:
     """Evaluate an entry of the configuration that is being run, with some of its keys set to other values.
 
     It is for expressions of a config: ``"run": ["$[run_again('train_stage', stage=k) for k in (1, 2, 3)]"]`` trains a
     method's stages in turn. Everything that depends on the changed keys is built anew, with the overlays and overrides
     of the run in place; ``initialize`` has been run once and is not run again.
-
-    MONAI gives an expression no name for the parser that evaluates it, so it is looked for among the callers.
 
     Args:
         run_id: key of the entry, a list of expressions such as ``run``.
@@ -32,12 +41,10 @@ def run_again(run_id: str, **override: Any) -> Any:
         RuntimeError: when no configuration is being run.
         KeyError: when the configuration lacks a key.
     """
-    frame = inspect.currentframe()
-    while frame is not None and not isinstance(frame.f_locals.get("self"), ConfigParser):
-        frame = frame.f_back
-    if frame is None:
+    running = running_parser()
+    if running is None:
         raise RuntimeError("run_again: no configuration is being run; it is called in an expression of a config.")
-    parser = ConfigParser(copy.deepcopy(frame.f_locals["self"].config))
+    parser = ConfigParser(copy.deepcopy(running.config))
     for key in (run_id, *override):
         if key not in parser:
             raise KeyError(f"run_again: the configuration has no key '{key}'.")

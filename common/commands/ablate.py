@@ -11,7 +11,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..command_line import RunsFailedError, check, is_true
+from ..command_line import check, is_true
+from ..data.lists.datalist import folder as folder_of
+from ..errors import RunsFailedError
 from ..files import check_writable
 from ..reports import RESERVED, merge_pictures, merge_tables
 
@@ -74,12 +76,13 @@ def ablate(
         override: keys of the configs to set in all rows, for example --max_epochs 10; none that a row itself sets.
 
     Raises:
-        FileNotFoundError: when a bundle, the table or an overlay is not there.
+        FileNotFoundError: when the folder of the datalist, a bundle, the table or an overlay is not there.
         ValueError: before anything runs, when a row is wrong, sets a key that is set for all rows, or lacks a key in
             its configs that it or the command line sets.
         RunsFailedError: at the end, when runs failed; the message lists them with the last error of each.
     """
-    resume = is_true(resume)
+    resume = is_true(resume, "resume")
+    folder_of(dataset_dir)
     rows = _rows(bundle, table)
     if folds > 1:
         rows = [_over_folds(row, folds) for row in rows]

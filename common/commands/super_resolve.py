@@ -58,7 +58,7 @@ def super_resolve(
     """
     import monai.bundle.workflows
 
-    from ..command_line import RunsFailedError
+    from ..errors import RunsFailedError
     from ..files import check_writable
     from ..processes import gathered, join, rank, say
 

@@ -14,7 +14,7 @@ from monai.engines import Trainer
 from monai.engines.workflow import Workflow
 from torch import nn
 
-from ..command_line import is_true
+from ..command_line import check_whole, is_true
 from ..graph import TensorGraph
 from ..losses import LossTable
 from ..memory import keep_freed_memory
@@ -159,7 +159,7 @@ class AlternatingTrainer(Trainer):
 
     Raises:
         ValueError: when a player names a network, or a term a tensor, that the graph lacks; when two players train the
-            same network.
+            same network; when there are no epochs, or none of an iteration.
         FloatingPointError: while training, when a loss is not finite; the message names the terms.
     """
 
@@ -176,7 +176,8 @@ class AlternatingTrainer(Trainer):
         amp: bool | str = False,
         amp_kwargs: dict | None = None,
     ) -> None:
-        amp = is_true(amp)
+        amp = is_true(amp, "amp")
+        check_whole(max_epochs=max_epochs, **({} if epoch_length is None else {"epoch_length": epoch_length}))
         super().__init__(
             device=device,
             max_epochs=max_epochs,

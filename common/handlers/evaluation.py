@@ -72,7 +72,7 @@ class EvaluationReport:
         self.others = {name: _other(name, entry, network, settings) for name, entry in (others or {}).items()}
         self.brisque = None if brisque is None else metrics.Brisque.load(brisque)
         self.lpips = None if lpips is None or str(lpips).lower() == "false" else Lpips(lpips)
-        self.centre_slice = is_true(centre_slice)
+        self.centre_slice = is_true(centre_slice, "centre_slice")
         if self.centre_slice:
             # What it refuses is refused before any case is computed.
             metrics.bicubic(torch.zeros(1, 1, 1), degradation.factors, degradation.offset)

@@ -82,7 +82,7 @@ class CascadeInferer(Inferer):
         self.guide_factor = guide_factor
         self.degradation = degradation
         self.iterations = iterations
-        self.amp, self.amp_kwargs = is_true(amp), amp_kwargs or {}
+        self.amp, self.amp_kwargs = is_true(amp, "amp"), amp_kwargs or {}
 
     def __call__(
         self, inputs: torch.Tensor, network: Callable[..., Any], guide: torch.Tensor | None = None

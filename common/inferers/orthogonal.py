@@ -38,7 +38,7 @@ class OrthogonalInferer(Inferer):
         if not isinstance(planes, (list, tuple)) or sorted(planes) not in ([0], [1], [0, 1]):
             raise ValueError(f"planes is {planes}, expected [0, 1], [0] or [1]: axes across which images are taken.")
         self.directions = [SliceInferer(roi_size=(-1, -1), spatial_dim=axis, sw_batch_size=batch) for axis in planes]
-        self.amp, self.amp_kwargs = is_true(amp), amp_kwargs or {}
+        self.amp, self.amp_kwargs = is_true(amp, "amp"), amp_kwargs or {}
 
     def __call__(self, inputs: torch.Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any) -> torch.Tensor:
         """Super-resolve a batch of volumes.

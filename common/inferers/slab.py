@@ -75,7 +75,7 @@ class SlabInferer(Inferer):
         self.scale = tuple(scale)
         self.weights = slice_weights(slices, self.scale[2], offset[2])
         self.tile, self.halo = tile, halo
-        self.amp, self.amp_kwargs = is_true(amp), amp_kwargs or {}
+        self.amp, self.amp_kwargs = is_true(amp, "amp"), amp_kwargs or {}
 
     def __call__(self, inputs: torch.Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any) -> torch.Tensor:
         """Super-resolve a batch of volumes.

@@ -15,9 +15,9 @@ import pytest
 from matplotlib.image import imread
 
 from common import __main__
-from common.command_line import RunsFailedError
 from common.commands import ablate as ablation
 from common.commands.ablate import ablate
+from common.errors import RunsFailedError
 from common.reports.planes import load_panels
 from tests.bundles import runs
 
@@ -153,7 +153,7 @@ def test_a_row_that_evaluates_the_weights_of_another(bundle, commands, tmp_path)
         ],
     )
     out = tmp_path / "out"
-    ablate("main", "data", str(out), str(bundle))
+    ablate("main", "common/data", str(out), str(bundle))
     assert table(out) == {(m, f"sub-{i}"): p for m, p in (("cubic", 30), ("a", 31), ("b", 32)) for i in (0, 1)}
     assert len(commands) == 6  # a is trained and evaluated twice, b is evaluated twice
     folders = [word for command in commands[4:] for word in command if word.startswith("--ckpt_dir=")]
@@ -162,7 +162,7 @@ def test_a_row_that_evaluates_the_weights_of_another(bundle, commands, tmp_path)
     # Done before, but for one table.
     commands.clear()
     (out / "b" / "2" / "table.json").unlink()
-    ablate("main", "data", str(out), str(bundle), resume=True)
+    ablate("main", "common/data", str(out), str(bundle), resume=True)
     assert len(commands) == 1 and "--output_dir=" + str(out / "b" / "2") in commands[0]
 
 
@@ -181,14 +181,14 @@ def test_rows_of_several_bundles(bundle, commands, tmp_path, capsys):
     ]
     path, out = tmp_path / "mine.json", tmp_path / "out"
     path.write_text(json.dumps({"any": rows}))
-    ablate(str(path), "data", str(out), str(bundle))
+    ablate(str(path), "common/data", str(out), str(bundle))
     expected = {"cubic": 30, "a": 32, "d": 31, "cubic (b)": 20, "b": 20.5, "c": 23}
     assert table(out) == {(method, "sub-0"): psnr for method, psnr in expected.items()}
     assert [method for method, _ in table(out)] == list(expected)
     assert "not compared on equal terms" in capsys.readouterr().out
     # What all rows set makes their inputs equal; every row's configs must have it.
     path.write_text(json.dumps({"any": [{"bundle": str(bundle), **row} for row in rows]}))
-    ablate(str(path), "data", str(out), base=25)
+    ablate(str(path), "common/data", str(out), base=25)
     assert {method for method, _ in table(out)} == {"cubic", "a", "b", "c", "d"}
     assert "equal terms" not in capsys.readouterr().out
     for options, said in (
@@ -196,7 +196,7 @@ def test_rows_of_several_bundles(bundle, commands, tmp_path, capsys):
         ({"folds": 2}, r"--folds 2, row 'a': .*bundle/configs has no cross_validation\.json"),
     ):
         with pytest.raises((ValueError, FileNotFoundError), match=said):
-            ablate(str(path), "data", str(out), **options)
+            ablate(str(path), "common/data", str(out), **options)
     commands.clear()
     for wrong, said in (
         ([{"name": "a"}], r"row 1 \('a'\): no 'bundle', and no --bundle"),
@@ -206,9 +206,9 @@ def test_rows_of_several_bundles(bundle, commands, tmp_path, capsys):
     ):
         path.write_text(json.dumps({"any": wrong}))
         with pytest.raises((ValueError, FileNotFoundError), match=said):
-            ablate(str(path), "data", str(out))
+            ablate(str(path), "common/data", str(out))
     with pytest.raises(ValueError, match=r"--table main: without --bundle"):
-        ablate("main", "data", str(out))
+        ablate("main", "common/data", str(out))
     assert not commands
 
 
@@ -258,7 +258,7 @@ def test_what_the_command_line_sets_goes_to_all_rows(bundle, commands, tmp_path)
     path.write_text(
         json.dumps({"any": [{"name": "a", "overlays": ["better"]}, {"name": "b", "override": {"fold": 0}}]})
     )
-    ablate(str(path), "data", str(tmp_path / "out"), str(bundle), gain=4, note="-x=1")
+    ablate(str(path), "common/data", str(tmp_path / "out"), str(bundle), gain=4, note="-x=1")
     assert table(tmp_path / "out") == {("cubic", "sub-0"): 30, ("a", "sub-0"): 34, ("b", "sub-0"): 34}
     assert "'-x=1'" in (tmp_path / "out" / "a" / "models" / "model.txt").read_text()
 
@@ -266,7 +266,9 @@ def test_what_the_command_line_sets_goes_to_all_rows(bundle, commands, tmp_path)
 def test_a_failure_is_one_message_and_exit_status_1(bundle, tmp_path, monkeypatch):
     """With processes of their own."""
     tables(bundle, main=[{"name": "broken", "override": {"gain": 0}}])
-    line = f"common ablate --bundle {bundle} --table main --dataset_dir data --output_dir {tmp_path / 'out'} --fold 3"
+    line = (
+        f"common ablate --bundle {bundle} --table main --dataset_dir common/data --output_dir {tmp_path}/out --fold 3"
+    )
     monkeypatch.setattr(sys, "argv", line.split())
     with pytest.raises(SystemExit) as stop:
         __main__.main()
@@ -305,7 +307,7 @@ def test_a_failure_is_one_message_and_exit_status_1(bundle, tmp_path, monkeypatc
 def test_what_is_wrong_with_a_row_is_said_before_any_runs(bundle, commands, tmp_path, rows, said):
     tables(bundle, main=rows)
     with pytest.raises((ValueError, FileNotFoundError), match=said):
-        ablate("main", "data", str(tmp_path / "out"), str(bundle), note="y", **{"loss#weight": 2})
+        ablate("main", "common/data", str(tmp_path / "out"), str(bundle), note="y", **{"loss#weight": 2})
     assert not commands and not (tmp_path / "out").exists()
 
 
@@ -313,18 +315,18 @@ def test_a_table_that_is_not_there(bundle, commands, tmp_path):
     out = str(tmp_path / "out")
     tables(bundle, main=[{"name": "a"}], other=[{"name": "b"}])
     with pytest.raises(ValueError, match=r"tables\.json: there is no table 'mian', only main, other\."):
-        ablate("mian", "data", out, str(bundle))
+        ablate("mian", "common/data", out, str(bundle))
     with pytest.raises(ValueError, match=r"holds one table, found main, other\."):
-        ablate(str(bundle / "configs" / "tables.json"), "data", out, str(bundle))
+        ablate(str(bundle / "configs" / "tables.json"), "common/data", out, str(bundle))
     with pytest.raises(FileNotFoundError, match=r"none\.json: there is no such file; --table"):
-        ablate("none.json", "data", out, str(bundle))
+        ablate("none.json", "common/data", out, str(bundle))
     with pytest.raises(
         FileNotFoundError, match=r"--bundle: there is no .*train\.json; expected the folder of a bundle"
     ):
-        ablate("main", "data", out, str(tmp_path / "none"))
+        ablate("main", "common/data", out, str(tmp_path / "none"))
     with pytest.raises(ValueError, match=r"--ckpt_dir: ablate sets this"):
-        ablate("main", "data", out, str(bundle), ckpt_dir="models")
+        ablate("main", "common/data", out, str(bundle), ckpt_dir="models")
     (bundle / "configs" / "tables.json").write_text("{main: []}")
     with pytest.raises(ValueError, match=r"tables\.json: not JSON"):
-        ablate("main", "data", out, str(bundle))
+        ablate("main", "common/data", out, str(bundle))
     assert not commands

@@ -434,7 +434,7 @@ def test_a_table_has_lpips_beside_brisque(tmp_path, figures):
 
 
 def test_a_single_case_has_no_spread(tmp_path):
-    assert "30.00 +- -" in write_table(tmp_path, _rows()[:1])
+    assert "30.00" in (text := write_table(tmp_path, _rows()[:1])) and "+-" not in text
 
 
 def test_table_names_the_missing_column_and_leaves_the_old_table(tmp_path):

@@ -103,7 +103,7 @@ class ResampleGuided(MapTransform):
         self.reference = reference
         self.degradation = degradation
         self.coverage = coverage
-        self.register = is_true(register)
+        self.register = is_true(register, "register")
         self.quality_dir = quality_dir
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:

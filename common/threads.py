@@ -1,0 +1,5 @@
+"""How many threads compute on the CPU."""
+
+
+def settle():
+    pass
