@@ -90,12 +90,13 @@ class Choice:
         return max(self.spacing[1]) / min(self.spacing[1])
 
 
-def offers(bundle: str | None = None, **overrides: Any) -> list[Offer]:
+def offers(bundle: str | None, overrides: Mapping[str, Any], options: Sequence[str] = ()) -> list[Offer]:
     """What the bundles have weights for, by the files in models that say what they are; or would have, were they there.
 
     Args:
-        bundle: folder of a bundle, or its name; default all, or that which a given checkpoint says.
+        bundle: folder of a bundle, or its name; None for all, or for that which a given checkpoint says.
         overrides: of the configurations.
+        options: other names that a misspelt key may have meant.
 
     Raises:
         FileNotFoundError: when there is no such bundle.
@@ -108,9 +109,9 @@ def offers(bundle: str | None = None, **overrides: Any) -> list[Offer]:
     }
     able = [folder for folder, config in configs.items() if all(key in config for key in overrides)]
     if not able:
-        known = sorted({key for config in configs.values() for key in config.get() if not key.startswith("_")})
+        known = {key for config in configs.values() for key in config.get() if not key.startswith("_")}
         lacking = next((key for key in overrides if key not in known), " and --".join(overrides))
-        close = difflib.get_close_matches(lacking, known, n=2)
+        close = difflib.get_close_matches(lacking, sorted({*known, *options}), n=2)
         raise ValueError(
             f"--{lacking}: no inference.json of {', '.join(folder.name for folder in configs)} has that"
             + (f"; did you mean {' or '.join(close)}?" if close else ".")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import logging
 import re
 import tempfile
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 # What computes is imported when something is to be computed: --help is to be quick.
 if TYPE_CHECKING:
     from ..dicom import Series
-    from ..offers import Choice
+    from ..offers import Choice, Offer
 
 _RESULTS = "super_resolved"  # folder of results where none is named
 
@@ -65,11 +66,14 @@ def super_resolve(
     # What MONAI says of its set-up, and of a decoder that is for CUDA, is nothing about a scan.
     logging.getLogger(monai.bundle.workflows.__name__).setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", message="NvImgCodecPydicomReader")
+    known = _known(bundle, scale, override)
     root = Path(path).expanduser()
+    if not root.exists():
+        raise FileNotFoundError(f"{path}: there is no such file or folder.")
     output = Path(output_dir).expanduser() if output_dir else _folder_of(root) / _RESULTS
     with tempfile.TemporaryDirectory(prefix="super_resolve-") as temporary:
         jobs = _found(root, guide, override.get("subject"), Path(temporary))
-        _choose(jobs, bundle, scale, guide is not None, override)
+        _choose(jobs, known, guide is not None, asked=bundle is not None or scale is not None)
         jobs = _own(jobs, output, skip_existing, shard, override.get("bids", False))
         if not dry_run:
             check_writable(output)
@@ -101,6 +105,19 @@ class _Job:
     problem: str | None = None
 
 
+def _known(bundle: str | None, scale: Sequence[int] | None, override: dict[str, Any]) -> list[Offer]:
+    """The weights to choose from."""
+    from ..offers import offers
+
+    known = offers(bundle, override, [*inspect.signature(super_resolve).parameters])
+    if scale is None:
+        return known
+    scales = [list(other) for other in sorted({offer.scale for offer in known if offer.there})]
+    if list(scale) not in scales:
+        raise ValueError(f"--scale is {scale}, expected one that there are weights for: {scales}.")
+    return [offer for offer in known if list(offer.scale) == list(scale)]
+
+
 def _folder_of(path: Path) -> Path:
     return path if path.is_dir() else path.parent
 
@@ -110,7 +127,14 @@ def _found(root: Path, guide: str | None, subject: str | None, temporary: Path) 
     from ..data import find_scans, named
 
     series = _series(root)
-    scans = [] if root.is_file() and series else _unless_empty(bool(series), find_scans, root, guide, subject)
+    scans: list[dict[str, str]] = []
+    if root.is_dir() or not series:
+        try:
+            scans = find_scans(root, guide, subject)
+        except (FileNotFoundError, ValueError):
+            # Of a folder of DICOM there are results only, or nothing else.
+            if not series:
+                raise
     files = [_folder_of(root) / _uid(each) / f"{_label(each)}.nii.gz" for each in series]
     entries = named([*scans, *({"image": str(file)} for file in files)], _folder_of(root))
     jobs = [_Job(entry, problem=entry.pop("problem", None)) for entry in entries]
@@ -123,23 +147,21 @@ def _found(root: Path, guide: str | None, subject: str | None, temporary: Path) 
     return jobs
 
 
-def _unless_empty(others: bool, find: Any, *args: Any) -> list[dict[str, str]]:
-    try:
-        return find(*args)
-    except FileNotFoundError:
-        if not others:
-            raise
-        return []
-
-
 def _series(root: Path) -> list[Series]:
     """The DICOM series of a folder, or that of one file; those that are results of this are no scans."""
-    files = [root] if root.is_file() else root.rglob("*")
+    from ..data.lists.datalist import files_below
+    from ..processes import say
+
+    files = [root] if root.is_file() else [root / name for name in files_below(root)]
     if not any(_is_dicom(file) for file in files):
         return []
     from ..dicom import find_series
 
     found = find_series(_folder_of(root))
+    results = [each for each in found if _is_result(each)]
+    if results:
+        say(f"{len(results)} of {len(found)} DICOM series are results of super-resolution and are passed over")
+    found = [each for each in found if each not in results]
     return [each for each in found if root.is_dir() or root.resolve() in [file.resolve() for file in each.files]]
 
 
@@ -148,6 +170,11 @@ def _is_dicom(path: Path) -> bool:
         return False
     with path.open("rb") as file:
         return file.read(132)[128:] == b"DICM"
+
+
+def _is_result(series: Series) -> bool:
+    """Whether a series is one that :func:`common.dicom.write_derived` wrote."""
+    return any(str(h.get("DerivationDescription", "")).startswith("Super-resolution by") for h in series.headers)
 
 
 def _uid(series: Series) -> str:
@@ -161,17 +188,10 @@ def _label(series: Series) -> str:
     return re.sub("[^A-Za-z0-9]+", "_", " ".join(words)).strip("_") or "series"
 
 
-def _choose(jobs: Sequence[_Job], bundle: str | None, scale: Any, guided: bool, override: dict[str, Any]) -> None:
-    """Give each job its weights, or the problem with it."""
-    from ..offers import choose, offers
+def _choose(jobs: Sequence[_Job], known: Sequence[Offer], guided: bool, asked: bool) -> None:
+    """Give each job its weights, or the problem with it; what was asked for is used for any scan."""
+    from ..offers import choose
 
-    known = offers(bundle, **override)
-    asked = bundle is not None or scale is not None
-    scales = sorted({offer.scale for offer in known})
-    if scale is not None:
-        known = [offer for offer in known if list(offer.scale) == list(scale)]
-        if not known:
-            raise ValueError(f"--scale is {scale}, expected one that there are weights for: {list(map(list, scales))}.")
     there = [offer for offer in known if offer.there and (asked or any(offer.ranges))]
     for job in jobs:
         affine = None if job.problem else _affine(job)
