@@ -138,7 +138,12 @@ def choose(affine: np.ndarray, known: Sequence[Offer], guided: bool) -> list[Cho
             except ValueError:
                 continue  # the spacing does not tell which axis runs across the slices
             choices.append(_choice(affine, offer, axis, order))
-    return sorted(choices, key=lambda c: (c.excess > WITHIN, round(c.anisotropy, 2), round(c.excess, 2)))
+
+    def rank(choice: Choice) -> tuple:
+        unknown = choice.offer.ranges.count(None)
+        return choice.excess > WITHIN, round(choice.anisotropy, 2), unknown, round(choice.excess, 2)
+
+    return sorted(choices, key=rank)
 
 
 def in_words(spacing: Sequence[float]) -> str:

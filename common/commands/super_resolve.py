@@ -158,11 +158,10 @@ def _series(root: Path) -> list[Series]:
     from ..dicom import find_series
 
     found = find_series(_folder_of(root))
-    results = [each for each in found if _is_result(each)]
-    if results:
-        say(f"{len(results)} of {len(found)} DICOM series are results of super-resolution and are passed over")
-    found = [each for each in found if each not in results]
-    return [each for each in found if root.is_dir() or root.resolve() in [file.resolve() for file in each.files]]
+    scans = [each for each in found if not _is_result(each)]
+    if len(scans) < len(found):
+        say(f"{len(found) - len(scans)} of {len(found)} DICOM series are results of super-resolution: passed over")
+    return [each for each in scans if root.is_dir() or root.resolve() in [file.resolve() for file in each.files]]
 
 
 def _is_dicom(path: Path) -> bool:
