@@ -53,14 +53,19 @@ class Offer:
         return f"{self.bundle.name} {'x'.join(map(str, self.scale))}" + (", guided" if self.guided else "")
 
     def workflow(self, entries: Sequence[Mapping[str, Any]], **overrides: Any) -> ConfigWorkflow:
-        """MONAI's workflow of the configuration for these entries, not yet initialised."""
+        """MONAI's workflow of the configuration for these entries, not yet initialised.
+
+        Args:
+            entries: as :func:`common.data.find_scans` finds them.
+            overrides: besides those of the offer; paths as ``Path``, since the parser takes the # in a text as its own.
+        """
         workflow = ConfigWorkflow(
             config_file=str(self.bundle / _CONFIG),
             workflow_type="infer",
             logging_file=False,
             bundle_root=str(self.bundle),
         )
-        # A tuple, as the parser looks for references in lists, and reads the # in a path as its own.
+        # A tuple, as the parser changes the texts in lists.
         workflow.parser.update({**self.overrides, **overrides, "dataset#data": tuple(entries)})
         workflow.parser.set(_prepared(workflow.parser.config))
         return workflow

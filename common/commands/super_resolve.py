@@ -382,7 +382,7 @@ def _workflow(jobs: Sequence[_Job], output: Path, **further: Any) -> Any:
     choice = jobs[0].choice
     if choice.slice_axis != choice.offer.slice_axis:
         further["slice_axis"] = choice.slice_axis
-    return choice.offer.workflow([job.entry for job in jobs], output_dir=str(output), **further)
+    return choice.offer.workflow([job.entry for job in jobs], output_dir=output, **further)
 
 
 @contextlib.contextmanager

@@ -105,16 +105,14 @@ def test_what_does_not_fit_is_said_before_anything_is_done(tmp_path, options, er
 
 def test_dicom(tmp_path, capsys):
     """A series comes back as a derived one beside its NIfTI, which is no scan the next time."""
-    series = dicom.Series()
-    series.save(tmp_path / "in")
-    (series_of_one,) = series.images()[:1]
+    images = dicom.Series().save(tmp_path / "in")
     super_resolve(str(tmp_path / "in"), bundle="udean", projections=0)
     made = files(tmp_path / "in" / "super_resolved")
     assert sum(name.endswith("_sr.nii.gz") for name in made) == 1
     derived = [name for name in made if name.endswith(".dcm")]
-    assert len(derived) == 2 * len(series.images())
+    assert len(derived) == 2 * len(images)
     image = dicom.read((tmp_path / "in" / "super_resolved" / derived[0]).parent)[0]
-    assert image.ReferencedSeriesSequence[0].SeriesInstanceUID == series_of_one.SeriesInstanceUID
+    assert image.ReferencedSeriesSequence[0].SeriesInstanceUID == images[0].SeriesInstanceUID
     super_resolve(str(tmp_path / "in"), bundle="udean", skip_existing=True)
     said = capsys.readouterr().out
     assert "1 of 2 DICOM series are results of super-resolution" in said and "1 of 1 scans have their results" in said
