@@ -51,18 +51,24 @@ def command(name: str) -> Callable:
     return function
 
 
-def main(words: Sequence[str] | None = None) -> None:
+def mri_sr() -> None:
+    """Run ``super-resolve`` as ``mri-sr``, which it is called where this package is installed."""
+    main(["super-resolve", *sys.argv[1:]], "mri-sr")
+
+
+def main(words: Sequence[str] | None = None, title: str | None = None) -> None:
     """Run a command, once its command line has been found right; an error is printed as one message.
 
     Args:
         words: the command's name and what follows it; default those of the command line.
+        title: how the command is called, for messages.
 
     Raises:
         SystemExit: with the message of an error; with status 130 when the command was interrupted.
     """
     words, with_traceback = _without_traceback(sys.argv[1:] if words is None else words)
     try:
-        _run(words)
+        _run(words, title)
     except KeyboardInterrupt:
         print("\ninterrupted", file=sys.stderr)
         sys.exit(INTERRUPTED)
@@ -70,13 +76,13 @@ def main(words: Sequence[str] | None = None) -> None:
         sys.exit(report(error, with_traceback))
 
 
-def _run(words: list[str]) -> None:
+def _run(words: list[str], title: str | None) -> None:
     if not words or words[0] in ("-h", "--help"):
         print(f"{NAME} <command>, of which --help tells the options:\n")
         print("\n".join(f"  {name:15} {text}" for name, text in summaries().items()))
         return
     name, *words = words
-    function, title = command(name), f"{NAME} {name}"
+    function, title = command(name), title or f"{NAME} {name}"
     if "--help" in words or "-h" in words:
         print(help_text(function, title))
         return

@@ -19,6 +19,7 @@ from .. import progress
 from ..data.loaders.cases import CaseFailure
 from ..data.naming import case_name, failure, few_words, result_name, root_cause, without_name
 from ..memory import keep_freed_memory
+from ..processes import gathered, rank
 
 _WARNINGS = 10  # so many different ones are listed in whole after the cases
 
@@ -89,9 +90,19 @@ class CaseEvaluator(SupervisedEvaluator):
         """Process every case, then raise if any failed."""
         self.case, self.cases = None, []
         total = len(self.data_loader)
-        if not total:
+        # Of what many processes share one may have nothing.
+        if total:
+            self._run_cases(total, global_epoch)
+        else:
             print("no scans to do", flush=True)
-            return
+        every = gathered([case_name(entry) for entry in self.data_loader.dataset.data])
+        if failures := gathered(self.failures):
+            if rank()[0] > 0:
+                sys.exit(1)  # the first process says what failed
+            listing = "\n  ".join(failure(case.case, case.reason) for case in failures)
+            raise CasesFailedError(f"{len(failures)} of {len(every)} cases failed, the others are done:\n  {listing}")
+
+    def _run_cases(self, total: int, global_epoch: int) -> None:
         if self.state.device.type == "cpu":
             keep_freed_memory()
         started = time.perf_counter()
@@ -102,9 +113,6 @@ class CaseEvaluator(SupervisedEvaluator):
         ):
             super().run(global_epoch)
         print("\n".join(self._summary(time.perf_counter() - started)), flush=True)
-        if self.failures:
-            listing = "\n  ".join(failure(case.case, case.reason) for case in self.failures)
-            raise CasesFailedError(f"{len(self.failures)} of {total} cases failed, the others are done:\n  {listing}")
 
     def _begin(self) -> None:
         entries = self.data_loader.dataset.data
