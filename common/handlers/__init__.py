@@ -5,12 +5,14 @@ from .evaluation import EvaluationReport
 from .features import FeatureReport
 from .history import LossHistory
 from .kernel_report import KernelReport
+from .results import InferenceResults, log_path, read_logs
 from .translation import TranslationReport
 
 __all__ = [
     "BestModel",
     "EvaluationReport",
     "FeatureReport",
+    "InferenceResults",
     "KernelReport",
     "LastModel",
     "LossHistory",
@@ -18,4 +20,6 @@ __all__ = [
     "TranslationReport",
     "load_stages",
     "load_weights",
+    "log_path",
+    "read_logs",
 ]

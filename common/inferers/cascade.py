@@ -13,6 +13,7 @@ from monai.inferers import Inferer
 
 from ..command_line import is_true
 from ..degradations import Degradation, GaussianProfile
+from ..progress import counted, part
 from ..spline import apply_along, upsampling_matrix
 
 
@@ -107,8 +108,8 @@ class CascadeInferer(Inferer):
                 channels.append(self.guide_after(guide, lr.shape, done))
             image = torch.cat(channels, dim=1)
             autocast = torch.autocast(image.device.type, **self.amp_kwargs) if self.amp else contextlib.nullcontext()
-            with autocast:
-                image = self.slices(image, network, stage - 1)
+            with autocast, part(done - 1, len(self.stages)):
+                image = self.slices(image, counted(network, image.numel()), stage - 1)
             image = image.float()
         if self.iterations:
             image = back_project(image, lr, self.degradation, self.iterations)
