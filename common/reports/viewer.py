@@ -118,9 +118,10 @@ def _rounded(value: float) -> float:
 
 def _quantised(array: np.ndarray, affine: np.ndarray, ends: Sequence[float], window: Sequence[float]) -> bytes:
     """A volume as a NIfTI of bytes, whose header scales them back and has the window."""
-    image = nib.Nifti1Image(array, affine)  # whose sform counts: a qform holds no shear
-    image.header.set_data_dtype(np.uint8)
-    image.header.set_slope_inter((ends[1] - ends[0]) / _STEPS, ends[0])
+    step = (ends[1] - ends[0]) / _STEPS
+    # Its sform counts: a qform holds no shear.
+    image = nib.Nifti1Image(np.rint((array - ends[0]) / step).astype(np.uint8), affine)
+    image.header.set_slope_inter(step, ends[0])
     image.header["cal_min"], image.header["cal_max"] = window
     image.header.set_xyzt_units("mm")
     return image.to_bytes()
