@@ -17,7 +17,7 @@ CONFIGS = sorted(ROOT.glob("bundles/*/configs/*.json"))
 BRACKETS = set("{}[],")
 # The standard keys at the top, which people read and override, in each bundle.
 STANDARD = (
-    "bundle_root", "dataset_dir", "output_dir", "ckpt_dir", "checkpoint", "brisque", "lpips", "device", "amp",
+    "bundle_root", "dataset_dir", "output_dir", "ckpt_dir", "checkpoint", "brisque", "lpips", "report", "device", "amp",
     "amp_kwargs", "seed", "resume", "initial",
 )  # fmt: skip
 

@@ -8,6 +8,7 @@ from .history import LossHistory
 from .kernel_report import KernelReport
 from .results import InferenceResults, log_path, read_logs
 from .translation import TranslationReport
+from .viewer import ResultViewer
 
 __all__ = [
     "BestModel",
@@ -18,6 +19,7 @@ __all__ = [
     "KernelReport",
     "LastModel",
     "LossHistory",
+    "ResultViewer",
     "ResumableState",
     "TranslationReport",
     "load_stages",

@@ -22,6 +22,7 @@ from common.command_line import check
 from common.commands import ablate as ablation
 from common.commands.datalist import write_datalist
 
+from ..pages import Page
 from . import runs
 
 # Mandatory by MONAI's bundle specification; the zoo asks for the changelog and the schema too.
@@ -285,3 +286,18 @@ def test_inference_orientations(bundle, tiny, trained, tmp_path, dtype):
     assert runs.written(tmp_path / "one") == [f"{last}_sr.nii.gz"]
     one = nib.load(tmp_path / "one" / f"{last}_sr.nii.gz")
     np.testing.assert_array_equal(one.get_fdata(), found[stored[-1]])
+
+
+def test_pages(bundle, tiny, trained, tmp_path):
+    """With --report true a page stands beside the result, of volumes that lie where they lie in the world."""
+    path = tiny.save_lr(tmp_path / "scans", "a", runs.phantom(7), runs.OBLIQUE, dtype=np.int16, axes="PSR")
+    runs.run(bundle, ["inference"], trained, output_dir=str(tmp_path / "sr"), report="true", **tiny.only(path))
+    page = Page(tmp_path / "sr" / f"{tiny.case('a')}_sr.html")
+    scan, sr = nib.load(path), nib.load(tmp_path / "sr" / f"{tiny.case('a')}_sr.nii.gz")
+    high = np.quantile(scan.get_fdata(), 0.999)
+    for name, image in {"scan": scan, "cubic": sr, "SR": sr}.items():
+        shown, image = nib.as_closest_canonical(page.volumes[name]), nib.as_closest_canonical(image)
+        np.testing.assert_allclose(shown.affine, image.affine, atol=1e-4)
+        difference = np.abs(shown.get_fdata() - image.get_fdata().clip(0, high))
+        assert difference.max() <= high / 500 if name != "cubic" else difference.mean() < 0.05 * high, name
+    assert page.title == path.name

@@ -39,6 +39,8 @@ from common.reports import (
 )
 from common.reports.planes import View, content, load_panels
 
+from ..pages import Page
+
 RAS = np.diag([1.0, 1.0, 1.0, 1.0])
 
 
@@ -178,7 +180,7 @@ def test_any_network_is_evaluated_beside_the_method_and_given_its_guide(tmp_path
         "a quarter": Guided(0.25),
         "repeated": {"network": torch.nn.Upsample(scale_factor=2), "inferer": lambda lr, network, guide: network(lr)},
     }
-    options = {"others": others, "brisque": "regressor.npz", "lpips": "alexnet.pth"}
+    options = {"others": others, "brisque": "regressor.npz", "lpips": "alexnet.pth", "report": "true"}
     network, degradation = Guided(0.5), KSpaceTruncation((2, 2, 2))
     volumes = {"lr": lr, "hr": hr, "guide": guide}
     rows = _evaluate(tmp_path, volumes, network, network=network, degradation=degradation, **options)
@@ -197,6 +199,10 @@ def test_any_network_is_evaluated_beside_the_method_and_given_its_guide(tmp_path
     assert drawn[0].shape == panels[0, 7].images[0].get_array().shape
     assert [bool(panel.images) for panel in panels[1]] == [False, False, True, True, True, True, True, False]
     assert (tmp_path / "out" / "a_t2w_planes.npz").is_file()
+    page = Page(tmp_path / "out" / "a_t2w.html")
+    assert list(page.volumes) == ["scan", "cubic", "half", "HR"] and page.settings["errors"]["of"] == ["cubic", "half"]
+    np.testing.assert_allclose(page.volumes["scan"].affine, degradation.lr_affine(RAS), atol=1e-6)
+    np.testing.assert_allclose(page.volumes["HR"].get_fdata().max(), np.quantile(lr, 0.999), atol=1e-3)
 
 
 def test_others_that_are_no_networks(tmp_path):

@@ -201,3 +201,9 @@ def stored_dtype(path: Any) -> np.dtype:
 def with_meta(volume: torch.Tensor, affine: np.ndarray | torch.Tensor, meta: Mapping) -> MetaTensor:
     """A volume on a new grid, with what else is known of the one it was made from."""
     return MetaTensor(volume, affine=affine, meta={k: v for k, v in meta.items() if k != "affine"})
+
+
+def in_units(volume: MetaTensor) -> np.ndarray:
+    """A volume of :class:`NormaliseVolumed`, ``(1, X, Y, Z)``, as an array ``(X, Y, Z)`` in the units of its file."""
+    low, high = (float(v) for v in volume.meta[_SCALE])
+    return volume.as_tensor()[0].detach().cpu().float().numpy() * (high - low) + low
