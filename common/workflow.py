@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import inspect
 import math
 import os
 from collections.abc import Sequence
@@ -12,18 +11,7 @@ from typing import Any
 
 from monai.bundle import ConfigParser
 
-from .command_line import is_true
-
-
-def running_parser() -> ConfigParser | None:
-    """The parser that evaluates the expression which called this; None when no configuration is being run.
-
-    MONAI gives an expression no name for it, so it is looked for among the callers.
-    """
-    frame = inspect.currentframe()
-    while frame is not None and not isinstance(frame.f_locals.get("self"), ConfigParser):
-        frame = frame.f_back
-    return None if frame is None else frame.f_locals["self"]
+from .command_line import is_true, running_parser
 
 
 def run_again(run_id: str, **override: Any) -> Any:
