@@ -7,7 +7,7 @@ from matplotlib.image import imread
 
 from common.commands import compare as module
 from common.commands.compare import compare
-from common.degradations import BlockAverage
+from common.degradations import BlockAverage, KSpaceTruncation
 from common.metrics import cubic, psnr
 from common.reports.planes import Grid
 
@@ -75,6 +75,33 @@ def test_the_page(case, tmp_path, capsys):
         np.testing.assert_allclose(page.volumes[key].affine, image.affine, atol=1e-4)
         np.testing.assert_allclose(page.volumes[key].get_fdata(), image.get_fdata().clip(0, high), atol=high / 500)
     assert page.settings["at"] == at and page.settings["errors"]["of"] == ["cubic", "SR"]
+
+
+def test_the_picture_does_not_depend_on_the_storage(tmp_path):
+    """A result lies on the scan from the world's side, so from the other end where both are stored mirrored."""
+    hr = 100 * np.random.default_rng(0).random((16, 20, 12))
+    truncation = KSpaceTruncation((2, 2, 2))
+    pictures = []
+    for axes in ("RAS", "LSP"):
+        files = {
+            "lr": save(tmp_path / axes / "lr.nii.gz", *degrade(hr, OBLIQUE, truncation), axes=axes),
+            "sr": save(tmp_path / axes / "sr.nii.gz", hr, OBLIQUE, axes=axes),
+        }
+        compare(**{key: str(path) for key, path in files.items()}, output=str(tmp_path / f"{axes}.png"))
+        pictures.append(imread(tmp_path / f"{axes}.png"))
+    np.testing.assert_allclose(*pictures, atol=0.02)
+
+
+def test_one_volume_of_four_axes_and_holes_are_drawn(case, tmp_path):
+    lr = nib.load(case["lr"])
+    voxels = lr.get_fdata(dtype=np.float32)[..., None]
+    voxels[0, 0, 0] = np.nan
+    save(tmp_path / "4d" / "lr.nii.gz", voxels, lr.affine)
+    pictures = []
+    for path in (case["lr"], str(tmp_path / "4d" / "lr.nii.gz")):
+        compare(path, case["sr"], str(tmp_path / "out.png"))
+        pictures.append(imread(tmp_path / "out.png"))
+    np.testing.assert_array_equal(*pictures)
 
 
 def test_the_cube_is_around_the_point_whatever_the_storage():
