@@ -75,13 +75,9 @@ def test_a_cohort_is_made_once_and_as_by_hand(tmp_path, capsys):
 def test_of_several_processes_one_makes_it_and_the_others_wait(tmp_path):
     together, made = Barrier(4), []
 
-    def make(folder):
-        made.append(folder)
-        folder.mkdir()
-
     def process():
         together.wait()
-        cohort._make_once(tmp_path / "data", {"subjects": 1}, make)
+        cohort._make_once(tmp_path / "data", {"subjects": 1}, made.append)
         return json.loads((tmp_path / "data" / "simulated.json").read_text())
 
     with ThreadPoolExecutor(4) as pool:
