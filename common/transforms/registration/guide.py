@@ -125,7 +125,7 @@ class ResampleGuided(MapTransform):
             elif self.register:
                 guide, quality = self._registered(lr, guide, names)
             if self.register and quality and self.quality_dir is not None:
-                stem = d.get("name") or case_stem(names["lr"])
+                stem = d.get("name") or case_stem(names["lr"], d.get("subject"))
                 with replacing(Path(self.quality_dir) / f"{stem}_registration.json") as temporary:
                     temporary.write_text(json.dumps(quality, indent=2) + "\n")
             self._check_coverage(lr, guide, names)
