@@ -260,7 +260,7 @@ def test_auto_registers_a_guide_that_lies_elsewhere_and_no_other(tmp_path, monke
         ImportError, match=r"t1\.nii\.gz: the guide does not lie on .*needs SimpleITK.*--register false"
     ):
         auto(moved)
-    with pytest.raises(ValueError, match="a switch is 'perhaps'"):
+    with pytest.raises(ValueError, match="register is 'perhaps'"):
         ResampleGuided("guide", "lr", IN_PLANE, register="perhaps")
 
 
