@@ -323,6 +323,13 @@ def fails(bundle: str, names: Sequence[str], folder: Path, **override: object) -
     return str(first_cause(caught.value))
 
 
+def to_the_right(path: Path) -> nib.Nifti1Image:
+    """A volume whose first axis is stored from right to left, mirrored: bundles count from the left."""
+    image = nib.load(path)
+    assert nib.aff2axcodes(image.affine)[0] == "L"
+    return image.as_reoriented(np.array([[0, -1], [1, 1], [2, 1]]))
+
+
 def centre_of_mass(image: nib.Nifti1Image) -> np.ndarray:
     """Of a volume, in world coordinates."""
     volume = image.get_fdata()

@@ -245,8 +245,8 @@ def test_evaluate(cohort, trained, tmp_path):
     assert all(0.9 < summary[method]["ssim"]["mean"] < 1 for method, _ in rows)
 
     # Stored as LR, SI, AP, of which the first has an odd number of voxels.
-    image = nib.load(cohort / f"{case}.nii.gz")
-    assert image.shape == (41, 37, 44) and nib.aff2axcodes(image.affine) == tuple("LSA")
+    image = runs.to_the_right(cohort / f"{case}.nii.gz")
+    assert image.shape == (41, 37, 44) and nib.aff2axcodes(image.affine) == tuple("RSA")
     scale = np.quantile(image.get_fdata(dtype=np.float32), 0.999)
     hr = image.get_fdata()[:40] / scale
     lr = GaussianProfile((2, 1, 2))(torch.from_numpy(hr)).numpy()
@@ -256,7 +256,7 @@ def test_evaluate(cohort, trained, tmp_path):
     assert float(rows["cubic", case]["psnr"]) == pytest.approx(psnr, abs=1e-3)
     assert [float(rows["cubic", case][f"displacement_{axis}"]) for axis in "xyz"] == [0, 0, 0]
 
-    sr = nib.load(folder / "out" / f"{case}_sr.nii.gz")
+    sr = runs.to_the_right(folder / "out" / f"{case}_sr.nii.gz")
     assert sr.shape == hr.shape and sr.get_data_dtype() == image.get_data_dtype()
     np.testing.assert_allclose(sr.affine, image.affine, atol=1e-5)
     psnr = -10 * np.log10(np.mean((np.clip(sr.get_fdata() / scale, 0, 1) - np.clip(hr, 0, 1)) ** 2))

@@ -12,6 +12,7 @@ import pytest
 import torch
 from matplotlib.image import imread
 from monai.bundle import ConfigParser
+from nibabel.affines import from_matvec
 from scipy.ndimage import map_coordinates
 
 from common.degradations import KSpaceTruncation
@@ -96,7 +97,7 @@ def test_evaluate(cohort, trained, tmp_path):
     summary = json.loads((folder / "out" / "table.json").read_text())
     assert case in json.dumps(summary) and "null" not in json.dumps(summary["summary"]["UDEAN"]["psnr"]["mean"])
 
-    image = nib.load(cohort / f"{case}.nii.gz")
+    image = runs.to_the_right(cohort / f"{case}.nii.gz")
     hr = image.get_fdata()
     assert image.shape == (41, 37, 44)
     hr = hr[:40, :36] / np.quantile(hr, 0.999)
@@ -106,7 +107,7 @@ def test_evaluate(cohort, trained, tmp_path):
     assert float(rows["cubic"]["psnr"]) == pytest.approx(psnr, abs=1e-3)
     assert [float(rows["cubic"][f"displacement_{axis}"]) for axis in "xyz"] == [0, 0, 0]
 
-    sr = nib.load(folder / "out" / f"{case}_sr.nii.gz")
+    sr = runs.to_the_right(folder / "out" / f"{case}_sr.nii.gz")
     assert sr.shape == hr.shape and sr.get_data_dtype() == image.get_data_dtype()
     np.testing.assert_allclose(sr.affine, image.affine, atol=1e-5)
     found = sr.get_fdata() / np.quantile(image.get_fdata(), 0.999)
@@ -208,7 +209,7 @@ def test_authentic_lr(cohort, tmp_path):
     """Target scans that are LR already, and validation and test pairs of HR and LR."""
     lr = {}
     for i in (2, 3, 4, 5):
-        image = nib.load(cohort / f"sub-{i}_t1w.nii.gz")
+        image = nib.as_closest_canonical(nib.load(cohort / f"sub-{i}_t1w.nii.gz"))
         volume = image.get_fdata()[tuple(slice(n // 2 * 2) for n in image.shape)]
         lr[i] = runs.save(
             tmp_path / "lr" / f"sub-{i}_lr.nii.gz", *runs.degrade(volume, image.affine, UDEAN.degradation), np.int16
@@ -253,7 +254,8 @@ def test_inference_2x2x1(tmp_path):
     runs.run("udean", ["inference"], tmp_path, dataset_dir=str(scan), scale=[2, 2, 1], **UDEAN.network)
     lr, sr = nib.load(scan), nib.load(tmp_path / "out" / "scan_sr.nii.gz")
     assert lr.shape == (22, 36, 20) and sr.shape == (44, 36, 40)
-    np.testing.assert_allclose(sr.affine, lr.affine @ np.diag([0.5, 1, 0.5, 1]), atol=1e-5)
+    # LR voxel i lies on HR voxel 2i from the left and from posterior: on 2i + 1 of what is stored from the right.
+    np.testing.assert_allclose(sr.affine, lr.affine @ from_matvec(np.diag([0.5, 1, 0.5]), [0, 0, -0.5]), atol=1e-5)
 
 
 @udean
