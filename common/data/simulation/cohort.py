@@ -27,8 +27,8 @@ def simulated_cohort(folder: str, datalist: Mapping[str, Any], **settings: Any) 
     """The folder of a simulated cohort with its ``dataset.json``, made where it is not there yet.
 
     It is a config's default for ``dataset_dir``: an expression that ``--dataset_dir`` replaces. Of several processes
-    one makes the cohort and the others wait. It is moved to its place when it is complete, so that what a killed
-    process leaves is made anew.
+    one makes the cohort and the others wait. It is moved to its place when it is complete; what a killed process has
+    left is finished.
 
     Args:
         folder: of the cohort.
@@ -47,7 +47,7 @@ def simulated_cohort(folder: str, datalist: Mapping[str, Any], **settings: Any) 
         from ...commands.datalist import write_datalist
         from ...commands.simulate import simulate
 
-        simulate(str(place), **settings)
+        simulate(str(place), **settings, keep=True)
         write_datalist(str(place), **datalist)
 
     _make_once(Path(folder), {**settings, "datalist": dict(datalist)}, make)
@@ -129,7 +129,12 @@ def _make_once(folder: Path, settings: Mapping[str, Any], make) -> None:
                 )
             return
         temporary = folder.with_name(f".part-{folder.name}")
-        shutil.rmtree(temporary, ignore_errors=True)
+        told = json.dumps(settings, indent=2) + "\n"
+        begun = temporary / _SETTINGS
+        if not begun.is_file() or begun.read_text(encoding="utf-8") != told:
+            shutil.rmtree(temporary, ignore_errors=True)
+            with replacing(begun) as new:
+                new.write_text(told, encoding="utf-8")
         try:
             # What it prints is of the temporary folder.
             with contextlib.redirect_stdout(io.StringIO()):
@@ -138,7 +143,6 @@ def _make_once(folder: Path, settings: Mapping[str, Any], make) -> None:
             raise ModuleNotFoundError(
                 f"no --dataset_dir is given, and simulated scans cannot be made: {error} Or give --dataset_dir DIR."
             ) from None
-        (temporary / _SETTINGS).write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
         temporary.replace(folder)
 
 

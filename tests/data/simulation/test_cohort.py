@@ -9,6 +9,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from common.commands import simulate as simulation
 from common.commands.datalist import write_datalist
 from common.commands.simulate import simulate
 from common.data import find_pairs, load_datalist
@@ -27,17 +28,33 @@ def contents(folder):
     return {name: path.read_bytes() for name, path in files.items() if name != "simulated.json"}
 
 
+def killed_in_the_third(save):
+    def until(volume, affine, path):
+        if "sub-003" in path.name:
+            raise KeyboardInterrupt
+        save(volume, affine, path)
+
+    return until
+
+
 def test_a_cohort_is_made_once_and_as_by_hand(tmp_path, capsys):
     folder = tmp_path / "out" / "data"
-    # What a run has left that was killed while it made the third subject.
-    (tmp_path / "out" / ".part-data" / "sub-003").mkdir(parents=True)
-    (tmp_path / "out" / ".part-data" / "sub-009_t1w.nii.gz").write_text("half")
+    # Of a run with other settings that was killed, and then of one that was killed while it made the third subject.
+    (tmp_path / "out" / ".part-data" / "sub-009").mkdir(parents=True)
+    (tmp_path / "out" / ".part-data" / "sub-009" / "sub-009_t1w.nii.gz").write_text("other")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(simulation, "_save", killed_in_the_third(simulation._save))
+        with pytest.raises(KeyboardInterrupt):
+            simulated_cohort(str(folder), DATALIST, **SETTINGS)
+    (first,) = (tmp_path / "out" / ".part-data").rglob("sub-001_t1w.nii.gz")
+    finished = first.stat().st_mtime_ns
     assert simulated_cohort(str(folder), DATALIST, **SETTINGS) == str(folder)
     said = capsys.readouterr().out.splitlines()
     assert len(said) == 1 and "3 simulated heads" in said[0] and str(folder) in said[0]
     assert "--dataset_dir DIR" in said[0] and "demo.json" in said[0]
     assert len(load_datalist(str(folder), "source", "hr")) == 1
     made = contents(folder)
+    assert (folder / "sub-001" / "sub-001_t1w.nii.gz").stat().st_mtime_ns == finished
     assert not (tmp_path / "out" / ".part-data").exists()
     simulate(str(tmp_path / "by_hand"), **SETTINGS)
     write_datalist(str(tmp_path / "by_hand"), **DATALIST)
@@ -58,13 +75,9 @@ def test_a_cohort_is_made_once_and_as_by_hand(tmp_path, capsys):
 def test_of_several_processes_one_makes_it_and_the_others_wait(tmp_path):
     together, made = Barrier(4), []
 
-    def make(folder):
-        made.append(folder)
-        folder.mkdir()
-
     def process():
         together.wait()
-        cohort._make_once(tmp_path / "data", {"subjects": 1}, make)
+        cohort._make_once(tmp_path / "data", {"subjects": 1}, made.append)
         return json.loads((tmp_path / "data" / "simulated.json").read_text())
 
     with ThreadPoolExecutor(4) as pool:
