@@ -34,7 +34,7 @@ def viewer(
     """Write volumes of one field of view as an HTML file that opens without a network, and shows them side by side.
 
     NiiVue draws it, and is in the file. Volumes are kept in 255 steps from 0, or the first one's minimum where that is
-    negative, to its 99.9th percentile, and cut off there.
+    negative, to its 99.9th percentile, and cut off there; these are the ends of the grey window at first.
 
     Args:
         path: the file to write.
@@ -50,9 +50,9 @@ def viewer(
     script, licence = _niivue()
     arrays = {name: np.nan_to_num(np.asarray(image.dataobj, dtype=np.float32)) for name, image in volumes.items()}
     affines = {name: np.asarray(image.affine, dtype=np.float64) for name, image in volumes.items()}
-    low, shown, high = _range(next(iter(arrays.values())))
+    low, high = _range(next(iter(arrays.values())))
     arrays = {name: array.clip(low, high) for name, array in arrays.items()}
-    settings = {"window": [low, shown], "at": None if at is None else [float(x) for x in at], "errors": None}
+    settings = {"window": [low, high], "at": None if at is None else [float(x) for x in at], "errors": None}
     if truth is not None:
         grid = arrays[truth].shape, affines[truth]
         on_grid = [n for n in arrays if arrays[n].shape == grid[0] and np.allclose(affines[n], grid[1], atol=1e-3)]
@@ -60,7 +60,7 @@ def viewer(
         # Single voxels must not hide the errors.
         worst = max((float(np.quantile(np.abs(arrays[n] - arrays[truth]), 0.998)) for n in compared), default=0.0)
         settings["errors"] = {"truth": truth, "of": compared, "window": [0, _rounded(worst) or high - low]}
-    files = {name: _quantised(array, affines[name], (low, high), (low, shown)) for name, array in arrays.items()}
+    files = {name: _quantised(array, affines[name], low, high) for name, array in arrays.items()}
     parts = {
         "title": html.escape(title),
         "licence": licence.replace("--", "- -"),  # it stands in a comment
@@ -101,14 +101,12 @@ def _niivue() -> tuple[str, str]:
     return script, Path(files["LICENSE"]).read_text(encoding="utf-8") if "LICENSE" in files else "BSD 2-Clause License"
 
 
-def _range(scan: np.ndarray) -> tuple[float, float, float]:
-    """The least value that is kept, the end of the first window, and the greatest value that is kept."""
+def _range(scan: np.ndarray) -> tuple[float, float]:
+    """The least and the greatest value that are kept, which are the ends of the first window."""
     low, high = min(float(scan.min()), 0.0), float(np.quantile(scan, 0.999))
     if high <= low:
         high = max(float(scan.max()), low + 1.0)
-    # Vessels and fat must not darken the tissue; but where nearly all is air, there is more to see than its noise.
-    shown = max(float(np.quantile(scan, 0.98)), low + (high - low) / 10)
-    return _rounded(low), _rounded(shown), _rounded(high)
+    return _rounded(low), _rounded(high)
 
 
 def _rounded(value: float) -> float:
@@ -116,13 +114,13 @@ def _rounded(value: float) -> float:
     return float(np.float32(value))
 
 
-def _quantised(array: np.ndarray, affine: np.ndarray, ends: Sequence[float], window: Sequence[float]) -> bytes:
+def _quantised(array: np.ndarray, affine: np.ndarray, low: float, high: float) -> bytes:
     """A volume as a NIfTI of bytes, whose header scales them back and has the window."""
-    step = (ends[1] - ends[0]) / _STEPS
+    step = (high - low) / _STEPS
     # Its sform counts: a qform holds no shear.
-    image = nib.Nifti1Image(np.rint((array - ends[0]) / step).astype(np.uint8), affine)
-    image.header.set_slope_inter(step, ends[0])
-    image.header["cal_min"], image.header["cal_max"] = window
+    image = nib.Nifti1Image(np.rint((array - low) / step).astype(np.uint8), affine)
+    image.header.set_slope_inter(step, low)
+    image.header["cal_min"], image.header["cal_max"] = low, high
     image.header.set_xyzt_units("mm")
     return image.to_bytes()
 
