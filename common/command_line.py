@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import difflib
+import inspect
 import json
 import os
 import re
@@ -21,7 +22,6 @@ from monai.bundle.config_parser import merge_kv
 from . import threads
 from .blocks import block_of, is_block, strings_in
 from .errors import INTERRUPTED, report
-from .workflow import running_parser
 
 # Arguments of `python -m monai.bundle run` itself.
 _OF_RUN = {
@@ -115,6 +115,17 @@ def check(argv: Sequence[str] | None = None) -> None:
         check_device(device)
         if device.type == "cpu":
             threads.settle()
+
+
+def running_parser() -> ConfigParser | None:
+    """The parser that evaluates the expression which called this; None when no configuration is being run.
+
+    MONAI gives an expression no name for it, so it is looked for among the callers.
+    """
+    frame = inspect.currentframe()
+    while frame is not None and not isinstance(frame.f_locals.get("self"), ConfigParser):
+        frame = frame.f_back
+    return None if frame is None else frame.f_locals["self"]
 
 
 class _Ending:

@@ -8,7 +8,9 @@ import json
 import os
 import platform
 import re
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,6 @@ import torch
 from torch import nn
 
 from .degradations import Degradation
-from .files import replacing
 
 BIDS_VERSION = "1.11.0"
 DESCRIPTION = "dataset_description.json"
@@ -43,12 +44,12 @@ def settings_of(module: nn.Module) -> dict[str, Any]:
     """A module's class and the arguments that it keeps, as JSON has them; modules among these likewise."""
 
     def plain(value: Any) -> Any:
+        if isinstance(value, (list, tuple, nn.ModuleList)):
+            return [plain(item) for item in value]
         if isinstance(value, nn.Module):
             return settings_of(value)
         if isinstance(value, Mapping):
             return {str(key): plain(item) for key, item in value.items()}
-        if isinstance(value, (list, tuple, nn.ModuleList)):
-            return [plain(item) for item in value]
         if isinstance(value, torch.Tensor):
             return value.tolist()
         return value if value is None or isinstance(value, (bool, int, float, str)) else str(value)
@@ -116,7 +117,7 @@ def known_of_source(path: str | os.PathLike) -> dict[str, Any]:
     return {**({"SkullStripped": False} if raw else {}), **{key: said[key] for key in _KEPT if key in said}}
 
 
-def describe_dataset(output_dir: str | os.PathLike, bundle: Mapping[str, str], sources: list[str]) -> None:
+def describe_dataset(output_dir: str | os.PathLike, bundle: Mapping[str, str], sources: Iterable[str]) -> None:
     """Make the folder of results a BIDS derivative dataset: its description, and what of it is no part of BIDS.
 
     What a description says that is there stays; the bundle and the datasets of the sources are added to it.
@@ -124,22 +125,23 @@ def describe_dataset(output_dir: str | os.PathLike, bundle: Mapping[str, str], s
     Args:
         output_dir: folder of the results.
         bundle: as :func:`bundle_of` gives it.
-        sources: paths of a scan and its guide.
+        sources: paths of scans and guides.
 
     Raises:
         ValueError: when the folder is the scans' own dataset, or the description that is there cannot be read, or has
             another dataset of the same name.
     """
     path = Path(output_dir).absolute() / DESCRIPTION
-    links = {_label(root): root for source in sources if (root := dataset_of(source)) is not None}
-    if path.parent in links.values():
+    folders = {str(Path(source).absolute().parent): source for source in sources}
+    roots = sorted({root for source in folders.values() if (root := dataset_of(source)) is not None})
+    if path.parent in roots:
         raise ValueError(f"{path.parent} is the scans' own dataset; name another folder for the derivatives.")
     found: dict[str, Any] = {}
     if path.is_file():
-        try:
-            found = dict(json.loads(path.read_text()))
-        except (ValueError, TypeError):
-            raise ValueError(f"{path} is no JSON object; remove it, or name another output folder.") from None
+        with suppress(ValueError):
+            found = json.loads(path.read_text())
+        if not isinstance(found, dict) or not found:
+            raise ValueError(f"{path} is no JSON object that describes a dataset; remove it, or name another folder.")
     described = {
         "Name": "Super-resolved MRI",
         "BIDSVersion": BIDS_VERSION,
@@ -150,18 +152,25 @@ def describe_dataset(output_dir: str | os.PathLike, bundle: Mapping[str, str], s
     }
     if (generator := generated_by(bundle)) not in described["GeneratedBy"]:
         described["GeneratedBy"].append(generator)
-    for label, root in links.items():
+    for root in roots:
         # A relative link survives that both are moved, as derivatives within their dataset are.
         within = root in path.parents
         link = Path(os.path.relpath(root, path.parent)).as_posix() if within else root.as_uri()
+        label = _label(root)
         if described["DatasetLinks"].setdefault(label, link) != link:
             raise ValueError(
                 f"{path} links the dataset '{label}' to {described['DatasetLinks'][label]}, expected {link}; name "
                 "another output folder, or rename one of the two datasets' folders."
             )
+    if not described["DatasetLinks"]:
+        del described["DatasetLinks"]
+    path.parent.mkdir(parents=True, exist_ok=True)
     if described != found:
-        with replacing(path) as temporary:
-            temporary.write_text(json.dumps(described, indent=2) + "\n")
+        # Processes that share the scans all write it, so each under a name of its own first.
+        with tempfile.TemporaryDirectory(dir=path.parent, prefix=".part-") as folder:
+            whole = Path(folder, DESCRIPTION)
+            whole.write_text(json.dumps(described, indent=2) + "\n")
+            whole.replace(path)
     ignored = path.with_name(".bidsignore")
     if not ignored.is_file():
         ignored.write_text("log*.jsonl\n*_registration.json\n*.html\n")

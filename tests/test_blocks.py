@@ -17,8 +17,8 @@ CONFIGS = sorted(ROOT.glob("bundles/*/configs/*.json"))
 BRACKETS = set("{}[],")
 # The standard keys at the top, which people read and override, in each bundle.
 STANDARD = (
-    "bundle_root", "dataset_dir", "output_dir", "ckpt_dir", "checkpoint", "brisque", "lpips", "device", "amp",
-    "amp_kwargs", "seed", "resume", "save_interval",
+    "bundle_root", "dataset_dir", "output_dir", "ckpt_dir", "checkpoint", "brisque", "lpips", "report", "device", "amp",
+    "amp_kwargs", "seed", "resume", "initial",
 )  # fmt: skip
 
 
@@ -123,5 +123,5 @@ def test_line_counts():
     """A train.json says what is the method's own, and reads top to bottom in a few minutes."""
     most = {"udean": 350, "guided_rdn": 250, "downsampling_gan": 450, "ct_guided": 400, "srcnn": 150}
     for path in CONFIGS:
-        limit = {"train": most.get(path.parent.parent.name), "inference": 110}.get(path.stem)
+        limit = {"train": most[path.parent.parent.name], "inference": 110}.get(path.stem)
         assert limit is None or len(path.read_text().splitlines()) <= limit, path

@@ -67,8 +67,10 @@ def write_datalist(
         misaligned: true where source and target shall hold the same subjects, whose HR and LR volumes do not match.
         subject: regular expression whose first group, or whole match, in the path is the subject; by default BIDS's
             ``sub-<label>``, else the file's name without extensions.
-        source: pattern of the files of this group, to split by hand; likewise ``target``, ``validation``, ``test``.
-            ``test`` alone is enough to evaluate weights that are there.
+        source: pattern of the files of this group, to split by hand.
+        target: likewise.
+        validation: likewise.
+        test: likewise; alone it is enough to evaluate weights that are there.
 
     Raises:
         FileNotFoundError: no such folder, or a pattern without files.

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -10,6 +11,8 @@ from torch import Tensor
 from .base import SPATIAL_DIMS, Degradation
 
 __all__ = ["KSpaceTruncation"]
+
+_AT_ONCE = 2**20  # values; a transform needs several times the memory of what it transforms
 
 
 class KSpaceTruncation(Degradation):
@@ -57,15 +60,33 @@ class KSpaceTruncation(Degradation):
         volume = hr
         for axis, factor in enumerate(self.factors):
             if factor > 1:
-                volume = _truncate(volume, axis - SPATIAL_DIMS, factor)
+                volume = _in_pieces(_truncate, volume, axis - SPATIAL_DIMS, factor)
         return volume
 
     def _adjoint(self, lr: Tensor) -> Tensor:
         volume = lr
         for axis, factor in reversed(list(enumerate(self.factors))):
             if factor > 1:
-                volume = _zero_fill(volume, axis - SPATIAL_DIMS, factor)
+                volume = _in_pieces(_zero_fill, volume, axis - SPATIAL_DIMS, factor)
         return volume
+
+
+def _in_pieces(operator: Callable[[Tensor, int, int], Tensor], volume: Tensor, dim: int, factor: int) -> Tensor:
+    """Apply an operator along one axis to parts of a large volume in turn; the same, to the last bit but one."""
+    count = math.ceil(volume.numel() / _AT_ONCE)
+    if count == 1:
+        return operator(volume, dim, factor)
+    across = -3 if dim != -3 else -2
+    result, start = None, 0
+    for piece in volume.chunk(count, across):
+        part = operator(piece, dim, factor)
+        if result is None:
+            shape = list(part.shape)
+            shape[across] = volume.shape[across]
+            result = part.new_empty(shape)
+        result.narrow(across, start, piece.shape[across]).copy_(part)
+        start += piece.shape[across]
+    return result
 
 
 def _truncate(volume: Tensor, dim: int, factor: int) -> Tensor:

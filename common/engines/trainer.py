@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
@@ -118,15 +119,34 @@ class Player:
             state["schedule"] = self.schedule.state_dict()
         return state
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore what :meth:`state_dict` gave."""
+    def load_state_dict(self, state: Mapping[str, Any], prolonged: bool = False) -> None:
+        """Restore what :meth:`state_dict` gave.
+
+        Args:
+            state: of the player.
+            prolonged: whether the scheduler, made for a longer run than that of the state, is to go on as if it had
+                been there from the start; else it goes on as in the state.
+        """
         self.optimizer.load_state_dict(state["optimizer"])
         self.scaler.load_state_dict(state["scaler"])
         if self.scheduler is not None:
-            self.scheduler.load_state_dict(state["scheduler"])
+            if prolonged and not isinstance(self.scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau):
+                self._replay_scheduler(state["scheduler"])
+            else:
+                self.scheduler.load_state_dict(state["scheduler"])
             self._epoch_total, self._epoch_iterations = state["epoch"]
         if self.schedule is not None:
             self.schedule.load_state_dict(state["schedule"])
+
+    def _replay_scheduler(self, state: Mapping[str, Any]) -> None:
+        """Step the scheduler from the first iteration to that of the state: many depend on each step before."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = group["initial_lr"]
+        self.scheduler.base_lrs = state["base_lrs"]
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Detected call of `lr_scheduler.step")
+            for _ in range(state["last_epoch"]):
+                self.scheduler.step()
 
 
 class AlternatingTrainer(Trainer):

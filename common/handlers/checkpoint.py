@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import random
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -225,32 +226,38 @@ class ResumableState:
     """Saves everything that the rest of a run depends on, and restores it when the run starts.
 
     Networks, players (optimizers, schedulers, scalers), epoch, iteration, the evaluator's best metric, and the random
-    states of Python, NumPy and torch. It is saved at the end of each epoch and every ``interval`` iterations.
+    states of Python, NumPy and torch. It is saved at the end of each epoch, and within it by the clock.
     Among the trainer's handlers it stands after the validation, so that an epoch that is saved has been validated.
+
+    A run that goes on with a larger ``max_epochs`` is prolonged: networks and optimizers are as they were, and learning
+    rates from there on are those of a run that had that length from the start.
 
     Args:
         path: of the file.
         resume: whether to continue from the file where there is one; without, the run begins anew.
-        interval: iterations between saves within an epoch, or 0 for epochs only.
+        minutes: between saves within an epoch, 0 or more; with 0 each iteration is saved, with None epochs only.
         evaluator: whose best metric is kept too, or None.
-        invalidates: files that are removed, with the old state, when a run begins anew: the states of stages that build
-            on this one.
+        invalidates: files that are removed, with the old state, when a run begins anew or is prolonged: the states of
+            stages that build on this one.
 
     Raises:
-        ValueError: when the run starts, if the file is corrupt or of another configuration.
+        ValueError: when ``minutes`` is none, or when the run starts, if the file is corrupt or of another
+            configuration.
     """
 
     def __init__(
         self,
         path: str | os.PathLike,
         resume: bool | str = False,
-        interval: int = 0,
+        minutes: float | None = 5,
         evaluator: Engine | None = None,
         invalidates: Sequence[str | os.PathLike] = (),
     ) -> None:
+        if minutes is not None and (isinstance(minutes, bool) or not isinstance(minutes, (int, float)) or minutes < 0):
+            raise ValueError(f"save_minutes is {minutes!r}, expected minutes, 0 or more, or null for epochs only.")
         self.path = Path(path)
         self.resume = is_true(resume)
-        self.interval = interval
+        self.minutes = minutes
         self.evaluator = evaluator
         self.invalidates = [Path(file) for file in invalidates]
 
@@ -260,12 +267,13 @@ class ResumableState:
         if dist.is_initialized() and dist.get_rank() != 0:
             return
         engine.add_event_handler(Events.EPOCH_COMPLETED, self._save)
-        if self.interval:
-            engine.add_event_handler(Events.ITERATION_COMPLETED(every=self.interval), self._save_within_epoch)
+        if self.minutes is not None:
+            engine.add_event_handler(Events.ITERATION_COMPLETED, self._save_within_epoch)
 
     def _save_within_epoch(self, engine: Engine) -> None:
         # The last iteration is saved after its validation, with the epoch.
-        if engine.state.iteration % engine.state.epoch_length:
+        due = time.monotonic() - self.saved >= 60 * self.minutes
+        if due and engine.state.iteration % engine.state.epoch_length:
             self._save(engine)
 
     def _save(self, engine: Engine) -> None:
@@ -286,39 +294,43 @@ class ResumableState:
         if self.evaluator is not None:
             state["best"] = (self.evaluator.state.best_metric, self.evaluator.state.best_metric_epoch)
         save_atomically(state, self.path)
+        self.saved = time.monotonic()
 
     def _restore(self, engine: Engine) -> None:
+        self.saved = time.monotonic()
         if not self.resume or not self.path.is_file():
-            if not dist.is_initialized() or dist.get_rank() == 0:
-                # Or a later --resume would take what an earlier run has left for this one's.
-                for file in (self.path, *self.invalidates):
-                    file.unlink(missing_ok=True)
+            # Or a later --resume would take what an earlier run has left for this one's.
+            self._remove(self.path, *self.invalidates)
             return
         state = load_state(self.path, engine.state.device)
         expected = {"iteration", "max_epochs", "epoch_length", "graph", "players", "random"}
         expected |= {"best"} if self.evaluator is not None else set()
         if not isinstance(state, dict) or not expected <= state.keys():
-            raise ValueError(f"{self.path}: not the state of a run like this one; start anew without --resume.")
-        for key in ("max_epochs", "epoch_length"):
-            # Schedules are laid out over the whole run, so a run of another length is another run.
-            if state[key] != getattr(engine.state, key):
+            raise ValueError(f"{self.path}: not the state of a run like this one; start anew with --overwrite true.")
+        prolonged = engine.state.max_epochs > state["max_epochs"]
+        for key in ("epoch_length", "max_epochs"):
+            if state[key] != getattr(engine.state, key) and not (prolonged and key == "max_epochs"):
                 raise ValueError(
                     f"{self.path}: the run was started with {key} {state[key]}, now it is "
-                    f"{getattr(engine.state, key)}. Continue with the same settings, or start anew without --resume."
+                    f"{getattr(engine.state, key)}. Continue with the same settings or a larger max_epochs, or start "
+                    "anew with --overwrite true."
                 )
         try:
             if list(state["players"]) != list(engine.players):
                 raise ValueError(f"players {list(state['players'])} instead of {list(engine.players)}")
             engine.graph.load_state_dict(state["graph"])
             for name, player in engine.players.items():
-                player.load_state_dict(state["players"][name])
+                player.load_state_dict(state["players"][name], prolonged)
         except (KeyError, RuntimeError, ValueError) as error:
             # The first line of torch's message says only which module it is about.
             reason = next(line.strip() for line in str(error).splitlines() if not line.endswith(":"))
             raise ValueError(
                 f"{self.path}: the run was started with other networks or players ({reason}). "
-                "Continue with the same settings, or start anew without --resume."
+                "Continue with the same settings, or start anew with --overwrite true."
             ) from None
+        if prolonged and not all(player.finished for player in engine.players.values()):
+            # A run that had ended by itself ends there again, and what builds on it stays good.
+            self._remove(*self.invalidates)
         engine.state.iteration = state["iteration"]
         engine.state.epoch = state["iteration"] // engine.state.epoch_length
         if self.evaluator is not None:
@@ -332,3 +344,9 @@ class ResumableState:
         if saved["cuda"] and torch.cuda.is_available():
             torch.cuda.set_rng_state_all([s.cpu() for s in saved["cuda"]])
         engine.logger.info(f"continuing after iteration {engine.state.iteration} of {self.path}")
+
+    @staticmethod
+    def _remove(*files: Path) -> None:
+        if not dist.is_initialized() or dist.get_rank() == 0:
+            for file in files:
+                file.unlink(missing_ok=True)

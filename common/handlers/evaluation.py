@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import torch
 from ignite.engine import Engine, Events
@@ -29,7 +30,8 @@ class EvaluationReport:
     the axes as the method orders them (z across the slices). In ``output_dir``: ``table.csv``, ``table.json``,
     ``boxplots.png``, and for each case ``<case>.png``, ``<case>_profile.png`` and ``<case>_planes.npz``, the columns of
     its picture for one with other runs (:func:`common.reports.merge_pictures`). With a regressor, the table has the
-    BRISQUE of each volume too, and with ``lpips`` the LPIPS against HR.
+    BRISQUE of each volume too, and with ``lpips`` the LPIPS against HR. With ``report`` there is ``<case>.html`` too, a
+    page with the scan, cubic interpolation, the method and HR to look at in a browser (:func:`common.reports.viewer`).
 
     With ``centre_slice``, PSNR and SSIM are not those of the volume but of its centre slice, as papers on 2-D networks
     report them: of n slices along z the one at n // 2, counted from 0
@@ -48,8 +50,10 @@ class EvaluationReport:
         brisque: file of a regressor (``python -m common brisque-fit``), or None for no such score.
         lpips: AlexNet's weights, as for :class:`common.metrics.lpips.Lpips`; None or false for no such score.
         centre_slice: whether PSNR and SSIM are those of the centre slice.
+        report: whether to write pages.
 
     Raises:
+        ModuleNotFoundError: with ``report``, without the package that brings NiiVue.
         ValueError: when one of ``others`` is none of the three, or a file and there is no ``network``; or with
             ``centre_slice`` for a degradation that :func:`common.metrics.bicubic` does not take.
     """
@@ -65,6 +69,7 @@ class EvaluationReport:
         lpips: str | os.PathLike | bool | None = None,
         centre_slice: bool | str = False,
         settings: Mapping[str, object] | None = None,
+        report: bool | str = False,
     ) -> None:
         self.output_dir = Path(output_dir)
         self.degradation = degradation
@@ -72,7 +77,9 @@ class EvaluationReport:
         self.others = {name: _other(name, entry, network, settings) for name, entry in (others or {}).items()}
         self.brisque = None if brisque is None else metrics.Brisque.load(brisque)
         self.lpips = None if lpips is None or str(lpips).lower() == "false" else Lpips(lpips)
-        self.centre_slice = is_true(centre_slice, "centre_slice")
+        self.centre_slice, self.report = is_true(centre_slice, "centre_slice"), is_true(report, "report")
+        if self.report:
+            reports.check_viewer()
         if self.centre_slice:
             # What it refuses is refused before any case is computed.
             metrics.bicubic(torch.zeros(1, 1, 1), degradation.factors, degradation.offset)
@@ -139,6 +146,11 @@ class EvaluationReport:
                 factors=factors,
                 offset=offset,
             )
+            if self.report:
+                page = {"cubic": shown["cubic"], self.method: shown[self.method], "HR": truth}
+                page = {key: nib.Nifti1Image(volume, affine) for key, volume in page.items()}
+                page = {"scan": nib.Nifti1Image(_unit(lr), self.degradation.lr_affine(affine)), **page}
+                reports.viewer(self.output_dir / f"{name}.html", page, name, truth="HR")
 
     def _finish(self, engine: Engine) -> None:
         if not self.rows:

@@ -19,6 +19,8 @@ from ..data.naming import result_name
 from ..degradations import Degradation
 from ..files import replacing
 
+_FILES = ("image", "guide")  # keys of an entry
+
 
 class InferenceResults:
     """Writes a JSON beside each result that says where it comes from, and a line for each scan to a log.
@@ -36,6 +38,10 @@ class InferenceResults:
         degradation: from the result to the scan.
         bids: whether results are named as BIDS derivatives; the folder then becomes a derivative dataset.
         shard: the share of the scans that this process has, such as "3/16", or None for all.
+
+    Raises:
+        ValueError: at the start of the run, where the folder cannot become a derivative dataset
+            (:func:`common.provenance.describe_dataset`).
     """
 
     def __init__(
@@ -56,17 +62,22 @@ class InferenceResults:
 
     def attach(self, engine: Engine) -> None:
         """Describe each result when it is written, and log each case when it is done or has failed."""
+        if self.bids:
+            engine.add_event_handler(Events.STARTED, self._describe_dataset)
         engine.add_event_handler(IterationEvents.MODEL_COMPLETED, self._describe)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self._log)
         engine.add_event_handler(Events.COMPLETED, self._say)
         self.weights: dict[str, str] = {}
 
+    def _describe_dataset(self, engine: Engine) -> None:
+        entries = engine.data_loader.dataset.data
+        sources = (str(entry[key]) for entry in entries for key in _FILES if key in entry)
+        provenance.describe_dataset(self.output_dir, self.bundle, sources)
+
     def _describe(self, engine: Engine) -> None:
         batch, output = engine.state.batch[0], engine.state.output[0]
         entry, path = engine.case.entry, Path(output["saved_to"])
-        sources = [str(entry[key]) for key in ("image", "guide") if key in entry]
-        if self.bids:
-            provenance.describe_dataset(self.output_dir, self.bundle, sources)
+        sources = [str(entry[key]) for key in _FILES if key in entry]
         if not self.weights:
             self.weights = provenance.weights_of(engine.network, self.checkpoint)
         before, after = _spacing(sources[0]), _spacing(path)
@@ -98,7 +109,7 @@ class InferenceResults:
 
     def _log(self, engine: Engine) -> None:
         case = engine.case
-        files = {key: str(case.entry[key]) for key in ("image", "guide") if key in case.entry}
+        files = {key: str(case.entry[key]) for key in _FILES if key in case.entry}
         record = {
             "finished": datetime.now().astimezone().isoformat(timespec="seconds"),
             "name": result_name(case.entry),
@@ -113,7 +124,9 @@ class InferenceResults:
             file.write(json.dumps(record) + "\n")
 
     def _say(self, engine: Engine) -> None:
-        print(f"results, each with a .json beside it, are in {self.output_dir}; the log is {self.log}")
+        if any(case.result for case in engine.cases):
+            print(f"results, each with a .json beside it, are in {self.output_dir}")
+        print(f"the log is {self.log}")
 
 
 def log_path(output_dir: str | os.PathLike, shard: str | None = None) -> Path:

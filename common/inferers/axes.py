@@ -52,5 +52,8 @@ class AxesInferer(Inferer):
             inverse = [order.index(i) for i in range(5)]
             with part(i, len(self.axes)):
                 result = self.inferer(volume.permute(order).contiguous(), network, *args, **kwargs).permute(inverse)
+            if len(self.axes) == 1:
+                return result.contiguous()
             total = result.contiguous() if total is None else total.add_(result)
-        return total / len(self.axes)
+            del result  # else it would stand beside the next one
+        return total.div_(len(self.axes))

@@ -103,10 +103,9 @@ class CascadeInferer(Inferer):
         image = lr = _plain(inputs)
         for done, stage in enumerate(self.stages, start=1):
             matrices = [self._upsampling(image.shape[axis], lr.shape[axis], done) for axis in (2, 3)]
-            channels = [apply_along(image, [*matrices, None])]
+            image = apply_along(image, [*matrices, None]).contiguous()
             if guide is not None:
-                channels.append(self.guide_after(guide, lr.shape, done))
-            image = torch.cat(channels, dim=1)
+                image = torch.cat([image, self.guide_after(guide, lr.shape, done)], dim=1)
             autocast = torch.autocast(image.device.type, **self.amp_kwargs) if self.amp else contextlib.nullcontext()
             with autocast, part(done - 1, len(self.stages)):
                 image = self.slices(image, counted(network, image.numel()), stage - 1)

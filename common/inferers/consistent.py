@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -77,22 +77,31 @@ class ConsistentInferer(Inferer):
         degradation, factors = self.degradation.to(lr.device), self.degradation.factors
         inside = tuple(slice(n) for n in sr.shape[2:])
         margins = [self.margin if factor > 1 else 0 for factor in factors]
-        for axis, (margin, factor) in enumerate(zip(margins, factors, strict=True), start=2):
-            sr = _lead_back(sr, axis, margin * factor)
+        sr = _lead_back(sr, [margin * factor for margin, factor in zip(margins, factors, strict=True)])
         scanned = (..., *(slice(n) for n in lr.shape[2:]))
         outside = [size for margin in reversed(margins) for size in (0, margin)]
         gain = math.prod(factors)
         for _ in range(self.iterations):
             missed = F.pad(lr - degradation(sr)[scanned], outside)
-            sr = (sr + gain * degradation.adjoint(missed)).clamp_min(0)
+            # In place, because a volume more is what memory is short of.
+            sr = sr.add_(degradation.adjoint(missed).mul_(gain)).clamp_min_(0)
         return sr[(..., *inside)].contiguous()
 
 
-def _lead_back(volume: torch.Tensor, axis: int, length: int) -> torch.Tensor:
-    """Append to an axis so many voxels that lead on a straight line from its end to its beginning."""
-    if not length:
-        return volume
-    end, beginning = volume.narrow(axis, volume.shape[axis] - 1, 1), volume.narrow(axis, 0, 1)
-    way = torch.arange(1, length + 1, dtype=volume.dtype, device=volume.device) / (length + 1)
-    way = way.reshape([-1 if i == axis else 1 for i in range(volume.ndim)])
-    return torch.cat([volume, torch.lerp(end, beginning, way)], axis)
+def _lead_back(volume: torch.Tensor, lengths: Sequence[int]) -> torch.Tensor:
+    """A copy with so many voxels appended to each axis, which lead on a straight line from its end to its beginning."""
+    sizes = list(volume.shape[2:])
+    longer = volume.new_empty(
+        (*volume.shape[:2], *(size + length for size, length in zip(sizes, lengths, strict=True)))
+    )
+    longer[(..., *(slice(size) for size in sizes))] = volume
+    for i, length in enumerate(lengths):
+        if length:
+            size, axis = sizes[i], i + 2
+            sizes[i] += length
+            done = longer[(..., *(slice(size) for size in sizes))]
+            end, beginning = done.narrow(axis, size - 1, 1), done.narrow(axis, 0, 1)
+            way = torch.arange(1, length + 1, dtype=volume.dtype, device=volume.device) / (length + 1)
+            way = way.reshape([-1 if other == axis else 1 for other in range(volume.ndim)])
+            done.narrow(axis, size, length).copy_(torch.lerp(end, beginning, way))
+    return longer

@@ -60,8 +60,9 @@ class OrthogonalInferer(Inferer):
         volume = inputs.as_tensor() if isinstance(inputs, MetaTensor) else inputs
         autocast = torch.autocast(volume.device.type, **self.amp_kwargs) if self.amp else contextlib.nullcontext()
         with autocast:
-            results = []
+            total: torch.Tensor | None = None
             for i, direction in enumerate(self.directions):
                 with part(i, len(self.directions)):
-                    results.append(direction(volume, counted(on_images, volume.numel())).float())
-        return sum(results) / len(results)
+                    result = direction(volume, counted(on_images, volume.numel())).float()
+                total = result if total is None else total.add_(result)
+        return total.div_(len(self.directions))

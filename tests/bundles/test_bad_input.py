@@ -159,7 +159,7 @@ def test_checkpoints(bundle, tiny, cohort, trained, tmp_path):
     again = {"dataset_dir": str(cohort), "resume": True}
     message = runs.fails(bundle, ["train"], run, **{**again, size: double})
     assert re.search(r"training_state\w*.pt: the run was started with other networks", message)
-    assert "without --resume" in message
+    assert "--overwrite true" in message
     message = runs.fails(bundle, ["train"], run, epoch_length=3, **again)
     assert re.search(r"training_state\w*.pt: the run was started with epoch_length 4", message)
     (run / "models" / state).write_bytes(pickle.dumps(Spoilt(tmp_path / "ran")))

@@ -139,7 +139,7 @@ def test_stages_one_by_one(cohort, trained, tmp_path):
     run(["train"], tmp_path, dataset_dir=str(cohort), resume=True)
     assert kernels.read_bytes() == edited
     assert runs.history(tmp_path, "_edsr") == runs.history(trained, "_edsr")
-    run(["train"], tmp_path, dataset_dir=str(cohort), stages=[2])
+    run(["train"], tmp_path, dataset_dir=str(cohort), stages=[2], overwrite=True)
     assert kernels.read_bytes() == edited
     assert runs.history(tmp_path, "_edsr")[0] != runs.history(trained, "_edsr")[0]
 
@@ -147,7 +147,7 @@ def test_stages_one_by_one(cohort, trained, tmp_path):
 @dsgan
 def test_interrupted_in_a_part(cohort, tmp_path, monkeypatch):
     """Stopped in part 2, a run goes on there; begun anew, nothing is left that builds on what part 1 was."""
-    options = {"dataset_dir": str(cohort), "batch_volumes": 1, "kernel_per": "volume", "save_interval": 1, **SHORT}
+    options = {"dataset_dir": str(cohort), "batch_volumes": 1, "kernel_per": "volume", "save_minutes": 0, **SHORT}
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     run(["train"], whole, **options)
     calls = interrupt(monkeypatch, 2 + 2)
@@ -164,7 +164,7 @@ def test_interrupted_in_a_part(cohort, tmp_path, monkeypatch):
     monkeypatch.undo()
     interrupt(monkeypatch, 1)
     with pytest.raises(KeyboardInterrupt):
-        run(["train"], parts, **options)
+        run(["train"], parts, overwrite=True, **options)
     assert not list(parts.glob("models/**/*.json")) and not list(parts.glob("models/training_state*"))
     assert (parts / "models" / "model.pt").is_file()
 
@@ -356,8 +356,8 @@ def test_networks_of_the_tables(cohort, table, tmp_path):
 
 def test_demo(tmp_path, capsys):
     """The demo simulates heads, estimates their kernels, trains with three kinds of kernel and compares them."""
-    small = {"subjects": 4, "spacing": 4, "kernel_per": "volume", **SHORT}
-    run(["train", "demo"], tmp_path, ckpt_dir="$@output_dir + '/models'", **small)
+    small = {"simulated#subjects": 4, "simulated#spacing": 4, "slice_axis": "SI", "kernel_per": "volume", **SHORT}
+    run(["train", "demo"], tmp_path, ckpt_dir=None, **small)
     lines = capsys.readouterr().out.splitlines()
     for start in ("the one that made the scans", "estimated (1)", "Gaussian, sigma 1.5", "zero-filling"):
         assert sum(line.startswith(start) for line in lines) == 1

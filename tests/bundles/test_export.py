@@ -97,11 +97,9 @@ def test_train_and_evaluate(bundle, tiny, cohort, exported, tmp_path):
     words = [word for key, value in keys.items() for word in (f"--{key}", str(value))]
     for configs in (["train"], ["train", "evaluate"]):
         files = str([f"configs/{config}.json" for config in configs])
-        done = at(
-            exported, "-m", "monai.bundle", "run", "--config_file", files, *words, "--ckpt_dir", str(tmp_path / "m")
-        )
+        done = at(exported, "-m", "monai.bundle", "run", "--config_file", files, *words)
         assert done.returncode == 0, done.stderr
-    assert (tmp_path / "m" / "model.pt").is_file() and (tmp_path / "out" / "table.json").is_file()
+    assert (tmp_path / "out" / "models" / "model.pt").is_file() and (tmp_path / "out" / "table.json").is_file()
 
 
 def test_forms(bundle, tiny, exported, tmp_path):

@@ -197,12 +197,12 @@ def test_stages_one_by_one(cohort, trained, tmp_path):
     assert runs.same(runs.results("guided_rdn", tmp_path), runs.results("guided_rdn", trained))
     first = [tmp_path / "models" / "training_state_1.pt", tmp_path / "out" / "history_1.jsonl"]
     before = [path.stat().st_mtime_ns for path in first]
-    run(["train"], tmp_path, dataset_dir=str(cohort), stages=2, learning_rate=0.002)
+    run(["train"], tmp_path, dataset_dir=str(cohort), stages=2, learning_rate=0.002, overwrite=True)
     assert [path.stat().st_mtime_ns for path in first] == before
     assert runs.same(stage_of(tmp_path, 1), stage_of(trained, 1))
     assert not runs.same(stage_of(tmp_path, 2), stage_of(trained, 2))
     # Stage 2 has been trained on what stage 1 was before: it is not gone on with.
-    run(["train"], tmp_path, dataset_dir=str(cohort), stages=[1], learning_rate=0.002)
+    run(["train"], tmp_path, dataset_dir=str(cohort), stages=[1], learning_rate=0.002, overwrite=True)
     run(["train"], tmp_path, dataset_dir=str(cohort), resume=True, learning_rate=0.002)
     whole = tmp_path / "whole"
     run(["train"], whole, dataset_dir=str(cohort), learning_rate=0.002)
@@ -222,10 +222,10 @@ def test_interrupted_in_a_stage(cohort, trained, tmp_path, monkeypatch):
 
     monkeypatch.setattr(AlternatingTrainer, "_iteration", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        run(["train"], tmp_path, dataset_dir=str(cohort), save_interval=1)
+        run(["train"], tmp_path, dataset_dir=str(cohort), save_minutes=0)
     assert len(runs.history(tmp_path, "_1")) == 10 and runs.history(tmp_path, "_2")[-1]["iteration"] == 6
     calls.clear()
-    run(["train"], tmp_path, dataset_dir=str(cohort), save_interval=1, resume=True)
+    run(["train"], tmp_path, dataset_dir=str(cohort), save_minutes=0, resume=True)
     assert len(calls) == 2
     assert runs.same(runs.results("guided_rdn", tmp_path), runs.results("guided_rdn", trained))
 
@@ -464,8 +464,15 @@ def test_what_cannot_be_trained(cohort, tmp_path):
 
 def test_demo(tmp_path):
     """The demo simulates heads, trains without and with guides, evaluates both and joins the tables."""
-    small = {"subjects": 3, "spacing": 4, "cascade": 1, "max_epochs": 1, "epoch_length": 2, "batch_size": 2}
-    run(["train", "demo"], tmp_path, ckpt_dir="$@output_dir + '/models'", **small)
+    small = {
+        "simulated#subjects": 3,
+        "simulated#spacing": 4,
+        "cascade": 1,
+        "max_epochs": 1,
+        "epoch_length": 2,
+        "batch_size": 2,
+    }
+    run(["train", "demo"], tmp_path, ckpt_dir=None, **small)
     written = {str(path.relative_to(tmp_path / "out")) for path in (tmp_path / "out").rglob("*") if path.is_file()}
     each = {"models/model.pt", "models/training_state_1.pt", "history_1.jsonl", "table.csv"}
     assert {f"{form}/{file}" for form in ("unguided", "guided") for file in each} <= written

@@ -27,7 +27,7 @@ class Killed:
     def __init__(self, bundle, folder, cohort):
         self.tiny, self.folder = runs.TINY[bundle], folder
         folder.mkdir()
-        length = {"dataset_dir": cohort, "save_interval": 2, **self.tiny.lasting(self.EPOCHS, self.EPOCH)}
+        length = {"dataset_dir": cohort, "save_minutes": 0, **self.tiny.lasting(self.EPOCHS, self.EPOCH)}
         self.line = runs.words(bundle, ["train"], folder, resume=True, **length)
 
     def start(self):

@@ -272,10 +272,12 @@ def test_weights_of_the_other_form(cohort, trained, tmp_path):
 
 
 @udean
-def test_more_epochs(cohort, trained, tmp_path):
-    """A run is not prolonged: its learning rates have fallen to nothing, and a longer cosine would raise them again."""
+def test_prolonged(cohort, trained, tmp_path):
+    """A finished run goes on to more epochs, and what it has done stays as it was; to fewer it does not go on."""
     folder = shutil.copytree(trained, tmp_path / "run")
-    with pytest.raises(RuntimeError) as error:
-        runs.run("udean", ["train"], folder, dataset_dir=str(cohort), resume=True, max_epochs=3)
-    assert "max_epochs 2" in str(runs.first_cause(error.value))
-    assert runs.history(folder) == runs.history(trained)
+    runs.run("udean", ["train"], folder, dataset_dir=str(cohort), resume=True, max_epochs=3)
+    before, after = runs.history(trained), runs.history(folder)
+    assert after[: len(before)] == before
+    assert [line["iteration"] for line in after[len(before) :]] == [9, 10, 11, 12, 12]
+    message = runs.fails("udean", ["train"], folder, dataset_dir=str(cohort), resume=True, max_epochs=1)
+    assert "was started with max_epochs 3, now it is 1" in message and "a larger max_epochs" in message

@@ -106,9 +106,13 @@ def test_a_table_in_which_a_row_fails_and_is_then_resumed(bundle, commands, tmp_
     folds = {"name": "2 folds, better", "overlays": ["better"], "pool": [{"fold": 0}, {"fold": 1}]}
     other = {"name": "other scale", "override": {"base": 20.0, "gain": 3}}
     tables(bundle, main=[plain, {"name": "broken", "override": {"gain": 0}}, folds, other], another=[plain])
-    out = tmp_path / "out"
+    out, data = tmp_path / "out", tmp_path / "some data"
+    with pytest.raises(FileNotFoundError, match=r"dataset_dir .*some data is not a folder"):
+        ablate("main", str(data), str(out), str(bundle))
+    assert not out.exists()
+    data.mkdir()
     with pytest.raises(RunsFailedError, match=r"1 of 5 runs failed.*\n  broken: training, .* 1: .*division by zero\n"):
-        ablate("main", "some data", str(out), str(bundle))
+        ablate("main", str(data), str(out), str(bundle))
     expected = {
         ("cubic", "sub-0"): 30,
         ("as it is", "sub-0"): 31,
@@ -126,13 +130,13 @@ def test_a_table_in_which_a_row_fails_and_is_then_resumed(bundle, commands, tmp_
     assert "run 4 of 5: 2 folds, better, 2 of 2, in" in said and "32.00 +- 0.00" in said
     assert {path.name for path in (out / "2_folds_better" / "2").iterdir()} >= {"models", "table.json", "log.txt"}
     settings = (out / "as_it_is" / "models" / "model.txt").read_text()
-    assert settings == "['some data', False, {'weight': -1.5, 'inputs': ['sr', 'hr']}, None]"
+    assert settings == f"['{data}', False, {{'weight': -1.5, 'inputs': ['sr', 'hr']}}, None]"
     assert len(commands) == 9
 
     # The broken row is mended, and only that is run, and trained with --resume.
     commands.clear()
     tables(bundle, main=[plain, {"name": "broken", "override": {"gain": 0.5}}, folds, other])
-    ablate("main", "some data", str(out), str(bundle), resume="true")
+    ablate("main", str(data), str(out), str(bundle), resume="true")
     assert len(commands) == 2 and "--resume=true" in commands[0] and "--resume=true" not in commands[1]
     assert table(out) == {**expected, ("broken", "sub-0"): 30.5}
 
@@ -140,7 +144,7 @@ def test_a_table_in_which_a_row_fails_and_is_then_resumed(bundle, commands, tmp_
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ablation.subprocess, "run", lambda *args, **kwargs: sys.exit("stopped"))
         with pytest.raises(SystemExit):
-            ablate("main", "some data", str(out), str(bundle))
+            ablate("main", str(data), str(out), str(bundle))
     assert not list(out.glob("*/**/table.json"))
 
 
@@ -309,6 +313,18 @@ def test_what_is_wrong_with_a_row_is_said_before_any_runs(bundle, commands, tmp_
     with pytest.raises((ValueError, FileNotFoundError), match=said):
         ablate("main", "common/data", str(tmp_path / "out"), str(bundle), note="y", **{"loss#weight": 2})
     assert not commands and not (tmp_path / "out").exists()
+
+
+def test_rows_that_are_there_are_replaced_when_it_is_said(bundle, commands, tmp_path):
+    tables(bundle, main=[{"name": "a"}, {"name": "b"}])
+    history = tmp_path / "out" / "b" / "history_2.jsonl"
+    history.parent.mkdir(parents=True)
+    history.write_text("")
+    with pytest.raises(FileExistsError, match=rf"{history.parent}: there is another run .*--overwrite true"):
+        ablate("main", "data", str(tmp_path / "out"), str(bundle))
+    assert not commands and history.exists()
+    ablate("main", "data", str(tmp_path / "out"), str(bundle), overwrite="true")
+    assert len(commands) == 4 and not history.exists()
 
 
 def test_a_table_that_is_not_there(bundle, commands, tmp_path):

@@ -12,6 +12,7 @@ from common.metrics import cubic, psnr
 from common.reports.planes import Grid
 
 from ..bundles.runs import OBLIQUE, degrade, save
+from ..pages import Page
 
 DEGRADATION = BlockAverage((2, 2, 1))
 AFFINE = OBLIQUE @ np.diag([-1.0, 1, 1, 1])
@@ -58,6 +59,24 @@ def test_what_is_drawn(case, tmp_path, monkeypatch):
     assert all(picture.std() > 0.05 for picture in pictures) and pictures[0].shape != pictures[1].shape
 
 
+def test_the_page(case, tmp_path, capsys):
+    """HTML has the volumes as they are, cubic at the right place, and looks at the point."""
+    compare(case["lr"], case["sr"], str(tmp_path / "look.html"))
+    assert list(Page(tmp_path / "look.html").volumes) == ["scan", "cubic", "SR"]
+    at = nib.affines.apply_affine(AFFINE, SPOT).tolist()
+    compare(case["lr"], case["sr"], str(tmp_path / "look.html"), hr=case["hr"], at=at)
+    page, lr = Page(tmp_path / "look.html"), nib.load(case["lr"])
+    assert page.title == "lr.nii.gz" and capsys.readouterr().out.endswith("look.html\n")
+    expected = {"scan": lr, "cubic": nib.Nifti1Image(cubic(lr.get_fdata(), (2, 2, 1), (0.5, 0.5, 0)), AFFINE)}
+    expected |= {key: nib.load(case[key.lower()]) for key in ("SR", "HR")}
+    assert list(page.volumes) == list(expected)
+    high = np.quantile(lr.get_fdata(), 0.999)
+    for key, image in expected.items():
+        np.testing.assert_allclose(page.volumes[key].affine, image.affine, atol=1e-4)
+        np.testing.assert_allclose(page.volumes[key].get_fdata(), image.get_fdata().clip(0, high), atol=high / 500)
+    assert page.settings["at"] == at and page.settings["errors"]["of"] == ["cubic", "SR"]
+
+
 def test_the_cube_is_around_the_point_whatever_the_storage():
     """Planes through a marked voxel show it, and their size is that in mm, cut off at the volume's end."""
     for axes in ([1, 1, 1], [-1, 1, -1]):
@@ -79,6 +98,7 @@ def test_what_is_refused(case, tmp_path):
         ({"sr": "none.nii"}, FileNotFoundError, r"--sr none\.nii: there is no such file"),
         ({"sr": case["lr"], "lr": case["sr"]}, ValueError, r"does not lie on .*expected the same directions"),
         ({"hr": case["lr"]}, ValueError, r"lr\.nii\.gz does not lie on the grid of .*sr\.nii\.gz"),
+        ({"output": "out.jpg"}, ValueError, r"--output is out\.jpg, expected .*\.png, or in \.html"),
         ({"at": [1, 2]}, ValueError, r"--at is \[1, 2\], expected three numbers"),
         ({"size": 0}, ValueError, r"--size is 0, expected"),
         ({"lr": str(damaged)}, ValueError, r"--lr .*damaged\.nii\.gz is no NIfTI file"),

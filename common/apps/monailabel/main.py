@@ -156,7 +156,13 @@ class SuperResolutionTask(InferTask):
         parser = ConfigParser()
         parser.read_config(str(self.config_file))
         parser.update(
-            {"bundle_root": str(self.folder), "output_dir": str(self.results), "dataset::data": [{}], **overrides}
+            {
+                "bundle_root": str(self.folder),
+                "output_dir": str(self.results),
+                "dataset::data": [{}],
+                "handlers": [],  # what stands beside a result is not handed on
+                **overrides,
+            }
         )
         # Another bundle's package may have this one's name, as two trainings of one version do.
         packages = {path.parent.name for path in self.folder.glob("*/__init__.py")}

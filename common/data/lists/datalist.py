@@ -135,7 +135,8 @@ def _read(dataset_dir: str) -> tuple[Path, dict[str, list[dict]]]:
         raise ValueError(
             f"{path} is not valid JSON: {error}. Repair it or make it anew with: {_command(root, ['hr'])}"
         ) from error
-    data = data if isinstance(data, dict) else {}
+    if not isinstance(data, dict):
+        raise ValueError(f'{path}: expected an object, {{"source": [...], ...}}, found a {type(data).__name__}.')
     # Earlier files have a setting. Two of them named things otherwise.
     setting = data.get("setting", "unpaired")
     if setting not in ("unpaired", "misaligned", "guided", "cross_modality"):
@@ -145,12 +146,17 @@ def _read(dataset_dir: str) -> tuple[Path, dict[str, list[dict]]]:
         )
     if setting == "guided":
         data = {**data, "source": [], "target": data.get("train")}
-    groups = {name: data[name] if isinstance(data.get(name), list) else [] for name in GROUPS}
+    groups = {name: data.get(name) or [] for name in GROUPS}
     for name, entries in groups.items():
+        if not isinstance(entries, list):
+            raise ValueError(f"{path}: {name} is {entries!r}; expected a list of entries.")
         for index, entry in enumerate(entries):
             volumes = [entry[kind] for kind in (*SCANS, "ct") if entry.get(kind)] if isinstance(entry, dict) else []
             if not volumes:
                 raise ValueError(f'{path}: {name}[{index}] is {entry!r}; expected a path under "hr", "lr" or "ct".')
+            for kind in KINDS:
+                if entry.get(kind) and not isinstance(entry[kind], str):
+                    raise ValueError(f"{path}: {name}[{index}], {kind} is {entry[kind]!r}; expected a file's path.")
             entry.setdefault("subject", subject_of(volumes[0], None))
             if setting == "cross_modality" and name == "source" and "hr" in entry:
                 entry["ct"] = entry.pop("hr")

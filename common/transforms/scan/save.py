@@ -15,12 +15,15 @@ from monai.transforms import MapTransform
 
 from ...data.naming import case_stem, result_path
 from ...files import replacing
+from .forms import placed_image
 
 
 class SaveVolumed(MapTransform):
     """Write a volume as NIfTI under a temporary name and move it, so that no half-written file is ever there.
 
-    The form codes and units of the file that the volume was made from are kept. The path is left in
+    Both forms of the file that the volume was made from are kept, each carried to the volume's grid, with their codes
+    and the units, see :func:`placed_image`.
+    The path is left in
     ``data["saved_to"]``, as text.
 
     Args:
@@ -56,19 +59,11 @@ class SaveVolumed(MapTransform):
             volume = d[key]
             source = Path(str(volume.meta["filename_or_obj"]))
             array = torch.as_tensor(volume)[0].numpy()
-            # Named, because nibabel refuses 64-bit integers that nobody asked for.
-            affine = np.asarray(volume.affine, dtype=np.float64)
-            image = nib.Nifti1Image(array, affine, dtype=array.dtype)
-            sform, qform = 1, 1
             try:
-                header = nib.load(source).header
-                image.header.set_xyzt_units(*header.get_xyzt_units())
-                codes = int(header["sform_code"]), int(header["qform_code"])
-                sform, qform = codes if any(codes) else (1, 1)
+                stored = nib.load(source)
             except Exception:
-                image.header.set_xyzt_units("mm")  # the source is no NIfTI
-            image.set_sform(affine, sform)
-            image.set_qform(affine, qform)
+                stored = None  # the volume did not come from a file that nibabel reads
+            image = placed_image(array, np.asarray(volume.affine, dtype=np.float64), stored)
             image.header["descrip"] = self.description.encode("ascii", "replace")[:80]
             name = d.get("name") or case_stem(source, d.get("subject"))
             path = result_path(self.output_dir, name, self.postfix, self.bids)
