@@ -13,7 +13,7 @@ import torch
 from ignite.engine import Engine, Events
 from torch import nn
 
-from .. import metrics, reports
+from .. import metrics
 from ..command_line import is_true
 from ..data.naming import case_stem
 from ..degradations import Degradation
@@ -91,6 +91,8 @@ class EvaluationReport:
         engine.add_event_handler(Events.COMPLETED, self._finish)
 
     def _case(self, engine: Engine) -> None:
+        from .. import reports  # here, because matplotlib takes long to load, and inference needs none
+
         if not engine.state.output:
             return  # the case failed; the evaluator lists it
         for batch, output in zip(engine.state.batch, engine.state.output, strict=True):
@@ -155,6 +157,8 @@ class EvaluationReport:
     def _finish(self, engine: Engine) -> None:
         if not self.rows:
             return
+        from .. import reports  # here, because matplotlib takes long to load, and inference needs none
+
         print(reports.write_table(self.output_dir, self.rows))
         if self.centre_slice:
             print("PSNR and SSIM are those of each case's centre slice, not of its volume")

@@ -12,7 +12,6 @@ import torch
 from ignite.engine import Engine, Events
 from torch import nn
 
-from .. import reports
 from ..data.loaders.slabs import UnpairedSlabLoader, cut_with_margin
 from ..degradations import Degradation
 from ..files import load_state
@@ -69,6 +68,8 @@ class FeatureReport:
 
     @torch.no_grad()
     def _draw(self, engine: Engine) -> None:
+        from .. import reports  # here, because matplotlib takes long to load, and inference needs none
+
         self.graph.load_state_dict(load_state(self.state, self.device)["graph"])
         self.graph.to(self.device).eval()
         untrained = copy.deepcopy(self.graph)

@@ -11,7 +11,6 @@ from ignite.engine import Engine, Events
 from tqdm import tqdm
 
 from ..files import replacing
-from ..reports import loss_curves
 
 
 class LossHistory:
@@ -78,6 +77,8 @@ class LossHistory:
     def _finish(self, engine: Engine) -> None:
         # A finished run that is resumed has written nothing, and its curves are there.
         if self.file is not None:
+            from ..reports import loss_curves  # here, because matplotlib takes long to load, and inference needs none
+
             self._close()
             loss_curves(self.path.with_name(self.path.stem.replace("history", "losses") + ".png"), self.path)
 

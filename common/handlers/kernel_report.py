@@ -11,7 +11,6 @@ import torch
 import torch.distributed as dist
 from ignite.engine import Engine, Events
 
-from .. import reports
 from ..blur_kernels import centred, describe_kernel, gaussian_kernel, save_kernels
 from ..data import KernelCropLoader
 from ..degradations import InPlaneKernel
@@ -71,6 +70,8 @@ class KernelReport:
         # The state is saved before: a run that was killed in between has the kernels, but not the file.
         if not self.trained and self.path.is_file():
             return
+        from .. import reports  # here, because matplotlib takes long to load, and inference needs none
+
         kernels = self.generator.average.detach().cpu()
         kernels = torch.stack([centred(kernel / kernel.sum(), self.offset) for kernel in kernels])
         entries = [

@@ -12,7 +12,6 @@ from ignite.engine import Engine, Events
 
 from ..data.loaders.volumes import VolumeCache
 from ..degradations import Degradation
-from ..reports import translation_figure
 
 
 class TranslationReport:
@@ -63,6 +62,10 @@ class TranslationReport:
 
     @torch.no_grad()
     def _draw(self, engine: Engine) -> None:
+        from ..reports import (
+            translation_figure,  # here, because matplotlib takes long to load, and inference needs none
+        )
+
         batch = {key: tensor.to(engine.state.device) for key, tensor in self.batch.items()}
         engine.graph.eval()
         values = engine.graph(batch, ["mr", "ct_fake", "mr_cycle", "mr_fake", "ct_cycle"])
