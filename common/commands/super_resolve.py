@@ -57,14 +57,15 @@ def super_resolve(
         ValueError: when an option does not fit.
         RunsFailedError: when scans failed; the others are done.
     """
-    import monai.bundle.workflows
+    from ..startup import import_monai
 
+    import_monai()
     from ..errors import RunsFailedError
     from ..files import check_writable
     from ..processes import gathered, join, rank, say
 
     # What MONAI says of its set-up, and of a decoder that is for CUDA, is nothing about a scan.
-    for module in (monai.bundle.workflows.__name__, "monai.data.nvimgcodec_pydicom_plugin"):
+    for module in ("monai.bundle.workflows", "monai.data.nvimgcodec_pydicom_plugin"):
         logging.getLogger(module).setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", message="NvImgCodecPydicomReader")
     known = _known(bundle, scale, override)
