@@ -80,6 +80,8 @@ def super_resolve(
         if not dry_run:
             check_writable(output)
             say(f"results go to {output}")
+        if not jobs:
+            print("no scans to do", flush=True)
         for group in _groups(jobs):
             _tell(group)
             _convert(group)
