@@ -57,14 +57,16 @@ def super_resolve(
         ValueError: when an option does not fit.
         RunsFailedError: when scans failed; the others are done.
     """
-    import monai.bundle.workflows
+    from ..startup import import_monai
 
+    import_monai()
     from ..errors import RunsFailedError
     from ..files import check_writable
     from ..processes import gathered, join, rank, say
 
     # What MONAI says of its set-up, and of a decoder that is for CUDA, is nothing about a scan.
-    logging.getLogger(monai.bundle.workflows.__name__).setLevel(logging.ERROR)
+    for module in ("monai.bundle.workflows", "monai.data.nvimgcodec_pydicom_plugin"):
+        logging.getLogger(module).setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", message="NvImgCodecPydicomReader")
     known = _known(bundle, scale, override)
     root = Path(path).expanduser()
@@ -78,6 +80,8 @@ def super_resolve(
         if not dry_run:
             check_writable(output)
             say(f"results go to {output}")
+        if not jobs:
+            print("no scans to do", flush=True)
         for group in _groups(jobs):
             _tell(group)
             _convert(group)

@@ -79,7 +79,9 @@ class EvaluationReport:
         self.lpips = None if lpips is None or str(lpips).lower() == "false" else Lpips(lpips)
         self.centre_slice, self.report = is_true(centre_slice, "centre_slice"), is_true(report, "report")
         if self.report:
-            reports.check_viewer()
+            from ..reports.viewer import check_viewer
+
+            check_viewer()
         if self.centre_slice:
             # What it refuses is refused before any case is computed.
             metrics.bicubic(torch.zeros(1, 1, 1), degradation.factors, degradation.offset)

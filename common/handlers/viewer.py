@@ -13,7 +13,6 @@ from monai.engines import IterationEvents
 from ..command_line import is_true
 from ..degradations import Degradation
 from ..metrics import cubic
-from ..reports import check_viewer, viewer
 from ..transforms.scan.volume import in_units
 
 
@@ -35,6 +34,8 @@ class ResultViewer:
         self.degradation = degradation
         self.report = is_true(report)
         if self.report:
+            from ..reports import check_viewer  # here, because matplotlib takes long to load
+
             check_viewer()
 
     def attach(self, engine: Engine) -> None:
@@ -43,6 +44,8 @@ class ResultViewer:
             engine.add_event_handler(IterationEvents.MODEL_COMPLETED, self._write)
 
     def _write(self, engine: Engine) -> None:
+        from ..reports import viewer
+
         for output in engine.state.output:
             scan, result, path = output["image"], output["pred"], Path(output["saved_to"])
             lr, affine = in_units(scan), np.asarray(scan.affine, dtype=np.float64)
