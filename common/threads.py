@@ -13,6 +13,12 @@ _REPEATS = 6
 _SLOWER = 1.5  # times one thread: the least at which threads are taken to be in each other's way
 
 
+def restore(threads: int) -> None:
+    """Compute with as many threads as an interrupted run, for the same rounding, unless the environment says how many."""
+    if not any(name in os.environ for name in _SAID):
+        torch.set_num_threads(threads)
+
+
 def settle() -> None:
     """Compute with fewer threads when other work on the machine makes all of them slower than one.
 

@@ -17,6 +17,7 @@ from ignite.engine import Engine, Events
 from torch import nn
 
 from ..about import about_network, compare, tensors_sha256
+from .. import threads
 from ..command_line import is_true
 from ..files import append_about, load_state, read_about, replacing
 from ..networks.slab import to_channels_last
@@ -225,8 +226,8 @@ class LastModel(SavedModel):
 class ResumableState:
     """Saves everything that the rest of a run depends on, and restores it when the run starts.
 
-    Networks, players (optimizers, schedulers, scalers), epoch, iteration, the evaluator's best metric, and the random
-    states of Python, NumPy and torch. It is saved at the end of each epoch, and within it by the clock.
+    Networks, players (optimizers, schedulers, scalers), epoch, iteration, the evaluator's best metric, the number of
+    threads, on which rounding depends, and the random states of Python, NumPy and torch. It is saved at the end of each epoch, and within it by the clock.
     Among the trainer's handlers it stands after the validation, so that an epoch that is saved has been validated.
 
     A run that goes on with a larger ``max_epochs`` is prolonged: networks and optimizers are as they were, and learning
@@ -282,6 +283,7 @@ class ResumableState:
             "iteration": engine.state.iteration,
             "max_epochs": engine.state.max_epochs,
             "epoch_length": engine.state.epoch_length,
+            "threads": torch.get_num_threads(),
             "graph": engine.graph.state_dict(),
             "players": {name: player.state_dict() for name, player in engine.players.items()},
             "random": {
@@ -303,7 +305,7 @@ class ResumableState:
             self._remove(self.path, *self.invalidates)
             return
         state = load_state(self.path, engine.state.device)
-        expected = {"iteration", "max_epochs", "epoch_length", "graph", "players", "random"}
+        expected = {"iteration", "max_epochs", "epoch_length", "threads", "graph", "players", "random"}
         expected |= {"best"} if self.evaluator is not None else set()
         if not isinstance(state, dict) or not expected <= state.keys():
             raise ValueError(f"{self.path}: not the state of a run like this one; start anew with --overwrite true.")
@@ -335,6 +337,7 @@ class ResumableState:
         engine.state.epoch = state["iteration"] // engine.state.epoch_length
         if self.evaluator is not None:
             self.evaluator.state.best_metric, self.evaluator.state.best_metric_epoch = state["best"]
+        threads.restore(state["threads"])
         saved = state["random"]
         version, internal, gauss_next = saved["python"]
         random.setstate((version, tuple(internal), gauss_next))
