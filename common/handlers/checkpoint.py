@@ -16,8 +16,8 @@ import torch.distributed as dist
 from ignite.engine import Engine, Events
 from torch import nn
 
-from ..about import about_network, compare, tensors_sha256
 from .. import threads
+from ..about import about_network, compare, tensors_sha256
 from ..command_line import is_true
 from ..files import append_about, load_state, read_about, replacing
 from ..networks.slab import to_channels_last
@@ -227,8 +227,8 @@ class ResumableState:
     """Saves everything that the rest of a run depends on, and restores it when the run starts.
 
     Networks, players (optimizers, schedulers, scalers), epoch, iteration, the evaluator's best metric, the number of
-    threads, on which rounding depends, and the random states of Python, NumPy and torch. It is saved at the end of each epoch, and within it by the clock.
-    Among the trainer's handlers it stands after the validation, so that an epoch that is saved has been validated.
+    threads, on which rounding depends, and the random states of Python, NumPy and torch. It is saved at the end of each
+    epoch, and within it by the clock. Among the trainer's handlers it stands after the validation, so that an epoch that is saved has been validated.
 
     A run that goes on with a larger ``max_epochs`` is prolonged: networks and optimizers are as they were, and learning
     rates from there on are those of a run that had that length from the start.
