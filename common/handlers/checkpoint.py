@@ -228,7 +228,8 @@ class ResumableState:
 
     Networks, players (optimizers, schedulers, scalers), epoch, iteration, the evaluator's best metric, the number of
     threads, on which rounding depends, and the random states of Python, NumPy and torch. It is saved at the end of each
-    epoch, and within it by the clock. Among the trainer's handlers it stands after the validation, so that an epoch that is saved has been validated.
+    epoch, and within it by the clock. Among the trainer's handlers it stands after the validation, so that an epoch
+    that is saved has been validated.
 
     A run that goes on with a larger ``max_epochs`` is prolonged: networks and optimizers are as they were, and learning
     rates from there on are those of a run that had that length from the start.
