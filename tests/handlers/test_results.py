@@ -47,7 +47,7 @@ def warned(data):
 
 def infer(bundle, scans, output_dir, network=None, bids=False, shard=None):
     """Scans through nearest-neighbour interpolation, as inference.json would run them."""
-    dataset = Dataset(find_images(str(scans), str(output_dir)), LoadScand("image", slice_axis="SI"))
+    dataset = Dataset(find_images(str(scans)), LoadScand("image", slice_axis="SI"))
     save = SaveVolumed("pred", output_dir, bids=bids, description=describe(bundle, DEGRADATION))
     CaseEvaluator(
         device=torch.device("cpu"),
