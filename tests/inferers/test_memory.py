@@ -1,0 +1,63 @@
+"""How much memory the inferers take beside the network, in bytes per voxel of the result."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+MEASURE = """
+import json
+import re
+import torch
+from monai.inferers import SlidingWindowInferer
+from common.degradations import KSpaceTruncation
+from common.degradations import k_space_truncation
+from common.inferers import AxesInferer, CascadeInferer, ConsistentInferer, OrthogonalInferer, SlabInferer
+
+k_space_truncation._AT_ONCE = 2**16  # as small beside the volume as it is beside one that fills the memory
+
+def size(key):
+    with open("/proc/self/status") as file:
+        return 1024 * int(re.search(rf"{key}:\\s+(\\d+)", file.read())[1])
+
+@torch.no_grad()
+def per_voxel(inferer, shape, network):
+    inferer(torch.rand(1, 1, 16, 16, 16), network)  # what is loaded and planned once
+    volume = torch.rand(1, 1, *shape)
+    with open("/proc/self/clear_refs", "w") as file:
+        file.write("5")  # the highest size is counted from here
+    before = size("VmRSS")
+    voxels = inferer(volume, network).numel()
+    return (size("VmHWM") - before) / voxels
+
+def twice(slab):
+    return slab.repeat_interleave(2, 2).repeat_interleave(2, 3).repeat_interleave(2, 4)
+
+slabs = AxesInferer(SlabInferer(3, (2, 2, 2), (0, 0, 0)))
+slices = SlidingWindowInferer(roi_size=[-1, -1, 1], overlap=0)
+print(json.dumps({
+    "axes": per_voxel(slabs, (80, 80, 80), twice),
+    "consistent": per_voxel(ConsistentInferer(slabs, KSpaceTruncation((2, 2, 2)), 2), (80, 80, 80), twice),
+    "orthogonal": per_voxel(OrthogonalInferer(), (160, 160, 40), lambda image: image.repeat_interleave(4, 3)),
+    "cascade": per_voxel(CascadeInferer(slices, 2, [1], 2), (80, 80, 160), lambda image, stage: image),
+}))
+"""
+# A volume of float32 takes 4: two and a half of them, three and a half, three, three, and an eighth for what is small.
+BOUNDS = {"axes": 9.5, "consistent": 15.5, "orthogonal": 13.5, "cascade": 13.5}
+
+
+@pytest.fixture(scope="module")
+def measured():
+    """Of each inferer, in a process of its own."""
+    # Every tensor in pages of its own, which go back when it is freed: what is in use is what is counted.
+    environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "65536"}
+    done = subprocess.run([sys.executable, "-c", MEASURE], capture_output=True, text=True, env=environment, check=False)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+@pytest.mark.parametrize("inferer", BOUNDS)
+def test_peak(measured, inferer):
+    assert measured[inferer] < BOUNDS[inferer]
