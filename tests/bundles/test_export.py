@@ -129,7 +129,7 @@ def test_forms(bundle, tiny, exported, tmp_path):
         with pytest.raises(ValueError, match=r"model\.onnx, of srcnn .*: scale is \[3, 3, 1\], .* \[2, 2, 1\]"):
             OnnxNetwork(files[2], {"scale": [3, 3, 1]})
         content = bytearray(files[2].read_bytes())
-        weight = network.state_dict()["layers.0.weight"].numpy().tobytes()
+        weight = network.state_dict()["body.0.weight"].numpy().tobytes()
         content[content.index(weight[:64])] ^= 1
         changed = tmp_path / "changed.onnx"
         changed.write_bytes(content)
