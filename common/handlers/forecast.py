@@ -8,14 +8,14 @@ import torch.distributed as dist
 from ignite.engine import Engine, Events
 from tqdm import tqdm
 
-_WARM_UP, _MEASURED = 5, 20  # iterations
+_WARM_UP, _MEASURED = (5, 30.0), (20, 60.0)  # iterations, or seconds where these are over first
 
 
 class Forecast:
     """Says, once its pace is known, how long a run will take, when it saves, and where its weights go.
 
-    The pace is that of iterations 6 to 25 of this process; a run of fewer says nothing. Validation is measured when it
-    first runs, and its time said then.
+    The pace is that of iterations 6 to 25 of this process, or of fewer where these are slow; a run that ends before
+    says nothing. Validation is measured when it first runs, and its time said then.
 
     Args:
         name: of the training.
@@ -38,22 +38,32 @@ class Forecast:
         """Measure and speak in process 0 only."""
         if dist.is_initialized() and dist.get_rank() != 0:
             return
-        self.done = 0
+        self.done = self.warm = 0
         self.pace: float | None = None
         self.validation: float | None = None
         self.validating = 0.0  # seconds since the measurement began
+        engine.add_event_handler(Events.STARTED, self._start)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self._iteration)
         if self.evaluator is not None:
             self.evaluator.add_event_handler(Events.STARTED, self._validation_starts)
             self.evaluator.add_event_handler(Events.COMPLETED, lambda evaluator: self._validated(engine))
 
+    def _start(self, engine: Engine) -> None:
+        self.started = time.monotonic()
+
     def _iteration(self, engine: Engine) -> None:
         self.done += 1
-        if self.done == _WARM_UP:
-            self.started, self.validating = time.monotonic(), 0.0
-        elif self.done == _WARM_UP + _MEASURED:
-            self.pace = (time.monotonic() - self.started - self.validating) / _MEASURED
+        now = time.monotonic()
+        seconds = now - self.started - self.validating
+        iterations = self.done - self.warm
+        most = _MEASURED if self.warm else _WARM_UP
+        if self.pace is not None or (iterations < most[0] and seconds < most[1]):
+            return
+        if self.warm:
+            self.pace = seconds / iterations
             self._say(engine)
+        else:
+            self.warm, self.started, self.validating = self.done, now, 0.0
 
     def _validation_starts(self, evaluator: Engine) -> None:
         self.validation_started = time.monotonic()

@@ -9,13 +9,15 @@ from common.handlers import Forecast, forecast
 from common.handlers.forecast import duration
 
 
-def said_by(monkeypatch, capsys, epochs, length, minutes, validation=None, interval=1, done=0, stop_below=None):
+def said_by(
+    monkeypatch, capsys, epochs, length, minutes, validation=None, interval=1, done=0, stop_below=None, slow=None
+):
     """Of a run whose first iterations take longer, the others 2 s, and whose validations take ``validation``."""
     now = [0.0]
     monkeypatch.setattr(forecast, "time", SimpleNamespace(monotonic=lambda: now[0]))
 
     def step(engine, batch):
-        now[0] += 60.0 if engine.state.iteration <= done + 5 else 2.0
+        now[0] += slow or (5.0 if engine.state.iteration <= done + 5 else 2.0)
 
     def validate(engine, batch):
         now[0] += validation
@@ -63,9 +65,14 @@ def said_by(monkeypatch, capsys, epochs, length, minutes, validation=None, inter
             ["375 iterations at 0.5 a second are left, 12 min. First checkpoint in 0 s, end of the epoch in 12 min. "
              "Weights go to W/models."],
         ),
+        (  # one iteration to warm up, one that is measured
+            {"epochs": 1, "length": 42, "minutes": 5, "slow": 90.0},
+            ["40 iterations at 0.0111 a second are left, 1 h 0 min. First checkpoint in 5 min, end of the epoch in "
+             "1 h 0 min. Weights go to W/models."],
+        ),
         ({"epochs": 2, "length": 12, "minutes": 5}, []),
     ],
-    ids=["time", "at most", "validation later", "validation before", "resumed", "short"],
+    ids=["time", "at most", "validation later", "validation before", "resumed", "slow", "short"],
 )  # fmt: skip
 def test_what_a_run_says(monkeypatch, capsys, run, lines):
     assert said_by(monkeypatch, capsys, **run) == [f"training 2: {line}" for line in lines]
