@@ -176,11 +176,11 @@ def test_what_a_folders_description_says_stays_and_sources_are_added(bundle, raw
     # What is in a derivative dataset has a skull if its JSON says so, and is not known to have one else.
     stripped = out / "sub-1" / "anat" / "sub-1_res-high_desc-sr_T1w.json"
     assert json.loads(stripped.read_text())["SkullStripped"] is False
-    for path in (stripped, stripped.with_suffix(".nii.gz")):
-        path.rename(path.with_name(path.name.replace("sub-1", "sub-3")))
+    stripped.rename(stripped.with_name(stripped.name.replace("sub-1", "sub-3")))
     stripped.with_name(stripped.name.replace("sub-1", "sub-4")).write_text(json.dumps({"SkullStripped": True}))
-    for name in ("4", "5"):
+    for name in ("3", "4", "5"):
         scan(stripped.with_name(stripped.name.replace("sub-1", f"sub-{name}")).with_suffix(".nii.gz"))
+    stripped.with_suffix(".nii.gz").unlink()
     infer(bundle, out, tmp_path / "again", bids=True)
     known = {
         path.name[:5]: json.loads(path.read_text()).get("SkullStripped")
