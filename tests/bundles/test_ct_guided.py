@@ -131,7 +131,7 @@ def test_stages_one_by_one(cohort, trained, tmp_path):
     from_1 = first_loss(tmp_path / "from_1", [3], initial=stage_1)
     shutil.copytree(tmp_path / "models", tmp_path / "renamed" / "models")
     shutil.copyfile(stage_1, tmp_path / "renamed" / "models" / "stage_2.pt")
-    assert from_1 == first_loss(tmp_path / "renamed", [3]) != first_loss(tmp_path, [3], overwrite=True)
+    assert from_1 == first_loss(tmp_path / "renamed", [3], overwrite=True) != first_loss(tmp_path, [3], overwrite=True)
     # Stage 3 of [1, 3] starts from stage 1, and what builds on a stage that begins anew is gone.
     run(["train"], tmp_path / "left_out", dataset_dir=str(cohort), stages=[1, 3])
     left_out = torch.load(tmp_path / "left_out" / "models" / "stage_3.pt", weights_only=True)
