@@ -2,34 +2,109 @@
 
 from __future__ import annotations
 
+import ast
+import difflib
 import importlib
 import inspect
+import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import fire
 
-from .command_line import RunsFailedError
+from .errors import INTERRUPTED, report
+from .usage import help_text, misuse
+
+# OpenMP's threads spin while they wait, which costs much beside other work; they read this when torch is imported.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
+NAME = f"python -m {__package__}"
 
 
-def commands() -> dict[str, Callable]:
-    """Each module of :mod:`common.commands` by its command's name; an exported bundle has those that it needs."""
+def summaries() -> dict[str, str]:
+    """What each command does, by its name: the first lines of its module, which is not imported for it.
+
+    An exported bundle has the commands that it needs.
+    """
     found = {}
     for path in sorted(Path(__file__).with_name("commands").glob("[a-z]*.py")):
-        module = importlib.import_module(f".commands.{path.stem}", __package__)
-        public = [f for name, f in inspect.getmembers(module, inspect.isfunction) if not name.startswith("_")]
-        (function,) = [f for f in public if f.__module__ == module.__name__]
-        found[path.stem.replace("_", "-")] = function
+        first = (ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or "").partition("\n\n")[0]
+        found[path.stem.replace("_", "-")] = " ".join(first.partition("``: ")[2].split())
     return found
 
 
-def main() -> None:
-    """Run a command; an error that it expects is printed as one message, without a traceback."""
+def command(name: str) -> Callable:
+    """The one public function of a command's module.
+
+    Raises:
+        ValueError: when there is no such command.
+    """
+    known = list(summaries())
+    if name not in known:
+        close = difflib.get_close_matches(name, known, n=2)
+        meant = f"did you mean {' or '.join(close)}?" if close else f"there are {', '.join(known)}."
+        raise ValueError(f"there is no command '{name}'; {meant}")
+    module = importlib.import_module(f".commands.{name.replace('-', '_')}", __package__)
+    public = [f for key, f in inspect.getmembers(module, inspect.isfunction) if not key.startswith("_")]
+    (function,) = [f for f in public if f.__module__ == module.__name__]
+    return function
+
+
+def mri_sr() -> None:
+    """Run ``super-resolve`` as ``mri-sr``, which it is called where this package is installed."""
+    main(["super-resolve", *sys.argv[1:]], "mri-sr")
+
+
+def main(words: Sequence[str] | None = None, title: str | None = None) -> None:
+    """Run a command, once its command line has been found right; an error is printed as one message.
+
+    Args:
+        words: the command's name and what follows it; default those of the command line.
+        title: how the command is called, for messages.
+
+    Raises:
+        SystemExit: with the message of an error; with status 130 when the command was interrupted.
+    """
+    words, with_traceback = _without_traceback(sys.argv[1:] if words is None else words)
     try:
-        fire.Fire(commands(), name=f"python -m {__package__}")
-    except (ValueError, OSError, ImportError, RunsFailedError) as error:
-        sys.exit(f"error: {error}")
+        _run(words, title)
+    except KeyboardInterrupt:
+        print("\ninterrupted", file=sys.stderr)
+        sys.exit(INTERRUPTED)
+    except Exception as error:
+        sys.exit(report(error, with_traceback))
+
+
+def _run(words: list[str], title: str | None) -> None:
+    if not words or words[0] in ("-h", "--help"):
+        print(f"{NAME} <command>, of which --help tells the options:\n")
+        print("\n".join(f"  {name:15} {text}" for name, text in summaries().items()))
+        return
+    name, *words = words
+    function, title = command(name), title or f"{NAME} {name}"
+    if "--help" in words or "-h" in words:
+        print(help_text(function, title))
+        return
+    if problems := misuse(function, words):
+        raise ValueError("\n".join([*problems, f"{title} --help tells the options."]))
+    # Fire reads values as Python does; what is text stays so, as a folder that is named 2024.
+    texts = {
+        p.name: str for p in inspect.signature(function).parameters.values() if p.annotation in ("str", "str | None")
+    }
+    fire.Fire(fire.decorators.SetParseFns(**texts)(function), command=words, name=title)
+
+
+def _without_traceback(words: Sequence[str]) -> tuple[list[str], bool]:
+    """The command line without --traceback, which every command has, and whether it is set."""
+    left = [part for word in words for part in (word.split("=", 1) if word.startswith("--traceback=") else [word])]
+    if "--traceback" not in left:
+        return left, False
+    at = left.index("--traceback")
+    has_value = left[at + 1 : at + 2] and left[at + 1].lower() in ("true", "false")
+    value = left.pop(at + 1) if has_value else "true"
+    del left[at]
+    return left, value.lower() == "true"
 
 
 if __name__ == "__main__":

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import difflib
+import inspect
 import json
 import os
 import re
@@ -13,10 +15,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+import torch
 from monai.bundle import ConfigParser, ReferenceResolver
 from monai.bundle.config_parser import merge_kv
 
+from . import threads
 from .blocks import block_of, is_block, strings_in
+from .errors import INTERRUPTED, report
 
 # Arguments of `python -m monai.bundle run` itself.
 _OF_RUN = {
@@ -24,21 +29,27 @@ _OF_RUN = {
     "workflow_type", "properties_path",
 }  # fmt: skip
 _FLAG = re.compile("--|-[a-zA-Z]")  # as fire reads it: -1 is a number
+_ALONE = {"stages"}  # lists of which one may be given by itself: --stages 2
+# What goes on with an interrupted run, by the key that a config must have for it.
+_GO_ON = {
+    "resume": "; the same command with --resume true goes on from the last state that was saved",
+    "skip_existing": "; the same command with --skip_existing true goes on with what is left",
+}
 
 
-class RunsFailedError(RuntimeError):
-    """Some runs of a table failed; the others are done."""
-
-
-def is_true(value: bool | str) -> bool:
+def is_true(value: bool | str, name: str = "a switch") -> bool:
     """A switch's value: the command line gives ``--resume true`` as text, a config gives true.
+
+    Args:
+        value: of the switch.
+        name: what it is called where it is set, for the message.
 
     Raises:
         ValueError: when the value is neither true nor false.
     """
     text = str(value).lower()
     if text not in ("true", "false"):
-        raise ValueError(f"a switch is {value!r}, expected true or false.")
+        raise ValueError(f"{name} is {value!r}, expected true or false.")
     return text == "true"
 
 
@@ -53,6 +64,19 @@ def check_whole(**values: float) -> None:
             raise ValueError(f"{name} is {value!r}, expected a whole number of at least 1, for example --{name} 2.")
 
 
+def check_device(device: torch.device | str) -> None:
+    """Refuse a GPU that is not there.
+
+    Raises:
+        ValueError: when torch finds no GPU, or none of this number.
+    """
+    device = torch.device(device)
+    count = torch.cuda.device_count()
+    if device.type == "cuda" and (device.index or 0) >= count:
+        found = f"{count} of them, counted from 0" if count else "no GPU"
+        raise ValueError(f"device is {device}, but torch finds {found}; leave --device out, or set it to cpu.")
+
+
 def check(argv: Sequence[str] | None = None) -> None:
     """Make the command line strict: refuse unknown overrides, and end every error with its first cause in plain words.
 
@@ -60,19 +84,69 @@ def check(argv: Sequence[str] | None = None) -> None:
     command line of ``python -m monai.bundle run``, so it stands first in a config's ``initialize``. In another program,
     such as a server that loads the bundle, it does nothing.
 
+    With ``--traceback true`` the traceback stands above the message. On a CPU it settles how many threads compute, see
+    :func:`common.threads.settle`.
+
     Args:
         argv: the command line; default that of this process.
 
     Raises:
         ValueError: with each override whose key the configs lack, and the keys that resemble it; or that points into a
-            block, and the key to set; and with each overlay that sets something within a block, or to null what no
-            config has.
+            block, and the key to set; or whose value is of another kind than the config's; and with each overlay that
+            sets something within a block, or to null what no config has; or when the device is not there.
     """
     argv = list(sys.argv if argv is None else argv)
     if "run" not in argv[1:2] or Path(argv[0]).parent.name != "bundle":
         return
-    sys.excepthook = _explain
-    given: dict[str, str] = {}
+    sys.excepthook = ending = _Ending()
+    given = _given(argv)
+    ending.with_traceback = is_true(given.pop("traceback", "false") or "true", "--traceback")
+    parser, problems = _merged(given.get("config_file", []))
+    ending.go_on = next((text for key, text in _GO_ON.items() if key in parser), "")
+    for key, value in given.items():
+        if key not in _OF_RUN:
+            problem = _unknown(key, parser) or _of_another_kind(key, value, parser[key])
+            problems += [f"--{problem}"] if problem else []
+    if problems:
+        raise ValueError("\n".join(problems))
+    running = running_parser()
+    if running is not None and "device" in running:
+        device = torch.device(running.get_parsed_content("device"))
+        check_device(device)
+        if device.type == "cpu":
+            threads.settle()
+
+
+def running_parser() -> ConfigParser | None:
+    """The parser that evaluates the expression which called this; None when no configuration is being run.
+
+    MONAI gives an expression no name for it, so it is looked for among the callers.
+    """
+    frame = inspect.currentframe()
+    while frame is not None and not isinstance(frame.f_locals.get("self"), ConfigParser):
+        frame = frame.f_back
+    return None if frame is None else frame.f_locals["self"]
+
+
+class _Ending:
+    """An excepthook: what is said when a run ends with an error, or is interrupted."""
+
+    def __init__(self) -> None:
+        self.with_traceback = False
+        self.go_on = ""
+
+    def __call__(self, kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        if isinstance(error, KeyboardInterrupt):
+            if self.with_traceback:
+                traceback.print_exception(error)
+            print(f"\ninterrupted{self.go_on}.", file=sys.stderr)
+            raise SystemExit(INTERRUPTED)
+        print(f"\n{report(error, self.with_traceback)}", file=sys.stderr)
+
+
+def _given(argv: Sequence[str]) -> dict[str, Any]:
+    """What a command line sets, and the file that it names with ``--args_file``."""
+    given: dict[str, Any] = {}
     for i, word in enumerate(argv):
         if _FLAG.match(word):
             key, equals, value = word.lstrip("-").partition("=")
@@ -80,7 +154,11 @@ def check(argv: Sequence[str] | None = None) -> None:
             given[key.replace("-", "_")] = value if equals else following
     if "args_file" in given and os.path.isfile(given["args_file"]):
         given = {**ConfigParser.load_config_file(given["args_file"]), **given}
-    files = given.get("config_file", [])
+    return given
+
+
+def _merged(files: str | Sequence[str]) -> tuple[ConfigParser, list[str]]:
+    """Config files, each laid over those before it, and what is wrong with the overlays."""
     if isinstance(files, str):
         text = files.strip()
         try:
@@ -97,9 +175,38 @@ def check(argv: Sequence[str] | None = None) -> None:
                 problems.append(f"{file}: {_unknown(key.removeprefix('+'), parser)}")
             else:
                 merge_kv(parser, key, value)
-    problems += [f"--{problem}" for key in given if key not in _OF_RUN and (problem := _unknown(key, parser))]
-    if problems:
-        raise ValueError("\n".join(problems))
+    return parser, problems
+
+
+def _of_another_kind(key: str, value: Any, default: Any) -> str | None:
+    """What is wrong with an override that is of another kind than what the configs have; None when nothing is."""
+    text = str(value).strip()
+    if isinstance(value, str) and (text == "null" or (text == "None" and default is not None)):
+        return f"{key} is {text}, but MONAI passes over None; for none give --{key} '$None'."
+    if text.startswith(("$", "@", "%")):
+        return None
+    if isinstance(default, bool):
+        return None if text.lower() in ("true", "false", "") else f"{key} is '{text}', expected true or false."
+    if isinstance(default, (int, float)) and re.fullmatch(r"([A-Za-z]\w*)?", text) and text != "None":
+        return f"{key} is '{text}', expected a number such as {default}."
+    if _is_list(default) and key not in _ALONE and re.fullmatch(r"-?[\d.]+(e-?\d+)?|", text):
+        return f"{key} is {text or 'empty'}, expected a list, as in --{key} '{default}'."
+    return None
+
+
+def _is_list(default: Any) -> bool:
+    """Whether a config has a list, or an expression of one."""
+    if not isinstance(default, str) or not default.startswith("$"):
+        return isinstance(default, list)
+    try:
+        # References are names to Python's parser.
+        tree = ast.parse(
+            re.sub(r"@([\w:#]+)", lambda match: "_" + re.sub(r"\W", "_", match[1]), default[1:]), mode="eval"
+        )
+    except SyntaxError:
+        return False
+    branches = [tree.body.body, tree.body.orelse] if isinstance(tree.body, ast.IfExp) else [tree.body]
+    return all(isinstance(branch, ast.List) for branch in branches)
 
 
 def _reached(key: str, parser: ConfigParser) -> tuple[Any, list[str], list[str]]:
@@ -151,11 +258,3 @@ def _resembling(name: str, place: Any) -> str:
     names = [str(key) for key in place if not str(key).startswith("_")] if isinstance(place, dict) else []
     close = difflib.get_close_matches(name, names, n=3)
     return f"; did you mean {' or '.join(close)}?" if close else "."
-
-
-def _explain(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    """An excepthook: the traceback, then the first cause by itself."""
-    traceback.print_exception(kind, error, trace)
-    while error.__cause__ is not None:
-        error = error.__cause__
-    print(f"\nerror: {error}", file=sys.stderr)

@@ -7,6 +7,31 @@ import numpy as np
 import torch
 
 _AXES = {"LR": 0, "AP": 1, "SI": 2}
+# Spacings that tell slices: thick ones are at least 1.5 times their pixels, up to what headers round. Less is usual in
+# 3-D scans, 1.2 x 1 x 1 mm for example, which have no slices.
+_TELLING = 1.5 / 1.001
+
+
+def slice_orientation(affine: np.ndarray | torch.Tensor, slice_axis: str) -> np.ndarray:
+    """Order and directions of a volume's axes that put the axis across the slices last, the others as LR, AP, SI.
+
+    Each axis runs to the right, anterior or superior, as nearly as it does.
+
+    Args:
+        affine: 4x4, voxel to world (RAS, mm).
+        slice_axis: as for :func:`slice_permutation`.
+
+    Returns:
+        As nibabel's ``apply_orientation`` takes it, ``(3, 2)``: for each stored axis, which of the ordered ones it is,
+        and 1, or -1 where it is to be mirrored.
+
+    Raises:
+        ValueError: as :func:`slice_permutation`.
+    """
+    order = slice_permutation(affine, slice_axis)
+    orientation = nib.orientations.io_orientation(np.asarray(affine))
+    orientation[list(order), 0] = range(3)
+    return orientation
 
 
 def slice_permutation(affine: np.ndarray | torch.Tensor, slice_axis: str) -> tuple[int, int, int]:
@@ -15,7 +40,7 @@ def slice_permutation(affine: np.ndarray | torch.Tensor, slice_axis: str) -> tup
     Args:
         affine: 4x4, voxel to world (RAS, mm).
         slice_axis: anatomical axis across the slices, "LR", "AP" or "SI"; or "auto", as the spacing
-            shows it: the two axes whose spacings are most alike are in plane.
+            shows it: the two axes whose spacings are most alike are in plane, where they are so by far.
 
     Returns:
         Axis of the stored volume for each axis of the ordered one.
@@ -37,8 +62,7 @@ def _axis_across(affine: np.ndarray | torch.Tensor) -> int:
     in_plane = [np.delete(spacing, axis) for axis in range(3)]
     ratios = np.array([pair.max() / pair.min() for pair in in_plane])
     best, second, _ = np.sort(ratios)
-    # In-plane spacings that differ by some percent are still in plane, and thin slices may be nearly isotropic.
-    if second / best < 1.1:
+    if second / best < _TELLING:
         raise ValueError(
             f"the spacing {np.round(spacing, 3).tolist()} mm does not tell which axis runs across the slices; say "
             f"it, for example --slice_axis SI ({', '.join(_AXES)}). Is it the scan that was meant, not a guide or a "

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import copy
-import inspect
 import math
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from monai.bundle import ConfigParser
+
+from .command_line import is_true, running_parser
 
 
 def run_again(run_id: str, **override: Any) -> Any:
@@ -18,8 +20,6 @@ def run_again(run_id: str, **override: Any) -> Any:
     It is for expressions of a config: ``"run": ["$[run_again('train_stage', stage=k) for k in (1, 2, 3)]"]`` trains a
     method's stages in turn. Everything that depends on the changed keys is built anew, with the overlays and overrides
     of the run in place; ``initialize`` has been run once and is not run again.
-
-    MONAI gives an expression no name for the parser that evaluates it, so it is looked for among the callers.
 
     Args:
         run_id: key of the entry, a list of expressions such as ``run``.
@@ -32,12 +32,10 @@ def run_again(run_id: str, **override: Any) -> Any:
         RuntimeError: when no configuration is being run.
         KeyError: when the configuration lacks a key.
     """
-    frame = inspect.currentframe()
-    while frame is not None and not isinstance(frame.f_locals.get("self"), ConfigParser):
-        frame = frame.f_back
-    if frame is None:
+    running = running_parser()
+    if running is None:
         raise RuntimeError("run_again: no configuration is being run; it is called in an expression of a config.")
-    parser = ConfigParser(copy.deepcopy(frame.f_locals["self"].config))
+    parser = ConfigParser(copy.deepcopy(running.config))
     for key in (run_id, *override):
         if key not in parser:
             raise KeyError(f"run_again: the configuration has no key '{key}'.")
@@ -87,3 +85,58 @@ def numbered_from(pattern: str, first: int) -> list[str]:
         if number.isdigit() and int(number) >= first:
             found.append(str(path))
     return found
+
+
+def check_new_run(
+    output_dir: str | os.PathLike,
+    ckpt_dir: str | os.PathLike,
+    resume: bool | str,
+    overwrite: bool | str,
+    initial: str | None = None,
+    suffixes: Sequence[str] = ("",),
+    weights: bool = True,
+) -> None:
+    """Refuse to begin a training where another one, or weights, would be lost; and one whose first weights are missing.
+
+    It stands in a config's ``initialize``, before anything is computed, and before the processes of a distributed run
+    join: so none of them sees what another has begun to write.
+
+    Args:
+        output_dir: folder of the histories.
+        ckpt_dir: folder of weights and states.
+        resume: whether the run goes on from a state, and begins anew where there is none.
+        overwrite: whether the run may take the place of what is there.
+        initial: file of the weights that it starts from, or None.
+        suffixes: of the trainings that it runs, as in ``history_2.jsonl`` and ``training_state_2.pt``; patterns.
+        weights: whether the run begins model.pt anew, rather than from what an earlier stage has left there.
+
+    Raises:
+        FileExistsError: when a folder holds another run, or weights that belong to none.
+        FileNotFoundError: when there is no file ``initial``.
+        ValueError: when both ``resume`` and ``overwrite`` are true.
+    """
+    resume, overwrite = is_true(resume), is_true(overwrite)
+    if resume and overwrite:
+        raise ValueError("resume and overwrite are both true; a run is continued or begun anew, so give one of them.")
+    if initial is not None and not Path(initial).is_file():
+        raise FileNotFoundError(f"there are no weights at {initial}; name a file with --initial PATH.")
+    run = [path for suffix in suffixes for path in sorted(Path(output_dir).glob(f"history{suffix}.jsonl"))]
+    run += [path for suffix in suffixes for path in sorted(Path(ckpt_dir).glob(f"training_state{suffix}.pt"))]
+    model = [path for path in [Path(ckpt_dir, "model.pt")] if weights and path.is_file()]
+    if overwrite or (resume and run) or not (run or model):
+        return
+    if resume:
+        raise FileExistsError(
+            f"{ckpt_dir} holds {model[0].name}, but no run that --resume true could continue, and this run would take "
+            "its place. Name another --output_dir or --ckpt_dir, or give --overwrite true."
+        )
+    folders = " and ".join(dict.fromkeys(str(path.parent) for path in run + model))
+    raise FileExistsError(
+        f"{folders}: there is another run ({', '.join(path.name for path in run + model)}). Continue it with --resume "
+        "true, name another --output_dir, or let this one take its place with --overwrite true."
+    )
+
+
+def first_file(*paths: str) -> str:
+    """The first of the paths at which there is a file; the last where there is at none."""
+    return next((path for path in paths if Path(path).is_file()), paths[-1])

@@ -4,9 +4,9 @@ import json
 import sys
 
 import pytest
+import torch
 
-from common import command_line
-from common.command_line import check, check_whole, is_true
+from common.command_line import check, check_device, check_whole, is_true
 
 RUN = ["/site-packages/monai/bundle/__main__.py", "run"]
 
@@ -120,25 +120,112 @@ def test_other_programs_are_left_alone(argv):
     assert sys.excepthook is before
 
 
-def test_an_error_ends_with_its_first_cause(files, capsys):
-    check([*RUN, "--config_file", files[0]])
-    assert sys.excepthook is command_line._explain
+def _raise_wrapped(cause):
+    """As MONAI does; what the excepthook makes of it."""
     try:
         try:
-            raise FileNotFoundError("dataset_dir 'data' is not there")
-        except FileNotFoundError as cause:
-            raise RuntimeError("Failed to instantiate") from cause
+            raise cause
+        except Exception as error:
+            raise RuntimeError(
+                "Failed to instantiate component 'torch.optim.Adam' with keywords: lr\n set ..."
+            ) from error
     except RuntimeError as error:
         sys.excepthook(type(error), error, error.__traceback__)
+
+
+def test_an_error_ends_with_its_first_cause(files, tmp_path, monkeypatch, capsys):
+    """In one line; of others' errors it says where in the config, and where the traceback is."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    check([*RUN, "--config_file", files[0]])
+    _raise_wrapped(ValueError("Invalid learning rate: -1"))
+    (log,) = tmp_path.glob("*.log")
     said = capsys.readouterr().err
-    assert said.rstrip().endswith("\nerror: dataset_dir 'data' is not there") and "Traceback" in said
+    assert said == (
+        f"\nerror: Invalid learning rate: -1 (in Adam)\nThe traceback is in {log}; --traceback true prints it.\n"
+    )
+    assert "Traceback" in log.read_text() and "Failed to instantiate" in log.read_text()
+
+    try:
+        check([*RUN, "--config_file", files[0], "--max_epoch", "1"])
+    except ValueError as error:  # the package's own
+        sys.excepthook(type(error), error, error.__traceback__)
+    said = capsys.readouterr().err
+    assert said == "\nerror: --max_epoch: the configs have no such key; did you mean max_epochs?\n"
+
+    for words in (["--traceback", "true"], ["--traceback"], ["--traceback=true"]):
+        check([*RUN, "--config_file", files[0], *words])
+        _raise_wrapped(KeyError("x"))
+        said = capsys.readouterr().err
+        assert "Traceback" in said and said.endswith("\nerror: KeyError: 'x' (in Adam)\n")
+    with pytest.raises(ValueError, match="--traceback is 'maybe', expected true or false"):
+        check([*RUN, "--config_file", files[0], "--traceback", "maybe"])
+    assert list(tmp_path.glob("*.log")) == [log]
+
+
+def test_an_interrupted_run_says_how_to_go_on(files, tmp_path, capsys):
+    for key, said in (("resume", "--resume true goes on from the last"), ("skip_existing", "--skip_existing true")):
+        config = tmp_path / f"{key}.json"
+        config.write_text(json.dumps({key: False}))
+        check([*RUN, "--config_file", str(config)])
+        with pytest.raises(SystemExit) as stop:
+            sys.excepthook(KeyboardInterrupt, KeyboardInterrupt(), None)
+        assert stop.value.code == 130
+        err = capsys.readouterr().err
+        assert err.startswith("\ninterrupted; ") and said in err and err.count("\n") == 2
+    check([*RUN, "--config_file", files[0]])
+    with pytest.raises(SystemExit):
+        sys.excepthook(KeyboardInterrupt, KeyboardInterrupt(), None)
+    assert capsys.readouterr().err == "\ninterrupted.\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--scale", "2"], r"--scale is 2, expected a list, as in --scale \'\[2, 2, 2\]\'"),
+        (["--scale"], "--scale is empty, expected a list"),
+        (["--axes", "2"], r"--axes is 2, expected a list, as in --axes '\$\[0, 1\] if @any else \[2\]'"),
+        (["--patch=16"], r"--patch is 16, expected a list"),
+        (["--amp", "maybe"], "--amp is 'maybe', expected true or false"),
+        (["--seed", "x"], "--seed is 'x', expected a number such as 0"),
+        (["--range", "None"], r"--range is None, but MONAI passes over None; for none give --range '\$None'"),
+        (["--seed", "null"], r"--seed is null, .*'\$None'"),
+        (["--scale", "[2,2,1]", "--axes", "[2]", "--amp", "True", "--seed", "$1 + 1", "--range", "$None"], None),
+        (["--scale", "@axes", "--amp", "--seed", "1e3", "--empty", "None", "--batch", "4", "--stages", "2"], None),
+        (["--seed", "[1,2]", "--name", "3", "--seed=-2"], None),
+    ],
+)
+def test_a_value_of_another_kind_is_refused(tmp_path, words, said):
+    """By what the configs have there."""
+    config = {
+        "scale": [2, 2, 2],
+        "axes": "$[0, 1] if @any else [2]",
+        "patch": "$[64, @x#y::z]",
+        "amp": False,
+        "seed": 0,
+    }
+    config |= {"range": {"noise": [0, 1]}, "empty": None, "batch": "$[8, 4][@stage - 1]", "stages": [1, 2], "name": "a"}
+    (tmp_path / "train.json").write_text(json.dumps(config))
+    line = [*RUN, "--config_file", str(tmp_path / "train.json"), *words]
+    if said is None:
+        check(line)
+    else:
+        with pytest.raises(ValueError, match=said):
+            check(line)
+
+
+def test_a_gpu_that_is_not_there():
+    count = torch.cuda.device_count()
+    with pytest.raises(ValueError, match=f"device is cuda:{count}, but torch finds .*cpu"):
+        check_device(f"cuda:{count}")
+    check_device("cpu")
+    check_device(torch.device("cpu"))
 
 
 def test_a_switch_is_true_or_false():
     assert [is_true(v) for v in (True, "true", "True", False, "false", "FALSE")] == [True] * 3 + [False] * 3
     for wrong in ("yes", 1, "", None):
-        with pytest.raises(ValueError, match="true or false"):
-            is_true(wrong)
+        with pytest.raises(ValueError, match=f"amp is {wrong!r}, expected true or false"):
+            is_true(wrong, "amp")
 
 
 def test_whole_numbers():

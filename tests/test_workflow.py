@@ -5,7 +5,7 @@ import json
 import pytest
 from monai.bundle import ConfigParser
 
-from common.workflow import numbered_from, parts_of, run_again
+from common.workflow import check_new_run, first_file, numbered_from, parts_of, run_again
 
 CONFIG = {
     "imports": ["$import math", "$from common.workflow import run_again"],
@@ -100,3 +100,62 @@ def test_numbered_files_are_found_from_a_number_on(tmp_path):
     for first, found in ((1, names), (2, names[1:]), (4, names[3:]), (13, [])):  # 4 to 9 are gaps
         assert set(numbered_from(pattern, first)) == {str(tmp_path / name) for name in found}
     assert numbered_from(str(tmp_path / "nowhere" / "a_%d.pt"), 1) == []
+
+
+def run_folder(tmp_path, *files):
+    """Folders of a run with these files; the first of them is that of the weights."""
+    for file in files:
+        (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / file).write_text("")
+    return str(tmp_path), str(tmp_path / "models")
+
+
+@pytest.mark.parametrize(
+    ("files", "kwargs", "found"),
+    [
+        ((), {}, None),
+        (("data/dataset.json", "table.json", "models/kernels/kernels_1.json", "losses.png"), {}, None),
+        (("history.jsonl",), {}, "history.jsonl"),
+        (("models/training_state.pt",), {}, "training_state.pt"),
+        (("history.jsonl", "models/training_state.pt", "models/model.pt"), {}, "history.jsonl, training_state.pt, mod"),
+        (("models/model.pt",), {}, "model.pt"),
+        # Stage 2 goes on from what stage 1 has left, and is not begun twice.
+        (
+            ("history_1.jsonl", "models/training_state_1.pt", "models/model.pt"),
+            {"suffixes": ["_2"], "weights": False},
+            None,
+        ),
+        (("models/training_state_2.pt",), {"suffixes": ["_1", "_2"]}, "training_state_2.pt"),
+        (("history_kernels_12.jsonl",), {"suffixes": ["_kernels_*", "_edsr"]}, "history_kernels_12.jsonl"),
+    ],
+)
+def test_a_folder_with_another_run_is_refused(tmp_path, files, kwargs, found):
+    folders = run_folder(tmp_path, *files)
+    check_new_run(*folders, False, "true", **kwargs)
+    if found is None:
+        check_new_run(*folders, False, False, **kwargs)
+        check_new_run(*folders, "true", False, **kwargs)
+        return
+    with pytest.raises(FileExistsError, match=rf"{tmp_path}.*{found}.*--resume true.*--overwrite true"):
+        check_new_run(*folders, "false", False, **kwargs)
+    if files == ("models/model.pt",):
+        # Weights of no run: there is nothing to continue, and a run begun anew would replace them.
+        with pytest.raises(FileExistsError, match=rf"{tmp_path}/models holds model.pt, but no run.*--overwrite true"):
+            check_new_run(*folders, True, False, **kwargs)
+    else:
+        check_new_run(*folders, True, False, **kwargs)
+
+
+def test_a_run_that_cannot_begin_is_refused(tmp_path):
+    folders = run_folder(tmp_path)
+    with pytest.raises(FileNotFoundError, match=r"no weights at .*none\.pt; name a file with --initial PATH"):
+        check_new_run(*folders, False, False, str(tmp_path / "none.pt"))
+    with pytest.raises(ValueError, match="resume and overwrite are both true"):
+        check_new_run(*folders, True, True)
+
+
+def test_the_first_file_that_is_there(tmp_path):
+    paths = [str(tmp_path / name) for name in "abc"]
+    assert first_file(*paths) == paths[2]
+    (tmp_path / "b").write_text("")
+    assert first_file(*paths) == paths[1]

@@ -11,9 +11,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..command_line import RunsFailedError, check, is_true
+from ..command_line import check, is_true
+from ..data.lists.datalist import folder as folder_of
+from ..errors import RunsFailedError
 from ..files import check_writable
 from ..reports import RESERVED, merge_pictures, merge_tables
+from ..workflow import check_new_run
 
 # Of a row.
 _KEYS = {"name": str, "bundle": str, "overlays": list, "override": dict, "pool": list, "weights": str}
@@ -39,6 +42,7 @@ def ablate(
     bundle: str | None = None,
     folds: int = 1,
     resume: bool | str = False,
+    overwrite: bool | str = False,
     **override,
 ) -> None:
     """Train and evaluate every row of a table on one datalist, and print and write the table, mean +- sd.
@@ -71,15 +75,18 @@ def ablate(
             each row is run on each fold (its key ``fold``) and its test cases pooled.
         resume: whether to skip runs whose table.json is there and to continue trainings that were interrupted. The
             rows must be what they were: a row that has changed needs another name, or its folder removed.
+        overwrite: whether the runs may take the place of those that ``output_dir`` holds.
         override: keys of the configs to set in all rows, for example --max_epochs 10; none that a row itself sets.
 
     Raises:
-        FileNotFoundError: when a bundle, the table or an overlay is not there.
+        FileNotFoundError: when the folder of the datalist, a bundle, the table or an overlay is not there.
+        FileExistsError: when a row's folder holds a run, and neither ``resume`` nor ``overwrite`` is true.
         ValueError: before anything runs, when a row is wrong, sets a key that is set for all rows, or lacks a key in
             its configs that it or the command line sets.
         RunsFailedError: at the end, when runs failed; the message lists them with the last error of each.
     """
-    resume = is_true(resume)
+    resume, overwrite = is_true(resume, "resume"), is_true(overwrite, "overwrite")
+    folder_of(dataset_dir)
     rows = _rows(bundle, table)
     if folds > 1:
         rows = [_over_folds(row, folds) for row in rows]
@@ -91,12 +98,17 @@ def ablate(
         except ValueError as error:
             raise ValueError(f"{run.title}: {error}") from None
     check_writable(output_dir)
+    own = [run for run in runs if run.trained == run.folder]
+    for run in own:
+        check_new_run(run.folder, run.folder / "models", resume, overwrite, suffixes=["*"])
     if not resume:
         # Or a later --resume would take the tables and weights of an earlier ablation for this one's.
         for run in runs:
             (run.folder / "table.json").unlink(missing_ok=True)
-            if run.trained == run.folder:
-                shutil.rmtree(run.folder / "models", ignore_errors=True)
+        for run in own:
+            shutil.rmtree(run.folder / "models", ignore_errors=True)
+            for history in run.folder.glob("history*.jsonl"):
+                history.unlink()
     failures: list[tuple[Run, str]] = []
     for number, run in enumerate(runs, start=1):
         print(f"run {number} of {len(runs)}: {run.title}, in {run.folder}", flush=True)
@@ -279,7 +291,8 @@ def _execute(run: Run, resume: bool) -> str | None:
     path = run.folder / "log.txt"
     with path.open("w") as log:
         for evaluate in (False, True) if run.trained == run.folder else (True,):
-            command = [sys.executable, "-m", "monai.bundle", "run", *_words(run, resume, evaluate)]
+            words = [*_words(run, resume, evaluate), "--traceback=true"]
+            command = [sys.executable, "-m", "monai.bundle", "run", *words]
             done = subprocess.run(command, stdout=log, stderr=subprocess.STDOUT, check=False)
             if done.returncode != 0:
                 lines = [line for line in path.read_text(errors="replace").splitlines() if line.strip()]

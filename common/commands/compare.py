@@ -1,4 +1,4 @@
-"""``python -m common compare``: a picture of a scan, its cubic interpolation and its super-resolution."""
+"""``python -m common compare``: a picture or a page of a scan, its cubic interpolation and its super-resolution."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import nibabel as nib
 import numpy as np
 
 from ..metrics import cubic, psnr, ssim
-from ..reports import case_figure
+from ..reports import case_figure, check_viewer, viewer
 
 
 def compare(
@@ -20,24 +20,36 @@ def compare(
     at: Sequence[float] | None = None,
     size: float = 60.0,
 ) -> None:
-    """Draw a scan, its cubic interpolation and its super-resolution side by side in three planes, as PNG.
+    """Draw a scan, its cubic interpolation and its super-resolution side by side in three planes, as PNG or HTML.
 
-    Where a network has added something, it is in the last picture and not in the one before it. Where LR voxels lie on
-    SR voxels is read from the files' affines. All are in units of the scan's 99.9th percentile.
+    An HTML page is to look at in a browser, without a network: planes are scrolled and zoomed together, and a curtain
+    is drawn between two volumes (:func:`common.reports.viewer`). In a PNG all are in units of the scan's 99.9th
+    percentile.
+
+    Where a network has added something, it is in the result and not in the interpolation. Where LR voxels lie on SR
+    voxels is read from the files' affines.
 
     Args:
         lr: the scan, NIfTI.
         sr: its super-resolution, as inference.json writes it, NIfTI.
-        output: the PNG to write.
-        hr: the truth on the grid of ``sr``, if it is known; adds it, the errors, PSNR and SSIM.
+        output: the PNG or HTML file to write.
+        hr: the truth on the grid of ``sr``, if it is known; adds it and the errors, and to a PNG PSNR and SSIM.
         at: point in mm (world coordinates R, A, S) through which the planes go; without it the middle of the head.
-        size: with ``at``, edge in mm of what is shown around the point.
+        size: with ``at``, edge in mm of what a PNG shows around the point.
 
     Raises:
         FileNotFoundError: a file is not there.
-        ValueError: a file is no 3-D NIfTI volume, the grids do not lie on each other with whole factors, or the point
-            is none or lies outside of the volume.
+        ModuleNotFoundError: for HTML, without the package that brings NiiVue.
+        ValueError: ``output`` ends otherwise, a file is no 3-D NIfTI volume, the grids do not lie on each other with
+            whole factors, or the point is none or lies outside of the volume.
     """
+    ending = Path(output).suffix.lower()
+    if ending not in (".png", ".html"):
+        raise ValueError(
+            f"compare: --output is {output}, expected a name that ends in .png, or in .html for a browser."
+        )
+    if ending == ".html":
+        check_viewer()
     if at is not None and not (isinstance(at, (list, tuple)) and len(at) == 3):
         raise ValueError(f"compare: --at is {at}, expected three numbers in mm such as --at=-52,8,36.")
     if not size > 0:
@@ -48,7 +60,7 @@ def compare(
         if not Path(name).is_file():
             raise FileNotFoundError(f"compare: --{key} {name}: there is no such file.")
         try:
-            images[key] = nib.load(name)
+            images[key] = nib.squeeze_image(nib.load(name))
         except nib.filebasedimages.ImageFileError as error:
             raise ValueError(f"compare: --{key} {name} is no NIfTI file that can be read ({error}).") from None
         if len(images[key].shape) != 3:
@@ -64,7 +76,25 @@ def compare(
         )
     if hr is not None and (images["hr"].shape != expected or not np.allclose(images["hr"].affine, affine, atol=0.01)):
         raise ValueError(f"compare: {hr} does not lie on the grid of {sr}; crop or resample it first.")
-    volumes = {key: np.asarray(image.dataobj, dtype=np.float32) for key, image in images.items()}
+    volumes = {
+        key: np.nan_to_num(np.asarray(image.dataobj, dtype=np.float32), posinf=0.0, neginf=0.0)
+        for key, image in images.items()
+    }
+    zoom = None
+    if at is not None:
+        point = np.linalg.solve(affine, [*at, 1.0])[:3]
+        if not all(-0.5 <= p <= n - 0.5 for p, n in zip(point, expected, strict=True)):
+            raise ValueError(
+                f"compare: --at {list(at)} mm is outside of {sr}, whose voxel there would be {point.round(1)}."
+            )
+        zoom = (point.tolist(), float(size))
+    if ending == ".html":
+        baseline = cubic(volumes["lr"], factors.tolist(), offset.tolist())
+        shown = {"scan": images["lr"], "cubic": nib.Nifti1Image(baseline, affine), "SR": images["sr"]}
+        shown |= {} if hr is None else {"HR": images["hr"]}
+        viewer(output, shown, Path(lr).name, None if hr is None else "HR", at)
+        print(f"Wrote {output}")
+        return
     low = min(float(volumes["lr"].min()), 0.0)
     high = float(np.quantile(volumes["lr"], 0.999))
     volumes = {key: (volume - low) / (high - low or 1.0) for key, volume in volumes.items()}
@@ -74,14 +104,6 @@ def compare(
         truth = volumes["hr"].clip(0, 1)
         for key, volume in (("cubic", baseline), ("sr", volumes["sr"])):
             scores[key] = {"psnr": psnr(volume.clip(0, 1), truth), "ssim": ssim(volume.clip(0, 1), truth)}
-    zoom = None
-    if at is not None:
-        point = np.linalg.solve(affine, [*at, 1.0])[:3]
-        if not all(-0.5 <= p <= n - 0.5 for p, n in zip(point, expected, strict=True)):
-            raise ValueError(
-                f"compare: --at {list(at)} mm is outside of {sr}, whose voxel there would be {point.round(1)}."
-            )
-        zoom = (point.tolist(), float(size))
     case_figure(
         output,
         volumes["lr"],

@@ -39,7 +39,6 @@ def write_datalist(
     target: str | Sequence[str] | None = None,
     validation: str | Sequence[str] | None = None,
     test: str | Sequence[str] | None = None,
-    **unknown: object,
 ) -> None:
     """Write ``dataset_dir/dataset.json``, which every bundle reads: each group's volumes, found by pattern.
 
@@ -68,23 +67,19 @@ def write_datalist(
         misaligned: true where source and target shall hold the same subjects, whose HR and LR volumes do not match.
         subject: regular expression whose first group, or whole match, in the path is the subject; by default BIDS's
             ``sub-<label>``, else the file's name without extensions.
-        source: pattern of the files of this group, to split by hand; likewise ``target``, ``validation``, ``test``.
-            ``test`` alone is enough to evaluate weights that are there.
-        unknown: any other option, which is refused.
+        source: pattern of the files of this group, to split by hand.
+        target: likewise.
+        validation: likewise.
+        test: likewise; alone it is enough to evaluate weights that are there.
 
     Raises:
         FileNotFoundError: no such folder, or a pattern without files.
-        ValueError: an unknown option, too few subjects, a bad split or subject, subjects in two groups, with guides a
+        ValueError: too few subjects, a bad split or subject, subjects in two groups, with guides a
             subject with two volumes of a kind or with a scan or guide alone, no CT that may train, or an LR volume in
             test whose HR is not known.
     """
-    if unknown:
-        # Fire reports an unknown option only when the file has been written without it.
-        gone = {"setting": "leave it out, or for misaligned give --misaligned true", "train": "give --target"}
-        names = ", ".join(f"--{name}" + (f" ({gone[name]})" if name in gone else "") for name in unknown)
-        raise ValueError(f"datalist: unknown {names}; python -m common datalist --help tells the options.")
     root = folder(dataset_dir)
-    misaligned = is_true(misaligned)
+    misaligned = is_true(misaligned, "misaligned")
     patterns = {"hr": hr, "lr": lr, "guide": guide, "ct": ct}
     files = {kind: find(root, patterns[kind], kind) for kind in KINDS}
     if not files["hr"] and not files["lr"]:

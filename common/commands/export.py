@@ -32,16 +32,15 @@ def export(bundle: str, output_dir: str = "dist", checkpoint: str | None = None,
     version (``udean_v0_4_0``), so that two bundles or versions in one process never share a module.
     ``<output_dir>/<name>_v<version>.zip`` holds that folder; the same input gives the same bytes.
 
-    Further weights of the bundle that its configs name, models/model_*.pt, come along as they are. With a
-    ``checkpoint`` they do not, and neither do the overlays that name them: they are not of that training. Nor is the
-    ``training_range`` of inference.json, which becomes null, unless it is among the overrides.
+    Further weights of the bundle, models/model_*.pt, come along as they are. With a ``checkpoint`` they do not, and
+    neither do the overlays that name them: they are not of that training.
 
     Args:
         bundle: folder of the bundle, for example bundles/udean.
         output_dir: for the folder and the zip; an earlier export of the same bundle there is replaced.
         checkpoint: file of the weights; default models/model.pt of the bundle.
-        override: top-level keys that the weights were trained with, for example --features 32; they are set in
-            inference.json, and in train.json where it has them.
+        override: top-level keys, for example --features 32 where the weights do not say how they were trained; they
+            are set in inference.json, and in train.json where it has them.
 
     Raises:
         FileNotFoundError: when there is no such bundle.
@@ -63,13 +62,11 @@ def export(bundle: str, output_dir: str = "dist", checkpoint: str | None = None,
     configs, problems = _read(source, override)
     meta = configs.get("metadata", {})
     version = str(meta.get("version", ""))
-    further = _further_weights(configs)
+    further = _further_weights(configs, source)
     if checkpoint:
         for overlay in {config for users in further.values() for config in users} - {"inference", "train"}:
             del configs[overlay]
         further = {}
-        if "training_range" in configs.get("inference", {}) and "training_range" not in override:
-            configs["inference"]["training_range"] = None
     problems += _check(source, weights, configs)
     problems += [
         f"{' and '.join(users)}.json: there are no weights at {source / 'models' / file}; train and put them there."
@@ -141,9 +138,9 @@ def _read(source: Path, override: dict[str, Any]) -> tuple[dict[str, dict], list
     return configs, problems
 
 
-def _further_weights(configs: dict[str, dict]) -> dict[str, list[str]]:
-    """Files of weights beside model.pt, and the configs that name each."""
-    found: dict[str, list[str]] = {}
+def _further_weights(configs: dict[str, dict], source: Path) -> dict[str, list[str]]:
+    """Files of weights that are beside model.pt or should be, and the configs that name each."""
+    found: dict[str, list[str]] = {path.name: [] for path in sorted(source.glob("models/model_*.pt"))}
     for name, config in configs.items():
         for file in sorted(set(re.findall(r"/models/(model_\w+\.pt)", "\n".join(strings_in(config))))):
             found.setdefault(file, []).append(name)

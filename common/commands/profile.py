@@ -9,6 +9,7 @@ import torch
 from monai.bundle import ConfigParser
 from torch.utils.flop_counter import FlopCounterMode
 
+from .. import progress
 from ..networks.slab import to_channels_last
 
 
@@ -46,11 +47,6 @@ def profile(bundle: str, slab: int = 64, volume: tuple[int, int, int] = (160, 16
     device = parser.get_parsed_content("device")
     network = to_channels_last(parser.get_parsed_content("network_def"), device).eval()
     inferer = parser.get_parsed_content("inferer")
-    innermost = inferer
-    while hasattr(innermost, "inferer"):
-        innermost = innermost.inferer
-    if hasattr(innermost, "progress"):
-        innermost.progress = True
     image = parser["_meta_#network_data_format#inputs#image"]
     shape = [image["num_channels"], *(slab if size == "n" else size for size in image["spatial_shape"])]
 
@@ -75,7 +71,8 @@ def profile(bundle: str, slab: int = 64, volume: tuple[int, int, int] = (160, 16
         if device.type == "cuda":
             torch.cuda.synchronize()
         start = time.perf_counter()
-        inferer(volumes[0], network, *volumes[1:])
+        with progress.shown(1, "volumes"):
+            inferer(volumes[0], network, *volumes[1:])
         if device.type == "cuda":
             torch.cuda.synchronize()
         rows.append((f"seconds for {'x'.join(str(n) for n in sizes)}", f"{time.perf_counter() - start:.2f}"))

@@ -10,6 +10,7 @@ import nibabel as nib
 import numpy as np
 from tqdm import tqdm
 
+from ..command_line import is_true
 from ..data.simulation import anatomy, labelmap
 from ..data.simulation.randomised import acquire_random
 from ..data.simulation.signal import CONTRASTS, acquire
@@ -29,6 +30,7 @@ def simulate(
     noise: float = 0.0125,
     bias: float = 0.2,
     blur: float | Sequence[float] = 0.6,
+    keep: bool | str = False,
 ) -> None:
     """Make simulated heads as NIfTI: ``output_dir/sub-001/sub-001_t1w.nii.gz``, ``..._t2w.nii.gz``, ``..._ct.nii.gz``.
 
@@ -50,6 +52,7 @@ def simulate(
         bias: largest deviation of the multiplicative MR bias field from 1, in [0, 1). Random scans draw their own.
         blur: with ``labels``, standard deviation of the smoothing of tissue boundaries in voxels, 0.2 to 2; of two
             numbers, each subject's is drawn between them.
+        keep: whether files that are there stay as they are: so a run that was stopped is finished.
 
     Raises:
         ValueError: an argument out of range, fewer label maps than subjects, or a label map with unknown labels.
@@ -77,8 +80,12 @@ def simulate(
     else:
         files = labelmap.find_label_maps(labels, subjects)
 
-    root = Path(output_dir)
+    root, keep = Path(output_dir), is_true(keep)
     for index in tqdm(range(subjects), desc="simulate", unit="subject"):
+        subject = f"sub-{index + 1:03d}"
+        files_of = {name: root / subject / f"{subject}_{name}.nii.gz" for name in names}
+        if keep and all(path.is_file() for path in files_of.values()):
+            continue
         draw = np.random.default_rng([seed, index, 0])
         size, smoothing = (round(low + (high - low) * draw.random(), 4) for low, high in ranges.values())
         if files is None:
@@ -86,9 +93,8 @@ def simulate(
         else:
             fractions, affine = labelmap.head_from_labels(files[index], size, smoothing)
         fractions, affine = _crop_to_head(fractions, affine, size)
-        subject = f"sub-{index + 1:03d}"
         (root / subject).mkdir(parents=True, exist_ok=True)
-        for name in names:
+        for name, path in files_of.items():
             # A stream per contrast: the T2w is the same with and without a T1w beside it.
             if name in CONTRASTS:
                 rng = np.random.default_rng([seed, index, 1 + CONTRASTS.index(name)])
@@ -96,7 +102,7 @@ def simulate(
             else:
                 rng = np.random.default_rng([seed, index, len(CONTRASTS) + int(name.removeprefix("random"))])
                 volume = acquire_random(fractions, rng)
-            _save(volume, affine, root / subject / f"{subject}_{name}.nii.gz")
+            _save(volume, affine, path)
     print(f"Wrote {subjects} simulated subjects ({', '.join(names)}) to {root}")
 
 

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 from monai.bundle import ConfigParser
 from monai.utils import set_determinism
 
 from ..data import VolumeCache
 from ..data.naming import root_cause
+from ..files import load_state, read_about
+from ..handlers.checkpoint import save_atomically
 from ..transforms import scan_statistics, widened_range
 
 
-def training_range(config_file: str | list[str], data: str, transform: str, **override) -> None:
+def training_range(
+    config_file: str | list[str], data: str, transform: str, checkpoint: str | None = None, **override
+) -> None:
     """Print the range of the statistics of a training's LR volumes, as JSON, for ``training_range`` of inference.json.
 
     The volumes are loaded, and where the training does so degraded, by the training's own configuration, with the
     overlays and overrides that it was given. Inference then warns of scans outside of the range. Redirected to a file,
-    what is printed is an overlay of inference.json.
+    what is printed is an overlay of inference.json; with a ``checkpoint``, the weights themselves remember it.
 
     Args:
         config_file: the configs of the training, one or a list, for example bundles/udean/configs/train.json.
@@ -25,12 +30,13 @@ def training_range(config_file: str | list[str], data: str, transform: str, **ov
             "::", because what follows "#" is lost on the command line.
         transform: key of the transform that gives "lr" for each of them, for example
             train::target_dataset::transform.
+        checkpoint: the training's weights, to write the range into.
         override: keys of the configs to set, as for the training: --dataset_dir D.
 
     Raises:
-        FileNotFoundError: when there is no such config.
+        FileNotFoundError: when there is no such config, or no such checkpoint.
         ValueError: when a key is unknown or holds something else, the configs cannot be evaluated, or a volume cannot
-            be prepared; every such file is listed with the reason.
+            be prepared; every such file is listed with the reason. Or when the checkpoint does not say what it is.
     """
     parser = ConfigParser()
     parser.read_config(config_file)
@@ -38,6 +44,11 @@ def training_range(config_file: str | list[str], data: str, transform: str, **ov
     if unknown:
         raise ValueError(f"{config_file} has no key {', '.join(unknown)}.")
     parser.update(override)
+    about = None
+    if checkpoint is not None:
+        state, about = load_state(Path(checkpoint), "cpu"), read_about(checkpoint)
+        if about is None:
+            raise ValueError(f"{checkpoint}: the weights do not say what they are; give inference what is printed.")
     # Degradations may be drawn at random.
     set_determinism(0)
     try:
@@ -54,5 +65,8 @@ def training_range(config_file: str | list[str], data: str, transform: str, **ov
     found = widened_range(
         scan_statistics(item["lr"], affines["lr"]) for item, affines in zip(volumes.items, volumes.affines, strict=True)
     )
+    if about is not None:
+        about["defaults"]["training_range"] = found
+        save_atomically(state, Path(checkpoint), about)
     lines = ",\n".join(f'        "{name}": {json.dumps(pair)}' for name, pair in found.items())
     print(f'{{\n    "training_range": {{\n{lines}\n    }}\n}}')

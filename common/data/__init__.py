@@ -1,7 +1,8 @@
 """Datalists, volumes in memory, slabs and cases."""
 
 from .lists.datalist import as_hr, as_lr, cross_validation, load_datalist, only_case, only_hr
-from .lists.scans import find_images, find_pairs
+from .lists.scans import find_images, find_pairs, find_scans, named
+from .lists.shares import own_share, to_do
 from .lists.spacing import check_scale, in_plane_spacing, slice_axis_of, thin_slice_spacing
 from .loaders.cases import CaseFailure, CaseLoader, prepare_lr_hr
 from .loaders.kernel_crops import KernelCropLoader, check_target, kernel_cases
@@ -28,12 +29,16 @@ __all__ = [
     "cross_validation",
     "find_images",
     "find_pairs",
+    "find_scans",
     "in_plane_spacing",
     "kernel_cases",
     "load_datalist",
+    "named",
     "only_case",
     "only_hr",
+    "own_share",
     "prepare_lr_hr",
     "slice_axis_of",
     "thin_slice_spacing",
+    "to_do",
 ]

@@ -3,9 +3,17 @@
 from __future__ import annotations
 
 import os
+import re
+import textwrap
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+from ..command_line import is_true
+
+# What names of derived anatomical images may hold, in order, by the BIDS specification 1.11.
+_ENTITIES = ("sub", "ses", "task", "acq", "ce", "rec", "run", "echo", "part", "chunk", "space", "res", "desc")
+_SUFFIXES = ("T1w", "T2w", "PDw", "T2starw", "FLAIR", "inplaneT1", "inplaneT2", "PDT2", "angio", "UNIT1")
 
 
 def root_cause(error: BaseException) -> str:
@@ -25,8 +33,21 @@ def failure(case: str, reason: str) -> str:
     return reason if reason.startswith(f"{case}:") else f"{case}: {reason}"
 
 
+def without_name(message: str, item: Mapping[str, Any]) -> str:
+    """A warning or a reason without what it begins with of the entry: a file, or the entry's name."""
+    for name in (*item.values(), result_name(item)):
+        message = message.removeprefix(f"{name}: ")
+    return message
+
+
+def few_words(message: str, item: Mapping[str, Any]) -> str:
+    """What a warning or a reason about an entry says first, for one line."""
+    message = without_name(message, item)
+    return textwrap.shorten(re.split(r";\s|\.\s|\n", message)[0].rstrip("."), 140, placeholder=" ...")
+
+
 def case_name(item: Mapping[str, Any]) -> str:
-    """The files of a datalist's entry, for messages."""
+    """The files of an entry, for messages."""
     return ", ".join(str(item[key]) for key in ("hr", "lr", "image") if key in item)
 
 
@@ -34,5 +55,49 @@ def case_stem(path: str | os.PathLike, subject: str | None = None) -> str:
     """What the results of a case are named by: its file's name, after its subject where the name does not say it."""
     name = Path(path).name
     for ending in (".gz", ".nii", ".img", ".hdr", ".mgz", ".mgh"):
-        name = name.removesuffix(ending)
+        if name.lower().endswith(ending):
+            name = name[: -len(ending)]
     return name if subject is None or subject in name else f"{subject}_{name}"
+
+
+def result_name(item: Mapping[str, Any]) -> str:
+    """What the results of an entry are named by: its name, else its file's and its subject's."""
+    path = item.get("image") or item.get("hr") or item["lr"]
+    return item.get("name") or case_stem(path, item.get("subject"))
+
+
+def result_path(output_dir: str | os.PathLike, name: str, postfix: str = "sr", bids: bool | str = False) -> Path:
+    """Where the result of a scan is written.
+
+    Args:
+        output_dir: folder of the results.
+        name: of the scan, :func:`result_name`.
+        postfix: what the result is, letters and digits.
+        bids: whether the result is named as a BIDS derivative: ``sub-01/ses-2/anat/sub-01_ses-2_res-high_desc-sr_T1w``.
+            An image that has a ``desc`` has ``postfix`` added to it, and its ``res`` is replaced.
+
+    Returns:
+        ``<output_dir>/<name>_<postfix>.nii.gz``, or the derivative's path.
+
+    Raises:
+        ValueError: when a BIDS derivative is asked for and the scan is not named as BIDS names anatomical images.
+    """
+    if not is_true(bids):
+        return Path(output_dir) / f"{name}_{postfix}.nii.gz"
+    *parts, suffix = name.split("_")
+    entities = dict(part.split("-", 1) for part in parts if re.fullmatch("[a-z]+-[a-zA-Z0-9]+", part))
+    if len(entities) < len(parts) or "sub" not in entities or not entities.keys() <= set(_ENTITIES):
+        raise ValueError(
+            f"{name}: not named as BIDS names anatomical images; expected is sub-<label>_<key>-<label>_..._<suffix> "
+            f"with keys of {', '.join(_ENTITIES)}, each once, and labels of letters and digits. Rename the scan, or "
+            "leave out --bids true."
+        )
+    if suffix not in _SUFFIXES:
+        raise ValueError(
+            f"{name}: ends in '{suffix}', which is no suffix of BIDS; expected is one of {', '.join(_SUFFIXES)}. "
+            "Rename the scan, or leave out --bids true."
+        )
+    entities |= {"res": "high", "desc": entities.get("desc", "") + postfix}
+    folders = [f"{key}-{entities[key]}" for key in ("sub", "ses") if key in entities]
+    labels = [f"{key}-{entities[key]}" for key in _ENTITIES if key in entities]
+    return Path(output_dir, *folders, "anat", "_".join([*labels, suffix]) + ".nii.gz")

@@ -1,6 +1,6 @@
 """Ignite engines of the collection."""
 
-from .evaluator import CaseEvaluator
+from .evaluator import Case, CaseEvaluator
 from .trainer import AlternatingTrainer, Player
 
-__all__ = ["AlternatingTrainer", "CaseEvaluator", "Player"]
+__all__ = ["AlternatingTrainer", "Case", "CaseEvaluator", "Player"]

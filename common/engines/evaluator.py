@@ -2,55 +2,193 @@
 
 from __future__ import annotations
 
+import logging
+import sys
+import time
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import Any
 
+from ignite.engine import Events
 from monai.engines import SupervisedEvaluator
 from tqdm import tqdm
 
+from .. import progress
 from ..data.loaders.cases import CaseFailure
-from ..data.naming import failure, root_cause
+from ..data.naming import case_name, failure, few_words, result_name, root_cause, without_name
 from ..memory import keep_freed_memory
+from ..processes import gathered, rank
+
+_WARNINGS = 10  # so many different ones are listed in whole after the cases
 
 
 class CasesFailedError(RuntimeError):
     """Some cases of a batch failed; the others are done."""
 
 
+@dataclass
+class Case:
+    """What becomes of a case.
+
+    Attributes:
+        entry: of the data list.
+        started: when loading it began, by ``time.perf_counter``.
+        seconds: that it took, with loading and postprocessing.
+        warnings: texts of the warnings about it, each once.
+        result: path that ``SaveVolumed`` wrote.
+        error: why it failed.
+    """
+
+    entry: Mapping[str, Any]
+    started: float
+    seconds: float = 0.0
+    warnings: list[str] = field(default_factory=list)
+    result: str | None = None
+    error: str | None = None
+
+    def line(self) -> str:
+        """The case in one line."""
+        name, took = result_name(self.entry), f"{self.seconds:.1f} s"
+        if self.error is not None:
+            return f"{name}: failed after {took}: {few_words(self.error, self.entry)}"
+        said = [f"warning: {few_words(text, self.entry)}" for text in self.warnings]
+        return "; ".join([f"{name} -> {self.result}, {took}" if self.result else f"{name}, {took}", *said])
+
+
 class CaseEvaluator(SupervisedEvaluator):
     """A ``SupervisedEvaluator`` that goes on when a case fails, and fails at the end with a list of those that did.
 
-    A failed case leaves ``engine.state.output`` an empty list. Args are those of ``SupervisedEvaluator``; the loader is
-    a :class:`common.data.CaseLoader`.
+    A failed case leaves ``engine.state.output`` an empty list. There is one bar over the cases, in a terminal, and one
+    line for each with its result, its seconds, and in few words its warnings; these are all python ``UserWarning``
+    between the loading of the case and the end of its handlers, and are listed in whole at the end. Handlers find the
+    case as ``engine.case``, and those that are done in ``engine.cases``. Args are those of ``SupervisedEvaluator``; the
+    loader is a :class:`common.data.CaseLoader`.
 
     Raises:
         CasesFailedError: at the end of the run, when cases failed; the message lists them with the reasons.
     """
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        # Ignite tells of epochs, which cases have none of, and of errors, which are raised anyway.
+        self.logger.setLevel(logging.CRITICAL)
+        self.case: Case | None = None
+        self.cases: list[Case] = []
+        self.add_event_handler(Events.GET_BATCH_STARTED, self._begin)
+        self.add_event_handler(Events.GET_BATCH_COMPLETED, self._loaded)
+        # After the handlers given, which may warn too.
+        self.add_event_handler(Events.ITERATION_COMPLETED, self._finish)
+
+    @property
+    def failures(self) -> list[CaseFailure]:
+        """The cases of the last run that failed."""
+        return [CaseFailure(case_name(case.entry), case.error) for case in self.cases if case.error is not None]
+
     def run(self, global_epoch: int = 1) -> None:
         """Process every case, then raise if any failed."""
+        self.case, self.cases = None, []
+        total = len(self.data_loader)
+        # Of what many processes share one may have nothing.
+        if total:
+            self._run_cases(total, global_epoch)
+        else:
+            print("no scans to do", flush=True)
+        every = gathered([case_name(entry) for entry in self.data_loader.dataset.data])
+        if failures := gathered(self.failures):
+            if rank()[0] > 0:
+                sys.exit(1)  # the first process says what failed
+            listing = "\n  ".join(failure(case.case, case.reason) for case in failures)
+            raise CasesFailedError(f"{len(failures)} of {len(every)} cases failed, the others are done:\n  {listing}")
+
+    def _run_cases(self, total: int, global_epoch: int) -> None:
         if self.state.device.type == "cpu":
             keep_freed_memory()
-        self.failures: list[CaseFailure] = []
-        with tqdm(total=len(self.data_loader), desc="cases", unit="case") as self.bar:
+        started = time.perf_counter()
+        with (
+            self._recording(),
+            progress.bar(total, "scan" if total == 1 else "scans") as self.bar,
+            progress.listening(self._advance),
+        ):
             super().run(global_epoch)
-        if self.failures:
-            listing = "\n  ".join(failure(case.case, case.reason) for case in self.failures)
-            raise CasesFailedError(
-                f"{len(self.failures)} of {len(self.data_loader)} cases failed, the others are done:\n  {listing}"
-            )
+        print("\n".join(self._summary(time.perf_counter() - started)), flush=True)
+
+    def _begin(self) -> None:
+        entries = self.data_loader.dataset.data
+        if len(self.cases) == len(entries):
+            return  # Ignite asks once more than there are
+        self.case = Case(entries[len(self.cases)], started=time.perf_counter())
+        self.bar.set_postfix_str(result_name(self.case.entry))
+        # What of the case is done before the present step, and what that step may add to it: loading half of it.
+        self.before, self.room = 0.0, 0.5
+
+    def _loaded(self) -> None:
+        self.before = self.bar.n - len(self.cases)
+        self.room = 1 - self.before
 
     def _iteration(self, engine: CaseEvaluator, batchdata: Any) -> Any:
         try:
             if isinstance(batchdata, CaseFailure):
-                engine.failures.append(batchdata)
+                self.case.error = batchdata.reason
                 return []
             try:
-                return super()._iteration(engine, batchdata)
+                output = super()._iteration(engine, batchdata)
+                self.case.result = output[0].get("saved_to") if isinstance(output, list) else None
+                return output
             except Exception as error:
-                volume = batchdata.get("image", batchdata.get("lr"))
-                name = volume.meta.get("filename_or_obj", "a case") if hasattr(volume, "meta") else "a case"
-                name = name[0] if isinstance(name, (list, tuple)) else name
-                engine.failures.append(CaseFailure(str(name), root_cause(error)))
+                self.case.error = root_cause(error)
                 return []
         finally:
-            engine.bar.update()
+            self.case.seconds = time.perf_counter() - self.case.started
+            self.before, self.room = 1.0, 0.0
+
+    def _advance(self, share: float) -> None:
+        """Show that this share of the present step is done."""
+        self.bar.update(len(self.cases) + self.before + self.room * share - self.bar.n)
+
+    def _finish(self) -> None:
+        case, self.case = self.case, None
+        self.cases.append(case)
+        self.bar.update(len(self.cases) - self.bar.n)
+        count = f"{len(self.cases)}/{len(self.data_loader)} " if len(self.data_loader) > 1 else ""
+        tqdm.write(count + case.line())
+        sys.stdout.flush()
+        if len(self.cases) == len(self.data_loader):
+            self.bar.close()  # handlers may print at the end
+
+    @contextmanager
+    def _recording(self) -> Iterator[None]:
+        """Keep the warnings about each case with it; others, such as those about code, go on to where they went."""
+        with warnings.catch_warnings():
+            # Python would show a warning once; what a filter of the user's says holds.
+            warnings.simplefilter("always", UserWarning, append=True)
+            others = warnings.showwarning
+
+            def show(message: Warning | str, category: type[Warning], *args: Any, **kwargs: Any) -> None:
+                if self.case is None or not issubclass(category, UserWarning):
+                    others(message, category, *args, **kwargs)
+                elif str(message) not in self.case.warnings:
+                    self.case.warnings.append(str(message))
+
+            warnings.showwarning = show
+            yield
+
+    def _summary(self, seconds: float) -> list[str]:
+        """Lines for the end: how many cases are done, and the warnings in whole, each with those that it is about."""
+        failed = len(self.failures)
+        warned = [case for case in self.cases if case.warnings]
+        counts = [f"{len(self.cases) - failed} of {len(self.cases)} done in {seconds:.1f} s"]
+        counts += [f"{failed} failed"] * (failed > 0) + [f"{len(warned)} with warnings"] * bool(warned)
+        about: dict[str, list[str]] = {}
+        for case in warned:
+            name = result_name(case.entry)
+            for text in case.warnings:
+                about.setdefault(without_name(text, case.entry), []).append(name)
+        lines = [", ".join(counts)]
+        for text, names in list(about.items())[:_WARNINGS]:
+            several = f" and {len(names) - 3} more" if len(names) > 3 else ""
+            lines.append(f"warning: {', '.join(names[:3])}{several}: {text}")
+        if len(about) > _WARNINGS:
+            lines.append(f"and {len(about) - _WARNINGS} other warnings")
+        return lines

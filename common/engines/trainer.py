@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
@@ -14,7 +15,7 @@ from monai.engines import Trainer
 from monai.engines.workflow import Workflow
 from torch import nn
 
-from ..command_line import is_true
+from ..command_line import check_whole, is_true
 from ..graph import TensorGraph
 from ..losses import LossTable
 from ..memory import keep_freed_memory
@@ -118,15 +119,34 @@ class Player:
             state["schedule"] = self.schedule.state_dict()
         return state
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore what :meth:`state_dict` gave."""
+    def load_state_dict(self, state: Mapping[str, Any], prolonged: bool = False) -> None:
+        """Restore what :meth:`state_dict` gave.
+
+        Args:
+            state: of the player.
+            prolonged: whether the scheduler, made for a longer run than that of the state, is to go on as if it had
+                been there from the start; else it goes on as in the state.
+        """
         self.optimizer.load_state_dict(state["optimizer"])
         self.scaler.load_state_dict(state["scaler"])
         if self.scheduler is not None:
-            self.scheduler.load_state_dict(state["scheduler"])
+            if prolonged and not isinstance(self.scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau):
+                self._replay_scheduler(state["scheduler"])
+            else:
+                self.scheduler.load_state_dict(state["scheduler"])
             self._epoch_total, self._epoch_iterations = state["epoch"]
         if self.schedule is not None:
             self.schedule.load_state_dict(state["schedule"])
+
+    def _replay_scheduler(self, state: Mapping[str, Any]) -> None:
+        """Step the scheduler from the first iteration to that of the state: many depend on each step before."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = group["initial_lr"]
+        self.scheduler.base_lrs = state["base_lrs"]
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Detected call of `lr_scheduler.step")
+            for _ in range(state["last_epoch"]):
+                self.scheduler.step()
 
 
 class AlternatingTrainer(Trainer):
@@ -159,7 +179,7 @@ class AlternatingTrainer(Trainer):
 
     Raises:
         ValueError: when a player names a network, or a term a tensor, that the graph lacks; when two players train the
-            same network.
+            same network; when there are no epochs, or none of an iteration.
         FloatingPointError: while training, when a loss is not finite; the message names the terms.
     """
 
@@ -176,7 +196,8 @@ class AlternatingTrainer(Trainer):
         amp: bool | str = False,
         amp_kwargs: dict | None = None,
     ) -> None:
-        amp = is_true(amp)
+        amp = is_true(amp, "amp")
+        check_whole(max_epochs=max_epochs, **({} if epoch_length is None else {"epoch_length": epoch_length}))
         super().__init__(
             device=device,
             max_epochs=max_epochs,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import logging
 import os
 import struct
@@ -13,14 +14,16 @@ import zipfile
 from collections.abc import Mapping, Sequence
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import torch
 from monai.bundle import ConfigParser, ckpt_export
 from torch import nn
 
-from ..files import replacing
+from ..files import append_about, read_about, replacing
 from ..handlers import load_weights
 from ..networks import OnnxNetwork
+from ..networks.onnx import NO_SEAL, sealed
 
 TOLERANCE = 1e-4  # of values in [0, 1]
 SIZES = ((1, 32, 32), (2, 17, 24), (1, 5, 40))  # batch and plane
@@ -28,6 +31,8 @@ SIZES = ((1, 32, 32), (2, 17, 24), (1, 5, 40))  # batch and plane
 
 def convert(bundle: Path) -> list[str]:
     """Write models/model.ts and models/model.onnx of a bundle that has models/model.pt, in a process of its own.
+
+    Both say what they are as models/model.pt does (:func:`common.files.read_about`).
 
     The process runs in the bundle's folder, so that it is the bundle's own code that is converted. It is a new one with
     a fixed hash seed, because TorchScript names classes after those that the process has compiled before, and writes
@@ -72,7 +77,8 @@ def _convert() -> list[str]:
     parser = ConfigParser()
     parser.read_config(config)
     parser.read_meta(meta)
-    network = load_weights(parser.get_parsed_content("network_def"), weights)
+    settings = parser.get_parsed_content("settings")
+    network = load_weights(parser.get_parsed_content("network_def"), weights, settings=settings)
     inputs = {shape: torch.rand(shape, generator=torch.Generator().manual_seed(0)) for shape in _shapes(parser)}
     choices = list(product(*_further_inputs(network).values()))
     with torch.no_grad():
@@ -81,8 +87,11 @@ def _convert() -> list[str]:
         _check_shape(parser, x, result)
 
     ckpt_export("network_def", "models/model.ts", ckpt_file=weights, meta_file=meta, config_file=[config])
+    about = read_about(weights)
     _strip_torchscript(Path("models/model.ts"))
-    _to_onnx(network, parser, "models/model.onnx")
+    if about:
+        append_about("models/model.ts", about)
+    _to_onnx(network, parser, Path("models/model.onnx"), about)
     others = {"model.ts": torch.jit.load("models/model.ts").eval(), "model.onnx": OnnxNetwork("models/model.onnx")}
     lines = []
     for name, other in others.items():
@@ -131,7 +140,7 @@ def _check_shape(parser: ConfigParser, image: torch.Tensor, result: torch.Tensor
         )
 
 
-def _to_onnx(network: nn.Module, parser: ConfigParser, path: str) -> None:
+def _to_onnx(network: nn.Module, parser: ConfigParser, path: Path, about: Mapping[str, Any] | None) -> None:
     """Every size that metadata.json calls n, and the batch, is free."""
     import onnx
 
@@ -156,7 +165,8 @@ def _to_onnx(network: nn.Module, parser: ConfigParser, path: str) -> None:
     )
     model = program.model_proto
     _strip_onnx(model.graph)
-    onnx.save(model, path)
+    onnx.helper.set_model_props(model, {"seal": NO_SEAL.decode(), **({"about": json.dumps(about)} if about else {})})
+    path.write_bytes(sealed(model.SerializeToString(deterministic=True)))
 
 
 def _strip_torchscript(path: Path) -> None:

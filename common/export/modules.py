@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+import shutil
 import sys
 from collections.abc import Iterable, Iterator
 from importlib.metadata import packages_distributions
@@ -56,6 +57,8 @@ def needed_modules(configs: Iterable[str], docs: str = "") -> list[Path]:
 def copy_modules(modules: Iterable[Path], folder: Path, name: str) -> None:
     """Copy modules with the ``__init__.py`` files above them, cut to what is copied, as a package of another name.
 
+    What stands beside a module under its name, with another ending, is its own: a template, for example.
+
     Args:
         modules: from :func:`needed_modules`.
         folder: that the package is made in.
@@ -67,6 +70,8 @@ def copy_modules(modules: Iterable[Path], folder: Path, name: str) -> None:
         target = folder / name / path
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_text(renamed((ROOT / path).read_text(), name))
+        for own in {*(ROOT / path).parent.glob(f"{path.stem}.*")} - {ROOT / path}:
+            shutil.copyfile(own, target.with_name(own.name))
     for package in packages:
         source = (ROOT / package / "__init__.py").read_text()
         (folder / name / package / "__init__.py").write_text(renamed(_cut(source, package, set(modules)), name))

@@ -3,19 +3,27 @@
 from .checkpoint import BestModel, LastModel, ResumableState, load_stages, load_weights
 from .evaluation import EvaluationReport
 from .features import FeatureReport
+from .forecast import Forecast
 from .history import LossHistory
 from .kernel_report import KernelReport
+from .results import InferenceResults, log_path, read_logs
 from .translation import TranslationReport
+from .viewer import ResultViewer
 
 __all__ = [
     "BestModel",
     "EvaluationReport",
     "FeatureReport",
+    "Forecast",
+    "InferenceResults",
     "KernelReport",
     "LastModel",
     "LossHistory",
+    "ResultViewer",
     "ResumableState",
     "TranslationReport",
     "load_stages",
     "load_weights",
+    "log_path",
+    "read_logs",
 ]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import random
-from collections.abc import Sequence
+import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,21 +16,30 @@ import torch.distributed as dist
 from ignite.engine import Engine, Events
 from torch import nn
 
+from .. import threads
+from ..about import about_network, compare, tensors_sha256
 from ..command_line import is_true
-from ..files import load_state, replacing
+from ..files import append_about, load_state, read_about, replacing
 from ..networks.slab import to_channels_last
 
 
-def save_atomically(state: Any, path: Path) -> None:
-    """``torch.save`` under a temporary name, flushed to disk and moved to ``path``."""
-    with replacing(path) as temporary, temporary.open("wb") as file:
-        torch.save(state, file)
-        file.flush()
-        os.fsync(file.fileno())
+def save_atomically(state: Any, path: Path, about: Mapping[str, Any] | None = None) -> None:
+    """``torch.save`` under a temporary name, with what the weights are, flushed to disk and moved to ``path``."""
+    with replacing(path) as temporary:
+        with temporary.open("wb") as file:
+            torch.save(state, file)
+        if about is not None:
+            append_about(temporary, about)
+        with temporary.open("r+b") as file:
+            os.fsync(file.fileno())
 
 
 def load_weights(
-    network: nn.Module, path: str | os.PathLike, device: torch.device | str = "cpu", option: str = "checkpoint"
+    network: nn.Module,
+    path: str | os.PathLike,
+    device: torch.device | str = "cpu",
+    option: str = "checkpoint",
+    settings: Mapping[str, Any] | None = None,
 ) -> nn.Module:
     """Load weights into a network of the same architecture.
 
@@ -37,19 +48,30 @@ def load_weights(
         path: of a file with the network's ``state_dict``, loaded with ``weights_only=True``.
         device: of the network.
         option: what the path is called where it is set, for messages.
+        settings: of the config, which must be those that the weights were trained with; a file that does not say
+            what it is, as older ones do not, is loaded without a word.
 
     Returns:
-        The network, on the device, in evaluation mode.
+        The network, on the device, in evaluation mode. Its attribute ``about`` is what
+        :func:`common.files.read_about` gives, with ``path`` and ``file_sha256``.
 
     Raises:
         FileNotFoundError: when there is no such file.
-        ValueError: when the file is corrupt, its weights are those of another architecture, or not all are finite.
+        ValueError: when the file is corrupt or was changed, its weights are those of another network, architecture or
+            settings, or not all are finite.
     """
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(
             f"there are no weights at {path}; train the bundle first, or name a file with --{option} PATH."
         )
+    about = read_about(path) or {}
+    if about.get("network", type(network).__name__) != type(network).__name__:
+        raise ValueError(
+            f"{path}: expected the weights of a {type(network).__name__}, found those of a {about['network']}, of the "
+            f"bundle {about.get('bundle')}; name a file of this bundle with --{option} PATH."
+        )
+    compare(path, about, settings, option)
     state = load_state(path, device)
     own = network.state_dict()
     if not isinstance(state, dict):
@@ -68,6 +90,11 @@ def load_weights(
             f"{path}: the weights are of another architecture. Missing: {some(missing)}. Unknown: {some(extra)}. Of "
             f"another size or kind: {some(other)}. Give the config the sizes that the weights were trained with."
         )
+    if about and about["sha256"] != tensors_sha256(state):
+        raise ValueError(
+            f"{path}: the weights are not those that the file was written with (their SHA-256 is another); it is "
+            "damaged or was changed. Get a whole file, or train anew."
+        )
     bad = [name for name, value in state.items() if not torch.isfinite(value).all()]
     if bad:
         raise ValueError(
@@ -77,6 +104,7 @@ def load_weights(
         network.load_state_dict(state)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
+    network.about = {**about, "path": str(path), "file_sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
     return to_channels_last(network, device).eval()
 
 
@@ -99,13 +127,16 @@ def _kind(value: Any) -> str:
     return " ".join(filter(None, (str(tuple(value.shape)), str(value.dtype).removeprefix("torch."), layout)))
 
 
-def load_stages(cascade: nn.Module, path: str | os.PathLike, count: int) -> nn.Module:
+def load_stages(
+    cascade: nn.Module, path: str | os.PathLike, count: int, settings: Mapping[str, Any] | None = None
+) -> nn.Module:
     """Load the weights of a cascade's first stages; the others stay as they are.
 
     Args:
         cascade: :class:`~common.networks.Cascade` to load into.
         path: of a file with a cascade's ``state_dict`` of the same architecture; not read when ``count`` is 0.
         count: how many stages.
+        settings: as for :func:`load_weights`.
 
     Returns:
         The cascade.
@@ -115,13 +146,45 @@ def load_stages(cascade: nn.Module, path: str | os.PathLike, count: int) -> nn.M
     """
     if count:
         before = {name: value.clone() for name, value in cascade.state_dict().items()}
-        load_weights(cascade, path)
+        load_weights(cascade, path, settings=settings)
         first = tuple(f"stages.{i}." for i in range(count))
         cascade.load_state_dict({k: v if k.startswith(first) else before[k] for k, v in cascade.state_dict().items()})
     return cascade
 
 
-class BestModel:
+class SavedModel:
+    """Writes a network's weights, and what they are.
+
+    Args:
+        network: whose ``state_dict`` is kept.
+        paths: of the files, which all hold the same.
+        settings: that evaluation and inference must have alike; with None the files do not say what they are.
+        defaults: that inference takes unless it is told otherwise.
+        bundle_root: folder of the bundle.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        paths: Sequence[str | os.PathLike],
+        settings: Mapping[str, Any] | None = None,
+        defaults: Mapping[str, Any] | None = None,
+        bundle_root: str | os.PathLike = ".",
+    ) -> None:
+        self.network = network
+        self.paths = [Path(path) for path in paths]
+        self.settings, self.defaults, self.bundle_root = settings, defaults or {}, bundle_root
+
+    def save(self) -> None:
+        """Write the files as the weights are now."""
+        about = None
+        if self.settings is not None:
+            about = about_network(self.network, self.settings, self.defaults, self.bundle_root)
+        for path in self.paths:
+            save_atomically(self.network.state_dict(), path, about)
+
+
+class BestModel(SavedModel):
     """Keeps the weights with which validation was best.
 
     Attach it to the evaluator; the engine's first key metric decides, larger being better.
@@ -129,11 +192,11 @@ class BestModel:
     Args:
         network: whose ``state_dict`` is kept.
         path: of the file.
+        told: ``settings``, ``defaults`` and ``bundle_root`` of :class:`SavedModel`.
     """
 
-    def __init__(self, network: nn.Module, path: str | os.PathLike) -> None:
-        self.network = network
-        self.path = Path(path)
+    def __init__(self, network: nn.Module, path: str | os.PathLike, **told: Any) -> None:
+        super().__init__(network, [path], **told)
 
     def attach(self, engine: Engine) -> None:
         """Look at the metric after each validation."""
@@ -142,64 +205,61 @@ class BestModel:
     def _completed(self, engine: Engine) -> None:
         first = not dist.is_initialized() or dist.get_rank() == 0
         if first and engine.state.best_metric_epoch == engine.state.epoch:
-            save_atomically(self.network.state_dict(), self.path)
+            self.save()
 
 
-class LastModel:
+class LastModel(SavedModel):
     """Keeps a network's weights as they are at the end of the latest epoch.
 
     It is for training that nothing tells the best epoch of: what is known of HR must not choose the weights of a method
     that has no HR.
 
-    Args:
-        network: whose ``state_dict`` is kept.
-        paths: of the files, which all hold the same.
+    Its arguments are those of :class:`SavedModel`.
     """
-
-    def __init__(self, network: nn.Module, paths: Sequence[str | os.PathLike]) -> None:
-        self.network = network
-        self.paths = [Path(path) for path in paths]
 
     def attach(self, engine: Engine) -> None:
         """Save when an epoch ends, in process 0 only."""
         if not dist.is_initialized() or dist.get_rank() == 0:
-            engine.add_event_handler(Events.EPOCH_COMPLETED, self._save)
-
-    def _save(self, engine: Engine) -> None:
-        for path in self.paths:
-            save_atomically(self.network.state_dict(), path)
+            engine.add_event_handler(Events.EPOCH_COMPLETED, lambda engine: self.save())
 
 
 class ResumableState:
     """Saves everything that the rest of a run depends on, and restores it when the run starts.
 
-    Networks, players (optimizers, schedulers, scalers), epoch, iteration, the evaluator's best metric, and the random
-    states of Python, NumPy and torch. It is saved at the end of each epoch and every ``interval`` iterations.
-    Among the trainer's handlers it stands after the validation, so that an epoch that is saved has been validated.
+    Networks, players (optimizers, schedulers, scalers), epoch, iteration, the evaluator's best metric, the number of
+    threads, on which rounding depends, and the random states of Python, NumPy and torch. It is saved at the end of each
+    epoch, and within it by the clock. Among the trainer's handlers it stands after the validation, so that an epoch
+    that is saved has been validated.
+
+    A run that goes on with a larger ``max_epochs`` is prolonged: networks and optimizers are as they were, and learning
+    rates from there on are those of a run that had that length from the start.
 
     Args:
         path: of the file.
         resume: whether to continue from the file where there is one; without, the run begins anew.
-        interval: iterations between saves within an epoch, or 0 for epochs only.
+        minutes: between saves within an epoch, 0 or more; with 0 each iteration is saved, with None epochs only.
         evaluator: whose best metric is kept too, or None.
-        invalidates: files that are removed, with the old state, when a run begins anew: the states of stages that build
-            on this one.
+        invalidates: files that are removed, with the old state, when a run begins anew or is prolonged: the states of
+            stages that build on this one.
 
     Raises:
-        ValueError: when the run starts, if the file is corrupt or of another configuration.
+        ValueError: when ``minutes`` is none, or when the run starts, if the file is corrupt or of another
+            configuration.
     """
 
     def __init__(
         self,
         path: str | os.PathLike,
         resume: bool | str = False,
-        interval: int = 0,
+        minutes: float | None = 5,
         evaluator: Engine | None = None,
         invalidates: Sequence[str | os.PathLike] = (),
     ) -> None:
+        if minutes is not None and (isinstance(minutes, bool) or not isinstance(minutes, (int, float)) or minutes < 0):
+            raise ValueError(f"save_minutes is {minutes!r}, expected minutes, 0 or more, or null for epochs only.")
         self.path = Path(path)
         self.resume = is_true(resume)
-        self.interval = interval
+        self.minutes = minutes
         self.evaluator = evaluator
         self.invalidates = [Path(file) for file in invalidates]
 
@@ -209,12 +269,13 @@ class ResumableState:
         if dist.is_initialized() and dist.get_rank() != 0:
             return
         engine.add_event_handler(Events.EPOCH_COMPLETED, self._save)
-        if self.interval:
-            engine.add_event_handler(Events.ITERATION_COMPLETED(every=self.interval), self._save_within_epoch)
+        if self.minutes is not None:
+            engine.add_event_handler(Events.ITERATION_COMPLETED, self._save_within_epoch)
 
     def _save_within_epoch(self, engine: Engine) -> None:
         # The last iteration is saved after its validation, with the epoch.
-        if engine.state.iteration % engine.state.epoch_length:
+        due = time.monotonic() - self.saved >= 60 * self.minutes
+        if due and engine.state.iteration % engine.state.epoch_length:
             self._save(engine)
 
     def _save(self, engine: Engine) -> None:
@@ -223,6 +284,7 @@ class ResumableState:
             "iteration": engine.state.iteration,
             "max_epochs": engine.state.max_epochs,
             "epoch_length": engine.state.epoch_length,
+            "threads": torch.get_num_threads(),
             "graph": engine.graph.state_dict(),
             "players": {name: player.state_dict() for name, player in engine.players.items()},
             "random": {
@@ -235,43 +297,48 @@ class ResumableState:
         if self.evaluator is not None:
             state["best"] = (self.evaluator.state.best_metric, self.evaluator.state.best_metric_epoch)
         save_atomically(state, self.path)
+        self.saved = time.monotonic()
 
     def _restore(self, engine: Engine) -> None:
+        self.saved = time.monotonic()
         if not self.resume or not self.path.is_file():
-            if not dist.is_initialized() or dist.get_rank() == 0:
-                # Or a later --resume would take what an earlier run has left for this one's.
-                for file in (self.path, *self.invalidates):
-                    file.unlink(missing_ok=True)
+            # Or a later --resume would take what an earlier run has left for this one's.
+            self._remove(self.path, *self.invalidates)
             return
         state = load_state(self.path, engine.state.device)
-        expected = {"iteration", "max_epochs", "epoch_length", "graph", "players", "random"}
+        expected = {"iteration", "max_epochs", "epoch_length", "threads", "graph", "players", "random"}
         expected |= {"best"} if self.evaluator is not None else set()
         if not isinstance(state, dict) or not expected <= state.keys():
-            raise ValueError(f"{self.path}: not the state of a run like this one; start anew without --resume.")
-        for key in ("max_epochs", "epoch_length"):
-            # Schedules are laid out over the whole run, so a run of another length is another run.
-            if state[key] != getattr(engine.state, key):
+            raise ValueError(f"{self.path}: not the state of a run like this one; start anew with --overwrite true.")
+        prolonged = engine.state.max_epochs > state["max_epochs"]
+        for key in ("epoch_length", "max_epochs"):
+            if state[key] != getattr(engine.state, key) and not (prolonged and key == "max_epochs"):
                 raise ValueError(
                     f"{self.path}: the run was started with {key} {state[key]}, now it is "
-                    f"{getattr(engine.state, key)}. Continue with the same settings, or start anew without --resume."
+                    f"{getattr(engine.state, key)}. Continue with the same settings or a larger max_epochs, or start "
+                    "anew with --overwrite true."
                 )
         try:
             if list(state["players"]) != list(engine.players):
                 raise ValueError(f"players {list(state['players'])} instead of {list(engine.players)}")
             engine.graph.load_state_dict(state["graph"])
             for name, player in engine.players.items():
-                player.load_state_dict(state["players"][name])
+                player.load_state_dict(state["players"][name], prolonged)
         except (KeyError, RuntimeError, ValueError) as error:
             # The first line of torch's message says only which module it is about.
             reason = next(line.strip() for line in str(error).splitlines() if not line.endswith(":"))
             raise ValueError(
                 f"{self.path}: the run was started with other networks or players ({reason}). "
-                "Continue with the same settings, or start anew without --resume."
+                "Continue with the same settings, or start anew with --overwrite true."
             ) from None
+        if prolonged and not all(player.finished for player in engine.players.values()):
+            # A run that had ended by itself ends there again, and what builds on it stays good.
+            self._remove(*self.invalidates)
         engine.state.iteration = state["iteration"]
         engine.state.epoch = state["iteration"] // engine.state.epoch_length
         if self.evaluator is not None:
             self.evaluator.state.best_metric, self.evaluator.state.best_metric_epoch = state["best"]
+        threads.restore(state["threads"])
         saved = state["random"]
         version, internal, gauss_next = saved["python"]
         random.setstate((version, tuple(internal), gauss_next))
@@ -281,3 +348,9 @@ class ResumableState:
         if saved["cuda"] and torch.cuda.is_available():
             torch.cuda.set_rng_state_all([s.cpu() for s in saved["cuda"]])
         engine.logger.info(f"continuing after iteration {engine.state.iteration} of {self.path}")
+
+    @staticmethod
+    def _remove(*files: Path) -> None:
+        if not dist.is_initialized() or dist.get_rank() == 0:
+            for file in files:
+                file.unlink(missing_ok=True)

@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import torch
 from ignite.engine import Engine, Events
@@ -29,7 +30,8 @@ class EvaluationReport:
     the axes as the method orders them (z across the slices). In ``output_dir``: ``table.csv``, ``table.json``,
     ``boxplots.png``, and for each case ``<case>.png``, ``<case>_profile.png`` and ``<case>_planes.npz``, the columns of
     its picture for one with other runs (:func:`common.reports.merge_pictures`). With a regressor, the table has the
-    BRISQUE of each volume too, and with ``lpips`` the LPIPS against HR.
+    BRISQUE of each volume too, and with ``lpips`` the LPIPS against HR. With ``report`` there is ``<case>.html`` too, a
+    page with the scan, cubic interpolation, the method and HR to look at in a browser (:func:`common.reports.viewer`).
 
     With ``centre_slice``, PSNR and SSIM are not those of the volume but of its centre slice, as papers on 2-D networks
     report them: of n slices along z the one at n // 2, counted from 0
@@ -44,11 +46,14 @@ class EvaluationReport:
         others: further methods by the name of their rows in the table, which stand before the method's. Each is a file
             of weights for ``network``, or any network with its weights loaded, which the evaluator's inferer then gives
             what it gives its own, or ``{"network": <network>, "inferer": <inferer>}``, with an inferer of its own.
+        settings: of the config, which those ``others`` that are files must have been trained with.
         brisque: file of a regressor (``python -m common brisque-fit``), or None for no such score.
         lpips: AlexNet's weights, as for :class:`common.metrics.lpips.Lpips`; None or false for no such score.
         centre_slice: whether PSNR and SSIM are those of the centre slice.
+        report: whether to write pages.
 
     Raises:
+        ModuleNotFoundError: with ``report``, without the package that brings NiiVue.
         ValueError: when one of ``others`` is none of the three, or a file and there is no ``network``; or with
             ``centre_slice`` for a degradation that :func:`common.metrics.bicubic` does not take.
     """
@@ -63,14 +68,20 @@ class EvaluationReport:
         brisque: str | os.PathLike | None = None,
         lpips: str | os.PathLike | bool | None = None,
         centre_slice: bool | str = False,
+        settings: Mapping[str, object] | None = None,
+        report: bool | str = False,
     ) -> None:
         self.output_dir = Path(output_dir)
         self.degradation = degradation
         self.method = method
-        self.others = {name: _other(name, entry, network) for name, entry in (others or {}).items()}
+        self.others = {name: _other(name, entry, network, settings) for name, entry in (others or {}).items()}
         self.brisque = None if brisque is None else metrics.Brisque.load(brisque)
         self.lpips = None if lpips is None or str(lpips).lower() == "false" else Lpips(lpips)
-        self.centre_slice = is_true(centre_slice)
+        self.centre_slice, self.report = is_true(centre_slice, "centre_slice"), is_true(report, "report")
+        if self.report:
+            from ..reports.viewer import check_viewer
+
+            check_viewer()
         if self.centre_slice:
             # What it refuses is refused before any case is computed.
             metrics.bicubic(torch.zeros(1, 1, 1), degradation.factors, degradation.offset)
@@ -139,6 +150,11 @@ class EvaluationReport:
                 factors=factors,
                 offset=offset,
             )
+            if self.report:
+                page = {"cubic": shown["cubic"], self.method: shown[self.method], "HR": truth}
+                page = {key: nib.Nifti1Image(volume, affine) for key, volume in page.items()}
+                page = {"scan": nib.Nifti1Image(_unit(lr), self.degradation.lr_affine(affine)), **page}
+                reports.viewer(self.output_dir / f"{name}.html", page, name, truth="HR")
 
     def _finish(self, engine: Engine) -> None:
         if not self.rows:
@@ -153,7 +169,10 @@ class EvaluationReport:
 
 
 def _other(
-    name: str, entry: str | os.PathLike | nn.Module | Mapping, network: nn.Module | None
+    name: str,
+    entry: str | os.PathLike | nn.Module | Mapping,
+    network: nn.Module | None,
+    settings: Mapping[str, object] | None,
 ) -> tuple[nn.Module, Callable | None]:
     """Network and inferer of an entry of ``others``, without an inferer where it is the evaluator's."""
     if isinstance(entry, nn.Module):
@@ -170,7 +189,7 @@ def _other(
             f"others: '{name}' is the file {entry}, but the report has no network to load it into; give the network "
             f"itself, for example $load_weights(@network, '{entry}')."
         )
-    return load_weights(copy.deepcopy(network), entry), None
+    return load_weights(copy.deepcopy(network), entry, settings=settings), None
 
 
 def _unit(volume: torch.Tensor) -> np.ndarray:

@@ -9,6 +9,8 @@ import torch
 from monai.data import MetaTensor
 from monai.inferers import Inferer
 
+from ..progress import part
+
 
 class AxesInferer(Inferer):
     """Runs an inferer with each of several axes of a volume as the last, and averages the results.
@@ -45,10 +47,11 @@ class AxesInferer(Inferer):
         """
         volume = inputs.as_tensor() if isinstance(inputs, MetaTensor) else inputs
         total: torch.Tensor | None = None
-        for axis in self.axes:
+        for i, axis in enumerate(self.axes):
             order = [0, 1, *(2 + a for a in range(3) if a != axis), 2 + axis]
             inverse = [order.index(i) for i in range(5)]
-            result = self.inferer(volume.permute(order).contiguous(), network, *args, **kwargs).permute(inverse)
+            with part(i, len(self.axes)):
+                result = self.inferer(volume.permute(order).contiguous(), network, *args, **kwargs).permute(inverse)
             if len(self.axes) == 1:
                 return result.contiguous()
             total = result.contiguous() if total is None else total.add_(result)

@@ -13,6 +13,7 @@ from monai.inferers import Inferer
 
 from ..command_line import is_true
 from ..degradations import Degradation, GaussianProfile
+from ..progress import counted, part
 from ..spline import apply_along, upsampling_matrix
 
 
@@ -81,7 +82,7 @@ class CascadeInferer(Inferer):
         self.guide_factor = guide_factor
         self.degradation = degradation
         self.iterations = iterations
-        self.amp, self.amp_kwargs = is_true(amp), amp_kwargs or {}
+        self.amp, self.amp_kwargs = is_true(amp, "amp"), amp_kwargs or {}
 
     def __call__(
         self, inputs: torch.Tensor, network: Callable[..., Any], guide: torch.Tensor | None = None
@@ -106,8 +107,8 @@ class CascadeInferer(Inferer):
             if guide is not None:
                 image = torch.cat([image, self.guide_after(guide, lr.shape, done)], dim=1)
             autocast = torch.autocast(image.device.type, **self.amp_kwargs) if self.amp else contextlib.nullcontext()
-            with autocast:
-                image = self.slices(image, network, stage - 1)
+            with autocast, part(done - 1, len(self.stages)):
+                image = self.slices(image, counted(network, image.numel()), stage - 1)
             image = image.float()
         if self.iterations:
             image = back_project(image, lr, self.degradation, self.iterations)

@@ -36,6 +36,7 @@ class ConsistentInferer(Inferer):
 
     Raises:
         TypeError: when the degradation is not linear.
+        ValueError: when ``iterations`` is negative or no whole number.
 
     Source:
         Youla and Webb, Image restoration by the method of convex projections, IEEE TMI 1(2), 1982.
@@ -47,6 +48,10 @@ class ConsistentInferer(Inferer):
             raise TypeError(
                 "ConsistentInferer needs a linear degradation, for its adjoint. Give the linear part, which says what "
                 f"of the object the scan holds: {degradation._why_not_linear()}"
+            )
+        if isinstance(iterations, bool) or not isinstance(iterations, int) or iterations < 0:
+            raise ValueError(
+                f"iterations (the configs' projections) is {iterations!r}, expected a whole number, 0 or more."
             )
         self.inferer = inferer
         self.degradation = degradation

@@ -11,6 +11,7 @@ from monai.data import MetaTensor
 from monai.inferers import Inferer, SliceInferer
 
 from ..command_line import is_true
+from ..progress import counted, part
 
 
 class OrthogonalInferer(Inferer):
@@ -21,7 +22,6 @@ class OrthogonalInferer(Inferer):
         batch: images at once.
         amp: whether the network runs under autocast.
         amp_kwargs: of ``torch.autocast``, for example ``{"dtype": torch.bfloat16}``.
-        progress: whether to show a progress bar for each direction.
 
     Raises:
         ValueError: when ``planes`` are not 0, 1 or both.
@@ -33,15 +33,12 @@ class OrthogonalInferer(Inferer):
         batch: int = 1,
         amp: bool | str = False,
         amp_kwargs: dict | None = None,
-        progress: bool = False,
     ) -> None:
         super().__init__()
         if not isinstance(planes, (list, tuple)) or sorted(planes) not in ([0], [1], [0, 1]):
             raise ValueError(f"planes is {planes}, expected [0, 1], [0] or [1]: axes across which images are taken.")
-        self.directions = [
-            SliceInferer(roi_size=(-1, -1), spatial_dim=axis, sw_batch_size=batch, progress=progress) for axis in planes
-        ]
-        self.amp, self.amp_kwargs = is_true(amp), amp_kwargs or {}
+        self.directions = [SliceInferer(roi_size=(-1, -1), spatial_dim=axis, sw_batch_size=batch) for axis in planes]
+        self.amp, self.amp_kwargs = is_true(amp, "amp"), amp_kwargs or {}
 
     def __call__(self, inputs: torch.Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any) -> torch.Tensor:
         """Super-resolve a batch of volumes.
@@ -63,7 +60,9 @@ class OrthogonalInferer(Inferer):
         volume = inputs.as_tensor() if isinstance(inputs, MetaTensor) else inputs
         autocast = torch.autocast(volume.device.type, **self.amp_kwargs) if self.amp else contextlib.nullcontext()
         with autocast:
-            total = self.directions[0](volume, on_images).float()
-            for direction in self.directions[1:]:
-                total += direction(volume, on_images)
+            total: torch.Tensor | None = None
+            for i, direction in enumerate(self.directions):
+                with part(i, len(self.directions)):
+                    result = direction(volume, counted(on_images, volume.numel())).float()
+                total = result if total is None else total.add_(result)
         return total.div_(len(self.directions))

@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from monai.data import MetaTensor
 from monai.inferers import Inferer
-from tqdm import tqdm
 
 from ..command_line import is_true
+from ..progress import report
 
 
 def slice_weights(slices: int, scale: int, offset: float) -> torch.Tensor:
@@ -51,7 +51,6 @@ class SlabInferer(Inferer):
         halo: LR pixels on each side of a tile that are computed and thrown away.
         amp: whether the network runs under autocast.
         amp_kwargs: of ``torch.autocast``, for example ``{"dtype": torch.bfloat16}``.
-        progress: whether to show a progress bar over slabs.
 
     Raises:
         ValueError: when ``slices`` is even or a tile has no pixels left within its halo.
@@ -66,7 +65,6 @@ class SlabInferer(Inferer):
         halo: int = 32,
         amp: bool | str = False,
         amp_kwargs: dict | None = None,
-        progress: bool = False,
     ) -> None:
         super().__init__()
         if slices % 2 == 0:
@@ -77,8 +75,7 @@ class SlabInferer(Inferer):
         self.scale = tuple(scale)
         self.weights = slice_weights(slices, self.scale[2], offset[2])
         self.tile, self.halo = tile, halo
-        self.amp, self.amp_kwargs = is_true(amp), amp_kwargs or {}
-        self.progress = progress
+        self.amp, self.amp_kwargs = is_true(amp, "amp"), amp_kwargs or {}
 
     def __call__(self, inputs: torch.Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any) -> torch.Tensor:
         """Super-resolve a batch of volumes.
@@ -101,9 +98,8 @@ class SlabInferer(Inferer):
         shares = [self._share(z, depth, volume.device) for z in range(depth)]
         tiles = list(itertools.product(self._spans(height), self._spans(width)))
         autocast = torch.autocast(volume.device.type, **self.amp_kwargs) if self.amp else contextlib.nullcontext()
-        bar = tqdm(total=depth * len(tiles), desc="slabs", unit="slab", leave=False, disable=not self.progress)
-        with autocast, bar:
-            for (y0, y1, y2, y3), (x0, x1, x2, x3) in tiles:
+        with autocast:
+            for done, ((y0, y1, y2, y3), (x0, x1, x2, x3)) in enumerate(tiles):
                 rows = slice((y1 - y0) * sx, (y2 - y0) * sx)
                 columns = slice((x1 - x0) * sy, (x2 - x0) * sy)
                 inner = out[:, :, y1 * sx : y2 * sx, x1 * sy : x2 * sy]
@@ -114,7 +110,7 @@ class SlabInferer(Inferer):
                     begin, end, weights = shares[z]
                     result = result[:, :, rows, columns, begin:end].float()
                     inner[..., shift + begin : shift + end] += result * weights
-                    bar.update()
+                    report((done + (z + 1) / depth) / len(tiles))
         return out
 
     def _share(self, z: int, depth: int, device: torch.device) -> tuple[int, int, torch.Tensor]:

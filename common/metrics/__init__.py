@@ -1,5 +1,6 @@
 """Metrics on images and volumes in [0, 1], and the baselines they are compared with."""
 
+from .agreement import disagreement
 from .baseline import bicubic, cubic
 from .brisque import Brisque, brisque_features, mscn
 from .volume import centre_slice_psnr, centre_slice_ssim, displacement, psnr, ssim
@@ -11,6 +12,7 @@ __all__ = [
     "centre_slice_psnr",
     "centre_slice_ssim",
     "cubic",
+    "disagreement",
     "displacement",
     "mscn",
     "psnr",

@@ -59,7 +59,7 @@ class GuidedRDN(nn.Module):
 
     def __init__(self, guided: bool | str = True, features: int = 32, blocks: int = 6, layers: int = 4) -> None:
         super().__init__()
-        self.guided = is_true(guided)
+        self.guided = is_true(guided, "guided")
         self.head = nn.Sequential(_layer(1, features), _layer(features, features))
         widths = [features if self.guided else 0] * blocks
         self.branch = nn.ModuleList(_layer(1 if i == 0 else features, width) for i, width in enumerate(widths) if width)

@@ -183,7 +183,7 @@ class KernelDiscriminator(nn.Module):
     ) -> None:
         super().__init__()
         self.size = size
-        self.detail = is_true(detail)
+        self.detail = is_true(detail, "detail")
         shapes = {"first": (kernels, features, 3 * size**2)}
         # Not four-dimensional, or it would be stored as the weights of convolutions are.
         shapes["hidden"] = ((layers - 1) * kernels, features, features)

@@ -2,11 +2,27 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
+
+from ..about import compare
+from ..files import read_about
+
+NO_SEAL = b"0" * 64
+
+
+def sealed(content: bytes) -> bytes:
+    """An ONNX file in whose metadata the place of its SHA-256 is empty (``NO_SEAL``), with that in it.
+
+    The format has no checksums: a weight that has changed would be computed with.
+    """
+    return content.replace(NO_SEAL, hashlib.sha256(content).hexdigest().encode())
 
 
 class OnnxNetwork(nn.Module):
@@ -15,15 +31,18 @@ class OnnxNetwork(nn.Module):
     It runs on the CPU, or on the GPU where onnxruntime-gpu is installed; the result is on the input's device.
 
     Args:
-        path: of the file, models/model.onnx of an exported bundle.
+        path: of the file, models/model.onnx of an exported bundle. Its attribute ``about`` is as that of a network from
+            :func:`common.handlers.load_weights`.
+        settings: of the config, which must be those that the weights were trained with.
 
     Raises:
         FileNotFoundError: when there is no such file.
         ImportError: when onnxruntime is not installed.
-        ValueError: when onnxruntime cannot read the file.
+        ValueError: when onnxruntime cannot read the file, it was changed since its export, or it is one of other
+            settings.
     """
 
-    def __init__(self, path: str | os.PathLike) -> None:
+    def __init__(self, path: str | os.PathLike, settings: Mapping[str, Any] | None = None) -> None:
         super().__init__()
         if not Path(path).is_file():
             raise FileNotFoundError(f"there is no ONNX model at {path}; export the bundle first, which makes one.")
@@ -40,6 +59,15 @@ class OnnxNetwork(nn.Module):
             )
         except Exception as error:
             raise ValueError(f"{path}: not an ONNX model that can be read ({str(error).splitlines()[0]}).") from None
+        about, content = read_about(path), Path(path).read_bytes()
+        try:
+            compare(path, about, settings, "onnx")
+        except ValueError as error:
+            raise ValueError(f"{error} An export has the ONNX form of models/model.pt only.") from None
+        seal = self.session.get_modelmeta().custom_metadata_map.get("seal")
+        if seal is not None and sealed(content.replace(seal.encode(), NO_SEAL)) != content:
+            raise ValueError(f"{path}: the file is not as it was exported (its SHA-256 is another); export it anew.")
+        self.about = {**(about or {}), "path": str(path), "file_sha256": hashlib.sha256(content).hexdigest()}
         self.inputs = {value.name for value in self.session.get_inputs()}
 
     def forward(self, image: torch.Tensor, stage: int = -1) -> torch.Tensor:

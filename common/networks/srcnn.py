@@ -22,7 +22,7 @@ class SRCNN(nn.Module):
         super().__init__()
         if len(kernels) != len(features) + 1:
             raise ValueError(f"kernels is {kernels}, expected one number more than features, {features}.")
-        self.interpolation, self.residual, self.body = interpolation, is_true(residual), nn.Sequential()
+        self.interpolation, self.residual, self.body = interpolation, is_true(residual, "residual"), nn.Sequential()
         for size, a, b in zip(kernels, [1, *features], [*features, 1], strict=True):
             self.body.extend([nn.Conv2d(a, b, size, padding=size // 2, padding_mode="replicate"), nn.ReLU()])
         self.body.pop(-1)

@@ -8,6 +8,7 @@ from .mscn import mscn_distance, mscn_figure
 from .planes import View, save_panels
 from .training import loss_curves
 from .translation import translation_figure
+from .viewer import check_viewer, viewer
 
 __all__ = [
     "PLANES_FILE",
@@ -15,6 +16,7 @@ __all__ = [
     "View",
     "box_plots",
     "case_figure",
+    "check_viewer",
     "error",
     "feature_maps",
     "feature_tsne",
@@ -29,5 +31,6 @@ __all__ = [
     "panels_figure",
     "save_panels",
     "translation_figure",
+    "viewer",
     "write_table",
 ]

@@ -205,12 +205,18 @@ def line_profile(
     grid = Grid(affine)
     target = int(grid.orientation[axis, 0])
     spacing = grid.spacing[target]
+    # As in the picture, whose left is the patient's right; the others from posterior or inferior.
+    ends, direction = (("right to left", -1), ("posterior to anterior", 1), ("inferior to superior", 1))[target]
+
+    def place(index: np.ndarray) -> np.ndarray:
+        return spacing * (index if grid.orientation[axis, 1] == direction else hr.shape[axis] - 1 - index)
+
     figure = Figure(figsize=(11, 3.8), dpi=150, layout="constrained")
     picture, plot = figure.subplots(1, 2, width_ratios=[1, 2.6])
     lr_at = [0, 0, 0]
     lr_at[across[0]], lr_at[across[1]] = int(first), int(second)
-    plot.plot(samples[axis] * spacing, along(lr, lr_at), "o", color="black", markersize=5, label="LR samples", zorder=4)
-    positions = np.arange(hr.shape[axis]) * spacing
+    plot.plot(place(samples[axis]), along(lr, lr_at), "o", color="black", markersize=5, label="LR samples", zorder=4)
+    positions = place(np.arange(hr.shape[axis]))
     curves = (
         ("HR", hr, "black", "-", 1.2),
         ("cubic", cubic, "tab:orange", "--", 1.6),
@@ -219,13 +225,10 @@ def line_profile(
     for label, volume, colour, style, thickness in curves:
         plot.plot(positions, along(volume, line), style, color=colour, linewidth=thickness, label=label)
     window = slice(int(start), int(start) + span)
-    plot.set_xlim(positions[window][0] - spacing / 2, positions[window][-1] + spacing / 2)
+    plot.set_xlim(positions[window].min() - spacing / 2, positions[window].max() + spacing / 2)
     seen = np.concatenate([along(volume, line)[window] for volume in (hr, cubic, sr)])
     plot.set_ylim(seen.min() - 0.05 * np.ptp(seen), seen.max() + 0.05 * np.ptp(seen))
-    ends = ("left to right", "posterior to anterior", "inferior to superior")[target].split(" to ")
-    if grid.orientation[axis, 1] < 0:
-        ends.reverse()
-    plot.set_xlabel(f"position (mm), {ends[0]} to {ends[1]}")
+    plot.set_xlabel(f"position (mm), {ends}")
     plot.set_ylabel("intensity")
     plot.grid(alpha=0.3)
     plot.legend(ncols=4, loc="lower center", bbox_to_anchor=(0.5, 1.0), frameon=False)

@@ -66,7 +66,7 @@ def write_table(output_dir: str | os.PathLike, rows: Sequence[Mapping]) -> str:
             ``lpips`` each in all or in none.
 
     Returns:
-        The table of mean +- sd by method, in order of first appearance, to print.
+        The table of mean +- sd by method, in order of first appearance, to print; of one case its value.
 
     Raises:
         ValueError: When there are no rows or one lacks a column.
@@ -88,8 +88,8 @@ def write_table(output_dir: str | os.PathLike, rows: Sequence[Mapping]) -> str:
             mean = float(np.mean(values)) if values.size else math.nan
             sd = float(np.std(values, ddof=1)) if values.size > 1 and np.isfinite(values).all() else math.nan
             summary[method][metric] = {"mean": _number(mean), "sd": _number(sd), "n": values.size}
-            spread = "-" if math.isnan(sd) else f"{sd:.{decimals}f}"
-            line.append("-" if math.isnan(mean) else f"{round(mean, decimals) + 0.0:.{decimals}f} +- {spread}")
+            spread = "" if math.isnan(sd) else f" +- {sd:.{decimals}f}"
+            line.append("-" if math.isnan(mean) else f"{round(mean, decimals) + 0.0:.{decimals}f}{spread}")
         lines.append(line)
 
     with replacing(Path(output_dir) / "table.csv") as path, path.open("w", newline="") as file:

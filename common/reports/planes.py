@@ -124,8 +124,8 @@ class View:
         It is the same for all methods that are evaluated on the scan, whatever their factors cut off at its end and
         in whatever order they take its axes.
         """
-        image = nib.load(path)
-        volume = np.asarray(image.dataobj, dtype=np.float32)
+        image = nib.squeeze_image(nib.load(path))
+        volume = np.nan_to_num(np.asarray(image.dataobj, dtype=np.float32), posinf=0.0, neginf=0.0)
         # Single bright voxels must not make the threshold coarse.
         return cls.of_volume(volume.clip(min(float(volume.min()), 0.0), np.quantile(volume, 0.999)), image.affine)
 

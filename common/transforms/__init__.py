@@ -1,11 +1,12 @@
 """Transforms that MONAI lacks."""
 
+from .agreement import MeasureAgreementd
 from .ct.hounsfield import CheckMRd, HounsfieldWindowd
 from .ct.thick import CheckThickSlicesd, ResampleHRd, check_slice_factor
 from .denoise import DenoiseSlicesd, estimate_noise
 from .registration.guide import ResampleGuided, ShiftGuided
 from .registration.misalignment import RandMisalign, RandMisalignd
-from .registration.register import RegisterHRd, RegisterLRd, register_guide
+from .registration.register import RegisterHRd, RegisterLRd, misplacement, register_guide
 from .scan.check import CheckHeaderd, CheckPlanesd, CheckVoxelsd
 from .scan.load import LoadScand
 from .scan.save import SaveVolumed
@@ -24,6 +25,7 @@ __all__ = [
     "HounsfieldWindowd",
     "LoadScand",
     "MakeLRd",
+    "MeasureAgreementd",
     "NormaliseVolumed",
     "RandMisalign",
     "RandMisalignd",
@@ -38,6 +40,7 @@ __all__ = [
     "StageTargetd",
     "check_slice_factor",
     "estimate_noise",
+    "misplacement",
     "register_guide",
     "scan_statistics",
     "widened_range",

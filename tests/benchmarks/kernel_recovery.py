@@ -44,6 +44,7 @@ def main(
             source_data=[{"hr": hr, **same}],
             target_data=[{"hr": lr or hr, **same}],
             simulated_kernel=truth,
+            dataset_dir=folder,
             output_dir=folder,
             ckpt_dir=folder,
             **override,

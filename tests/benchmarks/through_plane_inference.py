@@ -23,7 +23,7 @@ def parts(shape: tuple, override: dict) -> tuple:
     torch.manual_seed(0)
     config = ConfigParser()
     config.read_config("bundles/ct_guided/configs/inference.json")
-    config.update({"inferer#progress": False, **override})
+    config.update(override)
     device = config.get_parsed_content("device")
     network = config.get_parsed_content("network_def").to(device).eval()
     return network, config.get_parsed_content("inferer"), torch.rand(1, 1, *shape, device=device)

@@ -211,13 +211,18 @@ def configs(bundle: str, *names: str) -> list[str]:
     return [str(ROOT / "bundles" / bundle / "configs" / f"{name}.json") for name in names]
 
 
-def overrides(bundle: str, config: str, folder: Path, **override: object) -> dict[str, object]:
-    """Overrides for a tiny run that writes to ``folder``: results to "out", weights to "models"."""
-    small = {"device": "$torch.device('cpu')", "output_dir": str(folder / "out"), **TINY[bundle].network}
-    if config == "inference":
+def overrides(bundle: str, names: Sequence[str], folder: Path, **override: object) -> dict[str, object]:
+    """Overrides for a tiny run that writes to ``folder``: results to "out", weights to "models".
+
+    Sizes are given to a training only: evaluation and inference take them from the weights.
+    """
+    small = {"device": "$torch.device('cpu')", "output_dir": str(folder / "out")}
+    if names[0] == "inference":
         small["checkpoint"] = str(folder / "models" / "model.pt")
     else:
-        small.update(ckpt_dir=str(folder / "models"), **TINY[bundle].training)
+        small["ckpt_dir"] = str(folder / "models")
+    if names[0] != "inference" and "evaluate" not in names:
+        small.update(**TINY[bundle].network, **TINY[bundle].training)
     return {**small, **override}
 
 
@@ -226,14 +231,14 @@ def run(bundle: str, names: Sequence[str], folder: Path, **override: object) -> 
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="parsing config_file")  # that a config can run code
         monai.bundle.run(
-            config_file=configs(bundle, *names), logging_file=False, **overrides(bundle, names[0], folder, **override)
+            config_file=configs(bundle, *names), logging_file=False, **overrides(bundle, names, folder, **override)
         )
 
 
 def words(bundle: str, names: Sequence[str], folder: Path, **override: object) -> list[str]:
     """The words that follow ``python -m monai.bundle``."""
     line = ["run", "--config_file", str(configs(bundle, *names))]
-    for key, value in overrides(bundle, names[0], folder, **override).items():
+    for key, value in overrides(bundle, names, folder, **override).items():
         line += [f"--{key}", str(value).lower() if isinstance(value, bool) else str(value)]
     return line
 
@@ -296,9 +301,17 @@ def same(first: object, second: object) -> bool:
 
 
 def leavings(folder: Path) -> list[str]:
-    """Files that a run left, but for TensorBoard's, which is opened first."""
+    """Files that a run left, but for TensorBoard's, which is opened first, and logs, which tell of failures too."""
     files = [path.relative_to(folder) for path in folder.rglob("*") if path.is_file()]
-    return sorted(str(path) for path in files if "tensorboard" not in path.parts)
+    return sorted(str(path) for path in files if "tensorboard" not in path.parts and path.suffix != ".jsonl")
+
+
+def written(folder: Path) -> list[str]:
+    """Names of what inference wrote; beside each result there is its JSON, and nothing else but guides' qualities."""
+    files = [name for name in leavings(folder) if not name.endswith("_registration.json")]
+    found = [name for name in files if name.endswith(".nii.gz")]
+    assert files == sorted([*found, *(name.replace(".nii.gz", ".json") for name in found)])
+    return found
 
 
 def fails(bundle: str, names: Sequence[str], folder: Path, **override: object) -> str:
@@ -308,6 +321,13 @@ def fails(bundle: str, names: Sequence[str], folder: Path, **override: object) -
         run(bundle, names, folder, **override)
     assert (leavings(folder) if folder.exists() else []) == before
     return str(first_cause(caught.value))
+
+
+def to_the_right(path: Path) -> nib.Nifti1Image:
+    """A volume whose first axis is stored from right to left, mirrored: bundles count from the left."""
+    image = nib.load(path)
+    assert nib.aff2axcodes(image.affine)[0] == "L"
+    return image.as_reoriented(np.array([[0, -1], [1, 1], [2, 1]]))
 
 
 def centre_of_mass(image: nib.Nifti1Image) -> np.ndarray:

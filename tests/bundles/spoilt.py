@@ -23,8 +23,9 @@ def spoil(folder, volume, contrast):
         return nib.Nifti1Image(array, None, header)
 
     holes, blown, few = volume.astype(np.float32), volume.astype(np.float32), volume[:, :, :2].astype(np.float32)
-    holes[3, 4, 5] = np.nan
-    blown[1:3, 4, 5] = np.inf
+    x, y, z = (n // 2 for n in volume.shape)
+    holes[x, y, z] = np.nan
+    blown[x : x + 2, y, z] = np.inf
     colour = np.zeros(volume.shape, dtype=[("R", "u1"), ("G", "u1"), ("B", "u1")])
     images = {
         "flat": (image(volume[..., 0].astype(np.float32)), "expected a 3-D volume"),
@@ -34,8 +35,8 @@ def spoil(folder, volume, contrast):
             "3-D volume; save each volume",
         ),
         "colour": (image(colour), "not colour"),
-        "nan": (image(holes), "1 of .* voxels are NaN or infinite; set them to 0"),
-        "infinite": (image(blown), "2 of .* voxels are NaN or infinite; set them to 0"),
+        "nan": (image(holes), "1 of .* voxels are NaN or infinite, 1 of them in tissue"),
+        "infinite": (image(blown), "2 of .* voxels are NaN or infinite, 2 of them in tissue"),
         "constant": (image(np.full(volume.shape, 7, np.int16)), "every voxel is 7"),
         "thin": (image(few), "fewer than a slab: 3 on each axis"),
         "singular": (

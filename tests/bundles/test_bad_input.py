@@ -49,10 +49,10 @@ def test_bad_volumes_in_a_batch(bundle, tiny, trained, tmp_path):
     last = done.stderr[done.stderr.rindex("\nerror: ") :]
     assert f"{len(patterns)} of {len(patterns) + 3} cases failed, the others are done" in last
     spoilt.said(last, patterns)
-    assert runs.leavings(tmp_path / "sr") == [f"{tiny.case(name)}_sr.nii.gz" for name in ("0good", "unplaced", "zgood")]
+    assert runs.written(tmp_path / "sr") == [f"{tiny.case(name)}_sr.nii.gz" for name in ("0good", "unplaced", "zgood")]
     spacing = ", ".join(str(round(n, 4)) for n in np.diag(runs.AFFINE)[:3] * tiny.degradation.factors)
     assert re.search(
-        rf"{tiny.case('unplaced')}.nii.gz: the header gives no orientation.*assumed.*spacing \({spacing}\)", done.stderr
+        rf"{tiny.case('unplaced')}: the header gives no orientation.*assumed.*spacing \({spacing}\)", done.stdout
     )
 
 
@@ -130,8 +130,16 @@ def test_checkpoints(bundle, tiny, cohort, trained, tmp_path):
 
     weights.write_bytes(whole)
     size, value = next(iter(tiny.network.items()))
+    version = json.loads((runs.ROOT / "bundles" / bundle / "configs" / "metadata.json").read_text())["version"]
     double = [2 * n for n in value] if isinstance(value, list) else 2 * value
+    said = f", of {bundle} {version}: {size} is {double}, but these weights were trained with {value}. Leave out what"
     message = runs.fails(bundle, ["inference"], tmp_path, **{"checkpoint": str(weights), **data, size: double})
+    assert f"{weights}{said}" in message
+    message = runs.fails(bundle, ["train", "evaluate"], trained, dataset_dir=str(cohort), **{size: double})
+    assert f"model.pt{said}" in message
+    # Older files say nothing, so that sizes are told, and the architecture must do.
+    torch.save(torch.load(weights, weights_only=True), weights)
+    message = runs.fails(bundle, ["inference"], tmp_path, checkpoint=str(weights), **data)
     assert f"{weights}: the weights are of another architecture" in message and "sizes" in message
     torch.save([1, 2], weights)
     assert "expected a dictionary of weights, found list" in runs.fails(
@@ -151,7 +159,7 @@ def test_checkpoints(bundle, tiny, cohort, trained, tmp_path):
     again = {"dataset_dir": str(cohort), "resume": True}
     message = runs.fails(bundle, ["train"], run, **{**again, size: double})
     assert re.search(r"training_state\w*.pt: the run was started with other networks", message)
-    assert "without --resume" in message
+    assert "--overwrite true" in message
     message = runs.fails(bundle, ["train"], run, epoch_length=3, **again)
     assert re.search(r"training_state\w*.pt: the run was started with epoch_length 4", message)
     (run / "models" / state).write_bytes(pickle.dumps(Spoilt(tmp_path / "ran")))

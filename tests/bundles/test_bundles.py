@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 import sys
+from itertools import permutations, product
 from pathlib import Path
 
 import monai.bundle
@@ -21,6 +22,7 @@ from common.command_line import check
 from common.commands import ablate as ablation
 from common.commands.datalist import write_datalist
 
+from ..pages import Page
 from . import runs
 
 # Mandatory by MONAI's bundle specification; the zoo asks for the changelog and the schema too.
@@ -29,6 +31,8 @@ META = {
     "task", "description", "authors", "copyright", "network_data_format",
 }  # fmt: skip
 TENSOR = {"type", "format", "num_channels", "spatial_shape", "dtype", "value_range", "is_patch_data", "channel_def"}
+# Orders and directions in which a scan's axes may be stored.
+ORIENTATIONS = ["".join(codes) for order in permutations(("RL", "AP", "SI")) for codes in product(*order)]
 
 
 def contents(folder):
@@ -62,6 +66,55 @@ def test_train(bundle, tiny, cohort, trained, tmp_path):
     assert before == after
 
 
+def test_another_run_is_refused(bundle, cohort, trained, tmp_path):
+    """A folder that holds a run, or weights, is left alone, unless it is said to be continued or replaced."""
+    folder = shutil.copytree(trained, tmp_path / "run")
+    for ckpt_dir in (folder / "models", tmp_path / "elsewhere"):
+        message = runs.fails(bundle, ["train"], folder, dataset_dir=str(cohort), ckpt_dir=str(ckpt_dir))
+        assert str(folder / "out") in message and "--resume true" in message and "--overwrite true" in message
+    for resume in (False, True):
+        override = {"output_dir": str(tmp_path / "new"), "resume": resume}
+        for state in (folder / "models").glob("training_state*"):
+            state.unlink()
+        message = runs.fails(bundle, ["train"], folder, dataset_dir=str(cohort), **override)
+        assert str(folder / "models") in message and "model.pt" in message and "--overwrite true" in message
+
+
+def test_initial(bundle, tiny, cohort, trained, tmp_path):
+    """A training starts from the weights that it is given, and its networks are in training mode."""
+    at_rest = {"learning_rate": 0.0} | ({"players#rdn#stop_below": "$None"} if tiny.guided else {})
+    weights = str(trained / "models" / "model.pt")
+    options = {"dataset_dir": str(cohort), "initial": weights, **tiny.lasting(1, 1), **at_rest}
+    runs.run(bundle, ["train"], tmp_path, **options)
+    first, last = (torch.load(path, weights_only=True) for path in (weights, tmp_path / "models" / "model.pt"))
+    learned = [name for name in first if "running_" not in name and "num_batches" not in name]
+    assert first.keys() == last.keys() and all(torch.equal(first[name], last[name]) for name in learned)
+    assert all(last[name] > first[name] for name in first if "num_batches" in name)
+    message = runs.fails(bundle, ["train"], tmp_path / "none", **{**options, "initial": str(tmp_path / "none.pt")})
+    assert f"no weights at {tmp_path / 'none.pt'}; name a file with --initial PATH" in message
+
+
+@pytest.mark.slow
+def test_bare(bundle, tiny, tmp_path):
+    """With no data given, training, stopped and resumed, and inference simulate their own; all is in one folder."""
+    nothing = {"output_dir": None, "ckpt_dir": None, "checkpoint": None, "bundle_root": str(tmp_path)}
+    small = {"simulated#spacing": 4, "slice_axis": None, **tiny.lasting(1, 1), **nothing}
+    if tiny.source == "ct":
+        small |= {"ct_offset": "auto", "window": [-150, 250]}
+    runs.run(bundle, ["train"], tmp_path, **small)
+    assert runs.leavings(tmp_path / "eval" / "data")
+    runs.run(bundle, ["train"], tmp_path, **{**small, **tiny.lasting(2, 1)}, resume=True)
+    # Where weights are shipped they are not these.
+    shipped = (runs.ROOT / "bundles" / bundle / "models" / "model.pt").is_file()
+    weights = {"checkpoint": str(tmp_path / "eval" / "models" / "model.pt")} if shipped else {}
+    runs.run(bundle, ["inference"], tmp_path, **nothing | weights)
+    (scan,) = (tmp_path / "eval" / "scan").rglob(f"simulated_{tiny.contrast}.nii.gz")
+    (result,) = (tmp_path / "eval").glob(f"simulated_{tiny.contrast}_sr.nii.gz")
+    hr = nib.load(scan.with_name(f"simulated_{tiny.contrast}_hr.nii.gz"))
+    lost = np.subtract(hr.shape, nib.load(result).shape)
+    assert (0 <= lost).all() and (lost < tiny.degradation.factors).all()
+
+
 @pytest.fixture(scope="session")
 def shared(tmp_path_factory):
     """T2w, T1w and CT of six subjects, and one datalist of them all."""
@@ -76,10 +129,10 @@ def shared(tmp_path_factory):
 
 
 def test_one_datalist_serves_every_bundle(bundle, tiny, shared, tmp_path):
-    """What a bundle does not read does not disturb it."""
+    """What a bundle does not read does not disturb it; weights go to the run's folder, as nothing else is said."""
     hounsfield = {"ct_offset": "auto", "window": [-150, 250]} if tiny.source == "ct" else {}
-    runs.run(bundle, ["train"], tmp_path, dataset_dir=str(shared), **tiny.lasting(1, 1), **hounsfield)
-    assert (tmp_path / "models" / "model.pt").is_file()
+    runs.run(bundle, ["train"], tmp_path, dataset_dir=str(shared), ckpt_dir=None, **tiny.lasting(1, 1), **hounsfield)
+    assert (tmp_path / "out" / "models" / "model.pt").is_file()
     assert [len(runs.history(tmp_path, stage)) for stage in tiny.stages] == [tiny.logged(s, 1, 1) for s in tiny.stages]
 
 
@@ -91,7 +144,7 @@ def test_properties(bundle, tiny, cohort, trained, tmp_path):
             config_file=runs.configs(bundle, config),
             workflow_type=kind,
             logging_file=False,
-            **runs.overrides(bundle, config, trained, dataset_dir=str(data)),
+            **runs.overrides(bundle, [config], trained, dataset_dir=str(data)),
         )
         workflow.initialize()
         assert workflow.check_properties() == []
@@ -188,15 +241,14 @@ def test_network_in_out(bundle, tiny, n):
 
 @pytest.mark.parametrize("dtype", [np.int16, np.float32])
 def test_inference_orientations(bundle, tiny, trained, tmp_path, dtype):
-    """A scan of any orientation comes back in that orientation and type, and lies where HR lies in the world."""
-    scans = {
-        "RAS": (runs.AFFINE, "RAS"),
-        "SRA": (runs.AFFINE, "SRA"),
-        "PSR": (runs.AFFINE, "PSR"),
-        "LAS": (runs.AFFINE, "LAS"),
-        "oblique": (runs.OBLIQUE, "RAS"),
-        "obliqueIPL": (runs.OBLIQUE, "IPL"),
-    }
+    """A scan of any orientation comes back in that orientation and type, and lies where HR lies in the world.
+
+    However it is stored, the voxels are the same. Each bundle and type has a share of the 48 orders and directions.
+    """
+    share = runs.BUNDLES.index(bundle), [np.int16, np.float32].index(dtype)
+    stored = ["RAS", *ORIENTATIONS[2 * share[0] + share[1] :: 2 * len(runs.BUNDLES)]]
+    scans = {axes: (runs.AFFINE, axes) for axes in stored}
+    scans |= {"oblique": (runs.OBLIQUE, "RAS"), "obliqueIPL": (runs.OBLIQUE, "IPL")}
     hr = runs.phantom(7, (44, 48, 40))
     paths = {
         name: tiny.save_lr(tmp_path / "scans", name, hr, affine, dtype=dtype, axes=axes)
@@ -204,14 +256,16 @@ def test_inference_orientations(bundle, tiny, trained, tmp_path, dtype):
     }
     inference = {"dataset_dir": str(tmp_path / "scans"), "output_dir": str(tmp_path / "sr")}
     runs.run(bundle, ["inference"], trained, **inference)
-    assert {path.name for path in (tmp_path / "sr").iterdir()} == {f"{tiny.case(name)}_sr.nii.gz" for name in scans}
+    assert set(runs.written(tmp_path / "sr")) == {f"{tiny.case(name)}_sr.nii.gz" for name in scans}
     found = {}
     for name, (affine, _) in scans.items():
         lr, sr = nib.load(paths[name]), nib.load(tmp_path / "sr" / f"{tiny.case(name)}_sr.nii.gz")
         assert nib.aff2axcodes(sr.affine) == nib.aff2axcodes(lr.affine)
         assert sr.get_data_dtype() == lr.get_data_dtype() == dtype and sr.dataobj.slope == 1
-        world = io_orientation(lr.affine)[:, 0].astype(int)
+        world, direction = io_orientation(lr.affine).astype(int).T
         factors, offset = (np.array(v)[world] for v in (tiny.degradation.factors, tiny.degradation.offset))
+        # Counted from the other end of an axis that is stored in the other direction.
+        offset = np.where(direction > 0, offset, factors - 1 - offset)
         assert sr.shape == tuple(factors * lr.shape)
         np.testing.assert_allclose(
             sr.affine, lr.affine @ from_matvec(np.diag(1 / factors), -offset / factors), atol=1e-5
@@ -222,13 +276,28 @@ def test_inference_orientations(bundle, tiny, trained, tmp_path, dtype):
         assert np.abs(distance).max() < 0.1
         found[name] = sr.get_fdata()
         assert 0 <= found[name].min() and 0.9 < found[name].max() / hr.max() < 1.1
-    # Where axes are only permuted, the network sees the same, so that the result is.
-    tolerance = 1 if dtype == np.int16 else 0.01
-    np.testing.assert_allclose(found["SRA"].transpose(1, 2, 0), found["RAS"], atol=tolerance)
-    np.testing.assert_allclose(found["oblique"], found["RAS"], atol=tolerance)
+        tolerance = 1 if dtype == np.int16 else 0.01
+        seen = nib.as_closest_canonical(sr).get_fdata()
+        np.testing.assert_allclose(seen, found["RAS"], atol=tolerance)
 
     # One scan gives what it gave in the folder.
-    runs.run(bundle, ["inference"], trained, output_dir=str(tmp_path / "one"), **tiny.only(paths["PSR"]))
-    (one,) = (tmp_path / "one").iterdir()
-    assert one.name == f"{tiny.case('PSR')}_sr.nii.gz"
-    np.testing.assert_array_equal(nib.load(one).get_fdata(), found["PSR"])
+    last = tiny.case(stored[-1])
+    runs.run(bundle, ["inference"], trained, output_dir=str(tmp_path / "one"), **tiny.only(paths[stored[-1]]))
+    assert runs.written(tmp_path / "one") == [f"{last}_sr.nii.gz"]
+    one = nib.load(tmp_path / "one" / f"{last}_sr.nii.gz")
+    np.testing.assert_array_equal(one.get_fdata(), found[stored[-1]])
+
+
+def test_pages(bundle, tiny, trained, tmp_path):
+    """With --report true a page stands beside the result, of volumes that lie where they lie in the world."""
+    path = tiny.save_lr(tmp_path / "scans", "a", runs.phantom(7), runs.OBLIQUE, dtype=np.int16, axes="PSR")
+    runs.run(bundle, ["inference"], trained, output_dir=str(tmp_path / "sr"), report="true", **tiny.only(path))
+    page = Page(tmp_path / "sr" / f"{tiny.case('a')}_sr.html")
+    scan, sr = nib.load(path), nib.load(tmp_path / "sr" / f"{tiny.case('a')}_sr.nii.gz")
+    high = np.quantile(scan.get_fdata(), 0.999)
+    for name, image in {"scan": scan, "cubic": sr, "SR": sr}.items():
+        shown, image = nib.as_closest_canonical(page.volumes[name]), nib.as_closest_canonical(image)
+        np.testing.assert_allclose(shown.affine, image.affine, atol=1e-4)
+        difference = np.abs(shown.get_fdata() - image.get_fdata().clip(0, high))
+        assert difference.max() <= high / 500 if name != "cubic" else difference.mean() < 0.05 * high, name
+    assert page.title == path.name

@@ -131,14 +131,14 @@ def test_stages_one_by_one(cohort, trained, tmp_path):
     from_1 = first_loss(tmp_path / "from_1", [3], initial=stage_1)
     shutil.copytree(tmp_path / "models", tmp_path / "renamed" / "models")
     shutil.copyfile(stage_1, tmp_path / "renamed" / "models" / "stage_2.pt")
-    assert from_1 == first_loss(tmp_path / "renamed", [3]) != first_loss(tmp_path, [3])
+    assert from_1 == first_loss(tmp_path / "renamed", [3]) != first_loss(tmp_path, [3], overwrite=True)
     # Stage 3 of [1, 3] starts from stage 1, and what builds on a stage that begins anew is gone.
     run(["train"], tmp_path / "left_out", dataset_dir=str(cohort), stages=[1, 3])
     left_out = torch.load(tmp_path / "left_out" / "models" / "stage_3.pt", weights_only=True)
-    run(["train"], tmp_path / "left_out", dataset_dir=str(cohort), stages=3, initial=stage_1)
+    run(["train"], tmp_path / "left_out", dataset_dir=str(cohort), stages=3, initial=stage_1, overwrite=True)
     again = torch.load(tmp_path / "left_out" / "models" / "stage_3.pt", weights_only=True)
     assert runs.same(left_out, again) and not runs.same(left_out, weights[2])
-    run(["train"], tmp_path / "renamed", dataset_dir=str(cohort), stages=1, **SHORT)
+    run(["train"], tmp_path / "renamed", dataset_dir=str(cohort), stages=1, overwrite=True, **SHORT)
     assert {p.name for p in (tmp_path / "renamed" / "models").iterdir()} == {
         "model.pt", "stage_1.pt", "training_state_1.pt"
     }  # fmt: skip
@@ -202,7 +202,7 @@ def test_cross_validation(cohort):
 @ct_guided
 def test_tables(cohort, tmp_path):
     """Table II by one command."""
-    override = {k: v for k, v in runs.overrides("ct_guided", "train", tmp_path, **SHORT).items() if k != "ckpt_dir"}
+    override = {k: v for k, v in runs.overrides("ct_guided", ["train"], tmp_path, **SHORT).items() if k != "ckpt_dir"}
     del override["output_dir"], override["device"]
     bundle = str(runs.ROOT / "bundles/ct_guided")
     ablation.ablate("II", str(cohort), str(tmp_path / "II"), bundle, **override)
@@ -266,7 +266,7 @@ def test_what_is_no_thick_mr_or_no_ct(cohort, trained, tmp_path, clinic):
         ("two", r'scale.*4.*--scale "\[1,1,2\]"'),
     ):
         assert re.search(rf"{name}.nii.gz: .*{pattern}", message), message
-    assert runs.leavings(tmp_path / "sr") == [f"{TINY.case('good')}_sr.nii.gz"]
+    assert runs.written(tmp_path / "sr") == [f"{TINY.case('good')}_sr.nii.gz"]
     message = fails(trained, ["inference"], dataset_dir=str(scans / "two.nii.gz"), scale=[1, 1, 2])
     assert "another architecture" in message
 

@@ -41,7 +41,7 @@ def content(key, folder, *overlays, **override):
     """What an entry of train.json, with overlays, is built to."""
     parser = ConfigParser()
     parser.read_config(runs.configs("downsampling_gan", "train", *overlays))
-    parser.update(runs.overrides("downsampling_gan", "train", folder, **override))
+    parser.update(runs.overrides("downsampling_gan", ["train"], folder, **override))
     return parser.get_parsed_content(key)
 
 
@@ -139,7 +139,7 @@ def test_stages_one_by_one(cohort, trained, tmp_path):
     run(["train"], tmp_path, dataset_dir=str(cohort), resume=True)
     assert kernels.read_bytes() == edited
     assert runs.history(tmp_path, "_edsr") == runs.history(trained, "_edsr")
-    run(["train"], tmp_path, dataset_dir=str(cohort), stages=[2])
+    run(["train"], tmp_path, dataset_dir=str(cohort), stages=[2], overwrite=True)
     assert kernels.read_bytes() == edited
     assert runs.history(tmp_path, "_edsr")[0] != runs.history(trained, "_edsr")[0]
 
@@ -147,7 +147,7 @@ def test_stages_one_by_one(cohort, trained, tmp_path):
 @dsgan
 def test_interrupted_in_a_part(cohort, tmp_path, monkeypatch):
     """Stopped in part 2, a run goes on there; begun anew, nothing is left that builds on what part 1 was."""
-    options = {"dataset_dir": str(cohort), "batch_volumes": 1, "kernel_per": "volume", "save_interval": 1, **SHORT}
+    options = {"dataset_dir": str(cohort), "batch_volumes": 1, "kernel_per": "volume", "save_minutes": 0, **SHORT}
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     run(["train"], whole, **options)
     calls = interrupt(monkeypatch, 2 + 2)
@@ -164,7 +164,7 @@ def test_interrupted_in_a_part(cohort, tmp_path, monkeypatch):
     monkeypatch.undo()
     interrupt(monkeypatch, 1)
     with pytest.raises(KeyboardInterrupt):
-        run(["train"], parts, **options)
+        run(["train"], parts, overwrite=True, **options)
     assert not list(parts.glob("models/**/*.json")) and not list(parts.glob("models/training_state*"))
     assert (parts / "models" / "model.pt").is_file()
 
@@ -240,8 +240,8 @@ def test_evaluate(cohort, trained, tmp_path):
     assert all(imread(folder / "out" / name).std() > 0.01 for name in pictures)
 
     # Stored as LR, SI, AP, of which the first has an odd number of voxels.
-    image = nib.load(cohort / f"{case}.nii.gz")
-    assert image.shape == (41, 37, 44) and nib.aff2axcodes(image.affine) == tuple("LSA")
+    image = runs.to_the_right(cohort / f"{case}.nii.gz")
+    assert image.shape == (41, 37, 44) and nib.aff2axcodes(image.affine) == tuple("RSA")
     scale = np.quantile(image.get_fdata(dtype=np.float32), 0.999)
     hr = image.get_fdata()[:40] / scale
     kernel = gaussian_kernel((2.0, 1.0), 30).double().numpy()
@@ -251,7 +251,7 @@ def test_evaluate(cohort, trained, tmp_path):
     psnr = -10 * np.log10(np.mean((np.clip(cubic, 0, 1) - np.clip(hr, 0, 1)) ** 2))
     assert float(rows["cubic", case]["psnr"]) == pytest.approx(psnr, abs=1e-3)
     assert [float(rows["cubic", case][f"displacement_{axis}"]) for axis in "xyz"] == [0, 0, 0]
-    sr = nib.load(folder / "out" / f"{case}_sr.nii.gz")
+    sr = runs.to_the_right(folder / "out" / f"{case}_sr.nii.gz")
     assert sr.shape == hr.shape and sr.get_data_dtype() == image.get_data_dtype()
     np.testing.assert_allclose(sr.affine, image.affine, atol=1e-5)
     psnr = -10 * np.log10(np.mean((np.clip(sr.get_fdata() / scale, 0, 1) - np.clip(hr, 0, 1)) ** 2))
@@ -329,7 +329,7 @@ def test_authentic_lr(cohort, tmp_path):
     # What has the spacing already is not touched, however it lies.
     made = content("estimation#target", tmp_path, denoise=False, dataset_dir=str(cohort))
     for item, entry in zip(made.items, made.data, strict=True):
-        volume = nib.load(entry["hr"]).get_fdata()
+        volume = nib.as_closest_canonical(nib.load(entry["hr"])).get_fdata()
         lr = TINY.degradation(torch.from_numpy(volume / np.quantile(volume, 0.999)))
         torch.testing.assert_close(item["lr"][0].double(), lr, atol=1e-4, rtol=0)
 
@@ -356,8 +356,8 @@ def test_networks_of_the_tables(cohort, table, tmp_path):
 
 def test_demo(tmp_path, capsys):
     """The demo simulates heads, estimates their kernels, trains with three kinds of kernel and compares them."""
-    small = {"subjects": 4, "spacing": 4, "kernel_per": "volume", **SHORT}
-    run(["train", "demo"], tmp_path, ckpt_dir="$@output_dir + '/models'", **small)
+    small = {"simulated#subjects": 4, "simulated#spacing": 4, "slice_axis": "SI", "kernel_per": "volume", **SHORT}
+    run(["train", "demo"], tmp_path, ckpt_dir=None, **small)
     lines = capsys.readouterr().out.splitlines()
     for start in ("the one that made the scans", "estimated (1)", "Gaussian, sigma 1.5", "zero-filling"):
         assert sum(line.startswith(start) for line in lines) == 1
@@ -469,4 +469,4 @@ def test_inference(trained, tmp_path):
         run(["inference"], trained, dataset_dir=str(scans), **{**options, "slice_axis": "SI"})
     message = str(runs.first_cause(error.value))
     assert re.search(rf"{far}: its pixels are \[4.0, 4.4\] mm in plane, expected about \[2.0, 2.2\] mm", message)
-    assert runs.leavings(out) == ["near_sr.nii.gz"]
+    assert runs.written(out) == ["near_sr.nii.gz"]

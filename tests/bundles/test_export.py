@@ -18,10 +18,12 @@ import pytest
 import torch
 from monai.bundle import ConfigParser
 
+from common.about import tensors_sha256
 from common.blocks import strings_in
 from common.commands import export as export_bundle
 from common.commands.export import export
 from common.commands.unpack import unpack
+from common.files import read_about
 from common.networks import OnnxNetwork
 
 from . import runs
@@ -39,7 +41,7 @@ def exported(bundle, trained, tmp_path_factory) -> Path:
     """The folder of an exported bundle, out of its zip, where the repository is not on the path."""
     output = tmp_path_factory.mktemp(f"dist_{bundle}")
     weights = trained / "models" / "model.pt"
-    export(str(runs.ROOT / "bundles" / bundle), str(output), str(weights), **runs.TINY[bundle].network)
+    export(str(runs.ROOT / "bundles" / bundle), str(output), str(weights))
     unpack(str(output / f"{bundle}_v{version(bundle)}.zip"), str(output / "elsewhere"))
     return output / "elsewhere" / bundle
 
@@ -95,14 +97,12 @@ def test_train_and_evaluate(bundle, tiny, cohort, exported, tmp_path):
     words = [word for key, value in keys.items() for word in (f"--{key}", str(value))]
     for configs in (["train"], ["train", "evaluate"]):
         files = str([f"configs/{config}.json" for config in configs])
-        done = at(
-            exported, "-m", "monai.bundle", "run", "--config_file", files, *words, "--ckpt_dir", str(tmp_path / "m")
-        )
+        done = at(exported, "-m", "monai.bundle", "run", "--config_file", files, *words)
         assert done.returncode == 0, done.stderr
-    assert (tmp_path / "m" / "model.pt").is_file() and (tmp_path / "out" / "table.json").is_file()
+    assert (tmp_path / "out" / "models" / "model.pt").is_file() and (tmp_path / "out" / "table.json").is_file()
 
 
-def test_forms(bundle, tiny, exported):
+def test_forms(bundle, tiny, exported, tmp_path):
     """TorchScript and ONNX give what eager mode gives, on shapes that the export has not tried."""
     parser = ConfigParser()
     parser.read_config(runs.configs(bundle, "inference"))
@@ -111,8 +111,13 @@ def test_forms(bundle, tiny, exported):
     network.load_state_dict(torch.load(exported / "models" / "model.pt", weights_only=True))
     meta = json.loads((exported / "configs" / "metadata.json").read_text())
     image = meta["network_data_format"]["inputs"]["image"]
-    scripted = torch.jit.load(exported / "models" / "model.ts")
-    onnx = OnnxNetwork(exported / "models" / "model.onnx")
+    files = [exported / "models" / f"model.{kind}" for kind in ("pt", "ts", "onnx")]
+    about, *others = (read_about(file) for file in files)
+    assert others == [about, about] and (about["bundle"], about["version"]) == (bundle, version(bundle))
+    scripted = torch.jit.load(files[1])
+    assert tensors_sha256(scripted.state_dict()) == about["sha256"]
+    onnx = OnnxNetwork(files[2], about["settings"])
+    assert onnx.about["sha256"] == about["sha256"]
     for batch, *plane in SHAPES:
         x = torch.rand(batch, image["num_channels"], *plane, *image["spatial_shape"][2:])
         for stage in [(k,) for k in range(tiny.network.get("cascade", 0))] or [()]:
@@ -120,6 +125,16 @@ def test_forms(bundle, tiny, exported):
                 eager = network(x, *stage)
                 for other in (scripted, onnx):
                     torch.testing.assert_close(other(x, *stage), eager, atol=1e-4, rtol=0)
+    if bundle == "srcnn":  # once is enough
+        with pytest.raises(ValueError, match=r"model\.onnx, of srcnn .*: scale is \[3, 3, 1\], .* \[2, 2, 1\]"):
+            OnnxNetwork(files[2], {"scale": [3, 3, 1]})
+        content = bytearray(files[2].read_bytes())
+        weight = network.state_dict()["body.0.weight"].numpy().tobytes()
+        content[content.index(weight[:64])] ^= 1
+        changed = tmp_path / "changed.onnx"
+        changed.write_bytes(content)
+        with pytest.raises(ValueError, match=r"changed\.onnx: the file is not as it was exported"):
+            OnnxNetwork(changed)
 
 
 def test_contents(bundle, tiny, trained, exported, tmp_path):
@@ -155,7 +170,7 @@ def test_contents(bundle, tiny, trained, exported, tmp_path):
     assert "pip install monai==" in readme and f"python -m {package} datalist" in readme
 
     weights = str(trained / "models" / "model.pt")
-    export(str(runs.ROOT / "bundles" / bundle), str(tmp_path), weights, **tiny.network)
+    export(str(runs.ROOT / "bundles" / bundle), str(tmp_path), weights)
     first, second = (p / f"{bundle}_v{version(bundle)}.zip" for p in (exported.parents[1], tmp_path))
     assert first.read_bytes() == second.read_bytes()
     assert not list(tmp_path.glob(".*")) and len(list(tmp_path.iterdir())) == 3

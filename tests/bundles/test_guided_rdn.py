@@ -45,7 +45,7 @@ def run(names, folder, **override):
 
 def infer(folder, scans, out, **override):
     """Super-resolve the scans of a folder with the weights of one stage, and load the results by subject."""
-    run(["inference"], folder, dataset_dir=str(scans), output_dir=str(out), cascade=1, **override)
+    run(["inference"], folder, dataset_dir=str(scans), output_dir=str(out), **override)
     return {re.match(r"sub-(\w+)_t2w", path.name)[1]: nib.load(path) for path in out.glob("*.nii.gz")}
 
 
@@ -61,7 +61,7 @@ def gain(names, folder, stage=1, size=None, **override):
     """
     parser = ConfigParser()
     parser.read_config(runs.configs("guided_rdn", *names))
-    parser.update(runs.overrides("guided_rdn", "train", folder, stage=stage, **override))
+    parser.update(runs.overrides("guided_rdn", ["train"], folder, stage=stage, **override))
     (case,) = parser.get_parsed_content("validate#dataset")
     assert size is None or abs(case["hr"].shape[1] - size) < 1.5
     volumes = [case[key][None] for key in ("lr", "guide") if key in case]
@@ -103,7 +103,7 @@ def test_forms(cohort, learned, tmp_path, form):
     if form == "L2":
         l1, l2 = (runs.history(folder, "_1")[0]["rdn/image"] for folder in (learned, tmp_path))
         assert l1**2 < l2 < l1 / 2  # of the same batch
-    run([*names, "evaluate"], tmp_path, **override)
+    run([*names, "evaluate"], tmp_path, dataset_dir=str(cohort))
     found = table(tmp_path)
     assert list(found) == [("cubic", TINY.case(5)), ("guided RDN", TINY.case(5))]
     cubic, network = (float(row["psnr"]) for row in found.values())
@@ -118,11 +118,11 @@ def test_without_guides(cohort, tmp_path):
     override = {"dataset_dir": str(runs.datalist(tmp_path / "data", **scans)), "guided": False, **LEARNS}
     run(["train"], tmp_path, **override)
     assert gain(["train"], tmp_path, **override) > 0
-    run(["train", "evaluate"], tmp_path, **override)
+    run(["train", "evaluate"], tmp_path, dataset_dir=override["dataset_dir"])
     assert list(table(tmp_path)) == [("cubic", TINY.case(5)), ("RDN", TINY.case(5))]
     scan = TINY.save_lr(tmp_path / "scans", "a", runs.phantom(9))
     (tmp_path / "scans" / "sub-a_t1w.nii.gz").unlink()
-    sr = infer(tmp_path, tmp_path / "scans", tmp_path / "sr", guided=False)["a"]
+    sr = infer(tmp_path, tmp_path / "scans", tmp_path / "sr")["a"]
     assert sr.shape == tuple(n * f for n, f in zip(nib.load(scan).shape, (2, 2, 1), strict=True))
 
 
@@ -197,12 +197,12 @@ def test_stages_one_by_one(cohort, trained, tmp_path):
     assert runs.same(runs.results("guided_rdn", tmp_path), runs.results("guided_rdn", trained))
     first = [tmp_path / "models" / "training_state_1.pt", tmp_path / "out" / "history_1.jsonl"]
     before = [path.stat().st_mtime_ns for path in first]
-    run(["train"], tmp_path, dataset_dir=str(cohort), stages=2, learning_rate=0.002)
+    run(["train"], tmp_path, dataset_dir=str(cohort), stages=2, learning_rate=0.002, overwrite=True)
     assert [path.stat().st_mtime_ns for path in first] == before
     assert runs.same(stage_of(tmp_path, 1), stage_of(trained, 1))
     assert not runs.same(stage_of(tmp_path, 2), stage_of(trained, 2))
     # Stage 2 has been trained on what stage 1 was before: it is not gone on with.
-    run(["train"], tmp_path, dataset_dir=str(cohort), stages=[1], learning_rate=0.002)
+    run(["train"], tmp_path, dataset_dir=str(cohort), stages=[1], learning_rate=0.002, overwrite=True)
     run(["train"], tmp_path, dataset_dir=str(cohort), resume=True, learning_rate=0.002)
     whole = tmp_path / "whole"
     run(["train"], whole, dataset_dir=str(cohort), learning_rate=0.002)
@@ -222,10 +222,10 @@ def test_interrupted_in_a_stage(cohort, trained, tmp_path, monkeypatch):
 
     monkeypatch.setattr(AlternatingTrainer, "_iteration", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        run(["train"], tmp_path, dataset_dir=str(cohort), save_interval=1)
+        run(["train"], tmp_path, dataset_dir=str(cohort), save_minutes=0)
     assert len(runs.history(tmp_path, "_1")) == 10 and runs.history(tmp_path, "_2")[-1]["iteration"] == 6
     calls.clear()
-    run(["train"], tmp_path, dataset_dir=str(cohort), save_interval=1, resume=True)
+    run(["train"], tmp_path, dataset_dir=str(cohort), save_minutes=0, resume=True)
     assert len(calls) == 2
     assert runs.same(runs.results("guided_rdn", tmp_path), runs.results("guided_rdn", trained))
 
@@ -245,8 +245,8 @@ def test_evaluate(cohort, trained, tmp_path):
     assert all(0.9 < summary[method]["ssim"]["mean"] < 1 for method, _ in rows)
 
     # Stored as LR, SI, AP, of which the first has an odd number of voxels.
-    image = nib.load(cohort / f"{case}.nii.gz")
-    assert image.shape == (41, 37, 44) and nib.aff2axcodes(image.affine) == tuple("LSA")
+    image = runs.to_the_right(cohort / f"{case}.nii.gz")
+    assert image.shape == (41, 37, 44) and nib.aff2axcodes(image.affine) == tuple("RSA")
     scale = np.quantile(image.get_fdata(dtype=np.float32), 0.999)
     hr = image.get_fdata()[:40] / scale
     lr = GaussianProfile((2, 1, 2))(torch.from_numpy(hr)).numpy()
@@ -256,7 +256,7 @@ def test_evaluate(cohort, trained, tmp_path):
     assert float(rows["cubic", case]["psnr"]) == pytest.approx(psnr, abs=1e-3)
     assert [float(rows["cubic", case][f"displacement_{axis}"]) for axis in "xyz"] == [0, 0, 0]
 
-    sr = nib.load(folder / "out" / f"{case}_sr.nii.gz")
+    sr = runs.to_the_right(folder / "out" / f"{case}_sr.nii.gz")
     assert sr.shape == hr.shape and sr.get_data_dtype() == image.get_data_dtype()
     np.testing.assert_allclose(sr.affine, image.affine, atol=1e-5)
     psnr = -10 * np.log10(np.mean((np.clip(sr.get_fdata() / scale, 0, 1) - np.clip(hr, 0, 1)) ** 2))
@@ -359,7 +359,7 @@ def test_pairs_that_cannot_be_used(learned, tmp_path):
     assert f"{len(patterns)} of {len(patterns) + 1} cases failed, the others are done" in message
     for path in geometry:
         assert re.search(rf"sub-{path}_t2w.nii.gz: .*sub-{path}_t1w.nii.gz: .*sub-{path}_t2w.nii.gz", message)
-    assert runs.leavings(tmp_path / "sr") == ["sub-good_t2w_sr.nii.gz"]
+    assert runs.written(tmp_path / "sr") == ["sub-good_t2w_sr.nii.gz"]
 
 
 @guided
@@ -385,15 +385,16 @@ def test_which_file_is_which(learned, tmp_path):
 
     (scans / "sub-b_t1w.nii.gz").unlink()
     message = said()
-    assert "2 scans but 1 guide; without a guide: sub-b" in message and "add or leave out" in message
+    assert "1 of 2 cases failed" in message and "sub-b_t2w.nii.gz: sub-b has no guide; add it" in message
     named = {f"sub-{name}": f"{name}nna" for name in "ab"}
     for path in list(scans.iterdir()):
         path.rename(path.with_name(path.name.replace(path.name[:5], named[path.name[:5]])))
     shutil.copyfile(scans / "anna_t1w.nii.gz", scans / "bnna_t1w.nii.gz")
     message = said()
-    assert "without a guide: anna_t2w, bnna_t2w; without a scan: anna_t1w" in message and "--subject" in message
+    for name in ("anna", "bnna"):
+        assert re.search(f"{name}_t2w.nii.gz: {name}_t2w has no guide; .*say with --subject", message)
     run(["inference"], learned, **data, subject="[a-z]+(?=_t)")
-    assert runs.leavings(tmp_path / "sr") == ["anna_t2w_sr.nii.gz", "bnna_t2w_sr.nii.gz"]
+    assert runs.written(tmp_path / "sr") == [f"{name}_t2w_sr.nii.gz" for name in ("anna", "bnna", "sub-a")]
 
 
 @guided
@@ -402,18 +403,28 @@ def test_weights_of_another_network(cohort, trained, tmp_path):
     TINY.save_lr(tmp_path / "scans", "a", runs.phantom(9))
     scans, data = {"dataset_dir": str(tmp_path / "scans")}, {"dataset_dir": str(cohort)}
     for names, override, pattern in (
-        (["inference"], {**scans, "cascade": 3}, "Missing: stages.2.head"),
-        (["inference"], {**scans, "cascade": 1}, "Unknown: stages.1.head"),
-        (["inference"], {**scans, "guided": False}, "Unknown: stages.0.branch"),
-        (["train", "evaluate"], {**data, "guided": False}, "Unknown: stages.0.branch"),
-        (["train"], {**data, "cascade": 3, "stages": [3]}, "Missing: stages.2.head"),
+        (["inference"], {**scans, "cascade": 3}, "cascade is 3, but .* 2"),
+        (["inference"], {**scans, "guided": False}, "guided is False, but .* True"),
+        (["inference"], {**scans, "scale": [4, 4, 1]}, r"scale is \[4, 4, 1\], but .* \[2, 2, 1\]"),
+        (["inference", "inference_full"], scans, r"cascade is 3, but .* 2; features is 32.* 4; blocks is 6, .* 1"),
+        (["train", "evaluate"], {**data, "guided": False}, "guided is False, but .* True"),
+        (["train", "compact", "evaluate"], data, "cascade is 1, but .* 2"),
+        (["train"], {**data, "cascade": 3, "stages": [3]}, "cascade is 3, but .* 2"),
     ):
         message = runs.fails("guided_rdn", names, trained, **override)
-        assert re.search(rf"{trained}/models/model.pt: .* another architecture.*{pattern}.*sizes that the", message)
-    message = runs.fails("guided_rdn", ["inference"], trained, scale=[4, 4, 1], **scans)
-    assert re.search(
-        rf"{trained}/models/model.pt: .*2 stages of factor 1.414 \(scale 2\).*2 \(scale 4\); set scale", message
-    )
+        assert re.search(rf"{trained}/models/model.pt, of guided_rdn .*: {pattern}", message), message
+    # Files that say nothing are known by their architecture, and by the factor that is among the weights.
+    older = tmp_path / "older.pt"
+    torch.save(torch.load(trained / "models" / "model.pt", weights_only=True), older)
+    small = {**TINY.network, **scans, "checkpoint": str(older)}
+    for override, pattern in (
+        ({"cascade": 3}, "Missing: stages.2.head"),
+        ({"guided": False}, "Unknown: stages.0.branch"),
+    ):
+        message = runs.fails("guided_rdn", ["inference"], trained, **{**small, **override})
+        assert re.search(rf"{older}: .* another architecture.*{pattern}.*sizes that the", message)
+    message = runs.fails("guided_rdn", ["inference"], trained, **{**small, "scale": [4, 4, 1]})
+    assert re.search(rf"{older}: .*2 stages of factor 1.414 \(scale 2\).*2 \(scale 4\); set scale", message)
     message = runs.fails("guided_rdn", ["train"], tmp_path / "none", stages=[2], **data)
     assert f"no weights at {tmp_path}/none/models/model.pt; train the bundle first" in message
 
@@ -454,8 +465,15 @@ def test_what_cannot_be_trained(cohort, tmp_path):
 
 def test_demo(tmp_path):
     """The demo simulates heads, trains without and with guides, evaluates both and joins the tables."""
-    small = {"subjects": 3, "spacing": 4, "cascade": 1, "max_epochs": 1, "epoch_length": 2, "batch_size": 2}
-    run(["train", "demo"], tmp_path, ckpt_dir="$@output_dir + '/models'", **small)
+    small = {
+        "simulated#subjects": 3,
+        "simulated#spacing": 4,
+        "cascade": 1,
+        "max_epochs": 1,
+        "epoch_length": 2,
+        "batch_size": 2,
+    }
+    run(["train", "demo"], tmp_path, ckpt_dir=None, **small)
     written = {str(path.relative_to(tmp_path / "out")) for path in (tmp_path / "out").rglob("*") if path.is_file()}
     each = {"models/model.pt", "models/training_state_1.pt", "history_1.jsonl", "table.csv"}
     assert {f"{form}/{file}" for form in ("unguided", "guided") for file in each} <= written

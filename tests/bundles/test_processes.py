@@ -7,6 +7,7 @@ import json
 import multiprocessing
 import os
 import random
+import re
 import shutil
 import signal
 import sys
@@ -26,7 +27,7 @@ class Killed:
     def __init__(self, bundle, folder, cohort):
         self.tiny, self.folder = runs.TINY[bundle], folder
         folder.mkdir()
-        length = {"dataset_dir": cohort, "save_interval": 2, **self.tiny.lasting(self.EPOCHS, self.EPOCH)}
+        length = {"dataset_dir": cohort, "save_minutes": 0, **self.tiny.lasting(self.EPOCHS, self.EPOCH)}
         self.line = runs.words(bundle, ["train"], folder, resume=True, **length)
 
     def start(self):
@@ -149,3 +150,28 @@ def test_two_processes(bundle, tiny, cohort, tmp_path):
     folders = [tmp_path / name / "models" for name in ("one", "two")]
     written = [{path.relative_to(folder) for path in folder.rglob("*")} for folder in folders]
     assert written[0] == written[1]
+
+
+@pytest.mark.parametrize("bundle", ["srcnn"], indirect=True)
+def test_two_processes_share_scans(bundle, tiny, trained, tmp_path):
+    """The results are those of one; what fails in either is in one list; what is done is not done again."""
+    scans, one, two = (tmp_path / name for name in ("scans", "one", "two"))
+    for name in "abc":
+        tiny.save_lr(scans, name, runs.phantom(0))
+    runs.run(bundle, ["inference"], trained, dataset_dir=str(scans), output_dir=str(one))
+    bad = [scans / f"{tiny.case(name)}.nii.gz" for name in "xy"]
+    for path in bad:
+        path.write_bytes(b"no image")
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    done = runs.command(bundle, ["inference"], trained, launcher=torchrun, dataset_dir=scans, output_dir=two)
+    assert done.returncode != 0
+    (listing,) = re.findall(r"\berror: 2 of 5 cases failed, the others are done:\n(?:.*  /.*\n)*", done.stderr)
+    assert all(str(path) in listing for path in bad)
+    results = [{path.name: path.read_bytes() for path in folder.glob("*.nii.gz")} for folder in (one, two)]
+    assert results[0] == results[1] and len(results[0]) == 3
+
+    for path in bad:
+        path.unlink()
+    before = {path: path.stat().st_mtime_ns for path in two.iterdir()}
+    runs.run(bundle, ["inference"], trained, dataset_dir=str(scans), output_dir=str(two), skip_existing=True)
+    assert {path: path.stat().st_mtime_ns for path in two.iterdir()} == before

@@ -12,6 +12,7 @@ import pytest
 import torch
 from matplotlib.image import imread
 from monai.bundle import ConfigParser
+from nibabel.affines import from_matvec
 from scipy.ndimage import map_coordinates
 
 from common.degradations import KSpaceTruncation
@@ -96,7 +97,7 @@ def test_evaluate(cohort, trained, tmp_path):
     summary = json.loads((folder / "out" / "table.json").read_text())
     assert case in json.dumps(summary) and "null" not in json.dumps(summary["summary"]["UDEAN"]["psnr"]["mean"])
 
-    image = nib.load(cohort / f"{case}.nii.gz")
+    image = runs.to_the_right(cohort / f"{case}.nii.gz")
     hr = image.get_fdata()
     assert image.shape == (41, 37, 44)
     hr = hr[:40, :36] / np.quantile(hr, 0.999)
@@ -106,7 +107,7 @@ def test_evaluate(cohort, trained, tmp_path):
     assert float(rows["cubic"]["psnr"]) == pytest.approx(psnr, abs=1e-3)
     assert [float(rows["cubic"][f"displacement_{axis}"]) for axis in "xyz"] == [0, 0, 0]
 
-    sr = nib.load(folder / "out" / f"{case}_sr.nii.gz")
+    sr = runs.to_the_right(folder / "out" / f"{case}_sr.nii.gz")
     assert sr.shape == hr.shape and sr.get_data_dtype() == image.get_data_dtype()
     np.testing.assert_allclose(sr.affine, image.affine, atol=1e-5)
     found = sr.get_fdata() / np.quantile(image.get_fdata(), 0.999)
@@ -171,9 +172,13 @@ def test_loss_rows_that_are_dropped(cohort, tmp_path):
 @udean
 def test_evaluate_forms(cohort, tmp_path, overlay, method):
     """Evaluate.json over another form: its network in the table, and feature maps where LR style is learned."""
-    names = ["train", overlay]
-    runs.run("udean", names, tmp_path, dataset_dir=str(cohort), max_epochs=1, epoch_length=1)
+    names, across = ["train", overlay], {"scale": [2, 2, 1], "slice_axis": "AP"}
+    runs.run("udean", names, tmp_path, dataset_dir=str(cohort), max_epochs=1, epoch_length=1, **across)
     runs.run("udean", [*names, "evaluate"], tmp_path, dataset_dir=str(cohort))
+    # What is evaluated is in plane across AP, as was trained: subject 5 has 41 voxels along LR, of which 40 are used.
+    assert nib.load(tmp_path / "out" / "sub-5_t1w_sr.nii.gz").shape == (40, 36, 44)
+    message = runs.fails("udean", [*names, "evaluate"], tmp_path, dataset_dir=str(cohort), slice_axis="SI")
+    assert "slice_axis is 'SI', but these weights were trained with 'AP'" in message
     summary = json.loads((tmp_path / "out" / "table.json").read_text())["summary"]
     assert summary.keys() == {"cubic", method} and summary[method]["psnr"]["mean"] > 10
     assert (tmp_path / "out" / "features.png").is_file() == (overlay == "paper")
@@ -204,7 +209,7 @@ def test_authentic_lr(cohort, tmp_path):
     """Target scans that are LR already, and validation and test pairs of HR and LR."""
     lr = {}
     for i in (2, 3, 4, 5):
-        image = nib.load(cohort / f"sub-{i}_t1w.nii.gz")
+        image = nib.as_closest_canonical(nib.load(cohort / f"sub-{i}_t1w.nii.gz"))
         volume = image.get_fdata()[tuple(slice(n // 2 * 2) for n in image.shape)]
         lr[i] = runs.save(
             tmp_path / "lr" / f"sub-{i}_lr.nii.gz", *runs.degrade(volume, image.affine, UDEAN.degradation), np.int16
@@ -243,31 +248,38 @@ def test_inference_2x2x1(tmp_path):
     """Where one axis is not upsampled it is the slab's, wherever that is stored."""
     weights = parser("inference", scale=[2, 2, 1], **UDEAN.network).get_parsed_content("network_def")
     (tmp_path / "models").mkdir()
-    torch.save(weights.state_dict(), tmp_path / "models" / "model.pt")
+    torch.save(weights.state_dict(), tmp_path / "models" / "model.pt")  # as older files, that say nothing
     lr, affine = runs.degrade(runs.phantom(3), runs.OBLIQUE, KSpaceTruncation((2, 2, 1)))
     scan = runs.save(tmp_path / "scan.nii.gz", lr, affine, np.int16, "ASL")
-    runs.run("udean", ["inference"], tmp_path, dataset_dir=str(scan), scale=[2, 2, 1])
+    runs.run("udean", ["inference"], tmp_path, dataset_dir=str(scan), scale=[2, 2, 1], **UDEAN.network)
     lr, sr = nib.load(scan), nib.load(tmp_path / "out" / "scan_sr.nii.gz")
     assert lr.shape == (22, 36, 20) and sr.shape == (44, 36, 40)
-    np.testing.assert_allclose(sr.affine, lr.affine @ np.diag([0.5, 1, 0.5, 1]), atol=1e-5)
+    # LR voxel i lies on HR voxel 2i from the left and from posterior: on 2i + 1 of what is stored from the right.
+    np.testing.assert_allclose(sr.affine, lr.affine @ from_matvec(np.diag([0.5, 1, 0.5]), [0, 0, -0.5]), atol=1e-5)
 
 
 @udean
-def test_weights_of_the_other_form_are_refused(cohort, tmp_path):
-    """The paper's weights make no sense on top of cubic interpolation, and the other way round."""
+def test_weights_of_the_other_form(cohort, trained, tmp_path):
+    """Inference knows the paper's form by its weights, where it would make no sense on top of cubic interpolation."""
     runs.run("udean", ["train", "paper"], tmp_path, dataset_dir=str(cohort), max_epochs=1, epoch_length=1)
     scan = UDEAN.save_lr(tmp_path / "scans", "a", runs.phantom(0))
-    runs.run("udean", ["inference", "inference_paper"], tmp_path, dataset_dir=str(scan))  # their own form
-    with pytest.raises(RuntimeError) as error:
-        runs.run("udean", ["inference"], tmp_path, dataset_dir=str(scan))
-    assert "another architecture" in str(runs.first_cause(error.value))
+    found = []
+    for out, override in (("own", {}), ("told", {"axes": [2], "projections": 0, "interpolation": "$None"})):
+        folder = {"dataset_dir": str(scan), "output_dir": str(tmp_path / out)}
+        runs.run("udean", ["inference"], tmp_path, **folder, **override)
+        found.append(nib.load(tmp_path / out / "sub-a_t1w_sr.nii.gz").get_fdata())
+    assert np.array_equal(*found)
+    message = runs.fails("udean", ["inference", "inference_paper"], trained, dataset_dir=str(scan))
+    assert "model.pt, of udean" in message and "residual is False, but these weights were trained with True" in message
 
 
 @udean
-def test_more_epochs(cohort, trained, tmp_path):
-    """A run is not prolonged: its learning rates have fallen to nothing, and a longer cosine would raise them again."""
+def test_prolonged(cohort, trained, tmp_path):
+    """A finished run goes on to more epochs, and what it has done stays as it was; to fewer it does not go on."""
     folder = shutil.copytree(trained, tmp_path / "run")
-    with pytest.raises(RuntimeError) as error:
-        runs.run("udean", ["train"], folder, dataset_dir=str(cohort), resume=True, max_epochs=3)
-    assert "max_epochs 2" in str(runs.first_cause(error.value))
-    assert runs.history(folder) == runs.history(trained)
+    runs.run("udean", ["train"], folder, dataset_dir=str(cohort), resume=True, max_epochs=3)
+    before, after = runs.history(trained), runs.history(folder)
+    assert after[: len(before)] == before
+    assert [line["iteration"] for line in after[len(before) :]] == [9, 10, 11, 12, 12]
+    message = runs.fails("udean", ["train"], folder, dataset_dir=str(cohort), resume=True, max_epochs=1)
+    assert "was started with max_epochs 3, now it is 1" in message and "a larger max_epochs" in message

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
 import warnings
+from pathlib import Path
 
 import nibabel as nib
 import numpy as np
@@ -123,7 +125,7 @@ def test_better_than_cubic(head, tmp_path, form):
     print(gains)
     assert all(gains[name] > least for name, (_, least) in SCANS[form].items()), gains
     # Twelve slices of a head hold less tissue than any scan of the training.
-    assert "(tissue_volume)" in done.stderr and f"sub-{name}_t2w.nii.gz: not like the scans" in done.stderr
+    assert "(tissue_volume)" in done.stdout and f"sub-{name}_t2w: not like the scans" in done.stdout
 
 
 @pytest.mark.parametrize("degradation", [TWICE, TWICE_IN_PLANE], ids=str)
@@ -148,6 +150,22 @@ def test_without_a_guide(tmp_path):
     done = infer("guided_rdn", tmp_path)
     assert done.returncode != 0 and "--guided false" in done.stderr
     assert not (tmp_path / "out").exists() or not list((tmp_path / "out").iterdir())
+
+
+@pytest.mark.parametrize("bundle", WEIGHTS)
+def test_what_they_say_they_are(bundle):
+    """Each is as inference.json takes it, alone or with what chooses it."""
+    configs = runs.ROOT / "bundles" / bundle / "configs"
+    chosen = {"model_2x2x1.pt": ["inference_2x2x1"], "model_unguided.pt": []}
+    for file in WEIGHTS[bundle]:
+        parser = ConfigParser()
+        parser.read_config([str(configs / f"{name}.json") for name in ("inference", *chosen.get(file, []))])
+        parser.update({"guided": False} if "unguided" in file else {})
+        about = parser.get_parsed_content("trained_network").about
+        assert Path(about["path"]).name == file and about["bundle"] == bundle
+        settings = parser.get_parsed_content("settings")
+        assert about["settings"] == json.loads(json.dumps({key: settings[key] for key in about["settings"]}))
+        assert len(parser.get_parsed_content("training_range")) > 5
 
 
 def test_size():

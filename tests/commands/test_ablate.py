@@ -15,9 +15,9 @@ import pytest
 from matplotlib.image import imread
 
 from common import __main__
-from common.command_line import RunsFailedError
 from common.commands import ablate as ablation
 from common.commands.ablate import ablate
+from common.errors import RunsFailedError
 from common.reports.planes import load_panels
 from tests.bundles import runs
 
@@ -106,9 +106,13 @@ def test_a_table_in_which_a_row_fails_and_is_then_resumed(bundle, commands, tmp_
     folds = {"name": "2 folds, better", "overlays": ["better"], "pool": [{"fold": 0}, {"fold": 1}]}
     other = {"name": "other scale", "override": {"base": 20.0, "gain": 3}}
     tables(bundle, main=[plain, {"name": "broken", "override": {"gain": 0}}, folds, other], another=[plain])
-    out = tmp_path / "out"
-    with pytest.raises(RunsFailedError, match=r"1 of 5 runs failed.*\n  broken: training, .* 1: .*division by zero\n"):
-        ablate("main", "some data", str(out), str(bundle))
+    out, data = tmp_path / "out", tmp_path / "some data"
+    with pytest.raises(FileNotFoundError, match=r"dataset_dir .*some data is not a folder"):
+        ablate("main", str(data), str(out), str(bundle))
+    assert not out.exists()
+    data.mkdir()
+    with pytest.raises(RunsFailedError, match=r"1 of 5 runs failed.*\n  broken: .* 1: .*division by zero .*\n"):
+        ablate("main", str(data), str(out), str(bundle))
     expected = {
         ("cubic", "sub-0"): 30,
         ("as it is", "sub-0"): 31,
@@ -126,13 +130,13 @@ def test_a_table_in_which_a_row_fails_and_is_then_resumed(bundle, commands, tmp_
     assert "run 4 of 5: 2 folds, better, 2 of 2, in" in said and "32.00 +- 0.00" in said
     assert {path.name for path in (out / "2_folds_better" / "2").iterdir()} >= {"models", "table.json", "log.txt"}
     settings = (out / "as_it_is" / "models" / "model.txt").read_text()
-    assert settings == "['some data', False, {'weight': -1.5, 'inputs': ['sr', 'hr']}, None]"
+    assert settings == f"['{data}', False, {{'weight': -1.5, 'inputs': ['sr', 'hr']}}, None]"
     assert len(commands) == 9
 
     # The broken row is mended, and only that is run, and trained with --resume.
     commands.clear()
     tables(bundle, main=[plain, {"name": "broken", "override": {"gain": 0.5}}, folds, other])
-    ablate("main", "some data", str(out), str(bundle), resume="true")
+    ablate("main", str(data), str(out), str(bundle), resume="true")
     assert len(commands) == 2 and "--resume=true" in commands[0] and "--resume=true" not in commands[1]
     assert table(out) == {**expected, ("broken", "sub-0"): 30.5}
 
@@ -140,7 +144,7 @@ def test_a_table_in_which_a_row_fails_and_is_then_resumed(bundle, commands, tmp_
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ablation.subprocess, "run", lambda *args, **kwargs: sys.exit("stopped"))
         with pytest.raises(SystemExit):
-            ablate("main", "some data", str(out), str(bundle))
+            ablate("main", str(data), str(out), str(bundle))
     assert not list(out.glob("*/**/table.json"))
 
 
@@ -153,7 +157,7 @@ def test_a_row_that_evaluates_the_weights_of_another(bundle, commands, tmp_path)
         ],
     )
     out = tmp_path / "out"
-    ablate("main", "data", str(out), str(bundle))
+    ablate("main", "common/data", str(out), str(bundle))
     assert table(out) == {(m, f"sub-{i}"): p for m, p in (("cubic", 30), ("a", 31), ("b", 32)) for i in (0, 1)}
     assert len(commands) == 6  # a is trained and evaluated twice, b is evaluated twice
     folders = [word for command in commands[4:] for word in command if word.startswith("--ckpt_dir=")]
@@ -162,7 +166,7 @@ def test_a_row_that_evaluates_the_weights_of_another(bundle, commands, tmp_path)
     # Done before, but for one table.
     commands.clear()
     (out / "b" / "2" / "table.json").unlink()
-    ablate("main", "data", str(out), str(bundle), resume=True)
+    ablate("main", "common/data", str(out), str(bundle), resume=True)
     assert len(commands) == 1 and "--output_dir=" + str(out / "b" / "2") in commands[0]
 
 
@@ -181,14 +185,14 @@ def test_rows_of_several_bundles(bundle, commands, tmp_path, capsys):
     ]
     path, out = tmp_path / "mine.json", tmp_path / "out"
     path.write_text(json.dumps({"any": rows}))
-    ablate(str(path), "data", str(out), str(bundle))
+    ablate(str(path), "common/data", str(out), str(bundle))
     expected = {"cubic": 30, "a": 32, "d": 31, "cubic (b)": 20, "b": 20.5, "c": 23}
     assert table(out) == {(method, "sub-0"): psnr for method, psnr in expected.items()}
     assert [method for method, _ in table(out)] == list(expected)
     assert "not compared on equal terms" in capsys.readouterr().out
     # What all rows set makes their inputs equal; every row's configs must have it.
     path.write_text(json.dumps({"any": [{"bundle": str(bundle), **row} for row in rows]}))
-    ablate(str(path), "data", str(out), base=25)
+    ablate(str(path), "common/data", str(out), base=25)
     assert {method for method, _ in table(out)} == {"cubic", "a", "b", "c", "d"}
     assert "equal terms" not in capsys.readouterr().out
     for options, said in (
@@ -196,7 +200,7 @@ def test_rows_of_several_bundles(bundle, commands, tmp_path, capsys):
         ({"folds": 2}, r"--folds 2, row 'a': .*bundle/configs has no cross_validation\.json"),
     ):
         with pytest.raises((ValueError, FileNotFoundError), match=said):
-            ablate(str(path), "data", str(out), **options)
+            ablate(str(path), "common/data", str(out), **options)
     commands.clear()
     for wrong, said in (
         ([{"name": "a"}], r"row 1 \('a'\): no 'bundle', and no --bundle"),
@@ -206,9 +210,9 @@ def test_rows_of_several_bundles(bundle, commands, tmp_path, capsys):
     ):
         path.write_text(json.dumps({"any": wrong}))
         with pytest.raises((ValueError, FileNotFoundError), match=said):
-            ablate(str(path), "data", str(out))
+            ablate(str(path), "common/data", str(out))
     with pytest.raises(ValueError, match=r"--table main: without --bundle"):
-        ablate("main", "data", str(out))
+        ablate("main", "common/data", str(out))
     assert not commands
 
 
@@ -225,7 +229,7 @@ def test_two_methods_on_one_datalist(commands, tmp_path, monkeypatch):
     same = {"degradation": {"_target_": "common.degradations.KSpaceTruncation", "factors": [2, 2, 1]}}
 
     def row(name, bundle, **keys):
-        small = runs.overrides(bundle, "train", tmp_path, epoch_length=1, max_epochs=1, slice_axis="SI")
+        small = runs.overrides(bundle, ["train"], tmp_path, epoch_length=1, max_epochs=1, slice_axis="SI")
         known = json.loads((ROOT / "bundles" / bundle / "configs" / "train.json").read_text())
         override = {k: v for k, v in small.items() if k in known and k not in ("output_dir", "ckpt_dir")}
         return {"name": name, "bundle": f"bundles/{bundle}", **keys, "override": {**override, **keys["override"]}}
@@ -258,7 +262,7 @@ def test_what_the_command_line_sets_goes_to_all_rows(bundle, commands, tmp_path)
     path.write_text(
         json.dumps({"any": [{"name": "a", "overlays": ["better"]}, {"name": "b", "override": {"fold": 0}}]})
     )
-    ablate(str(path), "data", str(tmp_path / "out"), str(bundle), gain=4, note="-x=1")
+    ablate(str(path), "common/data", str(tmp_path / "out"), str(bundle), gain=4, note="-x=1")
     assert table(tmp_path / "out") == {("cubic", "sub-0"): 30, ("a", "sub-0"): 34, ("b", "sub-0"): 34}
     assert "'-x=1'" in (tmp_path / "out" / "a" / "models" / "model.txt").read_text()
 
@@ -266,7 +270,9 @@ def test_what_the_command_line_sets_goes_to_all_rows(bundle, commands, tmp_path)
 def test_a_failure_is_one_message_and_exit_status_1(bundle, tmp_path, monkeypatch):
     """With processes of their own."""
     tables(bundle, main=[{"name": "broken", "override": {"gain": 0}}])
-    line = f"common ablate --bundle {bundle} --table main --dataset_dir data --output_dir {tmp_path / 'out'} --fold 3"
+    line = (
+        f"common ablate --bundle {bundle} --table main --dataset_dir common/data --output_dir {tmp_path}/out --fold 3"
+    )
     monkeypatch.setattr(sys, "argv", line.split())
     with pytest.raises(SystemExit) as stop:
         __main__.main()
@@ -305,26 +311,38 @@ def test_a_failure_is_one_message_and_exit_status_1(bundle, tmp_path, monkeypatc
 def test_what_is_wrong_with_a_row_is_said_before_any_runs(bundle, commands, tmp_path, rows, said):
     tables(bundle, main=rows)
     with pytest.raises((ValueError, FileNotFoundError), match=said):
-        ablate("main", "data", str(tmp_path / "out"), str(bundle), note="y", **{"loss#weight": 2})
+        ablate("main", "common/data", str(tmp_path / "out"), str(bundle), note="y", **{"loss#weight": 2})
     assert not commands and not (tmp_path / "out").exists()
+
+
+def test_rows_that_are_there_are_replaced_when_it_is_said(bundle, commands, tmp_path):
+    tables(bundle, main=[{"name": "a"}, {"name": "b"}])
+    history = tmp_path / "out" / "b" / "history_2.jsonl"
+    history.parent.mkdir(parents=True)
+    history.write_text("")
+    with pytest.raises(FileExistsError, match=rf"{history.parent}: there is another run .*--overwrite true"):
+        ablate("main", "data", str(tmp_path / "out"), str(bundle))
+    assert not commands and history.exists()
+    ablate("main", "data", str(tmp_path / "out"), str(bundle), overwrite="true")
+    assert len(commands) == 4 and not history.exists()
 
 
 def test_a_table_that_is_not_there(bundle, commands, tmp_path):
     out = str(tmp_path / "out")
     tables(bundle, main=[{"name": "a"}], other=[{"name": "b"}])
     with pytest.raises(ValueError, match=r"tables\.json: there is no table 'mian', only main, other\."):
-        ablate("mian", "data", out, str(bundle))
+        ablate("mian", "common/data", out, str(bundle))
     with pytest.raises(ValueError, match=r"holds one table, found main, other\."):
-        ablate(str(bundle / "configs" / "tables.json"), "data", out, str(bundle))
+        ablate(str(bundle / "configs" / "tables.json"), "common/data", out, str(bundle))
     with pytest.raises(FileNotFoundError, match=r"none\.json: there is no such file; --table"):
-        ablate("none.json", "data", out, str(bundle))
+        ablate("none.json", "common/data", out, str(bundle))
     with pytest.raises(
         FileNotFoundError, match=r"--bundle: there is no .*train\.json; expected the folder of a bundle"
     ):
-        ablate("main", "data", out, str(tmp_path / "none"))
+        ablate("main", "common/data", out, str(tmp_path / "none"))
     with pytest.raises(ValueError, match=r"--ckpt_dir: ablate sets this"):
-        ablate("main", "data", out, str(bundle), ckpt_dir="models")
+        ablate("main", "common/data", out, str(bundle), ckpt_dir="models")
     (bundle / "configs" / "tables.json").write_text("{main: []}")
     with pytest.raises(ValueError, match=r"tables\.json: not JSON"):
-        ablate("main", "data", out, str(bundle))
+        ablate("main", "common/data", out, str(bundle))
     assert not commands

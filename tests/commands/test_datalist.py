@@ -133,12 +133,6 @@ def test_groups_by_hand_and_subject_expression(tmp_path):
             ["--hr matches several volumes of s (sub-001"],
         ),
         ({"lr": "*/*", "test": "*/*"}, ValueError, ["test needs known HR", "sub-001, sub-002, sub-003"]),
-        ({"hr": "*/*", "splt": (0, 1, 1, 1)}, ValueError, ["unknown --splt", "--help"]),
-        (
-            {"hr": "*/*", "setting": "guided", "train": "*/*"},
-            ValueError,
-            ["--setting (", "--misaligned true), --train (give --target)"],
-        ),
     ],
 )
 def test_bad_commands(tmp_path, arguments, error, words):

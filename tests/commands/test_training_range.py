@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 import torch
 
+from common.about import remembered
 from common.commands.training_range import training_range
+from common.handlers import LastModel
 from common.transforms import scan_statistics
 from tests.bundles import runs
 
@@ -52,7 +54,13 @@ def test_the_range_of_what_training_sees(bundle, cohort, capsys):
     for name in found.keys() - {"air"}:
         values = [value for of_volume in statistics for value in of_volume[name]]
         assert found[name] == pytest.approx([min(values) / 1.25, max(values) * 1.25], rel=0.01), name
-    # The same each time.
+    # The same each time, and in the weights where these are named.
+    weights = cohort / "models" / "model.pt"
+    LastModel(torch.nn.Linear(1, 1), [weights], {}).save()
+    before = torch.load(weights, weights_only=True)
+    assert printed(bundle, capsys, cohort, checkpoint=str(weights)) == remembered(weights, training_range=None)
+    after = torch.load(weights, weights_only=True)
+    assert all(torch.equal(value, after[name]) for name, value in before.items())
     assert printed(bundle, capsys, cohort) == found
 
 

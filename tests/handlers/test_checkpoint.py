@@ -5,6 +5,7 @@ import pickle
 import random
 import re
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -58,7 +59,7 @@ def seed_everything(seed=0):
     np.random.seed(seed)
 
 
-def run_of(folder, resume=False, interval=1, at=None, **changes):
+def run_of(folder, resume=False, minutes=0, at=None, **changes):
     """A small game with everything that a run has, in ``folder``; ``at`` is called at events of the trainer."""
     sizes = {"epochs": EPOCHS, "length": LENGTH, "players": ("generator", "judge"), "networks": Noisy}
     sizes |= {"scheduler": lambda o: torch.optim.lr_scheduler.CosineAnnealingLR(o, T_max=EPOCHS * LENGTH)}
@@ -95,7 +96,7 @@ def run_of(folder, resume=False, interval=1, at=None, **changes):
     handlers = [
         LossHistory(folder / "history.jsonl", evaluator),
         ValidationHandler(interval=1, validator=evaluator, epoch_level=True),
-        ResumableState(folder / "state.pt", resume=resume, interval=interval, evaluator=evaluator),
+        ResumableState(folder / "state.pt", resume=resume, minutes=minutes, evaluator=evaluator),
     ]
     trainer = AlternatingTrainer(
         torch.device("cpu"),
@@ -215,25 +216,81 @@ def test_a_line_that_was_only_half_written_is_written_again(whole, tmp_path):
     assert (folder / "history.jsonl").read_text() == expected["history"]
 
 
-@pytest.mark.parametrize("interval", [0, 3])
-def test_a_run_that_fails_goes_on_from_its_last_checkpoint(whole, interval, tmp_path):
+@pytest.mark.parametrize(("minutes", "saved"), [(None, 4), (5, 7), (0, 7)])
+def test_a_run_that_fails_goes_on_from_its_last_checkpoint(whole, minutes, saved, tmp_path, monkeypatch):
+    """Each iteration lasts two minutes on this clock."""
+
     class Failure(Exception):
         pass
 
+    now = [100.0]
+    monkeypatch.setattr(checkpoint, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    done = []
+
     def at(engine, event):
+        now[0] += 120.0 * (event == "iteration_started")
+        if (tmp_path / "state.pt").exists():
+            done.append(torch.load(tmp_path / "state.pt", weights_only=True)["iteration"])
         if event == "iteration_completed" and engine.state.iteration == 8:
             raise Failure("the disk of another program is full")
 
     seed_everything()
-    trainer, _ = run_of(tmp_path, interval=interval, at=at)
+    trainer, _ = run_of(tmp_path, minutes=minutes, at=at)
     with pytest.raises(Failure):
         trainer.run()
-    saved = torch.load(tmp_path / "state.pt", weights_only=True)["iteration"]
-    assert saved == {0: 4, 3: 6}[interval]
+    assert list(dict.fromkeys(done)) == {None: [4], 5: [3, 4, 7], 0: [1, 2, 3, 4, 5, 6, 7]}[minutes]
+    assert torch.load(tmp_path / "state.pt", weights_only=True)["iteration"] == saved
     seed_everything(5)
-    trainer, evaluator = run_of(tmp_path, resume=True, interval=interval)
+    trainer, evaluator = run_of(tmp_path, resume=True, minutes=minutes)
     trainer.run()
     assert_same(result_of(trainer, evaluator, tmp_path), whole[0])
+
+
+@pytest.mark.parametrize("minutes", [-1, True, "often"])
+def test_minutes_that_are_none_are_refused(minutes):
+    with pytest.raises(ValueError, match=r"save_minutes is .*, expected minutes, 0 or more, or null"):
+        ResumableState("state.pt", minutes=minutes)
+
+
+SCHEDULERS = {
+    "cosine": lambda n: lambda o: torch.optim.lr_scheduler.CosineAnnealingLR(o, T_max=n * LENGTH, eta_min=1e-8),
+    "one cycle": lambda n: lambda o: torch.optim.lr_scheduler.OneCycleLR(o, max_lr=0.02, total_steps=n * LENGTH),
+    "steps": lambda n: lambda o: torch.optim.lr_scheduler.StepLR(o, step_size=6, gamma=0.2),
+    "plateau": lambda n: lambda o: torch.optim.lr_scheduler.ReduceLROnPlateau(o, factor=0.1, patience=0),
+}
+
+
+@pytest.mark.parametrize(("scheduler", "done"), zip(SCHEDULERS, (6, 8, 6, 8), strict=True))
+def test_a_prolonged_run_goes_on_as_the_longer_one(tmp_path, scheduler, done):
+    """From where it is: its rates are those that a run of that length had; and where they do not differ, all is."""
+
+    def run(folder, epochs, resume=False, at=None):
+        folder.mkdir(exist_ok=True)
+        seed_everything()
+        sizes = {"epochs": epochs, "scheduler": SCHEDULERS[scheduler](epochs)}
+        trainer, evaluator = run_of(folder, resume=resume, at=at, **sizes)
+        rates = {}
+
+        def note():
+            (group,) = trainer.players["generator"].optimizer.param_groups
+            rates[trainer.state.iteration] = (group["lr"], group["betas"])
+
+        trainer.add_event_handler(Events.ITERATION_STARTED, note)
+        trainer.run()
+        return rates, result_of(trainer, evaluator, folder)
+
+    expected, long = run(tmp_path / "long", 4)
+
+    def at(engine, event):
+        if (event, engine.state.iteration) == ("epoch_completed" if done == 8 else "iteration_completed", done):
+            shutil.copytree(tmp_path / "short", tmp_path / "then")
+
+    run(tmp_path / "short", 2, at=at)
+    rates, prolonged = run(tmp_path / "then", 4, resume=True)
+    assert rates == {i: expected[i] for i in range(done + 1, 4 * LENGTH + 1)}
+    if scheduler in ("steps", "plateau"):
+        assert_same(prolonged, long)
+    assert len(prolonged["history"].splitlines()) == 4 * (LENGTH + 1)
 
 
 def test_without_resume_a_run_begins_anew_and_with_it_needs_no_checkpoint(whole, tmp_path):
@@ -307,7 +364,8 @@ class Wider(nn.Module):
     ("changes", "said"),
     [
         ({"length": 5}, r"epoch_length 4, now it is 5"),
-        ({"epochs": 4}, r"max_epochs 3, now it is 4"),
+        ({"epochs": 2}, r"max_epochs 3, now it is 2"),
+        ({"epochs": 4, "length": 5}, r"epoch_length 4, now it is 5"),
         ({"networks": Wider}, r"other networks or players"),
         ({"players": ("judge", "generator")}, r"other networks or players \(players \['generator', 'judge'\]"),
         ({"players": ("generator",)}, r"other networks or players"),
@@ -316,7 +374,7 @@ class Wider(nn.Module):
 def test_a_checkpoint_of_another_configuration_is_refused(whole, tmp_path, changes, said):
     folder = shutil.copytree(whole[1]["epoch_completed", 4], tmp_path / "run")
     message = refusal(folder, **changes)
-    assert re.search(said, message) and "--resume" in message
+    assert re.search(said, message) and "--overwrite true" in message
 
 
 def foreign_files(whole):
@@ -336,7 +394,7 @@ def test_a_file_that_is_no_state_is_refused(whole, tmp_path):
         else:
             torch.save(content, folder / "state.pt")
         message = refusal(folder)
-        assert "not a checkpoint that can be read" in message or "start anew without --resume" in message
+        assert "not a checkpoint that can be read" in message or "start anew with --overwrite true" in message
 
 
 def network_of(features=3):
@@ -475,6 +533,22 @@ def test_a_run_that_begins_anew_takes_back_what_builds_on_it(tmp_path):
     assert not own.exists() and not later.exists() and other.exists()
     ResumableState(own, resume=True, invalidates=[other])._restore(Engine(lambda engine, batch: None))
     assert not other.exists(), "resumed without a state, it begins anew"
+
+
+@pytest.mark.parametrize("ended", [False, True])
+def test_a_run_that_is_prolonged_takes_back_what_builds_on_it(tmp_path, ended):
+    """But for one that had ended by itself, which ends there again."""
+    settings = {"players": ("generator",), "stop_below": 0.009 if ended else None}
+    seed_everything()
+    run_of(tmp_path, **settings)[0].run()
+    later = tmp_path / "later.pt"
+    for epochs, left in ((EPOCHS, True), (EPOCHS + 1, ended)):
+        later.write_bytes(b"")
+        trainer, _ = run_of(tmp_path, resume=True, epochs=epochs, **settings)
+        trainer.state.max_epochs = epochs
+        handler = ResumableState(tmp_path / "state.pt", resume=True, invalidates=[later])
+        handler._restore(trainer)
+        assert later.exists() == left
 
 
 def test_without_a_gpu_the_file_is_not_blamed(tmp_path, monkeypatch):

@@ -39,6 +39,8 @@ from common.reports import (
 )
 from common.reports.planes import View, content, load_panels
 
+from ..pages import Page
+
 RAS = np.diag([1.0, 1.0, 1.0, 1.0])
 
 
@@ -178,7 +180,7 @@ def test_any_network_is_evaluated_beside_the_method_and_given_its_guide(tmp_path
         "a quarter": Guided(0.25),
         "repeated": {"network": torch.nn.Upsample(scale_factor=2), "inferer": lambda lr, network, guide: network(lr)},
     }
-    options = {"others": others, "brisque": "regressor.npz", "lpips": "alexnet.pth"}
+    options = {"others": others, "brisque": "regressor.npz", "lpips": "alexnet.pth", "report": "true"}
     network, degradation = Guided(0.5), KSpaceTruncation((2, 2, 2))
     volumes = {"lr": lr, "hr": hr, "guide": guide}
     rows = _evaluate(tmp_path, volumes, network, network=network, degradation=degradation, **options)
@@ -197,6 +199,10 @@ def test_any_network_is_evaluated_beside_the_method_and_given_its_guide(tmp_path
     assert drawn[0].shape == panels[0, 7].images[0].get_array().shape
     assert [bool(panel.images) for panel in panels[1]] == [False, False, True, True, True, True, True, False]
     assert (tmp_path / "out" / "a_t2w_planes.npz").is_file()
+    page = Page(tmp_path / "out" / "a_t2w.html")
+    assert list(page.volumes) == ["scan", "cubic", "half", "HR"] and page.settings["errors"]["of"] == ["cubic", "half"]
+    np.testing.assert_allclose(page.volumes["scan"].affine, degradation.lr_affine(RAS), atol=1e-6)
+    np.testing.assert_allclose(page.volumes["HR"].get_fdata().max(), np.quantile(lr, 0.999), atol=1e-3)
 
 
 def test_others_that_are_no_networks(tmp_path):
@@ -337,20 +343,36 @@ def test_planes_go_through_an_object_away_from_the_middle():
     assert content(np.zeros((4, 4, 4)))[1] == (slice(0, 4),) * 3
 
 
-@pytest.mark.parametrize(("factors", "offset"), [((1, 2, 4), (0.0, 0.5, 1.5)), ((2, 2, 2), (0.0, 0.0, 0.0))])
-def test_line_profile_draws_lr_samples_where_they_lie(tmp_path, figures, factors, offset):
-    """On a ramp every curve and every LR sample lies on one straight line, if each is drawn at its own position."""
+@pytest.mark.parametrize(
+    ("factors", "offset", "direction", "ends"),
+    [
+        ((1, 2, 4), (0.0, 0.5, 1.5), 1, "inferior to superior"),
+        ((1, 2, 4), (0.0, 0.5, 1.5), -1, "inferior to superior"),
+        ((2, 2, 2), (0.0, 0.0, 0.0), 1, "right to left"),
+        ((2, 2, 2), (0.0, 0.0, 0.0), -1, "right to left"),
+    ],
+)
+def test_line_profile_draws_lr_samples_where_they_lie(tmp_path, figures, factors, offset, direction, ends):
+    """On a ramp every curve and every LR sample lies on one straight line, if each is drawn at its own position.
+
+    However the axis is stored, right is on the left, as in the picture, and superior on the right.
+    """
     shape, axis = (16, 16, 32), int(np.argmax(factors))
     affine = np.diag([1.0, 1.0, 1.5, 1.0])
+    affine[axis, axis] *= direction
     ramp = np.moveaxis(np.broadcast_to(np.arange(shape[axis]) / 40, (*np.delete(shape, axis), shape[axis])), -1, axis)
     lr_shape = [n // f for n, f in zip(shape, factors, strict=True)]
     samples = (np.arange(lr_shape[axis]) * factors[axis] + offset[axis]) / 40
     lr = np.moveaxis(np.broadcast_to(samples, (*np.delete(lr_shape, axis), lr_shape[axis])), -1, axis)
     line_profile(tmp_path / "line.png", lr, ramp, ramp + 0.1, ramp, "ramp", affine, factors, offset)
     curves = {line.get_label(): line.get_xydata() for line in figures[0].axes[1].lines}
-    slope = 1 / 40 / affine[axis, axis]
+    slope = 1 / 40 / affine[axis, axis] * (-1 if ends == "right to left" else 1)
+    start = 0 if slope > 0 else (shape[axis] - 1) / 40
     for label, shift in (("LR samples", 0), ("HR", 0), ("cubic", 0), ("SR", 0.1)):
-        np.testing.assert_allclose(curves[label][:, 1], slope * curves[label][:, 0] + shift, atol=1e-9)
+        np.testing.assert_allclose(curves[label][:, 1], start + slope * curves[label][:, 0] + shift, atol=1e-9)
+    assert figures[0].axes[1].get_xlabel().endswith(ends)
+    low, high = figures[0].axes[1].get_xlim()
+    assert low < 0 < high
     assert len(curves["LR samples"]) == lr_shape[axis]
     assert imread(tmp_path / "line.png").std() > 0.05
 
@@ -361,7 +383,7 @@ def test_line_profile_goes_through_the_steepest_tissue(tmp_path, figures):
     lr, base = _case(hr)
     line_profile(tmp_path / "line.png", lr, base, base, hr, "x", RAS, (2, 2, 2), (0.0, 0.0, 0.0))
     (curve,) = (line.get_ydata() for line in figures[0].axes[1].lines if line.get_label() == "HR")
-    np.testing.assert_array_equal(curve, hr[:, 6, 12])
+    np.testing.assert_array_equal(curve, hr[:, 6, 12])  # against the position, which runs to the left
     # In the picture: y is 6 all along the line, drawn in the axial plane.
     np.testing.assert_array_equal(figures[0].axes[0].lines[0].get_ydata(), 6)
 
@@ -434,7 +456,7 @@ def test_a_table_has_lpips_beside_brisque(tmp_path, figures):
 
 
 def test_a_single_case_has_no_spread(tmp_path):
-    assert "30.00 +- -" in write_table(tmp_path, _rows()[:1])
+    assert "30.00" in (text := write_table(tmp_path, _rows()[:1])) and "+-" not in text
 
 
 def test_table_names_the_missing_column_and_leaves_the_old_table(tmp_path):

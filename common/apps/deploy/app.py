@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from monai.bundle import ConfigParser
 from monai.deploy.conditions import CountCondition
 from monai.deploy.core import AppContext, Application, Model, RuntimeEnv
 from operators import BundleOperator, LoaderOperator, SelectorOperator, VolumeOperator, WriterOperator
@@ -159,8 +160,7 @@ def check_guide(bundle: Path, overrides: Mapping[str, Any], guide: str | None) -
     Raises:
         ValueError: with what to give.
     """
-    config = {**_config(bundle), **overrides}
-    guided = str(config.get("guided", False)).lower() == "true"
+    guided = _is_guided(bundle, overrides)
     if guided and guide is None:
         raise ValueError(
             f"{bundle.name} needs a guide, a second series, finer in plane and of another contrast. Name both: "
@@ -168,6 +168,15 @@ def check_guide(bundle: Path, overrides: Mapping[str, Any], guide: str | None) -
         )
     if guide is not None and not guided:
         raise ValueError(f"{bundle.name} takes no guide; leave --guide out.")
+
+
+def _is_guided(bundle: Path, overrides: Mapping[str, Any]) -> bool:
+    """Whether the bundle takes a guide: its weights say so, unless they are told otherwise."""
+    parser = ConfigParser({**_config(bundle), **overrides, "bundle_root": str(bundle)})
+    if "guided" not in parser:
+        return False
+    sys.path.insert(0, str(bundle))  # for the modules that the config names
+    return str(parser.get_parsed_content("guided")).lower() == "true"
 
 
 def _config(bundle: Path) -> dict[str, Any]:

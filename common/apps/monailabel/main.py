@@ -67,9 +67,14 @@ class SuperResolutionTask(InferTask):
         self.config_file = self.folder / "configs" / "inference.json"
         metadata = json.loads((self.folder / "configs" / "metadata.json").read_text())
         config = ConfigParser.load_config_file(str(self.config_file))
-        self.options = {k: v for k, v in config.items() if isinstance(v, bool) or k.endswith("_axis")}
         self.version = metadata["version"]
-        self._load({})
+        parser = self._load({})
+        # Those that are as the weights say are known once these are there.
+        said = {k for k, v in config.items() if isinstance(v, bool) or str(v).startswith("$remembered(")}
+        options = {k: parser.get_parsed_content(k) for k in said}
+        self.options = {
+            k: options[k] for k in config if k in said and (isinstance(options[k], bool) or k.endswith("_axis"))
+        }
         scale = f"{' x '.join(map(str, self.scale))} (in plane, in plane, across the slices)"
         super().__init__(
             type=InferType.OTHERS,
@@ -146,12 +151,18 @@ class SuperResolutionTask(InferTask):
             overrides["device"] = torch.device(name_to_device(request["device"]))
         return overrides
 
-    def _load(self, overrides: Mapping[str, Any]) -> None:
-        """Parse the config with these overrides, and with code of this bundle's folder only."""
+    def _load(self, overrides: Mapping[str, Any]) -> ConfigParser:
+        """Parse the config with these overrides, and with code of this bundle's folder only; the parser."""
         parser = ConfigParser()
         parser.read_config(str(self.config_file))
         parser.update(
-            {"bundle_root": str(self.folder), "output_dir": str(self.results), "dataset::data": [{}], **overrides}
+            {
+                "bundle_root": str(self.folder),
+                "output_dir": str(self.results),
+                "dataset::data": [{}],
+                "handlers": [],  # what stands beside a result is not handed on
+                **overrides,
+            }
         )
         # Another bundle's package may have this one's name, as two trainings of one version do.
         packages = {path.parent.name for path in self.folder.glob("*/__init__.py")}
@@ -165,6 +176,7 @@ class SuperResolutionTask(InferTask):
         finally:
             sys.path.remove(str(self.folder))
         self.overrides = dict(overrides)
+        return parser
 
 
 class SuperResolutionApp(MONAILabelApp):

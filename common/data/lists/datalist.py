@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import warnings
 from collections.abc import Collection, Mapping, Sequence
+from fnmatch import fnmatchcase
 from itertools import combinations
 from pathlib import Path
 
@@ -132,7 +135,8 @@ def _read(dataset_dir: str) -> tuple[Path, dict[str, list[dict]]]:
         raise ValueError(
             f"{path} is not valid JSON: {error}. Repair it or make it anew with: {_command(root, ['hr'])}"
         ) from error
-    data = data if isinstance(data, dict) else {}
+    if not isinstance(data, dict):
+        raise ValueError(f'{path}: expected an object, {{"source": [...], ...}}, found a {type(data).__name__}.')
     # Earlier files have a setting. Two of them named things otherwise.
     setting = data.get("setting", "unpaired")
     if setting not in ("unpaired", "misaligned", "guided", "cross_modality"):
@@ -142,12 +146,17 @@ def _read(dataset_dir: str) -> tuple[Path, dict[str, list[dict]]]:
         )
     if setting == "guided":
         data = {**data, "source": [], "target": data.get("train")}
-    groups = {name: data[name] if isinstance(data.get(name), list) else [] for name in GROUPS}
+    groups = {name: data.get(name) or [] for name in GROUPS}
     for name, entries in groups.items():
+        if not isinstance(entries, list):
+            raise ValueError(f"{path}: {name} is {entries!r}; expected a list of entries.")
         for index, entry in enumerate(entries):
             volumes = [entry[kind] for kind in (*SCANS, "ct") if entry.get(kind)] if isinstance(entry, dict) else []
             if not volumes:
                 raise ValueError(f'{path}: {name}[{index}] is {entry!r}; expected a path under "hr", "lr" or "ct".')
+            for kind in KINDS:
+                if entry.get(kind) and not isinstance(entry[kind], str):
+                    raise ValueError(f"{path}: {name}[{index}], {kind} is {entry[kind]!r}; expected a file's path.")
             entry.setdefault("subject", subject_of(volumes[0], None))
             if setting == "cross_modality" and name == "source" and "hr" in entry:
                 entry["ct"] = entry.pop("hr")
@@ -244,8 +253,8 @@ def find(root: Path, patterns: str | Sequence[str] | None, option: str) -> list[
     for pattern in patterns.split(",") if isinstance(patterns, str) else patterns or ():
         if not pattern.strip() or Path(pattern).is_absolute() or ".." in Path(pattern).parts:
             raise ValueError(f"--{option} '{pattern}'; expected a pattern inside of dataset_dir, relative to it.")
-        matches = [p.relative_to(root) for p in root.glob(pattern.strip()) if p.is_file()]
-        matches = [p.as_posix() for p in matches if not any(part.startswith(".") for part in p.parts)]
+        parts = Path(pattern.strip()).parts
+        matches = [path for path in files_below(root, None if "**" in parts else len(parts)) if _fits(path, parts)]
         if not matches:
             without = " Scans that have no guide are trained on and super-resolved with --guided false."
             raise FileNotFoundError(
@@ -253,6 +262,54 @@ def find(root: Path, patterns: str | Sequence[str] | None, option: str) -> list[
             )
         found.update(matches)
     return sorted(found)
+
+
+def files_below(root: Path, depth: int | None = None) -> list[str]:
+    """Paths of the files of a folder and those below it, linked ones too; hidden ones, and links in circles, left out.
+
+    Args:
+        root: the folder.
+        depth: how many parts a path may have, 1 for the folder's own files; default any number.
+
+    Returns:
+        Paths relative to ``root``, sorted.
+    """
+
+    def unreadable(error: OSError) -> None:
+        warnings.warn(f"{error.filename}: this folder cannot be read ({error.strerror}).", stacklevel=2)
+
+    found = []
+    above = {str(root): {_identity(root)}}
+    for place, folders, names in os.walk(root, followlinks=True, onerror=unreadable):
+        parts = Path(place).relative_to(root).parts
+        found += [Path(*parts, n).as_posix() for n in names if n[0] != "." and os.path.isfile(os.path.join(place, n))]
+        kept = []
+        for name in folders if depth is None or len(parts) + 1 < depth else ():
+            below = os.path.join(place, name)
+            if name[0] != "." and (own := _identity(below)) not in above[place]:
+                above[below] = above[place] | {own}
+                kept.append(name)
+        folders[:] = kept
+    return sorted(found)
+
+
+def _identity(folder: str | os.PathLike) -> tuple[int, int]:
+    """What tells a folder from others, by whatever path it is reached."""
+    status = os.stat(folder)
+    return status.st_dev, status.st_ino
+
+
+def _fits(path: str, pattern: Sequence[str]) -> bool:
+    """Whether a path fits the parts of a glob pattern, of which ``**`` stands for any number of folders."""
+
+    def fits(parts: Sequence[str], pattern: Sequence[str]) -> bool:
+        if not pattern:
+            return not parts
+        if pattern[0] == "**":
+            return any(fits(parts[i:], pattern[1:]) for i in range(len(parts)))
+        return bool(parts) and fnmatchcase(parts[0], pattern[0]) and fits(parts[1:], pattern[1:])
+
+    return fits(Path(path).parts, pattern)
 
 
 def subject_of(path: str, expression: str | None) -> str:

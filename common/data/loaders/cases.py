@@ -24,7 +24,8 @@ class CaseLoader:
     """Batches of one case in a dataset's order; where a case cannot be loaded, its :class:`CaseFailure` instead.
 
     Args:
-        dataset: of dictionaries, with the entries in ``dataset.data``.
+        dataset: of dictionaries, with the entries in ``dataset.data``. An entry that has a "problem" is not loaded:
+            that text is why it failed.
     """
 
     def __init__(self, dataset: Any) -> None:
@@ -35,6 +36,9 @@ class CaseLoader:
 
     def __iter__(self) -> Iterator[Any]:
         for i, entry in enumerate(self.dataset.data):
+            if "problem" in entry:
+                yield CaseFailure(case_name(entry), entry["problem"])
+                continue
             try:
                 batch = list_data_collate([self.dataset[i]])
             except Exception as error:

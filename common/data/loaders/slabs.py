@@ -9,7 +9,7 @@ import torch
 import torch.distributed as dist
 from torch.nn import functional as F
 
-from ...command_line import is_true
+from ...command_line import check_whole, is_true
 from .volumes import VolumeCache
 
 AIR = 0.05  # of the normalised intensity
@@ -70,6 +70,7 @@ class PatchLoader:
     """Batches as a function of the seed and of how many were drawn before, so that a run resumes exactly."""
 
     def __init__(self, batch_size: int, seed: int, device: torch.device | str, option: str = "batch_size") -> None:
+        check_whole(**{option: batch_size})
         world = dist.get_world_size() if dist.is_initialized() else 1
         if batch_size % world:
             raise ValueError(f"{option} {batch_size} does not divide among {world} processes.")
@@ -130,7 +131,7 @@ class UnpairedSlabLoader(PatchLoader):
         any_axis: bool | str = False,
     ) -> None:
         super().__init__(batch_size, seed, device)
-        self.any_axis = any_axis = is_true(any_axis)
+        self.any_axis = any_axis = is_true(any_axis, "any_axis")
         _check_turns(any_axis, factors)
         self.lr_patch = tuple(lr_patch)
         self.hr_patch = tuple(k * f for k, f in zip(lr_patch, factors, strict=True))
@@ -184,7 +185,7 @@ class PairedSlabLoader(PatchLoader):
         any_axis: bool | str = False,
     ) -> None:
         super().__init__(batch_size, seed, device)
-        self.any_axis = any_axis = is_true(any_axis)
+        self.any_axis = any_axis = is_true(any_axis, "any_axis")
         _check_turns(any_axis, factors)
         self.lr_patch, self.factors = tuple(lr_patch), tuple(factors)
         check_fit(volumes, "lr", self.lr_patch, "source", turned=any_axis)

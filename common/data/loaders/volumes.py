@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from monai.utils import convert_to_tensor
 from torch.utils.data import Dataset
-from tqdm import tqdm
 
+from ... import progress
 from ..naming import case_name, failure, root_cause
 
 
@@ -41,16 +41,18 @@ class VolumeCache(Dataset):
         self.items: list[dict[str, torch.Tensor]] = []
         self.affines: list[dict[str, np.ndarray]] = []
         failures: list[str] = []
-        for entry in tqdm(self.data, desc="volumes", unit="volume", leave=False):
-            try:
-                item = transform(dict(entry))
-                self.items.append(
-                    {key: convert_to_tensor(item[key], track_meta=False).float().contiguous() for key in keys}
-                )
-                known = {key: getattr(item[key], "affine", None) for key in keys}
-                self.affines.append({key: np.asarray(a, np.float64) for key, a in known.items() if a is not None})
-            except Exception as error:
-                failures.append(failure(case_name(entry), root_cause(error)))
+        with progress.shown(len(self.data), "volumes"):
+            for i, entry in enumerate(self.data):
+                try:
+                    with progress.part(i, len(self.data)):
+                        item = transform(dict(entry))
+                    self.items.append(
+                        {key: convert_to_tensor(item[key], track_meta=False).float().contiguous() for key in keys}
+                    )
+                    known = {key: getattr(item[key], "affine", None) for key in keys}
+                    self.affines.append({key: np.asarray(a, np.float64) for key, a in known.items() if a is not None})
+                except Exception as error:
+                    failures.append(failure(case_name(entry), root_cause(error)))
         if failures:
             raise ValueError("these volumes cannot be used:\n  " + "\n  ".join(failures))
         device = torch.device(device)

@@ -17,6 +17,7 @@ import torch
 from monai.config import KeysCollection
 from monai.data import MetaTensor
 from monai.transforms import MapTransform
+from nibabel.orientations import io_orientation
 from scipy.fft import fftfreq, irfftn, rfftfreq, rfftn
 from scipy.ndimage import affine_transform
 
@@ -24,8 +25,8 @@ from ...command_line import is_true
 from ...data.naming import case_stem
 from ...degradations import Degradation
 from ...files import replacing
-from ..scan.volume import with_meta
-from .register import register_guide
+from ..scan.volume import reorient_volume, with_meta
+from .register import GAIN, misplacement, register_guide
 
 # Normalised intensity above which a voxel shows tissue and not air.
 _TISSUE = 0.05
@@ -81,13 +82,14 @@ class ResampleGuided(MapTransform):
         reference: key of the LR scan ``(1, X, Y, Z)``, in about [0, 1], its axes ordered as the factors are.
         degradation: from HR to LR.
         coverage: smallest share of the LR scan's tissue that must lie in the guide's field of view.
-        register: whether to move the guide rigidly onto the LR scan first, see :func:`register_guide`.
+        register: whether to move the guide rigidly onto the LR scan first, see :func:`register_guide`; "auto" does so,
+            with a warning, where :func:`misplacement` says that the guide lies elsewhere. False takes it as it lies.
         quality_dir: folder for the quality of the registration, ``<LR scan's name>_registration.json``.
 
     Raises:
-        ImportError: when ``register`` is set and SimpleITK is not installed.
-        ValueError: when the guide is coarser than the LR scan in plane, or does not cover it; the message names both
-            files and says by how much.
+        ImportError: when the guide is to be moved and SimpleITK is not installed.
+        ValueError: when ``register`` is none of the three; when the guide is coarser than the LR scan in plane, does
+            not cover it, or does not lie on it after registration; the message names both files and says by how much.
     """
 
     def __init__(
@@ -103,7 +105,7 @@ class ResampleGuided(MapTransform):
         self.reference = reference
         self.degradation = degradation
         self.coverage = coverage
-        self.register = is_true(register)
+        self.register = register if register == "auto" else is_true(register, "register")
         self.quality_dir = quality_dir
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
@@ -112,23 +114,62 @@ class ResampleGuided(MapTransform):
         grid = np.asarray(self.degradation.hr_affine(lr.affine), dtype=np.float64)
         size = self.degradation.hr_size(lr.shape[1:])
         for key in self.key_iterator(d):
-            guide = d[key]
+            guide = _along(d[key], grid)
             names = {
                 "lr": lr.meta.get("filename_or_obj", self.reference),
                 "guide": guide.meta.get("filename_or_obj", key),
             }
             self._check_spacing(lr, guide, names)
-            if self.register:
-                affine, quality = register_guide(lr, guide)
-                guide = with_meta(guide.as_tensor(), affine, guide.meta)
-                if self.quality_dir is not None:
-                    stem = case_stem(names["lr"], d.get("subject"))
-                    with replacing(Path(self.quality_dir) / f"{stem}_registration.json") as temporary:
-                        temporary.write_text(json.dumps(quality, indent=2) + "\n")
+            if self.register == "auto":
+                guide, quality = self._put_in_place(lr, guide, names)
+            elif self.register:
+                guide, quality = self._registered(lr, guide, names)
+            if self.register and quality and self.quality_dir is not None:
+                stem = d.get("name") or case_stem(names["lr"], d.get("subject"))
+                with replacing(Path(self.quality_dir) / f"{stem}_registration.json") as temporary:
+                    temporary.write_text(json.dumps(quality, indent=2) + "\n")
             self._check_coverage(lr, guide, names)
             volume = _resample(guide.as_tensor()[0].numpy(), np.asarray(guide.affine, dtype=np.float64), grid, size)
             d[key] = with_meta(torch.from_numpy(volume)[None], grid, guide.meta)
         return d
+
+    def _put_in_place(
+        self, lr: MetaTensor, guide: MetaTensor, names: Mapping[str, Any]
+    ) -> tuple[MetaTensor, dict[str, Any]]:
+        """The guide as it lies, where it lies right, else registered, and then the quality of that."""
+        found = misplacement(lr, guide)
+        if not found["misplaced"]:
+            return guide, {}
+        why = f"a step of {found['step']} makes the two {found['gain']:.1%} more alike"
+        try:
+            moved, quality = self._registered(lr, guide, names)
+        except ImportError as error:
+            raise ImportError(
+                f"{names['guide']}: the guide does not lie on {names['lr']} ({why}), and to register it {error} Or "
+                "register it yourself, leave it out (--guided false), or take it as it lies (--register false)."
+            ) from None
+        shift, angle = np.linalg.norm(quality["translation_mm"]), quality["rotation_degrees"]
+        warnings.warn(
+            f"guide registered, {shift:.1f} mm and {angle:.1f} degrees away; {names['guide']} did not lie on "
+            f"{names['lr']}: {why}. Look at the result, or compare with --guided false.",
+            stacklevel=2,
+        )
+        return moved, quality
+
+    def _registered(
+        self, lr: MetaTensor, guide: MetaTensor, names: Mapping[str, Any]
+    ) -> tuple[MetaTensor, dict[str, Any]]:
+        """The guide moved onto the LR scan, and the quality; refused where it does not lie there then."""
+        affine, quality = register_guide(lr, guide)
+        moved = with_meta(guide.as_tensor(), affine, guide.meta)
+        left = misplacement(lr, moved, steps=(2.0,))  # rigid registration leaves up to about half a millimetre
+        if left["misplaced"]:
+            raise ValueError(
+                f"{names['guide']}: the guide cannot be brought onto {names['lr']}: registered, a step of "
+                f"{left['step']} still makes the two {left['gain']:.1%} more alike, expected at most {GAIN:.0%}. Are "
+                "both of one person? Leave the guide out (--guided false), or take it as it lies (--register false)."
+            )
+        return moved, {**quality, "similarity": left["similarity"]}
 
     def _check_spacing(self, lr: MetaTensor, guide: MetaTensor, names: Mapping[str, Any]) -> None:
         """Refuse a guide that is coarser than the LR scan in plane; warn of one that is coarser than the result."""
@@ -175,6 +216,12 @@ class ResampleGuided(MapTransform):
             f"least {self.coverage:.0%}; it sticks out of the guide by up to {out}. Check that both files are of one "
             f"subject and session and that their headers are right{advice}."
         )
+
+
+def _along(guide: MetaTensor, grid: np.ndarray) -> MetaTensor:
+    """A guide whose axes are those of a grid, as nearly as they can be, so that it is the same however it is stored."""
+    orientation = io_orientation(np.linalg.solve(grid, np.asarray(guide.affine, dtype=np.float64)))
+    return with_meta(*reorient_volume(guide.as_tensor(), guide.affine, orientation), guide.meta)
 
 
 def _resample(volume: np.ndarray, affine: np.ndarray, grid: np.ndarray, size: tuple[int, ...]) -> np.ndarray:

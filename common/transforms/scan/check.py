@@ -15,6 +15,10 @@ import torch
 from monai.config import KeysCollection
 from monai.transforms import MapTransform
 from nibabel.openers import ImageOpener
+from scipy.ndimage import binary_fill_holes
+from skimage.filters import threshold_otsu
+
+from .forms import warn_of_forms
 
 
 class CheckHeaderd(MapTransform):
@@ -22,8 +26,9 @@ class CheckHeaderd(MapTransform):
 
     A file is read to its end once, because gzip tells only there whether what it holds is what was written.
 
-    A file without orientation (both NIfTI form codes 0) is accepted with a warning that says which affine is assumed.
-    Values that are no paths, such as volumes that a client has already loaded, pass unchecked.
+    Accepted with a warning: further axes of length 1; no orientation (both NIfTI form codes 0), for which the warning
+    says what is assumed; forms that contradict each other, and a qform that is none beside an sform. Values that are no
+    paths, such as volumes that a client has already loaded, pass unchecked.
 
     Args:
         keys: of the paths.
@@ -56,11 +61,11 @@ class CheckHeaderd(MapTransform):
         if image.get_data_dtype().names is not None or image.get_data_dtype().kind not in "iuf":
             raise ValueError(f"{path}: voxels are {image.get_data_dtype()}, expected one real number each, not colour.")
         shape = tuple(image.shape)
-        if len(shape) != 3 or min(shape) < 2:
+        if len(shape) < 3 or min(shape[:3]) < 2 or set(shape[3:]) - {1}:
             if not shape or min(shape) < 1:
                 advice = "the header is damaged, get a whole copy of the file"
-            elif len(shape) > 3:
-                advice = "save each volume of the series, or the only one without its fourth axis, as a file of its own"
+            elif set(shape[3:]) - {1}:
+                advice = "save each volume of the series as a file of its own"
             else:
                 advice = "a single slice holds no volume"
             raise ValueError(f"{path}: the image has shape {shape}, expected a 3-D volume; {advice}.")
@@ -76,22 +81,10 @@ class CheckHeaderd(MapTransform):
                 f"{path}: its voxels are {spacing[0]:.3g} x {spacing[1]:.3g} x {spacing[2]:.3g} mm, "
                 "expected 0.001 to 1000 mm; the header is damaged or in other units, write its affine in mm."
             )
-        header = image.header
-        try:
-            # MONAI's reader needs it even where the sform holds.
-            header.get_qform() if "qform_code" in header else None
-        except ValueError as error:
-            raise ValueError(
-                f"{path}: its qform is not valid ({error}); write a valid one, for example the sform's."
-            ) from None
         _check_whole_file(path, image)
-        if "sform_code" in header and header["sform_code"] == 0 and header["qform_code"] == 0:
-            spacing = tuple(round(float(n), 4) for n in header.get_zooms()[:3])
-            warnings.warn(
-                f"{path}: the header gives no orientation (sform and qform codes are 0); assumed are axes from right "
-                f"to left, posterior to anterior and inferior to superior, with the spacing {spacing} mm.",
-                stacklevel=2,
-            )
+        if len(image.shape) > 3:
+            warnings.warn(f"{path}: the image has shape {image.shape}, one volume; taken as 3-D.", stacklevel=2)
+        warn_of_forms(path, image)
 
 
 def _check_whole_file(path: Path, image: nib.spatialimages.SpatialImage) -> None:
@@ -123,7 +116,11 @@ def _check_whole_file(path: Path, image: nib.spatialimages.SpatialImage) -> None
 
 
 class CheckVoxelsd(MapTransform):
-    """Refuse volumes whose voxels are not finite, are all equal, or are too few.
+    """Refuse volumes whose voxels are not finite in tissue, are all equal, or are too few.
+
+    Voxels that are not finite outside of tissue become what air is to :class:`NormaliseVolumed`, 0 or the volume's
+    minimum where that is negative, with a warning. Tissue is what is brighter than Otsu's threshold, what it encloses,
+    and a slice or line between two parts of it.
 
     Args:
         keys: of channel-first volumes ``(1, X, Y, Z)``.
@@ -139,15 +136,13 @@ class CheckVoxelsd(MapTransform):
         self.minimum = minimum
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        for key in self.key_iterator(data):
-            volume = torch.as_tensor(data[key])
+        d = dict(data)
+        for key in self.key_iterator(d):
+            volume = torch.as_tensor(d[key])
             file = getattr(volume, "meta", {}).get("filename_or_obj", key)
-            bad = int((~torch.isfinite(volume)).sum())
-            if bad:
-                raise ValueError(
-                    f"{file}: {bad} of {volume.numel()} voxels are NaN or infinite; set them to 0 or leave the volume "
-                    "out."
-                )
+            finite = torch.isfinite(volume)
+            if not finite.all():
+                volume = d[key] = _without_non_finite(volume, finite.numpy(), file)
             if volume.min() == volume.max():
                 raise ValueError(
                     f"{file}: every voxel is {volume.max().item():g}, so there is no image; leave the volume out."
@@ -157,7 +152,56 @@ class CheckVoxelsd(MapTransform):
                     f"{file}: the volume has {tuple(volume.shape[-3:])} voxels, fewer than a slab: {self.minimum} on "
                     "each axis; leave it out."
                 )
-        return dict(data)
+        return d
+
+
+def _without_non_finite(volume: torch.Tensor, finite: np.ndarray, file: Any) -> torch.Tensor:
+    """A volume ``(1, X, Y, Z)`` whose voxels outside of tissue are made finite; those in tissue are refused."""
+    values = torch.as_tensor(volume).numpy()
+    found = f"{file}: {np.sum(~finite)} of {finite.size} voxels are NaN or infinite"
+    if not finite.any():
+        raise ValueError(f"{found}, so there is no image; leave the volume out.")
+    low = min(float(values[finite].min()), 0.0)
+    # The brightest voxels would move the threshold.
+    clipped = np.where(finite, values, low).clip(low, np.quantile(values[finite], 0.999))[0]
+    in_tissue = int(np.sum(~finite[0] & _tissue(clipped > threshold_otsu(clipped.ravel()), finite[0])))
+    if in_tissue:
+        raise ValueError(
+            f"{found}, {in_tissue} of them in tissue; nobody knows what was there: repair the volume or leave it out."
+        )
+    warnings.warn(f"{found}, all outside of tissue; set to {low:g}.", stacklevel=2)
+    volume = volume.clone()
+    volume[torch.from_numpy(~finite)] = low
+    return volume
+
+
+def _tissue(bright: np.ndarray, finite: np.ndarray) -> np.ndarray:
+    """Where tissue is: what is bright, what that encloses, and what is not finite between two such voxels.
+
+    The last holds for a slice or a line that is lost. Where most of the volume's border is not finite, these voxels are
+    the background of a mask, and folds of tissue lie on both sides of it.
+    """
+    tissue = bright.copy()
+    faces = [(axis, end) for axis in range(3) for end in (0, -1)]
+    for axis, end in faces:
+        face = np.moveaxis(tissue, axis, 0)[end]
+        face |= binary_fill_holes(face)
+    tissue = binary_fill_holes(tissue)
+    if np.concatenate([np.moveaxis(finite, axis, 0)[end].ravel() for axis, end in faces]).mean() < 0.5:
+        return tissue
+    lost = np.zeros_like(tissue)
+    for axis in range(3):
+        before = _last_finite(tissue, finite, axis)
+        after = np.flip(_last_finite(np.flip(tissue, axis), np.flip(finite, axis), axis), axis)
+        lost |= before & after & ~finite
+    return tissue | lost
+
+
+def _last_finite(mask: np.ndarray, finite: np.ndarray, axis: int) -> np.ndarray:
+    """Along an axis, the mask at the last finite voxel so far; False before the first."""
+    index = np.arange(mask.shape[axis]).reshape([-1 if a == axis else 1 for a in range(3)])
+    last = np.maximum.accumulate(np.where(finite, index, 0), axis=axis)
+    return np.take_along_axis(mask & finite, last, axis=axis)
 
 
 class CheckPlanesd(MapTransform):

@@ -6,23 +6,45 @@ import os
 from collections.abc import Hashable, Mapping
 from typing import Any
 
+import nibabel as nib
+import numpy as np
+import torch
 from monai.config import KeysCollection
-from monai.transforms import Compose, EnsureChannelFirst, LoadImage, MapTransform
+from monai.data import MetaTensor
+from monai.transforms import Compose, EnsureChannelFirst, MapTransform
 
 from .check import CheckHeaderd, CheckVoxelsd
 from .volume import NormaliseVolumed, SliceAxisd
 
 
+def read_volume(path: str | os.PathLike) -> MetaTensor:
+    """Read a volume: voxels and affine as nibabel has them, without axes of length 1 after the third.
+
+    MONAI's reader is not used, because it moves voxels: where sizes in a header differ a little, it writes one form
+    over the other.
+
+    Args:
+        path: of a file that :class:`CheckHeaderd` accepts.
+
+    Returns:
+        Volume ``(X, Y, Z)``, float32.
+    """
+    image = nib.load(path)
+    voxels = np.asanyarray(image.dataobj).reshape(image.shape[:3]).astype(np.float32)
+    return MetaTensor(torch.from_numpy(voxels), affine=image.affine, meta={"filename_or_obj": str(path)})
+
+
 class LoadScand(MapTransform):
     """Load a scan: check its header, read it, check its voxels, put the slice axis last, and normalise it.
 
-    The steps are :class:`CheckHeaderd`, MONAI's ``LoadImage`` and ``EnsureChannelFirst``, :class:`CheckVoxelsd`,
-    :class:`SliceAxisd` and :class:`NormaliseVolumed`.
+    The steps are :class:`CheckHeaderd`, :func:`read_volume`, :class:`CheckVoxelsd`, :class:`SliceAxisd` and
+    :class:`NormaliseVolumed`.
 
     Args:
         keys: of paths, or of volumes ``(X, Y, Z)`` that a client has already loaded, which are not checked as files.
         slice_axis: anatomical axis across the slices, "LR", "AP", "SI", or "auto" as the spacing shows it.
-        ordered: whether to put that axis last; else the axes stay as they are stored.
+        ordered: whether to put that axis last, and let each run to right, anterior or superior; else the axes stay as
+            they are stored.
         normalise: whether to scale intensities to [0, 1].
         allow_missing_keys: whether an entry may lack a key.
 
@@ -44,7 +66,6 @@ class LoadScand(MapTransform):
         super().__init__(keys, allow_missing_keys)
         some = {"keys": keys, "allow_missing_keys": allow_missing_keys}
         self.check = CheckHeaderd(**some)
-        self.load = LoadImage(reader="NibabelReader", image_only=True)
         self.channel = EnsureChannelFirst(channel_dim="no_channel")
         steps = [CheckVoxelsd(**some)]
         if ordered:
@@ -56,6 +77,6 @@ class LoadScand(MapTransform):
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         d = self.check(data)
         for key in self.key_iterator(d):
-            volume = self.load(d[key]) if isinstance(d[key], (str, os.PathLike)) else d[key]
+            volume = read_volume(d[key]) if isinstance(d[key], (str, os.PathLike)) else d[key]
             d[key] = self.channel(volume)
         return self.prepare(d)

@@ -13,48 +13,61 @@ import torch
 from monai.config import KeysCollection
 from monai.transforms import MapTransform
 
-from ...data.naming import case_stem
+from ...data.naming import case_stem, result_path
 from ...files import replacing
+from .forms import placed_image
 
 
 class SaveVolumed(MapTransform):
     """Write a volume as NIfTI under a temporary name and move it, so that no half-written file is ever there.
 
-    The form codes and units of the file that the volume was made from are kept.
+    Both forms of the file that the volume was made from are kept, each carried to the volume's grid, with their codes
+    and the units, see :func:`placed_image`.
+    The path is left in
+    ``data["saved_to"]``, as text.
 
     Args:
         keys: of channel-first volumes ``(1, X, Y, Z)`` with an affine and ``filename_or_obj``.
         output_dir: folder, made when it is not there.
-        postfix: the file is ``<input's name>_<postfix>.nii.gz``.
+        postfix: what the result is; the file is :func:`~common.data.naming.result_path` of the entry's "name", or
+            without one of the input's name.
+        bids: whether the file is named as a BIDS derivative.
+        description: what the file says of itself, in the header's ``descrip``, which holds 80 bytes.
 
     Raises:
+        ValueError: with ``bids``, when the scan is not named as BIDS has it.
         PermissionError, OSError: when the folder cannot be written to.
     """
 
-    def __init__(self, keys: KeysCollection, output_dir: str | os.PathLike, postfix: str = "sr") -> None:
+    def __init__(
+        self,
+        keys: KeysCollection,
+        output_dir: str | os.PathLike,
+        postfix: str = "sr",
+        bids: bool | str = False,
+        description: str = "super-resolved",
+    ) -> None:
         super().__init__(keys)
-        self.output_dir = Path(output_dir)
+        self.output_dir = output_dir
         self.postfix = postfix
+        self.bids = bids
+        self.description = description
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        for key in self.key_iterator(data):
-            volume = data[key]
+        d = dict(data)
+        for key in self.key_iterator(d):
+            volume = d[key]
             source = Path(str(volume.meta["filename_or_obj"]))
             array = torch.as_tensor(volume)[0].numpy()
-            # Named, because nibabel refuses 64-bit integers that nobody asked for.
-            affine = np.asarray(volume.affine, dtype=np.float64)
-            image = nib.Nifti1Image(array, affine, dtype=array.dtype)
-            sform, qform = 1, 1
             try:
-                header = nib.load(source).header
-                image.header.set_xyzt_units(*header.get_xyzt_units())
-                codes = int(header["sform_code"]), int(header["qform_code"])
-                sform, qform = codes if any(codes) else (1, 1)
+                stored = nib.load(source)
             except Exception:
-                image.header.set_xyzt_units("mm")  # the source is no NIfTI
-            image.set_sform(affine, sform)
-            image.set_qform(affine, qform)
-            name = case_stem(source, data.get("subject"))
-            with replacing(self.output_dir / f"{name}_{self.postfix}.nii.gz") as temporary:
+                stored = None  # the volume did not come from a file that nibabel reads
+            image = placed_image(array, np.asarray(volume.affine, dtype=np.float64), stored)
+            image.header["descrip"] = self.description.encode("ascii", "replace")[:80]
+            name = d.get("name") or case_stem(source, d.get("subject"))
+            path = result_path(self.output_dir, name, self.postfix, self.bids)
+            with replacing(path) as temporary:
                 nib.save(image, temporary)
-        return dict(data)
+            d["saved_to"] = str(path)
+        return d

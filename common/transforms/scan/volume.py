@@ -11,35 +11,39 @@ import torch
 from monai.config import KeysCollection
 from monai.data import MetaTensor
 from monai.transforms import MapTransform
+from nibabel.orientations import inv_ornt_aff, ornt_transform
 
 from ...degradations import Degradation
-from ...geometry import slice_permutation
+from ...geometry import slice_orientation
 
-_PERMUTATION = "slice_permutation"
+_ORIENTATION = "slice_orientation"
 _SCALE = "intensity_range"
 
 
-def permute_volume(
-    volume: torch.Tensor, affine: torch.Tensor, order: tuple[int, ...]
+def reorient_volume(
+    volume: torch.Tensor, affine: np.ndarray | torch.Tensor, orientation: np.ndarray
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Reorder the axes of ``(C, X, Y, Z)`` and the columns of its affine."""
-    columns = [*order, 3]
-    return volume.permute(0, *[axis + 1 for axis in order]), torch.as_tensor(affine)[:, columns]
+    """Exchange and mirror the axes of ``(C, X, Y, Z)`` as nibabel's ``apply_orientation`` does, and its affine."""
+    place = np.asarray(affine, dtype=np.float64) @ inv_ornt_aff(orientation, volume.shape[1:])
+    mirrored = [axis + 1 for axis in range(3) if orientation[axis, 1] < 0]
+    order = [int(axis) + 1 for axis in np.argsort(orientation[:, 0])]
+    return volume.flip(mirrored).permute(0, *order).contiguous(), torch.from_numpy(place)
 
 
 class SliceAxisd(MapTransform):
     """Order the axes so that a given anatomical axis, across the slices, is the last, whatever the stored order.
 
-    Axes are exchanged and never mirrored: mirroring would move the first sample, and with it where LR voxels lie on HR
-    voxels. :class:`RestoreVolumed` puts the order back.
+    Each axis runs to the right, anterior or superior: a scan gives the same volume in whatever order and directions it
+    is stored, so that where LR voxels lie on HR voxels is told by the world and not by the file.
+    :class:`RestoreVolumed` puts order and directions back.
 
     Args:
         keys: of channel-first volumes with an affine.
-        slice_axis: anatomical axis across the slices, as for :func:`slice_permutation`.
+        slice_axis: anatomical axis across the slices, as for :func:`slice_orientation`.
         allow_missing_keys: whether an entry may lack a key.
 
     Raises:
-        ValueError: as :func:`slice_permutation`, with the file's name.
+        ValueError: as :func:`slice_orientation`, with the file's name.
     """
 
     def __init__(self, keys: KeysCollection, slice_axis: str = "SI", allow_missing_keys: bool = False) -> None:
@@ -50,12 +54,11 @@ class SliceAxisd(MapTransform):
         d = dict(data)
         for key in self.key_iterator(d):
             try:
-                order = slice_permutation(d[key].affine, self.slice_axis)
+                orientation = slice_orientation(d[key].affine, self.slice_axis)
             except ValueError as error:
                 raise ValueError(f"{d[key].meta.get('filename_or_obj', key)}: {error}") from None
-            volume, affine = permute_volume(d[key].as_tensor(), d[key].affine, order)
-            meta = {**d[key].meta, _PERMUTATION: torch.tensor(order)}
-            d[key] = with_meta(volume.contiguous(), affine, meta)
+            volume, affine = reorient_volume(d[key].as_tensor(), d[key].affine, orientation)
+            d[key] = with_meta(volume, affine, {**d[key].meta, _ORIENTATION: torch.from_numpy(orientation)})
         return d
 
 
@@ -139,13 +142,15 @@ class MakeLRd(MapTransform):
         if apart > 0.1 or moved > 0.1:
             raise ValueError(
                 f"LR does not lie on HR: axes and spacing are off by {apart:.2f} and the first voxel by {moved:.2f} LR "
-                f"voxels of {np.round(size, 3).tolist()} mm. Both must be stored in the same direction; register, "
-                "resample or reorient LR, or leave it out."
+                f"voxels of {np.round(size, 3).tolist()} mm. The first voxel is the one furthest left, posterior and "
+                f"inferior, however the files are stored; expected is LR voxel i on HR voxel "
+                f"{list(self.degradation.factors)} * i + {list(self.degradation.offset)}. Make LR so, register or "
+                "resample it, or leave it out."
             )
 
 
 class RestoreVolumed(MapTransform):
-    """Give a super-resolved volume the axis order, place, units and data type of the volume it was made from.
+    """Give a super-resolved volume the axes, place, units and data type of the volume it was made from.
 
     Integers on disk come back as the same integers, rounded; where the file scales its integers, as float32. Values
     below the input's smallest are cut off there, so that a magnitude image stays one.
@@ -164,14 +169,13 @@ class RestoreVolumed(MapTransform):
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         d = dict(data)
         source = d[self.reference]
-        order = tuple(int(i) for i in source.meta[_PERMUTATION])
-        inverse = tuple(int(i) for i in np.argsort(order))
+        as_stored = ornt_transform([[0, 1], [1, 1], [2, 1]], source.meta[_ORIENTATION].numpy())
         low, high = (float(v) for v in source.meta[_SCALE])
         floor = torch.as_tensor(source).min().item() * (high - low) + low
-        affine = torch.as_tensor(self.degradation.hr_affine(source.affine))
+        affine = self.degradation.hr_affine(source.affine)
         for key in self.key_iterator(d):
             values = torch.as_tensor(d[key]).detach().cpu().float() * (high - low) + low
-            values, affine_out = permute_volume(values.clamp_min(floor), affine, inverse)
+            values, affine_out = reorient_volume(values.clamp_min(floor), affine, as_stored)
             dtype = stored_dtype(source.meta.get("filename_or_obj"))
             if dtype.kind in "iu":
                 info = np.iinfo(dtype)
@@ -197,3 +201,9 @@ def stored_dtype(path: Any) -> np.dtype:
 def with_meta(volume: torch.Tensor, affine: np.ndarray | torch.Tensor, meta: Mapping) -> MetaTensor:
     """A volume on a new grid, with what else is known of the one it was made from."""
     return MetaTensor(volume, affine=affine, meta={k: v for k, v in meta.items() if k != "affine"})
+
+
+def in_units(volume: MetaTensor) -> np.ndarray:
+    """A volume of :class:`NormaliseVolumed`, ``(1, X, Y, Z)``, as an array ``(X, Y, Z)`` in the units of its file."""
+    low, high = (float(v) for v in volume.meta[_SCALE])
+    return volume.as_tensor()[0].detach().cpu().float().numpy() * (high - low) + low

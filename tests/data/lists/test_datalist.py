@@ -51,7 +51,10 @@ def test_load(tmp_path):
     [
         ("", "source", FileNotFoundError, ["dataset.json does not exist", "python -m common datalist --dataset_dir"]),
         ("{", "source", ValueError, ["dataset.json is not valid JSON", "python -m common datalist --dataset_dir"]),
-        ("[]", "source", ValueError, ["group 'source' has no volumes of the kind hr or lr", "no volumes at all"]),
+        ("{}", "source", ValueError, ["group 'source' has no volumes of the kind hr or lr", "no volumes at all"]),
+        ("[]", "source", ValueError, ["dataset.json: expected an object", "found a list"]),
+        ({"target": {"hr": "b.nii"}}, "source", ValueError, ["dataset.json: target is {'hr'", "expected a list"]),
+        ({"target": [{"hr": ["b.nii"]}]}, "source", ValueError, ["dataset.json: target[0], hr is ['b.nii']", "path"]),
         ({}, "train", ValueError, ["'train'", "source, target, validation, test"]),
         ({"target": [{"image": "b.nii"}]}, "source", ValueError, ["target[0]", "image", '"hr", "lr" or "ct"']),
         ({"target": [{"guide": "b.nii"}]}, "source", ValueError, ["target[0]", "guide"]),

@@ -1,5 +1,9 @@
 """A bad case does not stop the others, and is not passed over in silence."""
 
+import contextlib
+import re
+import warnings
+
 import nibabel as nib
 import numpy as np
 import pytest
@@ -132,3 +136,79 @@ def test_batches_have_a_scan_as_input_hr_as_truth_and_a_guide_beside():
     assert prepared(image=scan) == (scan, None)
     assert prepared(lr=scan, hr=hr, guide=guide) == (scan, hr, (guide,), {})
     assert prepared(image=scan, guide=guide) == (scan, None, (guide,), {})
+
+
+def test_an_entry_with_a_problem_fails_with_it_and_is_not_loaded(tmp_path):
+    good = write(tmp_path / "a.nii", (5, 5, 5))
+    entries = [{"image": str(tmp_path / "gone.nii"), "problem": "gone.nii: no guide; name one."}, {"image": str(good)}]
+    failed, done = CaseLoader(Dataset(entries, PREPARATION))
+    assert failed == CaseFailure(str(tmp_path / "gone.nii"), "gone.nii: no guide; name one.")
+    assert done["image"].shape == (1, 1, 5, 5, 5)
+
+
+def warning_of(*names):
+    """A step that warns of these scans twice, of code by the way, and of all three scans in other words."""
+
+    def step(data):
+        path = str(data["image"] if isinstance(data["image"], str) else data["image"].meta["filename_or_obj"])
+        for _ in range(2):
+            if path.rsplit("/")[-1] in names:
+                warnings.warn(f"{path}: too small; look at it. Or not", stacklevel=2)
+        warnings.warn("old code", DeprecationWarning, stacklevel=2)
+        return data
+
+    return step
+
+
+def test_each_case_has_its_warnings_and_others_stay_pythons(tmp_path, capsys):
+    for name in ("a", "b", "c"):
+        write(tmp_path / f"{name}.nii", (5, 5, 5))
+    entries = [{**entry, "name": f"scan {i}"} for i, entry in enumerate(find_images(str(tmp_path)))]
+    loading, later = warning_of("a.nii", "c.nii"), warning_of("c.nii")
+    loader = CaseLoader(Dataset(entries, Compose([loading, PREPARATION])))
+    evaluator = evaluator_of(
+        loader, torch.nn.Identity(), postprocessing=lambda d: later(d) | {"saved_to": f"{tmp_path}/{d['name']}_sr"}
+    )
+    # Handlers may warn too, and print at the end.
+    evaluator.add_event_handler(Events.ITERATION_STARTED, lambda e: warnings.warn("dark. And so on", stacklevel=1))
+    evaluator.add_event_handler(Events.COMPLETED, lambda e: print("all is done"))
+    with warnings.catch_warnings(record=True) as others:
+        warnings.simplefilter("always", DeprecationWarning)
+        evaluator.run()
+        evaluator.run()  # as a server does: the same is told again
+    assert {warning.category for warning in others} == {DeprecationWarning} and len(others) == 12
+    small = [f"{tmp_path}/{name}.nii: too small; look at it. Or not" for name in "ac"]
+    expected = [[small[0], "dark. And so on"], ["dark. And so on"], [small[1], "dark. And so on"]]
+    assert [case.warnings for case in evaluator.cases] == expected
+    assert [case.result for case in evaluator.cases] == [f"{tmp_path}/scan {i}_sr" for i in range(3)]
+    said = re.sub(r"\d+\.\d s", "T", capsys.readouterr().out).splitlines()
+    assert said == 2 * [
+        f"1/3 scan 0 -> {tmp_path}/scan 0_sr, T; warning: too small; warning: dark",
+        f"2/3 scan 1 -> {tmp_path}/scan 1_sr, T; warning: dark",
+        f"3/3 scan 2 -> {tmp_path}/scan 2_sr, T; warning: too small; warning: dark",
+        "all is done",
+        "3 of 3 done in T, 3 with warnings",
+        "warning: scan 0, scan 2: too small; look at it. Or not",
+        "warning: scan 0, scan 1, scan 2: dark. And so on",
+    ]
+
+
+@pytest.mark.parametrize(("rule", "failed"), [("error", 1), ("ignore", 0)])
+def test_what_a_user_says_of_warnings_holds(tmp_path, rule, failed):
+    write(tmp_path / "a.nii", (5, 5, 5))
+    evaluator = evaluator_of(cases_of(tmp_path), torch.nn.Identity(), postprocessing=warning_of("a.nii"))
+    with warnings.catch_warnings():
+        warnings.simplefilter(rule, UserWarning)
+        with pytest.raises(CasesFailedError) if failed else contextlib.nullcontext():
+            evaluator.run()
+    assert len(evaluator.failures) == failed and evaluator.cases[0].warnings == []
+
+
+def test_a_failure_is_told_in_its_line_and_nothing_to_do_is_no_failure(folder, capsys):
+    with pytest.raises(CasesFailedError):
+        evaluator_of(cases_of(folder), torch.nn.Identity()).run()
+    lines = capsys.readouterr().out.splitlines()
+    assert re.fullmatch(r"4/5 d_empty: failed after \d\.\d s: every voxel is 0, so there is no image", lines[3])
+    assert re.fullmatch(r"2 of 5 done in \d\.\d s, 3 failed", lines[5]) and len(lines) == 6
+    evaluator_of(CaseLoader(Dataset([], PREPARATION)), torch.nn.Identity()).run()
+    assert capsys.readouterr() == ("no scans to do\n", "")

@@ -1,6 +1,7 @@
 """A guide on the grid of the result: an analytic subject in world space, sampled on one grid, is seen from another."""
 
 import json
+import sys
 import warnings
 
 import nibabel as nib
@@ -8,11 +9,14 @@ import numpy as np
 import pytest
 import torch
 from monai.data import MetaTensor
-from monai.transforms import Compose, EnsureChannelFirstd, LoadImaged
+from monai.transforms import Compose
+from nibabel.affines import from_matvec
 from scipy.spatial.transform import Rotation
 
 from common.degradations import BlockAverage
-from common.transforms import CheckHeaderd, NormaliseVolumed, ResampleGuided, ShiftGuided, SliceAxisd
+from common.transforms import LoadScand, ResampleGuided, ShiftGuided
+from common.transforms.registration import guide as guides
+from common.transforms.scan.volume import reorient_volume
 
 IN_PLANE = BlockAverage((2, 2, 1))
 CENTRE = np.array([3.0, -5.0, 8.0])
@@ -62,14 +66,10 @@ def test_from_files_to_the_grid_of_the_result(tmp_path):
         ("t1", guide_affine, guide_size, lambda world: 500 * subject(world) ** 2),
     ]:
         nib.save(nib.Nifti1Image(see(world_of(affine, size)).astype(np.float32), affine), tmp_path / f"{name}.nii.gz")
-    both = ["image", "guide"]
     prepared = Compose(
         [
-            CheckHeaderd(both),
-            LoadImaged(both, reader="NibabelReader", image_only=True),
-            EnsureChannelFirstd(both, channel_dim="no_channel"),
-            SliceAxisd("image", "auto"),
-            NormaliseVolumed(both),
+            LoadScand("image", "auto"),
+            LoadScand("guide", ordered=False),
             ResampleGuided("guide", "image", IN_PLANE, coverage=0),
         ]
     )({"image": tmp_path / "t2.nii.gz", "guide": tmp_path / "t1.nii.gz"})
@@ -136,6 +136,11 @@ def test_a_guide_on_the_grid_is_taken_bit_for_bit():
     out = ResampleGuided("guide", "lr", IN_PLANE)({"lr": lr, "guide": guide})["guide"]
     assert torch.equal(out.as_tensor(), guide.as_tensor()[:, :20, :, :8])
     assert np.array_equal(out.affine, IN_PLANE.hr_affine(lr_affine))
+    # Also where it is stored in another order and mirrored.
+    order = np.array([[1, -1], [2, 1], [0, -1]])
+    guide = MetaTensor(*reorient_volume(guide.as_tensor(), guide.affine, order), meta={"filename_or_obj": "a"})
+    assert guide.shape == (1, 9, 21, 24)
+    assert torch.equal(ResampleGuided("guide", "lr", IN_PLANE)({"lr": lr, "guide": guide})["guide"], out)
 
 
 def test_thick_tilted_slices_average_the_guide_across_them_and_not_in_their_plane():
@@ -220,6 +225,43 @@ def test_registration_puts_a_moved_guide_back_and_reports_its_quality(tmp_path):
     quality = json.loads((tmp_path / "t2_registration.json").read_text())
     assert quality["mutual_information_after"] > quality["mutual_information_before"] > 0
     assert np.allclose(np.abs(quality["translation_mm"]), 2.5, atol=0.4)
+
+
+def test_auto_registers_a_guide_that_lies_elsewhere_and_no_other(tmp_path, monkeypatch):
+    lr_affine = grid_affine("RAS", (2, 2, 3), (36, 36, 22))
+    affine = grid_affine("LSA", (1, 1, 1), (80, 80, 80), (4, -3, 9))
+    guide = scan(affine, (80, 80, 80), "t1", lambda world: (1.2 - subject(world)) * (subject(world) > 0.05))
+    entry = {"lr": scan(lr_affine, (36, 36, 22), "t2"), "guide": guide}
+    auto, straight = (
+        ResampleGuided("guide", "lr", IN_PLANE, register=r, quality_dir=tmp_path) for r in ("auto", False)
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert torch.equal(auto(entry)["guide"].as_tensor(), straight(entry)["guide"].as_tensor())
+    assert not list(tmp_path.iterdir())
+    moved = {**entry, **ShiftGuided("guide", 2.5)({"guide": guide})}
+    with pytest.warns(
+        UserWarning, match=r"^guide registered, 4\.\d mm .*t1\.nii\.gz did not lie on .*t2\.nii\.gz: a step"
+    ):
+        found = auto(moved)["guide"]
+    forced = ResampleGuided("guide", "lr", IN_PLANE, register=True)(moved)["guide"]
+    assert torch.allclose(found.as_tensor(), forced.as_tensor(), atol=1e-4)
+    assert json.loads((tmp_path / "t2_registration.json").read_text())["similarity"] > 0
+    # A registration that ends elsewhere, as with another person's guide, is not believed.
+    wrong = from_matvec(np.eye(3), [0, 6, 0]) @ affine
+    monkeypatch.setattr(guides, "register_guide", lambda *_: (wrong, {}))
+    with pytest.raises(
+        ValueError, match=r"t1\.nii\.gz: the guide cannot be brought onto .*t2\.nii.* \(--guided false\)"
+    ):
+        auto(moved)
+    monkeypatch.undo()
+    monkeypatch.setitem(sys.modules, "SimpleITK", None)
+    with pytest.raises(
+        ImportError, match=r"t1\.nii\.gz: the guide does not lie on .*needs SimpleITK.*--register false"
+    ):
+        auto(moved)
+    with pytest.raises(ValueError, match="register is 'perhaps'"):
+        ResampleGuided("guide", "lr", IN_PLANE, register="perhaps")
 
 
 def test_a_subjects_guide_is_shifted_the_same_way_in_any_order_and_run():

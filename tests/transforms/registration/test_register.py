@@ -9,12 +9,13 @@ import pytest
 import SimpleITK as sitk
 import torch
 from monai.data import MetaTensor
+from nibabel.affines import from_matvec
 from scipy.ndimage import affine_transform, gaussian_filter, map_coordinates
 from scipy.spatial.transform import Rotation
 
 from common.degradations import BlockAverage, KSpaceTruncation
 from common.metrics import displacement, psnr
-from common.transforms import RegisterHRd, RegisterLRd, register_guide
+from common.transforms import RegisterHRd, RegisterLRd, misplacement, register_guide
 from common.transforms.registration import register as registration
 from tests.bundles.runs import phantom
 
@@ -98,6 +99,35 @@ GUIDES = {
     ),
     "LPS": (grid([[-1.3, 0, 0], [0, -1.3, 0], [0, 0, 3.0]], (72, 84, 22), (0, 3, 0), (4, -12, 28)), (72, 84, 22)),
 }
+
+
+def as_said(affine, size, turn=(0, 0, 0), shift=(0, 0, 0)):
+    """An LR scan and its guide, which truly has this affine and says that it lies elsewhere."""
+    lr_size, centre = (64, 76, 22), np.array([2.0, -14, 18])
+    lr = scan(grid(np.diag((1.4, 1.4, 4)), lr_size, (-7, 3, 0), centre), lr_size, lambda x: x, "t2")
+    guide = scan(affine, size, lambda x: (1 - x) ** 2 * (x > 0.05), "t1")
+    rotation = Rotation.from_rotvec(turn, degrees=True).as_matrix()
+    guide.affine = from_matvec(rotation, centre - rotation @ centre + shift) @ affine
+    return lr, guide
+
+
+@pytest.mark.parametrize(("affine", "size"), GUIDES.values(), ids=GUIDES)
+def test_whether_a_guide_lies_on_its_scan(affine, size):
+    """Also where it covers a part of the scan only, and on grids that have nothing to do with each other."""
+    in_place = misplacement(*as_said(affine, size))
+    assert not in_place["misplaced"] and in_place["gain"] <= 0.01 and in_place["similarity"] > 0.2
+    for turn, shift, step in [
+        ((0, 0, 0), (0, 2, 0), "mm to A"),
+        ((0, 0, 0), (0, 0, -4), "mm to I"),
+        ((0, 4, 0), (0, 0, 0), "degrees about the posterior-anterior axis"),
+        ((6, -3, 5), (6, 5, -7), ""),
+    ]:
+        found = misplacement(*as_said(affine, size, turn, shift))
+        assert found["misplaced"] and found["similarity"] < in_place["similarity"], (turn, shift, found)
+        # What is said is the step that the guide has to take.
+        assert {"mm to A": "mm to P", "mm to I": "mm to S"}.get(step, step) in found["step"]
+        assert not step.startswith("degrees") or found["step"].startswith("-")
+    assert misplacement(*as_said(affine, size, shift=(300, 0, 0)))["misplaced"]
 
 
 @pytest.mark.parametrize(("affine", "size"), GUIDES.values(), ids=GUIDES)

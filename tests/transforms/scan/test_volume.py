@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from monai.data import Dataset, MetaTensor
-from monai.transforms import Compose, EnsureChannelFirstd, LoadImaged
+from monai.transforms import Compose
 from scipy.spatial.transform import Rotation
 
 from common.data import CaseLoader, find_images
@@ -20,6 +20,7 @@ from common.metrics import cubic
 from common.transforms import (
     CheckHeaderd,
     CheckVoxelsd,
+    LoadScand,
     MakeLRd,
     NormaliseVolumed,
     RestoreVolumed,
@@ -78,22 +79,9 @@ def save(path, data, affine=None, **header):
     return path
 
 
-def preparation(slice_axis="SI"):
-    return Compose(
-        [
-            CheckHeaderd("image"),
-            LoadImaged("image", reader="NibabelReader", image_only=True),
-            EnsureChannelFirstd("image", channel_dim="no_channel"),
-            CheckVoxelsd("image"),
-            SliceAxisd("image", slice_axis),
-            NormaliseVolumed("image"),
-        ]
-    )
-
-
 def super_resolve(source, output_dir, degradation, network, slice_axis="SI"):
     """As the bundle's inference does: cases, a network for volumes, restored and saved."""
-    dataset = Dataset(find_images(str(source)), preparation(slice_axis))
+    dataset = Dataset(find_images(str(source)), LoadScand("image", slice_axis))
     post = Compose([RestoreVolumed("pred", "image", degradation), SaveVolumed("pred", output_dir)])
     CaseEvaluator(
         device=torch.device("cpu"),
@@ -103,6 +91,12 @@ def super_resolve(source, output_dir, degradation, network, slice_axis="SI"):
         postprocessing=post,
     ).run()
     return nib.load(output_dir / f"{source.name.removesuffix('.gz').removesuffix('.nii')}_sr.nii.gz")
+
+
+def stored_as(image, codes):
+    """An image of R, A, S order with its axes stored in another order and direction."""
+    orientation = nib.orientations.axcodes2ornt(codes)
+    return image.as_reoriented(nib.orientations.ornt_transform([[0, 1], [1, 1], [2, 1]], orientation))
 
 
 def repeated(factors):
@@ -118,16 +112,14 @@ def repeated(factors):
 
 @pytest.mark.parametrize("slice_axis", ["SI", "AP", "LR"])
 def test_slabs_lie_across_the_axis_and_no_voxel_moves_in_any_orientation(slice_axis):
+    order = [axis for axis in SIZE if axis != slice_axis] + [slice_axis]
     for codes, tilt in [*((c, 0) for c in ORIENTATIONS), *((c, t) for c in ("RAS", "PIL", "SRP") for t in (17, -35))]:
         affine, shape = affine_of(codes, tilt), shape_of(codes)
         volume = torch.arange(np.prod(shape), dtype=torch.float64).reshape(1, *shape)
         out = SliceAxisd("x", slice_axis)({"x": MetaTensor(volume, affine=affine)})["x"]
-        assert out.shape[3] == SIZE[slice_axis] and out.is_contiguous()
-        others = [axis for axis in SIZE if axis != slice_axis]
-        assert tuple(out.shape[1:3]) == tuple(SIZE[axis] for axis in others)
-        # A mirrored axis would start elsewhere and point the other way.
-        assert torch.equal(out.affine[:, 3].double(), torch.from_numpy(affine[:, 3]))
-        assert {tuple(c) for c in out.affine.T.tolist()} == {tuple(c) for c in torch.from_numpy(affine).T.tolist()}
+        assert tuple(out.shape[1:]) == tuple(SIZE[axis] for axis in order) and out.is_contiguous()
+        # To the right, anterior, superior.
+        assert nib.aff2axcodes(out.affine.numpy()) == tuple({"LR": "R", "AP": "A", "SI": "S"}[axis] for axis in order)
         for value in (0, 7, 1234, 2687):
             before, after = (np.argwhere(v.numpy()[0] == value)[0] for v in (volume, out))
             world = out.affine.numpy() @ [*after, 1]
@@ -141,7 +133,7 @@ def test_a_slice_axis_that_is_none_is_refused():
 
 @pytest.mark.parametrize(
     ("spacing", "slices"),
-    [((0.45, 0.45, 6), 2), ((2.4, 2, 1), 2), ((1.2, 1, 1), 0), ((0.9, 3, 1), 1), ((1, 1, 0.9), 2)],
+    [((0.45, 0.45, 6), 2), ((2.4, 2, 1), 2), ((1.5, 1, 1), 0), ((0.9, 3, 1), 1), ((1, 1, 0.5), 2)],
 )
 def test_slices_are_told_by_their_spacing_in_any_orientation(spacing, slices):
     for codes in ORIENTATIONS:
@@ -150,7 +142,7 @@ def test_slices_are_told_by_their_spacing_in_any_orientation(spacing, slices):
         assert slice_permutation(affine, "auto") == slice_permutation(affine, AXES[codes[slices]])
 
 
-@pytest.mark.parametrize("spacing", [(1, 1, 1), (1, 1, 1.09), (1, 2, 4)])
+@pytest.mark.parametrize("spacing", [(1, 1, 1), (1.2, 1, 1), (1, 1, 1.4), (1, 1.5, 2)])
 def test_slices_that_the_spacing_does_not_tell_are_to_be_named(spacing):
     image = MetaTensor(torch.rand(1, 3, 3, 3), affine=np.diag([*spacing, 1.0]), meta={"filename_or_obj": "a.nii"})
     said = rf"a\.nii: the spacing \[{', '.join(str(float(s)) for s in spacing)}\] mm.*--slice_axis SI"
@@ -167,7 +159,7 @@ def test_every_orientation_comes_back_in_its_place(tmp_path, degradation):
         *((c, 0, "SI") for c in ORIENTATIONS),
         *((c, t, a) for c in ("LPS", "ASR", "IPR") for t in (15, -30) for a in ("AP", "SI")),
     ]:
-        data, affine = (1000 * blob(shape_of(codes))).astype(np.float32), affine_of(codes, tilt)
+        data, affine = (1000 * blob(shape_of(codes), width=1.7)).astype(np.float32), affine_of(codes, tilt)
         source = save(tmp_path / f"{codes}.nii", data, affine)
         image = super_resolve(source, tmp_path / "out", degradation, network, slice_axis)
         assert nib.aff2axcodes(image.affine) == nib.aff2axcodes(affine)
@@ -180,6 +172,33 @@ def test_every_orientation_comes_back_in_its_place(tmp_path, degradation):
         moved = centre_of_mass(image.get_fdata(), image.affine) - centre_of_mass(data, affine)
         assert np.linalg.norm(moved) < 0.1 * min(SPACING.values()) / 2, codes
         assert image.get_fdata().max() == pytest.approx(data.max(), rel=0.1)
+
+
+@pytest.mark.parametrize("slice_axis", ["SI", "LR"])
+def test_a_scan_gives_one_result_however_it_is_stored(tmp_path, slice_axis):
+    """The network sees the same voxels, and what it makes of them lies in the same place, in the stored orientation."""
+    degradation = KSpaceTruncation((2, 2, 1))
+    data = (1000 * np.random.default_rng(0).random(shape_of("RAS"))).astype(np.float32)
+    scan = nib.Nifti1Image(data, affine_of("RAS", 20))
+    seen = []
+
+    def network(lr):
+        seen.append(lr)
+        return cubic(lr, degradation.factors, degradation.offset)
+
+    expected = None
+    for codes in ["RAS", *ORIENTATIONS]:
+        source = tmp_path / f"{codes}.nii"
+        nib.save(stored_as(scan, codes), source)
+        image = super_resolve(source, tmp_path / "out", degradation, network, slice_axis)
+        assert nib.aff2axcodes(image.affine) == tuple(codes)
+        found = nib.as_closest_canonical(image)
+        expected = expected or found
+        assert torch.equal(seen[-1], seen[0])
+        np.testing.assert_array_equal(found.get_fdata(), expected.get_fdata())
+        np.testing.assert_allclose(found.affine, expected.affine, rtol=0, atol=2e-5)
+    # LR voxel 0 of the canonical order lies on HR voxel 0.
+    np.testing.assert_allclose(expected.affine[:, 3], scan.affine[:, 3], atol=2e-5)
 
 
 # Data as it is on disk, and the type in which the result is.
@@ -233,7 +252,6 @@ def test_values_beyond_what_the_type_or_the_input_holds_are_cut_off(tmp_path):
 def test_form_codes_and_units_are_kept(tmp_path, codes, units):
     data = np.random.default_rng(0).normal(size=(6, 7, 8)).astype(np.float32)
     source = save(tmp_path / "scan.nii", data, affine_of("LPS", 10), sform=codes[0], qform=codes[1], units=units)
-    place = nib.load(source).affine
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         image = super_resolve(source, tmp_path / "out", KSpaceTruncation((2, 2, 2)), repeated((2, 2, 2)))
@@ -241,7 +259,6 @@ def test_form_codes_and_units_are_kept(tmp_path, codes, units):
     expected = codes if any(codes) else (1, 1)
     assert (int(image.header["sform_code"]), int(image.header["qform_code"])) == expected
     assert image.header.get_xyzt_units() == units
-    assert np.allclose(image.affine, place @ np.diag([0.5, 0.5, 0.5, 1]), atol=1e-5)
 
 
 def test_normalising_maps_0_and_the_999th_thousandth_and_clips_nothing():
@@ -295,8 +312,29 @@ def test_an_authentic_lr_volume_is_kept_and_must_fit():
     mirrored[0, 0], mirrored[0, 3] = -2, 6  # the same voxels in space, stored from the other side
     moved[2, 3] = 1
     for affine in (mirrored, moved, torch.eye(4, dtype=torch.float64)):
-        with pytest.raises(ValueError, match=r"LR does not lie on HR.*resample or reorient LR"):
+        with pytest.raises(ValueError, match=r"LR does not lie on HR.*LR voxel i on HR voxel \[2, 2, 2\] \* i \+ \[0"):
             MakeLRd("hr", KSpaceTruncation((2, 2, 2)))({"hr": hr, "lr": MetaTensor(lr.as_tensor(), affine=affine)})
+
+
+def test_a_pair_lies_where_the_world_says(tmp_path):
+    """LR made from HR in the world's order is taken however both are stored, LR made in a mirrored file's is not."""
+    degradation = KSpaceTruncation((2, 2, 2))
+    transform = Compose([LoadScand(["hr", "lr"], "SI"), MakeLRd("hr", degradation)])
+    rng = np.random.default_rng(0)
+    hr = nib.Nifti1Image(rng.random((8, 10, 12), dtype=np.float32), affine_of("RAS", 10))
+    lr = nib.Nifti1Image(rng.random((4, 5, 6), dtype=np.float32), degradation.lr_affine(hr.affine))
+    paths = {}
+    for codes in ("LPS", "SAL"):
+        for key, image in (("hr", hr), ("lr", lr)):
+            paths[key, codes] = tmp_path / f"{key}_{codes}.nii"
+            nib.save(stored_as(image, codes), paths[key, codes])
+    out = transform({"hr": paths["hr", "LPS"], "lr": paths["lr", "SAL"]})
+    assert out["hr"].shape == (1, 8, 10, 12) and out["lr"].shape == (1, 4, 5, 6)
+    mirrored = degradation.lr_affine(nib.load(paths["hr", "LPS"]).affine)
+    nib.save(nib.Nifti1Image(rng.random((4, 5, 6), dtype=np.float32), mirrored), tmp_path / "own.nii")
+    with pytest.raises(RuntimeError) as caught:
+        transform({"hr": paths["hr", "LPS"], "lr": tmp_path / "own.nii"})
+    assert "the first voxel by 0.50 LR voxels" in str(caught.value.__cause__)
 
 
 def result_to_save(name="scan.nii.gz"):
@@ -316,6 +354,14 @@ def test_results_of_files_with_one_name_are_told_apart_by_their_subjects(tmp_pat
     for subject in ("a", "b", "t1"):
         SaveVolumed("pred", tmp_path)({**result_to_save(f"/data/{subject}/t1.nii.gz"), "subject": subject})
     assert sorted(os.listdir(tmp_path)) == ["a_t1_sr.nii.gz", "b_t1_sr.nii.gz", "t1_sr.nii.gz"]
+
+
+def test_results_are_named_by_their_entries_and_said_where_they_are(tmp_path):
+    entry = {**result_to_save("/data/scan.nii"), "name": "sub-1_T1w"}
+    for bids, expected in ((False, "sub-1_T1w_sr.nii.gz"), ("true", "sub-1/anat/sub-1_res-high_desc-sr_T1w.nii.gz")):
+        saved = SaveVolumed("pred", tmp_path, bids=bids, description="super-resolved " + "x" * 90)(entry)["saved_to"]
+        assert saved == str(tmp_path / expected)
+        assert nib.load(saved).header["descrip"].item().decode() == "super-resolved " + "x" * 65
 
 
 def test_nothing_is_left_when_writing_fails(tmp_path, monkeypatch):
@@ -369,6 +415,7 @@ BAD_FILES = {
     "2-D": ("a.nii", lambda p: nifti(p, (20, 20)), ValueError, "3-D volume"),
     "one slice": ("a.nii", lambda p: nifti(p, (20, 20, 1)), ValueError, "3-D volume"),
     "4-D": ("a.nii", lambda p: nifti(p, (5, 5, 5, 3)), ValueError, "save each volume of the series"),
+    "5-D": ("a.nii", lambda p: nifti(p, (5, 5, 5, 1, 2)), ValueError, "save each volume of the series"),
     "RGB": ("a.nii", rgb, ValueError, "one real number each, not colour"),
     "complex": ("a.nii", lambda p: nifti(p, dtype=np.complex64), ValueError, "one real number each"),
     "singular": ("a.nii", lambda p: broken_affine(p, 0), ValueError, "not invertible.*Write a valid sform"),
@@ -390,8 +437,7 @@ def test_a_file_without_orientation_is_taken_with_a_warning_that_is_true(tmp_pat
         UserWarning, match=r"a\.nii: .*no orientation.*right to left, posterior to anterior.*\(0\.9, 1\.1, 2"
     ):
         CheckHeaderd("image")({"image": path})
-    loaded = LoadImaged("image", reader="NibabelReader", image_only=True)({"image": path})["image"]
-    assert nib.aff2axcodes(loaded.affine.numpy()) == ("L", "A", "S")
+    assert nib.aff2axcodes(nib.load(path).affine) == ("L", "A", "S")
     for codes in ((1, 0), (0, 1), (4, 2)):
         with warnings.catch_warnings():
             warnings.simplefilter("error")
@@ -419,8 +465,7 @@ def put(value):
 @pytest.mark.parametrize(
     ("volume", "said"),
     [
-        (voxels(put(float("nan"))), "2 of 210 voxels are NaN or infinite; set them to 0"),
-        (voxels(put(float("-inf"))), "2 of 210 voxels are NaN or infinite"),
+        (voxels(lambda v: torch.full_like(v, np.nan)), "210 of 210 voxels are NaN or infinite, so there is no image"),
         (voxels(lambda v: torch.full_like(v, 3.5)), "every voxel is 3.5.*leave the volume out"),
         (voxels(lambda v: v[..., :2]), r"\(5, 6, 2\) voxels, fewer than a slab: 3"),
     ],
@@ -430,6 +475,92 @@ def test_voxels_that_are_no_image_are_refused_with_the_files_name(volume, said):
         CheckVoxelsd("image")({"image": volume})
     with pytest.raises(ValueError, match=rf"image: .*{said}"):
         CheckVoxelsd("image")({"image": volume.as_tensor()})
+
+
+BALL = np.linalg.norm(np.indices((20, 21, 22)) - np.reshape((10, 10, 0), (3, 1, 1, 1)), axis=0) < 8
+HOLLOW = BALL & ~(np.linalg.norm(np.indices(BALL.shape) - np.reshape((10, 10, 4), (3, 1, 1, 1)), axis=0) < 2.5)
+
+
+FOLD = np.zeros_like(BALL)
+FOLD[9:11, 12:] = True
+
+
+@pytest.mark.parametrize(
+    ("value", "where", "tissue"),
+    [
+        (np.nan, np.s_[0, 0, 21], 0),
+        (np.inf, np.s_[15:, :, 12:], 0),
+        (np.nan, ~BALL | FOLD, 0),
+        (-np.inf, np.s_[10, 14, 4], 1),
+        (np.nan, np.s_[10, 10, 4], 1),  # in the dark hollow
+        (np.nan, np.s_[10, 10, 0], 1),  # where tissue is cut off by the border
+        (np.nan, np.s_[:, 9, :], r"[1-9]\d"),  # a slice is lost
+    ],
+)
+@pytest.mark.parametrize("air", [0, -1000])
+def test_voxels_that_are_not_finite_are_air_outside_of_tissue_alone(value, where, tissue, air):
+    noise = 30 * np.random.default_rng(0).random(BALL.shape)
+    whole = np.where(HOLLOW, 500, air) + noise
+    volume = whole.copy()
+    volume[where] = value
+    count = np.sum(~np.isfinite(volume))
+    entry = {"image": MetaTensor(torch.from_numpy(volume)[None], meta={"filename_or_obj": "a.nii"})}
+    if tissue:
+        said = rf"a\.nii: {count} of 9240 voxels are NaN or infinite, {tissue} of them in tissue"
+        with pytest.raises(ValueError, match=said):
+            CheckVoxelsd("image")(entry)
+        return
+    with pytest.warns(UserWarning, match=rf"a\.nii: {count} of 9240 voxels are NaN or infinite, all outside of tissue"):
+        out = CheckVoxelsd("image")(entry)["image"]
+    expected = np.where(np.isfinite(volume), volume, min(np.nanmin(volume[np.isfinite(volume)]), 0))
+    np.testing.assert_array_equal(out[0], expected)
+    assert out.meta["filename_or_obj"] == "a.nii" and not torch.isfinite(entry["image"]).all()
+
+
+@pytest.mark.parametrize("shape", [(6, 7, 8, 1), (6, 7, 8, 1, 1)])
+@pytest.mark.parametrize("name", ["scan.nii", "SCAN.NII", "SCAN.NII.GZ"])
+def test_one_volume_of_more_axes_is_a_volume_whatever_the_case_of_its_name(tmp_path, shape, name):
+    nifti(tmp_path / name.lower(), shape)
+    (tmp_path / name.lower()).rename(tmp_path / name)
+    entry = {"image": str(tmp_path / name)}
+    with pytest.warns(UserWarning, match=rf"{name}: the image has shape .*, one volume; taken as 3-D"):
+        entry = LoadScand("image", "SI")(entry)
+    sr = MetaTensor(repeated((2, 2, 2))(entry["image"].as_tensor()))
+    SaveVolumed("sr", tmp_path)(RestoreVolumed("sr", "image", BlockAverage((2, 2, 2)))({**entry, "sr": sr}))
+    image = nib.load(tmp_path / f"{name.split('.')[0]}_sr.nii.gz")
+    assert image.shape == (12, 14, 16) and image.get_data_dtype() == np.int16
+    source = np.arange(6 * 7 * 8).reshape(6, 7, 8)
+    np.testing.assert_array_equal(image.dataobj, repeated((2, 2, 2))(torch.from_numpy(source)))
+
+
+def test_forms_that_contradict_each_other_are_told_of(tmp_path):
+    """By how much and which is used; nothing is said where they agree, nor of a form that has no code."""
+
+    def load(name, codes=(4, 1), moved=0.0, quaternion=None):
+        image = nib.Nifti1Image(np.random.default_rng(0).random((20, 20, 20), dtype=np.float32), affine_of("LPS", 10))
+        qform = image.affine.copy()
+        qform[1, 3] += moved
+        image.set_qform(qform, codes[1])
+        image.set_sform(image.affine, codes[0])
+        if quaternion is not None:
+            image.header["quatern_b"] = quaternion
+        image = nib.Nifti1Image(image.get_fdata(dtype=np.float32), None, image.header)
+        nib.save(image, tmp_path / f"{name}.nii")
+        CheckHeaderd("image")({"image": tmp_path / f"{name}.nii"})
+
+    said = (
+        r"apart\.nii: its sform \(code 4\) and its qform \(code 1\) put voxels up to 15\.00 mm apart; the sform is used"
+    )
+    with pytest.warns(UserWarning, match=said):
+        load("apart", moved=15)
+    with pytest.warns(UserWarning, match=r"none\.nii: its qform is not valid; its sform is used"):
+        load("none", quaternion=2)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        load("near", moved=0.05)
+        load("sform", (2, 0), moved=15)
+        load("qform", (0, 2), moved=15)
+        load("sform", (2, 0), quaternion=2)
 
 
 def test_good_voxels_pass():

@@ -1,0 +1,400 @@
+"""``python -m common super-resolve``: scans in, super-resolved scans out, with the weights that suit each."""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import logging
+import re
+import tempfile
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+# What computes is imported when something is to be computed: --help is to be quick.
+if TYPE_CHECKING:
+    from ..dicom import Series
+    from ..offers import Choice, Offer
+
+_RESULTS = "super_resolved"  # folder of results where none is named
+
+
+def super_resolve(
+    path: str,
+    output_dir: str | None = None,
+    *,
+    guide: str | None = None,
+    bundle: str | None = None,
+    scale: Sequence[int] | None = None,
+    skip_existing: bool = False,
+    shard: str | None = None,
+    dry_run: bool = False,
+    **override,
+) -> None:
+    """Super-resolve NIfTI files and DICOM series, each with the weights that suit its voxel sizes.
+
+    The weights are those that were trained on voxels of such sizes, of several those that make the voxels most nearly
+    cubes; the choice is printed. Where none were, the nearest are used with a warning, up to where they are of use; a
+    scan beyond is a failure that says what would do. Each result is <name>_sr.nii.gz, that of a DICOM series also a
+    derived series in <name>_dicom. Under torchrun each process takes its share of the scans.
+
+    Args:
+        path: a NIfTI file, a DICOM file of a series, or a folder of either, with its subfolders.
+        output_dir: default the folder super_resolved beside the file, or in the folder.
+        guide: a finer scan of another contrast of the same person: its file, or a pattern such as "**/*_t1w.nii.gz"
+            for the guides of many scans, which are paired by subject.
+        bundle: name or folder of a bundle, to take no other; then also for scans unlike those of its training.
+        scale: for example "[2,2,1]", to take no weights of another; then also for scans unlike those of the training.
+        skip_existing: whether to leave out scans whose results are there whole.
+        shard: "3/16" for the third of 16 parts of the scans, for jobs of an array.
+        dry_run: whether only to say what would be done with each scan, with warnings about it; nothing is written.
+        override: keys of the bundle's inference.json, for example --slice_axis SI or --device cpu.
+
+    Raises:
+        FileNotFoundError: when there is no such path, or no scan in it.
+        ValueError: when an option does not fit.
+        RunsFailedError: when scans failed; the others are done.
+    """
+    from ..startup import import_monai
+
+    import_monai()
+    from ..errors import RunsFailedError
+    from ..files import check_writable
+    from ..processes import gathered, join, rank, say
+
+    # What MONAI says of its set-up, and of a decoder that is for CUDA, is nothing about a scan.
+    for module in ("monai.bundle.workflows", "monai.data.nvimgcodec_pydicom_plugin"):
+        logging.getLogger(module).setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", message="NvImgCodecPydicomReader")
+    known = _known(bundle, scale, override)
+    root = Path(path).expanduser()
+    if not root.exists():
+        raise FileNotFoundError(f"{path}: there is no such file or folder.")
+    output = Path(output_dir).expanduser() if output_dir else _folder_of(root) / _RESULTS
+    with tempfile.TemporaryDirectory(prefix="super_resolve-") as temporary:
+        jobs = _found(root, guide, override.get("subject"), Path(temporary))
+        _choose(jobs, known, guide is not None, asked=bundle is not None or scale is not None)
+        jobs = _own(jobs, output, skip_existing, shard, override.get("bids", False))
+        if not dry_run:
+            check_writable(output)
+            say(f"results go to {output}")
+        if not jobs:
+            print("no scans to do", flush=True)
+        for group in _groups(jobs):
+            _tell(group)
+            _convert(group)
+            if dry_run:
+                _look(group, output, override.get("bids", False))
+            else:
+                _run(group, output, shard, override.get("bids", False))
+    join()
+    every = gathered([(job.entry["image"], job.problem) for job in jobs])
+    failures = [f"{image}: {problem.removeprefix(f'{image}: ')}" for image, problem in every if problem]
+    if failures:
+        if rank()[0] > 0:
+            raise SystemExit(1)  # the first process says what failed
+        cannot = "could not be done" if dry_run else "failed, the others are done"
+        raise RunsFailedError("\n  ".join([f"{len(failures)} of {len(every)} scans {cannot}:", *failures]))
+
+
+@dataclass
+class _Job:
+    """A scan, what is to be done with it, and what became of it."""
+
+    entry: dict[str, Any]
+    series: Series | None = None
+    choice: Choice | None = None
+    problem: str | None = None
+
+
+def _known(bundle: str | None, scale: Sequence[int] | None, override: dict[str, Any]) -> list[Offer]:
+    """The weights to choose from."""
+    from ..offers import offers
+
+    known = offers(bundle, override, [*inspect.signature(super_resolve).parameters])
+    if scale is None:
+        return known
+    scales = [list(other) for other in sorted({offer.scale for offer in known if offer.there})]
+    if list(scale) not in scales:
+        raise ValueError(f"--scale is {scale}, expected one that there are weights for: {scales}.")
+    return [offer for offer in known if list(offer.scale) == list(scale)]
+
+
+def _folder_of(path: Path) -> Path:
+    return path if path.is_dir() else path.parent
+
+
+def _found(root: Path, guide: str | None, subject: str | None, temporary: Path) -> list[_Job]:
+    """What there is to do, named; DICOM series as the NIfTI files that they will be made into."""
+    from ..data import find_scans, named
+
+    series = _series(root)
+    scans: list[dict[str, str]] = []
+    if root.is_dir() or not series:
+        try:
+            scans = find_scans(root, guide, subject)
+        except (FileNotFoundError, ValueError):
+            # Of a folder of DICOM there are results only, or nothing else.
+            if not series:
+                raise
+    files = [_folder_of(root) / _uid(each) / f"{_label(each)}.nii.gz" for each in series]
+    entries = named([*scans, *({"image": str(file)} for file in files)], _folder_of(root))
+    jobs = [_Job(entry, problem=entry.pop("problem", None)) for entry in entries]
+    for job, each, file in zip(jobs[len(scans) :], series, files, strict=True):
+        job.series = each
+        job.entry["image"] = str(temporary / file.parent.name / file.name)
+        job.problem = job.problem or (f"{each.description}: {each.problem}" if each.problem else None)
+        if guide is not None:
+            job.problem = f"{each.description}: guides are for NIfTI; convert the series, or leave --guide out."
+    return jobs
+
+
+def _series(root: Path) -> list[Series]:
+    """The DICOM series of a folder, or that of one file; those that are results of this are no scans."""
+    from ..data.lists.datalist import files_below
+    from ..processes import say
+
+    files = [root] if root.is_file() else [root / name for name in files_below(root)]
+    if not any(_is_dicom(file) for file in files):
+        return []
+    from ..dicom import find_series
+
+    found = find_series(_folder_of(root))
+    scans = [each for each in found if not _is_result(each)]
+    if len(scans) < len(found):
+        say(f"{len(found) - len(scans)} of {len(found)} DICOM series are results of super-resolution: passed over")
+    return [each for each in scans if root.is_dir() or root.resolve() in [file.resolve() for file in each.files]]
+
+
+def _is_dicom(path: Path) -> bool:
+    if path.name.lower().endswith((".nii", ".nii.gz")) or not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return file.read(132)[128:] == b"DICM"
+
+
+def _is_result(series: Series) -> bool:
+    """Whether a series is one that :func:`common.dicom.write_derived` wrote."""
+    return any(str(h.get("DerivationDescription", "")).startswith("Super-resolution by") for h in series.headers)
+
+
+def _uid(series: Series) -> str:
+    return str(series.headers[0].SeriesInstanceUID) if series.headers else "damaged"
+
+
+def _label(series: Series) -> str:
+    """A name for the files of a series."""
+    header = series.headers[0] if series.headers else {}
+    words = [str(header.get(key) or "") for key in ("SeriesNumber", "SeriesDescription")]
+    return re.sub("[^A-Za-z0-9]+", "_", " ".join(words)).strip("_") or "series"
+
+
+def _choose(jobs: Sequence[_Job], known: Sequence[Offer], guided: bool, asked: bool) -> None:
+    """Give each job its weights, or the problem with it; what was asked for is used for any scan."""
+    from ..offers import choose
+
+    there = [offer for offer in known if offer.there and (asked or any(offer.ranges))]
+    for job in jobs:
+        affine = None if job.problem else _affine(job)
+        if affine is None:
+            continue
+        choices = choose(affine, there, guided)
+        good = [choice for choice in choices if asked or choice.doubt is None]
+        if good:
+            job.choice = good[0]
+        else:
+            missing = [offer for offer in known if not offer.there]
+            job.problem = _reason(choices, choose(affine, missing, guided), guided)
+
+
+def _affine(job: _Job) -> Any:
+    """Of a scan; None where it cannot be read, which is its problem then."""
+    import nibabel as nib
+
+    if job.series is not None:
+        return job.series.affine
+    try:
+        return nib.load(job.entry["image"]).affine
+    except Exception as error:
+        job.problem = f"{job.entry['image']}: not a readable image ({error}); expected NIfTI (.nii or .nii.gz)."
+        return None
+
+
+def _reason(choices: Sequence[Choice], trained: Sequence[Choice], guided: bool) -> str:
+    """Why there is nothing to choose, and what would do."""
+    from ..offers import in_words
+
+    if not choices:
+        return f"there are no weights for scans {'with a guide' if guided else 'without a guide'}; name a --bundle."
+    nearest = choices[0]
+    text = (
+        f"no weights here suit voxels of {in_words(nearest.spacing[0])}; of the nearest, {nearest.offer.name}, "
+        f"{nearest.doubt}."
+    )
+    before = max(nearest.spacing[0]) / min(nearest.spacing[0])
+    better = [choice for choice in trained if choice.anisotropy < 0.9 * before]
+    if better:
+        best = min(better, key=lambda choice: choice.anisotropy)
+        text += (
+            f" {best.offer.name} would make them {in_words(best.spacing[1])}, but has to be trained first: see "
+            f"{best.offer.bundle / 'docs' / 'README.md'}."
+        )
+    return f"{text} To use those nonetheless, say --bundle {nearest.offer.bundle.name}."
+
+
+def _own(jobs: Sequence[_Job], output: Path, skip_existing: bool, shard: str | None, bids: Any) -> list[_Job]:
+    """The jobs that this process does."""
+    from ..command_line import is_true
+    from ..data.lists.shares import is_whole, own_share
+    from ..data.naming import result_path
+
+    entries = [
+        {**job.entry, "index": i, **({"problem": job.problem} if job.problem else {})} for i, job in enumerate(jobs)
+    ]
+    own = []
+    for entry in own_share(entries, output, shard=shard, bids=bids):
+        job = jobs[entry["index"]]
+        job.problem = entry.get("problem")
+        own.append(job)
+    if not is_true(skip_existing):
+        return own
+    left = [
+        job
+        for job in own
+        if job.problem
+        or not is_whole(result_path(output, job.entry["name"], bids=bids))
+        or (job.series is not None and not any(_derived(job, output).glob("*/*.dcm")))
+    ]
+    if len(left) < len(own):
+        print(f"{len(own) - len(left)} of {len(own)} scans have their results in {output}", flush=True)
+    return left
+
+
+def _derived(job: _Job, output: Path) -> Path:
+    """Folder of the derived series that are made of a job's series."""
+    return output / f"{job.entry['name']}_dicom"
+
+
+def _groups(jobs: Sequence[_Job]) -> Iterator[list[_Job]]:
+    """Jobs for one run each: those of the same weights; a DICOM series by itself, as it is made into a file before."""
+    of_weights: dict[tuple, list[_Job]] = {}
+    for job in jobs:
+        if job.problem is None:
+            offer = job.choice.offer
+            series = None if job.series is None else job.entry["name"]
+            key = (offer.bundle, offer.overrides["checkpoint"], job.choice.slice_axis, series)
+            of_weights.setdefault(key, []).append(job)
+    yield from of_weights.values()
+
+
+def _tell(group: Sequence[_Job]) -> None:
+    """Print which weights were chosen for which scans, a line for each spacing."""
+    from ..offers import WITHIN, in_words
+
+    of_spacing: dict[str, list[_Job]] = {}
+    for job in group:
+        before, after = map(in_words, job.choice.spacing)
+        of_spacing.setdefault(f"{before} to {after}", []).append(job)
+    for spacing, jobs in of_spacing.items():
+        names = ", ".join(job.entry["name"] for job in jobs[:3]) + (
+            f" and {len(jobs) - 3} more" if len(jobs) > 3 else ""
+        )
+        choice = jobs[0].choice
+        beyond = f"; {choice.excess:.1f} times outside of the training's voxel sizes" if choice.excess > WITHIN else ""
+        print(f"{choice.offer.name}, {spacing}: {names}{beyond}", flush=True)
+
+
+def _convert(group: Sequence[_Job]) -> None:
+    """Write the NIfTI file of a DICOM series."""
+    for job in group:
+        if job.series is not None:
+            from ..dicom import to_nifti
+
+            path = Path(job.entry["image"])
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with _problem_of(job):
+                to_nifti(job.series, path)
+
+
+def _run(group: Sequence[_Job], output: Path, shard: str | None, bids: Any) -> None:
+    """Super-resolve scans by their bundle's workflow, and write the derived series of DICOM."""
+    jobs = [job for job in group if job.problem is None]
+    if not jobs:
+        return
+    from ..data.naming import root_cause
+    from ..engines.evaluator import CasesFailedError
+
+    workflow = _workflow(jobs, output, shard=shard)
+    by_image = {job.entry["image"]: job for job in jobs}
+    try:
+        workflow.initialize()
+        workflow.run()
+        workflow.finalize()
+    except Exception as error:
+        cause = error
+        while cause.__cause__ is not None:
+            cause = cause.__cause__
+        if isinstance(cause, CasesFailedError):
+            for failure in workflow.parser.get_parsed_content("evaluator").failures:
+                by_image[failure.case].problem = failure.reason
+        else:
+            for job in jobs:
+                job.problem = root_cause(error)
+    for job in jobs:
+        if job.series is not None and job.problem is None:
+            with _problem_of(job):
+                _write_derived(job, workflow.parser, output, bids)
+
+
+def _write_derived(job: _Job, parser: Any, output: Path, bids: Any) -> None:
+    import hashlib
+
+    from ..data.naming import result_path
+    from ..dicom import write_derived
+
+    weights = Path(parser.get_parsed_content("checkpoint"))
+    bundle = {**parser["_meta_"], "sha256": hashlib.sha256(weights.read_bytes()).hexdigest()}
+    result = result_path(output, job.entry["name"], bids=bids)
+    print(f"{job.entry['name']} -> {write_derived(job.series, result, _derived(job, output), bundle)}", flush=True)
+
+
+def _look(group: Sequence[_Job], output: Path, bids: Any) -> None:
+    """Load scans and check them as their bundle's workflow does, and say what would be done."""
+    from ..data import CaseFailure, CaseLoader
+    from ..data.naming import result_path
+
+    jobs = [job for job in group if job.problem is None]
+    with tempfile.TemporaryDirectory() as nowhere:
+        workflow = _workflow(jobs, Path(nowhere))
+        workflow.parser.parse(True)
+        batches = iter(CaseLoader(workflow.parser.get_parsed_content("dataset")))
+        for job in jobs:
+            with warnings.catch_warnings(record=True) as caught:
+                warnings.simplefilter("always")
+                batch = next(batches)
+            if isinstance(batch, CaseFailure):
+                job.problem = batch.reason
+                continue
+            print(f"would write {result_path(output, job.entry['name'], bids=bids)}", flush=True)
+            for text in dict.fromkeys(str(warning.message) for warning in caught):
+                print(f"  warning: {text.removeprefix(job.entry['image'] + ': ')}", flush=True)
+
+
+def _workflow(jobs: Sequence[_Job], output: Path, **further: Any) -> Any:
+    choice = jobs[0].choice
+    if choice.slice_axis != choice.offer.slice_axis:
+        further["slice_axis"] = choice.slice_axis
+    return choice.offer.workflow([job.entry for job in jobs], output_dir=output, **further)
+
+
+@contextlib.contextmanager
+def _problem_of(job: _Job) -> Iterator[None]:
+    """What goes wrong is the job's problem, and stops no other."""
+    from ..data.naming import root_cause
+
+    try:
+        yield
+    except Exception as error:
+        job.problem = root_cause(error)

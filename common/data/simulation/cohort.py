@@ -1,0 +1,153 @@
+"""Simulated scans for a run that was given none."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import torch
+from filelock import FileLock
+
+from ...degradations import Degradation
+from ...files import replacing
+
+_SETTINGS = "simulated.json"
+_SCAN_SEED = 1000  # of the head that inference is shown: no cohort has it
+_told: set[str] = set()
+
+
+def simulated_cohort(folder: str, datalist: Mapping[str, Any], **settings: Any) -> str:
+    """The folder of a simulated cohort with its ``dataset.json``, made where it is not there yet.
+
+    It is a config's default for ``dataset_dir``: an expression that ``--dataset_dir`` replaces. Of several processes
+    one makes the cohort and the others wait. It is moved to its place when it is complete; what a killed process has
+    left is finished.
+
+    Args:
+        folder: of the cohort.
+        datalist: arguments of :func:`~common.commands.datalist.write_datalist`.
+        settings: arguments of :func:`~common.commands.simulate.simulate`.
+
+    Returns:
+        The folder.
+
+    Raises:
+        FileExistsError: when the folder is there, and holds no simulated cohort or one with other settings.
+        ModuleNotFoundError: when nilearn, of the extra ``demo``, is needed and not installed.
+    """
+
+    def make(place: Path) -> None:
+        from ...commands.datalist import write_datalist
+        from ...commands.simulate import simulate
+
+        simulate(str(place), **settings, keep=True)
+        write_datalist(str(place), **datalist)
+
+    _make_once(Path(folder), {**settings, "datalist": dict(datalist)}, make)
+    _tell(
+        folder,
+        f"no --dataset_dir is given: these are {settings['subjects']} simulated heads, in {folder}. Your own: "
+        "--dataset_dir DIR, with a DIR/dataset.json by python -m common datalist. For a laptop: demo.json, laid over "
+        "train.json.",
+    )
+    return str(folder)
+
+
+def simulated_scan(
+    folder: str, degradation: Degradation, contrast: str = "t1w", guide: str | None = None, spacing: float = 1.0
+) -> str:
+    """A simulated LR scan for inference, made where it is not there yet, as :func:`simulated_cohort` is.
+
+    Args:
+        folder: for a folder named by the degradation's factors, with ``simulated_<contrast>.nii.gz``, and
+            ``..._hr.nii.gz``, which it was made from.
+        degradation: from HR to LR; the slices are axial.
+        contrast: of the scan, as for :func:`~common.commands.simulate.simulate`.
+        guide: another contrast of the head, which is there too, in HR; default none.
+        spacing: of HR in mm.
+
+    Returns:
+        The scan's path; with a guide the folder that holds both.
+
+    Raises:
+        FileExistsError, ModuleNotFoundError: as :func:`simulated_cohort`.
+    """
+    contrasts = [contrast] if guide is None else [contrast, guide]
+    place = Path(folder, "x".join(str(factor) for factor in degradation.factors))
+
+    def make(new: Path) -> None:
+        from ...commands.simulate import simulate
+
+        simulate(str(new), 1, _SCAN_SEED, ",".join(contrasts), spacing)
+        for name in contrasts:
+            (new / "sub-001" / f"sub-001_{name}.nii.gz").rename(new / f"simulated_{name}.nii.gz")
+        (new / "sub-001").rmdir()
+        scan = new / f"simulated_{contrast}.nii.gz"
+        shutil.copyfile(scan, new / f"simulated_{contrast}_hr.nii.gz")
+        hr = nib.load(scan)
+        sizes = [n // factor * factor for n, factor in zip(hr.shape, degradation.factors, strict=True)]
+        volume = torch.from_numpy(hr.get_fdata()[tuple(map(slice, sizes))])
+        lr = nib.Nifti1Image(degradation(volume).abs().round().short().numpy(), degradation.lr_affine(hr.affine))
+        lr.header.set_xyzt_units("mm")
+        with replacing(scan) as temporary:
+            nib.save(lr, temporary)
+
+    _make_once(place, {"contrasts": contrasts, "spacing": spacing}, make)
+    _tell(
+        str(place),
+        f"no --dataset_dir is given: this is a simulated {contrast} scan, in {place}. Your own: --dataset_dir "
+        "FOLDER_OR_FILE.",
+    )
+    return str(place if guide else place / f"simulated_{contrast}.nii.gz")
+
+
+def slice_axis_in(dataset_dir: str) -> str:
+    """ "SI" for a simulated cohort, whose isotropic heads do not show an axis across the slices, else "auto"."""
+    return "SI" if (Path(dataset_dir) / _SETTINGS).is_file() else "auto"
+
+
+def _make_once(folder: Path, settings: Mapping[str, Any], make) -> None:
+    """Call ``make`` with a folder to fill, which then becomes ``folder``; do nothing where that is there already."""
+    settings = json.loads(json.dumps(settings))
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder.with_name(f".lock-{folder.name}")):
+        if folder.exists():
+            known = folder / _SETTINGS
+            found = json.loads(known.read_text()) if known.is_file() else None
+            if found != settings:
+                raise FileExistsError(
+                    f"{folder} is in the way of simulated scans: it holds "
+                    + (f"others, made with {found} instead of {settings}" if found else "something else")
+                    + f". Use what it holds with --dataset_dir {folder}, or name another --output_dir."
+                )
+            return
+        temporary = folder.with_name(f".part-{folder.name}")
+        told = json.dumps(settings, indent=2) + "\n"
+        begun = temporary / _SETTINGS
+        if not begun.is_file() or begun.read_text(encoding="utf-8") != told:
+            shutil.rmtree(temporary, ignore_errors=True)
+            with replacing(begun) as new:
+                new.write_text(told, encoding="utf-8")
+        try:
+            # What it prints is of the temporary folder.
+            with contextlib.redirect_stdout(io.StringIO()):
+                make(temporary)
+        except ModuleNotFoundError as error:
+            raise ModuleNotFoundError(
+                f"no --dataset_dir is given, and simulated scans cannot be made: {error} Or give --dataset_dir DIR."
+            ) from None
+        temporary.replace(folder)
+
+
+def _tell(folder: str, line: str) -> None:
+    """Say it once in a process, and in one process of a run."""
+    if str(folder) not in _told and os.environ.get("RANK", "0") == "0":
+        print(line, flush=True)
+    _told.add(str(folder))

@@ -1,0 +1,167 @@
+"""What inference leaves beside its results."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+from ignite.engine import Engine, Events
+from monai.engines import IterationEvents
+
+from .. import provenance
+from ..command_line import is_true
+from ..data.naming import result_name
+from ..degradations import Degradation
+from ..files import replacing
+
+_FILES = ("image", "guide")  # keys of an entry
+
+
+class InferenceResults:
+    """Writes a JSON beside each result that says where it comes from, and a line for each scan to a log.
+
+    It attaches to a :class:`~common.engines.CaseEvaluator` whose postprocessing has a ``SaveVolumed``. The JSON has the
+    keys of BIDS derivatives (Description, Sources, Resolution, GeneratedBy, what is known of SkullStripped), and under
+    SuperResolution the bundle, its weights, scale, degradation, agreement where a transform has put it into
+    ``data["agreement"]``, warnings, seconds, spacing, versions and device. The log is :func:`log_path`; it is added to
+    line by line, so a run that is killed leaves what it has done, and runs after each other stand after each other.
+
+    Args:
+        output_dir: folder of the results.
+        bundle_root: folder of the bundle, with ``configs/metadata.json``.
+        checkpoint: file of the weights, for a network that does not know its own.
+        degradation: from the result to the scan.
+        bids: whether results are named as BIDS derivatives; the folder then becomes a derivative dataset.
+        shard: the share of the scans that this process has, such as "3/16", or None for all.
+
+    Raises:
+        ValueError: at the start of the run, where the folder cannot become a derivative dataset
+            (:func:`common.provenance.describe_dataset`).
+    """
+
+    def __init__(
+        self,
+        output_dir: str | os.PathLike,
+        bundle_root: str | os.PathLike,
+        checkpoint: str | os.PathLike,
+        degradation: Degradation,
+        bids: bool | str = False,
+        shard: str | None = None,
+    ) -> None:
+        self.output_dir = Path(output_dir)
+        self.bundle = provenance.bundle_of(bundle_root)
+        self.checkpoint = checkpoint
+        self.degradation = degradation
+        self.bids = is_true(bids)
+        self.log = log_path(output_dir, shard)
+
+    def attach(self, engine: Engine) -> None:
+        """Describe each result when it is written, and log each case when it is done or has failed."""
+        if self.bids:
+            engine.add_event_handler(Events.STARTED, self._describe_dataset)
+        engine.add_event_handler(IterationEvents.MODEL_COMPLETED, self._describe)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self._log)
+        engine.add_event_handler(Events.COMPLETED, self._say)
+        self.weights: dict[str, str] = {}
+
+    def _describe_dataset(self, engine: Engine) -> None:
+        entries = engine.data_loader.dataset.data
+        sources = (str(entry[key]) for entry in entries for key in _FILES if key in entry)
+        provenance.describe_dataset(self.output_dir, self.bundle, sources)
+
+    def _describe(self, engine: Engine) -> None:
+        batch, output = engine.state.batch[0], engine.state.output[0]
+        entry, path = engine.case.entry, Path(output["saved_to"])
+        sources = [str(entry[key]) for key in _FILES if key in entry]
+        if not self.weights:
+            self.weights = provenance.weights_of(engine.network, self.checkpoint)
+        before, after = _spacing(sources[0]), _spacing(path)
+        agreement = output.get("agreement", batch.get("agreement"))
+        own = {
+            "Bundle": self.bundle["name"],
+            "BundleVersion": self.bundle.get("version"),
+            "Weights": self.weights,
+            "Scale": list(self.degradation.factors),
+            "Degradation": provenance.settings_of(self.degradation),
+            "Agreement": None if agreement is None else float(agreement),
+            "SpacingBefore": before,
+            "SpacingAfter": after,
+            "Warnings": engine.case.warnings,
+            "Seconds": round(time.perf_counter() - engine.case.started, 3),
+            "Device": provenance.device_name(engine.state.device),
+            "Versions": provenance.versions(),
+        }
+        said = {
+            "Description": f"Super-resolved from {Path(sources[0]).name} by a network; fine detail is an estimate.",
+            "Sources": [provenance.source_of(source) for source in sources],
+            **provenance.known_of_source(sources[0]),
+            "Resolution": provenance.resolution(before, after),
+            "GeneratedBy": [provenance.generated_by(self.bundle)],
+            "SuperResolution": {key: value for key, value in own.items() if value is not None},
+        }
+        with replacing(path.with_name(path.name.removesuffix(".nii.gz") + ".json")) as temporary:
+            temporary.write_text(json.dumps(said, indent=2) + "\n")
+
+    def _log(self, engine: Engine) -> None:
+        case = engine.case
+        files = {key: str(case.entry[key]) for key in _FILES if key in case.entry}
+        record = {
+            "finished": datetime.now().astimezone().isoformat(timespec="seconds"),
+            "name": result_name(case.entry),
+            **files,
+            "result": case.result,
+            "error": case.error,
+            "warnings": case.warnings,
+            "seconds": round(case.seconds, 3),
+        }
+        self.log.parent.mkdir(parents=True, exist_ok=True)
+        with self.log.open("a") as file:
+            file.write(json.dumps(record) + "\n")
+
+    def _say(self, engine: Engine) -> None:
+        if any(case.result for case in engine.cases):
+            print(f"results, each with a .json beside it, are in {self.output_dir}")
+        print(f"the log is {self.log}")
+
+
+def log_path(output_dir: str | os.PathLike, shard: str | None = None) -> Path:
+    """The log of this process, so that none writes into another's.
+
+    Args:
+        output_dir: folder of the results.
+        shard: such as "3/16"; under torchrun each shard is divided once more among the processes.
+
+    Returns:
+        ``<output_dir>/log.jsonl``, and where the scans are shared ``log_<k>of<n>.jsonl``, k from 1.
+    """
+    part, parts = (int(n) for n in (shard or "1/1").split("/"))
+    rank, ranks = (int(os.environ.get(name, default)) for name, default in (("RANK", 0), ("WORLD_SIZE", 1)))
+    part, parts = (part - 1) * ranks + rank + 1, parts * ranks
+    return Path(output_dir) / ("log.jsonl" if parts == 1 else f"log_{part}of{parts}.jsonl")
+
+
+def read_logs(output_dir: str | os.PathLike) -> list[dict[str, Any]]:
+    """What the logs of all processes that wrote to a folder say, of each scan the last, in the order of the names."""
+    records: dict[str, dict[str, Any]] = {}
+    for path in sorted(Path(output_dir).glob("log*.jsonl")):
+        for line in path.read_text().splitlines():
+            try:
+                record = json.loads(line)
+            except ValueError:
+                continue  # a process was killed as it wrote the line
+            if record["finished"] >= records.get(record["name"], record)["finished"]:
+                records[record["name"]] = record
+    return [records[name] for name in sorted(records)]
+
+
+def _spacing(path: str | os.PathLike) -> list[float] | None:
+    """Voxel sizes of a file in mm, None where nibabel cannot read it."""
+    try:
+        return [round(float(size), 5) for size in nib.affines.voxel_sizes(nib.load(path).affine)]
+    except (nib.filebasedimages.ImageFileError, OSError):
+        return None

@@ -1,0 +1,59 @@
+"""Pages to look at, beside the results of inference."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import torch
+from ignite.engine import Engine
+from monai.engines import IterationEvents
+
+from ..command_line import is_true
+from ..degradations import Degradation
+from ..metrics import cubic
+from ..transforms.scan.volume import in_units
+
+
+class ResultViewer:
+    """Writes a page beside each result, to look at the scan, its cubic interpolation and the result in a browser.
+
+    It is that of :func:`common.reports.viewer`, and named as the result is, with ``.html``. The handler attaches to an
+    evaluator whose postprocessing has ``RestoreVolumed`` and ``SaveVolumed``.
+
+    Args:
+        degradation: from the result to the scan; says where LR voxels lie.
+        report: whether to write pages.
+
+    Raises:
+        ModuleNotFoundError: with ``report``, without the package that brings NiiVue.
+    """
+
+    def __init__(self, degradation: Degradation, report: bool | str = False) -> None:
+        self.degradation = degradation
+        self.report = is_true(report)
+        if self.report:
+            from ..reports import check_viewer  # here, because matplotlib takes long to load
+
+            check_viewer()
+
+    def attach(self, engine: Engine) -> None:
+        """Write a page when a result is written."""
+        if self.report:
+            engine.add_event_handler(IterationEvents.MODEL_COMPLETED, self._write)
+
+    def _write(self, engine: Engine) -> None:
+        from ..reports import viewer
+
+        for output in engine.state.output:
+            scan, result, path = output["image"], output["pred"], Path(output["saved_to"])
+            lr, affine = in_units(scan), np.asarray(scan.affine, dtype=np.float64)
+            interpolated = cubic(lr, self.degradation.factors, self.degradation.offset)
+            volumes = {
+                "scan": nib.Nifti1Image(lr, affine),
+                "cubic": nib.Nifti1Image(interpolated, np.asarray(self.degradation.hr_affine(affine))),
+                "SR": nib.Nifti1Image(torch.as_tensor(result)[0].float().numpy(), np.asarray(result.affine)),
+            }
+            page = path.with_name(path.name.removesuffix(".nii.gz") + ".html")
+            viewer(page, volumes, Path(str(scan.meta["filename_or_obj"])).name)

@@ -1,0 +1,233 @@
+"""Which weights there are in a folder of bundles, and which of them suit a scan, by its spacing."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from monai.bundle import ConfigParser, ConfigWorkflow
+
+from .blocks import ROOT, written_out
+from .export.modules import NAME, renamed
+from .files import read_about
+from .geometry import slice_permutation
+
+BUNDLES = ROOT / "bundles"
+_CONFIG = Path("configs", "inference.json")
+WITHIN = 1.005  # outside of the training's spacing by no more than rounding
+# Up to these factors outside of it weights are used, with a warning: on a real head that was made into a stack of thick
+# slices they were still better than cubic there.
+_TOO_FINE, _TOO_COARSE = 2.0, 2.5
+
+
+@dataclass(frozen=True)
+class Offer:
+    """Weights of a bundle, with what of them decides on their use.
+
+    Attributes:
+        bundle: its folder.
+        overrides: of its inference.json, with the checkpoint.
+        scale: voxels of the result for a voxel of the scan, along the ordered axes.
+        slice_axis: as for :func:`common.geometry.slice_permutation`.
+        ranges: lowest and highest spacing in the training by axis; None where it is not known.
+        guided: whether it needs a guide.
+        there: whether the file of the weights is there.
+    """
+
+    bundle: Path
+    overrides: Mapping[str, Any]
+    scale: tuple[int, ...]
+    slice_axis: str
+    ranges: tuple[tuple[float, float] | None, ...]
+    guided: bool
+    there: bool
+
+    @property
+    def name(self) -> str:
+        """Bundle and scale."""
+        return f"{self.bundle.name} {'x'.join(map(str, self.scale))}" + (", guided" if self.guided else "")
+
+    def workflow(self, entries: Sequence[Mapping[str, Any]], **overrides: Any) -> ConfigWorkflow:
+        """MONAI's workflow of the configuration for these entries, not yet initialised.
+
+        Args:
+            entries: as :func:`common.data.find_scans` finds them.
+            overrides: besides those of the offer; paths as ``Path``, since the parser takes the # in a text as its own.
+        """
+        workflow = ConfigWorkflow(
+            config_file=str(self.bundle / _CONFIG),
+            workflow_type="infer",
+            logging_file=False,
+            bundle_root=str(self.bundle),
+        )
+        # A tuple, as the parser changes the texts in lists.
+        workflow.parser.update({**self.overrides, **overrides, "dataset#data": tuple(entries)})
+        workflow.parser.set(_prepared(workflow.parser.config))
+        return workflow
+
+
+@dataclass(frozen=True)
+class Choice:
+    """An offer for a scan.
+
+    Attributes:
+        offer: the weights.
+        slice_axis: to use them with.
+        spacing: of the scan and of the result in mm, along the axes as they are stored.
+        excess: how far the scan lies outside of the training's spacing: by which factor, 1 where it is inside.
+        doubt: what speaks against the use; None where nothing does.
+    """
+
+    offer: Offer
+    slice_axis: str
+    spacing: tuple[tuple[float, ...], tuple[float, ...]]
+    excess: float
+    doubt: str | None
+
+    @property
+    def anisotropy(self) -> float:
+        """Longest over shortest side of the result's voxels."""
+        return max(self.spacing[1]) / min(self.spacing[1])
+
+
+def offers(bundle: str | None, overrides: Mapping[str, Any], options: Sequence[str] = ()) -> list[Offer]:
+    """What the bundles have weights for, by the files in models that say what they are; or would have, were they there.
+
+    Args:
+        bundle: folder of a bundle, or its name; None for all, or for that which a given checkpoint says.
+        overrides: of the configurations.
+        options: other names that a misspelt key may have meant.
+
+    Raises:
+        FileNotFoundError: when there is no such bundle.
+        ValueError: when no bundle has the keys that are overridden; those that lack one are left out.
+    """
+    if bundle is None and "checkpoint" in overrides:
+        bundle = (read_about(overrides["checkpoint"]) or {}).get("bundle")
+    configs = {
+        folder: ConfigParser(ConfigParser.load_config_file(str(folder / _CONFIG))) for folder in _folders(bundle)
+    }
+    able = [folder for folder, config in configs.items() if all(key in config for key in overrides)]
+    if not able:
+        known = {key for config in configs.values() for key in config.get() if not key.startswith("_")}
+        lacking = next((key for key in overrides if key not in known), " and --".join(overrides))
+        close = difflib.get_close_matches(lacking, sorted({*known, *options}), n=2)
+        raise ValueError(
+            f"--{lacking}: no inference.json of {', '.join(folder.name for folder in configs)} has that"
+            + (f"; did you mean {' or '.join(close)}?" if close else ".")
+        )
+    return [
+        _offer(folder, {"checkpoint": file, **overrides}) for folder in able for file in _weights(folder, overrides)
+    ]
+
+
+def choose(affine: np.ndarray, known: Sequence[Offer], guided: bool) -> list[Choice]:
+    """What may be done with a scan, best first: what was trained on its spacing, then what makes its voxels cubes.
+
+    Args:
+        affine: 4x4, of the scan, voxel to world in mm.
+        known: weights that there are, or might be.
+        guided: whether there is a guide.
+    """
+    choices = []
+    for offer in known:
+        axes = [offer.slice_axis] + (["auto"] if len(set(offer.scale)) > 1 and offer.slice_axis != "auto" else [])
+        for axis in axes if offer.guided == guided else ():
+            try:
+                order = slice_permutation(affine, axis)
+            except ValueError:
+                continue  # the spacing does not tell which axis runs across the slices
+            choices.append(_choice(affine, offer, axis, order))
+
+    def rank(choice: Choice) -> tuple:
+        unknown = choice.offer.ranges.count(None)
+        return choice.excess > WITHIN, round(choice.anisotropy, 2), unknown, round(choice.excess, 2)
+
+    return sorted(choices, key=rank)
+
+
+def in_words(spacing: Sequence[float]) -> str:
+    """Voxel sizes in mm."""
+    return " x ".join(f"{size:.3g}" for size in spacing) + " mm"
+
+
+def _folders(bundle: str | None) -> list[Path]:
+    every = sorted(path.parents[1] for path in BUNDLES.glob("*/configs/inference.json"))
+    if bundle is None:
+        return every
+    for folder in (Path(bundle), BUNDLES / bundle):
+        if (folder / _CONFIG).is_file():
+            return [folder.absolute()]
+    raise FileNotFoundError(
+        f"--bundle '{bundle}': there is no configs/inference.json; expected the folder of a bundle, or one of "
+        f"{', '.join(folder.name for folder in every)}."
+    )
+
+
+def _weights(folder: Path, overrides: Mapping[str, Any]) -> list[str]:
+    """Files of a bundle's weights, or where they would be."""
+    if "checkpoint" in overrides:
+        return [overrides["checkpoint"]]
+    known = sorted(str(path) for path in (folder / "models").glob("*.pt") if read_about(path) is not None)
+    return known or [str(folder / "models" / "model.pt")]
+
+
+def _offer(folder: Path, overrides: dict[str, Any]) -> Offer:
+    parser = ConfigParser(ConfigParser.load_config_file(str(folder / _CONFIG)))
+    parser.update({**overrides, "bundle_root": str(folder)})
+    parser.set(_prepared(parser.config))
+
+    def content(key: str, otherwise: Any) -> Any:
+        return parser.get_parsed_content(key) if key in parser else otherwise
+
+    ranges = content("training_range", None) or {}
+    in_plane, across = (ranges.get(f"{name}_spacing") for name in ("in_plane", "slice"))
+    return Offer(
+        bundle=folder,
+        overrides=overrides,
+        scale=tuple(content("scale", (1, 1, 1))),
+        slice_axis=content("slice_axis", "auto"),
+        ranges=tuple(pair and tuple(pair) for pair in (in_plane, in_plane, across)),
+        guided=str(content("guided", False)).lower() == "true",
+        there=os.path.isfile(overrides["checkpoint"]),
+    )
+
+
+def _choice(affine: np.ndarray, offer: Offer, axis: str, order: Sequence[int]) -> Choice:
+    stored = np.linalg.norm(affine[:3, :3], axis=0)
+    ordered = stored[list(order)]
+    after = np.empty(3)
+    after[list(order)] = ordered / offer.scale
+    fine = [low / size for size, (low, _) in _ranged(ordered, offer)]
+    coarse = [size / high for size, (_, high) in _ranged(ordered, offer)]
+    acted = [low / size for size, (low, _), scale in _ranged(ordered, offer, offer.scale) if scale > 1]
+    doubt = None
+    if acted and min(acted) > _TOO_FINE:
+        doubt = f"its voxels are {min(acted):.1f} times finer than the finest that these weights sharpen"
+    elif coarse and max(coarse) > _TOO_COARSE:
+        doubt = f"its voxels are {max(coarse):.1f} times coarser than the coarsest that these weights know"
+    spacing = tuple(float(size) for size in stored), tuple(float(size) for size in after)
+    return Choice(offer, axis, spacing, max([1.0, *fine, *coarse]), doubt)
+
+
+def _ranged(ordered: np.ndarray, offer: Offer, *others: Sequence[Any]) -> list[tuple]:
+    """Spacing, range and others of the axes whose range is known."""
+    return [row for row in zip(ordered, offer.ranges, *others, strict=True) if row[1] is not None]
+
+
+def _prepared(config: Any) -> Any:
+    """A configuration that runs from any folder, and under whatever name this package is installed."""
+    return _renamed(written_out(config))
+
+
+def _renamed(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _renamed(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_renamed(item) for item in value]
+    return renamed(value, __package__) if isinstance(value, str) and __package__ != NAME else value

@@ -1,0 +1,62 @@
+"""Several processes that share the scans of a list, under torchrun: who does what, and what became of it."""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import os
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+
+def rank() -> tuple[int, int]:
+    """Number of this process, from 0, and how many there are, on all nodes, as torchrun says."""
+    return int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+
+
+def own_device() -> torch.device:
+    """The GPU of this process, by its number on the node, else the CPU; more processes than GPUs share them."""
+    if not torch.cuda.is_available():
+        return torch.device("cpu")
+    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)) % torch.cuda.device_count())
+
+
+def say(line: str) -> None:
+    """Print a line once, whatever the number of processes."""
+    if rank()[0] == 0:
+        print(line, flush=True)
+
+
+def join() -> None:
+    """Let the processes find each other, where there are several and they have not yet."""
+    if rank()[1] > 1 and not dist.is_initialized():
+        # One may have done its scans days before another.
+        dist.init_process_group("gloo", timeout=timedelta(days=30))
+        # torchrun kills the others when one ends with an error, as all do when a scan failed, before they have said so.
+        atexit.register(_leave)
+
+
+def _leave() -> None:
+    with contextlib.suppress(RuntimeError):
+        dist.monitored_barrier(timeout=timedelta(minutes=1))
+    dist.destroy_process_group()
+
+
+def gathered(items: Sequence[Any]) -> list[Any]:
+    """What all processes have, in their order, without what an earlier one has too; it waits for the last of them.
+
+    Args:
+        items: those of this process, which can be pickled.
+    """
+    if not dist.is_initialized() or dist.get_world_size() == 1:
+        return list(items)
+    everyone: list[Any] = [None] * dist.get_world_size()
+    dist.all_gather_object(everyone, list(items))
+    found: list[Any] = []
+    for own in everyone:
+        found += [item for item in own if item not in found]
+    return found

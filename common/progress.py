@@ -1,0 +1,75 @@
+"""How far a piece of work is: told where it is done, heard where it is shown."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any
+
+import torch
+from tqdm import tqdm
+
+_listener: ContextVar[Callable[[float], Any]] = ContextVar("listener", default=lambda share: None)
+
+
+def report(share: float) -> None:
+    """Tell who listens that this share of the work, 0 to 1, is done; without a listener it does nothing."""
+    _listener.get()(share)
+
+
+@contextmanager
+def listening(listener: Callable[[float], Any]) -> Iterator[None]:
+    """Call ``listener`` with each share that is reported within the block."""
+    token = _listener.set(listener)
+    try:
+        yield
+    finally:
+        _listener.reset(token)
+
+
+@contextmanager
+def part(index: int, count: int) -> Iterator[None]:
+    """Take what is reported within the block as shares of part ``index``, from 0, of ``count`` equal ones."""
+    whole = _listener.get()
+    with listening(lambda share: whole((index + share) / count)):
+        yield
+    whole((index + 1) / count)
+
+
+def counted(network: Callable[..., torch.Tensor], elements: int) -> Callable[..., torch.Tensor]:
+    """A network that reports after each call how many of ``elements`` its first inputs had together.
+
+    So MONAI's inferers, which cut a volume into windows, report how much of it is done.
+    """
+    done = 0
+
+    def call(images: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
+        nonlocal done
+        result = network(images, *args, **kwargs)
+        done += images.numel()
+        report(min(done / elements, 1.0))
+        return result
+
+    return call
+
+
+def bar(total: int, unit: str) -> tqdm:
+    """A bar that is advanced by fractions, in a terminal; in a file or a pipe, and in all but one process, none."""
+    return tqdm(
+        total=total,
+        unit=unit,
+        bar_format="{percentage:3.0f}%|{bar:30}| {n:.1f} of {total} {unit} [{elapsed}<{remaining}]{postfix}",
+        smoothing=0,
+        leave=False,
+        dynamic_ncols=True,
+        disable=True if int(os.environ.get("RANK", 0)) else None,
+    )
+
+
+@contextmanager
+def shown(total: int, unit: str) -> Iterator[None]:
+    """Show what is reported within the block as a :func:`bar` over ``total`` units."""
+    with bar(total, unit) as line, listening(lambda share: line.update(total * share - line.n)):
+        yield

@@ -1,0 +1,196 @@
+"""Where a result comes from: what its file says of itself, and what the JSON beside it says."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import json
+import os
+import platform
+import re
+import tempfile
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from .degradations import Degradation
+
+BIDS_VERSION = "1.11.0"
+DESCRIPTION = "dataset_description.json"
+_PACKAGES = ("monai", "torch", "nibabel", "mri-sr-bundles")
+# Of a scan's own JSON, what holds for its result too.
+_KEPT = ("SkullStripped", "SpatialReference")
+
+
+def bundle_of(bundle_root: str | os.PathLike) -> dict[str, str]:
+    """Name of a bundle, which is that of its folder, and the version that its metadata.json has."""
+    root = Path(bundle_root).absolute()
+    path = root / "configs" / "metadata.json"
+    version = json.loads(path.read_text()).get("version") if path.is_file() else None
+    return {"name": root.name, **({"version": version} if version else {})}
+
+
+def describe(bundle_root: str | os.PathLike, degradation: Degradation) -> str:
+    """What a result's file says of itself, such as ``super-resolved 2x2x1 by udean 0.4.0``."""
+    return f"super-resolved {_factors(degradation)} by {' '.join(bundle_of(bundle_root).values())}"
+
+
+def settings_of(module: nn.Module) -> dict[str, Any]:
+    """A module's class and the arguments that it keeps, as JSON has them; modules among these likewise."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, (list, tuple, nn.ModuleList)):
+            return [plain(item) for item in value]
+        if isinstance(value, nn.Module):
+            return settings_of(value)
+        if isinstance(value, Mapping):
+            return {str(key): plain(item) for key, item in value.items()}
+        if isinstance(value, torch.Tensor):
+            return value.tolist()
+        return value if value is None or isinstance(value, (bool, int, float, str)) else str(value)
+
+    names = [name for name in inspect.signature(type(module)).parameters if hasattr(module, name)]
+    return {"Class": type(module).__name__, **{name: plain(getattr(module, name)) for name in names}}
+
+
+def weights_of(network: nn.Module, checkpoint: str | os.PathLike) -> dict[str, str]:
+    """File of a network's weights, the file's SHA-256, and that of the tensors in it where the network knows it."""
+    about = getattr(network, "about", {})
+    path = Path(about.get("path", checkpoint))
+    found = {"File": path.name}
+    if "file_sha256" in about:
+        found["FileSha256"] = about["file_sha256"]
+    elif path.is_file():
+        found["FileSha256"] = hashlib.sha256(path.read_bytes()).hexdigest()
+    return {**found, **({"Sha256": about["sha256"]} if "sha256" in about else {})}
+
+
+def versions() -> dict[str, str]:
+    """Of python, and of what is installed of the packages that results depend on."""
+    found = {"python": platform.python_version()}
+    for name in _PACKAGES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def device_name(device: torch.device) -> str:
+    """A device with what is behind it."""
+    if device.type == "cuda":
+        return f"{device}, {torch.cuda.get_device_name(device)}"
+    threads = torch.get_num_threads()
+    return f"{device}, {threads} thread{'s' * (threads > 1)}"
+
+
+def dataset_of(path: str | os.PathLike) -> Path | None:
+    """The BIDS dataset in which a file lies: the nearest folder above it with a dataset_description.json."""
+    return next((folder for folder in Path(path).absolute().parents if (folder / DESCRIPTION).is_file()), None)
+
+
+def source_of(path: str | os.PathLike) -> str:
+    """A BIDS URI of a file where it lies in a BIDS dataset, which is then named as its folder, else the path."""
+    root = dataset_of(path)
+    if root is None:
+        return str(Path(path).absolute())
+    return f"bids:{_label(root)}:{Path(path).absolute().relative_to(root).as_posix()}"
+
+
+def known_of_source(path: str | os.PathLike) -> dict[str, Any]:
+    """What BIDS knows of a scan that holds for its result.
+
+    It is in the JSON beside the scan, and what a raw dataset holds has its skull; else it is not known and left out.
+    """
+    beside = Path(str(path).removesuffix(".gz").removesuffix(".nii") + ".json")
+    root = dataset_of(path)
+    try:
+        raw = root is not None and json.loads((root / DESCRIPTION).read_text()).get("DatasetType", "raw") == "raw"
+        said = json.loads(beside.read_text()) if beside.is_file() else {}
+    except (OSError, ValueError, AttributeError):
+        return {}
+    return {**({"SkullStripped": False} if raw else {}), **{key: said[key] for key in _KEPT if key in said}}
+
+
+def describe_dataset(output_dir: str | os.PathLike, bundle: Mapping[str, str], sources: Iterable[str]) -> None:
+    """Make the folder of results a BIDS derivative dataset: its description, and what of it is no part of BIDS.
+
+    What a description says that is there stays; the bundle and the datasets of the sources are added to it.
+
+    Args:
+        output_dir: folder of the results.
+        bundle: as :func:`bundle_of` gives it.
+        sources: paths of scans and guides.
+
+    Raises:
+        ValueError: when the folder is the scans' own dataset, or the description that is there cannot be read, or has
+            another dataset of the same name.
+    """
+    path = Path(output_dir).absolute() / DESCRIPTION
+    folders = {str(Path(source).absolute().parent): source for source in sources}
+    roots = sorted({root for source in folders.values() if (root := dataset_of(source)) is not None})
+    if path.parent in roots:
+        raise ValueError(f"{path.parent} is the scans' own dataset; name another folder for the derivatives.")
+    found: dict[str, Any] = {}
+    if path.is_file():
+        with suppress(ValueError):
+            found = json.loads(path.read_text())
+        if not isinstance(found, dict) or not found:
+            raise ValueError(f"{path} is no JSON object that describes a dataset; remove it, or name another folder.")
+    described = {
+        "Name": "Super-resolved MRI",
+        "BIDSVersion": BIDS_VERSION,
+        "DatasetType": "derivative",
+        **found,
+        "GeneratedBy": list(found.get("GeneratedBy", [])),
+        "DatasetLinks": dict(found.get("DatasetLinks", {})),
+    }
+    if (generator := generated_by(bundle)) not in described["GeneratedBy"]:
+        described["GeneratedBy"].append(generator)
+    for root in roots:
+        # A relative link survives that both are moved, as derivatives within their dataset are.
+        within = root in path.parents
+        link = Path(os.path.relpath(root, path.parent)).as_posix() if within else root.as_uri()
+        label = _label(root)
+        if described["DatasetLinks"].setdefault(label, link) != link:
+            raise ValueError(
+                f"{path} links the dataset '{label}' to {described['DatasetLinks'][label]}, expected {link}; name "
+                "another output folder, or rename one of the two datasets' folders."
+            )
+    if not described["DatasetLinks"]:
+        del described["DatasetLinks"]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if described != found:
+        # Processes that share the scans all write it, so each under a name of its own first.
+        with tempfile.TemporaryDirectory(dir=path.parent, prefix=".part-") as folder:
+            whole = Path(folder, DESCRIPTION)
+            whole.write_text(json.dumps(described, indent=2) + "\n")
+            whole.replace(path)
+    ignored = path.with_name(".bidsignore")
+    if not ignored.is_file():
+        ignored.write_text("log*.jsonl\n*_registration.json\n*.html\n")
+
+
+def generated_by(bundle: Mapping[str, str]) -> dict[str, str]:
+    """The bundle as an object of BIDS's ``GeneratedBy``."""
+    version = {"Version": bundle["version"]} if "version" in bundle else {}
+    return {"Name": bundle["name"], **version, "Description": "MONAI bundle for MRI super-resolution"}
+
+
+def resolution(before: list[float] | None, after: list[float]) -> str:
+    """Voxel sizes of a result in words, in mm, and those of its scan where they are known."""
+    said = [" x ".join(f"{size:.4g}" for size in sizes) for sizes in (after, before) if sizes]
+    return f"{said[0]} mm" + (f", super-resolved from {said[1]} mm" if before else "")
+
+
+def _factors(degradation: Degradation) -> str:
+    return "x".join(f"{factor:g}" for factor in degradation.factors)
+
+
+def _label(root: Path) -> str:
+    return re.sub("[^a-zA-Z0-9]", "", root.name) or "raw"

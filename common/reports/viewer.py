@@ -1,0 +1,131 @@
+"""One HTML file to look at volumes in a browser: linked planes, one grey window, and a curtain between two of them."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import html
+import json
+import os
+import re
+from collections.abc import Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, distribution
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+from nibabel.spatialimages import SpatialImage
+
+from ..files import replacing
+
+__all__ = ["check_viewer", "viewer"]
+
+_TEMPLATE = Path(__file__).with_suffix(".html")
+_STEPS = 255
+
+
+def viewer(
+    path: str | os.PathLike,
+    volumes: Mapping[str, SpatialImage],
+    title: str,
+    truth: str | None = None,
+    at: Sequence[float] | None = None,
+) -> None:
+    """Write volumes of one field of view as an HTML file that opens without a network, and shows them side by side.
+
+    NiiVue draws it, and is in the file. Volumes are kept in 255 steps from 0, or the first one's minimum where that is
+    negative, to its 99.9th percentile, and cut off there; these are the ends of the grey window at first.
+
+    Args:
+        path: the file to write.
+        volumes: 3-D images by what they are called, in the order in which they stand, each on its own grid; the first
+            is the scan. Its directions are those of all.
+        title: of the page.
+        truth: name of the volume that is the truth; adds the absolute error of all on its grid, in colours.
+        at: point in mm (world coordinates R, A, S) to look at first; without it the middle of the last volume.
+
+    Raises:
+        ModuleNotFoundError: without the package that brings NiiVue; the message says how to install it.
+    """
+    script, licence = _niivue()
+    arrays = {name: np.nan_to_num(np.asarray(image.dataobj, dtype=np.float32)) for name, image in volumes.items()}
+    affines = {name: np.asarray(image.affine, dtype=np.float64) for name, image in volumes.items()}
+    low, high = _range(next(iter(arrays.values())))
+    arrays = {name: array.clip(low, high) for name, array in arrays.items()}
+    settings = {"window": [low, high], "at": None if at is None else [float(x) for x in at], "errors": None}
+    if truth is not None:
+        grid = arrays[truth].shape, affines[truth]
+        on_grid = [n for n in arrays if arrays[n].shape == grid[0] and np.allclose(affines[n], grid[1], atol=1e-3)]
+        compared = [name for name in on_grid if name != truth]
+        # Single voxels must not hide the errors.
+        worst = max((float(np.quantile(np.abs(arrays[n] - arrays[truth]), 0.998)) for n in compared), default=0.0)
+        settings["errors"] = {"truth": truth, "of": compared, "window": [0, _rounded(worst) or high - low]}
+    files = {name: _quantised(array, affines[name], low, high) for name, array in arrays.items()}
+    parts = {
+        "title": html.escape(title),
+        "licence": licence.replace("--", "- -"),  # it stands in a comment
+        "settings": json.dumps(settings).replace("<", "\\u003c"),
+        "volumes": "\n".join(_embedded("volume", file, name) for name, file in files.items()),
+        "niivue": _embedded("niivue", script.encode()),
+    }
+    page = re.sub(r"\{\{(\w+)\}\}", lambda match: parts[match[1]], _TEMPLATE.read_text(encoding="utf-8"))
+    with replacing(path) as temporary:
+        temporary.write_text(page, encoding="utf-8")
+
+
+def check_viewer() -> None:
+    """Refuse to begin what :func:`viewer` could not end.
+
+    Raises:
+        ModuleNotFoundError: as there.
+    """
+    _niivue()
+
+
+def _niivue() -> tuple[str, str]:
+    """NiiVue as a JavaScript module that exports ``Niivue``, and its licence, from the package that brings it."""
+    advice = "it brings NiiVue, which draws the pages; pip install 'ipyniivue>=2.4', or this project's extra viewer"
+    try:
+        found = distribution("ipyniivue")
+    except PackageNotFoundError:
+        raise ModuleNotFoundError(f"ipyniivue is not installed; {advice}.") from None
+    files = {file.name: file.locate() for file in found.files or ()}
+    script = Path(files["widget.js"]).read_text(encoding="utf-8") if "widget.js" in files else ""
+    # The module exports a notebook's widget alone; NiiVue's class is what the widget makes its first drawing with.
+    made = re.search(r'"Creating new Niivue instance"\).{0,120}?=new ([\w$]+)\(', script, re.DOTALL)
+    exported = list(re.finditer(r"export\s*\{([\w$]+) as default\}", script))
+    if made is None or not exported:
+        raise ModuleNotFoundError(f"ipyniivue {found.version} has no NiiVue where ipyniivue 2.4 has it; {advice}.")
+    end = exported[-1]
+    script = f"{script[: end.start()]}export{{{made[1]} as Niivue}}{script[end.end() :]}"
+    return script, Path(files["LICENSE"]).read_text(encoding="utf-8") if "LICENSE" in files else "BSD 2-Clause License"
+
+
+def _range(scan: np.ndarray) -> tuple[float, float]:
+    """The least and the greatest value that are kept, which are the ends of the first window."""
+    low, high = min(float(scan.min()), 0.0), float(np.quantile(scan, 0.999))
+    if high <= low:
+        high = max(float(scan.max()), low + 1.0)
+    return _rounded(low), _rounded(high)
+
+
+def _rounded(value: float) -> float:
+    """As a NIfTI header holds it."""
+    return float(np.float32(value))
+
+
+def _quantised(array: np.ndarray, affine: np.ndarray, low: float, high: float) -> bytes:
+    """A volume as a NIfTI of bytes, whose header scales them back and has the window."""
+    step = (high - low) / _STEPS
+    # Its sform counts: a qform holds no shear.
+    image = nib.Nifti1Image(np.rint((array - low) / step).astype(np.uint8), affine)
+    image.header.set_slope_inter(step, low)
+    image.header["cal_min"], image.header["cal_max"] = low, high
+    image.header.set_xyzt_units("mm")
+    return image.to_bytes()
+
+
+def _embedded(kind: str, content: bytes, name: str = "") -> str:
+    """Content as an element that browsers take for no script of theirs."""
+    packed = base64.b64encode(gzip.compress(content, 6, mtime=0)).decode("ascii")
+    return f'<script type="application/gzip" class="{kind}" data-name="{html.escape(name)}">{packed}</script>'

@@ -1,0 +1,34 @@
+"""What a result leaves of its scan, kept with it."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping
+from typing import Any
+
+from monai.config import KeysCollection
+from monai.transforms import MapTransform
+
+from ..degradations import Degradation
+from ..metrics.agreement import disagreement
+
+
+class MeasureAgreementd(MapTransform):
+    """Put into an entry, as "agreement", what its result misses of the scan: :func:`common.metrics.disagreement`.
+
+    Args:
+        keys: key of the result ``(1, X, Y, Z)``, normalised as the scan is, before :class:`RestoreVolumed`.
+        reference: of the scan ``(1, X, Y, Z)``.
+        degradation: from the result to the scan.
+    """
+
+    def __init__(self, keys: KeysCollection, reference: str, degradation: Degradation) -> None:
+        super().__init__(keys)
+        self.reference = reference
+        self.degradation = degradation
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        d = dict(data)
+        for key in self.key_iterator(d):
+            result = d[key].as_tensor().detach()
+            d["agreement"] = disagreement(result, d[self.reference].as_tensor().to(result.device), [self.degradation])
+        return d

@@ -1,0 +1,165 @@
+"""What a command of ``python -m common`` takes: its help, and what of a command line does not fit it, told beforehand.
+
+Fire tells of an option that a command lacks when the command has run without it, and its help texts are cut off.
+"""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+import re
+import shutil
+import textwrap
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from inspect import Parameter
+
+_FLAG = re.compile("--|-[a-zA-Z]")  # as fire reads it: -1 is a number
+_NUMBER = re.compile(r"-?\d+\.?\d*(e-?\d+)?")
+
+
+def misuse(function: Callable, words: Sequence[str]) -> list[str]:
+    """What of a command line does not fit a command, a sentence each.
+
+    Words that stand by themselves come before the options. They fill, in order, the arguments before ``*`` in the
+    function's signature, or where it has no ``*`` those that must be given.
+
+    Args:
+        function: the command.
+        words: what follows its name.
+    """
+    options, takes_any = _options(function)
+    alone, given = _read(words)
+    problems = []
+    filled = []
+    for place, (word, after) in enumerate(alone):
+        name = _placed(options)[place] if place < len(_placed(options)) else None
+        if name is None or name in given or after:
+            behind = f" after --{after}" if after else ""
+            problems.append(f"'{word}'{behind} stands by itself; did you quote the pattern or the list?")
+        else:
+            filled.append(name)
+    for name, value in given.items():
+        if name in options:
+            problems += _misfit(options[name], value)
+        elif not takes_any and not (value is None and _is_switch(options.get(name.removeprefix("no")))):
+            problems.append(f"--{name}: there is no such option{_meant(name, options)}")
+    for name, option in options.items():
+        if option.default is option.empty and name not in given and name not in filled:
+            problems.append(f"--{name} is missing{_meant(name, [key for key in given if key not in options], 'wrote')}")
+    return problems
+
+
+def help_text(function: Callable, name: str) -> str:
+    """A command's docstring without what it raises, for the width of the terminal, and its arguments.
+
+    Args:
+        function: the command.
+        name: how it is called, for example "python -m common simulate".
+    """
+    options, takes_any = _options(function)
+    described, arguments = _parts(inspect.getdoc(function) or "")
+    width = min(shutil.get_terminal_size().columns, 120) - 1
+    placed = [
+        key.upper() if options[key].default is Parameter.empty else f"[{key.upper()}]" for key in _placed(options)
+    ]
+    lines = [*textwrap.wrap(" ".join([name, *placed, "[options]"]), width, subsequent_indent="    "), ""]
+    for paragraph in described:
+        lines += [*textwrap.wrap(paragraph, width), ""]
+    for key, option in options.items():
+        default = "must be given" if option.default is option.empty else _written(option.default)
+        lines += [f"  --{key}" + (f"  ({default})" if default else "")]
+        lines += textwrap.wrap(arguments.get(key, ""), width, initial_indent=" " * 6, subsequent_indent=" " * 6)
+    if takes_any:
+        text = next((text for key, text in arguments.items() if key not in options), "")
+        lines += ["  --<any key>", *textwrap.wrap(text, width, initial_indent=" " * 6, subsequent_indent=" " * 6)]
+    lines += ["  --traceback  (false)", "      true to see where in the code an error was raised."]
+    return "\n".join(lines)
+
+
+def _options(function: Callable) -> tuple[dict[str, Parameter], bool]:
+    """The arguments that a function names, and whether it takes others."""
+    parameters = inspect.signature(function).parameters.values()
+    named = {p.name: p for p in parameters if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)}
+    return named, any(p.kind is p.VAR_KEYWORD for p in parameters)
+
+
+def _placed(options: Mapping[str, Parameter]) -> list[str]:
+    """The arguments that words by themselves fill."""
+    ordered = [p for p in options.values() if p.kind is not p.KEYWORD_ONLY]
+    return [p.name for p in ordered if len(ordered) < len(options) or p.default is p.empty]
+
+
+def _read(words: Sequence[str]) -> tuple[list[tuple[str, str]], dict[str, str | None]]:
+    """Words by themselves with the option before each, "" if there is none; and options with the word of each."""
+    alone: list[tuple[str, str]] = []
+    given: dict[str, str | None] = {}
+    latest, waits = "", False
+    for word in words:
+        if _FLAG.match(word):
+            latest, equals, value = word.lstrip("-").partition("=")
+            latest = latest.replace("-", "_")
+            given[latest], waits = value if equals else None, not equals
+        elif waits:
+            given[latest], waits = word, False
+        else:
+            alone.append((word, latest))
+    return alone, given
+
+
+def _misfit(option: Parameter, value: str | None) -> list[str]:
+    """Why an option's word is none for it."""
+    kinds = str(option.annotation).split(" | ")
+    if _is_switch(option):
+        fits = value is None or value.lower() in ("true", "false")
+        return [] if fits else [f"--{option.name} is '{value}', expected true or false."]
+    if value is None:
+        return [f"--{option.name} has no value."]
+    several = any(kind.startswith(("Sequence[", "tuple[", "list[")) for kind in kinds)
+    if several and not {"int", "float", "str"} & set(kinds) and _NUMBER.fullmatch(value):
+        example = "1,2,3" if not option.default or option.default is option.empty else _written(option.default)
+        return [f"--{option.name} is {value}, expected several, for example --{option.name} {example}."]
+    return []
+
+
+def _is_switch(option: Parameter | None) -> bool:
+    return option is not None and isinstance(option.default, bool)
+
+
+def _meant(name: str, names: Mapping[str, object] | Sequence[str], verb: str = "mean") -> str:
+    """The end of a sentence: what a name resembles."""
+    close = difflib.get_close_matches(name, list(names), n=3)
+    if not close:
+        return "."
+    listed = " or ".join(f"--{key}" for key in close)
+    return f"; did you mean {listed}?" if verb == "mean" else f"; you wrote {listed}."
+
+
+def _parts(docstring: str) -> tuple[list[str], dict[str, str]]:
+    """Paragraphs before the arguments, and the arguments' descriptions."""
+    text = docstring.replace("``", "`")
+    before, _, after = text.partition("\nArgs:\n")
+    arguments: dict[str, str] = {}
+    for line in _until_dedent(after):
+        if match := re.match(r"    (\w+): (.*)", line):
+            latest, arguments[match[1]] = match[1], match[2]
+        else:
+            arguments[latest] += f" {line.strip()}"
+    return [" ".join(paragraph.split()) for paragraph in before.split("\n\n")], arguments
+
+
+def _until_dedent(text: str) -> Iterator[str]:
+    """The lines of an indented block."""
+    for line in text.splitlines():
+        if line and not line.startswith(" "):
+            return
+        if line:
+            yield line
+
+
+def _written(default: object) -> str:
+    """A default as it would be given; nothing for None."""
+    if isinstance(default, bool):
+        return str(default).lower()
+    if isinstance(default, (list, tuple)):
+        return ",".join(str(item) for item in default)
+    return "" if default is None else str(default)

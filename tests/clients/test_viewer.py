@@ -1,0 +1,206 @@
+"""Pages to look at in a real Chromium: they load, draw, scroll together, and ask nothing of any network.
+
+It runs where Debian's chromium and playwright are; WebGL is drawn in software.
+"""
+
+from __future__ import annotations
+
+import io
+import shutil
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+from matplotlib.image import imread
+from playwright.sync_api import Locator, Page, sync_playwright
+from skimage.registration import phase_cross_correlation
+
+from common.degradations import KSpaceTruncation
+from common.metrics import cubic
+from common.reports import viewer
+
+from ..bundles import runs
+
+ARGUMENTS = ["--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--ignore-gpu-blocklist"]
+DEGRADATION = KSpaceTruncation((2, 2, 2))  # whose LR and HR grids have different corners
+# Each of these is the same head, stored otherwise.
+STORED = {"HR": "RAS", "mirrored": "LPS", "permuted": "SRA"}
+GREY = ["scan", "cubic", *STORED]
+ERROR = "|cubic − HR|"
+AT = runs.apply_affine(runs.OBLIQUE, [24, 20, 15])
+AXES = {"axial": 2, "coronal": 1, "sagittal": 0}
+
+
+@pytest.fixture(scope="module")
+def page_file(tmp_path_factory) -> Path:
+    """An oblique head on its own coarse grid, interpolated, and stored in three ways."""
+    folder = tmp_path_factory.mktemp("page")
+    hr = runs.phantom(3)
+    lr, affine = runs.degrade(hr, runs.OBLIQUE, DEGRADATION)
+    images = {
+        "scan": nib.Nifti1Image(lr.astype(np.float32), affine),
+        "cubic": nib.Nifti1Image(cubic(lr, DEGRADATION.factors, DEGRADATION.offset), runs.OBLIQUE),
+    }
+    for name, axes in STORED.items():
+        images[name] = nib.load(runs.save(folder / f"{name}.nii", hr, runs.OBLIQUE, axes=axes))
+    viewer(folder / "look.html", images, "a head", truth="HR", at=AT)
+    return folder / "look.html"
+
+
+@pytest.fixture
+def page(page_file):
+    """The page, opened as by a double click; what it says and asks for is recorded, and must be nothing."""
+    said = []
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=ARGUMENTS)
+        page = browser.new_page(viewport={"width": 1500, "height": 800})
+        page.on("console", lambda message: said.append(f"{message.type}: {message.text}"))
+        page.on("pageerror", lambda error: said.append(str(error)))
+        page.on("request", lambda request: said.append(request.url))
+        page.goto(page_file.as_uri())
+        page.wait_for_selector("body[data-ready]", timeout=120_000)
+        yield page
+        browser.close()
+    asked = [line for line in said if not line.startswith(("blob:", "data:")) and line != page_file.as_uri()]
+    assert asked == []
+
+
+def panel(page: Page, name: str) -> Locator:
+    """Where a volume is drawn."""
+    return page.locator(f'figure[data-name="{name}"] canvas')
+
+
+def drawn(page: Page, name: str) -> np.ndarray:
+    """What is drawn of a volume, (rows, columns, 3) from 0 to 1, without what stands at the edges."""
+    settle(page)
+    return imread(io.BytesIO(panel(page, name).screenshot()))[25:-25, 25:-25, :3]
+
+
+def settle(page: Page) -> None:
+    """Wait until the browser has drawn what it was told."""
+    page.evaluate("() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
+
+
+def position(page: Page) -> np.ndarray:
+    """Where the page looks, in mm."""
+    return np.array(page.inner_text("#status").split()[1:6:2], float)
+
+
+def colourful(picture: np.ndarray) -> float:
+    """The share of a picture that is not grey."""
+    return float((np.ptp(picture, axis=-1) > 0.05).mean())
+
+
+def show(page: Page, plane: str) -> None:
+    """Show one plane, interpolated and without the cross."""
+    page.select_option("#planes", label=plane)
+    page.set_checked("#cross", False)
+    page.set_checked("#smooth", True)
+
+
+def test_it_draws_and_scrolls_all_together(page):
+    """It looks at the point first; each panel shows the head, and the wheel over one moves them all."""
+    assert page.title() == "a head"
+    np.testing.assert_allclose(position(page), AT, atol=0.06)
+    for plane, axis in AXES.items():
+        show(page, plane)
+        before, start = {name: drawn(page, name) for name in (*GREY, ERROR)}, position(page)
+        for name, picture in before.items():
+            assert picture.std() > 0.02, f"{name} is blank"
+            assert (colourful(picture) > 0.1) == (name == ERROR), name
+        panel(page, "cubic").hover()
+        for _ in range(4):
+            page.mouse.wheel(0, 100)
+        after = {name: drawn(page, name) for name in before}
+        moved = position(page) - start
+        along = runs.OBLIQUE[:3, axis]
+        np.testing.assert_allclose(np.abs(moved @ along) / (along @ along), 4, atol=0.1)
+        assert np.linalg.norm(np.cross(moved, along)) < 0.2 * np.linalg.norm(along)
+        for name, picture in after.items():
+            assert np.abs(picture - before[name]).mean() > 0.003, f"{name} did not move"
+
+
+def test_all_volumes_are_in_one_place(page):
+    """However a volume is stored, and wherever its grid begins; when zoomed and moved too."""
+    for zoomed in (False, True):
+        if zoomed:
+            panel(page, "mirrored").hover()
+            page.keyboard.down("Control")
+            for _ in range(6):
+                page.mouse.wheel(0, -100)
+            page.keyboard.up("Control")
+            page.keyboard.down("Shift")
+            page.mouse.down()
+            page.mouse.move(300, 300, steps=4)
+            page.mouse.up()
+            page.keyboard.up("Shift")
+        for plane in AXES:
+            show(page, plane)
+            coloured = {name: drawn(page, name) for name in GREY}
+            letters = np.any([np.ptp(picture, axis=-1) > 0.02 for picture in coloured.values()], axis=0)
+            assert letters.mean() < 0.05
+            pictures = {name: np.where(letters, 0, picture[..., 0]) for name, picture in coloured.items()}
+            for name in STORED:
+                np.testing.assert_allclose(pictures[name], pictures["HR"], atol=0.06, err_msg=f"{plane} of {name}")
+            for name in ("scan", "cubic"):
+                shift = phase_cross_correlation(pictures["HR"], pictures[name], upsample_factor=10)[0]
+                # An HR voxel is several pixels.
+                assert np.abs(shift).max() <= 1, (plane, zoomed, name, shift)
+
+
+def test_window(page):
+    """The numbers and a right drag change all grey volumes, and those alone; reset puts all back."""
+    show(page, "axial")
+    names = ("scan", "HR", ERROR)
+
+    def changed(change):
+        before = [drawn(page, name).mean() for name in names]
+        change()
+        return np.array([drawn(page, name).mean() for name in names]) - before
+
+    def drag():
+        box = panel(page, "cubic").bounding_box()
+        page.mouse.move(box["x"] + 100, box["y"] + 300)
+        page.mouse.down(button="right")
+        page.mouse.move(box["x"] + 180, box["y"] + 300, steps=3)
+        settle(page)
+        page.mouse.up(button="right")
+
+    high = float(page.input_value("#high"))
+    brighter = changed(lambda: (page.fill("#high", str(high / 3)), page.press("#high", "Enter")))
+    assert brighter[:2].min() > 0.05 and abs(brighter[2]) < 1e-3
+    darker = changed(lambda: page.click("#reset"))
+    np.testing.assert_allclose(darker, -brighter, atol=1e-3)
+    assert float(page.input_value("#high")) == high
+    wider = changed(drag)
+    assert np.abs(wider[:2]).min() > 0.01 and abs(wider[2]) < 1e-3 and float(page.input_value("#high")) > 1.1 * high
+
+
+def test_curtain(page):
+    """Left of the handle is one volume and right of it another, at the same place."""
+    show(page, "axial")
+    page.set_checked("#curtain", True)
+    page.select_option("#left", "HR")
+    page.select_option("#right", ERROR)
+    area = page.locator("main").bounding_box()
+
+    def seen():
+        settle(page)
+        return imread(io.BytesIO(page.locator("main").screenshot()))[60:-40, :, :3]
+
+    def handle_to(share):
+        box = page.locator("#handle").bounding_box()
+        page.mouse.move(box["x"] + 6, box["y"] + 200)
+        page.mouse.down()
+        page.mouse.move(area["x"] + share * area["width"], box["y"] + 200, steps=3)
+        page.mouse.up()
+        return seen()
+
+    middle = seen()
+    half = middle.shape[1] // 2
+    assert colourful(middle[:, : half - 20]) < 0.01 < 0.1 < colourful(middle[:, half + 20 :])
+    truth, error = handle_to(0.99), handle_to(0.01)
+    assert colourful(truth[:, :-50]) < 0.01
+    np.testing.assert_array_equal(middle[:, : half - 20], truth[:, : half - 20])
+    np.testing.assert_array_equal(middle[:, half + 20 : -50], error[:, half + 20 : -50])

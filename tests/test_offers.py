@@ -1,0 +1,49 @@
+"""Which of the shipped weights are chosen for a scan, and from where on none are."""
+
+import numpy as np
+import pytest
+
+from common.offers import choose, offers
+
+
+@pytest.fixture(scope="module")
+def there():
+    return [offer for offer in offers(None, {}) if offer.there and any(offer.ranges)]
+
+
+@pytest.mark.parametrize(
+    "spacing, guided, name, result",
+    [
+        ((1.5, 1.5, 1.5), False, "udean 2x2x2", (0.75, 0.75, 0.75)),
+        ((2, 2, 1), False, "udean 2x2x1", (1, 1, 1)),
+        ((1, 2, 2), False, "udean 2x2x1", (1, 1, 1)),  # slabs along the axis that has the small spacing
+        ((1.5, 1.5, 5), False, "guided_rdn 2x2x1", (0.75, 0.75, 5)),
+        ((1.5, 1.5, 5), True, "guided_rdn 2x2x1, guided", (0.75, 0.75, 5)),
+        # None was trained on these: what makes voxels most nearly cubes.
+        ((1, 1, 1), False, "udean 2x2x2", (0.5, 0.5, 0.5)),
+        ((0.45, 0.45, 6), False, "udean 2x2x2", (0.225, 0.225, 3)),
+    ],
+)
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 0, 1)], ids=["as it is", "stored in another order"])
+def test_what_is_chosen(there, spacing, guided, name, result, order):
+    affine = np.diag([*spacing, 1.0])[:, [*order, 3]]
+    best = choose(affine, there, guided)[0]
+    assert best.doubt is None and best.offer.name == name
+    np.testing.assert_allclose(best.spacing, [np.array(size)[list(order)] for size in (spacing, result)])
+    within = 1.24 <= min(result) * 2 or spacing == (2, 2, 1)
+    assert (best.excess == 1) == within
+
+
+@pytest.mark.parametrize("spacing, why", [(0.4, "3.1 times finer than the finest"), (9.0, "3.0 times coarser than")])
+def test_what_no_weights_are_for(there, spacing, why):
+    choices = choose(np.diag([spacing] * 3 + [1.0]), there, False)
+    assert choices and all(choice.doubt for choice in choices) and why in choices[0].doubt
+
+
+def test_keys_choose_bundles_too():
+    """Those that lack a key are left out; one that all lack is a mistake."""
+    assert {offer.bundle.name for offer in offers(None, {"projections": 0})} == {"udean"}
+    with pytest.raises(ValueError, match=r"--dryrun: no inference.json of .*udean has that; did you mean dry_run"):
+        offers(None, {"dryrun": True}, ["dry_run"])
+    with pytest.raises(FileNotFoundError, match=r"--bundle 'uden': .*one of ct_guided, .*udean\."):
+        offers("uden", {})

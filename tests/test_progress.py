@@ -1,0 +1,81 @@
+"""How far work is: what inferers report of it, and what a terminal and a file get to see."""
+
+import fcntl
+import io
+import os
+import struct
+import sys
+import termios
+from contextlib import contextmanager
+
+import pytest
+import torch
+from monai.inferers import SlidingWindowInferer
+
+from common import progress
+from common.inferers import AxesInferer, CascadeInferer, OrthogonalInferer, SlabInferer
+
+
+def in_columns(images, stage=0):
+    return images[:, :1]
+
+
+# Each with the number of times that it reports, more than one a tile, axis, direction or stage.
+INFERERS = {
+    "tiles": (SlabInferer(1, (1, 1, 1), (0, 0, 0), tile=8, halo=2), 3 * 5),
+    "axes": (AxesInferer(SlabInferer(1, (1, 1, 1), (0, 0, 0)), axes=(0, 2)), 10 + 1 + 5 + 1),
+    "directions": (OrthogonalInferer([0, 1], batch=4), 3 + 1 + 2 + 1),
+    "cascade": (CascadeInferer(SlidingWindowInferer((-1, -1, 2), overlap=0), 1.5, [1, 2], 1), 3 + 1 + 3 + 1),
+}
+
+
+@pytest.mark.parametrize("name", INFERERS)
+def test_inferers_report_what_is_done(name):
+    inferer, count = INFERERS[name]
+    shares = []
+    with progress.listening(shares.append):
+        inferer(torch.rand(1, 1, 10, 8, 5), in_columns)
+    assert len(shares) == count and shares == sorted(shares) and shares[0] > 0 and shares[-1] == 1
+    assert max(b - a for a, b in zip([0, *shares], shares, strict=False)) <= 0.25
+
+
+def test_without_a_listener_nothing_happens_and_a_failure_leaves_none():
+    seen = []
+    with pytest.raises(ZeroDivisionError), progress.listening(seen.append), progress.part(1, 4):
+        progress.report(0.5)
+        raise ZeroDivisionError
+    progress.report(0.7)
+    assert seen == [0.375]
+
+
+@contextmanager
+def terminal(monkeypatch):
+    """A terminal of 30 x 100 in the place of stderr; call what it gives to read what was written to it."""
+    master, slave = os.openpty()
+    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 30, 100, 0, 0))
+    with os.fdopen(slave, "w") as file, monkeypatch.context() as patch:
+        patch.setattr(sys, "stderr", file)
+        yield lambda: os.read(master, 1 << 16).decode()
+    os.close(master)
+
+
+def test_a_terminal_shows_a_bar_that_goes_at_the_end(monkeypatch):
+    with terminal(monkeypatch) as read:
+        with progress.shown(2, "scans"):
+            progress.report(0.25)
+        text = read()
+    assert "0.0 of 2 scans" in text and text.endswith("\r")
+
+
+@pytest.mark.parametrize("rank", ["0", "1"])
+def test_of_several_processes_the_first_shows_a_bar(rank, monkeypatch):
+    monkeypatch.setenv("RANK", rank)
+    with terminal(monkeypatch), progress.bar(1, "scan") as bar:
+        assert bool(bar.disable) == (rank == "1")
+
+
+def test_a_file_shows_none(monkeypatch):
+    monkeypatch.setattr(sys, "stderr", io.StringIO())
+    with progress.shown(2, "scans"):
+        progress.report(0.5)
+    assert sys.stderr.getvalue() == ""
