@@ -62,9 +62,8 @@ class TranslationReport:
 
     @torch.no_grad()
     def _draw(self, engine: Engine) -> None:
-        from ..reports import (
-            translation_figure,  # here, because matplotlib takes long to load, and inference needs none
-        )
+        # Here, because matplotlib takes long to load, and inference needs none.
+        from ..reports import translation_figure
 
         batch = {key: tensor.to(engine.state.device) for key, tensor in self.batch.items()}
         engine.graph.eval()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Mapping
 from typing import Any
 
+import torch
 from monai.config import KeysCollection
 from monai.transforms import MapTransform
 
@@ -29,6 +30,6 @@ class MeasureAgreementd(MapTransform):
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         d = dict(data)
         for key in self.key_iterator(d):
-            result = d[key].as_tensor().detach()
+            result = torch.as_tensor(d[key]).detach()
             d["agreement"] = disagreement(result, d[self.reference].as_tensor().to(result.device), [self.degradation])
         return d

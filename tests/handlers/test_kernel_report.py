@@ -68,7 +68,7 @@ def test_the_kernel_of_a_volume_belongs_to_no_slice(tmp_path):
 def test_pictures_compare_lr_slices_with_hr_slices_that_the_kernels_degrade(tmp_path, monkeypatch):
     """Where the kernel is the true one, of a case whose slices are in the same place, they are the same."""
     truth, shown = gaussian_kernel((2.0, 1.0), 30), []
-    monkeypatch.setattr(module.reports, "mscn_figure", lambda path, images: shown.append(images))
+    monkeypatch.setattr("common.reports.mscn_figure", lambda path, images: shown.append(images))
     loader = loader_of(truth)
     report_of(tmp_path, truth.expand(3, -1, -1).clone(), loader)()
     scans, estimated, gaussian = shown[0].values()

@@ -77,7 +77,7 @@ def train(path, volumes, epochs=2):
 
 def test_rows_hold_the_first_volumes_and_what_the_networks_make_of_them(tmp_path, volumes, monkeypatch):
     shown = []
-    monkeypatch.setattr(handler, "translation_figure", lambda path, rows: shown.append((path, rows)))
+    monkeypatch.setattr("common.reports.translation_figure", lambda path, rows: shown.append((path, rows)))
     train(tmp_path / "translation.png", volumes)
     code = 0.01 * torch.randn(1, 8, generator=torch.Generator().manual_seed(0)).sum().item()
     lr, hr = 2 * volumes["lr"][:, 3, :8, :8].numpy() - 1, 2 * volumes["hr"][:, 3, :12, :16].numpy() - 1

@@ -174,14 +174,15 @@ class RestoreVolumed(MapTransform):
         floor = torch.as_tensor(source).min().item() * (high - low) + low
         affine = self.degradation.hr_affine(source.affine)
         for key in self.key_iterator(d):
-            values = torch.as_tensor(d[key]).detach().cpu().float() * (high - low) + low
-            values, affine_out = reorient_volume(values.clamp_min(floor), affine, as_stored)
+            values = torch.as_tensor(d[key]).detach().cpu().float() * (high - low)
+            # In place, because a volume more is what memory is short of.
+            values, affine_out = reorient_volume(values.add_(low).clamp_min_(floor), affine, as_stored)
+            array = values.numpy()
             dtype = stored_dtype(source.meta.get("filename_or_obj"))
             if dtype.kind in "iu":
                 info = np.iinfo(dtype)
-                array = np.clip(np.rint(values.numpy()), info.min, info.max).astype(dtype)
-            else:
-                array = values.numpy().astype(np.float32)
+                np.rint(array, out=array)
+                array = np.clip(array, info.min, info.max, out=array).astype(dtype)
             d[key] = with_meta(torch.as_tensor(array), affine_out, source.meta)
         return d
 
