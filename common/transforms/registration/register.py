@@ -35,8 +35,8 @@ _WORKING_SPACING = 2.0
 _SHARE, _SAMPLES = 0.2, 20_000
 _ITERATIONS = 60
 # A guide is off its scan when a small step makes the two more alike by more than this share. On six real pairs the best
-# step, of 1 mm or degree, changed the similarity by -0.03 to 0 where the guide lay right, by 0.02 to 0.09 where it was
-# 1.4 mm off, and steps of 2 by 0.04 to 0.25 where it was off by 2 mm, by 2 degrees, or by 20 mm and 9 degrees.
+# step did so by 0.009 at most where the guide lay right, and by 0.026 at least where it was off by 1.4 mm or more
+# (tests/benchmarks/guide_placement.py).
 _STEPS, GAIN = (1.0, 2.0), 0.02
 _POINTS, _BINS = 40_000, 64
 _AROUND = {"LR": "left-right", "PA": "posterior-anterior", "IS": "inferior-superior"}
