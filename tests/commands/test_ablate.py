@@ -321,9 +321,9 @@ def test_rows_that_are_there_are_replaced_when_it_is_said(bundle, commands, tmp_
     history.parent.mkdir(parents=True)
     history.write_text("")
     with pytest.raises(FileExistsError, match=rf"{history.parent}: there is another run .*--overwrite true"):
-        ablate("main", "data", str(tmp_path / "out"), str(bundle))
+        ablate("main", str(tmp_path), str(tmp_path / "out"), str(bundle))
     assert not commands and history.exists()
-    ablate("main", "data", str(tmp_path / "out"), str(bundle), overwrite="true")
+    ablate("main", str(tmp_path), str(tmp_path / "out"), str(bundle), overwrite="true")
     assert len(commands) == 4 and not history.exists()
 
 
