@@ -102,7 +102,7 @@ def test_a_scan_is_what_the_degradation_makes_of_a_head(tmp_path, capsys):
     assert folder == str(tmp_path / "scan" / "2x2x1") and slice_axis_in(folder) == "SI"
     said = capsys.readouterr().out.splitlines()
     assert len(said) == 1 and "a simulated t2w scan" in said[0] and "--dataset_dir FOLDER_OR_FILE" in said[0]
-    (pair,) = find_pairs(folder, "**/*_t2w.nii.gz", "**/*_t1w.nii.gz", output_dir=str(tmp_path))
+    (pair,) = find_pairs(folder, "**/*_t2w.nii.gz", "**/*_t1w.nii.gz")
     hr, lr, guide = (nib.load(path) for path in (f"{folder}/simulated_t2w_hr.nii.gz", pair["image"], pair["guide"]))
     assert guide.shape == hr.shape and np.array_equal(guide.affine, hr.affine)
     whole = tuple(slice(n // f * f) for n, f in zip(hr.shape, degradation.factors, strict=True))
