@@ -139,12 +139,15 @@ def test_one_datalist_serves_every_bundle(bundle, tiny, shared, tmp_path):
 def test_properties(bundle, tiny, cohort, trained, tmp_path):
     """MONAI finds every property that it asks of a training and of an inference workflow."""
     tiny.save_lr(tmp_path / "scans", "a", runs.phantom(0))
-    for config, kind, data in (("train", "train", cohort), ("inference", "infer", tmp_path / "scans")):
+    for config, kind, data, words in (
+        ("train", "train", cohort, {"resume": True}),
+        ("inference", "infer", tmp_path / "scans", {}),
+    ):
         workflow = ConfigWorkflow(
             config_file=runs.configs(bundle, config),
             workflow_type=kind,
             logging_file=False,
-            **runs.overrides(bundle, [config], trained, dataset_dir=str(data)),
+            **runs.overrides(bundle, [config], trained, dataset_dir=str(data), **words),
         )
         workflow.initialize()
         assert workflow.check_properties() == []

@@ -52,6 +52,7 @@ def test_a_result_that_contradicts_its_scan_is_warned_of(hr):
 
 
 def test_it_is_kept_with_the_result(hr):
-    entry = {"pred": MetaTensor(1.1 * hr[0]), "image": MetaTensor(AVERAGE(hr)[0])}
+    # A network gives a plain tensor.
+    entry = {"pred": 1.1 * hr[0], "image": MetaTensor(AVERAGE(hr)[0])}
     found = MeasureAgreementd("pred", "image", AVERAGE)(entry)
     assert found["agreement"] == pytest.approx(0.1, rel=1e-4) and found["pred"] is entry["pred"]
