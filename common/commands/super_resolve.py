@@ -349,13 +349,11 @@ def _run(group: Sequence[_Job], output: Path, shard: str | None, bids: Any) -> N
 
 
 def _write_derived(job: _Job, parser: Any, output: Path, bids: Any) -> None:
-    import hashlib
-
     from ..data.naming import result_path
     from ..dicom import write_derived
 
-    weights = Path(parser.get_parsed_content("checkpoint"))
-    bundle = {**parser["_meta_"], "sha256": hashlib.sha256(weights.read_bytes()).hexdigest()}
+    network = parser.get_parsed_content("evaluator").network
+    bundle = {**parser["_meta_"], "sha256": network.about["file_sha256"]}
     result = result_path(output, job.entry["name"], bids=bids)
     print(f"{job.entry['name']} -> {write_derived(job.series, result, _derived(job, output), bundle)}", flush=True)
 

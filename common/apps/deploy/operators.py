@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -187,8 +186,7 @@ class BundleOperator(MonaiBundleInferenceOperator):
         return self._inferer(data, self.network, **kwargs)
 
     def _send_output(self, value: MetaTensor, name: str, metadata: dict, op_output, context) -> None:
-        weights = Path(self._parser.get_parsed_content("checkpoint"))
-        bundle = {**self._parser["_meta_"], "sha256": hashlib.sha256(weights.read_bytes()).hexdigest()}
+        bundle = {**self._parser["_meta_"], "sha256": self.network.about["file_sha256"]}
         voxels = np.swapaxes(torch.as_tensor(value)[0].numpy(), 0, 2)
         affine = np.asarray(value.affine, dtype=np.float64)
         op_output.emit(Image(voxels, {"affine": affine, "bundle": bundle}), name)
