@@ -13,6 +13,8 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 
+from .transforms.scan.forms import placed_image
+
 try:
     from pydicom import Dataset
 
@@ -86,11 +88,7 @@ def to_nifti(series: Series, path: str | os.PathLike) -> None:
         ValueError: when pixels are missing or cannot be decoded; the message names the file.
     """
     volume = read_volume(series.headers)
-    image = nib.Nifti1Image(volume.voxels.T, volume.affine)
-    image.set_qform(volume.affine, 1)
-    image.set_sform(volume.affine, 1)
-    image.header.set_xyzt_units("mm")
-    nib.save(image, path)
+    nib.save(placed_image(volume.voxels.T, volume.affine, None), path)
 
 
 def write_derived(

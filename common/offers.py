@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from monai.bundle import ConfigParser, ConfigWorkflow
 
+from .about import remembered
 from .blocks import ROOT, written_out
 from .export.modules import NAME, renamed
 from .files import read_about
@@ -104,11 +105,11 @@ def offers(bundle: str | None, overrides: Mapping[str, Any], options: Sequence[s
         options: other names that a misspelt key may have meant.
 
     Raises:
-        FileNotFoundError: when there is no such bundle.
+        FileNotFoundError: when there is no such bundle, or no such checkpoint.
         ValueError: when no bundle has the keys that are overridden; those that lack one are left out.
     """
-    if bundle is None and "checkpoint" in overrides:
-        bundle = (read_about(overrides["checkpoint"]) or {}).get("bundle")
+    if "checkpoint" in overrides:
+        bundle = _bundle_of(str(overrides["checkpoint"]), bundle)
     configs = {
         folder: ConfigParser(ConfigParser.load_config_file(str(folder / _CONFIG))) for folder in _folders(bundle)
     }
@@ -133,16 +134,24 @@ def choose(affine: np.ndarray, known: Sequence[Offer], guided: bool) -> list[Cho
         affine: 4x4, of the scan, voxel to world in mm.
         known: weights that there are, or might be.
         guided: whether there is a guide.
+
+    Raises:
+        ValueError: when for none of them it is clear which axis runs across the slices.
     """
     choices = []
+    unclear: ValueError | None = None
     for offer in known:
         axes = [offer.slice_axis] + (["auto"] if len(set(offer.scale)) > 1 and offer.slice_axis != "auto" else [])
         for axis in axes if offer.guided == guided else ():
             try:
                 order = slice_permutation(affine, axis)
-            except ValueError:
-                continue  # the spacing does not tell which axis runs across the slices
+            except ValueError as error:
+                unclear = error  # the spacing does not tell which axis runs across the slices
+                continue
             choices.append(_choice(affine, offer, axis, order))
+
+    if unclear and not choices:
+        raise unclear
 
     def rank(choice: Choice) -> tuple:
         unknown = choice.offer.ranges.count(None)
@@ -154,6 +163,22 @@ def choose(affine: np.ndarray, known: Sequence[Offer], guided: bool) -> list[Cho
 def in_words(spacing: Sequence[float]) -> str:
     """Voxel sizes in mm."""
     return " x ".join(f"{size:.3g}" for size in spacing) + " mm"
+
+
+def _bundle_of(checkpoint: str, bundle: str | None) -> str | None:
+    """The bundle that weights say they are of, where none is named; or the one that is, and must be that."""
+    if not os.path.isfile(checkpoint):
+        raise FileNotFoundError(f"--checkpoint {checkpoint}: there is no such file.")
+    said = (read_about(checkpoint) or {}).get("bundle")
+    if bundle is None and said is None:
+        raise ValueError(
+            f"--checkpoint {checkpoint}: the weights do not say of which bundle they are; name a --bundle."
+        )
+    if bundle is not None and said not in (None, Path(bundle).name):
+        raise ValueError(
+            f"--checkpoint {checkpoint}: these are weights of {said}, expected those of --bundle {bundle}."
+        )
+    return bundle or said
 
 
 def _folders(bundle: str | None) -> list[Path]:
@@ -185,7 +210,7 @@ def _offer(folder: Path, overrides: dict[str, Any]) -> Offer:
     def content(key: str, otherwise: Any) -> Any:
         return parser.get_parsed_content(key) if key in parser else otherwise
 
-    ranges = content("training_range", None) or {}
+    ranges = content("training_range", None) or remembered(overrides["checkpoint"], training_range=None) or {}
     in_plane, across = (ranges.get(f"{name}_spacing") for name in ("in_plane", "slice"))
     return Offer(
         bundle=folder,

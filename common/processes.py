@@ -50,13 +50,10 @@ def gathered(items: Sequence[Any]) -> list[Any]:
     """What all processes have, in their order, without what an earlier one has too; it waits for the last of them.
 
     Args:
-        items: those of this process, which can be pickled.
+        items: those of this process, which can be pickled and hashed.
     """
     if not dist.is_initialized() or dist.get_world_size() == 1:
         return list(items)
     everyone: list[Any] = [None] * dist.get_world_size()
     dist.all_gather_object(everyone, list(items))
-    found: list[Any] = []
-    for own in everyone:
-        found += [item for item in own if item not in found]
-    return found
+    return list(dict.fromkeys(item for own in everyone for item in own))

@@ -91,15 +91,15 @@ def device_name(device: torch.device) -> str:
 
 def dataset_of(path: str | os.PathLike) -> Path | None:
     """The BIDS dataset in which a file lies: the nearest folder above it with a dataset_description.json."""
-    return next((folder for folder in Path(path).absolute().parents if (folder / DESCRIPTION).is_file()), None)
+    return next((folder for folder in Path(os.path.abspath(path)).parents if (folder / DESCRIPTION).is_file()), None)
 
 
 def source_of(path: str | os.PathLike) -> str:
     """A BIDS URI of a file where it lies in a BIDS dataset, which is then named as its folder, else the path."""
     root = dataset_of(path)
     if root is None:
-        return str(Path(path).absolute())
-    return f"bids:{_label(root)}:{Path(path).absolute().relative_to(root).as_posix()}"
+        return os.path.abspath(path)
+    return f"bids:{_label(root)}:{Path(os.path.abspath(path)).relative_to(root).as_posix()}"
 
 
 def known_of_source(path: str | os.PathLike) -> dict[str, Any]:

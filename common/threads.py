@@ -16,7 +16,7 @@ _SLOWER = 1.5  # times one thread: the least at which threads are taken to be in
 def restore(threads: int) -> None:
     """Compute with as many threads as an interrupted run, for the same rounding, unless the environment says it."""
     if not any(name in os.environ for name in _SAID):
-        torch.set_num_threads(threads)
+        torch.set_num_threads(min(threads, os.cpu_count() or 1))
 
 
 def settle() -> None:

@@ -75,13 +75,16 @@ def super_resolve(
     output = Path(output_dir).expanduser() if output_dir else _folder_of(root) / _RESULTS
     with tempfile.TemporaryDirectory(prefix="super_resolve-") as temporary:
         jobs = _found(root, guide, override.get("subject"), Path(temporary))
-        _choose(jobs, known, guide is not None, asked=bundle is not None or scale is not None)
+        _choose(
+            jobs, known, guide is not None, asked=bundle is not None or scale is not None or "checkpoint" in override
+        )
         jobs = _own(jobs, output, skip_existing, shard, override.get("bids", False))
         if not dry_run:
             check_writable(output)
-            say(f"results go to {output}")
         if not jobs:
             print("no scans to do", flush=True)
+        elif not dry_run:
+            say(f"results go to {output}")
         for group in _groups(jobs):
             _tell(group)
             _convert(group)
@@ -90,12 +93,16 @@ def super_resolve(
             else:
                 _run(group, output, shard, override.get("bids", False))
     join()
-    every = gathered([(job.entry["image"], job.problem) for job in jobs])
+    every = gathered([(job.entry.get("source", job.entry["image"]), job.problem) for job in jobs])
     failures = [f"{image}: {problem.removeprefix(f'{image}: ')}" for image, problem in every if problem]
     if failures:
         if rank()[0] > 0:
             raise SystemExit(1)  # the first process says what failed
-        cannot = "could not be done" if dry_run else "failed, the others are done"
+        cannot = (
+            "could not be done"
+            if dry_run
+            else "failed" + (", the others are done" if len(failures) < len(every) else "")
+        )
         raise RunsFailedError("\n  ".join([f"{len(failures)} of {len(every)} scans {cannot}:", *failures]))
 
 
@@ -135,9 +142,12 @@ def _found(root: Path, guide: str | None, subject: str | None, temporary: Path) 
     if root.is_dir() or not series:
         try:
             scans = find_scans(root, guide, subject)
-        except (FileNotFoundError, ValueError):
-            # Of a folder of DICOM there are results only, or nothing else.
-            if not series:
+        except FileNotFoundError as error:
+            if not series:  # of a folder of DICOM there may be nothing else
+                text = str(error).removeprefix("dataset_dir ").replace("no .nii", "no DICOM series and no .nii")
+                raise FileNotFoundError(text) from None
+        except ValueError:
+            if not series:  # nor else than results
                 raise
     files = [_folder_of(root) / _uid(each) / f"{_label(each)}.nii.gz" for each in series]
     entries = named([*scans, *({"image": str(file)} for file in files)], _folder_of(root))
@@ -145,6 +155,8 @@ def _found(root: Path, guide: str | None, subject: str | None, temporary: Path) 
     for job, each, file in zip(jobs[len(scans) :], series, files, strict=True):
         job.series = each
         job.entry["image"] = str(temporary / file.parent.name / file.name)
+        if each.files:
+            job.entry["source"] = f"{each.files[0].parent} (DICOM series {_uid(each)})"
         job.problem = job.problem or (f"{each.description}: {each.problem}" if each.problem else None)
         if guide is not None:
             job.problem = f"{each.description}: guides are for NIfTI; convert the series, or leave --guide out."
@@ -194,32 +206,48 @@ def _label(series: Series) -> str:
 def _choose(jobs: Sequence[_Job], known: Sequence[Offer], guided: bool, asked: bool) -> None:
     """Give each job its weights, or the problem with it; what was asked for is used for any scan."""
     from ..offers import choose
+    from ..processes import say
 
     there = [offer for offer in known if offer.there and (asked or any(offer.ranges))]
+    for offer in known:
+        if offer.there and offer not in there:
+            say(
+                f"{offer.name} is not considered: {offer.overrides['checkpoint']} does not say on which voxel sizes it was "
+                f"trained. Take it by --bundle {offer.bundle.name}, or let python -m common training-range write that."
+            )
+    missing = [offer for offer in known if not offer.there]
     for job in jobs:
-        affine = None if job.problem else _affine(job)
-        if affine is None:
+        if job.problem:
             continue
-        choices = choose(affine, there, guided)
-        good = [choice for choice in choices if asked or choice.doubt is None]
-        if good:
-            job.choice = good[0]
-        else:
-            missing = [offer for offer in known if not offer.there]
-            job.problem = _reason(choices, choose(affine, missing, guided), guided)
+        with _problem_of(job):
+            affine = _affine(job)
+            choices = choose(affine, there, guided)
+            good = [choice for choice in choices if asked or choice.doubt is None]
+            if good:
+                job.choice = good[0]
+            else:
+                job.problem = _reason(choices, choose(affine, missing, guided), guided)
 
 
 def _affine(job: _Job) -> Any:
-    """Of a scan; None where it cannot be read, which is its problem then."""
+    """Of a scan.
+
+    Raises:
+        ValueError: when it cannot be read, or gives voxels no place.
+    """
     import nibabel as nib
+
+    from ..transforms.scan.check import check_affine
 
     if job.series is not None:
         return job.series.affine
+    path = job.entry["image"]
     try:
-        return nib.load(job.entry["image"]).affine
+        affine = nib.load(path).affine
     except Exception as error:
-        job.problem = f"{job.entry['image']}: not a readable image ({error}); expected NIfTI (.nii or .nii.gz)."
-        return None
+        raise ValueError(f"{path}: not a readable image ({error}); expected NIfTI (.nii or .nii.gz).") from None
+    check_affine(path, affine)
+    return affine
 
 
 def _reason(choices: Sequence[Choice], trained: Sequence[Choice], guided: bool) -> str:
@@ -364,10 +392,20 @@ def _look(group: Sequence[_Job], output: Path, bids: Any) -> None:
     from ..data.naming import result_path
 
     jobs = [job for job in group if job.problem is None]
+    if not jobs:
+        return
+    from ..data.naming import root_cause
+
     with tempfile.TemporaryDirectory() as nowhere:
         workflow = _workflow(jobs, Path(nowhere))
-        workflow.parser.parse(True)
-        batches = iter(CaseLoader(workflow.parser.get_parsed_content("dataset")))
+        try:
+            workflow.initialize()
+            workflow.parser.get_parsed_content("evaluator")
+            batches = iter(CaseLoader(workflow.parser.get_parsed_content("dataset")))
+        except Exception as error:
+            for job in jobs:
+                job.problem = root_cause(error)
+            return
         for job in jobs:
             with warnings.catch_warnings(record=True) as caught:
                 warnings.simplefilter("always")

@@ -77,10 +77,12 @@ class InferenceResults:
     def _describe(self, engine: Engine) -> None:
         batch, output = engine.state.batch[0], engine.state.output[0]
         entry, path = engine.case.entry, Path(output["saved_to"])
-        sources = [str(entry[key]) for key in _FILES if key in entry]
+        files = [str(entry[key]) for key in _FILES if key in entry]
+        # Of a DICOM series the file is there only while it is worked on.
+        sources = [entry.get("source", files[0]), *files[1:]]
         if not self.weights:
             self.weights = provenance.weights_of(engine.network, self.checkpoint)
-        before, after = _spacing(sources[0]), _spacing(path)
+        before, after = _spacing(files[0]), _spacing(path)
         agreement = output.get("agreement", batch.get("agreement"))
         own = {
             "Bundle": self.bundle["name"],
@@ -97,9 +99,11 @@ class InferenceResults:
             "Versions": provenance.versions(),
         }
         said = {
-            "Description": f"Super-resolved from {Path(sources[0]).name} by a network; fine detail is an estimate.",
-            "Sources": [provenance.source_of(source) for source in sources],
-            **provenance.known_of_source(sources[0]),
+            "Description": f"Super-resolved from {Path(files[0]).name} by a network; fine detail is an estimate.",
+            "Sources": [
+                source if source == entry.get("source") else provenance.source_of(source) for source in sources
+            ],
+            **provenance.known_of_source(files[0]),
             "Resolution": provenance.resolution(before, after),
             "GeneratedBy": [provenance.generated_by(self.bundle)],
             "SuperResolution": {key: value for key, value in own.items() if value is not None},
@@ -110,6 +114,7 @@ class InferenceResults:
     def _log(self, engine: Engine) -> None:
         case = engine.case
         files = {key: str(case.entry[key]) for key in _FILES if key in case.entry}
+        files |= {"image": case.entry["source"]} if "source" in case.entry else {}
         record = {
             "finished": datetime.now().astimezone().isoformat(timespec="seconds"),
             "name": result_name(case.entry),

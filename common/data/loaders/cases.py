@@ -12,7 +12,7 @@ from monai.data import list_data_collate
 from ..naming import case_name, root_cause
 
 
-@dataclass
+@dataclass(frozen=True)
 class CaseFailure:
     """A case that could not be processed, and why."""
 

@@ -146,12 +146,12 @@ class ResampleGuided(MapTransform):
         except ImportError as error:
             raise ImportError(
                 f"{names['guide']}: the guide does not lie on {names['lr']} ({why}), and to register it {error} Or "
-                "register it yourself, leave it out (--guided false), or take it as it lies (--register false)."
+                "register it yourself, leave the guide out, or take it as it lies (--register false)."
             ) from None
         shift, angle = np.linalg.norm(quality["translation_mm"]), quality["rotation_degrees"]
         warnings.warn(
             f"guide registered, {shift:.1f} mm and {angle:.1f} degrees away; {names['guide']} did not lie on "
-            f"{names['lr']}: {why}. Look at the result, or compare with --guided false.",
+            f"{names['lr']}: {why}. Look at the result, and compare it with that without the guide.",
             stacklevel=2,
         )
         return moved, quality
@@ -167,7 +167,7 @@ class ResampleGuided(MapTransform):
             raise ValueError(
                 f"{names['guide']}: the guide cannot be brought onto {names['lr']}: registered, a step of "
                 f"{left['step']} still makes the two {left['gain']:.1%} more alike, expected at most {GAIN:.0%}. Are "
-                "both of one person? Leave the guide out (--guided false), or take it as it lies (--register false)."
+                "both of one person? Leave the guide out, or take it as it lies (--register false)."
             )
         return moved, {**quality, "similarity": left["similarity"]}
 

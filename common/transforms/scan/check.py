@@ -69,22 +69,34 @@ class CheckHeaderd(MapTransform):
             else:
                 advice = "a single slice holds no volume"
             raise ValueError(f"{path}: the image has shape {shape}, expected a 3-D volume; {advice}.")
-        affine = image.affine
-        if not np.isfinite(affine).all() or abs(affine).max() > 1e6 or abs(np.linalg.det(affine[:3, :3])) < 1e-9:
-            raise ValueError(
-                f"{path}: its affine is not invertible, so the voxels have no place in space; found "
-                f"{np.round(affine[:3], 4).tolist()}. Write a valid sform or qform."
-            )
-        spacing = np.linalg.norm(affine[:3, :3], axis=0)
-        if spacing.min() < 1e-3 or spacing.max() > 1e3:
-            raise ValueError(
-                f"{path}: its voxels are {spacing[0]:.3g} x {spacing[1]:.3g} x {spacing[2]:.3g} mm, "
-                "expected 0.001 to 1000 mm; the header is damaged or in other units, write its affine in mm."
-            )
+        check_affine(path, image.affine)
         _check_whole_file(path, image)
         if len(image.shape) > 3:
             warnings.warn(f"{path}: the image has shape {image.shape}, one volume; taken as 3-D.", stacklevel=2)
         warn_of_forms(path, image)
+
+
+def check_affine(path: str | os.PathLike, affine: np.ndarray) -> None:
+    """Refuse an affine that gives voxels no place in space.
+
+    Args:
+        path: of the file, for the message.
+        affine: 4x4, voxel to world in mm.
+
+    Raises:
+        ValueError: when it is not finite or not invertible, or voxels are smaller than 0.001 or larger than 1000 mm.
+    """
+    if not np.isfinite(affine).all() or abs(affine).max() > 1e6 or abs(np.linalg.det(affine[:3, :3])) < 1e-9:
+        raise ValueError(
+            f"{path}: its affine is not invertible, so the voxels have no place in space; found "
+            f"{np.round(affine[:3], 4).tolist()}. Write a valid sform or qform."
+        )
+    spacing = np.linalg.norm(affine[:3, :3], axis=0)
+    if spacing.min() < 1e-3 or spacing.max() > 1e3:
+        raise ValueError(
+            f"{path}: its voxels are {spacing[0]:.3g} x {spacing[1]:.3g} x {spacing[2]:.3g} mm, "
+            "expected 0.001 to 1000 mm; the header is damaged or in other units, write its affine in mm."
+        )
 
 
 def _check_whole_file(path: Path, image: nib.spatialimages.SpatialImage) -> None:

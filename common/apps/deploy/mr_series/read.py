@@ -78,10 +78,16 @@ def read_headers(folder: str | os.PathLike) -> list[Dataset]:
 
 
 def files_in(folder: str | os.PathLike) -> list[Path]:
-    """All files under a folder, sorted; names that begin with a dot are passed over."""
-    paths = sorted(Path(folder).rglob("*"))
-    hidden = [any(part.startswith(".") for part in path.relative_to(folder).parts) for path in paths]
-    return [path for path, is_so in zip(paths, hidden, strict=True) if not is_so and path.is_file()]
+    """All files under a folder and the folders that are linked in it, sorted; hidden ones are passed over."""
+    found: list[Path] = []
+    known: set[str] = set()
+    for parent, folders, names in os.walk(folder, followlinks=True):
+        real = os.path.realpath(parent)
+        # A link may lead back to a folder above it.
+        folders[:] = [] if real in known else [name for name in folders if not name.startswith(".")]
+        found += [] if real in known else [Path(parent, name) for name in names if not name.startswith(".")]
+        known.add(real)
+    return sorted(path for path in found if path.is_file())
 
 
 def read_header(path: Path) -> Dataset | None:
