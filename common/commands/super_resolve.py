@@ -212,8 +212,8 @@ def _choose(jobs: Sequence[_Job], known: Sequence[Offer], guided: bool, asked: b
     for offer in known:
         if offer.there and offer not in there:
             say(
-                f"{offer.name} is not considered: {offer.overrides['checkpoint']} does not say on which voxel sizes it was "
-                f"trained. Take it by --bundle {offer.bundle.name}, or let python -m common training-range write that."
+                f"{offer.name} is not considered: {offer.overrides['checkpoint']} does not say on which voxel sizes it "
+                f"was trained. Take it by --bundle {offer.bundle.name}, or let python -m common training-range write that."
             )
     missing = [offer for offer in known if not offer.there]
     for job in jobs:

@@ -79,7 +79,8 @@ class InferenceResults:
         entry, path = engine.case.entry, Path(output["saved_to"])
         files = [str(entry[key]) for key in _FILES if key in entry]
         # Of a DICOM series the file is there only while it is worked on.
-        sources = [entry.get("source", files[0]), *files[1:]]
+        sources = [provenance.source_of(file) for file in files]
+        sources[0] = entry.get("source", sources[0])
         if not self.weights:
             self.weights = provenance.weights_of(engine.network, self.checkpoint)
         before, after = _spacing(files[0]), _spacing(path)
