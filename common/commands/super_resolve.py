@@ -213,7 +213,7 @@ def _choose(jobs: Sequence[_Job], known: Sequence[Offer], guided: bool, asked: b
         if offer.there and offer not in there:
             say(
                 f"{offer.name} is not considered: {offer.overrides['checkpoint']} does not say on which voxel sizes it "
-                f"was trained. Take it by --bundle {offer.bundle.name}, or let python -m common training-range write that."
+                f"was trained. Take it by --bundle {offer.bundle.name}, or let training-range write that."
             )
     missing = [offer for offer in known if not offer.there]
     for job in jobs:

@@ -101,9 +101,7 @@ class InferenceResults:
         }
         said = {
             "Description": f"Super-resolved from {Path(files[0]).name} by a network; fine detail is an estimate.",
-            "Sources": [
-                source if source == entry.get("source") else provenance.source_of(source) for source in sources
-            ],
+            "Sources": sources,
             **provenance.known_of_source(files[0]),
             "Resolution": provenance.resolution(before, after),
             "GeneratedBy": [provenance.generated_by(self.bundle)],
