@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -12,9 +13,13 @@ import pytest
 
 from common.commands.super_resolve import super_resolve
 from common.errors import RunsFailedError
+from common.files import load_state, read_about
+from common.handlers.checkpoint import save_atomically
 
 from ..bundles import runs
 from ..clients import dicom
+
+UNGUIDED = runs.ROOT / "bundles" / "guided_rdn" / "models" / "model_unguided.pt"
 
 
 def scan(path, spacing, seed=0, shape=(22, 20, 18)):
@@ -93,6 +98,8 @@ def test_what_is_asked_for(tmp_path):
         ({"scale": [3, 3, 3]}, ValueError, r"expected one that there are weights for: \[\[2, 2, 1\], \[2, 2, 2\]\]"),
         ({"path": "nowhere"}, FileNotFoundError, "nowhere: there is no such file or folder"),
         ({"shard": "3/2"}, ValueError, "shard is '3/2'"),
+        ({"checkpoint": "none.pt"}, FileNotFoundError, r"--checkpoint none\.pt: there is no such file"),
+        ({"checkpoint": str(UNGUIDED), "bundle": "udean"}, ValueError, "weights of guided_rdn, expected .* udean"),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )
@@ -103,12 +110,41 @@ def test_what_does_not_fit_is_said_before_anything_is_done(tmp_path, options, er
     assert files(tmp_path) == ["a.nii"]
 
 
+def test_own_weights_and_what_a_dry_run_finds(tmp_path, capsys):
+    """Weights that do not say on what they were trained are used where they are named; each problem is one scan's."""
+    weights, about = load_state(UNGUIDED, "cpu"), read_about(UNGUIDED)
+    del about["defaults"]["training_range"]
+    save_atomically(weights, tmp_path / "own.pt", about)
+    good = scan(tmp_path / "in" / "good.nii", (3, 3, 9))
+    flat = nib.load(scan(tmp_path / "in" / "flat.nii", (3, 3, 9)))
+    flat.header["srow_x"] = 0  # which nibabel does not look at
+    nib.save(
+        flat.__class__(voxels(tmp_path / "in" / "flat.nii").copy(), None, flat.header), tmp_path / "in" / "flat.nii"
+    )
+    own = {"checkpoint": str(tmp_path / "own.pt"), "guided": False, "dry_run": True}
+    with pytest.raises(RunsFailedError, match=r"1 of 2 scans .*\n  .*flat\.nii: its affine is not inver"):
+        super_resolve(str(tmp_path / "in"), **own)
+    said = capsys.readouterr().out
+    assert "guided_rdn 2x2x1" in said and f"would write {tmp_path / 'in' / 'super_resolved' / 'good_sr.nii.gz'}" in said
+    with pytest.raises(RunsFailedError, match=r"features is 8, but these weights were trained with 32"):
+        super_resolve(str(good), features=8, **own)
+    # Which axis runs across slices that are as thick as pixels nobody knows.
+    even = str(scan(tmp_path / "even.nii", (2, 2, 2.4)))
+    with pytest.raises(RunsFailedError, match=r"does not tell which axis .*--slice_axis SI"):
+        super_resolve(even, **own)
+    super_resolve(even, slice_axis="SI", **own)
+
+
 def test_dicom(tmp_path, capsys):
     """A series comes back as a derived one beside its NIfTI, which is no scan the next time."""
-    images = dicom.Series().save(tmp_path / "in")
+    images = dicom.Series().save(tmp_path / "elsewhere")
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "linked").symlink_to(tmp_path / "elsewhere", target_is_directory=True)
     super_resolve(str(tmp_path / "in"), bundle="udean", projections=0)
     made = files(tmp_path / "in" / "super_resolved")
-    assert sum(name.endswith("_sr.nii.gz") for name in made) == 1
+    (result,) = [name for name in made if name.endswith("_sr.json")]
+    told = json.loads((tmp_path / "in" / "super_resolved" / result).read_text())
+    assert told["Sources"] == [f"{tmp_path / 'in' / 'linked'} (DICOM series {images[0].SeriesInstanceUID})"]
     derived = [name for name in made if name.endswith(".dcm")]
     assert len(derived) == 2 * len(images)
     image = dicom.read((tmp_path / "in" / "super_resolved" / derived[0]).parent)[0]
