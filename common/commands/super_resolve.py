@@ -226,7 +226,10 @@ def _choose(jobs: Sequence[_Job], known: Sequence[Offer], guided: bool, asked: b
             if good:
                 job.choice = good[0]
             else:
-                job.problem = _reason(choices, choose(affine, missing, guided), guided)
+                trained: list[Choice] = []
+                with contextlib.suppress(ValueError):  # they are only a hint
+                    trained = choose(affine, missing, guided)
+                job.problem = _reason(choices, trained, guided)
 
 
 def _affine(job: _Job) -> Any:
