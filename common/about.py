@@ -31,7 +31,8 @@ def remembered(path: str | os.PathLike | None, **default: Any) -> Any:
     """
     ((key, value),) = default.items()
     about = (read_about(path) if path is not None else None) or {}
-    return {**about.get("defaults", {}), **about.get("settings", {})}.get(key, value)
+    # A setting that says auto agrees with anything; what inference then does is the default.
+    return {**about.get("settings", {}), **about.get("defaults", {})}.get(key, value)
 
 
 def fitting(path: str | os.PathLike, **settings: Any) -> str:
