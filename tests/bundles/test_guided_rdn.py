@@ -306,7 +306,7 @@ def test_inference_of_stacks(learned, tmp_path):
             lr = runs.degrade(hr, affine, GaussianProfile(factors))
             runs.save(tmp_path / place / f"{TINY.case(name)}.nii.gz", *lr, dtype, axes)
             runs.save(tmp_path / place / f"sub-{name}_t1w.nii.gz", *stored)
-        found[place] = infer(learned, tmp_path / place, tmp_path / f"sr {place}")
+        found[place] = infer(learned, tmp_path / place, tmp_path / f"sr {place}", slice_axis="auto", register=False)
     for name, (_, axes, dtype) in stacks.items():
         lr, sr = nib.load(tmp_path / "anywhere" / f"{TINY.case(name)}.nii.gz"), found["anywhere"][name]
         step = np.where(np.linalg.norm(lr.affine[:3, :3], axis=0) > 3.5, 1, 2)
@@ -380,7 +380,7 @@ def test_which_file_is_which(learned, tmp_path):
     assert re.search(r"no files match --lr '\*_flair.nii.gz' in .*scans", said(lr="*_flair.nii.gz"))
     thin = runs.save(tmp_path / "thin" / "sub-a_t2w.nii.gz", hr, np.diag([2, 2, 2, 1]))
     shutil.copyfile(scans / "sub-a_t1w.nii.gz", thin.with_name("sub-a_t1w.nii.gz"))
-    isotropic = said(dataset_dir=str(thin.parent))
+    isotropic = said(dataset_dir=str(thin.parent), slice_axis="auto")
     assert re.search(rf"{thin}: the spacing \[2.0, 2.0, 2.0\] mm .*--slice_axis SI", isotropic)
 
     (scans / "sub-b_t1w.nii.gz").unlink()

@@ -138,8 +138,8 @@ class ResampleGuided(MapTransform):
     ) -> tuple[MetaTensor, dict[str, Any]]:
         """The guide as it lies, where it lies right, else registered, and then the quality of that."""
         found = misplacement(lr, guide)
-        if not found["misplaced"]:
-            return guide, {}
+        if not found["misplaced"] or found["step"] == "none":
+            return guide, {}  # where they do not even overlap, that is what is said of the guide
         why = f"a step of {found['step']} makes the two {found['gain']:.1%} more alike"
         try:
             moved, quality = self._registered(lr, guide, names)
