@@ -268,7 +268,7 @@ def test_what_is_no_thick_mr_or_no_ct(cohort, trained, tmp_path, clinic):
         assert re.search(rf"{name}.nii.gz: .*{pattern}", message), message
     assert runs.written(tmp_path / "sr") == [f"{TINY.case('good')}_sr.nii.gz"]
     message = fails(trained, ["inference"], dataset_dir=str(scans / "two.nii.gz"), scale=[1, 1, 2])
-    assert "another architecture" in message
+    assert "scale is [1, 1, 2], but these weights were trained with [1, 1, 4]" in message
 
     lr = runs.save(tmp_path / "lr" / "sub-x_t1w.nii.gz", runs.phantom(0), np.diag([1.0, 1.0, 1.2, 1.0]))
     data = str(runs.datalist(tmp_path / "isotropic", **{**entries, "target": [{"lr": lr}]}))
