@@ -112,7 +112,7 @@ def test_every_slice_or_volume_has_its_kernel(cohort, tmp_path, per, batch_volum
         assert (about["hr_spacing_mm"], about["factor"], about["offset"]) == (pytest.approx([1.0, 1.1]), 2, 0.0)
         assert all(imread(kernels / f"kernels_{part}{kind}.png").std() > 0.01 for kind in ("", "_mscn"))
     for entry in found:
-        assert entry["kernel"].shape == (13, 13) and entry["sum"] == pytest.approx(1)
+        assert entry["kernel"].shape == (13, 13) and entry["sum"] == pytest.approx(1, abs=1e-5)
     assert runs.leavings(tmp_path / "models") == sorted(
         [f"training_state_kernels_{part}.pt" for part in parts]
         + [f"kernels/kernels_{part}{end}" for part in parts for end in (".json", ".png", "_mscn.png")]
