@@ -6,7 +6,8 @@ from .ct.thick import CheckThickSlicesd, ResampleHRd, check_slice_factor
 from .denoise import DenoiseSlicesd, estimate_noise
 from .registration.guide import ResampleGuided, ShiftGuided
 from .registration.misalignment import RandMisalign, RandMisalignd
-from .registration.register import RegisterHRd, RegisterLRd, misplacement, register_guide
+from .registration.placement import misplacement
+from .registration.register import RegisterHRd, RegisterLRd, register_guide
 from .scan.check import CheckHeaderd, CheckPlanesd, CheckVoxelsd
 from .scan.load import LoadScand
 from .scan.save import SaveVolumed

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 import warnings
 import zlib
@@ -26,13 +25,13 @@ from ...data.naming import case_stem
 from ...degradations import Degradation
 from ...files import replacing
 from ..scan.volume import reorient_volume, with_meta
-from .register import GAIN, misplacement, register_guide
+from .placement import FWHM_PER_SIGMA, GAIN, misplacement
+from .register import register_guide
 
 # Normalised intensity above which a voxel shows tissue and not air.
 _TISSUE = 0.05
 # A guide is coarse when its samples lie this much further apart than those that it should guide.
 _COARSER = 1.25
-_FWHM_PER_SIGMA = math.sqrt(8 * math.log(2))
 CUBIC = 3
 
 
@@ -233,7 +232,7 @@ def _resample(volume: np.ndarray, affine: np.ndarray, grid: np.ndarray, size: tu
     length = np.linalg.norm(grid[:3, :3], axis=0)
     directions = grid[:3, :3] / length
     own = np.linalg.norm(affine[:3, :3].T @ directions, axis=0)
-    sigma = np.sqrt(np.maximum(length**2 - own**2, 0)) / _FWHM_PER_SIGMA
+    sigma = np.sqrt(np.maximum(length**2 - own**2, 0)) / FWHM_PER_SIGMA
     along = np.linalg.solve(affine[:3, :3], directions * sigma)
     # In voxels of the volume; a tenth of one is nothing.
     blurred = _gaussian_blur(volume, along @ along.T) if np.abs(along).max() > 0.1 else volume
