@@ -6,7 +6,7 @@ from .features import FeatureReport
 from .forecast import Forecast
 from .history import LossHistory
 from .kernel_report import KernelReport
-from .results import InferenceResults, log_path, read_logs
+from .results import InferenceResults, log_path
 from .translation import TranslationReport
 from .viewer import ResultViewer
 
@@ -25,5 +25,4 @@ __all__ = [
     "load_stages",
     "load_weights",
     "log_path",
-    "read_logs",
 ]

@@ -7,7 +7,6 @@ import os
 import time
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 import nibabel as nib
 from ignite.engine import Engine, Events
@@ -147,20 +146,6 @@ def log_path(output_dir: str | os.PathLike, shard: str | None = None) -> Path:
     rank, ranks = (int(os.environ.get(name, default)) for name, default in (("RANK", 0), ("WORLD_SIZE", 1)))
     part, parts = (part - 1) * ranks + rank + 1, parts * ranks
     return Path(output_dir) / ("log.jsonl" if parts == 1 else f"log_{part}of{parts}.jsonl")
-
-
-def read_logs(output_dir: str | os.PathLike) -> list[dict[str, Any]]:
-    """What the logs of all processes that wrote to a folder say, of each scan the last, in the order of the names."""
-    records: dict[str, dict[str, Any]] = {}
-    for path in sorted(Path(output_dir).glob("log*.jsonl")):
-        for line in path.read_text().splitlines():
-            try:
-                record = json.loads(line)
-            except ValueError:
-                continue  # a process was killed as it wrote the line
-            if record["finished"] >= records.get(record["name"], record)["finished"]:
-                records[record["name"]] = record
-    return [records[name] for name in sorted(records)]
 
 
 def _spacing(path: str | os.PathLike) -> list[float] | None:
