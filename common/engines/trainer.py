@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
+import threading
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 import torch
@@ -161,6 +163,8 @@ class AlternatingTrainer(Trainer):
     Under ``torch.distributed`` every process takes its share of the batch and gradients are averaged, so that two
     processes with half the batch each follow the run of one process with the whole.
 
+    Ctrl-C, or SIGTERM, sets ``engine.interrupted``, and ends the run with KeyboardInterrupt when the iteration is over.
+
     ``engine.state.output`` is ``{"<player>/<term>": float, "<player>/total": float}``.
 
     Args:
@@ -212,6 +216,7 @@ class AlternatingTrainer(Trainer):
         self.graph = to_channels_last(graph, device)
         self.players = {name: player for name, player in players.items() if player is not None}
         self.inferer = inferer
+        self.interrupted = False
         fp16 = amp and self.amp_kwargs.get("dtype") == torch.float16
         for name, player in self.players.items():
             player.join(name, graph, self.state.device, fp16)
@@ -240,11 +245,45 @@ class AlternatingTrainer(Trainer):
         # Last of the handlers, so that an epoch which is the last has been saved, and a restored state is looked at.
         self.add_event_handler(Events.EPOCH_COMPLETED, self._end_if_finished)
         self.add_event_handler(Events.STARTED, self._end_if_finished)
-        # Not Trainer.run: it makes one CUDA scaler for the engine, but here each player has its own.
-        Workflow.run(self)
+        self.add_event_handler(Events.ITERATION_COMPLETED, self._end_if_interrupted)
+        self.add_event_handler(Events.EPOCH_COMPLETED, self._end_if_interrupted)
+        with self._interruptible():
+            # Not Trainer.run: it makes one CUDA scaler for the engine, but here each player has its own.
+            Workflow.run(self)
         if dist.is_initialized():
             # What the first process has saved at the end may be what the others read next.
             dist.barrier()
+
+    @contextlib.contextmanager
+    def _interruptible(self) -> Iterator[None]:
+        """Let Ctrl-C and SIGTERM end the run between two iterations, where a handler can save it; the second at once.
+
+        Of several processes, which could not agree on the iteration, each ends at once.
+        """
+        if dist.is_initialized() or threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+        def interrupt(number: int, frame: object) -> None:
+            if self.interrupted:
+                raise KeyboardInterrupt
+            self.interrupted = True
+            os.write(2, b"\nstopping after this iteration; once more stops at once\n")
+
+        for number in before:
+            signal.signal(number, interrupt)
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _end_if_interrupted(self, engine: AlternatingTrainer) -> None:
+        # An epoch's last iteration ends with its epoch, which is validated.
+        last = engine.state.iteration % engine.state.epoch_length == 0
+        if self.interrupted and (not last or engine.last_event_name == Events.EPOCH_COMPLETED):
+            raise KeyboardInterrupt
 
     def _end_if_finished(self, engine: AlternatingTrainer) -> None:
         if self.players and all(player.finished for player in self.players.values()):

@@ -228,8 +228,8 @@ class ResumableState:
 
     Networks, players (optimizers, schedulers, scalers), epoch, iteration, the evaluator's best metric, the number of
     threads, on which rounding depends, and the random states of Python, NumPy and torch. It is saved at the end of each
-    epoch, and within it by the clock. Among the trainer's handlers it stands after the validation, so that an epoch
-    that is saved has been validated.
+    epoch, and within it by the clock and when the run is interrupted. Among the trainer's handlers it stands after the
+    validation, so that an epoch that is saved has been validated.
 
     A run that goes on with a larger ``max_epochs`` is prolonged: networks and optimizers are as they were, and learning
     rates from there on are those of a run that had that length from the start.
@@ -237,7 +237,7 @@ class ResumableState:
     Args:
         path: of the file.
         resume: whether to continue from the file where there is one; without, the run begins anew.
-        minutes: between saves within an epoch, 0 or more; with 0 each iteration is saved, with None epochs only.
+        minutes: between saves within an epoch, 0 or more; with 0 each iteration is saved, with None none by the clock.
         evaluator: whose best metric is kept too, or None.
         invalidates: files that are removed, with the old state, when a run begins anew or is prolonged: the states of
             stages that build on this one.
@@ -269,13 +269,12 @@ class ResumableState:
         if dist.is_initialized() and dist.get_rank() != 0:
             return
         engine.add_event_handler(Events.EPOCH_COMPLETED, self._save)
-        if self.minutes is not None:
-            engine.add_event_handler(Events.ITERATION_COMPLETED, self._save_within_epoch)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self._save_within_epoch)
 
     def _save_within_epoch(self, engine: Engine) -> None:
         # The last iteration is saved after its validation, with the epoch.
-        due = time.monotonic() - self.saved >= 60 * self.minutes
-        if due and engine.state.iteration % engine.state.epoch_length:
+        due = self.minutes is not None and time.monotonic() - self.saved >= 60 * self.minutes
+        if (due or engine.interrupted) and engine.state.iteration % engine.state.epoch_length:
             self._save(engine)
 
     def _save(self, engine: Engine) -> None:

@@ -10,6 +10,7 @@ import random
 import re
 import shutil
 import signal
+import subprocess
 import sys
 import time
 
@@ -118,6 +119,32 @@ def test_killed_and_resumed(bundle, tiny, cohort, tmp_path):
         if len(kills) == len(moments):
             return
     pytest.fail(f"of {len(moments)} moments only {len(kills)} came; none was {moments[len(kills)]}")
+
+
+@pytest.mark.slow
+def test_bare_at_its_own_size(bundle, tmp_path):
+    """Train.json with no data and nothing made smaller begins, ends when it is interrupted, and goes on from there."""
+    done = [0]
+    for words in ([], ["--resume", "true"]):
+        config = ["--config_file", *runs.configs(bundle, "train"), "--output_dir", str(tmp_path)]
+        process = subprocess.Popen(
+            [sys.executable, "-m", "monai.bundle", "run", *config, *words],
+            cwd=runs.ROOT,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        said = []
+        for line in process.stderr:
+            said.append(line)
+            if re.match(rf"training.*\| {done[-1] + 1}/", line):
+                process.send_signal(signal.SIGINT)
+        assert process.wait() == 130, "".join(said)
+        assert "--resume true goes on" in said[-1]
+        (history,) = tmp_path.glob("history*.jsonl")
+        steps = [json.loads(line)["iteration"] for line in history.read_text().splitlines()]
+        assert steps == list(range(1, len(steps) + 1)) and len(steps) > done[-1]
+        done.append(len(steps))
 
 
 @pytest.mark.slow

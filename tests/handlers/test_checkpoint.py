@@ -5,6 +5,7 @@ import pickle
 import random
 import re
 import shutil
+import signal
 from types import SimpleNamespace
 
 import numpy as np
@@ -244,6 +245,40 @@ def test_a_run_that_fails_goes_on_from_its_last_checkpoint(whole, minutes, saved
     trainer, evaluator = run_of(tmp_path, resume=True, minutes=minutes)
     trainer.run()
     assert_same(result_of(trainer, evaluator, tmp_path), whole[0])
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("last", [3, 4])
+def test_a_run_that_is_interrupted_ends_with_its_iteration_and_goes_on_from_there(whole, number, last, tmp_path):
+    """Iteration 4 ends an epoch, which is validated; a handler of the signal that was there is there again."""
+
+    def at(engine, event):
+        if event == "iteration_started" and engine.state.iteration == last:
+            signal.raise_signal(number)
+
+    before = signal.getsignal(number)
+    seed_everything()
+    trainer, _ = run_of(tmp_path, minutes=None, at=at)
+    with pytest.raises(KeyboardInterrupt):
+        trainer.run()
+    assert signal.getsignal(number) is before
+    assert torch.load(tmp_path / "state.pt", weights_only=True)["iteration"] == last
+    seed_everything(5)
+    trainer, evaluator = run_of(tmp_path, resume=True, minutes=None)
+    trainer.run()
+    assert_same(result_of(trainer, evaluator, tmp_path), whole[0])
+
+
+def test_a_run_that_is_interrupted_twice_ends_at_once(tmp_path):
+    def at(engine, event):
+        if event == "iteration_started":
+            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
+
+    trainer, _ = run_of(tmp_path, at=at)
+    with pytest.raises(KeyboardInterrupt):
+        trainer.run()
+    assert not (tmp_path / "state.pt").exists()
 
 
 @pytest.mark.parametrize("minutes", [-1, True, "often"])
