@@ -68,3 +68,9 @@ class VolumeCache(Dataset):
 
     def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
         return self.items[index]
+
+    def keep_by_slice(self) -> None:
+        """Keep volumes slice by slice in memory, for who reads few slices at a time; sizes and values stay."""
+        for item in self.items:
+            for key, volume in item.items():
+                item[key] = volume.permute(0, 3, 1, 2).contiguous().permute(0, 2, 3, 1)
