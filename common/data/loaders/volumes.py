@@ -23,7 +23,7 @@ class VolumeCache(Dataset):
         data: entries of a datalist.
         transform: gives a dictionary of channel-first volumes.
         keys: of the volumes that are kept.
-        device: where they are kept where they fit; else they stay in main memory, and a patch is moved when it is cut.
+        device: where they are kept where they fit; else they stay in main memory, and batches are moved.
 
     Raises:
         ValueError: when any volume cannot be prepared, with every such file and the reason.
