@@ -10,6 +10,7 @@ import torch
 from torch.nn import functional as F
 
 from ..naming import case_name
+from .batches import stacked
 from .slabs import AIR, PatchLoader, check_fit
 from .volumes import VolumeCache
 
@@ -150,7 +151,7 @@ class KernelCropLoader(PatchLoader):
             # Row by row, so that what a kernel sees does not depend on how many others there are.
             rng = np.random.default_rng([self.seed, self.iteration])
             draws = torch.from_numpy(rng.random((len(self.cases), self.crops, 4)))
-            draws = draws[:, list(self.samples)].to(self.device)
+            draws = stacked({"draws": draws[:, list(self.samples)].unbind()}, self.device)["draws"]
             yield {"hr": self.hr.crops(draws[..., :2]), "lr": self.lr.crops(draws[..., 2:])}
 
 

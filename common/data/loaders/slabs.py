@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -10,6 +11,7 @@ import torch.distributed as dist
 from torch.nn import functional as F
 
 from ...command_line import check_whole, is_true
+from .batches import stacked
 from .volumes import VolumeCache
 
 AIR = 0.05  # of the normalised intensity
@@ -17,15 +19,23 @@ _TISSUE = 0.3  # of a slab's voxels, at least, where the volume has such slabs
 _TRIES = 20
 
 
-def draw_start(volume: torch.Tensor, size: Sequence[int], rng: np.random.Generator) -> list[int]:
-    """First voxel of a random patch of ``size`` that is not mostly air."""
-    best, most = [0, 0, 0], -1.0
+def tissue_masks(volumes: VolumeCache, key: str) -> list[np.ndarray]:
+    """Where each volume is not air, ``(X, Y, Z)``: in main memory, so that no draw waits for a GPU."""
+    # Slice by slice in memory, as most patches are cut.
+    masks = [(item[key][0] > AIR).permute(2, 0, 1).contiguous().cpu() for item in volumes.items]
+    return [mask.numpy().transpose(1, 2, 0) for mask in masks]
+
+
+def draw_start(tissue: np.ndarray, size: Sequence[int], rng: np.random.Generator) -> list[int]:
+    """First voxel of a random patch of ``size`` that is not mostly air, of a volume by its mask."""
+    best, most = [0, 0, 0], -1
+    enough = _TISSUE * -(-size[0] // 2) * -(-size[1] // 2)
     for _ in range(_TRIES):
-        start = [int(rng.integers(n - k + 1)) for n, k in zip(volume.shape[1:], size, strict=True)]
-        tissue = (_cut(volume, start, size)[..., ::2, ::2, size[2] // 2] > AIR).float().mean().item()
-        if tissue > most:
-            best, most = start, tissue
-        if most >= _TISSUE:
+        start = x, y, z = [int(rng.integers(n - k + 1)) for n, k in zip(tissue.shape, size, strict=True)]
+        found = np.count_nonzero(tissue[x : x + size[0] : 2, y : y + size[1] : 2, z + size[2] // 2])
+        if found > most:
+            best, most = start, found
+        if most >= enough:
             break
     return best
 
@@ -40,12 +50,19 @@ def cut_with_margin(volume: torch.Tensor, start: Sequence[int], size: Sequence[i
     last = [min(a + k + margin, n) for a, k, n in zip(start, size, volume.shape[1:], strict=True)]
     missing = [(f - a + margin, a + k + margin - b) for a, k, f, b in zip(start, size, first, last, strict=True)]
     inner = _cut(volume, first, [b - f for f, b in zip(first, last, strict=True)])
+    if not any(n for pair in missing for n in pair):
+        return inner
     return F.pad(inner[None], [n for pair in reversed(missing) for n in pair], mode="replicate")[0]
 
 
 def _turned(rng: np.random.Generator, any_axis: bool) -> tuple[int, int, int, int]:
     """Order in which the axes of a channel-first volume are taken, so that any of them may run across the slabs."""
     return (0, 1, 2, 3) if not any_axis else [(0, 1, 2, 3), (0, 1, 3, 2), (0, 2, 3, 1)][int(rng.integers(3))]
+
+
+def permuted(tissue: np.ndarray, order: Sequence[int]) -> np.ndarray:
+    """A mask with its axes in the order of those of a channel-first volume."""
+    return tissue.transpose([axis - 1 for axis in order[1:]])
 
 
 def _check_turns(any_axis: bool, factors: Sequence[int]) -> None:
@@ -88,11 +105,17 @@ class PatchLoader:
     def __iter__(self) -> Iterator[dict[str, torch.Tensor]]:
         while True:
             self.iteration += 1
-            samples = [self._sample(np.random.default_rng([self.seed, self.iteration, i])) for i in self.samples]
-            yield {key: torch.stack([s[key] for s in samples]).to(self.device) for key in samples[0]}
+            yield self._batch(
+                [self._sample(np.random.default_rng([self.seed, self.iteration, i])) for i in self.samples]
+            )
 
-    def _sample(self, rng: np.random.Generator) -> dict[str, torch.Tensor]:
+    def _sample(self, rng: np.random.Generator) -> dict[str, Any]:
+        """What is drawn of one sample; tensors where the volumes are, and no value of theirs is read here."""
         raise NotImplementedError(f"{type(self).__name__} must implement _sample(rng) -> tensors by name.")
+
+    def _batch(self, samples: Sequence[dict[str, Any]]) -> dict[str, torch.Tensor]:
+        """A batch of samples, on the device."""
+        return stacked({key: [sample[key] for sample in samples] for key in samples[0]}, self.device)
 
 
 class UnpairedSlabLoader(PatchLoader):
@@ -139,16 +162,19 @@ class UnpairedSlabLoader(PatchLoader):
         check_fit(source, "hr", self.hr_patch, "source", turned=any_axis)
         check_fit(target, "lr", self.lr_patch, "target", turned=any_axis)
         self.source, self.target = source, target
+        self.source_tissue, self.target_tissue = tissue_masks(source, "hr"), tissue_masks(target, "lr")
 
     def _sample(self, rng: np.random.Generator) -> dict[str, torch.Tensor]:
-        source = self.source[int(rng.integers(len(self.source)))]
+        i = int(rng.integers(len(self.source)))
         order = _turned(rng, self.any_axis)
-        volume = source["hr"].permute(order)
-        start = draw_start(volume, self.hr_patch, rng)
-        hr = _cut(volume, start, self.hr_patch)
-        context = cut_with_margin(source["hr_band"].permute(order), start, self.hr_patch, self.margin)
-        lr_volume = self.target[int(rng.integers(len(self.target)))]["lr"].permute(_turned(rng, self.any_axis))
-        lr = _cut(lr_volume, draw_start(lr_volume, self.lr_patch, rng), self.lr_patch)
+        source = {key: volume.permute(order) for key, volume in self.source[i].items()}
+        start = draw_start(permuted(self.source_tissue[i], order), self.hr_patch, rng)
+        hr = _cut(source["hr"], start, self.hr_patch)
+        context = cut_with_margin(source["hr_band"], start, self.hr_patch, self.margin)
+        i = int(rng.integers(len(self.target)))
+        order = _turned(rng, self.any_axis)
+        start = draw_start(permuted(self.target_tissue[i], order), self.lr_patch, rng)
+        lr = _cut(self.target[i]["lr"].permute(order), start, self.lr_patch)
         mirrored = [axis + 1 for axis in range(3) if rng.random() < 0.5]
         lr = lr.flip([axis + 1 for axis in range(3) if rng.random() < 0.5])
         return {"hr": hr.flip(mirrored), "hr_context": context.flip(mirrored), "lr": lr}
@@ -194,12 +220,13 @@ class PairedSlabLoader(PatchLoader):
             if any(a != b * f for a, b, f in zip(hr, lr, factors, strict=True)):
                 raise ValueError(f"{entry}: HR has {tuple(hr)} voxels and LR {tuple(lr)}; factors are {factors}.")
         self.volumes = volumes
+        self.tissue = tissue_masks(volumes, "lr")
 
     def _sample(self, rng: np.random.Generator) -> dict[str, torch.Tensor]:
-        item = self.volumes[int(rng.integers(len(self.volumes)))]
+        i = int(rng.integers(len(self.volumes)))
         order = _turned(rng, self.any_axis)
-        item = {key: volume.permute(order) for key, volume in item.items()}
-        start = draw_start(item["lr"], self.lr_patch, rng)
+        item = {key: volume.permute(order) for key, volume in self.volumes[i].items()}
+        start = draw_start(permuted(self.tissue[i], order), self.lr_patch, rng)
         hr_start = [a * f for a, f in zip(start, self.factors, strict=True)]
         hr_patch = [k * f for k, f in zip(self.lr_patch, self.factors, strict=True)]
         return {"hr": _cut(item["hr"], hr_start, hr_patch), "lr": _cut(item["lr"], start, self.lr_patch)}

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,8 +13,26 @@ import torch
 from torch.nn import functional as F
 
 from ...degradations import GaussianProfile
-from .slabs import PatchLoader, check_fit, draw_start
+from .batches import stacked
+from .slabs import PatchLoader, check_fit, draw_start, tissue_masks
 from .volumes import VolumeCache
+
+_BEYOND = 4  # pixels around a window: two that the cubic kernel reaches, and two for roundings
+
+
+@dataclass(frozen=True)
+class _Window:
+    """What is resampled of a plane: a part of it, and where in that part the window lies.
+
+    Attributes:
+        scale: number of the scale.
+        plane: ``(h, w)``, of the plane as much as the window needs.
+        theta: ``(2, 3)``, float64, as for ``torch.nn.functional.affine_grid``.
+    """
+
+    scale: int
+    plane: torch.Tensor
+    theta: torch.Tensor
 
 
 class SliceLoader(PatchLoader):
@@ -63,48 +83,82 @@ class SliceLoader(PatchLoader):
         self.patch, self.margin = patch, margin
         self.angles, self.scales, self.guide_shift = tuple(angles), tuple(scales), guide_shift
         check_fit(volumes, "hr", (patch, patch, 1), self.group, self.option)
+        volumes.keep_by_slice()
         self.volumes = volumes
+        self.tissue = tissue_masks(volumes, "hr")
+        size = patch + 2 * margin
+        # Before its resolution is reduced a window has more pixels: a whole number, so not quite the scale's, of which
+        # exactly the size is made.
+        self.sources = [math.floor(size / scale + 0.5) for scale in self.scales]
+        self.profiles = [GaussianProfile((1, source / size, source / size)) for source in self.sources]
 
-    def _sample(self, rng: np.random.Generator) -> dict[str, torch.Tensor]:
-        item = self.volumes[int(rng.integers(len(self.volumes)))]
-        first, second, z = draw_start(item["hr"], (self.patch, self.patch, 1), rng)
+    def _sample(self, rng: np.random.Generator) -> dict[str, Any]:
+        i = int(rng.integers(len(self.volumes)))
+        first, second, z = draw_start(self.tissue[i], (self.patch, self.patch, 1), rng)
         angle = self.angles[int(rng.integers(len(self.angles)))]
-        scale = self.scales[int(rng.integers(len(self.scales)))]
+        scale = int(rng.integers(len(self.scales)))
         mirrored = rng.random() < 0.5
-        centre = np.array([first, second]) + (self.patch - 1) / 2
-        m, end = self.margin, self.margin + self.patch
-
-        def window(key: str, middle: np.ndarray) -> torch.Tensor:
-            found = self._window(item[key][..., z], middle, angle, scale)[..., None]
-            return found.flip(1) if mirrored else found
-
-        context = window("hr", centre)
-        sample = {"hr": context[:, m:end, m:end], "hr_context": context}
-        if "guide" in item:
+        x, y = (start + (self.patch - 1) / 2 for start in (first, second))
+        planes = {key: volume[0, ..., z] for key, volume in self.volumes[i].items()}
+        sample = {"hr": self._window(planes["hr"], (x, y), angle, mirrored, scale)}
+        if "guide" in planes:
             # In pixels of the patch, whatever the scale.
-            shift = rng.uniform(-self.guide_shift, self.guide_shift, size=2) / scale
-            sample["guide"] = window("guide", centre + shift)[:, m:end, m:end]
+            dx, dy = (rng.uniform(-self.guide_shift, self.guide_shift, size=2) / self.scales[scale]).tolist()
+            sample["guide"] = self._window(planes["guide"], (x + dx, y + dy), angle, mirrored, scale)
         return sample
 
-    def _window(self, plane: torch.Tensor, centre: Sequence[float], angle: float, scale: float) -> torch.Tensor:
-        """``(1, H, W)`` about a point, rotated, and with voxels 1 / scale times as large: ``(1, p + 2 m, p + 2 m)``."""
-        size = self.patch + 2 * self.margin
-        source = math.floor(size / scale + 0.5)
-        along = torch.arange(source, dtype=torch.float64) - (source - 1) / 2
+    def _window(
+        self, plane: torch.Tensor, centre: Sequence[float], angle: float, mirrored: bool, scale: int
+    ) -> _Window:
+        """A window about a point of a plane ``(H, W)``, rotated, and then mirrored along its rows."""
+        half = (self.sources[scale] - 1) / 2
         cos, sin = math.cos(math.radians(angle)), math.sin(math.radians(angle))
-        rows = centre[0] + cos * along[:, None] - sin * along
-        columns = centre[1] + sin * along[:, None] + cos * along
-        # grid_sample counts in half extents and in the order x, y.
-        height, width = plane.shape[1:]
-        grid = torch.stack([2 * columns / (width - 1) - 1, 2 * rows / (height - 1) - 1], dim=-1)[None]
-        window = F.grid_sample(
-            plane[None].cpu(), grid.to(plane.dtype), mode="bicubic", padding_mode="border", align_corners=True
-        )[0]
-        if scale < 1:
-            # Not quite the scale where the window has been rounded, but exactly the size.
-            factor = source / size
-            window = GaussianProfile((factor, factor, 1))(window[..., None])[..., 0]
-        return window
+        # So much that windows of any angle have parts of the same size, which are resampled together.
+        edge = 2 * (math.ceil(math.sqrt(2) * half) + _BEYOND)
+        sizes = [min(edge, n) for n in plane.shape]
+        starts = [
+            min(max(math.floor(c) - edge // 2, 0), n - k) for c, n, k in zip(centre, plane.shape, sizes, strict=True)
+        ]
+        turn = -1 if mirrored else 1
+        rows, columns = (turn * cos, -sin), (turn * sin, cos)  # for a step down and one across
+        # affine_grid counts in half extents and in the order x, y.
+        theta = [
+            [half * across * 2 / (k - 1), half * down * 2 / (k - 1), 2 * (c - start) / (k - 1) - 1]
+            for (down, across), c, start, k in zip((rows, columns), centre, starts, sizes, strict=True)
+        ]
+        part = plane[starts[0] : starts[0] + sizes[0], starts[1] : starts[1] + sizes[1]]
+        return _Window(scale, part, torch.tensor(theta[::-1], dtype=torch.float64))
+
+    def _batch(self, samples: Sequence[dict[str, Any]]) -> dict[str, torch.Tensor]:
+        drawn = {key: [sample[key] for sample in samples] for key in samples[0]}
+        windows = [*drawn.pop("hr"), *drawn.pop("guide", [])]
+        groups: defaultdict[tuple, list[int]] = defaultdict(list)
+        for i, window in enumerate(windows):
+            groups[(window.scale, *window.plane.shape)].append(i)
+        parts: dict[Any, list[torch.Tensor]] = dict(drawn)
+        for group, members in groups.items():
+            parts["planes", group] = [windows[i].plane for i in members]
+            parts["thetas", group] = [windows[i].theta for i in members]
+        order = np.argsort([i for members in groups.values() for i in members])
+        parts["order"] = [torch.from_numpy(order)]
+        batch = stacked(parts, self.device)
+        found = [self._resampled(batch.pop(("planes", g)), batch.pop(("thetas", g)), g[0]) for g in groups]
+        found = torch.cat(found)[batch.pop("order")[0]][..., None]
+        context, guide = found[: len(samples)], found[len(samples) :]
+        m, end = self.margin, self.margin + self.patch
+        batch |= {"hr": context[:, :, m:end, m:end].contiguous(), "hr_context": context}
+        if len(guide):
+            batch["guide"] = guide[:, :, m:end, m:end].contiguous()
+        return batch
+
+    def _resampled(self, planes: torch.Tensor, thetas: torch.Tensor, scale: int) -> torch.Tensor:
+        """Parts of planes ``(n, h, w)`` to windows ``(n, 1, p + 2 m, p + 2 m)``."""
+        # affine_grid's, of which most is a sum.
+        along = torch.linspace(-1, 1, self.sources[scale], dtype=thetas.dtype, device=thetas.device)[:, None]
+        across, down, middle = thetas[:, None].unbind(-1)
+        grid = (down * along).to(planes)[:, :, None] + (across * along + middle).to(planes)[:, None]
+        windows = F.grid_sample(planes[:, None], grid, mode="bicubic", padding_mode="border", align_corners=True)
+        return self.profiles[scale](windows)
 
 
 class KernelSliceLoader(SliceLoader):
@@ -136,7 +190,7 @@ class KernelSliceLoader(SliceLoader):
         self.noise_levels = list(noise_levels)
         self.factor = factor
 
-    def _sample(self, rng: np.random.Generator) -> dict[str, torch.Tensor]:
+    def _sample(self, rng: np.random.Generator) -> dict[str, Any]:
         sample = super()._sample(rng)
         sample["kernel"] = self.kernels[int(rng.integers(len(self.kernels)))]
         edge = self.patch // self.factor

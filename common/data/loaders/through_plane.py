@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from .slabs import PatchLoader, check_fit, draw_start
+from .slabs import PatchLoader, check_fit, draw_start, permuted, tissue_masks
 from .volumes import VolumeCache
 
 
@@ -85,29 +85,46 @@ class ThroughPlaneLoader(PatchLoader):
         self.attributes, self.contrasts = attributes, contrasts
         for key, group in (("hr", "source"), ("lr", "target")):
             check_fit(self.volumes[key], key, (p, p, self.sizes[key][1]), group)
+        self.tissue = {key: tissue_masks(volumes, key) for key, volumes in self.volumes.items()}
 
     def _sample(self, rng: np.random.Generator) -> dict[str, torch.Tensor]:
         sample = {}
         for key, volumes in self.volumes.items():
-            volume = volumes[int(rng.integers(len(volumes)))][key]
-            height, width = self.sizes[key]
+            i = int(rng.integers(len(volumes)))
             # The images are planes of the volume with one of its first axes last.
-            volume = volume.transpose(-1, -2) if rng.random() < 0.5 else volume.permute(0, 2, 3, 1)
-            x, z, i = draw_start(volume, (height, width, 1), rng)
-            image = volume[:, x : x + height, z : z + width, i]
-            image = image.flip(1) if rng.random() < 0.5 else image
+            order = (0, 1, 3, 2) if rng.random() < 0.5 else (0, 2, 3, 1)
+            height, width = self.sizes[key]
+            x, z, y = draw_start(permuted(self.tissue[key][i], order), (height, width, 1), rng)
+            image = volumes[i][key].permute(order)[:, x : x + height, z : z + width, y]
+            mirrored = [1] * (rng.random() < 0.5)
             if key == "hr":
-                image = image.flip(2) if rng.random() < 0.5 else image
-                recoloured = self._another_contrast(image, rng) if self.contrasts else image
-                sample["hr_recoloured"] = 2 * recoloured - 1
-            sample[key] = 2 * image - 1
+                mirrored += [2] * (rng.random() < 0.5)
+                if self.contrasts:
+                    sample["curve"] = self._curve(rng)
+            sample[key] = image.flip(mirrored)
         for key in ("prior_ct", "prior_mr"):
             if self.attributes:
                 sample[key] = torch.from_numpy(rng.standard_normal(self.attributes, dtype=np.float32))
         return sample
 
-    def _another_contrast(self, image: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
+    def _curve(self, rng: np.random.Generator) -> torch.Tensor:
+        """Heights of a curve at its control points, of which the first is 0 and the highest 1."""
         heights = rng.random(self.contrasts)
         heights[0] = 0
-        values = np.interp(image.cpu().numpy(), np.linspace(0, 1, self.contrasts), heights / heights.max())
-        return torch.from_numpy(values.astype(np.float32)).to(image.device)
+        return torch.from_numpy((heights / heights.max()).astype(np.float32))
+
+    def _batch(self, samples: Sequence[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
+        batch = super()._batch(samples)
+        curves = batch.pop("curve", None)
+        recoloured = batch["hr"] if curves is None else _recoloured(batch["hr"], curves)
+        signed = {"hr": batch["hr"], "hr_recoloured": recoloured, "lr": batch["lr"]}
+        return batch | {key: 2 * images - 1 for key, images in signed.items()}
+
+
+def _recoloured(images: torch.Tensor, curves: torch.Tensor) -> torch.Tensor:
+    """Images ``(B, ...)`` in [0, 1], mapped by curves through ``(B, points)``, which are evenly spaced and linear."""
+    pieces = curves.shape[1] - 1
+    place = images.flatten(1).clamp(0, 1) * pieces
+    piece = place.long().clamp(max=pieces - 1)
+    below, above = curves.gather(1, piece), curves.gather(1, piece + 1)
+    return torch.lerp(below, above, place - piece).view_as(images)

@@ -23,7 +23,7 @@ class VolumeCache(Dataset):
         data: entries of a datalist.
         transform: gives a dictionary of channel-first volumes.
         keys: of the volumes that are kept.
-        device: where they are kept where they fit; else they stay in main memory, and a patch is moved when it is cut.
+        device: where they are kept where they fit; else they stay in main memory, and batches are moved.
 
     Raises:
         ValueError: when any volume cannot be prepared, with every such file and the reason.
@@ -68,3 +68,9 @@ class VolumeCache(Dataset):
 
     def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
         return self.items[index]
+
+    def keep_by_slice(self) -> None:
+        """Keep volumes slice by slice in memory, for who reads few slices at a time; sizes and values stay."""
+        for item in self.items:
+            for key, volume in item.items():
+                item[key] = volume.permute(0, 3, 1, 2).contiguous().permute(0, 2, 3, 1)

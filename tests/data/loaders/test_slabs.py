@@ -7,11 +7,13 @@ import numpy as np
 import pytest
 import torch
 from monai.transforms import Compose
+from torch.nn import functional as F
 
 from common.data import PairedSlabLoader, UnpairedSlabLoader, VolumeCache
 from common.data.loaders import slabs
 from common.degradations import BandLimit, BlockAverage, KSpaceTruncation
 from common.networks import LinearDegradation
+from tests.data.loaders import by_definition
 
 FACTORS, LR_PATCH, HR_PATCH, MARGIN = (2, 2, 2), (5, 4, 3), (10, 8, 6), 4
 FLIPS = [axes for n in range(4) for axes in itertools.combinations((1, 2, 3), n)]
@@ -223,18 +225,35 @@ def test_every_place_of_a_volume_may_be_drawn():
     assert starts == set(itertools.product((0, 2, 4), (0, 2), (0, 2)))
 
 
-def test_air_is_skipped_where_there_is_tissue():
-    hr = noise(40, 16, 12) * 0.5 + 0.5
-    hr[:, :20] *= 0.01  # half of the volume is air
-    degradation = BlockAverage(FACTORS)  # which does not ring
-    loaders = unpaired(plain(hr), cache({"lr": degradation(hr)})), paired(degradation, hr)
-    for loader in loaders:
-        for batch in take(loader, 10):
-            for key in ("hr", "lr"):
-                assert ((batch[key] > 0.1).float().mean(dim=(1, 2, 3, 4)) > 0.15).all(), key
-    # Where there is hardly any, the best of a few draws is taken, and no loop is endless.
-    empty = torch.zeros(1, 24, 22, 18)
-    assert take(unpaired(plain(empty)), 1)[0]["hr"].max() == 0
+@pytest.mark.parametrize("any_axis", [False, True])
+def test_every_slab_is_what_its_draws_say(any_axis):
+    """Of volumes half of which is air, and of one that is nothing else: there the best of a few draws is taken."""
+    volumes = [noise(40, 36, 32), noise(20, 18, 20, seed=1)]
+    volumes[0][:, :20] *= 0.01
+    volumes[1] *= 0.0501
+    source, target = source_of(*volumes), cache({"lr": noise(14, 12, 9, seed=7).clamp(max=0.06)})
+    turned = []
+    for iteration, batch in enumerate(take(unpaired(source, target, any_axis=any_axis), 6), start=1):
+        for n in range(4):
+            rng = by_definition.generator(0, iteration, n)
+
+            def turn(rng=rng):
+                turned.append(by_definition.choice([(0, 1, 2, 3), (0, 1, 3, 2), (0, 2, 3, 1)], rng) if any_axis else ())
+                return turned[-1] or (0, 1, 2, 3)
+
+            item, order = by_definition.choice(source.items, rng), turn()
+            hr, band = item["hr"].permute(order), item["hr_band"].permute(order)
+            start = by_definition.start(hr, HR_PATCH, rng)
+            around = F.pad(band[None], [MARGIN] * 6, mode="replicate")[0]
+            slabs_of = {"hr": (hr, start, HR_PATCH), "hr_context": (around, start, [k + 2 * MARGIN for k in HR_PATCH])}
+            lr = by_definition.choice(target.items, rng)["lr"].permute(turn())
+            slabs_of["lr"] = lr, by_definition.start(lr, LR_PATCH, rng), LR_PATCH
+            mirrored = [axis for axis in (1, 2, 3) if by_definition.coin(rng)]
+            axes = {"hr": mirrored, "hr_context": mirrored, "lr": [a for a in (1, 2, 3) if by_definition.coin(rng)]}
+            for key, (volume, first, size) in slabs_of.items():
+                place = tuple(slice(a, a + k) for a, k in zip(first, size, strict=True))
+                assert torch.equal(batch[key][n], volume[(slice(None), *place)].flip(axes[key])), key
+    assert len(set(turned)) == (3 if any_axis else 1)
 
 
 def test_paired_slabs_are_at_the_same_place():

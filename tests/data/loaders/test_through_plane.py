@@ -8,6 +8,7 @@ import torch
 
 from common.data import ThroughPlaneLoader, VolumeCache
 from common.data.loaders import slabs
+from tests.data.loaders import by_definition
 
 PATCH, FACTOR = (6, 3), 2
 SHAPES = {"hr": (2, 8, 9, 8), "lr": (2, 9, 8, 5)}  # of two volumes
@@ -101,13 +102,34 @@ def test_images_are_cut_across_the_slices_in_both_directions_and_mirrored():
     assert all(voxels.all() for voxels in seen.values())
 
 
-def test_intensities_are_signed_and_air_is_avoided():
-    volume = 0.2 + 0.8 * torch.rand(1, 40, 40, 12)
-    volume[:, 15:] = 0
-    for batch in take(loader_of([volume], [volume]), 10):
-        for key in ("hr", "lr"):
-            assert -1 <= batch[key].min() and batch[key].max() <= 1 and batch[key].max() > 0.5
-            assert ((batch[key] > -0.9).float().mean(dim=(1, 2, 3)) > 0.1).all()
+@pytest.mark.parametrize("contrasts", [0, 5])
+def test_every_image_is_what_its_draws_say(contrasts):
+    hr = [torch.rand(1, 40, 30, 24, generator=torch.Generator().manual_seed(i)) for i in range(2)]
+    lr = [torch.rand(1, 14, 13, 6, generator=torch.Generator().manual_seed(2)) * 1.2]
+    for volume in hr:
+        volume[:, 15:] *= 0.01
+    for iteration, batch in enumerate(take(loader_of(hr, lr, contrasts=contrasts), 6), start=1):
+        for n in range(4):
+            rng = by_definition.generator(0, iteration, n)
+            expected = {}
+            for key, volumes, size in (("hr", hr, (6, 6, 1)), ("lr", lr, (6, 3, 1))):
+                volume = by_definition.choice(volumes, rng)
+                volume = volume.permute((0, 1, 3, 2) if by_definition.coin(rng) else (0, 2, 3, 1))
+                x, z, y = by_definition.start(volume, size, rng)
+                image = volume[:, x : x + size[0], z : z + size[1], y]
+                for axis in (1, 2) if key == "hr" else (1,):
+                    image = image.flip(axis) if by_definition.coin(rng) else image
+                expected[key] = 2 * image - 1
+                if key == "hr":
+                    heights = rng.random(contrasts) if contrasts else np.array([0.0, 1.0])
+                    heights[0] = 0
+                    points = np.linspace(0, 1, len(heights))
+                    recoloured = np.interp(image.numpy(), points, heights / heights.max())
+                    expected["hr_recoloured"] = torch.from_numpy(2 * recoloured - 1).float()
+            for key in ("prior_ct", "prior_mr"):
+                expected[key] = torch.from_numpy(rng.standard_normal(3, dtype=np.float32))
+            for key, value in expected.items():
+                torch.testing.assert_close(batch[key][n], value, rtol=0, atol=1e-6)
 
 
 def test_another_contrast_is_a_function_of_the_intensity():

@@ -1,0 +1,48 @@
+"""Batches on a simulated GPU: those of the CPU, which the host makes without waiting, with one copy at most."""
+
+import pytest
+import torch
+
+from tests.data.loaders import test_kernel_crops, test_slabs, test_slices, test_through_plane
+from tests.simulated_cuda import Run
+
+KERNELS = torch.rand(3, 11, 11, generator=torch.Generator().manual_seed(0))
+
+
+def loaders(place, device):
+    """One of each kind, with its volumes in one place, or in main memory, and its batches on a device."""
+    hr, guide, lr = (test_slabs.noise(24, 22, 18, seed=i).to(place) for i in range(3))
+    yield (
+        "unpaired",
+        test_slabs.unpaired(test_slabs.plain(hr), test_slabs.cache({"lr": lr}), any_axis=True, device=device),
+    )
+    yield "paired", test_slabs.paired(test_slabs.KSpaceTruncation(test_slabs.FACTORS), hr, device=device)
+    yield "slices", test_slices.loader_of({"hr": hr, "guide": guide}, guide_shift=1.0, batch_size=12, device=device)
+    options = {"patch": 8, "margin": 5, "angles": [0, 45], "batch_size": 4, "seed": 0, "device": device}
+    volumes = test_slices.cache({"hr": hr})
+    yield "kernel slices", test_slices.KernelSliceLoader(volumes, KERNELS, [0.1, 0.2], 2, **options)
+    yield "through plane", test_through_plane.loader_of([hr], [lr], contrasts=5, device=device)
+    # Crops are cut from a copy that the loader has on the device.
+    yield "kernel crops", test_kernel_crops.loader_of(device=device)
+
+
+def compare(device, place):
+    """What runs on the simulated device."""
+    for (kind, here), (_, there) in zip(loaders("cpu", "cpu"), loaders(place, "cuda"), strict=True):
+        batches = iter(there)
+        for iteration, expected in enumerate(test_slabs.take(here, 4)):
+            device.begin()
+            batch = next(batches)
+            device.end(kind)
+            for key, value in expected.items():
+                assert batch[key].is_cuda, (kind, key)
+                assert torch.equal(batch[key].cpu(), value), (kind, key)
+            # Constants are copied with the batch that first needs them.
+            found = device.phases[kind][-1].summary()
+            copies = 0 if place == "cuda" and kind in ("unpaired", "paired") else 1
+            assert iteration == 0 or found["waits"] == copies, (kind, found)
+
+
+@pytest.mark.parametrize("place", ["cuda", "cpu"])
+def test_batches_on_a_gpu(place, tmp_path):
+    Run(tmp_path / "log", "tests.data.loaders.test_on_a_gpu:compare", place).finish()
