@@ -87,6 +87,7 @@ class Player:
                 raise ValueError(f"player '{name}': the graph has no network '{network}'; known: {known}.")
         for term, inputs in self.losses.inputs().items():
             graph.check_outputs(inputs, f"player '{name}', term '{term}'")
+        self.losses.to(device)
         self.dependent = graph.depending_on(self.networks)
         self.parameters = [p for n in self.networks for p in graph.networks[n].parameters() if p.requires_grad]
         self.optimizer = self._optimizer(self.parameters)
@@ -386,5 +387,6 @@ class AlternatingTrainer(Trainer):
         flat = torch.cat([g.reshape(-1) for g in grads])
         dist.all_reduce(flat)
         flat /= dist.get_world_size()
-        for p, g in zip(parameters, flat.split([g.numel() for g in grads]), strict=True):
-            p.grad = g.view_as(p).clone()
+        # Into what is there: of another layout than its weight, a gradient sends Adam a slower way.
+        for own, mean in zip(grads, flat.split([g.numel() for g in grads]), strict=True):
+            own.copy_(mean.view_as(own))
