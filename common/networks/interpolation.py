@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 import torch
 from torch import nn
@@ -146,4 +147,9 @@ class SplineInterpolation(nn.Module):
         """``(..., x, y, z)`` to the size less twice the margin an axis."""
         axes = zip(lr.shape[-3:], self.size, self.factors, self.offset, self.margin, strict=True)
         # The LR samples that the margin lies between are read, only the rows of the matrix are left out.
-        return apply_along(lr, [upsampling_matrix(n, size, f, o)[m : size - m] for n, size, f, o, m in axes])
+        return apply_along(lr, [_rows(n, size, f, o, m) for n, size, f, o, m in axes])
+
+
+@lru_cache(maxsize=64)
+def _rows(lr_size: int, hr_size: int, factor: float, offset: float, margin: int) -> torch.Tensor:
+    return upsampling_matrix(lr_size, hr_size, factor, offset)[margin : hr_size - margin]
