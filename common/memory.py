@@ -1,8 +1,10 @@
-"""How the C library treats memory that tensors give back."""
+"""Memory: what the C library does with what tensors give back, and how much of a GPU's is free."""
 
 from __future__ import annotations
 
 import ctypes
+
+import torch
 
 # Of glibc's malloc.h.
 _TRIM_THRESHOLD, _TOP_PAD, _MMAP_MAX = -1, -2, -4
@@ -22,3 +24,21 @@ def keep_freed_memory() -> None:
     mallopt(_MMAP_MAX, 0)
     mallopt(_TRIM_THRESHOLD, 2**31 - 1)
     mallopt(_TOP_PAD, 2**26)
+
+
+def pieces_at_once(device: torch.device, size: int, most: int = 32) -> int:
+    """How many pieces of a piece of work to do at once.
+
+    Args:
+        device: where it is done.
+        size: bytes that a piece takes there.
+        most: pieces beyond which a GPU has enough to do.
+
+    Returns:
+        As many as fit into what is free of a GPU's memory, at least 1; 1 on a CPU, which is no faster with more.
+    """
+    if device.type != "cuda":
+        return 1
+    # Of what torch holds of the memory, what no tensor is in is free too.
+    held = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return min(max((torch.cuda.mem_get_info(device)[0] + held) // size, 1), most)

@@ -38,12 +38,16 @@ def upsampling_matrix(lr_size: int, hr_size: int, factor: float, offset: float) 
     return torch.from_numpy(spline_matrix(lr_size, (np.arange(hr_size) - offset) / factor))
 
 
-def apply_along(volume: torch.Tensor, matrices: Sequence[torch.Tensor | None]) -> torch.Tensor:
+def apply_along(
+    volume: torch.Tensor, matrices: Sequence[torch.Tensor | None], transposed: bool = False
+) -> torch.Tensor:
     """Multiply each of the last axes of a tensor by its matrix; an axis whose matrix is None stays as it is.
 
     Args:
         volume: ``(..., X, Y, Z)`` for three matrices.
-        matrices: for each axis, a matrix (new size, size).
+        matrices: for each axis, a matrix (new size, size), which is taken for constant: one that comes again is not
+            copied to the volume's device again.
+        transposed: whether to multiply by the transposes, (size, new size).
 
     Returns:
         The tensor with the new sizes, in the volume's type, autocast or not.
@@ -52,5 +56,13 @@ def apply_along(volume: torch.Tensor, matrices: Sequence[torch.Tensor | None]) -
     with torch.autocast(volume.device.type, enabled=False):
         for dim, matrix in enumerate(matrices, start=-len(matrices)):
             if matrix is not None:
-                volume = (volume.movedim(dim, -1) @ matrix.to(volume).T).movedim(-1, dim)
+                held = _held(matrix, volume.dtype, volume.device)
+                volume = (volume.movedim(dim, -1) @ (held if transposed else held.T)).movedim(-1, dim)
     return volume
+
+
+@lru_cache(maxsize=64)
+def _held(matrix: torch.Tensor, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+    # A tensor is its own key, not its values. It may be needed in training after an inference without autograd.
+    with torch.inference_mode(False):
+        return matrix.to(device, dtype, non_blocking=True)

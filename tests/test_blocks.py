@@ -18,7 +18,7 @@ BRACKETS = set("{}[],")
 # The standard keys at the top, which people read and override, in each bundle.
 STANDARD = (
     "bundle_root", "dataset_dir", "output_dir", "ckpt_dir", "checkpoint", "brisque", "lpips", "report", "device", "amp",
-    "amp_kwargs", "seed", "resume", "initial",
+    "amp_kwargs", "compile", "seed", "resume", "initial",
 )  # fmt: skip
 
 

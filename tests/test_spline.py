@@ -6,7 +6,9 @@ import torch
 from scipy.interpolate import CubicSpline
 from scipy.ndimage import map_coordinates
 
-from common.spline import apply_along, spline_matrix, upsampling_matrix
+from common.degradations import GaussianProfile
+from common.networks import SplineInterpolation
+from common.spline import _held, apply_along, spline_matrix, upsampling_matrix
 
 
 def test_a_matrix_is_the_spline_through_any_samples():
@@ -54,3 +56,27 @@ def test_autocast_costs_no_precision():
     with torch.autocast("cpu", dtype=torch.bfloat16):
         result = apply_along(volume, [matrix, matrix, None])
     assert result.dtype == torch.float32 and torch.equal(result, expected)
+
+
+def test_a_matrix_first_used_without_autograd_may_be_trained_through():
+    matrix = upsampling_matrix(6, 9, 1.5, 0.25)
+    with torch.inference_mode():
+        apply_along(torch.rand(6, 1, 1), [matrix, None, None])
+    volume = torch.rand(6, 1, 1, requires_grad=True)
+    apply_along(volume, [matrix, None, None]).square().sum().backward()
+    assert volume.grad.norm() > 0
+
+
+def test_constants_are_copied_once():
+    """What comes again, also cut to a margin or transposed, is not copied and cast again."""
+    modules = [
+        SplineInterpolation((1.5, 1.5, 1), (0.25, 0.25, 0), (12, 12, 2), (2, 2, 0)),
+        GaussianProfile((2, 2, 1)),
+        GaussianProfile((2, 2, 1)).adjoint,
+    ]
+    volume = torch.rand(1, 1, 8, 8, 2)
+    for module in modules:
+        first = module(volume)
+        misses = _held.cache_info().misses
+        assert torch.equal(module(volume), first)
+        assert _held.cache_info().misses == misses

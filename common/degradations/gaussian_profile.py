@@ -79,7 +79,7 @@ class GaussianProfile(Degradation):
 
     def _adjoint(self, lr: Tensor) -> Tensor:
         size = lr.shape[-SPATIAL_DIMS:]
-        return apply_along(lr, [m if m is None else m.T for m in self._matrices(size, self.hr_size(size))])
+        return apply_along(lr, self._matrices(size, self.hr_size(size)), transposed=True)
 
     def _matrices(self, lr_size: Sequence[int], hr_size: Sequence[int]) -> list[Tensor | None]:
         axes = zip(lr_size, hr_size, self.factors, strict=True)

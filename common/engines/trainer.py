@@ -87,6 +87,7 @@ class Player:
                 raise ValueError(f"player '{name}': the graph has no network '{network}'; known: {known}.")
         for term, inputs in self.losses.inputs().items():
             graph.check_outputs(inputs, f"player '{name}', term '{term}'")
+        self.losses.to(device)
         self.dependent = graph.depending_on(self.networks)
         self.parameters = [p for n in self.networks for p in graph.networks[n].parameters() if p.requires_grad]
         self.optimizer = self._optimizer(self.parameters)
@@ -180,6 +181,9 @@ class AlternatingTrainer(Trainer):
         amp: whether forward passes run under autocast; losses are in float32 always.
         amp_kwargs: of ``torch.autocast``, for example ``{"dtype": torch.bfloat16}``. With float16 each player scales
             its loss.
+        compile: whether the players' networks are compiled (``torch.compile``): each then starts few large operators in
+            the place of many small ones, which pays where a GPU waits for them to be started. The first iterations
+            take minutes, and a C++ compiler (CPU) or Triton (GPU) must be there.
 
     Raises:
         ValueError: when a player names a network, or a term a tensor, that the graph lacks; when two players train the
@@ -199,6 +203,7 @@ class AlternatingTrainer(Trainer):
         inferer: Callable | None = None,
         amp: bool | str = False,
         amp_kwargs: dict | None = None,
+        compile: bool | str = False,
     ) -> None:
         amp = is_true(amp, "amp")
         check_whole(max_epochs=max_epochs, **({} if epoch_length is None else {"epoch_length": epoch_length}))
@@ -224,6 +229,8 @@ class AlternatingTrainer(Trainer):
                 if network in owner:
                     raise ValueError(f"players '{owner[network]}' and '{name}' both train the network '{network}'.")
                 owner[network] = name
+                if is_true(compile, "compile"):
+                    graph.networks[network].compile()  # in place, so that its weights keep their names
 
     def run(self) -> None:  # type: ignore[override]
         """Train from the first iteration, or from the one that a handler restores when the run starts, to the last."""
@@ -388,5 +395,6 @@ class AlternatingTrainer(Trainer):
         flat = torch.cat([g.reshape(-1) for g in grads])
         dist.all_reduce(flat)
         flat /= dist.get_world_size()
-        for p, g in zip(parameters, flat.split([g.numel() for g in grads]), strict=True):
-            p.grad = g.view_as(p).clone()
+        # Into what is there: of another layout than its weight, a gradient sends Adam a slower way.
+        for own, mean in zip(grads, flat.split([g.numel() for g in grads]), strict=True):
+            own.copy_(mean.view_as(own))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -12,7 +13,11 @@ from monai.data import MetaTensor
 from monai.inferers import Inferer
 
 from ..command_line import is_true
+from ..memory import pieces_at_once
 from ..progress import report
+
+# Of the activations for a pixel of an LR slab: 2.5 KiB with 64 features in float32, and what cuDNN works in.
+_PIXEL_BYTES = 4096
 
 
 def slice_weights(slices: int, scale: int, offset: float) -> torch.Tensor:
@@ -41,7 +46,8 @@ class SlabInferer(Inferer):
     Every LR slice is the centre of one slab; the outermost are repeated outwards for that. Of a slab's output only the
     slices nearest to its centre enter the volume, because the outer ones are extrapolated (see :func:`slice_weights`).
     A tile is computed with a halo that is thrown away, so that tiles leave no seam: for a network whose receptive field
-    is within the halo, the result does not depend on the tiles. Memory is the volume, its result, and one tile.
+    is within the halo, the result does not depend on the tiles. Memory is the volume, its result, and a tile of one
+    slab; on a GPU of as many slabs as fit into what is free of its memory, so that it is not waited for slab by slab.
 
     Args:
         slices: odd number of slices of a slab.
@@ -73,7 +79,8 @@ class SlabInferer(Inferer):
             raise ValueError(f"SlabInferer: a tile of {tile} with a halo of {halo} on each side has no pixels left.")
         self.slices = slices
         self.scale = tuple(scale)
-        self.weights = slice_weights(slices, self.scale[2], offset[2])
+        self.weights = slice_weights(slices, self.scale[2], offset[2]).tolist()
+        self.centre = self.weights.index(1.0)
         self.tile, self.halo = tile, halo
         self.amp, self.amp_kwargs = is_true(amp, "amp"), amp_kwargs or {}
 
@@ -91,41 +98,61 @@ class SlabInferer(Inferer):
         """
         batch, channels, height, width, depth = inputs.shape
         sx, sy, sz = self.scale
-        half = self.slices // 2
         # Meta data would follow every operation of the network, at a cost.
         volume = inputs.as_tensor() if isinstance(inputs, MetaTensor) else inputs
         out = torch.zeros((batch, channels, sx * height, sy * width, sz * depth), device=volume.device)
-        shares = [self._share(z, depth, volume.device) for z in range(depth)]
         tiles = list(itertools.product(self._spans(height), self._spans(width)))
+        pixels = batch * max((y3 - y0) * (x3 - x0) for (y0, _, _, y3), (x0, _, _, x3) in tiles)
+        at_once = pieces_at_once(volume.device, pixels * _PIXEL_BYTES)
         autocast = torch.autocast(volume.device.type, **self.amp_kwargs) if self.amp else contextlib.nullcontext()
         with autocast:
             for done, ((y0, y1, y2, y3), (x0, x1, x2, x3)) in enumerate(tiles):
                 rows = slice((y1 - y0) * sx, (y2 - y0) * sx)
                 columns = slice((x1 - x0) * sy, (x2 - x0) * sy)
                 inner = out[:, :, y1 * sx : y2 * sx, x1 * sy : x2 * sy]
-                for z in range(depth):
-                    slab = [min(max(i, 0), depth - 1) for i in range(z - half, z + half + 1)]
-                    result = network(volume[:, :, y0:y3, x0:x3, slab], *args, **kwargs)
-                    shift = (z - half) * sz  # output slice o of this slab is slice shift + o of the volume
-                    begin, end, weights = shares[z]
-                    result = result[:, :, rows, columns, begin:end].float()
-                    inner[..., shift + begin : shift + end] += result * weights
-                    report((done + (z + 1) / depth) / len(tiles))
+                first = 0
+                while first < depth:
+                    centres = range(first, min(first + at_once, depth))
+                    try:
+                        result = network(self._slabs(volume[:, :, y0:y3, x0:x3], centres), *args, **kwargs)
+                    except torch.OutOfMemoryError:
+                        if at_once == 1:
+                            raise
+                        at_once //= 2
+                        continue
+                    self._add(result.unflatten(0, (batch, -1))[..., rows, columns, :], centres, depth, inner)
+                    first = centres.stop
+                    report((done + first / depth) / len(tiles))
         return out
 
-    def _share(self, z: int, depth: int, device: torch.device) -> tuple[int, int, torch.Tensor]:
-        """First and last output slice, plus one, of slab ``z`` that enter the volume, and their weights."""
-        weights = self.weights.clone()
-        centre = int((weights == 1).nonzero()[0])
+    def _slabs(self, tile: torch.Tensor, centres: range) -> torch.Tensor:
+        """The slabs ``(B n, 1, h, w, slices)`` of n centres, those of a volume together."""
+        half, depth = self.slices // 2, tile.shape[-1]
+        begin, end = centres.start - half, centres.stop + half
+        # Not an index, which would be copied to the device.
+        read = tile[..., max(begin, 0) : min(end, depth)]
+        read = torch.cat([read[..., :1]] * max(-begin, 0) + [read] + [read[..., -1:]] * max(end - depth, 0), dim=-1)
+        return read.unfold(-1, self.slices, 1).permute(0, 4, 1, 2, 3, 5).flatten(0, 1).contiguous()
+
+    def _add(self, slabs: torch.Tensor, centres: range, depth: int, out: torch.Tensor) -> None:
+        """Add to ``out`` what of the slabs ``(B, n, 1, h, w, sz slices)`` of n centres enters the volume."""
+        scale, half = self.scale[2], self.slices // 2
+        for o in range(self.slices * scale):
+            for weight, run in itertools.groupby(centres, partial(self._weight, o, depth)):
+                if weight:
+                    run = list(run)
+                    share = slabs[:, run[0] - centres.start : run[-1] + 1 - centres.start, ..., o].movedim(1, -1)
+                    start = (run[0] - half) * scale + o
+                    out[..., start : start + len(run) * scale : scale].add_(share, alpha=weight)
+
+    def _weight(self, o: int, depth: int, z: int) -> float:
+        """Share of output slice ``o`` of slab ``z`` in the volume; 0 where it lies outside."""
+        if not 0 <= (z - self.slices // 2) * self.scale[2] + o < depth * self.scale[2]:
+            return 0.0
         # Outwards from the first and the last slab there is no other to share with.
-        if z == 0:
-            weights[:centre] = 1
-        if z == depth - 1:
-            weights[centre + 1 :] = 1
-        shift = (z - self.slices // 2) * self.scale[2]
-        used = weights.nonzero().flatten().tolist()
-        begin, end = max(used[0], -shift), min(used[-1] + 1, self.scale[2] * depth - shift)
-        return begin, end, weights[begin:end].to(device)
+        if (z == 0 and o < self.centre) or (z == depth - 1 and o > self.centre):
+            return 1.0
+        return self.weights[o]
 
     def _spans(self, length: int) -> list[tuple[int, int, int, int]]:
         """Tiles along an axis as ``(start, inner start, inner stop, stop)``."""

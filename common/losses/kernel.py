@@ -46,7 +46,7 @@ class BoundaryLoss(nn.Module):
 
     def forward(self, kernels: torch.Tensor) -> torch.Tensor:
         """``(kernels, K, K)`` to ``(kernels,)``."""
-        return (kernels * self.mask.to(kernels.device)).abs().mean(dim=(1, 2))
+        return (kernels * self.mask).abs().mean(dim=(1, 2))
 
 
 class SparsityLoss(nn.Module):
@@ -73,9 +73,8 @@ class CentreLoss(nn.Module):
 
     def forward(self, kernels: torch.Tensor) -> torch.Tensor:
         """``(kernels, K, K)`` to ``(kernels,)``."""
-        position = self.position.to(kernels.device)
         total = kernels.sum(dim=(1, 2))
-        centre = torch.stack([kernels.sum(dim=2) @ position, kernels.sum(dim=1) @ position]) / total
+        centre = torch.stack([kernels.sum(dim=2) @ self.position, kernels.sum(dim=1) @ self.position]) / total
         # The slope of a distance at 0 is not defined.
         return (centre.square().sum(dim=0) + 1e-12).sqrt()
 
@@ -126,6 +125,12 @@ class KernelSchedule:
             raise KeyError(f"KernelSchedule has no weight '{name}'; known: {', '.join(self.weights)}.")
         return ScheduledWeight(self, name)
 
+    def to(self, device: torch.device) -> KernelSchedule:
+        """Keep the weights on this device from now on."""
+        self.weights = {name: weight.to(device) for name, weight in self.weights.items()}
+        self.begun = self.begun.to(device)
+        return self
+
     def step(self, terms: Mapping[str, torch.Tensor]) -> None:
         """Look at the terms ``(kernels,)`` of an iteration, by name, and change the weights for the next."""
         self.iteration += 1
@@ -148,7 +153,7 @@ class KernelSchedule:
         for name, weight in state["weights"].items():
             if weight.shape != self.weights[name].shape:
                 raise ValueError(f"{len(weight)} kernels instead of {len(self.weights[name])}")
-            self.weights[name] = weight.cpu()
+            self.weights[name] = weight.to(self.begun.device)
 
 
 class ScheduledWeight:
@@ -158,6 +163,11 @@ class ScheduledWeight:
         self.schedule = schedule
         self.name = name
 
-    def value(self, term: torch.Tensor) -> torch.Tensor:
-        """The weights now, on the device of the term ``(kernels,)`` that they weigh."""
-        return self.schedule.weights[self.name].to(term.device)
+    def value(self) -> torch.Tensor:
+        """The weights ``(kernels,)`` now."""
+        return self.schedule.weights[self.name]
+
+    def to(self, device: torch.device) -> ScheduledWeight:
+        """Keep the weights of the schedule on this device from now on."""
+        self.schedule.to(device)
+        return self

@@ -29,6 +29,5 @@ class LowFrequencyLoss(nn.Module):
     def forward(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         """Two slabs ``(B, 1, H, W, Z)`` to a scalar."""
         difference = slab_to_channels(x.float() - y.float()).mean(dim=1, keepdim=True)
-        kernel = self.kernel.to(difference.device)
-        difference = F.conv2d(difference, kernel.view(1, 1, -1, 1))
-        return F.conv2d(difference, kernel.view(1, 1, 1, -1)).abs().mean()
+        difference = F.conv2d(difference, self.kernel.view(1, 1, -1, 1))
+        return F.conv2d(difference, self.kernel.view(1, 1, 1, -1)).abs().mean()

@@ -6,14 +6,18 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import torch
+from torch import nn
 
 
 @runtime_checkable
 class ChangingWeight(Protocol):
     """A weight that changes while training goes on."""
 
-    def value(self, term: torch.Tensor) -> torch.Tensor:
-        """Factors now, of the shape and on the device of the term that they weigh."""
+    def value(self) -> torch.Tensor:
+        """Factors now, of the shape of the term that they weigh."""
+
+    def to(self, device: torch.device) -> Any:
+        """Keep the factors on this device from now on."""
 
 
 class LossTable:
@@ -54,6 +58,14 @@ class LossTable:
         """The tensors that each computed term reads, by the term's name."""
         return {name: inputs for name, (_, _, inputs) in self.terms.items()}
 
+    def to(self, device: torch.device) -> LossTable:
+        """Move what the losses hold, and weights that change, to a device; a copy an iteration would be waited for."""
+        for weight, loss, _ in self.terms.values():
+            for part in (weight, loss):
+                if isinstance(part, (nn.Module, ChangingWeight)):
+                    part.to(device)
+        return self
+
     def __call__(self, values: Mapping[str, torch.Tensor]) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         """The weighted sum and the terms without their weights.
 
@@ -68,7 +80,7 @@ class LossTable:
         for name, (weight, loss, inputs) in self.terms.items():
             part = loss(*[values[tensor].float() for tensor in inputs])
             parts[name] = part.detach()
-            factor = weight.value(part) if isinstance(weight, ChangingWeight) else weight
+            factor = weight.value() if isinstance(weight, ChangingWeight) else weight
             weighted = (factor * part).mean()
             total = weighted if total is None else total + weighted
         if total is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 import torch
 from torch import nn
@@ -35,7 +36,23 @@ def _quadratic(position: float, slices: int) -> torch.Tensor:
     return weights
 
 
-class SlabInterpolation(nn.Module):
+class _Interpolation(nn.Module):
+    """A fixed network that computes in float32, autocast or not.
+
+    Under autocast it would be rounded as coarsely as what a network adds to it, and a discriminator of detail sees the
+    rounding. The sum of float32 and what autocast made is in float32.
+    """
+
+    def forward(self, lr: torch.Tensor) -> torch.Tensor:
+        """What :meth:`interpolated` makes of an LR image or slab."""
+        if torch.jit.is_scripting():  # which knows no autocast but of a constant device
+            return self.interpolated(lr)
+        else:
+            with torch.autocast(lr.device.type, enabled=False):
+                return self.interpolated(lr.to(torch.promote_types(lr.dtype, torch.float32)))
+
+
+class SlabInterpolation(_Interpolation):
     """Cubic interpolation of an LR slab onto the HR slab's grid; no parameters.
 
     HR voxel ``j`` of an axis lies at LR coordinate ``(j - offset) / scale``. In plane this is Keys' cubic convolution
@@ -72,7 +89,7 @@ class SlabInterpolation(nn.Module):
         self.register_buffer("in_plane", kernel.float())
         self.register_buffer("across", across)
 
-    def forward(self, slab: torch.Tensor) -> torch.Tensor:
+    def interpolated(self, slab: torch.Tensor) -> torch.Tensor:
         """``(B, 1, H, W, slices)`` to ``(B, 1, s H, s W, sz slices)``."""
         x = slab_to_channels(slab)
         x = torch.einsum("oz,bzhw->bohw", self.across.to(x.dtype), x)
@@ -82,7 +99,7 @@ class SlabInterpolation(nn.Module):
         return channels_to_slab(x.reshape(b, z, h * self.scale, w * self.scale))
 
 
-class AxisInterpolation(nn.Module):
+class AxisInterpolation(_Interpolation):
     """Keys' cubic convolution (a = -1/2) of images along their last axis; no parameters.
 
     HR column ``j`` lies at LR coordinate ``(j - offset) / factor``. Beyond the edges an image goes on as its outermost
@@ -100,7 +117,7 @@ class AxisInterpolation(nn.Module):
         # Saved with the weights, which mean nothing without the interpolation that they were trained on.
         self.register_buffer("phases", phases[:, None, None].float())
 
-    def forward(self, lr: torch.Tensor) -> torch.Tensor:
+    def interpolated(self, lr: torch.Tensor) -> torch.Tensor:
         """``(B, 1, H, W)`` to ``(B, 1, H, factor W)``."""
         columns = F.conv2d(F.pad(lr, (2, 2, 0, 0), mode="replicate"), self.phases.to(lr.dtype))
         return columns.permute(0, 2, 3, 1).reshape(lr.shape[0], 1, lr.shape[2], -1)
@@ -130,4 +147,9 @@ class SplineInterpolation(nn.Module):
         """``(..., x, y, z)`` to the size less twice the margin an axis."""
         axes = zip(lr.shape[-3:], self.size, self.factors, self.offset, self.margin, strict=True)
         # The LR samples that the margin lies between are read, only the rows of the matrix are left out.
-        return apply_along(lr, [upsampling_matrix(n, size, f, o)[m : size - m] for n, size, f, o, m in axes])
+        return apply_along(lr, [_rows(n, size, f, o, m) for n, size, f, o, m in axes])
+
+
+@lru_cache(maxsize=64)
+def _rows(lr_size: int, hr_size: int, factor: float, offset: float, margin: int) -> torch.Tensor:
+    return upsampling_matrix(lr_size, hr_size, factor, offset)[margin : hr_size - margin]

@@ -78,8 +78,45 @@ class KernelGenerator(nn.Module):
             taps = kernels.shape[-1]
             products = kernels.reshape(count, out, taps**2).mT @ layer.reshape(count, out, inputs * k**2)
             # Tap a of the later layers and tap b of this one meet at a + b.
-            kernels = F.fold(products.mT, (taps + k - 1,) * 2, (k, k))
+            kernels = _Overlaid.apply(products.mT, taps + k - 1, k)
         return kernels[:, 0]
+
+
+def _patches(images: torch.Tensor, size: int) -> torch.Tensor:
+    """What ``F.unfold`` gives of images ``(n, c, H, W)``, which on CUDA it makes one image at a time.
+
+    Returns:
+        ``(n, c, size^2, (H - size + 1) (W - size + 1))``.
+    """
+    windows = images.unfold(2, size, 1).unfold(3, size, 1).movedim((4, 5), (2, 3))
+    return windows.reshape(*images.shape[:2], size**2, -1)
+
+
+class _Patches(torch.autograd.Function):
+    """Patches of images, differentiable: ``F.unfold`` where it and its backward are one launch."""
+
+    @staticmethod
+    def forward(ctx: Any, images: torch.Tensor, size: int) -> torch.Tensor:
+        ctx.shape, ctx.size = images.shape, size
+        return _patches(images, size)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None]:
+        _, _, height, width = ctx.shape
+        return F.fold(gradient.flatten(0, 1), (height, width), ctx.size).reshape(ctx.shape), None
+
+
+class _Overlaid(torch.autograd.Function):
+    """The adjoint of :class:`_Patches`, differentiable: ``F.fold``, whose own backward is ``F.unfold``."""
+
+    @staticmethod
+    def forward(ctx: Any, patches: torch.Tensor, edge: int, size: int) -> torch.Tensor:
+        ctx.size = size
+        return F.fold(patches, (edge, edge), size)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None, None]:
+        return _patches(gradient, ctx.size).flatten(1, 2), None, None
 
 
 class FixedKernel(nn.Module):
@@ -219,8 +256,7 @@ class KernelDiscriminator(nn.Module):
         if self.detail:
             lr = lr - F.avg_pool2d(F.pad(lr, (1, 1, 1, 1), mode="replicate"), 3, 1)
         first, hidden, last = self._normed("first") @ self.triplet, self._normed("hidden"), self._normed("last")
-        x = F.unfold(lr.reshape(kernels * crops, 1, height, width), edge)
-        x = first @ x.reshape(kernels, crops, edge**2, -1).transpose(1, 2).reshape(kernels, edge**2, -1)
+        x = first @ _Patches.apply(lr, edge).transpose(1, 2).reshape(kernels, edge**2, -1)
         for i, weight in enumerate([*hidden.unflatten(0, (-1, kernels)), last]):
             # Each channel of each crop is a group of its own.
             groups = kernels * x.shape[1] * crops

@@ -55,7 +55,7 @@ def baseline(lr: torch.Tensor, net: torch.nn.Module, inferer: SlabInferer) -> to
     for z in range(depth):
         slices = slab_to_channels(padded[..., z : z + 3]).contiguous()
         result = net(channels_to_slab(slices))
-        for o, weight in enumerate(inferer.weights.tolist()):
+        for o, weight in enumerate(inferer.weights):
             at = (z - 1) * sz + o
             if weight and 0 <= at < sz * depth:
                 out[..., at] += weight * result[..., o]

@@ -1,6 +1,7 @@
 """The trainer against games written out by hand, and what each player's turn may touch."""
 
 import copy
+import shutil
 
 import pytest
 import torch
@@ -9,6 +10,8 @@ from torch import nn
 
 from common.engines import AlternatingTrainer, Player
 from common.graph import TensorGraph
+from common.losses import LeastSquaresLoss
+from common.networks import RDN, AxisInterpolation
 
 STEPS = {
     "fake": ["down", "hr"],
@@ -491,3 +494,52 @@ def test_what_a_player_cannot_do_is_said():
 
 def _player(network):
     return player_of([network], sgd, copy.deepcopy(GENERATOR))
+
+
+def compiled_or_not(compile):
+    """A generator that adds to an interpolation, and its judge, whose turns share a forward pass."""
+    torch.manual_seed(0)
+    networks = {
+        "sr_net": RDN(4, 4, 1, 1, 4, base=AxisInterpolation(4, 1.5)),
+        "judge": nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Conv2d(4, 1, 3)),
+    }
+    steps = {"fake": ["sr_net", "lr"], "fake_verdict": ["judge", "fake"], "verdict": ["judge", "hr"]}
+    l1, real, fake = nn.L1Loss(), LeastSquaresLoss(1.0), LeastSquaresLoss(0.0)
+    players = {
+        "judge": Player(["judge"], adam, {"real": [1.0, real, "verdict"], "fake": [1.0, fake, "fake_verdict"]}),
+        "sr_net": Player(["sr_net"], adam, {"l1": [1.0, l1, "fake", "hr"], "fool": [0.1, real, "fake_verdict"]}),
+    }
+    batches = [{"lr": torch.rand(1, 1, 8, 4), "hr": torch.rand(1, 1, 8, 16)} for _ in range(3)]
+    graph = TensorGraph(networks, steps, ["lr", "hr"])
+    trainer = AlternatingTrainer(torch.device("cpu"), 1, batches, graph, players, compile=compile)
+    outputs = []
+    trainer.add_event_handler(Events.ITERATION_COMPLETED, lambda engine: outputs.append(dict(engine.state.output)))
+    return trainer, outputs
+
+
+def adam(parameters):
+    return torch.optim.Adam(parameters, lr=0.01)
+
+
+def test_compiled_networks_keep_the_names_of_their_weights():
+    (plain, _), (compiled, _) = compiled_or_not(False), compiled_or_not("true")
+    assert list(compiled.graph.state_dict()) == list(plain.graph.state_dict())
+    for trainer, expected in ((plain, False), (compiled, True)):
+        networks = trainer.graph.networks.values()
+        assert {network._compiled_call_impl is not None for network in networks} == {expected}
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="needs a C++ compiler")
+def test_compiled_networks_are_trained_the_same():
+    weights, history = [], []
+    for compile in (False, True):
+        trainer, outputs = compiled_or_not(compile)
+        trainer.run()
+        weights.append(trainer.graph.state_dict())
+        history.append(outputs)
+    assert len(history[0]) == 3
+    for plain, compiled in zip(*history, strict=True):
+        assert compiled == pytest.approx(plain, abs=1e-5)
+    for name, value in weights[0].items():
+        torch.testing.assert_close(weights[1][name], value, rtol=1e-4, atol=1e-5)

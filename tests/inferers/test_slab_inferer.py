@@ -42,7 +42,7 @@ class Guess(nn.Module):
         self.seen.append(tuple(slab.shape))
         sx, sy, _ = self.scale
         up = slab.repeat_interleave(sx, dim=2).repeat_interleave(sy, dim=3)
-        return up @ self.mix.T + up.mean(dim=(2, 3), keepdim=True).mean()
+        return up @ self.mix.T + up.mean(dim=(1, 2, 3, 4), keepdim=True)
 
 
 def slow_loop(volume, network, slices, scale, offset):
@@ -169,6 +169,34 @@ def test_tiles_leave_no_seam(tile, halo):
         tiled = SlabInferer(3, (2, 2, 2), (0, 0, 0), tile=tile, halo=halo)(volume, network)
     assert whole.std() > 0.01
     assert torch.allclose(tiled, whole, atol=1e-5)
+
+
+@every_geometry
+@pytest.mark.parametrize(("at_once", "room"), [(4, 4), (32, 32), (32, 3)])
+def test_in_batches_it_is_the_same(monkeypatch, scale, offset, at_once, room):
+    """As on a GPU, also where fewer slabs have room than was thought."""
+    network, volume = Guess(3, scale), torch.rand(2, 1, 9, 8, 7, generator=torch.Generator().manual_seed(0))
+    inferer = SlabInferer(3, scale, offset, tile=6, halo=1)
+    one_by_one = inferer(volume, network)
+    network.seen.clear()
+
+    def in_room(slabs):
+        if len(slabs) > 2 * room:
+            raise torch.OutOfMemoryError("out of memory")
+        return network(slabs)
+
+    monkeypatch.setattr("common.inferers.slab.pieces_at_once", lambda device, size: at_once)
+    assert torch.allclose(inferer(volume, in_room), one_by_one, atol=1e-6)
+    counts = {(4, 4): [4, 3], (32, 32): [7], (32, 3): [2, 2, 2, 1]}[at_once, room]
+    assert [shape[0] // 2 for shape in network.seen] == counts * (len(network.seen) // len(counts))
+
+
+def test_memory_that_does_not_suffice_for_one_slab_is_said_so():
+    def network(slab):
+        raise torch.OutOfMemoryError("out of memory")
+
+    with pytest.raises(torch.OutOfMemoryError):
+        SlabInferer(3, (2, 2, 2), (0, 0, 0))(torch.rand(1, 1, 4, 4, 3), network)
 
 
 def test_too_small_a_halo_does_leave_one():

@@ -3,11 +3,21 @@
 import numpy as np
 import pytest
 import torch
+from monai.metrics.regression import compute_ssim_and_cs
 from scipy.ndimage import correlate1d, gaussian_filter
 from scipy.special import erf
 from skimage.metrics import structural_similarity
 
-from common.losses import AdaptationLoss, LossTable, LowFrequencyLoss, SquaredSSIMLoss
+from common.losses import (
+    AdaptationLoss,
+    BoundaryLoss,
+    CentreLoss,
+    KernelSchedule,
+    LossTable,
+    LowFrequencyLoss,
+    SquaredSSIMLoss,
+)
+from common.networks.slab import slab_to_channels
 
 
 def tissue(*shape, seed=0, sigma=3):
@@ -40,6 +50,14 @@ def test_ssim_loss_is_equation_2_slice_by_slice():
     assert loss(x, x).item() == pytest.approx(0, abs=1e-6)
     # Samples are averaged after the square and not before.
     assert loss(x, y).item() == pytest.approx(np.mean([loss(x[i : i + 1], y[i : i + 1]).item() for i in range(3)]))
+
+
+def test_ssim_loss_is_monais():
+    x, y = torch.rand(2, 2, 1, 20, 17, 3)
+    images = [slab_to_channels(slab) for slab in (x, y)]
+    ssim, _ = compute_ssim_and_cs(*images, 2, (11, 11), (1.5, 1.5))
+    torch.testing.assert_close(SquaredSSIMLoss()(x, y), (1 - ssim.mean(dim=(1, 2, 3)) ** 2).mean())
+    assert not SquaredSSIMLoss().state_dict()
 
 
 def test_ssim_loss_trains_and_stays_in_float32_under_autocast():
@@ -138,3 +156,16 @@ def test_a_list_is_no_table():
 def test_a_table_of_zeros_has_nothing_to_train_on():
     with pytest.raises(ValueError, match="weight 0"):
         LossTable({"off": [0, mean, "sr"]})({})
+
+
+def test_what_losses_hold_goes_where_the_table_goes():
+    schedule = KernelSchedule(3, {"bicubic": 5.0, "centre": 1.0}, {})
+    losses = [LowFrequencyLoss(), SquaredSSIMLoss(), BoundaryLoss(13), CentreLoss(13, 0.0)]
+    rows = {str(i): [1.0, loss, "x", "y"] for i, loss in enumerate(losses)}
+    LossTable({**rows, "bicubic": [schedule["bicubic"], mean, "x"]}).to(torch.device("meta"))
+    buffers = [buffer for loss in losses for buffer in loss.buffers()]
+    assert len(buffers) == len(losses) and not any(loss.state_dict() for loss in losses)
+    assert {t.device.type for t in [*buffers, *schedule.weights.values()]} == {"meta"}
+    restored = {"iteration": 4, "weights": {name: torch.ones(3) for name in schedule.weights}}
+    schedule.load_state_dict(restored)
+    assert schedule["bicubic"].value().device.type == "meta"

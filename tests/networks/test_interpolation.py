@@ -8,7 +8,17 @@ import torch
 from scipy.ndimage import map_coordinates
 
 from common.degradations import GaussianProfile
-from common.networks import SlabInterpolation, SplineInterpolation
+from common.networks import (
+    EDSR,
+    RDN,
+    SRCNN,
+    AxisInterpolation,
+    SlabEncoder,
+    SlabInterpolation,
+    SlabSuperResolver,
+    SplineInterpolation,
+    TSRCANDecoder,
+)
 
 SCALES = [(2, 2, 2), (2, 2, 1), (3, 3, 2), (4, 4, 3), (1, 1, 3)]
 
@@ -133,3 +143,35 @@ def test_behind_the_margin_a_patch_is_degraded_and_interpolated_as_the_whole_sli
     assert one.shape[2:] == (patch, patch, 1) and (one - whole).abs().max() < 0.01
     without = interpolated(hr[:, :, place, place], 0)
     assert (without - whole).abs().max() > 0.05
+
+
+NETWORKS = {
+    "ts_rcan": (
+        lambda: SlabSuperResolver(
+            SlabEncoder(3, 8, 2), TSRCANDecoder(6, 8, 1, 1, 2, (2, 2), SlabInterpolation(3, (2, 2, 2), (0, 0, 0)))
+        ),
+        (2, 1, 12, 12, 3),
+    ),
+    "edsr": (lambda: EDSR(8, 1, base=SlabInterpolation(1, (2, 2, 1), (0.5, 0.5, 0))), (2, 1, 12, 12, 1)),
+    "rdn": (lambda: RDN(8, 4, 1, 1, 4, base=AxisInterpolation(4, 1.5)), (2, 1, 12, 12)),
+    "srcnn": (lambda: SRCNN(SlabInterpolation(1, (2, 2, 1), (0, 0, 0)), [3, 3], [8], True), (2, 1, 12, 12, 1)),
+}
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_under_autocast_it_is_added_unrounded(name):
+    """A network that has learned nothing gives the interpolation; what has been learned is rounded, not the sum."""
+    torch.manual_seed(0)
+    make, shape = NETWORKS[name]
+    network, lr = make(), torch.rand(shape)
+    with torch.no_grad():
+        plain = network(lr)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            assert torch.equal(network(lr), plain)
+        tail = [module for module in network.modules() if isinstance(module, torch.nn.Conv2d)][-1]
+        torch.nn.init.normal_(tail.weight, std=0.01)
+        learned = network(lr)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            rounding = (network(lr) - learned).std()
+    assert (learned - plain).std() > 1e-3  # else there is nothing to round
+    assert rounding < 0.02 * (learned - plain).std()

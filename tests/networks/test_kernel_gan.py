@@ -9,6 +9,7 @@ from scipy.ndimage import correlate
 from torch import nn
 from torch.nn import functional as F
 from torch.nn.utils import spectral_norm
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from common.engines import AlternatingTrainer, Player
 from common.graph import TensorGraph
@@ -233,11 +234,11 @@ def test_detail_is_the_image_less_its_mean_over_three_pixels():
     rows, columns = torch.meshgrid(torch.arange(16.0), torch.arange(16.0), indexing="ij")
     inner = (..., slice(1, -1), slice(1, -1))  # at the edges a slope is bent
     slope, features = 0.3 + 0.02 * rows - 0.05 * columns, []
-    handle = torch.nn.functional.unfold
+    handle = module._patches
     for image in (lr, lr + slope):
         seen = []
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(module.F, "unfold", lambda x, edge, seen=seen: seen.append(x) or handle(x, edge))
+            patch.setattr(module, "_patches", lambda x, edge, seen=seen: seen.append(x) or handle(x, edge))
             network(image)
         features.append(seen[0])
     torch.testing.assert_close(features[0][inner], features[1][inner], rtol=0, atol=1e-5)
@@ -368,3 +369,33 @@ def test_a_crop_without_verdicts_is_refused():
     assert discriminator(torch.rand(1, 1, 10, 10)).shape == (1, 1, 2, 2)
     with pytest.raises(ValueError, match=r"9x10 pixels, expected at least 10x10 .* larger crop"):
         discriminator(torch.rand(1, 1, 9, 10))
+
+
+class Operators(TorchDispatchMode):
+    """The names of what torch computes."""
+
+    def __init__(self):
+        super().__init__()
+        self.names = []
+
+    def __torch_dispatch__(self, operator, types, args=(), kwargs=None):
+        self.names.append(operator.overloadpacket.__name__)
+        return operator(*args, **(kwargs or {}))
+
+
+def test_no_operator_is_used_that_cuda_starts_once_for_each_kernel():
+    """im2col, which is the forward of unfold and the backward of fold."""
+    generator, judge = generator_of(), discriminator_of(KERNELS)
+    with Operators() as used:
+        sampled = KernelSampling(2)(torch.rand(KERNELS, 2, 40, 40), generator())
+        judge(sampled).mean().backward()
+    assert generator.layers[0].grad.norm() > 0 and "col2im" in used.names and "im2col" not in used.names
+
+
+@pytest.mark.parametrize("size", [1, 3])
+def test_patches_and_their_adjoint_are_those_of_torch(size):
+    images = torch.rand(2, 3, 6, 5, dtype=torch.float64, requires_grad=True)
+    torch.testing.assert_close(module._patches(images, size).flatten(1, 2), F.unfold(images, size))
+    assert torch.autograd.gradcheck(lambda x: module._Patches.apply(x, size), images)
+    patches = torch.rand(2, 3 * size**2, (6 - size + 1) ** 2, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda x: module._Overlaid.apply(x, 6, size), patches)
