@@ -29,9 +29,12 @@ from torch.utils import collect_env
 
 from common.command_line import check_device, check_whole
 from common.files import replacing
+from tests.bundles import runs
 
 from . import gpu_parts as parts
-from .common_parts import device_name, in_own_process
+from .common_parts import in_own_process
+from .gpu_setup import PAPER, TINY, TRAININGS, Sizes, make_cohort, settings
+from .gpu_tools import place, quiet
 
 PAPER_SECONDS = 2.30  # for a volume of this size (UDEAN's paper)
 GOALS = "goals: an iteration in a third of a plain loop's time (0.333), a volume in 0.25 s (the paper: 2.30 s)"
@@ -66,11 +69,11 @@ class Record:
         row: dict[str, object] = {"bundle": bundle, "training": training, "part": name}
         start = time.perf_counter()
         try:
-            with parts.quiet():
+            with quiet():
                 row |= measure()
         except Exception as error:
-            row["error"] = parts.place(error)
-            traceback.print_exception(error)
+            row["error"] = place(error)
+            traceback.print_exception(runs.first_cause(error))
         self.add({**row, "took": time.perf_counter() - start})
 
     def add(self, row: dict[str, object]) -> None:
@@ -153,7 +156,7 @@ def _rows(figures: dict[tuple[str, str], dict[str, object]], columns: dict[str, 
     return [" | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines]
 
 
-def measure(bundle: str, sizes: parts.Sizes, device: torch.device, iterations: int, path: Path, **more: object) -> None:
+def measure(bundle: str, sizes: Sizes, device: torch.device, iterations: int, path: Path, **more: object) -> None:
     """All parts of a bundle, in this process.
 
     Args:
@@ -165,11 +168,13 @@ def measure(bundle: str, sizes: parts.Sizes, device: torch.device, iterations: i
         more: overrides of train.json.
     """
     record, prepared = Record(path), {}
+    if device.type == "cuda":
+        torch.cuda.set_device(device)  # which is waited for
 
     def prepare() -> dict[str, object]:
-        cohort = parts.make_cohort(bundle, sizes, Path(folder) / "cohort")
+        cohort = make_cohort(bundle, sizes, Path(folder) / "cohort")
         prepared["peak"] = parts.matrix_product(device, sizes.matrix)
-        prepared["override"] = {**parts.settings(bundle, sizes, cohort), **more}
+        prepared["override"] = {**settings(bundle, sizes, cohort), **more}
         return {"matrix_tflops": prepared["peak"] / 1e12}
 
     with tempfile.TemporaryDirectory() as folder:
@@ -177,7 +182,7 @@ def measure(bundle: str, sizes: parts.Sizes, device: torch.device, iterations: i
         if not prepared:
             return
         trained = Path(folder) / bundle
-        for training in parts.TRAININGS[bundle]:
+        for training in TRAININGS[bundle]:
             own = parts.MeasuredTraining(bundle, training, sizes, device, trained, iterations=iterations, **prepared)
             record.part(bundle, training.name, "waits", own.synchronisations)
             record.part(bundle, training.name, "training", own.timed)
@@ -207,16 +212,17 @@ def main(
         SystemExit: with 1, when a part failed.
         ValueError: when there is no such bundle or device, or the output was measured on another machine.
     """
-    if bundle not in (None, *parts.TRAININGS):
-        raise ValueError(f"bundle is {bundle!r}, expected one of {', '.join(parts.TRAININGS)}.")
-    where = torch.device(device or ("cuda:0" if torch.cuda.is_available() else "cpu"))
+    if bundle not in (None, *TRAININGS):
+        raise ValueError(f"bundle is {bundle!r}, expected one of {', '.join(TRAININGS)}.")
+    where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     check_device(where)
-    sizes = parts.PAPER if where.type == "cuda" else parts.TINY
+    where = torch.device("cuda", where.index or 0) if where.type == "cuda" else where
+    sizes = PAPER if where.type == "cuda" else TINY
     iterations = sizes.iterations if iterations is None else iterations
     check_whole(iterations=iterations)
     if where.type == "cpu":
         print("no GPU is measured; the same code runs at tiny sizes on the CPU, where figures mean nothing", flush=True)
-    bundles = [bundle] if bundle else [*parts.TRAININGS]
+    bundles = [bundle] if bundle else [*TRAININGS]
     with tempfile.TemporaryDirectory() as folder:
         path = Path(output or Path(folder) / "gpu.json")
         Record(path).begin(_machine(where, sizes), bundles)
@@ -224,7 +230,7 @@ def main(
             try:
                 in_own_process(measure, name, sizes, where, iterations, path)
             except Exception as error:  # the process has died, or the disk is full
-                row = {"bundle": name, "training": "", "part": "process", "took": 0.0, "error": parts.place(error)}
+                row = {"bundle": name, "training": "", "part": "process", "took": 0.0, "error": place(error)}
                 Record(path).add(row)
         record = Record(path)
     print(f"\n{record.machine}\n\n{record.table()}")
@@ -234,11 +240,11 @@ def main(
         raise SystemExit(1)
 
 
-def _machine(device: torch.device, sizes: parts.Sizes) -> dict[str, object]:
+def _machine(device: torch.device, sizes: Sizes) -> dict[str, object]:
     """What is measured."""
     gpu = device.type == "cuda"
     return {
-        "device": torch.cuda.get_device_name(device) if gpu else device_name(),
+        "device": torch.cuda.get_device_name(device) if gpu else f"CPU, {torch.get_num_threads()} threads",
         "driver": collect_env.get_nvidia_driver_version(collect_env.run) if gpu else None,
         "cuda": torch.version.cuda,
         "torch": torch.__version__,

@@ -4,17 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import logging
-import os
 import shutil
-import sys
 import time
-import traceback
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from unittest import mock
 
 import torch
 from ignite.engine import Events
@@ -26,171 +19,14 @@ from common.engines import AlternatingTrainer
 from tests.bundles import runs
 
 from .common_parts import plain_iteration, seconds, synchronize
+from .gpu_setup import Sizes, Training
+from .gpu_tools import check, covered, cudnn, difference, place, relative, same, synchronisation_refused
 
-WARM = 10  # iterations that are not timed
-MOST_SECONDS = 30  # that are timed, of a training
+MOST_SECONDS = 20  # that are timed, of a training
 # Largest differences of float32 on the device from the CPU, TF32 off, of the CPU's value: losses of an iteration, some
 # of them after steps of Adam, which makes much of rounding; batches and results, of the largest voxel.
 LOSSES, VOXELS = 1e-3, 1e-4
-NO_LOSS = 1e-2  # a loss below this differs by a share of this
 RESUMED = 0.05  # largest difference of the losses where atomic additions keep a resumed run from being the same
-
-
-@dataclass(frozen=True)
-class Sizes:
-    """How large everything is.
-
-    Attributes:
-        name: "paper" for the defaults of train.json, "tiny" for those of tests/bundles/tiny.
-        hr: voxels of the HR volumes to train on.
-        result: voxels of the volume that is inferred.
-        checked: voxels of the one that is inferred on the CPU too.
-        matrix: rows of the matrix product.
-        iterations: that are timed unless it is said how many.
-        profiled: iterations under the profiler.
-        repeats: of which a median is taken.
-    """
-
-    name: str
-    hr: tuple[int, int, int]
-    result: tuple[int, int, int]
-    checked: tuple[int, int, int]
-    matrix: int
-    iterations: int
-    profiled: int
-    repeats: int
-
-
-PAPER = Sizes("paper", (160, 160, 144), (160, 160, 128), (48, 48, 32), 8192, 200, 10, 5)
-TINY = Sizes("tiny", (40, 44, 36), (24, 24, 16), (24, 24, 16), 256, 2, 1, 1)
-
-
-@dataclass(frozen=True)
-class Training:
-    """One training of a bundle.
-
-    Attributes:
-        suffix: of its history and state.
-        override: that chooses it.
-        trainer: its key.
-        exact: whether a resumed run on a GPU gives the same numbers; the backward passes of padding, of which kernel
-            estimation and the later stages of ct_guided have some, add up in any order there.
-    """
-
-    suffix: str = ""
-    override: Mapping[str, object] = field(default_factory=dict)
-    trainer: str = "train#trainer"
-    exact: bool = True
-
-    @property
-    def name(self) -> str:
-        """As it is shown."""
-        return self.suffix.strip("_") or "training"
-
-
-def _stage(number: int, exact: bool = True) -> Training:
-    return Training(f"_{number}", {"stage": number, "stages": [number]}, exact=exact)
-
-
-# In the order in which one needs what the one before has left. Later stages of guided_rdn are the second again.
-TRAININGS = {
-    "ct_guided": (_stage(1), _stage(2, exact=False), _stage(3, exact=False)),
-    "downsampling_gan": (
-        Training("_kernels_1", {"stages": [1]}, "estimation#trainer", exact=False),
-        Training("_edsr", {"stages": [2]}),
-    ),
-    "guided_rdn": (_stage(1), _stage(2)),
-    "srcnn": (Training(),),
-    "udean": (Training(),),
-}
-
-
-def make_cohort(bundle: str, sizes: Sizes, folder: Path) -> Path:
-    """A datalist with one volume a group: the same phantom each time, as only its size counts."""
-    tiny, hr = runs.TINY[bundle], runs.phantom(0, sizes.hr)
-    groups = {group: [tiny.save_hr(folder, group, hr)] for group in tiny.groups}
-    if "source" in groups:
-        groups["source"] = [tiny.as_source(entry) for entry in groups["source"]]
-    return runs.datalist(folder, **groups)
-
-
-def vgg_weights(path: Path) -> Path:
-    """Random weights of VGG-16 under torchvision's names, as far as ct_guided reads them."""
-    state, index, inputs = {}, 0, 1 + 2
-    for convolutions, channels in ((2, 64), (2, 128), (3, 256), (3, 512)):
-        for _ in range(convolutions):
-            layer = torch.nn.Conv2d(inputs, channels, 3)
-            torch.nn.init.kaiming_normal_(layer.weight)
-            state |= {f"features.{index}.{name}": value.detach() for name, value in layer.named_parameters()}
-            index, inputs = index + 2, channels
-        index += 1
-    torch.save(state, path)
-    return path
-
-
-def settings(bundle: str, sizes: Sizes, cohort: Path) -> dict[str, object]:
-    """Overrides of train.json: what phantoms are, and the tiny sizes where they are asked for."""
-    tiny = runs.TINY[bundle]
-    if sizes.name == "tiny":
-        return {"dataset_dir": str(cohort), **tiny.network, **tiny.training}
-    of_phantoms = {key: tiny.training[key] for key in ("slice_axis", "ct_offset", "window") if key in tiny.training}
-    if bundle == "ct_guided":
-        of_phantoms["vgg_weights"] = str(vgg_weights(cohort / "vgg16.pth"))
-    return {"dataset_dir": str(cohort), **of_phantoms}
-
-
-@contextlib.contextmanager
-def cudnn(**flags: bool) -> Iterator[None]:
-    """Flags of cuDNN within this context."""
-    before = {name: getattr(torch.backends.cudnn, name) for name in flags}
-    try:
-        for name, value in flags.items():
-            setattr(torch.backends.cudnn, name, value)
-        yield
-    finally:
-        for name, value in before.items():
-            setattr(torch.backends.cudnn, name, value)
-
-
-def place(error: BaseException) -> str:
-    """An error's kind and message, with the innermost line of the project that it came from."""
-    cause = runs.first_cause(error)
-    root = f"{runs.ROOT}/"
-    lines = [frame for frame in traceback.extract_tb(cause.__traceback__) if frame.filename.startswith(root)]
-    at = f" ({lines[-1].filename.removeprefix(root)}:{lines[-1].lineno})" if lines else ""
-    return f"{type(cause).__name__}: {' '.join(str(cause).split())[:300]}{at}"
-
-
-@contextlib.contextmanager
-def synchronisation_refused(device: torch.device) -> Iterator[list[int]]:
-    """Each synchronisation of the host with the GPU is an error here, except the one that an iteration may have.
-
-    That is the transfer of the logs, for which ``AlternatingTrainer._iteration`` calls ``tolist`` when all work is
-    queued. Nothing else in the trainer's file calls it, and calls from elsewhere are refused. On a CPU nothing is.
-
-    Yields:
-        A list to which 1 is added for each transfer that was let through.
-    """
-    set_mode = torch.cuda.set_sync_debug_mode if device.type == "cuda" else lambda mode: None
-    tolist, let_through = torch.Tensor.tolist, []
-    trainer_file = AlternatingTrainer._iteration.__code__.co_filename
-
-    def transferred(tensor: torch.Tensor) -> list:
-        if sys._getframe(1).f_code.co_filename != trainer_file:
-            return tolist(tensor)
-        let_through.append(1)
-        set_mode("default")
-        try:
-            return tolist(tensor)
-        finally:
-            set_mode("error")
-
-    with mock.patch.object(torch.Tensor, "tolist", transferred):
-        set_mode("error")
-        try:
-            yield let_through
-        finally:
-            set_mode("default")
 
 
 def matrix_product(device: torch.device, size: int) -> float:
@@ -243,6 +79,8 @@ class MeasuredTraining:
             **{**self.override, **runs.TINY[self.bundle].lasting(epochs, iterations), **self.training.override, **more},
         )
         workflow.initialize()
+        # Anew, as run_again does it: what initialize has looked at was made before it set the seed.
+        workflow.parser.parse(reset=True)
         return workflow.parser.get_parsed_content(self.training.trainer)
 
     def beside(self, name: str) -> Path:
@@ -261,7 +99,7 @@ class MeasuredTraining:
     def trainer(self) -> AlternatingTrainer:
         """The one that trains in the bundle's folder."""
         _ = self.before
-        return self.build(self.folder, 1, WARM + self.iterations)
+        return self.build(self.folder, 1, self.sizes.warm + self.iterations)
 
     @functools.cached_property
     def trainer_float32(self) -> AlternatingTrainer:
@@ -296,7 +134,7 @@ class MeasuredTraining:
 
     def timed(self) -> dict[str, object]:
         """Train in earnest: iterations a second after the first few, and the memory that they took."""
-        on_gpu = self.device.type == "cuda"
+        on_gpu, warm = self.device.type == "cuda", self.sizes.warm
         times: dict[int, float] = {}
         gib = None
 
@@ -304,27 +142,28 @@ class MeasuredTraining:
             nonlocal gib
             number, state = engine.state.iteration, engine.state
             # What takes too long ends its epoch here.
-            late = times and time.perf_counter() - times[WARM] > MOST_SECONDS
-            if number == WARM or number == state.epoch_length or late:
+            late = times and time.perf_counter() - times[warm] > MOST_SECONDS
+            if number == warm or number == state.epoch_length or late:
                 synchronize()
                 times[number] = time.perf_counter()
-                if number == WARM and on_gpu:
+                if number == warm and on_gpu:
                     torch.cuda.reset_peak_memory_stats(self.device)
-                elif number > WARM:
+                elif number > warm:
                     state.epoch_length = number
                     gib = torch.cuda.max_memory_allocated(self.device) / 2**30 if on_gpu else None
 
         self.trainer.add_event_handler(Events.ITERATION_COMPLETED, look)
         self.trainer.run()
         last = max(times)
-        self._seconds = (times[last] - times[WARM]) / (last - WARM)
-        return {"iterations": last - WARM, "iterations_a_second": 1 / self.seconds, "peak_gib": gib}
+        self._seconds = (times[last] - times[warm]) / (last - warm)
+        return {"iterations": last - warm, "iterations_a_second": 1 / self.seconds, "peak_gib": gib}
 
     def computing(self) -> dict[str, object]:
         """The share of the time in which the device computes, and of its bf16 peak that it reaches.
 
         The time is that of an iteration without the profiler, which slows the host but not the kernels.
         """
+        taken = self.seconds
         kind = ProfilerActivity.CUDA if self.device.type == "cuda" else ProfilerActivity.CPU
         batches = iter(self.trainer.data_loader)
         with profile(activities=[kind]) as profiled:
@@ -340,10 +179,10 @@ class MeasuredTraining:
             self.iterate(batches)
         flops = counter.get_total_flops()
         return {
-            "busy_share": covered(found) / 1e6 / self.sizes.profiled / self.seconds,
+            "busy_share": covered(found) / 1e6 / self.sizes.profiled / taken,
             "operators": round(len(found) / self.sizes.profiled),
-            "tflops": flops / self.seconds / 1e12,
-            "peak_share": flops / self.seconds / self.peak,
+            "tflops": flops / taken / 1e12,
+            "peak_share": flops / taken / self.peak,
         }
 
     def float32(self) -> dict[str, object]:
@@ -376,71 +215,34 @@ class MeasuredTraining:
     def resumed(self) -> dict[str, object]:
         """A training that was stopped within an epoch and resumed against one that was not."""
         whole, stopped = self.beside("whole"), self.beside("stopped")
-        self.build(whole, 2, 3).run()
-        trainer = self.build(stopped, 2, 3)
+        self.build(whole, 2, 2).run()
+        trainer = self.build(stopped, 2, 2)
         # As Ctrl-C does it.
-        trainer.add_event_handler(Events.ITERATION_STARTED(once=4), lambda engine: setattr(engine, "interrupted", True))
+        trainer.add_event_handler(Events.ITERATION_STARTED(once=3), lambda engine: setattr(engine, "interrupted", True))
         with contextlib.suppress(KeyboardInterrupt):
             trainer.run()
         before = len(self._history(stopped))
         if before >= len(self._history(whole)):
-            raise RuntimeError(f"the training was to stop in its iteration 4, but wrote all {before} lines")
-        self.build(stopped, 2, 3, resume=True).run()
+            raise RuntimeError(f"the training was to stop in its iteration 3, but wrote all {before} lines")
+        self.build(stopped, 2, 2, resume=True).run()
         pairs = zip(self._history(whole), self._history(stopped), strict=True)
         worst = max(relative(other[key], value) for one, other in pairs for key, value in one.items())
         exact = self.training.exact or self.device.type == "cpu"
         check("the losses of a resumed run", worst, 0 if exact else RESUMED)
-        same = self._weights(whole, stopped)
-        if exact and not same:
+        bitwise = worst == 0 and self._same_weights(whole, stopped)
+        if exact and not bitwise:
             raise RuntimeError("the losses of a resumed run are the same, but not its weights and optimizers")
-        return {"resumed_difference": worst, "resumed_bitwise": same and worst == 0}
+        return {"resumed_difference": worst, "resumed_bitwise": bitwise}
 
     def _history(self, folder: Path) -> list[dict[str, float]]:
         return runs.history(folder, self.training.suffix)
 
-    def _weights(self, *folders: Path) -> bool:
+    def _same_weights(self, *folders: Path) -> bool:
         """Whether networks and optimizers are the same in these folders, to the bit."""
         name = f"models/training_state{self.training.suffix}.pt"
         states = [torch.load(folder / name, map_location="cpu", weights_only=True) for folder in folders]
         one, other = ([state["graph"], state["players"]] for state in states)
         return same(one, other)
-
-
-def same(one: object, other: object) -> bool:
-    """Whether two states are the same, tensors to the bit."""
-    if isinstance(one, torch.Tensor):
-        return torch.equal(one, other)
-    if isinstance(one, Mapping):
-        return one.keys() == other.keys() and all(same(value, other[key]) for key, value in one.items())
-    if isinstance(one, (list, tuple)):
-        return len(one) == len(other) and all(map(same, one, other))
-    return one == other
-
-
-def covered(intervals: Sequence[tuple[float, float]]) -> float:
-    """Length of the union of intervals."""
-    total, reached = 0.0, float("-inf")
-    for start, end in sorted(intervals):
-        total += max(0.0, end - max(start, reached))
-        reached = max(reached, end)
-    return total
-
-
-def relative(found: float, expected: float) -> float:
-    """Difference of a loss from another, as a share of that."""
-    return abs(found - expected) / max(abs(expected), NO_LOSS)
-
-
-def difference(found: torch.Tensor, expected: torch.Tensor) -> float:
-    """The largest, as a share of the largest expected value."""
-    expected = expected.detach().cpu().float()
-    return ((found.detach().cpu().float() - expected).abs().max() / expected.abs().max().clamp_min(1e-6)).item()
-
-
-def check(what: str, found: float, tolerance: float) -> None:
-    """Refuse a difference above the tolerance, or none that is a number."""
-    if not found <= tolerance:
-        raise RuntimeError(f"{what}: relative difference {found:.1e}, expected at most {tolerance:.0e}")
 
 
 class MeasuredInference:
@@ -492,7 +294,8 @@ class MeasuredInference:
             infer = self.call(self.sizes.result, self.device, amp)
             if self.device.type == "cuda":
                 torch.cuda.reset_peak_memory_stats(self.device)
-            figures[f"seconds_{name}"] = seconds(infer, self.sizes.repeats)
+            with cudnn(deterministic=False):  # which the trainings of this process have set
+                figures[f"seconds_{name}"] = seconds(infer, self.sizes.repeats)
         on_gpu = self.device.type == "cuda"
         return {**figures, "peak_gib": torch.cuda.max_memory_allocated(self.device) / 2**30 if on_gpu else None}
 
@@ -503,16 +306,3 @@ class MeasuredInference:
         worst = difference(found, self.call(self.sizes.checked, torch.device("cpu"), amp=False)())
         check("a result", worst, VOXELS)
         return {"result_difference": worst}
-
-
-@contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """Without progress bars, and without what a run says."""
-    with warnings.catch_warnings(), open(os.devnull, "w") as nowhere:
-        warnings.simplefilter("ignore")
-        logging.disable(logging.WARNING)
-        try:
-            with contextlib.redirect_stdout(nowhere), contextlib.redirect_stderr(nowhere):
-                yield
-        finally:
-            logging.disable(logging.NOTSET)
