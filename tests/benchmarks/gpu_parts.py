@@ -119,11 +119,11 @@ class MeasuredTraining:
 
     def synchronisations(self) -> dict[str, object]:
         """Refuse all but one in the first iterations, the loader's part included."""
-        refused = []
+        loader, refused = self.trainer.data_loader, []
         for number in range(1, 4):
             try:
                 with synchronisation_refused(self.device) as let_through:
-                    self.iterate(iter(self.trainer.data_loader))
+                    self.iterate(iter(loader))
                 if len(let_through) != 1:
                     refused.append(f"iteration {number}: {len(let_through)} transfers of logs, expected 1")
             except RuntimeError as error:
@@ -188,13 +188,14 @@ class MeasuredTraining:
     def float32(self) -> dict[str, object]:
         """One batch and one iteration on the device against the CPU's."""
         on_cpu = self.build(self.beside("cpu"), 1, 1, device=torch.device("cpu"), amp=False)
-        own = self.trainer_float32
-        own.graph.load_state_dict(on_cpu.graph.state_dict())
-        batch, own_batch = (next(iter(trainer.data_loader)) for trainer in (on_cpu, own))
-        batches = max(difference(own_batch[key], value) for key, value in batch.items())
-        expected = on_cpu._iteration(on_cpu, batch)
-        with cudnn(allow_tf32=False):
+        batch = next(iter(on_cpu.data_loader))
+        with cudnn(allow_tf32=False):  # when data is prepared, too: by the networks of earlier stages
+            own = self.trainer_float32
+            own.graph.load_state_dict(on_cpu.graph.state_dict())
+            own_batch = next(iter(own.data_loader))
             found = own._iteration(own, batch)
+        expected = on_cpu._iteration(on_cpu, batch)
+        batches = max(difference(own_batch[key], value) for key, value in batch.items())
         losses = max(relative(found[term], value) for term, value in expected.items())
         check("a batch", batches, VOXELS)
         check("an iteration's losses", losses, LOSSES)

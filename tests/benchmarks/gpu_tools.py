@@ -38,7 +38,7 @@ def place(error: BaseException) -> str:
     root = f"{runs.ROOT}/"
     lines = [frame for frame in traceback.extract_tb(cause.__traceback__) if frame.filename.startswith(root)]
     at = f" ({lines[-1].filename.removeprefix(root)}:{lines[-1].lineno})" if lines else ""
-    return f"{type(cause).__name__}: {' '.join(str(cause).split())[:300]}{at}"
+    return f"{type(cause).__name__}: {' '.join(str(cause).split())[:600]}{at}"
 
 
 @contextlib.contextmanager
