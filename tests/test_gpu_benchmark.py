@@ -100,7 +100,7 @@ def test_what_fails_is_said_and_the_rest_measured(tmp_path, monkeypatch, capsys)
     monkeypatch.setattr(gpu, "in_own_process", die)
     with pytest.raises(SystemExit):
         gpu.main(bundle="srcnn", device="cpu")
-    assert "FAILED srcnn  process: ChildProcessError: killed" in capsys.readouterr().out
+    assert "FAILED srcnn process: ChildProcessError: killed" in capsys.readouterr().out
     with pytest.raises(ValueError, match="bundle is 'udeen', expected one of ct_guided, "):
         gpu.main(bundle="udeen")
 

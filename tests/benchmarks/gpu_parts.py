@@ -25,6 +25,7 @@ MOST_SECONDS = 20  # that are timed, of a training
 # Largest differences of float32 on the device from the CPU, TF32 off, of the CPU's value: losses of an iteration, some
 # of them after steps of Adam, which makes much of rounding; batches and results, of the largest voxel.
 LOSSES, VOXELS = 1e-3, 1e-4
+PAPER_SECONDS = 2.30  # for a volume, of UDEAN (its authors' figure)
 RESUMED = 0.05  # largest difference of the losses where atomic additions keep a resumed run from being the same
 
 
@@ -303,8 +304,12 @@ class MeasuredInference:
                 torch.cuda.reset_peak_memory_stats(self.device)
             with cudnn(deterministic=False):  # which the trainings of this process have set
                 figures[f"seconds_{name}"] = seconds(infer, self.sizes.repeats)
-        on_gpu = self.device.type == "cuda"
-        return {**figures, "peak_gib": torch.cuda.max_memory_allocated(self.device) / 2**30 if on_gpu else None}
+        on_gpu, paper = self.device.type == "cuda", self.sizes.name == "paper"
+        return {
+            **figures,
+            "paper_seconds": PAPER_SECONDS if paper else None,
+            "peak_gib": torch.cuda.max_memory_allocated(self.device) / 2**30 if on_gpu else None,
+        }
 
     def float32(self) -> dict[str, object]:
         """A small volume on the device against the CPU's."""
