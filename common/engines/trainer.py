@@ -264,6 +264,8 @@ class AlternatingTrainer(Trainer):
             yield
             return
         before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+        # A shell ignores Ctrl-C for what it runs in the background.
+        before = {number: handler for number, handler in before.items() if handler != signal.SIG_IGN}
 
         def interrupt(number: int, frame: object) -> None:
             if self.interrupted:

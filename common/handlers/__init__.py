@@ -8,6 +8,7 @@ from .history import LossHistory
 from .kernel_report import KernelReport
 from .results import InferenceResults, log_path
 from .translation import TranslationReport
+from .validation import ValidationWithInitial
 from .viewer import ResultViewer
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "ResultViewer",
     "ResumableState",
     "TranslationReport",
+    "ValidationWithInitial",
     "load_stages",
     "load_weights",
     "log_path",

@@ -204,7 +204,8 @@ class BestModel(SavedModel):
 
     def _completed(self, engine: Engine) -> None:
         first = not dist.is_initialized() or dist.get_rank() == 0
-        if first and engine.state.best_metric_epoch == engine.state.epoch:
+        # Not by the epoch: the first has a validation before it too, where a training starts from weights.
+        if first and engine.state.metrics[engine.state.key_metric_name] == engine.state.best_metric:
             self.save()
 
 

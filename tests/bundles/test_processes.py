@@ -13,6 +13,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -123,12 +124,21 @@ def test_killed_and_resumed(bundle, tiny, cohort, tmp_path):
 
 @pytest.mark.slow
 def test_bare_at_its_own_size(bundle, tmp_path):
-    """Train.json with no data and nothing made smaller begins, ends when it is interrupted, and goes on from there."""
+    """Train.json with no data, on fewer heads, begins, ends when it is interrupted, and goes on from there."""
+    lists = json.loads(Path(*runs.configs(bundle, "train")).read_text())["simulated"]["datalist"]
+    if "split" in lists:
+        lists["split"] = [min(n, 1) for n in lists["split"]]
+        heads = sum(lists["split"])
+    else:
+        groups = ["source", "target", "validation", "test"]
+        lists |= {g: re.sub(r"sub-[^/]*", f"sub-00{i}", lists[g].split(",")[0]) for i, g in enumerate(groups, 1)}
+        heads = len(groups)
+    few = ["--simulated#subjects", str(heads), "--simulated#datalist", json.dumps(lists)]
     done = [0]
     for words in ([], ["--resume", "true"]):
         config = ["--config_file", *runs.configs(bundle, "train"), "--output_dir", str(tmp_path)]
         process = subprocess.Popen(
-            [sys.executable, "-m", "monai.bundle", "run", *config, *words],
+            [sys.executable, "-m", "monai.bundle", "run", *config, *few, *words],
             cwd=runs.ROOT,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,

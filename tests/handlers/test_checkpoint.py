@@ -1,5 +1,7 @@
 """Runs that are cut off anywhere and go on exactly; checkpoints that are whole, known, and harmless to load."""
 
+import json
+import operator
 import os
 import pickle
 import random
@@ -14,14 +16,23 @@ import torch
 from ignite.engine import Engine, Events
 from monai.data import DataLoader
 from monai.engines import SupervisedEvaluator
-from monai.handlers import MeanSquaredError, ValidationHandler, from_engine
+from monai.handlers import MeanSquaredError, from_engine
 from torch import nn
 from torch.nn.utils.parametrizations import spectral_norm
 
 from common.engines import AlternatingTrainer, Player
 from common.files import replacing
 from common.graph import TensorGraph
-from common.handlers import BestModel, LastModel, LossHistory, ResumableState, checkpoint, load_stages, load_weights
+from common.handlers import (
+    BestModel,
+    LastModel,
+    LossHistory,
+    ResumableState,
+    ValidationWithInitial,
+    checkpoint,
+    load_stages,
+    load_weights,
+)
 from common.handlers.checkpoint import save_atomically
 from common.networks import Cascade
 
@@ -64,7 +75,7 @@ def run_of(folder, resume=False, minutes=0, at=None, **changes):
     """A small game with everything that a run has, in ``folder``; ``at`` is called at events of the trainer."""
     sizes = {"epochs": EPOCHS, "length": LENGTH, "players": ("generator", "judge"), "networks": Noisy}
     sizes |= {"scheduler": lambda o: torch.optim.lr_scheduler.CosineAnnealingLR(o, T_max=EPOCHS * LENGTH)}
-    sizes |= {"stop_below": None} | changes
+    sizes |= {"stop_below": None, "initial": None, "better": operator.gt} | changes
     networks = {"up": sizes["networks"](), "judge": sizes["networks"]()}
     graph = TensorGraph(networks, {"sr": ["up", "lr"], "verdict": ["judge", "sr"], "real": ["judge", "hr"]})
 
@@ -91,12 +102,13 @@ def run_of(folder, resume=False, minutes=0, at=None, **changes):
         val_data_loader=validation,
         network=networks["up"],
         key_val_metric={"mse": MeanSquaredError(output_transform=from_engine(["pred", "label"]))},
+        metric_cmp_fn=sizes["better"],
         val_handlers=[BestModel(networks["up"], folder / "model.pt")],
     )
     # The order of train.json.
     handlers = [
         LossHistory(folder / "history.jsonl", evaluator),
-        ValidationHandler(interval=1, validator=evaluator, epoch_level=True),
+        ValidationWithInitial(sizes["initial"], interval=1, validator=evaluator, epoch_level=True),
         ResumableState(folder / "state.pt", resume=resume, minutes=minutes, evaluator=evaluator),
     ]
     trainer = AlternatingTrainer(
@@ -326,6 +338,33 @@ def test_a_prolonged_run_goes_on_as_the_longer_one(tmp_path, scheduler, done):
     if scheduler in ("steps", "plateau"):
         assert_same(prolonged, long)
     assert len(prolonged["history"].splitlines()) == 4 * (LENGTH + 1)
+
+
+@pytest.mark.parametrize("better", [operator.gt, operator.lt])
+def test_weights_that_a_run_starts_from_are_kept_where_no_epoch_is_better(tmp_path, better):
+    """Training makes the metric larger: the last or the first weights are best. It is resumed in its first epoch."""
+    found = {}
+
+    def at(engine, event):
+        if engine.state.iteration == 1 or event == "epoch_completed":
+            found.setdefault(event, []).append(engine.graph.networks["up"].state_dict())
+            found[event][-1] = {key: value.clone() for key, value in found[event][-1].items()}
+        if event == "iteration_started" and engine.state.iteration == 2:
+            signal.raise_signal(signal.SIGINT)
+
+    seed_everything()
+    trainer, _ = run_of(tmp_path, initial="some.pt", better=better, at=at)
+    with pytest.raises(KeyboardInterrupt):
+        trainer.run()
+    trainer, _ = run_of(tmp_path, resume=True, initial="some.pt", better=better, at=at)
+    trainer.run()
+    lines = [json.loads(line) for line in (tmp_path / "history.jsonl").read_text().splitlines()]
+    metrics = {line["iteration"]: line["validation/mse"] for line in lines if "validation/mse" in line}
+    assert list(metrics) == [0, *range(LENGTH, EPOCHS * LENGTH + 1, LENGTH)]
+    best = (max if better is operator.gt else min)(metrics, key=metrics.get)
+    assert best == (0 if better is operator.lt else EPOCHS * LENGTH)
+    expected = found["iteration_started"][0] if best == 0 else found["epoch_completed"][-1]
+    assert_same(torch.load(tmp_path / "model.pt", weights_only=True), expected)
 
 
 def test_without_resume_a_run_begins_anew_and_with_it_needs_no_checkpoint(whole, tmp_path):

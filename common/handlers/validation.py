@@ -1,0 +1,35 @@
+"""Validation of a training."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from ignite.engine import Engine, Events
+from monai.handlers import ValidationHandler
+
+
+class ValidationWithInitial(ValidationHandler):
+    """MONAI's ``ValidationHandler``, which also validates the weights that a training starts from.
+
+    So they stay where no epoch is better. MONAI's own ``exec_at_start`` does not fit: it comes before a state is
+    restored, and validates twice.
+
+    Args:
+        initial: file of those weights; None where a training starts from nothing.
+        options: of ``monai.handlers.ValidationHandler``.
+    """
+
+    def __init__(self, initial: str | os.PathLike | None, **options: Any) -> None:
+        super().__init__(**options)
+        self.initial = initial
+
+    def attach(self, engine: Engine) -> None:
+        """Validate after epochs, and before the first where there is something to validate."""
+        super().attach(engine)
+        if self.initial is not None:
+            engine.add_event_handler(Events.EPOCH_STARTED(once=1), self._before)
+
+    def _before(self, engine: Engine) -> None:
+        if engine.state.iteration == 0:  # not resumed within the epoch
+            self.validator.run(1)
