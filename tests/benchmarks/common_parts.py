@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import resource
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ProcessPoolExecutor
 
 import torch
 from monai.bundle import ConfigParser
+
+from common.engines import AlternatingTrainer
 
 
 def parser(*overlays: str, bundle: str = "udean", **override) -> ConfigParser:
@@ -51,6 +54,46 @@ def in_own_process(function: Callable, *args):
     """The result of a function that runs in a new process, so that its peak memory is its own."""
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
         return pool.submit(function, *args).result()
+
+
+def plain_iteration(
+    trainer: AlternatingTrainer, batch: Mapping[str, torch.Tensor], narrow: bool = False
+) -> Callable[[], None]:
+    """An iteration of a plain loop: the forward pass is computed for each player anew, as MONAI's GanTrainer does.
+
+    That is all that the generators (networks that are no discriminators) make, and the verdicts that the player reads;
+    without gradients where its own networks have no part.
+
+    Args:
+        trainer: of whose graph and players it is.
+        batch: tensors by name, on the device.
+        narrow: whether a player's pass computes only what its losses read.
+    """
+    graph, players = trainer.graph, trainer.players
+
+    def needed(outputs: set[str]) -> set[str]:
+        found = set(outputs)
+        for output in reversed(graph.steps):
+            if output in found:
+                found.update(graph.steps[output][1])
+        return found
+
+    reads = {n: needed({t for row in p.losses.inputs().values() for t in row}) for n, p in players.items()}
+    made = {o for o in set().union(*reads.values()) & {*graph.steps} if "discriminator" not in graph.steps[o][0]}
+    steps = {n: [o for o in graph.steps if o in found | (set() if narrow else made)] for n, found in reads.items()}
+
+    def iteration() -> None:
+        for name, player in players.items():
+            values = dict(batch)
+            for output in steps[name]:
+                with contextlib.nullcontext() if output in player.dependent else torch.no_grad():
+                    values[output] = graph.compute(output, values)
+            total, _ = player.losses(values)
+            player.optimizer.zero_grad()
+            total.backward(inputs=player.parameters)
+            player.optimizer.step()
+
+    return iteration
 
 
 def device_name() -> str:

@@ -1,21 +1,18 @@
 """An iteration of the CT-guided bundle's stage 3 against plain loops: ``python -m tests.benchmarks.joint_training``.
 
-A plain loop computes the forward pass for each player anew, as MONAI's GanTrainer does for its two: all that the
-generators (networks that are no discriminators) make, and the verdicts that the player reads; without gradients where
-its own networks have no part. The narrow loop computes for each player only what its losses read. Same networks,
+A plain loop computes the forward pass for each player anew, see :func:`~tests.benchmarks.common_parts.plain_iteration`.
+The narrow loop computes for each player only what its losses read. Same networks,
 losses and batch, in float32.
 """
 
 from __future__ import annotations
-
-import contextlib
 
 import fire
 import torch
 
 from common.memory import keep_freed_memory
 
-from .common_parts import device_name, in_own_process, parser, peak_gib, seconds
+from .common_parts import device_name, in_own_process, parser, peak_gib, plain_iteration, seconds
 
 
 def trainer_and_batch(overlays: tuple, override: dict) -> tuple:
@@ -42,31 +39,7 @@ def ours(overlays: tuple, override: dict, repeats: int) -> tuple[float, float]:
 def plain(overlays: tuple, override: dict, repeats: int, narrow: bool) -> tuple[float, float]:
     """The same of a plain loop."""
     trainer, batch = trainer_and_batch(overlays, override)
-    graph, players = trainer.graph, trainer.players
-
-    def needed(outputs: set[str]) -> set[str]:
-        found = set(outputs)
-        for output in reversed(graph.steps):
-            if output in found:
-                found.update(graph.steps[output][1])
-        return found
-
-    reads = {n: needed({t for row in p.losses.inputs().values() for t in row}) for n, p in players.items()}
-    made = {o for o in set().union(*reads.values()) & {*graph.steps} if "discriminator" not in graph.steps[o][0]}
-    steps = {n: [o for o in graph.steps if o in found | (set() if narrow else made)] for n, found in reads.items()}
-
-    def iteration() -> None:
-        for name, player in players.items():
-            values = dict(batch)
-            for output in steps[name]:
-                with contextlib.nullcontext() if output in player.dependent else torch.no_grad():
-                    values[output] = graph.compute(output, values)
-            total, _ = player.losses(values)
-            player.optimizer.zero_grad()
-            total.backward(inputs=player.parameters)
-            player.optimizer.step()
-
-    return seconds(iteration, repeats), peak_gib()
+    return seconds(plain_iteration(trainer, batch, narrow), repeats), peak_gib()
 
 
 def main(overlay: str = "", repeats: int = 3, **override) -> None:

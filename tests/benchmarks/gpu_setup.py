@@ -1,0 +1,117 @@
+"""What ``tests.benchmarks.gpu`` measures: sizes, the trainings of each bundle, and the data that they train on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+
+from tests.bundles import runs
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How large everything is.
+
+    Attributes:
+        name: "paper" for the defaults of train.json, "tiny" for those of tests/bundles/tiny.
+        hr: voxels of the HR volumes to train on.
+        result: voxels of the volume that is inferred.
+        checked: voxels of the one that is inferred on the CPU too.
+        matrix: rows of the matrix product.
+        warm: iterations before those that are timed.
+        iterations: that are timed unless it is said how many.
+        profiled: iterations under the profiler.
+        repeats: of which a median is taken.
+    """
+
+    name: str
+    hr: tuple[int, int, int]
+    result: tuple[int, int, int]
+    checked: tuple[int, int, int]
+    matrix: int
+    warm: int
+    iterations: int
+    profiled: int
+    repeats: int
+
+
+PAPER = Sizes("paper", (160, 160, 144), (160, 160, 128), (48, 48, 32), 8192, 10, 200, 10, 5)
+TINY = Sizes("tiny", (40, 44, 36), (24, 24, 16), (24, 24, 16), 256, 1, 2, 1, 1)
+
+
+@dataclass(frozen=True)
+class Training:
+    """One training of a bundle.
+
+    Attributes:
+        suffix: of its history and state.
+        override: that chooses it.
+        trainer: its key.
+        exact: whether a resumed run on a GPU gives the same numbers; in the backward passes of replication and
+            reflection padding, which srcnn, kernel estimation and the later stages of ct_guided have, sums are taken in
+            any order there.
+    """
+
+    suffix: str = ""
+    override: Mapping[str, object] = field(default_factory=dict)
+    trainer: str = "train#trainer"
+    exact: bool = True
+
+    @property
+    def name(self) -> str:
+        """As it is shown."""
+        return self.suffix.strip("_") or "training"
+
+
+def _stage(number: int, exact: bool = True) -> Training:
+    return Training(f"_{number}", {"stage": number, "stages": [number]}, exact=exact)
+
+
+# In the order in which one needs what the one before has left. Later stages of guided_rdn are the second again.
+TRAININGS = {
+    "ct_guided": (_stage(1), _stage(2, exact=False), _stage(3, exact=False)),
+    "downsampling_gan": (
+        Training("_kernels_1", {"stages": [1]}, "estimation#trainer", exact=False),
+        Training("_edsr", {"stages": [2]}),
+    ),
+    "guided_rdn": (_stage(1), _stage(2)),
+    "srcnn": (Training(exact=False),),
+    "udean": (Training(),),
+}
+
+
+def make_cohort(bundle: str, sizes: Sizes, folder: Path) -> Path:
+    """A datalist with one volume a group: the same phantom each time, as only its size counts."""
+    tiny, hr = runs.TINY[bundle], runs.phantom(0, sizes.hr)
+    groups = {group: [tiny.save_hr(folder, group, hr)] for group in tiny.groups}
+    if "source" in groups:
+        groups["source"] = [tiny.as_source(entry) for entry in groups["source"]]
+    return runs.datalist(folder, **groups)
+
+
+def vgg_weights(path: Path) -> Path:
+    """Random weights of VGG-16 under torchvision's names, as far as ct_guided reads them."""
+    state, index, inputs = {}, 0, 1 + 2
+    for convolutions, channels in ((2, 64), (2, 128), (3, 256), (3, 512)):
+        for _ in range(convolutions):
+            layer = torch.nn.Conv2d(inputs, channels, 3)
+            torch.nn.init.kaiming_normal_(layer.weight)
+            state |= {f"features.{index}.{name}": value.detach() for name, value in layer.named_parameters()}
+            index, inputs = index + 2, channels
+        index += 1
+    torch.save(state, path)
+    return path
+
+
+def settings(bundle: str, sizes: Sizes, cohort: Path) -> dict[str, object]:
+    """Overrides of train.json: what phantoms are, and the tiny sizes where they are asked for."""
+    tiny = runs.TINY[bundle]
+    if sizes.name == "tiny":
+        return {"dataset_dir": str(cohort), **tiny.network, **tiny.training}
+    of_phantoms = {key: tiny.training[key] for key in ("slice_axis", "ct_offset", "window") if key in tiny.training}
+    if bundle == "ct_guided":
+        of_phantoms["vgg_weights"] = str(vgg_weights(cohort / "vgg16.pth"))
+    return {"dataset_dir": str(cohort), **of_phantoms}

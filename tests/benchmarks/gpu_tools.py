@@ -1,0 +1,123 @@
+"""What the measurements of ``tests.benchmarks.gpu`` are made with: comparisons, and settings for a while."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import sys
+import traceback
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from unittest import mock
+
+import torch
+
+from common.engines import AlternatingTrainer
+from tests.bundles import runs
+
+NO_LOSS = 1e-2  # a loss below this differs by a share of this
+
+
+@contextlib.contextmanager
+def cudnn(**flags: bool) -> Iterator[None]:
+    """Flags of cuDNN within this context."""
+    before = {name: getattr(torch.backends.cudnn, name) for name in flags}
+    try:
+        for name, value in flags.items():
+            setattr(torch.backends.cudnn, name, value)
+        yield
+    finally:
+        for name, value in before.items():
+            setattr(torch.backends.cudnn, name, value)
+
+
+def place(error: BaseException) -> str:
+    """An error's kind and message, with the innermost line of the project that it came from."""
+    cause = runs.first_cause(error)
+    root = f"{runs.ROOT}/"
+    lines = [frame for frame in traceback.extract_tb(cause.__traceback__) if frame.filename.startswith(root)]
+    at = f" ({lines[-1].filename.removeprefix(root)}:{lines[-1].lineno})" if lines else ""
+    return f"{type(cause).__name__}: {' '.join(str(cause).split())[:600]}{at}"
+
+
+@contextlib.contextmanager
+def synchronisation_refused(device: torch.device) -> Iterator[list[int]]:
+    """Each synchronisation of the host with the GPU is an error here, except the one that an iteration may have.
+
+    That is the transfer of the logs, for which ``AlternatingTrainer._iteration`` calls ``tolist`` when all work is
+    queued. Nothing else in the trainer's file calls it, and calls from elsewhere are refused. On a CPU nothing is.
+
+    Yields:
+        A list to which 1 is added for each transfer that was let through.
+    """
+    set_mode = torch.cuda.set_sync_debug_mode if device.type == "cuda" else lambda mode: None
+    tolist, let_through = torch.Tensor.tolist, []
+    trainer_file = AlternatingTrainer._iteration.__code__.co_filename
+
+    def transferred(tensor: torch.Tensor) -> list:
+        if sys._getframe(1).f_code.co_filename != trainer_file:
+            return tolist(tensor)
+        let_through.append(1)
+        set_mode("default")
+        try:
+            return tolist(tensor)
+        finally:
+            set_mode("error")
+
+    with mock.patch.object(torch.Tensor, "tolist", transferred):
+        set_mode("error")
+        try:
+            yield let_through
+        finally:
+            set_mode("default")
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Without progress bars, and without what a run says."""
+    with warnings.catch_warnings(), open(os.devnull, "w") as nowhere:
+        warnings.simplefilter("ignore")
+        logging.disable(logging.WARNING)
+        try:
+            with contextlib.redirect_stdout(nowhere), contextlib.redirect_stderr(nowhere):
+                yield
+        finally:
+            logging.disable(logging.NOTSET)
+
+
+def same(one: object, other: object) -> bool:
+    """Whether two states are the same, tensors to the bit."""
+    if isinstance(one, torch.Tensor):
+        return torch.equal(one, other)
+    if isinstance(one, Mapping):
+        return one.keys() == other.keys() and all(same(value, other[key]) for key, value in one.items())
+    if isinstance(one, (list, tuple)):
+        return len(one) == len(other) and all(map(same, one, other))
+    return one == other
+
+
+def covered(intervals: Sequence[tuple[float, float]]) -> float:
+    """Length of the union of intervals."""
+    total, reached = 0.0, float("-inf")
+    for start, end in sorted(intervals):
+        total += max(0.0, end - max(start, reached))
+        reached = max(reached, end)
+    return total
+
+
+def relative(found: float, expected: float) -> float:
+    """Difference of a loss from another, as a share of that."""
+    return abs(found - expected) / max(abs(expected), NO_LOSS)
+
+
+def difference(found: torch.Tensor, expected: torch.Tensor) -> float:
+    """The largest, as a share of the largest expected value."""
+    expected = expected.detach().cpu().float()
+    return ((found.detach().cpu().float() - expected).abs().max() / expected.abs().max().clamp_min(1e-6)).item()
+
+
+def check(what: str, found: float, tolerance: float) -> None:
+    """Refuse a difference above the tolerance, or none that is a number."""
+    if not found <= tolerance:
+        raise RuntimeError(f"{what}: relative difference {found:.1e}, expected at most {tolerance:.0e}")
