@@ -228,9 +228,10 @@ class ResumableState:
     """Saves everything that the rest of a run depends on, and restores it when the run starts.
 
     Networks, players (optimizers, schedulers, scalers), epoch, iteration, the evaluator's best metric, the number of
-    threads, on which rounding depends, and the random states of Python, NumPy and torch. It is saved at the end of each
-    epoch, and within it by the clock and when the run is interrupted. Among the trainer's handlers it stands after the
-    validation, so that an epoch that is saved has been validated.
+    threads, on which rounding depends, and the random states of Python, NumPy and torch, of the CPU and of the device
+    that trains: a run may go on with more GPUs, or fewer. It is saved at the end of each epoch, and within it by the
+    clock and when the run is interrupted. Among the trainer's handlers it stands after the validation, so that an epoch
+    that is saved has been validated.
 
     A run that goes on with a larger ``max_epochs`` is prolonged: networks and optimizers are as they were, and learning
     rates from there on are those of a run that had that length from the start.
@@ -279,6 +280,7 @@ class ResumableState:
             self._save(engine)
 
     def _save(self, engine: Engine) -> None:
+        device = engine.state.device
         algorithm, keys, position, has_gauss, gauss = np.random.get_state()
         state = {
             "iteration": engine.state.iteration,
@@ -291,7 +293,7 @@ class ResumableState:
                 "python": random.getstate(),
                 "numpy": (algorithm, torch.from_numpy(keys.astype(np.int64)), position, has_gauss, gauss),
                 "torch": torch.get_rng_state(),
-                "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+                "cuda": [torch.cuda.get_rng_state(device)] if device.type == "cuda" else [],
             },
         }
         if self.evaluator is not None:
@@ -305,7 +307,8 @@ class ResumableState:
             # Or a later --resume would take what an earlier run has left for this one's.
             self._remove(self.path, *self.invalidates)
             return
-        state = load_state(self.path, engine.state.device)
+        # To the CPU: there Adam keeps its count of steps, which it would have to fetch from a GPU at each of them.
+        state = load_state(self.path, "cpu")
         expected = {"iteration", "max_epochs", "epoch_length", "threads", "graph", "players", "random"}
         expected |= {"best"} if self.evaluator is not None else set()
         if not isinstance(state, dict) or not expected <= state.keys():
@@ -343,10 +346,11 @@ class ResumableState:
         version, internal, gauss_next = saved["python"]
         random.setstate((version, tuple(internal), gauss_next))
         algorithm, keys, position, has_gauss, gauss = saved["numpy"]
-        np.random.set_state((algorithm, keys.cpu().numpy().astype(np.uint32), position, has_gauss, gauss))
-        torch.set_rng_state(saved["torch"].cpu())
-        if saved["cuda"] and torch.cuda.is_available():
-            torch.cuda.set_rng_state_all([s.cpu() for s in saved["cuda"]])
+        np.random.set_state((algorithm, keys.numpy().astype(np.uint32), position, has_gauss, gauss))
+        torch.set_rng_state(saved["torch"])
+        if saved["cuda"] and engine.state.device.type == "cuda":
+            # Older files have those of all GPUs; the first is that of the process that saved.
+            torch.cuda.set_rng_state(saved["cuda"][0], engine.state.device)
         engine.logger.info(f"continuing after iteration {engine.state.iteration} of {self.path}")
 
     @staticmethod

@@ -6,6 +6,7 @@ import hashlib
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -23,6 +24,12 @@ def sealed(content: bytes) -> bytes:
     The format has no checksums: a weight that has changed would be computed with.
     """
     return content.replace(NO_SEAL, hashlib.sha256(content).hexdigest().encode())
+
+
+def _providers(onnxruntime: ModuleType) -> list[str]:
+    """Where this build of onnxruntime computes; not TensorRT, which it names first and which builds for minutes."""
+    available = onnxruntime.get_available_providers()
+    return [name for name in ("CUDAExecutionProvider", "CPUExecutionProvider") if name in available]
 
 
 class OnnxNetwork(nn.Module):
@@ -54,9 +61,7 @@ class OnnxNetwork(nn.Module):
         options.intra_op_num_threads = torch.get_num_threads()
         options.log_severity_level = 3
         try:
-            self.session = onnxruntime.InferenceSession(
-                str(path), options, providers=onnxruntime.get_available_providers()
-            )
+            self.session = onnxruntime.InferenceSession(str(path), options, providers=_providers(onnxruntime))
         except Exception as error:
             raise ValueError(f"{path}: not an ONNX model that can be read ({str(error).splitlines()[0]}).") from None
         about, content = read_about(path), Path(path).read_bytes()

@@ -35,6 +35,7 @@ from common.handlers import (
 )
 from common.handlers.checkpoint import save_atomically
 from common.networks import Cascade
+from tests import simulated_cuda
 
 EPOCHS, LENGTH = 3, 4
 
@@ -71,8 +72,9 @@ def seed_everything(seed=0):
     np.random.seed(seed)
 
 
-def run_of(folder, resume=False, minutes=0, at=None, **changes):
+def run_of(folder, resume=False, minutes=0, at=None, device="cpu", **changes):
     """A small game with everything that a run has, in ``folder``; ``at`` is called at events of the trainer."""
+    device = torch.device(device)
     sizes = {"epochs": EPOCHS, "length": LENGTH, "players": ("generator", "judge"), "networks": Noisy}
     sizes |= {"scheduler": lambda o: torch.optim.lr_scheduler.CosineAnnealingLR(o, T_max=EPOCHS * LENGTH)}
     sizes |= {"stop_below": None, "initial": None, "better": operator.gt} | changes
@@ -98,7 +100,7 @@ def run_of(folder, resume=False, minutes=0, at=None, **changes):
     }
     validation = DataLoader([{"image": torch.ones(1, 5, 5), "label": torch.zeros(1, 5, 5)}], batch_size=1)
     evaluator = SupervisedEvaluator(
-        device=torch.device("cpu"),
+        device=device,
         val_data_loader=validation,
         network=networks["up"],
         key_val_metric={"mse": MeanSquaredError(output_transform=from_engine(["pred", "label"]))},
@@ -112,7 +114,7 @@ def run_of(folder, resume=False, minutes=0, at=None, **changes):
         ResumableState(folder / "state.pt", resume=resume, minutes=minutes, evaluator=evaluator),
     ]
     trainer = AlternatingTrainer(
-        torch.device("cpu"),
+        device,
         sizes["epochs"],
         Batches(),
         graph,
@@ -630,3 +632,30 @@ def test_without_a_gpu_the_file_is_not_blamed(tmp_path, monkeypatch):
     torch.save(nn.Conv2d(1, 3, 3).state_dict(), tmp_path / "model.pt")
     with pytest.raises(ValueError, match="device is cuda:0, but torch finds no GPU"):
         load_weights(nn.Conv2d(1, 3, 3), tmp_path / "model.pt", "cuda:0")
+
+
+def play_on_gpus(device, folder):
+    """In a process with a simulated device: a run on a machine with two GPUs that goes on, on one, bit for bit."""
+
+    def at(engine, event):
+        if (event, engine.state.iteration) == ("iteration_completed", 6):
+            shutil.copytree(folder / "whole", folder / "stopped")
+
+    device.gpus.append(torch.Generator())
+    seed_everything()
+    whole = run_of(folder / "whole", at=at, device="cuda:0")
+    whole[0].run()
+    device.gpus.pop()
+    seed_everything(99)
+    resumed = run_of(folder / "stopped", resume=True, device="cuda:0")
+    resumed[0].run()
+    assert_same(*(result_of(*run, folder / name) for run, name in ((resumed, "stopped"), (whole, "whole"))))
+    (first,) = torch.load(folder / "whole" / "state.pt", weights_only=True)["random"]["cuda"]
+    assert torch.equal(first, torch.cuda.get_rng_state()), "it ends with the device's own random numbers"
+    steps = [state["step"] for state in resumed[0].players["generator"].optimizer.state.values()]
+    assert steps and not any(step.is_cuda for step in steps), "each would be fetched at each step"
+
+
+def test_a_run_on_two_gpus_goes_on_with_one(tmp_path):
+    """With the random numbers of the GPU that trains, and Adam's steps on the CPU."""
+    simulated_cuda.Run(tmp_path / "log.txt", f"{__name__}:play_on_gpus", tmp_path).finish()

@@ -1,0 +1,388 @@
+"""The bundles on a GPU that is simulated: right, and with few waits for it.
+
+Each run is a process of its own, see :mod:`tests.simulated_cuda`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import monai.bundle
+import numpy as np
+import pytest
+import torch
+from ignite.engine import Events
+from matplotlib.figure import Figure
+
+from common import inferers
+from common.engines import AlternatingTrainer
+from tests import simulated_cuda
+
+from . import runs
+
+PRECISIONS = {
+    "float32": {"amp": False},
+    "bfloat16": {"amp": True},
+    "float16": {"amp": True, "amp_kwargs": {"dtype": "$torch.float16"}},
+}
+LENGTH = (1, 3)  # epochs, iterations an epoch
+# Of each phase, at most so many waits of the host, copies between it and the device among them, and operators.
+BUDGETS = {
+    "srcnn": {"batch": (5, 17), "iteration": (1, 72), "volume": (72, 943)},
+    "udean": {"batch": (6, 29), "iteration": (3, 944), "volume": (120, 3046)},
+    "guided_rdn": {
+        "batch_1": (3, 0), "iteration_1": (6, 121),
+        "batch_2": (3, 0), "iteration_2": (6, 121),
+        "volume": (12, 379),
+    },
+    "downsampling_gan": {
+        "batch_kernels_1": (1, 54), "iteration_kernels_1": (8, 498),
+        "batch_edsr": (4, 0), "iteration_edsr": (1, 87),
+        "volume": (72, 841),
+    },
+    "ct_guided": {
+        "batch_1": (5, 0), "iteration_1": (2, 97),
+        "batch_2": (5, 0), "iteration_2": (3, 237),
+        "batch_3": (5, 0), "iteration_3": (4, 2292),
+        "volume": (2, 528),
+    },
+}  # fmt: skip
+# In float16 each player asks whether its gradients have overflowed.
+SCALERS = {"srcnn": 1, "udean": 3, "guided_rdn": 1, "downsampling_gan": 1, "ct_guided": 3}
+
+
+# In the process of a run
+
+
+class Watch:
+    """Sees what the trainings and inferers of this process ask of the device, and stops a training.
+
+    Attributes:
+        training: number of the latest of the run, from 0.
+        stop: the number of the training that Ctrl-C ends after its first iteration, from 0, or None.
+    """
+
+    def __init__(self, device, stages):
+        self.device, self.stop = device, None
+        run = AlternatingTrainer.run
+
+        def watched(trainer):
+            self.training += 1
+            self.count(trainer, stages[self.training])
+            run(trainer)
+
+        AlternatingTrainer.run = watched
+        for name in inferers.__all__:
+            if isinstance(kind := getattr(inferers, name), type):
+                self.count_volumes(kind)
+
+    def run(self, bundle, names, folder, **override):
+        """Run configs."""
+        self.training = -1
+        self.device.phases.clear()
+        start(bundle, names, folder, **override)
+
+    def worst(self):
+        """Of each phase of the latest run, the most waits, where they were, and the most operators."""
+        worst = {}
+        for name, phases in self.device.phases.items():
+            # What is put on the device once is no cost of an iteration.
+            phases = phases[1:] if len(phases) > 1 else phases
+            by_waits = max((phase.summary() for phase in phases), key=lambda phase: phase["waits"])
+            worst[name] = {**by_waits, "operators": max(phase.operators for phase in phases)}
+        return worst
+
+    def count(self, trainer, stage):
+        """Count each batch and each iteration, with all that handlers do after it."""
+        events = {
+            Events.GET_BATCH_STARTED: self.device.begin,
+            Events.GET_BATCH_COMPLETED: lambda: self.device.end(f"batch{stage}"),
+            Events.ITERATION_STARTED: self.device.begin,
+            Events.ITERATION_COMPLETED: lambda: self.device.end(f"iteration{stage}"),
+        }
+        for event, handler in events.items():
+            trainer.add_event_handler(event, handler)
+        if self.training == self.stop:
+            trainer.add_event_handler(Events.ITERATION_STARTED(once=1), lambda: signal.raise_signal(signal.SIGINT))
+
+    def count_volumes(self, kind):
+        """Count each volume, once where one inferer calls others."""
+        infer = kind.__call__
+
+        def watched(inferer, *args, **kwargs):
+            if self.device.phase is not None:
+                return infer(inferer, *args, **kwargs)
+            self.device.begin()
+            result = infer(inferer, *args, **kwargs)
+            self.device.end("volume")
+            return result
+
+        kind.__call__ = watched
+
+
+def start(bundle, names, folder, **override):
+    """Run configs as ``python -m monai.bundle run`` does, on the device that they choose unless they are told."""
+    settings = runs.overrides(bundle, names, folder, **override)
+    if "device" not in override:
+        del settings["device"]
+    monai.bundle.run(config_file=runs.configs(bundle, *names), logging_file=False, **settings)
+
+
+def without_pictures():
+    """They are drawn by the CPU, for longer than all else."""
+    Figure.savefig = lambda figure, path, **options: Path(path).touch()
+
+
+def play(device, bundle, precision, folder, data, scan):
+    """Train, and train again, stopped in each stage on a machine with two GPUs and resumed on one; evaluate and infer.
+
+    It leaves counts.json: the worst of each phase.
+    """
+    without_pictures()
+    tiny, options, data = runs.TINY[bundle], PRECISIONS[precision], {"dataset_dir": str(data)}
+    watch, counts = Watch(device, tiny.stages), {}
+    length = {**data, **options, **tiny.lasting(*LENGTH)}
+    watch.run(bundle, ["train"], folder / "whole", **length)
+    counts["train"], counts["resumed"] = watch.worst(), {}
+    device.gpus.append(torch.Generator())
+    for watch.stop in range(len(tiny.stages)):
+        with contextlib.suppress(KeyboardInterrupt):
+            watch.run(bundle, ["train"], folder / "stopped", resume=True, **length)
+        assert watch.training == watch.stop, f"it was to be stopped in training {watch.stop}"
+        counts["resumed"] |= watch.worst()
+    device.gpus.pop()
+    watch.stop = None
+    watch.run(bundle, ["train"], folder / "stopped", resume=True, **length)
+    counts["resumed"] |= watch.worst()
+    assert runs.same(*(runs.results(bundle, folder / name) for name in ("whole", "stopped"))), "it is another run"
+    watch.run(bundle, ["train", "evaluate"], folder / "whole", **data, **options)
+    watch.run(bundle, ["inference"], folder / "whole", **scan, **options)
+    counts["inference"] = watch.worst()
+    (folder / "counts.json").write_text(json.dumps(counts))
+
+
+def play_alone(device, bundle, names, folder, settings):
+    """One run."""
+    without_pictures()
+    start(bundle, names, folder, **settings)
+
+
+def play_together(device, rank, port, bundle, folder, settings):
+    """One of two processes on a machine with two GPUs; both break off after two iterations."""
+    without_pictures()
+    device.gpus.append(torch.Generator())
+    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2"}
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    train = AlternatingTrainer.run
+
+    def breaking_off(trainer):
+        trainer.add_event_handler(Events.ITERATION_STARTED(once=3), lambda: os._exit(0))
+        train(trainer)
+
+    AlternatingTrainer.run = breaking_off
+    start(bundle, ["train", "multi_gpu_train"], folder, save_minutes=0, **settings)
+
+
+# In the process of the tests
+
+
+def run_of(function, log, *args, **options):
+    """A function of this module in a process of its own."""
+    return simulated_cuda.Run(log, f"{__name__}:{function.__name__}", *args, **options)
+
+
+@pytest.fixture(scope="module")
+def scan(bundle, tmp_path_factory):
+    """Overrides of inference.json for a scan."""
+    tiny = runs.TINY[bundle]
+    return tiny.only(tiny.save_lr(tmp_path_factory.mktemp(f"scan_{bundle}"), "a", runs.phantom(9)))
+
+
+@pytest.fixture(scope="module")
+def played(bundle, cohort, scan, tmp_path_factory):
+    """A folder in which the bundle has played in each precision."""
+    folder = tmp_path_factory.mktemp(f"cuda_{bundle}")
+    playing = [
+        run_of(play, folder / name / "log.txt", bundle, name, folder / name, cohort, scan) for name in PRECISIONS
+    ]
+    for run in playing:
+        run.finish()
+    return folder
+
+
+def test_budget(bundle, tiny, played):
+    """Trained, stopped, resumed the same, evaluated and applied, with no more waits and operators than these."""
+    budget, over = BUDGETS[bundle], []
+    for precision in PRECISIONS:
+        counts = json.loads((played / precision / "counts.json").read_text())
+        for phase, (waits, operators) in budget.items():
+            if precision == "float16" and phase.startswith("iteration"):
+                waits += SCALERS[bundle]
+            for run in ("inference",) if phase == "volume" else ("train", "resumed"):
+                found = counts[run][phase]
+                if found["waits"] > waits or found["operators"] > operators:
+                    over.append(f"{precision}, {run}, {phase}: at most {waits} and {operators}, found {found}")
+    assert not over, "\n".join(over)
+
+
+@pytest.mark.parametrize("bundle", ["guided_rdn", "udean"], indirect=True)
+def test_two_gpus(bundle, tiny, cohort, played, tmp_path):
+    """Two processes with a GPU and half of the batch each follow one, which goes on from where they broke off."""
+    settings = {"dataset_dir": str(cohort), **PRECISIONS["float32"], **tiny.lasting(*LENGTH)}
+    break_off_together(bundle, tmp_path, settings)
+    assert len(runs.history(tmp_path, tiny.stages[0])) == 2
+    run_of(play_alone, tmp_path / "log.txt", bundle, ["train"], tmp_path, {**settings, "resume": True}).finish()
+    for stage in tiny.stages:
+        one, two = (runs.history(folder, stage) for folder in (played / "float32" / "whole", tmp_path))
+        for first, second in zip(one, two, strict=True):
+            assert first.keys() == second.keys()
+            np.testing.assert_allclose([*second.values()], [*first.values()], rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("bundle", ["srcnn"], indirect=True)
+def test_two_processes_on_the_cpu_of_a_machine_with_gpus(bundle, tiny, cohort, tmp_path):
+    """They are joined by gloo: nccl moves nothing but what is on GPUs."""
+    break_off_together(bundle, tmp_path, {"dataset_dir": str(cohort), "device": "cpu", **tiny.lasting(*LENGTH)})
+    assert len(runs.history(tmp_path, tiny.stages[0])) == 2
+
+
+def break_off_together(bundle, folder, settings):
+    """Run two processes that train together for two iterations."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    logs = [folder / f"log_{rank}.txt" for rank in range(2)]
+    for run in [run_of(play_together, log, rank, port, bundle, folder, settings) for rank, log in enumerate(logs)]:
+        run.finish()
+
+
+DISCRIMINATORS = {
+    f"{name}_discriminator#{key}": size
+    for name in ("lr", "feature", "hr")
+    for key, size in (("widths", [4, 4]), ("dense", 4))
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("bundle", "overlay", "override"),
+    [
+        ("srcnn", "paper", {}),
+        ("udean", "paper", DISCRIMINATORS),
+        ("udean", "train_supervised", {}),
+        ("guided_rdn", "train_supervised", {"cascade": 1}),
+        ("downsampling_gan", "train_gaussian", {}),
+        ("downsampling_gan", "train_zero_filling", {}),
+        ("ct_guided", "paper", {}),
+        ("ct_guided", "train_supervised", {"stages": [1]}),
+    ],
+    indirect=["bundle"],
+)
+def test_overlays(bundle, overlay, override, tiny, cohort, tmp_path):
+    """Other forms of the methods train and are evaluated."""
+    settings = {"dataset_dir": str(cohort), **tiny.lasting(1, 2), **override}
+    for names in (["train", overlay], ["train", overlay, "evaluate"]):
+        run_of(play_alone, tmp_path / "log.txt", bundle, names, tmp_path, settings).finish()
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """Something that is harmless on a CPU.
+
+    Attributes:
+        names: of the configs of a run that it breaks.
+        file: of ``common`` that it is in.
+        before: what is right there.
+        after: what is wrong.
+    """
+
+    names: tuple[str, ...]
+    file: str
+    before: str
+    after: str
+
+
+def unregistered(names, file, buffer):
+    """A buffer that is none, and stays where it was made."""
+    return Mistake(names, file, f'self.register_buffer("{buffer}", ', f"self.__dict__.update({buffer}=")
+
+
+TRAIN, EVALUATE, INFERENCE = ("train",), ("train", "evaluate"), ("inference",)
+MISTAKES = {
+    "srcnn": [
+        Mistake(TRAIN, "networks/slab.py", "network.to(device)", "network"),
+        unregistered(TRAIN, "networks/interpolation.py", "in_plane"),
+        Mistake(EVALUATE, "handlers/evaluation.py", ".float().cpu().clamp(0, 1)", ".float().clamp(0, 1)"),
+        Mistake(INFERENCE, "transforms/scan/volume.py", "(d[key]).detach().cpu()", "(d[key]).detach()"),
+    ],
+    "udean": [
+        Mistake(TRAIN, "networks/degradation.py", "arange(rows, device=kernel.device)", "arange(rows)"),
+        unregistered(TRAIN, "networks/discriminators.py", "high_pass"),
+        Mistake(TRAIN, "losses/adversarial.py", "full_like(verdict, ", "full(verdict.shape, "),
+        Mistake(
+            INFERENCE, "inferers/consistent.py", "dtype=volume.dtype, device=volume.device)", "dtype=volume.dtype)"
+        ),
+    ],
+    "guided_rdn": [
+        Mistake(TRAIN, "transforms/stage.py", '(d["guide"])[None].to(self.device)', '(d["guide"])[None]'),
+        Mistake(INFERENCE, "metrics/agreement.py", "lr.clamp(0, 1).cpu()", "lr.clamp(0, 1)"),
+    ],
+    "downsampling_gan": [
+        Mistake(TRAIN, "handlers/kernel_report.py", "average.detach().cpu()", "average.detach()"),
+        unregistered(TRAIN, "networks/kernel_gan.py", "kernel"),
+        unregistered(TRAIN, "networks/kernel_gan.py", "triplet"),
+    ],
+    "ct_guided": [
+        Mistake(TRAIN, "handlers/translation.py", ".float().cpu().numpy()", ".float().numpy()"),
+        Mistake(TRAIN, "handlers/translation.py", "tensor.to(engine.state.device)", "tensor"),
+        Mistake(TRAIN, "losses/adversarial.py", "full_like(logits, ", "full(logits.shape, "),
+        unregistered(TRAIN, "networks/interpolation.py", "phases"),
+    ],
+}
+# How torch says that something is not where it should be.
+REFUSED = "same device|different devices|can't convert cuda"
+
+
+def run_with(mistake, bundle, folder, data, scan, models):
+    """Run the configs of a mistake with a copy of ``common`` in which it is made."""
+    code = shutil.copytree(runs.ROOT / "common", folder / "code" / "common").parent
+    (code / "bundles").symlink_to(runs.ROOT / "bundles")
+    file = code / "common" / mistake.file
+    text = file.read_text()
+    assert text.count(mistake.before) == 1, f"{mistake.file} has changed: '{mistake.before}' is to be there once"
+    file.write_text(text.replace(mistake.before, mistake.after))
+    settings = {
+        TRAIN: {"dataset_dir": str(data), **runs.TINY[bundle].lasting(1, 1)},
+        EVALUATE: {"dataset_dir": str(data), "ckpt_dir": str(models)},
+        INFERENCE: {**scan, "checkpoint": str(models / "model.pt")},
+    }[mistake.names]
+    return run_of(play_alone, folder / "log.txt", bundle, list(mistake.names), folder, settings, code=code)
+
+
+def test_mistakes(bundle, cohort, scan, played, tmp_path):
+    """None goes by, and a copy without one plays."""
+    models = played / "bfloat16" / "whole" / "models"
+
+    def failure(mistake):
+        folder = tmp_path / str(mistakes.index(mistake))
+        return run_with(mistake, bundle, folder, cohort, scan, models).failure()
+
+    mistakes = MISTAKES[bundle]
+    if bundle == "srcnn":  # once is enough
+        mistakes = [Mistake(TRAIN, "graph.py", "class TensorGraph(", "class TensorGraph("), *mistakes]
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        found = dict(zip(mistakes, pool.map(failure, mistakes), strict=True))
+    for mistake, log in found.items():
+        if mistake.before == mistake.after:
+            assert not log, log
+        else:
+            assert re.search(REFUSED, log), f"{mistake} goes by: {log}"

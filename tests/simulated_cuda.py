@@ -1,0 +1,431 @@
+"""A CUDA device that is simulated on the CPU, for a process of its own, a :class:`Run`. It imports no ``common``.
+
+Tensors have their values and lie in the CPU's memory; a table says of which storages the simulation holds that they are
+on the GPU. A dispatch mode sees every operator, those of backward passes and optimizers too, refuses operands on
+different devices as CUDA does, and puts what comes out where CUDA would. ``Tensor.device``, ``.to()``, ``.numpy()``,
+``torch.cuda``, ``torch.save``, ``torch.load`` and ``torch.distributed`` tell and obey the table, so that training and
+inference run as they are. What the host waits for is counted, with the line of ``common`` that asked for it.
+
+It relies on internals of torch, whose version constraints.txt pins. What it cannot show: lists of operators that CUDA's
+autocast treats otherwise than the CPU's, and results that differ on a GPU.
+"""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import functools
+import importlib
+import multiprocessing
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch.multiprocessing.reductions import StorageWeakRef
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+ROOT = Path(__file__).parents[1]
+CPU = torch.device("cpu")
+
+# Whose operands may lie on different devices.
+MIXED = {"copy_", "_to_copy", "set_", "lift_fresh", "lift_fresh_copy", "is_same_size", "record_stream"}
+# Who takes a tensor by indices, which CUDA also reads from the CPU; and who takes no number from the CPU, as others do.
+INDEXING = {"index", "index_put", "index_put_", "_index_put_impl_", "_unsafe_index", "_unsafe_index_put"}
+STRICT = {
+    "cat", "stack", "mm", "bmm", "addmm", "baddbmm", "mv", "dot", "vdot", "convolution", "convolution_backward",
+    "gather", "scatter", "scatter_add", "index_select", "index_add", "searchsorted", "bucketize", "embedding",
+    "native_group_norm", "native_layer_norm", "native_batch_norm", "grid_sampler_2d", "grid_sampler_3d", "cumsum",
+}  # fmt: skip
+# Who the host waits for.
+WAITING = {
+    "_local_scalar_dense", "is_nonzero", "equal", "nonzero", "masked_select", "_unique2", "unique_dim", "bincount",
+    "repeat_interleave",
+}  # fmt: skip
+
+
+class DeviceError(RuntimeError):
+    """What CUDA would raise."""
+
+
+class Storages:
+    """Which storages are on the GPU. Weak references keep an address from being given to another meanwhile."""
+
+    def __init__(self) -> None:
+        self.references: dict[int, StorageWeakRef] = {}
+        self.purge_at = 4096
+
+    def __contains__(self, storage: torch.UntypedStorage) -> bool:
+        reference = self.references.get(storage._cdata)
+        return reference is not None and not reference.expired()
+
+    def add(self, storage: torch.UntypedStorage) -> None:
+        if storage in self:
+            return
+        self.references[storage._cdata] = StorageWeakRef(storage)
+        if len(self.references) > self.purge_at:
+            self.references = {key: r for key, r in self.references.items() if not r.expired()}
+            self.purge_at = max(4096, 2 * len(self.references))
+
+    def discard(self, storage: torch.UntypedStorage) -> None:
+        self.references.pop(storage._cdata, None)
+
+
+def storage_of(tensor: torch.Tensor) -> torch.UntypedStorage:
+    """The storage of a tensor of any subclass."""
+    with torch._C.DisableTorchFunctionSubclass():
+        return tensor.untyped_storage()
+
+
+def line_of_common() -> str:
+    """The innermost line of ``common`` that is being executed."""
+    frame = sys._getframe(1)
+    while frame is not None:
+        name = frame.f_code.co_filename
+        if "/common/" in name and "/site-packages/" not in name:
+            return f"{name[name.rindex('/common/') + 1 :]}:{frame.f_lineno}"
+        frame = frame.f_back
+    return "elsewhere"
+
+
+class Phase:
+    """What one pass through a phase of a program asks of the device.
+
+    Attributes:
+        waits: what the host waited for, and copies between the devices, by kind and line of ``common``.
+        operators: those that compute something on the device.
+    """
+
+    def __init__(self) -> None:
+        self.waits: collections.Counter[tuple[str, str]] = collections.Counter()
+        self.operators = 0
+
+    def summary(self) -> dict[str, Any]:
+        """As JSON takes it."""
+        where = [f"{n} {kind} at {line}" for (kind, line), n in self.waits.most_common()]
+        return {"waits": sum(self.waits.values()), "operators": self.operators, "where": where}
+
+
+class SimulatedDevice(TorchDispatchMode):
+    """Every operator: devices are checked, results put on the device, waits counted.
+
+    Attributes:
+        gpus: random generators of all that the machine has, as ``torch.cuda.default_generators``.
+        current: the GPU that this process uses.
+        nccl: whether the processes were joined by it.
+        phases: of each name, the finished ones in their order.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.storages = Storages()
+        self.gpus = [torch.Generator()]
+        self.current = torch.device("cuda", 0)
+        self.nccl = False
+        self.phase: Phase | None = None
+        self.phases: dict[str, list[Phase]] = collections.defaultdict(list)
+
+    def has(self, tensor: torch.Tensor) -> bool:
+        """Whether a tensor is on the GPU."""
+        return tensor.layout is torch.strided and storage_of(tensor) in self.storages
+
+    def put(self, tensor: torch.Tensor, cuda: bool) -> torch.Tensor:
+        """Say where a tensor is that has a storage of its own."""
+        (self.storages.add if cuda else self.storages.discard)(storage_of(tensor))
+        return tensor
+
+    def is_cuda(self, device: Any) -> bool:
+        """Whether this is the GPU of the process."""
+        device = torch.device(device) if isinstance(device, (str, torch.device)) else torch.device("cuda", device)
+        if device.type == "cuda" and device.index not in (None, self.current.index):
+            raise DeviceError(f"{device} is used by a process whose GPU is {self.current}")
+        return device.type == "cuda"
+
+    def wait(self, kind: str) -> None:
+        """Count a wait, or a copy between the devices."""
+        if self.phase is not None:
+            self.phase.waits[kind, line_of_common()] += 1
+
+    def begin(self) -> None:
+        """Begin a phase."""
+        self.phase = Phase()
+
+    def end(self, name: str) -> None:
+        """End the phase that has begun, and keep it under a name."""
+        self.phases[name].append(self.phase)
+        self.phase = None
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
+        name, kwargs = func._schema.name.removeprefix("aten::"), dict(kwargs or {})
+        tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, torch.Tensor)]
+        there = [self.has(tensor) for tensor in tensors]
+        # What torch's own code makes is asked for on the CPU, where the tensors beside it seem to be to it.
+        cuda = any(there) or (not tensors and sys._getframe(1).f_code.co_name == "_engine_run_backward")
+        if kwargs.get("device") is not None:
+            cuda, kwargs["device"] = self.is_cuda(kwargs["device"]) or cuda, CPU
+        if kwargs.get("pin_memory"):
+            kwargs["pin_memory"] = False  # for which torch asks a driver
+        generator = kwargs.get("generator")
+        if cuda and generator is not None and generator not in self.gpus:
+            raise DeviceError(f"{name}: Expected a 'cuda' device type for generator but found 'cpu'")
+        self._check(name, args, tensors, there)
+        with self._random(cuda and torch.Tag.nondeterministic_seeded in func.tags):
+            out = func(*args, **kwargs)
+        known = {storage_of(tensor)._cdata for tensor in tensors if tensor.layout is torch.strided}
+        results = [leaf for leaf in tree_leaves(out) if isinstance(leaf, torch.Tensor) and leaf.layout is torch.strided]
+        new = [tensor for tensor in results if storage_of(tensor)._cdata not in known]
+        for tensor in new:
+            self.put(tensor, cuda)
+        if self.phase is not None and cuda and (new or name.endswith("_")):
+            self.phase.operators += 1
+        return out
+
+    @contextlib.contextmanager
+    def _random(self, draws: bool) -> Iterator[None]:
+        """The GPU's random numbers are its own."""
+        if not draws:
+            yield
+            return
+        own, cpu = self.gpus[self.current.index], torch.default_generator.get_state()
+        torch.default_generator.set_state(own.get_state())
+        yield
+        own.set_state(torch.default_generator.get_state())
+        torch.default_generator.set_state(cpu)
+
+    def _check(self, name: str, args: tuple, tensors: list[torch.Tensor], there: list[bool]) -> None:
+        if name.startswith("c10d::") and self.nccl and not all(there) and name != "c10d::barrier":
+            raise DeviceError(f"{name}: No backend type associated with device type cpu")
+        if not any(there):
+            return
+        if name == "copy_" and there[0] != there[1]:
+            self.wait("copy to the device" if there[0] else "copy to the host")
+        elif name in WAITING:
+            self.wait(name)
+        if name in INDEXING:
+            self._check_indices(name, *args[:3])
+        elif name not in MIXED:
+            self._check_operands(name, tensors, there)
+
+    def _check_indices(self, name: str, base: torch.Tensor, indices: list, values: Any = None) -> None:
+        cuda = self.has(base)
+        for index in (index for index in indices if index is not None):
+            if self.has(index) and not cuda:
+                raise DeviceError(f"{name}: indices should be on the same device as the indexed tensor (cpu)")
+            if index.dtype in (torch.bool, torch.uint8):
+                self.wait("nonzero of a mask")
+            elif cuda and not self.has(index):
+                self.wait("copy of indices to the device")
+        if isinstance(values, torch.Tensor) and values.ndim and self.has(values) != cuda:
+            raise DeviceError(f"{name}: the values and what they are put into are on different devices")
+
+    @staticmethod
+    def _check_operands(name: str, tensors: list[torch.Tensor], there: list[bool]) -> None:
+        """One number of the CPU may take part, but not be what is changed."""
+        alone = [tensor for tensor, cuda in zip(tensors, there, strict=True) if not cuda]
+        lists = name.startswith(("_foreach", "_fused", "_amp"))
+        changed = name.endswith("_") and not lists and not there[0]
+        if not alone or not (any(t.ndim for t in alone) or name in STRICT or changed or (len(alone) > 1 and not lists)):
+            return
+        found = ", ".join(f"{'cuda' if c else 'cpu'}{tuple(t.shape)}" for t, c in zip(tensors, there, strict=True))
+        raise DeviceError(
+            "Expected all tensors to be on the same device, but found at least two devices, cuda:0 and cpu! "
+            f"({name}: {found})"
+        )
+
+
+class Run:
+    """A function that is called on a simulated device, in a process of its own.
+
+    Args:
+        log: file for all that it prints.
+        function: ``module:name``; it is called with the device and ``args``.
+        code: folder whose ``common`` it imports.
+    """
+
+    def __init__(self, log: Path, function: str, *args: Any, code: Path = ROOT) -> None:
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload(["monai.bundle", "monai.engines", "monai.handlers", "tensorboard"])
+        log.parent.mkdir(parents=True, exist_ok=True)
+        self.log = log
+        self.process = context.Process(target=_call, args=(code, log, function, *args))
+        self.process.start()
+
+    def failure(self) -> str:
+        """Wait for its end. Returns all that it printed where that was an error, else nothing."""
+        self.process.join()
+        return f"exit code {self.process.exitcode}\n{self.log.read_text()}" if self.process.exitcode else ""
+
+    def finish(self) -> None:
+        """Wait for its end, which must be a good one."""
+        assert not (failure := self.failure()), failure
+
+
+def _call(code: Path, log: Path, function: str, *args: Any) -> None:
+    with log.open("a") as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+    torch.set_num_threads(1)
+    os.chdir(code)
+    sys.path.insert(0, str(code))
+    device = install()
+    module, name = function.split(":")
+    getattr(importlib.import_module(module), name)(device, *args)
+
+
+def install() -> SimulatedDevice:
+    """Give this process a machine with one GPU, until it ends."""
+    device = SimulatedDevice()
+    _patch_tensors(device)
+    _patch_functions(device)
+    _patch_files(device)
+    _patch_processes(device)
+    _patch_cuda(device)
+    device.__enter__()
+    return device
+
+
+def _patch_tensors(device: SimulatedDevice) -> None:
+    tensor = torch.Tensor
+    to, clone, numpy, array, tolist = tensor.to, tensor.clone, tensor.numpy, tensor.__array__, tensor.tolist
+    deepcopy, of_cpu = tensor.__deepcopy__, torch._C.TensorBase.device.__get__
+
+    def goal(self, args, kwargs):
+        other = args[0] if args else kwargs.get("other")
+        if isinstance(other, tensor):
+            return other.device, other.dtype, None
+        place, dtype, _, layout = torch._C._nn._parse_to(*args, **kwargs)
+        return place, dtype or self.dtype, None if layout is torch.preserve_format else layout
+
+    def moved(self, *args, copy=False, **kwargs):
+        place, dtype, layout = goal(self, args, kwargs)
+        here = device.has(self)
+        cuda = here if place is None else device.is_cuda(place)
+        out = to(self, dtype, **({} if layout is None else {"memory_format": layout}))
+        if here != cuda:
+            device.wait("copy to the device" if cuda else "copy to the host")
+        if (copy or here != cuda) and storage_of(out)._cdata == storage_of(self)._cdata:
+            out = clone(out)
+        return device.put(out, cuda) if here != cuda else out
+
+    def on_host(call):
+        @functools.wraps(call)
+        def checked(self, *args, **kwargs):
+            if device.has(self):
+                raise TypeError("can't convert cuda:0 device type tensor to numpy; use Tensor.cpu() first")
+            return call(self, *args, **kwargs)
+
+        return checked
+
+    def listed(self):
+        if device.has(self):
+            device.wait("tolist")
+        return tolist(self)
+
+    def copied(self, memo):
+        known = id(self) in memo
+        out = deepcopy(self, memo)
+        return out if known else device.put(out, device.has(self))
+
+    tensor.device = property(lambda self: device.current if device.has(self) else of_cpu(self))
+    tensor.is_cuda = property(device.has)
+    tensor.is_cpu = property(lambda self: not device.has(self))
+    tensor.get_device = lambda self: device.current.index if device.has(self) else -1
+    tensor.to, tensor.tolist, tensor.__deepcopy__ = moved, listed, copied
+    tensor.cpu = lambda self, *args, **kwargs: moved(self, "cpu")
+    tensor.cuda = lambda self, *args, **kwargs: moved(self, "cuda")
+    tensor.numpy, tensor.__array__ = on_host(numpy), on_host(array)
+
+
+def _patch_functions(device: SimulatedDevice) -> None:
+    """Those that make tensors of other things; autocast, which is the CPU's; transforms that have no half precision."""
+    made, taken, autocast, set_rng_state = torch.tensor, torch.as_tensor, torch.autocast, torch.set_rng_state
+
+    class Autocast(autocast):
+        def __init__(self, device_type, dtype=None, **kwargs):
+            dtype = dtype or (torch.float16 if device_type == "cuda" else None)
+            super().__init__("cpu" if device_type == "cuda" else device_type, dtype=dtype, **kwargs)
+
+    def tensor(data, *args, device=None, **kwargs):
+        out = made(data, *args, **kwargs)
+        return out if device is None else out.to(device)
+
+    def as_tensor(data, dtype=None, device=None):
+        out = data if isinstance(data, torch.Tensor) and dtype in (None, data.dtype) else taken(data, dtype=dtype)
+        return out if device is None else out.to(device)
+
+    def restored(state):
+        if device.has(state):
+            raise TypeError("RNG state must be a torch.ByteTensor, found one on cuda:0")
+        set_rng_state(state)
+
+    def whole(transform):
+        @functools.wraps(transform)
+        def checked(data, *args, **kwargs):
+            if isinstance(data, torch.Tensor) and device.has(data) and data.dtype in (torch.bfloat16, torch.float16):
+                raise DeviceError(f"{transform.__name__}: Unsupported dtype {data.dtype} on cuda, outside powers of 2")
+            return transform(data, *args, **kwargs)
+
+        return checked
+
+    torch.tensor, torch.as_tensor, torch.set_rng_state = tensor, as_tensor, restored
+    torch.autocast = torch.amp.autocast = torch.amp.autocast_mode.autocast = Autocast
+    for kind in ("fft", "ifft", "rfft", "irfft"):
+        for name in (kind, f"{kind}2", f"{kind}n"):
+            setattr(torch.fft, name, whole(getattr(torch.fft, name)))
+
+
+def _patch_files(device: SimulatedDevice) -> None:
+    """A storage is saved with its place, and loaded to there, or to where ``map_location`` says."""
+
+    def place(storage):
+        return str(device.current) if storage in device.storages else None
+
+    def restore(storage, location):
+        if not location.startswith("cuda") or not device.is_cuda(location):
+            return None
+        device.storages.add(storage)
+        return storage
+
+    torch.serialization.register_package(0, place, restore)
+
+
+def _patch_processes(device: SimulatedDevice) -> None:
+    """Processes are joined by gloo in the place of nccl."""
+    init = dist.init_process_group
+
+    def joined(backend=None, *args, **kwargs):
+        device.nccl = backend == "nccl"
+        init("gloo" if device.nccl else backend, *args, **kwargs)
+
+    dist.init_process_group = joined
+
+
+def _patch_cuda(device: SimulatedDevice) -> None:
+    def choose(chosen):
+        chosen = torch.device(chosen) if isinstance(chosen, (str, torch.device)) else torch.device("cuda", chosen)
+        device.current = torch.device("cuda", chosen.index or 0)
+
+    told = {
+        "is_available": lambda: True,
+        "is_initialized": lambda: True,
+        "_lazy_init": lambda: None,
+        "device_count": lambda: len(device.gpus),
+        "current_device": lambda: device.current.index,
+        "set_device": choose,
+        "synchronize": lambda *args: device.wait("synchronize"),
+        "empty_cache": lambda: None,
+        "memory_allocated": lambda *args: 0,
+        "memory_reserved": lambda *args: 0,
+        "mem_get_info": lambda *args: (70 << 30, 80 << 30),
+        "get_device_capability": lambda *args: (9, 0),
+        "get_device_name": lambda *args: "simulated",
+        "default_generators": device.gpus,
+    }
+    for name, value in told.items():
+        for module in (torch.cuda, torch.cuda.random):
+            if module is torch.cuda or hasattr(module, name):
+                setattr(module, name, value)
