@@ -37,23 +37,23 @@ PRECISIONS = {
 LENGTH = (1, 3)  # epochs, iterations an epoch
 # Of each phase, at most so many waits of the host, copies between it and the device among them, and operators.
 BUDGETS = {
-    "srcnn": {"batch": (5, 17), "iteration": (1, 72), "volume": (72, 943)},
-    "udean": {"batch": (6, 29), "iteration": (3, 944), "volume": (120, 3046)},
+    "srcnn": {"batch": (0, 2), "iteration": (1, 68), "volume": (0, 49)},
+    "udean": {"batch": (0, 11), "iteration": (1, 934), "volume": (0, 472)},
     "guided_rdn": {
-        "batch_1": (3, 0), "iteration_1": (6, 121),
-        "batch_2": (3, 0), "iteration_2": (6, 121),
-        "volume": (12, 379),
+        "batch_1": (1, 24), "iteration_1": (1, 121),
+        "batch_2": (1, 24), "iteration_2": (1, 121),
+        "volume": (2, 379),
     },
     "downsampling_gan": {
-        "batch_kernels_1": (1, 54), "iteration_kernels_1": (8, 498),
-        "batch_edsr": (4, 0), "iteration_edsr": (1, 87),
-        "volume": (72, 841),
+        "batch_kernels_1": (1, 54), "iteration_kernels_1": (1, 495),
+        "batch_edsr": (1, 12), "iteration_edsr": (1, 84),
+        "volume": (0, 51),
     },
     "ct_guided": {
-        "batch_1": (5, 0), "iteration_1": (2, 97),
-        "batch_2": (5, 0), "iteration_2": (3, 237),
-        "batch_3": (5, 0), "iteration_3": (4, 2292),
-        "volume": (2, 528),
+        "batch_1": (1, 25), "iteration_1": (1, 94),
+        "batch_2": (1, 25), "iteration_2": (1, 221),
+        "batch_3": (1, 25), "iteration_3": (1, 2273),
+        "volume": (2, 516),
     },
 }  # fmt: skip
 # In float16 each player asks whether its gradients have overflowed.
