@@ -9,11 +9,13 @@ import statistics
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ProcessPoolExecutor
+from typing import TYPE_CHECKING
 
 import torch
 from monai.bundle import ConfigParser
 
-from common.engines import AlternatingTrainer
+if TYPE_CHECKING:
+    from common.engines import AlternatingTrainer
 
 
 def parser(*overlays: str, bundle: str = "udean", **override) -> ConfigParser:

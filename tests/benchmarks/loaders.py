@@ -64,9 +64,11 @@ def measure(tree: str, repeats: int) -> dict[str, float]:
     """Seconds a batch of every loader of a tree of the project's files."""
     os.chdir(tree)
     sys.path.insert(0, tree)
-    from common.memory import keep_freed_memory
+    from common import memory
 
-    keep_freed_memory()
+    if not Path(memory.__file__).is_relative_to(tree):
+        raise RuntimeError(f"common was imported from {memory.__file__} before it could be from {tree}.")
+    memory.keep_freed_memory()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     taken = {}
     for name in LOADERS:
