@@ -68,7 +68,7 @@ class Watch:
 
     Attributes:
         training: number of the latest of the run, from 0.
-        stop: the number of the training that Ctrl-C ends after its first iteration, from 0, or None.
+        stop: the number of the training that SIGTERM ends after its first iteration, from 0, or None.
     """
 
     def __init__(self, device, stages):
@@ -112,7 +112,7 @@ class Watch:
         for event, handler in events.items():
             trainer.add_event_handler(event, handler)
         if self.training == self.stop:
-            trainer.add_event_handler(Events.ITERATION_STARTED(once=1), lambda: signal.raise_signal(signal.SIGINT))
+            trainer.add_event_handler(Events.ITERATION_STARTED(once=1), lambda: signal.raise_signal(signal.SIGTERM))
 
     def count_volumes(self, kind):
         """Count each volume, once where one inferer calls others."""

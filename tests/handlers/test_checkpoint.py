@@ -270,12 +270,12 @@ def test_a_run_that_is_interrupted_ends_with_its_iteration_and_goes_on_from_ther
         if event == "iteration_started" and engine.state.iteration == last:
             signal.raise_signal(number)
 
-    before = signal.getsignal(number)
+    before = signal.signal(number, signal.default_int_handler)  # of tests in the background it is to be ignored
     seed_everything()
     trainer, _ = run_of(tmp_path, minutes=None, at=at)
     with pytest.raises(KeyboardInterrupt):
         trainer.run()
-    assert signal.getsignal(number) is before
+    assert signal.signal(number, before) is signal.default_int_handler
     assert torch.load(tmp_path / "state.pt", weights_only=True)["iteration"] == last
     seed_everything(5)
     trainer, evaluator = run_of(tmp_path, resume=True, minutes=None)
@@ -283,11 +283,19 @@ def test_a_run_that_is_interrupted_ends_with_its_iteration_and_goes_on_from_ther
     assert_same(result_of(trainer, evaluator, tmp_path), whole[0])
 
 
+def test_a_run_in_the_background_is_not_interrupted_by_what_is_ignored_there(tmp_path):
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    trainer, _ = run_of(tmp_path, at=lambda engine, event: signal.raise_signal(signal.SIGINT))
+    trainer.run()
+    assert signal.signal(signal.SIGINT, before) == signal.SIG_IGN
+    assert trainer.state.epoch == EPOCHS
+
+
 def test_a_run_that_is_interrupted_twice_ends_at_once(tmp_path):
     def at(engine, event):
         if event == "iteration_started":
-            signal.raise_signal(signal.SIGINT)
-            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(signal.SIGTERM)
+            signal.raise_signal(signal.SIGTERM)
 
     trainer, _ = run_of(tmp_path, at=at)
     with pytest.raises(KeyboardInterrupt):
@@ -352,7 +360,7 @@ def test_weights_that_a_run_starts_from_are_kept_where_no_epoch_is_better(tmp_pa
             found.setdefault(event, []).append(engine.graph.networks["up"].state_dict())
             found[event][-1] = {key: value.clone() for key, value in found[event][-1].items()}
         if event == "iteration_started" and engine.state.iteration == 2:
-            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(signal.SIGTERM)
 
     seed_everything()
     trainer, _ = run_of(tmp_path, initial="some.pt", better=better, at=at)
