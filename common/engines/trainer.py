@@ -205,7 +205,7 @@ class AlternatingTrainer(Trainer):
         amp_kwargs: dict | None = None,
         compile: bool | str = False,
     ) -> None:
-        amp = is_true(amp, "amp")
+        amp, compile = is_true(amp, "amp"), is_true(compile, "compile")
         check_whole(max_epochs=max_epochs, **({} if epoch_length is None else {"epoch_length": epoch_length}))
         super().__init__(
             device=device,
@@ -229,7 +229,7 @@ class AlternatingTrainer(Trainer):
                 if network in owner:
                     raise ValueError(f"players '{owner[network]}' and '{name}' both train the network '{network}'.")
                 owner[network] = name
-                if is_true(compile, "compile"):
+                if compile:
                     graph.networks[network].compile()  # in place, so that its weights keep their names
 
     def run(self) -> None:  # type: ignore[override]

@@ -204,8 +204,9 @@ class BestModel(SavedModel):
 
     def _completed(self, engine: Engine) -> None:
         first = not dist.is_initialized() or dist.get_rank() == 0
-        # Not by the epoch: the first has a validation before it too, where a training starts from weights.
-        if first and engine.state.metrics[engine.state.key_metric_name] == engine.state.best_metric:
+        best = engine.state.best_metric_epoch == engine.state.epoch
+        # The first epoch has a validation before it too, where a training starts from weights.
+        if first and best and engine.state.metrics[engine.state.key_metric_name] == engine.state.best_metric:
             self.save()
 
 
@@ -349,8 +350,9 @@ class ResumableState:
         np.random.set_state((algorithm, keys.numpy().astype(np.uint32), position, has_gauss, gauss))
         torch.set_rng_state(saved["torch"])
         if saved["cuda"] and engine.state.device.type == "cuda":
-            # Older files have those of all GPUs; the first is that of the process that saved.
-            torch.cuda.set_rng_state(saved["cuda"][0], engine.state.device)
+            # Older files have those of all GPUs.
+            own = (engine.state.device.index or 0) % len(saved["cuda"])
+            torch.cuda.set_rng_state(saved["cuda"][own], engine.state.device)
         engine.logger.info(f"continuing after iteration {engine.state.iteration} of {self.path}")
 
     @staticmethod

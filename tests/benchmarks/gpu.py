@@ -49,8 +49,13 @@ class Record:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        found = json.loads(path.read_text()) if path.is_file() else {"machine": {}, "parts": []}
-        self.machine, self.parts = found["machine"], found["parts"]
+        self.machine, self.parts = {}, []
+        if path.is_file():
+            try:
+                found = json.loads(path.read_text())
+                self.machine, self.parts = found["machine"], found["parts"]
+            except (KeyError, TypeError, ValueError):
+                raise ValueError(f"{path}: not what this command writes; name another --output.") from None
 
     def begin(self, machine: dict[str, object], bundles: Sequence[str]) -> None:
         """Measure these bundles anew.
