@@ -294,6 +294,8 @@ def test_overlays(bundle, overlay, override, tiny, cohort, tmp_path):
     settings = {"dataset_dir": str(cohort), **tiny.lasting(1, 2), **override}
     for names in (["train", overlay], ["train", overlay, "evaluate"]):
         run_of(play_alone, tmp_path / "log.txt", bundle, names, tmp_path, settings).finish()
+    cases = json.loads((tmp_path / "out" / "table.json").read_text())["cases"]
+    assert cases and all(np.isfinite(case["psnr"]) for case in cases)
 
 
 @dataclass(frozen=True)
