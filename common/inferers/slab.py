@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import itertools
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any
 
 import torch
@@ -46,8 +45,9 @@ class SlabInferer(Inferer):
     Every LR slice is the centre of one slab; the outermost are repeated outwards for that. Of a slab's output only the
     slices nearest to its centre enter the volume, because the outer ones are extrapolated (see :func:`slice_weights`).
     A tile is computed with a halo that is thrown away, so that tiles leave no seam: for a network whose receptive field
-    is within the halo, the result does not depend on the tiles. Memory is the volume, its result, and a tile of one
-    slab; on a GPU of as many slabs as fit into what is free of its memory, so that it is not waited for slab by slab.
+    is within the halo, the result does not depend on the tiles. Memory is the volume twice, its result, and a tile
+    of one slab; on a GPU of as many slabs as fit into what is free of its memory, so that it is not waited for slab by
+    slab.
 
     Args:
         slices: odd number of slices of a slab.
@@ -101,6 +101,10 @@ class SlabInferer(Inferer):
         # Meta data would follow every operation of the network, at a cost.
         volume = inputs.as_tensor() if isinstance(inputs, MetaTensor) else inputs
         out = torch.zeros((batch, channels, sx * height, sy * width, sz * depth), device=volume.device)
+        half = self.slices // 2
+        # Not an index, which would be copied to the device.
+        padded = torch.cat([volume[..., :1]] * half + [volume] + [volume[..., -1:]] * half, dim=-1)
+        weights = self._weights(depth, volume.device)
         tiles = list(itertools.product(self._spans(height), self._spans(width)))
         pixels = batch * max((y3 - y0) * (x3 - x0) for (y0, _, _, y3), (x0, _, _, x3) in tiles)
         at_once = pieces_at_once(volume.device, pixels * _PIXEL_BYTES)
@@ -109,50 +113,43 @@ class SlabInferer(Inferer):
             for done, ((y0, y1, y2, y3), (x0, x1, x2, x3)) in enumerate(tiles):
                 rows = slice((y1 - y0) * sx, (y2 - y0) * sx)
                 columns = slice((x1 - x0) * sy, (x2 - x0) * sy)
-                inner = out[:, :, y1 * sx : y2 * sx, x1 * sy : x2 * sy]
+                inner = out[:, :, y1 * sx : y2 * sx, x1 * sy : x2 * sy].unflatten(-1, (depth, sz))
                 first = 0
                 while first < depth:
-                    centres = range(first, min(first + at_once, depth))
+                    stop = min(first + at_once, depth)
+                    slabs = padded[:, :, y0:y3, x0:x3, first : stop + 2 * half].unfold(-1, self.slices, 1)
                     try:
-                        result = network(self._slabs(volume[:, :, y0:y3, x0:x3], centres), *args, **kwargs)
+                        result = network(slabs.movedim(4, 1).flatten(0, 1).contiguous(), *args, **kwargs)
                     except torch.OutOfMemoryError:
                         if at_once == 1:
                             raise
                         at_once //= 2
                         continue
-                    self._add(result.unflatten(0, (batch, -1))[..., rows, columns, :], centres, depth, inner)
-                    first = centres.stop
+                    result = result[:, :, rows, columns].unflatten(-1, (self.slices, sz))
+                    self._add(result.unflatten(0, (batch, -1)).movedim(1, 4), weights, first, inner)
+                    first = stop
                     report((done + first / depth) / len(tiles))
         return out
 
-    def _slabs(self, tile: torch.Tensor, centres: range) -> torch.Tensor:
-        """The slabs ``(B n, 1, h, w, slices)`` of n centres, those of a volume together."""
-        half, depth = self.slices // 2, tile.shape[-1]
-        begin, end = centres.start - half, centres.stop + half
-        # Not an index, which would be copied to the device.
-        read = tile[..., max(begin, 0) : min(end, depth)]
-        read = torch.cat([read[..., :1]] * max(-begin, 0) + [read] + [read[..., -1:]] * max(end - depth, 0), dim=-1)
-        return read.unfold(-1, self.slices, 1).permute(0, 4, 1, 2, 3, 5).flatten(0, 1).contiguous()
-
-    def _add(self, slabs: torch.Tensor, centres: range, depth: int, out: torch.Tensor) -> None:
-        """Add to ``out`` what of the slabs ``(B, n, 1, h, w, sz slices)`` of n centres enters the volume."""
-        scale, half = self.scale[2], self.slices // 2
-        for o in range(self.slices * scale):
-            for weight, run in itertools.groupby(centres, partial(self._weight, o, depth)):
-                if weight:
-                    run = list(run)
-                    share = slabs[:, run[0] - centres.start : run[-1] + 1 - centres.start, ..., o].movedim(1, -1)
-                    start = (run[0] - half) * scale + o
-                    out[..., start : start + len(run) * scale : scale].add_(share, alpha=weight)
-
-    def _weight(self, o: int, depth: int, z: int) -> float:
-        """Share of output slice ``o`` of slab ``z`` in the volume; 0 where it lies outside."""
-        if not 0 <= (z - self.slices // 2) * self.scale[2] + o < depth * self.scale[2]:
-            return 0.0
+    def _weights(self, depth: int, device: torch.device) -> torch.Tensor:
+        """Share of each output slice of each slab in the volume, ``(depth, slices, sz)``."""
+        weights = torch.empty((depth, len(self.weights)), device=device)
+        for o, weight in enumerate(self.weights):
+            weights[:, o] = weight
         # Outwards from the first and the last slab there is no other to share with.
-        if (z == 0 and o < self.centre) or (z == depth - 1 and o > self.centre):
-            return 1.0
-        return self.weights[o]
+        weights[0, : self.centre] = 1
+        weights[-1, self.centre + 1 :] = 1
+        return weights.unflatten(1, (self.slices, -1))
+
+    def _add(self, slabs: torch.Tensor, weights: torch.Tensor, first: int, out: torch.Tensor) -> None:
+        """Add slabs ``(B, 1, h, w, n, slices, sz)``, ``first`` and the next, to ``out``, ``(B, 1, h, w, D, sz)``."""
+        half, depth, stop = self.slices // 2, out.shape[4], first + slabs.shape[4]
+        for k in range(self.slices):
+            to = k - half  # slab z's output for its LR slice k is for slice z + to of the volume
+            begin, end = max(first, -to), min(stop, depth - to)
+            if begin < end and any(self.weights[k * self.scale[2] : (k + 1) * self.scale[2]]):
+                share = slabs[..., begin - first : end - first, k, :]
+                out[..., begin + to : end + to, :].addcmul_(share, weights[begin:end, k])
 
     def _spans(self, length: int) -> list[tuple[int, int, int, int]]:
         """Tiles along an axis as ``(start, inner start, inner stop, stop)``."""
