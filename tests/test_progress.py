@@ -6,7 +6,7 @@ import os
 import struct
 import sys
 import termios
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import pytest
 import torch
@@ -50,12 +50,21 @@ def test_without_a_listener_nothing_happens_and_a_failure_leaves_none():
 
 @contextmanager
 def terminal(monkeypatch):
-    """A terminal of 30 x 100 in the place of stderr; call what it gives to read what was written to it."""
+    """A terminal of 30 x 100 in the place of stderr; call what it gives, at the end, to read what was written to it."""
     master, slave = os.openpty()
     fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 30, 100, 0, 0))
     with os.fdopen(slave, "w") as file, monkeypatch.context() as patch:
         patch.setattr(sys, "stderr", file)
-        yield lambda: os.read(master, 1 << 16).decode()
+
+        def read():
+            file.close()
+            text = b""
+            with suppress(OSError):  # as Linux says the end of a terminal
+                while part := os.read(master, 1 << 16):
+                    text += part
+            return text.decode()
+
+        yield read
     os.close(master)
 
 
