@@ -8,6 +8,7 @@ import torch
 
 from common.engines import AlternatingTrainer, Player
 from tests.benchmarks import gpu
+from tests.benchmarks.common_parts import command
 from tests.benchmarks.gpu_parts import MeasuredTraining
 from tests.benchmarks.gpu_setup import TINY, TRAININGS, make_cohort, settings
 from tests.benchmarks.gpu_tools import check, covered, difference, same, synchronisation_refused
@@ -101,8 +102,15 @@ def test_what_fails_is_said_and_the_rest_measured(tmp_path, monkeypatch, capsys)
     with pytest.raises(SystemExit):
         gpu.main(bundle="srcnn", device="cpu")
     assert "FAILED srcnn process: ChildProcessError: killed" in capsys.readouterr().out
-    with pytest.raises(ValueError, match="bundle is 'udeen', expected one of ct_guided, "):
-        gpu.main(bundle="udeen")
+    for arguments, message in {
+        "--bundle udeen": "error: bundle is 'udeen', expected one of ct_guided, ",
+        "--iterations 0": "error: iterations",
+        f"--output {tmp_path}": f"error: {tmp_path} is a folder",
+    }.items():
+        monkeypatch.setattr("sys.argv", ["gpu", *arguments.split(), "--device", "cpu"])
+        with pytest.raises(SystemExit) as ended:
+            command(gpu.main)
+        assert str(ended.value.code).startswith(message)
 
 
 def test_a_resumed_run_that_has_lost_its_optimizers_is_found(tmp_path, monkeypatch):

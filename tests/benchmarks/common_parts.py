@@ -6,16 +6,26 @@ import contextlib
 import multiprocessing
 import resource
 import statistics
+import sys
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from typing import TYPE_CHECKING
 
+import fire
 import torch
 from monai.bundle import ConfigParser
 
 if TYPE_CHECKING:
     from common.engines import AlternatingTrainer
+
+
+def command(main: Callable) -> None:
+    """Run a benchmark with the arguments of the command line; what is wrong with them is said in a line."""
+    try:
+        fire.Fire(main)
+    except (ValueError, OSError) as error:
+        sys.exit(f"error: {error}")
 
 
 def parser(*overlays: str, bundle: str = "udean", **override) -> ConfigParser:

@@ -23,7 +23,6 @@ import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import fire
 import torch
 from torch.utils import collect_env
 
@@ -32,7 +31,7 @@ from common.files import replacing
 from tests.bundles import runs
 
 from . import gpu_parts as parts
-from .common_parts import in_own_process
+from .common_parts import command, in_own_process
 from .gpu_setup import PAPER, TINY, TRAININGS, Sizes, make_cohort, settings
 from .gpu_tools import place, quiet
 
@@ -50,6 +49,8 @@ class Record:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.machine, self.parts = {}, []
+        if path.is_dir():
+            raise IsADirectoryError(f"{path} is a folder; name a JSON file in it as --output.")
         if path.is_file():
             try:
                 found = json.loads(path.read_text())
@@ -263,4 +264,4 @@ def _machine(device: torch.device, sizes: Sizes) -> dict[str, object]:
 
 
 if __name__ == "__main__":
-    fire.Fire(main)
+    command(main)

@@ -15,11 +15,10 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-import fire
 import torch
 from monai.bundle import ConfigParser
 
-from .common_parts import device_name, in_own_process, seconds
+from .common_parts import command, device_name, in_own_process, seconds
 
 HR, LR, IN_PLANE, THICK = (176, 208, 160), (88, 104, 80), (88, 104, 160), (176, 208, 32)  # voxels
 # Of each loader: the bundle, the config's section, and the volumes that its parts read.
@@ -88,7 +87,9 @@ def main(revision: str = "884080b", repeats: int = 20, rounds: int = 3) -> None:
     print(f"loaders against revision {revision}, {device_name()}, torch {torch.__version__}")
     here = Path(__file__).resolve().parents[2]
     with tempfile.TemporaryDirectory() as folder:
-        archive = subprocess.run(["git", "archive", revision, "common", "bundles"], cwd=here, check=True, stdout=-1)
+        archive = subprocess.run(["git", "archive", revision, "common", "bundles"], cwd=here, capture_output=True)
+        if archive.returncode:
+            raise ValueError(f"revision {revision}: {archive.stderr.decode().strip()}; name one of git log.")
         subprocess.run(["tar", "-x"], cwd=folder, check=True, input=archive.stdout)
         trees = [str(tree) for _ in range(rounds) for tree in (folder, here)]
         times = [in_own_process(measure, tree, repeats) for tree in trees]
@@ -98,4 +99,4 @@ def main(revision: str = "884080b", repeats: int = 20, rounds: int = 3) -> None:
 
 
 if __name__ == "__main__":
-    fire.Fire(main)
+    command(main)
