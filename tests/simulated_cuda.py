@@ -343,6 +343,7 @@ def _patch_tensors(device: SimulatedDevice) -> None:
 def _patch_functions(device: SimulatedDevice) -> None:
     """Those that make tensors of other things; autocast, which is the CPU's; transforms that have no half precision."""
     made, taken, autocast, set_rng_state = torch.tensor, torch.as_tensor, torch.autocast, torch.set_rng_state
+    group = torch.optim.Optimizer._group_tensors_by_device_and_dtype
 
     class Autocast(autocast):
         def __init__(self, device_type, dtype=None, **kwargs):
@@ -362,6 +363,10 @@ def _patch_functions(device: SimulatedDevice) -> None:
             raise TypeError("RNG state must be a torch.ByteTensor, found one on cuda:0")
         set_rng_state(state)
 
+    def grouped(lists, *args, **kwargs):
+        groups = group(lists, *args, **kwargs).items()
+        return {(own[0][0].device, dtype): (own, indices) for (_, dtype), (own, indices) in groups}
+
     def whole(transform):
         @functools.wraps(transform)
         def checked(data, *args, **kwargs):
@@ -372,6 +377,7 @@ def _patch_functions(device: SimulatedDevice) -> None:
         return checked
 
     torch.tensor, torch.as_tensor, torch.set_rng_state = tensor, as_tensor, restored
+    torch.optim.Optimizer._group_tensors_by_device_and_dtype = staticmethod(grouped)
     torch.autocast = torch.amp.autocast = torch.amp.autocast_mode.autocast = Autocast
     for kind in ("fft", "ifft", "rfft", "irfft"):
         for name in (kind, f"{kind}2", f"{kind}n"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import os
 import signal
 import threading
@@ -90,7 +91,9 @@ class Player:
         self.losses.to(device)
         self.dependent = graph.depending_on(self.networks)
         self.parameters = [p for n in self.networks for p in graph.networks[n].parameters() if p.requires_grad]
-        self.optimizer = self._optimizer(self.parameters)
+        # Fused, an optimizer skips a step that overflowed without asking the device, which the host would wait for.
+        fused = {"fused": True} if fp16 and "fused" in inspect.signature(self._optimizer).parameters else {}
+        self.optimizer = self._optimizer(self.parameters, **fused)
         self.scheduler = None if self._scheduler is None else self._scheduler(self.optimizer)
         self.scaler = torch.amp.GradScaler(device.type, enabled=fp16)
         self._epoch_total, self._epoch_iterations = 0.0, 0
@@ -130,8 +133,14 @@ class Player:
             prolonged: whether the scheduler, made for a longer run than that of the state, is to go on as if it had
                 been there from the start; else it goes on as in the state.
         """
+        fused = [group.get("fused") for group in self.optimizer.param_groups]
         self.optimizer.load_state_dict(state["optimizer"])
-        self.scaler.load_state_dict(state["scaler"])
+        # The state may be that of a run in another precision.
+        for group, own in zip(self.optimizer.param_groups, fused, strict=True):
+            if "fused" in group:
+                group["fused"] = own
+        if state["scaler"]:
+            self.scaler.load_state_dict(state["scaler"])
         if self.scheduler is not None:
             if prolonged and not isinstance(self.scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau):
                 self._replay_scheduler(state["scheduler"])

@@ -2,6 +2,7 @@
 
 import copy
 import shutil
+from functools import partial
 
 import pytest
 import torch
@@ -420,6 +421,31 @@ def test_fp16_scales_the_loss_of_each_player_and_unscales_its_gradient():
         assert moved > 1e-3 and (value - expected[name]).abs().max() < 0.05 * moved, name
 
 
+FUSED = partial(torch.optim.Adam, lr=0.01)  # where the trainer asks for it
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_a_state_goes_on_in_another_precision(first):
+    """From float16, whose optimizers are fused, to bfloat16, and the other way."""
+    dtypes = [torch.float16, torch.bfloat16]
+    before, after = (
+        trainer_of(players_of(optimizer=FUSED), amp=True, amp_kwargs={"dtype": dtype})
+        for dtype in (dtypes if first else dtypes[::-1])
+    )
+
+    def steps(player):
+        (count,) = {float(state["step"]) for state in player.optimizer.state.values()}
+        return count
+
+    before.run()
+    for name, player in after.players.items():
+        player.load_state_dict(copy.deepcopy(before.players[name].state_dict()))
+    after.run()
+    for name, player in after.players.items():
+        assert player.optimizer.param_groups[0]["fused"] == (None if first else True)
+        assert steps(player) > steps(before.players[name]) > 0  # in float16 the first may overflow
+
+
 class Spike(torch.autograd.Function):
     """The same, with a gradient that overflows."""
 
@@ -432,9 +458,11 @@ class Spike(torch.autograd.Function):
         return gradient * float("inf")
 
 
-def test_an_overflow_in_fp16_skips_that_players_step_and_lowers_its_scale():
+@pytest.mark.parametrize("optimizer", [sgd, FUSED], ids=["sgd", "fused"])
+def test_an_overflow_in_fp16_skips_that_players_step_and_lowers_its_scale(optimizer):
     rows = [term("spike", lambda x: Spike.apply(x).mean(), "back")]
-    trainer = trainer_in_fp16({"generator": player_of(["down", "up"], sgd, rows), "judge": players_of()["judge"]})
+    judge = players_of(optimizer=optimizer)["judge"]
+    trainer = trainer_in_fp16({"generator": player_of(["down", "up"], optimizer, rows), "judge": judge})
     before = values_of(trainer.graph.networks)
     trainer.run()
     for name, value in values_of(trainer.graph.networks).items():
