@@ -44,7 +44,7 @@ STRICT = {
 # Who the host waits for.
 WAITING = {
     "_local_scalar_dense", "is_nonzero", "equal", "nonzero", "masked_select", "_unique2", "unique_dim", "bincount",
-    "repeat_interleave",
+    "repeat_interleave", "unique_consecutive", "_linalg_check_errors",
 }  # fmt: skip
 
 
@@ -337,12 +337,17 @@ def _patch_tensors(device: SimulatedDevice) -> None:
     tensor.to, tensor.tolist, tensor.__deepcopy__ = moved, listed, copied
     tensor.cpu = lambda self, *args, **kwargs: moved(self, "cpu")
     tensor.cuda = lambda self, *args, **kwargs: moved(self, "cuda")
+    tensor.type_as = moved
+    tensor.new_tensor = lambda self, data, **kwargs: torch.tensor(
+        data, **{"dtype": self.dtype, "device": self.device, **kwargs}
+    )
     tensor.numpy, tensor.__array__ = on_host(numpy), on_host(array)
 
 
 def _patch_functions(device: SimulatedDevice) -> None:
     """Those that make tensors of other things; autocast, which is the CPU's; transforms that have no half precision."""
     made, taken, autocast, set_rng_state = torch.tensor, torch.as_tensor, torch.autocast, torch.set_rng_state
+    one_hot = torch.nn.functional.one_hot
     group = torch.optim.Optimizer._group_tensors_by_device_and_dtype
 
     class Autocast(autocast):
@@ -357,6 +362,11 @@ def _patch_functions(device: SimulatedDevice) -> None:
     def as_tensor(data, dtype=None, device=None):
         out = data if isinstance(data, torch.Tensor) and dtype in (None, data.dtype) else taken(data, dtype=dtype)
         return out if device is None else out.to(device)
+
+    def encoded(indices, classes=-1):
+        if device.has(indices):
+            device.wait("one_hot")  # looks at the indices
+        return device.put(one_hot(device.put(indices.clone(), False), classes), device.has(indices))
 
     def restored(state):
         if device.has(state):
@@ -377,6 +387,7 @@ def _patch_functions(device: SimulatedDevice) -> None:
         return checked
 
     torch.tensor, torch.as_tensor, torch.set_rng_state = tensor, as_tensor, restored
+    torch.asarray, torch.nn.functional.one_hot = as_tensor, encoded
     torch.optim.Optimizer._group_tensors_by_device_and_dtype = staticmethod(grouped)
     torch.autocast = torch.amp.autocast = torch.amp.autocast_mode.autocast = Autocast
     for kind in ("fft", "ifft", "rfft", "irfft"):

@@ -56,6 +56,10 @@ TAKEN = [
     "cpu + gpu.cpu()",
     "cpu + torch.from_numpy(gpu.cpu().numpy())",
     "torch.fft.rfftn(gpu)",
+    "gpu + cpu.type_as(gpu)",
+    "gpu + gpu.new_tensor([1.0, 2.0, 3.0])",
+    "gpu + torch.asarray([1.0, 2.0, 3.0], device='cuda')",
+    "gpu + F.one_hot(torch.arange(3, device='cuda'))",
     "gpu + torch.empty(3, 3, pin_memory=True).fill_(1).to(gpu.device, non_blocking=True)",
 ]
 WAITS = {
@@ -76,6 +80,8 @@ WAITS = {
     "gpu[torch.zeros(2, dtype=torch.long, device='cuda')]": 0,
     "gpu[:2]": 0,
     "gpu.nonzero()": 1,
+    "gpu.unique_consecutive()": 1,
+    "torch.linalg.solve(gpu + torch.eye(3, device='cuda'), gpu)": 1,
 }
 
 

@@ -280,8 +280,8 @@ class AlternatingTrainer(Trainer):
             yield
             return
         before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-        # A shell ignores Ctrl-C for what it runs in the background.
-        before = {number: handler for number, handler in before.items() if handler != signal.SIG_IGN}
+        # A shell ignores Ctrl-C for what it runs in the background; None is a handler that is not Python's.
+        before = {number: old for number, old in before.items() if old not in (signal.SIG_IGN, None)}
 
         def interrupt(number: int, frame: object) -> None:
             if self.interrupted:

@@ -48,7 +48,7 @@ class SliceLoader(PatchLoader):
     that are mostly air are avoided.
 
     Args:
-        volumes: with the key "hr", and "guide" on the same grid.
+        volumes: with the key "hr", and "guide" on the same grid. They are laid out anew, slice by slice, in place.
         patch: edge p of a patch in pixels.
         margin: pixels around the patch in ``hr_context``.
         angles: degrees by which a slice may be rotated, drawn evenly.
