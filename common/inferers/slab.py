@@ -80,7 +80,10 @@ class SlabInferer(Inferer):
         self.slices = slices
         self.scale = tuple(scale)
         self.weights = slice_weights(slices, self.scale[2], offset[2]).tolist()
-        self.centre = self.weights.index(1.0)
+        used = [o for o, weight in enumerate(self.weights) if weight]
+        own = slices // 2 * self.scale[2]
+        # Output slices that enter the volume: of any slab, and of the outermost, which share nothing outwards.
+        self.used = slice(min(used[0], own), max(used[-1] + 1, own + self.scale[2]))
         self.tile, self.halo = tile, halo
         self.amp, self.amp_kwargs = is_true(amp, "amp"), amp_kwargs or {}
 
@@ -100,11 +103,13 @@ class SlabInferer(Inferer):
         sx, sy, sz = self.scale
         # Meta data would follow every operation of the network, at a cost.
         volume = inputs.as_tensor() if isinstance(inputs, MetaTensor) else inputs
-        out = torch.zeros((batch, channels, sx * height, sy * width, sz * depth), device=volume.device)
         half = self.slices // 2
         # Not an index, which would be copied to the device.
         padded = torch.cat([volume[..., :1]] * half + [volume] + [volume[..., -1:]] * half, dim=-1)
         weights = self._weights(depth, volume.device)
+        # Slab z's output slices are added from slice z sz on; what lies outside of the volume is left out at the end.
+        length, outside = weights.shape[1], half * sz - self.used.start
+        out = torch.zeros((batch, channels, sx * height, sy * width, (depth - 1) * sz + length), device=volume.device)
         tiles = list(itertools.product(self._spans(height), self._spans(width)))
         pixels = batch * max((y3 - y0) * (x3 - x0) for (y0, _, _, y3), (x0, _, _, x3) in tiles)
         at_once = pieces_at_once(volume.device, pixels * _PIXEL_BYTES)
@@ -113,7 +118,7 @@ class SlabInferer(Inferer):
             for done, ((y0, y1, y2, y3), (x0, x1, x2, x3)) in enumerate(tiles):
                 rows = slice((y1 - y0) * sx, (y2 - y0) * sx)
                 columns = slice((x1 - x0) * sy, (x2 - x0) * sy)
-                inner = out[:, :, y1 * sx : y2 * sx, x1 * sy : x2 * sy].unflatten(-1, (depth, sz))
+                inner = out[:, :, y1 * sx : y2 * sx, x1 * sy : x2 * sy].unfold(-1, length, sz)
                 first = 0
                 while first < depth:
                     stop = min(first + at_once, depth)
@@ -125,31 +130,26 @@ class SlabInferer(Inferer):
                             raise
                         at_once //= 2
                         continue
-                    result = result[:, :, rows, columns].unflatten(-1, (self.slices, sz))
-                    self._add(result.unflatten(0, (batch, -1)).movedim(1, 4), weights, first, inner)
+                    result = result[:, :, rows, columns, self.used].unflatten(0, (batch, -1)).movedim(1, 4)
+                    # Neighbours overlap, which one operator could not add.
+                    apart = -(-length // sz)
+                    for begin in range(first, min(first + apart, stop)):
+                        share = result[..., begin - first :: apart, :]
+                        inner[..., begin:stop:apart, :].addcmul_(share, weights[begin:stop:apart])
                     first = stop
                     report((done + first / depth) / len(tiles))
-        return out
+        return out[..., outside : outside + sz * depth]
 
     def _weights(self, depth: int, device: torch.device) -> torch.Tensor:
-        """Share of each output slice of each slab in the volume, ``(depth, slices, sz)``."""
+        """Share of each output slice that is used of each slab in the volume, ``(depth, n)``."""
         weights = torch.empty((depth, len(self.weights)), device=device)
         for o, weight in enumerate(self.weights):
             weights[:, o] = weight
         # Outwards from the first and the last slab there is no other to share with.
-        weights[0, : self.centre] = 1
-        weights[-1, self.centre + 1 :] = 1
-        return weights.unflatten(1, (self.slices, -1))
-
-    def _add(self, slabs: torch.Tensor, weights: torch.Tensor, first: int, out: torch.Tensor) -> None:
-        """Add slabs ``(B, 1, h, w, n, slices, sz)``, ``first`` and the next, to ``out``, ``(B, 1, h, w, D, sz)``."""
-        half, depth, stop = self.slices // 2, out.shape[4], first + slabs.shape[4]
-        for k in range(self.slices):
-            to = k - half  # slab z's output for its LR slice k is for slice z + to of the volume
-            begin, end = max(first, -to), min(stop, depth - to)
-            if begin < end and any(self.weights[k * self.scale[2] : (k + 1) * self.scale[2]]):
-                share = slabs[..., begin - first : end - first, k, :]
-                out[..., begin + to : end + to, :].addcmul_(share, weights[begin:end, k])
+        centre = self.weights.index(1.0)
+        weights[0, :centre] = 1
+        weights[-1, centre + 1 :] = 1
+        return weights[:, self.used]
 
     def _spans(self, length: int) -> list[tuple[int, int, int, int]]:
         """Tiles along an axis as ``(start, inner start, inner stop, stop)``."""
