@@ -3,22 +3,22 @@
 import contextlib
 import csv
 import json
+import os
 import runpy
-import subprocess
+import signal
 import sys
 import warnings
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from matplotlib.image import imread
 
 from common import __main__
-from common.commands import ablate as ablation
 from common.commands.ablate import ablate
 from common.errors import RunsFailedError
 from common.reports.planes import load_panels
+from common.side_by_side import Programs
 from tests.bundles import runs
 
 ROOT = Path(__file__).parents[2]
@@ -72,21 +72,21 @@ def commands(monkeypatch):
     """The commands as they were run: by the real command line, but in this process, which has imported it all."""
     made = []
 
-    def run(command, stdout, stderr, check):
-        assert command[:4] == [sys.executable, "-m", "monai.bundle", "run"] and stderr is subprocess.STDOUT
+    def run(programs, command, log):
+        assert command[:4] == [sys.executable, "-m", "monai.bundle", "run"]
         made.append(command[4:])
         monkeypatch.setattr(sys, "argv", ["monai.bundle", *command[3:]])
-        with contextlib.redirect_stdout(stdout), contextlib.redirect_stderr(stdout), warnings.catch_warnings():
+        with contextlib.redirect_stdout(log), contextlib.redirect_stderr(log), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             try:
                 runpy.run_module("monai.bundle", run_name="__main__", alter_sys=True)
             except Exception:
                 sys.excepthook(*sys.exc_info())
-                stdout.flush()
-                return SimpleNamespace(returncode=1)
-        return SimpleNamespace(returncode=0)
+                log.flush()
+                return 1
+        return 0
 
-    monkeypatch.setattr(ablation.subprocess, "run", run)
+    monkeypatch.setattr(Programs, "run", run)
     return made
 
 
@@ -141,11 +141,16 @@ def test_a_table_in_which_a_row_fails_and_is_then_resumed(bundle, commands, tmp_
     assert table(out) == {**expected, ("broken", "sub-0"): 30.5}
 
     # Begun anew and stopped at once: a later --resume must not take these tables for new ones.
+    def stopped(programs, command, log):
+        os.kill(os.getpid(), signal.SIGTERM)
+        return -signal.SIGTERM
+
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ablation.subprocess, "run", lambda *args, **kwargs: sys.exit("stopped"))
-        with pytest.raises(SystemExit):
+        patch.setattr(Programs, "run", stopped)
+        with pytest.raises(KeyboardInterrupt):
             ablate("main", str(data), str(out), str(bundle))
     assert not list(out.glob("*/**/table.json"))
+    assert capsys.readouterr().out.endswith("the same command with --resume true goes on with what is left\n")
 
 
 def test_a_row_that_evaluates_the_weights_of_another(bundle, commands, tmp_path):
