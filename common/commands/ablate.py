@@ -1,21 +1,24 @@
-"""``python -m common ablate``: trains and evaluates the rows of a table one after another, and writes the table."""
+"""``python -m common ablate``: trains and evaluates the rows of a table, once or with several seeds, and writes it."""
 
 from __future__ import annotations
 
 import json
 import re
 import shutil
-import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Collection, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..command_line import check, is_true
+from ..command_line import check, check_whole, is_true
 from ..data.lists.datalist import folder as folder_of
 from ..errors import RunsFailedError
 from ..files import check_writable
+from ..handlers.forecast import duration
 from ..reports import RESERVED, merge_pictures, merge_tables
+from ..side_by_side import Programs
 from ..workflow import check_new_run
 
 # Of a row.
@@ -25,14 +28,19 @@ _JSON = {str: "string", list: "array", dict: "object"}
 
 @dataclass
 class Run:
-    """One training and its evaluation: a row's, or one of those that a row pools."""
+    """One training and its evaluation: a row's, with one of its seeds, or one of those that a row pools."""
 
     row: str
+    seed: int | None
     title: str
     folder: Path
     configs: list[str]
     override: Mapping[str, object]
     trained: Path  # the folder of the run whose weights are evaluated: its own, or another row's
+
+    @property
+    def trains(self) -> bool:
+        return self.trained == self.folder
 
 
 def ablate(
@@ -41,6 +49,8 @@ def ablate(
     output_dir: str,
     bundle: str | None = None,
     folds: int = 1,
+    seeds: int = 1,
+    jobs: int = 1,
     resume: bool | str = False,
     overwrite: bool | str = False,
     **override,
@@ -66,6 +76,15 @@ def ablate(
     and for each test case ``<case>.png``, with a column for each method. A run that fails does not stop the others; its
     row is left out of the table.
 
+    With ``--seeds 3`` each run is made with the seeds 0, 1 and 2 (key ``seed``), in ``output_dir/<row>/seed_<seed>``.
+    The mean of a method is then that over its cases, and +- is the standard deviation of this mean over the seeds, not
+    the spread of the cases. Runs are pooled, as folds are, within a seed. table.csv and table.json have each case of
+    each seed, and the pictures show seed 0. A row whose run fails with one seed is left out.
+
+    With ``--jobs 4`` four runs are made side by side, each with a quarter of the CPU's threads, and what one needs of
+    memory four times. A row with ``weights`` waits for the row that it takes them from. Ctrl-C stops all; --resume true
+    goes on.
+
     Args:
         table: a table's name in the bundle's configs/tables.json, or a .json file that holds one table.
         dataset_dir: folder of the datalist.
@@ -73,6 +92,8 @@ def ablate(
         bundle: folder of the bundle of rows that name none, for example bundles/guided_rdn.
         folds: of a cross-validation: with more than 1, the bundle's cross_validation.json is laid over train.json, and
             each row is run on each fold (its key ``fold``) and its test cases pooled.
+        seeds: how many seeds each row is run with; with 1 the key ``seed`` is left as the configs have it.
+        jobs: how many runs are made side by side.
         resume: whether to skip runs whose table.json is there and to continue trainings that were interrupted. The
             rows must be what they were: a row that has changed needs another name, or its folder removed.
         overwrite: whether the runs may take the place of those that ``output_dir`` holds.
@@ -82,15 +103,17 @@ def ablate(
         FileNotFoundError: when the folder of the datalist, a bundle, the table or an overlay is not there.
         FileExistsError: when a row's folder holds a run, and neither ``resume`` nor ``overwrite`` is true.
         ValueError: before anything runs, when a row is wrong, sets a key that is set for all rows, or lacks a key in
-            its configs that it or the command line sets.
+            its configs that it or the command line sets; or when ``seed`` is set beside more than one of ``seeds``.
         RunsFailedError: at the end, when runs failed; the message lists them with the last error of each.
+        KeyboardInterrupt: when it was interrupted, after the runs have ended.
     """
     resume, overwrite = is_true(resume, "resume"), is_true(overwrite, "overwrite")
+    check_whole(folds=folds, seeds=seeds, jobs=jobs)
     folder_of(dataset_dir)
     rows = _rows(bundle, table)
     if folds > 1:
         rows = [_over_folds(row, folds) for row in rows]
-    runs = _runs(rows, Path(output_dir), {"dataset_dir": str(dataset_dir), **override})
+    runs = _runs(rows, Path(output_dir), {"dataset_dir": str(dataset_dir), **override}, seeds)
     for run in runs:
         # Their own check of their command line would come only when it is their turn.
         try:
@@ -98,7 +121,7 @@ def ablate(
         except ValueError as error:
             raise ValueError(f"{run.title}: {error}") from None
     check_writable(output_dir)
-    own = [run for run in runs if run.trained == run.folder]
+    own = [run for run in runs if run.trains]
     for run in own:
         check_new_run(run.folder, run.folder / "models", resume, overwrite, suffixes=["*"])
     if not resume:
@@ -109,17 +132,14 @@ def ablate(
             shutil.rmtree(run.folder / "models", ignore_errors=True)
             for history in run.folder.glob("history*.jsonl"):
                 history.unlink()
-    failures: list[tuple[Run, str]] = []
-    for number, run in enumerate(runs, start=1):
-        print(f"run {number} of {len(runs)}: {run.title}, in {run.folder}", flush=True)
-        if resume and (run.folder / "table.json").is_file():
-            print("  done before", flush=True)
-        elif failure := _execute(run, resume):
-            failures.append((run, failure))
-            print(f"  failed: {failure}", flush=True)
-    complete: dict[str, list[Path]] = {}
+    try:
+        failures = _execute_all(runs, jobs, resume)
+    except KeyboardInterrupt:
+        print("the same command with --resume true goes on with what is left", flush=True)
+        raise
+    complete: dict[str, dict[int | None, list[Path]]] = {}
     for run in runs:
-        complete.setdefault(run.row, []).append(run.folder)
+        complete.setdefault(run.row, {}).setdefault(run.seed, []).append(run.folder)
     for run, _ in failures:
         complete.pop(run.row, None)
     if complete:
@@ -233,18 +253,20 @@ def _folder(name: str) -> str:
     return re.sub(r"[^\w.+-]+", "_", name).strip("._")
 
 
-def _runs(rows: Sequence[Mapping], output_dir: Path, override: Mapping[str, object]) -> list[Run]:
+def _runs(rows: Sequence[Mapping], output_dir: Path, override: Mapping[str, object], seeds: int) -> list[Run]:
     """The runs of all rows, with what the command line sets."""
-    own = {"config_file", "ckpt_dir"} & override.keys()
-    if own:
-        raise ValueError(f"--{own.pop()}: ablate sets this for each run; leave it out.")
+    taken = {"config_file", "ckpt_dir"} & override.keys()
+    if taken:
+        raise ValueError(f"--{taken.pop()}: ablate sets this for each run; leave it out.")
     common = ["dataset_dir", "output_dir", "ckpt_dir", "resume", "config_file", *override]
+    _check_seeds(seeds, "the command line", override)
     runs = []
     for row in rows:
         names = ["train", *row["overlays"]]
         configs = [str(Path(row["bundle"]) / "configs" / f"{name}.json") for name in names]
-        for number, entry in enumerate(row["pool"] or [{}], start=1):
-            keys = {**row["override"], **entry}
+        pool = [{**row["override"], **entry} for entry in row["pool"] or [{}]]
+        for keys in pool:
+            _check_seeds(seeds, f"row '{row['name']}'", keys)
             for key in keys:
                 for other in common:
                     if _overlap(key, other):
@@ -252,13 +274,25 @@ def _runs(rows: Sequence[Mapping], output_dir: Path, override: Mapping[str, obje
                             f"row '{row['name']}' sets {key}, but {other} is set for all rows, which would make rows "
                             "equal; take it out of the row or off the command line."
                         )
-            title, folder = row["name"], output_dir / _folder(row["name"])
-            trained = output_dir / _folder(row["weights"] or row["name"])
-            if row["pool"]:
-                title = f"{title}, {number} of {len(row['pool'])}"
-                folder, trained = folder / str(number), trained / str(number)
-            runs.append(Run(row["name"], title, folder, configs, {**keys, **override}, trained))
+        own, source = (output_dir / _folder(name) for name in (row["name"], row["weights"] or row["name"]))
+        for seed in range(seeds) if seeds > 1 else [None]:
+            for number, keys in enumerate(pool, start=1):
+                title, inner = row["name"], Path()
+                if seed is not None:
+                    title, inner, keys = f"{title}, seed {seed}", inner / f"seed_{seed}", {**keys, "seed": seed}
+                if row["pool"]:
+                    title, inner = f"{title}, {number} of {len(pool)}", inner / str(number)
+                runs.append(Run(row["name"], seed, title, own / inner, configs, {**keys, **override}, source / inner))
     return runs
+
+
+def _check_seeds(seeds: int, where: str, keys: Collection[str]) -> None:
+    """Refuse a seed that is set where several are."""
+    if seeds > 1 and any(_overlap(key, "seed") for key in keys):
+        raise ValueError(
+            f"{where} sets seed, which --seeds {seeds} sets to 0 to {seeds - 1} in turn; take seed out, or leave out "
+            "--seeds."
+        )
 
 
 def _overlap(key: str, other: str) -> bool:
@@ -285,21 +319,91 @@ def _words(run: Run, resume: bool, evaluate: bool = False) -> list[str]:
     return [f"--config_file={configs}", *(f"--{key}={text(value)}" for key, value in keys.items())]
 
 
-def _execute(run: Run, resume: bool) -> str | None:
+def _execute_all(runs: Sequence[Run], jobs: int, resume: bool) -> list[tuple[Run, str]]:
+    """Execute all runs, so many at a time, and tell of each. Returns those that failed and why."""
+    named = {run.folder: f"run {number} of {len(runs)}: {run.title}" for number, run in enumerate(runs, start=1)}
+    titles = {run.folder: run.title for run in runs}
+    waiting, failed, pace = [], {}, _Pace(jobs)
+    for run in runs:
+        if resume and (run.folder / "table.json").is_file():
+            print(f"{named[run.folder]}: done before", flush=True)
+        else:
+            waiting.append(run)
+    running: dict[Future[str | None], Run] = {}
+    with ThreadPoolExecutor(jobs) as pool, Programs(jobs) as programs:
+        while waiting or running:
+            awaited = {run.folder for run in (*waiting, *running.values())}
+            ready = [run for run in waiting if run.trains or run.trained not in awaited]
+            for run in ready[: jobs - len(running)]:
+                waiting.remove(run)
+                if run.trained in failed:
+                    failed[run.folder] = f"{titles[run.trained]}, whose weights it takes, failed."
+                    print(f"{named[run.folder]}: failed: {failed[run.folder]}", flush=True)
+                    continue
+                print(f"{named[run.folder]}, in {run.folder}", flush=True)
+                pace.begins(run)
+                running[pool.submit(_execute, run, resume, programs)] = run
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                run = running.pop(future)
+                failure = future.result()
+                took = duration(pace.ends(run, well=failure is None))
+                if failure:
+                    failed[run.folder] = failure
+                left = pace.left(waiting, running.values())
+                said = f"failed after {took}: {failure}" if failure else f"done in {took}"
+                print(f"{named[run.folder]}: {said}" + (f" (about {left} left)" if left else ""), flush=True)
+    return [(run, failed[run.folder]) for run in runs if run.folder in failed]
+
+
+class _Pace:
+    """How long the runs that are left will take, from those that are done.
+
+    Args:
+        jobs: how many run side by side.
+    """
+
+    def __init__(self, jobs: int) -> None:
+        self.jobs = jobs
+        self.began: dict[Path, float] = {}
+        self.took: dict[bool, list[float]] = {True: [], False: []}  # those that train, and those that only evaluate
+
+    def begins(self, run: Run) -> None:
+        self.began[run.folder] = time.monotonic()
+
+    def ends(self, run: Run, well: bool) -> float:
+        """Returns the seconds that it took; a run that failed says nothing of how long others take."""
+        seconds = time.monotonic() - self.began[run.folder]
+        if well:
+            self.took[run.trains].append(seconds)
+        return seconds
+
+    def left(self, waiting: Collection[Run], running: Collection[Run]) -> str | None:
+        """A length of time, or None while it cannot be told or nothing is left."""
+        trainings, evaluations = self.took[True], self.took[False]
+        left = [*waiting, *running]
+        if not left or not (trainings or (evaluations and not any(run.trains for run in left))):
+            return None
+        now, seconds = time.monotonic(), 0.0
+        for run in left:
+            known = trainings if run.trains else evaluations or trainings
+            seconds += max(0.0, sum(known) / len(known) - (now - self.began.get(run.folder, now)))
+        return duration(seconds / min(self.jobs, len(left)))
+
+
+def _execute(run: Run, resume: bool, programs: Programs) -> str | None:
     """Train and evaluate. Returns what went wrong, or None."""
     run.folder.mkdir(parents=True, exist_ok=True)
     path = run.folder / "log.txt"
     with path.open("w") as log:
-        for evaluate in (False, True) if run.trained == run.folder else (True,):
+        for evaluate in (False, True) if run.trains else (True,):
             words = [*_words(run, resume, evaluate), "--traceback=true"]
-            command = [sys.executable, "-m", "monai.bundle", "run", *words]
-            done = subprocess.run(command, stdout=log, stderr=subprocess.STDOUT, check=False)
-            if done.returncode != 0:
+            status = programs.run([sys.executable, "-m", "monai.bundle", "run", *words], log)
+            if status != 0:
                 lines = [line for line in path.read_text(errors="replace").splitlines() if line.strip()]
                 # What the bundles end with; a process that was killed has had no time for it.
                 errors = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
                 said = (errors or lines or ["no output"])[-1]
-                return f"{'evaluation' if evaluate else 'training'}, exit status {done.returncode}: {said}"
+                return f"{'evaluation' if evaluate else 'training'}, exit status {status}: {said}"
     if not (run.folder / "table.json").is_file():
         return "evaluation: it has written no table.json."
     return None

@@ -6,8 +6,9 @@ import csv
 import json
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any, TypeAlias
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -37,15 +38,29 @@ METRICS = {
 OPTIONAL = {"brisque": ("BRISQUE", 1), "lpips": ("LPIPS", 4)}
 """Columns that a table has where its rows have them."""
 
+_Pool: TypeAlias = Sequence["str | os.PathLike"]
+_Folders: TypeAlias = "_Pool | Mapping[int | None, _Pool]"  # of an entry; by seed where it has several
+_Found: TypeAlias = "dict[str, tuple[Path, dict[str, dict]]]"  # by case the folder of its run, and its rows by method
+
 
 def _metrics(rows: Sequence[Mapping]) -> dict[str, tuple[str, int]]:
     return METRICS | {name: column for name, column in OPTIONAL.items() if any(name in row for row in rows)}
 
 
 def _values(rows: Sequence[Mapping], method: str, metric: str) -> np.ndarray:
-    """The finite and infinite values of a metric, without the cases where it is not defined."""
-    values = np.array([float(row[metric]) for row in rows if row["method"] == method])
-    return values[~np.isnan(values)]
+    """What is averaged: a metric's values, without the cases where it is not defined; with seeds the mean of each."""
+    by_seed: dict[int | None, list[float]] = {}
+    for row in rows:
+        if row["method"] == method and not math.isnan(value := float(row[metric])):
+            by_seed.setdefault(row.get("seed"), []).append(value)
+    if not _seeds(rows):
+        return np.array(by_seed.get(None, []))
+    return np.array([np.mean(values) for values in by_seed.values()])
+
+
+def _seeds(rows: Sequence[Mapping]) -> list[int]:
+    """The seeds of the rows, without None, which stands for all of them."""
+    return list(dict.fromkeys(row["seed"] for row in rows if row.get("seed") is not None))
 
 
 def _number(value: float) -> float | None:
@@ -59,11 +74,15 @@ def write_table(output_dir: str | os.PathLike, rows: Sequence[Mapping]) -> str:
     Cases where a metric is NaN are left out of its mean and counted out of its ``n``. The standard deviation is that
     of the sample (n - 1). NaN and infinity are null in JSON.
 
+    Where rows have seeds, ``mean`` and ``sd`` are those of one number for each seed, the mean over its cases, and ``n``
+    is how many seeds there are: so that the spread is of the training, not of the cases.
+
     Args:
         output_dir: the folder to write to.
         rows: one mapping for each case and method with ``case``, ``method``, ``psnr`` (dB), ``ssim``, and
             ``displacement_x``, ``displacement_y``, ``displacement_z`` (HR voxels); ``brisque`` and
-            ``lpips`` each in all or in none.
+            ``lpips`` each in all or in none. ``seed``, in all or in none, is that of the training, and None for what
+            does not depend on it.
 
     Returns:
         The table of mean +- sd by method, in order of first appearance, to print; of one case its value.
@@ -72,7 +91,8 @@ def write_table(output_dir: str | os.PathLike, rows: Sequence[Mapping]) -> str:
         ValueError: When there are no rows or one lacks a column.
     """
     metrics = _metrics(rows)
-    columns = ["case", "method", *metrics]
+    keys = ["case", "method", *(["seed"] if _seeds(rows) else [])]
+    columns = [*keys, *metrics]
     if not rows:
         raise ValueError("write_table needs at least one row.")
     for row in rows:
@@ -82,7 +102,7 @@ def write_table(output_dir: str | os.PathLike, rows: Sequence[Mapping]) -> str:
     summary, lines = {}, [["method", "cases", *(title for title, _ in metrics.values())]]
     for method in methods:
         summary[method] = {}
-        line = [method, str(sum(row["method"] == method for row in rows))]
+        line = [method, str(len({row["case"] for row in rows if row["method"] == method}))]
         for metric, (_, decimals) in metrics.items():
             values = _values(rows, method, metric)
             mean = float(np.mean(values)) if values.size else math.nan
@@ -96,23 +116,26 @@ def write_table(output_dir: str | os.PathLike, rows: Sequence[Mapping]) -> str:
         writer = csv.DictWriter(file, columns, extrasaction="ignore")
         writer.writeheader()
         writer.writerows(rows)
-    cases = [{c: row[c] if c in columns[:2] else _number(float(row[c])) for c in columns} for row in rows]
+    cases = [{c: row[c] if c in keys else _number(float(row[c])) for c in columns} for row in rows]
     with replacing(Path(output_dir) / "table.json") as path:
         path.write_text(json.dumps({"cases": cases, "summary": summary}, indent=2, allow_nan=False) + "\n")
 
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     lines.insert(1, ["-" * width for width in widths])
-    return "\n".join(
+    text = "\n".join(
         "  ".join(cell.rjust(w) if i else cell.ljust(w) for i, (cell, w) in enumerate(zip(line, widths, strict=True)))
         for line in lines
     )
+    if seeds := _seeds(rows):
+        text += f"\nmean over the cases; +- is the standard deviation over {len(seeds)} seeds"
+    return text
 
 
 def box_plots(path: str | os.PathLike, rows: Sequence[Mapping]) -> None:
     """Draw the table's metrics over the cases by method: a box, and a point for each case.
 
     Grey lines join the points of one case, so that a gain which holds in each case is seen even where cases differ
-    more than methods. Infinite and undefined values are not drawn.
+    more than methods. Infinite and undefined values are not drawn. Of several seeds, a point is the mean of its case.
 
     Args:
         path: the PNG to write.
@@ -121,10 +144,14 @@ def box_plots(path: str | os.PathLike, rows: Sequence[Mapping]) -> None:
     metrics = _metrics(rows)
     methods = list(dict.fromkeys(row["method"] for row in rows))
     cases = list(dict.fromkeys(row["case"] for row in rows))
-    table = np.full((len(metrics), len(methods), len(cases)), np.nan)
+    seeds = [None, *_seeds(rows)]
+    table = np.full((len(seeds), len(metrics), len(methods), len(cases)), np.nan)
     for row in rows:
-        table[:, methods.index(row["method"]), cases.index(row["case"])] = [float(row[metric]) for metric in metrics]
+        seed, method, case = seeds.index(row.get("seed")), methods.index(row["method"]), cases.index(row["case"])
+        table[seed, :, method, case] = [float(row[metric]) for metric in metrics]
     table[~np.isfinite(table)] = np.nan
+    counts = np.isfinite(table).sum(axis=0)
+    table = np.where(counts, np.nansum(table, axis=0) / np.maximum(counts, 1), np.nan)
     figure = Figure(figsize=(2.0 + len(metrics) * (1.2 + 0.4 * len(methods)), 4), dpi=150, layout="constrained")
     panels = figure.subplots(1, len(metrics))
     # Points side by side, by case, the same in every panel and run.
@@ -156,7 +183,7 @@ def box_plots(path: str | os.PathLike, rows: Sequence[Mapping]) -> None:
     save_figure(figure, path)
 
 
-def merge_tables(output_dir: str | os.PathLike, folders_by_name: Mapping[str, Sequence[str | os.PathLike]]) -> str:
+def merge_tables(output_dir: str | os.PathLike, folders_by_name: Mapping[str, _Folders]) -> str:
     """Join the tables of several runs into one: ``table.csv``, ``table.json`` and ``boxplots.png``.
 
     Each run's method takes the name of its entry; an entry's folders are pooled, as the folds of a cross-validation
@@ -167,21 +194,24 @@ def merge_tables(output_dir: str | os.PathLike, folders_by_name: Mapping[str, Se
     Args:
         output_dir: the folder to write to.
         folders_by_name: the folders with a ``table.json`` of :func:`write_table`, of one method beside interpolation,
-            by the name that the method has in the joint table. A value that is null there is NaN here.
+            by the name that the method has in the joint table. A value that is null there is NaN here. Of several
+            trainings of a method, the folders of each by its seed; then all entries have the same seeds.
 
     Returns:
-        The table of mean +- sd by method, to print, and which methods it does not compare on equal terms.
+        The table of mean +- sd by method, to print, over the cases or, with seeds, over these; and which methods it
+        does not compare on equal terms.
 
     Raises:
         FileNotFoundError: when a folder has no ``table.json``.
         ValueError: when a table has not one method beside interpolation, an entry has a name of ``RESERVED``, a case is
-            in two folders of one entry, or there are no entries.
+            in two folders of one entry and seed, or there are no entries.
     """
-    groups = _by_input(_runs(folders_by_name))
+    runs = _runs(folders_by_name)
+    groups = _by_input({name: _flat(seeds) for name, seeds in runs.items()})
     rows: list[dict] = []
     for number, entries in enumerate(groups):
         first = next(iter(entries))
-        interpolated = [row for _, found in entries[first].values() for row in found.values()]
+        interpolated = _interpolated(runs[first])
         for baseline in BASELINES:
             name = baseline if number == 0 else f"{baseline} ({first})"
             rows += [{**row, "method": name} for row in interpolated if row["method"] == baseline]
@@ -198,10 +228,15 @@ def merge_tables(output_dir: str | os.PathLike, folders_by_name: Mapping[str, Se
             f"\n  {listing}\nEach stands below the cubic row of its own. --scale and --degradation, set for all "
             "rows, make inputs equal."
         )
+    if changing := [name for name, seeds in runs.items() if not _same_input(seeds)]:
+        text += (
+            f"\nThe LR inputs of {'; '.join(changing)} change with the seed, and are part of what +- says. In the "
+            "configs, give what degrades the scans a seed of its own instead of @seed."
+        )
     return text
 
 
-def merge_pictures(output_dir: str | os.PathLike, folders_by_name: Mapping[str, Sequence[str | os.PathLike]]) -> str:
+def merge_pictures(output_dir: str | os.PathLike, folders_by_name: Mapping[str, _Folders]) -> str:
     """Draw each case of several runs as one picture, ``<case>.png``: LR, cubic, a column for each method, and HR.
 
     The columns are those that :class:`common.handlers.EvaluationReport` drew of the runs, through the same planes, in
@@ -210,7 +245,8 @@ def merge_pictures(output_dir: str | os.PathLike, folders_by_name: Mapping[str, 
 
     Args:
         output_dir: the folder to write to.
-        folders_by_name: as for :func:`merge_tables`; each run has left ``<case>_planes.npz``, or it is left out.
+        folders_by_name: as for :func:`merge_tables`; each run has left ``<case>_planes.npz``, or it is left out. Of
+            several seeds the first is drawn.
 
     Returns:
         What was drawn and what was left out, to print.
@@ -218,7 +254,9 @@ def merge_pictures(output_dir: str | os.PathLike, folders_by_name: Mapping[str, 
     Raises:
         FileNotFoundError, ValueError: as :func:`merge_tables`.
     """
-    runs = _runs(folders_by_name)
+    runs = {name: next(iter(seeds.items())) for name, seeds in _runs(folders_by_name).items()}
+    seed = next(iter(runs.values()))[0] if runs else None
+    runs = {name: cases for name, (_, cases) in runs.items()}
     missing: dict[str, None] = {}
     drawn = 0
     for case in dict.fromkeys(case for cases in runs.values() for case in cases):
@@ -245,35 +283,57 @@ def merge_pictures(output_dir: str | os.PathLike, folders_by_name: Mapping[str, 
             panels_figure(Path(output_dir) / f"{case}.png", case, {**images, "HR": truth}, errors, scores)
             drawn += 1
     text = f"pictures: {drawn}, one for each case, with a column for each method"
+    text += "" if seed is None else f", of seed {seed}"
     if missing:
         text += f"; none for {'; '.join(missing)}, whose runs have left no {PLANES_FILE.format('<case>')}"
     return text
 
 
-def _runs(
-    folders_by_name: Mapping[str, Sequence[str | os.PathLike]],
-) -> dict[str, dict[str, tuple[Path, dict[str, dict]]]]:
-    """By entry and case the folder of its run, and the case's rows by method."""
-    runs: dict[str, dict[str, tuple[Path, dict[str, dict]]]] = {}
+def _runs(folders_by_name: Mapping[str, _Folders]) -> dict[str, dict[int | None, _Found]]:
+    """What is found by entry and seed, which is None where there are none."""
+    runs: dict[str, dict[int | None, _Found]] = {}
     for name, folders in folders_by_name.items():
         if name in RESERVED:
             raise ValueError(f"an entry is named '{name}', as what is no method is; give it another name.")
-        cases = runs[name] = {}
-        for folder in map(Path, folders):
-            for row in _cases(folder):
-                place, rows = cases.setdefault(row["case"], (folder, {}))
-                if place != folder:
-                    raise ValueError(
-                        f"{name}: the case {row['case']} was tested in {place} and again in {folder}; runs that are "
-                        "pooled must not share test cases."
-                    )
-                rows[row["method"]] = row
+        by_seed = folders if isinstance(folders, Mapping) else {None: folders}
+        runs[name] = {seed: _pooled(name, seed, map(Path, pool)) for seed, pool in by_seed.items()}
     return runs
 
 
-def _by_input(
-    runs: Mapping[str, Mapping[str, tuple[Path, Mapping[str, dict]]]],
-) -> list[dict[str, Mapping[str, tuple[Path, Mapping[str, dict]]]]]:
+def _pooled(name: str, seed: int | None, folders: Iterable[Path]) -> _Found:
+    """The cases of an entry's folders, whose rows say the seed where there is one."""
+    cases: _Found = {}
+    for folder in folders:
+        for row in _cases(folder):
+            place, rows = cases.setdefault(row["case"], (folder, {}))
+            if place != folder:
+                raise ValueError(
+                    f"{name}: the case {row['case']} was tested in {place} and again in {folder}; runs that are "
+                    "pooled must not share test cases."
+                )
+            rows[row["method"]] = row if seed is None else {**row, "seed": seed}
+    return cases
+
+
+def _flat(seeds: Mapping[int | None, _Found]) -> dict[tuple[int | None, str], tuple[Path, dict[str, dict]]]:
+    """The cases of all seeds of an entry."""
+    return {(seed, case): found for seed, cases in seeds.items() for case, found in cases.items()}
+
+
+def _same_input(seeds: Mapping[int | None, _Found]) -> bool:
+    """Whether all seeds of an entry were tested on the same LR, as they are where it does not depend on the seed."""
+    return len(_by_input(seeds)) == 1
+
+
+def _interpolated(seeds: Mapping[int | None, _Found]) -> list[dict]:
+    """The rows of an entry's interpolation: once where all seeds have the same, which is that of no seed then."""
+    once = None not in seeds and _same_input(seeds)
+    taken = dict(list(seeds.items())[:1]) if once else seeds
+    rows = [row for _, found in _flat(taken).values() for row in found.values() if row["method"] in BASELINES]
+    return [{**row, "seed": None} for row in rows] if once else rows
+
+
+def _by_input(runs: Mapping[Any, Mapping[Any, tuple[Path, Mapping[str, dict]]]]) -> list[dict]:
     """The entries that were tested on the same LR of the same cases, as their interpolation tells, together."""
     groups: list[tuple[dict, dict]] = []
     for name, cases in runs.items():

@@ -3,9 +3,13 @@
 import contextlib
 import csv
 import json
+import os
+import re
 import runpy
+import signal
 import subprocess
 import sys
+import threading
 import warnings
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,7 +22,9 @@ from common import __main__
 from common.commands import ablate as ablation
 from common.commands.ablate import ablate
 from common.errors import RunsFailedError
+from common.reports import write_table
 from common.reports.planes import load_panels
+from common.side_by_side import Programs
 from tests.bundles import runs
 
 ROOT = Path(__file__).parents[2]
@@ -36,7 +42,10 @@ TRAIN = {
     "resume": False,
     "gain": 1.0,
     "fold": 0,
+    "seed": 0,
     "base": 30.0,
+    "noise": 0.0,
+    "luck": "$(0.3 + @fold) * @seed**2",
     "loss": {"weight": 1, "inputs": ["sr"]},
     "note": "none",
     "settings": "$[@dataset_dir, @resume, @loss, @note]",
@@ -48,7 +57,7 @@ TRAIN = {
     ],
 }
 EVALUATE = {
-    "methods": "$zip(['cubic', 'fake'], [@base, @base + @gain])",
+    "methods": "$zip(['cubic', 'fake'], [@base + @noise, @base + @noise + @gain + @luck])",
     "shift": {"displacement_x": 0.0, "displacement_y": 0.0, "displacement_z": 0.0},
     "rows": "$[dict(case='sub-' + str(@fold), method=m, psnr=p, ssim=0.9, **@shift) for m, p in @methods]",
     "run": ["$(Path(@ckpt_dir) / 'model.txt').read_text()", "$write_table(@output_dir, @rows)"],
@@ -72,21 +81,21 @@ def commands(monkeypatch):
     """The commands as they were run: by the real command line, but in this process, which has imported it all."""
     made = []
 
-    def run(command, stdout, stderr, check):
-        assert command[:4] == [sys.executable, "-m", "monai.bundle", "run"] and stderr is subprocess.STDOUT
+    def run(programs, command, log):
+        assert command[:4] == [sys.executable, "-m", "monai.bundle", "run"]
         made.append(command[4:])
         monkeypatch.setattr(sys, "argv", ["monai.bundle", *command[3:]])
-        with contextlib.redirect_stdout(stdout), contextlib.redirect_stderr(stdout), warnings.catch_warnings():
+        with contextlib.redirect_stdout(log), contextlib.redirect_stderr(log), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             try:
                 runpy.run_module("monai.bundle", run_name="__main__", alter_sys=True)
             except Exception:
                 sys.excepthook(*sys.exc_info())
-                stdout.flush()
-                return SimpleNamespace(returncode=1)
-        return SimpleNamespace(returncode=0)
+                log.flush()
+                return 1
+        return 0
 
-    monkeypatch.setattr(ablation.subprocess, "run", run)
+    monkeypatch.setattr(Programs, "run", run)
     return made
 
 
@@ -141,11 +150,16 @@ def test_a_table_in_which_a_row_fails_and_is_then_resumed(bundle, commands, tmp_
     assert table(out) == {**expected, ("broken", "sub-0"): 30.5}
 
     # Begun anew and stopped at once: a later --resume must not take these tables for new ones.
+    def stopped(programs, command, log):
+        os.kill(os.getpid(), signal.SIGTERM)
+        return -signal.SIGTERM
+
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ablation.subprocess, "run", lambda *args, **kwargs: sys.exit("stopped"))
-        with pytest.raises(SystemExit):
+        patch.setattr(Programs, "run", stopped)
+        with pytest.raises(KeyboardInterrupt):
             ablate("main", str(data), str(out), str(bundle))
     assert not list(out.glob("*/**/table.json"))
+    assert capsys.readouterr().out.endswith("the same command with --resume true goes on with what is left\n")
 
 
 def test_a_row_that_evaluates_the_weights_of_another(bundle, commands, tmp_path):
@@ -168,6 +182,156 @@ def test_a_row_that_evaluates_the_weights_of_another(bundle, commands, tmp_path)
     (out / "b" / "2" / "table.json").unlink()
     ablate("main", "common/data", str(out), str(bundle), resume=True)
     assert len(commands) == 1 and "--output_dir=" + str(out / "b" / "2") in commands[0]
+
+
+def test_seeds(bundle, commands, tmp_path, capsys):
+    """Their spread is that of what is trained; folds are pooled within a seed; weights are those of the same seed."""
+    folds = {"pool": [{"fold": 0}, {"fold": 1}]}
+    unlucky = {"luck": 0.0, "noise": "$0.5 * @seed"}  # its scans change with the seed, what it gains does not
+    rows = [
+        {"name": "a", **folds},
+        {"name": "b", **folds, "overlays": ["better"], "weights": "a"},
+        {"name": "c", **folds, "override": unlucky},
+    ]
+    tables(bundle, main=rows)
+    out = tmp_path / "out"
+    ablate("main", "common/data", str(out), str(bundle), seeds=3)
+    said = capsys.readouterr().out
+    assert "run 4 of 18: a, seed 1, 2 of 2, in" in said and ": a, seed 1, 2 of 2: done in " in said
+    assert "mean over the cases; +- is the standard deviation over 3 seeds\n" in said
+    # Of each run by itself: those that take weights took them from their own seed and fold.
+    runs_of = {
+        name: [[out / name / f"seed_{seed}" / part for part in "12"] for seed in range(3)] for name in ("a", "b", "c")
+    }
+    taken = [word for command in commands[12:18] for word in command if word.startswith("--ckpt_dir=")]
+    assert taken == [f"--ckpt_dir={folder / 'models'}" for seed in runs_of["a"] for folder in seed]
+    summary = json.loads((out / "table.json").read_text())["summary"]
+    for name, seeds in runs_of.items():
+        means = [np.mean([table(folder)[("fake", f"sub-{i}")] for i, folder in enumerate(seed)]) for seed in seeds]
+        mean, sd = np.mean(means), np.std(means, ddof=1)
+        assert sd > 0.4
+        assert summary[name]["psnr"] == {"mean": pytest.approx(mean), "sd": pytest.approx(sd), "n": 3}
+        assert next(line for line in said.splitlines() if line.split()[:2] == [name, "2"]).split()[2:5] == [
+            f"{mean:.2f}",
+            "+-",
+            f"{sd:.2f}",
+        ]
+    # One cubic for all seeds where it is the same, and else each.
+    assert summary["cubic"]["psnr"] == {"mean": 30, "sd": None, "n": 1}
+    assert summary["cubic (c)"]["psnr"] == {"mean": 30.5, "sd": 0.5, "n": 3}
+    assert "The LR inputs of c change with the seed" in said and "\n  a; b\n  c\n" in said
+    with (out / "table.csv").open() as file:
+        kept = [(r["method"], r["seed"], r["case"], float(r["psnr"])) for r in csv.DictReader(file)]
+    assert len(kept) == 2 + 3 * 6 + 6 and ("a", "2", "sub-1", 30 + 1 + 1.3 * 4) in kept
+    assert kept[0] == ("cubic", "", "sub-0", 30)
+
+    # Two seeds more: the others are done. One of the new ones fails, and with it its row and that of its weights.
+    commands.clear()
+    tables(bundle, main=[{**rows[0], "override": {"note": "$1 // (4 - @seed)"}}, *rows[1:]])
+    with pytest.raises(RunsFailedError, match=r"4 of 30 runs failed") as failed:
+        ablate("main", "common/data", str(out), str(bundle), seeds=5, resume=True)
+    assert "\n  b, seed 4, 2 of 2: a, seed 4, 2 of 2, whose weights it takes, failed.\n" in str(failed.value)
+    assert not (out / "b" / "seed_4").exists() and len(commands) == 2 * 2 + 2 + 2 + 4 * 2
+    assert {method for method, _ in table(out)} == {"cubic", "c"}
+
+
+def test_runs_side_by_side(bundle, tmp_path, monkeypatch, capsys):
+    """Two at a time, in the table's order, but for those that wait for weights; each line says which run it is of."""
+    weights = {"b": "a", "d": "c"}
+    tables(bundle, main=[{"name": n, **({"weights": weights[n]} if n in weights else {})} for n in "abcdef"])
+    out, two, begun = tmp_path / "out", threading.Barrier(2, timeout=60), []
+
+    def run(programs, command, log):
+        name = Path(next(word for word in command if word.startswith("--output_dir="))).name
+        begun.append(name + ("'" if "evaluate.json" in command[4] else ""))
+        two.wait()
+        shift = {f"displacement_{axis}": 0.0 for axis in "xyz"}
+        write_table(out / name, [{"case": "x", "method": m, "psnr": 1, "ssim": 1, **shift} for m in ("cubic", "own")])
+        return 0
+
+    monkeypatch.setattr(Programs, "run", run)
+    ablate("main", "common/data", str(out), str(bundle), jobs=2)
+    assert [set(begun[i : i + 2]) for i in range(0, len(begun), 2)] == [
+        {"a", "c"}, {"a'", "c'"}, {"b'", "d'"}, {"e", "f"}, {"e'", "f'"},
+    ]  # fmt: skip
+    assert list(table(out)) == [(method, "x") for method in ("cubic", *"abcdef")]
+    said = [line for line in capsys.readouterr().out.splitlines() if line.startswith("run ")]
+    assert len(said) == 12 and all(re.match(r"run \d of 6: [a-f](, in |: done in \d+ s)", line) for line in said)
+    ends = [line for line in said if "done" in line]
+    assert all(re.search(r" \(about \d+ s left\)$", line) for line in ends[:-1]) and "left" not in ends[-1]
+
+
+def test_how_long_is_left(monkeypatch):
+    """Of two at a time, from those that are done, less what has been done of those that run."""
+    a, b, c, d, e, f = (
+        ablation.Run(name, None, name, Path(name), [], {}, Path(weights))
+        for name, weights in zip("abcdef", "abcdaa", strict=True)
+    )
+    clock = SimpleNamespace(monotonic=lambda: clock.now)
+    monkeypatch.setattr(ablation, "time", clock)
+    pace = ablation._Pace(2)
+    for clock.now, run in ((0, a), (0, b), (150, c)):
+        pace.begins(run)
+    assert pace.left([d, e], [b, c]) is None
+    clock.now = 200
+    assert pace.ends(a, well=True) == 200 and pace.ends(b, well=False) == 200
+    assert pace.left([d, e], [c]) == "5 min"  # 150, 200 and 200 s: an evaluation is taken for a training
+    clock.now = 210
+    pace.begins(e)
+    clock.now = 220
+    pace.ends(e, well=True)
+    assert pace.left([d, f], [c]) == "3 min"  # 130, 200 and 10 s
+    assert pace.left([f], []) == "10 s" and pace.left([], []) is None
+    pace.took[True].clear()  # resumed where only evaluations were left, and this training
+    assert pace.left([d], []) is None
+
+
+@pytest.mark.slow
+def test_seeds_side_by_side_of_a_real_bundle(tmp_path):
+    """Bit for bit what they are one after another; seeds change what is learnt and not what is tested."""
+    tiny, data = runs.TINY["srcnn"], tmp_path / "data"
+    entries = [tiny.save_hr(data, subject, runs.phantom(subject)) for subject in range(6)]
+    runs.datalist(data, **{group: [entries[i] for i in subjects] for group, subjects in tiny.groups.items()})
+    small = {"device": "$torch.device('cpu')", **tiny.network, **tiny.training}
+    rows = [{"name": "SRCNN", "override": small}, {"name": "again", "override": small, "weights": "SRCNN"}]
+    (tmp_path / "rows.json").write_text(json.dumps({"any": rows}))
+    found = []
+    for jobs in (1, 2):
+        out = tmp_path / str(jobs)
+        words = f"--bundle bundles/srcnn --table {tmp_path}/rows.json --dataset_dir {data} --output_dir {out} --seeds 2"
+        done = subprocess.run(
+            [sys.executable, "-m", "common", "ablate", *words.split(), "--jobs", str(jobs)],
+            cwd=ROOT,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        losses = [(out / "SRCNN" / f"seed_{seed}" / "history.jsonl").read_text().splitlines() for seed in (0, 1)]
+        found.append((done.stdout.partition("method")[2].partition("pictures")[0], (out / "table.csv").read_text()))
+    assert found[0] == found[1]
+    one, other = (json.loads(lines[0]) for lines in losses)
+    assert {key for key in one if one[key] == other[key]} <= {"iteration", "epoch", "seconds"}
+    with (tmp_path / "1" / "table.csv").open() as file:
+        psnr = {(row["method"], row["seed"]): row["psnr"] for row in csv.DictReader(file)}
+    assert list(psnr) == [("cubic", ""), ("SRCNN", "0"), ("SRCNN", "1"), ("again", "0"), ("again", "1")]
+    assert psnr["SRCNN", "0"] == psnr["again", "0"] != psnr["SRCNN", "1"] == psnr["again", "1"]
+
+
+def test_seeds_are_set_in_one_way_only(bundle, commands, tmp_path):
+    out = str(tmp_path / "out")
+    tables(bundle, main=[{"name": "a", "pool": [{"seed": 1}]}], other=[{"name": "a"}])
+    with pytest.raises(ValueError, match=r"row 'a' sets seed, which --seeds 2 sets to 0 to 1 in turn; take seed out"):
+        ablate("main", "common/data", out, str(bundle), seeds=2)
+    with pytest.raises(ValueError, match=r"the command line sets seed, which --seeds 2"):
+        ablate("other", "common/data", out, str(bundle), seeds=2, seed=3)
+    for name in ("seeds", "jobs", "folds"):
+        with pytest.raises(ValueError, match=f"{name} is 0, expected a whole number of at least 1"):
+            ablate("other", "common/data", out, str(bundle), **{name: 0})
+    assert not commands and not (tmp_path / "out").exists()
+    ablate("main", "common/data", out, str(bundle))
+    assert table(tmp_path / "out")[("a", "sub-0")] == 31.3
 
 
 def test_rows_of_several_bundles(bundle, commands, tmp_path, capsys):

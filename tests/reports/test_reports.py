@@ -429,6 +429,32 @@ def test_table_by_hand(tmp_path):
     assert {p.name for p in (tmp_path / "new").iterdir()} == {"table.csv", "table.json"}
 
 
+def test_the_spread_of_a_table_with_seeds_is_that_of_their_means(tmp_path, figures):
+    """By hand; a case that is not defined is left out of its seed's mean, a seed without any out of the table's."""
+    psnr = {"cubic": {None: (10, 30)}, "sr": {3: (20, 40), 0: (22, 46), 7: (math.nan, 35), 1: (math.nan, math.nan)}}
+    shift = {f"displacement_{axis}": 0.0 for axis in "xyz"}
+    rows = [
+        {"case": f"case{i}", "method": method, "seed": seed, "psnr": value, "ssim": 0.5 + i / 4, **shift}
+        for method, seeds in psnr.items()
+        for seed, values in seeds.items()
+        for i, value in enumerate(values)
+    ]
+    lines = write_table(tmp_path, rows).splitlines()
+    table = json.loads((tmp_path / "table.json").read_text())
+    # (30, 34, 35): mean 33, squared deviations 9 + 1 + 4 = 14, over n - 1 = 7.
+    assert table["summary"]["sr"]["psnr"] == {"mean": 33.0, "sd": pytest.approx(math.sqrt(7)), "n": 3}
+    assert table["summary"]["cubic"]["psnr"] == {"mean": 20.0, "sd": None, "n": 1}
+    assert table["summary"]["sr"]["ssim"] == {"mean": 0.625, "sd": 0.0, "n": 4}
+    assert [(row["seed"], row["psnr"]) for row in table["cases"][2:6]] == [(3, 20), (3, 40), (0, 22), (0, 46)]
+    assert lines[2].split()[:4] == ["cubic", "2", "20.00", "0.6250"]
+    assert lines[3].split()[:5] == ["sr", "2", "33.00", "+-", "2.65"]
+    assert lines[4:] == ["mean over the cases; +- is the standard deviation over 4 seeds"]
+    # A point is the mean of a case.
+    box_plots(tmp_path / "box.png", rows)
+    points = [line.get_ydata() for line in figures[0].axes[0].lines if line.get_marker() == "o"]
+    np.testing.assert_allclose(points, [[10, 30], [21, 121 / 3]])
+
+
 def test_a_table_has_brisque_where_its_rows_have_it(tmp_path, figures):
     rows = [{**row, "brisque": 10.0 + 2 * i} for i, row in enumerate(_rows())]
     lines = write_table(tmp_path, rows).splitlines()
@@ -558,6 +584,33 @@ def test_a_case_of_several_runs_is_one_picture(tmp_path, figures):
             shown, truth = (panels[row, c].images[0].get_array() for c in (column, 8))
             np.testing.assert_allclose(shown, share * truth, atol=1e-6)
             np.testing.assert_allclose(panels[row + 1, column].images[0].get_array(), (1 - share) * truth, atol=1e-6)
+
+
+def test_runs_of_several_seeds_are_joined_and_the_first_is_drawn(tmp_path, figures):
+    """B's scans change with the seed: its cubic and it are a group of their own, though its first seed's are A's."""
+    hr = _head()
+    lr = _case(hr)[0]
+    spec = {"A": {5: (31, 30), 6: (33, 30)}, "B": {5: (32, 30), 6: (31, 28)}, "C": {5: (34, 30), 6: (34, 30)}}
+    folders = {}
+    for name, seeds in spec.items():
+        folders[name] = {
+            seed: [_table(tmp_path / f"{name}{seed}", "own", {"a": p}, b)] for seed, (p, b) in seeds.items()
+        }
+        for seed in seeds:
+            _planes(tmp_path / f"{name}{seed}", hr, lr, hr * np.float32(seed / 10), (2, 2, 2), "own")
+    text = merge_tables(tmp_path / "out", folders)
+    table = json.loads((tmp_path / "out" / "table.json").read_text())
+    root, half = pytest.approx(math.sqrt(2)), pytest.approx(math.sqrt(0.5))
+    assert {method: tuple(row["psnr"].values()) for method, row in table["summary"].items()} == {
+        "cubic": (30, None, 1), "A": (32, root, 2), "C": (34, 0, 2), "cubic (B)": (29, root, 2), "B": (31.5, half, 2),
+    }  # fmt: skip
+    assert "\n  A; C\n  B\n" in text and "The LR inputs of B change with the seed" in text
+    assert "change with the seed" not in merge_tables(tmp_path / "out", {name: folders[name] for name in "AC"})
+    text = merge_pictures(tmp_path / "out", folders)
+    assert text == "pictures: 1, one for each case, with a column for each method, of seed 5"
+    panels = figures[-1].axes[: 6 * 6]
+    assert [panel.get_title().strip().split("\n")[0] for panel in panels[:6]] == ["LR", "cubic", "A", "B", "C", "HR"]
+    np.testing.assert_allclose(panels[2].images[0].get_array(), 0.5 * panels[5].images[0].get_array(), atol=1e-6)
 
 
 def test_tables_that_cannot_be_joined(tmp_path):
