@@ -182,6 +182,16 @@ def test_evaluate_forms(cohort, tmp_path, overlay, method):
     summary = json.loads((tmp_path / "out" / "table.json").read_text())["summary"]
     assert summary.keys() == {"cubic", method} and summary[method]["psnr"]["mean"] > 10
     assert (tmp_path / "out" / "features.png").is_file() == (overlay == "paper")
+    if overlay == "paper":
+        # A panel for the training with adaptation, and one for that without, where it is given.
+        alone = imread(tmp_path / "out" / "tsne.png")
+        state, before = tmp_path / "models" / "training_state.pt", tmp_path / "before.pt"
+        shutil.copy(state, before)
+        runs.run("udean", [*names, "evaluate"], tmp_path, dataset_dir=str(cohort), before=str(before))
+        assert imread(tmp_path / "out" / "tsne.png").shape[1] == 2 * alone.shape[1]
+        other = str(tmp_path / "models" / "model.pt")
+        message = runs.fails("udean", [*names, "evaluate"], tmp_path, dataset_dir=str(cohort), before=other)
+        assert "model.pt: not the state of a training of these networks" in message
 
 
 @udean
