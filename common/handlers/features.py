@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 import os
 from pathlib import Path
@@ -22,7 +21,8 @@ class FeatureReport:
     """Draws what the adaptation did: feature maps of both groups, and their distribution before and after.
 
     It attaches to an evaluator and draws when that has run. In ``output_dir``: ``features.png`` (Liu et al. 2023, fig.
-    4) and ``tsne.png`` (fig. 5). "Before" are the encoders with random weights, "after" as trained.
+    4) and ``tsne.png`` (fig. 5). Encoders of random weights differ whatever adaptation does, so "before" are those of a
+    training without it, lambda_5 = lambda_6 = 0; where none is given, the panel is left out.
 
     Args:
         output_dir: folder of the report.
@@ -36,6 +36,11 @@ class FeatureReport:
         degradation: from HR to LR.
         batches: of the loader that are embedded.
         device: where the graph is computed.
+        before: file as ``state``, of the same training without adaptation; or None.
+
+    Raises:
+        FileNotFoundError: when ``before`` is not there.
+        ValueError: when it is not the state of such a graph.
     """
 
     def __init__(
@@ -51,6 +56,7 @@ class FeatureReport:
         degradation: Degradation,
         batches: int,
         device: torch.device,
+        before: str | os.PathLike | None = None,
     ) -> None:
         self.output_dir = Path(output_dir)
         self.graph = graph
@@ -61,6 +67,9 @@ class FeatureReport:
         self.degradation = degradation
         self.batches = batches
         self.device = device
+        self.before = None if before is None else Path(before)
+        if self.before is not None:
+            self._load(self.before)  # or what is wrong with it would be said when all cases are done
 
     def attach(self, engine: Engine) -> None:
         """Draw at the end of the evaluator's run."""
@@ -70,23 +79,33 @@ class FeatureReport:
     def _draw(self, engine: Engine) -> None:
         from .. import reports  # here, because matplotlib takes long to load, and inference needs none
 
-        self.graph.load_state_dict(load_state(self.state, self.device)["graph"])
-        self.graph.to(self.device).eval()
-        untrained = copy.deepcopy(self.graph)
-        for step in (self.source, self.target):
-            for module in untrained.networks[untrained.steps[step][0]].modules():
-                if hasattr(module, "reset_parameters"):
-                    module.reset_parameters()
-        reports.feature_tsne(self.output_dir / "tsne.png", self._pooled(untrained), self._pooled(self.graph))
+        panels = {}
+        for title, state in (("before adaptation", self.before), ("after adaptation", self.state)):
+            if state is not None:
+                self._load(state)
+                panels[title] = self._pooled()
+        reports.feature_tsne(self.output_dir / "tsne.png", panels)
         source, target = self._planes()
         reports.feature_maps(self.output_dir / "features.png", source, target)
         print(f"feature maps and t-SNE are in {self.output_dir}")
 
-    def _pooled(self, graph: TensorGraph) -> tuple[np.ndarray, np.ndarray]:
+    def _load(self, path: Path) -> None:
+        found = load_state(path, self.device)
+        try:
+            self.graph.load_state_dict(found["graph"])
+        except (KeyError, RuntimeError) as error:
+            reason = " ".join(str(error).split())[:200]
+            raise ValueError(
+                f"{path}: not the state of a training of these networks ({reason}); expected the training_state.pt of "
+                "the same configs and sizes."
+            ) from None
+        self.graph.to(self.device).eval()
+
+    def _pooled(self) -> tuple[np.ndarray, np.ndarray]:
         vectors: dict[str, list[torch.Tensor]] = {self.source: [], self.target: []}
         self.loader.set_iteration(0)
         for _, batch in zip(range(self.batches), self.loader, strict=False):
-            values = graph(batch, list(vectors))
+            values = self.graph(batch, list(vectors))
             for name, found in vectors.items():
                 found.append(values[name].mean(dim=(2, 3)).float().cpu())
         return torch.cat(vectors[self.source]).numpy(), torch.cat(vectors[self.target]).numpy()

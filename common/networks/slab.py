@@ -43,6 +43,8 @@ class SlabEncoder(nn.Module):
         layers: number of convolutions, at least 1.
         stride: in-plane factors ``(H, W)`` by which the first convolution downsamples; (1, 1) keeps the size. The
             downsampling feature extractor of the paper takes the scale of the super-resolution here.
+        offset: centre of feature pixel 0 in pixels of the slab, a multiple of 1/2, along H and W
+            (``Degradation.offset``). The first convolution is centred there: between two pixels with an even kernel.
         negative_slope: of the LeakyReLU.
     """
 
@@ -52,15 +54,16 @@ class SlabEncoder(nn.Module):
         features: int = 64,
         layers: int = 6,
         stride: Sequence[int] = (1, 1),
+        offset: Sequence[float] = (0.0, 0.0),
         negative_slope: float = 0.2,
     ) -> None:
         super().__init__()
-        body: list[nn.Module] = []
-        for i in range(layers):
-            inputs, step = (slices, tuple(stride)) if i == 0 else (features, 1)
-            body.append(nn.Conv2d(inputs, features, kernel_size=3, stride=step, padding=1))
-            if i < layers - 1:
-                body.append(nn.LeakyReLU(negative_slope, inplace=True))
+        # The kernel on pixel 0 reaches from -padding to kernel - 1 - padding, whose middle is the offset.
+        kernel = [max(3 + int(2 * o) % 2, int(2 * o) + 1) for o in offset]
+        padding = [int((k - 1) / 2 - o) for k, o in zip(kernel, offset, strict=True)]
+        body: list[nn.Module] = [nn.Conv2d(slices, features, kernel, stride=tuple(stride), padding=padding)]
+        for _ in range(layers - 1):
+            body += [nn.LeakyReLU(negative_slope, inplace=True), nn.Conv2d(features, features, 3, padding=1)]
         self.body = nn.Sequential(*body)
 
     def forward(self, slab: torch.Tensor) -> torch.Tensor:

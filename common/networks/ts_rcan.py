@@ -50,6 +50,36 @@ class Residual(nn.Module):
         return x + self.body(x)
 
 
+class Earlier(nn.Module):
+    """Moves an image towards its first pixel by a fraction of one too, without blurring it.
+
+    By a fraction, some channels move one pixel further than the others, so many that the mean over the channels is
+    right; the convolution that follows mixes them. Outside the image its outermost pixels are repeated.
+
+    Args:
+        pixels: along H and W, not negative.
+    """
+
+    def __init__(self, pixels: Sequence[float]) -> None:
+        super().__init__()
+        self.pixels = [float(p) for p in pixels]
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """``(B, channels, H, W)`` to the same."""
+        for axis, pixels in enumerate(self.pixels):
+            whole = int(pixels)
+            further = int((pixels - whole) * x.shape[1] + 0.5)
+            first, second = x[:, :further], x[:, further:]
+            x = torch.cat([_earlier(first, axis + 2, whole + 1), _earlier(second, axis + 2, whole)], dim=1)
+        return x
+
+
+def _earlier(x: torch.Tensor, axis: int, pixels: int) -> torch.Tensor:
+    # Not by padding, whose gradient is not the same from run to run on a GPU.
+    size = x.shape[axis]
+    return torch.cat([x.narrow(axis, pixels, size - pixels)] + [x.narrow(axis, size - 1, 1)] * pixels, dim=axis)
+
+
 class TSRCANDecoder(nn.Module):
     """The TS-RCAN decoder: features to a slab, upsampled or at the features' size.
 
@@ -60,11 +90,14 @@ class TSRCANDecoder(nn.Module):
         blocks: RCAB in each group; a convolution closes each group.
         reduction: of the channel attention.
         scale: in-plane factors ``(H, W)`` of the pixel shuffle, which are equal; (1, 1) leaves the upsampler out.
+        offset: centre of feature pixel 0 in pixels of the output along H and W (``Degradation.offset``), on which the
+            pixels that are shuffled from it are centred; None leaves them where the shuffle puts them, on
+            ``(scale - 1) / 2``. At most that.
         base: None, or a module that maps the slab the features came from to a slab of the output's size, which
             is added to the output: the global residual. It has no parameters of its own.
 
     Raises:
-        ValueError: when the two in-plane factors differ.
+        ValueError: when the two in-plane factors differ, or an offset is negative or too large.
     """
 
     def __init__(
@@ -75,6 +108,7 @@ class TSRCANDecoder(nn.Module):
         blocks: int = 5,
         reduction: int = 16,
         scale: Sequence[int] = (1, 1),
+        offset: Sequence[float] | None = None,
         base: nn.Module | None = None,
     ) -> None:
         super().__init__()
@@ -82,6 +116,12 @@ class TSRCANDecoder(nn.Module):
             raise ValueError(
                 f"TSRCANDecoder upsamples by pixel shuffle, which needs one in-plane factor, but scale is {scale}. "
                 "Order the axes so that the axis with the other factor is the slab's (slice_axis)."
+            )
+        middle = (scale[0] - 1) / 2
+        if offset is not None and not all(0 <= o <= middle for o in offset):
+            raise ValueError(
+                f"TSRCANDecoder: the offset is {offset}, expected from 0 to {middle}, the middle of the {scale[0]} "
+                "pixels that are shuffled from one."
             )
         trunk = [
             Residual(*[RCAB(features, reduction) for _ in range(blocks)], nn.Conv2d(features, features, 3, padding=1))
@@ -94,6 +134,8 @@ class TSRCANDecoder(nn.Module):
             if scale[0] > 1
             else nn.Identity()
         )
+        if offset is not None and any(o != middle for o in offset):
+            self.upsampler.append(Earlier([middle - o for o in offset]))
         self.tail = nn.Conv2d(features, slices, 3, padding=1)
         self.base = base
         if base is not None:

@@ -76,18 +76,15 @@ def _flat(groups, key: str, *index: int):
     return (np.ravel(np.asarray(group[key])[index]) for group in groups)
 
 
-def feature_tsne(
-    path: str | os.PathLike, before: tuple[np.ndarray, np.ndarray], after: tuple[np.ndarray, np.ndarray]
-) -> None:
-    """Show by t-SNE how alike source and target features are before and after adaptation.
+def feature_tsne(path: str | os.PathLike, panels: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> None:
+    """Show by t-SNE how alike source and target features are, in a panel for each training.
 
     t-SNE may part or join groups on its own, so each title has a number that does not depend on it: how often a
     vector's nearest neighbour, in the features' own space, is of its own group (mean of both groups).
 
     Args:
         path: the PNG to write.
-        before: pooled features of the source, shape (N, C), and of the target, shape (M, C), without adaptation.
-        after: the same with adaptation.
+        panels: by title: pooled features of the source, shape (N, C), and of the target, shape (M, C).
 
     Raises:
         ImportError: When scikit-learn is not installed.
@@ -102,10 +99,9 @@ def feature_tsne(
         from threadpoolctl import threadpool_limits
     except ImportError as error:
         raise ImportError("feature_tsne needs scikit-learn: pip install scikit-learn.") from error
-    figure = Figure(figsize=(8, 4.2), dpi=150, layout="constrained")
-    for panel, title, (source, target) in zip(
-        figure.subplots(1, 2), ("before adaptation", "after adaptation"), (before, after), strict=True
-    ):
+    figure = Figure(figsize=(4 * len(panels), 4.2), dpi=150, layout="constrained")
+    axes = figure.subplots(1, len(panels), squeeze=False)[0]
+    for panel, (title, (source, target)) in zip(axes, panels.items(), strict=True):
         features = np.concatenate([source, target]).astype(np.float64)
         if len(features) < 5:
             raise ValueError(f"t-SNE of {len(features)} feature vectors shows nothing: give at least 5.")

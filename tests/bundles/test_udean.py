@@ -137,6 +137,8 @@ FORMS = {
         {n for n in ALL if "feature_adaptation" not in n and "discriminator/feature" not in n},
     ),
     "paper, feature space only": (["train", "paper"], {"lambda_5": 0}, {n for n in PAPER if "image_adapt" not in n}),
+    "paper, anchored": (["train", "paper", "paper_anchored"], {}, PAPER | {"generator/anchor/low_frequency"}),
+    "paper, supervised": (["train", "paper", "train_supervised"], {}, ADVERSARIAL),
     "no HR adversary": (["train", "paper"], {"beta": 0}, {n for n in PAPER if "advers" not in n and "/hr/" not in n}),
     "supervised": (["train", "train_supervised"], {}, SUPERVISED),
     "supervised, 2x2x1": (["train", "train_supervised"], {"scale": [2, 2, 1], "beta": 0.01}, ADVERSARIAL),
@@ -153,6 +155,20 @@ def test_forms(cohort, tmp_path, form):
     # The paper's decoder starts from nothing, the others from cubic interpolation.
     assert runs.history(tmp_path)[-1]["validation/psnr"] > (10 if "paper" in names else 25)
     assert (tmp_path / "models" / "model.pt").is_file()
+
+
+@pytest.mark.parametrize("table", ["I", "I_unpaired"])
+def test_rows_of_table_1_are_comparable(table):
+    """They differ in what table I compares, and in nothing else: network, residual, directions, agreement, weights."""
+    rows = json.loads((runs.ROOT / "bundles/udean/configs/tables.json").read_text())[table]
+    found = []
+    for row in rows:
+        config = parser("train", *row["overlays"], **row.get("override", {}))
+        keys = ["settings", "axes", "projections", "lr_patch", "batch_size", "learning_rate", "alpha", "beta", "widths"]
+        found.append({key: config.get_parsed_content(key) for key in [*keys, "misaligned", "scan_degradation"]})
+        assert isinstance(found[-1].pop("scan_degradation"), KSpaceTruncation)
+        assert found[-1]["misaligned"] == (table == "I") and found[-1]["settings"]["residual"] is False
+    assert all(row == found[0] for row in found) and len(rows) == {"I": 5, "I_unpaired": 4}[table]
 
 
 @udean
@@ -182,6 +198,16 @@ def test_evaluate_forms(cohort, tmp_path, overlay, method):
     summary = json.loads((tmp_path / "out" / "table.json").read_text())["summary"]
     assert summary.keys() == {"cubic", method} and summary[method]["psnr"]["mean"] > 10
     assert (tmp_path / "out" / "features.png").is_file() == (overlay == "paper")
+    if overlay == "paper":
+        # A panel for the training with adaptation, and one for that without, where it is given.
+        alone = imread(tmp_path / "out" / "tsne.png")
+        state, before = tmp_path / "models" / "training_state.pt", tmp_path / "before.pt"
+        shutil.copy(state, before)
+        runs.run("udean", [*names, "evaluate"], tmp_path, dataset_dir=str(cohort), before=str(before))
+        assert imread(tmp_path / "out" / "tsne.png").shape[1] == 2 * alone.shape[1]
+        other = str(tmp_path / "models" / "model.pt")
+        message = runs.fails("udean", [*names, "evaluate"], tmp_path, dataset_dir=str(cohort), before=other)
+        assert "model.pt: not the state of a training of these networks" in message
 
 
 @udean

@@ -103,6 +103,14 @@ def test_the_anchor_sees_drift_and_leaves_detail_to_the_adversary():
     assert anchor(x, half).item() == pytest.approx(anchor(x, x.roll(1, dims=2)).item() / 2, rel=0.01)
 
 
+def test_the_anchor_compares_each_slice_where_it_is_told_to():
+    x, y = tissue(2, 1, 40, 40, 3), tissue(2, 1, 40, 40, 3, seed=1)
+    plain, anchor = LowFrequencyLoss(sigma=1.0), LowFrequencyLoss(sigma=1.0, each_slice=True)
+    slices = [plain(x[..., z : z + 1], y[..., z : z + 1]).item() for z in range(3)]
+    assert anchor(x, y).item() == pytest.approx(np.mean(slices), rel=1e-5) and slices[0] != slices[1]
+    assert anchor(x, x.flip(-1)).item() > 0.01 > plain(x, x.flip(-1)).item()
+
+
 def mean(tensor):
     return tensor.mean()
 

@@ -9,13 +9,15 @@ from torch.nn import functional as F
 
 from common.networks import SlabEncoder, SlabInterpolation, SlabSuperResolver, TSRCANDecoder
 from common.networks.slab import channels_to_slab, slab_to_channels, to_channels_last
+from common.networks.ts_rcan import Earlier
 
 
 def small(scale, base=True, slices=3, features=8):
     """A small super-resolver whose every weight matters."""
     torch.manual_seed(0)
     interpolation = SlabInterpolation(slices, scale, (0, 0, 0)) if base else None
-    decoder = TSRCANDecoder(slices * scale[2], features, 2, 1, 4, scale=scale[:2], base=interpolation)
+    offset = None if base else (0, 0)
+    decoder = TSRCANDecoder(slices * scale[2], features, 2, 1, 4, scale=scale[:2], offset=offset, base=interpolation)
     network = SlabSuperResolver(SlabEncoder(slices, features, 2), decoder)
     for parameter in network.parameters():
         nn.init.normal_(parameter, std=0.1)
@@ -28,10 +30,65 @@ def count(*modules):
 
 def test_parameter_counts_of_the_papers_table_2():
     with torch.device("meta"):
-        udean = SlabEncoder(), TSRCANDecoder(slices=6, scale=(2, 2))
+        udean = SlabEncoder(), TSRCANDecoder(slices=6, scale=(2, 2), offset=(0, 0))
         translation = SlabEncoder(), TSRCANDecoder(slices=3)
     assert count(*udean) == 2_457_002
     assert count(*udean, *translation) == 4_764_561
+
+
+def equal(network):
+    """The network in double precision with equal, positive weights: what it computes is then as symmetric as it is."""
+    for parameter in network.double().parameters():
+        nn.init.constant_(parameter, 0.1 if parameter.ndim > 1 else 0.0)
+    return network
+
+
+def centroid(image):
+    """Of the last two axes, ``(2,)``."""
+    weight = image.detach().abs().flatten(0, -3).sum(0)
+    return [
+        float((weight.sum(1 - axis) @ torch.arange(n).double()) / weight.sum()) for axis, n in enumerate(weight.shape)
+    ]
+
+
+OFFSETS = [((s, s), o) for s in (1, 2, 3, 4) for o in sorted({(0.0, 0.0), ((s - 1) / 2,) * 2})]
+
+
+@pytest.mark.parametrize(("scale", "offset"), [*OFFSETS, ((3, 3), (0.0, 1.0)), ((3, 3), (0.5, 0.25))])
+def test_the_decoder_is_centred_on_the_offset(scale, offset):
+    """What comes of one pixel of the features lies around where that pixel is in HR."""
+    decoder = equal(TSRCANDecoder(3, 8, 1, 1, 4, scale=scale, offset=offset))
+    features = torch.zeros(1, 8, 16, 16, dtype=torch.double)
+    features[:, :, 7, 8] = 1.0
+    out = slab_to_channels(decoder(features))
+    assert out.shape[2:] == (16 * scale[0], 16 * scale[1]) and out[..., 0].max() == 0 == out[..., -1].max()
+    expected = [scale[0] * 7 + offset[0], scale[1] * 8 + offset[1]]
+    assert centroid(out) == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.parametrize(("stride", "offset"), [*OFFSETS, ((2, 1), (0.5, 0.0)), ((5, 2), (2.0, 0.0))])
+def test_the_encoder_is_centred_on_the_offset(stride, offset):
+    """What a pixel of the features is made from lies around where that pixel is in HR."""
+    encoder = equal(SlabEncoder(3, 4, 3, stride=stride, offset=offset))
+    slab = torch.rand(1, 1, 16 * stride[0], 16 * stride[1], 3, dtype=torch.double, requires_grad=True)
+    features = encoder(slab)
+    assert features.shape == (1, 4, 16, 16)
+    (gradient,) = torch.autograd.grad(features[:, :, 7, 8].sum(), slab)
+    expected = [stride[0] * 7 + offset[0], stride[1] * 8 + offset[1]]
+    assert centroid(slab_to_channels(gradient)) == pytest.approx(expected, abs=1e-6)
+
+
+def test_alignment_moves_whole_channels_and_repeats_the_edge():
+    """By half a pixel half of the channels move by one: nothing is blurred, and no weight is added."""
+    x = torch.rand(1, 4, 5, 6)
+    moved = F.pad(x, (0, 1, 0, 1), mode="replicate")[:, :, 1:, 1:]
+    assert torch.equal(Earlier((0.5, 0.5))(x), torch.cat([moved[:, :2], x[:, 2:]], dim=1))
+    assert torch.equal(Earlier((1, 1))(x), moved)
+    for offset in (None, (0.5, 0.5)):
+        plain = TSRCANDecoder(6, 8, 1, 1, 4, scale=(2, 2), offset=offset)
+        aligned = TSRCANDecoder(6, 8, 1, 1, 4, scale=(2, 2), offset=(0, 0))
+        assert count(plain) == count(aligned) and plain.state_dict().keys() == aligned.state_dict().keys()
+        assert [type(module) for module in plain.upsampler] == [nn.Conv2d, nn.PixelShuffle]
 
 
 @pytest.mark.parametrize("base", [True, False])
@@ -97,6 +154,8 @@ def test_the_decoder_is_fig_3_written_out():
 def test_what_a_decoder_cannot_do_is_said():
     with pytest.raises(ValueError, match=r"one in-plane factor.*slice_axis"):
         TSRCANDecoder(3, 8, scale=(2, 1))
+    with pytest.raises(ValueError, match=r"offset is \(1, 0\), expected from 0 to 0.5"):
+        TSRCANDecoder(3, 8, scale=(2, 2), offset=(1, 0))
     with pytest.raises(ValueError, match="base needs the slab"):
         small((2, 2, 1)).decoder(torch.rand(1, 8, 4, 4))
 

@@ -691,8 +691,9 @@ def test_feature_maps_show_the_same_most_varied_channels_on_common_scales(tmp_pa
 def test_tsne_parts_what_differs_and_mixes_what_does_not(tmp_path, figures):
     rng = np.random.default_rng(0)
     source, target = rng.normal(size=(20, 4)), rng.normal(size=(20, 4))
-    feature_tsne(tmp_path / "tsne.png", (source, target + 20), (source, target))
+    feature_tsne(tmp_path / "tsne.png", {"before": (source, target + 20), "after": (source, target)})
     before, after = figures[0].axes
+    assert before.get_title().startswith("before") and after.get_title().startswith("after")
     assert "100%" in before.get_title()
     mixed = int(after.get_title().split(": ")[1].split("%")[0])
     assert 25 <= mixed <= 75
@@ -712,7 +713,7 @@ def test_tsne_without_scikit_learn_says_how_to_get_it(tmp_path, monkeypatch):
     monkeypatch.setattr(builtins, "__import__", absent)
     features = np.zeros((5, 2)), np.zeros((5, 2))
     with pytest.raises(ImportError, match=r"pip install scikit-learn"):
-        feature_tsne(tmp_path / "tsne.png", features, features)
+        feature_tsne(tmp_path / "tsne.png", {"after": features})
 
 
 def test_a_failed_report_leaves_the_old_picture_and_no_rubbish(tmp_path, monkeypatch):
