@@ -16,6 +16,7 @@ def pytest_runtest_setup(item):
     torch.set_num_threads(THREADS if "benchmarks" in item.path.parts else 1)
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config, items):
     """Of several processes (pytest-xdist) one gets all tests of a bundle, which train it once, or of a file."""
     if config.pluginmanager.hasplugin("xdist"):
