@@ -14,12 +14,3 @@ def pytest_runtest_setup(item):
     """
     torch.manual_seed(0)
     torch.set_num_threads(THREADS if "benchmarks" in item.path.parts else 1)
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(config, items):
-    """Of several processes (pytest-xdist) one gets all tests of a bundle, which train it once, or of a file."""
-    if config.pluginmanager.hasplugin("xdist"):
-        for item in items:
-            params = item.callspec.params if hasattr(item, "callspec") else {}
-            item.add_marker(pytest.mark.xdist_group(params.get("bundle", item.path.stem)))
