@@ -90,11 +90,11 @@ class TSRCANDecoder(nn.Module):
         blocks: RCAB in each group; a convolution closes each group.
         reduction: of the channel attention.
         scale: in-plane factors ``(H, W)`` of the pixel shuffle, which are equal; (1, 1) leaves the upsampler out.
+        base: None, or a module that maps the slab the features came from to a slab of the output's size, which
+            is added to the output: the global residual. It has no parameters of its own.
         offset: centre of feature pixel 0 in pixels of the output along H and W (``Degradation.offset``), on which the
             pixels that are shuffled from it are centred; None leaves them where the shuffle puts them, on
             ``(scale - 1) / 2``. At most that.
-        base: None, or a module that maps the slab the features came from to a slab of the output's size, which
-            is added to the output: the global residual. It has no parameters of its own.
 
     Raises:
         ValueError: when the two in-plane factors differ, or an offset is negative or too large.
@@ -108,8 +108,8 @@ class TSRCANDecoder(nn.Module):
         blocks: int = 5,
         reduction: int = 16,
         scale: Sequence[int] = (1, 1),
-        offset: Sequence[float] | None = None,
         base: nn.Module | None = None,
+        offset: Sequence[float] | None = None,
     ) -> None:
         super().__init__()
         if scale[0] != scale[1]:
