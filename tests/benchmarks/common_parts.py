@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import multiprocessing
+import os
 import resource
 import statistics
+import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import fire
@@ -18,6 +22,9 @@ from monai.bundle import ConfigParser
 
 if TYPE_CHECKING:
     from common.engines import AlternatingTrainer
+
+
+HERE = Path(__file__).resolve().parents[2]
 
 
 def command(main: Callable) -> None:
@@ -66,6 +73,27 @@ def in_own_process(function: Callable, *args):
     """The result of a function that runs in a new process, so that its peak memory is its own."""
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
         return pool.submit(function, *args).result()
+
+
+@contextlib.contextmanager
+def tree_of(revision: str) -> Iterator[str]:
+    """A folder with this repository's ``common`` and ``bundles`` as they were at a revision."""
+    with tempfile.TemporaryDirectory() as folder:
+        archive = subprocess.run(["git", "archive", revision, "common", "bundles"], cwd=HERE, capture_output=True)
+        if archive.returncode:
+            raise ValueError(f"revision {revision}: {archive.stderr.decode().strip()}; name one of git log.")
+        subprocess.run(["tar", "-x"], cwd=folder, check=True, input=archive.stdout)
+        yield folder
+
+
+def use_tree(tree: str) -> None:
+    """Let this process work in a folder and import ``common`` from there, of which nothing may be imported yet."""
+    os.chdir(tree)
+    sys.path.insert(0, tree)
+    import common
+
+    if not Path(common.__file__).is_relative_to(tree):
+        raise RuntimeError(f"common was imported from {common.__file__} before it could be from {tree}.")
 
 
 def plain_iteration(

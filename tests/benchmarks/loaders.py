@@ -8,17 +8,12 @@ and configs of its revision, and the least of the medians counts.
 from __future__ import annotations
 
 import contextlib
-import os
-import subprocess
-import sys
-import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 
 import torch
 from monai.bundle import ConfigParser
 
-from .common_parts import command, device_name, in_own_process, seconds
+from .common_parts import HERE, command, device_name, in_own_process, seconds, tree_of, use_tree
 
 HR, LR, IN_PLANE, THICK = (176, 208, 160), (88, 104, 80), (88, 104, 160), (176, 208, 32)  # voxels
 # Of each loader: the bundle, the config's section, and the volumes that its parts read.
@@ -61,12 +56,9 @@ def batches(name: str, device: torch.device) -> Iterator[dict[str, torch.Tensor]
 
 def measure(tree: str, repeats: int) -> dict[str, float]:
     """Seconds a batch of every loader of a tree of the project's files."""
-    os.chdir(tree)
-    sys.path.insert(0, tree)
+    use_tree(tree)
     from common import memory
 
-    if not Path(memory.__file__).is_relative_to(tree):
-        raise RuntimeError(f"common was imported from {memory.__file__} before it could be from {tree}.")
     memory.keep_freed_memory()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     taken = {}
@@ -85,13 +77,8 @@ def main(revision: str = "884080b", repeats: int = 20, rounds: int = 3) -> None:
         rounds: how often both are measured.
     """
     print(f"loaders against revision {revision}, {device_name()}, torch {torch.__version__}")
-    here = Path(__file__).resolve().parents[2]
-    with tempfile.TemporaryDirectory() as folder:
-        archive = subprocess.run(["git", "archive", revision, "common", "bundles"], cwd=here, capture_output=True)
-        if archive.returncode:
-            raise ValueError(f"revision {revision}: {archive.stderr.decode().strip()}; name one of git log.")
-        subprocess.run(["tar", "-x"], cwd=folder, check=True, input=archive.stdout)
-        trees = [str(tree) for _ in range(rounds) for tree in (folder, here)]
+    with tree_of(revision) as folder:
+        trees = [tree for _ in range(rounds) for tree in (folder, str(HERE))]
         times = [in_own_process(measure, tree, repeats) for tree in trees]
     for name in LOADERS:
         before, now = (min(taken[name] for taken in times[i::2]) * 1e3 for i in (0, 1))
