@@ -79,7 +79,8 @@ def test_without_a_gpu_the_same_code_runs_at_tiny_sizes(tmp_path, capsys, monkey
 @pytest.mark.slow
 def test_all_bundles(tmp_path):
     gpu.main(output=str(tmp_path / "gpu.json"), device="cpu")
-    measured(tmp_path / "gpu.json", *TRAININGS)
+    rows = measured(tmp_path / "gpu.json", *TRAININGS)
+    assert all(row["took"] > 0 for row in rows)
 
 
 def test_what_fails_is_said_and_the_rest_measured(tmp_path, monkeypatch, capsys):

@@ -133,4 +133,5 @@ def play(device):
 
 
 def test_it_trains_and_draws_random_numbers_of_its_own(tmp_path):
-    simulated_cuda.Run(tmp_path / "log.txt", f"{__name__}:play").finish()
+    failure = simulated_cuda.Run(tmp_path / "log.txt", f"{__name__}:play").failure()
+    assert not failure, failure

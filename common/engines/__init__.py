@@ -1,6 +1,7 @@
 """Ignite engines of the collection."""
 
 from .evaluator import Case, CaseEvaluator
-from .trainer import AlternatingTrainer, Player
+from .player import Player
+from .trainer import AlternatingTrainer
 
 __all__ = ["AlternatingTrainer", "Case", "CaseEvaluator", "Player"]

@@ -666,4 +666,5 @@ def play_on_gpus(device, folder):
 
 def test_a_run_on_two_gpus_goes_on_with_one(tmp_path):
     """With the random numbers of the GPU that trains, and Adam's steps on the CPU."""
-    simulated_cuda.Run(tmp_path / "log.txt", f"{__name__}:play_on_gpus", tmp_path).finish()
+    failure = simulated_cuda.Run(tmp_path / "log.txt", f"{__name__}:play_on_gpus", tmp_path).failure()
+    assert not failure, failure

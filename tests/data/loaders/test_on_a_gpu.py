@@ -45,4 +45,5 @@ def compare(device, place):
 
 @pytest.mark.parametrize("place", ["cuda", "cpu"])
 def test_batches_on_a_gpu(place, tmp_path):
-    Run(tmp_path / "log", "tests.data.loaders.test_on_a_gpu:compare", place).finish()
+    failure = Run(tmp_path / "log", "tests.data.loaders.test_on_a_gpu:compare", place).failure()
+    assert not failure, failure
