@@ -12,15 +12,26 @@ from monai.inferers import Inferer
 from torch.nn import functional as F
 
 from ..degradations import Degradation
+from ..noise import noise_in_air, rician_bias
+
+_WINDOW = 5  # LR voxels
 
 
 class ConsistentInferer(Inferer):
-    r"""Corrects a result until, degraded again, it is the scan, and nowhere negative.
+    r"""Corrects a result until, degraded again, it is the scan but for the scan's noise, and nowhere negative.
 
     Projections onto the two sets in turn: what the scanner measured, as in the iterative back projection of
     :func:`back_project`, and images that are magnitudes. With k-space truncation the first puts the measured part of
     k-space back as it was (half-way each time at the Nyquist frequency of even sizes), so that all that a network has
     added lies beyond it.
+
+    Noise is no part of what the result is to agree with. Its level :math:`\sigma` is measured in the scan's air
+    (:func:`common.noise.noise_in_air`). What the result x misses of the scan y, less what noise adds to a magnitude,
+    counts in each voxel by the share that is not noise,
+
+    .. math:: w = \max(0, 1 - \sigma^2 / P), \qquad P = \overline{(y - A x - b_\sigma(A x))^2},
+
+    the mean over 5x5x5 voxels, of the result before the first correction. Without noise, or air that shows it, w is 1.
 
     Operators on k-space take a volume for periodic, and a scan whose field of view ends in tissue is not: taken as it
     is, the jump from one side to the other would ring through the corrected volume. So along each axis that is degraded
@@ -39,7 +50,8 @@ class ConsistentInferer(Inferer):
         ValueError: when ``iterations`` is negative or no whole number.
 
     Source:
-        Youla and Webb, Image restoration by the method of convex projections, IEEE TMI 1(2), 1982.
+        Youla and Webb, Image restoration by the method of convex projections, IEEE TMI 1(2), 1982. The weight is that
+        of Lee, Digital image enhancement and noise filtering by use of local statistics, IEEE TPAMI 2(2), 1980.
     """
 
     def __init__(self, inferer: Inferer, degradation: Degradation, iterations: int = 8, margin: int = 8) -> None:
@@ -71,9 +83,10 @@ class ConsistentInferer(Inferer):
             The corrected result, as large as the inferer's, nowhere negative.
         """
         lr = inputs.as_tensor() if isinstance(inputs, MetaTensor) else inputs
-        sr = self.inferer(lr, network, *args, **kwargs)
         if not self.iterations:
-            return sr
+            return self.inferer(lr, network, *args, **kwargs)
+        noise = noise_in_air(lr).nan_to_num(0.0).view(-1, 1, 1, 1, 1)
+        sr = self.inferer(lr, network, *args, **kwargs)
         degradation, factors = self.degradation.to(lr.device), self.degradation.factors
         inside = tuple(slice(n) for n in sr.shape[2:])
         margins = [self.margin if factor > 1 else 0 for factor in factors]
@@ -81,11 +94,31 @@ class ConsistentInferer(Inferer):
         scanned = (..., *(slice(n) for n in lr.shape[2:]))
         outside = [size for margin in reversed(margins) for size in (0, margin)]
         gain = math.prod(factors)
+        weight = None
         for _ in range(self.iterations):
-            missed = F.pad(lr - degradation(sr)[scanned], outside)
+            missed = _unexplained(lr, degradation(sr)[scanned], noise)
+            if weight is None:
+                weight = _share_of_signal(missed, noise)
             # In place, because a volume more is what memory is short of.
+            missed = F.pad(missed.mul_(weight), outside)
             sr = sr.add_(degradation.adjoint(missed).mul_(gain)).clamp_min_(0)
         return sr[(..., *inside)].contiguous()
+
+
+def _unexplained(lr: torch.Tensor, again: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
+    """What of a scan a result that was degraded again and given the scan's noise does not show."""
+    missed = lr - again
+    # In parts, because the bias takes many times their memory.
+    for part, signal in zip(missed.split(8, dim=2), again.split(8, dim=2), strict=True):
+        part.sub_(rician_bias(signal, noise))
+    return missed
+
+
+def _share_of_signal(missed: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
+    """Share of the power around each voxel that is no noise; all of it where nothing is missed and there is none."""
+    # Padded before, because volumes may be thinner than the window.
+    power = F.avg_pool3d(F.pad(missed.square(), [_WINDOW // 2] * 6, mode="replicate"), _WINDOW, stride=1)
+    return (1 - noise.square() / power.clamp_min(torch.finfo(power.dtype).tiny)).clamp_min(0)
 
 
 def _lead_back(volume: torch.Tensor, lengths: Sequence[int]) -> torch.Tensor:

@@ -8,15 +8,17 @@ import torch
 from skimage.filters import threshold_otsu
 
 from ..degradations import Degradation
+from ..noise import noise_in_air
 
 
 def disagreement(sr: torch.Tensor, lr: torch.Tensor, degradations: Sequence[Degradation]) -> float:
     r"""What a result, degraded again, misses of its scan, as a share of the brightness of tissue.
 
-    .. math:: \min_A \|A x - y\| / \|y\|,
+    .. math:: \min_A \sqrt{\max(0, \|A x - y\|^2 - \sigma^2)} / \|y\|,
 
-    norms over the voxels of the scan that are brighter than Otsu's threshold. Interpolation and noise have a part in it
-    too: it is to be compared with what it is on other scans.
+    norms, as root mean squares, over the voxels of the scan that are brighter than Otsu's threshold. The noise
+    :math:`\sigma` is that in the scan's air (:func:`common.noise.noise_in_air`), since a result without it contradicts
+    nothing. Interpolation has a part in it too: it is to be compared with what it is on other scans.
 
     Args:
         sr: result x ``(..., X, Y, Z)``.
@@ -29,4 +31,6 @@ def disagreement(sr: torch.Tensor, lr: torch.Tensor, degradations: Sequence[Degr
     lr = torch.as_tensor(lr).float()
     bright = lr > float(threshold_otsu(lr.clamp(0, 1).cpu().numpy().ravel()))
     missed = [(degradation.to(lr.device)(torch.as_tensor(sr).float()) - lr)[bright] for degradation in degradations]
-    return float(min(m.square().mean() for m in missed).sqrt() / lr[bright].square().mean().sqrt())
+    noise = noise_in_air(lr.reshape(1, 1, *lr.shape[-3:])).nan_to_num(0.0)
+    power = min(m.square().mean() for m in missed) - noise[0].square()
+    return float(power.clamp_min(0).sqrt() / lr[bright].square().mean().sqrt())

@@ -7,7 +7,7 @@ import pytest
 import torch
 from monai.data import MetaTensor
 
-from common.degradations import BlockAverage, KSpaceTruncation
+from common.degradations import BlockAverage, KSpaceTruncation, RicianNoise
 from common.inferers import CheckedInferer
 from common.metrics import disagreement
 from common.transforms import MeasureAgreementd
@@ -31,6 +31,16 @@ def test_it_is_the_share_of_tissue_that_is_missed(hr):
     # What lies in air does not.
     air = torch.where(hr > 0.05, hr, 0.04)
     assert disagreement(air, lr, [AVERAGE]) < 0.02
+
+
+def test_noise_that_the_result_has_not_is_no_contradiction():
+    hr = torch.from_numpy(phantom(3, (48, 40, 24)).astype(np.float32))[None, None]
+    lr = RicianNoise(0.05)(AVERAGE(hr)[0])[None]
+    tissue = AVERAGE(hr) > 0.3
+    assert (AVERAGE(hr) - lr)[tissue].std() > 0.045
+    assert disagreement(hr, lr, [AVERAGE]) < 0.02
+    # What contradicts the scan beside it is seen.
+    assert disagreement(1.1 * hr, lr, [AVERAGE]) == pytest.approx(0.1, abs=0.015)
 
 
 def test_a_result_that_contradicts_its_scan_is_warned_of(hr):

@@ -1,0 +1,44 @@
+"""Noise: how much there is, and what it does to a mean."""
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import rice
+
+from common.degradations import RicianNoise
+from common.noise import noise_in_air, noise_levels, rician_bias
+
+
+def head(size=48):
+    """A bright ball with texture, of a quarter of the volume, in air."""
+    grid = torch.stack(torch.meshgrid(*[torch.linspace(-1, 1, size)] * 3, indexing="ij"))
+    texture = 0.2 * torch.randn((size,) * 3, generator=torch.Generator().manual_seed(1))
+    return ((0.6 + texture) * (grid.square().sum(0) < 0.6))[None, None]
+
+
+@pytest.mark.parametrize("sigma", [0.0025, 0.005, 0.01, 0.02, 0.04])
+def test_the_noise_is_that_of_the_air(sigma):
+    """Within 3 %, however noisy the tissue looks."""
+    scan = RicianNoise(sigma, seed=3)(head())
+    assert noise_in_air(scan).item() == pytest.approx(sigma, rel=0.03)
+
+
+def test_where_no_air_shows_it_nothing_is_said():
+    tissue = 0.5 + RicianNoise(0.02, seed=3)(torch.zeros(1, 1, 24, 24, 24))
+    masked = RicianNoise(0.02, seed=3)(head(24)) * (head(24) != 0)
+    for images in (tissue, masked, torch.zeros(1, 1, 6, 24, 24)):
+        assert noise_in_air(images).isnan()
+
+
+def test_a_scan_that_does_not_show_its_noise_is_warned_of():
+    scans = [{"lr": RicianNoise(0.02, seed=3)(head())[0]}, {"lr": torch.ones(1, 24, 24, 24)}]
+    with pytest.warns(UserWarning, match="1 of 2 LR scans show no air"):
+        levels = noise_levels(scans)
+    assert levels == [pytest.approx(0.02, rel=0.03), 0.0]
+
+
+def test_the_bias_is_that_of_the_rice_distribution():
+    signal, sigma = torch.tensor([0.0, 0.003, 0.02, 0.1, 0.2, -0.02]), 0.02
+    expected = rice.mean(signal.abs().numpy() / sigma, scale=sigma) - signal.abs().numpy()
+    np.testing.assert_allclose(rician_bias(signal, torch.tensor(sigma)), expected, atol=2e-7)
+    assert rician_bias(signal, torch.tensor(0.0)).max() < 2e-4
