@@ -36,7 +36,7 @@ def bundle_of(bundle_root: str | os.PathLike) -> dict[str, str]:
 
 
 def describe(bundle_root: str | os.PathLike, degradation: Degradation) -> str:
-    """What a result's file says of itself, such as ``super-resolved 2x2x1 by udean 0.5.0``."""
+    """What a result's file says of itself, such as ``super-resolved 2x2x1 by udean 0.6.0``."""
     return f"super-resolved {_factors(degradation)} by {' '.join(bundle_of(bundle_root).values())}"
 
 

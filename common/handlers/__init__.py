@@ -1,6 +1,7 @@
 """Ignite handlers that MONAI lacks."""
 
 from .checkpoint import BestModel, LastModel, ResumableState, load_stages, load_weights
+from .degradation_report import DegradationReport
 from .evaluation import EvaluationReport
 from .features import FeatureReport
 from .forecast import Forecast
@@ -13,6 +14,7 @@ from .viewer import ResultViewer
 
 __all__ = [
     "BestModel",
+    "DegradationReport",
     "EvaluationReport",
     "FeatureReport",
     "Forecast",

@@ -13,6 +13,7 @@ from .kernel import (
 from .low_frequency import LowFrequencyLoss
 from .ssim import SquaredSSIMLoss
 from .table import LossTable
+from .warm_up import WarmUp
 
 __all__ = [
     "AdaptationLoss",
@@ -27,4 +28,5 @@ __all__ = [
     "SparsityLoss",
     "SquaredSSIMLoss",
     "SumToOneLoss",
+    "WarmUp",
 ]

@@ -1,6 +1,6 @@
 """Networks that the bundles share, one family a file."""
 
-from .degradation import LinearDegradation
+from .degradation import JoinBands, LinearDegradation, ReceiverNoise
 from .discriminators import PatchDiscriminator, VGGDiscriminator
 from .edsr import EDSR
 from .guided_rdn import Cascade, Concatenate, GuidedRDN, prepare_for_inference
@@ -11,7 +11,6 @@ from .kernel_gan import (
     KernelDiscriminator,
     KernelGenerator,
     KernelSampling,
-    ReceiverNoise,
 )
 from .munit import AdaptiveDecoder, AttributeEncoder, ContentEncoder, MultiScaleDiscriminator
 from .onnx import OnnxNetwork
@@ -34,6 +33,7 @@ __all__ = [
     "FixedKernel",
     "GradientReversal",
     "GuidedRDN",
+    "JoinBands",
     "KernelDiscriminator",
     "KernelGenerator",
     "KernelSampling",

@@ -1,4 +1,4 @@
-"""A degradation that is learned but can only blur: one linear kernel, sampled."""
+"""A degradation that is learned: a linear kernel, sampled, and the noise of a magnitude image."""
 
 from __future__ import annotations
 
@@ -6,8 +6,11 @@ import math
 from collections.abc import Sequence
 
 import torch
+from monai.networks.layers import gaussian_1d
 from torch import nn
 from torch.nn import functional as F
+
+from .slab import channels_to_slab, slab_to_channels
 
 
 class LinearDegradation(nn.Module):
@@ -54,6 +57,7 @@ class LinearDegradation(nn.Module):
             raise ValueError(f"LinearDegradation: the kernel's radius {radius} needs a margin as large, got {margin}.")
         self.factors = tuple(int(f) for f in factors)
         self.margin = margin
+        self.alike = len({*factors}) == len({*offset}) == len({*fourier_encoded}) == 1
         self.starts: list[int] = []
         self.decays = nn.ParameterList()
         for axis, (f, o, encoded) in enumerate(zip(factors, offset, fourier_encoded, strict=True)):
@@ -62,7 +66,7 @@ class LinearDegradation(nn.Module):
             positions = torch.arange(first, math.floor(o + radius) + 1 if f > 1 else 1, dtype=torch.float64) - o
             self.starts.append(margin + first)
             end = 0.5 / f if encoded else 0.5
-            frequencies = torch.linspace(0, end, nodes, dtype=torch.float64)
+            frequencies = torch.linspace(0, end, nodes, dtype=torch.float64)  # in cycles an HR voxel
             fine = (torch.arange(64 * (nodes - 1), dtype=torch.float64) + 0.5) * end / (64 * (nodes - 1))
             hats = (1 - (fine[:, None] - frequencies).abs() * (nodes - 1) / end).clamp_min(0)
             transform = torch.cos(2 * math.pi * positions[:, None] * fine) @ hats * (fine[1] - fine[0])
@@ -70,20 +74,27 @@ class LinearDegradation(nn.Module):
             level = 0.5 * torch.sinc(positions) - end * torch.sinc(2 * end * positions)
             transform[:, -1] += level
             self.register_buffer(f"transform_{axis}", transform.float(), persistent=False)
+            self.register_buffer(f"frequencies_{axis}", frequencies.float(), persistent=False)
             sigma = f / (2 * math.sqrt(2 * math.log(2)))
             self.decays.append(nn.Parameter((2 * (math.pi * sigma * frequencies) ** 2).diff().sqrt().float()))
 
-    def kernels(self) -> list[torch.Tensor]:
-        """The point spread function's factors along H, W and Z, with sum 1."""
+    def windows(self) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        """Along the axes of the volume frequencies in cycles an HR voxel, and the window there."""
         windows = [torch.exp(-F.pad(decay.square(), (1, 0)).cumsum(0)) for decay in self.decays]
-        kernels = [getattr(self, f"transform_{axis}") @ window for axis, window in enumerate(windows)]
+        return [(getattr(self, f"frequencies_{axis}"), window) for axis, window in enumerate(windows)]
+
+    def kernels(self) -> list[torch.Tensor]:
+        """The point spread function's factors along the axes of the volume, with sum 1."""
+        kernels = [getattr(self, f"transform_{axis}") @ window for axis, (_, window) in enumerate(self.windows())]
         return [k / k.sum() for k in kernels]
 
-    def forward(self, hr: torch.Tensor) -> torch.Tensor:
+    def forward(self, hr: torch.Tensor, turn: torch.Tensor | None = None) -> torch.Tensor:
         """Degrade slabs with a margin on every side.
 
         Args:
             hr: ``(B, 1, H + 2 margin, W + 2 margin, Z + 2 margin)``, band-limited along Fourier-encoded axes.
+            turn: ``(B, 3)``, which axis of the volume lies along H, W and Z of each slab; None for 0, 1 and 2. It is
+                read only where the axes are of one kind, as slabs of others cannot be turned.
 
         Returns:
             ``(B, 1, H / fx, W / fy, Z / fz)``, float32.
@@ -91,16 +102,71 @@ class LinearDegradation(nn.Module):
         # The kernel is small against the volume, but products with banded matrices beat strided convolutions of one
         # channel on a CPU by far, and are exact at any size. Under autocast they would lose 16 of 24 bits.
         with torch.autocast(hr.device.type, enabled=False):
+            kernels = [k.expand(len(hr), -1) for k in self.kernels()]
+            if turn is not None and self.alike:
+                kernels = torch.stack(kernels, dim=1).gather(1, turn[..., None].expand(-1, -1, kernels[0].shape[1]))
+                kernels = list(kernels.unbind(dim=1))
             x, y, z = [
-                self._matrix(k, start, n, f)
-                for k, start, n, f in zip(self.kernels(), self.starts, hr.shape[2:], self.factors, strict=True)
+                self._matrices(k, start, n, f)
+                for k, start, n, f in zip(kernels, self.starts, hr.shape[2:], self.factors, strict=True)
             ]
-            out = hr.float() @ z.T
-            out = torch.einsum("jw,bchwz->bchjz", y, out)
-            return torch.einsum("ih,bchjz->bcijz", x, out)
+            out = torch.einsum("bkz,bchwz->bchwk", z, hr.float())
+            out = torch.einsum("bjw,bchwz->bchjz", y, out)
+            return torch.einsum("bih,bchjz->bcijz", x, out)
 
-    def _matrix(self, kernel: torch.Tensor, start: int, length: int, factor: int) -> torch.Tensor:
+    def _matrices(self, kernels: torch.Tensor, start: int, length: int, factor: int) -> torch.Tensor:
+        """Banded matrices, one a kernel."""
         rows = (length - 2 * self.margin) // factor
-        first = start + factor * torch.arange(rows, device=kernel.device)
-        columns = first[:, None] + torch.arange(len(kernel), device=kernel.device)
-        return kernel.new_zeros(rows, length).scatter(1, columns, kernel.expand(rows, -1))
+        first = start + factor * torch.arange(rows, device=kernels.device)
+        columns = first[:, None] + torch.arange(kernels.shape[1], device=kernels.device)
+        shape = (len(kernels), rows, -1)
+        zeros = kernels.new_zeros(len(kernels), rows, length)
+        return zeros.scatter(2, columns.expand(shape), kernels[:, None].expand(shape))
+
+
+class JoinBands(nn.Module):
+    """Low frequencies of one slab and high frequencies of another, ``G x + (y - G y)`` in the plane of each slice.
+
+    So whatever makes the second can add or take detail, and position and contrast stay those of the first.
+
+    Args:
+        sigma: of the Gaussian low-pass G in pixels; at a border it is divided by what of it lies within the slab.
+    """
+
+    def __init__(self, sigma: float = 1.0) -> None:
+        super().__init__()
+        self.register_buffer("kernel", gaussian_1d(torch.tensor(sigma), truncated=3.0), persistent=False)
+
+    def forward(self, low: torch.Tensor, high: torch.Tensor) -> torch.Tensor:
+        """Two slabs ``(B, 1, H, W, Z)`` to one, float32."""
+        with torch.autocast(low.device.type, enabled=False):
+            difference = slab_to_channels(high.float() - low.float())
+            images = difference.flatten(0, 1)[:, None]
+            smooth = self._low_pass(images) / self._low_pass(torch.ones_like(images[:1]))
+            return low.float() + channels_to_slab((images - smooth).view_as(difference))
+
+    def _low_pass(self, images: torch.Tensor) -> torch.Tensor:
+        for shape in ((1, 1, -1, 1), (1, 1, 1, -1)):
+            images = F.conv2d(images, self.kernel.view(shape), padding="same")
+        return images
+
+
+class ReceiverNoise(nn.Module):
+    r"""Noise of both channels of a receiver, and the magnitude as a scanner shows it; no parameters.
+
+    .. math:: \sqrt{(x + n_1)^2 + n_2^2}
+
+    So position and contrast stay as they are, but for what the magnitude does to air. Where x is negative, as ringing
+    is in what was no magnitude, it is added to the noise of 0: without noise it stays as it is.
+
+    References:
+        Gudbjartsson and Patz, The Rician distribution of noisy MRI data, MRM 1995.
+    """
+
+    def forward(self, lr: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
+        """Slices or slabs ``(B, 1, h, w, z)`` and noise ``(B, 2, h, w, z)`` to the same as ``lr``, float32."""
+        with torch.autocast(lr.device.type, enabled=False):
+            real, imaginary = noise.float().split(1, dim=1)
+            positive, negative = lr.float().clamp_min(0), lr.float().clamp_max(0)
+            # The root's gradient is infinite at 0.
+            return ((positive + real).square() + imaginary.square()).clamp_min(1e-12).sqrt() + negative

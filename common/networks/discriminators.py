@@ -67,6 +67,8 @@ class PatchDiscriminator(nn.Module):
         kernel_size: edge of the first convolution in pixels.
         detail: gain of what a binomial low-pass leaves of the input, 3x3 in plane and 3 across the slab, which is
             judged in the input's place; 0 judges the input itself.
+        turns: number of kinds of slabs that are judged apart, by a last layer each: 3 where any axis of a volume may
+            lie across a slab.
     """
 
     def __init__(
@@ -76,9 +78,11 @@ class PatchDiscriminator(nn.Module):
         layers: int = 4,
         kernel_size: int = 7,
         detail: float = 10.0,
+        turns: int = 1,
     ) -> None:
         super().__init__()
         self.detail = detail
+        self.turns = turns
         row = torch.tensor([0.25, 0.5, 0.25])
         delta = torch.zeros(3, 3)
         delta[1, 1] = 1.0
@@ -92,11 +96,19 @@ class PatchDiscriminator(nn.Module):
         ]
         for _ in range(layers - 1):
             body += [spectral_norm(nn.Conv2d(features, features, 1)), nn.LeakyReLU(0.2, inplace=True)]
-        body.append(spectral_norm(nn.Conv2d(features, 1, 1)))
+        body.append(spectral_norm(nn.Conv2d(features, turns, 1)))
         self.body = nn.Sequential(*body)
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """A slab ``(B, 1, H, W, channels)`` or features ``(B, channels, H, W)`` to verdicts ``(B, 1, H', W')``."""
+    def forward(self, x: torch.Tensor, turn: torch.Tensor | None = None) -> torch.Tensor:
+        """Judge slabs or features.
+
+        Args:
+            x: a slab ``(B, 1, H, W, channels)`` or features ``(B, channels, H, W)``.
+            turn: ``(B, 3)``, which axis of the volume lies along H, W and Z of each slab; read with ``turns``.
+
+        Returns:
+            Verdicts ``(B, 1, H', W')``.
+        """
         image = _as_image(x)
         if self.detail:
             # In bfloat16 the image would be rounded as coarsely as its detail is.
@@ -105,4 +117,7 @@ class PatchDiscriminator(nn.Module):
                 in_plane = F.conv2d(image, self.high_pass, groups=image.shape[1])
                 across = 0.5 * image[:, 1:-1] - 0.25 * (image[:, :-2] + image[:, 2:])
                 image = self.detail * torch.cat([in_plane, across[..., 1:-1, 1:-1]], dim=1)
-        return self.body(image)
+        verdicts = self.body(image)
+        if self.turns == 1:
+            return verdicts
+        return verdicts.take_along_dim(turn[:, 2].view(-1, 1, 1, 1), dim=1)

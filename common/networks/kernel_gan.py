@@ -189,14 +189,6 @@ class _Sampling(torch.autograd.Function):
         return None, taps.reshape(count, crops, *taps.shape[2:]).sum(1)[:, : ctx.size, : ctx.size], None
 
 
-class ReceiverNoise(nn.Module):
-    """Add noise to both channels of a receiver and take the magnitude, as a scanner does; no parameters."""
-
-    def forward(self, lr: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
-        """Slices ``(B, 1, h, w, 1)`` and noise ``(B, 2, h, w, 1)`` to slices."""
-        return torch.hypot(lr + noise[:, :1], noise[:, 1:])
-
-
 class KernelDiscriminator(nn.Module):
     """Discriminators of 7x7 patches of an LR image and its edge maps (Huang et al. 2021, fig. 2c and eq. 1).
 

@@ -2,6 +2,7 @@
 
 from .case import case_figure, error, line_profile, panels_figure
 from .cohort import PLANES_FILE, RESERVED, box_plots, merge_pictures, merge_tables, write_table
+from .degradation import degradation_figure, noise_range
 from .features import feature_maps, feature_tsne
 from .kernel_figures import kernel_errors, kernel_sheet
 from .mscn import mscn_distance, mscn_figure
@@ -17,6 +18,7 @@ __all__ = [
     "box_plots",
     "case_figure",
     "check_viewer",
+    "degradation_figure",
     "error",
     "feature_maps",
     "feature_tsne",
@@ -28,6 +30,7 @@ __all__ = [
     "merge_tables",
     "mscn_distance",
     "mscn_figure",
+    "noise_range",
     "panels_figure",
     "save_panels",
     "translation_figure",

@@ -22,9 +22,10 @@ def batch(config, device: torch.device, default_format: bool) -> dict[str, torch
     hr = [n * s for n, s in zip(size, scale, strict=True)]
     shapes = {"lr": size, "hr": hr, "hr_context": [n + 2 * margin for n in hr]}
     slabs = {key: torch.rand(count, 1, *shape, device=device) for key, shape in shapes.items()}
+    noise = torch.randn(count, 2, *size, device=device)
     if default_format:
         slabs = {key: channels_to_slab(slab_to_channels(slab).contiguous()) for key, slab in slabs.items()}
-    return slabs
+    return {**slabs, "noise": noise}
 
 
 def ours(overlays: tuple, override: dict, repeats: int) -> tuple[float, float]:

@@ -121,12 +121,20 @@ ALL = (PAPER - {f"generator/image_adaptation/{side}" for side in ("fake", "real"
 # Of eq. 4 to 9 what pays: image cycle and image adaptation.
 DEFAULT = {"generator/image_cycle/l1", "generator/image_cycle/ssim", "discriminator/lr/real", "discriminator/lr/fake"}
 DEFAULT |= {name for name in ALL if name.startswith("degradation/")}
+DETAIL = DEFAULT | {"detail/image_adaptation/fake"}
+FEATURES = {f"generator/feature_adaptation/{side}" for side in ("target", "fake")}
+FEATURES |= {"degradation/feature_adaptation/fake", "discriminator/feature/source", "discriminator/feature/target"}
 WEIGHTS = {"beta": 0.01, "lambda_2": 0.1, "lambda_3": 1.0, "lambda_4": 1.0, "lambda_6": 0.1}
 SUPERVISED = {"generator/image/l1", "generator/image/ssim"}
 ADVERSARIAL = SUPERVISED | {"generator/image/adversarial", "discriminator/hr/real", "discriminator/hr/fake"}
 FORMS = {
     "default": (["train"], {}, DEFAULT),
     "every term": (["train"], WEIGHTS, ALL),
+    "detail": (["train", "detail"], {}, DETAIL),
+    "detail, 2x2x1": (["train", "detail"], {"scale": [2, 2, 1]}, DETAIL),
+    "feature adaptation": (["train", "feature_adaptation"], {}, DEFAULT | FEATURES),
+    "detail and feature adaptation": (["train", "detail", "feature_adaptation"], {}, DETAIL | FEATURES),
+    "drawn noise": (["train", "drawn_noise"], {}, DEFAULT),
     "paper": (["train", "paper"], {}, PAPER),
     "2x2x1": (["train"], {"scale": [2, 2, 1]}, DEFAULT),
     "paper, 2x2x1": (["train", "paper"], {"scale": [2, 2, 1]}, PAPER),
@@ -155,6 +163,12 @@ def test_forms(cohort, tmp_path, form):
     # The paper's decoder starts from nothing, the others from cubic interpolation.
     assert runs.history(tmp_path)[-1]["validation/psnr"] > (10 if "paper" in names else 25)
     assert (tmp_path / "models" / "model.pt").is_file()
+    learned = tmp_path / "out" / "degradation.json"
+    assert learned.is_file() == any(term.startswith("degradation/") for term in expected)
+    if learned.is_file():
+        about = json.loads(learned.read_text())
+        assert len(about["axes"]) == 3 and (max(about["noise"]) == 0.04) == (form == "drawn noise")
+        assert imread(learned.with_suffix(".png")).std() > 0.01
 
 
 @pytest.mark.parametrize("table", ["I", "I_unpaired"])

@@ -16,6 +16,7 @@ from common.losses import (
     LossTable,
     LowFrequencyLoss,
     SquaredSSIMLoss,
+    WarmUp,
 )
 from common.networks.slab import slab_to_channels
 
@@ -177,3 +178,19 @@ def test_what_losses_hold_goes_where_the_table_goes():
     restored = {"iteration": 4, "weights": {name: torch.ones(3) for name in schedule.weights}}
     schedule.load_state_dict(restored)
     assert schedule["bicubic"].value().device.type == "meta"
+
+
+def test_a_weight_warms_up_and_goes_on_where_it_was():
+    x, y = torch.rand(2, 1, 4, 4, 3), torch.rand(2, 1, 4, 4, 3)
+    weight = WarmUp(0.5, iterations=3)
+    table = LossTable({"near": [1.0, torch.nn.L1Loss(), "x", "y"], "later": [weight, torch.nn.MSELoss(), "x", "y"]})
+    first, both = (x - y).abs().mean().item(), (x - y).abs().mean().item() + 0.5 * (x - y).square().mean().item()
+    totals = []
+    for i in range(6):
+        totals.append(table({"x": x, "y": y})[0].item())
+        weight.step({})
+        if i == 1:
+            state, weight = weight.state_dict(), WarmUp(0.5, iterations=3)
+            weight.load_state_dict(state)
+            table.terms["later"] = (weight, *table.terms["later"][1:])
+    assert totals == pytest.approx([first] * 3 + [both] * 3)

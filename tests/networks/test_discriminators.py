@@ -70,3 +70,16 @@ def test_features_are_judged_as_they_are():
     features = torch.rand(2, 5, 12, 12)
     assert network(features).shape == (2, 1, 6, 6)
     assert (network(features + 1) - network(features)).abs().max() > 0.01
+
+
+def test_kinds_of_slabs_are_judged_apart():
+    """By the axis across the slab: no gradient of one kind reaches the last layer of another."""
+    network = PatchDiscriminator(3, 6, 3, detail=0.0, turns=3).eval()
+    slab = torch.rand(1, 1, 12, 12, 3, generator=torch.Generator().manual_seed(0)).expand(3, -1, -1, -1, -1)
+    turns = torch.tensor([[0, 1, 2], [0, 2, 1], [1, 2, 0]])
+    verdicts = network(slab, turns)
+    assert verdicts.shape == (3, 1, 6, 6) and len({verdict.sum().item() for verdict in verdicts}) == 3
+    bias = network.body[-1].bias
+    for verdict, kind in zip(verdicts, (2, 1, 0), strict=True):
+        (gradient,) = torch.autograd.grad(verdict.sum(), bias, retain_graph=True)
+        assert gradient.nonzero().tolist() == [[kind]]

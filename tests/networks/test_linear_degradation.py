@@ -5,8 +5,11 @@ import copy
 import numpy as np
 import pytest
 import torch
+from scipy.ndimage import correlate1d
+from scipy.special import erf
+from scipy.stats import rice
 
-from common.networks import LinearDegradation
+from common.networks import JoinBands, LinearDegradation, ReceiverNoise
 
 CASES = {
     "truncation": {"factors": (2, 2, 2), "offset": (0, 0, 0)},
@@ -139,6 +142,43 @@ def test_its_weights_are_the_windows_and_travel_as_a_state_dict():
     other = LinearDegradation(**CASES["threes"], radius=5, margin=6)
     other.load_state_dict(copy.deepcopy(network.state_dict()))
     assert all(torch.equal(a, b) for a, b in zip(network.kernels(), other.kernels(), strict=True))
+
+
+def test_slabs_that_are_turned_take_the_windows_of_the_volume_with_them():
+    """Degraded and then turned, or turned and then degraded."""
+    network = degradation_of({"factors": (2, 2, 2), "offset": (0.5, 0.5, 0.5)}, seed=2)
+    volume = torch.rand(1, 1, 20, 20, 20, generator=torch.Generator().manual_seed(0))
+    turns = torch.tensor([[0, 1, 2], [0, 2, 1], [1, 2, 0]])
+    slabs = torch.cat([volume.permute(0, 1, *(turn + 2).tolist()) for turn in turns])
+    expected = torch.cat([network(volume).permute(0, 1, *(turn + 2).tolist()) for turn in turns])
+    torch.testing.assert_close(network(slabs, turns), expected)
+    assert (network(slabs) - expected)[1:].abs().max() > 0.01
+
+
+def test_bands_are_joined_where_the_gaussian_says():
+    """Its taps integrate a Gaussian over pixels; at the border a constant of the second slab is still nothing."""
+    generator = torch.Generator().manual_seed(0)
+    low, high = torch.rand(2, 1, 24, 20, 3, generator=generator), torch.rand(2, 1, 24, 20, 3, generator=generator)
+    taps = np.arange(-3, 4)
+    kernel = 0.5 * (erf((taps + 0.5) / 2**0.5) - erf((taps - 0.5) / 2**0.5))
+    difference = (high - low).double().numpy()
+    smooth = correlate1d(correlate1d(difference, kernel, axis=2), kernel, axis=3)
+    expected = low.numpy() + difference - smooth / kernel.sum() ** 2
+    joined = JoinBands(sigma=1.0)(low, high)
+    np.testing.assert_allclose(joined[:, :, 3:-3, 3:-3], expected[:, :, 3:-3, 3:-3], atol=1e-5)
+    torch.testing.assert_close(JoinBands(1.0)(low, low + 0.3), low)
+
+
+def test_the_noise_is_rician():
+    """As :class:`common.degradations.RicianNoise` makes it; without noise, all stays as it is, and has a gradient."""
+    lr, noise = torch.tensor([0.0, 0.02, 0.2]), 0.02 * torch.randn(1, 2, 100, 100, 3, generator=torch.manual_seed(0))
+    found = ReceiverNoise()(lr.expand(1, 1, 100, 100, 3), noise).flatten(0, 3)
+    np.testing.assert_allclose(found.mean(0), rice.mean(lr / 0.02, scale=0.02), rtol=0.02)
+    np.testing.assert_allclose(found.std(0), rice.std(lr / 0.02, scale=0.02), rtol=0.02)
+    ringing = torch.tensor([-0.1, 0.0, 0.1]).expand(1, 1, 2, 2, 3).clone().requires_grad_()
+    same = ReceiverNoise()(ringing, torch.zeros(1, 2, 2, 2, 3))
+    torch.testing.assert_close(same, ringing, atol=2e-6, rtol=0)
+    assert torch.autograd.grad(same.sum(), ringing)[0].isfinite().all()
 
 
 def test_a_margin_that_the_kernel_does_not_fit_into_is_refused():

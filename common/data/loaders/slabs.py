@@ -11,6 +11,7 @@ import torch.distributed as dist
 from torch.nn import functional as F
 
 from ...command_line import check_whole, is_true
+from ...noise import noise_in_air
 from .batches import stacked
 from .volumes import VolumeCache
 
@@ -121,9 +122,15 @@ class PatchLoader:
 class UnpairedSlabLoader(PatchLoader):
     """HR slabs of the source volumes and, drawn independently, LR slabs of the target volumes, without end.
 
-    A batch is ``{"hr": (B, 1, sx h, sy w, sz z), "lr": (B, 1, h, w, z)}``, and ``"hr_context"``: the HR slab's place in
-    the volume "hr_band", with a margin on every side. Slabs that are mostly air are avoided. Slabs of both groups are
-    mirrored at random along each axis, and with ``any_axis`` turned, independently: nothing pairs them.
+    A batch is ``{"hr": (B, 1, sx h, sy w, sz z), "lr": (B, 1, h, w, z)}``, and
+
+    - ``"hr_context"``: the HR slab's place in the volume "hr_band", with a margin on every side;
+    - ``"noise": (B, 2, h, w, z)``: for the two channels of a receiver, normal numbers of a standard deviation drawn for
+      the slab, less the noise that the source has itself;
+    - ``"turn"`` and ``"lr_turn"``, ``(B, 3)``: which axis of its volume lies along each of the HR and LR slab.
+
+    Slabs that are mostly air are avoided. Slabs of both groups are mirrored at random along each axis, and with
+    ``any_axis`` turned, independently: nothing pairs them.
 
     Args:
         source: volumes with the keys "hr" and "hr_band", which is HR as the degradation takes it.
@@ -135,10 +142,12 @@ class UnpairedSlabLoader(PatchLoader):
         seed: of the draws.
         device: of the batches.
         any_axis: whether slabs are cut across any axis of the volumes, drawn for each slab, instead of the last only.
+        noise_levels: standard deviations of the noise, in units of the normalised intensity, of which one is drawn
+            evenly for each slab.
 
     Raises:
-        ValueError: when a volume is smaller than a patch, the batch does not divide among the processes, or
-            ``any_axis`` is set and the factors differ.
+        ValueError: when a volume is smaller than a patch, the batch does not divide among the processes, there is no
+            noise level or a negative one, or ``any_axis`` is set and the factors differ.
     """
 
     def __init__(
@@ -152,10 +161,14 @@ class UnpairedSlabLoader(PatchLoader):
         seed: int,
         device: torch.device | str,
         any_axis: bool | str = False,
+        noise_levels: Sequence[float] = (0.0,),
     ) -> None:
         super().__init__(batch_size, seed, device)
         self.any_axis = any_axis = is_true(any_axis, "any_axis")
         _check_turns(any_axis, factors)
+        if not noise_levels or not all(level >= 0 for level in noise_levels):
+            raise ValueError(f"noise_levels are {noise_levels}, expected numbers of at least 0; [0.0] is no noise.")
+        self.noise_levels = list(noise_levels)
         self.lr_patch = tuple(lr_patch)
         self.hr_patch = tuple(k * f for k, f in zip(lr_patch, factors, strict=True))
         self.margin = margin
@@ -163,21 +176,31 @@ class UnpairedSlabLoader(PatchLoader):
         check_fit(target, "lr", self.lr_patch, "target", turned=any_axis)
         self.source, self.target = source, target
         self.source_tissue, self.target_tissue = tissue_masks(source, "hr"), tissue_masks(target, "lr")
+        # Sampled as LR is: noise within its band has no more power there.
+        fx, fy, fz = factors
+        samples = (item["hr_band"][None, :, ::fx, ::fy, ::fz] for item in source.items)
+        self.source_noise = [noise_in_air(sample).nan_to_num(0.0).item() for sample in samples]
 
     def _sample(self, rng: np.random.Generator) -> dict[str, torch.Tensor]:
-        i = int(rng.integers(len(self.source)))
+        source_index = int(rng.integers(len(self.source)))
         order = _turned(rng, self.any_axis)
-        source = {key: volume.permute(order) for key, volume in self.source[i].items()}
-        start = draw_start(permuted(self.source_tissue[i], order), self.hr_patch, rng)
+        turn = torch.tensor(order[1:]) - 1
+        source = {key: volume.permute(order) for key, volume in self.source[source_index].items()}
+        start = draw_start(permuted(self.source_tissue[source_index], order), self.hr_patch, rng)
         hr = _cut(source["hr"], start, self.hr_patch)
         context = cut_with_margin(source["hr_band"], start, self.hr_patch, self.margin)
-        i = int(rng.integers(len(self.target)))
+        target_index = int(rng.integers(len(self.target)))
         order = _turned(rng, self.any_axis)
-        start = draw_start(permuted(self.target_tissue[i], order), self.lr_patch, rng)
-        lr = _cut(self.target[i]["lr"].permute(order), start, self.lr_patch)
+        lr_turn = torch.tensor(order[1:]) - 1
+        start = draw_start(permuted(self.target_tissue[target_index], order), self.lr_patch, rng)
+        lr = _cut(self.target[target_index]["lr"].permute(order), start, self.lr_patch)
         mirrored = [axis + 1 for axis in range(3) if rng.random() < 0.5]
         lr = lr.flip([axis + 1 for axis in range(3) if rng.random() < 0.5])
-        return {"hr": hr.flip(mirrored), "hr_context": context.flip(mirrored), "lr": lr}
+        level = self.noise_levels[int(rng.integers(len(self.noise_levels)))]
+        added = max(0.0, level**2 - self.source_noise[source_index] ** 2) ** 0.5
+        noise = torch.from_numpy(added * rng.standard_normal((2, *self.lr_patch), dtype=np.float32))
+        sample = {"hr": hr.flip(mirrored), "hr_context": context.flip(mirrored), "lr": lr, "noise": noise}
+        return sample | {"turn": turn, "lr_turn": lr_turn}
 
 
 class PairedSlabLoader(PatchLoader):

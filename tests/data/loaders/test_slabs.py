@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 import torch
 from monai.transforms import Compose
+from scipy.ndimage import gaussian_filter
 from torch.nn import functional as F
 
 from common.data import PairedSlabLoader, UnpairedSlabLoader, VolumeCache
 from common.data.loaders import slabs
-from common.degradations import BandLimit, BlockAverage, KSpaceTruncation
+from common.degradations import BandLimit, BlockAverage, KSpaceTruncation, RicianNoise
 from common.networks import LinearDegradation
 from tests.data.loaders import by_definition
 
@@ -232,8 +233,8 @@ def test_every_slab_is_what_its_draws_say(any_axis):
     volumes[0][:, :20] *= 0.01
     volumes[1] *= 0.0501
     source, target = source_of(*volumes), cache({"lr": noise(14, 12, 9, seed=7).clamp(max=0.06)})
-    turned = []
-    for iteration, batch in enumerate(take(unpaired(source, target, any_axis=any_axis), 6), start=1):
+    turned, loader = [], unpaired(source, target, any_axis=any_axis, noise_levels=[0.25, 1.0])
+    for iteration, batch in enumerate(take(loader, 6), start=1):
         for n in range(4):
             rng = by_definition.generator(0, iteration, n)
 
@@ -253,7 +254,36 @@ def test_every_slab_is_what_its_draws_say(any_axis):
             for key, (volume, first, size) in slabs_of.items():
                 place = tuple(slice(a, a + k) for a, k in zip(first, size, strict=True))
                 assert torch.equal(batch[key][n], volume[(slice(None), *place)].flip(axes[key])), key
+            for key, order in zip(("turn", "lr_turn"), turned[-2:], strict=True):
+                assert batch[key][n].tolist() == [axis - 1 for axis in (order or (0, 1, 2, 3))[1:]]
+            level = by_definition.choice([0.25, 1.0], rng)
+            assert batch["noise"][n].std().item() == pytest.approx(level, rel=0.3)
     assert len(set(turned)) == (3 if any_axis else 1)
+
+
+@pytest.mark.parametrize("own", [0, 0.04])
+def test_the_noise_of_a_slab_is_that_of_a_target_scan_less_the_sources_own(own):
+    """Noise of 4 % on an HR grid is 1.41 % where it is sampled twice as coarsely within that band."""
+    head = np.zeros((1, 64, 64, 48))
+    head[:, 12:-12, 12:-12, 12:-12] = 0.6
+    hr = RicianNoise(own, seed=0)(torch.from_numpy(gaussian_filter(head, 2, axes=(1, 2, 3))).float())
+    source = cache({"hr": hr, "hr_band": BandLimit((2, 2, 2))(hr)})
+    loader = unpaired(source, factors=(2, 2, 2), noise_levels=[0.0, 0.01, 0.03])
+    found = torch.cat([batch["noise"].std(dim=(1, 2, 3, 4)) for batch in take(loader, 60)])
+    added = (0.03**2 - own**2 / 8) ** 0.5
+    levels = torch.tensor([0, 0 if own else 0.01, added])
+    near = levels[(found[:, None] - levels).abs().argmin(dim=1)]
+    torch.testing.assert_close(found, near, rtol=0.3, atol=1e-3)
+    assert found[found > 0.015].mean().item() == pytest.approx(added, rel=0.03)
+    assert [(near == level).float().mean().item() for level in levels] == pytest.approx(
+        [2 / 3, 2 / 3, 1 / 3] if own else [1 / 3] * 3, abs=0.08
+    )
+
+
+def test_a_level_below_zero_is_refused():
+    for wrong in ([], [-0.1]):
+        with pytest.raises(ValueError, match="expected numbers of at least 0"):
+            unpaired(noise_levels=wrong)
 
 
 def test_paired_slabs_are_at_the_same_place():

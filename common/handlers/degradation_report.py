@@ -1,0 +1,53 @@
+"""What a training has learned of the scanner."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+from ignite.engine import Engine, Events
+
+from ..files import replacing
+
+
+class DegradationReport:
+    """Writes the learned degradation at the end of a training, draws it, and says its noise.
+
+    The file holds ``{"noise": [0.02, ...], "axes": [{"frequencies": [...], "window": [...], "kernel": [...]}, ...]}``:
+    the standard deviations of the noise that the loader gives, in units of the image; for the axes of the volume, that
+    of the slices coming last, frequencies in cycles an HR voxel, the window over k-space there, and the kernel in HR
+    voxels. The picture lies beside it. A training without a player for the degradation leaves nothing.
+
+    Args:
+        path: of the JSON file.
+        degradation: name of the graph's :class:`~common.networks.LinearDegradation`.
+    """
+
+    def __init__(self, path: str | os.PathLike, degradation: str) -> None:
+        self.path = Path(path)
+        self.degradation = degradation
+
+    def attach(self, engine: Engine) -> None:
+        """Write when the engine has completed, in process 0 only."""
+        if not dist.is_initialized() or dist.get_rank() == 0:
+            engine.add_event_handler(Events.COMPLETED, self._write)
+
+    @torch.no_grad()
+    def _write(self, engine: Engine) -> None:
+        if not any(self.degradation in player.networks for player in engine.players.values()):
+            return
+        from ..reports import degradation_figure, noise_range  # here, because matplotlib takes long to load
+
+        degradation = engine.graph.networks[self.degradation]
+        axes = [
+            {"frequencies": frequencies.tolist(), "window": window.tolist(), "kernel": kernel.tolist()}
+            for (frequencies, window), kernel in zip(degradation.windows(), degradation.kernels(), strict=True)
+        ]
+        about = {"noise": engine.data_loader.noise_levels, "axes": axes}
+        with replacing(self.path) as temporary:
+            temporary.write_text(json.dumps(about) + "\n")
+        degradation_figure(self.path.with_suffix(".png"), about)
+        print(f"the learned degradation, with noise of {noise_range(about['noise'])}, is in {self.path}")
