@@ -120,8 +120,10 @@ class FeatureReport:
         hr = volume[None, :, :x, :y, z : z + depth]
         context = cut_with_margin(self.loader.source[0]["hr_band"], (0, 0, z), (x, y, depth), margin)[None]
         z = (lr.shape[3] - slices) // 2
+        unturned = torch.tensor([[0, 1, 2]])
         batch = {"hr": hr, "hr_context": context, "lr": lr[None, ..., z : z + slices]}
-        batch = {key: slab.to(self.device) for key, slab in batch.items()}
+        batch |= {"turn": unturned, "lr_turn": unturned}
+        batch = {key: value.to(self.device) for key, value in batch.items()}
         values = self.graph(batch, [self.source, self.target, self.source_lr])
         sr = self.network(batch["lr"].to(self.device))
 

@@ -21,17 +21,19 @@ class AxesInferer(Inferer):
     Args:
         inferer: runs the network over a volume, slab by slab along the last axis.
         axes: axes (0, 1, 2) of the volume that run across the slabs in turn.
+        told: whether the network takes the axis as its second argument.
 
     Raises:
         ValueError: when ``axes`` are not distinct spatial axes.
     """
 
-    def __init__(self, inferer: Inferer, axes: Sequence[int] = (0, 1, 2)) -> None:
+    def __init__(self, inferer: Inferer, axes: Sequence[int] = (0, 1, 2), told: bool = False) -> None:
         super().__init__()
         self.axes = tuple(axes)
         if not self.axes or len(set(self.axes)) != len(self.axes) or not set(self.axes) <= {0, 1, 2}:
             raise ValueError(f"AxesInferer: axes must be distinct spatial axes out of 0, 1, 2, got {axes}.")
         self.inferer = inferer
+        self.told = told
 
     def __call__(self, inputs: torch.Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any) -> torch.Tensor:
         """Super-resolve a batch of volumes.
@@ -50,8 +52,10 @@ class AxesInferer(Inferer):
         for i, axis in enumerate(self.axes):
             order = [0, 1, *(2 + a for a in range(3) if a != axis), 2 + axis]
             inverse = [order.index(i) for i in range(5)]
+            told = (axis,) if self.told else ()
             with part(i, len(self.axes)):
-                result = self.inferer(volume.permute(order).contiguous(), network, *args, **kwargs).permute(inverse)
+                result = self.inferer(volume.permute(order).contiguous(), network, *told, *args, **kwargs)
+            result = result.permute(inverse)
             if len(self.axes) == 1:
                 return result.contiguous()
             total = result.contiguous() if total is None else total.add_(result)

@@ -75,18 +75,19 @@ class OnnxNetwork(nn.Module):
         self.about = {**(about or {}), "path": str(path), "file_sha256": hashlib.sha256(content).hexdigest()}
         self.inputs = {value.name for value in self.session.get_inputs()}
 
-    def forward(self, image: torch.Tensor, stage: int = -1) -> torch.Tensor:
+    def forward(self, image: torch.Tensor, choice: int = -1) -> torch.Tensor:
         """Apply the network.
 
         Args:
             image: as the network takes it.
-            stage: of a cascade, counted from 0; -1, the default, is the last.
+            choice: what it takes beside the image, where it does: the stage of a cascade, or the axis across a slab;
+                -1, the default, is the last.
 
         Returns:
             As the network gives it, float32.
         """
         feeds = {"image": image.detach().float().cpu().contiguous().numpy()}
-        if "stage" in self.inputs:
-            feeds["stage"] = torch.tensor(stage).numpy()
+        for name in self.inputs - {"image"}:
+            feeds[name] = torch.tensor(choice).numpy()
         (pred,) = self.session.run(None, feeds)
         return torch.from_numpy(pred).to(image.device)

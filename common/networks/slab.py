@@ -46,6 +46,8 @@ class SlabEncoder(nn.Module):
         offset: centre of feature pixel 0 in pixels of the slab, a multiple of 1/2, along H and W
             (``Degradation.offset``). The first convolution is centred there: between two pixels with an even kernel.
         negative_slope: of the LeakyReLU.
+        turns: kinds of slabs that are told apart, by a vector that is added to what the first convolution gives: 3
+            where any axis of a volume may lie across a slab; 1 tells none apart.
     """
 
     def __init__(
@@ -56,8 +58,10 @@ class SlabEncoder(nn.Module):
         stride: Sequence[int] = (1, 1),
         offset: Sequence[float] = (0.0, 0.0),
         negative_slope: float = 0.2,
+        turns: int = 1,
     ) -> None:
         super().__init__()
+        self.turns = turns
         # The kernel on pixel 0 reaches from -padding to kernel - 1 - padding, whose middle is the offset.
         kernel = [max(3 + int(2 * o) % 2, int(2 * o) + 1) for o in offset]
         padding = [int((k - 1) / 2 - o) for k, o in zip(kernel, offset, strict=True)]
@@ -65,10 +69,26 @@ class SlabEncoder(nn.Module):
         for _ in range(layers - 1):
             body += [nn.LeakyReLU(negative_slope, inplace=True), nn.Conv2d(features, features, 3, padding=1)]
         self.body = nn.Sequential(*body)
+        self.directions = nn.Parameter(torch.zeros(turns, features)) if turns > 1 else None
 
-    def forward(self, slab: torch.Tensor) -> torch.Tensor:
-        """``(B, 1, H, W, slices)`` to features ``(B, features, H / stride, W / stride)``."""
-        return self.body(slab_to_channels(slab))
+    def forward(self, slab: torch.Tensor, turn: torch.Tensor | None = None) -> torch.Tensor:
+        """Encode slabs.
+
+        Args:
+            slab: ``(B, 1, H, W, slices)``.
+            turn: ``(B, 3)`` or ``(1, 3)``, which axis of the volume lies along H, W and Z of each slab; None for 0, 1
+                and 2. Only the last is read, and only with ``turns``.
+
+        Returns:
+            Features ``(B, features, H / stride, W / stride)``.
+        """
+        features = slab_to_channels(slab)
+        for i, layer in enumerate(self.body):
+            features = layer(features)
+            if i == 0 and self.directions is not None:
+                direction = self.directions[-1:] if turn is None else self.directions[turn[:, -1]]
+                features = features + direction[:, :, None, None]
+        return features
 
 
 class SlabSuperResolver(nn.Module):
@@ -84,6 +104,35 @@ class SlabSuperResolver(nn.Module):
         self.encoder = encoder
         self.decoder = decoder
 
-    def forward(self, lr: torch.Tensor) -> torch.Tensor:
-        """``(B, 1, H, W, Z)`` to ``(B, 1, sx H, sy W, sz Z)``."""
-        return self.decoder(self.encoder(lr), lr)
+    def forward(self, lr: torch.Tensor, axis: int = -1) -> torch.Tensor:
+        """Super-resolve slabs.
+
+        Args:
+            lr: ``(B, 1, H, W, Z)``.
+            axis: of the volume that lies across the slabs; -1, the default, is the last. An encoder without ``turns``
+                does not look at it.
+
+        Returns:
+            ``(B, 1, sx H, sy W, sz Z)``.
+        """
+        turn = torch.full((1, 3), axis, dtype=torch.long, device=lr.device)
+        return self.decoder(self.encoder(lr, turn), lr)
+
+    def further_inputs(self) -> dict[str, range]:
+        """What an exported network takes beside the slab: the axis, where the encoder tells slabs apart."""
+        return {"axis": range(self.encoder.turns)} if self.encoder.turns > 1 else {}
+
+    def for_onnx(self) -> nn.Module:
+        """The same weights in a form that ONNX has: the axis is a tensor."""
+        return _ChosenAxis(self) if self.encoder.turns > 1 else self
+
+
+class _ChosenAxis(nn.Module):
+    """A super-resolver whose axis is a tensor."""
+
+    def __init__(self, network: SlabSuperResolver) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, lr: torch.Tensor, axis: torch.Tensor) -> torch.Tensor:
+        return self.network.decoder(self.network.encoder(lr, axis.expand(1, 3)), lr)

@@ -54,16 +54,19 @@ def terms(folder):
 
 def test_parameter_counts():
     """Table II of the paper: 2.457 M, and 4.765 M with an encoder and decoder that translate LR images first."""
-    for names in (["inference", "inference_full"], ["inference", "inference_paper"], ["train"], ["train", "paper"]):
+    for names in (["inference", "inference_full"], ["inference", "inference_paper"], ["train", "paper"]):
         network = parser(*names).get_parsed_content("network_def")
         assert sum(p.numel() for p in network.parameters()) == 2_457_002
-    found = parser("train")
+    # And a vector of 64 numbers for each axis that may lie across a slab.
+    directed = parser("train").get_parsed_content("network_def")
+    assert sum(p.numel() for p in directed.parameters()) == 2_457_002 + 3 * 64
+    found = parser("train", "paper")
     modules = [found.get_parsed_content(name) for name in ("lr_encoder", "lr_decoder", "lr_encoder", "sr_decoder")]
     assert sum(p.numel() for module in modules for p in module.parameters()) == 4_764_561
-    # The compact network is that of the shipped weights, in training and in inference.
-    for names in (["inference"], ["train", "compact"]):
+    # The compact network is that of the shipped weights, which know no axes.
+    for names, vectors in ((["inference"], 0), (["train", "compact"], 3)):
         network = parser(*names).get_parsed_content("network_def")
-        assert sum(p.numel() for p in network.parameters()) == 672_081
+        assert sum(p.numel() for p in network.parameters()) == 672_081 + vectors * 48
 
 
 def truncate(volume, factor):

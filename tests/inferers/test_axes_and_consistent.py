@@ -1,8 +1,11 @@
 """Slabs across several axes, and results that agree with the scan."""
 
+import functools
+
 import pytest
 import torch
 from monai.data import MetaTensor
+from torch import nn
 from torch.nn import functional as F
 
 from common.degradations import BlockAverage, ComposeDegradations, KSpaceTruncation, RicianNoise
@@ -19,7 +22,9 @@ def slab_inferer():
 def network_of():
     torch.manual_seed(0)
     base = SlabInterpolation(3, TWICE, (0, 0, 0))
-    return SlabSuperResolver(SlabEncoder(3, 4, 2), TSRCANDecoder(6, 4, 1, 1, 2, (2, 2), base=base)).eval()
+    network = SlabSuperResolver(SlabEncoder(3, 4, 2), TSRCANDecoder(6, 4, 1, 1, 2, (2, 2), base=base)).eval()
+    nn.init.normal_(network.decoder.tail.weight, std=0.1)  # it starts as the interpolation
+    return network
 
 
 class Given:
@@ -45,6 +50,16 @@ def test_the_mean_over_axes(axes):
     result = AxesInferer(slab_inferer(), axes)(MetaTensor(volume), network)
     assert type(result) is torch.Tensor and result.shape == (1, 1, 12, 10, 8)
     torch.testing.assert_close(result, sum(alone[axis] for axis in axes) / len(axes))
+
+
+def test_a_network_is_told_the_axis_across_its_slabs():
+    """Each direction is as a network of this axis alone gives it."""
+    network, volume = network_of(), torch.rand(1, 1, 6, 5, 4)
+    network.encoder.directions = nn.Parameter(torch.randn(3, 4))
+    together = AxesInferer(slab_inferer(), [0, 1, 2], told=True)(volume, network)
+    alone = [AxesInferer(slab_inferer(), [axis])(volume, functools.partial(network, axis=axis)) for axis in range(3)]
+    torch.testing.assert_close(together, sum(alone) / 3)
+    assert (together - AxesInferer(slab_inferer(), [0, 1, 2])(volume, network)).abs().max() > 1e-3
 
 
 @pytest.mark.parametrize("axes", [[], [0, 0], [3], [-1]], ids=str)

@@ -98,10 +98,36 @@ def test_a_slab_becomes_a_slab_of_the_scale(scale, base):
     assert out.shape == (2, 1, 10 * scale[0], 12 * scale[1], 3 * scale[2])
 
 
+def without_directions(encoder):
+    """The same encoder, which tells no slabs apart."""
+    plain = copy.deepcopy(encoder)
+    plain.directions = None
+    return plain
+
+
 @pytest.mark.parametrize("stride", [(1, 1), (2, 2), (2, 1)])
 def test_the_encoder_downsamples_by_its_stride(stride):
     features = SlabEncoder(slices=6, features=4, layers=3, stride=stride)(torch.rand(2, 1, 8, 12, 6))
     assert features.shape == (2, 4, 8 // stride[0], 12 // stride[1])
+
+
+def test_slabs_across_different_axes_are_encoded_apart():
+    """An axis is as another bias of the first convolution; for each slab, for all of a batch, the last by default."""
+    torch.manual_seed(0)
+    encoder, slabs = SlabEncoder(3, 4, 2, turns=3), torch.rand(3, 1, 6, 5, 3)
+    plain = without_directions(encoder)
+    assert torch.equal(encoder(slabs), plain(slabs))
+    nn.init.normal_(encoder.directions)
+    turn = torch.tensor([[0, 1, 2], [1, 2, 0], [0, 2, 1]])
+    bias = plain.body[0].bias.detach().clone()
+    for slab, order, result in zip(slabs.split(1), turn, encoder(slabs, turn).split(1), strict=True):
+        plain.body[0].bias.data = bias + encoder.directions[order[2]]
+        torch.testing.assert_close(result, plain(slab))
+    network = SlabSuperResolver(encoder, nn.Identity())
+    network.decoder.forward = lambda features, slab: features
+    for axis in range(3):
+        torch.testing.assert_close(network(slabs, axis)[turn[:, 2] == axis], encoder(slabs, turn)[turn[:, 2] == axis])
+    assert torch.equal(network(slabs), network(slabs, 2)) and torch.equal(encoder(slabs), network(slabs, 2))
 
 
 def test_slices_are_channels_in_order_and_back_without_a_copy():

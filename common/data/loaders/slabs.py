@@ -204,7 +204,7 @@ class UnpairedSlabLoader(PatchLoader):
 
 
 class PairedSlabLoader(PatchLoader):
-    """LR slabs and the HR slabs at the same place, for supervised training.
+    """LR slabs and the HR slabs at the same place, for supervised training, with "turn" as of the unpaired ones.
 
     No slab is mirrored: with k-space truncation LR voxel i lies on HR voxel s i, and a mirrored pair would not keep
     that. Augment the HR volumes before they are degraded.
@@ -252,4 +252,5 @@ class PairedSlabLoader(PatchLoader):
         start = draw_start(permuted(self.tissue[i], order), self.lr_patch, rng)
         hr_start = [a * f for a, f in zip(start, self.factors, strict=True)]
         hr_patch = [k * f for k, f in zip(self.lr_patch, self.factors, strict=True)]
-        return {"hr": _cut(item["hr"], hr_start, hr_patch), "lr": _cut(item["lr"], start, self.lr_patch)}
+        pair = {"hr": _cut(item["hr"], hr_start, hr_patch), "lr": _cut(item["lr"], start, self.lr_patch)}
+        return pair | {"turn": torch.tensor(order[1:]) - 1}

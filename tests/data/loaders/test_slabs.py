@@ -193,7 +193,9 @@ def test_any_axis_may_run_across_the_slabs(make):
                 with contextlib.suppress(AssertionError):
                     v, mirrored, start = origin(hr, turned)
                     found.append(order)
+                    said = batch["turn"][i].tolist()
                     whole = turned[v].flip(mirrored)
+            assert said == [axis - 1 for axis in found[-1][1:]]
             if make is unpaired:
                 whole = BandLimit(FACTORS)(whole)
                 size = [k + 2 * MARGIN for k in HR_PATCH]
