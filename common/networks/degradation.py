@@ -26,7 +26,8 @@ class LinearDegradation(nn.Module):
     reaches to the Nyquist frequency of HR, as a slice profile may alias. The corners of an elliptical k-space, the
     phase of partial Fourier, and noise that HR does not have are outside its reach.
 
-    It starts as a Gaussian whose full width at half maximum is the LR spacing, a generic blur.
+    It starts as a generic blur, a Gaussian: along a slice-selected axis its full width at half maximum is the LR
+    spacing, and half of that where k-space is sampled, whose end is what limits the resolution there.
 
     Args:
         factors: factors ``(H, W, Z)`` by which each axis is sampled; an axis of factor 1 is left as it is.
@@ -72,7 +73,7 @@ class LinearDegradation(nn.Module):
             transform[:, -1] += level
             self.register_buffer(f"transform_{axis}", transform.float(), persistent=False)
             self.register_buffer(f"frequencies_{axis}", frequencies.float(), persistent=False)
-            sigma = f / (2 * math.sqrt(2 * math.log(2)))
+            sigma = (0.5 if encoded else 1.0) * f / (2 * math.sqrt(2 * math.log(2)))
             self.decays.append(nn.Parameter((2 * (math.pi * sigma * frequencies) ** 2).diff().sqrt().float()))
 
     def windows(self) -> list[tuple[torch.Tensor, torch.Tensor]]:

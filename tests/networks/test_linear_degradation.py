@@ -96,11 +96,11 @@ def test_the_filter_never_rises_and_never_amplifies(seed):
         assert response[-1] < 0.6  # these windows do fall
 
 
-def test_it_starts_as_a_blur_of_the_lr_spacing():
+def test_it_starts_as_a_blur_of_the_lr_spacing_or_half_of_it():
     """A Gaussian of that full width at half maximum, as far as its window within the LR band has it."""
     network = LinearDegradation((2, 2, 4), (0, 0, 1.5), fourier_encoded=(True, True, False))
-    for axis, (factor, end) in enumerate([(2, 0.25), (2, 0.25), (4, 0.5)]):
-        sigma = factor / 2.3548
+    for axis, (width, end) in enumerate([(1, 0.25), (1, 0.25), (4, 0.5)]):
+        sigma = width / 2.3548
         frequency = np.linspace(0, end, 9)
         gaussian = np.exp(-2 * (np.pi * sigma * frequency) ** 2)
         assert np.allclose(window(network.decays[axis], end, frequency), gaussian, atol=1e-5)
