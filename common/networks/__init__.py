@@ -1,6 +1,6 @@
 """Networks that the bundles share, one family a file."""
 
-from .degradation import LinearDegradation, ReceiverNoise
+from .degradation import JoinBands, LinearDegradation, ReceiverNoise
 from .discriminators import PatchDiscriminator, VGGDiscriminator
 from .edsr import EDSR
 from .guided_rdn import Cascade, Concatenate, GuidedRDN, prepare_for_inference
@@ -33,6 +33,7 @@ __all__ = [
     "FixedKernel",
     "GradientReversal",
     "GuidedRDN",
+    "JoinBands",
     "KernelDiscriminator",
     "KernelGenerator",
     "KernelSampling",

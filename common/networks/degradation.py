@@ -6,8 +6,11 @@ import math
 from collections.abc import Sequence
 
 import torch
+from monai.networks.layers import gaussian_1d
 from torch import nn
 from torch.nn import functional as F
+
+from .slab import channels_to_slab, slab_to_channels
 
 
 class LinearDegradation(nn.Module):
@@ -120,6 +123,33 @@ class LinearDegradation(nn.Module):
         shape = (len(kernels), rows, -1)
         zeros = kernels.new_zeros(len(kernels), rows, length)
         return zeros.scatter(2, columns.expand(shape), kernels[:, None].expand(shape))
+
+
+class JoinBands(nn.Module):
+    """Low frequencies of one slab and high frequencies of another, ``G x + (y - G y)`` in the plane of each slice.
+
+    So whatever makes the second can add or take detail, and position and contrast stay those of the first.
+
+    Args:
+        sigma: of the Gaussian low-pass G in pixels; at a border it is divided by what of it lies within the slab.
+    """
+
+    def __init__(self, sigma: float = 1.0) -> None:
+        super().__init__()
+        self.register_buffer("kernel", gaussian_1d(torch.tensor(sigma), truncated=3.0), persistent=False)
+
+    def forward(self, low: torch.Tensor, high: torch.Tensor) -> torch.Tensor:
+        """Two slabs ``(B, 1, H, W, Z)`` to one, float32."""
+        with torch.autocast(low.device.type, enabled=False):
+            difference = slab_to_channels(high.float() - low.float())
+            images = difference.flatten(0, 1)[:, None]
+            smooth = self._low_pass(images) / self._low_pass(torch.ones_like(images[:1]))
+            return low.float() + channels_to_slab((images - smooth).view_as(difference))
+
+    def _low_pass(self, images: torch.Tensor) -> torch.Tensor:
+        for shape in ((1, 1, -1, 1), (1, 1, 1, -1)):
+            images = F.conv2d(images, self.kernel.view(shape), padding="same")
+        return images
 
 
 class ReceiverNoise(nn.Module):

@@ -124,6 +124,12 @@ ALL = (PAPER - {f"generator/image_adaptation/{side}" for side in ("fake", "real"
 # Of eq. 4 to 9 what pays: image cycle and image adaptation.
 DEFAULT = {"generator/image_cycle/l1", "generator/image_cycle/ssim", "discriminator/lr/real", "discriminator/lr/fake"}
 DEFAULT |= {name for name in ALL if name.startswith("degradation/")}
+DETAIL = DEFAULT | {
+    "detail/detail/adaptation",
+    "detail/detail/l1",
+    "discriminator/detail/real",
+    "discriminator/detail/fake",
+}
 FEATURES = {f"generator/feature_adaptation/{side}" for side in ("target", "fake")}
 FEATURES |= {"degradation/feature_adaptation/fake", "discriminator/feature/source", "discriminator/feature/target"}
 WEIGHTS = {"beta": 0.01, "lambda_2": 0.1, "lambda_3": 1.0, "lambda_4": 1.0, "lambda_6": 0.1}
@@ -132,6 +138,9 @@ ADVERSARIAL = SUPERVISED | {"generator/image/adversarial", "discriminator/hr/rea
 FORMS = {
     "default": (["train"], {}, DEFAULT),
     "every term": (["train"], WEIGHTS, ALL),
+    "detail": (["train", "detail"], {}, DETAIL),
+    "detail, 2x2x1": (["train", "detail"], {"scale": [2, 2, 1]}, DETAIL),
+    "detail and feature adaptation": (["train", "detail", "feature_adaptation"], {}, DETAIL | FEATURES),
     "feature adaptation": (["train", "feature_adaptation"], {}, DEFAULT | FEATURES),
     "drawn noise": (["train", "drawn_noise"], {}, DEFAULT),
     "paper": (["train", "paper"], {}, PAPER),

@@ -5,9 +5,11 @@ import copy
 import numpy as np
 import pytest
 import torch
+from scipy.ndimage import correlate1d
+from scipy.special import erf
 from scipy.stats import rice
 
-from common.networks import LinearDegradation, ReceiverNoise
+from common.networks import JoinBands, LinearDegradation, ReceiverNoise
 
 CASES = {
     "truncation": {"factors": (2, 2, 2), "offset": (0, 0, 0)},
@@ -151,6 +153,20 @@ def test_slabs_that_are_turned_take_the_windows_of_the_volume_with_them():
     expected = torch.cat([network(volume).permute(0, 1, *(turn + 2).tolist()) for turn in turns])
     torch.testing.assert_close(network(slabs, turns), expected)
     assert (network(slabs) - expected)[1:].abs().max() > 0.01
+
+
+def test_bands_are_joined_where_the_gaussian_says():
+    """Its taps integrate a Gaussian over pixels; at the border a constant of the second slab is still nothing."""
+    generator = torch.Generator().manual_seed(0)
+    low, high = torch.rand(2, 1, 24, 20, 3, generator=generator), torch.rand(2, 1, 24, 20, 3, generator=generator)
+    taps = np.arange(-3, 4)
+    kernel = 0.5 * (erf((taps + 0.5) / 2**0.5) - erf((taps - 0.5) / 2**0.5))
+    difference = (high - low).double().numpy()
+    smooth = correlate1d(correlate1d(difference, kernel, axis=2), kernel, axis=3)
+    expected = low.numpy() + difference - smooth / kernel.sum() ** 2
+    joined = JoinBands(sigma=1.0)(low, high)
+    np.testing.assert_allclose(joined[:, :, 3:-3, 3:-3], expected[:, :, 3:-3, 3:-3], atol=1e-5)
+    torch.testing.assert_close(JoinBands(1.0)(low, low + 0.3), low)
 
 
 def test_the_noise_is_rician():
