@@ -120,11 +120,14 @@ def test_forms(bundle, tiny, exported, tmp_path):
     assert onnx.about["sha256"] == about["sha256"]
     for batch, *plane in SHAPES:
         x = torch.rand(batch, image["num_channels"], *plane, *image["spatial_shape"][2:])
-        for stage in [(k,) for k in range(tiny.network.get("cascade", 0))] or [()]:
+        choices = tiny.network.get(
+            "cascade", tiny.network.get("turns", 0)
+        )  # the stage of a cascade, the axis of a slab
+        for choice in [(k,) for k in range(choices)] or [()]:
             with torch.no_grad():
-                eager = network(x, *stage)
+                eager = network(x, *choice)
                 for other in (scripted, onnx):
-                    torch.testing.assert_close(other(x, *stage), eager, atol=1e-4, rtol=0)
+                    torch.testing.assert_close(other(x, *choice), eager, atol=1e-4, rtol=0)
     if bundle == "srcnn":  # once is enough
         with pytest.raises(ValueError, match=r"model\.onnx, of srcnn .*: scale is \[3, 3, 1\], .* \[2, 2, 1\]"):
             OnnxNetwork(files[2], {"scale": [3, 3, 1]})

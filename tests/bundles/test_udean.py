@@ -60,6 +60,7 @@ def test_parameter_counts():
     # And a vector of 64 numbers for each axis that may lie across a slab.
     directed = parser("train").get_parsed_content("network_def")
     assert sum(p.numel() for p in directed.parameters()) == 2_457_002 + 3 * 64
+    assert parser("train", scale=[2, 2, 1]).get_parsed_content("turns") == 1
     found = parser("train", "paper")
     modules = [found.get_parsed_content(name) for name in ("lr_encoder", "lr_decoder", "lr_encoder", "sr_decoder")]
     assert sum(p.numel() for module in modules for p in module.parameters()) == 4_764_561

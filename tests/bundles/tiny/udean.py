@@ -3,7 +3,7 @@
 from common.degradations import KSpaceTruncation
 
 TINY = dict(
-    network={"features": 8, "groups": 1, "blocks": 1, "reduction": 4},
+    network={"features": 8, "groups": 1, "blocks": 1, "reduction": 4, "turns": 3},
     training={
         "lr_patch": [16, 16, 3],
         "batch_size": 2,
