@@ -18,6 +18,7 @@ from .volumes import VolumeCache
 AIR = 0.05  # of the normalised intensity
 _TISSUE = 0.3  # of a slab's voxels, at least, where the volume has such slabs
 _TRIES = 20
+_TURNS = ((0, 1, 2), (0, 2, 1), (1, 2, 0))  # orders of a volume's axes, by which any may run across the slabs
 
 
 def tissue_masks(volumes: VolumeCache, key: str) -> list[np.ndarray]:
@@ -56,9 +57,10 @@ def cut_with_margin(volume: torch.Tensor, start: Sequence[int], size: Sequence[i
     return F.pad(inner[None], [n for pair in reversed(missing) for n in pair], mode="replicate")[0]
 
 
-def _turned(rng: np.random.Generator, any_axis: bool) -> tuple[int, int, int, int]:
-    """Order in which the axes of a channel-first volume are taken, so that any of them may run across the slabs."""
-    return (0, 1, 2, 3) if not any_axis else [(0, 1, 2, 3), (0, 1, 3, 2), (0, 2, 3, 1)][int(rng.integers(3))]
+def _drawn_turn(rng: np.random.Generator, any_axis: bool) -> tuple[int, tuple[int, ...]]:
+    """Which of the turns a slab has, and the order in which the axes of a channel-first volume are taken for it."""
+    turn = int(rng.integers(len(_TURNS))) if any_axis else 0
+    return turn, (0, *(axis + 1 for axis in _TURNS[turn]))
 
 
 def permuted(tissue: np.ndarray, order: Sequence[int]) -> np.ndarray:
@@ -179,19 +181,18 @@ class UnpairedSlabLoader(PatchLoader):
         # Sampled as LR is: noise within its band has no more power there.
         fx, fy, fz = factors
         samples = (item["hr_band"][None, :, ::fx, ::fy, ::fz] for item in source.items)
+        self.turns = torch.tensor(_TURNS, device=self.device)
         self.source_noise = [noise_in_air(sample).nan_to_num(0.0).item() for sample in samples]
 
     def _sample(self, rng: np.random.Generator) -> dict[str, torch.Tensor]:
         source_index = int(rng.integers(len(self.source)))
-        order = _turned(rng, self.any_axis)
-        turn = torch.tensor(order[1:]) - 1
+        turn, order = _drawn_turn(rng, self.any_axis)
         source = {key: volume.permute(order) for key, volume in self.source[source_index].items()}
         start = draw_start(permuted(self.source_tissue[source_index], order), self.hr_patch, rng)
         hr = _cut(source["hr"], start, self.hr_patch)
         context = cut_with_margin(source["hr_band"], start, self.hr_patch, self.margin)
         target_index = int(rng.integers(len(self.target)))
-        order = _turned(rng, self.any_axis)
-        lr_turn = torch.tensor(order[1:]) - 1
+        lr_turn, order = _drawn_turn(rng, self.any_axis)
         start = draw_start(permuted(self.target_tissue[target_index], order), self.lr_patch, rng)
         lr = _cut(self.target[target_index]["lr"].permute(order), start, self.lr_patch)
         mirrored = [axis + 1 for axis in range(3) if rng.random() < 0.5]
@@ -200,7 +201,7 @@ class UnpairedSlabLoader(PatchLoader):
         added = max(0.0, level**2 - self.source_noise[source_index] ** 2) ** 0.5
         noise = torch.from_numpy(added * rng.standard_normal((2, *self.lr_patch), dtype=np.float32))
         sample = {"hr": hr.flip(mirrored), "hr_context": context.flip(mirrored), "lr": lr, "noise": noise}
-        return sample | {"turn": turn, "lr_turn": lr_turn}
+        return sample | {"turn": self.turns[turn], "lr_turn": self.turns[lr_turn]}
 
 
 class PairedSlabLoader(PatchLoader):
@@ -244,13 +245,14 @@ class PairedSlabLoader(PatchLoader):
                 raise ValueError(f"{entry}: HR has {tuple(hr)} voxels and LR {tuple(lr)}; factors are {factors}.")
         self.volumes = volumes
         self.tissue = tissue_masks(volumes, "lr")
+        self.turns = torch.tensor(_TURNS, device=self.device)
 
     def _sample(self, rng: np.random.Generator) -> dict[str, torch.Tensor]:
         i = int(rng.integers(len(self.volumes)))
-        order = _turned(rng, self.any_axis)
+        turn, order = _drawn_turn(rng, self.any_axis)
         item = {key: volume.permute(order) for key, volume in self.volumes[i].items()}
         start = draw_start(permuted(self.tissue[i], order), self.lr_patch, rng)
         hr_start = [a * f for a, f in zip(start, self.factors, strict=True)]
         hr_patch = [k * f for k, f in zip(self.lr_patch, self.factors, strict=True)]
         pair = {"hr": _cut(item["hr"], hr_start, hr_patch), "lr": _cut(item["lr"], start, self.lr_patch)}
-        return pair | {"turn": torch.tensor(order[1:]) - 1}
+        return pair | {"turn": self.turns[turn]}
