@@ -320,7 +320,8 @@ def test_unclean_series(app, bundles, tmp_path, capfd, name):
     images = dicom.Series().images()
     change(images)
     dicom.save(images, tmp_path / "in")
-    expect_failure(app, bundles, tmp_path, capfd, pattern)
+    message = refusal(app, bundles, tmp_path, capfd)
+    assert re.search(pattern, message), message
 
 
 FILES = {
@@ -336,30 +337,33 @@ def test_damaged_file(app, bundles, tmp_path, capfd, name):
     """A damaged file is not passed over: the last slice would be missing without a word."""
     change, pattern = FILES[name]
     dicom.save(dicom.Series().images(), tmp_path / "in", change)
-    expect_failure(app, bundles, tmp_path, capfd, pattern)
+    message = refusal(app, bundles, tmp_path, capfd)
+    assert re.search(pattern, message), message
 
 
 def test_no_dicom(app, bundles, tmp_path, capfd):
     """A folder with other files, and one series named that is not there."""
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "notes.txt").write_text("no image")
-    expect_failure(app, bundles, tmp_path, capfd, r"no DICOM file in it.*found notes\.txt")
+    message = refusal(app, bundles, tmp_path, capfd)
+    assert re.search(r"no DICOM file in it.*found notes\.txt", message), message
     dicom.Series().save(tmp_path / "in")
-    expect_failure(
-        app, bundles, tmp_path, capfd, r"expected the series 1\.2, found none.*\n.*t2 tse", "--series", "1.2"
-    )
-    expect_failure(app, bundles / "none", tmp_path, capfd, r"expected the folder of one exported bundle")
-    expect_failure(app, bundles, tmp_path, capfd, r"takes no guide", "--guide", "1.2")
+    message = refusal(app, bundles, tmp_path, capfd, "--series", "1.2")
+    assert re.search(r"expected the series 1\.2, found none.*\n.*t2 tse", message), message
+    message = refusal(app, bundles / "none", tmp_path, capfd)
+    assert re.search(r"expected the folder of one exported bundle", message), message
+    message = refusal(app, bundles, tmp_path, capfd, "--guide", "1.2")
+    assert re.search(r"takes no guide", message), message
 
 
-def expect_failure(app, bundles, tmp_path, capfd, pattern, *options):
-    """The application ends with this message and code 1, and its output folder is empty."""
+def refusal(app, bundles, tmp_path, capfd, *options):
+    """The message with which the application ends; with code 1, and its output folder is empty."""
     out = tmp_path / "out"
     code = app(["app", "-i", str(tmp_path / "in"), "-o", str(out), "-m", str(bundles / "udean"), *options])
     said = capfd.readouterr().err
     message = said[said.rindex("error: ") :]
-    assert re.search(pattern, message), message
-    assert code == 1 and not (out.exists() and any(out.iterdir()))
+    assert code == 1 and not (out.exists() and any(out.iterdir())), message
+    return message
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -393,7 +397,8 @@ def test_damaged_bundle(app, bundles, tmp_path, capfd, how, path):
     shutil.copytree(bundles / "udean", tmp_path / "bundles" / "udean")
     spoilt = tmp_path / "bundles" / "udean" / path
     spoilt.write_bytes(spoilt.read_bytes()[:-500])
-    expect_failure(app, tmp_path / "bundles", tmp_path, capfd, spoilt.name)
+    message = refusal(app, tmp_path / "bundles", tmp_path, capfd)
+    assert re.search(spoilt.name, message), message
 
 
 def test_process(bundles, tmp_path):

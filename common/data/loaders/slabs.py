@@ -178,10 +178,10 @@ class UnpairedSlabLoader(PatchLoader):
         check_fit(target, "lr", self.lr_patch, "target", turned=any_axis)
         self.source, self.target = source, target
         self.source_tissue, self.target_tissue = tissue_masks(source, "hr"), tissue_masks(target, "lr")
+        self.turns = torch.tensor(_TURNS, device=self.device)
         # Sampled as LR is: noise within its band has no more power there.
         fx, fy, fz = factors
         samples = (item["hr_band"][None, :, ::fx, ::fy, ::fz] for item in source.items)
-        self.turns = torch.tensor(_TURNS, device=self.device)
         self.source_noise = [noise_in_air(sample).nan_to_num(0.0).item() for sample in samples]
 
     def _sample(self, rng: np.random.Generator) -> dict[str, torch.Tensor]:
