@@ -13,6 +13,8 @@ __all__ = ["noise_in_air", "noise_levels", "rician_bias"]
 
 _AIR = 0.1  # of the normalised intensity: what is darker is taken for air
 _WINDOW = 5  # pixels
+_REACH = 2  # pixels around a block of zeros, what a mask's border may have a part in
+_SHARE = 0.2  # of the windows away from such blocks that must be air; where a mask is tight 0.02 and less look so
 _QUIET = 0.3  # of the windows in air, those that count
 _RAYLEIGH = 0.483  # the root of their mean square, over sigma, in Rayleigh noise: measured by test_noise.py
 
@@ -21,14 +23,16 @@ def noise_in_air(images: torch.Tensor) -> torch.Tensor:
     r"""Estimate the Rician noise of volumes from the air around the object, where no texture is mistaken for it.
 
     Detail, which a binomial low-pass of 3x3x3 leaves, is squared and averaged over windows of 5x5 pixels that lie in
-    air, not half of which is 0 as masked air is; of these the quietest three tenths count, which ghosts spare.
+    air; of these the quietest three tenths count, which ghosts spare. A mask leaves blocks of zeros, at whose border
+    tissue is cut off: windows within 2 pixels of one do not count, and where there are any and less than a fifth of the
+    others is air, these are the object's dark parts, and nothing is said.
 
     Args:
         images: ``(B, 1, X, Y, Z)``, normalised so that tissue is brighter than a tenth.
 
     Returns:
         Of each image the standard deviation of the noise in each channel of the receiver, ``(B,)``; NaN where an image
-        shows no air, or only air that was masked, or has fewer than 7x7x3 voxels.
+        shows no air, or only air that was masked or rounded to 0, or has fewer than 7x7x3 voxels.
 
     Source:
         In air the noise is Rayleigh distributed (Gudbjartsson and Patz, MRM 1995).
@@ -41,8 +45,11 @@ def noise_in_air(images: torch.Tensor) -> torch.Tensor:
     inner = images[..., 1:-1, 1:-1, 1:-1]
     window, step = (_WINDOW, _WINDOW, 1), (2, 2, 1)
     power = F.avg_pool3d((inner - means).square(), window, step).flatten(1)
-    masked = F.avg_pool3d((inner == 0).float(), window, step).flatten(1)
-    air = (F.max_pool3d(means, window, step).flatten(1) < _AIR) & (masked < 0.5)
+    blocks = (F.max_pool3d(images.abs(), 3, stride=1) == 0).float()
+    near = F.max_pool3d(blocks, (2 * _REACH + 1, 2 * _REACH + 1, 3), stride=1, padding=(_REACH, _REACH, 1))
+    shown = F.max_pool3d(near, window, step).flatten(1) == 0
+    air = shown & (F.max_pool3d(means, window, step).flatten(1) < _AIR)
+    air &= shown.all(dim=1, keepdim=True) | (air.sum(dim=1, keepdim=True) > _SHARE * shown.sum(dim=1, keepdim=True))
     # Sorted and masked instead of selected, for which a GPU would be waited for.
     ordered = power.masked_fill(~air, torch.inf).sort(dim=1).values
     rank = torch.arange(ordered.shape[1], device=images.device)
@@ -77,15 +84,16 @@ def rician_bias(signal: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
 
     Args:
         signal: a without noise; of negative values, as ringing has them, the magnitude counts.
-        sigma: standard deviation of the noise in each channel, a scalar; of less than 1e-4, that.
+        sigma: standard deviation of the noise in each channel, of a shape that broadcasts; what is less than 1e-4
+            counts as that, and 0 as no noise.
 
     Returns:
-        Between 0 and ``sigma sqrt(pi / 2)``, as large as the signal.
+        Between 0 and ``sigma sqrt(pi / 2)``, in the signal's shape.
 
     Source:
         Gudbjartsson and Patz, The Rician distribution of noisy MRI data, MRM 1995, eq. 2.
     """
-    magnitude, sigma = signal.abs(), sigma.clamp_min(1e-4)
-    q = magnitude.square() / (2 * sigma.square())
+    magnitude, positive = signal.abs(), sigma.clamp_min(1e-4)
+    q = magnitude.square() / (2 * positive.square())
     bessel = (1 + q) * torch.special.i0e(q / 2) + q * torch.special.i1e(q / 2)
-    return (sigma * math.sqrt(math.pi / 2) * bessel - magnitude).clamp_min(0)
+    return (positive * math.sqrt(math.pi / 2) * bessel - magnitude).clamp_min(0) * (sigma > 0)
