@@ -43,6 +43,12 @@ def run_again(run_id: str, **override: Any) -> Any:
     return parser.get_parsed_content(run_id)
 
 
+def require(condition: bool, message: str) -> None:
+    """Raise a ValueError with this message unless the condition holds: for ``initialize`` of a config or an overlay."""
+    if not condition:
+        raise ValueError(message)
+
+
 def check_stages(stages: int | Sequence[int], cascade: int, most: int | None = None) -> list[int]:
     """The stages of a cascade, or of a method, that are to be trained, in order; one may be given as a number.
 

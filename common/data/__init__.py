@@ -1,6 +1,6 @@
 """Datalists, volumes in memory, slabs and cases."""
 
-from .lists.datalist import as_hr, as_lr, cross_validation, load_datalist, only_case, only_hr
+from .lists.datalist import as_hr, as_lr, check_misaligned, cross_validation, load_datalist, only_case, only_hr
 from .lists.scans import find_images, find_pairs, find_scans, named
 from .lists.shares import own_share, to_do
 from .lists.spacing import check_scale, in_plane_spacing, slice_axis_of, thin_slice_spacing
@@ -23,6 +23,7 @@ __all__ = [
     "VolumeCache",
     "as_hr",
     "as_lr",
+    "check_misaligned",
     "check_patch",
     "check_scale",
     "check_target",

@@ -14,12 +14,12 @@ from ..files import replacing
 
 
 class DegradationReport:
-    """Writes the learned degradation at the end of a training, draws it, and says its noise.
+    """Writes the learned degradation at the end of a training, draws it, and says the noise of the target's scans.
 
     The file holds ``{"noise": [0.02, ...], "axes": [{"frequencies": [...], "window": [...], "kernel": [...]}, ...]}``:
-    the standard deviations of the noise that the loader gives, in units of the image; for the axes of the volume, that
-    of the slices coming last, frequencies in cycles an HR voxel, the window over k-space there, and the kernel in HR
-    voxels. The picture lies beside it. A training without a player for the degradation leaves nothing.
+    the loader's ``noise_levels``, in units of the image; for the axes of the volume, that of the slices coming last,
+    frequencies in cycles an HR voxel, the window over k-space there (1 along an axis that is left as it is), and the
+    kernel in HR voxels. The picture lies beside it. A training without a player for the degradation leaves nothing.
 
     Args:
         path: of the JSON file.
@@ -43,11 +43,17 @@ class DegradationReport:
 
         degradation = engine.graph.networks[self.degradation]
         axes = [
-            {"frequencies": frequencies.tolist(), "window": window.tolist(), "kernel": kernel.tolist()}
-            for (frequencies, window), kernel in zip(degradation.windows(), degradation.kernels(), strict=True)
+            {
+                "frequencies": frequencies.tolist(),
+                "window": window.tolist() if factor > 1 else [1.0] * len(window),
+                "kernel": kernel.tolist(),
+            }
+            for factor, (frequencies, window), kernel in zip(
+                degradation.factors, degradation.windows(), degradation.kernels(), strict=True
+            )
         ]
         about = {"noise": engine.data_loader.noise_levels, "axes": axes}
         with replacing(self.path) as temporary:
             temporary.write_text(json.dumps(about) + "\n")
         degradation_figure(self.path.with_suffix(".png"), about)
-        print(f"the learned degradation, with noise of {noise_range(about['noise'])}, is in {self.path}")
+        print(f"the learned degradation and the target's noise, {noise_range(about['noise'])}, are in {self.path}")

@@ -29,7 +29,7 @@ class FeatureReport:
         graph: of the training.
         source: the graph's step that gives the features of a source slab.
         target: that of a target slab.
-        source_lr: the step that gives a source slab as LR, which the features of it are made from.
+        source_lr: the step that gives a source slab as LR.
         state: file of a :class:`~common.handlers.ResumableState`, with the trained networks.
         loader: gives training batches; its ``source`` and ``target`` volumes are drawn.
         network: the trained network from LR to SR.

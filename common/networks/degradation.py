@@ -128,7 +128,8 @@ class LinearDegradation(nn.Module):
 class JoinBands(nn.Module):
     """Low frequencies of one slab and high frequencies of another, ``G x + (y - G y)`` in the plane of each slice.
 
-    So whatever makes the second can add or take detail, and position and contrast stay those of the first.
+    So whatever makes the second can add or take detail, while what is wider than a few pixels, contrast above all,
+    stays as in the first. A second slab that is displaced takes its detail with it.
 
     Args:
         sigma: of the Gaussian low-pass G in pixels; at a border it is divided by what of it lies within the slab.

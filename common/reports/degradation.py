@@ -27,7 +27,7 @@ def degradation_figure(path: str | os.PathLike, about: Mapping[str, Any]) -> Non
         about: ``{"noise", "axes"}`` of :class:`common.handlers.DegradationReport`.
     """
     figure = Figure(figsize=(9, 3.5), layout="constrained")
-    figure.suptitle(f"learned degradation, noise {noise_range(about['noise'])} of the brightest voxels")
+    figure.suptitle(f"learned degradation; noise of the target {noise_range(about['noise'])} of the brightest voxels")
     windows, kernels = figure.subplots(1, 2)
     for name, style, axis in zip("xyz", ("-", "--", ":"), about["axes"], strict=True):
         windows.plot(axis["frequencies"], axis["window"], style, label=name)

@@ -141,8 +141,10 @@ FORMS = {
     "every term": (["train"], WEIGHTS, ALL),
     "detail": (["train", "detail"], {}, DETAIL),
     "detail, 2x2x1": (["train", "detail"], {"scale": [2, 2, 1]}, DETAIL),
+    "detail and drawn noise": (["train", "drawn_noise", "detail"], {}, DETAIL),
     "detail and feature adaptation": (["train", "detail", "feature_adaptation"], {}, DETAIL | FEATURES),
     "feature adaptation": (["train", "feature_adaptation"], {}, DEFAULT | FEATURES),
+    "no feature adaptation": (["train", "feature_adaptation"], {"lambda_6": 0.0}, DEFAULT),
     "drawn noise": (["train", "drawn_noise"], {}, DEFAULT),
     "paper": (["train", "paper"], {}, PAPER),
     "2x2x1": (["train"], {"scale": [2, 2, 1]}, DEFAULT),
@@ -176,8 +178,27 @@ def test_forms(cohort, tmp_path, form):
     assert learned.is_file() == any(term.startswith("degradation/") for term in expected)
     if learned.is_file():
         about = json.loads(learned.read_text())
-        assert len(about["axes"]) == 3 and (max(about["noise"]) == 0.04) == (form == "drawn noise")
+        # Of the target's scans, which have none, whatever is drawn for the network.
+        assert len(about["axes"]) == 3 and max(about["noise"]) < 0.01
+        assert [axis["window"][-1] == 1 for axis in about["axes"]] == [False, False, "2x2x1" in form]
         assert imread(learned.with_suffix(".png")).std() > 0.01
+
+
+@pytest.mark.parametrize(
+    ("names", "override", "message"),
+    [
+        (["train", "paper", "drawn_noise"], {}, "paper.json: its LR decoder learns noise"),
+        (["train", "paper"], {"noise_levels": "[0.5]"}, "paper.json: its LR decoder learns noise"),
+        (["train", "paper_anchored"], {}, "paper_anchored.json adds to paper.json"),
+        (["train"], {"any_axis": True, "fourier_encoded": "[true,true,false]"}, "not encoded alike"),
+        (["train"], {"misaligned": True}, "dataset.json is not of a misaligned cohort"),
+        (["train", "train_supervised"], {"misaligned": True}, "dataset.json is not of a misaligned cohort"),
+        (["train"], {"noise_levels": 0.02}, "noise_levels is 0.02, expected a list"),
+    ],
+)
+@udean
+def test_what_does_not_go_together_is_refused(cohort, tmp_path, names, override, message):
+    assert message in runs.fails("udean", names, tmp_path, dataset_dir=str(cohort), **override)
 
 
 @pytest.mark.parametrize("table", ["I", "I_unpaired"])

@@ -123,6 +123,26 @@ def _joined(entries: list[dict]) -> list[dict]:
     return joined
 
 
+def check_misaligned(dataset_dir: str, misaligned: bool) -> None:
+    """Refuse to move the HR volumes of a cohort whose source and target are other subjects.
+
+    Args:
+        dataset_dir: folder with ``dataset.json``.
+        misaligned: whether HR volumes are to be moved.
+
+    Raises:
+        FileNotFoundError, ValueError: as :func:`load_datalist`.
+        ValueError: when they are, and the datalist does not say that it is misaligned.
+    """
+    path, _ = _read(dataset_dir)
+    data = json.loads(path.read_text(encoding="utf-8"))
+    if misaligned and not (data.get("misaligned") is True or data.get("setting") == "misaligned"):
+        raise ValueError(
+            f"misaligned is true, but {path} is not of a misaligned cohort, whose source and target are the same "
+            "subjects. Leave --misaligned out, or make the file with: python -m common datalist --misaligned true ..."
+        )
+
+
 def _read(dataset_dir: str) -> tuple[Path, dict[str, list[dict]]]:
     """The path of ``dataset.json``, and the entries of its groups."""
     root = folder(dataset_dir)

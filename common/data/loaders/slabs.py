@@ -128,7 +128,7 @@ class UnpairedSlabLoader(PatchLoader):
 
     - ``"hr_context"``: the HR slab's place in the volume "hr_band", with a margin on every side;
     - ``"noise": (B, 2, h, w, z)``: for the two channels of a receiver, normal numbers of a standard deviation drawn for
-      the slab, less the noise that the source has itself;
+      the slab, less the noise that the source has itself; and ``"training_noise"``, the same numbers, of another one;
     - ``"turn"`` and ``"lr_turn"``, ``(B, 3)``: which axis of its volume lies along each of the HR and LR slab.
 
     Slabs that are mostly air are avoided. Slabs of both groups are mirrored at random along each axis, and with
@@ -144,8 +144,10 @@ class UnpairedSlabLoader(PatchLoader):
         seed: of the draws.
         device: of the batches.
         any_axis: whether slabs are cut across any axis of the volumes, drawn for each slab, instead of the last only.
-        noise_levels: standard deviations of the noise, in units of the normalised intensity, of which one is drawn
+        noise_levels: standard deviations of "noise", in units of the normalised intensity, of which one is drawn
             evenly for each slab.
+        training_noise: those of "training_noise", drawn in the same way; where they are ``noise_levels``, both are the
+            same.
 
     Raises:
         ValueError: when a volume is smaller than a patch, the batch does not divide among the processes, there is no
@@ -164,13 +166,13 @@ class UnpairedSlabLoader(PatchLoader):
         device: torch.device | str,
         any_axis: bool | str = False,
         noise_levels: Sequence[float] = (0.0,),
+        training_noise: Sequence[float] | None = None,
     ) -> None:
         super().__init__(batch_size, seed, device)
         self.any_axis = any_axis = is_true(any_axis, "any_axis")
         _check_turns(any_axis, factors)
-        if not noise_levels or not all(level >= 0 for level in noise_levels):
-            raise ValueError(f"noise_levels are {noise_levels}, expected numbers of at least 0; [0.0] is no noise.")
-        self.noise_levels = list(noise_levels)
+        self.noise_levels = _checked_levels(noise_levels=noise_levels)
+        self.training_noise = _checked_levels(training_noise=training_noise or noise_levels)
         self.lr_patch = tuple(lr_patch)
         self.hr_patch = tuple(k * f for k, f in zip(lr_patch, factors, strict=True))
         self.margin = margin
@@ -197,11 +199,28 @@ class UnpairedSlabLoader(PatchLoader):
         lr = _cut(self.target[target_index]["lr"].permute(order), start, self.lr_patch)
         mirrored = [axis + 1 for axis in range(3) if rng.random() < 0.5]
         lr = lr.flip([axis + 1 for axis in range(3) if rng.random() < 0.5])
-        level = self.noise_levels[int(rng.integers(len(self.noise_levels)))]
-        added = max(0.0, level**2 - self.source_noise[source_index] ** 2) ** 0.5
-        noise = torch.from_numpy(added * rng.standard_normal((2, *self.lr_patch), dtype=np.float32))
-        sample = {"hr": hr.flip(mirrored), "hr_context": context.flip(mirrored), "lr": lr, "noise": noise}
+        own = self.source_noise[source_index]
+        added = _added(self.noise_levels, own, rng)
+        normal = torch.from_numpy(rng.standard_normal((2, *self.lr_patch), dtype=np.float32))
+        further = added if self.training_noise == self.noise_levels else _added(self.training_noise, own, rng)
+        sample = {"hr": hr.flip(mirrored), "hr_context": context.flip(mirrored), "lr": lr}
+        sample |= {"noise": added * normal, "training_noise": further * normal}
         return sample | {"turn": self.turns[turn], "lr_turn": self.turns[lr_turn]}
+
+
+def _checked_levels(**named: Sequence[float]) -> list[float]:
+    ((name, levels),) = named.items()
+    if not isinstance(levels, (list, tuple)) or not levels or not all(level >= 0 for level in levels):
+        raise ValueError(
+            f'{name} is {levels!r}, expected a list of numbers of at least 0, as --{name} "[0.02]"; [0.0] is no noise.'
+        )
+    return list(levels)
+
+
+def _added(levels: Sequence[float], own: float, rng: np.random.Generator) -> float:
+    """The noise that makes up one of the levels with what there is already."""
+    level = levels[int(rng.integers(len(levels)))]
+    return max(0.0, level**2 - own**2) ** 0.5
 
 
 class PairedSlabLoader(PatchLoader):

@@ -235,7 +235,8 @@ def test_every_slab_is_what_its_draws_say(any_axis):
     volumes[0][:, :20] *= 0.01
     volumes[1] *= 0.0501
     source, target = source_of(*volumes), cache({"lr": noise(14, 12, 9, seed=7).clamp(max=0.06)})
-    turned, loader = [], unpaired(source, target, any_axis=any_axis, noise_levels=[0.25, 1.0])
+    noises = {"noise_levels": [0.25, 1.0], **({"training_noise": [0.5]} if any_axis else {})}
+    turned, loader = [], unpaired(source, target, any_axis=any_axis, **noises)
     for iteration, batch in enumerate(take(loader, 6), start=1):
         for n in range(4):
             rng = by_definition.generator(0, iteration, n)
@@ -260,6 +261,8 @@ def test_every_slab_is_what_its_draws_say(any_axis):
                 assert batch[key][n].tolist() == [axis - 1 for axis in (order or (0, 1, 2, 3))[1:]]
             level = by_definition.choice([0.25, 1.0], rng)
             assert batch["noise"][n].std().item() == pytest.approx(level, rel=0.3)
+            scaled = batch["noise"][n] * (0.5 / level if any_axis else 1)
+            torch.testing.assert_close(batch["training_noise"][n], scaled, rtol=0.02, atol=0)
     assert len(set(turned)) == (3 if any_axis else 1)
 
 
@@ -284,7 +287,7 @@ def test_the_noise_of_a_slab_is_that_of_a_target_scan_less_the_sources_own(own):
 
 def test_a_level_below_zero_is_refused():
     for wrong in ([], [-0.1]):
-        with pytest.raises(ValueError, match="expected numbers of at least 0"):
+        with pytest.raises(ValueError, match="expected a list of numbers of at least 0"):
             unpaired(noise_levels=wrong)
 
 
