@@ -193,7 +193,7 @@ def test_forms(cohort, tmp_path, form):
         (["train"], {"any_axis": True, "fourier_encoded": "[true,true,false]"}, "not encoded alike"),
         (["train"], {"misaligned": True}, "dataset.json is not of a misaligned cohort"),
         (["train", "train_supervised"], {"misaligned": True}, "dataset.json is not of a misaligned cohort"),
-        (["train"], {"noise_levels": 0.02}, "noise_levels is 0.02, expected a list"),
+        (["train"], {"noise_levels": 0.02}, "noise_levels are 0.02, expected a list"),
     ],
 )
 @udean

@@ -171,8 +171,8 @@ class UnpairedSlabLoader(PatchLoader):
         super().__init__(batch_size, seed, device)
         self.any_axis = any_axis = is_true(any_axis, "any_axis")
         _check_turns(any_axis, factors)
-        self.noise_levels = _checked_levels(noise_levels=noise_levels)
-        self.training_noise = _checked_levels(training_noise=training_noise or noise_levels)
+        self.noise_levels = checked_levels(noise_levels=noise_levels)
+        self.training_noise = checked_levels(training_noise=training_noise or noise_levels)
         self.lr_patch = tuple(lr_patch)
         self.hr_patch = tuple(k * f for k, f in zip(lr_patch, factors, strict=True))
         self.margin = margin
@@ -208,11 +208,12 @@ class UnpairedSlabLoader(PatchLoader):
         return sample | {"turn": self.turns[turn], "lr_turn": self.turns[lr_turn]}
 
 
-def _checked_levels(**named: Sequence[float]) -> list[float]:
+def checked_levels(**named: Sequence[float]) -> list[float]:
+    """Levels of noise by the name of their key; a ValueError unless they are one or more numbers of at least 0."""
     ((name, levels),) = named.items()
     if not isinstance(levels, (list, tuple)) or not levels or not all(level >= 0 for level in levels):
         raise ValueError(
-            f'{name} is {levels!r}, expected a list of numbers of at least 0, as --{name} "[0.02]"; [0.0] is no noise.'
+            f'{name} are {levels!r}, expected a list of numbers of at least 0, as --{name} "[0.02]"; [0.0] is no noise.'
         )
     return list(levels)
 

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from ...degradations import GaussianProfile
 from .batches import stacked
-from .slabs import PatchLoader, check_fit, draw_start, tissue_masks
+from .slabs import PatchLoader, check_fit, checked_levels, draw_start, tissue_masks
 from .volumes import VolumeCache
 
 _BEYOND = 4  # pixels around a window: two that the cubic kernel reaches, and two for roundings
@@ -184,10 +184,8 @@ class KernelSliceLoader(SliceLoader):
         self, volumes: VolumeCache, kernels: torch.Tensor, noise_levels: Sequence[float], factor: int, **options: Any
     ) -> None:
         super().__init__(volumes, **options)
-        if not noise_levels or not all(level >= 0 for level in noise_levels):
-            raise ValueError(f"noise_levels are {noise_levels}, expected numbers of at least 0; [0.0] is no noise.")
         self.kernels = kernels
-        self.noise_levels = list(noise_levels)
+        self.noise_levels = checked_levels(noise_levels=noise_levels)
         self.factor = factor
 
     def _sample(self, rng: np.random.Generator) -> dict[str, Any]:
