@@ -181,7 +181,7 @@ def test_killed_before_the_kernels_were_written(cohort, trained, tmp_path):
 FORMS = {
     "Gaussian": (["train_gaussian"], {}, gaussian_kernel(1.5)[None], 13),
     "zero-filling": (["train_zero_filling"], {}, zero_filling_kernel(2)[None], 33),
-    "no residual": (["train_gaussian"], {"interpolation": "$None"}, gaussian_kernel(1.5)[None], 13),
+    "no residual": (["train_gaussian"], {"residual": "false"}, gaussian_kernel(1.5)[None], 13),
 }
 
 
@@ -349,7 +349,7 @@ def test_networks_of_the_tables(cohort, table, tmp_path):
         )
         paper, known = "paper" in row["overlays"], {"train_gaussian", "train_zero_filling"} & {*row["overlays"]}
         assert stages == ([2] if known else [1, 2])
-        assert (network.base is None) == (paper or "interpolation" in override)
+        assert (network.base is None) == (paper or "residual" in override)
         assert discriminator.detail == override.get("detail", not paper)
         assert (cases[0].slice is None) == (override.get("kernel_per") == "volume")
 

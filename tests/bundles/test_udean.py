@@ -334,7 +334,7 @@ def test_weights_of_the_other_form(cohort, trained, tmp_path):
     runs.run("udean", ["train", "paper"], tmp_path, dataset_dir=str(cohort), max_epochs=1, epoch_length=1)
     scan = UDEAN.save_lr(tmp_path / "scans", "a", runs.phantom(0))
     found = []
-    for out, override in (("own", {}), ("told", {"axes": [2], "projections": 0, "interpolation": "$None"})):
+    for out, override in (("own", {}), ("told", {"axes": [2], "projections": 0, "residual": "false"})):
         folder = {"dataset_dir": str(scan), "output_dir": str(tmp_path / out)}
         runs.run("udean", ["inference"], tmp_path, **folder, **override)
         found.append(nib.load(tmp_path / out / "sub-a_t1w_sr.nii.gz").get_fdata())
