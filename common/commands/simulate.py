@@ -30,6 +30,7 @@ def simulate(
     noise: float = 0.0125,
     bias: float = 0.2,
     blur: float | Sequence[float] = 0.6,
+    thickness: float | Sequence[float] = 1.0,
     keep: bool | str = False,
 ) -> None:
     """Make simulated heads as NIfTI: ``output_dir/sub-001/sub-001_t1w.nii.gz``, ``..._t2w.nii.gz``, ``..._ct.nii.gz``.
@@ -45,13 +46,15 @@ def simulate(
         subjects: number of subjects, at least 1.
         seed: same seed, same voxels.
         contrasts: any of "t1w" (MPRAGE), "t2w" (TSE), "ct" (Hounsfield units), "random" with a number.
-        spacing: isotropic voxel size in mm, 0.5 to 4; of two numbers, each subject's is drawn between them.
+        spacing: voxel size in mm, in plane, 0.4 to 4; of two numbers, each subject's is drawn between them.
         labels: folder of FreeSurfer-style label maps, one per subject.
         noise: standard deviation of the MR noise channels as a fraction of the brighter of white and grey matter, in
             [0, 1); with 0 the CT is noise-free too. Random scans draw their own.
         bias: largest deviation of the multiplicative MR bias field from 1, in [0, 1). Random scans draw their own.
         blur: with ``labels``, standard deviation of the smoothing of tissue boundaries in voxels, 0.2 to 2; of two
             numbers, each subject's is drawn between them.
+        thickness: with ``labels``, how many times as thick as wide the voxels of axial slices are, 1 to 6; of two
+            numbers, about half of the subjects have the lower, and the others' are drawn between them.
         keep: whether files that are there stay as they are: so a run that was stopped is finished.
 
     Raises:
@@ -68,12 +71,16 @@ def simulate(
         raise ValueError(f"simulate: --subjects {subjects}; expected a whole number, 1 or more.")
     if isinstance(seed, bool) or int(seed) != seed or seed < 0:
         raise ValueError(f"simulate: --seed {seed}; expected a whole number, 0 or more.")
-    ranges = {"spacing": _range("spacing", spacing, 0.5, 4), "blur": _range("blur", blur, 0.2, 2)}
+    ranges = {
+        "spacing": _range("spacing", spacing, 0.4, 4),
+        "blur": _range("blur", blur, 0.2, 2),
+        "thickness": _range("thickness", thickness, 1, 6),
+    }
     for name, value in (("noise", noise), ("bias", bias)):
         if not 0 <= value <= 0.999:
             raise ValueError(f"simulate: --{name} {value}; expected a number from 0 to 0.999.")
-    if labels is None and blur != 0.6:
-        raise ValueError("simulate: --blur smooths label maps; give them with --labels, or leave it out.")
+    if labels is None and (blur != 0.6 or thickness != 1):
+        raise ValueError("simulate: --blur and --thickness are for label maps; give --labels, or leave them out.")
     if labels is None:
         anatomy.template()
         files = None
@@ -87,12 +94,16 @@ def simulate(
         if keep and all(path.is_file() for path in files_of.values()):
             continue
         draw = np.random.default_rng([seed, index, 0])
-        size, smoothing = (round(low + (high - low) * draw.random(), 4) for low, high in ranges.values())
+        shares = [draw.random() for _ in ranges]
+        shares[2] = max(0.0, 2 * shares[2] - 1)
+        size, smoothing, times = (
+            round(low + (high - low) * share, 4) for share, (low, high) in zip(shares, ranges.values(), strict=True)
+        )
         if files is None:
             fractions, affine = anatomy.head_from_template(size, np.random.default_rng([seed, index]))
         else:
-            fractions, affine = labelmap.head_from_labels(files[index], size, smoothing)
-        fractions, affine = _crop_to_head(fractions, affine, size)
+            fractions, affine = labelmap.head_from_labels(files[index], (size, size, times * size), smoothing)
+        fractions, affine = _crop_to_head(fractions, affine)
         (root / subject).mkdir(parents=True, exist_ok=True)
         for name, path in files_of.items():
             # A stream per contrast: the T2w is the same with and without a T1w beside it.
@@ -116,11 +127,11 @@ def _range(name: str, value: float | Sequence[float], low: float, high: float) -
     return ends
 
 
-def _crop_to_head(fractions: np.ndarray, affine: np.ndarray, spacing: float) -> tuple[np.ndarray, np.ndarray]:
+def _crop_to_head(fractions: np.ndarray, affine: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     head = fractions[0] < 0.5
-    margin = int(np.ceil(MARGIN / spacing))
     box = []
-    for axis in range(3):
+    for axis, spacing in enumerate(nib.affines.voxel_sizes(affine)):
+        margin = int(np.ceil(MARGIN / spacing - 1e-6))
         inside = np.flatnonzero(head.any(axis=tuple(a for a in range(3) if a != axis)))
         box.append(slice(max(0, inside[0] - margin), inside[-1] + 1 + margin))
     moved = affine.copy()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import nibabel as nib
@@ -65,13 +66,16 @@ def find_label_maps(folder: str, subjects: int) -> list[Path]:
     return files[:subjects]
 
 
-def head_from_labels(path: Path, spacing: float, blur: float = 0.6) -> tuple[np.ndarray, np.ndarray]:
+def head_from_labels(
+    path: Path, spacing: Sequence[float], blur: float = 0.6, margin: float = 12.0
+) -> tuple[np.ndarray, np.ndarray]:
     """One subject's head from a label map, its boundaries smoothed by about a voxel for partial volume.
 
     Args:
         path: NIfTI of integer labels, any orientation.
-        spacing: isotropic voxel size of the result in mm.
+        spacing: voxel size of the result in mm along R, A and S.
         blur: standard deviation of the smoothing, in voxels of the result or of the map, whichever are larger.
+        margin: air around the head that is left, in mm and two voxels more, as far as the map has it.
 
     Returns:
         Tissue fractions of shape (len(TISSUES), X, Y, Z) and the 4x4 affine in mm; axes closest to R, A, S.
@@ -98,19 +102,29 @@ def head_from_labels(path: Path, spacing: float, blur: float = 0.6) -> tuple[np.
     csf = TISSUES.index("csf")
     tissue[(tissue == 0) & (ndimage.uniform_filter((tissue == csf).astype(np.float32), 5) > 0.4)] = csf
 
-    ratio = spacing / voxel
+    ratio = np.asarray(spacing) / voxel
     shape = np.floor((np.array(values.shape) - 1) / ratio + 1e-6).astype(int) + 1
+    head = np.array([(inside[0], inside[-1]) for inside in map(np.flatnonzero, _projections(tissue > 0))]).T
+    first = np.maximum(np.floor((head[0] - margin / voxel) / ratio) - 2, 0).astype(int)
+    last = np.minimum(np.ceil((head[1] + margin / voxel) / ratio) + 3, shape).astype(int)
     affine = image.affine @ np.diag([*ratio, 1.0])
+    affine[:3, 3] += affine[:3, :3] @ first
     sigma = blur * np.maximum(ratio, 1)
-    fractions = np.zeros((len(TISSUES), *shape), np.float32)
+    # Of the head alone: fractions are ten volumes, of hundreds of millions of voxels where these are small.
+    fractions = np.zeros((len(TISSUES), *(last - first)), np.float32)
     for index in np.unique(tissue):
         share = ndimage.gaussian_filter((tissue == index).astype(np.float32), sigma, truncate=3)
         if np.allclose(ratio, 1, atol=1e-3):
-            fractions[index] = share
+            fractions[index] = share[tuple(map(slice, first, last))]
         else:
-            ndimage.affine_transform(share, ratio, output_shape=tuple(shape), order=1, output=fractions[index])
+            ndimage.affine_transform(share, ratio, first * ratio, tuple(last - first), order=1, output=fractions[index])
     fractions /= fractions.sum(0)
     return fractions, affine
+
+
+def _projections(volume: np.ndarray) -> list[np.ndarray]:
+    """Of a mask, onto each of its axes."""
+    return [volume.any(axis=tuple(other for other in range(3) if other != axis)) for axis in range(3)]
 
 
 def _tissue_of_label(values: np.ndarray, path: Path) -> np.ndarray:

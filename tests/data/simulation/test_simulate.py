@@ -5,6 +5,8 @@ import sys
 import nibabel as nib
 import numpy as np
 import pytest
+from nibabel.affines import apply_affine, from_matvec
+from scipy import ndimage
 
 from common.commands.simulate import simulate
 from common.data.simulation import anatomy, labelmap, randomised
@@ -204,13 +206,15 @@ def test_bad_arguments(tmp_path, monkeypatch):
         ({"subjects": 0}, ["--subjects 0"]),
         ({"subjects": 1.5}, ["--subjects 1.5"]),
         ({"seed": -1}, ["--seed -1"]),
-        ({"spacing": 0.1}, ["--spacing 0.1", "0.5", "4"]),
+        ({"spacing": 0.1}, ["--spacing 0.1", "0.4", "4"]),
         ({"noise": -0.1}, ["--noise -0.1"]),
         ({"bias": 1}, ["--bias 1"]),
         ({"spacing": [2, 1]}, ["--spacing [2, 1]", "or two"]),
         ({"spacing": [1, 2, 3]}, ["--spacing"]),
         ({"contrasts": "random0"}, ["--contrasts random0", "random1"]),
         ({"blur": 0.4}, ["--blur", "--labels"]),
+        ({"thickness": 2}, ["--thickness", "--labels"]),
+        ({"labels": str(labels), "thickness": 0.5}, ["--thickness 0.5", "1", "6"]),
         ({"labels": str(labels), "blur": [0.1, 1]}, ["--blur [0.1, 1]", "0.2"]),
         ({"labels": str(labels), "subjects": 2}, ["holds 1 label maps", "--subjects is 2"]),
         ({"labels": str(labels), "subjects": 1}, ["a.nii.gz", "[777]", "not known"]),
@@ -222,11 +226,52 @@ def test_bad_arguments(tmp_path, monkeypatch):
         simulate(str(tmp_path / "out"), labels=str(tmp_path / "none"))
     nib.save(nib.Nifti1Image(np.full((4, 4, 4), 0.5, np.float32), np.eye(4)), labels / "a.nii.gz")
     with pytest.raises(ValueError, match="integer labels"):
-        labelmap.head_from_labels(labels / "a.nii.gz", 1.0)
+        labelmap.head_from_labels(labels / "a.nii.gz", (1.0, 1.0, 1.0))
     monkeypatch.setitem(sys.modules, "nilearn", None)
     with pytest.raises(ModuleNotFoundError, match=r"pip install '\.\[demo\]'"):
         anatomy.template.__wrapped__()
     assert not (tmp_path / "out").exists()
+
+
+def test_thick_slices_of_label_maps(tmp_path):
+    """The head stays where it is; of two numbers about half of the heads have the lower."""
+    (tmp_path / "labels").mkdir()
+    for i in range(12):
+        _label_map(tmp_path / "labels" / f"{i:02d}.nii.gz")
+    options = {"contrasts": "t1w", "noise": 0, "bias": 0, "spacing": 2.0, "labels": str(tmp_path / "labels")}
+    for name, thickness in (("thin", 1), ("thick", 3), ("some", [1, 3])):
+        simulate(str(tmp_path / name), 12, thickness=thickness, **options)
+    thin, thick, some = (
+        [nib.load(file) for file in sorted((tmp_path / name).rglob("*.nii.gz"))] for name in ("thin", "thick", "some")
+    )
+    for a, b in zip(thin, thick, strict=True):
+        np.testing.assert_allclose(b.header.get_zooms(), (2, 2, 6), rtol=1e-6)
+        moved = ndimage.affine_transform(
+            a.get_fdata(), np.linalg.inv(a.affine) @ b.affine, output_shape=b.shape, order=1
+        )
+        inside = (moved > 200) & (b.get_fdata() > 200)
+        assert np.corrcoef(moved[inside], b.get_fdata()[inside])[0, 1] > 0.8
+        centres = [apply_affine(v.affine, ndimage.center_of_mass(v.get_fdata())) for v in (a, b)]
+        assert np.abs(np.subtract(*centres)).max() < 1
+    times = [image.header.get_zooms()[2] / 2 for image in some]
+    assert 3 <= times.count(1.0) <= 9 and len(set(times)) == 13 - times.count(1.0) and max(times) <= 3
+
+
+def test_what_is_cut_off_is_air(tmp_path):
+    _label_map(tmp_path / "small.nii.gz")
+    small = nib.load(tmp_path / "small.nii.gz")
+    larger = np.pad(np.asarray(small.dataobj), 20)
+    nib.save(nib.Nifti1Image(larger, small.affine @ from_matvec(np.eye(3), [-20] * 3)), tmp_path / "a.nii.gz")
+    spacing = (0.8, 0.8, 1.7)
+    all_of_it, affine = labelmap.head_from_labels(tmp_path / "a.nii.gz", spacing, margin=1e6)
+    head, moved = labelmap.head_from_labels(tmp_path / "a.nii.gz", spacing, margin=3.0)
+    first = np.round(np.linalg.inv(affine) @ moved[:, 3])[:3].astype(int)
+    box = tuple(slice(a, a + n) for a, n in zip(first, head.shape[1:], strict=True))
+    assert np.prod(head.shape) < np.prod(all_of_it.shape)
+    np.testing.assert_allclose(affine[:3, :3], moved[:3, :3])
+    np.testing.assert_allclose(all_of_it[(slice(None), *box)], head, atol=1e-6)
+    all_of_it[0][box] = 1
+    assert all_of_it[0].min() > 0.99
 
 
 def test_random_scans(tmp_path):
