@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Sequence
 
 import numpy as np
 import torch
 
+from ...command_line import is_true
+from ...spline import apply_along, upsampling_matrix
 from .slabs import PatchLoader, check_fit, draw_start, permuted, tissue_masks
 from .volumes import VolumeCache
+
+_ACROSS = ((0, 1, 3, 2), (0, 2, 3, 1))  # one of a channel-first volume's first axes, its last, and the other one
+_ANY = tuple((0, *axes) for axes in itertools.permutations((1, 2, 3)))
 
 
 def check_patch(lr_patch: Sequence[int], factor: int, smallest: int, multiple: int = 4) -> None:
@@ -38,11 +45,12 @@ class ThroughPlaneLoader(PatchLoader):
     """Patches of thin-slice volumes and, drawn independently, of thick-slice scans, without end.
 
     A batch is ``{"hr": (B, 1, p, factor w), "hr_recoloured", "lr": (B, 1, p, w)}``, of which [0, 1] has become [-1, 1];
-    "hr_recoloured" is "hr" with another contrast, or the same where there are no ``contrasts``. With ``attributes`` it
-    also has random attribute codes ``"prior_ct"`` and ``"prior_mr"`` ``(B, attributes)``, of the standard normal
-    distribution. The last axis of an image runs across the slices; the other is one of the two in plane, drawn for each
-    patch. Patches that are mostly air are avoided. Each is mirrored at random along the axis in plane, and HR patches
-    along the other too: nothing pairs them, and the degradation acts on what the augmentation has made.
+    "hr_recoloured" is "hr" with another contrast and another brightness from slice to slice, or the same where there
+    are no ``contrasts`` and no ``gains``. With ``attributes`` it also has random attribute codes ``"prior_ct"`` and
+    ``"prior_mr"`` ``(B, attributes)``, of the standard normal distribution. The last axis of an image runs across the
+    slices; the other is one of the two in plane, drawn for each patch. Patches that are mostly air are avoided. Each is
+    mirrored at random along the axis in plane, and HR patches along the other too: nothing pairs them, and the
+    degradation acts on what the augmentation has made.
 
     Args:
         source: HR volumes, key "hr", slices along the last axis, in [0, 1].
@@ -56,10 +64,19 @@ class ThroughPlaneLoader(PatchLoader):
         contrasts: control points of a random curve that maps the intensities of "hr" to those of "hr_recoloured", so
             that a network that is trained on these cannot rely on one contrast; at least 3, or 0 for none. The darkest
             stays the darkest; what lies between may be exchanged, as CT and MR exchange bone and brain.
+        gains: how much brightness differs from one thick slice to the next: the largest standard deviation of its
+            logarithm, of which each patch has a share, drawn evenly. Between slices it follows a cubic spline, in
+            "hr_recoloured" before that is thickened: a network that is trained on these leaves it smooth, and does not
+            sharpen what only one slice has. 0 for none.
+        any_axis: whether any axis of the source's volumes may run across the slices, not the last alone: for isotropic
+            volumes.
+        zoom: by how much the pixels in plane may be smaller than those of the source's volumes, at least 1. Each patch
+            is cut so much narrower, by a factor whose logarithm is drawn evenly, and interpolated with a cubic spline:
+            scanners make pixels in plane that are finer than the slices will be.
 
     Raises:
-        ValueError: when a volume is smaller than a patch, there are 1 or 2 control points, or the batch does not divide
-            among the processes.
+        ValueError: when a volume is smaller than a patch, there are 1 or 2 control points, ``gains`` or ``zoom`` is out
+            of its range, or the batch does not divide among the processes.
     """
 
     def __init__(
@@ -73,6 +90,9 @@ class ThroughPlaneLoader(PatchLoader):
         device: torch.device | str,
         attributes: int = 0,
         contrasts: int = 0,
+        gains: float = 0.0,
+        any_axis: bool = False,
+        zoom: float = 1.0,
     ) -> None:
         super().__init__(batch_size, seed, device)
         p, w = lr_patch
@@ -82,25 +102,35 @@ class ThroughPlaneLoader(PatchLoader):
             raise ValueError(
                 f"contrasts is {contrasts}, expected at least 3 control points, or 0 for the contrast of CT."
             )
-        self.attributes, self.contrasts = attributes, contrasts
-        for key, group in (("hr", "source"), ("lr", "target")):
-            check_fit(self.volumes[key], key, (p, p, self.sizes[key][1]), group)
+        if not (0 <= gains < math.inf and 1 <= zoom < math.inf):
+            raise ValueError(f"gains is {gains} and zoom {zoom}, expected numbers of at least 0 and at least 1.")
+        self.attributes, self.contrasts, self.gains, self.zoom = attributes, contrasts, gains, zoom
+        self.factor, self.any_axis = factor, is_true(any_axis, "any_axis")
+        check_fit(source, "hr", (p, p, factor * w), "source", turned=self.any_axis)
+        check_fit(target, "lr", (p, p, w), "target")
         self.tissue = {key: tissue_masks(volumes, key) for key, volumes in self.volumes.items()}
 
     def _sample(self, rng: np.random.Generator) -> dict[str, torch.Tensor]:
         sample = {}
         for key, volumes in self.volumes.items():
             i = int(rng.integers(len(volumes)))
-            # The images are planes of the volume with one of its first axes last.
-            order = (0, 1, 3, 2) if rng.random() < 0.5 else (0, 2, 3, 1)
+            orders = _ANY if key == "hr" and self.any_axis else _ACROSS
+            order = orders[int(rng.random() * len(orders))]
             height, width = self.sizes[key]
+            if key == "hr" and self.zoom > 1:
+                height = max(2, round(height / self.zoom ** rng.random()))
             x, z, y = draw_start(permuted(self.tissue[key][i], order), (height, width, 1), rng)
             image = volumes[i][key].permute(order)[:, x : x + height, z : z + width, y]
+            if height != (finer := self.sizes[key][0]):
+                zoom = finer / height
+                image = apply_along(image, [upsampling_matrix(height, finer, zoom, (zoom - 1) / 2), None])
             mirrored = [1] * (rng.random() < 0.5)
             if key == "hr":
                 mirrored += [2] * (rng.random() < 0.5)
                 if self.contrasts:
                     sample["curve"] = self._curve(rng)
+                if self.gains:
+                    sample["gains"] = self._gains(rng)
             sample[key] = image.flip(mirrored)
         for key in ("prior_ct", "prior_mr"):
             if self.attributes:
@@ -113,10 +143,17 @@ class ThroughPlaneLoader(PatchLoader):
         heights[0] = 0
         return torch.from_numpy((heights / heights.max()).astype(np.float32))
 
+    def _gains(self, rng: np.random.Generator) -> torch.Tensor:
+        """The brightness of each thin slice: 1 on average, and a spline through that of the thick ones."""
+        thick = self.gains * rng.random() * rng.standard_normal(self.sizes["lr"][1])
+        spline = upsampling_matrix(len(thick), self.sizes["hr"][1], self.factor, (self.factor - 1) / 2)
+        return torch.from_numpy(np.exp(spline.numpy() @ thick)).float()
+
     def _batch(self, samples: Sequence[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
         batch = super()._batch(samples)
-        curves = batch.pop("curve", None)
+        curves, gains = batch.pop("curve", None), batch.pop("gains", None)
         recoloured = batch["hr"] if curves is None else _recoloured(batch["hr"], curves)
+        recoloured = recoloured if gains is None else recoloured * gains[:, None, None]
         signed = {"hr": batch["hr"], "hr_recoloured": recoloured, "lr": batch["lr"]}
         return batch | {key: 2 * images - 1 for key, images in signed.items()}
 

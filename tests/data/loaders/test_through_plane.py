@@ -5,6 +5,7 @@ import itertools
 import numpy as np
 import pytest
 import torch
+from scipy.interpolate import CubicSpline
 
 from common.data import ThroughPlaneLoader, VolumeCache
 from common.data.loaders import slabs
@@ -150,6 +151,56 @@ def test_another_contrast_is_a_function_of_the_intensity():
             curves.append(curve)
     assert np.ptp(curves, axis=0)[1:].min() > 0.1, "each patch has a curve of its own"
     assert any((np.diff(curve) < 0).any() for curve in curves)
+
+
+def test_brightness_between_slices_is_a_spline_through_that_of_the_thick_ones():
+    """Of the logarithm, whose spread is drawn for each patch; "hr" and "lr" stay, and pixels of a slice are alike."""
+    options = {"hr": [torch.rand(1, 8, 8, 50) + 0.1], "lr": [torch.ones(1, 6, 6, 16)], "lr_patch": (6, 16), "factor": 3}
+    spreads = []
+    for plain, uneven in zip(*(take(loader_of(gains=g, **options), 20) for g in (0, 0.2)), strict=True):
+        assert torch.equal(plain["hr"], plain["hr_recoloured"])
+        for bright, gained in zip(uneven["hr"], uneven["hr_recoloured"], strict=True):
+            ratio = (gained + 1) / (bright + 1)
+            assert torch.allclose(ratio, ratio[:, :1], atol=1e-5)
+            logarithm = ratio[0, 0].double().log().numpy()
+            spline = CubicSpline(np.arange(1, 48, 3), logarithm[1::3])
+            inner = slice(15, 33)  # they treat the ends differently
+            np.testing.assert_allclose(logarithm[inner], spline(np.arange(48))[inner], atol=0.003)
+            spreads.append(logarithm[1::3].std())
+    assert max(spreads) < 0.4 and min(spreads) < 0.02 and np.mean(spreads) == pytest.approx(0.1, rel=0.3)
+
+
+def test_any_axis_of_the_source_may_run_across_the_slices():
+    cube = torch.arange(512.0).view(1, 8, 8, 8) / 1000 + 0.2
+    poses = set()
+    for batch in take(loader_of([cube], any_axis="true"), 100):
+        for image in batch["hr"]:
+            where = np.stack(np.unravel_index((((image[0] + 1) / 2 - 0.2) * 1000).round().long().numpy(), (8, 8, 8)))
+            poses.add(tuple(int(np.flatnonzero(np.diff(where, axis=axis)[:, 0, 0])[0]) for axis in (1, 2)))
+    assert poses == set(itertools.permutations(range(3), 2))
+    with pytest.raises(ValueError, match=r"group 'source', 0\.nii: the hr volume has \(8, 8, 7\).* \(6, 6, 8\)"):
+        loader_of([cube[..., :7]], any_axis=True, lr_patch=(6, 4))
+
+
+def test_pixels_in_plane_may_be_finer_than_those_of_the_source():
+    """By a factor of which the logarithm is drawn evenly; across the slices nothing changes."""
+    plane = torch.arange(40.0).view(1, -1, 1, 1) / 100 + torch.arange(40.0).view(1, 1, -1, 1) / 100
+    ramp = plane + torch.arange(40.0) / 50 + 0.1
+    factors = []
+    for batch in take(loader_of([ramp], [ramp], lr_patch=(16, 8), zoom=2.0), 100):
+        down, across = (((batch["hr"]).diff(dim=axis) / 2)[:, 0, 4:-4, 4:-4].abs() for axis in (2, 3))
+        assert torch.allclose(across, torch.tensor(0.02), atol=1e-4)
+        assert (down - down.mean(dim=(1, 2), keepdim=True)).abs().max() < 1e-3
+        factors += (0.01 / down.mean(dim=(1, 2))).tolist()
+        assert torch.allclose((batch["lr"].diff(dim=2) / 2).abs(), torch.tensor(0.01), atol=1e-4)
+    assert min(factors) > 0.97 and max(factors) < 2.1
+    assert np.histogram(np.log2(factors), [-0.05, 1 / 3, 2 / 3, 1.05])[0].min() > 70  # of 400; whole pixels are cut
+
+
+@pytest.mark.parametrize("wrong", [{"gains": -0.1}, {"gains": float("nan")}, {"zoom": 0.5}, {"zoom": float("inf")}])
+def test_gains_and_zoom_have_ranges(wrong):
+    with pytest.raises(ValueError, match=r"gains is .* and zoom .*, expected"):
+        loader_of(**wrong)
 
 
 def test_attribute_codes_are_standard_normal():
