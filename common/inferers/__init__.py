@@ -1,5 +1,6 @@
-"""Inferers for slabs, cascades over slices, and images in orthogonal directions; agreement with the scan."""
+"""Inferers: slabs, cascades over slices, images in orthogonal directions, agreement with a scan, training on it."""
 
+from .adapted import AdaptedInferer
 from .axes import AxesInferer
 from .cascade import CascadeInferer, back_project
 from .checked import CheckedInferer
@@ -8,6 +9,7 @@ from .orthogonal import OrthogonalInferer
 from .slab import SlabInferer
 
 __all__ = [
+    "AdaptedInferer",
     "AxesInferer",
     "CascadeInferer",
     "CheckedInferer",

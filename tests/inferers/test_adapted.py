@@ -1,0 +1,69 @@
+"""Training on the scan itself: it helps where the scan has something to teach, and never leaves worse weights."""
+
+import copy
+
+import pytest
+import torch
+from scipy import ndimage
+
+from common.degradations import GaussianProfile
+from common.inferers import AdaptedInferer, OrthogonalInferer
+from common.networks import RDN, AxisInterpolation
+
+FACTOR = 3
+THICKEN = GaussianProfile((1, 1, FACTOR))
+
+
+def network_of():
+    torch.manual_seed(0)
+    base = AxisInterpolation(factor=FACTOR, offset=THICKEN.offset[2])
+    return RDN(features=8, growth=8, blocks=1, layers=2, factor=FACTOR, base=base).eval().requires_grad_(False)
+
+
+def blobs():
+    """A volume of sharp edges in all directions, isotropic."""
+    noise = torch.randn(48, 48, 72, generator=torch.Generator().manual_seed(0)).numpy()
+    return torch.from_numpy((ndimage.gaussian_filter(noise, 2.5) > 0).astype("float32"))[None, None]
+
+
+@torch.no_grad()
+def test_a_scan_teaches_what_its_slices_lack(capsys):
+    hr, network = blobs(), network_of()
+    lr = THICKEN(hr)
+    given = copy.deepcopy(network.state_dict())
+    inferer = AdaptedInferer(OrthogonalInferer(), THICKEN, 80, 4, (24, 8), 5e-3)
+    plain, adapted = OrthogonalInferer()(lr, network), inferer(lr, network)
+    error, better = ((result - hr).square().mean() for result in (plain, adapted))
+    assert better < 0.9 * error
+    assert all(torch.equal(value, given[key]) for key, value in network.state_dict().items())
+    assert torch.equal(adapted, inferer(lr, network)), "the same scan gives the same result"
+    before, after = (float(word) for word in capsys.readouterr().out.split("from ")[1].split(" dB")[0].split(" to "))
+    assert after > before
+
+
+@torch.no_grad()
+def test_worse_weights_are_not_used(capsys):
+    lr, network = THICKEN(blobs()), network_of()
+    result = AdaptedInferer(OrthogonalInferer(), THICKEN, 3, 4, (24, 8), 10.0)(lr, network)
+    assert torch.equal(result, OrthogonalInferer()(lr, network))
+    assert "the weights stay as they were" in capsys.readouterr().out
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("shape", [(7, 30, 2), (64, 9, 11)])
+def test_planes_that_are_smaller_than_a_patch(shape):
+    lr, network = torch.rand(1, 1, *shape), network_of()
+    result = AdaptedInferer(OrthogonalInferer(), THICKEN, 2)(lr, network)
+    assert result.shape == (1, 1, *shape[:2], FACTOR * shape[2])
+
+
+@torch.no_grad()
+def test_what_cannot_be_trained_is_refused():
+    lr, network = torch.rand(1, 1, 12, 12, 4), network_of()
+    scripted = torch.jit.trace(network, lr[:, :, 0])
+    with pytest.raises(TypeError, match=r"adapt_iterations is 2, but a .* cannot be trained.*model\.pt"):
+        AdaptedInferer(OrthogonalInferer(), THICKEN, 2)(lr, scripted)
+    assert torch.equal(AdaptedInferer(OrthogonalInferer(), THICKEN)(lr, scripted), OrthogonalInferer()(lr, network))
+    for wrong in (-1, 1.5, True):
+        with pytest.raises(ValueError, match="expected a whole number, 0 or more"):
+            AdaptedInferer(OrthogonalInferer(), THICKEN, wrong)
