@@ -14,7 +14,7 @@ from torch import nn
 
 from .files import read_about
 
-__all__ = ["about_network", "check_settings", "compare", "fitting", "remembered", "tensors_sha256"]
+__all__ = ["about_network", "check_settings", "compare", "fitting", "kept", "remembered", "tensors_sha256"]
 
 
 def remembered(path: str | os.PathLike | None, **default: Any) -> Any:
@@ -48,6 +48,26 @@ def fitting(path: str | os.PathLike, **settings: Any) -> str:
     about = read_about(path)
     found = _others(Path(path), about, settings) if about and _differences(about, settings) else []
     return str(found[0]) if found else str(path)
+
+
+def kept(path: str | os.PathLike, key: str) -> list[Any]:
+    """The values of a setting in the weights at ``path`` and in those of the same bundle beside them.
+
+    Args:
+        path: of the weights.
+        key: of the setting.
+
+    Returns:
+        Each value once, that of ``path`` first; nothing where the file is not there or does not say.
+    """
+    about = read_about(path)
+    if not about or key not in about["settings"]:
+        return []
+    values = []
+    for said in (about, *(read_about(file) for file in _others(Path(path), about, {}))):
+        value = said["settings"].get(key)
+        values += [value] if value is not None and value not in values else []
+    return values
 
 
 def check_settings(path: str | os.PathLike, settings: Mapping[str, Any], option: str = "checkpoint") -> None:

@@ -43,6 +43,13 @@ def message_of(error: BaseException) -> str:
     return text
 
 
+def first_cause(error: BaseException) -> BaseException:
+    """What was raised first, under what MONAI and others wrapped it in."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return error
+
+
 def report(error: BaseException, with_traceback: bool) -> str:
     """The message with which a program ends.
 
@@ -66,8 +73,7 @@ def report(error: BaseException, with_traceback: bool) -> str:
 
 def _is_ours(error: BaseException) -> bool:
     """Whether the first cause was raised by this package, with a message that is meant for its users."""
-    while error.__cause__ is not None:
-        error = error.__cause__
+    error = first_cause(error)
     place = error.__traceback__
     while place is not None and place.tb_next is not None:
         place = place.tb_next

@@ -210,12 +210,15 @@ def _offer(folder: Path, overrides: dict[str, Any]) -> Offer:
     def content(key: str, otherwise: Any) -> Any:
         return parser.get_parsed_content(key) if key in parser else otherwise
 
+    scale = content("scale", (1, 1, 1))
+    if scale == "auto":
+        scale = overrides["scale"] = content("factors", None)
     ranges = content("training_range", None) or remembered(overrides["checkpoint"], training_range=None) or {}
     in_plane, across = (ranges.get(f"{name}_spacing") for name in ("in_plane", "slice"))
     return Offer(
         bundle=folder,
         overrides=overrides,
-        scale=tuple(content("scale", (1, 1, 1))),
+        scale=tuple(scale),
         slice_axis=content("slice_axis", "auto"),
         ranges=tuple(pair and tuple(pair) for pair in (in_plane, in_plane, across)),
         guided=str(content("guided", False)).lower() == "true",

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from common.about import check_settings, fitting, remembered, tensors_sha256
+from common.about import check_settings, fitting, kept, remembered, tensors_sha256
 from common.files import append_about, read_about
 from common.handlers import LastModel, load_stages, load_weights
 from common.networks import Cascade
@@ -117,6 +117,9 @@ def test_weights_that_fit_are_named(weights):
         check_settings(weights, cubes, "initial")
     assert fitting(weights, scale=[2, 2, 2]) == str(other)
     assert fitting(weights, scale=[2, 2, 1]) == fitting(weights, scale=[9, 9, 9]) == str(weights)
+    assert kept(weights, "scale") == [[2, 2, 1], [2, 2, 2], [3, 3, 3]]
+    assert kept(other, "scale") == [[2, 2, 2], [2, 2, 1], [3, 3, 3]]
+    assert kept(weights, "nothing") == kept(weights.with_name("none.pt"), "scale") == []
 
 
 def test_of_another_network_or_changed(weights):

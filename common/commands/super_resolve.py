@@ -356,6 +356,7 @@ def _run(group: Sequence[_Job], output: Path, shard: str | None, bids: Any) -> N
         return
     from ..data.naming import root_cause
     from ..engines.evaluator import CasesFailedError
+    from ..errors import first_cause
 
     workflow = _workflow(jobs, output, shard=shard)
     by_image = {job.entry["image"]: job for job in jobs}
@@ -364,11 +365,9 @@ def _run(group: Sequence[_Job], output: Path, shard: str | None, bids: Any) -> N
         workflow.run()
         workflow.finalize()
     except Exception as error:
-        cause = error
-        while cause.__cause__ is not None:
-            cause = cause.__cause__
+        cause = first_cause(error)
         if isinstance(cause, CasesFailedError):
-            for failure in workflow.parser.get_parsed_content("evaluator").failures:
+            for failure in cause.failures:
                 by_image[failure.case].problem = failure.reason
         else:
             for job in jobs:

@@ -6,7 +6,7 @@ import logging
 import sys
 import time
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -25,7 +25,20 @@ _WARNINGS = 10  # so many different ones are listed in whole after the cases
 
 
 class CasesFailedError(RuntimeError):
-    """Some cases of a batch failed; the others are done."""
+    """Some cases of a batch failed; the others are done.
+
+    Args:
+        failures: those that failed; the message lists them with the reasons.
+        total: how many cases there were.
+
+    Attributes:
+        failures: as given.
+    """
+
+    def __init__(self, failures: Sequence[CaseFailure], total: int) -> None:
+        listing = "\n  ".join(failure(case.case, case.reason) for case in failures)
+        super().__init__(f"{len(failures)} of {total} cases failed, the others are done:\n  {listing}")
+        self.failures = list(failures)
 
 
 @dataclass
@@ -99,8 +112,7 @@ class CaseEvaluator(SupervisedEvaluator):
         if failures := gathered(self.failures):
             if rank()[0] > 0:
                 sys.exit(1)  # the first process says what failed
-            listing = "\n  ".join(failure(case.case, case.reason) for case in failures)
-            raise CasesFailedError(f"{len(failures)} of {len(every)} cases failed, the others are done:\n  {listing}")
+            raise CasesFailedError(failures, len(every))
 
     def _run_cases(self, total: int, global_epoch: int) -> None:
         if self.state.device.type == "cpu":

@@ -289,6 +289,37 @@ def test_what_is_no_thick_mr_or_no_ct(cohort, trained, tmp_path, clinic):
         assert min(p, scale * w) >= 64 and not scale * w % 4
 
 
+@ct_guided
+def test_each_scan_by_the_weights_that_suit_its_slices(cohort, trained, tmp_path):
+    """Of two factors beside each other; a scale that is given holds for all; failures of both groups are told."""
+    models = shutil.copytree(trained / "models", tmp_path / "models")
+    run(["train"], tmp_path / "three", dataset_dir=str(cohort), stages=[1], scale=[1, 1, 3], **SHORT)
+    shutil.copy(tmp_path / "three" / "models" / "model.pt", models / "model_3.pt")
+    thick, affine = runs.degrade(runs.phantom(0), np.eye(4), THICK)
+    slices = {"a_4mm": 4, "b_3mm": 3, "c_6mm": 6, "d_2mm": 2}
+    for name, mm in slices.items():
+        runs.save(tmp_path / "scans" / f"{name}.nii.gz", thick, affine @ np.diag([1, 1, mm / 4, 1]))
+    run(["inference"], tmp_path, dataset_dir=str(tmp_path / "scans"), output_dir=str(tmp_path / "sr"))
+    factor = {"a_4mm": 4, "b_3mm": 3, "c_6mm": 4, "d_2mm": 3}
+    for name, n in factor.items():
+        sr = nib.load(tmp_path / "sr" / f"{name}_sr.nii.gz")
+        assert sr.shape == (*thick.shape[:2], n * thick.shape[2])
+        assert sr.header.get_zooms()[2] == pytest.approx(slices[name] / n)
+        said = json.loads((tmp_path / "sr" / f"{name}_sr.json").read_text())["SuperResolution"]
+        assert said["Scale"] == [1, 1, n] and said["Weights"]["File"].endswith({4: "model.pt", 3: "model_3.pt"}[n])
+    options = {"dataset_dir": str(tmp_path / "scans" / "a_4mm.nii.gz"), "output_dir": str(tmp_path / "three_of_4mm")}
+    run(["inference"], tmp_path, scale=[1, 1, 3], adapt_iterations=1, **options)
+    assert nib.load(tmp_path / "three_of_4mm" / "a_4mm_sr.nii.gz").shape[2] == 3 * thick.shape[2]
+    for name in ("b_3mm", "c_6mm"):
+        broken = nib.load(tmp_path / "scans" / f"{name}.nii.gz")
+        runs.save(tmp_path / "scans" / f"{name}.nii.gz", np.full(broken.shape, np.nan), broken.affine)
+    with pytest.raises(RuntimeError) as caught:
+        run(["inference"], tmp_path, dataset_dir=str(tmp_path / "scans"), output_dir=str(tmp_path / "some"))
+    message = str(runs.first_cause(caught.value))
+    assert message.startswith("2 of 4 cases failed, the others are done") and "b_3mm" in message and "c_6mm" in message
+    assert runs.written(tmp_path / "some") == ["a_4mm_sr.nii.gz", "d_2mm_sr.nii.gz"]
+
+
 def test_slice_profiles():
     """The profile of the slices is an entry of the JSON, exact in the world."""
     box = {"_target_": "common.degradations.BlockAverage", "factors": "@scale"}

@@ -7,7 +7,9 @@ from collections.abc import Mapping, Sequence
 import nibabel as nib
 import numpy as np
 
+from ...about import kept
 from ...geometry import slice_permutation
+from ...processes import gathered, say
 
 
 def check_scale(source: Sequence[Mapping], target: Sequence[Mapping], factors: Sequence[int], slice_axis: str) -> None:
@@ -104,6 +106,40 @@ def thin_slice_spacing(entries: Sequence[Mapping], slice_axis: str, scale: int) 
             + "\nResample these scans, or leave them out."
         )
     return [float(mm) for mm in median]
+
+
+def by_scale(
+    entries: Sequence[Mapping[str, str]], checkpoint: str, scale: str | Sequence[int], slice_axis: str
+) -> list[dict]:
+    """Scans of a list by the scale that suits them: of those that there are weights for, each takes that which makes
+    its voxels most nearly cubes, and a printed line tells.
+
+    Args:
+        entries: with "image" and "name".
+        checkpoint: file of weights; those of the same bundle beside it are looked at too.
+        scale: "auto", or three numbers for all scans.
+        slice_axis: as for :class:`common.transforms.SliceAxisd`.
+
+    Returns:
+        For each scale that some scan takes what a run of it overrides: ``{"scale": [1, 1, 4], "dataset#data":
+        (<entry>, ...)}``. Scans whose spacing cannot be read, of which their run tells, are with the checkpoint's own.
+        All processes get the same scales.
+    """
+    if scale != "auto":
+        return [{"scale": list(scale), "dataset#data": tuple(entries)}]
+    scales = [tuple(known) for known in kept(checkpoint, "scale")]
+    of_scale: dict[tuple, list] = {}
+    for entry in entries if scales else ():
+        mm = _spacing(entry["image"], slice_axis)
+        suits = scales[0] if mm is None else min(scales, key=lambda known: np.ptp(np.log(mm / known)))
+        of_scale.setdefault(suits, []).append(entry)
+    for suits, some in of_scale.items():
+        names = ", ".join(entry["name"] for entry in some[:3]) + (f" and {len(some) - 3} more" if len(some) > 3 else "")
+        say(f"scale {list(suits)}: {names}")
+    every = sorted(gathered(list(of_scale)))
+    return [{"scale": list(suits), "dataset#data": tuple(of_scale.get(suits, ()))} for suits in every] or [
+        {"dataset#data": tuple(entries)}
+    ]
 
 
 def slice_axis_of(entries: Sequence[Mapping], slice_axis: str) -> str:
