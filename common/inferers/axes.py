@@ -1,39 +1,56 @@
-"""Slabs across each of several axes of a volume."""
+"""Slabs across each of several axes of a volume, and of its mirror image."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
 from monai.data import MetaTensor
 from monai.inferers import Inferer
 
+from ..command_line import is_true
 from ..progress import part
+
+_SPATIAL = (2, 3, 4)
 
 
 class AxesInferer(Inferer):
     """Runs an inferer with each of several axes of a volume as the last, and averages the results.
 
     A slab network sees little along its last axis. Where the factor is the same along every axis, each may be the one
-    across the slabs, and the mean of three results has seen every direction in plane.
+    across the slabs, and the mean of three results has seen every direction in plane. A network is not quite the same
+    for a mirror image: with ``mirrored`` that of the volume, along all of its axes, is super-resolved too. Where LR
+    voxel i lies on HR voxel f i + o, it lies on f i + f - 1 - o of the mirror image's, so its result is moved by
+    f - 1 - 2 o voxels; what is then missing at the border is taken from the other one.
 
     Args:
         inferer: runs the network over a volume, slab by slab along the last axis.
         axes: axes (0, 1, 2) of the volume that run across the slabs in turn.
         told: whether the network takes the axis as its second argument.
+        mirrored: whether the mean is of mirror images too.
+        offset: o along each axis, of which f - 1 - 2 o is a whole number, 0 or more; as the degradation's.
 
     Raises:
         ValueError: when ``axes`` are not distinct spatial axes.
     """
 
-    def __init__(self, inferer: Inferer, axes: Sequence[int] = (0, 1, 2), told: bool = False) -> None:
+    def __init__(
+        self,
+        inferer: Inferer,
+        axes: Sequence[int] = (0, 1, 2),
+        told: bool = False,
+        mirrored: bool | str = False,
+        offset: Sequence[float] = (0.0, 0.0, 0.0),
+    ) -> None:
         super().__init__()
         self.axes = tuple(axes)
         if not self.axes or len(set(self.axes)) != len(self.axes) or not set(self.axes) <= {0, 1, 2}:
             raise ValueError(f"AxesInferer: axes must be distinct spatial axes out of 0, 1, 2, got {axes}.")
         self.inferer = inferer
         self.told = told
+        self.mirrored = is_true(mirrored, "mirrored")
+        self.offset = tuple(offset)
 
     def __call__(self, inputs: torch.Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any) -> torch.Tensor:
         """Super-resolve a batch of volumes.
@@ -46,18 +63,52 @@ class AxesInferer(Inferer):
 
         Returns:
             The mean of the results, as the inferer gives one.
+
+        Raises:
+            ValueError: when a mirror image's result would have to be moved by a part of a voxel.
         """
         volume = inputs.as_tensor() if isinstance(inputs, MetaTensor) else inputs
-        total: torch.Tensor | None = None
+        total, count = None, 0
+        for copy in self._copies(volume, network, *args, **kwargs):
+            total = copy.contiguous() if total is None else total.add_(copy)
+            count += 1
+            del copy  # else it would stand beside the next one
+        return total if count == 1 else total.div_(count)
+
+    def _copies(
+        self, volume: torch.Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any
+    ) -> Iterator[torch.Tensor]:
+        """The results that are averaged, one after the other."""
+        count = len(self.axes) * (1 + self.mirrored)
         for i, axis in enumerate(self.axes):
             order = [0, 1, *(2 + a for a in range(3) if a != axis), 2 + axis]
-            inverse = [order.index(i) for i in range(5)]
+            inverse = [order.index(j) for j in range(5)]
             told = (axis,) if self.told else ()
-            with part(i, len(self.axes)):
-                result = self.inferer(volume.permute(order).contiguous(), network, *told, *args, **kwargs)
-            result = result.permute(inverse)
-            if len(self.axes) == 1:
-                return result.contiguous()
-            total = result.contiguous() if total is None else total.add_(result)
+
+            def run(some: torch.Tensor, order=order, inverse=inverse, told=told) -> torch.Tensor:
+                result = self.inferer(some.permute(order).contiguous(), network, *told, *args, **kwargs)
+                return result.permute(inverse)
+
+            with part(i * (1 + self.mirrored), count):
+                result = run(volume)
+            yield result.clone() if self.mirrored else result
+            if self.mirrored:
+                with part(2 * i + 1, count):
+                    mirror_image = run(volume.flip(_SPATIAL)).flip(_SPATIAL)
+                yield self._moved(mirror_image, volume.shape[2:], result)
+                del mirror_image
             del result  # else it would stand beside the next one
-        return total.div_(len(self.axes))
+
+    def _moved(self, mirror_image: torch.Tensor, lr_size: Sequence[int], plain: torch.Tensor) -> torch.Tensor:
+        """A mirror image's result, mirrored back, where it lies in the volume; its border is that of ``plain``."""
+        steps = [n // k - 1 - 2 * o for n, k, o in zip(plain.shape[2:], lr_size, self.offset, strict=True)]
+        if any(step < 0 or step != round(step) for step in steps):
+            raise ValueError(
+                f"mirrored needs results that are moved by whole voxels, but offset {list(self.offset)} moves them by "
+                f"{steps}; leave it out."
+            )
+        sizes = plain.shape[2:]
+        there = tuple(slice(round(step), n) for step, n in zip(steps, sizes, strict=True))
+        here = tuple(slice(n - round(step)) for step, n in zip(steps, sizes, strict=True))
+        plain[(..., *here)] = mirror_image[(..., *there)]
+        return plain

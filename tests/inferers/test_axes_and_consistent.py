@@ -62,6 +62,40 @@ def test_a_network_is_told_the_axis_across_its_slabs():
     assert (together - AxesInferer(slab_inferer(), [0, 1, 2])(volume, network)).abs().max() > 1e-3
 
 
+@pytest.mark.parametrize(("operator", "offset"), [(KSpaceTruncation(TWICE), 0.0), (BlockAverage(TWICE), 0.5)], ids=str)
+def test_mirror_images_lie_where_the_volume_does(operator, offset):
+    """Of a result without error the mirror image's is the same but for the border, and the mean too."""
+    torch.manual_seed(0)
+    assert operator.offset == (offset,) * 3
+    smooth = F.interpolate(torch.rand(1, 1, 3, 3, 3), size=(24, 20, 16), mode="trilinear", align_corners=True)
+    lr = operator(smooth) if offset else smooth[..., ::2, ::2, ::2]
+
+    def at(volume, network):
+        """Linear interpolation at the right places."""
+        places = [((torch.arange(2 * n) - offset) / 2).clamp(0, n - 1) / (n - 1) * 2 - 1 for n in volume.shape[2:]]
+        grid = torch.stack(torch.meshgrid(*places, indexing="ij"), -1).flip(-1)[None]
+        return F.grid_sample(volume, grid, align_corners=True, padding_mode="border")
+
+    inner = (..., slice(2, -2), slice(2, -2), slice(2, -2))
+    plain = AxesInferer(at, [2])(lr, None)
+    both = AxesInferer(at, [2], mirrored="true", offset=operator.offset)(lr, None)
+    torch.testing.assert_close(both[inner], plain[inner], atol=1e-5, rtol=0)
+    assert torch.equal(both[..., -1], plain[..., -1]) == (offset == 0)
+    torch.testing.assert_close(both, AxesInferer(at, [0, 1, 2], mirrored=True, offset=operator.offset)(lr, None))
+    with pytest.raises(ValueError, match="moved by whole voxels"):
+        AxesInferer(at, [2], mirrored=True, offset=(0.25, 0, 0))(lr, None)
+
+
+@torch.no_grad()
+def test_mirrored_twice_is_not_mirrored():
+    """With a network, the mean of both is equivariant: of the mirror image it is the mirror image."""
+    network, volume = network_of(), torch.rand(1, 1, 6, 5, 4)
+    inferer = AxesInferer(slab_inferer(), mirrored=True)
+    result, mirrored = inferer(volume, network), inferer(volume.flip(2, 3, 4), network).flip(2, 3, 4)
+    torch.testing.assert_close(result[..., :-1, :-1, :-1], mirrored[..., 1:, 1:, 1:])
+    assert (result - AxesInferer(slab_inferer())(volume, network)).abs().max() > 1e-3
+
+
 @pytest.mark.parametrize("axes", [[], [0, 0], [3], [-1]], ids=str)
 def test_axes_that_are_none(axes):
     with pytest.raises(ValueError, match="distinct spatial axes"):
