@@ -86,6 +86,36 @@ def zero_filling_kernel(
     return torch.from_numpy(kernel / kernel.sum()).float()
 
 
+def drawn_kernels(count: int, factor: int, seed: int, size: int = 33, offset: float = 0.0) -> torch.Tensor:
+    """Kernels of a family that holds what scanners and their reconstructions do to a plane, drawn at random.
+
+    Each is, evenly, one of three: a Gaussian, whose standard deviations along its two axes are drawn from 0.6 to 2 HR
+    pixels and its angle from 0 to 180 degrees; truncation of k-space (:func:`zero_filling_kernel` without its filter);
+    or zero filling with the filter's radius drawn from 0.7 to 1.2 and its width from 0.03 to 0.2.
+
+    Args:
+        count: how many.
+        factor: HR pixels per LR pixel.
+        seed: of the draws.
+        size: K, odd.
+        offset: of their centres from the middle of the kernel, in HR pixels along both axes.
+
+    Returns:
+        ``(count, K, K)``, each with sum 1, float32.
+    """
+    rng = np.random.default_rng(seed)
+    kernels = []
+    for _ in range(count):
+        kind = rng.integers(3)
+        if kind == 0:
+            kernels.append(gaussian_kernel(rng.uniform(0.6, 2, 2).tolist(), rng.uniform(0, 180), size, offset))
+        elif kind == 1:
+            kernels.append(zero_filling_kernel(factor, size, offset, radius=10))
+        else:
+            kernels.append(zero_filling_kernel(factor, size, offset, rng.uniform(0.7, 1.2), rng.uniform(0.03, 0.2)))
+    return torch.stack(kernels)
+
+
 def describe_kernel(kernel: torch.Tensor | np.ndarray) -> dict[str, Any]:
     """What a kernel does, by the Gaussian that fits it best (least squares).
 

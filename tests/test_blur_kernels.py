@@ -15,6 +15,7 @@ from common.blur_kernels import (
     bicubic_kernel,
     centred,
     describe_kernel,
+    drawn_kernels,
     gaussian_kernel,
     kernel_error,
     load_kernels,
@@ -82,6 +83,25 @@ def test_zero_filling_moves_with_its_offset(offset):
     if offset == 1.0:
         moved, still = (k / k[8:25, 8:25].sum() for k in (moved.roll((-1, -1), (0, 1)), still))
         torch.testing.assert_close(moved[8:25, 8:25], still[8:25, 8:25])
+
+
+def test_drawn_kernels_are_of_three_kinds():
+    """Gaussians in their range at any angle, k-space truncated, and zero filling with its filter; centred, of sum 1."""
+    kernels = drawn_kernels(90, 2, seed=1)
+    assert kernels.shape == (90, 33, 33) and torch.equal(kernels, drawn_kernels(90, 2, seed=1))
+    torch.testing.assert_close(kernels.sum(dim=(1, 2)), torch.ones(90))
+    torch.testing.assert_close(kernels, kernels.flip(1, 2), rtol=0, atol=1e-6)
+    told = [describe_kernel(kernel) for kernel in kernels]
+    gaussians = [about for about in told if about["residual"] < 1e-3]
+    sigma = np.array([about["fwhm"] for about in gaussians]) / FWHM
+    assert sigma.min() >= 0.6 and 1.7 < sigma.max() <= 2 and np.ptp([about["angle"] for about in gaussians]) > 120
+    truncated = zero_filling_kernel(2, width=1e-6, radius=2)
+    plain = [torch.allclose(kernel, truncated, atol=1e-6) for kernel in kernels]
+    assert 20 < len(gaussians) < 40 and 20 < sum(plain) < 40
+    filtered = [k for k, p, about in zip(kernels, plain, told, strict=True) if not p and about["residual"] >= 1e-3]
+    assert len({round(kernel.max().item(), 5) for kernel in filtered}) == len(filtered)
+    assert all(kernel.max() < truncated.max() for kernel in filtered)
+    assert drawn_kernels(2, 3, 5, 21, 0.5).shape == (2, 21, 21)
 
 
 @pytest.mark.parametrize("offset", [0.0, 0.5])
