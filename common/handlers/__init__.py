@@ -9,6 +9,7 @@ from .history import LossHistory
 from .kernel_report import KernelReport
 from .results import InferenceResults, log_path
 from .translation import TranslationReport
+from .uncertainty import UncertaintyMap, UncertaintyReport
 from .validation import ValidationWithInitial
 from .viewer import ResultViewer
 
@@ -25,6 +26,8 @@ __all__ = [
     "ResultViewer",
     "ResumableState",
     "TranslationReport",
+    "UncertaintyMap",
+    "UncertaintyReport",
     "ValidationWithInitial",
     "load_stages",
     "load_weights",

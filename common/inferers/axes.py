@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -10,6 +11,7 @@ from monai.data import MetaTensor
 from monai.inferers import Inferer
 
 from ..command_line import is_true
+from ..degradations import Degradation
 from ..progress import part
 
 _SPATIAL = (2, 3, 4)
@@ -30,9 +32,16 @@ class AxesInferer(Inferer):
         told: whether the network takes the axis as its second argument.
         mirrored: whether the mean is of mirror images too.
         offset: o along each axis, of which f - 1 - 2 o is a whole number, 0 or more; as the degradation's.
+        spread: whether to keep, as :attr:`deviation`, how much the results that are averaged differ.
+        degradation: linear, from a result to the scan. What it lets through is measured, so the spread is that of the
+            rest: of :math:`x - f_x f_y f_z A^T A x`, without the share that the scan says.
+
+    Attributes:
+        deviation: standard deviation over the results of the last volume, in each voxel, as large as the result; None
+            without ``spread``.
 
     Raises:
-        ValueError: when ``axes`` are not distinct spatial axes.
+        ValueError: when ``axes`` are not distinct spatial axes, or there is a ``spread`` of one result.
     """
 
     def __init__(
@@ -42,6 +51,8 @@ class AxesInferer(Inferer):
         told: bool = False,
         mirrored: bool | str = False,
         offset: Sequence[float] = (0.0, 0.0, 0.0),
+        spread: bool | str = False,
+        degradation: Degradation | None = None,
     ) -> None:
         super().__init__()
         self.axes = tuple(axes)
@@ -51,6 +62,10 @@ class AxesInferer(Inferer):
         self.told = told
         self.mirrored = is_true(mirrored, "mirrored")
         self.offset = tuple(offset)
+        self.spread, self.degradation = is_true(spread, "spread"), degradation
+        self.deviation: torch.Tensor | None = None
+        if self.spread and len(self.axes) * (1 + self.mirrored) < 2:
+            raise ValueError("AxesInferer: the spread of one result is none; take more axes, or mirror images.")
 
     def __call__(self, inputs: torch.Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any) -> torch.Tensor:
         """Super-resolve a batch of volumes.
@@ -69,11 +84,22 @@ class AxesInferer(Inferer):
         """
         volume = inputs.as_tensor() if isinstance(inputs, MetaTensor) else inputs
         total, count = None, 0
+        moments = _Moments() if self.spread else None
         for copy in self._copies(volume, network, *args, **kwargs):
+            if moments is not None:
+                moments.add(self._unmeasured(copy))
             total = copy.contiguous() if total is None else total.add_(copy)
             count += 1
             del copy  # else it would stand beside the next one
+        if moments is not None:
+            self.deviation = moments.deviation()
         return total if count == 1 else total.div_(count)
+
+    def _unmeasured(self, result: torch.Tensor) -> torch.Tensor:
+        if self.degradation is None:
+            return result
+        operator = self.degradation.to(result.device)
+        return result - operator.adjoint(operator(result)).mul_(math.prod(operator.factors))
 
     def _copies(
         self, volume: torch.Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any
@@ -112,3 +138,22 @@ class AxesInferer(Inferer):
         here = tuple(slice(n - round(step)) for step, n in zip(steps, sizes, strict=True))
         plain[(..., *here)] = mirror_image[(..., *there)]
         return plain
+
+
+class _Moments:
+    """Standard deviation of volumes that come one after the other (Welford's algorithm)."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def add(self, volume: torch.Tensor) -> None:
+        self.count += 1
+        if self.count == 1:
+            self.mean, self.squares = volume.clone(), torch.zeros_like(volume)
+            return
+        apart = volume - self.mean
+        self.mean += apart / self.count
+        self.squares += apart.mul_(volume - self.mean)
+
+    def deviation(self) -> torch.Tensor:
+        return (self.squares / (self.count - 1)).sqrt_()

@@ -9,6 +9,7 @@ from .mscn import mscn_distance, mscn_figure
 from .planes import View, save_panels
 from .training import loss_curves
 from .translation import translation_figure
+from .uncertainty import calibration_curve
 from .viewer import check_viewer, viewer
 
 __all__ = [
@@ -16,6 +17,7 @@ __all__ = [
     "RESERVED",
     "View",
     "box_plots",
+    "calibration_curve",
     "case_figure",
     "check_viewer",
     "degradation_figure",

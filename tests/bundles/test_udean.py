@@ -15,6 +15,7 @@ from monai.bundle import ConfigParser
 from nibabel.affines import from_matvec
 from scipy.ndimage import map_coordinates
 
+from common.commands.remember import remember
 from common.degradations import KSpaceTruncation
 
 from . import runs
@@ -341,6 +342,44 @@ def test_weights_of_the_other_form(cohort, trained, tmp_path):
     assert np.array_equal(*found)
     message = runs.fails("udean", ["inference", "inference_paper"], trained, dataset_dir=str(scan))
     assert "model.pt, of udean" in message and "residual is False, but these weights were trained with True" in message
+
+
+@udean
+def test_how_sure_results_are(cohort, trained, tmp_path):
+    """Fitted on cases with known HR, kept in the weights, written beside a result: in its units and on its grid."""
+    weights = tmp_path / "models" / "model.pt"
+    weights.parent.mkdir()
+    weights.write_bytes((trained / "models" / "model.pt").read_bytes())
+    runs.run("udean", ["train", "evaluate", "evaluate_uncertainty"], tmp_path, dataset_dir=str(cohort))
+    report = json.loads((tmp_path / "out" / "uncertainty.json").read_text())
+    a, b = report["scale"]
+    assert a >= 0 and b >= 0 and a + b > 0 and len(report["predicted"]) == len(report["rms_error"]) == 20
+    assert all(-1 <= rank <= 1 for rank in report["rank_correlation"].values()) and report["rank_correlation"]
+    np.testing.assert_allclose(report["predicted"], report["rms_error"], rtol=1.0)
+    assert imread(tmp_path / "out" / "uncertainty.png").shape[2] in (3, 4)
+
+    scan = runs.TINY["udean"].save_lr(
+        tmp_path / "scans",
+        "a",
+        runs.phantom(0),
+    )
+    options = {"dataset_dir": str(scan), "output_dir": str(tmp_path / "sr"), "uncertainty": True}
+    message = runs.fails("udean", ["inference"], tmp_path, **options)
+    assert "--uncertainty_scale" in message
+    remember(str(weights), uncertainty_scale=[a, b])
+    runs.run("udean", ["inference"], tmp_path, **options)
+    name = scan.name.removesuffix(".nii.gz")
+    sr, sd = (nib.load(tmp_path / "sr" / f"{name}_{kind}.nii.gz") for kind in ("sr", "sd"))
+    np.testing.assert_allclose(sd.affine, sr.affine)
+    assert sd.shape == sr.shape and sd.get_data_dtype() == np.float32
+    values, errors = sr.get_fdata(), sd.get_fdata()
+    assert errors.min() >= 0 and errors.max() < 0.5 * values.max()
+    options |= {"output_dir": str(tmp_path / "twice"), "uncertainty_scale": [2 * a, 2 * b]}
+    runs.run("udean", ["inference"], tmp_path, **options)
+    np.testing.assert_allclose(nib.load(tmp_path / "twice" / f"{name}_sd.nii.gz").get_fdata(), 2 * errors, rtol=1e-5)
+    assert "measured" in json.loads((tmp_path / "sr" / f"{name}_sd.json").read_text())["Description"]
+    message = runs.fails("udean", ["inference"], trained, dataset_dir=str(tmp_path / "sr"))
+    assert "results" in message, "a standard error is no scan"
 
 
 @udean

@@ -159,27 +159,35 @@ class RestoreVolumed(MapTransform):
         keys: of the super-resolved volumes, channel-first.
         reference: key of the input volume, as it was prepared.
         degradation: whose inverse affine the result has.
+        deviations: whether the volumes are standard deviations of such: these are scaled, and no more than that, and
+            stored as float32.
     """
 
-    def __init__(self, keys: KeysCollection, reference: str, degradation: Degradation) -> None:
+    def __init__(
+        self, keys: KeysCollection, reference: str, degradation: Degradation, deviations: bool = False
+    ) -> None:
         super().__init__(keys)
         self.reference = reference
         self.degradation = degradation
+        self.deviations = deviations
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         d = dict(data)
         source = d[self.reference]
         as_stored = ornt_transform([[0, 1], [1, 1], [2, 1]], source.meta[_ORIENTATION].numpy())
         low, high = (float(v) for v in source.meta[_SCALE])
-        floor = torch.as_tensor(source).min().item() * (high - low) + low
+        scale = high - low
+        floor = torch.as_tensor(source).min().item() * scale + low
+        if self.deviations:
+            low = floor = 0.0
         affine = self.degradation.hr_affine(source.affine)
         for key in self.key_iterator(d):
-            values = torch.as_tensor(d[key]).detach().cpu().float() * (high - low)
+            values = torch.as_tensor(d[key]).detach().cpu().float() * scale
             # In place, because a volume more is what memory is short of.
             values, affine_out = reorient_volume(values.add_(low).clamp_min_(floor), affine, as_stored)
             array = values.numpy()
             dtype = stored_dtype(source.meta.get("filename_or_obj"))
-            if dtype.kind in "iu":
+            if dtype.kind in "iu" and not self.deviations:
                 info = np.iinfo(dtype)
                 np.rint(array, out=array)
                 array = np.clip(array, info.min, info.max, out=array).astype(dtype)

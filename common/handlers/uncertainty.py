@@ -1,0 +1,153 @@
+"""How sure a result is: a volume beside it, and whether such volumes tell the truth."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from ignite.engine import Engine, Events
+from monai.engines import IterationEvents
+from scipy.optimize import nnls
+from scipy.stats import spearmanr
+
+from ..data.loaders.slabs import AIR
+from ..data.naming import case_stem, result_name
+from ..degradations import Degradation
+from ..files import replacing
+from ..inferers import AxesInferer
+from ..transforms import RestoreVolumed, SaveVolumed
+
+_VOXELS = 200_000  # of a case, drawn: more tell nothing new
+_BINS = 20
+
+
+def standard_error(deviation: Any, scale: Sequence[float]) -> Any:
+    """The root mean square error that a spread stands for.
+
+    Args:
+        deviation: of the results that were averaged, a tensor or an array in units of the normalised intensity.
+        scale: a and b of :math:`\\sqrt{a^2 s^2 + b^2}`, which :class:`UncertaintyReport` fits.
+
+    Returns:
+        As ``deviation``.
+    """
+    a, b = scale
+    return ((a * deviation) ** 2 + b**2) ** 0.5
+
+
+class UncertaintyMap:
+    """Writes beside each result the standard error of every voxel, ``<name>_sd.nii.gz``, in the units of the result.
+
+    It attaches to a :class:`~common.engines.CaseEvaluator`. What lies within the scan's k-space is measured: where the
+    inferer knows the degradation, the error is that of the rest, which the network has added.
+
+    Args:
+        inferer: with a spread, which the results are the mean of.
+        scale: a and b of :func:`standard_error`, from validation.
+        degradation: from the result to the scan.
+        output_dir: folder of the results.
+        bids: whether results are named as BIDS derivatives.
+
+    Raises:
+        ValueError: when there is no scale.
+    """
+
+    def __init__(
+        self,
+        inferer: AxesInferer,
+        scale: Sequence[float] | None,
+        degradation: Degradation,
+        output_dir: str | os.PathLike,
+        bids: bool | str = False,
+    ) -> None:
+        if scale is None:
+            raise ValueError(
+                "uncertainty is true, but the weights do not know how large the errors are that a spread stands for; "
+                "measure it on cases with known HR (evaluate_uncertainty.json) and give --uncertainty_scale '[a,b]'."
+            )
+        self.inferer, self.scale = inferer, scale
+        self.restore = RestoreVolumed("sd", "image", degradation, deviations=True)
+        self.save = SaveVolumed("sd", output_dir, "sd", bids, "super-resolved, standard error")
+
+    def attach(self, engine: Engine) -> None:
+        """Write when a result has been written."""
+        engine.add_event_handler(IterationEvents.MODEL_COMPLETED, self._write)
+
+    def _write(self, engine: Engine) -> None:
+        error = standard_error(self.inferer.deviation, self.scale)[0]
+        entry = {"sd": error, "image": engine.state.batch[0]["image"], "name": result_name(engine.case.entry)}
+        path = Path(self.save(self.restore(entry))["saved_to"])
+        said = {
+            "Description": "Standard error of each voxel of the super-resolved volume, in its units: of what the "
+            "network adds beyond the scan's k-space. What lies within is measured, with the scan's own noise.",
+            "Scale": list(self.scale),
+        }
+        with replacing(path.with_name(path.name.removesuffix(".nii.gz") + ".json")) as temporary:
+            temporary.write_text(json.dumps(said, indent=2) + "\n")
+
+
+class UncertaintyReport:
+    """Compares what an inferer's spread says with the errors that there are, in tissue, over cases with known HR.
+
+    At the end it fits a and b of :func:`standard_error` to the mean square errors of equally many voxels each, sorted
+    by their spread, and prints them with each case's rank correlation (Spearman) of error and spread. It leaves
+    ``uncertainty.json`` and the calibration curve, ``uncertainty.png``.
+
+    Args:
+        inferer: with a spread, which the results are the mean of.
+        output_dir: folder of the report.
+        scale: a and b to draw the curve with; None for those that are fitted.
+    """
+
+    def __init__(
+        self, inferer: AxesInferer, output_dir: str | os.PathLike, scale: Sequence[float] | None = None
+    ) -> None:
+        self.inferer, self.output_dir, self.scale = inferer, Path(output_dir), scale
+
+    def attach(self, engine: Engine) -> None:
+        """Collect voxels of each case, and report at the end."""
+        self.cases: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+        engine.add_event_handler(IterationEvents.MODEL_COMPLETED, self._case)
+        engine.add_event_handler(Events.COMPLETED, self._finish)
+
+    def _case(self, engine: Engine) -> None:
+        output = engine.state.output[0]
+        hr, sr = (torch.as_tensor(output[key])[0].float().cpu() for key in ("label", "pred"))
+        tissue = np.flatnonzero((hr > AIR).numpy())
+        chosen = np.random.default_rng(0).permutation(tissue)[:_VOXELS]
+        error, spread = (v.flatten()[chosen].double().numpy() for v in (sr - hr, self.inferer.deviation[0, 0].cpu()))
+        name = case_stem(str(output["label"].meta["filename_or_obj"]), engine.case.entry.get("subject"))
+        self.cases[name] = error, spread
+
+    def _finish(self, engine: Engine) -> None:
+        if not self.cases:
+            return
+        error, spread = (np.concatenate(each) for each in zip(*self.cases.values(), strict=True))
+        order = np.array_split(np.argsort(spread), _BINS)
+        found = np.array([np.mean(error[some] ** 2) for some in order])
+        said = np.array([np.mean(spread[some] ** 2) for some in order])
+        fitted = fit(said, found)
+        scale = fitted if self.scale is None else list(self.scale)
+        ranks = {name: float(spearmanr(np.abs(e), s).statistic) for name, (e, s) in self.cases.items()}
+        curve = np.sqrt([standard_error(np.sqrt(said), scale) ** 2, found])
+        report = {"scale": fitted, "drawn_with": scale, "rank_correlation": ranks, "predicted": curve[0].tolist(),
+                  "rms_error": curve[1].tolist()}  # fmt: skip
+        self.output_dir.mkdir(parents=True, exist_ok=True)
+        with replacing(self.output_dir / "uncertainty.json") as temporary:
+            temporary.write_text(json.dumps(report, indent=2) + "\n")
+        from ..reports import calibration_curve  # here, because matplotlib takes long to load
+
+        calibration_curve(self.output_dir / "uncertainty.png", *curve)
+        print(f"standard error: --uncertainty_scale '[{fitted[0]:.4g},{fitted[1]:.4g}]'; rank correlation of error and")
+        print("spread: " + ", ".join(f"{name} {rank:.3f}" for name, rank in ranks.items()))
+
+
+def fit(spread: np.ndarray, error: np.ndarray) -> list[float]:
+    """a and b, of which neither is negative, so that a^2 spread + b^2 is the error, both mean squares, relatively."""
+    squares, _ = nnls(np.stack([spread / error, 1 / error], axis=1), np.ones(len(error)))
+    return [float(root) for root in np.sqrt(squares)]

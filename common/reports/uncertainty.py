@@ -1,0 +1,31 @@
+"""Whether errors are as large as they are said to be."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from ..files import replacing
+
+
+def calibration_curve(path: str | os.PathLike, predicted: Sequence[float], error: Sequence[float]) -> None:
+    """Draw the root mean square error of groups of voxels over the standard error that was predicted for them.
+
+    Args:
+        path: the PNG to write.
+        predicted: of each group, in units of the normalised intensity.
+        error: that was found, likewise.
+    """
+    figure = Figure(figsize=(4.5, 4.5), dpi=150, layout="constrained")
+    axes = figure.subplots()
+    ends = [0.8 * min(*predicted, *error), 1.2 * max(*predicted, *error)]
+    axes.plot(ends, ends, color="0.6", linewidth=1, label="as predicted")
+    axes.plot(predicted, error, marker="o", markersize=4, label="found")
+    axes.set(xscale="log", yscale="log", xlim=ends, ylim=ends, aspect="equal")
+    axes.set(xlabel="predicted standard error", ylabel="root mean square error", title="voxels of tissue, by spread")
+    axes.legend(frameon=False)
+    with replacing(Path(path)) as temporary:
+        figure.savefig(temporary, format="png")
