@@ -12,7 +12,8 @@ from monai.handlers import ValidationHandler
 class ValidationWithInitial(ValidationHandler):
     """MONAI's ``ValidationHandler``, which also validates the weights that a training starts from.
 
-    So they stay where no epoch is better. MONAI's own ``exec_at_start`` does not fit: it comes before a state is
+    So they stay where no epoch is better; and the last epoch is validated whatever the interval is, so that a training
+    leaves weights. MONAI's own ``exec_at_start`` does not fit: it comes before a state is
     restored, and validates twice.
 
     Args:
@@ -27,8 +28,13 @@ class ValidationWithInitial(ValidationHandler):
     def attach(self, engine: Engine) -> None:
         """Validate after epochs, and before the first where there is something to validate."""
         super().attach(engine)
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self._last)
         if self.initial is not None:
             engine.add_event_handler(Events.EPOCH_STARTED(once=1), self._before)
+
+    def _last(self, engine: Engine) -> None:
+        if engine.state.epoch == engine.state.max_epochs and engine.state.epoch % self.interval:
+            self.validator.run(engine.state.epoch)
 
     def _before(self, engine: Engine) -> None:
         if engine.state.iteration == 0:  # not resumed within the epoch

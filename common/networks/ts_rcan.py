@@ -20,6 +20,8 @@ class RCAB(nn.Module):
 
     def __init__(self, features: int, reduction: int) -> None:
         super().__init__()
+        if reduction > features:
+            raise ValueError(f"reduction is {reduction}, expected at most the {features} features; set it too.")
         self.body = nn.Sequential(
             nn.Conv2d(features, features, 3, padding=1),
             nn.ReLU(inplace=True),

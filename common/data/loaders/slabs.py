@@ -172,7 +172,7 @@ class UnpairedSlabLoader(PatchLoader):
         self.any_axis = any_axis = is_true(any_axis, "any_axis")
         _check_turns(any_axis, factors)
         self.noise_levels = checked_levels(noise_levels=noise_levels)
-        self.training_noise = checked_levels(training_noise=training_noise or noise_levels)
+        self.training_noise = checked_levels(training_noise=noise_levels if training_noise is None else training_noise)
         self.lr_patch = tuple(lr_patch)
         self.hr_patch = tuple(k * f for k, f in zip(lr_patch, factors, strict=True))
         self.margin = margin
