@@ -38,6 +38,9 @@ def remembered(path: str | os.PathLike | None, **default: Any) -> Any:
 def fitting(path: str | os.PathLike, **settings: Any) -> str:
     """The weights at ``path``, or those beside them that have these settings where they themselves have others.
 
+    Beside ``model.pt`` those are ``model_2.pt``, ``model_unguided.pt`` and the like: whoever names one of these, or a
+    file of another name, gets it.
+
     Args:
         path: of the weights.
         settings: those that choose.
@@ -46,12 +49,12 @@ def fitting(path: str | os.PathLike, **settings: Any) -> str:
         A path; that given where no file beside it fits, or it does not say what it is.
     """
     about = read_about(path)
-    found = _others(Path(path), about, settings) if about and _differences(about, settings) else []
+    found = _others(Path(path), about, settings, family=True) if about and _differences(about, settings) else []
     return str(found[0]) if found else str(path)
 
 
 def kept(path: str | os.PathLike, key: str) -> list[Any]:
-    """The values of a setting in the weights at ``path`` and in those of the same bundle beside them.
+    """The values of a setting in the weights at ``path`` and in those beside them that :func:`fitting` looks at.
 
     Args:
         path: of the weights.
@@ -64,7 +67,7 @@ def kept(path: str | os.PathLike, key: str) -> list[Any]:
     if not about or key not in about["settings"]:
         return []
     values = []
-    for said in (about, *(read_about(file) for file in _others(Path(path), about, {}))):
+    for said in (about, *(read_about(file) for file in _others(Path(path), about, {}, family=True))):
         value = said["settings"].get(key)
         values += [value] if value is not None and value not in values else []
     return values
@@ -147,9 +150,10 @@ def _plain(key: str, value: Any) -> Any:
         raise ValueError(f"settings: {key} is {value!r}, expected what JSON can hold.") from None
 
 
-def _others(path: Path, about: Mapping[str, Any], settings: Mapping[str, Any]) -> list[Path]:
-    """Weights of the same bundle beside a file that have these settings."""
-    files = [(file, read_about(file)) for file in sorted(path.parent.glob(f"*{path.suffix}")) if file != path]
+def _others(path: Path, about: Mapping[str, Any], settings: Mapping[str, Any], family: bool = False) -> list[Path]:
+    """Weights of the same bundle beside a file that have these settings; of its family their names begin with its."""
+    pattern = f"{path.stem}_*{path.suffix}" if family else f"*{path.suffix}"
+    files = [(file, read_about(file)) for file in sorted(path.parent.glob(pattern)) if file != path]
     return [f for f, a in files if a and a["bundle"] == about["bundle"] and not _differences(a, settings)]
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 
-from ...about import kept
+from ...about import fitting, kept
 from ...geometry import slice_permutation
 from ...processes import gathered, say
 
@@ -116,7 +117,7 @@ def by_scale(
 
     Args:
         entries: with "image" and "name".
-        checkpoint: file of weights; those of the same bundle beside it are looked at too.
+        checkpoint: file of weights; those that :func:`common.about.fitting` finds beside it are looked at too.
         scale: "auto", or three numbers for all scans.
         slice_axis: as for :class:`common.transforms.SliceAxisd`.
 
@@ -135,7 +136,7 @@ def by_scale(
         of_scale.setdefault(suits, []).append(entry)
     for suits, some in of_scale.items():
         names = ", ".join(entry["name"] for entry in some[:3]) + (f" and {len(some) - 3} more" if len(some) > 3 else "")
-        say(f"scale {list(suits)}: {names}")
+        say(f"scale {list(suits)}, {Path(fitting(checkpoint, scale=list(suits))).name}: {names}")
     every = sorted(gathered(list(of_scale)))
     return [{"scale": list(suits), "dataset#data": tuple(of_scale.get(suits, ()))} for suits in every] or [
         {"dataset#data": tuple(entries)}
