@@ -27,8 +27,9 @@ class InferenceResults:
     It attaches to a :class:`~common.engines.CaseEvaluator` whose postprocessing has a ``SaveVolumed``. The JSON has the
     keys of BIDS derivatives (Description, Sources, Resolution, GeneratedBy, what is known of SkullStripped), and under
     SuperResolution the bundle, its weights, scale, degradation, agreement where a transform has put it into
-    ``data["agreement"]``, warnings, seconds, spacing, versions and device. The log is :func:`log_path`; it is added to
-    line by line, so a run that is killed leaves what it has done, and runs after each other stand after each other.
+    ``data["agreement"]``, what an :class:`~common.inferers.AdaptedInferer` has made of the weights, warnings, seconds,
+    spacing, versions and device. The log is :func:`log_path`; it is added to line by line, so a run that is killed
+    leaves what it has done, and runs after each other stand after each other.
 
     Args:
         output_dir: folder of the results.
@@ -91,6 +92,7 @@ class InferenceResults:
             "Scale": list(self.degradation.factors),
             "Degradation": provenance.settings_of(self.degradation),
             "Agreement": None if agreement is None else float(agreement),
+            "Adapted": getattr(engine.inferer, "said", None) or None,
             "SpacingBefore": before,
             "SpacingAfter": after,
             "Warnings": engine.case.warnings,

@@ -37,6 +37,9 @@ class AdaptedInferer(Inferer):
         lr_patch: size of a patch that was thickened, along the plane's other axis and along that one.
         learning_rate: of Adam at the beginning, from which it falls along a cosine.
 
+    Attributes:
+        said: what came of it for the last volume, for those who describe a result.
+
     Raises:
         ValueError: when ``iterations`` is negative or no whole number.
 
@@ -59,6 +62,7 @@ class AdaptedInferer(Inferer):
             raise ValueError(f"adapt_iterations is {iterations!r}, expected a whole number, 0 or more.")
         self.inferer, self.degradation, self.iterations = inferer, degradation, iterations
         self.batch_size, self.lr_patch, self.learning_rate = batch_size, tuple(lr_patch), learning_rate
+        self.said: dict[str, Any] = {}
 
     def __call__(self, inputs: torch.Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any) -> torch.Tensor:
         """Super-resolve a batch of volumes.
@@ -95,10 +99,12 @@ class AdaptedInferer(Inferer):
         held[len(held) // 2 % _HELD_OUT :: _HELD_OUT] = True
         adapted = self._trained(planes[~held.to(planes.device)], copy.deepcopy(network))
         before, after = (self._error(planes[held.to(planes.device)], each) for each in (network, adapted))
-        psnr = " to ".join(f"{-10 * np.log10(max(error, 1e-10)):.2f}" for error in (before, after))
+        first, last = (round(float(-10 * np.log10(max(error, 1e-10))), 2) for error in (before, after))
+        self.said = {"Iterations": self.iterations, "Psnr": first, "PsnrAdapted": last, "Used": after < before}
         tqdm.write(
             f"adapted in {time.perf_counter() - began:.0f} s: planes of the scan that it was not trained on, thickened "
-            f"and made thin again, from {psnr} dB" + ("" if after < before else ", so the weights stay as they were")
+            f"and made thin again, from {first:.2f} to {last:.2f} dB"
+            + ("" if after < before else ", so the weights stay as they were")
         )
         return adapted if after < before else network
 

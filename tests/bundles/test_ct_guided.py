@@ -310,6 +310,14 @@ def test_each_scan_by_the_weights_that_suit_its_slices(cohort, trained, tmp_path
     options = {"dataset_dir": str(tmp_path / "scans" / "a_4mm.nii.gz"), "output_dir": str(tmp_path / "three_of_4mm")}
     run(["inference"], tmp_path, scale=[1, 1, 3], adapt_iterations=1, **options)
     assert nib.load(tmp_path / "three_of_4mm" / "a_4mm_sr.nii.gz").shape[2] == 3 * thick.shape[2]
+    said = json.loads((tmp_path / "three_of_4mm" / "a_4mm_sr.json").read_text())["SuperResolution"]
+    assert said["Weights"]["File"] == "model_3.pt" and said["Adapted"]["Iterations"] == 1
+    named = tmp_path / "mine" / "mine.pt"
+    shutil.copytree(models, named.parent)
+    shutil.copy(models / "model.pt", named)
+    run(["inference"], tmp_path, dataset_dir=str(tmp_path / "scans" / "b_3mm.nii.gz"), checkpoint=str(named),
+        output_dir=str(tmp_path / "named"))  # fmt: skip
+    assert nib.load(tmp_path / "named" / "b_3mm_sr.nii.gz").shape[2] == 4 * thick.shape[2], "as it is named"
     for name in ("b_3mm", "c_6mm"):
         broken = nib.load(tmp_path / "scans" / f"{name}.nii.gz")
         runs.save(tmp_path / "scans" / f"{name}.nii.gz", np.full(broken.shape, np.nan), broken.affine)
@@ -318,6 +326,21 @@ def test_each_scan_by_the_weights_that_suit_its_slices(cohort, trained, tmp_path
     message = str(runs.first_cause(caught.value))
     assert message.startswith("2 of 4 cases failed, the others are done") and "b_3mm" in message and "c_6mm" in message
     assert runs.written(tmp_path / "some") == ["a_4mm_sr.nii.gz", "d_2mm_sr.nii.gz"]
+
+
+@ct_guided
+def test_the_recipe_for_scans_of_any_contrast(cohort, tmp_path):
+    """MR stands for CT, of which any axis runs across the slices; several profiles thicken it."""
+    entries = runs.listed(cohort, TINY)
+    subjects = entries["target"]
+    data = str(runs.datalist(tmp_path / "data", **{**entries, "source": subjects[:1], "target": subjects[1:]}))
+    small = {**TINY.network, "dataset_dir": data, "output_dir": str(tmp_path / "out"), "lr_patch": [16, 4]}
+    loader = content("train#dataloader", "weights", **small)
+    assert loader.any_axis and loader.gains > 0 and loader.zoom > 1 and not loader.contrasts
+    profiles = {d.fwhm for d in content("thickening", "weights", **small).degradations}
+    assert min(profiles) == 0.7 and max(profiles) == 1.2
+    run(["train", "weights"], tmp_path, **{**small, **SHORT, "val_interval": 1, "batch_size": 2})
+    assert (tmp_path / "models" / "model.pt").is_file()
 
 
 def test_slice_profiles():
