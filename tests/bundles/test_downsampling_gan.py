@@ -178,6 +178,18 @@ def test_killed_before_the_kernels_were_written(cohort, trained, tmp_path):
     assert runs.same(runs.results("downsampling_gan", folder), runs.results("downsampling_gan", trained))
 
 
+@dsgan
+def test_the_recipe_for_scans_of_unknown_blur(cohort, tmp_path):
+    """Stage 2 alone, with drawn kernels; validated on several of them; longer intervals than epochs leave weights."""
+    data = {"dataset_dir": str(cohort)}
+    kernels = content("kernels", tmp_path, "weights", **data)
+    assert kernels.shape == (256, 33, 33) and content("stages", tmp_path, "weights", **data) == [2]
+    assert len(content("learned_degradation", tmp_path, "weights", **data).degradations) == 16
+    small = {"max_epochs": 1, "epoch_length": 2, "val_interval": 5, "lr_patch": [12, 12, 1], "batch_size": 2}
+    run(["train", "weights"], tmp_path, **data, **small)
+    assert (tmp_path / "models" / "model.pt").is_file()
+
+
 FORMS = {
     "Gaussian": (["train_gaussian"], {}, gaussian_kernel(1.5)[None], 13),
     "zero-filling": (["train_zero_filling"], {}, zero_filling_kernel(2)[None], 33),

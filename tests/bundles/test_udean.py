@@ -55,7 +55,7 @@ def terms(folder):
 
 def test_parameter_counts():
     """Table II of the paper: 2.457 M, and 4.765 M with an encoder and decoder that translate LR images first."""
-    for names in (["inference", "inference_full"], ["inference", "inference_paper"], ["train", "paper"]):
+    for names in (["inference", "inference_full"], ["train", "paper"]):
         network = parser(*names).get_parsed_content("network_def")
         assert sum(p.numel() for p in network.parameters()) == 2_457_002
     # And a vector of 64 numbers for each axis that may lie across a slab.
@@ -191,6 +191,9 @@ def test_forms(cohort, tmp_path, form):
         (["train", "paper", "drawn_noise"], {}, "paper.json: its LR decoder learns noise"),
         (["train", "paper"], {"noise_levels": "[0.5]"}, "paper.json: its LR decoder learns noise"),
         (["train", "paper_anchored"], {}, "paper_anchored.json adds to paper.json"),
+        (["train", "drawn_noise", "feature_adaptation"], {}, "feature_adaptation.json compares features"),
+        (["train"], {"training_noise": "[]"}, "training_noise are '[]', expected a list"),
+        (["train"], {"features": 8, "reduction": 16}, "reduction is 16, expected at most the 8 features"),
         (["train"], {"any_axis": True, "fourier_encoded": "[true,true,false]"}, "not encoded alike"),
         (["train"], {"misaligned": True}, "dataset.json is not of a misaligned cohort"),
         (["train", "train_supervised"], {"misaligned": True}, "dataset.json is not of a misaligned cohort"),
@@ -340,7 +343,7 @@ def test_weights_of_the_other_form(cohort, trained, tmp_path):
         runs.run("udean", ["inference"], tmp_path, **folder, **override)
         found.append(nib.load(tmp_path / out / "sub-a_t1w_sr.nii.gz").get_fdata())
     assert np.array_equal(*found)
-    message = runs.fails("udean", ["inference", "inference_paper"], trained, dataset_dir=str(scan))
+    message = runs.fails("udean", ["inference"], trained, dataset_dir=str(scan), residual=False)
     assert "model.pt, of udean" in message and "residual is False, but these weights were trained with True" in message
 
 
