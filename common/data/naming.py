@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..command_line import is_true
+from ..errors import first_cause
 
 # What names of derived anatomical images may hold, in order, by the BIDS specification 1.11.
 _ENTITIES = ("sub", "ses", "task", "acq", "ce", "rec", "run", "echo", "part", "chunk", "space", "res", "desc")
@@ -18,8 +19,7 @@ _SUFFIXES = ("T1w", "T2w", "PDw", "T2starw", "FLAIR", "inplaneT1", "inplaneT2", 
 
 def root_cause(error: BaseException) -> str:
     """What first went wrong, in one line: MONAI wraps the errors of its transforms in others."""
-    while error.__cause__ is not None:
-        error = error.__cause__
+    error = first_cause(error)
     lines = str(error).strip().splitlines()
     message = lines[0] if lines else ""
     # The messages of this collection stand by themselves; others need the name of what happened.
