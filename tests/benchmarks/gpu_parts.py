@@ -279,7 +279,7 @@ class MeasuredInference:
         )
         workflow.initialize()
         scale, network, inferer = (
-            workflow.parser.get_parsed_content(key) for key in ("scale", "trained_network", "inferer")
+            workflow.parser.get_parsed_content(key) for key in ("settings#scale", "trained_network", "inferer")
         )
         shapes = [[n // s for n, s in zip(result, scale, strict=True)]]
         shapes += [result] if runs.TINY[self.bundle].guided else []
