@@ -2,6 +2,7 @@
 
 from .adaptation import AdaptationLoss
 from .adversarial import CrossEntropyLoss, LeastSquaresLoss
+from .beyond_band import BeyondBandLoss
 from .kernel import (
     BoundaryLoss,
     CentreLoss,
@@ -17,6 +18,7 @@ from .warm_up import WarmUp
 
 __all__ = [
     "AdaptationLoss",
+    "BeyondBandLoss",
     "BoundaryLoss",
     "CentreLoss",
     "CrossEntropyLoss",

@@ -147,6 +147,8 @@ FORMS = {
     "feature adaptation": (["train", "feature_adaptation"], {}, DEFAULT | FEATURES),
     "no feature adaptation": (["train", "feature_adaptation"], {"lambda_6": 0.0}, DEFAULT),
     "drawn noise": (["train", "drawn_noise"], {}, DEFAULT),
+    "beyond the band": (["train", "beyond_band"], {}, DEFAULT | {"generator/image_cycle/beyond"}),
+    "running mean": (["train", "running_mean"], {}, DEFAULT),
     "paper": (["train", "paper"], {}, PAPER),
     "2x2x1": (["train"], {"scale": [2, 2, 1]}, DEFAULT),
     "paper, 2x2x1": (["train", "paper"], {"scale": [2, 2, 1]}, PAPER),
@@ -203,6 +205,29 @@ def test_forms(cohort, tmp_path, form):
 @udean
 def test_what_does_not_go_together_is_refused(cohort, tmp_path, names, override, message):
     assert message in runs.fails("udean", names, tmp_path, dataset_dir=str(cohort), **override)
+
+
+@udean
+def test_running_mean(cohort, tmp_path):
+    """What is validated and kept is the mean of the weights, of a run that was continued too."""
+    options = {"dataset_dir": str(cohort), "epoch_length": 4, "momentum": 0.25, "save_minutes": 0}
+    # A cosine would end sooner in the shorter run.
+    options["cosine"] = {"_target_": "torch.optim.lr_scheduler.ConstantLR", "_mode_": "callable", "factor": 1.0}
+    names = ["train", "running_mean"]
+
+    def weights(folder):
+        kept, state = (torch.load(folder / "models" / f, weights_only=True) for f in ("model.pt", "training_state.pt"))
+        mean = {key.split(".mean.")[1]: value for key, value in state["graph"].items() if ".mean." in key}
+        now = {key: state["graph"][f"networks.{'lr' if key[0] == 'e' else 'sr'}_{key}"] for key in mean}
+        return kept, mean, now
+
+    runs.run("udean", names, tmp_path / "whole", max_epochs=2, val_interval=2, **options)
+    kept, mean, now = weights(tmp_path / "whole")
+    assert mean and runs.same({key: kept[key] for key in mean}, mean)
+    assert not any(torch.equal(now[key], value) for key, value in mean.items() if ".base." not in key)
+    runs.run("udean", names, tmp_path / "parts", max_epochs=1, **options)
+    runs.run("udean", names, tmp_path / "parts", max_epochs=2, val_interval=2, resume=True, **options)
+    assert runs.same(weights(tmp_path / "parts")[1], mean)
 
 
 @pytest.mark.parametrize("table", ["I", "I_unpaired"])

@@ -10,6 +10,7 @@ from skimage.metrics import structural_similarity
 
 from common.losses import (
     AdaptationLoss,
+    BeyondBandLoss,
     BoundaryLoss,
     CentreLoss,
     KernelSchedule,
@@ -51,6 +52,24 @@ def test_ssim_loss_is_equation_2_slice_by_slice():
     assert loss(x, x).item() == pytest.approx(0, abs=1e-6)
     # Samples are averaged after the square and not before.
     assert loss(x, y).item() == pytest.approx(np.mean([loss(x[i : i + 1], y[i : i + 1]).item() for i in range(3)]))
+
+
+def test_beyond_the_band_of_k_space():
+    """What numpy leaves beyond half of each sampled axis; an error within the band costs nothing."""
+    x, y = torch.rand(2, 2, 1, 16, 12, 6, dtype=torch.float64)
+    k_space = np.fft.fftn((x - y).numpy(), axes=(2, 3))
+    for axis, n in ((2, 16), (3, 12)):
+        frequency = np.abs(np.fft.fftfreq(n, 1 / n))
+        inside = np.where(frequency < n / 4, 1.0, np.where(frequency == n / 4, 0.5, 0.0))
+        k_space = k_space * np.expand_dims(inside, [a for a in range(5) if a != axis])
+    expected = np.abs((x - y).numpy() - np.fft.ifftn(k_space, axes=(2, 3)).real).mean()
+    loss = BeyondBandLoss((2, 2, 1))
+    assert loss(x, y).item() == pytest.approx(expected, rel=1e-5)
+    wave = torch.cos(2 * torch.pi * 3 * torch.arange(16) / 16)[:, None, None].expand(x.shape)
+    assert loss(x, x + wave).item() < 1e-6
+    assert loss(x, x + wave.abs()).item() > 0.01
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert loss(x, y).item() == pytest.approx(expected, rel=1e-5)
 
 
 def test_ssim_loss_is_monais():
