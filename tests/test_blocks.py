@@ -12,6 +12,7 @@ from monai.bundle import ConfigParser, ReferenceResolver
 
 from common.blocks import ROOT, block_of, is_block, strings_in, written_out
 from common.command_line import check
+from tests.bundles import runs
 
 CONFIGS = sorted(ROOT.glob("bundles/*/configs/*.json"))
 BRACKETS = set("{}[],")
@@ -121,7 +122,6 @@ def test_no_six_lines_stand_in_two_bundles():
 
 def test_line_counts():
     """A train.json says what is the method's own, and reads top to bottom in a few minutes."""
-    most = {"udean": 350, "guided_rdn": 250, "downsampling_gan": 450, "ct_guided": 400, "srcnn": 150}
     for path in CONFIGS:
-        limit = {"train": most[path.parent.parent.name], "inference": 110}.get(path.stem)
+        limit = {"train": runs.TINY[path.parent.parent.name].lines, "inference": 110}.get(path.stem)
         assert limit is None or len(path.read_text().splitlines()) <= limit, path

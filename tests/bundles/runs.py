@@ -51,6 +51,12 @@ class Tiny:
         folders: that a training leaves beside the weights.
         weights: files that it leaves there beside model.pt.
         optional: groups that may be empty.
+        lines: that its train.json has at most.
+        networks: modules of common/networks that no other bundle's export carries.
+        exact: whether a resumed run on a GPU gives the same numbers; in the backward passes of replication and
+            reflection padding sums are taken in any order there.
+        budgets: of each phase on a GPU, at most so many waits of the host, copies between it and the device among
+            them, and operators.
     """
 
     network: Mapping[str, object]
@@ -66,6 +72,10 @@ class Tiny:
     folders: Sequence[str] = ()
     weights: Sequence[str] = ()
     optional: Sequence[str] = ()
+    lines: int = 150
+    networks: Sequence[str] = ()
+    exact: bool = True
+    budgets: Mapping[str, tuple[int, int]] = field(default_factory=dict)
 
     def length(self, stage: str) -> tuple[int, int]:
         """Epochs of a stage, and iterations an epoch."""

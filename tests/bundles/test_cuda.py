@@ -35,27 +35,6 @@ PRECISIONS = {
     "float16": {"amp": True, "amp_kwargs": {"dtype": "$torch.float16"}},
 }
 LENGTH = (1, 3)  # epochs, iterations an epoch
-# Of each phase, at most so many waits of the host, copies between it and the device among them, and operators.
-BUDGETS = {
-    "srcnn": {"batch": (0, 3), "iteration": (1, 68), "volume": (0, 52)},
-    "udean": {"batch": (1, 13), "iteration": (1, 963), "volume": (0, 1065)},
-    "guided_rdn": {
-        "batch_1": (1, 24), "iteration_1": (1, 121),
-        "batch_2": (1, 24), "iteration_2": (1, 121),
-        "volume": (2, 379),
-    },
-    "downsampling_gan": {
-        "batch_kernels_1": (1, 54), "iteration_kernels_1": (1, 495),
-        "batch_edsr": (1, 12), "iteration_edsr": (1, 88),
-        "volume": (0, 54),
-    },
-    "ct_guided": {
-        "batch_1": (1, 25), "iteration_1": (1, 94),
-        "batch_2": (1, 25), "iteration_2": (1, 221),
-        "batch_3": (1, 25), "iteration_3": (1, 2546),
-        "volume": (2, 516),
-    },
-}  # fmt: skip
 
 
 # In the process of a run
@@ -220,11 +199,12 @@ def played(bundle, cohort, scan, tmp_path_factory):
 
 
 def test_budget(bundle, tiny, played):
-    """Trained, stopped, resumed the same, evaluated and applied, with no more waits and operators than these."""
-    budget, over = BUDGETS[bundle], []
+    """Trained, stopped, resumed the same, evaluated and applied, with no more waits and operators than its budgets."""
+    assert tiny.budgets
+    over = []
     for precision in PRECISIONS:
         counts = json.loads((played / precision / "counts.json").read_text())
-        for phase, (waits, operators) in budget.items():
+        for phase, (waits, operators) in tiny.budgets.items():
             for run in ("inference",) if phase == "volume" else ("train", "resumed"):
                 found = counts[run][phase]
                 if found["waits"] > waits or found["operators"] > operators:
@@ -368,6 +348,7 @@ def run_with(mistake, bundle, folder, data, scan, models):
     return run_of(play_alone, folder / "log.txt", bundle, list(mistake.names), folder, settings, code=code)
 
 
+@pytest.mark.parametrize("bundle", MISTAKES, indirect=True, scope="session")
 def test_mistakes(bundle, cohort, scan, played, tmp_path):
     """None goes by, and a copy without one plays."""
     models = played / "bfloat16" / "whole" / "models"

@@ -158,17 +158,8 @@ def test_contents(bundle, tiny, trained, exported, tmp_path):
             assert not re.search(r"\bcommon\.[a-z]+\.|\bcommon/[a-z]+[./]|python -m common", text), file
             assert file.endswith(".py") or f"bundles/{bundle}" not in text, file
     own = {f"{d}/{p.stem}" for d in ("networks", "losses") for p in (exported / package / d).glob("[!_]*.py")}
-    others = {f"networks/{name}" for name in ("munit", "edsr", "guided_rdn", "srcnn", "ts_rcan")}
-    assert (
-        own & others
-        == {
-            "ct_guided": {"networks/munit"},
-            "downsampling_gan": {"networks/edsr"},
-            "guided_rdn": {"networks/guided_rdn"},
-            "srcnn": {"networks/srcnn"},
-            "udean": {"networks/ts_rcan"},
-        }[bundle]
-    )
+    known = {f"networks/{name}" for other in runs.TINY.values() for name in other.networks}
+    assert own & known == {f"networks/{name}" for name in tiny.networks}
     readme = (exported / "docs" / "README.md").read_text()
     assert "pip install monai==" in readme and f"python -m {package} datalist" in readme
 

@@ -28,4 +28,15 @@ TINY = dict(
     stages=("_1", "_2", "_3"),
     weights=("stage_1.pt", "stage_2.pt", "stage_3.pt"),
     optional=("validation",),
+    lines=400,
+    networks=("munit",),
+    budgets={
+        "batch_1": (1, 25),
+        "iteration_1": (1, 94),
+        "batch_2": (1, 25),
+        "iteration_2": (1, 221),
+        "batch_3": (1, 25),
+        "iteration_3": (1, 2546),
+        "volume": (2, 516),
+    },
 )

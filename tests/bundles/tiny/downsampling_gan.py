@@ -27,4 +27,13 @@ TINY = dict(
     unvalidated=("_kernels_1",),
     lengths={"_kernels_1": ("kernel_epochs", "kernel_epoch_length")},
     folders=("kernels",),
+    lines=450,
+    networks=("edsr",),
+    budgets={
+        "batch_kernels_1": (1, 54),
+        "iteration_kernels_1": (1, 495),
+        "batch_edsr": (1, 12),
+        "iteration_edsr": (1, 88),
+        "volume": (0, 54),
+    },
 )

@@ -26,4 +26,13 @@ TINY = dict(
     contrast="t2w",
     guided=True,
     stages=("_1", "_2"),
+    lines=250,
+    networks=("guided_rdn",),
+    budgets={
+        "batch_1": (1, 24),
+        "iteration_1": (1, 121),
+        "batch_2": (1, 24),
+        "iteration_2": (1, 121),
+        "volume": (2, 379),
+    },
 )

@@ -14,4 +14,11 @@ TINY = dict(
     degradation=GaussianProfile((2, 2, 1)),
     groups={"source": (0, 1, 2, 3), "validation": (4,), "test": (5,)},
     contrast="t1w",
+    networks=("srcnn",),
+    exact=False,
+    budgets={
+        "batch": (0, 3),
+        "iteration": (1, 68),
+        "volume": (0, 52),
+    },
 )

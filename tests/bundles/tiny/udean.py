@@ -14,4 +14,11 @@ TINY = dict(
     degradation=KSpaceTruncation((2, 2, 2)),
     groups={"source": (0, 1), "target": (2, 3), "validation": (4,), "test": (5,)},
     contrast="t1w",
+    lines=350,
+    networks=("ts_rcan",),
+    budgets={
+        "batch": (1, 13),
+        "iteration": (1, 963),
+        "volume": (0, 1065),
+    },
 )
