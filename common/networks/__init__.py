@@ -1,9 +1,11 @@
 """Networks that the bundles share, one family a file."""
 
+from .dcsrn import DCSRN
 from .degradation import JoinBands, LinearDegradation, ReceiverNoise
 from .discriminators import PatchDiscriminator, VGGDiscriminator
 from .edsr import EDSR
 from .guided_rdn import Cascade, Concatenate, GuidedRDN, prepare_for_inference
+from .interpolated import OnInterpolated
 from .interpolation import AxisInterpolation, SlabInterpolation, SplineInterpolation
 from .kernel_gan import (
     FixedKernel,
@@ -21,6 +23,7 @@ from .ts_rcan import TSRCANDecoder
 from .vgg import VGG16Features
 
 __all__ = [
+    "DCSRN",
     "EDSR",
     "RDN",
     "SRCNN",
@@ -39,6 +42,7 @@ __all__ = [
     "KernelSampling",
     "LinearDegradation",
     "MultiScaleDiscriminator",
+    "OnInterpolated",
     "OnnxNetwork",
     "PatchDiscriminator",
     "ReceiverNoise",

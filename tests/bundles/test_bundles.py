@@ -18,6 +18,7 @@ from monai.bundle import ConfigParser, ConfigWorkflow
 from nibabel.affines import from_matvec
 from nibabel.orientations import io_orientation
 
+from common.blocks import written_out
 from common.command_line import check
 from common.commands import ablate as ablation
 from common.commands.datalist import write_datalist
@@ -82,7 +83,9 @@ def test_another_run_is_refused(bundle, cohort, trained, tmp_path):
 
 def test_initial(bundle, tiny, cohort, trained, tmp_path):
     """A training starts from the weights that it is given, and its networks are in training mode."""
-    at_rest = {"learning_rate": 0.0} | ({"players#rdn#stop_below": "$None"} if tiny.guided else {})
+    players = ConfigParser.load_config_file(runs.configs(bundle, "train")[0]).get("players", {})
+    stopping = [name for name, player in players.items() if "stop_below" in player]
+    at_rest = {"learning_rate": 0.0} | {f"players#{name}#stop_below": "$None" for name in stopping}
     weights = str(trained / "models" / "model.pt")
     options = {"dataset_dir": str(cohort), "initial": weights, **tiny.lasting(1, 1), **at_rest}
     runs.run(bundle, ["train"], tmp_path, **options)
@@ -181,7 +184,7 @@ def test_overlays(bundle, monkeypatch):
     for overlay, config in overlays.items():
         base = ConfigParser()
         base.read_config(runs.configs(bundle, config))
-        content = json.loads(Path(*runs.configs(bundle, overlay)).read_text())
+        content = written_out(json.loads(Path(*runs.configs(bundle, overlay)).read_text()))
         for key in content:
             if "#losses#" in key:
                 key = key[: key.index("#losses#")]  # an overlay may add a row

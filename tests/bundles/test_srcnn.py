@@ -32,7 +32,7 @@ def test_count_of_weights():
             network = content("network_def", *names, kernels=kernels)
             assert sum(p.numel() for n, p in network.named_parameters() if n.endswith("weight")) == count
     with pytest.raises(ValueError, match=r"kernels is \[9, 5\], expected one number more than features, \[64, 32\]"):
-        SRCNN(torch.nn.Identity(), [9, 5], [64, 32], True)
+        SRCNN([9, 5], [64, 32])
 
 
 @pytest.mark.parametrize("factor", [2, 3])

@@ -13,6 +13,7 @@ from common.networks import (
     RDN,
     SRCNN,
     AxisInterpolation,
+    OnInterpolated,
     SlabEncoder,
     SlabInterpolation,
     SlabSuperResolver,
@@ -154,7 +155,10 @@ NETWORKS = {
     ),
     "edsr": (lambda: EDSR(8, 1, base=SlabInterpolation(1, (2, 2, 1), (0.5, 0.5, 0))), (2, 1, 12, 12, 1)),
     "rdn": (lambda: RDN(8, 4, 1, 1, 4, base=AxisInterpolation(4, 1.5)), (2, 1, 12, 12)),
-    "srcnn": (lambda: SRCNN(SlabInterpolation(1, (2, 2, 1), (0, 0, 0)), [3, 3], [8], True), (2, 1, 12, 12, 1)),
+    "srcnn": (
+        lambda: OnInterpolated(SlabInterpolation(1, (2, 2, 1), (0, 0, 0)), SRCNN([3, 3], [8]), True),
+        (2, 1, 12, 12, 1),
+    ),
 }
 
 

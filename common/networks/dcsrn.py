@@ -1,0 +1,44 @@
+"""Densely connected networks for super-resolution, with one block (DCSRN) and with several (mDCSRN)."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+
+class DenseUnit(nn.Module):
+    """Batch norm, ELU and a 3x3 convolution, whose output joins its input (Chen et al., ISBI 2018, section 2.2).
+
+    Args:
+        inputs: channels that come in.
+        growth: channels that are joined to them.
+    """
+
+    def __init__(self, inputs: int, growth: int) -> None:
+        super().__init__()
+        self.body = nn.Sequential(nn.BatchNorm2d(inputs), nn.ELU(), nn.Conv2d(inputs, growth, 3, padding=1, bias=False))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """``(B, inputs, H, W)`` to ``(B, inputs + growth, H, W)``."""
+        return torch.cat([x, self.body(x)], dim=1)
+
+
+def dense_block(growth: int, units: int) -> nn.Sequential:
+    """Units in a row, from ``2 growth`` channels to ``(2 + units) growth``."""
+    return nn.Sequential(*(DenseUnit((2 + i) * growth, growth) for i in range(units)))
+
+
+class DCSRN(nn.Sequential):
+    """One densely connected block between two 3x3 convolutions (Chen et al., ISBI 2018, fig. 2, in 2-D).
+
+    Args:
+        growth: channels that each unit adds; the first convolution has twice as many.
+        units: of the block.
+    """
+
+    def __init__(self, growth: int = 24, units: int = 4) -> None:
+        super().__init__(
+            nn.Conv2d(1, 2 * growth, 3, padding=1),
+            dense_block(growth, units),
+            nn.Conv2d((2 + units) * growth, 1, 3, padding=1),
+        )

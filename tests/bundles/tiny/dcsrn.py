@@ -1,0 +1,19 @@
+"""The arguments of :class:`~tests.bundles.runs.Tiny` for bundles/dcsrn."""
+
+from common.degradations import GaussianProfile
+
+TINY = dict(
+    network={"growth": 4, "units": 2},
+    training={
+        "slice_axis": "SI",
+        "lr_patch": [12, 12, 1],
+        "batch_size": 4,
+        "max_epochs": 2,
+        "epoch_length": 4,
+    },
+    degradation=GaussianProfile((2, 2, 1)),
+    groups={"source": (0, 1, 2, 3), "validation": (4,), "test": (5,)},
+    contrast="t1w",
+    networks=("dcsrn",),
+    budgets={"batch": (0, 3), "iteration": (1, 200), "volume": (0, 100)},
+)
