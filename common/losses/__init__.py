@@ -1,7 +1,7 @@
 """Losses that MONAI and torch lack, and the table that weighs them."""
 
 from .adaptation import AdaptationLoss
-from .adversarial import CrossEntropyLoss, LeastSquaresLoss
+from .adversarial import CrossEntropyLoss, GradientPenalty, LeastSquaresLoss, WassersteinLoss
 from .beyond_band import BeyondBandLoss
 from .kernel import (
     BoundaryLoss,
@@ -23,6 +23,7 @@ __all__ = [
     "CentreLoss",
     "CrossEntropyLoss",
     "DownscaleLoss",
+    "GradientPenalty",
     "KernelSchedule",
     "LeastSquaresLoss",
     "LossTable",
@@ -31,4 +32,5 @@ __all__ = [
     "SquaredSSIMLoss",
     "SumToOneLoss",
     "WarmUp",
+    "WassersteinLoss",
 ]

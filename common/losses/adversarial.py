@@ -40,3 +40,46 @@ class CrossEntropyLoss(nn.Module):
     def forward(self, logits: torch.Tensor) -> torch.Tensor:
         """Logits of any shape to a scalar."""
         return F.binary_cross_entropy_with_logits(logits, torch.full_like(logits, self.target))
+
+
+class WassersteinLoss(nn.Module):
+    """The mean verdict of a critic, to be raised or lowered (Arjovsky et al. 2017; Gulrajani et al. 2017, eq. 3).
+
+    Args:
+        raised: whether the verdict is to rise: that on real images for the critic, that on generated ones for the
+            generator; False for that on generated images for the critic.
+    """
+
+    def __init__(self, raised: bool) -> None:
+        super().__init__()
+        self.sign = -1.0 if raised else 1.0
+
+    def forward(self, verdict: torch.Tensor) -> torch.Tensor:
+        """A verdict of any shape to a scalar."""
+        return self.sign * verdict.mean()
+
+
+class GradientPenalty(nn.Module):
+    r"""What a critic pays for a slope that is not 1 (Gulrajani et al. 2017, eq. 3, without lambda).
+
+    .. math:: \left( \lVert \nabla_x D(x) \rVert_2 - 1 \right)^2, \qquad x = u\,r + (1 - u)\,f
+
+    with one u, drawn evenly from 0 to 1, for each pair of a real and a generated image.
+
+    Args:
+        critic: D, the graph's own network; its gradient is taken twice.
+    """
+
+    def __init__(self, critic: nn.Module) -> None:
+        super().__init__()
+        self.critic = critic
+
+    def forward(self, real: torch.Tensor, fake: torch.Tensor) -> torch.Tensor:
+        """Two batches ``(B, ...)`` of one shape to a scalar."""
+        share = torch.rand(len(real), *[1] * (real.ndim - 1), device=real.device)
+        between = (share * real + (1 - share) * fake).requires_grad_()
+        # The square of a gradient in half precision has no digits to spare.
+        with torch.autocast(real.device.type, enabled=False):
+            verdict = self.critic(between)
+        (slope,) = torch.autograd.grad(verdict.sum(), between, create_graph=True)
+        return (slope.flatten(1).norm(dim=1) - 1).square().mean()

@@ -1,6 +1,6 @@
 """Networks that the bundles share, one family a file."""
 
-from .dcsrn import DCSRN
+from .dcsrn import DCSRN, MDCSRN
 from .degradation import JoinBands, LinearDegradation, ReceiverNoise
 from .discriminators import PatchDiscriminator, VGGDiscriminator
 from .edsr import EDSR
@@ -25,6 +25,7 @@ from .vgg import VGG16Features
 __all__ = [
     "DCSRN",
     "EDSR",
+    "MDCSRN",
     "RDN",
     "SRCNN",
     "AdaptiveDecoder",

@@ -42,3 +42,36 @@ class DCSRN(nn.Sequential):
             dense_block(growth, units),
             nn.Conv2d((2 + units) * growth, 1, 3, padding=1),
         )
+
+
+class MDCSRN(nn.Module):
+    """Several densely connected blocks, each of which sees all before it (Chen et al., MICCAI 2018, fig. 1, in 2-D).
+
+    What a block gives joins what all before it gave; a 1x1 convolution makes the next block's input of it, and the last
+    one the image.
+
+    Args:
+        growth: channels that each unit adds; a block's input has twice as many.
+        blocks: number of blocks.
+        units: of each block.
+    """
+
+    def __init__(self, growth: int = 16, blocks: int = 4, units: int = 4) -> None:
+        super().__init__()
+        self.head = nn.Conv2d(1, 2 * growth, 3, padding=1)
+        self.blocks = nn.ModuleList(dense_block(growth, units) for _ in range(blocks))
+        # The first block's input is joined by its output, which begins with that input.
+        joined = [(2 + (2 + units) * (i + 1)) * growth for i in range(blocks)]
+        self.compressors = nn.ModuleList(nn.Conv2d(n, 2 * growth, 1) for n in joined[:-1])
+        self.tail = nn.Conv2d(joined[-1], 1, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """``(B, 1, H, W)`` to the same."""
+        x = self.head(x)
+        joined = x
+        for i, block in enumerate(self.blocks):
+            joined = torch.cat([joined, block(x)], dim=1)
+            for k, compressor in enumerate(self.compressors):  # a scripted module list takes no index
+                if k == i:
+                    x = compressor(joined)
+        return self.tail(joined)

@@ -26,6 +26,8 @@ class VGGDiscriminator(nn.Module):
         channels: of the input: slices of a slab or channels of a feature map.
         widths: channels of the stages.
         dense: width of the hidden dense layer.
+        layer_norm: whether what each convolution but the first gives is normalised over channels and pixels, as a
+            critic whose gradient is penalised allows (Gulrajani et al. 2017, section 4).
     """
 
     def __init__(
@@ -33,17 +35,16 @@ class VGGDiscriminator(nn.Module):
         channels: int,
         widths: Sequence[int] = (64, 128, 256, 512),
         dense: int = 1024,
+        layer_norm: bool = False,
     ) -> None:
         super().__init__()
         body: list[nn.Module] = []
         for width in widths:
-            body += [
-                nn.Conv2d(channels, width, 3, padding=1),
-                nn.LeakyReLU(0.2, inplace=True),
-                nn.Conv2d(width, width, 3, stride=2, padding=1),
-                nn.LeakyReLU(0.2, inplace=True),
-            ]
-            channels = width
+            for stride in (1, 2):
+                norm = [nn.GroupNorm(1, width)] if layer_norm and body else []
+                convolution = nn.Conv2d(channels, width, 3, stride=stride, padding=1)
+                body += [convolution, *norm, nn.LeakyReLU(0.2, inplace=True)]
+                channels = width
         self.body = nn.Sequential(*body)
         self.head = nn.Sequential(nn.Linear(channels, dense), nn.LeakyReLU(0.2, inplace=True), nn.Linear(dense, 1))
 

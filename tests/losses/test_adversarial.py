@@ -4,7 +4,7 @@ import pytest
 import torch
 from monai.losses import PatchAdversarialLoss
 
-from common.losses import CrossEntropyLoss, LeastSquaresLoss
+from common.losses import CrossEntropyLoss, GradientPenalty, LeastSquaresLoss, WassersteinLoss
 
 
 @pytest.mark.parametrize("target", [0, 1.0])
@@ -29,3 +29,21 @@ def test_least_squares_are_those_of_monai(target):
     verdict = torch.randn(2, 1, 5, 6)
     expected = PatchAdversarialLoss(criterion="least_squares", no_activation_leastsq=True)
     torch.testing.assert_close(LeastSquaresLoss(target)(verdict), expected(verdict, bool(target), True))
+
+
+def test_the_critic_of_wasserstein():
+    """It raises the real and lowers the generated; a linear critic's slope is its weights wherever it is taken."""
+    verdict = torch.randn(4, 1)
+    assert WassersteinLoss(True)(verdict) == -verdict.mean() and WassersteinLoss(False)(verdict) == verdict.mean()
+    critic = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(12, 1))
+    real, fake = torch.rand(2, 3, 1, 3, 4)
+    penalty = GradientPenalty(critic)(real, fake)
+    slope = critic[1].weight.norm()
+    torch.testing.assert_close(penalty, (slope - 1).square())
+    penalty.backward()
+    torch.testing.assert_close(critic[1].weight.grad, (2 * (slope - 1) * critic[1].weight / slope).detach())
+    # Between the two images, each pair at a place of its own.
+    seen = []
+    GradientPenalty(lambda x: seen.append(x) or x.square().sum())(torch.zeros(64, 2), torch.ones(64, 2))
+    (x,) = seen
+    assert (x[:, 0] == x[:, 1]).all() and 0 <= x.min() < 0.2 and 0.8 < x.max() <= 1 and len(x[:, 0].unique()) > 60

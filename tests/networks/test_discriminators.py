@@ -15,7 +15,10 @@ def test_vgg_gives_one_verdict_an_image_of_slabs_and_of_features():
     assert sum(isinstance(m, nn.Conv2d) and m.stride == (2, 2) for m in slabs.modules()) == 2
 
 
-@pytest.mark.parametrize("network", [VGGDiscriminator(3, (4, 8), 6), PatchDiscriminator(3, 6, 3)])
+@pytest.mark.parametrize(
+    "network",
+    [VGGDiscriminator(3, (4, 8), 6), VGGDiscriminator(3, (4, 8), 6, layer_norm=True), PatchDiscriminator(3, 6, 3)],
+)
 def test_a_verdict_does_not_depend_on_the_rest_of_the_batch(network):
     network.train()
     with torch.no_grad():

@@ -1,0 +1,58 @@
+"""mDCSRN-GAN: its size, when its critic is heard, and what it cannot do."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from monai.bundle import ConfigParser
+
+from . import runs
+
+mdcsrn_gan = pytest.mark.parametrize("bundle", ["mdcsrn_gan"], indirect=True, scope="session")
+
+
+def content(key, *names, **override):
+    """What an entry of the merged configs is built to."""
+    parser = ConfigParser()
+    parser.read_config(runs.configs("mdcsrn_gan", *names))
+    parser.update(override)
+    return parser.get_parsed_content(key)
+
+
+def test_layers():
+    """Chen et al., MICCAI 2018: b4u4 with 16 channels a unit, 0.41 M weights where the kernels are 3-D."""
+    for name in ("train", "inference"):
+        body = content("network_def", name).body
+        convolutions = [m for m in body.modules() if isinstance(m, torch.nn.Conv2d)]
+        assert sum(c.weight.numel() * c.kernel_size[0] for c in convolutions) == 409_856
+        assert [c.in_channels for c in body.compressors] == [128, 224, 320]
+        assert {c.out_channels for c in body.compressors} == {body.head.out_channels} == {32}
+        assert (body.tail.in_channels, body.tail.kernel_size) == (416, (1, 1))
+
+
+@mdcsrn_gan
+def test_pretraining(cohort, tmp_path):
+    """Without pretraining the critic is heard from the first iteration, with it only afterwards; resumed as well."""
+    options = {"dataset_dir": str(cohort), "max_epochs": 1, "epoch_length": 4}
+    totals = {}
+    for pretraining in (0, 2):
+        folder = tmp_path / str(pretraining)
+        runs.run("mdcsrn_gan", ["train"], folder, pretraining=pretraining, lambda_gan=100.0, **options)
+        totals[pretraining] = [
+            abs(line["generator/total"] - line["generator/image/l1"]) > 1e-6
+            for line in runs.history(folder)
+            if "generator/total" in line
+        ]
+    assert totals == {0: [True] * 4, 2: [False, False, True, True]}
+    message = runs.fails("mdcsrn_gan", ["train"], tmp_path / "compiled", **{**options, "compile": True})
+    assert "torch.compile cannot take the gradient of a gradient" in message
+
+
+def test_demo(tmp_path):
+    """The demo simulates heads, trains and evaluates."""
+    small = {"simulated#subjects": 4, "simulated#spacing": 4, "max_epochs": 1, "epoch_length": 2, "batch_size": 2}
+    runs.run("mdcsrn_gan", ["train", "demo"], tmp_path, ckpt_dir=None, **small)
+    summary = json.loads((tmp_path / "out" / "table.json").read_text())["summary"]
+    assert list(summary) == ["cubic", "mDCSRN-GAN"]
