@@ -51,6 +51,7 @@ class Tiny:
         folders: that a training leaves beside the weights.
         weights: files that it leaves there beside model.pt.
         optional: groups that may be empty.
+        like: the bundle of which it has loader, inferer, degradation and blocks, so that what these do is tested there.
         lines: that its train.json has at most.
         networks: modules of common/networks that no other bundle's export carries.
         exact: whether a resumed run on a GPU gives the same numbers; in the backward passes of replication and
@@ -72,6 +73,7 @@ class Tiny:
     folders: Sequence[str] = ()
     weights: Sequence[str] = ()
     optional: Sequence[str] = ()
+    like: str = ""
     lines: int = 150
     networks: Sequence[str] = ()
     exact: bool = True
@@ -128,6 +130,12 @@ TINY = {
     path.stem: Tiny(**importlib.import_module(f".tiny.{path.stem}", __package__).TINY)
     for path in sorted(Path(__file__).with_name("tiny").glob("[a-z]*.py"))
 }
+
+
+# For tests of what holds for every bundle that is like another.
+each_form = pytest.mark.parametrize(
+    "bundle", [name for name, tiny in TINY.items() if not tiny.like], indirect=True, scope="session"
+)
 
 
 def phantom(seed: int, shape: Sequence[int] = (40, 44, 36)) -> np.ndarray:

@@ -25,6 +25,7 @@ class Spoilt:
         return (open, (str(self.path), "w"))
 
 
+@runs.each_form
 def test_bad_volumes_in_a_batch(bundle, tiny, trained, tmp_path):
     """By the real command line: good cases finish, and each bad one is named with the reason."""
     scans, hr = tmp_path / "scans", runs.phantom(0)
@@ -56,6 +57,7 @@ def test_bad_volumes_in_a_batch(bundle, tiny, trained, tmp_path):
     )
 
 
+@runs.each_form
 def test_bad_volumes_of_a_cohort(bundle, tiny, cohort, trained, tmp_path):
     """Training names every bad volume of a group before it trains; evaluation does the good ones and names the bad."""
     patterns = spoilt.spoil(tmp_path / "scans", runs.phantom(0), tiny.contrast)
@@ -88,6 +90,7 @@ def test_bad_volumes_of_a_cohort(bundle, tiny, cohort, trained, tmp_path):
     )
 
 
+@runs.each_form
 def test_dataset_dir(bundle, tiny, cohort, trained, tmp_path):
     """A folder that is missing, empty, or without a datalist, and a group without volumes."""
     done = runs.command(bundle, ["train"], tmp_path / "run", dataset_dir=tmp_path / "nowhere")
@@ -115,6 +118,7 @@ def test_dataset_dir(bundle, tiny, cohort, trained, tmp_path):
         assert f"group '{group}' has no volumes" in message and str(data / "dataset.json") in message
 
 
+@runs.each_form
 def test_checkpoints(bundle, tiny, cohort, trained, tmp_path):
     """Weights that are missing, corrupt, of another architecture, or code, and a state of another run."""
     tiny.save_lr(tmp_path / "scans", "a", runs.phantom(0))
@@ -167,6 +171,7 @@ def test_checkpoints(bundle, tiny, cohort, trained, tmp_path):
     assert f"{state}: not a checkpoint that can be read" in message and not (tmp_path / "ran").exists()
 
 
+@runs.each_form
 def test_misspelt_override(bundle, cohort, tmp_path):
     """By the real command line: MONAI takes any key, the bundle does not."""
     within = {"train#trainer#amo": True, "train#trainer#max_epochs": 3, "train#handlers#0#path": "x"}
@@ -180,6 +185,7 @@ def test_misspelt_override(bundle, cohort, tmp_path):
     assert re.search(f"--train#handlers#0#path: train#handlers#0 {block}history, .*; set --output_dir or --suf", last)
 
 
+@runs.each_form
 def test_unwritable_output(bundle, tiny, cohort, trained, tmp_path):
     """A file stands where the output folder should be."""
     scans = tmp_path / "scans"

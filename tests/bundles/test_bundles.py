@@ -67,6 +67,7 @@ def test_train(bundle, tiny, cohort, trained, tmp_path):
     assert before == after
 
 
+@runs.each_form
 def test_another_run_is_refused(bundle, cohort, trained, tmp_path):
     """A folder that holds a run, or weights, is left alone, unless it is said to be continued or replaced."""
     folder = shutil.copytree(trained, tmp_path / "run")
@@ -101,6 +102,7 @@ def test_initial(bundle, tiny, cohort, trained, tmp_path):
 
 
 @pytest.mark.slow
+@runs.each_form
 def test_bare(bundle, tiny, tmp_path):
     """With no data given, training, stopped and resumed, and inference simulate their own; all is in one folder."""
     nothing = {"output_dir": None, "ckpt_dir": None, "checkpoint": None, "bundle_root": str(tmp_path)}
@@ -134,6 +136,7 @@ def shared(tmp_path_factory):
     return folder
 
 
+@runs.each_form
 def test_one_datalist_serves_every_bundle(bundle, tiny, shared, tmp_path):
     """What a bundle does not read does not disturb it; weights go to the run's folder, as nothing else is said."""
     hounsfield = {"ct_offset": "auto", "window": [-150, 250]} if tiny.source == "ct" else {}
@@ -249,6 +252,7 @@ def test_network_in_out(bundle, tiny, n):
 
 
 @pytest.mark.parametrize("dtype", [np.int16, np.float32])
+@runs.each_form
 def test_inference_orientations(bundle, tiny, trained, tmp_path, dtype):
     """A scan of any orientation comes back in that orientation and type, and lies where HR lies in the world.
 
@@ -297,6 +301,7 @@ def test_inference_orientations(bundle, tiny, trained, tmp_path, dtype):
     np.testing.assert_array_equal(one.get_fdata(), found[stored[-1]])
 
 
+@runs.each_form
 def test_pages(bundle, tiny, trained, tmp_path):
     """With --report true a page stands beside the result, of volumes that lie where they lie in the world."""
     path = tiny.save_lr(tmp_path / "scans", "a", runs.phantom(7), runs.OBLIQUE, dtype=np.int16, axes="PSR")

@@ -198,6 +198,7 @@ def played(bundle, cohort, scan, tmp_path_factory):
     return folder
 
 
+@runs.each_form
 def test_budget(bundle, tiny, played):
     """Trained, stopped, resumed the same, evaluated and applied, with no more waits and operators than its budgets."""
     assert tiny.budgets

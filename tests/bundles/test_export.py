@@ -85,6 +85,7 @@ def test_inference(bundle, tiny, trained, exported, tmp_path):
 
 
 @pytest.mark.slow
+@runs.each_form
 def test_train_and_evaluate(bundle, tiny, cohort, exported, tmp_path):
     """Train.json and evaluate.json run in the exported folder, by its own code."""
     keys = {
@@ -140,6 +141,7 @@ def test_forms(bundle, tiny, exported, tmp_path):
             OnnxNetwork(changed)
 
 
+@runs.each_form
 def test_contents(bundle, tiny, trained, exported, tmp_path):
     """The folder holds what it must and nothing of the repository's name; the same input gives the same bytes."""
     files = {path.relative_to(exported).as_posix() for path in exported.rglob("*") if path.is_file()}

@@ -18,6 +18,7 @@ from tests import malformed
 from . import runs
 
 
+@runs.each_form
 def test_niftis(bundle, tiny, trained, tmp_path):
     """In one batch, every damaged scan is listed with a reason or done, and the sound ones are done."""
     scans = tmp_path / "scans"
@@ -50,6 +51,7 @@ def test_niftis(bundle, tiny, trained, tmp_path):
     assert not list((tmp_path / "sr").glob(".*"))
 
 
+@runs.each_form
 def test_checkpoints(bundle, tiny, trained, tmp_path):
     """Damaged weights are refused by name before anything is written, and code in them is not run."""
     tiny.save_lr(tmp_path / "scans", "a", runs.phantom(0))

@@ -34,8 +34,8 @@ def test_layers():
 
 @mdcsrn_gan
 def test_pretraining(cohort, tmp_path):
-    """Without pretraining the critic is heard from the first iteration, with it only afterwards; resumed as well."""
-    options = {"dataset_dir": str(cohort), "max_epochs": 1, "epoch_length": 4}
+    """Without pretraining the critic is heard from the first iteration, with it only afterwards; continued as well."""
+    options = {"dataset_dir": str(cohort), "max_epochs": 2, "epoch_length": 2}
     totals = {}
     for pretraining in (0, 2):
         folder = tmp_path / str(pretraining)
@@ -46,6 +46,15 @@ def test_pretraining(cohort, tmp_path):
             if "generator/total" in line
         ]
     assert totals == {0: [True] * 4, 2: [False, False, True, True]}
+    runs.run(
+        "mdcsrn_gan", ["train"], tmp_path / "parts", pretraining=2, lambda_gan=100.0, **{**options, "max_epochs": 1}
+    )
+    runs.run("mdcsrn_gan", ["train"], tmp_path / "parts", pretraining=2, lambda_gan=100.0, resume=True, **options)
+    whole, parts = (
+        torch.load(tmp_path / name / "models" / "training_state.pt", weights_only=True)["graph"]
+        for name in ("2", "parts")
+    )
+    assert runs.same(whole, parts)
     message = runs.fails("mdcsrn_gan", ["train"], tmp_path / "compiled", **{**options, "compile": True})
     assert "torch.compile cannot take the gradient of a gradient" in message
 

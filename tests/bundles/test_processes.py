@@ -84,6 +84,7 @@ class Killed:
 
 
 @pytest.mark.slow
+@runs.each_form
 def test_killed_and_resumed(bundle, tiny, cohort, tmp_path):
     """Killed at random moments and started again each time, a run ends as one that nothing stopped.
 
@@ -123,6 +124,7 @@ def test_killed_and_resumed(bundle, tiny, cohort, tmp_path):
 
 
 @pytest.mark.slow
+@runs.each_form
 def test_bare_at_its_own_size(bundle, tmp_path):
     """Train.json with no data, on fewer heads, begins, ends when it is interrupted, and goes on from there."""
     lists = json.loads(Path(*runs.configs(bundle, "train")).read_text())["simulated"]["datalist"]
@@ -158,6 +160,7 @@ def test_bare_at_its_own_size(bundle, tmp_path):
 
 
 @pytest.mark.slow
+@runs.each_form
 def test_two_processes(bundle, tiny, cohort, tmp_path):
     """Two processes with half the batch each follow the loss curves of one with the whole."""
     length = {"dataset_dir": cohort, "epoch_length": 6, "batch_size": 4}

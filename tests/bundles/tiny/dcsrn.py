@@ -14,6 +14,5 @@ TINY = dict(
     degradation=GaussianProfile((2, 2, 1)),
     groups={"source": (0, 1, 2, 3), "validation": (4,), "test": (5,)},
     contrast="t1w",
-    networks=("dcsrn",),
-    budgets={"batch": (0, 3), "iteration": (1, 200), "volume": (0, 100)},
+    like="srcnn",
 )
