@@ -64,7 +64,7 @@ class GradientPenalty(nn.Module):
 
     .. math:: \left( \lVert \nabla_x D(x) \rVert_2 - 1 \right)^2, \qquad x = u\,r + (1 - u)\,f
 
-    with one u, drawn evenly from 0 to 1, for each pair of a real and a generated image.
+    with one u for each pair of a real and a generated image, drawn evenly from 0 to 1.
 
     Args:
         critic: D, the graph's own network; its gradient is taken twice.
@@ -74,9 +74,9 @@ class GradientPenalty(nn.Module):
         super().__init__()
         self.critic = critic
 
-    def forward(self, real: torch.Tensor, fake: torch.Tensor) -> torch.Tensor:
-        """Two batches ``(B, ...)`` of one shape to a scalar."""
-        share = torch.rand(len(real), *[1] * (real.ndim - 1), device=real.device)
+    def forward(self, real: torch.Tensor, fake: torch.Tensor, share: torch.Tensor) -> torch.Tensor:
+        """Two batches ``(B, ...)`` of one shape and u ``(B, 1)`` to a scalar."""
+        share = share.view(-1, *[1] * (real.ndim - 1))
         between = (share * real + (1 - share) * fake).requires_grad_()
         # The square of a gradient in half precision has no digits to spare.
         with torch.autocast(real.device.type, enabled=False):

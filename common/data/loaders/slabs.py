@@ -227,6 +227,8 @@ def _added(levels: Sequence[float], own: float, rng: np.random.Generator) -> flo
 class PairedSlabLoader(PatchLoader):
     """LR slabs and the HR slabs at the same place, for supervised training, with "turn" as of the unpaired ones.
 
+    With ``chance`` a batch has ``"chance": (B, 1)`` too, a number drawn evenly from 0 to 1 for each pair.
+
     No slab is mirrored: with k-space truncation LR voxel i lies on HR voxel s i, and a mirrored pair would not keep
     that. Augment the HR volumes before they are degraded.
 
@@ -238,6 +240,7 @@ class PairedSlabLoader(PatchLoader):
         seed: of the draws.
         device: of the batches.
         any_axis: whether slabs are cut across any axis of the volumes, drawn for each slab, instead of the last only.
+        chance: whether a loss needs chance, which is the same on every device when it comes from here.
 
     Raises:
         ValueError: when a volume is smaller than a patch, sizes contradict the factors, the batch does not divide, or
@@ -253,10 +256,12 @@ class PairedSlabLoader(PatchLoader):
         seed: int,
         device: torch.device | str,
         any_axis: bool | str = False,
+        chance: bool = False,
     ) -> None:
         super().__init__(batch_size, seed, device)
         self.any_axis = any_axis = is_true(any_axis, "any_axis")
         _check_turns(any_axis, factors)
+        self.chance = chance
         self.lr_patch, self.factors = tuple(lr_patch), tuple(factors)
         check_fit(volumes, "lr", self.lr_patch, "source", turned=any_axis)
         for item, entry in zip(volumes.items, volumes.data, strict=True):
@@ -275,4 +280,5 @@ class PairedSlabLoader(PatchLoader):
         hr_start = [a * f for a, f in zip(start, self.factors, strict=True)]
         hr_patch = [k * f for k, f in zip(self.lr_patch, self.factors, strict=True)]
         pair = {"hr": _cut(item["hr"], hr_start, hr_patch), "lr": _cut(item["lr"], start, self.lr_patch)}
-        return pair | {"turn": self.turns[turn]}
+        chance = {"chance": torch.from_numpy(rng.random(1, dtype=np.float32))} if self.chance else {}
+        return pair | {"turn": self.turns[turn]} | chance

@@ -305,6 +305,15 @@ def test_paired_slabs_are_at_the_same_place():
             assert mirrored == not_either == () and start == [2 * s for s in lr_start]
 
 
+def test_chance_is_drawn_for_each_pair():
+    """And changes nothing else of the pairs."""
+    with_chance, without = (take(paired(BlockAverage(FACTORS), noise(22, 18, 14), chance=c), 40) for c in (True, False))
+    drawn = torch.cat([batch.pop("chance") for batch in with_chance])
+    assert drawn.shape == (160, 1) and len(drawn.unique()) == 160
+    assert 0 <= drawn.min() < 0.05 and 0.95 < drawn.max() < 1
+    assert all(torch.equal(a[key], b[key]) for a, b in zip(with_chance, without, strict=True) for key in a)
+
+
 def test_volumes_that_do_not_fit_are_named():
     small = cache({"hr": noise(10, 8, 5), "hr_band": noise(10, 8, 5)})
     with pytest.raises(
