@@ -17,6 +17,7 @@ from .kernel_gan import (
 from .munit import AdaptiveDecoder, AttributeEncoder, ContentEncoder, MultiScaleDiscriminator
 from .onnx import OnnxNetwork
 from .rdn import RDN, SignedRange
+from .recnn import ReCNN
 from .slab import SlabEncoder, SlabSuperResolver
 from .srcnn import SRCNN
 from .ts_rcan import TSRCANDecoder
@@ -46,6 +47,7 @@ __all__ = [
     "OnInterpolated",
     "OnnxNetwork",
     "PatchDiscriminator",
+    "ReCNN",
     "ReceiverNoise",
     "SignedRange",
     "SlabEncoder",

@@ -57,13 +57,14 @@ class SliceLoader(PatchLoader):
         device: of the batches.
         scales: factors by which it may be rescaled, 0 < s <= 1, drawn evenly.
         guide_shift: pixels by which the guide may be off along each axis, drawn evenly from minus to plus that much.
+        group: of the datalist that the volumes are of, for messages.
 
     Raises:
         ValueError: when a volume is smaller than a patch, a scale is out of its range, or the batch does not divide
             among the processes.
     """
 
-    group, option = "target", "hr_patch"  # of the datalist, and of the configs, for messages
+    option = "hr_patch"  # of the configs, for messages
 
     def __init__(
         self,
@@ -76,13 +77,14 @@ class SliceLoader(PatchLoader):
         device: torch.device | str,
         scales: Sequence[float] = (1.0,),
         guide_shift: float = 0.0,
+        group: str = "target",
     ) -> None:
         super().__init__(batch_size, seed, device)
         if not scales or not all(0 < s <= 1 for s in scales):
             raise ValueError(f"SliceLoader: scales are {scales}, expected factors of more than 0 and at most 1.")
         self.patch, self.margin = patch, margin
         self.angles, self.scales, self.guide_shift = tuple(angles), tuple(scales), guide_shift
-        check_fit(volumes, "hr", (patch, patch, 1), self.group, self.option)
+        check_fit(volumes, "hr", (patch, patch, 1), group, self.option)
         volumes.keep_by_slice()
         self.volumes = volumes
         self.tissue = tissue_masks(volumes, "hr")
@@ -178,12 +180,12 @@ class KernelSliceLoader(SliceLoader):
         ValueError: as :class:`SliceLoader`, and when there is no noise level or one is negative.
     """
 
-    group, option = "source", "lr_patch"
+    option = "lr_patch"
 
     def __init__(
         self, volumes: VolumeCache, kernels: torch.Tensor, noise_levels: Sequence[float], factor: int, **options: Any
     ) -> None:
-        super().__init__(volumes, **options)
+        super().__init__(volumes, group="source", **options)
         self.kernels = kernels
         self.noise_levels = checked_levels(noise_levels=noise_levels)
         self.factor = factor

@@ -1,0 +1,52 @@
+"""A plain residual network on interpolated slices, with or without a guide (Pham et al. 2019)."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import torch
+from torch import nn
+
+from ..command_line import is_true
+
+
+class ReCNN(nn.Module):
+    """3x3 convolutions with ReLU between, whose result is added to the interpolated slice (Pham et al. 2019, in 2-D).
+
+    The last convolution starts at zero, so that an untrained network is the interpolation.
+
+    Args:
+        guided: whether there is a guide, as a second channel.
+        features: channels of every layer but the last.
+        layers: number of convolutions, at least 2; 10 for 10L-ReCNN.
+
+    Raises:
+        ValueError: when there are fewer layers.
+    """
+
+    def __init__(self, guided: bool | str = True, features: int = 64, layers: int = 10) -> None:
+        super().__init__()
+        if layers < 2:
+            raise ValueError(f"layers is {layers}, expected at least 2: the first and the last convolution.")
+        widths = [1 + is_true(guided, "guided"), *[features] * (layers - 1), 1]
+        self.body = nn.Sequential()
+        for a, b in pairwise(widths):
+            self.body.extend([nn.Conv2d(a, b, 3, padding=1), nn.ReLU(inplace=True)])
+        self.body.pop(-1)
+        nn.init.zeros_(self.body[-1].weight)
+        nn.init.zeros_(self.body[-1].bias)
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        """Super-resolve slices.
+
+        Args:
+            image: ``(B, 2, H, W, Z)``, Z slices of the interpolated LR volume and of the guide on one grid;
+                ``(B, 1, H, W, Z)`` without a guide.
+
+        Returns:
+            ``(B, 1, H, W, Z)``.
+        """
+        batch, channels, height, width, depth = image.shape
+        planes = image.permute(0, 4, 1, 2, 3).reshape(batch * depth, channels, height, width)
+        sr = planes[:, :1] + self.body(planes)
+        return sr.reshape(batch, depth, 1, height, width).permute(0, 2, 3, 4, 1)
