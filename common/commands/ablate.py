@@ -76,7 +76,8 @@ def ablate(
     and for each test case ``<case>.png``, with a column for each method. A run that fails does not stop the others; its
     row is left out of the table.
 
-    With ``--seeds 3`` each run is made with the seeds 0, 1 and 2 (key ``seed``), in ``output_dir/<row>/seed_<seed>``.
+    With ``--seeds 3`` each run is made with the seeds 0, 1 and 2 (key ``seed``), in ``output_dir/<row>/seed_<seed>``,
+    all rows with the one before all with the next.
     The mean of a method is then that over its cases, and +- is the standard deviation of this mean over the seeds, not
     the spread of the cases. Runs are pooled, as folds are, within a seed. table.csv and table.json have each case of
     each seed, and the pictures show seed 0. A row whose run fails with one seed is left out.
@@ -283,7 +284,8 @@ def _runs(rows: Sequence[Mapping], output_dir: Path, override: Mapping[str, obje
                 if row["pool"]:
                     title, inner = f"{title}, {number} of {len(pool)}", inner / str(number)
                 runs.append(Run(row["name"], seed, title, own / inner, configs, {**keys, **override}, source / inner))
-    return runs
+    # What has been interrupted has as many seeds of each row.
+    return sorted(runs, key=lambda run: run.seed or 0)
 
 
 def _check_seeds(seeds: int, where: str, keys: Collection[str]) -> None:

@@ -197,13 +197,15 @@ def test_seeds(bundle, commands, tmp_path, capsys):
     out = tmp_path / "out"
     ablate("main", "common/data", str(out), str(bundle), seeds=3)
     said = capsys.readouterr().out
-    assert "run 4 of 18: a, seed 1, 2 of 2, in" in said and ": a, seed 1, 2 of 2: done in " in said
+    assert "run 8 of 18: a, seed 1, 2 of 2, in" in said and ": a, seed 1, 2 of 2: done in " in said
     assert "mean over the cases; +- is the standard deviation over 3 seeds\n" in said
     # Of each run by itself: those that take weights took them from their own seed and fold.
     runs_of = {
         name: [[out / name / f"seed_{seed}" / part for part in "12"] for seed in range(3)] for name in ("a", "b", "c")
     }
-    taken = [word for command in commands[12:18] for word in command if word.startswith("--ckpt_dir=")]
+    # Of each seed a trains and is evaluated, twice, then b is evaluated, then c.
+    evaluated = [command for seed in range(3) for command in commands[10 * seed + 4 : 10 * seed + 6]]
+    taken = [word for command in evaluated for word in command if word.startswith("--ckpt_dir=")]
     assert taken == [f"--ckpt_dir={folder / 'models'}" for seed in runs_of["a"] for folder in seed]
     summary = json.loads((out / "table.json").read_text())["summary"]
     for name, seeds in runs_of.items():
