@@ -28,7 +28,6 @@ from .. import malformed
 from . import dicom
 
 APP = Path(__file__).parents[2] / "common" / "apps" / "deploy"
-GUIDED = "guided_rdn"
 SERIES = {
     "axial, oblique": dicom.Series(angles=(8, -5, 12), spacing=(0.9, 1.1, 4.0)),
     "sagittal, backwards": dicom.Series("sagittal", angles=(3, 4, -6), minimum=-300, backwards=True, seed=1),
@@ -213,7 +212,8 @@ def test_every_bundle(app, bundles, tmp_path):
     series.save_nifti(tmp_path / "pair" / "sub-1_t2w.nii.gz")
     for bundle in sorted(path for path in bundles.iterdir() if (path / "configs" / "inference.json").is_file()):
         out = tmp_path / "out" / bundle.name
-        guided = bundle.name == GUIDED
+        metadata = json.loads((bundle / "configs" / "metadata.json").read_text())
+        guided = metadata["network_data_format"]["inputs"]["image"]["num_channels"] == 2
         arguments = ["-i", str(tmp_path / ("study" if guided else "alone")), "-o", str(out), "-m", str(bundle)]
         if guided:
             chosen = ["--series", images[0].SeriesInstanceUID, "--guide", others[0].SeriesInstanceUID]
