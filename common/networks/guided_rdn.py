@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from ..command_line import is_true
-from .slab import to_channels_last
+from .slab import batch_to_slices, slices_to_batch, to_channels_last
 
 
 def _layer(inputs: int, features: int) -> nn.Sequential:
@@ -79,8 +79,7 @@ class GuidedRDN(nn.Module):
         Returns:
             ``(B, 1, H, W, Z)``.
         """
-        batch, channels, height, width, depth = image.shape
-        planes = image.permute(0, 4, 1, 2, 3).reshape(batch * depth, channels, height, width)
+        planes = slices_to_batch(image)
         lr = planes[:, :1]
         guide: list[torch.Tensor] = []
         x = planes[:, 1:]
@@ -94,7 +93,7 @@ class GuidedRDN(nn.Module):
             x = block(x, guide[i] if self.guided else None)
             outputs.append(x)
         sr = lr + self.tail(shallow + self.fusion(torch.cat(outputs, dim=1)))
-        return sr.reshape(batch, depth, 1, height, width).permute(0, 2, 3, 4, 1)
+        return batch_to_slices(sr, image.shape[0])
 
 
 class Cascade(nn.Module):

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from ..command_line import is_true
+from .slab import batch_to_slices, slices_to_batch
 
 
 class ReCNN(nn.Module):
@@ -46,7 +47,6 @@ class ReCNN(nn.Module):
         Returns:
             ``(B, 1, H, W, Z)``.
         """
-        batch, channels, height, width, depth = image.shape
-        planes = image.permute(0, 4, 1, 2, 3).reshape(batch * depth, channels, height, width)
+        planes = slices_to_batch(image)
         sr = planes[:, :1] + self.body(planes)
-        return sr.reshape(batch, depth, 1, height, width).permute(0, 2, 3, 4, 1)
+        return batch_to_slices(sr, image.shape[0])

@@ -25,6 +25,16 @@ def channels_to_slab(image: torch.Tensor) -> torch.Tensor:
     return image.permute(0, 2, 3, 1).unsqueeze(1)
 
 
+def slices_to_batch(image: torch.Tensor) -> torch.Tensor:
+    """Slices ``(B, C, H, W, Z)`` as a batch of 2-D images ``(B Z, C, H, W)``."""
+    return image.permute(0, 4, 1, 2, 3).flatten(0, 1)
+
+
+def batch_to_slices(planes: torch.Tensor, batch: int) -> torch.Tensor:
+    """The inverse of :func:`slices_to_batch` for ``batch`` volumes: ``(B Z, C, H, W)`` to ``(B, C, H, W, Z)``."""
+    return planes.unflatten(0, (batch, -1)).permute(0, 2, 3, 4, 1)
+
+
 def to_channels_last(network: nn.Module, device: torch.device | str) -> nn.Module:
     """Move a network to a device, its 2-D convolutions in the layout that :func:`slab_to_channels` gives slabs."""
     network.to(device)
