@@ -58,9 +58,14 @@ def settings_of(module: nn.Module) -> dict[str, Any]:
     return {"Class": type(module).__name__, **{name: plain(getattr(module, name)) for name in names}}
 
 
-def weights_of(network: nn.Module, checkpoint: str | os.PathLike) -> dict[str, str]:
-    """File of a network's weights, the file's SHA-256, and that of the tensors in it where the network knows it."""
+def weights_of(network: nn.Module, checkpoint: str | os.PathLike | None) -> dict[str, str]:
+    """File of a network's weights, the file's SHA-256, and that of the tensors in it where the network knows it.
+
+    Nothing for a network that had no weights to begin with.
+    """
     about = getattr(network, "about", {})
+    if "path" not in about and checkpoint is None:
+        return {}
     path = Path(about.get("path", checkpoint))
     found = {"File": path.name}
     if "file_sha256" in about:

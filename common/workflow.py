@@ -179,3 +179,8 @@ def check_new_run(
 def first_file(*paths: str) -> str:
     """The first of the paths at which there is a file; the last where there is at none."""
     return next((path for path in paths if Path(path).is_file()), paths[-1])
+
+
+def file_or_none(path: str) -> str | None:
+    """The path where there is a file at it, else None: of weights that a method can do without."""
+    return path if Path(path).is_file() else None

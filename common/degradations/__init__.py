@@ -10,6 +10,7 @@ from .compose import ComposeDegradations
 from .elliptical_k_space import EllipticalKSpace
 from .gaussian_profile import GaussianProfile
 from .in_plane_kernel import InPlaneKernel
+from .interpolated import Interpolated, interpolated
 from .k_space_truncation import KSpaceTruncation
 from .partial_fourier import PartialFourier
 from .random_degradation import RandomDegradation
@@ -23,9 +24,11 @@ __all__ = [
     "EllipticalKSpace",
     "GaussianProfile",
     "InPlaneKernel",
+    "Interpolated",
     "KSpaceFilter",
     "KSpaceTruncation",
     "PartialFourier",
     "RandomDegradation",
     "RicianNoise",
+    "interpolated",
 ]

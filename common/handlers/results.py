@@ -34,7 +34,7 @@ class InferenceResults:
     Args:
         output_dir: folder of the results.
         bundle_root: folder of the bundle, with ``configs/metadata.json``.
-        checkpoint: file of the weights, for a network that does not know its own.
+        checkpoint: file of the weights, for a network that does not know its own; None for one that begins without any.
         degradation: from the result to the scan.
         bids: whether results are named as BIDS derivatives; the folder then becomes a derivative dataset.
         shard: the share of the scans that this process has, such as "3/16", or None for all.
@@ -48,7 +48,7 @@ class InferenceResults:
         self,
         output_dir: str | os.PathLike,
         bundle_root: str | os.PathLike,
-        checkpoint: str | os.PathLike,
+        checkpoint: str | os.PathLike | None,
         degradation: Degradation,
         bids: bool | str = False,
         shard: str | None = None,
@@ -88,7 +88,7 @@ class InferenceResults:
         own = {
             "Bundle": self.bundle["name"],
             "BundleVersion": self.bundle.get("version"),
-            "Weights": self.weights,
+            "Weights": self.weights or None,
             "Scale": list(self.degradation.factors),
             "Degradation": provenance.settings_of(self.degradation),
             "Agreement": None if agreement is None else float(agreement),

@@ -5,6 +5,7 @@ from .axes import AxesInferer
 from .cascade import CascadeInferer, back_project
 from .checked import CheckedInferer
 from .consistent import ConsistentInferer
+from .interpolated import InterpolatedInferer
 from .orthogonal import OrthogonalInferer
 from .slab import SlabInferer
 
@@ -14,6 +15,7 @@ __all__ = [
     "CascadeInferer",
     "CheckedInferer",
     "ConsistentInferer",
+    "InterpolatedInferer",
     "OrthogonalInferer",
     "SlabInferer",
     "back_project",

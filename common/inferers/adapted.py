@@ -15,10 +15,11 @@ from torch import nn
 from tqdm import tqdm
 
 from ..data.loaders.slabs import AIR, draw_start
-from ..degradations import Degradation
+from ..degradations import Degradation, Interpolated
 from ..progress import part, report
 
 _HELD_OUT = 8  # of so many planes of the scan one
+_TIMED = 20  # iterations
 
 
 class AdaptedInferer(Inferer):
@@ -31,7 +32,8 @@ class AdaptedInferer(Inferer):
 
     Args:
         inferer: runs the network over a volume.
-        degradation: thickens slices, along the last axis of an image alone.
+        degradation: thickens slices, along the last axis of an image alone; or what makes of an HR image the one that
+            the network begins from (:class:`~common.degradations.Interpolated`).
         iterations: of training, 0 for none.
         batch_size: patches an iteration.
         lr_patch: size of a patch that was thickened, along the plane's other axis and along that one.
@@ -51,7 +53,7 @@ class AdaptedInferer(Inferer):
     def __init__(
         self,
         inferer: Inferer,
-        degradation: Degradation,
+        degradation: Degradation | Interpolated,
         iterations: int = 0,
         batch_size: int = 8,
         lr_patch: Sequence[int] = (48, 12),
@@ -115,6 +117,7 @@ class AdaptedInferer(Inferer):
         optimizer = torch.optim.Adam(network.requires_grad_().parameters(), lr=self.learning_rate)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, self.iterations)
         network.train()
+        began = time.perf_counter()
         with torch.enable_grad():
             for i in range(self.iterations):
                 hr = self._patches(planes, tissue, rng)
@@ -124,6 +127,9 @@ class AdaptedInferer(Inferer):
                 optimizer.step()
                 schedule.step()
                 report((i + 1) / self.iterations)
+                if i + 1 == _TIMED < self.iterations:
+                    seconds = (time.perf_counter() - began) / _TIMED * (self.iterations - _TIMED)
+                    tqdm.write(f"training on the scan: about {seconds / 60:.1f} minutes more")
         return network.eval().requires_grad_(False)
 
     def _patches(self, planes: torch.Tensor, tissue: np.ndarray, rng: np.random.Generator) -> torch.Tensor:

@@ -18,7 +18,7 @@ from .munit import AdaptiveDecoder, AttributeEncoder, ContentEncoder, MultiScale
 from .onnx import OnnxNetwork
 from .rdn import RDN, SignedRange
 from .recnn import ReCNN
-from .slab import SlabEncoder, SlabSuperResolver
+from .slab import AsImages, SlabEncoder, SlabSuperResolver
 from .srcnn import SRCNN
 from .ts_rcan import TSRCANDecoder
 from .vgg import VGG16Features
@@ -30,6 +30,7 @@ __all__ = [
     "RDN",
     "SRCNN",
     "AdaptiveDecoder",
+    "AsImages",
     "AttributeEncoder",
     "AxisInterpolation",
     "Cascade",

@@ -35,6 +35,22 @@ def batch_to_slices(planes: torch.Tensor, batch: int) -> torch.Tensor:
     return planes.unflatten(0, (batch, -1)).permute(0, 2, 3, 4, 1)
 
 
+class AsImages(nn.Module):
+    """Calls a network for slabs of one slice on 2-D images.
+
+    Args:
+        network: maps ``(B, 1, H, W, 1)`` to such a slab.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        """``(B, 1, H, W)`` to an image."""
+        return self.network(image.unsqueeze(-1)).squeeze(-1)
+
+
 def to_channels_last(network: nn.Module, device: torch.device | str) -> nn.Module:
     """Move a network to a device, its 2-D convolutions in the layout that :func:`slab_to_channels` gives slabs."""
     network.to(device)

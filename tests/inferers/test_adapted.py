@@ -6,9 +6,9 @@ import pytest
 import torch
 from scipy import ndimage
 
-from common.degradations import GaussianProfile
-from common.inferers import AdaptedInferer, OrthogonalInferer
-from common.networks import RDN, AxisInterpolation
+from common.degradations import GaussianProfile, Interpolated, interpolated
+from common.inferers import AdaptedInferer, InterpolatedInferer, OrthogonalInferer
+from common.networks import EDSR, RDN, AsImages, AxisInterpolation
 
 FACTOR = 3
 THICKEN = GaussianProfile((1, 1, FACTOR))
@@ -39,6 +39,23 @@ def test_a_scan_teaches_what_its_slices_lack(capsys):
     assert torch.equal(adapted, inferer(lr, network)), "the same scan gives the same result"
     before, after = (float(word) for word in capsys.readouterr().out.split("from ")[1].split(" dB")[0].split(" to "))
     assert after > before
+
+
+@torch.no_grad()
+def test_a_network_that_begins_where_interpolation_ends(capsys):
+    """Trained from nothing on interpolated planes, at a factor that is not whole, it beats the interpolation."""
+    thicken = GaussianProfile((1, 1, 2.5))
+    torch.manual_seed(0)
+    network = AsImages(EDSR(features=8, blocks=1, factor=1, base=torch.nn.Identity())).eval()
+    hr = blobs()[..., :70]
+    lr = thicken(hr)
+    base = interpolated(lr, thicken)
+    inner = InterpolatedInferer(OrthogonalInferer(), thicken)
+    torch.testing.assert_close(inner(lr, network), base)
+    adapted = AdaptedInferer(inner, Interpolated(thicken), 80, 4, (24, 24), 5e-3)(lr, network)
+    assert adapted.shape == hr.shape
+    assert (adapted - hr).square().mean() < 0.9 * (base - hr).square().mean()
+    assert "training on the scan: about" in capsys.readouterr().out
 
 
 @torch.no_grad()

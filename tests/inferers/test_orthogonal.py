@@ -1,5 +1,6 @@
 """Volumes image by image in two directions: the mean of two slow loops."""
 
+import numpy as np
 import pytest
 import torch
 from monai.data import MetaTensor
@@ -42,6 +43,20 @@ def test_both_directions_are_the_default():
 
 
 @torch.no_grad()
+@pytest.mark.parametrize("power", [1, 2.5, 60])
+def test_directions_are_combined_in_k_space(power):
+    """Each frequency's weights are its magnitudes to a power; with a high one the larger is taken."""
+    network, volume = network_of(), torch.rand(1, 1, 4, 5, 3)
+    ways = [np.fft.fftn(slow_loops(volume, network, [axis])[0, 0].double()) for axis in (0, 1)]
+    weights = [np.abs(way) ** power for way in ways]
+    mixed = sum(way * weight for way, weight in zip(ways, weights, strict=True)) / sum(weights)
+    if power == 60:
+        np.testing.assert_allclose(mixed, np.where(weights[0] > weights[1], *ways), atol=0.3)
+    result = OrthogonalInferer(power=power)(volume, network)
+    np.testing.assert_allclose(result[0, 0], np.fft.ifftn(mixed).real, atol=1e-4)
+
+
+@torch.no_grad()
 def test_a_volume_with_meta_data_reaches_the_network_without_it():
     kinds, network, inferer = [], network_of(), OrthogonalInferer()
     volume = torch.rand(1, 1, 4, 5, 3)
@@ -71,3 +86,9 @@ def test_amp_computes_in_bf16_and_returns_float32():
 def test_other_planes_are_refused(planes):
     with pytest.raises(ValueError, match=r"planes is .*expected \[0, 1\], \[0\] or \[1\]"):
         OrthogonalInferer(planes)
+
+
+@pytest.mark.parametrize("power", [-1, float("nan"), True, "2"], ids=str)
+def test_other_powers_are_refused(power):
+    with pytest.raises(ValueError, match=r"power is .*expected a number of at least 0"):
+        OrthogonalInferer(power=power)

@@ -110,14 +110,15 @@ def thin_slice_spacing(entries: Sequence[Mapping], slice_axis: str, scale: int) 
 
 
 def by_scale(
-    entries: Sequence[Mapping[str, str]], checkpoint: str, scale: str | Sequence[int], slice_axis: str
+    entries: Sequence[Mapping[str, str]], checkpoint: str | None, scale: str | Sequence[float], slice_axis: str
 ) -> list[dict]:
     """Scans of a list by the scale that suits them: of those that there are weights for, each takes that which makes
-    its voxels most nearly cubes, and a printed line tells.
+    its voxels most nearly cubes, and a printed line tells. Where no weights are needed it makes them cubes.
 
     Args:
         entries: with "image" and "name".
-        checkpoint: file of weights; those that :func:`common.about.fitting` finds beside it are looked at too.
+        checkpoint: file of weights; those that :func:`common.about.fitting` finds beside it are looked at too. None for
+            a method that needs none, and takes any scale ``[1, 1, f]`` across slices, which need not be whole.
         scale: "auto", or three numbers for all scans.
         slice_axis: as for :class:`common.transforms.SliceAxisd`.
 
@@ -128,19 +129,28 @@ def by_scale(
     """
     if scale != "auto":
         return [{"scale": list(scale), "dataset#data": tuple(entries)}]
-    scales = [tuple(known) for known in kept(checkpoint, "scale")]
+    scales = [tuple(known) for known in kept(checkpoint, "scale")] if checkpoint else [(1, 1, 2)]
     of_scale: dict[tuple, list] = {}
     for entry in entries if scales else ():
         mm = _spacing(entry["image"], slice_axis)
-        suits = scales[0] if mm is None else min(scales, key=lambda known: np.ptp(np.log(mm / known)))
+        suits = scales[0]
+        if mm is not None:
+            suits = min(scales, key=lambda known: np.ptp(np.log(mm / known))) if checkpoint else _cubes(mm)
         of_scale.setdefault(suits, []).append(entry)
     for suits, some in of_scale.items():
         names = ", ".join(entry["name"] for entry in some[:3]) + (f" and {len(some) - 3} more" if len(some) > 3 else "")
-        say(f"scale {list(suits)}, {Path(fitting(checkpoint, scale=list(suits))).name}: {names}")
+        weights = f", {Path(fitting(checkpoint, scale=list(suits))).name}" if checkpoint else ""
+        say(f"scale {list(suits)}{weights}: {names}")
     every = sorted(gathered(list(of_scale)))
     return [{"scale": list(suits), "dataset#data": tuple(of_scale.get(suits, ()))} for suits in every] or [
         {"dataset#data": tuple(entries)}
     ]
+
+
+def _cubes(mm: np.ndarray) -> tuple[float, ...]:
+    """The scale across slices that makes voxels of this spacing cubes, as nearly as whole thousandths do."""
+    factor = max(1.0, round(float(mm[2] / np.sqrt(mm[0] * mm[1])), 3))
+    return 1, 1, int(factor) if factor.is_integer() else factor
 
 
 def slice_axis_of(entries: Sequence[Mapping], slice_axis: str) -> str:

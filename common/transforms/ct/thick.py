@@ -33,16 +33,15 @@ class CheckThickSlicesd(MapTransform):
 
     Args:
         keys: of channel-first volumes ``(1, X, Y, Z)`` whose slices run along the last axis.
-        scale: slices that are to be made of one, 2 to 6.
+        scale: slices that are to be made of one, more than 1, whole or not.
         allow_missing_keys: whether an entry may lack a key.
 
     Raises:
-        ValueError: when a spacing contradicts that, the message names the file; or for another scale.
+        ValueError: when a spacing contradicts that; the message names the file.
     """
 
-    def __init__(self, keys: KeysCollection, scale: int, allow_missing_keys: bool = False) -> None:
+    def __init__(self, keys: KeysCollection, scale: float, allow_missing_keys: bool = False) -> None:
         super().__init__(keys, allow_missing_keys)
-        check_slice_factor(scale)
         self.scale = scale
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:

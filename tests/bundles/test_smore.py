@@ -1,0 +1,54 @@
+"""SMORE: a scan alone is enough, whatever its factor, and what that gives is not worse than interpolation."""
+
+from __future__ import annotations
+
+import json
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from common.degradations import GaussianProfile
+from common.metrics import cubic
+
+from . import runs
+
+SMALL = {"iterations": 60, "features": 8, "blocks": 1, "patch": [24, 24], "checkpoint": None}
+
+
+def test_scans_alone_by_their_own_factors(tmp_path, capsys):
+    """Nothing but scans; each becomes as fine across as in plane, and one that cannot be fails by itself."""
+    hr = runs.phantom(0, (44, 48, 60))
+    isotropic = np.diag([1.0, 1.0, 1.0, 1.0])
+    for name, factor in {"four": 4, "two_and_a_half": 2.5}.items():
+        operator = GaussianProfile((1, 1, factor))
+        runs.save(tmp_path / "lr" / f"{name}.nii.gz", *runs.degrade(hr, isotropic, operator))
+    runs.save(tmp_path / "lr" / "thin.nii.gz", hr, isotropic)
+    inference = {"dataset_dir": str(tmp_path / "lr"), "output_dir": str(tmp_path / "sr"), **SMALL}
+    with pytest.raises(Exception) as caught:
+        runs.run("smore", ["inference"], tmp_path, **inference)
+    message = str(runs.first_cause(caught.value))
+    assert "thin.nii.gz" in message and "does not tell which axis" in message and "four" not in message
+    assert runs.written(tmp_path / "sr") == ["four_sr.nii.gz", "two_and_a_half_sr.nii.gz"]
+    said = capsys.readouterr().out
+    assert "scale [1, 1, 4]" in said and "scale [1, 1, 2.5]" in said and "adapted in" in said
+    for name, factor in {"four": 4, "two_and_a_half": 2.5}.items():
+        sr = nib.load(tmp_path / "sr" / f"{name}_sr.nii.gz")
+        np.testing.assert_allclose(sr.header.get_zooms(), 1, atol=1e-3)
+        assert sr.shape == hr.shape
+        np.testing.assert_allclose(sr.affine, isotropic, atol=1e-3)
+        about = json.loads((tmp_path / "sr" / f"{name}_sr.json").read_text())
+        about = about["SuperResolution"]
+        assert about["Adapted"]["Used"] and about["Scale"] == [1, 1, factor] and "Weights" not in about
+    lr = nib.load(tmp_path / "lr" / "four.nii.gz").get_fdata()
+    base = cubic(lr, (1, 1, 4), (0, 0, 1.5))
+    four = nib.load(tmp_path / "sr" / "four_sr.nii.gz").get_fdata()
+    assert np.square(four - hr).mean() < np.square(base - hr).mean()
+
+
+def test_demo(tmp_path):
+    """The demo simulates heads, trains and evaluates."""
+    small = {"simulated#subjects": 4, "simulated#spacing": 4, "max_epochs": 1, "epoch_length": 2, "batch_size": 2}
+    runs.run("smore", ["train", "demo"], tmp_path, ckpt_dir=None, patch=[16, 16], **small)
+    summary = json.loads((tmp_path / "out" / "table.json").read_text())["summary"]
+    assert list(summary) == ["cubic", "SMORE"]
