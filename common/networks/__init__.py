@@ -18,6 +18,7 @@ from .munit import AdaptiveDecoder, AttributeEncoder, ContentEncoder, MultiScale
 from .onnx import OnnxNetwork
 from .rdn import RDN, SignedRange
 from .recnn import ReCNN
+from .recon_resnet import ReconResNet
 from .slab import AsImages, SlabEncoder, SlabSuperResolver
 from .srcnn import SRCNN
 from .ts_rcan import TSRCANDecoder
@@ -50,6 +51,7 @@ __all__ = [
     "PatchDiscriminator",
     "ReCNN",
     "ReceiverNoise",
+    "ReconResNet",
     "SignedRange",
     "SlabEncoder",
     "SlabInterpolation",

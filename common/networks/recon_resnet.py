@@ -1,0 +1,76 @@
+"""Encoder, residual blocks and decoder on interpolated images (ReconResNet, Chatterjee et al. 2021)."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from ..command_line import is_true
+
+_MULTIPLE = 4  # of an image's pixels, which are halved twice
+
+
+class _Block(nn.Module):
+    """Two 3x3 convolutions with instance norm, PReLU and dropout between, added to their input."""
+
+    def __init__(self, features: int, dropout: float) -> None:
+        super().__init__()
+        self.body = nn.Sequential(
+            nn.ReflectionPad2d(1),
+            nn.Conv2d(features, features, 3),
+            nn.InstanceNorm2d(features),
+            nn.PReLU(),
+            nn.Dropout2d(dropout),
+            nn.ReflectionPad2d(1),
+            nn.Conv2d(features, features, 3),
+            nn.InstanceNorm2d(features),
+        )
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x + self.body(x)
+
+
+class ReconResNet(nn.Module):
+    """Two halvings, residual blocks, two doublings, between convolutions of 7x7.
+
+    With 64 features, 14 blocks and one channel it has 17,266,452 parameters.
+
+    Args:
+        features: channels of the first convolution; twice as many after each halving.
+        blocks: residual blocks.
+        dropout: probability that a channel is left out within a block, in training.
+        residual: whether it learns what the interpolation misses, beginning with nothing; False for the original's
+            form, which learns all of the image, and a sigmoid at its end.
+
+    Source:
+        Chatterjee et al., ReconResNet: Regularised residual learning for MR image reconstruction of undersampled
+        Cartesian and radial data, Computers in Biology and Medicine 143, 2022 (arXiv 2103.09203); the layers are those
+        of the authors' repository, NCC1701.
+    """
+
+    def __init__(self, features: int = 64, blocks: int = 14, dropout: float = 0.2, residual: bool | str = True) -> None:
+        super().__init__()
+        self.residual = is_true(residual, "residual")
+        wide = _MULTIPLE * features
+        layers: list[nn.Module] = [nn.ReflectionPad2d(3), nn.Conv2d(1, features, 7)]
+        layers += [nn.InstanceNorm2d(features), nn.PReLU()]
+        for channels in (features, 2 * features):
+            layers += [nn.Conv2d(channels, 2 * channels, 3, stride=2, padding=1)]
+            layers += [nn.InstanceNorm2d(2 * channels), nn.PReLU()]
+        layers += [_Block(wide, dropout) for _ in range(blocks)]
+        for channels in (wide, wide // 2):
+            layers += [nn.ConvTranspose2d(channels, channels // 2, 3, stride=2, padding=1, output_padding=1)]
+            layers += [nn.InstanceNorm2d(channels // 2), nn.PReLU()]
+        layers += [nn.ReflectionPad2d(3), nn.Conv2d(features, 1, 7)]
+        self.body = nn.Sequential(*layers)
+        if self.residual:
+            nn.init.zeros_(self.body[-1].weight)
+            nn.init.zeros_(self.body[-1].bias)
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        """Images ``(B, 1, H, W)`` of at least 13 pixels to the same, whatever their sizes are multiples of."""
+        height, width = image.shape[-2:]
+        padded = F.pad(image, (0, -width % _MULTIPLE, 0, -height % _MULTIPLE), mode="replicate")
+        sr = self.body(padded)[..., :height, :width]
+        return image + sr if self.residual else torch.sigmoid(sr)
