@@ -5,8 +5,8 @@ from .lists.scans import find_images, find_pairs, find_scans, named
 from .lists.shares import own_share, to_do
 from .lists.spacing import by_scale, check_scale, in_plane_spacing, slice_axis_of, thin_slice_spacing
 from .loaders.cases import CaseFailure, CaseLoader, prepare_lr_hr
+from .loaders.image_pairs import ImagePairLoader
 from .loaders.kernel_crops import KernelCropLoader, check_target, kernel_cases
-from .loaders.planes import PlaneLoader
 from .loaders.slabs import PairedSlabLoader, UnpairedSlabLoader
 from .loaders.slices import KernelSliceLoader, SliceLoader
 from .loaders.through_plane import ThroughPlaneLoader, check_patch
@@ -15,10 +15,10 @@ from .loaders.volumes import VolumeCache
 __all__ = [
     "CaseFailure",
     "CaseLoader",
+    "ImagePairLoader",
     "KernelCropLoader",
     "KernelSliceLoader",
     "PairedSlabLoader",
-    "PlaneLoader",
     "SliceLoader",
     "ThroughPlaneLoader",
     "UnpairedSlabLoader",

@@ -14,7 +14,7 @@ from monai.inferers import Inferer
 from torch import nn
 from tqdm import tqdm
 
-from ..data.loaders.slabs import AIR, draw_start
+from ..data.loaders.image_pairs import ImagePairs, images_across
 from ..degradations import Degradation, Interpolated
 from ..progress import part, report
 
@@ -23,21 +23,24 @@ _TIMED = 20  # iterations
 
 
 class AdaptedInferer(Inferer):
-    """Trains a copy of the network on the planes of the scan, and runs an inferer with whichever of the two is better.
+    """Trains a copy of the network on images of the scan, and runs an inferer with whichever of the two is better.
 
-    The planes of a stack of thick slices are fine along both of their axes. Patches of them, thickened along one axis
-    as the scanner thickens slices, are pairs of the scan's own contrast, noise and anatomy, and teach what is missing
-    across the slices. Better is what has the smaller mean square error on the planes, every eighth, that no patch is
-    cut from, so the result never rests on weights that do worse there than those that were given.
+    The planes of a stack of thick slices are fine along both of their axes. Degraded along one axis as the scanner
+    thickens slices they are pairs of the scan's own contrast, noise and anatomy, and teach what is missing across the
+    slices. Better is what has the smaller mean square error on the images, every eighth, that no patch is cut from, so
+    the result never rests on weights that do worse there than those that were given.
 
     Args:
         inferer: runs the network over a volume.
-        degradation: thickens slices, along the last axis of an image alone; or what makes of an HR image the one that
-            the network begins from (:class:`~common.degradations.Interpolated`).
+        degradation: as for :meth:`~common.data.loaders.image_pairs.ImagePairs.of`; with
+            :class:`~common.degradations.Interpolated` what is left is what a network begins from that keeps sizes.
         iterations: of training, 0 for none.
         batch_size: patches an iteration.
-        lr_patch: size of a patch that was thickened, along the plane's other axis and along that one.
+        lr_patch: size of a patch of what the degradation has left, along both axes of the image.
         learning_rate: of Adam at the beginning, from which it falls along a cosine.
+        planes: axes of the scan (X, Y, Z) across which the images are taken.
+        scales: sizes, of at most 1, to which the images are brought before they are degraded; each is drawn as often
+            as it has pixels.
 
     Attributes:
         said: what came of it for the last volume, for those who describe a result.
@@ -47,7 +50,8 @@ class AdaptedInferer(Inferer):
 
     Source:
         Zhao et al., SMORE: A Self-Supervised Anti-Aliasing and Super-Resolution Algorithm for MRI Using Deep Learning,
-        IEEE TMI 2021, which trains on the scan alone, from nothing.
+        IEEE TMI 2021, which trains on the scan alone, from nothing; the scales are those of Shocher et al., "Zero-Shot"
+        super-resolution using deep internal learning, IEEE CVPR 2018.
     """
 
     def __init__(
@@ -58,12 +62,15 @@ class AdaptedInferer(Inferer):
         batch_size: int = 8,
         lr_patch: Sequence[int] = (48, 12),
         learning_rate: float = 1e-4,
+        planes: Sequence[int] = (2,),
+        scales: Sequence[float] = (1.0,),
     ) -> None:
         super().__init__()
         if isinstance(iterations, bool) or not isinstance(iterations, int) or iterations < 0:
-            raise ValueError(f"adapt_iterations is {iterations!r}, expected a whole number, 0 or more.")
+            raise ValueError(f"iterations of training on the scan: {iterations!r}, expected a whole number, 0 or more.")
         self.inferer, self.degradation, self.iterations = inferer, degradation, iterations
         self.batch_size, self.lr_patch, self.learning_rate = batch_size, tuple(lr_patch), learning_rate
+        self.planes, self.scales = tuple(planes), tuple(scales)
         self.said: dict[str, Any] = {}
 
     def __call__(self, inputs: torch.Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any) -> torch.Tensor:
@@ -71,7 +78,8 @@ class AdaptedInferer(Inferer):
 
         Args:
             inputs: ``(B, 1, X, Y, Z)``, slices along the last axis.
-            network: a module that maps images ``(b, 1, H, Z)`` to ``(b, 1, H, factor Z)``; it stays as it is.
+            network: a module that maps images ``(b, 1, H, W)`` to ``(b, 1, H, f W)``, f the degradation's last factor;
+                it stays as it is.
             args: further arguments of the inferer.
             kwargs: further keyword arguments of the inferer.
 
@@ -83,45 +91,52 @@ class AdaptedInferer(Inferer):
         """
         if not self.iterations:
             return self.inferer(inputs, network, *args, **kwargs)
-        volume = inputs.as_tensor() if isinstance(inputs, MetaTensor) else inputs
         with part(0, 2):
-            network = self._better(volume.permute(0, 4, 1, 2, 3).flatten(0, 1), network)
+            network = self._better(inputs.as_tensor() if isinstance(inputs, MetaTensor) else inputs, network)
         with part(1, 2):
             return self.inferer(inputs, network, *args, **kwargs)
 
-    def _better(self, planes: torch.Tensor, network: Callable[..., Any]) -> nn.Module:
-        """The network or its trained copy, by their errors on planes ``(n, 1, X, Y)`` that are held out."""
+    def _better(self, volume: torch.Tensor, network: Callable[..., Any]) -> nn.Module:
+        """The network or its trained copy, by their errors on images that are held out."""
         if not isinstance(network, nn.Module) or isinstance(network, torch.jit.ScriptModule):
             raise TypeError(
-                f"adapt_iterations is {self.iterations}, but a {type(network).__name__} cannot be trained; take the "
-                "bundle's own weights (model.pt), or leave it out."
+                f"{self.iterations} iterations of training on the scan are asked for, but a {type(network).__name__} "
+                "cannot be trained; take the bundle's own weights (model.pt), or 0 iterations."
             )
         began = time.perf_counter()
-        held = torch.zeros(len(planes), dtype=torch.bool)
-        held[len(held) // 2 % _HELD_OUT :: _HELD_OUT] = True
-        adapted = self._trained(planes[~held.to(planes.device)], copy.deepcopy(network))
-        before, after = (self._error(planes[held.to(planes.device)], each) for each in (network, adapted))
+        trained_on, held = [], []
+        for axis in self.planes:
+            for images in images_across(volume, axis):
+                index = torch.arange(len(images), device=images.device)
+                apart = index % _HELD_OUT == len(images) // 2 % _HELD_OUT
+                held.append(ImagePairs.of(images[apart], self.degradation))
+                trained_on += [ImagePairs.of(images[~apart], self.degradation, scale) for scale in self.scales]
+        adapted = self._trained(trained_on, copy.deepcopy(network))
+        before, after = (self._error(held, each) for each in (network, adapted))
         first, last = (round(float(-10 * np.log10(max(error, 1e-10))), 2) for error in (before, after))
         self.said = {"Iterations": self.iterations, "Psnr": first, "PsnrAdapted": last, "Used": after < before}
         tqdm.write(
-            f"adapted in {time.perf_counter() - began:.0f} s: planes of the scan that it was not trained on, thickened "
-            f"and made thin again, from {first:.2f} to {last:.2f} dB"
+            f"adapted in {time.perf_counter() - began:.0f} s: images of the scan that it was not trained on, degraded "
+            f"and super-resolved again, from {first:.2f} to {last:.2f} dB"
             + ("" if after < before else ", so the weights stay as they were")
         )
         return adapted if after < before else network
 
-    def _trained(self, planes: torch.Tensor, network: nn.Module) -> nn.Module:
-        """The network, trained on patches of planes ``(n, 1, X, Y)``."""
+    def _trained(self, examples: Sequence[ImagePairs], network: nn.Module) -> nn.Module:
+        """The network, trained on patches."""
         rng = np.random.default_rng(0)
-        tissue = (planes[:, 0] > AIR).cpu().numpy()
+        pixels = np.array([each.lr.numel() for each in examples])
         optimizer = torch.optim.Adam(network.requires_grad_().parameters(), lr=self.learning_rate)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, self.iterations)
         network.train()
         began = time.perf_counter()
         with torch.enable_grad():
             for i in range(self.iterations):
-                hr = self._patches(planes, tissue, rng)
-                loss = (network(self.degradation(hr)) - hr).abs().mean()
+                # A batch of one stack, as those of small scans have patches of sizes of their own.
+                drawn = examples[rng.choice(len(examples), p=pixels / pixels.sum())]
+                pairs = [drawn.patch(self.lr_patch, rng) for _ in range(self.batch_size)]
+                hr, lr = (torch.stack(images) for images in zip(*pairs, strict=True))
+                loss = (network(lr) - hr).abs().mean()
                 optimizer.zero_grad(set_to_none=True)
                 loss.backward()
                 optimizer.step()
@@ -132,26 +147,11 @@ class AdaptedInferer(Inferer):
                     tqdm.write(f"training on the scan: about {seconds / 60:.1f} minutes more")
         return network.eval().requires_grad_(False)
 
-    def _patches(self, planes: torch.Tensor, tissue: np.ndarray, rng: np.random.Generator) -> torch.Tensor:
-        """Patches ``(b, 1, p, factor w)`` of planes, along either of their axes, mirrored at random."""
-        factor = self.degradation.factors[-1]
-        if rng.random() < 0.5:
-            planes, tissue = planes.transpose(2, 3), tissue.transpose(0, 2, 1)
-        height = min(self.lr_patch[0], planes.shape[2])
-        width = min(factor * self.lr_patch[1], planes.shape[3] // factor * factor)
-        patches = []
-        for _ in range(self.batch_size):
-            x, y, n = draw_start(tissue.transpose(1, 2, 0), (height, width, 1), rng)
-            mirrored = [axis for axis in (1, 2) if rng.random() < 0.5]
-            patches.append(planes[n, :, x : x + height, y : y + width].flip(mirrored))
-        return torch.stack(patches)
-
-    def _error(self, planes: torch.Tensor, network: nn.Module) -> float:
-        """Mean square error on whole planes, thickened along either axis."""
-        factor, total, count = self.degradation.factors[-1], 0.0, 0
-        for plane in planes.split(1):
-            for hr in (plane, plane.transpose(2, 3)):
-                hr = hr[..., : hr.shape[-1] // factor * factor].contiguous()
-                total += (network(self.degradation(hr)).float() - hr).square().sum().item()
-                count += hr.numel()
-        return total / count
+    def _error(self, examples: Sequence[ImagePairs], network: nn.Module) -> float:
+        """Mean square error on whole images."""
+        total = sum(
+            (network(lr).float() - hr).square().sum().item()
+            for each in examples
+            for hr, lr in zip(each.hr.split(1), each.lr.split(1), strict=True)
+        )
+        return total / sum(each.hr.numel() for each in examples)

@@ -37,7 +37,7 @@ def test_images_of_any_size(size):
 def test_demo(tmp_path):
     """The demo simulates heads, trains and evaluates."""
     small = {"simulated#subjects": 4, "simulated#spacing": 4, "max_epochs": 1, "epoch_length": 2, "batch_size": 2}
-    small |= {"patch": [24, 24], "features": 2, "scan_degradation": "@degradation"}
+    small |= {"lr_patch": [24, 24], "features": 2, "scan_degradation": "@degradation"}
     runs.run("reconresnet", ["train", "demo"], tmp_path, ckpt_dir=None, **small)
     summary = json.loads((tmp_path / "out" / "table.json").read_text())["summary"]
     assert list(summary) == ["cubic", "ReconResNet"]

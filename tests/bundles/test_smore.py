@@ -13,7 +13,7 @@ from common.metrics import cubic
 
 from . import runs
 
-SMALL = {"iterations": 60, "features": 8, "blocks": 1, "patch": [24, 24], "checkpoint": None}
+SMALL = {"iterations": 60, "features": 8, "blocks": 1, "lr_patch": [24, 24], "checkpoint": None}
 
 
 def test_scans_alone_by_their_own_factors(tmp_path, capsys):
@@ -49,6 +49,6 @@ def test_scans_alone_by_their_own_factors(tmp_path, capsys):
 def test_demo(tmp_path):
     """The demo simulates heads, trains and evaluates."""
     small = {"simulated#subjects": 4, "simulated#spacing": 4, "max_epochs": 1, "epoch_length": 2, "batch_size": 2}
-    runs.run("smore", ["train", "demo"], tmp_path, ckpt_dir=None, patch=[16, 16], **small)
+    runs.run("smore", ["train", "demo"], tmp_path, ckpt_dir=None, lr_patch=[16, 16], **small)
     summary = json.loads((tmp_path / "out" / "table.json").read_text())["summary"]
     assert list(summary) == ["cubic", "SMORE"]

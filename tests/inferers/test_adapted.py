@@ -78,7 +78,7 @@ def test_planes_that_are_smaller_than_a_patch(shape):
 def test_what_cannot_be_trained_is_refused():
     lr, network = torch.rand(1, 1, 12, 12, 4), network_of()
     scripted = torch.jit.trace(network, lr[:, :, 0])
-    with pytest.raises(TypeError, match=r"adapt_iterations is 2, but a .* cannot be trained.*model\.pt"):
+    with pytest.raises(TypeError, match=r"2 iterations .* but a .* cannot be trained.*model\.pt"):
         AdaptedInferer(OrthogonalInferer(), THICKEN, 2)(lr, scripted)
     assert torch.equal(AdaptedInferer(OrthogonalInferer(), THICKEN)(lr, scripted), OrthogonalInferer()(lr, network))
     for wrong in (-1, 1.5, True):

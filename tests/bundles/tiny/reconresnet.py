@@ -6,7 +6,7 @@ TINY = dict(
     network={"features": 2, "blocks": 1},
     training={
         "slice_axis": "SI",
-        "patch": [24, 24],
+        "lr_patch": [24, 24],
         "batch_size": 4,
         "max_epochs": 2,
         "epoch_length": 4,

@@ -6,7 +6,7 @@ TINY = dict(
     network={"features": 4, "blocks": 1},
     training={
         "slice_axis": "SI",
-        "patch": [16, 16],
+        "lr_patch": [16, 16],
         "batch_size": 4,
         "max_epochs": 2,
         "epoch_length": 4,

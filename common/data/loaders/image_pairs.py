@@ -1,0 +1,125 @@
+"""Pairs of 2-D images: those of a volume, and what a degradation leaves of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from ...degradations import Degradation, GaussianProfile, Interpolated
+from .slabs import AIR, PatchLoader, draw_start
+from .volumes import VolumeCache
+
+
+@dataclass(frozen=True)
+class ImagePairs:
+    """Images and what is left of them.
+
+    Attributes:
+        hr: ``(n, 1, H, f W)``.
+        lr: ``(n, 1, H, W)``.
+        tissue: where ``lr`` is no air, ``(H, W, n)``.
+    """
+
+    hr: torch.Tensor
+    lr: torch.Tensor
+    tissue: np.ndarray
+
+    @classmethod
+    def of(cls, images: torch.Tensor, degradation: Degradation | Interpolated, scale: float = 1.0) -> ImagePairs:
+        """Degrade images ``(n, 1, H, W)``, each taken for a volume of one layer.
+
+        They are degraded whole: what becomes of a patch hangs on what is around it, with k-space truncation on all of
+        the image.
+
+        Args:
+            images: of any size; rows and columns that are left over by a whole factor are left out.
+            degradation: of ``(1, H, W)``, along the last axis alone, or along both without a change of size.
+            scale: size, at most 1, to which the images are brought before, each pixel a Gaussian mean of those in its
+                place.
+        """
+        if scale < 1:
+            images = GaussianProfile((1, 1 / scale, 1 / scale))(images)
+        operator = degradation.degradation if isinstance(degradation, Interpolated) else degradation
+        rows, columns = (
+            n // factor * factor if isinstance(factor, int) else n
+            for n, factor in zip(images.shape[2:], operator.factors[1:], strict=True)
+        )
+        hr = images[:, :, :rows, :columns]
+        lr = torch.cat([degradation(image.contiguous()) for image in hr.split(1)])
+        return cls(hr, lr, (lr[:, 0] > AIR).permute(1, 2, 0).cpu().numpy())
+
+    def patch(self, size: Sequence[int], rng: np.random.Generator) -> tuple[torch.Tensor, torch.Tensor]:
+        """A patch of both, ``(1, p, f w)`` and ``(1, p, w)``, of at most this size, mirrored alike at random."""
+        height, width = (min(n, most) for n, most in zip(size, self.lr.shape[2:], strict=True))
+        x, y, n = draw_start(self.tissue, (height, width, 1), rng)
+        factor = self.hr.shape[3] // self.lr.shape[3]
+        hr = self.hr[n, :, x : x + height, factor * y : factor * (y + width)]
+        lr = self.lr[n, :, x : x + height, y : y + width]
+        mirrored = [axis for axis in (1, 2) if rng.random() < 0.5]
+        return hr.flip(mirrored), lr.flip(mirrored)
+
+
+def images_across(volumes: torch.Tensor, axis: int) -> list[torch.Tensor]:
+    """Images ``(n, 1, H, W)`` of volumes ``(B, 1, X, Y, Z)`` across an axis, and the same with H and W exchanged."""
+    images = volumes.movedim(2 + axis, 1).flatten(0, 1)
+    return [images, images.transpose(2, 3)]
+
+
+class ImagePairLoader(PatchLoader):
+    """Patches of images of volumes, and of what a degradation has left of these, without end.
+
+    A batch is ``{"hr": (B, 1, p, f w), "lr": (B, 1, p, w)}``. Patches that are mostly air are avoided, and each pair is
+    mirrored at random along either axis, which is right for what acts on a mirror image in the same way.
+
+    Args:
+        volumes: slices along the last axis, in [0, 1].
+        key: of the volumes; "lr" where the planes of LR scans are what is learned from.
+        degradation: as for :meth:`ImagePairs.of`.
+        lr_patch: size ``(p, w)``.
+        planes: axes of a volume (X, Y, Z) across which images are taken; either axis of these comes last.
+        batch_size: patches a batch, over all processes.
+        seed: of the draws.
+        device: of the batches.
+        scales: as of :meth:`ImagePairs.of`, one is drawn for each patch.
+
+    Raises:
+        ValueError: when there are no such planes, images are smaller than a patch, or the batch does not divide among
+            the processes.
+    """
+
+    def __init__(
+        self,
+        volumes: VolumeCache,
+        key: str,
+        degradation: Degradation | Interpolated,
+        lr_patch: Sequence[int],
+        planes: Sequence[int],
+        batch_size: int,
+        seed: int,
+        device: torch.device | str,
+        scales: Sequence[float] = (1.0,),
+    ) -> None:
+        super().__init__(batch_size, seed, device)
+        if not planes or not set(planes) <= {0, 1, 2}:
+            raise ValueError(f"planes is {planes}, expected some of 0, 1 and 2: axes across which images are taken.")
+        self.lr_patch = tuple(lr_patch)
+        self.pairs = []
+        for item, entry in zip(volumes.items, volumes.data, strict=True):
+            stacks = [images for axis in planes for images in images_across(item[key][None], axis)]
+            pairs = [ImagePairs.of(images, degradation, scale) for images in stacks for scale in scales]
+            smallest = np.min([each.lr.shape[2:] for each in pairs], axis=0)
+            if (smallest < self.lr_patch).any():
+                raise ValueError(
+                    f"{entry.get(key, entry)}: the {key} volume of {tuple(item[key].shape[1:])} voxels has images of "
+                    f"which {tuple(smallest.tolist())} pixels are left, fewer than the patch {self.lr_patch}; use a "
+                    "smaller lr_patch, or leave the volume out."
+                )
+            self.pairs.append(pairs)
+
+    def _sample(self, rng: np.random.Generator) -> dict[str, torch.Tensor]:
+        stacks = self.pairs[int(rng.integers(len(self.pairs)))]
+        hr, lr = stacks[int(rng.integers(len(stacks)))].patch(self.lr_patch, rng)
+        return {"hr": hr, "lr": lr}
