@@ -50,6 +50,35 @@ def across_slices(**named: Sequence[int]) -> int:
     return numbers[2]
 
 
+def zero_shot(**named: Sequence[int]) -> dict[str, list[int]]:
+    """What a network for images can learn from the scan itself, which is to become finer by a scale.
+
+    Args:
+        named: as for :func:`in_plane`.
+
+    Returns:
+        ``"planes"``, the axes across which lie the images that are to become finer; ``"taught_by"``, those across which
+        lie images that teach it; ``"of_images"``, three numbers, by how much a layer of one of these becomes coarser.
+
+    Raises:
+        ValueError: for anything but [n, n, n], [n, n, 1] and [1, 1, n]; the message names the key.
+    """
+    ((name, numbers),) = named.items()
+    if (
+        not _whole(numbers)
+        or numbers[0] != numbers[1]
+        or max(numbers) == 1
+        or (1 not in numbers and len(set(numbers)) > 1)
+    ):
+        raise ValueError(f"{name} is {numbers!r}, expected [n, n, n], [n, n, 1] or [1, 1, n].")
+    plane, across = numbers[1:]
+    if across == 1:
+        return {"planes": [2], "taught_by": [2], "of_images": [1, plane, plane]}
+    if plane == 1:
+        return {"planes": [0, 1], "taught_by": [2], "of_images": [1, 1, across]}
+    return {"planes": [0, 1, 2], "taught_by": [0, 1, 2], "of_images": [1, plane, plane]}
+
+
 def _whole(numbers: Sequence[int]) -> bool:
     """Whether these are three whole numbers of at least 1."""
     return isinstance(numbers, (list, tuple)) and len(numbers) == 3 and all(type(n) is int and n >= 1 for n in numbers)

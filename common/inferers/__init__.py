@@ -5,6 +5,7 @@ from .axes import AxesInferer
 from .cascade import CascadeInferer, back_project
 from .checked import CheckedInferer
 from .consistent import ConsistentInferer
+from .ensemble import EnsembleInferer
 from .interpolated import InterpolatedInferer
 from .orthogonal import OrthogonalInferer
 from .slab import SlabInferer
@@ -15,6 +16,7 @@ __all__ = [
     "CascadeInferer",
     "CheckedInferer",
     "ConsistentInferer",
+    "EnsembleInferer",
     "InterpolatedInferer",
     "OrthogonalInferer",
     "SlabInferer",

@@ -39,8 +39,8 @@ class AdaptedInferer(Inferer):
         lr_patch: size of a patch of what the degradation has left, along both axes of the image.
         learning_rate: of Adam at the beginning, from which it falls along a cosine.
         planes: axes of the scan (X, Y, Z) across which the images are taken.
-        scales: sizes, of at most 1, to which the images are brought before they are degraded; each is drawn as often
-            as it has pixels.
+        scales: sizes, of at most 1, to which the images are brought before they are degraded, where that leaves enough
+            of them; each is drawn as often as it has pixels.
 
     Attributes:
         said: what came of it for the last volume, for those who describe a result.
@@ -110,7 +110,7 @@ class AdaptedInferer(Inferer):
                 index = torch.arange(len(images), device=images.device)
                 apart = index % _HELD_OUT == len(images) // 2 % _HELD_OUT
                 held.append(ImagePairs.of(images[apart], self.degradation))
-                trained_on += [ImagePairs.of(images[~apart], self.degradation, scale) for scale in self.scales]
+                trained_on += ImagePairs.at_scales(images[~apart], self.degradation, self.scales)
         adapted = self._trained(trained_on, copy.deepcopy(network))
         before, after = (self._error(held, each) for each in (network, adapted))
         first, last = (round(float(-10 * np.log10(max(error, 1e-10))), 2) for error in (before, after))

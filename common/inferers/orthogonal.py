@@ -15,7 +15,7 @@ from ..progress import counted, part
 
 
 class OrthogonalInferer(Inferer):
-    r"""Runs a 2-D network over all images of a volume that contain its last axis, in two directions, and combines.
+    r"""Runs a 2-D network over all images of a volume in several directions, two where they contain its last axis.
 
     What the directions make is averaged, or each frequency is taken from those that have more of it, by their
     magnitudes to the power p (Fourier burst accumulation):
@@ -23,14 +23,16 @@ class OrthogonalInferer(Inferer):
     .. math:: X = \sum_i w_i X_i, \qquad w_i = |X_i|^p / \sum_j |X_j|^p
 
     Args:
-        planes: axes of the volume (X, Y, Z) across which images are taken: 0 gives images (Y, Z), 1 images (X, Z).
+        planes: axes of the volume (X, Y, Z) across which images are taken: 0 gives images (Y, Z), 1 images (X, Z),
+            and 2, where the network keeps their size, images (X, Y).
         batch: images at once.
         amp: whether the network runs under autocast.
         amp_kwargs: of ``torch.autocast``, for example ``{"dtype": torch.bfloat16}``.
         power: p, at least 0, which is the average.
+        keeps_size: whether the network gives images of the size that it takes.
 
     Raises:
-        ValueError: when ``planes`` are not 0, 1 or both, or ``power`` is negative.
+        ValueError: when ``planes`` are others, or ``power`` is negative.
 
     Source:
         Zhao et al. 2021, section II-D, after Delbracio and Sapiro, Burst deblurring: removing camera shake through
@@ -44,12 +46,15 @@ class OrthogonalInferer(Inferer):
         amp: bool | str = False,
         amp_kwargs: dict | None = None,
         power: float = 0.0,
+        keeps_size: bool = False,
     ) -> None:
         super().__init__()
         if isinstance(power, bool) or not isinstance(power, (int, float)) or not power >= 0:
             raise ValueError(f"power is {power!r}, expected a number of at least 0.")
-        if not isinstance(planes, (list, tuple)) or sorted(planes) not in ([0], [1], [0, 1]):
-            raise ValueError(f"planes is {planes}, expected [0, 1], [0] or [1]: axes across which images are taken.")
+        known = {0, 1, 2} if keeps_size else {0, 1}
+        if not isinstance(planes, (list, tuple)) or not planes or len(set(planes) & known) != len(planes):
+            some = "some of 0, 1 and 2" if keeps_size else "[0, 1], [0] or [1]"
+            raise ValueError(f"planes is {planes}, expected {some}: axes across which images are taken.")
         self.directions = [SliceInferer(roi_size=(-1, -1), spatial_dim=axis, sw_batch_size=batch) for axis in planes]
         self.amp, self.amp_kwargs = is_true(amp, "amp"), amp_kwargs or {}
         self.power = power
@@ -59,7 +64,7 @@ class OrthogonalInferer(Inferer):
 
         Args:
             inputs: ``(B, 1, X, Y, Z)``.
-            network: maps images ``(b, 1, H, Z)`` to ``(b, 1, H, factor Z)``.
+            network: maps images ``(b, 1, H, W)``, Z the last where they have it, to ``(b, 1, H, factor W)``.
             args: further arguments of the network.
             kwargs: further keyword arguments of the network.
 

@@ -12,6 +12,8 @@ from ...degradations import Degradation, GaussianProfile, Interpolated
 from .slabs import AIR, PatchLoader, draw_start
 from .volumes import VolumeCache
 
+_SMALLEST = 16  # pixels of an image that was made smaller
+
 
 @dataclass(frozen=True)
 class ImagePairs:
@@ -41,15 +43,20 @@ class ImagePairs:
                 place.
         """
         if scale < 1:
-            images = GaussianProfile((1, 1 / scale, 1 / scale))(images)
-        operator = degradation.degradation if isinstance(degradation, Interpolated) else degradation
-        rows, columns = (
-            n // factor * factor if isinstance(factor, int) else n
-            for n, factor in zip(images.shape[2:], operator.factors[1:], strict=True)
-        )
-        hr = images[:, :, :rows, :columns]
+            shrink = GaussianProfile((1, 1 / scale, 1 / scale))
+            images = shrink(_without_rest(images, shrink))
+        hr = _without_rest(images, degradation.degradation if isinstance(degradation, Interpolated) else degradation)
         lr = torch.cat([degradation(image.contiguous()) for image in hr.split(1)])
         return cls(hr, lr, (lr[:, 0] > AIR).permute(1, 2, 0).cpu().numpy())
+
+    @classmethod
+    def at_scales(
+        cls, images: torch.Tensor, degradation: Degradation | Interpolated, scales: Sequence[float]
+    ) -> list[ImagePairs]:
+        """:meth:`of` at several scales, but those below 1 at which images have fewer than 16 rows or columns."""
+        smallest = min(images.shape[2:])
+        fitting = [scale for scale in scales if scale == 1 or smallest * scale >= _SMALLEST]
+        return [cls.of(images, degradation, scale) for scale in fitting or [1.0]]
 
     def patch(self, size: Sequence[int], rng: np.random.Generator) -> tuple[torch.Tensor, torch.Tensor]:
         """A patch of both, ``(1, p, f w)`` and ``(1, p, w)``, of at most this size, mirrored alike at random."""
@@ -60,6 +67,13 @@ class ImagePairs:
         lr = self.lr[n, :, x : x + height, y : y + width]
         mirrored = [axis for axis in (1, 2) if rng.random() < 0.5]
         return hr.flip(mirrored), lr.flip(mirrored)
+
+
+def _without_rest(images: torch.Tensor, degradation: Degradation) -> torch.Tensor:
+    """Images of which a degradation's whole factors leave no rows or columns over."""
+    sizes = zip(images.shape[2:], degradation.factors[1:], strict=True)
+    rows, columns = (n // factor * factor if isinstance(factor, int) else n for n, factor in sizes)
+    return images[:, :, :rows, :columns]
 
 
 def images_across(volumes: torch.Tensor, axis: int) -> list[torch.Tensor]:
@@ -83,11 +97,11 @@ class ImagePairLoader(PatchLoader):
         batch_size: patches a batch, over all processes.
         seed: of the draws.
         device: of the batches.
-        scales: as of :meth:`ImagePairs.of`, one is drawn for each patch.
+        scales: as of :meth:`ImagePairs.of`, one is drawn for each patch, of those at which images are large enough.
 
     Raises:
-        ValueError: when there are no such planes, images are smaller than a patch, or the batch does not divide among
-            the processes.
+        ValueError: when there are no such planes, all images of a volume are smaller than a patch, or the batch does
+            not divide among the processes.
     """
 
     def __init__(
@@ -109,15 +123,16 @@ class ImagePairLoader(PatchLoader):
         self.pairs = []
         for item, entry in zip(volumes.items, volumes.data, strict=True):
             stacks = [images for axis in planes for images in images_across(item[key][None], axis)]
-            pairs = [ImagePairs.of(images, degradation, scale) for images in stacks for scale in scales]
-            smallest = np.min([each.lr.shape[2:] for each in pairs], axis=0)
-            if (smallest < self.lr_patch).any():
+            pairs = [each for images in stacks for each in ImagePairs.at_scales(images, degradation, scales)]
+            large = [each for each in pairs if (np.array(each.lr.shape[2:]) >= self.lr_patch).all()]
+            if not large:
+                sizes = sorted({tuple(each.lr.shape[2:]) for each in pairs})
                 raise ValueError(
-                    f"{entry.get(key, entry)}: the {key} volume of {tuple(item[key].shape[1:])} voxels has images of "
-                    f"which {tuple(smallest.tolist())} pixels are left, fewer than the patch {self.lr_patch}; use a "
-                    "smaller lr_patch, or leave the volume out."
+                    f"{entry.get(key, entry)}: of images of the {key} volume of {tuple(item[key].shape[1:])} voxels "
+                    f"{sizes} pixels are left, fewer than the patch {self.lr_patch}; use a smaller lr_patch, or leave "
+                    "the volume out."
                 )
-            self.pairs.append(pairs)
+            self.pairs.append(large)
 
     def _sample(self, rng: np.random.Generator) -> dict[str, torch.Tensor]:
         stacks = self.pairs[int(rng.integers(len(self.pairs)))]
