@@ -131,15 +131,18 @@ class UnpairedSlabLoader(PatchLoader):
       the slab, less the noise that the source has itself; and ``"training_noise"``, the same numbers, of another one;
     - ``"turn"`` and ``"lr_turn"``, ``(B, 3)``: which axis of its volume lies along each of the HR and LR slab.
 
+    Without a margin there is neither context nor noise.
+
     Slabs that are mostly air are avoided. Slabs of both groups are mirrored at random along each axis, and with
     ``any_axis`` turned, independently: nothing pairs them.
 
     Args:
-        source: volumes with the keys "hr" and "hr_band", which is HR as the degradation takes it.
+        source: volumes with the key "hr", and with a margin "hr_band", which is HR as the degradation takes it.
         target: volumes with the key "lr".
         lr_patch: size ``(h, w, z)`` of an LR slab.
         factors: of the super-resolution, an axis.
         margin: HR voxels around the HR slab in ``hr_context``; outside the volume its outermost voxels are repeated.
+            None for methods that learn from the slabs alone.
         batch_size: slabs a batch, over all processes.
         seed: of the draws.
         device: of the batches.
@@ -160,7 +163,7 @@ class UnpairedSlabLoader(PatchLoader):
         target: VolumeCache,
         lr_patch: Sequence[int],
         factors: Sequence[int],
-        margin: int,
+        margin: int | None,
         batch_size: int,
         seed: int,
         device: torch.device | str,
@@ -181,6 +184,8 @@ class UnpairedSlabLoader(PatchLoader):
         self.source, self.target = source, target
         self.source_tissue, self.target_tissue = tissue_masks(source, "hr"), tissue_masks(target, "lr")
         self.turns = torch.tensor(_TURNS, device=self.device)
+        if margin is None:
+            return
         # Sampled as LR is: noise within its band has no more power there.
         fx, fy, fz = factors
         samples = (item["hr_band"][None, :, ::fx, ::fy, ::fz] for item in source.items)
@@ -192,20 +197,26 @@ class UnpairedSlabLoader(PatchLoader):
         source = {key: volume.permute(order) for key, volume in self.source[source_index].items()}
         start = draw_start(permuted(self.source_tissue[source_index], order), self.hr_patch, rng)
         hr = _cut(source["hr"], start, self.hr_patch)
-        context = cut_with_margin(source["hr_band"], start, self.hr_patch, self.margin)
+        hr_start = start
         target_index = int(rng.integers(len(self.target)))
         lr_turn, order = _drawn_turn(rng, self.any_axis)
         start = draw_start(permuted(self.target_tissue[target_index], order), self.lr_patch, rng)
         lr = _cut(self.target[target_index]["lr"].permute(order), start, self.lr_patch)
         mirrored = [axis + 1 for axis in range(3) if rng.random() < 0.5]
         lr = lr.flip([axis + 1 for axis in range(3) if rng.random() < 0.5])
+        sample = {"hr": hr.flip(mirrored), "lr": lr, "turn": self.turns[turn], "lr_turn": self.turns[lr_turn]}
+        if self.margin is None:
+            return sample
+        context = cut_with_margin(source["hr_band"], hr_start, self.hr_patch, self.margin)
         own = self.source_noise[source_index]
         added = _added(self.noise_levels, own, rng)
         normal = torch.from_numpy(rng.standard_normal((2, *self.lr_patch), dtype=np.float32))
         further = added if self.training_noise == self.noise_levels else _added(self.training_noise, own, rng)
-        sample = {"hr": hr.flip(mirrored), "hr_context": context.flip(mirrored), "lr": lr}
-        sample |= {"noise": added * normal, "training_noise": further * normal}
-        return sample | {"turn": self.turns[turn], "lr_turn": self.turns[lr_turn]}
+        return sample | {
+            "hr_context": context.flip(mirrored),
+            "noise": added * normal,
+            "training_noise": further * normal,
+        }
 
 
 def checked_levels(**named: Sequence[float]) -> list[float]:
