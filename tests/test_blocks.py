@@ -23,8 +23,9 @@ STANDARD = (
 )  # fmt: skip
 
 
-# A number, another key, or a block.
-NAMES_ONLY = re.compile(r'%common/configs/|^"\w+": ([\d.e-]+|true|false|null|\{\}|"@\w+"),?$')
+# A number, another key, what weights remember, or a block.
+KNOWN = r'([\d.e-]+|true|false|null|\{\}|"@\w+"|"\$remembered\(@\w+, [^"]*\)")'
+NAMES_ONLY = re.compile(rf'%common/configs/|^"\w+": {KNOWN}(, "\w+": {KNOWN})*,?$')
 
 
 def name(path: Path) -> str:
@@ -111,7 +112,7 @@ def test_import_expressions_take_one_name():
 
 
 def test_no_six_lines_stand_in_two_bundles():
-    """But for imports, the standard keys at the top, and lines with a number, a block or another key.
+    """But for imports, the standard keys at the top, and lines with a number, a block, other keys or remembered ones.
 
     MONAI's tools read metadata.json as it stands.
     """

@@ -4,6 +4,7 @@ from .dcsrn import DCSRN, MDCSRN
 from .degradation import JoinBands, LinearDegradation, ReceiverNoise
 from .discriminators import PatchDiscriminator, VGGDiscriminator
 from .edsr import EDSR
+from .ensemble import GeometricEnsemble
 from .guided_rdn import Cascade, Concatenate, GuidedRDN, prepare_for_inference
 from .interpolated import OnInterpolated
 from .interpolation import AxisInterpolation, SlabInterpolation, SplineInterpolation
@@ -38,6 +39,7 @@ __all__ = [
     "Concatenate",
     "ContentEncoder",
     "FixedKernel",
+    "GeometricEnsemble",
     "GradientReversal",
     "GuidedRDN",
     "JoinBands",

@@ -131,7 +131,8 @@ class UnpairedSlabLoader(PatchLoader):
       the slab, less the noise that the source has itself; and ``"training_noise"``, the same numbers, of another one;
     - ``"turn"`` and ``"lr_turn"``, ``(B, 3)``: which axis of its volume lies along each of the HR and LR slab.
 
-    Without a margin there is neither context nor noise.
+    Without a margin there is neither context nor noise. With ``paired`` there is ``"lr_source": (B, 1, h, w, z)``, what
+    a known degradation has made of "hr".
 
     Slabs that are mostly air are avoided. Slabs of both groups are mirrored at random along each axis, and with
     ``any_axis`` turned, independently: nothing pairs them.
@@ -143,6 +144,8 @@ class UnpairedSlabLoader(PatchLoader):
         factors: of the super-resolution, an axis.
         margin: HR voxels around the HR slab in ``hr_context``; outside the volume its outermost voxels are repeated.
             None for methods that learn from the slabs alone.
+        paired: whether the source's volumes have the key "lr" too, of a ``factors``-th of their voxels. Their slabs are
+            not mirrored then, as k-space truncation does not keep the places of a mirrored pair.
         batch_size: slabs a batch, over all processes.
         seed: of the draws.
         device: of the batches.
@@ -170,10 +173,12 @@ class UnpairedSlabLoader(PatchLoader):
         any_axis: bool | str = False,
         noise_levels: Sequence[float] = (0.0,),
         training_noise: Sequence[float] | None = None,
+        paired: bool = False,
     ) -> None:
         super().__init__(batch_size, seed, device)
         self.any_axis = any_axis = is_true(any_axis, "any_axis")
         _check_turns(any_axis, factors)
+        self.paired, self.factors = paired, tuple(factors)
         self.noise_levels = checked_levels(noise_levels=noise_levels)
         self.training_noise = checked_levels(training_noise=noise_levels if training_noise is None else training_noise)
         self.lr_patch = tuple(lr_patch)
@@ -196,15 +201,21 @@ class UnpairedSlabLoader(PatchLoader):
         turn, order = _drawn_turn(rng, self.any_axis)
         source = {key: volume.permute(order) for key, volume in self.source[source_index].items()}
         start = draw_start(permuted(self.source_tissue[source_index], order), self.hr_patch, rng)
+        if self.paired:
+            lr_start = [a // f for a, f in zip(start, self.factors, strict=True)]
+            start = [a * f for a, f in zip(lr_start, self.factors, strict=True)]
+            lr_source = _cut(source["lr"], lr_start, self.lr_patch)
         hr = _cut(source["hr"], start, self.hr_patch)
         hr_start = start
         target_index = int(rng.integers(len(self.target)))
         lr_turn, order = _drawn_turn(rng, self.any_axis)
         start = draw_start(permuted(self.target_tissue[target_index], order), self.lr_patch, rng)
         lr = _cut(self.target[target_index]["lr"].permute(order), start, self.lr_patch)
-        mirrored = [axis + 1 for axis in range(3) if rng.random() < 0.5]
+        mirrored = [axis + 1 for axis in range(3) if rng.random() < 0.5 and not self.paired]
         lr = lr.flip([axis + 1 for axis in range(3) if rng.random() < 0.5])
         sample = {"hr": hr.flip(mirrored), "lr": lr, "turn": self.turns[turn], "lr_turn": self.turns[lr_turn]}
+        if self.paired:
+            sample["lr_source"] = lr_source
         if self.margin is None:
             return sample
         context = cut_with_margin(source["hr_band"], hr_start, self.hr_patch, self.margin)
