@@ -18,8 +18,9 @@ CONFIGS = sorted(ROOT.glob("bundles/*/configs/*.json"))
 BRACKETS = set("{}[],")
 # The standard keys at the top, which people read and override, in each bundle.
 STANDARD = (
-    "bundle_root", "simulated", "dataset_dir", "output_dir", "ckpt_dir", "checkpoint", "brisque", "lpips", "report", "device", "amp",
-    "amp_kwargs", "compile", "seed", "resume", "initial", "suffix", "invalidates", "skip_existing", "shard", "bids",
+    "bundle_root", "simulated", "dataset_dir", "output_dir", "ckpt_dir", "checkpoint", "brisque", "lpips", "report",
+    "device", "amp", "amp_kwargs", "compile", "seed", "resume", "initial", "suffix", "invalidates",
+    "skip_existing", "shard", "bids",
 )  # fmt: skip
 
 
