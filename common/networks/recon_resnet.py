@@ -8,8 +8,6 @@ from torch.nn import functional as F
 
 from ..command_line import is_true
 
-_MULTIPLE = 4  # of an image's pixels, which are halved twice
-
 
 class _Block(nn.Module):
     """Two 3x3 convolutions with instance norm, PReLU and dropout between, added to their input."""
@@ -52,7 +50,7 @@ class ReconResNet(nn.Module):
     def __init__(self, features: int = 64, blocks: int = 14, dropout: float = 0.2, residual: bool | str = True) -> None:
         super().__init__()
         self.residual = is_true(residual, "residual")
-        wide = _MULTIPLE * features
+        wide = 4 * features
         layers: list[nn.Module] = [nn.ReflectionPad2d(3), nn.Conv2d(1, features, 7)]
         layers += [nn.InstanceNorm2d(features), nn.PReLU()]
         for channels in (features, 2 * features):
@@ -69,8 +67,10 @@ class ReconResNet(nn.Module):
             nn.init.zeros_(self.body[-1].bias)
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
-        """Images ``(B, 1, H, W)`` of at least 13 pixels to the same, whatever their sizes are multiples of."""
-        height, width = image.shape[-2:]
-        padded = F.pad(image, (0, -width % _MULTIPLE, 0, -height % _MULTIPLE), mode="replicate")
+        """Images ``(B, 1, H, W)`` to the same, whatever their sizes are multiples of."""
+        # Halved twice and reflected at its borders: multiples of 4, at least 16. Scripts do not take names for these.
+        height, width = image.shape[-2], image.shape[-1]
+        below, beside = max(16 - height, -height % 4), max(16 - width, -width % 4)
+        padded = F.pad(image, [0, beside, 0, below], mode="replicate")
         sr = self.body(padded)[..., :height, :width]
         return image + sr if self.residual else torch.sigmoid(sr)

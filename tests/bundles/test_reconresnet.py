@@ -26,7 +26,7 @@ def test_layers():
     assert ends + halvings + doublings + 14 * block + slopes == 17_266_452
 
 
-@pytest.mark.parametrize("size", [(13, 16), (30, 17), (14, 15)])
+@pytest.mark.parametrize("size", [(1, 1), (13, 16), (30, 17), (14, 15)])
 def test_images_of_any_size(size):
     image = torch.rand(2, 1, *size)
     assert torch.equal(ReconResNet(features=2, blocks=1).eval()(image), image)
