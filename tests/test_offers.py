@@ -45,5 +45,5 @@ def test_keys_choose_bundles_too():
     assert {offer.bundle.name for offer in offers(None, {"uncertainty": True})} == {"udean"}
     with pytest.raises(ValueError, match=r"--dryrun: no inference.json of .*udean.* has that; did you mean dry_run"):
         offers(None, {"dryrun": True}, ["dry_run"])
-    with pytest.raises(FileNotFoundError, match=r"--bundle 'uden': .*one of ct_guided, .*udean, .*"):
+    with pytest.raises(FileNotFoundError, match=r"--bundle 'uden': .*one of .*ct_guided, .*udean, .*"):
         offers("uden", {})

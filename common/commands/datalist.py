@@ -34,6 +34,7 @@ def write_datalist(
     split: str | Sequence[float] | None = None,
     seed: int = 0,
     misaligned: bool | str = False,
+    paired: bool | str = False,
     subject: str | None = None,
     source: str | Sequence[str] | None = None,
     target: str | Sequence[str] | None = None,
@@ -65,6 +66,8 @@ def write_datalist(
             misaligned source and target both get the sum of theirs, and without HR target does.
         seed: same seed and same files, same split.
         misaligned: true where source and target shall hold the same subjects, whose HR and LR volumes do not match.
+        paired: true where the HR and LR volume of a subject are a true pair, or become one by registration: source
+            holds both, for methods that learn from pairs, and the share of target.
         subject: regular expression whose first group, or whole match, in the path is the subject; by default BIDS's
             ``sub-<label>``, else the file's name without extensions.
         source: pattern of the files of this group, to split by hand.
@@ -79,7 +82,12 @@ def write_datalist(
             test whose HR is not known.
     """
     root = folder(dataset_dir)
-    misaligned = is_true(misaligned, "misaligned")
+    misaligned, paired = is_true(misaligned, "misaligned"), is_true(paired, "paired")
+    if paired and (misaligned or not lr or not hr):
+        raise ValueError(
+            "datalist: --paired true is for HR and LR volumes of the same subjects in register: give --hr and --lr, and "
+            "leave --misaligned out."
+        )
     patterns = {"hr": hr, "lr": lr, "guide": guide, "ct": ct}
     files = {kind: find(root, patterns[kind], kind) for kind in KINDS}
     if not files["hr"] and not files["lr"]:
@@ -93,11 +101,11 @@ def write_datalist(
     if any(by_hand.values()):
         chosen = {group: set(find(root, pattern, group)) for group, pattern in by_hand.items()}
     else:
-        chosen = _split(files, subjects, misaligned, split, seed)
-    groups = {group: _entries(group, chosen[group], files, subjects) for group in GROUPS}
+        chosen = _split(files, subjects, misaligned, paired, split, seed)
+    groups = {group: _entries(group, chosen[group], files, subjects, paired) for group in GROUPS}
     for group, entries in groups.items():
         if by_hand[group] and not entries:
-            kinds = {"source": "--hr or --ct (source takes no --lr)"}.get(group, "--hr or --lr")
+            kinds = {"source": "--hr or --ct (source takes no --lr without --paired true)"}.get(group, "--hr or --lr")
             raise ValueError(f"datalist: group {group} has no volumes: none of its files matches {kinds}.")
     unknown_hr = sorted({entry["subject"] for entry in groups["test"] if "hr" not in entry})
     if unknown_hr:
@@ -133,6 +141,7 @@ def _split(
     files: Mapping[str, list[str]],
     subjects: Mapping[str, str],
     misaligned: bool,
+    paired: bool,
     split: str | Sequence[float] | None,
     seed: int,
 ) -> dict[str, set[str]]:
@@ -144,7 +153,7 @@ def _split(
     with_hr, with_lr = ({subjects[path] for path in files[kind]} for kind in SCANS)
     both = with_hr & (with_lr or with_hr)
     members: dict[str, set[str]] = {group: set() for group in GROUPS}
-    if misaligned:
+    if misaligned or paired:
         names, pool = ["source", "validation", "test"], both
         shares["source"] += shares["target"]
     elif not with_hr:
@@ -160,7 +169,7 @@ def _split(
         members["target"] = with_lr if shares["target"] else set()
         names, pool = ["source", "validation", "test"], with_hr
     names = [name for name in names if shares[name]]
-    if len(pool) < len(names) and not misaligned and (files["guide"] or files["ct"]):
+    if len(pool) < len(names) and not misaligned and not paired and (files["guide"] or files["ct"]):
         names = [name for name in names if name != "source"]  # who learns from guides or CT needs no HR there
     if len(pool) < len(names):
         kinds = "HR" if pool is with_hr or not with_lr else "LR" if pool is with_lr else "HR and LR"
@@ -205,14 +214,15 @@ def _counts(shares: Sequence[float], total: int) -> np.ndarray:
 
 
 def _entries(
-    group: str, chosen: set[str], files: Mapping[str, list[str]], subjects: Mapping[str, str]
+    group: str, chosen: set[str], files: Mapping[str, list[str]], subjects: Mapping[str, str], paired: bool
 ) -> list[dict[str, str]]:
     """A group's entries, by subject: one of each subject that has one volume of a kind, else one of each volume."""
     entries = []
     for name in sorted({subjects[path] for path in chosen if path in subjects}):
         own = {kind: [path for path in files[kind] if subjects[path] == name] for kind in KINDS}
         picked = {kind: [path for path in own[kind] if path in chosen] for kind in KINDS}
-        kinds = ("hr", "ct") if group == "source" else ("lr",) if group == "target" and picked["lr"] else SCANS
+        source = (*SCANS, "ct") if paired else ("hr", "ct")
+        kinds = source if group == "source" else ("lr",) if group == "target" and picked["lr"] else SCANS
         volumes = [(kind, path) for kind in kinds for path in picked[kind]]
         single = len({kind for kind, _ in volumes}) == len(volumes)
         for volume in [dict(volumes)] if single and volumes else [{kind: path} for kind, path in volumes]:

@@ -3,6 +3,7 @@
 from .dcsrn import DCSRN, MDCSRN
 from .degradation import JoinBands, LinearDegradation, ReceiverNoise
 from .discriminators import PatchDiscriminator, VGGDiscriminator
+from .dsn import DownsamplingNetwork
 from .edsr import EDSR
 from .ensemble import GeometricEnsemble
 from .guided_rdn import Cascade, Concatenate, GuidedRDN, prepare_for_inference
@@ -38,6 +39,7 @@ __all__ = [
     "Cascade",
     "Concatenate",
     "ContentEncoder",
+    "DownsamplingNetwork",
     "FixedKernel",
     "GeometricEnsemble",
     "GradientReversal",

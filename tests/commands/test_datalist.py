@@ -2,6 +2,7 @@ import json
 
 import pytest
 
+from common.blocks import ROOT
 from common.commands.datalist import write_datalist
 from common.data.lists.datalist import GROUPS, load_datalist
 
@@ -51,6 +52,31 @@ def test_misaligned_subjects_coincide(tmp_path):
         assert not groups["source"] & (groups["validation"] | groups["test"])
         assert not groups["validation"] & groups["test"] and groups["validation"] and groups["test"]
         assert sum(len(groups[group]) for group in GROUPS if group != "target") == 9
+
+
+def test_pairs_stand_in_source(tmp_path):
+    """Where HR and LR are in register both train, drawn or by hand; who has one of them is left out."""
+    _touch(tmp_path, *[f"sub-{i}_{kind}.nii.gz" for i in range(6) for kind in ("hr", "lr")], "sub-6_hr.nii.gz")
+    files = {"hr": "*_hr.nii.gz", "lr": "*_lr.nii.gz", "paired": "true"}
+    for by_hand in ({}, {"source": "sub-[0-3]*", "validation": "sub-4*", "test": "sub-5*"}):
+        write_datalist(str(tmp_path), **files, **by_hand)
+        data, groups = _groups(tmp_path)
+        assert [len(groups[group]) for group in GROUPS] == [4, 0, 1, 1] and "misaligned" not in data
+        assert all({"hr", "lr"} <= set(entry) for group in GROUPS for entry in data[group])
+    for wrong in ({"misaligned": True}, {"lr": None}, {"hr": None}):
+        with pytest.raises(ValueError, match="--paired true is for HR and LR volumes of the same subjects"):
+            write_datalist(str(tmp_path), **{**files, **wrong})
+
+
+CONFIGS = {path: json.loads(path.read_text()) for path in sorted(ROOT.glob("bundles/*/configs/*.json"))}
+
+
+@pytest.mark.parametrize("config", [c for c in CONFIGS if "simulated" in CONFIGS[c]], ids=lambda c: "/".join(c.parts[-3:]))
+def test_cohorts_of_the_configs(tmp_path, config):
+    """The patterns of a simulated cohort divide its subjects."""
+    simulated = CONFIGS[config]["simulated"]
+    _bids(tmp_path, simulated["subjects"], simulated["contrasts"].split(","))
+    write_datalist(str(tmp_path), **simulated["datalist"])
 
 
 def test_authentic_lr(tmp_path):
