@@ -85,8 +85,8 @@ def write_datalist(
     misaligned, paired = is_true(misaligned, "misaligned"), is_true(paired, "paired")
     if paired and (misaligned or not lr or not hr):
         raise ValueError(
-            "datalist: --paired true is for HR and LR volumes of the same subjects in register: give --hr and --lr, and "
-            "leave --misaligned out."
+            "datalist: --paired true is for HR and LR volumes of the same subjects in register: give --hr and --lr, "
+            "and leave --misaligned out."
         )
     patterns = {"hr": hr, "lr": lr, "guide": guide, "ct": ct}
     files = {kind: find(root, patterns[kind], kind) for kind in KINDS}

@@ -15,6 +15,7 @@ from .low_frequency import LowFrequencyLoss
 from .ssim import SquaredSSIMLoss
 from .table import LossTable
 from .warm_up import WarmUp
+from .weighted import WeightedL1Loss
 
 __all__ = [
     "AdaptationLoss",
@@ -33,4 +34,5 @@ __all__ = [
     "SumToOneLoss",
     "WarmUp",
     "WassersteinLoss",
+    "WeightedL1Loss",
 ]

@@ -1,5 +1,6 @@
 """Networks that the bundles share, one family a file."""
 
+from .dasr import DomainDistance, HighBands
 from .dcsrn import DCSRN, MDCSRN
 from .degradation import JoinBands, LinearDegradation, ReceiverNoise
 from .discriminators import PatchDiscriminator, VGGDiscriminator
@@ -39,11 +40,13 @@ __all__ = [
     "Cascade",
     "Concatenate",
     "ContentEncoder",
+    "DomainDistance",
     "DownsamplingNetwork",
     "FixedKernel",
     "GeometricEnsemble",
     "GradientReversal",
     "GuidedRDN",
+    "HighBands",
     "JoinBands",
     "KernelDiscriminator",
     "KernelGenerator",

@@ -71,7 +71,9 @@ def test_pairs_stand_in_source(tmp_path):
 CONFIGS = {path: json.loads(path.read_text()) for path in sorted(ROOT.glob("bundles/*/configs/*.json"))}
 
 
-@pytest.mark.parametrize("config", [c for c in CONFIGS if "simulated" in CONFIGS[c]], ids=lambda c: "/".join(c.parts[-3:]))
+@pytest.mark.parametrize(
+    "config", [c for c in CONFIGS if "simulated" in CONFIGS[c]], ids=lambda c: "/".join(c.parts[-3:])
+)
 def test_cohorts_of_the_configs(tmp_path, config):
     """The patterns of a simulated cohort divide its subjects."""
     simulated = CONFIGS[config]["simulated"]
