@@ -10,6 +10,7 @@ from .loaders.kernel_crops import KernelCropLoader, check_target, kernel_cases
 from .loaders.slabs import PairedSlabLoader, UnpairedSlabLoader
 from .loaders.slices import KernelSliceLoader, SliceLoader
 from .loaders.through_plane import ThroughPlaneLoader, check_patch
+from .loaders.triplets import TripletLoader
 from .loaders.volumes import VolumeCache
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "PairedSlabLoader",
     "SliceLoader",
     "ThroughPlaneLoader",
+    "TripletLoader",
     "UnpairedSlabLoader",
     "VolumeCache",
     "as_hr",

@@ -2,6 +2,7 @@
 
 from .adapted import AdaptedInferer
 from .axes import AxesInferer
+from .between import BetweenInferer
 from .cascade import CascadeInferer, back_project
 from .checked import CheckedInferer
 from .consistent import ConsistentInferer
@@ -13,6 +14,7 @@ from .slab import SlabInferer
 __all__ = [
     "AdaptedInferer",
     "AxesInferer",
+    "BetweenInferer",
     "CascadeInferer",
     "CheckedInferer",
     "ConsistentInferer",

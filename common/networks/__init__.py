@@ -25,6 +25,7 @@ from .recon_resnet import ReconResNet
 from .slab import AsImages, SlabEncoder, SlabSuperResolver
 from .srcnn import SRCNN
 from .ts_rcan import TSRCANDecoder
+from .tscn import SliceBetween
 from .vgg import VGG16Features
 
 __all__ = [
@@ -63,6 +64,7 @@ __all__ = [
     "SlabEncoder",
     "SlabInterpolation",
     "SlabSuperResolver",
+    "SliceBetween",
     "SplineInterpolation",
     "TSRCANDecoder",
     "VGG16Features",

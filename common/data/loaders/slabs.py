@@ -42,7 +42,7 @@ def draw_start(tissue: np.ndarray, size: Sequence[int], rng: np.random.Generator
     return best
 
 
-def _cut(volume: torch.Tensor, start: Sequence[int], size: Sequence[int]) -> torch.Tensor:
+def cut(volume: torch.Tensor, start: Sequence[int], size: Sequence[int]) -> torch.Tensor:
     return volume[:, start[0] : start[0] + size[0], start[1] : start[1] + size[1], start[2] : start[2] + size[2]]
 
 
@@ -51,7 +51,7 @@ def cut_with_margin(volume: torch.Tensor, start: Sequence[int], size: Sequence[i
     first = [max(a - margin, 0) for a in start]
     last = [min(a + k + margin, n) for a, k, n in zip(start, size, volume.shape[1:], strict=True)]
     missing = [(f - a + margin, a + k + margin - b) for a, k, f, b in zip(start, size, first, last, strict=True)]
-    inner = _cut(volume, first, [b - f for f, b in zip(first, last, strict=True)])
+    inner = cut(volume, first, [b - f for f, b in zip(first, last, strict=True)])
     if not any(n for pair in missing for n in pair):
         return inner
     return F.pad(inner[None], [n for pair in reversed(missing) for n in pair], mode="replicate")[0]
@@ -204,13 +204,13 @@ class UnpairedSlabLoader(PatchLoader):
         if self.paired:
             lr_start = [a // f for a, f in zip(start, self.factors, strict=True)]
             start = [a * f for a, f in zip(lr_start, self.factors, strict=True)]
-            lr_source = _cut(source["lr"], lr_start, self.lr_patch)
-        hr = _cut(source["hr"], start, self.hr_patch)
+            lr_source = cut(source["lr"], lr_start, self.lr_patch)
+        hr = cut(source["hr"], start, self.hr_patch)
         hr_start = start
         target_index = int(rng.integers(len(self.target)))
         lr_turn, order = _drawn_turn(rng, self.any_axis)
         start = draw_start(permuted(self.target_tissue[target_index], order), self.lr_patch, rng)
-        lr = _cut(self.target[target_index]["lr"].permute(order), start, self.lr_patch)
+        lr = cut(self.target[target_index]["lr"].permute(order), start, self.lr_patch)
         mirrored = [axis + 1 for axis in range(3) if rng.random() < 0.5 and not self.paired]
         lr = lr.flip([axis + 1 for axis in range(3) if rng.random() < 0.5])
         sample = {"hr": hr.flip(mirrored), "lr": lr, "turn": self.turns[turn], "lr_turn": self.turns[lr_turn]}
@@ -301,6 +301,6 @@ class PairedSlabLoader(PatchLoader):
         start = draw_start(permuted(self.tissue[i], order), self.lr_patch, rng)
         hr_start = [a * f for a, f in zip(start, self.factors, strict=True)]
         hr_patch = [k * f for k, f in zip(self.lr_patch, self.factors, strict=True)]
-        pair = {"hr": _cut(item["hr"], hr_start, hr_patch), "lr": _cut(item["lr"], start, self.lr_patch)}
+        pair = {"hr": cut(item["hr"], hr_start, hr_patch), "lr": cut(item["lr"], start, self.lr_patch)}
         chance = {"chance": torch.from_numpy(rng.random(1, dtype=np.float32))} if self.chance else {}
         return pair | {"turn": self.turns[turn]} | chance

@@ -15,4 +15,5 @@ TINY = dict(
     groups={"source": (0, 1), "target": (2, 3), "validation": (4,), "test": (5,)},
     contrast="t1w",
     like="udean",
+    networks=("dasr",),
 )

@@ -16,5 +16,5 @@ TINY = dict(
     groups={"source": (0, 1, 2, 3), "validation": (4,), "test": (5,)},
     contrast="t1w",
     like="srcnn",
-    networks=("edsr",),
+    networks=("dsn",),
 )

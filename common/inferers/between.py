@@ -1,0 +1,76 @@
+"""Thin slices by halving the distance between slices, again and again."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from monai.data import MetaTensor
+from monai.inferers import Inferer
+
+from ..command_line import is_true
+from ..degradations import Degradation
+from ..progress import counted, part
+from ..spline import apply_along, spline_matrix
+
+
+class BetweenInferer(Inferer):
+    """Puts a slice between each two of a volume until they are as near as half a thin slice, and takes the thin ones.
+
+    Thin slices do not lie where thick ones do: of two, they are at -1/4 and 1/4 of the distance. So the distance is
+    halved once more than their number asks, and the thin slices are taken where they lie; by a cubic spline, where the
+    factor is no power of 2. Beyond its ends a volume goes on as its outermost slices.
+
+    Args:
+        degradation: from HR to LR, along the last axis alone; says where thin slices lie.
+        batch: pairs of slices at once.
+        amp: whether the network runs under autocast.
+        amp_kwargs: of ``torch.autocast``.
+    """
+
+    def __init__(
+        self, degradation: Degradation, batch: int = 1, amp: bool | str = False, amp_kwargs: dict | None = None
+    ) -> None:
+        super().__init__()
+        self.factor, self.offset = degradation.factors[2], degradation.offset[2]
+        self.halvings = math.ceil(math.log2(self.factor)) + 1
+        self.batch = batch
+        self.amp, self.amp_kwargs = is_true(amp, "amp"), amp_kwargs or {}
+
+    def __call__(self, inputs: torch.Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any) -> torch.Tensor:
+        """Super-resolve a batch of volumes.
+
+        Args:
+            inputs: ``(B, 1, X, Y, Z)``.
+            network: maps ``(b, 2, X, Y)`` to ``(b, 1, X, Y)``.
+            args: further arguments of the network.
+            kwargs: further keyword arguments of the network.
+
+        Returns:
+            ``(B, 1, X, Y, factor Z)``, float32.
+        """
+        volume = inputs.as_tensor() if isinstance(inputs, MetaTensor) else inputs
+        count = round(volume.shape[-1] * self.factor)
+        volume = torch.cat([volume[..., :1], volume, volume[..., -1:]], dim=-1)
+        autocast = torch.autocast(volume.device.type, **self.amp_kwargs) if self.amp else contextlib.nullcontext()
+        with autocast:
+            for i in range(self.halvings):
+                with part(i, self.halvings):
+                    volume = self._halved(volume, network, args, kwargs)
+        places = ((np.arange(count) - self.offset) / self.factor + 1) * 2**self.halvings
+        if np.array_equal(places, places.round()):
+            return volume[..., torch.from_numpy(places.astype(int))]
+        return apply_along(volume, [torch.from_numpy(spline_matrix(volume.shape[-1], places))])
+
+    def _halved(self, volume: torch.Tensor, network: Callable[..., Any], args: Any, kwargs: Any) -> torch.Tensor:
+        sides = torch.cat([volume[..., :-1], volume[..., 1:]], dim=1)
+        pairs = sides.permute(0, 4, 1, 2, 3).flatten(0, 1)
+        call = counted(network, pairs.numel())
+        between = torch.cat([call(some, *args, **kwargs).float() for some in pairs.split(self.batch)])
+        between = between.unflatten(0, (volume.shape[0], -1)).permute(0, 2, 3, 4, 1)
+        woven = torch.stack([volume[..., :-1].float(), between], dim=-1).flatten(-2)
+        return torch.cat([woven, volume[..., -1:].float()], dim=-1)

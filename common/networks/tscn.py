@@ -1,0 +1,32 @@
+"""The slice between two others."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from .edsr import ResidualBlock
+
+
+class SliceBetween(nn.Module):
+    """Residual blocks that give the slice half-way between two (after Lu et al. 2021), beginning with their mean.
+
+    Args:
+        features: channels.
+        blocks: residual blocks.
+        residual: whether the mean of the two is added; else the network learns all of the slice.
+    """
+
+    def __init__(self, features: int = 64, blocks: int = 16, residual: bool = True) -> None:
+        super().__init__()
+        self.residual = residual
+        body = [ResidualBlock(features) for _ in range(blocks)]
+        self.body = nn.Sequential(nn.Conv2d(2, features, 3, padding=1), *body, nn.Conv2d(features, 1, 3, padding=1))
+        if residual:
+            nn.init.zeros_(self.body[-1].weight)
+            nn.init.zeros_(self.body[-1].bias)
+
+    def forward(self, sides: torch.Tensor) -> torch.Tensor:
+        """Two slices ``(B, 2, H, W)`` to that between them, ``(B, 1, H, W)``."""
+        between = self.body(sides)
+        return between + sides.mean(dim=1, keepdim=True) if self.residual else between
