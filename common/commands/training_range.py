@@ -16,7 +16,12 @@ from ..transforms import scan_statistics, widened_range
 
 
 def training_range(
-    config_file: str | list[str], data: str, transform: str, checkpoint: str | None = None, **override
+    config_file: str | list[str],
+    data: str,
+    transform: str,
+    checkpoint: str | None = None,
+    finer: float = 1.0,
+    **override,
 ) -> None:
     """Print the range of the statistics of a training's LR volumes, as JSON, for ``training_range`` of inference.json.
 
@@ -31,13 +36,16 @@ def training_range(
         transform: key of the transform that gives "lr" for each of them, for example
             train::target_dataset::transform.
         checkpoint: the training's weights, to write the range into.
+        finer: by which factor pixels in plane were made finer in training than the volumes', as ``zoom`` of ct_guided.
         override: keys of the configs to set, as for the training: --dataset_dir D.
 
     Raises:
         FileNotFoundError: when there is no such config, or no such checkpoint.
-        ValueError: when a key is unknown or holds something else, the configs cannot be evaluated, or a volume cannot
+        ValueError: when ``finer`` is less than 1, a key is unknown or holds something else, the configs cannot be evaluated, or a volume cannot
             be prepared; every such file is listed with the reason. Or when the checkpoint does not say what it is.
     """
+    if not isinstance(finer, (int, float)) or not finer >= 1:
+        raise ValueError(f"--finer {finer}: expected a number of at least 1.")
     parser = ConfigParser()
     parser.read_config(config_file)
     unknown = [key for key in (*override, data, transform) if key not in parser]
@@ -65,6 +73,7 @@ def training_range(
     found = widened_range(
         scan_statistics(item["lr"], affines["lr"]) for item, affines in zip(volumes.items, volumes.affines, strict=True)
     )
+    found["in_plane_spacing"][0] = float(f"{found['in_plane_spacing'][0] / finer:.3g}")
     if about is not None:
         about["defaults"]["training_range"] = found
         save_atomically(state, Path(checkpoint), about)

@@ -54,6 +54,11 @@ def test_the_range_of_what_training_sees(bundle, cohort, capsys):
     for name in found.keys() - {"air"}:
         values = [value for of_volume in statistics for value in of_volume[name]]
         assert found[name] == pytest.approx([min(values) / 1.25, max(values) * 1.25], rel=0.01), name
+    finer = printed(bundle, capsys, cohort, finer=2)
+    assert finer.pop("in_plane_spacing") == pytest.approx(
+        [found["in_plane_spacing"][0] / 2, found["in_plane_spacing"][1]], rel=0.01
+    )
+    assert finer == {name: pair for name, pair in found.items() if name != "in_plane_spacing"}
     # The same each time, and in the weights where these are named.
     weights = cohort / "models" / "model.pt"
     LastModel(torch.nn.Linear(1, 1), [weights], {}).save()
