@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+import torch.distributed as dist
 from torch import nn
 from torch.nn import functional as F
 from torch.nn.utils.parametrizations import spectral_norm
@@ -53,6 +54,43 @@ class VGGDiscriminator(nn.Module):
         return self.head(self.body(_as_image(x)).mean(dim=(2, 3)))
 
 
+class Standardised(nn.Module):
+    """What is judged, each channel less its mean and over its deviation, of all that was judged before.
+
+    Batches of two domains are not standardised each by itself, as that would hide in what they differ. Until
+    something has been judged in training nothing is changed.
+
+    Args:
+        channels: of the input.
+        momentum: share that a batch has in mean and deviation.
+    """
+
+    def __init__(self, channels: int, momentum: float = 0.01) -> None:
+        super().__init__()
+        self.momentum = momentum
+        self.register_buffer("moments", torch.stack([torch.zeros(channels), torch.ones(channels)]))
+        self.register_buffer("judged", torch.tensor(0.0))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """``(B, channels, H, W)`` to the same, float32."""
+        with torch.autocast(x.device.type, enabled=False):
+            x = x.float()
+            if self.training:
+                self._learn(x.detach())
+            mean, square = self.moments[..., None, None]
+            return (x - mean) * (square - mean.square()).clamp_min(1e-12).rsqrt()
+
+    @torch.no_grad()
+    def _learn(self, x: torch.Tensor) -> None:
+        moments = torch.stack([x.mean(dim=(0, 2, 3)), x.square().mean(dim=(0, 2, 3))])
+        if dist.is_initialized():
+            dist.all_reduce(moments)
+            moments /= dist.get_world_size()
+        # The first batches count alike.
+        self.judged += 1
+        self.moments.lerp_(moments, torch.clamp(1 / self.judged, min=self.momentum))
+
+
 class PatchDiscriminator(nn.Module):
     """A verdict a small patch: one wide convolution, then 1x1 convolutions (Bell-Kligler et al. 2019, section 4).
 
@@ -68,6 +106,8 @@ class PatchDiscriminator(nn.Module):
         kernel_size: edge of the first convolution in pixels.
         detail: gain of what a binomial low-pass leaves of the input, 3x3 in plane and 3 across the slab, which is
             judged in the input's place; 0 judges the input itself.
+        standardised: whether the input is :class:`Standardised`; for features, whose channels vary by thousandths, which
+            layers of norm 1 cannot tell apart either.
         turns: number of kinds of slabs that are judged apart, by a last layer each: 3 where any axis of a volume may
             lie across a slab.
     """
@@ -79,9 +119,11 @@ class PatchDiscriminator(nn.Module):
         layers: int = 4,
         kernel_size: int = 7,
         detail: float = 10.0,
+        standardised: bool = False,
         turns: int = 1,
     ) -> None:
         super().__init__()
+        self.standardised = Standardised(channels) if standardised else None
         self.detail = detail
         self.turns = turns
         row = torch.tensor([0.25, 0.5, 0.25])
@@ -111,6 +153,8 @@ class PatchDiscriminator(nn.Module):
             Verdicts ``(B, 1, H', W')``.
         """
         image = _as_image(x)
+        if self.standardised is not None:
+            image = self.standardised(image)
         if self.detail:
             # In bfloat16 the image would be rounded as coarsely as its detail is.
             with torch.autocast(image.device.type, enabled=False):

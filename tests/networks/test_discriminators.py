@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from common.networks import PatchDiscriminator, VGGDiscriminator
+from common.networks.discriminators import Standardised
 
 
 def test_vgg_gives_one_verdict_an_image_of_slabs_and_of_features():
@@ -86,3 +87,45 @@ def test_kinds_of_slabs_are_judged_apart():
     for verdict, kind in zip(verdicts, (2, 1, 0), strict=True):
         (gradient,) = torch.autograd.grad(verdict.sum(), bias, retain_graph=True)
         assert gradient.nonzero().tolist() == [[kind]]
+
+
+def test_standardised_by_all_that_was_judged():
+    """Mean and deviation are those of both domains together, which stay apart; in evaluation nothing is learned."""
+    torch.manual_seed(0)
+    network = Standardised(4, momentum=0.1)
+    x = torch.randn(2, 4, 8, 8)
+    torch.testing.assert_close(network.eval()(x), x)
+    scale, centre = (
+        torch.tensor([1e-3, 5e-3, 0.1, 2.0])[:, None, None],
+        torch.tensor([0.0, 0.02, -0.1, 5.0])[:, None, None],
+    )
+    for _ in range(200):
+        for gain in (1.0, 1.5):
+            network.train()(gain * scale * torch.randn(16, 4, 8, 8) + centre)
+    low, high = (network.eval()(gain * scale * torch.randn(64, 4, 16, 16) + centre) for gain in (1.0, 1.5))
+    both = (0.5 + 1.5**2 / 2) ** 0.5
+    for result, gain in ((low, 1.0), (high, 1.5)):
+        torch.testing.assert_close(result.std(dim=(0, 2, 3)), torch.full((4,), gain / both), rtol=0.05, atol=0)
+        assert result.mean(dim=(0, 2, 3)).abs().max() < 0.05
+
+
+@pytest.mark.parametrize(("standardised", "apart"), [(True, True), (False, False)])
+def test_features_that_vary_by_thousandths_are_told_apart(standardised, apart):
+    """What an encoder gives: without standardising, all verdicts stay the same."""
+    torch.manual_seed(0)
+    network = PatchDiscriminator(8, 16, 3, kernel_size=3, detail=0.0, standardised=standardised)
+    optimizer = torch.optim.Adam(network.parameters(), lr=1e-3, betas=(0.9, 0.99))
+    kernel = torch.ones(8, 1, 3, 3) / 9
+
+    def verdicts():
+        sharp = 0.003 * torch.randn(8, 8, 16, 16) + 0.02
+        smooth = nn.functional.conv2d(sharp.roll(1, 0), kernel, groups=8, padding=1)[..., 1:-1, 1:-1]
+        return network(sharp[..., 1:-1, 1:-1]), network(smooth)
+
+    for _ in range(150):
+        real, fake = verdicts()
+        optimizer.zero_grad()
+        ((real - 1).square().mean() + fake.square().mean()).backward()
+        optimizer.step()
+    real, fake = verdicts()
+    assert ((real.mean() - fake.mean()) > 0.2) == apart
