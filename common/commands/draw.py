@@ -45,6 +45,9 @@ def draw(bundle: str, output: str | None = None, config: str | Sequence[str] = (
         raise IsADirectoryError(f"--output {path} is a folder; name a file in it, for example {path}/data_flow.png.")
     parser = ConfigParser()
     parser.read_config([str(file) for file in files])
+    if "simulated" in parser:
+        # Which losses are on may hang on whether there are data; the default would simulate a cohort to tell.
+        parser["dataset_dir"] = "$@output_dir + '/data'"
     parser.parse()
     keys = [key for key, value in parser.get().items() if isinstance(value, dict) and value.get("_target_") == _GRAPH]
     if not keys:

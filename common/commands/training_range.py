@@ -41,8 +41,9 @@ def training_range(
 
     Raises:
         FileNotFoundError: when there is no such config, or no such checkpoint.
-        ValueError: when ``finer`` is less than 1, a key is unknown or holds something else, the configs cannot be evaluated, or a volume cannot
-            be prepared; every such file is listed with the reason. Or when the checkpoint does not say what it is.
+        ValueError: when ``finer`` is less than 1, a key is unknown or holds something else, the configs cannot be
+            evaluated, or a volume cannot be prepared; every such file is listed with the reason. Or when the checkpoint
+            does not say what it is.
     """
     if not isinstance(finer, (int, float)) or not finer >= 1:
         raise ValueError(f"--finer {finer}: expected a number of at least 1.")

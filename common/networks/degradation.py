@@ -49,8 +49,8 @@ class LinearDegradation(nn.Module):
         factors: Sequence[int],
         offset: Sequence[float],
         fourier_encoded: Sequence[bool] = (True, True, True),
-        radius: int = 8,
-        margin: int = 8,
+        radius: int = 16,
+        margin: int = 16,
         nodes: int = 9,
     ) -> None:
         super().__init__()

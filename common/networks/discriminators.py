@@ -106,8 +106,8 @@ class PatchDiscriminator(nn.Module):
         kernel_size: edge of the first convolution in pixels.
         detail: gain of what a binomial low-pass leaves of the input, 3x3 in plane and 3 across the slab, which is
             judged in the input's place; 0 judges the input itself.
-        standardised: whether the input is :class:`Standardised`; for features, whose channels vary by thousandths, which
-            layers of norm 1 cannot tell apart either.
+        standardised: whether the input is :class:`Standardised`; for features, whose channels vary by thousandths,
+            which layers of norm 1 cannot tell apart either.
         turns: number of kinds of slabs that are judged apart, by a last layer each: 3 where any axis of a volume may
             lie across a slab.
     """

@@ -200,6 +200,8 @@ def test_forms(cohort, tmp_path, form):
         (["train"], {"misaligned": True}, "dataset.json is not of a misaligned cohort"),
         (["train", "train_supervised"], {"misaligned": True}, "dataset.json is not of a misaligned cohort"),
         (["train"], {"noise_levels": 0.02}, "noise_levels are 0.02, expected a list"),
+        (["train"], {"anchor": -0.1}, "anchor is negative"),
+        (["train", "train_supervised", "drawn_noise"], {}, "train_supervised.json trains on the noise"),
     ],
 )
 @udean
@@ -242,6 +244,15 @@ def test_rows_of_table_1_are_comparable(table):
         assert isinstance(found[-1].pop("scan_degradation"), KSpaceTruncation)
         assert found[-1]["misaligned"] == (table == "I") and found[-1]["settings"]["residual"] is False
     assert all(row == found[0] for row in found) and len(rows) == {"I": 5, "I_unpaired": 4}[table]
+
+
+def test_rows_of_the_levers_have_like_networks():
+    """Those of the paper's form have discriminators of one size, the supervised ones too."""
+    rows = json.loads((runs.ROOT / "bundles/udean/configs/tables.json").read_text())["levers"]
+    configs = [
+        parser("train", *row["overlays"], **row.get("override", {})) for row in rows if "paper" in row["overlays"]
+    ]
+    assert len(configs) > 5 and {tuple(config.get_parsed_content("widths")) for config in configs} == {(16, 32, 64, 64)}
 
 
 @udean

@@ -512,3 +512,11 @@ def test_a_table_that_is_not_there(bundle, commands, tmp_path):
     with pytest.raises(ValueError, match=r"tables\.json: not JSON"):
         ablate("main", "common/data", out, str(bundle))
     assert not commands
+
+
+def test_misaligned_rows_on_other_data_are_refused_at_once(commands, tmp_path):
+    """Before any of them runs, with what to do."""
+    data = runs.datalist(tmp_path / "data", source=[{"hr": tmp_path / "a.nii.gz"}])
+    with pytest.raises(ValueError, match=r"Supervised without .*dataset\.json is not of a misaligned.*I_unpaired"):
+        ablate("I", str(data), str(tmp_path / "out"), str(runs.ROOT / "bundles" / "udean"))
+    assert not commands and not (tmp_path / "out").exists()
