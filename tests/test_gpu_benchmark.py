@@ -104,7 +104,7 @@ def test_what_fails_is_said_and_the_rest_measured(tmp_path, monkeypatch, capsys)
         gpu.main(bundle="srcnn", device="cpu")
     assert "FAILED srcnn process: ChildProcessError: killed" in capsys.readouterr().out
     for arguments, message in {
-        "--bundle udeen": "error: bundle is 'udeen', expected one of ct_guided, ",
+        "--bundle udeen": "error: bundle is 'udeen', expected one of ",
         "--iterations 0": "error: iterations",
         f"--output {tmp_path}": f"error: {tmp_path} is a folder",
     }.items():

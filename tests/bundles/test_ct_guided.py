@@ -84,6 +84,7 @@ def test_sizes():
         torch.testing.assert_close(small(image.mean(dim=3, keepdim=True).expand(1, 1, 6, 7))[..., 0], image.mean(dim=3))
     inference = ConfigParser()
     inference.read_config(runs.configs("ct_guided", "inference"))
+    inference.update({"checkpoint": "none.pt"})
     same = inference.get_parsed_content("network_def").state_dict()
     assert {k: v.shape for k, v in same.items()} == {k: v.shape for k, v in content("network_def").state_dict().items()}
 

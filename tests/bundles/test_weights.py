@@ -29,7 +29,11 @@ from common.metrics import cubic, psnr
 
 from . import runs
 
-WEIGHTS = {"guided_rdn": ["model.pt", "model_unguided.pt"], "udean": ["model.pt", "model_2x2x1.pt"]}
+WEIGHTS = {
+    "ct_guided": ["model.pt", "model_6.pt"],
+    "guided_rdn": ["model.pt", "model_unguided.pt"],
+    "udean": ["model.pt", "model_2x2x1.pt"],
+}
 # What is said beside the folders; nothing where the defaults are meant.
 WORDS = {
     "guided_rdn without guides": ["--guided", "false"],
@@ -128,6 +132,42 @@ def test_better_than_cubic(head, tmp_path, form):
     assert "(tissue_volume)" in done.stdout and f"sub-{name}_t2w: not like the scans" in done.stdout
 
 
+THICK = {  # the profile, noise, and by how many dB the result must be better than cubic: half of what it is
+    "model.pt": [
+        (GaussianProfile((1, 1, 4), 0.7), 0, 0.6),
+        (GaussianProfile((1, 1, 4)), 0, 0.9),
+        (GaussianProfile((1, 1, 4), 1.2), 0, 1.0),
+        (GaussianProfile((1, 1, 4)), 0.01, 0.8),
+    ],
+    "model_6.pt": [(GaussianProfile((1, 1, 6)), 0, 0.5), (GaussianProfile((1, 1, 6), 0.7), 0.01, 0.3)],
+}
+
+
+@pytest.mark.parametrize("weights", THICK)
+def test_thick_slices_better_than_cubic(head, tmp_path, weights):
+    """Whatever the slices' profile; the weights are found by --scale auto where they are those of the spacing."""
+    hr, _, affine = head
+    slab = np.s_[hr.shape[0] // 2 - 24 : hr.shape[0] // 2 + 24]
+    hr, affine = hr[slab, :, 4 : 4 + 84], nib.Nifti1Image(hr, affine).slicer[slab, :, 4 : 4 + 84].affine
+    truth, base = torch.from_numpy(hr).clamp(0, 1), {}
+    for i, (degradation, noise, _) in enumerate(THICK[weights]):
+        lr, placed = runs.degrade(hr, affine, degradation)
+        lr = RicianNoise(noise, seed=5)(torch.from_numpy(lr)).numpy() if noise else lr
+        runs.save(tmp_path / "scans" / f"sub-{i}_t2w.nii.gz", 1000 * lr, placed)
+        factors, offset = degradation.factors, degradation.offset
+        base[i] = cubic(torch.as_tensor(lr)[None, None], factors, offset)[0, 0].clamp(0, 1)
+    done = infer("ct_guided", tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert f", {weights}: sub-0_t2w" in done.stdout
+    gains = {}
+    for i in base:
+        sr = nib.load(tmp_path / "out" / f"sub-{i}_t2w_sr.nii.gz")
+        np.testing.assert_allclose(sr.affine, affine, atol=1e-4)
+        gains[i] = psnr(torch.from_numpy(sr.get_fdata() / 1000).clamp(0, 1), truth) - psnr(base[i], truth)
+    print(gains)
+    assert all(gains[i] > least for i, (_, _, least) in enumerate(THICK[weights])), gains
+
+
 @pytest.mark.parametrize("degradation", [TWICE, TWICE_IN_PLANE], ids=str)
 def test_a_scan_like_those_of_the_training(head, tmp_path, degradation):
     """A warning that comes with every scan is not read: with a whole head and its like there is none."""
@@ -160,7 +200,7 @@ def test_what_they_say_they_are(bundle):
     for file in WEIGHTS[bundle]:
         parser = ConfigParser()
         parser.read_config([str(configs / f"{name}.json") for name in ("inference", *chosen.get(file, []))])
-        parser.update({"guided": False} if "unguided" in file else {})
+        parser.update({"guided": False} if "unguided" in file else {"scale": [1, 1, 6]} if "_6" in file else {})
         about = parser.get_parsed_content("trained_network").about
         assert Path(about["path"]).name == file and about["bundle"] == bundle
         settings = parser.get_parsed_content("settings")
