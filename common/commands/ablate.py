@@ -120,10 +120,10 @@ def ablate(
         # Their own check of their command line would come only when it is their turn.
         try:
             check(["bundle/__main__.py", "run", *_words(run, resume)])
+            if is_true(run.override.get("misaligned", False), "misaligned"):
+                check_misaligned(dataset_dir, True)
         except ValueError as error:
             raise ValueError(f"{run.title}: {error}") from None
-        if is_true(run.override.get("misaligned", False), "misaligned"):
-            _check_misaligned(run, dataset_dir)
     check_writable(output_dir)
     own = [run for run in runs if run.trains]
     for run in own:
@@ -156,18 +156,6 @@ def ablate(
             f"{len(failures)} of {len(runs)} runs failed, the others are done:\n  {listing}\nEach folder's log.txt "
             "tells the rest; --resume true runs only what is missing."
         )
-
-
-def _check_misaligned(run: Run, dataset_dir: str) -> None:
-    """Refuse a row for misaligned data on other data, before all rows fail one by one."""
-    try:
-        check_misaligned(dataset_dir, True)
-    except ValueError:
-        raise ValueError(
-            f"{run.title}: its key misaligned is true, but {dataset_dir}/dataset.json is not of a misaligned cohort, "
-            "whose source and target are the same subjects. Make the file with python -m common datalist --misaligned "
-            "true ..., or take a table for unpaired data (of udean's: --table I_unpaired)."
-        ) from None
 
 
 def _rows(bundle: str | None, table: str) -> list[dict]:

@@ -14,6 +14,7 @@ from monai.inferers import Inferer
 
 from ..command_line import is_true
 from ..degradations import Degradation
+from ..networks.slab import batch_to_slices, slices_to_batch
 from ..progress import counted, part
 from ..spline import apply_along, spline_matrix
 
@@ -68,9 +69,8 @@ class BetweenInferer(Inferer):
 
     def _halved(self, volume: torch.Tensor, network: Callable[..., Any], args: Any, kwargs: Any) -> torch.Tensor:
         sides = torch.cat([volume[..., :-1], volume[..., 1:]], dim=1)
-        pairs = sides.permute(0, 4, 1, 2, 3).flatten(0, 1)
+        pairs = slices_to_batch(sides)
         call = counted(network, pairs.numel())
         between = torch.cat([call(some, *args, **kwargs).float() for some in pairs.split(self.batch)])
-        between = between.unflatten(0, (volume.shape[0], -1)).permute(0, 2, 3, 4, 1)
-        woven = torch.stack([volume[..., :-1].float(), between], dim=-1).flatten(-2)
+        woven = torch.stack([volume[..., :-1].float(), batch_to_slices(between, volume.shape[0])], dim=-1).flatten(-2)
         return torch.cat([woven, volume[..., -1:].float()], dim=-1)

@@ -79,6 +79,8 @@ def test_cohorts_of_the_configs(tmp_path, config):
     simulated = CONFIGS[config]["simulated"]
     _bids(tmp_path, simulated["subjects"], simulated["contrasts"].split(","))
     write_datalist(str(tmp_path), **simulated["datalist"])
+    _, groups = _groups(tmp_path)
+    assert groups["validation"] and sum(map(len, groups.values())) == len(set().union(*groups.values()))
 
 
 def test_authentic_lr(tmp_path):

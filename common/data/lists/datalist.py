@@ -139,7 +139,8 @@ def check_misaligned(dataset_dir: str, misaligned: bool) -> None:
     if misaligned and not (data.get("misaligned") is True or data.get("setting") == "misaligned"):
         raise ValueError(
             f"misaligned is true, but {path} is not of a misaligned cohort, whose source and target are the same "
-            "subjects. Leave --misaligned out, or make the file with: python -m common datalist --misaligned true ..."
+            "subjects. Leave --misaligned out (in a table take another: of udean's I_unpaired), or make the file with: "
+            "python -m common datalist --misaligned true ..."
         )
 
 

@@ -43,6 +43,7 @@ def draw_start(tissue: np.ndarray, size: Sequence[int], rng: np.random.Generator
 
 
 def cut(volume: torch.Tensor, start: Sequence[int], size: Sequence[int]) -> torch.Tensor:
+    """A patch of ``(1, X, Y, Z)``, by its first voxel and its size; not a copy."""
     return volume[:, start[0] : start[0] + size[0], start[1] : start[1] + size[1], start[2] : start[2] + size[2]]
 
 
