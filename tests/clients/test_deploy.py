@@ -212,8 +212,7 @@ def test_every_bundle(app, bundles, tmp_path):
     series.save_nifti(tmp_path / "pair" / "sub-1_t2w.nii.gz")
     for bundle in sorted(path for path in bundles.iterdir() if (path / "configs" / "inference.json").is_file()):
         out = tmp_path / "out" / bundle.name
-        metadata = json.loads((bundle / "configs" / "metadata.json").read_text())
-        guided = metadata["network_data_format"]["inputs"]["image"]["num_channels"] == 2
+        guided = "guided" in json.loads((bundle / "configs" / "inference.json").read_text())
         arguments = ["-i", str(tmp_path / ("study" if guided else "alone")), "-o", str(out), "-m", str(bundle)]
         if guided:
             chosen = ["--series", images[0].SeriesInstanceUID, "--guide", others[0].SeriesInstanceUID]
