@@ -136,6 +136,8 @@ TINY = {
 each_form = pytest.mark.parametrize(
     "bundle", [name for name, tiny in TINY.items() if not tiny.like], indirect=True, scope="session"
 )
+# For tests of every bundle that take long: of one that is like another in the second step.
+like_others_slow = [pytest.param(name, marks=pytest.mark.slow if tiny.like else ()) for name, tiny in TINY.items()]
 
 
 def phantom(seed: int, shape: Sequence[int] = (40, 44, 36)) -> np.ndarray:

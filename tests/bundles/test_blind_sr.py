@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 import torch
 from monai.bundle import ConfigParser
 
@@ -45,13 +43,3 @@ def test_they_are_trained_apart():
         networks = ("transfer", "transfer_back", "super_resolver")
         touched = {name for name in networks if any(p.grad is not None for p in graph.networks[name].parameters())}
         assert touched == own, output
-
-
-def test_demo(tmp_path):
-    """The demo simulates heads, trains and evaluates."""
-    small = {"simulated#subjects": 5, "simulated#spacing": 4, "max_epochs": 1, "epoch_length": 2, "batch_size": 2}
-    small |= {"lr_patch": [16, 16, 3], "features": 8, "reduction": 4, "widths": [4, 8]}
-    small |= {"simulated#datalist": {"hr": "*/*_t1w.nii.gz", "split": [2, 1, 1, 1]}}
-    runs.run("blind_sr", ["train", "demo"], tmp_path, ckpt_dir=None, **small)
-    summary = json.loads((tmp_path / "out" / "table.json").read_text())["summary"]
-    assert list(summary) == ["cubic", "Blind-SR"]

@@ -111,6 +111,7 @@ def test_equation_7():
     assert {*paper["translation"].losses.terms} == {*weights, "adversarial/mr"}
 
 
+@pytest.mark.slow
 @ct_guided
 def test_stages_one_by_one(cohort, trained, tmp_path):
     """Each alone, from the checkpoint of the one before, they become what one command makes; or from a named file."""
@@ -200,6 +201,7 @@ def test_cross_validation(cohort):
     assert len({*held}) == 3
 
 
+@pytest.mark.slow
 @ct_guided
 def test_tables(cohort, tmp_path):
     """Table II by one command."""

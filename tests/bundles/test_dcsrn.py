@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 import torch
 from monai.bundle import ConfigParser
 
@@ -34,11 +32,3 @@ def test_layers():
     body(image)[0, 0, 15, 15].backward()
     seen = image.grad[0, 0].nonzero()
     assert seen.min() == 15 - 6 and seen.max() == 15 + 6
-
-
-def test_demo(tmp_path):
-    """The demo simulates heads, trains and evaluates."""
-    small = {"simulated#subjects": 4, "simulated#spacing": 4, "max_epochs": 1, "epoch_length": 2, "batch_size": 2}
-    runs.run("dcsrn", ["train", "demo"], tmp_path, ckpt_dir=None, **small)
-    summary = json.loads((tmp_path / "out" / "table.json").read_text())["summary"]
-    assert list(summary) == ["cubic", "DCSRN"]

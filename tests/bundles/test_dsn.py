@@ -40,12 +40,3 @@ def test_edsr_waits_for_the_downsampling_network(cohort, tmp_path, waits):
     assert torch.equal(network(lr), base(lr)) == waits
     lines = [json.loads(line) for line in (tmp_path / "out" / "history.jsonl").read_text().splitlines()]
     assert any("dsn/downsampling/l1" in str(line) for line in lines)
-
-
-def test_demo(tmp_path):
-    """The demo simulates heads, trains and evaluates."""
-    small = {"simulated#subjects": 4, "simulated#spacing": 4, "max_epochs": 1, "epoch_length": 2, "batch_size": 2}
-    small |= {"features": 4, "blocks": 1}
-    runs.run("dsn", ["train", "demo"], tmp_path, ckpt_dir=None, **small)
-    summary = json.loads((tmp_path / "out" / "table.json").read_text())["summary"]
-    assert list(summary) == ["cubic", "DSN + EDSR"]

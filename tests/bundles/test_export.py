@@ -78,6 +78,7 @@ def inferred(bundle, tiny, trained, exported, folder, configs) -> list[nib.Nifti
     return [nib.load(folder / name / f"{tiny.case('a')}_sr.nii.gz") for name in ("here", "there")]
 
 
+@pytest.mark.parametrize("bundle", runs.like_others_slow, indirect=True, scope="session")
 def test_inference(bundle, tiny, trained, exported, tmp_path):
     """In the exported folder alone, inference gives the repository's voxels bit for bit."""
     here, there = inferred(bundle, tiny, trained, exported, tmp_path, ["inference"])
@@ -111,6 +112,7 @@ def test_train_and_evaluate(bundle, tiny, cohort, exported, tmp_path):
     assert (tmp_path / "out" / "models" / "model.pt").is_file() and (tmp_path / "out" / "table.json").is_file()
 
 
+@pytest.mark.parametrize("bundle", runs.like_others_slow, indirect=True, scope="session")
 def test_forms(bundle, tiny, exported, tmp_path):
     """TorchScript and ONNX give what eager mode gives, on shapes that the export has not tried."""
     parser = ConfigParser()
@@ -205,6 +207,7 @@ def change(path: Path, **values: object) -> None:
     path.write_text(json.dumps({**json.loads(path.read_text()), **values}))
 
 
+@pytest.mark.slow
 def test_two_versions_in_one_process(one, copied, tmp_path, monkeypatch, forget):
     """Two versions whose code differs are each run by their own code in one process, whichever came first."""
     folders = []
@@ -307,6 +310,7 @@ def test_every_reason(copied, tmp_path):
     assert "--feature: inference.json has no such key" in str(caught.value)
 
 
+@pytest.mark.slow
 def test_further_weights(one, copied, tmp_path):
     """Weights beside model.pt that a config names go with the bundle, but not with those of another training."""
     path = copied / "configs" / "inference_more.json"
@@ -328,6 +332,7 @@ def test_further_weights(one, copied, tmp_path):
     assert (found / "configs" / "inference_onnx.json").is_file()
 
 
+@pytest.mark.slow
 def test_large_file_that_is_named(one, copied, tmp_path, monkeypatch):
     """A large file that large_files.yml names goes with the bundle."""
     monkeypatch.setattr(export_bundle, "LARGE", 200_000)
@@ -341,6 +346,7 @@ def test_large_file_that_is_named(one, copied, tmp_path, monkeypatch):
     assert (tmp_path / "dist" / one / "docs" / "film.bin").stat().st_size == 200_001
 
 
+@pytest.mark.parametrize("bundle", runs.like_others_slow, indirect=True, scope="session")
 def test_zoo(bundle, tiny, exported, tmp_path, monkeypatch, forget):
     """What the model zoo's full verification calls, on a copy in its folder of models and from another folder.
 

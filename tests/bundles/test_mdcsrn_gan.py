@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 import pytest
 import torch
 from monai.bundle import ConfigParser
@@ -57,11 +55,3 @@ def test_pretraining(cohort, tmp_path):
     assert runs.same(whole, parts)
     message = runs.fails("mdcsrn_gan", ["train"], tmp_path / "compiled", **{**options, "compile": True})
     assert "torch.compile cannot take the gradient of a gradient" in message
-
-
-def test_demo(tmp_path):
-    """The demo simulates heads, trains and evaluates."""
-    small = {"simulated#subjects": 4, "simulated#spacing": 4, "max_epochs": 1, "epoch_length": 2, "batch_size": 2}
-    runs.run("mdcsrn_gan", ["train", "demo"], tmp_path, ckpt_dir=None, **small)
-    summary = json.loads((tmp_path / "out" / "table.json").read_text())["summary"]
-    assert list(summary) == ["cubic", "mDCSRN-GAN"]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 import pytest
 import torch
 from monai.bundle import ConfigParser
@@ -72,13 +70,3 @@ def test_known_pairs_lie_on_each_other(cohort):
             found += [low[x : x + 16, y : y + 16, z : z + 3] for x, y, z in places.tolist()]
         assert len(found) == 1
         torch.testing.assert_close(found[0], lr)
-
-
-def test_demo(tmp_path):
-    """The demo simulates heads, trains and evaluates."""
-    small = {"simulated#subjects": 5, "simulated#spacing": 4, "max_epochs": 1, "epoch_length": 2, "batch_size": 2}
-    small |= {"lr_patch": [16, 16, 3], "features": 8, "reduction": 4, "widths": [4, 8]}
-    small |= {"simulated#datalist": {"hr": "*/*_t1w.nii.gz", "split": [2, 1, 1, 1]}}
-    runs.run("pseudo_sr", ["train", "demo"], tmp_path, ckpt_dir=None, **small)
-    summary = json.loads((tmp_path / "out" / "table.json").read_text())["summary"]
-    assert list(summary) == ["cubic", "Pseudo-SR"]

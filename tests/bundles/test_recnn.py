@@ -48,11 +48,3 @@ def test_without_a_guide(cohort, tmp_path):
     runs.run("recnn", ["train", "evaluate"], tmp_path, **options)
     summary = json.loads((tmp_path / "out" / "table.json").read_text())["summary"]
     assert list(summary) == ["cubic", "10L-ReCNN, no guide"]
-
-
-def test_demo(tmp_path):
-    """The demo simulates heads, trains and evaluates."""
-    small = {"simulated#subjects": 4, "simulated#spacing": 4, "max_epochs": 1, "epoch_length": 2, "batch_size": 2}
-    runs.run("recnn", ["train", "demo"], tmp_path, ckpt_dir=None, hr_patch=32, **small)
-    summary = json.loads((tmp_path / "out" / "table.json").read_text())["summary"]
-    assert list(summary) == ["cubic", "10L-ReCNN"]

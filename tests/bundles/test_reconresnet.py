@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 import pytest
 import torch
 from monai.bundle import ConfigParser
@@ -32,12 +30,3 @@ def test_images_of_any_size(size):
     assert torch.equal(ReconResNet(features=2, blocks=1).eval()(image), image)
     whole = ReconResNet(features=2, blocks=1, residual=False).eval()(image)
     assert whole.shape == image.shape and 0 < whole.min() and whole.max() < 1
-
-
-def test_demo(tmp_path):
-    """The demo simulates heads, trains and evaluates."""
-    small = {"simulated#subjects": 4, "simulated#spacing": 4, "max_epochs": 1, "epoch_length": 2, "batch_size": 2}
-    small |= {"lr_patch": [24, 24], "features": 2, "scan_degradation": "@degradation"}
-    runs.run("reconresnet", ["train", "demo"], tmp_path, ckpt_dir=None, **small)
-    summary = json.loads((tmp_path / "out" / "table.json").read_text())["summary"]
-    assert list(summary) == ["cubic", "ReconResNet"]

@@ -44,11 +44,3 @@ def test_scans_alone_by_their_own_factors(tmp_path, capsys):
     base = cubic(lr, (1, 1, 4), (0, 0, 1.5))
     four = nib.load(tmp_path / "sr" / "four_sr.nii.gz").get_fdata()
     assert np.square(four - hr).mean() < np.square(base - hr).mean()
-
-
-def test_demo(tmp_path):
-    """The demo simulates heads, trains and evaluates."""
-    small = {"simulated#subjects": 4, "simulated#spacing": 4, "max_epochs": 1, "epoch_length": 2, "batch_size": 2}
-    runs.run("smore", ["train", "demo"], tmp_path, ckpt_dir=None, lr_patch=[16, 16], **small)
-    summary = json.loads((tmp_path / "out" / "table.json").read_text())["summary"]
-    assert list(summary) == ["cubic", "SMORE"]

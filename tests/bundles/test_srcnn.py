@@ -97,12 +97,3 @@ def test_cross_validation(cohort, tmp_path):
         assert len(source) == 4 and len(validation) == 1 and validation < source and not source & test
         held += test
     assert sorted(held) == [f"sub-{i}" for i in (0, 1, 2, 3, 5)]
-
-
-def test_demo(tmp_path):
-    """The demo simulates heads, trains and evaluates."""
-    small = {"simulated#subjects": 4, "simulated#spacing": 4, "max_epochs": 1, "epoch_length": 2, "batch_size": 2}
-    runs.run("srcnn", ["train", "demo"], tmp_path, ckpt_dir=None, **small)
-    summary = json.loads((tmp_path / "out" / "table.json").read_text())["summary"]
-    assert list(summary) == ["cubic", "SRCNN"]
-    assert (tmp_path / "out" / "models" / "model.pt").is_file()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 import torch
 from monai.bundle import ConfigParser
 
@@ -22,13 +20,3 @@ def test_terms():
     torch.testing.assert_close(found["slice_again"], batch["slice"] / 2 + (batch["above"] + batch["below"]) / 4)
     assert (weight.value(), weight.iterations) == (0, 25_000)
     assert parser.get_parsed_content("players")["between"].schedule is weight
-
-
-def test_demo(tmp_path):
-    """The demo simulates heads, trains and evaluates."""
-    small = {"simulated#subjects": 4, "simulated#spacing": 3, "max_epochs": 1, "epoch_length": 2, "batch_size": 2}
-    small |= {"features": 4, "blocks": 1, "lr_patch": [24, 8]}
-    small |= {"simulated#datalist": {"hr": "*/*_t1w.nii.gz", "split": [0, 2, 1, 1]}}
-    runs.run("tscn", ["train", "demo"], tmp_path, ckpt_dir=None, **small)
-    summary = json.loads((tmp_path / "out" / "table.json").read_text())["summary"]
-    assert list(summary) == ["cubic", "TSCN"]

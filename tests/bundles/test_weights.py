@@ -99,6 +99,7 @@ def infer(bundle, folder, *words):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", SCANS)
 def test_better_than_cubic(head, tmp_path, form):
     """Every scan gains, whatever the scanner did to it, also where its field of view ends in tissue."""
@@ -143,6 +144,7 @@ THICK = {  # the profile, noise, and by how many dB the result must be better th
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("weights", THICK)
 def test_thick_slices_better_than_cubic(head, tmp_path, weights):
     """Whatever the slices' profile; the weights are found by --scale auto where they are those of the spacing."""

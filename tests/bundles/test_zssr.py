@@ -42,15 +42,6 @@ def test_a_scan_alone(tmp_path, operator):
     assert np.square(sr.get_fdata() - hr).mean() < 0.95 * np.square(base - hr).mean()
 
 
-def test_demo(tmp_path):
-    """The demo simulates heads, trains and evaluates."""
-    small = {"simulated#subjects": 4, "simulated#spacing": 4, "max_epochs": 1, "epoch_length": 2, "batch_size": 2}
-    small |= {"lr_patch": [12, 12], "ensemble": False, "features": 2}
-    runs.run("zssr", ["train", "demo"], tmp_path, ckpt_dir=None, **small)
-    summary = json.loads((tmp_path / "out" / "table.json").read_text())["summary"]
-    assert list(summary) == ["cubic", "ZSSR"]
-
-
 @pytest.mark.parametrize("scale", [[2, 2, 4], [1, 2, 2], [1, 1, 1], [2, 2], [2.0, 2, 2], "auto"], ids=str)
 def test_other_scales_are_refused(scale):
     with pytest.raises(ValueError, match=r"scale is .*expected \[n, n, n\], \[n, n, 1\] or \[1, 1, n\]"):

@@ -9,7 +9,7 @@ from matplotlib.image import imread
 from common.commands import draw as module
 from common.commands.draw import draw
 
-BUNDLES = [path.parents[1].name for path in sorted(Path("bundles").glob("*/configs/train.json"))]
+from ..bundles import runs
 
 
 @pytest.fixture
@@ -138,7 +138,7 @@ def test_what_is_wrong_is_named(tmp_path):
     assert not (tmp_path / "docs").exists()
 
 
-@pytest.mark.parametrize("name", BUNDLES)
+@pytest.mark.parametrize("name", runs.like_others_slow)
 def test_every_bundle_can_be_drawn(name, tmp_path, monkeypatch):
     """Without data, and none are simulated for it."""
     simulated = []

@@ -153,6 +153,7 @@ def test_the_schedule_is_stepped_once_an_iteration_and_kept_with_the_player():
     assert other.schedule.iteration == 5 and other.schedule.weights["bicubic"].tolist() == pytest.approx([0.1, 1.0])
 
 
+@pytest.mark.slow
 def test_a_known_kernel_is_recovered():
     """By the bundle's own networks, losses and loader, in 1200 iterations: a scan, and the same scan degraded.
 
