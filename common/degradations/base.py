@@ -46,6 +46,11 @@ class Degradation(nn.Module):
         self.factors = _as_factors(factors, type(self).__name__, self.whole_factors)
         self.offset: tuple[float, float, float] = tuple(float(o) for o in offset)
 
+    @property
+    def centred(self) -> bool:
+        """Whether LR voxels lie in the middle of their HR voxels, so that HR and LR may be mirrored together."""
+        return all(o == (f - 1) / 2 for o, f in zip(self.offset, self.factors, strict=True))
+
     def forward(self, hr: Tensor) -> Tensor:
         """Degrade a volume.
 

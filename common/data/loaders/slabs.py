@@ -252,8 +252,9 @@ class PairedSlabLoader(PatchLoader):
 
     With ``chance`` a batch has ``"chance": (B, 1)`` too, a number drawn evenly from 0 to 1 for each pair.
 
-    No slab is mirrored: with k-space truncation LR voxel i lies on HR voxel s i, and a mirrored pair would not keep
-    that. Augment the HR volumes before they are degraded.
+    With ``turned`` each pair is mirrored along its first axis or not, and turned in plane by 0 to 3 quarter turns, as
+    is drawn. That is right only where LR voxels lie in the middle of their HR voxels (``Degradation.centred``): with
+    k-space truncation LR voxel i lies on HR voxel s i, and a mirrored pair would not keep that.
 
     Args:
         volumes: with the keys "hr" and "lr", of which HR has ``factors`` times the voxels of LR on each axis.
@@ -264,10 +265,11 @@ class PairedSlabLoader(PatchLoader):
         device: of the batches.
         any_axis: whether slabs are cut across any axis of the volumes, drawn for each slab, instead of the last only.
         chance: whether a loss needs chance, which is the same on every device when it comes from here.
+        turned: whether pairs are mirrored and turned in plane.
 
     Raises:
-        ValueError: when a volume is smaller than a patch, sizes contradict the factors, the batch does not divide, or
-            ``any_axis`` is set and the factors differ.
+        ValueError: when a volume is smaller than a patch, sizes contradict the factors, the batch does not divide,
+            ``any_axis`` is set and the factors differ, or ``turned`` is set and the plane of a patch is no square.
     """
 
     def __init__(
@@ -280,11 +282,17 @@ class PairedSlabLoader(PatchLoader):
         device: torch.device | str,
         any_axis: bool | str = False,
         chance: bool = False,
+        turned: bool = False,
     ) -> None:
         super().__init__(batch_size, seed, device)
         self.any_axis = any_axis = is_true(any_axis, "any_axis")
         _check_turns(any_axis, factors)
-        self.chance = chance
+        self.chance, self.turned = chance, turned
+        if turned and (lr_patch[0] != lr_patch[1] or factors[0] != factors[1]):
+            raise ValueError(
+                f"lr_patch is {list(lr_patch)} and the factors are {list(factors)}: slabs that are turned need as much "
+                "along the first axis as along the second; make them equal."
+            )
         self.lr_patch, self.factors = tuple(lr_patch), tuple(factors)
         check_fit(volumes, "lr", self.lr_patch, "source", turned=any_axis)
         for item, entry in zip(volumes.items, volumes.data, strict=True):
@@ -303,5 +311,8 @@ class PairedSlabLoader(PatchLoader):
         hr_start = [a * f for a, f in zip(start, self.factors, strict=True)]
         hr_patch = [k * f for k, f in zip(self.lr_patch, self.factors, strict=True)]
         pair = {"hr": cut(item["hr"], hr_start, hr_patch), "lr": cut(item["lr"], start, self.lr_patch)}
+        if self.turned:
+            mirrored, quarters = bool(rng.integers(2)), int(rng.integers(4))
+            pair = {key: (slab.flip(1) if mirrored else slab).rot90(quarters, (1, 2)) for key, slab in pair.items()}
         chance = {"chance": torch.from_numpy(rng.random(1, dtype=np.float32))} if self.chance else {}
         return pair | {"turn": self.turns[turn]} | chance

@@ -305,6 +305,28 @@ def test_paired_slabs_are_at_the_same_place():
             assert mirrored == not_either == () and start == [2 * s for s in lr_start]
 
 
+def test_pairs_are_mirrored_and_turned_together():
+    """In all eight ways, and LR stays what the degradation makes of HR where it is centred."""
+    degradation = BlockAverage((2, 2, 1))
+    assert degradation.centred and not KSpaceTruncation((2, 2, 1)).centred
+    hr = noise(24, 22, 5)
+    options = {"lr_patch": (5, 5, 1), "factors": (2, 2, 1), "turned": True}
+    slabs = [slab for batch in take(paired(degradation, hr, **options), 40) for slab in batch["hr"]]
+    for batch in take(paired(degradation, hr, **options), 10):
+        torch.testing.assert_close(batch["lr"], degradation(batch["hr"]))
+    found = set()
+    for slab, mirrored, quarters in itertools.product(slabs, (False, True), range(4)):
+        back = slab.rot90(-quarters, (1, 2))
+        back = back.flip(1) if mirrored else back
+        start = (hr[0] == back[0, 0, 0, 0]).nonzero()
+        at = [int(s) for s in start[0]]
+        if torch.equal(hr[0, at[0] : at[0] + 10, at[1] : at[1] + 10, at[2] : at[2] + 1], back[0]):
+            found.add((mirrored, quarters))
+    assert len(found) == 8
+    with pytest.raises(ValueError, match=r"lr_patch is \[5, 4, 1\].*make them equal"):
+        paired(degradation, hr, lr_patch=(5, 4, 1), factors=(2, 2, 1), turned=True)
+
+
 def test_chance_is_drawn_for_each_pair():
     """And changes nothing else of the pairs."""
     with_chance, without = (take(paired(BlockAverage(FACTORS), noise(22, 18, 14), chance=c), 40) for c in (True, False))
