@@ -42,6 +42,16 @@ def test_a_scan_alone(tmp_path, operator):
     assert np.square(sr.get_fdata() - hr).mean() < 0.95 * np.square(base - hr).mean()
 
 
+@pytest.mark.parametrize("bundle", ["zssr", "smore"], indirect=True, scope="session")
+def test_measured_on_scans_alone(bundle, cohort, tmp_path, capsys):
+    """As a row of a table is: nothing is trained before, no weights are asked for, each test scan teaches itself."""
+    for configs in (["train", "scan_alone"], ["train", "scan_alone", "evaluate"]):
+        runs.run(bundle, configs, tmp_path, dataset_dir=str(cohort), slice_axis="SI", iterations=3)
+        assert not (tmp_path / "models").exists()
+    assert capsys.readouterr().out.count("adapted in ") == 1
+    assert len(json.loads((tmp_path / "out" / "table.json").read_text())["summary"]) == 2
+
+
 @pytest.mark.parametrize("scale", [[2, 2, 4], [1, 2, 2], [1, 1, 1], [2, 2], [2.0, 2, 2], "auto"], ids=str)
 def test_other_scales_are_refused(scale):
     with pytest.raises(ValueError, match=r"scale is .*expected \[n, n, n\], \[n, n, 1\] or \[1, 1, n\]"):
