@@ -12,6 +12,8 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
 
+from monai.bundle import ConfigParser
+
 from ..command_line import check, check_whole, is_true
 from ..data.lists.datalist import check_misaligned
 from ..data.lists.datalist import folder as folder_of
@@ -52,6 +54,7 @@ def ablate(
     folds: int = 1,
     seeds: int = 1,
     jobs: int = 1,
+    size: str | None = None,
     resume: bool | str = False,
     overwrite: bool | str = False,
     **override,
@@ -69,7 +72,8 @@ def ablate(
     Rows may be of several bundles: ``{"name": "SRCNN", "bundle": "bundles/srcnn"}``, with overlays of that bundle.
     Methods whose degradations differ then have different LR inputs, and are not compared on equal terms: the table has
     a cubic row for each input, above the methods that had it. ``override`` or a key that is set for all rows makes
-    inputs equal, for example --scale "[2, 2, 1]".
+    inputs equal, for example --scale "[2, 2, 1]". A key that only some methods have, such as --groups 2, is set for
+    these, and it is said which rows go without.
 
     A run is ``python -m monai.bundle run`` of train.json and its overlays, then with evaluate.json, in the current
     working directory. It writes to ``output_dir/<row>``, or ``output_dir/<row>/<number>`` where it is one of a pool:
@@ -96,6 +100,8 @@ def ablate(
             each row is run on each fold (its key ``fold``) and its test cases pooled.
         seeds: how many seeds each row is run with; with 1 the key ``seed`` is left as the configs have it.
         jobs: how many runs are made side by side.
+        size: an overlay that the bundle of each row has, laid over the row's own: with ``tiny`` each run takes seconds,
+            to see that all is there and that the data fit.
         resume: whether to skip runs whose table.json is there and to continue trainings that were interrupted. The
             rows must be what they were: a row that has changed needs another name, or its folder removed.
         overwrite: whether the runs may take the place of those that ``output_dir`` holds.
@@ -105,7 +111,8 @@ def ablate(
         FileNotFoundError: when the folder of the datalist, a bundle, the table or an overlay is not there.
         FileExistsError: when a row's folder holds a run, and neither ``resume`` nor ``overwrite`` is true.
         ValueError: before anything runs, when a row is wrong, sets a key that is set for all rows, or lacks a key in
-            its configs that it or the command line sets; or when ``seed`` is set beside more than one of ``seeds``.
+            its configs that it sets; when all rows lack one that the command line sets; or when ``seed`` is set beside
+            more than one of ``seeds``.
         RunsFailedError: at the end, when runs failed; the message lists them with the last error of each.
         KeyboardInterrupt: when it was interrupted, after the runs have ended.
     """
@@ -115,6 +122,8 @@ def ablate(
     rows = _rows(bundle, table)
     if folds > 1:
         rows = [_over_folds(row, folds) for row in rows]
+    if size is not None:
+        rows = [{**row, "overlays": [*row["overlays"], _overlay(row, size, f"--size {size}")]} for row in rows]
     runs = _runs(rows, Path(output_dir), {"dataset_dir": str(dataset_dir), **override}, seeds)
     for run in runs:
         # Their own check of their command line would come only when it is their turn.
@@ -212,8 +221,7 @@ def _rows(bundle: str | None, table: str) -> list[dict]:
             raise ValueError(f"{where} ('{name}'): no 'bundle', and no --bundle for rows without; name one.")
         own = row.get("bundle", bundle)
         for overlay in row.get("overlays", []):
-            if not (Path(own) / "configs" / f"{overlay}.json").is_file():
-                raise FileNotFoundError(f"{where} ('{name}'): the overlay {own}/configs/{overlay}.json is not there.")
+            _overlay({"name": name, "bundle": own}, overlay, where)
         if "pool" in row and not (row["pool"] and all(isinstance(entry, dict) for entry in row["pool"])):
             raise ValueError(f"{where} ('{name}'): 'pool' is {row['pool']!r}, expected objects of keys, at least one.")
         earlier = [other["name"] for other in rows if other["weights"] is None]
@@ -243,6 +251,14 @@ def _check_bundle(where: str, bundle: str) -> None:
         )
 
 
+def _overlay(row: Mapping, overlay: str, where: str) -> str:
+    """The overlay, which the row's bundle must have."""
+    path = Path(row["bundle"]) / "configs" / f"{overlay}.json"
+    if not path.is_file():
+        raise FileNotFoundError(f"{where} ('{row['name']}'): the overlay {path} is not there.")
+    return overlay
+
+
 def _over_folds(row: dict, folds: int) -> dict:
     """The row with each of its runs on each fold of a cross-validation."""
     configs = Path(row["bundle"]) / "configs"
@@ -264,10 +280,11 @@ def _runs(rows: Sequence[Mapping], output_dir: Path, override: Mapping[str, obje
         raise ValueError(f"--{taken.pop()}: ablate sets this for each run; leave it out.")
     common = ["dataset_dir", "output_dir", "ckpt_dir", "resume", "config_file", *override]
     _check_seeds(seeds, "the command line", override)
+    configs_of, lacking = _configs_of(rows, override)
     runs = []
     for row in rows:
-        names = ["train", *row["overlays"]]
-        configs = [str(Path(row["bundle"]) / "configs" / f"{name}.json") for name in names]
+        configs = configs_of[row["name"]]
+        own_override = {key: value for key, value in override.items() if row["name"] not in lacking[key]}
         pool = [{**row["override"], **entry} for entry in row["pool"] or [{}]]
         for keys in pool:
             _check_seeds(seeds, f"row '{row['name']}'", keys)
@@ -286,9 +303,28 @@ def _runs(rows: Sequence[Mapping], output_dir: Path, override: Mapping[str, obje
                     title, inner, keys = f"{title}, seed {seed}", inner / f"seed_{seed}", {**keys, "seed": seed}
                 if row["pool"]:
                     title, inner = f"{title}, {number} of {len(pool)}", inner / str(number)
-                runs.append(Run(row["name"], seed, title, own / inner, configs, {**keys, **override}, source / inner))
+                keys = {**keys, **own_override}
+                runs.append(Run(row["name"], seed, title, own / inner, configs, keys, source / inner))
     # What has been interrupted has as many seeds of each row.
     return sorted(runs, key=lambda run: run.seed or 0)
+
+
+def _configs_of(rows: Sequence[Mapping], keys: Collection[str]) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
+    """Each row's configs, by its name; and for each key the rows without it, if others have it."""
+    configs, having = {}, {key: set() for key in keys}
+    for row in rows:
+        names = ["train", *row["overlays"]]
+        configs[row["name"]] = [str(Path(row["bundle"]) / "configs" / f"{name}.json") for name in names]
+        merged = ConfigParser()
+        merged.read_config(configs[row["name"]])
+        for key in keys:
+            if re.split("#|::", key)[0] in merged:
+                having[key].add(row["name"])
+    lacking = {key: [name for name in configs if name not in having[key]] if having[key] else [] for key in keys}
+    for key, names in lacking.items():
+        if names:
+            print(f"--{key}: not for {'; '.join(names)}, which have no such key")
+    return configs, lacking
 
 
 def _check_seeds(seeds: int, where: str, keys: Collection[str]) -> None:

@@ -38,7 +38,7 @@ class Tiny:
 
     Attributes:
         network: sizes of its networks; the first is one that makes another architecture when it is doubled.
-        training: further overrides of its training.
+        training: further overrides of its training: the rest of its tiny.json, and what the tests' data need.
         degradation: from HR to the scans that it super-resolves; its factors are for the axes LR, AP and SI.
         groups: of its datalist, with the subjects of the cohort that are in each.
         contrast: of its scans, in their files' names.
@@ -125,11 +125,21 @@ class Tiny:
         return {"dataset_dir": str(scan.parent), "lr": scan.name, "guide": scan.name.replace(self.contrast, "t1w")}
 
 
+def _tiny(name: str) -> Tiny:
+    """Of a bundle, whose file names the keys of tiny.json, and of its own ``training``, that are of the network."""
+    known = dict(importlib.import_module(f".tiny.{name}", __package__).TINY)
+    sizes = json.loads(Path(*configs(name, "tiny")).read_text()) | known.pop("training", {})
+    network = {key: sizes.pop(key) for key in known.pop("network")}
+    return Tiny(network=network, training=sizes, **known)
+
+
+def configs(bundle: str, *names: str) -> list[str]:
+    """Paths of a bundle's configs by name, or of others by their paths without ``.json``."""
+    return [str(ROOT / "bundles" / bundle / "configs" / f"{name}.json") for name in names]
+
+
 # Each bundle's by its name.
-TINY = {
-    path.stem: Tiny(**importlib.import_module(f".tiny.{path.stem}", __package__).TINY)
-    for path in sorted(Path(__file__).with_name("tiny").glob("[a-z]*.py"))
-}
+TINY = {path.stem: _tiny(path.stem) for path in sorted(Path(__file__).with_name("tiny").glob("[a-z]*.py"))}
 
 
 # For tests of what holds for every bundle that is like another.
@@ -224,11 +234,6 @@ def listed(cohort: Path, tiny: Tiny) -> dict[str, list[dict[str, Path]]]:
         ]
         for group in tiny.groups
     }
-
-
-def configs(bundle: str, *names: str) -> list[str]:
-    """Paths of a bundle's configs by name, or of others by their paths without ``.json``."""
-    return [str(ROOT / "bundles" / bundle / "configs" / f"{name}.json") for name in names]
 
 
 def overrides(bundle: str, names: Sequence[str], folder: Path, **override: object) -> dict[str, object]:

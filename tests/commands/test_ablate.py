@@ -1,16 +1,13 @@
 """``python -m common ablate``: which commands it runs, what it makes of their tables, and what it refuses."""
 
-import contextlib
 import csv
 import json
 import os
 import re
-import runpy
 import signal
 import subprocess
 import sys
 import threading
-import warnings
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -74,29 +71,6 @@ def bundle(tmp_path, monkeypatch):
     for name, content in configs.items():
         (tmp_path / "bundle" / "configs" / f"{name}.json").write_text(json.dumps(content))
     return tmp_path / "bundle"
-
-
-@pytest.fixture
-def commands(monkeypatch):
-    """The commands as they were run: by the real command line, but in this process, which has imported it all."""
-    made = []
-
-    def run(programs, command, log):
-        assert command[:4] == [sys.executable, "-m", "monai.bundle", "run"]
-        made.append(command[4:])
-        monkeypatch.setattr(sys, "argv", ["monai.bundle", *command[3:]])
-        with contextlib.redirect_stdout(log), contextlib.redirect_stderr(log), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            try:
-                runpy.run_module("monai.bundle", run_name="__main__", alter_sys=True)
-            except Exception:
-                sys.excepthook(*sys.exc_info())
-                log.flush()
-                return 1
-        return 0
-
-    monkeypatch.setattr(Programs, "run", run)
-    return made
 
 
 def tables(bundle, **rows):
@@ -356,13 +330,19 @@ def test_rows_of_several_bundles(bundle, commands, tmp_path, capsys):
     assert table(out) == {(method, "sub-0"): psnr for method, psnr in expected.items()}
     assert [method for method, _ in table(out)] == list(expected)
     assert "not compared on equal terms" in capsys.readouterr().out
-    # What all rows set makes their inputs equal; every row's configs must have it.
+    # What all rows set makes their inputs equal.
     path.write_text(json.dumps({"any": [{"bundle": str(bundle), **row} for row in rows]}))
     ablate(str(path), "common/data", str(out), base=25)
     assert {method for method, _ in table(out)} == {"cubic", "a", "b", "c", "d"}
     assert "equal terms" not in capsys.readouterr().out
+    # What only some have is set for these, and said; what none has is refused.
+    commands.clear()
+    ablate(str(path), "common/data", str(out), blur=3, overwrite=True)
+    assert [any("--blur" in word for word in line) for line in commands] == [False] * 2 + [True] * 3 + [False] * 2
+    assert "--blur: not for a; d, which have no such key" in capsys.readouterr().out
     for options, said in (
-        ({"blur": 3}, r"a: --blur: the configs have no such key"),
+        ({"blurr": 3}, r"a: --blurr: the configs have no such key"),
+        ({"size": "tiny"}, r"--size tiny \('a'\): the overlay .*tiny\.json is not there"),
         ({"folds": 2}, r"--folds 2, row 'a': .*bundle/configs has no cross_validation\.json"),
     ):
         with pytest.raises((ValueError, FileNotFoundError), match=said):

@@ -3,22 +3,11 @@
 from common.degradations import GaussianProfile
 
 TINY = dict(
-    network={"features": 4, "growth": 4, "blocks": 1, "layers": 1},
+    network=("features", "growth", "blocks", "layers"),
     training={
         "slice_axis": "SI",
         "ct_offset": 0,  # phantoms are no CT
         "window": [0, 900],
-        "content_features": 4,
-        "content_blocks": 1,
-        "attribute_halvings": 2,
-        "discriminator_features": 4,
-        "discriminator_layers": 2,
-        "discriminator_scales": 2,
-        "lambda_3": 0.0,  # the weights of VGG-16 are not there
-        "lr_patch": [24, 4],
-        "batch_size": 4,
-        "max_epochs": 2,
-        "epoch_length": 4,
         "learning_rate": "$[0.001, 0.001, 0.00001][@stage - 1]",  # rounding grows with the steps of adversaries
     },
     degradation=GaussianProfile((1, 1, 4)),

@@ -4,21 +4,10 @@ from common.blur_kernels import gaussian_kernel
 from common.degradations import InPlaneKernel
 
 TINY = dict(
-    network={"features": 4, "blocks": 1},
+    network=("features", "blocks"),
     training={
         "slice_axis": "SI",
-        "generator_features": 4,
-        "discriminator_features": 4,
-        "kernel_epochs": 2,
         "kernel_epoch_length": 1,  # rounding grows tenfold an iteration: what is untrained stands on its kinks
-        "slice_step": 6,
-        "batch_volumes": 2,
-        "crop": 36,
-        "crops": 2,
-        "lr_patch": [12, 12, 1],
-        "batch_size": 4,
-        "max_epochs": 2,
-        "epoch_length": 4,
     },
     degradation=InPlaneKernel(gaussian_kernel((2.0, 1.0), 30), 2),
     groups={"source": (0, 1), "target": (2, 3), "validation": (4,), "test": (5,)},

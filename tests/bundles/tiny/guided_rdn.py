@@ -3,22 +3,14 @@
 from common.degradations import GaussianProfile
 
 TINY = dict(
-    network={
-        "features": 4,
-        "blocks": 1,
-        "layers": 1,
+    network=("features", "blocks", "layers", "cascade", "back_projections", "measurement"),
+    training={
         "cascade": 2,
         "back_projections": 1,
         "measurement": "@degradation",
-    },
-    training={
         "slice_axis": "SI",
-        "hr_patch": 16,
         "angles": [0, 30, 90],
         "scales": [1.0, 0.8],
-        "batch_size": 4,
-        "max_epochs": 2,
-        "epoch_length": 4,
         "val_interval": 1,
     },
     degradation=GaussianProfile((2, 2, 1)),

@@ -1,0 +1,33 @@
+"""What the tests of commands that run bundles share."""
+
+import contextlib
+import runpy
+import sys
+import warnings
+
+import pytest
+
+from common.side_by_side import Programs
+
+
+@pytest.fixture
+def commands(monkeypatch):
+    """The commands as they were run: by the real command line, but in this process, which has imported it all."""
+    made = []
+
+    def run(programs, command, log):
+        assert command[:4] == [sys.executable, "-m", "monai.bundle", "run"]
+        made.append(command[4:])
+        monkeypatch.setattr(sys, "argv", ["monai.bundle", *command[3:]])
+        with contextlib.redirect_stdout(log), contextlib.redirect_stderr(log), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            try:
+                runpy.run_module("monai.bundle", run_name="__main__", alter_sys=True)
+            except Exception:
+                sys.excepthook(*sys.exc_info())
+                log.flush()
+                return 1
+        return 0
+
+    monkeypatch.setattr(Programs, "run", run)
+    return made
