@@ -55,6 +55,7 @@ def ablate(
     seeds: int = 1,
     jobs: int = 1,
     size: str | None = None,
+    against: str | None = None,
     resume: bool | str = False,
     overwrite: bool | str = False,
     **override,
@@ -102,6 +103,7 @@ def ablate(
         jobs: how many runs are made side by side.
         size: an overlay that the bundle of each row has, laid over the row's own: with ``tiny`` each run takes seconds,
             to see that all is there and that the data fit.
+        against: a row, or cubic, with which each other row is compared by a paired t-test over the test cases.
         resume: whether to skip runs whose table.json is there and to continue trainings that were interrupted. The
             rows must be what they were: a row that has changed needs another name, or its folder removed.
         overwrite: whether the runs may take the place of those that ``output_dir`` holds.
@@ -120,6 +122,8 @@ def ablate(
     check_whole(folds=folds, seeds=seeds, jobs=jobs)
     folder_of(dataset_dir)
     rows = _rows(bundle, table)
+    if against not in (None, "cubic", *(row["name"] for row in rows)):
+        raise ValueError(f"--against {against}: there is no such row, only {'; '.join(row['name'] for row in rows)}.")
     if folds > 1:
         rows = [_over_folds(row, folds) for row in rows]
     if size is not None:
@@ -156,7 +160,7 @@ def ablate(
     for run, _ in failures:
         complete.pop(run.row, None)
     if complete:
-        print(merge_tables(output_dir, complete))
+        print(merge_tables(output_dir, complete, against if against in ("cubic", *complete) else None))
         print(merge_pictures(output_dir, complete))
         print(f"the table, its box plots and the pictures are in {output_dir}")
     if failures:

@@ -1,7 +1,7 @@
 """Pictures and tables of training and evaluation, as PNG, CSV and JSON files."""
 
 from .case import case_figure, error, line_profile, panels_figure
-from .cohort import PLANES_FILE, RESERVED, box_plots, merge_pictures, merge_tables, write_table
+from .cohort import PLANES_FILE, RESERVED, aligned, box_plots, merge_pictures, merge_tables, write_table
 from .degradation import degradation_figure, noise_range
 from .features import feature_maps, feature_tsne
 from .kernel_figures import kernel_errors, kernel_sheet
@@ -16,6 +16,7 @@ __all__ = [
     "PLANES_FILE",
     "RESERVED",
     "View",
+    "aligned",
     "box_plots",
     "calibration_curve",
     "case_figure",

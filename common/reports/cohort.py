@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import itertools
 import json
 import math
 import os
@@ -12,13 +13,14 @@ from typing import Any, TypeAlias
 
 import numpy as np
 from matplotlib.figure import Figure
+from scipy.stats import ttest_1samp
 
 from ..files import replacing
 from .case import error, panels_figure
 from .files import save_figure
 from .planes import load_panels
 
-__all__ = ["PLANES_FILE", "RESERVED", "box_plots", "merge_pictures", "merge_tables", "write_table"]
+__all__ = ["PLANES_FILE", "RESERVED", "aligned", "box_plots", "merge_pictures", "merge_tables", "write_table"]
 
 PLANES_FILE = "{}_planes.npz"
 """What an evaluation leaves of a case, by its name, for its picture with other methods."""
@@ -68,7 +70,7 @@ def _number(value: float) -> float | None:
     return float(value) if math.isfinite(value) else None
 
 
-def write_table(output_dir: str | os.PathLike, rows: Sequence[Mapping]) -> str:
+def write_table(output_dir: str | os.PathLike, rows: Sequence[Mapping], against: str | None = None) -> str:
     """Write the results as ``table.csv`` (by case) and ``table.json`` (by case, and mean and sd by method).
 
     Cases where a metric is NaN are left out of its mean and counted out of its ``n``. The standard deviation is that
@@ -83,12 +85,15 @@ def write_table(output_dir: str | os.PathLike, rows: Sequence[Mapping]) -> str:
             ``displacement_x``, ``displacement_y``, ``displacement_z`` (HR voxels); ``brisque`` and
             ``lpips`` each in all or in none. ``seed``, in all or in none, is that of the training, and None for what
             does not depend on it.
+        against: a method with which each other one is compared by a paired t-test over the cases that both have, two or
+            more, of PSNR, SSIM, BRISQUE and LPIPS: the mean difference and p, two-sided, go to ``table.json`` as
+            ``paired_t_test``. Of several seeds a case's value is the mean of them.
 
     Returns:
         The table of mean +- sd by method, in order of first appearance, to print; of one case its value.
 
     Raises:
-        ValueError: When there are no rows or one lacks a column.
+        ValueError: When there are no rows, one lacks a column, or no row is of the method ``against``.
     """
     metrics = _metrics(rows)
     keys = ["case", "method", *(["seed"] if _seeds(rows) else [])]
@@ -117,18 +122,67 @@ def write_table(output_dir: str | os.PathLike, rows: Sequence[Mapping]) -> str:
         writer.writeheader()
         writer.writerows(rows)
     cases = [{c: row[c] if c in keys else _number(float(row[c])) for c in columns} for row in rows]
+    tests = {} if against is None else _paired_t_tests(rows, against)
+    content = {"cases": cases, "summary": summary} | ({"paired_t_test": tests} if tests else {})
     with replacing(Path(output_dir) / "table.json") as path:
-        path.write_text(json.dumps({"cases": cases, "summary": summary}, indent=2, allow_nan=False) + "\n")
+        path.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n")
 
+    text = aligned(lines)
+    if seeds := _seeds(rows):
+        text += f"\nmean over the cases; +- is the standard deviation over {len(seeds)} seeds"
+    if tests:
+        scores = list(dict.fromkeys(score for found in tests["methods"].values() for score in found))
+        lines = [["method", "cases", *(f"{metrics[score][0]}: difference, p" for score in scores)]]
+        for method, found in tests["methods"].items():
+            cells = [_test_cell(found.get(score), metrics[score][1]) for score in scores]
+            lines.append([method, str(max((test["n"] for test in found.values()), default=0)), *cells])
+        text += f"\npaired t-test over the cases, against {against}\n{aligned(lines)}"
+    return text
+
+
+def _test_cell(test: Mapping | None, decimals: int) -> str:
+    """A mean difference and its p."""
+    if test is None:
+        return "-"
+    p = "-" if test["p"] is None else f"{test['p']:.2g}"
+    return f"{test['difference']:+.{decimals}f}, {p}"
+
+
+def aligned(lines: Sequence[Sequence[str]]) -> str:
+    """A table to print: columns as wide as their widest cell, the first to the left, a rule below the first line."""
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    lines.insert(1, ["-" * width for width in widths])
-    text = "\n".join(
+    lines = [lines[0], ["-" * width for width in widths], *lines[1:]]
+    return "\n".join(
         "  ".join(cell.rjust(w) if i else cell.ljust(w) for i, (cell, w) in enumerate(zip(line, widths, strict=True)))
         for line in lines
     )
-    if seeds := _seeds(rows):
-        text += f"\nmean over the cases; +- is the standard deviation over {len(seeds)} seeds"
-    return text
+
+
+def _paired_t_tests(rows: Sequence[Mapping], against: str) -> dict:
+    """By method and score the mean difference to another method and the p of Student's paired t-test."""
+    methods = list(dict.fromkeys(row["method"] for row in rows))
+    if against not in methods:
+        raise ValueError(f"against is '{against}', expected one of the methods: {', '.join(methods)}.")
+    scores = [score for score in _metrics(rows) if not score.startswith("displacement")]
+    found: dict[str, dict] = {method: {} for method in methods if method != against}
+    for method, score in itertools.product(found, scores):
+        ours, theirs = (_by_case(rows, name, score) for name in (method, against))
+        shared = [case for case in ours if case in theirs]
+        if len(shared) < 2:
+            continue
+        difference = np.array([ours[case] - theirs[case] for case in shared])
+        p = ttest_1samp(difference, 0).pvalue if np.ptp(difference) > 0 else math.nan
+        found[method][score] = {"difference": float(difference.mean()), "p": _number(p), "n": len(shared)}
+    return {"against": against, "methods": found}
+
+
+def _by_case(rows: Sequence[Mapping], method: str, score: str) -> dict[str, float]:
+    """A score's finite values of a method by case, the mean of its seeds."""
+    values: dict[str, list[float]] = {}
+    for row in rows:
+        if row["method"] == method and math.isfinite(value := float(row[score])):
+            values.setdefault(row["case"], []).append(value)
+    return {case: float(np.mean(found)) for case, found in values.items()}
 
 
 def box_plots(path: str | os.PathLike, rows: Sequence[Mapping]) -> None:
@@ -183,7 +237,9 @@ def box_plots(path: str | os.PathLike, rows: Sequence[Mapping]) -> None:
     save_figure(figure, path)
 
 
-def merge_tables(output_dir: str | os.PathLike, folders_by_name: Mapping[str, _Folders]) -> str:
+def merge_tables(
+    output_dir: str | os.PathLike, folders_by_name: Mapping[str, _Folders], against: str | None = None
+) -> str:
     """Join the tables of several runs into one: ``table.csv``, ``table.json`` and ``boxplots.png``.
 
     Each run's method takes the name of its entry; an entry's folders are pooled, as the folds of a cross-validation
@@ -196,6 +252,7 @@ def merge_tables(output_dir: str | os.PathLike, folders_by_name: Mapping[str, _F
         folders_by_name: the folders with a ``table.json`` of :func:`write_table`, of one method beside interpolation,
             by the name that the method has in the joint table. A value that is null there is NaN here. Of several
             trainings of a method, the folders of each by its seed; then all entries have the same seeds.
+        against: as for :func:`write_table`.
 
     Returns:
         The table of mean +- sd by method, to print, over the cases or, with seeds, over these; and which methods it
@@ -219,7 +276,7 @@ def merge_tables(output_dir: str | os.PathLike, folders_by_name: Mapping[str, _F
             own = [row for _, found in cases.values() for row in found.values() if row["method"] not in BASELINES]
             rows += [{**row, "method": name} for row in own]
     rows = [{**{score: math.nan for score in OPTIONAL if any(score in r for r in rows)}, **row} for row in rows]
-    text = write_table(output_dir, rows)
+    text = write_table(output_dir, rows, against)
     box_plots(Path(output_dir) / "boxplots.png", rows)
     if len(groups) > 1:
         listing = "\n  ".join("; ".join(entries) for entries in groups)

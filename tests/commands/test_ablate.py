@@ -340,7 +340,10 @@ def test_rows_of_several_bundles(bundle, commands, tmp_path, capsys):
     ablate(str(path), "common/data", str(out), blur=3, overwrite=True)
     assert [any("--blur" in word for word in line) for line in commands] == [False] * 2 + [True] * 3 + [False] * 2
     assert "--blur: not for a; d, which have no such key" in capsys.readouterr().out
+    ablate(str(path), "common/data", str(out), against="b", resume=True)
+    assert json.loads((out / "table.json").read_text())["paired_t_test"]["against"] == "b"
     for options, said in (
+        ({"against": "e"}, r"--against e: there is no such row, only a; b; c; d"),
         ({"blurr": 3}, r"a: --blurr: the configs have no such key"),
         ({"size": "tiny"}, r"--size tiny \('a'\): the overlay .*tiny\.json is not there"),
         ({"folds": 2}, r"--folds 2, row 'a': .*bundle/configs has no cross_validation\.json"),

@@ -17,6 +17,7 @@ from monai.data import DataLoader, MetaTensor
 from monai.engines import SupervisedEvaluator
 from nibabel.affines import apply_affine, from_matvec
 from nibabel.orientations import axcodes2ornt, inv_ornt_aff, io_orientation
+from scipy.stats import ttest_rel
 
 from common.degradations import GaussianProfile, KSpaceTruncation
 from common.handlers import EvaluationReport, evaluation
@@ -479,6 +480,31 @@ def test_a_table_has_lpips_beside_brisque(tmp_path, figures):
     assert lines[0].endswith("LPIPS") and lines[2].endswith("0.1000 +- 0.1000")
     box_plots(tmp_path / "box.png", [{**row, "brisque": 1.0} for row in rows])
     assert [panel.get_title() for panel in figures[0].axes][-2:] == ["BRISQUE", "LPIPS"]
+
+
+def test_methods_are_compared_by_a_paired_t_test(tmp_path):
+    """Of the cases that both have; of seeds the mean; with the statistic that scipy has for pairs."""
+    rng = np.random.default_rng(0)
+    psnr = {name: 30 + shift + rng.normal(size=(5, 2)) for name, shift in (("a", 0), ("b", 1), ("c", 0.1))}
+    rows = [
+        {"case": f"sub-{i}", "method": name, "seed": seed, "psnr": values[i, seed], "ssim": 0.5 + 0.1 * (name == "c")}
+        | dict.fromkeys(("displacement_x", "displacement_y", "displacement_z"), 0.0)
+        for name, values in psnr.items()
+        for i in range(5 if name != "c" else 4)
+        for seed in (0, 1)
+    ]
+    text = write_table(tmp_path, rows, against="b")
+    found = json.loads((tmp_path / "table.json").read_text())["paired_t_test"]
+    assert found["against"] == "b" and list(found["methods"]) == ["a", "c"]
+    for name, n in (("a", 5), ("c", 4)):
+        mine, theirs = psnr[name][:n].mean(axis=1), psnr["b"][:n].mean(axis=1)
+        expected = {"difference": (mine - theirs).mean(), "p": ttest_rel(mine, theirs).pvalue, "n": n}
+        assert found["methods"][name]["psnr"] == pytest.approx(expected)
+    # Where all cases differ alike there is no spread to test with.
+    assert found["methods"]["c"]["ssim"] == pytest.approx({"difference": 0.1, "p": None, "n": 4})
+    assert "paired t-test over the cases, against b" in text
+    with pytest.raises(ValueError, match=r"against is 'd', expected one of the methods: a, b, c"):
+        write_table(tmp_path, rows, against="d")
 
 
 def test_a_single_case_has_no_spread(tmp_path):
