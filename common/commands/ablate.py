@@ -20,7 +20,8 @@ from ..data.lists.datalist import folder as folder_of
 from ..errors import RunsFailedError
 from ..files import check_writable
 from ..handlers.forecast import duration
-from ..reports import RESERVED, merge_pictures, merge_tables
+from ..merged import merged, write_rows
+from ..reports import RESERVED
 from ..side_by_side import Programs
 from ..workflow import check_new_run
 
@@ -56,6 +57,7 @@ def ablate(
     jobs: int = 1,
     size: str | None = None,
     against: str | None = None,
+    row: int | None = None,
     resume: bool | str = False,
     overwrite: bool | str = False,
     **override,
@@ -104,13 +106,16 @@ def ablate(
         size: an overlay that the bundle of each row has, laid over the row's own: with ``tiny`` each run takes seconds,
             to see that all is there and that the data fit.
         against: a row, or cubic, with which each other row is compared by a paired t-test over the test cases.
+        row: the number of one row, from 1, to run it alone; ``merge`` makes the table when all are done, wherever they
+            ran. A row with ``weights`` comes after the row that it takes them from.
         resume: whether to skip runs whose table.json is there and to continue trainings that were interrupted. The
             rows must be what they were: a row that has changed needs another name, or its folder removed.
         overwrite: whether the runs may take the place of those that ``output_dir`` holds.
         override: keys of the configs to set in all rows, for example --max_epochs 10; none that a row itself sets.
 
     Raises:
-        FileNotFoundError: when the folder of the datalist, a bundle, the table or an overlay is not there.
+        FileNotFoundError: when the folder of the datalist, a bundle, the table, an overlay or another row's weights are
+            not there.
         FileExistsError: when a row's folder holds a run, and neither ``resume`` nor ``overwrite`` is true.
         ValueError: before anything runs, when a row is wrong, sets a key that is set for all rows, or lacks a key in
             its configs that it sets; when all rows lack one that the command line sets; or when ``seed`` is set beside
@@ -124,6 +129,8 @@ def ablate(
     rows = _rows(bundle, table)
     if against not in (None, "cubic", *(row["name"] for row in rows)):
         raise ValueError(f"--against {against}: there is no such row, only {'; '.join(row['name'] for row in rows)}.")
+    if row is not None and row not in range(1, len(rows) + 1):
+        raise ValueError(f"--row {row}: the table has the rows 1 to {len(rows)}.")
     if folds > 1:
         rows = [_over_folds(row, folds) for row in rows]
     if size is not None:
@@ -138,6 +145,14 @@ def ablate(
         except ValueError as error:
             raise ValueError(f"{run.title}: {error}") from None
     check_writable(output_dir)
+    write_rows(output_dir, [(run.row, run.seed, run.folder) for run in runs])
+    if row is not None:
+        runs = [run for run in runs if run.row == rows[row - 1]["name"]]
+        for run in runs:
+            if not run.trains and not (run.trained / "models").is_dir():
+                raise FileNotFoundError(
+                    f"--row {row}: there is no {run.trained}/models; run the row that makes it first."
+                )
     own = [run for run in runs if run.trains]
     for run in own:
         check_new_run(run.folder, run.folder / "models", resume, overwrite, suffixes=["*"])
@@ -154,15 +169,10 @@ def ablate(
     except KeyboardInterrupt:
         print("the same command with --resume true goes on with what is left", flush=True)
         raise
-    complete: dict[str, dict[int | None, list[Path]]] = {}
-    for run in runs:
-        complete.setdefault(run.row, {}).setdefault(run.seed, []).append(run.folder)
-    for run, _ in failures:
-        complete.pop(run.row, None)
-    if complete:
-        print(merge_tables(output_dir, complete, against if against in ("cubic", *complete) else None))
-        print(merge_pictures(output_dir, complete))
-        print(f"the table, its box plots and the pictures are in {output_dir}")
+    if row is None:
+        merged(output_dir, against)
+    elif not failures:
+        print(f"row {row} is done; python -m common merge --output_dir {output_dir} makes the table")
     if failures:
         listing = "\n  ".join(f"{run.title}: {failure}" for run, failure in failures)
         raise RunsFailedError(

@@ -18,6 +18,7 @@ from matplotlib.image import imread
 from common import __main__
 from common.commands import ablate as ablation
 from common.commands.ablate import ablate
+from common.commands.merge import merge
 from common.errors import RunsFailedError
 from common.reports import write_table
 from common.reports.planes import load_panels
@@ -363,6 +364,38 @@ def test_rows_of_several_bundles(bundle, commands, tmp_path, capsys):
     with pytest.raises(ValueError, match=r"--table main: without --bundle"):
         ablate("main", "common/data", str(out))
     assert not commands
+
+
+def test_rows_one_by_one(bundle, commands, tmp_path, capsys):
+    """In any order, as the jobs of an array are: the table is that of one command, and says what is missing."""
+    tables(
+        bundle,
+        main=[
+            {"name": "a", "overlays": ["better"]},
+            {"name": "b", "pool": [{"fold": 0}, {"fold": 1}]},
+            {"name": "c", "weights": "a", "override": {"base": 31}},
+        ],
+    )
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    options = {"bundle": str(bundle), "seeds": 2}
+    with pytest.raises(FileNotFoundError, match=r"rows\.json: there is no such file"):
+        merge(str(parts))
+    with pytest.raises(FileNotFoundError, match=r"--row 3: there is no .*a/seed_0/models; run"):
+        ablate("main", "common/data", str(parts), row=3, **options)
+    for row in (2, 1):
+        ablate("main", "common/data", str(parts), row=row, **options)
+    assert not (parts / "table.json").exists() and len(commands) == 2 * (4 + 2)
+    capsys.readouterr()
+    with pytest.raises(RunsFailedError, match=r"(?s)^2 runs are not done.*c/seed_0.*c/seed_1"):
+        merge(str(parts), against="c")
+    assert {method for method, _ in table(parts)} & {"a", "b", "c"} == {"a", "b"}
+    ablate("main", "common/data", str(parts), row=3, **options)
+    merge(str(parts), against="a")
+    ablate("main", "common/data", str(whole), against="a", **options)
+    for name in ("table.csv", "table.json", "rows.json"):
+        assert (parts / name).read_text() == (whole / name).read_text()
+    with pytest.raises(ValueError, match=r"--row 4: the table has the rows 1 to 3"):
+        ablate("main", "common/data", str(parts), row=4, **options)
 
 
 @pytest.mark.slow

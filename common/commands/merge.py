@@ -1,0 +1,28 @@
+"""``python -m common merge``: writes the table of rows that ``ablate --row`` has run one by one."""
+
+from __future__ import annotations
+
+from ..errors import RunsFailedError
+from ..merged import merged
+
+
+def merge(output_dir: str, against: str | None = None) -> None:
+    """Merge what the rows of a table have left in their folders, as ``ablate`` does at its end, and print the table.
+
+    A row of which a run is not done is left out, and named at the end.
+
+    Args:
+        output_dir: folder of the table: the output_dir of the ``ablate`` commands.
+        against: a row, or cubic, with which each other row is compared by a paired t-test over the test cases.
+
+    Raises:
+        FileNotFoundError: when no ``ablate`` has written to the folder.
+        RunsFailedError: at the end, when runs are not done.
+    """
+    missing = merged(output_dir, against)
+    if missing:
+        listing = "\n  ".join(missing)
+        raise RunsFailedError(
+            f"{len(missing)} runs are not done, and their rows left out:\n  {listing}\nEach folder's log.txt tells "
+            "why, where there is one; ablate --resume true, with --row or without, runs what is missing."
+        )
