@@ -130,7 +130,9 @@ def write_table(output_dir: str | os.PathLike, rows: Sequence[Mapping], against:
     text = aligned(lines)
     if seeds := _seeds(rows):
         text += f"\nmean over the cases; +- is the standard deviation over {len(seeds)} seeds"
-    if tests:
+    if tests and not any(tests["methods"].values()):
+        text += f"\nno paired t-test: no method shares two cases with {against}"
+    elif tests:
         scores = list(dict.fromkeys(score for found in tests["methods"].values() for score in found))
         lines = [["method", "cases", *(f"{metrics[score][0]}: difference, p" for score in scores)]]
         for method, found in tests["methods"].items():
