@@ -2,49 +2,19 @@
 
 from __future__ import annotations
 
-import json
-import re
 import shutil
-import sys
-import time
-from collections.abc import Collection, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass
 from pathlib import Path
-
-from monai.bundle import ConfigParser
 
 from ..command_line import check, check_whole, is_true
 from ..data.lists.datalist import check_misaligned
-from ..data.lists.datalist import folder as folder_of
+from ..data.lists.datalist import folder as check_folder
 from ..errors import RunsFailedError
 from ..files import check_writable
-from ..handlers.forecast import duration
-from ..merged import merged, write_rows
-from ..reports import RESERVED
-from ..side_by_side import Programs
+from ..tables.execution import execute_all
+from ..tables.merged import merged, write_rows
+from ..tables.rows import over_folds, overlay_of, rows_of
+from ..tables.runs import runs_of, words
 from ..workflow import check_new_run
-
-# Of a row.
-_KEYS = {"name": str, "bundle": str, "overlays": list, "override": dict, "pool": list, "weights": str}
-_JSON = {str: "string", list: "array", dict: "object"}
-
-
-@dataclass
-class Run:
-    """One training and its evaluation: a row's, with one of its seeds, or one of those that a row pools."""
-
-    row: str
-    seed: int | None
-    title: str
-    folder: Path
-    configs: list[str]
-    override: Mapping[str, object]
-    trained: Path  # the folder of the run whose weights are evaluated: its own, or another row's
-
-    @property
-    def trains(self) -> bool:
-        return self.trained == self.folder
 
 
 def ablate(
@@ -125,21 +95,21 @@ def ablate(
     """
     resume, overwrite = is_true(resume, "resume"), is_true(overwrite, "overwrite")
     check_whole(folds=folds, seeds=seeds, jobs=jobs)
-    folder_of(dataset_dir)
-    rows = _rows(bundle, table)
+    check_folder(dataset_dir)
+    rows = rows_of(bundle, table)
     if against not in (None, "cubic", *(row["name"] for row in rows)):
         raise ValueError(f"--against {against}: there is no such row, only {'; '.join(row['name'] for row in rows)}.")
     if row is not None and row not in range(1, len(rows) + 1):
         raise ValueError(f"--row {row}: the table has the rows 1 to {len(rows)}.")
     if folds > 1:
-        rows = [_over_folds(row, folds) for row in rows]
+        rows = [over_folds(row, folds) for row in rows]
     if size is not None:
-        rows = [{**row, "overlays": [*row["overlays"], _overlay(row, size, f"--size {size}")]} for row in rows]
-    runs = _runs(rows, Path(output_dir), {"dataset_dir": str(dataset_dir), **override}, seeds)
+        rows = [{**row, "overlays": [*row["overlays"], overlay_of(row, size, f"--size {size}")]} for row in rows]
+    runs = runs_of(rows, Path(output_dir), {"dataset_dir": str(dataset_dir), **override}, seeds)
     for run in runs:
         # Their own check of their command line would come only when it is their turn.
         try:
-            check(["bundle/__main__.py", "run", *_words(run, resume)])
+            check(["bundle/__main__.py", "run", *words(run, resume)])
             if is_true(run.override.get("misaligned", False), "misaligned"):
                 check_misaligned(dataset_dir, True)
         except ValueError as error:
@@ -165,7 +135,7 @@ def ablate(
             for history in run.folder.glob("history*.jsonl"):
                 history.unlink()
     try:
-        failures = _execute_all(runs, jobs, resume)
+        failures = execute_all(runs, jobs, resume)
     except KeyboardInterrupt:
         print("the same command with --resume true goes on with what is left", flush=True)
         raise
@@ -179,286 +149,3 @@ def ablate(
             f"{len(failures)} of {len(runs)} runs failed, the others are done:\n  {listing}\nEach folder's log.txt "
             "tells the rest; --resume true runs only what is missing."
         )
-
-
-def _rows(bundle: str | None, table: str) -> list[dict]:
-    """The rows of the table, each with all its keys."""
-    if bundle is not None:
-        _check_bundle("--bundle", bundle)
-    elif not table.endswith(".json"):
-        raise ValueError(
-            f"--table {table}: without --bundle there are no tables to look for it in; name its bundle with --bundle, "
-            "or give a .json file whose rows name theirs."
-        )
-    path = Path(table) if table.endswith(".json") else Path(bundle) / "configs" / "tables.json"
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"{path}: there is no such file; --table is the name of a table in the bundle's configs/tables.json, or a "
-            ".json file that holds one."
-        )
-    try:
-        tables = json.loads(path.read_text())
-    except ValueError as error:
-        raise ValueError(f"{path}: not JSON ({error}).") from None
-    if not isinstance(tables, dict) or not all(isinstance(rows, list) and rows for rows in tables.values()):
-        raise ValueError(f'{path}: expected {{"<table>": [<row>, ...], ...}} with at least one row in each table.')
-    names = ", ".join(tables)
-    if table.endswith(".json"):
-        if len(tables) != 1:
-            raise ValueError(f"{path}: a file that --table names holds one table, found {names or 'none'}.")
-        (table,) = tables
-    elif table not in tables:
-        raise ValueError(f"{path}: there is no table '{table}', only {names or 'an empty object'}.")
-    rows: list[dict] = []
-    folders: dict[str, str] = {}
-    for number, row in enumerate(tables[table], start=1):
-        where = f"{path}, table '{table}', row {number}"
-        if not isinstance(row, dict):
-            raise ValueError(f"{where}: expected an object, found {row!r}.")
-        for key, value in row.items():
-            if key not in _KEYS:
-                raise ValueError(f"{where}: unknown key '{key}'; a row has {', '.join(_KEYS)}.")
-            if not isinstance(value, _KEYS[key]):
-                raise ValueError(f"{where}: '{key}' is {value!r}, expected a JSON {_JSON[_KEYS[key]]}.")
-        name = row.get("name", "")
-        folder = _folder(name)
-        if not folder or name in RESERVED:
-            raise ValueError(
-                f"{where}: the name is '{name}', expected one with a letter or digit, and not {', '.join(RESERVED)}."
-            )
-        if folder in folders:
-            raise ValueError(f"{where}: '{name}' and '{folders[folder]}' have the same folder '{folder}'; rename one.")
-        folders[folder] = name
-        if "bundle" in row:
-            _check_bundle(f"{where} ('{name}'): 'bundle'", row["bundle"])
-        elif bundle is None:
-            raise ValueError(f"{where} ('{name}'): no 'bundle', and no --bundle for rows without; name one.")
-        own = row.get("bundle", bundle)
-        for overlay in row.get("overlays", []):
-            _overlay({"name": name, "bundle": own}, overlay, where)
-        if "pool" in row and not (row["pool"] and all(isinstance(entry, dict) for entry in row["pool"])):
-            raise ValueError(f"{where} ('{name}'): 'pool' is {row['pool']!r}, expected objects of keys, at least one.")
-        earlier = [other["name"] for other in rows if other["weights"] is None]
-        if "weights" in row and row["weights"] not in earlier:
-            raise ValueError(
-                f"{where} ('{name}'): 'weights' is '{row['weights']}', expected the name of an earlier row that is "
-                f"trained: {', '.join(earlier) or 'there is none'}."
-            )
-        rows.append({"bundle": bundle, "overlays": [], "override": {}, "pool": [], "weights": None, **row})
-        if "weights" in row:
-            other = next(r for r in rows if r["name"] == row["weights"])
-            for key in ("bundle", "pool"):
-                if other[key] != rows[-1][key]:
-                    raise ValueError(
-                        f"{where} ('{name}'): its {key} differs from that of '{row['weights']}', whose weights it "
-                        "takes."
-                    )
-    return rows
-
-
-def _check_bundle(where: str, bundle: str) -> None:
-    """Refuse what is no folder of a bundle."""
-    train = Path(bundle) / "configs" / "train.json"
-    if not train.is_file():
-        raise FileNotFoundError(
-            f"{where}: there is no {train}; expected the folder of a bundle, for example bundles/udean."
-        )
-
-
-def _overlay(row: Mapping, overlay: str, where: str) -> str:
-    """The overlay, which the row's bundle must have."""
-    path = Path(row["bundle"]) / "configs" / f"{overlay}.json"
-    if not path.is_file():
-        raise FileNotFoundError(f"{where} ('{row['name']}'): the overlay {path} is not there.")
-    return overlay
-
-
-def _over_folds(row: dict, folds: int) -> dict:
-    """The row with each of its runs on each fold of a cross-validation."""
-    configs = Path(row["bundle"]) / "configs"
-    if not (configs / "cross_validation.json").is_file():
-        raise FileNotFoundError(f"--folds {folds}, row '{row['name']}': {configs} has no cross_validation.json.")
-    pool = [{"folds": folds, "fold": fold, **entry} for fold in range(folds) for entry in row["pool"] or [{}]]
-    return {**row, "overlays": ["cross_validation", *row["overlays"]], "pool": pool}
-
-
-def _folder(name: str) -> str:
-    """A row's folder: its name without what folders' names do not have."""
-    return re.sub(r"[^\w.+-]+", "_", name).strip("._")
-
-
-def _runs(rows: Sequence[Mapping], output_dir: Path, override: Mapping[str, object], seeds: int) -> list[Run]:
-    """The runs of all rows, with what the command line sets."""
-    taken = {"config_file", "ckpt_dir"} & override.keys()
-    if taken:
-        raise ValueError(f"--{taken.pop()}: ablate sets this for each run; leave it out.")
-    common = ["dataset_dir", "output_dir", "ckpt_dir", "resume", "config_file", *override]
-    _check_seeds(seeds, "the command line", override)
-    configs_of, lacking = _configs_of(rows, override)
-    runs = []
-    for row in rows:
-        configs = configs_of[row["name"]]
-        own_override = {key: value for key, value in override.items() if row["name"] not in lacking[key]}
-        pool = [{**row["override"], **entry} for entry in row["pool"] or [{}]]
-        for keys in pool:
-            _check_seeds(seeds, f"row '{row['name']}'", keys)
-            for key in keys:
-                for other in common:
-                    if _overlap(key, other):
-                        raise ValueError(
-                            f"row '{row['name']}' sets {key}, but {other} is set for all rows, which would make rows "
-                            "equal; take it out of the row or off the command line."
-                        )
-        own, source = (output_dir / _folder(name) for name in (row["name"], row["weights"] or row["name"]))
-        for seed in range(seeds) if seeds > 1 else [None]:
-            for number, keys in enumerate(pool, start=1):
-                title, inner = row["name"], Path()
-                if seed is not None:
-                    title, inner, keys = f"{title}, seed {seed}", inner / f"seed_{seed}", {**keys, "seed": seed}
-                if row["pool"]:
-                    title, inner = f"{title}, {number} of {len(pool)}", inner / str(number)
-                keys = {**keys, **own_override}
-                runs.append(Run(row["name"], seed, title, own / inner, configs, keys, source / inner))
-    # What has been interrupted has as many seeds of each row.
-    return sorted(runs, key=lambda run: run.seed or 0)
-
-
-def _configs_of(rows: Sequence[Mapping], keys: Collection[str]) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
-    """Each row's configs, by its name; and for each key the rows without it, if others have it."""
-    configs, having = {}, {key: set() for key in keys}
-    for row in rows:
-        names = ["train", *row["overlays"]]
-        configs[row["name"]] = [str(Path(row["bundle"]) / "configs" / f"{name}.json") for name in names]
-        merged = ConfigParser()
-        merged.read_config(configs[row["name"]])
-        for key in keys:
-            if re.split("#|::", key)[0] in merged:
-                having[key].add(row["name"])
-    lacking = {key: [name for name in configs if name not in having[key]] if having[key] else [] for key in keys}
-    for key, names in lacking.items():
-        if names:
-            print(f"--{key}: not for {'; '.join(names)}, which have no such key")
-    return configs, lacking
-
-
-def _check_seeds(seeds: int, where: str, keys: Collection[str]) -> None:
-    """Refuse a seed that is set where several are."""
-    if seeds > 1 and any(_overlap(key, "seed") for key in keys):
-        raise ValueError(
-            f"{where} sets seed, which --seeds {seeds} sets to 0 to {seeds - 1} in turn; take seed out, or leave out "
-            "--seeds."
-        )
-
-
-def _overlap(key: str, other: str) -> bool:
-    """Whether two keys of a config are the same or one is within the other."""
-    parts, others = (k.replace("::", "#").split("#") for k in (key, other))
-    return all(a == b for a, b in zip(parts, others, strict=False))
-
-
-def _words(run: Run, resume: bool, evaluate: bool = False) -> list[str]:
-    """What follows ``python -m monai.bundle run`` to train, or to evaluate."""
-    configs = run.configs
-    keys = {**run.override, "output_dir": run.folder, "ckpt_dir": run.trained / "models"}
-    if evaluate:
-        configs = [*configs, str(Path(configs[0]).with_name("evaluate.json"))]
-    elif resume:
-        keys["resume"] = True
-
-    def text(value: object) -> str:
-        if value is None:
-            return "$None"  # MONAI passes over an override that is None
-        return str(value).lower() if isinstance(value, bool) else str(value)
-
-    # With the equals sign, because a value may begin with a dash.
-    return [f"--config_file={configs}", *(f"--{key}={text(value)}" for key, value in keys.items())]
-
-
-def _execute_all(runs: Sequence[Run], jobs: int, resume: bool) -> list[tuple[Run, str]]:
-    """Execute all runs, so many at a time, and tell of each. Returns those that failed and why."""
-    named = {run.folder: f"run {number} of {len(runs)}: {run.title}" for number, run in enumerate(runs, start=1)}
-    titles = {run.folder: run.title for run in runs}
-    waiting, failed, pace = [], {}, _Pace(jobs)
-    for run in runs:
-        if resume and (run.folder / "table.json").is_file():
-            print(f"{named[run.folder]}: done before", flush=True)
-        else:
-            waiting.append(run)
-    running: dict[Future[str | None], Run] = {}
-    with ThreadPoolExecutor(jobs) as pool, Programs(jobs) as programs:
-        while waiting or running:
-            awaited = {run.folder for run in (*waiting, *running.values())}
-            ready = [run for run in waiting if run.trains or run.trained not in awaited]
-            for run in ready[: jobs - len(running)]:
-                waiting.remove(run)
-                if run.trained in failed:
-                    failed[run.folder] = f"{titles[run.trained]}, whose weights it takes, failed."
-                    print(f"{named[run.folder]}: failed: {failed[run.folder]}", flush=True)
-                    continue
-                print(f"{named[run.folder]}, in {run.folder}", flush=True)
-                pace.begins(run)
-                running[pool.submit(_execute, run, resume, programs)] = run
-            for future in wait(running, return_when=FIRST_COMPLETED).done:
-                run = running.pop(future)
-                failure = future.result()
-                took = duration(pace.ends(run, well=failure is None))
-                if failure:
-                    failed[run.folder] = failure
-                left = pace.left(waiting, running.values())
-                said = f"failed after {took}: {failure}" if failure else f"done in {took}"
-                print(f"{named[run.folder]}: {said}" + (f" (about {left} left)" if left else ""), flush=True)
-    return [(run, failed[run.folder]) for run in runs if run.folder in failed]
-
-
-class _Pace:
-    """How long the runs that are left will take, from those that are done.
-
-    Args:
-        jobs: how many run side by side.
-    """
-
-    def __init__(self, jobs: int) -> None:
-        self.jobs = jobs
-        self.began: dict[Path, float] = {}
-        self.took: dict[bool, list[float]] = {True: [], False: []}  # those that train, and those that only evaluate
-
-    def begins(self, run: Run) -> None:
-        self.began[run.folder] = time.monotonic()
-
-    def ends(self, run: Run, well: bool) -> float:
-        """Returns the seconds that it took; a run that failed says nothing of how long others take."""
-        seconds = time.monotonic() - self.began[run.folder]
-        if well:
-            self.took[run.trains].append(seconds)
-        return seconds
-
-    def left(self, waiting: Collection[Run], running: Collection[Run]) -> str | None:
-        """A length of time, or None while it cannot be told or nothing is left."""
-        trainings, evaluations = self.took[True], self.took[False]
-        left = [*waiting, *running]
-        if not left or not (trainings or (evaluations and not any(run.trains for run in left))):
-            return None
-        now, seconds = time.monotonic(), 0.0
-        for run in left:
-            known = trainings if run.trains else evaluations or trainings
-            seconds += max(0.0, sum(known) / len(known) - (now - self.began.get(run.folder, now)))
-        return duration(seconds / min(self.jobs, len(left)))
-
-
-def _execute(run: Run, resume: bool, programs: Programs) -> str | None:
-    """Train and evaluate. Returns what went wrong, or None."""
-    run.folder.mkdir(parents=True, exist_ok=True)
-    path = run.folder / "log.txt"
-    with path.open("w") as log:
-        for evaluate in (False, True) if run.trains else (True,):
-            words = [*_words(run, resume, evaluate), "--traceback=true"]
-            status = programs.run([sys.executable, "-m", "monai.bundle", "run", *words], log)
-            if status != 0:
-                lines = [line for line in path.read_text(errors="replace").splitlines() if line.strip()]
-                # What the bundles end with; a process that was killed has had no time for it.
-                errors = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
-                said = (errors or lines or ["no output"])[-1]
-                return f"{'evaluation' if evaluate else 'training'}, exit status {status}: {said}"
-    if not (run.folder / "table.json").is_file():
-        return "evaluation: it has written no table.json."
-    return None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..errors import RunsFailedError
-from ..merged import merged
+from ..tables.merged import merged
 
 
 def merge(output_dir: str, against: str | None = None) -> None:

@@ -20,8 +20,10 @@ from nibabel.orientations import io_orientation
 
 from common.blocks import written_out
 from common.command_line import check
-from common.commands import ablate as ablation
 from common.commands.datalist import write_datalist
+from common.tables.rows import over_folds, rows_of
+from common.tables.runs import runs_of
+from common.tables.runs import words as words_of
 
 from ..pages import Page
 from . import runs
@@ -212,14 +214,14 @@ def test_tables(bundle, tmp_path, monkeypatch):
     if not (configs / "tables.json").is_file():
         return
     for table, written in json.loads((configs / "tables.json").read_text()).items():
-        rows = ablation._rows(str(configs.parent), table)
+        rows = rows_of(str(configs.parent), table)
         folds = (configs / "cross_validation.json").is_file()
-        for listing in (rows, [ablation._over_folds(row, 4) for row in rows] if folds else []):
-            found = ablation._runs(listing, tmp_path, {"dataset_dir": "data", "max_epochs": 1}, seeds=1)
+        for listing in (rows, [over_folds(row, 4) for row in rows] if folds else []):
+            found = runs_of(listing, tmp_path, {"dataset_dir": "data", "max_epochs": 1}, seeds=1)
             assert {run.row for run in found} == {row["name"] for row in written if listing}
             for run in found:
                 for evaluate in (False, True):
-                    check(["bundle/__main__.py", "run", *ablation._words(run, False, evaluate)])
+                    check(["bundle/__main__.py", "run", *words_of(run, False, evaluate)])
 
 
 def test_documented_overrides(bundle):

@@ -15,7 +15,7 @@ import torch
 from matplotlib.image import imread
 from monai.bundle import ConfigParser
 
-from common.commands import ablate as ablation
+from common.commands.ablate import ablate
 from common.commands.datalist import write_datalist
 from common.degradations import BlockAverage, GaussianProfile
 
@@ -208,7 +208,7 @@ def test_tables(cohort, tmp_path):
     override = {k: v for k, v in runs.overrides("ct_guided", ["train"], tmp_path, **SHORT).items() if k != "ckpt_dir"}
     del override["output_dir"], override["device"]
     bundle = str(runs.ROOT / "bundles/ct_guided")
-    ablation.ablate("II", str(cohort), str(tmp_path / "II"), bundle, **override)
+    ablate("II", str(cohort), str(tmp_path / "II"), bundle, **override)
     rows = json.loads((tmp_path / "II" / "table.json").read_text())["summary"]
     assert {*rows} == {"cubic", "stage 1", "stages 1 and 2", "stages 1 to 3"}
 

@@ -18,10 +18,10 @@ from scipy.ndimage import affine_transform, correlate, gaussian_filter, map_coor
 from scipy.spatial.transform import Rotation
 
 from common.blur_kernels import gaussian_kernel, read_kernels, zero_filling_kernel
-from common.commands import ablate as ablation
 from common.data import KernelCropLoader
 from common.engines import AlternatingTrainer
 from common.metrics import Brisque, brisque_features
+from common.tables.rows import rows_of
 
 from . import runs
 
@@ -353,7 +353,7 @@ TABLES = json.loads((BUNDLE / "configs" / "tables.json").read_text())
 @dsgan
 def test_networks_of_the_tables(cohort, table, tmp_path):
     """Each row of the tables builds the networks that it names."""
-    for row in ablation._rows(str(BUNDLE), table):
+    for row in rows_of(str(BUNDLE), table):
         override = {key: "$None" if value is None else value for key, value in row["override"].items()}
         built = ("stages", "network_def", "discriminator", "estimation#cases")
         stages, network, discriminator, cases = (

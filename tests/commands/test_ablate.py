@@ -16,13 +16,15 @@ import pytest
 from matplotlib.image import imread
 
 from common import __main__
-from common.commands import ablate as ablation
 from common.commands.ablate import ablate
 from common.commands.merge import merge
 from common.errors import RunsFailedError
 from common.reports import write_table
 from common.reports.planes import load_panels
 from common.side_by_side import Programs
+from common.tables import execution
+from common.tables.execution import Pace
+from common.tables.runs import Run
 from tests.bundles import runs
 
 ROOT = Path(__file__).parents[2]
@@ -241,12 +243,12 @@ def test_runs_side_by_side(bundle, tmp_path, monkeypatch, capsys):
 def test_how_long_is_left(monkeypatch):
     """Of two at a time, from those that are done, less what has been done of those that run."""
     a, b, c, d, e, f = (
-        ablation.Run(name, None, name, Path(name), [], {}, Path(weights))
+        Run(name, None, name, Path(name), [], {}, Path(weights))
         for name, weights in zip("abcdef", "abcdaa", strict=True)
     )
     clock = SimpleNamespace(monotonic=lambda: clock.now)
-    monkeypatch.setattr(ablation, "time", clock)
-    pace = ablation._Pace(2)
+    monkeypatch.setattr(execution, "time", clock)
+    pace = Pace(2)
     for clock.now, run in ((0, a), (0, b), (150, c)):
         pace.begins(run)
     assert pace.left([d, e], [b, c]) is None

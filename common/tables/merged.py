@@ -7,8 +7,8 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from .files import replacing
-from .reports import merge_pictures, merge_tables
+from ..files import replacing
+from ..reports import merge_pictures, merge_tables
 
 ROWS = "rows.json"
 

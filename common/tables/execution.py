@@ -1,0 +1,112 @@
+"""Runs of a table one after another or side by side, and how long those that are left will take."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Collection, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from pathlib import Path
+
+from ..handlers.forecast import duration
+from ..side_by_side import Programs
+from .runs import Run, words
+
+
+def execute_all(runs: Sequence[Run], jobs: int, resume: bool) -> list[tuple[Run, str]]:
+    """Execute all runs, and tell of each and how long is left; one that fails does not stop the others.
+
+    Args:
+        runs: in their order; one that only evaluates waits for the one whose weights it takes.
+        jobs: how many are executed side by side, each with its share of the CPU's threads.
+        resume: whether runs whose table.json is there are left out, and trainings go on.
+
+    Returns:
+        The runs that failed, and why.
+    """
+    named = {run.folder: f"run {number} of {len(runs)}: {run.title}" for number, run in enumerate(runs, start=1)}
+    titles = {run.folder: run.title for run in runs}
+    waiting, failed, pace = [], {}, Pace(jobs)
+    for run in runs:
+        if resume and (run.folder / "table.json").is_file():
+            print(f"{named[run.folder]}: done before", flush=True)
+        else:
+            waiting.append(run)
+    running: dict[Future[str | None], Run] = {}
+    with ThreadPoolExecutor(jobs) as pool, Programs(jobs) as programs:
+        while waiting or running:
+            awaited = {run.folder for run in (*waiting, *running.values())}
+            ready = [run for run in waiting if run.trains or run.trained not in awaited]
+            for run in ready[: jobs - len(running)]:
+                waiting.remove(run)
+                if run.trained in failed:
+                    failed[run.folder] = f"{titles[run.trained]}, whose weights it takes, failed."
+                    print(f"{named[run.folder]}: failed: {failed[run.folder]}", flush=True)
+                    continue
+                print(f"{named[run.folder]}, in {run.folder}", flush=True)
+                pace.begins(run)
+                running[pool.submit(_execute, run, resume, programs)] = run
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                run = running.pop(future)
+                failure = future.result()
+                took = duration(pace.ends(run, well=failure is None))
+                if failure:
+                    failed[run.folder] = failure
+                left = pace.left(waiting, running.values())
+                said = f"failed after {took}: {failure}" if failure else f"done in {took}"
+                print(f"{named[run.folder]}: {said}" + (f" (about {left} left)" if left else ""), flush=True)
+    return [(run, failed[run.folder]) for run in runs if run.folder in failed]
+
+
+class Pace:
+    """How long the runs that are left will take, from those that are done.
+
+    Args:
+        jobs: how many run side by side.
+    """
+
+    def __init__(self, jobs: int) -> None:
+        self.jobs = jobs
+        self.began: dict[Path, float] = {}
+        self.took: dict[bool, list[float]] = {True: [], False: []}  # those that train, and those that only evaluate
+
+    def begins(self, run: Run) -> None:
+        self.began[run.folder] = time.monotonic()
+
+    def ends(self, run: Run, well: bool) -> float:
+        """Returns the seconds that it took; a run that failed says nothing of how long others take."""
+        seconds = time.monotonic() - self.began[run.folder]
+        if well:
+            self.took[run.trains].append(seconds)
+        return seconds
+
+    def left(self, waiting: Collection[Run], running: Collection[Run]) -> str | None:
+        """A length of time, or None while it cannot be told or nothing is left."""
+        trainings, evaluations = self.took[True], self.took[False]
+        left = [*waiting, *running]
+        if not left or not (trainings or (evaluations and not any(run.trains for run in left))):
+            return None
+        now, seconds = time.monotonic(), 0.0
+        for run in left:
+            known = trainings if run.trains else evaluations or trainings
+            seconds += max(0.0, sum(known) / len(known) - (now - self.began.get(run.folder, now)))
+        return duration(seconds / min(self.jobs, len(left)))
+
+
+def _execute(run: Run, resume: bool, programs: Programs) -> str | None:
+    """Train and evaluate. Returns what went wrong, or None."""
+    run.folder.mkdir(parents=True, exist_ok=True)
+    path = run.folder / "log.txt"
+    with path.open("w") as log:
+        for evaluate in (False, True) if run.trains else (True,):
+            line = [*words(run, resume, evaluate), "--traceback=true"]
+            status = programs.run([sys.executable, "-m", "monai.bundle", "run", *line], log)
+            if status != 0:
+                lines = [line for line in path.read_text(errors="replace").splitlines() if line.strip()]
+                # What the bundles end with; a process that was killed has had no time for it.
+                errors = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
+                said = (errors or lines or ["no output"])[-1]
+                return f"{'evaluation' if evaluate else 'training'}, exit status {status}: {said}"
+    if not (run.folder / "table.json").is_file():
+        return "evaluation: it has written no table.json."
+    return None

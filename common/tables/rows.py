@@ -1,0 +1,145 @@
+"""The rows of a table, read from a file and checked."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+from ..reports import RESERVED
+
+# Of a row.
+_KEYS = {"name": str, "bundle": str, "overlays": list, "override": dict, "pool": list, "weights": str}
+_JSON = {str: "string", list: "array", dict: "object"}
+
+
+def rows_of(bundle: str | None, table: str) -> list[dict]:
+    """The rows of a table, each with all its keys.
+
+    Args:
+        bundle: folder of the bundle of rows that name none, or None.
+        table: a table's name in that bundle's configs/tables.json, or a .json file that holds one table.
+
+    Returns:
+        For each row ``name``, ``bundle``, ``overlays``, ``override``, ``pool``, and ``weights``, a row's name or None.
+
+    Raises:
+        FileNotFoundError: when the file, a bundle or an overlay is not there.
+        ValueError: when the file is not as it should be, with the row that is wrong.
+    """
+    if bundle is not None:
+        _check_bundle("--bundle", bundle)
+    elif not table.endswith(".json"):
+        raise ValueError(
+            f"--table {table}: without --bundle there are no tables to look for it in; name its bundle with --bundle, "
+            "or give a .json file whose rows name theirs."
+        )
+    path = Path(table) if table.endswith(".json") else Path(bundle) / "configs" / "tables.json"
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"{path}: there is no such file; --table is the name of a table in the bundle's configs/tables.json, or a "
+            ".json file that holds one."
+        )
+    try:
+        tables = json.loads(path.read_text())
+    except ValueError as error:
+        raise ValueError(f"{path}: not JSON ({error}).") from None
+    if not isinstance(tables, dict) or not all(isinstance(rows, list) and rows for rows in tables.values()):
+        raise ValueError(f'{path}: expected {{"<table>": [<row>, ...], ...}} with at least one row in each table.')
+    names = ", ".join(tables)
+    if table.endswith(".json"):
+        if len(tables) != 1:
+            raise ValueError(f"{path}: a file that --table names holds one table, found {names or 'none'}.")
+        (table,) = tables
+    elif table not in tables:
+        raise ValueError(f"{path}: there is no table '{table}', only {names or 'an empty object'}.")
+    rows: list[dict] = []
+    folders: dict[str, str] = {}
+    for number, row in enumerate(tables[table], start=1):
+        where = f"{path}, table '{table}', row {number}"
+        if not isinstance(row, dict):
+            raise ValueError(f"{where}: expected an object, found {row!r}.")
+        for key, value in row.items():
+            if key not in _KEYS:
+                raise ValueError(f"{where}: unknown key '{key}'; a row has {', '.join(_KEYS)}.")
+            if not isinstance(value, _KEYS[key]):
+                raise ValueError(f"{where}: '{key}' is {value!r}, expected a JSON {_JSON[_KEYS[key]]}.")
+        name = row.get("name", "")
+        folder = folder_of(name)
+        if not folder or name in RESERVED:
+            raise ValueError(
+                f"{where}: the name is '{name}', expected one with a letter or digit, and not {', '.join(RESERVED)}."
+            )
+        if folder in folders:
+            raise ValueError(f"{where}: '{name}' and '{folders[folder]}' have the same folder '{folder}'; rename one.")
+        folders[folder] = name
+        if "bundle" in row:
+            _check_bundle(f"{where} ('{name}'): 'bundle'", row["bundle"])
+        elif bundle is None:
+            raise ValueError(f"{where} ('{name}'): no 'bundle', and no --bundle for rows without; name one.")
+        own = row.get("bundle", bundle)
+        for overlay in row.get("overlays", []):
+            overlay_of({"name": name, "bundle": own}, overlay, where)
+        if "pool" in row and not (row["pool"] and all(isinstance(entry, dict) for entry in row["pool"])):
+            raise ValueError(f"{where} ('{name}'): 'pool' is {row['pool']!r}, expected objects of keys, at least one.")
+        earlier = [other["name"] for other in rows if other["weights"] is None]
+        if "weights" in row and row["weights"] not in earlier:
+            raise ValueError(
+                f"{where} ('{name}'): 'weights' is '{row['weights']}', expected the name of an earlier row that is "
+                f"trained: {', '.join(earlier) or 'there is none'}."
+            )
+        rows.append({"bundle": bundle, "overlays": [], "override": {}, "pool": [], "weights": None, **row})
+        if "weights" in row:
+            other = next(r for r in rows if r["name"] == row["weights"])
+            for key in ("bundle", "pool"):
+                if other[key] != rows[-1][key]:
+                    raise ValueError(
+                        f"{where} ('{name}'): its {key} differs from that of '{row['weights']}', whose weights it "
+                        "takes."
+                    )
+    return rows
+
+
+def _check_bundle(where: str, bundle: str) -> None:
+    """Refuse what is no folder of a bundle."""
+    train = Path(bundle) / "configs" / "train.json"
+    if not train.is_file():
+        raise FileNotFoundError(
+            f"{where}: there is no {train}; expected the folder of a bundle, for example bundles/udean."
+        )
+
+
+def overlay_of(row: Mapping, overlay: str, where: str) -> str:
+    """The name of an overlay that the row's bundle must have.
+
+    Args:
+        row: with its ``name`` and ``bundle``.
+        overlay: name of a config of the bundle, without ``.json``.
+        where: what names it, for the message.
+
+    Raises:
+        FileNotFoundError: when the bundle has no such overlay.
+    """
+    path = Path(row["bundle"]) / "configs" / f"{overlay}.json"
+    if not path.is_file():
+        raise FileNotFoundError(f"{where} ('{row['name']}'): the overlay {path} is not there.")
+    return overlay
+
+
+def over_folds(row: dict, folds: int) -> dict:
+    """The row with each of its runs on each fold of a cross-validation, so many ``folds``, its test cases pooled.
+
+    Raises:
+        FileNotFoundError: when the row's bundle has no cross_validation.json.
+    """
+    configs = Path(row["bundle"]) / "configs"
+    if not (configs / "cross_validation.json").is_file():
+        raise FileNotFoundError(f"--folds {folds}, row '{row['name']}': {configs} has no cross_validation.json.")
+    pool = [{"folds": folds, "fold": fold, **entry} for fold in range(folds) for entry in row["pool"] or [{}]]
+    return {**row, "overlays": ["cross_validation", *row["overlays"]], "pool": pool}
+
+
+def folder_of(name: str) -> str:
+    """A row's folder: its name without what folders' names do not have."""
+    return re.sub(r"[^\w.+-]+", "_", name).strip("._")

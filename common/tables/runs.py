@@ -1,0 +1,139 @@
+"""The runs of a table's rows: which configs each has, what it sets, and where it writes."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from monai.bundle import ConfigParser
+
+from .rows import folder_of
+
+
+@dataclass
+class Run:
+    """One training and its evaluation: a row's, with one of its seeds, or one of those that a row pools.
+
+    Attributes:
+        row: name of the row.
+        seed: or None, where the configs' own is left.
+        title: what it is called where it is told of.
+        folder: that it writes to.
+        configs: paths of train.json and its overlays.
+        override: keys of the configs that are set.
+        trained: folder of the run whose weights are evaluated: its own, or another row's.
+    """
+
+    row: str
+    seed: int | None
+    title: str
+    folder: Path
+    configs: list[str]
+    override: Mapping[str, object]
+    trained: Path
+
+    @property
+    def trains(self) -> bool:
+        """Whether it is a training, not only the evaluation of another run's."""
+        return self.trained == self.folder
+
+
+def runs_of(rows: Sequence[Mapping], output_dir: Path, override: Mapping[str, object], seeds: int) -> list[Run]:
+    """The runs of all rows, those with one seed before those with the next.
+
+    A key that only some rows' configs have is set for these, and which go without is printed.
+
+    Args:
+        rows: as of :func:`common.tables.rows.rows_of`.
+        output_dir: folder of the table.
+        override: keys of the configs to set in all rows.
+        seeds: how many seeds each row is run with; with 1 the key ``seed`` is left as it is.
+
+    Raises:
+        ValueError: when a row sets a key that is set for all, or ``seed`` is set beside more than one of ``seeds``.
+    """
+    taken = {"config_file", "ckpt_dir"} & override.keys()
+    if taken:
+        raise ValueError(f"--{taken.pop()}: ablate sets this for each run; leave it out.")
+    common = ["dataset_dir", "output_dir", "ckpt_dir", "resume", "config_file", *override]
+    _check_seeds(seeds, "the command line", override)
+    configs_of, lacking = _configs_of(rows, override)
+    runs = []
+    for row in rows:
+        configs = configs_of[row["name"]]
+        own_override = {key: value for key, value in override.items() if row["name"] not in lacking[key]}
+        pool = [{**row["override"], **entry} for entry in row["pool"] or [{}]]
+        for keys in pool:
+            _check_seeds(seeds, f"row '{row['name']}'", keys)
+            for key in keys:
+                for other in common:
+                    if _overlap(key, other):
+                        raise ValueError(
+                            f"row '{row['name']}' sets {key}, but {other} is set for all rows, which would make rows "
+                            "equal; take it out of the row or off the command line."
+                        )
+        own, source = (output_dir / folder_of(name) for name in (row["name"], row["weights"] or row["name"]))
+        for seed in range(seeds) if seeds > 1 else [None]:
+            for number, keys in enumerate(pool, start=1):
+                title, inner = row["name"], Path()
+                if seed is not None:
+                    title, inner, keys = f"{title}, seed {seed}", inner / f"seed_{seed}", {**keys, "seed": seed}
+                if row["pool"]:
+                    title, inner = f"{title}, {number} of {len(pool)}", inner / str(number)
+                keys = {**keys, **own_override}
+                runs.append(Run(row["name"], seed, title, own / inner, configs, keys, source / inner))
+    # What has been interrupted has as many seeds of each row.
+    return sorted(runs, key=lambda run: run.seed or 0)
+
+
+def _configs_of(rows: Sequence[Mapping], keys: Collection[str]) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
+    """Each row's configs, by its name; and for each key the rows without it, if others have it."""
+    configs, having = {}, {key: set() for key in keys}
+    for row in rows:
+        names = ["train", *row["overlays"]]
+        configs[row["name"]] = [str(Path(row["bundle"]) / "configs" / f"{name}.json") for name in names]
+        merged = ConfigParser()
+        merged.read_config(configs[row["name"]])
+        for key in keys:
+            if re.split("#|::", key)[0] in merged:
+                having[key].add(row["name"])
+    lacking = {key: [name for name in configs if name not in having[key]] if having[key] else [] for key in keys}
+    for key, names in lacking.items():
+        if names:
+            print(f"--{key}: not for {'; '.join(names)}, which have no such key")
+    return configs, lacking
+
+
+def _check_seeds(seeds: int, where: str, keys: Collection[str]) -> None:
+    """Refuse a seed that is set where several are."""
+    if seeds > 1 and any(_overlap(key, "seed") for key in keys):
+        raise ValueError(
+            f"{where} sets seed, which --seeds {seeds} sets to 0 to {seeds - 1} in turn; take seed out, or leave out "
+            "--seeds."
+        )
+
+
+def _overlap(key: str, other: str) -> bool:
+    """Whether two keys of a config are the same or one is within the other."""
+    parts, others = (k.replace("::", "#").split("#") for k in (key, other))
+    return all(a == b for a, b in zip(parts, others, strict=False))
+
+
+def words(run: Run, resume: bool, evaluate: bool = False) -> list[str]:
+    """What follows ``python -m monai.bundle run`` to train, or to ``evaluate``; with ``resume`` a training goes on."""
+    configs = run.configs
+    keys = {**run.override, "output_dir": run.folder, "ckpt_dir": run.trained / "models"}
+    if evaluate:
+        configs = [*configs, str(Path(configs[0]).with_name("evaluate.json"))]
+    elif resume:
+        keys["resume"] = True
+
+    def text(value: object) -> str:
+        if value is None:
+            return "$None"  # MONAI passes over an override that is None
+        return str(value).lower() if isinstance(value, bool) else str(value)
+
+    # With the equals sign, because a value may begin with a dash.
+    return [f"--config_file={configs}", *(f"--{key}={text(value)}" for key, value in keys.items())]
