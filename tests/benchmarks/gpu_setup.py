@@ -16,7 +16,7 @@ class Sizes:
     """How large everything is.
 
     Attributes:
-        name: "paper" for the defaults of train.json, "tiny" for those of tests/bundles/tiny.
+        name: "paper" for the defaults of train.json, "tiny" for those of tests/bundles/runs.py.
         hr: voxels of the HR volumes to train on.
         result: voxels of the volume that is inferred.
         checked: voxels of the one that is inferred on the CPU too.

@@ -13,7 +13,7 @@ from . import runs
 @pytest.fixture(params=runs.BUNDLES, scope="session")
 def bundle(request) -> str:
     """Each bundle's name."""
-    assert request.param in runs.TINY, f"tests/bundles/tiny/{request.param}.py is to hold its tiny sizes"
+    assert request.param in runs.TINY, f"tests/bundles/tiny/{request.param}.py is to hold what the tests must know"
     return request.param
 
 
