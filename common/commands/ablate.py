@@ -11,7 +11,7 @@ from ..data.lists.datalist import folder as check_folder
 from ..errors import RunsFailedError
 from ..files import check_writable
 from ..tables.execution import execute_all
-from ..tables.merged import merged, write_rows
+from ..tables.merged import check_against, check_same, described, merged, write_rows
 from ..tables.rows import over_folds, overlay_of, rows_of
 from ..tables.runs import runs_of, words
 from ..workflow import check_new_run
@@ -77,7 +77,8 @@ def ablate(
             to see that all is there and that the data fit.
         against: a row, or cubic, with which each other row is compared by a paired t-test over the test cases.
         row: the number of one row, from 1, to run it alone; ``merge`` makes the table when all are done, wherever they
-            ran. A row with ``weights`` comes after the row that it takes them from.
+            ran. All rows' commands are the same but for it. A row with ``weights`` comes after the row that it takes
+            them from.
         resume: whether to skip runs whose table.json is there and to continue trainings that were interrupted. The
             rows must be what they were: a row that has changed needs another name, or its folder removed.
         overwrite: whether the runs may take the place of those that ``output_dir`` holds.
@@ -87,7 +88,8 @@ def ablate(
         FileNotFoundError: when the folder of the datalist, a bundle, the table, an overlay or another row's weights are
             not there.
         FileExistsError: when a row's folder holds a run, and neither ``resume`` nor ``overwrite`` is true.
-        ValueError: before anything runs, when a row is wrong, sets a key that is set for all rows, or lacks a key in
+        ValueError: before anything runs, when ``row`` or ``against`` is no row, the folder's runs were made by another
+            command, a row is wrong, sets a key that is set for all rows, or lacks a key in
             its configs that it sets; when all rows lack one that the command line sets; or when ``seed`` is set beside
             more than one of ``seeds``.
         RunsFailedError: at the end, when runs failed; the message lists them with the last error of each.
@@ -97,10 +99,14 @@ def ablate(
     check_whole(folds=folds, seeds=seeds, jobs=jobs)
     check_folder(dataset_dir)
     rows = rows_of(bundle, table)
-    if against not in (None, "cubic", *(row["name"] for row in rows)):
-        raise ValueError(f"--against {against}: there is no such row, only {'; '.join(row['name'] for row in rows)}.")
-    if row is not None and row not in range(1, len(rows) + 1):
-        raise ValueError(f"--row {row}: the table has the rows 1 to {len(rows)}.")
+    check_against(against, [row["name"] for row in rows])
+    if row is not None:
+        check_whole(row=row)
+        if row > len(rows):
+            listing = ", ".join(f"{number} {known['name']}" for number, known in enumerate(rows, start=1))
+            raise ValueError(f"--row {row}: the table has the rows {listing}.")
+        if against is not None:
+            raise ValueError("--against is for the whole table: give it to merge, when the rows are done.")
     if folds > 1:
         rows = [over_folds(row, folds) for row in rows]
     if size is not None:
@@ -115,21 +121,31 @@ def ablate(
         except ValueError as error:
             raise ValueError(f"{run.title}: {error}") from None
     check_writable(output_dir)
-    write_rows(output_dir, [(run.row, run.seed, run.folder) for run in runs])
+    described_rows, all_runs = described(output_dir, runs), runs
     if row is not None:
         runs = [run for run in runs if run.row == rows[row - 1]["name"]]
         for run in runs:
-            if not run.trains and not (run.trained / "models").is_dir():
+            if not run.trains and not (run.trained / "table.json").is_file():
                 raise FileNotFoundError(
-                    f"--row {row}: there is no {run.trained}/models; run the row that makes it first."
+                    f"--row {row}: {run.trained} has no table.json; run the row whose weights this one takes first."
                 )
+    if resume or row is not None:
+        check_same(output_dir, described_rows, all_rows=row is not None)
     own = [run for run in runs if run.trains]
     for run in own:
         check_new_run(run.folder, run.folder / "models", resume, overwrite, suffixes=["*"])
+    for run in runs:
+        if (run.folder / "table.json").is_file() and not resume and not overwrite:
+            raise FileExistsError(
+                f"{run.folder} holds the table of an earlier run; --resume true keeps it, --overwrite true replaces it."
+            )
+    write_rows(output_dir, described_rows)
     if not resume:
         # Or a later --resume would take the tables and weights of an earlier ablation for this one's.
-        for run in runs:
-            (run.folder / "table.json").unlink(missing_ok=True)
+        made = {run.folder for run in runs}
+        for run in all_runs:
+            if made & {run.folder, run.trained}:
+                (run.folder / "table.json").unlink(missing_ok=True)
         for run in own:
             shutil.rmtree(run.folder / "models", ignore_errors=True)
             for history in run.folder.glob("history*.jsonl"):

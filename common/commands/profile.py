@@ -12,7 +12,7 @@ from monai.bundle import ConfigParser
 from torch.utils.flop_counter import FlopCounterMode
 
 from .. import progress
-from ..command_line import check_whole
+from ..command_line import check_whole, is_true
 from ..networks.slab import to_channels_last
 from ..reports import aligned
 
@@ -84,7 +84,10 @@ def _measured(parser: ConfigParser, slab: int, sizes: tuple[int, ...], repeats: 
     network = to_channels_last(parser.get_parsed_content("network_def"), device).eval()
     inferer = parser.get_parsed_content("inferer")
     image = parser["_meta_#network_data_format#inputs#image"]
-    shape = [image["num_channels"], *(slab if size == "n" else size for size in image["spatial_shape"])]
+    channels = image["num_channels"]
+    if "guided" in parser and not is_true(parser.get_parsed_content("guided")):
+        channels = 1
+    shape = [channels, *(slab if size == "n" else size for size in image["spatial_shape"])]
 
     volumes = [torch.rand(1, 1, *sizes, device=device)]
     if hasattr(inferer, "guide_shape") and shape[0] > 1:

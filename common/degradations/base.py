@@ -46,10 +46,21 @@ class Degradation(nn.Module):
         self.factors = _as_factors(factors, type(self).__name__, self.whole_factors)
         self.offset: tuple[float, float, float] = tuple(float(o) for o in offset)
 
-    @property
-    def centred(self) -> bool:
-        """Whether LR voxels lie in the middle of their HR voxels, so that HR and LR may be mirrored together."""
-        return all(o == (f - 1) / 2 for o, f in zip(self.offset, self.factors, strict=True))
+    def turns_alike(self) -> bool:
+        """Whether a volume that is mirrored or turned in plane becomes LR that is mirrored or turned as much.
+
+        It is tried on noise: LR voxels must lie in the middle of their HR voxels, the blur be the same along both axes
+        in plane, and nothing be drawn.
+        """
+        if self.factors[0] != self.factors[1]:
+            return False
+        size = [max(1, math.floor(n * f + 0.5)) for n, f in zip((8, 8, 4), self.factors, strict=True)]
+        hr = torch.rand(1, *size, generator=torch.Generator().manual_seed(0))
+        lr = self(hr)
+        return all(
+            torch.allclose(self(moved(hr)), moved(lr), atol=1e-4)
+            for moved in (lambda volume: volume.flip(1), lambda volume: volume.rot90(1, (1, 2)))
+        )
 
     def forward(self, hr: Tensor) -> Tensor:
         """Degrade a volume.

@@ -103,6 +103,8 @@ def _execute(run: Run, resume: bool, programs: Programs) -> str | None:
             status = programs.run([sys.executable, "-m", "monai.bundle", "run", *line], log)
             if status != 0:
                 lines = [line for line in path.read_text(errors="replace").splitlines() if line.strip()]
+                # An evaluation writes its table before it ends with the cases that failed.
+                (run.folder / "table.json").unlink(missing_ok=True)
                 # What the bundles end with; a process that was killed has had no time for it.
                 errors = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
                 said = (errors or lines or ["no output"])[-1]

@@ -1,30 +1,73 @@
-"""The table of rows that were run one by one, perhaps on several machines: which there are, and what is done."""
+"""The table of runs that were made one after another or one by one: what was run, what is done, and both merged."""
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable
+import tempfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from ..files import replacing
 from ..reports import merge_pictures, merge_tables
+from .runs import Run, words
 
 ROWS = "rows.json"
 
 
-def write_rows(output_dir: str | os.PathLike, runs: Iterable[tuple[str, int | None, Path]]) -> None:
+def described(output_dir: str | os.PathLike, runs: Sequence[Run]) -> dict[str, list[dict]]:
+    """The content of ``rows.json``: by row its runs, with their seeds, folders in ``output_dir`` and what they are."""
+    rows: dict[str, list[dict]] = {}
+    for run in runs:
+        folder = run.folder.relative_to(output_dir).as_posix()
+        # Without where it writes, which a command from elsewhere calls otherwise.
+        command = [word for word in words(run, False) if not word.startswith(("--output_dir=", "--ckpt_dir="))]
+        rows.setdefault(run.row, []).append({"seed": run.seed, "folder": folder, "command": command})
+    return rows
+
+
+def check_same(output_dir: str | os.PathLike, rows: Mapping[str, Sequence[Mapping]], all_rows: bool) -> None:
+    """Refuse to go on with the folder of a table whose runs were made by other commands.
+
+    Args:
+        output_dir: folder of the table.
+        rows: as of :func:`described`, of the runs that are to be made or taken as they are.
+        all_rows: whether runs that are not done, and rows that are no more, must be the same too, as they must where
+            each row has a command of its own.
+
+    Raises:
+        ValueError: with the first run that differs, and in what.
+    """
+    before = _rows(output_dir)
+    known = {run["folder"]: run["command"] for runs in before.values() for run in runs}
+    new = {run["folder"]: run["command"] for runs in rows.values() for run in runs}
+    for folder in known.keys() & new.keys() if not all_rows else known.keys() | new.keys():
+        if known.get(folder) == new.get(folder) or not known:
+            continue
+        if all_rows or (Path(output_dir) / folder / "table.json").is_file():
+            was, now = (
+                " ".join(word for word in mine.get(folder, ["(no such run)"]) if word not in other.get(folder, []))
+                for mine, other in ((known, new), (new, known))
+            )
+            raise ValueError(
+                f"{Path(output_dir) / folder}: {ROWS} says that this was run with {was or 'less'}, now it is "
+                f"{now or 'without that'}. Give all commands the same, or another --output_dir, or remove {ROWS} and "
+                "the folders of the rows that are to be made anew."
+            )
+
+
+def write_rows(output_dir: str | os.PathLike, rows: Mapping[str, Sequence[Mapping]]) -> None:
     """Write ``rows.json``, by which :func:`merged` finds what the runs of a table have left.
 
     Args:
         output_dir: folder of the table.
-        runs: of each run the row's name, the seed or None, and its folder, within ``output_dir``.
+        rows: as of :func:`described`.
     """
-    rows: dict[str, list[dict]] = {}
-    for name, seed, folder in runs:
-        rows.setdefault(name, []).append({"seed": seed, "folder": folder.relative_to(output_dir).as_posix()})
-    with replacing(Path(output_dir) / ROWS) as path:
-        path.write_text(json.dumps(rows, indent=2) + "\n")
+    Path(output_dir).mkdir(parents=True, exist_ok=True)
+    # Commands of several rows may start at once, so each writes to a name of its own.
+    with tempfile.NamedTemporaryFile("w", dir=output_dir, prefix=".part-", suffix=ROWS, delete=False) as file:
+        file.write(json.dumps(rows, indent=2) + "\n")
+    os.chmod(file.name, 0o644)
+    os.replace(file.name, Path(output_dir) / ROWS)
 
 
 def merged(output_dir: str | os.PathLike, against: str | None = None) -> list[str]:
@@ -32,20 +75,22 @@ def merged(output_dir: str | os.PathLike, against: str | None = None) -> list[st
 
     Args:
         output_dir: folder of the table, with ``rows.json``.
-        against: as for :func:`common.reports.write_table`; passed over while that row is not done.
+        against: as for :func:`common.reports.write_table`; while that row is not done there is no test, which is said.
 
     Returns:
         The folders of the runs that are not done.
 
     Raises:
         FileNotFoundError: when there is no ``rows.json``.
+        ValueError: when no row is called ``against``.
     """
-    path = Path(output_dir) / ROWS
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: there is no such file; expected the output_dir of an ablate.")
+    rows = _rows(output_dir)
+    if not rows:
+        raise FileNotFoundError(f"{Path(output_dir) / ROWS}: there is no such file; expected the folder of an ablate.")
+    check_against(against, rows)
     complete: dict[str, dict[int | None, list[Path]]] = {}
     missing = []
-    for name, runs in json.loads(path.read_text()).items():
+    for name, runs in rows.items():
         folders = [Path(output_dir) / run["folder"] for run in runs]
         left = [str(folder) for folder in folders if not (folder / "table.json").is_file()]
         missing += left
@@ -53,7 +98,26 @@ def merged(output_dir: str | os.PathLike, against: str | None = None) -> list[st
             if not left:
                 complete.setdefault(name, {}).setdefault(run["seed"], []).append(folder)
     if complete:
-        print(merge_tables(output_dir, complete, against if against in ("cubic", *complete) else None))
+        tested = against in ("cubic", *complete)
+        print(merge_tables(output_dir, complete, against if tested else None))
+        if against and not tested:
+            print(f"no paired t-test: the row {against} is not done")
         print(merge_pictures(output_dir, complete))
         print(f"the table, its box plots and the pictures are in {output_dir}")
     return missing
+
+
+def check_against(against: str | None, names: Sequence[str] | Mapping) -> None:
+    """Refuse a row to compare with that is not there.
+
+    Raises:
+        ValueError: with the rows that are.
+    """
+    if against not in (None, "cubic", *names):
+        raise ValueError(f"--against {against}: there is no such row, only cubic; {'; '.join(names)}.")
+
+
+def _rows(output_dir: str | os.PathLike) -> dict[str, list[dict]]:
+    """What ``rows.json`` holds, nothing where it is not there."""
+    path = Path(output_dir) / ROWS
+    return json.loads(path.read_text()) if path.is_file() else {}

@@ -15,7 +15,6 @@ import torch
 from matplotlib.image import imread
 from monai.bundle import ConfigParser
 
-from common.commands.ablate import ablate
 from common.commands.datalist import write_datalist
 from common.degradations import BlockAverage, GaussianProfile
 
@@ -199,18 +198,6 @@ def test_cross_validation(cohort):
         assert {entry["subject"] for entry in content("source_data", *overlays, **override)} == target
         held += test
     assert len({*held}) == 3
-
-
-@pytest.mark.slow
-@ct_guided
-def test_tables(cohort, tmp_path):
-    """Table II by one command."""
-    override = {k: v for k, v in runs.overrides("ct_guided", ["train"], tmp_path, **SHORT).items() if k != "ckpt_dir"}
-    del override["output_dir"], override["device"]
-    bundle = str(runs.ROOT / "bundles/ct_guided")
-    ablate("II", str(cohort), str(tmp_path / "II"), bundle, **override)
-    rows = json.loads((tmp_path / "II" / "table.json").read_text())["summary"]
-    assert {*rows} == {"cubic", "stage 1", "stages 1 and 2", "stages 1 to 3"}
 
 
 def test_clinical_scans(clinic, tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from monai.bundle import ConfigParser
 
@@ -32,3 +33,23 @@ def test_layers():
     body(image)[0, 0, 15, 15].backward()
     seen = image.grad[0, 0].nonzero()
     assert seen.min() == 15 - 6 and seen.max() == 15 + 6
+
+
+@pytest.mark.parametrize("bundle", ["dcsrn", "mdcsrn_gan", "srcnn"])
+def test_as_the_citing_paper_has_it(bundle):
+    """Mirrored and turned where the degradation allows it, one projection in training and inference; srcnn if asked."""
+    truncation = {"_target_": "common.degradations.KSpaceTruncation", "factors": [2, 2, 1]}
+    asked = {"turned": True, "projections": 1} if bundle == "srcnn" else {}
+    for name, override in (
+        ("train", {**asked, "dataset_dir": "none", "slice_axis": "SI"}),
+        ("inference", {**asked, "checkpoint": None}),
+    ):
+        parser = ConfigParser()
+        parser.read_config(runs.configs(bundle, name))
+        parser.update({key: value for key, value in override.items() if key in parser})
+        inferer = parser.get_parsed_content("inferer")
+        assert inferer.iterations == 1 and inferer.degradation.factors == (2, 2, 1)
+        if name == "train":
+            assert parser["train#dataloader#turned"] == "@turned" and parser.get_parsed_content("turned") is True
+    if bundle != "srcnn":
+        assert content("turned", "train", scan_degradation=truncation) is False

@@ -10,11 +10,14 @@ import pytest
 from . import runs
 
 
-@pytest.mark.parametrize("bundle", ["udean"], indirect=True, scope="session")
+@pytest.mark.parametrize(
+    "bundle", ["udean", pytest.param("guided_rdn", marks=pytest.mark.slow)], indirect=True, scope="session"
+)
 def test_scans_that_training_did_not_see(bundle, tiny, trained, tmp_path):
     lr = tmp_path / "lr"
     within = tiny.save_lr(lr, 7, runs.phantom(7))
     outside = [tiny.save_lr(lr, i, runs.phantom(i), runs.AFFINE @ np.diag([3, 3, 3, 1])) for i in (8, 9)]
+    override = {"slice_axis": "SI"} if tiny.guided else {}
     done = runs.command(
         bundle,
         ["inference"],
@@ -22,6 +25,7 @@ def test_scans_that_training_did_not_see(bundle, tiny, trained, tmp_path):
         dataset_dir=lr,
         output_dir=tmp_path / "sr",
         training_range={"slice_spacing": [0.5, 3.0]},
+        **override,
     )
     assert done.returncode == 0, done.stderr
     assert len(list((tmp_path / "sr").glob("*_sr.nii.gz"))) == 3

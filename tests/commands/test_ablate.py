@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -24,6 +25,7 @@ from common.reports.planes import load_panels
 from common.side_by_side import Programs
 from common.tables import execution
 from common.tables.execution import Pace
+from common.tables.merged import write_rows
 from common.tables.runs import Run
 from tests.bundles import runs
 
@@ -45,6 +47,7 @@ TRAIN = {
     "seed": 0,
     "base": 30.0,
     "noise": 0.0,
+    "divisor": 1,
     "luck": "$(0.3 + @fold) * @seed**2",
     "loss": {"weight": 1, "inputs": ["sr"]},
     "note": "none",
@@ -60,7 +63,7 @@ EVALUATE = {
     "methods": "$zip(['cubic', 'fake'], [@base + @noise, @base + @noise + @gain + @luck])",
     "shift": {"displacement_x": 0.0, "displacement_y": 0.0, "displacement_z": 0.0},
     "rows": "$[dict(case='sub-' + str(@fold), method=m, psnr=p, ssim=0.9, **@shift) for m, p in @methods]",
-    "run": ["$(Path(@ckpt_dir) / 'model.txt').read_text()", "$write_table(@output_dir, @rows)"],
+    "run": ["$(Path(@ckpt_dir) / 'model.txt').read_text()", "$write_table(@output_dir, @rows)", "$1 / @divisor"],
 }
 
 
@@ -134,7 +137,7 @@ def test_a_table_in_which_a_row_fails_and_is_then_resumed(bundle, commands, tmp_
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Programs, "run", stopped)
         with pytest.raises(KeyboardInterrupt):
-            ablate("main", str(data), str(out), str(bundle))
+            ablate("main", str(data), str(out), str(bundle), overwrite=True)
     assert not list(out.glob("*/**/table.json"))
     assert capsys.readouterr().out.endswith("the same command with --resume true goes on with what is left\n")
 
@@ -166,7 +169,7 @@ def test_seeds(bundle, commands, tmp_path, capsys):
     folds = {"pool": [{"fold": 0}, {"fold": 1}]}
     unlucky = {"luck": 0.0, "noise": "$0.5 * @seed"}  # its scans change with the seed, what it gains does not
     rows = [
-        {"name": "a", **folds},
+        {"name": "a", **folds, "override": {"note": "$1 // (4 - @seed)"}},
         {"name": "b", **folds, "overlays": ["better"], "weights": "a"},
         {"name": "c", **folds, "override": unlucky},
     ]
@@ -206,7 +209,6 @@ def test_seeds(bundle, commands, tmp_path, capsys):
 
     # Two seeds more: the others are done. One of the new ones fails, and with it its row and that of its weights.
     commands.clear()
-    tables(bundle, main=[{**rows[0], "override": {"note": "$1 // (4 - @seed)"}}, *rows[1:]])
     with pytest.raises(RunsFailedError, match=r"4 of 30 runs failed") as failed:
         ablate("main", "common/data", str(out), str(bundle), seeds=5, resume=True)
     assert "\n  b, seed 4, 2 of 2: a, seed 4, 2 of 2, whose weights it takes, failed.\n" in str(failed.value)
@@ -335,7 +337,7 @@ def test_rows_of_several_bundles(bundle, commands, tmp_path, capsys):
     assert "not compared on equal terms" in capsys.readouterr().out
     # What all rows set makes their inputs equal.
     path.write_text(json.dumps({"any": [{"bundle": str(bundle), **row} for row in rows]}))
-    ablate(str(path), "common/data", str(out), base=25)
+    ablate(str(path), "common/data", str(out), base=25, overwrite=True)
     assert {method for method, _ in table(out)} == {"cubic", "a", "b", "c", "d"}
     assert "equal terms" not in capsys.readouterr().out
     # What only some have is set for these, and said; what none has is refused.
@@ -343,10 +345,10 @@ def test_rows_of_several_bundles(bundle, commands, tmp_path, capsys):
     ablate(str(path), "common/data", str(out), blur=3, overwrite=True)
     assert [any("--blur" in word for word in line) for line in commands] == [False] * 2 + [True] * 3 + [False] * 2
     assert "--blur: not for a; d, which have no such key" in capsys.readouterr().out
-    ablate(str(path), "common/data", str(out), against="b", resume=True)
+    ablate(str(path), "common/data", str(out), blur=3, against="b", resume=True)
     assert json.loads((out / "table.json").read_text())["paired_t_test"]["against"] == "b"
     for options, said in (
-        ({"against": "e"}, r"--against e: there is no such row, only a; b; c; d"),
+        ({"against": "e"}, r"--against e: there is no such row, only cubic; a; b; c; d"),
         ({"blurr": 3}, r"a: --blurr: the configs have no such key"),
         ({"size": "tiny"}, r"--size tiny \('a'\): the overlay .*tiny\.json is not there"),
         ({"folds": 2}, r"--folds 2, row 'a': .*bundle/configs has no cross_validation\.json"),
@@ -380,24 +382,64 @@ def test_rows_one_by_one(bundle, commands, tmp_path, capsys):
     )
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     options = {"bundle": str(bundle), "seeds": 2}
+
+    def run(row, **more):
+        ablate("main", "common/data", str(parts), row=row, **{**options, **more})
+
     with pytest.raises(FileNotFoundError, match=r"rows\.json: there is no such file"):
         merge(str(parts))
-    with pytest.raises(FileNotFoundError, match=r"--row 3: there is no .*a/seed_0/models; run"):
-        ablate("main", "common/data", str(parts), row=3, **options)
+    with pytest.raises(FileNotFoundError, match=r"--row 3: .*a/seed_0 has no table\.json; run the row whose weights"):
+        run(3)
     for row in (2, 1):
-        ablate("main", "common/data", str(parts), row=row, **options)
+        run(row)
     assert not (parts / "table.json").exists() and len(commands) == 2 * (4 + 2)
     capsys.readouterr()
     with pytest.raises(RunsFailedError, match=r"(?s)^2 runs are not done.*c/seed_0.*c/seed_1"):
         merge(str(parts), against="c")
+    assert "no paired t-test: the row c is not done" in capsys.readouterr().out
     assert {method for method, _ in table(parts)} & {"a", "b", "c"} == {"a", "b"}
-    ablate("main", "common/data", str(parts), row=3, **options)
+    run(3)
     merge(str(parts), against="a")
     ablate("main", "common/data", str(whole), against="a", **options)
-    for name in ("table.csv", "table.json", "rows.json"):
+    for name in ("table.csv", "table.json"):
         assert (parts / name).read_text() == (whole / name).read_text()
-    with pytest.raises(ValueError, match=r"--row 4: the table has the rows 1 to 3"):
-        ablate("main", "common/data", str(parts), row=4, **options)
+    # Nothing of another command stands beside what is there, and nothing is made anew that was not to be.
+    before = (parts / "rows.json").read_text()
+    for wrong, error, said in (
+        ({"row": 4}, ValueError, r"--row 4: the table has the rows 1 a, 2 b, 3 c"),
+        ({"row": 1.5}, ValueError, r"row is 1\.5, expected a whole number"),
+        ({"row": 1, "against": "b"}, ValueError, r"give it to merge"),
+        ({"row": 1, "gain": 3, "overwrite": True}, ValueError, r"this was run with less, now it is --gain=3"),
+        ({"row": 1, "seeds": 1, "resume": True}, ValueError, r"this was run with|\(no such run\)"),
+        ({"row": None, "gain": 3, "resume": True}, ValueError, r"this was run with less, now it is --gain=3"),
+        ({"row": 3}, FileExistsError, r"c/seed_0 holds the table of an earlier run; --resume true keeps it"),
+        ({"row": 1}, FileExistsError, "overwrite"),
+    ):
+        with pytest.raises(error, match=said):
+            run(**wrong)
+        assert (parts / "rows.json").read_text() == before and (parts / "c" / "seed_1" / "table.json").is_file()
+    with pytest.raises(ValueError, match=r"--against d: there is no such row, only cubic; a; b; c"):
+        merge(str(parts), against="d")
+    # What another row was made of is not kept when that is made anew.
+    run(1, overwrite=True)
+    assert (parts / "b" / "seed_0" / "1" / "table.json").is_file()
+    assert not list((parts / "c").rglob("table.json"))
+
+
+def test_rows_are_listed_by_several_commands_at_once(tmp_path):
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda _: write_rows(tmp_path, {"a": [{"seed": None}] * 99}), range(200)))
+    assert [path.name for path in tmp_path.iterdir()] == ["rows.json"]
+
+
+def test_a_row_whose_evaluation_fails_after_its_table_is_written(bundle, commands, tmp_path):
+    """As it does where one case cannot be read: the row is left out, and is not taken for done."""
+    tables(bundle, main=[{"name": "a"}, {"name": "bad", "overlays": ["bad"]}])
+    (bundle / "configs" / "bad.json").write_text(json.dumps({"divisor": 0}))
+    for resume in (False, True):
+        with pytest.raises(RunsFailedError, match=r"bad: evaluation, exit status 1.*division by zero"):
+            ablate("main", "common/data", str(tmp_path / "out"), str(bundle), resume=resume)
+        assert {method for method, _ in table(tmp_path / "out")} == {"cubic", "a"}
 
 
 @pytest.mark.slow

@@ -30,7 +30,7 @@ ROWS = {
     ("guided_rdn", "II"): ["ZSSR", "Model 1", "Model 2", "Proposed (unsupervised)"],
     ("guided_rdn", "III"): ["1 stage", "2 stages", "3 stages"],
     ("guided_rdn", "IV"): ["L1", "L2"],
-    ("guided_rdn", "V"): ["0 mm", "1 mm", "2 mm", "3 mm", "no guide"],
+    ("guided_rdn", "V"): ["0 mm", "1 mm", "2 mm", "3 mm", "ZSSR", "no guide"],
     ("downsampling_gan", "2"): ["ZF + EDSR", "GB + EDSR", "DSGAN + EDSR"],
     ("downsampling_gan", "3"): ["DSN + EDSR", "DSGAN + EDSR"],
     ("ct_guided", "I"): ["TSCN", "ZSSR", "SMORE", "Ours", "Supervised", "ReconResNet"],

@@ -299,3 +299,20 @@ def test_float32_on_each_device_agrees_with_float64(operator, device):
     for call, volume in ((operator, x), (operator.adjoint, y)):
         result = call(volume.float().to(device)).cpu()
         torch.testing.assert_close(result, call(volume).float(), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "degradation, alike",
+    [
+        (GaussianProfile((2, 2, 1)), True),
+        (BlockAverage((4, 4, 1)), True),
+        (KSpaceTruncation((2, 2, 1)), False),  # LR voxel i lies on HR voxel s i
+        (GaussianProfile((2, 1, 1)), False),
+        (ComposeDegradations([GaussianProfile((2, 2, 1)), PartialFourier(0.625, 1)]), False),
+        (InPlaneKernel(gaussian_kernel((2.0, 1.0), 30, offset=0.5), 2, 0.5), False),
+        (ComposeDegradations([GaussianProfile((2, 2, 1)), RicianNoise(0.02, seed=0)]), False),
+    ],
+    ids=str,
+)
+def test_what_treats_mirrored_and_turned_volumes_alike(degradation, alike):
+    assert degradation.turns_alike() is alike

@@ -253,7 +253,7 @@ class PairedSlabLoader(PatchLoader):
     With ``chance`` a batch has ``"chance": (B, 1)`` too, a number drawn evenly from 0 to 1 for each pair.
 
     With ``turned`` each pair is mirrored along its first axis or not, and turned in plane by 0 to 3 quarter turns, as
-    is drawn. That is right only where LR voxels lie in the middle of their HR voxels (``Degradation.centred``): with
+    is drawn. That is right only where the degradation treats all of these alike (``Degradation.turns_alike``): with
     k-space truncation LR voxel i lies on HR voxel s i, and a mirrored pair would not keep that.
 
     Args:
