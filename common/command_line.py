@@ -53,6 +53,11 @@ def is_true(value: bool | str, name: str = "a switch") -> bool:
     return text == "true"
 
 
+def top_of(key: str) -> str:
+    """The key at the top of a config that a key lies under: of ``train#dataset::data`` it is ``train``."""
+    return re.split("#|::", key)[0]
+
+
 def check_whole(**values: float) -> None:
     """Refuse settings that are no whole number of at least 1.
 

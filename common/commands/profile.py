@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 from pathlib import Path
 
@@ -12,7 +11,7 @@ from monai.bundle import ConfigParser
 from torch.utils.flop_counter import FlopCounterMode
 
 from .. import progress
-from ..command_line import check_whole, is_true
+from ..command_line import check_whole, is_true, top_of
 from ..networks.slab import to_channels_last
 from ..reports import aligned
 
@@ -42,25 +41,20 @@ def profile(
     check_whole(slab=slab, repeats=repeats)
     folders = [Path(folder.strip()) for folder in (bundle.split(",") if isinstance(bundle, str) else bundle)]
     parsers = [_parser(folder) for folder in folders]
-    unknown = [key for key in override if not any(_top(key) in parser for parser in parsers)]
+    unknown = [key for key in override if not any(top_of(key) in parser for parser in parsers)]
     if unknown:
         raise ValueError(f"{bundle}: no train.json has a key {', '.join(unknown)}.")
     head = ["bundle", "parameters", "multiply-adds", "on", f"seconds for {'x'.join(str(n) for n in sizes)}"]
     lines = [head]
     with progress.shown(len(parsers) * repeats, "volumes"):
         for number, parser in enumerate(parsers):
-            parser.update({key: value for key, value in override.items() if _top(key) in parser})
+            parser.update({key: value for key, value in override.items() if top_of(key) in parser})
             with progress.part(number, len(parsers)):
                 lines.append(_measured(parser, slab, sizes, repeats))
     device = parsers[0].get_parsed_content("device")
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
     print(aligned(lines))
     print(f"{name}, torch {torch.__version__}")
-
-
-def _top(key: str) -> str:
-    """The key at the top of a config that a key lies under."""
-    return re.split("#|::", key)[0]
 
 
 def _parser(folder: Path) -> ConfigParser:

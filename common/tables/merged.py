@@ -37,13 +37,15 @@ def check_same(output_dir: str | os.PathLike, rows: Mapping[str, Sequence[Mappin
     Raises:
         ValueError: with the first run that differs, and in what.
     """
-    before = _rows(output_dir)
-    known = {run["folder"]: run["command"] for runs in before.values() for run in runs}
-    new = {run["folder"]: run["command"] for runs in rows.values() for run in runs}
-    for folder in known.keys() & new.keys() if not all_rows else known.keys() | new.keys():
-        if known.get(folder) == new.get(folder) or not known:
-            continue
-        if all_rows or (Path(output_dir) / folder / "table.json").is_file():
+    known, new = (
+        {run["folder"]: run["command"] for runs in table.values() for run in runs}
+        for table in (_rows(output_dir), rows)
+    )
+    if not known:
+        return
+    for folder in sorted(known.keys() | new.keys() if all_rows else known.keys() & new.keys()):
+        done = (Path(output_dir) / folder / "table.json").is_file()
+        if known.get(folder) != new.get(folder) and (all_rows or done):
             was, now = (
                 " ".join(word for word in mine.get(folder, ["(no such run)"]) if word not in other.get(folder, []))
                 for mine, other in ((known, new), (new, known))

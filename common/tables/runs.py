@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from monai.bundle import ConfigParser
 
+from ..command_line import top_of
 from .rows import folder_of
 
 
@@ -97,7 +97,7 @@ def _configs_of(rows: Sequence[Mapping], keys: Collection[str]) -> tuple[dict[st
         merged = ConfigParser()
         merged.read_config(configs[row["name"]])
         for key in keys:
-            if re.split("#|::", key)[0] in merged:
+            if top_of(key) in merged:
                 having[key].add(row["name"])
     lacking = {key: [name for name in configs if name not in having[key]] if having[key] else [] for key in keys}
     for key, names in lacking.items():

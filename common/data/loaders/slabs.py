@@ -282,13 +282,13 @@ class PairedSlabLoader(PatchLoader):
         device: torch.device | str,
         any_axis: bool | str = False,
         chance: bool = False,
-        turned: bool = False,
+        turned: bool | str = False,
     ) -> None:
         super().__init__(batch_size, seed, device)
         self.any_axis = any_axis = is_true(any_axis, "any_axis")
         _check_turns(any_axis, factors)
-        self.chance, self.turned = chance, turned
-        if turned and (lr_patch[0] != lr_patch[1] or factors[0] != factors[1]):
+        self.chance, self.turned = chance, is_true(turned, "turned")
+        if self.turned and (lr_patch[0] != lr_patch[1] or factors[0] != factors[1]):
             raise ValueError(
                 f"lr_patch is {list(lr_patch)} and the factors are {list(factors)}: slabs that are turned need as much "
                 "along the first axis as along the second; make them equal."

@@ -324,6 +324,8 @@ def test_pairs_are_mirrored_and_turned_together():
     assert len(found) == 8
     with pytest.raises(ValueError, match=r"lr_patch is \[5, 4, 1\].*make them equal"):
         paired(degradation, hr, lr_patch=(5, 4, 1), factors=(2, 2, 1), turned=True)
+    # As the command line gives it.
+    assert_same(*(take(paired(degradation, hr, **{**options, "turned": off}), 3) for off in (False, "false")))
 
 
 def test_chance_is_drawn_for_each_pair():
