@@ -1,6 +1,7 @@
 """Degradations: how a high-resolution MR volume becomes a low-resolution one, and where its voxels then lie.
 
 Every operator is an ``nn.Module`` with ``forward``, ``adjoint`` (where it is linear), ``lr_affine`` and ``hr_affine``.
+``FittedProfile`` finds one for a scan.
 """
 
 from .band_limit import BandLimit
@@ -8,6 +9,7 @@ from .base import Degradation, KSpaceFilter
 from .block_average import BlockAverage
 from .compose import ComposeDegradations
 from .elliptical_k_space import EllipticalKSpace
+from .fitted_profile import FittedProfile, slice_profile
 from .gaussian_profile import GaussianProfile
 from .in_plane_kernel import InPlaneKernel
 from .interpolated import Interpolated, interpolated
@@ -22,6 +24,7 @@ __all__ = [
     "ComposeDegradations",
     "Degradation",
     "EllipticalKSpace",
+    "FittedProfile",
     "GaussianProfile",
     "InPlaneKernel",
     "Interpolated",
@@ -31,4 +34,5 @@ __all__ = [
     "RandomDegradation",
     "RicianNoise",
     "interpolated",
+    "slice_profile",
 ]

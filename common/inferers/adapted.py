@@ -15,7 +15,7 @@ from torch import nn
 from tqdm import tqdm
 
 from ..data.loaders.image_pairs import ImagePairs, images_across
-from ..degradations import Degradation, Interpolated
+from ..degradations import Degradation, FittedProfile, GaussianProfile, Interpolated
 from ..progress import part, report
 
 _HELD_OUT = 8  # of so many planes of the scan one
@@ -28,12 +28,14 @@ class AdaptedInferer(Inferer):
     The planes of a stack of thick slices are fine along both of their axes. Degraded along one axis as the scanner
     thickens slices they are pairs of the scan's own contrast, noise and anatomy, and teach what is missing across the
     slices. Better is what has the smaller mean square error on the images, every eighth, that no patch is cut from, so
-    the result never rests on weights that do worse there than those that were given.
+    the result never rests on weights that do worse there than those that were given. They are degraded as the patches
+    are: where the scanner's profile is another than the degradation's, this does not see it.
 
     Args:
         inferer: runs the network over a volume.
         degradation: as for :meth:`~common.data.loaders.image_pairs.ImagePairs.of`; with
-            :class:`~common.degradations.Interpolated` what is left is what a network begins from that keeps sizes.
+            :class:`~common.degradations.Interpolated` what is left is what a network begins from that keeps sizes. A
+            :class:`~common.degradations.FittedProfile` is fitted to each scan.
         iterations: of training, 0 for none.
         batch_size: patches an iteration.
         lr_patch: size of a patch of what the degradation has left, along both axes of the image.
@@ -57,11 +59,11 @@ class AdaptedInferer(Inferer):
     def __init__(
         self,
         inferer: Inferer,
-        degradation: Degradation | Interpolated,
+        degradation: Degradation | Interpolated | FittedProfile,
         iterations: int = 0,
         batch_size: int = 8,
         lr_patch: Sequence[int] = (48, 12),
-        learning_rate: float = 1e-4,
+        learning_rate: float = 3e-4,
         planes: Sequence[int] = (2,),
         scales: Sequence[float] = (1.0,),
     ) -> None:
@@ -92,7 +94,7 @@ class AdaptedInferer(Inferer):
         if not self.iterations:
             return self.inferer(inputs, network, *args, **kwargs)
         with part(0, 2):
-            network = self._better(inputs.as_tensor() if isinstance(inputs, MetaTensor) else inputs, network)
+            network = self._better(inputs, network)
         with part(1, 2):
             return self.inferer(inputs, network, *args, **kwargs)
 
@@ -104,17 +106,35 @@ class AdaptedInferer(Inferer):
                 "cannot be trained; take the bundle's own weights (model.pt), or 0 iterations."
             )
         began = time.perf_counter()
+        self.said, degradation = {}, self.degradation
+        if isinstance(degradation, FittedProfile):
+            width = degradation.width(volume)
+            degradation = degradation.of(width)
+            found = "as the scan shows" if width else "assumed, as the scan is too small to show it"
+            tqdm.write(f"slices are {degradation.fwhm:.2f} times as thick as they are apart, {found}")
+            self.said = {"ProfileFound": width is not None}
+        if isinstance(degradation, GaussianProfile):
+            self.said["Profile"] = round(degradation.fwhm, 2)
+        volume = volume.as_tensor() if isinstance(volume, MetaTensor) else volume
         trained_on, held = [], []
         for axis in self.planes:
             for images in images_across(volume, axis):
+                if len(images) < 2:
+                    continue  # one to train on and one to hold out
                 index = torch.arange(len(images), device=images.device)
                 apart = index % _HELD_OUT == len(images) // 2 % _HELD_OUT
-                held.append(ImagePairs.of(images[apart], self.degradation))
-                trained_on += ImagePairs.at_scales(images[~apart], self.degradation, self.scales)
+                held.append(ImagePairs.of(images[apart], degradation))
+                trained_on += ImagePairs.at_scales(images[~apart], degradation, self.scales)
+        if not trained_on:
+            self.said = {}
+            tqdm.write(
+                "not adapted: the scan has too few planes to train on and to hold out, so the weights stay as they were"
+            )
+            return network
         adapted = self._trained(trained_on, copy.deepcopy(network))
         before, after = (self._error(held, each) for each in (network, adapted))
         first, last = (round(float(-10 * np.log10(max(error, 1e-10))), 2) for error in (before, after))
-        self.said = {"Iterations": self.iterations, "Psnr": first, "PsnrAdapted": last, "Used": after < before}
+        self.said |= {"Iterations": self.iterations, "Psnr": first, "PsnrAdapted": last, "Used": after < before}
         tqdm.write(
             f"adapted in {time.perf_counter() - began:.0f} s: images of the scan that it was not trained on, degraded "
             f"and super-resolved again, from {first:.2f} to {last:.2f} dB"

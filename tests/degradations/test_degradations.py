@@ -281,8 +281,10 @@ def test_stages_of_real_factors_end_on_the_grid_of_the_whole(affine, stages):
 def test_every_public_operator_is_checked_here():
     flat = [d for build in OPERATORS.values() for d in build().modules() if isinstance(d, Degradation)]
     public = {getattr(common.degradations, name) for name in common.degradations.__all__}
-    # Interpolated keeps the grid, so it is no operator from HR to LR: test_interpolated.py
+    # Interpolated keeps the grid, so it is no operator from HR to LR: test_interpolated.py; nor is what finds one for a
+    # scan: test_fitted_profile.py
     others = {common.degradations.interpolated, common.degradations.Interpolated}
+    others |= {common.degradations.FittedProfile, common.degradations.slice_profile}
     abstract_or_nonlinear = {Degradation, common.degradations.KSpaceFilter, RandomDegradation, RicianNoise}
     assert public - others - abstract_or_nonlinear == {type(d) for d in flat}
 

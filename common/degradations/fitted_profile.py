@@ -1,0 +1,113 @@
+"""The profile of a scan's slices, from the scan."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from monai.data import MetaTensor, affine_to_spacing
+
+from .gaussian_profile import GaussianProfile
+
+__all__ = ["FittedProfile", "slice_profile"]
+
+_WIDTHS = np.arange(0.6, 1.41, 0.1)  # of the slices' distance
+_TISSUE = 0.02
+_PAIRS = 100  # of neighbours in tissue that a mean square needs
+_SLICES = 10  # fewer hold too little of the anatomy
+
+
+class FittedProfile:
+    r"""A Gaussian slice profile as wide as a stack of slices shows that its own is.
+
+    A stack that is averaged and sampled in plane as the scanner did it across the slices is as coarse along both axes.
+    How coarse is told by the mean squares of the differences between neighbours and between next but one,
+
+    .. math:: q = \log \overline{(x_{i+1} - x_i)^2} - \log \overline{(x_{i+2} - x_i)^2},
+
+    in tissue: edges that are stronger or more along one axis than along another count in both. The width is the one at
+    which q of the axis in plane, on the mean of both axes in plane, is that across the slices.
+
+    It is too wide where anatomy is smoother across the slices than in plane, as a neck or a few slices of the middle of
+    a head are, and too narrow where it is rougher, where planes were interpolated to more pixels than were acquired,
+    and with much noise (10 %; 3 % changes it little).
+
+    Args:
+        factors: of the profile that is returned; those of the axes in plane are 1.
+
+    Source:
+        That a stack teaches its own slice profile, as what makes planes across the slices and planes that were
+        degraded look alike: Han et al., ESPRESO, IEEE TMI 2023, with an adversarial network in the place of q.
+    """
+
+    def __init__(self, factors: Sequence[float]) -> None:
+        self.factors = tuple(factors)
+
+    def width(self, volume: torch.Tensor) -> float | None:
+        """Full width at half maximum of a volume's profile, in distances of its slices.
+
+        Args:
+            volume: ``(B, 1, X, Y, Z)``, about in [0, 1], slices along the last axis. With an affine the profile is
+                measured at the slices' distance, otherwise at the last of the factors.
+
+        Returns:
+            0.6 to 1.4, also where it is less or more; None where fewer than 10 slices or too little tissue tell it.
+        """
+        factors = 2 * [float(self.factors[-1])]
+        if isinstance(volume, MetaTensor):
+            *in_plane, distance = affine_to_spacing(volume.affine.reshape(-1, 4, 4)[0]).tolist()
+            factors, volume = [max(1.0, round(distance / pixel, 3)) for pixel in in_plane], volume.as_tensor()
+        if volume.shape[4] < _SLICES:
+            return None
+        stacks = [(volume.movedim(axis, 3), factor) for axis, factor in zip((2, 3), factors, strict=True)]
+        differ = [[_differ(stack, factor, float(width)) for stack, factor in stacks] for width in _WIDTHS]
+        means = np.mean(differ, axis=1)
+        return float(np.interp(0.0, means, _WIDTHS)) if np.isfinite(means).all() else None
+
+    def of(self, width: float | None) -> GaussianProfile:
+        """The profile of this width; as wide as the slices are apart where it is None."""
+        return GaussianProfile(self.factors, fwhm=width or 1.0)
+
+
+def slice_profile(factors: Sequence[float], fwhm: float | str) -> GaussianProfile | FittedProfile:
+    """The slice profile at which a network is fine-tuned on a scan (the configs' ``adapt_profile``).
+
+    Args:
+        factors: of the profile.
+        fwhm: full width at half maximum, in distances of the slices, or ``auto``: the scan's own.
+
+    Raises:
+        ValueError: when it is neither.
+    """
+    if fwhm == "auto":
+        return FittedProfile(factors)
+    if isinstance(fwhm, bool) or not isinstance(fwhm, int | float) or not 0 < fwhm < math.inf:
+        raise ValueError(
+            f"adapt_profile is {fwhm!r}, expected auto or a positive number: the width of the slices in their distance."
+        )
+    return GaussianProfile(factors, fwhm=fwhm)
+
+
+def _differ(volume: torch.Tensor, factor: float, width: float) -> float:
+    """q across the slices, the last axis, less q along the one before, which is averaged so; not finite if unknown."""
+    if volume.shape[3] < factor:
+        return math.nan
+    if factor.is_integer():  # then no rows may be left over
+        volume = volume[:, :, :, : int(volume.shape[3] // factor * factor)]
+    coarse = GaussianProfile((1, factor, 1), fwhm=width)(volume.flatten(0, 1))
+    tissue = coarse > _TISSUE
+    across, along = (_mean_squares(coarse, tissue, axis) for axis in (3, 2))
+    return float((across[0] / across[1]).log() - (along[0] / along[1]).log())
+
+
+def _mean_squares(volume: torch.Tensor, tissue: torch.Tensor, axis: int) -> list[torch.Tensor]:
+    """Of the differences between neighbours and between next but one in tissue; NaN where there are too few."""
+    means = []
+    for step in (1, 2):
+        n = max(volume.shape[axis] - step, 0)
+        inside = tissue.narrow(axis, 0, n) & tissue.narrow(axis, volume.shape[axis] - n, n)
+        squares = (volume.narrow(axis, volume.shape[axis] - n, n) - volume.narrow(axis, 0, n)).square()[inside]
+        means.append(squares.mean() if len(squares) >= _PAIRS else squares.new_tensor(torch.nan))
+    return means

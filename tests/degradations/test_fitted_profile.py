@@ -1,0 +1,52 @@
+"""The width of a scan's slice profile, from the scan."""
+
+import pytest
+import torch
+from monai.data import MetaTensor
+from scipy import ndimage
+
+from common.degradations import FittedProfile, GaussianProfile, RicianNoise, slice_profile
+
+FACTORS = (1, 1, 3)
+
+
+@pytest.fixture(scope="module")
+def anatomy():
+    """Tissues of two sizes in a head."""
+    noise = torch.randn(96, 96, 96, generator=torch.Generator().manual_seed(0)).numpy()
+    fine, coarse = (ndimage.gaussian_filter(noise, sigma) > 0 for sigma in (2, 5))
+    distance = torch.linspace(-1, 1, 96).square()
+    head = distance[:, None, None] + distance[:, None] + distance < 0.9
+    return torch.where(head, torch.from_numpy(0.3 + 0.4 * fine + 0.2 * coarse).float(), 0.0)[None, None]
+
+
+@pytest.mark.parametrize("fwhm", [0.9, 1.1, 1.3])
+@pytest.mark.parametrize("noise", [0.0, 0.03])
+def test_the_width_is_found(anatomy, fwhm, noise):
+    """With noise as without it."""
+    lr = GaussianProfile(FACTORS, fwhm=fwhm)(anatomy[0])
+    lr = RicianNoise(noise, seed=0)(lr) if noise else lr
+    assert FittedProfile(FACTORS).width(lr[None]) == pytest.approx(fwhm, abs=0.15)
+
+
+def test_where_the_slices_lie_is_what_counts(anatomy):
+    """Pixels that are finer than the factor says, also along one axis alone, do not change what is found."""
+    scanned = GaussianProfile((1.5, 1, 6), fwhm=0.8)(anatomy[0])[None]
+    affine = torch.diag(torch.tensor([1.5, 1.0, 6.0, 1.0], dtype=torch.float64))
+    assert FittedProfile(FACTORS).width(MetaTensor(scanned, affine)) == pytest.approx(0.8, abs=0.15)
+
+
+@pytest.mark.parametrize("shape", [(20, 20, 12), (2, 40, 40), (40, 2, 12), (1, 1, 1), (60, 60, 9)])
+def test_what_tells_nothing_is_taken_for_slices_that_touch(shape):
+    """No tissue, nothing but tissue, too few voxels of it, too few slices."""
+    fitted = FittedProfile(FACTORS)
+    assert fitted.width(torch.zeros(1, 1, *shape)) is None and fitted.width(torch.ones(1, 1, *shape)) is None
+    assert shape == (20, 20, 12) or fitted.width(torch.rand(1, 1, *shape)) is None
+    assert fitted.of(None).factors == FACTORS and fitted.of(None).fwhm == 1.0
+
+
+def test_a_width_that_is_given():
+    assert slice_profile(FACTORS, 0.8).fwhm == 0.8 and slice_profile(FACTORS, "auto").factors == FACTORS
+    for wrong in ("wide", -1, 0, True, float("inf"), None):
+        with pytest.raises(ValueError, match=r"adapt_profile is .*, expected auto or a positive number"):
+            slice_profile(FACTORS, wrong)
