@@ -9,6 +9,7 @@ from .registration.misalignment import RandMisalign, RandMisalignd
 from .registration.placement import misplacement
 from .registration.register import RegisterHRd, RegisterLRd, register_guide
 from .scan.check import CheckHeaderd, CheckPlanesd, CheckVoxelsd
+from .scan.interleaved import EvenSlicesd
 from .scan.load import LoadScand
 from .scan.save import SaveVolumed
 from .scan.scan_statistics import CheckTrainingRanged, scan_statistics, widened_range
@@ -23,6 +24,7 @@ __all__ = [
     "CheckTrainingRanged",
     "CheckVoxelsd",
     "DenoiseSlicesd",
+    "EvenSlicesd",
     "HounsfieldWindowd",
     "LoadScand",
     "MakeLRd",

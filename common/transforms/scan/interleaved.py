@@ -1,0 +1,80 @@
+"""Slices that were acquired in two passes, every other one first."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Hashable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from monai.transforms import MapTransform
+from scipy import ndimage, stats
+
+_SMOOTHED = 3  # pixels, standard deviation: neither noise nor slices that are not quite registered count
+_TISSUE = 0.1
+_PIXELS = 200  # of tissue that three slices have in common
+_LEAST = 0.005  # of a slice's brightness, what nobody sees
+_SURE = 4  # standard errors
+_STEPS = 8  # of four slices each
+# These share slices, by which the error of their mean is larger than that of as many that do not: for gains g that are
+# independent, a step is (g + 3 g + 3 g + g) / 8 with signs in turn.
+_SHARED = math.sqrt(64 / 20)
+
+
+def alternation(volume: torch.Tensor) -> float:
+    """By how much slices alternate in brightness: the logarithm of an even slice's gain, minus that of an odd one's.
+
+    A slice is compared with the mean of its two neighbours, by the median over the tissue that the three have in
+    common, and the next slice with its own; the result is the median over the slices, and 0 where it is not certain,
+    there are fewer than 11 slices, or it is too small to be seen. Brightness that changes otherwise, as anatomy and the
+    coil make it, does not count.
+
+    Args:
+        volume: ``(1, X, Y, Z)``, about in [0, 1], slices along the last axis.
+    """
+    slices = ndimage.gaussian_filter(volume[0].float().cpu().numpy(), (_SMOOTHED, _SMOOTHED, 0))
+    tissue, logs = slices > _TISSUE, np.log(np.maximum(slices, 1e-3))
+    gains = np.full(slices.shape[2], np.nan)
+    for k in range(1, slices.shape[2] - 1):
+        common = tissue[..., k - 1 : k + 2].all(axis=2)
+        if common.sum() >= _PIXELS:
+            gains[k] = np.median((logs[..., k] - (logs[..., k - 1] + logs[..., k + 1]) / 2)[common]) / 2
+    gains[1::2] *= -1
+    # On the mean of two in turn what is curved, as anatomy is along the slices, cancels.
+    gains = (gains[1:] + gains[:-1]) / 2
+    gains = gains[np.isfinite(gains)]
+    if len(gains) < _STEPS:
+        return 0.0
+    middle = float(np.median(gains))
+    # Of a median, from the deviation that a normal distribution would have.
+    error = _SHARED * math.sqrt(math.pi / 2) * stats.median_abs_deviation(gains, scale="normal") / math.sqrt(len(gains))
+    return 2 * middle if abs(middle) > max(_LEAST, _SURE * error) else 0.0
+
+
+class EvenSlicesd(MapTransform):
+    """Even out slices that alternate in brightness, as those of interleaved acquisition do, and warn of it.
+
+    Made thin as they are they would leave bands: the difference between neighbours is no anatomy.
+
+    Args:
+        keys: of volumes ``(1, X, Y, Z)``, about in [0, 1], whose slices run along the last axis.
+        allow_missing_keys: whether an entry may lack a key.
+    """
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        data = dict(data)
+        for key in self.key_iterator(data):
+            volume = data[key]
+            found = alternation(volume)
+            if found:
+                warnings.warn(
+                    f"{volume.meta.get('filename_or_obj', key)}: slices alternate in brightness by "
+                    f"{100 * abs(math.expm1(found)):.1f} %, as interleaved acquisition leaves them: evened out.",
+                    stacklevel=2,
+                )
+                gains = torch.full(volume.shape[3:], math.exp(found / 2), dtype=volume.dtype, device=volume.device)
+                gains[::2] = math.exp(-found / 2)
+                data[key] = volume * gains
+        return data
