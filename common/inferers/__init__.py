@@ -1,4 +1,4 @@
-"""Inferers: slabs, cascades over slices, images in orthogonal directions, agreement with a scan, training on it."""
+"""Inferers: slabs, slices, orthogonal directions, agreement with a scan, training on it, and those without network."""
 
 from .adapted import AdaptedInferer
 from .axes import AxesInferer
@@ -10,6 +10,7 @@ from .ensemble import EnsembleInferer
 from .interpolated import InterpolatedInferer
 from .orthogonal import OrthogonalInferer
 from .slab import SlabInferer
+from .without_network import SplineInferer, TotalVariationInferer, ZeroFillingInferer
 
 __all__ = [
     "AdaptedInferer",
@@ -22,5 +23,8 @@ __all__ = [
     "InterpolatedInferer",
     "OrthogonalInferer",
     "SlabInferer",
+    "SplineInferer",
+    "TotalVariationInferer",
+    "ZeroFillingInferer",
     "back_project",
 ]

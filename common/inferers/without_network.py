@@ -1,0 +1,128 @@
+"""Reconstructions that no network is needed for: interpolation, zero filling, total variation."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from monai.data import MetaTensor
+from monai.inferers import Inferer
+from skimage.restoration import denoise_tv_chambolle
+
+from ..degradations import Degradation, KSpaceTruncation, interpolated
+from ..progress import report
+
+
+class SplineInferer(Inferer):
+    """Interpolates a volume by a cubic spline, and runs no network.
+
+    Args:
+        degradation: from HR to the volume; its factors need not be whole.
+    """
+
+    def __init__(self, degradation: Degradation) -> None:
+        super().__init__()
+        self.degradation = degradation
+
+    def __call__(self, inputs: torch.Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any) -> torch.Tensor:
+        """Interpolate a batch of volumes ``(B, 1, X, Y, Z)``; ``network`` and what follows have no part in it."""
+        return interpolated(_plain(inputs), self.degradation).contiguous()
+
+
+class ZeroFillingInferer(Inferer):
+    """Fills the k-space beyond a volume's own with zeros, as scanners offer it, and runs no network.
+
+    Args:
+        degradation: from HR to the volume, which says where LR voxels lie; its factors are whole.
+
+    Raises:
+        ValueError: when a factor is not whole.
+    """
+
+    def __init__(self, degradation: Degradation) -> None:
+        super().__init__()
+        self.offset = degradation.offset
+        self.truncation = KSpaceTruncation(degradation.factors)
+
+    def __call__(self, inputs: torch.Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any) -> torch.Tensor:
+        """Zero-fill a batch of volumes ``(B, 1, X, Y, Z)``; ``network`` and what follows have no part in it."""
+        volume = self.truncation.adjoint(_plain(inputs)).mul_(math.prod(self.truncation.factors))
+        for axis, offset in enumerate(self.offset, start=2):
+            if offset:
+                # Zero filling leaves LR voxel 0 on HR voxel 0; a shift of positions is a phase in k-space.
+                size = volume.shape[axis]
+                phase = torch.fft.rfftfreq(size, device=volume.device).mul(-2 * math.pi * offset)
+                phase = torch.polar(torch.ones_like(phase), phase)
+                k_space = torch.fft.rfft(volume, dim=axis).mul_(phase.reshape(-1, *[1] * (4 - axis)))
+                if size % 2 == 0:
+                    k_space.narrow(axis, size // 2, 1).imag.zero_()
+                volume = torch.fft.irfft(k_space, n=size, dim=axis)
+        return volume
+
+
+class TotalVariationInferer(Inferer):
+    r"""Reconstructs the volume of least total variation that agrees with the scan, and runs no network.
+
+    .. math:: \hat x = \arg\min_x \tfrac{1}{2} \prod_i f_i \|A x - y\|^2 + \lambda\,\mathrm{TV}(x)
+
+    with the isotropic total variation, by FISTA from cubic interpolation; each proximal step is scikit-image's.
+
+    Args:
+        degradation: the linear operator A from HR to the scan y.
+        weight: :math:`\lambda`, for a scan that is normalised to [0, 1].
+        iterations: of FISTA.
+
+    Raises:
+        TypeError: when the degradation is not linear.
+        ValueError: when ``weight`` is not above 0 or ``iterations`` no whole number above 0.
+
+    Source:
+        Rudin, Osher and Fatemi, Nonlinear total variation based noise removal algorithms, Physica D 60, 1992; Beck and
+        Teboulle, A fast iterative shrinkage-thresholding algorithm for linear inverse problems, SIAM Journal on Imaging
+        Sciences 2(1), 2009.
+    """
+
+    def __init__(self, degradation: Degradation, weight: float = 0.003, iterations: int = 30) -> None:
+        super().__init__()
+        if not degradation.linear:
+            raise TypeError(f"TotalVariationInferer needs a linear degradation: {degradation._why_not_linear()}")
+        if isinstance(iterations, bool) or not isinstance(iterations, int) or iterations < 1:
+            raise ValueError(f"iterations is {iterations!r}, expected a whole number above 0.")
+        if not weight > 0:
+            raise ValueError(f"weight is {weight!r}, expected a number above 0.")
+        self.degradation, self.weight, self.iterations = degradation, weight, iterations
+
+    def __call__(self, inputs: torch.Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any) -> torch.Tensor:
+        """Reconstruct a batch of volumes ``(B, 1, X, Y, Z)``; ``network`` and what follows have no part in it."""
+        lr = _plain(inputs)
+        degradation, gain = self.degradation.to(lr.device), math.prod(self.degradation.factors)
+        found = interpolated(lr, degradation).contiguous()
+        step = 1 / max(1.0, self._largest_eigenvalue(found))
+        ahead, momentum = found, 1.0
+        for i in range(self.iterations):
+            before = found
+            found = ahead - step * gain * degradation.adjoint(degradation(ahead) - lr)
+            smooth = [denoise_tv_chambolle(v, step * self.weight, max_num_iter=20) for v in found[:, 0].cpu().numpy()]
+            found = torch.stack([torch.as_tensor(v) for v in smooth])[:, None].to(found)
+            following = (1 + math.sqrt(1 + 4 * momentum**2)) / 2
+            ahead = found + (momentum - 1) / following * (found - before)
+            momentum = following
+            report((i + 1) / self.iterations)
+        return found
+
+    def _largest_eigenvalue(self, volume: torch.Tensor) -> float:
+        """Of the scaled normal operator, by power iterations on a small volume."""
+        size = [min(n, 8 * max(1, round(f))) for n, f in zip(volume.shape[2:], self.degradation.factors, strict=True)]
+        size = [n // round(f) * round(f) for n, f in zip(size, self.degradation.factors, strict=True)]
+        vector = torch.rand(1, 1, *size, generator=torch.Generator().manual_seed(0)).to(volume.device)
+        value, gain = 1.0, math.prod(self.degradation.factors)
+        for _ in range(20):
+            vector = gain * self.degradation.adjoint(self.degradation(vector / vector.norm()))
+            value = vector.norm().item()
+        return value
+
+
+def _plain(inputs: torch.Tensor) -> torch.Tensor:
+    return inputs.as_tensor() if isinstance(inputs, MetaTensor) else inputs
