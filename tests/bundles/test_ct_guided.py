@@ -16,6 +16,7 @@ from matplotlib.image import imread
 from monai.bundle import ConfigParser
 
 from common.commands.datalist import write_datalist
+from common.commands.remember import remember
 from common.degradations import BlockAverage, GaussianProfile
 
 from ..benchmarks import joint_training
@@ -298,10 +299,18 @@ def test_each_scan_by_the_weights_that_suit_its_slices(cohort, trained, tmp_path
         said = json.loads((tmp_path / "sr" / f"{name}_sr.json").read_text())["SuperResolution"]
         assert said["Scale"] == [1, 1, n] and said["Weights"]["File"].endswith({4: "model.pt", 3: "model_3.pt"}[n])
     options = {"dataset_dir": str(tmp_path / "scans" / "a_4mm.nii.gz"), "output_dir": str(tmp_path / "three_of_4mm")}
-    run(["inference"], tmp_path, scale=[1, 1, 3], adapt_iterations=1, **options)
+    remember(str(models / "model_3.pt"), adapt_iterations=1)
+    run(["inference"], tmp_path, scale=[1, 1, 3], **options)
     assert nib.load(tmp_path / "three_of_4mm" / "a_4mm_sr.nii.gz").shape[2] == 3 * thick.shape[2]
     said = json.loads((tmp_path / "three_of_4mm" / "a_4mm_sr.json").read_text())["SuperResolution"]
     assert said["Weights"]["File"] == "model_3.pt" and said["Adapted"]["Iterations"] == 1
+    assert said["Adapted"]["Profile"] == 1 and not said["Adapted"]["ProfileFound"]  # of a few slices
+    run(["inference"], tmp_path, scale=[1, 1, 3], adapt_profile=0.8, **options)
+    said = json.loads((tmp_path / "three_of_4mm" / "a_4mm_sr.json").read_text())["SuperResolution"]
+    assert said["Adapted"]["Iterations"] == 1 and said["Adapted"]["Profile"] == 0.8
+    run(["inference"], tmp_path, scale=[1, 1, 3], adapt_iterations=0, **options)
+    said = json.loads((tmp_path / "three_of_4mm" / "a_4mm_sr.json").read_text())["SuperResolution"]
+    assert "Adapted" not in said
     named = tmp_path / "mine" / "mine.pt"
     shutil.copytree(models, named.parent)
     shutil.copy(models / "model.pt", named)
