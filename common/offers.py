@@ -100,7 +100,8 @@ def offers(bundle: str | None, overrides: Mapping[str, Any], options: Sequence[s
     """What the bundles have weights for, by the files in models that say what they are; or would have, were they there.
 
     Args:
-        bundle: folder of a bundle, or its name; None for all, or for that which a given checkpoint says.
+        bundle: folder of a bundle, or its name; None for all but those whose inference.json says ``on_request``, or for
+            that which a given checkpoint says.
         overrides: of the configurations.
         options: other names that a misspelt key may have meant.
 
@@ -122,6 +123,9 @@ def offers(bundle: str | None, overrides: Mapping[str, Any], options: Sequence[s
             f"--{lacking}: no inference.json of {', '.join(folder.name for folder in configs)} has that"
             + (f"; did you mean {' or '.join(close)}?" if close else ".")
         )
+    if bundle is None:
+        # Such as suit scans of a kind that a scan does not show.
+        able = [folder for folder in able if not configs[folder].get("on_request", False)] or able
     return [
         _offer(folder, {"checkpoint": file, **overrides}) for folder in able for file in _weights(folder, overrides)
     ]

@@ -18,6 +18,9 @@ def there():
         ((2, 2, 1), False, "udean 2x2x1", (1, 1, 1)),
         ((1, 2, 2), False, "udean 2x2x1", (1, 1, 1)),  # slabs along the axis that has the small spacing
         ((1.5, 1.5, 5), False, "ct_guided 1x1x4", (1.5, 1.5, 1.25)),
+        ((0.9, 0.9, 2), False, "ct_guided 1x1x2", (0.9, 0.9, 1)),
+        ((1, 1, 3), False, "ct_guided 1x1x3", (1, 1, 1)),
+        ((1, 1, 5), False, "ct_guided 1x1x5", (1, 1, 1)),
         ((0.45, 0.45, 6), False, "ct_guided 1x1x6", (0.45, 0.45, 1)),
         ((1.5, 1.5, 11), False, "guided_rdn 2x2x1", (0.75, 0.75, 11)),
         ((1.5, 1.5, 5), True, "guided_rdn 2x2x1, guided", (0.75, 0.75, 5)),
@@ -46,5 +49,9 @@ def test_keys_choose_bundles_too():
     assert {offer.bundle.name for offer in offers(None, {"uncertainty": True})} == {"udean"}
     with pytest.raises(ValueError, match=r"--dryrun: no inference.json of .*udean.* has that; did you mean dry_run"):
         offers(None, {"dryrun": True}, ["dry_run"])
+    # Nothing in a scan tells that its blur is one that nobody knows.
+    assert {offer.bundle.name for offer in offers("downsampling_gan", {})} == {"downsampling_gan"}
+    assert {offer.bundle.name for offer in offers(None, {"denoise_input": True})} == {"downsampling_gan"}
+    assert "downsampling_gan" not in {offer.bundle.name for offer in offers(None, {})}
     with pytest.raises(FileNotFoundError, match=r"--bundle 'uden': .*one of .*ct_guided, .*udean, .*"):
         offers("uden", {})

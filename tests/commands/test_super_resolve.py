@@ -95,7 +95,7 @@ def test_what_is_asked_for(tmp_path):
     "options, error, message",
     [
         ({"dryrun": True}, ValueError, "--dryrun: no inference.json of .* did you mean dry_run"),
-        ({"scale": [3, 3, 3]}, ValueError, r"one that there are weights for: \[\[1, 1, 4\], .*\[2, 2, 2\]\]"),
+        ({"scale": [3, 3, 3]}, ValueError, r"one that there are weights for: \[\[1, 1, 2\], .*\[2, 2, 2\]\]"),
         ({"path": "nowhere"}, FileNotFoundError, "nowhere: there is no such file or folder"),
         ({"shard": "3/2"}, ValueError, "shard is '3/2'"),
         ({"checkpoint": "none.pt"}, FileNotFoundError, r"--checkpoint none\.pt: there is no such file"),
