@@ -10,7 +10,7 @@ from ..data.lists.datalist import check_misaligned
 from ..data.lists.datalist import folder as check_folder
 from ..errors import RunsFailedError
 from ..files import check_writable
-from ..tables.execution import execute_all
+from ..tables.execution import TRAINING_SECONDS, execute_all
 from ..tables.merged import check_against, check_same, described, merged, write_rows
 from ..tables.rows import over_folds, overlay_of, rows_of
 from ..tables.runs import runs_of, words
@@ -28,6 +28,7 @@ def ablate(
     size: str | None = None,
     against: str | None = None,
     row: int | None = None,
+    trained: str | None = None,
     resume: bool | str = False,
     overwrite: bool | str = False,
     **override,
@@ -60,6 +61,9 @@ def ablate(
     the spread of the cases. Runs are pooled, as folds are, within a seed. table.csv and table.json have each case of
     each seed, and the pictures show seed 0. A row whose run fails with one seed is left out.
 
+    With ``--trained DIR``, the output_dir of an ablate of the same table, nothing is trained: what that one has trained
+    is evaluated, for example on other data or as another scanner degrades it.
+
     With ``--jobs 4`` four runs are made side by side, each with a quarter of the CPU's threads, and what one needs of
     memory four times. A row with ``weights`` waits for the row that it takes them from. Ctrl-C stops all; --resume true
     goes on.
@@ -79,19 +83,20 @@ def ablate(
         row: the number of one row, from 1, to run it alone; ``merge`` makes the table when all are done, wherever they
             ran. All rows' commands are the same but for it. A row with ``weights`` comes after the row that it takes
             them from.
+        trained: folder of the table whose runs' weights are evaluated; None trains.
         resume: whether to skip runs whose table.json is there and to continue trainings that were interrupted. The
             rows must be what they were: a row that has changed needs another name, or its folder removed.
         overwrite: whether the runs may take the place of those that ``output_dir`` holds.
         override: keys of the configs to set in all rows, for example --max_epochs 10; none that a row itself sets.
 
     Raises:
-        FileNotFoundError: when the folder of the datalist, a bundle, the table, an overlay or another row's weights are
-            not there.
+        FileNotFoundError: when the folder of the datalist, a bundle, the table, an overlay, another row's weights or
+            all that ``trained`` is to hold are not there.
         FileExistsError: when a row's folder holds a run, and neither ``resume`` nor ``overwrite`` is true.
-        ValueError: before anything runs, when ``row`` or ``against`` is no row, the folder's runs were made by another
-            command, a row is wrong, sets a key that is set for all rows, or lacks a key in
-            its configs that it sets; when all rows lack one that the command line sets; or when ``seed`` is set beside
-            more than one of ``seeds``.
+        ValueError: before anything runs, when ``trained`` is ``output_dir``, ``row`` or ``against`` is no row, the
+            folder's runs were made by another command, a row is wrong, sets a key that is set for all rows, or lacks a
+            key in its configs that it sets; when all rows lack one that the command line sets; or when ``seed`` is set
+            beside more than one of ``seeds``.
         RunsFailedError: at the end, when runs failed; the message lists them with the last error of each.
         KeyboardInterrupt: when it was interrupted, after the runs have ended.
     """
@@ -100,6 +105,8 @@ def ablate(
     check_folder(dataset_dir)
     rows = rows_of(bundle, table)
     check_against(against, [row["name"] for row in rows])
+    if trained is not None and Path(trained).resolve() == Path(output_dir).resolve():
+        raise ValueError(f"--trained is --output_dir, {output_dir}; name another folder for what is evaluated now.")
     if row is not None:
         check_whole(row=row)
         if row > len(rows):
@@ -111,7 +118,8 @@ def ablate(
         rows = [over_folds(row, folds) for row in rows]
     if size is not None:
         rows = [{**row, "overlays": [*row["overlays"], overlay_of(row, size, f"--size {size}")]} for row in rows]
-    runs = runs_of(rows, Path(output_dir), {"dataset_dir": str(dataset_dir), **override}, seeds)
+    everywhere = {"dataset_dir": str(dataset_dir), **override}
+    runs = runs_of(rows, Path(output_dir), everywhere, seeds, None if trained is None else Path(trained))
     for run in runs:
         # Their own check of their command line would come only when it is their turn.
         try:
@@ -120,6 +128,11 @@ def ablate(
                 check_misaligned(dataset_dir, True)
         except ValueError as error:
             raise ValueError(f"{run.title}: {error}") from None
+    if trained is not None and not any((run.trained / "table.json").is_file() for run in runs):
+        raise FileNotFoundError(
+            f"--trained {trained}: none of the rows has been trained there, {runs[0].trained} has no table.json; name "
+            "the output_dir of an ablate of this table with as many --seeds and --folds."
+        )
     check_writable(output_dir)
     described_rows, all_runs = described(output_dir, runs), runs
     if row is not None:
@@ -148,8 +161,8 @@ def ablate(
                 (run.folder / "table.json").unlink(missing_ok=True)
         for run in own:
             shutil.rmtree(run.folder / "models", ignore_errors=True)
-            for history in run.folder.glob("history*.jsonl"):
-                history.unlink()
+            for past in (*run.folder.glob("history*.jsonl"), run.folder / TRAINING_SECONDS):
+                past.unlink(missing_ok=True)
     try:
         failures = execute_all(runs, jobs, resume)
     except KeyboardInterrupt:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import json
 import os
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -11,12 +13,14 @@ import nibabel as nib
 import numpy as np
 import torch
 from ignite.engine import Engine, Events
+from monai.engines import IterationEvents
 from torch import nn
 
 from .. import metrics
 from ..command_line import is_true
 from ..data.naming import case_stem
 from ..degradations import Degradation
+from ..files import replacing
 from ..metrics.lpips import Lpips
 from .checkpoint import load_weights
 
@@ -32,6 +36,8 @@ class EvaluationReport:
     its picture for one with other runs (:func:`common.reports.merge_pictures`). With a regressor, the table has the
     BRISQUE of each volume too, and with ``lpips`` the LPIPS against HR. With ``report`` there is ``<case>.html`` too, a
     page with the scan, cubic interpolation, the method and HR to look at in a browser (:func:`common.reports.viewer`).
+    ``cost.json`` says how many parameters the network has, 0 where the inferer runs none, and how many seconds the
+    inferer took for each case, with what moves the case to the device.
 
     With ``centre_slice``, PSNR and SSIM are not those of the volume but of its centre slice, as papers on 2-D networks
     report them: of n slices along z the one at n // 2, counted from 0
@@ -88,9 +94,30 @@ class EvaluationReport:
 
     def attach(self, engine: Engine) -> None:
         """Measure each case, and write the tables at the end."""
-        self.rows: list[dict] = []
+        engine.add_event_handler(Events.STARTED, self._started)
+        engine.add_event_handler(Events.ITERATION_STARTED, self._begins)
+        engine.add_event_handler(IterationEvents.FORWARD_COMPLETED, self._inferred)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self._case)
         engine.add_event_handler(Events.COMPLETED, self._finish)
+
+    def _started(self, engine: Engine) -> None:
+        self.rows: list[dict] = []
+        self.seconds: dict[str, float] = {}
+        self.runs_network = False
+
+        def called(network: nn.Module, inputs: object) -> None:
+            self.runs_network = True
+
+        # A copy that is trained on the scan has it too.
+        self.hook = engine.network.register_forward_pre_hook(called)
+
+    def _begins(self, engine: Engine) -> None:
+        self.began = time.perf_counter()
+
+    def _inferred(self, engine: Engine) -> None:
+        if engine.state.device.type == "cuda":
+            torch.cuda.synchronize(engine.state.device)
+        self.took = time.perf_counter() - self.began
 
     def _case(self, engine: Engine) -> None:
         from .. import reports  # here, because matplotlib takes long to load, and inference needs none
@@ -103,6 +130,7 @@ class EvaluationReport:
             name = case_stem(str(hr.meta["filename_or_obj"]), batch.get("subject"))
             if any(row["case"] == name for row in self.rows):
                 raise ValueError(f"two cases are named {name}; give their files or subjects different names.")
+            self.seconds[name] = self.took
             guide = batch.get("guide")
             volumes = {"cubic": metrics.cubic(torch.as_tensor(lr).cpu(), factors, offset)}
             if self.centre_slice:
@@ -157,6 +185,7 @@ class EvaluationReport:
                 reports.viewer(self.output_dir / f"{name}.html", page, name, truth="HR")
 
     def _finish(self, engine: Engine) -> None:
+        self.hook.remove()
         if not self.rows:
             return
         from .. import reports  # here, because matplotlib takes long to load, and inference needs none
@@ -165,6 +194,9 @@ class EvaluationReport:
         if self.centre_slice:
             print("PSNR and SSIM are those of each case's centre slice, not of its volume")
         reports.box_plots(self.output_dir / "boxplots.png", self.rows)
+        parameters = sum(p.numel() for p in engine.network.parameters()) if self.runs_network else 0
+        with replacing(self.output_dir / "cost.json") as path:
+            path.write_text(json.dumps({"parameters": parameters, "seconds": self.seconds}, indent=2) + "\n")
         print(f"table and pictures are in {self.output_dir}")
 
 

@@ -1,12 +1,13 @@
 """Pictures and tables of training and evaluation, as PNG, CSV and JSON files."""
 
-from .case import case_figure, error, line_profile, panels_figure
-from .cohort import PLANES_FILE, RESERVED, aligned, box_plots, merge_pictures, merge_tables, write_table
+from .case import case_figure, error, line_profile, panels_figure, panels_profile
+from .cohort import PLANES_FILE, RESERVED, box_plots, merge_pictures, merge_tables, write_table
 from .degradation import degradation_figure, noise_range
 from .features import feature_maps, feature_tsne
 from .kernel_figures import kernel_errors, kernel_sheet
 from .mscn import mscn_distance, mscn_figure
 from .planes import View, save_panels
+from .text import aligned
 from .training import loss_curves
 from .translation import translation_figure
 from .uncertainty import calibration_curve
@@ -35,6 +36,7 @@ __all__ = [
     "mscn_figure",
     "noise_range",
     "panels_figure",
+    "panels_profile",
     "save_panels",
     "translation_figure",
     "viewer",

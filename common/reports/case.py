@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
+from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
@@ -15,7 +17,7 @@ from nibabel.affines import from_matvec
 from .files import save_figure
 from .planes import PLANES, Grid, Panel, View, draw_plane, label_ends
 
-__all__ = ["case_figure", "error", "line_profile", "panels_figure"]
+__all__ = ["case_figure", "error", "line_profile", "panels_figure", "panels_profile"]
 
 _PANEL = 1.9  # width of a panel in inches
 
@@ -159,6 +161,14 @@ def _bright(panels: Iterable[Panel]) -> float:
     return float(np.percentile(np.concatenate([plane.ravel() for panel in panels for plane in panel.planes]), 99.8))
 
 
+def _steepest(lines: np.ndarray, span: int) -> tuple[np.intp, ...]:
+    """Index of the line, and of its first sample, where so many samples along the last axis change most."""
+    steps = np.abs(np.diff(lines, axis=-1)).cumsum(axis=-1)
+    before = np.pad(steps, [(0, 0)] * (lines.ndim - 1) + [(1, 0)])[..., : steps.shape[-1] - span + 2]
+    steepness = steps[..., span - 2 :] - before
+    return np.unravel_index(np.argmax(steepness), steepness.shape)
+
+
 def line_profile(
     path: str | os.PathLike,
     lr: np.ndarray,
@@ -193,9 +203,7 @@ def line_profile(
     nearest = [np.clip(np.floor(samples[a] + 0.5).astype(int), 0, hr.shape[a] - 1) for a in across]
     lines = np.moveaxis(hr, axis, -1)[np.ix_(*nearest)]
     span = min(hr.shape[axis], 64)
-    steps = np.abs(np.diff(lines, axis=-1)).cumsum(axis=-1)
-    steepness = steps[..., span - 2 :] - np.pad(steps, ((0, 0), (0, 0), (1, 0)))[..., : steps.shape[-1] - span + 2]
-    first, second, start = np.unravel_index(np.argmax(steepness), steepness.shape)
+    first, second, start = _steepest(lines, span)
     line = [0, 0, 0]
     line[across[0]], line[across[1]] = int(nearest[0][first]), int(nearest[1][second])
 
@@ -255,5 +263,73 @@ def line_profile(
     label_ends(picture, normal)
     shown = np.delete(points * grid.spacing, normal, axis=1)
     picture.plot(shown[:, 0], shown[:, 1], color="tab:red", linewidth=1.5)
+    picture.set_title(name, fontsize=10)
+    save_figure(figure, path)
+
+
+def panels_profile(path: str | os.PathLike, name: str, images: Mapping[str, Panel]) -> None:
+    """Plot the intensities of several methods along one line of their panels, that of HR with the steepest edges.
+
+    The line runs along the axis that is super-resolved most, in the coronal plane where that is the one from inferior
+    to superior, else in the axial one, which the picture beside shows.
+
+    Args:
+        path: the PNG to write.
+        name: the case's name, for the title.
+        images: by their titles, normalised to [0, 1], with ``"HR"``, and ``"LR"``, which is drawn as dots at its
+            samples; other LR volumes (``"LR (...)"``) are left out.
+    """
+    hr = images["HR"]
+    sizes = {title: np.array([*image.planes[0].shape, image.planes[1].shape[1]]) for title, image in images.items()}
+    axis = int(np.argmax(sizes["HR"] / sizes["LR"]))
+    row, normal = (1, 1) if axis == 2 else (0, 2)
+    side = next(a for a in range(3) if a not in (axis, normal))
+
+    def along(image: Panel) -> np.ndarray:
+        """The plane, with the line's axis last."""
+        return image.planes[row] if axis > side else image.planes[row].T
+
+    def place(image: Panel, which: int, size: int) -> np.ndarray:
+        """Centres of a panel's voxels in mm."""
+        first, last = image.edges[which]
+        return first + (np.arange(size) + 0.5) * (last - first) / size
+
+    lines = along(hr)
+    span = min(lines.shape[1], 64)
+    line, start = _steepest(lines, span)
+    at = place(hr, side, len(lines))[line]
+    ends, direction = (("right to left", -1), ("posterior to anterior", 1), ("inferior to superior", 1))[axis]
+
+    figure = Figure(figsize=(11, 4.2), dpi=150, layout="constrained")
+    picture, plot = figure.subplots(1, 2, width_ratios=[1, 2.6])
+    colours = itertools.cycle(colormaps["tab20"].colors)
+    window = place(hr, axis, lines.shape[1])[start : start + span] * direction
+    seen = []
+    for title, image in images.items():
+        if title.startswith("LR ("):
+            continue
+        values = along(image)
+        own = values[np.argmin(np.abs(place(image, side, len(values)) - at))]
+        where = place(image, axis, len(own)) * direction
+        if title == "LR":
+            style = {"color": "black", "marker": "o", "linestyle": "none", "markersize": 4, "zorder": 4}
+        elif title == "HR":
+            style = {"color": "black", "linewidth": 2.0}
+        else:
+            style = {"color": next(colours), "linewidth": 1.2}
+        plot.plot(where, own, label=title, **style)
+        seen.append(own[(where >= window.min()) & (where <= window.max())])
+    seen = np.concatenate(seen)
+    plot.set_xlim(window.min(), window.max())
+    plot.set_ylim(seen.min() - 0.05 * np.ptp(seen), seen.max() + 0.05 * np.ptp(seen))
+    plot.set(xlabel=f"position (mm), {ends}", ylabel="intensity")
+    plot.grid(alpha=0.3)
+    plot.legend(ncols=4, loc="lower center", bbox_to_anchor=(0.5, 1.0), frameon=False, fontsize=8)
+    edges = np.delete(hr.edges, normal, axis=0)
+    grey = {"cmap": "gray", "vmin": 0.0, "vmax": _bright([hr])}
+    draw_plane(picture, hr.planes[row], edges, (1.0, 1.0, 1.0), normal, **grey)
+    label_ends(picture, normal)
+    trace = [window * direction, np.full(span, at)]
+    picture.plot(*(trace if axis < side else trace[::-1]), color="tab:red", linewidth=1.5)
     picture.set_title(name, fontsize=10)
     save_figure(figure, path)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import itertools
 import json
 import math
 import os
@@ -13,14 +12,15 @@ from typing import Any, TypeAlias
 
 import numpy as np
 from matplotlib.figure import Figure
-from scipy.stats import ttest_1samp
 
 from ..files import replacing
-from .case import error, panels_figure
+from .case import error, panels_figure, panels_profile
 from .files import save_figure
 from .planes import load_panels
+from .t_tests import paired_t_tests, t_tests_in_words
+from .text import aligned
 
-__all__ = ["PLANES_FILE", "RESERVED", "aligned", "box_plots", "merge_pictures", "merge_tables", "write_table"]
+__all__ = ["PLANES_FILE", "RESERVED", "box_plots", "merge_pictures", "merge_tables", "write_table"]
 
 PLANES_FILE = "{}_planes.npz"
 """What an evaluation leaves of a case, by its name, for its picture with other methods."""
@@ -122,7 +122,8 @@ def write_table(output_dir: str | os.PathLike, rows: Sequence[Mapping], against:
         writer.writeheader()
         writer.writerows(rows)
     cases = [{c: row[c] if c in keys else _number(float(row[c])) for c in columns} for row in rows]
-    tests = {} if against is None else _paired_t_tests(rows, against)
+    scores = [score for score in metrics if not score.startswith("displacement")]
+    tests = {} if against is None else paired_t_tests(rows, against, scores)
     content = {"cases": cases, "summary": summary} | ({"paired_t_test": tests} if tests else {})
     with replacing(Path(output_dir) / "table.json") as path:
         path.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n")
@@ -130,61 +131,9 @@ def write_table(output_dir: str | os.PathLike, rows: Sequence[Mapping], against:
     text = aligned(lines)
     if seeds := _seeds(rows):
         text += f"\nmean over the cases; +- is the standard deviation over {len(seeds)} seeds"
-    if tests and not any(tests["methods"].values()):
-        text += f"\nno paired t-test: no method shares two cases with {against}"
-    elif tests:
-        scores = list(dict.fromkeys(score for found in tests["methods"].values() for score in found))
-        lines = [["method", "cases", *(f"{metrics[score][0]}: difference, p" for score in scores)]]
-        for method, found in tests["methods"].items():
-            cells = [_test_cell(found.get(score), metrics[score][1]) for score in scores]
-            lines.append([method, str(max((test["n"] for test in found.values()), default=0)), *cells])
-        text += f"\npaired t-test over the cases, against {against}\n{aligned(lines)}"
+    if against is not None:
+        text += t_tests_in_words(tests, metrics)
     return text
-
-
-def _test_cell(test: Mapping | None, decimals: int) -> str:
-    """A mean difference and its p."""
-    if test is None:
-        return "-"
-    p = "-" if test["p"] is None else f"{test['p']:.2g}"
-    return f"{test['difference']:+.{decimals}f}, {p}"
-
-
-def aligned(lines: Sequence[Sequence[str]]) -> str:
-    """A table to print: columns as wide as their widest cell, the first to the left, a rule below the first line."""
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    lines = [lines[0], ["-" * width for width in widths], *lines[1:]]
-    return "\n".join(
-        "  ".join(cell.rjust(w) if i else cell.ljust(w) for i, (cell, w) in enumerate(zip(line, widths, strict=True)))
-        for line in lines
-    )
-
-
-def _paired_t_tests(rows: Sequence[Mapping], against: str) -> dict:
-    """By method and score the mean difference to another method and the p of Student's paired t-test."""
-    methods = list(dict.fromkeys(row["method"] for row in rows))
-    if against not in methods:
-        raise ValueError(f"against is '{against}', expected one of the methods: {', '.join(methods)}.")
-    scores = [score for score in _metrics(rows) if not score.startswith("displacement")]
-    found: dict[str, dict] = {method: {} for method in methods if method != against}
-    for method, score in itertools.product(found, scores):
-        ours, theirs = (_by_case(rows, name, score) for name in (method, against))
-        shared = [case for case in ours if case in theirs]
-        if len(shared) < 2:
-            continue
-        difference = np.array([ours[case] - theirs[case] for case in shared])
-        p = ttest_1samp(difference, 0).pvalue if np.ptp(difference) > 0 else math.nan
-        found[method][score] = {"difference": float(difference.mean()), "p": _number(p), "n": len(shared)}
-    return {"against": against, "methods": found}
-
-
-def _by_case(rows: Sequence[Mapping], method: str, score: str) -> dict[str, float]:
-    """A score's finite values of a method by case, the mean of its seeds."""
-    values: dict[str, list[float]] = {}
-    for row in rows:
-        if row["method"] == method and math.isfinite(value := float(row[score])):
-            values.setdefault(row["case"], []).append(value)
-    return {case: float(np.mean(found)) for case, found in values.items()}
 
 
 def box_plots(path: str | os.PathLike, rows: Sequence[Mapping]) -> None:
@@ -298,6 +247,8 @@ def merge_tables(
 def merge_pictures(output_dir: str | os.PathLike, folders_by_name: Mapping[str, _Folders]) -> str:
     """Draw each case of several runs as one picture, ``<case>.png``: LR, cubic, a column for each method, and HR.
 
+    ``<case>_profile.png`` has their intensities along one line (:func:`common.reports.panels_profile`).
+
     The columns are those that :class:`common.handlers.EvaluationReport` drew of the runs, through the same planes, in
     one grey window and with their errors on one colour scale. As in :func:`merge_tables`, each method stands behind the
     LR that it was given, and behind its interpolation.
@@ -339,9 +290,11 @@ def merge_pictures(output_dir: str | os.PathLike, folders_by_name: Mapping[str, 
                     if panel != "LR":
                         errors[title], scores[title] = error(image, panels["HR"]), rows[panel]
         if images:
-            panels_figure(Path(output_dir) / f"{case}.png", case, {**images, "HR": truth}, errors, scores)
+            images["HR"] = truth
+            panels_figure(Path(output_dir) / f"{case}.png", case, images, errors, scores)
+            panels_profile(Path(output_dir) / f"{case}_profile.png", case, images)
             drawn += 1
-    text = f"pictures: {drawn}, one for each case, with a column for each method"
+    text = f"pictures: {drawn}, one for each case, with a column for each method, and as many line profiles"
     text += "" if seed is None else f", of seed {seed}"
     if missing:
         text += f"; none for {'; '.join(missing)}, whose runs have left no {PLANES_FILE.format('<case>')}"

@@ -12,6 +12,9 @@ from ..handlers.forecast import duration
 from ..side_by_side import Programs
 from .runs import Run, words
 
+TRAINING_SECONDS = "training_seconds.txt"
+"""What a run's training took with the start of the program, a line each time that it went on and was not stopped."""
+
 
 def execute_all(runs: Sequence[Run], jobs: int, resume: bool) -> list[tuple[Run, str]]:
     """Execute all runs, and tell of each and how long is left; one that fails does not stop the others.
@@ -97,10 +100,16 @@ def _execute(run: Run, resume: bool, programs: Programs) -> str | None:
     """Train and evaluate. Returns what went wrong, or None."""
     run.folder.mkdir(parents=True, exist_ok=True)
     path = run.folder / "log.txt"
+    if not run.trains and not (run.trained / "table.json").is_file():
+        return f"{run.trained}, whose weights it takes, has no table.json: that run is not done."
     with path.open("w") as log:
         for evaluate in (False, True) if run.trains else (True,):
             line = [*words(run, resume, evaluate), "--traceback=true"]
+            began = time.monotonic()
             status = programs.run([sys.executable, "-m", "monai.bundle", "run", *line], log)
+            if not evaluate:
+                with (run.folder / TRAINING_SECONDS).open("a") as seconds:
+                    seconds.write(f"{time.monotonic() - began:.1f}\n")
             if status != 0:
                 lines = [line for line in path.read_text(errors="replace").splitlines() if line.strip()]
                 # An evaluation writes its table before it ends with the cases that failed.

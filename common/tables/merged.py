@@ -15,13 +15,19 @@ ROWS = "rows.json"
 
 
 def described(output_dir: str | os.PathLike, runs: Sequence[Run]) -> dict[str, list[dict]]:
-    """The content of ``rows.json``: by row its runs, with their seeds, folders in ``output_dir`` and what they are."""
+    """The content of ``rows.json``: by row its runs.
+
+    Each with its seed, its folder and that of what is evaluated, both seen from ``output_dir``, and what it is.
+    """
     rows: dict[str, list[dict]] = {}
     for run in runs:
         folder = run.folder.relative_to(output_dir).as_posix()
         # Without where it writes, which a command from elsewhere calls otherwise.
         command = [word for word in words(run, False) if not word.startswith(("--output_dir=", "--ckpt_dir="))]
-        rows.setdefault(run.row, []).append({"seed": run.seed, "folder": folder, "command": command})
+        trained = Path(os.path.relpath(run.trained, output_dir)).as_posix()
+        rows.setdefault(run.row, []).append(
+            {"seed": run.seed, "folder": folder, "trained": trained, "command": command}
+        )
     return rows
 
 
@@ -38,8 +44,8 @@ def check_same(output_dir: str | os.PathLike, rows: Mapping[str, Sequence[Mappin
         ValueError: with the first run that differs, and in what.
     """
     known, new = (
-        {run["folder"]: run["command"] for runs in table.values() for run in runs}
-        for table in (_rows(output_dir), rows)
+        {run["folder"]: [*run["command"], _weights(run)] for runs in table.values() for run in runs}
+        for table in (rows_in(output_dir), rows)
     )
     if not known:
         return
@@ -86,7 +92,7 @@ def merged(output_dir: str | os.PathLike, against: str | None = None) -> list[st
         FileNotFoundError: when there is no ``rows.json``.
         ValueError: when no row is called ``against``.
     """
-    rows = _rows(output_dir)
+    rows = rows_in(output_dir)
     if not rows:
         raise FileNotFoundError(f"{Path(output_dir) / ROWS}: there is no such file; expected the folder of an ablate.")
     check_against(against, rows)
@@ -119,7 +125,12 @@ def check_against(against: str | None, names: Sequence[str] | Mapping) -> None:
         raise ValueError(f"--against {against}: there is no such row, only cubic; {'; '.join(names)}.")
 
 
-def _rows(output_dir: str | os.PathLike) -> dict[str, list[dict]]:
+def rows_in(output_dir: str | os.PathLike) -> dict[str, list[dict]]:
     """What ``rows.json`` holds, nothing where it is not there."""
     path = Path(output_dir) / ROWS
     return json.loads(path.read_text()) if path.is_file() else {}
+
+
+def _weights(run: Mapping) -> str:
+    """Whose weights a run evaluates, as a word beside those of its command."""
+    return f"weights of {run.get('trained', run['folder'])}"

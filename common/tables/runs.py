@@ -23,7 +23,7 @@ class Run:
         folder: that it writes to.
         configs: paths of train.json and its overlays.
         override: keys of the configs that are set.
-        trained: folder of the run whose weights are evaluated: its own, or another row's.
+        trained: folder of the run whose weights are evaluated: its own, another row's, or one of another table.
     """
 
     row: str
@@ -40,7 +40,13 @@ class Run:
         return self.trained == self.folder
 
 
-def runs_of(rows: Sequence[Mapping], output_dir: Path, override: Mapping[str, object], seeds: int) -> list[Run]:
+def runs_of(
+    rows: Sequence[Mapping],
+    output_dir: Path,
+    override: Mapping[str, object],
+    seeds: int,
+    trained: Path | None = None,
+) -> list[Run]:
     """The runs of all rows, those with one seed before those with the next.
 
     A key that only some rows' configs have is set for these, and which go without is printed.
@@ -50,6 +56,7 @@ def runs_of(rows: Sequence[Mapping], output_dir: Path, override: Mapping[str, ob
         output_dir: folder of the table.
         override: keys of the configs to set in all rows.
         seeds: how many seeds each row is run with; with 1 the key ``seed`` is left as it is.
+        trained: folder of another table of these rows, whose weights are evaluated; None to train them.
 
     Raises:
         ValueError: when a row sets a key that is set for all, or ``seed`` is set beside more than one of ``seeds``.
@@ -74,7 +81,8 @@ def runs_of(rows: Sequence[Mapping], output_dir: Path, override: Mapping[str, ob
                             f"row '{row['name']}' sets {key}, but {other} is set for all rows, which would make rows "
                             "equal; take it out of the row or off the command line."
                         )
-        own, source = (output_dir / folder_of(name) for name in (row["name"], row["weights"] or row["name"]))
+        own, source = output_dir / folder_of(row["name"]), folder_of(row["weights"] or row["name"])
+        source = (trained or output_dir) / source
         for seed in range(seeds) if seeds > 1 else [None]:
             for number, keys in enumerate(pool, start=1):
                 title, inner = row["name"], Path()

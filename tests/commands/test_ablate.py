@@ -164,6 +164,23 @@ def test_a_row_that_evaluates_the_weights_of_another(bundle, commands, tmp_path)
     assert len(commands) == 1 and "--output_dir=" + str(out / "b" / "2") in commands[0]
 
 
+def test_what_another_table_has_trained(bundle, commands, tmp_path):
+    """It is evaluated, nothing is trained; a folder that holds none of it is refused before anything runs."""
+    tables(bundle, main=[{"name": "a"}, {"name": "b", "override": {"gain": 2}}])
+    first, again = str(tmp_path / "first"), str(tmp_path / "again")
+    with pytest.raises(FileNotFoundError, match=r"--trained .*first: none of the rows .*a has no table\.json"):
+        ablate("main", "common/data", again, str(bundle), trained=first)
+    assert not commands and not Path(again).exists()
+    ablate("main", "common/data", first, str(bundle))
+    with pytest.raises(ValueError, match="--trained is --output_dir"):
+        ablate("main", "common/data", first, str(bundle), trained=first)
+    commands.clear()
+    ablate("main", "common/data", again, str(bundle), trained=first, note="another scanner")
+    folders = [word for command in commands for word in command if word.startswith("--ckpt_dir=")]
+    assert folders == [f"--ckpt_dir={first}/{name}/models" for name in "ab"]
+    assert table(Path(again)) == table(Path(first))
+
+
 def test_seeds(bundle, commands, tmp_path, capsys):
     """Their spread is that of what is trained; folds are pooled within a seed; weights are those of the same seed."""
     folds = {"pool": [{"fold": 0}, {"fold": 1}]}

@@ -188,6 +188,9 @@ def test_any_network_is_evaluated_beside_the_method_and_given_its_guide(tmp_path
     assert list(rows) == ["cubic", *others, "half"]
     assert rows["perfect"]["brisque"] == (hr > 0.3).sum() != rows["half"]["brisque"]
     assert rows["cubic"]["brisque"] not in (rows["perfect"]["brisque"], 0)
+    cost = json.loads((tmp_path / "out" / "cost.json").read_text())
+    assert cost["parameters"] == sum(p.numel() for p in network.parameters()) > 0
+    assert list(cost["seconds"]) == [rows["half"]["case"]] and cost["seconds"][rows["half"]["case"]] > 0
     assert rows["perfect"]["lpips"] < 1e-6 < rows["half"]["lpips"] < rows["a quarter"]["lpips"]
     assert rows["half"]["psnr"] < 40 and (rows["perfect"]["psnr"] is None or rows["perfect"]["psnr"] > 100)
     repeated = lr.repeat_interleave(2, 1).repeat_interleave(2, 2).repeat_interleave(2, 3)
@@ -595,8 +598,8 @@ def test_a_case_of_several_runs_is_one_picture(tmp_path, figures):
     _planes(tmp_path / "2", hr, coarse, hr * np.float32(0.7), (2, 2, 2), "own")
     text = merge_pictures(tmp_path / "out", folders)
     assert text.startswith("pictures: 1, one for each case") and "none for no planes; folds, whose" in text
-    assert [path.name for path in (tmp_path / "out").iterdir()] == ["a.png"]
-    panels = np.array(figures[-1].axes[:54]).reshape(6, 9)
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a.png", "a_profile.png"]
+    panels = np.array(figures[-2].axes[:54]).reshape(6, 9)
     titles = [panel.get_title().strip().split("\n") for panel in panels[0]]
     assert [title[0] for title in titles] == ["LR", "cubic", "A", "C", "folds", "LR (B)", "cubic (B)", "B", "HR"]
     assert titles[2][1] == "39.00 dB, 0.9000" and titles[6][1] == "20.00 dB, 0.9000"
@@ -610,6 +613,19 @@ def test_a_case_of_several_runs_is_one_picture(tmp_path, figures):
             shown, truth = (panels[row, c].images[0].get_array() for c in (column, 8))
             np.testing.assert_allclose(shown, share * truth, atol=1e-6)
             np.testing.assert_allclose(panels[row + 1, column].images[0].get_array(), (1 - share) * truth, atol=1e-6)
+    picture, profile = figures[-1].axes
+    curves = {line.get_label(): line.get_xydata() for line in profile.lines}
+    assert list(curves) == ["LR", "cubic", "A", "C", "folds", "cubic (B)", "B", "HR"]
+    # The line runs through the ball, and everybody's curve and dots along the same one.
+    assert np.abs(np.diff(curves["HR"][:, 1])).max() == pytest.approx(0.5)
+    for name, share in (("A", 0.9), ("C", 0.5), ("folds", 0.7), ("B", 0.8)):
+        np.testing.assert_allclose(curves[name][:, 1], share * curves["HR"][:, 1], atol=1e-6)
+        np.testing.assert_allclose(curves[name][:, 0], curves["HR"][:, 0], atol=1e-6)
+    places, values = curves["HR"].T
+    for place, value in curves["LR"]:
+        assert value == values[np.argmin(np.abs(places - place))]
+    x, y = picture.lines[0].get_data()
+    assert min(np.ptp(x), np.ptp(y)) == 0 and np.ptp(x) + np.ptp(y) == pytest.approx(np.ptp(profile.get_xlim()))
 
 
 def test_runs_of_several_seeds_are_joined_and_the_first_is_drawn(tmp_path, figures):
@@ -633,8 +649,8 @@ def test_runs_of_several_seeds_are_joined_and_the_first_is_drawn(tmp_path, figur
     assert "\n  A; C\n  B\n" in text and "The LR inputs of B change with the seed" in text
     assert "change with the seed" not in merge_tables(tmp_path / "out", {name: folders[name] for name in "AC"})
     text = merge_pictures(tmp_path / "out", folders)
-    assert text == "pictures: 1, one for each case, with a column for each method, of seed 5"
-    panels = figures[-1].axes[: 6 * 6]
+    assert text == "pictures: 1, one for each case, with a column for each method, and as many line profiles, of seed 5"
+    panels = figures[-2].axes[: 6 * 6]
     assert [panel.get_title().strip().split("\n")[0] for panel in panels[:6]] == ["LR", "cubic", "A", "B", "C", "HR"]
     np.testing.assert_allclose(panels[2].images[0].get_array(), 0.5 * panels[5].images[0].get_array(), atol=1e-6)
 

@@ -1,0 +1,116 @@
+"""Methods of several tables in one: what each reaches, what it costs, and both in one picture."""
+
+from __future__ import annotations
+
+import csv
+import math
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib import colormaps
+from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
+
+from ..files import replacing
+from .files import save_figure
+from .text import aligned
+
+__all__ = ["COLUMNS", "quality_against_time", "write_overview"]
+
+COLUMNS = (
+    "table", "method", "cases", "seeds", "psnr", "psnr_sd", "ssim", "ssim_sd", "lpips", "cubic_psnr", "cubic_ssim",
+    "displacement", "parameters", "training_seconds", "seconds",
+)  # fmt: skip
+"""Of ``overview.csv``."""
+_LOWEST = -3.0  # dB, or what diverged would hide how the others differ
+
+
+def write_overview(output_dir: str | os.PathLike, rows: Sequence[dict]) -> str:
+    """Write ``overview.csv``, a line a method and table, and return a table to print, a line a method.
+
+    Args:
+        output_dir: the folder to write to.
+        rows: each with the ``COLUMNS``: scores are means over the cases and seeds, ``_sd`` standard deviations over the
+            seeds, NaN of one; ``displacement`` is the largest mean along an axis, in HR voxels; seconds are those of
+            the training, and of a case's inference; what is not known is NaN.
+
+    Returns:
+        PSNR and SSIM in each table's column, as a gain over cubic interpolation of the method's own input, in the order
+        of the tables; methods in the order of their first appearance.
+    """
+    with replacing(Path(output_dir) / "overview.csv") as path, path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, COLUMNS)
+        writer.writeheader()
+        writer.writerows({key: _text(row[key]) for key in COLUMNS} for row in rows)
+    tables = list(dict.fromkeys(row["table"] for row in rows))
+    found = {(row["table"], row["method"]): row for row in rows}
+    lines = [["method", "parameters", "training (s)", *tables]]
+    for method in dict.fromkeys(row["method"] for row in rows):
+        own = [row for row in rows if row["method"] == method]
+        cells = [_gain(found.get((table, method))) for table in tables]
+        parameters = max([row["parameters"] for row in own if row["parameters"] > 0], default=0)
+        seconds = [row["training_seconds"] for row in own if row["training_seconds"] > 0]
+        lines.append([
+            method,
+            f"{parameters:,}" if parameters else "-",
+            "-" if not seconds else f"{min(seconds):.0f} to {max(seconds):.0f}",
+            *cells,
+        ])  # fmt: skip
+    inputs = []
+    for table in tables:
+        own = [(row["cubic_psnr"], row["cubic_ssim"]) for row in rows if row["table"] == table]
+        different = list(dict.fromkeys((round(p, 2), round(s, 4)) for p, s in own))
+        inputs.append("; ".join(f"{p:.2f}, {s:.4f}" for p, s in different))
+    lines.insert(1, ["cubic", "-", "-", *inputs])
+    return aligned(lines) + "\ncubic: PSNR (dB), SSIM; the others: what they gain on cubic interpolation of their input"
+
+
+def quality_against_time(path: str | os.PathLike, rows: Sequence[dict]) -> None:
+    """Draw the gain in PSNR over the seconds to train and to infer a case, a panel a table and a point a method.
+
+    What loses more than 3 dB stands at the lower edge, with its figure in the legend.
+
+    Args:
+        path: the PNG to write.
+        rows: as for :func:`write_overview`.
+    """
+    tables = list(dict.fromkeys(row["table"] for row in rows))
+    across = min(len(tables), 2)
+    down = math.ceil(len(tables) / across)
+    figure = Figure(figsize=(6.5 * across, 4.5 * down), dpi=130, layout="constrained")
+    panels = np.atleast_1d(figure.subplots(down, across)).ravel()
+    methods = list(dict.fromkeys(row["method"] for row in rows))
+    markers, colours = "osD^v<>Pph*X", colormaps["tab20"].colors
+    for panel, table in zip(panels, tables, strict=False):
+        for row in (row for row in rows if row["table"] == table):
+            number = methods.index(row["method"])
+            seconds = np.nansum([row["training_seconds"], row["seconds"]])
+            gain = row["psnr"] - row["cubic_psnr"]
+            beyond = f" ({gain:+.1f} dB)" if gain < _LOWEST else ""
+            label = {"label": row["method"] + beyond, "color": colours[number % 20], "marker": markers[number % 12]}
+            spread = row["psnr_sd"] if math.isfinite(row["psnr_sd"]) else None
+            panel.errorbar(
+                [max(seconds, 0.1)], [max(gain, _LOWEST)], yerr=spread, linestyle="none", markersize=6, **label
+            )
+        panel.axhline(0, color="0.6", linewidth=1, zorder=0)
+        panel.set(xscale="log", title=table, xlabel="seconds to train and to infer one case")
+        panel.xaxis.set_minor_formatter(NullFormatter())
+        panel.set_ylabel("gain in PSNR over cubic (dB)")
+        panel.grid(alpha=0.3)
+        panel.legend(frameon=False, fontsize=6, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    for panel in panels[len(tables) :]:
+        panel.remove()
+    save_figure(figure, path)
+
+
+def _gain(row: dict | None) -> str:
+    if row is None:
+        return ""
+    spread = f" +- {row['psnr_sd']:.2f}" if math.isfinite(row["psnr_sd"]) else ""
+    return f"{row['psnr'] - row['cubic_psnr']:+.2f}{spread}, {row['ssim'] - row['cubic_ssim']:+.4f}"
+
+
+def _text(value: object) -> object:
+    return "" if isinstance(value, float) and math.isnan(value) else value

@@ -1,0 +1,79 @@
+"""Student's paired t-test of methods over the cases that they share."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from scipy.stats import ttest_1samp
+
+from .text import aligned
+
+__all__ = ["paired_t_tests", "t_tests_in_words"]
+
+
+def paired_t_tests(rows: Sequence[Mapping], against: str, scores: Sequence[str]) -> dict:
+    """By method and score the mean difference to another method, and the two-sided p.
+
+    Args:
+        rows: as for :func:`common.reports.write_table`; of several seeds a case's value is the mean of them.
+        against: the method with which the others are compared, over the cases that both have, two or more.
+        scores: columns of the rows.
+
+    Returns:
+        ``{"against": ..., "methods": {method: {score: {"difference", "p", "n"}}}}``; p is None where all differences
+        are the same.
+
+    Raises:
+        ValueError: when no row is of the method ``against``.
+    """
+    methods = list(dict.fromkeys(row["method"] for row in rows))
+    if against not in methods:
+        raise ValueError(f"against is '{against}', expected one of the methods: {', '.join(methods)}.")
+    found: dict[str, dict] = {method: {} for method in methods if method != against}
+    for method, score in itertools.product(found, scores):
+        ours, theirs = (_by_case(rows, name, score) for name in (method, against))
+        shared = [case for case in ours if case in theirs]
+        if len(shared) < 2:
+            continue
+        difference = np.array([ours[case] - theirs[case] for case in shared])
+        p = float(ttest_1samp(difference, 0).pvalue) if np.ptp(difference) > 0 else math.nan
+        p = p if math.isfinite(p) else None
+        found[method][score] = {"difference": float(difference.mean()), "p": p, "n": len(shared)}
+    return {"against": against, "methods": found}
+
+
+def t_tests_in_words(tests: Mapping, columns: Mapping[str, tuple[str, int]]) -> str:
+    """What to print below a table, from a line break on.
+
+    Args:
+        tests: of :func:`paired_t_tests`.
+        columns: title and decimals of each score.
+    """
+    if not any(tests["methods"].values()):
+        return f"\nno paired t-test: no method shares two cases with {tests['against']}"
+    scores = list(dict.fromkeys(score for found in tests["methods"].values() for score in found))
+    lines = [["method", "cases", *(f"{columns[score][0]}: difference, p" for score in scores)]]
+    for method, found in tests["methods"].items():
+        cells = [_cell(found.get(score), columns[score][1]) for score in scores]
+        lines.append([method, str(max((test["n"] for test in found.values()), default=0)), *cells])
+    return f"\npaired t-test over the cases, against {tests['against']}\n{aligned(lines)}"
+
+
+def _cell(test: Mapping | None, decimals: int) -> str:
+    """A mean difference and its p."""
+    if test is None:
+        return "-"
+    p = "-" if test["p"] is None else f"{test['p']:.2g}"
+    return f"{test['difference']:+.{decimals}f}, {p}"
+
+
+def _by_case(rows: Sequence[Mapping], method: str, score: str) -> dict[str, float]:
+    """A score's finite values of a method by case, the mean of its seeds."""
+    values: dict[str, list[float]] = {}
+    for row in rows:
+        if row["method"] == method and math.isfinite(value := float(row[score])):
+            values.setdefault(row["case"], []).append(value)
+    return {case: float(np.mean(found)) for case, found in values.items()}

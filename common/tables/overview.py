@@ -1,0 +1,79 @@
+"""What each method of several tables reaches and costs, from what their runs have left."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from .execution import TRAINING_SECONDS
+from .merged import rows_in
+
+
+def overview_of(folders: Sequence[Path]) -> tuple[list[dict], list[str]]:
+    """The rows of several tables, as :func:`common.reports.write_overview` takes them.
+
+    Args:
+        folders: of the tables, each called by its folder's name.
+
+    Returns:
+        The rows, and the folders of the runs that are not done, whose rows are left out.
+
+    Raises:
+        FileNotFoundError: when a folder has no ``rows.json``.
+    """
+    rows, missing = [], []
+    for folder in folders:
+        runs_by_row = rows_in(folder)
+        if not runs_by_row:
+            raise FileNotFoundError(f"{folder}: there is no rows.json; expected the folder of an ablate.")
+        for name, runs in runs_by_row.items():
+            made = [folder / run["folder"] for run in runs]
+            left = [str(place) for place in made if not (place / "table.json").is_file()]
+            missing += left
+            if not left:
+                rows.append({"table": folder.name, "method": name, **_row(folder, runs)})
+    return rows, missing
+
+
+def _row(folder: Path, runs: Sequence[dict]) -> dict:
+    by_seed: dict[int | None, list[dict]] = {}
+    cubic, costs, training = [], [], []
+    for run in runs:
+        for case in json.loads((folder / run["folder"] / "table.json").read_text())["cases"]:
+            if case["method"] == "cubic":
+                cubic.append(case)
+            elif case["method"] != "bicubic":
+                by_seed.setdefault(run["seed"], []).append(case)
+        cost = folder / run["folder"] / "cost.json"
+        costs.append(json.loads(cost.read_text()) if cost.is_file() else {"parameters": math.nan, "seconds": {}})
+        training.append(_total(folder / run.get("trained", run["folder"]) / TRAINING_SECONDS))
+    scores = {key: [_mean(cases, key) for cases in by_seed.values()] for key in ("psnr", "ssim", "lpips")}
+    shifts = [abs(_mean([case for cases in by_seed.values() for case in cases], f"displacement_{a}")) for a in "xyz"]
+    several = len(by_seed) > 1
+    return {
+        "cases": len({case["case"] for cases in by_seed.values() for case in cases}),
+        "seeds": len(by_seed),
+        **{key: float(np.mean(values)) for key, values in scores.items()},
+        **{f"{key}_sd": float(np.std(scores[key], ddof=1)) if several else math.nan for key in ("psnr", "ssim")},
+        "cubic_psnr": _mean(cubic, "psnr"),
+        "cubic_ssim": _mean(cubic, "ssim"),
+        "displacement": max(shifts),
+        "parameters": max(cost["parameters"] for cost in costs),
+        # Of one training: what was pooled is so many, seeds are as many again.
+        "training_seconds": float(np.sum(training)) / len(by_seed),
+        "seconds": float(np.mean([second for cost in costs for second in cost["seconds"].values()] or [math.nan])),
+    }
+
+
+def _mean(cases: Sequence[dict], key: str) -> float:
+    values = [case[key] for case in cases if case.get(key) is not None]
+    return float(np.mean(values)) if values else math.nan
+
+
+def _total(path: Path) -> float:
+    """The sum of a file's numbers, NaN where there is none."""
+    return sum(map(float, path.read_text().split())) if path.is_file() else math.nan
