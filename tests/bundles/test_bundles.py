@@ -215,7 +215,7 @@ def test_tables(bundle, tmp_path, monkeypatch):
         return
     for table, written in json.loads((configs / "tables.json").read_text()).items():
         rows = rows_of(str(configs.parent), table)
-        folds = (configs / "cross_validation.json").is_file()
+        folds = all(Path(row["bundle"], "configs", "cross_validation.json").is_file() for row in rows)
         for listing in (rows, [over_folds(row, 4) for row in rows] if folds else []):
             found = runs_of(listing, tmp_path, {"dataset_dir": "data", "max_epochs": 1}, seeds=1)
             assert {run.row for run in found} == {row["name"] for row in written if listing}
