@@ -78,7 +78,7 @@ def inferred(bundle, tiny, trained, exported, folder, configs) -> list[nib.Nifti
     return [nib.load(folder / name / f"{tiny.case('a')}_sr.nii.gz") for name in ("here", "there")]
 
 
-@pytest.mark.parametrize("bundle", runs.like_others_slow, indirect=True, scope="session")
+@pytest.mark.slow  # test_inference_by_onnxruntime runs the same folders in the main tests
 def test_inference(bundle, tiny, trained, exported, tmp_path):
     """In the exported folder alone, inference gives the repository's voxels bit for bit."""
     here, there = inferred(bundle, tiny, trained, exported, tmp_path, ["inference"])
