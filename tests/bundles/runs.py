@@ -142,10 +142,9 @@ def configs(bundle: str, *names: str) -> list[str]:
 TINY = {path.stem: _tiny(path.stem) for path in sorted(Path(__file__).with_name("tiny").glob("[a-z]*.py"))}
 
 
-# For tests of what holds for every bundle that is like another.
-each_form = pytest.mark.parametrize(
-    "bundle", [name for name, tiny in TINY.items() if not tiny.like], indirect=True, scope="session"
-)
+# The bundles that are like no other: what their tests show holds for the others by construction.
+FORMS = [name for name, tiny in TINY.items() if not tiny.like]
+each_form = pytest.mark.parametrize("bundle", FORMS, indirect=True, scope="session")
 # For tests of every bundle that take long: of one that is like another in the second step.
 like_others_slow = [pytest.param(name, marks=pytest.mark.slow if tiny.like else ()) for name, tiny in TINY.items()]
 

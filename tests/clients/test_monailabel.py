@@ -135,11 +135,15 @@ def bundles() -> Path:
 
 @pytest.fixture(scope="module")
 def server(bundles, tmp_path_factory) -> Server:
-    """A server of every bundle, of udean in another version and again in the same, and of some with bad weights."""
+    """A server of every bundle, of udean in another version and again in the same, and of some with bad weights.
+
+    It has scans for those bundles that are like no other.
+    """
     folder = tmp_path_factory.mktemp("label")
     server = Server(folder, {})
     for name in runs.BUNDLES:
         shutil.copytree(bundles / name, server.dist / name)
+    for name in runs.FORMS:
         tiny = runs.TINY[name]
         server.scans[name] = [
             tiny.save_lr(
@@ -188,7 +192,7 @@ def same(found: nib.Nifti1Image, expected: nib.Nifti1Image) -> bool:
 
 @pytest.fixture(scope="module")
 def own(server) -> dict[str, list[nib.Nifti1Image]]:
-    """What each exported bundle itself makes of its scans, in a folder where the repository is not."""
+    """What an exported bundle itself makes of its scans, in a folder where the repository is not."""
     results = {}
     for name, scans in server.scans.items():
         out = server.folder / "own" / name
