@@ -124,7 +124,7 @@ def test_killed_and_resumed(bundle, tiny, cohort, tmp_path):
 
 
 @pytest.mark.slow
-@runs.each_form
+@pytest.mark.parametrize("bundle", ["udean", "guided_rdn", "ct_guided"])  # HR alone, with guides, and with CT
 def test_bare_at_its_own_size(bundle, tmp_path):
     """Train.json with no data, on fewer heads, begins, ends when it is interrupted, and goes on from there."""
     lists = json.loads(Path(*runs.configs(bundle, "train")).read_text())["simulated"]["datalist"]
