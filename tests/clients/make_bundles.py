@@ -1,4 +1,4 @@
-"""``python -m tests.clients.make_bundles FOLDER``: every bundle, tiny and of random weights, exported."""
+"""``python -m tests.clients.make_bundles FOLDER``: bundles like no other, tiny, exported with random weights."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from tests.bundles import runs
 
 
 def main(folder: str) -> None:
-    """Export every bundle into a folder."""
-    for bundle in runs.BUNDLES:
+    """Export them into a folder."""
+    for bundle in runs.FORMS:
         parser = ConfigParser()
         parser.read_config(runs.configs(bundle, "inference"))
         parser.update(runs.TINY[bundle].network)

@@ -135,15 +135,11 @@ def bundles() -> Path:
 
 @pytest.fixture(scope="module")
 def server(bundles, tmp_path_factory) -> Server:
-    """A server of every bundle, of udean in another version and again in the same, and of some with bad weights.
-
-    It has scans for those bundles that are like no other.
-    """
+    """A server of bundles, of udean in another version and again in the same, and of some with bad weights."""
     folder = tmp_path_factory.mktemp("label")
     server = Server(folder, {})
-    for name in runs.BUNDLES:
-        shutil.copytree(bundles / name, server.dist / name)
     for name in runs.FORMS:
+        shutil.copytree(bundles / name, server.dist / name)
         tiny = runs.TINY[name]
         server.scans[name] = [
             tiny.save_lr(
@@ -220,7 +216,7 @@ def stem(scan: Path) -> str:
 def test_info(server):
     """Every bundle that loads is listed with version and scale, as no segmentation; one that does not, in the log."""
     models = server.info()["models"]
-    assert set(models) == {*runs.BUNDLES, *MARKED}
+    assert set(models) == {*runs.FORMS, *MARKED}
     for name, model in models.items():
         version = json.loads((server.dist / name / "configs" / "metadata.json").read_text())["version"]
         scale = list(runs.TINY["udean" if name in MARKED else name].degradation.factors)
@@ -341,7 +337,7 @@ def test_nothing_left_behind(server):
     assert kept - {path.name for scans in server.scans.values() for path in scans[0].parent.iterdir()} <= {
         ".lock", "datastore_v2.json",
     }  # fmt: skip
-    for name in runs.BUNDLES:
+    for name in runs.FORMS:
         left = {path.relative_to(server.dist / name) for path in (server.dist / name).rglob("*") if path.is_file()}
         there = {
             path.relative_to(bundle) for bundle in [Path(os.environ["BUNDLES"]) / name] for path in bundle.rglob("*")
