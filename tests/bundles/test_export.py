@@ -78,7 +78,8 @@ def inferred(bundle, tiny, trained, exported, folder, configs) -> list[nib.Nifti
     return [nib.load(folder / name / f"{tiny.case('a')}_sr.nii.gz") for name in ("here", "there")]
 
 
-@pytest.mark.slow  # test_inference_by_onnxruntime runs the same folders in the main tests
+@pytest.mark.slow  # the next test runs the same folders in the main tests
+@runs.each_form
 def test_inference(bundle, tiny, trained, exported, tmp_path):
     """In the exported folder alone, inference gives the repository's voxels bit for bit."""
     here, there = inferred(bundle, tiny, trained, exported, tmp_path, ["inference"])
