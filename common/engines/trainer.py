@@ -6,6 +6,7 @@ import contextlib
 import os
 import signal
 import threading
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import torch
@@ -49,7 +50,8 @@ class AlternatingTrainer(Trainer):
         epoch_length: iterations an epoch; default the loader's length.
         train_handlers: handlers with ``attach``.
         inferer: kept for MONAI's bundle properties; validation uses it.
-        amp: whether forward passes run under autocast; losses are in float32 always.
+        amp: whether forward passes run under autocast; losses are in float32 always. Where a CPU would emulate it,
+            a warning says so.
         amp_kwargs: of ``torch.autocast``, for example ``{"dtype": torch.bfloat16}``. With float16 each player scales
             its loss.
         compile: whether the players' networks are compiled (``torch.compile``): each then starts few large operators in
@@ -88,6 +90,12 @@ class AlternatingTrainer(Trainer):
             amp_kwargs=amp_kwargs,
             decollate=False,
         )
+        if amp and self.state.device.type == "cpu" and torch.backends.cpu.get_cpu_capability() == "AVX2":
+            warnings.warn(
+                "amp is on, but this processor has no instructions for numbers of 16 bits, so that training takes many "
+                "times as long as in float32; turn it off with --amp false.",
+                stacklevel=2,
+            )
         owner: dict[str, str] = {}
         self.graph = to_channels_last(graph, device)
         self.players = {name: player for name, player in players.items() if player is not None}

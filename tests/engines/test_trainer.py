@@ -402,6 +402,14 @@ def test_bf16_computes_networks_in_bf16_and_losses_in_float32():
     assert all(isinstance(value, float) for value in trainer.state.output.values())
 
 
+@pytest.mark.parametrize(("capability", "warned"), [("AVX2", 1), ("AVX512", 0)])
+def test_a_processor_that_emulates_bf16_is_told(capability, warned, monkeypatch, recwarn):
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
+    trainer_of(players_of(), amp=False)
+    trainer_of(players_of(), amp=True, amp_kwargs={"dtype": torch.bfloat16})
+    assert len([w for w in recwarn if "--amp false" in str(w.message)]) == warned
+
+
 def trainer_in_fp16(players, scale=128.0):
     trainer = trainer_of(players, iterations=1, amp=True, amp_kwargs={"dtype": torch.float16})
     for player in players.values():
