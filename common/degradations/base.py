@@ -93,7 +93,7 @@ class Degradation(nn.Module):
             ValueError: when the volume has fewer than three axes.
         """
         if not self.linear:
-            raise TypeError(f"{type(self).__name__} has no adjoint: {self._why_not_linear()}")
+            raise TypeError(f"{type(self).__name__} has no adjoint: {self.why_not_linear()}")
         self._check(lr)
         return self._run(self._adjoint, lr, self.hr_affine)
 
@@ -154,7 +154,8 @@ class Degradation(nn.Module):
     def _adjoint(self, lr: Tensor) -> Tensor:
         raise NotImplementedError(f"{type(self).__name__} must implement _adjoint(lr) -> hr, or set linear = False.")
 
-    def _why_not_linear(self) -> str:
+    def why_not_linear(self) -> str:
+        """Returns what a message says of an operator that has no adjoint."""
         return "the operator is not linear."
 
     def _check(self, volume: Tensor) -> None:

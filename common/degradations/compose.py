@@ -80,6 +80,6 @@ class ComposeDegradations(Degradation):
             volume = degradation.adjoint(volume)
         return volume
 
-    def _why_not_linear(self) -> str:
+    def why_not_linear(self) -> str:
         steps = [f"step {i} ({type(d).__name__})" for i, d in enumerate(self.degradations) if not d.linear]
         return f"{', '.join(steps)} is not linear. Take the adjoint of the steps before it."

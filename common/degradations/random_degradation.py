@@ -60,5 +60,5 @@ class RandomDegradation(Degradation):
         fingerprint = zlib.crc32(volume.detach().cpu().contiguous().numpy(), self.seed & 0xFFFFFFFF)
         return int(torch.randint(len(self.degradations), (), generator=torch.Generator().manual_seed(fingerprint)))
 
-    def _why_not_linear(self) -> str:
+    def why_not_linear(self) -> str:
         return "which degradation acts depends on the volume."

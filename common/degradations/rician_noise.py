@@ -74,7 +74,7 @@ class RicianNoise(Degradation):
         generator = torch.Generator().manual_seed(fingerprint)
         return torch.randn(2, *volume.shape, generator=generator)
 
-    def _why_not_linear(self) -> str:
+    def why_not_linear(self) -> str:
         return "the magnitude of a noisy complex signal is not linear in the signal."
 
     def extra_repr(self) -> str:

@@ -59,7 +59,7 @@ class ConsistentInferer(Inferer):
         if not degradation.linear:
             raise TypeError(
                 "ConsistentInferer needs a linear degradation, for its adjoint. Give the linear part, which says what "
-                f"of the object the scan holds: {degradation._why_not_linear()}"
+                f"of the object the scan holds: {degradation.why_not_linear()}"
             )
         if isinstance(iterations, bool) or not isinstance(iterations, int) or iterations < 0:
             raise ValueError(

@@ -87,7 +87,7 @@ class TotalVariationInferer(Inferer):
     def __init__(self, degradation: Degradation, weight: float = 0.003, iterations: int = 30) -> None:
         super().__init__()
         if not degradation.linear:
-            raise TypeError(f"TotalVariationInferer needs a linear degradation: {degradation._why_not_linear()}")
+            raise TypeError(f"TotalVariationInferer needs a linear degradation: {degradation.why_not_linear()}")
         if isinstance(iterations, bool) or not isinstance(iterations, int) or iterations < 1:
             raise ValueError(f"iterations is {iterations!r}, expected a whole number above 0.")
         if not weight > 0:
