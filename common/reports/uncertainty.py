@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from matplotlib.figure import Figure
+from matplotlib.ticker import FormatStrFormatter, LogLocator, NullFormatter
 
 from ..files import replacing
 
@@ -25,6 +26,10 @@ def calibration_curve(path: str | os.PathLike, predicted: Sequence[float], error
     axes.plot(ends, ends, color="0.6", linewidth=1, label="as predicted")
     axes.plot(predicted, error, marker="o", markersize=4, label="found")
     axes.set(xscale="log", yscale="log", xlim=ends, ylim=ends, aspect="equal")
+    for axis in (axes.xaxis, axes.yaxis):  # 0.02, not 2x10^-2, of which neighbours would overlap
+        axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.set_major_formatter(FormatStrFormatter("%g"))
+        axis.set_minor_formatter(NullFormatter())
     axes.set(xlabel="predicted standard error", ylabel="root mean square error", title="voxels of tissue, by spread")
     axes.legend(frameon=False)
     with replacing(Path(path)) as temporary:
