@@ -55,7 +55,7 @@ def write_overview(output_dir: str | os.PathLike, rows: Sequence[dict]) -> str:
         lines.append([
             method,
             f"{parameters:,}" if parameters else "-",
-            "-" if not seconds else f"{min(seconds):.0f} to {max(seconds):.0f}",
+            " to ".join(dict.fromkeys(f"{end(seconds):.0f}" for end in (min, max))) if seconds else "-",
             *cells,
         ])  # fmt: skip
     inputs = []
