@@ -225,7 +225,8 @@ def test_tables(bundle, tmp_path, monkeypatch):
 
 def test_documented_overrides(bundle):
     """What a bundle's table of overrides lists, some command line takes."""
-    text = (runs.ROOT / "bundles" / bundle / "docs" / "README.md").read_text()
+    docs = runs.ROOT / "bundles" / bundle / "docs"
+    text = "".join(path.read_text() for path in docs.glob("*.md") if path.name in ("README.md", "options.md"))
     cells = re.findall(r"^\| (`--[^|]*) \|", text, flags=re.MULTILINE)
     named = {key for cell in cells for key in re.findall(r"--([\w#]+)", cell)}
     known = ConfigParser(), ConfigParser()
