@@ -35,17 +35,18 @@ def along_each_axis(**named: Sequence[int]) -> list[int]:
     return list(numbers)
 
 
-def across_slices(**named: Sequence[int]) -> int:
+def across_slices(whole: bool = True, **named: Sequence[float]) -> float:
     """n of ``[1, 1, n]``: the scale of a method that leaves the pixels of a slice as they are.
 
     Args:
+        whole: whether n must be a whole number.
         named: as for :func:`in_plane`.
 
     Raises:
         ValueError: for any other list; the message names the key.
     """
     ((name, numbers),) = named.items()
-    if not _whole(numbers) or numbers[0] != 1 or numbers[1] != 1:
+    if not (_whole(numbers) if whole else _numbers(numbers)) or numbers[0] != 1 or numbers[1] != 1:
         raise ValueError(f'{name} is {numbers!r}, expected [1, 1, n] across slices, for example --{name} "[1,1,4]".')
     return numbers[2]
 
@@ -81,4 +82,13 @@ def zero_shot(**named: Sequence[int]) -> dict[str, list[int]]:
 
 def _whole(numbers: Sequence[int]) -> bool:
     """Whether these are three whole numbers of at least 1."""
-    return isinstance(numbers, (list, tuple)) and len(numbers) == 3 and all(type(n) is int and n >= 1 for n in numbers)
+    return _numbers(numbers) and all(type(n) is int for n in numbers)
+
+
+def _numbers(numbers: Sequence[float]) -> bool:
+    """Whether these are three numbers of at least 1."""
+    return (
+        isinstance(numbers, (list, tuple))
+        and len(numbers) == 3
+        and all(type(n) in (int, float) and n >= 1 for n in numbers)
+    )

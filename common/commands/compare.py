@@ -40,8 +40,8 @@ def compare(
     Raises:
         FileNotFoundError: a file is not there.
         ModuleNotFoundError: for HTML, without the package that brings NiiVue.
-        ValueError: ``output`` ends otherwise, a file is no 3-D NIfTI volume, the grids do not lie on each other with
-            whole factors, or the point is none or lies outside of the volume.
+        ValueError: ``output`` ends otherwise, a file is no 3-D NIfTI volume, the grids do not lie on each other, or the
+            point is none or lies outside of the volume.
     """
     ending = Path(output).suffix.lower()
     if ending not in (".png", ".html"):
@@ -67,12 +67,15 @@ def compare(
             raise ValueError(f"compare: --{key} {name} has shape {images[key].shape}; expected a 3-D volume.")
     affine = images["sr"].affine
     to_sr = np.linalg.solve(affine, images["lr"].affine)
-    factors, offset = np.rint(np.diag(to_sr)[:3]).astype(int), to_sr[:3, 3].round(3)
-    expected = tuple(int(n * f) for n, f in zip(images["lr"].shape, factors, strict=True))
-    if not np.allclose(to_sr[:3, :3], np.diag(factors), atol=0.01) or images["sr"].shape != expected:
+    factors, offset = np.diag(to_sr)[:3], to_sr[:3, 3].round(3)
+    whole = np.rint(factors)
+    factors = np.where(np.abs(factors - whole) < 0.01, whole, factors)
+    expected = tuple(round(n * f) for n, f in zip(images["lr"].shape, factors.tolist(), strict=True))
+    turned = not np.allclose(to_sr[:3, :3], np.diag(factors), atol=0.01)
+    if turned or factors.min() < 1 or images["sr"].shape != expected:
         raise ValueError(
             f"compare: {sr} with {images['sr'].shape} voxels does not lie on {lr} with {images['lr'].shape}: expected "
-            "the same directions, voxels finer by whole factors, and the same field of view. Is it made from this scan?"
+            "the same directions, voxels as large or finer, and the same field of view. Is it made from this scan?"
         )
     if hr is not None and (images["hr"].shape != expected or not np.allclose(images["hr"].affine, affine, atol=0.01)):
         raise ValueError(f"compare: {hr} does not lie on the grid of {sr}; crop or resample it first.")

@@ -43,12 +43,13 @@ class AdaptedInferer(Inferer):
         planes: axes of the scan (X, Y, Z) across which the images are taken.
         scales: sizes, of at most 1, to which the images are brought before they are degraded, where that leaves enough
             of them; each is drawn as often as it has pixels.
+        seed: of the patches that are drawn.
 
     Attributes:
         said: what came of it for the last volume, for those who describe a result.
 
     Raises:
-        ValueError: when ``iterations`` is negative or no whole number.
+        ValueError: when ``iterations`` is negative or no whole number, or a scale is above 1 or not above 0.
 
     Source:
         Zhao et al., SMORE: A Self-Supervised Anti-Aliasing and Super-Resolution Algorithm for MRI Using Deep Learning,
@@ -66,13 +67,16 @@ class AdaptedInferer(Inferer):
         learning_rate: float = 3e-4,
         planes: Sequence[int] = (2,),
         scales: Sequence[float] = (1.0,),
+        seed: int = 0,
     ) -> None:
         super().__init__()
         if isinstance(iterations, bool) or not isinstance(iterations, int) or iterations < 0:
             raise ValueError(f"iterations of training on the scan: {iterations!r}, expected a whole number, 0 or more.")
+        if not scales or not all(0 < scale <= 1 for scale in scales):
+            raise ValueError(f"scales is {scales!r}, expected sizes above 0 and of at most 1, such as [1.0, 0.5].")
         self.inferer, self.degradation, self.iterations = inferer, degradation, iterations
         self.batch_size, self.lr_patch, self.learning_rate = batch_size, tuple(lr_patch), learning_rate
-        self.planes, self.scales = tuple(planes), tuple(scales)
+        self.planes, self.scales, self.seed = tuple(planes), tuple(scales), seed
         self.said: dict[str, Any] = {}
 
     def __call__(self, inputs: torch.Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any) -> torch.Tensor:
@@ -144,7 +148,7 @@ class AdaptedInferer(Inferer):
 
     def _trained(self, examples: Sequence[ImagePairs], network: nn.Module) -> nn.Module:
         """The network, trained on patches."""
-        rng = np.random.default_rng(0)
+        rng = np.random.default_rng(self.seed)
         pixels = np.array([each.lr.numel() for each in examples])
         optimizer = torch.optim.Adam(network.requires_grad_().parameters(), lr=self.learning_rate)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, self.iterations)

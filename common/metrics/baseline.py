@@ -14,7 +14,9 @@ from ..spline import apply_along, upsampling_matrix
 __all__ = ["bicubic", "cubic"]
 
 
-def cubic(lr: torch.Tensor | np.ndarray, factors: Sequence[int], offset: Sequence[float]) -> torch.Tensor | np.ndarray:
+def cubic(
+    lr: torch.Tensor | np.ndarray, factors: Sequence[float], offset: Sequence[float]
+) -> torch.Tensor | np.ndarray:
     """Interpolate an LR volume onto the HR grid by a cubic spline, each HR voxel at its own position.
 
     HR voxel ``j`` lies at LR coordinate ``(j - offset) / factor`` along each axis. The result equals
@@ -22,7 +24,7 @@ def cubic(lr: torch.Tensor | np.ndarray, factors: Sequence[int], offset: Sequenc
 
     Args:
         lr: LR volume(s) of shape (..., X, Y, Z), any units. Integers are taken as float32.
-        factors: HR voxels per LR voxel along X, Y and Z.
+        factors: HR voxels per LR voxel along X, Y and Z, at least 1; where one is not whole, the size is rounded.
         offset: centre of LR voxel 0 in HR voxels along X, Y and Z: 0 after k-space truncation, ``(factor - 1) / 2``
             after block averaging (``Degradation.offset``).
 
@@ -32,17 +34,17 @@ def cubic(lr: torch.Tensor | np.ndarray, factors: Sequence[int], offset: Sequenc
 
     Raises:
         ValueError: When ``lr`` has fewer than three dimensions, ``factors`` or ``offset`` are not three, or a factor is
-            not a positive integer.
+            below 1.
     """
     if lr.ndim < 3:
         raise ValueError(f"cubic needs a volume of shape (..., X, Y, Z), got shape {tuple(lr.shape)}.")
-    if len(factors) != 3 or any(f != int(f) or f < 1 for f in factors):
-        raise ValueError(f"factors must be three positive integers, got {factors}.")
+    if len(factors) != 3 or any(not f >= 1 for f in factors):
+        raise ValueError(f"factors must be three numbers of at least 1, got {factors}.")
     volume = convert_to_tensor(lr, track_meta=False)
     if not volume.is_floating_point():
         volume = volume.float()
     axes = zip(volume.shape[-3:], factors, offset, strict=True)
-    matrices = [upsampling_matrix(n, int(factor) * n, int(factor), float(start)) for n, factor, start in axes]
+    matrices = [upsampling_matrix(n, round(factor * n), factor, float(start)) for n, factor, start in axes]
     volume = apply_along(volume, matrices)
     return volume.contiguous() if isinstance(lr, torch.Tensor) else volume.numpy()
 

@@ -14,7 +14,8 @@ from .slab import batch_to_slices, slices_to_batch
 class ReCNN(nn.Module):
     """3x3 convolutions with ReLU between, whose result is added to the interpolated slice (Pham et al. 2019, in 2-D).
 
-    The last convolution starts at zero, so that an untrained network is the interpolation.
+    The last convolution starts at zero, so that an untrained network is the interpolation; the others as He et al.
+    (ICCV 2015) have it: from torch's default, by which signals fade from layer to layer, the rectifiers died.
 
     Args:
         guided: whether there is a guide, as a second channel.
@@ -34,8 +35,10 @@ class ReCNN(nn.Module):
         for a, b in pairwise(widths):
             self.body.extend([nn.Conv2d(a, b, 3, padding=1), nn.ReLU(inplace=True)])
         self.body.pop(-1)
+        for layer in self.body[::2]:
+            nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+            nn.init.zeros_(layer.bias)
         nn.init.zeros_(self.body[-1].weight)
-        nn.init.zeros_(self.body[-1].bias)
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         """Super-resolve slices.

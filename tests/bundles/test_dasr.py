@@ -29,7 +29,8 @@ def test_who_learns_from_what():
     parser.read_config(runs.configs("dasr", "train"))
     parser.update({"device": "cpu", **small})
     graph, players = parser.get_parsed_content("graph"), parser["players"]
-    batch = {"hr": torch.rand(1, 1, 32, 32, 6), "lr": torch.rand(1, 1, 16, 16, 3)}
+    slab = torch.rand(1, 1, 16, 16, 3)
+    batch = {"hr": torch.rand(1, 1, 32, 32, 6), "lr": slab, "lr_source": slab.flip(2)}
     for player in ("dsn", "srn"):
         own = set(players[player]["networks"])
         for term, row in players[player]["losses"].items():

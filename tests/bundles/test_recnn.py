@@ -40,6 +40,16 @@ def test_layers(guided, count):
         ReCNN(layers=1)
 
 
+def test_signals_reach_the_last_layer():
+    """As strong as they came, or rectifiers die in training and the network stays the interpolation."""
+    torch.manual_seed(0)
+    images = torch.randn(1, 1, 64, 64)
+    for layers in (8, 10):
+        hidden = ReCNN(guided=False, layers=layers).body[:-1](images)
+        assert 0.3 < hidden.square().mean() / images.square().mean() < 3
+        assert (hidden > 0).any(dim=(2, 3)).float().mean() > 0.9
+
+
 @pytest.mark.parametrize("bundle", ["recnn"], indirect=True, scope="session")
 def test_without_a_guide(cohort, tmp_path):
     """It trains and is evaluated without one, and HR is what trains, not the LR of an entry."""

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 
 import nibabel as nib
 import numpy as np
 import pytest
 
+from common.commands.compare import compare
 from common.degradations import GaussianProfile
 from common.metrics import cubic
 
@@ -24,12 +26,13 @@ def test_scans_alone_by_their_own_factors(tmp_path, capsys):
         operator = GaussianProfile((1, 1, factor))
         runs.save(tmp_path / "lr" / f"{name}.nii.gz", *runs.degrade(hr, isotropic, operator))
     runs.save(tmp_path / "lr" / "thin.nii.gz", hr, isotropic)
-    inference = {"dataset_dir": str(tmp_path / "lr"), "output_dir": str(tmp_path / "sr"), **SMALL}
+    inference = {"dataset_dir": str(tmp_path / "lr"), "output_dir": str(tmp_path / "sr"), "report": True, **SMALL}
     with pytest.raises(Exception) as caught:
         runs.run("smore", ["inference"], tmp_path, **inference)
     message = str(runs.first_cause(caught.value))
     assert "thin.nii.gz" in message and "does not tell which axis" in message and "four" not in message
-    assert runs.written(tmp_path / "sr") == ["four_sr.nii.gz", "two_and_a_half_sr.nii.gz"]
+    results = [name for name in runs.leavings(tmp_path / "sr") if name.endswith(".nii.gz")]
+    assert results == ["four_sr.nii.gz", "two_and_a_half_sr.nii.gz"]
     said = capsys.readouterr().out
     assert "scale [1, 1, 4]" in said and "scale [1, 1, 2.5]" in said and "adapted in" in said
     for name, factor in {"four": 4, "two_and_a_half": 2.5}.items():
@@ -40,7 +43,22 @@ def test_scans_alone_by_their_own_factors(tmp_path, capsys):
         about = json.loads((tmp_path / "sr" / f"{name}_sr.json").read_text())
         about = about["SuperResolution"]
         assert about["Adapted"]["Used"] and about["Scale"] == [1, 1, factor] and "Weights" not in about
+        assert (tmp_path / "sr" / f"{name}_sr.html").is_file()
+        files = {"lr": tmp_path / "lr" / f"{name}.nii.gz", "sr": tmp_path / "sr" / f"{name}_sr.nii.gz"}
+        compare(**{key: str(path) for key, path in files.items()}, output=str(tmp_path / f"{name}.png"))
     lr = nib.load(tmp_path / "lr" / "four.nii.gz").get_fdata()
     base = cubic(lr, (1, 1, 4), (0, 0, 1.5))
     four = nib.load(tmp_path / "sr" / "four_sr.nii.gz").get_fdata()
     assert np.square(four - hr).mean() < np.square(base - hr).mean()
+
+
+def test_what_is_refused(tmp_path):
+    """A scale in plane, and no training without weights, before anything is read."""
+    scan = runs.save(tmp_path / "scan.nii.gz", runs.phantom(0, (24, 24, 8)), np.diag([1.0, 1.0, 3.0, 1.0]))
+    for change, said in (
+        ({"scale": [2, 2, 4]}, r"scale is \[2, 2, 4\], expected \[1, 1, n\] across slices"),
+        ({"scale": [1, 1, 3], "iterations": 0}, "iterations is 0 and there are no weights"),
+        ({"scale": [1, 1, 3], "iterations": -1}, "expected a whole number, 0 or more"),
+    ):
+        message = runs.fails("smore", ["inference"], tmp_path, dataset_dir=str(scan), **SMALL | change)
+        assert re.search(said, message)

@@ -37,6 +37,8 @@ def test_a_scan_teaches_what_its_slices_lack(capsys):
     assert better < 0.9 * error
     assert all(torch.equal(value, given[key]) for key, value in network.state_dict().items())
     assert torch.equal(adapted, inferer(lr, network)), "the same scan gives the same result"
+    another = AdaptedInferer(OrthogonalInferer(), THICKEN, 80, 4, (24, 8), 5e-3, seed=1)(lr, network)
+    assert not torch.equal(adapted, another), "and other patches another"
     before, after = (float(word) for word in capsys.readouterr().out.split("from ")[1].split(" dB")[0].split(" to "))
     assert after > before
 
@@ -102,3 +104,6 @@ def test_what_cannot_be_trained_is_refused():
     for wrong in (-1, 1.5, True):
         with pytest.raises(ValueError, match="expected a whole number, 0 or more"):
             AdaptedInferer(OrthogonalInferer(), THICKEN, wrong)
+    for wrong in ([1.5, 1.0], [0.0], []):
+        with pytest.raises(ValueError, match="sizes above 0 and of at most 1"):
+            AdaptedInferer(OrthogonalInferer(), THICKEN, 2, scales=wrong)

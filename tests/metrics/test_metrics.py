@@ -78,7 +78,7 @@ def test_cubic_of_tensors_keeps_batch_device_and_gradient_but_not_the_lr_affine(
 
 @pytest.mark.parametrize(
     ("shape", "factors", "offset"),
-    [((4, 4), (2, 2, 2), (0, 0, 0)), ((4, 4, 4), (2, 2), (0, 0, 0)), ((4, 4, 4), (1.5, 2, 2), (0, 0, 0))],
+    [((4, 4), (2, 2, 2), (0, 0, 0)), ((4, 4, 4), (2, 2), (0, 0, 0)), ((4, 4, 4), (0.5, 2, 2), (0, 0, 0))],
 )
 def test_cubic_names_what_is_wrong(shape, factors, offset):
     with pytest.raises(ValueError, match=r"shape|factors"):
