@@ -11,7 +11,8 @@ from ignite.engine import Engine
 from monai.engines import IterationEvents
 
 from ..command_line import is_true
-from ..degradations import Degradation, interpolated
+from ..degradations import Degradation
+from ..metrics import cubic
 from ..transforms.scan.volume import in_units
 
 
@@ -48,10 +49,10 @@ class ResultViewer:
         for output in engine.state.output:
             scan, result, path = output["image"], output["pred"], Path(output["saved_to"])
             lr, affine = in_units(scan), np.asarray(scan.affine, dtype=np.float64)
-            spline = interpolated(torch.from_numpy(lr).float(), self.degradation).numpy()
+            interpolated = cubic(lr, self.degradation.factors, self.degradation.offset)
             volumes = {
                 "scan": nib.Nifti1Image(lr, affine),
-                "cubic": nib.Nifti1Image(spline, np.asarray(self.degradation.hr_affine(affine))),
+                "cubic": nib.Nifti1Image(interpolated, np.asarray(self.degradation.hr_affine(affine))),
                 "SR": nib.Nifti1Image(torch.as_tensor(result)[0].float().numpy(), np.asarray(result.affine)),
             }
             page = path.with_name(path.name.removesuffix(".nii.gz") + ".html")
