@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import random
 import time
@@ -244,6 +245,7 @@ class ResumableState:
         evaluator: whose best metric is kept too, or None.
         invalidates: files that are removed, with the old state, when a run begins anew or is prolonged: the states of
             stages that build on this one.
+        settings: of the networks' weights, with which the run must go on.
 
     Raises:
         ValueError: when ``minutes`` is none, or when the run starts, if the file is corrupt or of another
@@ -257,6 +259,7 @@ class ResumableState:
         minutes: float | None = 5,
         evaluator: Engine | None = None,
         invalidates: Sequence[str | os.PathLike] = (),
+        settings: Mapping[str, Any] | None = None,
     ) -> None:
         if minutes is not None and (isinstance(minutes, bool) or not isinstance(minutes, (int, float)) or minutes < 0):
             raise ValueError(f"save_minutes is {minutes!r}, expected minutes, 0 or more, or null for epochs only.")
@@ -265,6 +268,7 @@ class ResumableState:
         self.minutes = minutes
         self.evaluator = evaluator
         self.invalidates = [Path(file) for file in invalidates]
+        self.settings = json.loads(json.dumps(settings))  # lists for tuples, as they are compared
 
     def attach(self, engine: Engine) -> None:
         """Restore when the engine starts, save while it runs; all processes restore, the first saves."""
@@ -288,6 +292,7 @@ class ResumableState:
             "max_epochs": engine.state.max_epochs,
             "epoch_length": engine.state.epoch_length,
             "threads": torch.get_num_threads(),
+            "settings": self.settings,
             "graph": engine.graph.state_dict(),
             "players": {name: player.state_dict() for name, player in engine.players.items()},
             "random": {
@@ -310,10 +315,17 @@ class ResumableState:
             return
         # To the CPU: there Adam keeps its count of steps, which it would have to fetch from a GPU at each of them.
         state = load_state(self.path, "cpu")
-        expected = {"iteration", "max_epochs", "epoch_length", "threads", "graph", "players", "random"}
+        expected = {"iteration", "max_epochs", "epoch_length", "threads", "settings", "graph", "players", "random"}
         expected |= {"best"} if self.evaluator is not None else set()
         if not isinstance(state, dict) or not expected <= state.keys():
             raise ValueError(f"{self.path}: not the state of a run like this one; start anew with --overwrite true.")
+        begun, now = state["settings"] or {}, self.settings or {}
+        for key in begun | now:
+            if begun.get(key) != now.get(key):
+                raise ValueError(
+                    f"{self.path}: the run was started with {key} {begun.get(key, 'unknown to it')}, now it is "
+                    f"{now.get(key, 'unknown')}. Continue with the same settings, or start anew with --overwrite true."
+                )
         prolonged = engine.state.max_epochs > state["max_epochs"]
         for key in ("epoch_length", "max_epochs"):
             if state[key] != getattr(engine.state, key) and not (prolonged and key == "max_epochs"):

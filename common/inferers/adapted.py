@@ -28,8 +28,9 @@ class AdaptedInferer(Inferer):
     The planes of a stack of thick slices are fine along both of their axes. Degraded along one axis as the scanner
     thickens slices they are pairs of the scan's own contrast, noise and anatomy, and teach what is missing across the
     slices. Better is what has the smaller mean square error on the images, every eighth, that no patch is cut from, so
-    the result never rests on weights that do worse there than those that were given. They are degraded as the patches
-    are: where the scanner's profile is another than the degradation's, this does not see it.
+    the result never rests on weights that do worse there than those that were given, or than interpolation where a
+    network begins from that. They are degraded as the patches are: where the scanner's profile is another than the
+    degradation's, this does not see it.
 
     Args:
         inferer: runs the network over a volume.
@@ -49,7 +50,8 @@ class AdaptedInferer(Inferer):
         said: what came of it for the last volume, for those who describe a result.
 
     Raises:
-        ValueError: when ``iterations`` is negative or no whole number, or a scale is above 1 or not above 0.
+        ValueError: when ``iterations`` is negative or no whole number, a patch or a batch is empty, or a scale is above
+            1 or not above 0.
 
     Source:
         Zhao et al., SMORE: A Self-Supervised Anti-Aliasing and Super-Resolution Algorithm for MRI Using Deep Learning,
@@ -72,6 +74,11 @@ class AdaptedInferer(Inferer):
         super().__init__()
         if isinstance(iterations, bool) or not isinstance(iterations, int) or iterations < 0:
             raise ValueError(f"iterations of training on the scan: {iterations!r}, expected a whole number, 0 or more.")
+        if batch_size < 1 or len(lr_patch) != 2 or min(lr_patch) < 1:
+            raise ValueError(
+                f"batch_size is {batch_size!r} and lr_patch {list(lr_patch)!r}, expected a number of patches and two "
+                "sizes of a patch, each at least 1."
+            )
         if not scales or not all(0 < scale <= 1 for scale in scales):
             raise ValueError(f"scales is {scales!r}, expected sizes above 0 and of at most 1, such as [1.0, 0.5].")
         self.inferer, self.degradation, self.iterations = inferer, degradation, iterations
@@ -136,15 +143,18 @@ class AdaptedInferer(Inferer):
             )
             return network
         adapted = self._trained(trained_on, copy.deepcopy(network))
-        before, after = (self._error(held, each) for each in (network, adapted))
+        # A network that stands behind interpolation and has not learned yet may be worse than that.
+        starts = [network, nn.Identity()] if isinstance(degradation, Interpolated) else [network]
+        errors = [self._error(held, each) for each in starts]
+        before, after = min(errors), self._error(held, adapted)
         first, last = (round(float(-10 * np.log10(max(error, 1e-10))), 2) for error in (before, after))
         self.said |= {"Iterations": self.iterations, "Psnr": first, "PsnrAdapted": last, "Used": after < before}
+        kept = "the weights stay as they were" if before == errors[0] else "the scan is interpolated"
         tqdm.write(
             f"adapted in {time.perf_counter() - began:.0f} s: images of the scan that it was not trained on, degraded "
-            f"and super-resolved again, from {first:.2f} to {last:.2f} dB"
-            + ("" if after < before else ", so the weights stay as they were")
+            f"and super-resolved again, from {first:.2f} to {last:.2f} dB" + ("" if after < before else f", so {kept}")
         )
-        return adapted if after < before else network
+        return adapted if after < before else starts[errors.index(before)]
 
     def _trained(self, examples: Sequence[ImagePairs], network: nn.Module) -> nn.Module:
         """The network, trained on patches."""

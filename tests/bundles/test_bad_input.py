@@ -162,7 +162,8 @@ def test_checkpoints(bundle, tiny, cohort, trained, tmp_path):
     run, state = shutil.copytree(trained, tmp_path / "run"), f"training_state{tiny.stages[-1]}.pt"
     again = {"dataset_dir": str(cohort), "resume": True}
     message = runs.fails(bundle, ["train"], run, **{**again, size: double})
-    assert re.search(r"training_state\w*.pt: the run was started with other networks", message)
+    said = re.escape(f"the run was started with {size} {value}, now it is {double}")
+    assert re.search(rf"training_state\w*.pt: {said}", message)
     assert "--overwrite true" in message
     message = runs.fails(bundle, ["train"], run, epoch_length=3, **again)
     assert re.search(r"training_state\w*.pt: the run was started with epoch_length 4", message)

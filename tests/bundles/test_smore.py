@@ -62,3 +62,15 @@ def test_what_is_refused(tmp_path):
     ):
         message = runs.fails("smore", ["inference"], tmp_path, dataset_dir=str(scan), **SMALL | change)
         assert re.search(said, message)
+
+
+@pytest.mark.parametrize("bundle", ["smore", "zssr", "tscn"])
+def test_one_network_for_many_scans(bundle, tmp_path):
+    """None of them with known HR: the last weights are kept, and serve."""
+    tiny = runs.TINY[bundle]
+    scans = [{"lr": tiny.save_lr(tmp_path / "lr", subject, runs.phantom(subject))} for subject in range(3)]
+    data = runs.datalist(tmp_path / "data", target=scans[:2], validation=scans[2:])
+    runs.run(bundle, ["train"], tmp_path, dataset_dir=str(data))
+    assert runs.history(tmp_path)[-1].keys() >= {"epoch", "iteration"}
+    runs.run(bundle, ["inference"], tmp_path, **tiny.only(scans[2]["lr"]))
+    assert (tmp_path / "out" / f"{tiny.case(2)}_sr.nii.gz").is_file()

@@ -77,7 +77,7 @@ def run_of(folder, resume=False, minutes=0, at=None, device="cpu", **changes):
     device = torch.device(device)
     sizes = {"epochs": EPOCHS, "length": LENGTH, "players": ("generator", "judge"), "networks": Noisy}
     sizes |= {"scheduler": lambda o: torch.optim.lr_scheduler.CosineAnnealingLR(o, T_max=EPOCHS * LENGTH)}
-    sizes |= {"stop_below": None, "initial": None, "better": operator.gt} | changes
+    sizes |= {"stop_below": None, "initial": None, "better": operator.gt, "settings": None} | changes
     networks = {"up": sizes["networks"](), "judge": sizes["networks"]()}
     graph = TensorGraph(networks, {"sr": ["up", "lr"], "verdict": ["judge", "sr"], "real": ["judge", "hr"]})
 
@@ -111,7 +111,7 @@ def run_of(folder, resume=False, minutes=0, at=None, device="cpu", **changes):
     handlers = [
         LossHistory(folder / "history.jsonl", evaluator),
         ValidationWithInitial(sizes["initial"], interval=1, validator=evaluator, epoch_level=True),
-        ResumableState(folder / "state.pt", resume=resume, minutes=minutes, evaluator=evaluator),
+        ResumableState(folder / "state.pt", resume, minutes, evaluator, settings=sizes["settings"]),
     ]
     trainer = AlternatingTrainer(
         device,
@@ -617,6 +617,24 @@ def test_a_run_that_begins_anew_takes_back_what_builds_on_it(tmp_path):
     assert not own.exists() and not later.exists() and other.exists()
     ResumableState(own, resume=True, invalidates=[other])._restore(Engine(lambda engine, batch: None))
     assert not other.exists(), "resumed without a state, it begins anew"
+
+
+def test_a_run_goes_on_with_its_own_settings(tmp_path):
+    """Those that the weights' shapes do not tell, and those that they do."""
+    settings = {"slice_axis": "SI", "offset": (0.5, 0.5, 0.0)}
+    seed_everything()
+    run_of(tmp_path, players=("generator",), settings=settings)[0].run()
+    for change, said in (
+        ({"settings": {**settings, "slice_axis": "AP"}}, "was started with slice_axis SI, now it is AP"),
+        ({"settings": {"slice_axis": "SI"}}, r"was started with offset \[0.5, 0.5, 0.0\], now it is unknown"),
+        ({"settings": {**settings, "residual": True}}, "was started with residual unknown to it, now it is True"),
+        ({"settings": settings}, r"was started with other networks or players \(players \['generator'\]"),
+    ):
+        with pytest.raises(ValueError, match=rf"state.pt: the run {said}.*start anew with --overwrite true"):
+            run_of(tmp_path, resume=True, **change)[0].run()
+    prolonged = run_of(tmp_path, resume=True, players=("generator",), settings=settings, epochs=EPOCHS + 1)[0]
+    prolonged.run()
+    assert prolonged.state.epoch == EPOCHS + 1
 
 
 @pytest.mark.parametrize("ended", [False, True])

@@ -47,13 +47,13 @@ def test_a_scan_teaches_what_its_slices_lack(capsys):
 def test_slices_that_overlap(capsys):
     """What was trained at the scan's own profile, which nobody says, makes them thin better."""
     hr = blobs()
-    lr = GaussianProfile((1, 1, FACTOR), fwhm=1.4)(hr)
+    lr = GaussianProfile((1, 1, FACTOR), fwhm=1.3)(hr)
     errors = []
     for degradation in (THICKEN, FittedProfile(THICKEN.factors)):
         inferer = AdaptedInferer(OrthogonalInferer(), degradation, 80, 4, (24, 8), 5e-3)
         errors.append((inferer(lr, network_of()) - hr).square().mean())
-    assert errors[1] < 0.9 * errors[0]
-    assert inferer.said["Used"] and inferer.said["Profile"] == pytest.approx(1.4, abs=0.2)
+    assert errors[1] < 0.95 * errors[0]
+    assert inferer.said["Used"] and inferer.said["Profile"] == pytest.approx(1.2, abs=0.1)
     told = f"slices are {inferer.said['Profile']:.2f} times as thick as they are apart, as the scan shows"
     assert inferer.said["ProfileFound"] and told in capsys.readouterr().out
     inferer(lr[..., :6], network_of())
@@ -87,6 +87,17 @@ def test_worse_weights_are_not_used(capsys):
 
 
 @torch.no_grad()
+def test_a_network_that_has_not_learned_is_no_rival_of_interpolation(capsys):
+    """Without a residual it begins from noise; where the scan does not teach it enough, interpolation stays."""
+    torch.manual_seed(0)
+    network = AsImages(EDSR(features=8, blocks=1, factor=1)).eval()
+    lr, inner = THICKEN(blobs()), InterpolatedInferer(OrthogonalInferer(), THICKEN)
+    result = AdaptedInferer(inner, Interpolated(THICKEN), 2, 4, (24, 24), 1e-3)(lr, network)
+    torch.testing.assert_close(result, interpolated(lr, THICKEN))
+    assert "so the scan is interpolated" in capsys.readouterr().out
+
+
+@torch.no_grad()
 @pytest.mark.parametrize("shape", [(7, 30, 2), (64, 9, 11)])
 def test_planes_that_are_smaller_than_a_patch(shape):
     lr, network = torch.rand(1, 1, *shape), network_of()
@@ -97,6 +108,9 @@ def test_planes_that_are_smaller_than_a_patch(shape):
 @torch.no_grad()
 def test_what_cannot_be_trained_is_refused():
     lr, network = torch.rand(1, 1, 12, 12, 4), network_of()
+    for wrong in ({"batch_size": 0}, {"lr_patch": [48]}, {"lr_patch": [0, 64]}):
+        with pytest.raises(ValueError, match=r"batch_size is .* and lr_patch .*, expected a number of patches and two"):
+            AdaptedInferer(OrthogonalInferer(), THICKEN, 2, **wrong)
     scripted = torch.jit.trace(network, lr[:, :, 0])
     with pytest.raises(TypeError, match=r"2 iterations .* but a .* cannot be trained.*model\.pt"):
         AdaptedInferer(OrthogonalInferer(), THICKEN, 2)(lr, scripted)

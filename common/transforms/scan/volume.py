@@ -99,15 +99,30 @@ class MakeLRd(MapTransform):
         degradation: from HR to LR.
         lr_key: of the LR volume.
         allow_missing_keys: whether an entry may lack HR, as authentic LR scans do.
+        like: the degradation whose LR grid the networks are built for; None where that is ``degradation``.
 
     Raises:
-        ValueError: when an entry's own HR and LR contradict the factors, or LR does not lie on HR in space.
+        ValueError: when ``degradation`` has other factors than ``like``, or leaves LR voxels elsewhere; when an entry's
+            own HR and LR contradict the factors, or LR does not lie on HR in space.
     """
 
     def __init__(
-        self, keys: KeysCollection, degradation: Degradation, lr_key: str = "lr", allow_missing_keys: bool = False
+        self,
+        keys: KeysCollection,
+        degradation: Degradation,
+        lr_key: str = "lr",
+        allow_missing_keys: bool = False,
+        like: Degradation | None = None,
     ) -> None:
         super().__init__(keys, allow_missing_keys)
+        grids = [(list(d.factors), list(d.offset)) for d in (degradation, like or degradation)]
+        if grids[0] != grids[1]:
+            (factors, offset), (expected, centre) = grids
+            raise ValueError(
+                f"scan_degradation puts LR voxel i on HR voxel {factors} * i + {offset}, but degradation, for which "
+                f"the networks are built, on {expected} * i + {centre}: results and cubic interpolation would be "
+                "displaced. Set degradation to one with these factors and this offset too."
+            )
         self.degradation = degradation
         self.lr_key = lr_key
 

@@ -9,4 +9,5 @@ TINY = dict(
     groups={"target": (0, 1, 2, 3), "validation": (4,), "test": (5,)},
     contrast="t1w",
     like="ct_guided",
+    optional=("validation",),
 )

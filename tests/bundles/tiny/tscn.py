@@ -10,4 +10,5 @@ TINY = dict(
     contrast="t1w",
     like="ct_guided",
     networks=("tscn",),
+    optional=("validation",),
 )

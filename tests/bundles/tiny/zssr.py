@@ -12,4 +12,5 @@ TINY = dict(
     groups={"target": (0, 1, 2, 3), "validation": (4,), "test": (5,)},
     contrast="t1w",
     like="udean",
+    optional=("validation",),
 )

@@ -13,7 +13,13 @@ from monai.transforms import Compose
 from scipy.spatial.transform import Rotation
 
 from common.data import CaseLoader, find_images
-from common.degradations import BlockAverage, KSpaceTruncation
+from common.degradations import (
+    BlockAverage,
+    ComposeDegradations,
+    GaussianProfile,
+    KSpaceTruncation,
+    RicianNoise,
+)
 from common.engines import CaseEvaluator
 from common.geometry import slice_permutation
 from common.metrics import cubic
@@ -278,6 +284,16 @@ def test_a_volume_of_few_bright_voxels_is_scaled_by_the_brightest():
     volume[0, 3, 4, 5], volume[0, 3, 4, 6] = 40.0, 20.0
     out = NormaliseVolumed("x")({"x": MetaTensor(volume)})["x"]
     assert out.max() == 1 and out[0, 3, 4, 6] == 0.5 and out.min() == 0
+
+
+@pytest.mark.parametrize("other", [GaussianProfile((2, 2, 2)), KSpaceTruncation((2, 2, 1))])
+def test_scans_on_another_grid_than_the_networks_are_refused(other):
+    """Their results would be displaced, and with them what they are compared with."""
+    degradation = KSpaceTruncation((2, 2, 2))
+    noisy = ComposeDegradations([degradation, RicianNoise(0.01)])
+    assert MakeLRd("hr", noisy, like=degradation).degradation is noisy
+    with pytest.raises(ValueError, match=r"scan_degradation puts LR voxel i on .* Set degradation to one with these"):
+        MakeLRd("hr", other, like=degradation)
 
 
 def test_missing_keys_are_passed_over_where_that_is_allowed():
