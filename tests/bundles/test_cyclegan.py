@@ -1,4 +1,4 @@
-"""CycleGAN: its sizes, its two forms, and a whole run of the demo."""
+"""CycleGAN: its sizes and its two forms."""
 
 from __future__ import annotations
 

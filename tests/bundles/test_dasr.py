@@ -1,4 +1,4 @@
-"""DASR: its size, who learns from what, and a whole run of the demo."""
+"""DASR: its size, and who learns from what."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""TSCN: what its terms are of, when the second is heard, and a whole run of the demo."""
+"""TSCN: what its terms are of, and when the second is heard."""
 
 from __future__ import annotations
 
