@@ -47,7 +47,10 @@ def across_slices(whole: bool = True, **named: Sequence[float]) -> float:
     """
     ((name, numbers),) = named.items()
     if not (_whole(numbers) if whole else _numbers(numbers)) or numbers[0] != 1 or numbers[1] != 1:
-        raise ValueError(f'{name} is {numbers!r}, expected [1, 1, n] across slices, for example --{name} "[1,1,4]".')
+        number = "a whole number" if whole else "a number"
+        raise ValueError(
+            f'{name} is {numbers!r}, expected [1, 1, n] across slices, n {number}, for example --{name} "[1,1,4]".'
+        )
     return numbers[2]
 
 

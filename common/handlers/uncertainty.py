@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -54,7 +55,7 @@ class UncertaintyMap:
         bids: whether results are named as BIDS derivatives.
 
     Raises:
-        ValueError: when there is no scale.
+        ValueError: when there is no scale, or it is not two numbers of at least 0.
     """
 
     def __init__(
@@ -67,9 +68,12 @@ class UncertaintyMap:
     ) -> None:
         if scale is None:
             raise ValueError(
-                "uncertainty is true, but the weights do not know how large the errors are that a spread stands for; "
-                "measure it on cases with known HR (evaluate_uncertainty.json) and give --uncertainty_scale '[a,b]'."
+                "uncertainty is true, but the weights do not know how large the errors are that this spread stands "
+                "for, or know it of other axes and mirror images; measure it on cases with known HR "
+                "(evaluate_uncertainty.json) and give --uncertainty_scale '[a,b]'."
             )
+        if not isinstance(scale, Sequence) or len(scale) != 2 or not all(0 <= number < math.inf for number in scale):
+            raise ValueError(f"uncertainty_scale is {scale!r}, expected two numbers [a, b], 0 or more.")
         self.inferer, self.scale = inferer, scale
         self.restore = RestoreVolumed("sd", "image", degradation, deviations=True)
         self.save = SaveVolumed("sd", output_dir, "sd", bids, "super-resolved, standard error")

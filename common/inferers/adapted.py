@@ -73,7 +73,10 @@ class AdaptedInferer(Inferer):
     ) -> None:
         super().__init__()
         if isinstance(iterations, bool) or not isinstance(iterations, int) or iterations < 0:
-            raise ValueError(f"iterations of training on the scan: {iterations!r}, expected a whole number, 0 or more.")
+            raise ValueError(
+                f"iterations (adapt_iterations) of training on the scan: {iterations!r}, expected a whole number, 0 or "
+                "more."
+            )
         if batch_size < 1 or len(lr_patch) != 2 or min(lr_patch) < 1:
             raise ValueError(
                 f"batch_size is {batch_size!r} and lr_patch {list(lr_patch)!r}, expected a number of patches and two "
@@ -111,7 +114,8 @@ class AdaptedInferer(Inferer):
 
     def _better(self, volume: torch.Tensor, network: Callable[..., Any]) -> nn.Module:
         """The network or its trained copy, by their errors on images that are held out."""
-        if not isinstance(network, nn.Module) or isinstance(network, torch.jit.ScriptModule):
+        exported = isinstance(network, torch.jit.ScriptModule)
+        if exported or not isinstance(network, nn.Module) or not any(True for _ in network.parameters()):
             raise TypeError(
                 f"{self.iterations} iterations of training on the scan are asked for, but a {type(network).__name__} "
                 "cannot be trained; take the bundle's own weights (model.pt), or 0 iterations."

@@ -65,7 +65,10 @@ class AxesInferer(Inferer):
         self.spread, self.degradation = is_true(spread, "spread"), degradation
         self.deviation: torch.Tensor | None = None
         if self.spread and len(self.axes) * (1 + self.mirrored) < 2:
-            raise ValueError("AxesInferer: the spread of one result is none; take more axes, or mirror images.")
+            raise ValueError(
+                f"AxesInferer: uncertainty is the spread of several results, but axes {list(self.axes)} and mirrored "
+                f"{self.mirrored} give one; take more axes, or mirrored true."
+            )
 
     def __call__(self, inputs: torch.Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any) -> torch.Tensor:
         """Super-resolve a batch of volumes.

@@ -18,6 +18,7 @@ from monai.bundle import ConfigParser
 from common.commands.datalist import write_datalist
 from common.commands.remember import remember
 from common.degradations import BlockAverage, GaussianProfile
+from common.files import read_about
 
 from ..benchmarks import joint_training
 from . import runs
@@ -339,7 +340,7 @@ def test_the_recipe_for_scans_of_any_contrast(cohort, tmp_path):
     profiles = {d.fwhm for d in content("thickening", "weights", **small).degradations}
     assert min(profiles) == 0.7 and max(profiles) == 1.2
     run(["train", "weights"], tmp_path, **{**small, **SHORT, "val_interval": 1, "batch_size": 2})
-    assert (tmp_path / "models" / "model.pt").is_file()
+    assert read_about(tmp_path / "models" / "model.pt")["settings"]["slice_axis"] == "auto"
 
 
 def test_slice_profiles():

@@ -20,6 +20,7 @@ from scipy.spatial.transform import Rotation
 from common.blur_kernels import gaussian_kernel, read_kernels, zero_filling_kernel
 from common.data import KernelCropLoader
 from common.engines import AlternatingTrainer
+from common.files import read_about
 from common.metrics import Brisque, brisque_features
 from common.tables.rows import rows_of
 
@@ -187,7 +188,11 @@ def test_the_recipe_for_scans_of_unknown_blur(cohort, tmp_path):
     assert len(content("learned_degradation", tmp_path, "weights", **data).degradations) == 16
     small = {"max_epochs": 1, "epoch_length": 2, "val_interval": 5, "lr_patch": [12, 12, 1], "batch_size": 2}
     run(["train", "weights"], tmp_path, **data, **small)
-    assert (tmp_path / "models" / "model.pt").is_file()
+    weights = tmp_path / "models" / "model.pt"
+    assert read_about(weights)["settings"]["slice_axis"] == "auto"
+    message = fails(tmp_path / "further", **data, initial=str(weights), features=8)
+    assert "features is 8, but these weights were trained with" in message
+    assert not list((tmp_path / "further").rglob("kernels*")), "known before kernels are estimated"
 
 
 FORMS = {

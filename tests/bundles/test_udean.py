@@ -406,6 +406,8 @@ def test_how_sure_results_are(cohort, trained, tmp_path):
     message = runs.fails("udean", ["inference"], tmp_path, **options)
     assert "--uncertainty_scale" in message
     remember(str(weights), uncertainty_scale=[a, b])
+    message = runs.fails("udean", ["inference"], tmp_path, axes=[2], **options)
+    assert "of other axes" in message and not (tmp_path / "sr").exists()
     runs.run("udean", ["inference"], tmp_path, **options)
     name = scan.name.removesuffix(".nii.gz")
     sr, sd = (nib.load(tmp_path / "sr" / f"{name}_{kind}.nii.gz") for kind in ("sr", "sd"))

@@ -101,6 +101,20 @@ def infer(bundle, folder, *words):
     )
 
 
+@pytest.mark.parametrize(("bundle", "words", "factors"), [
+    ("ct_guided", ["--adapt_iterations", "0"], (4, 1, 1)),
+    ("downsampling_gan", [], (1, 2, 2)),
+])  # fmt: skip
+def test_slices_across_any_axis(tmp_path, bundle, words, factors):
+    """Weights that were trained for it take the axis that the spacing shows, here left to right."""
+    spacing = (4.0, 1.0, 1.0)
+    runs.save(tmp_path / "scans" / "a.nii.gz", runs.phantom(0)[:12], np.diag([*spacing, 1]))
+    done = infer(bundle, tmp_path, *words)
+    assert done.returncode == 0, done.stderr
+    sr = nib.load(tmp_path / "out" / "a_sr.nii.gz")
+    assert sr.header.get_zooms() == pytest.approx([mm / factor for mm, factor in zip(spacing, factors, strict=True)])
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("form", SCANS)
 def test_better_than_cubic(head, tmp_path, form):

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from common.degradations import KSpaceTruncation
-from common.handlers.uncertainty import fit, standard_error
+from common.handlers.uncertainty import UncertaintyMap, fit, standard_error
 from common.inferers import AxesInferer
 
 
@@ -37,7 +37,7 @@ def test_the_spread_is_that_of_what_is_not_measured():
             k = k * keep.view([-1 if d == dim else 1 for d in range(5)])
         beyond.append(volume - torch.fft.ifftn(k, dim=(2, 3, 4)).real)
     torch.testing.assert_close(measured.deviation.double(), torch.stack(beyond).std(dim=0), atol=1e-5, rtol=0)
-    with pytest.raises(ValueError, match="the spread of one result is none"):
+    with pytest.raises(ValueError, match=r"uncertainty is .* axes \[2\] and mirrored False give one"):
         AxesInferer(Results([]), [2], spread=True)
     AxesInferer(Results([]), [2], spread=True, mirrored=True)
 
@@ -51,3 +51,11 @@ def test_a_fit_finds_what_errors_were_made_with():
         found = fit(*(np.array([np.mean(v[b] ** 2) for b in bins]) for v in (spread, error)))
         assert found == pytest.approx(scale, abs=0.03 * max(scale))
     torch.testing.assert_close(standard_error(torch.tensor([0.0, 3.0]), [4.0, 5.0]), torch.tensor([5.0, 13.0]))
+
+
+@pytest.mark.parametrize(
+    ("scale", "message"), [(None, "--uncertainty_scale"), *[(s, "two numbers") for s in ([-1, 0], [1], 3)]]
+)
+def test_what_is_no_scale(scale, message, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        UncertaintyMap(AxesInferer(Results([]), spread=True), scale, KSpaceTruncation((2, 2, 2)), tmp_path)

@@ -114,6 +114,8 @@ def test_what_cannot_be_trained_is_refused():
     scripted = torch.jit.trace(network, lr[:, :, 0])
     with pytest.raises(TypeError, match=r"2 iterations .* but a .* cannot be trained.*model\.pt"):
         AdaptedInferer(OrthogonalInferer(), THICKEN, 2)(lr, scripted)
+    with pytest.raises(TypeError, match="a Upsample cannot be trained"):  # has no weights, as an OnnxNetwork
+        AdaptedInferer(OrthogonalInferer(), THICKEN, 2)(lr, torch.nn.Upsample(scale_factor=(1, FACTOR)))
     assert torch.equal(AdaptedInferer(OrthogonalInferer(), THICKEN)(lr, scripted), OrthogonalInferer()(lr, network))
     for wrong in (-1, 1.5, True):
         with pytest.raises(ValueError, match="expected a whole number, 0 or more"):

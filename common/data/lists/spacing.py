@@ -128,6 +128,9 @@ def by_scale(
         All processes get the same scales.
     """
     if scale != "auto":
+        chosen = fitting(checkpoint, scale=list(scale)) if checkpoint else None
+        if chosen != checkpoint:
+            say(f"scale {list(scale)}, {Path(chosen).name}: all scans")
         return [{"scale": list(scale), "dataset#data": tuple(entries)}]
     scales = [tuple(known) for known in kept(checkpoint, "scale")] if checkpoint else [(1, 1, 2)]
     of_scale: dict[tuple, list] = {}

@@ -97,7 +97,7 @@ class ImagePairLoader(PatchLoader):
         batch_size: patches a batch, over all processes.
         seed: of the draws.
         device: of the batches.
-        scales: as of :meth:`ImagePairs.of`, one is drawn for each patch, of those at which images are large enough.
+        scales: as of :meth:`ImagePairs.at_scales`; one is drawn for each patch.
 
     Raises:
         ValueError: when there are no such planes, all images of a volume are smaller than a patch, or the batch does
