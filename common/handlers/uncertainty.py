@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import nibabel as nib
 import numpy as np
 import torch
 from ignite.engine import Engine, Events
@@ -45,7 +46,8 @@ class UncertaintyMap:
     """Writes beside each result the standard error of every voxel, ``<name>_sd.nii.gz``, in the units of the result.
 
     It attaches to a :class:`~common.engines.CaseEvaluator`. What lies within the scan's k-space is measured: where the
-    inferer knows the degradation, the error is that of the rest, which the network has added.
+    inferer knows the degradation, the error is that of the rest, which the network has added. ``<name>_sd.json`` marks
+    it: ``MeasuredKSpace`` is the middle part of the volume's k-space along each of its axes that the scan holds.
 
     Args:
         inferer: with a spread, which the results are the mean of.
@@ -86,10 +88,14 @@ class UncertaintyMap:
         error = standard_error(self.inferer.deviation, self.scale)[0]
         entry = {"sd": error, "image": engine.state.batch[0]["image"], "name": result_name(engine.case.entry)}
         path = Path(self.save(self.restore(entry))["saved_to"])
+        scan = entry["image"].meta["filename_or_obj"]
+        fine, coarse = (nib.load(file).header.get_zooms()[:3] for file in (path, scan))
         said = {
             "Description": "Standard error of each voxel of the super-resolved volume, in its units: of what the "
             "network adds beyond the scan's k-space. What lies within is measured, with the scan's own noise.",
             "Scale": list(self.scale),
+            # No voxel is measured alone, so what is measured is marked where it lies.
+            "MeasuredKSpace": [round(float(mm / thick), 4) for mm, thick in zip(fine, coarse, strict=True)],
         }
         with replacing(path.with_name(path.name.removesuffix(".nii.gz") + ".json")) as temporary:
             temporary.write_text(json.dumps(said, indent=2) + "\n")

@@ -418,7 +418,9 @@ def test_how_sure_results_are(cohort, trained, tmp_path):
     options |= {"output_dir": str(tmp_path / "twice"), "uncertainty_scale": [2 * a, 2 * b]}
     runs.run("udean", ["inference"], tmp_path, **options)
     np.testing.assert_allclose(nib.load(tmp_path / "twice" / f"{name}_sd.nii.gz").get_fdata(), 2 * errors, rtol=1e-5)
-    assert "measured" in json.loads((tmp_path / "sr" / f"{name}_sd.json").read_text())["Description"]
+    said = json.loads((tmp_path / "sr" / f"{name}_sd.json").read_text())
+    assert "measured" in said["Description"]
+    assert said["MeasuredKSpace"] == [n / m for n, m in zip(nib.load(scan).shape, sr.shape, strict=True)]
     message = runs.fails("udean", ["inference"], trained, dataset_dir=str(tmp_path / "sr"))
     assert "results" in message, "a standard error is no scan"
 
