@@ -34,7 +34,8 @@ def write_overview(output_dir: str | os.PathLike, rows: Sequence[dict]) -> str:
         output_dir: the folder to write to.
         rows: each with the ``COLUMNS``: scores are means over the cases and seeds, ``_sd`` standard deviations over the
             seeds, NaN of one; ``displacement`` is the largest mean along an axis, in HR voxels; seconds are those of
-            the training, and of a case's inference; what is not known is NaN.
+            the training, 0 where nothing is trained before a case is seen, and of a case's inference; NaN is what is
+            not known.
 
     Returns:
         PSNR and SSIM in each table's column, as a gain over cubic interpolation of the method's own input, in the order
@@ -46,16 +47,16 @@ def write_overview(output_dir: str | os.PathLike, rows: Sequence[dict]) -> str:
         writer.writerows({key: _text(row[key]) for key in COLUMNS} for row in rows)
     tables = list(dict.fromkeys(row["table"] for row in rows))
     found = {(row["table"], row["method"]): row for row in rows}
-    lines = [["method", "parameters", "training (s)", *tables]]
+    lines = [["method", "parameters", "training (s)", "a case (s)", *tables]]
     for method in dict.fromkeys(row["method"] for row in rows):
         own = [row for row in rows if row["method"] == method]
         cells = [_gain(found.get((table, method))) for table in tables]
         parameters = max([row["parameters"] for row in own if row["parameters"] > 0], default=0)
-        seconds = [row["training_seconds"] for row in own if row["training_seconds"] > 0]
         lines.append([
             method,
             f"{parameters:,}" if parameters else "-",
-            " to ".join(dict.fromkeys(f"{end(seconds):.0f}" for end in (min, max))) if seconds else "-",
+            _range(own, "training_seconds"),
+            _range(own, "seconds"),
             *cells,
         ])  # fmt: skip
     inputs = []
@@ -63,7 +64,7 @@ def write_overview(output_dir: str | os.PathLike, rows: Sequence[dict]) -> str:
         own = [(row["cubic_psnr"], row["cubic_ssim"]) for row in rows if row["table"] == table]
         different = list(dict.fromkeys((round(p, 2), round(s, 4)) for p, s in own))
         inputs.append("; ".join(f"{p:.2f}, {s:.4f}" for p, s in different))
-    lines.insert(1, ["cubic", "-", "-", *inputs])
+    lines.insert(1, ["cubic", "-", "-", "-", *inputs])
     return aligned(lines) + "\ncubic: PSNR (dB), SSIM; the others: what they gain on cubic interpolation of their input"
 
 
@@ -103,6 +104,12 @@ def quality_against_time(path: str | os.PathLike, rows: Sequence[dict]) -> None:
     for panel in panels[len(tables) :]:
         panel.remove()
     save_figure(figure, path)
+
+
+def _range(rows: Sequence[dict], key: str) -> str:
+    """The lowest and the highest of the numbers above 0; a dash where there are none."""
+    numbers = [row[key] for row in rows if row[key] > 0]
+    return " to ".join(dict.fromkeys(f"{end(numbers):.0f}" for end in (min, max))) if numbers else "-"
 
 
 def _gain(row: dict | None) -> str:

@@ -50,7 +50,9 @@ def _row(folder: Path, runs: Sequence[dict]) -> dict:
                 by_seed.setdefault(run["seed"], []).append(case)
         cost = folder / run["folder"] / "cost.json"
         costs.append(json.loads(cost.read_text()) if cost.is_file() else {"parameters": math.nan, "seconds": {}})
-        training.append(_total(folder / run.get("trained", run["folder"]) / TRAINING_SECONDS))
+        trained = folder / run.get("trained", run["folder"])
+        # What leaves no weights has trained nothing before it was evaluated, and its seconds are those of a start.
+        training.append(_total(trained / TRAINING_SECONDS) if [*trained.glob("models/*.pt")] else 0.0)
     scores = {key: [_mean(cases, key) for cases in by_seed.values()] for key in ("psnr", "ssim", "lpips")}
     shifts = [abs(_mean([case for cases in by_seed.values() for case in cases], f"displacement_{a}")) for a in "xyz"]
     several = len(by_seed) > 1

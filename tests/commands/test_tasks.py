@@ -99,6 +99,8 @@ def test_what_is_not_done_is_named_and_left_out(tmp_path, capsys):
             (folder / "table.json").write_text(json.dumps({"cases": cases}))
             (folder / "cost.json").write_text(json.dumps({"parameters": 12, "seconds": {"s": 2.0}}))
             (folder / "training_seconds.txt").write_text("10.0\n5.5\n")
+            (folder / "models").mkdir()
+            (folder / "models" / "model.pt").touch()
     rows = {n: [{"seed": None, "folder": n, "trained": n, "command": []}] for n in "ab"}
     (tmp_path / "table" / "rows.json").write_text(json.dumps(rows))
     with pytest.raises(RunsFailedError, match="1 runs are not done") as error:
@@ -108,6 +110,11 @@ def test_what_is_not_done_is_named_and_left_out(tmp_path, capsys):
     expected = {"method": "a", "training_seconds": "15.5", "seconds": "2.0", "parameters": "12", "cubic_psnr": "30.0"}
     assert {key: row[key] for key in expected} == expected and row["psnr_sd"] == ""
     assert "+1.00" in capsys.readouterr().out
+    (tmp_path / "table" / "a" / "models" / "model.pt").unlink()
+    with pytest.raises(RunsFailedError):
+        overview(str(tmp_path / "table"), str(tmp_path / "out"))
+    (row,) = csv.DictReader((tmp_path / "out" / "overview.csv").open())
+    assert row["training_seconds"] == "0.0", "the start of a run that leaves no weights is no training"
     with pytest.raises(FileNotFoundError, match="no rows"):
         overview(str(tmp_path / "out"), str(tmp_path / "out"))
     with pytest.raises(ValueError, match="end alike"):
