@@ -64,6 +64,9 @@ def execute_all(runs: Sequence[Run], jobs: int, resume: bool) -> list[tuple[Run,
 class Pace:
     """How long the runs that are left will take, from those that are done.
 
+    A run is taken for as long as others of its row, or else as trainings, and as evaluations where it only evaluates.
+    A run that trains nothing, such as interpolation's, says nothing of other rows.
+
     Args:
         jobs: how many run side by side.
     """
@@ -71,7 +74,9 @@ class Pace:
     def __init__(self, jobs: int) -> None:
         self.jobs = jobs
         self.began: dict[Path, float] = {}
-        self.took: dict[bool, list[float]] = {True: [], False: []}  # those that train, and those that only evaluate
+        self.by_row: dict[str, list[float]] = {}
+        self.trainings: list[float] = []
+        self.evaluations: list[float] = []
 
     def begins(self, run: Run) -> None:
         self.began[run.folder] = time.monotonic()
@@ -80,20 +85,27 @@ class Pace:
         """Returns the seconds that it took; a run that failed says nothing of how long others take."""
         seconds = time.monotonic() - self.began[run.folder]
         if well:
-            self.took[run.trains].append(seconds)
+            self.by_row.setdefault(run.row, []).append(seconds)
+            if not run.trains:
+                self.evaluations.append(seconds)
+            elif has_learned(run.folder):
+                self.trainings.append(seconds)
         return seconds
 
     def left(self, waiting: Collection[Run], running: Collection[Run]) -> str | None:
         """A length of time, or None while it cannot be told or nothing is left."""
-        trainings, evaluations = self.took[True], self.took[False]
-        left = [*waiting, *running]
-        if not left or not (trainings or (evaluations and not any(run.trains for run in left))):
-            return None
-        now, seconds = time.monotonic(), 0.0
+        left, now, seconds = [*waiting, *running], time.monotonic(), 0.0
         for run in left:
-            known = trainings if run.trains else evaluations or trainings
+            known = self.by_row.get(run.row) or (self.trainings if run.trains else self.evaluations or self.trainings)
+            if not known:
+                return None
             seconds += max(0.0, sum(known) / len(known) - (now - self.began.get(run.folder, now)))
-        return duration(seconds / min(self.jobs, len(left)))
+        return duration(seconds / min(self.jobs, len(left))) if left else None
+
+
+def has_learned(folder: Path) -> bool:
+    """Whether the run of a folder has trained anything before it was evaluated: then it has left weights."""
+    return any(folder.glob("models/*.pt"))
 
 
 def _execute(run: Run, resume: bool, programs: Programs) -> str | None:

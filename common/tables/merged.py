@@ -99,12 +99,10 @@ def merged(output_dir: str | os.PathLike, against: str | None = None) -> list[st
     complete: dict[str, dict[int | None, list[Path]]] = {}
     missing = []
     for name, runs in rows.items():
-        folders = [Path(output_dir) / run["folder"] for run in runs]
-        left = [str(folder) for folder in folders if not (folder / "table.json").is_file()]
+        left = not_done(output_dir, runs)
         missing += left
-        for run, folder in zip(runs, folders, strict=True):
-            if not left:
-                complete.setdefault(name, {}).setdefault(run["seed"], []).append(folder)
+        for run in [] if left else runs:
+            complete.setdefault(name, {}).setdefault(run["seed"], []).append(Path(output_dir) / run["folder"])
     if complete:
         tested = against in ("cubic", *complete)
         print(merge_tables(output_dir, complete, against if tested else None))
@@ -129,6 +127,12 @@ def rows_in(output_dir: str | os.PathLike) -> dict[str, list[dict]]:
     """What ``rows.json`` holds, nothing where it is not there."""
     path = Path(output_dir) / ROWS
     return json.loads(path.read_text()) if path.is_file() else {}
+
+
+def not_done(output_dir: str | os.PathLike, runs: Sequence[Mapping]) -> list[str]:
+    """The folders of a row's runs, as of :func:`rows_in`, that have no table yet."""
+    folders = [Path(output_dir) / run["folder"] for run in runs]
+    return [str(folder) for folder in folders if not (folder / "table.json").is_file()]
 
 
 def _weights(run: Mapping) -> str:

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from .execution import TRAINING_SECONDS
-from .merged import rows_in
+from .execution import TRAINING_SECONDS, has_learned
+from .merged import not_done, rows_in
 
 
 def overview_of(folders: Sequence[Path]) -> tuple[list[dict], list[str]]:
@@ -31,8 +31,7 @@ def overview_of(folders: Sequence[Path]) -> tuple[list[dict], list[str]]:
         if not runs_by_row:
             raise FileNotFoundError(f"{folder}: there is no rows.json; expected the folder of an ablate.")
         for name, runs in runs_by_row.items():
-            made = [folder / run["folder"] for run in runs]
-            left = [str(place) for place in made if not (place / "table.json").is_file()]
+            left = not_done(folder, runs)
             missing += left
             if not left:
                 rows.append({"table": folder.name, "method": name, **_row(folder, runs)})
@@ -51,8 +50,8 @@ def _row(folder: Path, runs: Sequence[dict]) -> dict:
         cost = folder / run["folder"] / "cost.json"
         costs.append(json.loads(cost.read_text()) if cost.is_file() else {"parameters": math.nan, "seconds": {}})
         trained = folder / run.get("trained", run["folder"])
-        # What leaves no weights has trained nothing before it was evaluated, and its seconds are those of a start.
-        training.append(_total(trained / TRAINING_SECONDS) if [*trained.glob("models/*.pt")] else 0.0)
+        # Where nothing was learned the seconds are those of a start.
+        training.append(_total(trained / TRAINING_SECONDS) if has_learned(trained) else 0.0)
     scores = {key: [_mean(cases, key) for cases in by_seed.values()] for key in ("psnr", "ssim", "lpips")}
     shifts = [abs(_mean([case for cases in by_seed.values() for case in cases], f"displacement_{a}")) for a in "xyz"]
     several = len(by_seed) > 1

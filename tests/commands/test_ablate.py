@@ -245,6 +245,8 @@ def test_runs_side_by_side(bundle, tmp_path, monkeypatch, capsys):
         two.wait()
         shift = {f"displacement_{axis}": 0.0 for axis in "xyz"}
         write_table(out / name, [{"case": "x", "method": m, "psnr": 1, "ssim": 1, **shift} for m in ("cubic", "own")])
+        (out / name / "models").mkdir(exist_ok=True)
+        (out / name / "models" / "model.pt").touch()
         return 0
 
     monkeypatch.setattr(Programs, "run", run)
@@ -259,18 +261,23 @@ def test_runs_side_by_side(bundle, tmp_path, monkeypatch, capsys):
     assert all(re.search(r" \(about \d+ s left\)$", line) for line in ends[:-1]) and "left" not in ends[-1]
 
 
-def test_how_long_is_left(monkeypatch):
+def test_how_long_is_left(monkeypatch, tmp_path):
     """Of two at a time, from those that are done, less what has been done of those that run."""
-    a, b, c, d, e, f = (
-        Run(name, None, name, Path(name), [], {}, Path(weights))
-        for name, weights in zip("abcdef", "abcdaa", strict=True)
+    a, b, c, d, e, f, g = (
+        Run(name, None, name, tmp_path / name, [], {}, tmp_path / weights)
+        for name, weights in zip("abcdefg", "abcdaag", strict=True)
     )
+    (a.folder / "models").mkdir(parents=True)
+    (a.folder / "models" / "model.pt").touch()
     clock = SimpleNamespace(monotonic=lambda: clock.now)
     monkeypatch.setattr(execution, "time", clock)
     pace = Pace(2)
-    for clock.now, run in ((0, a), (0, b), (150, c)):
+    for clock.now, run in ((0, a), (0, b), (100, g), (150, c)):
         pace.begins(run)
     assert pace.left([d, e], [b, c]) is None
+    clock.now = 160
+    pace.ends(g, well=True)
+    assert pace.left([d, e], [b, c]) is None  # g has trained nothing: it says nothing of rows that do
     clock.now = 200
     assert pace.ends(a, well=True) == 200 and pace.ends(b, well=False) == 200
     assert pace.left([d, e], [c]) == "5 min"  # 150, 200 and 200 s: an evaluation is taken for a training
@@ -279,8 +286,10 @@ def test_how_long_is_left(monkeypatch):
     clock.now = 220
     pace.ends(e, well=True)
     assert pace.left([d, f], [c]) == "3 min"  # 130, 200 and 10 s
+    another = Run("g", 1, "g, seed 1", tmp_path / "g" / "seed_1", [], {}, tmp_path / "g" / "seed_1")
+    assert pace.left([another], []) == "60 s"  # not 200 s, as long as g's other seed
     assert pace.left([f], []) == "10 s" and pace.left([], []) is None
-    pace.took[True].clear()  # resumed where only evaluations were left, and this training
+    pace.trainings.clear()  # resumed where only evaluations were left, and this training
     assert pace.left([d], []) is None
 
 
