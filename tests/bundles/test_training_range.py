@@ -39,5 +39,5 @@ def test_scans_that_training_did_not_see(bundle, tiny, trained, tmp_path):
         assert line.endswith("; warning: not like the scans that the weights were trained on") == (scan != within)
         listed = re.search(rf"^warning: .*\b{name}\b.*: not like the scans", done.stdout, re.MULTILINE)
         assert bool(listed) == (scan != within)
-    assert "in training 0.5 to 3 mm" in done.stdout and "not like" not in done.stderr
+    assert "expected 0.5 to 3 mm" in done.stdout and "not like" not in done.stderr
     assert f"are in {tmp_path / 'sr'}" in done.stdout and "3 of 3 done in " in done.stdout

@@ -146,7 +146,7 @@ class CheckTrainingRanged(MapTransform):
         label, unit, below, above = _STATISTICS[name]
         said = " and ".join(dict.fromkeys(f"{value:.3g}" for value in values))
         return [
-            f"{label} ({name}): {said}{unit}, in training {low:.3g} to {high:.3g}{unit} ({meaning})."
+            f"{label} ({name}): {said}{unit}, expected {low:.3g} to {high:.3g}{unit} ({meaning})."
             for meaning, is_so in ((below, min(values) < low), (above, max(values) > high))
             if is_so
         ]

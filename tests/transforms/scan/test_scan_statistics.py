@@ -136,7 +136,7 @@ def test_what_training_did_not_see_is_told(training_range, kind):
     for name in expected:
         (line,) = [line for line in message.splitlines() if f"({name})" in line]
         low, high = training_range[name]
-        assert f"in training {low:.3g} to {high:.3g}" in line
+        assert f"expected {low:.3g} to {high:.3g}" in line
         value = statistics(volume, affine)[name]
         assert f"{value[0]:.3g}" in line and (min(value) < low or max(value) > high)
 
