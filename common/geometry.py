@@ -10,6 +10,8 @@ _AXES = {"LR": 0, "AP": 1, "SI": 2}
 # Spacings that tell slices: thick ones are at least 1.5 times their pixels, up to what headers round. Less is usual in
 # 3-D scans, 1.2 x 1 x 1 mm for example, which have no slices.
 _TELLING = 1.5 / 1.001
+#: What lies beyond a range by no more than this part of its end is inside: headers round.
+ROUNDING = 0.005
 
 
 def slice_orientation(affine: np.ndarray | torch.Tensor, slice_axis: str) -> np.ndarray:

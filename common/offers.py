@@ -16,11 +16,11 @@ from .about import remembered
 from .blocks import ROOT, written_out
 from .export.modules import NAME, renamed
 from .files import read_about
-from .geometry import slice_permutation
+from .geometry import ROUNDING, slice_permutation
 
 BUNDLES = ROOT / "bundles"
 _CONFIG = Path("configs", "inference.json")
-WITHIN = 1.005  # outside of the training's spacing by no more than rounding
+WITHIN = 1 + ROUNDING  # outside of the range of the spacing by no more than rounding
 # Up to these factors outside of it weights are used, with a warning: on a real head that was made into a stack of thick
 # slices they were still better than cubic there.
 _TOO_FINE, _TOO_COARSE = 2.0, 2.5
@@ -80,7 +80,7 @@ class Choice:
         offer: the weights.
         slice_axis: to use them with.
         spacing: of the scan and of the result in mm, along the axes as they are stored.
-        excess: how far the scan lies outside of the training's spacing: by which factor, 1 where it is inside.
+        excess: how far the scan lies outside of the range of the spacing: by which factor, 1 where it is inside.
         doubt: what speaks against the use; None where nothing does.
     """
 
@@ -132,7 +132,7 @@ def offers(bundle: str | None, overrides: Mapping[str, Any], options: Sequence[s
 
 
 def choose(affine: np.ndarray, known: Sequence[Offer], guided: bool) -> list[Choice]:
-    """What may be done with a scan, best first: what was trained on its spacing, then what makes its voxels cubes.
+    """What may be done with a scan, best first: what its spacing is in the range of, then what makes its voxels cubes.
 
     Args:
         affine: 4x4, of the scan, voxel to world in mm.
@@ -145,7 +145,9 @@ def choose(affine: np.ndarray, known: Sequence[Offer], guided: bool) -> list[Cho
     choices = []
     unclear: ValueError | None = None
     for offer in known:
-        axes = [offer.slice_axis] + (["auto"] if len(set(offer.scale)) > 1 and offer.slice_axis != "auto" else [])
+        axes = [offer.slice_axis]
+        if len(set(offer.scale)) > 1 and "slice_axis" not in offer.overrides:
+            axes.insert(0, "auto")  # before that of the training: the slices may lie otherwise here
         for axis in axes if offer.guided == guided else ():
             try:
                 order = slice_permutation(affine, axis)
@@ -153,6 +155,7 @@ def choose(affine: np.ndarray, known: Sequence[Offer], guided: bool) -> list[Cho
                 unclear = error  # the spacing does not tell which axis runs across the slices
                 continue
             choices.append(_choice(affine, offer, axis, order))
+            break
 
     if unclear and not choices:
         raise unclear

@@ -3,7 +3,9 @@
 import numpy as np
 import pytest
 
-from common.offers import choose, offers
+from common.offers import BUNDLES, choose, offers
+
+IN_PLANE = BUNDLES / "udean" / "models" / "model_2x2x1.pt"
 
 
 @pytest.fixture(scope="module")
@@ -25,6 +27,7 @@ def there():
         ((1.5, 1.5, 11), False, "guided_rdn 2x2x1", (0.75, 0.75, 11)),
         ((1.5, 1.5, 5), True, "guided_rdn 2x2x1, guided", (0.75, 0.75, 5)),
         ((1, 1, 1), False, "udean 2x2x2", (0.5, 0.5, 0.5)),
+        ((3.4, 1.8, 1.8), False, "udean 2x2x2", (1.7, 0.9, 0.9)),
         ((1.8, 1.8, 6), False, "udean 2x2x1", (0.9, 0.9, 6)),
         # None is known to sharpen these: what makes voxels most nearly cubes.
         ((0.8, 0.8, 0.8), False, "udean 2x2x2", (0.4, 0.4, 0.4)),
@@ -43,6 +46,16 @@ def test_what_is_chosen(there, spacing, guided, name, result, order):
 def test_what_no_weights_are_for(there, spacing, why):
     choices = choose(np.diag([spacing] * 3 + [1.0]), there, False)
     assert choices and all(choice.doubt for choice in choices) and why in choices[0].doubt
+
+
+def test_slices_lie_where_the_spacing_shows_it():
+    """Not where those of the training did, though voxels would be more nearly cubes; but where somebody says so."""
+    for said, sagittal in ({}, (3.4, 0.9, 0.9)), ({"slice_axis": "SI"}, (1.7, 0.9, 1.8)):
+        known = offers("udean", {"scale": [2, 2, 1], "checkpoint": str(IN_PLANE), **said})
+        (best,) = choose(np.diag([3.4, 1.8, 1.8, 1.0]), known, False)
+        np.testing.assert_allclose(best.spacing[1], sagittal)
+        (best,) = choose(np.diag([1.5, 1.5, 1.3, 1.0]), known, False)  # the spacing does not tell
+        assert best.slice_axis == "SI"
 
 
 def test_keys_choose_bundles_too():

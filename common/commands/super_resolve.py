@@ -35,7 +35,7 @@ def super_resolve(
 ) -> None:
     """Super-resolve NIfTI files and DICOM series, each with the weights that suit its voxel sizes.
 
-    The weights are those that were trained on voxels of such sizes, of several those that make the voxels most nearly
+    The weights are those that are for voxels of such sizes, of several those that make the voxels most nearly
     cubes; the choice is printed. Where none were, the nearest are used with a warning, up to where they are of use; a
     scan beyond is a failure that says what would do. Each result is <name>_sr.nii.gz, that of a DICOM series also a
     derived series in <name>_dicom. Under torchrun each process takes its share of the scans.
@@ -333,7 +333,7 @@ def _tell(group: Sequence[_Job]) -> None:
             f" and {len(jobs) - 3} more" if len(jobs) > 3 else ""
         )
         choice = jobs[0].choice
-        beyond = f"; {choice.excess:.1f} times outside of the training's voxel sizes" if choice.excess > WITHIN else ""
+        beyond = f"; {choice.excess:.2f} times outside of the weights' voxel sizes" if choice.excess > WITHIN else ""
         print(f"{choice.offer.name}, {spacing}: {names}{beyond}", flush=True)
 
 

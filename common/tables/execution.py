@@ -13,7 +13,7 @@ from ..side_by_side import Programs
 from .runs import Run, words
 
 TRAINING_SECONDS = "training_seconds.txt"
-"""What a run's training took with the start of the program, a line each time that it went on and was not stopped."""
+"""What a run's training took with the start of the program, a line each time that it left something to go on from."""
 
 
 def execute_all(runs: Sequence[Run], jobs: int, resume: bool) -> list[tuple[Run, str]]:
@@ -104,7 +104,7 @@ class Pace:
 
 
 def has_learned(folder: Path) -> bool:
-    """Whether the run of a folder has trained anything before it was evaluated: then it has left weights."""
+    """Whether the run of a folder has trained anything before it was evaluated: then it has left weights or a state."""
     return any(folder.glob("models/*.pt"))
 
 
@@ -119,7 +119,7 @@ def _execute(run: Run, resume: bool, programs: Programs) -> str | None:
             line = [*words(run, resume, evaluate), "--traceback=true"]
             began = time.monotonic()
             status = programs.run([sys.executable, "-m", "monai.bundle", "run", *line], log)
-            if not evaluate:
+            if not evaluate and has_learned(run.folder):
                 with (run.folder / TRAINING_SECONDS).open("a") as seconds:
                     seconds.write(f"{time.monotonic() - began:.1f}\n")
             if status != 0:

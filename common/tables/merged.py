@@ -60,6 +60,7 @@ def check_same(output_dir: str | os.PathLike, rows: Mapping[str, Sequence[Mappin
                 f"{Path(output_dir) / folder}: {ROWS} says that this was run with {was or 'less'}, now it is "
                 f"{now or 'without that'}. Give all commands the same, or another --output_dir, or remove {ROWS} and "
                 "the folders of the rows that are to be made anew."
+                + ("" if done else " What is not done may change where --resume true goes on without --row.")
             )
 
 

@@ -261,6 +261,25 @@ def test_runs_side_by_side(bundle, tmp_path, monkeypatch, capsys):
     assert all(re.search(r" \(about \d+ s left\)$", line) for line in ends[:-1]) and "left" not in ends[-1]
 
 
+def test_seconds_of_trainings_that_left_something(bundle, tmp_path, monkeypatch):
+    """One that fails at once is begun anew, and its start is no part of what the training took."""
+    tables(bundle, main=[{"name": "a"}])
+    folder = tmp_path / "out" / "a"
+    for leaves, lines in (False, 0), (True, 1), (False, 2):
+
+        def run(programs, command, log, leaves=leaves):
+            (folder / "models").mkdir(exist_ok=True)
+            if leaves:
+                (folder / "models" / "training_state.pt").touch()
+            return 1
+
+        monkeypatch.setattr(Programs, "run", run)
+        with pytest.raises(RunsFailedError):
+            ablate("main", "common/data", str(tmp_path / "out"), str(bundle), resume=True)
+        seconds = folder / execution.TRAINING_SECONDS
+        assert (len(seconds.read_text().splitlines()) if seconds.exists() else 0) == lines
+
+
 def test_how_long_is_left(monkeypatch, tmp_path):
     """Of two at a time, from those that are done, less what has been done of those that run."""
     a, b, c, d, e, f, g = (
@@ -435,7 +454,7 @@ def test_rows_one_by_one(bundle, commands, tmp_path, capsys):
         ({"row": 4}, ValueError, r"--row 4: the table has the rows 1 a, 2 b, 3 c"),
         ({"row": 1.5}, ValueError, r"row is 1\.5, expected a whole number"),
         ({"row": 1, "against": "b"}, ValueError, r"give it to merge"),
-        ({"row": 1, "gain": 3, "overwrite": True}, ValueError, r"this was run with less, now it is --gain=3"),
+        ({"row": 1, "gain": 3, "overwrite": True}, ValueError, r"run with less, now it is --gain=3.*made anew\.$"),
         ({"row": 1, "seeds": 1, "resume": True}, ValueError, r"this was run with|\(no such run\)"),
         ({"row": None, "gain": 3, "resume": True}, ValueError, r"this was run with less, now it is --gain=3"),
         ({"row": 3}, FileExistsError, r"c/seed_0 holds the table of an earlier run; --resume true keeps it"),

@@ -15,6 +15,7 @@ from scipy.ndimage import correlate1d, uniform_filter
 from scipy.stats import chi2
 from skimage.filters import threshold_otsu
 
+from ...geometry import ROUNDING
 from ..denoise import DB2_HIGH, DB2_LOW
 
 # What each statistic is called, its unit, and what it may mean to lie below the range and above it.
@@ -144,10 +145,11 @@ class CheckTrainingRanged(MapTransform):
         """A line for a statistic of which a value is outside of the range, which NaN is not."""
         low, high = self.training_range.get(name, (-np.inf, np.inf))
         label, unit, below, above = _STATISTICS[name]
+        least, most = low - ROUNDING * abs(low), high + ROUNDING * abs(high)
         said = " and ".join(dict.fromkeys(f"{value:.3g}" for value in values))
         return [
             f"{label} ({name}): {said}{unit}, expected {low:.3g} to {high:.3g}{unit} ({meaning})."
-            for meaning, is_so in ((below, min(values) < low), (above, max(values) > high))
+            for meaning, is_so in ((below, min(values) < least), (above, max(values) > most))
             if is_so
         ]
 

@@ -141,6 +141,13 @@ def test_what_training_did_not_see_is_told(training_range, kind):
         assert f"{value[0]:.3g}" in line and (min(value) < low or max(value) > high)
 
 
+def test_what_headers_round_is_inside():
+    scan = prepared(SCAN)
+    for beyond, count in (1.004, 0), (1.006, 1):
+        for pair in ([0.1, SPACING[2] / beyond], [SPACING[2] * beyond, 9]):
+            assert len(told({"slice_spacing": pair}, scan)) == count
+
+
 def test_every_bad_scan_is_told_even_twice(training_range):
     scans = [prepared(rician(head(21), 0.06), file=f"/d/{name}.nii.gz") for name in "aba"]
     assert [message[:11] for message in told(training_range, *scans)] == ["/d/a.nii.gz", "/d/b.nii.gz", "/d/a.nii.gz"]
