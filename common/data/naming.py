@@ -57,6 +57,8 @@ def case_stem(path: str | os.PathLike, subject: str | None = None) -> str:
     for ending in (".gz", ".nii", ".img", ".hdr", ".mgz", ".mgh"):
         if name.lower().endswith(ending):
             name = name[: -len(ending)]
+    # A part of a path may be several folders.
+    subject = None if subject is None else subject.strip("/").replace("/", "_")
     return name if subject is None or subject in name else f"{subject}_{name}"
 
 

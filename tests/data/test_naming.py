@@ -43,6 +43,7 @@ def test_an_entry_is_named_by_its_name_or_its_file_and_not_twice_in_a_line():
     entry = {"image": "/data/a.b/scan.nii.gz", "guide": "/data/guide.nii", "subject": "anna"}
     assert result_name(entry) == "anna_scan" and result_name(entry | {"name": "one"}) == "one"
     assert result_name({"lr": "/lr.nii", "hr": "/hr.nii", "subject": "hr"}) == "hr"
+    assert result_name({"hr": "/hr.nii", "subject": "site/anna/"}) == "site_anna_hr"
     assert few_words("/data/a.b/scan.nii.gz: it is thin; see. More", entry) == "it is thin"
     assert few_words("/data/guide.nii: it is 1.5 mm off. More", entry) == "it is 1.5 mm off"
     assert few_words("one: bad\nmore", entry | {"name": "one"}) == "bad"
