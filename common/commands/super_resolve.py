@@ -36,7 +36,7 @@ def super_resolve(
     """Super-resolve NIfTI files and DICOM series, each with the weights that suit its voxel sizes.
 
     The weights are those that are for voxels of such sizes, of several those that make the voxels most nearly
-    cubes; the choice is printed. Where none were, the nearest are used with a warning, up to where they are of use; a
+    cubes; the choice is printed. Where none are, the nearest are used with a warning, up to where they are of use; a
     scan beyond is a failure that says what would do. Each result is <name>_sr.nii.gz, that of a DICOM series also a
     derived series in <name>_dicom. Under torchrun each process takes its share of the scans.
 

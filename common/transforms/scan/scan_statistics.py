@@ -86,7 +86,7 @@ _WINDOW, _SMOOTHEST = 3, 0.1
 
 
 class CheckTrainingRanged(MapTransform):
-    """Warn of volumes whose statistics lie outside of those of the volumes that the weights were trained on.
+    """Warn of volumes whose statistics lie outside of those that the weights were trained on, or measured to suit.
 
     One warning a volume names its file, each statistic outside of its range, what was found, the range and what it may
     mean. Nothing is changed and nothing is refused. A volume that passes is no better than its statistics: pathology,
