@@ -116,7 +116,9 @@ def _gain(row: dict | None) -> str:
     if row is None:
         return ""
     spread = f" +- {row['psnr_sd']:.2f}" if math.isfinite(row["psnr_sd"]) else ""
-    return f"{row['psnr'] - row['cubic_psnr']:+.2f}{spread}, {row['ssim'] - row['cubic_ssim']:+.4f}"
+    # Adding 0 makes what rounds to -0 a plain 0.
+    psnr, ssim = round(row["psnr"] - row["cubic_psnr"], 2) + 0.0, round(row["ssim"] - row["cubic_ssim"], 4) + 0.0
+    return f"{psnr:+.2f}{spread}, {ssim:+.4f}"
 
 
 def _text(value: object) -> object:
