@@ -146,7 +146,7 @@ def choose(affine: np.ndarray, known: Sequence[Offer], guided: bool) -> list[Cho
     unclear: ValueError | None = None
     for offer in known:
         axes = [offer.slice_axis]
-        if len(set(offer.scale)) > 1 and "slice_axis" not in offer.overrides:
+        if len(set(offer.scale)) > 1 and "slice_axis" not in offer.overrides and "auto" not in axes:
             axes.insert(0, "auto")  # before that of the training: the slices may lie otherwise here
         for axis in axes if offer.guided == guided else ():
             try:
