@@ -435,8 +435,10 @@ def test_rows_one_by_one(bundle, commands, tmp_path, capsys):
         merge(str(parts))
     with pytest.raises(FileNotFoundError, match=r"--row 3: .*a/seed_0 has no table\.json; run the row whose weights"):
         run(3)
-    for row in (2, 1):
-        run(row)
+    run(2)
+    with pytest.raises(ValueError, match=r"a/seed_0.* now it is --gain=3.* goes on without --row\.$"):
+        run(1, gain=3)
+    run(1)
     assert not (parts / "table.json").exists() and len(commands) == 2 * (4 + 2)
     capsys.readouterr()
     with pytest.raises(RunsFailedError, match=r"(?s)^2 runs are not done.*c/seed_0.*c/seed_1"):
