@@ -59,7 +59,9 @@ def case_stem(path: str | os.PathLike, subject: str | None = None) -> str:
             name = name[: -len(ending)]
     # A part of a path may be several folders.
     subject = None if subject is None else subject.strip("/").replace("/", "_")
-    return name if subject is None or subject in name else f"{subject}_{name}"
+    # As a word: "b" is not in "kirby", and what another subject's file is called must not be met by chance.
+    said = subject is None or re.search(rf"(?<![^\W_]){re.escape(subject)}(?![^\W_])", name)
+    return name if said else f"{subject}_{name}"
 
 
 def result_name(item: Mapping[str, Any]) -> str:

@@ -276,12 +276,13 @@ def panels_profile(path: str | os.PathLike, name: str, images: Mapping[str, Pane
     Args:
         path: the PNG to write.
         name: the case's name, for the title.
-        images: by their titles, normalised to [0, 1], with ``"HR"``, and ``"LR"``, which is drawn as dots at its
-            samples; other LR volumes (``"LR (...)"``) are left out.
+        images: by their titles, normalised to [0, 1], with ``"HR"``, and ``"LR"`` or ``"LR (...)"``, of which the first
+            is drawn as dots at its samples and others are left out.
     """
     hr = images["HR"]
     sizes = {title: np.array([*image.planes[0].shape, image.planes[1].shape[1]]) for title, image in images.items()}
-    axis = int(np.argmax(sizes["HR"] / sizes["LR"]))
+    lrs = [title for title in images if title == "LR" or title.startswith("LR (")]
+    axis = int(np.argmax(sizes["HR"] / sizes[lrs[0]]))
     row, normal = (1, 1) if axis == 2 else (0, 2)
     side = next(a for a in range(3) if a not in (axis, normal))
 
@@ -306,12 +307,12 @@ def panels_profile(path: str | os.PathLike, name: str, images: Mapping[str, Pane
     window = place(hr, axis, lines.shape[1])[start : start + span] * direction
     seen = []
     for title, image in images.items():
-        if title.startswith("LR ("):
+        if title in lrs[1:]:
             continue
         values = along(image)
         own = values[np.argmin(np.abs(place(image, side, len(values)) - at))]
         where = place(image, axis, len(own)) * direction
-        if title == "LR":
+        if title == lrs[0]:
             style = {"color": "black", "marker": "o", "linestyle": "none", "markersize": 4, "zorder": 4}
         elif title == "HR":
             style = {"color": "black", "linewidth": 2.0}

@@ -626,6 +626,17 @@ def test_a_case_of_several_runs_is_one_picture(tmp_path, figures):
         assert value == values[np.argmin(np.abs(places - place))]
     x, y = picture.lines[0].get_data()
     assert min(np.ptp(x), np.ptp(y)) == 0 and np.ptp(x) + np.ptp(y) == pytest.approx(np.ptp(profile.get_xlim()))
+    # The first run has not tested this case: no input has the plain title.
+    other = {"folds": folds[:1], "A": folders["A"], "B": folders["B"]}
+    assert "none for folds, whose" in merge_pictures(tmp_path / "other", other)
+    assert [line.get_label() for line in figures[-1].axes[1].lines] == [
+        "LR (A)",
+        "cubic (A)",
+        "A",
+        "cubic (B)",
+        "B",
+        "HR",
+    ]
 
 
 def test_runs_of_several_seeds_are_joined_and_the_first_is_drawn(tmp_path, figures):
