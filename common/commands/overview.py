@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -26,7 +27,9 @@ def overview(tables: str | Sequence[str], output_dir: str) -> None:
         ValueError: when two folders end alike, or nothing is done.
         RunsFailedError: at the end, when runs are not done.
     """
-    folders = [Path(name.strip()) for name in (tables.split(",") if isinstance(tables, str) else tables)]
+    folders = [
+        Path(os.path.abspath(name.strip())) for name in (tables.split(",") if isinstance(tables, str) else tables)
+    ]
     names = [folder.name for folder in folders]
     if len(set(names)) < len(names):
         raise ValueError(f"--tables {','.join(map(str, folders))}: two folders end alike, and tables are called so.")

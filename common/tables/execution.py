@@ -13,7 +13,7 @@ from ..side_by_side import Programs
 from .runs import Run, words
 
 TRAINING_SECONDS = "training_seconds.txt"
-"""What a run's training took with the start of the program, a line each time that it left something to go on from."""
+"""What a run's training took with the start of the program, a line each time that it went on and left something."""
 
 
 def execute_all(runs: Sequence[Run], jobs: int, resume: bool) -> list[tuple[Run, str]]:
@@ -108,6 +108,11 @@ def has_learned(folder: Path) -> bool:
     return any(folder.glob("models/*.pt"))
 
 
+def _logged(folder: Path) -> int:
+    """How much a run has logged of its training's iterations, in bytes."""
+    return sum(path.stat().st_size for path in folder.glob("history*.jsonl"))
+
+
 def _execute(run: Run, resume: bool, programs: Programs) -> str | None:
     """Train and evaluate. Returns what went wrong, or None."""
     run.folder.mkdir(parents=True, exist_ok=True)
@@ -117,9 +122,10 @@ def _execute(run: Run, resume: bool, programs: Programs) -> str | None:
     with path.open("w") as log:
         for evaluate in (False, True) if run.trains else (True,):
             line = [*words(run, resume, evaluate), "--traceback=true"]
-            began = time.monotonic()
+            began, before = time.monotonic(), _logged(run.folder)
             status = programs.run([sys.executable, "-m", "monai.bundle", "run", *line], log)
-            if not evaluate and has_learned(run.folder):
+            # What was trained to its end before, and only started again, has taken no longer by that.
+            if not evaluate and has_learned(run.folder) and _logged(run.folder) != before:
                 with (run.folder / TRAINING_SECONDS).open("a") as seconds:
                     seconds.write(f"{time.monotonic() - began:.1f}\n")
             if status != 0:

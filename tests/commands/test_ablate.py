@@ -262,15 +262,18 @@ def test_runs_side_by_side(bundle, tmp_path, monkeypatch, capsys):
 
 
 def test_seconds_of_trainings_that_left_something(bundle, tmp_path, monkeypatch):
-    """One that fails at once is begun anew, and its start is no part of what the training took."""
+    """One that fails at once is begun anew, one that was done starts again; neither is what the training took."""
     tables(bundle, main=[{"name": "a"}])
     folder = tmp_path / "out" / "a"
-    for leaves, lines in (False, 0), (True, 1), (False, 2):
+    for leaves, trains, lines in (False, True, 0), (True, True, 1), (False, True, 2), (False, False, 2):
 
-        def run(programs, command, log, leaves=leaves):
+        def run(programs, command, log, leaves=leaves, trains=trains):
             (folder / "models").mkdir(exist_ok=True)
             if leaves:
                 (folder / "models" / "training_state.pt").touch()
+            if trains:
+                with (folder / "history.jsonl").open("a") as history:
+                    history.write("{}\n")
             return 1
 
         monkeypatch.setattr(Programs, "run", run)

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import sys
 from pathlib import Path
 
 import pytest
+from monai.bundle import ConfigParser
 
 from common.commands.ablate import ablate
 from common.commands.overview import overview
 from common.errors import RunsFailedError
+from common.tables.rows import rows_of
 from tests.bundles import runs
 
 # Folders of the tables, and the bundles whose tables.json has them.
@@ -41,6 +44,28 @@ def data(tmp_path) -> Path:
                 entry["ct"] = runs.save(folder / f"sub-{subject}_ct.nii.gz", runs.phantom(subject), runs.AFFINE)
             listed.setdefault(group, []).append(entry)
     return runs.datalist(folder, **listed)
+
+
+def test_lengths_at_small_size(monkeypatch):
+    """Rows train as long as each other by small.json, whose lengths hang on what the overlays of the rows call them."""
+    monkeypatch.chdir(runs.ROOT)
+    written, found = {}, {}
+    for task, bundle in TASKS.items():
+        for row in rows_of(f"bundles/{bundle}", task.replace("_", " ")):
+            if row["bundle"] in ("bundles/zssr", "bundles/smore"):
+                continue  # they train on each case
+            parser = ConfigParser()
+            names = ["train", *row["overlays"], "small"]
+            parser.read_config([f"{row['bundle']}/configs/{name}.json" for name in names])
+            parser.update(row["override"])
+            own = found.setdefault(row["bundle"], set())
+            for stage in (1, 2, 3) if "stage" in parser else (1,):
+                parser["stage"] = stage
+                parser.parse(reset=True)
+                own.add(parser.get_parsed_content("epoch_length"))
+            length = ConfigParser.load_config_file(f"{row['bundle']}/configs/small.json")["epoch_length"]
+            written[row["bundle"]] = {int(n) for n in re.findall(r"\b\d+\b", str(length).replace("@stage - 1", ""))}
+    assert found == written
 
 
 @pytest.mark.slow
@@ -88,7 +113,7 @@ def test_all_tasks(data, commands, tmp_path, monkeypatch, capsys):
         assert after["training_seconds"] == before["training_seconds"] != "0.0"
 
 
-def test_what_is_not_done_is_named_and_left_out(tmp_path, capsys):
+def test_what_is_not_done_is_named_and_left_out(tmp_path, capsys, monkeypatch):
     for name, done in (("a", True), ("b", False)):
         folder = tmp_path / "table" / name
         folder.mkdir(parents=True)
@@ -115,6 +140,11 @@ def test_what_is_not_done_is_named_and_left_out(tmp_path, capsys):
         overview(str(tmp_path / "table"), str(tmp_path / "out"))
     (row,) = csv.DictReader((tmp_path / "out" / "overview.csv").open())
     assert row["training_seconds"] == "0.0", "the start of a run that leaves no weights is no training"
+    monkeypatch.chdir(tmp_path / "table")
+    with pytest.raises(RunsFailedError):
+        overview(".", str(tmp_path / "here"))
+    (row,) = csv.DictReader((tmp_path / "here" / "overview.csv").open())
+    assert row["table"] == "table"
     with pytest.raises(FileNotFoundError, match="no rows"):
         overview(str(tmp_path / "out"), str(tmp_path / "out"))
     with pytest.raises(ValueError, match="end alike"):
