@@ -159,6 +159,8 @@ def ablate(
         for run in all_runs:
             if made & {run.folder, run.trained}:
                 (run.folder / "table.json").unlink(missing_ok=True)
+        for merged_before in ("table.csv", "table.json", "boxplots.png"):
+            (Path(output_dir) / merged_before).unlink(missing_ok=True)
         for run in own:
             shutil.rmtree(run.folder / "models", ignore_errors=True)
             for past in (*run.folder.glob("history*.jsonl"), run.folder / TRAINING_SECONDS):
@@ -175,6 +177,6 @@ def ablate(
     if failures:
         listing = "\n  ".join(f"{run.title}: {failure}" for run, failure in failures)
         raise RunsFailedError(
-            f"{len(failures)} of {len(runs)} runs failed, the others are done:\n  {listing}\nEach folder's log.txt "
-            "tells the rest; --resume true runs only what is missing."
+            f"{len(failures)} of {len(runs)} runs failed, the others are done:\n  {listing}\nThe log.txt of each "
+            "that began tells the rest; --resume true runs only what is missing."
         )

@@ -472,6 +472,7 @@ def test_rows_one_by_one(bundle, commands, tmp_path, capsys):
         merge(str(parts), against="d")
     # What another row was made of is not kept when that is made anew.
     run(1, overwrite=True)
+    assert not (parts / "table.json").exists(), "what was merged before is of other runs"
     assert (parts / "b" / "seed_0" / "1" / "table.json").is_file()
     assert not list((parts / "c").rglob("table.json"))
 
