@@ -47,7 +47,7 @@ def data(tmp_path) -> Path:
 
 
 def test_lengths_at_small_size(monkeypatch):
-    """Rows train as long as each other by small.json, whose lengths hang on what the overlays of the rows call them."""
+    """Each length in a small.json, some of which hang on what overlays call a row, is that of some row and stage."""
     monkeypatch.chdir(runs.ROOT)
     written, found = {}, {}
     for task, bundle in TASKS.items():
