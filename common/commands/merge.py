@@ -23,6 +23,6 @@ def merge(output_dir: str, against: str | None = None) -> None:
     if missing:
         listing = "\n  ".join(missing)
         raise RunsFailedError(
-            f"{len(missing)} runs are not done, and their rows left out:\n  {listing}\nEach folder's log.txt tells "
+            f"not done, so that their rows are left out:\n  {listing}\nEach folder's log.txt tells "
             "why, where there is one; ablate --resume true, with --row or without, runs what is missing."
         )

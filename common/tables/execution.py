@@ -119,7 +119,8 @@ def _execute(run: Run, resume: bool, programs: Programs) -> str | None:
     path = run.folder / "log.txt"
     if not run.trains and not (run.trained / "table.json").is_file():
         return f"{run.trained}, whose weights it takes, has no table.json: that run is not done."
-    with path.open("w") as log:
+    with path.open("a" if resume else "w") as log:
+        before_now = log.tell()
         for evaluate in (False, True) if run.trains else (True,):
             line = [*words(run, resume, evaluate), "--traceback=true"]
             began, before = time.monotonic(), _logged(run.folder)
@@ -129,7 +130,8 @@ def _execute(run: Run, resume: bool, programs: Programs) -> str | None:
                 with (run.folder / TRAINING_SECONDS).open("a") as seconds:
                     seconds.write(f"{time.monotonic() - began:.1f}\n")
             if status != 0:
-                lines = [line for line in path.read_text(errors="replace").splitlines() if line.strip()]
+                said_now = path.read_bytes()[before_now:].decode(errors="replace")
+                lines = [line for line in said_now.splitlines() if line.strip()]
                 # An evaluation writes its table before it ends with the cases that failed.
                 (run.folder / "table.json").unlink(missing_ok=True)
                 # What the bundles end with; a process that was killed has had no time for it.

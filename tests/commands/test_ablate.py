@@ -444,7 +444,7 @@ def test_rows_one_by_one(bundle, commands, tmp_path, capsys):
     run(1)
     assert not (parts / "table.json").exists() and len(commands) == 2 * (4 + 2)
     capsys.readouterr()
-    with pytest.raises(RunsFailedError, match=r"(?s)^2 runs are not done.*c/seed_0.*c/seed_1"):
+    with pytest.raises(RunsFailedError, match=r"(?s)^not done.*c/seed_0.*c/seed_1"):
         merge(str(parts), against="c")
     assert "no paired t-test: the row c is not done" in capsys.readouterr().out
     assert {method for method, _ in table(parts)} & {"a", "b", "c"} == {"a", "b"}
@@ -555,8 +555,16 @@ def test_a_failure_is_one_message_and_exit_status_1(bundle, tmp_path, monkeypatc
         __main__.main()
     assert str(stop.value).startswith("error: 1 of 1 runs failed")
     assert "broken: training, exit status 1: " in str(stop.value) and "division by zero" in str(stop.value)
-    assert "Traceback" in (tmp_path / "out" / "broken" / "log.txt").read_text()
+    log = tmp_path / "out" / "broken" / "log.txt"
+    said = log.read_text()
+    assert "Traceback" in said
     assert not (tmp_path / "out" / "table.json").exists()
+    # What goes on keeps what was said before, and a run that is killed has not failed by that.
+    monkeypatch.setattr(sys, "argv", [*line.split(), "--resume", "true"])
+    monkeypatch.setattr(Programs, "run", lambda *_: -9)
+    with pytest.raises(SystemExit, match="broken: training, exit status -9: no output"):
+        __main__.main()
+    assert log.read_text() == said
 
 
 @pytest.mark.parametrize(
