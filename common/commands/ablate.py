@@ -11,7 +11,7 @@ from ..data.lists.datalist import folder as check_folder
 from ..errors import RunsFailedError
 from ..files import check_writable
 from ..tables.execution import TRAINING_SECONDS, execute_all
-from ..tables.merged import check_against, check_same, described, merged, write_rows
+from ..tables.merged import check_against, check_same, described, forget, merged, write_rows
 from ..tables.rows import over_folds, overlay_of, rows_of
 from ..tables.runs import runs_of, words
 from ..workflow import check_new_run
@@ -159,8 +159,7 @@ def ablate(
         for run in all_runs:
             if made & {run.folder, run.trained}:
                 (run.folder / "table.json").unlink(missing_ok=True)
-        for merged_before in ("table.csv", "table.json", "boxplots.png"):
-            (Path(output_dir) / merged_before).unlink(missing_ok=True)
+        forget(output_dir)
         for run in own:
             shutil.rmtree(run.folder / "models", ignore_errors=True)
             for past in (*run.folder.glob("history*.jsonl"), run.folder / TRAINING_SECONDS):

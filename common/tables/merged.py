@@ -114,6 +114,19 @@ def merged(output_dir: str | os.PathLike, against: str | None = None) -> list[st
     return missing
 
 
+def forget(output_dir: str | os.PathLike) -> None:
+    """Remove the table and the pictures that :func:`merged` has made, of runs that are about to be made anew.
+
+    Args:
+        output_dir: folder of the table.
+    """
+    table = Path(output_dir) / "table.json"
+    cases = {row["case"] for row in json.loads(table.read_text())["cases"]} if table.is_file() else ()
+    pictures = (f"{case}{end}.png" for case in cases for end in ("", "_profile"))
+    for name in ("table.csv", "boxplots.png", *pictures, table.name):
+        (Path(output_dir) / name).unlink(missing_ok=True)
+
+
 def check_against(against: str | None, names: Sequence[str] | Mapping) -> None:
     """Refuse a row to compare with that is not there.
 

@@ -471,8 +471,12 @@ def test_rows_one_by_one(bundle, commands, tmp_path, capsys):
     with pytest.raises(ValueError, match=r"--against d: there is no such row, only cubic; a; b; c"):
         merge(str(parts), against="d")
     # What another row was made of is not kept when that is made anew.
+    pictures = [parts / name for name in ("sub-0.png", "sub-0_profile.png")]
+    for path in pictures:
+        path.touch()
     run(1, overwrite=True)
-    assert not (parts / "table.json").exists(), "what was merged before is of other runs"
+    for path in (*pictures, parts / "table.json", parts / "table.csv", parts / "boxplots.png"):
+        assert not path.exists(), "what was merged before is of other runs"
     assert (parts / "b" / "seed_0" / "1" / "table.json").is_file()
     assert not list((parts / "c").rglob("table.json"))
 
