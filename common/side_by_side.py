@@ -1,4 +1,7 @@
-"""Programs side by side: each computes with its share of the threads, and none outlives the one that started it."""
+"""Programs side by side: each computes with its share of the threads, and ends when the one that started it is told to.
+
+What kills that one at once (SIGKILL) leaves them running.
+"""
 
 from __future__ import annotations
 

@@ -85,7 +85,8 @@ def ablate(
             them from.
         trained: folder of the table whose runs' weights are evaluated; None trains.
         resume: whether to skip runs whose table.json is there and to continue trainings that were interrupted. The
-            rows must be what they were: a row that has changed needs another name, or its folder removed.
+            rows and the datalist must be what they were: a row that has changed needs another name, or its folder
+            removed. A run that still goes on, as its ablate was killed, fails.
         overwrite: whether the runs may take the place of those that ``output_dir`` holds.
         override: keys of the configs to set in all rows, for example --max_epochs 10; none that a row itself sets.
 
@@ -118,7 +119,7 @@ def ablate(
         rows = [over_folds(row, folds) for row in rows]
     if size is not None:
         rows = [{**row, "overlays": [*row["overlays"], overlay_of(row, size, f"--size {size}")]} for row in rows]
-    everywhere = {"dataset_dir": str(dataset_dir), **override}
+    everywhere = {"dataset_dir": str(Path(dataset_dir)), **override}
     runs = runs_of(rows, Path(output_dir), everywhere, seeds, None if trained is None else Path(trained))
     for run in runs:
         # Their own check of their command line would come only when it is their turn.

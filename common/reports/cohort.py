@@ -28,6 +28,8 @@ BASELINES = ("cubic", "bicubic")
 """The rows of a table that are no method's but its input's, interpolated."""
 RESERVED = ("LR", "guide", *BASELINES, "HR")
 """Columns of a picture that are no method's."""
+TOLERANCE = 1e-4
+"""In dB: interpolations of one LR scan differ by the order in which bundles take the axes."""
 
 METRICS = {
     "psnr": ("PSNR (dB)", 2),
@@ -87,7 +89,8 @@ def write_table(output_dir: str | os.PathLike, rows: Sequence[Mapping], against:
             does not depend on it.
         against: a method with which each other one is compared by a paired t-test over the cases that both have, two or
             more, of PSNR, SSIM, BRISQUE and LPIPS: the mean difference and p, two-sided, go to ``table.json`` as
-            ``paired_t_test``. Of several seeds a case's value is the mean of them.
+            ``paired_t_test``. Of several seeds a case's value is the mean of them. Where rows have ``input``, a case is
+            one of both where that is the same: which of several LR scans of the case the method was given.
 
     Returns:
         The table of mean +- sd by method, in order of first appearance, to print; of one case its value.
@@ -217,15 +220,18 @@ def merge_tables(
     runs = _runs(folders_by_name)
     groups = _by_input({name: _flat(seeds) for name, seeds in runs.items()})
     rows: list[dict] = []
+    scans: dict[str, list[list[float]]] = {}
     for number, entries in enumerate(groups):
         first = next(iter(entries))
         interpolated = _interpolated(runs[first])
+        given = {case: _input(scans, case, interpolated) for case in {row["case"] for row in interpolated}}
+        interpolated = [{**row, "input": given[row["case"]]} for row in interpolated]
         for baseline in BASELINES:
             name = baseline if number == 0 else f"{baseline} ({first})"
             rows += [{**row, "method": name} for row in interpolated if row["method"] == baseline]
         for name, cases in entries.items():
             own = [row for _, found in cases.values() for row in found.values() if row["method"] not in BASELINES]
-            rows += [{**row, "method": name} for row in own]
+            rows += [{**row, "method": name, "input": given.get(row["case"])} for row in own]
     rows = [{**{score: math.nan for score in OPTIONAL if any(score in r for r in rows)}, **row} for row in rows]
     text = write_table(output_dir, rows, against)
     box_plots(Path(output_dir) / "boxplots.png", rows)
@@ -351,13 +357,23 @@ def _by_input(runs: Mapping[Any, Mapping[Any, tuple[Path, Mapping[str, dict]]]])
     for name, cases in runs.items():
         found = {(c, m): row["psnr"] for c, (_, rows) in cases.items() for m, row in rows.items() if m in BASELINES}
         for known, entries in groups:
-            # Rounding differs with the order in which a bundle takes the axes.
-            if known.keys() == found.keys() and not any(abs(found[key] - known[key]) > 1e-4 for key in found):
+            if known.keys() == found.keys() and not any(abs(found[key] - known[key]) > TOLERANCE for key in found):
                 entries[name] = cases
                 break
         else:
             groups.append((found, {name: cases}))
     return [entries for _, entries in groups]
+
+
+def _input(scans: dict[str, list[list[float]]], case: str, interpolated: Sequence[Mapping]) -> int:
+    """Which of the LR scans of a case that are known so far was interpolated, or a new one, then known."""
+    found = [row["psnr"] for row in interpolated if row["case"] == case]
+    known = scans.setdefault(case, [])
+    for number, psnr in enumerate(known):
+        if len(psnr) == len(found) and not any(abs(a - b) > TOLERANCE for a, b in zip(psnr, found, strict=True)):
+            return number
+    known.append(found)
+    return len(known) - 1
 
 
 def _cases(folder: Path) -> list[dict]:

@@ -18,7 +18,8 @@ def paired_t_tests(rows: Sequence[Mapping], against: str, scores: Sequence[str])
     """By method and score the mean difference to another method, and the two-sided p.
 
     Args:
-        rows: as for :func:`common.reports.write_table`; of several seeds a case's value is the mean of them.
+        rows: as for :func:`common.reports.write_table`; of several seeds a case's value is the mean of them, and where
+            rows have ``input``, cases with different ones are different cases.
         against: the method with which the others are compared, over the cases that both have, two or more.
         scores: columns of the rows.
 
@@ -58,7 +59,8 @@ def t_tests_in_words(tests: Mapping, columns: Mapping[str, tuple[str, int]]) -> 
     lines = [["method", "cases", *(f"{columns[score][0]}: difference, p" for score in scores)]]
     for method, found in tests["methods"].items():
         cells = [_cell(found.get(score), columns[score][1]) for score in scores]
-        lines.append([method, str(max((test["n"] for test in found.values()), default=0)), *cells])
+        n = max((test["n"] for test in found.values()), default=None)
+        lines.append([method, "under 2" if n is None else str(n), *cells])
     return f"\npaired t-test over the cases, against {tests['against']}\n{aligned(lines)}"
 
 
@@ -70,10 +72,10 @@ def _cell(test: Mapping | None, decimals: int) -> str:
     return f"{test['difference']:+.{decimals}f}, {p}"
 
 
-def _by_case(rows: Sequence[Mapping], method: str, score: str) -> dict[str, float]:
-    """A score's finite values of a method by case, the mean of its seeds."""
-    values: dict[str, list[float]] = {}
+def _by_case(rows: Sequence[Mapping], method: str, score: str) -> dict[tuple, float]:
+    """A score's finite values of a method by case and input, the mean of its seeds."""
+    values: dict[tuple, list[float]] = {}
     for row in rows:
         if row["method"] == method and math.isfinite(value := float(row[score])):
-            values.setdefault(row["case"], []).append(value)
+            values.setdefault((row["case"], row.get("input")), []).append(value)
     return {case: float(np.mean(found)) for case, found in values.items()}

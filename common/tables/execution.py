@@ -7,6 +7,12 @@ import time
 from collections.abc import Collection, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from pathlib import Path
+from typing import TextIO
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
 
 from ..handlers.forecast import duration
 from ..side_by_side import Programs
@@ -14,6 +20,8 @@ from .runs import Run, words
 
 TRAINING_SECONDS = "training_seconds.txt"
 """What a run's training took with the start of the program, a line each time that it went on and left something."""
+BEGUN = "training_begun.txt"
+"""While a run trains: when it began, in seconds since 1970, and how much had been logged before, in bytes."""
 
 
 def execute_all(runs: Sequence[Run], jobs: int, resume: bool) -> list[tuple[Run, str]]:
@@ -116,19 +124,28 @@ def _logged(folder: Path) -> int:
 def _execute(run: Run, resume: bool, programs: Programs) -> str | None:
     """Train and evaluate. Returns what went wrong, or None."""
     run.folder.mkdir(parents=True, exist_ok=True)
-    path = run.folder / "log.txt"
+    path, begun = run.folder / "log.txt", run.folder / BEGUN
     if not run.trains and not (run.trained / "table.json").is_file():
         return f"{run.trained}, whose weights it takes, has no table.json: that run is not done."
-    with path.open("a" if resume else "w") as log:
+    with path.open("a") as log:
+        if not _locked(log):
+            return (
+                f"{path}: a run that was started before still writes to it, by another command, or by one that was "
+                "killed; wait for its end, or end it, and go on with --resume true."
+            )
+        if resume:
+            _count(run.folder, path)
+        else:
+            log.seek(0)
+            log.truncate()
         before_now = log.tell()
         for evaluate in (False, True) if run.trains else (True,):
             line = [*words(run, resume, evaluate), "--traceback=true"]
-            began, before = time.monotonic(), _logged(run.folder)
+            if not evaluate:
+                begun.write_text(f"{time.time():.1f} {_logged(run.folder)}\n")
             status = programs.run([sys.executable, "-m", "monai.bundle", "run", *line], log)
-            # What was trained to its end before, and only started again, has taken no longer by that.
-            if not evaluate and has_learned(run.folder) and _logged(run.folder) != before:
-                with (run.folder / TRAINING_SECONDS).open("a") as seconds:
-                    seconds.write(f"{time.monotonic() - began:.1f}\n")
+            if not evaluate:
+                _count(run.folder)
             if status != 0:
                 said_now = path.read_bytes()[before_now:].decode(errors="replace")
                 lines = [line for line in said_now.splitlines() if line.strip()]
@@ -141,3 +158,32 @@ def _execute(run: Run, resume: bool, programs: Programs) -> str | None:
     if not (run.folder / "table.json").is_file():
         return "evaluation: it has written no table.json."
     return None
+
+
+def _locked(log: TextIO) -> bool:
+    """Whether nobody else writes to the log, where its file system can tell.
+
+    A run that is started has the file too, as its output, and with it the lock, for as long as it lives.
+    """
+    if fcntl is not None:
+        try:
+            fcntl.flock(log, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        except OSError:
+            pass  # no locks there
+    return True
+
+
+def _count(folder: Path, log: Path | None = None) -> None:
+    """Add what a training that has begun took to its seconds, until now or, where it was killed, its last output."""
+    begun = folder / BEGUN
+    if not begun.is_file():
+        return
+    began, before = map(float, begun.read_text().split())
+    end = time.time() if log is None else log.stat().st_mtime
+    # What was trained to its end before, and only started again, has taken no longer by that.
+    if has_learned(folder) and _logged(folder) != before:
+        with (folder / TRAINING_SECONDS).open("a") as seconds:
+            seconds.write(f"{end - began:.1f}\n")
+    begun.unlink()

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from ..data.lists.datalist import FILE
 from ..reports import merge_pictures, merge_tables
 from .runs import Run, words
 
@@ -17,16 +19,19 @@ ROWS = "rows.json"
 def described(output_dir: str | os.PathLike, runs: Sequence[Run]) -> dict[str, list[dict]]:
     """The content of ``rows.json``: by row its runs.
 
-    Each with its seed, its folder and that of what is evaluated, both seen from ``output_dir``, and what it is.
+    Each with its seed, its folder and that of what is evaluated, both seen from ``output_dir``, its command, and a
+    digest of the datalist.
     """
     rows: dict[str, list[dict]] = {}
+    listed = Path(str(runs[0].override["dataset_dir"])) / FILE
+    digest = hashlib.sha256(listed.read_bytes()).hexdigest()[:12] if listed.is_file() else None
     for run in runs:
         folder = run.folder.relative_to(output_dir).as_posix()
         # Without where it writes, which a command from elsewhere calls otherwise.
         command = [word for word in words(run, False) if not word.startswith(("--output_dir=", "--ckpt_dir="))]
         trained = Path(os.path.relpath(run.trained, output_dir)).as_posix()
         rows.setdefault(run.row, []).append(
-            {"seed": run.seed, "folder": folder, "trained": trained, "command": command}
+            {"seed": run.seed, "folder": folder, "trained": trained, "command": command, "datalist": digest}
         )
     return rows
 
@@ -44,7 +49,7 @@ def check_same(output_dir: str | os.PathLike, rows: Mapping[str, Sequence[Mappin
         ValueError: with the first run that differs, and in what.
     """
     known, new = (
-        {run["folder"]: [*run["command"], _weights(run)] for runs in table.values() for run in runs}
+        {run["folder"]: [*run["command"], *_taken(run)] for runs in table.values() for run in runs}
         for table in (rows_in(output_dir), rows)
     )
     if not known:
@@ -149,6 +154,6 @@ def not_done(output_dir: str | os.PathLike, runs: Sequence[Mapping]) -> list[str
     return [str(folder) for folder in folders if not (folder / "table.json").is_file()]
 
 
-def _weights(run: Mapping) -> str:
-    """Whose weights a run evaluates, as a word beside those of its command."""
-    return f"weights of {run.get('trained', run['folder'])}"
+def _taken(run: Mapping) -> list[str]:
+    """Whose weights a run evaluates and which data it has, as words beside those of its command."""
+    return [f"weights of {run.get('trained', run['folder'])}", f"{FILE} of digest {run.get('datalist')}"]

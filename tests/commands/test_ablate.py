@@ -1,6 +1,7 @@
 """``python -m common ablate``: which commands it runs, what it makes of their tables, and what it refuses."""
 
 import csv
+import fcntl
 import json
 import os
 import re
@@ -569,6 +570,52 @@ def test_a_failure_is_one_message_and_exit_status_1(bundle, tmp_path, monkeypatc
     with pytest.raises(SystemExit, match="broken: training, exit status -9: no output"):
         __main__.main()
     assert log.read_text() == said
+
+
+def test_what_outlives_its_ablate_is_not_started_twice(bundle, tmp_path):
+    """A run has the lock of its log, with its output, for as long as it lives."""
+    tables(bundle, main=[{"name": "a"}, {"name": "b"}])
+    (tmp_path / "out" / "a").mkdir(parents=True)
+    with (tmp_path / "out" / "a" / "log.txt").open("a") as log:
+        fcntl.flock(log, fcntl.LOCK_EX)
+        orphan = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, stdout=log)
+    options = {"bundle": str(bundle), "resume": True}
+    with pytest.raises(RunsFailedError, match=r"1 of 2 .*\n  a: .*log\.txt: a run .* still writes"):
+        ablate("main", "common/data", str(tmp_path / "out"), **options)
+    assert {method for method, _ in table(tmp_path / "out")} == {"cubic", "b"}
+    orphan.communicate(b"\n")
+    ablate("main", "common/data", str(tmp_path / "out"), **options)
+    assert {method for method, _ in table(tmp_path / "out")} == {"cubic", "a", "b"}
+
+
+def test_seconds_of_a_training_whose_ablate_was_killed(bundle, commands, tmp_path):
+    """Until its last output, as the file of when it began is still there."""
+    tables(bundle, main=[{"name": "a"}])
+    folder = tmp_path / "out" / "a"
+    (folder / "models").mkdir(parents=True)
+    (folder / "models" / "model.pt").touch()
+    (folder / "history.jsonl").write_text("{}\n")
+    (folder / "log.txt").touch()
+    (folder / "training_begun.txt").write_text("1000000.0 0\n")
+    os.utime(folder / "log.txt", (1000037.5, 1000037.5))
+    ablate("main", "common/data", str(tmp_path / "out"), str(bundle), resume=True)
+    assert (folder / "training_seconds.txt").read_text().splitlines()[0] == "37.5"
+    assert not (folder / "training_begun.txt").exists()
+
+
+def test_a_table_is_of_one_datalist(bundle, commands, tmp_path):
+    tables(bundle, main=[{"name": "a"}, {"name": "b", "override": {"gain": 0}}])
+    data, out = tmp_path / "data", tmp_path / "out"
+    data.mkdir()
+    (data / "dataset.json").write_text("{}")
+    with pytest.raises(RunsFailedError):
+        ablate("main", str(data), str(out), str(bundle))
+    # A folder may be named in other ways, but must hold what it held.
+    with pytest.raises(RunsFailedError, match="1 of 2"):
+        ablate("main", f"{data}/", str(out), str(bundle), resume=True)
+    (data / "dataset.json").write_text('{"test": []}')
+    with pytest.raises(ValueError, match=r"out/a: rows\.json .* run with dataset\.json of digest \w+, now"):
+        ablate("main", str(data), str(out), str(bundle), resume=True)
 
 
 @pytest.mark.parametrize(

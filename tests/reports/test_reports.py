@@ -4,6 +4,7 @@ import builtins
 import csv
 import json
 import math
+import re
 import sys
 from functools import partial
 
@@ -571,6 +572,14 @@ def test_methods_stand_below_the_interpolation_of_their_own_input(tmp_path, figu
     assert [summary[m]["lpips"]["n"] for m in summary] == [0, 0, 0, 2, 2, 0]
     assert "not compared on equal terms" in text and "\n  A; C\n  B; D\n" in text
     assert "equal terms" not in merge_tables(tmp_path / "out", {name: folders[name] for name in "AC"})
+    # Compared by a test are only those that had the same LR, also where one has a case more.
+    folders["E"] = [_table(tmp_path / "E", "own", {"a": 31.5, "b": 32.5, "c": 30.5}, 30)]
+    text = merge_tables(tmp_path / "out", folders, against="A")
+    tests = json.loads((tmp_path / "out" / "table.json").read_text())["paired_t_test"]["methods"]
+    assert {name: found["psnr"]["n"] for name, found in tests.items() if found} == {
+        "cubic": 2, "C": 2, "cubic (E)": 2, "E": 2,
+    }  # fmt: skip
+    assert re.search(r"(?m)^B +under 2 ", text)
 
 
 def _planes(folder, hr, lr, sr, factors, method):
