@@ -17,6 +17,7 @@ def overview(tables: str | Sequence[str], output_dir: str) -> None:
     Writes ``overview.csv``, a line a method and table with PSNR, SSIM, LPIPS, cubic interpolation of the method's own
     input, displacement, parameters of the network that inference runs, seconds to train and to infer a case; and
     ``overview.png``, gain in PSNR against time. A row of which a run is not done is left out, and named at the end.
+    What was evaluated with the weights of another row or, by ``--trained``, of another table has the training of those.
 
     Args:
         tables: folders of tables, the output_dir of ``ablate``, with commas between; each is called by its last part.
