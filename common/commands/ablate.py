@@ -77,8 +77,8 @@ def ablate(
             each row is run on each fold (its key ``fold``) and its test cases pooled.
         seeds: how many seeds each row is run with; with 1 the key ``seed`` is left as the configs have it.
         jobs: how many runs are made side by side.
-        size: an overlay that the bundle of each row has, laid over the row's own: with ``tiny`` each run is over in a
-            minute, to see that all is there and that the data fit.
+        size: an overlay that the bundle of each row has, laid over the row's own: with ``tiny`` each run takes 20 to
+            70 s on a core, to see that all is there and that the data fit.
         against: a row, or cubic, with which each other row is compared by a paired t-test over the test cases.
         row: the number of one row, from 1, to run it alone; ``merge`` makes the table when all are done, wherever they
             ran. All rows' commands are the same but for it. A row with ``weights`` comes after the row that it takes
