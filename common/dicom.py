@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import tempfile
 from collections.abc import Mapping
@@ -19,7 +20,7 @@ try:
     from pydicom import Dataset
 
     from .apps.deploy.mr_series.read import describe, files_in, read_header, read_volume, stack
-    from .apps.deploy.mr_series.write import write_series
+    from .apps.deploy.mr_series.write import slice_thickness, write_series
 except ImportError as error:
     raise ImportError(
         f"DICOM needs pydicom and highdicom ({error.name} is missing): pip install 'mri-sr-bundles[dicom]'."
@@ -80,6 +81,8 @@ def find_series(folder: str | os.PathLike) -> list[Series]:
 def to_nifti(series: Series, path: str | os.PathLike) -> None:
     """Write a series as NIfTI: axes (column, row, slice), values in the series' units as float32.
 
+    Beside it a JSON of the same name has the ``SliceThickness`` in mm, where all slices have the same.
+
     Args:
         series: one without a problem.
         path: of the file.
@@ -89,6 +92,9 @@ def to_nifti(series: Series, path: str | os.PathLike) -> None:
     """
     volume = read_volume(series.headers)
     nib.save(placed_image(volume.voxels.T, volume.affine, None), path)
+    if (thickness := slice_thickness(volume.headers)) is not None:
+        sidecar = Path(path).with_name(Path(path).name.removesuffix(".gz").removesuffix(".nii") + ".json")
+        sidecar.write_text(json.dumps({"SliceThickness": thickness}) + "\n")
 
 
 def write_derived(

@@ -9,7 +9,7 @@ from .base import Degradation, KSpaceFilter
 from .block_average import BlockAverage
 from .compose import ComposeDegradations
 from .elliptical_k_space import EllipticalKSpace
-from .fitted_profile import FittedProfile, slice_profile
+from .fitted_profile import FittedProfile, slice_profile, told_width
 from .gaussian_profile import GaussianProfile
 from .in_plane_kernel import InPlaneKernel
 from .interpolated import Interpolated, interpolated
@@ -35,4 +35,5 @@ __all__ = [
     "RicianNoise",
     "interpolated",
     "slice_profile",
+    "told_width",
 ]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -11,7 +13,7 @@ from monai.data import MetaTensor, affine_to_spacing
 
 from .gaussian_profile import GaussianProfile
 
-__all__ = ["FittedProfile", "slice_profile"]
+__all__ = ["FittedProfile", "slice_profile", "told_width"]
 
 _WIDTHS = np.arange(0.6, 1.41, 0.1)  # of the slices' distance
 _TRUST = 0.8  # in a width that is found, the rest in slices that touch
@@ -93,6 +95,39 @@ def slice_profile(factors: Sequence[float], fwhm: float | str) -> GaussianProfil
             f"adapt_profile is {fwhm!r}, expected auto or a positive number: the width of the slices in their distance."
         )
     return GaussianProfile(factors, fwhm=fwhm)
+
+
+def told_width(volume: torch.Tensor) -> float | None:
+    """Width of a stack's profile as its protocol has it, in distances of its slices.
+
+    That is the ``SliceThickness`` in mm of the JSON beside the scan, as dcm2niix and BIDS write it, over the distance
+    of the slices, which is more where gaps are between them.
+
+    Args:
+        volume: ``(B, 1, X, Y, Z)``, slices along the last axis, the first of them the scan.
+
+    Returns:
+        None where the volume is of no file, or nothing beside that says how thick its slices are.
+
+    Raises:
+        ValueError: when the JSON cannot be read, or what it says is no thickness.
+    """
+    file = volume.meta.get("filename_or_obj") if isinstance(volume, MetaTensor) else None
+    file = file[0] if isinstance(file, list | tuple) and file else file
+    if not isinstance(file, str):
+        return None
+    path = Path(file.removesuffix(".gz").removesuffix(".nii") + ".json")
+    if not path.is_file():
+        return None
+    try:
+        said = json.loads(path.read_text()).get("SliceThickness")
+    except (ValueError, AttributeError) as error:
+        raise ValueError(f"{path}: no JSON object ({error}); mend or remove it, or give --adapt_profile.") from None
+    if said is None:
+        return None
+    if isinstance(said, bool) or not isinstance(said, int | float) or not 0 < said < math.inf:
+        raise ValueError(f"{path}: SliceThickness is {said!r}, expected mm above 0; mend it, or give --adapt_profile.")
+    return said / affine_to_spacing(volume.affine.reshape(-1, 4, 4)[0]).tolist()[2]
 
 
 def _differ(volume: torch.Tensor, factor: float, width: float) -> float:

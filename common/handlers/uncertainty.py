@@ -46,7 +46,7 @@ class UncertaintyMap:
     """Writes beside each result the standard error of every voxel, ``<name>_sd.nii.gz``, in the units of the result.
 
     It attaches to a :class:`~common.engines.CaseEvaluator`. What lies within the scan's k-space is measured: where the
-    inferer knows the degradation, the error is that of the rest, which the network has added. ``<name>_sd.json`` marks
+    inferer knows the degradation, the spread is that of the rest, which the network has added. ``<name>_sd.json`` marks
     it: ``MeasuredKSpace`` is the middle part of the volume's k-space along each of its axes that the scan holds.
 
     Args:
@@ -91,8 +91,9 @@ class UncertaintyMap:
         scan = entry["image"].meta["filename_or_obj"]
         fine, coarse = (nib.load(file).header.get_zooms()[:3] for file in (path, scan))
         said = {
-            "Description": "Standard error of each voxel of the super-resolved volume, in its units: of what the "
-            "network adds beyond the scan's k-space. What lies within is measured, with the scan's own noise.",
+            "Description": "Standard error of each voxel of the super-resolved volume, in its units: the spread of "
+            "what the network adds beyond the scan's k-space, scaled to the whole error in validation, in which the "
+            "noise of what lies within, and is measured, has a part.",
             "Scale": list(self.scale),
             # No voxel is measured alone, so what is measured is marked where it lies.
             "MeasuredKSpace": [round(float(mm / thick), 4) for mm, thick in zip(fine, coarse, strict=True)],

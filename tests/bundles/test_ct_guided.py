@@ -305,7 +305,7 @@ def test_each_scan_by_the_weights_that_suit_its_slices(cohort, trained, tmp_path
     assert nib.load(tmp_path / "three_of_4mm" / "a_4mm_sr.nii.gz").shape[2] == 3 * thick.shape[2]
     said = json.loads((tmp_path / "three_of_4mm" / "a_4mm_sr.json").read_text())["SuperResolution"]
     assert said["Weights"]["File"] == "model_3.pt" and said["Adapted"]["Iterations"] == 1
-    assert said["Adapted"]["Profile"] == 1 and not said["Adapted"]["ProfileFound"]  # of a few slices
+    assert said["Adapted"]["Profile"] == 1 and said["Adapted"]["ProfileFrom"] == "assumed"  # of a few slices
     run(["inference"], tmp_path, scale=[1, 1, 3], adapt_profile=0.8, **options)
     said = json.loads((tmp_path / "three_of_4mm" / "a_4mm_sr.json").read_text())["SuperResolution"]
     assert said["Adapted"]["Iterations"] == 1 and said["Adapted"]["Profile"] == 0.8

@@ -1,11 +1,13 @@
 """The width of a scan's slice profile, from the scan."""
 
+import json
+
 import pytest
 import torch
 from monai.data import MetaTensor
 from scipy import ndimage
 
-from common.degradations import FittedProfile, GaussianProfile, RicianNoise, slice_profile
+from common.degradations import FittedProfile, GaussianProfile, RicianNoise, slice_profile, told_width
 
 FACTORS = (1, 1, 3)
 
@@ -53,3 +55,24 @@ def test_a_width_that_is_given():
     for wrong in ("wide", -1, 0, True, float("inf"), None):
         with pytest.raises(ValueError, match=r"adapt_profile is .*, expected auto or a positive number"):
             slice_profile(FACTORS, wrong)
+
+
+@pytest.mark.parametrize("name", ["scan.nii.gz", "scan.nii"])
+def test_a_width_that_the_protocol_tells(tmp_path, name):
+    """Slices of 5 mm that are 6 mm apart; the JSON beside a scan counts, whatever else it says."""
+    affine = torch.diag(torch.tensor([0.5, 0.5, 6.0, 1.0], dtype=torch.float64))
+    file = str(tmp_path / name)
+    scan, batch = (MetaTensor(torch.zeros(1, 1, 4, 4, 4), affine, {"filename_or_obj": f}) for f in (file, [file]))
+    told = tmp_path / "scan.json"
+    assert told_width(scan) is None and told_width(scan.as_tensor()) is None
+    for said, width in (({"EchoTime": 0.1}, None), ({"SliceThickness": 5}, 5 / 6), ({"SliceThickness": 6.0}, 1)):
+        told.write_text(json.dumps(said))
+        assert told_width(scan) == told_width(batch) == (width and pytest.approx(width))
+    for wrong in ("5 mm", 0, -1, True):
+        told.write_text(json.dumps({"SliceThickness": wrong}))
+        with pytest.raises(ValueError, match=r"scan.json: SliceThickness is .*, expected mm above 0"):
+            told_width(scan)
+    for broken in ("{", "[5]"):
+        told.write_text(broken)
+        with pytest.raises(ValueError, match=r"scan.json: no JSON object"):
+            told_width(scan)

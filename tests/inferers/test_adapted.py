@@ -20,10 +20,11 @@ def network_of():
     return RDN(features=8, growth=8, blocks=1, layers=2, factor=FACTOR, base=base).eval().requires_grad_(False)
 
 
-def blobs():
-    """A volume of sharp edges in all directions, isotropic."""
-    noise = torch.randn(48, 48, 72, generator=torch.Generator().manual_seed(0)).numpy()
-    return torch.from_numpy((ndimage.gaussian_filter(noise, 2.5) > 0).astype("float32"))[None, None]
+def blobs(texture=0.05):
+    """Two textured tissues with sharp edges in all directions, isotropic."""
+    noise = (torch.randn(48, 48, 72, generator=torch.Generator().manual_seed(seed)).numpy() for seed in (0, 1))
+    edges, field = (torch.from_numpy(ndimage.gaussian_filter(n, s)) for n, s in zip(noise, (2.5, 1.0), strict=True))
+    return (0.4 + 0.4 * (edges > 0) + texture * field / field.std())[None, None].float()
 
 
 @torch.no_grad()
@@ -55,10 +56,25 @@ def test_slices_that_overlap(capsys):
     assert errors[1] < 0.95 * errors[0]
     assert inferer.said["Used"] and inferer.said["Profile"] == pytest.approx(1.2, abs=0.1)
     told = f"slices are {inferer.said['Profile']:.2f} times as thick as they are apart, as the scan shows"
-    assert inferer.said["ProfileFound"] and told in capsys.readouterr().out
+    assert inferer.said["ProfileFrom"] == "scan" and told in capsys.readouterr().out
     inferer(lr[..., :6], network_of())
-    assert inferer.said["Profile"] == 1 and not inferer.said["ProfileFound"]
+    assert inferer.said["Profile"] == 1 and inferer.said["ProfileFrom"] == "assumed"
     assert "slices are 1.00 times as thick as they are apart, assumed" in capsys.readouterr().out
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(("true", "told", "used"), [(0.4, 1.5, False), (1.0, 1.0, True), (1.3, 1.2, True)])
+def test_rims_that_no_slice_has_are_not_taken(true, told, used, capsys):
+    """Thin slices that are taken for thick ones gain on the planes all the same; the weights stay as they were."""
+    hr, network = blobs(), network_of()
+    lr = GaussianProfile((1, 1, FACTOR), fwhm=true)(hr)
+    inferer = AdaptedInferer(OrthogonalInferer(), GaussianProfile((1, 1, FACTOR), fwhm=told), 80, 4, (24, 8), 5e-3)
+    result = inferer(lr, network)
+    said = inferer.said
+    assert said["Used"] == used and said["PsnrAdapted"] > said["Psnr"] + 1
+    assert (said["Overshoot"] > 2 * said["OvershootInPlane"]) != used
+    assert torch.equal(result, OrthogonalInferer()(lr, network)) != used
+    assert ("brighter than all slices around it" in capsys.readouterr().out) != used
 
 
 @torch.no_grad()
@@ -67,7 +83,7 @@ def test_a_network_that_begins_where_interpolation_ends(capsys):
     thicken = GaussianProfile((1, 1, 2.5))
     torch.manual_seed(0)
     network = AsImages(EDSR(features=8, blocks=1, factor=1, base=torch.nn.Identity())).eval()
-    hr = blobs()[..., :70]
+    hr = (blobs(texture=0)[..., :70] - 0.4) / 0.4
     lr = thicken(hr)
     base = interpolated(lr, thicken)
     inner = InterpolatedInferer(OrthogonalInferer(), thicken)

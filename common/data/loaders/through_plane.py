@@ -66,8 +66,8 @@ class ThroughPlaneLoader(PatchLoader):
             stays the darkest; what lies between may be exchanged, as CT and MR exchange bone and brain.
         gains: how much brightness differs from one thick slice to the next: the largest standard deviation of its
             logarithm, of which each patch has a share, drawn evenly. Between slices it follows a cubic spline, in
-            "hr_recoloured" before that is thickened: a network that is trained on these leaves it smooth, and does not
-            sharpen what only one slice has. 0 for none.
+            "hr_recoloured" before that is thickened: a network that is trained on these leaves it smooth. As thickening
+            lowers it, what one slice alone has is still sharpened a little. 0 for none.
         any_axis: whether any axis of the source's volumes may run across the slices, not the last alone: for isotropic
             volumes.
         zoom: by how much the pixels in plane may be smaller than those of the source's volumes, at least 1. Each patch

@@ -62,8 +62,8 @@ class CheckThickSlicesd(MapTransform):
         if result * _ROUNDING < pixel / _ALIKE:
             fitting = int(np.clip(round(thickness / pixel), *_SCALES))
             raise ValueError(
-                f"{found}; with scale {self.scale:g} slices would be {result:.3g} mm, finer than the plane. Set "
-                f'--scale "[1,1,{fitting}]", for which weights of another training are needed.'
+                f"{found}; with scale {self.scale:g} slices would be {result:.3g} mm, finer than the plane. Leave "
+                f'--scale out, for inference takes {fitting} by itself; to train, set --scale "[1,1,{fitting}]".'
             )
         if result > _ALIKE * pixel * _ROUNDING:
             warnings.warn(

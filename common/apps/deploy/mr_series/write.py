@@ -80,9 +80,8 @@ def write_series(
     template.PixelSpacing = _placed([spacing[1], spacing[0]])
     template.ImageOrientationPatient = _placed((lps[:3, :2] / spacing[:2]).T.ravel())
     template.SpacingBetweenSlices = _placed([spacing[2]])[0]
-    thickness = _common(headers, "SliceThickness")
-    known = thickness is not None and 0 < float(thickness) < 1e3
-    template.SliceThickness = _placed([float(thickness) / factors[2]])[0] if known else None
+    thickness = slice_thickness(headers)
+    template.SliceThickness = None if thickness is None else _placed([thickness / factors[2]])[0]
     template.Rows, template.Columns = voxels.shape[1:]
     template.BitsAllocated, template.BitsStored, template.HighBit = 16, 16, 15
     template.PixelRepresentation = int(dtype.kind == "i")
@@ -202,6 +201,12 @@ class _Template(SOPClass):
                     setattr(self, f"LossyImageCompression{keyword}", value)
         elif flags == {"00"}:
             self.LossyImageCompression = "00"
+
+
+def slice_thickness(headers: Sequence[Dataset]) -> float | None:
+    """Nominal thickness of a series' slices in mm, where all say the same and it can be one."""
+    thickness = _common(headers, "SliceThickness")
+    return float(thickness) if thickness is not None and 0 < float(thickness) < 1e3 else None
 
 
 def _common(headers: Sequence[Dataset], keyword: str) -> Any:
