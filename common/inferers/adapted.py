@@ -26,7 +26,7 @@ _EVERY = 4  # of so many images across the slices one is looked at
 _ORDINARY = (0.5, 1.3)  # of the median of tissue
 _BRIGHTER = 0.1  # of the same
 _FEWEST = 0.005  # of tissue: what is rarer says nothing
-_INVENTS = 2  # times as much as in planes; six real volumes, thickened here, have 0.6 to 1.1 times as much
+_INVENTS = 2  # times as much as in planes; real volumes that are thickened here have 0.6 to 1.6 times as much
 _SOURCES = {
     "protocol": "as the JSON beside the scan says",
     "scan": "as the scan shows",

@@ -284,7 +284,7 @@ def test_every_public_operator_is_checked_here():
     # Interpolated keeps the grid, so it is no operator from HR to LR: test_interpolated.py; nor is what finds one for a
     # scan: test_fitted_profile.py
     others = {common.degradations.interpolated, common.degradations.Interpolated}
-    others |= {common.degradations.FittedProfile, common.degradations.slice_profile}
+    others |= {common.degradations.FittedProfile, common.degradations.slice_profile, common.degradations.told_width}
     abstract_or_nonlinear = {Degradation, common.degradations.KSpaceFilter, RandomDegradation, RicianNoise}
     assert public - others - abstract_or_nonlinear == {type(d) for d in flat}
 
