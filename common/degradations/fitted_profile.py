@@ -7,6 +7,7 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import torch
 from monai.data import MetaTensor, affine_to_spacing
@@ -20,6 +21,7 @@ _TRUST = 0.8  # in a width that is found, the rest in slices that touch
 _ORDINARY = (0.7, 1.2)  # widths of scanners' profiles
 _TISSUE = 0.02
 _PAIRS = 100  # of neighbours in tissue that a mean square needs
+_ROUNDING = 0.01  # of voxel sizes in headers
 _SLICES = 10  # fewer hold too little of the anatomy
 
 
@@ -107,7 +109,8 @@ def told_width(volume: torch.Tensor) -> float | None:
         volume: ``(B, 1, X, Y, Z)``, slices along the last axis, the first of them the scan.
 
     Returns:
-        None where the volume is of no file, or nothing beside that says how thick its slices are.
+        None where the volume is of no file, or of one with other voxel sizes, as LR that was made from an HR scan, or
+        nothing beside the file says how thick its slices are.
 
     Raises:
         ValueError: when the JSON cannot be read, or what it says is no thickness.
@@ -117,7 +120,10 @@ def told_width(volume: torch.Tensor) -> float | None:
     if not isinstance(file, str):
         return None
     path = Path(file.removesuffix(".gz").removesuffix(".nii") + ".json")
-    if not path.is_file():
+    if not path.is_file() or not Path(file).is_file():
+        return None
+    spacing = affine_to_spacing(volume.affine.reshape(-1, 4, 4)[0]).tolist()
+    if not np.allclose(sorted(nib.load(file).header.get_zooms()[:3]), sorted(spacing), rtol=_ROUNDING):
         return None
     try:
         said = json.loads(path.read_text()).get("SliceThickness")
@@ -127,7 +133,7 @@ def told_width(volume: torch.Tensor) -> float | None:
         return None
     if isinstance(said, bool) or not isinstance(said, int | float) or not 0 < said < math.inf:
         raise ValueError(f"{path}: SliceThickness is {said!r}, expected mm above 0; mend it, or give --adapt_profile.")
-    return said / affine_to_spacing(volume.affine.reshape(-1, 4, 4)[0]).tolist()[2]
+    return said / spacing[2]
 
 
 def _differ(volume: torch.Tensor, factor: float, width: float) -> float:

@@ -2,6 +2,8 @@
 
 import json
 
+import nibabel as nib
+import numpy as np
 import pytest
 import torch
 from monai.data import MetaTensor
@@ -63,11 +65,15 @@ def test_a_width_that_the_protocol_tells(tmp_path, name):
     affine = torch.diag(torch.tensor([0.5, 0.5, 6.0, 1.0], dtype=torch.float64))
     file = str(tmp_path / name)
     scan, batch = (MetaTensor(torch.zeros(1, 1, 4, 4, 4), affine, {"filename_or_obj": f}) for f in (file, [file]))
+    twice = torch.diag(torch.tensor([1.0, 1.0, 2.0, 1.0], dtype=torch.float64))
+    thickened = MetaTensor(torch.zeros(1, 1, 4, 4, 2), affine @ twice, {"filename_or_obj": file})
+    nib.save(nib.Nifti1Image(np.zeros((4, 4, 4), np.uint8), affine.numpy()), file)
     told = tmp_path / "scan.json"
     assert told_width(scan) is None and told_width(scan.as_tensor()) is None
     for said, width in (({"EchoTime": 0.1}, None), ({"SliceThickness": 5}, 5 / 6), ({"SliceThickness": 6.0}, 1)):
         told.write_text(json.dumps(said))
         assert told_width(scan) == told_width(batch) == (width and pytest.approx(width))
+        assert told_width(thickened) is None
     for wrong in ("5 mm", 0, -1, True):
         told.write_text(json.dumps({"SliceThickness": wrong}))
         with pytest.raises(ValueError, match=r"scan.json: SliceThickness is .*, expected mm above 0"):
