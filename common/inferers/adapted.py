@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -173,8 +173,8 @@ class AdaptedInferer(Inferer):
         why = "" if after < before else ", so "
         if not why and isinstance(degradation, GaussianProfile):
             tissue = volume[volume > AIR].median()
-            made = _overshoot(((lr, adapted(lr).float()) for lr in _images_of_stack(volume)), tissue)
-            own = _overshoot(((each.lr, adapted(each.lr).float()) for each in held), tissue)
+            made = _overshoot(adapted, _images_of_stack(volume), tissue)
+            own = _overshoot(adapted, [each.lr for each in held], tissue)
             self.said |= {"Overshoot": round(made, 5), "OvershootInPlane": round(own, 5)}
             if made > max(_INVENTS * own, _FEWEST):
                 brighter = f"{made:.1%} of the tissue came out brighter than all slices around it, in planes {own:.1%}"
@@ -222,21 +222,22 @@ class AdaptedInferer(Inferer):
         return total / sum(each.hr.numel() for each in examples)
 
 
-def _images_of_stack(volume: torch.Tensor) -> Iterator[torch.Tensor]:
-    """Every fourth image of a stack ``(B, 1, X, Y, Z)`` across X and across Y, ``(n, 1, H, Z)``, one by one."""
-    for axis in (2, 3):
-        yield from volume.movedim(axis, 1).flatten(0, 1)[::_EVERY].split(1)
+def _images_of_stack(volume: torch.Tensor) -> list[torch.Tensor]:
+    """Every fourth image of a stack ``(B, 1, X, Y, Z)`` across X, and across Y, each ``(n, 1, H, Z)``."""
+    return [volume.movedim(axis, 1).flatten(0, 1)[::_EVERY] for axis in (2, 3)]
 
 
-def _overshoot(pairs: Iterable[tuple[torch.Tensor, torch.Tensor]], tissue: torch.Tensor) -> float:
-    """Share of ordinary tissue in which ``hr`` ``(n, 1, H, f W)`` is brighter than ``lr`` ``(n, 1, H, W)`` is around.
+def _overshoot(network: nn.Module, stacks: Sequence[torch.Tensor], tissue: torch.Tensor) -> float:
+    """Share of ordinary tissue that comes out brighter than the 5 x 3 pixels of an LR image ``(n, 1, H, W)`` around it.
 
-    Around are 5 x 3 pixels. Where they are dark or bright, at the edge of the head and its fat, is not looked at.
+    Where these are dark or bright, at the edge of the head and at its fat, is not looked at.
     """
-    brighter = ordinary = 0
-    for lr, hr in pairs:
-        most = F.max_pool2d(lr, (5, 3), 1, (2, 1)).repeat_interleave(hr.shape[3] // lr.shape[3], 3)
-        counted = (most > _ORDINARY[0] * tissue) & (most < _ORDINARY[1] * tissue)
-        brighter += (counted & (hr > most + _BRIGHTER * tissue)).sum().item()
-        ordinary += counted.sum().item()
-    return brighter / max(ordinary, 1)
+    brighter = ordinary = torch.zeros((), dtype=torch.long, device=tissue.device)
+    for stack in stacks:
+        for lr in stack.split(1):
+            sr = network(lr).float()
+            most = F.max_pool2d(lr, (5, 3), 1, (2, 1)).repeat_interleave(sr.shape[3] // lr.shape[3], 3)
+            counted = (most > _ORDINARY[0] * tissue) & (most < _ORDINARY[1] * tissue)
+            brighter = brighter + (counted & (sr > most + _BRIGHTER * tissue)).sum()
+            ordinary = ordinary + counted.sum()
+    return (brighter / ordinary.clamp_min(1)).item()
