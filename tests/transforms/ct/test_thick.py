@@ -43,9 +43,9 @@ def test_thick_slices_that_fit_the_scale_pass_in_silence(spacing, scale):
         ((1, 1, 1), 2, r"slices are 1 mm apart and pixels are 1 mm, isotropic or nearly"),
         ((0.5, 1, 1.4), 2, "isotropic or nearly"),
         ((5, 1, 1), 5, "slices are 1 mm apart and pixels are 5 mm.*slice_axis"),
-        ((1, 1, 2), 4, r"2 mm .* 1 mm; with scale 4 .*0\.5 mm, finer.*--scale \"\[1,1,2\]\".*another training"),
-        ((1, 0.8, 3.4), 6, '--scale "\\[1,1,3\\]",'),
-        ((1, 1, 1.6), 6, '--scale "\\[1,1,2\\]",'),
+        ((1, 1, 2), 4, r"2 mm .* 1 mm; with scale 4 .*0\.5 mm, finer.*takes 2 by itself.*--scale \"\[1,1,2\]\""),
+        ((1, 0.8, 3.4), 6, 'takes 3 by itself.*--scale "\\[1,1,3\\]"'),
+        ((1, 1, 1.6), 6, 'takes 2 by itself.*--scale "\\[1,1,2\\]"'),
     ],
 )
 def test_slices_that_are_not_thick_or_contradict_the_scale_are_refused(spacing, scale, said):
