@@ -183,7 +183,7 @@ class AdaptedInferer(Inferer):
         kept = "the weights stay as they were" if before == errors[0] else "the scan is interpolated"
         tqdm.write(
             f"adapted in {time.perf_counter() - began:.0f} s: images of the scan that it was not trained on, degraded "
-            f"and super-resolved again, from {first:.2f} to {last:.2f} dB" + (why and why + kept)
+            f"and super-resolved again, from {first:.2f} to {last:.2f} dB" + (why + kept if why else "")
         )
         return starts[errors.index(before)] if why else adapted
 
