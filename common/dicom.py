@@ -14,6 +14,7 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 
+from .files import sidecar
 from .transforms.scan.forms import placed_image
 
 try:
@@ -93,8 +94,7 @@ def to_nifti(series: Series, path: str | os.PathLike) -> None:
     volume = read_volume(series.headers)
     nib.save(placed_image(volume.voxels.T, volume.affine, None), path)
     if (thickness := slice_thickness(volume.headers)) is not None:
-        sidecar = Path(path).with_name(Path(path).name.removesuffix(".gz").removesuffix(".nii") + ".json")
-        sidecar.write_text(json.dumps({"SliceThickness": thickness}) + "\n")
+        sidecar(path).write_text(json.dumps({"SliceThickness": thickness}) + "\n")
 
 
 def write_derived(

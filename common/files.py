@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-__all__ = ["append_about", "check_writable", "load_state", "read_about", "replacing"]
+__all__ = ["append_about", "check_writable", "load_state", "read_about", "replacing", "sidecar"]
 
 _ABOUT = "extra/about.json"  # where torch.jit puts, and looks for, further files
 _KEYS = {"bundle", "version", "network", "settings", "defaults", "sha256"}
@@ -149,3 +149,8 @@ def _onnx_metadata(path: Path) -> dict[str, str]:
 
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     return session.get_modelmeta().custom_metadata_map
+
+
+def sidecar(path: str | os.PathLike) -> Path:
+    """The JSON beside a NIfTI file that describes it, as BIDS and dcm2niix name it; whether it is there or not."""
+    return Path(os.fspath(path).removesuffix(".gz").removesuffix(".nii") + ".json")

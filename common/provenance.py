@@ -19,6 +19,7 @@ import torch
 from torch import nn
 
 from .degradations import Degradation
+from .files import sidecar
 
 BIDS_VERSION = "1.11.0"
 DESCRIPTION = "dataset_description.json"
@@ -112,7 +113,7 @@ def known_of_source(path: str | os.PathLike) -> dict[str, Any]:
 
     It is in the JSON beside the scan, and what a raw dataset holds has its skull; else it is not known and left out.
     """
-    beside = Path(str(path).removesuffix(".gz").removesuffix(".nii") + ".json")
+    beside = sidecar(path)
     root = dataset_of(path)
     try:
         raw = root is not None and json.loads((root / DESCRIPTION).read_text()).get("DatasetType", "raw") == "raw"

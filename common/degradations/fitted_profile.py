@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from monai.data import MetaTensor, affine_to_spacing
 
+from ..files import sidecar
 from .gaussian_profile import GaussianProfile
 
 __all__ = ["FittedProfile", "slice_profile", "told_width"]
@@ -119,7 +120,7 @@ def told_width(volume: torch.Tensor) -> float | None:
     file = file[0] if isinstance(file, list | tuple) and file else file
     if not isinstance(file, str):
         return None
-    path = Path(file.removesuffix(".gz").removesuffix(".nii") + ".json")
+    path = sidecar(file)
     if not path.is_file() or not Path(file).is_file():
         return None
     spacing = affine_to_spacing(volume.affine.reshape(-1, 4, 4)[0]).tolist()
