@@ -23,6 +23,7 @@ from .rdn import RDN, SignedRange
 from .recnn import ReCNN
 from .recon_resnet import ReconResNet
 from .slab import AsImages, SlabEncoder, SlabSuperResolver
+from .slice_gains import SliceGains
 from .srcnn import SRCNN
 from .ts_rcan import TSRCANDecoder
 from .tscn import SliceBetween
@@ -65,6 +66,7 @@ __all__ = [
     "SlabInterpolation",
     "SlabSuperResolver",
     "SliceBetween",
+    "SliceGains",
     "SplineInterpolation",
     "TSRCANDecoder",
     "VGG16Features",

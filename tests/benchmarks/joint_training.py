@@ -24,7 +24,8 @@ def trainer_and_batch(overlays: tuple, override: dict) -> tuple:
     (p, w), factor = (config.get_parsed_content(key) for key in ("lr_patch", "factor"))
     batch, codes = (config.get_parsed_content(key) for key in ("batch_size", "attributes"))
     hr = (1, p, factor * w)
-    shapes = {"hr": hr, "hr_recoloured": hr, "lr": (1, p, w), "prior_ct": (codes,), "prior_mr": (codes,)}
+    shapes = {"hr": hr, "hr_recoloured": hr, "lr": (1, p, w), "gains": (1, 1, w)}
+    shapes |= {"prior_ct": (codes,), "prior_mr": (codes,)}
     device = trainer.state.device
     return trainer, {key: torch.rand(batch, *shape, device=device) for key, shape in shapes.items()}
 

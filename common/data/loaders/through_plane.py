@@ -44,13 +44,13 @@ def check_patch(lr_patch: Sequence[int], factor: int, smallest: int, multiple: i
 class ThroughPlaneLoader(PatchLoader):
     """Patches of thin-slice volumes and, drawn independently, of thick-slice scans, without end.
 
-    A batch is ``{"hr": (B, 1, p, factor w), "hr_recoloured", "lr": (B, 1, p, w)}``, of which [0, 1] has become [-1, 1];
-    "hr_recoloured" is "hr" with another contrast and another brightness from slice to slice, or the same where there
-    are no ``contrasts`` and no ``gains``. With ``attributes`` it also has random attribute codes ``"prior_ct"`` and
-    ``"prior_mr"`` ``(B, attributes)``, of the standard normal distribution. The last axis of an image runs across the
-    slices; the other is one of the two in plane, drawn for each patch. Patches that are mostly air are avoided. Each is
-    mirrored at random along the axis in plane, and HR patches along the other too: nothing pairs them, and the
-    degradation acts on what the augmentation has made.
+    A batch is ``{"hr": (B, 1, p, factor w), "hr_recoloured", "lr": (B, 1, p, w), "gains": (B, 1, 1, w)}``, of which
+    images of [0, 1] have become such of [-1, 1]; "hr_recoloured" is "hr" with another contrast, or the same where there
+    are no ``contrasts``, and "gains" says how bright its thick slices are to be. With ``attributes`` it also has random
+    attribute codes ``"prior_ct"`` and ``"prior_mr"`` ``(B, attributes)``, of the standard normal distribution. The last
+    axis of an image runs across the slices; the other is one of the two in plane, drawn for each patch. Patches that
+    are mostly air are avoided. Each is mirrored at random along the axis in plane, and HR patches along the other too:
+    nothing pairs them, and the degradation acts on what the augmentation has made.
 
     Args:
         source: HR volumes, key "hr", slices along the last axis, in [0, 1].
@@ -65,9 +65,8 @@ class ThroughPlaneLoader(PatchLoader):
             that a network that is trained on these cannot rely on one contrast; at least 3, or 0 for none. The darkest
             stays the darkest; what lies between may be exchanged, as CT and MR exchange bone and brain.
         gains: how much brightness differs from one thick slice to the next: the largest standard deviation of its
-            logarithm, of which each patch has a share, drawn evenly. Between slices it follows a cubic spline, in
-            "hr_recoloured" before that is thickened: a network that is trained on these leaves it smooth. As thickening
-            lowers it, what one slice alone has is still sharpened a little. 0 for none.
+            logarithm, of which each patch has a share, drawn evenly (:class:`~common.networks.SliceGains` applies
+            them). 0 for none.
         any_axis: whether any axis of the source's volumes may run across the slices, not the last alone: for isotropic
             volumes.
         zoom: by how much the pixels in plane may be smaller than those of the source's volumes, at least 1. Each patch
@@ -129,8 +128,7 @@ class ThroughPlaneLoader(PatchLoader):
                 mirrored += [2] * (rng.random() < 0.5)
                 if self.contrasts:
                     sample["curve"] = self._curve(rng)
-                if self.gains:
-                    sample["gains"] = self._gains(rng)
+                sample["gains"] = self._gains(rng)
             sample[key] = image.flip(mirrored)
         for key in ("prior_ct", "prior_mr"):
             if self.attributes:
@@ -144,16 +142,16 @@ class ThroughPlaneLoader(PatchLoader):
         return torch.from_numpy((heights / heights.max()).astype(np.float32))
 
     def _gains(self, rng: np.random.Generator) -> torch.Tensor:
-        """The brightness of each thin slice: 1 on average, and a spline through that of the thick ones."""
-        thick = self.gains * rng.random() * rng.standard_normal(self.sizes["lr"][1])
-        spline = upsampling_matrix(len(thick), self.sizes["hr"][1], self.factor, (self.factor - 1) / 2)
-        return torch.from_numpy(np.exp(spline.numpy() @ thick)).float()
+        """The brightness of each thick slice, ``(1, 1, w)``: 1 on average."""
+        slices = self.sizes["lr"][1]
+        if not self.gains:
+            return torch.ones(1, 1, slices)
+        return torch.from_numpy(np.exp(self.gains * rng.random() * rng.standard_normal((1, 1, slices)))).float()
 
     def _batch(self, samples: Sequence[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
         batch = super()._batch(samples)
-        curves, gains = batch.pop("curve", None), batch.pop("gains", None)
+        curves = batch.pop("curve", None)
         recoloured = batch["hr"] if curves is None else _recoloured(batch["hr"], curves)
-        recoloured = recoloured if gains is None else recoloured * gains[:, None, None]
         signed = {"hr": batch["hr"], "hr_recoloured": recoloured, "lr": batch["lr"]}
         return batch | {key: 2 * images - 1 for key, images in signed.items()}
 

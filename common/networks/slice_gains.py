@@ -1,0 +1,46 @@
+"""Slices of different brightness, thick or thin, as a fixed network."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from .interpolation import AxisInterpolation
+
+
+class SliceGains(nn.Module):
+    """Slices that differ in brightness: thick ones, and thin ones that are as smooth as interpolation; no parameters.
+
+    A network that is trained on such pairs does not sharpen what one thick slice alone has.
+
+    Args:
+        factor: HR slices per LR slice.
+        offset: the LR slice 0 lies at this HR slice (``Degradation.offset`` of the axis), from 0 to ``factor``.
+    """
+
+    def __init__(self, factor: int, offset: float) -> None:
+        super().__init__()
+        self.factor = factor
+        self.interpolation = AxisInterpolation(factor, offset)
+
+    def forward(self, images: torch.Tensor, gains: torch.Tensor) -> torch.Tensor:
+        """Multiply each slice by its gain, thin slices by the gains of thick ones, interpolated.
+
+        Args:
+            images: ``(B, 1, p, w)`` or ``(B, 1, p, factor w)`` in [-1, 1], where -1 is no signal.
+            gains: of the thick slices, ``(B, 1, 1, w)``, about 1.
+
+        Returns:
+            Images of the same shape.
+
+        Raises:
+            ValueError: when the images have neither as many slices as there are gains, nor ``factor`` times as many.
+        """
+        thick, slices = gains.shape[-1], images.shape[-1]
+        if slices == self.factor * thick:
+            gains = self.interpolation(gains)
+        elif slices != thick:
+            raise ValueError(
+                f"Images of {slices} slices and gains of {thick}: expected {thick} slices, or {self.factor} times that."
+            )
+        return images * gains + (gains - 1)

@@ -1,0 +1,31 @@
+"""Thick slices have their gains, thin ones what interpolation makes of these."""
+
+import pytest
+import torch
+
+from common.networks import AxisInterpolation, SliceGains
+
+GAINS = torch.tensor([[1.0, 1.2, 0.9, 1.0, 0.7], [1.0, 1.0, 1.0, 1.1, 1.0]])[:, None, None]
+
+
+@pytest.mark.parametrize("factor", [2, 3, 4, 5])
+def test_what_does_not_change_across_the_slices_becomes_what_interpolation_makes_of_it(factor):
+    """So the target of a network has nothing that it would have to sharpen."""
+    offset = (factor - 1) / 2
+    rows = torch.rand(2, 1, 7, 1) * 2 - 1
+    uneven = SliceGains(factor, offset)
+    thick = uneven(rows.expand(-1, -1, -1, 5), GAINS)
+    torch.testing.assert_close((thick + 1) / 2, (rows + 1) / 2 * GAINS)
+    thin = uneven(rows.expand(-1, -1, -1, 5 * factor), GAINS)
+    torch.testing.assert_close(thin, AxisInterpolation(factor, offset)(thick))
+
+
+def test_no_signal_stays_none_and_gains_of_one_change_nothing():
+    uneven, images = SliceGains(4, 1.5), torch.rand(2, 1, 6, 20) * 2 - 1
+    assert torch.equal(uneven(images, torch.ones(2, 1, 1, 5)), images)
+    assert torch.equal(uneven(-torch.ones(2, 1, 6, 20), GAINS), -torch.ones(2, 1, 6, 20))
+
+
+def test_slices_that_no_gains_are_for():
+    with pytest.raises(ValueError, match=r"Images of 10 slices and gains of 5: expected 5 slices, or 4 times that"):
+        SliceGains(4, 1.5)(torch.zeros(2, 1, 6, 10), GAINS)
