@@ -103,38 +103,51 @@ def slice_profile(factors: Sequence[float], fwhm: float | str) -> GaussianProfil
 def told_width(volume: torch.Tensor) -> float | None:
     """Width of a stack's profile as its protocol has it, in distances of its slices.
 
-    That is the ``SliceThickness`` in mm of the JSON beside the scan, as dcm2niix and BIDS write it, over the distance
-    of the slices, which is more where gaps are between them.
+    That is the ``SliceThickness`` in mm of the volume's metadata, as those who read DICOM give it, or else of the JSON
+    beside the scan, as dcm2niix and BIDS write it, over the distance of the slices, which is more where gaps are
+    between them.
 
     Args:
         volume: ``(B, 1, X, Y, Z)``, slices along the last axis, the first of them the scan.
 
     Returns:
-        None where the volume is of no file, or of one with other voxel sizes, as LR that was made from an HR scan, or
-        nothing beside the file says how thick its slices are.
+        None where nothing says how thick the slices are, or the volume has other voxel sizes than its file, as LR that
+        was made from an HR scan.
 
     Raises:
-        ValueError: when the JSON cannot be read, or what it says is no thickness.
+        ValueError: when the JSON cannot be read, or what is said is no thickness.
     """
-    file = volume.meta.get("filename_or_obj") if isinstance(volume, MetaTensor) else None
-    file = file[0] if isinstance(file, list | tuple) and file else file
-    if not isinstance(file, str):
+    if not isinstance(volume, MetaTensor):
         return None
-    path = sidecar(file)
-    if not path.is_file() or not Path(file).is_file():
-        return None
+    file, said = (_of_first(volume, key) for key in ("filename_or_obj", "SliceThickness"))
     spacing = affine_to_spacing(volume.affine.reshape(-1, 4, 4)[0]).tolist()
-    if not np.allclose(sorted(nib.load(file).header.get_zooms()[:3]), sorted(spacing), rtol=_ROUNDING):
-        return None
-    try:
-        said = json.loads(path.read_text()).get("SliceThickness")
-    except (ValueError, AttributeError) as error:
-        raise ValueError(f"{path}: no JSON object ({error}); mend or remove it, or give --adapt_profile.") from None
+    if said is None and isinstance(file, str):
+        said, file = _said_beside(file, spacing), sidecar(file)
     if said is None:
         return None
     if isinstance(said, bool) or not isinstance(said, int | float) or not 0 < said < math.inf:
-        raise ValueError(f"{path}: SliceThickness is {said!r}, expected mm above 0; mend it, or give --adapt_profile.")
+        raise ValueError(f"{file}: SliceThickness is {said!r}, expected mm above 0; mend it, or give --adapt_profile.")
     return said / spacing[2]
+
+
+def _of_first(volume: MetaTensor, key: str) -> object:
+    """What the metadata of a volume, or of the first of a batch, has under a key."""
+    value = volume.meta.get(key)
+    value = value.tolist() if isinstance(value, torch.Tensor) else value
+    return value[0] if isinstance(value, list | tuple) and value else value
+
+
+def _said_beside(file: str, spacing: Sequence[float]) -> object:
+    """The SliceThickness of the JSON beside a file that has these voxel sizes; None where there is none."""
+    path = sidecar(file)
+    if not path.is_file() or not Path(file).is_file():
+        return None
+    if not np.allclose(sorted(nib.load(file).header.get_zooms()[:3]), sorted(spacing), rtol=_ROUNDING):
+        return None
+    try:
+        return json.loads(path.read_text()).get("SliceThickness")
+    except (ValueError, AttributeError) as error:
+        raise ValueError(f"{path}: no JSON object ({error}); mend or remove it, or give --adapt_profile.") from None
 
 
 def _differ(volume: torch.Tensor, factor: float, width: float) -> float:

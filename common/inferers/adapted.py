@@ -28,7 +28,7 @@ _BRIGHTER = 0.1  # of the same
 _FEWEST = 0.005  # of tissue: what is rarer says nothing
 _INVENTS = 2  # times as much as in planes; real volumes that are thickened here have 0.6 to 1.6 times as much
 _SOURCES = {
-    "protocol": "as the JSON beside the scan says",
+    "protocol": "as its protocol says",
     "scan": "as the scan shows",
     "assumed": "assumed, as the scan is too small to show it",
 }

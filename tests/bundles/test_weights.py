@@ -191,6 +191,26 @@ def test_thick_slices_better_than_cubic(head, tmp_path, weights):
     assert all(gains[i] > least for i, (_, _, least) in enumerate(THICK[weights])), gains
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("weights", THICK)
+def test_one_bright_slice_is_not_sharpened(head, tmp_path, weights):
+    """Brightness that one thick slice alone has comes out as cubic interpolation leaves it, not as a band."""
+    hr, _, affine = head
+    middle = tuple(slice(n // 2 - 32, n // 2 + 32) for n in hr.shape[:2])
+    factor = THICK[weights][0][0].factors[2]
+    lr, placed = runs.degrade(hr[middle][:, :, : hr.shape[2] // factor * factor], affine, THICK[weights][0][0])
+    gains = np.ones(lr.shape[2])
+    gains[lr.shape[2] // 2] = 1.08
+    runs.save(tmp_path / "scans" / "even_t2w.nii.gz", 1000 * lr, placed)
+    runs.save(tmp_path / "scans" / "one_t2w.nii.gz", 1000 * lr * gains, placed)
+    done = infer("ct_guided", tmp_path, "--adapt_iterations", "0")
+    assert done.returncode == 0, done.stderr
+    even, one = (nib.load(tmp_path / "out" / f"{name}_t2w_sr.nii.gz").get_fdata() for name in ("even", "one"))
+    ratio = one.sum(axis=(0, 1)) / even.sum(axis=(0, 1))
+    print(ratio.max(), ratio.min())
+    assert ratio.max() < 1.085 and ratio.min() > 0.98, (ratio.max(), ratio.min())
+
+
 @pytest.mark.parametrize("degradation", [TWICE, TWICE_IN_PLANE], ids=str)
 def test_a_scan_like_those_of_the_training(head, tmp_path, degradation):
     """A warning that comes with every scan is not read: with a whole head and its like there is none."""

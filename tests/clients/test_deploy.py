@@ -228,6 +228,14 @@ def test_each_form(app, bundles, tmp_path):
         assert [error for path in folder.iterdir() for error in dicom.standard_errors(path)] == []
 
 
+def test_headers_say_how_thick_the_slices_are(app, bundles, tmp_path, capfd):
+    """Fine-tuning believes them, as it does the JSON beside a NIfTI file."""
+    dicom.Series(spacing=(1.0, 1.0, 4.0), attributes={"SliceThickness": "3"}).save(tmp_path / "in")
+    arguments = ["-i", str(tmp_path / "in"), "-o", str(tmp_path / "out"), "-m", str(bundles / "ct_guided")]
+    assert app(["app", *arguments, "--adapt_iterations", "2"]) == 0
+    assert "slices are 0.75 times as thick as they are apart, as its protocol says" in "".join(capfd.readouterr())
+
+
 def set_all(**values):
     """A change of all images."""
 

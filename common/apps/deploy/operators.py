@@ -22,7 +22,7 @@ from monai.deploy.operators import (
 )
 from monai.deploy.operators.monai_bundle_inference_operator import get_bundle_config
 from mr_series.read import Volume, describe, read_headers, read_volume
-from mr_series.write import write_series
+from mr_series.write import slice_thickness, write_series
 
 RULES = '{"selections": [{"name": "MR", "conditions": {"Modality": "^MR$"}}]}'
 
@@ -224,7 +224,7 @@ class WriterOperator(Operator):
 
 def _to_image(volume: Volume) -> Image:
     """A volume as the SDK's ``Image``, with the keys that its bundle operator reads."""
-    first = volume.headers[0]
+    first, thickness = volume.headers[0], slice_thickness(volume.headers)
     row, column, depth = np.linalg.norm(volume.affine[:3, :3], axis=0)
     return Image(
         volume.voxels,
@@ -236,6 +236,7 @@ def _to_image(volume: Volume) -> Image:
             "space": "RAS",
             # What the bundle's transforms name in their messages.
             "filename_or_obj": f"series {first.SeriesInstanceUID} ({Path(first.filename).parent})",
+            **({} if thickness is None else {"SliceThickness": thickness}),
         },
     )
 
