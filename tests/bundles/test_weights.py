@@ -208,7 +208,7 @@ def test_one_bright_slice_is_not_sharpened(head, tmp_path, weights):
     even, one = (nib.load(tmp_path / "out" / f"{name}_t2w_sr.nii.gz").get_fdata() for name in ("even", "one"))
     ratio = one.sum(axis=(0, 1)) / even.sum(axis=(0, 1))
     print(ratio.max(), ratio.min())
-    assert ratio.max() < 1.085 and ratio.min() > 0.98, (ratio.max(), ratio.min())
+    assert ratio.max() < 1.09 and ratio.min() > 0.98, (ratio.max(), ratio.min())
 
 
 @pytest.mark.parametrize("degradation", [TWICE, TWICE_IN_PLANE], ids=str)
