@@ -16,8 +16,9 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from ..data.loaders.image_pairs import ImagePairs, images_across
-from ..data.loaders.slabs import AIR
+from ..data.loaders.slabs import AIR, draw_gains
 from ..degradations import Degradation, FittedProfile, GaussianProfile, Interpolated, told_width
+from ..networks import SliceGains
 from ..progress import part, report
 
 _HELD_OUT = 8  # of so many planes of the scan one
@@ -48,6 +49,9 @@ class AdaptedInferer(Inferer):
     copy is not used either where it makes ordinary tissue brighter than all slices around more than twice as often as
     it does so in planes that are held out, and in more than 0.5 % of it.
 
+    Slices may be brighter than those beside them for no reason of anatomy; rows of a plane are not. With ``gains`` rows
+    of the patches are made so, lest the network learns to sharpen them.
+
     Args:
         inferer: runs the network over a volume.
         degradation: as for :meth:`~common.data.loaders.image_pairs.ImagePairs.of`; with
@@ -61,13 +65,15 @@ class AdaptedInferer(Inferer):
         scales: sizes, of at most 1, to which the images are brought before they are degraded, where that leaves enough
             of them; each is drawn as often as it has pixels.
         seed: of the patches that are drawn.
+        gains: how much thick slices of a patch differ in brightness: the largest standard deviation of its logarithm;
+            with a slice profile alone.
 
     Attributes:
         said: what came of it for the last volume, for those who describe a result.
 
     Raises:
-        ValueError: when ``iterations`` is negative or no whole number, a patch or a batch is empty, or a scale is above
-            1 or not above 0.
+        ValueError: when ``iterations`` is negative or no whole number, a patch or a batch is empty, a scale is above 1
+            or not above 0, or ``gains`` is below 0.
 
     Source:
         Zhao et al., SMORE: A Self-Supervised Anti-Aliasing and Super-Resolution Algorithm for MRI Using Deep Learning,
@@ -86,6 +92,7 @@ class AdaptedInferer(Inferer):
         planes: Sequence[int] = (2,),
         scales: Sequence[float] = (1.0,),
         seed: int = 0,
+        gains: float = 0.0,
     ) -> None:
         super().__init__()
         if isinstance(iterations, bool) or not isinstance(iterations, int) or iterations < 0:
@@ -98,11 +105,13 @@ class AdaptedInferer(Inferer):
                 f"batch_size is {batch_size!r} and lr_patch {list(lr_patch)!r}, expected a number of patches and two "
                 "sizes of a patch, each at least 1."
             )
+        if not 0 <= gains < np.inf:
+            raise ValueError(f"gains is {gains!r}, expected a number of at least 0.")
         if not scales or not all(0 < scale <= 1 for scale in scales):
             raise ValueError(f"scales is {scales!r}, expected sizes above 0 and of at most 1, such as [1.0, 0.5].")
         self.inferer, self.degradation, self.iterations = inferer, degradation, iterations
         self.batch_size, self.lr_patch, self.learning_rate = batch_size, tuple(lr_patch), learning_rate
-        self.planes, self.scales, self.seed = tuple(planes), tuple(scales), seed
+        self.planes, self.scales, self.seed, self.gains = tuple(planes), tuple(scales), seed, gains
         self.said: dict[str, Any] = {}
 
     def __call__(self, inputs: torch.Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any) -> torch.Tensor:
@@ -163,7 +172,10 @@ class AdaptedInferer(Inferer):
                 "not adapted: the scan has too few planes to train on and to hold out, so the weights stay as they were"
             )
             return network
-        adapted = self._trained(trained_on, copy.deepcopy(network))
+        uneven = None
+        if self.gains and isinstance(degradation, GaussianProfile):
+            uneven = SliceGains(degradation.factors[2], degradation.offset[2], dark=0.0).to(volume.device)
+        adapted = self._trained(trained_on, copy.deepcopy(network), uneven)
         # A network that stands behind interpolation and has not learned yet may be worse than that.
         starts = [network, nn.Identity()] if isinstance(degradation, Interpolated) else [network]
         errors = [self._error(held, each) for each in starts]
@@ -187,8 +199,8 @@ class AdaptedInferer(Inferer):
         )
         return starts[errors.index(before)] if why else adapted
 
-    def _trained(self, examples: Sequence[ImagePairs], network: nn.Module) -> nn.Module:
-        """The network, trained on patches."""
+    def _trained(self, examples: Sequence[ImagePairs], network: nn.Module, uneven: SliceGains | None) -> nn.Module:
+        """The network, trained on patches, whose slices differ in brightness where there is ``uneven``."""
         rng = np.random.default_rng(self.seed)
         pixels = np.array([each.lr.numel() for each in examples])
         optimizer = torch.optim.Adam(network.requires_grad_().parameters(), lr=self.learning_rate)
@@ -201,6 +213,9 @@ class AdaptedInferer(Inferer):
                 drawn = examples[rng.choice(len(examples), p=pixels / pixels.sum())]
                 pairs = [drawn.patch(self.lr_patch, rng) for _ in range(self.batch_size)]
                 hr, lr = (torch.stack(images) for images in zip(*pairs, strict=True))
+                if uneven is not None:
+                    gains = [draw_gains(self.gains, lr.shape[3], rng) for _ in pairs]
+                    hr, lr = (uneven(images, torch.stack(gains).to(lr.device)) for images in (hr, lr))
                 loss = (network(lr) - hr).abs().mean()
                 optimizer.zero_grad(set_to_none=True)
                 loss.backward()

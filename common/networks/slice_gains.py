@@ -16,18 +16,19 @@ class SliceGains(nn.Module):
     Args:
         factor: HR slices per LR slice.
         offset: the LR slice 0 lies at this HR slice (``Degradation.offset`` of the axis), from 0 to ``factor``.
+        dark: what images have where there is no signal.
     """
 
-    def __init__(self, factor: int, offset: float) -> None:
+    def __init__(self, factor: int, offset: float, dark: float = -1.0) -> None:
         super().__init__()
-        self.factor = factor
+        self.factor, self.dark = factor, dark
         self.interpolation = AxisInterpolation(factor, offset)
 
     def forward(self, images: torch.Tensor, gains: torch.Tensor) -> torch.Tensor:
         """Multiply each slice by its gain, thin slices by the gains of thick ones, interpolated.
 
         Args:
-            images: ``(B, 1, p, w)`` or ``(B, 1, p, factor w)`` in [-1, 1], where -1 is no signal.
+            images: ``(B, 1, p, w)`` or ``(B, 1, p, factor w)``.
             gains: of the thick slices, ``(B, 1, 1, w)``, about 1.
 
         Returns:
@@ -43,4 +44,4 @@ class SliceGains(nn.Module):
             raise ValueError(
                 f"Images of {slices} slices and gains of {thick}: expected {thick} slices, or {self.factor} times that."
             )
-        return images * gains + (gains - 1)
+        return images * gains + self.dark * (1 - gains)

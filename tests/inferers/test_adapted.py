@@ -78,6 +78,21 @@ def test_rims_that_no_slice_has_are_not_taken(true, told, used, capsys):
 
 
 @torch.no_grad()
+def test_what_one_slice_alone_has_is_not_sharpened():
+    """With gains much less than without them, though nothing held out tells."""
+    lr, network = THICKEN(blobs()), network_of()
+    gains = (0.05 * torch.randn(lr.shape[4], generator=torch.Generator().manual_seed(2))).exp()
+
+    def spread(inferer):
+        means = (inferer(images, network).mean(dim=(0, 1, 2, 3)) for images in (lr * gains, lr))
+        return torch.div(*means).log()[9:-9].std()
+
+    adapted = (AdaptedInferer(OrthogonalInferer(), THICKEN, 200, 4, (24, 8), 5e-3, gains=g) for g in (0.15, 0.0))
+    interpolated, with_gains, without = map(spread, (OrthogonalInferer(), *adapted))
+    assert with_gains < 1.25 * interpolated and without > 1.45 * interpolated
+
+
+@torch.no_grad()
 def test_a_network_that_begins_where_interpolation_ends(capsys):
     """Trained from nothing on interpolated planes, at a factor that is not whole, it beats the interpolation."""
     thicken = GaussianProfile((1, 1, 2.5))

@@ -20,10 +20,11 @@ def test_what_does_not_change_across_the_slices_becomes_what_interpolation_makes
     torch.testing.assert_close(thin, AxisInterpolation(factor, offset)(thick))
 
 
-def test_no_signal_stays_none_and_gains_of_one_change_nothing():
-    uneven, images = SliceGains(4, 1.5), torch.rand(2, 1, 6, 20) * 2 - 1
+@pytest.mark.parametrize("dark", [-1.0, 0.0])
+def test_no_signal_stays_none_and_gains_of_one_change_nothing(dark):
+    uneven, images = SliceGains(4, 1.5, dark), torch.rand(2, 1, 6, 20) * 2 - 1
     assert torch.equal(uneven(images, torch.ones(2, 1, 1, 5)), images)
-    assert torch.equal(uneven(-torch.ones(2, 1, 6, 20), GAINS), -torch.ones(2, 1, 6, 20))
+    torch.testing.assert_close(uneven(torch.full((2, 1, 6, 20), dark), GAINS), torch.full((2, 1, 6, 20), dark))
 
 
 def test_slices_that_no_gains_are_for():

@@ -42,6 +42,11 @@ def draw_start(tissue: np.ndarray, size: Sequence[int], rng: np.random.Generator
     return best
 
 
+def draw_gains(most: float, slices: int, rng: np.random.Generator) -> torch.Tensor:
+    """Brightness of thick slices ``(1, 1, slices)``: its logarithm is normal, with a deviation of ``most`` at most."""
+    return torch.from_numpy(np.exp(most * rng.random() * rng.standard_normal((1, 1, slices)))).float()
+
+
 def cut(volume: torch.Tensor, start: Sequence[int], size: Sequence[int]) -> torch.Tensor:
     """A patch of ``(1, X, Y, Z)``, by its first voxel and its size; not a copy."""
     return volume[:, start[0] : start[0] + size[0], start[1] : start[1] + size[1], start[2] : start[2] + size[2]]

@@ -11,7 +11,7 @@ import torch
 
 from ...command_line import is_true
 from ...spline import apply_along, upsampling_matrix
-from .slabs import PatchLoader, check_fit, draw_start, permuted, tissue_masks
+from .slabs import PatchLoader, check_fit, draw_gains, draw_start, permuted, tissue_masks
 from .volumes import VolumeCache
 
 _ACROSS = ((0, 1, 3, 2), (0, 2, 3, 1))  # one of a channel-first volume's first axes, its last, and the other one
@@ -128,7 +128,8 @@ class ThroughPlaneLoader(PatchLoader):
                 mirrored += [2] * (rng.random() < 0.5)
                 if self.contrasts:
                     sample["curve"] = self._curve(rng)
-                sample["gains"] = self._gains(rng)
+                slices = self.sizes["lr"][1]
+                sample["gains"] = draw_gains(self.gains, slices, rng) if self.gains else torch.ones(1, 1, slices)
             sample[key] = image.flip(mirrored)
         for key in ("prior_ct", "prior_mr"):
             if self.attributes:
@@ -140,13 +141,6 @@ class ThroughPlaneLoader(PatchLoader):
         heights = rng.random(self.contrasts)
         heights[0] = 0
         return torch.from_numpy((heights / heights.max()).astype(np.float32))
-
-    def _gains(self, rng: np.random.Generator) -> torch.Tensor:
-        """The brightness of each thick slice, ``(1, 1, w)``: 1 on average."""
-        slices = self.sizes["lr"][1]
-        if not self.gains:
-            return torch.ones(1, 1, slices)
-        return torch.from_numpy(np.exp(self.gains * rng.random() * rng.standard_normal((1, 1, slices)))).float()
 
     def _batch(self, samples: Sequence[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
         batch = super()._batch(samples)
