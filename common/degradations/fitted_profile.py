@@ -111,8 +111,8 @@ def told_width(volume: torch.Tensor) -> float | None:
         volume: ``(B, 1, X, Y, Z)``, slices along the last axis, the first of them the scan.
 
     Returns:
-        None where nothing says how thick the slices are, or the volume has other voxel sizes than its file, as LR that
-        was made from an HR scan.
+        None where nothing says how thick the slices are. A JSON says nothing of a volume with other voxel sizes than
+        its file, as LR that was made from an HR scan.
 
     Raises:
         ValueError: when the JSON cannot be read, or what is said is no thickness.
@@ -133,8 +133,11 @@ def told_width(volume: torch.Tensor) -> float | None:
 def _of_first(volume: MetaTensor, key: str) -> object:
     """What the metadata of a volume, or of the first of a batch, has under a key."""
     value = volume.meta.get(key)
-    value = value.tolist() if isinstance(value, torch.Tensor) else value
-    return value[0] if isinstance(value, list | tuple) and value else value
+    while isinstance(value, list | tuple) and value:
+        value = value[0]
+    if isinstance(value, torch.Tensor | np.ndarray | np.generic):
+        value = np.ravel(value)[0].item()
+    return value
 
 
 def _said_beside(file: str, spacing: Sequence[float]) -> object:
@@ -145,7 +148,7 @@ def _said_beside(file: str, spacing: Sequence[float]) -> object:
     if not np.allclose(sorted(nib.load(file).header.get_zooms()[:3]), sorted(spacing), rtol=_ROUNDING):
         return None
     try:
-        return json.loads(path.read_text()).get("SliceThickness")
+        return json.loads(path.read_text(encoding="utf-8-sig")).get("SliceThickness")
     except (ValueError, AttributeError) as error:
         raise ValueError(f"{path}: no JSON object ({error}); mend or remove it, or give --adapt_profile.") from None
 

@@ -28,6 +28,10 @@ _ORDINARY = (0.5, 1.3)  # of the median of tissue
 _BRIGHTER = 0.1  # of the same
 _FEWEST = 0.005  # of tissue: what is rarer says nothing
 _INVENTS = 2  # times as much as in planes; real volumes that are thickened here have 0.6 to 1.6 times as much
+_BELIEVED = (
+    0.5,
+    2.0,
+)  # widths; beyond, as of thickness in cm, a network sharpens what is not blurred, or does not learn to
 _SOURCES = {
     "protocol": "as its protocol says",
     "scan": "as the scan shows",
@@ -56,7 +60,8 @@ class AdaptedInferer(Inferer):
         inferer: runs the network over a volume.
         degradation: as for :meth:`~common.data.loaders.image_pairs.ImagePairs.of`; with
             :class:`~common.degradations.Interpolated` what is left is what a network begins from that keeps sizes. A
-            :class:`~common.degradations.FittedProfile` is fitted to each scan whose protocol is not told beside it.
+            :class:`~common.degradations.FittedProfile` is fitted to each scan of which no thickness is told, or none
+            of 0.5 to 2 distances of its slices.
         iterations: of training, 0 for none.
         batch_size: patches an iteration.
         lr_patch: size of a patch of what the degradation has left, along both axes of the image.
@@ -149,6 +154,12 @@ class AdaptedInferer(Inferer):
         self.said, degradation = {}, self.degradation
         if isinstance(degradation, FittedProfile):
             told = told_width(volume)
+            if told is not None and not _BELIEVED[0] <= told <= _BELIEVED[1]:
+                tqdm.write(
+                    f"warning: by SliceThickness slices are {told:.3g} times as thick as they are apart, expected "
+                    f"{_BELIEVED[0]} to {_BELIEVED[1]}: not believed, but what the scan shows; --adapt_profile insists"
+                )
+                told = None
             width = told or degradation.width(volume)
             source = "protocol" if told else "scan" if width else "assumed"
             degradation = degradation.of(width)

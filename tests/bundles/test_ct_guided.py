@@ -328,6 +328,20 @@ def test_each_scan_by_the_weights_that_suit_its_slices(cohort, trained, tmp_path
     assert runs.written(tmp_path / "some") == ["a_4mm_sr.nii.gz", "d_2mm_sr.nii.gz"]
 
 
+def test_each_stage_learns_not_to_sharpen_one_bright_slice():
+    """What is alike across the slices is to come out as interpolation makes it: there a new network has no loss."""
+    gains = torch.tensor([1.0, 1.2, 1.0, 0.9])[None, None, None]
+    rows = torch.rand(1, 1, 8, 1) * 2 - 1
+    batch = {"hr_recoloured": rows.expand(-1, -1, -1, 16), "gains": gains}
+    for stage in (1, 2, 3):
+        config = {**TINY.network, "stage": stage, "start": "@network_def", "lambda_3": 0.0}
+        graph, players = (content(f"{name}_{stage}", **config) for name in ("graph", "players"))
+        _, _, names = players["sr_net"].losses.terms["ct"]
+        made = graph(batch, names)
+        torch.testing.assert_close(made[names[0]], made[names[1]])
+        assert (made[names[1]] - batch["hr_recoloured"]).abs().max() > 0.05
+
+
 @ct_guided
 def test_the_recipe_for_scans_of_any_contrast(cohort, tmp_path):
     """MR stands for CT, of which any axis runs across the slices; several profiles thicken it."""

@@ -74,7 +74,9 @@ def test_a_width_that_the_protocol_tells(tmp_path, name):
         told.write_text(json.dumps(said))
         assert told_width(scan) == told_width(batch) == (width and pytest.approx(width))
         assert told_width(thickened) is None
-    for meta in (3.0, torch.tensor([3.0, 4.0], dtype=torch.float64), [3.0]):
+    told.write_text(json.dumps({"SliceThickness": 3}), encoding="utf-8-sig")  # as some editors leave it
+    assert told_width(scan) == 0.5
+    for meta in (3.0, np.float32(3), torch.tensor([3.0, 4.0], dtype=torch.float64), [torch.tensor(3.0)]):
         read = MetaTensor(scan.as_tensor(), affine, {"filename_or_obj": "a series", "SliceThickness": meta})
         assert told_width(read) == 0.5
     for wrong in ("5 mm", 0, -1, True):

@@ -8,7 +8,7 @@ from common.networks import AxisInterpolation, SliceGains
 GAINS = torch.tensor([[1.0, 1.2, 0.9, 1.0, 0.7], [1.0, 1.0, 1.0, 1.1, 1.0]])[:, None, None]
 
 
-@pytest.mark.parametrize("factor", [2, 3, 4, 5])
+@pytest.mark.parametrize("factor", [2, 3, 4, 5, 6])
 def test_what_does_not_change_across_the_slices_becomes_what_interpolation_makes_of_it(factor):
     """So the target of a network has nothing that it would have to sharpen."""
     offset = (factor - 1) / 2
