@@ -21,11 +21,11 @@ TINY = dict(
     networks=("munit",),
     budgets={
         "batch_1": (1, 25),
-        "iteration_1": (1, 94),
+        "iteration_1": (1, 102),
         "batch_2": (1, 25),
-        "iteration_2": (1, 221),
+        "iteration_2": (1, 229),
         "batch_3": (1, 25),
-        "iteration_3": (1, 2546),
+        "iteration_3": (1, 2554),
         "volume": (2, 516),
     },
 )
