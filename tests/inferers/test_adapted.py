@@ -58,11 +58,7 @@ def test_slices_that_overlap(capsys):
     assert inferer.said["Used"] and inferer.said["Profile"] == pytest.approx(1.2, abs=0.1)
     told = f"slices are {inferer.said['Profile']:.2f} times as thick as they are apart, as the scan shows"
     assert inferer.said["ProfileFrom"] == "scan" and told in capsys.readouterr().out
-    for thickness, source in (
-        (3.9, "protocol"),
-        (0.39, "scan"),
-        (39, "scan"),
-    ):  # 3 mm apart; in cm; in 0.1 mm
+    for thickness, source in ((3.9, "protocol"), (0.39, "scan"), (39, "scan")):  # of slices 3 mm apart
         inferer(MetaTensor(lr, torch.diag(torch.tensor([1.0, 1, 3, 1])), {"SliceThickness": thickness}), network_of())
         assert inferer.said["ProfileFrom"] == source
         assert ("not believed" in capsys.readouterr().out) == (source == "scan")
