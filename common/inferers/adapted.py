@@ -28,10 +28,8 @@ _ORDINARY = (0.5, 1.3)  # of the median of tissue
 _BRIGHTER = 0.1  # of the same
 _FEWEST = 0.005  # of tissue: what is rarer says nothing
 _INVENTS = 2  # times as much as in planes; real volumes that are thickened here have 0.6 to 1.6 times as much
-_BELIEVED = (
-    0.5,
-    2.0,
-)  # widths; beyond, as of thickness in cm, a network sharpens what is not blurred, or does not learn to
+# Widths; beyond, as of thickness in cm, a network sharpens what is not blurred, or does not learn to.
+_BELIEVED = (0.5, 2.0)
 _SOURCES = {
     "protocol": "as its protocol says",
     "scan": "as the scan shows",
@@ -154,6 +152,8 @@ class AdaptedInferer(Inferer):
         self.said, degradation = {}, self.degradation
         if isinstance(degradation, FittedProfile):
             told = told_width(volume)
+            if told is not None:
+                self.said["ProfileTold"] = round(told, 3)
             if told is not None and not _BELIEVED[0] <= told <= _BELIEVED[1]:
                 tqdm.write(
                     f"warning: by SliceThickness slices are {told:.3g} times as thick as they are apart, expected "
@@ -164,7 +164,7 @@ class AdaptedInferer(Inferer):
             source = "protocol" if told else "scan" if width else "assumed"
             degradation = degradation.of(width)
             tqdm.write(f"slices are {degradation.fwhm:.2f} times as thick as they are apart, {_SOURCES[source]}")
-            self.said = {"ProfileFrom": source}
+            self.said["ProfileFrom"] = source
         if isinstance(degradation, GaussianProfile):
             self.said["Profile"] = round(degradation.fwhm, 2)
         volume = volume.as_tensor() if isinstance(volume, MetaTensor) else volume

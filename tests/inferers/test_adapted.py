@@ -60,10 +60,11 @@ def test_slices_that_overlap(capsys):
     assert inferer.said["ProfileFrom"] == "scan" and told in capsys.readouterr().out
     for thickness, source in ((3.9, "protocol"), (0.39, "scan"), (39, "scan")):  # of slices 3 mm apart
         inferer(MetaTensor(lr, torch.diag(torch.tensor([1.0, 1, 3, 1])), {"SliceThickness": thickness}), network_of())
-        assert inferer.said["ProfileFrom"] == source
+        assert inferer.said["ProfileFrom"] == source and inferer.said["ProfileTold"] == pytest.approx(thickness / 3)
         assert ("not believed" in capsys.readouterr().out) == (source == "scan")
     inferer(lr[..., :6], network_of())
     assert inferer.said["Profile"] == 1 and inferer.said["ProfileFrom"] == "assumed"
+    assert "ProfileTold" not in inferer.said
     assert "slices are 1.00 times as thick as they are apart, assumed" in capsys.readouterr().out
 
 
