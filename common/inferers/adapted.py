@@ -154,12 +154,13 @@ class AdaptedInferer(Inferer):
             told = told_width(volume)
             if told is not None:
                 self.said["ProfileTold"] = round(told, 3)
-            if told is not None and not _BELIEVED[0] <= told <= _BELIEVED[1]:
-                tqdm.write(
-                    f"warning: by SliceThickness slices are {told:.3g} times as thick as they are apart, expected "
-                    f"{_BELIEVED[0]} to {_BELIEVED[1]}: not believed, but what the scan shows; --adapt_profile insists"
-                )
-                told = None
+                if not _BELIEVED[0] <= told <= _BELIEVED[1]:
+                    tqdm.write(
+                        f"warning: by SliceThickness slices are {told:.3g} times as thick as they are apart, expected "
+                        f"{_BELIEVED[0]} to {_BELIEVED[1]}: not believed, but what the scan shows; --adapt_profile "
+                        "insists"
+                    )
+                    told = None
             width = told or degradation.width(volume)
             source = "protocol" if told else "scan" if width else "assumed"
             degradation = degradation.of(width)
