@@ -61,7 +61,7 @@ class ShiftGuided(MapTransform):
             subject = d.get("subject") or Path(guide.meta["filename_or_obj"]).name
             bits = zlib.crc32(str(subject).encode())
             signs = [1 if bits >> axis & 1 else -1 for axis in range(3)]
-            affine = np.array(guide.affine, dtype=np.float64)
+            affine = np.asarray(guide.affine, dtype=np.float64).copy()
             affine[:3, 3] += self.millimetres * np.array(signs)
             d[key] = with_meta(guide.as_tensor(), affine, guide.meta)
         return d
