@@ -1,11 +1,13 @@
 """What the bundles' tests share: a tiny cohort, and a bundle that was trained on it."""
 
-from __future__ import annotations
-
+import os
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+from filelock import FileLock
 
 from . import runs
 
@@ -23,10 +25,31 @@ def tiny(bundle) -> runs.Tiny:
     return runs.TINY[bundle]
 
 
+def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], None]) -> Path:
+    """A folder that the first of all workers which needs it has made; nobody changes it afterwards.
+
+    Args:
+        factory: of temporary folders.
+        name: of the folder.
+        make: fills the empty folder.
+    """
+    base = factory.getbasetemp()
+    shared = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "made_once"
+    folder, done = shared / name, shared / f"{name}.done"
+    shared.mkdir(exist_ok=True)
+    with FileLock(shared / f"{name}.lock"):
+        if not done.exists():
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir()
+            make(folder)
+            done.touch()
+    return folder
+
+
 @pytest.fixture(scope="session")
 def cohort(bundle, tmp_path_factory) -> Path:
     """HR volumes of six subjects, stored in ways that differ, with guides on their grids and on others; a datalist."""
-    folder, tiny = tmp_path_factory.mktemp(f"cohort_{bundle}"), runs.TINY[bundle]
+    tiny = runs.TINY[bundle]
     stored = (
         ((40, 44, 36), runs.AFFINE, np.float32, "RAS"),
         ((40, 44, 36), runs.AFFINE, np.int16, "PSR"),
@@ -35,22 +58,30 @@ def cohort(bundle, tmp_path_factory) -> Path:
         ((40, 44, 36), runs.OBLIQUE, np.int16, "SRA"),
         ((41, 44, 37), runs.AFFINE, np.int16, "LSA"),
     )
-    entries = []
-    for subject, (shape, affine, dtype, axes) in enumerate(stored):
-        hr = runs.phantom(subject, shape)
-        entries.append(tiny.save_hr(folder, subject, hr, affine, dtype=dtype, axes=axes))
-        if tiny.guided and subject % 2:
-            runs.save(entries[-1]["guide"], *runs.elsewhere(runs.guide_of(hr), affine), dtype)
-    groups = {group: [entries[i] for i in subjects] for group, subjects in tiny.groups.items()}
-    if "source" in groups:
-        groups["source"] = [tiny.as_source(entry) for entry in groups["source"]]
-    return runs.datalist(folder, **groups)
+
+    def make(folder: Path) -> None:
+        entries = []
+        for subject, (shape, affine, dtype, axes) in enumerate(stored):
+            hr = runs.phantom(subject, shape)
+            entries.append(tiny.save_hr(folder, subject, hr, affine, dtype=dtype, axes=axes))
+            if tiny.guided and subject % 2:
+                runs.save(entries[-1]["guide"], *runs.elsewhere(runs.guide_of(hr), affine), dtype)
+        groups = {group: [entries[i] for i in subjects] for group, subjects in tiny.groups.items()}
+        if "source" in groups:
+            groups["source"] = [tiny.as_source(entry) for entry in groups["source"]]
+        runs.datalist(folder, **groups)
+
+    return made_once(tmp_path_factory, f"cohort_{bundle}", make)
 
 
 @pytest.fixture(scope="session")
 def trained(bundle, cohort, tmp_path_factory) -> Path:
-    """A folder in which the bundle's train.json has run, by the real command line."""
-    folder = tmp_path_factory.mktemp(f"trained_{bundle}")
-    done = runs.command(bundle, ["train"], folder, dataset_dir=cohort)
-    assert done.returncode == 0, done.stderr
-    return folder
+    """A copy of a folder in which the bundle's train.json has run, by the real command line."""
+
+    def make(folder: Path) -> None:
+        done = runs.command(bundle, ["train"], folder, dataset_dir=cohort)
+        assert done.returncode == 0, done.stderr
+
+    made = made_once(tmp_path_factory, f"trained_{bundle}", make)
+    # Of this worker's own, as tests look at what is new in it.
+    return shutil.copytree(made, tmp_path_factory.mktemp(f"trained_{bundle}") / "run")

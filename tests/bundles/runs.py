@@ -1,15 +1,12 @@
 """Tiny volumes, and ways to run a bundle on them."""
 
-from __future__ import annotations
-
+import csv
 import importlib
 import json
 import os
-import runpy
 import subprocess
-import sys
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,12 +15,16 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
+from matplotlib.image import imread
+from monai.bundle import ConfigParser
 from nibabel.affines import apply_affine, from_matvec
 from nibabel.orientations import axcodes2ornt, io_orientation, ornt_transform
-from scipy.ndimage import affine_transform, gaussian_filter
+from scipy.ndimage import affine_transform, gaussian_filter, map_coordinates
 from scipy.spatial.transform import Rotation
 
 from common.degradations import Degradation
+
+from .. import forked
 
 ROOT = Path(__file__).parents[2]
 BUNDLES = sorted(path.parent.parent.name for path in ROOT.glob("bundles/*/configs/metadata.json"))
@@ -34,7 +35,7 @@ OBLIQUE = from_matvec(Rotation.from_euler("xyz", [8, -5, 12], degrees=True).as_m
 
 @dataclass(frozen=True)
 class Tiny:
-    """A bundle made small enough to train in a second, and what its tests must know of it.
+    """A bundle made small enough to train in a second, and what its tests must know of it (tiny/<bundle>.py).
 
     Attributes:
         network: sizes of its networks; the first is one that makes another architecture when it is doubled.
@@ -44,7 +45,8 @@ class Tiny:
         contrast: of its scans, in their files' names.
         source: kind of the volumes of its source group.
         guided: whether each scan has a guide, of contrast t1w.
-        stages: for each of its trainings, what the names of the state file and of the history have at their end.
+        terms: for each of its trainings, by what the names of its state file and history end in, the loss terms as its
+            papers have them, with spaces between.
         unvalidated: those of the stages that have no validation.
         lengths: for those of the stages that have keys of their own for it, the keys of the number of epochs and of
             iterations an epoch.
@@ -63,11 +65,13 @@ class Tiny:
     network: Mapping[str, object]
     training: Mapping[str, object]
     degradation: Degradation
-    groups: Mapping[str, Sequence[int]]
-    contrast: str
+    terms: Mapping[str, str]
+    groups: Mapping[str, Sequence[int]] = field(
+        default_factory=lambda: {"source": (0, 1), "target": (2, 3), "validation": (4,), "test": (5,)}
+    )
+    contrast: str = "t1w"
     source: str = "hr"
     guided: bool = False
-    stages: Sequence[str] = ("",)
     unvalidated: Sequence[str] = ()
     lengths: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     folders: Sequence[str] = ()
@@ -78,6 +82,11 @@ class Tiny:
     networks: Sequence[str] = ()
     exact: bool = True
     budgets: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+
+    @property
+    def stages(self) -> tuple[str, ...]:
+        """What the names of its trainings end in."""
+        return tuple(self.terms)
 
     def length(self, stage: str) -> tuple[int, int]:
         """Epochs of a stage, and iterations an epoch."""
@@ -128,6 +137,8 @@ class Tiny:
 def _tiny(name: str) -> Tiny:
     """Of a bundle, whose file names the keys of tiny.json, and of its own ``training``, that are of the network."""
     known = dict(importlib.import_module(f".tiny.{name}", __package__).TINY)
+    if "like" in known:
+        known["degradation"] = _tiny(known["like"]).degradation
     sizes = json.loads(Path(*configs(name, "tiny")).read_text()) | known.pop("training", {})
     network = {key: sizes.pop(key) for key in known.pop("network")}
     return Tiny(network=network, training=sizes, **known)
@@ -136,6 +147,14 @@ def _tiny(name: str) -> Tiny:
 def configs(bundle: str, *names: str) -> list[str]:
     """Paths of a bundle's configs by name, or of others by their paths without ``.json``."""
     return [str(ROOT / "bundles" / bundle / "configs" / f"{name}.json") for name in names]
+
+
+def content(bundle: str, key: str | None, *names: str, **override: object) -> object:
+    """What an entry of the merged configs is built to; without a key, the configs as they are parsed."""
+    parser = ConfigParser()
+    parser.read_config(configs(bundle, *names))
+    parser.update(override)
+    return parser if key is None else parser.get_parsed_content(key)
 
 
 # Each bundle's by its name.
@@ -268,11 +287,14 @@ def words(bundle: str, names: Sequence[str], folder: Path, **override: object) -
 
 
 def command(
-    bundle: str, names: Sequence[str], folder: Path, launcher: Sequence[str] = (sys.executable,), **override: object
+    bundle: str, names: Sequence[str], folder: Path, launcher: Sequence[str] = (), **override: object
 ) -> subprocess.CompletedProcess:
-    """Run configs by the real command line, from the repository's root; ``launcher`` may be torchrun."""
+    """Run configs by the real command line, from the repository's root; ``launcher`` may be torchrun's."""
+    line = words(bundle, names, folder, **override)
+    if not launcher:
+        return forked.command(["monai.bundle", *line], ROOT, folder.with_name(f"{folder.name}_said"))
     return subprocess.run(
-        [*launcher, "-m", "monai.bundle", *words(bundle, names, folder, **override)],
+        [*launcher, "-m", "monai.bundle", *line],
         cwd=ROOT,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         capture_output=True,
@@ -282,19 +304,43 @@ def command(
     )
 
 
-def as_command(line: list[str], log: Path) -> None:
-    """What ``python -m monai.bundle`` does with these words, in a process of its own that has imported it already."""
-    with log.open("a") as file:
-        os.dup2(file.fileno(), 1)
-        os.dup2(file.fileno(), 2)
-    torch.set_num_threads(1)
-    sys.argv = ["monai.bundle", *line]
-    runpy.run_module("monai.bundle", run_name="__main__", alter_sys=True)
-
-
 def history(folder: Path, stage: str = "") -> list[dict]:
-    """The lines of a training's history."""
     return [json.loads(line) for line in (folder / "out" / f"history{stage}.jsonl").read_text().splitlines()]
+
+
+def table(folder: Path) -> dict[tuple[str, str], dict[str, str]]:
+    with (folder / "out" / "table.csv").open() as file:
+        return {(row["method"], row["case"]): row for row in csv.DictReader(file)}
+
+
+def check_evaluation(folder: Path, hr_file: Path, degrade_and_place: Callable, method: str) -> np.ndarray:
+    """Whether an evaluation's table and result of a case are what numpy and scipy get; gives the interpolated LR.
+
+    ``degrade_and_place`` makes LR of HR in [0, 1], and says where in LR each HR voxel lies.
+    """
+    case = hr_file.name.removesuffix(".nii.gz")
+    written = {path.name for path in (folder / "out").iterdir()}
+    pictures = {f"{case}.png", f"{case}_profile.png", "boxplots.png"}
+    assert pictures | {"table.csv", "table.json", f"{case}_sr.nii.gz"} <= written
+    assert all(imread(folder / "out" / name).std() > 0.01 for name in pictures)
+    rows = table(folder)
+    image = to_the_right(hr_file)
+    assert image.shape == (41, 37, 44) and nib.aff2axcodes(image.affine) == tuple("RSA")
+    scale = np.quantile(image.get_fdata(dtype=np.float32), 0.999)
+    sr = to_the_right(folder / "out" / f"{case}_sr.nii.gz")
+    hr = image.get_fdata()[tuple(map(slice, sr.shape))] / scale
+    lr, positions = degrade_and_place(hr)
+    cubic = map_coordinates(lr, positions, order=3, mode="nearest")
+
+    def psnr(volume: np.ndarray) -> float:
+        return -10 * np.log10(np.mean((np.clip(volume, 0, 1) - np.clip(hr, 0, 1)) ** 2))
+
+    assert float(rows["cubic", case]["psnr"]) == pytest.approx(psnr(cubic), abs=1e-3)
+    assert [float(rows["cubic", case][f"displacement_{axis}"]) for axis in "xyz"] == [0, 0, 0]
+    assert sr.get_data_dtype() == image.get_data_dtype()
+    np.testing.assert_allclose(sr.affine, image.affine, atol=1e-5)
+    assert float(rows[method, case]["psnr"]) == pytest.approx(psnr(sr.get_fdata() / scale), abs=0.05)
+    return cubic
 
 
 def first_cause(error: BaseException) -> BaseException:
@@ -314,7 +360,6 @@ def results(bundle: str, folder: Path) -> list:
 
 
 def same(first: object, second: object) -> bool:
-    """Whether two states are equal, bit for bit."""
     if isinstance(first, torch.Tensor):
         return first.dtype == second.dtype and torch.equal(first, second)
     if isinstance(first, dict):
@@ -338,13 +383,16 @@ def written(folder: Path) -> list[str]:
     return found
 
 
-def fails(bundle: str, names: Sequence[str], folder: Path, **override: object) -> str:
-    """The message of a run in this process that must fail and leave nothing."""
+def fails(bundle: str, names: Sequence[str], folder: Path, *words: object, **override: object) -> str:
+    """The message of a run in this process that must fail and leave nothing, in which each of these words must be."""
     before = leavings(folder) if folder.exists() else []
     with pytest.raises(Exception) as caught:
         run(bundle, names, folder, **override)
     assert (leavings(folder) if folder.exists() else []) == before
-    return str(first_cause(caught.value))
+    message = str(first_cause(caught.value))
+    missing = [str(word) for word in words if str(word) not in message]
+    assert not missing, f"not in the message: {missing}\n{message}"
+    return message
 
 
 def to_the_right(path: Path) -> nib.Nifti1Image:
@@ -355,7 +403,6 @@ def to_the_right(path: Path) -> nib.Nifti1Image:
 
 
 def centre_of_mass(image: nib.Nifti1Image) -> np.ndarray:
-    """Of a volume, in world coordinates."""
     volume = image.get_fdata()
     index = np.stack(np.meshgrid(*[np.arange(n) for n in volume.shape], indexing="ij"), axis=-1)
     return apply_affine(image.affine, np.average(index.reshape(-1, 3), axis=0, weights=volume.ravel()))

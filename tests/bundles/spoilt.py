@@ -1,7 +1,5 @@
 """Volumes that cannot be used."""
 
-from __future__ import annotations
-
 import gzip
 import re
 

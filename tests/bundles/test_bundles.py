@@ -1,7 +1,5 @@
 """What holds for every bundle: it trains, it infers, and MONAI's own checks of a bundle pass."""
 
-from __future__ import annotations
-
 import json
 import re
 import shutil
@@ -20,7 +18,6 @@ from nibabel.orientations import io_orientation
 
 from common.blocks import written_out
 from common.command_line import check
-from common.commands.datalist import write_datalist
 from common.tables.rows import over_folds, rows_of
 from common.tables.runs import runs_of
 from common.tables.runs import words as words_of
@@ -39,7 +36,6 @@ ORIENTATIONS = ["".join(codes) for order in permutations(("RL", "AP", "SI")) for
 
 
 def contents(folder):
-    """Every file below a folder with its bytes."""
     return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
@@ -57,6 +53,8 @@ def test_train(bundle, tiny, cohort, trained, tmp_path):
         validated = () if stage in tiny.unvalidated else range(epochs)
         assert [line["iteration"] for line in validations] == [length * (i + 1) for i in validated]
         assert all(np.isfinite(value) for line in lines for value in line.values())
+        terms = {key for key in steps[0].keys() - {"epoch", "iteration"} if not key.endswith("/total")}
+        assert terms == set(tiny.terms[stage].split())
         assert (trained / "out" / f"losses{stage}.png").is_file()
     events = [path for path in (trained / "out" / "tensorboard").rglob("events.*") if path.is_file()]
     assert len(events) == len(tiny.stages)
@@ -125,30 +123,7 @@ def test_bare(bundle, tiny, tmp_path):
     assert (0 <= lost).all() and (lost < tiny.degradation.factors).all()
 
 
-@pytest.fixture(scope="session")
-def shared(tmp_path_factory):
-    """T2w, T1w and CT of six subjects, and one datalist of them all."""
-    folder = tmp_path_factory.mktemp("shared")
-    for subject in range(6):
-        hr = runs.phantom(subject)
-        volumes = {"t2w": hr, "t1w": runs.guide_of(hr), "ct": runs.head_ct(subject, hr.shape)}
-        for contrast, volume in volumes.items():
-            runs.save(folder / f"sub-{subject}" / f"sub-{subject}_{contrast}.nii.gz", volume, dtype=np.int16)
-    write_datalist(str(folder), hr="*/*_t2w.nii.gz", guide="*/*_t1w.nii.gz", ct="*/*_ct.nii.gz")
-    return folder
-
-
-@runs.each_form
-def test_one_datalist_serves_every_bundle(bundle, tiny, shared, tmp_path):
-    """What a bundle does not read does not disturb it; weights go to the run's folder, as nothing else is said."""
-    hounsfield = {"ct_offset": "auto", "window": [-150, 250]} if tiny.source == "ct" else {}
-    runs.run(bundle, ["train"], tmp_path, dataset_dir=str(shared), ckpt_dir=None, **tiny.lasting(1, 1), **hounsfield)
-    assert (tmp_path / "out" / "models" / "model.pt").is_file()
-    assert [len(runs.history(tmp_path, stage)) for stage in tiny.stages] == [tiny.logged(s, 1, 1) for s in tiny.stages]
-
-
 def test_properties(bundle, tiny, cohort, trained, tmp_path):
-    """MONAI finds every property that it asks of a training and of an inference workflow."""
     tiny.save_lr(tmp_path / "scans", "a", runs.phantom(0))
     for config, kind, data, words in (
         ("train", "train", cohort, {"resume": True}),
@@ -165,7 +140,6 @@ def test_properties(bundle, tiny, cohort, trained, tmp_path):
 
 
 def test_metadata(bundle):
-    """Metadata.json has what the specification and the zoo ask for, and the files that MONAI reads are there."""
     root = runs.ROOT / "bundles" / bundle
     meta = json.loads((root / "configs" / "metadata.json").read_text())
     assert META <= meta.keys() and meta["version"] in meta["changelog"]
@@ -318,3 +292,19 @@ def test_pages(bundle, tiny, trained, tmp_path):
         difference = np.abs(shown.get_fdata() - image.get_fdata().clip(0, high))
         assert difference.max() <= high / 500 if name != "cubic" else difference.mean() < 0.05 * high, name
     assert page.title == path.name
+
+
+OTHERS = [pytest.param(name, marks=pytest.mark.slow) for name, tiny in runs.TINY.items() if tiny.like]
+
+
+@pytest.mark.parametrize("name", ["srcnn", *OTHERS])
+def test_demo(name, tmp_path):
+    config, tiny = ConfigParser(), runs.TINY[name]
+    config.read_config(runs.configs(name, "train"))
+    split = [min(subjects, 2) for subjects in config["simulated#datalist"]["split"]]
+    small = {"simulated#subjects": sum(split), "simulated#spacing": 4, "simulated#datalist#split": split}
+    small |= {**tiny.network, **tiny.training, **tiny.lasting(1, 2)}
+    runs.run(name, ["train", "demo"], tmp_path, ckpt_dir=None, **small)
+    summary = json.loads((tmp_path / "out" / "table.json").read_text())["summary"]
+    assert list(summary) == ["cubic", config.get_parsed_content("method")]
+    assert (tmp_path / "out" / "models" / "model.pt").is_file()

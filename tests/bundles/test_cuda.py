@@ -3,16 +3,12 @@
 Each run is a process of its own, see :mod:`tests.simulated_cuda`.
 """
 
-from __future__ import annotations
-
 import contextlib
+import functools
 import json
 import os
-import re
-import shutil
 import signal
 import socket
-from dataclasses import dataclass
 from pathlib import Path
 
 import monai.bundle
@@ -41,12 +37,7 @@ LENGTH = (1, 3)  # epochs, iterations an epoch
 
 
 class Watch:
-    """Sees what the trainings and inferers of this process ask of the device, and stops a training.
-
-    Attributes:
-        training: number of the latest of the run, from 0.
-        stop: the number of the training that SIGTERM ends after its first iteration, from 0, or None.
-    """
+    """Sees what this process asks of the device; SIGTERM ends training number ``stop`` in its first iteration."""
 
     def __init__(self, device, stages):
         self.device, self.stop = device, None
@@ -115,7 +106,6 @@ def start(bundle, names, folder, **override):
 
 
 def without_pictures():
-    """They are drawn by the CPU, for longer than all else."""
     Figure.savefig = lambda figure, path, **options: Path(path).touch()
 
 
@@ -150,7 +140,6 @@ def play(device, bundle, precision, folder, data, scan):
 
 
 def play_alone(device, bundle, names, folder, settings):
-    """One run."""
     without_pictures()
     start(bundle, names, folder, **settings)
 
@@ -175,44 +164,46 @@ def play_together(device, rank, port, bundle, folder, settings):
 
 
 def run_of(function, log, *args, **options):
-    """A function of this module in a process of its own."""
     return simulated_cuda.Run(log, f"{__name__}:{function.__name__}", *args, **options)
 
 
 @pytest.fixture(scope="module")
 def scan(bundle, tmp_path_factory):
-    """Overrides of inference.json for a scan."""
     tiny = runs.TINY[bundle]
     return tiny.only(tiny.save_lr(tmp_path_factory.mktemp(f"scan_{bundle}"), "a", runs.phantom(9)))
 
 
 @pytest.fixture(scope="module")
 def played(bundle, cohort, scan, tmp_path_factory):
-    """A folder in which the bundle has played in each precision."""
+    """A function of a precision: the folder in which the bundle has played in it, once."""
     folder = tmp_path_factory.mktemp(f"cuda_{bundle}")
-    playing = [
-        run_of(play, folder / name / "log.txt", bundle, name, folder / name, cohort, scan) for name in PRECISIONS
-    ]
-    for run in playing:
-        run.finish()
-    return folder
+
+    @functools.cache
+    def played_in(precision):
+        own = folder / precision
+        run_of(play, own / "log.txt", bundle, precision, own, cohort, scan).finish()
+        return own
+
+    return played_in
 
 
+@pytest.mark.parametrize(
+    "precision", [name if name == "bfloat16" else pytest.param(name, marks=pytest.mark.slow) for name in PRECISIONS]
+)
 @runs.each_form
-def test_budget(bundle, tiny, played):
+def test_budget(bundle, tiny, played, precision):
     """Trained, stopped, resumed the same, evaluated and applied, with no more waits and operators than its budgets."""
     assert tiny.budgets
-    over = []
-    for precision in PRECISIONS:
-        counts = json.loads((played / precision / "counts.json").read_text())
-        for phase, (waits, operators) in tiny.budgets.items():
-            for run in ("inference",) if phase == "volume" else ("train", "resumed"):
-                found = counts[run][phase]
-                if found["waits"] > waits or found["operators"] > operators:
-                    over.append(f"{precision}, {run}, {phase}: at most {waits} and {operators}, found {found}")
+    over, counts = [], json.loads((played(precision) / "counts.json").read_text())
+    for phase, (waits, operators) in tiny.budgets.items():
+        for run in ("inference",) if phase == "volume" else ("train", "resumed"):
+            found = counts[run][phase]
+            if found["waits"] > waits or found["operators"] > operators:
+                over.append(f"{run}, {phase}: at most {waits} and {operators}, found {found}")
     assert not over, "\n".join(over)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bundle", ["guided_rdn", "udean"], indirect=True)
 def test_two_gpus(bundle, tiny, cohort, played, tmp_path):
     """Two processes with a GPU and half of the batch each follow one, which goes on from where they broke off."""
@@ -221,12 +212,13 @@ def test_two_gpus(bundle, tiny, cohort, played, tmp_path):
     assert len(runs.history(tmp_path, tiny.stages[0])) == 2
     run_of(play_alone, tmp_path / "log.txt", bundle, ["train"], tmp_path, {**settings, "resume": True}).finish()
     for stage in tiny.stages:
-        one, two = (runs.history(folder, stage) for folder in (played / "float32" / "whole", tmp_path))
+        one, two = (runs.history(folder, stage) for folder in (played("float32") / "whole", tmp_path))
         for first, second in zip(one, two, strict=True):
             assert first.keys() == second.keys()
             np.testing.assert_allclose([*second.values()], [*first.values()], rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bundle", ["srcnn"], indirect=True)
 def test_two_processes_on_the_cpu_of_a_machine_with_gpus(bundle, tiny, cohort, tmp_path):
     """They are joined by gloo: nccl moves nothing but what is on GPUs."""
@@ -235,7 +227,6 @@ def test_two_processes_on_the_cpu_of_a_machine_with_gpus(bundle, tiny, cohort, t
 
 
 def break_off_together(bundle, folder, settings):
-    """Run two processes that train together for two iterations."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -267,100 +258,8 @@ DISCRIMINATORS = {
     indirect=["bundle"],
 )
 def test_overlays(bundle, overlay, override, tiny, cohort, tmp_path):
-    """Other forms of the methods train and are evaluated."""
     settings = {"dataset_dir": str(cohort), **tiny.lasting(1, 2), **override}
     for names in (["train", overlay], ["train", overlay, "evaluate"]):
         run_of(play_alone, tmp_path / "log.txt", bundle, names, tmp_path, settings).finish()
     cases = json.loads((tmp_path / "out" / "table.json").read_text())["cases"]
     assert cases and all(np.isfinite(case["psnr"]) for case in cases)
-
-
-@dataclass(frozen=True)
-class Mistake:
-    """Something that is harmless on a CPU.
-
-    Attributes:
-        names: of the configs of a run that it breaks.
-        file: of ``common`` that it is in.
-        before: what is right there.
-        after: what is wrong.
-    """
-
-    names: tuple[str, ...]
-    file: str
-    before: str
-    after: str
-
-
-def unregistered(names, file, buffer):
-    """A buffer that is none, and stays where it was made."""
-    return Mistake(names, file, f'self.register_buffer("{buffer}", ', f"self.__dict__.update({buffer}=")
-
-
-TRAIN, EVALUATE, INFERENCE = ("train",), ("train", "evaluate"), ("inference",)
-MISTAKES = {
-    "srcnn": [
-        Mistake(TRAIN, "networks/slab.py", "network.to(device)", "network"),
-        unregistered(TRAIN, "networks/interpolation.py", "in_plane"),
-        Mistake(EVALUATE, "handlers/evaluation.py", ".float().cpu().clamp(0, 1)", ".float().clamp(0, 1)"),
-        Mistake(INFERENCE, "transforms/scan/volume.py", "(d[key]).detach().cpu()", "(d[key]).detach()"),
-    ],
-    "udean": [
-        Mistake(TRAIN, "networks/degradation.py", "arange(rows, device=kernels.device)", "arange(rows)"),
-        unregistered(TRAIN, "networks/discriminators.py", "high_pass"),
-        Mistake(TRAIN, "losses/adversarial.py", "full_like(verdict, ", "full(verdict.shape, "),
-        Mistake(
-            INFERENCE, "inferers/consistent.py", "dtype=volume.dtype, device=volume.device)", "dtype=volume.dtype)"
-        ),
-    ],
-    "guided_rdn": [
-        Mistake(TRAIN, "transforms/stage.py", '(d["guide"])[None].to(self.device)', '(d["guide"])[None]'),
-        Mistake(INFERENCE, "metrics/agreement.py", "lr.clamp(0, 1).cpu()", "lr.clamp(0, 1)"),
-    ],
-    "downsampling_gan": [
-        Mistake(TRAIN, "handlers/kernel_report.py", "average.detach().cpu()", "average.detach()"),
-        unregistered(TRAIN, "networks/kernel_gan.py", "kernel"),
-        unregistered(TRAIN, "networks/kernel_gan.py", "triplet"),
-    ],
-    "ct_guided": [
-        Mistake(TRAIN, "handlers/translation.py", ".float().cpu().numpy()", ".float().numpy()"),
-        Mistake(TRAIN, "handlers/translation.py", "tensor.to(engine.state.device)", "tensor"),
-        Mistake(TRAIN, "losses/adversarial.py", "full_like(logits, ", "full(logits.shape, "),
-        unregistered(TRAIN, "networks/interpolation.py", "phases"),
-    ],
-}
-# How torch says that something is not where it should be.
-REFUSED = "same device|different devices|can't convert cuda"
-
-
-def run_with(mistake, bundle, folder, data, scan, models):
-    """Run the configs of a mistake with a copy of ``common`` in which it is made."""
-    code = shutil.copytree(runs.ROOT / "common", folder / "code" / "common").parent
-    (code / "bundles").symlink_to(runs.ROOT / "bundles")
-    file = code / "common" / mistake.file
-    text = file.read_text()
-    assert text.count(mistake.before) == 1, f"{mistake.file} has changed: '{mistake.before}' is to be there once"
-    file.write_text(text.replace(mistake.before, mistake.after))
-    settings = {
-        TRAIN: {"dataset_dir": str(data), **runs.TINY[bundle].lasting(1, 1)},
-        EVALUATE: {"dataset_dir": str(data), "ckpt_dir": str(models)},
-        INFERENCE: {**scan, "checkpoint": str(models / "model.pt")},
-    }[mistake.names]
-    return run_of(play_alone, folder / "log.txt", bundle, list(mistake.names), folder, settings, code=code)
-
-
-@pytest.mark.parametrize("bundle", MISTAKES, indirect=True, scope="session")
-def test_mistakes(bundle, cohort, scan, played, tmp_path):
-    """None goes by, and a copy without one plays."""
-    models = played / "bfloat16" / "whole" / "models"
-
-    mistakes = MISTAKES[bundle]
-    if bundle == "srcnn":  # once is enough
-        mistakes = [Mistake(TRAIN, "graph.py", "class TensorGraph(", "class TensorGraph("), *mistakes]
-    playing = [run_with(m, bundle, tmp_path / str(i), cohort, scan, models) for i, m in enumerate(mistakes)]
-    for mistake, run in zip(mistakes, playing, strict=True):
-        log = run.failure()
-        if mistake.before == mistake.after:
-            assert not log, log
-        else:
-            assert re.search(REFUSED, log), f"{mistake} goes by: {log}"

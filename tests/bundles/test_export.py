@@ -1,7 +1,5 @@
 """`python -m common export`: what leaves the repository works without it, and what would not work does not leave."""
 
-from __future__ import annotations
-
 import json
 import os
 import re
@@ -26,37 +24,40 @@ from common.commands.unpack import unpack
 from common.files import read_about
 from common.networks import OnnxNetwork
 
+from .. import forked
 from . import runs
+from .conftest import made_once
 
 SHAPES = ((1, 33, 28), (2, 16, 20), (1, 7, 48))  # batch and plane; the export itself compares others
 
 
 def version(bundle: str) -> str:
-    """Of the bundle, as its metadata.json has it."""
     return json.loads((runs.ROOT / "bundles" / bundle / "configs" / "metadata.json").read_text())["version"]
 
 
 @pytest.fixture(scope="session")
 def exported(bundle, trained, tmp_path_factory) -> Path:
     """The folder of an exported bundle, out of its zip, where the repository is not on the path."""
-    output = tmp_path_factory.mktemp(f"dist_{bundle}")
-    weights = trained / "models" / "model.pt"
-    export(str(runs.ROOT / "bundles" / bundle), str(output), str(weights))
-    unpack(str(output / f"{bundle}_v{version(bundle)}.zip"), str(output / "elsewhere"))
-    return output / "elsewhere" / bundle
+
+    def make(folder: Path) -> None:
+        export(str(runs.ROOT / "bundles" / bundle), str(folder), str(trained / "models" / "model.pt"))
+        unpack(str(folder / f"{bundle}_v{version(bundle)}.zip"), str(folder / "elsewhere"))
+
+    return made_once(tmp_path_factory, f"dist_{bundle}", make) / "elsewhere" / bundle
 
 
 @pytest.fixture
 def forget() -> None:
-    """Start without the code of bundles that other tests have imported from other folders."""
     for name in [name for name in sys.modules if re.match(r"[a-z_]+_v\d", name)]:
         del sys.modules[name]
 
 
-def at(folder: Path, *words: str) -> subprocess.CompletedProcess:
-    """Run a command of Python in a folder; EXPORT_PYTHON may name another Python than this one."""
+def at(folder: Path, scratch: Path, *words: str) -> subprocess.CompletedProcess:
+    """Run MONAI's bundle command in a folder; EXPORT_PYTHON may name another Python than this one."""
+    if "EXPORT_PYTHON" not in os.environ:
+        return forked.command(["monai.bundle", *words], folder, scratch)
     return subprocess.run(
-        [os.environ.get("EXPORT_PYTHON", sys.executable), *words],
+        [os.environ["EXPORT_PYTHON"], "-m", "monai.bundle", *words],
         cwd=folder,
         env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"},
         capture_output=True,
@@ -66,38 +67,29 @@ def at(folder: Path, *words: str) -> subprocess.CompletedProcess:
     )
 
 
-def inferred(bundle, tiny, trained, exported, folder, configs) -> list[nib.Nifti1Image]:
-    """A result of the repository's inference in this process, and that of the exported folder's in its own."""
-    scan = tiny.save_lr(folder / "scans", "a", runs.phantom(0), runs.OBLIQUE, dtype=np.float32, axes="PSR")
-    runs.run(bundle, ["inference"], trained, **tiny.only(scan), output_dir=str(folder / "here"))
-    words = [word for key, value in tiny.only(scan).items() for word in (f"--{key}", value)]
-    files = str([f"configs/{config}.json" for config in configs])
-    line = ["-m", "monai.bundle", "run", "--config_file", files, *words, "--output_dir", str(folder / "there")]
-    done = at(exported, *line)
+# By ONNX to rounding, else bit for bit.
+@pytest.mark.parametrize(
+    ("more", "tolerance"), [(["inference_onnx"], 1e-4), pytest.param([], 0, marks=pytest.mark.slow)]
+)
+@runs.each_form
+def test_inference(bundle, tiny, trained, exported, tmp_path, more, tolerance):
+    """In the exported folder alone, inference gives the repository's voxels."""
+    scan = tiny.save_lr(tmp_path / "scans", "a", runs.phantom(0), runs.OBLIQUE, dtype=np.float32, axes="PSR")
+    runs.run(bundle, ["inference"], trained, **tiny.only(scan), output_dir=str(tmp_path / "here"))
+    options = {**tiny.only(scan), "output_dir": tmp_path / "there"}
+    words = [word for key, value in options.items() for word in (f"--{key}", str(value))]
+    files = [f"configs/{config}.json" for config in ("inference", *more)]
+    done = at(exported, tmp_path, "run", "--config_file", str(files), *words)
     assert done.returncode == 0, done.stderr
-    return [nib.load(folder / name / f"{tiny.case('a')}_sr.nii.gz") for name in ("here", "there")]
-
-
-@pytest.mark.slow  # the next test runs the same folders in the main tests
-@runs.each_form
-def test_inference(bundle, tiny, trained, exported, tmp_path):
-    """In the exported folder alone, inference gives the repository's voxels bit for bit."""
-    here, there = inferred(bundle, tiny, trained, exported, tmp_path, ["inference"])
-    assert here.header == there.header and np.array_equal(here.get_fdata(), there.get_fdata())
-
-
-@runs.each_form
-def test_inference_by_onnxruntime(bundle, tiny, trained, exported, tmp_path):
-    """In the exported folder alone, inference by ONNX gives the repository's voxels to rounding."""
-    here, there = inferred(bundle, tiny, trained, exported, tmp_path, ["inference", "inference_onnx"])
+    here, there = (nib.load(tmp_path / name / f"{tiny.case('a')}_sr.nii.gz") for name in ("here", "there"))
     assert here.header == there.header
-    np.testing.assert_allclose(here.get_fdata(), there.get_fdata(), atol=1e-4 * here.get_fdata().max())
+    expected = here.get_fdata()
+    np.testing.assert_allclose(there.get_fdata(), expected, rtol=0, atol=tolerance * expected.max())
 
 
 @pytest.mark.slow
 @runs.each_form
 def test_train_and_evaluate(bundle, tiny, cohort, exported, tmp_path):
-    """Train.json and evaluate.json run in the exported folder, by its own code."""
     keys = {
         **tiny.network,
         **tiny.training,
@@ -108,7 +100,7 @@ def test_train_and_evaluate(bundle, tiny, cohort, exported, tmp_path):
     words = [word for key, value in keys.items() for word in (f"--{key}", str(value))]
     for configs in (["train"], ["train", "evaluate"]):
         files = str([f"configs/{config}.json" for config in configs])
-        done = at(exported, "-m", "monai.bundle", "run", "--config_file", files, *words)
+        done = at(exported, tmp_path, "run", "--config_file", files, *words)
         assert done.returncode == 0, done.stderr
     assert (tmp_path / "out" / "models" / "model.pt").is_file() and (tmp_path / "out" / "table.json").is_file()
 
@@ -153,8 +145,8 @@ def test_forms(bundle, tiny, exported, tmp_path):
 
 
 @runs.each_form
-def test_contents(bundle, tiny, trained, exported, tmp_path):
-    """The folder holds what it must and nothing of the repository's name; the same input gives the same bytes."""
+def test_contents(bundle, tiny, exported):
+    """The folder holds what it must, and nothing of the repository's name."""
     files = {path.relative_to(exported).as_posix() for path in exported.rglob("*") if path.is_file()}
     shared = {"LICENSE", "configs/logging.conf", "configs/inference_onnx.json"}
     assert {"docs/README.md", "docs/data_license.txt", *shared} <= files
@@ -176,47 +168,46 @@ def test_contents(bundle, tiny, trained, exported, tmp_path):
     readme = (exported / "docs" / "README.md").read_text()
     assert "pip install monai==" in readme and f"python -m {package} datalist" in readme
 
-    weights = str(trained / "models" / "model.pt")
-    export(str(runs.ROOT / "bundles" / bundle), str(tmp_path), weights)
-    first, second = (p / f"{bundle}_v{version(bundle)}.zip" for p in (exported.parents[1], tmp_path))
-    assert first.read_bytes() == second.read_bytes()
-    assert not list(tmp_path.glob(".*")) and len(list(tmp_path.iterdir())) == 3
-    with zipfile.ZipFile(first) as archive:
+    with zipfile.ZipFile(exported.parents[1] / f"{bundle}_v{version(bundle)}.zip") as archive:
         assert not [n for n in archive.namelist() if not n.startswith(f"{bundle}/")]
         assert b"/tmp" not in archive.read(f"{bundle}/models/model.ts") + archive.read(f"{bundle}/models/model.onnx")
 
 
-@pytest.fixture(scope="module")
-def one() -> str:
-    """The bundle that those tests use which are about exporting and not about bundles."""
-    return "udean"
+@pytest.mark.slow
+@pytest.mark.parametrize("bundle", ["srcnn"], indirect=True, scope="session")
+def test_the_same_weights_give_the_same_bytes(bundle, trained, exported, tmp_path):
+    export(str(runs.ROOT / "bundles" / bundle), str(tmp_path), str(trained / "models" / "model.pt"))
+    name = f"{bundle}_v{version(bundle)}.zip"
+    assert (exported.parents[1] / name).read_bytes() == (tmp_path / name).read_bytes()
+    assert not list(tmp_path.glob(".*")) and len(list(tmp_path.iterdir())) == 3
+
+
+ONE = "udean"  # for those tests that are about exporting and not about bundles
 
 
 @pytest.fixture
-def copied(one, tmp_path) -> Path:
-    """A copy of it with weights, to be spoilt."""
-    folder = shutil.copytree(runs.ROOT / "bundles" / one, tmp_path / one)
+def copied(tmp_path) -> Path:
+    folder = shutil.copytree(runs.ROOT / "bundles" / ONE, tmp_path / ONE)
     parser = ConfigParser()
     parser.read_config(str(folder / "configs" / "inference.json"))
-    parser.update(runs.TINY[one].network)
+    parser.update(runs.TINY[ONE].network)
     torch.save(parser.get_parsed_content("network_def").state_dict(), folder / "models" / "model.pt")
     return folder
 
 
 def change(path: Path, **values: object) -> None:
-    """Set top-level keys of a JSON file."""
     path.write_text(json.dumps({**json.loads(path.read_text()), **values}))
 
 
 @pytest.mark.slow
-def test_two_versions_in_one_process(one, copied, tmp_path, monkeypatch, forget):
+def test_two_versions_in_one_process(copied, tmp_path, monkeypatch, forget):
     """Two versions whose code differs are each run by their own code in one process, whichever came first."""
     folders = []
     for version, method in (("0.2.0", "first"), ("0.3.0", "second")):
         change(copied / "configs" / "metadata.json", version=version, changelog={version: "changed"})
-        export(str(copied), str(tmp_path / version), **runs.TINY[one].network)
-        folders.append(tmp_path / version / one)
-        slab = folders[-1] / f"{one}_v{version.replace('.', '_')}" / "networks" / "slab.py"
+        export(str(copied), str(tmp_path / version), **runs.TINY[ONE].network)
+        folders.append(tmp_path / version / ONE)
+        slab = folders[-1] / f"{ONE}_v{version.replace('.', '_')}" / "networks" / "slab.py"
         slab.write_text(slab.read_text() + f"\n\nSlabSuperResolver.method = '{method}'\n")
         monkeypatch.syspath_prepend(str(folders[-1]))
     for method, folder in [*zip(("first", "second"), folders, strict=True)] * 2:
@@ -229,7 +220,6 @@ def test_two_versions_in_one_process(one, copied, tmp_path, monkeypatch, forget)
 
 
 def spoil_text(name: str, old: str, new: str):
-    """Replace text in a file of the bundle."""
 
     def spoil(folder: Path) -> None:
         path = folder / name
@@ -293,17 +283,16 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("case", REFUSED)
-def test_refused(one, copied, tmp_path, case):
+def test_refused(copied, tmp_path, case):
     """A bundle that is not fit to leave is refused with the reason, and nothing is left."""
     spoil, message = REFUSED[case]
     spoil(copied)
     with pytest.raises(ValueError, match=rf"cannot be exported:(.|\n)*{message}"):
-        export(str(copied), str(tmp_path / "dist"), **runs.TINY[one].network)
+        export(str(copied), str(tmp_path / "dist"), **runs.TINY[ONE].network)
     assert not (tmp_path / "dist").exists() or not list((tmp_path / "dist").iterdir())
 
 
-def test_every_reason(copied, tmp_path):
-    """All reasons that can be told together are told together; unknown overrides too."""
+def test_all_reasons_are_told_together(copied, tmp_path):
     (copied / "models" / "model.pt").unlink()
     (copied / "docs" / "README.md").unlink()
     with pytest.raises(ValueError, match=r"no weights(.|\n)*README.md is missing") as caught:
@@ -312,30 +301,29 @@ def test_every_reason(copied, tmp_path):
 
 
 @pytest.mark.slow
-def test_further_weights(one, copied, tmp_path):
+def test_further_weights(copied, tmp_path):
     """Weights beside model.pt that a config names go with the bundle, but not with those of another training."""
     path = copied / "configs" / "inference_more.json"
     path.write_text(json.dumps({"checkpoint": "$@bundle_root + '/models/model_more.pt'"}))
     for file in (copied / "models").glob("model_*.pt"):
         file.unlink()
     with pytest.raises(ValueError, match=r"inference_more\.json: there are no weights at .*models/model_more\.pt"):
-        export(str(copied), str(tmp_path / "dist"), **runs.TINY[one].network)
+        export(str(copied), str(tmp_path / "dist"), **runs.TINY[ONE].network)
     for named in copied.glob("configs/inference_[!o]*.json"):
         for file in re.findall(r"model_\w+\.pt", named.read_text()):
             shutil.copyfile(copied / "models" / "model.pt", copied / "models" / file)
-    export(str(copied), str(tmp_path / "dist"), **runs.TINY[one].network)
-    found = tmp_path / "dist" / one
+    export(str(copied), str(tmp_path / "dist"), **runs.TINY[ONE].network)
+    found = tmp_path / "dist" / ONE
     assert (found / "models" / "model_more.pt").read_bytes() == (copied / "models" / "model.pt").read_bytes()
     assert (found / "configs" / "inference_more.json").is_file()
-    export(str(copied), str(tmp_path / "mine"), str(copied / "models" / "model.pt"), **runs.TINY[one].network)
-    found = tmp_path / "mine" / one
+    export(str(copied), str(tmp_path / "mine"), str(copied / "models" / "model.pt"), **runs.TINY[ONE].network)
+    found = tmp_path / "mine" / ONE
     assert not list(found.glob("models/model_*")) and not (found / "configs" / "inference_more.json").exists()
     assert (found / "configs" / "inference_onnx.json").is_file()
 
 
 @pytest.mark.slow
-def test_large_file_that_is_named(one, copied, tmp_path, monkeypatch):
-    """A large file that large_files.yml names goes with the bundle."""
+def test_large_file_that_is_named(copied, tmp_path, monkeypatch):
     monkeypatch.setattr(export_bundle, "LARGE", 200_000)
     (copied / "docs" / "film.bin").write_bytes(bytes(200_001))
     large = ["docs/film.bin", *(f"models/{path.name}" for path in (copied / "models").glob("model_*.pt"))]
@@ -343,8 +331,8 @@ def test_large_file_that_is_named(one, copied, tmp_path, monkeypatch):
     (copied / "large_files.yml").write_text("\n".join(["large_files:", *entries, ""]))
     for picture in (copied / "docs").glob("*.png"):
         picture.unlink()
-    export(str(copied), str(tmp_path / "dist"), **runs.TINY[one].network)
-    assert (tmp_path / "dist" / one / "docs" / "film.bin").stat().st_size == 200_001
+    export(str(copied), str(tmp_path / "dist"), **runs.TINY[ONE].network)
+    assert (tmp_path / "dist" / ONE / "docs" / "film.bin").stat().st_size == 200_001
 
 
 @pytest.mark.parametrize("bundle", runs.like_others_slow, indirect=True, scope="session")

@@ -1,7 +1,5 @@
 """Damaged inputs to inference and to `unpack`: each a clear error or a whole result, nothing in between."""
 
-from __future__ import annotations
-
 import contextlib
 import re
 import warnings
@@ -95,11 +93,3 @@ def test_zips(tmp_path):
             assert found == wanted, how
     assert refused > malformed.COUNT * 0.8
     assert {p for p in tmp_path.rglob("*") if p.is_file() and "out" not in p.parts} == before | {path}
-
-
-def test_harness_tells():
-    """The judge of messages knows a clear one from others."""
-    assert malformed.unclear("a.nii: the image has shape (3,), expected a 3-D volume.", "a.nii") is None
-    assert "does not name" in malformed.unclear("the image is bad and cannot be used", "a.nii")
-    assert "names an exception" in malformed.unclear("a.nii: KeyError: 'dim' while the header was read", "a.nii")
-    assert "says too little" in malformed.unclear("a.nii: 3", "a.nii")

@@ -1,10 +1,7 @@
 """Runs in processes of their own: killed again and again and resumed, and two that share a training."""
 
-from __future__ import annotations
-
 import contextlib
 import json
-import multiprocessing
 import os
 import random
 import re
@@ -18,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from .. import forked
 from . import runs
 
 
@@ -34,11 +32,9 @@ class Killed:
 
     def start(self):
         """Start or continue it, by the same command."""
-        context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(["monai.bundle", "monai.engines", "monai.handlers", "tensorboard"])
-        self.process = context.Process(target=runs.as_command, args=(self.line, self.folder / "log.txt"))
         self.before = self.logged()
-        self.process.start()
+        log = self.folder / "log.txt"
+        self.process = forked.start(["monai.bundle", *self.line], runs.ROOT, log, log)
 
     def join(self):
         """Wait for its end, which must be a good one or that of kill -9. Returns whether it finished."""
@@ -86,11 +82,9 @@ class Killed:
 @pytest.mark.slow
 @runs.each_form
 def test_killed_and_resumed(bundle, tiny, cohort, tmp_path):
-    """Killed at random moments and started again each time, a run ends as one that nothing stopped.
+    """Killed at random moments of each phase of each training and started again, a run ends as one never stopped.
 
-    Some moments each are while it starts, trains, validates and writes a file, in each of its trainings; where a
-    training has no validation, while it writes its results after the last iteration. A run that ends before its kills
-    are spent is compared, and another one is begun.
+    A run that ends before its kills are spent is compared, and another one is begun.
     """
     whole = Killed(bundle, tmp_path / "whole", cohort)
     whole.start()

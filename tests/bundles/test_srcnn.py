@@ -1,12 +1,9 @@
 """SRCNN: the paper's count of weights, its form, and what it learns from."""
 
-from __future__ import annotations
-
 import json
 
 import pytest
 import torch
-from monai.bundle import ConfigParser
 
 from common.degradations import BlockAverage
 from common.networks import SRCNN
@@ -17,19 +14,11 @@ srcnn = pytest.mark.parametrize("bundle", ["srcnn"], indirect=True, scope="sessi
 TINY = runs.TINY["srcnn"]
 
 
-def content(key, *names, **override):
-    """What an entry of the merged configs is built to."""
-    parser = ConfigParser()
-    parser.read_config(runs.configs("srcnn", *names))
-    parser.update(override)
-    return parser.get_parsed_content(key)
-
-
 def test_count_of_weights():
     """8,032 without biases, which Dong et al. count for 9-1-5, and 57,184 for 9-5-5."""
     for names in (["train"], ["inference"], ["train", "paper"]):
         for kernels, count in (([9, 1, 5], 8_032), ([9, 5, 5], 57_184)):
-            network = content("network_def", *names, kernels=kernels)
+            network = runs.content("srcnn", "network_def", *names, kernels=kernels)
             assert sum(p.numel() for n, p in network.named_parameters() if n.endswith("weight")) == count
     with pytest.raises(ValueError, match=r"kernels is \[9, 5\], expected one number more than features, \[64, 32\]"):
         SRCNN([9, 5], [64, 32])
@@ -37,14 +26,15 @@ def test_count_of_weights():
 
 @pytest.mark.parametrize("factor", [2, 3])
 def test_untrained_it_is_the_interpolation(factor):
-    """A plane that slopes stays where it is in the world; the paper's form begins with something else."""
     scale = [factor, factor, 1]
-    offset = content("degradation", "train", scale=scale).offset
+    offset = runs.content("srcnn", "degradation", "train", scale=scale).offset
     rows, columns = (factor * torch.arange(n) + start for n, start in zip((13, 10), offset[:2], strict=True))
     lr = (rows[:, None] + 2 * columns)[None, None, :, :, None]
     expected = (torch.arange(13.0 * factor)[:, None] + 2 * torch.arange(10.0 * factor))[None, None, :, :, None]
     inner = (..., slice(2 * factor, -2 * factor), slice(2 * factor, -2 * factor), slice(None))
-    untrained, paper = (content("network_def", *names, scale=scale)(lr) for names in (["train"], ["train", "paper"]))
+    untrained, paper = (
+        runs.content("srcnn", "network_def", *names, scale=scale)(lr) for names in (["train"], ["train", "paper"])
+    )
     assert untrained.shape == paper.shape == expected.shape
     torch.testing.assert_close(untrained[inner], expected[inner], atol=1e-3, rtol=0)
     assert not torch.allclose(paper[inner], expected[inner], atol=1)
@@ -53,7 +43,7 @@ def test_untrained_it_is_the_interpolation(factor):
 @srcnn
 def test_paper(cohort, tmp_path):
     """The paper's form learns all of the image, by gradient descent with momentum, and is evaluated under its name."""
-    optimizer = content("players#srcnn#optimizer", "train", "paper", learning_rate=0.0001)
+    optimizer = runs.content("srcnn", "players#srcnn#optimizer", "train", "paper", learning_rate=0.0001)
     (group,) = optimizer([torch.nn.Parameter(torch.zeros(1))]).param_groups
     assert (group["lr"], group["momentum"]) == (0.0001, 0.9)
     options = {"dataset_dir": str(cohort), "max_epochs": 4, "epoch_length": 20, "learning_rate": 0.01}
@@ -75,7 +65,7 @@ def test_pairs(cohort, tmp_path):
     )
     data = str(runs.datalist(tmp_path / "data", **{**entries, "source": [pair, entries["source"][0]]}))
     options = {**TINY.network, **TINY.training, "dataset_dir": data}
-    known, made = content("train#dataset", "train", **options)
+    known, made = runs.content("srcnn", "train#dataset", "train", **options)
     for item, degradation in ((known, BlockAverage((2, 2, 1))), (made, TINY.degradation)):
         expected = degradation(item["hr"])
         expected, found = (volume / volume.mean() for volume in (expected, item["lr"]))
@@ -91,7 +81,7 @@ def test_cross_validation(cohort, tmp_path):
     for fold in range(5):
         override = {"dataset_dir": str(data), "fold": fold}
         source, validation, test = (
-            {entry["subject"] for entry in content(f"{name}_data", "train", "cross_validation", **override)}
+            {e["subject"] for e in runs.content("srcnn", f"{name}_data", "train", "cross_validation", **override)}
             for name in ("source", "validation", "test")
         )
         assert len(source) == 4 and len(validation) == 1 and validation < source and not source & test

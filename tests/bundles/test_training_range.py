@@ -1,7 +1,5 @@
 """Inference tells which scans lie outside of what the weights were trained on, and super-resolves them all."""
 
-from __future__ import annotations
-
 import re
 
 import numpy as np

@@ -1,12 +1,7 @@
 """The weights that bundles ship: they load as they are, and beat interpolation on a head that no training saw."""
 
-from __future__ import annotations
-
 import json
-import os
 import re
-import subprocess
-import sys
 import warnings
 from pathlib import Path
 
@@ -28,6 +23,7 @@ from common.degradations import (
 )
 from common.metrics import cubic, psnr
 
+from .. import forked
 from . import runs
 
 WEIGHTS = {
@@ -37,13 +33,8 @@ WEIGHTS = {
     "udean": ["model.pt", "model_2x2x1.pt"],
 }
 # What is said beside the folders; nothing where the defaults are meant.
-WORDS = {
-    "guided_rdn without guides": ["--guided", "false"],
-    "udean in plane": [
-        "--config_file",
-        "['bundles/udean/configs/inference.json','bundles/udean/configs/inference_2x2x1.json']",
-    ],
-}
+UDEAN = [f"bundles/udean/configs/{name}.json" for name in ("inference", "inference_2x2x1")]
+WORDS = {"guided_rdn without guides": ["--guided", "false"], "udean in plane": ["--config_file", str(UDEAN)]}
 IN_PLANE = ComposeDegradations([BandLimit((2, 2, 1)), GaussianProfile((2, 2, 1), fwhm=0.02)])
 TWICE = KSpaceTruncation((2, 2, 2))
 TWICE_IN_PLANE = KSpaceTruncation((2, 2, 1))
@@ -87,18 +78,10 @@ def head(tmp_path_factory):
 
 def infer(bundle, folder, *words):
     """Run inference.json by the real command line with its own defaults and ``words``, from the repository's root."""
-    line = ["run", "--dataset_dir", str(folder / "scans"), "--output_dir", str(folder / "out")]
+    line = ["run", "--dataset_dir", folder / "scans", "--output_dir", folder / "out", "--device", "cpu", *words]
     if "--config_file" not in words:
         line += ["--config_file", f"bundles/{bundle}/configs/inference.json"]
-    return subprocess.run(
-        [sys.executable, "-m", "monai.bundle", *line, *words],
-        cwd=runs.ROOT,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
+    return forked.command(["monai.bundle", *line], runs.ROOT, folder)
 
 
 @pytest.mark.parametrize(("bundle", "words", "factors"), [
@@ -232,7 +215,6 @@ def test_a_scan_like_those_of_the_training(head, tmp_path, degradation):
 
 
 def test_without_a_guide(tmp_path):
-    """A person who has no guide is told which switch goes without."""
     runs.save(tmp_path / "scans" / "sub-a_t2w.nii.gz", runs.phantom(0), np.diag([1.0, 1.0, 2.0, 1.0]))
     done = infer("guided_rdn", tmp_path)
     assert done.returncode != 0 and "--guided false" in done.stderr
@@ -257,8 +239,7 @@ def test_what_they_say_they_are(bundle):
         assert len(parser.get_parsed_content("training_range")) > 5
 
 
-def test_size():
-    """The zoo takes no file above 25 MB, and what is there is what is tested."""
+def test_no_file_is_above_the_25_mb_of_the_zoo_and_all_are_tested():
     for bundle in runs.BUNDLES:
         folder = runs.ROOT / "bundles" / bundle / "models"
         files = {path.name: path.stat().st_size for path in folder.glob("model*.pt")}

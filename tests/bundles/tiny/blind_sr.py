@@ -1,11 +1,11 @@
-"""The arguments of :class:`~tests.bundles.runs.Tiny` for bundles/blind_sr."""
-
-from common.degradations import KSpaceTruncation
-
 TINY = dict(
     network=("features", "groups", "blocks", "reduction"),
-    degradation=KSpaceTruncation((2, 2, 2)),
-    groups={"source": (0, 1), "target": (2, 3), "validation": (4,), "test": (5,)},
-    contrast="t1w",
     like="udean",
+    terms={
+        "": (
+            "style/adversarial/target style/adversarial/source style/cycle/target style/cycle/source "
+            "style/identity/target style/identity/source sr/image/l1 discriminators/target/real "
+            "discriminators/target/fake discriminators/source/real discriminators/source/fake"
+        ),
+    },
 )

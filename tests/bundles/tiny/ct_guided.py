@@ -1,5 +1,3 @@
-"""The arguments of :class:`~tests.bundles.runs.Tiny` for bundles/ct_guided."""
-
 from common.degradations import GaussianProfile
 
 TINY = dict(
@@ -11,10 +9,7 @@ TINY = dict(
         "learning_rate": "$[0.001, 0.001, 0.00001][@stage - 1]",  # rounding grows with the steps of adversaries
     },
     degradation=GaussianProfile((1, 1, 4)),
-    groups={"source": (0, 1), "target": (2, 3), "validation": (4,), "test": (5,)},
-    contrast="t1w",
     source="ct",
-    stages=("_1", "_2", "_3"),
     weights=("stage_1.pt", "stage_2.pt", "stage_3.pt"),
     optional=("validation",),
     lines=400,
@@ -27,5 +22,16 @@ TINY = dict(
         "batch_3": (1, 25),
         "iteration_3": (1, 2554),
         "volume": (2, 516),
+    },
+    terms={
+        "_1": "sr_net/ct",
+        "_2": "sr_net/pseudo_mr sr_net/ct sr_net/consistency",
+        "_3": (
+            "discriminators/mr/real discriminators/mr/fake discriminators/ct/real discriminators/ct/fake "
+            "translation/self/mr translation/self/ct translation/cycle/mr translation/cycle/ct "
+            "translation/latent/content_x translation/latent/content_y translation/latent/attributes_x "
+            "translation/latent/attributes_y translation/adversarial/mr_fake translation/adversarial/ct_fake "
+            "sr_net/translated sr_net/ct sr_net/consistency"
+        ),
     },
 )

@@ -1,12 +1,11 @@
-"""The arguments of :class:`~tests.bundles.runs.Tiny` for bundles/dasr."""
-
-from common.degradations import KSpaceTruncation
-
 TINY = dict(
     network=("features", "groups", "blocks", "reduction"),
-    degradation=KSpaceTruncation((2, 2, 2)),
-    groups={"source": (0, 1), "target": (2, 3), "validation": (4,), "test": (5,)},
-    contrast="t1w",
     like="udean",
     networks=("dasr",),
+    terms={
+        "": (
+            "dsn/adversarial/lr dsn/low_frequency/lr srn/image/weighted_l1 srn/adversarial/hr "
+            "discriminators/lr/real discriminators/lr/fake discriminators/hr/real discriminators/hr/fake"
+        ),
+    },
 )

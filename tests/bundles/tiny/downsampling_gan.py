@@ -1,5 +1,3 @@
-"""The arguments of :class:`~tests.bundles.runs.Tiny` for bundles/downsampling_gan."""
-
 from common.blur_kernels import gaussian_kernel
 from common.degradations import InPlaneKernel
 
@@ -10,9 +8,6 @@ TINY = dict(
         "kernel_epoch_length": 1,  # rounding grows tenfold an iteration: what is untrained stands on its kinks
     },
     degradation=InPlaneKernel(gaussian_kernel((2.0, 1.0), 30), 2),
-    groups={"source": (0, 1), "target": (2, 3), "validation": (4,), "test": (5,)},
-    contrast="t1w",
-    stages=("_kernels_1", "_edsr"),
     unvalidated=("_kernels_1",),
     lengths={"_kernels_1": ("kernel_epochs", "kernel_epoch_length")},
     folders=("kernels",),
@@ -24,5 +19,12 @@ TINY = dict(
         "batch_edsr": (1, 12),
         "iteration_edsr": (1, 88),
         "volume": (0, 54),
+    },
+    terms={
+        "_kernels_1": (
+            "downsampling/adversarial/real downsampling/adversarial/fake downsampling/bicubic "
+            "downsampling/sum_to_one downsampling/boundaries downsampling/sparse downsampling/centre"
+        ),
+        "_edsr": "edsr/image/l1",
     },
 )

@@ -1,13 +1,8 @@
-"""The arguments of :class:`~tests.bundles.runs.Tiny` for bundles/dsn."""
-
-from common.degradations import GaussianProfile
-
 TINY = dict(
     network=("features", "blocks"),
     training={"slice_axis": "SI"},
-    degradation=GaussianProfile((2, 2, 1)),
     groups={"source": (0, 1, 2, 3), "validation": (4,), "test": (5,)},
-    contrast="t1w",
     like="srcnn",
     networks=("dsn",),
+    terms={"": "dsn/downsampling/l1 edsr/image/l1"},
 )

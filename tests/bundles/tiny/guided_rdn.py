@@ -1,5 +1,3 @@
-"""The arguments of :class:`~tests.bundles.runs.Tiny` for bundles/guided_rdn."""
-
 from common.degradations import GaussianProfile
 
 TINY = dict(
@@ -17,7 +15,6 @@ TINY = dict(
     groups={"target": (0, 1, 2, 3), "validation": (4,), "test": (5,)},
     contrast="t2w",
     guided=True,
-    stages=("_1", "_2"),
     lines=250,
     networks=("guided_rdn",),
     budgets={
@@ -26,5 +23,9 @@ TINY = dict(
         "batch_2": (1, 24),
         "iteration_2": (1, 121),
         "volume": (2, 379),
+    },
+    terms={
+        "_1": "rdn/image",
+        "_2": "rdn/image",
     },
 )

@@ -1,12 +1,13 @@
-"""The arguments of :class:`~tests.bundles.runs.Tiny` for bundles/pseudo_sr."""
-
-from common.degradations import KSpaceTruncation
-
 TINY = dict(
     network=("features", "groups", "blocks", "reduction"),
-    degradation=KSpaceTruncation((2, 2, 2)),
-    groups={"source": (0, 1), "target": (2, 3), "validation": (4,), "test": (5,)},
-    contrast="t1w",
     like="udean",
     networks=("ensemble",),
+    terms={
+        "": (
+            "correction/adversarial/lr correction/adversarial/clean correction/adversarial/sr "
+            "correction/cycle/clean correction/identity/clean correction/ensemble/clean sr/image/l1 "
+            "discriminators/lr/real discriminators/lr/fake discriminators/clean/real discriminators/clean/fake "
+            "discriminators/sr/real discriminators/sr/fake"
+        ),
+    },
 )

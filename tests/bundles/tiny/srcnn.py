@@ -1,5 +1,3 @@
-"""The arguments of :class:`~tests.bundles.runs.Tiny` for bundles/srcnn."""
-
 from common.degradations import GaussianProfile
 
 TINY = dict(
@@ -7,7 +5,6 @@ TINY = dict(
     training={"slice_axis": "SI"},
     degradation=GaussianProfile((2, 2, 1)),
     groups={"source": (0, 1, 2, 3), "validation": (4,), "test": (5,)},
-    contrast="t1w",
     networks=("srcnn",),
     exact=False,
     budgets={
@@ -15,4 +12,5 @@ TINY = dict(
         "iteration": (1, 68),
         "volume": (0, 52),
     },
+    terms={"": "srcnn/image/l2"},
 )
