@@ -1,33 +1,20 @@
 """What the benchmarks share: a bundle's objects without its data, and measurements in processes of their own."""
 
-from __future__ import annotations
-
 import contextlib
 import multiprocessing
-import os
 import resource
 import statistics
-import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ProcessPoolExecutor
-from pathlib import Path
-from typing import TYPE_CHECKING
 
 import fire
 import torch
 from monai.bundle import ConfigParser
 
-if TYPE_CHECKING:
-    from common.engines import AlternatingTrainer
 
-
-HERE = Path(__file__).resolve().parents[2]
-
-
-def command(main: Callable) -> None:
+def command(main: Callable | dict[str, Callable]) -> None:
     """Run a benchmark with the arguments of the command line; what is wrong with them is said in a line."""
     try:
         fire.Fire(main)
@@ -44,29 +31,36 @@ def parser(*overlays: str, bundle: str = "udean", **override) -> ConfigParser:
 
 
 def synchronize() -> None:
-    """Wait for the GPU, where there is one."""
     if torch.cuda.is_available():
         torch.cuda.synchronize()
 
 
 def seconds(call: Callable[[], object], repeats: int) -> float:
     """Median seconds of a call, after one that is not counted."""
-    call()
-    synchronize()
     times = []
-    for _ in range(repeats):
+    for _ in range(1 + repeats):
         start = time.perf_counter()
         call()
         synchronize()
         times.append(time.perf_counter() - start)
-    return statistics.median(times)
+    return statistics.median(times[1:])
 
 
-def peak_gib() -> float:
-    """Peak memory of this process, or of the GPU where there is one, in GiB."""
-    if torch.cuda.is_available():
-        return torch.cuda.max_memory_allocated() / 2**30
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+def measured(call: Callable[[], object], repeats: int) -> tuple[float, float]:
+    """Median seconds of a call, and the peak GiB until then, of the GPU where there is one."""
+    taken, gpu = seconds(call, repeats), torch.cuda.is_available()
+    kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return taken, torch.cuda.max_memory_allocated() / 2**30 if gpu else kib / 2**20
+
+
+def title(what: str) -> None:
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {torch.get_num_threads()} threads"
+    print(f"{what}, {device}, torch {torch.__version__}")
+
+
+def show(name: str, taken: float, gib: float, ratio: float | None = None, more: str = "") -> None:
+    of_base = "" if ratio is None else f"  ratio {ratio:.3f}"
+    print(f"{name:24}{taken:9.3f} s  {gib:6.2f} GiB{of_base}{more}")
 
 
 def in_own_process(function: Callable, *args):
@@ -75,40 +69,8 @@ def in_own_process(function: Callable, *args):
         return pool.submit(function, *args).result()
 
 
-@contextlib.contextmanager
-def tree_of(revision: str) -> Iterator[str]:
-    """A folder with this repository's ``common`` and ``bundles`` as they were at a revision."""
-    with tempfile.TemporaryDirectory() as folder:
-        archive = subprocess.run(["git", "archive", revision, "common", "bundles"], cwd=HERE, capture_output=True)
-        if archive.returncode:
-            raise ValueError(f"revision {revision}: {archive.stderr.decode().strip()}; name one of git log.")
-        subprocess.run(["tar", "-x"], cwd=folder, check=True, input=archive.stdout)
-        yield folder
-
-
-def use_tree(tree: str) -> None:
-    """Let this process work in a folder and import ``common`` from there, of which nothing may be imported yet."""
-    os.chdir(tree)
-    sys.path.insert(0, tree)
-    import common
-
-    if not Path(common.__file__).is_relative_to(tree):
-        raise RuntimeError(f"common was imported from {common.__file__} before it could be from {tree}.")
-
-
-def plain_iteration(
-    trainer: AlternatingTrainer, batch: Mapping[str, torch.Tensor], narrow: bool = False
-) -> Callable[[], None]:
-    """An iteration of a plain loop: the forward pass is computed for each player anew, as MONAI's GanTrainer does.
-
-    That is all that the generators (networks that are no discriminators) make, and the verdicts that the player reads;
-    without gradients where its own networks have no part.
-
-    Args:
-        trainer: of whose graph and players it is.
-        batch: tensors by name, on the device.
-        narrow: whether a player's pass computes only what its losses read.
-    """
+def plain_iteration(trainer, batch: Mapping[str, torch.Tensor]) -> Callable[[], None]:
+    """An iteration of a plain loop: the forward pass is computed for each player anew, as MONAI's GanTrainer does."""
     graph, players = trainer.graph, trainer.players
 
     def needed(outputs: set[str]) -> set[str]:
@@ -119,8 +81,9 @@ def plain_iteration(
         return found
 
     reads = {n: needed({t for row in p.losses.inputs().values() for t in row}) for n, p in players.items()}
+    # All that generators make, and the verdicts that the player reads; without gradients where it has no part.
     made = {o for o in set().union(*reads.values()) & {*graph.steps} if "discriminator" not in graph.steps[o][0]}
-    steps = {n: [o for o in graph.steps if o in found | (set() if narrow else made)] for n, found in reads.items()}
+    steps = {n: [o for o in graph.steps if o in found | made] for n, found in reads.items()}
 
     def iteration() -> None:
         for name, player in players.items():
@@ -134,10 +97,3 @@ def plain_iteration(
             player.optimizer.step()
 
     return iteration
-
-
-def device_name() -> str:
-    """The device that is measured."""
-    if torch.cuda.is_available():
-        return torch.cuda.get_device_name()
-    return f"CPU, {torch.get_num_threads()} threads"

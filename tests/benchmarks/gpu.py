@@ -1,19 +1,11 @@
 """The whole measurement of a GPU in about 10 minutes: ``python -m tests.benchmarks.gpu --output gpu.json``.
 
-Of each training of each bundle, at the sizes of train.json on simulated data: iterations a second, the share of the
-time in which the GPU computes, the share of its bf16 peak (of a matrix product in the same process), peak memory, the
-time against a plain loop, which has a forward pass for each player, no trainer and float32; whether an iteration makes
-the host wait once only; float32 against the CPU; and whether a training that was stopped and resumed is the same as one
-that was not. Then seconds for a volume of 160x160x128 voxels by inference.json's inferer, beside the 2.30 s of the
-paper.
-
-Each bundle is measured in a process of its own, and each part is written down when it is done, so that little is lost
-when the time runs out: ``--bundle udean`` goes on with one bundle, in the same file. What a part has found wrong is
-said at the end, and the command ends with 1. Without a GPU the same code runs at tiny sizes on the CPU, where figures
-mean nothing.
+Of each training of each bundle, at the sizes of train.json on simulated data: iterations a second, the shares of the
+time in which the GPU computes and of its bf16 peak, memory, the time against a plain loop in float32; whether the host
+waits once an iteration; float32 against the CPU; and a resumed training against one that was not stopped. Then seconds
+for a volume. Each bundle is measured in a process of its own, and each part is written down when it is done: ``--bundle
+udean`` goes on in the same file. Without a GPU the same code runs at tiny sizes, where figures mean nothing.
 """
-
-from __future__ import annotations
 
 import gc
 import json
@@ -35,20 +27,12 @@ from .common_parts import command, in_own_process
 from .gpu_setup import PAPER, TINY, TRAININGS, Sizes, make_cohort, settings
 from .gpu_tools import place, quiet
 
-GOALS = "goals: an iteration in a third of a plain loop's time (0.333), a volume in 0.25 s"
-
 
 class Record:
-    """What was measured, in a file after each part.
-
-    Args:
-        path: of the JSON file, ``{"machine": {...}, "parts": [{"bundle", "training", "part", "took", ...}]}``; a part
-            that failed has an "error". What it holds is kept.
-    """
+    """``{"machine": {...}, "parts": [{"bundle", "training", "part", "took", perhaps "error", ...}]}`` in a file."""
 
     def __init__(self, path: Path) -> None:
-        self.path = path
-        self.machine, self.parts = {}, []
+        self.path, self.machine, self.parts = path, {}, []
         if path.is_dir():
             raise IsADirectoryError(f"{path} is a folder; name a JSON file in it as --output.")
         if path.is_file():
@@ -59,11 +43,7 @@ class Record:
                 raise ValueError(f"{path}: not what this command writes; name another --output.") from None
 
     def begin(self, machine: dict[str, object], bundles: Sequence[str]) -> None:
-        """Measure these bundles anew.
-
-        Raises:
-            ValueError: when the file's other parts were measured on another machine.
-        """
+        """Measure these bundles anew; the file's other parts must be of the same machine."""
         self.parts = [part for part in self.parts if part["bundle"] not in bundles]
         if self.parts and self.machine != machine:
             raise ValueError(f"{self.path}: measured on {self.machine}, but this is {machine}; name another --output.")
@@ -83,7 +63,6 @@ class Record:
         self.add({**row, "took": time.perf_counter() - start})
 
     def add(self, row: dict[str, object]) -> None:
-        """Write a part down and say it."""
         self.parts.append(row)
         self._save()
         known = ("bundle", "training", "part", "took", "error")
@@ -91,74 +70,51 @@ class Record:
         print(f"{_name(row)}: {row.get('error') or figures or 'done'} [{row['took']:.1f} s]", flush=True)
 
     def failed(self, bundles: Sequence[str]) -> list[str]:
-        """What went wrong with these bundles, a line each."""
         return [f"{_name(row)}: {row['error']}" for row in self.parts if row["bundle"] in bundles and "error" in row]
 
     def table(self) -> str:
-        """All figures: a row for each training, and one for each bundle's inference."""
         figures: dict[tuple[str, str], dict[str, object]] = {}
         for row in self.parts:
             own = figures.setdefault((row["bundle"], row["training"]), {})
-            own |= {key: "FAILED" for key in _COLUMNS_OF[row["part"]]} if "error" in row else row
-        trainings = {key: own for key, own in figures.items() if "iterations_a_second" in own}
-        inferences = {key: own for key, own in figures.items() if "seconds_bf16" in own}
-        return "\n".join([*_rows(trainings, _TRAINING), "", *_rows(inferences, _INFERENCE), "", GOALS])
+            own |= dict.fromkeys((_TRAINING | _VOLUME).get(row["part"], ()), "FAILED") if "error" in row else row
+        lines = []
+        for kind, sign in ((_TRAINING, "iterations_a_second"), (_VOLUME, "seconds_bf16")):
+            columns = {figure: heading for part in kind.values() for figure, heading in part.items()}
+            lines += [*_rows({key: own for key, own in figures.items() if sign in own}, columns), ""]
+        goals = "goals: an iteration in a third of a plain loop's time (0.333), a volume in 0.25 s"
+        return "\n".join([*lines, goals])
 
     def _save(self) -> None:
         with replacing(self.path) as temporary:
             temporary.write_text(json.dumps({"machine": self.machine, "parts": self.parts}, indent=1) + "\n")
 
 
-# Columns of the tables: a figure, and how it is headed.
+# Of each part the figures, and how they are headed in the table.
 _TRAINING = {
-    "iterations_a_second": "it/s",
-    "busy_share": "busy",
-    "operators": "operators/it",
-    "tflops": "TFLOP/s",
-    "peak_share": "of bf16 peak",
-    "plain_seconds": "plain loop, s/it",
-    "of_plain": "of plain loop",
-    "peak_gib": "GiB",
-    "synchronisations": "waits/it",
-    "loss_difference": "from CPU",
-    "resumed_difference": "resumed",
+    "training": {"iterations_a_second": "it/s", "peak_gib": "GiB"},
+    "computing": {"busy_share": "busy", "operators": "operators/it", "tflops": "TFLOP/s", "peak_share": "of bf16 peak"},
+    "plain loop": {"plain_seconds": "plain loop, s/it", "of_plain": "of plain loop"},
+    "waits": {"synchronisations": "waits/it"},
+    "float32": {"loss_difference": "from CPU"},
+    "resumed": {"resumed_difference": "resumed"},
 }
-_INFERENCE = {
-    "seconds_bf16": "bf16, s",
-    "seconds_float32": "float32, s",
-    "paper_seconds": "the paper, s",
-    "peak_gib": "GiB",
-    "result_difference": "from CPU",
-}
-# What a part gives of these.
-_COLUMNS_OF = {
-    "data": (),
-    "process": (),
-    "waits": ("synchronisations",),
-    "training": ("iterations_a_second", "peak_gib"),
-    "computing": ("busy_share", "operators", "tflops", "peak_share"),
-    "float32": ("loss_difference",),
-    "plain loop": ("plain_seconds", "of_plain"),
-    "resumed": ("resumed_difference",),
-    "volume": ("seconds_bf16", "seconds_float32", "paper_seconds", "peak_gib"),
-    "volume, float32": ("result_difference",),
+_VOLUME = {
+    "volume": dict(seconds_bf16="bf16, s", seconds_float32="float32, s", paper_seconds="the paper, s", peak_gib="GiB"),
+    "volume, float32": {"result_difference": "from CPU"},
 }
 
 
 def _name(row: dict[str, object]) -> str:
-    """A part's, as it is shown."""
     return " ".join(str(row[key]) for key in ("bundle", "training", "part") if row[key])
 
 
 def _short(value: object) -> str:
-    """A figure in three digits, where it has any."""
     if isinstance(value, float):
         return f"{value:.3g}"
     return "-" if value is None else str(value)
 
 
 def _rows(figures: dict[tuple[str, str], dict[str, object]], columns: dict[str, str]) -> list[str]:
-    """Lines of a table in Markdown."""
     lines = [["", *columns.values()], ["---"] * (1 + len(columns))]
     for key, own in figures.items():
         lines.append([" ".join(filter(None, key)), *(_short(own.get(column)) for column in columns)])
@@ -167,16 +123,7 @@ def _rows(figures: dict[tuple[str, str], dict[str, object]], columns: dict[str, 
 
 
 def measure(bundle: str, sizes: Sizes, device: torch.device, iterations: int, path: Path, **more: object) -> None:
-    """All parts of a bundle, in this process.
-
-    Args:
-        bundle: its name.
-        sizes: of everything.
-        device: to measure.
-        iterations: of each training that are timed.
-        path: of the record.
-        more: overrides of train.json.
-    """
+    """All parts of a bundle, in this process, with so many timed iterations a training; more is of train.json."""
     record, prepared = Record(path), {}
     if device.type == "cuda":
         torch.cuda.set_device(device)  # which is waited for
@@ -208,20 +155,14 @@ def measure(bundle: str, sizes: Sizes, device: torch.device, iterations: int, pa
         record.part(bundle, "", "volume, float32", inference.float32)
 
 
-def main(
-    bundle: str | None = None, iterations: int | None = None, output: str | None = None, device: str | None = None
-) -> None:
-    """Measure, print a table, and say what is wrong.
+def main(bundle=None, iterations=None, output=None, device=None) -> None:
+    """Measure, print a table, and say what is wrong; with any, end with 1.
 
     Args:
         bundle: one to measure; default all.
         iterations: of each training that are timed; default 200, on a CPU 2.
         output: JSON file of the figures; what it holds of other bundles is kept.
         device: default the GPU where there is one, else the CPU.
-
-    Raises:
-        SystemExit: with 1, when a part failed.
-        ValueError: when there is no such bundle or device, or the output was measured on another machine.
     """
     if bundle not in (None, *TRAININGS):
         raise ValueError(f"bundle is {bundle!r}, expected one of {', '.join(TRAININGS)}.")
@@ -252,7 +193,6 @@ def main(
 
 
 def _machine(device: torch.device, sizes: Sizes) -> dict[str, object]:
-    """What is measured."""
     gpu = device.type == "cuda"
     return {
         "device": torch.cuda.get_device_name(device) if gpu else f"CPU, {torch.get_num_threads()} threads",

@@ -1,17 +1,16 @@
 """What ``tests.benchmarks.gpu`` measures of a bundle, part by part; the same code on a GPU and on a CPU."""
 
-from __future__ import annotations
-
 import contextlib
 import functools
 import shutil
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from ignite.engine import Events
-from monai.bundle import ConfigWorkflow
+from monai.bundle import ConfigParser, ConfigWorkflow
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -36,59 +35,49 @@ def matrix_product(device: torch.device, size: int) -> float:
     return 2 * size**3 / seconds(lambda: a @ b, 20)
 
 
+def forget_peak(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+
+
+def gpu_gib(device: torch.device) -> float | None:
+    return torch.cuda.max_memory_allocated(device) / 2**30 if device.type == "cuda" else None
+
+
 class Whole(contextlib.nullcontext):
     """In the place of torch's tracker of modules, which cannot follow the gradient of a gradient: all is one."""
 
     parents = ("Global",)
 
 
+def initialized(bundle: str, name: str, device: torch.device, **override: object) -> ConfigParser:
+    """The parser of a bundle's train.json or inference.json, when its workflow has begun."""
+    options = {"workflow_type": name, "logging_file": False, "device": f"$torch.device('{device}')", **override}
+    workflow = ConfigWorkflow(config_file=runs.configs(bundle, name), **options)
+    workflow.initialize()
+    return workflow.parser
+
+
+@dataclass(eq=False)
 class MeasuredTraining:
-    """The parts that measure one training; each gives its figures by name.
+    bundle: str
+    training: Training
+    sizes: Sizes
+    device: torch.device
+    folder: Path  # for the bundle's trainings; the first of them makes it, the next find there what it has left
+    override: Mapping[str, object]  # of train.json
+    iterations: int  # to time
+    peak: float  # bf16 operations a second of a matrix product
+    _seconds: float | None = None
 
-    Args:
-        bundle: its name.
-        training: of the bundle.
-        sizes: of everything.
-        device: to train on.
-        folder: for the bundle's trainings; the first of them makes it, the next find there what it has left.
-        override: of train.json.
-        iterations: to time.
-        peak: bf16 operations a second of a matrix product.
-    """
-
-    def __init__(
-        self,
-        bundle: str,
-        training: Training,
-        sizes: Sizes,
-        device: torch.device,
-        folder: Path,
-        override: Mapping[str, object],
-        iterations: int,
-        peak: float,
-    ) -> None:
-        self.bundle, self.training, self.sizes, self.device = bundle, training, sizes, device
-        self.folder, self.override = folder, override
-        self.iterations, self.peak = iterations, peak
-        self._seconds: float | None = None
-
-    def build(
-        self, folder: Path, epochs: int, iterations: int, device: torch.device | None = None, **more: object
-    ) -> AlternatingTrainer:
-        """The trainer that the config makes, for so many epochs of so many iterations."""
-        workflow = ConfigWorkflow(
-            config_file=runs.configs(self.bundle, "train"),
-            workflow_type="train",
-            logging_file=False,
-            output_dir=str(folder / "out"),
-            ckpt_dir=str(folder / "models"),
-            device=f"$torch.device('{device or self.device}')",
-            **{**self.override, **runs.TINY[self.bundle].lasting(epochs, iterations), **self.training.override, **more},
-        )
-        workflow.initialize()
+    def build(self, folder: Path, epochs: int, iterations: int, device=None, **more: object) -> AlternatingTrainer:
+        lasting = runs.TINY[self.bundle].lasting(epochs, iterations)
+        override = {**self.override, **lasting, **self.training.override, **more}
+        folders = {"output_dir": str(folder / "out"), "ckpt_dir": str(folder / "models")}
+        parser = initialized(self.bundle, "train", device or self.device, **folders, **override)
         # Anew, as run_again does it: what initialize has looked at was made before it set the seed.
-        workflow.parser.parse(reset=True)
-        return workflow.parser.get_parsed_content(self.training.trainer)
+        parser.parse(reset=True)
+        return parser.get_parsed_content(self.training.trainer)
 
     def beside(self, name: str) -> Path:
         """A new folder that holds what the trainings before this one have left, but not what this one does."""
@@ -97,31 +86,26 @@ class MeasuredTraining:
 
     @functools.cached_property
     def before(self) -> Path:
-        """A copy of the folder as this training found it."""
         self.folder.mkdir(exist_ok=True)
         folder = self.folder.with_name(f"{self.training.name}_before")
         return shutil.copytree(self.folder, folder, ignore=shutil.ignore_patterns("training_state*"))
 
     @functools.cached_property
     def trainer(self) -> AlternatingTrainer:
-        """The one that trains in the bundle's folder."""
         _ = self.before
         return self.build(self.folder, 1, self.sizes.warm + self.iterations)
 
     @functools.cached_property
     def trainer_float32(self) -> AlternatingTrainer:
-        """One without autocast."""
         return self.build(self.beside("float32"), 1, 1, amp=False)
 
     @property
     def seconds(self) -> float:
-        """An iteration's, once they have been timed."""
         if self._seconds is None:
             raise RuntimeError("there are no seconds an iteration, because the training failed")
         return self._seconds
 
     def iterate(self, batches: Iterator[dict[str, torch.Tensor]]) -> None:
-        """An iteration as a run does it, with a new batch."""
         self.trainer._iteration(self.trainer, next(batches))
 
     def synchronisations(self) -> dict[str, object]:
@@ -141,35 +125,28 @@ class MeasuredTraining:
 
     def timed(self) -> dict[str, object]:
         """Train in earnest: iterations a second after the first few, and the memory that they took."""
-        on_gpu, warm = self.device.type == "cuda", self.sizes.warm
-        times: dict[int, float] = {}
-        gib = None
+        warm, times, gib = self.sizes.warm, {}, {}
 
         def look(engine: AlternatingTrainer) -> None:
-            nonlocal gib
             number, state = engine.state.iteration, engine.state
-            # What takes too long ends its epoch here.
             late = times and time.perf_counter() - times[warm] > MOST_SECONDS
-            if number == warm or number == state.epoch_length or late:
+            if number in (warm, state.epoch_length) or late:  # what takes too long ends its epoch here
                 synchronize()
                 times[number] = time.perf_counter()
-                if number == warm and on_gpu:
-                    torch.cuda.reset_peak_memory_stats(self.device)
-                elif number > warm:
+                if number == warm:
+                    forget_peak(self.device)
+                else:
                     state.epoch_length = number
-                    gib = torch.cuda.max_memory_allocated(self.device) / 2**30 if on_gpu else None
+                    gib["peak_gib"] = gpu_gib(self.device)
 
         self.trainer.add_event_handler(Events.ITERATION_COMPLETED, look)
         self.trainer.run()
         last = max(times)
         self._seconds = (times[last] - times[warm]) / (last - warm)
-        return {"iterations": last - warm, "iterations_a_second": 1 / self.seconds, "peak_gib": gib}
+        return {"iterations": last - warm, "iterations_a_second": 1 / self.seconds, **gib}
 
     def computing(self) -> dict[str, object]:
-        """The share of the time in which the device computes, and of its bf16 peak that it reaches.
-
-        The time is that of an iteration without the profiler, which slows the host but not the kernels.
-        """
+        """The shares of the time without the profiler, which slows the host alone, and of the bf16 peak."""
         taken = self.seconds
         kind = ProfilerActivity.CUDA if self.device.type == "cuda" else ProfilerActivity.CPU
         batches = iter(self.trainer.data_loader)
@@ -177,22 +154,16 @@ class MeasuredTraining:
             for _ in range(self.sizes.profiled):
                 self.iterate(batches)
             synchronize()
-        found = [
-            (event.time_range.start, event.time_range.end)
-            for event in profiled.events()
-            if event.device_type.name == kind.name and not event.is_user_annotation
-        ]
+        events = [e for e in profiled.events() if e.device_type.name == kind.name and not e.is_user_annotation]
+        microseconds = covered([(event.time_range.start, event.time_range.end) for event in events])
         counter = FlopCounterMode(display=False)
         counter.mod_tracker = Whole()
         with counter:
             self.iterate(batches)
-        flops = counter.get_total_flops()
-        return {
-            "busy_share": covered(found) / 1e6 / self.sizes.profiled / taken,
-            "operators": round(len(found) / self.sizes.profiled),
-            "tflops": flops / taken / 1e12,
-            "peak_share": flops / taken / self.peak,
-        }
+        rate = counter.get_total_flops() / taken
+        busy, operators = (value / self.sizes.profiled for value in (microseconds / 1e6, len(events)))
+        shares = {"busy_share": busy / taken, "peak_share": rate / self.peak}
+        return {**shares, "operators": round(operators), "tflops": rate / 1e12}
 
     def float32(self) -> dict[str, object]:
         """One batch and one iteration on the device against the CPU's."""
@@ -223,15 +194,12 @@ class MeasuredTraining:
         return {"plain_seconds": taken, "of_plain": self.seconds / taken}
 
     def resumed(self) -> dict[str, object]:
-        """A training that was stopped and resumed, in the second of five iterations, against one that was not.
-
-        Both end within their second epoch, before the pictures that a training draws at its end.
-        """
+        """A training that was stopped in the second of five iterations and resumed, against one that was not."""
         whole, stopped = self.beside("whole"), self.beside("stopped")
         self._run_until(5, whole)
         self._run_until(2, stopped)
         self._run_until(5, stopped, resume=True)
-        pairs = zip(self._history(whole), self._history(stopped), strict=True)
+        pairs = zip(*(runs.history(folder, self.training.suffix) for folder in (whole, stopped)), strict=True)
         worst = max(relative(other[key], value) for one, other in pairs for key, value in one.items())
         exact = self.training.exact or self.device.type == "cpu"
         check("the losses of a resumed run", worst, 0 if exact else RESUMED)
@@ -241,7 +209,7 @@ class MeasuredTraining:
         return {"resumed_difference": worst, "resumed_bitwise": bitwise}
 
     def _run_until(self, iteration: int, folder: Path, **override: object) -> None:
-        """Train for two epochs of three iterations, stopped after this one as Ctrl-C does it."""
+        """Train for two epochs of three iterations, stopped after this one, before pictures are drawn, by Ctrl-C."""
         trainer = self.build(folder, 2, 3, **override)
         stop = Events.ITERATION_STARTED(once=iteration)
         trainer.add_event_handler(stop, lambda engine: setattr(engine, "interrupted", True))
@@ -251,45 +219,24 @@ class MeasuredTraining:
             return
         raise RuntimeError(f"the training was to stop in iteration {iteration}, not in {trainer.state.iteration}")
 
-    def _history(self, folder: Path) -> list[dict[str, float]]:
-        return runs.history(folder, self.training.suffix)
-
     def _same_weights(self, *folders: Path) -> bool:
-        """Whether networks and optimizers are the same in these folders, to the bit."""
         name = f"models/training_state{self.training.suffix}.pt"
         states = [torch.load(folder / name, map_location="cpu", weights_only=True) for folder in folders]
         one, other = ([state["graph"], state["players"]] for state in states)
         return same(one, other)
 
 
+@dataclass(eq=False)
 class MeasuredInference:
-    """The parts that measure inference with the weights that a training has left.
+    bundle: str
+    sizes: Sizes
+    device: torch.device
+    folder: Path  # of the training
 
-    Args:
-        bundle: its name.
-        sizes: of the volumes.
-        device: to infer on.
-        folder: of the training.
-    """
-
-    def __init__(self, bundle: str, sizes: Sizes, device: torch.device, folder: Path) -> None:
-        self.bundle, self.sizes, self.device, self.folder = bundle, sizes, device, folder
-
-    def call(self, result: Sequence[int], device: torch.device, amp: bool):
-        """What gives a result of this shape, by inference.json's inferer."""
-        workflow = ConfigWorkflow(
-            config_file=runs.configs(self.bundle, "inference"),
-            workflow_type="infer",
-            logging_file=False,
-            checkpoint=str(self.folder / "models" / "model.pt"),
-            output_dir=str(self.folder / "sr"),
-            device=f"$torch.device('{device}')",
-            amp=amp,
-        )
-        workflow.initialize()
-        scale, network, inferer = (
-            workflow.parser.get_parsed_content(key) for key in ("settings#scale", "trained_network", "inferer")
-        )
+    def call(self, result: Sequence[int], device: torch.device, amp: bool) -> Callable[[], torch.Tensor]:
+        paths = {"checkpoint": str(self.folder / "models" / "model.pt"), "output_dir": str(self.folder / "sr")}
+        content = initialized(self.bundle, "inference", device, amp=amp, **paths).get_parsed_content
+        scale, network, inferer = map(content, ("settings#scale", "trained_network", "inferer"))
         shapes = [[n // s for n, s in zip(result, scale, strict=True)]]
         shapes += [result] if runs.TINY[self.bundle].guided else []
         random = torch.Generator().manual_seed(0)
@@ -309,16 +256,11 @@ class MeasuredInference:
         figures = {}
         for name, amp in (("float32", False), ("bf16", True)):
             infer = self.call(self.sizes.result, self.device, amp)
-            if self.device.type == "cuda":
-                torch.cuda.reset_peak_memory_stats(self.device)
+            forget_peak(self.device)
             with cudnn(deterministic=False):  # which the trainings of this process have set
                 figures[f"seconds_{name}"] = seconds(infer, self.sizes.repeats)
-        on_gpu, paper = self.device.type == "cuda", self.sizes.name == "paper"
-        return {
-            **figures,
-            "paper_seconds": PAPER_SECONDS if paper else None,
-            "peak_gib": torch.cuda.max_memory_allocated(self.device) / 2**30 if on_gpu else None,
-        }
+        paper = PAPER_SECONDS if self.sizes.name == "paper" else None
+        return {**figures, "paper_seconds": paper, "peak_gib": gpu_gib(self.device)}
 
     def float32(self) -> dict[str, object]:
         """A small volume on the device against the CPU's."""

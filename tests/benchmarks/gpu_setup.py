@@ -1,7 +1,5 @@
 """What ``tests.benchmarks.gpu`` measures: sizes, the trainings of each bundle, and the data that they train on."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,29 +11,15 @@ from tests.bundles import runs
 
 @dataclass(frozen=True)
 class Sizes:
-    """How large everything is.
-
-    Attributes:
-        name: "paper" for the defaults of train.json, "tiny" for those of tests/bundles/runs.py.
-        hr: voxels of the HR volumes to train on.
-        result: voxels of the volume that is inferred.
-        checked: voxels of the one that is inferred on the CPU too.
-        matrix: rows of the matrix product.
-        warm: iterations before those that are timed.
-        iterations: that are timed unless it is said how many.
-        profiled: iterations under the profiler.
-        repeats: of which a median is taken.
-    """
-
-    name: str
-    hr: tuple[int, int, int]
-    result: tuple[int, int, int]
-    checked: tuple[int, int, int]
-    matrix: int
-    warm: int
-    iterations: int
-    profiled: int
-    repeats: int
+    name: str  # "paper" for the defaults of train.json, "tiny" for those of tests/bundles/runs.py
+    hr: tuple[int, int, int]  # voxels of the HR volumes to train on
+    result: tuple[int, int, int]  # voxels of the volume that is inferred
+    checked: tuple[int, int, int]  # voxels of the one that is inferred on the CPU too
+    matrix: int  # rows of the matrix product
+    warm: int  # iterations before those that are timed
+    iterations: int  # that are timed unless it is said how many
+    profiled: int  # iterations under the profiler
+    repeats: int  # of which a median is taken
 
 
 PAPER = Sizes("paper", (160, 160, 144), (160, 160, 128), (48, 48, 32), 8192, 10, 200, 10, 5)
@@ -44,23 +28,13 @@ TINY = Sizes("tiny", (40, 44, 36), (24, 24, 16), (24, 24, 16), 256, 1, 2, 1, 1)
 
 @dataclass(frozen=True)
 class Training:
-    """One training of a bundle.
-
-    Attributes:
-        suffix: of its history and state.
-        override: that chooses it.
-        trainer: its key.
-        exact: as of :class:`~tests.bundles.runs.Tiny`; kernel estimation and the later stages of ct_guided are not.
-    """
-
-    suffix: str = ""
-    override: Mapping[str, object] = field(default_factory=dict)
-    trainer: str = "train#trainer"
-    exact: bool = True
+    suffix: str = ""  # of its history and state
+    override: Mapping[str, object] = field(default_factory=dict)  # that chooses it
+    trainer: str = "train#trainer"  # its key
+    exact: bool = True  # as of runs.Tiny; kernel estimation and the later stages of ct_guided are not
 
     @property
     def name(self) -> str:
-        """As it is shown."""
         return self.suffix.strip("_") or "training"
 
 
@@ -105,10 +79,9 @@ def vgg_weights(path: Path) -> Path:
 
 def settings(bundle: str, sizes: Sizes, cohort: Path) -> dict[str, object]:
     """Overrides of train.json: what phantoms are, and the tiny sizes where they are asked for."""
-    tiny = runs.TINY[bundle]
+    tiny, override = runs.TINY[bundle], {"dataset_dir": str(cohort)}
     if sizes.name == "tiny":
-        return {"dataset_dir": str(cohort), **tiny.network, **tiny.training}
-    of_phantoms = {key: tiny.training[key] for key in ("slice_axis", "ct_offset", "window") if key in tiny.training}
+        return {**override, **tiny.network, **tiny.training}
     if bundle == "ct_guided":
-        of_phantoms["vgg_weights"] = str(vgg_weights(cohort / "vgg16.pth"))
-    return {"dataset_dir": str(cohort), **of_phantoms}
+        override["vgg_weights"] = str(vgg_weights(cohort / "vgg16.pth"))
+    return override | {k: tiny.training[k] for k in ("slice_axis", "ct_offset", "window") if k in tiny.training}

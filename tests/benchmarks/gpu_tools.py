@@ -1,14 +1,12 @@
 """What the measurements of ``tests.benchmarks.gpu`` are made with: comparisons, and settings for a while."""
 
-from __future__ import annotations
-
 import contextlib
 import logging
 import os
 import sys
 import traceback
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from unittest import mock
 
 import torch
@@ -17,25 +15,21 @@ from common.engines import AlternatingTrainer
 from tests.bundles import runs
 
 NO_LOSS = 1e-2  # a loss below this differs by a share of this
+same = runs.same  # whether two states are equal, tensors to the bit
 
 
 @contextlib.contextmanager
 def cudnn(**flags: bool) -> Iterator[None]:
-    """Flags of cuDNN within this context."""
-    before = {name: getattr(torch.backends.cudnn, name) for name in flags}
-    try:
+    with contextlib.ExitStack() as restored:
         for name, value in flags.items():
+            restored.callback(setattr, torch.backends.cudnn, name, getattr(torch.backends.cudnn, name))
             setattr(torch.backends.cudnn, name, value)
         yield
-    finally:
-        for name, value in before.items():
-            setattr(torch.backends.cudnn, name, value)
 
 
 def place(error: BaseException) -> str:
     """An error's kind and message, with the innermost line of the project that it came from."""
-    cause = runs.first_cause(error)
-    root = f"{runs.ROOT}/"
+    cause, root = runs.first_cause(error), f"{runs.ROOT}/"
     lines = [frame for frame in traceback.extract_tb(cause.__traceback__) if frame.filename.startswith(root)]
     at = f" ({lines[-1].filename.removeprefix(root)}:{lines[-1].lineno})" if lines else ""
     return f"{type(cause).__name__}: {' '.join(str(cause).split())[:600]}{at}"
@@ -45,11 +39,8 @@ def place(error: BaseException) -> str:
 def synchronisation_refused(device: torch.device) -> Iterator[list[int]]:
     """Each synchronisation of the host with the GPU is an error here, except the one that an iteration may have.
 
-    That is the transfer of the logs, for which ``AlternatingTrainer._iteration`` calls ``tolist`` when all work is
-    queued. Nothing else in the trainer's file calls it, and calls from elsewhere are refused. On a CPU nothing is.
-
-    Yields:
-        A list to which 1 is added for each transfer that was let through.
+    That is the transfer of the logs, for which ``AlternatingTrainer._iteration`` calls ``tolist``, as nothing else in
+    its file does. 1 is added to the list for each that was let through. On a CPU nothing is refused.
     """
     set_mode = torch.cuda.set_sync_debug_mode if device.type == "cuda" else lambda mode: None
     tolist, let_through = torch.Tensor.tolist, []
@@ -60,10 +51,9 @@ def synchronisation_refused(device: torch.device) -> Iterator[list[int]]:
             return tolist(tensor)
         let_through.append(1)
         set_mode("default")
-        try:
-            return tolist(tensor)
-        finally:
-            set_mode("error")
+        values = tolist(tensor)
+        set_mode("error")
+        return values
 
     with mock.patch.object(torch.Tensor, "tolist", transferred):
         set_mode("error")
@@ -86,17 +76,6 @@ def quiet() -> Iterator[None]:
             logging.disable(logging.NOTSET)
 
 
-def same(one: object, other: object) -> bool:
-    """Whether two states are the same, tensors to the bit."""
-    if isinstance(one, torch.Tensor):
-        return torch.equal(one, other)
-    if isinstance(one, Mapping):
-        return one.keys() == other.keys() and all(same(value, other[key]) for key, value in one.items())
-    if isinstance(one, (list, tuple)):
-        return len(one) == len(other) and all(map(same, one, other))
-    return one == other
-
-
 def covered(intervals: Sequence[tuple[float, float]]) -> float:
     """Length of the union of intervals."""
     total, reached = 0.0, float("-inf")
@@ -113,8 +92,8 @@ def relative(found: float, expected: float) -> float:
 
 def difference(found: torch.Tensor, expected: torch.Tensor) -> float:
     """The largest, as a share of the largest expected value."""
-    expected = expected.detach().cpu().float()
-    return ((found.detach().cpu().float() - expected).abs().max() / expected.abs().max().clamp_min(1e-6)).item()
+    found, expected = (tensor.detach().cpu().float() for tensor in (found, expected))
+    return ((found - expected).abs().max() / expected.abs().max().clamp_min(1e-6)).item()
 
 
 def check(what: str, found: float, tolerance: float) -> None:

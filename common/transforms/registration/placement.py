@@ -17,7 +17,7 @@ from skimage.metrics import normalized_mutual_information
 _SPACING = 2.0  # mm, to which both volumes are blurred
 # A guide is off its scan when a small step makes the two more alike by more than this share. On six real pairs the best
 # step did so by 0.009 at most where the guide lay right, and by 0.026 at least where it was off by 1.4 mm or more
-# (tests/benchmarks/guide_placement.py).
+# (tests/benchmarks/guide_placement.py in revision 225863a).
 _STEPS, GAIN = (1.0, 2.0), 0.02
 _POINTS, _BINS = 40_000, 64
 _AROUND = {"LR": "left-right", "PA": "posterior-anterior", "IS": "inferior-superior"}
