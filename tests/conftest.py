@@ -1,5 +1,3 @@
-"""What all tests share."""
-
 import pytest
 import torch
 
@@ -8,9 +6,6 @@ THREADS = torch.get_num_threads()
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item):
-    """The same random numbers every time, and one thread.
-
-    Tensors are tiny here, and threads that wait for each other cost five times the work. Benchmarks keep them all.
-    """
+    """The same random numbers every time. Threads cost tiny tensors five times the work; benchmarks keep them all."""
     torch.manual_seed(0)
     torch.set_num_threads(THREADS if "benchmarks" in item.path.parts else 1)

@@ -1,9 +1,4 @@
-"""Inputs that are damaged in ways drawn from a seed: NIfTI, checkpoints, zips of bundles, DICOM series.
-
-SEED and MALFORMED in the environment set another seed and another number of each kind.
-"""
-
-from __future__ import annotations
+"""Inputs that are damaged in ways drawn from a seed: NIfTI, checkpoints, zips of bundles, DICOM series."""
 
 import gzip
 import os
@@ -15,8 +10,10 @@ import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
+import torch
 
 SEED = int(os.environ.get("SEED", "0"))
 COUNT = int(os.environ.get("MALFORMED", "50"))  # of each of the four kinds
@@ -25,9 +22,7 @@ COUNT = int(os.environ.get("MALFORMED", "50"))  # of each of the four kinds
 _HEADER = {
     "sizeof_hdr": (0, "<i", (0, -1, 540, 0x5C010000)),
     "dim[0]": (40, "<h", (0, 1, 2, 4, 5, 7, 8, -3, 1000)),
-    "dim[1]": (42, "<h", (0, 1, -5, 32767)),
-    "dim[2]": (44, "<h", (0, 1, -5, 32767)),
-    "dim[3]": (46, "<h", (0, 1, -5, 32767)),
+    **{f"dim[{i}]": (40 + 2 * i, "<h", (0, 1, -5, 32767)) for i in (1, 2, 3)},
     "datatype": (70, "<h", (0, 1, 3, 32, 128, 1536, 1792, 2304, 9999)),
     "bitpix": (72, "<h", (0, 1, 64, -8)),
     "pixdim[1]": (80, "<f", (np.nan, np.inf, 0.0, -1.0, 1e30)),
@@ -43,22 +38,16 @@ _HEADER = {
 
 
 def niftis(valid: Path, folder: Path) -> list[Path]:
-    """Damaged copies of a NIfTI file, ``malformed_<n>_<how>.nii.gz``.
-
-    Args:
-        valid: a volume, .nii.gz.
-        folder: for the copies.
-    """
+    """Damaged copies of a volume, .nii.gz, put into a folder as ``malformed_<n>_<how>.nii.gz``."""
     rng = np.random.default_rng([SEED, 1])
     plain = gzip.decompress(valid.read_bytes())
-    fields = [(name, value) for name, (_, _, values) in _HEADER.items() for value in values]
+    fields = [(name, offset, code, value) for name, (offset, code, values) in _HEADER.items() for value in values]
     files = []
     for n in range(COUNT):
         data = bytearray(plain)
         kind = ("field", "field", "flips", "short", "gzip", "voxels", "other")[n % 7]
         if kind == "field":
-            name, value = fields[rng.integers(len(fields))]
-            offset, code, _ = _HEADER[name]
+            name, offset, code, value = fields[rng.integers(len(fields))]
             struct.pack_into(code, data, offset, *(value if isinstance(value, tuple) else (value,)))
             kind = f"{name}_{value}"
         elif kind == "flips":
@@ -67,8 +56,7 @@ def niftis(valid: Path, folder: Path) -> list[Path]:
         elif kind == "short":
             del data[rng.integers(len(data)) :]
         elif kind == "voxels":
-            voxels = np.frombuffer(bytes(data[352:]), "<f4").copy()
-            bad = (np.nan, np.inf, -np.inf)[rng.integers(3)]
+            voxels, bad = np.frombuffer(bytes(data[352:]), "<f4").copy(), (np.nan, np.inf, -np.inf)[rng.integers(3)]
             voxels[rng.integers(len(voxels), size=rng.integers(1, 9))] = bad
             if rng.random() < 0.3:
                 voxels[:] = rng.choice([0, 7.5])
@@ -86,17 +74,7 @@ def niftis(valid: Path, folder: Path) -> list[Path]:
 
 
 def checkpoints(valid: Path, folder: Path) -> Iterator[tuple[str, Path]]:
-    """Damaged copies of a file of weights, one after another under one name.
-
-    Args:
-        valid: a ``state_dict``.
-        folder: for the copy.
-
-    Yields:
-        What was done, and the file.
-    """
-    import torch
-
+    """What was done to it and a damaged copy of a ``state_dict``, one after another under one name in a folder."""
     rng = np.random.default_rng([SEED, 2])
     whole, state, path = valid.read_bytes(), torch.load(valid, weights_only=True), folder / "malformed.pt"
 
@@ -104,19 +82,15 @@ def checkpoints(valid: Path, folder: Path) -> Iterator[tuple[str, Path]]:
         def __reduce__(self):
             return os.mkdir, (str(folder / "code_was_run"),)
 
-    names = list(state)
     for n in range(COUNT):
-        name = names[rng.integers(len(names))]
+        name = list(state)[rng.integers(len(state))]
         kind = ("short", "bytes", "missing", "size", "extra", "nan", "object", "code", "text", "empty")[n % 10]
         changed: object = dict(state)
         if kind == "missing":
             del changed[name]
         elif kind == "size":
-            shape = state[name].shape
-            others = (
-                torch.zeros(*shape, 2), torch.zeros(shape, dtype=torch.complex64), torch.empty(shape, device="meta"),
-                torch.zeros(*shape, 2).to_sparse(), torch.zeros(shape, dtype=torch.bool),
-            )  # fmt: skip
+            own, longer = state[name], torch.zeros(*state[name].shape, 2)
+            others = (longer, own.to(torch.complex64), own.to("meta"), longer.to_sparse(), own.bool())
             changed[name] = others[rng.integers(len(others))]
         elif kind == "extra":
             changed["unknown" if rng.random() < 0.5 else 1] = torch.zeros(1)
@@ -140,29 +114,12 @@ def checkpoints(valid: Path, folder: Path) -> Iterator[tuple[str, Path]]:
 
 
 def zips(valid: Path, folder: Path) -> Iterator[tuple[str, Path]]:
-    """Damaged copies of the zip of a bundle, one after another under one name.
-
-    Args:
-        valid: the zip.
-        folder: for the copy.
-
-    Yields:
-        What was done, and the file.
-    """
+    """What was done to it and a damaged copy of a bundle's zip, one after another under one name in a folder."""
     rng = np.random.default_rng([SEED, 3])
     whole, path = valid.read_bytes(), folder / "malformed.zip"
     with zipfile.ZipFile(valid) as archive:
         members = [(name, archive.read(name)) for name in archive.namelist()]
-    hostile = (
-        "/etc/cron.d/x",
-        "../up",
-        "{0}/../../up",
-        "{0}\\..\\up",
-        "C:\\up",
-        "{0}/./../x",
-        "//host/share",
-        "{0}/a:b",
-    )
+    hostile = "/etc/cron.d/x ../up {0}/../../up {0}\\..\\up C:\\up {0}/./../x //host/share {0}/a:b".split()
     for n in range(COUNT):
         kind = ("short", "bytes", "path", "link", "without", "twice", "text")[n % 7]
         name, content = members[rng.integers(len(members))]
@@ -177,11 +134,11 @@ def zips(valid: Path, folder: Path) -> Iterator[tuple[str, Path]]:
         elif kind == "text":
             path.write_bytes((b"", b"no zip", rng.bytes(5000))[rng.integers(3)])
         else:
-            kept = [m for m in members if kind != "without" or not m[0].endswith("metadata.json")]
             with warnings.catch_warnings(), zipfile.ZipFile(path, "w") as archive:
                 warnings.simplefilter("ignore")  # that a name is there already
-                for member in kept:
-                    archive.writestr(*member)
+                for member in members:
+                    if kind != "without" or not member[0].endswith("metadata.json"):
+                        archive.writestr(*member)
                 if kind == "path":
                     archive.writestr(str(rng.choice(hostile)).format(name.split("/")[0]), content)
                 elif kind == "link":
@@ -228,22 +185,12 @@ _DICOM = {
 
 
 def dicom_series(images: Callable[[], list], folder: Path) -> Iterator[tuple[str, Path]]:
-    """Damaged series, each in a folder of its own.
-
-    Args:
-        images: makes the images of a valid series.
-        folder: for the folders.
-
-    Yields:
-        What was done, and the series' folder.
-    """
+    """What was done to it and the folder of a damaged series, of which ``images`` makes a valid one."""
     rng = np.random.default_rng([SEED, 4])
-    keywords = list(_DICOM)
     for n in range(COUNT):
         series, kind = images(), ("one", "all", "one", "removed", "slices", "bytes", "short")[n % 7]
-        keyword = keywords[rng.integers(len(keywords))]
-        value = _DICOM[keyword][rng.integers(len(_DICOM[keyword]))]
-        how = f"{kind} {keyword} {str(value)[:20]!r}"
+        keyword, values = list(_DICOM.items())[rng.integers(len(_DICOM))]
+        value = values[rng.integers(len(values))]
         changed = series if kind == "all" else [series[rng.integers(1, len(series))]]
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -258,8 +205,7 @@ def dicom_series(images: Callable[[], list], folder: Path) -> Iterator[tuple[str
             if kind == "slices":
                 for _ in range(rng.integers(1, 4)):
                     series.pop(rng.integers(1, len(series) - 1))
-            path = folder / str(n)
-            path.mkdir(parents=True)
+            (path := folder / str(n)).mkdir(parents=True)
             for i, image in enumerate(series):
                 image.save_as(path / f"{i:04d}.dcm")
         file = path / f"{rng.integers(len(series)):04d}.dcm"
@@ -270,7 +216,7 @@ def dicom_series(images: Callable[[], list], folder: Path) -> Iterator[tuple[str
             for offset in rng.integers(128, min(len(data), 2500), size=rng.integers(1, 30)):
                 data[offset] = rng.integers(256)
             file.write_bytes(data)
-        yield how, path
+        yield f"{kind} {keyword} {str(value)[:20]!r}", path
 
 
 def _set(image, keyword: str, value: object) -> None:
@@ -293,11 +239,7 @@ def _set(image, keyword: str, value: object) -> None:
 @contextmanager
 def deadline(seconds: int) -> Iterator[None]:
     """Fail where a block takes longer: it hangs."""
-
-    def stop(*_: object) -> None:
-        raise TimeoutError(f"nothing after {seconds} s")
-
-    before = signal.signal(signal.SIGALRM, stop)
+    before = signal.signal(signal.SIGALRM, Mock(side_effect=TimeoutError(f"nothing after {seconds} s")))
     signal.alarm(seconds)
     try:
         yield

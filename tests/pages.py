@@ -1,6 +1,4 @@
-"""What is in the pages that common.reports.viewer writes."""
-
-from __future__ import annotations
+"""What a browser reads in the pages that common.reports.viewer writes."""
 
 import base64
 import gzip
@@ -12,22 +10,12 @@ import nibabel as nib
 
 
 class Page(HTMLParser):
-    """A page, read as a browser does.
-
-    Attributes:
-        text: all of it.
-        title: of the page.
-        volumes: images by name, in their order.
-        settings: what its script begins with.
-        niivue: the JavaScript that draws it.
-        loaded: addresses that its elements would load.
-    """
-
     def __init__(self, path: str | Path) -> None:
         super().__init__()
         self.text = Path(path).read_text(encoding="utf-8")
-        self.title, self.volumes, self.settings, self.niivue, self.loaded = "", {}, None, "", []
-        self.element, self.given = "", {}
+        self.title, self.element, self.given = "", "", {}
+        self.volumes, self.loaded = {}, []  # images by name, in their order; addresses that its elements would load
+        self.settings, self.niivue = None, ""  # what its script begins with, and the JavaScript that draws it
         self.feed(self.text)
         self.close()
 
@@ -36,14 +24,13 @@ class Page(HTMLParser):
         self.loaded += [value for key, value in attrs if key in ("src", "href", "srcset", "data", "action")]
 
     def handle_data(self, data: str) -> None:
-        kind = self.given.get("class")
         if self.element == "title":
             self.title += data
         elif self.given.get("id") == "settings":
             self.settings = json.loads(data)
-        elif kind == "volume":
+        elif self.given.get("class") == "volume":
             self.volumes[self.given["data-name"]] = nib.Nifti1Image.from_bytes(gzip.decompress(base64.b64decode(data)))
-        elif kind == "niivue":
+        elif self.given.get("class") == "niivue":
             self.niivue = gzip.decompress(base64.b64decode(data)).decode()
 
     def handle_endtag(self, tag: str) -> None:

@@ -10,8 +10,6 @@ It relies on internals of torch, whose version constraints.txt pins. What it can
 autocast treats otherwise than the CPU's, and results that differ on a GPU.
 """
 
-from __future__ import annotations
-
 import collections
 import contextlib
 import functools
@@ -36,16 +34,12 @@ CPU = torch.device("cpu")
 MIXED = {"copy_", "_to_copy", "set_", "lift_fresh", "lift_fresh_copy", "is_same_size", "record_stream"}
 # Who takes a tensor by indices, which CUDA also reads from the CPU; and who takes no number from the CPU, as others do.
 INDEXING = {"index", "index_put", "index_put_", "_index_put_impl_", "_unsafe_index", "_unsafe_index_put"}
-STRICT = {
-    "cat", "stack", "mm", "bmm", "addmm", "baddbmm", "mv", "dot", "vdot", "convolution", "convolution_backward",
-    "gather", "scatter", "scatter_add", "index_select", "index_add", "searchsorted", "bucketize", "embedding",
-    "native_group_norm", "native_layer_norm", "native_batch_norm", "grid_sampler_2d", "grid_sampler_3d", "cumsum",
-}  # fmt: skip
+STRICT = """cat stack mm bmm addmm baddbmm mv dot vdot convolution convolution_backward gather scatter scatter_add
+    index_select index_add searchsorted bucketize embedding native_group_norm native_layer_norm native_batch_norm
+    grid_sampler_2d grid_sampler_3d cumsum""".split()
 # Who the host waits for.
-WAITING = {
-    "_local_scalar_dense", "is_nonzero", "equal", "nonzero", "masked_select", "_unique2", "unique_dim", "bincount",
-    "repeat_interleave", "unique_consecutive", "_linalg_check_errors",
-}  # fmt: skip
+WAITING = """_local_scalar_dense is_nonzero equal nonzero masked_select _unique2 unique_dim bincount repeat_interleave
+    unique_consecutive _linalg_check_errors""".split()
 
 
 class DeviceError(RuntimeError):
@@ -56,16 +50,13 @@ class Storages:
     """Which storages are on the GPU. Weak references keep an address from being given to another meanwhile."""
 
     def __init__(self) -> None:
-        self.references: dict[int, StorageWeakRef] = {}
-        self.purge_at = 4096
+        self.references, self.purge_at = {}, 4096
 
     def __contains__(self, storage: torch.UntypedStorage) -> bool:
         reference = self.references.get(storage._cdata)
         return reference is not None and not reference.expired()
 
     def add(self, storage: torch.UntypedStorage) -> None:
-        if storage in self:
-            return
         self.references[storage._cdata] = StorageWeakRef(storage)
         if len(self.references) > self.purge_at:
             self.references = {key: r for key, r in self.references.items() if not r.expired()}
@@ -76,7 +67,6 @@ class Storages:
 
 
 def storage_of(tensor: torch.Tensor) -> torch.UntypedStorage:
-    """The storage of a tensor of any subclass."""
     with torch._C.DisableTorchFunctionSubclass():
         return tensor.untyped_storage()
 
@@ -93,44 +83,30 @@ def line_of_common() -> str:
 
 
 class Phase:
-    """What one pass through a phase of a program asks of the device.
-
-    Attributes:
-        waits: what the host waited for, and copies between the devices, by kind and line of ``common``.
-        operators: those that compute something on the device.
-    """
+    """What one pass through a phase of a program asks of the device."""
 
     def __init__(self) -> None:
-        self.waits: collections.Counter[tuple[str, str]] = collections.Counter()
-        self.operators = 0
+        self.waits = collections.Counter()  # of the host, and copies between the devices, by kind and line of common
+        self.operators = 0  # that compute something on the device
 
     def summary(self) -> dict[str, Any]:
-        """As JSON takes it."""
         where = [f"{n} {kind} at {line}" for (kind, line), n in self.waits.most_common()]
         return {"waits": sum(self.waits.values()), "operators": self.operators, "where": where}
 
 
 class SimulatedDevice(TorchDispatchMode):
-    """Every operator: devices are checked, results put on the device, waits counted.
-
-    Attributes:
-        gpus: random generators of all that the machine has, as ``torch.cuda.default_generators``.
-        current: the GPU that this process uses.
-        nccl: whether the processes were joined by it.
-        phases: of each name, the finished ones in their order.
-    """
+    """Every operator: devices are checked, results put on the device, waits counted."""
 
     def __init__(self) -> None:
         super().__init__()
         self.storages = Storages()
-        self.gpus = [torch.Generator()]
-        self.current = torch.device("cuda", 0)
-        self.nccl = False
+        self.gpus = [torch.Generator()]  # of the random numbers of each, as ``torch.cuda.default_generators``
+        self.current = torch.device("cuda", 0)  # which this process uses
+        self.nccl = False  # whether the processes were joined by it
         self.phase: Phase | None = None
-        self.phases: dict[str, list[Phase]] = collections.defaultdict(list)
+        self.phases: dict[str, list[Phase]] = collections.defaultdict(list)  # that are finished, in their order
 
     def has(self, tensor: torch.Tensor) -> bool:
-        """Whether a tensor is on the GPU."""
         return tensor.layout is torch.strided and storage_of(tensor) in self.storages
 
     def put(self, tensor: torch.Tensor, cuda: bool) -> torch.Tensor:
@@ -139,23 +115,19 @@ class SimulatedDevice(TorchDispatchMode):
         return tensor
 
     def is_cuda(self, device: Any) -> bool:
-        """Whether this is the GPU of the process."""
         device = torch.device(device) if isinstance(device, (str, torch.device)) else torch.device("cuda", device)
         if device.type == "cuda" and device.index not in (None, self.current.index):
             raise DeviceError(f"{device} is used by a process whose GPU is {self.current}")
         return device.type == "cuda"
 
     def wait(self, kind: str) -> None:
-        """Count a wait, or a copy between the devices."""
         if self.phase is not None:
             self.phase.waits[kind, line_of_common()] += 1
 
     def begin(self) -> None:
-        """Begin a phase."""
         self.phase = Phase()
 
     def end(self, name: str) -> None:
-        """End the phase that has begun, and keep it under a name."""
         self.phases[name].append(self.phase)
         self.phase = None
 
@@ -173,23 +145,18 @@ class SimulatedDevice(TorchDispatchMode):
         if cuda and generator is not None and generator not in self.gpus:
             raise DeviceError(f"{name}: Expected a 'cuda' device type for generator but found 'cpu'")
         self._check(name, args, tensors, there)
-        with self._random(cuda and torch.Tag.nondeterministic_seeded in func.tags):
+        draws = cuda and torch.Tag.nondeterministic_seeded in func.tags
+        with self._own_random_state() if draws else contextlib.nullcontext():
             out = func(*args, **kwargs)
         known = {storage_of(tensor)._cdata for tensor in tensors if tensor.layout is torch.strided}
         results = [leaf for leaf in tree_leaves(out) if isinstance(leaf, torch.Tensor) and leaf.layout is torch.strided]
-        new = [tensor for tensor in results if storage_of(tensor)._cdata not in known]
-        for tensor in new:
-            self.put(tensor, cuda)
+        new = [self.put(tensor, cuda) for tensor in results if storage_of(tensor)._cdata not in known]
         if self.phase is not None and cuda and (new or name.endswith("_")):
             self.phase.operators += 1
         return out
 
     @contextlib.contextmanager
-    def _random(self, draws: bool) -> Iterator[None]:
-        """The GPU's random numbers are its own."""
-        if not draws:
-            yield
-            return
+    def _own_random_state(self) -> Iterator[None]:
         own, cpu = self.gpus[self.current.index], torch.default_generator.get_state()
         torch.default_generator.set_state(own.get_state())
         yield
@@ -231,46 +198,32 @@ class SimulatedDevice(TorchDispatchMode):
         if not alone or not (any(t.ndim for t in alone) or name in STRICT or changed or (len(alone) > 1 and not lists)):
             return
         found = ", ".join(f"{'cuda' if c else 'cpu'}{tuple(t.shape)}" for t, c in zip(tensors, there, strict=True))
-        raise DeviceError(
-            "Expected all tensors to be on the same device, but found at least two devices, cuda:0 and cpu! "
-            f"({name}: {found})"
-        )
+        said = "Expected all tensors to be on the same device, but found at least two devices, cuda:0 and cpu!"
+        raise DeviceError(f"{said} ({name}: {found})")
 
 
 class Run:
-    """A function that is called on a simulated device, in a process of its own.
+    """A function, ``module:name``, called with a simulated device and ``args`` in a process that prints to ``log``."""
 
-    Args:
-        log: file for all that it prints.
-        function: ``module:name``; it is called with the device and ``args``.
-        code: folder whose ``common`` it imports.
-    """
-
-    def __init__(self, log: Path, function: str, *args: Any, code: Path = ROOT) -> None:
+    def __init__(self, log: Path, function: str, *args: Any) -> None:
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(["monai.bundle", "monai.engines", "monai.handlers", "tensorboard"])
         log.parent.mkdir(parents=True, exist_ok=True)
-        self.log = log
-        self.process = context.Process(target=_call, args=(code, log, function, *args))
+        self.log, self.process = log, context.Process(target=_call, args=(log, function, *args))
         self.process.start()
 
-    def failure(self) -> str:
-        """Wait for its end. Returns all that it printed where that was an error, else nothing."""
-        self.process.join()
-        return f"exit code {self.process.exitcode}\n{self.log.read_text()}" if self.process.exitcode else ""
-
     def finish(self) -> None:
-        """Wait for its end, which must be a good one."""
-        assert not (failure := self.failure()), failure
+        self.process.join()
+        assert not self.process.exitcode, f"exit code {self.process.exitcode}\n{self.log.read_text()}"
 
 
-def _call(code: Path, log: Path, function: str, *args: Any) -> None:
+def _call(log: Path, function: str, *args: Any) -> None:
     with log.open("a") as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
     torch.set_num_threads(1)
-    os.chdir(code)
-    sys.path.insert(0, str(code))
+    os.chdir(ROOT)
+    sys.path.insert(0, str(ROOT))
     device = install()
     module, name = function.split(":")
     getattr(importlib.import_module(module), name)(device, *args)
@@ -279,11 +232,8 @@ def _call(code: Path, log: Path, function: str, *args: Any) -> None:
 def install() -> SimulatedDevice:
     """Give this process a machine with one GPU, until it ends."""
     device = SimulatedDevice()
-    _patch_tensors(device)
-    _patch_functions(device)
-    _patch_files(device)
-    _patch_processes(device)
-    _patch_cuda(device)
+    for patch in (_patch_tensors, _patch_functions, _patch_files, _patch_cuda):
+        patch(device)
     device.__enter__()
     return device
 
@@ -338,17 +288,14 @@ def _patch_tensors(device: SimulatedDevice) -> None:
     tensor.cpu = lambda self, *args, **kwargs: moved(self, "cpu")
     tensor.cuda = lambda self, *args, **kwargs: moved(self, "cuda")
     tensor.type_as = moved
-    tensor.new_tensor = lambda self, data, **kwargs: torch.tensor(
-        data, **{"dtype": self.dtype, "device": self.device, **kwargs}
-    )
+    tensor.new_tensor = lambda self, data, **kw: torch.tensor(data, **dict(dtype=self.dtype, device=self.device) | kw)
     tensor.numpy, tensor.__array__ = on_host(numpy), on_host(array)
 
 
 def _patch_functions(device: SimulatedDevice) -> None:
     """Those that make tensors of other things; autocast, which is the CPU's; transforms that have no half precision."""
     made, taken, autocast, set_rng_state = torch.tensor, torch.as_tensor, torch.autocast, torch.set_rng_state
-    one_hot = torch.nn.functional.one_hot
-    group = torch.optim.Optimizer._group_tensors_by_device_and_dtype
+    one_hot, group = torch.nn.functional.one_hot, torch.optim.Optimizer._group_tensors_by_device_and_dtype
 
     class Autocast(autocast):
         def __init__(self, device_type, dtype=None, **kwargs):
@@ -390,58 +337,43 @@ def _patch_functions(device: SimulatedDevice) -> None:
     torch.asarray, torch.nn.functional.one_hot = as_tensor, encoded
     torch.optim.Optimizer._group_tensors_by_device_and_dtype = staticmethod(grouped)
     torch.autocast = torch.amp.autocast = torch.amp.autocast_mode.autocast = Autocast
-    for kind in ("fft", "ifft", "rfft", "irfft"):
-        for name in (kind, f"{kind}2", f"{kind}n"):
-            setattr(torch.fft, name, whole(getattr(torch.fft, name)))
+    for name in "fft fft2 fftn ifft ifft2 ifftn rfft rfft2 rfftn irfft irfft2 irfftn".split():
+        setattr(torch.fft, name, whole(getattr(torch.fft, name)))
 
 
 def _patch_files(device: SimulatedDevice) -> None:
     """A storage is saved with its place, and loaded to there, or to where ``map_location`` says."""
-
-    def place(storage):
-        return str(device.current) if storage in device.storages else None
+    storages = device.storages
 
     def restore(storage, location):
         if not location.startswith("cuda") or not device.is_cuda(location):
             return None
-        device.storages.add(storage)
+        storages.add(storage)
         return storage
 
-    torch.serialization.register_package(0, place, restore)
+    torch.serialization.register_package(0, lambda saved: str(device.current) if saved in storages else None, restore)
 
 
-def _patch_processes(device: SimulatedDevice) -> None:
-    """Processes are joined by gloo in the place of nccl."""
+def _patch_cuda(device: SimulatedDevice) -> None:
+    """What ``torch.cuda`` tells. Processes are joined by gloo in the place of nccl."""
     init = dist.init_process_group
 
     def joined(backend=None, *args, **kwargs):
         device.nccl = backend == "nccl"
         init("gloo" if device.nccl else backend, *args, **kwargs)
 
-    dist.init_process_group = joined
-
-
-def _patch_cuda(device: SimulatedDevice) -> None:
     def choose(chosen):
         chosen = torch.device(chosen) if isinstance(chosen, (str, torch.device)) else torch.device("cuda", chosen)
         device.current = torch.device("cuda", chosen.index or 0)
 
-    told = {
-        "is_available": lambda: True,
-        "is_initialized": lambda: True,
-        "_lazy_init": lambda: None,
-        "device_count": lambda: len(device.gpus),
-        "current_device": lambda: device.current.index,
-        "set_device": choose,
-        "synchronize": lambda *args: device.wait("synchronize"),
-        "empty_cache": lambda: None,
-        "memory_allocated": lambda *args: 0,
-        "memory_reserved": lambda *args: 0,
-        "mem_get_info": lambda *args: (70 << 30, 80 << 30),
-        "get_device_capability": lambda *args: (9, 0),
-        "get_device_name": lambda *args: "simulated",
-        "default_generators": device.gpus,
-    }
+    dist.init_process_group = joined
+    always = {"is_available": True, "is_initialized": True, "_lazy_init": None, "empty_cache": None}
+    always |= {"memory_allocated": 0, "memory_reserved": 0, "mem_get_info": (70 << 30, 80 << 30)}
+    always |= {"get_device_capability": (9, 0), "get_device_name": "simulated"}
+    told = {name: lambda *args, value=value: value for name, value in always.items()}
+    told |= {"device_count": lambda: len(device.gpus), "current_device": lambda: device.current.index}
+    told |= {"synchronize": lambda *args: device.wait("synchronize"), "set_device": choose}
+    told["default_generators"] = device.gpus
     for name, value in told.items():
         for module in (torch.cuda, torch.cuda.random):
             if module is torch.cuda or hasattr(module, name):

@@ -1,5 +1,4 @@
-"""DICOM series in and out, without the Deploy application."""
-
+import importlib
 import json
 import sys
 
@@ -12,6 +11,7 @@ from scipy.ndimage import zoom
 from common.dicom import find_series, to_nifti, write_derived
 
 from .clients import dicom
+from .refused import refused
 
 BUNDLE = {"name": "UDEAN: super-resolution", "version": "1.2.3", "authors": "someone", "sha256": "0" * 64}
 SERIES = {
@@ -21,12 +21,7 @@ SERIES = {
 }
 
 
-@pytest.fixture(params=SERIES)
-def phantom(request):
-    """What a scanner might have stored."""
-    return SERIES[request.param]
-
-
+@pytest.mark.parametrize("phantom", SERIES.values(), ids=SERIES)
 def test_a_scan_becomes_nifti_and_its_result_a_derived_series(phantom, tmp_path):
     """Values and places of the scan go to the reader of NIfTI, and those of the result to every reader of DICOM."""
     inputs = phantom.save(tmp_path / "in" / "deep")
@@ -34,17 +29,14 @@ def test_a_scan_becomes_nifti_and_its_result_a_derived_series(phantom, tmp_path)
     (series,) = find_series(tmp_path / "in")
     assert series.problem is None and len(series.files) == 10
     assert inputs[0].SeriesInstanceUID in series.description and "'t2 tse'" in series.description
-
     to_nifti(series, tmp_path / "scan.nii.gz")
     scan = nib.load(tmp_path / "scan.nii.gz")
     assert scan.get_data_dtype() == np.float32 and scan.get_sform(coded=True)[1] == 1
-    said = json.loads((tmp_path / "scan.json").read_text())
-    assert said == {"SliceThickness": float(inputs[0].SliceThickness)}
+    assert json.loads((tmp_path / "scan.json").read_text()) == {"SliceThickness": float(inputs[0].SliceThickness)}
     np.testing.assert_array_equal(scan.get_fdata(), phantom.values.astype(np.float32))
     affine = dicom.LPS_TO_RAS @ phantom.lps
     np.testing.assert_allclose(scan.affine, affine, rtol=1e-6, atol=1e-5)
     np.testing.assert_allclose(scan.get_qform(), affine, rtol=1e-6, atol=1e-4)
-
     # As k-space truncation puts the finer grid, and as block averages do.
     for factors, offset in (((2, 2, 2), 0.0), ((1, 1, 3), -1 / 3)):
         finer = np.diag([*(1 / np.array(factors)), 1.0])
@@ -52,9 +44,7 @@ def test_a_scan_becomes_nifti_and_its_result_a_derived_series(phantom, tmp_path)
         values = zoom(scan.get_fdata(dtype=np.float32), factors, order=1)
         nib.save(nib.Nifti1Image(values, scan.affine @ finer), tmp_path / "scan_sr.nii.gz")
         folder = write_derived(series, tmp_path / "scan_sr.nii.gz", tmp_path / "out", BUNDLE)
-
-        found, place = dicom.read_by_itk(folder)
-        images = dicom.read(folder)
+        (found, place), images = dicom.read_by_itk(folder), dicom.read(folder)
         step = float(images[0].get("RescaleSlope", 1))
         np.testing.assert_allclose(found, values, atol=0.501 * step)
         # NIfTI keeps 24 bits of an affine, and the result lies where the series says nonetheless.
@@ -81,8 +71,8 @@ def test_several_series(tmp_path):
     dicom.save(mixed, tmp_path / "c")
     found = find_series(tmp_path)
     assert [len(series.files) for series in found] == [10, 6, 5, 1, 10, 3, 9]
-    assert [series.problem for series in found][:3] == [None] * 3
-    for series, reason in zip(found[3:], ("Enhanced MR", "CT Image", None, "lacks 1 slices"), strict=True):
+    reasons = (None, None, None, "Enhanced MR", "CT Image", None, "lacks 1 slices")
+    for series, reason in zip(found, reasons, strict=True):
         assert series.problem is None if reason is None else reason in series.problem
     assert find_series(tmp_path / "none") == []
 
@@ -93,29 +83,22 @@ def test_a_damaged_file_spoils_the_series_beside_it_and_no_other(tmp_path):
     dicom.save(dicom.Series().images(), tmp_path / "spoilt", lambda data: data[:700])
     dicom.save(dicom.Series().images()[:1], tmp_path / "z", lambda data: b"nothing")
     sound, spoilt, alone = find_series(tmp_path)
-    assert sound.problem is None
-    assert len(spoilt.files) == 9 and "0009.dcm" in spoilt.problem
+    assert sound.problem is None and len(spoilt.files) == 9 and "0009.dcm" in spoilt.problem
     assert alone.files == [] and "0000.dcm: not a DICOM file" in alone.problem
 
 
-@pytest.mark.parametrize(
-    "flaw, message", [("mirrored", "axes are not those"), ("not finite", "not finite")], ids=["mirrored", "not finite"]
-)
-def test_a_result_that_is_none_leaves_nothing(tmp_path, flaw, message):
+@pytest.mark.parametrize(("first", "step", "message"), [(1, -0.5, "axes are not those"), (np.nan, 0.5, "not finite")])
+def test_a_mirrored_result_or_one_with_a_voxel_that_is_no_number_leaves_nothing(tmp_path, first, step, message):
     dicom.Series().save(tmp_path / "in")
     (series,) = find_series(tmp_path / "in")
-    values = np.ones((64, 56, 10), np.float32)
-    values[0, 0, 0] = np.nan if flaw == "not finite" else 1
-    columns = [-0.5 if flaw == "mirrored" else 0.5, 0.5, 1, 1]
-    nib.save(nib.Nifti1Image(values, series.affine @ np.diag(columns)), tmp_path / "sr.nii.gz")
-    with pytest.raises(ValueError, match=rf"sr\.nii\.gz: .*{message}"):
-        write_derived(series, tmp_path / "sr.nii.gz", tmp_path / "out", BUNDLE)
-    assert not (tmp_path / "out").exists() or not list((tmp_path / "out").iterdir())
+    values, result = np.ones((64, 56, 10), np.float32), tmp_path / "sr.nii.gz"
+    values[0, 0, 0] = first
+    nib.save(nib.Nifti1Image(values, series.affine @ np.diag([step, 0.5, 1, 1])), result)
+    refused(lambda: write_derived(series, result, tmp_path / "out", BUNDLE), ValueError, "sr.nii.gz: ", message)
+    assert not list(tmp_path.glob("out/*"))
 
 
-def test_without_the_extra(monkeypatch):
-    """The message says what to install."""
+def test_without_the_extra_the_message_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "pydicom", None)
     monkeypatch.delitem(sys.modules, "common.dicom")
-    with pytest.raises(ImportError, match=r"pydicom is missing.*mri-sr-bundles\[dicom\]"):
-        import common.dicom  # noqa: F401
+    refused(lambda: importlib.import_module("common.dicom"), ImportError, "pydicom is missing", "mri-sr-bundles[dicom]")

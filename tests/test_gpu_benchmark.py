@@ -1,7 +1,5 @@
-"""The measurement of a GPU, as it runs where there is none."""
-
 import json
-from functools import partial
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -14,53 +12,32 @@ from tests.benchmarks.gpu_setup import TINY, TRAININGS, make_cohort, settings
 from tests.benchmarks.gpu_tools import check, covered, difference, same, synchronisation_refused
 
 from .bundles import runs
+from .refused import refused
 
 CPU = torch.device("cpu")
 PARTS = ["waits", "training", "computing", "float32", "plain loop", "resumed"]
 
 
-def test_every_training_of_every_bundle_is_measured():
-    assert {name: [t.suffix for t in trainings] for name, trainings in TRAININGS.items()} == {
-        name: list(runs.TINY[name].stages) for name in runs.BUNDLES
-    }
-
-
-def measured(path, *bundles):
-    """Figures by part of a command that passed."""
+def measured(path, bundle):
     rows = json.loads(path.read_text())["parts"]
-    assert not [row for row in rows if "error" in row]
-    assert [(row["bundle"], row["training"], row["part"]) for row in rows] == [
-        (bundle, training, part)
-        for bundle in bundles
-        for training, parts in [
-            ("", ["data"]),
-            *((training.name, PARTS) for training in TRAININGS[bundle]),
-            ("", ["volume", "volume, float32"]),
-        ]
-        for part in parts
-    ]
+    assert not [row for row in rows if "error" in row or row["bundle"] != bundle]
+    trainings = [(training.name, part) for training in TRAININGS[bundle] for part in PARTS]
+    parts = [("", "data"), *trainings, ("", "volume"), ("", "volume, float32")]
+    assert [(row["training"], row["part"]) for row in rows] == parts
     return rows
 
 
-def here(measure, *args, **override):
-    """In this process, as starting another takes long."""
-    return measure(*args, **override)
-
-
 def test_without_a_gpu_the_same_code_runs_at_tiny_sizes(tmp_path, capsys, monkeypatch):
+    suffixes = {name: [training.suffix for training in trainings] for name, trainings in TRAININGS.items()}
+    assert suffixes == {name: list(runs.TINY[name].stages) for name in runs.BUNDLES}
     path = tmp_path / "gpu.json"
-    monkeypatch.setattr(gpu, "in_own_process", here)
+    monkeypatch.setattr(gpu, "in_own_process", lambda measure, *args: measure(*args))  # starting another takes long
     gpu.main(bundle="srcnn", iterations=3, output=str(path), device="cpu")
     figures = {row["part"]: row for row in measured(path, "srcnn")}
     assert figures["training"]["iterations"] == 3
-    for part, keys in {
-        "data": ["matrix_tflops"],
-        "training": ["iterations_a_second"],
-        "computing": ["busy_share", "operators", "tflops", "peak_share"],
-        "plain loop": ["plain_seconds", "of_plain"],
-        "volume": ["seconds_bf16", "seconds_float32"],
-    }.items():
-        assert all(figures[part][key] > 0 for key in keys), part
+    positive = {"computing": "busy_share operators tflops peak_share", "plain loop": "plain_seconds of_plain"}
+    positive |= {"volume": "seconds_bf16 seconds_float32", "data": "matrix_tflops", "training": "iterations_a_second"}
+    assert all(figures[part][key] > 0 for part, keys in positive.items() for key in keys.split())
     # Convolutions of 9x9, 1x1 and 5x5 from 1 to 8 to 4 to 1 channels: forwards, and backwards for weights and inputs,
     # of which the first needs none for its input. Interpolation is some more.
     pixels, (first, *others) = 4 * 24 * 24, (81 * 8, 8 * 4, 25 * 4)
@@ -69,9 +46,9 @@ def test_without_a_gpu_the_same_code_runs_at_tiny_sizes(tmp_path, capsys, monkey
     assert figures["resumed"]["resumed_bitwise"]
     said = capsys.readouterr().out
     assert said.startswith("no GPU is measured") and said.endswith("\nall parts passed\n")
-    assert len([line for line in said.splitlines() if line.startswith("srcnn training |")]) == 1
-    with pytest.raises(ValueError, match=r"gpu\.json: measured on .*CPU.*name another --output"):
-        gpu.Record(path).begin({"device": "another"}, ["udean"])
+    assert said.count("\nsrcnn training |") == 1
+    begin, words = gpu.Record(path).begin, ["gpu.json: measured on ", "CPU", "name another --output"]
+    refused(lambda: begin({"device": "another"}, ["udean"]), ValueError, *words)
     gpu.Record(path).begin({"device": "another"}, ["srcnn"])
     assert json.loads(path.read_text()) == {"machine": {"device": "another"}, "parts": []}
 
@@ -80,12 +57,11 @@ def test_without_a_gpu_the_same_code_runs_at_tiny_sizes(tmp_path, capsys, monkey
 @pytest.mark.parametrize("bundle", [name for name in runs.FORMS if name != "srcnn"])
 def test_each_form(bundle, tmp_path):
     gpu.main(bundle=bundle, output=str(tmp_path / "gpu.json"), device="cpu")
-    rows = measured(tmp_path / "gpu.json", bundle)
-    assert all(row["took"] > 0 for row in rows)
+    assert all(row["took"] > 0 for row in measured(tmp_path / "gpu.json", bundle))
 
 
 def test_what_fails_is_said_and_the_rest_measured(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(gpu, "in_own_process", partial(here, learning_rate=1e30))
+    monkeypatch.setattr(gpu, "in_own_process", lambda measure, *args: measure(*args, learning_rate=1e30))
     with pytest.raises(SystemExit) as ended:
         gpu.main(bundle="srcnn", output=str(tmp_path / "gpu.json"), device="cpu")
     assert ended.value.code == 1
@@ -96,31 +72,20 @@ def test_what_fails_is_said_and_the_rest_measured(tmp_path, monkeypatch, capsys)
     said = capsys.readouterr().out
     row = next(line for line in said.splitlines() if line.startswith("srcnn training |"))
     assert row.count("FAILED") == 10 and "FAILED srcnn training resumed: " in said
-
-    def die(*args):
-        raise ChildProcessError("killed")
-
-    monkeypatch.setattr(gpu, "in_own_process", die)
-    with pytest.raises(SystemExit):
-        gpu.main(bundle="srcnn", device="cpu")
+    monkeypatch.setattr(gpu, "in_own_process", Mock(side_effect=ChildProcessError("killed")))
+    refused(lambda: gpu.main(bundle="srcnn", device="cpu"), SystemExit)
     assert "FAILED srcnn process: ChildProcessError: killed" in capsys.readouterr().out
-    for arguments, message in {
-        "--bundle udeen": "error: bundle is 'udeen', expected one of ",
-        "--iterations 0": "error: iterations",
-        f"--output {tmp_path}": f"error: {tmp_path} is a folder",
-    }.items():
-        monkeypatch.setattr("sys.argv", ["gpu", *arguments.split(), "--device", "cpu"])
-        with pytest.raises(SystemExit) as ended:
-            command(gpu.main)
-        assert str(ended.value.code).startswith(message)
+    wrong = {"--bundle=udeen": "bundle is 'udeen', expected one of ", "--iterations=0": "iterations"}
+    for argument, message in (wrong | {f"--output={tmp_path}": f"{tmp_path} is a folder"}).items():
+        monkeypatch.setattr("sys.argv", ["gpu", argument, "--device", "cpu"])
+        refused(lambda: command(gpu.main), SystemExit, f"error: {message}")
 
 
 def test_a_resumed_run_that_has_lost_its_optimizers_is_found(tmp_path, monkeypatch):
     override = settings("srcnn", TINY, make_cohort("srcnn", TINY, tmp_path / "cohort"))
     own = MeasuredTraining("srcnn", *TRAININGS["srcnn"], TINY, CPU, tmp_path / "srcnn", override, 2, 1.0)
     monkeypatch.setattr(Player, "load_state_dict", lambda *args: None)
-    with pytest.raises(RuntimeError, match="resumed run"):
-        own.resumed()
+    refused(own.resumed, RuntimeError, "resumed run")
 
 
 def test_the_trainer_alone_may_wait_for_the_gpu(monkeypatch):
@@ -143,5 +108,4 @@ def test_comparisons():
     assert not any(same(state, {"step": other}) for other in ([torch.zeros(2), (1, None)], [torch.ones(2)]))
     check("a loss", 0.1, 0.1)
     for found in (0.11, float("nan")):
-        with pytest.raises(RuntimeError, match="a loss: relative difference"):
-            check("a loss", found, 0.1)
+        refused(lambda found=found: check("a loss", found, 0.1), RuntimeError, "a loss: relative difference")

@@ -1,5 +1,3 @@
-"""What pip installs."""
-
 from pathlib import Path
 
 import tomllib
@@ -8,17 +6,14 @@ from setuptools import find_packages
 ROOT = Path(__file__).parents[1]
 
 
-def test_all_code_and_what_stands_beside_it_is_installed():
+def test_pip_installs_all_code_and_what_stands_beside_it():
     tools = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
     parts = find_packages(ROOT, include=["common", "common.*"])
     assert sorted(tools["packages"]) == sorted(["mri_sr_bundles.bundles", *(f"mri_sr_bundles.{p}" for p in parts)])
-    folders = {ROOT / name.removeprefix("mri_sr_bundles.").replace(".", "/"): name for name in tools["packages"]}
-    installed = {
-        path
-        for folder, name in folders.items()
-        for pattern in tools["package-data"].get(name, [])
-        for path in folder.glob(pattern)
-    }
+    installed = set()
+    for name in tools["packages"]:
+        folder = ROOT / name.removeprefix("mri_sr_bundles.").replace(".", "/")
+        installed.update(*(folder.glob(pattern) for pattern in tools["package-data"].get(name, [])))
     beside = {p for p in (ROOT / "common").rglob("*") if p.is_file() and p.suffix in (".json", ".html", ".conf")}
     assert beside <= installed | set((ROOT / "common" / "apps").rglob("*")), beside - installed
     assert set(ROOT.glob("bundles/*/configs/*")) | set(ROOT.glob("bundles/*/models/*.pt")) <= installed

@@ -15,11 +15,6 @@ from monai.inferers import SlidingWindowInferer
 from common import progress
 from common.inferers import AxesInferer, CascadeInferer, OrthogonalInferer, SlabInferer
 
-
-def in_columns(images, stage=0):
-    return images[:, :1]
-
-
 # Each with the number of times that it reports, more than one a tile, axis, direction or stage.
 INFERERS = {
     "tiles": (SlabInferer(1, (1, 1, 1), (0, 0, 0), tile=8, halo=2), 3 * 5),
@@ -31,10 +26,9 @@ INFERERS = {
 
 @pytest.mark.parametrize("name", INFERERS)
 def test_inferers_report_what_is_done(name):
-    inferer, count = INFERERS[name]
-    shares = []
+    (inferer, count), shares = INFERERS[name], []
     with progress.listening(shares.append):
-        inferer(torch.rand(1, 1, 10, 8, 5), in_columns)
+        inferer(torch.rand(1, 1, 10, 8, 5), lambda images, stage=0: images[:, :1])
     assert len(shares) == count and shares == sorted(shares) and shares[0] > 0 and shares[-1] == 1
     assert max(b - a for a, b in zip([0, *shares], shares, strict=False)) <= 0.25
 
@@ -58,32 +52,27 @@ def terminal(monkeypatch):
 
         def read():
             file.close()
-            text = b""
+            parts = []
             with suppress(OSError):  # as Linux says the end of a terminal
-                while part := os.read(master, 1 << 16):
-                    text += part
-            return text.decode()
+                parts.extend(iter(lambda: os.read(master, 1 << 16), b""))
+            return b"".join(parts).decode()
 
         yield read
     os.close(master)
 
 
 def test_a_terminal_shows_a_bar_that_goes_at_the_end(monkeypatch):
+    """Of several processes the first does; a file shows none."""
     with terminal(monkeypatch) as read:
         with progress.shown(2, "scans"):
             progress.report(0.25)
         text = read()
     assert "0.0 of 2 scans" in text and text.endswith("\r")
-
-
-@pytest.mark.parametrize("rank", ["0", "1"])
-def test_of_several_processes_the_first_shows_a_bar(rank, monkeypatch):
-    monkeypatch.setenv("RANK", rank)
-    with terminal(monkeypatch), progress.bar(1, "scan") as bar:
-        assert bool(bar.disable) == (rank == "1")
-
-
-def test_a_file_shows_none(monkeypatch):
+    for rank in ("0", "1"):
+        monkeypatch.setenv("RANK", rank)
+        with terminal(monkeypatch), progress.bar(1, "scan") as bar:
+            assert bool(bar.disable) == (rank == "1")
+    monkeypatch.delenv("RANK")
     monkeypatch.setattr(sys, "stderr", io.StringIO())
     with progress.shown(2, "scans"):
         progress.report(0.5)

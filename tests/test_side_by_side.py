@@ -52,9 +52,7 @@ def test_each_has_its_share_of_the_threads(tmp_path, monkeypatch, jobs, said, fo
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
-@pytest.mark.parametrize(
-    ("manners", "status"), [(["ends", "ends"], 3), (["again", "stays"], -signal.SIGKILL)], ids=["once", "twice"]
-)
+@pytest.mark.parametrize(("manners", "status"), [(["ends", "ends"], 3), (["again", "stays"], -signal.SIGKILL)])
 def test_all_end_with_the_program_that_started_them(tmp_path, number, manners, status):
     """Each is told once, by SIGTERM, and waited for; those that do not end are killed when this is told again."""
 

@@ -1,5 +1,3 @@
-"""The matrices of cubic splines against scipy's splines."""
-
 import numpy as np
 import pytest
 import torch
@@ -21,62 +19,43 @@ def test_a_matrix_is_the_spline_through_any_samples():
         assert np.allclose(matrix @ samples, expected, atol=1e-12)
         assert np.allclose(spline_matrix(size, np.arange(size)), np.eye(size), atol=1e-12)
         assert np.allclose(matrix.sum(axis=1), 1, atol=1e-12)
-    # Far from its ends a spline does not know what was assumed there.
-    inner = (positions > 15) & (positions < 24)
+    inner = (positions > 15) & (positions < 24)  # where a spline does not know what was assumed of its ends
     assert inner.sum() > 5
     assert np.allclose((matrix @ samples)[inner], CubicSpline(np.arange(40), samples)(positions[inner]), atol=1e-6)
 
 
 @pytest.mark.parametrize("factor", [1, 1.26, 2, 3.5])
 def test_upsampling_puts_a_ramp_where_it_is(factor):
-    offset = (factor - 1) / 2
-    matrix = upsampling_matrix(30, round(30 * factor), factor, offset)
-    positions = (torch.arange(round(30 * factor), dtype=torch.float64) - offset) / factor
+    offset, size = (factor - 1) / 2, round(30 * factor)
+    positions = (torch.arange(size, dtype=torch.float64) - offset) / factor
     inner = (positions > 11) & (positions < 18)
-    ramp = matrix @ torch.arange(30, dtype=torch.float64)
+    ramp = upsampling_matrix(30, size, factor, offset) @ torch.arange(30, dtype=torch.float64)
     assert torch.allclose(ramp[inner], positions[inner], atol=1e-5)
 
 
 def test_each_axis_is_multiplied_by_its_own_matrix():
+    """Under autocast too, to the last bit: positions and intensities are data, of whose bits bfloat16 keeps 8 of 24."""
     volume = torch.randn(2, 1, 4, 5, 6)
     a, b, c = (torch.randn(m, n, dtype=torch.float64) for m, n in ((7, 4), (3, 5), (2, 6)))
-    expected = torch.einsum("ai,bj,ck,...ijk->...abc", a, b, c, volume.double())
     result = apply_along(volume, [a, b, c])
+    expected = torch.einsum("ai,bj,ck,...ijk->...abc", a, b, c, volume.double())
     assert result.dtype == torch.float32 and torch.allclose(result.double(), expected, atol=1e-4)
-    assert torch.allclose(
-        apply_along(volume.double(), [None, b, None]), torch.einsum("bj,...ijk->...ibk", b, volume.double())
-    )
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        under_autocast = apply_along(volume, [a, b, c])
+    assert under_autocast.dtype == torch.float32 and torch.equal(under_autocast, result)
+    expected = torch.einsum("bj,...ijk->...ibk", b, volume.double())
+    assert torch.allclose(apply_along(volume.double(), [None, b, None]), expected)
     assert torch.equal(apply_along(volume, [None, None, None]), volume)
 
 
-def test_autocast_costs_no_precision():
-    """Positions and intensities are data, not features: bfloat16 would keep 8 of 24 bits of them."""
-    volume, matrix = torch.rand(1, 1, 8, 8, 2), upsampling_matrix(8, 16, 2.0, 0.5)
-    expected = apply_along(volume, [matrix, matrix, None])
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        result = apply_along(volume, [matrix, matrix, None])
-    assert result.dtype == torch.float32 and torch.equal(result, expected)
-
-
-def test_a_matrix_first_used_without_autograd_may_be_trained_through():
-    matrix = upsampling_matrix(6, 9, 1.5, 0.25)
+def test_matrices_are_copied_once():
+    """What comes again, also cut to a margin or transposed. One first used without autograd may be trained through."""
+    matrix, volume = upsampling_matrix(8, 9, 1.5, 0.25), torch.rand(1, 1, 8, 8, 2, requires_grad=True)
     with torch.inference_mode():
-        apply_along(torch.rand(6, 1, 1), [matrix, None, None])
-    volume = torch.rand(6, 1, 1, requires_grad=True)
+        apply_along(volume, [matrix, None, None])
     apply_along(volume, [matrix, None, None]).square().sum().backward()
     assert volume.grad.norm() > 0
-
-
-def test_constants_are_copied_once():
-    """What comes again, also cut to a margin or transposed, is not copied and cast again."""
-    modules = [
-        SplineInterpolation((1.5, 1.5, 1), (0.25, 0.25, 0), (12, 12, 2), (2, 2, 0)),
-        GaussianProfile((2, 2, 1)),
-        GaussianProfile((2, 2, 1)).adjoint,
-    ]
-    volume = torch.rand(1, 1, 8, 8, 2)
-    for module in modules:
-        first = module(volume)
-        misses = _held.cache_info().misses
-        assert torch.equal(module(volume), first)
-        assert _held.cache_info().misses == misses
+    spline = SplineInterpolation((1.5, 1.5, 1), (0.25, 0.25, 0), (12, 12, 2), (2, 2, 0))
+    for module in (spline, GaussianProfile((2, 2, 1)), GaussianProfile((2, 2, 1)).adjoint):
+        first, misses = module(volume), _held.cache_info().misses
+        assert torch.equal(module(volume), first) and _held.cache_info().misses == misses

@@ -1,5 +1,3 @@
-"""How many threads are chosen, from what they take."""
-
 import pytest
 import torch
 
@@ -14,16 +12,11 @@ def nobody_says(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("seconds", "chosen"),
-    [
-        ({8: 0.15, 4: 0.3, 2: 0.6, 1: 1.0}, 8),  # nothing else runs
-        ({8: 1.4, 4: 0.3, 2: 0.6, 1: 1.0}, 8),  # within what a trial may be off
-        ({8: 9.0, 4: 0.3, 2: 0.6, 1: 1.0}, 4),  # one core is busy
-        ({8: 9.0, 4: 9.0, 2: 9.0, 1: 1.0}, 1),
-    ],
+    ("of_8", "of_4", "of_2", "chosen"), [(0.15, 0.3, 0.6, 8), (1.4, 0.3, 0.6, 8), (9, 0.3, 0.6, 4), (9, 9, 9, 1)]
 )
-def test_threads_that_are_slower_than_one_are_not_used(monkeypatch, capsys, seconds, chosen):
-    monkeypatch.setattr(threads, "_seconds", lambda count, limit: seconds[count])
+def test_threads_that_are_slower_than_one_are_not_used(monkeypatch, capsys, of_8, of_4, of_2, chosen):
+    """Seconds of a trial, which may be off by some tenths; one core that is busy makes all eight slow."""
+    monkeypatch.setattr(threads, "_seconds", lambda count, limit: {8: of_8, 4: of_4, 2: of_2, 1: 1.0}[count])
     threads.settle()
     said = capsys.readouterr().out
     assert torch.get_num_threads() == chosen
@@ -39,10 +32,9 @@ def test_what_is_said_stays(monkeypatch, name):
 
 
 def test_a_trial_ends_when_it_is_too_slow(monkeypatch):
-    calls = []
-    convolve = torch.nn.functional.conv2d
+    """After one convolution that counts; the first does not."""
+    calls, convolve = [], torch.nn.functional.conv2d
     monkeypatch.setattr(threads.F, "conv2d", lambda *args, **kw: calls.append(0) or convolve(*args, **kw))
-    assert threads._seconds(1, 0.0) > 0 and len(calls) == 2  # one that is not counted
-    calls.clear()
+    assert threads._seconds(1, 0.0) > 0 and len(calls) == 2
     threads._seconds(1, float("inf"))
-    assert len(calls) == 1 + threads._REPEATS
+    assert len(calls) == 2 + 1 + threads._REPEATS

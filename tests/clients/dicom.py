@@ -1,7 +1,5 @@
 """MR series made of a phantom, as scanners store them, and ways to read a series back."""
 
-from __future__ import annotations
-
 import subprocess
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -22,31 +20,16 @@ LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 @dataclass
 class Series:
-    """A series to be written.
-
-    Attributes:
-        plane: which way its slices lie: "axial", "sagittal" or "coronal".
-        angles: degrees by which they are tilted.
-        spacing: between columns, rows and slices in mm.
-        shape: columns, rows, slices.
-        minimum: of the stored integers; below 0 they are signed.
-        slopes: rescale slope of each slice, cycled; none for a series without rescale.
-        intercept: rescale intercept.
-        backwards: whether images and files are numbered against the direction of the normal.
-        seed: of the phantom.
-        attributes: of every image.
-    """
-
-    plane: str = "axial"
-    angles: tuple[float, float, float] = (0, 0, 0)
-    spacing: tuple[float, float, float] = (1.0, 1.0, 4.0)
-    shape: tuple[int, int, int] = (32, 28, 10)
-    minimum: int = 0
-    slopes: Sequence[float] = ()
-    intercept: float = 0.0
-    backwards: bool = False
-    seed: int = 0
-    attributes: dict[str, object] = field(default_factory=dict)
+    plane: str = "axial"  # which way its slices lie, or "sagittal" or "coronal"
+    angles: tuple[float, float, float] = (0, 0, 0)  # degrees by which they are tilted
+    spacing: tuple[float, float, float] = (1.0, 1.0, 4.0)  # between columns, rows and slices in mm
+    shape: tuple[int, int, int] = (32, 28, 10)  # columns, rows, slices
+    minimum: int = 0  # of the stored integers; below 0 they are signed
+    slopes: Sequence[float] = ()  # rescale slope of each slice, cycled; none for a series without rescale
+    intercept: float = 0.0  # rescale intercept
+    backwards: bool = False  # whether images and files are numbered against the direction of the normal
+    seed: int = 0  # of the phantom
+    attributes: dict[str, object] = field(default_factory=dict)  # of every image
 
     @property
     def lps(self) -> np.ndarray:
@@ -75,13 +58,11 @@ class Series:
     @property
     def values(self) -> np.ndarray:
         """What the files say that the integers mean."""
-        slopes = np.resize(self.slopes or [1.0], self.shape[2])
-        return self.stored * slopes + self.intercept
+        return self.stored * np.resize(self.slopes or [1.0], self.shape[2]) + self.intercept
 
     def images(self) -> list[Dataset]:
-        """The series as DICOM images, in the order of their numbers."""
-        uids = {"SeriesInstanceUID": generate_uid(prefix=None)}
-        uids |= {k: generate_uid(prefix=None) for k in ("StudyInstanceUID", "FrameOfReferenceUID")}
+        own = ("SeriesInstanceUID", "StudyInstanceUID", "FrameOfReferenceUID")
+        uids = {keyword: generate_uid(prefix=None) for keyword in own}
         lps, stored = self.lps, self.stored
         images = []
         for k in range(self.shape[2]):
@@ -125,7 +106,6 @@ class Series:
         return images[::-1] if self.backwards else images
 
     def save(self, folder: Path) -> list[Dataset]:
-        """Write the images and return them."""
         images = self.images()
         save(images, folder)
         return images
@@ -147,7 +127,6 @@ def save(images: Sequence[Dataset], folder: Path, change: Callable[[bytes], byte
 
 
 def read(folder: Path) -> list[Dataset]:
-    """All images under a folder, by SOPInstanceUID."""
     return sorted((dcmread(path) for path in folder.rglob("*") if path.is_file()), key=lambda d: d.SOPInstanceUID)
 
 
@@ -164,7 +143,6 @@ def read_by_itk(folder: Path) -> tuple[np.ndarray, np.ndarray]:
 
 
 def read_by_dcm2niix(folder: Path, work: Path) -> nib.Nifti1Image:
-    """The only series in a folder, as dcm2niix has it."""
     work.mkdir()
     command = ["dcm2niix", "-b", "n", "-z", "n", "-f", "volume", "-o", str(work), str(folder)]
     subprocess.run(command, check=True, capture_output=True, timeout=60)
@@ -173,7 +151,6 @@ def read_by_dcm2niix(folder: Path, work: Path) -> nib.Nifti1Image:
 
 
 def standard_errors(path: Path) -> list[str]:
-    """What dciodvfy calls errors in a file."""
     done = subprocess.run(["dciodvfy", str(path)], capture_output=True, timeout=60)
     said = (done.stdout + done.stderr).decode(errors="replace").splitlines()
     assert "MRImage" in said, said

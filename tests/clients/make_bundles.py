@@ -1,7 +1,5 @@
 """``python -m tests.clients.make_bundles FOLDER``: bundles like no other, tiny, exported with random weights."""
 
-from __future__ import annotations
-
 import sys
 import tempfile
 from pathlib import Path
@@ -14,7 +12,6 @@ from tests.bundles import runs
 
 
 def main(folder: str) -> None:
-    """Export them into a folder."""
     for bundle in runs.FORMS:
         parser = ConfigParser()
         parser.read_config(runs.configs(bundle, "inference"))

@@ -1,11 +1,6 @@
-"""The MONAI Deploy application with real bundles, real DICOM tools and a real Orthanc.
+"""The MONAI Deploy app in its requirements' environment, with DICOM tools, Orthanc and exported bundles (BUNDLES)."""
 
-Run in the environment of ``common/apps/deploy/requirements.txt``, with the folder of exported bundles in the
-environment variable BUNDLES.
-"""
-
-from __future__ import annotations
-
+import contextlib
 import copy
 import json
 import os
@@ -46,11 +41,12 @@ SERIES = {
         "BodyPartExamined",
     ))),
 }  # fmt: skip
+# Of a slice of the input, and not of the result.
+STALE = "SliceLocation SAR AcquisitionMatrix PixelBandwidth LargestImagePixelValue PixelAspectRatio".split()
 
 
 @pytest.fixture(scope="session")
 def bundles() -> Path:
-    """The folder of exported bundles."""
     folder = Path(os.environ["BUNDLES"]).absolute()
     assert (folder / "udean" / "models" / "model.pt").is_file(), f"BUNDLES={folder} holds no exported udean"
     return folder
@@ -58,25 +54,38 @@ def bundles() -> Path:
 
 @pytest.fixture(scope="session")
 def app():
-    """The application's ``main``; a process has it as ``python common/apps/deploy``."""
+    """Run the application in this process, as ``python common/apps/deploy`` does; its exit code."""
     sys.path.insert(0, str(APP))
     import app
 
-    return app.main
+    return lambda data, out, bundle, *options: app.main(
+        ["app", "-i", str(data), "-o", str(out), "-m", str(bundle), *options]
+    )
+
+
+@pytest.fixture
+def refused(app, tmp_path, capfd):
+    """Check that the application ends with 1, a message that matches a pattern, and nothing written."""
+
+    def check(pattern, bundle, *options):
+        code = app(tmp_path / "in", tmp_path / "out", bundle, *options)
+        said = capfd.readouterr().err
+        message = said[said.rindex("error: ") :]
+        assert code == 1 and not list(tmp_path.glob("out/*")), message
+        assert re.search(pattern, message), message
+
+    return check
 
 
 def run_process(*arguments, **environment):
-    """Run the application in a process of its own."""
     command = [sys.executable, str(APP), *map(str, arguments)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", **{k: str(v) for k, v in environment.items()}}
     return subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment, errors="replace")
 
 
-def by_inference(bundle: Path, data: Path, output: Path, **override) -> Path:
-    """Super-resolve NIfTI files with the bundle's own inference.json, in a process of its own."""
-    override = {"dataset_dir": data.absolute(), "output_dir": output.absolute(), **override}
+def by_inference(bundle: Path, data: Path, output: Path) -> Path:
     command = [sys.executable, "-m", "monai.bundle", "run", "--config_file", "configs/inference.json"]
-    command += [word for key, value in override.items() for word in (f"--{key}", str(value))]
+    command += ["--dataset_dir", str(data.absolute()), "--output_dir", str(output.absolute())]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, cwd=bundle)
     assert done.returncode == 0, done.stderr
     return output
@@ -84,38 +93,22 @@ def by_inference(bundle: Path, data: Path, output: Path, **override) -> Path:
 
 @pytest.fixture(scope="session")
 def results(app, bundles, tmp_path_factory):
-    """Each series super-resolved from DICOM by the application, and from NIfTI by the bundle itself."""
     folder = tmp_path_factory.mktemp("series")
     for i, (name, series) in enumerate(SERIES.items()):
         series.save(folder / "dicom" / str(i))
         series.save_nifti(folder / "nifti" / f"{i}.nii.gz")
-        done = app(
-            [
-                "app",
-                "-i",
-                str(folder / "dicom" / str(i)),
-                "-o",
-                str(folder / "out" / str(i)),
-                "-m",
-                str(bundles / "udean"),
-            ]
-        )
-        assert done == 0, name
+        assert app(folder / "dicom" / str(i), folder / "out" / str(i), bundles / "udean") == 0, name
     by_inference(bundles / "udean", folder / "nifti", folder / "sr")
     return folder
 
 
-@pytest.fixture(params=SERIES)
+@pytest.fixture(params=range(len(SERIES)), ids=[*SERIES])
 def result(results, request):
     """A series, its images, the folder of its result, and the same by NIfTI."""
-    i = list(SERIES).index(request.param)
+    i = request.param
     (written,) = (results / "out" / str(i)).iterdir()
-    return (
-        SERIES[request.param],
-        dicom.read(results / "dicom" / str(i)),
-        written,
-        nib.load(results / "sr" / f"{i}_sr.nii.gz"),
-    )
+    expected = nib.load(results / "sr" / f"{i}_sr.nii.gz")
+    return [*SERIES.values()][i], dicom.read(results / "dicom" / str(i)), written, expected
 
 
 def test_values_and_geometry(result, tmp_path):
@@ -135,7 +128,6 @@ def test_values_and_geometry(result, tmp_path):
     first = np.where(nib.io_orientation(lr)[:, 1] < 0, -0.5, 0)
     np.testing.assert_allclose(affine[:3, 3], nib.affines.apply_affine(lr, first), atol=1e-5)
     np.testing.assert_allclose(affine[:3, :3], lr[:3, :3] / 2, atol=1e-5)
-
     other = nib.as_closest_canonical(dicom.read_by_dcm2niix(folder, tmp_path / "dcm2niix"))
     expected = nib.as_closest_canonical(expected)
     np.testing.assert_allclose(other.affine, expected.affine, atol=1e-3)
@@ -151,7 +143,6 @@ def test_header(result):
     assert [image.InstanceNumber for image in images] == list(range(1, 2 * series.shape[2] + 1))
     normal = series.lps[:3, 2] * (-1 if series.backwards else 1)
     assert (np.diff([np.dot(image.ImagePositionPatient, normal) for image in images]) > 0).all()
-
     first, source = images[0], inputs[0]
     assert first.SeriesInstanceUID != source.SeriesInstanceUID == first.ReferencedSeriesSequence[0].SeriesInstanceUID
     referenced = {item.ReferencedSOPInstanceUID for item in first.SourceImageSequence}
@@ -175,16 +166,7 @@ def test_header(result):
         assert list(image.ImageType[:2]) == ["DERIVED", "SECONDARY"]
         np.testing.assert_allclose(image.PixelSpacing, [series.spacing[1] / 2, series.spacing[0] / 2])
         assert (image.SpacingBetweenSlices, image.SliceThickness) == (series.spacing[2] / 2, thickness)
-        stale = {
-            "SliceLocation",
-            "SAR",
-            "AcquisitionMatrix",
-            "PixelBandwidth",
-            "LargestImagePixelValue",
-            "PixelAspectRatio",
-        }
-        assert not stale & {element.keyword for element in image}
-        assert not any(element.tag.is_private for element in image)
+        assert not any(element.keyword in STALE or element.tag.is_private for element in image)
         assert ("RescaleSlope" in image) == bool(series.slopes)
         if source.WindowCenter is not None:
             assert (image.WindowCenter, image.WindowWidth) == (500 + (series.shape[2] - 1) / 2, 900)
@@ -192,15 +174,12 @@ def test_header(result):
     assert json.loads(metadata.read_text())["version"] in first.SeriesDescription
     assert source.SeriesInstanceUID in first.DerivationDescription
     assert re.search("UDEAN.*version.*SHA-256 of its weights [0-9a-f]{64}", first.DerivationDescription)
-    equipment = [
-        (item.Manufacturer, item.PurposeOfReferenceCodeSequence[0].CodeMeaning)
-        for item in first.ContributingEquipmentSequence
-    ]
+    items = first.ContributingEquipmentSequence
+    equipment = [(item.Manufacturer, item.PurposeOfReferenceCodeSequence[0].CodeMeaning) for item in items]
     assert ("Phantom Scanners", "Acquisition Equipment") in equipment and first.Manufacturer != "Phantom Scanners"
 
 
 def test_each_form(app, bundles, tmp_path):
-    """An exported bundle, with a guide where it takes one, gives what its inference.json gives on NIfTI."""
     study = generate_uid(prefix=None)
     attributes = {"StudyInstanceUID": study, "FrameOfReferenceUID": generate_uid(prefix=None)}
     series = dicom.Series(angles=(4, 2, -3), spacing=(1.0, 1.0, 5.0), attributes=attributes)
@@ -212,13 +191,13 @@ def test_each_form(app, bundles, tmp_path):
     guide.save_nifti(tmp_path / "pair" / "sub-1_t1w.nii.gz")
     series.save_nifti(tmp_path / "pair" / "sub-1_t2w.nii.gz")
     for bundle in [bundles / name for name in runs.FORMS]:
-        out = tmp_path / "out" / bundle.name
+        out, chosen = tmp_path / "out" / bundle.name, []
         guided = "guided" in json.loads((bundle / "configs" / "inference.json").read_text())
-        arguments = ["-i", str(tmp_path / ("study" if guided else "alone")), "-o", str(out), "-m", str(bundle)]
+        arguments = tmp_path / ("study" if guided else "alone"), out, bundle
         if guided:
             chosen = ["--series", images[0].SeriesInstanceUID, "--guide", others[0].SeriesInstanceUID]
-            assert app(["app", *arguments]) == 1 and not any(out.iterdir())
-        assert app(["app", *arguments, *(chosen if guided else [])]) == 0, bundle.name
+            assert app(*arguments) == 1 and not any(out.iterdir())
+        assert app(*arguments, *chosen) == 0, bundle.name
         data = tmp_path / ("pair" if guided else "nifti")
         expected = nib.load(by_inference(bundle, data, tmp_path / "sr" / bundle.name) / "sub-1_t2w_sr.nii.gz")
         (folder,) = out.iterdir()
@@ -231,14 +210,11 @@ def test_each_form(app, bundles, tmp_path):
 def test_headers_say_how_thick_the_slices_are(app, bundles, tmp_path, capfd):
     """Fine-tuning believes them, as it does the JSON beside a NIfTI file."""
     dicom.Series(spacing=(1.0, 1.0, 4.0), attributes={"SliceThickness": "3"}).save(tmp_path / "in")
-    arguments = ["-i", str(tmp_path / "in"), "-o", str(tmp_path / "out"), "-m", str(bundles / "ct_guided")]
-    assert app(["app", *arguments, "--adapt_iterations", "2"]) == 0
+    assert app(tmp_path / "in", tmp_path / "out", bundles / "ct_guided", "--adapt_iterations", "2") == 0
     assert "slices are 0.75 times as thick as they are apart, as its protocol says" in "".join(capfd.readouterr())
 
 
 def set_all(**values):
-    """A change of all images."""
-
     def change(images):
         for image in images:
             for keyword, value in values.items():
@@ -248,27 +224,14 @@ def set_all(**values):
 
 
 def set_one(**values):
-    """A change of one image."""
     return lambda images: set_all(**values)(images[4:5])
 
 
 def without(keyword):
-    """Leave an attribute out of one image."""
     return lambda images: delattr(images[4], keyword)
 
 
-def move(*millimetres):
-    """Move one slice."""
-    return lambda images: setattr(
-        images[4],
-        "ImagePositionPatient",
-        [p + m for p, m in zip(images[4].ImagePositionPatient, millimetres, strict=True)],
-    )
-
-
 def again(**values):
-    """Add the images again as others of the same series."""
-
     def change(images):
         for image in copy.deepcopy(images):
             uid = generate_uid(prefix=None)
@@ -290,8 +253,8 @@ def compressed(images):
 UNCLEAN = {
     "two series": (again(SeriesInstanceUID="1.2.3"), r"one MR series, found 2; .*--series(.*\n)* +1\.2\.3  num"),
     "missing slice": (lambda images: images.pop(4), r"lacks 1 slices.*between 0003\.dcm .*expected even steps"),
-    "varying spacing": (move(0, 0, 0.7), r"slices 3\.3 to 4\.7 mm apart.*expected even steps"),
-    "sheared": (move(0, 1.5, 0), r"0004\.dcm: the slice is 1\.5 mm beside"),
+    "varying spacing": (set_one(ImagePositionPatient=[-20.25, 11.5, 53.825]), r"3\.3 to 4\.7 mm apart.*even steps"),
+    "sheared": (set_one(ImagePositionPatient=[-20.25, 13.0, 53.125]), r"0004\.dcm: the slice is 1\.5 mm beside"),
     "two echoes": (again(EchoTime="20"), r"several images at one place.*differ in EchoTime"),
     "a file twice": (lambda images: images.append(images[2]), r"0010\.dcm: the same image as .*0002\.dcm"),
     "one slice": (lambda images: images.__delitem__(slice(1, None)), r"the only image of the series"),
@@ -309,7 +272,6 @@ UNCLEAN = {
     "no pixels": (without("PixelData"), r"0004\.dcm: no pixel data"),
     "no position": (without("ImagePositionPatient"), r"0004\.dcm: ImagePositionPatient is missing.*expected 3"),
     "no spacing": (set_all(PixelSpacing=None), r"PixelSpacing is missing or unreadable, expected 2 finite"),
-    "spacing 0": (set_all(PixelSpacing=[0, 1]), r"PixelSpacing is 0\.0\\1\.0, expected two lengths"),
     "spacing tiny": (set_all(PixelSpacing=["1e-9", "1e-9"]), r"PixelSpacing is .*expected two lengths from 0\.001 to"),
     "no unit vectors": (set_all(ImageOrientationPatient=[1, 0, 0, 1, 0, 0]), r"expected two unit vectors"),
     "slope not finite": (set_all(RescaleSlope="inf"), r"RescaleSlope is inf, expected 1 finite number"),
@@ -318,21 +280,8 @@ UNCLEAN = {
     "compressed": (compressed, r"cannot be decoded.*compressed, JPEG Lossless.*decompress"),
     "constant": (set_all(PixelData=bytes(2 * 32 * 28)), r"series .*: every voxel is 0"),
 }  # fmt: skip
-
-
-@pytest.mark.parametrize("name", UNCLEAN)
-@pytest.mark.filterwarnings("ignore:Invalid value for VR")
-def test_unclean_series(app, bundles, tmp_path, capfd, name):
-    """What is not one clean series is named, with what was found and expected, and nothing is written."""
-    change, pattern = UNCLEAN[name]
-    images = dicom.Series().images()
-    change(images)
-    dicom.save(images, tmp_path / "in")
-    message = refusal(app, bundles, tmp_path, capfd)
-    assert re.search(pattern, message), message
-
-
-FILES = {
+# Of the last file: without it a slice would be missing without a word.
+DAMAGED = {
     "cut short": (lambda data: data[:-700], r"0009\.dcm: the pixel data cannot be decoded.*whole copy"),
     "cut in the header": (lambda data: data[:700], r"0009\.dcm: "),
     "text": (lambda data: b"no image", r"0009\.dcm: not a DICOM file, though its name says so"),
@@ -340,38 +289,32 @@ FILES = {
 }
 
 
-@pytest.mark.parametrize("name", FILES)
-def test_damaged_file(app, bundles, tmp_path, capfd, name):
-    """A damaged file is not passed over: the last slice would be missing without a word."""
-    change, pattern = FILES[name]
-    dicom.save(dicom.Series().images(), tmp_path / "in", change)
-    message = refusal(app, bundles, tmp_path, capfd)
-    assert re.search(pattern, message), message
+@pytest.mark.parametrize("name", [*UNCLEAN, *DAMAGED])
+@pytest.mark.filterwarnings("ignore:Invalid value for VR")
+def test_unclean_series(refused, bundles, tmp_path, name):
+    images = dicom.Series().images()
+    if name in UNCLEAN:
+        change, pattern = UNCLEAN[name]
+        change(images)
+        dicom.save(images, tmp_path / "in")
+    else:
+        change, pattern = DAMAGED[name]
+        dicom.save(images, tmp_path / "in", change)
+    refused(pattern, bundles / "udean")
 
 
-def test_no_dicom(app, bundles, tmp_path, capfd):
-    """A folder with other files, and one series named that is not there."""
+def test_what_is_not_there(refused, bundles, tmp_path):
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "notes.txt").write_text("no image")
-    message = refusal(app, bundles, tmp_path, capfd)
-    assert re.search(r"no DICOM file in it.*found notes\.txt", message), message
+    refused(r"no DICOM file in it.*found notes\.txt", bundles / "udean")
     dicom.Series().save(tmp_path / "in")
-    message = refusal(app, bundles, tmp_path, capfd, "--series", "1.2")
-    assert re.search(r"expected the series 1\.2, found none.*\n.*t2 tse", message), message
-    message = refusal(app, bundles / "none", tmp_path, capfd)
-    assert re.search(r"expected the folder of one exported bundle", message), message
-    message = refusal(app, bundles, tmp_path, capfd, "--guide", "1.2")
-    assert re.search(r"takes no guide", message), message
-
-
-def refusal(app, bundles, tmp_path, capfd, *options):
-    """The message with which the application ends; with code 1, and its output folder is empty."""
-    out = tmp_path / "out"
-    code = app(["app", "-i", str(tmp_path / "in"), "-o", str(out), "-m", str(bundles / "udean"), *options])
-    said = capfd.readouterr().err
-    message = said[said.rindex("error: ") :]
-    assert code == 1 and not (out.exists() and any(out.iterdir())), message
-    return message
+    refused(r"expected the series 1\.2, found none.*\n.*t2 tse", bundles / "udean", "--series", "1.2")
+    refused(r"expected the folder of one exported bundle", bundles / "none" / "udean")
+    refused(r"takes no guide", bundles / "udean", "--guide", "1.2")
+    for path in ("models/model.pt", "configs/inference.json"):
+        spoilt = shutil.copytree(bundles / "udean", tmp_path / Path(path).stem / "udean") / path
+        spoilt.write_bytes(spoilt.read_bytes()[:-500])
+        refused(spoilt.name, spoilt.parents[1])
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -381,7 +324,7 @@ def test_malformed(app, bundles, tmp_path, capfd):
     for n, (how, series) in enumerate(malformed.dicom_series(dicom.Series().images, tmp_path / "in")):
         out = tmp_path / "out" / str(n)
         with malformed.deadline(120):
-            code = app(["app", "-i", str(series), "-o", str(out), "-m", str(bundles / "udean")])
+            code = app(series, out, bundles / "udean")
         said = capfd.readouterr().err
         if code == 0:
             written = [path for path in out.rglob("*") if path.is_file()]
@@ -396,17 +339,6 @@ def test_malformed(app, bundles, tmp_path, capfd):
             assert (code, reason) == (1, None), how
             assert not out.exists() or not list(out.iterdir()), how
     assert refused > malformed.COUNT / 2
-
-
-@pytest.mark.parametrize("how, path", [("weights", "models/model.pt"), ("config", "configs/inference.json")])
-def test_damaged_bundle(app, bundles, tmp_path, capfd, how, path):
-    """Damaged weights, and a config that is none, are named; nothing is written."""
-    dicom.Series().save(tmp_path / "in")
-    shutil.copytree(bundles / "udean", tmp_path / "bundles" / "udean")
-    spoilt = tmp_path / "bundles" / "udean" / path
-    spoilt.write_bytes(spoilt.read_bytes()[:-500])
-    message = refusal(app, tmp_path / "bundles", tmp_path, capfd)
-    assert re.search(spoilt.name, message), message
 
 
 def test_process(bundles, tmp_path):
@@ -426,21 +358,12 @@ def test_process(bundles, tmp_path):
     assert run_process("--no_such_key", "1", "-m", bundles / "udean").returncode == 2
 
 
-def free_ports(count):
-    """Ports that nothing listens on."""
-    sockets = [socket.socket() for _ in range(count)]
-    for found in sockets:
-        found.bind(("127.0.0.1", 0))
-    ports = [found.getsockname()[1] for found in sockets]
-    for found in sockets:
-        found.close()
-    return ports
-
-
 @pytest.fixture
 def orthanc(tmp_path):
     """A running Orthanc: its DICOM and HTTP port, and the port where it sends what a client asks for."""
-    dicom_port, http_port, client_port = free_ports(3)
+    with contextlib.ExitStack() as closed:  # again, when all ports are known
+        free = [closed.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(3)]
+        dicom_port, http_port, client_port = ports = [server.getsockname()[1] for server in free]
     config = {
         "Name": "test", "StorageDirectory": str(tmp_path / "store"), "IndexDirectory": str(tmp_path / "store"),
         "Plugins": [], "DicomPort": dicom_port, "HttpPort": http_port, "DicomAet": "ORTHANC",
@@ -455,7 +378,7 @@ def orthanc(tmp_path):
             while subprocess.run(["echoscu", "127.0.0.1", str(dicom_port)], capture_output=True).returncode:
                 assert server.poll() is None and time.monotonic() < deadline, (tmp_path / "orthanc.log").read_text()
                 time.sleep(0.1)
-            yield dicom_port, http_port, client_port
+            yield ports
         finally:
             server.terminate()
             server.wait(timeout=60)
@@ -477,9 +400,8 @@ def test_orthanc(orthanc, bundles, tmp_path):
         return dicom.read(folder)
 
     attributes = {"StudyInstanceUID": generate_uid(prefix=None)}
-    scan = dicom.Series("sagittal", angles=(3, 4, -6), slopes=(0.5,), attributes=attributes).save(
-        tmp_path / "in" / "scan"
-    )
+    series = dicom.Series("sagittal", angles=(3, 4, -6), slopes=(0.5,), attributes=attributes)
+    scan = series.save(tmp_path / "in" / "scan")
     other = dicom.Series(attributes=attributes).save(tmp_path / "in" / "other")
     store(tmp_path / "in")
     study = attributes["StudyInstanceUID"]
@@ -487,7 +409,6 @@ def test_orthanc(orthanc, bundles, tmp_path):
     chosen = ["--series", scan[0].SeriesInstanceUID]
     done = run_process("-i", tmp_path / "out", "-o", tmp_path / "sr", "-m", bundles / "udean", *chosen)
     assert done.returncode == 0, done.stderr
-
     store(tmp_path / "sr")
     made = dicom.read(tmp_path / "sr")
     uids = {image.SOPInstanceUID for image in made}

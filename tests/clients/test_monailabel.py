@@ -1,9 +1,4 @@
-"""The MONAI Label app: the real server, asked over HTTP by MONAI Label's own client, with exported bundles.
-
-It runs in MONAI Label's environment; the variable BUNDLES names the folder of the exported bundles.
-"""
-
-from __future__ import annotations
+"""The MONAI Label app: the real server, asked by its own client, with the exported bundles in the folder BUNDLES."""
 
 import json
 import os
@@ -53,17 +48,15 @@ print("watching", file=open({log!r}, "a"))
 
 
 class Server:
-    """A running server, its folders, and ways to ask it."""
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.dist, self.studies = folder, folder / "dist", folder / "studies"
+        self.scans: dict[str, list[Path]] = {}
 
-    def __init__(self, folder: Path, scans: dict[str, list[Path]]) -> None:
-        self.folder = folder
-        self.scans = scans
-        self.dist, self.studies, self.log, self.connections = (
-            folder / name for name in ("dist", "studies", "server.log", "connections.log")
-        )
+    @property
+    def log(self) -> str:
+        return (self.folder / "server.log").read_text()
 
     def start(self) -> None:
-        """Run the real command until it answers."""
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
@@ -76,18 +69,16 @@ class Server:
                 return
             except requests.ConnectionError:
                 time.sleep(0.1)
-        raise AssertionError(f"the server does not answer:\n{self.log.read_text()}")
+        raise AssertionError(f"the server does not answer:\n{self.log}")
 
-    def info(self) -> dict:
-        """What the server says of itself."""
-        return requests.get(f"{self.url}/info/", timeout=60).json()
+    def models(self) -> dict[str, dict]:
+        return requests.get(f"{self.url}/info/", timeout=60).json()["models"]
 
     def infer(self, model: str, image: str, upload: Path | None = None, **params: object) -> nib.Nifti1Image:
-        """An image super-resolved, by its id or uploaded, with MONAI Label's own client."""
         client = MONAILabelClient(self.url, tmpdir=str(self.folder))
         path, answer = client.infer(model, image, params, file=upload and str(upload))
         try:
-            assert answer["version"] == self.info()["models"][model]["version"]
+            assert answer["version"] == self.models()[model]["version"]
             found = nib.load(path)
             return nib.Nifti1Image(np.asanyarray(found.dataobj), found.affine, found.header)
         finally:
@@ -104,10 +95,11 @@ class Server:
 
 
 def start(folder: Path, *arguments: str) -> subprocess.Popen:
-    """The server's process; its output goes to a log."""
     watch = folder / "watch"
     watch.mkdir()
     (watch / "sitecustomize.py").write_text(WATCH.format(log=str(folder / "connections.log")))
+    (folder / "tmp").mkdir()
+    shutil.copytree(APP, folder / "app", ignore=shutil.ignore_patterns("__pycache__", "logs"))
     programs = Path(sys.executable).parent
     environment = {
         **os.environ,
@@ -117,18 +109,14 @@ def start(folder: Path, *arguments: str) -> subprocess.Popen:
         "MONAI_LABEL_SESSION_PATH": str(folder / "sessions"),
         "OMP_NUM_THREADS": "1",
     }
-    (folder / "tmp").mkdir()
-    command = ["start_server", "--app", "app", "--studies", "studies", "--host", "127.0.0.1", "--conf", "bundles"]
-    shutil.copytree(APP, folder / "app", ignore=shutil.ignore_patterns("__pycache__", "logs"))
+    options = ["--app", "app", "--studies", "studies", "--host", "127.0.0.1", "--conf", "bundles", "dist", *arguments]
+    command = [programs / "monailabel", "start_server", *options]
     with (folder / "server.log").open("w") as log:
-        return subprocess.Popen(
-            [programs / "monailabel", *command, "dist", *arguments], cwd=folder, env=environment, stdout=log, stderr=log
-        )
+        return subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=log)
 
 
 @pytest.fixture(scope="module")
 def bundles() -> Path:
-    """The folder of exported bundles."""
     assert os.environ.get("BUNDLES"), "set BUNDLES to a folder of exported bundles (python -m common export)"
     return Path(os.environ["BUNDLES"])
 
@@ -137,26 +125,23 @@ def bundles() -> Path:
 def server(bundles, tmp_path_factory) -> Server:
     """A server of bundles, of udean in another version and again in the same, and of some with bad weights."""
     folder = tmp_path_factory.mktemp("label")
-    server = Server(folder, {})
+    server = Server(folder)
     for name in runs.FORMS:
         shutil.copytree(bundles / name, server.dist / name)
-        tiny = runs.TINY[name]
+        save, scans, subject = runs.TINY[name].save_lr, folder / "scans" / name, name.replace("_", "")
         server.scans[name] = [
-            tiny.save_lr(
-                folder / "scans" / name, f"{name.replace('_', '')}{i}", runs.phantom(i), affine, dtype=dtype, axes=axes
-            )
+            save(scans, f"{subject}{i}", runs.phantom(i), affine, dtype=dtype, axes=axes)
             for i, (affine, dtype, axes) in enumerate(STORED)
         ]
-        shutil.copytree(folder / "scans" / name, server.studies, dirs_exist_ok=True)
+        shutil.copytree(scans, server.studies, dirs_exist_ok=True)
+    udean = server.dist / "udean"
     for name, (package, version) in MARKED.items():
-        mark(shutil.copytree(server.dist / "udean", server.dist / name), name, package, version)
-    shutil.copytree(server.dist / "udean", server.dist / "broken", ignore=shutil.ignore_patterns("model.pt"))
-    weights = server.dist / "udean" / "models" / "model.pt"
-    for n, (how, path) in enumerate(malformed.checkpoints(weights, folder)):
+        mark(shutil.copytree(udean, server.dist / name), name, package, version)
+    shutil.copytree(udean, server.dist / "broken", ignore=shutil.ignore_patterns("model.pt"))
+    for n, (how, path) in enumerate(malformed.checkpoints(udean / "models" / "model.pt", folder)):
         if n < 10 and not how.startswith("bytes"):  # one of each kind; changed bytes may do no harm
-            name = f"damaged_{n}"
-            shutil.copytree(server.dist / "udean", server.dist / name, ignore=shutil.ignore_patterns("model.*"))
-            shutil.copy(path, server.dist / name / "models" / "model.pt")
+            damaged = shutil.copytree(udean, server.dist / f"damaged_{n}", ignore=shutil.ignore_patterns("model.*"))
+            shutil.copy(path, damaged / "models" / "model.pt")
     server.start()
     yield server
     server.process.send_signal(signal.SIGINT)
@@ -192,37 +177,33 @@ def own(server) -> dict[str, list[nib.Nifti1Image]]:
     results = {}
     for name, scans in server.scans.items():
         out = server.folder / "own" / name
-        command = ["-m", "monai.bundle", "run", "--config_file", "configs/inference.json"]
-        options = ["--dataset_dir", str(scans[0].parent), "--output_dir", str(out)]
-        done = subprocess.run(
-            [sys.executable, *command, *options], cwd=server.dist / name, capture_output=True, text=True, timeout=300
-        )
+        command = [sys.executable, "-m", "monai.bundle", "run", "--config_file", "configs/inference.json"]
+        command += ["--dataset_dir", str(scans[0].parent), "--output_dir", str(out)]
+        done = subprocess.run(command, cwd=server.dist / name, capture_output=True, text=True, timeout=300)
         assert done.returncode == 0, done.stderr
         results[name] = [nib.load(out / scan.name.replace(".nii.gz", "_sr.nii.gz")) for scan in scans]
     return results
 
 
 def guide(name: str, scan: Path) -> dict[str, str]:
-    """The params that name a scan's guide, where the bundle wants one."""
     tiny = runs.TINY[name]
     return {"guide": stem(scan).replace(tiny.contrast, "t1w")} if tiny.guided else {}
 
 
 def stem(scan: Path) -> str:
-    """The id of an image."""
     return scan.name.removesuffix(".nii.gz")
 
 
 def test_info(server):
     """Every bundle that loads is listed with version and scale, as no segmentation; one that does not, in the log."""
-    models = server.info()["models"]
+    models = server.models()
     assert set(models) == {*runs.FORMS, *MARKED}
     for name, model in models.items():
         version = json.loads((server.dist / name / "configs" / "metadata.json").read_text())["version"]
         scale = list(runs.TINY["udean" if name in MARKED else name].degradation.factors)
         assert (model["type"], model["labels"], model["version"], model["scale"]) == ("others", [], version, scale)
         assert f"Version {version}, scale {' x '.join(map(str, scale))} " in model["description"]
-    assert re.search(r"dist/broken is not served: there are no weights at .*model\.pt", server.log.read_text())
+    assert re.search(r"dist/broken is not served: there are no weights at .*model\.pt", server.log)
 
 
 def test_same_as_the_bundle(server, own):
@@ -243,7 +224,6 @@ def test_same_as_the_bundle(server, own):
 
 
 def test_versions_do_not_mix(server, own):
-    """Two versions, and two exports of one version, each run their own code, in any order."""
     scan, expected = server.scans["udean"][1], own["udean"][1]
     unmarked = expected.header["descrip"].item()
     for name in ("udean", *MARKED, "udean", "udean_twin", "udean_next"):
@@ -268,21 +248,16 @@ def test_options(server, own):
 
 
 def test_failures(server, own, tmp_path):
-    """What cannot be done is answered with the reason, and the next request is served."""
     patterns = spoilt.spoil(tmp_path / "spoilt", runs.phantom(0), "t1w")
     for path, pattern in patterns.items():
         server.refuses(422, f"^the upload: .*{pattern}", "udean", upload=path)
         shutil.copy(path, server.studies)
-    deadline = time.monotonic() + 60  # until the server has seen the new files
-    while time.monotonic() < deadline:
-        if set(map(stem, patterns)) <= set(
-            requests.get(f"{server.url}/datastore/?output=all", timeout=60).json()["objects"]
-        ):
-            break
+    deadline, seen = time.monotonic() + 60, set()  # until the server has seen the new files
+    while time.monotonic() < deadline and not set(map(stem, patterns)) <= seen:
+        seen = set(requests.get(f"{server.url}/datastore/?output=all", timeout=60).json()["objects"])
     for path, pattern in patterns.items():
         server.refuses(422, f"^{stem(path)}: .*{pattern}", "udean", stem(path))
         os.unlink(server.studies / path.name)
-
     scan = {name: stem(scans[0]) for name, scans in server.scans.items()}
     for image in ("none", "1.2.840.113619.2.5", "../studies", str(server.scans["udean"][0]), ".", "\0"):
         server.refuses(404, "there is no image", "udean", image)
@@ -291,9 +266,8 @@ def test_failures(server, own, tmp_path):
     server.refuses(422, "needs a guide", "guided_rdn", scan["guided_rdn"])
     server.refuses(404, "there is no image 'none'", "guided_rdn", scan["guided_rdn"], guide="none")
     server.refuses(422, "takes no guide", "udean", scan["udean"], guide=scan["udean"])
-    server.refuses(
-        422, f"^{scan['downsampling_gan']}: slices are .* apart", "ct_guided", scan["downsampling_gan"], slice_axis="SI"
-    )
+    apart = f"^{scan['downsampling_gan']}: slices are .* apart"
+    server.refuses(422, apart, "ct_guided", scan["downsampling_gan"], slice_axis="SI")
     server.refuses(422, "results are no labels", "udean", scan["udean"], save_label=True)
     files = [("files", (path.name, path.read_bytes())) for path in server.scans["udean"][:2]]
     session = requests.put(f"{server.url}/session/", files=files, timeout=60).json()["session_id"]
@@ -302,7 +276,6 @@ def test_failures(server, own, tmp_path):
     with pytest.raises(MONAILabelClientException) as caught:
         server.infer("udean", "none")
     assert "there is no image 'none'" in caught.value.msg
-
     assert same(server.infer("udean", scan["udean"]), own["udean"][0])
 
 
@@ -321,33 +294,30 @@ def test_malformed(server, own, tmp_path):
             reason = malformed.unclear(answer.json()["detail"], "the upload")
             assert (answer.status_code, reason) == (422, None), path.name
     assert refused > malformed.COUNT / 2
-    log = server.log.read_text()
     for bundle in server.dist.glob("damaged_*"):
-        (reason,) = re.findall(rf"{bundle.name} is not served: (.*)", log)
+        (reason,) = re.findall(rf"{bundle.name} is not served: (.*)", server.log)
         assert malformed.unclear(reason, "model.pt") is None
     assert not (server.folder / "code_was_run").exists()
     assert same(server.infer("udean", stem(scan)), own["udean"][0])
 
 
-def test_nothing_left_behind(server):
+def files(folder: Path) -> set[Path]:
+    return {path.relative_to(folder) for path in folder.rglob("*") if path.is_file()}
+
+
+def test_nothing_left_behind(server, bundles):
     """After all these requests: no upload, no result, no label, no change of a bundle, and no connection elsewhere."""
     (own,) = (server.folder / "tmp").glob("monailabel-*")
     assert list(own.iterdir()) == []
-    kept = {path.name for path in server.studies.rglob("*") if path.is_file()}
-    assert kept - {path.name for scans in server.scans.values() for path in scans[0].parent.iterdir()} <= {
-        ".lock", "datastore_v2.json",
-    }  # fmt: skip
+    given = {path.name for scans in server.scans.values() for path in scans[0].parent.iterdir()}
+    assert {path.name for path in files(server.studies)} - given <= {".lock", "datastore_v2.json"}
     for name in runs.FORMS:
-        left = {path.relative_to(server.dist / name) for path in (server.dist / name).rglob("*") if path.is_file()}
-        there = {
-            path.relative_to(bundle) for bundle in [Path(os.environ["BUNDLES"]) / name] for path in bundle.rglob("*")
-        }
-        assert {path for path in left - there if path.suffix != ".pyc"} == set()
-    assert set(server.connections.read_text().split("\n")) == {"watching", ""}
+        more = files(server.dist / name) - files(bundles / name)
+        assert not [path for path in more if path.suffix != ".pyc"]
+    assert set((server.folder / "connections.log").read_text().split("\n")) == {"watching", ""}
 
 
 def test_nothing_to_serve(tmp_path):
-    """Without a bundle that loads the server does not start, and says why."""
     (tmp_path / "dist" / "empty").mkdir(parents=True)
     assert start(tmp_path).wait(120) != 0
     log = (tmp_path / "server.log").read_text()

@@ -1,9 +1,4 @@
-"""Pages to look at in a real Chromium: they load, draw, scroll together, and ask nothing of any network.
-
-It runs where Debian's chromium and playwright are; WebGL is drawn in software.
-"""
-
-from __future__ import annotations
+"""Pages in a real Chromium (Debian's, by playwright, WebGL in software): they draw, scroll together, ask no network."""
 
 import io
 import shutil
@@ -34,7 +29,6 @@ AXES = {"axial": 2, "coronal": 1, "sagittal": 0}
 
 @pytest.fixture(scope="module")
 def page_file(tmp_path_factory) -> Path:
-    """An oblique head on its own coarse grid, interpolated, and stored in three ways."""
     folder = tmp_path_factory.mktemp("page")
     hr = runs.phantom(3)
     lr, affine = runs.degrade(hr, runs.OBLIQUE, DEGRADATION)
@@ -67,7 +61,6 @@ def page(page_file):
 
 
 def panel(page: Page, name: str) -> Locator:
-    """Where a volume is drawn."""
     return page.locator(f'figure[data-name="{name}"] canvas')
 
 
@@ -83,24 +76,20 @@ def settle(page: Page) -> None:
 
 
 def position(page: Page) -> np.ndarray:
-    """Where the page looks, in mm."""
     return np.array(page.inner_text("#status").split()[1:6:2], float)
 
 
 def colourful(picture: np.ndarray) -> float:
-    """The share of a picture that is not grey."""
     return float((np.ptp(picture, axis=-1) > 0.05).mean())
 
 
 def show(page: Page, plane: str) -> None:
-    """Show one plane, interpolated and without the cross."""
     page.select_option("#planes", label=plane)
     page.set_checked("#cross", False)
     page.set_checked("#smooth", True)
 
 
 def test_it_draws_and_scrolls_all_together(page):
-    """It looks at the point first; each panel shows the head, and the wheel over one moves them all."""
     assert page.title() == "a head"
     np.testing.assert_allclose(position(page), AT, atol=0.06)
     for plane, axis in AXES.items():
@@ -122,7 +111,6 @@ def test_it_draws_and_scrolls_all_together(page):
 
 
 def test_all_volumes_are_in_one_place(page):
-    """However a volume is stored, and wherever its grid begins; when zoomed and moved too."""
     for zoomed in (False, True):
         if zoomed:
             panel(page, "mirrored").hover()

@@ -7,12 +7,15 @@ import warnings
 
 import pytest
 
+from common.blocks import ROOT
 from common.side_by_side import Programs
 
 
 @pytest.fixture
 def commands(monkeypatch):
     """The commands as they were run: by the real command line, but in this process, which has imported it all."""
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
     made = []
 
     def run(programs, command, log):

@@ -2,41 +2,22 @@
 
 from pathlib import Path
 
-import pytest
-
 from common.data.naming import few_words, result_name, result_path
+from tests.refused import refused
 
 
-@pytest.mark.parametrize(
-    ("name", "expected"),
-    [
-        ("sub-01_T1w", "sub-01/anat/sub-01_res-high_desc-sr_T1w"),
-        ("sub-01_ses-b2_acq-x_run-1_FLAIR", "sub-01/ses-b2/anat/sub-01_ses-b2_acq-x_run-1_res-high_desc-sr_FLAIR"),
-        ("sub-1_space-T1w_res-2mm_desc-preproc_T2w", "sub-1/anat/sub-1_space-T1w_res-high_desc-preprocsr_T2w"),
-    ],
-)
-def test_results_are_named_as_bids_derivatives(name, expected):
-    assert result_path("out", name, bids="true") == Path(f"out/{expected}.nii.gz")
-    assert result_path("out", name) == Path(f"out/{name}_sr.nii.gz")
-
-
-@pytest.mark.parametrize(
-    ("name", "said"),
-    [
-        ("scan", "ends in|not named"),
-        ("T1w", "not named"),
-        ("ses-1_T1w", "not named"),
-        ("sub-01_fast_T1w", "not named"),
-        ("sub-01_sub-02_T1w", "each once"),
-        ("sub-0.1_T1w", "letters and digits"),
-        ("sub-01_mod-x_T1w", "keys of sub, ses"),
-        ("sub-../x_T1w", "not named"),
-        ("sub-01_t1w", "ends in 't1w'.*T1w, T2w"),
-    ],
-)
-def test_other_names_are_refused_where_a_derivative_is_wanted(name, said):
-    with pytest.raises(ValueError, match=f"^{name}: .*({said}).*--bids"):
-        result_path("out", name, bids=True)
+def test_results_are_named_as_bids_derivatives_unless_their_names_or_suffixes_are_others():
+    for name, expected in {
+        "sub-01_T1w": "sub-01/anat/sub-01_res-high_desc-sr_T1w",
+        "sub-01_ses-b2_acq-x_run-1_FLAIR": "sub-01/ses-b2/anat/sub-01_ses-b2_acq-x_run-1_res-high_desc-sr_FLAIR",
+        "sub-1_space-T1w_res-2mm_desc-preproc_T2w": "sub-1/anat/sub-1_space-T1w_res-high_desc-preprocsr_T2w",
+    }.items():
+        assert result_path("out", name, bids="true") == Path(f"out/{expected}.nii.gz")
+        assert result_path("out", name) == Path(f"out/{name}_sr.nii.gz")
+    no_names = "scan T1w ses-1_T1w sub-01_fast_T1w sub-01_sub-02_T1w sub-0.1_T1w sub-01_mod-x_T1w sub-../x_T1w".split()
+    words = "sub-<label>", "keys of sub, ses", "each once", "letters and digits"
+    for name, said in {**dict.fromkeys(no_names, words), "sub-01_t1w": ("'t1w'", "T1w, T2w")}.items():
+        refused(lambda name=name: result_path("out", name, bids=True), ValueError, f"{name}: ", *said, "--bids")
 
 
 def test_an_entry_is_named_by_its_name_or_its_file_and_not_twice_in_a_line():

@@ -3,99 +3,63 @@
 import copy
 import shutil
 from functools import partial
+from itertools import islice
 
 import pytest
 import torch
 from ignite.engine import Events
 from torch import nn
+from torch.optim.lr_scheduler import LambdaLR, ReduceLROnPlateau
 
 from common.engines import AlternatingTrainer, Player
 from common.graph import TensorGraph
-from common.losses import LeastSquaresLoss
 from common.networks import RDN, AxisInterpolation
+from tests.engines.games import Batches, close_to, spiked
+from tests.refused import refused
 
-STEPS = {
-    "fake": ["down", "hr"],
-    "back": ["up", "fake"],
-    "fake_verdict": ["judge", "fake"],
-    "real_verdict": ["judge", "lr"],
-}
+ORDERS = [("generator", "judge"), ("judge", "generator")]
+STEPS = {"fake": ["down", "hr"], "back": ["up", "fake"], "verdict": ["judge", "fake"], "real": ["judge", "lr"]}
+AGAIN = STEPS | {"again": ["down", "back"], "again_verdict": ["judge", "again"]}
+ADAM = partial(torch.optim.Adam, lr=0.01)  # fused where the trainer asks for it
+BF16 = {"amp": True, "amp_kwargs": {"dtype": torch.bfloat16}}
+FP16 = {"amp": True, "amp_kwargs": {"dtype": torch.float16}}
 
 
 class Net(nn.Module):
-    """A convolution and a bend; counts its calls and keeps what it saw."""
-
     def __init__(self, outputs=2):
         super().__init__()
         self.layer = nn.Conv2d(2, outputs, 3, padding=1)
-        self.calls, self.dtype, self.saw_a_graph = 0, None, []
+        self.dtypes, self.saw_a_graph = set(), []
 
     def forward(self, x):
-        self.calls += 1
         self.saw_a_graph.append(x.requires_grad)
         y = torch.tanh(self.layer(x))
-        self.dtype = y.dtype
+        self.dtypes.add(y.dtype)
         return y
 
 
-class Batches:
-    """Without end, each batch a function of how many were before it."""
-
-    def __init__(self):
-        self.iteration = 0
-
-    def set_iteration(self, iteration):
-        self.iteration = iteration
-
-    def __iter__(self):
-        while True:
-            self.iteration += 1
-            generator = torch.Generator().manual_seed(self.iteration)
-            yield {key: torch.randn(3, 2, 6, 5, generator=generator) for key in ("hr", "lr")}
-
-
-def networks_of(seed=0):
-    torch.manual_seed(seed)
+def networks_of():
+    torch.manual_seed(0)
     return {"down": Net(), "up": Net(), "judge": Net(outputs=1)}
 
 
-def close_to(target):
-    return lambda verdict: (verdict - target).square().mean()
-
-
-def l1(x, y):
-    return (x - y).abs().mean()
-
-
-def term(name, loss, *inputs, weight=1.0):
-    return name, [weight, loss, *inputs]
-
-
-def player_of(networks, optimizer, rows, **options):
-    return Player(networks, optimizer, dict(rows), **options)
-
-
-GENERATOR = [term("cycle", l1, "back", "hr"), term("fool", close_to(1), "fake_verdict", weight=0.5)]
-JUDGE = [term("real", close_to(1), "real_verdict"), term("fake", close_to(0), "fake_verdict")]
+l1 = nn.functional.l1_loss
+GENERATOR = {"cycle": [1.0, l1, "back", "hr"], "fool": [0.5, close_to(1), "verdict"]}
+JUDGE = {"real": [1.0, close_to(1), "real"], "fake": [1.0, close_to(0), "verdict"]}
 
 
 def sgd(parameters):
     return torch.optim.SGD(parameters, lr=0.1, momentum=0.5)
 
 
-def adam(parameters):
-    return torch.optim.Adam(parameters, lr=0.01, eps=1e-3)
-
-
-def players_of(order=("generator", "judge"), optimizer=sgd, **options):
-    """Players in order; ``options`` are further arguments by player."""
+def players_of(order=ORDERS[0], optimizer=sgd, **options):
     rows = {"generator": (["down", "up"], GENERATOR), "judge": (["judge"], JUDGE)}
-    return {name: player_of(rows[name][0], optimizer, rows[name][1], **options.get(name, {})) for name in order}
+    return {name: Player(rows[name][0], optimizer, rows[name][1], **options.get(name, {})) for name in order}
 
 
-def trainer_of(players, networks=None, iterations=4, steps=STEPS, **options):
-    graph = TensorGraph(networks or networks_of(), steps)
-    return AlternatingTrainer(torch.device("cpu"), 1, Batches(), graph, players, epoch_length=iterations, **options)
+def trainer_of(players, networks=None, iterations=4, steps=STEPS, epochs=1, batches=None, **options):
+    graph, batches = TensorGraph(networks or networks_of(), steps), batches or Batches(3, 2, 6, 5)
+    return AlternatingTrainer(torch.device("cpu"), epochs, batches, graph, players, iterations, **options)
 
 
 def values_of(networks):
@@ -108,69 +72,49 @@ def step(optimizer, loss):
     optimizer.step()
 
 
-def game_by_hand(order, optimizer, iterations, repeat=1):
-    """The game with an explicit detach, every forward pass written out."""
-    net = networks_of()
+def game_by_hand(order, optimizer, iterations, repeat):
+    net, losses = networks_of(), []
     generator = optimizer([*net["down"].parameters(), *net["up"].parameters()])
     judge = optimizer(list(net["judge"].parameters()))
-    losses = []
-    for _, batch in zip(range(iterations), Batches(), strict=False):
-        hr, lr = batch["hr"], batch["lr"]
+    for hr, lr in islice(map(dict.values, Batches(3, 2, 6, 5)), iterations):
         fake = net["down"](hr)
-        for player in order:
-            for _ in range(repeat):
-                if player == "generator":
-                    fake = net["down"](hr)
-                    cycle, fool = l1(net["up"](fake), hr), close_to(1)(net["judge"](fake))
-                    step(generator, cycle + 0.5 * fool)
-                else:
-                    real, false = close_to(1)(net["judge"](lr)), close_to(0)(net["judge"](fake.detach()))
-                    step(judge, real + false)
-        losses.append([cycle.item(), fool.item(), real.item(), false.item()])
+        for player in [name for name in order for _ in range(repeat)]:
+            if player == "generator":
+                fake = net["down"](hr)
+                cycle, fool = l1(net["up"](fake), hr), close_to(1)(net["judge"](fake))
+                step(generator, cycle + 0.5 * fool)
+            else:
+                real, false = close_to(1)(net["judge"](lr)), close_to(0)(net["judge"](fake.detach()))
+                step(judge, real + false)
+        terms = {"generator/cycle": cycle, "generator/fool": fool, "generator/total": cycle + 0.5 * fool}
+        terms |= {"judge/real": real, "judge/fake": false, "judge/total": real + false}
+        losses.append({name: loss.item() for name, loss in terms.items()})
     return values_of(net), losses
 
 
-@pytest.mark.parametrize("repeat", [1, 2])
-@pytest.mark.parametrize("optimizer", [sgd, adam])
-@pytest.mark.parametrize("order", [("generator", "judge"), ("judge", "generator")])
-def test_a_game_is_the_one_written_by_hand(order, optimizer, repeat):
-    players = players_of(order, optimizer, generator={"steps": repeat}, judge={"steps": repeat})
-    trainer = trainer_of(players, iterations=5)
-    losses = []
-    names = ["generator/cycle", "generator/fool", "judge/real", "judge/fake"]
-
-    @trainer.on(Events.ITERATION_COMPLETED)
-    def keep(engine):
-        out = engine.state.output
-        losses.append([out[name] for name in names])
-        assert out["generator/total"] == pytest.approx(out["generator/cycle"] + 0.5 * out["generator/fool"])
-
+@pytest.mark.parametrize(("first", "optimizer", "repeat"), [(0, sgd, 1), (1, ADAM, 1), (0, ADAM, 2), (1, sgd, 2)])
+def test_a_game_is_the_one_written_by_hand(first, optimizer, repeat):
+    players = players_of(ORDERS[first], optimizer, generator={"steps": repeat}, judge={"steps": repeat})
+    trainer, outputs = trainer_of(players, iterations=5), []
+    trainer.add_event_handler(Events.ITERATION_COMPLETED, lambda engine: outputs.append(dict(engine.state.output)))
     trainer.run()
-    expected, by_hand = game_by_hand(order, optimizer, 5, repeat)
-    for name, value in values_of(trainer.graph.networks).items():
-        assert torch.allclose(value, expected[name], atol=1e-6), name
-    assert torch.allclose(torch.tensor(losses), torch.tensor(by_hand), atol=1e-6)
+    expected, by_hand = game_by_hand(ORDERS[first], optimizer, 5, repeat)
+    torch.testing.assert_close(values_of(trainer.graph.networks), expected, rtol=1e-5, atol=1e-6)
+    assert outputs == [pytest.approx(losses, rel=1e-5, abs=1e-6) for losses in by_hand]
     start = values_of(networks_of())
     assert all((expected[name] - start[name]).abs().max() > 1e-3 for name in start)
 
 
 def test_a_gradient_takes_every_path_to_its_player():
     """Up's turn has detached ``back``; the judge's has computed ``again`` from it; down's must not use that."""
-    steps = STEPS | {"again": ["down", "back"], "again_verdict": ["judge", "again"]}
-    players = {
-        "up": player_of(["up"], sgd, [term("cycle", l1, "back", "hr")]),
-        "judge": player_of(["judge"], sgd, [term("again", close_to(0), "again_verdict"), JUDGE[0]]),
-        "down": player_of(
-            ["down"], sgd, [term("again", close_to(1), "again_verdict"), term("same", l1, "again", "fake")]
-        ),
-    }
-    trainer = trainer_of(players, steps=steps)
+    rows = {"up": {"cycle": GENERATOR["cycle"]}}
+    rows |= {"judge": {"again": [1.0, close_to(0), "again_verdict"], "real": JUDGE["real"]}}
+    rows |= {"down": {"again": [1.0, close_to(1), "again_verdict"], "same": [1.0, l1, "again", "fake"]}}
+    trainer = trainer_of({name: Player([name], sgd, terms) for name, terms in rows.items()}, steps=AGAIN)
     trainer.run()
-
     net = networks_of()
     down, up, judge = (sgd(list(net[name].parameters())) for name in ("down", "up", "judge"))
-    for _, batch in zip(range(4), Batches(), strict=False):
-        hr, lr = batch["hr"], batch["lr"]
+    for hr, lr in islice(map(dict.values, Batches(3, 2, 6, 5)), 4):
         back = net["up"](net["down"](hr).detach())
         step(up, l1(back, hr))
         again = net["down"](back.detach()).detach()
@@ -178,138 +122,89 @@ def test_a_gradient_takes_every_path_to_its_player():
         fake = net["down"](hr)
         again = net["down"](net["up"](fake))
         step(down, close_to(1)(net["judge"](again)) + l1(again, fake))
-    expected = values_of(net)
-    for name, value in values_of(trainer.graph.networks).items():
-        assert torch.allclose(value, expected[name], atol=1e-6), name
-
-
-@pytest.mark.parametrize("order", [("generator", "judge"), ("judge", "generator")])
-def test_the_generators_run_once_an_iteration_for_all_players(order):
-    steps = STEPS | {"again": ["down", "back"], "again_verdict": ["judge", "again"]}
-    players = players_of(order)
-    players["generator"].losses.terms["again"] = (1.0, close_to(1), ("again_verdict",))
-    players["judge"].losses.terms["again"] = (1.0, close_to(0), ("again_verdict",))
-    trainer = trainer_of(players, steps=steps, iterations=3)
-    trainer.run()
-    # down is used twice in the graph, up once; judge sees lr once, and both images with and without their graph.
-    assert {name: net.calls for name, net in trainer.graph.networks.items()} == {"down": 6, "up": 3, "judge": 15}
-
-
-@pytest.mark.parametrize("order", [("generator", "judge"), ("judge", "generator")])
-def test_a_discriminator_sees_images_without_their_graph(order):
-    trainer = trainer_of(players_of(order), iterations=1)
-    seen = trainer.graph.networks["judge"].saw_a_graph
-    by_player = {}
-    for name, player in trainer.players.items():
-        player.optimizer.register_step_pre_hook(lambda *_, name=name: by_player.update({name: seen[:]}) or seen.clear())
-    trainer.run()
-    assert by_player == {"generator": [True], "judge": [False, False]}
+    torch.testing.assert_close(values_of(trainer.graph.networks), values_of(net), rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize(
-    ("repeat", "calls"), [({"generator": {"steps": 2}}, (8, 8, 16)), ({"judge": {"steps": 2}}, (4, 4, 20))]
+    ("order", "repeat", "calls"),
+    [
+        (ORDERS[0], {}, [2, 1, 5]),
+        (ORDERS[1], {}, [2, 1, 5]),
+        (ORDERS[0], {"generator": {"steps": 2}}, [4, 2, 7]),  # what the player itself has changed is computed again
+        (ORDERS[0], {"judge": {"steps": 2}}, [2, 1, 8]),
+    ],
 )
-def test_further_steps_compute_again_what_the_player_itself_has_changed(repeat, calls):
-    trainer = trainer_of(players_of(("generator", "judge"), **repeat), iterations=4)
+def test_networks_run_once_an_iteration_for_all_players(order, repeat, calls):
+    """down twice in the graph, up once; judge sees lr once, and both images with and without their graph."""
+    players = players_of(order, **repeat)
+    players["generator"].losses.terms["again"] = (1.0, close_to(1), ("again_verdict",))
+    players["judge"].losses.terms["again"] = (1.0, close_to(0), ("again_verdict",))
+    trainer = trainer_of(players, steps=AGAIN, iterations=3)
     trainer.run()
-    # Each step of the generator is a pass of down, up and judge(fake); each of the judge's, of judge(fake), judge(lr).
-    assert tuple(trainer.graph.networks[name].calls for name in ("down", "up", "judge")) == calls
+    assert [len(net.saw_a_graph) for net in trainer.graph.networks.values()] == [3 * count for count in calls]
 
 
-@pytest.mark.parametrize("order", [("generator", "judge"), ("judge", "generator")])
+@pytest.mark.parametrize("order", ORDERS)
 def test_a_turn_touches_its_own_networks_only(order):
-    trainer = trainer_of(players_of(order), iterations=2)
+    """And a discriminator, in its own, sees images without their graph."""
+    trainer, turns, then = trainer_of(players_of(order), iterations=2), [], {}
     networks = trainer.graph.networks
-    turns = []
-
     for name, player in trainer.players.items():
 
-        def before(optimizer, *_, name=name, own=player.networks):
+        def before(*_, name=name, own=player.networks):
             for network, module in networks.items():
-                for parameter in module.parameters():
-                    assert (parameter.grad is None) == (network not in own), f"{name}'s turn, {network}"
-            turns.append((name, values_of(networks)))
+                assert {p.grad is None for p in module.parameters()} == {network not in own}, (name, network)
+            turns.append((name, networks["judge"].saw_a_graph))
+            networks["judge"].saw_a_graph = []
+            then.update(values_of(networks))
 
-        def after(optimizer, *_, name=name, own=player.networks):
-            _, then = turns[-1]
+        def after(*_, name=name, own=player.networks):
             for key, value in values_of(networks).items():
-                assert torch.equal(value, then[key]) == (key.split(".")[0] not in own), f"{name}'s turn, {key}"
+                assert torch.equal(value, then[key]) == (key.split(".")[0] not in own), (name, key)
 
         player.optimizer.register_step_pre_hook(before)
         player.optimizer.register_step_post_hook(after)
     trainer.run()
-    assert [name for name, _ in turns] == [*order, *order]
+    seen = {"generator": [True], "judge": [False, False]}
+    assert turns == [(name, seen[name]) for name in (*order, *order)]
     assert all(p.grad is None for p in trainer.graph.parameters())
 
 
-class Never(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.weight = nn.Parameter(torch.ones(1))
-
-    def forward(self, *_):
-        raise AssertionError("a step that only terms of weight 0 need was computed")
-
-
-def test_a_term_of_weight_0_computes_no_step_and_moves_no_weight():
-    networks = networks_of() | {"idle": Never()}
-    rows = [*GENERATOR, term("off", l1, "unused", "hr", weight=0.0)]
-    for decay in (0.0, 0.1):
-
-        def optimizer(parameters, decay=decay):
-            return torch.optim.AdamW(parameters, lr=0.01, weight_decay=decay)
-
-        players = {"generator": player_of(["down", "up", "idle"], optimizer, rows), "judge": players_of()["judge"]}
-        trainer = trainer_of(players, networks, 2, STEPS | {"unused": ["idle", "back"]})
-        trainer.run()
-        assert networks["idle"].weight.item() == 1
-        assert set(trainer.state.output) == {
-            "generator/cycle", "generator/fool", "generator/total", "judge/real", "judge/fake", "judge/total",
-        }  # fmt: skip
-
-
-def test_a_player_that_an_overlay_sets_to_none_is_left_out():
-    trainer = trainer_of({**players_of(), "degradation": None}, iterations=1)
+@pytest.mark.parametrize("decay", [0.0, 0.1])
+def test_what_an_overlay_turns_off_computes_no_step_and_moves_no_weight(decay):
+    """A term by the weight 0, a player by None."""
+    networks, adamw = networks_of() | {"idle": nn.PReLU()}, partial(torch.optim.AdamW, lr=0.01, weight_decay=decay)
+    networks["idle"].register_forward_pre_hook(lambda *_: pytest.fail("what only terms of weight 0 need was computed"))
+    rows = GENERATOR | {"off": [0.0, l1, "unused", "hr"]}
+    players = players_of() | {"generator": Player(["down", "up", "idle"], adamw, rows), "degradation": None}
+    trainer = trainer_of(players, networks, 2, STEPS | {"unused": ["idle", "back"]})
     trainer.run()
-    assert list(trainer.players) == ["generator", "judge"]
+    assert networks["idle"].weight.item() == 0.25 and list(trainer.players) == ["generator", "judge"]
+    terms = {"generator": {"cycle", "fool", "total"}, "judge": {"real", "fake", "total"}}
+    assert set(trainer.state.output) == {f"{name}/{term}" for name, found in terms.items() for term in found}
 
 
 def test_schedulers_step_once_an_iteration_however_many_steps_a_player_takes():
-    rates = []
-
-    def halving(optimizer):
-        return torch.optim.lr_scheduler.LambdaLR(optimizer, lambda iteration: 0.5**iteration)
-
-    options = {"generator": {"steps": 3, "scheduler": halving}, "judge": {"scheduler": halving}}
-    trainer = trainer_of(players_of(**options), iterations=4)
+    halving, rates = {"scheduler": partial(LambdaLR, lr_lambda=lambda iteration: 0.5**iteration)}, []
+    trainer = trainer_of(players_of(generator={"steps": 3, **halving}, judge=halving))
     for player in trainer.players.values():
         player.optimizer.register_step_pre_hook(lambda o, *_: rates.append(o.param_groups[0]["lr"]))
     trainer.run()
     assert rates == [0.1 * 0.5**i for i in range(4) for _ in range(4)]
 
 
-def plateau(**options):
-    return lambda optimizer: torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, **options)
-
-
-def scripted(losses):
-    """A loss that takes the values in turn, whatever the network does."""
+def scripted(losses, networks=("judge",), factor=0.1, patience=0, stop_below=None, start=0.1):
+    """A player whose losses take the values in turn, whatever its networks do; its rate falls on a plateau."""
     values = iter(losses)
-    return lambda verdict: next(values) + 0 * verdict.sum()
+    rows = {"scripted": [1.0, lambda x: next(values) + 0 * x.sum(), "real" if "judge" in networks else "back"]}
+    plateau = partial(ReduceLROnPlateau, factor=factor, patience=patience)
+    return Player(networks, partial(torch.optim.SGD, lr=start), rows, scheduler=plateau, stop_below=stop_below)
 
 
 def run_epochs(players, epochs, length):
-    """Learning rates of each player in each epoch of a run."""
-    graph = TensorGraph(networks_of(), STEPS)
-    trainer = AlternatingTrainer(torch.device("cpu"), epochs, Batches(), graph, players, epoch_length=length)
-    rates = {name: [] for name in players}
-
-    @trainer.on(Events.ITERATION_COMPLETED)
-    def keep(engine):
-        for name, player in players.items():
-            # The scheduler has been stepped where an epoch has ended, so this is for the next.
-            rates[name].append(player.optimizer.param_groups[0]["lr"])
-
+    """The trainer, and the judge's learning rate after each iteration: where an epoch has ended, that for the next."""
+    trainer, rates = trainer_of(players, iterations=length, epochs=epochs), []
+    trainer.on(Events.ITERATION_COMPLETED)(lambda: rates.append(players["judge"].optimizer.param_groups[0]["lr"]))
     trainer.run()
     return trainer, rates
 
@@ -318,49 +213,23 @@ def test_a_plateau_is_one_of_the_means_of_epochs():
     """The means fall until epoch 3 and not after; the last losses of the epochs and the least do otherwise."""
     epochs = [(6, 2, 4), (5, 1, 3), (0, 5, 1), (2, 3, 1), (6, 0, 0.5), (3, 2.7, 0.3), (1, 1, 7), (9, 9, 9), (0, 0, 0)]
     means = [sum(epoch) / 3 for epoch in epochs]
-    rows = [term("scripted", scripted(loss for epoch in epochs for loss in epoch), "fake_verdict")]
-    player = player_of(["judge"], sgd, rows, scheduler=plateau(factor=0.1, patience=2))
-    trainer, rates = run_epochs({"judge": player}, len(epochs), 3)
+    _, rates = run_epochs({"judge": scripted(sum(epochs, ()), patience=2)}, len(epochs), 3)
     # Epochs 4 to 6 have not been better than epoch 3 (which makes more than 2), and 7 to 8 only two more.
     assert [min(means[:i]) > mean for i, mean in enumerate(means) if i] == [True, True] + [False] * 5 + [True]
-    assert rates["judge"] == pytest.approx([0.1] * 17 + [0.01] * 10)
-    assert trainer.state.epoch == len(epochs)
+    assert rates == pytest.approx([0.1] * 17 + [0.01] * 10)
 
 
-def falling_of(scale=0.1, stop_below=None, start=0.1):
-    """A player whose rate falls by a factor of ``scale`` after every epoch but the first, and options of it."""
-    losses = scripted(1.0 for _ in range(100))
-    return player_of(
-        ["judge"],
-        lambda p: torch.optim.SGD(p, lr=start),
-        [term("scripted", losses, "real_verdict")],
-        scheduler=plateau(factor=scale, patience=0),
-        stop_below=stop_below,
-    )
-
-
-def test_training_ends_with_the_epoch_in_which_the_rate_has_fallen_far_enough():
-    trainer, rates = run_epochs({"judge": falling_of(stop_below=2e-3)}, 10, 2)
-    assert trainer.state.epoch == 3 and trainer.state.iteration == 6
-    assert rates["judge"] == pytest.approx([0.1] * 3 + [0.01] * 2 + [0.001])
-    # At the bound itself a player goes on.
-    trainer, _ = run_epochs({"judge": falling_of(0.5, stop_below=0.125, start=0.5)}, 10, 2)
-    assert trainer.state.epoch == 4
-    trainer, _ = run_epochs({"judge": falling_of()}, 5, 2)
-    assert trainer.state.epoch == 5
-
-
-@pytest.mark.parametrize(("stop_below", "epochs"), [(2e-5, 5), (None, 7)])
-def test_training_goes_on_until_every_player_has_finished(stop_below, epochs):
-    generator = player_of(
-        ["down", "up"],
-        sgd,
-        [term("scripted", scripted(1.0 for _ in range(100)), "back")],
-        scheduler=plateau(factor=0.1, patience=0),
-        stop_below=stop_below,
-    )
-    trainer, rates = run_epochs({"generator": generator, "judge": falling_of(stop_below=2e-3)}, 7, 2)
-    assert trainer.state.epoch == epochs and len(rates["judge"]) == 2 * epochs
+def test_training_ends_with_the_epoch_in_which_every_rate_has_fallen_far_enough():
+    """Rates fall after every epoch but the first. The loader is told where it is at every epoch."""
+    trainer, rates = run_epochs({"judge": scripted([1.0] * 99, stop_below=2e-3)}, 10, 2)
+    assert trainer.state.iteration == 6 and trainer.data_loader.told == [0, 2, 4]
+    assert rates == pytest.approx([0.1] * 3 + [0.01] * 2 + [0.001])
+    # At the bound itself a player goes on; and without one, or while another does.
+    at_bound = {"judge": scripted([1.0] * 99, factor=0.5, stop_below=0.125, start=0.5)}
+    generators = [scripted([1.0] * 99, ("down", "up"), stop_below=bound) for bound in (2e-5, None)]
+    both = [{"generator": generator, "judge": scripted([1.0] * 99, stop_below=2e-3)} for generator in generators]
+    for players, ends in ((at_bound, 4), ({"judge": scripted([1.0] * 99)}, 7), (both[0], 5), (both[1], 7)):
+        assert len(run_epochs(players, 7, 2)[1]) == 2 * ends
 
 
 def test_clipping_bounds_the_gradient_of_one_player_and_keeps_its_direction():
@@ -369,9 +238,7 @@ def test_clipping_bounds_the_gradient_of_one_player_and_keeps_its_direction():
         found = {"generator": [], "judge": []}
         for name, player in trainer.players.items():
             player.optimizer.register_step_pre_hook(
-                lambda o, *_, name=name: found[name].append(
-                    torch.cat([p.grad.flatten() for group in o.param_groups for p in group["params"]])
-                )
+                lambda *_, to=found[name], own=player.parameters: to.append(torch.cat([p.grad.flatten() for p in own]))
             )
         trainer.run()
         return found
@@ -385,19 +252,11 @@ def test_clipping_bounds_the_gradient_of_one_player_and_keeps_its_direction():
 
 def test_bf16_computes_networks_in_bf16_and_losses_in_float32():
     seen = []
-
-    def loss(*tensors):
-        seen.extend(t.dtype for t in tensors)
-        return tensors[0].abs().mean()
-
-    players = {
-        "generator": player_of(["down", "up"], adam, [term("cycle", loss, "back", "hr"), GENERATOR[1]]),
-        "judge": players_of()["judge"],
-    }
-    trainer = trainer_of(players, amp=True, amp_kwargs={"dtype": torch.bfloat16})
+    rows = GENERATOR | {"cycle": [1.0, lambda x, y: seen.extend([x.dtype, y.dtype]) or l1(x, y), "back", "hr"]}
+    trainer = trainer_of(players_of(optimizer=ADAM) | {"generator": Player(["down", "up"], ADAM, rows)}, **BF16)
     trainer.run()
     assert set(seen) == {torch.float32}
-    assert {net.dtype for net in trainer.graph.networks.values()} == {torch.bfloat16}
+    assert [net.dtypes for net in trainer.graph.networks.values()] == [{torch.bfloat16}] * 3
     assert {p.dtype for p in trainer.graph.parameters()} == {torch.float32}
     assert all(isinstance(value, float) for value in trainer.state.output.values())
 
@@ -406,15 +265,15 @@ def test_bf16_computes_networks_in_bf16_and_losses_in_float32():
 def test_a_processor_that_emulates_bf16_is_told(capability, warned, monkeypatch, recwarn):
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
     trainer_of(players_of(), amp=False)
-    trainer_of(players_of(), amp=True, amp_kwargs={"dtype": torch.bfloat16})
+    trainer_of(players_of(), **BF16)
     assert len([w for w in recwarn if "--amp false" in str(w.message)]) == warned
 
 
-def trainer_in_fp16(players, scale=128.0):
-    trainer = trainer_of(players, iterations=1, amp=True, amp_kwargs={"dtype": torch.float16})
+def trainer_in_fp16(players):
+    trainer = trainer_of(players, iterations=1, **FP16)
     for player in players.values():
         assert player.scaler.is_enabled()
-        player.scaler = torch.amp.GradScaler("cpu", init_scale=scale)
+        player.scaler = torch.amp.GradScaler("cpu", init_scale=128.0)
     return trainer
 
 
@@ -429,153 +288,77 @@ def test_fp16_scales_the_loss_of_each_player_and_unscales_its_gradient():
         assert moved > 1e-3 and (value - expected[name]).abs().max() < 0.05 * moved, name
 
 
-FUSED = partial(torch.optim.Adam, lr=0.01)  # where the trainer asks for it
-
-
-@pytest.mark.parametrize("first", [True, False])
-def test_a_state_goes_on_in_another_precision(first):
+@pytest.mark.parametrize(("first", "second", "fused"), [(FP16, BF16, None), (BF16, FP16, True)])
+def test_a_state_goes_on_in_another_precision(first, second, fused):
     """From float16, whose optimizers are fused, to bfloat16, and the other way."""
-    dtypes = [torch.float16, torch.bfloat16]
-    before, after = (
-        trainer_of(players_of(optimizer=FUSED), amp=True, amp_kwargs={"dtype": dtype})
-        for dtype in (dtypes if first else dtypes[::-1])
-    )
-
-    def steps(player):
-        (count,) = {float(state["step"]) for state in player.optimizer.state.values()}
-        return count
-
+    before, after = (trainer_of(players_of(optimizer=ADAM), **precision) for precision in (first, second))
     before.run()
     for name, player in after.players.items():
         player.load_state_dict(copy.deepcopy(before.players[name].state_dict()))
     after.run()
     for name, player in after.players.items():
-        assert player.optimizer.param_groups[0]["fused"] == (None if first else True)
-        assert steps(player) > steps(before.players[name]) > 0  # in float16 the first may overflow
+        assert player.optimizer.param_groups[0]["fused"] == fused
+        states = (one.optimizer.state.values() for one in (before.players[name], player))
+        (earlier,), (later,) = ({float(state["step"]) for state in found} for found in states)
+        assert later > earlier > 0  # in float16 the first may overflow
 
 
-class Spike(torch.autograd.Function):
-    """The same, with a gradient that overflows."""
-
-    @staticmethod
-    def forward(ctx, x):
-        return x.clone()
-
-    @staticmethod
-    def backward(ctx, gradient):
-        return gradient * float("inf")
-
-
-@pytest.mark.parametrize("optimizer", [sgd, FUSED], ids=["sgd", "fused"])
+@pytest.mark.parametrize("optimizer", [sgd, ADAM], ids=["sgd", "fused"])
 def test_an_overflow_in_fp16_skips_that_players_step_and_lowers_its_scale(optimizer):
-    rows = [term("spike", lambda x: Spike.apply(x).mean(), "back")]
-    judge = players_of(optimizer=optimizer)["judge"]
-    trainer = trainer_in_fp16({"generator": player_of(["down", "up"], optimizer, rows), "judge": judge})
+    generator = Player(["down", "up"], optimizer, {"spike": [1.0, lambda x: spiked(x).mean(), "back"]})
+    trainer = trainer_in_fp16(players_of(optimizer=optimizer) | {"generator": generator})
     before = values_of(trainer.graph.networks)
     trainer.run()
     for name, value in values_of(trainer.graph.networks).items():
         assert torch.equal(value, before[name]) == (not name.startswith("judge")), name
-    assert {name: player.scaler.get_scale() for name, player in trainer.players.items()} == {
-        "generator": 64, "judge": 128,
-    }  # fmt: skip
+    assert [player.scaler.get_scale() for player in trainer.players.values()] == [64, 128]
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), float("-inf")])
 def test_a_loss_that_is_not_finite_stops_the_run_and_is_named(bad):
-    calls = []
-
-    def loss(x):
-        calls.append(0)
-        return x.mean() * (bad if len(calls) == 3 else 1.0)
-
-    players = players_of()
-    players["judge"].losses.terms["odd"] = (1.0, loss, ("fake_verdict",))
-    trainer = trainer_of(players, iterations=5)
-    with pytest.raises(FloatingPointError, match=r"iteration 3: not finite: judge/odd, judge/total\. Lower"):
-        trainer.run()
+    factors, players = iter([1.0, 1.0, bad]), players_of()
+    players["judge"].losses.terms["odd"] = (1.0, lambda x: x.mean() * next(factors), ("verdict",))
+    refused(trainer_of(players).run, FloatingPointError, "iteration 3", ": judge/odd, judge/total. ")
 
 
-def test_the_loader_is_told_where_it_is_at_every_epoch():
-    class Told(Batches):
-        told = ()
-
-        def set_iteration(self, iteration):
-            self.told = (*self.told, iteration)
-            super().set_iteration(iteration)
-
-    loader = Told()
-    graph = TensorGraph(networks_of(), STEPS)
-    trainer = AlternatingTrainer(torch.device("cpu"), 3, loader, graph, players_of(), epoch_length=2)
-    trainer.run()
-    assert loader.told == (0, 2, 4) and trainer.state.iteration == 6
-
-
-def test_what_a_player_cannot_do_is_said():
-    def error_of(match, make):
-        with pytest.raises(ValueError, match=match):
-            make()
-
-    error_of("at least 1 step", lambda: player_of(["up"], sgd, GENERATOR, steps=0))
-    error_of("needs networks", lambda: player_of([], sgd, GENERATOR))
-    error_of(r"player 'g': .*no network 'upp'; known: down, up, judge", lambda: trainer_of({"g": _player("upp")}))
-    error_of(
-        r"player 'g', term 'x': its input 'bakc' .*known: hr, lr, fake, back",
-        lambda: trainer_of({"g": player_of(["up"], sgd, [term("x", l1, "bakc", "hr")])}),
+def test_refused():
+    refused(lambda: Player(["up"], sgd, GENERATOR, steps=0), ValueError, "steps=0", "1")
+    refused(lambda: Player([], sgd, GENERATOR), ValueError, "networks=[]")
+    unknown, other = Player(["upp"], sgd, GENERATOR), Player(["up"], sgd, {"x": [1.0, l1, "bakc", "hr"]})
+    refused(lambda: trainer_of({"g": unknown}), ValueError, "'g'", "'upp'", "down, up, judge")
+    refused(lambda: trainer_of({"g": other}), ValueError, "'g'", "'x'", "'bakc'", "hr, lr, fake, back")
+    refused(
+        lambda: trainer_of({name: Player(["up"], sgd, GENERATOR) for name in "gd"}), ValueError, "'g'", "'d'", "'up'"
     )
-    error_of(r"players 'g' and 'd' both train .*'up'", lambda: trainer_of({"g": _player("up"), "d": _player("up")}))
-    trainer = trainer_of(players_of())
-    trainer.data_loader = [{"hr": torch.rand(1, 2, 6, 5)}]
-    error_of(r"the graph needs \['lr'\].*\['hr'\]", trainer.run)
-
-
-def _player(network):
-    return player_of([network], sgd, copy.deepcopy(GENERATOR))
+    refused(trainer_of(players_of(), batches=[{"hr": torch.rand(1, 2, 6, 5)}]).run, ValueError, "['lr']", "['hr']")
 
 
 def compiled_or_not(compile):
     """A generator that adds to an interpolation, and its judge, whose turns share a forward pass."""
     torch.manual_seed(0)
-    networks = {
-        "sr_net": RDN(4, 4, 1, 1, 4, base=AxisInterpolation(4, 1.5)),
-        "judge": nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Conv2d(4, 1, 3)),
-    }
-    steps = {"fake": ["sr_net", "lr"], "fake_verdict": ["judge", "fake"], "verdict": ["judge", "hr"]}
-    l1, real, fake = nn.L1Loss(), LeastSquaresLoss(1.0), LeastSquaresLoss(0.0)
-    players = {
-        "judge": Player(["judge"], adam, {"real": [1.0, real, "verdict"], "fake": [1.0, fake, "fake_verdict"]}),
-        "sr_net": Player(["sr_net"], adam, {"l1": [1.0, l1, "fake", "hr"], "fool": [0.1, real, "fake_verdict"]}),
-    }
+    judge = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Conv2d(4, 1, 3))
+    networks = {"sr_net": RDN(4, 4, 1, 1, 4, base=AxisInterpolation(4, 1.5)), "judge": judge}
+    rows = {"l1": [1.0, l1, "fake", "hr"], "fool": [0.1, close_to(1), "verdict"]}
+    players = {"judge": Player(["judge"], ADAM, JUDGE), "sr_net": Player(["sr_net"], ADAM, rows)}
+    steps = {"fake": ["sr_net", "lr"], "verdict": ["judge", "fake"], "real": ["judge", "hr"]}
     batches = [{"lr": torch.rand(1, 1, 8, 4), "hr": torch.rand(1, 1, 8, 16)} for _ in range(3)]
-    graph = TensorGraph(networks, steps, ["lr", "hr"])
-    trainer = AlternatingTrainer(torch.device("cpu"), 1, batches, graph, players, compile=compile)
-    outputs = []
-    trainer.add_event_handler(Events.ITERATION_COMPLETED, lambda engine: outputs.append(dict(engine.state.output)))
-    return trainer, outputs
-
-
-def adam(parameters):
-    return torch.optim.Adam(parameters, lr=0.01)
+    return trainer_of(players, networks, 3, steps, batches=batches, compile=compile)
 
 
 def test_compiled_networks_keep_the_names_of_their_weights():
-    (plain, _), (compiled, _) = compiled_or_not(False), compiled_or_not("true")
-    assert list(compiled.graph.state_dict()) == list(plain.graph.state_dict())
-    for trainer, expected in ((plain, False), (compiled, True)):
-        networks = trainer.graph.networks.values()
-        assert {network._compiled_call_impl is not None for network in networks} == {expected}
+    plain, compiled = (compiled_or_not(compile).graph for compile in (False, "true"))
+    assert list(compiled.state_dict()) == list(plain.state_dict())
+    assert all(network._compiled_call_impl is None for network in plain.networks.values())
+    assert all(network._compiled_call_impl is not None for network in compiled.networks.values())
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("g++") is None, reason="needs a C++ compiler")
 def test_compiled_networks_are_trained_the_same():
-    weights, history = [], []
-    for compile in (False, True):
-        trainer, outputs = compiled_or_not(compile)
+    trainers, outputs = [compiled_or_not(False), compiled_or_not(True)], ([], [])
+    for trainer, found in zip(trainers, outputs, strict=True):
+        trainer.add_event_handler(Events.ITERATION_COMPLETED, lambda e, found=found: found.append(dict(e.state.output)))
         trainer.run()
-        weights.append(trainer.graph.state_dict())
-        history.append(outputs)
-    assert len(history[0]) == 3
-    for plain, compiled in zip(*history, strict=True):
-        assert compiled == pytest.approx(plain, abs=1e-5)
-    for name, value in weights[0].items():
-        torch.testing.assert_close(weights[1][name], value, rtol=1e-4, atol=1e-5)
+    assert len(outputs[0]) == 3 and outputs[1] == [pytest.approx(losses, abs=1e-5) for losses in outputs[0]]
+    plain, compiled = (trainer.graph.state_dict() for trainer in trainers)
+    torch.testing.assert_close(compiled, plain, rtol=1e-4, atol=1e-5)

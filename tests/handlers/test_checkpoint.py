@@ -1,13 +1,14 @@
 """Runs that are cut off anywhere and go on exactly; checkpoints that are whole, known, and harmless to load."""
 
+import copy
 import json
 import operator
 import os
 import pickle
 import random
-import re
 import shutil
 import signal
+from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
@@ -19,30 +20,25 @@ from monai.engines import SupervisedEvaluator
 from monai.handlers import MeanSquaredError, from_engine
 from torch import nn
 from torch.nn.utils.parametrizations import spectral_norm
+from torch.optim import lr_scheduler
+from torch.utils._pytree import keystr, tree_flatten_with_path
 
 from common.engines import AlternatingTrainer, Player
 from common.files import replacing
 from common.graph import TensorGraph
-from common.handlers import (
-    BestModel,
-    LastModel,
-    LossHistory,
-    ResumableState,
-    ValidationWithInitial,
-    checkpoint,
-    load_stages,
-    load_weights,
-)
-from common.handlers.checkpoint import save_atomically
+from common.handlers import BestModel, LastModel, LossHistory, ResumableState, ValidationWithInitial, checkpoint
+from common.handlers.checkpoint import load_stages, load_weights, save_atomically
 from common.networks import Cascade
 from tests import simulated_cuda
+from tests.engines.games import Batches, close_to
+from tests.refused import refused
 
 EPOCHS, LENGTH = 3, 4
+load = partial(torch.load, weights_only=True)
+SETTINGS = {"slice_axis": "SI", "offset": (0.5, 0.5, 0.0)}  # that the weights' shapes do not tell
 
 
-class Noisy(nn.Module):
-    """A network whose pass depends on all random states, and that has buffers."""
-
+class Noisy(nn.Module):  # its pass depends on all random states, and it has buffers
     def __init__(self):
         super().__init__()
         self.layer = spectral_norm(nn.Conv2d(1, 1, 3, padding=1))
@@ -52,135 +48,84 @@ class Noisy(nn.Module):
         return self.layer(x + noise) + nn.functional.dropout(x, 0.5, self.training)
 
 
-class Batches:
-    def __init__(self):
-        self.iteration = 0
-
-    def set_iteration(self, iteration):
-        self.iteration = iteration
-
-    def __iter__(self):
-        while True:
-            self.iteration += 1
-            generator = torch.Generator().manual_seed(self.iteration)
-            yield {key: torch.randn(2, 1, 5, 5, generator=generator) for key in ("hr", "lr")}
+def evaluator_of(network, path, device="cpu", better=operator.gt):
+    """A validation that keeps the best weights; its metric is the mean square of what the network makes of ones."""
+    loader = DataLoader([{"image": torch.ones(1, 5, 5), "label": torch.zeros(1, 5, 5)}], batch_size=1)
+    metric = {"mse": MeanSquaredError(output_transform=from_engine(["pred", "label"]))}
+    options = {"key_val_metric": metric, "metric_cmp_fn": better, "val_handlers": [BestModel(network, path)]}
+    return SupervisedEvaluator(torch.device(device), loader, network, **options)
 
 
-def seed_everything(seed=0):
-    torch.manual_seed(seed)
-    random.seed(seed)
-    np.random.seed(seed)
-
-
-def run_of(folder, resume=False, minutes=0, at=None, device="cpu", **changes):
-    """A small game with everything that a run has, in ``folder``; ``at`` is called at events of the trainer."""
-    device = torch.device(device)
+def run_of(folder, resume=False, seed=0, minutes=0, at=lambda *_: None, device="cpu", **changes):
+    """A small game with everything that a run has; ``at`` is called with events of the trainer and the iteration."""
+    for seeding in (torch.manual_seed, random.seed, np.random.seed):
+        seeding(seed)
     sizes = {"epochs": EPOCHS, "length": LENGTH, "players": ("generator", "judge"), "networks": Noisy}
-    sizes |= {"scheduler": lambda o: torch.optim.lr_scheduler.CosineAnnealingLR(o, T_max=EPOCHS * LENGTH)}
-    sizes |= {"stop_below": None, "initial": None, "better": operator.gt, "settings": None} | changes
+    sizes |= {"scheduler": partial(lr_scheduler.CosineAnnealingLR, T_max=EPOCHS * LENGTH), "stop_below": None}
+    sizes |= {"initial": None, "better": operator.gt, "settings": SETTINGS} | changes
     networks = {"up": sizes["networks"](), "judge": sizes["networks"]()}
     graph = TensorGraph(networks, {"sr": ["up", "lr"], "verdict": ["judge", "sr"], "real": ["judge", "hr"]})
-
-    def term(name, loss, *inputs):
-        return name, [1.0, loss, *inputs]
-
-    players = {
-        "generator": Player(
-            ["up"],
-            lambda p: torch.optim.Adam(p, lr=0.01),
-            dict([term("l1", nn.L1Loss(), "sr", "hr"), term("fool", lambda v: (v - 1).square(), "verdict")]),
-            scheduler=sizes["scheduler"],
-            stop_below=sizes["stop_below"],
-        ),
-        "judge": Player(
-            ["judge"],
-            lambda p: torch.optim.SGD(p, lr=0.05, momentum=0.9),
-            dict([term("real", lambda v: (v - 1).square(), "real"), term("fake", torch.square, "verdict")]),
-        ),
-    }
-    validation = DataLoader([{"image": torch.ones(1, 5, 5), "label": torch.zeros(1, 5, 5)}], batch_size=1)
-    evaluator = SupervisedEvaluator(
-        device=device,
-        val_data_loader=validation,
-        network=networks["up"],
-        key_val_metric={"mse": MeanSquaredError(output_transform=from_engine(["pred", "label"]))},
-        metric_cmp_fn=sizes["better"],
-        val_handlers=[BestModel(networks["up"], folder / "model.pt")],
-    )
-    # The order of train.json.
-    handlers = [
+    rows = {"l1": [1.0, nn.L1Loss(), "sr", "hr"], "fool": [1.0, close_to(1), "verdict"]}
+    verdicts = {"real": [1.0, close_to(1), "real"], "fake": [1.0, close_to(0), "verdict"]}
+    options = {name: sizes[name] for name in ("scheduler", "stop_below")}
+    players = {"generator": Player(["up"], partial(torch.optim.Adam, lr=0.01), rows, **options)}
+    players |= {"judge": Player(["judge"], partial(torch.optim.SGD, lr=0.05, momentum=0.9), verdicts)}
+    players = {name: players[name] for name in sizes["players"]}
+    evaluator = evaluator_of(networks["up"], folder / "model.pt", device, sizes["better"])
+    handlers = [  # in the order of train.json
         LossHistory(folder / "history.jsonl", evaluator),
         ValidationWithInitial(sizes["initial"], interval=1, validator=evaluator, epoch_level=True),
-        ResumableState(folder / "state.pt", resume, minutes, evaluator, settings=sizes["settings"]),
+        ResumableState(folder / "state.pt", resume, minutes, evaluator, [folder / "later.pt"], sizes["settings"]),
     ]
-    trainer = AlternatingTrainer(
-        device,
-        sizes["epochs"],
-        Batches(),
-        graph,
-        {name: players[name] for name in sizes["players"]},
-        epoch_length=sizes["length"],
-        train_handlers=handlers,
-    )
-    for event in () if at is None else (Events.ITERATION_STARTED, Events.ITERATION_COMPLETED, Events.EPOCH_COMPLETED):
-        trainer.add_event_handler(event, at, event.value)
+    device, batches = torch.device(device), Batches(2, 1, 5, 5)
+    trainer = AlternatingTrainer(device, sizes["epochs"], batches, graph, players, sizes["length"], handlers)
+    for event in (Events.ITERATION_STARTED, Events.ITERATION_COMPLETED, Events.EPOCH_COMPLETED):
+        trainer.add_event_handler(event, lambda engine, name: at(name, engine.state.iteration), event.value)
     return trainer, evaluator
 
 
 def result_of(trainer, evaluator, folder):
-    """Everything that a run leaves."""
-    return {
-        "graph": trainer.graph.state_dict(),
-        "players": {name: player.state_dict() for name, player in trainer.players.items()},
-        "best": (evaluator.state.best_metric, evaluator.state.best_metric_epoch),
-        "at": (trainer.state.epoch, trainer.state.iteration),
-        "model": torch.load(folder / "model.pt", weights_only=True),
-        "state": torch.load(folder / "state.pt", weights_only=True),
-        "history": (folder / "history.jsonl").read_text(),
-    }
+    result = {name: load(folder / name) for name in ("model.pt", "state.pt")}
+    result |= {"graph": trainer.graph.state_dict(), "history": (folder / "history.jsonl").read_text()}
+    result |= {"players": {name: player.state_dict() for name, player in trainer.players.items()}}
+    result |= {"best": (evaluator.state.best_metric, evaluator.state.best_metric_epoch)}
+    return result | {"at": (trainer.state.epoch, trainer.state.iteration)}
 
 
-def assert_same(a, b, where="result"):
-    """Bit for bit."""
-    if isinstance(a, torch.Tensor):
-        assert torch.equal(a, b), where
-    elif isinstance(a, dict):
-        assert a.keys() == b.keys(), where
-        for key in a:
-            assert_same(a[key], b[key], f"{where}, {key}")
-    elif isinstance(a, list | tuple):
-        assert len(a) == len(b), where
-        for i, (x, y) in enumerate(zip(a, b, strict=True)):
-            assert_same(x, y, f"{where}, {i}")
-    else:
-        assert a == b, where
+def played(folder, resume=False, **options):
+    """Everything that a run leaves, after it has been played."""
+    trainer, evaluator = run_of(folder, resume, **options)
+    trainer.run()
+    return result_of(trainer, evaluator, folder)
+
+
+def iteration_of(folder):
+    return load(folder / "state.pt")["iteration"]
+
+
+def assert_same(a, b):
+    a, b = ({keystr(path): leaf for path, leaf in tree_flatten_with_path(tree)[0]} for tree in (a, b))
+    assert a.keys() == b.keys()
+    for name, value in a.items():
+        assert torch.equal(value, b[name]) if isinstance(value, torch.Tensor) else value == b[name], name
 
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
-    """A run that nothing interrupts, and what was on the disk at many moments of it, as kill -9 would leave it."""
-    folder, moments = tmp_path_factory.mktemp("whole"), {}
+    """What a run leaves that nothing interrupts, and the disk at many moments of it, as kill -9 would leave it."""
+    folder, moments, swap = tmp_path_factory.mktemp("whole"), {}, os.replace
 
-    def copy(name, source=folder):
-        moments[name] = tmp_path_factory.mktemp("moment") / "run"
-        shutil.copytree(source, moments[name])
+    def copy_of_disk(*moment):
+        moments[moment] = shutil.copytree(folder, tmp_path_factory.mktemp("moment") / "run")
 
-    def at(engine, event):
-        copy((event, engine.state.iteration))
+    def before_it_is_there(source, target):
+        if str(target).endswith("state.pt"):
+            copy_of_disk("before the checkpoint is moved", load(source)["iteration"])
+        swap(source, target)
 
-    seed_everything()
-    trainer, evaluator = run_of(folder, at=at)
-    swap = os.replace
     with pytest.MonkeyPatch.context() as patch:
-
-        def before_it_is_there(source, target):
-            if str(target).endswith("state.pt"):
-                copy(("before the checkpoint is moved", trainer.state.iteration))
-            swap(source, target)
-
         patch.setattr(os, "replace", before_it_is_there)
-        trainer.run()
-    return result_of(trainer, evaluator, folder), moments
+        return played(folder, at=copy_of_disk), moments
 
 
 def test_a_run_leaves_its_losses_and_its_validations(whole):
@@ -191,408 +136,272 @@ def test_a_run_leaves_its_losses_and_its_validations(whole):
     assert len(moments) == EPOCHS * (3 * LENGTH + 1)
 
 
-@pytest.mark.parametrize(
-    "moment",
-    [
-        ("iteration_started", 1),  # nothing has been saved yet
-        ("before the checkpoint is moved", 1),
-        ("iteration_completed", 2),
-        ("iteration_started", 4),
-        ("iteration_completed", 4),  # the end of an epoch, not validated yet
-        ("before the checkpoint is moved", 4),  # validated, not saved
-        ("epoch_completed", 4),
-        ("iteration_started", 5),
-        ("before the checkpoint is moved", 7),
-        ("iteration_completed", 11),
-        ("before the checkpoint is moved", 12),
-        ("epoch_completed", 12),  # all is done
-    ],
-    ids=str,
-)
+MOMENTS = {
+    "iteration_started": (1, 4, 5),  # at 1 nothing has been saved yet
+    "before the checkpoint is moved": (1, 4, 7, 12),  # at 4 the epoch has been validated
+    "iteration_completed": (2, 4, 11),  # at 4 it has not; and a line is only half written
+    "epoch_completed": (4, 12),  # at 12 all is done
+}
+
+
+@pytest.mark.parametrize("moment", [(event, n) for event, numbers in MOMENTS.items() for n in numbers], ids=str)
 def test_a_run_that_is_killed_goes_on_bit_for_bit(whole, moment, tmp_path):
-    expected, moments = whole
-    folder = tmp_path / "run"
-    shutil.copytree(moments[moment], folder)
-    # A new process, which has the same seed; what it drew while it was set up must not matter after a resume.
-    seed_everything(0 if not (folder / "state.pt").exists() else 99)
-    trainer, evaluator = run_of(folder, resume=True)
-    trainer.run()
-    result = result_of(trainer, evaluator, folder)
-    assert_same(result, expected)
+    """A new process has the same seed; what it drew while it was set up must not matter after a resume."""
+    folder = shutil.copytree(whole[1][moment], tmp_path / "run")
+    later, saved = folder / "later.pt", (folder / "state.pt").exists()
+    later.write_bytes(b"")
+    if moment[0] == "iteration_completed":
+        with (folder / "history.jsonl").open("a") as file:
+            file.write('{"epoch": 2, "iteration": 7, "gener')
+    assert_same(played(folder, resume=True, seed=99 if saved else 0), whole[0])
+    assert later.exists() == saved, "what builds on a run is taken back where that begins anew, and then only"
 
 
-def test_a_line_that_was_only_half_written_is_written_again(whole, tmp_path):
-    expected, moments = whole
-    folder = shutil.copytree(moments["iteration_completed", 6], tmp_path / "run")
-    with (folder / "history.jsonl").open("a") as file:
-        file.write('{"epoch": 2, "iteration": 7, "gener')
-    trainer, _ = run_of(folder, resume=True)
-    trainer.run()
-    assert (folder / "history.jsonl").read_text() == expected["history"]
+def test_without_resume_a_run_begins_anew_and_takes_back_what_builds_on_it(whole, tmp_path):
+    folder, seen = shutil.copytree(whole[1]["epoch_completed", 8], tmp_path / "run"), []
+    (folder / "later.pt").write_bytes(b"")
+    (folder / "other.pt").write_bytes(b"")
+    names = {path.name for path in folder.iterdir()}
+    assert_same(played(folder, at=lambda *_: seen.append({path.name for path in folder.iterdir()})), whole[0])
+    assert names - seen[0] == {"state.pt", "later.pt"}
 
 
-@pytest.mark.parametrize(("minutes", "saved"), [(None, 4), (5, 7), (0, 7)])
+@pytest.mark.parametrize(("minutes", "saved"), [(None, [4]), (5, [3, 4, 7]), (0, [1, 2, 3, 4, 5, 6, 7])])
 def test_a_run_that_fails_goes_on_from_its_last_checkpoint(whole, minutes, saved, tmp_path, monkeypatch):
-    """Each iteration lasts two minutes on this clock."""
-
-    class Failure(Exception):
-        pass
-
-    now = [100.0]
+    """Each iteration lasts 100 seconds on this clock, so that 5 minutes are over exactly when the third ends."""
+    now, seen = [100.0], []
     monkeypatch.setattr(checkpoint, "time", SimpleNamespace(monotonic=lambda: now[0]))
-    done = []
 
-    def at(engine, event):
-        now[0] += 120.0 * (event == "iteration_started")
+    def at(event, iteration):
+        now[0] += 100.0 * (event == "iteration_started")
         if (tmp_path / "state.pt").exists():
-            done.append(torch.load(tmp_path / "state.pt", weights_only=True)["iteration"])
-        if event == "iteration_completed" and engine.state.iteration == 8:
-            raise Failure("the disk of another program is full")
+            seen.append(iteration_of(tmp_path))
+        if (event, iteration) == ("iteration_completed", 8):
+            raise OSError("the disk of another program is full")
 
-    seed_everything()
-    trainer, _ = run_of(tmp_path, minutes=minutes, at=at)
-    with pytest.raises(Failure):
-        trainer.run()
-    assert list(dict.fromkeys(done)) == {None: [4], 5: [3, 4, 7], 0: [1, 2, 3, 4, 5, 6, 7]}[minutes]
-    assert torch.load(tmp_path / "state.pt", weights_only=True)["iteration"] == saved
-    seed_everything(5)
-    trainer, evaluator = run_of(tmp_path, resume=True, minutes=minutes)
-    trainer.run()
-    assert_same(result_of(trainer, evaluator, tmp_path), whole[0])
+    with pytest.raises(OSError, match="another program"):
+        played(tmp_path, minutes=minutes, at=at)
+    assert list(dict.fromkeys([*seen, iteration_of(tmp_path)])) == saved
+    assert_same(played(tmp_path, resume=True, seed=5, minutes=minutes), whole[0])
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("last", [3, 4])
+@pytest.mark.parametrize(("number", "last"), [(signal.SIGINT, 3), (signal.SIGTERM, 4)])
 def test_a_run_that_is_interrupted_ends_with_its_iteration_and_goes_on_from_there(whole, number, last, tmp_path):
     """Iteration 4 ends an epoch, which is validated; a handler of the signal that was there is there again."""
-
-    def at(engine, event):
-        if event == "iteration_started" and engine.state.iteration == last:
-            signal.raise_signal(number)
-
+    moment = ("iteration_started", last)
     before = signal.signal(number, signal.default_int_handler)  # of tests in the background it is to be ignored
-    seed_everything()
-    trainer, _ = run_of(tmp_path, minutes=None, at=at)
     with pytest.raises(KeyboardInterrupt):
-        trainer.run()
-    assert signal.signal(number, before) is signal.default_int_handler
-    assert torch.load(tmp_path / "state.pt", weights_only=True)["iteration"] == last
-    seed_everything(5)
-    trainer, evaluator = run_of(tmp_path, resume=True, minutes=None)
-    trainer.run()
-    assert_same(result_of(trainer, evaluator, tmp_path), whole[0])
+        played(tmp_path, minutes=None, at=lambda *now: now == moment and signal.raise_signal(number))
+    assert signal.signal(number, before) is signal.default_int_handler and iteration_of(tmp_path) == last
+    assert_same(played(tmp_path, resume=True, seed=5, minutes=None), whole[0])
 
 
 def test_a_run_in_the_background_is_not_interrupted_by_what_is_ignored_there(tmp_path):
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    trainer, _ = run_of(tmp_path, at=lambda engine, event: signal.raise_signal(signal.SIGINT))
-    trainer.run()
-    assert signal.signal(signal.SIGINT, before) == signal.SIG_IGN
-    assert trainer.state.epoch == EPOCHS
+    result = played(tmp_path, at=lambda *_: signal.raise_signal(signal.SIGINT))
+    assert signal.signal(signal.SIGINT, before) == signal.SIG_IGN and result["at"] == (EPOCHS, EPOCHS * LENGTH)
 
 
 def test_a_run_that_is_interrupted_twice_ends_at_once(tmp_path):
-    def at(engine, event):
-        if event == "iteration_started":
-            signal.raise_signal(signal.SIGTERM)
-            signal.raise_signal(signal.SIGTERM)
-
-    trainer, _ = run_of(tmp_path, at=at)
     with pytest.raises(KeyboardInterrupt):
-        trainer.run()
+        played(tmp_path, at=lambda *_: [signal.raise_signal(number) for number in (signal.SIGTERM, signal.SIGTERM)])
     assert not (tmp_path / "state.pt").exists()
 
 
-@pytest.mark.parametrize("minutes", [-1, True, "often"])
-def test_minutes_that_are_none_are_refused(minutes):
-    with pytest.raises(ValueError, match=r"save_minutes is .*, expected minutes, 0 or more, or null"):
-        ResumableState("state.pt", minutes=minutes)
-
-
-SCHEDULERS = {
-    "cosine": lambda n: lambda o: torch.optim.lr_scheduler.CosineAnnealingLR(o, T_max=n * LENGTH, eta_min=1e-8),
-    "one cycle": lambda n: lambda o: torch.optim.lr_scheduler.OneCycleLR(o, max_lr=0.02, total_steps=n * LENGTH),
-    "steps": lambda n: lambda o: torch.optim.lr_scheduler.StepLR(o, step_size=6, gamma=0.2),
-    "plateau": lambda n: lambda o: torch.optim.lr_scheduler.ReduceLROnPlateau(o, factor=0.1, patience=0),
-}
-
-
-@pytest.mark.parametrize(("scheduler", "done"), zip(SCHEDULERS, (6, 8, 6, 8), strict=True))
-def test_a_prolonged_run_goes_on_as_the_longer_one(tmp_path, scheduler, done):
+@pytest.mark.parametrize(
+    ("scheduler", "length", "options", "done"),
+    [
+        ("CosineAnnealingLR", "T_max", {"eta_min": 1e-8}, 6),
+        ("OneCycleLR", "total_steps", {"max_lr": 0.02}, 8),
+        ("StepLR", None, {"step_size": 6, "gamma": 0.2}, 6),
+        ("ReduceLROnPlateau", None, {"factor": 0.1, "patience": 0}, 8),
+    ],
+)
+def test_a_prolonged_run_goes_on_as_the_longer_one(tmp_path, scheduler, length, options, done):
     """From where it is: its rates are those that a run of that length had; and where they do not differ, all is."""
 
-    def run(folder, epochs, resume=False, at=None):
-        folder.mkdir(exist_ok=True)
-        seed_everything()
-        sizes = {"epochs": epochs, "scheduler": SCHEDULERS[scheduler](epochs)}
-        trainer, evaluator = run_of(folder, resume=resume, at=at, **sizes)
+    def run(name, epochs, resume=False):
         rates = {}
 
-        def note():
+        def at(event, iteration):
             (group,) = trainer.players["generator"].optimizer.param_groups
-            rates[trainer.state.iteration] = (group["lr"], group["betas"])
+            if event == "iteration_started":
+                rates[iteration] = (group["lr"], group["betas"])
+            if name == "short" and (event, iteration) == (f"{'epoch' if done == 8 else 'iteration'}_completed", done):
+                (shutil.copytree(tmp_path / "short", tmp_path / "then") / "later.pt").write_bytes(b"")
 
-        trainer.add_event_handler(Events.ITERATION_STARTED, note)
+        rate = partial(getattr(lr_scheduler, scheduler), **options, **({length: epochs * LENGTH} if length else {}))
+        trainer, evaluator = run_of(tmp_path / name, resume, at=at, epochs=epochs, scheduler=rate)
         trainer.run()
-        return rates, result_of(trainer, evaluator, folder)
+        return rates, result_of(trainer, evaluator, tmp_path / name)
 
-    expected, long = run(tmp_path / "long", 4)
-
-    def at(engine, event):
-        if (event, engine.state.iteration) == ("epoch_completed" if done == 8 else "iteration_completed", done):
-            shutil.copytree(tmp_path / "short", tmp_path / "then")
-
-    run(tmp_path / "short", 2, at=at)
-    rates, prolonged = run(tmp_path / "then", 4, resume=True)
+    expected, long = run("long", 4)
+    run("short", 2)
+    rates, prolonged = run("then", 4, resume=True)
+    assert not (tmp_path / "then" / "later.pt").exists(), "it builds on the shorter run"
     assert rates == {i: expected[i] for i in range(done + 1, 4 * LENGTH + 1)}
-    if scheduler in ("steps", "plateau"):
-        assert_same(prolonged, long)
     assert len(prolonged["history"].splitlines()) == 4 * (LENGTH + 1)
+    if length is None:
+        assert_same(prolonged, long)
 
 
-@pytest.mark.parametrize("better", [operator.gt, operator.lt])
-def test_weights_that_a_run_starts_from_are_kept_where_no_epoch_is_better(tmp_path, better):
+@pytest.mark.parametrize(("better", "best"), [(operator.gt, EPOCHS * LENGTH), (operator.lt, 0)])
+def test_weights_that_a_run_starts_from_are_kept_where_no_epoch_is_better(tmp_path, better, best):
     """Training makes the metric larger: the last or the first weights are best. It is resumed in its first epoch."""
-    found = {}
+    weights = {}
 
-    def at(engine, event):
-        if engine.state.iteration == 1 or event == "epoch_completed":
-            found.setdefault(event, []).append(engine.graph.networks["up"].state_dict())
-            found[event][-1] = {key: value.clone() for key, value in found[event][-1].items()}
-        if event == "iteration_started" and engine.state.iteration == 2:
+    def at(event, iteration):
+        if event == "epoch_completed" or (event, iteration) == ("iteration_started", 1):
+            weights[0 if iteration == 1 else iteration] = copy.deepcopy(trainer.graph.networks["up"].state_dict())
+        if (event, iteration) == ("iteration_started", 2):
             signal.raise_signal(signal.SIGTERM)
 
-    seed_everything()
-    trainer, _ = run_of(tmp_path, initial="some.pt", better=better, at=at)
+    run = partial(run_of, tmp_path, initial="some.pt", better=better, at=at)
+    trainer, _ = run()
     with pytest.raises(KeyboardInterrupt):
         trainer.run()
-    trainer, _ = run_of(tmp_path, resume=True, initial="some.pt", better=better, at=at)
+    trainer, _ = run(resume=True)
     trainer.run()
     lines = [json.loads(line) for line in (tmp_path / "history.jsonl").read_text().splitlines()]
     metrics = {line["iteration"]: line["validation/mse"] for line in lines if "validation/mse" in line}
     assert list(metrics) == [0, *range(LENGTH, EPOCHS * LENGTH + 1, LENGTH)]
-    best = (max if better is operator.gt else min)(metrics, key=metrics.get)
-    assert best == (0 if better is operator.lt else EPOCHS * LENGTH)
-    expected = found["iteration_started"][0] if best == 0 else found["epoch_completed"][-1]
-    assert_same(torch.load(tmp_path / "model.pt", weights_only=True), expected)
-
-
-def test_without_resume_a_run_begins_anew_and_with_it_needs_no_checkpoint(whole, tmp_path):
-    for folder, resume in ((whole[1]["epoch_completed", 8], False), (tmp_path, True)):
-        copy = shutil.copytree(folder, tmp_path / f"copy{resume}", dirs_exist_ok=True) if not resume else folder
-        seed_everything()
-        trainer, evaluator = run_of(copy, resume=resume)
-        trainer.run()
-        assert_same(result_of(trainer, evaluator, copy), whole[0])
+    assert all(metrics[best] == value or better(metrics[best], value) for value in metrics.values())
+    assert_same(load(tmp_path / "model.pt"), weights[best])
 
 
 def test_a_run_that_ends_by_itself_goes_on_to_the_same_end_and_then_does_nothing(tmp_path):
     """Of a player whose rate falls on a plateau and below its bound; it is killed within epochs and at their ends."""
-    changes = {
-        "epochs": 30,
-        "players": ("generator",),
-        "scheduler": lambda o: torch.optim.lr_scheduler.ReduceLROnPlateau(o, factor=0.1, patience=1),
-        "stop_below": 2e-4,
-    }
-    whole, moments = tmp_path / "whole", {}
-    whole.mkdir()
+    plateau = partial(lr_scheduler.ReduceLROnPlateau, factor=0.1, patience=1)
+    changes = {"epochs": 30, "players": ("generator",), "scheduler": plateau, "stop_below": 2e-4, "settings": None}
+    whole = tmp_path / "whole"
+    expected = played(whole, at=lambda *now: shutil.copytree(whole, tmp_path / str(now)), **changes)
+    epochs, iterations = expected["at"]
+    assert 4 < epochs < 30 and iterations == epochs * LENGTH
+    last = iterations - LENGTH  # of the last epoch but one; the rate falls by the whole epoch, before and after a kill
+    for moment in [("iteration_completed", n) for n in (2, last - 1, last + 3)] + [("epoch_completed", last)]:
+        assert_same(played(tmp_path / str(moment), resume=True, seed=99, **changes), expected)
 
-    def at(engine, event):
-        moments[event, engine.state.iteration] = tmp_path / f"{event}{engine.state.iteration}"
-        shutil.copytree(whole, moments[event, engine.state.iteration])
+    def content():
+        return {path.name: (path.read_bytes(), path.stat().st_mtime_ns) for path in whole.iterdir()}
 
-    seed_everything()
-    trainer, evaluator = run_of(whole, at=at, **changes)
-    trainer.run()
-    expected, epochs = result_of(trainer, evaluator, whole), trainer.state.epoch
-    assert trainer.players["generator"].finished and 4 < epochs < 30 and trainer.state.iteration == epochs * LENGTH
-    # The rate falls by what an epoch was before the kill and after it together.
-    last = (epochs - 1) * LENGTH
-    for event, iteration in [("iteration_completed", n) for n in (2, last - 1, last + 3)] + [("epoch_completed", last)]:
-        seed_everything(99)
-        trainer, evaluator = run_of(moments[event, iteration], resume=True, **changes)
-        trainer.run()
-        assert_same(result_of(trainer, evaluator, moments[event, iteration]), expected)
-
-    def content(folder):
-        return {path.name: (path.read_bytes(), path.stat().st_mtime_ns) for path in folder.rglob("*") if path.is_file()}
-
-    before = content(whole)
-    assert {"model.pt", "state.pt", "history.jsonl", "losses.png"} == before.keys()
-    trainer, _ = run_of(whole, resume=True, at=lambda *_: pytest.fail("a finished run went on"), **changes)
-    trainer.run()
-    assert content(whole) == before and trainer.state.epoch == epochs
+    (whole / "later.pt").write_bytes(b"")
+    before = content()
+    assert {"model.pt", "state.pt", "history.jsonl", "losses.png", "later.pt"} == before.keys()
+    for length in (30, 31):  # where it is prolonged, it ends there again
+        changes["epochs"] = length
+        after = played(whole, resume=True, at=lambda *_: pytest.fail("a finished run went on"), **changes)
+        assert content() == before and after["at"] == expected["at"]
 
 
-def refusal(folder, **changes):
-    seed_everything()
-    trainer, _ = run_of(folder, resume=True, **changes)
+def refuse_to_go_on(folder, *words, **changes):
+    """Check that a run names the state that it cannot go on from, and leaves it as it is."""
     before = (folder / "state.pt").read_bytes()
-    with pytest.raises(ValueError) as error:
-        trainer.run()
-    assert str(folder / "state.pt") in str(error.value)
+    refused(run_of(folder, resume=True, **changes)[0].run, ValueError, folder / "state.pt", *words)
     assert (folder / "state.pt").read_bytes() == before
-    return str(error.value)
 
 
-class Wider(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.layer = nn.Conv2d(1, 1, 5, padding=2)
-
-    def forward(self, x):
-        return self.layer(x)
-
-
-@pytest.mark.parametrize(
-    ("changes", "said"),
-    [
-        ({"length": 5}, r"epoch_length 4, now it is 5"),
-        ({"epochs": 2}, r"max_epochs 3, now it is 2"),
-        ({"epochs": 4, "length": 5}, r"epoch_length 4, now it is 5"),
-        ({"networks": Wider}, r"other networks or players"),
-        ({"players": ("judge", "generator")}, r"other networks or players \(players \['generator', 'judge'\]"),
-        ({"players": ("generator",)}, r"other networks or players"),
-    ],
-)
-def test_a_checkpoint_of_another_configuration_is_refused(whole, tmp_path, changes, said):
-    folder = shutil.copytree(whole[1]["epoch_completed", 4], tmp_path / "run")
-    message = refusal(folder, **changes)
-    assert re.search(said, message) and "--overwrite true" in message
+def test_a_state_of_another_run_or_no_state_and_minutes_that_are_none_are_refused(whole, tmp_path):
+    path = shutil.copytree(whole[1]["epoch_completed", 4], tmp_path / "run") / "state.pt"
+    refuse, state = partial(refuse_to_go_on, path.parent, "--overwrite true"), path.read_bytes()
+    refuse("epoch_length 4", "5", length=5)
+    refuse("max_epochs 3", "2", epochs=2)
+    refuse("epoch_length 4", "5", epochs=4, length=5)
+    refuse("other networks", networks=partial(nn.Conv2d, 1, 1, 5, padding=2))
+    refuse("['generator', 'judge']", "['judge', 'generator']", players=("judge", "generator"))
+    refuse("slice_axis SI", "AP", settings=SETTINGS | {"slice_axis": "AP"})
+    refuse("offset [0.5, 0.5, 0.0]", "unknown", settings={"slice_axis": "SI"})
+    refuse("residual unknown", "True", settings=SETTINGS | {"residual": True})
+    for size in (0, 1, 100, len(state) // 2, len(state) - 1):
+        path.write_bytes(state[:size])
+        refuse_to_go_on(path.parent, "not a checkpoint")
+    for value in (None, [1, 2], {"iteration": 4, "max_epochs": 2, "epoch_length": 4}):
+        torch.save(value, path)
+        refuse()
+    for minutes in (-1, True, "often"):
+        refused(partial(ResumableState, path, minutes=minutes), ValueError, "save_minutes", minutes, "null")
 
 
-def foreign_files(whole):
-    state = (whole[1]["epoch_completed", 4] / "state.pt").read_bytes()
-    yield from (state[:n] for n in (0, 1, 100, len(state) // 2, len(state) - 1))
-    yield np.random.default_rng(0).bytes(2000)
-    yield b"\x80\x02" + state[:100]
-    yield from ({"weight": torch.ones(2)}, [1, 2], 3.0, None, {"iteration": 4, "max_epochs": 2, "epoch_length": 4})
-
-
-def test_a_file_that_is_no_state_is_refused(whole, tmp_path):
-    for i, content in enumerate(foreign_files(whole)):
-        folder = tmp_path / str(i)
-        folder.mkdir()
-        if isinstance(content, bytes):
-            (folder / "state.pt").write_bytes(content)
-        else:
-            torch.save(content, folder / "state.pt")
-        message = refusal(folder)
-        assert "not a checkpoint that can be read" in message or "start anew with --overwrite true" in message
-
-
-def network_of(features=3):
-    torch.manual_seed(0)
+def network_of(features=3, seed=0):
+    torch.manual_seed(seed)
     return nn.Sequential(nn.Conv2d(1, features, 3), nn.BatchNorm2d(features))
 
 
-def test_weights_are_loaded_for_evaluation(tmp_path):
-    trained = network_of()
-    nn.init.normal_(trained[0].weight)
-    save_atomically(trained.state_dict(), tmp_path / "model.pt")
-    loaded = load_weights(network_of(), tmp_path / "model.pt")
+def test_weights_are_loaded_for_evaluation_or_say_why_not_and_run_no_code(tmp_path, monkeypatch):
+    path, own = tmp_path / "model.pt", network_of(seed=1).state_dict()
+
+    class Bomb:
+        def __reduce__(self):
+            return open, (str(tmp_path / "exploded"), "w")
+
+    refuse = partial(refused, partial(load_weights, network_of(), path))
+    refuse(FileNotFoundError, path, "--checkpoint")
+    save_atomically(own, path)
+    good, loaded = path.read_bytes(), load_weights(network_of(), path)
     assert not loaded.training
-    assert_same(dict(loaded.state_dict()), dict(trained.state_dict()))
-    with pytest.raises(FileNotFoundError, match=r"no weights at .*none\.pt.*--checkpoint"):
-        load_weights(network_of(), tmp_path / "none.pt")
+    assert_same(loaded.state_dict(), own)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    refused(lambda: load_weights(network_of(), path, "cuda:0"), ValueError, "cuda:0", "no GPU")
+    few = {"0.weight": own["0.weight"], "0.bias": 5, "2.bias": torch.ones(1)}
+    three = {name: value for name, value in own.items() if name.startswith(("0", "1.running_mean", "1.bias"))}
+    wide = network_of(4).state_dict()
+    for content, *words in (
+        (wide, "Missing: none. Unknown: none.", "0.weight (4, 1, 3, 3) float32 instead of (3, 1, 3, 3)"),
+        (few, "Missing: 1.weight, 1.bias, 1.running_mean and 2 more.", "Unknown: 2.bias.", "0.bias int"),
+        (three, "Missing: 1.weight, 1.running_var, 1.num_batches_tracked."),
+        ([torch.ones(1)], "dictionary", "list"),
+        (Bomb(), "not a checkpoint"),
+        *((data, "not a checkpoint") for data in (b"", good[: len(good) // 2], b"PK\x03\x04 not a zip", b"x" * 500)),
+        (pickle.dumps(Bomb(), protocol=2), "not a checkpoint"),
+    ):
+        if isinstance(content, bytes):
+            path.write_bytes(content)
+        else:
+            torch.save(content, path)
+        refuse(ValueError, path, *words)
+    assert not (tmp_path / "exploded").exists()
 
 
-def cascade_of(seed, features=2):
+def cascade_of(seed):
     torch.manual_seed(seed)
-    return Cascade([nn.Sequential(nn.Conv2d(1, features, 1), nn.BatchNorm2d(features)) for _ in range(12)], 2)
+    stages = [nn.Sequential(nn.Conv2d(1, 2, 1), nn.BatchNorm2d(2)) for _ in range(12)]
+    for _, norm in stages:
+        nn.init.uniform_(norm.running_mean)
+    return Cascade(stages, 2)
 
 
 @pytest.mark.parametrize("count", [0, 1, 2, 12])
 def test_of_a_cascade_the_first_stages_are_loaded_and_no_other(tmp_path, count):
+    """Without a stage before, as in a first training, there need not be a file."""
     path, trained, cascade = tmp_path / "model.pt", cascade_of(1), cascade_of(2)
-    for network in trained.stages:
-        nn.init.uniform_(network[1].running_mean)
-    before = {name: value.clone() for name, value in cascade.state_dict().items()}
     if count:
-        with pytest.raises(FileNotFoundError, match="no weights at"):
-            load_stages(cascade, path, count)
-        save_atomically(cascade_of(1, features=3).state_dict(), path)
-        with pytest.raises(ValueError, match="another architecture"):
-            load_stages(cascade, path, count)
+        refused(lambda: load_stages(cascade, path, count), FileNotFoundError, path)
         save_atomically(trained.state_dict(), path)
-    # Without a stage before, as in a first training, there need not be a file.
     assert load_stages(cascade, path, count) is cascade
-    for i, (own, other) in enumerate(zip(cascade.stages, trained.stages, strict=True)):
-        first = {name.removeprefix(f"stages.{i}."): v for name, v in before.items() if name.startswith(f"stages.{i}.")}
-        assert_same(dict(own.state_dict()), dict(other.state_dict()) if i < count else first)
-
-
-def test_weights_of_another_architecture_say_what_differs(tmp_path):
-    path = tmp_path / "model.pt"
-    save_atomically(network_of(4).state_dict(), path)
-    with pytest.raises(ValueError, match=r"model\.pt.*another architecture.*\(4, 1, 3, 3\) float32 instead of \(3, 1"):
-        load_weights(network_of(3), path)
-    save_atomically({"0.weight": torch.ones(3, 1, 3, 3), "2.bias": torch.ones(1), "0.bias": 5}, path)
-    with pytest.raises(ValueError, match=r"Missing: 1\.weight.* and .* more\. Unknown: 2\.bias\. .*0\.bias"):
-        load_weights(network_of(3), path)
-    save_atomically([torch.ones(1)], path)
-    with pytest.raises(ValueError, match=r"model\.pt.*dictionary of weights, found list"):
-        load_weights(network_of(3), path)
-
-
-def test_corrupt_weights_are_named(whole, tmp_path):
-    path = tmp_path / "model.pt"
-    good = (whole[1]["epoch_completed", 4] / "model.pt").read_bytes()
-    for content in (b"", good[: len(good) // 2], b"PK\x03\x04 not a zip", np.random.default_rng(1).bytes(500)):
-        path.write_bytes(content)
-        with pytest.raises(ValueError, match=r"model\.pt: not a checkpoint that can be read"):
-            load_weights(network_of(), path)
-
-
-class Bomb:
-    def __init__(self, path):
-        self.path = path
-
-    def __reduce__(self):
-        return (open, (str(self.path), "w"))
-
-
-def test_loading_weights_runs_no_code(tmp_path):
-    for content in (torch.save, lambda value, path: path.write_bytes(pickle.dumps(value, protocol=2))):
-        content(Bomb(tmp_path / "exploded"), tmp_path / "model.pt")
-        with pytest.raises(ValueError, match="not a checkpoint"):
-            load_weights(network_of(), tmp_path / "model.pt")
-    assert not (tmp_path / "exploded").exists()
+    expected = [*trained.stages[:count], *cascade_of(2).stages[count:]]
+    assert_same([stage.state_dict() for stage in cascade.stages], [stage.state_dict() for stage in expected])
 
 
 def test_the_best_weights_are_kept_and_not_the_last(tmp_path):
-    network = nn.Linear(1, 1, bias=False)
-    metrics = {1: 1.0, 2: 3.0, 3: 2.0, 4: 3.5, 5: 0.0}
-    evaluator = SupervisedEvaluator(
-        device=torch.device("cpu"),
-        val_data_loader=DataLoader([{"image": torch.ones(1), "label": torch.zeros(1)}], batch_size=1),
-        network=network,
-        key_val_metric={"mse": MeanSquaredError(output_transform=from_engine(["pred", "label"]))},
-        val_handlers=[BestModel(network, tmp_path / "models" / "model.pt")],
-    )
-    kept = []
-    for epoch, metric in metrics.items():
+    network, path, kept = nn.Conv2d(1, 1, 1, bias=False), tmp_path / "models" / "model.pt", []
+    evaluator = evaluator_of(network, path)
+    for epoch, metric in enumerate([1.0, 3.0, 2.0, 3.5, 0.0], start=1):
         network.weight.data.fill_(metric**0.5)
         evaluator.run(epoch)
-        kept.append(torch.load(tmp_path / "models" / "model.pt", weights_only=True)["weight"].item() ** 2)
+        kept.append(load(path)["weight"].item() ** 2)
     assert kept == pytest.approx([1, 3, 3, 3.5, 3.5])
 
 
-@pytest.mark.parametrize("rank", [0, 1])
-def test_the_last_weights_are_kept_in_every_file(tmp_path, monkeypatch, rank):
+@pytest.mark.parametrize(("rank", "expected"), [(0, [[2, 2], [4, 4], [6, 6]]), (1, [[], [], []])])
+def test_the_last_weights_are_kept_in_every_file(tmp_path, monkeypatch, rank, expected):
     """As they are when an epoch ends, by process 0 only."""
     monkeypatch.setattr(checkpoint.dist, "is_initialized", lambda: True)
     monkeypatch.setattr(checkpoint.dist, "get_rank", lambda: rank)
     network, paths, kept = nn.Linear(1, 1), [tmp_path / "new" / "stage_1.pt", tmp_path / "model.pt"], []
     engine = Engine(lambda engine, batch: network.weight.data.fill_(engine.state.iteration))
     LastModel(network, [paths[0], str(paths[1])]).attach(engine)
-
-    @engine.on(Events.EPOCH_COMPLETED)
-    def look():
-        kept.append([torch.load(path, weights_only=True)["weight"].item() for path in paths if path.exists()])
-
+    engine.on(Events.EPOCH_COMPLETED)(lambda: kept.append([load(p)["weight"].item() for p in paths if p.exists()]))
     engine.run(range(2), max_epochs=3)
-    assert kept == [[[2, 2], [4, 4], [6, 6]], [[], [], []]][rank]
+    assert kept == expected
 
 
 def test_a_file_is_replaced_whole_or_not_at_all(tmp_path):
@@ -607,82 +416,20 @@ def test_a_file_is_replaced_whole_or_not_at_all(tmp_path):
     assert path.read_text() == "first" and os.listdir(path.parent) == ["state.nii.gz"]
 
 
-def test_a_run_that_begins_anew_takes_back_what_builds_on_it(tmp_path):
-    """The states of later stages are no use once an earlier stage is trained anew; a run that goes on leaves them."""
-    own, later, other = (tmp_path / f"training_state_{i}.pt" for i in (1, 2, 3))
-    for file in (own, later, other):
-        file.write_bytes(b"")
-    handler = ResumableState(own, invalidates=[later])
-    handler._restore(Engine(lambda engine, batch: None))
-    assert not own.exists() and not later.exists() and other.exists()
-    ResumableState(own, resume=True, invalidates=[other])._restore(Engine(lambda engine, batch: None))
-    assert not other.exists(), "resumed without a state, it begins anew"
-
-
-def test_a_run_goes_on_with_its_own_settings(tmp_path):
-    """Those that the weights' shapes do not tell, and those that they do."""
-    settings = {"slice_axis": "SI", "offset": (0.5, 0.5, 0.0)}
-    seed_everything()
-    run_of(tmp_path, players=("generator",), settings=settings)[0].run()
-    for change, said in (
-        ({"settings": {**settings, "slice_axis": "AP"}}, "was started with slice_axis SI, now it is AP"),
-        ({"settings": {"slice_axis": "SI"}}, r"was started with offset \[0.5, 0.5, 0.0\], now it is unknown"),
-        ({"settings": {**settings, "residual": True}}, "was started with residual unknown to it, now it is True"),
-        ({"settings": settings}, r"was started with other networks or players \(players \['generator'\]"),
-    ):
-        with pytest.raises(ValueError, match=rf"state.pt: the run {said}.*start anew with --overwrite true"):
-            run_of(tmp_path, resume=True, **change)[0].run()
-    prolonged = run_of(tmp_path, resume=True, players=("generator",), settings=settings, epochs=EPOCHS + 1)[0]
-    prolonged.run()
-    assert prolonged.state.epoch == EPOCHS + 1
-
-
-@pytest.mark.parametrize("ended", [False, True])
-def test_a_run_that_is_prolonged_takes_back_what_builds_on_it(tmp_path, ended):
-    """But for one that had ended by itself, which ends there again."""
-    settings = {"players": ("generator",), "stop_below": 0.009 if ended else None}
-    seed_everything()
-    run_of(tmp_path, **settings)[0].run()
-    later = tmp_path / "later.pt"
-    for epochs, left in ((EPOCHS, True), (EPOCHS + 1, ended)):
-        later.write_bytes(b"")
-        trainer, _ = run_of(tmp_path, resume=True, epochs=epochs, **settings)
-        trainer.state.max_epochs = epochs
-        handler = ResumableState(tmp_path / "state.pt", resume=True, invalidates=[later])
-        handler._restore(trainer)
-        assert later.exists() == left
-
-
-def test_without_a_gpu_the_file_is_not_blamed(tmp_path, monkeypatch):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    torch.save(nn.Conv2d(1, 3, 3).state_dict(), tmp_path / "model.pt")
-    with pytest.raises(ValueError, match="device is cuda:0, but torch finds no GPU"):
-        load_weights(nn.Conv2d(1, 3, 3), tmp_path / "model.pt", "cuda:0")
-
-
 def play_on_gpus(device, folder):
     """In a process with a simulated device: a run on a machine with two GPUs that goes on, on one, bit for bit."""
-
-    def at(engine, event):
-        if (event, engine.state.iteration) == ("iteration_completed", 6):
-            shutil.copytree(folder / "whole", folder / "stopped")
-
     device.gpus.append(torch.Generator())
-    seed_everything()
-    whole = run_of(folder / "whole", at=at, device="cuda:0")
-    whole[0].run()
+    copy_to = partial(shutil.copytree, folder / "whole")
+    whole = played(folder / "whole", at=lambda *now: copy_to(folder / str(now)), device="cuda:0")
     device.gpus.pop()
-    seed_everything(99)
-    resumed = run_of(folder / "stopped", resume=True, device="cuda:0")
-    resumed[0].run()
-    assert_same(*(result_of(*run, folder / name) for run, name in ((resumed, "stopped"), (whole, "whole"))))
-    (first,) = torch.load(folder / "whole" / "state.pt", weights_only=True)["random"]["cuda"]
+    result = played(folder / str(("iteration_completed", 6)), resume=True, seed=99, device="cuda:0")
+    assert_same(result, whole)
+    (first,) = whole["state.pt"]["random"]["cuda"]
     assert torch.equal(first, torch.cuda.get_rng_state()), "it ends with the device's own random numbers"
-    steps = [state["step"] for state in resumed[0].players["generator"].optimizer.state.values()]
+    steps = [state["step"] for state in result["players"]["generator"]["optimizer"]["state"].values()]
     assert steps and not any(step.is_cuda for step in steps), "each would be fetched at each step"
 
 
 def test_a_run_on_two_gpus_goes_on_with_one(tmp_path):
     """With the random numbers of the GPU that trains, and Adam's steps on the CPU."""
-    failure = simulated_cuda.Run(tmp_path / "log.txt", f"{__name__}:play_on_gpus", tmp_path).failure()
-    assert not failure, failure
+    simulated_cuda.Run(tmp_path / "log.txt", f"{__name__}:play_on_gpus", tmp_path).finish()

@@ -16,18 +16,16 @@ from common.graph import TensorGraph
 from common.handlers import TranslationReport
 from common.handlers import translation as handler
 from common.reports import translation as report
-from common.reports import translation_figure
+from common.reports import translation_figure as draw
 
-AFFINES = {
-    "hr": np.diag([0.5, 0.6, 0.7, 1.0]),
-    "lr": np.array([[0, 0, 4.0, 3], [-1, 0, 0, 2], [0, 1.5, 0, 1], [0, 0, 0, 1]]),
-}
+AFFINES = {"hr": np.diag([0.5, 0.6, 0.7, 1.0])}
+AFFINES |= {"lr": np.array([[0, 0, 4.0, 3], [-1, 0, 0, 2], [0, 1.5, 0, 1], [0, 0, 0, 1]])}
+STEPS = {"mr": ["up", "lr"], "ct_fake": ["to_ct", "mr", "prior_ct"], "mr_cycle": ["back", "ct_fake", "prior_mr"]}
+STEPS |= {"mr_fake": ["to_mr", "hr", "prior_mr"], "ct_cycle": ["back", "mr_fake", "prior_ct"]}
 
 
 class Up(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.register_buffer("epoch", torch.zeros(()))
+    epoch = 0
 
     def forward(self, x):
         return nn.functional.dropout(x.repeat_interleave(2, dim=3) * 0.5, 0.5, self.training) + 0.01 * self.epoch
@@ -43,108 +41,79 @@ class Times(nn.Module):
         return self.factor * x + 0.01 * code.sum()
 
 
-STEPS = {
-    "mr": ["up", "lr"],
-    "ct_fake": ["to_ct", "mr", "prior_ct"],
-    "mr_cycle": ["back", "ct_fake", "prior_mr"],
-    "mr_fake": ["to_mr", "hr", "prior_mr"],
-    "ct_cycle": ["back", "mr_fake", "prior_ct"],
-}
-
-
-@pytest.fixture
-def volumes():
-    return {"lr": torch.rand(1, 7, 10, 9), "hr": torch.rand(1, 6, 15, 18)}
-
-
-def train(path, volumes, epochs=2):
-    """Attach a report to a training that changes the network; its graph and torch's random state at the end."""
-    caches = {
-        key: VolumeCache(
-            [{key: "a.nii"}, {}], lambda e, k=key: {k: MetaTensor(volumes[k] * bool(e), AFFINES[k])}, [key]
-        )
-        for key in volumes
-    }
+def train(path):
+    """Attach a report to a training that changes the network; its graph, the first volumes and the random state."""
+    volumes = {"lr": torch.rand(1, 7, 10, 9), "hr": torch.rand(1, 6, 15, 18)}
+    caches = [
+        VolumeCache([{k: "a.nii"}, {}], lambda case, k=k: {k: MetaTensor(volumes[k] * bool(case), AFFINES[k])}, [k])
+        for k in AFFINES
+    ]
     networks = {"up": Up(), "to_ct": Times(-1.0), "to_mr": Times(0.4), "back": Times(0.7)}
-    engine = Engine(lambda engine, _: networks["up"].epoch.fill_(engine.state.epoch))
+    engine = Engine(lambda engine, _: setattr(networks["up"], "epoch", engine.state.epoch))
     engine.graph = TensorGraph(networks, STEPS, ["hr", "lr", "prior_mr", "prior_ct"])
     engine.add_event_handler(Events.STARTED, lambda e: setattr(e.state, "device", torch.device("cpu")))
     torch.manual_seed(5)
-    TranslationReport(path, caches["hr"], caches["lr"], BlockAverage((1, 1, 2)), 8).attach(engine)
-    engine.run(range(1), max_epochs=epochs)
-    return engine.graph, torch.get_rng_state()
+    TranslationReport(path, *caches, BlockAverage((1, 1, 2)), 8).attach(engine)
+    engine.run(range(1), max_epochs=2)
+    return engine.graph, volumes, torch.get_rng_state()
 
 
-def test_rows_hold_the_first_volumes_and_what_the_networks_make_of_them(tmp_path, volumes, monkeypatch):
-    shown = []
-    monkeypatch.setattr("common.reports.translation_figure", lambda path, rows: shown.append((path, rows)))
-    train(tmp_path / "translation.png", volumes)
+def test_rows_hold_the_first_volumes_and_what_the_networks_make_of_them(tmp_path, monkeypatch):
+    """Training does not notice it: neither the networks nor the random numbers."""
+    shown, path = [], tmp_path / "new" / "translation.png"
+    monkeypatch.setattr("common.reports.translation_figure", lambda *drawn: shown.append(drawn) or draw(*drawn))
+    graph, volumes, after = train(path)
+    torch.manual_seed(5)
+    assert torch.equal(after, torch.get_rng_state()) and all(module.training for module in graph.modules())
+    assert [file.name for file in path.parent.iterdir()] == ["translation.png"] and imread(path).std() > 0.05
     code = 0.01 * torch.randn(1, 8, generator=torch.Generator().manual_seed(0)).sum().item()
     lr, hr = 2 * volumes["lr"][:, 3, :8, :8].numpy() - 1, 2 * volumes["hr"][:, 3, :12, :16].numpy() - 1
-    assert [path for path, _ in shown] == [tmp_path / "translation.png"] * 2
+    thick = lr.repeat(2, axis=-1)
+    assert [drawn for drawn, _ in shown] == [path] * 2
     for epoch, (_, rows) in enumerate(shown, start=1):
-        thick = lr[..., [0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7]]
         sr = 0.5 * thick + 0.01 * epoch
         ct, mr = -sr + code, 0.4 * hr + code
-        expected = {
-            "MR": {"thick slices": thick, "SR": sr, "as CT": ct, "back": 0.7 * ct + code},
-            "CT": {"CT": hr, "as MR": mr, "back": 0.7 * mr + code},
-        }
-        assert rows.keys() == expected.keys()
+        expected = {"MR": {"thick slices": thick, "SR": sr, "as CT": ct, "back": 0.7 * ct + code}}
+        expected |= {"CT": {"CT": hr, "as MR": mr, "back": 0.7 * mr + code}}
+        assert list(rows) == list(expected)
         for name, (images, affine) in rows.items():
             assert list(images) == list(expected[name])
             for title, image in images.items():
                 np.testing.assert_allclose(image, expected[name][title], atol=1e-6, err_msg=title)
             # That of the thin slices, two of which lie half a thin slice from the centre of a thick one.
-            thin = AFFINES["hr"] if name == "CT" else AFFINES["lr"] @ np.diag([1, 1, 0.5, 1])
-            np.testing.assert_allclose(affine[:, :3], thin[:, :3])
-            middle = [0, 0, 0.5, 1] if name == "MR" else [0, 0, 0, 1]
-            np.testing.assert_allclose(affine @ middle, AFFINES["hr" if name == "CT" else "lr"][:, 3])
+            thin = [[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 0.5, -0.25], [0, 0, 0, 1]]
+            np.testing.assert_allclose(affine, AFFINES["hr"] if name == "CT" else AFFINES["lr"] @ thin)
 
 
-def test_training_does_not_notice_it_and_a_picture_is_there(tmp_path, volumes):
-    graph, after = train(tmp_path / "new" / "translation.png", volumes, epochs=1)
-    torch.manual_seed(5)
-    assert torch.equal(after, torch.get_rng_state())
-    assert all(module.training for module in graph.modules())
-    assert [path.name for path in (tmp_path / "new").iterdir()] == ["translation.png"]
-    assert imread(tmp_path / "new" / "translation.png").std() > 0.05
-
-
-def test_other_processes_write_nothing(tmp_path, volumes, monkeypatch):
+def test_other_processes_write_nothing(tmp_path, monkeypatch):
     monkeypatch.setattr(handler.dist, "is_initialized", lambda: True)
     monkeypatch.setattr(handler.dist, "get_rank", lambda: 1)
-    train(tmp_path / "translation.png", volumes)
+    train(tmp_path / "translation.png")
     assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("stored", ["RAS", "LIP", "PSR", "AIL", "SAR", "IRP"])
 def test_planes_lie_as_radiologists_read_them(tmp_path, monkeypatch, stored):
     """However a volume is stored, anterior or superior is up, and the patient's right, or front, on the left."""
-    figures = []
+    figures, spacing = [], [1.0, 2.0, 3.0]
     monkeypatch.setattr(report, "save_figure", lambda figure, path: figures.append(figure))
-    spacing = [1.0, 2.0, 3.0]
     volume = np.random.default_rng(0).uniform(-1, 1, (5, 7, 9))
     image = nib.Nifti1Image(volume, np.diag([*spacing, 1]))
     image = image.as_reoriented(ornt_transform(io_orientation(image.affine), axcodes2ornt(stored)))
     stack = np.asarray(image.dataobj)
-    plane = stack[len(stack) // 2][None]
-    normal = int(axcodes2ornt(stored)[0, 0])
+    plane, normal = stack[len(stack) // 2][None], int(axcodes2ornt(stored)[0, 0])
     across, up = (axis for axis in range(3) if axis != normal)
     expected = volume.take(volume.shape[normal] // 2, axis=normal)
     rows = {"MR": ({"SR": plane, "back": -plane}, image.affine), "CT": ({"CT": 0.5 * plane}, image.affine)}
-    translation_figure(tmp_path / "x.png", rows)
+    draw(tmp_path / "x.png", rows)
     panels = figures[0].axes
     for panel, title, factor in zip(panels, ["SR", "back", "CT"], [1, -1, 0.5], strict=False):
         (picture,) = panel.images
         np.testing.assert_allclose(picture.get_array(), factor * expected.T)
         assert picture.origin == "lower" and picture.get_clim() == (-1, 1) and panel.get_title() == title
         left, right, bottom, top = *panel.get_xlim(), *panel.get_ylim()
-        assert (left - right, top - bottom) == pytest.approx(
-            (expected.shape[0] * spacing[across], expected.shape[1] * spacing[up])
-        )
+        size = expected.shape[0] * spacing[across], expected.shape[1] * spacing[up]
+        assert (left - right, top - bottom) == pytest.approx(size)
     assert len(panels) == 4 and not panels[3].images and not panels[3].axison
-    names = ["LR", "PA", "IS"]
-    texts = [[text.get_text() for text in panel.texts] for panel in panels]
-    ends = [*reversed(names[across]), *reversed(names[up])]
-    assert texts == [[*ends, "MR"], [], [*ends, "CT"], []]
+    ends = [*reversed(("LR", "PA", "IS")[across]), *reversed(("LR", "PA", "IS")[up])]
+    assert [[text.get_text() for text in panel.texts] for panel in panels] == [[*ends, "MR"], [], [*ends, "CT"], []]

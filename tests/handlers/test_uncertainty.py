@@ -1,5 +1,7 @@
 """Standard errors: the spread over results, what is measured, how errors are fitted, and what is written."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
@@ -7,27 +9,21 @@ import torch
 from common.degradations import KSpaceTruncation
 from common.handlers.uncertainty import UncertaintyMap, fit, standard_error
 from common.inferers import AxesInferer
+from tests.refused import refused
 
 
-class Results:
-    """Stands for an inferer, and gives one result after the other."""
-
-    def __init__(self, results):
-        self.results = iter(results)
-
-    def __call__(self, volume, network):
-        return next(self.results).clone()
+def axes_inferer(results=(), axes=(0, 1, 2), **options):
+    results = iter(results)
+    return AxesInferer(lambda volume, network: next(results).clone(), list(axes), spread=True, **options)
 
 
 def test_the_spread_is_that_of_what_is_not_measured():
     torch.manual_seed(0)
     axes = [torch.rand(1, 1, 10, 6, 14) for _ in range(3)]  # of LR sizes without a sample at the Nyquist frequency
     turned = [v.permute(0, 1, *(2 + a for a in range(3) if a != i), 2 + i) for i, v in enumerate(axes)]
-    inferer = AxesInferer(Results(turned), spread=True)
-    mean = inferer(torch.rand(1, 1, 5, 3, 7), None)
-    torch.testing.assert_close(mean, torch.stack(axes).mean(dim=0))
+    inferer, measured = axes_inferer(turned), axes_inferer(turned, degradation=KSpaceTruncation((2, 2, 2)))
+    torch.testing.assert_close(inferer(torch.rand(1, 1, 5, 3, 7), None), torch.stack(axes).mean(dim=0))
     torch.testing.assert_close(inferer.deviation, torch.stack(axes).std(dim=0))
-    measured = AxesInferer(Results(turned), spread=True, degradation=KSpaceTruncation((2, 2, 2)))
     measured(torch.rand(1, 1, 5, 3, 7), None)
     beyond = []
     for volume in axes:
@@ -37,9 +33,7 @@ def test_the_spread_is_that_of_what_is_not_measured():
             k = k * keep.view([-1 if d == dim else 1 for d in range(5)])
         beyond.append(volume - torch.fft.ifftn(k, dim=(2, 3, 4)).real)
     torch.testing.assert_close(measured.deviation.double(), torch.stack(beyond).std(dim=0), atol=1e-5, rtol=0)
-    with pytest.raises(ValueError, match=r"uncertainty is .* axes \[2\] and mirrored False give one"):
-        AxesInferer(Results([]), [2], spread=True)
-    AxesInferer(Results([]), [2], spread=True, mirrored=True)
+    axes_inferer(axes=[2], mirrored=True)
 
 
 def test_a_fit_finds_what_errors_were_made_with():
@@ -53,9 +47,8 @@ def test_a_fit_finds_what_errors_were_made_with():
     torch.testing.assert_close(standard_error(torch.tensor([0.0, 3.0]), [4.0, 5.0]), torch.tensor([5.0, 13.0]))
 
 
-@pytest.mark.parametrize(
-    ("scale", "message"), [(None, "--uncertainty_scale"), *[(s, "two numbers") for s in ([-1, 0], [1], 3)]]
-)
-def test_what_is_no_scale(scale, message, tmp_path):
-    with pytest.raises(ValueError, match=message):
-        UncertaintyMap(AxesInferer(Results([]), spread=True), scale, KSpaceTruncation((2, 2, 2)), tmp_path)
+def test_refused():
+    refused(lambda: axes_inferer(axes=[2]), ValueError, "uncertainty", "[2]", "mirrored False")
+    for scale in (None, [-1, 0], [1], 3):
+        words = ["--uncertainty_scale", "evaluate_uncertainty.json"] if scale is None else ["uncertainty_scale", scale]
+        refused(partial(UncertaintyMap, axes_inferer(), scale, KSpaceTruncation((2, 2, 2)), "out"), ValueError, *words)

@@ -10,12 +10,25 @@ from scipy import ndimage
 from common.degradations import FittedProfile, GaussianProfile, Interpolated, interpolated
 from common.inferers import AdaptedInferer, InterpolatedInferer, OrthogonalInferer
 from common.networks import EDSR, RDN, AsImages, AxisInterpolation
+from tests.refused import refused
 
 FACTOR = 3
 THICKEN = GaussianProfile((1, 1, FACTOR))
+PLAIN = OrthogonalInferer()
 
 
-def network_of():
+def adapting(degradation=THICKEN, iterations=80, learning_rate=5e-3, inner=PLAIN, lr_patch=(24, 8), **options):
+    return AdaptedInferer(inner, degradation, iterations, 4, lr_patch, learning_rate, **options)
+
+
+@pytest.fixture(autouse=True)
+def without_gradients():
+    with torch.no_grad():
+        yield
+
+
+@pytest.fixture
+def network():
     torch.manual_seed(0)
     base = AxisInterpolation(factor=FACTOR, offset=THICKEN.offset[2])
     return RDN(features=8, growth=8, blocks=1, layers=2, factor=FACTOR, base=base).eval().requires_grad_(False)
@@ -28,135 +41,103 @@ def blobs(texture=0.05):
     return (0.4 + 0.4 * (edges > 0) + texture * field / field.std())[None, None].float()
 
 
-@torch.no_grad()
-def test_a_scan_teaches_what_its_slices_lack(capsys):
-    hr, network = blobs(), network_of()
+def test_a_scan_teaches_what_its_slices_lack(network):
+    hr, inferer = blobs(), adapting()
     lr = THICKEN(hr)
     given = copy.deepcopy(network.state_dict())
-    inferer = AdaptedInferer(OrthogonalInferer(), THICKEN, 80, 4, (24, 8), 5e-3)
-    plain, adapted = OrthogonalInferer()(lr, network), inferer(lr, network)
-    error, better = ((result - hr).square().mean() for result in (plain, adapted))
+    adapted = inferer(lr, network)
+    error, better = ((result - hr).square().mean() for result in (PLAIN(lr, network), adapted))
     assert better < 0.9 * error
     assert all(torch.equal(value, given[key]) for key, value in network.state_dict().items())
     assert torch.equal(adapted, inferer(lr, network)), "the same scan gives the same result"
-    another = AdaptedInferer(OrthogonalInferer(), THICKEN, 80, 4, (24, 8), 5e-3, seed=1)(lr, network)
-    assert not torch.equal(adapted, another), "and other patches another"
-    before, after = (float(word) for word in capsys.readouterr().out.split("from ")[1].split(" dB")[0].split(" to "))
-    assert after > before
+    assert not torch.equal(adapted, adapting(seed=1)(lr, network)), "and other patches another"
 
 
-@torch.no_grad()
-def test_slices_that_overlap(capsys):
-    """What was trained at the scan's own profile, which nobody says, makes them thin better."""
-    hr = blobs()
+def test_slices_that_overlap_become_thin_by_the_profile_that_the_scan_shows(network, capsys):
+    hr, inferer = blobs(), adapting(FittedProfile(THICKEN.factors))
     lr = GaussianProfile((1, 1, FACTOR), fwhm=1.3)(hr)
-    errors = []
-    for degradation in (THICKEN, FittedProfile(THICKEN.factors)):
-        inferer = AdaptedInferer(OrthogonalInferer(), degradation, 80, 4, (24, 8), 5e-3)
-        errors.append((inferer(lr, network_of()) - hr).square().mean())
-    assert errors[1] < 0.95 * errors[0]
+    assumed, fitted = ((each(lr, network) - hr).square().mean() for each in (adapting(), inferer))
+    assert fitted < 0.95 * assumed
     assert inferer.said["Used"] and inferer.said["Profile"] == pytest.approx(1.2, abs=0.1)
     told = f"slices are {inferer.said['Profile']:.2f} times as thick as they are apart, as the scan shows"
     assert inferer.said["ProfileFrom"] == "scan" and told in capsys.readouterr().out
     for thickness, source in ((3.9, "protocol"), (0.39, "scan"), (39, "scan")):  # of slices 3 mm apart
-        inferer(MetaTensor(lr, torch.diag(torch.tensor([1.0, 1, 3, 1])), {"SliceThickness": thickness}), network_of())
+        inferer(MetaTensor(lr, torch.diag(torch.tensor([1.0, 1, 3, 1])), {"SliceThickness": thickness}), network)
         assert inferer.said["ProfileFrom"] == source and inferer.said["ProfileTold"] == pytest.approx(thickness / 3)
         assert ("not believed" in capsys.readouterr().out) == (source == "scan")
-    inferer(lr[..., :6], network_of())
-    assert inferer.said["Profile"] == 1 and inferer.said["ProfileFrom"] == "assumed"
-    assert "ProfileTold" not in inferer.said
+    inferer(lr[..., :6], network)
+    assert (
+        inferer.said["Profile"] == 1 and inferer.said["ProfileFrom"] == "assumed" and "ProfileTold" not in inferer.said
+    )
     assert "slices are 1.00 times as thick as they are apart, assumed" in capsys.readouterr().out
 
 
-@torch.no_grad()
 @pytest.mark.parametrize(("true", "told", "used"), [(0.4, 1.5, False), (1.0, 1.0, True), (1.3, 1.2, True)])
-def test_rims_that_no_slice_has_are_not_taken(true, told, used, capsys):
+def test_rims_that_no_slice_has_are_not_taken(network, true, told, used, capsys):
     """Thin slices that are taken for thick ones gain on the planes all the same; the weights stay as they were."""
-    hr, network = blobs(), network_of()
-    lr = GaussianProfile((1, 1, FACTOR), fwhm=true)(hr)
-    inferer = AdaptedInferer(OrthogonalInferer(), GaussianProfile((1, 1, FACTOR), fwhm=told), 80, 4, (24, 8), 5e-3)
-    result = inferer(lr, network)
-    said = inferer.said
+    lr = GaussianProfile((1, 1, FACTOR), fwhm=true)(blobs())
+    inferer = adapting(GaussianProfile((1, 1, FACTOR), fwhm=told))
+    result, said, out = inferer(lr, network), inferer.said, capsys.readouterr().out
+    assert f"from {said['Psnr']:.2f} to {said['PsnrAdapted']:.2f} dB" in out
     assert said["Used"] == used and said["PsnrAdapted"] > said["Psnr"] + 1
     assert (said["Overshoot"] > 2 * said["OvershootInPlane"]) != used
-    assert torch.equal(result, OrthogonalInferer()(lr, network)) != used
-    assert ("brighter than all slices around it" in capsys.readouterr().out) != used
+    assert torch.equal(result, PLAIN(lr, network)) != used
+    assert ("brighter than all slices around it" in out) != used
 
 
-@torch.no_grad()
-def test_what_one_slice_alone_has_is_not_sharpened():
-    """With gains much less than without them, though nothing held out tells."""
-    lr, network = THICKEN(blobs()), network_of()
+def test_gains_keep_what_one_slice_alone_has_from_being_sharpened(network):
+    lr = THICKEN(blobs())
     gains = (0.05 * torch.randn(lr.shape[4], generator=torch.Generator().manual_seed(2))).exp()
-
-    def spread(inferer):
-        means = (inferer(images, network).mean(dim=(0, 1, 2, 3)) for images in (lr * gains, lr))
-        return torch.div(*means).log()[9:-9].std()
-
-    adapted = (AdaptedInferer(OrthogonalInferer(), THICKEN, 200, 4, (24, 8), 5e-3, gains=g) for g in (0.15, 0.0))
-    interpolated, with_gains, without = map(spread, (OrthogonalInferer(), *adapted))
+    inferers = (PLAIN, adapting(iterations=200, gains=0.15), adapting(iterations=200))
+    means = [[inferer(images, network).mean(dim=(0, 1, 2, 3)) for images in (lr * gains, lr)] for inferer in inferers]
+    interpolated, with_gains, without = (torch.div(*pair).log()[9:-9].std() for pair in means)
     assert with_gains < 1.25 * interpolated and without > 1.45 * interpolated
 
 
-@torch.no_grad()
 def test_a_network_that_begins_where_interpolation_ends(capsys):
     """Trained from nothing on interpolated planes, at a factor that is not whole, it beats the interpolation."""
     thicken = GaussianProfile((1, 1, 2.5))
-    torch.manual_seed(0)
     network = AsImages(EDSR(features=8, blocks=1, factor=1, base=torch.nn.Identity())).eval()
     hr = (blobs(texture=0)[..., :70] - 0.4) / 0.4
-    lr = thicken(hr)
+    lr, inner = thicken(hr), InterpolatedInferer(PLAIN, thicken)
     base = interpolated(lr, thicken)
-    inner = InterpolatedInferer(OrthogonalInferer(), thicken)
     torch.testing.assert_close(inner(lr, network), base)
-    adapted = AdaptedInferer(inner, Interpolated(thicken), 80, 4, (24, 24), 5e-3)(lr, network)
+    adapted = adapting(Interpolated(thicken), inner=inner, lr_patch=(24, 24))(lr, network)
     assert adapted.shape == hr.shape
     assert (adapted - hr).square().mean() < 0.9 * (base - hr).square().mean()
     assert "training on the scan: about" in capsys.readouterr().out
 
 
-@torch.no_grad()
-def test_worse_weights_are_not_used(capsys):
-    lr, network = THICKEN(blobs()), network_of()
-    result = AdaptedInferer(OrthogonalInferer(), THICKEN, 3, 4, (24, 8), 10.0)(lr, network)
-    assert torch.equal(result, OrthogonalInferer()(lr, network))
+def test_worse_weights_are_not_used(network, capsys):
+    """Nor is a network that has not learned a rival of interpolation, where it has no residual to begin from."""
+    lr = THICKEN(blobs())
+    assert torch.equal(adapting(iterations=3, learning_rate=10.0)(lr, network), PLAIN(lr, network))
     assert "the weights stay as they were" in capsys.readouterr().out
-
-
-@torch.no_grad()
-def test_a_network_that_has_not_learned_is_no_rival_of_interpolation(capsys):
-    """Without a residual it begins from noise; where the scan does not teach it enough, interpolation stays."""
     torch.manual_seed(0)
-    network = AsImages(EDSR(features=8, blocks=1, factor=1)).eval()
-    lr, inner = THICKEN(blobs()), InterpolatedInferer(OrthogonalInferer(), THICKEN)
-    result = AdaptedInferer(inner, Interpolated(THICKEN), 2, 4, (24, 24), 1e-3)(lr, network)
+    network, inner = AsImages(EDSR(features=8, blocks=1, factor=1)).eval(), InterpolatedInferer(PLAIN, THICKEN)
+    result = adapting(Interpolated(THICKEN), 2, 1e-3, inner, lr_patch=(24, 24))(lr, network)
     torch.testing.assert_close(result, interpolated(lr, THICKEN))
     assert "so the scan is interpolated" in capsys.readouterr().out
 
 
-@torch.no_grad()
 @pytest.mark.parametrize("shape", [(7, 30, 2), (64, 9, 11)])
-def test_planes_that_are_smaller_than_a_patch(shape):
-    lr, network = torch.rand(1, 1, *shape), network_of()
-    result = AdaptedInferer(OrthogonalInferer(), THICKEN, 2)(lr, network)
+def test_planes_that_are_smaller_than_a_patch(network, shape):
+    result = AdaptedInferer(PLAIN, THICKEN, 2)(torch.rand(1, 1, *shape), network)
     assert result.shape == (1, 1, *shape[:2], FACTOR * shape[2])
 
 
-@torch.no_grad()
-def test_what_cannot_be_trained_is_refused():
-    lr, network = torch.rand(1, 1, 12, 12, 4), network_of()
-    for wrong in ({"batch_size": 0}, {"lr_patch": [48]}, {"lr_patch": [0, 64]}):
-        with pytest.raises(ValueError, match=r"batch_size is .* and lr_patch .*, expected a number of patches and two"):
-            AdaptedInferer(OrthogonalInferer(), THICKEN, 2, **wrong)
+def test_refused(network):
+    for name, values, *words in (
+        ("batch_size", [0]),
+        ("lr_patch", [[48], [0, 64]]),
+        ("iterations", [-1, 1.5, True], "adapt_iterations", "whole number"),
+        ("scales", [[1.5, 1.0], [0.0], []], "above 0", "at most 1"),
+    ):
+        for wrong in ({name: value} for value in values):
+            refused(lambda wrong=wrong: AdaptedInferer(PLAIN, THICKEN, **wrong), ValueError, name, wrong[name], *words)
+    lr = torch.rand(1, 1, 12, 12, 4)
     scripted = torch.jit.trace(network, lr[:, :, 0])
-    with pytest.raises(TypeError, match=r"2 iterations .* but a .* cannot be trained.*model\.pt"):
-        AdaptedInferer(OrthogonalInferer(), THICKEN, 2)(lr, scripted)
-    with pytest.raises(TypeError, match="a Upsample cannot be trained"):  # has no weights, as an OnnxNetwork
-        AdaptedInferer(OrthogonalInferer(), THICKEN, 2)(lr, torch.nn.Upsample(scale_factor=(1, FACTOR)))
-    assert torch.equal(AdaptedInferer(OrthogonalInferer(), THICKEN)(lr, scripted), OrthogonalInferer()(lr, network))
-    for wrong in (-1, 1.5, True):
-        with pytest.raises(ValueError, match="expected a whole number, 0 or more"):
-            AdaptedInferer(OrthogonalInferer(), THICKEN, wrong)
-    for wrong in ([1.5, 1.0], [0.0], []):
-        with pytest.raises(ValueError, match="sizes above 0 and of at most 1"):
-            AdaptedInferer(OrthogonalInferer(), THICKEN, 2, scales=wrong)
+    without_weights = torch.nn.Upsample(scale_factor=(1, FACTOR))  # as an OnnxNetwork
+    for each, words in ((scripted, ["2 iterations", "model.pt"]), (without_weights, ["Upsample", "model.pt"])):
+        refused(lambda each=each: AdaptedInferer(PLAIN, THICKEN, 2)(lr, each), TypeError, *words)
+    assert torch.equal(AdaptedInferer(PLAIN, THICKEN)(lr, scripted), PLAIN(lr, network))

@@ -1,6 +1,7 @@
 """Slabs across several axes, and results that agree with the scan."""
 
 import functools
+import math
 
 import pytest
 import torch
@@ -11,67 +12,50 @@ from torch.nn import functional as F
 from common.degradations import BlockAverage, ComposeDegradations, KSpaceTruncation, RicianNoise
 from common.inferers import AxesInferer, ConsistentInferer, SlabInferer
 from common.networks import SlabEncoder, SlabInterpolation, SlabSuperResolver, TSRCANDecoder
+from tests.refused import refused
 
 TWICE = (2, 2, 2)
+TRUNCATION = KSpaceTruncation(TWICE)
+SLABS = SlabInferer(3, TWICE, (0, 0, 0))
+VOLUME = torch.rand(1, 1, 6, 5, 4, generator=torch.Generator().manual_seed(0))
 
 
-def slab_inferer():
-    return SlabInferer(3, TWICE, (0, 0, 0))
-
-
-def network_of():
-    torch.manual_seed(0)
+@pytest.fixture
+def network():
     base = SlabInterpolation(3, TWICE, (0, 0, 0))
     network = SlabSuperResolver(SlabEncoder(3, 4, 2), TSRCANDecoder(6, 4, 1, 1, 2, (2, 2), base=base)).eval()
     nn.init.normal_(network.decoder.tail.weight, std=0.1)  # it starts as the interpolation
-    return network
+    return network.requires_grad_(False)
 
 
-class Given:
-    """Stands for an inferer, and gives a result made before."""
-
-    def __init__(self, result):
-        self.result = result
-
-    def __call__(self, inputs, network):
-        return self.result
+def corrected(guess, lr, degradation, *args, **options):
+    return ConsistentInferer(lambda inputs, network: guess, degradation, *args, **options)(lr, None)
 
 
-@torch.no_grad()
 @pytest.mark.parametrize("axes", [[2], [0, 1, 2], (1, 0)], ids=str)
-def test_the_mean_over_axes(axes):
-    """Slabs across an axis are what the volume gives with this axis put last and the others in their order."""
-    network, volume = network_of(), torch.rand(1, 1, 6, 5, 4)
-    alone = {
-        0: slab_inferer()(volume.permute(0, 1, 3, 4, 2), network).permute(0, 1, 4, 2, 3),
-        1: slab_inferer()(volume.permute(0, 1, 2, 4, 3), network).permute(0, 1, 2, 4, 3),
-        2: slab_inferer()(volume, network),
-    }
-    result = AxesInferer(slab_inferer(), axes)(MetaTensor(volume), network)
+def test_the_result_is_the_mean_over_axes(axes, network):
+    alone = [SLABS(VOLUME.movedim(2 + axis, 4), network).movedim(4, 2 + axis) for axis in axes]
+    result = AxesInferer(SLABS, axes)(MetaTensor(VOLUME), network)
     assert type(result) is torch.Tensor and result.shape == (1, 1, 12, 10, 8)
-    torch.testing.assert_close(result, sum(alone[axis] for axis in axes) / len(axes))
+    torch.testing.assert_close(result, sum(alone) / len(axes))
 
 
-def test_a_network_is_told_the_axis_across_its_slabs():
-    """Each direction is as a network of this axis alone gives it."""
-    network, volume = network_of(), torch.rand(1, 1, 6, 5, 4)
-    network.encoder.directions = nn.Parameter(torch.randn(3, 4))
-    together = AxesInferer(slab_inferer(), [0, 1, 2], told=True)(volume, network)
-    alone = [AxesInferer(slab_inferer(), [axis])(volume, functools.partial(network, axis=axis)) for axis in range(3)]
+def test_a_network_is_told_the_axis_across_its_slabs(network):
+    network.encoder.directions = nn.Parameter(torch.randn(3, 4), requires_grad=False)
+    together = AxesInferer(SLABS, [0, 1, 2], told=True)(VOLUME, network)
+    alone = [AxesInferer(SLABS, [axis])(VOLUME, functools.partial(network, axis=axis)) for axis in range(3)]
     torch.testing.assert_close(together, sum(alone) / 3)
-    assert (together - AxesInferer(slab_inferer(), [0, 1, 2])(volume, network)).abs().max() > 1e-3
+    assert (together - AxesInferer(SLABS, [0, 1, 2])(VOLUME, network)).abs().max() > 1e-3
 
 
-@pytest.mark.parametrize(("operator", "offset"), [(KSpaceTruncation(TWICE), 0.0), (BlockAverage(TWICE), 0.5)], ids=str)
+@pytest.mark.parametrize(("operator", "offset"), [(TRUNCATION, 0.0), (BlockAverage(TWICE), 0.5)], ids=str)
 def test_mirror_images_lie_where_the_volume_does(operator, offset):
     """Of a result without error the mirror image's is the same but for the border, and the mean too."""
-    torch.manual_seed(0)
     assert operator.offset == (offset,) * 3
-    smooth = F.interpolate(torch.rand(1, 1, 3, 3, 3), size=(24, 20, 16), mode="trilinear", align_corners=True)
-    lr = operator(smooth) if offset else smooth[..., ::2, ::2, ::2]
+    hr = F.interpolate(torch.rand(1, 1, 3, 3, 3), size=(24, 20, 16), mode="trilinear", align_corners=True)
+    lr = operator(hr) if offset else hr[..., ::2, ::2, ::2]
 
     def at(volume, network):
-        """Linear interpolation at the right places."""
         places = [((torch.arange(2 * n) - offset) / 2).clamp(0, n - 1) / (n - 1) * 2 - 1 for n in volume.shape[2:]]
         grid = torch.stack(torch.meshgrid(*places, indexing="ij"), -1).flip(-1)[None]
         return F.grid_sample(volume, grid, align_corners=True, padding_mode="border")
@@ -82,96 +66,71 @@ def test_mirror_images_lie_where_the_volume_does(operator, offset):
     torch.testing.assert_close(both[inner], plain[inner], atol=1e-5, rtol=0)
     assert torch.equal(both[..., -1], plain[..., -1]) == (offset == 0)
     torch.testing.assert_close(both, AxesInferer(at, [0, 1, 2], mirrored=True, offset=operator.offset)(lr, None))
-    with pytest.raises(ValueError, match="moved by whole voxels"):
-        AxesInferer(at, [2], mirrored=True, offset=(0.25, 0, 0))(lr, None)
 
 
-@torch.no_grad()
-def test_mirrored_twice_is_not_mirrored():
-    """With a network, the mean of both is equivariant: of the mirror image it is the mirror image."""
-    network, volume = network_of(), torch.rand(1, 1, 6, 5, 4)
-    inferer = AxesInferer(slab_inferer(), mirrored=True)
-    result, mirrored = inferer(volume, network), inferer(volume.flip(2, 3, 4), network).flip(2, 3, 4)
+def test_the_result_for_the_mirror_image_is_the_mirror_image_of_the_result(network):
+    inferer = AxesInferer(SLABS, mirrored=True)
+    result, mirrored = inferer(VOLUME, network), inferer(VOLUME.flip(2, 3, 4), network).flip(2, 3, 4)
     torch.testing.assert_close(result[..., :-1, :-1, :-1], mirrored[..., 1:, 1:, 1:])
-    assert (result - AxesInferer(slab_inferer())(volume, network)).abs().max() > 1e-3
+    assert (result - AxesInferer(SLABS)(VOLUME, network)).abs().max() > 1e-3
 
 
-@pytest.mark.parametrize("axes", [[], [0, 0], [3], [-1]], ids=str)
-def test_axes_that_are_none(axes):
-    with pytest.raises(ValueError, match="distinct spatial axes"):
-        AxesInferer(slab_inferer(), axes)
-
-
-@pytest.mark.parametrize(
-    "degradation", [KSpaceTruncation(TWICE), BlockAverage(TWICE), KSpaceTruncation((2, 2, 1))], ids=str
-)
+@pytest.mark.parametrize("degradation", [TRUNCATION, BlockAverage(TWICE), KSpaceTruncation((2, 2, 1))], ids=str)
 def test_the_result_agrees_with_the_scan(degradation):
-    torch.manual_seed(0)
     # Far from 0, so that the second projection changes nothing; of LR sizes without a sample at the Nyquist frequency.
     hr = torch.rand(1, 1, 14, 18, 10) + 1
-    lr = degradation(hr)
-    guess = hr + 0.1 * torch.randn_like(hr)
-    result = ConsistentInferer(Given(guess), degradation, iterations=1, margin=0)(lr, None)
+    lr, guess = degradation(hr), hr + 0.1 * torch.randn_like(hr)
+    result = corrected(guess, lr, degradation, iterations=1, margin=0)
     torch.testing.assert_close(degradation(result), lr, atol=1e-5, rtol=0)
     # A projection: what is orthogonal to the scan's voxels stays as it was, and the truth comes nearer, never farther.
-    gain = torch.prod(torch.tensor(degradation.factors))
-    seen = gain * degradation.adjoint(degradation(result - guess))
+    seen = math.prod(degradation.factors) * degradation.adjoint(degradation(result - guess))
     torch.testing.assert_close(seen, result - guess, atol=1e-5, rtol=0)
     assert (result - hr).norm() < (guess - hr).norm()
-    assert torch.equal(ConsistentInferer(Given(guess), degradation, iterations=0)(lr, None), guess)
+    assert torch.equal(corrected(guess, lr, degradation, iterations=0), guess)
 
 
 def test_magnitudes_and_the_scan_together_come_nearer_to_the_truth_with_every_round():
     """Both sets are convex and hold the truth, so no projection leads away from it."""
-    torch.manual_seed(0)
-    degradation = KSpaceTruncation(TWICE)
     hr = (torch.rand(1, 1, 16, 16, 16) - 0.6).clamp_min(0)  # most of it is background
-    lr, guess = degradation(hr), 0.3 * torch.randn(hr.shape)
-    errors = []
-    for iterations in range(5):
-        result = ConsistentInferer(Given(guess), degradation, iterations, margin=0)(lr, None)
-        errors.append((result - hr).norm().item())
-        assert iterations == 0 or result.min() >= 0
+    lr, guess = TRUNCATION(hr), 0.3 * torch.randn(hr.shape)
+    results = [corrected(guess, lr, TRUNCATION, iterations, margin=0) for iterations in range(5)]
+    assert all(result.min() >= 0 for result in results[1:])
+    errors = [(result - hr).norm().item() for result in results]
     assert errors == sorted(errors, reverse=True) and len(set(errors)) == 5
 
 
 @pytest.mark.parametrize("factors", [TWICE, (2, 2, 1), (1, 3, 2)], ids=str)
 def test_a_field_of_view_that_ends_in_tissue(factors):
     """What a scanner has cut off is no reason for ringing: errors grow by nothing, to the very border."""
-    torch.manual_seed(0)
     degradation = KSpaceTruncation(factors)
     head = 1 + F.interpolate(torch.rand(1, 1, 10, 10, 10), size=60, mode="trilinear")
     lr = degradation(head)[(..., *(slice(12 // f, 48 // f) for f in factors))]
     hr = head[..., 12:48, 12:48, 12:48]
     guess = hr + 0.02 * torch.randn_like(hr)
-    result = ConsistentInferer(Given(guess), degradation)(lr, None)
+    result, periodic = corrected(guess, lr, degradation), corrected(guess, lr, degradation, margin=0)
     assert result.shape == hr.shape
     border = torch.ones_like(hr, dtype=torch.bool)
     border[..., 4:-4, 4:-4, 4:-4] = False
     for where in (border, ~border):
         assert (result - hr)[where].norm() < (guess - hr)[where].norm()
-    periodic = ConsistentInferer(Given(guess), degradation, margin=0)(lr, None)
     assert (periodic - hr)[border].norm() > 1.3 * (guess - hr)[border].norm()
 
 
 def test_noise_is_no_part_of_what_is_agreed_with():
     """What a network has denoised stays so, in air and in tissue; what it has missed comes back, nearly."""
-    torch.manual_seed(0)
-    degradation = KSpaceTruncation(TWICE)
     hr, missed = (F.interpolate(F.pad(torch.rand(1, 1, 3, 3, 3), [2] * 6), size=56, mode="trilinear") for _ in range(2))
-    missed = 0.3 * missed
-    clean = degradation(hr).clamp_min(0)
+    missed, clean = 0.3 * missed, TRUNCATION(hr).clamp_min(0)
     noisy = RicianNoise(0.02, seed=1)(clean)
-
-    def error(guess, lr):
-        return (ConsistentInferer(Given(guess), degradation, margin=0)(lr, None) - hr).norm() / hr.norm()
-
-    assert error(hr, noisy) < 0.1 * (noisy - clean).norm() / clean.norm()
-    assert error(hr - missed, noisy) < 0.5 * missed.norm() / hr.norm()
-    assert error(hr - missed, clean) < 0.2 * missed.norm() / hr.norm()
+    highest = 0.1 * (noisy - clean).norm() * hr.norm() / clean.norm()
+    cases = ((hr, noisy, highest), (hr - missed, noisy, 0.5 * missed.norm()), (hr - missed, clean, 0.2 * missed.norm()))
+    for guess, lr, highest in cases:
+        assert (corrected(guess, lr, TRUNCATION, margin=0) - hr).norm() < highest
 
 
-def test_an_operator_without_an_adjoint_is_refused():
+def test_refused():
+    for axes in ([], [0, 0], [3], [-1]):
+        refused(lambda axes=axes: AxesInferer(SLABS, axes), ValueError, "distinct spatial axes", axes)
+    between = AxesInferer(lambda inputs, _: F.interpolate(inputs, scale_factor=2), mirrored=True, offset=(0.25, 0, 0))
+    refused(lambda: between(VOLUME, None), ValueError, "moved by whole voxels", 0.25)
     noisy = ComposeDegradations([KSpaceTruncation(TWICE), RicianNoise(0.01)])
-    with pytest.raises(TypeError, match=r"Give the linear part.*step 1 \(RicianNoise\) is not linear"):
-        ConsistentInferer(slab_inferer(), noisy)
+    refused(lambda: ConsistentInferer(SLABS, noisy), TypeError, "the linear part", "step 1 (RicianNoise)")

@@ -8,34 +8,24 @@ from common.networks import DomainDistance, HighBands, PatchDiscriminator
 
 def test_high_bands_are_what_the_means_leave():
     slab = torch.rand(2, 1, 8, 12, 3, dtype=torch.float64)
-    bands = HighBands()(slab)
     low = torch.nn.functional.avg_pool2d(slab[:, 0].permute(0, 3, 1, 2), 2) * 2
-    torch.testing.assert_close(bands.square().sum() + low.square().sum(), slab.square().sum())
-    # Ramps along one axis and along the other, and a chequerboard, have one band each.
+    torch.testing.assert_close(HighBands()(slab).square().sum() + low.square().sum(), slab.square().sum())
     rows, columns = torch.arange(8.0)[:, None].expand(8, 12), torch.arange(12.0).expand(8, 12)
-    for image, band in ((columns, 0), (rows, 1), ((rows + columns) % 2, 2)):
+    for image, band in ((columns, 0), (rows, 1), ((rows + columns) % 2, 2)):  # ramps and a chequerboard
         energy = HighBands()(image[None, None, :, :, None]).square().sum(dim=(0, 2, 3))
         assert energy[band] > 0 and energy.sum() == energy[band]
 
 
 def test_domain_distance_lies_where_it_was_judged():
-    discriminator = PatchDiscriminator(3, features=4, layers=2)
     lr = torch.rand(1, 1, 24, 20, 3, requires_grad=True)
-    verdicts = discriminator(lr)
-    weights = DomainDistance(2)(verdicts, lr)
-    assert weights.shape == (1, 1, 48, 40, 1) and not weights.requires_grad
+    verdicts = PatchDiscriminator(3, features=4, layers=2)(lr)
     judged = torch.full_like(verdicts, -0.5)
     judged[0, 0, 6, 3] = 2.0  # its patch of 9 x 9 is centred on LR pixel (10, 7)
-    (place,) = (
-        (DomainDistance(2)(judged, lr)[0, 0, :, :, 0] == DomainDistance(2)(judged, lr).max())
-        .nonzero()
-        .float()
-        .mean(0, True)
-    )
+    weights = DomainDistance(2)(judged, lr)
+    assert weights.shape == (1, 1, 48, 40, 1) and not DomainDistance(2)(verdicts, lr).requires_grad
+    place = (weights[0, 0, :, :, 0] == weights.max()).nonzero().float().mean(0)
     assert place.tolist() == [20.5, 14.5]  # HR pixels 20 and 21, 14 and 15
-    hr = torch.rand(1, 1, 48, 40, 6)
-    ones = torch.ones(1, 1, 48, 40, 1)
+    hr, ones = torch.rand(1, 1, 48, 40, 6), torch.ones(1, 1, 48, 40, 1)
     torch.testing.assert_close(WeightedL1Loss()(hr, hr + 0.5, ones), torch.tensor(0.5))
-    half = ones.clone()
-    half[:, :, :24] = 0
-    torch.testing.assert_close(WeightedL1Loss()(hr, hr + 0.5, half), torch.tensor(0.25))
+    ones[:, :, :24] = 0
+    torch.testing.assert_close(WeightedL1Loss()(hr, hr + 0.5, ones), torch.tensor(0.25))

@@ -5,18 +5,18 @@ import torch
 
 from common.networks import AxisInterpolation, SliceGains
 
+from ..refused import refused
+
 GAINS = torch.tensor([[1.0, 1.2, 0.9, 1.0, 0.7], [1.0, 1.0, 1.0, 1.1, 1.0]])[:, None, None]
 
 
 @pytest.mark.parametrize("factor", [2, 3, 4, 5, 6])
 def test_what_does_not_change_across_the_slices_becomes_what_interpolation_makes_of_it(factor):
     """So the target of a network has nothing that it would have to sharpen."""
-    offset = (factor - 1) / 2
-    rows = torch.rand(2, 1, 7, 1) * 2 - 1
+    offset, rows = (factor - 1) / 2, torch.rand(2, 1, 7, 1) * 2 - 1
     uneven = SliceGains(factor, offset)
-    thick = uneven(rows.expand(-1, -1, -1, 5), GAINS)
+    thick, thin = (uneven(rows.expand(-1, -1, -1, slices), GAINS) for slices in (5, 5 * factor))
     torch.testing.assert_close((thick + 1) / 2, (rows + 1) / 2 * GAINS)
-    thin = uneven(rows.expand(-1, -1, -1, 5 * factor), GAINS)
     torch.testing.assert_close(thin, AxisInterpolation(factor, offset)(thick))
 
 
@@ -25,8 +25,4 @@ def test_no_signal_stays_none_and_gains_of_one_change_nothing(dark):
     uneven, images = SliceGains(4, 1.5, dark), torch.rand(2, 1, 6, 20) * 2 - 1
     assert torch.equal(uneven(images, torch.ones(2, 1, 1, 5)), images)
     torch.testing.assert_close(uneven(torch.full((2, 1, 6, 20), dark), GAINS), torch.full((2, 1, 6, 20), dark))
-
-
-def test_slices_that_no_gains_are_for():
-    with pytest.raises(ValueError, match=r"Images of 10 slices and gains of 5: expected 5 slices, or 4 times that"):
-        SliceGains(4, 1.5)(torch.zeros(2, 1, 6, 10), GAINS)
+    refused(lambda: uneven(images[..., :10], GAINS), ValueError, "10 slices", "5 slices", "4 times")

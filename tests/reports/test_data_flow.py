@@ -6,91 +6,65 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_hex
 from matplotlib.image import imread
 from matplotlib.patches import Circle, FancyArrowPatch, FancyBboxPatch
+from matplotlib.path import Path
 
-from common.reports import data_flow as module
 from common.reports.data_flow import Flow, Losses, data_flow
 from common.reports.layers import layered
 
 
 @pytest.fixture
-def drawn(monkeypatch):
-    """Draws flows, and gives the axes of the figure that would be written."""
-    figures = []
-    monkeypatch.setattr(module, "save_figure", lambda figure, path: figures.append(figure))
-
-    def draw(flows):
-        data_flow("flow.png", flows)
-        FigureCanvasAgg(figures[-1])
-        return figures[-1].axes[0]
-
-    return draw
+def drawn(tmp_path, figures):
+    return lambda flows: data_flow(tmp_path / "flow.png", flows) or figures[-1].axes[0]
 
 
-def _flow(seed, steps):
-    """A graph at random, with losses at random."""
-    chance = random.Random(seed)
-    keys = ["hr", "lr", "a_batch_key_with_a_long_name"]
-    names, found = list(keys), {}
+def _random_flow(seed, steps):
+    chance, keys = random.Random(seed), ["hr", "lr", "a_batch_key_with_a_long_name"]
+    names, found, players = list(keys), {}, {}
     for i in range(steps):
         output = f"{chance.choice(['x', 'feature', 'some_longer_name'])}_{i}"
         found[output] = f"network_{chance.randrange(6)}", tuple(chance.sample(names, chance.choice([0, 1, 1, 1, 2, 3])))
         names.append(output)
-    players = {}
     for i in range(chance.randrange(4)):
-        terms = {
-            f"term/{j}": tuple(chance.sample(names, chance.choice([1, 2]))) for j in range(chance.randrange(1, 12))
-        }
-        trained = [f"network_{j}" for j in range(6) if j % 3 == i]
-        players[f"player_{i}"] = Losses(trained, terms, frozenset(name for name in terms if chance.random() < 0.3))
+        terms = {f"term/{j}": chance.sample(names, chance.choice([1, 2])) for j in range(chance.randrange(1, 12))}
+        unused = frozenset(name for name in terms if chance.random() < 0.3)
+        players[f"player_{i}"] = Losses([f"network_{i}", f"network_{i + 3}"], terms, unused)
     return Flow(keys, found, players)
-
-
-def _boxes(axes):
-    """``(network, tensor)`` of each box, in the order of drawing, and its patch."""
-    texts = [(text.get_text(), *text.get_position()) for text in axes.texts if text.get_ha() == "center"]
-    found = []
-    for patch in axes.patches:
-        if isinstance(patch, FancyBboxPatch):
-            x, y, right, bottom = _sides(patch)
-            within = sorted((ty, text) for text, tx, ty in texts if x < tx < right and y < ty < bottom and text)
-            names = [text for _, text in within if not text.isdigit()]
-            found.append((*([""] if len(names) == 1 else []), *names, patch))
-    return found
 
 
 def _sides(box):
     return box.get_x(), box.get_y(), box.get_x() + box.get_width(), box.get_y() + box.get_height()
 
 
+def _boxes(axes):
+    """``(network, tensor)`` of each box, in the order of drawing, and its patch."""
+    found, texts = [], [(t.get_text(), *t.get_position()) for t in axes.texts if t.get_ha() == "center"]
+    for patch in (patch for patch in axes.patches if isinstance(patch, FancyBboxPatch)):
+        x, y, right, bottom = _sides(patch)
+        within = sorted((ty, text) for text, tx, ty in texts if x < tx < right and y < ty < bottom)
+        names = [text for _, text in within if text and not text.isdigit()]
+        found.append((*["", *names][-2:], patch))
+    return found
+
+
 def _lines(axes):
     """The lines without their heads, and points on them."""
-    found = []
-    for patch in axes.patches:
-        if isinstance(patch, FancyArrowPatch) and patch.get_linewidth() > 0:
-            (points,) = patch.get_path().interpolated(1).to_polygons(closed_only=False)
-            steps = np.linspace(0, 1, 20)[:, None]
-            found.append((patch, np.concatenate([a + steps * (b - a) for a, b in itertools.pairwise(points)])))
-    return found
+    lines = [patch for patch in axes.patches if isinstance(patch, FancyArrowPatch) and patch.get_linewidth() > 0]
+    polygons = [line.get_path().to_polygons(closed_only=False) for line in lines]
+    return [(line, Path(points).interpolated(20).vertices) for line, (points,) in zip(lines, polygons, strict=True)]
 
 
 @pytest.mark.parametrize(("seed", "steps"), [(0, 0), (1, 1), (2, 6), (3, 12), (4, 20), (5, 30)])
 def test_nothing_is_covered_or_cut_and_all_is_there(drawn, seed, steps):
-    flows = {"": _flow(seed, steps)} if seed % 2 else {"Stage 1": _flow(seed, steps), "Stage 2": _flow(seed + 9, 8)}
-    axes = drawn(flows)
+    flow = _random_flow(seed, steps)
+    flows = {"": flow} if seed % 2 else {"Stage 1": flow, "Stage 2": _random_flow(seed + 9, 8)}
+    boxes = _boxes(axes := drawn(flows))
     width, height = axes.get_xlim()[1], axes.get_ylim()[0]
-    boxes = _boxes(axes)
-    expected = []
-    for flow in flows.values():
-        expected += [("", name) for name in flow.batch_keys] + [(step[0], name) for name, step in flow.steps.items()]
-    assert [box[:2] for box in boxes] == expected
-
-    to_points = axes.transData.inverted()
-    texts = [text.get_window_extent().transformed(to_points) for text in axes.texts if text.get_text()]
-    rims = [patch for patch in axes.patches if isinstance(patch, Circle)]
+    names = [(flow, name) for flow in flows.values() for name in (*flow.batch_keys, *flow.steps)]
+    assert [box[:2] for box in boxes] == [(flow.steps.get(name, [""])[0], name) for flow, name in names]
+    texts = [t.get_window_extent().transformed(axes.transData.inverted()) for t in axes.texts if t.get_text()]
     inside = [(b.x0, b.y1, b.x1, b.y0) for b in texts] + [_sides(patch) for *_, patch in boxes]
     assert all(0 < x and 0 < y and right < width and bottom < height for x, y, right, bottom in inside)
     assert not any(a.overlaps(b) for a, b in itertools.combinations(texts, 2))
@@ -100,22 +74,20 @@ def test_nothing_is_covered_or_cut_and_all_is_there(drawn, seed, steps):
         others = [_sides(other) for *_, other in boxes if other is not box]
         assert not any(x < r and left < right and y < b and top < bottom for left, top, r, b in others)
         assert not ((lines > [x + 0.5, y]).all(1) & (lines < [right - 0.5, bottom]).all(1)).any()
-    for rim in rims:
+    for rim in (patch for patch in axes.patches if isinstance(patch, Circle)):
         x, y = rim.center
         reached = [max(b.x0 - x, x - b.x1, 0) ** 2 + max(b.y1 - y, y - b.y0, 0) ** 2 < rim.radius**2 for b in texts]
         assert sum(reached) == 1  # its own number
-    terms = [losses for flow in flows.values() for losses in flow.players.values()]
+    terms = {term for flow in flows.values() for losses in flow.players.values() for term in losses.terms}
     said = " ".join(text.get_text() for text in axes.texts)
-    assert all(name.rpartition("/")[2] in said for losses in terms for name in losses.terms)
+    assert all(term.rpartition("/")[2] in said for term in terms)
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_lines_come_from_the_inputs_and_colours_are_the_networks(drawn, seed):
-    """A line has the colour of the box that it comes from, and a network one colour in all graphs."""
-    flow = _flow(seed, 14)
+def test_lines_come_from_the_inputs_in_their_colours_and_a_network_has_one_in_all_graphs(drawn, seed):
+    flow = _random_flow(seed, 14)
     flow.players = {}  # or some would be grey
-    axes = drawn({"a": flow, "b": flow})
-    boxes = _boxes(axes)
+    boxes = _boxes(axes := drawn({"a": flow, "b": flow}))
     fills = {(network, to_hex(box.get_facecolor())) for network, _, box in boxes}
     assert len(fills) == len(dict(fills)) == len({fill for _, fill in fills})
     lines = [(to_hex(line.get_edgecolor()), *points[-1]) for line, points in _lines(axes)]
@@ -124,21 +96,15 @@ def test_lines_come_from_the_inputs_and_colours_are_the_networks(drawn, seed):
         for _, name, box in part:
             x, y, _, bottom = _sides(box)
             enter = {height: colour for colour, end, height in lines if x - 6 < end < x and y < height < bottom}
-            inputs = flow.steps[name][1] if name in flow.steps else ()
-            assert Counter(enter.values()) == Counter(edges[n] for n in inputs)
+            assert Counter(enter.values()) == Counter(edges[n] for n in flow.steps.get(name, ("", ()))[1])
 
 
 def test_losses_are_numbered_and_what_has_no_weight_is_grey(drawn):
     steps = {"fake": ("shrink", ("hr",)), "cycle": ("grow", ("fake",)), "verdict": ("judge", ("fake",))}
-    players = {
-        "generator": Losses(
-            ["grow"],
-            {"cycle/l1": ["cycle", "hr"], "cycle/ssim": ["cycle", "hr"], "adversarial": ["verdict"]},
-            frozenset({"adversarial"}),
-        ),
-        "judge": Losses(["judge"], {"real": ["verdict"]}, frozenset({"real"})),
-    }
-    axes = drawn({"": Flow(["hr", "lr"], steps, players)})
+    terms = {"cycle/l1": ["cycle", "hr"], "cycle/ssim": ["cycle", "hr"], "adversarial": ["verdict"]}
+    generator = Losses(["grow"], terms, frozenset({"adversarial"}))
+    judge = Losses(["judge"], {"real": ["verdict"]}, frozenset({"real"}))
+    axes = drawn({"": Flow(["hr", "lr"], steps, {"generator": generator, "judge": judge})})
     said = [text.get_text() for text in axes.texts]
     assert {"trains grow", "cycle/l1, ssim", "cycle, hr", "adversarial", "verdict", "real"} <= set(said)
     assert sorted(text for text in said if text.isdigit()) == sorted("1" * 3 + "2" * 2 + "3" * 2)  # boxes and lists
@@ -152,30 +118,23 @@ def test_losses_are_numbered_and_what_has_no_weight_is_grey(drawn):
 
 
 def test_the_picture_is_as_wide_as_a_page_and_always_the_same(tmp_path):
-    for name in "ab":
-        data_flow(tmp_path / f"{name}.png", {"": _flow(7, 5)})
+    many = {f"player_{i}": Losses(["net"], {"l1": ["hr"]}) for i in range(9)}
+    flows = _random_flow(7, 5), _random_flow(7, 5), Flow(["hr"], {"sr": ("net", ["hr"])}, many)
+    for name, flow in zip("abc", flows, strict=True):
+        data_flow(tmp_path / f"{name}.png", {"": flow})
+        assert imread(tmp_path / f"{name}.png").shape[1] == 1600
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
-    assert imread(tmp_path / "a.png").shape[1] == 1600
-    players = {f"player_{i}": Losses(["net"], {"l1": ["hr"]}) for i in range(9)}
-    data_flow(tmp_path / "a.png", {"": Flow(["hr"], {"sr": ("net", ["hr"])}, players)})
-    assert imread(tmp_path / "a.png").shape[1] == 1600
-
-
-def _crossings(layers):
-    rank = {place: i for places in layers.order for i, place in enumerate(places)}
-    pairs = itertools.combinations(layers.lines, 2)
-    return sum(a[1] == c[1] and (rank[a] - rank[c]) * (rank[b] - rank[d]) < 0 for (a, b), (c, d) in pairs)
 
 
 def test_steps_stand_behind_their_inputs_and_no_line_crosses_without_need():
-    # Its batch keys and steps are listed so that all lines cross.
     steps = {"p": ["c"], "q": ["b"], "r": ["a"], "s": ["r", "q"], "t": ["s", "p"], "u": ["q"], "v": ["t", "a"]}
-    layers = layered(["a", "b", "c"], steps)
+    layers = layered(["a", "b", "c"], steps)  # listed so that all lines cross
     assert layers.layer == {"a": 0, "b": 0, "c": 0, "p": 1, "q": 1, "r": 1, "s": 2, "u": 2, "t": 3, "v": 4}
-    assert _crossings(layers) == 0
+    rank = {place: i for places in layers.order for i, place in enumerate(places)}
+    for (a, b), (c, d) in itertools.combinations(layers.lines, 2):
+        assert a[1] != c[1] or (rank[a] - rank[c]) * (rank[b] - rank[d]) >= 0
     for places in layers.order:
         for upper, lower in itertools.pairwise(places):
             least = 1.0 - 0.3 * (layers.passes(upper) + layers.passes(lower))
             assert layers.height[lower] - layers.height[upper] >= least - 1e-6
-    chain = layered(["a"], {"b": ["a"], "c": ["b"], "d": ["c"]})
-    assert np.ptp(list(chain.height.values())) < 1e-6
+    assert np.ptp(list(layered(["a"], {"b": ["a"], "c": ["b"], "d": ["c"]}).height.values())) < 1e-6

@@ -1,6 +1,5 @@
 """What a stage is trained on: image and guide of one scene on one grid, of sizes that its validation comes back to."""
 
-import itertools
 import math
 
 import pytest
@@ -13,29 +12,23 @@ from common.inferers import CascadeInferer
 from common.networks import Cascade, GuidedRDN
 from common.transforms import StageTargetd
 
-every_stage = pytest.mark.parametrize(
-    ("scale", "count", "stage"), [(s, r, k) for s, r in itertools.product((2, 3), (1, 2, 3)) for k in range(1, r + 1)]
-)
 
-
-def cascade_of(count):
+def cascade_of(count, guided=True):
     """Of networks that leave the interpolation as it is."""
-    return Cascade([GuidedRDN(True, 2, 1, 1) for _ in range(count)], 2)
+    return Cascade([GuidedRDN(guided, 2, 1, 1) for _ in range(count)], 2)
 
 
 def inferer_of(scale, count, stages, guide_factor):
     return CascadeInferer(SimpleInferer(), scale ** (1 / count), stages, guide_factor)
 
 
+def degradation_of(scale, count):
+    return GaussianProfile((scale ** (1 / count), scale ** (1 / count), 1), fwhm=2**-0.5)
+
+
 def target_of(scale, count, stage, lr, guide=None, network=None):
-    factor = scale ** (1 / count)
-    transform = StageTargetd(
-        "lr",
-        inferer_of(scale, count, range(1, stage), scale),
-        network or cascade_of(count),
-        GaussianProfile((factor, factor, 1), fwhm=2**-0.5),
-        "cpu",
-    )
+    inferer = inferer_of(scale, count, range(1, stage), scale)
+    transform = StageTargetd("lr", inferer, network or cascade_of(count), degradation_of(scale, count), "cpu")
     return transform({"lr": lr} if guide is None else {"lr": lr, "guide": guide})
 
 
@@ -44,43 +37,35 @@ def test_the_first_stage_has_the_scan_itself_as_hr():
     found = target_of(2, 3, 1, lr, guide)
     # 10 voxels make 12.6, 7 make 8.8: at the far edge less than a voxel is cut off.
     assert found.keys() == {"lr", "hr", "guide"} and torch.equal(found["hr"], lr[:, :13, :9])
-    factor = 2 ** (1 / 3)
-    degradation = GaussianProfile((factor, factor, 1), fwhm=2**-0.5)
-    assert found["lr"].shape == (1, 10, 7, 3) and torch.equal(found["lr"], degradation(found["hr"]))
+    assert found["lr"].shape == (1, 10, 7, 3) and torch.equal(found["lr"], degradation_of(2, 3)(found["hr"]))
     assert torch.allclose(found["guide"], GaussianProfile((2, 2, 1))(guide)[:, :13, :9], atol=1e-6)
 
 
-@every_stage
-def test_later_stages_have_what_those_before_make_of_the_scan(scale, count, stage):
-    """A scene so smooth that no profile changes it is the same in the target and in the guide, voxel by voxel."""
+def scene(factor):
+    """So smooth that no profile changes it, on a grid of voxels that are smaller by a factor."""
+    x, y = ((torch.arange(factor * n) - (factor - 1) / 2) / factor for n in (21, 23))
+    return (torch.cos(x / 6)[:, None, None] + torch.sin(y / 7)[None, :, None] + torch.arange(2))[None]
 
-    def scene(factor):
-        x, y = ((torch.arange(factor * n) - (factor - 1) / 2) / factor for n in (21, 23))
-        return (torch.cos(x / 6)[:, None, None] + torch.sin(y / 7)[None, :, None] + torch.arange(2))[None]
 
-    found = target_of(scale, count, stage, scene(1), scene(scale))
+@pytest.mark.parametrize("scale, count, before", [(s, r, k) for s in (2, 3) for r in (1, 2, 3) for k in range(r)])
+def test_later_stages_have_what_those_before_make_of_the_scan(scale, count, before):
+    """A scene is the same in target and guide, voxel by voxel, and validation comes back to the target's size."""
+    found = target_of(scale, count, before + 1, scene(1), scene(scale))
     inner = slice(6, -6)
-    assert found["hr"].shape == found["guide"].shape
-    difference = (found["hr"] - found["guide"])[:, inner, inner]
-    assert difference.abs().max() < 0.01
+    assert (found["hr"] - found["guide"])[:, inner, inner].abs().max() < 0.01
     # Half a voxel is more than that.
     assert (found["hr"][:, 1:] - found["guide"][:, :-1])[:, inner, inner].abs().max() > 0.04
-
-
-@every_stage
-def test_validation_comes_back_to_the_targets_size(scale, count, stage):
     factor, network = scale ** (1 / count), cascade_of(count)
-    validation = inferer_of(scale, count, [stage], factor)
+    validation = inferer_of(scale, count, [before + 1], factor)
     for n in range(8, 20):
-        size = (n, 27 - n)
-        lr, guide = torch.rand(1, *size, 1), torch.rand(1, scale * size[0], scale * size[1], 1)
-        found = target_of(scale, count, stage, lr, guide, network)
+        lr, guide = torch.rand(1, n, 27 - n, 1), torch.rand(1, scale * n, scale * (27 - n), 1)
+        found = target_of(scale, count, before + 1, lr, guide, network)
         with torch.no_grad():
             sr = validation(found["lr"][None], network, found["guide"][None])[0]
         assert sr.shape == found["hr"].shape == found["guide"].shape
-        for axis in range(2):
-            whole = math.floor(size[axis] * scale ** ((stage - 1) / count) + 0.5)
-            assert whole - factor - 0.5 < found["hr"].shape[axis + 1] <= whole
+        for size, hr_size in zip((n, 27 - n), found["hr"].shape[1:3], strict=True):
+            whole = math.floor(size * scale ** (before / count) + 0.5)
+            assert whole - factor - 0.5 < hr_size <= whole
 
 
 def test_the_stages_before_are_applied_as_trained_and_not_trained_further():
@@ -95,11 +80,8 @@ def test_the_stages_before_are_applied_as_trained_and_not_trained_further():
         expected = inferer_of(2, 2, [1], 2)(lr[None], network.eval(), guide[None])[0]
     assert torch.equal(found["hr"], expected[:, : found["hr"].shape[1], : found["hr"].shape[2]])
     assert (found["hr"] - target_of(2, 2, 2, lr, guide)["hr"]).abs().max() > 0.01
-
-
-def test_without_a_guide_and_without_meta_data():
-    lr, guide, network = torch.rand(1, 9, 8, 2), torch.rand(1, 18, 16, 2), Cascade([GuidedRDN(False, 2, 1, 1)] * 2, 2)
-    assert target_of(2, 2, 2, lr, network=network).keys() == {"lr", "hr"}
+    # Without a guide, and without meta data.
+    assert target_of(2, 2, 2, lr, network=cascade_of(2, guided=False)).keys() == {"lr", "hr"}
     for stage in (1, 2):
         plain, found = (target_of(2, 2, stage, kind(lr), kind(guide)) for kind in (torch.Tensor, MetaTensor))
         assert {type(value) for value in found.values()} == {torch.Tensor}

@@ -4,39 +4,31 @@ import pytest
 import torch
 
 from tests.data.loaders import test_kernel_crops, test_slabs, test_slices, test_through_plane
+from tests.data.loaders.drawn import cache, noise, take
 from tests.simulated_cuda import Run
-
-KERNELS = torch.rand(3, 11, 11, generator=torch.Generator().manual_seed(0))
 
 
 def loaders(place, device):
     """One of each kind, with its volumes in one place, or in main memory, and its batches on a device."""
-    hr, guide, lr = (test_slabs.noise(24, 22, 18, seed=i).to(place) for i in range(3))
-    yield (
-        "unpaired",
-        test_slabs.unpaired(test_slabs.plain(hr), test_slabs.cache({"lr": lr}), any_axis=True, device=device),
-    )
-    yield "paired", test_slabs.paired(test_slabs.KSpaceTruncation(test_slabs.FACTORS), hr, device=device)
+    hr, guide, lr = (noise(24, 22, 18, seed=i).to(place) for i in range(3))
+    yield "unpaired", test_slabs.unpaired(test_slabs.plain(hr), cache({"lr": lr}), any_axis=True, device=device)
+    yield "paired", test_slabs.paired(hr=hr, device=device)
     yield "slices", test_slices.loader_of({"hr": hr, "guide": guide}, guide_shift=1.0, batch_size=12, device=device)
-    options = {"patch": 8, "margin": 5, "angles": [0, 45], "batch_size": 4, "seed": 0, "device": device}
-    volumes = test_slices.cache({"hr": hr})
-    yield "kernel slices", test_slices.KernelSliceLoader(volumes, KERNELS, [0.1, 0.2], 2, **options)
+    options = {"kernels": test_slices.KERNELS, "levels": [0.1, 0.2], "angles": [0, 45], "device": device}
+    yield "kernel slices", test_slices.loader_of({"hr": hr}, **options)
     yield "through plane", test_through_plane.loader_of([hr], [lr], contrasts=5, device=device)
-    # Crops are cut from a copy that the loader has on the device.
-    yield "kernel crops", test_kernel_crops.loader_of(device=device)
+    yield "kernel crops", test_kernel_crops.loader_of(device=device)  # cut from a copy that it has on the device
 
 
-def compare(device, place):
-    """What runs on the simulated device."""
+def compare_on_the_simulated_device(device, place):
     for (kind, here), (_, there) in zip(loaders("cpu", "cpu"), loaders(place, "cuda"), strict=True):
         batches = iter(there)
-        for iteration, expected in enumerate(test_slabs.take(here, 4)):
+        for iteration, expected in enumerate(take(here, 4)):
             device.begin()
             batch = next(batches)
             device.end(kind)
             for key, value in expected.items():
-                assert batch[key].is_cuda, (kind, key)
-                assert torch.equal(batch[key].cpu(), value), (kind, key)
+                assert batch[key].is_cuda and torch.equal(batch[key].cpu(), value), (kind, key)
             # Constants are copied with the batch that first needs them.
             found = device.phases[kind][-1].summary()
             copies = 0 if place == "cuda" and kind == "paired" else 1
@@ -45,5 +37,4 @@ def compare(device, place):
 
 @pytest.mark.parametrize("place", ["cuda", "cpu"])
 def test_batches_on_a_gpu(place, tmp_path):
-    failure = Run(tmp_path / "log", "tests.data.loaders.test_on_a_gpu:compare", place).failure()
-    assert not failure, failure
+    Run(tmp_path / "log", "tests.data.loaders.test_on_a_gpu:compare_on_the_simulated_device", place).finish()

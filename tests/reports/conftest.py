@@ -1,0 +1,19 @@
+"""What tests of reports share."""
+
+import pytest
+from matplotlib.figure import Figure
+from matplotlib.image import imread
+
+
+@pytest.fixture
+def figures(monkeypatch):
+    """Figures in the order in which they are written to their files, in none of which there is next to nothing."""
+    made, save = [], Figure.savefig
+
+    def saved(figure, path, **how):
+        made.append(figure)
+        save(figure, path, **how)
+        assert imread(path, "png").std() > 0.05
+
+    monkeypatch.setattr(Figure, "savefig", saved)
+    return made
