@@ -6,7 +6,6 @@ import pytest
 import torch
 
 from common.degradations import BlockAverage
-from common.networks import SRCNN
 
 from . import runs
 
@@ -20,8 +19,6 @@ def test_count_of_weights():
         for kernels, count in (([9, 1, 5], 8_032), ([9, 5, 5], 57_184)):
             network = runs.content("srcnn", "network_def", *names, kernels=kernels)
             assert sum(p.numel() for n, p in network.named_parameters() if n.endswith("weight")) == count
-    with pytest.raises(ValueError, match=r"kernels is \[9, 5\], expected one number more than features, \[64, 32\]"):
-        SRCNN([9, 5], [64, 32])
 
 
 @pytest.mark.parametrize("factor", [2, 3])

@@ -1,4 +1,4 @@
-"""DCSRN, mDCSRN-GAN, 10L-ReCNN, ReconResNet, TSCN and DSN: their layers, and what each of them alone does."""
+"""DCSRN, mDCSRN-GAN, 10L-ReCNN, ReconResNet, TSCN and DSN: their layers and their trainings."""
 
 import json
 
@@ -6,9 +6,8 @@ import pytest
 import torch
 
 from common.handlers import load_weights
-from common.networks import EDSR, DownsamplingNetwork, ReCNN, ReconResNet, SlabInterpolation
+from common.networks import EDSR, SlabInterpolation
 
-from ..refused import refused
 from . import runs
 
 of_train_and_inference = pytest.mark.parametrize("config", ["train", "inference"])
@@ -105,16 +104,6 @@ def test_layers_of_recnn(guided, parameters, config):
         assert seen.min() == 15 - 10 and seen.max() == 15 + 10
 
 
-@pytest.mark.parametrize("layers", [8, 10])
-def test_signals_reach_the_last_layer_of_recnn(layers):
-    """As strong as they came, or rectifiers die in training and the network stays the interpolation."""
-    images = torch.randn(1, 1, 64, 64)
-    hidden = ReCNN(guided=False, layers=layers).body[:-1](images)
-    assert 0.3 < hidden.square().mean() / images.square().mean() < 3
-    assert (hidden > 0).any(dim=(2, 3)).float().mean() > 0.9
-    refused(lambda: ReCNN(layers=1), ValueError, "layers is 1", "2")
-
-
 @for_bundle("recnn")
 def test_recnn_without_a_guide(cohort, tmp_path):
     """It trains and is evaluated without one, and HR is what trains, not the LR of an entry."""
@@ -134,15 +123,6 @@ def test_parameters_of_reconresnet(config):
     assert count(runs.content("reconresnet", "network_def", config)) == expected == 17_266_452
 
 
-@pytest.mark.parametrize("size", [(1, 1), (13, 16), (30, 17), (14, 15)])
-def test_reconresnet_takes_images_of_any_size(size):
-    """Untrained it is the interpolation; without the residual it ends in a sigmoid."""
-    image = torch.rand(2, 1, *size)
-    assert torch.equal(ReconResNet(features=2, blocks=1).eval()(image), image)
-    whole = ReconResNet(features=2, blocks=1, residual=False).eval()(image)
-    assert whole.shape == image.shape and 0 < whole.min() and whole.max() < 1
-
-
 @for_bundle("tscn")
 def test_terms_of_tscn(cohort):
     """Untrained, what is between is the mean, and a slice is given back with a quarter of its neighbours in it."""
@@ -154,19 +134,6 @@ def test_terms_of_tscn(cohort):
     torch.testing.assert_close(found["slice_again"], batch["slice"] / 2 + (batch["above"] + batch["below"]) / 4)
     assert (weight.value(), weight.iterations) == (0, 25_000)
     assert parser.get_parsed_content("players")["between"].schedule is weight
-
-
-@pytest.mark.parametrize("factor", [2, 3])
-def test_dsn_moves_lr_with_hr(factor):
-    """HR that moves by the factor moves LR by a voxel, along both axes."""
-    network = DownsamplingNetwork(features=3, blocks=2, factor=factor)
-    hr = torch.rand(1, 1, 20 * factor, 24 * factor, 1)
-    lr = network(hr)
-    assert lr.shape == (1, 1, 20, 24, 1)
-    inner = (..., slice(6, -6), slice(6, -6), 0)
-    for axis in (2, 3):
-        torch.testing.assert_close(network(hr.roll(factor, axis))[inner], lr.roll(1, axis)[inner])
-        assert not torch.allclose(network(hr.roll(1, axis))[inner], lr[inner], atol=1e-4)
 
 
 @for_bundle("dsn")

@@ -40,5 +40,7 @@ def test_the_critic_of_wasserstein():
     torch.testing.assert_close(critic[1].weight.grad, (2 * (slope - 1) * critic[1].weight / slope).detach())
     # Between the two images, each pair at a place of its own.
     seen, share = [], torch.tensor([[0.25], [1.0]])
-    GradientPenalty(lambda x: seen.append(x) or x.square().sum())(torch.ones(2, 1, 3), torch.zeros(2, 1, 3), share)
-    assert torch.equal(seen[0], share[:, None].expand(2, 1, 3))
+    GradientPenalty(lambda x: seen.append(x) or x.square().sum())(
+        torch.ones(2, 1, 3), torch.full((2, 1, 3), 5.0), share
+    )
+    assert torch.equal(seen[0], (5 - 4 * share)[:, None].expand(2, 1, 3))

@@ -1,0 +1,70 @@
+"""Networks of the rivals, each by what it alone does."""
+
+import pytest
+import torch
+from torch import nn
+
+from common.networks import SRCNN, DownsamplingNetwork, OnInterpolated, ReCNN, ReconResNet, SliceBetween
+
+from ..refused import refused
+
+
+def test_srcnn_is_convolutions_with_relu_between():
+    network, image = SRCNN([9, 1, 5], [4, 3]), torch.randn(1, 1, 12, 13)
+    assert [tuple(p.shape) for p in network.parameters() if p.ndim > 1] == [(4, 1, 9, 9), (3, 4, 1, 1), (1, 3, 5, 5)]
+    assert network(image).shape == image.shape and network(image).min() < 0
+    refused(lambda: SRCNN([9, 5], [64, 32]), ValueError, [9, 5], [64, 32])
+
+
+def test_the_interpolation_is_added_where_the_residual_is_learned():
+    body, lr = nn.Sequential(nn.Conv2d(1, 1, 3, padding=1)), torch.rand(1, 1, 6, 7, 1)
+    assert torch.equal(OnInterpolated(nn.Identity(), body, True)(lr), lr)
+    nn.init.normal_(body[0].weight)
+    whole = OnInterpolated(nn.Identity(), body, False)(lr)
+    torch.testing.assert_close(whole[..., 0], body(lr[..., 0]))
+    residual = OnInterpolated(nn.Identity(), body, True)
+    nn.init.constant_(body[0].bias, 0.5)
+    torch.testing.assert_close(residual(lr), lr + 0.5)
+
+
+def test_the_slice_between_two_begins_with_their_mean():
+    sides = torch.rand(2, 2, 8, 9)
+    mean = sides.mean(dim=1, keepdim=True)
+    network = SliceBetween(features=3, blocks=1)
+    assert torch.equal(network(sides), mean)
+    nn.init.normal_(network.body[-1].weight)
+    torch.testing.assert_close(network(sides), mean + network.body(sides))
+    bare = SliceBetween(features=3, blocks=1, residual=False)
+    assert torch.equal(bare(sides), bare.body(sides)) and bare(sides).shape == mean.shape
+
+
+@pytest.mark.parametrize("layers", [8, 10])
+def test_signals_reach_the_last_layer_of_recnn(layers):
+    """As strong as they came, or rectifiers die in training and the network stays the interpolation."""
+    images = torch.randn(1, 1, 64, 64)
+    hidden = ReCNN(guided=False, layers=layers).body[:-1](images)
+    assert 0.3 < hidden.square().mean() / images.square().mean() < 3
+    assert (hidden > 0).any(dim=(2, 3)).float().mean() > 0.9
+    refused(lambda: ReCNN(layers=1), ValueError, "layers is 1", "2")
+
+
+@pytest.mark.parametrize("size", [(1, 1), (13, 16), (30, 17), (14, 15)])
+def test_reconresnet_takes_images_of_any_size(size):
+    """Untrained it is the interpolation; without the residual it ends in a sigmoid."""
+    image = torch.rand(2, 1, *size)
+    assert torch.equal(ReconResNet(features=2, blocks=1).eval()(image), image)
+    whole = ReconResNet(features=2, blocks=1, residual=False).eval()(image)
+    assert whole.shape == image.shape and 0 < whole.min() and whole.max() < 1
+
+
+@pytest.mark.parametrize("factor", [2, 3])
+def test_dsn_moves_lr_with_hr(factor):
+    """HR that moves by the factor moves LR by a voxel, along both axes."""
+    network = DownsamplingNetwork(features=3, blocks=2, factor=factor)
+    hr = torch.rand(1, 1, 20 * factor, 24 * factor, 1)
+    lr = network(hr)
+    assert lr.shape == (1, 1, 20, 24, 1)
+    inner = (..., slice(6, -6), slice(6, -6), 0)
+    for axis in (2, 3):
+        torch.testing.assert_close(network(hr.roll(factor, axis))[inner], lr.roll(1, axis)[inner])
+        assert not torch.allclose(network(hr.roll(1, axis))[inner], lr[inner], atol=1e-4)
