@@ -2,7 +2,6 @@
 
 import contextlib
 import multiprocessing
-import resource
 import statistics
 import sys
 import time
@@ -44,23 +43,6 @@ def seconds(call: Callable[[], object], repeats: int) -> float:
         synchronize()
         times.append(time.perf_counter() - start)
     return statistics.median(times[1:])
-
-
-def measured(call: Callable[[], object], repeats: int) -> tuple[float, float]:
-    """Median seconds of a call, and the peak GiB until then, of the GPU where there is one."""
-    taken, gpu = seconds(call, repeats), torch.cuda.is_available()
-    kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return taken, torch.cuda.max_memory_allocated() / 2**30 if gpu else kib / 2**20
-
-
-def title(what: str) -> None:
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {torch.get_num_threads()} threads"
-    print(f"{what}, {device}, torch {torch.__version__}")
-
-
-def show(name: str, taken: float, gib: float, ratio: float | None = None, more: str = "") -> None:
-    of_base = "" if ratio is None else f"  ratio {ratio:.3f}"
-    print(f"{name:24}{taken:9.3f} s  {gib:6.2f} GiB{of_base}{more}")
 
 
 def in_own_process(function: Callable, *args):
