@@ -1,10 +1,12 @@
 """Python commands in processes of their own, which begin at once: a server that has imported MONAI forks them.
 
-It imports nothing of the project, so that a command finds ``common`` as it does from a shell.
+It imports nothing of the project, so that a command finds ``common`` as it does from a shell. What a missing import
+of MONAI, torch or matplotlib would break, it cannot show.
 """
 
 from __future__ import annotations
 
+import atexit
 import multiprocessing
 import os
 import runpy
@@ -58,9 +60,11 @@ def _run(words: list[str], folder: str, out: str, err: str) -> None:
     sys.argv = words
     try:
         runpy.run_module(words[0], run_name="__main__", alter_sys=True)
-    except Exception:
+    except (Exception, KeyboardInterrupt) as error:
         sys.excepthook(*sys.exc_info())  # which multiprocessing does not call, and the project replaces
-        sys.exit(1)
+        sys.exit(130 if isinstance(error, KeyboardInterrupt) else 1)
+    finally:
+        atexit._run_exitfuncs()
 
 
 def _write_to(path: str, stream: IO) -> None:

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -79,7 +80,9 @@ def trained(bundle, cohort, tmp_path_factory) -> Path:
     """A copy of a folder in which the bundle's train.json has run, by the real command line."""
 
     def make(folder: Path) -> None:
-        done = runs.command(bundle, ["train"], folder, dataset_dir=cohort)
+        # One of them with nothing imported before.
+        launcher = [sys.executable] if bundle == "srcnn" else ()
+        done = runs.command(bundle, ["train"], folder, launcher, dataset_dir=cohort)
         assert done.returncode == 0, done.stderr
 
     made = made_once(tmp_path_factory, f"trained_{bundle}", make)

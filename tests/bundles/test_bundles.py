@@ -40,7 +40,7 @@ def contents(folder):
 
 
 def test_train(bundle, tiny, cohort, trained, tmp_path):
-    """Train.json by the real command line leaves weights, state and history; resumed when finished it does nothing."""
+    """train.json by the real command line leaves weights, state and history; resumed when finished it does nothing."""
     states = {f"training_state{stage}.pt" for stage in tiny.stages}
     assert {p.name for p in (trained / "models").iterdir()} == {"model.pt", *states, *tiny.weights, *tiny.folders}
     for stage in tiny.stages:
@@ -235,8 +235,8 @@ def test_inference_orientations(bundle, tiny, trained, tmp_path, dtype):
 
     However it is stored, the voxels are the same. Each bundle and type has a share of the 48 orders and directions.
     """
-    share = runs.BUNDLES.index(bundle), [np.int16, np.float32].index(dtype)
-    stored = ["RAS", *ORIENTATIONS[2 * share[0] + share[1] :: 2 * len(runs.BUNDLES)]]
+    share = runs.FORMS.index(bundle), [np.int16, np.float32].index(dtype)
+    stored = ["RAS", *ORIENTATIONS[2 * share[0] + share[1] :: 2 * len(runs.FORMS)]]
     scans = {axes: (runs.AFFINE, axes) for axes in stored}
     scans |= {"oblique": (runs.OBLIQUE, "RAS"), "obliqueIPL": (runs.OBLIQUE, "IPL")}
     hr = runs.phantom(7, (44, 48, 40))

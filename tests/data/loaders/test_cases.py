@@ -156,6 +156,7 @@ def test_each_case_has_its_warnings_and_others_stay_pythons(three_good, tmp_path
     ]
 
 
+@pytest.mark.filterwarnings("default::DeprecationWarning")  # as Python has it
 @pytest.mark.parametrize(("rule", "failed"), [("error", 1), ("ignore", 0)])
 def test_what_a_user_says_of_warnings_holds(three_good, rule, failed):
     evaluator = evaluator_of(three_good, postprocessing=warning_of("a.nii"))
