@@ -24,7 +24,7 @@ def loader_of(volume, degradation=THICKEN, planes=(2,), lr_patch=(6, 4), seed=0,
     return ImagePairLoader(cache({"lr": volume}), "lr", degradation, lr_patch, planes, 16, seed, "cpu", **options)
 
 
-@pytest.mark.parametrize(("planes", "degradation"), product([[0], [1], [0, 1], [2]], [THICKEN, TRUNCATE]))
+@pytest.mark.parametrize(("planes", "degradation"), list(product([[0], [1], [0, 1], [2]], [THICKEN, TRUNCATE])))
 def test_every_pair_is_what_its_draws_say(planes, degradation):
     volume, factor = volume_of(12, 14, 18), degradation.factors[2]
     pairs = [ImagePairs.of(images, degradation) for axis in planes for images in images_across(volume[None], axis)]
