@@ -1,7 +1,5 @@
 """Calls that must be refused, and the words that a user needs of the message."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import pytest
@@ -18,7 +16,11 @@ def refused(call: Callable[[], object], kind: type[BaseException], *words: objec
     """
     with pytest.raises(kind) as caught:
         call()
-    message = str(caught.value)
+    return has(str(caught.value), *words)
+
+
+def has(message: str, *words: object) -> str:
+    """A message, in which each of these words must be."""
     missing = [str(word) for word in words if str(word) not in message]
     assert not missing, f"not in the message: {missing}\n{message}"
     return message

@@ -325,8 +325,8 @@ def test_weights_of_another_network(cohort, trained, tmp_path):
     for names, override, words in (
         (["inference"], {**scans, **unlike}, [told, *differences]),
         (["inference", "inference_full"], scans, [told, "cascade is 3", "features is 32", "blocks is 6"]),
-        (["train", "compact", "evaluate"], data, [told, "cascade is 1", "2"]),
-        (["train"], {**data, "cascade": 3, "stages": [3]}, [told, "cascade is 3", "2"]),
+        (["train", "compact", "evaluate"], data, [told, "cascade is 1", "trained with 2"]),
+        (["train"], {**data, "cascade": 3, "stages": [3]}, [told, "cascade is 3", "trained with 2"]),
         (["inference"], {**small, "cascade": 3}, [f"{older}: ", "another architecture", "stages.2.head", "sizes"]),
         (["inference"], {**small, "guided": False}, [f"{older}: ", "another architecture", "stages.0.branch"]),
         (["inference"], {**small, "scale": [4, 4, 1]}, [f"{older}: ", "1.414", "(scale 2)", "(scale 4)", "set scale"]),
