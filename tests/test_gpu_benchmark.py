@@ -9,7 +9,7 @@ from tests.benchmarks import gpu
 from tests.benchmarks.common_parts import command
 from tests.benchmarks.gpu_parts import MeasuredTraining
 from tests.benchmarks.gpu_setup import TINY, TRAININGS, make_cohort, settings
-from tests.benchmarks.gpu_tools import check, covered, difference, same, synchronisation_refused
+from tests.benchmarks.gpu_tools import check, covered, difference, synchronisation_refused
 
 from .bundles import runs
 from .refused import refused
@@ -104,8 +104,8 @@ def test_comparisons():
     assert covered([(4, 6), (0, 3), (1, 2), (2.5, 3.5)]) == 5.5
     assert difference(torch.tensor([2.0, -3.0]), torch.tensor([2.0, -4.0])) == 0.25
     state = {"step": [torch.ones(2), (1, None)]}
-    assert same(state, {"step": [torch.ones(2), (1, None)]})
-    assert not any(same(state, {"step": other}) for other in ([torch.zeros(2), (1, None)], [torch.ones(2)]))
+    assert runs.same(state, {"step": [torch.ones(2), (1, None)]})
+    assert not any(runs.same(state, {"step": other}) for other in ([torch.zeros(2), (1, None)], [torch.ones(2)]))
     check("a loss", 0.1, 0.1)
     for found in (0.11, float("nan")):
         refused(lambda found=found: check("a loss", found, 0.1), RuntimeError, "a loss: relative difference")

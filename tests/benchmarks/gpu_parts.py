@@ -19,7 +19,7 @@ from tests.bundles import runs
 
 from .common_parts import plain_iteration, seconds, synchronize
 from .gpu_setup import Sizes, Training
-from .gpu_tools import check, covered, cudnn, difference, place, relative, same, synchronisation_refused
+from .gpu_tools import check, covered, cudnn, difference, place, relative, synchronisation_refused
 
 MOST_SECONDS = 20  # that are timed, of a training
 # Largest differences of float32 on the device from the CPU, TF32 off, of the CPU's value: losses of an iteration, some
@@ -223,7 +223,7 @@ class MeasuredTraining:
         name = f"models/training_state{self.training.suffix}.pt"
         states = [torch.load(folder / name, map_location="cpu", weights_only=True) for folder in folders]
         one, other = ([state["graph"], state["players"]] for state in states)
-        return same(one, other)
+        return runs.same(one, other)
 
 
 @dataclass(eq=False)

@@ -15,7 +15,6 @@ from common.engines import AlternatingTrainer
 from tests.bundles import runs
 
 NO_LOSS = 1e-2  # a loss below this differs by a share of this
-same = runs.same  # whether two states are equal, tensors to the bit
 
 
 @contextlib.contextmanager
