@@ -154,19 +154,24 @@ def _remove_derived(folder: Path, source: str) -> None:
         folder: with the name of the derived series.
         source: SeriesInstanceUID of the series.
     """
-    for path in folder.iterdir():
-        if path.is_symlink() or not path.is_file():
-            continue
-        try:
-            header = read_header(path)
-        except ValueError:
-            continue  # damaged, so nobody knows whose it is
-        if header is None or not is_derived(header) or header.SeriesInstanceUID != folder.name:
-            continue
-        if [str(item.get("SeriesInstanceUID")) for item in header.get("ReferencedSeriesSequence", [])] == [source]:
-            path.unlink()
-    if not any(folder.iterdir()):
+    made = [path for path in folder.iterdir() if _is_made_of(path, source, folder.name)]
+    for path in made:
+        path.unlink()
+    if made and not any(folder.iterdir()):
         folder.rmdir()
+
+
+def _is_made_of(path: Path, source: str, uid: str) -> bool:
+    """Whether a file is an image that :func:`write_derived` made of a series, in the derived series of a UID."""
+    if path.is_symlink() or not path.is_file():
+        return False
+    try:
+        header = read_header(path)
+    except ValueError:
+        return False  # damaged, so nobody knows whose it is
+    if header is None or not is_derived(header) or header.SeriesInstanceUID != uid:
+        return False
+    return [str(item.get("SeriesInstanceUID")) for item in header.get("ReferencedSeriesSequence", [])] == [source]
 
 
 def _series_of(headers: list[Dataset], damaged: Mapping[Path, str]) -> list[Series]:

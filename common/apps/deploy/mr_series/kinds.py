@@ -80,9 +80,9 @@ def _reason(header: Dataset) -> str | None:
     found, evidence = _kind(header)
     if found != "magnitude":
         return f"{'an' if found[0] == 'i' else 'a'} {found} ({evidence}): {_ADVICE[found]}"
-    sop_class, modality = UID(text(header, "SOPClassUID")), text(header, "Modality")
+    sop_class, modality = header.get("SOPClassUID"), text(header, "Modality")
     is_mr = sop_class in (MRImageStorage, *ENHANCED)
-    if not is_mr and sop_class.type == "SOP Class":
+    if not is_mr and isinstance(sop_class, UID) and sop_class.type == "SOP Class":
         return f"{sop_class.name} (Modality {modality}): super-resolution is for MR, choose another series."
     if modality.upper() in _MODALITIES:
         return f"its Modality is {modality}: super-resolution is for MR, choose another series."

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
@@ -116,13 +116,20 @@ def _by_place(headers: list[Dataset]) -> dict[str, list[Dataset]]:
             keys = list(zip(*(columns[tag] for tag in tags), strict=True))
             # As many as lie at one place, each with one there: a tag that is of each slice tells nothing apart.
             if len(set(keys)) == repeats and max(Counter(zip(keys, places, strict=True)).values()) == 1:
-                names = [_words(tag, columns[tag]) for tag in tags]
-                split: dict[str, list[Dataset]] = {}
-                for header, key in zip(headers, keys, strict=True):
-                    name = ", ".join(words[value] for words, value in zip(names, key, strict=True))
-                    split.setdefault(name, []).append(header)
-                return split
+                # What the same images have in common too, such as the weighting of a direction, goes before it.
+                said = [t for t in varying if t in tags or len(set(zip(keys, columns[t], strict=True))) == repeats]
+                return _named(headers, {tag: columns[tag] for tag in said[: said.index(tags[-1]) + 1]})
     return {"": headers}
+
+
+def _named(headers: list[Dataset], columns: Mapping[str, list[str]]) -> dict[str, list[Dataset]]:
+    """Images by the values of tags, in words."""
+    words = [_words(tag, column) for tag, column in columns.items()]
+    groups: dict[str, list[Dataset]] = {}
+    for header, *own in zip(headers, *columns.values(), strict=True):
+        name = ", ".join(of_value[value] for of_value, value in zip(words, own, strict=True))
+        groups.setdefault(name, []).append(header)
+    return groups
 
 
 def _places(headers: Sequence[Dataset]) -> list[int]:
@@ -149,7 +156,7 @@ def _value(header: Dataset, tag: str) -> str:
 def _words(tag: str, column: Sequence[str]) -> dict[str, str]:
     """How to say each value of a tag: as it is where it is short, else by what others lack, or its number."""
     distinct = list(dict.fromkeys(column))
-    said = {value: value or "unknown" for value in distinct}
+    said = {value: value.removesuffix(".0") or "unknown" for value in distinct}
     if tag == "ImageType":
         shared = set.intersection(*(set(value.split("\\")) for value in distinct))
         said = {value: " ".join(w for w in value.split("\\") if w not in shared) or value for value in distinct}

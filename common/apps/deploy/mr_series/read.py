@@ -7,6 +7,7 @@ import filecmp
 import logging
 import os
 import re
+import shlex
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -172,7 +173,7 @@ def read_header(path: Path) -> Dataset | None:
 
 def describe(header: Dataset, count: int, part: str = "") -> str:
     """One line on a series, or a part of one, with what a person needs to choose it."""
-    kind = header.SOPClassUID.name if "SOPClassUID" in header else "unknown kind"
+    kind = getattr(header.get("SOPClassUID"), "name", None) or "unknown kind"
     return (
         f"{header.SeriesInstanceUID}  number {header.get('SeriesNumber')}, {header.get('SeriesDescription', '')!r}, "
         f"{part}{', ' if part else ''}{header.get('Modality')}, {count} files ({kind})"
@@ -281,9 +282,10 @@ def _check_image(header: Dataset) -> None:
 
 def _to_nifti(path: str) -> str:
     """What to do with images that are not one slice a file."""
+    folder = shlex.quote(str(Path(path).parent))
     return (
-        f"Convert them to NIfTI: dcm2niix -o FOLDER {Path(path).parent}. It splits them into volumes; of a 4-D file "
-        "make a file of each volume (fslsplit, or nibabel's four_to_three)."
+        f"Convert them to NIfTI, which splits them into volumes: dcm2niix -o FOLDER {folder}. Make a file of each "
+        "volume of a 4-D one (fslsplit, or nibabel's four_to_three)."
     )
 
 
@@ -416,7 +418,14 @@ def _read_slice(header: Dataset) -> tuple[np.ndarray, np.ndarray]:
         ) from None
     if pixels.shape != (header.Rows, header.Columns):
         raise ValueError(f"{path}: pixels of shape {pixels.shape}, expected {(header.Rows, header.Columns)}.")
-    return (pixels * slope + intercept).astype(np.float32), padding
+    with np.errstate(over="ignore"):
+        values = (pixels * slope + intercept).astype(np.float32)
+    if not np.isfinite(values).all():
+        raise ValueError(
+            f"{path}: RescaleSlope {slope:g} and RescaleIntercept {intercept:g} give values beyond those of float32; "
+            "the file is damaged, export the series again."
+        )
+    return values, padding
 
 
 def _padding(header: Dataset, image: Dataset, pixels: np.ndarray) -> np.ndarray:
