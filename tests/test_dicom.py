@@ -110,6 +110,7 @@ def test_other_forms_of_a_series_are_the_same_volume(form, tmp_path, capsys):
             image.ImagePositionPatient = [round(float(x), 1) for x in image.ImagePositionPatient]
         if raw:
             image.file_meta.clear()
+        # Without enforcing it, neither preamble nor 'DICM' are written.
         image.save_as(path, enforce_file_format=form[0] in "ar", **raw)
     if form == "a copy":
         shutil.copy(tmp_path / "0003.dcm", tmp_path / "0003 (1).dcm")

@@ -29,7 +29,7 @@ _TYPES = {
     ),
     "mask": r"MASK|SEGMENTATION|LABEL_?MAP",
     "localizer": r"LOCALIZER|SCOUT|SURVEY",
-    "projection": r"MIP|MINIP|MAX_IP|MIN_IP|PROJECTION_IMAGE|VRT|SSD|VOLREN|VOLUME_RENDERING",
+    "projection": r"MIP|MINIP|MNIP|MAX_IP|MIN_IP|PROJECTION_IMAGE|VRT|SSD|VOLREN|VOLUME_RENDERING",
 }
 # That a file may have that says that it is of MR Image Storage, or of a class that the standard does not know.
 _MODALITIES = set(
