@@ -18,7 +18,7 @@ from .tags import text, words
 
 ENHANCED = (EnhancedMRImageStorage, LegacyConvertedEnhancedMRImageStorage, EnhancedMRColorImageStorage)
 
-# Of ImageType, from its third value on, by the kinds of images that are no magnitude.
+# Of ImageType, by the kinds of images that are no magnitude.
 _TYPES = {
     "phase image": r"P|PHASE|PHASE_(MAP|IMAGE)|VELOCITY|VELOCITY_(MAP|IMAGE)|P_(FFE|SE|IR|TFE|PCA|MIXED)",
     "real part": r"R|REAL|R_(FFE|SE|IR|TFE|PCA|MIXED)",
@@ -31,7 +31,7 @@ _TYPES = {
     "localizer": r"LOCALIZER|SCOUT|SURVEY",
     "projection": r"MIP|MINIP|MNIP|MAX_IP|MIN_IP|PROJECTION_IMAGE|VRT|SSD|VOLREN|VOLUME_RENDERING",
 }
-# That a file may have that says that it is of MR Image Storage, or of a class that the standard does not know.
+# Modalities that are not MR, whatever the SOPClassUID says.
 _MODALITIES = set(
     "BI CR CT DX ES IO IVUS KO MG NM OCT OP OPT PR PT PX REG RF RG RTDOSE RTIMAGE RTPLAN RTSTRUCT "
     "SEG SM SR US XA XC".split()
@@ -103,10 +103,11 @@ def _kind(header: Dataset) -> tuple[str, str]:
         return _GE[code], f"GE's (0043,102F) is {code}"
     image_type = words(header, "ImageType")
     for found, pattern in _TYPES.items():
-        if any(re.fullmatch(pattern, word.replace(" ", "_")) for word in image_type[2:]):
+        if any(re.fullmatch(pattern, word.replace(" ", "_")) for word in image_type):
             return found, f"ImageType {text(header, 'ImageType')}"
     name = text(header, "SeriesDescription").upper()
-    if image_type[:1] == ["DERIVED"] and re.search(rf"(?<![A-Z0-9])({_NAMES})(?![A-Z0-9])", name):
+    says_nothing = image_type[:1] == ["DERIVED"] and set(image_type[2:]) <= {"OTHER"}
+    if says_nothing and re.search(rf"(?<![A-Z0-9])({_NAMES})(?![A-Z0-9])", name):
         return "map", f"ImageType {text(header, 'ImageType')}, SeriesDescription '{header.SeriesDescription}'"
     return "magnitude", ""
 
