@@ -11,6 +11,7 @@ from ignite.engine import Engine
 from monai.engines import IterationEvents
 
 from ..command_line import is_true
+from ..data.naming import without_name
 from ..degradations import Degradation
 from ..metrics import cubic
 from ..transforms.scan.volume import in_units
@@ -57,5 +58,7 @@ class ResultViewer:
                 "SR": nib.Nifti1Image(torch.as_tensor(result)[0].float().numpy(), np.asarray(result.affine)),
             }
             page = path.with_name(path.name.removesuffix(".nii.gz") + ".html")
-            about = {**(about_result(path) or {}), "Warnings": engine.case.warnings}
+            # Without the scan's name, which is the page's title.
+            warned = [without_name(text, engine.case.entry) for text in engine.case.warnings]
+            about = {**(about_result(path) or {}), "Warnings": warned}
             viewer(page, volumes, Path(str(scan.meta["filename_or_obj"])).name, about=about)

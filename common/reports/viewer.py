@@ -36,9 +36,9 @@ def viewer(
 ) -> None:
     """Write volumes of one field of view as an HTML file that opens without a network, and shows them side by side.
 
-    NiiVue draws it, and is in the file. Each plane has its slice number, which counts the voxels as they are stored
-    from 1, its position in mm, and a scale bar. Volumes are kept in 255 steps from 0, or the first one's minimum where that is
-    negative, to its 99.9th percentile, and cut off there; these are the ends of the grey window at first.
+    NiiVue draws it, and is in the file. Each plane has a scale bar, its position in mm and its slice number, which
+    counts from 1 as the file stores them. Volumes are kept in 255 steps from 0, or the first one's minimum where that
+    is negative, to its 99.9th percentile, and cut off there; these are the ends of the grey window at first.
 
     Args:
         path: the file to write.
@@ -71,7 +71,7 @@ def viewer(
         "title": html.escape(title),
         "result": html.escape([name for name in volumes if name != truth][-1]),
         "origin": html.escape(_origin(about)),
-        "warnings": _listed([_without_file(str(text), title) for text in (about or {}).get("Warnings") or ()]),
+        "warnings": _warnings(about),
         "licence": licence.replace("--", "- -"),  # it stands in a comment
         "settings": json.dumps(settings).replace("<", "\\u003c"),
         "volumes": "\n".join(_embedded("volume", file, name) for name, file in files.items()),
@@ -90,14 +90,15 @@ def about_result(path: str | os.PathLike) -> dict[str, Any] | None:
         path: of the result, NIfTI.
 
     Returns:
-        Its object SuperResolution; None where there is no such file, or another program wrote it. A file that is no
-        JSON is None too, with a warning.
+        Its object SuperResolution; None where there is no such file or another program wrote it, and with a warning
+        where it cannot be read.
     """
     file = sidecar(path)
     try:
         found = json.loads(file.read_bytes()) if file.is_file() else None
-    except ValueError as error:
-        warnings.warn(f"{file}: is no JSON ({error}); the page does not show what made {Path(path).name}.", stacklevel=2)
+    except (OSError, ValueError) as error:
+        unknown = f"the page does not say what made {Path(path).name}"
+        warnings.warn(f"{file}: cannot be read as JSON ({error}); {unknown}.", stacklevel=2)
         return None
     said = found.get("SuperResolution") if isinstance(found, dict) else None
     return said if isinstance(said, dict) else None
@@ -137,27 +138,24 @@ def _origin(about: Mapping[str, Any] | None) -> str:
         return "it is not known which weights made it"
     bundle = " ".join(str(about[key]) for key in ("Bundle", "BundleVersion") if about.get(key))
     weights, adapted = about.get("Weights"), about.get("Adapted")
+    said = [f"made by {bundle}"] if bundle else []
     if isinstance(weights, dict) and weights:
         digest = f" (SHA-256 {str(weights['FileSha256'])[:12]})" if weights.get("FileSha256") else ""
-        file = f"weights {weights.get('File')}{digest}"
+        said.append(f"weights {weights.get('File')}{digest}")
     else:
-        file = "no file of weights"
-    tuned = isinstance(adapted, dict) and adapted.get("Used")
-    return ", ".join([*([f"made by {bundle}"] if bundle else []), file, *(["fine-tuned on this scan"] if tuned else [])])
+        said.append("no file of weights")
+    if isinstance(adapted, dict) and adapted.get("Used"):
+        said.append("fine-tuned on this scan")
+    return ", ".join(said)
 
 
-def _without_file(warning: str, name: str) -> str:
-    """A warning without the file that it begins with, where the page has its name already."""
-    folder, found, rest = warning.partition(f"{name}: ")
-    return rest if found and (not folder or folder.endswith(("/", "\\"))) else warning
-
-
-def _listed(texts: Sequence[str]) -> str:
+def _warnings(about: Mapping[str, Any] | None) -> str:
     """Warnings as an element that can be closed; nothing where there are none."""
-    if not texts:
+    texts = (about or {}).get("Warnings")
+    if not isinstance(texts, (list, tuple)) or not texts:
         return ""
     count = f"{len(texts)} warning{'s' * (len(texts) > 1)} about this result"
-    items = "".join(f"<li>{html.escape(text)}</li>" for text in texts)
+    items = "".join(f"<li>{html.escape(str(text))}</li>" for text in texts)
     return f'<details id="warnings" open><summary>{count}</summary><ul>{items}</ul></details>'
 
 
