@@ -48,7 +48,7 @@ def open_image(path: str | os.PathLike) -> SpatialImage:
     try:
         return open_itk(path) if ending(path) in _ITK else _open_nibabel(path)
     except UnfitError as error:
-        raise ValueError(f"{path}: {error}") from None
+        raise ValueError(f"{path}: {str(error).rstrip('.')}.") from None
     except Exception as error:  # nibabel's formats have errors of their own
         reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
         raise ValueError(f"{path}: not a readable image ({reason}); {_advice(path)}.") from None

@@ -44,7 +44,7 @@ def open_itk(path: Path) -> SpatialImage:
         raise UnfitError(f"its voxels are in {voxels.name}, which is not there; put both files into one folder")
     kind = _voxel_type(reader)
     if kind not in _TYPES:
-        raise UnfitError(f"voxels are {kind}, expected one real number each, not colour, vector or complex")
+        raise UnfitError(f"voxels are {kind}, expected one real number each; save one component as a volume")
     if not fields.keys() & {"space directions", "spacings", "elementspacing", "elementsize"}:
         raise UnfitError("its header has no voxel sizes (NRRD: space directions, MetaImage: ElementSpacing); add them")
     number = reader.GetDimension()

@@ -65,7 +65,7 @@ class CheckHeaderd(MapTransform):
             elif set(shape[4:]) - {1}:
                 advice = "several values a voxel are no scan, such as a deformation has them; leave the file out"
             elif set(shape[3:]) - {1}:
-                advice = "save each volume of the series as a file of its own, for example with fslsplit -t"
+                advice = "save each volume of the series as a file of its own (for NIfTI, fslsplit does that)"
             else:
                 advice = "a single slice holds no volume, give the whole stack in one file"
             raise ValueError(f"{path}: the image has shape {shape}, expected a 3-D volume; {advice}.")
@@ -112,7 +112,7 @@ def _check_whole_file(path: Path, image: nib.spatialimages.SpatialImage) -> None
         else:  # a format that is read in another way
             np.asanyarray(stored)
     except (OSError, EOFError, ValueError, zlib.error) as error:
-        raise ValueError(f"{path}: {error}; the file is damaged, get a whole copy of it.") from None
+        raise ValueError(f"{path}: {str(error).rstrip('.')}; the file is damaged, get a whole copy of it.") from None
     if isinstance(image, nib.Nifti1Image) and stored.offset < int(image.header["sizeof_hdr"]):
         raise ValueError(
             f"{path}: its voxels begin at byte {stored.offset}, in the header, which is damaged; get a whole copy."
