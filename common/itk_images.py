@@ -35,13 +35,13 @@ def open_itk(path: Path) -> SpatialImage:
             number.
     """
     reader = _reader(path)
-    try:
-        reader.ReadImageInformation()
-    except RuntimeError as error:
-        raise UnfitError(_reason(error)) from None
     fields, _, voxels = _header(path)
     if voxels is not None and not voxels.is_file():
         raise UnfitError(f"its voxels are in {voxels.name}, which is not there; put both files into one folder")
+    try:
+        reader.ReadImageInformation()
+    except RuntimeError as error:
+        raise UnfitError(f"not a readable image ({_reason(error)}); get a whole copy of it") from None
     kind = _voxel_type(reader)
     if kind not in _TYPES:
         raise UnfitError(f"voxels are {kind}, expected one real number each; save one component as a volume")
@@ -119,7 +119,7 @@ def _header(path: Path) -> tuple[dict[str, str], int, Path | None]:
     meta = path.name.lower().endswith((".mha", ".mhd"))
     fields: dict[str, str] = {}
     with path.open("rb") as file:
-        for _ in range(10_000):
+        for _ in range(1000):
             line = file.readline(2**16).decode("latin-1").strip()
             if not line:
                 break

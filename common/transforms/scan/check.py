@@ -16,6 +16,7 @@ import torch
 from monai.config import KeysCollection
 from monai.transforms import MapTransform
 from nibabel.arrayproxy import ArrayProxy
+from nibabel.brikhead import AFNIImage
 from nibabel.openers import ImageOpener
 from scipy.ndimage import binary_fill_holes
 from skimage.filters import threshold_otsu
@@ -58,7 +59,7 @@ class CheckHeaderd(MapTransform):
         image = open_image(path)
         if image.get_data_dtype().names is not None or image.get_data_dtype().kind not in "iuf":
             raise ValueError(f"{path}: voxels are {image.get_data_dtype()}, expected one real number each, not colour.")
-        shape = tuple(image.shape)
+        shape = tuple(int(n) for n in image.shape)
         if len(shape) < 3 or min(shape[:3]) < 2 or set(shape[3:]) - {1}:
             if not shape or min(shape) < 1:
                 advice = "the header is damaged, get a whole copy of the file"
@@ -71,8 +72,8 @@ class CheckHeaderd(MapTransform):
             raise ValueError(f"{path}: the image has shape {shape}, expected a 3-D volume; {advice}.")
         check_affine(path, image.affine)
         _check_whole_file(path, image)
-        if len(image.shape) > 3:
-            warnings.warn(f"{path}: the image has shape {image.shape}, one volume; taken as 3-D.", stacklevel=2)
+        if len(shape) > 3 and not isinstance(image, AFNIImage):  # whose files all have more axes
+            warnings.warn(f"{path}: the image has shape {shape}, one volume; taken as 3-D.", stacklevel=2)
         warn_of_forms(path, image)
 
 
@@ -88,8 +89,8 @@ def check_affine(path: str | os.PathLike, affine: np.ndarray) -> None:
     """
     if not np.isfinite(affine).all() or abs(affine).max() > 1e6 or abs(np.linalg.det(affine[:3, :3])) < 1e-9:
         raise ValueError(
-            f"{path}: its affine is not invertible, so the voxels have no place in space; found "
-            f"{np.round(affine[:3], 4).tolist()}. Write a valid sform or qform."
+            f"{path}: its affine is not invertible or beyond 1e6 mm, so the voxels have no place in space; "
+            f"found {np.round(affine[:3], 4).tolist()}. Convert the scan again, or correct its header."
         )
     spacing = np.linalg.norm(affine[:3, :3], axis=0)
     if spacing.min() < 1e-3 or spacing.max() > 1e3:
@@ -119,13 +120,14 @@ def _check_whole_file(path: Path, image: nib.spatialimages.SpatialImage) -> None
         )
     if not isinstance(stored, ArrayProxy):
         return
-    expected = int(stored.offset) + int(np.prod(image.shape)) * image.get_data_dtype().itemsize
+    shape = tuple(int(n) for n in image.shape)
+    expected = int(stored.offset) + math.prod(shape) * image.get_data_dtype().itemsize
     # Some programs write a few bytes more, and other formats than NIfTI and its forebear may have more to say.
     most = expected + 4096 if isinstance(image, nib.analyze.AnalyzeImage) else math.inf
     if not expected <= found <= most:
         raise ValueError(
-            f"{path}: holds {found} bytes, expected {expected} for {tuple(image.shape)} voxels; the file is cut off or "
-            "its header is damaged, get a whole copy of it."
+            f"{path}: holds {found} bytes, expected {expected} for {shape} voxels; the file is cut off or its header "
+            "is damaged, get a whole copy of it."
         )
 
 
