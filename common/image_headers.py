@@ -174,7 +174,10 @@ def _fault_of_qform(header: nib.Nifti1Header) -> str:
     if matrix is not None and _is_place(matrix):
         return ""
     quaternion, offset = ([float(header[name]) for name in names] for names in (_QUATERN, _OFFSET))
-    return f"{', '.join(_QUATERN)} are {quaternion} and its offset {offset}, expected a quaternion of length 1 or less"
+    return (
+        f"{', '.join(_QUATERN)} are {quaternion}, expected a length of 1 or less; its offset is {offset}, its voxels "
+        f"{[float(size) for size in header['pixdim'][1:4]]}"
+    )
 
 
 def _is_place(matrix: np.ndarray) -> bool:
@@ -190,12 +193,15 @@ def _is_place(matrix: np.ndarray) -> bool:
 
 
 def _normalise_quaternion(header: nib.Nifti1Header) -> list[str]:
+    """Give a quaternion that is a little longer than 1 the length 1."""
     quaternion = np.array([float(header[name]) for name in _QUATERN])
     length = np.linalg.norm(quaternion)
     if not 1 < length < 1.001 or qform_of(header) is not None:
         return []
     for name, value in zip(_QUATERN, quaternion / length, strict=True):
         header[name] = value
+    if not header["qform_code"]:
+        return []
     return [f"its qform's quaternion has the length {length:.8g}, expected 1 or less; taken as rounded, and made 1."]
 
 

@@ -306,7 +306,7 @@ def test_a_file_that_is_no_volume_is_refused_before_it_is_read(tmp_path):
             ValueError,
             ["pixdim[3] = nan"],
         ),
-        ("a.nii", lambda p: nifti(p, sform=0, quatern_b=1.1), ValueError, ["quatern_b", "1.1", "length 1"]),
+        ("a.nii", lambda p: nifti(p, sform=0, quatern_b=1.1), ValueError, ["quatern_b", "1.1", "length of 1"]),
         ("a.nii", lambda p: p.write_bytes(nifti(p).read_bytes() + bytes(4097)), ValueError, [4869, 772, (5, 6, 7)]),
         ("a.nii", lambda p: p.write_bytes(nifti(p).read_bytes()[:-1]), ValueError, [771, 772, (5, 6, 7)]),
     ]:
