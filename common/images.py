@@ -112,8 +112,11 @@ def _advice(path: Path) -> str:
     header = path.with_suffix(".hdr")
     if path.suffix == ".img" and not header.is_file():
         return f"its header is in {header.name}, which is not there; put both in one folder"
-    with path.open("rb") as file:
-        first = file.read(132)
+    try:
+        with path.open("rb") as file:
+            first = file.read(132)
+    except OSError:
+        return "make it readable, or get a whole copy of it"
     compressed, named_so = first.startswith(b"\x1f\x8b"), path.name.lower().endswith((".gz", ".mgz"))
     if not first:
         return "it is empty, get a whole copy of it"

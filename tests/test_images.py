@@ -14,7 +14,7 @@ from nibabel.nifti1 import Nifti1Extension
 from common.data.naming import case_stem
 from common.degradations import BlockAverage
 from common.images import ENDINGS, ending, open_image
-from common.transforms import CheckHeaderd
+from common.transforms import CheckHeaderd, LoadScand, SaveVolumed
 from tests.refused import refused
 from tests.transforms.grids import affine_of, super_resolve, told, warned
 
@@ -106,6 +106,9 @@ def test_header_fields_that_stay_true_stay(tmp_path):
     assert header["pixdim"][4:6].tolist() == [2.5, 1] and header["toffset"] == 0
     assert header.get_xyzt_units() == ("mm", "msec")
     assert [own.get_content() for own in header.extensions] == [b"hello"]
+    scan = LoadScand("image")({"image": tmp_path / "a.nii.gz"})["image"]
+    saved = SaveVolumed("image", tmp_path, "sd", window=False)({"image": scan})["saved_to"]
+    assert nib.load(saved).header["cal_max"] == 0
     # An extension that is none costs itself, not the scan.
     plain = bytearray(gzip.decompress((tmp_path / "a.nii.gz").read_bytes()))
     plain[352:356] = (2**30).to_bytes(4, "little")
