@@ -15,6 +15,7 @@ from nibabel.spatialimages import HeaderDataError
 # Millimetres in a unit of NIfTI's codes, and what it is called; code 0 says nothing.
 _UNITS = {0: (1.0, "mm"), 1: (1000.0, "metres"), 2: (1.0, "mm"), 3: (0.001, "microns")}
 _LIKELY = 0.01, 50.0  # voxel sizes of scans, in mm
+_PLACES = 1e-6, 1e6  # voxel sizes that can be meant, in microns, mm or metres
 _QUATERN = "quatern_b", "quatern_c", "quatern_d"
 _OFFSET = "qoffset_x", "qoffset_y", "qoffset_z"
 _ROWS = "srow_x", "srow_y", "srow_z"
@@ -50,13 +51,13 @@ def read_header(kind: type[nib.AnalyzeImage], file: FileHolder) -> tuple[Analyze
 def wrong_sizes(header: AnalyzeHeader) -> np.ndarray:
     """Which of pixdim[1] to pixdim[3] are no voxel sizes, ``(3,)``."""
     sizes = np.asarray(header["pixdim"][1:4], dtype=np.float64)
-    return ~(np.isfinite(sizes) & (sizes > 0))
+    return ~((sizes >= _PLACES[0]) & (sizes <= _PLACES[1]))
 
 
 def sizes_fault(header: AnalyzeHeader) -> str:
-    """What to say of :func:`wrong_sizes`; nothing where all are right."""
+    """What to say of :func:`wrong_sizes`; empty where all are right."""
     wrong = ", ".join(f"pixdim[{i + 1}] = {header['pixdim'][i + 1]:g}" for i in np.flatnonzero(wrong_sizes(header)))
-    return wrong and f"it has {wrong}, expected voxel sizes above 0"
+    return wrong and f"it has {wrong}, which is no voxel size"
 
 
 def repair_nifti(header: nib.Nifti1Header) -> list[str]:
@@ -104,8 +105,7 @@ def repair_nifti(header: nib.Nifti1Header) -> list[str]:
     for form in (form for form in coded if faults[form]):
         notes.append(f"its {form} is not valid ({faults[form]}); its {valid[0]} is used, and the result has no {form}.")
     if sform_fault:
-        header.set_sform(None, 0)
-        for name in _ROWS:
+        for name in ("sform_code", *_ROWS):
             header[name] = 0
     if qform_fault:
         for name in ("qform_code", *_QUATERN, *_OFFSET):
@@ -185,8 +185,8 @@ def _is_place(matrix: np.ndarray) -> bool:
     sizes = voxel_sizes(matrix)
     return bool(
         np.isfinite(matrix).all()
-        and 1e-6 <= sizes.min()
-        and sizes.max() <= 1e6
+        and _PLACES[0] <= sizes.min()
+        and sizes.max() <= _PLACES[1]
         and np.abs(matrix[:3, 3]).max() <= 1e9
         and abs(np.linalg.det(matrix[:3, :3] / sizes)) > 1e-6
     )

@@ -87,12 +87,13 @@ def check_affine(path: str | os.PathLike, affine: np.ndarray) -> None:
     Raises:
         ValueError: when it is not finite or not invertible, or voxels are smaller than 0.001 or larger than 1000 mm.
     """
-    if not np.isfinite(affine).all() or abs(affine).max() > 1e6 or abs(np.linalg.det(affine[:3, :3])) < 1e-9:
+    spacing = np.linalg.norm(affine[:3, :3], axis=0)
+    singular = abs(np.linalg.det(affine[:3, :3])) <= 1e-6 * np.prod(spacing)
+    if not np.isfinite(affine).all() or abs(affine).max() > 1e6 or singular:
         raise ValueError(
             f"{path}: its affine is not invertible or beyond 1e6 mm, so the voxels have no place in space; "
             f"found {np.round(affine[:3], 4).tolist()}. Convert the scan again, or correct its header."
         )
-    spacing = np.linalg.norm(affine[:3, :3], axis=0)
     if spacing.min() < 1e-3 or spacing.max() > 1e3:
         raise ValueError(
             f"{path}: its voxels are {spacing[0]:.3g} x {spacing[1]:.3g} x {spacing[2]:.3g} mm, "

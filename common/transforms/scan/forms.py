@@ -65,8 +65,6 @@ def placed_image(array: np.ndarray, affine: np.ndarray, source: SpatialImage | N
         _carry_forms(told, to_source, image.header)
     else:
         _write_affine(affine, image)
-    if not image.header["pixdim"][1:4].all() or not np.isfinite(image.header["pixdim"][1:4]).all():
-        image.header["pixdim"][1:4] = nib.affines.voxel_sizes(affine)
     return image
 
 

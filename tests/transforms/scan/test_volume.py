@@ -331,7 +331,7 @@ def test_headers_are_mended_where_it_is_certain_what_was_meant_and_a_warning_say
         ({"quatern_b": np.nan, "qoffset_x": np.inf}, ["its qform is not valid", "nan", "inf"]),
         ({"affine": turned, "sform": 0, "quatern_d": 1.0000007}, ["quaternion", "1.0000007"]),
         ({"affine": turned, "quatern_d": 1.0000007}, ["quaternion", "1.0000007"]),
-        ({"pixdim": [1, 0, 1.1, np.nan, 0, 0, 0, 0], "qform": 0}, ["pixdim[1] = 0, pixdim[3] = nan", "its sform"]),
+        ({"pixdim": [1, 0, 1.1, 1e30, 0, 0, 0, 0], "qform": 0}, ["pixdim[1] = 0, pixdim[3] = 1e+30", "its sform"]),
         ({"pixdim": [1, -0.9, 1.1, 2, 0, 0, 0, 0]}, ["pixdim[1] = -0.9", "its sform"]),
         ({"xyzt_units": 5}, ["code 5", "taken for mm"]),
         ({"xyzt_units": 2 + 56}, []),
