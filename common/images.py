@@ -129,5 +129,6 @@ def _advice(path: Path) -> str:
     if compressed and not named_so:
         return "it is compressed by gzip; add .gz to its name"
     if named_so and not compressed:
-        return "it is not compressed by gzip; take .gz off its name, or get a whole copy of it"
+        plain = any(int.from_bytes(first[:4], order) in (348, 540) for order in ("little", "big"))
+        return f"it is not compressed by gzip; {'take .gz off its name' if plain else 'get a whole copy of it'}"
     return f"expected {_FORMATS}"
