@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 import nibabel as nib
+from nibabel.fileholders import FileHolder
+from nibabel.imageclasses import all_image_classes
 from nibabel.spatialimages import SpatialImage
+
+from .image_headers import UnfitError, analyze_notes, no_orientation, read_header, repair_nifti
+from .itk_images import open_itk
 
 # What open_image reads, the longest first. Of a pair of files the one with the header counts.
 ENDINGS = (".nii.gz", ".nii", ".mgz", ".mgh", ".hdr", ".img", ".head", ".nrrd", ".nhdr", ".mha", ".mhd")
+
+_ITK = (".nrrd", ".nhdr", ".mha", ".mhd")
+_FORMATS = "NIfTI (.nii or .nii.gz), .mgz, .hdr with .img, AFNI, NRRD or MetaImage"
 
 
 def ending(path: str | os.PathLike) -> str | None:
@@ -21,13 +30,105 @@ def ending(path: str | os.PathLike) -> str | None:
 def open_image(path: str | os.PathLike) -> SpatialImage:
     """Open a volume without reading its voxels.
 
+    Where a header is wrong and it is certain what was meant, the image is as if it had been written right.
+
     Args:
-        path: of a file with one of :data:`ENDINGS`.
+        path: of a file with one of :data:`ENDINGS`, or of another kind that nibabel reads.
 
     Returns:
-        The image; its affine is in mm.
+        The image; its affine is in mm. ``extra["notes"]`` has a sentence for each repair, and for what was assumed.
 
     Raises:
+        FileNotFoundError: when there is no such file.
         ValueError: when the file cannot be read; the message names it.
     """
-    return nib.load(path)
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: there is no such file.")
+    try:
+        return open_itk(path) if ending(path) in _ITK else _open_nibabel(path)
+    except UnfitError as error:
+        raise ValueError(f"{path}: {str(error).rstrip('.')}.") from None
+    except Exception as error:  # nibabel's formats have errors of their own
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+        raise ValueError(f"{path}: not a readable image ({reason}); {_advice(path)}.") from None
+
+
+def image_or_none(path: str | os.PathLike) -> SpatialImage | None:
+    """What :func:`open_image` opens; None where a path is of no such file, as of a volume that a client has loaded."""
+    try:
+        return open_image(path)
+    except (ValueError, OSError):
+        return None
+
+
+def _open_nibabel(path: Path) -> SpatialImage:
+    """An image of a format that nibabel knows, its header repaired."""
+    kind = _kind(path)
+    if kind is None or not issubclass(kind, nib.AnalyzeImage):
+        image = nib.load(path)
+        if not isinstance(image, SpatialImage):
+            raise UnfitError(f"it holds {type(image).__name__}, expected a volume; leave it out.")
+        _check_partner(image.file_map)
+        if isinstance(image, nib.MGHImage) and not image.header["goodRASFlag"]:
+            image.extra["notes"] = [no_orientation(image.affine, "its goodRASFlag is 0")]
+        return image
+    files = kind.filespec_to_file_map(str(path))
+    _check_partner(files)
+    header, notes = read_header(kind, files.get("header", files["image"]))
+    if not issubclass(kind, nib.Nifti1Pair):
+        image = nib.load(path)
+        image.extra["notes"] = analyze_notes(image, header)
+        return image
+    notes += repair_nifti(header)
+    affine = header.get_best_affine()
+    if not header["sform_code"] and not header["qform_code"]:
+        notes.append(no_orientation(affine, "sform and qform codes are 0"))
+    voxels = kind.ImageArrayProxy(files["image"].filename, header.copy())
+    return kind(voxels, affine, header, file_map=files, extra={"notes": notes})
+
+
+def _kind(path: Path) -> type | None:
+    """The class of images that nibabel takes a file for, by its name and its first bytes."""
+    first = None
+    for kind in all_image_classes:
+        fits, first = kind.path_maybe_image(str(path), first)
+        if fits:
+            return kind
+    return None
+
+
+def _check_partner(files: Mapping[str, FileHolder]) -> None:
+    """Refuse half of a pair of files."""
+    for name, file in files.items():
+        if name in ("header", "image") and file.filename is not None and not Path(file.filename).is_file():
+            raise UnfitError(
+                f"its {name} is in {Path(file.filename).name}, which is not there; put both in one folder."
+            )
+
+
+def _advice(path: Path) -> str:
+    """What helps with a file that cannot be read, as its first bytes show."""
+    header = path.with_suffix(".hdr")
+    if path.suffix == ".img" and not header.is_file():
+        return f"its header is in {header.name}, which is not there; put both in one folder"
+    try:
+        with path.open("rb") as file:
+            first = file.read(132)
+    except OSError:
+        return "make it readable, or get a whole copy of it"
+    compressed, named_so = first.startswith(b"\x1f\x8b"), path.name.lower().endswith((".gz", ".mgz"))
+    if not first:
+        return "it is empty, get a whole copy of it"
+    if first.endswith(b"DICM"):
+        return "it is a DICOM file; name the folder of its series"
+    if first.startswith(b"version https://git-lfs"):
+        return "it is a pointer of Git LFS; get the file itself by git lfs pull"
+    if first.startswith(b"/annex/"):
+        return "it is a pointer of git-annex; get the file itself by git annex get, or datalad get"
+    if compressed and not named_so:
+        return "it is compressed by gzip; add .gz to its name"
+    if named_so and not compressed:
+        plain = any(int.from_bytes(first[:4], order) in (348, 540) for order in ("little", "big"))
+        return f"it is not compressed by gzip; {'take .gz off its name' if plain else 'get a whole copy of it'}"
+    return f"expected {_FORMATS}"

@@ -8,7 +8,6 @@ from csv import DictReader
 from csv import Error as CSVError
 from pathlib import Path
 
-import nibabel as nib
 import numpy as np
 from monai.data import MetaTensor
 from scipy.stats import pearsonr, spearmanr
@@ -16,6 +15,7 @@ from skimage.io import imread
 from tqdm import tqdm
 
 from ..files import check_writable
+from ..images import ENDINGS, open_image
 from ..metrics import brisque
 from ..transforms import NormaliseVolumed
 
@@ -31,7 +31,7 @@ _FOLDS = 5
 _FEWEST = 10  # images
 _FEW = 50  # images, below which the user is warned
 _POOR = 0.7  # Spearman correlation, likewise
-_VOLUMES, _PICTURES = (".nii", ".nii.gz"), (".png", ".tif", ".tiff")
+_PICTURES = (".png", ".tif", ".tiff")
 
 
 def brisque_fit(csv: str, output: str) -> None:
@@ -40,8 +40,9 @@ def brisque_fit(csv: str, output: str) -> None:
     The CSV has the header ``image,score`` or ``image,score,slice``: the path of an image, relative to the CSV; its
     score, any finite number, where either a high or a low one may be the good one; and the slice that was looked at,
     its index along the last axis from 0. Where slice is empty or missing, all slices of the volume that are not nearly
-    all air have the score. Images are NIfTI volumes (.nii, .nii.gz; scaled as the bundles do, 0 to 0 and the 99.9th
-    percentile to 1) or single slices (.png, .tif, .tiff; grey, 8 or 16 bits, scaled by the range of their data type).
+    all air have the score. Images are volumes (of :data:`common.images.ENDINGS`; scaled as the bundles do, 0 to 0 and
+    the 99.9th percentile to 1) or single slices (.png, .tif, .tiff; grey, 8 or 16 bits, scaled by the range of their
+    data type).
 
     The correlations printed are those of unseen images: each score is predicted by a regressor that saw no row of its
     image, neither for its fit nor for the choice of its hyperparameters (nested cross-validation, 5 folds). Versions of
@@ -152,8 +153,8 @@ def _interpret(row: dict, folder: Path) -> str | None:
     row["path"] = (folder / row["image"]).resolve()
     if not row["path"].is_file():
         faults.append(f"there is no such file in {folder}.")
-    elif not row["path"].name.lower().endswith((*_VOLUMES, *_PICTURES)):
-        faults.append(f"expected one of {', '.join((*_VOLUMES, *_PICTURES))}.")
+    elif not row["path"].name.lower().endswith((*ENDINGS, *_PICTURES)):
+        faults.append(f"expected one of {', '.join((*ENDINGS, *_PICTURES))}.")
     try:
         score = float(row["score"])
     except ValueError:
@@ -178,7 +179,7 @@ def _read(path: Path) -> np.ndarray:
                 f"shape {array.shape} of {array.dtype}, expected a grey picture of 8 or 16 bits; convert it."
             )
         return (array.astype(np.float32) / np.iinfo(array.dtype).max)[..., None]
-    image = nib.load(path)
+    image = open_image(path)
     if image.get_data_dtype().kind not in "iuf":
         raise ValueError(f"its voxels are {image.get_data_dtype()}, expected real numbers.")
     array = image.get_fdata(dtype=np.float32)

@@ -8,6 +8,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 
+from ..images import open_image
 from ..metrics import cubic, psnr, ssim
 from ..reports import about_result, case_figure, check_viewer, viewer
 
@@ -30,7 +31,7 @@ def compare(
     voxels is read from the files' affines.
 
     Args:
-        lr: the scan, NIfTI.
+        lr: the scan, of a format that :func:`common.images.open_image` reads.
         sr: its super-resolution, as inference.json writes it, NIfTI.
         output: the PNG or HTML file to write.
         hr: the truth on the grid of ``sr``, if it is known; adds it and the errors, and to a PNG PSNR and SSIM.
@@ -40,7 +41,7 @@ def compare(
     Raises:
         FileNotFoundError: a file is not there.
         ModuleNotFoundError: for HTML, without the package that brings NiiVue.
-        ValueError: ``output`` ends otherwise, a file is no 3-D NIfTI volume, the grids do not lie on each other, or the
+        ValueError: ``output`` ends otherwise, a file is no 3-D volume, the grids do not lie on each other, or the
             point is none or lies outside of the volume.
     """
     ending = Path(output).suffix.lower()
@@ -60,9 +61,9 @@ def compare(
         if not Path(name).is_file():
             raise FileNotFoundError(f"compare: --{key} {name}: there is no such file.")
         try:
-            images[key] = nib.squeeze_image(nib.load(name))
-        except nib.filebasedimages.ImageFileError as error:
-            raise ValueError(f"compare: --{key} {name} is no NIfTI file that can be read ({error}).") from None
+            images[key] = nib.squeeze_image(open_image(name))
+        except ValueError as error:
+            raise ValueError(f"compare: --{key} {error}") from None
         if len(images[key].shape) != 3:
             raise ValueError(f"compare: --{key} {name} has shape {images[key].shape}; expected a 3-D volume.")
     affine = images["sr"].affine

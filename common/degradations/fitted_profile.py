@@ -7,12 +7,13 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
-import nibabel as nib
 import numpy as np
 import torch
 from monai.data import MetaTensor, affine_to_spacing
+from nibabel.affines import voxel_sizes
 
 from ..files import sidecar
+from ..images import open_image
 from .gaussian_profile import GaussianProfile
 
 __all__ = ["FittedProfile", "slice_profile", "told_width"]
@@ -145,7 +146,7 @@ def _said_beside(file: str, spacing: Sequence[float]) -> object:
     path = sidecar(file)
     if not path.is_file() or not Path(file).is_file():
         return None
-    if not np.allclose(sorted(nib.load(file).header.get_zooms()[:3]), sorted(spacing), rtol=_ROUNDING):
+    if not np.allclose(sorted(voxel_sizes(open_image(file).affine)), sorted(spacing), rtol=_ROUNDING):
         return None
     try:
         return json.loads(path.read_text(encoding="utf-8-sig")).get("SliceThickness")

@@ -8,15 +8,16 @@ import time
 from datetime import datetime
 from pathlib import Path
 
-import nibabel as nib
 from ignite.engine import Engine, Events
 from monai.engines import IterationEvents
+from nibabel.affines import voxel_sizes
 
 from .. import provenance
 from ..command_line import is_true
 from ..data.naming import result_name
 from ..degradations import Degradation
 from ..files import replacing
+from ..images import image_or_none
 
 _FILES = ("image", "guide")  # keys of an entry
 
@@ -151,8 +152,6 @@ def log_path(output_dir: str | os.PathLike, shard: str | None = None) -> Path:
 
 
 def _spacing(path: str | os.PathLike) -> list[float] | None:
-    """Voxel sizes of a file in mm, None where nibabel cannot read it."""
-    try:
-        return [round(float(size), 5) for size in nib.affines.voxel_sizes(nib.load(path).affine)]
-    except (nib.filebasedimages.ImageFileError, OSError):
-        return None
+    """Voxel sizes of a file in mm, None where it cannot be read."""
+    image = image_or_none(path)
+    return None if image is None else [round(float(size), 5) for size in voxel_sizes(image.affine)]

@@ -9,11 +9,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import nibabel as nib
 import numpy as np
 import torch
 from ignite.engine import Engine, Events
 from monai.engines import IterationEvents
+from nibabel.affines import voxel_sizes
 from scipy.optimize import nnls
 from scipy.stats import spearmanr
 
@@ -21,6 +21,7 @@ from ..data.loaders.slabs import AIR
 from ..data.naming import case_stem, result_name
 from ..degradations import Degradation
 from ..files import replacing
+from ..images import open_image
 from ..inferers import AxesInferer
 from ..transforms import RestoreVolumed, SaveVolumed
 
@@ -78,7 +79,7 @@ class UncertaintyMap:
             raise ValueError(f"uncertainty_scale is {scale!r}, expected two numbers [a, b], 0 or more.")
         self.inferer, self.scale = inferer, scale
         self.restore = RestoreVolumed("sd", "image", degradation, deviations=True)
-        self.save = SaveVolumed("sd", output_dir, "sd", bids, "super-resolved, standard error")
+        self.save = SaveVolumed("sd", output_dir, "sd", bids, "super-resolved, standard error", window=False)
 
     def attach(self, engine: Engine) -> None:
         """Write when a result has been written."""
@@ -89,7 +90,7 @@ class UncertaintyMap:
         entry = {"sd": error, "image": engine.state.batch[0]["image"], "name": result_name(engine.case.entry)}
         path = Path(self.save(self.restore(entry))["saved_to"])
         scan = entry["image"].meta["filename_or_obj"]
-        fine, coarse = (nib.load(file).header.get_zooms()[:3] for file in (path, scan))
+        fine, coarse = (voxel_sizes(open_image(file).affine) for file in (path, scan))
         said = {
             "Description": "Standard error of each voxel of the super-resolved volume, in its units: the spread of "
             "what the network adds beyond the scan's k-space, scaled to the whole error in validation, in which the "

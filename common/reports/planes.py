@@ -17,6 +17,7 @@ from nibabel.orientations import apply_orientation, inv_ornt_aff, io_orientation
 from skimage.filters import threshold_otsu
 
 from ..files import replacing
+from ..images import open_image
 
 __all__ = ["PLANES", "Grid", "Panel", "View", "content", "draw_plane", "label_ends", "load_panels", "save_panels"]
 
@@ -124,7 +125,7 @@ class View:
         It is the same for all methods that are evaluated on the scan, whatever their factors cut off at its end and
         in whatever order they take its axes.
         """
-        image = nib.squeeze_image(nib.load(path))
+        image = nib.squeeze_image(open_image(path))
         volume = np.nan_to_num(np.asarray(image.dataobj, dtype=np.float32), posinf=0.0, neginf=0.0)
         # Single bright voxels must not make the threshold coarse.
         return cls.of_volume(volume.clip(min(float(volume.min()), 0.0), np.quantile(volume, 0.999)), image.affine)

@@ -39,7 +39,7 @@ def spoil(folder, volume, contrast):
         "thin": (image(few), "fewer than a slab: 3 on each axis"),
         "singular": (
             image(volume.astype(np.float32), np.diag([1, 1, 0, 1])),
-            "affine is not invertible.*sform or qform",
+            "not invertible.*sform or qform",
         ),
     }
     patterns = {}
@@ -53,7 +53,7 @@ def spoil(folder, volume, contrast):
     truncated.write_bytes(whole[: len(whole) // 2])
     text.write_text("no image")
     patterns[truncated] = "the file is damaged, get a whole copy"
-    patterns[text] = "not a readable image.*expected NIfTI"
+    patterns[text] = "not a readable image.*get a whole copy"
     return patterns
 
 

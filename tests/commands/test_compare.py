@@ -118,7 +118,7 @@ def test_refused(case, tmp_path):
         ({"output": "out.jpg"}, ValueError, ["--output is out.jpg", ".png", ".html"]),
         ({"at": [1, 2]}, ValueError, ["--at is [1, 2]", "three numbers"]),
         ({"size": 0}, ValueError, ["--size is 0"]),
-        ({"lr": str(tmp_path / "damaged.nii.gz")}, ValueError, ["--lr", "damaged.nii.gz", "NIfTI"]),
+        ({"lr": str(tmp_path / "damaged.nii.gz")}, ValueError, ["--lr", "damaged.nii.gz", "not a readable image"]),
         ({"at": [900, 0, 0]}, ValueError, ["--at [900, 0, 0] mm is outside"]),
         ({"lr": str(tmp_path / "4d.nii")}, ValueError, ["4d.nii", "shape (4, 4, 4, 2)"]),
     ):

@@ -7,10 +7,10 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import nibabel as nib
 import numpy as np
 
 from ...command_line import is_true
+from ...images import open_image
 from ...processes import join, rank
 from ..naming import result_path
 
@@ -100,7 +100,7 @@ def _shard(shard: str | None) -> tuple[int, int]:
 def is_whole(path: Path) -> bool:
     """Whether a result is there and was not cut off, as a copy may be: gzip ends with the size of what it holds."""
     try:
-        image = nib.load(path)
+        image = open_image(path)
         with path.open("rb") as file:
             file.seek(-4, os.SEEK_END)
             stored = int.from_bytes(file.read(), "little")

@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from scipy import ndimage
 
+from ...images import open_image
 from .signal import TISSUES
 
 #: FreeSurfer's aseg labels by tissue. From 500 on come the labels of whole-head maps as SynthSeg ships them, whose
@@ -83,7 +84,7 @@ def head_from_labels(
     Raises:
         ValueError: not a 3-D map of integers, or labels that are in neither ``LABELS`` nor ``PARCELLATIONS``.
     """
-    image = nib.as_closest_canonical(nib.load(path))
+    image = nib.as_closest_canonical(open_image(path))
     values = np.asarray(image.dataobj)
     if values.ndim != 3 or not np.array_equal(values, np.rint(values)):
         raise ValueError(f"{path}: shape {values.shape}, {values.dtype}; expected a 3-D volume of integer labels.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import warnings
 import zlib
@@ -14,10 +15,13 @@ import numpy as np
 import torch
 from monai.config import KeysCollection
 from monai.transforms import MapTransform
+from nibabel.arrayproxy import ArrayProxy
+from nibabel.brikhead import AFNIImage
 from nibabel.openers import ImageOpener
 from scipy.ndimage import binary_fill_holes
 from skimage.filters import threshold_otsu
 
+from ...images import open_image
 from .forms import warn_of_forms
 
 
@@ -27,8 +31,8 @@ class CheckHeaderd(MapTransform):
     A file is read to its end once, because gzip tells only there whether what it holds is what was written.
 
     Accepted with a warning: further axes of length 1; no orientation (both NIfTI form codes 0), for which the warning
-    says what is assumed; forms that contradict each other, and a qform that is none beside an sform. Values that are no
-    paths, such as volumes that a client has already loaded, pass unchecked.
+    says what is assumed; forms that contradict each other; and each repair of :func:`~common.images.open_image`. Values
+    that are no paths, such as volumes that a client has already loaded, pass unchecked.
 
     Args:
         keys: of the paths.
@@ -36,7 +40,7 @@ class CheckHeaderd(MapTransform):
 
     Raises:
         FileNotFoundError: when there is no such file.
-        ValueError: when the file is no readable NIfTI or other image that nibabel knows, is not 3-D, has RGB or complex
+        ValueError: when :func:`~common.images.open_image` cannot read the file, it is not 3-D, has RGB or complex
             voxels, has an affine that is not finite or not invertible, or is damaged, shorter or longer than its header
             says.
     """
@@ -52,27 +56,24 @@ class CheckHeaderd(MapTransform):
 
     @staticmethod
     def _check(path: Path) -> None:
-        if not path.is_file():
-            raise FileNotFoundError(f"{path}: there is no such file.")
-        try:
-            image = nib.load(path)
-        except Exception as error:
-            raise ValueError(f"{path}: not a readable image ({error}); expected NIfTI (.nii or .nii.gz).") from None
+        image = open_image(path)
         if image.get_data_dtype().names is not None or image.get_data_dtype().kind not in "iuf":
             raise ValueError(f"{path}: voxels are {image.get_data_dtype()}, expected one real number each, not colour.")
-        shape = tuple(image.shape)
+        shape = tuple(int(n) for n in image.shape)
         if len(shape) < 3 or min(shape[:3]) < 2 or set(shape[3:]) - {1}:
             if not shape or min(shape) < 1:
                 advice = "the header is damaged, get a whole copy of the file"
+            elif set(shape[4:]) - {1}:
+                advice = "several values a voxel are no scan, such as a deformation has them; leave the file out"
             elif set(shape[3:]) - {1}:
-                advice = "save each volume of the series as a file of its own"
+                advice = "save each volume of the series as a file of its own (for NIfTI, fslsplit does that)"
             else:
-                advice = "a single slice holds no volume"
+                advice = "a single slice holds no volume, give the whole stack in one file"
             raise ValueError(f"{path}: the image has shape {shape}, expected a 3-D volume; {advice}.")
         check_affine(path, image.affine)
         _check_whole_file(path, image)
-        if len(image.shape) > 3:
-            warnings.warn(f"{path}: the image has shape {image.shape}, one volume; taken as 3-D.", stacklevel=2)
+        if len(shape) > 3 and not isinstance(image, AFNIImage):  # whose files all have more axes
+            warnings.warn(f"{path}: the image has shape {shape}, one volume; taken as 3-D.", stacklevel=2)
         warn_of_forms(path, image)
 
 
@@ -86,12 +87,13 @@ def check_affine(path: str | os.PathLike, affine: np.ndarray) -> None:
     Raises:
         ValueError: when it is not finite or not invertible, or voxels are smaller than 0.001 or larger than 1000 mm.
     """
-    if not np.isfinite(affine).all() or abs(affine).max() > 1e6 or abs(np.linalg.det(affine[:3, :3])) < 1e-9:
-        raise ValueError(
-            f"{path}: its affine is not invertible, so the voxels have no place in space; found "
-            f"{np.round(affine[:3], 4).tolist()}. Write a valid sform or qform."
-        )
     spacing = np.linalg.norm(affine[:3, :3], axis=0)
+    singular = abs(np.linalg.det(affine[:3, :3])) <= 1e-6 * np.prod(spacing)
+    if not np.isfinite(affine).all() or abs(affine).max() > 1e6 or singular:
+        raise ValueError(
+            f"{path}: its affine is not invertible or beyond 1e6 mm, so the voxels have no place in space; "
+            f"found {np.round(affine[:3], 4).tolist()}. Convert the scan again, or correct its header."
+        )
     if spacing.min() < 1e-3 or spacing.max() > 1e3:
         raise ValueError(
             f"{path}: its voxels are {spacing[0]:.3g} x {spacing[1]:.3g} x {spacing[2]:.3g} mm, "
@@ -103,27 +105,30 @@ def _check_whole_file(path: Path, image: nib.spatialimages.SpatialImage) -> None
     """Refuse a file that cannot be read to its end, and a NIfTI with fewer bytes than its header says, or many more."""
     stored = image.dataobj
     file = getattr(stored, "file_like", None)
-    if not isinstance(file, (str, os.PathLike)):
-        return  # a format that nibabel reads in another way
     found = 0
     try:
-        with ImageOpener(file) as opened:
-            while block := opened.read(2**22):
-                found += len(block)
-    except (OSError, EOFError, zlib.error) as error:
-        raise ValueError(f"{path}: {error}; the file is damaged, get a whole copy of it.") from None
+        if isinstance(file, (str, os.PathLike)):
+            with ImageOpener(file) as opened:
+                while block := opened.read(2**22):
+                    found += len(block)
+        else:  # a format that is read in another way
+            np.asanyarray(stored)
+    except (OSError, EOFError, ValueError, zlib.error) as error:
+        raise ValueError(f"{path}: {str(error).rstrip('.')}; the file is damaged, get a whole copy of it.") from None
     if isinstance(image, nib.Nifti1Image) and stored.offset < int(image.header["sizeof_hdr"]):
         raise ValueError(
             f"{path}: its voxels begin at byte {stored.offset}, in the header, which is damaged; get a whole copy."
         )
-    if not isinstance(image, nib.analyze.AnalyzeImage):
-        return  # other formats than NIfTI and its forebear may have more after the voxels
-    expected = int(stored.offset) + int(np.prod(image.shape)) * image.get_data_dtype().itemsize
-    # Some programs write a few bytes more.
-    if not expected <= found <= expected + 4096:
+    if not isinstance(stored, ArrayProxy):
+        return
+    shape = tuple(int(n) for n in image.shape)
+    expected = int(stored.offset) + math.prod(shape) * image.get_data_dtype().itemsize
+    # Some programs write a few bytes more, and other formats than NIfTI and its forebear may have more to say.
+    most = expected + 4096 if isinstance(image, nib.analyze.AnalyzeImage) else math.inf
+    if not expected <= found <= most:
         raise ValueError(
-            f"{path}: holds {found} bytes, expected {expected} for {tuple(image.shape)} voxels; the file is cut off or "
-            "its header is damaged, get a whole copy of it."
+            f"{path}: holds {found} bytes, expected {expected} for {shape} voxels; the file is cut off or its header "
+            "is damaged, get a whole copy of it."
         )
 
 

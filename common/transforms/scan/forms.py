@@ -8,37 +8,28 @@ import warnings
 
 import nibabel as nib
 import numpy as np
-from nibabel.spatialimages import HeaderDataError, SpatialImage
+from nibabel.spatialimages import SpatialImage
 
 # In voxels: forms further apart at a corner of the volume contradict each other. Rounding of headers stays below it.
 _APART = 0.1
+_FIELDS = "xyzt_units", "dim_info", "cal_min", "cal_max", "aux_file", "toffset"
+_FIELDS += "intent_code", "intent_name", "intent_p1", "intent_p2", "intent_p3"
+_GRIDS = 4, 10, 32  # codes of extensions that describe a grid: AFNI's, Jim's and CIFTI's
 
 
 def warn_of_forms(path: str | os.PathLike, image: SpatialImage) -> None:
-    """Warn of a NIfTI header that gives no orientation, or two that contradict each other, or a qform that is none."""
+    """Warn of what :func:`~common.images.open_image` repaired or assumed, and of NIfTI forms that differ."""
+    for note in image.extra.get("notes", ()):
+        warnings.warn(f"{path}: {note}", stacklevel=2)
     header = image.header
-    if not isinstance(header, nib.Nifti1Header):
+    if not isinstance(header, nib.Nifti1Header) or not header["sform_code"] or not header["qform_code"]:
         return
-    sform_code, qform_code = int(header["sform_code"]), int(header["qform_code"])
-    if not sform_code and not qform_code:
-        spacing = tuple(round(float(n), 4) for n in header.get_zooms()[:3])
-        warnings.warn(
-            f"{path}: the header gives no orientation (sform and qform codes are 0); assumed are axes from right "
-            f"to left, posterior to anterior and inferior to superior, with the spacing {spacing} mm.",
-            stacklevel=2,
-        )
-    if not sform_code or not qform_code:
-        return
-    qform = _qform(header)
-    if qform is None:
-        warnings.warn(f"{path}: its qform is not valid; its sform is used, and the result has no qform.", stacklevel=2)
-        return
-    apart = _apart(header.get_sform(), qform, image.shape)
+    apart = _apart(header.get_sform(), header.get_qform(), image.shape)
     if np.abs(np.linalg.solve(image.affine[:3, :3], apart)).max() > _APART:
         warnings.warn(
-            f"{path}: its sform (code {sform_code}) and its qform (code {qform_code}) put voxels up to "
-            f"{np.linalg.norm(apart, axis=0).max():.2f} mm apart; the sform is used, and the result has both. Viewers "
-            "that use the qform show scan and result elsewhere, but on each other.",
+            f"{path}: its sform (code {header['sform_code']}) and its qform (code {header['qform_code']}) put voxels "
+            f"up to {np.linalg.norm(apart, axis=0).max():.2f} mm apart; the sform is used, and the result has both. "
+            "Viewers that use the qform show scan and result elsewhere, but on each other.",
             stacklevel=2,
         )
 
@@ -46,14 +37,16 @@ def warn_of_forms(path: str | os.PathLike, image: SpatialImage) -> None:
 def placed_image(array: np.ndarray, affine: np.ndarray, source: SpatialImage | None) -> nib.Nifti1Image:
     """A NIfTI whose two forms are those of the image that it was made from, carried to its grid.
 
-    Each form is carried by itself and keeps its code, and the header keeps its units. What gives no form (a header
-    without any, or another format) is written as the affine in both, or in the sform alone where it has shear, which no
-    qform holds.
+    Each form is carried by itself and keeps its code. The header keeps its units, and what else stays true on another
+    grid: the display window, intent, frequency and phase axes, repetition time, name of an auxiliary file, and those
+    extensions that describe no grid. What gives no form (a header without any, or another format) is written as the
+    affine in both, or in the sform alone where it has shear, which no qform holds.
 
     Args:
         array: voxels ``(X, Y, Z)``, their axes as in ``source``.
         affine: 4x4, their voxels to the world of ``source.affine``, in mm.
-        source: the image that they were made from, which may have another grid; None where there is none.
+        source: the image that they were made from, as :func:`~common.images.open_image` opens it, which may have
+            another grid; None where there is none.
 
     Returns:
         The image; NIfTI-2 where ``source`` is, since its forms are more precise.
@@ -63,25 +56,16 @@ def placed_image(array: np.ndarray, affine: np.ndarray, source: SpatialImage | N
     # Without an affine of its own, or nibabel would write that over forms that differ from it. The type is named,
     # because nibabel refuses 64-bit integers that nobody asked for.
     image = kind(array, None, dtype=array.dtype)
-    image.header.set_xyzt_units(*(told.get_xyzt_units() if told is not None else ("mm",)))
+    image.header.set_xyzt_units("mm")
+    if told is not None:
+        _carry_fields(told, image.header)
     has_form = told is not None and (told["sform_code"] or told["qform_code"])
     to_source = np.linalg.solve(source.affine, affine) if has_form else None
     if has_form and _only_scales(to_source):
         _carry_forms(told, to_source, image.header)
     else:
         _write_affine(affine, image)
-    if not image.header["pixdim"][1:4].all() or not np.isfinite(image.header["pixdim"][1:4]).all():
-        image.header["pixdim"][1:4] = nib.affines.voxel_sizes(affine)
     return image
-
-
-def _qform(header: nib.Nifti1Header) -> np.ndarray | None:
-    """The matrix of a header's qform, whatever its code; None where its numbers make none."""
-    try:
-        matrix = header.get_qform()
-    except (ValueError, HeaderDataError):
-        return None
-    return matrix if np.isfinite(matrix).all() else None
 
 
 def _apart(first: np.ndarray, second: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
@@ -97,19 +81,26 @@ def _only_scales(to_source: np.ndarray) -> bool:
     return steps.min() > 0 and np.abs(to_source[:3, :3] - np.diag(steps)).max() < 1e-4 * steps.min()
 
 
+def _carry_fields(told: nib.Nifti1Header, header: nib.Nifti1Header) -> None:
+    """Copy what is true on any grid, where it is a number at all."""
+    for name in _FIELDS:
+        if told[name].dtype.kind != "f" or np.isfinite(told[name]):
+            header[name] = told[name]
+    times = np.asarray(told["pixdim"][4:])
+    header["pixdim"][4:] = np.where(np.isfinite(times), times, 1)
+    header.extensions.extend(own for own in told.extensions if own.get_code() not in _GRIDS)
+
+
 def _carry_forms(told: nib.Nifti1Header, to_source: np.ndarray, header: nib.Nifti1Header) -> None:
     """Write the forms of ``told`` for a grid whose voxels lie at ``to_source`` in those of ``told``."""
     header["pixdim"][1:4] = told["pixdim"][1:4] * np.diag(to_source)[:3]
-    sform, qform = told.get_sform(), _qform(told)
-    if np.isfinite(sform).all():
-        header.set_sform(sform @ to_source, int(told["sform_code"]))
-    if qform is None:
-        return
+    header.set_sform(told.get_sform() @ to_source, int(told["sform_code"]))
     # The quaternion as it is: near half a turn, where a = 0, one made from the matrix would be less precise.
     for name in ("qform_code", "quatern_b", "quatern_c", "quatern_d"):
         header[name] = told[name]
     header["pixdim"][0] = told["pixdim"][0]
-    header["qoffset_x"], header["qoffset_y"], header["qoffset_z"] = (qform @ to_source)[:3, 3]
+    offset = (told.get_qform() @ to_source)[:3, 3]
+    header["qoffset_x"], header["qoffset_y"], header["qoffset_z"] = offset
 
 
 def _write_affine(affine: np.ndarray, image: nib.Nifti1Image) -> None:

@@ -6,19 +6,19 @@ import os
 from collections.abc import Hashable, Mapping
 from typing import Any
 
-import nibabel as nib
 import numpy as np
 import torch
 from monai.config import KeysCollection
 from monai.data import MetaTensor
 from monai.transforms import Compose, EnsureChannelFirst, MapTransform
 
+from ...images import open_image
 from .check import CheckHeaderd, CheckVoxelsd
 from .volume import NormaliseVolumed, SliceAxisd
 
 
 def read_volume(path: str | os.PathLike) -> MetaTensor:
-    """Read a volume: voxels and affine as nibabel has them, without axes of length 1 after the third.
+    """Read a volume as :func:`~common.images.open_image` opens it, without axes of length 1 after the third.
 
     MONAI's reader is not used, because it moves voxels: where sizes in a header differ a little, it writes one form
     over the other.
@@ -29,7 +29,7 @@ def read_volume(path: str | os.PathLike) -> MetaTensor:
     Returns:
         Volume ``(X, Y, Z)``, float32.
     """
-    image = nib.load(path)
+    image = open_image(path)
     voxels = np.asanyarray(image.dataobj).reshape(image.shape[:3]).astype(np.float32)
     return MetaTensor(torch.from_numpy(voxels), affine=image.affine, meta={"filename_or_obj": str(path)})
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Hashable, Mapping
 from typing import Any
 
-import nibabel as nib
 import numpy as np
 import torch
 from monai.config import KeysCollection
@@ -15,6 +14,7 @@ from nibabel.orientations import inv_ornt_aff, ornt_transform
 
 from ...degradations import Degradation
 from ...geometry import slice_orientation
+from ...images import image_or_none
 
 _ORIENTATION = "slice_orientation"
 _SCALE = "intensity_range"
@@ -212,13 +212,12 @@ class RestoreVolumed(MapTransform):
 
 def stored_dtype(path: Any) -> np.dtype:
     """Data type in which a result made from this file is stored: its own integers, else float32."""
-    try:
-        image = nib.load(path)
-        slope, inter = image.dataobj.slope, image.dataobj.inter
-        if image.get_data_dtype().kind in "iu" and slope == 1 and inter == 0:
-            return image.get_data_dtype().newbyteorder("=")
-    except Exception:
-        pass  # the volume did not come from a file that nibabel reads: no integers to go back to
+    image = None if path is None else image_or_none(path)
+    if image is not None and image.get_data_dtype().kind in "iu":
+        # Of any format, voxels come as they are stored where nothing scales them.
+        voxel = np.asanyarray(image.dataobj[0, 0, 0])
+        if voxel.dtype.kind in "iu":
+            return voxel.dtype.newbyteorder("=")
     return np.dtype(np.float32)
 
 

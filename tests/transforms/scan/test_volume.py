@@ -114,10 +114,10 @@ def test_a_scan_gives_one_result_in_its_place_however_it_is_stored(tmp_path, axi
 def test_range_data_type_units_and_form_codes_come_back_and_what_lies_beyond_is_cut_off(tmp_path):
     for stored, low, high, expected, header in [
         ("i2", -1024, 3000, "i2", {}),
-        ("u1", 0, 255, "u1", {"sform": 4, "units": ("micron", "unknown")}),
+        ("u1", 0, 255, "u1", {"sform": 4, "units": ("mm", "msec")}),
         ("u2", 0, 60_000, "u2", {"sform": 2, "qform": 0, "units": ("unknown", "unknown")}),
         ("i4", -5, 70_000, "i4", {"sform": 0}),
-        ("i8", 0, 4000, "i8", {"sform": 0, "qform": 0, "units": ("micron", "unknown")}),
+        ("i8", 0, 4000, "i8", {"sform": 0, "qform": 0, "units": ("mm", "unknown")}),
         (">i2", -100, 900, "i2", {}),
         ("f4", 0.0, 1.5e-3, "f4", {}),
         ("f8", -3.5, 1e5, "f4", {}),
@@ -288,12 +288,25 @@ def test_a_file_that_is_no_volume_is_refused_before_it_is_read(tmp_path):
         ("a.nii.gz", lambda p: p.write_bytes(nifti(p).read_bytes()[:60]), ValueError, ["not a readable image"]),
         ("a.nii", lambda p: nifti(p, (20, 20)), ValueError, [(20, 20), "3-D volume", "single slice"]),
         ("a.nii", lambda p: nifti(p, (20, 20, 1)), ValueError, [(20, 20, 1), "3-D volume", "single slice"]),
-        ("a.nii", lambda p: nifti(p, (5, 5, 5, 3)), ValueError, [(5, 5, 5, 3), "each volume of the series"]),
-        ("a.nii", lambda p: nifti(p, (5, 5, 5, 1, 2)), ValueError, [(5, 5, 5, 1, 2), "each volume of the series"]),
+        ("a.nii", lambda p: nifti(p, (5, 5, 5, 3)), ValueError, [(5, 5, 5, 3), "each volume", "fslsplit"]),
+        ("a.nii", lambda p: nifti(p, (5, 5, 5, 1, 2)), ValueError, [(5, 5, 5, 1, 2), "several values a voxel"]),
         ("a.nii", lambda p: nifti(p, dtype=rgb), ValueError, ["one real number each, not colour"]),
         ("a.nii", lambda p: nifti(p, dtype=np.complex64), ValueError, ["complex64", "one real number each"]),
-        ("a.nii", lambda p: nifti(p, qform=0, srow_x=0), ValueError, ["not invertible", "Write a valid sform"]),
+        ("a.nii", lambda p: nifti(p, qform=0, srow_x=0), ValueError, ["not invertible", "write a valid sform"]),
         ("a.nii", lambda p: nifti(p, qform=0, srow_x=np.nan), ValueError, ["not invertible", "nan"]),
+        (
+            "a.nii",
+            lambda p: nifti(p, sform=0, pixdim=[1, 0, -1, 1, 0, 0, 0, 0]),
+            ValueError,
+            ["pixdim[1] = 0, pixdim[2] = -1"],
+        ),
+        (
+            "a.nii",
+            lambda p: nifti(p, sform=0, qform=0, pixdim=[1, 1, 1, np.nan, 0, 0, 0, 0]),
+            ValueError,
+            ["pixdim[3] = nan"],
+        ),
+        ("a.nii", lambda p: nifti(p, sform=0, quatern_b=1.1), ValueError, ["quatern_b", "1.1", "length of 1"]),
         ("a.nii", lambda p: p.write_bytes(nifti(p).read_bytes() + bytes(4097)), ValueError, [4869, 772, (5, 6, 7)]),
         ("a.nii", lambda p: p.write_bytes(nifti(p).read_bytes()[:-1]), ValueError, [771, 772, (5, 6, 7)]),
     ]:
@@ -301,7 +314,8 @@ def test_a_file_that_is_no_volume_is_refused_before_it_is_read(tmp_path):
         refused(lambda path=tmp_path / name: CheckHeaderd("image")({"image": str(path)}), kind, name, *words)
 
 
-def test_forms_that_say_nothing_or_contradict_each_other_are_told_of(tmp_path):
+def test_headers_are_mended_where_it_is_certain_what_was_meant_and_a_warning_says_so(tmp_path):
+    right, turned = affine_of("RAS"), affine_of("LPS")
     for header, words in [
         ({"sform": 0, "qform": 0}, ["no orientation", "right to left, posterior to anterior", "(0.9, 1.1, 2"]),
         ({"sform": 4, "moved": 15}, ["(code 4)", "(code 1)", "15.00 mm apart", "the sform is used"]),
@@ -310,10 +324,34 @@ def test_forms_that_say_nothing_or_contradict_each_other_are_told_of(tmp_path):
         ({"qform": 0, "moved": 15}, []),
         ({"sform": 0, "moved": 15}, []),
         ({"qform": 0, "quatern_b": 2}, []),
+        ({"srow_x": 0, "srow_y": 0, "srow_z": 0}, ["its sform is not valid", "its qform is used"]),
+        ({"srow_y": np.nan}, ["its sform is not valid", "its qform is used"]),
+        ({"srow_y": 1e30}, ["its sform is not valid", "its qform is used"]),
+        ({"srow_y": 0, "sform": 0}, []),
+        ({"quatern_b": np.nan, "qoffset_x": np.inf}, ["its qform is not valid", "nan", "inf"]),
+        ({"affine": turned, "sform": 0, "quatern_d": 1.0000007}, ["quaternion", "1.0000007"]),
+        ({"affine": turned, "quatern_d": 1.0000007}, ["quaternion", "1.0000007"]),
+        ({"pixdim": [1, 0, 1.1, 1e30, 0, 0, 0, 0], "qform": 0}, ["pixdim[1] = 0, pixdim[3] = 1e+30", "its sform"]),
+        ({"pixdim": [1, -0.9, 1.1, 2, 0, 0, 0, 0]}, ["pixdim[1] = -0.9", "its sform"]),
+        ({"xyzt_units": 5}, ["code 5", "taken for mm"]),
+        ({"xyzt_units": 2 + 56}, []),
+        ({"units": ("micron", "sec")}, ["microns", "taken for mm"]),
+        ({"affine": 1000 * right, "units": ("micron", "sec")}, ["microns; converted to mm", "0.9 x 1.1 x 2 mm"]),
+        ({"affine": right / 1000, "units": ("meter", "sec"), "sform": 0}, ["metres; converted", "0.9 x 1.1 x 2 mm"]),
     ]:
         path = nifti(tmp_path / "a.nii", **header)
-        told(lambda path=path: CheckHeaderd("image")({"image": path}), *["a.nii"][: len(words)], *words)
-        assert nib.aff2axcodes(nib.load(path).affine) == tuple("LAS" if "no orientation" in words else "RAS")
+        result = told(lambda path=path: super_resolve(path, tmp_path, BLOCKS), *["a.nii"][: len(words)], *words)
+        expected = turned if header.get("affine") is turned else right
+        if header.get("sform") == 0 and "moved" in header:
+            expected = from_matvec(np.eye(3), [0, header["moved"], 0]) @ right
+        if "no orientation" in words:
+            expected = nib.load(path).header.get_base_affine()
+        np.testing.assert_allclose(result.affine, BLOCKS.hr_affine(expected), rtol=1e-5, atol=1e-3)
+        np.testing.assert_allclose(result.header.get_zooms(), np.array(SPACING) / 2, rtol=1e-6)
+        assert result.header.get_xyzt_units()[0] == "mm"
+        for form, other in (("sform", "qform"), ("qform", "sform")):
+            if f"its {form} is not valid" in words:
+                assert result.header[f"{form}_code"] == 0 < result.header[f"{other}_code"]
 
 
 def test_what_passes_the_checks(tmp_path):

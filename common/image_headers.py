@@ -1,0 +1,225 @@
+"""What headers of volumes say of place and size: what is wrong there, and what is certain to have been meant."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+from nibabel.affines import voxel_sizes
+from nibabel.analyze import AnalyzeHeader
+from nibabel.fileholders import FileHolder
+from nibabel.spatialimages import HeaderDataError
+
+# Millimetres in a unit of NIfTI's codes, and what it is called; code 0 says nothing.
+_UNITS = {0: (1.0, "mm"), 1: (1000.0, "metres"), 2: (1.0, "mm"), 3: (0.001, "microns")}
+_LIKELY = 0.01, 50.0  # voxel sizes of scans, in mm
+_PLACES = 1e-6, 1e6  # voxel sizes that can be meant, in microns, mm or metres
+_QUATERN = "quatern_b", "quatern_c", "quatern_d"
+_OFFSET = "qoffset_x", "qoffset_y", "qoffset_z"
+_ROWS = "srow_x", "srow_y", "srow_z"
+_ENDS = {"R": "left to right", "L": "right to left", "A": "posterior to anterior", "P": "anterior to posterior"}
+_ENDS |= {"S": "inferior to superior", "I": "superior to inferior"}
+
+
+class UnfitError(ValueError):
+    """Why a file is not taken, in sentences that do not name it."""
+
+
+def read_header(kind: type[nib.AnalyzeImage], file: FileHolder) -> tuple[AnalyzeHeader, list[str]]:
+    """A header of NIfTI or Analyze as it is, before nibabel makes 1 mm of sizes that are missing.
+
+    Args:
+        kind: of the image.
+        file: that holds the header.
+
+    Returns:
+        The header, and what is to be said of its extensions.
+    """
+    with file.get_prepare_fileobj(mode="rb") as opened:
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("error")  # of an extension that has no size it could have
+                return kind.header_class.from_fileobj(opened, check=False), []
+        except Exception as error:
+            opened.seek(0)
+            header = kind.header_class(opened.read(kind.header_class.template_dtype.itemsize), check=False)
+            return header, [f"its header's extensions cannot be read ({error}); the result has none."]
+
+
+def wrong_sizes(header: AnalyzeHeader) -> np.ndarray:
+    """Which of pixdim[1] to pixdim[3] are no voxel sizes, ``(3,)``."""
+    sizes = np.asarray(header["pixdim"][1:4], dtype=np.float64)
+    return ~((sizes >= _PLACES[0]) & (sizes <= _PLACES[1]))
+
+
+def sizes_fault(header: AnalyzeHeader) -> str:
+    """What to say of :func:`wrong_sizes`; empty where all are right."""
+    wrong = ", ".join(f"pixdim[{i + 1}] = {header['pixdim'][i + 1]:g}" for i in np.flatnonzero(wrong_sizes(header)))
+    return wrong and f"it has {wrong}, which is no voxel size"
+
+
+def repair_nifti(header: nib.Nifti1Header) -> list[str]:
+    """Mend a header in place, as if it had been written right: forms, sizes and units.
+
+    A form that places no voxels gives way to the other; a quaternion that rounding has made longer than 1 gets length
+    1; sizes that are missing are those of the sform; metres and microns become mm. Afterwards each form that has a code
+    is valid, what has none is valid or zero, and the units are mm or unknown.
+
+    Args:
+        header: as it was read, unchecked.
+
+    Returns:
+        A sentence for each repair.
+
+    Raises:
+        UnfitError: where nothing is left that gives voxels a place, or their size.
+    """
+    notes = []
+    without_sizes = sizes_fault(header)
+    if without_sizes:
+        wrong = wrong_sizes(header)
+        header["pixdim"][1:4][wrong] = 1
+    header.check_fix()
+    sform, sform_fault = header.get_sform(), _fault_of_sform(header)
+    if without_sizes and not sform_fault and header["sform_code"]:
+        header["pixdim"][1:4][wrong] = voxel_sizes(sform)[wrong]
+        notes.append(f"{without_sizes}; the sizes of its sform are used.")
+        without_sizes = ""
+    notes += _normalise_quaternion(header)
+    qform, qform_fault = qform_of(header), without_sizes or _fault_of_qform(header)
+    faults = {"sform": sform_fault, "qform": qform_fault}
+    coded = [form for form in faults if header[f"{form}_code"]]
+    valid = [form for form in coded if not faults[form]]
+    if coded and not valid:
+        found = " and ".join(
+            f"its {form} (code {header[f'{form}_code']}) is not valid: {faults[form]}" for form in coded
+        )
+        raise UnfitError(
+            f"{found}; so voxels have no place in space. Convert the scan again, or write a valid sform or qform, for "
+            "example with nifti_tool."
+        )
+    if not coded and without_sizes:
+        raise UnfitError(f"{without_sizes}, and no form says them. Write the sizes in mm, for example with nifti_tool.")
+    for form in (form for form in coded if faults[form]):
+        notes.append(f"its {form} is not valid ({faults[form]}); its {valid[0]} is used, and the result has no {form}.")
+    if sform_fault:
+        for name in ("sform_code", *_ROWS):
+            header[name] = 0
+    if qform_fault:
+        for name in ("qform_code", *_QUATERN, *_OFFSET):
+            header[name] = 0
+    best = {"sform": sform, "qform": qform}[valid[0]] if valid else header.get_base_affine()
+    return notes + _in_mm(header, voxel_sizes(best))
+
+
+def qform_of(header: nib.Nifti1Header) -> np.ndarray | None:
+    """The matrix of a header's qform, whatever its code; None where its numbers make none."""
+    try:
+        matrix = header.get_qform()
+    except (ValueError, HeaderDataError):
+        return None
+    return matrix if np.isfinite(matrix).all() else None
+
+
+def unit_factor(sizes: np.ndarray, mm: float, unit: str) -> tuple[float, str]:
+    """What lengths are multiplied by to be in mm, where a header names another unit, which it may do wrongly.
+
+    Args:
+        sizes: of voxels, in the header's unit.
+        mm: length of the unit.
+        unit: its name.
+
+    Returns:
+        The factor, and what to say of it.
+    """
+    size = " x ".join(f"{mm * s:.3g}" for s in sizes)
+    if _likely(sizes) and not _likely(mm * sizes):
+        return 1.0, f"its header says {unit}, in which voxels would be {size} mm; its sizes are taken for mm."
+    return mm, f"its header says {unit}; converted to mm, voxels are {size} mm."
+
+
+def no_orientation(affine: np.ndarray, why: str) -> str:
+    """What to say of a header that has sizes alone, from which this affine was assumed."""
+    axes = [_ENDS[code] for code in nib.aff2axcodes(affine)]
+    spacing = tuple(round(float(n), 4) for n in voxel_sizes(affine))
+    return (
+        f"the header gives no orientation ({why}); assumed are axes from {axes[0]}, {axes[1]} and {axes[2]}, with the "
+        f"spacing {spacing} mm."
+    )
+
+
+def analyze_notes(image: nib.AnalyzeImage, header: AnalyzeHeader) -> list[str]:
+    """What is to be said of Analyze, which has no orientation where SPM has not written a .mat next to it.
+
+    Raises:
+        UnfitError: where its sizes are none, and no .mat says them.
+    """
+    mat = image.file_map.get("mat")
+    if mat is not None and Path(mat.filename).is_file():
+        return []
+    if fault := sizes_fault(header):
+        raise UnfitError(f"{fault}. Write the sizes in mm into its header, or convert the scan again, to NIfTI.")
+    return [no_orientation(image.affine, "Analyze has none")]
+
+
+def _fault_of_sform(header: nib.Nifti1Header) -> str:
+    matrix = header.get_sform()
+    return "" if _is_place(matrix) else f"not invertible, found {np.round(matrix[:3], 4).tolist()}"
+
+
+def _fault_of_qform(header: nib.Nifti1Header) -> str:
+    matrix = qform_of(header)
+    if matrix is not None and _is_place(matrix):
+        return ""
+    quaternion, offset = ([float(header[name]) for name in names] for names in (_QUATERN, _OFFSET))
+    return (
+        f"{', '.join(_QUATERN)} are {quaternion}, expected a length of 1 or less; its offset is {offset}, its voxels "
+        f"{[float(size) for size in header['pixdim'][1:4]]}"
+    )
+
+
+def _is_place(matrix: np.ndarray) -> bool:
+    """Whether an affine, in mm, microns or metres, gives each voxel a place of its own."""
+    sizes = voxel_sizes(matrix)
+    return bool(
+        np.isfinite(matrix).all()
+        and _PLACES[0] <= sizes.min()
+        and sizes.max() <= _PLACES[1]
+        and np.abs(matrix[:3, 3]).max() <= 1e9
+        and abs(np.linalg.det(matrix[:3, :3] / sizes)) > 1e-6
+    )
+
+
+def _normalise_quaternion(header: nib.Nifti1Header) -> list[str]:
+    """Give a quaternion that is a little longer than 1 the length 1."""
+    quaternion = np.array([float(header[name]) for name in _QUATERN])
+    length = np.linalg.norm(quaternion)
+    if not 1 < length < 1.001 or qform_of(header) is not None:
+        return []
+    for name, value in zip(_QUATERN, quaternion / length, strict=True):
+        header[name] = value
+    if not header["qform_code"]:
+        return []
+    return [f"its qform's quaternion has the length {length:.8g}, expected 1 or less; taken as rounded, and made 1."]
+
+
+def _in_mm(header: nib.Nifti1Header, sizes: np.ndarray) -> list[str]:
+    """Make the lengths of a header mm, as its units code and the voxel sizes of its affine say."""
+    code = int(header["xyzt_units"])
+    space, time = code & 7, code & 0x38
+    header["xyzt_units"] = (2 if space not in (0, 2) else space) | (time if time <= 48 else 0)
+    if space in (0, 2):
+        return []
+    if space not in _UNITS:
+        return [f"its header's unit of length has the code {space}, expected 1, 2 or 3; its sizes are taken for mm."]
+    factor, note = unit_factor(sizes, *_UNITS[space])
+    header["pixdim"][1:4] *= factor
+    for name in (*_OFFSET, *_ROWS):
+        header[name] = header[name] * factor
+    return [note]
+
+
+def _likely(sizes: np.ndarray) -> bool:
+    return bool(_LIKELY[0] <= sizes.min() and sizes.max() <= _LIKELY[1])

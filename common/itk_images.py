@@ -1,0 +1,152 @@
+"""NRRD and MetaImage as nibabel's images, read by SimpleITK."""
+
+from __future__ import annotations
+
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from nibabel.affines import voxel_sizes
+from nibabel.spatialimages import SpatialImage
+
+from .image_headers import UnfitError, no_orientation, unit_factor
+
+_MM = dict.fromkeys(("um", "µm", "micron", "microns", "micrometer", "micrometre"), 0.001)
+_MM |= {"cm": 10.0, **dict.fromkeys(("m", "meter", "metre"), 1000.0)}
+_TYPES = {
+    f"{bits}-bit {sign} integer": f"{'u' * (sign == 'unsigned')}int{bits}"
+    for bits in (8, 16, 32, 64)
+    for sign in ("signed", "unsigned")
+} | {"32-bit float": "float32", "64-bit float": "float64"}
+
+
+def open_itk(path: Path) -> SpatialImage:
+    """Open an NRRD or a MetaImage without reading its voxels.
+
+    Args:
+        path: of the header, which may hold the voxels too.
+
+    Returns:
+        The image; its affine is in mm, R, A, S.
+
+    Raises:
+        UnfitError: when SimpleITK is not installed or cannot read it, it has no voxel sizes, or a voxel is no real
+            number.
+    """
+    reader = _reader(path)
+    fields, _, voxels = _header(path)
+    if voxels is not None and not voxels.is_file():
+        raise UnfitError(f"its voxels are in {voxels.name}, which is not there; put both files into one folder")
+    try:
+        reader.ReadImageInformation()
+    except RuntimeError as error:
+        raise UnfitError(f"not a readable image ({_reason(error)}); get a whole copy of it") from None
+    kind = _voxel_type(reader)
+    if kind not in _TYPES:
+        raise UnfitError(f"voxels are {kind}, expected one real number each; save one component as a volume")
+    if not fields.keys() & {"space directions", "spacings", "elementspacing", "elementsize"}:
+        raise UnfitError("its header has no voxel sizes (NRRD: space directions, MetaImage: ElementSpacing); add them")
+    number = reader.GetDimension()
+    spacing = np.array(reader.GetSpacing())[:3]
+    if not (spacing > 0).all():
+        raise UnfitError(f"its header has the voxel sizes {spacing.tolist()}, expected sizes above 0; correct them")
+    affine = np.eye(4)
+    space = min(number, 3)
+    affine[:space, :space] = np.reshape(reader.GetDirection(), (number, number))[:space, :space] * spacing
+    affine[:space, 3] = reader.GetOrigin()[:space]
+    affine[:2] *= -1  # ITK's axes run to the left and to posterior
+    notes = []
+    unit = fields.get("space units", fields.get("units", fields.get("distanceunits", ""))).replace('"', " ").split()
+    if unit and unit[0] in _MM:
+        factor, note = unit_factor(voxel_sizes(affine), _MM[unit[0]], unit[0])
+        affine[:3] *= factor
+        notes.append(note)
+    oriented = {"space", "space dimension", "transformmatrix", "rotation", "orientation"}
+    if np.linalg.det(affine) and not fields.keys() & oriented:
+        notes.append(no_orientation(affine, "it has no space directions or TransformMatrix"))
+    return SpatialImage(_Voxels(path, reader.GetSize(), np.dtype(_TYPES[kind])), affine, extra={"notes": notes})
+
+
+class _Voxels:
+    """The voxels of a file, read when they are asked for, as nibabel's array proxies are."""
+
+    is_proxy = True
+
+    def __init__(self, path: Path, shape: tuple[int, ...], dtype: np.dtype) -> None:
+        self.path, self.shape, self.ndim, self.dtype = path, tuple(shape), len(shape), dtype
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        from SimpleITK import GetArrayFromImage
+
+        _check_compressed(self.path)
+        try:
+            voxels = GetArrayFromImage(_reader(self.path).Execute())
+        except RuntimeError as error:
+            raise UnfitError(f"its voxels cannot be read ({_reason(error)})") from None
+        return voxels.T.astype(dtype or self.dtype, copy=False)
+
+    def __getitem__(self, index: Any) -> np.ndarray:
+        return np.asarray(self)[index]
+
+
+def _reader(path: Path) -> Any:
+    try:
+        from SimpleITK import ImageFileReader
+    except ImportError:
+        raise UnfitError(
+            "NRRD and MetaImage need SimpleITK, which is not installed: pip install SimpleITK, or convert it to NIfTI"
+        ) from None
+    reader = ImageFileReader()
+    reader.SetFileName(str(path))
+    return reader
+
+
+def _voxel_type(reader: Any) -> str:
+    from SimpleITK import GetPixelIDValueAsString
+
+    return GetPixelIDValueAsString(reader.GetPixelID())
+
+
+def _reason(error: RuntimeError) -> str:
+    """What SimpleITK says in its last line that says something."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip() and not line.startswith("Reason:")]
+    return lines[-1].removeprefix("sitk::ERROR:").removeprefix("ITK ERROR:").strip().rstrip(".")
+
+
+def _header(path: Path) -> tuple[dict[str, str], int, Path | None]:
+    """Fields of a header, keys in lower case; where it ends; and the file of the voxels, None where that is no one."""
+    meta = path.name.lower().endswith((".mha", ".mhd"))
+    fields: dict[str, str] = {}
+    with path.open("rb") as file:
+        for _ in range(1000):
+            line = file.readline(2**16).decode("latin-1").strip()
+            if not line:
+                break
+            key, _, value = line.partition("=" if meta else ":")
+            fields[key.strip().lower()] = value.lstrip("=").strip()
+            if key.strip() == "ElementDataFile":
+                break
+        end = file.tell()
+    name = fields.get("elementdatafile") if meta else fields.get("data file", fields.get("datafile", "LOCAL"))
+    if name is None or name.upper().startswith("LIST") or "%" in name:
+        return fields, end, None
+    return fields, end, path if name.upper() == "LOCAL" else path.parent / name
+
+
+def _check_compressed(path: Path) -> None:
+    """Refuse compressed voxels that are not what was written, of which SimpleITK says nothing."""
+    fields, end, voxels = _header(path)
+    packed = fields.get("compresseddata", "").lower() == "true" or fields.get("encoding") in ("gzip", "gz")
+    if voxels is None or not packed or fields.keys() & {"byte skip", "byteskip", "line skip", "lineskip"}:
+        return
+    unpack = zlib.decompressobj(wbits=47)  # zlib's own format, or gzip's
+    try:
+        with voxels.open("rb") as file:
+            file.seek(end if voxels == path else max(int(fields.get("headersize", 0)), 0))
+            while not unpack.eof and (block := file.read(2**20)):
+                unpack.decompress(block)
+    except zlib.error as error:
+        raise UnfitError(f"its voxels cannot be read ({error})") from None
+    if not unpack.eof:
+        raise UnfitError("its voxels cannot be read (they end too early)")
