@@ -14,6 +14,7 @@ from monai.data import MetaTensor
 from monai.transforms import Compose, EnsureChannelFirst, MapTransform
 
 from .check import CheckHeaderd, CheckVoxelsd
+from .extremes import SetAsideExtremesd
 from .volume import NormaliseVolumed, SliceAxisd
 
 
@@ -67,7 +68,7 @@ class LoadScand(MapTransform):
         some = {"keys": keys, "allow_missing_keys": allow_missing_keys}
         self.check = CheckHeaderd(**some)
         self.channel = EnsureChannelFirst(channel_dim="no_channel")
-        steps = [CheckVoxelsd(**some)]
+        steps = [CheckVoxelsd(**some), SetAsideExtremesd(**some)]
         if ordered:
             steps.append(SliceAxisd(**some, slice_axis=slice_axis))
         if normalise:
