@@ -36,6 +36,9 @@ _HEADER = {
     "magic": (344, "4s", (b"abcd", b"ni1\0", b"n+2\0")),
 }
 
+# What voxels may hold: none, fill values, hot ones.
+_VOXELS = (np.nan, np.inf, -np.inf, -32768, 65535, -1024, 1e5, 1e20, -1e30, 3.4e38)
+
 
 def niftis(valid: Path, folder: Path) -> list[Path]:
     """Damaged copies of a volume, .nii.gz, put into a folder as ``malformed_<n>_<how>.nii.gz``."""
@@ -56,11 +59,19 @@ def niftis(valid: Path, folder: Path) -> list[Path]:
         elif kind == "short":
             del data[rng.integers(len(data)) :]
         elif kind == "voxels":
-            voxels, bad = np.frombuffer(bytes(data[352:]), "<f4").copy(), (np.nan, np.inf, -np.inf)[rng.integers(3)]
-            voxels[rng.integers(len(voxels), size=rng.integers(1, 9))] = bad
-            if rng.random() < 0.3:
-                voxels[:] = rng.choice([0, 7.5])
+            voxels, bad = np.frombuffer(bytes(data[352:]), "<f4").copy(), float(rng.choice(_VOXELS))
+            where = rng.integers(len(voxels), size=rng.integers(1, 99)), slice(rng.integers(1, len(voxels) // 2))
+            voxels[where[rng.integers(2)]] = bad
+            if rng.random() < 0.4:
+                voxels = (
+                    voxels * 0 + 7.5
+                    if rng.random() < 0.5
+                    else np.rint(voxels / 1e3 * 2**31).clip(-(2.0**31), 2**31 - 129)
+                )
+            if bad in (-32768, 65535) or rng.random() < 0.4:
+                voxels, data[70:74] = voxels.astype("<i4"), struct.pack("<2h", 8, 32)
             data[352:] = voxels.tobytes()
+            kind = f"voxels_{bad}"
         packed = gzip.compress(bytes(data), 1)
         if kind == "gzip":
             packed = bytearray(packed)

@@ -198,7 +198,7 @@ def _no_intensities(volume: np.ndarray) -> str | None:
         shares.append((here == there)[inside].mean() if inside.any() else 0.0)
     if min(shares) < _PIECEWISE:
         return None
-    return f"a label map, of {len(values)} whole numbers, and at least {min(shares):.0%} of neighbours are equal"
+    return f"a label map, of about {len(values)} whole numbers, and at least {min(shares):.0%} of neighbours are equal"
 
 
 def _without_non_finite(volume: torch.Tensor, finite: np.ndarray, file: Any) -> torch.Tensor:

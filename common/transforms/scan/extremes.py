@@ -12,6 +12,7 @@ import torch
 from monai.config import KeysCollection
 from monai.data import MetaTensor
 from monai.transforms import MapTransform
+from nibabel.orientations import io_orientation
 from scipy import ndimage
 
 _KEPT = "extremes"
@@ -44,11 +45,11 @@ def find_extremes(volume: np.ndarray) -> np.ndarray | None:
     """
     lowest, highest = float(volume.min()), float(volume.max())
     flat = volume.reshape(-1)
-    sample = np.sort(flat[:: max(1, flat.size // _SAMPLES)]).astype(np.float64)
-    tail = max(_TAIL, min(_MOST_TAIL, _FEWEST / flat.size))
+    step = max(1, flat.size // _SAMPLES)
+    sample = np.sort(flat[::step]).astype(np.float64)
     least, most = -np.inf, np.inf
     while True:
-        below, above = _limits(_between(sample, least, most), lowest, highest, tail)
+        below, above = _limits(_between(sample, least, most), lowest, highest, step)
         if lowest >= below and highest <= above:
             break
         least, most = (below if lowest < below else least), (above if highest > above else most)
@@ -59,7 +60,7 @@ def find_extremes(volume: np.ndarray) -> np.ndarray | None:
     if not np.isfinite([least, most]).any():
         return None
     found = volume > most
-    if _is_object(found, volume, tail):
+    if _is_object(found, volume):
         found[:] = False
     found |= volume < least
     return found if found.any() else None
@@ -70,30 +71,31 @@ def _between(values: np.ndarray, low: float, high: float) -> np.ndarray:
     return values[np.searchsorted(values, low, "left") : np.searchsorted(values, high, "right")]
 
 
-def _limits(values: np.ndarray, lowest: float, highest: float, tail: float) -> tuple[float, float]:
-    """Below and above what voxels are extreme, by a sorted sample of them and the extremes of all."""
+def _limits(values: np.ndarray, lowest: float, highest: float, step: int) -> tuple[float, float]:
+    """Below and above what voxels are extreme, by the extremes of all and a sorted sample of one in ``step``."""
     low, high = lowest, highest
     for _ in range(3):
         rest = values[np.searchsorted(values, low, "right") : np.searchsorted(values, high, "left")]
         if np.unique(rest[:: max(1, rest.size // 10_000)]).size < _LEVELS:
             break
+        tail = max(_TAIL, min(_MOST_TAIL, _FEWEST / (rest.size * step)))
         first, last = np.quantile(rest, [tail, 1 - tail])
         span = last - min(first, 0.0)
         if not span > 0:
             break
         below, above = min(first, 0.0) - _BELOW * span, last + _ABOVE * span
         if lowest < 0 and first >= -0.05 * span and rest[0] - lowest >= _GAP_BELOW * span:
-            below = max(below, (lowest + rest[0]) / 2) if _share(values, lowest) >= tail else below
-        if highest - rest[-1] >= _GAP_ABOVE * span and _share(values, highest) >= tail:
+            below = max(below, (lowest + rest[0]) / 2) if _share(values, lowest) >= _TAIL else below
+        if highest - rest[-1] >= _GAP_ABOVE * span and _share(values, highest) >= _TAIL:
             above = min(above, (highest + rest[-1]) / 2)
         with np.errstate(over="ignore"):
             below, above = float(np.float32(below)), float(np.float32(above))  # as voxels are compared with them
         if lowest < below or highest > above:
             return below, above
         # A second fill value may hide behind the first.
-        if rest[0] < 0 and _share(values, rest[0]) >= tail:
+        if rest[0] < 0 and _share(values, rest[0]) >= _TAIL:
             low = rest[0]
-        elif _share(values, rest[-1]) >= tail:
+        elif _share(values, rest[-1]) >= _TAIL:
             high = rest[-1]
         else:
             break
@@ -105,10 +107,10 @@ def _share(values: np.ndarray, value: float) -> float:
     return len(_between(values, value, value)) / max(len(values), 1)
 
 
-def _is_object(found: np.ndarray, volume: np.ndarray, tail: float) -> bool:
+def _is_object(found: np.ndarray, volume: np.ndarray) -> bool:
     """Whether what was found holds a thick clump of different values, such as a small sample in a field of noise."""
     values, counts = np.unique(volume[found], return_counts=True)
-    varied = found & ~np.isin(volume, values[counts >= tail * volume.size])
+    varied = found & ~np.isin(volume, values[counts >= _TAIL * volume.size])
     return bool(ndimage.binary_erosion(varied, np.ones((3, 3, 3)), iterations=_THICK).any())
 
 
@@ -140,6 +142,12 @@ def without_extremes(volume: np.ndarray, found: np.ndarray) -> np.ndarray:
     return clean
 
 
+def cleaned(volume: np.ndarray) -> np.ndarray:
+    """A volume ``(X, Y, Z)`` without its extreme voxels, to scale or draw it; as it is where it has none."""
+    found = find_extremes(volume)
+    return volume if found is None else without_extremes(volume, found)
+
+
 class SetAsideExtremesd(MapTransform):
     """Keep extreme voxels (:func:`find_extremes`) out of a scan's scale and of what the network sees, with a warning.
 
@@ -163,7 +171,7 @@ class SetAsideExtremesd(MapTransform):
             if found is None:
                 continue
             clean = without_extremes(array, found)
-            meta = getattr(volume, "meta", {})
+            meta = {name: value for name, value in getattr(volume, "meta", {}).items() if name != "affine"}
             warnings.warn(f"{meta.get('filename_or_obj', key)}: {_said(array, found, clean)}", stacklevel=2)
             affine = getattr(volume, "affine", torch.eye(4, dtype=torch.float64))
             values = array[found]
@@ -187,8 +195,8 @@ def _said(volume: np.ndarray, found: np.ndarray, clean: np.ndarray) -> str:
     spans = [np.flatnonzero(found.any(axis=tuple({0, 1, 2} - {axis})))[[0, -1]] for axis in range(3)]
     where = ", ".join(f"{a}" if a == b else f"{a}-{b}" for a, b in spans)
     return (
-        f"voxels far beyond the rest ({clean.min():.6g} to {clean.max():.6g}): {what}, at voxel indices ({where}) from "
-        "0; they count as no signal. Neither the scale nor the network sees them, and a result has them as they were."
+        f"voxels far beyond the rest ({clean.min():.6g} to {clean.max():.6g}): {what}, within voxels ({where}), "
+        "counted from 0; they are no signal. Scale and network do not see them; a result has them as they were."
     )
 
 
@@ -211,15 +219,18 @@ def put_back(result: np.ndarray, affine: np.ndarray | torch.Tensor, meta: Mappin
     values = np.zeros(shape, np.float32)
     values[found] = kept["values"].numpy()
     to_scan = np.linalg.solve(np.asarray(kept["affine"], np.float64), np.asarray(affine, np.float64))
-    # Half-way between two voxels counts to the first, so that each has as many of the result's.
-    x, y, z = (
-        np.ceil(to_scan[axis, axis] * np.arange(n) + to_scan[axis, 3] - 0.5 - 1e-3).astype(int).clip(0, size - 1)
-        for axis, (n, size) in enumerate(zip(result.shape, shape, strict=True))
-    )
-    for k, nearest in enumerate(z):
-        plane = found[..., nearest][x][:, y]
+    # Half-way between two voxels counts to the one further left, posterior or inferior, however they are stored.
+    forwards = io_orientation(np.asarray(kept["affine"]))[:, 1]
+    nearest = []
+    for axis, size in enumerate(shape):
+        index = to_scan[axis, axis] * np.arange(result.shape[axis]) + to_scan[axis, 3]
+        index = np.ceil(index - 0.501) if forwards[axis] > 0 else np.floor(index + 0.501)
+        nearest.append(index.astype(int).clip(0, size - 1))
+    x, y, z = nearest
+    for k, plane_of in enumerate(z):
+        plane = found[..., plane_of][x][:, y]
         if plane.any():
-            within = values[..., nearest][x][:, y][plane]
+            within = values[..., plane_of][x][:, y][plane]
             result[..., k][plane] = in_type(within, result.dtype)
 
 

@@ -200,27 +200,29 @@ class RestoreVolumed(MapTransform):
         scale = high - low
         scan = torch.as_tensor(source)
         floor = scan.min().item() * scale + low
+        constant = self.deviations or bool(scan.min() == scan.max())
         if self.deviations:
             low = floor = 0.0
         affine = self.degradation.hr_affine(source.affine)
         for key in self.key_iterator(d):
             values = torch.as_tensor(d[key]).detach().cpu().float() * scale
+            span = [values.min().item(), values.max().item()]
+            if not np.isfinite(span).all() or (span[0] == span[1] and not constant):
+                raise ValueError(
+                    f"{file}: the result has voxels from {span[0]:g} to {span[1]:g}, which is no image, so it is not "
+                    "written. Scale the values of the scan to about 0 to 1000 and run it again; if that does not help, "
+                    "the weights do not fit it: name others by --checkpoint, or another --bundle."
+                )
             # In place, because a volume more is what memory is short of.
             values, affine_out = reorient_volume(values.add_(low).clamp_min_(floor), affine, as_stored)
             array = values.numpy()
-            if not np.isfinite([array.min(), array.max()]).all():
-                raise ValueError(
-                    f"{file}: the result has voxels that are NaN or infinite, so it is not written. Scale the values "
-                    "of the scan to about 0 to 1000 and run it again; if that does not help, the weights do not fit "
-                    "it: name others by --checkpoint, or another --bundle."
-                )
             if not self.deviations:
                 array = in_type(array, stored_dtype(source.meta.get("filename_or_obj")))
-                if array.min() == array.max() and scan.min() < scan.max():
+                if array.min() == array.max() and not constant:
                     raise ValueError(
                         f"{file}: every voxel of the result is {array.max():g} as {array.dtype}, so it is not written; "
-                        f"the scan has {floor:g} to {scan.max().item() * scale + low:g}. Store the scan as float32 and "
-                        "run it again."
+                        f"the scan is from {floor:g} to {scan.max().item() * scale + low:g}. Store the scan as float32 "
+                        "and run it again."
                     )
                 put_back(array[0], affine_out, source.meta)
             d[key] = with_meta(torch.as_tensor(array), affine_out, source.meta)
