@@ -60,18 +60,15 @@ def niftis(valid: Path, folder: Path) -> list[Path]:
             del data[rng.integers(len(data)) :]
         elif kind == "voxels":
             voxels, bad = np.frombuffer(bytes(data[352:]), "<f4").copy(), float(rng.choice(_VOXELS))
-            where = rng.integers(len(voxels), size=rng.integers(1, 99)), slice(rng.integers(1, len(voxels) // 2))
-            voxels[where[rng.integers(2)]] = bad
-            if rng.random() < 0.4:
-                voxels = (
-                    voxels * 0 + 7.5
-                    if rng.random() < 0.5
-                    else np.rint(voxels / 1e3 * 2**31).clip(-(2.0**31), 2**31 - 129)
-                )
-            if bad in (-32768, 65535) or rng.random() < 0.4:
-                voxels, data[70:74] = voxels.astype("<i4"), struct.pack("<2h", 8, 32)
+            some, how = rng.integers(len(voxels), size=rng.integers(1, 99)), rng.random()
+            if how < 0.15:
+                voxels[:], kind = 7.5, "constant"
+            elif how < 0.35:
+                voxels, kind = np.minimum(voxels / voxels.max() * 2**31, 2**31 - 129).astype("<i4"), "full_scale"
+                struct.pack_into("<2h", data, 70, 8, 32)
+            else:
+                voxels[some if how < 0.7 else slice(rng.integers(len(voxels) // 2))], kind = bad, f"voxels_{bad}"
             data[352:] = voxels.tobytes()
-            kind = f"voxels_{bad}"
         packed = gzip.compress(bytes(data), 1)
         if kind == "gzip":
             packed = bytearray(packed)

@@ -18,6 +18,7 @@ from nibabel.openers import ImageOpener
 from scipy.ndimage import binary_fill_holes
 from skimage.filters import threshold_otsu
 
+from .extremes import find_extremes
 from .forms import warn_of_forms
 
 # Least share of neighbours that are equal along each axis, by which a label map is told from a scan.
@@ -207,9 +208,13 @@ def _without_non_finite(volume: torch.Tensor, finite: np.ndarray, file: Any) -> 
     found = f"{file}: {np.sum(~finite)} of {finite.size} voxels are NaN or infinite"
     if not finite.any():
         raise ValueError(f"{found}, so there is no image; leave the volume out.")
-    low = min(float(values[finite].min()), 0.0)
+    # A fill value or a hot voxel is no measure of what is air and what tissue.
+    usual = values[finite]
+    extremes = find_extremes(usual.reshape(1, 1, -1))
+    usual = usual if extremes is None else usual[~extremes[0, 0]]
+    low = min(float(usual.min()), 0.0)
     # The brightest voxels would move the threshold.
-    clipped = np.where(finite, values, low).clip(low, np.quantile(values[finite], 0.999))[0]
+    clipped = np.where(finite, values, low).clip(low, np.quantile(usual, 0.999))[0]
     in_tissue = int(np.sum(~finite[0] & _tissue(clipped > threshold_otsu(clipped.ravel()), finite[0])))
     if in_tissue:
         raise ValueError(

@@ -76,6 +76,16 @@ def test_a_hot_voxel_is_seen_as_its_neighbours_and_degraded_as_such():
     assert spread.max() < 2 * TOP
 
 
+def test_a_fill_value_makes_no_tissue_of_air():
+    """Voxels that are not finite in air become air, whatever else the volume holds."""
+    data = torch.from_numpy(HEAD.astype(np.float32))
+    data[:4], data[-2:, 0] = -32768, torch.nan
+    entry, messages = warned(lambda: LoadScand("image", "SI")({"image": MetaTensor(data, affine=torch.eye(4))}))
+    has(messages[0], "44 of 13728", "set to 0")
+    has(messages[1], "2288 of -32768")
+    assert entry["image"].min() == 0 and entry["image"].isfinite().all()
+
+
 def test_what_is_signal_is_not_found():
     rng = np.random.default_rng(0)
     noise = rician(np.zeros((40, 40, 40)), 3)
