@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import tempfile
 import zipfile
@@ -13,7 +14,7 @@ from typing import Any
 
 import torch
 
-__all__ = ["append_about", "check_writable", "load_state", "read_about", "replacing", "sidecar"]
+__all__ = ["append_about", "as_json", "check_writable", "load_state", "read_about", "replacing", "sidecar"]
 
 _ABOUT = "extra/about.json"  # where torch.jit puts, and looks for, further files
 _KEYS = {"bundle", "version", "network", "settings", "defaults", "sha256"}
@@ -40,6 +41,24 @@ def replacing(path: str | os.PathLike) -> Iterator[Path]:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def as_json(value: Any, indent: int | None = None) -> str:
+    """JSON of numbers, texts, lists and mappings; a number that is not finite is null, as JSON has none.
+
+    Args:
+        value: to write.
+        indent: as for ``json.dumps``.
+    """
+
+    def finite(value: Any) -> Any:
+        if isinstance(value, Mapping):
+            return {key: finite(item) for key, item in value.items()}
+        if isinstance(value, (list, tuple)):
+            return [finite(item) for item in value]
+        return None if isinstance(value, float) and not math.isfinite(value) else value
+
+    return json.dumps(finite(value), indent=indent, allow_nan=False)
 
 
 def check_writable(*folders: str | os.PathLike) -> None:

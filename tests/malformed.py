@@ -44,6 +44,9 @@ _HEADER = {
     "magic": (344, "4s", (b"abcd", b"ni1\0", b"n+2\0")),
 }
 
+# What voxels may hold: none, fill values, hot ones.
+_VOXELS = (np.nan, np.inf, -np.inf, -32768, 65535, -1024, 1e5, 1e20, -1e30, 3.4e38)
+
 
 def niftis(valid: Path, folder: Path) -> list[Path]:
     """Damaged copies of a volume, .nii.gz, put into a folder as ``malformed_<n>_<how>.nii.gz``."""
@@ -64,10 +67,15 @@ def niftis(valid: Path, folder: Path) -> list[Path]:
         elif kind == "short":
             del data[rng.integers(len(data)) :]
         elif kind == "voxels":
-            voxels, bad = np.frombuffer(bytes(data[352:]), "<f4").copy(), (np.nan, np.inf, -np.inf)[rng.integers(3)]
-            voxels[rng.integers(len(voxels), size=rng.integers(1, 9))] = bad
-            if rng.random() < 0.3:
-                voxels[:] = rng.choice([0, 7.5])
+            voxels, bad = np.frombuffer(bytes(data[352:]), "<f4").copy(), float(rng.choice(_VOXELS))
+            some, how = rng.integers(len(voxels), size=rng.integers(1, 99)), rng.random()
+            if how < 0.15:
+                voxels[:], kind = 7.5, "constant"
+            elif how < 0.35:
+                voxels, kind = np.minimum(voxels / voxels.max() * 2**31, 2**31 - 129).astype("<i4"), "full_scale"
+                struct.pack_into("<2h", data, 70, 8, 32)
+            else:
+                voxels[some if how < 0.7 else slice(rng.integers(len(voxels) // 2))], kind = bad, f"voxels_{bad}"
             data[352:] = voxels.tobytes()
         packed = gzip.compress(bytes(data), 1)
         if kind == "gzip":

@@ -11,6 +11,7 @@ import numpy as np
 from ..images import open_image
 from ..metrics import cubic, psnr, ssim
 from ..reports import about_result, case_figure, check_viewer, viewer
+from ..transforms.scan.extremes import cleaned
 
 
 def compare(
@@ -84,6 +85,10 @@ def compare(
         key: np.nan_to_num(np.asarray(image.dataobj, dtype=np.float32), posinf=0.0, neginf=0.0)
         for key, image in images.items()
     }
+    # A fill value or a hot voxel would leave no greys to the scan, and ring all over its interpolation.
+    clean = cleaned(volumes["lr"])
+    if clean is not volumes["lr"]:
+        volumes["lr"], images["lr"] = clean, nib.Nifti1Image(clean, images["lr"].affine)
     zoom = None
     if at is not None:
         point = np.linalg.solve(affine, [*at, 1.0])[:3]

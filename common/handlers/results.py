@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from datetime import datetime
@@ -16,7 +15,7 @@ from .. import provenance
 from ..command_line import is_true
 from ..data.naming import result_name
 from ..degradations import Degradation
-from ..files import replacing
+from ..files import as_json, replacing
 from ..images import image_or_none
 
 _FILES = ("image", "guide")  # keys of an entry
@@ -30,7 +29,8 @@ class InferenceResults:
     SuperResolution the bundle, its weights, scale, degradation, agreement where a transform has put it into
     ``data["agreement"]``, what an :class:`~common.inferers.AdaptedInferer` has made of the weights, warnings, seconds,
     spacing, versions and device. The log is :func:`log_path`; it is added to line by line, so a run that is killed
-    leaves what it has done, and runs after each other stand after each other.
+    leaves what it has done, and runs after each other stand after each other. Numbers that are not finite are null in
+    both.
 
     Args:
         output_dir: folder of the results.
@@ -110,7 +110,7 @@ class InferenceResults:
             "SuperResolution": {key: value for key, value in own.items() if value is not None},
         }
         with replacing(path.with_name(path.name.removesuffix(".nii.gz") + ".json")) as temporary:
-            temporary.write_text(json.dumps(said, indent=2) + "\n")
+            temporary.write_text(as_json(said, indent=2) + "\n")
 
     def _log(self, engine: Engine) -> None:
         case = engine.case
@@ -127,7 +127,7 @@ class InferenceResults:
         }
         self.log.parent.mkdir(parents=True, exist_ok=True)
         with self.log.open("a") as file:
-            file.write(json.dumps(record) + "\n")
+            file.write(as_json(record) + "\n")
 
     def _say(self, engine: Engine) -> None:
         if any(case.result for case in engine.cases):

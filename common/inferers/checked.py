@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -48,11 +49,17 @@ class CheckedInferer(Inferer):
         if self.highest is not None:
             lr = inputs.as_tensor() if isinstance(inputs, MetaTensor) else inputs
             found = disagreement(sr, lr, self.degradations)
-            if found > self.highest:
+            if not found <= self.highest:  # NaN agrees with nothing
+                missed = (
+                    "what it made cannot be compared with the scan, because one of them has no signal or voxels that "
+                    "are not finite"
+                    if math.isnan(found)
+                    else f"degraded again, what it made differs from the scan by {found:.1%} of the brightness of "
+                    f"tissue, in validation by at most {self.highest:.1%}"
+                )
                 warnings.warn(
-                    f"the network contradicts the scan; degraded again, what it made differs from the scan by "
-                    f"{found:.1%} of the brightness of tissue, in validation by at most {self.highest:.1%}. Cubic "
-                    "interpolation may be nearer to the truth: compare the two.",
+                    f"the network contradicts the scan; {missed}. Cubic interpolation may be nearer to the truth: "
+                    "compare the two.",
                     stacklevel=2,
                 )
         return sr

@@ -79,11 +79,12 @@ def test_the_page(case, tmp_path, capsys):
 
 
 def test_the_picture_does_not_depend_on_the_storage(tmp_path):
-    """Stored mirrored, or with a fourth axis of one and a hole, scan and result give the same picture."""
+    """Stored mirrored, with a fourth axis of one and a hole, or with a hot voxel, they give the same picture."""
     hr = 100 * np.random.default_rng(0).random((16, 20, 12))
     lr, affine = degrade(hr, OBLIQUE, KSpaceTruncation((2, 2, 2)))
     holed = lr[..., None].copy()
     lr[0, 0, 0], holed[0, 0, 0] = 0, np.nan
+    hot = np.where(np.isnan(holed), 1e30, holed)
 
     def drawn(name, voxels, axes="RAS"):
         scan = save(tmp_path / name / "lr.nii.gz", voxels, affine, axes=axes)
@@ -93,7 +94,8 @@ def test_the_picture_does_not_depend_on_the_storage(tmp_path):
 
     picture = drawn("plain", lr)
     np.testing.assert_allclose(picture, drawn("mirrored", lr, "LSP"), atol=0.02)
-    np.testing.assert_array_equal(picture, drawn("holed", holed))
+    for name, voxels in (("holed", holed), ("hot", hot)):
+        np.testing.assert_array_equal(picture, drawn(name, voxels))
 
 
 def test_the_cube_is_around_the_point_whatever_the_storage():

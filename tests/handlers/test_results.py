@@ -46,12 +46,12 @@ def read(path):
     return json.loads(path.read_text())
 
 
-def warned(data):
+def warned(data, agreement=0.25):
     warnings.warn(f"{data['image'].meta['filename_or_obj']}: strange; look at it.", stacklevel=2)
-    return {**data, "agreement": torch.tensor(0.25)}
+    return {**data, "agreement": torch.tensor(agreement)}
 
 
-def infer(bundle, scans, output_dir, network=None, bids=False, shard=None):
+def infer(bundle, scans, output_dir, network=None, bids=False, shard=None, warned=warned):
     """Scans through nearest-neighbour interpolation, as inference.json would run them."""
     dataset = Dataset(find_images(str(scans)), LoadScand("image", slice_axis="SI"))
     save = SaveVolumed("pred", output_dir, bids=bids, description=describe(bundle, DEGRADATION))
@@ -83,6 +83,17 @@ def test_a_result_says_where_it_comes_from(bundle, tmp_path, capsys):
     infer(bundle, path, out, network)
     weights = read(out / "ä scan_sr.json")["SuperResolution"]["Weights"]
     assert weights == {"File": "best.onnx", "FileSha256": "ff", "Sha256": "ee"}
+
+
+def test_an_agreement_that_is_none_is_null_and_a_fill_value_goes_through_the_evaluator(bundle, tmp_path):
+    path, out = scan(tmp_path / "a.nii"), tmp_path / "out"
+    volume = nib.load(path).get_fdata()
+    volume[0] = -32768
+    nib.save(nib.Nifti1Image(volume.astype(np.int16), np.diag([-1, 1.5, 3, 1])), path)
+    infer(bundle, path, out, warned=partial(warned, agreement=np.nan))
+    own = json.loads((out / "a_sr.json").read_text(), parse_constant=pytest.fail)["SuperResolution"]
+    assert own["Agreement"] is None and "56 of -32768, within voxels (0, 0-6, 0-7)" in own["Warnings"][0]
+    assert (nib.load(out / "a_sr.nii.gz").get_fdata()[:2] == -32768).all()
 
 
 def test_degradations_are_described_with_what_they_consist_of():

@@ -22,7 +22,11 @@ from scipy.ndimage import binary_fill_holes
 from skimage.filters import threshold_otsu
 
 from ...images import open_image
+from .extremes import find_extremes
 from .forms import warn_of_forms
+
+# Least share of neighbours that are equal along each axis, by which a label map is told from a scan.
+_PIECEWISE = 0.5
 
 
 class CheckHeaderd(MapTransform):
@@ -133,11 +137,15 @@ def _check_whole_file(path: Path, image: nib.spatialimages.SpatialImage) -> None
 
 
 class CheckVoxelsd(MapTransform):
-    """Refuse volumes whose voxels are not finite in tissue, are all equal, or are too few.
+    """Refuse volumes whose voxels are not finite in tissue, are all equal, are no intensities, or are too few.
 
     Voxels that are not finite outside of tissue become what air is to :class:`NormaliseVolumed`, 0 or the volume's
     minimum where that is negative, with a warning. Tissue is what is brighter than Otsu's threshold, what it encloses,
     and a slice or line between two parts of it.
+
+    No intensities are those of a mask, which has two values, and of a label map: whole numbers, and along each axis
+    half of the neighbours or more, apart from the background, are equal. Measured: in label maps of heads 85 to 90 % at
+    1 mm, 57 to 70 % at 4 mm; in scans 1 to 11 %, stored as 8 bits and smoothed up to 24 %.
 
     Args:
         keys: of channel-first volumes ``(1, X, Y, Z)``.
@@ -169,7 +177,34 @@ class CheckVoxelsd(MapTransform):
                     f"{file}: the volume has {tuple(volume.shape[-3:])} voxels, fewer than a slab: {self.minimum} on "
                     "each axis; leave it out."
                 )
+            if found := _no_intensities(volume.numpy()):
+                raise ValueError(
+                    f"{file}: {found}. Interpolation would make values between these. Resample it with nearest "
+                    "neighbours, for example by nibabel.processing.resample_from_to(..., order=0), or leave it out."
+                )
         return d
+
+
+def _no_intensities(volume: np.ndarray) -> str | None:
+    """What a volume ``(1, X, Y, Z)``, which is not constant, is where its voxels are no intensities."""
+    low, high = volume.min(), volume.max()
+    # Most scans are told by a few voxels.
+    if all(((v == low) | (v == high)).all() for v in (volume[..., ::7, ::7, ::7], volume)):
+        return f"a mask, every voxel is {low:g} or {high:g}"
+    few = volume[0, ::2, ::2, ::2]
+    if not all((v == np.rint(v)).all() for v in (few[::4, ::4, ::4], few)):
+        return None
+    values, counts = np.unique(few, return_counts=True)
+    background = values[counts.argmax()]
+    shares = []
+    for axis in range(3):
+        along = np.moveaxis(volume[0], axis, 0)
+        here, there = along[:-1:2, ::2, ::2], along[1::2, ::2, ::2]
+        inside = (here != background) & (there != background)
+        shares.append((here == there)[inside].mean() if inside.any() else 0.0)
+    if min(shares) < _PIECEWISE:
+        return None
+    return f"a label map, of about {len(values)} whole numbers, and at least {min(shares):.0%} of neighbours are equal"
 
 
 def _without_non_finite(volume: torch.Tensor, finite: np.ndarray, file: Any) -> torch.Tensor:
@@ -178,9 +213,13 @@ def _without_non_finite(volume: torch.Tensor, finite: np.ndarray, file: Any) -> 
     found = f"{file}: {np.sum(~finite)} of {finite.size} voxels are NaN or infinite"
     if not finite.any():
         raise ValueError(f"{found}, so there is no image; leave the volume out.")
-    low = min(float(values[finite].min()), 0.0)
+    # A fill value or a hot voxel is no measure of what is air and what tissue.
+    usual = values[finite]
+    extremes = find_extremes(usual.reshape(1, 1, -1))
+    usual = usual if extremes is None else usual[~extremes[0, 0]]
+    low = min(float(usual.min()), 0.0)
     # The brightest voxels would move the threshold.
-    clipped = np.where(finite, values, low).clip(low, np.quantile(values[finite], 0.999))[0]
+    clipped = np.where(finite, values, low).clip(low, np.quantile(usual, 0.999))[0]
     in_tissue = int(np.sum(~finite[0] & _tissue(clipped > threshold_otsu(clipped.ravel()), finite[0])))
     if in_tissue:
         raise ValueError(

@@ -14,6 +14,7 @@ from monai.transforms import Compose, EnsureChannelFirst, MapTransform
 
 from ...images import open_image
 from .check import CheckHeaderd, CheckVoxelsd
+from .extremes import SetAsideExtremesd
 from .volume import NormaliseVolumed, SliceAxisd
 
 
@@ -37,8 +38,8 @@ def read_volume(path: str | os.PathLike) -> MetaTensor:
 class LoadScand(MapTransform):
     """Load a scan: check its header, read it, check its voxels, put the slice axis last, and normalise it.
 
-    The steps are :class:`CheckHeaderd`, :func:`read_volume`, :class:`CheckVoxelsd`, :class:`SliceAxisd` and
-    :class:`NormaliseVolumed`.
+    The steps are :class:`CheckHeaderd`, :func:`read_volume`, :class:`CheckVoxelsd`, :class:`SetAsideExtremesd`,
+    :class:`SliceAxisd` and :class:`NormaliseVolumed`.
 
     Args:
         keys: of paths, or of volumes ``(X, Y, Z)`` that a client has already loaded, which are not checked as files.
@@ -46,6 +47,7 @@ class LoadScand(MapTransform):
         ordered: whether to put that axis last, and let each run to right, anterior or superior; else the axes stay as
             they are stored.
         normalise: whether to scale intensities to [0, 1].
+        set_aside: whether extreme voxels are set aside; not of CT, whose padding :class:`HounsfieldWindowd` knows.
         allow_missing_keys: whether an entry may lack a key.
 
     Returns:
@@ -61,6 +63,7 @@ class LoadScand(MapTransform):
         slice_axis: str = "auto",
         ordered: bool = True,
         normalise: bool = True,
+        set_aside: bool = True,
         allow_missing_keys: bool = False,
     ) -> None:
         super().__init__(keys, allow_missing_keys)
@@ -68,6 +71,8 @@ class LoadScand(MapTransform):
         self.check = CheckHeaderd(**some)
         self.channel = EnsureChannelFirst(channel_dim="no_channel")
         steps = [CheckVoxelsd(**some)]
+        if set_aside:
+            steps.append(SetAsideExtremesd(**some))
         if ordered:
             steps.append(SliceAxisd(**some, slice_axis=slice_axis))
         if normalise:

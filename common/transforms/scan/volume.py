@@ -15,6 +15,7 @@ from nibabel.orientations import inv_ornt_aff, ornt_transform
 from ...degradations import Degradation
 from ...geometry import slice_orientation
 from ...images import image_or_none
+from .extremes import in_type, put_back
 
 _ORIENTATION = "slice_orientation"
 _SCALE = "intensity_range"
@@ -168,7 +169,8 @@ class RestoreVolumed(MapTransform):
     """Give a super-resolved volume the axes, place, units and data type of the volume it was made from.
 
     Integers on disk come back as the same integers, rounded; where the file scales its integers, as float32. Values
-    below the input's smallest are cut off there, so that a magnitude image stays one.
+    below the input's smallest are cut off there, so that a magnitude image stays one. What
+    :class:`SetAsideExtremesd` kept of the scan is put back.
 
     Args:
         keys: of the super-resolved volumes, channel-first.
@@ -176,6 +178,9 @@ class RestoreVolumed(MapTransform):
         degradation: whose inverse affine the result has.
         deviations: whether the volumes are standard deviations of such: these are scaled, and no more than that, and
             stored as float32.
+
+    Raises:
+        ValueError: when a result is not finite, or constant where the scan is not; the message names the scan's file.
     """
 
     def __init__(
@@ -189,23 +194,37 @@ class RestoreVolumed(MapTransform):
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         d = dict(data)
         source = d[self.reference]
+        file = source.meta.get("filename_or_obj", self.reference)
         as_stored = ornt_transform([[0, 1], [1, 1], [2, 1]], source.meta[_ORIENTATION].numpy())
         low, high = (float(v) for v in source.meta[_SCALE])
         scale = high - low
-        floor = torch.as_tensor(source).min().item() * scale + low
+        scan = torch.as_tensor(source)
+        floor = scan.min().item() * scale + low
+        constant = self.deviations or bool(scan.min() == scan.max())
         if self.deviations:
             low = floor = 0.0
         affine = self.degradation.hr_affine(source.affine)
         for key in self.key_iterator(d):
             values = torch.as_tensor(d[key]).detach().cpu().float() * scale
+            span = [values.min().item(), values.max().item()]
+            if not np.isfinite(span).all() or (span[0] == span[1] and not constant):
+                raise ValueError(
+                    f"{file}: the result has voxels from {span[0]:g} to {span[1]:g}, which is no image, so it is not "
+                    "written. Scale the values of the scan to about 0 to 1000 and run it again; if that does not help, "
+                    "the weights do not fit it: name others by --checkpoint, or another --bundle."
+                )
             # In place, because a volume more is what memory is short of.
             values, affine_out = reorient_volume(values.add_(low).clamp_min_(floor), affine, as_stored)
             array = values.numpy()
-            dtype = stored_dtype(source.meta.get("filename_or_obj"))
-            if dtype.kind in "iu" and not self.deviations:
-                info = np.iinfo(dtype)
-                np.rint(array, out=array)
-                array = np.clip(array, info.min, info.max, out=array).astype(dtype)
+            if not self.deviations:
+                array = in_type(array, stored_dtype(source.meta.get("filename_or_obj")))
+                if array.min() == array.max() and not constant:
+                    raise ValueError(
+                        f"{file}: every voxel of the result is {array.max():g} as {array.dtype}, so it is not written; "
+                        f"the scan is from {floor:g} to {scan.max().item() * scale + low:g}. Store the scan as float32 "
+                        "and run it again."
+                    )
+                put_back(array[0], affine_out, source.meta)
             d[key] = with_meta(torch.as_tensor(array), affine_out, source.meta)
         return d
 

@@ -18,6 +18,7 @@ from common.geometry import slice_permutation
 from common.metrics import cubic
 from common.transforms import CheckHeaderd, CheckPlanesd, CheckVoxelsd, LoadScand, SaveVolumed
 from common.transforms.scan.volume import MakeLRd, NormaliseVolumed, SliceAxisd
+from tests.bundles import runs
 from tests.refused import refused
 from tests.transforms import grids
 from tests.transforms.grids import ORIENTATIONS, along, centre_of_mass, doubled, super_resolve, told, world_of
@@ -211,6 +212,9 @@ def check_voxels(values, **options):
     return CheckVoxelsd("image", **options)({"image": values})
 
 
+LABELS = doubled(doubled(torch.randint(0, 5, (1, 6, 6, 6), generator=torch.Generator().manual_seed(0)).float()))
+
+
 def check_planes(spacing, expected=(2.5, 2.5), tilt=0):
     lr = volume(affine=grids.affine_of("LAS", spacing, (tilt, -0.7 * tilt, 2 * tilt)))
     assert CheckPlanesd("lr", expected)({"lr": lr})["lr"] is lr
@@ -231,6 +235,8 @@ def test_refused():
         (lambda: check_voxels(volume(torch.full((1, 5, 6, 7), 3.5))), ["a.nii", "every voxel is 3.5", "leave"]),
         (lambda: check_voxels(torch.rand(1, 5, 6, 2)), ["image: ", (5, 6, 2), "slab: 3"]),
         (lambda: check_voxels(volume(), minimum=6), ["a.nii", (5, 6, 7), "slab: 6"]),
+        (lambda: check_voxels(volume(1.0 * (torch.rand(1, 9, 9, 9) > 0.5))), ["a.nii", "a mask", "0 or 1", "order=0"]),
+        (lambda: check_voxels(volume(LABELS)), ["a.nii", "a label map", "of neighbours are equal", "order=0"]),
         (lambda: check_planes((1.6, 2.5, 2.5)), ["a.nii", "[1.6, 2.5] mm", "about [2.5, 2.5] mm"]),
         (lambda: check_planes((2.5, 3.8, 2.5), tilt=10), ["a.nii", "[2.5, 3.8] mm", "about [2.5, 2.5] mm"]),
         (lambda: check_planes((1.25, 1.25, 5), tilt=10), ["a.nii", "[1.25, 1.25] mm", "about [2.5, 2.5] mm"]),
@@ -359,6 +365,10 @@ def test_what_passes_the_checks(tmp_path):
     entry = {"image": volume(), "other": 5}
     assert CheckHeaderd("image")(entry) == entry
     assert CheckVoxelsd("image")(entry) == entry and CheckVoxelsd("image", minimum=5)(entry) == entry
+    # Eight bits of a smooth scan; a label map with noise.
+    scan = torch.from_numpy(runs.phantom(0, (24, 26, 22)))[None]
+    for values in ((scan / scan.max() * 255).round(), LABELS + torch.rand(LABELS.shape)):
+        assert check_voxels(volume(values)) is not None
     # Planes within a factor of 1.5 on each axis, whatever the slices' distance.
     check_planes((2.5, 2.5, 9))
     check_planes((1.7, 3.7, 1), tilt=10)
