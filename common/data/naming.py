@@ -11,6 +11,7 @@ from typing import Any
 
 from ..command_line import is_true
 from ..errors import first_cause
+from ..images import ending
 
 # What names of derived anatomical images may hold, in order, by the BIDS specification 1.11.
 _ENTITIES = ("sub", "ses", "task", "acq", "ce", "rec", "run", "echo", "part", "chunk", "space", "res", "desc")
@@ -54,9 +55,7 @@ def case_name(item: Mapping[str, Any]) -> str:
 def case_stem(path: str | os.PathLike, subject: str | None = None) -> str:
     """What the results of a case are named by: its file's name, after its subject where the name does not say it."""
     name = Path(path).name
-    for ending in (".gz", ".nii", ".img", ".hdr", ".mgz", ".mgh"):
-        if name.lower().endswith(ending):
-            name = name[: -len(ending)]
+    name = name[: len(name) - len(ending(name) or "")]
     # A part of a path may be several folders.
     subject = None if subject is None else subject.strip("/").replace("/", "_")
     # As a word: "b" is not in "kirby", and what another subject's file is called must not be met by chance.

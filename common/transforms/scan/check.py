@@ -18,6 +18,7 @@ from nibabel.openers import ImageOpener
 from scipy.ndimage import binary_fill_holes
 from skimage.filters import threshold_otsu
 
+from ...files import read_sidecar
 from .forms import warn_of_forms
 
 
@@ -73,6 +74,8 @@ class CheckHeaderd(MapTransform):
         _check_whole_file(path, image)
         if len(image.shape) > 3:
             warnings.warn(f"{path}: the image has shape {image.shape}, one volume; taken as 3-D.", stacklevel=2)
+        if (problem := read_sidecar(path)[1]) is not None:
+            warnings.warn(problem, stacklevel=2)
         warn_of_forms(path, image)
 
 
