@@ -192,7 +192,8 @@ def read_sidecar(path: str | os.PathLike) -> tuple[dict[str, Any], str | None]:
         return said, None
     value = said.pop("SliceThickness")
     if (mm := slice_thickness(value)) is None:
-        return said, f"{file}: SliceThickness is {repr(value)[:60]}, expected a number of mm above 0, up to 1000; it is not used. Mend or remove it."
+        found = f"{file}: SliceThickness is {repr(value)[:60]}, expected a number of mm above 0, at most {_THICKEST:g}"
+        return said, f"{found}; it is not used. Mend or remove it."
     return {**said, "SliceThickness": mm}, None
 
 

@@ -68,14 +68,16 @@ _SUFFIXES = {
     "statmap": _TEST,
     "pet": _PET,
     "ct": _CT,
-    **dict.fromkeys("t1w t2w pdw t2starw flair inplanet1 inplanet2 pdt2 angio unit1 bold sbref dwi epi magnitude".split()),
+    **dict.fromkeys(
+        "t1w t2w pdw t2starw flair inplanet1 inplanet2 pdt2 angio unit1 bold sbref dwi epi magnitude".split()
+    ),
 }
 _PARTS = {"phase": _PHASE, "real": _PART, "imag": _PART, "imaginary": _PART}  # BIDS's part-<label>
 # Anywhere in another name, as a whole word.
 _WORDS = {
     **dict.fromkeys(
-        "mask masks dseg probseg seg segmentation segmentations label labels labelmap labelmaps parcellation aseg aparc "
-        "wmparc pveseg pve defacemask brainmask".split(),
+        "mask masks dseg probseg seg segmentation segmentations label labels labelmap labelmaps parcellation aseg "
+        "aparc wmparc pveseg pve defacemask brainmask".split(),
         _LABELS,
     ),
     **dict.fromkeys("phasediff fieldmap".split(), _PHASE),

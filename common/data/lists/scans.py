@@ -189,10 +189,9 @@ def _nothing(results: Sequence[Path], others: Mapping[str, str]) -> str:
     """What is said where all files are passed over."""
     more = len(results) + len(others) - 1
     if results:
-        return (
-            f"{results[0]}{f' and {more} more' if more else ''}: found results of super-resolution "
-            f"{'and files that are no scans ' if others else ''}only, expected scans; there is nothing to do. Name scans."
-        )
+        found = "results of super-resolution" + (" and files that are no scans" if others else "")
+        first = f"{results[0]}{f' and {more} more' if more else ''}"
+        return f"{first}: found {found} only, expected scans; there is nothing to do. Name scans."
     first, reason = next(iter(others.items()))
     return f"{first}: {reason}" + (f" Nor are {more} more files here, such as {[*others][1]}, scans." if more else "")
 
