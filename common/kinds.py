@@ -185,7 +185,7 @@ def scan_files(paths: Iterable[Path]) -> list[Path]:
     paths = [path for path in paths if looks_like_scan(path)]
     paths = [path for path in paths if not path.name.lower().endswith(_DICOM) or not path.exists()]
     read = {_stem(path) for path in paths if ending(path)}
-    kept = {str(path) for path in _without_voxel_files(map(str, paths))}
+    kept = {str(path) for path in without_voxel_files(map(str, paths))}
     return [path for path in paths if str(path) in kept and (ending(path) or _stem(path) not in read)]
 
 
@@ -194,7 +194,7 @@ def is_dicom_name(path: Path) -> bool:
     return path.name.lower().endswith(_DICOM)
 
 
-def _without_voxel_files(paths: Iterable[str]) -> list[str]:
+def without_voxel_files(paths: Iterable[str]) -> list[str]:
     """Paths without those of files that hold the voxels of a header that is among them."""
     paths = list(paths)
     known = {path.lower() for path in paths}
