@@ -14,27 +14,26 @@ from .files import read_sidecar
 from .images import ending, open_image
 from .processes import say
 
-# Formats of scans that open_image does not read, and what makes a NIfTI file of one.
+# Formats of scans that open_image does not read, and what makes a file of one that it reads.
 _CONVERTERS = {
-    ".mnc": "mnc2nii",
-    ".mnc.gz": "gunzip, then mnc2nii",
-    ".par": "parrec2nii, which comes with nibabel",
-    ".mif": "mrconvert",
-    ".mif.gz": "mrconvert",
-    ".mih": "mrconvert",
-    ".gipl": "c3d",
-    ".gipl.gz": "c3d",
-    ".fdf": "fdf2nifti",
-    ".vmr": "bvbabel",
+    ".mnc": "nib-convert, which comes with nibabel and needs h5py",
+    ".rec": "parrec2nii, which comes with nibabel and takes the .PAR file next to it",
+    ".mif": "mrconvert of MRtrix3",
+    ".mif.gz": "mrconvert of MRtrix3",
+    ".mih": "mrconvert of MRtrix3",
+    ".gipl": "c3d of ITK-SNAP",
+    ".gipl.gz": "c3d of ITK-SNAP",
+    ".vmr": "the Python package bvbabel",
     ".nii.bz2": "bunzip2",
     ".nii.xz": "unxz",
     ".nii.zst": "unzstd",
     ".nii.zip": "unzip",
+    ".mnc.gz": "gunzip, then nib-convert",
     ".mgh.gz": "gunzip",
-    ".hdr.gz": "gunzip, which both files of the pair need",
-    ".img.gz": "gunzip, which both files of the pair need",
     ".nrrd.gz": "gunzip",
     ".mha.gz": "gunzip",
+    ".hdr.gz": "gunzip, which both files of the pair need",
+    ".img.gz": "gunzip, which both files of the pair need",
 }
 _UNREAD = sorted(_CONVERTERS, key=len, reverse=True)
 _BRUKER = "2dseq"
@@ -144,9 +143,9 @@ def unreadable(path: str | os.PathLike) -> str | None:
         return problem if looks_like_scan(path) else None
     name = path.name.lower()
     if name == _BRUKER:
-        return "a file of Bruker ParaVision is not read; convert it to NIfTI, e.g. with bruker2nifti."
+        return "a 2dseq of Bruker ParaVision is not read; convert it to NIfTI, e.g. with bruker2nifti."
     if (end := _unread(name)) is not None:
-        return f"{end} is not read; convert it to NIfTI, e.g. with {_CONVERTERS[end]}."
+        return f"{end} is not read; convert it, e.g. with {_CONVERTERS[end]}."
     if name.endswith(_AFNI):
         return "the .HEAD file that belongs to it is missing; put both into one folder."
     return None

@@ -33,7 +33,7 @@ def find_images(path: str | os.PathLike) -> list[dict[str, str]]:
     """
     root = Path(path).expanduser()
     if root.is_file() or (root.is_symlink() and not root.exists()):
-        return named(_entries([root]), root.parent)
+        return named(_entries([root], by_itself=True), root.parent)
     if not root.is_dir():
         raise FileNotFoundError(f"dataset_dir '{path}' is neither a folder nor a file; name scans to super-resolve.")
     # A folder that is reached in two ways is read once.
@@ -83,7 +83,7 @@ def find_pairs(
     if one.is_file():
         guides = [path for path in guides if path != one.name]
     check_exclusive({"lr": scans, "guide": guides})
-    entries = _entries([root / path for path in scans])
+    entries = _entries([root / path for path in scans], by_itself=one.is_file())
     return named(entries if guide is None else _with_guides(entries, root, guides, subject), root)
 
 
@@ -151,8 +151,8 @@ def is_result(path: str | os.PathLike) -> bool:
         return False  # what is wrong with a file is said when it is loaded
 
 
-def _entries(files: Sequence[Path]) -> list[dict[str, str]]:
-    """Entries of files that look like scans. Of what is passed over printed lines tell."""
+def _entries(files: Sequence[Path], by_itself: bool = False) -> list[dict[str, str]]:
+    """Entries of files that look like scans. Of what is passed over printed lines tell; one by itself is refused."""
     entries: list[dict[str, str]] = []
     results, others = [], {}
     for file, problem in _problems(files):
@@ -164,11 +164,12 @@ def _entries(files: Sequence[Path]) -> list[dict[str, str]]:
             others[str(file)] = reason
         else:
             entries.append({"image": str(file)})
+    if not by_itself:
+        if results:
+            say(f"{len(results)} of {len(files)} files are results of super-resolution and passed over: {results[0]}")
+        say_passed_over(others)
     if not entries:
         raise ValueError(_nothing(results, others))
-    if results:
-        say(f"{len(results)} of {len(files)} files are results of super-resolution and are passed over: {results[0]}")
-    say_passed_over(others)
     return entries
 
 
