@@ -28,6 +28,8 @@ from ..files import replacing
 from ..images import ENDINGS, ending
 from ..kinds import no_scan, say_passed_over, unreadable, without_voxel_files
 
+_LISTED = 20  # files in a message
+
 
 def write_datalist(
     dataset_dir: str,
@@ -162,7 +164,9 @@ def _volumes(root: Path, paths: Sequence[str], kind: str) -> list[str]:
         elif (reason := no_scan(root / path, ct=kind == "ct")) is not None:
             others[path] = reason
     if problems:
-        listing = "\n  ".join(f"{path}: {reason}" for path, reason in problems.items())
+        listing = "\n  ".join(f"{path}: {reason}" for path, reason in [*problems.items()][:_LISTED])
+        if len(problems) > _LISTED:
+            listing += f"\n  and {len(problems) - _LISTED} more"
         raise ValueError(f"datalist: {len(problems)} of {len(paths)} files of --{kind} cannot be read:\n  {listing}")
     if paths and len(others) == len(paths):
         raise ValueError(f"datalist: --{kind} matches no scan: {paths[0]}: {others[paths[0]]}")
