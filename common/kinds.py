@@ -146,6 +146,8 @@ def unreadable(path: str | os.PathLike) -> str | None:
         return "a 2dseq of Bruker ParaVision is not read; convert it to NIfTI, e.g. with bruker2nifti."
     if (end := _unread(name)) is not None:
         return f"{end} is not read; convert it, e.g. with {_CONVERTERS[end]}."
+    if name.endswith(_DICOM):
+        return "DICOM is read as a series; give its folder to mri-sr, or convert it with dcm2niix."
     if name.endswith(_AFNI):
         return "the .HEAD file that belongs to it is missing; put both into one folder."
     return None
@@ -178,11 +180,10 @@ def looks_like_scan(path: str | os.PathLike) -> bool:
 def scan_files(paths: Iterable[Path]) -> list[Path]:
     """Those of some files that look like scans, one of each scan.
 
-    Left out are DICOM files that are there, which make series; the file of the voxels next to its header, such as .img
-    next to .hdr; and a scan in a format that is not read next to the same in one that is.
+    Left out are the file of the voxels next to its header, such as .img next to .hdr; and a scan in a format that is
+    not read next to the same in one that is.
     """
     paths = [path for path in paths if looks_like_scan(path)]
-    paths = [path for path in paths if not path.name.lower().endswith(_DICOM) or not path.exists()]
     read = {_stem(path) for path in paths if ending(path)}
     kept = {str(path) for path in without_voxel_files(map(str, paths))}
     return [path for path in paths if str(path) in kept and (ending(path) or _stem(path) not in read)]

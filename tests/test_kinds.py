@@ -74,6 +74,7 @@ def test_what_cannot_be_read_says_what_to_do(tmp_path):
         ("b.nii.bz2", "bunzip2"),
         ("b.MNC", "nib-convert"),
         ("2dseq", "Bruker"),
+        ("1.IMA", "dcm2niix"),
         ("b+orig.BRIK.gz", ".HEAD"),
     ):
         assert all(word in unreadable(tmp_path / name) for word in words), name
@@ -86,4 +87,4 @@ def test_a_scan_is_counted_once(tmp_path):
         (tmp_path / name).touch()
     (tmp_path / "h.dcm").symlink_to("nowhere")
     found = [path.name for path in scan_files(tmp_path / name for name in [*names, "h.dcm"])]
-    assert found == "a.hdr b.img c+orig.HEAD d.nii e.mnc h.dcm".split()
+    assert found == "a.hdr b.img c+orig.HEAD d.nii e.mnc f.dcm h.dcm".split()

@@ -14,7 +14,7 @@ from ..naming import case_stem
 from .datalist import SUBJECT, check_exclusive, files_below, find, folder, subject_of
 
 
-def find_images(path: str | os.PathLike) -> list[dict[str, str]]:
+def find_images(path: str | os.PathLike, dicom: bool = False) -> list[dict[str, str]]:
     """Entries for inference: the scans of a folder, in the order of their paths, or one file.
 
     Every file that looks like a scan is an entry, or a printed line says why it is passed over: it is a result of
@@ -22,10 +22,11 @@ def find_images(path: str | os.PathLike) -> list[dict[str, str]]:
 
     Args:
         path: a folder, searched with its subfolders, linked ones too; or a file.
+        dicom: whether the caller looks after the DICOM files of a folder.
 
     Returns:
         ``[{"image": path, "name": name}, ...]``, as :func:`named` names them. One that cannot be read, by its format or
-        because its content is not here, has a "problem".
+        because its content is not here, has a "problem". Of the DICOM files of a folder one stands for all.
 
     Raises:
         FileNotFoundError: when there is no such path, or nothing that looks like a scan in the folder.
@@ -39,6 +40,7 @@ def find_images(path: str | os.PathLike) -> list[dict[str, str]]:
     # A folder that is reached in two ways is read once.
     found = {file.parent.resolve() / file.name: file for file in (root / name for name in reversed(files_below(root)))}
     files = scan_files(sorted(found.values()))
+    files = [file for file in files if not (dicom and is_dicom_name(file) and file.exists())]
     if not files:
         raise FileNotFoundError(
             f"dataset_dir '{path}' holds no scan, in its subfolders neither; expected {', '.join(ENDINGS)}."
@@ -88,7 +90,7 @@ def find_pairs(
 
 
 def find_scans(path: str | os.PathLike, guide: str | None = None, subject: str | None = None) -> list[dict[str, str]]:
-    """Entries as :func:`find_images` finds them, without the guides, each with the guide of its subject.
+    """Entries as :func:`find_images` finds them, without guides and DICOM, each with the guide of its subject.
 
     Args:
         path: a folder or a file.
@@ -101,7 +103,7 @@ def find_scans(path: str | os.PathLike, guide: str | None = None, subject: str |
     Raises:
         FileNotFoundError, ValueError: as :func:`find_images`; or when there are guides only.
     """
-    entries = find_images(path)
+    entries = find_images(path, dicom=True)
     if guide is None:
         return entries
     root = Path(path).expanduser().absolute()
@@ -174,14 +176,14 @@ def _entries(files: Sequence[Path], by_itself: bool = False) -> list[dict[str, s
 
 
 def _problems(files: Sequence[Path]) -> list[tuple[Path, str | None]]:
-    """Each file, and why it cannot be read; of the DICOM images of a folder that are not here only the first."""
+    """Each file, and why it cannot be read; of the DICOM files of a folder only the first."""
     found: dict[Path, tuple[Path, str | None]] = {}
     count = Counter(file.parent for file in files if is_dicom_name(file))
     for file in files:
         key, problem = file, unreadable(file)
         if is_dicom_name(file) and problem is not None:
             key = file.parent
-            problem += f" So it is with {count[key]} DICOM files of this folder." if count[key] > 1 else ""
+            problem += f" The same holds for {count[key] - 1} more DICOM files next to it." if count[key] > 1 else ""
         found.setdefault(key, (file, problem))
     return list(found.values())
 

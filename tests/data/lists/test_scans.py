@@ -3,7 +3,7 @@
 import nibabel as nib
 import numpy as np
 
-from common.data import find_images, find_pairs
+from common.data import find_images, find_pairs, find_scans
 from tests.refused import refused
 
 
@@ -73,7 +73,14 @@ def test_what_is_no_scan_is_passed_over_and_what_cannot_be_read_has_a_problem(tm
         (tmp_path / f"IM{n}.dcm").symlink_to("../annex/objects/d")
     found = {entry["name"]: entry.get("problem", "") for entry in find_images(tmp_path)}
     assert list(found) == ["IM0.dcm", "a_t1", "a_t2", "b_t2.mnc", "c_t2"] and not found["a_t1"] + found["a_t2"]
-    assert "3 DICOM files" in found["IM0.dcm"] and "nib-convert" in found["b_t2.mnc"] and "datalad get" in found["c_t2"]
+    assert (
+        "2 more DICOM files" in found["IM0.dcm"]
+        and "nib-convert" in found["b_t2.mnc"]
+        and "datalad get" in found["c_t2"]
+    )
+    touch(tmp_path, "series/1.dcm", "series/2.dcm")
+    first, second = ([entry["image"] for entry in call(tmp_path)] for call in (find_images, find_scans))
+    assert [path for path in first if path not in second] == [str(tmp_path / "series" / "1.dcm")]
     said = capsys.readouterr().out
     assert all(f"passed over: {tmp_path}/{name}_mask.nii: a mask" in said for name in ("a_t2", "m/b"))
     whole, *others = pairs(tmp_path, "*_t2*", "a_t1.*,*_mask.nii", subject="^a|(.)_")
