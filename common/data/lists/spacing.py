@@ -185,6 +185,8 @@ def slice_axis_of(entries: Sequence[Mapping], slice_axis: str) -> str:
             found[path] = next(axis for axis in ("LR", "AP", "SI") if slice_permutation(affine, axis) == order)
         except ValueError as error:
             unclear.append(f"{path}: {error}")
+        except IndexError:
+            continue  # nor can an affine that is none
     if len(set(found.values())) > 1:
         raise ValueError(
             "slice_axis is 'auto', expected the same axis across slices in all scans, but found:\n  "
