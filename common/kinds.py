@@ -75,8 +75,7 @@ _PARTS = {"phase": _PHASE, "real": _PART, "imag": _PART, "imaginary": _PART}  # 
 # Anywhere in another name, as a whole word.
 _WORDS = {
     **dict.fromkeys(
-        "mask masks dseg probseg seg segmentation segmentations label labels labelmap labelmaps parcellation aseg "
-        "aparc wmparc pveseg pve defacemask brainmask".split(),
+        "segmentation segmentations label labels labelmap labelmaps parcellation aparc wmparc pve".split(),
         _LABELS,
     ),
     **dict.fromkeys("phasediff fieldmap".split(), _PHASE),
@@ -90,9 +89,9 @@ _LAST = {
     **dict.fromkeys("adc qsm chimap t1map t2map t2starmap r2starmap b0map b1map".split(), _MAP),
     "ct": _CT,
     "pet": _PET,
-    "ribbon": _LABELS,
-    "parc": _LABELS,
+    **dict.fromkeys("ribbon parc wmh".split(), _LABELS),
 }
+_MASKS = re.compile("(?!un|no)[a-z]*(mask|seg)s?")
 _TESTS = re.compile(r"[ztf]stat\d*|spm[tf]|[ztp]map")
 _DENIED = {"no", "without", "applied"}  # "t1_mask_applied" is a scan
 _CONTRAST_PHASE = {"arterial", "venous", "portal", "delayed", "late", "early", "hepatobiliary", "equilibrium"}
@@ -245,6 +244,8 @@ def _by_name(path: Path) -> str | None:
     last = stem.rpartition("_")[2]
     if "sub" in labels and last in _SUFFIXES:
         return _SUFFIXES[last]
+    if "sub" in labels and last.startswith("lesion-"):  # as the Spinal Cord Toolbox has it
+        return _LABELS
     return _by_words(re.sub("sub-[a-z0-9+]+", "", stem))
 
 
@@ -257,6 +258,8 @@ def _by_words(stem: str) -> str | None:
         return None
     if any(_TESTS.fullmatch(word) for word in words):
         return _TEST
+    if any(_MASKS.fullmatch(word) for word in words):
+        return _LABELS
     return next((_WORDS[word] for word in words if word in _WORDS), _LAST.get(words[-1]))
 
 

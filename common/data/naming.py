@@ -55,7 +55,7 @@ def case_name(item: Mapping[str, Any]) -> str:
 def case_stem(path: str | os.PathLike, subject: str | None = None) -> str:
     """What the results of a case are named by: its file's name, after its subject where the name does not say it."""
     name = Path(path).name
-    name = name[: len(name) - len(ending(name) or "")]
+    name = name[: len(name) - len(ending(path) or "")]
     # A part of a path may be several folders.
     subject = None if subject is None else subject.strip("/").replace("/", "_")
     # As a word: "b" is not in "kirby", and what another subject's file is called must not be met by chance.

@@ -112,8 +112,8 @@ def told_width(volume: torch.Tensor) -> float | None:
         volume: ``(B, 1, X, Y, Z)``, slices along the last axis, the first of them the scan.
 
     Returns:
-        None where nothing says how thick the slices are. A JSON says nothing of a volume with other voxel sizes than
-        its file, as LR that was made from an HR scan.
+        None where nothing says how thick the slices are. A JSON says nothing of a volume whose slices are not as far
+        apart as the voxels of its file along an axis, as LR that was made from an HR scan.
     """
     if not isinstance(volume, MetaTensor):
         return None
@@ -137,14 +137,14 @@ def _of_first(volume: MetaTensor, key: str) -> object:
 
 
 def _in_sidecar(file: str, spacing: Sequence[float]) -> float | None:
-    """The SliceThickness in the sidecar JSON of a file that has these voxel sizes; None where it says none."""
+    """The SliceThickness in the sidecar JSON of a file whose slices are as far apart; None where it says none."""
     said, problem = read_sidecar(file)
     if problem is not None:
         warnings.warn(problem, stacklevel=3)
     if "SliceThickness" not in said or not Path(file).is_file():
         return None
-    same = np.allclose(sorted(voxel_sizes(open_image(file).affine)), sorted(spacing), rtol=_ROUNDING)
-    return said["SliceThickness"] if same else None
+    same = np.isclose(voxel_sizes(open_image(file).affine), spacing[2], rtol=_ROUNDING)
+    return said["SliceThickness"] if same.any() else None
 
 
 def _differ(volume: torch.Tensor, factor: float, width: float) -> float:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 
 from ...about import fitting, kept
 from ...geometry import slice_permutation
-from ...images import open_image
 from ...processes import gathered, say
 
 
@@ -177,16 +177,13 @@ def slice_axis_of(entries: Sequence[Mapping], slice_axis: str) -> str:
     unclear: list[str] = []
     for path in (entry["lr"] if "lr" in entry else entry["hr"] for entry in entries):
         try:
-            affine = open_image(path).affine
-        except Exception:
-            continue  # a file that cannot be read is reported, with the others, when the volumes are loaded
-        try:
+            affine = nib.load(path).affine
             order = slice_permutation(affine, "auto")
             found[path] = next(axis for axis in ("LR", "AP", "SI") if slice_permutation(affine, axis) == order)
         except ValueError as error:
             unclear.append(f"{path}: {error}")
-        except IndexError:
-            continue  # nor can an affine that is none
+        except Exception:
+            continue  # a file that cannot be read is reported, with the others, when the volumes are loaded
     if len(set(found.values())) > 1:
         raise ValueError(
             "slice_axis is 'auto', expected the same axis across slices in all scans, but found:\n  "
@@ -201,7 +198,7 @@ def slice_axis_of(entries: Sequence[Mapping], slice_axis: str) -> str:
 def _spacing(path: str, slice_axis: str) -> np.ndarray | None:
     """Of a file, in the order of the axes after SliceAxisd; None where it cannot be read."""
     try:
-        affine = open_image(path).affine
+        affine = nib.load(path).affine
         return np.linalg.norm(affine[:3, :3], axis=0)[list(slice_permutation(affine, slice_axis))]
     except Exception:
         return None  # a file that cannot be read is reported, with the others, when the volumes are loaded
