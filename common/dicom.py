@@ -15,13 +15,17 @@ import nibabel as nib
 import numpy as np
 
 from .files import sidecar
+from .processes import say
 from .transforms.scan.forms import placed_image
 
 try:
     from pydicom import Dataset
 
-    from .apps.deploy.mr_series.read import describe, files_in, read_header, read_volume, stack
-    from .apps.deploy.mr_series.write import slice_thickness, write_series
+    from .apps.deploy.mr_series.kinds import no_scan
+    from .apps.deploy.mr_series.parts import Part, parts
+    from .apps.deploy.mr_series.read import describe, files_in, read_header, read_volume, stack, without_copies
+    from .apps.deploy.mr_series.tags import some
+    from .apps.deploy.mr_series.write import DERIVED, slice_thickness, write_series
 except ImportError as error:
     raise ImportError(
         f"DICOM needs pydicom and highdicom ({error.name} is missing): pip install 'mri-sr-bundles[dicom]'."
@@ -30,20 +34,24 @@ except ImportError as error:
 
 @dataclass
 class Series:
-    """A series of DICOM images.
+    """A series of DICOM images, or a part of one that can be a volume: one of its echoes, say.
 
     Attributes:
-        description: one line for a person: UID, number, description, modality, number of files.
+        description: one line for a person: UID, number, description, part, modality, number of files.
         headers: of its images without pixels, each with its file as ``filename``; in the order of the slices where the
             series is a volume.
         affine: 4x4, index ``(column, row, slice)`` to world (RAS, mm); None where the series is no volume.
-        problem: why the series cannot be read as a volume, or None.
+        problem: why the series cannot be read as a volume, though it should be, or None.
+        no_scan: why it is nothing to super-resolve, or None: phase images, a map, a localizer, another modality.
+        part: which images of a series that holds others too, such as "echo 2, TE 90 ms", or empty.
     """
 
     description: str
     headers: list[Dataset]
     affine: np.ndarray | None = None
     problem: str | None = None
+    no_scan: str | None = None
+    part: str = ""
 
     @property
     def files(self) -> list[Path]:
@@ -52,10 +60,11 @@ class Series:
 
 
 def find_series(folder: str | os.PathLike) -> list[Series]:
-    """Every DICOM series under a folder, by its headers alone.
+    """Every DICOM series under a folder, by its headers alone; those that hold several stacks in parts.
 
-    A series that is no stack of MR slices has the reason as its problem. So has each that lies in a folder with a
-    damaged file, since nobody knows whose slice that was; where no series lies with it, it is one of its own.
+    A series of MR slices that is no stack has the reason as its problem. So has each that lies in a folder with a
+    damaged file, since nobody knows whose slice that was; where no series lies with it, it is one of its own. Copies
+    of a file are passed over with a line that names them.
 
     Args:
         folder: searched with all folders in it. Files that are no DICOM are passed over, and names that begin with a
@@ -74,8 +83,8 @@ def find_series(folder: str | os.PathLike) -> list[Series]:
             continue
         if header is not None:
             found.setdefault((header.StudyInstanceUID, header.SeriesInstanceUID), []).append(header)
-    series = [_checked(headers, damaged) for headers in found.values()]
-    alone = damaged.keys() - {path.parent for each in series for path in each.files}
+    series = [each for headers in found.values() for each in _series_of(headers, damaged)]
+    alone = damaged.keys() - {path.parent for each in series if each.no_scan is None for path in each.files}
     return series + [Series(f"a damaged file in {parent}", [], problem=damaged[parent]) for parent in sorted(alone)]
 
 
@@ -105,7 +114,8 @@ def write_derived(
     Args:
         series: that the result was made from.
         result: NIfTI file, with the axes of :func:`to_nifti`.
-        folder: made when it is not there; the series becomes a folder in it, named by the new SeriesInstanceUID.
+        folder: made when it is not there; the series becomes a folder in it, named by the new SeriesInstanceUID. Those
+            in it that were made of the same series before are then removed.
         bundle: the ``metadata.json`` of the bundle that made it, with the SHA-256 of its weights as "sha256".
 
     Returns:
@@ -122,21 +132,71 @@ def write_derived(
         with tempfile.TemporaryDirectory(prefix=".part-", dir=folder) as part:
             made = Path(part) / "series"
             made.mkdir()
-            return made.rename(Path(folder) / write_series(made, voxels, affine, series.headers, bundle))
+            uid = write_series(made, voxels, affine, series.headers, bundle, series.part)
+            new = made.rename(Path(folder) / uid)
     except ValueError as error:
         raise ValueError(f"{result}: {error}") from None
+    for other in Path(folder).iterdir():
+        if other != new and other.is_dir() and not other.is_symlink():
+            _remove_derived(other, str(series.headers[0].SeriesInstanceUID))
+    return new
 
 
-def _checked(headers: list[Dataset], damaged: Mapping[Path, str]) -> Series:
-    """A series with its geometry, or what is wrong with it."""
-    description = describe(headers[0], len(headers))
-    problem = next((damaged[p] for h in headers if (p := Path(h.filename).parent) in damaged), None)
-    if problem is None:
-        try:
-            return Series(description, *stack(headers))
-        except ValueError as error:
-            problem = str(error)
-    return Series(description, headers, problem=problem)
+def is_derived(header: Dataset) -> bool:
+    """Whether an image is one that :func:`write_derived` wrote."""
+    return bool(DERIVED.match(str(header.get("DerivationDescription", ""))))
+
+
+def _remove_derived(folder: Path, source: str) -> None:
+    """Remove files that :func:`write_derived` made of a series, and their folder if nothing else is in it.
+
+    Args:
+        folder: with the name of the derived series.
+        source: SeriesInstanceUID of the series.
+    """
+    made = [path for path in folder.iterdir() if _is_made_of(path, source, folder.name)]
+    for path in made:
+        path.unlink()
+    if made and not any(folder.iterdir()):
+        folder.rmdir()
+
+
+def _is_made_of(path: Path, source: str, uid: str) -> bool:
+    """Whether a file is an image that :func:`write_derived` made of a series, in the derived series of a UID."""
+    if path.is_symlink() or not path.is_file():
+        return False
+    try:
+        header = read_header(path)
+    except ValueError:
+        return False  # damaged, so nobody knows whose it is
+    if header is None or not is_derived(header) or header.SeriesInstanceUID != uid:
+        return False
+    return [str(item.get("SeriesInstanceUID")) for item in header.get("ReferencedSeriesSequence", [])] == [source]
+
+
+def _series_of(headers: list[Dataset], damaged: Mapping[Path, str]) -> list[Series]:
+    """The images of one series as one, or where it holds several stacks as several."""
+    try:
+        headers, copies = without_copies(headers)
+    except ValueError as error:
+        return [Series(describe(headers[0], len(headers)), headers, problem=str(error), no_scan=no_scan(headers))]
+    if copies:
+        say(f"{describe(headers[0], len(headers))}: passed over, copies of its other files: {some(copies)}")
+    return [_checked(part, damaged) for part in parts(headers)]
+
+
+def _checked(part: Part, damaged: Mapping[Path, str]) -> Series:
+    """A part of a series with its geometry, or what is wrong with it."""
+    series = Series(describe(part.headers[0], len(part.headers), part.name), part.headers, part=part.name)
+    series.no_scan = no_scan(part.headers)
+    if series.no_scan is None:
+        series.problem = next((damaged[p] for h in part.headers if (p := Path(h.filename).parent) in damaged), None)
+        if series.problem is None:
+            try:
+                series.headers, series.affine = stack(part.headers)
+            except ValueError as error:
+                series.problem = str(error)
+    return series
 
 
 def _unrounded(affine: np.ndarray, source: np.ndarray) -> np.ndarray:

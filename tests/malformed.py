@@ -4,6 +4,7 @@ import gzip
 import json
 import os
 import re
+import shutil
 import signal
 import struct
 import warnings
@@ -209,7 +210,15 @@ _DICOM = {
     "StudyInstanceUID": ("", "1.2.3", "../up"),
     "FrameOfReferenceUID": ("", "1.2.3", "not a uid"),
     "Modality": ("", "CT", "XX"),
-    "ImageType": ("", "X", ["ORIGINAL", "PRIMARY", "P"], ["DERIVED", "SECONDARY", "MPR"]),
+    "ImageType": (
+        "",
+        "X",
+        *(["ORIGINAL", "PRIMARY", word] for word in ("P", "I", "ADC", "MOSAIC", "MIP", "M")),
+        ["MPR"],
+    ),
+    "ComplexImageComponent": ("", "PHASE", "MIXED", "x"),
+    "PixelPaddingValue": (0, 300, 65535),
+    "EchoNumbers": ("x", "2", ["1", "2"]),
     "InstanceNumber": ("", "x", "-5"),
     "SpecificCharacterSet": ("nonsense", ["ISO 2022 IR 87", "x"]),
     "PatientName": ("\0\1", "a" * 500, "a^b^c^d^e^f^g=x=y=z"),
@@ -219,12 +228,15 @@ _DICOM = {
 
 
 def dicom_series(images: Callable[[], list], folder: Path) -> Iterator[tuple[str, Path]]:
-    """What was done to it and the folder of a damaged series, of which ``images`` makes a valid one."""
+    """What was done to it and the folder of a damaged series, of which ``images`` makes a valid one.
+
+    Some lack 'DICM', have a copy of a file, or rounded positions, and their damage must be found all the same.
+    """
     rng = np.random.default_rng([SEED, 4])
     for n in range(COUNT):
         series, kind = images(), ("one", "all", "one", "removed", "slices", "bytes", "short")[n % 7]
         keyword, values = list(_DICOM.items())[rng.integers(len(_DICOM))]
-        value = values[rng.integers(len(values))]
+        value, form = values[rng.integers(len(values))], ("", "raw", "copy", "rounded")[rng.integers(4)]
         changed = series if kind == "all" else [series[rng.integers(1, len(series))]]
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -241,7 +253,15 @@ def dicom_series(images: Callable[[], list], folder: Path) -> Iterator[tuple[str
                     series.pop(rng.integers(1, len(series) - 1))
             (path := folder / str(n)).mkdir(parents=True)
             for i, image in enumerate(series):
-                image.save_as(path / f"{i:04d}.dcm")
+                if form == "rounded" and keyword != "ImagePositionPatient":
+                    image.ImagePositionPatient = [round(float(x), 1) for x in image.ImagePositionPatient]
+                image.preamble, options = bytes(128), {}  # or it would be written without
+                if form == "raw":
+                    image.preamble, options = None, {"implicit_vr": n % 2 == 0, "little_endian": True}
+                    image.file_meta.clear()
+                image.save_as(path / f"{i:04d}.dcm", **options)
+            if form == "copy":
+                shutil.copy(path / "0001.dcm", path / "0001 (1).dcm")
         file = path / f"{rng.integers(len(series)):04d}.dcm"
         data = bytearray(file.read_bytes())
         if kind == "short":
@@ -250,7 +270,7 @@ def dicom_series(images: Callable[[], list], folder: Path) -> Iterator[tuple[str
             for offset in rng.integers(128, min(len(data), 2500), size=rng.integers(1, 30)):
                 data[offset] = rng.integers(256)
             file.write_bytes(data)
-        yield f"{kind} {keyword} {str(value)[:20]!r}", path
+        yield f"{form} {kind} {keyword} {str(value)[:20]!r}", path
 
 
 def _set(image, keyword: str, value: object) -> None:

@@ -1,17 +1,22 @@
+import copy
+import gzip
 import importlib
 import json
+import shutil
 import sys
 
 import nibabel as nib
 import numpy as np
 import pytest
-from pydicom.uid import CTImageStorage, EnhancedMRImageStorage
+from pydicom.uid import CTImageStorage, EnhancedMRImageStorage, generate_uid
 from scipy.ndimage import zoom
 
+from common.apps.deploy.mr_series.signature import is_dicom
 from common.dicom import find_series, to_nifti, write_derived
 
+from . import malformed
 from .clients import dicom
-from .refused import refused
+from .refused import has, refused
 
 BUNDLE = {"name": "UDEAN: super-resolution", "version": "1.2.3", "authors": "someone", "sha256": "0" * 64}
 SERIES = {
@@ -38,6 +43,7 @@ def test_a_scan_becomes_nifti_and_its_result_a_derived_series(phantom, tmp_path)
     np.testing.assert_allclose(scan.affine, affine, rtol=1e-6, atol=1e-5)
     np.testing.assert_allclose(scan.get_qform(), affine, rtol=1e-6, atol=1e-4)
     # As k-space truncation puts the finer grid, and as block averages do.
+    kept = ()
     for factors, offset in (((2, 2, 2), 0.0), ((1, 1, 3), -1 / 3)):
         finer = np.diag([*(1 / np.array(factors)), 1.0])
         finer[2, 3] = offset
@@ -54,7 +60,14 @@ def test_a_scan_becomes_nifti_and_its_result_a_derived_series(phantom, tmp_path)
         assert images[0].ReferencedSeriesSequence[0].SeriesInstanceUID == inputs[0].SeriesInstanceUID
         assert images[0].StudyInstanceUID == inputs[0].StudyInstanceUID
         assert "UDEAN: super-resolution', version 1.2.3, SHA-256" in images[0].DerivationDescription
-    assert len(list((tmp_path / "out").iterdir())) == 2
+        assert images[0].SeriesDescription == f"t2 tse SR {'x'.join(map(str, factors))}"
+        # It replaces what was made of the same series before, and nothing else.
+        assert sorted(path.name for path in (tmp_path / "out").iterdir()) == sorted([folder.name, *kept])
+        kept = "copies", "notes", inputs[0].SeriesInstanceUID
+        if factors[0] == 2:
+            shutil.copytree(folder, tmp_path / "out" / "copies")
+            shutil.copytree(tmp_path / "in" / "deep", tmp_path / "out" / kept[2])
+            (tmp_path / "out" / "notes").mkdir()
 
 
 def test_several_series(tmp_path):
@@ -71,10 +84,153 @@ def test_several_series(tmp_path):
     dicom.save(mixed, tmp_path / "c")
     found = find_series(tmp_path)
     assert [len(series.files) for series in found] == [10, 6, 5, 1, 10, 3, 9]
-    reasons = (None, None, None, "Enhanced MR", "CT Image", None, "lacks 1 slices")
+    reasons = ("None", "None", "None", "dcm2niix", "CT Image", "None", "lacks 1 slices")
     for series, reason in zip(found, reasons, strict=True):
-        assert series.problem is None if reason is None else reason in series.problem
+        assert reason in str(series.problem or series.no_scan)
     assert find_series(tmp_path / "none") == []
+
+
+def again(images, **values):
+    """More images at the same places."""
+    others = copy.deepcopy(images)
+    for image in others:
+        image.SOPInstanceUID = image.file_meta.MediaStorageSOPInstanceUID = generate_uid(prefix=None)
+        for keyword, value in values.items():
+            setattr(image, keyword, value)
+    return [*images, *others]
+
+
+@pytest.mark.parametrize("form", ["explicit", "implicit", "with group 2", "a copy", "rounded", "rounded, oblique"])
+def test_other_forms_of_a_series_are_the_same_volume(form, tmp_path, capsys):
+    phantom = dicom.Series(spacing=(1.0, 1.0, 3.03), angles=(8, -25, 12) if "oblique" in form else (0, 0, 0))
+    dicom.save(images := phantom.images(), tmp_path)
+    raw = {"implicit_vr": form == "implicit", "little_endian": True} if "plicit" in form else {}
+    for image, path in zip(images, sorted(tmp_path.iterdir()), strict=True):
+        if "rounded" in form:
+            image.ImagePositionPatient = [round(float(x), 1) for x in image.ImagePositionPatient]
+        if raw:
+            image.file_meta.clear()
+        # Without enforcing it, neither preamble nor 'DICM' are written.
+        image.save_as(path, enforce_file_format=form[0] in "ar", **raw)
+    if form == "a copy":
+        shutil.copy(tmp_path / "0003.dcm", tmp_path / "0003 (1).dcm")
+    (series,) = find_series(tmp_path)
+    assert series.problem is None and ("0003 (1).dcm" in capsys.readouterr().out) == (form == "a copy")
+    to_nifti(series, tmp_path / "scan.nii")
+    np.testing.assert_array_equal((scan := nib.load(tmp_path / "scan.nii")).get_fdata(), phantom.values)
+    np.testing.assert_allclose(scan.affine, dicom.LPS_TO_RAS @ phantom.lps, atol=0.1 if "rounded" in form else 1e-4)
+    series.files[4].unlink()
+    has(find_series(tmp_path)[0].problem, "lacks 1 slices")
+    images[5].SOPInstanceUID = images[6].SOPInstanceUID
+    images[5].save_as(series.files[5], **raw)
+    has(find_series(tmp_path)[0].problem, series.files[5], series.files[6], "pixels or position differ")
+
+
+def test_what_is_no_dicom(tmp_path):
+    nifti = nib.Nifti1Image(np.zeros((4, 4, 4), np.int16), np.eye(4)).to_bytes()
+    numbers, random = np.arange(8, 2000, dtype=np.uint16).tobytes(), np.random.default_rng(0).bytes(4000)
+    for data in (b"", b"text\n" * 99, nifti, gzip.compress(nifti), b"PK\3\4" * 99, bytes(2000), numbers, random):
+        (tmp_path / "x").write_bytes(data)
+        assert not is_dicom(tmp_path / "x") and find_series(tmp_path) == []
+
+
+PARTS = [
+    ({"EchoTime": "20"}, ["echo 1, TE 20 ms", "echo 2, TE 100 ms"], True),
+    ({"ImageType": ["ORIGINAL", "PRIMARY", "P"]}, ["magnitude", "phase image"], True),
+    ({"FlipAngle": "20", "AcquisitionNumber": 2}, ["flip angle unknown", "flip angle 20"], False),
+    ({}, [""], False),
+]
+
+
+@pytest.mark.parametrize(("values", "names", "always"), PARTS)
+def test_the_stacks_of_one_series_are_told_apart_by_their_tags(values, names, always, tmp_path):
+    """At the same places, and kinds and echoes also where one stack lies between the slices of the other."""
+    dicom.save(images := again(dicom.Series().images(), **values), tmp_path)
+    found = find_series(tmp_path)
+    assert [each.part for each in found] == names
+    assert [each.affine is None for each in found] == [name in ("phase image", "") for name in names]
+    if not values:
+        has(found[0].problem, "several images at one place", "nothing but the pixels", "name that folder")
+        (tmp_path / "own").mkdir()
+        for path in found[0].files[10:]:
+            path.rename(tmp_path / "own" / path.name)
+        assert [each.part for each in find_series(tmp_path)] == [f"folder {tmp_path.name}", "folder own"]
+        assert find_series(tmp_path / "own")[0].problem is None
+    for image in images[10:]:
+        image.ImagePositionPatient[2] += 2
+    dicom.save(images, tmp_path / "between")
+    assert [each.part for each in find_series(tmp_path / "between")] == (names if always else [""])
+
+
+KINDS = {
+    "a phase image": [
+        *({"ImageType": ["ORIGINAL", "PRIMARY", word]} for word in ("P", "PHASE MAP", "VELOCITY MAP")),
+        {"ComplexImageComponent": "PHASE"},
+        {"GE": 1},
+    ],
+    "a real part": [{"ImageType": ["ORIGINAL", "PRIMARY", "R_FFE", "R", "FFE"]}, {"GE": 2}],
+    "an imaginary part": [{"ImageType": ["ORIGINAL", "PRIMARY", "I_FFE", "I", "FFE"]}, {"GE": 3}],
+    "a map": [
+        *({"ImageType": ["DERIVED", "PRIMARY", word]} for word in ("ADC", "FA", "T2_STAR MAP", "RELCBF")),
+        {"ImageType": ["DERIVED", "SECONDARY"], "SeriesDescription": "ep2d_ADC"},
+    ],
+    "a projection": [{"ImageType": ["DERIVED", "PRIMARY", "PROJECTION IMAGE", "MIP"]}],
+    "Modality is PT": [{"Modality": "PT"}],
+    "a mosaic": [{"ImageType": ["ORIGINAL", "PRIMARY", "M", "MOSAIC"]}],
+    "None": [{"ImageType": ["ORIGINAL", "PRIMARY", "OUT_PHASE"]}, {"ImageType": None, "Modality": None}, {"GE": 0}],
+}
+
+
+@pytest.mark.parametrize(("kind", "values"), [(kind, values) for kind, many in KINDS.items() for values in many])
+def test_what_an_image_is_its_tags_say(kind, values, tmp_path):
+    images = dicom.Series(attributes={k: value for k, value in values.items() if k != "GE"}).images()
+    for image in images if "GE" in values else ():
+        image.private_block(0x43, "OTHER", create=True)
+        image.private_block(0x43, "GEMS_PARM_01", create=True).add_new(0x2F, "SS", values["GE"])
+    dicom.save(images, tmp_path)
+    (series,) = find_series(tmp_path)
+    # A mosaic is a scan, which somebody must convert.
+    assert kind in str(series.problem if kind == "a mosaic" else series.no_scan)
+    assert (series.affine is None) == (kind != "None")
+
+
+@pytest.mark.parametrize(
+    ("minimum", "bits", "stored", "tags", "expected"),
+    [
+        (0, 12, 63536, {0x120: ("US", 63536)}, 0),  # in bits that pixels do not use
+        (-300, 16, -2000, {0x120: ("US", 63536)}, 0),  # with the other sign than its pixels
+        (-300, 16, -1990, {0x120: ("SS", -2000), 0x121: ("SS", -1980)}, 0),
+        (300, 16, 5, {0x120: ("US", 5)}, 300),  # 0 is no value of this scan
+        (0, 16, 5, {0x121: ("US", 5)}, 5),
+    ],
+)
+def test_declared_padding_is_no_signal(minimum, bits, stored, tags, expected, tmp_path):
+    phantom = dicom.Series(minimum=minimum)
+    for k, image in enumerate(images := phantom.images()):
+        (pixels := phantom.stored[:, :, k].T.copy())[:3] = stored
+        image.PixelData, image.BitsStored, image.HighBit = pixels.tobytes(), bits, bits - 1
+        for element, value in tags.items():
+            image.add_new(0x280000 + element, *value)
+    dicom.save(images, tmp_path)
+    to_nifti(find_series(tmp_path)[0], tmp_path / "scan.nii")
+    found = nib.load(tmp_path / "scan.nii").get_fdata()
+    assert (found[:, :3] == expected).all()
+    np.testing.assert_array_equal(found[:, 3:], phantom.values[:, 3:])
+
+
+@pytest.mark.filterwarnings("error")
+def test_malformed(tmp_path):
+    """Damaged series have a reason in words, or are volumes of numbers; pydicom's warnings do not reach the user."""
+    for how, folder in malformed.dicom_series(dicom.Series().images, tmp_path / "in"):
+        for series in find_series(folder):
+            reason = series.problem or series.no_scan
+            try:
+                if reason is None:
+                    to_nifti(series, tmp_path / "scan.nii")
+                    assert np.isfinite(nib.load(tmp_path / "scan.nii").get_fdata()).all(), how
+            except ValueError as error:
+                reason = str(error)
+            assert reason is None or malformed.unclear(f"series {reason}", "series") is None, how
 
 
 def test_a_damaged_file_spoils_the_series_beside_it_and_no_other(tmp_path):

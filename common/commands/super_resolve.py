@@ -9,7 +9,7 @@ import re
 import tempfile
 import warnings
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -173,12 +173,16 @@ def _found(root: Path, guide: str | None, subject: str | None, temporary: Path) 
 
 
 def _series(root: Path) -> list[Series]:
-    """The DICOM series of a folder, or that of one file; those that are results of this are no scans."""
+    """The DICOM series of a folder, or that of one file; those that are results of this are no scans.
+
+    What is no scan at all has that as its problem where it is named by itself, and is passed over in a folder.
+    """
+    from ..apps.deploy.mr_series.signature import is_dicom
     from ..data.lists.datalist import files_below
     from ..processes import say
 
     files = [root] if root.is_file() else [root / name for name in files_below(root)]
-    if not any(_is_dicom(file) for file in files):
+    if not any(is_dicom(file) for file in files):
         return []
     from ..dicom import find_series
 
@@ -186,19 +190,20 @@ def _series(root: Path) -> list[Series]:
     scans = [each for each in found if not _is_result(each)]
     if len(scans) < len(found):
         say(f"{len(found) - len(scans)} of {len(found)} DICOM series are results of super-resolution: passed over")
-    return [each for each in scans if root.is_dir() or root.resolve() in [file.resolve() for file in each.files]]
-
-
-def _is_dicom(path: Path) -> bool:
-    if path.name.lower().endswith((".nii", ".nii.gz")) or not path.is_file():
-        return False
-    with path.open("rb") as file:
-        return file.read(132)[128:] == b"DICM"
+    if root.is_file():
+        scans = [each for each in scans if root.resolve() in [file.resolve() for file in each.files]]
+        return [replace(each, problem=each.no_scan or each.problem) for each in scans]
+    for each in scans:
+        if each.no_scan:
+            say(f"passed over: {each.description}: {each.no_scan}")
+    return [each for each in scans if not each.no_scan]
 
 
 def _is_result(series: Series) -> bool:
     """Whether a series is one that :func:`common.dicom.write_derived` wrote."""
-    return any(str(h.get("DerivationDescription", "")).startswith("Super-resolution by") for h in series.headers)
+    from ..dicom import is_derived
+
+    return any(is_derived(header) for header in series.headers)
 
 
 def _uid(series: Series) -> str:
@@ -208,7 +213,7 @@ def _uid(series: Series) -> str:
 def _label(series: Series) -> str:
     """A name for the files of a series."""
     header = series.headers[0] if series.headers else {}
-    words = [str(header.get(key) or "") for key in ("SeriesNumber", "SeriesDescription")]
+    words = [*(str(header.get(key) or "") for key in ("SeriesNumber", "SeriesDescription")), series.part]
     return re.sub("[^A-Za-z0-9]+", "_", " ".join(words)).strip("_") or "series"
 
 

@@ -171,7 +171,7 @@ def test_header(result):
         if source.WindowCenter is not None:
             assert (image.WindowCenter, image.WindowWidth) == (500 + (series.shape[2] - 1) / 2, 900)
     metadata = Path(os.environ["BUNDLES"]) / "udean" / "configs" / "metadata.json"
-    assert json.loads(metadata.read_text())["version"] in first.SeriesDescription
+    assert json.loads(metadata.read_text())["version"] in first.DerivationDescription
     assert source.SeriesInstanceUID in first.DerivationDescription
     assert re.search("UDEAN.*version.*SHA-256 of its weights [0-9a-f]{64}", first.DerivationDescription)
     items = first.ContributingEquipmentSequence
@@ -242,6 +242,12 @@ def again(**values):
     return change
 
 
+def other_pixels(images):
+    """A second file of an image, with other pixels."""
+    images.append(copy.deepcopy(images[2]))
+    images[-1].PixelData = bytes(len(images[-1].PixelData))
+
+
 def compressed(images):
     """Pixel data that say that they are compressed, and are nothing that could be decoded."""
     for image in images:
@@ -255,15 +261,16 @@ UNCLEAN = {
     "missing slice": (lambda images: images.pop(4), r"lacks 1 slices.*between 0003\.dcm .*expected even steps"),
     "varying spacing": (set_one(ImagePositionPatient=[-20.25, 11.5, 53.825]), r"3\.3 to 4\.7 mm apart.*even steps"),
     "sheared": (set_one(ImagePositionPatient=[-20.25, 13.0, 53.125]), r"0004\.dcm: the slice is 1\.5 mm beside"),
-    "two echoes": (again(EchoTime="20"), r"several images at one place.*differ in EchoTime"),
-    "a file twice": (lambda images: images.append(images[2]), r"0010\.dcm: the same image as .*0002\.dcm"),
+    "two echoes": (again(EchoTime="20"), r"holds 2 stacks.*folder of its own.*: echo 1, TE 20 ms: 0010\.dcm"),
+    "nothing tells apart": (again(), r"several images at one place.*nothing but the pixels.*folder of its own"),
+    "two of an image": (other_pixels, r"0010\.dcm: the SOPInstanceUID is that of .*0002\.dcm"),
     "one slice": (lambda images: images.__delitem__(slice(1, None)), r"the only image of the series"),
-    "enhanced": (set_all(SOPClassUID=EnhancedMRImageStorage), r"0000\.dcm: Enhanced MR.*expected MR Image Storage"),
+    "enhanced": (set_all(SOPClassUID=EnhancedMRImageStorage), r"0000\.dcm: Enhanced MR.*one file a slice.*dcm2niix"),
     "frames": (set_all(NumberOfFrames=2), r"2 frames, expected one"),
-    "colour": (set_all(SamplesPerPixel=3, PhotometricInterpretation="RGB", PlanarConfiguration=0), r"3 samples.*RGB"),
+    "colour": (set_all(SamplesPerPixel=3, PhotometricInterpretation="RGB", PlanarConfiguration=0), r"a colour image"),
     "inverted": (set_all(PhotometricInterpretation="MONOCHROME1"), r"MONOCHROME1; expected 1, MONOCHROME2"),
     "localizer": (set_all(ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"]), r"a localizer"),
-    "phase": (set_all(ImageType=["ORIGINAL", "PRIMARY", "P", "ND"]), r"a phase image.*expected magnitude"),
+    "phase": (set_all(ImageType=["ORIGINAL", "PRIMARY", "P", "ND"]), r"a phase image.*choose the magnitude"),
     "CT": (set_all(Modality="CT", SOPClassUID=CTImageStorage), r"expected one MR series, found none.*\n.*CT"),
     "sizes": (set_one(Rows=14), r"Rows is 28 in .*0000\.dcm and 14 in .*0004\.dcm"),
     "pixel sizes": (set_one(PixelSpacing=[1, 2]), r"PixelSpacing is .* and 1\.0\\2\.0 in .*0004\.dcm"),

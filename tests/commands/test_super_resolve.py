@@ -152,6 +152,11 @@ def test_dicom(tmp_path, capsys):
     said = capsys.readouterr().out
     assert "1 of 2 DICOM series are results of super-resolution" in said and "1 of 1 scans have their results" in said
     assert files(output) == made
+    phase = dicom.Series(attributes={"ImageType": ["ORIGINAL", "PRIMARY", "P"]}).save(folder / "phase")
+    super_resolve(str(folder), bundle="udean", dry_run=True)
+    assert f"passed over: {phase[0].SeriesInstanceUID}" in capsys.readouterr().out
+    named = str(folder / "phase" / "0000.dcm")
+    refused(lambda: super_resolve(named, dry_run=True), RunsFailedError, "a phase image", "choose the magnitude")
 
 
 @pytest.mark.slow

@@ -2,31 +2,41 @@
 
 from __future__ import annotations
 
+import contextlib
+import filecmp
+import logging
 import os
 import re
-from collections.abc import Sequence
+import shlex
+import warnings
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from pydicom import Dataset, dcmread
-from pydicom.errors import InvalidDicomError
-from pydicom.uid import MediaStorageDirectoryStorage, MRImageStorage
+from pydicom.pixels import pixel_array
+from pydicom.uid import (
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    MediaStorageDirectoryStorage,
+    MRImageStorage,
+)
+
+from .kinds import ENHANCED, is_mosaic, no_scan
+from .parts import differences, parts
+from .signature import is_dicom
+from .tags import numbers, some, text, whole
 
 # An image of one volume has the same of these as the others.
 _SAME = (
     "PatientID", "StudyInstanceUID", "SOPClassUID", "FrameOfReferenceUID", "Rows", "Columns", "PixelSpacing",
     "ImageOrientationPatient",
 )  # fmt: skip
-# What tells images at one place apart: echoes, time points, diffusion weightings, magnitude and phase.
-_REPEATED = (
-    "EchoTime", "EchoNumbers", "InversionTime", "FlipAngle", "TemporalPositionIdentifier", "TriggerTime",
-    "AcquisitionNumber", "DiffusionBValue", "ImageType",
-)  # fmt: skip
-_PHASE = {"P", "PHASE", "PHASE MAP", "VELOCITY MAP"}
 _UID = re.compile(r"[0-9.]{1,64}")
 _UNIT = 1e-3  # how far direction cosines may be from unit length, right angles and those of the other slices
+_ROUNDING = 0.06  # mm; how far a position may be from where it should be: some are written with one decimal
 
 
 @dataclass
@@ -54,27 +64,55 @@ def read_headers(folder: str | os.PathLike) -> list[Dataset]:
         Headers, with the file's path as ``filename``, in the order of the names.
 
     Raises:
-        ValueError: when there is no DICOM file, when one cannot be read, has no UIDs, or is there twice.
+        ValueError: when there is no DICOM file, when one cannot be read or has no UIDs, or when two are of one image
+            and differ.
     """
-    headers: dict[str, Dataset] = {}
-    others = []
+    headers, others = [], []
     for path in files_in(folder):
         header = read_header(path)
         if header is None:
             others.append(path.name)
-            continue
-        uid = header.SOPInstanceUID
-        if uid in headers:
-            raise ValueError(
-                f"{path}: the same image as {headers[uid].filename} (SOPInstanceUID {uid}), expected each image once; "
-                "take one of them out of the folder."
-            )
-        headers[uid] = header
+        else:
+            headers.append(header)
     if not headers:
-        raise ValueError(f"{folder}: no DICOM file in it, expected those of an MR series; found {_some(others)}.")
+        raise ValueError(f"{folder}: no DICOM file in it, expected those of an MR series; found {some(others)}.")
     if others:
-        print(f"{folder}: passed over, no DICOM images: {_some(others)}")
-    return list(headers.values())
+        print(f"{folder}: passed over, no DICOM images: {some(others)}")
+    headers, copies = without_copies(headers)
+    if copies:
+        print(f"{folder}: passed over, copies of other files: {some(copies)}")
+    return headers
+
+
+def without_copies(headers: Sequence[Dataset]) -> tuple[list[Dataset], list[str]]:
+    """Take out the headers of files that are copies of others: the same image of the same series, with equal pixels.
+
+    Returns:
+        The header of each image with the shortest name, in their order, and the names of the files left out.
+
+    Raises:
+        ValueError: when two files say that they are the same image, and are not.
+    """
+    known: dict[tuple[str, str, str], Dataset] = {}
+    for header in sorted(headers, key=lambda header: len(Path(header.filename).name)):
+        uids = header.StudyInstanceUID, header.SeriesInstanceUID, header.SOPInstanceUID
+        first = known.setdefault(uids, header)
+        if first is not header and not _is_copy(header, first):
+            raise ValueError(
+                f"{header.filename}: the SOPInstanceUID is that of {first.filename} ({header.SOPInstanceUID}), but "
+                "pixels or position differ, expected one file of each image; take the wrong one out of the folder."
+            )
+    kept = {header.filename for header in known.values()}
+    copies = [Path(header.filename).name for header in headers if header.filename not in kept]
+    return [header for header in headers if header.filename in kept], copies
+
+
+def _is_copy(header: Dataset, first: Dataset) -> bool:
+    if filecmp.cmp(header.filename, first.filename, shallow=False):
+        return True
+    if header.get("ImagePositionPatient") != first.get("ImagePositionPatient"):
+        return False
+    return all(np.array_equal(*pair) for pair in zip(_read_slice(header), _read_slice(first), strict=True))
 
 
 def files_in(folder: str | os.PathLike) -> list[Path]:
@@ -87,9 +125,24 @@ def files_in(folder: str | os.PathLike) -> list[Path]:
         folders[:] = [] if real in known else [name for name in folders if not name.startswith(".")]
         found += [] if real in known else [Path(parent, name) for name in names if not name.startswith(".")]
         known.add(real)
-    return sorted(path for path in found if path.is_file())
+    return sorted(path for path in found if path.is_file() or path.is_symlink())
 
 
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Without pydicom's warnings, one for each odd value of each file: what matters is checked here."""
+    logger = logging.getLogger("pydicom")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)
+            yield
+    finally:
+        logger.setLevel(level)
+
+
+@quiet()
 def read_header(path: Path) -> Dataset | None:
     """Read a DICOM image without its pixels; None for a directory of DICOM media, or what is no DICOM nor named so.
 
@@ -97,32 +150,33 @@ def read_header(path: Path) -> Dataset | None:
         ValueError: when the file is damaged or lacks a UID.
     """
     try:
-        header = dcmread(path, stop_before_pixels=True)
-        if header.file_meta.get("MediaStorageSOPClassUID") == MediaStorageDirectoryStorage:
-            return None
-        _drop_unreadable(header)
-        uids = {k: str(header.get(k) or "") for k in ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID")}
-    except InvalidDicomError:
-        if path.suffix.lower() in (".dcm", ".ima"):
-            raise ValueError(
-                f"{path}: not a DICOM file, though its name says so; expected 'DICM' at byte 128. Get a whole copy of "
-                "the file, or take it out of the folder."
-            ) from None
-        return None
+        header = _dcmread(path, stop_before_pixels=True) if is_dicom(path) else None
+        if header is not None:
+            _drop_unreadable(header)
     except Exception as error:
         raise ValueError(f"{path}: the DICOM header cannot be read ({error}); get a whole copy of the file.") from None
+    if header is None and path.suffix.lower() in (".dcm", ".ima"):
+        found = (
+            "not a DICOM file, though its name says so; expected 'DICM' at byte 128, or a data set from byte 0"
+            if path.exists()
+            else "a link to a file that is not there, expected a DICOM file"
+        )
+        raise ValueError(f"{path}: {found}. Get a whole copy of the file, or take it out of the folder.")
+    if header is None or header.file_meta.get("MediaStorageSOPClassUID") == MediaStorageDirectoryStorage:
+        return None
+    uids = {k: str(header.get(k) or "") for k in ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID")}
     wrong = [keyword for keyword, uid in uids.items() if not _UID.fullmatch(uid)]
     if wrong:
         raise ValueError(f"{path}: {', '.join(wrong)} missing or no UID, expected one; export the study again.")
     return header
 
 
-def describe(header: Dataset, count: int) -> str:
-    """One line on a series, with what a person needs to choose it."""
-    kind = header.SOPClassUID.name if "SOPClassUID" in header else "unknown kind"
+def describe(header: Dataset, count: int, part: str = "") -> str:
+    """One line on a series, or a part of one, with what a person needs to choose it."""
+    kind = getattr(header.get("SOPClassUID"), "name", None) or "unknown kind"
     return (
         f"{header.SeriesInstanceUID}  number {header.get('SeriesNumber')}, {header.get('SeriesDescription', '')!r}, "
-        f"{header.get('Modality')}, {count} files ({kind})"
+        f"{part}{', ' if part else ''}{header.get('Modality')}, {count} files ({kind})"
     )
 
 
@@ -139,7 +193,13 @@ def read_volume(headers: Sequence[Dataset]) -> Volume:
         ValueError: as :func:`stack` does, and when pixels cannot be decoded.
     """
     headers, affine = stack(headers)
-    return Volume(np.stack([_read_slice(header) for header in headers]), affine, headers)
+    slices, paddings = zip(*(_read_slice(header) for header in headers), strict=True)
+    voxels, padding = np.stack(slices), np.stack(paddings)
+    if padding.any():
+        # No signal, so 0; where the signal's own values do not reach there, the nearest of them.
+        signal = voxels[~padding] if not padding.all() else np.zeros(1, np.float32)
+        voxels[padding & (voxels != 0)] = np.clip(np.float32(0), signal.min(), signal.max())
+    return Volume(voxels, affine, headers)
 
 
 def stack(headers: Sequence[Dataset]) -> tuple[list[Dataset], np.ndarray]:
@@ -149,6 +209,15 @@ def stack(headers: Sequence[Dataset]) -> tuple[list[Dataset], np.ndarray]:
         ValueError: when the series is not one stack of evenly spaced magnitude MR slices; the message names the file,
             what was found, what was expected and what to do.
     """
+    if reason := no_scan(headers):
+        raise ValueError(f"{headers[0].filename}: {reason}")
+    several = parts(headers)
+    if len(several) > 1:
+        listed = "; ".join(f"{p.name}: {some([Path(h.filename).name for h in p.headers])}" for p in several)
+        raise ValueError(
+            f"the series {headers[0].SeriesInstanceUID} holds {len(several)} stacks, expected one. Copy the files of "
+            f"one of them into a folder of its own and name that folder. They are: {listed}."
+        )
     for header in headers:
         _check_image(header)
     for keyword in _SAME:
@@ -158,58 +227,66 @@ def stack(headers: Sequence[Dataset]) -> tuple[list[Dataset], np.ndarray]:
 
 def rescale(header: Dataset) -> tuple[float, float]:
     """Slope and intercept from stored integers to the image's units, 1 and 0 where the file has none."""
-    slope = _numbers(header, "RescaleSlope", 1)[0] if "RescaleSlope" in header else 1.0
-    intercept = _numbers(header, "RescaleIntercept", 1)[0] if "RescaleIntercept" in header else 0.0
+    slope = numbers(header, "RescaleSlope", 1)[0] if "RescaleSlope" in header else 1.0
+    intercept = numbers(header, "RescaleIntercept", 1)[0] if "RescaleIntercept" in header else 0.0
     return slope, intercept
 
 
 def _check_image(header: Dataset) -> None:
     """Refuse what is no slice of a magnitude MR image."""
     path = header.filename
+    if reason := no_scan([header]):
+        raise ValueError(f"{path}: {reason}")
     kind = header.get("SOPClassUID")
+    if kind in ENHANCED:
+        raise ValueError(f"{path}: {kind.name}, a file with many frames; expected one file a slice. {_to_nifti(path)}")
     if kind != MRImageStorage:
         raise ValueError(
-            f"{path}: {getattr(kind, 'name', kind)} ({kind}), expected MR Image Storage, one file a slice. Convert "
-            "multi-frame (enhanced) images to single-frame MR images first; other kinds hold no MR volume."
+            f"{path}: SOPClassUID is {text(header, 'SOPClassUID')}, expected MR Image Storage; export the series from "
+            "its archive again, as MR images, one file a slice."
         )
-    frames, samples = (_whole(header, keyword, 1) for keyword in ("NumberOfFrames", "SamplesPerPixel"))
+    if is_mosaic(header):
+        raise ValueError(
+            f"{path}: a mosaic (ImageType {text(header, 'ImageType')}), all slices of a volume next to each other; "
+            f"expected one file a slice. {_to_nifti(path)}"
+        )
+    frames, samples = (whole(header, keyword, 1) for keyword in ("NumberOfFrames", "SamplesPerPixel"))
     if frames != 1:
-        raise ValueError(f"{path}: {frames} frames, expected one slice a file; convert to single-frame images first.")
+        raise ValueError(f"{path}: {frames} frames, expected one slice a file. {_to_nifti(path)}")
     if samples != 1 or header.get("PhotometricInterpretation") != "MONOCHROME2":
         raise ValueError(
             f"{path}: {samples} samples a pixel, {header.get('PhotometricInterpretation')}; expected 1, MONOCHROME2. "
             "Colour maps and inverted images hold no signal intensities; choose another series."
         )
     for keyword in ("Rows", "Columns"):
-        _whole(header, keyword)
-    kinds = {str(value).upper() for value in _values(header, "ImageType")}
-    if "LOCALIZER" in kinds:
-        raise ValueError(
-            f"{path}: a localizer (ImageType {_text(header, 'ImageType')}), expected a scan; choose another series."
-        )
-    if kinds & _PHASE:
-        raise ValueError(
-            f"{path}: a phase image (ImageType {_text(header, 'ImageType')}), expected magnitude; super-resolution of "
-            "a phase is meaningless, choose the magnitude series."
-        )
+        whole(header, keyword)
     if "ModalityLUTSequence" in header:
         raise ValueError(f"{path}: a Modality LUT, expected a linear rescale or none; export the series without it.")
     slope, _ = rescale(header)
     if slope == 0:
         raise ValueError(f"{path}: RescaleSlope is 0, expected a number that keeps the image; export the series again.")
-    spacing = _numbers(header, "PixelSpacing", 2)
+    spacing = numbers(header, "PixelSpacing", 2)
     if min(spacing) < 1e-3 or max(spacing) > 1e3:
         raise ValueError(
-            f"{path}: PixelSpacing is {_text(header, 'PixelSpacing')}, expected two lengths from 0.001 to 1000 mm; the "
+            f"{path}: PixelSpacing is {text(header, 'PixelSpacing')}, expected two lengths from 0.001 to 1000 mm; the "
             "file is damaged or wrongly converted, export the series again."
         )
-    _numbers(header, "ImagePositionPatient", 3)
-    row, column = np.reshape(_numbers(header, "ImageOrientationPatient", 6), (2, 3))
+    numbers(header, "ImagePositionPatient", 3)
+    row, column = np.reshape(numbers(header, "ImageOrientationPatient", 6), (2, 3))
     if max(abs(row @ row - 1), abs(column @ column - 1), abs(row @ column)) > _UNIT:
         raise ValueError(
-            f"{path}: ImageOrientationPatient is {_text(header, 'ImageOrientationPatient')}, expected two unit "
+            f"{path}: ImageOrientationPatient is {text(header, 'ImageOrientationPatient')}, expected two unit "
             "vectors at right angles; the file is damaged or wrongly converted, export the series again."
         )
+
+
+def _to_nifti(path: str) -> str:
+    """What to do with images that are not one slice a file."""
+    folder = shlex.quote(str(Path(path).parent))
+    return (
+        f"Convert them to NIfTI, which splits them into volumes: dcm2niix -o FOLDER {folder}. Make a file of each "
+        "volume of a 4-D one (fslsplit, or nibabel's four_to_three)."
+    )
 
 
 def _check_same(headers: Sequence[Dataset], keyword: str) -> None:
@@ -218,16 +295,16 @@ def _check_same(headers: Sequence[Dataset], keyword: str) -> None:
     def differs(header: Dataset) -> bool:
         if keyword in ("PixelSpacing", "ImageOrientationPatient"):
             count = 2 if keyword == "PixelSpacing" else 6
-            mine, first = (np.array(_numbers(h, keyword, count)) for h in (header, headers[0]))
+            mine, first = (np.array(numbers(h, keyword, count)) for h in (header, headers[0]))
             return bool(np.abs(mine - first).max() > _UNIT * (first.max() if keyword == "PixelSpacing" else 1))
         return header.get(keyword) != headers[0].get(keyword)
 
     other = next((header for header in headers if differs(header)), None)
     if other is not None:
         raise ValueError(
-            f"the series {headers[0].SeriesInstanceUID} is not one volume: {keyword} is {_text(headers[0], keyword)} "
-            f"in {headers[0].filename} and {_text(other, keyword)} in {other.filename}, expected the same in all. "
-            "Keep the files of one stack in a folder of their own."
+            f"the series {headers[0].SeriesInstanceUID} is not one volume: {keyword} is {text(headers[0], keyword)} "
+            f"in {headers[0].filename} and {text(other, keyword)} in {other.filename}, expected the same in all. "
+            "Copy the files of one stack into a folder of its own and name that folder."
         )
 
 
@@ -239,42 +316,26 @@ def _stack(headers: Sequence[Dataset]) -> tuple[list[Dataset], np.ndarray]:
             f"{headers[0].filename}: the only image of the series {uid}, expected a stack of slices; choose another "
             "series, or export the whole one."
         )
-    row, column = np.reshape(_numbers(headers[0], "ImageOrientationPatient", 6), (2, 3))
+    row, column = np.reshape(numbers(headers[0], "ImageOrientationPatient", 6), (2, 3))
     row, column = row / np.linalg.norm(row), column / np.linalg.norm(column)
     normal = np.cross(row, column)
-    positions = np.array([_numbers(header, "ImagePositionPatient", 3) for header in headers])
+    positions = np.array([numbers(header, "ImagePositionPatient", 3) for header in headers])
     order = np.argsort(positions @ normal, kind="stable")
     headers, positions = [headers[i] for i in order], positions[order]
     files = [Path(header.filename).name for header in headers]
     along = (positions - positions[0]) @ normal
     steps = np.diff(along)
-    step = float(np.median(steps))
-    tolerance = max(0.01 * step, 0.02)  # mm; positions are often written with two decimals
-    if steps.min() <= tolerance:
+    if steps.min() <= _tolerance(steps):
         i = int(steps.argmin())
-        differences = [k for k in _REPEATED if headers[i].get(k) != headers[i + 1].get(k)]
         raise ValueError(
             f"the series {uid} has several images at one place, {files[i]} and {files[i + 1]} (they differ in "
-            f"{', '.join(differences) or 'nothing but the pixels'}), expected one. Keep the files of one echo, time "
-            "point or diffusion weighting in a folder of their own."
+            f"{differences(headers[i], headers[i + 1])}), expected one. Copy the files of one echo, time point or "
+            "diffusion weighting into a folder of its own and name that folder."
         )
-    gap = int(steps.argmax())
-    if np.abs(steps - step).max() > tolerance:
-        times = steps / steps.min()
-        if np.abs(times - np.rint(times)).max() < 0.05:
-            missing = int(np.rint(times - 1).sum())
-            raise ValueError(
-                f"the series {uid} lacks {missing} slices, the first between {files[int((times > 1.5).argmax())]} and "
-                f"the next file: its {len(files)} slices are {steps.min():g} mm apart and there up to "
-                f"{steps.max():g} mm, expected even steps. Export the whole series."
-            )
-        raise ValueError(
-            f"the series {uid} has slices {steps.min():g} to {steps.max():g} mm apart, the most between {files[gap]} "
-            f"and {files[gap + 1]}; expected even steps. Several stacks in one series must be separated first."
-        )
-    spacing = _numbers(headers[0], "PixelSpacing", 2)
+    _check_steps(uid, files, along, _ROUNDING * np.abs(normal).sum())
+    spacing = numbers(headers[0], "PixelSpacing", 2)
     sideways = np.linalg.norm(positions - positions[0] - along[:, None] * normal, axis=1)
-    if sideways.max() > max(0.1 * min(spacing), 0.02):
+    if sideways.max() > max(0.1 * min(spacing), 0.02, min(2 * _ROUNDING, 0.25 * min(spacing))):
         worst = int(sideways.argmax())
         raise ValueError(
             f"{headers[worst].filename}: the slice is {sideways[worst]:.3g} mm beside the line through the first slice "
@@ -287,12 +348,52 @@ def _stack(headers: Sequence[Dataset]) -> tuple[list[Dataset], np.ndarray]:
     return headers, np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine
 
 
-def _read_slice(header: Dataset) -> np.ndarray:
-    """Pixels of a file, in its units, float32."""
+def _tolerance(steps: np.ndarray) -> float:
+    """How far steps may be from each other in mm; positions are often written with two decimals."""
+    return max(0.01 * float(np.median(steps)), 0.02)
+
+
+def _check_steps(uid: str, files: Sequence[str], along: np.ndarray, rounding: float) -> None:
+    """Refuse slices whose places along their normal are not even but for rounding.
+
+    Args:
+        uid: of the series.
+        files: names of the slices' files.
+        along: places of the slices in mm, ascending.
+        rounding: how far each may be from where it should be, in mm.
+    """
+    steps = np.diff(along)
+    if np.abs(steps - np.median(steps)).max() <= _tolerance(steps):
+        return
+    # How many steps of the even stack each step is, first by the smallest, which rounding may have made too small.
+    times = np.rint(steps / steps.min())
+    times = np.rint(steps / (steps.sum() / times.sum()))
+    index = np.concatenate([[0], np.cumsum(times)])
+    slope, _ = np.polyfit(index, along, 1)
+    fits = times.min() >= 1 and np.ptp(along - slope * index) / 2 <= max(min(rounding, 0.1 * slope), 0.01 * slope)
+    missing = int((times - 1).sum())
+    if fits and missing:
+        raise ValueError(
+            f"the series {uid} lacks {missing} slices, the first between {files[int((times > 1).argmax())]} and the "
+            f"next file: its {len(files)} slices are {steps.min():g} mm apart and there up to {steps.max():g} mm, "
+            "expected even steps. Export the whole series."
+        )
+    if not fits:
+        gap = int(steps.argmax())
+        raise ValueError(
+            f"the series {uid} has slices {steps.min():g} to {steps.max():g} mm apart, the most between {files[gap]} "
+            f"and {files[gap + 1]}; expected even steps. Copy the files of each stack into a folder of its own and "
+            "name that folder, or export the whole series."
+        )
+
+
+@quiet()
+def _read_slice(header: Dataset) -> tuple[np.ndarray, np.ndarray]:
+    """Pixels of a file, in its units, float32; and which of them are padding, as it declares."""
     path = header.filename
     slope, intercept = rescale(header)
     try:
-        image = dcmread(path)
+        image = _dcmread(path)
         syntax = image.file_meta.TransferSyntaxUID
         compressed = syntax.is_compressed
     except Exception as error:
@@ -301,6 +402,7 @@ def _read_slice(header: Dataset) -> np.ndarray:
         raise ValueError(f"{path}: no pixel data, expected an image; export the series with its pixels.")
     try:
         pixels = image.pixel_array
+        padding = _padding(header, image, pixels)
     except Exception as error:
         reason = " ".join(str(error).split())
         raise ValueError(
@@ -309,12 +411,56 @@ def _read_slice(header: Dataset) -> np.ndarray:
                 f"They are compressed, {syntax.name}; decompress the series first, for example with dcmtk's "
                 "dcmdjpeg, or install a decoder: pip install pylibjpeg pylibjpeg-libjpeg."
                 if compressed
+                else "The file does not say how they are compressed; export the series uncompressed."
+                if image["PixelData"].is_undefined_length
                 else "The file is damaged, get a whole copy of it."
             )
         ) from None
     if pixels.shape != (header.Rows, header.Columns):
         raise ValueError(f"{path}: pixels of shape {pixels.shape}, expected {(header.Rows, header.Columns)}.")
-    return (pixels * slope + intercept).astype(np.float32)
+    with np.errstate(over="ignore"):
+        values = (pixels * slope + intercept).astype(np.float32)
+    if not np.isfinite(values).all():
+        raise ValueError(
+            f"{path}: RescaleSlope {slope:g} and RescaleIntercept {intercept:g} give values beyond those of float32; "
+            "the file is damaged, export the series again."
+        )
+    return values, padding
+
+
+def _padding(header: Dataset, image: Dataset, pixels: np.ndarray) -> np.ndarray:
+    """Which pixels are the declared padding: from PixelPaddingValue to PixelPaddingRangeLimit, where there is one."""
+    first, last = (_stored(header.get(k), image) for k in ("PixelPaddingValue", "PixelPaddingRangeLimit"))
+    if first is None:
+        return np.zeros(pixels.shape, dtype=bool)
+    low, high = sorted((first, first if last is None else last))
+    padding = (pixels >= low) & (pixels <= high)
+    if image.BitsStored < image.BitsAllocated and not image.file_meta.TransferSyntaxUID.is_compressed:
+        # Padding may need bits that pixels do not use, which decoding takes away.
+        words = pixel_array(image, correct_unused_bits=False)
+        padding |= (words >= low) & (words <= high)
+    return padding
+
+
+def _stored(value: object, image: Dataset) -> int | None:
+    """An attribute's value as that of a stored pixel, with whatever sign it is written; None where it is none."""
+    if isinstance(value, bytes) and value:
+        value = int.from_bytes(value, "little")
+    if not isinstance(value, int):
+        return None
+    bits = image.BitsAllocated
+    value %= 1 << bits
+    return value - (1 << bits) if image.PixelRepresentation == 1 and value >> (bits - 1) else value
+
+
+def _dcmread(path: str | os.PathLike, **options: bool) -> Dataset:
+    """Read a file that :func:`is_dicom` has found to be DICOM, with or without 'DICM'; its transfer syntax is set."""
+    image = dcmread(path, force=True, **options)
+    if "TransferSyntaxUID" not in image.file_meta:
+        implicit, little = image.original_encoding
+        explicit = ExplicitVRLittleEndian if little else ExplicitVRBigEndian
+        image.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian if implicit else explicit
+    return image
 
 
 def _drop_unreadable(header: Dataset) -> None:
@@ -327,46 +473,3 @@ def _drop_unreadable(header: Dataset) -> None:
             header[tag]
         except Exception:
             del header[tag]
-
-
-def _values(header: Dataset, keyword: str) -> list[Any]:
-    value = header.get(keyword)
-    if value is None or value == "":
-        return []
-    return [value] if isinstance(value, (str, bytes)) or not hasattr(value, "__iter__") else list(value)
-
-
-def _text(header: Dataset, keyword: str) -> str:
-    return "\\".join(str(value) for value in _values(header, keyword)) or "missing or unreadable"
-
-
-def _numbers(header: Dataset, keyword: str, count: int) -> list[float]:
-    """An attribute's numbers, all finite and as many as there must be."""
-    values = _values(header, keyword)
-    try:
-        numbers = [float(value) for value in values]
-    except (TypeError, ValueError):
-        numbers = []
-    if len(numbers) != count or not np.isfinite(numbers).all():
-        raise ValueError(
-            f"{header.filename}: {keyword} is {_text(header, keyword)}, expected {count} finite "
-            f"number{'s' if count > 1 else ''}; a volume cannot be placed or scaled without, export the series again."
-        )
-    return numbers
-
-
-def _whole(header: Dataset, keyword: str, default: int | None = None) -> int:
-    values = _values(header, keyword) or ([] if default is None else [default])
-    try:
-        number = int(values[0]) if len(values) == 1 else 0
-    except (TypeError, ValueError):
-        number = 0
-    if number < 1:
-        raise ValueError(f"{header.filename}: {keyword} is {_text(header, keyword)}, expected a whole number above 0.")
-    return number
-
-
-def _some(names: Sequence[str]) -> str:
-    if not names:
-        return "nothing"
-    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")

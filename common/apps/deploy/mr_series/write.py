@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from pydicom.sr.codedict import Code, codes
 from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage, generate_uid
 from pydicom.valuerep import format_number_as_ds
 
-from .read import rescale
+from .read import quiet, rescale
 
 # True of the derived series as it was of its source. Only what is the same in all source slices is carried over:
 # nothing of a single slice, of the matrix or the field of view, of other images, and no private tag.
@@ -50,10 +51,19 @@ _LOSSY = {
     "1.2.840.10008.1.2.4.203": "ISO_15444_15",
 }  # fmt: skip
 _SERIES_NUMBER = 1000  # added to the source's
+_LENGTH = 64  # of a SeriesDescription
+# How the DerivationDescription of a series begins that is written here.
+DERIVED = re.compile(r"Super-resolution by [^ ]+ \(columns x rows x slices\) of the series ")
 
 
+@quiet()
 def write_series(
-    folder: Path, voxels: np.ndarray, affine: np.ndarray, headers: Sequence[Dataset], bundle: Mapping[str, Any]
+    folder: Path,
+    voxels: np.ndarray,
+    affine: np.ndarray,
+    headers: Sequence[Dataset],
+    bundle: Mapping[str, Any],
+    part: str = "",
 ) -> str:
     """Write a volume as a series of MR images, one file a slice.
 
@@ -63,6 +73,7 @@ def write_series(
         affine: 4x4, index ``(column, row, slice)`` to world (RAS, mm).
         headers: of the series that the volume was made from, in the order of its slices.
         bundle: the ``metadata.json`` of the bundle that made it, with the SHA-256 of its weights as "sha256".
+        part: which images of their series the headers are of, such as "echo 2, TE 90 ms", where it holds others too.
 
     Returns:
         The new SeriesInstanceUID.
@@ -76,7 +87,7 @@ def write_series(
     factors = [out / n for out, n in zip(voxels.shape[::-1], scanned, strict=True)]
     lps = np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine
     spacing = np.linalg.norm(lps[:3, :3], axis=0)
-    template = _Template(headers, bundle, factors)
+    template = _Template(headers, bundle, factors, part)
     template.PixelSpacing = _placed([spacing[1], spacing[0]])
     template.ImageOrientationPatient = _placed((lps[:3, :2] / spacing[:2]).T.ravel())
     template.SpacingBetweenSlices = _placed([spacing[2]])[0]
@@ -108,10 +119,11 @@ def write_series(
 class _Template(SOPClass):
     """All attributes that the slices of the derived series share."""
 
-    def __init__(self, headers: Sequence[Dataset], bundle: Mapping[str, Any], factors: Sequence[float]) -> None:
+    def __init__(
+        self, headers: Sequence[Dataset], bundle: Mapping[str, Any], factors: Sequence[float], part: str
+    ) -> None:
         first, now = headers[0], datetime.datetime.now()
         name, version = bundle["name"], bundle["version"]
-        short = name.partition(":")[0]
         scale = "x".join(f"{factor:g}" for factor in factors)
         super().__init__(
             study_instance_uid=first.StudyInstanceUID,
@@ -153,9 +165,9 @@ class _Template(SOPClass):
         if self.get("PatientIdentityRemoved") == "YES" and "DeidentificationMethodCodeSequence" not in self:
             self.DeidentificationMethod = self.get("DeidentificationMethod") or "not stated in the source series"
 
-        was = f"{first.get('SeriesNumber', '')} '{first.get('SeriesDescription', '')}'"
-        tail = f" SR {scale} {short} {version}"
-        self.SeriesDescription = str(first.get("SeriesDescription", ""))[: max(64 - len(tail), 0)] + tail[:64]
+        description = str(first.get("SeriesDescription", "")).strip()
+        was = f"{first.get('SeriesNumber', '')} '{description}'{', ' if part else ''}{part}"
+        self.SeriesDescription = _described(description, part, f"SR {scale}")
         self.ImageType = ["DERIVED", "SECONDARY", "OTHER"]
         self.DerivationDescription = (
             f"Super-resolution by {scale} (columns x rows x slices) of the series {was} ({first.SeriesInstanceUID}) "
@@ -201,6 +213,12 @@ class _Template(SOPClass):
                     setattr(self, f"LossyImageCompression{keyword}", value)
         elif flags == {"00"}:
             self.LossyImageCompression = "00"
+
+
+def _described(source: str, part: str, tail: str) -> str:
+    """The source's name, its part and a tail, as long as may be: the name and the part are cut at their ends."""
+    tail = f" {part} {tail}" if part and len(part) + len(tail) + 2 < _LENGTH // 2 else f" {tail}"
+    return f"{source[: _LENGTH - len(tail)].rstrip()}{tail}".strip()
 
 
 def slice_thickness(headers: Sequence[Dataset]) -> float | None:

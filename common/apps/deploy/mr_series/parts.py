@@ -1,0 +1,169 @@
+"""The stacks that one series holds: echoes, magnitude and phase, time points; and copies of one image."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+from pydicom import Dataset
+
+from .kinds import kind
+from .tags import number, numbers, text, values
+
+_FOLDER = "folder"
+# What tells images at one place apart, and how a person says so; of several that do, the first is taken.
+_REPEATED = {
+    "InversionTime": "TI {} ms", "FlipAngle": "flip angle {}", "TemporalPositionIdentifier": "time point {}",
+    "TriggerTime": "trigger time {} ms", "DiffusionBValue": "b {}", "DiffusionGradientOrientation": "direction {}",
+    "AcquisitionNumber": "acquisition {}", "ImageType": "type {}", "SequenceName": "sequence {}",
+    "AcquisitionTime": "acquired at {}", _FOLDER: "folder {}",
+}  # fmt: skip
+_ECHO = ("EchoTime", "EchoNumbers")
+_ROUNDING = 0.01  # of echo times: ms, and as a share of them
+
+
+@dataclass
+class Part:
+    """Images of a series that can be one volume.
+
+    Attributes:
+        name: which they are, for a person, such as "echo 2, TE 90 ms"; empty where the series has no others.
+        headers: of the images.
+    """
+
+    name: str
+    headers: list[Dataset]
+
+
+def parts(headers: Sequence[Dataset]) -> list[Part]:
+    """Split a series by the tags that tell its images apart.
+
+    Kinds of images (magnitude, phase, ...) and echoes are always apart; what else can differ, such as the flip angle,
+    is looked at where several images lie at one place.
+
+    Args:
+        headers: of the series, any order, each with its file as ``filename``.
+
+    Returns:
+        The parts; one where there is nothing to split, or nothing that tells images at one place apart.
+    """
+    found = [("", list(headers))]
+    for split in (_by_kind, _by_echo, _by_place):
+        found = [
+            (", ".join(filter(None, (name, further))), own)
+            for name, group in found
+            for further, own in split(group).items()
+        ]
+    # Names become those of files, where signs are lost.
+    plain = Counter(re.sub("[^A-Za-z0-9]+", "_", name) for name, _ in found)
+    unique = max(plain.values()) == 1
+    return [Part(name if unique else f"{name} ({i})", own) for i, (name, own) in enumerate(found, 1)]
+
+
+def differences(first: Dataset, second: Dataset) -> str:
+    """What tells two images at one place apart, in words."""
+    tags = [*_ECHO, *(tag for tag in _REPEATED if tag != _FOLDER)]
+    return ", ".join(tag for tag in tags if first.get(tag) != second.get(tag)) or "nothing but the pixels"
+
+
+def _by_kind(headers: list[Dataset]) -> dict[str, list[Dataset]]:
+    groups: dict[str, list[Dataset]] = {}
+    for header in headers:
+        groups.setdefault(kind(header), []).append(header)
+    return groups if len(groups) > 1 else {"": headers}
+
+
+def _by_echo(headers: list[Dataset]) -> dict[str, list[Dataset]]:
+    """Images by echo time and number, in the order of the times; all where each image has its own."""
+    keys = list(zip(*(_alike([number(header, tag) for header in headers]) for tag in _ECHO), strict=True))
+    ordered = sorted(set(keys))
+    if len(ordered) == 1 or 2 * len(ordered) > len(headers):
+        return {"": headers}
+    numbered = len({count for _, count in ordered}) == len(ordered) and all(count > 0 for _, count in ordered)
+    return {
+        f"echo {key[1] if numbered else i:g}, TE {'unknown' if key[0] < 0 else f'{key[0]:g} ms'}": [
+            header for header, own in zip(headers, keys, strict=True) if own == key
+        ]
+        for i, key in enumerate(ordered, 1)
+    }
+
+
+def _alike(column: Sequence[float | None]) -> list[float]:
+    """Values, those that differ by rounding made equal; one that is missing is that of all others, or -1."""
+    firsts: list[float] = []
+    for value in sorted({value for value in column if value is not None}):
+        if not firsts or value - firsts[-1] > _ROUNDING * max(1, abs(value)):
+            firsts.append(value)
+    missing = firsts[0] if len(firsts) == 1 else -1
+    return [missing if value is None else max(first for first in firsts if first <= value) for value in column]
+
+
+def _by_place(headers: list[Dataset]) -> dict[str, list[Dataset]]:
+    """Images that lie at one place, by the fewest tags that tell them apart; all where none does, or each is one."""
+    places = _places(headers)
+    repeats = max(Counter(places).values())
+    if repeats == 1 or 2 * repeats > len(headers):
+        return {"": headers}
+    columns = {tag: [_value(header, tag) for header in headers] for tag in _REPEATED}
+    varying = [tag for tag, column in columns.items() if len(set(column)) > 1]
+    for count in (1, 2, 3):
+        for tags in combinations(varying, count):
+            keys = list(zip(*(columns[tag] for tag in tags), strict=True))
+            # As many as lie at one place, each with one there: a tag that is of each slice tells nothing apart.
+            if len(set(keys)) == repeats and max(Counter(zip(keys, places, strict=True)).values()) == 1:
+                # What the same images have in common too, such as the weighting of a direction, goes before it.
+                said = [t for t in varying if t in tags or len(set(zip(keys, columns[t], strict=True))) == repeats]
+                return _named(headers, {tag: columns[tag] for tag in said[: said.index(tags[-1]) + 1]})
+    return {"": headers}
+
+
+def _named(headers: list[Dataset], columns: Mapping[str, list[str]]) -> dict[str, list[Dataset]]:
+    """Images by the values of tags, in words."""
+    words = [_words(tag, column) for tag, column in columns.items()]
+    groups: dict[str, list[Dataset]] = {}
+    for header, *own in zip(headers, *columns.values(), strict=True):
+        name = ", ".join(of_value[value] for of_value, value in zip(words, own, strict=True))
+        groups.setdefault(name, []).append(header)
+    return groups
+
+
+def _places(headers: Sequence[Dataset]) -> list[int]:
+    """A number for each image, the same for those at one place; a different one for each where places are unknown."""
+    try:
+        row, column = np.reshape(numbers(headers[0], "ImageOrientationPatient", 6), (2, 3))
+        positions = np.array([numbers(header, "ImagePositionPatient", 3) for header in headers])
+    except ValueError:
+        return list(range(len(headers)))
+    along = positions @ np.cross(row, column)
+    order = np.argsort(along, kind="stable")
+    apart = np.concatenate([[0], np.cumsum(np.diff(along[order]) > 0.02)])  # mm
+    places = np.empty(len(headers), dtype=int)
+    places[order] = apart
+    return places.tolist()
+
+
+def _value(header: Dataset, tag: str) -> str:
+    if tag == _FOLDER:
+        return str(Path(header.filename).parent)
+    return text(header, tag) if values(header, tag) else ""
+
+
+def _words(tag: str, column: Sequence[str]) -> dict[str, str]:
+    """How to say each value of a tag: as it is where it is short, else by what others lack, or its number."""
+    distinct = list(dict.fromkeys(column))
+    said = {value: value.removesuffix(".0") or "unknown" for value in distinct}
+    if tag == "ImageType":
+        shared = set.intersection(*(set(value.split("\\")) for value in distinct))
+        said = {value: " ".join(w for w in value.split("\\") if w not in shared) or value for value in distinct}
+    elif tag == _FOLDER:
+        said = {value: Path(value).name for value in distinct}
+    elif tag == "DiffusionGradientOrientation":
+        said = {value: str(i) for i, value in enumerate(distinct, 1)}
+    if len(set(said.values())) < len(distinct):
+        said = {value: str(i) for i, value in enumerate(distinct, 1)}
+    return {value: _REPEATED[tag].format(words) for value, words in said.items()}

@@ -1,0 +1,56 @@
+"""Whether a file is DICOM, by its first bytes; needs no other package."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+_VRS = set(
+    b"AE AS AT CS DA DS DT FD FL IS LO LT OB OD OF OL OV OW PN SH SL SQ SS ST SV TM UC UI UL UN UR US UT UV".split()
+)
+_LONG = set(b"OB OD OF OL OV OW SQ SV UC UN UR UT UV".split())  # whose length has 32 bits, after two bytes of nothing
+_START = 1024  # bytes to read
+_ELEMENTS = 3  # how many must follow each other where 'DICM' is missing
+
+
+def is_dicom(path: str | os.PathLike) -> bool:
+    """Whether a file is DICOM: 'DICM' at byte 128, or a data set from byte 0, as archives and old scanners write it.
+
+    Args:
+        path: of any file; False for what is no file or is named as NIfTI.
+
+    Returns:
+        Whether its first bytes are those of DICOM.
+
+    Raises:
+        OSError: when the file cannot be read.
+    """
+    path = Path(path)
+    if path.name.lower().endswith((".nii", ".nii.gz")) or not path.is_file():
+        return False
+    with path.open("rb") as file:
+        start = file.read(_START)
+    return start[128:132] == b"DICM" or any(_is_data_set(start, order) for order in ("little", "big"))
+
+
+def _is_data_set(start: bytes, order: str) -> bool:
+    """Whether bytes begin with elements from group 2 or 8 on whose tags ascend, in implicit or explicit VR."""
+    at, found, last = 0, 0, (0, 0)
+    while found < _ELEMENTS:
+        if at + 8 > len(start):
+            return False
+        group, element = (int.from_bytes(start[i : i + 2], order) for i in (at, at + 2))
+        # After group 2 the order of bytes may be another: what follows is not looked at.
+        if found and last[0] == 2 and group != 2:
+            return True
+        if (group not in (2, 8)) if not found else (group, element) <= last:
+            return False
+        vr = start[at + 4 : at + 6]
+        if vr in _LONG:
+            size, head = int.from_bytes(start[at + 8 : at + 12], order), 12
+        elif vr in _VRS:
+            size, head = int.from_bytes(start[at + 6 : at + 8], order), 8
+        else:
+            size, head = int.from_bytes(start[at + 4 : at + 8], order), 8
+        at, found, last = at + head + size, found + 1, (group, element)
+    return at <= len(start)
