@@ -10,6 +10,7 @@ from pathlib import Path
 import nibabel as nib
 from nibabel.nifti1 import intent_codes
 
+from .apps.deploy.mr_series.signature import is_dicom
 from .files import read_sidecar
 from .images import ending, open_image
 from .processes import say
@@ -146,7 +147,9 @@ def unreadable(path: str | os.PathLike) -> str | None:
     if (end := _unread(name)) is not None:
         return f"{end} is not read; convert it, e.g. with {_CONVERTERS[end]}."
     if name.endswith(_DICOM):
-        return "DICOM is read as a series; give its folder to mri-sr, or convert it with dcm2niix."
+        if is_dicom(path):
+            return "DICOM is read as a series; give its folder to mri-sr, or convert it with dcm2niix."
+        return "it is named as DICOM is, and is none; get a whole copy of it, or remove it."
     if name.endswith(_AFNI):
         return "the .HEAD file that belongs to it is missing; put both into one folder."
     return None
@@ -188,8 +191,8 @@ def scan_files(paths: Iterable[Path]) -> list[Path]:
     return [path for path in paths if str(path) in kept and (ending(path) or _stem(path) not in read)]
 
 
-def is_dicom_name(path: Path) -> bool:
-    """Whether a file's name is that of a DICOM image."""
+def named_as_dicom(path: Path) -> bool:
+    """Whether a file's name is that of a DICOM image, whatever it is."""
     return path.name.lower().endswith(_DICOM)
 
 

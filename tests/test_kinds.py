@@ -75,7 +75,7 @@ def test_what_cannot_be_read_says_what_to_do(tmp_path):
         ("b.nii.bz2", "bunzip2"),
         ("b.MNC", "nib-convert"),
         ("2dseq", "Bruker"),
-        ("1.IMA", "dcm2niix"),
+        ("1.IMA", "is none"),
         ("b+orig.BRIK.gz", ".HEAD"),
     ):
         assert all(word in unreadable(tmp_path / name) for word in words), name

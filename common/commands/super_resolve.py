@@ -153,7 +153,7 @@ def _found(root: Path, guide: str | None, subject: str | None, temporary: Path) 
             scans = find_scans(root, guide, subject)
         except FileNotFoundError as error:
             if not series:  # of a folder of DICOM there may be nothing else
-                text = str(error).removeprefix("dataset_dir ").replace("no scan", "no DICOM series and no other scan")
+                text = str(error).removeprefix("dataset_dir ").replace("no scan", "no scan and no DICOM series of one")
                 raise FileNotFoundError(text) from None
         except ValueError:
             if not series:  # nor else than results
@@ -179,6 +179,7 @@ def _series(root: Path) -> list[Series]:
     """
     from ..apps.deploy.mr_series.signature import is_dicom
     from ..data.lists.datalist import files_below
+    from ..kinds import say_passed_over
     from ..processes import say
 
     files = [root] if root.is_file() else [root / name for name in files_below(root)]
@@ -193,9 +194,7 @@ def _series(root: Path) -> list[Series]:
     if root.is_file():
         scans = [each for each in scans if root.resolve() in [file.resolve() for file in each.files]]
         return [replace(each, problem=each.no_scan or each.problem) for each in scans]
-    for each in scans:
-        if each.no_scan:
-            say(f"passed over: {each.description}: {each.no_scan}")
+    say_passed_over({each.description: each.no_scan for each in scans if each.no_scan})
     return [each for each in scans if not each.no_scan]
 
 

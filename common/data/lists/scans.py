@@ -7,8 +7,9 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from ...apps.deploy.mr_series.signature import is_dicom
 from ...images import ENDINGS, ending, open_image
-from ...kinds import is_dicom_name, missing_content, no_scan, say_passed_over, scan_files, unreadable
+from ...kinds import missing_content, named_as_dicom, no_scan, say_passed_over, scan_files, unreadable
 from ...processes import say
 from ..naming import case_stem
 from .datalist import SUBJECT, check_exclusive, files_below, find, folder, subject_of
@@ -40,7 +41,7 @@ def find_images(path: str | os.PathLike, dicom: bool = False) -> list[dict[str, 
     # A folder that is reached in two ways is read once.
     found = {file.parent.resolve() / file.name: file for file in (root / name for name in reversed(files_below(root)))}
     files = scan_files(sorted(found.values()))
-    files = [file for file in files if not (dicom and is_dicom_name(file) and file.exists())]
+    files = [file for file in files if not (dicom and named_as_dicom(file) and is_dicom(file))]
     if not files:
         raise FileNotFoundError(
             f"dataset_dir '{path}' holds no scan, in its subfolders neither; expected {', '.join(ENDINGS)}."
@@ -178,12 +179,12 @@ def _entries(files: Sequence[Path], by_itself: bool = False) -> list[dict[str, s
 def _problems(files: Sequence[Path]) -> list[tuple[Path, str | None]]:
     """Each file, and why it cannot be read; of the DICOM files of a folder only the first."""
     found: dict[Path, tuple[Path, str | None]] = {}
-    count = Counter(file.parent for file in files if is_dicom_name(file))
+    count = Counter(file.parent for file in files if named_as_dicom(file))
     for file in files:
         key, problem = file, unreadable(file)
-        if is_dicom_name(file) and problem is not None:
+        if named_as_dicom(file) and problem is not None:
             key = file.parent
-            problem += f" The same holds for {count[key] - 1} more DICOM files next to it." if count[key] > 1 else ""
+            problem += f" {count[key] - 1} more DICOM files are next to it." if count[key] > 1 else ""
         found.setdefault(key, (file, problem))
     return list(found.values())
 

@@ -78,9 +78,11 @@ def test_what_is_no_scan_is_passed_over_and_what_cannot_be_read_has_a_problem(tm
         and "nib-convert" in found["b_t2.mnc"]
         and "datalad get" in found["c_t2"]
     )
-    touch(tmp_path, "series/1.dcm", "series/2.dcm")
+    (tmp_path / "series").mkdir()
+    for n in range(2):
+        (tmp_path / "series" / f"{n}.dcm").write_bytes(bytes(128) + b"DICM")
     first, second = ([entry["image"] for entry in call(tmp_path)] for call in (find_images, find_scans))
-    assert [path for path in first if path not in second] == [str(tmp_path / "series" / "1.dcm")]
+    assert [path for path in first if path not in second] == [str(tmp_path / "series" / "0.dcm")]
     said = capsys.readouterr().out
     assert all(f"passed over: {tmp_path}/{name}_mask.nii: a mask" in said for name in ("a_t2", "m/b"))
     whole, *others = pairs(tmp_path, "*_t2*", "a_t1.*,*_mask.nii", subject="^a|(.)_")
