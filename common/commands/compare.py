@@ -9,7 +9,7 @@ import nibabel as nib
 import numpy as np
 
 from ..metrics import cubic, psnr, ssim
-from ..reports import case_figure, check_viewer, viewer
+from ..reports import about_result, case_figure, check_viewer, viewer
 
 
 def compare(
@@ -95,7 +95,7 @@ def compare(
         baseline = cubic(volumes["lr"], factors.tolist(), offset.tolist())
         shown = {"scan": images["lr"], "cubic": nib.Nifti1Image(baseline, affine), "SR": images["sr"]}
         shown |= {} if hr is None else {"HR": images["hr"]}
-        viewer(output, shown, Path(lr).name, None if hr is None else "HR", at)
+        viewer(output, shown, Path(lr).name, None if hr is None else "HR", at, about_result(sr))
         print(f"Wrote {output}")
         return
     low = min(float(volumes["lr"].min()), 0.0)

@@ -16,7 +16,7 @@ from ignite.engine import Engine, Events
 from monai.engines import IterationEvents
 from torch import nn
 
-from .. import metrics
+from .. import metrics, provenance
 from ..command_line import is_true
 from ..data.naming import case_stem
 from ..degradations import Degradation
@@ -182,7 +182,7 @@ class EvaluationReport:
                 page = {"cubic": shown["cubic"], self.method: shown[self.method], "HR": truth}
                 page = {key: nib.Nifti1Image(volume, affine) for key, volume in page.items()}
                 page = {"scan": nib.Nifti1Image(_unit(lr), self.degradation.lr_affine(affine)), **page}
-                reports.viewer(self.output_dir / f"{name}.html", page, name, truth="HR")
+                reports.viewer(self.output_dir / f"{name}.html", page, name, truth="HR", about=_about(engine))
 
     def _finish(self, engine: Engine) -> None:
         self.hook.remove()
@@ -222,6 +222,18 @@ def _other(
             f"itself, for example $load_weights(@network, '{entry}')."
         )
     return load_weights(copy.deepcopy(network), entry, settings=settings), None
+
+
+def _about(engine: Engine) -> dict[str, object]:
+    """What made the case's result, for its page."""
+    about = getattr(engine.network, "about", {})
+    return {
+        "Bundle": about.get("bundle"),
+        "BundleVersion": about.get("version"),
+        "Weights": provenance.weights_of(engine.network, None),
+        "Adapted": getattr(engine.inferer, "said", None),
+        "Warnings": getattr(getattr(engine, "case", None), "warnings", ()),  # only a CaseEvaluator records them
+    }
 
 
 def _unit(volume: torch.Tensor) -> np.ndarray:

@@ -11,6 +11,7 @@ from ignite.engine import Engine
 from monai.engines import IterationEvents
 
 from ..command_line import is_true
+from ..data.naming import without_name
 from ..degradations import Degradation
 from ..metrics import cubic
 from ..transforms.scan.volume import in_units
@@ -20,7 +21,8 @@ class ResultViewer:
     """Writes a page beside each result, to look at the scan, its cubic interpolation and the result in a browser.
 
     It is that of :func:`common.reports.viewer`, and named as the result is, with ``.html``. The handler attaches to an
-    evaluator whose postprocessing has ``RestoreVolumed`` and ``SaveVolumed``.
+    evaluator whose postprocessing has ``RestoreVolumed`` and ``SaveVolumed``, after an :class:`InferenceResults`, whose
+    JSON tells the page what made the result.
 
     Args:
         degradation: from the result to the scan; says where LR voxels lie.
@@ -44,7 +46,7 @@ class ResultViewer:
             engine.add_event_handler(IterationEvents.MODEL_COMPLETED, self._write)
 
     def _write(self, engine: Engine) -> None:
-        from ..reports import viewer
+        from ..reports import about_result, viewer
 
         for output in engine.state.output:
             scan, result, path = output["image"], output["pred"], Path(output["saved_to"])
@@ -56,4 +58,7 @@ class ResultViewer:
                 "SR": nib.Nifti1Image(torch.as_tensor(result)[0].float().numpy(), np.asarray(result.affine)),
             }
             page = path.with_name(path.name.removesuffix(".nii.gz") + ".html")
-            viewer(page, volumes, Path(str(scan.meta["filename_or_obj"])).name)
+            # Without the scan's name, which is the page's title.
+            warned = [without_name(text, engine.case.entry) for text in engine.case.warnings]
+            about = {**(about_result(path) or {}), "Warnings": warned}
+            viewer(page, volumes, Path(str(scan.meta["filename_or_obj"])).name, about=about)

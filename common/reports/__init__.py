@@ -11,12 +11,13 @@ from .text import aligned
 from .training import loss_curves
 from .translation import translation_figure
 from .uncertainty import calibration_curve
-from .viewer import check_viewer, viewer
+from .viewer import about_result, check_viewer, viewer
 
 __all__ = [
     "PLANES_FILE",
     "RESERVED",
     "View",
+    "about_result",
     "aligned",
     "box_plots",
     "calibration_curve",

@@ -8,17 +8,19 @@ import html
 import json
 import os
 import re
+import warnings
 from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
 from nibabel.spatialimages import SpatialImage
 
-from ..files import replacing
+from ..files import replacing, sidecar
 
-__all__ = ["check_viewer", "viewer"]
+__all__ = ["about_result", "check_viewer", "viewer"]
 
 _TEMPLATE = Path(__file__).with_suffix(".html")
 _STEPS = 255
@@ -30,11 +32,13 @@ def viewer(
     title: str,
     truth: str | None = None,
     at: Sequence[float] | None = None,
+    about: Mapping[str, Any] | None = None,
 ) -> None:
     """Write volumes of one field of view as an HTML file that opens without a network, and shows them side by side.
 
-    NiiVue draws it, and is in the file. Volumes are kept in 255 steps from 0, or the first one's minimum where that is
-    negative, to its 99.9th percentile, and cut off there; these are the ends of the grey window at first.
+    NiiVue draws it, and is in the file. Each plane has a scale bar, its position in mm and its slice number, which
+    counts from 1 as the file stores them. Volumes are kept in 255 steps from 0, or the first one's minimum where that
+    is negative, to its 99.9th percentile, and cut off there; these are the ends of the grey window at first.
 
     Args:
         path: the file to write.
@@ -43,6 +47,8 @@ def viewer(
         title: of the page.
         truth: name of the volume that is the truth; adds the absolute error of all on its grid, in colours.
         at: point in mm (world coordinates R, A, S) to look at first; without it the middle of the last volume.
+        about: what made the result, with the keys of SuperResolution in its JSON (:func:`about_result`); the page shows
+            Bundle, BundleVersion, Weights, Adapted and Warnings. None where that is not known.
 
     Raises:
         ModuleNotFoundError: without the package that brings NiiVue; the message says how to install it.
@@ -63,6 +69,9 @@ def viewer(
     files = {name: _quantised(array, affines[name], low, high) for name, array in arrays.items()}
     parts = {
         "title": html.escape(title),
+        "result": html.escape([name for name in volumes if name != truth][-1]),
+        "origin": html.escape(_origin(about)),
+        "warnings": _warnings(about),
         "licence": licence.replace("--", "- -"),  # it stands in a comment
         "settings": json.dumps(settings).replace("<", "\\u003c"),
         "volumes": "\n".join(_embedded("volume", file, name) for name, file in files.items()),
@@ -70,7 +79,29 @@ def viewer(
     }
     page = re.sub(r"\{\{(\w+)\}\}", lambda match: parts[match[1]], _TEMPLATE.read_text(encoding="utf-8"))
     with replacing(path) as temporary:
-        temporary.write_text(page, encoding="utf-8")
+        # Names of files may hold bytes that are no text.
+        temporary.write_text(page, encoding="utf-8", errors="replace")
+
+
+def about_result(path: str | os.PathLike) -> dict[str, Any] | None:
+    """What made a result, from the JSON next to it.
+
+    Args:
+        path: of the result, NIfTI.
+
+    Returns:
+        Its object SuperResolution; None where there is no such file or another program wrote it, and with a warning
+        where it cannot be read.
+    """
+    file = sidecar(path)
+    try:
+        found = json.loads(file.read_bytes()) if file.is_file() else None
+    except (OSError, ValueError) as error:
+        unknown = f"the page does not say what made {Path(path).name}"
+        warnings.warn(f"{file}: cannot be read as JSON ({error}); {unknown}.", stacklevel=2)
+        return None
+    said = found.get("SuperResolution") if isinstance(found, dict) else None
+    return said if isinstance(said, dict) else None
 
 
 def check_viewer() -> None:
@@ -99,6 +130,33 @@ def _niivue() -> tuple[str, str]:
     end = exported[-1]
     script = f"{script[: end.start()]}export{{{made[1]} as Niivue}}{script[end.end() :]}"
     return script, Path(files["LICENSE"]).read_text(encoding="utf-8") if "LICENSE" in files else "BSD 2-Clause License"
+
+
+def _origin(about: Mapping[str, Any] | None) -> str:
+    """Bundle and weights in words."""
+    if not about:
+        return "it is not known which weights made it"
+    bundle = " ".join(str(about[key]) for key in ("Bundle", "BundleVersion") if about.get(key))
+    weights, adapted = about.get("Weights"), about.get("Adapted")
+    said = [f"made by {bundle}"] if bundle else []
+    if isinstance(weights, dict) and weights:
+        digest = f" (SHA-256 {str(weights['FileSha256'])[:12]})" if weights.get("FileSha256") else ""
+        said.append(f"weights {weights.get('File')}{digest}")
+    else:
+        said.append("no file of weights")
+    if isinstance(adapted, dict) and adapted.get("Used"):
+        said.append("fine-tuned on this scan")
+    return ", ".join(said)
+
+
+def _warnings(about: Mapping[str, Any] | None) -> str:
+    """Warnings as an element that can be closed; nothing where there are none."""
+    texts = (about or {}).get("Warnings")
+    if not isinstance(texts, (list, tuple)) or not texts:
+        return ""
+    count = f"{len(texts)} warning{'s' * (len(texts) > 1)} about this result"
+    items = "".join(f"<li>{html.escape(str(text))}</li>" for text in texts)
+    return f'<details id="warnings" open><summary>{count}</summary><ul>{items}</ul></details>'
 
 
 def _range(scan: np.ndarray) -> tuple[float, float]:

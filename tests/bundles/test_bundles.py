@@ -292,6 +292,9 @@ def test_pages(bundle, tiny, trained, tmp_path):
         difference = np.abs(shown.get_fdata() - image.get_fdata().clip(0, high))
         assert difference.max() <= high / 500 if name != "cubic" else difference.mean() < 0.05 * high, name
     assert page.title == path.name
+    told = json.loads((tmp_path / "sr" / f"{tiny.case('a')}_sr.json").read_text())["SuperResolution"]
+    assert f"made by {told['Bundle']} " in page.text and told["Weights"]["FileSha256"][:12] in page.text
+    assert page.text.count("<li>") == len(told["Warnings"])
 
 
 OTHERS = [pytest.param(name, marks=pytest.mark.slow) for name, tiny in runs.TINY.items() if tiny.like]

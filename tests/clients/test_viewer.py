@@ -8,6 +8,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 from matplotlib.image import imread
+from nibabel.orientations import io_orientation
 from playwright.sync_api import Locator, Page, sync_playwright
 from skimage.registration import phase_cross_correlation
 
@@ -16,6 +17,7 @@ from common.metrics import cubic
 from common.reports import viewer
 
 from ..bundles import runs
+from ..pages import Page as Written
 
 ARGUMENTS = ["--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--ignore-gpu-blocklist"]
 DEGRADATION = KSpaceTruncation((2, 2, 2))  # whose LR and HR grids have different corners
@@ -23,8 +25,9 @@ DEGRADATION = KSpaceTruncation((2, 2, 2))  # whose LR and HR grids have differen
 STORED = {"HR": "RAS", "mirrored": "LPS", "permuted": "SRA"}
 GREY = ["scan", "cubic", *STORED]
 ERROR = "|cubic − HR|"
-AT = runs.apply_affine(runs.OBLIQUE, [24, 20, 15])
+AT = runs.apply_affine(runs.OBLIQUE, [24, 20, 14])  # on a voxel's centre in both grids
 AXES = {"axial": 2, "coronal": 1, "sagittal": 0}
+EVIL = "<script>document.title = 'changed'</script><img src=x onerror=\"document.title = 'changed'\">"
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +41,7 @@ def page_file(tmp_path_factory) -> Path:
     }
     for name, axes in STORED.items():
         images[name] = nib.load(runs.save(folder / f"{name}.nii", hr, runs.OBLIQUE, axes=axes))
-    viewer(folder / "look.html", images, "a head", truth="HR", at=AT)
+    viewer(folder / "look.html", images, "a head", truth="HR", at=AT, about={"Bundle": EVIL, "Warnings": [EVIL]})
     return folder / "look.html"
 
 
@@ -65,9 +68,13 @@ def panel(page: Page, name: str) -> Locator:
 
 
 def drawn(page: Page, name: str) -> np.ndarray:
-    """What is drawn of a volume, (rows, columns, 3) from 0 to 1, without what stands at the edges."""
+    """What is drawn of a volume, (rows, columns, 3) from 0 to 1, without its edges and what is written over it."""
     settle(page)
-    return imread(io.BytesIO(panel(page, name).screenshot()))[25:-25, 25:-25, :3]
+    return imread(io.BytesIO(panel(page, name).screenshot(style=".tile { visibility: hidden }")))[25:-25, 25:-25, :3]
+
+
+def written(page: Page, name: str, plane: str, part: str) -> str:
+    return page.inner_text(f'figure[data-name="{name}"] .tile.{plane} .{part}')
 
 
 def settle(page: Page) -> None:
@@ -126,9 +133,8 @@ def test_all_volumes_are_in_one_place(page):
         for plane in AXES:
             show(page, plane)
             coloured = {name: drawn(page, name) for name in GREY}
-            letters = np.any([np.ptp(picture, axis=-1) > 0.02 for picture in coloured.values()], axis=0)
-            assert letters.mean() < 0.05
-            pictures = {name: np.where(letters, 0, picture[..., 0]) for name, picture in coloured.items()}
+            assert max(map(colourful, coloured.values())) == 0
+            pictures = {name: picture[..., 0] for name, picture in coloured.items()}
             for name in STORED:
                 np.testing.assert_allclose(pictures[name], pictures["HR"], atol=0.06, err_msg=f"{plane} of {name}")
             for name in ("scan", "cubic"):
@@ -165,30 +171,79 @@ def test_window(page):
     assert np.abs(wider[:2]).min() > 0.01 and abs(wider[2]) < 1e-3 and float(page.input_value("#high")) > 1.1 * high
 
 
-def test_curtain(page):
-    """Left of the handle is one volume and right of it another, at the same place."""
-    show(page, "axial")
+def test_what_is_written(page, page_file):
+    """Slice numbers are those of the voxel whose value is shown; positions are in the world; text is only text."""
+    page.set_viewport_size({"width": 900, "height": 500})
+    for name, image in Written(page_file).volumes.items():
+        stored = io_orientation(image.affine)[:, 0].astype(int).tolist()  # the world's axis of each stored one
+        index = np.zeros(3, int)
+        for plane, axis in AXES.items():
+            slice_number, slices = map(int, written(page, name, plane, "slice").split(" of "))
+            index[stored.index(axis)] = slice_number - 1
+            assert slices == image.shape[stored.index(axis)]
+            assert written(page, name, plane, "position") == f"{'RAS'[axis]} {AT[axis]:.1f} mm"
+        np.testing.assert_allclose(runs.apply_affine(image.affine, index), AT, atol=0.01)
+        value = float(page.inner_text(f'figure[data-name="{name}"] output'))
+        assert value == pytest.approx(image.dataobj[tuple(index)], rel=1e-3)
+    assert page.title() == "a head" and page.inner_text("#warnings li") == EVIL and EVIL in page.inner_text("#about")
+    box = page.get_by_text("Research only. Not for diagnosis.").bounding_box()
+    assert box["y"] >= 0 and box["y"] + box["height"] <= 500 and box["x"] + box["width"] <= 900
+
+
+def test_scale_bar(page):
+    """A bar is as long as it says, across and down, however large the picture is drawn."""
+    names = ("scan", "permuted")
+    for other in {*GREY, ERROR} - {*names}:
+        page.uncheck(f'input[value="{other}"]')
+    lengths = set()
+    for _ in range(2):
+        for name, plane in [(name, plane) for name in names for plane in AXES]:
+            page.select_option("#planes", label=plane)
+            settle(page)
+            tile = page.locator(f'figure[data-name="{name}"] .tile.{plane}')
+            mm, pixels = float(written(page, name, plane, "scale").split()[0]), tile.locator(".scale").bounding_box()
+            pixels, (left, top, width, height) = pixels["width"], tile.bounding_box().values()
+            lengths.add(mm)
+            x, y = round(left + width / 3), round(top + height / 3)
+            places = []
+            for across, down in ((0, 0), (pixels, 0), (0, pixels)):
+                page.mouse.click(round(x + across), round(y + down))
+                places.append(position(page))
+            for place in places[1:]:
+                assert np.linalg.norm(place - places[0]) == pytest.approx(mm, abs=1.5 * mm / pixels), (name, plane)
+        page.click("#reset")
+        for _ in range(9):
+            page.keyboard.press("+")
+    assert len(lengths) > 1
+
+
+@pytest.mark.parametrize("planes", ["all", "axial"])
+def test_curtain(page, planes):
+    """In each plane, left of its handle is one volume and right of it another, at the same place."""
+    show(page, planes)
     page.set_checked("#curtain", True)
     page.select_option("#left", "HR")
     page.select_option("#right", ERROR)
-    area = page.locator("main").bounding_box()
+    settle(page)
+    tiles = page.locator(".right .tile:visible")
+    assert tiles.count() == (3 if planes == "all" else 1)
 
     def seen():
         settle(page)
-        return imread(io.BytesIO(page.locator("main").screenshot()))[60:-40, :, :3]
+        hidden = ".tile > :not(.handle) { visibility: hidden }"
+        return [imread(io.BytesIO(tile.screenshot(style=hidden)))[:, 20:-20, :3] for tile in tiles.all()]
 
     def handle_to(share):
-        box = page.locator("#handle").bounding_box()
-        page.mouse.move(box["x"] + 6, box["y"] + 200)
+        box, area = tiles.last.locator(".handle").bounding_box(), tiles.last.bounding_box()
+        page.mouse.move(box["x"] + 8, box["y"] + 200)
         page.mouse.down()
         page.mouse.move(area["x"] + share * area["width"], box["y"] + 200, steps=3)
         page.mouse.up()
         return seen()
 
-    middle = seen()
-    half = middle.shape[1] // 2
-    assert colourful(middle[:, : half - 20]) < 0.01 < 0.1 < colourful(middle[:, half + 20 :])
-    truth, error = handle_to(0.99), handle_to(0.01)
-    assert colourful(truth[:, :-50]) < 0.01
-    np.testing.assert_array_equal(middle[:, : half - 20], truth[:, : half - 20])
-    np.testing.assert_array_equal(middle[:, half + 20 : -50], error[:, half + 20 : -50])
+    for middle, truth, error in zip(handle_to(0.5), handle_to(0.99), handle_to(0.01), strict=True):
+        half = middle.shape[1] // 2
+        assert colourful(middle[:, : half - 20]) < 0.01 < 0.1 < colourful(middle[:, half + 20 :])
+        assert colourful(truth[:, :-20]) < 0.01
+        np.testing.assert_array_equal(middle[:, : half - 20], truth[:, : half - 20])
+        np.testing.assert_array_equal(middle[:, half + 20 :], error[:, half + 20 :])

@@ -1,5 +1,6 @@
 """``python -m common compare``: what it draws, where, and what it refuses."""
 
+from pathlib import Path
 from unittest.mock import Mock
 
 import nibabel as nib
@@ -60,10 +61,13 @@ def test_the_page(case, tmp_path, capsys):
     """HTML has the volumes as they are, cubic at the right place, and looks at the point."""
     output = str(tmp_path / "look.html")
     compare(case["lr"], case["sr"], output)
-    assert list(Page(output).volumes) == ["scan", "cubic", "SR"]
+    assert list(Page(output).volumes) == ["scan", "cubic", "SR"] and "not known which weights" in Page(output).text
+    Path(case["sr"]).with_suffix("").with_suffix(".json").write_text('{"SuperResolution": {"Bundle": "udean"}}')
     compare(**case, output=output, at=AT)
     page, lr = Page(output), nib.load(case["lr"])
-    assert page.title == "lr.nii.gz" and capsys.readouterr().out.endswith("look.html\n")
+    assert (
+        page.title == "lr.nii.gz" and "made by udean" in page.text and capsys.readouterr().out.endswith("look.html\n")
+    )
     expected = {"scan": lr, "cubic": nib.Nifti1Image(cubic(lr.get_fdata(), (2, 2, 1), (0.5, 0.5, 0)), AFFINE)}
     expected |= {key: nib.load(case[key.lower()]) for key in ("SR", "HR")}
     assert list(page.volumes) == list(expected)

@@ -1,13 +1,15 @@
 """Pages to look at: what is in the file, by itself; tests/clients/test_viewer.py opens them in a browser."""
 
+import json
 import re
 import sys
+from contextlib import nullcontext
 
 import nibabel as nib
 import numpy as np
 import pytest
 
-from common.reports import viewer
+from common.reports import about_result, viewer
 
 from ..bundles.runs import OBLIQUE
 from ..pages import Page
@@ -44,6 +46,39 @@ def test_the_page(tmp_path):
     assert not re.search(r"https?:|url\(|@import", own)
     exported = re.search(r"export\{([\w$]+) as Niivue\}", page.niivue)[1]
     assert re.search(rf"\b{re.escape(exported)}=class", page.niivue)
+
+
+MADE = {"Bundle": "udean", "BundleVersion": "0.6.0", "Weights": {"File": "m.pt", "FileSha256": "0123456789abcdef"}}
+
+
+@pytest.mark.parametrize(
+    "about, words",
+    [
+        (None, ["not known", "Research only. Not for diagnosis."]),
+        (MADE, ["SR</b>: made by udean 0.6.0, weights m.pt (SHA-256 0123456789ab)\n"]),
+        ({**MADE, "Adapted": {"Used": True}}, ["fine-tuned on this scan"]),
+        ({"Bundle": 5, "Weights": 5, "Adapted": 5, "Warnings": 5}, ["made by 5, no file of weights"]),
+        ({"Warnings": ["a <i>", "b"]}, ["<li>a &lt;i&gt;", "2 warnings"]),
+    ],
+)
+def test_what_made_it(tmp_path, about, words):
+    images = {name: nib.Nifti1Image(np.ones((4, 4, 4)), np.eye(4)) for name in ("scan", "SR", "HR")}
+    viewer(tmp_path / "page.html", images, "s.nii.gz", truth="HR", about=about)
+    text = Page(tmp_path / "page.html").text
+    assert all(word in text for word in words) and ("<details" in text) == ("2 warnings" in words)
+
+
+@pytest.mark.parametrize("content", [b"{}", b"[1]", b'{"SuperResolution": 5}', b"", b"{,}", b"\xff\xfea"])
+def test_the_json_of_a_result(tmp_path, content):
+    """What another program wrote says nothing; what cannot be read is named in a warning."""
+    result, file = tmp_path / "x_sr.nii.gz", tmp_path / "x_sr.json"
+    assert about_result(result) is None
+    file.write_text(json.dumps({"SuperResolution": MADE}))
+    assert about_result(result) == MADE
+    file.write_bytes(content)
+    readable = content.startswith((b"{}", b"[", b'{"'))
+    with nullcontext() if readable else pytest.warns(UserWarning, match=f"^{re.escape(str(file))}: cannot be read"):
+        assert about_result(result) is None
 
 
 @pytest.mark.parametrize("value", [0, -3, 5])
