@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 import math
 import os
@@ -14,9 +15,23 @@ from typing import Any
 
 import torch
 
-__all__ = ["append_about", "as_json", "check_writable", "load_state", "read_about", "replacing", "sidecar"]
+from .images import ending
+
+__all__ = [
+    "append_about",
+    "as_json",
+    "check_writable",
+    "load_state",
+    "read_about",
+    "read_object",
+    "read_sidecar",
+    "replacing",
+    "sidecar",
+    "slice_thickness",
+]
 
 _ABOUT = "extra/about.json"  # where torch.jit puts, and looks for, further files
+_THICKEST = 1000.0  # mm
 _KEYS = {"bundle", "version", "network", "settings", "defaults", "sha256"}
 
 
@@ -171,5 +186,68 @@ def _onnx_metadata(path: Path) -> dict[str, str]:
 
 
 def sidecar(path: str | os.PathLike) -> Path:
-    """The JSON beside a NIfTI file that describes it, as BIDS and dcm2niix name it; whether it is there or not."""
-    return Path(os.fspath(path).removesuffix(".gz").removesuffix(".nii") + ".json")
+    """The JSON next to a scan that describes it, as BIDS and dcm2niix name it; whether it is there or not."""
+    path = Path(path)
+    return path.with_name(path.name[: len(path.name) - len(ending(path) or "")] + ".json")
+
+
+def read_sidecar(path: str | os.PathLike) -> tuple[dict[str, Any], str | None]:
+    """What the sidecar JSON of a scan says. It is only a hint, so nothing that is wrong with it is an error.
+
+    Args:
+        path: of the scan.
+
+    Returns:
+        The keys and values, none where there is no such file or it cannot be read, ``SliceThickness`` as a number in mm
+        and only where it is a thickness; and a warning that begins with the file's name where something is wrong.
+    """
+    file = sidecar(path)
+    if not file.is_file():
+        return {}, None
+    said, problem = read_object(file)
+    if problem is not None:
+        return {}, f"{file}: {problem}; nothing in it is used. Mend or remove it."
+    if said.get("SliceThickness") is None:
+        return said, None
+    value = said.pop("SliceThickness")
+    if (mm := slice_thickness(value)) is None:
+        found = f"{file}: SliceThickness is {repr(value)[:60]}, expected a number of mm above 0, at most {_THICKEST:g}"
+        return said, f"{found}; it is not used. Mend or remove it."
+    return {**said, "SliceThickness": mm}, None
+
+
+def slice_thickness(value: object) -> float | None:
+    """A thickness of slices in mm, given as a number or as text; None where it is none that slices have."""
+    try:
+        mm = math.nan if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return mm if 0 < mm <= _THICKEST else None
+
+
+def read_object(file: Path) -> tuple[dict[str, Any], str | None]:
+    """The object in a JSON file in UTF-8, UTF-16 or Latin-1, with or without a byte order mark.
+
+    Returns:
+        The object, empty where it cannot be read; and what is wrong with the file, or None.
+    """
+    try:
+        content = json.loads(_text(file.read_bytes()), parse_constant=str)
+    except OSError as error:
+        return {}, f"cannot be read ({error.strerror})"
+    except (ValueError, RecursionError) as error:
+        return {}, f"not valid JSON ({error})"
+    if not isinstance(content, dict):
+        return {}, f"found a {type(content).__name__}, expected a JSON object"
+    return content, None
+
+
+def _text(data: bytes) -> str:
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return data.decode("utf-16")
+    if data[:2].count(0) == 1:  # UTF-16 without a mark: JSON begins with ASCII
+        return data.decode("utf-16-be" if data[0] == 0 else "utf-16-le")
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        return data.decode("latin-1")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from monai.bundle import ConfigParser, ConfigWorkflow
 
 from .about import remembered
 from .blocks import ROOT, written_out
+from .data.lists.spacing import cubes
 from .export.modules import NAME, renamed
 from .files import read_about
 from .geometry import ROUNDING, slice_permutation
@@ -24,20 +25,23 @@ WITHIN = 1 + ROUNDING  # outside of the range of the spacing by no more than rou
 # Up to these factors outside of it weights are used, with a warning: on a real head that was made into a stack of thick
 # slices they were still better than cubic there.
 _TOO_FINE, _TOO_COARSE = 2.0, 2.5
+_UNEVEN = 1.4  # slices that are so many times thicker, or thinner, than pixels are wide come first
 
 
 @dataclass(frozen=True)
 class Offer:
-    """Weights of a bundle, with what of them decides on their use.
+    """Weights of a bundle, or one that learns from the scan itself, with what of it decides on its use.
 
     Attributes:
         bundle: its folder.
-        overrides: of its inference.json, with the checkpoint.
+        overrides: of its inference.json, with the checkpoint where there is one.
         scale: voxels of the result for a voxel of the scan, along the ordered axes.
         slice_axis: as for :func:`common.geometry.slice_permutation`.
         ranges: lowest and highest spacing in the training by axis; None where it is not known.
         guided: whether it needs a guide.
-        there: whether the file of the weights is there.
+        there: whether the file of the weights is there, or none is needed.
+        free: of a method that needs none, and whose scale nobody has given: along which axes it may act, "across" the
+            slices or "any"; else None.
     """
 
     bundle: Path
@@ -47,6 +51,13 @@ class Offer:
     ranges: tuple[tuple[float, float] | None, ...]
     guided: bool
     there: bool
+    free: str | None = None
+
+    def at(self, scale: Sequence[float]) -> Offer:
+        """This with the given scale, where it takes any; else as it is."""
+        if self.free is None:
+            return self
+        return replace(self, scale=tuple(scale), overrides={**self.overrides, "scale": list(scale)}, free=None)
 
     @property
     def name(self) -> str:
@@ -100,35 +111,42 @@ def offers(bundle: str | None, overrides: Mapping[str, Any], options: Sequence[s
     """What the bundles have weights for, by the files in models that say what they are; or would have, were they there.
 
     Args:
-        bundle: folder of a bundle, or its name; None for all but those whose inference.json says ``on_request``, or for
-            that which a given checkpoint says.
-        overrides: of the configurations.
+        bundle: folder of a bundle, or its name; None for all but those whose inference.json says ``on_request`` and
+            those that need no weights, or for that which a given checkpoint says.
+        overrides: of the configurations; each is for those that know its key. One that only bundles ``on_request`` know
+            asks for these.
         options: other names that a misspelt key may have meant.
 
     Raises:
         FileNotFoundError: when there is no such bundle, or no such checkpoint.
-        ValueError: when no bundle has the keys that are overridden; those that lack one are left out.
+        ValueError: when no bundle has a key that is overridden.
     """
     if "checkpoint" in overrides:
         bundle = _bundle_of(str(overrides["checkpoint"]), bundle)
     configs = {
         folder: ConfigParser(ConfigParser.load_config_file(str(folder / _CONFIG))) for folder in _folders(bundle)
     }
-    able = [folder for folder, config in configs.items() if all(key in config for key in overrides)]
+    # Those on request are for scans of a kind that a scan does not show.
+    usual = [folder for folder in configs if bundle is not None or not configs[folder].get("on_request", False)]
+    able = usual
+    if not all(any(key in configs[folder] for folder in usual) for key in overrides):
+        able = [folder for folder, config in configs.items() if all(key in config for key in overrides)]
     if not able:
         known = {key for config in configs.values() for key in config.get() if not key.startswith("_")}
-        lacking = next((key for key in overrides if key not in known), " and --".join(overrides))
+        lacking = next(
+            (key for key in overrides if not any(key in config for config in configs.values())),
+            " and --".join(overrides),
+        )
         close = difflib.get_close_matches(lacking, sorted({*known, *options}), n=2)
         raise ValueError(
             f"--{lacking}: no inference.json of {', '.join(folder.name for folder in configs)} has that"
             + (f"; did you mean {' or '.join(close)}?" if close else ".")
         )
-    if bundle is None:
-        # Such as suit scans of a kind that a scan does not show.
-        able = [folder for folder in able if not configs[folder].get("on_request", False)] or able
-    return [
-        _offer(folder, {"checkpoint": file, **overrides}) for folder in able for file in _weights(folder, overrides)
-    ]
+    found = []
+    for folder in able:
+        own = {key: value for key, value in overrides.items() if key in configs[folder]}
+        found += [_offer(folder, file, own) for file in _weights(folder, own)]
+    return [offer for offer in found if bundle is not None or offer.free is None]
 
 
 def choose(affine: np.ndarray, known: Sequence[Offer], guided: bool) -> list[Choice]:
@@ -140,11 +158,16 @@ def choose(affine: np.ndarray, known: Sequence[Offer], guided: bool) -> list[Cho
         guided: whether there is a guide.
 
     Raises:
-        ValueError: when for none of them it is clear which axis runs across the slices.
+        ValueError: when for none of them it is clear which axis runs across the slices, or what scale suits.
     """
     choices = []
     unclear: ValueError | None = None
     for offer in known:
+        try:
+            offer = offer if offer.free is None else offer.at(_suiting(affine, offer))
+        except ValueError as error:
+            unclear = error
+            continue
         axes = [offer.slice_axis]
         if len(set(offer.scale)) > 1 and "slice_axis" not in offer.overrides and "auto" not in axes:
             axes.insert(0, "auto")  # before that of the training: the slices may lie otherwise here
@@ -201,26 +224,37 @@ def _folders(bundle: str | None) -> list[Path]:
     )
 
 
-def _weights(folder: Path, overrides: Mapping[str, Any]) -> list[str]:
-    """Files of a bundle's weights, or where they would be."""
+def _weights(folder: Path, overrides: Mapping[str, Any]) -> list[str | None]:
+    """Files of a bundle's weights, or where they would be; None of a bundle that needs none."""
     if "checkpoint" in overrides:
         return [overrides["checkpoint"]]
     known = sorted(str(path) for path in (folder / "models").glob("*.pt") if read_about(path) is not None)
+    if not known and _parser(folder, {}).get_parsed_content("checkpoint") is None:
+        return [None]
     return known or [str(folder / "models" / "model.pt")]
 
 
-def _offer(folder: Path, overrides: dict[str, Any]) -> Offer:
+def _parser(folder: Path, overrides: Mapping[str, Any]) -> ConfigParser:
     parser = ConfigParser(ConfigParser.load_config_file(str(folder / _CONFIG)))
     parser.update({**overrides, "bundle_root": str(folder)})
     parser.set(_prepared(parser.config))
+    return parser
+
+
+def _offer(folder: Path, checkpoint: str | None, overrides: Mapping[str, Any]) -> Offer:
+    overrides = {**overrides, **({} if checkpoint is None else {"checkpoint": checkpoint})}
+    parser = _parser(folder, overrides)
 
     def content(key: str, otherwise: Any) -> Any:
         return parser.get_parsed_content(key) if key in parser else otherwise
 
-    scale = content("scale", (1, 1, 1))
+    scale, free = content("scale", (1, 1, 1)), None
+    if checkpoint is None and "scale" not in overrides:
+        free = "across" if scale == "auto" else "any"
     if scale == "auto":
-        scale = overrides["scale"] = content("factors", None)
-    ranges = content("training_range", None) or remembered(overrides["checkpoint"], training_range=None) or {}
+        scale = content("factors", None)
+        overrides |= {} if free else {"scale": scale}
+    ranges = content("training_range", None) or remembered(checkpoint, training_range=None) or {}
     in_plane, across = (ranges.get(f"{name}_spacing") for name in ("in_plane", "slice"))
     return Offer(
         bundle=folder,
@@ -229,8 +263,36 @@ def _offer(folder: Path, overrides: dict[str, Any]) -> Offer:
         slice_axis=content("slice_axis", "auto"),
         ranges=tuple(pair and tuple(pair) for pair in (in_plane, in_plane, across)),
         guided=str(content("guided", False)).lower() == "true",
-        there=os.path.isfile(overrides["checkpoint"]),
+        there=checkpoint is None or os.path.isfile(checkpoint),
+        free=free,
     )
+
+
+def _suiting(affine: np.ndarray, offer: Offer) -> tuple[float, ...]:
+    """The scale of a method that takes any, which makes a scan's voxels cubes, or halves those that nearly are.
+
+    Raises:
+        ValueError: when it acts across slices alone, and nothing tells which axis that is, or they are thin.
+    """
+    axis = offer.overrides.get("slice_axis", "auto")
+    try:
+        order = slice_permutation(affine, axis)
+    except ValueError:
+        if offer.free == "across" or axis != "auto":
+            raise
+        return 2, 2, 2
+    mm = np.linalg.norm(affine[:3, :3], axis=0)[list(order)]
+    if offer.free == "across":
+        if max(scale := cubes(mm)) == 1:
+            raise ValueError(
+                f"{offer.bundle.name} makes slices thinner, and those of {in_words(mm)} are no thicker than pixels are "
+                'wide; give a scale, for example --scale "[1,1,2]", or another --bundle.'
+            )
+        return scale
+    thickness = mm[2] / np.sqrt(mm[0] * mm[1])
+    if thickness > _UNEVEN:
+        return 1, 1, max(2, round(thickness))
+    return (2, 2, 2) if thickness * _UNEVEN > 1 else (2, 2, 1)
 
 
 def _choice(affine: np.ndarray, offer: Offer, axis: str, order: Sequence[int]) -> Choice:

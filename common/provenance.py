@@ -10,7 +10,6 @@ import platform
 import re
 import tempfile
 from collections.abc import Iterable, Mapping
-from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -19,13 +18,13 @@ import torch
 from torch import nn
 
 from .degradations import Degradation
-from .files import sidecar
+from .files import read_object, read_sidecar
 
 BIDS_VERSION = "1.11.0"
 DESCRIPTION = "dataset_description.json"
 _PACKAGES = ("monai", "torch", "nibabel", "mri-sr-bundles")
-# Of a scan's own JSON, what holds for its result too.
-_KEPT = ("SkullStripped", "SpatialReference")
+# Of a scan's own JSON, what holds for its result too, and how it is given.
+_KEPT = {"SkullStripped": bool, "SpatialReference": str | dict}
 
 
 def bundle_of(bundle_root: str | os.PathLike) -> dict[str, str]:
@@ -111,16 +110,14 @@ def source_of(path: str | os.PathLike) -> str:
 def known_of_source(path: str | os.PathLike) -> dict[str, Any]:
     """What BIDS knows of a scan that holds for its result.
 
-    It is in the JSON beside the scan, and what a raw dataset holds has its skull; else it is not known and left out.
+    It is in the sidecar JSON, and what a raw dataset holds has its skull; else it is not known and left out.
     """
-    beside = sidecar(path)
+    said, _ = read_sidecar(path)
     root = dataset_of(path)
-    try:
-        raw = root is not None and json.loads((root / DESCRIPTION).read_text()).get("DatasetType", "raw") == "raw"
-        said = json.loads(beside.read_text()) if beside.is_file() else {}
-    except (OSError, ValueError, AttributeError):
-        return {}
-    return {**({"SkullStripped": False} if raw else {}), **{key: said[key] for key in _KEPT if key in said}}
+    described, problem = ({}, "") if root is None else read_object(root / DESCRIPTION)
+    raw = problem is None and described.get("DatasetType", "raw") == "raw"
+    kept = {key: said[key] for key, kind in _KEPT.items() if isinstance(said.get(key), kind)}
+    return {**({"SkullStripped": False} if raw else {}), **kept}
 
 
 def describe_dataset(output_dir: str | os.PathLike, bundle: Mapping[str, str], sources: Iterable[str]) -> None:
@@ -142,12 +139,14 @@ def describe_dataset(output_dir: str | os.PathLike, bundle: Mapping[str, str], s
     roots = sorted({root for source in folders.values() if (root := dataset_of(source)) is not None})
     if path.parent in roots:
         raise ValueError(f"{path.parent} is the scans' own dataset; name another folder for the derivatives.")
-    found: dict[str, Any] = {}
-    if path.is_file():
-        with suppress(ValueError):
-            found = json.loads(path.read_text())
-        if not isinstance(found, dict) or not found:
-            raise ValueError(f"{path} is no JSON object that describes a dataset; remove it, or name another folder.")
+    found, problem = read_object(path) if path.is_file() else ({}, None)
+    if problem is None and not isinstance(found.get("GeneratedBy", []), list):
+        problem = "GeneratedBy is no list"
+    if problem is None and not isinstance(found.get("DatasetLinks", {}), dict):
+        problem = "DatasetLinks is no object"
+    if problem is not None or (path.is_file() and not found):
+        problem = problem or "it is empty"
+        raise ValueError(f"{path} does not describe a dataset: {problem}; remove it, or name another folder.")
     described = {
         "Name": "Super-resolved MRI",
         "BIDSVersion": BIDS_VERSION,

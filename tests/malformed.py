@@ -1,6 +1,7 @@
-"""Inputs that are damaged in ways drawn from a seed: NIfTI, checkpoints, zips of bundles, DICOM series."""
+"""Inputs that are damaged in ways drawn from a seed: NIfTI, sidecars, checkpoints, zips of bundles, DICOM series."""
 
 import gzip
+import json
 import os
 import re
 import shutil
@@ -17,7 +18,7 @@ import numpy as np
 import torch
 
 SEED = int(os.environ.get("SEED", "0"))
-COUNT = int(os.environ.get("MALFORMED", "50"))  # of each of the four kinds
+COUNT = int(os.environ.get("MALFORMED", "50"))  # of each of the five kinds
 
 # Of a NIfTI-1 header: offset, format, and values that are wrong or strange there.
 _HEADER = {
@@ -87,6 +88,39 @@ def niftis(valid: Path, folder: Path) -> list[Path]:
         files.append(folder / f"malformed_{n:03d}_{re.sub('[^0-9A-Za-z.-]+', '_', kind)}.nii.gz")
         files[-1].write_bytes(packed)
     return files
+
+
+# Of a sidecar JSON: keys that are read, and values that are wrong or strange there.
+_ANY = (None, True, "", "x", [], {}, [[]], -1, 0, 10**400, float("nan"), float("-inf"), "\u2028", "9" * 10**5)
+_SIDECAR = {
+    "SliceThickness": (*_ANY, "5", [5, 5], 1e9, "nan"),
+    "ImageType": (*_ANY, [None, "M"], ["P"], "DERIVED\\ADC"),
+    "Modality": (*_ANY, "mr", "CT", ["MR"]),
+    "Units": (*_ANY, "rad", ["Hz"]),
+    "SkullStripped": (*_ANY, "false"),
+    "SpatialReference": (*_ANY, {"x": float("nan")}),
+}
+
+
+def sidecars(path: Path) -> Iterator[str]:
+    """What was done to it, while the damaged JSON is at a path, one after another."""
+    rng = np.random.default_rng([SEED, 5])
+    for n in range(COUNT):
+        key, values = list(_SIDECAR.items())[rng.integers(len(_SIDECAR))]
+        value = values[rng.integers(len(values))]
+        encoding = str(rng.choice(["utf-8", "utf-8-sig", "utf-16", "utf-16-be", "utf-32", "latin-1"]))
+        content = {"SliceThickness": 3, "InstitutionName": "Universit\u00e4t", key: value}
+        data = bytearray(json.dumps(content, ensure_ascii=False).encode(encoding, "replace"))
+        kind = ("value", "value", "bytes", "short", "other")[n % 5]
+        if kind == "bytes":
+            for offset in rng.integers(min(len(data), 200), size=3):
+                data[offset] = rng.integers(256)
+        elif kind == "short":
+            del data[rng.integers(len(data)) :]
+        elif kind == "other":
+            data = (b"", b"[4]", b"4", b"null", b"[" * 10**5, b'{"a": 1,}', bytes(50), rng.bytes(500))[n // 5 % 8]
+        path.write_bytes(data)
+        yield f"{kind} {key} {str(value)[:20]!r} {encoding}"
 
 
 def checkpoints(valid: Path, folder: Path) -> Iterator[tuple[str, Path]]:

@@ -52,13 +52,36 @@ def test_slices_lie_where_the_spacing_shows_it():
         assert best.slice_axis == "SI"
 
 
-def test_keys_choose_bundles_too():
-    """Those that lack a key are left out; one that all lack is a mistake."""
-    assert {offer.bundle.name for offer in offers(None, {"uncertainty": True})} == {"udean"}
+def test_keys_are_for_the_bundles_that_know_them():
+    """They change nothing of the others, nor what is chosen; one that none knows is a mistake."""
+    set_keys = {"adapt_iterations": 0, "projections": 0}
+    known = [offer for offer in offers(None, set_keys) if offer.there]
+    assert [offer.name for offer in known] == [offer.name for offer in THERE]
+    assert {key for offer in known if offer.bundle.name == "udean" for key in offer.overrides} == {
+        "checkpoint", "projections",
+    }  # fmt: skip
     words = ["--dryrun: no inference.json of ", "udean", "did you mean dry_run"]
     refused(lambda: offers(None, {"dryrun": True}, ["dry_run"]), ValueError, *words)
     # Nothing in a scan tells that its blur is one that nobody knows.
     for asked in (("downsampling_gan", {}), (None, {"denoise_input": True})):
         assert {offer.bundle.name for offer in offers(*asked)} == {"downsampling_gan"}
     assert "downsampling_gan" not in {offer.bundle.name for offer in offers(None, {})}
+    refused(lambda: offers("udean", {"adapt_iterations": 0}), ValueError, "--adapt_iterations", "udean")
     refused(lambda: offers("uden", {}), FileNotFoundError, "--bundle 'uden': ", "ct_guided, ", "udean, ")
+
+
+def test_methods_that_learn_from_the_scan_need_no_weights():
+    """Their scale suits the scan, unless it is given; they are taken where they are named."""
+    assert not {"zssr", "smore"} & {offer.bundle.name for offer in offers(None, {})}
+    for bundle, spacing, scale in (
+        ("zssr", (1, 1, 1), (2, 2, 2)),
+        ("zssr", (1, 4, 1), (1, 1, 4)),
+        ("zssr", (2, 2, 1), (2, 2, 1)),
+        ("smore", (4.5, 1, 1), (1, 1, 4.5)),
+    ):
+        (offer,) = offers(bundle, {})
+        (best,) = choose(np.diag([*spacing, 1.0]), [offer], False)
+        assert offer.there and best.offer.scale == scale and best.offer.overrides == {"scale": list(scale)}
+        assert choose(np.diag([1, 1, 4.0, 1]), [offer.at([1, 1, 2])], False)[0].offer.scale == (1, 1, 2)
+    for spacing, why in ((1, 1, 1), "which axis"), ((2, 2, 1), "no thicker"):
+        refused(lambda spacing=spacing: choose(np.diag([*spacing, 1.0]), offers("smore", {}), False), ValueError, why)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 
 from ..command_line import is_true
+from ..data.lists.alike import alike, joining
 from ..data.lists.datalist import (
     FILE,
     GROUPS,
@@ -23,6 +25,10 @@ from ..data.lists.datalist import (
     subject_of,
 )
 from ..files import replacing
+from ..images import ENDINGS, ending
+from ..kinds import no_scan, say_passed_over, unreadable, without_voxel_files
+
+_LISTED = 20  # files in a message
 
 
 def write_datalist(
@@ -54,6 +60,9 @@ def write_datalist(
     there are guides or CT, and too few HR volumes for all groups, none go to source. Or the split is by hand: a
     pattern for each group that is not to stay empty, which picks from the files of ``hr``, ``lr`` and ``ct``.
 
+    Files that a pattern matches and that are no scans, such as masks, are passed over with a line. Subjects of
+    different groups whose names look like those of one person are named in a warning.
+
     Args:
         dataset_dir: folder of the data; patterns and the paths in ``dataset.json`` are relative to it.
         hr: glob patterns of HR volumes of the contrast that is to be super-resolved, several separated by commas;
@@ -77,9 +86,9 @@ def write_datalist(
 
     Raises:
         FileNotFoundError: no such folder, or a pattern without files.
-        ValueError: too few subjects, a bad split or subject, subjects in two groups, with guides a
-            subject with two volumes of a kind or with a scan or guide alone, no CT that may train, or an LR volume in
-            test whose HR is not known.
+        ValueError: a file that matches a pattern and cannot be read, too few subjects, a bad split or subject, subjects
+            in two groups, with guides a subject with two volumes of a kind or with a scan or guide alone, no CT that
+            may train, or an LR volume in test whose HR is not known.
     """
     root = folder(dataset_dir)
     misaligned, paired = is_true(misaligned, "misaligned"), is_true(paired, "paired")
@@ -89,7 +98,7 @@ def write_datalist(
             "and leave --misaligned out."
         )
     patterns = {"hr": hr, "lr": lr, "guide": guide, "ct": ct}
-    files = {kind: find(root, patterns[kind], kind) for kind in KINDS}
+    files = {kind: _volumes(root, find(root, patterns[kind], kind), kind) for kind in KINDS}
     if not files["hr"] and not files["lr"]:
         raise ValueError("datalist: no --hr and no --lr pattern; give MR volumes to learn from: --hr '*/*_t1w.nii.gz'.")
     check_exclusive(files)
@@ -135,6 +144,52 @@ def write_datalist(
     left = sorted(set(subjects.values()) - {entry["subject"] for entries in groups.values() for entry in entries})
     if left:
         print(f"  in no group: {' '.join(left)}")
+    if subject is None:
+        _ask(root, groups, misaligned)
+
+
+def _volumes(root: Path, paths: Sequence[str], kind: str) -> list[str]:
+    """The files of a kind that can be read and are scans; of those that are none printed lines tell.
+
+    Raises:
+        ValueError: when a file cannot be read, or none is a scan: a list of data must not shrink without a word.
+    """
+    paths = without_voxel_files(paths)
+    problems, others = {}, {}
+    for path in paths:
+        if (reason := unreadable(root / path)) is not None:
+            problems[path] = reason
+        elif ending(path) is None:
+            problems[path] = f"not an image that is read ({', '.join(ENDINGS)}); narrow the pattern."
+        elif (reason := no_scan(root / path, ct=kind == "ct")) is not None:
+            others[path] = reason
+    if problems:
+        listing = "\n  ".join(f"{path}: {reason}" for path, reason in [*problems.items()][:_LISTED])
+        if len(problems) > _LISTED:
+            listing += f"\n  and {len(problems) - _LISTED} more"
+        raise ValueError(f"datalist: {len(problems)} of {len(paths)} files of --{kind} cannot be read:\n  {listing}")
+    if paths and len(others) == len(paths):
+        raise ValueError(f"datalist: --{kind} matches no scan: {paths[0]}: {others[paths[0]]}")
+    say_passed_over(others)
+    return [path for path in paths if path not in others]
+
+
+def _ask(root: Path, groups: Mapping[str, Sequence[Mapping[str, str]]], misaligned: bool) -> None:
+    """Print a warning where subjects of different groups may be one person."""
+    group_of, subjects = {}, {}
+    for group, entries in groups.items():
+        for entry in entries:
+            for kind in (*SCANS, "ct"):
+                if kind in entry:
+                    subjects[entry[kind]] = entry["subject"]
+                    group_of[entry["subject"]] = "source" if misaligned and group == "target" else group
+    found = [names for names in alike(root, subjects) if len({group_of[name] for name in names}) > 1]
+    if found:
+        listing = "\n  ".join(f"{', '.join(f'{name} ({group_of[name]})' for name in names)}" for names in found)
+        print(
+            f"warning: by their names these may be scans of one person, in different groups:\n  {listing}\n"
+            f"If they are, give the same command with --subject '{joining(subjects, found)}'"
+        )
 
 
 def _split(

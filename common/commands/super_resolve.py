@@ -33,35 +33,43 @@ def super_resolve(
     dry_run: bool = False,
     **override,
 ) -> None:
-    """Super-resolve NIfTI files and DICOM series, each with the weights that suit its voxel sizes.
+    """Super-resolve scans in files and DICOM series, each with the weights that suit its voxel sizes.
 
     The weights are those that are for voxels of such sizes, of several those that make the voxels most nearly
     cubes; the choice is printed. Where none are, the nearest are used with a warning, up to where they are of use; a
     scan beyond is a failure that says what would do. Each result is <name>_sr.nii.gz, that of a DICOM series also a
     derived series in <name>_dicom. Under torchrun each process takes its share of the scans.
 
+    Every file that looks like a scan is done, or listed with its reason. What is no magnitude MR image (masks, label
+    maps, phase, maps, PET, CT) is passed over with a line in a folder, and refused where it is named. The exit code is
+    0 when every scan is done, whatever was passed over, else 1.
+
     Args:
-        path: a NIfTI file, a DICOM file of a series, or a folder of either, with its subfolders.
+        path: a scan (NIfTI, .mgz, .hdr and .img, AFNI, NRRD, MetaImage), a DICOM file of a series, or a folder of
+            these, with its subfolders.
         output_dir: default the folder super_resolved beside the file, or in the folder.
         guide: a finer scan of another contrast of the same person: its file, or a pattern such as "**/*_t1w.nii.gz"
             for the guides of many scans, which are paired by subject.
-        bundle: name or folder of a bundle, to take no other; then also for scans unlike those of its training.
+        bundle: name or folder of a bundle, to take no other; then also for scans unlike those of its training. Those
+            that learn from the scan itself, zssr and smore, need no weights.
         scale: for example "[2,2,1]", to take no weights of another; then also for scans unlike those of the training.
         skip_existing: whether to leave out scans whose results are there whole.
         shard: "3/16" for the third of 16 parts of the scans, for jobs of an array.
         dry_run: whether only to say what would be done with each scan, with warnings about it; nothing is written.
-        override: keys of the bundle's inference.json, for example --slice_axis SI or --device cpu.
+        override: keys of a bundle's inference.json, for example --slice_axis SI or --device cpu; where a bundle does
+            not know a key it changes nothing, and a line says so.
 
     Raises:
         FileNotFoundError: when there is no such path, or no scan in it.
         ValueError: when an option does not fit.
-        RunsFailedError: when scans failed; the others are done.
+        RunsFailedError: when scans failed, or cannot be read; the others are done.
     """
     from ..startup import import_monai
 
     import_monai()
     from ..errors import RunsFailedError
     from ..files import check_writable
+    from ..kinds import missing_content
     from ..processes import gathered, join, rank, say
 
     # What MONAI says of its set-up, and of a decoder that is for CUDA, is nothing about a scan.
@@ -71,7 +79,7 @@ def super_resolve(
     known = _known(bundle, scale, override)
     root = Path(path).expanduser()
     if not root.exists():
-        raise FileNotFoundError(f"{path}: there is no such file or folder.")
+        raise FileNotFoundError(f"{path}: {missing_content(root) or 'there is no such file or folder.'}")
     output = Path(output_dir).expanduser() if output_dir else _folder_of(root) / _RESULTS
     with tempfile.TemporaryDirectory(prefix="super_resolve-") as temporary:
         jobs = _found(root, guide, override.get("subject"), Path(temporary))
@@ -86,7 +94,7 @@ def super_resolve(
         elif not dry_run:
             say(f"results go to {output}")
         for group in _groups(jobs):
-            _tell(group)
+            _tell(group, [key for key in override if key != "subject"])
             _convert(group)
             if dry_run:
                 _look(group, output, override.get("bids", False))
@@ -123,6 +131,7 @@ def _known(bundle: str | None, scale: Sequence[int] | None, override: dict[str, 
     known = offers(bundle, override, [*inspect.signature(super_resolve).parameters])
     if scale is None:
         return known
+    known = [offer.at(scale) for offer in known]
     scales = [list(other) for other in sorted({offer.scale for offer in known if offer.there})]
     if list(scale) not in scales:
         raise ValueError(f"--scale is {scale}, expected one that there are weights for: {scales}.")
@@ -144,7 +153,7 @@ def _found(root: Path, guide: str | None, subject: str | None, temporary: Path) 
             scans = find_scans(root, guide, subject)
         except FileNotFoundError as error:
             if not series:  # of a folder of DICOM there may be nothing else
-                text = str(error).removeprefix("dataset_dir ").replace("no .nii", "no DICOM series and no .nii")
+                text = str(error).removeprefix("dataset_dir ").replace("no scan", "no scan and no DICOM series of one")
                 raise FileNotFoundError(text) from None
         except ValueError:
             if not series:  # nor else than results
@@ -170,6 +179,7 @@ def _series(root: Path) -> list[Series]:
     """
     from ..apps.deploy.mr_series.signature import is_dicom
     from ..data.lists.datalist import files_below
+    from ..kinds import say_passed_over
     from ..processes import say
 
     files = [root] if root.is_file() else [root / name for name in files_below(root)]
@@ -184,9 +194,7 @@ def _series(root: Path) -> list[Series]:
     if root.is_file():
         scans = [each for each in scans if root.resolve() in [file.resolve() for file in each.files]]
         return [replace(each, problem=each.no_scan or each.problem) for each in scans]
-    for each in scans:
-        if each.no_scan:
-            say(f"passed over: {each.description}: {each.no_scan}")
+    say_passed_over({each.description: each.no_scan for each in scans if each.no_scan})
     return [each for each in scans if not each.no_scan]
 
 
@@ -234,7 +242,7 @@ def _choose(jobs: Sequence[_Job], known: Sequence[Offer], guided: bool, asked: b
                 trained: list[Choice] = []
                 with contextlib.suppress(ValueError):  # they are only a hint
                     trained = choose(affine, missing, guided)
-                job.problem = _reason(choices, trained, guided)
+                job.problem = _reason(choices, trained, guided, [] if there else missing)
 
 
 def _affine(job: _Job) -> Any:
@@ -243,27 +251,28 @@ def _affine(job: _Job) -> Any:
     Raises:
         ValueError: when it cannot be read, or gives voxels no place.
     """
-    import nibabel as nib
-
+    from ..images import open_image
     from ..transforms.scan.check import check_affine
 
     if job.series is not None:
         return job.series.affine
     path = job.entry["image"]
-    try:
-        affine = nib.load(path).affine
-    except Exception as error:
-        raise ValueError(f"{path}: not a readable image ({error}); expected NIfTI (.nii or .nii.gz).") from None
+    affine = open_image(path).affine
     check_affine(path, affine)
     return affine
 
 
-def _reason(choices: Sequence[Choice], trained: Sequence[Choice], guided: bool) -> str:
-    """Why there is nothing to choose, and what would do."""
+def _reason(choices: Sequence[Choice], trained: Sequence[Choice], guided: bool, missing: Sequence[Offer]) -> str:
+    """Why there is nothing to choose, and what would do; ``missing`` has weights that alone were asked for."""
     from ..offers import in_words
 
+    if missing:
+        docs = ", ".join(str(offer.bundle / "docs" / "README.md") for offer in missing)
+        names = " and ".join(offer.bundle.name for offer in missing)
+        return f"there are no weights of {names} here. Train them, as {docs} says, and give --checkpoint FILE."
     if not choices:
-        return f"there are no weights for scans {'with a guide' if guided else 'without a guide'}; name a --bundle."
+        also = "leave --guide out, or name another --bundle" if guided else "name another --bundle, or give a --guide"
+        return f"there are no weights for scans {'with a guide' if guided else 'without a guide'}; {also}."
     nearest = choices[0]
     text = (
         f"no weights here suit voxels of {in_words(nearest.spacing[0])}; of the nearest, {nearest.offer.name}, "
@@ -320,13 +329,13 @@ def _groups(jobs: Sequence[_Job]) -> Iterator[list[_Job]]:
         if job.problem is None:
             offer = job.choice.offer
             series = None if job.series is None else job.entry["name"]
-            key = (offer.bundle, offer.overrides["checkpoint"], job.choice.slice_axis, series)
+            key = (offer.bundle, offer.overrides.get("checkpoint"), offer.scale, job.choice.slice_axis, series)
             of_weights.setdefault(key, []).append(job)
     yield from of_weights.values()
 
 
-def _tell(group: Sequence[_Job]) -> None:
-    """Print which weights were chosen for which scans, a line for each spacing."""
+def _tell(group: Sequence[_Job], options: Sequence[str]) -> None:
+    """Print which weights were chosen for which scans, a line for each spacing, and options that they do not know."""
     from ..offers import WITHIN, in_words
 
     of_spacing: dict[str, list[_Job]] = {}
@@ -340,6 +349,15 @@ def _tell(group: Sequence[_Job]) -> None:
         choice = jobs[0].choice
         beyond = f"; {choice.excess:.2f} times outside of the weights' voxel sizes" if choice.excess > WITHIN else ""
         print(f"{choice.offer.name}, {spacing}: {names}{beyond}", flush=True)
+    offer = group[0].choice.offer
+    if ignored := [f"--{option}" for option in options if option not in offer.overrides]:
+        print(f"  {offer.bundle.name} does not know {', '.join(ignored)}, which changes nothing here", flush=True)
+    if "checkpoint" not in offer.overrides:
+        print(
+            f"  {offer.bundle.name} learns from each scan first, which takes minutes; how many it says soon after it "
+            "has begun",
+            flush=True,
+        )
 
 
 def _convert(group: Sequence[_Job]) -> None:
@@ -388,7 +406,8 @@ def _write_derived(job: _Job, parser: Any, output: Path, bids: Any) -> None:
     from ..dicom import write_derived
 
     network = parser.get_parsed_content("evaluator").network
-    bundle = {**parser["_meta_"], "sha256": network.about["file_sha256"]}
+    # A method that learned from the scan itself has no file of weights.
+    bundle = {**parser["_meta_"], "sha256": getattr(network, "about", {}).get("file_sha256", "unknown")}
     result = result_path(output, job.entry["name"], bids=bids)
     print(f"{job.entry['name']} -> {write_derived(job.series, result, _derived(job, output), bundle)}", flush=True)
 

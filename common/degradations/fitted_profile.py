@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import math
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,7 +12,7 @@ import torch
 from monai.data import MetaTensor, affine_to_spacing
 from nibabel.affines import voxel_sizes
 
-from ..files import sidecar
+from ..files import read_sidecar, slice_thickness
 from ..images import open_image
 from .gaussian_profile import GaussianProfile
 
@@ -104,31 +104,26 @@ def slice_profile(factors: Sequence[float], fwhm: float | str) -> GaussianProfil
 def told_width(volume: torch.Tensor) -> float | None:
     """Width of a stack's profile as its protocol has it, in distances of its slices.
 
-    That is the ``SliceThickness`` in mm of the volume's metadata, as those who read DICOM give it, or else of the JSON
-    beside the scan, as dcm2niix and BIDS write it, over the distance of the slices, which is more where gaps are
-    between them.
+    That is the ``SliceThickness`` in mm of the volume's metadata, as those who read DICOM give it, or else of the
+    sidecar JSON, as dcm2niix and BIDS write it, over the distance of the slices, which is more where gaps are between
+    them. It is a hint: what cannot be read is a warning.
 
     Args:
         volume: ``(B, 1, X, Y, Z)``, slices along the last axis, the first of them the scan.
 
     Returns:
-        None where nothing says how thick the slices are. A JSON says nothing of a volume with other voxel sizes than
-        its file, as LR that was made from an HR scan.
-
-    Raises:
-        ValueError: when the JSON cannot be read, or what is said is no thickness.
+        None where nothing says how thick the slices are. A JSON says nothing of a volume whose slices are not as far
+        apart as the voxels of its file along an axis, as LR that was made from an HR scan.
     """
     if not isinstance(volume, MetaTensor):
         return None
     file, said = (_of_first(volume, key) for key in ("filename_or_obj", "SliceThickness"))
     spacing = affine_to_spacing(volume.affine.reshape(-1, 4, 4)[0]).tolist()
-    if said is None and isinstance(file, str):
-        said, file = _said_beside(file, spacing), sidecar(file)
     if said is None:
-        return None
-    if isinstance(said, bool) or not isinstance(said, int | float) or not 0 < said < math.inf:
-        raise ValueError(f"{file}: SliceThickness is {said!r}, expected mm above 0; mend it, or give --adapt_profile.")
-    return said / spacing[2]
+        mm = _in_sidecar(file, spacing) if isinstance(file, str) else None
+    elif (mm := slice_thickness(said)) is None:
+        warnings.warn(f"{file}: SliceThickness is {said!r}, expected mm above 0; it is not used.", stacklevel=2)
+    return None if mm is None else mm / spacing[2]
 
 
 def _of_first(volume: MetaTensor, key: str) -> object:
@@ -141,17 +136,15 @@ def _of_first(volume: MetaTensor, key: str) -> object:
     return value
 
 
-def _said_beside(file: str, spacing: Sequence[float]) -> object:
-    """The SliceThickness of the JSON beside a file that has these voxel sizes; None where there is none."""
-    path = sidecar(file)
-    if not path.is_file() or not Path(file).is_file():
+def _in_sidecar(file: str, spacing: Sequence[float]) -> float | None:
+    """The SliceThickness in the sidecar JSON of a file whose slices are as far apart; None where it says none."""
+    said, problem = read_sidecar(file)
+    if problem is not None:
+        warnings.warn(problem, stacklevel=3)
+    if "SliceThickness" not in said or not Path(file).is_file():
         return None
-    if not np.allclose(sorted(voxel_sizes(open_image(file).affine)), sorted(spacing), rtol=_ROUNDING):
-        return None
-    try:
-        return json.loads(path.read_text(encoding="utf-8-sig")).get("SliceThickness")
-    except (ValueError, AttributeError) as error:
-        raise ValueError(f"{path}: no JSON object ({error}); mend or remove it, or give --adapt_profile.") from None
+    same = np.isclose(voxel_sizes(open_image(file).affine), spacing[2], rtol=_ROUNDING)
+    return said["SliceThickness"] if same.any() else None
 
 
 def _differ(volume: torch.Tensor, factor: float, width: float) -> float:

@@ -1,6 +1,7 @@
 """Damaged inputs to inference and to `unpack`: each a clear error or a whole result, nothing in between."""
 
 import contextlib
+import json
 import re
 import warnings
 
@@ -10,7 +11,11 @@ import pytest
 import torch
 
 from common.commands.unpack import unpack
+from common.degradations import told_width
 from common.export import archive
+from common.kinds import no_scan
+from common.provenance import known_of_source
+from common.transforms import LoadScand
 from tests import malformed
 
 from . import runs
@@ -47,6 +52,25 @@ def test_niftis(bundle, tiny, trained, tmp_path):
         if not tiny.guided:
             assert np.prod(image.shape) == np.prod(nib.load(scans / name).shape) * np.prod(tiny.degradation.factors)
     assert not list((tmp_path / "sr").glob(".*"))
+
+
+def test_sidecars(tmp_path):
+    """Whatever is in one, the scan is read and described; where it cannot be read or used, a warning names it."""
+    path = tmp_path / "scan.nii"
+    runs.save(path, runs.phantom(0, (8, 8, 8)), np.diag([1, 1, 4.0, 1]))
+    warned = 0
+    for how in malformed.sidecars(tmp_path / "scan.json"):
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            scan = LoadScand("image")({"image": str(path)})["image"]
+            width = told_width(scan[None])
+        texts = [str(warning.message) for warning in caught]
+        assert all(malformed.unclear(text, "scan.json") is None for text in texts), (how, texts)
+        assert width is None or 0 < width <= 250, how
+        assert isinstance(no_scan(path), str | None), how
+        json.dumps(known_of_source(path), allow_nan=False)
+        warned += bool(texts)
+    assert warned > malformed.COUNT / 5
 
 
 @runs.each_form

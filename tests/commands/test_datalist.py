@@ -2,6 +2,8 @@
 
 import json
 
+import nibabel as nib
+import numpy as np
 import pytest
 
 from common.blocks import ROOT
@@ -240,3 +242,55 @@ def test_lr_without_hr_or_with_hr_of_few(tmp_path, capsys):
         assert all({"hr", "lr"} <= set(entry) for entry in data["validation"] + data["test"])
         assert groups["source"] == (groups["target"] if "ct" in options else set())
         assert all(set(entry) == {"ct", "subject"} for entry in data["source"])
+
+
+def test_what_cannot_be_read_is_an_error_and_what_is_no_scan_is_said(tmp_path, capsys):
+    """Data to learn from never shrink without a word; CT is a scan where CT is asked for."""
+    _bids(tmp_path, 4, ("t1w", "ct", "mask"))
+    names = ["a.json", "a.mnc", "a.nii"]
+    _touch(tmp_path / "other", *names[:2])
+    (tmp_path / "other" / "a.nii").symlink_to("../.git/annex/objects/a")
+    words = ["--hr", "3 of 11 files", *(f"other/{name}: " for name in names), "narrow", "nib-convert", "datalad get"]
+    refused(lambda: _written(tmp_path, hr="*/*t1w.nii.gz,other/*,*/*mask*"), ValueError, *words)
+    refused(lambda: _written(tmp_path, hr="*/*_mask.nii.gz"), ValueError, "--hr matches no scan", "sub-001_mask")
+    capsys.readouterr()
+    data, _ = _written(tmp_path, hr="sub*/*t1w*,sub*/*mask*,sub*/*ct*", split=(1, 1, 1, 1))
+    assert sum(len(data[group]) for group in GROUPS) == 4 and capsys.readouterr().out.count("passed over: sub-") == 8
+    assert _written(tmp_path, hr="sub*/*t1w*", ct="sub*/*_ct*")[0]["source"]
+    for name, kind in (("other/a.mnc", ValueError), ("other/a.nii", FileNotFoundError)):
+        (tmp_path / "dataset.json").write_text(json.dumps({"source": [{"hr": name, "subject": "a"}]}))
+        refused(lambda: load_datalist(str(tmp_path), "source"), kind, "dataset.json: 1 listed", name)
+
+
+COHORT = [f"study_{i:02d}_t1.nii" for i in range(6)]
+
+
+@pytest.mark.parametrize(
+    "names, grids, persons",
+    [
+        (["k113_t1w.nii", "k113_t2w.nii", "k113_flair.nii", "ann.nii", "k11.nii"], [0] * 5, ["k113"]),
+        (["p/a_1_t1.nii", "q/a_1_t2.nii", "a_2.nii", "sub-1_t1w.nii", "sub-2_t1w.nii"], [0] * 5, ["a_1"]),
+        (["ann_x.nii", "ann_y.nii", "bob_1.nii", "bob_2.nii", "zoe.nii"], [1, 1, 2, 2, 3], ["ann", "bob"]),
+        (COHORT, [0] * 6, []),  # of a template
+        (COHORT, range(6), []),
+        ([f"sub{i:02d}_t1.nii" for i in range(6)], [0] * 6, []),
+    ],
+)
+def test_names_that_begin_alike_are_asked_about(tmp_path, capsys, names, grids, persons):
+    """The --subject that the warning gives joins those of one person, and no others."""
+    for name, grid in zip(names, grids, strict=True):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        affine = nib.affines.from_matvec(np.eye(3), (grid, 0, 0))
+        nib.save(nib.Nifti1Image(np.zeros((3, 3, 3), np.int16), affine), tmp_path / name)
+    options = {"hr": "**/*.nii", "split": (1, 1, 1, 1)}
+    _written(tmp_path, **options)
+    said = capsys.readouterr().out.partition("warning: ")[2]
+    assert bool(said) == bool(persons)
+    if persons:
+        expression = said.rpartition("--subject ")[2].strip().strip("'")
+        _, joined = _written(tmp_path, **{**options, "subject": expression, "split": (1, 1, 1, 0)})
+        found = set().union(*joined.values())
+        assert set(persons) <= found and len(found) == len(persons) + sum(
+            not any(name.rpartition("/")[2].startswith(f"{person}_") for person in persons) for name in names
+        )
+        assert "warning" not in capsys.readouterr().out

@@ -42,13 +42,22 @@ def test_a_folder(tmp_path, capsys):
         scan(data / name[0] / "t1.nii.gz", spacing)
     scan(data / "fine.nii", (0.3, 0.3, 0.3))
     (data / "bad.nii").write_bytes(b"no image")
-    why = ["bad.nii: not a readable image", "fine.nii: no weights", "0.3 x 0.3 x 0.3 mm", "say --bundle"]
+    (data / "gone.nii").symlink_to("../.git/annex/objects/gone")
+    scan(data / "t1_mask.nii", (1.5, 1.5, 1.5))
+    (data / "x" / "t1.json").write_text("{,")
+    why = ["bad.nii: not a readable image", "fine.nii: no weights", "0.3 x 0.3 x 0.3 mm", "say --bundle", "datalad get"]
     begin = partial(super_resolve, str(data))
-    refused(lambda: begin(dry_run=True), RunsFailedError, "2 of 4 scans could not be done", *why)
-    assert f"would write {output / 'x_t1_sr.nii.gz'}\n  warning: not like the scans" in capsys.readouterr().out
-    assert not output.exists()
-    refused(lambda: begin(projections=1), RunsFailedError, "2 of 4 scans failed, the others are done")
+    refused(lambda: begin(dry_run=True), RunsFailedError, "3 of 5 scans could not be done", *why)
     said = capsys.readouterr().out
+    assert f"passed over: {data / 't1_mask.nii'}: a mask" in said
+    assert f"would write {output / 'x_t1_sr.nii.gz'}\n  warning: {data / 'x' / 't1.json'}: not valid JSON" in said
+    assert not output.exists()
+    # What one bundle alone knows is for that one.
+    refused(
+        lambda: begin(projections=1, adapt_iterations=0), RunsFailedError, "3 of 5 scans failed, the others are done"
+    )
+    said = capsys.readouterr().out
+    assert "udean does not know --adapt_iterations" in said
     assert f"results go to {output}" in said
     assert "udean 2x2x2, 1.5 x 1.5 x 1.5 mm to 0.75 x 0.75 x 0.75 mm: x_t1\n" in said
     assert "udean 2x2x1, 2 x 2 x 1 mm to 1 x 1 x 1 mm: y_t1\n" in said
@@ -61,8 +70,8 @@ def test_a_folder(tmp_path, capsys):
         np.testing.assert_array_equal(voxels(output / f"{name}_sr.nii.gz"), voxels(own))
     # What stands there is neither a scan nor done again, for any part of the list.
     before = {path: path.stat().st_mtime_ns for path in output.glob("*.nii.gz")}
-    for shard in ("1/2", "2/2"):
-        refused(partial(begin, skip_existing=True, shard=shard), RunsFailedError, "1 of 1 scans failed")
+    for shard, failed in (("1/2", 2), ("2/2", 1)):
+        refused(partial(begin, skip_existing=True, shard=shard), RunsFailedError, f"{failed} of {failed} scans failed")
     assert {path: path.stat().st_mtime_ns for path in output.glob("*.nii.gz")} == before
 
 
@@ -111,6 +120,18 @@ def test_own_weights_and_what_a_dry_run_finds(tmp_path, capsys):
     even = str(scan(tmp_path / "even.nii", (2, 2, 2.4)))
     refused(lambda: own(even), RunsFailedError, "which axis", "--slice_axis SI")
     own(even, slice_axis="SI")
+
+
+def test_methods_that_learn_from_the_scan(tmp_path, capsys):
+    """They need no weights, and say that they take their time; who needs some says how to get them."""
+    path = str(scan(tmp_path / "knee.nii", (1, 1, 3), shape=(16, 16, 8)))
+    begin = partial(super_resolve, path, str(tmp_path / "out"))
+    for bundle, options in (("zssr", {"ensemble": False}), ("smore", {"blocks": 1})):
+        begin(bundle=bundle, iterations=2, features=4, lr_patch=[8, 8], **options)
+        assert f"{bundle} 1x1x3, 1 x 1 x 3 mm to 1 x 1 x 1 mm: knee\n  {bundle} learns" in capsys.readouterr().out
+        assert voxels(tmp_path / "out" / "knee_sr.nii.gz").shape == (16, 16, 24)
+    refused(lambda: begin(bundle="tscn"), RunsFailedError, "no weights of tscn", "docs/README.md", "--checkpoint FILE")
+    refused(lambda: begin(bundle="zssr", scale=[1, 2, 3]), RunsFailedError, "scale is [1, 2, 3]", "[1, 1, n]")
 
 
 def test_dicom(tmp_path, capsys):

@@ -68,12 +68,16 @@ def test_a_width_that_the_protocol_tells(tmp_path, name):
         told.write_text(json.dumps(said))
         assert told_width(scan) == told_width(batch) == (width and pytest.approx(width))
         assert told_width(thickened) is None
-    told.write_text(json.dumps({"SliceThickness": 3}), encoding="utf-8-sig")  # as some editors leave it
-    assert told_width(scan) == 0.5
+    for encoding in ("utf-8-sig", "utf-16", "utf-16-be", "latin-1"):  # as some editors and programs leave it
+        told.write_text('{"InstitutionName": "Universit\u00e4t", "SliceThickness": "3"}', encoding=encoding)
+        assert told_width(scan) == 0.5
     for meta in (3.0, np.float32(3), torch.tensor([3.0, 4.0], dtype=torch.float64), [torch.tensor(3.0)]):
         read = MetaTensor(scan.as_tensor(), affine, {"filename_or_obj": "a series", "SliceThickness": meta})
         assert told_width(read) == 0.5
-    wrong = [(json.dumps({"SliceThickness": thickness}), "SliceThickness") for thickness in ("5 mm", 0, -1, True)]
-    for text, word in [*wrong, ("{", "no JSON object"), ("[5]", "no JSON object")]:
+    wrong = [json.dumps({"SliceThickness": mm}) for mm in ("5 mm", 0, -1, True, [5, 5], {}, float("nan"), 1e9)]
+    for text in [*wrong, "", "{", "[5]", '{"SliceThickness": 3,}', "[" * 10**5]:
         told.write_text(text)
-        refused(lambda: told_width(scan), ValueError, "scan.json", word, "--adapt_profile")
+        with pytest.warns(UserWarning, match=f"^{told}: .*(SliceThickness|JSON)"):
+            assert told_width(scan) is None
+    with pytest.warns(UserWarning, match="^a series: SliceThickness is -1"):
+        assert told_width(MetaTensor(scan, meta={"filename_or_obj": "a series", "SliceThickness": -1})) is None

@@ -180,5 +180,11 @@ def test_derivatives_do_not_go_into_the_scans_dataset_or_beside_those_of_another
     other = scan(tmp_path / "b" / "my-data" / "sub-9_T1w.nii.gz")
     (other.parent / "dataset_description.json").write_bytes(described)
     refused(lambda: derive(other, out), ValueError, out, "'mydata'", raw.as_uri(), other.parent.as_uri())
-    (out / "dataset_description.json").write_text("[]")
-    refused(lambda: derive(raw / "sub-1", out), ValueError, out / "dataset_description.json", "JSON")
+    for text, word in (("[]", "JSON"), ("{}", "empty"), ('{"GeneratedBy": "me"}', "GeneratedBy")):
+        (out / "dataset_description.json").write_text(text)
+        refused(lambda: derive(raw / "sub-1", out), ValueError, out / "dataset_description.json", word)
+    # That of the source is read for what it is worth.
+    (raw / "dataset_description.json").write_text("{")
+    derive(raw / "sub-1", tmp_path / "again")
+    (said,) = (tmp_path / "again").rglob("sub-1*.json")
+    assert "SkullStripped" not in read(said)

@@ -13,6 +13,9 @@ from pathlib import Path
 
 from monai.data import partition_dataset
 
+from ...images import ENDINGS, ending
+from ...kinds import missing_content
+
 FILE = "dataset.json"
 GROUPS = ("source", "target", "validation", "test")
 SCANS = ("hr", "lr")
@@ -45,8 +48,8 @@ def load_datalist(
     Raises:
         FileNotFoundError: no such folder, no ``dataset.json``, or a listed file is missing.
         ValueError: empty folder name, bad JSON, an unknown group or setting, nothing usable in a group that is not
-            optional, an entry without a volume or without what it needs, or subjects in two groups, see
-            :func:`check_subjects`.
+            optional, an entry without a volume or without what it needs, a file of a format that is not read, or
+            subjects in two groups, see :func:`check_subjects`.
     """
     if group not in GROUPS:
         raise ValueError(f"group is {group!r}; expected one of {', '.join(GROUPS)}.")
@@ -213,9 +216,17 @@ def _usable(
         {**{k: str(path.parent / entry[k]) for k in wanted if entry.get(k)}, "subject": str(entry["subject"])}
         for entry in entries
     ]
-    missing = [entry[kind] for entry in entries for kind in wanted if kind in entry and not Path(entry[kind]).is_file()]
+    listed = [entry[kind] for entry in entries for kind in wanted if kind in entry]
+    absent = {file: missing_content(file) for file in listed}
+    missing = [f"{file}: {why}" if why else file for file, why in absent.items() if why or not Path(file).is_file()]
     if missing:
         raise FileNotFoundError(f"{path}: {len(missing)} listed files of {where} do not exist:\n" + "\n".join(missing))
+    unread = [file for file in listed if ending(file) is None]
+    if unread:
+        raise ValueError(
+            f"{path}: {len(unread)} listed files of {where} are of a format that is not read, expected "
+            f"{', '.join(ENDINGS)}; convert them to NIfTI:\n" + "\n".join(unread)
+        )
     return entries
 
 
@@ -286,7 +297,9 @@ def find(root: Path, patterns: str | Sequence[str] | None, option: str) -> list[
 
 
 def files_below(root: Path, depth: int | None = None) -> list[str]:
-    """Paths of the files of a folder and those below it, linked ones too; hidden ones, and links in circles, left out.
+    """Paths of the files of a folder and those below it; hidden ones, and links in circles, left out.
+
+    Linked ones are among them, and links whose targets are not there: they may be scans.
 
     Args:
         root: the folder.
@@ -303,7 +316,7 @@ def files_below(root: Path, depth: int | None = None) -> list[str]:
     above = {str(root): {_identity(root)}}
     for place, folders, names in os.walk(root, followlinks=True, onerror=unreadable):
         parts = Path(place).relative_to(root).parts
-        found += [Path(*parts, n).as_posix() for n in names if n[0] != "." and os.path.isfile(os.path.join(place, n))]
+        found += [Path(*parts, name).as_posix() for name in names if name[0] != "." and _is_file(place, name)]
         kept = []
         for name in folders if depth is None or len(parts) + 1 < depth else ():
             below = os.path.join(place, name)
@@ -312,6 +325,12 @@ def files_below(root: Path, depth: int | None = None) -> list[str]:
                 kept.append(name)
         folders[:] = kept
     return sorted(found)
+
+
+def _is_file(place: str, name: str) -> bool:
+    """Whether it is a file, or a link to nothing."""
+    path = os.path.join(place, name)
+    return os.path.isfile(path) or (os.path.islink(path) and not os.path.exists(path))
 
 
 def _identity(folder: str | os.PathLike) -> tuple[int, int]:

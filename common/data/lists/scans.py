@@ -9,37 +9,46 @@ from pathlib import Path
 
 import nibabel as nib
 
+from ...apps.deploy.mr_series.signature import is_dicom
+from ...images import ENDINGS, ending, image_or_none
+from ...kinds import missing_content, named_as_dicom, no_scan, say_passed_over, scan_files, unreadable
 from ...processes import say
 from ..naming import case_stem
 from .datalist import SUBJECT, check_exclusive, files_below, find, folder, subject_of
 
 
-def find_images(path: str | os.PathLike) -> list[dict[str, str]]:
-    """Entries for inference: the NIfTI files of a folder, in the order of their paths, or one file.
+def find_images(path: str | os.PathLike, dicom: bool = False) -> list[dict[str, str]]:
+    """Entries for inference: the scans of a folder, in the order of their paths, or one file.
 
-    Results of super-resolution are no scans, see :func:`is_result`: they are passed over with one printed line.
+    Every file that looks like a scan is an entry, or a printed line says why it is passed over: it is a result of
+    super-resolution, see :func:`is_result`, or no magnitude MR image, see :func:`common.kinds.no_scan`.
 
     Args:
         path: a folder, searched with its subfolders, linked ones too; or a file.
+        dicom: whether the caller looks after the DICOM files of a folder.
 
     Returns:
-        ``[{"image": path, "name": name}, ...]``, as :func:`named` names them.
+        ``[{"image": path, "name": name}, ...]``, as :func:`named` names them. One that cannot be read, by its format or
+        because its content is not here, has a "problem". Of the DICOM files of a folder one stands for all.
 
     Raises:
-        FileNotFoundError: when there is no such path, or no NIfTI in the folder.
-        ValueError: when there are results only.
+        FileNotFoundError: when there is no such path, or nothing that looks like a scan in the folder.
+        ValueError: when there are only files that are passed over.
     """
     root = Path(path).expanduser()
-    if root.is_file():
-        return named([{"image": file} for file in _scans([root])], root.parent)
+    if root.is_file() or (root.is_symlink() and not root.exists()):
+        return named(_entries([root], by_itself=True), root.parent)
     if not root.is_dir():
         raise FileNotFoundError(f"dataset_dir '{path}' is neither a folder nor a file; name scans to super-resolve.")
     # A folder that is reached in two ways is read once.
     found = {file.parent.resolve() / file.name: file for file in (root / name for name in reversed(files_below(root)))}
-    files = sorted(file for file in found.values() if _is_nifti(file))
+    files = scan_files(sorted(found.values()))
+    files = [file for file in files if not (dicom and named_as_dicom(file) and is_dicom(file))]
     if not files:
-        raise FileNotFoundError(f"dataset_dir '{path}' holds no .nii or .nii.gz file, in its subfolders neither.")
-    return named([{"image": file} for file in _scans(files)], root)
+        raise FileNotFoundError(
+            f"dataset_dir '{path}' holds no scan, in its subfolders neither; expected {', '.join(ENDINGS)}."
+        )
+    return named(_entries(files), root)
 
 
 def find_pairs(
@@ -48,11 +57,11 @@ def find_pairs(
     guide: str | Sequence[str] | None = None,
     subject: str | None = None,
 ) -> list[dict[str, str]]:
-    """Entries for inference: the NIfTI files of a folder that match a pattern, each with the guide of its subject.
+    """Entries for inference: the scans of a folder that match a pattern, each with the guide of its subject.
 
     One scan and one guide are a pair whatever their names, unless these have two labels ``sub-<label>``. Scans of one
     subject share its guide. A scan without guide, or with several, is an entry with a "problem"; guides without scan
-    are named in a printed line. Results are passed over, as by :func:`find_images`.
+    are named in a printed line. What is no scan is passed over, as by :func:`find_images`.
 
     Args:
         dataset_dir: folder of the scans, that patterns are relative to; or one scan, whatever ``lr`` is.
@@ -66,24 +75,25 @@ def find_pairs(
         names them; one with a "problem", which says why it cannot be done, has no guide.
 
     Raises:
-        FileNotFoundError: no such folder, or no NIfTI that matches.
-        ValueError: no pattern of scans, a file that matches both patterns, or results only.
+        FileNotFoundError: no such folder, or nothing that matches and looks like a scan.
+        ValueError: no pattern of scans, a file that matches both patterns, only files that are passed over, or a guide
+            that is named and is none.
     """
     one = Path(dataset_dir or "").expanduser()
     root = one.absolute().parent if one.is_file() else folder(dataset_dir)
     if not lr and not one.is_file():
         raise ValueError("no --lr pattern; name the scans to super-resolve, e.g. --lr '*_t2w.nii.gz'.")
     scans = [one.name] if one.is_file() else _matching(root, lr, "lr")
-    guides = [] if guide is None else _guides(root, guide)
+    guides = [] if guide is None else _guides(root, guide, tell=True)
     if one.is_file():
         guides = [path for path in guides if path != one.name]
     check_exclusive({"lr": scans, "guide": guides})
-    entries = [{"image": path} for path in _scans([root / path for path in scans])]
+    entries = _entries([root / path for path in scans], by_itself=one.is_file())
     return named(entries if guide is None else _with_guides(entries, root, guides, subject), root)
 
 
 def find_scans(path: str | os.PathLike, guide: str | None = None, subject: str | None = None) -> list[dict[str, str]]:
-    """Entries as :func:`find_images` finds them, without the guides, each with the guide of its subject.
+    """Entries as :func:`find_images` finds them, without guides and DICOM, each with the guide of its subject.
 
     Args:
         path: a folder or a file.
@@ -96,12 +106,12 @@ def find_scans(path: str | os.PathLike, guide: str | None = None, subject: str |
     Raises:
         FileNotFoundError, ValueError: as :func:`find_images`; or when there are guides only.
     """
-    entries = find_images(path)
+    entries = find_images(path, dicom=True)
     if guide is None:
         return entries
     root = Path(path).expanduser().absolute()
     root = root.parent if root.is_file() else root
-    guides = _guides(root, guide)
+    guides = _guides(root, guide, tell=False)  # find_images has said what is no scan
     taken = {os.path.realpath(root / name) for name in guides}
     entries = [entry for entry in entries if os.path.realpath(entry["image"]) not in taken]
     if not entries:
@@ -118,20 +128,21 @@ def named(entries: Sequence[Mapping[str, str]], root: Path) -> list[dict[str, st
         root: folder that the folders are named from.
 
     Returns:
-        The entries. Those whose names are the same nonetheless, such as of a.nii and a.nii.gz, have a "problem".
+        The entries. Those whose names are the same nonetheless, such as of a.nii and a.nii.gz, have a "problem", as
+        those have that came with one.
     """
-    images = [entry["image"] for entry in entries]
-    stems = [case_stem(image) for image in images]
+    stems = [case_stem(entry["image"]) for entry in entries]
     of_stem = Counter(stems)
     of_name: dict[str, list[str]] = {}
     names = []
-    for image, stem in zip(images, stems, strict=True):
-        folders = Path(os.path.relpath(Path(image).parent, root)).parts if of_stem[stem] > 1 else ()
+    for entry, stem in zip(entries, stems, strict=True):
+        folders = Path(os.path.relpath(Path(entry["image"]).parent, root)).parts if of_stem[stem] > 1 else ()
         names.append("_".join([*folders, stem]))
-        of_name.setdefault(names[-1], []).append(image)
+        if "problem" not in entry:  # or it has no result
+            of_name.setdefault(names[-1], []).append(entry["image"])
     result = []
     for entry, name in zip(entries, names, strict=True):
-        others = ", ".join(image for image in of_name[name] if image != entry["image"])
+        others = ", ".join(image for image in of_name.get(name, ()) if image != entry["image"])
         same = f"{entry['image']}: its result would have the same name, {name}, as of {others}; rename one of them."
         result.append({**({"problem": same} if others else {}), **entry, "name": name})
     return result
@@ -139,42 +150,86 @@ def named(entries: Sequence[Mapping[str, str]], root: Path) -> list[dict[str, st
 
 def is_result(path: str | os.PathLike) -> bool:
     """Whether a file's header says that it is a result of super-resolution."""
-    try:
-        return nib.load(path).header["descrip"].tobytes().startswith(b"super-resolved")
-    except Exception:
-        return False  # what is wrong with a file is said when it is loaded
+    image = image_or_none(path)  # what is wrong with a file is said when it is loaded
+    if image is None or not isinstance(image.header, nib.Nifti1Header):
+        return False
+    return image.header["descrip"].tobytes().startswith(b"super-resolved")
 
 
-def _scans(files: Sequence[Path]) -> list[str]:
-    """Those that are no results, of which a printed line tells."""
-    results = [file for file in files if is_result(file)]
-    scans = [str(file) for file in files if file not in set(results)]
-    if results and not scans:
-        raise ValueError(
-            f"{results[0]}{f' and {len(results) - 1} more' if len(results) > 1 else ''}: found results of "
-            "super-resolution only, expected scans; there is nothing to do. Name scans."
-        )
+def _entries(files: Sequence[Path], by_itself: bool = False) -> list[dict[str, str]]:
+    """Entries of files that look like scans. Of what is passed over printed lines tell; one by itself is refused."""
+    entries: list[dict[str, str]] = []
+    results, others = [], {}
+    for file, problem in _problems(files):
+        if problem is not None:
+            entries.append({"image": str(file), "problem": f"{file}: {problem}"})
+        elif is_result(file):
+            results.append(file)
+        elif (reason := no_scan(file)) is not None:
+            others[str(file)] = reason
+        else:
+            entries.append({"image": str(file)})
+    if not by_itself:
+        if results:
+            say(f"{len(results)} of {len(files)} files are results of super-resolution and passed over: {results[0]}")
+        say_passed_over(others)
+    if not entries:
+        raise ValueError(_nothing(results, others))
+    return entries
+
+
+def _problems(files: Sequence[Path]) -> list[tuple[Path, str | None]]:
+    """Each file, and why it cannot be read; of the DICOM files of a folder only the first."""
+    found: dict[Path, tuple[Path, str | None]] = {}
+    count = Counter(file.parent for file in files if named_as_dicom(file))
+    for file in files:
+        key, problem = file, unreadable(file)
+        if named_as_dicom(file) and problem is not None:
+            key = file.parent
+            problem += f" {count[key] - 1} more DICOM files are next to it." if count[key] > 1 else ""
+        found.setdefault(key, (file, problem))
+    return list(found.values())
+
+
+def _nothing(results: Sequence[Path], others: Mapping[str, str]) -> str:
+    """What is said where all files are passed over."""
+    more = len(results) + len(others) - 1
     if results:
-        say(f"{len(results)} of {len(files)} files are results of super-resolution and are passed over: {results[0]}")
-    return scans
-
-
-def _is_nifti(path: str | os.PathLike) -> bool:
-    return Path(path).name.lower().endswith((".nii", ".nii.gz"))
+        found = "results of super-resolution" + (" and files that are no scans" if others else "")
+        first = f"{results[0]}{f' and {more} more' if more else ''}"
+        return f"{first}: found {found} only, expected scans; there is nothing to do. Name scans."
+    first, reason = next(iter(others.items()))
+    return f"{first}: {reason}" + (f" Nor are {more} more files here, such as {[*others][1]}, scans." if more else "")
 
 
 def _matching(root: Path, patterns: str | Sequence[str], option: str) -> list[str]:
-    files = [path for path in find(root, patterns, option) if _is_nifti(path)]
+    files = [path.relative_to(root).as_posix() for path in scan_files(root / p for p in find(root, patterns, option))]
     if not files:
-        raise FileNotFoundError(f"no .nii or .nii.gz file matches --{option} '{patterns}' in {root}.")
+        raise FileNotFoundError(
+            f"no scan matches --{option} '{patterns}' in {root}; expected files that end in {', '.join(ENDINGS)}."
+        )
     return files
 
 
-def _guides(root: Path, guide: str | Sequence[str]) -> list[str]:
+def _guides(root: Path, guide: str | Sequence[str], tell: bool) -> list[str]:
     """Paths of guides: relative to ``root`` where they match patterns, absolute where a file is named."""
-    if isinstance(guide, str) and (path := Path(guide).expanduser()).is_file():
+    if isinstance(guide, str) and ((path := Path(guide).expanduser()).is_file() or missing_content(path)):
+        if reason := _no_guide(path):
+            raise ValueError(f"--guide {guide}: {reason}")
         return [str(path.absolute())]
-    return [path for path in _matching(root, guide, "guide") if not is_result(root / path)]
+    files = [path for path in _matching(root, guide, "guide") if not is_result(root / path)]
+    reasons = {path: reason for path in files if (reason := _no_guide(root / path)) is not None}
+    if tell:
+        say_passed_over(reasons)
+    return [path for path in files if path not in reasons]
+
+
+def _no_guide(path: Path) -> str | None:
+    if (reason := unreadable(path) or missing_content(path)) is not None:
+        return reason
+    if ending(path) is None:
+        return f"not a format that is read; expected one of {', '.join(ENDINGS)}."
+    return no_scan(path)
 
 
 def _with_guides(

@@ -138,7 +138,7 @@ def by_scale(
         mm = _spacing(entry["image"], slice_axis)
         suits = scales[0]
         if mm is not None:
-            suits = min(scales, key=lambda known: np.ptp(np.log(mm / known))) if checkpoint else _cubes(mm)
+            suits = min(scales, key=lambda known: np.ptp(np.log(mm / known))) if checkpoint else cubes(mm)
         of_scale.setdefault(suits, []).append(entry)
     for suits, some in of_scale.items():
         names = ", ".join(entry["name"] for entry in some[:3]) + (f" and {len(some) - 3} more" if len(some) > 3 else "")
@@ -150,7 +150,7 @@ def by_scale(
     ]
 
 
-def _cubes(mm: np.ndarray) -> tuple[float, ...]:
+def cubes(mm: np.ndarray) -> tuple[float, ...]:
     """The scale across slices that makes voxels of this spacing cubes, as nearly as whole thousandths do."""
     factor = max(1.0, round(float(mm[2] / np.sqrt(mm[0] * mm[1])), 3))
     return 1, 1, int(factor) if factor.is_integer() else factor

@@ -21,6 +21,7 @@ from nibabel.openers import ImageOpener
 from scipy.ndimage import binary_fill_holes
 from skimage.filters import threshold_otsu
 
+from ...files import read_sidecar
 from ...images import open_image
 from .extremes import find_extremes
 from .forms import warn_of_forms
@@ -78,6 +79,8 @@ class CheckHeaderd(MapTransform):
         _check_whole_file(path, image)
         if len(shape) > 3 and not isinstance(image, AFNIImage):  # whose files all have more axes
             warnings.warn(f"{path}: the image has shape {shape}, one volume; taken as 3-D.", stacklevel=2)
+        if (problem := read_sidecar(path)[1]) is not None:
+            warnings.warn(problem, stacklevel=2)
         warn_of_forms(path, image)
 
 

@@ -3,7 +3,7 @@
 import nibabel as nib
 import numpy as np
 
-from common.data import find_images, find_pairs
+from common.data import find_images, find_pairs, find_scans
 from tests.refused import refused
 
 
@@ -63,6 +63,35 @@ def test_results_are_no_scans_wherever_they_lie(tmp_path, capsys):
     assert entry["guide"] == "a_t1.nii.gz"
     for path in ("a_sr.nii.gz", "out"):
         refused(lambda path=path: find_images(tmp_path / path), ValueError, "_sr.nii.gz: ", "results")
+
+
+def test_what_is_no_scan_is_passed_over_and_what_cannot_be_read_has_a_problem(tmp_path, capsys):
+    """In a folder and by a pattern; by itself, or with no scan beside it, it is refused."""
+    touch(tmp_path, "a_t2.nii", "a_t1.hdr", "a_t1.img", "a_t2_mask.nii", "m/b_mask.nii", "b_t2.mnc", "a_t2.json")
+    (tmp_path / "c_t2.nii").symlink_to("../annex/objects/c")
+    for n in range(3):
+        (tmp_path / f"IM{n}.dcm").symlink_to("../annex/objects/d")
+    found = {entry["name"]: entry.get("problem", "") for entry in find_images(tmp_path)}
+    assert list(found) == ["IM0.dcm", "a_t1", "a_t2", "b_t2.mnc", "c_t2"] and not found["a_t1"] + found["a_t2"]
+    assert (
+        "2 more DICOM files" in found["IM0.dcm"]
+        and "nib-convert" in found["b_t2.mnc"]
+        and "datalad get" in found["c_t2"]
+    )
+    (tmp_path / "series").mkdir()
+    for n in range(2):
+        (tmp_path / "series" / f"{n}.dcm").write_bytes(bytes(128) + b"DICM")
+    first, second = ([entry["image"] for entry in call(tmp_path)] for call in (find_images, find_scans))
+    assert [path for path in first if path not in second] == [str(tmp_path / "series" / "0.dcm")]
+    said = capsys.readouterr().out
+    assert all(f"passed over: {tmp_path}/{name}_mask.nii: a mask" in said for name in ("a_t2", "m/b"))
+    whole, *others = pairs(tmp_path, "*_t2*", "a_t1.*,*_mask.nii", subject="^a|(.)_")
+    assert whole["guide"] == "a_t1.hdr" and [bool(entry["problem"]) for entry in others] == [True, True]
+    for path in ("a_t2_mask.nii", "m"):
+        refused(lambda path=path: find_images(tmp_path / path), ValueError, "_mask.nii: a mask", "rename")
+    for guide, words in (("a_t2_mask.nii", "a mask"), ("c_t2.nii", "datalad get"), ("a_t2.json", "format")):
+        path = str(tmp_path / guide)
+        refused(lambda path=path: find_pairs(tmp_path, "a_t2.nii", path), ValueError, f"--guide {path}", words)
 
 
 def test_scans_and_guides_are_paired_by_subject_in_any_order(tmp_path):

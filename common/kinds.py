@@ -1,0 +1,293 @@
+"""What a file is, by its name, header and sidecar JSON: a scan, something that is none, or one that cannot be read."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import nibabel as nib
+from nibabel.nifti1 import intent_codes
+
+from .apps.deploy.mr_series.signature import is_dicom
+from .files import read_sidecar
+from .images import ending, open_image
+from .processes import say
+
+# Formats of scans that open_image does not read, and what makes a file of one that it reads.
+_CONVERTERS = {
+    ".mnc": "nib-convert, which comes with nibabel and needs h5py",
+    ".rec": "parrec2nii, which comes with nibabel and takes the .PAR file next to it",
+    ".mif": "mrconvert of MRtrix3",
+    ".mif.gz": "mrconvert of MRtrix3",
+    ".mih": "mrconvert of MRtrix3",
+    ".gipl": "c3d of ITK-SNAP",
+    ".gipl.gz": "c3d of ITK-SNAP",
+    ".vmr": "the Python package bvbabel",
+    ".nii.bz2": "bunzip2",
+    ".nii.xz": "unxz",
+    ".nii.zst": "unzstd",
+    ".nii.zip": "unzip",
+    ".mnc.gz": "gunzip, then nib-convert",
+    ".mgh.gz": "gunzip",
+    ".nrrd.gz": "gunzip",
+    ".mha.gz": "gunzip",
+    ".hdr.gz": "gunzip, which both files of the pair need",
+    ".img.gz": "gunzip, which both files of the pair need",
+}
+_UNREAD = sorted(_CONVERTERS, key=len, reverse=True)
+_BRUKER = "2dseq"
+_DICOM = (".dcm", ".ima")
+_AFNI = (".brik", ".brik.gz")
+# The file of the voxels, by the ending of the header that it belongs to.
+_VOXELS = {
+    ".hdr": (".img",),
+    ".hdr.gz": (".img.gz",),
+    ".head": _AFNI,
+}
+_POINTERS = {b"/annex/objects/": "annex", b"version https://git-lfs": "lfs"}  # as what they stand for begins
+_POINTER_BYTES = 4096  # more than a pointer has
+
+_LABELS = "a mask or label map"
+_PHASE = "a phase image, or a map made of one"
+_PART = "the real or imaginary part of an image"
+_MAP = "a map of a physical quantity"
+_TEST = "a map of statistics"
+_CT = "a CT"
+_PET = "a PET"
+# By the last word of a BIDS name, in lower case; None for what is a scan.
+_SUFFIXES = {
+    **dict.fromkeys("mask dseg probseg seg segmentation label labels defacemask".split(), _LABELS),
+    **dict.fromkeys("phase phase1 phase2 phasediff fieldmap".split(), _PHASE),
+    **dict.fromkeys(
+        "t1map t2map t2starmap t1rho r1map r2map r2starmap pdmap mtrmap mtsat mtvmap mwfmap s0map m0map chimap tb1map "
+        "rb1map b0map b1map dwimap adc fa md ad rd xfm".split(),
+        _MAP,
+    ),
+    "statmap": _TEST,
+    "pet": _PET,
+    "ct": _CT,
+    **dict.fromkeys(
+        "t1w t2w pdw t2starw flair inplanet1 inplanet2 pdt2 angio unit1 bold sbref dwi epi magnitude".split()
+    ),
+}
+_PARTS = {"phase": _PHASE, "real": _PART, "imag": _PART, "imaginary": _PART}  # BIDS's part-<label>
+# Anywhere in another name, as a whole word.
+_WORDS = {
+    **dict.fromkeys(
+        "segmentation segmentations label labels labelmap labelmaps parcellation aparc wmparc pve".split(),
+        _LABELS,
+    ),
+    **dict.fromkeys("phasediff fieldmap".split(), _PHASE),
+}
+# At the end of another name, where programs put them; elsewhere they may be somebody's initials.
+_LAST = {
+    "phase": _PHASE,
+    "ph": _PHASE,  # dcm2niix
+    "imag": _PART,
+    "imaginary": _PART,
+    **dict.fromkeys("adc qsm chimap t1map t2map t2starmap r2starmap b0map b1map".split(), _MAP),
+    "ct": _CT,
+    "pet": _PET,
+    **dict.fromkeys("ribbon parc wmh".split(), _LABELS),
+}
+_MASKS = re.compile("(?!un|no)[a-z]*(mask|seg)s?")
+_TESTS = re.compile(r"[ztf]stat\d*|spm[tf]|[ztp]map")
+_DENIED = {"no", "without", "applied"}  # "t1_mask_applied" is a scan
+_CONTRAST_PHASE = {"arterial", "venous", "portal", "delayed", "late", "early", "hepatobiliary", "equilibrium"}
+_SPM_TISSUE = re.compile(r"[a-z]*[cp][1-6]sub-")
+_FREESURFER = {"brainmask": None, "filled": _LABELS, "wm": _LABELS}  # its brainmask.mgz is the head without its skull
+_FOLDERS = {"labels", "labelstr", "labelsts", "masks", "segmentations"}  # nnU-Net gives labels their images' names
+_IMAGE_TYPES = {
+    **dict.fromkeys(("P", "PHASE", "PHASE MAP", "FIELD_MAP", "VELOCITY", "VELOCITY MAP"), _PHASE),
+    **dict.fromkeys(("R", "REAL", "I", "IMAGINARY"), _PART),
+    **dict.fromkeys(("ADC", "FA", "TENSOR", "T1 MAP", "T2 MAP", "T2_STAR MAP", "R2 MAP", "R2_STAR MAP"), _MAP),
+}
+_UNITS = {"rad": _PHASE, "radians": _PHASE, "hz": _PHASE, "rad/s": _PHASE, "bq/ml": _PET, "ppm": _MAP, "hu": _CT}
+_LABEL_INTENTS = {1002, 1003}
+# Besides statistics: estimates, matrices, vectors, surfaces, displacements.
+_INTENTS = {*range(2, 25), *range(1001, 1011), *range(2002, 2019)}
+
+
+def no_scan(path: str | os.PathLike, ct: bool = False) -> str | None:
+    """Why a file is no magnitude MR image, by its name, its header and its sidecar JSON; no voxel is read.
+
+    Args:
+        path: of a file that is there.
+        ct: whether a CT is wanted in the place of MR.
+
+    Returns:
+        The reason, which says where it is seen and what to do where that is wrong; or None.
+    """
+    path = Path(path)
+    for found, where, mend in (
+        (_by_name(path), "its name", "rename it"),
+        (_LABELS if path.parent.name.lower() in _FOLDERS else None, "its folder's name", "move it"),
+        (_by_intent(path), "the intent code of its header", "set that to 0"),
+        (_by_sidecar(path, ct), "its sidecar JSON", "mend that"),
+    ):
+        if found is not None and not (ct and found == _CT):
+            return f"{found}, by {where}; expected {'a CT' if ct else 'a magnitude MR image'}. If it is one, {mend}."
+    return None
+
+
+def unreadable(path: str | os.PathLike) -> str | None:
+    """Why a file that looks like a scan cannot be read as it is, and what to do; None where nothing is known of that.
+
+    Args:
+        path: of a file, or of a link whose target is not there.
+    """
+    path = Path(path)
+    if (problem := missing_content(path)) is not None:
+        return problem if looks_like_scan(path) else None
+    name = path.name.lower()
+    if name == _BRUKER:
+        return "a 2dseq of Bruker ParaVision is not read; convert it to NIfTI, e.g. with bruker2nifti."
+    if (end := _unread(name)) is not None:
+        return f"{end} is not read; convert it, e.g. with {_CONVERTERS[end]}."
+    if name.endswith(_DICOM):
+        if is_dicom(path):
+            return "DICOM is read as a series; give its folder to mri-sr, or convert it with dcm2niix."
+        return "it is named as DICOM is, and is none; get a whole copy of it, or remove it."
+    if name.endswith(_AFNI):
+        return "the .HEAD file that belongs to it is missing; put both into one folder."
+    return None
+
+
+def missing_content(path: str | os.PathLike) -> str | None:
+    """Why the content of a file is not here: a link whose target is missing, or what git-annex and Git LFS leave."""
+    path = Path(path)
+    if path.is_symlink() and not path.exists():
+        target = os.readlink(path)
+        if "annex/objects" in target.replace("\\", "/"):
+            return _absent(path, "annex")
+        return f"it links to {target}, which is not there; put that there, or remove the link."
+    if not path.is_file() or path.stat().st_size > _POINTER_BYTES:
+        return None
+    try:
+        with path.open("rb") as file:
+            start = file.read(64)
+    except OSError:
+        return None  # the reader says what is wrong with it
+    return next((_absent(path, kind) for begin, kind in _POINTERS.items() if start.startswith(begin)), None)
+
+
+def looks_like_scan(path: str | os.PathLike) -> bool:
+    """Whether a file's name is that of a scan, in a format that is read or not."""
+    name = Path(path).name.lower()
+    return ending(name) is not None or _unread(name) is not None or name == _BRUKER or name.endswith((*_AFNI, *_DICOM))
+
+
+def scan_files(paths: Iterable[Path]) -> list[Path]:
+    """Those of some files that look like scans, one of each scan.
+
+    Left out are the file of the voxels next to its header, such as .img next to .hdr; and a scan in a format that is
+    not read next to the same in one that is.
+    """
+    paths = [path for path in paths if looks_like_scan(path)]
+    read = {_stem(path) for path in paths if ending(path)}
+    kept = {str(path) for path in without_voxel_files(map(str, paths))}
+    return [path for path in paths if str(path) in kept and (ending(path) or _stem(path) not in read)]
+
+
+def named_as_dicom(path: Path) -> bool:
+    """Whether a file's name is that of a DICOM image, whatever it is."""
+    return path.name.lower().endswith(_DICOM)
+
+
+def without_voxel_files(paths: Iterable[str]) -> list[str]:
+    """Paths without those of files that hold the voxels of a header that is among them."""
+    paths = list(paths)
+    known = {path.lower() for path in paths}
+    voxels = {
+        header.removesuffix(end) + other
+        for header in known
+        for end, others in _VOXELS.items()
+        if header.endswith(end)
+        for other in others
+    }
+    return [path for path in paths if path.lower() not in voxels]
+
+
+def say_passed_over(reasons: Mapping[str | os.PathLike, str]) -> None:
+    """Print a line for each file or series that is no scan.
+
+    Args:
+        reasons: why, by what it is called.
+    """
+    for name, reason in reasons.items():
+        say(f"passed over: {name}: {reason}")
+
+
+def _absent(path: Path, kind: str) -> str:
+    how = {"annex": f'"datalad get {path}" or "git annex get {path}"', "lfs": '"git lfs pull"'}[kind]
+    return f"its content is not here; get it with {how}."
+
+
+def _stem(path: Path) -> str:
+    end = ending(path) or _unread(path.name.lower()) or path.suffix
+    return str(path)[: len(str(path)) - len(end)]
+
+
+def _unread(name: str) -> str | None:
+    return next((end for end in _UNREAD if name.endswith(end)), None)
+
+
+def _by_name(path: Path) -> str | None:
+    end = ending(path)
+    stem = Path(_stem(path)).name.lower()
+    if end in (".mgz", ".mgh") and stem in _FREESURFER:
+        return _FREESURFER[stem]
+    if _SPM_TISSUE.match(stem):
+        return _LABELS
+    labels = dict(part.split("-", 1) for part in stem.split("_") if re.fullmatch("[a-z]+-[a-z0-9+]+", part))
+    if labels.get("part") in _PARTS:
+        return _PARTS[labels["part"]]
+    last = stem.rpartition("_")[2]
+    if "sub" in labels and last in _SUFFIXES:
+        return _SUFFIXES[last]
+    if "sub" in labels and last.startswith("lesion-"):  # as the Spinal Cord Toolbox has it
+        return _LABELS
+    return _by_words(re.sub("sub-[a-z0-9+]+", "", stem))
+
+
+def _by_words(stem: str) -> str | None:
+    """By a name that BIDS would not give."""
+    words = [word for word in re.split("[^a-z0-9]+", stem) if word and not re.fullmatch(r"\d+(p\d+)?mm", word)]
+    if not words or _DENIED & set(words):
+        return None
+    if words[-1] == "phase" and _CONTRAST_PHASE & set(words):
+        return None
+    if any(_TESTS.fullmatch(word) for word in words):
+        return _TEST
+    if any(_MASKS.fullmatch(word) for word in words):
+        return _LABELS
+    return next((_WORDS[word] for word in words if word in _WORDS), _LAST.get(words[-1]))
+
+
+def _by_intent(path: str | os.PathLike) -> str | None:
+    try:
+        header = open_image(path).header
+    except Exception:
+        return None  # what is wrong with a file is said when it is loaded
+    code = int(header["intent_code"]) if isinstance(header, nib.Nifti1Header) else 0
+    if code in _LABEL_INTENTS:
+        return _LABELS
+    return f"an image of the kind '{intent_codes.label[code]}'" if code in _INTENTS and code in intent_codes else None
+
+
+def _by_sidecar(path: str | os.PathLike, ct: bool) -> str | None:
+    said, _ = read_sidecar(path)
+
+    def words(key: str) -> list[str]:
+        value = said.get(key)
+        return [word.strip().upper() for word in (value if isinstance(value, list) else [value]) if type(word) is str]
+
+    types = [word for value in words("ImageType") for word in value.split("\\")]
+    found = next((_IMAGE_TYPES[word] for word in types if word in _IMAGE_TYPES), None)
+    component = next((_PARTS.get(word.lower()) for word in words("ComplexImageComponent")), None)
+    units = next((_UNITS.get(word.lower()) for word in words("Units")), None)
+    modality = next((word for word in words("Modality") if word not in ("MR", "MRI", "CT" if ct else "MR")), None)
+    other = {None: None, "CT": _CT, "PT": _PET, "PET": _PET}.get(modality, f"an image of the modality {modality}")
+    return found or component or units or other

@@ -1,0 +1,91 @@
+"""Which files are scans, by their names, headers and sidecars, and which cannot be read as they are."""
+
+import json
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from common.kinds import no_scan, scan_files, unreadable
+
+SCANS = """sub-01_T1w.nii.gz mask01_T1w.nii head_labelled.nii T1_masked.nii t1_without_mask.nii sub-mask_T1w.nii
+    brainmask.mgz sub-01_part-mag_T1w.nii sub-01_UNIT1.nii liver_arterial_phase.nii phase_3_t1.nii scan_ct_guided.nii
+    ct01_t1.nii unmasked.nii nomask.nii atlas_t1.nii scaled+tlrc.HEAD fmap_real.nii a.nrrd"""
+OTHERS = """sub-01_mask.nii.gz sub-01_dseg.nii T1_brain_mask.nii T1_seg.nii.gz t1.seg.nrrd x-label.nrrd aparc+aseg.mgz
+    lh.ribbon.mgz brainmask.nii sub-01_T2w_seg-manual.nii sub-01_label-GM_probseg.nii c1sub-01_T1w.nii wm.mgz
+    labelsTr/a.nii.gz sub-01_part-phase_T1w.nii sub-01_phasediff.nii fmap_ph.nii gre_phase.nii sub-01_T1map.nii
+    sub-01_T2w_gmseg.nii sub-01_T2w_lesion-manual.nii dwi_adc.nii
+    sub-01_part-imag_bold.nii zstat1.nii spmT_0001.nii sub-01_pet.nii head_ct_0p7mm.nii.gz"""
+
+
+def image(path, intent="none", **sidecar):
+    volume = nib.Nifti1Image(np.zeros((3, 3, 3), np.int16), np.eye(4))
+    volume.header.set_intent(intent, allow_unknown=True)
+    path.parent.mkdir(exist_ok=True)
+    nib.save(volume, path)
+    if sidecar:
+        path.with_suffix(".json").write_text(json.dumps(sidecar))
+    return path
+
+
+@pytest.mark.parametrize("names, are", [(SCANS, True), (OTHERS, False)])
+def test_names(tmp_path, names, are):
+    for name in names.split():
+        assert (no_scan(tmp_path / name) is None) == are, name
+        assert are or "by its" in no_scan(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    "intent, sidecar, why",
+    [
+        ("none", {}, None),
+        (2001, {"ImageType": ["ORIGINAL", "PRIMARY", "M", "NORM"], "Modality": "MR", "Units": "arbitrary"}, None),
+        ("none", {"ImageType": 5, "Modality": ["MR", None], "Units": {}, "ComplexImageComponent": []}, None),
+        ("label", {}, "label map, by the intent code"),
+        ("z score", {}, "z score"),
+        ("p value", {}, "p value"),
+        ("displacement vector", {}, "displacement"),
+        ("none", {"ImageType": ["ORIGINAL", "PRIMARY", "P", "ND"]}, "phase"),
+        ("none", {"ImageType": "DERIVED\\PRIMARY\\ADC"}, "map"),
+        ("none", {"ComplexImageComponent": "REAL"}, "real or imaginary"),
+        ("none", {"Units": "Hz"}, "phase"),
+        ("none", {"Modality": "PT"}, "a PET, by its sidecar"),
+        ("none", {"Modality": "CT"}, "a CT"),
+    ],
+)
+def test_headers_and_sidecars(tmp_path, intent, sidecar, why):
+    path = image(tmp_path / "a.nii", intent, **sidecar)
+    reason = no_scan(path)
+    assert (reason is None) if why is None else (why in reason)
+    assert (no_scan(path, ct=True) is None) == (why in (None, "a CT"))
+
+
+def test_what_cannot_be_read_says_what_to_do(tmp_path):
+    (tmp_path / "lfs.nii").write_text("version https://git-lfs.github.com/spec/v1\n")
+    (tmp_path / "unlocked.nii.gz").write_text("/annex/objects/MD5E-s1--x.nii.gz\n")
+    (tmp_path / "locked.nii.gz").symlink_to("../.git/annex/objects/x")
+    (tmp_path / "gone.mgz").symlink_to("nowhere")
+    (tmp_path / "notes.txt").symlink_to("nowhere")
+    (tmp_path / "a.nii").touch()
+    for name, *words in (
+        ("lfs.nii", "git lfs pull"),
+        ("unlocked.nii.gz", f"datalad get {tmp_path}/unlocked.nii.gz", "git annex get"),
+        ("locked.nii.gz", "datalad get"),
+        ("gone.mgz", "nowhere"),
+        ("b.nii.bz2", "bunzip2"),
+        ("b.MNC", "nib-convert"),
+        ("2dseq", "Bruker"),
+        ("1.IMA", "is none"),
+        ("b+orig.BRIK.gz", ".HEAD"),
+    ):
+        assert all(word in unreadable(tmp_path / name) for word in words), name
+    assert unreadable(tmp_path / "notes.txt") is None and unreadable(tmp_path / "a.nii") is None
+
+
+def test_a_scan_is_counted_once(tmp_path):
+    names = "a.hdr a.img b.img c+orig.HEAD c+orig.BRIK.gz d.nii d.nii.bz2 e.mnc f.dcm g.json".split()
+    for name in names:
+        (tmp_path / name).touch()
+    (tmp_path / "h.dcm").symlink_to("nowhere")
+    found = [path.name for path in scan_files(tmp_path / name for name in [*names, "h.dcm"])]
+    assert found == "a.hdr b.img c+orig.HEAD d.nii e.mnc f.dcm h.dcm".split()
