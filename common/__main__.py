@@ -118,8 +118,8 @@ def _run(words: list[str], title: str | None) -> None:
         return
     if name in _OF_REPOSITORY and PROGRAM == "mri-sr":
         raise ValueError(
-            f"{title} reads the repository's configs, and there is no common/__main__.py in {Path.cwd()}; run it in the "
-            "folder of the repository's README.md."
+            f"{title} reads the repository's configs, and there is no common/__main__.py in {Path.cwd()}; run it in "
+            "the folder of the repository's README.md."
         )
     if problems := misuse(function, words):
         raise ValueError("\n".join([*problems, f"{title} --help tells the options."]))
