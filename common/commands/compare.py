@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -136,9 +137,14 @@ def _image(option: str, name: str) -> nib.spatialimages.SpatialImage:
 
 def _of_series(option: str, path: Path) -> nib.Nifti1Image:
     """The volume of the DICOM series in a folder, or of that which a file is of."""
-    from ..dicom import find_series, to_nifti
-
-    found = find_series(path if path.is_dir() else path.parent)
+    try:
+        # By name, as an exported bundle has this command but not what reads DICOM.
+        dicom = importlib.import_module("...dicom", __name__)
+    except ModuleNotFoundError:
+        raise ImportError(
+            f"compare: --{option} {path}: within a bundle this compares NIfTI files; name one, or take mri-sr compare."
+        ) from None
+    found = dicom.find_series(path if path.is_dir() else path.parent)
     if path.is_file():
         found = [series for series in found if path.resolve() in [file.resolve() for file in series.files]]
     if not found:
@@ -152,6 +158,6 @@ def _of_series(option: str, path: Path) -> nib.Nifti1Image:
     if found[0].problem:
         raise ValueError(f"compare: --{option} {path}: {found[0].description}: {found[0].problem}")
     with tempfile.TemporaryDirectory() as folder:
-        to_nifti(found[0], file := Path(folder) / "volume.nii")
+        dicom.to_nifti(found[0], file := Path(folder) / "volume.nii")
         image = nib.load(file)
         return nib.Nifti1Image(np.asarray(image.dataobj), image.affine)
