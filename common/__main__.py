@@ -1,4 +1,4 @@
-"""``python -m common <command>``: the commands that are no bundle's own."""
+"""``python -m common <command>``, or ``mri-sr <command>``: the commands that are no bundle's own."""
 
 from __future__ import annotations
 
@@ -9,17 +9,20 @@ import inspect
 import os
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import redirect_stdout
+from importlib import metadata
 from pathlib import Path
 
 import fire
 
-from .errors import INTERRUPTED, report
-from .usage import help_text, misuse
+from .errors import INTERRUPTED, Output, report
+from .usage import PROGRAM, called, help_text, misuse
 
 # OpenMP's threads spin while they wait, which costs much beside other work; they read this when torch is imported.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
-NAME = f"python -m {__package__}"
+# These read configs that name modules and files of the repository.
+_OF_REPOSITORY = {"ablate", "draw", "export", "profile", "training-range"}
 
 
 def summaries() -> dict[str, str]:
@@ -52,8 +55,30 @@ def command(name: str) -> Callable:
 
 
 def mri_sr() -> None:
-    """Run ``super-resolve`` as ``mri-sr``, which it is called where this package is installed."""
-    main(["super-resolve", *sys.argv[1:]], "mri-sr")
+    """Run ``mri-sr``, as it is called where this package is installed: a command, or ``super-resolve`` without a name.
+
+    In the repository's folder the commands that read its configs are those of the repository.
+    """
+    words = sys.argv[1:]
+    if not words or words[0] in ("-h", "--help"):
+        main(["super-resolve", "--help"], "mri-sr")
+        print("\nA command's name is the command, and a scan that is called so is ./NAME:\n")
+        main([])
+    elif words[0] in _OF_REPOSITORY and Path("common", "__main__.py").is_file():
+        os.execv(sys.executable, [sys.executable, "-m", "common", *words])
+    elif words[0] in ("--version", *summaries()) or _misspelt(words[0]):
+        main(words)
+    else:
+        main(["super-resolve", *words], "mri-sr")
+
+
+def _misspelt(word: str) -> bool:
+    """Whether a word is rather a command's name, misspelt, than a path."""
+    return (
+        word.replace("-", "").isalpha()
+        and not Path(word).exists()
+        and bool(difflib.get_close_matches(word, summaries()))
+    )
 
 
 def main(words: Sequence[str] | None = None, title: str | None = None) -> None:
@@ -68,7 +93,9 @@ def main(words: Sequence[str] | None = None, title: str | None = None) -> None:
     """
     words, with_traceback = _without_traceback(sys.argv[1:] if words is None else words)
     try:
-        _run(words, title)
+        with redirect_stdout(Output(sys.stdout)):
+            _run(words, title)
+            sys.stdout.flush()
     except KeyboardInterrupt:
         print("\ninterrupted", file=sys.stderr)
         sys.exit(INTERRUPTED)
@@ -78,14 +105,22 @@ def main(words: Sequence[str] | None = None, title: str | None = None) -> None:
 
 def _run(words: list[str], title: str | None) -> None:
     if not words or words[0] in ("-h", "--help"):
-        print(f"{NAME} <command>, of which --help tells the options:\n")
+        print(f"{PROGRAM} <command>, of which --help tells the options; {PROGRAM} --version:\n")
         print("\n".join(f"  {name:15} {text}" for name, text in summaries().items()))
         return
+    if words[0] == "--version":
+        print(", ".join(_versions()))
+        return
     name, *words = words
-    function, title = command(name), title or f"{NAME} {name}"
+    function, title = command(name), title or called(name)
     if "--help" in words or "-h" in words:
         print(help_text(function, title))
         return
+    if name in _OF_REPOSITORY and PROGRAM == "mri-sr":
+        raise ValueError(
+            f"{title} reads the repository's configs, and there is no common/__main__.py in {Path.cwd()}; run it in "
+            "the folder of the repository's README.md."
+        )
     if problems := misuse(function, words):
         raise ValueError("\n".join([*problems, f"{title} --help tells the options."]))
     # Fire reads values as Python does; what is text stays so, as a folder that is named 2024.
@@ -93,6 +128,15 @@ def _run(words: list[str], title: str | None) -> None:
         p.name: str for p in inspect.signature(function).parameters.values() if p.annotation in ("str", "str | None")
     }
     fire.Fire(fire.decorators.SetParseFns(**texts)(function), command=words, name=title)
+
+
+def _versions() -> list[str]:
+    """Of this package, where it is installed, and of what it computes with."""
+    found = [f"{name} {metadata.version(name)}" for name in ("torch", "monai")]
+    try:
+        return [f"mri-sr-bundles {metadata.version('mri-sr-bundles')}", *found]
+    except metadata.PackageNotFoundError:
+        return [str(__package__), *found]
 
 
 def _without_traceback(words: Sequence[str]) -> tuple[list[str], bool]:

@@ -6,6 +6,7 @@ import ast
 import difflib
 import inspect
 import json
+import logging
 import os
 import re
 import sys
@@ -21,7 +22,7 @@ from monai.bundle.config_parser import merge_kv
 
 from . import threads
 from .blocks import block_of, is_block, strings_in
-from .errors import INTERRUPTED, report
+from .errors import INTERRUPTED, Output, report
 
 # Arguments of `python -m monai.bundle run` itself.
 _OF_RUN = {
@@ -104,6 +105,11 @@ def check(argv: Sequence[str] | None = None) -> None:
     if "run" not in argv[1:2] or Path(argv[0]).parent.name != "bundle":
         return
     sys.excepthook = ending = _Ending()
+    output, sys.stdout = sys.stdout, Output(sys.stdout)
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(_says_why)
+        if getattr(handler, "stream", None) is output:
+            handler.setStream(sys.stdout)
     given = _given(argv)
     ending.with_traceback = is_true(given.pop("traceback", "false") or "true", "--traceback")
     parser, problems = _merged(given.get("config_file", []))
@@ -147,6 +153,11 @@ class _Ending:
             print(f"\ninterrupted{self.go_on}.", file=sys.stderr)
             raise SystemExit(INTERRUPTED)
         print(f"\n{report(error, self.with_traceback)}", file=sys.stderr)
+
+
+def _says_why(record: logging.LogRecord) -> bool:
+    """Whether a line of a log is none of ignite's that an engine ends, for no reason: by Ctrl-C, which we tell of."""
+    return not record.getMessage().endswith("is terminating due to exception: ")
 
 
 def _given(argv: Sequence[str]) -> dict[str, Any]:

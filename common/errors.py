@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 import tempfile
 import traceback
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, TextIO
 
 PACKAGE = Path(__file__).parent
-INTERRUPTED = 130  # exit status, as shells have it
+INTERRUPTED, UNREAD = 130, 141  # exit statuses, as shells have them
 _SAY_ALL = (ValueError, OSError, ImportError, RuntimeError)  # whose messages do without their names
 
 # What MONAI says of components, which blocks have made functions of, and of expressions.
@@ -48,6 +51,37 @@ def first_cause(error: BaseException) -> BaseException:
     while error.__cause__ is not None:
         error = error.__cause__
     return error
+
+
+class Output:
+    """A stream that ends the program without a word when nobody reads it any more, as ``| head`` leaves it.
+
+    It raises ``SystemExit(141)``, which handlers of errors let pass.
+
+    Args:
+        stream: to write to.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        """Write."""
+        return self._read(self._stream.write, text)
+
+    def flush(self) -> None:
+        """Flush."""
+        self._read(self._stream.flush)
+
+    def _read(self, call: Callable[..., Any], *args: Any) -> Any:
+        try:
+            return call(*args)
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), self._stream.fileno())  # Python flushes it once more at its end
+            raise SystemExit(UNREAD) from None
 
 
 def report(error: BaseException, with_traceback: bool) -> str:

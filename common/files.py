@@ -147,8 +147,9 @@ def read_about(path: str | os.PathLike) -> dict[str, Any] | None:
 
     Returns:
         ``bundle``, ``version``, ``network`` (the class), ``settings`` (what a config must agree with), ``defaults``
-        (what inference does unless it is told otherwise) and ``sha256`` (of the names and values of the tensors); None
-        for a file that is not there, cannot be read, or says nothing.
+        (what inference does unless it is told otherwise) and ``sha256`` (of the names and values of the tensors);
+        where a training wrote it also ``training`` (its iteration, and the metrics of their validation). None for a
+        file that is not there, cannot be read, or says nothing.
 
     Raises:
         ImportError: for an .onnx file when onnxruntime is not installed.

@@ -73,3 +73,17 @@ def shown(total: int, unit: str) -> Iterator[None]:
     """Show what is reported within the block as a :func:`bar` over ``total`` units."""
     with bar(total, unit) as line, listening(lambda share: line.update(total * share - line.n)):
         yield
+
+
+def duration(seconds: float) -> str:
+    """A length of time in the units that people would use, two at most: "45 s", "12 min", "3 h 20 min", "2 d 4 h"."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    if minutes < 60:
+        return f"{minutes} min"
+    hours, minutes = divmod(minutes, 60)
+    if hours < 48:
+        return f"{hours} h {minutes} min"
+    days, hours = divmod(round(hours + minutes / 60), 24)
+    return f"{days} d {hours} h"

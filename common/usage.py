@@ -13,8 +13,14 @@ import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from inspect import Parameter
 
+PROGRAM = "mri-sr" if __package__ == "mri_sr_bundles.common" else f"python -m {__package__}"  # as it is called here
 _FLAG = re.compile("--|-[a-zA-Z]")  # as fire reads it: -1 is a number
 _NUMBER = re.compile(r"-?\d+\.?\d*(e-?\d+)?")
+
+
+def called(command: str) -> str:
+    """How a command is called where this package is as it is: in its repository, installed, or within a bundle."""
+    return f"{PROGRAM} {command}"
 
 
 def misuse(function: Callable, words: Sequence[str]) -> list[str]:

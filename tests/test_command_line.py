@@ -1,6 +1,8 @@
 """What the command line of ``python -m monai.bundle run`` may hold, and what is said of the rest."""
 
+import io
 import json
+import logging
 import sys
 from functools import partial
 
@@ -139,7 +141,12 @@ def test_an_error_ends_with_its_first_cause(files, tmp_path, monkeypatch, capsys
 @pytest.mark.parametrize("key", ["resume", "skip_existing", "other"])
 def test_an_interrupted_run_says_how_to_go_on(key, tmp_path, capsys):
     (tmp_path / "train.json").write_text(json.dumps({key: False}))
+    logging.getLogger().addHandler(handler := logging.StreamHandler(io.StringIO()))
     run(str(tmp_path / "train.json"))
+    for reason in ("", "no disk"):
+        logging.getLogger("ignite").error(f"Engine run is terminating due to exception: {reason}")
+    logging.getLogger().removeHandler(handler)
+    assert handler.stream.getvalue() == "Engine run is terminating due to exception: no disk\n"
     with pytest.raises(SystemExit) as stop:
         sys.excepthook(KeyboardInterrupt, KeyboardInterrupt(), None)
     told = {"other": ".\n"}.get(key, f"; the same command with --{key} true goes on ")

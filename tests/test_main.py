@@ -11,7 +11,7 @@ import pytest
 from common import __main__
 from common.usage import help_text, misuse
 
-from .refused import refused
+from .refused import has, refused
 
 ROOT = Path(__file__).parents[1]
 
@@ -127,3 +127,35 @@ def test_how_it_ends(tmp_path, monkeypatch, capsys):
         assert "Traceback" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == [log]
     assert "--traceback" not in end(ValueError("x"), "--traceback", "false").partition("\n")[0]
+
+
+@pytest.mark.parametrize(
+    ("line", "status", "words"),
+    [
+        ("--version", 0, ["torch ", "monai "]),
+        ("--help", 0, ["mri-sr PATH", "\nmri-sr <command>", "  training-range"]),
+        ("compar", 1, ["did you mean compare?"]),
+        ("./compare", 1, ["compare", "DICOM"]),
+        ("datalist --dataset_dir . --h *", 1, ["did you mean --hr?", "mri-sr datalist --help"]),
+        ("profile --bundle bundles/udean", 1, ["mri-sr profile", "folder of the repository's README.md"]),
+    ],
+)
+def test_installed_there_is_one_name_in_any_folder(tmp_path, line, status, words):
+    """A command's name is the command, also where a folder has it too."""
+    site, place = tmp_path / "site" / "mri_sr_bundles", tmp_path / "place"
+    site.mkdir(parents=True)
+    (place / "compare").mkdir(parents=True)
+    for name in ("common", "bundles"):
+        (site / name).symlink_to(ROOT / name, target_is_directory=True)
+    code = "from mri_sr_bundles.common.__main__ import mri_sr; mri_sr()"
+    options = {"cwd": place, "env": {**os.environ, "PYTHONPATH": str(site.parent)}, "text": True}
+    done = subprocess.run([sys.executable, "-c", code, *line.split()], capture_output=True, **options)
+    has(done.stdout + done.stderr, *words)
+    assert done.returncode == status
+    if line == "--help":  # which nobody reads
+        reader, writer = os.pipe()
+        os.close(reader)
+        command = [sys.executable, "-c", code, line]
+        done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, **options)
+        os.close(writer)
+        assert (done.returncode, done.stderr) == (141, "")

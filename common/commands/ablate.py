@@ -14,6 +14,7 @@ from ..tables.execution import TRAINING_SECONDS, execute_all
 from ..tables.merged import check_against, check_same, described, forget, merged, write_rows
 from ..tables.rows import over_folds, overlay_of, rows_of
 from ..tables.runs import runs_of, words
+from ..usage import called
 from ..workflow import check_new_run
 
 
@@ -173,7 +174,7 @@ def ablate(
     if row is None:
         merged(output_dir, against)
     elif not failures:
-        print(f"row {row} is done; python -m common merge --output_dir {output_dir} makes the table")
+        print(f"row {row} is done; {called('merge')} --output_dir {output_dir} makes the table")
     if failures:
         listing = "\n  ".join(f"{run.title}: {failure}" for run, failure in failures)
         raise RunsFailedError(

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import importlib
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 
+from ..images import ending as format_of
 from ..images import open_image
 from ..metrics import cubic, psnr, ssim
 from ..reports import about_result, case_figure, check_viewer, viewer
@@ -32,18 +35,19 @@ def compare(
     voxels is read from the files' affines.
 
     Args:
-        lr: the scan, of a format that :func:`common.images.open_image` reads.
-        sr: its super-resolution, as inference.json writes it, NIfTI.
+        lr: the scan: a file that :func:`common.images.open_image` reads, or the folder or a file of a DICOM series.
+        sr: its super-resolution, as mri-sr writes it: NIfTI, or the folder or a file of the derived DICOM series.
         output: the PNG or HTML file to write.
         hr: the truth on the grid of ``sr``, if it is known; adds it and the errors, and to a PNG PSNR and SSIM.
         at: point in mm (world coordinates R, A, S) through which the planes go; without it the middle of the head.
         size: with ``at``, edge in mm of what a PNG shows around the point.
 
     Raises:
-        FileNotFoundError: a file is not there.
+        FileNotFoundError: a file or folder is not there.
         ModuleNotFoundError: for HTML, without the package that brings NiiVue.
-        ValueError: ``output`` ends otherwise, a file is no 3-D volume, the grids do not lie on each other, or the
-            point is none or lies outside of the volume.
+        ImportError: for DICOM, without the packages that read it.
+        ValueError: ``output`` ends otherwise, a file or folder holds no 3-D volume or several of them, the grids do
+            not lie on each other, or the point is none or lies outside of the volume.
     """
     ending = Path(output).suffix.lower()
     if ending not in (".png", ".html"):
@@ -57,16 +61,7 @@ def compare(
     if not size > 0:
         raise ValueError(f"compare: --size is {size}, expected an edge in mm above 0.")
     names = {"lr": lr, "sr": sr} | ({} if hr is None else {"hr": hr})
-    images = {}
-    for key, name in names.items():
-        if not Path(name).is_file():
-            raise FileNotFoundError(f"compare: --{key} {name}: there is no such file.")
-        try:
-            images[key] = nib.squeeze_image(open_image(name))
-        except ValueError as error:
-            raise ValueError(f"compare: --{key} {error}") from None
-        if len(images[key].shape) != 3:
-            raise ValueError(f"compare: --{key} {name} has shape {images[key].shape}; expected a 3-D volume.")
+    images = {key: _image(key, name) for key, name in names.items()}
     affine = images["sr"].affine
     to_sr = np.linalg.solve(affine, images["lr"].affine)
     factors, offset = np.diag(to_sr)[:3], to_sr[:3, 3].round(3)
@@ -127,3 +122,47 @@ def compare(
         zoom=zoom,
     )
     print(f"Wrote {output}")
+
+
+def _image(option: str, name: str) -> nib.spatialimages.SpatialImage:
+    """The 3-D volume of a file, or of a DICOM series."""
+    path = Path(name)
+    if not path.exists():
+        raise FileNotFoundError(f"compare: --{option} {name}: there is no such file or folder.")
+    if path.is_dir() or format_of(path) is None:
+        return _of_series(option, path)
+    try:
+        image = nib.squeeze_image(open_image(name))
+    except ValueError as error:
+        raise ValueError(f"compare: --{option} {error}") from None
+    if len(image.shape) != 3:
+        raise ValueError(f"compare: --{option} {name} has shape {image.shape}; expected a 3-D volume.")
+    return image
+
+
+def _of_series(option: str, path: Path) -> nib.Nifti1Image:
+    """The volume of the DICOM series in a folder, or of that which a file is of."""
+    try:
+        # By name, as an exported bundle has this command but not what reads DICOM.
+        dicom = importlib.import_module("...dicom", __name__)
+    except ModuleNotFoundError:
+        raise ImportError(
+            f"compare: --{option} {path}: within a bundle this compares NIfTI files; name one, or take mri-sr compare."
+        ) from None
+    found = dicom.find_series(path if path.is_dir() else path.parent)
+    if path.is_file():
+        found = [series for series in found if path.resolve() in [file.resolve() for file in series.files]]
+    if not found:
+        what = "holds no DICOM series" if path.is_dir() else "is neither a volume nor DICOM"
+        raise ValueError(f"compare: --{option} {path} {what}; name a NIfTI file, or the folder of a series.")
+    if len(found) > 1:
+        listed = "\n  ".join(f"{series.files[0] if series.files else ''} {series.description}" for series in found)
+        raise ValueError(
+            f"compare: --{option} {path} holds {len(found)} DICOM series; name one by a file of it:\n  {listed}"
+        )
+    if problem := found[0].problem or found[0].no_scan:
+        raise ValueError(f"compare: --{option} {path}: {found[0].description}: {problem}")
+    with tempfile.TemporaryDirectory() as folder:
+        dicom.to_nifti(found[0], file := Path(folder) / "volume.nii")
+        image = nib.load(file)
+        return nib.Nifti1Image(np.asarray(image.dataobj), image.affine)

@@ -9,7 +9,7 @@ from ..files import read_about
 
 
 def describe(file: str) -> None:
-    """Print what weights say they are, a line a key: bundle, version, network, settings, defaults, SHA-256.
+    """Print what weights say they are, a line a key: bundle, version, network, settings, defaults, SHA-256, iteration.
 
     Settings are what evaluation and inference must agree with, defaults what they do unless they are told otherwise.
 

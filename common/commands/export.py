@@ -29,7 +29,7 @@ def export(bundle: str, output_dir: str = "dist", checkpoint: str | None = None,
 
     ``<output_dir>/<name>/`` has the configs with ``bundle_root`` ".", models/model.pt, model.ts and model.onnx, the
     docs, the licence, and of this package the modules that the configs need, as a package named by the bundle and its
-    version (``udean_v0_4_0``), so that two bundles or versions in one process never share a module.
+    version (``udean_v1_2_0``), so that two bundles or versions in one process never share a module.
     ``<output_dir>/<name>_v<version>.zip`` holds that folder; the same input gives the same bytes.
 
     Further weights of the bundle, models/model_*.pt, come along as they are. With a ``checkpoint`` they do not, and

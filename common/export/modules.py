@@ -15,7 +15,7 @@ NAME = ROOT.name
 
 _DOTTED = re.compile(rf"\b{NAME}((?:\.[A-Za-z_]\w*)+)")
 _FROM = re.compile(rf"\bfrom\s+{NAME}((?:\.\w+)*)\s+import\s+([\w, ]+)")
-_COMMAND = re.compile(rf"python -m {NAME} ([a-z][\w-]*)")
+_COMMAND = re.compile(rf"(?:python -m {NAME} |\bcalled\([\"'])([a-z][\w-]*)")
 _IMPORT = re.compile(r"^\$(?:import|from)\s+([A-Za-z_]\w*)|^([A-Za-z_]\w*)\.")
 
 
@@ -23,7 +23,8 @@ def needed_modules(configs: Iterable[str], docs: str = "") -> list[Path]:
     """The files of this package that configs need, with all that these files import of it in turn.
 
     A package's ``__init__.py`` imports every module beside it, so names are followed to the modules that define them.
-    The commands ``python -m common <command>`` that the docs, or messages in the code, tell people to run belong to it.
+    The commands that the docs (``python -m common <command>``), or messages in the code
+    (:func:`common.usage.called`), tell people to run belong to it.
 
     Args:
         configs: every string value of the configs.

@@ -16,12 +16,16 @@ import torch
 import torch.distributed as dist
 from ignite.engine import Engine, Events
 from torch import nn
+from tqdm import tqdm
 
 from .. import threads
 from ..about import about_network, compare, tensors_sha256
 from ..command_line import is_true
 from ..files import append_about, load_state, read_about, replacing
 from ..networks.slab import to_channels_last
+
+_LAST = "model_last.pt"
+_STATE = {"iteration", "max_epochs", "epoch_length", "threads", "settings", "graph", "players", "random"}
 
 
 def save_atomically(state: Any, path: Path, about: Mapping[str, Any] | None = None) -> None:
@@ -75,6 +79,11 @@ def load_weights(
     compare(path, about, settings, option)
     state = load_state(path, device)
     own = network.state_dict()
+    if isinstance(state, dict) and _STATE <= state.keys():
+        raise ValueError(
+            f"{path} is the state of a training at iteration {state['iteration']}, from which --resume true goes on, "
+            f"and no file of weights; {_instead(path, option)}."
+        )
     if not isinstance(state, dict):
         raise ValueError(f"{path}: expected a dictionary of weights, found {type(state).__name__}.")
     missing = [k for k in own if k not in state]
@@ -107,6 +116,13 @@ def load_weights(
         raise ValueError(f"{path}: {error}") from None
     network.about = {**about, "path": str(path), "file_sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
     return to_channels_last(network, device).eval()
+
+
+def _instead(state: Path, option: str) -> str:
+    """What to do where the state of a training is named instead of weights."""
+    files = [state.with_name(_LAST), state.with_name("model.pt")]
+    there = [f"--{option} {file}" for file in files if file.is_file()]
+    return f"name its weights: {' or '.join(there)}" if there else f"its next state comes with weights, in {_LAST}"
 
 
 def _fits(value: Any, own: torch.Tensor) -> bool:
@@ -176,11 +192,18 @@ class SavedModel:
         self.paths = [Path(path) for path in paths]
         self.settings, self.defaults, self.bundle_root = settings, defaults or {}, bundle_root
 
-    def save(self) -> None:
-        """Write the files as the weights are now."""
+    def save(self, iteration: int | None = None, **metrics: float) -> None:
+        """Write the files as the weights are now.
+
+        Args:
+            iteration: of the training, from 0; None where it is not known.
+            metrics: of a validation of these weights, by name.
+        """
         about = None
         if self.settings is not None:
             about = about_network(self.network, self.settings, self.defaults, self.bundle_root)
+            if iteration is not None:
+                about["training"] = {"iteration": iteration, **metrics}
         for path in self.paths:
             save_atomically(self.network.state_dict(), path, about)
 
@@ -208,7 +231,7 @@ class BestModel(SavedModel):
         best = engine.state.best_metric_epoch == engine.state.epoch
         # The first epoch has a validation before it too, where a training starts from weights.
         if first and best and engine.state.metrics[engine.state.key_metric_name] == engine.state.best_metric:
-            self.save()
+            self.save(**validated(engine))
 
 
 class LastModel(SavedModel):
@@ -223,7 +246,31 @@ class LastModel(SavedModel):
     def attach(self, engine: Engine) -> None:
         """Save when an epoch ends, in process 0 only."""
         if not dist.is_initialized() or dist.get_rank() == 0:
-            engine.add_event_handler(Events.EPOCH_COMPLETED, lambda engine: self.save())
+            engine.add_event_handler(Events.EPOCH_COMPLETED, lambda engine: self.save(engine.state.iteration))
+
+
+def validated(evaluator: Engine) -> dict[str, Any]:
+    """Which iteration of a training a validation has last looked at, and its metrics, rounded.
+
+    Args:
+        evaluator: that :class:`~common.handlers.ValidationWithInitial` runs; of another the iteration is not known.
+    """
+    metrics = {name: round(float(value), 4) for name, value in evaluator.state.metrics.items()}
+    return {"iteration": getattr(evaluator.state, "trained", None), **metrics}
+
+
+def _training(weights: Path) -> dict[str, Any]:
+    """What weights say of their training."""
+    return (read_about(weights) or {}).get("training", {})
+
+
+def _in_words(training: Mapping[str, Any]) -> str:
+    """What weights say of their training, as a clause."""
+    metrics = dict(training)
+    iteration = metrics.pop("iteration", None)
+    text = f"the weights after iteration {iteration}" if iteration else "the weights that the training began with"
+    said = ", ".join(f"{name} {value:.4g}" for name, value in metrics.items())
+    return f"{text}; in validation {said}" if said else f"{text}, not validated"
 
 
 class ResumableState:
@@ -234,6 +281,9 @@ class ResumableState:
     that trains: a run may go on with more GPUs, or fewer. It is saved at the end of each epoch, and within it by the
     clock and when the run is interrupted. Among the trainer's handlers it stands after the validation, so that an epoch
     that is saved has been validated.
+
+    With each state the weights of that moment are written as a file of their own, which evaluation and inference take;
+    when the run ends, also by Ctrl-C, it says what that file and the ``model.pt`` next to it hold.
 
     A run that goes on with a larger ``max_epochs`` is prolonged: networks and optimizers are as they were, and learning
     rates from there on are those of a run that had that length from the start.
@@ -246,6 +296,7 @@ class ResumableState:
         invalidates: files that are removed, with the old state, when a run begins anew or is prolonged: the states of
             stages that build on this one.
         settings: of the networks' weights, with which the run must go on.
+        last: of the network whose weights are written with each state, or None; its one path is next to ``model.pt``.
 
     Raises:
         ValueError: when ``minutes`` is none, or when the run starts, if the file is corrupt or of another
@@ -260,6 +311,7 @@ class ResumableState:
         evaluator: Engine | None = None,
         invalidates: Sequence[str | os.PathLike] = (),
         settings: Mapping[str, Any] | None = None,
+        last: SavedModel | None = None,
     ) -> None:
         if minutes is not None and (isinstance(minutes, bool) or not isinstance(minutes, (int, float)) or minutes < 0):
             raise ValueError(f"save_minutes is {minutes!r}, expected minutes, 0 or more, or null for epochs only.")
@@ -269,6 +321,8 @@ class ResumableState:
         self.evaluator = evaluator
         self.invalidates = [Path(file) for file in invalidates]
         self.settings = json.loads(json.dumps(settings))  # lists for tuples, as they are compared
+        self.last = last
+        self._model = None if last is None else last.paths[0].with_name("model.pt")
 
     def attach(self, engine: Engine) -> None:
         """Restore when the engine starts, save while it runs; all processes restore, the first saves."""
@@ -277,6 +331,7 @@ class ResumableState:
             return
         engine.add_event_handler(Events.EPOCH_COMPLETED, self._save)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self._save_within_epoch)
+        engine.add_event_handler(Events.COMPLETED, self._say)
 
     def _save_within_epoch(self, engine: Engine) -> None:
         # The last iteration is saved after its validation, with the epoch.
@@ -304,8 +359,36 @@ class ResumableState:
         }
         if self.evaluator is not None:
             state["best"] = (self.evaluator.state.best_metric, self.evaluator.state.best_metric_epoch)
+        if self.last is not None:
+            looked_at = {} if self.evaluator is None else validated(self.evaluator)
+            now = {"iteration": engine.state.iteration}
+            self.last.save(**(looked_at if looked_at.items() >= now.items() else now))
         save_atomically(state, self.path)
         self.saved = time.monotonic()
+        if engine.interrupted:
+            self._say(engine)
+
+    def _say(self, engine: Engine) -> None:
+        """Say what the weights' files hold."""
+        if self.last is None or not self.last.paths[0].is_file():
+            return
+        latest = self.last.paths[0]
+        model = latest.with_name("model.pt")
+        if not model.is_file():
+            text = "not there yet; it is written when an epoch ends."
+        elif self._wrote(training := _training(model), engine):
+            text = _in_words(training) + (", the best so far." if len(training) > 1 else ".")
+        else:
+            text = "as it was before this training, which has not written it yet."
+        tqdm.write(f"{model}: {text}\n{latest}: {_in_words(_training(latest))}.")
+
+    def _wrote(self, training: Mapping[str, Any], engine: Engine) -> bool:
+        """Whether a model.pt that says this of its training is written by this run, not by one before."""
+        _, *metrics = training.values() or [None]
+        if metrics:
+            return round(float(self.evaluator.state.best_metric), 4) in metrics
+        length = engine.state.epoch_length
+        return training.get("iteration") == engine.state.iteration // length * length > 0
 
     def _restore(self, engine: Engine) -> None:
         self.saved = time.monotonic()
@@ -315,8 +398,7 @@ class ResumableState:
             return
         # To the CPU: there Adam keeps its count of steps, which it would have to fetch from a GPU at each of them.
         state = load_state(self.path, "cpu")
-        expected = {"iteration", "max_epochs", "epoch_length", "threads", "settings", "graph", "players", "random"}
-        expected |= {"best"} if self.evaluator is not None else set()
+        expected = _STATE | ({"best"} if self.evaluator is not None else set())
         if not isinstance(state, dict) or not expected <= state.keys():
             raise ValueError(f"{self.path}: not the state of a run like this one; start anew with --overwrite true.")
         begun, now = state["settings"] or {}, self.settings or {}
@@ -329,10 +411,12 @@ class ResumableState:
         prolonged = engine.state.max_epochs > state["max_epochs"]
         for key in ("epoch_length", "max_epochs"):
             if state[key] != getattr(engine.state, key) and not (prolonged and key == "max_epochs"):
+                initial = "" if self.last is None else f" --initial {self.last.paths[0]} and"
                 raise ValueError(
                     f"{self.path}: the run was started with {key} {state[key]}, now it is "
-                    f"{getattr(engine.state, key)}. Continue with the same settings or a larger max_epochs, or start "
-                    "anew with --overwrite true."
+                    f"{getattr(engine.state, key)}. A run that goes on may have more max_epochs, and another "
+                    f"val_interval and save_minutes. For another {key} begin a run with{initial} another "
+                    "--output_dir, or start anew with --overwrite true."
                 )
         try:
             if list(state["players"]) != list(engine.players):

@@ -8,6 +8,8 @@ import torch.distributed as dist
 from ignite.engine import Engine, Events
 from tqdm import tqdm
 
+from ..progress import duration
+
 _WARM_UP, _MEASURED = (5, 30.0), (20, 60.0)  # iterations, or seconds where these are over first
 
 
@@ -96,17 +98,3 @@ class Forecast:
             f"{self.name}: {iterations} iterations at {1 / self.pace:.3g} a second are left, {left}{unknown}. First "
             f"checkpoint in {duration(first)}, end of the epoch in {duration(epoch)}. Weights go to {self.ckpt_dir}."
         )
-
-
-def duration(seconds: float) -> str:
-    """A length of time in the units that people would use, two at most: "45 s", "12 min", "3 h 20 min", "2 d 4 h"."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    if minutes < 60:
-        return f"{minutes} min"
-    hours, minutes = divmod(minutes, 60)
-    if hours < 48:
-        return f"{hours} h {minutes} min"
-    days, hours = divmod(round(hours + minutes / 60), 24)
-    return f"{days} d {hours} h"

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+from contextlib import ExitStack
 from pathlib import Path
 
 import torch.distributed as dist
 from ignite.engine import Engine, Events
 from tqdm import tqdm
+from tqdm.contrib.logging import logging_redirect_tqdm
 
 from ..files import replacing
 
@@ -46,6 +48,8 @@ class LossHistory:
     def _trim(self, engine: Engine) -> None:
         if self.bar is None:
             total = engine.state.max_epochs * engine.state.epoch_length
+            self.lines = ExitStack()
+            self.lines.enter_context(logging_redirect_tqdm())  # above the bar, not within it
             self.bar = tqdm(total=total, initial=engine.state.iteration, desc="training", unit="it", smoothing=0.05)
         if self.file is not None:
             return
@@ -90,4 +94,5 @@ class LossHistory:
         if self.file is not None:
             self.file.close()
             self.bar.close()
+            self.lines.close()
             self.file = self.bar = None

@@ -13,8 +13,8 @@ class ValidationWithInitial(ValidationHandler):
     """MONAI's ``ValidationHandler``, which also validates the weights that a training starts from.
 
     So they stay where no epoch is better; and the last epoch is validated whatever the interval is, so that a training
-    leaves weights. MONAI's own ``exec_at_start`` does not fit: it comes before a state is
-    restored, and validates twice.
+    leaves weights. The evaluator finds the iteration of the training as ``engine.state.trained``. MONAI's own
+    ``exec_at_start`` does not fit: it comes before a state is restored, and validates twice.
 
     Args:
         initial: file of those weights; None where a training starts from nothing.
@@ -32,10 +32,15 @@ class ValidationWithInitial(ValidationHandler):
         if self.initial is not None:
             engine.add_event_handler(Events.EPOCH_STARTED(once=1), self._before)
 
+    def __call__(self, engine: Engine) -> None:
+        """Validate."""
+        self.validator.state.trained = engine.state.iteration
+        super().__call__(engine)
+
     def _last(self, engine: Engine) -> None:
         if engine.state.epoch == engine.state.max_epochs and engine.state.epoch % self.interval:
-            self.validator.run(engine.state.epoch)
+            self(engine)
 
     def _before(self, engine: Engine) -> None:
         if engine.state.iteration == 0:  # not resumed within the epoch
-            self.validator.run(1)
+            self(engine)

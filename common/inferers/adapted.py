@@ -19,7 +19,7 @@ from ..data.loaders.image_pairs import ImagePairs, images_across
 from ..data.loaders.slabs import AIR, draw_gains
 from ..degradations import Degradation, FittedProfile, GaussianProfile, Interpolated, told_width
 from ..networks import SliceGains
-from ..progress import part, report
+from ..progress import duration, part, report
 
 _HELD_OUT = 8  # of so many planes of the scan one
 _TIMED = 20  # iterations
@@ -181,7 +181,8 @@ class AdaptedInferer(Inferer):
         if not trained_on:
             self.said = {}
             tqdm.write(
-                "not adapted: the scan has too few planes to train on and to hold out, so the weights stay as they were"
+                "no training on the scan: it has too few planes to train on and to hold out; the weights as they were "
+                "make the result"
             )
             return network
         uneven = None
@@ -194,20 +195,21 @@ class AdaptedInferer(Inferer):
         before, after = min(errors), self._error(held, adapted)
         first, last = (round(float(-10 * np.log10(max(error, 1e-10))), 2) for error in (before, after))
         self.said |= {"Iterations": self.iterations, "Psnr": first, "PsnrAdapted": last}
-        why = "" if after < before else ", so "
+        why = "" if after < before else "it did worse on planes of the scan that were held out"
         if not why and isinstance(degradation, GaussianProfile):
             tissue = volume[volume > AIR].median()
             made = _overshoot(adapted, _images_of_stack(volume), tissue)
             own = _overshoot(adapted, [each.lr for each in held], tissue)
             self.said |= {"Overshoot": round(made, 5), "OvershootInPlane": round(own, 5)}
             if made > max(_INVENTS * own, _FEWEST):
-                brighter = f"{made:.1%} of the tissue came out brighter than all slices around it, in planes {own:.1%}"
-                why = f", but {brighter}: "
+                why = "it drew rims that the scan does not show"
         self.said["Used"] = not why
-        kept = "the weights stay as they were" if before == errors[0] else "the scan is interpolated"
+        kept = "the weights as they were make" if before == errors[0] else "interpolation alone makes"
+        took = f"training on the scan ({duration(time.perf_counter() - began)})"
         tqdm.write(
-            f"adapted in {time.perf_counter() - began:.0f} s: images of the scan that it was not trained on, degraded "
-            f"and super-resolved again, from {first:.2f} to {last:.2f} dB" + (why + kept if why else "")
+            f"{took} was not used: {why}; {kept} the result"
+            if why
+            else f"{took} is used: planes of it that were held out gain {last - first:.2f} dB"
         )
         return starts[errors.index(before)] if why else adapted
 
@@ -236,7 +238,10 @@ class AdaptedInferer(Inferer):
                 report((i + 1) / self.iterations)
                 if i + 1 == _TIMED < self.iterations:
                     seconds = (time.perf_counter() - began) / _TIMED * (self.iterations - _TIMED)
-                    tqdm.write(f"training on the scan: about {seconds / 60:.1f} minutes more")
+                    without = (
+                        "" if isinstance(self.degradation, Interpolated) else "; --adapt_iterations 0 goes without"
+                    )
+                    tqdm.write(f"training on the scan: about {duration(seconds)} more{without}")
         return network.eval().requires_grad_(False)
 
     def _error(self, examples: Sequence[ImagePairs], network: nn.Module) -> float:

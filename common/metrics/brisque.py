@@ -15,6 +15,7 @@ from scipy import ndimage
 from scipy.special import gamma as gamma_function
 
 from ..files import replacing
+from ..usage import called
 
 __all__ = [
     "Brisque",
@@ -320,7 +321,7 @@ class Brisque:
             ValueError: when it is damaged or another program's.
             ModuleNotFoundError: when scikit-learn is not installed.
         """
-        advice = "make it with: python -m common brisque-fit --csv scores.csv --output brisque.npz."
+        advice = f"make it with: {called('brisque-fit')} --csv scores.csv --output brisque.npz."
         if not Path(path).is_file():
             raise FileNotFoundError(f"{path}: there is no such file; {advice}")
         try:

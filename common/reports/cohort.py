@@ -42,6 +42,8 @@ METRICS = {
 OPTIONAL = {"brisque": ("BRISQUE", 1), "lpips": ("LPIPS", 4)}
 """Columns that a table has where its rows have them."""
 
+_BOXED = 3  # fewer cases have no quartiles
+
 _Pool: TypeAlias = Sequence["str | os.PathLike"]
 _Folders: TypeAlias = "_Pool | Mapping[int | None, _Pool]"  # of an entry; by seed where it has several
 _Found: TypeAlias = "dict[str, tuple[Path, dict[str, dict]]]"  # by case the folder of its run, and its rows by method
@@ -140,7 +142,7 @@ def write_table(output_dir: str | os.PathLike, rows: Sequence[Mapping], against:
 
 
 def box_plots(path: str | os.PathLike, rows: Sequence[Mapping]) -> None:
-    """Draw the table's metrics over the cases by method: a box, and a point for each case.
+    """Draw the table's metrics over the cases by method: a point for each case, and a box where there are three.
 
     Grey lines join the points of one case, so that a gain which holds in each case is seen even where cases differ
     more than methods. Infinite and undefined values are not drawn. Of several seeds, a point is the mean of its case.
@@ -168,7 +170,7 @@ def box_plots(path: str | os.PathLike, rows: Sequence[Mapping]) -> None:
     shifts = [panel for panel, metric in zip(panels, metrics, strict=True) if metric.startswith("displacement")]
     for panel, metric, values in zip(panels, metrics, table, strict=True):
         boxes = panel.boxplot(
-            [v[~np.isnan(v)] for v in values],
+            [v[finite] if (finite := ~np.isnan(v)).sum() >= _BOXED else [] for v in values],
             positions=range(len(methods)),
             widths=0.5,
             showfliers=False,

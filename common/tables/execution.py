@@ -14,7 +14,7 @@ try:
 except ImportError:  # Windows
     fcntl = None
 
-from ..handlers.forecast import duration
+from ..progress import duration
 from ..side_by_side import Programs
 from .runs import Run, words
 

@@ -354,7 +354,7 @@ def first_cause(error: BaseException) -> BaseException:
 def results(bundle: str, folder: Path) -> list:
     """Weights, states and histories of a run, and every file of the folders that it leaves."""
     stages, models = TINY[bundle].stages, folder / "models"
-    files = ["model.pt", *TINY[bundle].weights, *(f"training_state{stage}.pt" for stage in stages)]
+    files = ["model.pt", "model_last.pt", *TINY[bundle].weights, *(f"training_state{stage}.pt" for stage in stages)]
     loaded = [torch.load(models / file, weights_only=True) for file in files]
     written = [path for name in TINY[bundle].folders for path in sorted((models / name).iterdir())]
     return [*loaded, *(history(folder, stage) for stage in stages), {path.name: path.read_bytes() for path in written}]

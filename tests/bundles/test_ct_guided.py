@@ -132,7 +132,12 @@ def test_stages_one_by_one(cohort, trained, tmp_path):
     run(["train"], left_out, stages=3, initial=stage_1, overwrite=True, **data)
     assert runs.same(before, weights(left_out, 3)) and not runs.same(before, each[2])
     run(["train"], renamed, stages=1, overwrite=True, **data, **SHORT)
-    assert {p.name for p in (renamed / "models").iterdir()} == {"model.pt", "stage_1.pt", "training_state_1.pt"}
+    assert {p.name for p in (renamed / "models").iterdir()} == {
+        "model.pt",
+        "model_last.pt",
+        "stage_1.pt",
+        "training_state_1.pt",
+    }
     refused(tmp_path, r"stages is \[4\]", stages=[4], **data)
 
 

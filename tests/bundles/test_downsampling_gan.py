@@ -176,7 +176,7 @@ def test_known_kernels(cohort, tmp_path, overlay, override, kernels, method):
     run(names, tmp_path, **override, **SHORT)
     assert torch.equal(content("kernels", tmp_path, overlay, **override), kernels[None])
     assert kernels.shape == {"ZF + EDSR": (33, 33), "GB + EDSR": (13, 13)}[method]
-    assert runs.leavings(tmp_path / "models") == ["model.pt", "training_state_edsr.pt"]
+    assert runs.leavings(tmp_path / "models") == ["model.pt", "model_last.pt", "training_state_edsr.pt"]
     assert (runs.history(tmp_path, "_edsr")[-1]["validation/psnr"] > 20) == ("residual" not in override)
     run([*names, "evaluate"], tmp_path, **override)
     rows = runs.table(tmp_path)

@@ -32,7 +32,7 @@ def test_scans_alone_by_their_own_factors(tmp_path, capsys):
     results = [name for name in runs.leavings(tmp_path / "sr") if name.endswith(".nii.gz")]
     assert results == ["four_sr.nii.gz", "two_and_a_half_sr.nii.gz"]
     said = capsys.readouterr().out
-    assert "scale [1, 1, 4]" in said and "scale [1, 1, 2.5]" in said and "adapted in" in said
+    assert "scale [1, 1, 4]" in said and "scale [1, 1, 2.5]" in said and "training on the scan (" in said
     for name, factor in {"four": 4, "two_and_a_half": 2.5}.items():
         sr = nib.load(tmp_path / "sr" / f"{name}_sr.nii.gz")
         np.testing.assert_allclose(sr.header.get_zooms(), 1, atol=1e-3)
@@ -102,7 +102,7 @@ def test_measured_on_scans_alone(bundle, cohort, tmp_path, capsys):
     for configs in (["train", "scan_alone"], ["train", "scan_alone", "evaluate"]):
         runs.run(bundle, configs, tmp_path, dataset_dir=str(cohort), slice_axis="SI", iterations=3)
         assert not (tmp_path / "models").exists()
-    assert capsys.readouterr().out.count("adapted in ") == 1
+    assert capsys.readouterr().out.count("training on the scan (") == 1
     assert len(json.loads((tmp_path / "out" / "table.json").read_text())["summary"]) == 2
 
 

@@ -11,10 +11,12 @@ from matplotlib.image import imread
 from common.commands import compare as module
 from common.commands.compare import compare
 from common.degradations import BlockAverage, KSpaceTruncation
+from common.dicom import find_series, to_nifti, write_derived
 from common.metrics import cubic, psnr
 from common.reports.planes import Grid
 
 from ..bundles.runs import OBLIQUE, degrade, save
+from ..clients.dicom import Series
 from ..pages import Page
 from ..refused import refused
 
@@ -96,6 +98,32 @@ def test_the_picture_does_not_depend_on_the_storage(tmp_path):
     np.testing.assert_allclose(picture, drawn("mirrored", lr, "LSP"), atol=0.02)
     for name, voxels in (("holed", holed), ("hot", hot)):
         np.testing.assert_array_equal(picture, drawn(name, voxels))
+
+
+def test_dicom(tmp_path):
+    """A series and its derived one are drawn as their NIfTI files are; of several the message says how to name one."""
+    series = Series(shape=(16, 14, 6))
+    series.save(tmp_path / "scan")
+    (lr,) = find_series(tmp_path / "scan")
+    to_nifti(lr, tmp_path / "lr.nii.gz")
+    voxels, affine = cubic(nib.load(tmp_path / "lr.nii.gz").get_fdata(), (2, 2, 1), (0.5, 0.5, 0)), lr.affine.copy()
+    affine[:3, 3] -= affine[:3, :2].sum(axis=1) / 4
+    affine[:3, :2] /= 2
+    nib.save(nib.Nifti1Image(voxels.clip(0).astype(np.int16), affine), tmp_path / "sr.nii.gz")
+    bundle = {"name": "n", "version": "1.0.0", "authors": "a", "sha256": "0"}
+    derived = write_derived(lr, tmp_path / "sr.nii.gz", tmp_path / "out", bundle)
+    pictures = []
+    for scan in ("lr.nii.gz", "scan", "scan/0000.dcm"):
+        compare(str(tmp_path / scan), str(derived), str(tmp_path / "out.png"))
+        pictures.append(imread(tmp_path / "out.png")[100:])  # below the title, which is the file's name
+    assert all(np.array_equal(pictures[0], other) for other in pictures[1:])
+    for options, *words in (
+        ({"lr": tmp_path}, "--lr", "holds 2 DICOM series", tmp_path / "scan" / "0000.dcm"),
+        ({"sr": tmp_path / "nothing"}, "--sr", "holds no DICOM series"),
+    ):
+        (tmp_path / "nothing").mkdir(exist_ok=True)
+        paths = {key: str(value) for key, value in {"lr": tmp_path / "scan", "sr": derived, **options}.items()}
+        refused(lambda paths=paths: compare(**paths, output=str(tmp_path / "out.png")), ValueError, *words)
 
 
 def test_the_cube_is_around_the_point_whatever_the_storage():

@@ -24,9 +24,17 @@ from torch.optim import lr_scheduler
 from torch.utils._pytree import keystr, tree_flatten_with_path
 
 from common.engines import AlternatingTrainer, Player
-from common.files import replacing
+from common.files import read_about, replacing
 from common.graph import TensorGraph
-from common.handlers import BestModel, LastModel, LossHistory, ResumableState, ValidationWithInitial, checkpoint
+from common.handlers import (
+    BestModel,
+    LastModel,
+    LossHistory,
+    ResumableState,
+    SavedModel,
+    ValidationWithInitial,
+    checkpoint,
+)
 from common.handlers.checkpoint import load_stages, load_weights, save_atomically
 from common.networks import Cascade
 from tests import simulated_cuda
@@ -52,7 +60,11 @@ def evaluator_of(network, path, device="cpu", better=operator.gt):
     """A validation that keeps the best weights; its metric is the mean square of what the network makes of ones."""
     loader = DataLoader([{"image": torch.ones(1, 5, 5), "label": torch.zeros(1, 5, 5)}], batch_size=1)
     metric = {"mse": MeanSquaredError(output_transform=from_engine(["pred", "label"]))}
-    options = {"key_val_metric": metric, "metric_cmp_fn": better, "val_handlers": [BestModel(network, path)]}
+    options = {
+        "key_val_metric": metric,
+        "metric_cmp_fn": better,
+        "val_handlers": [BestModel(network, path, settings={})],
+    }
     return SupervisedEvaluator(torch.device(device), loader, network, **options)
 
 
@@ -72,10 +84,11 @@ def run_of(folder, resume=False, seed=0, minutes=0, at=lambda *_: None, device="
     players |= {"judge": Player(["judge"], partial(torch.optim.SGD, lr=0.05, momentum=0.9), verdicts)}
     players = {name: players[name] for name in sizes["players"]}
     evaluator = evaluator_of(networks["up"], folder / "model.pt", device, sizes["better"])
+    last = SavedModel(networks["up"], [folder / "model_last.pt"], {})
     handlers = [  # in the order of train.json
         LossHistory(folder / "history.jsonl", evaluator),
         ValidationWithInitial(sizes["initial"], interval=1, validator=evaluator, epoch_level=True),
-        ResumableState(folder / "state.pt", resume, minutes, evaluator, [folder / "later.pt"], sizes["settings"]),
+        ResumableState(folder / "state.pt", resume, minutes, evaluator, [folder / "later.pt"], sizes["settings"], last),
     ]
     device, batches = torch.device(device), Batches(2, 1, 5, 5)
     trainer = AlternatingTrainer(device, sizes["epochs"], batches, graph, players, sizes["length"], handlers)
@@ -85,7 +98,7 @@ def run_of(folder, resume=False, seed=0, minutes=0, at=lambda *_: None, device="
 
 
 def result_of(trainer, evaluator, folder):
-    result = {name: load(folder / name) for name in ("model.pt", "state.pt")}
+    result = {name: load(folder / name) for name in ("model.pt", "model_last.pt", "state.pt")}
     result |= {"graph": trainer.graph.state_dict(), "history": (folder / "history.jsonl").read_text()}
     result |= {"players": {name: player.state_dict() for name, player in trainer.players.items()}}
     result |= {"best": (evaluator.state.best_metric, evaluator.state.best_metric_epoch)}
@@ -185,14 +198,29 @@ def test_a_run_that_fails_goes_on_from_its_last_checkpoint(whole, minutes, saved
     assert_same(played(tmp_path, resume=True, seed=5, minutes=minutes), whole[0])
 
 
-@pytest.mark.parametrize(("number", "last"), [(signal.SIGINT, 3), (signal.SIGTERM, 4)])
-def test_a_run_that_is_interrupted_ends_with_its_iteration_and_goes_on_from_there(whole, number, last, tmp_path):
+@pytest.mark.parametrize(
+    ("number", "last", "model", "latest"),
+    [
+        (signal.SIGINT, 3, "as it was before this training", "the weights after iteration 3, not validated."),
+        (signal.SIGTERM, 4, "iteration 4; in validation mse", "iteration 4; in validation mse"),
+        (signal.SIGINT, 6, "iteration 4; in validation mse", "the weights after iteration 6, not validated."),
+    ],
+)
+def test_a_run_that_is_interrupted_says_what_its_weights_are_and_goes_on(
+    whole, number, last, model, latest, tmp_path, capsys
+):
     """Iteration 4 ends an epoch, which is validated; a handler of the signal that was there is there again."""
     moment = ("iteration_started", last)
+    shutil.copy(whole[1]["epoch_completed", 8] / "model.pt", tmp_path)  # of a run before
     before = signal.signal(number, signal.default_int_handler)  # of tests in the background it is to be ignored
     with pytest.raises(KeyboardInterrupt):
         played(tmp_path, minutes=None, at=lambda *now: now == moment and signal.raise_signal(number))
     assert signal.signal(number, before) is signal.default_int_handler and iteration_of(tmp_path) == last
+    said = dict(line.split(": ", 1) for line in capsys.readouterr().out.splitlines() if ".pt: " in line)
+    assert model in said[str(tmp_path / "model.pt")] and latest in said[str(tmp_path / "model_last.pt")]
+    up = {k.removeprefix("networks.up."): v for k, v in load(tmp_path / "state.pt")["graph"].items() if ".up." in k}
+    assert_same(load_weights(Noisy(), tmp_path / "model_last.pt").state_dict(), up)
+    assert read_about(tmp_path / "model_last.pt")["training"]["iteration"] == last
     assert_same(played(tmp_path, resume=True, seed=5, minutes=None), whole[0])
 
 
@@ -286,7 +314,7 @@ def test_a_run_that_ends_by_itself_goes_on_to_the_same_end_and_then_does_nothing
 
     (whole / "later.pt").write_bytes(b"")
     before = content()
-    assert {"model.pt", "state.pt", "history.jsonl", "losses.png", "later.pt"} == before.keys()
+    assert {"model.pt", "model_last.pt", "state.pt", "history.jsonl", "losses.png", "later.pt"} == before.keys()
     for length in (30, 31):  # where it is prolonged, it ends there again
         changes["epochs"] = length
         after = played(whole, resume=True, at=lambda *_: pytest.fail("a finished run went on"), **changes)
@@ -303,7 +331,7 @@ def refuse_to_go_on(folder, *words, **changes):
 def test_a_state_of_another_run_or_no_state_and_minutes_that_are_none_are_refused(whole, tmp_path):
     path = shutil.copytree(whole[1]["epoch_completed", 4], tmp_path / "run") / "state.pt"
     refuse, state = partial(refuse_to_go_on, path.parent, "--overwrite true"), path.read_bytes()
-    refuse("epoch_length 4", "5", length=5)
+    refuse("epoch_length 4", "5", f"--initial {path.with_name('model_last.pt')}", length=5)
     refuse("max_epochs 3", "2", epochs=2)
     refuse("epoch_length 4", "5", epochs=4, length=5)
     refuse("other networks", networks=partial(nn.Conv2d, 1, 1, 5, padding=2))
@@ -335,6 +363,12 @@ def test_weights_are_loaded_for_evaluation_or_say_why_not_and_run_no_code(tmp_pa
 
     refuse = partial(refused, partial(load_weights, network_of(), path))
     refuse(FileNotFoundError, path, "--checkpoint")
+    played(tmp_path / "run")
+    for file in ("model_last.pt", "model.pt"):
+        words = f"--checkpoint {tmp_path / 'run' / file}", "--resume true", f"iteration {EPOCHS * LENGTH}"
+        refused(lambda: load_weights(network_of(), tmp_path / "run" / "state.pt"), ValueError, *words)
+        (tmp_path / "run" / file).unlink()
+    refused(lambda: load_weights(network_of(), tmp_path / "run" / "state.pt"), ValueError, "model_last.pt")
     save_atomically(own, path)
     good, loaded = path.read_bytes(), load_weights(network_of(), path)
     assert not loaded.training

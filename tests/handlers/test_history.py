@@ -1,5 +1,8 @@
 """The history of losses, and the curves that are drawn from it."""
 
+import logging
+import sys
+
 import pytest
 from ignite.engine import Engine, Events
 from matplotlib.image import imread
@@ -18,7 +21,15 @@ def train(path, fails=False, done=0):
     engine = Engine(step)
     engine.add_event_handler(Events.STARTED, lambda: vars(engine.state).update(epoch=done, iteration=3 * done))
     LossHistory(path).attach(engine)
-    engine.run(range(3), max_epochs=2)
+    logging.getLogger().addHandler(handler := logging.StreamHandler(sys.stdout))
+    seen = []
+    engine.add_event_handler(Events.ITERATION_COMPLETED, lambda: seen.append(handler in logging.getLogger().handlers))
+    try:
+        engine.run(range(3), max_epochs=2)
+    finally:
+        assert not any(seen), "lines of a log are written above the bar"
+        assert handler in logging.getLogger().handlers
+        logging.getLogger().removeHandler(handler)
     return len(path.read_text().splitlines())
 
 

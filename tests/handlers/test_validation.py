@@ -1,3 +1,4 @@
+from types import SimpleNamespace
 from unittest.mock import Mock
 
 import pytest
@@ -9,10 +10,11 @@ from common.handlers import ValidationWithInitial
 
 @pytest.mark.parametrize(("epochs", "interval", "after"), [(5, 2, [2, 4, 5]), (4, 2, [2, 4]), (2, 3, [2])])
 def test_it_validates_every_few_epochs_the_last_and_what_the_training_starts_from(epochs, interval, after):
-    for initial, before in ((None, []), ("model.pt", [1])):
-        validator = Mock(spec=Evaluator)
+    for initial, before in ((None, 0), ("model.pt", 1)):
+        validator, looked_at = Mock(spec=Evaluator, state=SimpleNamespace()), []
+        validator.run.side_effect = lambda epoch, at=looked_at, of=validator: at.append((epoch, of.state.trained))
         handler = ValidationWithInitial(initial, interval=interval, validator=validator)
         engine = Engine(lambda engine, batch: None)
         handler.attach(engine)
         engine.run([0, 0], max_epochs=epochs)
-        assert [call.args[0] for call in validator.run.call_args_list] == before + after
+        assert looked_at == [(1, 0)] * before + [(epoch, 2 * epoch) for epoch in after]

@@ -302,6 +302,8 @@ def test_table_by_hand(tmp_path, figures):
     panels = figures[0].axes
     np.testing.assert_array_equal(np.sort(_drawn_points(panels[0])[0]), [30, 32, 37])
     assert np.nansum(_drawn_points(panels[0])[1]) == 31
+    boxes = [box.get_path().vertices for box in panels[0].patches]
+    assert [bool(np.isfinite(box).all()) for box in boxes] == [True, False], "of two cases there are points alone"
     assert panels[2].get_ylim() == panels[3].get_ylim() and panels[3].get_ylim()[1] >= 0.5
     assert [tick.get_text() for tick in panels[0].get_xticklabels()] == ["cubic", "sr"]
 

@@ -15,6 +15,7 @@ from monai.data import partition_dataset
 
 from ...images import ENDINGS, ending
 from ...kinds import missing_content
+from ...usage import called
 
 FILE = "dataset.json"
 GROUPS = ("source", "target", "validation", "test")
@@ -143,7 +144,7 @@ def check_misaligned(dataset_dir: str, misaligned: bool) -> None:
         raise ValueError(
             f"misaligned is true, but {path} is not of a misaligned cohort, whose source and target are the same "
             "subjects. Leave --misaligned out (in a table take another: of udean's I_unpaired), or make the file with: "
-            "python -m common datalist --misaligned true ..."
+            f"{called('datalist')} --misaligned true ..."
         )
 
 
@@ -245,8 +246,8 @@ def _command(root: Path, kinds: Sequence[str], groups: Mapping[str, list[dict]] 
     held = {kind for entries in (groups or {}).values() for entry in entries for kind in KINDS if entry.get(kind)}
     patterns = " ".join(f"--{kind} PATTERN" for kind in KINDS if kind in held | set(kinds))
     return (
-        f"python -m common datalist --dataset_dir {root} {patterns} (a PATTERN is e.g. '*/*_t1w.nii.gz'; python -m "
-        "common datalist --help tells the rest)"
+        f"{called('datalist')} --dataset_dir {root} {patterns} (a PATTERN is e.g. '*/*_t1w.nii.gz'; "
+        f"{called('datalist')} --help tells the rest)"
     )
 
 

@@ -17,6 +17,7 @@ from filelock import FileLock
 
 from ...degradations import Degradation
 from ...files import replacing
+from ...usage import called
 
 _SETTINGS = "simulated.json"
 _SCAN_SEED = 1000  # of the head that inference is shown: no cohort has it
@@ -54,7 +55,7 @@ def simulated_cohort(folder: str, datalist: Mapping[str, Any], **settings: Any) 
     _tell(
         folder,
         f"no --dataset_dir is given: these are {settings['subjects']} simulated heads, in {folder}. Your own: "
-        "--dataset_dir DIR, with a DIR/dataset.json by python -m common datalist. For a laptop: demo.json, laid over "
+        f"--dataset_dir DIR, with a DIR/dataset.json by {called('datalist')}. For a laptop: demo.json, laid over "
         "train.json.",
     )
     return str(folder)
