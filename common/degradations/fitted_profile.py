@@ -111,8 +111,8 @@ def told_width(volume: torch.Tensor) -> float | None:
         volume: ``(B, 1, X, Y, Z)``, slices along the last axis, the first of them the scan.
 
     Returns:
-        None where nothing says how thick the slices are. A JSON says nothing of a volume with other voxel sizes than
-        its file, as LR that was made from an HR scan.
+        None where nothing says how thick the slices are. A JSON says nothing of a volume whose slices are not as far
+        apart as the voxels of its file along an axis, as LR that was made from an HR scan.
 
     Raises:
         ValueError: when the JSON cannot be read, or what is said is no thickness.
@@ -141,11 +141,11 @@ def _of_first(volume: MetaTensor, key: str) -> object:
 
 
 def _said_beside(file: str, spacing: Sequence[float]) -> object:
-    """The SliceThickness of the JSON beside a file that has these voxel sizes; None where there is none."""
+    """The SliceThickness of the JSON next to a file whose slices are as far apart; None where there is none."""
     path = sidecar(file)
     if not path.is_file() or not Path(file).is_file():
         return None
-    if not np.allclose(sorted(nib.load(file).header.get_zooms()[:3]), sorted(spacing), rtol=_ROUNDING):
+    if not np.isclose(nib.load(file).header.get_zooms()[:3], spacing[2], rtol=_ROUNDING).any():
         return None
     try:
         return json.loads(path.read_text(encoding="utf-8-sig")).get("SliceThickness")

@@ -13,6 +13,7 @@ from monai.config import KeysCollection
 from monai.data import MetaTensor
 from monai.transforms import Compose, EnsureChannelFirst, MapTransform
 
+from .acquired import AcquiredMatrixd
 from .check import CheckHeaderd, CheckVoxelsd
 from .volume import NormaliseVolumed, SliceAxisd
 
@@ -37,8 +38,8 @@ def read_volume(path: str | os.PathLike) -> MetaTensor:
 class LoadScand(MapTransform):
     """Load a scan: check its header, read it, check its voxels, put the slice axis last, and normalise it.
 
-    The steps are :class:`CheckHeaderd`, :func:`read_volume`, :class:`CheckVoxelsd`, :class:`SliceAxisd` and
-    :class:`NormaliseVolumed`.
+    The steps are :class:`CheckHeaderd`, :func:`read_volume`, :class:`CheckVoxelsd`, :class:`AcquiredMatrixd`,
+    :class:`SliceAxisd` and :class:`NormaliseVolumed`.
 
     Args:
         keys: of paths, or of volumes ``(X, Y, Z)`` that a client has already loaded, which are not checked as files.
@@ -67,7 +68,7 @@ class LoadScand(MapTransform):
         some = {"keys": keys, "allow_missing_keys": allow_missing_keys}
         self.check = CheckHeaderd(**some)
         self.channel = EnsureChannelFirst(channel_dim="no_channel")
-        steps = [CheckVoxelsd(**some)]
+        steps = [CheckVoxelsd(**some), AcquiredMatrixd(**some)]
         if ordered:
             steps.append(SliceAxisd(**some, slice_axis=slice_axis))
         if normalise:

@@ -112,7 +112,7 @@ class _Template(SOPClass):
         first, now = headers[0], datetime.datetime.now()
         name, version = bundle["name"], bundle["version"]
         short = name.partition(":")[0]
-        scale = "x".join(f"{factor:g}" for factor in factors)
+        scale = "x".join(f"{factor:.3g}" for factor in factors)
         super().__init__(
             study_instance_uid=first.StudyInstanceUID,
             series_instance_uid=generate_uid(prefix=None),
