@@ -23,8 +23,9 @@ BUNDLES = ROOT / "bundles"
 _CONFIG = Path("configs", "inference.json")
 WITHIN = 1 + ROUNDING  # outside of the range of the spacing by no more than rounding
 # Up to these factors outside of it weights are used, with a warning: on a real head that was made into a stack of thick
-# slices they were still better than cubic there.
-_TOO_FINE, _TOO_COARSE = 2.0, 2.5
+# slices they were still better than cubic there. The first is of the axis that is least so, the second of the others: a
+# mouse's thick slices may be as far apart as a head's thin ones, and are no head.
+_TOO_FINE, _FAR_TOO_FINE, _TOO_COARSE = 2.0, 4.0, 2.5
 _UNEVEN = 1.4  # slices that are so many times thicker, or thinner, than pixels are wide come first
 
 
@@ -304,8 +305,8 @@ def _choice(affine: np.ndarray, offer: Offer, axis: str, order: Sequence[int]) -
     coarse = [size / high for size, (_, high) in _ranged(ordered, offer)]
     acted = [low / size for size, (low, _), scale in _ranged(ordered, offer, offer.scale) if scale > 1]
     doubt = None
-    if acted and min(acted) > _TOO_FINE:
-        doubt = f"its voxels are {min(acted):.1f} times finer than the finest that these weights sharpen"
+    if acted and (min(acted) > _TOO_FINE or max(acted) > _FAR_TOO_FINE):
+        doubt = f"its voxels are {max(acted):.1f} times finer than the finest that these weights sharpen"
     elif coarse and max(coarse) > _TOO_COARSE:
         doubt = f"its voxels are {max(coarse):.1f} times coarser than the coarsest that these weights know"
     spacing = tuple(float(size) for size in stored), tuple(float(size) for size in after)

@@ -35,9 +35,12 @@ def test_what_is_chosen(order):
         assert (best.excess == 1) == (spacing != (0.8, 0.8, 0.8))
 
 
-@pytest.mark.parametrize("spacing, why", [(0.4, "2.2 times finer than the finest"), (9.0, "2.6 times coarser than")])
+@pytest.mark.parametrize(
+    "spacing, why",
+    [(0.4, "2.2 times finer than the finest"), (9.0, "2.6 times coarser than"), ((0.1, 0.1, 0.5), "6.2 times finer")],
+)
 def test_what_no_weights_are_for(spacing, why):
-    choices = choose(np.diag([spacing] * 3 + [1.0]), THERE, False)
+    choices = choose(np.diag([*np.broadcast_to(spacing, 3), 1.0]), THERE, False)
     assert choices and all(choice.doubt for choice in choices) and why in choices[0].doubt
 
 

@@ -28,6 +28,7 @@ def super_resolve(
     guide: str | None = None,
     bundle: str | None = None,
     scale: Sequence[int] | None = None,
+    acquired_matrix: Sequence[int] | str | None = None,
     skip_existing: bool = False,
     shard: str | None = None,
     dry_run: bool = False,
@@ -53,6 +54,8 @@ def super_resolve(
         bundle: name or folder of a bundle, to take no other; then also for scans unlike those of its training. Those
             that learn from the scan itself, zssr and smore, need no weights.
         scale: for example "[2,2,1]", to take no weights of another; then also for scans unlike those of the training.
+        acquired_matrix: for scans that the scanner interpolated (zero-filled), the matrix that was acquired, at which
+            they are then taken: "header" as each header says it, or "[256,205,44]", voxels along the axes of the file.
         skip_existing: whether to leave out scans whose results are there whole.
         shard: "3/16" for the third of 16 parts of the scans, for jobs of an array.
         dry_run: whether only to say what would be done with each scan, with warnings about it; nothing is written.
@@ -83,6 +86,7 @@ def super_resolve(
     output = Path(output_dir).expanduser() if output_dir else _folder_of(root) / _RESULTS
     with tempfile.TemporaryDirectory(prefix="super_resolve-") as temporary:
         jobs = _found(root, guide, override.get("subject"), Path(temporary))
+        _as_acquired(jobs, acquired_matrix)
         _choose(
             jobs, known, guide is not None, asked=bundle is not None or scale is not None or "checkpoint" in override
         )
@@ -216,10 +220,30 @@ def _label(series: Series) -> str:
     return re.sub("[^A-Za-z0-9]+", "_", " ".join(words)).strip("_") or "series"
 
 
+def _as_acquired(jobs: Sequence[_Job], matrix: Sequence[int] | str | None) -> None:
+    """Give each entry the matrix at which it is to be taken, where that is asked for."""
+    from ..files import read_sidecar
+    from ..transforms.scan.acquired import said_by_dicom, stated_matrix
+
+    given = isinstance(matrix, list | tuple) and len(matrix) == 3 and all(isinstance(n, int) and n > 1 for n in matrix)
+    if not given and matrix not in (None, "header"):
+        raise ValueError(
+            f"--acquired_matrix is {matrix!r}, expected header, or three numbers of voxels along the axes of the file, "
+            'such as "[256,205,44]".'
+        )
+    for job in jobs if matrix else ():
+        if job.problem:
+            continue
+        with _problem_of(job):
+            said = read_sidecar(job.entry["image"])[0] if job.series is None else said_by_dicom(job.series.headers)
+            job.entry["image_matrix"] = [*matrix] if given else stated_matrix(said, _grid(job)[1])
+
+
 def _choose(jobs: Sequence[_Job], known: Sequence[Offer], guided: bool, asked: bool) -> None:
     """Give each job its weights, or the problem with it; what was asked for is used for any scan."""
     from ..offers import choose
     from ..processes import say
+    from ..transforms.scan.acquired import acquired_affine
 
     there = [offer for offer in known if offer.there and (asked or any(offer.ranges))]
     for offer in known:
@@ -233,7 +257,9 @@ def _choose(jobs: Sequence[_Job], known: Sequence[Offer], guided: bool, asked: b
         if job.problem:
             continue
         with _problem_of(job):
-            affine = _affine(job)
+            affine, shape = _grid(job)
+            if "image_matrix" in job.entry:
+                affine = acquired_affine(affine, shape, job.entry["image_matrix"])
             choices = choose(affine, there, guided)
             good = [choice for choice in choices if asked or choice.doubt is None]
             if good:
@@ -245,8 +271,8 @@ def _choose(jobs: Sequence[_Job], known: Sequence[Offer], guided: bool, asked: b
                 job.problem = _reason(choices, trained, guided, [] if there else missing)
 
 
-def _affine(job: _Job) -> Any:
-    """Of a scan.
+def _grid(job: _Job) -> tuple[Any, tuple[int, ...]]:
+    """Affine and shape of a scan.
 
     Raises:
         ValueError: when it cannot be read, or gives voxels no place.
@@ -255,11 +281,12 @@ def _affine(job: _Job) -> Any:
     from ..transforms.scan.check import check_affine
 
     if job.series is not None:
-        return job.series.affine
+        first = job.series.headers[0]
+        return job.series.affine, (first.Columns, first.Rows, len(job.series.headers))
     path = job.entry["image"]
-    affine = open_image(path).affine
-    check_affine(path, affine)
-    return affine
+    image = open_image(path)
+    check_affine(path, image.affine)
+    return image.affine, image.shape[:3]
 
 
 def _reason(choices: Sequence[Choice], trained: Sequence[Choice], guided: bool, missing: Sequence[Offer]) -> str:

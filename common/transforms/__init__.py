@@ -8,6 +8,7 @@ from .registration.guide import ResampleGuided, ShiftGuided
 from .registration.misalignment import RandMisalign, RandMisalignd
 from .registration.placement import misplacement
 from .registration.register import RegisterHRd, RegisterLRd, register_guide
+from .scan.acquired import AcquiredMatrixd
 from .scan.check import CheckHeaderd, CheckPlanesd, CheckVoxelsd
 from .scan.interleaved import EvenSlicesd
 from .scan.load import LoadScand
@@ -17,6 +18,7 @@ from .scan.volume import MakeLRd, NormaliseVolumed, RestoreVolumed, SliceAxisd
 from .stage import StageTargetd
 
 __all__ = [
+    "AcquiredMatrixd",
     "CheckHeaderd",
     "CheckMRd",
     "CheckPlanesd",

@@ -18,6 +18,7 @@ from common.handlers.checkpoint import save_atomically
 from ..bundles import runs
 from ..clients import dicom
 from ..refused import refused
+from ..transforms.grids import zero_filled
 
 UNGUIDED = runs.ROOT / "bundles" / "guided_rdn" / "models" / "model_unguided.pt"
 
@@ -157,6 +158,35 @@ def test_dicom(tmp_path, capsys):
     assert f"passed over: {phase[0].SeriesInstanceUID}" in capsys.readouterr().out
     named = str(folder / "phase" / "0000.dcm")
     refused(lambda: super_resolve(named, dry_run=True), RunsFailedError, "a phase image", "choose the magnitude")
+
+
+def test_a_scan_that_was_interpolated_is_taken_as_acquired(tmp_path, capsys):
+    """By its own header; the choice of weights, the result and the derived series are of that grid."""
+    sizes, filled = (24, 20, 12), (48, 30, 12)
+    voxels = np.rint(abs(zero_filled(runs.phantom(0, sizes), filled)))
+    tags = {"AcquisitionMatrix": [0, 20, 24, 0], "InPlanePhaseEncodingDirection": "ROW"}
+    images = dicom.Series(spacing=(1.0, 1.3, 2.0), shape=filled, attributes=tags).images()
+    for k, image in enumerate(images):
+        image.PixelData = voxels[:, :, k].T.astype(np.uint16).tobytes()
+    dicom.save(images, tmp_path / "in" / "series")
+    nii = runs.save(tmp_path / "in" / "a.nii.gz", voxels, np.diag([1, 1.3, 2, 1]), dtype=np.int16)
+    said = {"AcquisitionMatrixPE": 24, "BaseResolution": 20, "InPlanePhaseEncodingDirectionDICOM": "ROW"}
+    (tmp_path / "in" / "a.json").write_text(json.dumps(said))
+    options = {"scale": [2, 2, 2], "projections": 0}
+    super_resolve(str(tmp_path / "in"), str(tmp_path / "out"), acquired_matrix="header", **options)
+    assert capsys.readouterr().out.count("udean 2x2x2, 2 x 1.95 x 2 mm to 1 x 0.975 x 1 mm") == 2
+    for result in (tmp_path / "out").glob("*_sr.nii.gz"):
+        assert nib.load(result).shape == (48, 40, 24)
+        assert "taken as acquired, 24x20x12 of its 48x30x12" in result.with_suffix("").with_suffix(".json").read_text()
+    (first, *_) = derived = dicom.read(next((tmp_path / "out").glob("*_dicom/*")))
+    assert (len(derived), first.Rows, first.Columns) == (24, 40, 48)
+    assert first.PixelSpacing == pytest.approx([0.975, 1])
+    begin = partial(super_resolve, str(nii), dry_run=True, **options)
+    begin(acquired_matrix=[24, 20, 12])
+    for wrong in ([24, 20], [24, 20, 1.5], "yes", True):
+        refused(
+            lambda wrong=wrong: begin(acquired_matrix=wrong), ValueError, "--acquired_matrix", repr(wrong), "header"
+        )
 
 
 @pytest.mark.slow

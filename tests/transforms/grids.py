@@ -54,6 +54,16 @@ def rician(voxels, sigma, seed=0):
     return np.hypot(voxels + real, imaginary)
 
 
+def zero_filled(volume, sizes):
+    """Interpolated as a scanner does it: complex, with zeros around what was acquired of k-space."""
+    for axis, (n, larger) in enumerate(zip(volume.shape, sizes, strict=True)):
+        k_space = np.fft.fftshift(np.fft.fft(volume, axis=axis), axes=axis)
+        before = larger // 2 - n // 2
+        pad = [(before, larger - n - before) if a == axis else (0, 0) for a in range(3)]
+        volume = np.fft.ifft(np.fft.ifftshift(np.pad(k_space, pad), axes=axis), axis=axis) * (larger / n)
+    return volume
+
+
 def stored_as(image, codes):
     """An image of R, A, S order with its axes stored in another order and direction."""
     orientation = nib.orientations.axcodes2ornt(codes)

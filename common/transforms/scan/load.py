@@ -13,6 +13,7 @@ from monai.data import MetaTensor
 from monai.transforms import Compose, EnsureChannelFirst, MapTransform
 
 from ...images import open_image
+from .acquired import AcquiredMatrixd
 from .check import CheckHeaderd, CheckVoxelsd
 from .extremes import SetAsideExtremesd
 from .volume import NormaliseVolumed, SliceAxisd
@@ -39,7 +40,7 @@ class LoadScand(MapTransform):
     """Load a scan: check its header, read it, check its voxels, put the slice axis last, and normalise it.
 
     The steps are :class:`CheckHeaderd`, :func:`read_volume`, :class:`CheckVoxelsd`, :class:`SetAsideExtremesd`,
-    :class:`SliceAxisd` and :class:`NormaliseVolumed`.
+    :class:`AcquiredMatrixd`, :class:`SliceAxisd` and :class:`NormaliseVolumed`.
 
     Args:
         keys: of paths, or of volumes ``(X, Y, Z)`` that a client has already loaded, which are not checked as files.
@@ -73,6 +74,7 @@ class LoadScand(MapTransform):
         steps = [CheckVoxelsd(**some)]
         if set_aside:
             steps.append(SetAsideExtremesd(**some))
+        steps.append(AcquiredMatrixd(**some))
         if ordered:
             steps.append(SliceAxisd(**some, slice_axis=slice_axis))
         if normalise:

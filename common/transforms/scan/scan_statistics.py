@@ -41,15 +41,15 @@ _STATISTICS = {
     "in_plane_detail": (
         "detail in plane",
         "",
-        "the outer k-space is empty: zero-filled, interpolated or blurred; give the scan at the matrix size it was "
-        "acquired with",
+        "the outer k-space is empty: zero-filled, interpolated or blurred; mri-sr --acquired_matrix header takes a "
+        "scan that the scanner zero-filled as it was acquired",
         "harder edges than in scans; aliased, or no scan at all",
     ),
     "slice_detail": (
         "detail across slabs or slices",
         "",
-        "the outer k-space is empty: zero-filled, interpolated or blurred; give the scan with the slices that were "
-        "acquired",
+        "the outer k-space is empty: zero-filled, interpolated or blurred; where the protocol says how many slices "
+        'were acquired, mri-sr --acquired_matrix "[X,Y,Z]" takes those, voxels along the axes of the file',
         "neighbouring slices differ more; gaps between slices, aliased, or no scan at all",
     ),
     "air": (

@@ -124,7 +124,7 @@ class _Template(SOPClass):
     ) -> None:
         first, now = headers[0], datetime.datetime.now()
         name, version = bundle["name"], bundle["version"]
-        scale = "x".join(f"{factor:g}" for factor in factors)
+        scale = "x".join(f"{factor:.3g}" for factor in factors)
         super().__init__(
             study_instance_uid=first.StudyInstanceUID,
             series_instance_uid=generate_uid(prefix=None),
