@@ -12,7 +12,7 @@ from ignite.engine import Engine, Events
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-from ..files import replacing
+from ..files import as_json, replacing
 
 
 class LossHistory:
@@ -68,7 +68,7 @@ class LossHistory:
 
     def _iteration(self, engine: Engine) -> None:
         state = engine.state
-        self.file.write(json.dumps({"epoch": state.epoch, "iteration": state.iteration, **state.output}) + "\n")
+        self.file.write(as_json({"epoch": state.epoch, "iteration": state.iteration, **state.output}) + "\n")
         self.bar.update()
 
     def _validated(self, engine: Engine) -> None:
@@ -76,7 +76,7 @@ class LossHistory:
             metrics = {f"validation/{k}": float(v) for k, v in self.evaluator.state.metrics.items()}
             self.bar.set_postfix({k.removeprefix("validation/"): f"{v:.4g}" for k, v in metrics.items()})
             line = {"epoch": engine.state.epoch, "iteration": engine.state.iteration, **metrics}
-            self.file.write(json.dumps(line) + "\n")
+            self.file.write(as_json(line) + "\n")
 
     def _finish(self, engine: Engine) -> None:
         # A finished run that is resumed has written nothing, and its curves are there.

@@ -161,6 +161,9 @@ def _warnings(about: Mapping[str, Any] | None) -> str:
 
 def _range(scan: np.ndarray) -> tuple[float, float]:
     """The least and the greatest value that are kept, which are the ends of the first window."""
+    from ..transforms.scan.extremes import cleaned
+
+    scan = cleaned(scan)
     low, high = min(float(scan.min()), 0.0), float(np.quantile(scan, 0.999))
     if high <= low:
         high = max(float(scan.max()), low + 1.0)

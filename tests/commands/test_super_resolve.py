@@ -113,7 +113,7 @@ def test_own_weights_and_what_a_dry_run_finds(tmp_path, capsys):
     image.header["srow_x"] = 0  # which nibabel does not look at
     nib.save(image.__class__(voxels(flat).copy(), None, image.header), flat)
     own = partial(super_resolve, checkpoint=str(tmp_path / "own.pt"), guided=False, dry_run=True)
-    refused(lambda: own(str(tmp_path / "in")), RunsFailedError, "1 of 2 scans", "flat.nii: its affine is not inver")
+    refused(lambda: own(str(tmp_path / "in")), RunsFailedError, "1 of 2 scans", "flat.nii: its sform (code 2) is not")
     said = capsys.readouterr().out
     assert "guided_rdn 2x2x1" in said and f"would write {tmp_path / 'in' / 'super_resolved' / 'good_sr.nii.gz'}" in said
     refused(lambda: own(str(good), features=8), RunsFailedError, "features is 8", "trained with 32")
