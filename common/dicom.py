@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -104,6 +104,29 @@ def to_nifti(series: Series, path: str | os.PathLike) -> None:
     nib.save(placed_image(volume.voxels.T, volume.affine, None), path)
     if (thickness := slice_thickness(volume.headers)) is not None:
         sidecar(path).write_text(json.dumps({"SliceThickness": thickness}) + "\n")
+
+
+def said_by_dicom(headers: Sequence[Dataset]) -> dict[str, Any]:
+    """What the tags (0018,1310) and (0018,1312) of a series say, in the keys of dcm2niix.
+
+    The tag's four numbers are samples of frequency along rows and columns, then of phase along both; the unused ones
+    are 0. Only the other tag says which axis is which: Philips fills them in one order for both.
+
+    Args:
+        headers: of all slices; what they do not share says nothing.
+
+    Returns:
+        The keys; none where the tags are missing or hold something else.
+    """
+    found = {(str(h.get("AcquisitionMatrix")), h.get("InPlanePhaseEncodingDirection")) for h in headers}
+    matrix = headers[0].get("AcquisitionMatrix")
+    if len(found) > 1 or not isinstance(matrix, Sequence) or len(matrix) != 4:
+        return {}
+    return {
+        "FrequencyEncodingSteps": max(matrix[0], matrix[1]),
+        "AcquisitionMatrixPE": max(matrix[2], matrix[3]),
+        "InPlanePhaseEncodingDirectionDICOM": headers[0].get("InPlanePhaseEncodingDirection"),
+    }
 
 
 def write_derived(

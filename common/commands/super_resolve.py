@@ -223,7 +223,7 @@ def _label(series: Series) -> str:
 def _as_acquired(jobs: Sequence[_Job], matrix: Sequence[int] | str | None) -> None:
     """Give each entry the matrix at which it is to be taken, where that is asked for."""
     from ..files import read_sidecar
-    from ..transforms.scan.acquired import said_by_dicom, stated_matrix
+    from ..transforms.scan.acquired import stated_matrix
 
     given = isinstance(matrix, list | tuple) and len(matrix) == 3 and all(isinstance(n, int) and n > 1 for n in matrix)
     if not given and matrix not in (None, "header"):
@@ -235,7 +235,12 @@ def _as_acquired(jobs: Sequence[_Job], matrix: Sequence[int] | str | None) -> No
         if job.problem:
             continue
         with _problem_of(job):
-            said = read_sidecar(job.entry["image"])[0] if job.series is None else said_by_dicom(job.series.headers)
+            if job.series is None:
+                said = read_sidecar(job.entry["image"])[0]
+            else:
+                from ..dicom import said_by_dicom
+
+                said = said_by_dicom(job.series.headers)
             job.entry["image_matrix"] = [*matrix] if given else stated_matrix(said, _grid(job)[1])
 
 

@@ -243,12 +243,12 @@ def test_what_is_no_thick_mr_or_no_ct(cohort, trained, tmp_path, clinic):
     TINY.save_lr(scans, "good", runs.phantom(0))
     thick, affine = runs.degrade(runs.phantom(0), np.eye(4), THICK)
     thick_ct = THICK(torch.from_numpy(runs.head_ct(0, (60, 66, 52)))).numpy()
-    runs.save(scans / "thick_ct.nii.gz", thick_ct, affine)
+    runs.save(scans / "thick_hu.nii.gz", thick_ct, affine)
     runs.save(scans / "isotropic.nii.gz", runs.phantom(0), isotropic)
     two = runs.save(scans / "two.nii.gz", thick, affine @ np.diag([1, 1, 0.5, 1]))
     message = failed(trained, scans, tmp_path / "sr")
     for name, pattern in (
-        ("thick_ct", "CT.*--check_mr false"),
+        ("thick_hu", "CT.*--check_mr false"),
         ("isotropic", "(thick|tell which axis)"),
         ("two", r'scale.*4.*--scale "\[1,1,2\]"'),
     ):

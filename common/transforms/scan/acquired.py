@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Hashable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,16 +14,12 @@ from scipy.fft import irfft, rfft
 
 from .volume import with_meta
 
-if TYPE_CHECKING:
-    from pydicom import Dataset
-
 _NEARLY = 0.9  # of the image's matrix; what is more is not worth a crop
 # Bands of k-space on both sides of where acquired samples end, in units of that; how much less amplitude the outer one
 # has there; and the share of the lines, the brightest, that are looked at, as a magnitude fills k-space where air is
 # noise. In a T2w by Philips whose header says its matrix it is 0.08 and 0.11, in simulated scans with 1 % noise 0.09 to
 # 0.30, and in most that were not interpolated 0.4 to 0.7.
 _INSIDE, _OUTSIDE, _EMPTY, _BRIGHTEST = (0.7, 0.9), (1.05, 1.3), 0.4, 0.1
-_PHASE, _FREQUENCY, _DIRECTION = "AcquisitionMatrixPE", "FrequencyEncodingSteps", "InPlanePhaseEncodingDirectionDICOM"
 
 
 def crop_k_space(volume: np.ndarray, sizes: Sequence[int]) -> np.ndarray:
@@ -76,37 +72,14 @@ def stated_matrix(said: Mapping[str, Any], shape: Sequence[int]) -> list[int]:
     """
     phase, frequency = (
         next((int(n) for key in keys if isinstance(n := said.get(key), int | float) and n >= 2), None)
-        for keys in ((_PHASE,), (_FREQUENCY, "BaseResolution"))
+        for keys in (("AcquisitionMatrixPE",), ("FrequencyEncodingSteps", "BaseResolution"))
     )
-    direction = str(said.get(_DIRECTION)).upper()[:3]
+    direction = str(said.get("InPlanePhaseEncodingDirectionDICOM")).upper()[:3]
     if phase != frequency and direction not in ("ROW", "COL"):
         return list(shape)  # nobody knows which is which
     matrix = (phase, frequency) if direction == "ROW" else (frequency, phase)
     in_plane = [n if n and n <= _NEARLY * whole else whole for n, whole in zip(matrix, shape[:2], strict=True)]
     return [*in_plane, shape[2]]
-
-
-def said_by_dicom(headers: Sequence[Dataset]) -> dict[str, Any]:
-    """What the tags (0018,1310) and (0018,1312) of a series say, in the keys of :func:`stated_matrix`.
-
-    The tag's four numbers are samples of frequency along rows and columns, then of phase along both; the unused ones
-    are 0. Which axis is which is told by the other tag alone: Philips fills them in one order for both.
-
-    Args:
-        headers: of all slices; what they do not share says nothing.
-
-    Returns:
-        The keys; none where the tags are missing or hold something else.
-    """
-    found = {(str(h.get("AcquisitionMatrix")), h.get("InPlanePhaseEncodingDirection")) for h in headers}
-    matrix = headers[0].get("AcquisitionMatrix")
-    if len(found) > 1 or not isinstance(matrix, Sequence) or len(matrix) != 4:
-        return {}
-    return {
-        _FREQUENCY: max(matrix[0], matrix[1]),
-        _PHASE: max(matrix[2], matrix[3]),
-        _DIRECTION: headers[0].get("InPlanePhaseEncodingDirection"),
-    }
 
 
 class AcquiredMatrixd(MapTransform):

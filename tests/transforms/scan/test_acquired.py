@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from pydicom import Dataset
 
+from common.dicom import said_by_dicom
 from common.transforms import AcquiredMatrixd
-from common.transforms.scan.acquired import acquired_affine, crop_k_space, said_by_dicom, stated_matrix
+from common.transforms.scan.acquired import acquired_affine, crop_k_space, stated_matrix
 from tests.bundles.runs import OBLIQUE, phantom
 from tests.refused import refused
 from tests.transforms.grids import scan_of, told, world_of, zero_filled
