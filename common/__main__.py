@@ -7,6 +7,7 @@ import difflib
 import importlib
 import inspect
 import os
+import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import redirect_stdout
@@ -65,7 +66,7 @@ def mri_sr() -> None:
         print("\nA command's name is the command, and a scan that is called so is ./NAME:\n")
         main([])
     elif words[0] in _OF_REPOSITORY and Path("common", "__main__.py").is_file():
-        os.execv(sys.executable, [sys.executable, "-m", "common", *words])
+        sys.exit(subprocess.call([sys.executable, "-m", "common", *words]))
     elif words[0] in ("--version", *summaries()) or _misspelt(words[0]):
         main(words)
     else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -75,10 +76,7 @@ _SUFFIXES = {
 _PARTS = {"phase": _PHASE, "real": _PART, "imag": _PART, "imaginary": _PART}  # BIDS's part-<label>
 # Anywhere in another name, as a whole word.
 _WORDS = {
-    **dict.fromkeys(
-        "segmentation segmentations label labels labelmap labelmaps parcellation aparc wmparc pve".split(),
-        _LABELS,
-    ),
+    **dict.fromkeys("segmentation segmentations labelmap labelmaps parcellation aparc wmparc pve".split(), _LABELS),
     **dict.fromkeys("phasediff fieldmap".split(), _PHASE),
 }
 # At the end of another name, where programs put them; elsewhere they may be somebody's initials.
@@ -90,7 +88,7 @@ _LAST = {
     **dict.fromkeys("adc qsm chimap t1map t2map t2starmap r2starmap b0map b1map".split(), _MAP),
     "ct": _CT,
     "pet": _PET,
-    **dict.fromkeys("ribbon parc wmh".split(), _LABELS),
+    **dict.fromkeys("label labels ribbon parc wmh".split(), _LABELS),
 }
 _MASKS = re.compile("(?!un|no)[a-z]*(mask|seg)s?")
 _TESTS = re.compile(r"[ztf]stat\d*|spm[tf]|[ztp]map")
@@ -221,8 +219,9 @@ def say_passed_over(reasons: Mapping[str | os.PathLike, str]) -> None:
 
 
 def _absent(path: Path, kind: str) -> str:
-    how = {"annex": f'"datalad get {path}" or "git annex get {path}"', "lfs": '"git lfs pull"'}[kind]
-    return f"its content is not here; get it with {how}."
+    file = shlex.quote(str(path))
+    how = {"annex": f"datalad get {file}, or git annex get {file}", "lfs": "git lfs pull"}[kind]
+    return f"its content is not here; get it with: {how}"
 
 
 def _stem(path: Path) -> str:
@@ -247,21 +246,21 @@ def _by_name(path: Path) -> str | None:
     last = stem.rpartition("_")[2]
     if "sub" in labels and last in _SUFFIXES:
         return _SUFFIXES[last]
-    if "sub" in labels and last.startswith("lesion-"):  # as the Spinal Cord Toolbox has it
+    if "sub" in labels and last.startswith(("lesion-", "seg-")):  # as the Spinal Cord Toolbox has it
         return _LABELS
     return _by_words(re.sub("sub-[a-z0-9+]+", "", stem))
 
 
 def _by_words(stem: str) -> str | None:
     """By a name that BIDS would not give."""
-    words = [word for word in re.split("[^a-z0-9]+", stem) if word and not re.fullmatch(r"\d+(p\d+)?mm", word)]
+    words = [word for word in re.split("[^a-z0-9]+", stem) if word and not re.fullmatch(r"\d+((p\d+)?mm)?", word)]
     if not words or _DENIED & set(words):
         return None
     if words[-1] == "phase" and _CONTRAST_PHASE & set(words):
         return None
     if any(_TESTS.fullmatch(word) for word in words):
         return _TEST
-    if any(_MASKS.fullmatch(word) for word in words):
+    if _MASKS.fullmatch(words[-1]):
         return _LABELS
     return next((_WORDS[word] for word in words if word in _WORDS), _LAST.get(words[-1]))
 

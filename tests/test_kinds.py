@@ -9,9 +9,11 @@ import pytest
 from common.kinds import no_scan, scan_files, unreadable
 
 SCANS = """sub-01_T1w.nii.gz mask01_T1w.nii head_labelled.nii T1_masked.nii t1_without_mask.nii sub-mask_T1w.nii
+    damask_t1.nii label_study_t1.nii msseg_01_flair.nii anat_mask_removed.nii
     brainmask.mgz sub-01_part-mag_T1w.nii sub-01_UNIT1.nii liver_arterial_phase.nii phase_3_t1.nii scan_ct_guided.nii
     ct01_t1.nii unmasked.nii nomask.nii atlas_t1.nii scaled+tlrc.HEAD fmap_real.nii a.nrrd"""
-OTHERS = """sub-01_mask.nii.gz sub-01_dseg.nii T1_brain_mask.nii T1_seg.nii.gz t1.seg.nrrd x-label.nrrd aparc+aseg.mgz
+OTHERS = """sub-01_mask.nii.gz brain_mask_1.nii
+    sub-01_dseg.nii T1_brain_mask.nii T1_seg.nii.gz t1.seg.nrrd x-label.nrrd aparc+aseg.mgz
     lh.ribbon.mgz brainmask.nii sub-01_T2w_seg-manual.nii sub-01_label-GM_probseg.nii c1sub-01_T1w.nii wm.mgz
     labelsTr/a.nii.gz sub-01_part-phase_T1w.nii sub-01_phasediff.nii fmap_ph.nii gre_phase.nii sub-01_T1map.nii
     sub-01_T2w_gmseg.nii sub-01_T2w_lesion-manual.nii dwi_adc.nii

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -188,7 +189,7 @@ def _ask(root: Path, groups: Mapping[str, Sequence[Mapping[str, str]]], misalign
         listing = "\n  ".join(f"{', '.join(f'{name} ({group_of[name]})' for name in names)}" for names in found)
         print(
             f"warning: by their names these may be scans of one person, in different groups:\n  {listing}\n"
-            f"If they are, give the same command with --subject '{joining(subjects, found)}'"
+            f"If they are, give the same command with --subject {shlex.quote(joining(subjects, found))}"
         )
 
 

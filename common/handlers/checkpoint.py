@@ -322,7 +322,6 @@ class ResumableState:
         self.invalidates = [Path(file) for file in invalidates]
         self.settings = json.loads(json.dumps(settings))  # lists for tuples, as they are compared
         self.last = last
-        self._model = None if last is None else last.paths[0].with_name("model.pt")
 
     def attach(self, engine: Engine) -> None:
         """Restore when the engine starts, save while it runs; all processes restore, the first saves."""
@@ -375,7 +374,8 @@ class ResumableState:
         latest = self.last.paths[0]
         model = latest.with_name("model.pt")
         if not model.is_file():
-            text = "not there yet; it is written when an epoch ends."
+            when = "ends" if self.evaluator is None else "has been validated"
+            text = f"not there yet; it is written when an epoch {when}."
         elif self._wrote(training := _training(model), engine):
             text = _in_words(training) + (", the best so far." if len(training) > 1 else ".")
         else:
@@ -386,7 +386,7 @@ class ResumableState:
         """Whether a model.pt that says this of its training is written by this run, not by one before."""
         _, *metrics = training.values() or [None]
         if metrics:
-            return round(float(self.evaluator.state.best_metric), 4) in metrics
+            return self.evaluator is not None and round(float(self.evaluator.state.best_metric), 4) in metrics
         length = engine.state.epoch_length
         return training.get("iteration") == engine.state.iteration // length * length > 0
 

@@ -91,8 +91,9 @@ class LossHistory:
         raise error
 
     def _close(self) -> None:
-        if self.file is not None:
-            self.file.close()
+        if self.bar is not None:
             self.bar.close()
             self.lines.close()
-            self.file = self.bar = None
+        if self.file is not None:
+            self.file.close()
+        self.file = self.bar = None

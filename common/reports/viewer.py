@@ -18,7 +18,7 @@ import nibabel as nib
 import numpy as np
 from nibabel.spatialimages import SpatialImage
 
-from ..files import replacing, sidecar
+from ..files import read_sidecar, replacing
 
 __all__ = ["about_result", "check_viewer", "viewer"]
 
@@ -93,14 +93,10 @@ def about_result(path: str | os.PathLike) -> dict[str, Any] | None:
         Its object SuperResolution; None where there is no such file or another program wrote it, and with a warning
         where it cannot be read.
     """
-    file = sidecar(path)
-    try:
-        found = json.loads(file.read_bytes()) if file.is_file() else None
-    except (OSError, ValueError) as error:
-        unknown = f"the page does not say what made {Path(path).name}"
-        warnings.warn(f"{file}: cannot be read as JSON ({error}); {unknown}.", stacklevel=2)
-        return None
-    said = found.get("SuperResolution") if isinstance(found, dict) else None
+    found, problem = read_sidecar(path)
+    if problem is not None:
+        warnings.warn(problem, stacklevel=2)
+    said = found.get("SuperResolution")
     return said if isinstance(said, dict) else None
 
 

@@ -3,7 +3,6 @@
 import json
 import re
 import sys
-from contextlib import nullcontext
 
 import nibabel as nib
 import numpy as np
@@ -68,16 +67,14 @@ def test_what_made_it(tmp_path, about, words):
     assert all(word in text for word in words) and ("<details" in text) == ("2 warnings" in words)
 
 
-@pytest.mark.parametrize("content", [b"{}", b"[1]", b'{"SuperResolution": 5}', b"", b"{,}", b"\xff\xfea"])
-def test_the_json_of_a_result(tmp_path, content):
+def test_the_json_of_a_result(tmp_path):
     """What another program wrote says nothing; what cannot be read is named in a warning."""
     result, file = tmp_path / "x_sr.nii.gz", tmp_path / "x_sr.json"
-    assert about_result(result) is None
-    file.write_text(json.dumps({"SuperResolution": MADE}))
-    assert about_result(result) == MADE
-    file.write_bytes(content)
-    readable = content.startswith((b"{}", b"[", b'{"'))
-    with nullcontext() if readable else pytest.warns(UserWarning, match=f"^{re.escape(str(file))}: cannot be read"):
+    for content, said in (({"SuperResolution": MADE}, MADE), ({}, None), ({"SuperResolution": 5}, None)):
+        file.write_text(json.dumps(content))
+        assert about_result(result) == said
+    file.write_text("{,}")
+    with pytest.warns(UserWarning, match=f"^{re.escape(str(file))}: not valid JSON"):
         assert about_result(result) is None
 
 

@@ -71,7 +71,7 @@ def stated_matrix(said: Mapping[str, Any], shape: Sequence[int]) -> list[int]:
         Samples along each axis of the file: those of the file where nothing is said, or hardly fewer.
     """
     phase, frequency = (
-        next((int(n) for key in keys if isinstance(n := said.get(key), int | float) and n >= 2), None)
+        next((int(n) for key in keys if isinstance(n := said.get(key), int | float) and 2 <= n < 1e6), None)
         for keys in (("AcquisitionMatrixPE",), ("FrequencyEncodingSteps", "BaseResolution"))
     )
     direction = str(said.get("InPlanePhaseEncodingDirectionDICOM")).upper()[:3]

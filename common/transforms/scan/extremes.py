@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import itertools
 import warnings
 from collections.abc import Hashable, Mapping
@@ -34,7 +35,8 @@ def find_extremes(volume: np.ndarray) -> np.ndarray | None:
     do not count in these, so that a fill of any share does not hide itself. Extreme is what lies one such range below,
     since magnitudes are not negative, or five above. A value that many voxels have is extreme from a tenth of the range
     below 0, or a whole range above the rest, where nothing lies between. What varies and is more than four voxels thick
-    is an object, however bright. Zero is air, and never extreme.
+    is an object, however bright; thin bright objects in a field of little else are taken for outliers. Zero is air, and
+    never extreme.
 
     Args:
         volume: ``(X, Y, Z)``, finite, any units.
@@ -44,7 +46,7 @@ def find_extremes(volume: np.ndarray) -> np.ndarray | None:
         more than 80 % would be extreme.
     """
     lowest, highest = float(volume.min()), float(volume.max())
-    flat = volume.reshape(-1)
+    flat = volume.ravel(order="K")  # no copy
     step = max(1, flat.size // _SAMPLES)
     sample = np.sort(flat[::step]).astype(np.float64)
     least, most = -np.inf, np.inf
@@ -175,13 +177,10 @@ class SetAsideExtremesd(MapTransform):
             warnings.warn(f"{meta.get('filename_or_obj', key)}: {_said(array, found, clean)}", stacklevel=2)
             affine = getattr(volume, "affine", torch.eye(4, dtype=torch.float64))
             values = array[found]
-            kept = {
-                "affine": affine,
-                "shape": torch.tensor(array.shape),
-                "found": torch.from_numpy(np.packbits(found)),  # an eighth of a byte a voxel
-                "values": torch.from_numpy(values[:1] if (values == values[0]).all() else values),
-            }
-            d[key] = MetaTensor(torch.from_numpy(clean)[None], affine=affine, meta={**meta, _KEPT: kept})
+            one = (values == values[0]).all()
+            kept = io.BytesIO()  # bytes, as batches may hold volumes of which each has set aside others
+            np.savez_compressed(kept, affine=affine, found=found, values=values[:1] if one else values)
+            d[key] = MetaTensor(torch.from_numpy(clean)[None], affine=affine, meta={**meta, _KEPT: kept.getvalue()})
         return d
 
 
@@ -196,7 +195,7 @@ def _said(volume: np.ndarray, found: np.ndarray, clean: np.ndarray) -> str:
     where = ", ".join(f"{a}" if a == b else f"{a}-{b}" for a, b in spans)
     return (
         f"voxels far beyond the rest ({clean.min():.6g} to {clean.max():.6g}): {what}, within voxels ({where}), "
-        "counted from 0; they are no signal. Scale and network do not see them; a result has them as they were."
+        "counted from 0; taken for no signal. Scale and network do not see them; a result has them as they were."
     )
 
 
@@ -211,18 +210,16 @@ def put_back(result: np.ndarray, affine: np.ndarray | torch.Tensor, meta: Mappin
         affine: of the result, 4x4, voxel to world.
         meta: of the scan, in which :class:`SetAsideExtremesd` may have kept something.
     """
-    kept = meta.get(_KEPT)
-    if kept is None:
+    if _KEPT not in meta:
         return
-    shape = tuple(int(n) for n in kept["shape"])
-    found = np.unpackbits(kept["found"].numpy(), count=int(np.prod(shape))).astype(bool).reshape(shape)
-    values = np.zeros(shape, np.float32)
-    values[found] = kept["values"].numpy()
+    kept = np.load(io.BytesIO(meta[_KEPT]))
+    found, values = kept["found"], np.zeros(kept["found"].shape, np.float32)
+    values[found] = kept["values"]
     to_scan = np.linalg.solve(np.asarray(kept["affine"], np.float64), np.asarray(affine, np.float64))
     # Half-way between two voxels counts to the one further left, posterior or inferior, however they are stored.
-    forwards = io_orientation(np.asarray(kept["affine"]))[:, 1]
+    forwards = io_orientation(kept["affine"])[:, 1]
     nearest = []
-    for axis, size in enumerate(shape):
+    for axis, size in enumerate(found.shape):
         index = to_scan[axis, axis] * np.arange(result.shape[axis]) + to_scan[axis, 3]
         index = np.ceil(index - 0.501) if forwards[axis] > 0 else np.floor(index + 0.501)
         nearest.append(index.astype(int).clip(0, size - 1))

@@ -44,6 +44,7 @@ def test_voxels_lie_where_they_lay():
         ({"AcquisitionMatrixPE": 256, "BaseResolution": 256}, [256, 256, 22]),
         ({"AcquisitionMatrixPE": 299, DIRECTION: "COLUMN"}, [512, 299, 22]),
         ({"AcquisitionMatrixPE": 500, "BaseResolution": 1024, DIRECTION: "COL"}, [512, 512, 22]),
+        ({"AcquisitionMatrixPE": 299, "BaseResolution": float("inf"), DIRECTION: "COL"}, [512, 299, 22]),
         ({"AcquisitionMatrixPE": "299", "BaseResolution": 0, DIRECTION: ["COL"]}, [512, 512, 22]),
         ({}, [512, 512, 22]),
     ],

@@ -7,7 +7,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
-from monai.data import MetaTensor
+from monai.data import MetaTensor, list_data_collate
 
 from common.degradations import BlockAverage, KSpaceTruncation
 from common.transforms import LoadScand, MakeLRd, RestoreVolumed
@@ -86,6 +86,11 @@ def test_a_fill_value_makes_no_tissue_of_air():
     entry, messages = warned(lambda: LoadScand("image", "SI")({"image": MetaTensor(data, affine=torch.eye(4))}))
     has(messages[0], "44 of 13728", "set to 0")
     has(messages[1], "2288 of -32768")
+    both = []  # in one batch, of which each has set aside others
+    for count in (1, 3):
+        data[0, 0, :count] = 1e20
+        both.append(warned(lambda: LoadScand("image", "SI")({"image": MetaTensor(data, affine=torch.eye(4))}))[0])
+    assert list_data_collate(both)["image"].shape == (2, 1, *SIZE)
     assert entry["image"].min() == 0 and entry["image"].isfinite().all()
 
 

@@ -365,9 +365,11 @@ def test_what_passes_the_checks(tmp_path):
     entry = {"image": volume(), "other": 5}
     assert CheckHeaderd("image")(entry) == entry
     assert CheckVoxelsd("image")(entry) == entry and CheckVoxelsd("image", minimum=5)(entry) == entry
-    # Eight bits of a smooth scan; a label map with noise.
+    # Eight bits of a smooth scan, and that enlarged by nearest neighbours; a label map with noise.
     scan = torch.from_numpy(runs.phantom(0, (24, 26, 22)))[None]
-    for values in ((scan / scan.max() * 255).round(), LABELS + torch.rand(LABELS.shape)):
+    eight = (scan / scan.max() * 255).round()
+    enlarged = eight.repeat_interleave(2, 1).repeat_interleave(2, 2).repeat_interleave(2, 3)
+    for values in (eight, enlarged, LABELS + torch.rand(LABELS.shape)):
         assert check_voxels(volume(values)) is not None
     # Planes within a factor of 1.5 on each axis, whatever the slices' distance.
     check_planes((2.5, 2.5, 9))
