@@ -10,6 +10,7 @@ from pathlib import Path
 import nibabel as nib
 from nibabel.nifti1 import intent_codes
 
+from .apps.deploy.mr_series.image_types import kind_by_type
 from .apps.deploy.mr_series.signature import is_dicom
 from .files import read_sidecar
 from .images import ending, open_image
@@ -100,9 +101,13 @@ _SPM_TISSUE = re.compile(r"[a-z]*[cp][1-6]sub-")
 _FREESURFER = {"brainmask": None, "filled": _LABELS, "wm": _LABELS}  # its brainmask.mgz is the head without its skull
 _FOLDERS = {"labels", "labelstr", "labelsts", "masks", "segmentations"}  # nnU-Net gives labels their images' names
 _IMAGE_TYPES = {
-    **dict.fromkeys(("P", "PHASE", "PHASE MAP", "FIELD_MAP", "VELOCITY", "VELOCITY MAP"), _PHASE),
-    **dict.fromkeys(("R", "REAL", "I", "IMAGINARY"), _PART),
-    **dict.fromkeys(("ADC", "FA", "TENSOR", "T1 MAP", "T2 MAP", "T2_STAR MAP", "R2 MAP", "R2_STAR MAP"), _MAP),
+    "phase image": _PHASE,
+    "real part": _PART,
+    "imaginary part": _PART,
+    "map": _MAP,
+    "mask": _LABELS,
+    "localizer": "a localizer",
+    "projection": "a projection",
 }
 _UNITS = {"rad": _PHASE, "radians": _PHASE, "hz": _PHASE, "rad/s": _PHASE, "bq/ml": _PET, "ppm": _MAP, "hu": _CT}
 _LABEL_INTENTS = {1002, 1003}
@@ -147,7 +152,11 @@ def unreadable(path: str | os.PathLike) -> str | None:
     if (end := _unread(name)) is not None:
         return f"{end} is not read; convert it, e.g. with {_CONVERTERS[end]}."
     if name.endswith(_DICOM):
-        if is_dicom(path):
+        try:
+            found = is_dicom(path)
+        except OSError as error:
+            return f"it cannot be read ({error.strerror}); make it readable, or get a whole copy of it."
+        if found:
             return "DICOM is read as a series; give its folder to mri-sr, or convert it with dcm2niix."
         return "it is named as DICOM is, and is none; get a whole copy of it, or remove it."
     if name.endswith(_AFNI):
@@ -194,6 +203,14 @@ def scan_files(paths: Iterable[Path]) -> list[Path]:
 def named_as_dicom(path: Path) -> bool:
     """Whether a file's name is that of a DICOM image, whatever it is."""
     return path.name.lower().endswith(_DICOM)
+
+
+def may_be_dicom(path: Path) -> bool:
+    """Whether a file is DICOM; of one that cannot be read, whether it is named so."""
+    try:
+        return is_dicom(path)
+    except OSError:
+        return named_as_dicom(path)
 
 
 def without_voxel_files(paths: Iterable[str]) -> list[str]:
@@ -285,7 +302,7 @@ def _by_sidecar(path: str | os.PathLike, ct: bool) -> str | None:
         return [word.strip().upper() for word in (value if isinstance(value, list) else [value]) if type(word) is str]
 
     types = [word for value in words("ImageType") for word in value.split("\\")]
-    found = next((_IMAGE_TYPES[word] for word in types if word in _IMAGE_TYPES), None)
+    found = _IMAGE_TYPES.get(kind_by_type(types))
     component = next((_PARTS.get(word.lower()) for word in words("ComplexImageComponent")), None)
     units = next((_UNITS.get(word.lower()) for word in words("Units")), None)
     modality = next((word for word in words("Modality") if word not in ("MR", "MRI", "CT" if ct else "MR")), None)

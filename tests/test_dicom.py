@@ -13,6 +13,7 @@ from scipy.ndimage import zoom
 
 from common.apps.deploy.mr_series.signature import is_dicom
 from common.dicom import find_series, to_nifti, write_derived
+from common.images import ENDINGS
 
 from . import malformed
 from .clients import dicom
@@ -129,9 +130,16 @@ def test_other_forms_of_a_series_are_the_same_volume(form, tmp_path, capsys):
 def test_what_is_no_dicom(tmp_path):
     nifti = nib.Nifti1Image(np.zeros((4, 4, 4), np.int16), np.eye(4)).to_bytes()
     numbers, random = np.arange(8, 2000, dtype=np.uint16).tobytes(), np.random.default_rng(0).bytes(4000)
-    for data in (b"", b"text\n" * 99, nifti, gzip.compress(nifti), b"PK\3\4" * 99, bytes(2000), numbers, random):
+    noise, begun = (np.int16([*v, *range(99)]).tobytes() for v in ((2, 0, 10, 0), (8, 0, 0, 0, 8, 1, 0, 0, 8, 2, 0, 0)))
+    for data in (b"", b"text\n" * 99, nifti, gzip.compress(nifti), b"PK\3\4" * 99, bytes(2000), numbers, random, noise):
         (tmp_path / "x").write_bytes(data)
         assert not is_dicom(tmp_path / "x") and find_series(tmp_path) == []
+    # Voxels can be what a data set may begin with.
+    for end in ("", *ENDINGS, ".BRIK", ".raw"):
+        (tmp_path / f"x{end}").write_bytes(begun)
+        assert is_dicom(tmp_path / f"x{end}") == (end == "")
+    (tmp_path / "x.img").write_bytes(bytes(128) + b"DICM")
+    assert is_dicom(tmp_path / "x.img")
 
 
 PARTS = [
@@ -238,9 +246,12 @@ def test_a_damaged_file_spoils_the_series_beside_it_and_no_other(tmp_path):
     dicom.Series().save(tmp_path / "sound")
     dicom.save(dicom.Series().images(), tmp_path / "spoilt", lambda data: data[:700])
     dicom.save(dicom.Series().images()[:1], tmp_path / "z", lambda data: b"nothing")
-    sound, spoilt, alone = find_series(tmp_path)
+    (tmp_path / "zz").mkdir()
+    (tmp_path / "zz" / "1.dcm").symlink_to("/proc/self/mem")  # a file that cannot be read
+    sound, spoilt, alone, closed = find_series(tmp_path)
     assert sound.problem is None and len(spoilt.files) == 9 and "0009.dcm" in spoilt.problem
     assert alone.files == [] and "0000.dcm: not a DICOM file" in alone.problem
+    assert closed.files == [] and "zz/1.dcm: the DICOM header cannot be read" in closed.problem
 
 
 @pytest.mark.parametrize(("first", "step", "message"), [(1, -0.5, "axes are not those"), (np.nan, 0.5, "not finite")])

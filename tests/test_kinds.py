@@ -47,6 +47,7 @@ def test_names(tmp_path, names, are):
         ("displacement vector", {}, "displacement"),
         ("none", {"ImageType": ["ORIGINAL", "PRIMARY", "P", "ND"]}, "phase"),
         ("none", {"ImageType": "DERIVED\\PRIMARY\\ADC"}, "map"),
+        ("none", {"ImageType": ["DERIVED", "PRIMARY", "MIP"]}, "projection"),
         ("none", {"ComplexImageComponent": "REAL"}, "real or imaginary"),
         ("none", {"Units": "Hz"}, "phase"),
         ("none", {"Modality": "PT"}, "a PET, by its sidecar"),
@@ -66,6 +67,7 @@ def test_what_cannot_be_read_says_what_to_do(tmp_path):
     (tmp_path / "locked.nii.gz").symlink_to("../.git/annex/objects/x")
     (tmp_path / "gone.mgz").symlink_to("nowhere")
     (tmp_path / "notes.txt").symlink_to("nowhere")
+    (tmp_path / "closed.dcm").symlink_to("/proc/self/mem")  # a file that cannot be read
     (tmp_path / "a.nii").touch()
     for name, *words in (
         ("lfs.nii", "git lfs pull"),
@@ -76,6 +78,7 @@ def test_what_cannot_be_read_says_what_to_do(tmp_path):
         ("b.MNC", "nib-convert"),
         ("2dseq", "Bruker"),
         ("1.IMA", "is none"),
+        ("closed.dcm", "cannot be read (Input/output error)"),
         ("b+orig.BRIK.gz", ".HEAD"),
     ):
         assert all(word in unreadable(tmp_path / name) for word in words), name

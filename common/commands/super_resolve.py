@@ -181,13 +181,12 @@ def _series(root: Path) -> list[Series]:
 
     What is no scan at all has that as its problem where it is named by itself, and is passed over in a folder.
     """
-    from ..apps.deploy.mr_series.signature import is_dicom
     from ..data.lists.datalist import files_below
-    from ..kinds import say_passed_over
+    from ..kinds import may_be_dicom, say_passed_over
     from ..processes import say
 
     files = [root] if root.is_file() else [root / name for name in files_below(root)]
-    if not any(is_dicom(file) for file in files):
+    if not any(may_be_dicom(file) for file in files):
         return []
     from ..dicom import find_series
 
