@@ -2,6 +2,7 @@ import copy
 import gzip
 import importlib
 import json
+import os
 import shutil
 import sys
 
@@ -164,6 +165,16 @@ def test_the_stacks_of_one_series_are_told_apart_by_their_tags(values, names, al
             path.rename(tmp_path / "own" / path.name)
         assert [each.part for each in find_series(tmp_path)] == [f"folder {tmp_path.name}", "folder own"]
         assert find_series(tmp_path / "own")[0].problem is None
+    # The result of one stack replaces older ones of that stack alone.
+    volumes = [each for each in found if each.affine is not None]
+    for later, each in enumerate([*volumes, *volumes]):
+        nib.save(nib.Nifti1Image(np.ones((4, 4, 4), np.int16), each.affine), tmp_path / "sr.nii")
+        made = write_derived(each, tmp_path / "sr.nii", tmp_path / "sr", BUNDLE)
+        assert len([*(tmp_path / "sr").iterdir()]) == min(later + 1, len(volumes))
+    if volumes:
+        os.utime(made, (2e9, 2e9))  # as of a run that ends later
+        write_derived(each, tmp_path / "sr.nii", tmp_path / "sr", BUNDLE)
+        assert made.is_dir()
     for image in images[10:]:
         image.ImagePositionPatient[2] += 2
     dicom.save(images, tmp_path / "between")
