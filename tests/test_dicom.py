@@ -193,6 +193,8 @@ KINDS = {
         *({"ImageType": ["DERIVED", "PRIMARY", word]} for word in ("ADC", "FA", "T2_STAR MAP", "RELCBF")),
         {"ImageType": ["DERIVED", "SECONDARY"], "SeriesDescription": "ep2d_ADC"},
     ],
+    "a localizer": [{"ImageType": ["ORIGINAL", "PRIMARY", "LOCALIZER"]}],
+    "a colour image": [{"SamplesPerPixel": 3, "PhotometricInterpretation": "RGB", "PlanarConfiguration": 0}],
     "a projection": [{"ImageType": ["DERIVED", "PRIMARY", "PROJECTION IMAGE", "MIP"]}],
     "Modality is PT": [{"Modality": "PT"}],
     "a mosaic": [{"ImageType": ["ORIGINAL", "PRIMARY", "M", "MOSAIC"]}],
