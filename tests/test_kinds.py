@@ -6,7 +6,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from common.kinds import no_scan, scan_files, unreadable
+from common.kinds import no_scan, unreadable
 
 SCANS = """sub-01_T1w.nii.gz mask01_T1w.nii head_labelled.nii T1_masked.nii t1_without_mask.nii sub-mask_T1w.nii
     brainmask.mgz sub-01_part-mag_T1w.nii sub-01_UNIT1.nii liver_arterial_phase.nii phase_3_t1.nii scan_ct_guided.nii
@@ -83,12 +83,3 @@ def test_what_cannot_be_read_says_what_to_do(tmp_path):
     ):
         assert all(word in unreadable(tmp_path / name) for word in words), name
     assert unreadable(tmp_path / "notes.txt") is None and unreadable(tmp_path / "a.nii") is None
-
-
-def test_a_scan_is_counted_once(tmp_path):
-    names = "a.hdr a.img b.img c+orig.HEAD c+orig.BRIK.gz d.nii d.nii.bz2 e.mnc f.dcm g.json".split()
-    for name in names:
-        (tmp_path / name).touch()
-    (tmp_path / "h.dcm").symlink_to("nowhere")
-    found = [path.name for path in scan_files(tmp_path / name for name in [*names, "h.dcm"])]
-    assert found == "a.hdr b.img c+orig.HEAD d.nii e.mnc f.dcm h.dcm".split()
