@@ -72,8 +72,8 @@ def repair_nifti(header: nib.Nifti1Header) -> list[str]:
     """Mend a header in place, as if it had been written right: forms, sizes and units.
 
     A form that places no voxels gives way to the other; a quaternion that rounding has made longer than 1 gets length
-    1; negative sizes lose their sign, and sizes that are missing are those of the sform; metres and microns become mm. Afterwards each form that has a code
-    is valid, what has none is valid or zero, and the units are mm or unknown.
+    1; negative sizes lose their sign, and sizes that are missing are those of the sform; metres and microns become mm.
+    Afterwards each form that has a code is valid, what has none is valid or zero, and the units are mm or unknown.
 
     Args:
         header: as it was read, unchecked.

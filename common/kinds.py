@@ -13,7 +13,7 @@ from nibabel.nifti1 import intent_codes
 from .apps.deploy.mr_series.image_types import kind_by_type
 from .apps.deploy.mr_series.signature import is_dicom
 from .files import read_sidecar
-from .images import ending, open_image
+from .images import ending, missing_content, open_image
 from .processes import say
 
 # Formats of scans that open_image does not read, and what makes a file of one that it reads.
@@ -47,8 +47,6 @@ _VOXELS = {
     ".hdr.gz": (".img.gz",),
     ".head": _AFNI,
 }
-_POINTERS = {b"/annex/objects/": "annex", b"version https://git-lfs": "lfs"}  # as what they stand for begins
-_POINTER_BYTES = 4096  # more than a pointer has
 
 _LABELS = "a mask or label map"
 _PHASE = "a phase image, or a map made of one"
@@ -164,24 +162,6 @@ def unreadable(path: str | os.PathLike) -> str | None:
     return None
 
 
-def missing_content(path: str | os.PathLike) -> str | None:
-    """Why the content of a file is not here: a link whose target is missing, or what git-annex and Git LFS leave."""
-    path = Path(path)
-    if path.is_symlink() and not path.exists():
-        target = os.readlink(path)
-        if "annex/objects" in target.replace("\\", "/"):
-            return _absent(path, "annex")
-        return f"it links to {target}, which is not there; put that there, or remove the link."
-    if not path.is_file() or path.stat().st_size > _POINTER_BYTES:
-        return None
-    try:
-        with path.open("rb") as file:
-            start = file.read(64)
-    except OSError:
-        return None  # the reader says what is wrong with it
-    return next((_absent(path, kind) for begin, kind in _POINTERS.items() if start.startswith(begin)), None)
-
-
 def looks_like_scan(path: str | os.PathLike) -> bool:
     """Whether a file's name is that of a scan, in a format that is read or not."""
     name = Path(path).name.lower()
@@ -235,11 +215,6 @@ def say_passed_over(reasons: Mapping[str | os.PathLike, str]) -> None:
     """
     for name, reason in reasons.items():
         say(f"passed over: {name}: {reason}")
-
-
-def _absent(path: Path, kind: str) -> str:
-    how = {"annex": f'"datalad get {path}" or "git annex get {path}"', "lfs": '"git lfs pull"'}[kind]
-    return f"its content is not here; get it with {how}."
 
 
 def _stem(path: Path) -> str:

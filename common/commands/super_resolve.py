@@ -72,7 +72,7 @@ def super_resolve(
     import_monai()
     from ..errors import RunsFailedError
     from ..files import check_writable
-    from ..kinds import missing_content
+    from ..images import missing_content
     from ..processes import gathered, join, rank, say
 
     # What MONAI says of its set-up, and of a decoder that is for CUDA, is nothing about a scan.
