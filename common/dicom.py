@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import tempfile
@@ -23,7 +24,7 @@ try:
 
     from .apps.deploy.mr_series.kinds import no_scan
     from .apps.deploy.mr_series.parts import Part, parts
-    from .apps.deploy.mr_series.read import describe, files_in, read_header, read_volume, stack, without_copies
+    from .apps.deploy.mr_series.read import describe, files_in, read_header, read_voxels, stack, without_copies
     from .apps.deploy.mr_series.tags import some
     from .apps.deploy.mr_series.write import DERIVED, slice_thickness, write_series
 except ImportError as error:
@@ -100,9 +101,8 @@ def to_nifti(series: Series, path: str | os.PathLike) -> None:
     Raises:
         ValueError: when pixels are missing or cannot be decoded; the message names the file.
     """
-    volume = read_volume(series.headers)
-    nib.save(placed_image(volume.voxels.T, volume.affine, None), path)
-    if (thickness := slice_thickness(volume.headers)) is not None:
+    nib.save(placed_image(read_voxels(series.headers).T, series.affine, None), path)
+    if (thickness := slice_thickness(series.headers)) is not None:
         sidecar(path).write_text(json.dumps({"SliceThickness": thickness}) + "\n")
 
 
@@ -137,8 +137,8 @@ def write_derived(
     Args:
         series: that the result was made from.
         result: NIfTI file, with the axes of :func:`to_nifti`.
-        folder: made when it is not there; the series becomes a folder in it, named by the new SeriesInstanceUID. Those
-            in it that were made of the same series before are then removed.
+        folder: made when it is not there; the series becomes a folder in it, named by the new SeriesInstanceUID. Older
+            ones in it that were made of the same images are then removed.
         bundle: the ``metadata.json`` of the bundle that made it, with the SHA-256 of its weights as "sha256".
 
     Returns:
@@ -159,9 +159,12 @@ def write_derived(
             new = made.rename(Path(folder) / uid)
     except ValueError as error:
         raise ValueError(f"{result}: {error}") from None
+    sources = {str(header.SOPInstanceUID) for header in series.headers}
     for other in Path(folder).iterdir():
-        if other != new and other.is_dir() and not other.is_symlink():
-            _remove_derived(other, str(series.headers[0].SeriesInstanceUID))
+        with contextlib.suppress(FileNotFoundError):  # another run may remove it at the same time
+            older = other.stat().st_mtime_ns < new.stat().st_mtime_ns
+            if older and other.is_dir() and not other.is_symlink():
+                _remove_derived(other, sources)
     return new
 
 
@@ -170,22 +173,22 @@ def is_derived(header: Dataset) -> bool:
     return bool(DERIVED.match(str(header.get("DerivationDescription", ""))))
 
 
-def _remove_derived(folder: Path, source: str) -> None:
-    """Remove files that :func:`write_derived` made of a series, and their folder if nothing else is in it.
+def _remove_derived(folder: Path, sources: set[str]) -> None:
+    """Remove files that :func:`write_derived` made of a stack, and their folder if nothing else is in it.
 
     Args:
         folder: with the name of the derived series.
-        source: SeriesInstanceUID of the series.
+        sources: SOPInstanceUIDs of the images of the stack.
     """
-    made = [path for path in folder.iterdir() if _is_made_of(path, source, folder.name)]
+    made = [path for path in folder.iterdir() if _is_made_of(path, sources, folder.name)]
     for path in made:
-        path.unlink()
+        path.unlink(missing_ok=True)
     if made and not any(folder.iterdir()):
         folder.rmdir()
 
 
-def _is_made_of(path: Path, source: str, uid: str) -> bool:
-    """Whether a file is an image that :func:`write_derived` made of a series, in the derived series of a UID."""
+def _is_made_of(path: Path, sources: set[str], uid: str) -> bool:
+    """Whether a file is an image that :func:`write_derived` made of these images, in the derived series of a UID."""
     if path.is_symlink() or not path.is_file():
         return False
     try:
@@ -194,7 +197,12 @@ def _is_made_of(path: Path, source: str, uid: str) -> bool:
         return False  # damaged, so nobody knows whose it is
     if header is None or not is_derived(header) or header.SeriesInstanceUID != uid:
         return False
-    return [str(item.get("SeriesInstanceUID")) for item in header.get("ReferencedSeriesSequence", [])] == [source]
+    referenced = [
+        str(image.get("ReferencedSOPInstanceUID"))
+        for item in header.get("ReferencedSeriesSequence", [])
+        for image in item.get("ReferencedInstanceSequence", [])
+    ]
+    return set(referenced) == sources
 
 
 def _series_of(headers: list[Dataset], damaged: Mapping[Path, str]) -> list[Series]:

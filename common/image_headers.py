@@ -48,6 +48,14 @@ def read_header(kind: type[nib.AnalyzeImage], file: FileHolder) -> tuple[Analyze
             return header, [f"its header's extensions cannot be read ({error}); the result has none."]
 
 
+def take_signs_off(header: AnalyzeHeader) -> list[str]:
+    """Make negative voxel sizes positive in place, as nibabel does; what is to be said of that."""
+    negative = [i for i in (1, 2, 3) if header["pixdim"][i] < 0]
+    found = ", ".join(f"pixdim[{i}] = {header['pixdim'][i]:g}" for i in negative)
+    header["pixdim"][negative] *= -1
+    return [f"it has {found}; taken without the sign."] if negative else []
+
+
 def wrong_sizes(header: AnalyzeHeader) -> np.ndarray:
     """Which of pixdim[1] to pixdim[3] are no voxel sizes, ``(3,)``."""
     sizes = np.asarray(header["pixdim"][1:4], dtype=np.float64)
@@ -64,8 +72,8 @@ def repair_nifti(header: nib.Nifti1Header) -> list[str]:
     """Mend a header in place, as if it had been written right: forms, sizes and units.
 
     A form that places no voxels gives way to the other; a quaternion that rounding has made longer than 1 gets length
-    1; sizes that are missing are those of the sform; metres and microns become mm. Afterwards each form that has a code
-    is valid, what has none is valid or zero, and the units are mm or unknown.
+    1; negative sizes lose their sign, and sizes that are missing are those of the sform; metres and microns become mm.
+    Afterwards each form that has a code is valid, what has none is valid or zero, and the units are mm or unknown.
 
     Args:
         header: as it was read, unchecked.
@@ -76,7 +84,7 @@ def repair_nifti(header: nib.Nifti1Header) -> list[str]:
     Raises:
         UnfitError: where nothing is left that gives voxels a place, or their size.
     """
-    notes = []
+    notes = take_signs_off(header)
     without_sizes = sizes_fault(header)
     if without_sizes:
         wrong = wrong_sizes(header)
@@ -159,9 +167,10 @@ def analyze_notes(image: nib.AnalyzeImage, header: AnalyzeHeader) -> list[str]:
     mat = image.file_map.get("mat")
     if mat is not None and Path(mat.filename).is_file():
         return []
+    notes = take_signs_off(header)
     if fault := sizes_fault(header):
         raise UnfitError(f"{fault}. Write the sizes in mm into its header, or convert the scan again, to NIfTI.")
-    return [no_orientation(image.affine, "Analyze has none")]
+    return [*notes, no_orientation(image.affine, "Analyze has none")]
 
 
 def _fault_of_sform(header: nib.Nifti1Header) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -19,6 +20,8 @@ ENDINGS = (".nii.gz", ".nii", ".mgz", ".mgh", ".hdr", ".img", ".head", ".nrrd", 
 
 _ITK = (".nrrd", ".nhdr", ".mha", ".mhd")
 _FORMATS = "NIfTI (.nii or .nii.gz), .mgz, .hdr with .img, AFNI, NRRD or MetaImage"
+_POINTERS = {b"/annex/objects/": "annex", b"version https://git-lfs": "lfs"}  # as what they stand for begins
+_POINTER_BYTES = 4096  # more than a pointer has
 
 
 def ending(path: str | os.PathLike) -> str | None:
@@ -60,6 +63,24 @@ def image_or_none(path: str | os.PathLike) -> SpatialImage | None:
         return open_image(path)
     except (ValueError, OSError):
         return None
+
+
+def missing_content(path: str | os.PathLike) -> str | None:
+    """Why the content of a file is not here: a link whose target is missing, or what git-annex and Git LFS leave."""
+    path = Path(path)
+    if path.is_symlink() and not path.exists():
+        target = os.readlink(path)
+        if "annex/objects" in target.replace("\\", "/"):
+            return _absent(path, "annex")
+        return f"it links to {target}, which is not there; put that there, or remove the link."
+    if not path.is_file() or path.stat().st_size > _POINTER_BYTES:
+        return None
+    try:
+        with path.open("rb") as file:
+            start = file.read(64)
+    except OSError:
+        return None  # the reader says what is wrong with it
+    return next((_absent(path, kind) for begin, kind in _POINTERS.items() if start.startswith(begin)), None)
 
 
 def _open_nibabel(path: Path) -> SpatialImage:
@@ -109,6 +130,8 @@ def _check_partner(files: Mapping[str, FileHolder]) -> None:
 
 def _advice(path: Path) -> str:
     """What helps with a file that cannot be read, as its first bytes show."""
+    if (absent := missing_content(path)) is not None:
+        return absent.rstrip(".")
     header = path.with_suffix(".hdr")
     if path.suffix == ".img" and not header.is_file():
         return f"its header is in {header.name}, which is not there; put both in one folder"
@@ -122,13 +145,15 @@ def _advice(path: Path) -> str:
         return "it is empty, get a whole copy of it"
     if first.endswith(b"DICM"):
         return "it is a DICOM file; name the folder of its series"
-    if first.startswith(b"version https://git-lfs"):
-        return "it is a pointer of Git LFS; get the file itself by git lfs pull"
-    if first.startswith(b"/annex/"):
-        return "it is a pointer of git-annex; get the file itself by git annex get, or datalad get"
     if compressed and not named_so:
         return "it is compressed by gzip; add .gz to its name"
     if named_so and not compressed:
         plain = any(int.from_bytes(first[:4], order) in (348, 540) for order in ("little", "big"))
         return f"it is not compressed by gzip; {'take .gz off its name' if plain else 'get a whole copy of it'}"
     return f"expected {_FORMATS}"
+
+
+def _absent(path: Path, kind: str) -> str:
+    file = shlex.quote(str(path))
+    how = {"annex": f"datalad get {file}, or git annex get {file}", "lfs": "git lfs pull"}[kind]
+    return f"its content is not here; get it with: {how}"

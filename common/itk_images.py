@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import zlib
 from pathlib import Path
 from typing import Any
@@ -38,16 +39,22 @@ def open_itk(path: Path) -> SpatialImage:
     fields, _, voxels = _header(path)
     if voxels is not None and not voxels.is_file():
         raise UnfitError(f"its voxels are in {voxels.name}, which is not there; put both files into one folder")
+    if _encoding(fields) in ("bzip2", "bz2"):
+        raise UnfitError("its encoding is bzip2, which SimpleITK does not read; save it with the encoding gzip or raw")
     try:
         reader.ReadImageInformation()
     except RuntimeError as error:
         raise UnfitError(f"not a readable image ({_reason(error)}); get a whole copy of it") from None
     kind = _voxel_type(reader)
+    if reader.GetNumberOfComponents() == 1:
+        kind = kind.removeprefix("vector of ")
     if kind not in _TYPES:
         raise UnfitError(f"voxels are {kind}, expected one real number each; save one component as a volume")
     if not fields.keys() & {"space directions", "spacings", "elementspacing", "elementsize"}:
         raise UnfitError("its header has no voxel sizes (NRRD: space directions, MetaImage: ElementSpacing); add them")
     number = reader.GetDimension()
+    if fault := _unknown_sizes(fields, number):
+        raise UnfitError(f"its header has '{fault}', where a voxel size is unknown; write all sizes in mm there")
     spacing = np.array(reader.GetSpacing())[:3]
     if not (spacing > 0).all():
         raise UnfitError(f"its header has the voxel sizes {spacing.tolist()}, expected sizes above 0; correct them")
@@ -65,10 +72,10 @@ def open_itk(path: Path) -> SpatialImage:
     oriented = {"space", "space dimension", "transformmatrix", "rotation", "orientation"}
     if np.linalg.det(affine) and not fields.keys() & oriented:
         notes.append(no_orientation(affine, "it has no space directions or TransformMatrix"))
-    return SpatialImage(_Voxels(path, reader.GetSize(), np.dtype(_TYPES[kind])), affine, extra={"notes": notes})
+    return SpatialImage(ItkVoxels(path, reader.GetSize(), np.dtype(_TYPES[kind])), affine, extra={"notes": notes})
 
 
-class _Voxels:
+class ItkVoxels:
     """The voxels of a file, read when they are asked for, as nibabel's array proxies are."""
 
     is_proxy = True
@@ -85,9 +92,6 @@ class _Voxels:
         except RuntimeError as error:
             raise UnfitError(f"its voxels cannot be read ({_reason(error)})") from None
         return voxels.T.astype(dtype or self.dtype, copy=False)
-
-    def __getitem__(self, index: Any) -> np.ndarray:
-        return np.asarray(self)[index]
 
 
 def _reader(path: Path) -> Any:
@@ -134,10 +138,30 @@ def _header(path: Path) -> tuple[dict[str, str], int, Path | None]:
     return fields, end, path if name.upper() == "LOCAL" else path.parent / name
 
 
+def _encoding(fields: dict[str, str]) -> str:
+    """How an NRRD stores its voxels, in lower case."""
+    return fields.get("encoding", "").lower()
+
+
+def _unknown_sizes(fields: dict[str, str], number: int) -> str:
+    """The field of an NRRD that leaves the size of a voxel open, for which ITK takes 1; empty where none does.
+
+    Args:
+        fields: of the header.
+        number: of axes that ITK sees; it makes components of an axis of another kind, which needs no size.
+    """
+    name = "space directions" if "space directions" in fields else "spacings"
+    words = re.findall(r"\([^)]*\)|\S+", fields.get(name, ""))
+    if len(words) == number:
+        words = words[:3]
+    known = [word for word in words if "nan" not in word.lower() and word.lower() != "none"]
+    return f"{name}: {fields[name]}" if words and len(known) < min(number, 3) else ""
+
+
 def _check_compressed(path: Path) -> None:
     """Refuse compressed voxels that are not what was written, of which SimpleITK says nothing."""
     fields, end, voxels = _header(path)
-    packed = fields.get("compresseddata", "").lower() == "true" or fields.get("encoding") in ("gzip", "gz")
+    packed = fields.get("compresseddata", "").lower() == "true" or _encoding(fields) in ("gzip", "gz")
     if voxels is None or not packed or fields.keys() & {"byte skip", "byteskip", "line skip", "lineskip"}:
         return
     unpack = zlib.decompressobj(wbits=47)  # zlib's own format, or gzip's

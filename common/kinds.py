@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import os
 import re
-import shlex
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import nibabel as nib
 from nibabel.nifti1 import intent_codes
 
+from .apps.deploy.mr_series.image_types import kind_by_type
 from .apps.deploy.mr_series.signature import is_dicom
 from .files import read_sidecar
-from .images import ending, open_image
+from .images import ending, missing_content, open_image
 from .processes import say
 
 # Formats of scans that open_image does not read, and what makes a file of one that it reads.
@@ -47,8 +47,6 @@ _VOXELS = {
     ".hdr.gz": (".img.gz",),
     ".head": _AFNI,
 }
-_POINTERS = {b"/annex/objects/": "annex", b"version https://git-lfs": "lfs"}  # as what they stand for begins
-_POINTER_BYTES = 4096  # more than a pointer has
 
 _LABELS = "a mask or label map"
 _PHASE = "a phase image, or a map made of one"
@@ -98,9 +96,13 @@ _SPM_TISSUE = re.compile(r"[a-z]*[cp][1-6]sub-")
 _FREESURFER = {"brainmask": None, "filled": _LABELS, "wm": _LABELS}  # its brainmask.mgz is the head without its skull
 _FOLDERS = {"labels", "labelstr", "labelsts", "masks", "segmentations"}  # nnU-Net gives labels their images' names
 _IMAGE_TYPES = {
-    **dict.fromkeys(("P", "PHASE", "PHASE MAP", "FIELD_MAP", "VELOCITY", "VELOCITY MAP"), _PHASE),
-    **dict.fromkeys(("R", "REAL", "I", "IMAGINARY"), _PART),
-    **dict.fromkeys(("ADC", "FA", "TENSOR", "T1 MAP", "T2 MAP", "T2_STAR MAP", "R2 MAP", "R2_STAR MAP"), _MAP),
+    "phase image": _PHASE,
+    "real part": _PART,
+    "imaginary part": _PART,
+    "map": _MAP,
+    "mask": _LABELS,
+    "localizer": "a localizer",
+    "projection": "a projection",
 }
 _UNITS = {"rad": _PHASE, "radians": _PHASE, "hz": _PHASE, "rad/s": _PHASE, "bq/ml": _PET, "ppm": _MAP, "hu": _CT}
 _LABEL_INTENTS = {1002, 1003}
@@ -145,30 +147,16 @@ def unreadable(path: str | os.PathLike) -> str | None:
     if (end := _unread(name)) is not None:
         return f"{end} is not read; convert it, e.g. with {_CONVERTERS[end]}."
     if name.endswith(_DICOM):
-        if is_dicom(path):
+        try:
+            found = is_dicom(path)
+        except OSError as error:
+            return f"it cannot be read ({error.strerror}); make it readable, or get a whole copy of it."
+        if found:
             return "DICOM is read as a series; give its folder to mri-sr, or convert it with dcm2niix."
         return "it is named as DICOM is, and is none; get a whole copy of it, or remove it."
     if name.endswith(_AFNI):
         return "the .HEAD file that belongs to it is missing; put both into one folder."
     return None
-
-
-def missing_content(path: str | os.PathLike) -> str | None:
-    """Why the content of a file is not here: a link whose target is missing, or what git-annex and Git LFS leave."""
-    path = Path(path)
-    if path.is_symlink() and not path.exists():
-        target = os.readlink(path)
-        if "annex/objects" in target.replace("\\", "/"):
-            return _absent(path, "annex")
-        return f"it links to {target}, which is not there; put that there, or remove the link."
-    if not path.is_file() or path.stat().st_size > _POINTER_BYTES:
-        return None
-    try:
-        with path.open("rb") as file:
-            start = file.read(64)
-    except OSError:
-        return None  # the reader says what is wrong with it
-    return next((_absent(path, kind) for begin, kind in _POINTERS.items() if start.startswith(begin)), None)
 
 
 def looks_like_scan(path: str | os.PathLike) -> bool:
@@ -194,6 +182,14 @@ def named_as_dicom(path: Path) -> bool:
     return path.name.lower().endswith(_DICOM)
 
 
+def may_be_dicom(path: Path) -> bool:
+    """Whether a file is DICOM; of one that cannot be read, whether it is named so."""
+    try:
+        return is_dicom(path)
+    except OSError:
+        return named_as_dicom(path)
+
+
 def without_voxel_files(paths: Iterable[str]) -> list[str]:
     """Paths without those of files that hold the voxels of a header that is among them."""
     paths = list(paths)
@@ -216,12 +212,6 @@ def say_passed_over(reasons: Mapping[str | os.PathLike, str]) -> None:
     """
     for name, reason in reasons.items():
         say(f"passed over: {name}: {reason}")
-
-
-def _absent(path: Path, kind: str) -> str:
-    file = shlex.quote(str(path))
-    how = {"annex": f"datalad get {file}, or git annex get {file}", "lfs": "git lfs pull"}[kind]
-    return f"its content is not here; get it with: {how}"
 
 
 def _stem(path: Path) -> str:
@@ -284,7 +274,7 @@ def _by_sidecar(path: str | os.PathLike, ct: bool) -> str | None:
         return [word.strip().upper() for word in (value if isinstance(value, list) else [value]) if type(word) is str]
 
     types = [word for value in words("ImageType") for word in value.split("\\")]
-    found = next((_IMAGE_TYPES[word] for word in types if word in _IMAGE_TYPES), None)
+    found = _IMAGE_TYPES.get(kind_by_type(types))
     component = next((_PARTS.get(word.lower()) for word in words("ComplexImageComponent")), None)
     units = next((_UNITS.get(word.lower()) for word in words("Units")), None)
     modality = next((word for word in words("Modality") if word not in ("MR", "MRI", "CT" if ct else "MR")), None)

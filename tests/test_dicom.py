@@ -2,6 +2,7 @@ import copy
 import gzip
 import importlib
 import json
+import os
 import shutil
 import sys
 
@@ -13,6 +14,7 @@ from scipy.ndimage import zoom
 
 from common.apps.deploy.mr_series.signature import is_dicom
 from common.dicom import find_series, to_nifti, write_derived
+from common.images import ENDINGS
 
 from . import malformed
 from .clients import dicom
@@ -129,9 +131,16 @@ def test_other_forms_of_a_series_are_the_same_volume(form, tmp_path, capsys):
 def test_what_is_no_dicom(tmp_path):
     nifti = nib.Nifti1Image(np.zeros((4, 4, 4), np.int16), np.eye(4)).to_bytes()
     numbers, random = np.arange(8, 2000, dtype=np.uint16).tobytes(), np.random.default_rng(0).bytes(4000)
-    for data in (b"", b"text\n" * 99, nifti, gzip.compress(nifti), b"PK\3\4" * 99, bytes(2000), numbers, random):
+    noise, begun = (np.int16([*v, *range(99)]).tobytes() for v in ((2, 0, 10, 0), (8, 0, 0, 0, 8, 1, 0, 0, 8, 2, 0, 0)))
+    for data in (b"", b"text\n" * 99, nifti, gzip.compress(nifti), b"PK\3\4" * 99, bytes(2000), numbers, random, noise):
         (tmp_path / "x").write_bytes(data)
         assert not is_dicom(tmp_path / "x") and find_series(tmp_path) == []
+    # Voxels can be what a data set may begin with.
+    for end in ("", *ENDINGS, ".BRIK", ".raw"):
+        (tmp_path / f"x{end}").write_bytes(begun)
+        assert is_dicom(tmp_path / f"x{end}") == (end == "")
+    (tmp_path / "x.img").write_bytes(bytes(128) + b"DICM")
+    assert is_dicom(tmp_path / "x.img")
 
 
 PARTS = [
@@ -156,6 +165,16 @@ def test_the_stacks_of_one_series_are_told_apart_by_their_tags(values, names, al
             path.rename(tmp_path / "own" / path.name)
         assert [each.part for each in find_series(tmp_path)] == [f"folder {tmp_path.name}", "folder own"]
         assert find_series(tmp_path / "own")[0].problem is None
+    # The result of one stack replaces older ones of that stack alone.
+    volumes = [each for each in found if each.affine is not None]
+    for later, each in enumerate([*volumes, *volumes]):
+        nib.save(nib.Nifti1Image(np.ones((4, 4, 4), np.int16), each.affine), tmp_path / "sr.nii")
+        made = write_derived(each, tmp_path / "sr.nii", tmp_path / "sr", BUNDLE)
+        assert len([*(tmp_path / "sr").iterdir()]) == min(later + 1, len(volumes))
+    if volumes:
+        os.utime(made, (2e9, 2e9))  # as of a run that ends later
+        write_derived(each, tmp_path / "sr.nii", tmp_path / "sr", BUNDLE)
+        assert made.is_dir()
     for image in images[10:]:
         image.ImagePositionPatient[2] += 2
     dicom.save(images, tmp_path / "between")
@@ -174,6 +193,8 @@ KINDS = {
         *({"ImageType": ["DERIVED", "PRIMARY", word]} for word in ("ADC", "FA", "T2_STAR MAP", "RELCBF")),
         {"ImageType": ["DERIVED", "SECONDARY"], "SeriesDescription": "ep2d_ADC"},
     ],
+    "a localizer": [{"ImageType": ["ORIGINAL", "PRIMARY", "LOCALIZER"]}],
+    "a colour image": [{"SamplesPerPixel": 3, "PhotometricInterpretation": "RGB", "PlanarConfiguration": 0}],
     "a projection": [{"ImageType": ["DERIVED", "PRIMARY", "PROJECTION IMAGE", "MIP"]}],
     "Modality is PT": [{"Modality": "PT"}],
     "a mosaic": [{"ImageType": ["ORIGINAL", "PRIMARY", "M", "MOSAIC"]}],
@@ -238,9 +259,12 @@ def test_a_damaged_file_spoils_the_series_beside_it_and_no_other(tmp_path):
     dicom.Series().save(tmp_path / "sound")
     dicom.save(dicom.Series().images(), tmp_path / "spoilt", lambda data: data[:700])
     dicom.save(dicom.Series().images()[:1], tmp_path / "z", lambda data: b"nothing")
-    sound, spoilt, alone = find_series(tmp_path)
+    (tmp_path / "zz").mkdir()
+    (tmp_path / "zz" / "1.dcm").symlink_to("/proc/self/mem")  # a file that cannot be read
+    sound, spoilt, alone, closed = find_series(tmp_path)
     assert sound.problem is None and len(spoilt.files) == 9 and "0009.dcm" in spoilt.problem
     assert alone.files == [] and "0000.dcm: not a DICOM file" in alone.problem
+    assert closed.files == [] and "zz/1.dcm: the DICOM header cannot be read" in closed.problem
 
 
 @pytest.mark.parametrize(("first", "step", "message"), [(1, -0.5, "axes are not those"), (np.nan, 0.5, "not finite")])

@@ -51,6 +51,14 @@ def save(path, voxels=VOXELS, affine=AFFINE, factor=0.0, compress=False, kind=No
     return path
 
 
+def nrrd(path, spacings, *fields, sizes="6 7 8", encoding="raw"):
+    """Write the volume as an NRRD with these fields."""
+    head = ["NRRD0004", "type: short", f"dimension: {len(sizes.split())}", f"sizes: {sizes}", f"spacings: {spacings}"]
+    head += [*fields, f"encoding: {encoding}", "endian: little", "", ""]
+    path.write_bytes("\n".join(head).encode() + VOXELS.tobytes(order="F"))
+    return path
+
+
 NAMES = "a.mgz a.mgh a.img a.hdr a.nrrd a.nhdr a.mha a.mhd".split()
 
 
@@ -73,13 +81,12 @@ def test_what_a_format_scales_itself_comes_back_as_floats_and_what_has_no_orient
     result = super_resolve(save(tmp_path / "a+tlrc.HEAD", factor=1e-6), tmp_path, BLOCKS)
     assert result.get_data_dtype() == np.float32
     np.testing.assert_allclose(result.get_fdata()[::2, ::2, ::2], 1e-6 * VOXELS, rtol=1e-5, atol=1e-9)
-    fields = (
-        "NRRD0004\ntype: short\ndimension: 3\nsizes: 6 7 8\nendian: little\nencoding: raw\nspacings: 900 1100 2000\n"
-    )
-    raw = VOXELS.tobytes(order="F")
-    (tmp_path / "n.nrrd").write_bytes(f'{fields}units: "um" "um" "um"\n\n'.encode() + raw)
-    assert np.allclose(open_image(tmp_path / "n.nrrd").affine, np.diag([-0.9, -1.1, 2, 1]))
-    has(" ".join(open_image(tmp_path / "n.nrrd").extra["notes"]), "um; converted to mm", "no orientation")
+    image = open_image(nrrd(tmp_path / "n.nrrd", "900 1100 2000", 'units: "um" "um" "um"'))
+    assert np.allclose(image.affine, np.diag([-0.9, -1.1, 2, 1]))
+    has(" ".join(image.extra["notes"]), "um; converted to mm", "no orientation")
+    # An axis that is no place, and one volume long.
+    image = open_image(nrrd(tmp_path / "n.nrrd", "nan 1 1 2", "kinds: list space space space", sizes="1 6 7 8"))
+    np.testing.assert_array_equal(image.dataobj, VOXELS)
     path = save(tmp_path / "b.img", affine=np.diag([-0.9, 1.1, 2, 1]), kind=nib.AnalyzeImage)
     told(lambda: CheckHeaderd("image")({"image": path}), "b.img", "no orientation", "right to left")
 
@@ -129,8 +136,8 @@ def test_what_cannot_be_read_is_refused_with_what_helps(tmp_path, monkeypatch):
         ("a.nii", lambda p: p.write_bytes(gzip.compress(nii)), ["add .gz to its name"]),
         ("a.nii.gz", lambda p: p.write_bytes(nii), ["take .gz off its name"]),
         ("b.nii.gz", lambda p: p.write_bytes(b""), ["empty", "whole copy"]),
-        ("c.nii.gz", lambda p: p.write_bytes(b"/annex/objects/MD5E-s1--x.nii.gz\n"), ["git annex get"]),
-        ("d.mgz", lambda p: p.write_bytes(b"version https://git-lfs.github.com/spec/v1\n"), ["git lfs pull"]),
+        ("c.nrrd", lambda p: nrrd(p, "1 1 nan"), ["'spacings: 1 1 nan'", "unknown"]),
+        ("d.nrrd", lambda p: nrrd(p, "1 1 2", encoding="BZ2"), ["bzip2", "gzip or raw"]),
         ("e.img", lambda p: p.write_bytes(bytes(128) + b"DICM" + bytes(500)), ["e.hdr", "not there"]),
         ("f.nii", lambda p: p.write_bytes(bytes(128) + b"DICM" + bytes(500)), ["DICOM", "folder"]),
         ("g.img", lambda p: unlinked(p, ".hdr"), ["g.hdr", "not there"]),

@@ -6,7 +6,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from common.kinds import no_scan, scan_files, unreadable
+from common.kinds import no_scan, unreadable
 
 SCANS = """sub-01_T1w.nii.gz mask01_T1w.nii head_labelled.nii T1_masked.nii t1_without_mask.nii sub-mask_T1w.nii
     damask_t1.nii label_study_t1.nii msseg_01_flair.nii anat_mask_removed.nii
@@ -49,6 +49,7 @@ def test_names(tmp_path, names, are):
         ("displacement vector", {}, "displacement"),
         ("none", {"ImageType": ["ORIGINAL", "PRIMARY", "P", "ND"]}, "phase"),
         ("none", {"ImageType": "DERIVED\\PRIMARY\\ADC"}, "map"),
+        ("none", {"ImageType": ["DERIVED", "PRIMARY", "MIP"]}, "projection"),
         ("none", {"ComplexImageComponent": "REAL"}, "real or imaginary"),
         ("none", {"Units": "Hz"}, "phase"),
         ("none", {"Modality": "PT"}, "a PET, by its sidecar"),
@@ -68,6 +69,7 @@ def test_what_cannot_be_read_says_what_to_do(tmp_path):
     (tmp_path / "locked.nii.gz").symlink_to("../.git/annex/objects/x")
     (tmp_path / "gone.mgz").symlink_to("nowhere")
     (tmp_path / "notes.txt").symlink_to("nowhere")
+    (tmp_path / "closed.dcm").symlink_to("/proc/self/mem")  # a file that cannot be read
     (tmp_path / "a.nii").touch()
     for name, *words in (
         ("lfs.nii", "git lfs pull"),
@@ -78,16 +80,8 @@ def test_what_cannot_be_read_says_what_to_do(tmp_path):
         ("b.MNC", "nib-convert"),
         ("2dseq", "Bruker"),
         ("1.IMA", "is none"),
+        ("closed.dcm", "cannot be read (Input/output error)"),
         ("b+orig.BRIK.gz", ".HEAD"),
     ):
         assert all(word in unreadable(tmp_path / name) for word in words), name
     assert unreadable(tmp_path / "notes.txt") is None and unreadable(tmp_path / "a.nii") is None
-
-
-def test_a_scan_is_counted_once(tmp_path):
-    names = "a.hdr a.img b.img c+orig.HEAD c+orig.BRIK.gz d.nii d.nii.bz2 e.mnc f.dcm g.json".split()
-    for name in names:
-        (tmp_path / name).touch()
-    (tmp_path / "h.dcm").symlink_to("nowhere")
-    found = [path.name for path in scan_files(tmp_path / name for name in [*names, "h.dcm"])]
-    assert found == "a.hdr b.img c+orig.HEAD d.nii e.mnc f.dcm h.dcm".split()

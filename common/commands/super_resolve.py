@@ -72,7 +72,7 @@ def super_resolve(
     import_monai()
     from ..errors import RunsFailedError
     from ..files import check_writable
-    from ..kinds import missing_content
+    from ..images import missing_content
     from ..processes import gathered, join, rank, say
 
     # What MONAI says of its set-up, and of a decoder that is for CUDA, is nothing about a scan.
@@ -181,13 +181,12 @@ def _series(root: Path) -> list[Series]:
 
     What is no scan at all has that as its problem where it is named by itself, and is passed over in a folder.
     """
-    from ..apps.deploy.mr_series.signature import is_dicom
     from ..data.lists.datalist import files_below
-    from ..kinds import say_passed_over
+    from ..kinds import may_be_dicom, say_passed_over
     from ..processes import say
 
     files = [root] if root.is_file() else [root / name for name in files_below(root)]
-    if not any(is_dicom(file) for file in files):
+    if not any(may_be_dicom(file) for file in files):
         return []
     from ..dicom import find_series
 

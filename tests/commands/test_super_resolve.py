@@ -43,10 +43,10 @@ def test_a_folder(tmp_path, capsys):
         scan(data / name[0] / "t1.nii.gz", spacing)
     scan(data / "fine.nii", (0.3, 0.3, 0.3))
     (data / "bad.nii").write_bytes(b"no image")
-    (data / "gone.nii").symlink_to("../.git/annex/objects/gone")
+    (data / "closed.dcm").symlink_to("/proc/self/mem")  # a file that cannot be read
     scan(data / "t1_mask.nii", (1.5, 1.5, 1.5))
     (data / "x" / "t1.json").write_text("{,")
-    why = ["bad.nii: not a readable image", "fine.nii: no weights", "0.3 x 0.3 x 0.3 mm", "say --bundle", "datalad get"]
+    why = ["bad.nii: not a readable image", "fine.nii: no weights", "0.3 x 0.3 x 0.3 mm", "say --bundle", "closed.dcm"]
     begin = partial(super_resolve, str(data))
     refused(lambda: begin(dry_run=True), RunsFailedError, "3 of 5 scans could not be done", *why)
     said = capsys.readouterr().out

@@ -13,8 +13,7 @@ from pathlib import Path
 
 from monai.data import partition_dataset
 
-from ...images import ENDINGS, ending
-from ...kinds import missing_content
+from ...images import ENDINGS, ending, missing_content
 from ...usage import called
 
 FILE = "dataset.json"

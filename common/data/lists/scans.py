@@ -9,9 +9,8 @@ from pathlib import Path
 
 import nibabel as nib
 
-from ...apps.deploy.mr_series.signature import is_dicom
-from ...images import ENDINGS, ending, image_or_none
-from ...kinds import missing_content, named_as_dicom, no_scan, say_passed_over, scan_files, unreadable
+from ...images import ENDINGS, ending, image_or_none, missing_content
+from ...kinds import may_be_dicom, named_as_dicom, no_scan, say_passed_over, scan_files, unreadable
 from ...processes import say
 from ..naming import case_stem
 from .datalist import SUBJECT, check_exclusive, files_below, find, folder, subject_of
@@ -43,7 +42,7 @@ def find_images(path: str | os.PathLike, dicom: bool = False) -> list[dict[str, 
     # A folder that is reached in two ways is read once.
     found = {file.parent.resolve() / file.name: file for file in (root / name for name in reversed(files_below(root)))}
     files = scan_files(sorted(found.values()))
-    files = [file for file in files if not (dicom and named_as_dicom(file) and is_dicom(file))]
+    files = [file for file in files if not (dicom and named_as_dicom(file) and may_be_dicom(file))]
     if not files:
         raise FileNotFoundError(
             f"dataset_dir '{path}' holds no scan, in its subfolders neither; expected {', '.join(ENDINGS)}."

@@ -15,6 +15,7 @@ from nibabel.orientations import inv_ornt_aff, ornt_transform
 from ...degradations import Degradation
 from ...geometry import slice_orientation
 from ...images import image_or_none
+from ...itk_images import ItkVoxels
 from .extremes import in_type, put_back
 
 _ORIENTATION = "slice_orientation"
@@ -233,10 +234,11 @@ def stored_dtype(path: Any) -> np.dtype:
     """Data type in which a result made from this file is stored: its own integers, else float32."""
     image = None if path is None else image_or_none(path)
     if image is not None and image.get_data_dtype().kind in "iu":
-        # Of any format, voxels come as they are stored where nothing scales them.
-        voxel = np.asanyarray(image.dataobj[0, 0, 0])
-        if voxel.dtype.kind in "iu":
-            return voxel.dtype.newbyteorder("=")
+        # ITK scales nothing; of other formats a voxel shows whether it comes as it is stored.
+        voxels = image.dataobj
+        dtype = (voxels if isinstance(voxels, ItkVoxels) else np.asanyarray(voxels[0, 0, 0])).dtype
+        if dtype.kind in "iu":
+            return dtype.newbyteorder("=")
     return np.dtype(np.float32)
 
 

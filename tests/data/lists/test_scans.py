@@ -68,11 +68,12 @@ def test_results_are_no_scans_wherever_they_lie(tmp_path, capsys):
 def test_what_is_no_scan_is_passed_over_and_what_cannot_be_read_has_a_problem(tmp_path, capsys):
     """In a folder and by a pattern; by itself, or with no scan beside it, it is refused."""
     touch(tmp_path, "a_t2.nii", "a_t1.hdr", "a_t1.img", "a_t2_mask.nii", "m/b_mask.nii", "b_t2.mnc", "a_t2.json")
+    touch(tmp_path, *"e+orig.HEAD e+orig.BRIK.gz g.nii g.nii.bz2 i.img".split())
     (tmp_path / "c_t2.nii").symlink_to("../annex/objects/c")
     for n in range(3):
         (tmp_path / f"IM{n}.dcm").symlink_to("../annex/objects/d")
     found = {entry["name"]: entry.get("problem", "") for entry in find_images(tmp_path)}
-    assert list(found) == ["IM0.dcm", "a_t1", "a_t2", "b_t2.mnc", "c_t2"] and not found["a_t1"] + found["a_t2"]
+    assert list(found) == "IM0.dcm a_t1 a_t2 b_t2.mnc c_t2 e+orig g i".split() and not found["a_t1"] + found["a_t2"]
     assert (
         "2 more DICOM files" in found["IM0.dcm"]
         and "nib-convert" in found["b_t2.mnc"]

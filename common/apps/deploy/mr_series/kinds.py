@@ -14,23 +14,11 @@ from pydicom.uid import (
     MRImageStorage,
 )
 
+from .image_types import kind_by_type
 from .tags import text, words
 
 ENHANCED = (EnhancedMRImageStorage, LegacyConvertedEnhancedMRImageStorage, EnhancedMRColorImageStorage)
 
-# Of ImageType, by the kinds of images that are no magnitude.
-_TYPES = {
-    "phase image": r"P|PHASE|PHASE_(MAP|IMAGE)|VELOCITY|VELOCITY_(MAP|IMAGE)|P_(FFE|SE|IR|TFE|PCA|MIXED)",
-    "real part": r"R|REAL|R_(FFE|SE|IR|TFE|PCA|MIXED)",
-    "imaginary part": r"I|IMAGINARY|I_(FFE|SE|IR|TFE|PCA|MIXED)",
-    "map": (
-        r"E?ADC|E?ADC_.*|(COL|COLOR_)?FA|TENSOR|(.*_)?MAP|FIELDMAP|R?(REL)?(C?CBV|CBF|MTT|TTP)|PBP|KTRANS|T_?TEST|R2\*?|"
-        r"FAT_FRACTION|FF|TEMPERATURE|STIFFNESS|ELASTOGRAM"
-    ),
-    "mask": r"MASK|SEGMENTATION|LABEL_?MAP",
-    "localizer": r"LOCALIZER|SCOUT|SURVEY",
-    "projection": r"MIP|MINIP|MNIP|MAX_IP|MIN_IP|PROJECTION_IMAGE|VRT|SSD|VOLREN|VOLUME_RENDERING",
-}
 # Modalities that are not MR, whatever the SOPClassUID says.
 _MODALITIES = set(
     "BI CR CT DX ES IO IVUS KO MG NM OCT OP OPT PR PT PX REG RF RG RTDOSE RTIMAGE RTPLAN RTSTRUCT "
@@ -102,9 +90,8 @@ def _kind(header: Dataset) -> tuple[str, str]:
     if code in _GE:
         return _GE[code], f"GE's (0043,102F) is {code}"
     image_type = words(header, "ImageType")
-    for found, pattern in _TYPES.items():
-        if any(re.fullmatch(pattern, word.replace(" ", "_")) for word in image_type):
-            return found, f"ImageType {text(header, 'ImageType')}"
+    if (found := kind_by_type(image_type)) is not None:
+        return found, f"ImageType {text(header, 'ImageType')}"
     name = text(header, "SeriesDescription").upper()
     says_nothing = image_type[:1] == ["DERIVED"] and set(image_type[2:]) <= {"OTHER"}
     if says_nothing and re.search(rf"(?<![A-Z0-9])({_NAMES})(?![A-Z0-9])", name):

@@ -190,24 +190,7 @@ def read_volume(headers: Sequence[Dataset]) -> Volume:
         The volume; slices run along the normal of the slice plane.
 
     Raises:
-        ValueError: as :func:`stack` does, and when pixels cannot be decoded.
-    """
-    headers, affine = stack(headers)
-    slices, paddings = zip(*(_read_slice(header) for header in headers), strict=True)
-    voxels, padding = np.stack(slices), np.stack(paddings)
-    if padding.any():
-        # No signal, so 0; where the signal's own values do not reach there, the nearest of them.
-        signal = voxels[~padding] if not padding.all() else np.zeros(1, np.float32)
-        voxels[padding & (voxels != 0)] = np.clip(np.float32(0), signal.min(), signal.max())
-    return Volume(voxels, affine, headers)
-
-
-def stack(headers: Sequence[Dataset]) -> tuple[list[Dataset], np.ndarray]:
-    """Sort the headers of one series along the normal of the slice plane, and give the affine of the stack.
-
-    Raises:
-        ValueError: when the series is not one stack of evenly spaced magnitude MR slices; the message names the file,
-            what was found, what was expected and what to do.
+        ValueError: as :func:`stack` and :func:`read_voxels` do, and when the series holds several stacks.
     """
     if reason := no_scan(headers):
         raise ValueError(f"{headers[0].filename}: {reason}")
@@ -218,6 +201,38 @@ def stack(headers: Sequence[Dataset]) -> tuple[list[Dataset], np.ndarray]:
             f"the series {headers[0].SeriesInstanceUID} holds {len(several)} stacks, expected one. Copy the files of "
             f"one of them into a folder of its own and name that folder. They are: {listed}."
         )
+    headers, affine = stack(headers)
+    return Volume(read_voxels(headers), affine, headers)
+
+
+def read_voxels(headers: Sequence[Dataset]) -> np.ndarray:
+    """Read the pixels of a stack.
+
+    Args:
+        headers: of its files, in the order that :func:`stack` gives them.
+
+    Returns:
+        ``(slices, rows, columns)``, float32, in the units that the rescale of the files gives.
+
+    Raises:
+        ValueError: when pixels are missing or cannot be decoded.
+    """
+    slices, paddings = zip(*(_read_slice(header) for header in headers), strict=True)
+    voxels, padding = np.stack(slices), np.stack(paddings)
+    if padding.any():
+        # No signal, so 0; where the signal's own values do not reach there, the nearest of them.
+        signal = voxels[~padding] if not padding.all() else np.zeros(1, np.float32)
+        voxels[padding & (voxels != 0)] = np.clip(np.float32(0), signal.min(), signal.max())
+    return voxels
+
+
+def stack(headers: Sequence[Dataset]) -> tuple[list[Dataset], np.ndarray]:
+    """Sort the headers of one part of a series along the normal of the slice plane, and give the affine of the stack.
+
+    Raises:
+        ValueError: when the part is not one stack of evenly spaced magnitude MR slices; the message names the file,
+            what was found, what was expected and what to do.
+    """
     for header in headers:
         _check_image(header)
     for keyword in _SAME:

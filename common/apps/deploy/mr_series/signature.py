@@ -9,6 +9,8 @@ _VRS = set(
     b"AE AS AT CS DA DS DT FD FL IS LO LT OB OD OF OL OV OW PN SH SL SQ SS ST SV TM UC UI UL UN UR US UT UV".split()
 )
 _LONG = set(b"OB OD OF OL OV OW SQ SV UC UN UR UT UV".split())  # whose length has 32 bits, after two bytes of nothing
+# Names of files of voxels, which may begin as a data set does.
+_VOXELS = tuple(".mgz .mgh .hdr .img .head .brik .brik.gz .nrrd .nhdr .mha .mhd .raw .raw.gz .zraw".split())
 _START = 1024  # bytes to read
 _ELEMENTS = 3  # how many must follow each other where 'DICM' is missing
 
@@ -17,7 +19,8 @@ def is_dicom(path: str | os.PathLike) -> bool:
     """Whether a file is DICOM: 'DICM' at byte 128, or a data set from byte 0, as archives and old scanners write it.
 
     Args:
-        path: of any file; False for what is no file or is named as NIfTI.
+        path: of any file; False for what is no file or is named as NIfTI, and for what is named as another format of
+            volumes and lacks 'DICM'.
 
     Returns:
         Whether its first bytes are those of DICOM.
@@ -26,11 +29,14 @@ def is_dicom(path: str | os.PathLike) -> bool:
         OSError: when the file cannot be read.
     """
     path = Path(path)
-    if path.name.lower().endswith((".nii", ".nii.gz")) or not path.is_file():
+    name = path.name.lower()
+    if name.endswith((".nii", ".nii.gz")) or not path.is_file():
         return False
     with path.open("rb") as file:
         start = file.read(_START)
-    return start[128:132] == b"DICM" or any(_is_data_set(start, order) for order in ("little", "big"))
+    if start[128:132] == b"DICM":
+        return True
+    return not name.endswith(_VOXELS) and any(_is_data_set(start, order) for order in ("little", "big"))
 
 
 def _is_data_set(start: bytes, order: str) -> bool:
@@ -46,6 +52,8 @@ def _is_data_set(start: bytes, order: str) -> bool:
         if (group not in (2, 8)) if not found else (group, element) <= last:
             return False
         vr = start[at + 4 : at + 6]
+        if group == 2 and vr not in _VRS:  # it has explicit VR whatever follows
+            return False
         if vr in _LONG:
             size, head = int.from_bytes(start[at + 8 : at + 12], order), 12
         elif vr in _VRS:
