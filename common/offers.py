@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -186,7 +187,9 @@ def choose(affine: np.ndarray, known: Sequence[Offer], guided: bool) -> list[Cho
 
     def rank(choice: Choice) -> tuple:
         unknown = choice.offer.ranges.count(None)
-        return choice.excess > WITHIN, round(choice.anisotropy, 2), unknown, round(choice.excess, 2)
+        # Of scales across slices that make voxels alike the least: slices are not to be finer than the plane.
+        scale = math.prod(choice.offer.scale)
+        return choice.excess > WITHIN, round(choice.anisotropy, 2), unknown, round(choice.excess, 2), scale
 
     return sorted(choices, key=rank)
 

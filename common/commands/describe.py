@@ -25,7 +25,10 @@ def describe(file: str) -> None:
         raise FileNotFoundError(f"{path}: there is no such file; name one of weights.")
     about = read_about(path)
     if about is None:
-        raise ValueError(f"{path}: expected weights that say what they are; these are of an earlier version, or none.")
+        raise ValueError(
+            f"{path}: expected weights that say what they are; these are of an earlier version, or none. Next to the "
+            "state of a training its weights are model_last.pt."
+        )
     rows = []
     for key, value in about.items():
         inner = value.items() if isinstance(value, dict) else [("", value)]

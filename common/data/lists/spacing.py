@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -138,7 +139,7 @@ def by_scale(
         mm = _spacing(entry["image"], slice_axis)
         suits = scales[0]
         if mm is not None:
-            suits = min(scales, key=lambda known: np.ptp(np.log(mm / known))) if checkpoint else cubes(mm)
+            suits = min(scales, key=partial(_unlike_cubes, mm)) if checkpoint else cubes(mm)
         of_scale.setdefault(suits, []).append(entry)
     for suits, some in of_scale.items():
         names = ", ".join(entry["name"] for entry in some[:3]) + (f" and {len(some) - 3} more" if len(some) > 3 else "")
@@ -193,6 +194,11 @@ def slice_axis_of(entries: Sequence[Mapping], slice_axis: str) -> str:
     if unclear and not found:
         raise ValueError("slice_axis is 'auto', but no scan shows it:\n  " + "\n  ".join(unclear))
     return next(iter(found.values()), "SI")
+
+
+def _unlike_cubes(mm: np.ndarray, scale: Sequence[float]) -> tuple[float, float]:
+    """How far voxels that become finer by a scale are from cubes; of scales that are alike the least comes first."""
+    return round(float(np.ptp(np.log(mm / scale))), 6), float(np.prod(scale))
 
 
 def _spacing(path: str, slice_axis: str) -> np.ndarray | None:

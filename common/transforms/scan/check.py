@@ -183,7 +183,8 @@ class CheckVoxelsd(MapTransform):
             if found := _no_intensities(volume.numpy()):
                 raise ValueError(
                     f"{file}: {found}. Interpolation would make values between these. Resample it with nearest "
-                    "neighbours, for example by nibabel.processing.resample_from_to(..., order=0), or leave it out."
+                    "neighbours, for example by nibabel.processing.resample_from_to(..., order=0), or leave it out. A "
+                    "phantom without noise needs a little: a thousandth of its range is enough."
                 )
         return d
 

@@ -19,6 +19,7 @@ from scipy import ndimage
 _KEPT = "extremes"
 # Measured on 9 real MR volumes and a CT: their brightest voxel is 1.3 to 3.4 times the 99.9th percentile.
 _BELOW, _ABOVE = 1.0, 5.0
+_NEGATIVE = 0.05  # so far below 0, in ranges, magnitudes may lie
 # Share of voxels that may lie beyond the rest; of small volumes that of _FEWEST voxels, up to _MOST.
 _TAIL, _FEWEST, _MOST_TAIL = 0.001, 100, 0.01
 # Of a value that many voxels have: the least gap to the rest, in ranges of the rest.
@@ -32,11 +33,11 @@ def find_extremes(volume: np.ndarray) -> np.ndarray | None:
     """Find voxels far beyond all others: a fill value around or in the field of view, hot voxels, outliers.
 
     The rest ranges from its 0.1st percentile, or 0 where that is higher, to its 99.9th; its lowest and highest value
-    do not count in these, so that a fill of any share does not hide itself. Extreme is what lies one such range below,
-    since magnitudes are not negative, or five above. A value that many voxels have is extreme from a tenth of the range
-    below 0, or a whole range above the rest, where nothing lies between. What varies and is more than four voxels thick
-    is an object, however bright; thin bright objects in a field of little else are taken for outliers. Zero is air, and
-    never extreme.
+    do not count in these, so that a fill of any share does not hide itself. Extreme is what lies five such ranges above
+    or below; one below where the rest are magnitudes, which are not negative. A value that many voxels have is extreme
+    from a tenth of the range below 0, or a whole range above the rest, where nothing lies between. What varies and is
+    more than four voxels thick is an object, however bright; thin bright objects in a field of little else are taken
+    for outliers. Zero is air, and never extreme.
 
     Args:
         volume: ``(X, Y, Z)``, finite, any units.
@@ -85,8 +86,10 @@ def _limits(values: np.ndarray, lowest: float, highest: float, step: int) -> tup
         span = last - min(first, 0.0)
         if not span > 0:
             break
-        below, above = min(first, 0.0) - _BELOW * span, last + _ABOVE * span
-        if lowest < 0 and first >= -0.05 * span and rest[0] - lowest >= _GAP_BELOW * span:
+        magnitudes = first >= -_NEGATIVE * span
+        below = min(first, 0.0) - (_BELOW if magnitudes else _ABOVE) * span
+        above = last + _ABOVE * span
+        if lowest < 0 and magnitudes and rest[0] - lowest >= _GAP_BELOW * span:
             below = max(below, (lowest + rest[0]) / 2) if _share(values, lowest) >= _TAIL else below
         if highest - rest[-1] >= _GAP_ABOVE * span and _share(values, highest) >= _TAIL:
             above = min(above, (highest + rest[-1]) / 2)
@@ -191,10 +194,13 @@ def _said(volume: np.ndarray, found: np.ndarray, clean: np.ndarray) -> str:
         what = " and ".join(f"{count} of {value:.7g}" for value, count in zip(values, counts, strict=True))
     else:
         what = f"{counts.sum()} from {values[0]:.7g} to {values[-1]:.7g}"
-    spans = [np.flatnonzero(found.any(axis=tuple({0, 1, 2} - {axis})))[[0, -1]] for axis in range(3)]
+    parts, count = ndimage.label(found, np.ones((3, 3, 3)))
+    largest = parts == np.bincount(parts[found]).argmax()
+    spans = [np.flatnonzero(largest.any(axis=tuple({0, 1, 2} - {axis})))[[0, -1]] for axis in range(3)]
     where = ", ".join(f"{a}" if a == b else f"{a}-{b}" for a, b in spans)
+    where = f"within voxels ({where})" if count == 1 else f"in {count} places, the largest within voxels ({where})"
     return (
-        f"voxels far beyond the rest ({clean.min():.6g} to {clean.max():.6g}): {what}, within voxels ({where}), "
+        f"voxels far beyond the rest ({clean.min():.6g} to {clean.max():.6g}): {what}, {where}, "
         "counted from 0; taken for no signal. Scale and network do not see them; a result has them as they were."
     )
 
