@@ -20,6 +20,7 @@ def test_what_is_chosen(order):
         ((0.9, 0.9, 2), False, "ct_guided 1x1x2", (0.9, 0.9, 1)),
         ((1, 1, 3), False, "ct_guided 1x1x3", (1, 1, 1)),
         ((1, 1, 5), False, "ct_guided 1x1x5", (1, 1, 1)),
+        ((1, 1.6, 4), False, "ct_guided 1x1x3", (1, 1.6, 4 / 3)),  # by 4 slices would be finer than the plane
         ((0.45, 0.45, 6), False, "ct_guided 1x1x6", (0.45, 0.45, 1)),
         ((1.5, 1.5, 11), False, "guided_rdn 2x2x1", (0.75, 0.75, 11)),
         ((1.5, 1.5, 5), True, "guided_rdn 2x2x1, guided", (0.75, 0.75, 5)),

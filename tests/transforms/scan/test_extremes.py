@@ -106,6 +106,7 @@ def test_what_is_signal_is_not_found():
         "a head": HEAD,
         "8 bits, saturated": (HEAD / TOP * 400).clip(0, 255).round(),
         "standardised, without its background": np.where(HEAD > 100, (HEAD - 400) / 200, -4),
+        "inverted": np.where(HEAD == HEAD.max(), -1.8 * TOP, -HEAD),
         "phase": (HEAD / HEAD.max() - 0.5) * 8190,
         "vessels four times as bright": np.where(rng.random(SIZE) < 0.003, 4 * HEAD, HEAD),
         "a small sample in noise": sample,
