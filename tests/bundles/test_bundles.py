@@ -210,6 +210,33 @@ def test_documented_overrides(bundle):
     assert not [key for key in named if not any(key in parser for parser in known)]
 
 
+FOLDED = [name for name in runs.TINY if Path(*runs.configs(name, "cross_validation")).is_file()]
+
+
+@pytest.mark.parametrize("bundle", FOLDED, indirect=True, scope="session")
+def test_cross_validation(bundle, tiny, cohort, tmp_path):
+    """Each subject with known HR is evaluated in one fold, in whose training it is nowhere; CT is always trained on.
+
+    Where the datalist has nothing to validate with, a scan that trains is it.
+    """
+    learned = [group for group in ("source", "target") if group in tiny.groups]
+    subjects = {group: {f"sub-{i}" for i in tiny.groups[group]} for group in (*learned, "test")}
+    foldable = set.union(*(own for group, own in subjects.items() if (group, tiny.source) != ("source", "ct")))
+    data, held = runs.datalist(tmp_path, **{**runs.listed(cohort, tiny), "validation": []}), []
+    for fold in range(len(foldable)):
+        names, override = ["train", "cross_validation", "evaluate"], {"folds": len(foldable), "fold": fold}
+        parser = runs.content(bundle, None, *names, dataset_dir=str(data), **override)
+        *trained, validation, test = (
+            {entry["subject"] for entry in parser.get_parsed_content(f"{group}_data")}
+            for group in (*learned, "validation", "test")
+        )
+        everything = set.union(*trained)
+        assert everything | test == set.union(*subjects.values()) and not everything & test
+        assert validation <= everything and (validation or "validation" in tiny.optional)
+        held += test
+    assert sorted(held) == sorted(foldable)
+
+
 @pytest.mark.parametrize("n", [1, 24])
 def test_network_in_out(bundle, tiny, n):
     """The network of inference.json takes and gives what metadata.json says, as MONAI checks it, and in shape."""

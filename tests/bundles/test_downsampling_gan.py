@@ -17,7 +17,6 @@ from scipy.ndimage import affine_transform, correlate, gaussian_filter
 from scipy.spatial.transform import Rotation
 
 from common.blur_kernels import gaussian_kernel, read_kernels, zero_filling_kernel
-from common.data import KernelCropLoader
 from common.degradations import InPlaneKernel
 from common.engines import AlternatingTrainer
 from common.files import read_about
@@ -26,28 +25,17 @@ from common.tables.rows import rows_of
 
 from . import runs
 
-# Every test is of this bundle.
-pytestmark = [
-    pytest.mark.usefixtures("bundle"),
-    pytest.mark.parametrize("bundle", ["downsampling_gan"], indirect=True, scope="session"),
-]
+pytestmark = runs.only("downsampling_gan")
 TINY = runs.TINY["downsampling_gan"]
 BUNDLE = str(runs.ROOT / "bundles" / "downsampling_gan")
 SHORT = TINY.lasting(1, 2)
-run, results = (partial(do, "downsampling_gan") for do in (runs.run, runs.results))
+run, refused, results = (partial(do, "downsampling_gan") for do in (runs.run, runs.fails, runs.results))
 
 
 def content(key, folder, *overlays, **override):
     """What an entry of train.json, with overlays, is built to."""
     override = runs.overrides("downsampling_gan", ["train"], folder, **override)
     return runs.content("downsampling_gan", key, "train", *overlays, **override)
-
-
-def refused(folder, words, names=("train",), **override):
-    """The message of a run that fails, leaves nothing, and says these words."""
-    message = runs.fails("downsampling_gan", names, folder, **override)
-    assert all(word in message for word in words), message
-    return message
 
 
 def resampled(volume, spacing, shape, affine=runs.AFFINE):
@@ -93,7 +81,7 @@ def test_every_slice_or_volume_has_its_kernel(cohort, tmp_path, per, batch_volum
 def test_stages_one_by_one(cohort, trained, tmp_path):
     """Stage 2 trains with the files of kernels as they are; both stages apart become what one command makes."""
     data, folder = {"dataset_dir": str(cohort)}, tmp_path / "models" / "kernels"
-    refused(tmp_path, [f"{folder} holds no kernels", "--stages 1", "--kernel_dir DIR"], stages=[2], **data)
+    refused(["train"], tmp_path, f"{folder} holds no kernels", "--stages 1", "--kernel_dir DIR", stages=[2], **data)
     for stage in (1, 2):
         run(["train"], tmp_path, stages=stage, **data)
     assert runs.same(results(tmp_path), results(trained))
@@ -160,7 +148,8 @@ def test_the_recipe_for_scans_of_unknown_blur(cohort, tmp_path):
     weights = tmp_path / "models" / "model.pt"
     assert read_about(weights)["settings"]["slice_axis"] == "auto"
     # It is known before kernels are estimated.
-    refused(tmp_path / "further", ["features is 8", "were trained with"], **data, initial=str(weights), features=8)
+    further = {**data, "initial": str(weights), "features": 8}
+    refused(["train"], tmp_path / "further", "features is 8", "were trained with", **further)
 
 
 @pytest.mark.parametrize(
@@ -184,26 +173,9 @@ def test_known_kernels(cohort, tmp_path, overlay, override, kernels, method):
     assert not any("brisque" in row for row in rows.values())
 
 
-def test_cross_validation(cohort, tmp_path):
-    """A fold's subject is nowhere in its training; each subject is in one fold."""
-    names, held = ["train", "cross_validation"], []
-    for fold in range(5):
-        options = {"dataset_dir": str(cohort), "fold": fold}
-        groups = [content(f"{name}_data", tmp_path, names[1], **options) for name in ("source", "target", "test")]
-        source, target, test = ({entry["subject"] for entry in group} for group in groups)
-        assert source == target and len(source) == 4 and not source & test
-        held += sorted(test)
-    assert sorted(held) == [f"sub-{i}" for i in (0, 1, 2, 3, 5)]
-    run(names, tmp_path, kernel_per="volume", **options, **SHORT)
-    run([*names, "evaluate"], tmp_path, **options)
-    assert {case for _, case in runs.table(tmp_path)} == {f"{held[-1]}_t1w"}
-    # Where a subject's own HR scan is there, it is what its kernels are learned from.
-    cases = content("estimation#cases", tmp_path, names[1], **options)
+def test_kernels_are_learned_from_the_subjects_own_hr_where_it_is_there(cohort, tmp_path):
+    cases = content("estimation#cases", tmp_path, "cross_validation", dataset_dir=str(cohort))
     assert len(cases) > 5 and all(len(case.lr) == len(case.hr) == 1 for case in cases)
-
-    entries = runs.listed(cohort, TINY)
-    few = str(runs.datalist(tmp_path / "few", **{**entries, "target": entries["target"][:1]}))
-    refused(tmp_path / "run", ["few/dataset.json", "4 subjects", "sub-0", "5 folds"], names, dataset_dir=few)
 
 
 def test_evaluate(cohort, trained, tmp_path):
@@ -249,7 +221,7 @@ def test_registered_lr(cohort, trained, tmp_path):
         (elsewhere, ["sub-a_hr.nii.gz, ", "sub-a_lr.nii.gz: LR has (18, 20, 32)", "(20, 22, 36)", "Register"]),
     ):
         runs.save(pair["lr"], *stored)
-        refused(folder, words, names, **options)
+        refused(names, folder, *words, **options)
 
     run(names, folder, register=True, **options)
     quality = json.loads((folder / "out" / "sub-a_lr_registration.json").read_text())
@@ -335,7 +307,7 @@ def test_few_slices_and_air(cohort, tmp_path, capsys):
     lr[:] = 0
     lr[4:6, 5, 1] = [100, 90]
     runs.save(scans[1], lr, thick)
-    refused(tmp_path / "air", ["sub-b_lr.nii.gz: every slice is (nearly) all air"], **options)
+    refused(["train"], tmp_path / "air", "sub-b_lr.nii.gz: every slice is (nearly) all air", **options)
 
 
 def test_what_cannot_be_trained(cohort, tmp_path):
@@ -365,16 +337,8 @@ def test_what_cannot_be_trained(cohort, tmp_path):
         ({}, {"denoise": "maybe"}, ["'maybe'", "true or false"]),
     ):
         data = str(runs.datalist(tmp_path / "data", **{**entries, **groups}))
-        message = refused(tmp_path / "run", words, dataset_dir=data, **override)
+        message = refused(["train"], tmp_path / "run", *words, dataset_dir=data, **override)
         assert words != spacing or "coarse" not in message
-
-
-def test_crops_that_do_not_divide(tmp_path, monkeypatch):
-    """Among processes: the message has the key's name."""
-    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
-    monkeypatch.setattr(torch.distributed, "get_world_size", lambda: 2)
-    with pytest.raises(ValueError, match=r"\bcrops 3 does not divide among 2 processes"):
-        KernelCropLoader([], [], [], 36, 12, 3, 0, "cpu")
 
 
 def test_inference(trained, tmp_path):

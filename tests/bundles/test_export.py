@@ -174,7 +174,7 @@ def test_contents(bundle, tiny, exported):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("bundle", ["srcnn"], indirect=True, scope="session")
+@runs.of("srcnn")
 def test_the_same_weights_give_the_same_bytes(bundle, trained, exported, tmp_path):
     export(str(runs.ROOT / "bundles" / bundle), str(tmp_path), str(trained / "models" / "model.pt"))
     name = f"{bundle}_v{version(bundle)}.zip"

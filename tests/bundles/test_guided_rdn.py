@@ -19,16 +19,14 @@ from common.engines import AlternatingTrainer
 
 from . import runs, spoilt
 
-# Every test is of this bundle.
-pytestmark = [
-    pytest.mark.usefixtures("bundle"),
-    pytest.mark.parametrize("bundle", ["guided_rdn"], indirect=True, scope="session"),
-]
+pytestmark = runs.only("guided_rdn")
 TINY = runs.TINY["guided_rdn"]
 SHORT = {"cascade": 1, "max_epochs": 1, "epoch_length": 2}
 # One stage, trained for long enough to be better than the interpolation that it starts as.
 LEARNS = {"cascade": 1, "max_epochs": 1, "epoch_length": 60, "learning_rate": 0.003}
-run, content, results = (partial(do, "guided_rdn") for do in (runs.run, runs.content, runs.results))
+run, refused, content, results = (
+    partial(do, "guided_rdn") for do in (runs.run, runs.fails, runs.content, runs.results)
+)
 
 
 @pytest.fixture(scope="session")
@@ -37,13 +35,6 @@ def learned(cohort, tmp_path_factory):
     folder = tmp_path_factory.mktemp("learned")
     run(["train"], folder, dataset_dir=str(cohort), **LEARNS)
     return folder
-
-
-def refused(folder, words, names=("train",), **override):
-    """The message of a run that fails, leaves nothing, and says these words."""
-    message = runs.fails("guided_rdn", names, folder, **override)
-    assert all(word in message for word in words), message
-    return message
 
 
 def infer(folder, scans, out, **override):
@@ -115,21 +106,6 @@ def test_registered_guides(cohort, tmp_path):
     for quality in found.values():
         np.testing.assert_allclose(np.abs(quality["translation_mm"]), 2, atol=0.5)
         assert quality["mutual_information_after"] > quality["mutual_information_before"]
-
-
-def test_cross_validation(cohort, tmp_path):
-    """Each case of train and test is held out in one fold, and a fold is not trained on."""
-    names, cases = ["train", "cross_validation"], []
-    for fold in range(3):
-        override = {"dataset_dir": str(cohort), "folds": 3, "fold": fold}
-        groups = [content(f"{group}_data", *names, **override) for group in ("target", "test")]
-        trained, held = ([entry["subject"] for entry in group] for group in groups)
-        assert not set(trained) & set(held) and len(trained) + len(held) == 5
-        cases += [f"{subject}_t2w" for subject in held]
-    assert sorted(cases) == [TINY.case(i) for i in (0, 1, 2, 3, 5)]
-    run(names, tmp_path, **override, **SHORT)
-    run([*names, "evaluate"], tmp_path, **override, **SHORT)
-    assert {case for _, case in runs.table(tmp_path)} == {*cases[-len(held) :]}
 
 
 def test_authentic_lr(tmp_path):
@@ -291,7 +267,7 @@ def test_which_file_is_which(learned, tmp_path):
     data = {"dataset_dir": str(scans), "output_dir": str(tmp_path / "sr"), "cascade": 1}
 
     def said(*words, **override):
-        return refused(learned, words, ["inference"], **{**data, **override})
+        return refused(["inference"], learned, *words, **{**data, **override})
 
     swapped = said(lr="*_t1w.nii.gz", guide="*_t2w.nii.gz", slice_axis="SI")
     for name in "ab":
@@ -331,8 +307,8 @@ def test_weights_of_another_network(cohort, trained, tmp_path):
         (["inference"], {**small, "guided": False}, [f"{older}: ", "another architecture", "stages.0.branch"]),
         (["inference"], {**small, "scale": [4, 4, 1]}, [f"{older}: ", "1.414", "(scale 2)", "(scale 4)", "set scale"]),
     ):
-        refused(trained, words, names, **override)
-    refused(tmp_path / "none", [f"no weights at {tmp_path}/none/models/model.pt"], stages=[2], **data)
+        refused(names, trained, *words, **override)
+    refused(["train"], tmp_path / "none", f"no weights at {tmp_path}/none/models/model.pt", stages=[2], **data)
 
 
 def test_what_cannot_be_trained(cohort, tmp_path):
@@ -346,7 +322,7 @@ def test_what_cannot_be_trained(cohort, tmp_path):
 
     def said(words, target):
         data = runs.datalist(tmp_path / "data", **{**entries, "target": target})
-        return refused(folder, words, dataset_dir=str(data))
+        return refused(["train"], folder, *words, dataset_dir=str(data))
 
     said(["data/dataset.json", "sub-1", "'target'", "--guided false"], [first, {"hr": second["hr"]}])
     said(["data/dataset.json", "'target' has no volumes", "hr or lr", "common datalist"], [])
@@ -361,7 +337,7 @@ def test_what_cannot_be_trained(cohort, tmp_path):
         ([], {"scales": [1, 1.2]}, ["scales are [1, 1.2]", "at most 1"]),
         ([], {"guided": "maybe"}, ["'maybe'", "true or false"]),
     ):
-        refused(folder, words, ["train", *overlays], dataset_dir=str(cohort), **override)
+        refused(["train", *overlays], folder, *words, dataset_dir=str(cohort), **override)
 
 
 def test_demo(tmp_path):

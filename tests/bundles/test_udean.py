@@ -18,20 +18,10 @@ from common.degradations import KSpaceTruncation
 
 from . import runs
 
-# Every test is of this bundle.
-pytestmark = [
-    pytest.mark.usefixtures("bundle"),
-    pytest.mark.parametrize("bundle", ["udean"], indirect=True, scope="session"),
-]
+pytestmark = runs.only("udean")
 UDEAN = runs.TINY["udean"]
 SHORT = {"max_epochs": 1, "epoch_length": 1}
-run, content = (partial(do, "udean") for do in (runs.run, runs.content))
-
-
-def refused(folder, words, names=("train",), **override):
-    """Check that a run fails, leaves nothing, and says these words."""
-    message = runs.fails("udean", names, folder, **override)
-    assert all(word in message for word in words), message
+run, refused, content = (partial(do, "udean") for do in (runs.run, runs.fails, runs.content))
 
 
 def terms(folder):
@@ -169,7 +159,7 @@ def test_refused(cohort, tmp_path):
         ([], {"anchor": -0.1}, ["anchor is negative"]),
         ([], {"dataset_dir": data}, sizes),
     ):
-        refused(tmp_path / "run", words, ["train", *overlays], **{"dataset_dir": str(cohort), **override})
+        refused(["train", *overlays], tmp_path / "run", *words, **{"dataset_dir": str(cohort), **override})
 
 
 def truncate(volume, factor):
@@ -217,7 +207,7 @@ def test_evaluate_forms(cohort, tmp_path, overlay, method, override, expected):
     run(names, tmp_path, **data)
     # What is evaluated is in plane across AP, as was trained: subject 5 has 41 voxels along LR, of which 40 are used.
     assert nib.load(out / "sub-5_t1w_sr.nii.gz").shape == (40, 36, 44)
-    refused(tmp_path, ["slice_axis is 'SI'", "trained with 'AP'"], names, slice_axis="SI", **data)
+    refused(names, tmp_path, "slice_axis is 'SI'", "trained with 'AP'", slice_axis="SI", **data)
     summary = json.loads((out / "table.json").read_text())["summary"]
     assert summary.keys() == {"cubic", method} and summary[method]["psnr"]["mean"] > 10
     assert (out / "features.png").is_file() == (overlay == "paper")
@@ -227,7 +217,7 @@ def test_evaluate_forms(cohort, tmp_path, overlay, method, override, expected):
         shutil.copy(tmp_path / "models" / "training_state.pt", before)
         run(names, tmp_path, before=str(before), **data)
         assert imread(out / "tsne.png").shape[1] == 2 * alone.shape[1]
-        refused(tmp_path, ["model.pt", "not the state"], names, before=str(tmp_path / "models" / "model.pt"), **data)
+        refused(names, tmp_path, "model.pt", "not the state", before=str(tmp_path / "models" / "model.pt"), **data)
         # Inference knows the form by its weights: it would make no sense on top of cubic interpolation.
         lr = runs.degrade(runs.phantom(0), runs.AFFINE, KSpaceTruncation((2, 1, 2)))
         scan, found = {"dataset_dir": str(runs.save(tmp_path / "scans" / "a.nii.gz", *lr))}, []
@@ -235,8 +225,8 @@ def test_evaluate_forms(cohort, tmp_path, overlay, method, override, expected):
             run(["inference"], tmp_path, output_dir=str(tmp_path / folder), **scan, **override)
             found.append(nib.load(tmp_path / folder / "a_sr.nii.gz").get_fdata())
         assert np.array_equal(*found)
-        words = ["model.pt, of udean", "residual is True", "trained with False"]
-        refused(tmp_path, words, ["inference"], residual=True, **scan)
+        words = "model.pt, of udean", "residual is True", "trained with False"
+        refused(["inference"], tmp_path, *words, residual=True, **scan)
 
 
 def test_running_mean(cohort, tmp_path):
@@ -332,9 +322,9 @@ def test_how_sure_results_are(cohort, trained, tmp_path):
     scan, out = UDEAN.save_lr(tmp_path / "scans", "a", runs.phantom(0)), tmp_path / "sr"
     name = scan.name.removesuffix(".nii.gz")
     options = {"dataset_dir": str(scan), "output_dir": str(out), "uncertainty": True}
-    refused(tmp_path, ["--uncertainty_scale"], ["inference"], **options)
+    refused(["inference"], tmp_path, "--uncertainty_scale", **options)
     remember(str(weights), uncertainty_scale=[a, b])
-    refused(tmp_path, ["of other axes"], ["inference"], axes=[2], **options)
+    refused(["inference"], tmp_path, "of other axes", axes=[2], **options)
     run(["inference"], tmp_path, **options)
     sr, sd = (nib.load(out / f"{name}_{kind}.nii.gz") for kind in ("sr", "sd"))
     np.testing.assert_allclose(sd.affine, sr.affine)
@@ -347,7 +337,7 @@ def test_how_sure_results_are(cohort, trained, tmp_path):
     said = json.loads((out / f"{name}_sd.json").read_text())
     assert "measured" in said["Description"]
     assert said["MeasuredKSpace"] == [n / m for n, m in zip(nib.load(scan).shape, sr.shape, strict=True)]
-    refused(trained, ["results"], ["inference"], dataset_dir=str(out))  # a standard error is no scan
+    refused(["inference"], trained, "results", dataset_dir=str(out))  # a standard error is no scan
 
 
 def test_prolonged(cohort, trained, tmp_path):
