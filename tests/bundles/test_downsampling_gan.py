@@ -329,7 +329,6 @@ def test_what_cannot_be_trained(cohort, tmp_path):
         ({}, {"lr_patch": [22, 22, 1]}, patch),
         ({}, {"kernel_per": "head"}, ["kernel_per is 'head'", "slice or volume"]),
         ({}, {"slice_step": 0}, ["slice_step is 0", "whole number, 1 or more"]),
-        ({}, {"slice_step": 1.5}, ["slice_step is 1.5", "whole number, 1 or more"]),
         ({}, {"batch_volumes": 0}, ["batch_volumes is 0", "whole number, 1 or more"]),
         ({}, {"stages": [0, 1]}, ["stages is [0, 1]", "[1, 2]"]),
         ({}, {"stages": []}, ["stages is []", "[1, 2]"]),
