@@ -16,7 +16,7 @@ from matplotlib.image import imread
 
 from common.commands.datalist import write_datalist
 from common.commands.remember import remember
-from common.degradations import BlockAverage, GaussianProfile
+from common.degradations import GaussianProfile
 from common.files import read_about
 
 from . import runs
@@ -76,10 +76,7 @@ def test_sizes():
     assert network.upsampler.out_channels == 4 * 64 and tuple(network(torch.zeros(1, 1, 8, 5)).shape) == (1, 1, 8, 20)
     for scale in (2, 3, 5, 6):
         small = content("network_def", scale=[1, 1, scale], features=4, growth=4, blocks=1, layers=1)
-        image = torch.rand(1, 1, 6, 7)
-        assert tuple(small(image).shape) == (1, 1, 6, 7 * scale)
-        # Untrained it is Keys' cubic at the right positions: flat images stay flat, and the mean stays in place.
-        torch.testing.assert_close(small(image.mean(dim=3, keepdim=True).expand(1, 1, 6, 7))[..., 0], image.mean(dim=3))
+        assert tuple(small(torch.rand(1, 1, 6, 7)).shape) == (1, 1, 6, 7 * scale)
     for scale in range(2, 7):
         p, w = content("lr_patch", scale=[1, 1, scale])
         assert min(p, scale * w) >= 64 and not scale * w % 4
@@ -322,17 +319,3 @@ def test_the_recipe_for_scans_of_any_contrast(cohort, tmp_path):
     assert min(profiles) == 0.7 and max(profiles) == 1.2
     run(["train", "weights"], tmp_path, **{**small, **SHORT, "val_interval": 1, "batch_size": 2})
     assert read_about(tmp_path / "models" / "model.pt")["settings"]["slice_axis"] == "auto"
-
-
-def test_slice_profiles():
-    """The profile of the slices is an entry of the JSON, exact in the world."""
-    box = {"_target_": "common.degradations.BlockAverage", "factors": "@scale"}
-    assert isinstance(content("degradation", degradation=box), BlockAverage)
-    for override in ({}, {"degradation": box}, {"degradation#fwhm": 1.5}, {"scale": [1, 1, 6]}):
-        operator = content("degradation", **override)
-        np.testing.assert_allclose(operator.hr_affine(operator.lr_affine(runs.OBLIQUE)), runs.OBLIQUE, atol=1e-6)
-        # A ramp across the slices keeps its place in the world.
-        ramp = torch.arange(48.0).expand(1, 2, 2, 48)
-        lr = operator(ramp)[0, 0, 0]
-        places = operator.factors[2] * torch.arange(len(lr)) + operator.offset[2]
-        torch.testing.assert_close(lr[2:-2], places[2:-2], atol=1e-3, rtol=0)

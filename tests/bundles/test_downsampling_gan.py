@@ -275,21 +275,6 @@ def test_networks_of_the_tables(cohort, tmp_path):
         assert (cases[0].slice is None) == (override.get("kernel_per") == "volume")
 
 
-def test_demo(tmp_path, capsys):
-    """The demo simulates heads, estimates their kernels, trains with three kinds of kernel and compares them."""
-    small = {"simulated#subjects": 4, "simulated#spacing": 4, "slice_axis": "SI", "kernel_per": "volume", **SHORT}
-    run(["train", "demo"], tmp_path, ckpt_dir=None, **small)
-    lines, methods = capsys.readouterr().out.splitlines(), ["cubic", "GB + EDSR", "ZF + EDSR", "DSGAN + EDSR"]
-    for start in ("the one that made the scans", "estimated (1)", "Gaussian, sigma 1.5", "zero-filling", *methods):
-        assert sum(line.startswith(start) for line in lines) == 1
-    written = {str(path.relative_to(tmp_path / "out")) for path in (tmp_path / "out").rglob("*") if path.is_file()}
-    forms = ("", "gaussian/", "zero_filling/")
-    assert {f"models/{form}model.pt" for form in forms} | {f"{form}history_edsr.jsonl" for form in forms} <= written
-    assert {"data/dataset.json", "models/kernels/kernels_1.json", "boxplots.png", "table.csv"} <= written
-    summary = json.loads((tmp_path / "out" / "table.json").read_text())["summary"]
-    assert list(summary) == methods and all(m["psnr"]["n"] == 1 for m in summary.values())
-
-
 def test_few_slices_and_air(cohort, tmp_path, capsys):
     """A scan with tissue in one slice has one kernel; slices of air are said; only air is refused."""
     lr = runs.degrade(runs.phantom(3, (48, 44, 30)), runs.AFFINE, TINY.degradation)[0][:, :, 13:16]
@@ -329,7 +314,6 @@ def test_what_cannot_be_trained(cohort, tmp_path):
         ({}, {"lr_patch": [22, 22, 1]}, patch),
         ({}, {"kernel_per": "head"}, ["kernel_per is 'head'", "slice or volume"]),
         ({}, {"slice_step": 0}, ["slice_step is 0", "whole number, 1 or more"]),
-        ({}, {"batch_volumes": 0}, ["batch_volumes is 0", "whole number, 1 or more"]),
         ({}, {"stages": [0, 1]}, ["stages is [0, 1]", "[1, 2]"]),
         ({}, {"stages": []}, ["stages is []", "[1, 2]"]),
         ({}, {"slice_axis": "auto"}, ["_t1w.nii.gz: the spacing", "--slice_axis SI"]),

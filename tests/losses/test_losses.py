@@ -203,22 +203,3 @@ def test_a_schedule_goes_on_where_it_was(tmp_path):
     other.step(terms)
     assert all(torch.equal(other.weights[name], value) for name, value in schedule.weights.items())
     assert weight.value().tolist() == [5, 0, 5]
-
-
-def test_a_table_weighs_each_kernel_by_the_schedule_as_it_is():
-    schedule = schedule_of(interval=1)
-    weights = {"bicubic": schedule["bicubic"], "sparse": schedule["sparse"], "fixed": 2.0}
-    table = losses.LossTable({name: [weight, torch.square, name] for name, weight in weights.items()})
-    values = {name: torch.rand(3, requires_grad=True) for name in weights}
-    for terms in ((0.3, 0.5, 0.3), (0.3, 0.5, 0.5)):
-        total, parts = table(values)
-        weights = {**schedule.weights, "fixed": torch.full((3,), 2.0)}
-        expected = sum((weights[name] * values[name].detach() ** 2).sum() / 3 for name in values)
-        assert total.item() == pytest.approx(expected.item())
-        gradients = torch.autograd.grad(total, list(values.values()))
-        for gradient, (name, value) in zip(gradients, values.items(), strict=True):
-            torch.testing.assert_close(gradient, weights[name] * 2 * value.detach() / 3)
-        # A term of weight 0 for now is reported all the same.
-        assert all(torch.equal(parts[name], values[name].detach() ** 2) for name in values)
-        schedule.step({"bicubic": torch.tensor(terms)})
-    assert schedule.weights["sparse"].tolist() == [5, 0, 5]

@@ -107,15 +107,6 @@ def test_slices_are_channels_in_order_and_back_without_a_copy_in_the_layout_chan
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
 
 
-def test_a_decoder_with_a_base_starts_as_the_base():
-    base = SlabInterpolation(3, (2, 2, 2), (0, 0, 0))
-    network = SlabSuperResolver(SlabEncoder(3, 8, 2), TSRCANDecoder(6, 8, 1, 1, 4, scale=(2, 2), base=base))
-    lr = torch.rand(1, 1, 8, 8, 3)
-    assert torch.equal(network(lr), base(lr))
-    network(lr).mean().backward()
-    assert network.decoder.tail.weight.grad.abs().max() > 0
-
-
 def test_encoder_and_decoder_of_one_block_are_fig_3_written_out():
     encoder, decoder = SlabEncoder(3, 4, layers=2), TSRCANDecoder(6, 4, 1, 1, reduction=2, scale=(2, 2))
     weights, slab = dict([*encoder.named_parameters(), *decoder.named_parameters()]), torch.rand(2, 1, 6, 5, 3)
