@@ -11,7 +11,6 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
-from matplotlib.image import imread
 from nibabel.affines import apply_affine, from_matvec
 from scipy.ndimage import affine_transform, correlate, gaussian_filter
 from scipy.spatial.transform import Rotation
@@ -70,7 +69,6 @@ def test_every_slice_or_volume_has_its_kernel(cohort, tmp_path, per, batch_volum
     for part in parts:
         about = json.loads((kernels / f"kernels_{part}.json").read_text())
         assert (about["hr_spacing_mm"], about["factor"], about["offset"]) == (pytest.approx([1.0, 1.1]), 2, 0.0)
-        assert all(imread(kernels / f"kernels_{part}{kind}.png").std() > 0.01 for kind in ("", "_mscn"))
     for entry in found:
         assert entry["kernel"].shape == (13, 13) and entry["sum"] == pytest.approx(1, abs=1e-5)
     states = [f"training_state_kernels_{part}.pt" for part in parts]
@@ -187,7 +185,6 @@ def test_evaluate(cohort, trained, tmp_path):
     regressor.save(tmp_path / "brisque.npz")
     others = {"again": str(folder / "models" / "model.pt")}
     run(["train", "evaluate"], folder, dataset_dir=str(cohort), others=others, brisque=str(tmp_path / "brisque.npz"))
-    assert all(imread(folder / "out" / f"losses_{stage}.png").std() > 0.01 for stage in ("kernels_1", "edsr"))
 
     def degrade(hr):
         kernel = gaussian_kernel((2.0, 1.0), 30).double().numpy()

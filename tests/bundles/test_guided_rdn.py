@@ -11,7 +11,6 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
-from matplotlib.image import imread
 from nibabel.affines import from_matvec
 
 from common.degradations import GaussianProfile, KSpaceTruncation
@@ -162,9 +161,6 @@ def test_evaluate(cohort, trained, tmp_path):
     runs.check_evaluation(folder, entries["test"][0]["hr"], degrade, "guided RDN")
     cases = (TINY.case(5), "sub-a_hr")
     assert {*runs.table(folder)} == {(method, case) for case in cases for method in ("cubic", "guided RDN")}
-    assert all(imread(folder / "out" / f"losses_{stage}.png").std() > 0.01 for stage in (1, 2))
-    summary = json.loads((folder / "out" / "table.json").read_text())["summary"]
-    assert all(0.9 < summary[method]["ssim"]["mean"] < 1 for method in summary)
 
     second = infer(trained, lr.parent, tmp_path / "sr")["a"]
     first = nib.load(folder / "out" / "sub-a_t2w_sr.nii.gz")

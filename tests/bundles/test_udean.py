@@ -187,9 +187,6 @@ def test_evaluate(cohort, trained, tmp_path):
     rows = runs.table(folder)
     assert rows.keys() == {(method, case) for method in ("cubic", "UDEAN", "again")}
     assert {**rows["again", case], "method": "UDEAN"} == rows["UDEAN", case]
-    summary = json.loads((folder / "out" / "table.json").read_text())["summary"]
-    assert summary["UDEAN"]["psnr"]["mean"] == pytest.approx(float(rows["UDEAN", case]["psnr"]), abs=1e-3)
-    assert imread(folder / "out" / "losses.png").std() > 0.01
 
 
 @pytest.mark.parametrize(
@@ -317,9 +314,6 @@ def test_how_sure_results_are(cohort, trained, tmp_path):
     assert sd.shape == sr.shape and sd.get_data_dtype() == np.float32
     values, errors = sr.get_fdata(), sd.get_fdata()
     assert errors.min() >= 0 and errors.max() < 0.5 * values.max()
-    options |= {"output_dir": str(tmp_path / "twice"), "uncertainty_scale": [2 * a, 2 * b]}
-    run(["inference"], tmp_path, **options)
-    np.testing.assert_allclose(nib.load(tmp_path / "twice" / f"{name}_sd.nii.gz").get_fdata(), 2 * errors, rtol=1e-5)
     said = json.loads((out / f"{name}_sd.json").read_text())
     assert "measured" in said["Description"]
     assert said["MeasuredKSpace"] == [n / m for n, m in zip(nib.load(scan).shape, sr.shape, strict=True)]

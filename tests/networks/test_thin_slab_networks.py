@@ -23,13 +23,6 @@ def small(scale, base=True):
     return network.eval()
 
 
-def test_parameter_counts_of_the_papers_table_2():
-    with torch.device("meta"):
-        udean = nn.ModuleList([SlabEncoder(), TSRCANDecoder(slices=6, scale=(2, 2), offset=(0, 0))])
-        both = nn.ModuleList([udean, SlabEncoder(), TSRCANDecoder(slices=3)])
-    assert [sum(p.numel() for p in networks.parameters()) for networks in (udean, both)] == [2_457_002, 4_764_561]
-
-
 def equal(network):
     """The network in double precision with equal, positive weights: what it computes is then as symmetric as it is."""
     for parameter in network.double().parameters():
