@@ -309,8 +309,6 @@ def test_what_cannot_be_trained(cohort, tmp_path):
         ({"source": [*entries["source"], {"hr": coarse}]}, {}, median),
         ({"target": [*entries["target"], small]}, {"batch_volumes": 2}, crop),
         ({}, {"lr_patch": [22, 22, 1]}, patch),
-        ({}, {"kernel_per": "head"}, ["kernel_per is 'head'", "slice or volume"]),
-        ({}, {"slice_step": 0}, ["slice_step is 0", "whole number, 1 or more"]),
         ({}, {"stages": [0, 1]}, ["stages is [0, 1]", "[1, 2]"]),
         ({}, {"stages": []}, ["stages is []", "[1, 2]"]),
         ({}, {"slice_axis": "auto"}, ["_t1w.nii.gz: the spacing", "--slice_axis SI"]),
