@@ -165,6 +165,18 @@ TINY = {path.stem: _tiny(path.stem) for path in sorted(Path(__file__).with_name(
 # The bundles that are like no other: what their tests show holds for the others by construction.
 FORMS = [name for name, tiny in TINY.items() if not tiny.like]
 each_form = pytest.mark.parametrize("bundle", FORMS, indirect=True, scope="session")
+
+
+def of(bundle: str) -> pytest.MarkDecorator:
+    """Marks tests as being of one bundle."""
+    return pytest.mark.parametrize("bundle", [bundle], indirect=True, scope="session")
+
+
+def only(bundle: str) -> list[pytest.MarkDecorator]:
+    """Marks every test of a module as being of one bundle."""
+    return [pytest.mark.usefixtures("bundle"), of(bundle)]
+
+
 # For tests of every bundle that take long: of one that is like another in the second step.
 like_others_slow = [pytest.param(name, marks=pytest.mark.slow if tiny.like else ()) for name, tiny in TINY.items()]
 

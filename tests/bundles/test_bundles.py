@@ -68,17 +68,11 @@ def test_train(bundle, tiny, cohort, trained, tmp_path):
 
 @runs.each_form
 def test_another_run_is_refused(bundle, cohort, trained, tmp_path):
-    """A folder that holds a run, or weights, is left alone, unless it is said to be continued or replaced."""
+    """A folder that holds a run is left alone, unless it is said to be continued or replaced."""
     folder = shutil.copytree(trained, tmp_path / "run")
     for ckpt_dir in (folder / "models", tmp_path / "elsewhere"):
-        message = runs.fails(bundle, ["train"], folder, dataset_dir=str(cohort), ckpt_dir=str(ckpt_dir))
-        assert str(folder / "out") in message and "--resume true" in message and "--overwrite true" in message
-    for resume in (False, True):
-        override = {"output_dir": str(tmp_path / "new"), "resume": resume}
-        for state in (folder / "models").glob("training_state*"):
-            state.unlink()
-        message = runs.fails(bundle, ["train"], folder, dataset_dir=str(cohort), **override)
-        assert str(folder / "models") in message and "model.pt" in message and "--overwrite true" in message
+        words, override = (folder / "out", "--resume true", "--overwrite true"), {"ckpt_dir": str(ckpt_dir)}
+        runs.fails(bundle, ["train"], folder, *words, dataset_dir=str(cohort), **override)
 
 
 def test_initial(bundle, tiny, cohort, trained, tmp_path):
@@ -123,20 +117,13 @@ def test_bare(bundle, tiny, tmp_path):
     assert (0 <= lost).all() and (lost < tiny.degradation.factors).all()
 
 
-def test_properties(bundle, tiny, cohort, trained, tmp_path):
-    tiny.save_lr(tmp_path / "scans", "a", runs.phantom(0))
-    for config, kind, data, words in (
-        ("train", "train", cohort, {"resume": True}),
-        ("inference", "infer", tmp_path / "scans", {}),
-    ):
-        workflow = ConfigWorkflow(
-            config_file=runs.configs(bundle, config),
-            workflow_type=kind,
-            logging_file=False,
-            **runs.overrides(bundle, [config], trained, dataset_dir=str(data), **words),
-        )
-        workflow.initialize()
-        assert workflow.check_properties() == []
+def test_properties(bundle, cohort, trained):
+    """Those of a training; those of inference are checked where it is exported."""
+    options = runs.overrides(bundle, ["train"], trained, dataset_dir=str(cohort), resume=True)
+    config = runs.configs(bundle, "train")
+    workflow = ConfigWorkflow(config_file=config, workflow_type="train", logging_file=False, **options)
+    workflow.initialize()
+    assert workflow.check_properties() == []
 
 
 def test_metadata(bundle):
@@ -208,6 +195,33 @@ def test_documented_overrides(bundle):
         parser.read_config(runs.configs(bundle, *names))
     assert len(named) > 5
     assert not [key for key in named if not any(key in parser for parser in known)]
+
+
+FOLDED = [name for name in runs.TINY if Path(*runs.configs(name, "cross_validation")).is_file()]
+
+
+@pytest.mark.parametrize("bundle", FOLDED, indirect=True, scope="session")
+def test_cross_validation(bundle, tiny, cohort, tmp_path):
+    """Each subject with known HR is evaluated in one fold, in whose training it is nowhere; CT is always trained on.
+
+    Where the datalist has nothing to validate with, a scan that trains is it.
+    """
+    learned = [group for group in ("source", "target") if group in tiny.groups]
+    subjects = {group: {f"sub-{i}" for i in tiny.groups[group]} for group in (*learned, "test")}
+    foldable = set.union(*(own for group, own in subjects.items() if (group, tiny.source) != ("source", "ct")))
+    data, held = runs.datalist(tmp_path, **{**runs.listed(cohort, tiny), "validation": []}), []
+    for fold in range(len(foldable)):
+        names, override = ["train", "cross_validation", "evaluate"], {"folds": len(foldable), "fold": fold}
+        parser = runs.content(bundle, None, *names, dataset_dir=str(data), **override)
+        *trained, validation, test = (
+            {entry["subject"] for entry in parser.get_parsed_content(f"{group}_data")}
+            for group in (*learned, "validation", "test")
+        )
+        everything = set.union(*trained)
+        assert everything | test == set.union(*subjects.values()) and not everything & test
+        assert validation <= everything and (validation or "validation" in tiny.optional)
+        held += test
+    assert sorted(held) == sorted(foldable)
 
 
 @pytest.mark.parametrize("n", [1, 24])
@@ -300,8 +314,13 @@ def test_pages(bundle, tiny, trained, tmp_path):
 OTHERS = [pytest.param(name, marks=pytest.mark.slow) for name, tiny in runs.TINY.items() if tiny.like]
 
 
-@pytest.mark.parametrize("name", ["srcnn", *OTHERS])
+# Of demos that compare several trainings.
+COMPARED = {"guided_rdn": ["RDN", "guided RDN"], "downsampling_gan": ["GB + EDSR", "ZF + EDSR", "DSGAN + EDSR"]}
+
+
+@pytest.mark.parametrize("name", ["srcnn", *COMPARED, *OTHERS])
 def test_demo(name, tmp_path):
+    """It simulates heads, trains all that it compares, and evaluates it."""
     config, tiny = ConfigParser(), runs.TINY[name]
     config.read_config(runs.configs(name, "train"))
     split = [min(subjects, 2) for subjects in config["simulated#datalist"]["split"]]
@@ -309,5 +328,6 @@ def test_demo(name, tmp_path):
     small |= {**tiny.network, **tiny.training, **tiny.lasting(1, 2)}
     runs.run(name, ["train", "demo"], tmp_path, ckpt_dir=None, **small)
     summary = json.loads((tmp_path / "out" / "table.json").read_text())["summary"]
-    assert list(summary) == ["cubic", config.get_parsed_content("method")]
-    assert (tmp_path / "out" / "models" / "model.pt").is_file()
+    methods = COMPARED.get(name) or [config.get_parsed_content("method")]
+    assert list(summary) == ["cubic", *methods]
+    assert len(list((tmp_path / "out").rglob("model.pt"))) == len(methods)

@@ -16,16 +16,12 @@ from matplotlib.image import imread
 
 from common.commands.datalist import write_datalist
 from common.commands.remember import remember
-from common.degradations import BlockAverage, GaussianProfile
+from common.degradations import GaussianProfile
 from common.files import read_about
 
 from . import runs
 
-# Every test is of this bundle.
-pytestmark = [
-    pytest.mark.usefixtures("bundle"),
-    pytest.mark.parametrize("bundle", ["ct_guided"], indirect=True, scope="session"),
-]
+pytestmark = runs.only("ct_guided")
 TINY = runs.TINY["ct_guided"]
 SHORT = {"max_epochs": 1, "epoch_length": 1}
 HOUNSFIELD = {"ct_offset": "auto", "window": [-150, 250]}
@@ -80,10 +76,7 @@ def test_sizes():
     assert network.upsampler.out_channels == 4 * 64 and tuple(network(torch.zeros(1, 1, 8, 5)).shape) == (1, 1, 8, 20)
     for scale in (2, 3, 5, 6):
         small = content("network_def", scale=[1, 1, scale], features=4, growth=4, blocks=1, layers=1)
-        image = torch.rand(1, 1, 6, 7)
-        assert tuple(small(image).shape) == (1, 1, 6, 7 * scale)
-        # Untrained it is Keys' cubic at the right positions: flat images stay flat, and the mean stays in place.
-        torch.testing.assert_close(small(image.mean(dim=3, keepdim=True).expand(1, 1, 6, 7))[..., 0], image.mean(dim=3))
+        assert tuple(small(torch.rand(1, 1, 6, 7)).shape) == (1, 1, 6, 7 * scale)
     for scale in range(2, 7):
         p, w = content("lr_patch", scale=[1, 1, scale])
         assert min(p, scale * w) >= 64 and not scale * w % 4
@@ -169,19 +162,12 @@ def test_rows_of_the_tables(cohort, trained, tmp_path):
     assert not (tmp_path / "train_supervised" / "models" / "stage_2.pt").exists()
 
 
-def test_cross_validation(cohort):
-    """Each MR subject with known HR is held out once; the CT stays."""
-    held = []
-    for fold in range(3):
-        override = {"dataset_dir": str(cohort), "folds": 3, "fold": fold}
-        groups = [content(f"{name}_data", "cross_validation", **override) for name in ("source", "target", "test")]
-        # The supervised network, which learns from HR MR, does not see the fold's either.
-        groups.append(content("source_data", "cross_validation", "train_supervised", **override))
-        source, target, test, supervised = ({entry["subject"] for entry in group} for group in groups)
-        assert source == {"sub-0", "sub-1"} and target | test == {"sub-2", "sub-3", "sub-5"} and len(test) == 1
-        assert supervised == target
-        held += test
-    assert len({*held}) == 3
+def test_the_supervised_network_does_not_see_the_fold_either(cohort):
+    """It learns from HR MR, and not from CT."""
+    override = {"dataset_dir": str(cohort), "folds": 3, "fold": 1}
+    groups = (("source_data", "cross_validation", "train_supervised"), ("target_data", "cross_validation"))
+    supervised, target = ([entry["subject"] for entry in content(*names, **override)] for names in groups)
+    assert supervised == target and len(target) == 2
 
 
 def test_clinical_scans(clinic, tmp_path):
@@ -229,7 +215,6 @@ def test_what_is_no_thick_mr_or_no_ct(cohort, trained, tmp_path, clinic):
         ({"lr_patch": [24, 3], "scale": [1, 1, 5]}, "24x15 pixels.*multiples of 4"),
         ({"lr_patch": 16}, "lr_patch is 16, expected two numbers"),
         ({"attribute_halvings": 5}, "at least 32"),
-        ({"contrasts": 2}, "contrasts is 2, expected at least 3"),
     ):
         refused(tmp_path / "run", pattern, **{"dataset_dir": str(cohort), **override})
     for name, override in (
@@ -333,17 +318,3 @@ def test_the_recipe_for_scans_of_any_contrast(cohort, tmp_path):
     assert min(profiles) == 0.7 and max(profiles) == 1.2
     run(["train", "weights"], tmp_path, **{**small, **SHORT, "val_interval": 1, "batch_size": 2})
     assert read_about(tmp_path / "models" / "model.pt")["settings"]["slice_axis"] == "auto"
-
-
-def test_slice_profiles():
-    """The profile of the slices is an entry of the JSON, exact in the world."""
-    box = {"_target_": "common.degradations.BlockAverage", "factors": "@scale"}
-    assert isinstance(content("degradation", degradation=box), BlockAverage)
-    for override in ({}, {"degradation": box}, {"degradation#fwhm": 1.5}, {"scale": [1, 1, 6]}):
-        operator = content("degradation", **override)
-        np.testing.assert_allclose(operator.hr_affine(operator.lr_affine(runs.OBLIQUE)), runs.OBLIQUE, atol=1e-6)
-        # A ramp across the slices keeps its place in the world.
-        ramp = torch.arange(48.0).expand(1, 2, 2, 48)
-        lr = operator(ramp)[0, 0, 0]
-        places = operator.factors[2] * torch.arange(len(lr)) + operator.offset[2]
-        torch.testing.assert_close(lr[2:-2], places[2:-2], atol=1e-3, rtol=0)

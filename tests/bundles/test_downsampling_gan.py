@@ -11,13 +11,11 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
-from matplotlib.image import imread
 from nibabel.affines import apply_affine, from_matvec
 from scipy.ndimage import affine_transform, correlate, gaussian_filter
 from scipy.spatial.transform import Rotation
 
 from common.blur_kernels import gaussian_kernel, read_kernels, zero_filling_kernel
-from common.data import KernelCropLoader
 from common.degradations import InPlaneKernel
 from common.engines import AlternatingTrainer
 from common.files import read_about
@@ -26,28 +24,17 @@ from common.tables.rows import rows_of
 
 from . import runs
 
-# Every test is of this bundle.
-pytestmark = [
-    pytest.mark.usefixtures("bundle"),
-    pytest.mark.parametrize("bundle", ["downsampling_gan"], indirect=True, scope="session"),
-]
+pytestmark = runs.only("downsampling_gan")
 TINY = runs.TINY["downsampling_gan"]
 BUNDLE = str(runs.ROOT / "bundles" / "downsampling_gan")
 SHORT = TINY.lasting(1, 2)
-run, results = (partial(do, "downsampling_gan") for do in (runs.run, runs.results))
+run, refused, results = (partial(do, "downsampling_gan") for do in (runs.run, runs.fails, runs.results))
 
 
 def content(key, folder, *overlays, **override):
     """What an entry of train.json, with overlays, is built to."""
     override = runs.overrides("downsampling_gan", ["train"], folder, **override)
     return runs.content("downsampling_gan", key, "train", *overlays, **override)
-
-
-def refused(folder, words, names=("train",), **override):
-    """The message of a run that fails, leaves nothing, and says these words."""
-    message = runs.fails("downsampling_gan", names, folder, **override)
-    assert all(word in message for word in words), message
-    return message
 
 
 def resampled(volume, spacing, shape, affine=runs.AFFINE):
@@ -82,7 +69,6 @@ def test_every_slice_or_volume_has_its_kernel(cohort, tmp_path, per, batch_volum
     for part in parts:
         about = json.loads((kernels / f"kernels_{part}.json").read_text())
         assert (about["hr_spacing_mm"], about["factor"], about["offset"]) == (pytest.approx([1.0, 1.1]), 2, 0.0)
-        assert all(imread(kernels / f"kernels_{part}{kind}.png").std() > 0.01 for kind in ("", "_mscn"))
     for entry in found:
         assert entry["kernel"].shape == (13, 13) and entry["sum"] == pytest.approx(1, abs=1e-5)
     states = [f"training_state_kernels_{part}.pt" for part in parts]
@@ -93,7 +79,7 @@ def test_every_slice_or_volume_has_its_kernel(cohort, tmp_path, per, batch_volum
 def test_stages_one_by_one(cohort, trained, tmp_path):
     """Stage 2 trains with the files of kernels as they are; both stages apart become what one command makes."""
     data, folder = {"dataset_dir": str(cohort)}, tmp_path / "models" / "kernels"
-    refused(tmp_path, [f"{folder} holds no kernels", "--stages 1", "--kernel_dir DIR"], stages=[2], **data)
+    refused(["train"], tmp_path, f"{folder} holds no kernels", "--stages 1", "--kernel_dir DIR", stages=[2], **data)
     for stage in (1, 2):
         run(["train"], tmp_path, stages=stage, **data)
     assert runs.same(results(tmp_path), results(trained))
@@ -160,7 +146,8 @@ def test_the_recipe_for_scans_of_unknown_blur(cohort, tmp_path):
     weights = tmp_path / "models" / "model.pt"
     assert read_about(weights)["settings"]["slice_axis"] == "auto"
     # It is known before kernels are estimated.
-    refused(tmp_path / "further", ["features is 8", "were trained with"], **data, initial=str(weights), features=8)
+    further = {**data, "initial": str(weights), "features": 8}
+    refused(["train"], tmp_path / "further", "features is 8", "were trained with", **further)
 
 
 @pytest.mark.parametrize(
@@ -184,26 +171,9 @@ def test_known_kernels(cohort, tmp_path, overlay, override, kernels, method):
     assert not any("brisque" in row for row in rows.values())
 
 
-def test_cross_validation(cohort, tmp_path):
-    """A fold's subject is nowhere in its training; each subject is in one fold."""
-    names, held = ["train", "cross_validation"], []
-    for fold in range(5):
-        options = {"dataset_dir": str(cohort), "fold": fold}
-        groups = [content(f"{name}_data", tmp_path, names[1], **options) for name in ("source", "target", "test")]
-        source, target, test = ({entry["subject"] for entry in group} for group in groups)
-        assert source == target and len(source) == 4 and not source & test
-        held += sorted(test)
-    assert sorted(held) == [f"sub-{i}" for i in (0, 1, 2, 3, 5)]
-    run(names, tmp_path, kernel_per="volume", **options, **SHORT)
-    run([*names, "evaluate"], tmp_path, **options)
-    assert {case for _, case in runs.table(tmp_path)} == {f"{held[-1]}_t1w"}
-    # Where a subject's own HR scan is there, it is what its kernels are learned from.
-    cases = content("estimation#cases", tmp_path, names[1], **options)
+def test_kernels_are_learned_from_the_subjects_own_hr_where_it_is_there(cohort, tmp_path):
+    cases = content("estimation#cases", tmp_path, "cross_validation", dataset_dir=str(cohort))
     assert len(cases) > 5 and all(len(case.lr) == len(case.hr) == 1 for case in cases)
-
-    entries = runs.listed(cohort, TINY)
-    few = str(runs.datalist(tmp_path / "few", **{**entries, "target": entries["target"][:1]}))
-    refused(tmp_path / "run", ["few/dataset.json", "4 subjects", "sub-0", "5 folds"], names, dataset_dir=few)
 
 
 def test_evaluate(cohort, trained, tmp_path):
@@ -215,7 +185,6 @@ def test_evaluate(cohort, trained, tmp_path):
     regressor.save(tmp_path / "brisque.npz")
     others = {"again": str(folder / "models" / "model.pt")}
     run(["train", "evaluate"], folder, dataset_dir=str(cohort), others=others, brisque=str(tmp_path / "brisque.npz"))
-    assert all(imread(folder / "out" / f"losses_{stage}.png").std() > 0.01 for stage in ("kernels_1", "edsr"))
 
     def degrade(hr):
         kernel = gaussian_kernel((2.0, 1.0), 30).double().numpy()
@@ -249,7 +218,7 @@ def test_registered_lr(cohort, trained, tmp_path):
         (elsewhere, ["sub-a_hr.nii.gz, ", "sub-a_lr.nii.gz: LR has (18, 20, 32)", "(20, 22, 36)", "Register"]),
     ):
         runs.save(pair["lr"], *stored)
-        refused(folder, words, names, **options)
+        refused(names, folder, *words, **options)
 
     run(names, folder, register=True, **options)
     quality = json.loads((folder / "out" / "sub-a_lr_registration.json").read_text())
@@ -303,21 +272,6 @@ def test_networks_of_the_tables(cohort, tmp_path):
         assert (cases[0].slice is None) == (override.get("kernel_per") == "volume")
 
 
-def test_demo(tmp_path, capsys):
-    """The demo simulates heads, estimates their kernels, trains with three kinds of kernel and compares them."""
-    small = {"simulated#subjects": 4, "simulated#spacing": 4, "slice_axis": "SI", "kernel_per": "volume", **SHORT}
-    run(["train", "demo"], tmp_path, ckpt_dir=None, **small)
-    lines, methods = capsys.readouterr().out.splitlines(), ["cubic", "GB + EDSR", "ZF + EDSR", "DSGAN + EDSR"]
-    for start in ("the one that made the scans", "estimated (1)", "Gaussian, sigma 1.5", "zero-filling", *methods):
-        assert sum(line.startswith(start) for line in lines) == 1
-    written = {str(path.relative_to(tmp_path / "out")) for path in (tmp_path / "out").rglob("*") if path.is_file()}
-    forms = ("", "gaussian/", "zero_filling/")
-    assert {f"models/{form}model.pt" for form in forms} | {f"{form}history_edsr.jsonl" for form in forms} <= written
-    assert {"data/dataset.json", "models/kernels/kernels_1.json", "boxplots.png", "table.csv"} <= written
-    summary = json.loads((tmp_path / "out" / "table.json").read_text())["summary"]
-    assert list(summary) == methods and all(m["psnr"]["n"] == 1 for m in summary.values())
-
-
 def test_few_slices_and_air(cohort, tmp_path, capsys):
     """A scan with tissue in one slice has one kernel; slices of air are said; only air is refused."""
     lr = runs.degrade(runs.phantom(3, (48, 44, 30)), runs.AFFINE, TINY.degradation)[0][:, :, 13:16]
@@ -335,7 +289,7 @@ def test_few_slices_and_air(cohort, tmp_path, capsys):
     lr[:] = 0
     lr[4:6, 5, 1] = [100, 90]
     runs.save(scans[1], lr, thick)
-    refused(tmp_path / "air", ["sub-b_lr.nii.gz: every slice is (nearly) all air"], **options)
+    refused(["train"], tmp_path / "air", "sub-b_lr.nii.gz: every slice is (nearly) all air", **options)
 
 
 def test_what_cannot_be_trained(cohort, tmp_path):
@@ -355,26 +309,14 @@ def test_what_cannot_be_trained(cohort, tmp_path):
         ({"source": [*entries["source"], {"hr": coarse}]}, {}, median),
         ({"target": [*entries["target"], small]}, {"batch_volumes": 2}, crop),
         ({}, {"lr_patch": [22, 22, 1]}, patch),
-        ({}, {"kernel_per": "head"}, ["kernel_per is 'head'", "slice or volume"]),
-        ({}, {"slice_step": 0}, ["slice_step is 0", "whole number, 1 or more"]),
-        ({}, {"slice_step": 1.5}, ["slice_step is 1.5", "whole number, 1 or more"]),
-        ({}, {"batch_volumes": 0}, ["batch_volumes is 0", "whole number, 1 or more"]),
         ({}, {"stages": [0, 1]}, ["stages is [0, 1]", "[1, 2]"]),
         ({}, {"stages": []}, ["stages is []", "[1, 2]"]),
         ({}, {"slice_axis": "auto"}, ["_t1w.nii.gz: the spacing", "--slice_axis SI"]),
         ({}, {"denoise": "maybe"}, ["'maybe'", "true or false"]),
     ):
         data = str(runs.datalist(tmp_path / "data", **{**entries, **groups}))
-        message = refused(tmp_path / "run", words, dataset_dir=data, **override)
+        message = refused(["train"], tmp_path / "run", *words, dataset_dir=data, **override)
         assert words != spacing or "coarse" not in message
-
-
-def test_crops_that_do_not_divide(tmp_path, monkeypatch):
-    """Among processes: the message has the key's name."""
-    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
-    monkeypatch.setattr(torch.distributed, "get_world_size", lambda: 2)
-    with pytest.raises(ValueError, match=r"\bcrops 3 does not divide among 2 processes"):
-        KernelCropLoader([], [], [], 36, 12, 3, 0, "cpu")
 
 
 def test_inference(trained, tmp_path):

@@ -174,7 +174,7 @@ def test_contents(bundle, tiny, exported):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("bundle", ["srcnn"], indirect=True, scope="session")
+@runs.of("srcnn")
 def test_the_same_weights_give_the_same_bytes(bundle, trained, exported, tmp_path):
     export(str(runs.ROOT / "bundles" / bundle), str(tmp_path), str(trained / "models" / "model.pt"))
     name = f"{bundle}_v{version(bundle)}.zip"
@@ -229,56 +229,34 @@ def spoil_text(name: str, old: str, new: str):
     return spoil
 
 
+def metadata(**values: object):
+    return lambda folder: change(folder / "configs" / "metadata.json", **values)
+
+
+def listed(entry: str):
+    return lambda folder: (folder / "large_files.yml").write_text(f"large_files:\n- {entry}\n")
+
+
 REFUSED = {
     "no weights": (lambda f: (f / "models" / "model.pt").unlink(), "no weights at .*model.pt; train the bundle first"),
-    "weights that are none": (
-        lambda f: (f / "models" / "model.pt").write_text("no"),
-        "model.pt: not a checkpoint that can be read",
-    ),
-    "weights of another size": (
-        lambda f: torch.save({"a": torch.zeros(1)}, f / "models" / "model.pt"),
-        "the weights are of another architecture",
-    ),
-    "version": (
-        lambda f: change(f / "configs" / "metadata.json", version="99.0.0"),
-        r"version 99.0.0 is not in changelog \(0.1.0, ",
-    ),
+    "other weights": (lambda f: torch.save({"a": torch.zeros(1)}, f / "models" / "model.pt"), "another architecture"),
+    "version": (metadata(version="99.0.0"), r"version 99.0.0 is not in changelog \(0.1.0, "),
     "no JSON": (spoil_text("configs/train.json", '"seed": 0,', '"seed": 0'), r"train.json does not parse: .*line \d+"),
     "unknown reference": (
         spoil_text("configs/evaluate.json", "@evaluate#evaluator", "@evaluate#evaluater"),
         "evaluate.json does not parse: .* refers to @evaluate::evaluater, which no config has",
     ),
-    "unknown name": (
-        spoil_text("configs/train.json", "common.networks.SlabEncoder", "common.networks.SlobEncoder"),
-        "common.networks.SlobEncoder does not exist",
-    ),
-    "package not listed": (
-        lambda f: change(f / "configs" / "metadata.json", required_packages_version={"nibabel": "5.4.2"}),
-        "metadata.json does not list scipy in required_packages_version; .*py needs it",
-    ),
+    "unknown name": (spoil_text("configs/train.json", "SlabEncoder", "SlobEncoder"), r"\.SlobEncoder does not exist"),
+    "package not listed": (metadata(required_packages_version={"nibabel": "5.4.2"}), "not list scipy .*py needs it"),
     "no docs": (lambda f: (f / "docs" / "README.md").unlink(), "README.md is missing"),
-    "unknown macro": (
-        spoil_text("configs/train.json", "training.json::trainer", "training.json::trainr"),
-        "train.json does not parse: .*trainr",
-    ),
+    "unknown macro": (spoil_text("configs/train.json", "json::trainer", "json::trainr"), "not parse: .*trainr"),
     "another shape": (
         spoil_text("configs/metadata.json", '["2*n", "2*n", 6]', '["2*n", "n", 6]'),
         r"metadata.json: .* becomes \[1, 1, 64, 32, 6\], but the network makes it \[1, 1, 64, 64, 6\]",
     ),
-    "large file": (
-        lambda f: (f / "docs" / "film.bin").write_bytes(bytes(25_000_001)),
-        r"docs/film.bin has 25.0 MB, more than 25; .*large_files.yml",
-    ),
-    "large file of another hash": (
-        lambda f: (f / "large_files.yml").write_text(
-            "large_files:\n- {path: docs/README.md, url: 'https://example.org/README.md', hash_val: '00'}\n"
-        ),
-        "docs/README.md has not the hash_val",
-    ),
-    "large_files.yml without url": (
-        lambda f: (f / "large_files.yml").write_text("large_files:\n- path: models/model.pt\n"),
-        "large_files.yml: expected large_files, a list of entries with path and url",
-    ),
+    "large file": (lambda f: (f / "docs" / "film").write_bytes(bytes(25_000_001)), "docs/film has 25.0 MB.*files.yml"),
+    "another hash": (listed("{path: docs/README.md, url: 'https://a.org', hash_val: '00'}"), "README.md .*hash_val"),
+    "no url": (listed("path: models/model.pt"), "large_files.yml: expected .* path and url"),
 }
 
 

@@ -9,7 +9,6 @@ from common.degradations import BlockAverage
 
 from . import runs
 
-srcnn = pytest.mark.parametrize("bundle", ["srcnn"], indirect=True, scope="session")
 TINY = runs.TINY["srcnn"]
 
 
@@ -37,7 +36,7 @@ def test_untrained_it_is_the_interpolation(factor):
     assert not torch.allclose(paper[inner], expected[inner], atol=1)
 
 
-@srcnn
+@runs.of("srcnn")
 def test_paper(cohort, tmp_path):
     """The paper's form learns all of the image, by gradient descent with momentum, and is evaluated under its name."""
     optimizer = runs.content("srcnn", "players#srcnn#optimizer", "train", "paper", learning_rate=0.0001)
@@ -52,7 +51,7 @@ def test_paper(cohort, tmp_path):
     assert list(summary) == ["cubic", "SRCNN, the paper's form"]
 
 
-@srcnn
+@runs.of("srcnn")
 def test_pairs(cohort, tmp_path):
     """Where a subject's LR is known it is that which is learned from, and elsewhere what the degradation makes."""
     entries, hr = runs.listed(cohort, TINY), runs.phantom(7)
@@ -69,18 +68,3 @@ def test_pairs(cohort, tmp_path):
         torch.testing.assert_close(found, expected, atol=1e-3, rtol=0)
     message = runs.fails("srcnn", ["train"], tmp_path / "run", dataset_dir=str(cohort), scale=[2, 1, 1])
     assert "scale is [2, 1, 1], expected [n, n, 1]" in message
-
-
-@srcnn
-def test_cross_validation(cohort, tmp_path):
-    """Each subject is held out once; where validation is empty a scan that trains validates."""
-    data, held = runs.datalist(tmp_path, **{**runs.listed(cohort, TINY), "validation": []}), []
-    for fold in range(5):
-        override = {"dataset_dir": str(data), "fold": fold}
-        source, validation, test = (
-            {e["subject"] for e in runs.content("srcnn", f"{name}_data", "train", "cross_validation", **override)}
-            for name in ("source", "validation", "test")
-        )
-        assert len(source) == 4 and len(validation) == 1 and validation < source and not source & test
-        held += test
-    assert sorted(held) == [f"sub-{i}" for i in (0, 1, 2, 3, 5)]

@@ -13,10 +13,6 @@ from . import runs
 of_train_and_inference = pytest.mark.parametrize("config", ["train", "inference"])
 
 
-def for_bundle(name):
-    return pytest.mark.parametrize("bundle", [name], indirect=True, scope="session")
-
-
 def count(network):
     return sum(p.numel() for p in network.parameters())
 
@@ -68,7 +64,7 @@ def test_layers_of_mdcsrn_gan(config):
     assert (body.tail.in_channels, body.tail.kernel_size) == (416, (1, 1))
 
 
-@for_bundle("mdcsrn_gan")
+@runs.of("mdcsrn_gan")
 def test_the_critic_is_heard_after_the_pretraining(cohort, tmp_path):
     """Without it from the first iteration; in a run that was continued as well."""
 
@@ -104,7 +100,7 @@ def test_layers_of_recnn(guided, parameters, config):
         assert seen.min() == 15 - 10 and seen.max() == 15 + 10
 
 
-@for_bundle("recnn")
+@runs.of("recnn")
 def test_recnn_without_a_guide(cohort, tmp_path):
     """It trains and is evaluated without one, and HR is what trains, not the LR of an entry."""
     for names in (["train"], ["train", "evaluate"]):
@@ -123,7 +119,7 @@ def test_parameters_of_reconresnet(config):
     assert count(runs.content("reconresnet", "network_def", config)) == expected == 17_266_452
 
 
-@for_bundle("tscn")
+@runs.of("tscn")
 def test_terms_of_tscn(cohort):
     """Untrained, what is between is the mean, and a slice is given back with a quarter of its neighbours in it."""
     parser = runs.content("tscn", None, "train", device="cpu", dataset_dir=str(cohort), features=4, blocks=1)
@@ -136,7 +132,7 @@ def test_terms_of_tscn(cohort):
     assert parser.get_parsed_content("players")["between"].schedule is weight
 
 
-@for_bundle("dsn")
+@runs.of("dsn")
 @pytest.mark.parametrize("waits", [True, False])
 def test_edsr_waits_for_dsn(cohort, tmp_path, waits):
     """Until then EDSR is the interpolation that it begins as; the downsampling network learns from the start."""

@@ -1,7 +1,5 @@
 """Inference tells which scans lie outside of what the weights were trained on, and super-resolves them all."""
 
-import re
-
 import numpy as np
 import pytest
 
@@ -32,10 +30,7 @@ def test_scans_that_training_did_not_see(bundle, tiny, trained, tmp_path):
     # One line a scan without another between them, nor what Ignite says of epochs, and no bar in a pipe.
     assert at == list(range(at[0], at[0] + 3)) and "poch" not in done.stdout and "\r" not in done.stdout + done.stderr
     for line, scan in zip(lines[at[0] :], (within, *outside), strict=False):
-        name = scan.name.removesuffix(".nii.gz")
-        assert re.match(rf"\d/3 {name} -> {tmp_path / 'sr' / f'{name}_sr.nii.gz'}, \d+\.\d s", line)
+        assert scan.name.removesuffix(".nii.gz") in line
         assert line.endswith("; warning: not like the scans that the weights were trained on") == (scan != within)
-        listed = re.search(rf"^warning: .*\b{name}\b.*: not like the scans", done.stdout, re.MULTILINE)
-        assert bool(listed) == (scan != within)
     assert "expected 0.5 to 3 mm" in done.stdout and "not like" not in done.stderr
     assert f"are in {tmp_path / 'sr'}" in done.stdout and "3 of 3 done in " in done.stdout

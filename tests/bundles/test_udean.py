@@ -11,27 +11,16 @@ import numpy as np
 import pytest
 import torch
 from matplotlib.image import imread
-from nibabel.affines import from_matvec
 
 from common.commands.remember import remember
 from common.degradations import KSpaceTruncation
 
 from . import runs
 
-# Every test is of this bundle.
-pytestmark = [
-    pytest.mark.usefixtures("bundle"),
-    pytest.mark.parametrize("bundle", ["udean"], indirect=True, scope="session"),
-]
+pytestmark = runs.only("udean")
 UDEAN = runs.TINY["udean"]
 SHORT = {"max_epochs": 1, "epoch_length": 1}
-run, content = (partial(do, "udean") for do in (runs.run, runs.content))
-
-
-def refused(folder, words, names=("train",), **override):
-    """Check that a run fails, leaves nothing, and says these words."""
-    message = runs.fails("udean", names, folder, **override)
-    assert all(word in message for word in words), message
+run, refused, content = (partial(do, "udean") for do in (runs.run, runs.fails, runs.content))
 
 
 def terms(folder):
@@ -169,7 +158,7 @@ def test_refused(cohort, tmp_path):
         ([], {"anchor": -0.1}, ["anchor is negative"]),
         ([], {"dataset_dir": data}, sizes),
     ):
-        refused(tmp_path / "run", words, ["train", *overlays], **{"dataset_dir": str(cohort), **override})
+        refused(["train", *overlays], tmp_path / "run", *words, **{"dataset_dir": str(cohort), **override})
 
 
 def truncate(volume, factor):
@@ -198,9 +187,6 @@ def test_evaluate(cohort, trained, tmp_path):
     rows = runs.table(folder)
     assert rows.keys() == {(method, case) for method in ("cubic", "UDEAN", "again")}
     assert {**rows["again", case], "method": "UDEAN"} == rows["UDEAN", case]
-    summary = json.loads((folder / "out" / "table.json").read_text())["summary"]
-    assert summary["UDEAN"]["psnr"]["mean"] == pytest.approx(float(rows["UDEAN", case]["psnr"]), abs=1e-3)
-    assert imread(folder / "out" / "losses.png").std() > 0.01
 
 
 @pytest.mark.parametrize(
@@ -217,7 +203,7 @@ def test_evaluate_forms(cohort, tmp_path, overlay, method, override, expected):
     run(names, tmp_path, **data)
     # What is evaluated is in plane across AP, as was trained: subject 5 has 41 voxels along LR, of which 40 are used.
     assert nib.load(out / "sub-5_t1w_sr.nii.gz").shape == (40, 36, 44)
-    refused(tmp_path, ["slice_axis is 'SI'", "trained with 'AP'"], names, slice_axis="SI", **data)
+    refused(names, tmp_path, "slice_axis is 'SI'", "trained with 'AP'", slice_axis="SI", **data)
     summary = json.loads((out / "table.json").read_text())["summary"]
     assert summary.keys() == {"cubic", method} and summary[method]["psnr"]["mean"] > 10
     assert (out / "features.png").is_file() == (overlay == "paper")
@@ -227,16 +213,17 @@ def test_evaluate_forms(cohort, tmp_path, overlay, method, override, expected):
         shutil.copy(tmp_path / "models" / "training_state.pt", before)
         run(names, tmp_path, before=str(before), **data)
         assert imread(out / "tsne.png").shape[1] == 2 * alone.shape[1]
-        refused(tmp_path, ["model.pt", "not the state"], names, before=str(tmp_path / "models" / "model.pt"), **data)
+        refused(names, tmp_path, "model.pt", "not the state", before=str(tmp_path / "models" / "model.pt"), **data)
         # Inference knows the form by its weights: it would make no sense on top of cubic interpolation.
         lr = runs.degrade(runs.phantom(0), runs.AFFINE, KSpaceTruncation((2, 1, 2)))
         scan, found = {"dataset_dir": str(runs.save(tmp_path / "scans" / "a.nii.gz", *lr))}, []
         for folder, override in (("own", {}), ("told", {"axes": [2], "projections": 0, "residual": "false"})):
             run(["inference"], tmp_path, output_dir=str(tmp_path / folder), **scan, **override)
             found.append(nib.load(tmp_path / folder / "a_sr.nii.gz").get_fdata())
+            assert found[-1].shape == (40, 44, 36)  # AP, which is not upsampled, is across the slab
         assert np.array_equal(*found)
-        words = ["model.pt, of udean", "residual is True", "trained with False"]
-        refused(tmp_path, words, ["inference"], residual=True, **scan)
+        words = "model.pt, of udean", "residual is True", "trained with False"
+        refused(["inference"], tmp_path, *words, residual=True, **scan)
 
 
 def test_running_mean(cohort, tmp_path):
@@ -304,20 +291,6 @@ def test_authentic_lr(cohort, tmp_path):
     assert (tmp_path / "out" / "table.csv").is_file()
 
 
-def test_inference_2x2x1(tmp_path):
-    """Where one axis is not upsampled it is the slab's, wherever that is stored."""
-    weights = content("network_def", "inference", **IN_PLANE, **UDEAN.network)
-    (tmp_path / "models").mkdir()
-    torch.save(weights.state_dict(), tmp_path / "models" / "model.pt")  # as older files, that say nothing
-    lr, affine = runs.degrade(runs.phantom(3), runs.OBLIQUE, KSpaceTruncation((2, 2, 1)))
-    scan = runs.save(tmp_path / "scan.nii.gz", lr, affine, np.int16, "ASL")
-    run(["inference"], tmp_path, dataset_dir=str(scan), **IN_PLANE, **UDEAN.network)
-    lr, sr = nib.load(scan), nib.load(tmp_path / "out" / "scan_sr.nii.gz")
-    assert lr.shape == (22, 36, 20) and sr.shape == (44, 36, 40)
-    # LR voxel i lies on HR voxel 2i from the left and from posterior: on 2i + 1 of what is stored from the right.
-    np.testing.assert_allclose(sr.affine, lr.affine @ from_matvec(np.diag([0.5, 1, 0.5]), [0, 0, -0.5]), atol=1e-5)
-
-
 def test_how_sure_results_are(cohort, trained, tmp_path):
     """Fitted on cases with known HR, kept in the weights, written beside a result: in its units and grid."""
     weights = shutil.copytree(trained / "models", tmp_path / "models") / "model.pt"
@@ -332,29 +305,16 @@ def test_how_sure_results_are(cohort, trained, tmp_path):
     scan, out = UDEAN.save_lr(tmp_path / "scans", "a", runs.phantom(0)), tmp_path / "sr"
     name = scan.name.removesuffix(".nii.gz")
     options = {"dataset_dir": str(scan), "output_dir": str(out), "uncertainty": True}
-    refused(tmp_path, ["--uncertainty_scale"], ["inference"], **options)
+    refused(["inference"], tmp_path, "--uncertainty_scale", **options)
     remember(str(weights), uncertainty_scale=[a, b])
-    refused(tmp_path, ["of other axes"], ["inference"], axes=[2], **options)
+    refused(["inference"], tmp_path, "of other axes", axes=[2], **options)
     run(["inference"], tmp_path, **options)
     sr, sd = (nib.load(out / f"{name}_{kind}.nii.gz") for kind in ("sr", "sd"))
     np.testing.assert_allclose(sd.affine, sr.affine)
     assert sd.shape == sr.shape and sd.get_data_dtype() == np.float32
     values, errors = sr.get_fdata(), sd.get_fdata()
     assert errors.min() >= 0 and errors.max() < 0.5 * values.max()
-    options |= {"output_dir": str(tmp_path / "twice"), "uncertainty_scale": [2 * a, 2 * b]}
-    run(["inference"], tmp_path, **options)
-    np.testing.assert_allclose(nib.load(tmp_path / "twice" / f"{name}_sd.nii.gz").get_fdata(), 2 * errors, rtol=1e-5)
     said = json.loads((out / f"{name}_sd.json").read_text())
     assert "measured" in said["Description"]
     assert said["MeasuredKSpace"] == [n / m for n, m in zip(nib.load(scan).shape, sr.shape, strict=True)]
-    refused(trained, ["results"], ["inference"], dataset_dir=str(out))  # a standard error is no scan
-
-
-def test_prolonged(cohort, trained, tmp_path):
-    """A finished run goes on to more epochs, and what it has done stays; to fewer it does not."""
-    folder, again = shutil.copytree(trained, tmp_path / "run"), {"dataset_dir": str(cohort), "resume": True}
-    run(["train"], folder, max_epochs=3, **again)
-    before, after = runs.history(trained), runs.history(folder)
-    assert after[: len(before)] == before
-    assert [line["iteration"] for line in after[len(before) :]] == [9, 10, 11, 12, 12]
-    refused(folder, ["max_epochs 3, now it is 1", "may have more max_epochs"], max_epochs=1, **again)
+    refused(["inference"], trained, "results", dataset_dir=str(out))  # a standard error is no scan

@@ -92,7 +92,7 @@ def test_dasr_learns_from_each_of_its_terms(batch):
     assert "weights" in players["srn"]["losses"]["image/weighted_l1"]
 
 
-@pytest.mark.parametrize("bundle", ["pseudo_sr"], indirect=True, scope="session")
+@runs.of("pseudo_sr")
 def test_known_pairs_lie_on_each_other(cohort):
     """The LR slab of a source is cut where its HR slab is."""
     small = {"dataset_dir": str(cohort), "device": "cpu", "lr_patch": [16, 16, 3], "batch_size": 4}

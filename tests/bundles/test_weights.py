@@ -84,6 +84,14 @@ def infer(bundle, folder, *words):
     return forked.command(["monai.bundle", *line], runs.ROOT, folder)
 
 
+def gain(result, affine, truth, lr, degradation):
+    """By how many dB a result, which must lie where HR lies, is better than cubic interpolation of its scan."""
+    sr = nib.load(result)
+    np.testing.assert_allclose(sr.affine, affine, atol=1e-4)
+    base = cubic(torch.as_tensor(lr)[None, None], degradation.factors, degradation.offset)[0, 0].clamp(0, 1)
+    return psnr(torch.from_numpy(sr.get_fdata() / 1000).clamp(0, 1), truth) - psnr(base, truth)
+
+
 @pytest.mark.parametrize(("bundle", "words", "factors"), [
     ("ct_guided", ["--adapt_iterations", "0"], (4, 1, 1)),
     ("downsampling_gan", [], (1, 2, 2)),
@@ -120,12 +128,8 @@ def test_better_than_cubic(head, tmp_path, form):
             runs.save(tmp_path / "scans" / f"sub-{name}_t1w.nii.gz", guide[some], expected)
     done = infer(form.split()[0], tmp_path, *WORDS.get(form, []))
     assert done.returncode == 0, done.stderr
-    gains = {}
-    for name, (degradation, _) in SCANS[form].items():
-        sr = nib.load(tmp_path / "out" / f"sub-{name}_t2w_sr.nii.gz")
-        np.testing.assert_allclose(sr.affine, expected, atol=1e-4)
-        base = cubic(torch.as_tensor(lr[name])[None, None], degradation.factors, degradation.offset)[0, 0].clamp(0, 1)
-        gains[name] = psnr(torch.from_numpy(sr.get_fdata() / 1000).clamp(0, 1), truth) - psnr(base, truth)
+    results = {name: tmp_path / "out" / f"sub-{name}_t2w_sr.nii.gz" for name in lr}
+    gains = {name: gain(path, expected, truth, lr[name], SCANS[form][name][0]) for name, path in results.items()}
     print(gains)
     assert all(gains[name] > least for name, (_, least) in SCANS[form].items()), gains
     # Twelve slices of a head hold less tissue than any scan of the training.
@@ -155,23 +159,20 @@ def test_thick_slices_better_than_cubic(head, tmp_path, weights):
     factor = THICK[weights][0][0].factors[2]
     thin = np.s_[4 : 4 + 84 // factor * factor]
     hr, affine = hr[slab, :, thin], nib.Nifti1Image(hr, affine).slicer[slab, :, thin].affine
-    truth, base = torch.from_numpy(hr).clamp(0, 1), {}
+    truth, scans = torch.from_numpy(hr).clamp(0, 1), []
     for i, (degradation, noise, _) in enumerate(THICK[weights]):
         lr, placed = runs.degrade(hr, affine, degradation)
-        lr = RicianNoise(noise, seed=5)(torch.from_numpy(lr)).numpy() if noise else lr
-        runs.save(tmp_path / "scans" / f"sub-{i}_t2w.nii.gz", 1000 * lr, placed)
-        factors, offset = degradation.factors, degradation.offset
-        base[i] = cubic(torch.as_tensor(lr)[None, None], factors, offset)[0, 0].clamp(0, 1)
+        scans.append(RicianNoise(noise, seed=5)(torch.from_numpy(lr)).numpy() if noise else lr)
+        runs.save(tmp_path / "scans" / f"sub-{i}_t2w.nii.gz", 1000 * scans[i], placed)
     done = infer("ct_guided", tmp_path, "--adapt_iterations", "0")  # what they are as such, and in a tenth of the time
     assert done.returncode == 0, done.stderr
     assert f", {weights}: sub-0_t2w" in done.stdout
-    gains = {}
-    for i in base:
-        sr = nib.load(tmp_path / "out" / f"sub-{i}_t2w_sr.nii.gz")
-        np.testing.assert_allclose(sr.affine, affine, atol=1e-4)
-        gains[i] = psnr(torch.from_numpy(sr.get_fdata() / 1000).clamp(0, 1), truth) - psnr(base[i], truth)
+    gains = [
+        gain(tmp_path / "out" / f"sub-{i}_t2w_sr.nii.gz", affine, truth, lr, degradation)
+        for i, (lr, (degradation, _, _)) in enumerate(zip(scans, THICK[weights], strict=True))
+    ]
     print(gains)
-    assert all(gains[i] > least for i, (_, _, least) in enumerate(THICK[weights])), gains
+    assert all(found > least for found, (_, _, least) in zip(gains, THICK[weights], strict=True)), gains
 
 
 @pytest.mark.slow

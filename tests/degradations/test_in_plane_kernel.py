@@ -7,7 +7,6 @@ from scipy.ndimage import correlate
 
 from common.blur_kernels import gaussian_kernel
 from common.degradations import InPlaneKernel
-from common.networks import KernelSampling
 from tests.refused import refused
 
 
@@ -17,13 +16,6 @@ def test_it_is_scipys_correlation_sampled(size, factor):
     kernel, hr = torch.rand(size, size, dtype=torch.float64), torch.rand(2, 12, 18, 3, dtype=torch.float64)
     expected = correlate(hr.numpy(), kernel.numpy()[None, ..., None], mode="nearest")[:, ::factor, ::factor]
     np.testing.assert_allclose(InPlaneKernel(kernel, factor)(hr), expected, atol=1e-12)
-
-
-def test_it_is_what_kernel_sampling_does_to_the_inside():
-    kernel, hr = gaussian_kernel((2.0, 1.0), 30), torch.rand(1, 40, 36, 1)
-    lr = InPlaneKernel(kernel, 2)(hr)[0, ..., 0]
-    sampled = KernelSampling(2)(hr[None, ..., 0], kernel[None])[0, 0]
-    torch.testing.assert_close(lr[3 : 3 + len(sampled), 3 : 3 + sampled.shape[1]], sampled)
 
 
 def test_kernels_that_are_none_are_refused_and_the_given_one_is_copied():

@@ -32,7 +32,8 @@ def trainer_of(folder, resume=False, rank=0):
     networks = {k: LinearDegradation(SCALE, (0, 0, 0), radius=3, margin=3) for k in ("degradation", "generic")}
     base = SlabInterpolation(3, SCALE, (0, 0, 0))
     networks |= {"encoder": SlabEncoder(3, 4, 2), "decoder": TSRCANDecoder(6, 4, 1, 1, 2, scale=(2, 2), base=base)}
-    networks |= {"judge": PatchDiscriminator(3, 4, 2), "idle": nn.Linear(1, 1)}
+    judge = nn.Sequential(PatchDiscriminator(3, 4, 2), nn.BatchNorm2d(1, eps=1.0))  # statistics of the whole
+    networks |= {"judge": judge, "idle": nn.Linear(1, 1)}
     steps = {"fake": ["degradation", "hr_context"], "generic": ["generic", "hr_context"]}
     steps |= {"feature": ["encoder", "fake"], "sr": ["decoder", "feature", "fake"]}
     steps |= {"fake_verdict": ["judge", "fake"], "real_verdict": ["judge", "lr"]}

@@ -138,15 +138,8 @@ def test_each_discriminator_is_its_own_sequence_of_layers_with_their_gradients(d
         expected = [images.grad[:, 0], convolutions[-1].bias.grad, *(n.weight.grad for n in norms)]
         expected += [*(n.bias.grad for n in norms), *(c.weight_orig.grad.flatten(1) for c in convolutions)]
         torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-5)
-
-
-def test_spectral_norm_bounds_every_layer():
-    network = discriminator_of()
-    for name in ("first", "hidden", "last"):
-        for _ in range(100):
-            network.train()._normed(name)
-        norms = torch.linalg.matrix_norm(network.eval()._normed(name), ord=2)
-        torch.testing.assert_close(norms, torch.ones_like(norms), rtol=0, atol=0.01)
+        evaluated = literal.eval()(triplet(images, detail))[:, 0]  # by the vectors as they are
+        torch.testing.assert_close(network.eval()(lr)[i], evaluated, rtol=1e-4, atol=1e-5)
 
 
 def test_the_joint_pass_gives_both_players_their_gradients():
@@ -176,12 +169,3 @@ def test_no_operator_is_used_that_cuda_starts_once_for_each_kernel():
     with Operators():
         judge(KernelSampling(2)(torch.rand(KERNELS, 2, 40, 40), generator())).mean().backward()
     assert generator.layers[0].grad.norm() > 0 and "col2im" in used and "im2col" not in used
-
-
-@pytest.mark.parametrize("size", [1, 3])
-def test_patches_and_their_adjoint_are_those_of_torch(size):
-    images = torch.rand(2, 3, 6, 5, dtype=torch.float64, requires_grad=True)
-    torch.testing.assert_close(module._patches(images, size).flatten(1, 2), F.unfold(images, size))
-    assert torch.autograd.gradcheck(lambda x: module._Patches.apply(x, size), images)
-    patches = torch.rand(2, 3 * size**2, (6 - size + 1) ** 2, dtype=torch.float64, requires_grad=True)
-    assert torch.autograd.gradcheck(lambda x: module._Overlaid.apply(x, 6, size), patches)
