@@ -261,8 +261,15 @@ def test_a_damaged_file_spoils_the_series_beside_it_and_no_other(tmp_path):
     dicom.save(dicom.Series().images()[:1], tmp_path / "z", lambda data: b"nothing")
     (tmp_path / "zz").mkdir()
     (tmp_path / "zz" / "1.dcm").symlink_to("/proc/self/mem")  # a file that cannot be read
-    sound, spoilt, alone, closed = find_series(tmp_path)
+    dicom.Series().save(tmp_path / "absent")
+    for name in ("absent/IM9", "absent/IM8", "links/IM1", "links/IM2", "README"):
+        (tmp_path / "links").mkdir(exist_ok=True)
+        (tmp_path / name).symlink_to("../annex/objects/IM9")
+    (tmp_path / "notes.txt").touch()  # so that README is no image
+    absent, sound, spoilt, links, alone, closed = find_series(tmp_path)
     assert sound.problem is None and len(spoilt.files) == 9 and "0009.dcm" in spoilt.problem
+    has(absent.problem, "IM8: its content is not here", "datalad get", "(nor can be read, next to it: IM9)")
+    assert links.files == [] and "datalad get" in links.problem
     assert alone.files == [] and "0000.dcm: not a DICOM file" in alone.problem
     assert closed.files == [] and "zz/1.dcm: the DICOM header cannot be read" in closed.problem
 

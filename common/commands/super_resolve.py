@@ -168,8 +168,8 @@ def _found(root: Path, guide: str | None, subject: str | None, temporary: Path) 
     for job, each, file in zip(jobs[len(scans) :], series, files, strict=True):
         job.series = each
         job.entry["image"] = str(temporary / file.parent.name / file.name)
-        if each.files:
-            job.entry["source"] = f"{each.files[0].parent} (DICOM series {_uid(each)})"
+        folder = f"{each.files[0].parent} (DICOM series {_uid(each)})" if each.files else each.description
+        job.entry["source"] = folder
         job.problem = job.problem or (f"{each.description}: {each.problem}" if each.problem else None)
         if guide is not None:
             job.problem = f"{each.description}: guides are for NIfTI; convert the series, or leave --guide out."
@@ -182,11 +182,12 @@ def _series(root: Path) -> list[Series]:
     What is no scan at all has that as its problem where it is named by itself, and is passed over in a folder.
     """
     from ..data.lists.datalist import files_below
-    from ..kinds import may_be_dicom, say_passed_over
+    from ..data.lists.scans import absent_images
+    from ..kinds import may_be_dicom, named_as_dicom, say_passed_over
     from ..processes import say
 
     files = [root] if root.is_file() else [root / name for name in files_below(root)]
-    if not any(may_be_dicom(file) for file in files):
+    if not any(named_as_dicom(file) or may_be_dicom(file) for file in files) and not absent_images(files):
         return []
     from ..dicom import find_series
 
