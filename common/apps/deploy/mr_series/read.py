@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import filecmp
+import hashlib
 import logging
 import os
 import re
@@ -25,7 +26,7 @@ from pydicom.uid import (
 )
 
 from .kinds import ENHANCED, is_mosaic, no_scan
-from .parts import differences, parts
+from .parts import differences, parts, place_and_tags
 from .signature import is_dicom
 from .tags import numbers, some, text, whole
 
@@ -87,6 +88,8 @@ def read_headers(folder: str | os.PathLike) -> list[Dataset]:
 def without_copies(headers: Sequence[Dataset]) -> tuple[list[Dataset], list[str]]:
     """Take out the headers of files that are copies of others: the same image of the same series, with equal pixels.
 
+    The same is an image by its UID; or, as archives give copies new ones, by its place and all that tells stacks apart.
+
     Returns:
         The header of each image with the shortest name, in their order, and the names of the files left out.
 
@@ -94,17 +97,34 @@ def without_copies(headers: Sequence[Dataset]) -> tuple[list[Dataset], list[str]
         ValueError: when two files say that they are the same image, and are not.
     """
     known: dict[tuple[str, str, str], Dataset] = {}
+    alike: dict[tuple[str, ...], list[Dataset]] = {}
     for header in sorted(headers, key=lambda header: len(Path(header.filename).name)):
         uids = header.StudyInstanceUID, header.SeriesInstanceUID, header.SOPInstanceUID
         first = known.setdefault(uids, header)
-        if first is not header and not _is_copy(header, first):
+        if first is header:
+            alike.setdefault((*uids[:2], *place_and_tags(header)), []).append(header)
+        elif not _is_copy(header, first):
             raise ValueError(
                 f"{header.filename}: the SOPInstanceUID is that of {first.filename} ({header.SOPInstanceUID}), but "
                 "pixels or position differ, expected one file of each image; take the wrong one out of the folder."
             )
-    kept = {header.filename for header in known.values()}
+    kept = {header.filename for own in alike.values() for header in _without_resent(own)}
     copies = [Path(header.filename).name for header in headers if header.filename not in kept]
     return [header for header in headers if header.filename in kept], copies
+
+
+def _without_resent(headers: Sequence[Dataset]) -> list[Dataset]:
+    """Of images that differ in their UIDs and pixels at most, the first with each pixels, and all that are damaged."""
+    if len(headers) == 1:
+        return [*headers]
+    kept: dict[bytes | str, Dataset] = {}
+    for header in headers:
+        try:
+            key = hashlib.sha256(b"".join(part.tobytes() for part in _read_slice(header))).digest()
+        except ValueError:
+            key = header.filename  # what is wrong with it is said when it is read
+        kept.setdefault(key, header)
+    return [*kept.values()]
 
 
 def _is_copy(header: Dataset, first: Dataset) -> bool:
