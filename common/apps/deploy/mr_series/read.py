@@ -407,6 +407,8 @@ def _check_steps(uid: str, files: Sequence[str], along: np.ndarray, rounding: fl
     slope, _ = np.polyfit(index, along, 1)
     fits = times.min() >= 1 and np.ptp(along - slope * index) / 2 <= max(min(rounding, 0.1 * slope), 0.01 * slope)
     missing = int((times - 1).sum())
+    # Where most steps are several of the smallest, that one is wrong, rather than most slices missing.
+    fits = fits and np.median(times) == 1
     if fits and missing:
         raise ValueError(
             f"the series {uid} lacks {missing} slices, the first between {files[int((times > 1).argmax())]} and the "
@@ -416,9 +418,10 @@ def _check_steps(uid: str, files: Sequence[str], along: np.ndarray, rounding: fl
     if not fits:
         gap = int(steps.argmax())
         raise ValueError(
-            f"the series {uid} has slices {steps.min():g} to {steps.max():g} mm apart, the most between {files[gap]} "
-            f"and {files[gap + 1]}; expected even steps. Copy the files of each stack into a folder of its own and "
-            "name that folder, or export the whole series."
+            f"the series {uid} has slices {steps.min():g} to {steps.max():g} mm apart, half of them up to "
+            f"{np.median(steps):g} mm, the most between {files[gap]} and {files[gap + 1]}; expected even steps, and no "
+            "slice out of place. Copy the files of each stack into a folder of its own and name that folder, or export "
+            "the whole series again."
         )
 
 
