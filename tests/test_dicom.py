@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import sys
+import warnings
 
 import nibabel as nib
 import numpy as np
@@ -241,10 +242,24 @@ def test_declared_padding_is_no_signal(minimum, bits, stored, tags, expected, tm
         for element, value in tags.items():
             image.add_new(0x280000 + element, *value)
     dicom.save(images, tmp_path)
-    to_nifti(find_series(tmp_path)[0], tmp_path / "scan.nii")
-    found = nib.load(tmp_path / "scan.nii").get_fdata()
+
+    def converted():
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            to_nifti(find_series(tmp_path)[0], tmp_path / "scan.nii")
+        return nib.load(tmp_path / "scan.nii").get_fdata(), "".join(str(each.message) for each in caught)
+
+    found, said = converted()
     assert (found[:, :3] == expected).all()
     np.testing.assert_array_equal(found[:, 3:], phantom.values[:, 3:])
+    assert (f"series {images[0].SeriesInstanceUID}: 960 of 8960 voxels are padding" in said) == (0x120 in tags)
+    if 0x121 not in tags:  # a value that tissue has too
+        for image in images:
+            image.add_new(0x280120, "SS", int(phantom.stored[16, 14, 4]))
+        dicom.save(images, tmp_path)
+        found, said = converted()
+        np.testing.assert_array_equal(found[:, 3:], phantom.values[:, 3:])
+        assert "PixelPaddingValue, and lie scattered" in said
 
 
 @pytest.mark.filterwarnings("error")

@@ -24,6 +24,7 @@ from pydicom.uid import (
     MediaStorageDirectoryStorage,
     MRImageStorage,
 )
+from scipy import ndimage
 
 from .kinds import ENHANCED, is_mosaic, no_scan
 from .parts import differences, parts, place_and_tags
@@ -240,10 +241,44 @@ def read_voxels(headers: Sequence[Dataset]) -> np.ndarray:
     slices, paddings = zip(*(_read_slice(header) for header in headers), strict=True)
     voxels, padding = np.stack(slices), np.stack(paddings)
     if padding.any():
+        padding = _without_signal(padding, voxels, headers[0].SeriesInstanceUID)
         # No signal, so 0; where the signal's own values do not reach there, the nearest of them.
         signal = voxels[~padding] if not padding.all() else np.zeros(1, np.float32)
-        voxels[padding & (voxels != 0)] = np.clip(np.float32(0), signal.min(), signal.max())
+        changed = padding & (voxels != 0)
+        voxels[changed] = np.clip(np.float32(0), signal.min(), signal.max())
+        if count := np.count_nonzero(changed):
+            warnings.warn(
+                f"series {headers[0].SeriesInstanceUID}: {count} of {voxels.size} voxels are padding by their "
+                f"PixelPaddingValue; taken for no signal, {signal.min().clip(0, signal.max()):g}.",
+                stacklevel=2,
+            )
     return voxels
+
+
+def _without_signal(padding: np.ndarray, voxels: np.ndarray, uid: str) -> np.ndarray:
+    """What is declared as padding, without what is signal of the same value, about which a warning says so.
+
+    Padding covers areas: each has 3 x 3 pixels at least, some of which may lie beyond the image. This is asked only
+    where the signal has such values.
+
+    Args:
+        padding: ``(slices, rows, columns)``, true for pixels of the declared value.
+        voxels: of the same shape.
+        uid: of the series.
+    """
+    signal, declared = voxels[~padding], voxels[padding]
+    if not signal.size or declared.min() > signal.max() or declared.max() < signal.min():
+        return padding
+    block = np.ones((1, 3, 3), bool)
+    areas = ndimage.binary_opening(np.pad(padding, [(0, 0), (2, 2), (2, 2)], constant_values=True), block)
+    areas = ndimage.binary_propagation(areas[:, 2:-2, 2:-2], block, mask=padding)
+    if count := np.count_nonzero(padding & ~areas & (voxels != 0)):
+        warnings.warn(
+            f"series {uid}: {count} voxels have the declared PixelPaddingValue, and lie scattered among voxels with "
+            "signal of such values; taken for signal. If they are padding, mask them and convert the series to NIfTI.",
+            stacklevel=3,
+        )
+    return areas
 
 
 def stack(headers: Sequence[Dataset]) -> tuple[list[Dataset], np.ndarray]:
@@ -436,6 +471,11 @@ def _read_slice(header: Dataset) -> tuple[np.ndarray, np.ndarray]:
         compressed = syntax.is_compressed
     except Exception as error:
         raise ValueError(f"{path}: the file cannot be read ({error}); get a whole copy of it.") from None
+    if "FloatPixelData" in image or "DoubleFloatPixelData" in image:
+        raise ValueError(
+            f"{path}: pixels as floating-point numbers (Float Pixel Data), which an MR image cannot have; expected "
+            "integers (Pixel Data). Export the series from the scanner, or convert it to NIfTI."
+        )
     if "PixelData" not in image:
         raise ValueError(f"{path}: no pixel data, expected an image; export the series with its pixels.")
     try:
