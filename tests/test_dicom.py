@@ -14,7 +14,7 @@ from pydicom.uid import CTImageStorage, EnhancedMRImageStorage, generate_uid
 from scipy.ndimage import zoom
 
 from common.apps.deploy.mr_series.signature import is_dicom
-from common.dicom import find_series, to_nifti, write_derived
+from common.dicom import find_series, is_derived, to_nifti, write_derived
 from common.images import ENDINGS
 
 from . import malformed
@@ -47,7 +47,7 @@ def test_a_scan_becomes_nifti_and_its_result_a_derived_series(phantom, tmp_path)
     np.testing.assert_allclose(scan.get_qform(), affine, rtol=1e-6, atol=1e-4)
     # As k-space truncation puts the finer grid, and as block averages do.
     kept = ()
-    for factors, offset in (((2, 2, 2), 0.0), ((1, 1, 3), -1 / 3)):
+    for factors, offset in (((2, 2, 2), 0.0), ((1, 1, 3), -1 / 3), ((1, 1, 1), 0.0)):
         finer = np.diag([*(1 / np.array(factors)), 1.0])
         finer[2, 3] = offset
         values = zoom(scan.get_fdata(dtype=np.float32), factors, order=1)
@@ -63,7 +63,9 @@ def test_a_scan_becomes_nifti_and_its_result_a_derived_series(phantom, tmp_path)
         assert images[0].ReferencedSeriesSequence[0].SeriesInstanceUID == inputs[0].SeriesInstanceUID
         assert images[0].StudyInstanceUID == inputs[0].StudyInstanceUID
         assert "UDEAN: super-resolution', version 1.2.3, SHA-256" in images[0].DerivationDescription
-        assert images[0].SeriesDescription == f"t2 tse SR {'x'.join(map(str, factors))}"
+        sizes = "x".join(f"{size:.3g}" for size in phantom.spacing)
+        change = "x".join(map(str, factors)) if max(factors) > 1 else f"{sizes} mm"
+        assert images[0].SeriesDescription == f"t2 tse SR {change}" and is_derived(images[0])
         # It replaces what was made of the same series before, and nothing else.
         assert sorted(path.name for path in (tmp_path / "out").iterdir()) == sorted([folder.name, *kept])
         kept = "copies", "notes", inputs[0].SeriesInstanceUID
