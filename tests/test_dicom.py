@@ -262,6 +262,11 @@ def test_declared_padding_is_no_signal(minimum, bits, stored, tags, expected, tm
         found, said = converted()
         np.testing.assert_array_equal(found[:, 3:], phantom.values[:, 3:])
         assert "PixelPaddingValue, and lie scattered" in said
+        for image in images:
+            for element, value in ((0x120, -32768), (0x121, 32767)) if minimum < 0 else ((0x120, 0), (0x121, 65535)):
+                image.add_new(0x280000 + element, "SS" if minimum < 0 else "US", value)
+        dicom.save(images, tmp_path)
+        refused(converted, ValueError, f"series {images[0].SeriesInstanceUID}: every voxel is padding")
 
 
 @pytest.mark.filterwarnings("error")

@@ -236,10 +236,15 @@ def read_voxels(headers: Sequence[Dataset]) -> np.ndarray:
         ``(slices, rows, columns)``, float32, in the units that the rescale of the files gives.
 
     Raises:
-        ValueError: when pixels are missing or cannot be decoded.
+        ValueError: when pixels are missing, cannot be decoded, or are all declared as padding.
     """
     slices, paddings = zip(*(_read_slice(header) for header in headers), strict=True)
     voxels, padding = np.stack(slices), np.stack(paddings)
+    if padding.all() and voxels.any():
+        raise ValueError(
+            f"series {headers[0].SeriesInstanceUID}: every voxel is padding by PixelPaddingValue and "
+            f"PixelPaddingRangeLimit, expected an image; mend these tags, or convert the series to NIfTI with dcm2niix."
+        )
     if padding.any():
         padding = _without_signal(padding, voxels, headers[0].SeriesInstanceUID)
         # No signal, so 0; where the signal's own values do not reach there, the nearest of them.
