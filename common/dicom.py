@@ -15,6 +15,7 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 
+from .data.lists.scans import absent_images
 from .files import sidecar
 from .processes import say
 from .transforms.scan.forms import placed_image
@@ -64,7 +65,8 @@ def find_series(folder: str | os.PathLike) -> list[Series]:
     """Every DICOM series under a folder, by its headers alone; those that hold several stacks in parts.
 
     A series of MR slices that is no stack has the reason as its problem. So has each that lies in a folder with a
-    damaged file, since nobody knows whose slice that was; where no series lies with it, it is one of its own. Copies
+    damaged file, or with one whose content is not here, since nobody knows whose slice that was; where no series lies
+    with it, it is one of its own. Copies
     of a file are passed over with a line that names them.
 
     Args:
@@ -75,18 +77,24 @@ def find_series(folder: str | os.PathLike) -> list[Series]:
         In the order of the files' names; none where there is no DICOM file.
     """
     found: dict[tuple[str, str], list[Dataset]] = {}
-    damaged: dict[Path, str] = {}
-    for path in files_in(folder):
+    damaged: dict[Path, dict[Path, str]] = {}
+    files = files_in(folder)
+    absent = absent_images(files)
+    for path in files:
+        if path in absent:
+            damaged.setdefault(path.parent, {})[path] = f"{path}: {absent[path]}"
+            continue
         try:
             header = read_header(path)
         except ValueError as error:
-            damaged.setdefault(path.parent, str(error))
+            damaged.setdefault(path.parent, {})[path] = str(error)
             continue
         if header is not None:
             found.setdefault((header.StudyInstanceUID, header.SeriesInstanceUID), []).append(header)
-    series = [each for headers in found.values() for each in _series_of(headers, damaged)]
-    alone = damaged.keys() - {path.parent for each in series if each.no_scan is None for path in each.files}
-    return series + [Series(f"a damaged file in {parent}", [], problem=damaged[parent]) for parent in sorted(alone)]
+    said = {parent: _damage(of_file) for parent, of_file in damaged.items()}
+    series = [each for headers in found.values() for each in _series_of(headers, said)]
+    alone = said.keys() - {path.parent for each in series if each.no_scan is None for path in each.files}
+    return series + [Series(f"a damaged file in {parent}", [], problem=said[parent]) for parent in sorted(alone)]
 
 
 def to_nifti(series: Series, path: str | os.PathLike) -> None:
@@ -203,6 +211,12 @@ def _is_made_of(path: Path, sources: set[str], uid: str) -> bool:
         for image in item.get("ReferencedInstanceSequence", [])
     ]
     return set(referenced) == sources
+
+
+def _damage(of_file: Mapping[Path, str]) -> str:
+    """What is wrong with the first of a folder's damaged files, and the names of the others."""
+    (_, first), *others = of_file.items()
+    return first + (f" (nor can be read, next to it: {some([path.name for path, _ in others])})" if others else "")
 
 
 def _series_of(headers: list[Dataset], damaged: Mapping[Path, str]) -> list[Series]:

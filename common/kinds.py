@@ -146,7 +146,7 @@ def unreadable(path: str | os.PathLike) -> str | None:
         return "a 2dseq of Bruker ParaVision is not read; convert it to NIfTI, e.g. with bruker2nifti."
     if (end := _unread(name)) is not None:
         return f"{end} is not read; convert it, e.g. with {_CONVERTERS[end]}."
-    if name.endswith(_DICOM):
+    if name.endswith(_DICOM) or (not looks_like_scan(path) and may_be_dicom(path)):
         try:
             found = is_dicom(path)
         except OSError as error:

@@ -13,7 +13,7 @@ from pydicom.uid import CTImageStorage, EnhancedMRImageStorage, generate_uid
 from scipy.ndimage import zoom
 
 from common.apps.deploy.mr_series.signature import is_dicom
-from common.dicom import find_series, to_nifti, write_derived
+from common.dicom import find_series, is_derived, to_nifti, write_derived
 from common.images import ENDINGS
 
 from . import malformed
@@ -46,7 +46,7 @@ def test_a_scan_becomes_nifti_and_its_result_a_derived_series(phantom, tmp_path)
     np.testing.assert_allclose(scan.get_qform(), affine, rtol=1e-6, atol=1e-4)
     # As k-space truncation puts the finer grid, and as block averages do.
     kept = ()
-    for factors, offset in (((2, 2, 2), 0.0), ((1, 1, 3), -1 / 3)):
+    for factors, offset in (((2, 2, 2), 0.0), ((1, 1, 3), -1 / 3), ((1, 1, 1), 0.0)):
         finer = np.diag([*(1 / np.array(factors)), 1.0])
         finer[2, 3] = offset
         values = zoom(scan.get_fdata(dtype=np.float32), factors, order=1)
@@ -62,7 +62,9 @@ def test_a_scan_becomes_nifti_and_its_result_a_derived_series(phantom, tmp_path)
         assert images[0].ReferencedSeriesSequence[0].SeriesInstanceUID == inputs[0].SeriesInstanceUID
         assert images[0].StudyInstanceUID == inputs[0].StudyInstanceUID
         assert "UDEAN: super-resolution', version 1.2.3, SHA-256" in images[0].DerivationDescription
-        assert images[0].SeriesDescription == f"t2 tse SR {'x'.join(map(str, factors))}"
+        change, unit = (factors, "") if max(factors) > 1 else (phantom.spacing, " mm")
+        change = "x".join(f"{number:.3g}" for number in change)
+        assert images[0].SeriesDescription == f"t2 tse SR {change}{unit}" and is_derived(images[0])
         # It replaces what was made of the same series before, and nothing else.
         assert sorted(path.name for path in (tmp_path / "out").iterdir()) == sorted([folder.name, *kept])
         kept = "copies", "notes", inputs[0].SeriesInstanceUID
@@ -102,7 +104,7 @@ def again(images, **values):
     return [*images, *others]
 
 
-@pytest.mark.parametrize("form", ["explicit", "implicit", "with group 2", "a copy", "rounded", "rounded, oblique"])
+@pytest.mark.parametrize("form", "explicit;implicit;with group 2;a copy;resent;rounded;rounded, oblique".split(";"))
 def test_other_forms_of_a_series_are_the_same_volume(form, tmp_path, capsys):
     phantom = dicom.Series(spacing=(1.0, 1.0, 3.03), angles=(8, -25, 12) if "oblique" in form else (0, 0, 0))
     dicom.save(images := phantom.images(), tmp_path)
@@ -116,8 +118,10 @@ def test_other_forms_of_a_series_are_the_same_volume(form, tmp_path, capsys):
         image.save_as(path, enforce_file_format=form[0] in "ar", **raw)
     if form == "a copy":
         shutil.copy(tmp_path / "0003.dcm", tmp_path / "0003 (1).dcm")
+    elif form == "resent":
+        again(images, InstanceNumber=99, ContentTime="120000")[13].save_as(tmp_path / "0003 (1).dcm")
     (series,) = find_series(tmp_path)
-    assert series.problem is None and ("0003 (1).dcm" in capsys.readouterr().out) == (form == "a copy")
+    assert series.problem is None and ("0003 (1).dcm" in capsys.readouterr().out) == (form in ("a copy", "resent"))
     to_nifti(series, tmp_path / "scan.nii")
     np.testing.assert_array_equal((scan := nib.load(tmp_path / "scan.nii")).get_fdata(), phantom.values)
     np.testing.assert_allclose(scan.affine, dicom.LPS_TO_RAS @ phantom.lps, atol=0.1 if "rounded" in form else 1e-4)
@@ -154,7 +158,10 @@ PARTS = [
 @pytest.mark.parametrize(("values", "names", "always"), PARTS)
 def test_the_stacks_of_one_series_are_told_apart_by_their_tags(values, names, always, tmp_path):
     """At the same places, and kinds and echoes also where one stack lies between the slices of the other."""
-    dicom.save(images := again(dicom.Series().images(), **values), tmp_path)
+    images = again(dicom.Series().images(), **values)
+    for image in images[10:]:
+        image.PixelData = image.PixelData[::-1]
+    dicom.save(images, tmp_path)
     found = find_series(tmp_path)
     assert [each.part for each in found] == names
     assert [each.affine is None for each in found] == [name in ("phase image", "") for name in names]
@@ -215,6 +222,9 @@ def test_what_an_image_is_its_tags_say(kind, values, tmp_path):
     assert (series.affine is None) == (kind != "None")
 
 
+TISSUE = int(dicom.Series().stored[16, 14, 4])
+
+
 @pytest.mark.parametrize(
     ("minimum", "bits", "stored", "tags", "expected"),
     [
@@ -223,9 +233,11 @@ def test_what_an_image_is_its_tags_say(kind, values, tmp_path):
         (-300, 16, -1990, {0x120: ("SS", -2000), 0x121: ("SS", -1980)}, 0),
         (300, 16, 5, {0x120: ("US", 5)}, 300),  # 0 is no value of this scan
         (0, 16, 5, {0x121: ("US", 5)}, 5),
+        (0, 16, TISSUE, {0x120: ("US", TISSUE)}, 0),  # in an area, and scattered
+        (0, 16, 5, {0x120: ("US", 0), 0x121: ("US", 65535)}, None),
     ],
 )
-def test_declared_padding_is_no_signal(minimum, bits, stored, tags, expected, tmp_path):
+def test_declared_padding_is_no_signal(minimum, bits, stored, tags, expected, tmp_path, recwarn):
     phantom = dicom.Series(minimum=minimum)
     for k, image in enumerate(images := phantom.images()):
         (pixels := phantom.stored[:, :, k].T.copy())[:3] = stored
@@ -233,10 +245,16 @@ def test_declared_padding_is_no_signal(minimum, bits, stored, tags, expected, tm
         for element, value in tags.items():
             image.add_new(0x280000 + element, *value)
     dicom.save(images, tmp_path)
-    to_nifti(find_series(tmp_path)[0], tmp_path / "scan.nii")
-    found = nib.load(tmp_path / "scan.nii").get_fdata()
+    (series,) = find_series(tmp_path)
+    if expected is None:
+        refused(lambda: to_nifti(series, tmp_path / "scan.nii"), ValueError, "series", "every voxel is padding")
+        return
+    to_nifti(series, tmp_path / "scan.nii")
+    found, said = nib.load(tmp_path / "scan.nii").get_fdata(), "".join(str(each.message) for each in recwarn)
     assert (found[:, :3] == expected).all()
     np.testing.assert_array_equal(found[:, 3:], phantom.values[:, 3:])
+    assert (f"series {series.headers[0].SeriesInstanceUID}: 960 of 8960 voxels are padding" in said) == (0x120 in tags)
+    assert ("lie scattered" in said) == (stored == TISSUE)
 
 
 @pytest.mark.filterwarnings("error")
@@ -261,8 +279,14 @@ def test_a_damaged_file_spoils_the_series_beside_it_and_no_other(tmp_path):
     dicom.save(dicom.Series().images()[:1], tmp_path / "z", lambda data: b"nothing")
     (tmp_path / "zz").mkdir()
     (tmp_path / "zz" / "1.dcm").symlink_to("/proc/self/mem")  # a file that cannot be read
-    sound, spoilt, alone, closed = find_series(tmp_path)
+    dicom.Series().save(tmp_path / "absent")
+    (tmp_path / "links").mkdir()
+    for name in ("absent/IM9", "absent/IM8", "links/IM1", "links/IM2", "README"):
+        (tmp_path / name).symlink_to("../annex/objects/IM9")
+    absent, sound, spoilt, links, alone, closed = find_series(tmp_path)
     assert sound.problem is None and len(spoilt.files) == 9 and "0009.dcm" in spoilt.problem
+    has(absent.problem, "IM8: its content is not here", "datalad get", "(nor can be read, next to it: IM9)")
+    assert links.files == [] and "datalad get" in links.problem
     assert alone.files == [] and "0000.dcm: not a DICOM file" in alone.problem
     assert closed.files == [] and "zz/1.dcm: the DICOM header cannot be read" in closed.problem
 

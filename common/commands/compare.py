@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import nibabel as nib
@@ -14,7 +14,7 @@ from ..images import ending as format_of
 from ..images import open_image
 from ..metrics import cubic, psnr, ssim
 from ..reports import about_result, case_figure, check_viewer, viewer
-from ..transforms.scan.extremes import cleaned
+from ..transforms.scan.extremes import find_extremes, without_extremes
 
 
 def compare(
@@ -81,9 +81,8 @@ def compare(
         for key, image in images.items()
     }
     # A fill value or a hot voxel would leave no greys to the scan, and ring all over its interpolation.
-    clean = cleaned(volumes["lr"])
-    if clean is not volumes["lr"]:
-        volumes["lr"], images["lr"] = clean, nib.Nifti1Image(clean, images["lr"].affine)
+    for key, clean in _without_extremes(volumes).items():
+        volumes[key], images[key] = clean, nib.Nifti1Image(clean, images[key].affine)
     zoom = None
     if at is not None:
         point = np.linalg.solve(affine, [*at, 1.0])[:3]
@@ -122,6 +121,29 @@ def compare(
         zoom=zoom,
     )
     print(f"Wrote {output}")
+
+
+def _without_extremes(volumes: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Those of the volumes ``(X, Y, Z)`` that have extreme voxels, cleaned.
+
+    A result has the extremes of its scan as they were, but as larger clumps, that by themselves may look like objects:
+    they are known by the values that the scan's have.
+    """
+    scan = volumes["lr"]
+    found = find_extremes(scan)
+    least, most = -np.inf, np.inf
+    if found is not None:
+        rest, extremes = scan[~found], scan[found]
+        # A hundredth nearer to the rest, as DICOM rounds the values of a result.
+        least = max((float(v) + 0.01 * abs(v) for v in extremes[extremes < rest.min()]), default=-np.inf)
+        most = min((float(v) - 0.01 * abs(v) for v in extremes[extremes > rest.max()]), default=np.inf)
+    clean = {} if found is None else {"lr": without_extremes(scan, found)}
+    for key in volumes.keys() - {"lr"}:
+        volume, own = volumes[key], find_extremes(volumes[key])
+        extreme = (volume <= least) | (volume >= most) | (False if own is None else own)
+        if extreme.any() and not extreme.all():
+            clean[key] = without_extremes(volume, extreme)
+    return clean
 
 
 def _image(option: str, name: str) -> nib.spatialimages.SpatialImage:

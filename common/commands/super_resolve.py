@@ -70,6 +70,7 @@ def super_resolve(
     from ..startup import import_monai
 
     import_monai()
+    from ..data.naming import by_name
     from ..errors import RunsFailedError
     from ..files import check_writable
     from ..images import missing_content
@@ -105,7 +106,9 @@ def super_resolve(
             else:
                 _run(group, output, shard, override.get("bids", False))
     join()
-    every = gathered([(job.entry.get("source", job.entry["image"]), job.problem) for job in jobs])
+    every = gathered(
+        [(job.entry.get("source", job.entry["image"]), job.problem and by_name(job.problem, job.entry)) for job in jobs]
+    )
     failures = [f"{image}: {problem.removeprefix(f'{image}: ')}" for image, problem in every if problem]
     if failures:
         if rank()[0] > 0:
@@ -168,8 +171,8 @@ def _found(root: Path, guide: str | None, subject: str | None, temporary: Path) 
     for job, each, file in zip(jobs[len(scans) :], series, files, strict=True):
         job.series = each
         job.entry["image"] = str(temporary / file.parent.name / file.name)
-        if each.files:
-            job.entry["source"] = f"{each.files[0].parent} (DICOM series {_uid(each)})"
+        folder = f"{each.files[0].parent} (DICOM series {_uid(each)})" if each.files else each.description
+        job.entry["source"] = folder
         job.problem = job.problem or (f"{each.description}: {each.problem}" if each.problem else None)
         if guide is not None:
             job.problem = f"{each.description}: guides are for NIfTI; convert the series, or leave --guide out."
@@ -182,11 +185,12 @@ def _series(root: Path) -> list[Series]:
     What is no scan at all has that as its problem where it is named by itself, and is passed over in a folder.
     """
     from ..data.lists.datalist import files_below
-    from ..kinds import may_be_dicom, say_passed_over
+    from ..data.lists.scans import absent_images
+    from ..kinds import may_be_dicom, named_as_dicom, say_passed_over
     from ..processes import say
 
     files = [root] if root.is_file() else [root / name for name in files_below(root)]
-    if not any(may_be_dicom(file) for file in files):
+    if not any(named_as_dicom(file) or may_be_dicom(file) for file in files) and not absent_images(files):
         return []
     from ..dicom import find_series
 
@@ -392,15 +396,19 @@ def _tell(group: Sequence[_Job], options: Sequence[str]) -> None:
 
 
 def _convert(group: Sequence[_Job]) -> None:
-    """Write the NIfTI file of a DICOM series."""
+    """Write the NIfTI file of a DICOM series; the entry gets the warnings about that."""
     for job in group:
         if job.series is not None:
             from ..dicom import to_nifti
 
             path = Path(job.entry["image"])
             path.parent.mkdir(parents=True, exist_ok=True)
-            with _problem_of(job):
+            with _problem_of(job), warnings.catch_warnings(record=True) as caught:
+                warnings.simplefilter("always", UserWarning)
                 to_nifti(job.series, path)
+                own = f"series {_uid(job.series)}: "
+                texts = [str(each.message).removeprefix(own) for each in caught]
+                job.entry["warnings"] = [f"{job.entry['name']}: {text}" for text in texts]
 
 
 def _run(group: Sequence[_Job], output: Path, shard: str | None, bids: Any) -> None:
@@ -446,13 +454,11 @@ def _write_derived(job: _Job, parser: Any, output: Path, bids: Any) -> None:
 def _look(group: Sequence[_Job], output: Path, bids: Any) -> None:
     """Load scans and check them as their bundle's workflow does, and say what would be done."""
     from ..data import CaseFailure, CaseLoader
-    from ..data.naming import result_path
+    from ..data.naming import by_name, result_path, root_cause, without_name
 
     jobs = [job for job in group if job.problem is None]
     if not jobs:
         return
-    from ..data.naming import root_cause
-
     with tempfile.TemporaryDirectory() as nowhere:
         workflow = _workflow(jobs, Path(nowhere))
         try:
@@ -471,8 +477,9 @@ def _look(group: Sequence[_Job], output: Path, bids: Any) -> None:
                 job.problem = batch.reason
                 continue
             print(f"would write {result_path(output, job.entry['name'], bids=bids)}", flush=True)
-            for text in dict.fromkeys(str(warning.message) for warning in caught):
-                print(f"  warning: {text.removeprefix(job.entry['image'] + ': ')}", flush=True)
+            texts = [*job.entry.get("warnings", ()), *(str(warning.message) for warning in caught)]
+            for text in dict.fromkeys(by_name(without_name(text, job.entry), job.entry) for text in texts):
+                print(f"  warning: {text}", flush=True)
 
 
 def _workflow(jobs: Sequence[_Job], output: Path, **further: Any) -> Any:

@@ -41,6 +41,11 @@ def without_name(message: str, item: Mapping[str, Any]) -> str:
     return message
 
 
+def by_name(message: str, item: Mapping[str, Any]) -> str:
+    """A warning or a reason, in which the file that a DICOM series is made into for the run has the entry's name."""
+    return message.replace(str(item["image"]), result_name(item)) if "source" in item else message
+
+
 def few_words(message: str, item: Mapping[str, Any]) -> str:
     """What a warning or a reason about an entry says first, for one line."""
     message = without_name(message, item)

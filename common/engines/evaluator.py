@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from .. import progress
 from ..data.loaders.cases import CaseFailure
-from ..data.naming import case_name, failure, few_words, result_name, root_cause, without_name
+from ..data.naming import by_name, case_name, failure, few_words, result_name, root_cause, without_name
 from ..memory import keep_freed_memory
 from ..processes import gathered, rank
 
@@ -49,7 +49,7 @@ class Case:
         entry: of the data list.
         started: when loading it began, by ``time.perf_counter``.
         seconds: that it took, with loading and postprocessing.
-        warnings: texts of the warnings about it, each once.
+        warnings: texts of the warnings about it, each once; first those that its entry has as "warnings".
         result: path that ``SaveVolumed`` wrote.
         error: why it failed.
     """
@@ -130,7 +130,8 @@ class CaseEvaluator(SupervisedEvaluator):
         entries = self.data_loader.dataset.data
         if len(self.cases) == len(entries):
             return  # Ignite asks once more than there are
-        self.case = Case(entries[len(self.cases)], started=time.perf_counter())
+        entry = entries[len(self.cases)]
+        self.case = Case(entry, started=time.perf_counter(), warnings=[*entry.get("warnings", ())])
         self.bar.set_postfix_str(result_name(self.case.entry))
         # What of the case is done before the present step, and what that step may add to it: loading half of it.
         self.before, self.room = 0.0, 0.5
@@ -142,14 +143,14 @@ class CaseEvaluator(SupervisedEvaluator):
     def _iteration(self, engine: CaseEvaluator, batchdata: Any) -> Any:
         try:
             if isinstance(batchdata, CaseFailure):
-                self.case.error = batchdata.reason
+                self.case.error = by_name(batchdata.reason, self.case.entry)
                 return []
             try:
                 output = super()._iteration(engine, batchdata)
                 self.case.result = output[0].get("saved_to") if isinstance(output, list) else None
                 return output
             except Exception as error:
-                self.case.error = root_cause(error)
+                self.case.error = by_name(root_cause(error), self.case.entry)
                 return []
         finally:
             self.case.seconds = time.perf_counter() - self.case.started
@@ -180,8 +181,8 @@ class CaseEvaluator(SupervisedEvaluator):
             def show(message: Warning | str, category: type[Warning], *args: Any, **kwargs: Any) -> None:
                 if self.case is None or not issubclass(category, UserWarning):
                     others(message, category, *args, **kwargs)
-                elif str(message) not in self.case.warnings:
-                    self.case.warnings.append(str(message))
+                elif (text := by_name(str(message), self.case.entry)) not in self.case.warnings:
+                    self.case.warnings.append(text)
 
             warnings.showwarning = show
             yield

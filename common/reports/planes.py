@@ -18,6 +18,7 @@ from skimage.filters import threshold_otsu
 
 from ..files import replacing
 from ..images import open_image
+from ..transforms.scan.extremes import cleaned
 
 __all__ = ["PLANES", "Grid", "Panel", "View", "content", "draw_plane", "label_ends", "load_panels", "save_panels"]
 
@@ -126,7 +127,7 @@ class View:
         in whatever order they take its axes.
         """
         image = nib.squeeze_image(open_image(path))
-        volume = np.nan_to_num(np.asarray(image.dataobj, dtype=np.float32), posinf=0.0, neginf=0.0)
+        volume = cleaned(np.nan_to_num(np.asarray(image.dataobj, dtype=np.float32), posinf=0.0, neginf=0.0))
         # Single bright voxels must not make the threshold coarse.
         return cls.of_volume(volume.clip(min(float(volume.min()), 0.0), np.quantile(volume, 0.999)), image.affine)
 

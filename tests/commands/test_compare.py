@@ -88,7 +88,7 @@ def test_the_picture_does_not_depend_on_the_storage(tmp_path):
     lr[0, 0, 0], holed[0, 0, 0] = 0, np.nan
     hot = np.where(np.isnan(holed), 1e30, holed)
 
-    def drawn(name, voxels, axes="RAS"):
+    def drawn(name, voxels, axes="RAS", hr=hr):
         scan = save(tmp_path / name / "lr.nii.gz", voxels, affine, axes=axes)
         result = save(tmp_path / name / "sr.nii.gz", hr, OBLIQUE, axes=axes)
         compare(str(scan), str(result), str(tmp_path / "out.png"))
@@ -98,6 +98,9 @@ def test_the_picture_does_not_depend_on_the_storage(tmp_path):
     np.testing.assert_allclose(picture, drawn("mirrored", lr, "LSP"), atol=0.02)
     for name, voxels in (("holed", holed), ("hot", hot)):
         np.testing.assert_array_equal(picture, drawn(name, voxels))
+    for value in (1e30, 1500):  # the result has it too, in 8 voxels
+        lr[2, 2, 2], hr[4:6, 4:6, 4:6] = value, value
+        assert np.abs(picture - drawn("both", lr, hr=hr)).mean() < 0.01
 
 
 def test_dicom(tmp_path):

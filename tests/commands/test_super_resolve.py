@@ -137,7 +137,8 @@ def test_methods_that_learn_from_the_scan(tmp_path, capsys):
 
 def test_dicom(tmp_path, capsys):
     """A series comes back as a derived one beside its NIfTI, which is no scan the next time."""
-    images = dicom.Series().save(tmp_path / "elsewhere")
+    padding = int(dicom.Series().stored[16, 14, 4])  # a value that tissue has too
+    images = dicom.Series(attributes={"PixelPaddingValue": padding}).save(tmp_path / "elsewhere")
     folder, output = tmp_path / "in", tmp_path / "in" / "super_resolved"
     folder.mkdir()
     (folder / "linked").symlink_to(tmp_path / "elsewhere", target_is_directory=True)
@@ -145,7 +146,11 @@ def test_dicom(tmp_path, capsys):
     made = files(output)
     (result,) = [name for name in made if name.endswith("_sr.json")]
     series = images[0].SeriesInstanceUID
-    assert json.loads((output / result).read_text())["Sources"] == [f"{folder / 'linked'} (DICOM series {series})"]
+    written = (output / result).read_text()
+    said = "\n".join(json.loads(written)["SuperResolution"]["Warnings"])
+    assert said.startswith(result.replace("_sr.json", ": ")) and "declared PixelPaddingValue" in said
+    assert "super_resolve-" not in written + (output / "log.jsonl").read_text()
+    assert json.loads(written)["Sources"] == [f"{folder / 'linked'} (DICOM series {series})"]
     derived = [name for name in made if name.endswith(".dcm")]
     assert len(derived) == 2 * len(images)
     assert dicom.read((output / derived[0]).parent)[0].ReferencedSeriesSequence[0].SeriesInstanceUID == series

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 
 from ...images import ENDINGS, ending, image_or_none, missing_content
-from ...kinds import may_be_dicom, named_as_dicom, no_scan, say_passed_over, scan_files, unreadable
+from ...kinds import looks_like_scan, may_be_dicom, named_as_dicom, no_scan, say_passed_over, scan_files, unreadable
 from ...processes import say
 from ..naming import case_stem
 from .datalist import SUBJECT, check_exclusive, files_below, find, folder, subject_of
@@ -24,7 +25,7 @@ def find_images(path: str | os.PathLike, dicom: bool = False) -> list[dict[str, 
 
     Args:
         path: a folder, searched with its subfolders, linked ones too; or a file.
-        dicom: whether the caller looks after the DICOM files of a folder.
+        dicom: whether the caller looks after the DICOM files of a folder, and all that are named so.
 
     Returns:
         ``[{"image": path, "name": name}, ...]``, as :func:`named` names them. One that cannot be read, by its format or
@@ -41,13 +42,38 @@ def find_images(path: str | os.PathLike, dicom: bool = False) -> list[dict[str, 
         raise FileNotFoundError(f"dataset_dir '{path}' is neither a folder nor a file; name scans to super-resolve.")
     # A folder that is reached in two ways is read once.
     found = {file.parent.resolve() / file.name: file for file in (root / name for name in reversed(files_below(root)))}
-    files = scan_files(sorted(found.values()))
-    files = [file for file in files if not (dicom and named_as_dicom(file) and may_be_dicom(file))]
+    every = sorted(found.values())
+    files = scan_files(every)
+    if dicom:
+        files = [file for file in files if not named_as_dicom(file)]
+    else:
+        unnamed = [file for file in every if not looks_like_scan(file) and may_be_dicom(file)]
+        files = sorted({*files, *unnamed, *absent_images(every)})
     if not files:
         raise FileNotFoundError(
             f"dataset_dir '{path}' holds no scan, in its subfolders neither; expected {', '.join(ENDINGS)}."
         )
     return named(_entries(files), root)
+
+
+def absent_images(files: Iterable[Path]) -> dict[Path, str]:
+    """Files of DICOM images whose content is not here, each with the reason.
+
+    Many DICOM files have names without an ending. Such a name counts where the folder has DICOM files, or nothing but
+    several of these.
+    """
+    of_folder: dict[Path, list[Path]] = {}
+    for file in files:
+        of_folder.setdefault(file.parent, []).append(file)
+    found: dict[Path, str] = {}
+    for own in of_folder.values():
+        # A UID ends in a point and a number, which is no ending.
+        candidates = [file for file in own if named_as_dicom(file) or not file.suffix[1:2].isalpha()]
+        absent = {file: reason for file in candidates if (reason := missing_content(file)) is not None}
+        # A single one may be the link to a folder that is gone; and it is no stack.
+        if absent and (len(absent) == len(own) > 1 or any(named_as_dicom(file) or may_be_dicom(file) for file in own)):
+            found |= absent
+    return found
 
 
 def find_pairs(
@@ -178,16 +204,18 @@ def _entries(files: Sequence[Path], by_itself: bool = False) -> list[dict[str, s
 
 
 def _problems(files: Sequence[Path]) -> list[tuple[Path, str | None]]:
-    """Each file, and why it cannot be read; of the DICOM files of a folder only the first."""
-    found: dict[Path, tuple[Path, str | None]] = {}
-    count = Counter(file.parent for file in files if named_as_dicom(file))
+    """Each file, and why it cannot be read; of the DICOM files of a folder only the first with each reason."""
+    found: dict[Any, list[tuple[Path, str | None]]] = {}
     for file in files:
-        key, problem = file, unreadable(file)
-        if named_as_dicom(file) and problem is not None:
-            key = file.parent
-            problem += f" {count[key] - 1} more DICOM files are next to it." if count[key] > 1 else ""
-        found.setdefault(key, (file, problem))
-    return list(found.values())
+        dicom = named_as_dicom(file) or not looks_like_scan(file)
+        problem = unreadable(file) or (missing_content(file) if dicom else None)
+        # Reasons of one kind begin with the same words.
+        key = (file.parent, *problem.split()[:3]) if dicom and problem else file
+        found.setdefault(key, []).append((file, problem))
+    return [
+        (file, f"{problem} (and {len(others)} more DICOM files next to it)" if others else problem)
+        for (file, problem), *others in found.values()
+    ]
 
 
 def _nothing(results: Sequence[Path], others: Mapping[str, str]) -> str:

@@ -80,10 +80,18 @@ def test_what_is_no_scan_is_passed_over_and_what_cannot_be_read_has_a_problem(tm
         and "datalad get" in found["c_t2"]
     )
     (tmp_path / "series").mkdir()
+    (tmp_path / "away").mkdir()
+    touch(tmp_path, "series/notes.txt", "series/1.dcm")
+    for name in ("series/I0", "series/I1", "away/I0", "away/1.2.3", "README"):
+        (tmp_path / name).symlink_to("../annex/objects/d")
     for n in range(2):
-        (tmp_path / "series" / f"{n}.dcm").write_bytes(bytes(128) + b"DICM")
-    first, second = ([entry["image"] for entry in call(tmp_path)] for call in (find_images, find_scans))
-    assert [path for path in first if path not in second] == [str(tmp_path / "series" / "0.dcm")]
+        (tmp_path / "series" / f"{n}.2.84").write_bytes(bytes(128) + b"DICM")
+    first, second = ({e["image"]: e.get("problem", "") for e in call(tmp_path)} for call in (find_images, find_scans))
+    series = {path.removeprefix(f"{tmp_path}/"): text for path, text in first.items() if path not in second}
+    # README may be an image as well as IM0.dcm, next to which it is.
+    names = "IM0.dcm away/1.2.3 series/0.2.84 series/1.dcm series/I0".split()
+    assert list(series) == names and "(and 3 more" in series["IM0.dcm"] and "DICOM is read as" in series[names[2]]
+    assert "datalad get" in series["away/1.2.3"] and "datalad get" not in series["series/1.dcm"]
     said = capsys.readouterr().out
     assert all(f"passed over: {tmp_path}/{name}_mask.nii: a mask" in said for name in ("a_t2", "m/b"))
     whole, *others = pairs(tmp_path, "*_t2*", "a_t1.*,*_mask.nii", subject="^a|(.)_")

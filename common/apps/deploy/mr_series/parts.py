@@ -24,6 +24,7 @@ _REPEATED = {
     "AcquisitionTime": "acquired at {}", _FOLDER: "folder {}",
 }  # fmt: skip
 _ECHO = ("EchoTime", "EchoNumbers")
+_PLACE = ("ImagePositionPatient", "ImageOrientationPatient")
 _ROUNDING = 0.01  # of echo times: ms, and as a share of them
 
 
@@ -69,6 +70,12 @@ def differences(first: Dataset, second: Dataset) -> str:
     """What tells two images at one place apart, in words."""
     tags = [*_ECHO, *(tag for tag in _REPEATED if tag != _FOLDER)]
     return ", ".join(tag for tag in tags if first.get(tag) != second.get(tag)) or "nothing but the pixels"
+
+
+def place_and_tags(header: Dataset) -> tuple[str, ...]:
+    """Where an image is, or its file where that is not known, and what tells it from others there."""
+    where = [text(header, tag) if values(header, tag) else header.filename for tag in _PLACE]
+    return (*where, *(_value(header, tag) for tag in (*_ECHO, *_REPEATED) if tag != _FOLDER))
 
 
 def _by_kind(headers: list[Dataset]) -> dict[str, list[Dataset]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import filecmp
+import hashlib
 import logging
 import os
 import re
@@ -23,9 +24,10 @@ from pydicom.uid import (
     MediaStorageDirectoryStorage,
     MRImageStorage,
 )
+from scipy import ndimage
 
 from .kinds import ENHANCED, is_mosaic, no_scan
-from .parts import differences, parts
+from .parts import differences, parts, place_and_tags
 from .signature import is_dicom
 from .tags import numbers, some, text, whole
 
@@ -87,6 +89,8 @@ def read_headers(folder: str | os.PathLike) -> list[Dataset]:
 def without_copies(headers: Sequence[Dataset]) -> tuple[list[Dataset], list[str]]:
     """Take out the headers of files that are copies of others: the same image of the same series, with equal pixels.
 
+    The same is an image by its UID; or, as archives give copies new ones, by its place and all that tells stacks apart.
+
     Returns:
         The header of each image with the shortest name, in their order, and the names of the files left out.
 
@@ -94,17 +98,34 @@ def without_copies(headers: Sequence[Dataset]) -> tuple[list[Dataset], list[str]
         ValueError: when two files say that they are the same image, and are not.
     """
     known: dict[tuple[str, str, str], Dataset] = {}
+    alike: dict[tuple[str, ...], list[Dataset]] = {}
     for header in sorted(headers, key=lambda header: len(Path(header.filename).name)):
         uids = header.StudyInstanceUID, header.SeriesInstanceUID, header.SOPInstanceUID
         first = known.setdefault(uids, header)
-        if first is not header and not _is_copy(header, first):
+        if first is header:
+            alike.setdefault((*uids[:2], *place_and_tags(header)), []).append(header)
+        elif not _is_copy(header, first):
             raise ValueError(
                 f"{header.filename}: the SOPInstanceUID is that of {first.filename} ({header.SOPInstanceUID}), but "
                 "pixels or position differ, expected one file of each image; take the wrong one out of the folder."
             )
-    kept = {header.filename for header in known.values()}
+    kept = {header.filename for own in alike.values() for header in _without_resent(own)}
     copies = [Path(header.filename).name for header in headers if header.filename not in kept]
     return [header for header in headers if header.filename in kept], copies
+
+
+def _without_resent(headers: Sequence[Dataset]) -> list[Dataset]:
+    """Of images that differ in their UIDs and pixels at most, the first with each pixels, and all that are damaged."""
+    if len(headers) == 1:
+        return [*headers]
+    kept: dict[bytes | str, Dataset] = {}
+    for header in headers:
+        try:
+            key = hashlib.sha256(b"".join(part.tobytes() for part in _read_slice(header))).digest()
+        except ValueError:
+            key = header.filename  # what is wrong with it is said when it is read
+        kept.setdefault(key, header)
+    return [*kept.values()]
 
 
 def _is_copy(header: Dataset, first: Dataset) -> bool:
@@ -215,15 +236,54 @@ def read_voxels(headers: Sequence[Dataset]) -> np.ndarray:
         ``(slices, rows, columns)``, float32, in the units that the rescale of the files gives.
 
     Raises:
-        ValueError: when pixels are missing or cannot be decoded.
+        ValueError: when pixels are missing, cannot be decoded, or are all declared as padding.
     """
     slices, paddings = zip(*(_read_slice(header) for header in headers), strict=True)
     voxels, padding = np.stack(slices), np.stack(paddings)
+    if padding.all() and voxels.any():
+        raise ValueError(
+            f"series {headers[0].SeriesInstanceUID}: every voxel is padding by PixelPaddingValue and "
+            f"PixelPaddingRangeLimit, expected an image; mend these tags, or convert the series to NIfTI with dcm2niix."
+        )
     if padding.any():
+        padding = _without_signal(padding, voxels, headers[0].SeriesInstanceUID)
         # No signal, so 0; where the signal's own values do not reach there, the nearest of them.
         signal = voxels[~padding] if not padding.all() else np.zeros(1, np.float32)
-        voxels[padding & (voxels != 0)] = np.clip(np.float32(0), signal.min(), signal.max())
+        changed = padding & (voxels != 0)
+        voxels[changed] = np.clip(np.float32(0), signal.min(), signal.max())
+        if count := np.count_nonzero(changed):
+            warnings.warn(
+                f"series {headers[0].SeriesInstanceUID}: {count} of {voxels.size} voxels are padding by their "
+                f"PixelPaddingValue; taken for no signal, {signal.min().clip(0, signal.max()):g}.",
+                stacklevel=2,
+            )
     return voxels
+
+
+def _without_signal(padding: np.ndarray, voxels: np.ndarray, uid: str) -> np.ndarray:
+    """What is declared as padding, without what is signal of the same value, about which a warning says so.
+
+    Padding covers areas: each has 3 x 3 pixels at least, some of which may lie beyond the image. This is asked only
+    where the signal has such values.
+
+    Args:
+        padding: ``(slices, rows, columns)``, true for pixels of the declared value.
+        voxels: of the same shape.
+        uid: of the series.
+    """
+    signal, declared = voxels[~padding], voxels[padding]
+    if not signal.size or declared.min() > signal.max() or declared.max() < signal.min():
+        return padding
+    block = np.ones((1, 3, 3), bool)
+    areas = ndimage.binary_opening(np.pad(padding, [(0, 0), (2, 2), (2, 2)], constant_values=True), block)
+    areas = ndimage.binary_propagation(areas[:, 2:-2, 2:-2], block, mask=padding)
+    if count := np.count_nonzero(padding & ~areas & (voxels != 0)):
+        warnings.warn(
+            f"series {uid}: {count} voxels have the declared PixelPaddingValue, and lie scattered among voxels with "
+            "signal of such values; taken for signal. If they are padding, mask them and convert the series to NIfTI.",
+            stacklevel=3,
+        )
+    return areas
 
 
 def stack(headers: Sequence[Dataset]) -> tuple[list[Dataset], np.ndarray]:
@@ -387,6 +447,8 @@ def _check_steps(uid: str, files: Sequence[str], along: np.ndarray, rounding: fl
     slope, _ = np.polyfit(index, along, 1)
     fits = times.min() >= 1 and np.ptp(along - slope * index) / 2 <= max(min(rounding, 0.1 * slope), 0.01 * slope)
     missing = int((times - 1).sum())
+    # Where most steps are several of the smallest, that one is wrong, rather than most slices missing.
+    fits = fits and np.median(times) == 1
     if fits and missing:
         raise ValueError(
             f"the series {uid} lacks {missing} slices, the first between {files[int((times > 1).argmax())]} and the "
@@ -396,9 +458,10 @@ def _check_steps(uid: str, files: Sequence[str], along: np.ndarray, rounding: fl
     if not fits:
         gap = int(steps.argmax())
         raise ValueError(
-            f"the series {uid} has slices {steps.min():g} to {steps.max():g} mm apart, the most between {files[gap]} "
-            f"and {files[gap + 1]}; expected even steps. Copy the files of each stack into a folder of its own and "
-            "name that folder, or export the whole series."
+            f"the series {uid} has slices {steps.min():g} to {steps.max():g} mm apart, half of them up to "
+            f"{np.median(steps):g} mm, the most between {files[gap]} and {files[gap + 1]}; expected even steps, and no "
+            "slice out of place. Copy the files of each stack into a folder of its own and name that folder, or export "
+            "the whole series again."
         )
 
 
@@ -413,6 +476,11 @@ def _read_slice(header: Dataset) -> tuple[np.ndarray, np.ndarray]:
         compressed = syntax.is_compressed
     except Exception as error:
         raise ValueError(f"{path}: the file cannot be read ({error}); get a whole copy of it.") from None
+    if "FloatPixelData" in image or "DoubleFloatPixelData" in image:
+        raise ValueError(
+            f"{path}: pixels as floating-point numbers (Float Pixel Data), which an MR image cannot have; expected "
+            "integers (Pixel Data). Export the series from the scanner, or convert it to NIfTI."
+        )
     if "PixelData" not in image:
         raise ValueError(f"{path}: no pixel data, expected an image; export the series with its pixels.")
     try:

@@ -53,7 +53,7 @@ _LOSSY = {
 _SERIES_NUMBER = 1000  # added to the source's
 _LENGTH = 64  # of a SeriesDescription
 # How the DerivationDescription of a series begins that is written here.
-DERIVED = re.compile(r"Super-resolution by [^ ]+ \(columns x rows x slices\) of the series ")
+DERIVED = re.compile(r"Super-resolution (by [^ ]+|to [^ ]+ mm) \(columns x rows x slices\) of the series ")
 
 
 @quiet()
@@ -87,7 +87,7 @@ def write_series(
     factors = [out / n for out, n in zip(voxels.shape[::-1], scanned, strict=True)]
     lps = np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine
     spacing = np.linalg.norm(lps[:3, :3], axis=0)
-    template = _Template(headers, bundle, factors, part)
+    template = _Template(headers, bundle, _change(factors, spacing), part)
     template.PixelSpacing = _placed([spacing[1], spacing[0]])
     template.ImageOrientationPatient = _placed((lps[:3, :2] / spacing[:2]).T.ravel())
     template.SpacingBetweenSlices = _placed([spacing[2]])[0]
@@ -119,12 +119,9 @@ def write_series(
 class _Template(SOPClass):
     """All attributes that the slices of the derived series share."""
 
-    def __init__(
-        self, headers: Sequence[Dataset], bundle: Mapping[str, Any], factors: Sequence[float], part: str
-    ) -> None:
+    def __init__(self, headers: Sequence[Dataset], bundle: Mapping[str, Any], change: str, part: str) -> None:
         first, now = headers[0], datetime.datetime.now()
         name, version = bundle["name"], bundle["version"]
-        scale = "x".join(f"{factor:.3g}" for factor in factors)
         super().__init__(
             study_instance_uid=first.StudyInstanceUID,
             series_instance_uid=generate_uid(prefix=None),
@@ -167,10 +164,10 @@ class _Template(SOPClass):
 
         description = str(first.get("SeriesDescription", "")).strip()
         was = f"{first.get('SeriesNumber', '')} '{description}'{', ' if part else ''}{part}"
-        self.SeriesDescription = _described(description, part, f"SR {scale}")
+        self.SeriesDescription = _described(description, part, f"SR {change.split(maxsplit=1)[1]}")
         self.ImageType = ["DERIVED", "SECONDARY", "OTHER"]
         self.DerivationDescription = (
-            f"Super-resolution by {scale} (columns x rows x slices) of the series {was} ({first.SeriesInstanceUID}) "
+            f"Super-resolution {change} (columns x rows x slices) of the series {was} ({first.SeriesInstanceUID}) "
             f"with the MONAI bundle '{name}', version {version}, SHA-256 of its weights {bundle['sha256']}."
         )[:1024]
         self.DerivationCodeSequence = [_code(codes.DCM.SpatialResampling)]
@@ -213,6 +210,13 @@ class _Template(SOPClass):
                     setattr(self, f"LossyImageCompression{keyword}", value)
         elif flags == {"00"}:
             self.LossyImageCompression = "00"
+
+
+def _change(factors: Sequence[float], spacing: Sequence[float]) -> str:
+    """By what a series is made finer; where it is not, as one that the scanner interpolated, to which voxels in mm."""
+    finer = min(factors) >= 1 < max(factors)
+    numbers = "x".join(f"{number:.3g}" for number in (factors if finer else spacing))
+    return f"by {numbers}" if finer else f"to {numbers} mm"
 
 
 def _described(source: str, part: str, tail: str) -> str:
