@@ -170,6 +170,8 @@ def read_header(path: Path) -> Dataset | None:
     Raises:
         ValueError: when the file is damaged or lacks a UID.
     """
+    if path.name.upper() == "DICOMDIR":  # a damaged one is no image either
+        return None
     try:
         header = _dcmread(path, stop_before_pixels=True) if is_dicom(path) else None
         if header is not None:
