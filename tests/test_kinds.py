@@ -12,7 +12,7 @@ SCANS = """sub-01_T1w.nii.gz mask01_T1w.nii head_labelled.nii T1_masked.nii t1_w
     damask_t1.nii label_study_t1.nii msseg_01_flair.nii anat_mask_removed.nii
     brainmask.mgz sub-01_part-mag_T1w.nii sub-01_UNIT1.nii liver_arterial_phase.nii phase_3_t1.nii scan_ct_guided.nii
     ct01_t1.nii unmasked.nii nomask.nii atlas_t1.nii scaled+tlrc.HEAD a.nrrd
-    c1_t1.nii fa_t1.nii real_t1.nii sub-fa_T1w.nii head_md.nii t1_fa_30.nii seg_hospital_t1.nii dwi_b1000.nii map01_t1.nii"""
+    c1_t1.nii fa_t1.nii real_t1.nii sub-fa_T1w.nii head_md.nii t1_fa_30.nii dwi_b1000.nii map01_t1.nii"""
 OTHERS = """sub-01_mask.nii.gz brain_mask_1.nii
     sub-01_dseg.nii T1_brain_mask.nii T1_seg.nii.gz t1.seg.nrrd x-label.nrrd aparc+aseg.mgz
     lh.ribbon.mgz brainmask.nii sub-01_T2w_seg-manual.nii sub-01_label-GM_probseg.nii c1sub-01_T1w.nii wm.mgz
