@@ -9,11 +9,12 @@ from pathlib import Path
 
 import nibabel as nib
 from nibabel.nifti1 import intent_codes
+from nibabel.spatialimages import SpatialImage
 
 from .apps.deploy.mr_series.image_types import kind_by_type
 from .apps.deploy.mr_series.signature import is_dicom
 from .files import read_sidecar
-from .images import ending, missing_content, open_image
+from .images import ending, image_or_none, missing_content
 from .processes import say
 
 # Formats of scans that open_image does not read, and what makes a file of one that it reads.
@@ -130,10 +131,12 @@ def no_scan(path: str | os.PathLike, ct: bool = False) -> str | None:
         The reason, which says where it is seen and what to do where that is wrong; or None.
     """
     path = Path(path)
+    image = image_or_none(path)  # what is wrong with a file is said when it is loaded
     for found, where, mend in (
         (_by_name(path), "its name", "rename it"),
         (_LABELS if path.parent.name.lower() in _FOLDERS else None, "its folder's name", "move it"),
-        (_by_intent(path), "the intent code of its header", "set that to 0"),
+        (_by_intent(image), "the intent code of its header", "set that to 0"),
+        (_by_itk(image, ct), "its header", "mend that"),
         (_by_sidecar(path, ct), "its sidecar JSON", "mend that"),
     ):
         if found is not None and not (ct and found == _CT):
@@ -268,15 +271,18 @@ def _by_words(stem: str) -> str | None:
     return next((_WORDS[word] for word in words if word in _WORDS), _LAST.get(words[-1]))
 
 
-def _by_intent(path: str | os.PathLike) -> str | None:
-    try:
-        header = open_image(path).header
-    except Exception:
-        return None  # what is wrong with a file is said when it is loaded
+def _by_intent(image: SpatialImage | None) -> str | None:
+    header = None if image is None else image.header
     code = int(header["intent_code"]) if isinstance(header, nib.Nifti1Header) else 0
     if code in _LABEL_INTENTS:
         return _LABELS
     return f"an image of the kind '{intent_codes.label[code]}'" if code in _INTENTS and code in intent_codes else None
+
+
+def _by_itk(image: SpatialImage | None, ct: bool) -> str | None:
+    """By what NRRD and MetaImage say."""
+    said = {} if image is None else image.extra
+    return _LABELS if said.get("segments") else _by_modality(said.get("modalities", ()), ct)
 
 
 def _by_sidecar(path: str | os.PathLike, ct: bool) -> str | None:

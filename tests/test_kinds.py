@@ -5,6 +5,7 @@ import json
 import nibabel as nib
 import numpy as np
 import pytest
+import SimpleITK as sitk
 
 from common.kinds import no_scan, unreadable
 
@@ -67,6 +68,18 @@ def test_headers_and_sidecars(tmp_path, intent, sidecar, why):
     reason = no_scan(path)
     assert (reason is None) if why is None else (why in reason)
     assert (no_scan(path, ct=True) is None) == (why in (None, "a CT"))
+
+
+@pytest.mark.parametrize(
+    "name, field, why", [("a.mha", "Modality = MET_MOD_CT", "a CT"), ("a.nrrd", "Segment0_ID:=Segment_1", "label map")]
+)
+def test_headers_of_itk(tmp_path, name, field, why):
+    path = tmp_path / name
+    sitk.WriteImage(sitk.Image([3, 3, 3], sitk.sitkInt16), str(path))
+    first, end, rest = path.read_bytes().partition(b"NDims" if name == "a.mha" else b"encoding")
+    assert no_scan(path) is None
+    path.write_bytes(first + field.encode() + b"\n" + end + rest)
+    assert f"{why}, by its header" in no_scan(path) and (no_scan(path, ct=True) is None) == (why == "a CT")
 
 
 def test_what_cannot_be_read_says_what_to_do(tmp_path):
