@@ -2,8 +2,10 @@
 
 import gzip
 import itertools
+import shutil
 import sys
 import zlib
+from pathlib import Path
 
 import nibabel as nib
 import numpy as np
@@ -81,6 +83,11 @@ def test_what_a_format_scales_itself_comes_back_as_floats_and_what_has_no_orient
     result = super_resolve(save(tmp_path / "a+tlrc.HEAD", factor=1e-6), tmp_path, BLOCKS)
     assert result.get_data_dtype() == np.float32
     np.testing.assert_allclose(result.get_fdata()[::2, ::2, ::2], 1e-6 * VOXELS, rtol=1e-5, atol=1e-9)
+    mhd = save(tmp_path / "a.mhd")
+    mhd.write_text(mhd.read_text().replace("NDims", "ElementToIntensityFunctionSlope = 0.001\nNDims"))
+    result = super_resolve(mhd, tmp_path, BLOCKS)
+    assert result.get_data_dtype() == np.float32
+    np.testing.assert_allclose(result.get_fdata()[::2, ::2, ::2], 1e-3 * VOXELS, atol=1e-6)
     image = open_image(nrrd(tmp_path / "n.nrrd", "900 1100 2000", 'units: "um" "um" "um"'))
     assert np.allclose(image.affine, np.diag([-0.9, -1.1, 2, 1]))
     has(" ".join(image.extra["notes"]), "um; converted to mm", "no orientation")
@@ -89,6 +96,25 @@ def test_what_a_format_scales_itself_comes_back_as_floats_and_what_has_no_orient
     np.testing.assert_array_equal(image.dataobj, VOXELS)
     path = save(tmp_path / "b.img", affine=np.diag([-0.9, 1.1, 2, 1]), kind=nib.AnalyzeImage)
     told(lambda: CheckHeaderd("image")({"image": path}), "b.img", "no orientation", "right to left")
+    path = patched(save(tmp_path / "c.mgh"), 28, bytes(2))
+    told(lambda: CheckHeaderd("image")({"image": path}), "c.mgh", "no orientation", "goodRASFlag", "(1.0, 1.0, 1.0)")
+
+
+@pytest.mark.parametrize(
+    ("form", "at", "content", "words"),
+    [("qform", 108, bytes(4), ["vox_offset = 0"]), ("sform", 80, np.full(3, 9, "<f4").tobytes(), ["of 9 x 9 x 9"])],
+)
+def test_what_a_header_leaves_out_is_taken_from_elsewhere(tmp_path, form, at, content, words):
+    image = nib.Nifti1Image(VOXELS, AFFINE)
+    getattr(image, f"set_{'qform' if form == 'sform' else 'sform'}")(AFFINE, 0)
+    getattr(image, f"set_{form}")(AFFINE, 1)
+    nib.save(image, tmp_path / "right.nii")
+    path = patched(shutil.copy(tmp_path / "right.nii", tmp_path / "a.nii"), at, content)
+    result = told(lambda: super_resolve(path, tmp_path, BLOCKS), "a.nii", *words)
+    expected = super_resolve(tmp_path / "right.nii", tmp_path, BLOCKS)
+    np.testing.assert_array_equal(result.dataobj, expected.dataobj)
+    np.testing.assert_allclose(result.affine, expected.affine)
+    np.testing.assert_allclose(result.header.get_zooms(), expected.header.get_zooms(), rtol=1e-6)
 
 
 def test_header_fields_that_stay_true_stay(tmp_path):
@@ -123,11 +149,17 @@ def unlinked(path, ending):
     path.with_suffix(ending).unlink()
 
 
+def patched(path, at, content):
+    """Write bytes into a file."""
+    whole = bytearray(Path(path).read_bytes())
+    whole[at : at + len(content)] = content
+    Path(path).write_bytes(whole)
+    return path
+
+
 def flipped(path, at=-40, compress=True):
     save(path, compress=compress)
-    content = bytearray(path.read_bytes())
-    content[at] ^= 255
-    path.write_bytes(content)
+    patched(path, len(path.read_bytes()) + at, bytes([path.read_bytes()[at] ^ 255]))
 
 
 def test_what_cannot_be_read_is_refused_with_what_helps(tmp_path, monkeypatch):
@@ -156,6 +188,7 @@ def test_what_cannot_be_read_is_refused_with_what_helps(tmp_path, monkeypatch):
         ("t.nrrd", lambda p: sitk.WriteImage(sitk.Image([4] * 3, sitk.sitkComplexFloat32), str(p)), ["one real"]),
         ("u.mha", lambda p: p.write_bytes(save(p).read_bytes().replace(b"ElementSpacing", b"X")), ["no voxel sizes"]),
         ("v.nrrd", lambda p: sitk.WriteImage(sitk.Image([4, 4, 4, 2], sitk.sitkInt16), str(p)), ["(4, 4, 4, 2)"]),
+        ("x.nii", lambda p: patched(save(p), 40, b"\x09"), ["dim[0] = 9"]),
         ("w.dscalar.nii", lambda p: p.write_bytes(zlib.compress(nii)), ["expected NIfTI", "MetaImage"]),
     ]:  # fmt: skip
         make(tmp_path / name)
