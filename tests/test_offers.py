@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from common.offers import BUNDLES, choose, offers
+from common.offers import BUNDLES, choose, learn_from_scan, offers
 
 from .refused import refused
 
@@ -36,11 +36,19 @@ def test_what_is_chosen(order):
 
 
 @pytest.mark.parametrize(
-    "spacing, why",
-    [(0.4, "2.2 times finer than the finest"), (9.0, "2.6 times coarser than"), ((0.1, 0.1, 0.5), "6.2 times finer")],
+    "spacing, why, others",
+    [
+        (0.4, "2.2 times finer than the finest", {"zssr": 0.2}),
+        (9.0, "2.6 times coarser than", {"zssr": 4.5}),
+        ((0.1, 0.1, 0.5), "6.2 times finer", {"smore": 0.1, "zssr": 0.1}),
+    ],
 )
-def test_what_no_weights_are_for(spacing, why):
-    choices = choose(np.diag([*np.broadcast_to(spacing, 3), 1.0]), THERE, False)
+def test_what_no_weights_are_for(spacing, why, others):
+    affine = np.diag([*np.broadcast_to(spacing, 3), 1.0])
+    found = {choice.offer.bundle.name: choice.spacing[1] for choice in learn_from_scan(affine, False)}
+    assert found == {name: pytest.approx([size] * 3) for name, size in others.items()}
+    assert not learn_from_scan(affine, True)
+    choices = choose(affine, THERE, False)
     assert choices and all(choice.doubt for choice in choices) and why in choices[0].doubt
 
 
