@@ -36,18 +36,13 @@ def test_what_is_chosen(order):
 
 
 @pytest.mark.parametrize(
-    "spacing, why, others",
-    [
-        (0.4, "2.2 times finer than the finest", {"zssr": 0.2}),
-        (9.0, "2.6 times coarser than", {"zssr": 4.5}),
-        ((0.1, 0.1, 0.5), "6.2 times finer", {"smore": 0.1, "zssr": 0.1}),
-    ],
+    "spacing, why",
+    [(0.4, "2.2 times finer than the finest"), (9.0, "2.6 times coarser than"), ((0.1, 0.1, 0.5), "6.2 times finer")],
 )
-def test_what_no_weights_are_for(spacing, why, others):
+def test_what_no_weights_are_for(spacing, why):
     affine = np.diag([*np.broadcast_to(spacing, 3), 1.0])
-    found = {choice.offer.bundle.name: choice.spacing[1] for choice in learn_from_scan(affine, False)}
-    assert found == {name: pytest.approx([size] * 3) for name, size in others.items()}
-    assert not learn_from_scan(affine, True)
+    others = [choice.offer.name for choice in learn_from_scan(affine, False)]
+    assert others == (["smore 1x1x5", "zssr 1x1x5"] if np.ndim(spacing) else ["zssr 2x2x2"])
     choices = choose(affine, THERE, False)
     assert choices and all(choice.doubt for choice in choices) and why in choices[0].doubt
 

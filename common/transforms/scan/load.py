@@ -46,7 +46,8 @@ def _as_float32(voxels: np.ndarray, path: str | os.PathLike) -> np.ndarray:
     beyond = np.isinf(single) & np.isfinite(voxels)
     if beyond.any():
         largest = np.finfo(np.float32).max
-        warnings.warn(f"{path}: {beyond.sum()} voxels are beyond float32; taken for {largest:.4g}.", stacklevel=3)
+        found = f"{path}: {beyond.sum()} of {beyond.size} voxels are beyond the range of float32"
+        warnings.warn(f"{found}; taken for its largest number, {largest:.4g}.", stacklevel=3)
         single[beyond] = np.copysign(largest, single[beyond])
     return single
 

@@ -13,7 +13,6 @@ CONTENT = {".nii": SCAN, ".gz": gzip.compress(SCAN)}
 
 
 def touch(root, *names):
-    """Make files, of which those that are named as NIfTI are scans."""
     for name in names:
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_bytes(CONTENT.get((root / name).suffix, b""))
