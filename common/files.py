@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from .images import ending
+from .images import ending, missing_content
 
 __all__ = [
     "append_about",
@@ -203,10 +203,11 @@ def read_sidecar(path: str | os.PathLike) -> tuple[dict[str, Any], str | None]:
         and only where it is a thickness; and a warning that begins with the file's name where something is wrong.
     """
     file = sidecar(path)
-    if not file.is_file():
+    if not (file.exists() or file.is_symlink()):
         return {}, None
     said, problem = read_object(file)
     if problem is not None:
+        problem = (missing_content(file) or problem).rstrip(".")
         return {}, f"{file}: {problem}; nothing in it is used. Mend or remove it."
     if said.get("SliceThickness") is None:
         return said, None

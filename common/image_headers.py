@@ -84,7 +84,8 @@ def repair_nifti(header: nib.Nifti1Header) -> list[str]:
     Raises:
         UnfitError: where nothing is left that gives voxels a place, or their size.
     """
-    notes = take_signs_off(header)
+    _check_rank(header)
+    notes = [*_begin_after_header(header), *take_signs_off(header)]
     without_sizes = sizes_fault(header)
     if without_sizes:
         wrong = wrong_sizes(header)
@@ -118,8 +119,38 @@ def repair_nifti(header: nib.Nifti1Header) -> list[str]:
     if qform_fault:
         for name in ("qform_code", *_QUATERN, *_OFFSET):
             header[name] = 0
+    notes += _sizes_of_sform(header)
     best = {"sform": sform, "qform": qform}[valid[0]] if valid else header.get_base_affine()
     return notes + _in_mm(header, voxel_sizes(best))
+
+
+def _check_rank(header: nib.Nifti1Header) -> None:
+    """Refuse a number of axes that no image has, from which nibabel also guesses the order of bytes."""
+    rank = header["dim"][0]
+    swapped = header["sizeof_hdr"].byteswap() == header.sizeof_hdr
+    if not 1 <= rank <= 7:
+        found = int(rank.byteswap() if swapped else rank)
+        raise UnfitError(f"it has dim[0] = {found}, expected 3 for a volume; the header is damaged, get a whole copy")
+
+
+def _begin_after_header(header: nib.Nifti1Header) -> list[str]:
+    """Let voxels begin where they do at the earliest, if a header of a single file leaves that out."""
+    if not header.is_single or header["vox_offset"]:
+        return []
+    header["vox_offset"] = header.single_vox_offset
+    return [f"it has vox_offset = 0; its voxels are taken to begin after the header, at {header.single_vox_offset}."]
+
+
+def _sizes_of_sform(header: nib.Nifti1Header) -> list[str]:
+    """Make sizes those of the sform where that alone places voxels, and they differ by more than rounding."""
+    if not header["sform_code"] or header["qform_code"]:
+        return []
+    before, sizes = header["pixdim"][1:4].copy(), voxel_sizes(header.get_sform())
+    if np.allclose(before, sizes, rtol=0.01, atol=0):
+        return []
+    header["pixdim"][1:4] = sizes
+    found, used = (" x ".join(f"{size:.3g}" for size in each) for each in (before, sizes))
+    return [f"its pixdim has voxels of {found}, and its sform of {used}; the sform is used, and it has no valid qform."]
 
 
 def qform_of(header: nib.Nifti1Header) -> np.ndarray | None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import nibabel as nib
+from nibabel import imageglobals
 from nibabel.fileholders import FileHolder
 from nibabel.imageclasses import all_image_classes
 from nibabel.spatialimages import SpatialImage
@@ -22,6 +25,7 @@ _ITK = (".nrrd", ".nhdr", ".mha", ".mhd")
 _FORMATS = "NIfTI (.nii or .nii.gz), .mgz, .hdr with .img, AFNI, NRRD or MetaImage"
 _POINTERS = {b"/annex/objects/": "annex", b"version https://git-lfs": "lfs"}  # as what they stand for begins
 _POINTER_BYTES = 4096  # more than a pointer has
+_GOOD_RAS = 28  # byte of an MGH header's flag, which nibabel sets to 1 where it is 0
 
 
 def ending(path: str | os.PathLike) -> str | None:
@@ -49,7 +53,8 @@ def open_image(path: str | os.PathLike) -> SpatialImage:
     if not path.is_file():
         raise FileNotFoundError(f"{path}: there is no such file.")
     try:
-        return open_itk(path) if ending(path) in _ITK else _open_nibabel(path)
+        with _nibabel_silent():
+            return open_itk(path) if ending(path) in _ITK else _open_nibabel(path)
     except UnfitError as error:
         raise ValueError(f"{path}: {str(error).rstrip('.')}.") from None
     except Exception as error:  # nibabel's formats have errors of their own
@@ -83,16 +88,27 @@ def missing_content(path: str | os.PathLike) -> str | None:
     return next((_absent(path, kind) for begin, kind in _POINTERS.items() if start.startswith(begin)), None)
 
 
+@contextmanager
+def _nibabel_silent() -> Iterator[None]:
+    """Keep nibabel from printing what it mends in a header, without the file's name."""
+    level = imageglobals.logger.level
+    imageglobals.logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        imageglobals.logger.setLevel(level)
+
+
 def _open_nibabel(path: Path) -> SpatialImage:
     """An image of a format that nibabel knows, its header repaired."""
     kind = _kind(path)
+    if kind is nib.MGHImage:
+        return _open_mgh(path)
     if kind is None or not issubclass(kind, nib.AnalyzeImage):
         image = nib.load(path)
         if not isinstance(image, SpatialImage):
             raise UnfitError(f"it holds {type(image).__name__}, expected a volume; leave it out.")
         _check_partner(image.file_map)
-        if isinstance(image, nib.MGHImage) and not image.header["goodRASFlag"]:
-            image.extra["notes"] = [no_orientation(image.affine, "its goodRASFlag is 0")]
         return image
     files = kind.filespec_to_file_map(str(path))
     _check_partner(files)
@@ -107,6 +123,19 @@ def _open_nibabel(path: Path) -> SpatialImage:
         notes.append(no_orientation(affine, "sform and qform codes are 0"))
     voxels = kind.ImageArrayProxy(files["image"].filename, header.copy())
     return kind(voxels, affine, header, file_map=files, extra={"notes": notes})
+
+
+def _open_mgh(path: Path) -> nib.MGHImage:
+    """An image of FreeSurfer's format; nibabel would leave its file open, and not say that it has no orientation."""
+    files = nib.MGHImage.filespec_to_file_map(str(path))
+    with files["image"].get_prepare_fileobj(mode="rb") as opened:
+        header = nib.MGHImage.header_class.from_fileobj(opened)
+        opened.seek(_GOOD_RAS)
+        placed = any(opened.read(2))
+    affine = header.get_affine()
+    notes = [] if placed else [no_orientation(affine, "its goodRASFlag is 0")]
+    voxels = nib.MGHImage.ImageArrayProxy(files["image"].filename, header.copy())
+    return nib.MGHImage(voxels, affine, header, file_map=files, extra={"notes": notes})
 
 
 def _kind(path: Path) -> type | None:

@@ -29,7 +29,8 @@ def open_itk(path: Path) -> SpatialImage:
         path: of the header, which may hold the voxels too.
 
     Returns:
-        The image; its affine is in mm, R, A, S.
+        The image; its affine is in mm, R, A, S. ``extra`` has "segments", whether it is 3D Slicer's segmentation, and
+        "modalities", at most one.
 
     Raises:
         UnfitError: when SimpleITK is not installed or cannot read it, it has no voxel sizes, or a voxel is no real
@@ -72,16 +73,28 @@ def open_itk(path: Path) -> SpatialImage:
     oriented = {"space", "space dimension", "transformmatrix", "rotation", "orientation"}
     if np.linalg.det(affine) and not fields.keys() & oriented:
         notes.append(no_orientation(affine, "it has no space directions or TransformMatrix"))
-    return SpatialImage(ItkVoxels(path, reader.GetSize(), np.dtype(_TYPES[kind])), affine, extra={"notes": notes})
+    voxels = ItkVoxels(path, reader.GetSize(), np.dtype(_TYPES[kind]), _scaling(fields))
+    modality = fields.get("modality", "").upper().removeprefix("MET_MOD_")
+    extra = {"notes": notes, "segments": "segment0_id" in fields}
+    extra["modalities"] = [] if modality in ("", "UNKNOWN", "OTHER") else [modality]
+    return SpatialImage(voxels, affine, extra=extra)
 
 
 class ItkVoxels:
-    """The voxels of a file, read when they are asked for, as nibabel's array proxies are."""
+    """The voxels of a file, read when they are asked for, as nibabel's array proxies are.
+
+    Args:
+        path: of the header.
+        shape: of the volume.
+        dtype: in which voxels are stored.
+        scaling: slope and offset, which ITK does not apply; where these are not 1 and 0, voxels are float32.
+    """
 
     is_proxy = True
 
-    def __init__(self, path: Path, shape: tuple[int, ...], dtype: np.dtype) -> None:
-        self.path, self.shape, self.ndim, self.dtype = path, tuple(shape), len(shape), dtype
+    def __init__(self, path: Path, shape: tuple[int, ...], dtype: np.dtype, scaling: tuple[float, float]) -> None:
+        self.path, self.shape, self.ndim, self.scaling = path, tuple(shape), len(shape), scaling
+        self.dtype = dtype if scaling == (1, 0) else np.dtype(np.float32)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         from SimpleITK import GetArrayFromImage
@@ -91,6 +104,8 @@ class ItkVoxels:
             voxels = GetArrayFromImage(_reader(self.path).Execute())
         except RuntimeError as error:
             raise UnfitError(f"its voxels cannot be read ({_reason(error)})") from None
+        if self.scaling != (1, 0):
+            voxels = voxels * self.scaling[0] + self.scaling[1]
         return voxels.T.astype(dtype or self.dtype, copy=False)
 
 
@@ -136,6 +151,12 @@ def _header(path: Path) -> tuple[dict[str, str], int, Path | None]:
     if name is None or name.upper().startswith("LIST") or "%" in name:
         return fields, end, None
     return fields, end, path if name.upper() == "LOCAL" else path.parent / name
+
+
+def _scaling(fields: dict[str, str]) -> tuple[float, float]:
+    """Slope and offset of a MetaImage's voxels; a slope of 0 says none, as in NIfTI."""
+    slope, offset = (float(fields.get(f"elementtointensityfunction{name}") or 0) for name in ("slope", "offset"))
+    return slope or 1.0, offset
 
 
 def _encoding(fields: dict[str, str]) -> str:

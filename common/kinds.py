@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import nibabel as nib
 from nibabel.nifti1 import intent_codes
+from nibabel.spatialimages import SpatialImage
 
 from .apps.deploy.mr_series.image_types import kind_by_type
 from .apps.deploy.mr_series.signature import is_dicom
 from .files import read_sidecar
-from .images import ending, missing_content, open_image
+from .images import ending, image_or_none, missing_content
 from .processes import say
 
 # Formats of scans that open_image does not read, and what makes a file of one that it reads.
@@ -80,19 +81,22 @@ _WORDS = {
 # At the end of another name, where programs put them; elsewhere they may be somebody's initials.
 _LAST = {
     "phase": _PHASE,
-    "ph": _PHASE,  # dcm2niix
-    "imag": _PART,
-    "imaginary": _PART,
-    **dict.fromkeys("adc qsm chimap t1map t2map t2starmap r2starmap b0map b1map".split(), _MAP),
+    **dict.fromkeys("ph pha".split(), _PHASE),  # dcm2niix, and the scanners' SWI
+    **dict.fromkeys("real imag imaginary".split(), _PART),
+    **dict.fromkeys("adc fa qsm chimap t1map t2map t2starmap r2starmap b0map b1map map maps".split(), _MAP),
+    **dict.fromkeys("cbf cbv rcbf rcbv mtt ttp tmax ktrans".split(), _MAP),
     "ct": _CT,
-    "pet": _PET,
+    **dict.fromkeys("pet suv".split(), _PET),
     **dict.fromkeys("label labels ribbon parc wmh".split(), _LABELS),
 }
-_MASKS = re.compile("(?!un|no)[a-z]*(mask|seg)s?")
+_DTI = set("fa md mo ad rd l1 l2 l3".split())  # in a name that says dti
+_MASKS = re.compile("(?!un|no)[a-z0-9]*(mask|seg)s?")
+_NUMBER = re.compile(r"\d+((p\d+)?mm)?|b\d+")  # of a scan, with its voxel size or b-value
+_FLIP_ANGLE = r"(?<![a-z0-9])fa[^a-z0-9]+\d+"
 _TESTS = re.compile(r"[ztf]stat\d*|spm[tf]|[ztp]map")
 _DENIED = {"no", "without", "applied"}  # "t1_mask_applied" is a scan
 _CONTRAST_PHASE = {"arterial", "venous", "portal", "delayed", "late", "early", "hepatobiliary", "equilibrium"}
-_SPM_TISSUE = re.compile(r"[a-z]*[cp][1-6]sub-")
+_SPM_TISSUE = re.compile("[a-z]*[cp][1-6](?!$)")  # before the name of the scan
 _FREESURFER = {"brainmask": None, "filled": _LABELS, "wm": _LABELS}  # its brainmask.mgz is the head without its skull
 _FOLDERS = {"labels", "labelstr", "labelsts", "masks", "segmentations"}  # nnU-Net gives labels their images' names
 _IMAGE_TYPES = {
@@ -104,7 +108,13 @@ _IMAGE_TYPES = {
     "localizer": "a localizer",
     "projection": "a projection",
 }
-_UNITS = {"rad": _PHASE, "radians": _PHASE, "hz": _PHASE, "rad/s": _PHASE, "bq/ml": _PET, "ppm": _MAP, "hu": _CT}
+_UNITS = {
+    **dict.fromkeys("rad radian radians deg degree degrees hz rad/s".split(), _PHASE),
+    **dict.fromkeys("bq/ml kbq/ml mbq/ml suv g/ml".split(), _PET),
+    **dict.fromkeys("ppm ppb s sec ms msec 1/s s^-1 mm^2/s mm2/s um^2/ms ml/100g/min".split(), _MAP),
+    "hu": _CT,
+}
+_TRACER = ("TracerName", "TracerRadionuclide")
 _LABEL_INTENTS = {1002, 1003}
 # Besides statistics: estimates, matrices, vectors, surfaces, displacements.
 _INTENTS = {*range(2, 25), *range(1001, 1011), *range(2002, 2019)}
@@ -121,10 +131,12 @@ def no_scan(path: str | os.PathLike, ct: bool = False) -> str | None:
         The reason, which says where it is seen and what to do where that is wrong; or None.
     """
     path = Path(path)
+    image = image_or_none(path)  # what is wrong with a file is said when it is loaded
     for found, where, mend in (
         (_by_name(path), "its name", "rename it"),
         (_LABELS if path.parent.name.lower() in _FOLDERS else None, "its folder's name", "move it"),
-        (_by_intent(path), "the intent code of its header", "set that to 0"),
+        (_by_intent(image), "the intent code of its header", "set that to 0"),
+        (_by_itk(image, ct), "its header", "mend that"),
         (_by_sidecar(path, ct), "its sidecar JSON", "mend that"),
     ):
         if found is not None and not (ct and found == _CT):
@@ -228,7 +240,9 @@ def _by_name(path: Path) -> str | None:
     stem = Path(_stem(path)).name.lower()
     if end in (".mgz", ".mgh") and stem in _FREESURFER:
         return _FREESURFER[stem]
-    if _SPM_TISSUE.match(stem):
+    if (tissue := _SPM_TISSUE.match(stem)) and (
+        stem.startswith("sub-", tissue.end()) or path.with_name(path.name[tissue.end() :]).is_file()
+    ):
         return _LABELS
     labels = dict(part.split("-", 1) for part in stem.split("_") if re.fullmatch("[a-z]+-[a-z0-9+]+", part))
     if labels.get("part") in _PARTS:
@@ -238,12 +252,12 @@ def _by_name(path: Path) -> str | None:
         return _SUFFIXES[last]
     if "sub" in labels and last.startswith(("lesion-", "seg-")):  # as the Spinal Cord Toolbox has it
         return _LABELS
-    return _by_words(re.sub("sub-[a-z0-9+]+", "", stem))
+    return _by_words(re.sub(f"sub-[a-z0-9+]+|{_FLIP_ANGLE}", "", stem))
 
 
 def _by_words(stem: str) -> str | None:
     """By a name that BIDS would not give."""
-    words = [word for word in re.split("[^a-z0-9]+", stem) if word and not re.fullmatch(r"\d+((p\d+)?mm)?", word)]
+    words = [word for word in re.split("[^a-z0-9]+", stem) if word and not re.fullmatch(_NUMBER, word)]
     if not words or _DENIED & set(words):
         return None
     if words[-1] == "phase" and _CONTRAST_PHASE & set(words):
@@ -252,18 +266,23 @@ def _by_words(stem: str) -> str | None:
         return _TEST
     if _MASKS.fullmatch(words[-1]):
         return _LABELS
+    if "dti" in words and words[-1] in _DTI:
+        return _MAP
     return next((_WORDS[word] for word in words if word in _WORDS), _LAST.get(words[-1]))
 
 
-def _by_intent(path: str | os.PathLike) -> str | None:
-    try:
-        header = open_image(path).header
-    except Exception:
-        return None  # what is wrong with a file is said when it is loaded
+def _by_intent(image: SpatialImage | None) -> str | None:
+    header = None if image is None else image.header
     code = int(header["intent_code"]) if isinstance(header, nib.Nifti1Header) else 0
     if code in _LABEL_INTENTS:
         return _LABELS
     return f"an image of the kind '{intent_codes.label[code]}'" if code in _INTENTS and code in intent_codes else None
+
+
+def _by_itk(image: SpatialImage | None, ct: bool) -> str | None:
+    """By what NRRD and MetaImage say."""
+    said = {} if image is None else image.extra
+    return _LABELS if said.get("segments") else _by_modality(said.get("modalities", ()), ct)
 
 
 def _by_sidecar(path: str | os.PathLike, ct: bool) -> str | None:
@@ -271,12 +290,18 @@ def _by_sidecar(path: str | os.PathLike, ct: bool) -> str | None:
 
     def words(key: str) -> list[str]:
         value = said.get(key)
-        return [word.strip().upper() for word in (value if isinstance(value, list) else [value]) if type(word) is str]
+        values = value if isinstance(value, list) else [value]
+        return [word.strip().upper() for word in values if type(word) is str and word.strip()]
 
     types = [word for value in words("ImageType") for word in value.split("\\")]
     found = _IMAGE_TYPES.get(kind_by_type(types))
     component = next((_PARTS.get(word.lower()) for word in words("ComplexImageComponent")), None)
     units = next((_UNITS.get(word.lower()) for word in words("Units")), None)
-    modality = next((word for word in words("Modality") if word not in ("MR", "MRI", "CT" if ct else "MR")), None)
-    other = {None: None, "CT": _CT, "PT": _PET, "PET": _PET}.get(modality, f"an image of the modality {modality}")
-    return found or component or units or other
+    modalities = words("Modality") or ["PT" for key in _TRACER if words(key)]
+    return found or component or units or _by_modality(modalities, ct)
+
+
+def _by_modality(modalities: Sequence[str], ct: bool) -> str | None:
+    """By modalities as DICOM names them, in capitals."""
+    modality = next((word for word in modalities if word not in ("MR", "MRI", "CT" if ct else "MR")), None)
+    return {None: None, "CT": _CT, "PT": _PET, "PET": _PET}.get(modality, f"an image of the modality {modality}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import functools
 import math
 import os
 from collections.abc import Mapping, Sequence
@@ -192,6 +193,24 @@ def choose(affine: np.ndarray, known: Sequence[Offer], guided: bool) -> list[Cho
         return choice.excess > WITHIN, round(choice.anisotropy, 2), unknown, round(choice.excess, 2), scale
 
     return sorted(choices, key=rank)
+
+
+def learn_from_scan(affine: np.ndarray, guided: bool) -> list[Choice]:
+    """What the bundles that learn from the scan itself would do with a scan, as :func:`choose`; none where none suits.
+
+    Args:
+        affine: as for :func:`choose`.
+        guided: as for :func:`choose`.
+    """
+    try:
+        return choose(affine, _without_weights(), guided)
+    except ValueError:
+        return []
+
+
+@functools.cache
+def _without_weights() -> list[Offer]:
+    return [offer for folder in _folders(None) for offer in offers(str(folder), {}) if offer.free is not None]
 
 
 def in_words(spacing: Sequence[float]) -> str:

@@ -14,6 +14,7 @@ from nibabel.nifti1 import Nifti1Extension
 from common.data.naming import case_stem
 from common.degradations import BlockAverage
 from common.images import ENDINGS, ending, open_image
+from common.kinds import no_scan
 from common.transforms import CheckHeaderd, LoadScand, SaveVolumed
 from tests.refused import has, refused
 from tests.transforms.grids import affine_of, super_resolve, told, warned
@@ -81,6 +82,13 @@ def test_what_a_format_scales_itself_comes_back_as_floats_and_what_has_no_orient
     result = super_resolve(save(tmp_path / "a+tlrc.HEAD", factor=1e-6), tmp_path, BLOCKS)
     assert result.get_data_dtype() == np.float32
     np.testing.assert_allclose(result.get_fdata()[::2, ::2, ::2], 1e-6 * VOXELS, rtol=1e-5, atol=1e-9)
+    mhd = save(tmp_path / "a.mhd")
+    fields = "Modality = MET_MOD_CT\nElementToIntensityFunctionSlope = 1e-3\nNDims"
+    mhd.write_text(mhd.read_text().replace("NDims", fields))
+    assert "a CT, by its header" in no_scan(mhd) and no_scan(mhd, ct=True) is None
+    assert "label map, by its header" in no_scan(nrrd(tmp_path / "s.nrrd", "1 1 2", "Segment0_ID:=Segment_1"))
+    result = super_resolve(mhd, tmp_path, BLOCKS)
+    np.testing.assert_allclose(result.get_fdata()[::2, ::2, ::2], 1e-3 * VOXELS, atol=1e-6)
     image = open_image(nrrd(tmp_path / "n.nrrd", "900 1100 2000", 'units: "um" "um" "um"'))
     assert np.allclose(image.affine, np.diag([-0.9, -1.1, 2, 1]))
     has(" ".join(image.extra["notes"]), "um; converted to mm", "no orientation")
@@ -89,6 +97,11 @@ def test_what_a_format_scales_itself_comes_back_as_floats_and_what_has_no_orient
     np.testing.assert_array_equal(image.dataobj, VOXELS)
     path = save(tmp_path / "b.img", affine=np.diag([-0.9, 1.1, 2, 1]), kind=nib.AnalyzeImage)
     told(lambda: CheckHeaderd("image")({"image": path}), "b.img", "no orientation", "right to left")
+    path = patched(save(tmp_path / "c.mgh"), 28, bytes(2))
+    told(lambda: CheckHeaderd("image")({"image": path}), "c.mgh", "no orientation", "goodRASFlag", "(1.0, 1.0, 1.0)")
+    path = patched(save(tmp_path / "d.nii"), 108, bytes(4))
+    result = told(lambda: super_resolve(path, tmp_path, BLOCKS), "d.nii", "vox_offset = 0")
+    np.testing.assert_array_equal(result.dataobj[::2, ::2, ::2], VOXELS)
 
 
 def test_header_fields_that_stay_true_stay(tmp_path):
@@ -123,11 +136,14 @@ def unlinked(path, ending):
     path.with_suffix(ending).unlink()
 
 
+def patched(path, at, content):
+    np.memmap(path, np.uint8, "r+")[at : at + len(content)] = np.frombuffer(content, np.uint8)
+    return path
+
+
 def flipped(path, at=-40, compress=True):
     save(path, compress=compress)
-    content = bytearray(path.read_bytes())
-    content[at] ^= 255
-    path.write_bytes(content)
+    patched(path, len(path.read_bytes()) + at, bytes([path.read_bytes()[at] ^ 255]))
 
 
 def test_what_cannot_be_read_is_refused_with_what_helps(tmp_path, monkeypatch):
@@ -156,6 +172,7 @@ def test_what_cannot_be_read_is_refused_with_what_helps(tmp_path, monkeypatch):
         ("t.nrrd", lambda p: sitk.WriteImage(sitk.Image([4] * 3, sitk.sitkComplexFloat32), str(p)), ["one real"]),
         ("u.mha", lambda p: p.write_bytes(save(p).read_bytes().replace(b"ElementSpacing", b"X")), ["no voxel sizes"]),
         ("v.nrrd", lambda p: sitk.WriteImage(sitk.Image([4, 4, 4, 2], sitk.sitkInt16), str(p)), ["(4, 4, 4, 2)"]),
+        ("x.nii", lambda p: patched(save(p), 40, b"\x09"), ["dim[0] = 9"]),
         ("w.dscalar.nii", lambda p: p.write_bytes(zlib.compress(nii)), ["expected NIfTI", "MetaImage"]),
     ]:  # fmt: skip
         make(tmp_path / name)

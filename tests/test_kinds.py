@@ -9,15 +9,17 @@ import pytest
 from common.kinds import no_scan, unreadable
 
 SCANS = """sub-01_T1w.nii.gz mask01_T1w.nii head_labelled.nii T1_masked.nii t1_without_mask.nii sub-mask_T1w.nii
-    damask_t1.nii label_study_t1.nii msseg_01_flair.nii anat_mask_removed.nii
-    brainmask.mgz sub-01_part-mag_T1w.nii sub-01_UNIT1.nii liver_arterial_phase.nii phase_3_t1.nii scan_ct_guided.nii
-    ct01_t1.nii unmasked.nii nomask.nii atlas_t1.nii scaled+tlrc.HEAD fmap_real.nii a.nrrd"""
-OTHERS = """sub-01_mask.nii.gz brain_mask_1.nii
-    sub-01_dseg.nii T1_brain_mask.nii T1_seg.nii.gz t1.seg.nrrd x-label.nrrd aparc+aseg.mgz
-    lh.ribbon.mgz brainmask.nii sub-01_T2w_seg-manual.nii sub-01_label-GM_probseg.nii c1sub-01_T1w.nii wm.mgz
-    labelsTr/a.nii.gz sub-01_part-phase_T1w.nii sub-01_phasediff.nii fmap_ph.nii gre_phase.nii sub-01_T1map.nii
-    sub-01_T2w_gmseg.nii sub-01_T2w_lesion-manual.nii dwi_adc.nii
-    sub-01_part-imag_bold.nii zstat1.nii spmT_0001.nii sub-01_pet.nii head_ct_0p7mm.nii.gz"""
+    damask_t1.nii label_study_t1.nii msseg_01_flair.nii anat_mask_removed.nii brainmask.mgz
+    sub-01_part-mag_T1w.nii sub-01_UNIT1.nii liver_arterial_phase.nii phase_3_t1.nii scan_ct_guided.nii
+    ct01_t1.nii unmasked.nii nomask.nii atlas_t1.nii scaled+tlrc.HEAD a.nrrd c1_t1.nii fa_t1.nii real_t1.nii
+    sub-fa_T1w.nii head_md.nii t1_fa_30.nii dwi_b1000.nii map01_t1.nii"""
+OTHERS = """sub-01_mask.nii.gz brain_mask_1.nii sub-01_dseg.nii T1_brain_mask.nii T1_seg.nii.gz t1.seg.nrrd
+    x-label.nrrd aparc+aseg.mgz lh.ribbon.mgz brainmask.nii sub-01_T2w_seg-manual.nii
+    sub-01_label-GM_probseg.nii c1sub-01_T1w.nii wm.mgz labelsTr/a.nii.gz sub-01_part-phase_T1w.nii
+    sub-01_phasediff.nii fmap_ph.nii gre_phase.nii sub-01_T1map.nii sub-01_T2w_gmseg.nii
+    sub-01_T2w_lesion-manual.nii dwi_adc.nii sub-01_part-imag_bold.nii zstat1.nii spmT_0001.nii
+    sub-01_pet.nii head_ct_0p7mm.nii.gz dti_FA.nii dti_L1.nii adc_map.nii ADC_b1000.nii cbf.nii swi_pha.nii
+    gre_real.nii suv.nii T1Mask.nii c1t1_masked.nii"""
 
 
 def image(path, intent="none", **sidecar):
@@ -32,6 +34,7 @@ def image(path, intent="none", **sidecar):
 
 @pytest.mark.parametrize("names, are", [(SCANS, True), (OTHERS, False)])
 def test_names(tmp_path, names, are):
+    (tmp_path / "t1_masked.nii").touch()
     for name in names.split():
         assert (no_scan(tmp_path / name) is None) == are, name
         assert are or "by its" in no_scan(tmp_path / name)
@@ -52,6 +55,9 @@ def test_names(tmp_path, names, are):
         ("none", {"ImageType": ["DERIVED", "PRIMARY", "MIP"]}, "projection"),
         ("none", {"ComplexImageComponent": "REAL"}, "real or imaginary"),
         ("none", {"Units": "Hz"}, "phase"),
+        ("none", {"Units": "ms"}, "a map"),
+        ("none", {"Modality": "", "Units": " ", "ImageType": [""], "TracerName": ""}, None),
+        ("none", {"TracerName": "FDG"}, "a PET"),
         ("none", {"Modality": "PT"}, "a PET, by its sidecar"),
         ("none", {"Modality": "CT"}, "a CT"),
     ],

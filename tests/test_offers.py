@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from common.offers import BUNDLES, choose, offers
+from common.offers import BUNDLES, choose, learn_from_scan, offers
 
 from .refused import refused
 
@@ -41,7 +41,10 @@ def test_what_is_chosen(order):
     [(0.4, "2.2 times finer than the finest"), (9.0, "2.6 times coarser than"), ((0.1, 0.1, 0.5), "6.2 times finer")],
 )
 def test_what_no_weights_are_for(spacing, why):
-    choices = choose(np.diag([*np.broadcast_to(spacing, 3), 1.0]), THERE, False)
+    affine = np.diag([*np.broadcast_to(spacing, 3), 1.0])
+    others = [choice.offer.name for choice in learn_from_scan(affine, False)]
+    assert others == (["smore 1x1x5", "zssr 1x1x5"] if np.ndim(spacing) else ["zssr 2x2x2"])
+    choices = choose(affine, THERE, False)
     assert choices and all(choice.doubt for choice in choices) and why in choices[0].doubt
 
 

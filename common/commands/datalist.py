@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import shlex
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+from tqdm import tqdm
 
 from ..command_line import is_true
 from ..data.lists.alike import alike, joining
@@ -28,8 +30,12 @@ from ..data.lists.datalist import (
 from ..files import replacing
 from ..images import ENDINGS, ending
 from ..kinds import no_scan, say_passed_over, unreadable, without_voxel_files
+from ..transforms.scan.check import CheckHeaderd, CheckVoxelsd
+from ..transforms.scan.load import read_volume
 
 _LISTED = 20  # files in a message
+# Endings of what is next to scans and describes them.
+_ABOUT_SCANS = (".json", ".bval", ".bvec", ".mat", ".tsv", ".txt")
 
 
 def write_datalist(
@@ -61,8 +67,9 @@ def write_datalist(
     there are guides or CT, and too few HR volumes for all groups, none go to source. Or the split is by hand: a
     pattern for each group that is not to stay empty, which picks from the files of ``hr``, ``lr`` and ``ct``.
 
-    Files that a pattern matches and that are no scans, such as masks, are passed over with a line. Subjects of
-    different groups whose names look like those of one person are named in a warning.
+    Each file is read and checked as training does it. Files that a pattern matches and that are no scans by what they
+    say of themselves, such as masks, are passed over with a line, and those that describe scans, such as sidecar JSON,
+    without one. Subjects of different groups whose names look like those of one person are named in a warning.
 
     Args:
         dataset_dir: folder of the data; patterns and the paths in ``dataset.json`` are relative to it.
@@ -87,9 +94,9 @@ def write_datalist(
 
     Raises:
         FileNotFoundError: no such folder, or a pattern without files.
-        ValueError: a file that matches a pattern and cannot be read, too few subjects, a bad split or subject, subjects
-            in two groups, with guides a subject with two volumes of a kind or with a scan or guide alone, no CT that
-            may train, or an LR volume in test whose HR is not known.
+        ValueError: a file that matches a pattern and that training would refuse, too few subjects, a bad split or
+            subject, subjects in two groups, with guides a subject with two volumes of a kind or with a scan or guide
+            alone, no CT that may train, or an LR volume in test whose HR is not known.
     """
     root = folder(dataset_dir)
     misaligned, paired = is_true(misaligned, "misaligned"), is_true(paired, "paired")
@@ -149,30 +156,49 @@ def write_datalist(
         _ask(root, groups, misaligned)
 
 
-def _volumes(root: Path, paths: Sequence[str], kind: str) -> list[str]:
-    """The files of a kind that can be read and are scans; of those that are none printed lines tell.
+def _volumes(root: Path, found: Sequence[str], kind: str) -> list[str]:
+    """The files of a kind that can be loaded and are scans; of those that are none printed lines tell.
 
     Raises:
-        ValueError: when a file cannot be read, or none is a scan: a list of data must not shrink without a word.
+        ValueError: when a file cannot be loaded, or none is a scan: a list of data must not shrink without a word.
     """
-    paths = without_voxel_files(paths)
+    paths = [path for path in without_voxel_files(found) if not path.lower().endswith(_ABOUT_SCANS)]
+    if found and not paths:
+        raise ValueError(f"datalist: --{kind} matches no scan, only files such as {found[0]}; name scans.")
     problems, others = {}, {}
-    for path in paths:
+    for path in tqdm(paths, f"checking {kind}", delay=3, leave=False, disable=None):
         if (reason := unreadable(root / path)) is not None:
             problems[path] = reason
         elif ending(path) is None:
             problems[path] = f"not an image that is read ({', '.join(ENDINGS)}); narrow the pattern."
         elif (reason := no_scan(root / path, ct=kind == "ct")) is not None:
             others[path] = reason
+        elif (reason := _fault(root / path)) is not None:
+            problems[path] = reason
     if problems:
         listing = "\n  ".join(f"{path}: {reason}" for path, reason in [*problems.items()][:_LISTED])
         if len(problems) > _LISTED:
             listing += f"\n  and {len(problems) - _LISTED} more"
-        raise ValueError(f"datalist: {len(problems)} of {len(paths)} files of --{kind} cannot be read:\n  {listing}")
+        raise ValueError(
+            f"datalist: {len(problems)} of {len(paths)} files of --{kind} cannot be used; mend or remove them, or "
+            f"narrow the pattern:\n  {listing}"
+        )
     if paths and len(others) == len(paths):
         raise ValueError(f"datalist: --{kind} matches no scan: {paths[0]}: {others[paths[0]]}")
     say_passed_over(others)
     return [path for path in paths if path not in others]
+
+
+def _fault(path: Path) -> str | None:
+    """Why training would refuse a file, which is read for that; None where it would not."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # given when it is loaded
+            CheckHeaderd("scan")({"scan": path})
+            CheckVoxelsd("scan")({"scan": read_volume(path)[None]})
+    except (OSError, ValueError) as error:
+        return str(error).removeprefix(f"{path}: ")
+    return None
 
 
 def _ask(root: Path, groups: Mapping[str, Sequence[Mapping[str, str]]], misaligned: bool) -> None:

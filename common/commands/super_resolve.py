@@ -276,7 +276,7 @@ def _choose(jobs: Sequence[_Job], known: Sequence[Offer], guided: bool, asked: b
                 trained: list[Choice] = []
                 with contextlib.suppress(ValueError):  # they are only a hint
                     trained = choose(affine, missing, guided)
-                job.problem = _reason(choices, trained, guided, [] if there else missing)
+                job.problem = _reason(affine, choices, trained, guided, [] if there else missing)
 
 
 def _grid(job: _Job) -> tuple[Any, tuple[int, ...]]:
@@ -297,9 +297,11 @@ def _grid(job: _Job) -> tuple[Any, tuple[int, ...]]:
     return image.affine, image.shape[:3]
 
 
-def _reason(choices: Sequence[Choice], trained: Sequence[Choice], guided: bool, missing: Sequence[Offer]) -> str:
+def _reason(
+    affine: Any, choices: Sequence[Choice], trained: Sequence[Choice], guided: bool, missing: Sequence[Offer]
+) -> str:
     """Why there is nothing to choose, and what would do; ``missing`` has weights that alone were asked for."""
-    from ..offers import in_words
+    from ..offers import in_words, learn_from_scan
 
     if missing:
         docs = ", ".join(str(offer.bundle / "docs" / "README.md") for offer in missing)
@@ -313,6 +315,12 @@ def _reason(choices: Sequence[Choice], trained: Sequence[Choice], guided: bool, 
         f"no weights here suit voxels of {in_words(nearest.spacing[0])}; of the nearest, {nearest.offer.name}, "
         f"{nearest.doubt}."
     )
+    for choice in learn_from_scan(affine, guided):
+        name = choice.offer.bundle.name
+        text += (
+            f" {name} needs none, as it learns from the scan, and would make voxels of {in_words(choice.spacing[1])}: "
+            f"say --bundle {name}."
+        )
     before = max(nearest.spacing[0]) / min(nearest.spacing[0])
     better = [choice for choice in trained if choice.anisotropy < 0.9 * before]
     if better:
@@ -321,7 +329,7 @@ def _reason(choices: Sequence[Choice], trained: Sequence[Choice], guided: bool, 
             f" {best.offer.name} would make them {in_words(best.spacing[1])}, but has to be trained first: see "
             f"{best.offer.bundle / 'docs' / 'README.md'}."
         )
-    return f"{text} To use those nonetheless, say --bundle {nearest.offer.bundle.name}."
+    return f"{text} To use {nearest.offer.name} nonetheless, say --bundle {nearest.offer.bundle.name}."
 
 
 def _own(jobs: Sequence[_Job], output: Path, skip_existing: bool, shard: str | None, bids: Any) -> list[_Job]:

@@ -9,17 +9,12 @@ import pytest
 from common.blocks import ROOT
 from common.commands.datalist import write_datalist
 from common.data.lists.datalist import GROUPS, load_datalist
+from tests.data.lists.test_scans import touch
 from tests.refused import refused
 
 
-def _touch(root, *paths):
-    for path in paths:
-        (root / path).parent.mkdir(parents=True, exist_ok=True)
-        (root / path).touch()
-
-
 def _bids(root, count, contrasts=("t1w",)):
-    _touch(root, *[f"sub-{i:03d}/sub-{i:03d}_{c}.nii.gz" for i in range(1, count + 1) for c in contrasts])
+    touch(root, *[f"sub-{i:03d}/sub-{i:03d}_{c}.nii.gz" for i in range(1, count + 1) for c in contrasts])
 
 
 def _written(root, **options):
@@ -58,7 +53,7 @@ def test_misaligned_subjects_coincide(tmp_path):
 
 def test_pairs_stand_in_source(tmp_path):
     """Where HR and LR are in register both train, drawn or by hand; who has one of them is left out."""
-    _touch(tmp_path, *[f"sub-{i}_{kind}.nii.gz" for i in range(6) for kind in ("hr", "lr")], "sub-6_hr.nii.gz")
+    touch(tmp_path, *[f"sub-{i}_{kind}.nii.gz" for i in range(6) for kind in ("hr", "lr")], "sub-6_hr.nii.gz")
     for by_hand in ({}, {"source": "sub-[0-3]*", "validation": "sub-4*", "test": "sub-5*"}):
         data, groups = _written(tmp_path, hr="*_hr.nii.gz", lr="*_lr.nii.gz", paired="true", **by_hand)
         assert [len(groups[group]) for group in GROUPS] == [4, 0, 1, 1] and "misaligned" not in data
@@ -77,7 +72,7 @@ def test_the_patterns_of_the_configs_divide_the_subjects_of_their_simulated_coho
 
 def test_authentic_lr(tmp_path):
     """LR scans of other people, of some of the HR people, of all of them: each volume where it can serve."""
-    _touch(tmp_path, *[f"hr/h{i}.nii.gz" for i in range(6)], *[f"lr/l{i}.nii.gz" for i in range(4)])
+    touch(tmp_path, *[f"hr/h{i}.nii.gz" for i in range(6)], *[f"lr/l{i}.nii.gz" for i in range(4)])
     every = {"hr": "hr/*.nii.gz", "lr": "lr/*.nii.gz"}
     for seed in range(5):
         data, groups = _written(tmp_path, **every, seed=seed)
@@ -85,12 +80,12 @@ def test_authentic_lr(tmp_path):
         assert groups["source"] | groups["validation"] | groups["test"] == {f"h{i}" for i in range(6)}
     _, groups = _written(tmp_path, **every, split=(1, 0, 0, 1))
     assert [len(members) for members in groups.values()] == [3, 0, 0, 3]
-    _touch(tmp_path, "lr/h2.nii.gz", "lr/h5.nii.gz")
+    touch(tmp_path, "lr/h2.nii.gz", "lr/h5.nii.gz")
     data, groups = _written(tmp_path, **every)
     assert groups["validation"] | groups["test"] == {"h2", "h5"}
     assert {"hr", "lr"} <= set(data["validation"][0]) and {"hr", "lr"} <= set(data["test"][0])
     assert _written(tmp_path, hr="hr/h*.nii.gz", lr="lr/h*.nii.gz,lr/l0.nii.gz")[1]["target"] == {"l0"}
-    _touch(tmp_path, *[f"lr/h{i}.nii.gz" for i in range(6)])
+    touch(tmp_path, *[f"lr/h{i}.nii.gz" for i in range(6)])
     for misaligned in (False, True):
         data, groups = _written(tmp_path, hr="hr/h*.nii.gz", lr="lr/h*.nii.gz", misaligned=misaligned)
         assert all("lr" not in entry for entry in data["source"]) and all("hr" not in entry for entry in data["target"])
@@ -107,7 +102,7 @@ SOME = {**EVERY_KIND, "source": "*/a.nii,ct/b.nii", "target": "*/b.nii", "valida
 
 def test_groups_by_hand_and_subject_expression(tmp_path):
     """A failed command leaves the file of the last good one."""
-    _touch(tmp_path, *HAND)
+    touch(tmp_path, *HAND)
     data, groups = _written(tmp_path, hr="*.nii.gz", **BY_HAND)
     assert groups == {"source": {"a"}, "target": {"b"}, "validation": {"c"}, "test": {"d"}}
     assert [entry["hr"] for entry in data["validation"]] == ["c_1.nii.gz"]
@@ -121,7 +116,7 @@ def test_groups_by_hand_and_subject_expression(tmp_path):
 
 
 def test_every_kind_by_hand(tmp_path, capsys):
-    _touch(tmp_path, *KINDS)
+    touch(tmp_path, *KINDS)
 
     def entry(name, *kinds):
         return {**{kind: f"{kind}/{name}.nii" for kind in kinds}, "subject": name}
@@ -184,7 +179,7 @@ NIFTI, GUIDES, PAIRED = {"hr": "*/*.nii.gz"}, {"lr": "*.nii", "guide": "g/*"}, {
     ],
 )
 def test_refused(tmp_path, paths, options, words):
-    _touch(tmp_path, *paths)
+    touch(tmp_path, *paths)
     refused(lambda: _written(tmp_path, **options), ValueError, *words)
     assert not (tmp_path / "dataset.json").exists() and not list(tmp_path.glob(".*"))
 
@@ -220,7 +215,7 @@ def test_one_file_for_every_method(tmp_path, capsys):
 def test_lr_without_hr_or_with_hr_of_few(tmp_path, capsys):
     """For the guided method target and validation share the LR scans; beside CT all of them are to learn from."""
     _bids(tmp_path, 10, ("lr", "t1w", "ct"))
-    _touch(tmp_path, *[f"ct/c{i}.nii" for i in range(3)])
+    touch(tmp_path, *[f"ct/c{i}.nii" for i in range(3)])
     for options, sizes in (
         ({}, [0, 9, 1, 0]),
         ({"split": "4,6,9,9"}, [0, 5, 5, 0]),
@@ -235,7 +230,7 @@ def test_lr_without_hr_or_with_hr_of_few(tmp_path, capsys):
         assert all("lr" in entry and ("guide" in entry) == bool(options["guide"]) for entry in learned)
     assert "test: none" in capsys.readouterr().out
     # Guides or CT and LR scans of ten, HR of two: these are evaluated on, and source goes without HR.
-    _touch(tmp_path, "hr/sub-003.nii.gz", "hr/sub-007.nii.gz")
+    touch(tmp_path, "hr/sub-003.nii.gz", "hr/sub-007.nii.gz")
     for options in ({"guide": "*/*_t1w.nii.gz"}, {"ct": "*/*_ct.nii.gz"}, {"split": (0, 8, 1, 1)}):
         data, groups = _written(tmp_path, hr="hr/*", lr="*/*_lr.nii.gz", **options)
         assert len(groups["target"]) == 8 and groups["validation"] | groups["test"] == {"sub-003", "sub-007"}
@@ -247,12 +242,16 @@ def test_lr_without_hr_or_with_hr_of_few(tmp_path, capsys):
 def test_what_cannot_be_read_is_an_error_and_what_is_no_scan_is_said(tmp_path, capsys):
     """Data to learn from never shrink without a word; CT is a scan where CT is asked for."""
     _bids(tmp_path, 4, ("t1w", "ct", "mask"))
-    names = ["a.json", "a.mnc", "a.nii"]
-    _touch(tmp_path / "other", *names[:2])
+    names = ["a.png", "a.mnc", "a.nii", "empty.nii", "tissues.nii"]
+    touch(tmp_path / "other", *names[:2], "a.json", "dwi.bval")
     (tmp_path / "other" / "a.nii").symlink_to("../.git/annex/objects/a")
-    words = ["--hr", "3 of 11 files", *(f"other/{name}: " for name in names), "narrow"]
+    (tmp_path / "other" / "empty.nii").write_bytes(b"")
+    tissues = np.kron(np.arange(8, dtype=np.int16).reshape(2, 2, 2), np.ones((4, 4, 4), np.int16))
+    nib.save(nib.Nifti1Image(tissues, np.eye(4)), tmp_path / "other" / "tissues.nii")
+    words = ["--hr", "5 of 13 files", *(f"other/{name}: " for name in names), "narrow"]
     refused(lambda: _written(tmp_path, hr="*/*t1w.nii.gz,other/*,*/*mask*"), ValueError, *words)
     refused(lambda: _written(tmp_path, hr="*/*_mask.nii.gz"), ValueError, "--hr matches no scan", "sub-001_mask")
+    refused(lambda: _written(tmp_path, hr="*/*.json"), ValueError, "--hr matches no scan", "other/a.json")
     capsys.readouterr()
     data, _ = _written(tmp_path, hr="sub*/*t1w*,sub*/*mask*,sub*/*ct*", split=(1, 1, 1, 1))
     assert sum(len(data[group]) for group in GROUPS) == 4 and capsys.readouterr().out.count("passed over: sub-") == 8
@@ -281,7 +280,7 @@ def test_names_that_begin_alike_are_asked_about(tmp_path, capsys, names, grids, 
     for name, grid in zip(names, grids, strict=True):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         affine = nib.affines.from_matvec(np.eye(3), (grid, 0, 0))
-        nib.save(nib.Nifti1Image(np.zeros((3, 3, 3), np.int16), affine), tmp_path / name)
+        nib.save(nib.Nifti1Image(np.arange(27, dtype=np.int16).reshape(3, 3, 3), affine), tmp_path / name)
     options = {"hr": "**/*.nii", "split": (1, 1, 1, 1)}
     _written(tmp_path, **options)
     said = capsys.readouterr().out.partition("warning: ")[2]

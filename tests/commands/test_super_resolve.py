@@ -46,7 +46,7 @@ def test_a_folder(tmp_path, capsys):
     (data / "closed.dcm").symlink_to("/proc/self/mem")  # a file that cannot be read
     scan(data / "t1_mask.nii", (1.5, 1.5, 1.5))
     (data / "x" / "t1.json").write_text("{,")
-    why = ["bad.nii: not a readable image", "fine.nii: no weights", "0.3 x 0.3 x 0.3 mm", "say --bundle", "closed.dcm"]
+    why = ["bad.nii: not a readable image", "fine.nii: no weights", "0.3 x 0.3 x 0.3 mm", "--bundle zssr", "closed.dcm"]
     begin = partial(super_resolve, str(data))
     refused(lambda: begin(dry_run=True), RunsFailedError, "3 of 5 scans could not be done", *why)
     said = capsys.readouterr().out

@@ -79,5 +79,9 @@ def test_a_width_that_the_protocol_tells(tmp_path, name):
         told.write_text(text)
         with pytest.warns(UserWarning, match=f"^{told}: .*(SliceThickness|JSON)"):
             assert told_width(scan) is None
+    told.unlink()
+    told.symlink_to("nowhere.json")
+    with pytest.warns(UserWarning, match=f"^{told}: it links to nowhere.json"):
+        assert told_width(scan) is None
     with pytest.warns(UserWarning, match="^a series: SliceThickness is -1"):
         assert told_width(MetaTensor(scan, meta={"filename_or_obj": "a series", "SliceThickness": -1})) is None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Hashable, Mapping
 from typing import Any
 
@@ -32,8 +33,23 @@ def read_volume(path: str | os.PathLike) -> MetaTensor:
         Volume ``(X, Y, Z)``, float32.
     """
     image = open_image(path)
-    voxels = np.asanyarray(image.dataobj).reshape(image.shape[:3]).astype(np.float32)
+    voxels = _as_float32(np.asanyarray(image.dataobj).reshape(image.shape[:3]), path)
     return MetaTensor(torch.from_numpy(voxels), affine=image.affine, meta={"filename_or_obj": str(path)})
+
+
+def _as_float32(voxels: np.ndarray, path: str | os.PathLike) -> np.ndarray:
+    """Voxels as float32, of which those beyond its range become its largest numbers, with a warning."""
+    with np.errstate(over="ignore"):
+        single = voxels.astype(np.float32)
+    if voxels.dtype.kind != "f" or voxels.dtype.itemsize <= 4:
+        return single
+    beyond = np.isinf(single) & np.isfinite(voxels)
+    if beyond.any():
+        largest = np.finfo(np.float32).max
+        found = f"{path}: {beyond.sum()} of {beyond.size} voxels are beyond the range of float32"
+        warnings.warn(f"{found}; taken for its largest number, {largest:.4g}.", stacklevel=3)
+        single[beyond] = np.copysign(largest, single[beyond])
+    return single
 
 
 class LoadScand(MapTransform):

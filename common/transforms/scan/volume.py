@@ -234,7 +234,7 @@ def stored_dtype(path: Any) -> np.dtype:
     """Data type in which a result made from this file is stored: its own integers, else float32."""
     image = None if path is None else image_or_none(path)
     if image is not None and image.get_data_dtype().kind in "iu":
-        # ITK scales nothing; of other formats a voxel shows whether it comes as it is stored.
+        # ITK's are floats where they are scaled; of other formats a voxel shows whether it comes as it is stored.
         voxels = image.dataobj
         dtype = (voxels if isinstance(voxels, ItkVoxels) else np.asanyarray(voxels[0, 0, 0])).dtype
         if dtype.kind in "iu":

@@ -1,16 +1,21 @@
 """Scans and guides are found, paired by subject, and named where they cannot be; results are no scans."""
 
+import gzip
+
 import nibabel as nib
 import numpy as np
 
 from common.data import find_images, find_pairs, find_scans
 from tests.refused import refused
 
+SCAN = nib.Nifti1Image(np.arange(27, dtype=np.int16).reshape(3, 3, 3), np.eye(4)).to_bytes()
+CONTENT = {".nii": SCAN, ".gz": gzip.compress(SCAN)}
+
 
 def touch(root, *names):
     for name in names:
         (root / name).parent.mkdir(parents=True, exist_ok=True)
-        (root / name).touch()
+        (root / name).write_bytes(CONTENT.get((root / name).suffix, b""))
 
 
 def images(root):

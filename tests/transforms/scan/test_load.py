@@ -7,7 +7,8 @@ from monai.transforms import Compose, EnsureChannelFirstd, LoadImaged
 
 from common.transforms import CheckVoxelsd, LoadScand, NormaliseVolumed, SliceAxisd
 from tests.bundles import runs
-from tests.refused import refused
+from tests.refused import has, refused
+from tests.transforms.grids import warned
 
 
 @pytest.fixture
@@ -29,6 +30,14 @@ def test_it_is_the_chain(scan, ordered, normalise):
         for key in ("slice_orientation", "intensity_range"):
             assert (key in found.meta) == (key in expected.meta)
             assert key not in found.meta or torch.equal(found.meta[key], expected.meta[key])
+
+
+def test_what_float32_does_not_hold_is_set_aside(tmp_path):
+    voxels = runs.phantom(0, (20, 20, 20)).astype(np.float64)
+    voxels[3, 3, 3] = 1e300
+    path = runs.save(tmp_path / "a.nii.gz", voxels, np.eye(4), np.float64)
+    _, messages = warned(lambda: LoadScand("image", "SI")({"image": path}))
+    has(str(messages), "a.nii.gz: 1 of 8000 voxels are beyond", "float32", "rest", "1 of 3.4")
 
 
 def test_a_missing_file_and_no_axis_are_refused_by_the_files_name_and_a_key_may_lack_where_that_is_said(scan):
