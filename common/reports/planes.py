@@ -18,7 +18,6 @@ from skimage.filters import threshold_otsu
 
 from ..files import replacing
 from ..images import open_image
-from ..transforms.scan.extremes import cleaned
 
 __all__ = ["PLANES", "Grid", "Panel", "View", "content", "draw_plane", "label_ends", "load_panels", "save_panels"]
 
@@ -126,6 +125,8 @@ class View:
         It is the same for all methods that are evaluated on the scan, whatever their factors cut off at its end and
         in whatever order they take its axes.
         """
+        from ..transforms.scan.extremes import cleaned  # here, as it imports MONAI's transforms, and these pyplot
+
         image = nib.squeeze_image(open_image(path))
         volume = cleaned(np.nan_to_num(np.asarray(image.dataobj, dtype=np.float32), posinf=0.0, neginf=0.0))
         # Single bright voxels must not make the threshold coarse.
