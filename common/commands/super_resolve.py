@@ -225,7 +225,6 @@ def _label(series: Series) -> str:
 
 def _as_acquired(jobs: Sequence[_Job], matrix: Sequence[int] | str | None) -> None:
     """Give each entry the matrix at which it is to be taken, where that is asked for."""
-    from ..files import read_sidecar
     from ..transforms.scan.acquired import stated_matrix
 
     given = isinstance(matrix, list | tuple) and len(matrix) == 3 and all(isinstance(n, int) and n > 1 for n in matrix)
@@ -238,13 +237,18 @@ def _as_acquired(jobs: Sequence[_Job], matrix: Sequence[int] | str | None) -> No
         if job.problem:
             continue
         with _problem_of(job):
-            if job.series is None:
-                said = read_sidecar(job.entry["image"])[0]
-            else:
-                from ..dicom import said_by_dicom
+            job.entry["image_matrix"] = [*matrix] if given else stated_matrix(_said(job), _grid(job)[1])
 
-                said = said_by_dicom(job.series.headers)
-            job.entry["image_matrix"] = [*matrix] if given else stated_matrix(said, _grid(job)[1])
+
+def _said(job: _Job) -> dict[str, Any]:
+    """What DICOM headers, or the sidecar JSON, say of how a scan was acquired."""
+    if job.series is None:
+        from ..files import read_sidecar
+
+        return read_sidecar(job.entry["image"])[0]
+    from ..dicom import said_by_dicom
+
+    return said_by_dicom(job.series.headers)
 
 
 def _choose(jobs: Sequence[_Job], known: Sequence[Offer], guided: bool, asked: bool) -> None:
