@@ -1,7 +1,10 @@
 """Ignite engines of the collection."""
 
+from .evaluation import Evaluation
 from .evaluator import Case, CaseEvaluator
+from .inference import Inference
 from .player import Player
 from .trainer import AlternatingTrainer
+from .validation import Validation
 
-__all__ = ["AlternatingTrainer", "Case", "CaseEvaluator", "Player"]
+__all__ = ["AlternatingTrainer", "Case", "CaseEvaluator", "Evaluation", "Inference", "Player", "Validation"]

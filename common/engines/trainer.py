@@ -7,7 +7,9 @@ import os
 import signal
 import threading
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -17,11 +19,16 @@ from monai.engines.workflow import Workflow
 from torch import nn
 
 from ..command_line import check_whole, is_true
+from ..degradations import Degradation
+from ..files import check_writable
 from ..graph import TensorGraph
 from ..memory import keep_freed_memory
 from ..networks.batch_norm import synchronise_batch_norm
 from ..networks.slab import to_channels_last
+from ..weights import SavedWeights, load
+from .carried import Folders, carried, check_new_run
 from .player import Player
+from .validation import Validation
 
 
 class AlternatingTrainer(Trainer):
@@ -38,22 +45,44 @@ class AlternatingTrainer(Trainer):
 
     Ctrl-C, or SIGTERM, sets ``engine.interrupted``, and ends the run with KeyboardInterrupt when the iteration is over.
 
-    ``engine.state.output`` is ``{"<player>/<term>": float, "<player>/total": float}``.
+    ``engine.state.output`` is ``{"<player>/<term>": float, "<player>/total": float, "loss": float}``, where ``loss`` is
+    the sum of the totals.
+
+    With an ``output_dir`` it carries what every run needs: ``history.jsonl`` and the curves drawn from it, a progress bar
+    and a forecast, TensorBoard's files, validation, the weights with their overlays, and a state to resume from. In
+    ``ckpt_dir``, ``model.pt`` has the best weights by validation, or the latest where nothing validates;
+    ``model_last.pt`` those of the latest state. ``train_handlers`` are added before a state is saved.
 
     Args:
         device: to train on.
         max_epochs: epochs to train.
-        train_data_loader: gives batches ``{name: tensor}``; with a ``set_iteration`` method it is told at each epoch
-            how many batches were drawn before, so that a resumed run draws what the first would have.
+        data: the sets of :mod:`common.data.sets`, whose ``batches`` give ``{name: tensor}``; or such batches themselves.
+            With a ``set_iteration`` method they are told at each epoch how many batches were drawn before, so that a
+            resumed run draws what the first would have.
         graph: the forward pass.
         players: by name, in the order of their turns; one that is None, as an overlay sets it, is left out.
-        epoch_length: iterations an epoch; default the loader's length.
-        train_handlers: handlers with ``attach``.
+        epoch_length: iterations an epoch; default the length of the batches.
+        network: whose weights are kept, and with which ``initial`` is loaded.
         inferer: kept for MONAI's bundle properties; validation uses it.
-        amp: whether forward passes run under autocast; losses are in float32 always. Where a CPU would emulate it,
-            a warning says so.
-        amp_kwargs: of ``torch.autocast``, for example ``{"dtype": torch.bfloat16}``. With float16 each player scales
-            its loss.
+        validator: looks at the network after every ``val_interval`` epochs, and after the last.
+        val_interval: epochs between validations.
+        keep: "best" for the weights with the best validation, "last" for the latest whatever validation says.
+        train_handlers: further handlers with ``attach``.
+        output_dir: folder of the histories and pictures; without it nothing is written.
+        ckpt_dir: folder of weights and states; default ``models`` in output_dir.
+        bundle_root: folder of the bundle, which the overlays name.
+        sizes: of the network, by the keys of the configs: what weights need, see :class:`common.weights.SavedWeights`.
+        degradation: from HR to LR, of which the overlays keep where LR voxels lie.
+        initial: file of the weights to start from, or None.
+        resume: whether to go on from the state in ckpt_dir, if there is one.
+        overwrite: whether to take the place of another run.
+        save_minutes: between states within an epoch, see :class:`common.handlers.ResumableState`.
+        stage: of a method that trains in several, its number from 1, or a name: of files such as ``history_2.jsonl``. A
+            stage that begins anew removes the states of later ones. With a number its weights are kept as
+            ``stage_2.pt`` too where ``keep`` is "last".
+        amp: whether networks run under autocast; None for that on a GPU. Losses are in float32 always. Where a CPU
+            would emulate it, a warning says so.
+        amp_kwargs: of ``torch.autocast``; default bfloat16. With float16 each player scales its loss.
         compile: whether the players' networks are compiled (``torch.compile``): each then starts few large operators in
             the place of many small ones, which pays where a GPU waits for them to be started. The first iterations
             take minutes, and a C++ compiler (CPU) or Triton (GPU) must be there.
@@ -61,6 +90,7 @@ class AlternatingTrainer(Trainer):
     Raises:
         ValueError: when a player names a network, or a term a tensor, that the graph lacks; when two players train the
             same network; when there are no epochs, or none of an iteration.
+        FileExistsError: when a folder holds another run, or weights that belong to none.
         FloatingPointError: while training, when a loss is not finite; the message names the terms.
     """
 
@@ -68,32 +98,53 @@ class AlternatingTrainer(Trainer):
         self,
         device: torch.device,
         max_epochs: int,
-        train_data_loader: Iterable,
+        data: Any,
         graph: TensorGraph,
         players: Mapping[str, Player],
         epoch_length: int | None = None,
-        train_handlers: Sequence | None = None,
+        network: nn.Module | None = None,
         inferer: Callable | None = None,
-        amp: bool | str = False,
+        validator: Validation | None = None,
+        val_interval: int = 1,
+        keep: str = "best",
+        train_handlers: Sequence | None = None,
+        output_dir: str | os.PathLike | None = None,
+        ckpt_dir: str | os.PathLike | None = None,
+        bundle_root: str | os.PathLike = ".",
+        sizes: Mapping[str, Any] | None = None,
+        degradation: Degradation | None = None,
+        initial: str | os.PathLike | None = None,
+        resume: bool | str = False,
+        overwrite: bool | str = False,
+        save_minutes: float | None = 5,
+        stage: int | str | None = None,
+        amp: bool | str | None = None,
         amp_kwargs: dict | None = None,
         compile: bool | str = False,
     ) -> None:
-        amp, compile = is_true(amp, "amp"), is_true(compile, "compile")
+        device = torch.device(device)
+        amp = device.type == "cuda" if amp is None else is_true(amp, "amp")
+        resume, overwrite = is_true(resume, "resume"), is_true(overwrite, "overwrite")
         check_whole(max_epochs=max_epochs, **({} if epoch_length is None else {"epoch_length": epoch_length}))
+        ckpt_dir = ckpt_dir or f"{output_dir}/models"
+        if output_dir is not None:
+            check_writable(output_dir, ckpt_dir)
+            check_new_run(output_dir, ckpt_dir, resume, overwrite, stage)
+        if initial is not None:
+            load(network, initial, device, degradation=degradation, option="initial")
         super().__init__(
             device=device,
             max_epochs=max_epochs,
-            data_loader=train_data_loader,
+            data_loader=getattr(data, "batches", data),
             epoch_length=epoch_length,
-            handlers=train_handlers,
             amp=amp,
-            amp_kwargs=amp_kwargs,
+            amp_kwargs={"dtype": torch.bfloat16} if amp_kwargs is None else amp_kwargs,
             decollate=False,
         )
-        if amp and self.state.device.type == "cpu" and torch.backends.cpu.get_cpu_capability() == "AVX2":
+        if amp and device.type == "cpu" and torch.backends.cpu.get_cpu_capability() == "AVX2":
             warnings.warn(
                 "amp is on, but this processor has no instructions for numbers of 16 bits, so that training takes many "
-                "times as long as in float32; turn it off with --amp false.",
+                "times as long as in float32; turn it off with --train#trainer#amp False.",
                 stacklevel=2,
             )
         owner: dict[str, str] = {}
@@ -104,12 +155,29 @@ class AlternatingTrainer(Trainer):
         fp16 = amp and self.amp_kwargs.get("dtype") == torch.float16
         for name, player in self.players.items():
             player.join(name, graph, self.state.device, fp16)
-            for network in player.networks:
-                if network in owner:
-                    raise ValueError(f"players '{owner[network]}' and '{name}' both train the network '{network}'.")
-                owner[network] = name
-                if compile:
-                    graph.networks[network].compile()  # in place, so that its weights keep their names
+            for name_of_network in player.networks:
+                if name_of_network in owner:
+                    raise ValueError(
+                        f"players '{owner[name_of_network]}' and '{name}' both train the network '{name_of_network}'."
+                    )
+                owner[name_of_network] = name
+                if is_true(compile, "compile"):
+                    graph.networks[name_of_network].compile()  # in place, so that its weights keep their names
+        standard = []
+        if output_dir is not None:
+            if validator is not None:
+                validator.follow(amp, self.amp_kwargs)
+
+            def saved(*names: str) -> SavedWeights:
+                paths = [Path(ckpt_dir, name) for name in names]
+                return SavedWeights(network, paths, sizes or {}, degradation, bundle_root)
+
+            standard = carried(
+                Folders(Path(output_dir), Path(ckpt_dir), stage), saved if network is not None else None, validator,
+                val_interval, keep, initial, resume, save_minutes, [*(train_handlers or ())],
+            )  # fmt: skip
+        for handler in standard or train_handlers or ():
+            handler.attach(self)
 
     def run(self) -> None:  # type: ignore[override]
         """Train from the first iteration, or from the one that a handler restores when the run starts, to the last."""
@@ -198,6 +266,7 @@ class AlternatingTrainer(Trainer):
             dist.all_reduce(values)
             values /= dist.get_world_size()
         output = dict(zip(logs, values.tolist(), strict=True))
+        output["loss"] = sum(output[f"{name}/total"] for name in self.players)
         wrong = [term for term, value in output.items() if value != value or abs(value) == float("inf")]
         if wrong:
             raise FloatingPointError(

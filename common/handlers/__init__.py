@@ -1,6 +1,6 @@
 """Ignite handlers that MONAI lacks."""
 
-from .checkpoint import BestModel, LastModel, ResumableState, SavedModel, load_stages, load_weights
+from .checkpoint import BestModel, LastModel, ResumableState
 from .degradation_report import DegradationReport
 from .evaluation import EvaluationReport
 from .features import FeatureReport
@@ -25,12 +25,9 @@ __all__ = [
     "LossHistory",
     "ResultViewer",
     "ResumableState",
-    "SavedModel",
     "TranslationReport",
     "UncertaintyMap",
     "UncertaintyReport",
     "ValidationWithInitial",
-    "load_stages",
-    "load_weights",
     "log_path",
 ]

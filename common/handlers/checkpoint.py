@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import random
@@ -15,212 +14,33 @@ import numpy as np
 import torch
 import torch.distributed as dist
 from ignite.engine import Engine, Events
-from torch import nn
 from tqdm import tqdm
 
 from .. import threads
-from ..about import about_network, compare, tensors_sha256
-from ..command_line import is_true
-from ..files import append_about, load_state, read_about, replacing
-from ..networks.slab import to_channels_last
+from ..files import load_state, replacing
+from ..weights import SavedWeights, read_overlay
 
-_LAST = "model_last.pt"
 _STATE = {"iteration", "max_epochs", "epoch_length", "threads", "settings", "graph", "players", "random"}
 
 
-def save_atomically(state: Any, path: Path, about: Mapping[str, Any] | None = None) -> None:
-    """``torch.save`` under a temporary name, with what the weights are, flushed to disk and moved to ``path``."""
-    with replacing(path) as temporary:
-        with temporary.open("wb") as file:
-            torch.save(state, file)
-        if about is not None:
-            append_about(temporary, about)
-        with temporary.open("r+b") as file:
-            os.fsync(file.fileno())
+def save_atomically(state: Any, path: Path) -> None:
+    """``torch.save`` under a temporary name, flushed to disk and moved to ``path``."""
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        torch.save(state, file)
+        os.fsync(file.fileno())
 
 
-def load_weights(
-    network: nn.Module,
-    path: str | os.PathLike,
-    device: torch.device | str = "cpu",
-    option: str = "checkpoint",
-    settings: Mapping[str, Any] | None = None,
-) -> nn.Module:
-    """Load weights into a network of the same architecture.
-
-    Args:
-        network: to load into.
-        path: of a file with the network's ``state_dict``, loaded with ``weights_only=True``.
-        device: of the network.
-        option: what the path is called where it is set, for messages.
-        settings: of the config, which must be those that the weights were trained with; a file that does not say
-            what it is, as older ones do not, is loaded without a word.
-
-    Returns:
-        The network, on the device, in evaluation mode. Its attribute ``about`` is what
-        :func:`common.files.read_about` gives, with ``path`` and ``file_sha256``.
-
-    Raises:
-        FileNotFoundError: when there is no such file.
-        ValueError: when the file is corrupt or was changed, its weights are those of another network, architecture or
-            settings, or not all are finite.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"there are no weights at {path}; train the bundle first, or name a file with --{option} PATH."
-        )
-    about = read_about(path) or {}
-    if about.get("network", type(network).__name__) != type(network).__name__:
-        raise ValueError(
-            f"{path}: expected the weights of a {type(network).__name__}, found those of a {about['network']}, of the "
-            f"bundle {about.get('bundle')}; name a file of this bundle with --{option} PATH."
-        )
-    compare(path, about, settings, option)
-    state = load_state(path, device)
-    own = network.state_dict()
-    if isinstance(state, dict) and _STATE <= state.keys():
-        raise ValueError(
-            f"{path} is the state of a training at iteration {state['iteration']}, from which --resume true goes on, "
-            f"and no file of weights; {_instead(path, option)}."
-        )
-    if not isinstance(state, dict):
-        raise ValueError(f"{path}: expected a dictionary of weights, found {type(state).__name__}.")
-    missing = [k for k in own if k not in state]
-    extra = [str(k) for k in state if k not in own]
-    other = [
-        f"{k} {_kind(state[k])} instead of {_kind(v)}" for k, v in own.items() if k in state and not _fits(state[k], v)
-    ]
-    if missing or extra or other:
-
-        def some(names: list[str]) -> str:
-            return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "") if names else "none"
-
-        raise ValueError(
-            f"{path}: the weights are of another architecture. Missing: {some(missing)}. Unknown: {some(extra)}. Of "
-            f"another size or kind: {some(other)}. Give the config the sizes that the weights were trained with."
-        )
-    if about and about["sha256"] != tensors_sha256(state):
-        raise ValueError(
-            f"{path}: the weights are not those that the file was written with (their SHA-256 is another); it is "
-            "damaged or was changed. Get a whole file, or train anew."
-        )
-    bad = [name for name, value in state.items() if not torch.isfinite(value).all()]
-    if bad:
-        raise ValueError(
-            f"{path}: {bad[0]} and {len(bad) - 1} other weights are NaN or infinite; train anew, or get a whole file."
-        )
-    try:
-        network.load_state_dict(state)
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from None
-    network.about = {**about, "path": str(path), "file_sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
-    return to_channels_last(network, device).eval()
-
-
-def _instead(state: Path, option: str) -> str:
-    """What to do where the state of a training is named instead of weights."""
-    files = [state.with_name(_LAST), state.with_name("model.pt")]
-    there = [f"--{option} {file}" for file in files if file.is_file()]
-    return f"name its weights: {' or '.join(there)}" if there else f"its next state comes with weights, in {_LAST}"
-
-
-def _fits(value: Any, own: torch.Tensor) -> bool:
-    """Whether something from a file can be a network's own weight."""
-    return (
-        isinstance(value, torch.Tensor)
-        and value.layout == torch.strided
-        and not value.is_meta
-        and value.shape == own.shape
-        and value.is_floating_point() == own.is_floating_point()
-        and not value.is_complex()
-    )
-
-
-def _kind(value: Any) -> str:
-    if not isinstance(value, torch.Tensor):
-        return type(value).__name__
-    layout = "on no device" if value.is_meta else "" if value.layout == torch.strided else str(value.layout)
-    return " ".join(filter(None, (str(tuple(value.shape)), str(value.dtype).removeprefix("torch."), layout)))
-
-
-def load_stages(
-    cascade: nn.Module, path: str | os.PathLike, count: int, settings: Mapping[str, Any] | None = None
-) -> nn.Module:
-    """Load the weights of a cascade's first stages; the others stay as they are.
-
-    Args:
-        cascade: :class:`~common.networks.Cascade` to load into.
-        path: of a file with a cascade's ``state_dict`` of the same architecture; not read when ``count`` is 0.
-        count: how many stages.
-        settings: as for :func:`load_weights`.
-
-    Returns:
-        The cascade.
-
-    Raises:
-        FileNotFoundError, ValueError: as :func:`load_weights`.
-    """
-    if count:
-        before = {name: value.clone() for name, value in cascade.state_dict().items()}
-        load_weights(cascade, path, settings=settings)
-        first = tuple(f"stages.{i}." for i in range(count))
-        cascade.load_state_dict({k: v if k.startswith(first) else before[k] for k, v in cascade.state_dict().items()})
-    return cascade
-
-
-class SavedModel:
-    """Writes a network's weights, and what they are.
-
-    Args:
-        network: whose ``state_dict`` is kept.
-        paths: of the files, which all hold the same.
-        settings: that evaluation and inference must have alike; with None the files do not say what they are.
-        defaults: that inference takes unless it is told otherwise.
-        bundle_root: folder of the bundle.
-    """
-
-    def __init__(
-        self,
-        network: nn.Module,
-        paths: Sequence[str | os.PathLike],
-        settings: Mapping[str, Any] | None = None,
-        defaults: Mapping[str, Any] | None = None,
-        bundle_root: str | os.PathLike = ".",
-    ) -> None:
-        self.network = network
-        self.paths = [Path(path) for path in paths]
-        self.settings, self.defaults, self.bundle_root = settings, defaults or {}, bundle_root
-
-    def save(self, iteration: int | None = None, **metrics: float) -> None:
-        """Write the files as the weights are now.
-
-        Args:
-            iteration: of the training, from 0; None where it is not known.
-            metrics: of a validation of these weights, by name.
-        """
-        about = None
-        if self.settings is not None:
-            about = about_network(self.network, self.settings, self.defaults, self.bundle_root)
-            if iteration is not None:
-                about["training"] = {"iteration": iteration, **metrics}
-        for path in self.paths:
-            save_atomically(self.network.state_dict(), path, about)
-
-
-class BestModel(SavedModel):
+class BestModel:
     """Keeps the weights with which validation was best.
 
     Attach it to the evaluator; the engine's first key metric decides, larger being better.
 
     Args:
-        network: whose ``state_dict`` is kept.
-        path: of the file.
-        told: ``settings``, ``defaults`` and ``bundle_root`` of :class:`SavedModel`.
+        saved: writes the weights.
     """
 
-    def __init__(self, network: nn.Module, path: str | os.PathLike, **told: Any) -> None:
-        super().__init__(network, [path], **told)
+    def __init__(self, saved: SavedWeights) -> None:
+        self.saved = saved
 
     def attach(self, engine: Engine) -> None:
         """Look at the metric after each validation."""
@@ -231,22 +51,26 @@ class BestModel(SavedModel):
         best = engine.state.best_metric_epoch == engine.state.epoch
         # The first epoch has a validation before it too, where a training starts from weights.
         if first and best and engine.state.metrics[engine.state.key_metric_name] == engine.state.best_metric:
-            self.save(**validated(engine))
+            self.saved.save(**validated(engine))
 
 
-class LastModel(SavedModel):
+class LastModel:
     """Keeps a network's weights as they are at the end of the latest epoch.
 
     It is for training that nothing tells the best epoch of: what is known of HR must not choose the weights of a method
     that has no HR.
 
-    Its arguments are those of :class:`SavedModel`.
+    Args:
+        saved: writes the weights.
     """
+
+    def __init__(self, saved: SavedWeights) -> None:
+        self.saved = saved
 
     def attach(self, engine: Engine) -> None:
         """Save when an epoch ends, in process 0 only."""
         if not dist.is_initialized() or dist.get_rank() == 0:
-            engine.add_event_handler(Events.EPOCH_COMPLETED, lambda engine: self.save(engine.state.iteration))
+            engine.add_event_handler(Events.EPOCH_COMPLETED, lambda engine: self.saved.save(engine.state.iteration))
 
 
 def validated(evaluator: Engine) -> dict[str, Any]:
@@ -260,8 +84,9 @@ def validated(evaluator: Engine) -> dict[str, Any]:
 
 
 def _training(weights: Path) -> dict[str, Any]:
-    """What weights say of their training."""
-    return (read_about(weights) or {}).get("training", {})
+    """What the overlay beside weights says of their training: the iteration, and metrics of a validation."""
+    trained = (read_overlay(weights) or {}).get("trained", {})
+    return {key: value for key, value in trained.items() if key not in ("bundle", "version", "network", "offset")}
 
 
 def _in_words(training: Mapping[str, Any]) -> str:
@@ -306,17 +131,17 @@ class ResumableState:
     def __init__(
         self,
         path: str | os.PathLike,
-        resume: bool | str = False,
+        resume: bool = False,
         minutes: float | None = 5,
         evaluator: Engine | None = None,
         invalidates: Sequence[str | os.PathLike] = (),
         settings: Mapping[str, Any] | None = None,
-        last: SavedModel | None = None,
+        last: SavedWeights | None = None,
     ) -> None:
         if minutes is not None and (isinstance(minutes, bool) or not isinstance(minutes, (int, float)) or minutes < 0):
             raise ValueError(f"save_minutes is {minutes!r}, expected minutes, 0 or more, or null for epochs only.")
         self.path = Path(path)
-        self.resume = is_true(resume)
+        self.resume = resume
         self.minutes = minutes
         self.evaluator = evaluator
         self.invalidates = [Path(file) for file in invalidates]
@@ -400,13 +225,13 @@ class ResumableState:
         state = load_state(self.path, "cpu")
         expected = _STATE | ({"best"} if self.evaluator is not None else set())
         if not isinstance(state, dict) or not expected <= state.keys():
-            raise ValueError(f"{self.path}: not the state of a run like this one; start anew with --overwrite true.")
+            raise ValueError(f"{self.path}: not the state of a run like this one; start anew with --overwrite True.")
         begun, now = state["settings"] or {}, self.settings or {}
         for key in begun | now:
             if begun.get(key) != now.get(key):
                 raise ValueError(
                     f"{self.path}: the run was started with {key} {begun.get(key, 'unknown to it')}, now it is "
-                    f"{now.get(key, 'unknown')}. Continue with the same settings, or start anew with --overwrite true."
+                    f"{now.get(key, 'unknown')}. Continue with the same settings, or start anew with --overwrite True."
                 )
         prolonged = engine.state.max_epochs > state["max_epochs"]
         for key in ("epoch_length", "max_epochs"):
@@ -416,7 +241,7 @@ class ResumableState:
                     f"{self.path}: the run was started with {key} {state[key]}, now it is "
                     f"{getattr(engine.state, key)}. A run that goes on may have more max_epochs, and another "
                     f"val_interval and save_minutes. For another {key} begin a run with{initial} another "
-                    "--output_dir, or start anew with --overwrite true."
+                    "--output_dir, or start anew with --overwrite True."
                 )
         try:
             if list(state["players"]) != list(engine.players):
@@ -429,7 +254,7 @@ class ResumableState:
             reason = next(line.strip() for line in str(error).splitlines() if not line.endswith(":"))
             raise ValueError(
                 f"{self.path}: the run was started with other networks or players ({reason}). "
-                "Continue with the same settings, or start anew with --overwrite true."
+                "Continue with the same settings, or start anew with --overwrite True."
             ) from None
         if prolonged and not all(player.finished for player in engine.players.values()):
             # A run that had ended by itself ends there again, and what builds on it stays good.

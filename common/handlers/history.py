@@ -68,7 +68,8 @@ class LossHistory:
 
     def _iteration(self, engine: Engine) -> None:
         state = engine.state
-        self.file.write(as_json({"epoch": state.epoch, "iteration": state.iteration, **state.output}) + "\n")
+        terms = {name: value for name, value in state.output.items() if name != "loss"}  # which is the totals' sum
+        self.file.write(as_json({"epoch": state.epoch, "iteration": state.iteration, **terms}) + "\n")
         self.bar.update()
 
     def _validated(self, engine: Engine) -> None:

@@ -1,0 +1,5 @@
+"""What a training, its validation and its evaluation read: one component for each way to learn."""
+
+from .pairs import Pairs
+
+__all__ = ["Pairs"]

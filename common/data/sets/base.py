@@ -1,0 +1,81 @@
+"""What all sets of volumes have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
+from typing import Any
+
+import torch
+from monai.data import Dataset
+
+from ...command_line import is_true
+from ..lists.datalist import SCANS, cross_validation, load_datalist
+from ..loaders.volumes import VolumeCache
+from ..simulation.cohort import simulated_cohort, slice_axis_in
+
+
+class Sets:
+    """Volumes for training, validation and test, read when they are first asked for.
+
+    Each kind of sets has ``train``, ``batches``, ``validation`` and ``test``.
+
+    Args:
+        dataset_dir: folder with ``dataset.json``; None for a cohort that is simulated in ``output_dir/data``.
+        output_dir: folder of the run.
+        simulated: arguments of :func:`common.data.simulation.cohort.simulated_cohort`.
+        slice_axis: axis across the slices, "LR", "AP", "SI" or "auto"; None for "auto", or for that of simulated heads.
+        folds: of a cross-validation over the subjects of all groups but validation; None for the groups as they are.
+        fold: that is held out, from 0.
+        device: where volumes for training are kept.
+    """
+
+    def __init__(
+        self,
+        dataset_dir: str | None,
+        output_dir: str,
+        simulated: Mapping[str, Any],
+        slice_axis: str | None = None,
+        folds: int | None = None,
+        fold: int = 0,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        self._dataset_dir, self._output_dir, self._simulated = dataset_dir, output_dir, simulated
+        self._slice_axis, self._folds, self._fold = slice_axis, folds, fold
+        self.device = device
+
+    @cached_property
+    def dataset_dir(self) -> str:
+        """Folder with ``dataset.json``; a cohort is simulated where none was given."""
+        return self._dataset_dir or simulated_cohort(f"{self._output_dir}/data", **self._simulated)
+
+    @cached_property
+    def slice_axis(self) -> str:
+        """Axis across the slices."""
+        return self._slice_axis or slice_axis_in(self.dataset_dir)
+
+    def listed(
+        self,
+        group: str,
+        kinds: str | Sequence[str] = SCANS,
+        needs: str | None = None,
+        optional: bool = False,
+    ) -> list[dict]:
+        """Entries of a group, as :func:`~common.data.lists.datalist.load_datalist`; or of the fold in its place.
+
+        Of a cross-validation, "test" is what the fold holds out, and any other group but validation all the rest; where
+        validation is empty, the first scan that trains validates.
+        """
+        if self._folds is None:
+            return load_datalist(self.dataset_dir, group, kinds, needs, optional)
+        if group == "validation":
+            return load_datalist(self.dataset_dir, group, kinds, needs, True)
+        return cross_validation(self.dataset_dir, self._folds, self._fold, group == "test", kinds, needs)
+
+    def cached(self, entries: Sequence[Mapping], load: Callable, keys: Sequence[str], training: bool) -> VolumeCache:
+        """Volumes held ready; those for training where it trains."""
+        return VolumeCache(entries, load, keys, self.device if training else "cpu")
+
+    def as_read(self, entries: Sequence[Mapping], load: Callable) -> Dataset:
+        """Volumes that are read one by one."""
+        return Dataset(entries, load)

@@ -1,0 +1,91 @@
+"""Pairs of LR and HR volumes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from typing import Any
+
+import torch
+from monai.data import Dataset
+from monai.transforms import Compose
+
+from ...degradations import Degradation
+from ...scale import in_plane
+from ...transforms import LoadScand, MakeLRd
+from ..loaders.slabs import PairedSlabLoader
+from ..loaders.volumes import VolumeCache
+from .base import Sets
+
+
+class Pairs(Sets):
+    """Pairs of LR and HR volumes in plane, for methods that learn from them; LR is made of HR where it is not there.
+
+    Args:
+        dataset_dir, output_dir, simulated, slice_axis, folds, fold, device: as for :class:`Sets`.
+        degradation: from HR to LR, whose grids the network has.
+        scan_degradation: that makes LR of HR instead, on the same grids; default ``degradation``.
+        group: whose HR volumes it learns from, "source" or "target".
+        lr_patch: voxels of an LR patch, ``[n, n, 1]``.
+        batch_size: patches in a batch.
+        turned: whether pairs are mirrored and turned, which suits only a degradation that treats that alike.
+        seed: of the patches that are drawn.
+
+    Raises:
+        ValueError: for a degradation that does not act in plane alone.
+    """
+
+    def __init__(
+        self,
+        dataset_dir: str | None,
+        output_dir: str,
+        simulated: Mapping[str, Any],
+        degradation: Degradation,
+        lr_patch: Sequence[int],
+        batch_size: int,
+        scan_degradation: Degradation | None = None,
+        group: str = "source",
+        turned: bool | str = False,
+        seed: int = 0,
+        slice_axis: str | None = None,
+        folds: int | None = None,
+        fold: int = 0,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        super().__init__(dataset_dir, output_dir, simulated, slice_axis, folds, fold, device)
+        in_plane(scale=list(degradation.factors))
+        self.degradation, self.scan_degradation = degradation, scan_degradation or degradation
+        self.group = group
+        self._patches = {"lr_patch": lr_patch, "batch_size": batch_size, "turned": turned, "seed": seed}
+
+    @cached_property
+    def load(self) -> Compose:
+        """Reads an entry."""
+        return Compose(
+            [
+                LoadScand(["hr", "lr"], slice_axis=self.slice_axis, allow_missing_keys=True),
+                MakeLRd("hr", degradation=self.scan_degradation, like=self.degradation),
+            ]
+        )
+
+    @cached_property
+    def train(self) -> VolumeCache:
+        """Volumes to learn from, "hr" and "lr"."""
+        return self.cached(self.listed(self.group, ("hr", "lr"), "hr"), self.load, ["hr", "lr"], True)
+
+    @cached_property
+    def batches(self) -> PairedSlabLoader:
+        """Batches of patches, "hr" and "lr"."""
+        factors = self.degradation.factors
+        return PairedSlabLoader(volumes=self.train, factors=factors, device=self.device, **self._patches)
+
+    @cached_property
+    def validation(self) -> VolumeCache:
+        """Volumes to validate with, "hr" and "lr"."""
+        entries = self.listed("validation", ("hr", "lr"), "hr") or self.listed(self.group, ("hr", "lr"), "hr")[:1]
+        return self.cached(entries, self.load, ["hr", "lr"], False)
+
+    @property
+    def test(self) -> Dataset:
+        """Volumes to measure with, "hr" and "lr"."""
+        return self.as_read(self.listed("test", ("hr", "lr"), "hr"), self.load)

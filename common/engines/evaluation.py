@@ -1,0 +1,96 @@
+"""Evaluation of a method against known HR."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from monai.inferers import Inferer
+from monai.transforms import Compose, CopyItemsd
+from torch import nn
+
+from .. import provenance
+from ..command_line import is_true
+from ..data.loaders.cases import CaseLoader, prepare_lr_hr
+from ..degradations import Degradation
+from ..files import check_writable
+from ..transforms import RestoreVolumed, SaveVolumed
+from ..weights import load
+from .evaluator import CaseEvaluator
+from .precision import in_precision
+
+
+class Evaluation(CaseEvaluator):
+    """Super-resolves the test group, and writes results, a table against cubic interpolation, and pictures.
+
+    Args:
+        device: where the network runs.
+        data: the sets of :mod:`common.data.sets`, whose ``test`` it measures.
+        network: that the weights are loaded into; with no ``checkpoint`` it is taken as it is.
+        inferer: runs the network on a volume.
+        degradation: from HR to LR.
+        output_dir: folder of the report.
+        method: name of the network's rows in the table.
+        checkpoint: file of the weights, or None.
+        bundle_root: folder of the bundle.
+        compare_with, brisque, lpips, centre_slice, report: as for :class:`common.handlers.EvaluationReport`.
+        postprocessing: of each case; default the scan's units and grid, and saving.
+        val_handlers: further handlers with ``attach``.
+        amp: whether the network runs under autocast; None for that on a GPU.
+        amp_kwargs: of ``torch.autocast``; default bfloat16.
+
+    Raises:
+        FileNotFoundError, ValueError: when the weights are missing, or do not belong to the config.
+        PermissionError, NotADirectoryError: when ``output_dir`` cannot be written to.
+    """
+
+    def __init__(
+        self,
+        device: torch.device,
+        data: Any,
+        network: nn.Module,
+        inferer: Inferer,
+        degradation: Degradation,
+        output_dir: str | os.PathLike,
+        method: str,
+        checkpoint: str | os.PathLike | None = None,
+        bundle_root: str | os.PathLike = ".",
+        compare_with: Mapping[str, Any] | None = None,
+        brisque: str | os.PathLike | None = None,
+        lpips: str | os.PathLike | bool | None = None,
+        centre_slice: bool | str = False,
+        report: bool | str = False,
+        postprocessing: Callable | None = None,
+        val_handlers: Sequence | None = None,
+        amp: bool | str | None = None,
+        amp_kwargs: dict | None = None,
+    ) -> None:
+        from ..handlers import EvaluationReport
+
+        check_writable(output_dir)
+        amp = torch.device(device).type == "cuda" if amp is None else is_true(amp, "amp")
+        if checkpoint is None:
+            network = network.to(device).eval()
+        else:
+            network = load(network, checkpoint, device, degradation=degradation)
+        standard = Compose(
+            [
+                CopyItemsd("pred", names="sr"),
+                RestoreVolumed("sr", reference="image", degradation=degradation),
+                SaveVolumed("sr", str(output_dir), "sr", description=provenance.describe(bundle_root, degradation)),
+            ]
+        )
+        table = EvaluationReport(
+            output_dir, degradation, method, network, compare_with, brisque, lpips, centre_slice, report
+        )
+        super().__init__(
+            device=device,
+            val_data_loader=CaseLoader(data.test),
+            network=in_precision(network, device, amp, amp_kwargs),
+            inferer=inferer,
+            prepare_batch=prepare_lr_hr,
+            postprocessing=postprocessing or standard,
+            val_handlers=[table, *(val_handlers or ())],
+        )

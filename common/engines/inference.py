@@ -1,0 +1,95 @@
+"""Inference: scans in, super-resolved scans out."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from monai.inferers import Inferer
+from monai.transforms import Compose
+from torch import nn
+
+from .. import provenance
+from ..command_line import is_true
+from ..data.loaders.cases import CaseLoader, prepare_lr_hr
+from ..data.scans import Scans
+from ..degradations import Degradation
+from ..files import check_writable
+from ..transforms import MeasureAgreementd, RestoreVolumed, SaveVolumed
+from ..weights import load
+from .evaluator import CaseEvaluator
+from .precision import in_precision
+
+
+class Inference(CaseEvaluator):
+    """Super-resolves scans one by one, and writes each result with a JSON that says where it comes from, and a log.
+
+    Args:
+        device: where the network runs.
+        dataset: the scans.
+        network: that the weights are loaded into; with no ``checkpoint`` it is taken as it is.
+        inferer: runs the network on a volume.
+        degradation: from the result to the scan.
+        output_dir: folder of the results.
+        checkpoint: file of the weights, or None.
+        digest: of their tensors, or None; see :func:`common.weights.load`.
+        bundle_root: folder of the bundle.
+        postprocessing: of each case; default agreement with the scan, the scan's units and grid, and saving.
+        report: whether to write a page for each result, to look at in a browser.
+        val_handlers: further handlers with ``attach``.
+        amp: whether the network runs under autocast.
+        amp_kwargs: of ``torch.autocast``; default bfloat16.
+
+    Raises:
+        FileNotFoundError, ValueError: when the weights are missing, or do not belong to the config.
+        PermissionError, NotADirectoryError: when ``output_dir`` cannot be written to.
+    """
+
+    def __init__(
+        self,
+        device: torch.device,
+        dataset: Scans,
+        network: nn.Module,
+        inferer: Inferer,
+        degradation: Degradation,
+        output_dir: str | os.PathLike,
+        checkpoint: str | os.PathLike | None = None,
+        digest: str | None = None,
+        bundle_root: str | os.PathLike = ".",
+        postprocessing: Callable | None = None,
+        report: bool | str = False,
+        val_handlers: Sequence | None = None,
+        amp: bool | str = False,
+        amp_kwargs: dict | None = None,
+    ) -> None:
+        from ..handlers import InferenceResults, ResultViewer
+
+        check_writable(output_dir)
+        if checkpoint is None:
+            network = network.to(device).eval()
+        else:
+            network = load(network, checkpoint, device, digest, degradation)
+        grid: dict[str, Any] = {"reference": "image", "degradation": degradation}
+        description = provenance.describe(bundle_root, degradation)
+        standard = Compose(
+            [
+                MeasureAgreementd("pred", **grid),
+                RestoreVolumed("pred", **grid),
+                SaveVolumed("pred", str(output_dir), "sr", bids=dataset.bids, description=description),
+            ]
+        )
+        super().__init__(
+            device=device,
+            val_data_loader=CaseLoader(dataset),
+            network=in_precision(network, device, is_true(amp, "amp"), amp_kwargs),
+            inferer=inferer,
+            prepare_batch=prepare_lr_hr,
+            postprocessing=postprocessing or standard,
+            val_handlers=[
+                InferenceResults(output_dir, bundle_root, checkpoint, degradation, dataset.bids, dataset.shard),
+                ResultViewer(degradation, report),
+                *(val_handlers or ()),
+            ],
+        )

@@ -1,0 +1,72 @@
+"""Validation of a training."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from monai.data import DataLoader
+from monai.engines import SupervisedEvaluator
+from monai.handlers import PeakSignalToNoiseRatio, from_engine
+from torch import nn
+
+from ..command_line import is_true
+from ..data.loaders.cases import prepare_lr_hr
+from .precision import in_precision
+
+
+class Validation(SupervisedEvaluator):
+    """A ``SupervisedEvaluator`` of a network on the validation group: PSNR on whole volumes in [0, 1].
+
+    The volumes are loaded when it first runs. ``engine.state.output`` has "image", "label" and "pred" of each.
+
+    Args:
+        device: where the network runs.
+        data: the sets of :mod:`common.data.sets`, whose ``validation`` it looks at.
+        network: that is trained.
+        inferer: runs it on a volume.
+        key_val_metric: metrics by name, of which the first decides which weights are best; default the PSNR.
+        val_handlers: further handlers with ``attach``.
+        amp: whether the network runs under autocast; None for that of the training.
+        amp_kwargs: of ``torch.autocast``; default those of the training.
+    """
+
+    def __init__(
+        self,
+        device: torch.device,
+        data: Any,
+        network: nn.Module,
+        inferer: Callable,
+        key_val_metric: dict[str, Any] | None = None,
+        val_handlers: Sequence | None = None,
+        amp: bool | str | None = None,
+        amp_kwargs: dict | None = None,
+    ) -> None:
+        psnr = PeakSignalToNoiseRatio(max_val=1.0, output_transform=from_engine(["pred", "label"]))
+        super().__init__(
+            device=device,
+            val_data_loader=[],
+            epoch_length=1,  # until the volumes are loaded
+            network=network,
+            inferer=inferer,
+            prepare_batch=prepare_lr_hr,
+            key_val_metric=key_val_metric or {"psnr": psnr},
+            val_handlers=val_handlers,
+        )
+        self.data = data
+        self.precision = (None if amp is None else is_true(amp, "amp"), amp_kwargs)
+
+    def follow(self, amp: bool, amp_kwargs: dict) -> None:
+        """Run the network in the precision of the training, where none was given."""
+        own, kwargs = self.precision
+        self.precision = (amp if own is None else own), kwargs or amp_kwargs
+
+    def run(self, global_epoch: int = 1) -> None:  # type: ignore[override]
+        """Look at every volume of the group."""
+        if not self.data_loader:
+            self.data_loader = DataLoader(self.data.validation, batch_size=1)
+            self.state.epoch_length = len(self.data_loader)
+            amp, kwargs = self.precision
+            self.network = in_precision(self.network, self.state.device, bool(amp), kwargs)
+        super().run(global_epoch)
