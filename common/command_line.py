@@ -20,9 +20,9 @@ import torch
 from monai.bundle import ConfigParser, ReferenceResolver
 from monai.bundle.config_parser import merge_kv
 
-from . import threads
 from .blocks import block_of, is_block, strings_in
 from .errors import INTERRUPTED, Output, report
+from .runtime import threads
 
 # Arguments of `python -m monai.bundle run` itself.
 _OF_RUN = {
@@ -91,7 +91,7 @@ def check(argv: Sequence[str] | None = None) -> None:
     such as a server that loads the bundle, it does nothing.
 
     With ``--traceback true`` the traceback stands above the message. On a CPU it settles how many threads compute, see
-    :func:`common.threads.settle`.
+    :func:`common.runtime.threads.settle`.
 
     Args:
         argv: the command line; default that of this process.

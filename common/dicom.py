@@ -17,7 +17,7 @@ import numpy as np
 
 from .data.lists.scans import absent_images
 from .files import sidecar
-from .processes import say
+from .runtime.distributed import say
 from .transforms.scan.forms import placed_image
 
 try:

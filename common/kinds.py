@@ -15,7 +15,7 @@ from .apps.deploy.mr_series.image_types import kind_by_type
 from .apps.deploy.mr_series.signature import is_dicom
 from .files import read_sidecar
 from .images import ending, image_or_none, missing_content
-from .processes import say
+from .runtime.distributed import say
 
 # Formats of scans that open_image does not read, and what makes a file of one that it reads.
 _CONVERTERS = {

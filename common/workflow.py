@@ -16,7 +16,7 @@ from .command_line import is_true, running_parser
 from .data.naming import case_name
 from .engines.evaluator import CasesFailedError
 from .errors import first_cause
-from .processes import gathered
+from .runtime.distributed import gathered
 
 
 def run_again(run_id: str, **override: Any) -> Any:

@@ -74,7 +74,7 @@ def super_resolve(
     from ..errors import RunsFailedError
     from ..files import check_writable
     from ..images import missing_content
-    from ..processes import gathered, join, rank, say
+    from ..runtime.distributed import gathered, join, rank, say
 
     # What MONAI says of its set-up, and of a decoder that is for CUDA, is nothing about a scan.
     for module in ("monai.bundle.workflows", "monai.data.nvimgcodec_pydicom_plugin"):
@@ -187,7 +187,7 @@ def _series(root: Path) -> list[Series]:
     from ..data.lists.datalist import files_below
     from ..data.lists.scans import absent_images
     from ..kinds import may_be_dicom, named_as_dicom, say_passed_over
-    from ..processes import say
+    from ..runtime.distributed import say
 
     files = [root] if root.is_file() else [root / name for name in files_below(root)]
     if not any(named_as_dicom(file) or may_be_dicom(file) for file in files) and not absent_images(files):
@@ -254,7 +254,7 @@ def _said(job: _Job) -> dict[str, Any]:
 def _choose(jobs: Sequence[_Job], known: Sequence[Offer], guided: bool, asked: bool) -> None:
     """Give each job its weights, or the problem with it; what was asked for is used for any scan."""
     from ..offers import choose
-    from ..processes import say
+    from ..runtime.distributed import say
     from ..transforms.scan.acquired import acquired_affine
 
     there = [offer for offer in known if offer.there and (asked or any(offer.ranges))]

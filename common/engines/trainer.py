@@ -18,9 +18,9 @@ from torch import nn
 
 from ..command_line import check_whole, is_true
 from ..graph import TensorGraph
-from ..memory import keep_freed_memory
 from ..networks.batch_norm import synchronise_batch_norm
 from ..networks.slab import to_channels_last
+from ..runtime.memory import keep_freed_memory
 from .player import Player
 
 

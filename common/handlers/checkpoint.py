@@ -18,11 +18,11 @@ from ignite.engine import Engine, Events
 from torch import nn
 from tqdm import tqdm
 
-from .. import threads
 from ..about import about_network, compare, tensors_sha256
 from ..command_line import is_true
 from ..files import append_about, load_state, read_about, replacing
 from ..networks.slab import to_channels_last
+from ..runtime import threads
 
 _LAST = "model_last.pt"
 _STATE = {"iteration", "max_epochs", "epoch_length", "threads", "settings", "graph", "players", "random"}

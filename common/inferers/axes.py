@@ -12,7 +12,7 @@ from monai.inferers import Inferer
 
 from ..command_line import is_true
 from ..degradations import Degradation
-from ..progress import part
+from ..runtime.progress import part
 
 _SPATIAL = (2, 3, 4)
 

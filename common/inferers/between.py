@@ -15,7 +15,7 @@ from monai.inferers import Inferer
 from ..command_line import is_true
 from ..degradations import Degradation
 from ..networks.slab import batch_to_slices, slices_to_batch
-from ..progress import counted, part
+from ..runtime.progress import counted, part
 from ..spline import apply_along, spline_matrix
 
 

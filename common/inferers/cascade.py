@@ -13,7 +13,7 @@ from monai.inferers import Inferer
 
 from ..command_line import is_true
 from ..degradations import Degradation, GaussianProfile
-from ..progress import counted, part
+from ..runtime.progress import counted, part
 from ..spline import apply_along, upsampling_matrix
 
 

@@ -11,7 +11,7 @@ from monai.data import MetaTensor
 from monai.inferers import Inferer, SliceInferer
 
 from ..command_line import is_true
-from ..progress import counted, part
+from ..runtime.progress import counted, part
 
 
 class OrthogonalInferer(Inferer):

@@ -12,8 +12,8 @@ from monai.data import MetaTensor
 from monai.inferers import Inferer
 
 from ..command_line import is_true
-from ..memory import pieces_at_once
-from ..progress import report
+from ..runtime.memory import pieces_at_once
+from ..runtime.progress import report
 
 # Of the activations for a pixel of an LR slab: 2.5 KiB with 64 features in float32, and what cuDNN works in.
 _PIXEL_BYTES = 4096

@@ -24,7 +24,7 @@ from common.commands.ablate import ablate
 from common.commands.merge import merge
 from common.errors import RunsFailedError
 from common.reports import write_table
-from common.side_by_side import Programs
+from common.runtime.parallel_runs import Programs
 from common.tables import execution
 from common.tables.merged import write_rows
 from common.tables.runs import Run

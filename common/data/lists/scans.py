@@ -12,7 +12,7 @@ import nibabel as nib
 
 from ...images import ENDINGS, ending, image_or_none, missing_content
 from ...kinds import looks_like_scan, may_be_dicom, named_as_dicom, no_scan, say_passed_over, scan_files, unreadable
-from ...processes import say
+from ...runtime.distributed import say
 from ..naming import case_stem
 from .datalist import SUBJECT, check_exclusive, files_below, find, folder, subject_of
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from ...command_line import is_true
 from ...images import open_image
-from ...processes import join, rank
+from ...runtime.distributed import join, rank
 from ..naming import result_path
 
 

@@ -7,7 +7,7 @@ import pytest
 
 PROGRAM = """
 import torch
-from common.memory import keep_freed_memory
+from common.runtime.memory import keep_freed_memory
 def resident():
     return int(open("/proc/self/statm").read().split()[1]) * 4096
 def kept():
