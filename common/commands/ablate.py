@@ -9,7 +9,7 @@ from ..command_line import check, check_whole, is_true
 from ..data.lists.datalist import check_misaligned
 from ..data.lists.datalist import folder as check_folder
 from ..errors import RunsFailedError
-from ..files import check_writable
+from ..io.files import check_writable
 from ..tables.execution import TRAINING_SECONDS, execute_all
 from ..tables.merged import check_against, check_same, described, forget, merged, write_rows
 from ..tables.rows import over_folds, overlay_of, rows_of

@@ -27,9 +27,9 @@ from ..data.lists.datalist import (
     one_each,
     subject_of,
 )
-from ..files import replacing
-from ..images import ENDINGS, ending
-from ..kinds import no_scan, say_passed_over, unreadable, without_voxel_files
+from ..io.files import replacing
+from ..io.images import ENDINGS, ending
+from ..io.scan_kinds import no_scan, say_passed_over, unreadable, without_voxel_files
 from ..transforms.scan.check import CheckHeaderd, CheckVoxelsd
 from ..transforms.scan.load import read_volume
 

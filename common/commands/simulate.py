@@ -14,7 +14,7 @@ from ..command_line import is_true
 from ..data.simulation import anatomy, labelmap
 from ..data.simulation.randomised import acquire_random
 from ..data.simulation.signal import CONTRASTS, acquire
-from ..files import replacing
+from ..io.files import replacing
 
 #: Air left around the head in mm.
 MARGIN = 6.0

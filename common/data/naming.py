@@ -11,7 +11,7 @@ from typing import Any
 
 from ..command_line import is_true
 from ..errors import first_cause
-from ..images import ending
+from ..io.images import ending
 
 # What names of derived anatomical images may hold, in order, by the BIDS specification 1.11.
 _ENTITIES = ("sub", "ses", "task", "acq", "ce", "rec", "run", "echo", "part", "chunk", "space", "res", "desc")

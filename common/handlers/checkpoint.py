@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from ..about import about_network, compare, tensors_sha256
 from ..command_line import is_true
-from ..files import append_about, load_state, read_about, replacing
+from ..io.files import append_about, load_state, read_about, replacing
 from ..networks.slab import to_channels_last
 from ..runtime import threads
 
@@ -58,7 +58,7 @@ def load_weights(
 
     Returns:
         The network, on the device, in evaluation mode. Its attribute ``about`` is what
-        :func:`common.files.read_about` gives, with ``path`` and ``file_sha256``.
+        :func:`common.io.files.read_about` gives, with ``path`` and ``file_sha256``.
 
     Raises:
         FileNotFoundError: when there is no such file.

@@ -16,11 +16,12 @@ from ignite.engine import Engine, Events
 from monai.engines import IterationEvents
 from torch import nn
 
-from .. import metrics, provenance
+from .. import metrics
 from ..command_line import is_true
 from ..data.naming import case_stem
 from ..degradations import Degradation
-from ..files import replacing
+from ..io import provenance
+from ..io.files import replacing
 from ..metrics.lpips import Lpips
 from .checkpoint import load_weights
 

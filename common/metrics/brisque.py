@@ -14,7 +14,7 @@ import torch
 from scipy import ndimage
 from scipy.special import gamma as gamma_function
 
-from ..files import replacing
+from ..io.files import replacing
 from ..usage import called
 
 __all__ = [

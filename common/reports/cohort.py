@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from matplotlib.figure import Figure
 
-from ..files import replacing
+from ..io.files import replacing
 from .case import error, panels_figure, panels_profile
 from .files import save_figure
 from .planes import load_panels

@@ -19,7 +19,7 @@ import torch
 from torch.utils import collect_env
 
 from common.command_line import check_device, check_whole
-from common.files import replacing
+from common.io.files import replacing
 from tests.bundles import runs
 
 from . import gpu_parts as parts

@@ -17,7 +17,7 @@ from matplotlib.image import imread
 from common.commands.datalist import write_datalist
 from common.commands.remember import remember
 from common.degradations import GaussianProfile
-from common.files import read_about
+from common.io.files import read_about
 
 from . import runs
 

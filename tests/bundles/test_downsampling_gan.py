@@ -18,7 +18,7 @@ from scipy.spatial.transform import Rotation
 from common.blur_kernels import gaussian_kernel, read_kernels, zero_filling_kernel
 from common.degradations import InPlaneKernel
 from common.engines import AlternatingTrainer
-from common.files import read_about
+from common.io.files import read_about
 from common.metrics import Brisque, brisque_features
 from common.tables.rows import rows_of
 

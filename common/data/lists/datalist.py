@@ -13,7 +13,7 @@ from pathlib import Path
 
 from monai.data import partition_dataset
 
-from ...images import ENDINGS, ending, missing_content
+from ...io.images import ENDINGS, ending, missing_content
 from ...usage import called
 
 FILE = "dataset.json"

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from ...command_line import is_true
-from ...images import open_image
+from ...io.images import open_image
 from ...runtime.distributed import join, rank
 from ..naming import result_path
 

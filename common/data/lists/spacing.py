@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from ...about import fitting, kept
-from ...geometry import slice_permutation
-from ...images import image_or_none, open_image
+from ...io.affines import slice_permutation
+from ...io.images import image_or_none, open_image
 from ...runtime.distributed import gathered, say
 
 

@@ -16,7 +16,7 @@ import torch
 from filelock import FileLock
 
 from ...degradations import Degradation
-from ...files import replacing
+from ...io.files import replacing
 from ...usage import called
 
 _SETTINGS = "simulated.json"

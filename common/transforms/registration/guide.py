@@ -23,7 +23,7 @@ from scipy.ndimage import affine_transform
 from ...command_line import is_true
 from ...data.naming import case_stem
 from ...degradations import Degradation
-from ...files import replacing
+from ...io.files import replacing
 from ..scan.volume import reorient_volume, with_meta
 from .placement import FWHM_PER_SIGMA, GAIN, misplacement
 from .register import register_guide
