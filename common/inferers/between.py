@@ -15,8 +15,8 @@ from monai.inferers import Inferer
 from ..command_line import is_true
 from ..degradations import Degradation
 from ..networks.slab import batch_to_slices, slices_to_batch
+from ..physics.spline import apply_along, spline_matrix
 from ..runtime.progress import counted, part
-from ..spline import apply_along, spline_matrix
 
 
 class BetweenInferer(Inferer):

@@ -13,8 +13,8 @@ from monai.inferers import Inferer
 
 from ..command_line import is_true
 from ..degradations import Degradation, GaussianProfile
+from ..physics.spline import apply_along, upsampling_matrix
 from ..runtime.progress import counted, part
-from ..spline import apply_along, upsampling_matrix
 
 
 def back_project(sr: torch.Tensor, lr: torch.Tensor, degradation: Degradation, iterations: int) -> torch.Tensor:

@@ -15,11 +15,11 @@ from nibabel.affines import apply_affine, from_matvec
 from scipy.ndimage import affine_transform, correlate, gaussian_filter
 from scipy.spatial.transform import Rotation
 
-from common.blur_kernels import gaussian_kernel, read_kernels, zero_filling_kernel
 from common.degradations import InPlaneKernel
 from common.engines import AlternatingTrainer
 from common.io.files import read_about
 from common.metrics import Brisque, brisque_features
+from common.physics.blur_kernels import gaussian_kernel, read_kernels, zero_filling_kernel
 from common.tables.rows import rows_of
 
 from . import runs

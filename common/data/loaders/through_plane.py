@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from ...command_line import is_true
-from ...spline import apply_along, upsampling_matrix
+from ...physics.spline import apply_along, upsampling_matrix
 from .slabs import PatchLoader, check_fit, draw_gains, draw_start, permuted, tissue_masks
 from .volumes import VolumeCache
 
