@@ -12,10 +12,10 @@ from typing import Any
 
 from monai.bundle import ConfigParser
 
-from .command_line import is_true, running_parser
 from .data.naming import case_name
 from .engines.evaluator import CasesFailedError
 from .errors import first_cause
+from .override_checks import is_true, running_parser
 from .runtime.distributed import gathered
 
 

@@ -11,7 +11,6 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from ..command_line import is_true
 from ..data.lists.alike import alike, joining
 from ..data.lists.datalist import (
     FILE,
@@ -30,6 +29,7 @@ from ..data.lists.datalist import (
 from ..io.files import replacing
 from ..io.images import ENDINGS, ending
 from ..io.scan_kinds import no_scan, say_passed_over, unreadable, without_voxel_files
+from ..override_checks import is_true
 from ..transforms.scan.check import CheckHeaderd, CheckVoxelsd
 from ..transforms.scan.load import read_volume
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 # What computes is imported when something is to be computed: --help is to be quick.
 if TYPE_CHECKING:
     from ..io.dicom import Series
-    from ..offers import Choice, Offer
+    from ..weights_catalogue import Choice, Offer
 
 _RESULTS = "super_resolved"  # folder of results where none is named
 
@@ -133,7 +133,7 @@ class _Job:
 
 def _known(bundle: str | None, scale: Sequence[int] | None, override: dict[str, Any]) -> list[Offer]:
     """The weights to choose from."""
-    from ..offers import offers
+    from ..weights_catalogue import offers
 
     known = offers(bundle, override, [*inspect.signature(super_resolve).parameters])
     if scale is None:
@@ -253,9 +253,9 @@ def _said(job: _Job) -> dict[str, Any]:
 
 def _choose(jobs: Sequence[_Job], known: Sequence[Offer], guided: bool, asked: bool) -> None:
     """Give each job its weights, or the problem with it; what was asked for is used for any scan."""
-    from ..offers import choose
     from ..runtime.distributed import say
     from ..transforms.scan.acquired import acquired_affine
+    from ..weights_catalogue import choose
 
     there = [offer for offer in known if offer.there and (asked or any(offer.ranges))]
     for offer in known:
@@ -305,7 +305,7 @@ def _reason(
     affine: Any, choices: Sequence[Choice], trained: Sequence[Choice], guided: bool, missing: Sequence[Offer]
 ) -> str:
     """Why there is nothing to choose, and what would do; ``missing`` has weights that alone were asked for."""
-    from ..offers import in_words, learn_from_scan
+    from ..weights_catalogue import in_words, learn_from_scan
 
     if missing:
         docs = ", ".join(str(offer.bundle / "docs" / "README.md") for offer in missing)
@@ -338,9 +338,9 @@ def _reason(
 
 def _own(jobs: Sequence[_Job], output: Path, skip_existing: bool, shard: str | None, bids: Any) -> list[_Job]:
     """The jobs that this process does."""
-    from ..command_line import is_true
-    from ..data.lists.shares import is_whole, own_share
+    from ..data.lists.sharding import is_whole, own_share
     from ..data.naming import result_path
+    from ..override_checks import is_true
 
     entries = [
         {**job.entry, "index": i, **({"problem": job.problem} if job.problem else {})} for i, job in enumerate(jobs)
@@ -383,7 +383,7 @@ def _groups(jobs: Sequence[_Job]) -> Iterator[list[_Job]]:
 
 def _tell(group: Sequence[_Job], options: Sequence[str]) -> None:
     """Print which weights were chosen for which scans, a line for each spacing, and options that they do not know."""
-    from ..offers import WITHIN, in_words
+    from ..weights_catalogue import WITHIN, in_words
 
     of_spacing: dict[str, list[_Job]] = {}
     for job in group:

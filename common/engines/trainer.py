@@ -16,10 +16,10 @@ from monai.engines import Trainer
 from monai.engines.workflow import Workflow
 from torch import nn
 
-from ..command_line import check_whole, is_true
 from ..graph import TensorGraph
 from ..networks.batch_norm import synchronise_batch_norm
 from ..networks.slab import to_channels_last
+from ..override_checks import check_whole, is_true
 from ..runtime.memory import keep_freed_memory
 from .player import Player
 

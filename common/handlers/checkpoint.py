@@ -19,9 +19,9 @@ from torch import nn
 from tqdm import tqdm
 
 from ..about import about_network, compare, tensors_sha256
-from ..command_line import is_true
 from ..io.files import append_about, load_state, read_about, replacing
 from ..networks.slab import to_channels_last
+from ..override_checks import is_true
 from ..runtime import threads
 
 _LAST = "model_last.pt"

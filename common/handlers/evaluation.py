@@ -17,12 +17,12 @@ from monai.engines import IterationEvents
 from torch import nn
 
 from .. import metrics
-from ..command_line import is_true
 from ..data.naming import case_stem
 from ..degradations import Degradation
 from ..io import provenance
 from ..io.files import replacing
 from ..metrics.lpips import Lpips
+from ..override_checks import is_true
 from .checkpoint import load_weights
 
 

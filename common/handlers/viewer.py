@@ -10,10 +10,10 @@ import torch
 from ignite.engine import Engine
 from monai.engines import IterationEvents
 
-from ..command_line import is_true
 from ..data.naming import without_name
 from ..degradations import Degradation
 from ..metrics import cubic
+from ..override_checks import is_true
 from ..transforms.scan.volume import in_units
 
 

@@ -10,8 +10,8 @@ import torch
 from monai.data import MetaTensor
 from monai.inferers import Inferer
 
-from ..command_line import is_true
 from ..degradations import Degradation
+from ..override_checks import is_true
 from ..runtime.progress import part
 
 _SPATIAL = (2, 3, 4)

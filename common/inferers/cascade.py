@@ -11,8 +11,8 @@ import torch
 from monai.data import MetaTensor
 from monai.inferers import Inferer
 
-from ..command_line import is_true
 from ..degradations import Degradation, GaussianProfile
+from ..override_checks import is_true
 from ..physics.spline import apply_along, upsampling_matrix
 from ..runtime.progress import counted, part
 

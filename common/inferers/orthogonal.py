@@ -10,7 +10,7 @@ import torch
 from monai.data import MetaTensor
 from monai.inferers import Inferer, SliceInferer
 
-from ..command_line import is_true
+from ..override_checks import is_true
 from ..runtime.progress import counted, part
 
 

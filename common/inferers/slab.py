@@ -11,7 +11,7 @@ import torch
 from monai.data import MetaTensor
 from monai.inferers import Inferer
 
-from ..command_line import is_true
+from ..override_checks import is_true
 from ..runtime.memory import pieces_at_once
 from ..runtime.progress import report
 

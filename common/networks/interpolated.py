@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from ..command_line import is_true
+from ..override_checks import is_true
 from .slab import channels_to_slab, slab_to_channels
 
 

@@ -18,8 +18,8 @@ from pathlib import Path
 import torch
 from torch.utils import collect_env
 
-from common.command_line import check_device, check_whole
 from common.io.files import replacing
+from common.override_checks import check_device, check_whole
 from tests.bundles import runs
 
 from . import gpu_parts as parts

@@ -41,7 +41,7 @@ NUMBERS = {"gain": 1.0, "fold": 0, "seed": 0, "base": 30.0, "noise": 0.0, "divis
 TRAIN = {
     "imports": [
         "$from pathlib import Path",
-        "$from common.command_line import check",
+        "$from common.override_checks import check",
         "$from common.reports import write_table",
     ],
     **WORDS,

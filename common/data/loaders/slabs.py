@@ -10,7 +10,7 @@ import torch
 import torch.distributed as dist
 from torch.nn import functional as F
 
-from ...command_line import check_whole, is_true
+from ...override_checks import check_whole, is_true
 from ...physics.noise import noise_in_air
 from .batches import stacked
 from .volumes import VolumeCache

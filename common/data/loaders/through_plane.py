@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from ...command_line import is_true
+from ...override_checks import is_true
 from ...physics.spline import apply_along, upsampling_matrix
 from .slabs import PatchLoader, check_fit, draw_gains, draw_start, permuted, tissue_masks
 from .volumes import VolumeCache

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ...command_line import is_true
 from ...io.images import open_image
+from ...override_checks import is_true
 from ...runtime.distributed import join, rank
 from ..naming import result_path
 

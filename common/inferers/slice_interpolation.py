@@ -12,9 +12,9 @@ import torch
 from monai.data import MetaTensor
 from monai.inferers import Inferer
 
-from ..command_line import is_true
 from ..degradations import Degradation
 from ..networks.slab import batch_to_slices, slices_to_batch
+from ..override_checks import is_true
 from ..physics.spline import apply_along, spline_matrix
 from ..runtime.progress import counted, part
 
