@@ -166,7 +166,7 @@ def _of_series(option: str, path: Path) -> nib.Nifti1Image:
     """The volume of the DICOM series in a folder, or of that which a file is of."""
     try:
         # By name, as an exported bundle has this command but not what reads DICOM.
-        dicom = importlib.import_module("...dicom", __name__)
+        dicom = importlib.import_module("...io.dicom", __name__)
     except ModuleNotFoundError:
         raise ImportError(
             f"compare: --{option} {path}: within a bundle this compares NIfTI files; name one, or take mri-sr compare."

@@ -391,6 +391,6 @@ def _cases(folder: Path) -> list[dict]:
     if len(methods) != 1:
         raise ValueError(
             f"{path}: expected the rows of one method beside cubic, found {', '.join(methods) or 'none'}; evaluate the "
-            "run without --others."
+            "run without --compare_with."
         )
     return cases

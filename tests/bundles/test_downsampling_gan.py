@@ -184,7 +184,13 @@ def test_evaluate(cohort, trained, tmp_path):
     regressor = Brisque(np.stack(features), np.array(blurs * 3), {"C": 10.0, "gamma": 0.05, "epsilon": 0.05})
     regressor.save(tmp_path / "brisque.npz")
     others = {"again": str(folder / "models" / "model.pt")}
-    run(["train", "evaluate"], folder, dataset_dir=str(cohort), others=others, brisque=str(tmp_path / "brisque.npz"))
+    run(
+        ["train", "evaluate"],
+        folder,
+        dataset_dir=str(cohort),
+        compare_with=others,
+        brisque=str(tmp_path / "brisque.npz"),
+    )
 
     def degrade(hr):
         kernel = gaussian_kernel((2.0, 1.0), 30).double().numpy()

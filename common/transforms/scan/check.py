@@ -36,8 +36,8 @@ class CheckHeaderd(MapTransform):
     A file is read to its end once, because gzip tells only there whether what it holds is what was written.
 
     Accepted with a warning: further axes of length 1; no orientation (both NIfTI form codes 0), for which the warning
-    says what is assumed; forms that contradict each other; and each repair of :func:`~common.io.images.open_image`. Values
-    that are no paths, such as volumes that a client has already loaded, pass unchecked.
+    says what is assumed; forms that contradict each other; and each repair of :func:`~common.io.images.open_image`.
+    Values that are no paths, such as volumes that a client has already loaded, pass unchecked.
 
     Args:
         keys: of the paths.
