@@ -30,13 +30,14 @@ class EvaluationReport:
     """Writes a table of cubic interpolation against the method, over cases, and a picture of each case.
 
     It attaches to an evaluator whose batches are ``{"lr", "hr"}``, and may hold ``"guide"``: another contrast of the
-    subject, ``(1, X, Y, Z)`` on the HR grid, which those of ``compare_with`` then take as second input
-    and the picture shows. Volumes are compared in [0, 1]; the displacement is that of the result against the
-    interpolated input, in HR voxels along the axes as the method orders them (z across the slices). In ``output_dir``: ``table.csv``, ``table.json``,
-    ``boxplots.png``, and for each case ``<case>.png``, ``<case>_profile.png`` and ``<case>_planes.npz``, the columns of
-    its picture for one with other runs (:func:`common.reports.merge_pictures`). With a regressor, the table has the
-    BRISQUE of each volume too, and with ``lpips`` the LPIPS against HR. With ``report`` there is ``<case>.html`` too, a
-    page with the scan, cubic interpolation, the method and HR to look at in a browser (:func:`common.reports.viewer`).
+    subject, ``(1, X, Y, Z)`` on the HR grid, which those of ``compare_with`` then take as second input and
+    the picture shows. Volumes are compared in [0, 1]; the displacement is that of the result against the interpolated
+    input, in HR voxels along the axes as the method orders them (z across the slices). In ``output_dir``:
+    ``table.csv``, ``table.json``, ``boxplots.png``, and for each case ``<case>.png``, ``<case>_profile.png`` and
+    ``<case>_planes.npz``, the columns of its picture for one with other runs
+    (:func:`common.reports.merge_pictures`). With a regressor, the table has the BRISQUE of each volume too, and with
+    ``lpips`` the LPIPS against HR. With ``report`` there is ``<case>.html`` too, a page with the scan, cubic interpolation, the method and
+    HR to look at in a browser (:func:`common.reports.viewer`).
     ``cost.json`` says how many parameters the network has, 0 where the inferer runs none, and how many seconds the
     inferer took for each case, with what moves the case to the device.
 
@@ -52,7 +53,8 @@ class EvaluationReport:
         network: of the architecture of those in ``compare_with`` that are files; without such, None.
         compare_with: further methods by the name of their rows in the table, which stand before the method's. Each is
             a file of weights for ``network``, or any network with its weights loaded, which the evaluator's inferer
-            then gives what it gives its own, or ``{"network": <network>, "inferer": <inferer>}``, with an inferer of its own.
+            then gives what it gives its own, or ``{"network": <network>, "inferer": <inferer>}``, with an
+            inferer of its own.
         settings: of the config, which those in ``compare_with`` that are files must have been trained with.
         brisque: file of a regressor (``python -m common brisque-fit``), or None for no such score.
         lpips: AlexNet's weights, as for :class:`common.metrics.lpips.Lpips`; None or false for no such score.

@@ -11,9 +11,9 @@ import nibabel as nib
 from nibabel.nifti1 import intent_codes
 from nibabel.spatialimages import SpatialImage
 
-from ..apps.deploy.mr_series.image_types import kind_by_type
-from ..apps.deploy.mr_series.signature import is_dicom
 from ..runtime.distributed import say
+from .dicom_series.image_types import kind_by_type
+from .dicom_series.signature import is_dicom
 from .files import read_sidecar
 from .images import ending, image_or_none, missing_content
 

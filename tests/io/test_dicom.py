@@ -12,8 +12,8 @@ import pytest
 from pydicom.uid import CTImageStorage, EnhancedMRImageStorage, generate_uid
 from scipy.ndimage import zoom
 
-from common.apps.deploy.mr_series.signature import is_dicom
 from common.io.dicom import find_series, is_derived, to_nifti, write_derived
+from common.io.dicom_series.signature import is_dicom
 from common.io.images import ENDINGS
 
 from .. import malformed

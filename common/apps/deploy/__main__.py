@@ -1,8 +1,11 @@
 """``python common/apps/deploy -i DICOM -o OUTPUT -m BUNDLE``."""
 
 import sys
+from pathlib import Path
 
-from app import main
+sys.path.insert(1, str(Path(__file__).resolve().parents[3]))  # where common lies
+
+from app import main  # noqa: E402
 
 if __name__ == "__main__":
     sys.exit(main(sys.argv))
