@@ -36,8 +36,8 @@ class EvaluationReport:
     ``table.csv``, ``table.json``, ``boxplots.png``, and for each case ``<case>.png``, ``<case>_profile.png`` and
     ``<case>_planes.npz``, the columns of its picture for one with other runs
     (:func:`common.reports.merge_pictures`). With a regressor, the table has the BRISQUE of each volume too, and with
-    ``lpips`` the LPIPS against HR. With ``report`` there is ``<case>.html`` too, a page with the scan, cubic interpolation, the method and
-    HR to look at in a browser (:func:`common.reports.viewer`).
+    ``lpips`` the LPIPS against HR. With ``report`` there is ``<case>.html`` too, a page with the scan,
+    cubic interpolation, the method and HR to look at in a browser (:func:`common.reports.viewer`).
     ``cost.json`` says how many parameters the network has, 0 where the inferer runs none, and how many seconds the
     inferer took for each case, with what moves the case to the device.
 

@@ -1,4 +1,4 @@
-"""DICOM in, DICOM out: MR series as NIfTI, and results as derived series, with the code of :mod:`common.io.dicom_series`."""
+"""DICOM in, DICOM out: MR series as NIfTI, and results as derived series."""
 
 from __future__ import annotations
 

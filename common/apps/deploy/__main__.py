@@ -5,7 +5,7 @@ from pathlib import Path
 
 sys.path.insert(1, str(Path(__file__).resolve().parents[3]))  # where common lies
 
-from app import main  # noqa: E402
+from app import main
 
 if __name__ == "__main__":
     sys.exit(main(sys.argv))

@@ -104,7 +104,8 @@ class VolumeOperator(DICOMSeriesToVolumeOperator):
 
     The SDK exchanges the two pixel spacings, takes the spacing of the slices from the first two, drops slices without a
     position, casts all slices to the type of the first, which cuts off the fractions of the others, and turns inverted
-    images over. :func:`common.io.dicom_series.read.read_volume` refuses what is not one even stack, and keeps float precision.
+    images over. :func:`common.io.dicom_series.read.read_volume` refuses what is not one even stack, and keeps float
+    precision.
 
     Named outputs: an ``Image`` for each selected series, "image" and, where there is one, "guide"; and "source", the
     volume to super-resolve with its headers.
