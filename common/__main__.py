@@ -16,8 +16,8 @@ from pathlib import Path
 
 import fire
 
+from .cli_help import PROGRAM, called, help_text, misuse
 from .errors import INTERRUPTED, Output, report
-from .usage import PROGRAM, called, help_text, misuse
 
 # OpenMP's threads spin while they wait, which costs much beside other work; they read this when torch is imported.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")

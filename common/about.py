@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from .files import read_about
+from .io.files import read_about
 
 __all__ = ["about_network", "check_settings", "compare", "fitting", "kept", "remembered", "tensors_sha256"]
 
@@ -106,7 +106,7 @@ def compare(
 def about_network(
     network: nn.Module, settings: Mapping[str, Any], defaults: Mapping[str, Any], bundle_root: str | os.PathLike
 ) -> dict[str, Any]:
-    """What there is to say of a network's weights, as :func:`common.files.read_about` gives it.
+    """What there is to say of a network's weights, as :func:`common.io.files.read_about` gives it.
 
     Args:
         network: with its weights.

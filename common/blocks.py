@@ -2,7 +2,7 @@
 
 A config takes a block as ``{"_target_": "%<path of training.json>::trainer"}``, with what it adds to it beside the
 ``_target_``; the block has ``"_mode_": "callable"``. So it is a dictionary before MONAI resolves the macro: an override
-into it does no harm, and :func:`common.command_line.check` can answer it. In an exported bundle all are written out.
+into it does no harm, and :func:`common.override_checks.check` can answer it. In an exported bundle all are written out.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from .degradations import Degradation
-from .files import as_json, load_state, read_object, replacing
+from .io.files import as_json, load_state, read_object, replacing
 from .networks.slab import to_channels_last
 
 _STATE = {"iteration", "max_epochs", "epoch_length", "graph", "players", "random"}
@@ -29,7 +29,7 @@ class SavedWeights:
         network: whose ``state_dict`` is kept.
         paths: of the files; all hold the same.
         sizes: values by the keys of the bundle's configs that these weights need; what JSON can hold.
-        degradation: from HR to the LR that the network was trained on; None where it does not matter.
+        offset: centre of LR voxel 0 in HR voxels along each axis; None where it does not matter.
         bundle_root: folder of the bundle.
     """
 
@@ -38,13 +38,13 @@ class SavedWeights:
         network: nn.Module,
         paths: Sequence[str | os.PathLike],
         sizes: Mapping[str, Any],
-        degradation: Degradation | None = None,
+        offset: Sequence[float] | None = None,
         bundle_root: str | os.PathLike = ".",
     ) -> None:
         self.network = network
         self.paths = [Path(path) for path in paths]
         self.sizes = as_plain(sizes)
-        self.offset = None if degradation is None else as_plain(list(degradation.offset))
+        self.offset = as_plain(offset)
         self.bundle_root = Path(bundle_root)
 
     def save(self, iteration: int | None = None, **metrics: float) -> None:
@@ -115,7 +115,7 @@ def load(
         path: of a file with the network's ``state_dict``, loaded with ``weights_only=True``.
         device: of the network.
         digest: of the tensors, as the config has it; None where it does not say.
-        degradation: of the config; the overlay beside the weights must agree on where LR voxels lie, and with the scale.
+        degradation: of the config; the overlay beside the weights must have the same scale and place of LR voxels.
         option: what the path is called where it is set, for messages.
 
     Returns:
@@ -234,7 +234,7 @@ def _lay(path: Path, lies_beside: bool) -> str:
     overlay = path.with_suffix(".json")
     if lies_beside:
         return f"Lay the weights' own overlay over the config: --config_file \"['CONFIG.json','{overlay}']\"."
-    return f"There is no overlay {overlay.name} beside the weights: give the config the sizes that they were trained with."
+    return f"There is no {overlay.name} beside the weights: give the config the sizes that they were trained with."
 
 
 def _fits(value: Any, own: torch.Tensor) -> bool:

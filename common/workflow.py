@@ -12,11 +12,12 @@ from typing import Any
 
 from monai.bundle import ConfigParser
 
-from .command_line import is_true, running_parser
 from .data.naming import case_name
 from .engines.evaluator import CasesFailedError
 from .errors import first_cause
-from .processes import gathered
+from .override_checks import running_parser
+from .runtime.distributed import gathered
+from .values import is_true
 
 
 def run_again(run_id: str, **override: Any) -> Any:

@@ -8,8 +8,8 @@ import torch
 from torch import nn
 
 from common.about import check_settings, fitting, kept, remembered, tensors_sha256
-from common.files import append_about, read_about
 from common.handlers import LastModel, load_stages, load_weights
+from common.io.files import append_about, read_about
 from common.networks import Cascade
 
 from .refused import refused

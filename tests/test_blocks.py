@@ -9,7 +9,7 @@ import pytest
 from monai.bundle import ConfigParser, ReferenceResolver
 
 from common.blocks import ROOT, block_of, is_block, strings_in, written_out
-from common.command_line import check
+from common.override_checks import check
 from tests.bundles import runs
 
 from .refused import refused

@@ -9,7 +9,7 @@ from unittest.mock import Mock
 import pytest
 
 from common import __main__
-from common.usage import help_text, misuse
+from common.cli_help import help_text, misuse
 
 from .refused import has, refused
 

@@ -5,16 +5,17 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from ..command_line import check, check_whole, is_true
+from ..cli_help import called
 from ..data.lists.datalist import check_misaligned
 from ..data.lists.datalist import folder as check_folder
 from ..errors import RunsFailedError
-from ..files import check_writable
+from ..io.files import check_writable
+from ..override_checks import check
 from ..tables.execution import TRAINING_SECONDS, execute_all
 from ..tables.merged import check_against, check_same, described, forget, merged, write_rows
 from ..tables.rows import over_folds, overlay_of, rows_of
 from ..tables.runs import runs_of, words
-from ..usage import called
+from ..values import check_whole, is_true
 from ..workflow import check_new_run
 
 

@@ -14,8 +14,8 @@ from scipy.stats import pearsonr, spearmanr
 from skimage.io import imread
 from tqdm import tqdm
 
-from ..files import check_writable
-from ..images import ENDINGS, open_image
+from ..io.files import check_writable
+from ..io.images import ENDINGS, open_image
 from ..metrics import brisque
 from ..transforms import NormaliseVolumed
 
@@ -40,9 +40,9 @@ def brisque_fit(csv: str, output: str) -> None:
     The CSV has the header ``image,score`` or ``image,score,slice``: the path of an image, relative to the CSV; its
     score, any finite number, where either a high or a low one may be the good one; and the slice that was looked at,
     its index along the last axis from 0. Where slice is empty or missing, all slices of the volume that are not nearly
-    all air have the score. Images are volumes (of :data:`common.images.ENDINGS`; scaled as the bundles do, 0 to 0 and
-    the 99.9th percentile to 1) or single slices (.png, .tif, .tiff; grey, 8 or 16 bits, scaled by the range of their
-    data type).
+    all air have the score. Images are volumes (of :data:`common.io.images.ENDINGS`; scaled as the bundles do, 0 to 0
+    and the 99.9th percentile to 1) or single slices (.png, .tif, .tiff; grey, 8 or 16 bits, scaled by the range of
+    their data type).
 
     The correlations printed are those of unseen images: each score is predicted by a regressor that saw no row of its
     image, neither for its fit nor for the choice of its hyperparameters (nested cross-validation, 5 folds). Versions of

@@ -10,8 +10,8 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 
-from ..images import ending as format_of
-from ..images import open_image
+from ..io.images import ending as format_of
+from ..io.images import open_image
 from ..metrics import cubic, psnr, ssim
 from ..reports import about_result, case_figure, check_viewer, viewer
 from ..transforms.scan.extremes import find_extremes, without_extremes
@@ -35,7 +35,7 @@ def compare(
     voxels is read from the files' affines.
 
     Args:
-        lr: the scan: a file that :func:`common.images.open_image` reads, or the folder or a file of a DICOM series.
+        lr: the scan: a file that :func:`common.io.images.open_image` reads, or the folder or a file of a DICOM series.
         sr: its super-resolution, as mri-sr writes it: NIfTI, or the folder or a file of the derived DICOM series.
         output: the PNG or HTML file to write.
         hr: the truth on the grid of ``sr``, if it is known; adds it and the errors, and to a PNG PSNR and SSIM.
@@ -166,7 +166,7 @@ def _of_series(option: str, path: Path) -> nib.Nifti1Image:
     """The volume of the DICOM series in a folder, or of that which a file is of."""
     try:
         # By name, as an exported bundle has this command but not what reads DICOM.
-        dicom = importlib.import_module("...dicom", __name__)
+        dicom = importlib.import_module("...io.dicom", __name__)
     except ModuleNotFoundError:
         raise ImportError(
             f"compare: --{option} {path}: within a bundle this compares NIfTI files; name one, or take mri-sr compare."

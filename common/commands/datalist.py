@@ -11,7 +11,6 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from ..command_line import is_true
 from ..data.lists.alike import alike, joining
 from ..data.lists.datalist import (
     FILE,
@@ -27,11 +26,12 @@ from ..data.lists.datalist import (
     one_each,
     subject_of,
 )
-from ..files import replacing
-from ..images import ENDINGS, ending
-from ..kinds import no_scan, say_passed_over, unreadable, without_voxel_files
+from ..io.files import replacing
+from ..io.images import ENDINGS, ending
+from ..io.scan_kinds import no_scan, say_passed_over, unreadable, without_voxel_files
 from ..transforms.scan.check import CheckHeaderd, CheckVoxelsd
 from ..transforms.scan.load import read_volume
+from ..values import is_true
 
 _LISTED = 20  # files in a message
 # Endings of what is next to scans and describes them.

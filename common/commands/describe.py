@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from ..files import read_about
+from ..io.files import read_about
 
 
 def describe(file: str) -> None:

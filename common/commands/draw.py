@@ -8,8 +8,8 @@ from pathlib import Path
 from monai.bundle import ConfigParser
 from torch import nn
 
-from ..files import check_writable
 from ..graph import TensorGraph
+from ..io.files import check_writable
 from ..reports.data_flow import Flow, Losses, data_flow
 
 _GRAPH = f"{TensorGraph.__module__}.{TensorGraph.__qualname__}"

@@ -17,7 +17,7 @@ from monai.bundle.config_parser import merge_kv
 
 from ..blocks import ROOT, strings_in, written_out
 from ..export import archive, conversion, modules
-from ..files import check_writable, load_state
+from ..io.files import check_writable, load_state
 
 SHARED = ROOT / "common" / "configs"  # what stands once and belongs into every bundle
 LARGE = 25 * 10**6  # bytes: the zoo takes no larger file

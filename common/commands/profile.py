@@ -10,10 +10,11 @@ import torch
 from monai.bundle import ConfigParser
 from torch.utils.flop_counter import FlopCounterMode
 
-from .. import progress
-from ..command_line import check_whole, is_true, top_of
 from ..networks.slab import to_channels_last
+from ..override_checks import top_of
 from ..reports import aligned
+from ..runtime import progress
+from ..values import check_whole, is_true
 
 
 def profile(

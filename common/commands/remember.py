@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from ..files import load_state, read_about
 from ..handlers.checkpoint import save_atomically
+from ..io.files import load_state, read_about
 
 
 def remember(checkpoint: str, **defaults: Any) -> None:

@@ -10,11 +10,11 @@ import nibabel as nib
 import numpy as np
 from tqdm import tqdm
 
-from ..command_line import is_true
 from ..data.simulation import anatomy, labelmap
 from ..data.simulation.randomised import acquire_random
 from ..data.simulation.signal import CONTRASTS, acquire
-from ..files import replacing
+from ..io.files import replacing
+from ..values import is_true
 
 #: Air left around the head in mm.
 MARGIN = 6.0

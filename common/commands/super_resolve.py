@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 # What computes is imported when something is to be computed: --help is to be quick.
 if TYPE_CHECKING:
-    from ..dicom import Series
-    from ..offers import Choice, Offer
+    from ..io.dicom import Series
+    from ..weights_catalogue import Choice, Offer
 
 _RESULTS = "super_resolved"  # folder of results where none is named
 
@@ -72,9 +72,9 @@ def super_resolve(
     import_monai()
     from ..data.naming import by_name
     from ..errors import RunsFailedError
-    from ..files import check_writable
-    from ..images import missing_content
-    from ..processes import gathered, join, rank, say
+    from ..io.files import check_writable
+    from ..io.images import missing_content
+    from ..runtime.distributed import gathered, join, rank, say
 
     # What MONAI says of its set-up, and of a decoder that is for CUDA, is nothing about a scan.
     for module in ("monai.bundle.workflows", "monai.data.nvimgcodec_pydicom_plugin"):
@@ -133,7 +133,7 @@ class _Job:
 
 def _known(bundle: str | None, scale: Sequence[int] | None, override: dict[str, Any]) -> list[Offer]:
     """The weights to choose from."""
-    from ..offers import offers
+    from ..weights_catalogue import offers
 
     known = offers(bundle, override, [*inspect.signature(super_resolve).parameters])
     if scale is None:
@@ -186,13 +186,13 @@ def _series(root: Path) -> list[Series]:
     """
     from ..data.lists.datalist import files_below
     from ..data.lists.scans import absent_images
-    from ..kinds import may_be_dicom, named_as_dicom, say_passed_over
-    from ..processes import say
+    from ..io.scan_kinds import may_be_dicom, named_as_dicom, say_passed_over
+    from ..runtime.distributed import say
 
     files = [root] if root.is_file() else [root / name for name in files_below(root)]
     if not any(named_as_dicom(file) or may_be_dicom(file) for file in files) and not absent_images(files):
         return []
-    from ..dicom import find_series
+    from ..io.dicom import find_series
 
     found = find_series(_folder_of(root))
     scans = [each for each in found if not _is_result(each)]
@@ -206,8 +206,8 @@ def _series(root: Path) -> list[Series]:
 
 
 def _is_result(series: Series) -> bool:
-    """Whether a series is one that :func:`common.dicom.write_derived` wrote."""
-    from ..dicom import is_derived
+    """Whether a series is one that :func:`common.io.dicom.write_derived` wrote."""
+    from ..io.dicom import is_derived
 
     return any(is_derived(header) for header in series.headers)
 
@@ -243,19 +243,19 @@ def _as_acquired(jobs: Sequence[_Job], matrix: Sequence[int] | str | None) -> No
 def _said(job: _Job) -> dict[str, Any]:
     """What DICOM headers, or the sidecar JSON, say of how a scan was acquired."""
     if job.series is None:
-        from ..files import read_sidecar
+        from ..io.files import read_sidecar
 
         return read_sidecar(job.entry["image"])[0]
-    from ..dicom import said_by_dicom
+    from ..io.dicom import said_by_dicom
 
     return said_by_dicom(job.series.headers)
 
 
 def _choose(jobs: Sequence[_Job], known: Sequence[Offer], guided: bool, asked: bool) -> None:
     """Give each job its weights, or the problem with it; what was asked for is used for any scan."""
-    from ..offers import choose
-    from ..processes import say
+    from ..runtime.distributed import say
     from ..transforms.scan.acquired import acquired_affine
+    from ..weights_catalogue import choose
 
     there = [offer for offer in known if offer.there and (asked or any(offer.ranges))]
     for offer in known:
@@ -289,7 +289,7 @@ def _grid(job: _Job) -> tuple[Any, tuple[int, ...]]:
     Raises:
         ValueError: when it cannot be read, or gives voxels no place.
     """
-    from ..images import open_image
+    from ..io.images import open_image
     from ..transforms.scan.check import check_affine
 
     if job.series is not None:
@@ -305,7 +305,7 @@ def _reason(
     affine: Any, choices: Sequence[Choice], trained: Sequence[Choice], guided: bool, missing: Sequence[Offer]
 ) -> str:
     """Why there is nothing to choose, and what would do; ``missing`` has weights that alone were asked for."""
-    from ..offers import in_words, learn_from_scan
+    from ..weights_catalogue import in_words, learn_from_scan
 
     if missing:
         docs = ", ".join(str(offer.bundle / "docs" / "README.md") for offer in missing)
@@ -338,9 +338,9 @@ def _reason(
 
 def _own(jobs: Sequence[_Job], output: Path, skip_existing: bool, shard: str | None, bids: Any) -> list[_Job]:
     """The jobs that this process does."""
-    from ..command_line import is_true
-    from ..data.lists.shares import is_whole, own_share
+    from ..data.lists.sharding import is_whole, own_share
     from ..data.naming import result_path
+    from ..values import is_true
 
     entries = [
         {**job.entry, "index": i, **({"problem": job.problem} if job.problem else {})} for i, job in enumerate(jobs)
@@ -383,7 +383,7 @@ def _groups(jobs: Sequence[_Job]) -> Iterator[list[_Job]]:
 
 def _tell(group: Sequence[_Job], options: Sequence[str]) -> None:
     """Print which weights were chosen for which scans, a line for each spacing, and options that they do not know."""
-    from ..offers import WITHIN, in_words
+    from ..weights_catalogue import WITHIN, in_words
 
     of_spacing: dict[str, list[_Job]] = {}
     for job in group:
@@ -411,7 +411,7 @@ def _convert(group: Sequence[_Job]) -> None:
     """Write the NIfTI file of a DICOM series; the entry gets the warnings about that."""
     for job in group:
         if job.series is not None:
-            from ..dicom import to_nifti
+            from ..io.dicom import to_nifti
 
             path = Path(job.entry["image"])
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -454,7 +454,7 @@ def _run(group: Sequence[_Job], output: Path, shard: str | None, bids: Any) -> N
 
 def _write_derived(job: _Job, parser: Any, output: Path, bids: Any) -> None:
     from ..data.naming import result_path
-    from ..dicom import write_derived
+    from ..io.dicom import write_derived
 
     network = parser.get_parsed_content("evaluator").network
     # A method that learned from the scan itself has no file of weights.

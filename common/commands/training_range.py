@@ -10,8 +10,8 @@ from monai.utils import set_determinism
 
 from ..data import VolumeCache
 from ..data.naming import root_cause
-from ..files import load_state, read_about
 from ..handlers.checkpoint import save_atomically
+from ..io.files import load_state, read_about
 from ..transforms import scan_statistics, widened_range
 
 

@@ -11,7 +11,7 @@ import zipfile
 from pathlib import Path, PurePosixPath
 
 from ..export.archive import sha256_of
-from ..files import check_writable
+from ..io.files import check_writable
 
 LIMIT = 4 * 2**30  # bytes that a bundle may have unpacked
 

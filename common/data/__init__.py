@@ -2,7 +2,7 @@
 
 from .lists.datalist import as_hr, as_lr, check_misaligned, cross_validation, load_datalist, only_case, only_hr
 from .lists.scans import find_images, find_pairs, find_scans, named
-from .lists.shares import own_share, to_do
+from .lists.sharding import own_share, to_do
 from .lists.spacing import by_scale, check_scale, in_plane_spacing, slice_axis_of, thin_slice_spacing
 from .loaders.cases import CaseFailure, CaseLoader, prepare_lr_hr
 from .loaders.image_pairs import ImagePairLoader
@@ -12,6 +12,8 @@ from .loaders.slices import KernelSliceLoader, SliceLoader
 from .loaders.through_plane import ThroughPlaneLoader, check_patch
 from .loaders.triplets import TripletLoader
 from .loaders.volumes import VolumeCache
+from .scans import Scans
+from .sets import Pairs
 
 __all__ = [
     "CaseFailure",
@@ -20,6 +22,8 @@ __all__ = [
     "KernelCropLoader",
     "KernelSliceLoader",
     "PairedSlabLoader",
+    "Pairs",
+    "Scans",
     "SliceLoader",
     "ThroughPlaneLoader",
     "TripletLoader",

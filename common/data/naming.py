@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ..command_line import is_true
 from ..errors import first_cause
-from ..images import ending
+from ..io.images import ending
+from ..values import is_true
 
 # What names of derived anatomical images may hold, in order, by the BIDS specification 1.11.
 _ENTITIES = ("sub", "ses", "task", "acq", "ce", "rec", "run", "echo", "part", "chunk", "space", "res", "desc")

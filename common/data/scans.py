@@ -6,12 +6,13 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from monai.data import Dataset
+from monai.transforms import Compose
 
-from ..command_line import is_true
 from ..degradations import Degradation
-from ..files import check_writable
+from ..transforms import CheckTrainingRanged, LoadScand
+from ..values import is_true
 from .lists.scans import find_images, find_pairs
-from .lists.shares import to_do
+from .lists.sharding import to_do
 from .simulation.cohort import simulated_scan
 
 
@@ -20,9 +21,9 @@ class Scans(Dataset):
 
     Args:
         dataset_dir: file or folder; None for a scan that is simulated in ``output_dir/scan``.
-        transform: reads an entry.
-        output_dir: folder of the results.
-        degradation: from HR to the simulated scan.
+        slice_axis: axis across the slices, as for :class:`common.transforms.LoadScand`.
+        training_range: of the weights, which scans are compared with; None for no comparison.
+        transform: reads an entry, in the place of what ``slice_axis`` and ``training_range`` say.
         contrast: of the simulated scan.
         lr: pattern of the scans' files where each has a guide.
         guide: pattern of the guides' files; None for scans without guides.
@@ -36,9 +37,9 @@ class Scans(Dataset):
     def __init__(
         self,
         dataset_dir: str | None,
-        transform: Callable,
-        output_dir: str,
-        degradation: Degradation,
+        slice_axis: str = "auto",
+        training_range: Mapping[str, Sequence[float]] | None = None,
+        transform: Callable | None = None,
         contrast: str = "t1w",
         lr: str | None = None,
         guide: str | None = None,
@@ -49,11 +50,26 @@ class Scans(Dataset):
         data: Sequence[Mapping[str, Any]] | None = None,
     ) -> None:
         self.bids, self.shard = is_true(bids, "bids"), shard
-        if data is None:
-            check_writable(output_dir)
-            place = dataset_dir or simulated_scan(
-                f"{output_dir}/scan", degradation, contrast, None if guide is None else "t1w"
-            )
-            found = find_images(place) if lr is None else find_pairs(place, lr, guide, subject)
-            data = to_do(found, output_dir, is_true(skip_existing, "skip_existing"), shard, self.bids)
-        super().__init__(data, transform)
+        self._place = (dataset_dir, contrast, lr, guide, subject, is_true(skip_existing, "skip_existing"))
+        read = [
+            LoadScand("image", slice_axis=slice_axis),
+            CheckTrainingRanged("image", training_range=training_range),
+        ]
+        super().__init__([] if data is None else data, transform or Compose(read))
+        self._found = data is not None
+
+    def find(self, output_dir: str, degradation: Degradation) -> None:
+        """Find what is to be done, unless the entries were given.
+
+        Args:
+            output_dir: folder of the results.
+            degradation: from HR to a scan, of which a simulated one is made.
+        """
+        if self._found:
+            return
+        dataset_dir, contrast, lr, guide, subject, skip = self._place
+        if dataset_dir is None:
+            dataset_dir = simulated_scan(f"{output_dir}/scan", degradation, contrast, None if guide is None else "t1w")
+        found = find_images(dataset_dir) if lr is None else find_pairs(dataset_dir, lr, guide, subject)
+        self.data = to_do(found, output_dir, skip, self.shard, self.bids)
+        self._found = True

@@ -12,8 +12,8 @@ import torch
 from monai.data import MetaTensor, affine_to_spacing
 from nibabel.affines import voxel_sizes
 
-from ..files import read_sidecar, slice_thickness
-from ..images import open_image
+from ..io.files import read_sidecar, slice_thickness
+from ..io.images import open_image
 from .gaussian_profile import GaussianProfile
 
 __all__ = ["FittedProfile", "slice_profile", "told_width"]

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..spline import apply_along, spline_matrix
+from ..physics.spline import apply_along, spline_matrix
 from .base import SPATIAL_DIMS, Degradation
 
 __all__ = ["GaussianProfile"]

@@ -29,7 +29,7 @@ class InPlaneKernel(Degradation):
     Example:
         >>> import torch
         >>> from common.degradations import InPlaneKernel
-        >>> from common.blur_kernels import gaussian_kernel
+        >>> from common.physics.blur_kernels import gaussian_kernel
         >>> InPlaneKernel(gaussian_kernel((2.0, 1.0), angle=30), factor=2)(torch.rand(1, 32, 32, 5)).shape
         torch.Size([1, 16, 16, 5])
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from ..spline import apply_along, upsampling_matrix
+from ..physics.spline import apply_along, upsampling_matrix
 from .base import Degradation
 
 __all__ = ["Interpolated", "interpolated"]

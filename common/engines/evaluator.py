@@ -15,11 +15,11 @@ from ignite.engine import Events
 from monai.engines import SupervisedEvaluator
 from tqdm import tqdm
 
-from .. import progress
 from ..data.loaders.cases import CaseFailure
 from ..data.naming import by_name, case_name, failure, few_words, result_name, root_cause, without_name
-from ..memory import keep_freed_memory
-from ..processes import gathered, rank
+from ..runtime import progress
+from ..runtime.distributed import gathered, rank
+from ..runtime.memory import keep_freed_memory
 
 _WARNINGS = 10  # so many different ones are listed in whole after the cases
 

@@ -34,5 +34,5 @@ class Autocast(nn.Module):
 
 
 def in_precision(network: nn.Module, device: torch.device, amp: bool, kwargs: dict | None) -> nn.Module:
-    """The network, under autocast where ``amp`` says so; ``kwargs`` are those of ``torch.autocast``, default bfloat16."""
+    """The network, under autocast where ``amp`` says so; ``kwargs`` are its own, by default bfloat16."""
     return Autocast(network, device, **(kwargs or {"dtype": torch.bfloat16})) if amp else network

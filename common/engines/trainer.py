@@ -18,13 +18,12 @@ from monai.engines import Trainer
 from monai.engines.workflow import Workflow
 from torch import nn
 
-from ..command_line import check_whole, is_true
-from ..degradations import Degradation
-from ..files import check_writable
 from ..graph import TensorGraph
-from ..memory import keep_freed_memory
+from ..io.files import check_writable
 from ..networks.batch_norm import synchronise_batch_norm
 from ..networks.slab import to_channels_last
+from ..runtime.memory import keep_freed_memory
+from ..values import check_whole, is_true
 from ..weights import SavedWeights, load
 from .carried import Folders, carried, check_new_run
 from .player import Player
@@ -48,15 +47,15 @@ class AlternatingTrainer(Trainer):
     ``engine.state.output`` is ``{"<player>/<term>": float, "<player>/total": float, "loss": float}``, where ``loss`` is
     the sum of the totals.
 
-    With an ``output_dir`` it carries what every run needs: ``history.jsonl`` and the curves drawn from it, a progress bar
-    and a forecast, TensorBoard's files, validation, the weights with their overlays, and a state to resume from. In
+    With an ``output_dir`` it carries what every run needs: ``history.jsonl`` and its curves, a progress bar, a
+    forecast, TensorBoard's files, validation, the weights with their overlays, and a state to resume from. In
     ``ckpt_dir``, ``model.pt`` has the best weights by validation, or the latest where nothing validates;
     ``model_last.pt`` those of the latest state. ``train_handlers`` are added before a state is saved.
 
     Args:
         device: to train on.
         max_epochs: epochs to train.
-        data: the sets of :mod:`common.data.sets`, whose ``batches`` give ``{name: tensor}``; or such batches themselves.
+        data: sets of :mod:`common.data.sets`, whose ``batches`` give ``{name: tensor}``; or such batches themselves.
             With a ``set_iteration`` method they are told at each epoch how many batches were drawn before, so that a
             resumed run draws what the first would have.
         graph: the forward pass.
@@ -71,8 +70,8 @@ class AlternatingTrainer(Trainer):
         output_dir: folder of the histories and pictures; without it nothing is written.
         ckpt_dir: folder of weights and states; default ``models`` in output_dir.
         bundle_root: folder of the bundle, which the overlays name.
-        sizes: of the network, by the keys of the configs: what weights need, see :class:`common.weights.SavedWeights`.
-        degradation: from HR to LR, of which the overlays keep where LR voxels lie.
+        sizes: of the network, by the keys of the configs: what weights need besides the scale and slice axis of the
+            data, see :class:`common.weights.SavedWeights`.
         initial: file of the weights to start from, or None.
         resume: whether to go on from the state in ckpt_dir, if there is one.
         overwrite: whether to take the place of another run.
@@ -112,7 +111,6 @@ class AlternatingTrainer(Trainer):
         ckpt_dir: str | os.PathLike | None = None,
         bundle_root: str | os.PathLike = ".",
         sizes: Mapping[str, Any] | None = None,
-        degradation: Degradation | None = None,
         initial: str | os.PathLike | None = None,
         resume: bool | str = False,
         overwrite: bool | str = False,
@@ -131,7 +129,7 @@ class AlternatingTrainer(Trainer):
             check_writable(output_dir, ckpt_dir)
             check_new_run(output_dir, ckpt_dir, resume, overwrite, stage)
         if initial is not None:
-            load(network, initial, device, degradation=degradation, option="initial")
+            load(network, initial, device, degradation=getattr(data, "degradation", None), option="initial")
         super().__init__(
             device=device,
             max_epochs=max_epochs,
@@ -168,9 +166,12 @@ class AlternatingTrainer(Trainer):
             if validator is not None:
                 validator.follow(amp, self.amp_kwargs)
 
+            known = {key: getattr(data, key) for key in ("scale", "slice_axis") if hasattr(data, key)}
+            offset = getattr(data, "offset", None)
+
             def saved(*names: str) -> SavedWeights:
                 paths = [Path(ckpt_dir, name) for name in names]
-                return SavedWeights(network, paths, sizes or {}, degradation, bundle_root)
+                return SavedWeights(network, paths, known | dict(sizes or {}), offset, bundle_root)
 
             standard = carried(
                 Folders(Path(output_dir), Path(ckpt_dir), stage), saved if network is not None else None, validator,

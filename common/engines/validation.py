@@ -11,8 +11,8 @@ from monai.engines import SupervisedEvaluator
 from monai.handlers import PeakSignalToNoiseRatio, from_engine
 from torch import nn
 
-from ..command_line import is_true
 from ..data.loaders.cases import prepare_lr_hr
+from ..values import is_true
 from .precision import in_precision
 
 

@@ -7,7 +7,7 @@ import stat
 import zipfile
 from pathlib import Path, PurePosixPath
 
-from ..files import replacing
+from ..io.files import replacing
 
 
 def pack(folder: Path, path: Path) -> str:

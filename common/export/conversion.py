@@ -20,8 +20,8 @@ import torch
 from monai.bundle import ConfigParser, ckpt_export
 from torch import nn
 
-from ..files import append_about, read_about, replacing
 from ..handlers import load_weights
+from ..io.files import append_about, read_about, replacing
 from ..networks import OnnxNetwork
 from ..networks.onnx import NO_SEAL, sealed
 
@@ -32,7 +32,7 @@ SIZES = ((1, 32, 32), (2, 17, 24), (1, 5, 40))  # batch and plane
 def convert(bundle: Path) -> list[str]:
     """Write models/model.ts and models/model.onnx of a bundle that has models/model.pt, in a process of its own.
 
-    Both say what they are as models/model.pt does (:func:`common.files.read_about`).
+    Both say what they are as models/model.pt does (:func:`common.io.files.read_about`).
 
     The process runs in the bundle's folder, so that it is the bundle's own code that is converted. It is a new one with
     a fixed hash seed, because TorchScript names classes after those that the process has compiled before, and writes

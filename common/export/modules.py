@@ -24,7 +24,7 @@ def needed_modules(configs: Iterable[str], docs: str = "") -> list[Path]:
 
     A package's ``__init__.py`` imports every module beside it, so names are followed to the modules that define them.
     The commands that the docs (``python -m common <command>``), or messages in the code
-    (:func:`common.usage.called`), tell people to run belong to it.
+    (:func:`common.cli_help.called`), tell people to run belong to it.
 
     Args:
         configs: every string value of the configs.

@@ -16,8 +16,8 @@ import torch.distributed as dist
 from ignite.engine import Engine, Events
 from tqdm import tqdm
 
-from .. import threads
-from ..files import load_state, replacing
+from ..io.files import load_state, replacing
+from ..runtime import threads
 from ..weights import SavedWeights, read_overlay
 
 _STATE = {"iteration", "max_epochs", "epoch_length", "threads", "settings", "graph", "players", "random"}

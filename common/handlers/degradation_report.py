@@ -10,7 +10,7 @@ import torch
 import torch.distributed as dist
 from ignite.engine import Engine, Events
 
-from ..files import replacing
+from ..io.files import replacing
 
 
 class DegradationReport:

@@ -16,26 +16,28 @@ from ignite.engine import Engine, Events
 from monai.engines import IterationEvents
 from torch import nn
 
-from .. import metrics, provenance
-from ..command_line import is_true
+from .. import metrics
 from ..data.naming import case_stem
 from ..degradations import Degradation
-from ..files import replacing
+from ..io import provenance
+from ..io.files import replacing
 from ..metrics.lpips import Lpips
-from .checkpoint import load_weights
+from ..values import is_true
+from ..weights import load
 
 
 class EvaluationReport:
     """Writes a table of cubic interpolation against the method, over cases, and a picture of each case.
 
     It attaches to an evaluator whose batches are ``{"lr", "hr"}``, and may hold ``"guide"``: another contrast of the
-    subject, ``(1, X, Y, Z)`` on the HR grid, which ``others`` then take as second input and the picture shows. Volumes
-    are compared in [0, 1]; the displacement is that of the result against the interpolated input, in HR voxels along
-    the axes as the method orders them (z across the slices). In ``output_dir``: ``table.csv``, ``table.json``,
-    ``boxplots.png``, and for each case ``<case>.png``, ``<case>_profile.png`` and ``<case>_planes.npz``, the columns of
-    its picture for one with other runs (:func:`common.reports.merge_pictures`). With a regressor, the table has the
-    BRISQUE of each volume too, and with ``lpips`` the LPIPS against HR. With ``report`` there is ``<case>.html`` too, a
-    page with the scan, cubic interpolation, the method and HR to look at in a browser (:func:`common.reports.viewer`).
+    subject, ``(1, X, Y, Z)`` on the HR grid, which those of ``compare_with`` then take as second input and
+    the picture shows. Volumes are compared in [0, 1]; the displacement is that of the result against the interpolated
+    input, in HR voxels along the axes as the method orders them (z across the slices). In ``output_dir``:
+    ``table.csv``, ``table.json``, ``boxplots.png``, and for each case ``<case>.png``, ``<case>_profile.png`` and
+    ``<case>_planes.npz``, the columns of its picture for one with other runs
+    (:func:`common.reports.merge_pictures`). With a regressor, the table has the BRISQUE of each volume too, and with
+    ``lpips`` the LPIPS against HR. With ``report`` there is ``<case>.html`` too, a page with the scan,
+    cubic interpolation, the method and HR to look at in a browser (:func:`common.reports.viewer`).
     ``cost.json`` says how many parameters the network has, 0 where the inferer runs none, and how many seconds the
     inferer took for each case, with what moves the case to the device.
 
@@ -48,11 +50,12 @@ class EvaluationReport:
         output_dir: folder of the report.
         degradation: from HR to LR; says where LR voxels lie.
         method: name of the evaluator's network in the table.
-        network: of the architecture of those ``others`` that are files; without such, None.
-        others: further methods by the name of their rows in the table, which stand before the method's. Each is a file
-            of weights for ``network``, or any network with its weights loaded, which the evaluator's inferer then gives
-            what it gives its own, or ``{"network": <network>, "inferer": <inferer>}``, with an inferer of its own.
-        settings: of the config, which those ``others`` that are files must have been trained with.
+        network: of the architecture of those in ``compare_with`` that are files; without such, None.
+        compare_with: further methods by the name of their rows in the table, which stand before the method's. Each is
+            a file of weights for ``network``, or any network with its weights loaded, which the evaluator's inferer
+            then gives what it gives its own, or ``{"network": <network>, "inferer": <inferer>}``, with an
+            inferer of its own.
+        settings: of the config, which those in ``compare_with`` that are files must have been trained with.
         brisque: file of a regressor (``python -m common brisque-fit``), or None for no such score.
         lpips: AlexNet's weights, as for :class:`common.metrics.lpips.Lpips`; None or false for no such score.
         centre_slice: whether PSNR and SSIM are those of the centre slice.
@@ -60,7 +63,7 @@ class EvaluationReport:
 
     Raises:
         ModuleNotFoundError: with ``report``, without the package that brings NiiVue.
-        ValueError: when one of ``others`` is none of the three, or a file and there is no ``network``; or with
+        ValueError: when one in ``compare_with`` is none of the three, or a file and there is no ``network``; or with
             ``centre_slice`` for a degradation that :func:`common.metrics.bicubic` does not take.
     """
 
@@ -70,17 +73,18 @@ class EvaluationReport:
         degradation: Degradation,
         method: str,
         network: nn.Module | None = None,
-        others: Mapping[str, str | os.PathLike | nn.Module | Mapping] | None = None,
+        compare_with: Mapping[str, str | os.PathLike | nn.Module | Mapping] | None = None,
         brisque: str | os.PathLike | None = None,
         lpips: str | os.PathLike | bool | None = None,
         centre_slice: bool | str = False,
-        settings: Mapping[str, object] | None = None,
         report: bool | str = False,
     ) -> None:
         self.output_dir = Path(output_dir)
         self.degradation = degradation
         self.method = method
-        self.others = {name: _other(name, entry, network, settings) for name, entry in (others or {}).items()}
+        self.compare_with = {
+            name: _other(name, entry, network, degradation) for name, entry in (compare_with or {}).items()
+        }
         self.brisque = None if brisque is None else metrics.Brisque.load(brisque)
         self.lpips = None if lpips is None or str(lpips).lower() == "false" else Lpips(lpips)
         self.centre_slice, self.report = is_true(centre_slice, "centre_slice"), is_true(report, "report")
@@ -135,7 +139,7 @@ class EvaluationReport:
             volumes = {"cubic": metrics.cubic(torch.as_tensor(lr).cpu(), factors, offset)}
             if self.centre_slice:
                 volumes["bicubic"] = metrics.bicubic(torch.as_tensor(lr).cpu(), factors, offset)
-            for other, (network, inferer) in self.others.items():
+            for other, (network, inferer) in self.compare_with.items():
                 network.to(engine.state.device)
                 inputs = [torch.as_tensor(v)[None].to(engine.state.device) for v in (lr, guide) if v is not None]
                 with torch.no_grad():
@@ -204,24 +208,24 @@ def _other(
     name: str,
     entry: str | os.PathLike | nn.Module | Mapping,
     network: nn.Module | None,
-    settings: Mapping[str, object] | None,
+    degradation: Degradation,
 ) -> tuple[nn.Module, Callable | None]:
-    """Network and inferer of an entry of ``others``, without an inferer where it is the evaluator's."""
+    """Network and inferer of an entry of ``compare_with``, without an inferer where it is the evaluator's."""
     if isinstance(entry, nn.Module):
         return entry.eval(), None
     if isinstance(entry, Mapping) and entry.keys() == {"network", "inferer"}:
         return entry["network"].eval(), entry["inferer"]
     if not isinstance(entry, (str, os.PathLike)):
         raise ValueError(
-            f"others: '{name}' is {entry!r}, expected a file of weights, a network, or an object with the keys network "
-            "and inferer."
+            f"compare_with: '{name}' is {entry!r}, expected a file of weights, a network, or an object with the keys "
+            "network and inferer."
         )
     if network is None:
         raise ValueError(
-            f"others: '{name}' is the file {entry}, but the report has no network to load it into; give the network "
-            f"itself, for example $load_weights(@network, '{entry}')."
+            f"compare_with: '{name}' is the file {entry}, but the report has no network to load it into; give the "
+            f"network itself, for example by common.weights.load."
         )
-    return load_weights(copy.deepcopy(network), entry, settings=settings), None
+    return load(copy.deepcopy(network), entry, degradation=degradation), None
 
 
 def _about(engine: Engine) -> dict[str, object]:

@@ -13,8 +13,8 @@ from torch import nn
 
 from ..data.loaders.slabs import UnpairedSlabLoader, cut_with_margin
 from ..degradations import Degradation
-from ..files import load_state
 from ..graph import TensorGraph
+from ..io.files import load_state
 
 
 class FeatureReport:

@@ -8,7 +8,7 @@ import torch.distributed as dist
 from ignite.engine import Engine, Events
 from tqdm import tqdm
 
-from ..progress import duration
+from ..runtime.progress import duration
 
 _WARM_UP, _MEASURED = (5, 30.0), (20, 60.0)  # iterations, or seconds where these are over first
 

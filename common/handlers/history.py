@@ -12,7 +12,7 @@ from ignite.engine import Engine, Events
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-from ..files import as_json, replacing
+from ..io.files import as_json, replacing
 
 
 class LossHistory:

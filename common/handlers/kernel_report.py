@@ -11,10 +11,10 @@ import torch
 import torch.distributed as dist
 from ignite.engine import Engine, Events
 
-from ..blur_kernels import centred, describe_kernel, gaussian_kernel, save_kernels
 from ..data import KernelCropLoader
 from ..degradations import InPlaneKernel
 from ..networks import KernelGenerator
+from ..physics.blur_kernels import centred, describe_kernel, gaussian_kernel, save_kernels
 
 _SHARP = 1.0  # FWHM in HR pixels
 _SLICES = 24  # of each kind in the picture of the MSCN distributions

@@ -11,12 +11,12 @@ from ignite.engine import Engine, Events
 from monai.engines import IterationEvents
 from nibabel.affines import voxel_sizes
 
-from .. import provenance
-from ..command_line import is_true
 from ..data.naming import result_name
 from ..degradations import Degradation
-from ..files import as_json, replacing
-from ..images import image_or_none
+from ..io import provenance
+from ..io.files import as_json, replacing
+from ..io.images import image_or_none
+from ..values import is_true
 
 _FILES = ("image", "guide")  # keys of an entry
 
@@ -42,7 +42,7 @@ class InferenceResults:
 
     Raises:
         ValueError: at the start of the run, where the folder cannot become a derivative dataset
-            (:func:`common.provenance.describe_dataset`).
+            (:func:`common.io.provenance.describe_dataset`).
     """
 
     def __init__(

@@ -20,9 +20,9 @@ from scipy.stats import spearmanr
 from ..data.loaders.slabs import AIR
 from ..data.naming import case_stem, result_name
 from ..degradations import Degradation
-from ..files import replacing
-from ..images import open_image
 from ..inferers import AxesInferer
+from ..io.files import replacing
+from ..io.images import open_image
 from ..transforms import RestoreVolumed, SaveVolumed
 
 _VOXELS = 200_000  # of a case, drawn: more tell nothing new

@@ -10,11 +10,11 @@ import torch
 from ignite.engine import Engine
 from monai.engines import IterationEvents
 
-from ..command_line import is_true
 from ..data.naming import without_name
 from ..degradations import Degradation
 from ..metrics import cubic
 from ..transforms.scan.volume import in_units
+from ..values import is_true
 
 
 class ResultViewer:

@@ -2,15 +2,15 @@
 
 from .adapted import AdaptedInferer
 from .axes import AxesInferer
-from .between import BetweenInferer
 from .cascade import CascadeInferer, back_project
 from .checked import CheckedInferer
+from .classical import SplineInferer, TotalVariationInferer, ZeroFillingInferer
 from .consistent import ConsistentInferer
 from .ensemble import EnsembleInferer
 from .interpolated import InterpolatedInferer
 from .orthogonal import OrthogonalInferer
 from .slab import SlabInferer
-from .without_network import SplineInferer, TotalVariationInferer, ZeroFillingInferer
+from .slice_interpolation import BetweenInferer
 
 __all__ = [
     "AdaptedInferer",

@@ -19,7 +19,7 @@ from ..data.loaders.image_pairs import ImagePairs, images_across
 from ..data.loaders.slabs import AIR, draw_gains
 from ..degradations import Degradation, FittedProfile, GaussianProfile, Interpolated, told_width
 from ..networks import SliceGains
-from ..progress import duration, part, report
+from ..runtime.progress import duration, part, report
 
 _HELD_OUT = 8  # of so many planes of the scan one
 _TIMED = 20  # iterations

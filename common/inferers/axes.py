@@ -10,9 +10,9 @@ import torch
 from monai.data import MetaTensor
 from monai.inferers import Inferer
 
-from ..command_line import is_true
 from ..degradations import Degradation
-from ..progress import part
+from ..runtime.progress import part
+from ..values import is_true
 
 _SPATIAL = (2, 3, 4)
 
@@ -29,7 +29,7 @@ class AxesInferer(Inferer):
     Args:
         inferer: runs the network over a volume, slab by slab along the last axis.
         axes: axes (0, 1, 2) of the volume that run across the slabs in turn.
-        told: whether the network takes the axis as its second argument.
+        pass_axis: whether the network takes the axis as its second argument.
         mirrored: whether the mean is of mirror images too.
         offset: o along each axis, of which f - 1 - 2 o is a whole number, 0 or more; as the degradation's.
         spread: whether to keep, as :attr:`deviation`, how much the results that are averaged differ.
@@ -48,7 +48,7 @@ class AxesInferer(Inferer):
         self,
         inferer: Inferer,
         axes: Sequence[int] = (0, 1, 2),
-        told: bool = False,
+        pass_axis: bool = False,
         mirrored: bool | str = False,
         offset: Sequence[float] = (0.0, 0.0, 0.0),
         spread: bool | str = False,
@@ -59,7 +59,7 @@ class AxesInferer(Inferer):
         if not self.axes or len(set(self.axes)) != len(self.axes) or not set(self.axes) <= {0, 1, 2}:
             raise ValueError(f"AxesInferer: axes must be distinct spatial axes out of 0, 1, 2, got {axes}.")
         self.inferer = inferer
-        self.told = told
+        self.pass_axis = pass_axis
         self.mirrored = is_true(mirrored, "mirrored")
         self.offset = tuple(offset)
         self.spread, self.degradation = is_true(spread, "spread"), degradation
@@ -112,10 +112,10 @@ class AxesInferer(Inferer):
         for i, axis in enumerate(self.axes):
             order = [0, 1, *(2 + a for a in range(3) if a != axis), 2 + axis]
             inverse = [order.index(j) for j in range(5)]
-            told = (axis,) if self.told else ()
+            passed = (axis,) if self.pass_axis else ()
 
-            def run(some: torch.Tensor, order=order, inverse=inverse, told=told) -> torch.Tensor:
-                result = self.inferer(some.permute(order).contiguous(), network, *told, *args, **kwargs)
+            def run(some: torch.Tensor, order=order, inverse=inverse, passed=passed) -> torch.Tensor:
+                result = self.inferer(some.permute(order).contiguous(), network, *passed, *args, **kwargs)
                 return result.permute(inverse)
 
             with part(i * (1 + self.mirrored), count):

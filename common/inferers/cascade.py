@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -11,10 +10,9 @@ import torch
 from monai.data import MetaTensor
 from monai.inferers import Inferer
 
-from ..command_line import is_true
 from ..degradations import Degradation, GaussianProfile
-from ..progress import counted, part
-from ..spline import apply_along, upsampling_matrix
+from ..physics.spline import apply_along, upsampling_matrix
+from ..runtime.progress import counted, part
 
 
 def back_project(sr: torch.Tensor, lr: torch.Tensor, degradation: Degradation, iterations: int) -> torch.Tensor:
@@ -55,8 +53,6 @@ class CascadeInferer(Inferer):
         guide_factor: in-plane size of the input's voxels over the guide's; the guide is at least as fine as the result.
         degradation: from the result to the input, for the back projection after the last stage; needed with iterations.
         iterations: of the back projection (:func:`back_project`).
-        amp: whether the networks run under autocast; interpolation and back projection are in float32 always.
-        amp_kwargs: of ``torch.autocast``, for example ``{"dtype": torch.bfloat16}``.
 
     Raises:
         ValueError: when there are iterations but no degradation.
@@ -70,8 +66,6 @@ class CascadeInferer(Inferer):
         guide_factor: float,
         degradation: Degradation | None = None,
         iterations: int = 0,
-        amp: bool | str = False,
-        amp_kwargs: dict | None = None,
     ) -> None:
         super().__init__()
         if iterations and degradation is None:
@@ -82,7 +76,6 @@ class CascadeInferer(Inferer):
         self.guide_factor = guide_factor
         self.degradation = degradation
         self.iterations = iterations
-        self.amp, self.amp_kwargs = is_true(amp, "amp"), amp_kwargs or {}
 
     def __call__(
         self, inputs: torch.Tensor, network: Callable[..., Any], guide: torch.Tensor | None = None
@@ -106,8 +99,7 @@ class CascadeInferer(Inferer):
             image = apply_along(image, [*matrices, None]).contiguous()
             if guide is not None:
                 image = torch.cat([image, self.guide_after(guide, lr.shape, done)], dim=1)
-            autocast = torch.autocast(image.device.type, **self.amp_kwargs) if self.amp else contextlib.nullcontext()
-            with autocast, part(done - 1, len(self.stages)):
+            with part(done - 1, len(self.stages)):
                 image = self.slices(image, counted(network, image.numel()), stage - 1)
             image = image.float()
         if self.iterations:

@@ -12,7 +12,7 @@ from monai.inferers import Inferer
 from torch.nn import functional as F
 
 from ..degradations import Degradation
-from ..noise import noise_in_air, rician_bias
+from ..physics.noise import noise_in_air, rician_bias
 
 _WINDOW = 5  # LR voxels
 
@@ -26,8 +26,8 @@ class ConsistentInferer(Inferer):
     added lies beyond it.
 
     Noise is no part of what the result is to agree with. Its level :math:`\sigma` is measured in the scan's air
-    (:func:`common.noise.noise_in_air`). What the result x misses of the scan y, less what noise adds to a magnitude,
-    counts in each voxel by the share that is not noise,
+    (:func:`common.physics.noise.noise_in_air`). What the result x misses of the scan y, less what noise adds to a
+    magnitude, counts in each voxel by the share that is not noise,
 
     .. math:: w = \max(0, 1 - \sigma^2 / P), \qquad P = \overline{(y - A x - b_\sigma(A x))^2},
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from monai.inferers import Inferer
 
-from ..command_line import is_true
+from ..values import is_true
 
 
 class EnsembleInferer(Inferer):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -10,8 +9,7 @@ import torch
 from monai.data import MetaTensor
 from monai.inferers import Inferer, SliceInferer
 
-from ..command_line import is_true
-from ..progress import counted, part
+from ..runtime.progress import counted, part
 
 
 class OrthogonalInferer(Inferer):
@@ -26,8 +24,6 @@ class OrthogonalInferer(Inferer):
         planes: axes of the volume (X, Y, Z) across which images are taken: 0 gives images (Y, Z), 1 images (X, Z),
             and 2, where the network keeps their size, images (X, Y).
         batch: images at once.
-        amp: whether the network runs under autocast.
-        amp_kwargs: of ``torch.autocast``, for example ``{"dtype": torch.bfloat16}``.
         power: p, at least 0, which is the average.
         keeps_size: whether the network gives images of the size that it takes.
 
@@ -43,8 +39,6 @@ class OrthogonalInferer(Inferer):
         self,
         planes: Sequence[int] = (0, 1),
         batch: int = 1,
-        amp: bool | str = False,
-        amp_kwargs: dict | None = None,
         power: float = 0.0,
         keeps_size: bool = False,
     ) -> None:
@@ -56,7 +50,6 @@ class OrthogonalInferer(Inferer):
             some = "some of 0, 1 and 2" if keeps_size else "[0, 1], [0] or [1]"
             raise ValueError(f"planes is {planes}, expected {some}: axes across which images are taken.")
         self.directions = [SliceInferer(roi_size=(-1, -1), spatial_dim=axis, sw_batch_size=batch) for axis in planes]
-        self.amp, self.amp_kwargs = is_true(amp, "amp"), amp_kwargs or {}
         self.power = power
 
     def __call__(self, inputs: torch.Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any) -> torch.Tensor:
@@ -77,14 +70,12 @@ class OrthogonalInferer(Inferer):
             return network(images, *args, **kwargs)
 
         volume = inputs.as_tensor() if isinstance(inputs, MetaTensor) else inputs
-        autocast = torch.autocast(volume.device.type, **self.amp_kwargs) if self.amp else contextlib.nullcontext()
-        with autocast:
-            results: list[torch.Tensor] = []
-            for i, direction in enumerate(self.directions):
-                with part(i, len(self.directions)):
-                    results.append(direction(volume, counted(on_images, volume.numel())).float())
-                if not self.power and i:
-                    results = [results[0].add_(results[1])]  # which spares memory
+        results: list[torch.Tensor] = []
+        for i, direction in enumerate(self.directions):
+            with part(i, len(self.directions)):
+                results.append(direction(volume, counted(on_images, volume.numel())).float())
+            if not self.power and i:
+                results = [results[0].add_(results[1])]  # which spares memory
         if self.power and len(results) > 1:
             return _accumulated(results, self.power)
         return results[0].div_(len(self.directions))

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from monai.data import MetaTensor
 from monai.inferers import Inferer
 
-from ..command_line import is_true
-from ..memory import pieces_at_once
-from ..progress import report
+from ..degradations import Degradation
+from ..runtime.memory import pieces_at_once
+from ..runtime.progress import report
 
 # Of the activations for a pixel of an LR slab: 2.5 KiB with 64 features in float32, and what cuDNN works in.
 _PIXEL_BYTES = 4096
@@ -51,12 +50,9 @@ class SlabInferer(Inferer):
 
     Args:
         slices: odd number of slices of a slab.
-        scale: factors ``(H, W, Z)`` of the network.
-        offset: centre of LR voxel 0 in HR voxels an axis (``Degradation.offset``).
+        degradation: from HR to LR, whose factors ``(H, W, Z)`` the network has.
         tile: largest edge of a tile in LR pixels, its halo included.
         halo: LR pixels on each side of a tile that are computed and thrown away.
-        amp: whether the network runs under autocast.
-        amp_kwargs: of ``torch.autocast``, for example ``{"dtype": torch.bfloat16}``.
 
     Raises:
         ValueError: when ``slices`` is even or a tile has no pixels left within its halo.
@@ -65,12 +61,9 @@ class SlabInferer(Inferer):
     def __init__(
         self,
         slices: int,
-        scale: Sequence[int],
-        offset: Sequence[float],
+        degradation: Degradation,
         tile: int = 320,
         halo: int = 32,
-        amp: bool | str = False,
-        amp_kwargs: dict | None = None,
     ) -> None:
         super().__init__()
         if slices % 2 == 0:
@@ -78,14 +71,13 @@ class SlabInferer(Inferer):
         if tile <= 2 * halo:
             raise ValueError(f"SlabInferer: a tile of {tile} with a halo of {halo} on each side has no pixels left.")
         self.slices = slices
-        self.scale = tuple(scale)
-        self.weights = slice_weights(slices, self.scale[2], offset[2]).tolist()
+        self.scale = tuple(degradation.factors)
+        self.weights = slice_weights(slices, self.scale[2], degradation.offset[2]).tolist()
         used = [o for o, weight in enumerate(self.weights) if weight]
         own = slices // 2 * self.scale[2]
         # Output slices that enter the volume: of any slab, and of the outermost, which share nothing outwards.
         self.used = slice(min(used[0], own), max(used[-1] + 1, own + self.scale[2]))
         self.tile, self.halo = tile, halo
-        self.amp, self.amp_kwargs = is_true(amp, "amp"), amp_kwargs or {}
 
     def __call__(self, inputs: torch.Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any) -> torch.Tensor:
         """Super-resolve a batch of volumes.
@@ -113,31 +105,29 @@ class SlabInferer(Inferer):
         tiles = list(itertools.product(self._spans(height), self._spans(width)))
         pixels = batch * max((y3 - y0) * (x3 - x0) for (y0, _, _, y3), (x0, _, _, x3) in tiles)
         at_once = pieces_at_once(volume.device, pixels * _PIXEL_BYTES)
-        autocast = torch.autocast(volume.device.type, **self.amp_kwargs) if self.amp else contextlib.nullcontext()
-        with autocast:
-            for done, ((y0, y1, y2, y3), (x0, x1, x2, x3)) in enumerate(tiles):
-                rows = slice((y1 - y0) * sx, (y2 - y0) * sx)
-                columns = slice((x1 - x0) * sy, (x2 - x0) * sy)
-                inner = out[:, :, y1 * sx : y2 * sx, x1 * sy : x2 * sy].unfold(-1, length, sz)
-                first = 0
-                while first < depth:
-                    stop = min(first + at_once, depth)
-                    slabs = padded[:, :, y0:y3, x0:x3, first : stop + 2 * half].unfold(-1, self.slices, 1)
-                    try:
-                        result = network(slabs.movedim(4, 1).flatten(0, 1).contiguous(), *args, **kwargs)
-                    except torch.OutOfMemoryError:
-                        if at_once == 1:
-                            raise
-                        at_once //= 2
-                        continue
-                    result = result[:, :, rows, columns, self.used].unflatten(0, (batch, -1)).movedim(1, 4)
-                    # Neighbours overlap, which one operator could not add.
-                    apart = -(-length // sz)
-                    for begin in range(first, min(first + apart, stop)):
-                        share = result[..., begin - first :: apart, :]
-                        inner[..., begin:stop:apart, :].addcmul_(share, weights[begin:stop:apart])
-                    first = stop
-                    report((done + first / depth) / len(tiles))
+        for done, ((y0, y1, y2, y3), (x0, x1, x2, x3)) in enumerate(tiles):
+            rows = slice((y1 - y0) * sx, (y2 - y0) * sx)
+            columns = slice((x1 - x0) * sy, (x2 - x0) * sy)
+            inner = out[:, :, y1 * sx : y2 * sx, x1 * sy : x2 * sy].unfold(-1, length, sz)
+            first = 0
+            while first < depth:
+                stop = min(first + at_once, depth)
+                slabs = padded[:, :, y0:y3, x0:x3, first : stop + 2 * half].unfold(-1, self.slices, 1)
+                try:
+                    result = network(slabs.movedim(4, 1).flatten(0, 1).contiguous(), *args, **kwargs)
+                except torch.OutOfMemoryError:
+                    if at_once == 1:
+                        raise
+                    at_once //= 2
+                    continue
+                result = result[:, :, rows, columns, self.used].unflatten(0, (batch, -1)).movedim(1, 4)
+                # Neighbours overlap, which one operator could not add.
+                apart = -(-length // sz)
+                for begin in range(first, min(first + apart, stop)):
+                    share = result[..., begin - first :: apart, :]
+                    inner[..., begin:stop:apart, :].addcmul_(share, weights[begin:stop:apart])
+                first = stop
+                report((done + first / depth) / len(tiles))
         return out[..., outside : outside + sz * depth]
 
     def _weights(self, depth: int, device: torch.device) -> torch.Tensor:

@@ -8,7 +8,7 @@ import torch
 from skimage.filters import threshold_otsu
 
 from ..degradations import Degradation
-from ..noise import noise_in_air
+from ..physics.noise import noise_in_air
 
 
 def disagreement(sr: torch.Tensor, lr: torch.Tensor, degradations: Sequence[Degradation]) -> float:
@@ -17,8 +17,8 @@ def disagreement(sr: torch.Tensor, lr: torch.Tensor, degradations: Sequence[Degr
     .. math:: \min_A \sqrt{\max(0, \|A x - y\|^2 - \sigma^2)} / \|y\|,
 
     norms, as root mean squares, over the voxels of the scan that are brighter than Otsu's threshold. The noise
-    :math:`\sigma` is that in the scan's air (:func:`common.noise.noise_in_air`), since a result without it contradicts
-    nothing. Interpolation has a part in it too: it is to be compared with what it is on other scans.
+    :math:`\sigma` is that in the scan's air (:func:`common.physics.noise.noise_in_air`), since a result without it
+    contradicts nothing. Interpolation has a part in it too: it is to be compared with what it is on other scans.
 
     Args:
         sr: result x ``(..., X, Y, Z)``.

@@ -9,7 +9,7 @@ import torch
 from monai.utils import convert_to_tensor
 from torch.nn import functional as F
 
-from ..spline import apply_along, upsampling_matrix
+from ..physics.spline import apply_along, upsampling_matrix
 
 __all__ = ["bicubic", "cubic"]
 

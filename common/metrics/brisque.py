@@ -14,8 +14,8 @@ import torch
 from scipy import ndimage
 from scipy.special import gamma as gamma_function
 
-from ..files import replacing
-from ..usage import called
+from ..cli_help import called
+from ..io.files import replacing
 
 __all__ = [
     "Brisque",

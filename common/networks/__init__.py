@@ -25,7 +25,7 @@ from .recon_resnet import ReconResNet
 from .slab import AsImages, SlabEncoder, SlabSuperResolver
 from .slice_gains import SliceGains
 from .srcnn import SRCNN
-from .ts_rcan import TSRCANDecoder
+from .ts_rcan import TSRCAN, TSRCANDecoder
 from .tscn import SliceBetween
 from .vgg import VGG16Features
 
@@ -35,6 +35,7 @@ __all__ = [
     "MDCSRN",
     "RDN",
     "SRCNN",
+    "TSRCAN",
     "AdaptiveDecoder",
     "AsImages",
     "AttributeEncoder",

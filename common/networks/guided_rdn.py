@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from ..command_line import is_true
+from ..values import is_true
 from .slab import batch_to_slices, slices_to_batch, to_channels_last
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from ..spline import apply_along, upsampling_matrix
+from ..physics.spline import apply_along, upsampling_matrix
 from .slab import channels_to_slab, slab_to_channels
 
 

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from ..about import compare
-from ..files import read_about
+from ..io.files import read_about
 
 NO_SEAL = b"0" * 64
 

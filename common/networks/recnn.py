@@ -7,7 +7,7 @@ from itertools import pairwise
 import torch
 from torch import nn
 
-from ..command_line import is_true
+from ..values import is_true
 from .slab import batch_to_slices, slices_to_batch
 
 

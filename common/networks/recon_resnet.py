@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from ..command_line import is_true
+from ..values import is_true
 
 
 class _Block(nn.Module):

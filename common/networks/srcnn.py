@@ -1,5 +1,7 @@
 """The first convolutional network for super-resolution."""
 
+from collections.abc import Sequence
+
 from torch import nn
 
 
@@ -14,7 +16,7 @@ class SRCNN(nn.Sequential):
         ValueError: when there are not as many.
     """
 
-    def __init__(self, kernels: list[int], features: list[int]) -> None:
+    def __init__(self, features: list[int], kernels: Sequence[int] = (9, 1, 5)) -> None:
         super().__init__()
         if len(kernels) != len(features) + 1:
             raise ValueError(f"kernels is {kernels}, expected one number more than features, {features}.")

@@ -7,7 +7,10 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from .slab import channels_to_slab
+from ..degradations import Degradation
+from ..values import is_true
+from .interpolation import SlabInterpolation
+from .slab import SlabEncoder, SlabSuperResolver, channels_to_slab
 
 
 class RCAB(nn.Module):
@@ -164,3 +167,39 @@ class TSRCANDecoder(nn.Module):
                 raise ValueError("a decoder with a base needs the slab as its second input, but the step gives one")
             out = out + self.base(slab)
         return out
+
+
+class TSRCAN(SlabSuperResolver):
+    """Encoder and SR decoder of TS-RCAN, from an LR slab to an HR slab (Liu et al. 2023, fig. 3).
+
+    Args:
+        slices: slices of the LR slab.
+        degradation: from HR to LR: which factors the network has, and where LR pixels lie.
+        features: channels of every layer.
+        groups, blocks, reduction: of :class:`TSRCANDecoder`.
+        residual: whether the network learns what the interpolated slab misses, beginning with nothing; the paper has
+            False.
+        aligned: whether what is shuffled from a pixel is centred on it, which the interpolation does where there is a
+            residual.
+        turns: of :class:`~common.networks.SlabEncoder`.
+    """
+
+    def __init__(
+        self,
+        slices: int,
+        degradation: Degradation,
+        features: int = 64,
+        groups: int = 5,
+        blocks: int = 5,
+        reduction: int = 16,
+        residual: bool | str = True,
+        aligned: bool | str = False,
+        turns: int = 1,
+    ) -> None:
+        factors, offset = list(degradation.factors), list(degradation.offset)
+        base = SlabInterpolation(slices, factors, offset) if is_true(residual, "residual") else None
+        decoder_offset = offset[:2] if is_true(aligned, "aligned") else None
+        super().__init__(
+            SlabEncoder(slices, features, turns=turns),
+            TSRCANDecoder(slices * factors[2], features, groups, blocks, reduction, factors[:2], base, decoder_offset),
+        )

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from ..files import load_state
+from ..io.files import load_state
 
 # Convolutions of each of the five parts, and their channels (Simonyan and Zisserman 2015, table 1, D).
 _PARTS = ((2, 64), (2, 128), (3, 256), (3, 512), (3, 512))

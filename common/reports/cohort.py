@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from matplotlib.figure import Figure
 
-from ..files import replacing
+from ..io.files import replacing
 from .case import error, panels_figure, panels_profile
 from .files import save_figure
 from .planes import load_panels
@@ -391,6 +391,6 @@ def _cases(folder: Path) -> list[dict]:
     if len(methods) != 1:
         raise ValueError(
             f"{path}: expected the rows of one method beside cubic, found {', '.join(methods) or 'none'}; evaluate the "
-            "run without --others."
+            "run without --compare_with."
         )
     return cases

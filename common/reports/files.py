@@ -6,7 +6,7 @@ import os
 
 from matplotlib.figure import Figure
 
-from ..files import replacing
+from ..io.files import replacing
 
 __all__ = ["save_figure"]
 

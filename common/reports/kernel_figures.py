@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 
-from ..blur_kernels import describe_kernel, kernel_error
+from ..physics.blur_kernels import describe_kernel, kernel_error
 from .files import save_figure
 
 __all__ = ["kernel_errors", "kernel_sheet"]
@@ -29,7 +29,7 @@ def kernel_sheet(path: str | os.PathLike, kernels: Sequence[Mapping[str, Any]], 
     Args:
         path: the PNG to write.
         kernels: each with "kernel" ``(K, K)``, "volume", "slice", and what
-            :func:`~common.blur_kernels.describe_kernel` says.
+            :func:`~common.physics.blur_kernels.describe_kernel` says.
         spacing: of an HR pixel along both axes in mm.
     """
     total = len(kernels)

@@ -13,7 +13,7 @@ from matplotlib import colormaps
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
-from ..files import replacing
+from ..io.files import replacing
 from .files import save_figure
 from .text import aligned
 

@@ -16,8 +16,8 @@ from nibabel.affines import voxel_sizes
 from nibabel.orientations import apply_orientation, inv_ornt_aff, io_orientation
 from skimage.filters import threshold_otsu
 
-from ..files import replacing
-from ..images import open_image
+from ..io.files import replacing
+from ..io.images import open_image
 
 __all__ = ["PLANES", "Grid", "Panel", "View", "content", "draw_plane", "label_ends", "load_panels", "save_panels"]
 

@@ -18,7 +18,7 @@ import nibabel as nib
 import numpy as np
 from nibabel.spatialimages import SpatialImage
 
-from ..files import read_sidecar, replacing
+from ..io.files import read_sidecar, replacing
 
 __all__ = ["about_result", "check_viewer", "viewer"]
 

@@ -14,8 +14,8 @@ try:
 except ImportError:  # Windows
     fcntl = None
 
-from ..progress import duration
-from ..side_by_side import Programs
+from ..runtime.parallel_runs import Programs
+from ..runtime.progress import duration
 from .runs import Run, words
 
 TRAINING_SECONDS = "training_seconds.txt"

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from monai.bundle import ConfigParser
 
-from ..command_line import top_of
+from ..override_checks import top_of
 from .rows import folder_of
 
 

@@ -1,6 +1,7 @@
 """Transforms that MONAI lacks."""
 
 from .agreement import MeasureAgreementd
+from .cascade_target import StageTargetd
 from .ct.hounsfield import CheckMRd, HounsfieldWindowd
 from .ct.thick import CheckThickSlicesd, ResampleHRd, check_slice_factor
 from .denoise import DenoiseSlicesd, estimate_noise
@@ -15,7 +16,6 @@ from .scan.load import LoadScand
 from .scan.save import SaveVolumed
 from .scan.scan_statistics import CheckTrainingRanged, scan_statistics, widened_range
 from .scan.volume import MakeLRd, NormaliseVolumed, RestoreVolumed, SliceAxisd
-from .stage import StageTargetd
 
 __all__ = [
     "AcquiredMatrixd",

@@ -14,7 +14,7 @@ from scipy.ndimage import correlate1d
 from skimage.filters import threshold_otsu
 from skimage.restoration import denoise_nl_means
 
-from ..progress import part
+from ..runtime.progress import part
 
 # Windows of 5 x 5 and 21 x 21 voxels. Of 3, 5 and 7 voxels, and of 11 and 21, these were the best on phantoms with
 # Rician noise of 2 and 5% of the tissue.

@@ -18,8 +18,9 @@ from pathlib import Path
 import torch
 from torch.utils import collect_env
 
-from common.command_line import check_device, check_whole
-from common.files import replacing
+from common.io.files import replacing
+from common.override_checks import check_device
+from common.values import check_whole
 from tests.bundles import runs
 
 from . import gpu_parts as parts

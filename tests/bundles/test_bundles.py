@@ -17,7 +17,7 @@ from nibabel.affines import from_matvec
 from nibabel.orientations import io_orientation
 
 from common.blocks import written_out
-from common.command_line import check
+from common.override_checks import check
 from common.tables.rows import over_folds, rows_of
 from common.tables.runs import runs_of
 from common.tables.runs import words as words_of

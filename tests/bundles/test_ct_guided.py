@@ -17,7 +17,7 @@ from matplotlib.image import imread
 from common.commands.datalist import write_datalist
 from common.commands.remember import remember
 from common.degradations import GaussianProfile
-from common.files import read_about
+from common.io.files import read_about
 
 from . import runs
 
@@ -139,7 +139,7 @@ def test_rows_of_the_tables(cohort, trained, tmp_path):
     data, case = {"dataset_dir": str(cohort)}, TINY.case(5)
     models = {f"stage {k}": str(trained / "models" / f"stage_{k}.pt") for k in (1, 2)}
     rows, volumes = [], []
-    for name, override in (("both", {"others": models}), ("first", {"planes": [0]}), ("second", {"planes": [1]})):
+    for name, override in (("both", {"compare_with": models}), ("first", {"planes": [0]}), ("second", {"planes": [1]})):
         shutil.copytree(trained / "models", tmp_path / name / "models")
         run(["train", "evaluate"], tmp_path / name, **data, **override)
         rows.append(runs.table(tmp_path / name))

@@ -15,11 +15,11 @@ from nibabel.affines import apply_affine, from_matvec
 from scipy.ndimage import affine_transform, correlate, gaussian_filter
 from scipy.spatial.transform import Rotation
 
-from common.blur_kernels import gaussian_kernel, read_kernels, zero_filling_kernel
 from common.degradations import InPlaneKernel
 from common.engines import AlternatingTrainer
-from common.files import read_about
+from common.io.files import read_about
 from common.metrics import Brisque, brisque_features
+from common.physics.blur_kernels import gaussian_kernel, read_kernels, zero_filling_kernel
 from common.tables.rows import rows_of
 
 from . import runs
@@ -184,7 +184,13 @@ def test_evaluate(cohort, trained, tmp_path):
     regressor = Brisque(np.stack(features), np.array(blurs * 3), {"C": 10.0, "gamma": 0.05, "epsilon": 0.05})
     regressor.save(tmp_path / "brisque.npz")
     others = {"again": str(folder / "models" / "model.pt")}
-    run(["train", "evaluate"], folder, dataset_dir=str(cohort), others=others, brisque=str(tmp_path / "brisque.npz"))
+    run(
+        ["train", "evaluate"],
+        folder,
+        dataset_dir=str(cohort),
+        compare_with=others,
+        brisque=str(tmp_path / "brisque.npz"),
+    )
 
     def degrade(hr):
         kernel = gaussian_kernel((2.0, 1.0), 30).double().numpy()

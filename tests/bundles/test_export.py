@@ -21,7 +21,7 @@ from common.blocks import strings_in
 from common.commands import export as export_bundle
 from common.commands.export import export
 from common.commands.unpack import unpack
-from common.files import read_about
+from common.io.files import read_about
 from common.networks import OnnxNetwork
 
 from .. import forked

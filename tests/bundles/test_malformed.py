@@ -13,8 +13,8 @@ import torch
 from common.commands.unpack import unpack
 from common.degradations import told_width
 from common.export import archive
-from common.kinds import no_scan
-from common.provenance import known_of_source
+from common.io.provenance import known_of_source
+from common.io.scan_kinds import no_scan
 from common.transforms import LoadScand
 from tests import malformed
 

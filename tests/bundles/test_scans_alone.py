@@ -9,7 +9,7 @@ import pytest
 from common.commands.compare import compare
 from common.degradations import GaussianProfile, KSpaceTruncation
 from common.metrics import cubic
-from common.scale import zero_shot
+from common.physics.scale import zero_shot
 
 from . import runs
 

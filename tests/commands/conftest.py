@@ -8,7 +8,7 @@ import warnings
 import pytest
 
 from common.blocks import ROOT
-from common.side_by_side import Programs
+from common.runtime.parallel_runs import Programs
 
 
 @pytest.fixture

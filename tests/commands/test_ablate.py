@@ -24,7 +24,7 @@ from common.commands.ablate import ablate
 from common.commands.merge import merge
 from common.errors import RunsFailedError
 from common.reports import write_table
-from common.side_by_side import Programs
+from common.runtime.parallel_runs import Programs
 from common.tables import execution
 from common.tables.merged import write_rows
 from common.tables.runs import Run
@@ -41,7 +41,7 @@ NUMBERS = {"gain": 1.0, "fold": 0, "seed": 0, "base": 30.0, "noise": 0.0, "divis
 TRAIN = {
     "imports": [
         "$from pathlib import Path",
-        "$from common.command_line import check",
+        "$from common.override_checks import check",
         "$from common.reports import write_table",
     ],
     **WORDS,

@@ -11,7 +11,7 @@ from matplotlib.image import imread
 from common.commands import compare as module
 from common.commands.compare import compare
 from common.degradations import BlockAverage, KSpaceTruncation
-from common.dicom import find_series, to_nifti, write_derived
+from common.io.dicom import find_series, to_nifti, write_derived
 from common.metrics import cubic, psnr
 from common.reports.planes import Grid
 

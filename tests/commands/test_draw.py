@@ -24,7 +24,7 @@ LOSSES = {
 }
 # Networks that cannot be built, data that is not there.
 CONFIG = {
-    "imports": ["$from common.command_line import is_true"],
+    "imports": ["$from common.override_checks import is_true"],
     "guided": True,
     "weight": 0.0,
     "net": "$open('weights.pt')",

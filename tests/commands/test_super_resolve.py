@@ -12,8 +12,8 @@ import pytest
 
 from common.commands.super_resolve import super_resolve
 from common.errors import RunsFailedError
-from common.files import load_state, read_about
 from common.handlers.checkpoint import save_atomically
+from common.io.files import load_state, read_about
 
 from ..bundles import runs
 from ..clients import dicom

@@ -13,7 +13,6 @@ from scipy.ndimage import center_of_mass
 from scipy.spatial.transform import Rotation
 
 import common.degradations
-from common.blur_kernels import bicubic_kernel, gaussian_kernel, zero_filling_kernel
 from common.degradations import (
     BlockAverage,
     ComposeDegradations,
@@ -26,6 +25,7 @@ from common.degradations import (
     RandomDegradation,
     RicianNoise,
 )
+from common.physics.blur_kernels import bicubic_kernel, gaussian_kernel, zero_filling_kernel
 from tests.refused import refused
 
 HALVED = KSpaceTruncation((2, 2, 2))

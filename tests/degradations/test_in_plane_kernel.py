@@ -5,8 +5,8 @@ import pytest
 import torch
 from scipy.ndimage import correlate
 
-from common.blur_kernels import gaussian_kernel
 from common.degradations import InPlaneKernel
+from common.physics.blur_kernels import gaussian_kernel
 from tests.refused import refused
 
 

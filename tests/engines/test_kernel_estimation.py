@@ -9,12 +9,12 @@ from monai.utils import set_determinism
 from torch import nn
 
 from common import losses
-from common.blur_kernels import bicubic_kernel, describe_kernel, gaussian_kernel, kernel_error
 from common.data import VolumeCache
 from common.degradations import InPlaneKernel
 from common.engines import AlternatingTrainer, Player
 from common.graph import TensorGraph
 from common.networks import FixedKernel, GradientReversal, KernelDiscriminator, KernelGenerator, KernelSampling
+from common.physics.blur_kernels import bicubic_kernel, describe_kernel, gaussian_kernel, kernel_error
 from tests.benchmarks.common_parts import parser
 from tests.bundles.runs import phantom
 

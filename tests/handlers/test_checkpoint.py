@@ -24,7 +24,6 @@ from torch.optim import lr_scheduler
 from torch.utils._pytree import keystr, tree_flatten_with_path
 
 from common.engines import AlternatingTrainer, Player
-from common.files import read_about, replacing
 from common.graph import TensorGraph
 from common.handlers import (
     BestModel,
@@ -36,6 +35,7 @@ from common.handlers import (
     checkpoint,
 )
 from common.handlers.checkpoint import load_stages, load_weights, save_atomically
+from common.io.files import read_about, replacing
 from common.networks import Cascade
 from tests import simulated_cuda
 from tests.engines.games import Batches, close_to

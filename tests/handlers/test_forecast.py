@@ -6,7 +6,7 @@ import pytest
 from ignite.engine import Engine, Events
 
 from common.handlers import Forecast, forecast
-from common.progress import duration
+from common.runtime.progress import duration
 
 RUN = dict(epochs=10, length=400, minutes=5, validation=0.0, interval=1, done=0, slow=None, stop=None)
 FIVE_VALIDATIONS = {"length": 30, "validation": 600.0, "interval": 2}

@@ -10,12 +10,12 @@ from ignite.engine import Engine, Events
 from matplotlib.image import imread
 
 from common import reports
-from common.blur_kernels import bicubic_kernel, gaussian_kernel, read_kernels
 from common.data import KernelCropLoader, VolumeCache, kernel_cases
 from common.degradations import InPlaneKernel
 from common.handlers import KernelReport
 from common.handlers import kernel_report as module
 from common.networks import KernelGenerator
+from common.physics.blur_kernels import bicubic_kernel, gaussian_kernel, read_kernels
 from tests.bundles.runs import phantom
 
 FILES = {"kernels_1.json", "kernels_1.png", "kernels_1_mscn.png"}

@@ -18,7 +18,7 @@ from common.degradations import BandLimit, ComposeDegradations, GaussianProfile,
 from common.engines import CaseEvaluator
 from common.engines.evaluator import CasesFailedError
 from common.handlers import InferenceResults, log_path
-from common.provenance import describe, settings_of
+from common.io.provenance import describe, settings_of
 from common.transforms import LoadScand, RestoreVolumed, SaveVolumed
 from tests.refused import refused
 

@@ -42,7 +42,7 @@ def test_the_result_is_the_mean_over_axes(axes, network):
 
 def test_a_network_is_told_the_axis_across_its_slabs(network):
     network.encoder.directions = nn.Parameter(torch.randn(3, 4), requires_grad=False)
-    together = AxesInferer(SLABS, [0, 1, 2], told=True)(VOLUME, network)
+    together = AxesInferer(SLABS, [0, 1, 2], pass_axis=True)(VOLUME, network)
     alone = [AxesInferer(SLABS, [axis])(VOLUME, functools.partial(network, axis=axis)) for axis in range(3)]
     torch.testing.assert_close(together, sum(alone) / 3)
     assert (together - AxesInferer(SLABS, [0, 1, 2])(VOLUME, network)).abs().max() > 1e-3

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from common.blur_kernels import describe_kernel, gaussian_kernel, kernel_error
+from common.physics.blur_kernels import describe_kernel, gaussian_kernel, kernel_error
 from common.reports import kernel_errors, kernel_sheet
 from common.reports import kernel_figures as module
 

@@ -116,7 +116,7 @@ def test_any_network_is_evaluated_beside_the_method_and_given_its_guide(tmp_path
     others = {"perfect": str(tmp_path / "perfect.pt"), "a quarter": Guided(0.25)}
     others["repeated"] = {"network": torch.nn.Upsample(scale_factor=2), "inferer": lambda lr, network, _: network(lr)}
     network, degradation = Guided(0.5), KSpaceTruncation((2, 2, 2))
-    options = {"network": network, "degradation": degradation, "others": others, "report": "true"}
+    options = {"network": network, "degradation": degradation, "compare_with": others, "report": "true"}
     options |= {"brisque": "bright.npz", "lpips": "difference.pth"}
     rows = _evaluated_rows(tmp_path, {"lr": lr, "hr": hr, "guide": guide}, network, **options)
     assert list(rows) == ["cubic", *others, "half"]
@@ -531,8 +531,8 @@ def test_what_is_refused_writes_nothing(tmp_path, monkeypatch):
         return lambda: reports.feature_tsne(out / "tsne.png", {"after": (np.zeros((2, 2)), np.zeros((vectors - 2, 2)))})
 
     for call, kind, words in [
-        (evaluated(others={"a": "a.pt"}), ValueError, ["others", "'a'", "a.pt", "no network"]),
-        (evaluated(others={"a": {"network": 3}}), ValueError, ["others", "'a'", "{'network': 3}"]),
+        (evaluated(compare_with={"a": "a.pt"}), ValueError, ["compare_with", "'a'", "a.pt", "no network"]),
+        (evaluated(compare_with={"a": {"network": 3}}), ValueError, ["compare_with", "'a'", "{'network': 3}"]),
         (evaluated((2, 2, 1), centre_slice=True), ValueError, ["[2, 2, 1]", "offset"]),
         (evaluated((1, 1, 4), GaussianProfile, centre_slice=True), ValueError, ["[1, 1, 4]", "expected 1 for Z"]),
         (lambda: reports.write_table(tmp_path / "1", lacking), ValueError, ["case1", "ssim"]),

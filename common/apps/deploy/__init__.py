@@ -1,1 +1,1 @@
-"""The MONAI Deploy application. Its folder stands alone: nothing in it imports the rest of this package."""
+"""The MONAI Deploy application. Of this package it imports :mod:`common.io.dicom_series` alone."""

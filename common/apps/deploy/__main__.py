@@ -1,6 +1,9 @@
 """``python common/apps/deploy -i DICOM -o OUTPUT -m BUNDLE``."""
 
 import sys
+from pathlib import Path
+
+sys.path.insert(1, str(Path(__file__).resolve().parents[3]))  # where common lies
 
 from app import main
 

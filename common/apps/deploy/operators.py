@@ -21,8 +21,9 @@ from monai.deploy.operators import (
     MonaiBundleInferenceOperator,
 )
 from monai.deploy.operators.monai_bundle_inference_operator import get_bundle_config
-from mr_series.read import Volume, describe, read_headers, read_volume
-from mr_series.write import slice_thickness, write_series
+
+from common.io.dicom_series.read import Volume, describe, read_headers, read_volume
+from common.io.dicom_series.write import slice_thickness, write_series
 
 RULES = '{"selections": [{"name": "MR", "conditions": {"Modality": "^MR$"}}]}'
 
@@ -39,7 +40,7 @@ class LoaderOperator(DICOMDataLoaderOperator):
         """Group the DICOM files under a folder by study and series.
 
         Raises:
-            ValueError: as :func:`mr_series.read.read_headers`.
+            ValueError: as :func:`common.io.dicom_series.read.read_headers`.
         """
         studies: dict[str, DICOMStudy] = {}
         groups: dict[tuple[str, str], DICOMSeries] = {}
@@ -103,7 +104,8 @@ class VolumeOperator(DICOMSeriesToVolumeOperator):
 
     The SDK exchanges the two pixel spacings, takes the spacing of the slices from the first two, drops slices without a
     position, casts all slices to the type of the first, which cuts off the fractions of the others, and turns inverted
-    images over. :func:`mr_series.read.read_volume` refuses what is not one even stack, and keeps float precision.
+    images over. :func:`common.io.dicom_series.read.read_volume` refuses what is not one even stack, and keeps float
+    precision.
 
     Named outputs: an ``Image`` for each selected series, "image" and, where there is one, "guide"; and "source", the
     volume to super-resolve with its headers.

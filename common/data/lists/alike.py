@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ...images import open_image
+from ...io.images import open_image
 from .datalist import SUBJECT, subject_of
 
 # Words at the end of a name that say which scan of a person it is, not which person.

@@ -13,8 +13,8 @@ from pathlib import Path
 
 from monai.data import partition_dataset
 
-from ...images import ENDINGS, ending, missing_content
-from ...usage import called
+from ...cli_help import called
+from ...io.images import ENDINGS, ending, missing_content
 
 FILE = "dataset.json"
 GROUPS = ("source", "target", "validation", "test")

@@ -10,9 +10,17 @@ from typing import Any
 
 import nibabel as nib
 
-from ...images import ENDINGS, ending, image_or_none, missing_content
-from ...kinds import looks_like_scan, may_be_dicom, named_as_dicom, no_scan, say_passed_over, scan_files, unreadable
-from ...processes import say
+from ...io.images import ENDINGS, ending, image_or_none, missing_content
+from ...io.scan_kinds import (
+    looks_like_scan,
+    may_be_dicom,
+    named_as_dicom,
+    no_scan,
+    say_passed_over,
+    scan_files,
+    unreadable,
+)
+from ...runtime.distributed import say
 from ..naming import case_stem
 from .datalist import SUBJECT, check_exclusive, files_below, find, folder, subject_of
 
@@ -21,7 +29,7 @@ def find_images(path: str | os.PathLike, dicom: bool = False) -> list[dict[str, 
     """Entries for inference: the scans of a folder, in the order of their paths, or one file.
 
     Every file that looks like a scan is an entry, or a printed line says why it is passed over: it is a result of
-    super-resolution, see :func:`is_result`, or no magnitude MR image, see :func:`common.kinds.no_scan`.
+    super-resolution, see :func:`is_result`, or no magnitude MR image, see :func:`common.io.scan_kinds.no_scan`.
 
     Args:
         path: a folder, searched with its subfolders, linked ones too; or a file.

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from ...about import fitting, kept
-from ...geometry import slice_permutation
-from ...images import image_or_none, open_image
-from ...processes import gathered, say
+from ...io.affines import slice_permutation
+from ...io.images import image_or_none, open_image
+from ...runtime.distributed import gathered, say
 
 
 def check_scale(source: Sequence[Mapping], target: Sequence[Mapping], factors: Sequence[int], slice_axis: str) -> None:

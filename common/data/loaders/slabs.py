@@ -10,8 +10,8 @@ import torch
 import torch.distributed as dist
 from torch.nn import functional as F
 
-from ...command_line import check_whole, is_true
-from ...noise import noise_in_air
+from ...physics.noise import noise_in_air
+from ...values import check_whole, is_true
 from .batches import stacked
 from .volumes import VolumeCache
 

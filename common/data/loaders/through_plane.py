@@ -9,8 +9,8 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from ...command_line import is_true
-from ...spline import apply_along, upsampling_matrix
+from ...physics.spline import apply_along, upsampling_matrix
+from ...values import is_true
 from .slabs import PatchLoader, check_fit, draw_gains, draw_start, permuted, tissue_masks
 from .volumes import VolumeCache
 

@@ -10,7 +10,7 @@ import torch
 from monai.utils import convert_to_tensor
 from torch.utils.data import Dataset
 
-from ... import progress
+from ...runtime import progress
 from ..naming import case_name, failure, root_cause
 
 

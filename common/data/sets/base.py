@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from monai.data import Dataset
 
-from ...command_line import is_true
+from ...degradations import Degradation
 from ..lists.datalist import SCANS, cross_validation, load_datalist
 from ..loaders.volumes import VolumeCache
 from ..simulation.cohort import simulated_cohort, slice_axis_in
@@ -24,6 +24,7 @@ class Sets:
         dataset_dir: folder with ``dataset.json``; None for a cohort that is simulated in ``output_dir/data``.
         output_dir: folder of the run.
         simulated: arguments of :func:`common.data.simulation.cohort.simulated_cohort`.
+        degradation: from HR to LR, whose grids the network has.
         slice_axis: axis across the slices, "LR", "AP", "SI" or "auto"; None for "auto", or for that of simulated heads.
         folds: of a cross-validation over the subjects of all groups but validation; None for the groups as they are.
         fold: that is held out, from 0.
@@ -35,6 +36,7 @@ class Sets:
         dataset_dir: str | None,
         output_dir: str,
         simulated: Mapping[str, Any],
+        degradation: Degradation,
         slice_axis: str | None = None,
         folds: int | None = None,
         fold: int = 0,
@@ -42,7 +44,8 @@ class Sets:
     ) -> None:
         self._dataset_dir, self._output_dir, self._simulated = dataset_dir, output_dir, simulated
         self._slice_axis, self._folds, self._fold = slice_axis, folds, fold
-        self.device = device
+        self.degradation, self.device = degradation, device
+        self.scale, self.offset = list(degradation.factors), list(degradation.offset)
 
     @cached_property
     def dataset_dir(self) -> str:

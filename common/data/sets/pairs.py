@@ -11,19 +11,25 @@ from monai.data import Dataset
 from monai.transforms import Compose
 
 from ...degradations import Degradation
-from ...scale import in_plane
+from ...physics.scale import in_plane
 from ...transforms import LoadScand, MakeLRd
 from ..loaders.slabs import PairedSlabLoader
 from ..loaders.volumes import VolumeCache
 from .base import Sets
+
+SIMULATED = {
+    "subjects": 8,
+    "contrasts": "t1w",
+    "spacing": 1.5,
+    "datalist": {"hr": "*/*_t1w.nii.gz", "split": [5, 0, 1, 2]},
+}
 
 
 class Pairs(Sets):
     """Pairs of LR and HR volumes in plane, for methods that learn from them; LR is made of HR where it is not there.
 
     Args:
-        dataset_dir, output_dir, simulated, slice_axis, folds, fold, device: as for :class:`Sets`.
-        degradation: from HR to LR, whose grids the network has.
+        dataset_dir, output_dir, degradation, slice_axis, simulated, folds, fold, device: as for :class:`Sets`.
         scan_degradation: that makes LR of HR instead, on the same grids; default ``degradation``.
         group: whose HR volumes it learns from, "source" or "target".
         lr_patch: voxels of an LR patch, ``[n, n, 1]``.
@@ -39,7 +45,6 @@ class Pairs(Sets):
         self,
         dataset_dir: str | None,
         output_dir: str,
-        simulated: Mapping[str, Any],
         degradation: Degradation,
         lr_patch: Sequence[int],
         batch_size: int,
@@ -48,13 +53,14 @@ class Pairs(Sets):
         turned: bool | str = False,
         seed: int = 0,
         slice_axis: str | None = None,
+        simulated: Mapping[str, Any] = SIMULATED,
         folds: int | None = None,
         fold: int = 0,
         device: torch.device | str = "cpu",
     ) -> None:
-        super().__init__(dataset_dir, output_dir, simulated, slice_axis, folds, fold, device)
-        in_plane(scale=list(degradation.factors))
-        self.degradation, self.scan_degradation = degradation, scan_degradation or degradation
+        super().__init__(dataset_dir, output_dir, simulated, degradation, slice_axis, folds, fold, device)
+        in_plane(scale=self.scale)
+        self.scan_degradation = scan_degradation or degradation
         self.group = group
         self._patches = {"lr_patch": lr_patch, "batch_size": batch_size, "turned": turned, "seed": seed}
 

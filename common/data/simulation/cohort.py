@@ -15,9 +15,9 @@ import nibabel as nib
 import torch
 from filelock import FileLock
 
+from ...cli_help import called
 from ...degradations import Degradation
-from ...files import replacing
-from ...usage import called
+from ...io.files import replacing
 
 _SETTINGS = "simulated.json"
 _SCAN_SEED = 1000  # of the head that inference is shown: no cohort has it

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from scipy import ndimage
 
-from ...images import open_image
+from ...io.images import open_image
 from .signal import TISSUES
 
 #: FreeSurfer's aseg labels by tissue. From 500 on come the labels of whole-head maps as SynthSeg ships them, whose

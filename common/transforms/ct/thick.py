@@ -11,7 +11,7 @@ from monai.config import KeysCollection
 from monai.transforms import MapTransform
 
 from ...degradations import GaussianProfile
-from ...spline import apply_along, upsampling_matrix
+from ...physics.spline import apply_along, upsampling_matrix
 from ..scan.volume import with_meta
 
 # Spacings within this ratio count as alike; headers and rotated affines round.

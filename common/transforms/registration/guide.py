@@ -20,10 +20,10 @@ from nibabel.orientations import io_orientation
 from scipy.fft import fftfreq, irfftn, rfftfreq, rfftn
 from scipy.ndimage import affine_transform
 
-from ...command_line import is_true
 from ...data.naming import case_stem
 from ...degradations import Degradation
-from ...files import replacing
+from ...io.files import replacing
+from ...values import is_true
 from ..scan.volume import reorient_volume, with_meta
 from .placement import FWHM_PER_SIGMA, GAIN, misplacement
 from .register import register_guide

@@ -21,10 +21,10 @@ from nibabel.openers import ImageOpener
 from scipy.ndimage import binary_fill_holes
 from skimage.filters import threshold_otsu
 
-from ...files import read_sidecar
-from ...images import open_image
+from ...io.files import read_sidecar
+from ...io.images import open_image
+from ...io.nifti_affines import warn_of_forms
 from .extremes import find_extremes
-from .forms import warn_of_forms
 
 # Least share of neighbours that are equal along each axis, by which a label map is told from a scan.
 _PIECEWISE = 0.5
@@ -36,8 +36,8 @@ class CheckHeaderd(MapTransform):
     A file is read to its end once, because gzip tells only there whether what it holds is what was written.
 
     Accepted with a warning: further axes of length 1; no orientation (both NIfTI form codes 0), for which the warning
-    says what is assumed; forms that contradict each other; and each repair of :func:`~common.images.open_image`. Values
-    that are no paths, such as volumes that a client has already loaded, pass unchecked.
+    says what is assumed; forms that contradict each other; and each repair of :func:`~common.io.images.open_image`.
+    Values that are no paths, such as volumes that a client has already loaded, pass unchecked.
 
     Args:
         keys: of the paths.
@@ -45,7 +45,7 @@ class CheckHeaderd(MapTransform):
 
     Raises:
         FileNotFoundError: when there is no such file.
-        ValueError: when :func:`~common.images.open_image` cannot read the file, it is not 3-D, has RGB or complex
+        ValueError: when :func:`~common.io.images.open_image` cannot read the file, it is not 3-D, has RGB or complex
             voxels, has an affine that is not finite or not invertible, or is damaged, shorter or longer than its header
             says.
     """

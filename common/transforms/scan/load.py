@@ -13,7 +13,7 @@ from monai.config import KeysCollection
 from monai.data import MetaTensor
 from monai.transforms import Compose, EnsureChannelFirst, MapTransform
 
-from ...images import open_image
+from ...io.images import open_image
 from .acquired import AcquiredMatrixd
 from .check import CheckHeaderd, CheckVoxelsd
 from .extremes import SetAsideExtremesd
@@ -21,7 +21,7 @@ from .volume import NormaliseVolumed, SliceAxisd
 
 
 def read_volume(path: str | os.PathLike) -> MetaTensor:
-    """Read a volume as :func:`~common.images.open_image` opens it, without axes of length 1 after the third.
+    """Read a volume as :func:`~common.io.images.open_image` opens it, without axes of length 1 after the third.
 
     MONAI's reader is not used, because it moves voxels: where sizes in a header differ a little, it writes one form
     over the other.

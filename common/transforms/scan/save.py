@@ -14,9 +14,9 @@ from monai.config import KeysCollection
 from monai.transforms import MapTransform
 
 from ...data.naming import case_stem, result_path
-from ...files import replacing
-from ...images import image_or_none
-from .forms import placed_image
+from ...io.files import replacing
+from ...io.images import image_or_none
+from ...io.nifti_affines import placed_image
 
 
 class SaveVolumed(MapTransform):

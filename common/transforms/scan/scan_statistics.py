@@ -15,7 +15,7 @@ from scipy.ndimage import correlate1d, uniform_filter
 from scipy.stats import chi2
 from skimage.filters import threshold_otsu
 
-from ...geometry import ROUNDING
+from ...io.affines import ROUNDING
 from ..denoise import DB2_HIGH, DB2_LOW
 
 # What each statistic is called, its unit, and what it may mean to lie below the range and above it.

@@ -13,9 +13,9 @@ from monai.transforms import MapTransform
 from nibabel.orientations import inv_ornt_aff, ornt_transform
 
 from ...degradations import Degradation
-from ...geometry import slice_orientation
-from ...images import image_or_none
-from ...itk_images import ItkVoxels
+from ...io.affines import slice_orientation
+from ...io.images import image_or_none
+from ...io.itk_images import ItkVoxels
 from .extremes import in_type, put_back
 
 _ORIENTATION = "slice_orientation"

@@ -1,5 +1,5 @@
-from common.blur_kernels import gaussian_kernel
 from common.degradations import InPlaneKernel
+from common.physics.blur_kernels import gaussian_kernel
 
 TINY = dict(
     network=("features", "blocks"),

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from pydicom import Dataset
 
-from common.dicom import said_by_dicom
+from common.io.dicom import said_by_dicom
 from common.transforms import AcquiredMatrixd
 from common.transforms.scan.acquired import acquired_affine, crop_k_space, stated_matrix
 from tests.bundles.runs import OBLIQUE, phantom

@@ -14,7 +14,7 @@ from nibabel.affines import from_matvec
 from scipy.ndimage import map_coordinates
 
 from common.degradations import BlockAverage, ComposeDegradations, GaussianProfile, KSpaceTruncation, RicianNoise
-from common.geometry import slice_permutation
+from common.io.affines import slice_permutation
 from common.metrics import cubic
 from common.transforms import CheckHeaderd, CheckPlanesd, CheckVoxelsd, LoadScand, SaveVolumed
 from common.transforms.scan.volume import MakeLRd, NormaliseVolumed, SliceAxisd

@@ -10,11 +10,17 @@ from scipy.ndimage import gaussian_filter
 from skimage.measure import centroid, inertia_tensor
 from torch.nn import functional as F
 
-from common import blur_kernels
-from common.blur_kernels import describe_kernel, gaussian_kernel, kernel_error, save_kernels, zero_filling_kernel
 from common.degradations import InPlaneKernel, KSpaceTruncation
+from common.physics import blur_kernels
+from common.physics.blur_kernels import (
+    describe_kernel,
+    gaussian_kernel,
+    kernel_error,
+    save_kernels,
+    zero_filling_kernel,
+)
 
-from .refused import refused
+from ..refused import refused
 
 FWHM = 2 * np.sqrt(2 * np.log(2))
 ABOUT = {"factor": 2, "offset": 0.0, "hr_spacing_mm": [1.0, 1.2]}

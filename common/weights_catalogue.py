@@ -18,8 +18,8 @@ from .about import remembered
 from .blocks import ROOT, written_out
 from .data.lists.spacing import cubes
 from .export.modules import NAME, renamed
-from .files import read_about
-from .geometry import ROUNDING, slice_permutation
+from .io.affines import ROUNDING, slice_permutation
+from .io.files import read_about
 
 BUNDLES = ROOT / "bundles"
 _CONFIG = Path("configs", "inference.json")
@@ -39,7 +39,7 @@ class Offer:
         bundle: its folder.
         overrides: of its inference.json, with the checkpoint where there is one.
         scale: voxels of the result for a voxel of the scan, along the ordered axes.
-        slice_axis: as for :func:`common.geometry.slice_permutation`.
+        slice_axis: as for :func:`common.io.affines.slice_permutation`.
         ranges: lowest and highest spacing in the training by axis; None where it is not known.
         guided: whether it needs a guide.
         there: whether the file of the weights is there, or none is needed.

@@ -20,9 +20,9 @@ import torch
 from monai.bundle import ConfigParser, ReferenceResolver
 from monai.bundle.config_parser import merge_kv
 
-from . import threads
 from .blocks import block_of, is_block, strings_in
 from .errors import INTERRUPTED, Output, report
+from .values import is_true
 
 # Arguments of `python -m monai.bundle run` itself.
 _OF_RUN = {
@@ -38,36 +38,9 @@ _GO_ON = {
 }
 
 
-def is_true(value: bool | str, name: str = "a switch") -> bool:
-    """A switch's value: the command line gives ``--resume true`` as text, a config gives true.
-
-    Args:
-        value: of the switch.
-        name: what it is called where it is set, for the message.
-
-    Raises:
-        ValueError: when the value is neither true nor false.
-    """
-    text = str(value).lower()
-    if text not in ("true", "false"):
-        raise ValueError(f"{name} is {value!r}, expected true or false.")
-    return text == "true"
-
-
 def top_of(key: str) -> str:
     """The key at the top of a config that a key lies under: of ``train#dataset::data`` it is ``train``."""
     return re.split("#|::", key)[0]
-
-
-def check_whole(**values: float) -> None:
-    """Refuse settings that are no whole number of at least 1.
-
-    Raises:
-        ValueError: with the name and the value of the first that is not.
-    """
-    for name, value in values.items():
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise ValueError(f"{name} is {value!r}, expected a whole number of at least 1, for example --{name} 2.")
 
 
 def check_device(device: torch.device | str) -> None:
@@ -90,8 +63,7 @@ def check(argv: Sequence[str] | None = None) -> None:
     command line of ``python -m monai.bundle run``, so it stands first in a config's ``initialize``. In another program,
     such as a server that loads the bundle, it does nothing.
 
-    With ``--traceback true`` the traceback stands above the message. On a CPU it settles how many threads compute, see
-    :func:`common.threads.settle`.
+    With ``--traceback True`` the traceback stands above the message.
 
     Args:
         argv: the command line; default that of this process.
@@ -120,12 +92,6 @@ def check(argv: Sequence[str] | None = None) -> None:
             problems += [f"--{problem}"] if problem else []
     if problems:
         raise ValueError("\n".join(problems))
-    running = running_parser()
-    if running is not None and "device" in running:
-        device = torch.device(running.get_parsed_content("device"))
-        check_device(device)
-        if device.type == "cpu":
-            threads.settle()
 
 
 def running_parser() -> ConfigParser | None:

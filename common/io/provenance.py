@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from .degradations import Degradation
+from ..degradations import Degradation
 from .files import read_object, read_sidecar
 
 BIDS_VERSION = "1.11.0"

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from common.offers import BUNDLES, choose, learn_from_scan, offers
+from common.weights_catalogue import BUNDLES, choose, learn_from_scan, offers
 
 from .refused import refused
 

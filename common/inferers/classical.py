@@ -12,7 +12,7 @@ from monai.inferers import Inferer
 from skimage.restoration import denoise_tv_chambolle
 
 from ..degradations import Degradation, KSpaceTruncation, interpolated
-from ..progress import report
+from ..runtime.progress import report
 
 
 class SplineInferer(Inferer):

@@ -9,7 +9,8 @@ from functools import partial
 import pytest
 import torch
 
-from common.command_line import check, check_device, check_whole, is_true
+from common.override_checks import check, check_device
+from common.values import check_whole, is_true
 
 from .refused import refused
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-from ...command_line import is_true
-from ...images import open_image
-from ...processes import join, rank
+from ...io.images import open_image
+from ...runtime.distributed import join, rank
+from ...values import is_true
 from ..naming import result_path
 
 

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import torch
 
-from common.side_by_side import Programs
+from common.runtime.parallel_runs import Programs
 
 # Tells that it waits, and what it then got. It ends by that, or stays, or stays and has this program told again.
 WAITS = """

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
 from collections.abc import Callable
 from typing import Any
@@ -12,11 +11,10 @@ import torch
 from monai.data import MetaTensor
 from monai.inferers import Inferer
 
-from ..command_line import is_true
 from ..degradations import Degradation
 from ..networks.slab import batch_to_slices, slices_to_batch
-from ..progress import counted, part
-from ..spline import apply_along, spline_matrix
+from ..physics.spline import apply_along, spline_matrix
+from ..runtime.progress import counted, part
 
 
 class BetweenInferer(Inferer):
@@ -29,18 +27,13 @@ class BetweenInferer(Inferer):
     Args:
         degradation: from HR to LR, along the last axis alone; says where thin slices lie.
         batch: pairs of slices at once.
-        amp: whether the network runs under autocast.
-        amp_kwargs: of ``torch.autocast``.
     """
 
-    def __init__(
-        self, degradation: Degradation, batch: int = 1, amp: bool | str = False, amp_kwargs: dict | None = None
-    ) -> None:
+    def __init__(self, degradation: Degradation, batch: int = 1) -> None:
         super().__init__()
         self.factor, self.offset = degradation.factors[2], degradation.offset[2]
         self.halvings = math.ceil(math.log2(self.factor)) + 1
         self.batch = batch
-        self.amp, self.amp_kwargs = is_true(amp, "amp"), amp_kwargs or {}
 
     def __call__(self, inputs: torch.Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any) -> torch.Tensor:
         """Super-resolve a batch of volumes.
@@ -57,11 +50,9 @@ class BetweenInferer(Inferer):
         volume = inputs.as_tensor() if isinstance(inputs, MetaTensor) else inputs
         count = round(volume.shape[-1] * self.factor)
         volume = torch.cat([volume[..., :1], volume, volume[..., -1:]], dim=-1)
-        autocast = torch.autocast(volume.device.type, **self.amp_kwargs) if self.amp else contextlib.nullcontext()
-        with autocast:
-            for i in range(self.halvings):
-                with part(i, self.halvings):
-                    volume = self._halved(volume, network, args, kwargs)
+        for i in range(self.halvings):
+            with part(i, self.halvings):
+                volume = self._halved(volume, network, args, kwargs)
         places = ((np.arange(count) - self.offset) / self.factor + 1) * 2**self.halvings
         if np.array_equal(places, places.round()):
             return volume[..., torch.from_numpy(places.astype(int))]

@@ -1,8 +1,8 @@
 from functools import partial
 
-from common.scale import across_slices, along_each_axis, in_plane
+from common.physics.scale import across_slices, along_each_axis, in_plane
 
-from .refused import refused
+from ..refused import refused
 
 
 def test_a_scale_that_does_not_fit_the_axes_is_named():

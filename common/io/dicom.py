@@ -1,4 +1,4 @@
-"""DICOM in, DICOM out: MR series as NIfTI, and results as derived series, with the Deploy application's code."""
+"""DICOM in, DICOM out: MR series as NIfTI, and results as derived series."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 
-from .data.lists.scans import absent_images
+from ..data.lists.scans import absent_images
+from ..runtime.distributed import say
 from .files import sidecar
-from .processes import say
-from .transforms.scan.forms import placed_image
+from .nifti_affines import placed_image
 
 try:
     from pydicom import Dataset
 
-    from .apps.deploy.mr_series.kinds import no_scan
-    from .apps.deploy.mr_series.parts import Part, parts
-    from .apps.deploy.mr_series.read import describe, files_in, read_header, read_voxels, stack, without_copies
-    from .apps.deploy.mr_series.tags import some
-    from .apps.deploy.mr_series.write import DERIVED, slice_thickness, write_series
+    from .dicom_series.kinds import no_scan
+    from .dicom_series.parts import Part, parts
+    from .dicom_series.read import describe, files_in, read_header, read_voxels, stack, without_copies
+    from .dicom_series.tags import some
+    from .dicom_series.write import DERIVED, slice_thickness, write_series
 except ImportError as error:
     raise ImportError(
         f"DICOM needs pydicom and highdicom ({error.name} is missing): pip install 'mri-sr-bundles[dicom]'."

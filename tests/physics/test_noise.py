@@ -5,7 +5,7 @@ from scipy.ndimage import binary_dilation, gaussian_filter
 from scipy.stats import rice
 
 from common.degradations import RicianNoise
-from common.noise import noise_in_air, noise_levels, rician_bias
+from common.physics.noise import noise_in_air, noise_levels, rician_bias
 
 
 def head(size=48):

@@ -18,7 +18,7 @@ _GRIDS = 4, 10, 32  # codes of extensions that describe a grid: AFNI's, Jim's an
 
 
 def warn_of_forms(path: str | os.PathLike, image: SpatialImage) -> None:
-    """Warn of what :func:`~common.images.open_image` repaired or assumed, and of NIfTI forms that differ."""
+    """Warn of what :func:`~common.io.images.open_image` repaired or assumed, and of NIfTI forms that differ."""
     for note in image.extra.get("notes", ()):
         warnings.warn(f"{path}: {note}", stacklevel=2)
     header = image.header
@@ -45,7 +45,7 @@ def placed_image(array: np.ndarray, affine: np.ndarray, source: SpatialImage | N
     Args:
         array: voxels ``(X, Y, Z)``, their axes as in ``source``.
         affine: 4x4, their voxels to the world of ``source.affine``, in mm.
-        source: the image that they were made from, as :func:`~common.images.open_image` opens it, which may have
+        source: the image that they were made from, as :func:`~common.io.images.open_image` opens it, which may have
             another grid; None where there is none.
 
     Returns:

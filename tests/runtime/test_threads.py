@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from common import threads
+from common.runtime import threads
 
 
 @pytest.fixture(autouse=True)

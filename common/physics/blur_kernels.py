@@ -14,7 +14,7 @@ import torch
 from scipy import ndimage
 from scipy.optimize import least_squares
 
-from .files import replacing
+from ..io.files import replacing
 
 _FWHM = 2 * math.sqrt(2 * math.log(2))  # of a Gaussian with sigma 1
 

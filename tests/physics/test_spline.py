@@ -6,7 +6,7 @@ from scipy.ndimage import map_coordinates
 
 from common.degradations import GaussianProfile
 from common.networks import SplineInterpolation
-from common.spline import _held, apply_along, spline_matrix, upsampling_matrix
+from common.physics.spline import _held, apply_along, spline_matrix, upsampling_matrix
 
 
 def test_a_matrix_is_the_spline_through_any_samples():

@@ -11,11 +11,11 @@ import nibabel as nib
 from nibabel.nifti1 import intent_codes
 from nibabel.spatialimages import SpatialImage
 
-from .apps.deploy.mr_series.image_types import kind_by_type
-from .apps.deploy.mr_series.signature import is_dicom
+from ..runtime.distributed import say
+from .dicom_series.image_types import kind_by_type
+from .dicom_series.signature import is_dicom
 from .files import read_sidecar
 from .images import ending, image_or_none, missing_content
-from .processes import say
 
 # Formats of scans that open_image does not read, and what makes a file of one that it reads.
 _CONVERTERS = {

@@ -12,8 +12,8 @@ import pytest
 import torch
 from monai.inferers import SlidingWindowInferer
 
-from common import progress
 from common.inferers import AxesInferer, CascadeInferer, OrthogonalInferer, SlabInferer
+from common.runtime import progress
 
 # Each with the number of times that it reports, more than one a tile, axis, direction or stage.
 INFERERS = {

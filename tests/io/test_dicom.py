@@ -12,13 +12,13 @@ import pytest
 from pydicom.uid import CTImageStorage, EnhancedMRImageStorage, generate_uid
 from scipy.ndimage import zoom
 
-from common.apps.deploy.mr_series.signature import is_dicom
-from common.dicom import find_series, is_derived, to_nifti, write_derived
-from common.images import ENDINGS
+from common.io.dicom import find_series, is_derived, to_nifti, write_derived
+from common.io.dicom_series.signature import is_dicom
+from common.io.images import ENDINGS
 
-from . import malformed
-from .clients import dicom
-from .refused import has, refused
+from .. import malformed
+from ..clients import dicom
+from ..refused import has, refused
 
 BUNDLE = {"name": "UDEAN: super-resolution", "version": "1.2.3", "authors": "someone", "sha256": "0" * 64}
 SERIES = {
@@ -304,5 +304,7 @@ def test_a_mirrored_result_or_one_with_a_voxel_that_is_no_number_leaves_nothing(
 
 def test_without_the_extra_the_message_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "pydicom", None)
-    monkeypatch.delitem(sys.modules, "common.dicom")
-    refused(lambda: importlib.import_module("common.dicom"), ImportError, "pydicom is missing", "mri-sr-bundles[dicom]")
+    monkeypatch.delitem(sys.modules, "common.io.dicom")
+    refused(
+        lambda: importlib.import_module("common.io.dicom"), ImportError, "pydicom is missing", "mri-sr-bundles[dicom]"
+    )

@@ -1,0 +1,1 @@
+"""Files, images and DICOM series: what they are, and how they are read and written."""

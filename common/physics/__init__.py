@@ -1,0 +1,1 @@
+"""Noise, blur kernels, spline interpolation and scales of scans."""

@@ -1,0 +1,30 @@
+"""Values as configs and command lines give them."""
+
+from __future__ import annotations
+
+
+def is_true(value: bool | str, name: str = "a switch") -> bool:
+    """A switch's value: the command line gives ``--resume true`` as text, a config gives true.
+
+    Args:
+        value: of the switch.
+        name: what it is called where it is set, for the message.
+
+    Raises:
+        ValueError: when the value is neither true nor false.
+    """
+    text = str(value).lower()
+    if text not in ("true", "false"):
+        raise ValueError(f"{name} is {value!r}, expected true or false.")
+    return text == "true"
+
+
+def check_whole(**values: float) -> None:
+    """Refuse settings that are no whole number of at least 1.
+
+    Raises:
+        ValueError: with the name and the value of the first that is not.
+    """
+    for name, value in values.items():
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise ValueError(f"{name} is {value!r}, expected a whole number of at least 1, for example --{name} 2.")
