@@ -270,16 +270,29 @@ def listed(cohort: Path, tiny: Tiny) -> dict[str, list[dict[str, Path]]]:
 def overrides(bundle: str, names: Sequence[str], folder: Path, **override: object) -> dict[str, object]:
     """Overrides for a tiny run that writes to ``folder``: results to "out", weights to "models".
 
-    Sizes are given to a training only: evaluation and inference take them from the weights.
+    Sizes are given to a training only: evaluation and inference take them from the weights' overlay.
     """
-    small = {"device": "$torch.device('cpu')", "output_dir": str(folder / "out")}
-    if names[0] == "inference":
+    small: dict[str, object] = {"device": "cpu", "output_dir": str(folder / "out")}
+    if names[0] != "inference":
+        small["ckpt_dir"] = str(folder / "models")
+    if _applies(names):
         small["checkpoint"] = str(folder / "models" / "model.pt")
     else:
-        small["ckpt_dir"] = str(folder / "models")
-    if names[0] != "inference" and "evaluate" not in names:
         small.update(**TINY[bundle].network, **TINY[bundle].training)
     return {**small, **override}
+
+
+def _applies(names: Sequence[str]) -> bool:
+    """Whether configs apply weights, and train none."""
+    return names[0] == "inference" or "evaluate" in names
+
+
+def with_overlay(bundle: str, names: Sequence[str], folder: Path, override: Mapping[str, object]) -> list[str]:
+    """Paths of configs, and of the overlay of the weights that they apply, where there is one."""
+    checkpoint = override.get("checkpoint", folder / "models" / "model.pt")
+    overlay = None if checkpoint is None else Path(str(checkpoint)).with_suffix(".json")
+    beside = [str(overlay)] if _applies(names) and overlay is not None and overlay.is_file() else []
+    return configs(bundle, *names) + beside
 
 
 def run(bundle: str, names: Sequence[str], folder: Path, **override: object) -> None:
@@ -287,15 +300,17 @@ def run(bundle: str, names: Sequence[str], folder: Path, **override: object) -> 
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="parsing config_file")  # that a config can run code
         monai.bundle.run(
-            config_file=configs(bundle, *names), logging_file=False, **overrides(bundle, names, folder, **override)
+            config_file=with_overlay(bundle, names, folder, override),
+            logging_file=False,
+            **overrides(bundle, names, folder, **override),
         )
 
 
 def words(bundle: str, names: Sequence[str], folder: Path, **override: object) -> list[str]:
     """The words that follow ``python -m monai.bundle``."""
-    line = ["run", "--config_file", str(configs(bundle, *names))]
+    line = ["run", "--config_file", str(with_overlay(bundle, names, folder, override))]
     for key, value in overrides(bundle, names, folder, **override).items():
-        line += [f"--{key}", str(value).lower() if isinstance(value, bool) else str(value)]
+        line += [f"--{key}", str(value)]
     return line
 
 
