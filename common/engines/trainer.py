@@ -128,6 +128,8 @@ class AlternatingTrainer(Trainer):
         if output_dir is not None:
             check_writable(output_dir, ckpt_dir)
             check_new_run(output_dir, ckpt_dir, resume, overwrite, stage)
+            if dist.is_initialized():
+                dist.barrier()  # before any of the processes begins to write
         if initial is not None:
             load(network, initial, device, degradation=getattr(data, "degradation", None), option="initial")
         super().__init__(

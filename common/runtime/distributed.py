@@ -25,6 +25,19 @@ def own_device() -> torch.device:
     return torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)) % torch.cuda.device_count())
 
 
+def joined_device() -> torch.device:
+    """Join the processes that torchrun started, and give the device of this one; ``finalize`` leaves them.
+
+    Returns:
+        The GPU with this process's number on the node, or the CPU.
+    """
+    device = torch.device("cuda", int(os.environ["LOCAL_RANK"])) if torch.cuda.is_available() else torch.device("cpu")
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    return device
+
+
 def say(line: str) -> None:
     """Print a line once, whatever the number of processes."""
     if rank()[0] == 0:
