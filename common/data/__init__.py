@@ -13,7 +13,7 @@ from .loaders.through_plane import ThroughPlaneLoader, check_patch
 from .loaders.triplets import TripletLoader
 from .loaders.volumes import VolumeCache
 from .scans import Scans
-from .sets import Pairs, Unpaired
+from .sets import Pairs, SourcePairs, Unpaired, UnpairedInContext
 
 __all__ = [
     "CaseFailure",
@@ -25,9 +25,11 @@ __all__ = [
     "Pairs",
     "Scans",
     "SliceLoader",
+    "SourcePairs",
     "ThroughPlaneLoader",
     "TripletLoader",
     "Unpaired",
+    "UnpairedInContext",
     "UnpairedSlabLoader",
     "VolumeCache",
     "as_hr",

@@ -1,6 +1,8 @@
 """What a training, its validation and its evaluation read: one component for each way to learn."""
 
+from .in_context import UnpairedInContext
 from .pairs import Pairs
+from .source_pairs import SourcePairs
 from .unpaired import Unpaired
 
-__all__ = ["Pairs", "Unpaired"]
+__all__ = ["Pairs", "SourcePairs", "Unpaired", "UnpairedInContext"]
