@@ -13,12 +13,13 @@ from .loaders.through_plane import ThroughPlaneLoader, check_patch
 from .loaders.triplets import TripletLoader
 from .loaders.volumes import VolumeCache
 from .scans import Scans
-from .sets import Pairs
+from .sets import InterpolatedImages, Pairs, Triplets
 
 __all__ = [
     "CaseFailure",
     "CaseLoader",
     "ImagePairLoader",
+    "InterpolatedImages",
     "KernelCropLoader",
     "KernelSliceLoader",
     "PairedSlabLoader",
@@ -27,6 +28,7 @@ __all__ = [
     "SliceLoader",
     "ThroughPlaneLoader",
     "TripletLoader",
+    "Triplets",
     "UnpairedSlabLoader",
     "VolumeCache",
     "as_hr",
