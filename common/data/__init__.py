@@ -13,13 +13,13 @@ from .loaders.through_plane import ThroughPlaneLoader, check_patch
 from .loaders.triplets import TripletLoader
 from .loaders.volumes import VolumeCache
 from .scans import Scans
-from .sets import InterpolatedImages, Pairs, Triplets
+from .sets import HRImages, Pairs, Triplets
 
 __all__ = [
     "CaseFailure",
     "CaseLoader",
+    "HRImages",
     "ImagePairLoader",
-    "InterpolatedImages",
     "KernelCropLoader",
     "KernelSliceLoader",
     "PairedSlabLoader",

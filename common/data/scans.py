@@ -9,7 +9,7 @@ from monai.data import Dataset
 from monai.transforms import Compose
 
 from ..degradations import Degradation
-from ..physics.scale import across_slices
+from ..physics.scale import across_slices as check_across_slices
 from ..transforms import CheckThickSlicesd, CheckTrainingRanged, LoadScand
 from ..values import is_true
 from .lists.scans import find_images, find_pairs
@@ -24,7 +24,8 @@ class Scans(Dataset):
         dataset_dir: file or folder; None for a scan that is simulated in ``output_dir/scan``.
         slice_axis: axis across the slices, as for :class:`common.transforms.LoadScand`.
         training_range: of the weights, which scans are compared with; None for no comparison.
-        thick_slices: scale [1, 1, n] of a method that makes thick slices thin, which refuses other scans; None for any.
+        across_slices: the scale [1, 1, n] of a method that makes slices thinner, which refuses scans without thick
+            ones; None for other methods.
         transform: reads an entry, in the place of what ``slice_axis`` and ``training_range`` say.
         contrast: of the simulated scan.
         lr: pattern of the scans' files where each has a guide.
@@ -36,7 +37,7 @@ class Scans(Dataset):
         data: entries, in the place of those that are found.
 
     Raises:
-        ValueError: when ``thick_slices`` is no such scale.
+        ValueError: when ``across_slices`` is no such scale.
     """
 
     def __init__(
@@ -44,7 +45,7 @@ class Scans(Dataset):
         dataset_dir: str | None,
         slice_axis: str = "auto",
         training_range: Mapping[str, Sequence[float]] | None = None,
-        thick_slices: Sequence[float] | None = None,
+        across_slices: Sequence[float] | None = None,
         transform: Callable | None = None,
         contrast: str = "t1w",
         lr: str | None = None,
@@ -61,9 +62,8 @@ class Scans(Dataset):
             LoadScand("image", slice_axis=slice_axis),
             CheckTrainingRanged("image", training_range=training_range),
         ]
-        if thick_slices is not None:
-            thinner = across_slices(whole=False, scale=thick_slices)
-            read.insert(1, CheckThickSlicesd("image", scale=thinner))
+        if across_slices is not None:
+            read.append(CheckThickSlicesd("image", check_across_slices(whole=False, scale=across_slices)))
         super().__init__([] if data is None else data, transform or Compose(read))
         self._found = data is not None
 

@@ -91,7 +91,7 @@ class ThickSlices(Sets):
         return entries
 
 
-class InterpolatedImages(ThickSlices):
+class HRImages(ThickSlices):
     """Images of HR volumes, and what is left of them when they are degraded and interpolated.
 
     Args:
