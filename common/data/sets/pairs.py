@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from monai.data import Dataset
@@ -16,13 +16,6 @@ from ...transforms import LoadScand, MakeLRd
 from ..loaders.slabs import PairedSlabLoader
 from ..loaders.volumes import VolumeCache
 from .base import Sets
-
-SIMULATED = {
-    "subjects": 8,
-    "contrasts": "t1w",
-    "spacing": 1.5,
-    "datalist": {"hr": "*/*_t1w.nii.gz", "split": [5, 0, 1, 2]},
-}
 
 
 class Pairs(Sets):
@@ -41,6 +34,13 @@ class Pairs(Sets):
         ValueError: for a degradation that does not act in plane alone.
     """
 
+    SIMULATED: ClassVar[Mapping[str, Any]] = {
+        "subjects": 8,
+        "contrasts": "t1w",
+        "spacing": 1.5,
+        "datalist": {"hr": "*/*_t1w.nii.gz", "split": [5, 0, 1, 2]},
+    }
+
     def __init__(
         self,
         dataset_dir: str | None,
@@ -53,7 +53,7 @@ class Pairs(Sets):
         turned: bool | str = False,
         seed: int = 0,
         slice_axis: str | None = None,
-        simulated: Mapping[str, Any] = SIMULATED,
+        simulated: Mapping[str, Any] | None = None,
         folds: int | None = None,
         fold: int = 0,
         device: torch.device | str = "cpu",
