@@ -13,7 +13,7 @@ from .loaders.through_plane import ThroughPlaneLoader, check_patch
 from .loaders.triplets import TripletLoader
 from .loaders.volumes import VolumeCache
 from .scans import Scans
-from .sets import HRImages, Pairs, Triplets
+from .sets import HRImages, Pairs, Triplets, Unpaired
 
 __all__ = [
     "CaseFailure",
@@ -29,6 +29,7 @@ __all__ = [
     "ThroughPlaneLoader",
     "TripletLoader",
     "Triplets",
+    "Unpaired",
     "UnpairedSlabLoader",
     "VolumeCache",
     "as_hr",

@@ -2,5 +2,6 @@
 
 from .pairs import Pairs
 from .thick_slices import HRImages, ThickSlices, Triplets
+from .unpaired import Unpaired
 
-__all__ = ["HRImages", "Pairs", "ThickSlices", "Triplets"]
+__all__ = ["HRImages", "Pairs", "ThickSlices", "Triplets", "Unpaired"]
