@@ -3,6 +3,15 @@
 from .in_context import UnpairedInContext
 from .pairs import Pairs
 from .source_pairs import SourcePairs
+from .thick_slices import HRImages, ThickSlices, Triplets
 from .unpaired import Unpaired
 
-__all__ = ["Pairs", "SourcePairs", "Unpaired", "UnpairedInContext"]
+__all__ = [
+    "HRImages",
+    "Pairs",
+    "SourcePairs",
+    "ThickSlices",
+    "Triplets",
+    "Unpaired",
+    "UnpairedInContext",
+]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from monai.data import Dataset
@@ -19,13 +19,6 @@ from ..lists.spacing import check_scale
 from ..loaders.slabs import UnpairedSlabLoader
 from ..loaders.volumes import VolumeCache
 from .base import Sets
-
-SIMULATED = {
-    "subjects": 16,
-    "contrasts": "t1w",
-    "spacing": 1.2,
-    "datalist": {"hr": "*/*_t1w.nii.gz", "split": [7, 6, 1, 2]},
-}
 
 
 class Unpaired(Sets):
@@ -47,6 +40,13 @@ class Unpaired(Sets):
             spacing than the factors ask for, or ``misaligned`` and a cohort of other subjects.
     """
 
+    SIMULATED: ClassVar[Mapping[str, Any]] = {
+        "subjects": 16,
+        "contrasts": "t1w",
+        "spacing": 1.2,
+        "datalist": {"hr": "*/*_t1w.nii.gz", "split": [7, 6, 1, 2]},
+    }
+
     def __init__(
         self,
         dataset_dir: str | None,
@@ -59,7 +59,7 @@ class Unpaired(Sets):
         misaligned: bool | str = False,
         seed: int = 0,
         slice_axis: str | None = None,
-        simulated: Mapping[str, Any] = SIMULATED,
+        simulated: Mapping[str, Any] | None = None,
         folds: int | None = None,
         fold: int = 0,
         device: torch.device | str = "cpu",
