@@ -13,7 +13,7 @@ from .loaders.through_plane import ThroughPlaneLoader, check_patch
 from .loaders.triplets import TripletLoader
 from .loaders.volumes import VolumeCache
 from .scans import Scans
-from .sets import Pairs
+from .sets import Pairs, UnknownBlur
 
 __all__ = [
     "CaseFailure",
@@ -27,6 +27,7 @@ __all__ = [
     "SliceLoader",
     "ThroughPlaneLoader",
     "TripletLoader",
+    "UnknownBlur",
     "UnpairedSlabLoader",
     "VolumeCache",
     "as_hr",
