@@ -72,7 +72,7 @@ class KernelEstimation:
         train_handlers: list | None = None,
         save_minutes: float | None = 5,
     ) -> None:
-        self.data, self.graph, self.players, self.seed = data, graph, players, seed
+        self.data, self.graph, self.players, self.network, self.seed = data, graph, players, network, seed
         self.kernel_dir, self.ckpt_dir = Path(kernel_dir), Path(ckpt_dir)
         resume = is_true(resume, "resume")
         check_writable(output_dir, ckpt_dir, kernel_dir)

@@ -43,6 +43,7 @@ class UnknownBlur(Sets):
         lr_patch: voxels of an LR patch, ``[n, n, 1]``.
         batch_size: patches in a batch.
         scan_degradation: that makes LR of HR instead, on the same grids; default ``degradation``.
+        group: of the LR scans whose kernels are estimated.
         kernels: ``(N, K, K)`` or ``(K, K)``, known ones in the place of those in ``kernel_dir``.
         noise_levels: standard deviations of the noise in batches; default those of the LR scans.
         validation_degradation: that makes LR for validation; default the mean of the kernels, with the mean noise.
@@ -71,6 +72,7 @@ class UnknownBlur(Sets):
         lr_patch: Sequence[int],
         batch_size: int,
         scan_degradation: Degradation | None = None,
+        group: str = "target",
         kernels: torch.Tensor | None = None,
         noise_levels: Sequence[float] | None = None,
         validation_degradation: Degradation | None = None,
@@ -93,6 +95,7 @@ class UnknownBlur(Sets):
     ) -> None:
         super().__init__(dataset_dir, output_dir, simulated, degradation, slice_axis, folds, fold, device)
         check_whole(batch_volumes=batch_volumes)
+        self.group = group
         self.factor, self.centre = in_plane(scale=self.scale), self.offset[0]
         self.hr_patch = self.factor * in_plane(lr_patch=lr_patch)
         self.scan_degradation, self.kernel_dir = scan_degradation or degradation, kernel_dir
@@ -122,7 +125,7 @@ class UnknownBlur(Sets):
     @cached_property
     def target(self) -> list[dict]:
         """Entries with LR, or with HR of which it is made."""
-        return as_lr(self.listed("target", ("hr", "lr")))
+        return as_lr(self.listed(self.group, ("hr", "lr")))
 
     @cached_property
     def hr_spacing(self) -> list[float]:
@@ -137,18 +140,18 @@ class UnknownBlur(Sets):
                 used.
         """
         self.cached(self._validating, self.load, [], False)
-        check_target(self._to_estimate(self.target[self.batch_volumes :], denoise=False), self.lr_crop)
+        check_target(self.lr_scans(self.target[self.batch_volumes :], denoise=False), self.lr_crop)
         source = self.cached(self.source, self.load, ["hr"], False)
         check_fit(source, "hr", (self.hr_patch, self.hr_patch, 1), "source")
         for first in range(0, len(self.target), self.batch_volumes):
-            target = self._to_estimate(self.target[first : first + self.batch_volumes], self.denoise)
+            target = self.lr_scans(self.target[first : first + self.batch_volumes], self.denoise)
             cases = kernel_cases(source, target, self.kernel_per, self.slice_step)
             yield KernelCropLoader(
                 source, target, cases, self.crop, self.lr_crop, self.crops, self.seed, self.device
             )
 
-    def _to_estimate(self, entries: Sequence[Mapping], denoise: bool) -> VolumeCache:
-        """LR scans, "lr", resized to ``factor`` times the HR pixels."""
+    def lr_scans(self, entries: Sequence[Mapping], denoise: bool) -> VolumeCache:
+        """LR scans as kernels are estimated from them, "lr": their pixels are ``factor`` times as large as HR ones."""
         resized = resized_planes("lr", [self.factor * mm for mm in self.hr_spacing])
         denoised = [DenoiseSlicesd("lr")] if denoise else []
         return self.cached(entries, Compose([self.load_lr, *denoised, *resized]), ["lr"], False)
