@@ -6,7 +6,7 @@ import pytest
 
 from common.engines.carried import check_new_run
 
-from ..refused import refused
+from tests.refused import refused
 
 
 @pytest.mark.parametrize(
