@@ -13,7 +13,7 @@ from .loaders.through_plane import ThroughPlaneLoader, check_patch
 from .loaders.triplets import TripletLoader
 from .loaders.volumes import VolumeCache
 from .scans import Scans
-from .sets import HRImages, Pairs, SourcePairs, Triplets, Unpaired, UnpairedInContext
+from .sets import HRImages, Pairs, SourcePairs, ThickSlices, Triplets, UnknownBlur, Unpaired, UnpairedInContext
 
 __all__ = [
     "CaseFailure",
@@ -27,9 +27,11 @@ __all__ = [
     "Scans",
     "SliceLoader",
     "SourcePairs",
+    "ThickSlices",
     "ThroughPlaneLoader",
     "TripletLoader",
     "Triplets",
+    "UnknownBlur",
     "Unpaired",
     "UnpairedInContext",
     "UnpairedSlabLoader",

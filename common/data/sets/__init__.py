@@ -4,6 +4,7 @@ from .in_context import UnpairedInContext
 from .pairs import Pairs
 from .source_pairs import SourcePairs
 from .thick_slices import HRImages, ThickSlices, Triplets
+from .unknown_blur import UnknownBlur
 from .unpaired import Unpaired
 
 __all__ = [
@@ -12,6 +13,7 @@ __all__ = [
     "SourcePairs",
     "ThickSlices",
     "Triplets",
+    "UnknownBlur",
     "Unpaired",
     "UnpairedInContext",
 ]
