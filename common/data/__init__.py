@@ -13,11 +13,12 @@ from .loaders.through_plane import ThroughPlaneLoader, check_patch
 from .loaders.triplets import TripletLoader
 from .loaders.volumes import VolumeCache
 from .scans import Scans
-from .sets import Pairs
+from .sets import HRImages, Pairs, SourcePairs, ThickSlices, Triplets, UnknownBlur, Unpaired, UnpairedInContext
 
 __all__ = [
     "CaseFailure",
     "CaseLoader",
+    "HRImages",
     "ImagePairLoader",
     "KernelCropLoader",
     "KernelSliceLoader",
@@ -25,8 +26,14 @@ __all__ = [
     "Pairs",
     "Scans",
     "SliceLoader",
+    "SourcePairs",
+    "ThickSlices",
     "ThroughPlaneLoader",
     "TripletLoader",
+    "Triplets",
+    "UnknownBlur",
+    "Unpaired",
+    "UnpairedInContext",
     "UnpairedSlabLoader",
     "VolumeCache",
     "as_hr",

@@ -9,7 +9,8 @@ from monai.data import Dataset
 from monai.transforms import Compose
 
 from ..degradations import Degradation
-from ..transforms import CheckTrainingRanged, LoadScand
+from ..physics.scale import across_slices as check_across_slices
+from ..transforms import CheckThickSlicesd, CheckTrainingRanged, DenoiseSlicesd, LoadScand, resized_planes
 from ..values import is_true
 from .lists.scans import find_images, find_pairs
 from .lists.sharding import to_do
@@ -23,6 +24,8 @@ class Scans(Dataset):
         dataset_dir: file or folder; None for a scan that is simulated in ``output_dir/scan``.
         slice_axis: axis across the slices, as for :class:`common.transforms.LoadScand`.
         training_range: of the weights, which scans are compared with; None for no comparison.
+        across_slices: the scale [1, 1, n] of a method that makes slices thinner, which refuses scans without thick
+            ones; None for other methods.
         transform: reads an entry, in the place of what ``slice_axis`` and ``training_range`` say.
         contrast: of the simulated scan.
         lr: pattern of the scans' files where each has a guide.
@@ -31,7 +34,13 @@ class Scans(Dataset):
         skip_existing: whether scans are left out whose results are there whole.
         shard: such as "3/16", the share of the scans that is done here; None for all.
         bids: whether results are named as BIDS derivatives.
+        denoise: whether scans are denoised slice by slice.
+        lr_spacing: in mm, to which pixels in plane are resized, see :func:`common.transforms.resized_planes`; None
+            for pixels as they are.
         data: entries, in the place of those that are found.
+
+    Raises:
+        ValueError: when ``across_slices`` is no such scale.
     """
 
     def __init__(
@@ -39,6 +48,7 @@ class Scans(Dataset):
         dataset_dir: str | None,
         slice_axis: str = "auto",
         training_range: Mapping[str, Sequence[float]] | None = None,
+        across_slices: Sequence[float] | None = None,
         transform: Callable | None = None,
         contrast: str = "t1w",
         lr: str | None = None,
@@ -47,6 +57,8 @@ class Scans(Dataset):
         skip_existing: bool | str = False,
         shard: str | None = None,
         bids: bool | str = False,
+        denoise: bool | str = False,
+        lr_spacing: Sequence[float] | None = None,
         data: Sequence[Mapping[str, Any]] | None = None,
     ) -> None:
         self.bids, self.shard = is_true(bids, "bids"), shard
@@ -54,7 +66,11 @@ class Scans(Dataset):
         read = [
             LoadScand("image", slice_axis=slice_axis),
             CheckTrainingRanged("image", training_range=training_range),
+            *([DenoiseSlicesd("image")] if is_true(denoise, "denoise") else []),
+            *([] if lr_spacing is None else resized_planes("image", lr_spacing)),
         ]
+        if across_slices is not None:
+            read.append(CheckThickSlicesd("image", check_across_slices(whole=False, scale=across_slices)))
         super().__init__([] if data is None else data, transform or Compose(read))
         self._found = data is not None
 

@@ -15,7 +15,7 @@ from .in_plane_kernel import InPlaneKernel
 from .interpolated import Interpolated, interpolated
 from .k_space_truncation import KSpaceTruncation
 from .partial_fourier import PartialFourier
-from .random_degradation import RandomDegradation
+from .random_degradation import RandomDegradation, random_kernels
 from .rician_noise import RicianNoise
 
 __all__ = [
@@ -34,6 +34,7 @@ __all__ = [
     "RandomDegradation",
     "RicianNoise",
     "interpolated",
+    "random_kernels",
     "slice_profile",
     "told_width",
 ]

@@ -3,8 +3,18 @@
 from .evaluation import Evaluation
 from .evaluator import Case, CaseEvaluator
 from .inference import Inference
+from .kernel_estimation import KernelEstimation
 from .player import Player
 from .trainer import AlternatingTrainer
 from .validation import Validation
 
-__all__ = ["AlternatingTrainer", "Case", "CaseEvaluator", "Evaluation", "Inference", "Player", "Validation"]
+__all__ = [
+    "AlternatingTrainer",
+    "Case",
+    "CaseEvaluator",
+    "Evaluation",
+    "Inference",
+    "KernelEstimation",
+    "Player",
+    "Validation",
+]

@@ -1,5 +1,19 @@
 """What a training, its validation and its evaluation read: one component for each way to learn."""
 
+from .in_context import UnpairedInContext
 from .pairs import Pairs
+from .source_pairs import SourcePairs
+from .thick_slices import HRImages, ThickSlices, Triplets
+from .unknown_blur import UnknownBlur
+from .unpaired import Unpaired
 
-__all__ = ["Pairs"]
+__all__ = [
+    "HRImages",
+    "Pairs",
+    "SourcePairs",
+    "ThickSlices",
+    "Triplets",
+    "UnknownBlur",
+    "Unpaired",
+    "UnpairedInContext",
+]
