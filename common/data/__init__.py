@@ -3,7 +3,7 @@
 from .lists.datalist import as_hr, as_lr, check_misaligned, cross_validation, load_datalist, only_case, only_hr
 from .lists.scans import find_images, find_pairs, find_scans, named
 from .lists.sharding import own_share, to_do
-from .lists.spacing import by_scale, check_scale, in_plane_spacing, slice_axis_of, thin_slice_spacing
+from .lists.spacing import check_scale, in_plane_spacing, slice_axis_of, thin_slice_spacing
 from .loaders.cases import CaseFailure, CaseLoader, prepare_lr_hr
 from .loaders.image_pairs import ImagePairLoader
 from .loaders.kernel_crops import KernelCropLoader, check_target, kernel_cases
@@ -31,7 +31,6 @@ __all__ = [
     "VolumeCache",
     "as_hr",
     "as_lr",
-    "by_scale",
     "check_misaligned",
     "check_patch",
     "check_scale",
