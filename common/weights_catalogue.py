@@ -22,7 +22,7 @@ from .io.affines import ROUNDING, slice_permutation
 from .values import is_true
 from .weights import read_overlay
 
-BUNDLES = ROOT / "bundles"
+BUNDLES = ROOT.parent / "bundles"
 _CONFIG = Path("configs", "inference.json")
 WITHIN = 1 + ROUNDING  # outside of the range of the spacing by no more than rounding
 # Up to these factors outside of it weights are used, with a warning: on a real head that was made into a stack of thick
@@ -41,7 +41,7 @@ class Offer:
         overlay: of the weights, to lay over its inference.json; None where that is of these weights, or needs none.
         overrides: of its inference.json, with the checkpoint where there is one.
         scale: voxels of the result for a voxel of the scan, along the ordered axes.
-        slice_axis: as for :func:`common.io.affines.slice_permutation`.
+        slice_axis: as for :func:`common.io.affines.slice_permutation`; None where any will do that the scan shows.
         ranges: lowest and highest spacing in the training by axis; None where it is not known.
         guided: whether it needs a guide.
         there: whether the file of the weights is there, or none is needed.
@@ -53,7 +53,7 @@ class Offer:
     overlay: Path | None
     overrides: Mapping[str, Any]
     scale: tuple[int, ...]
-    slice_axis: str
+    slice_axis: str | None
     ranges: tuple[tuple[float, float] | None, ...]
     guided: bool
     there: bool
@@ -171,7 +171,7 @@ def choose(affine: np.ndarray, known: Sequence[Offer], guided: bool) -> list[Cho
         except ValueError as error:
             unclear = error
             continue
-        axes = [offer.slice_axis]
+        axes = [offer.slice_axis or ("SI" if len(set(offer.scale)) == 1 else "auto")]
         if len(set(offer.scale)) > 1 and "slice_axis" not in offer.overrides and "auto" not in axes:
             axes.insert(0, "auto")  # before that of the training: the slices may lie otherwise here
         for axis in axes if offer.guided == guided else ():
