@@ -214,7 +214,8 @@ def _wrong_in(overlay: Mapping[str, Any]) -> str | None:
         return f"trained is {trained!r}, expected an object"
     named = {"checkpoint": overlay.get("checkpoint", ""), "digest": overlay["digest"]}
     named |= {f"trained#{key}": trained.get(key, "") for key in ("bundle", "network")}
-    return next((f"{key} is {value!r}, expected a text" for key, value in named.items() if not isinstance(value, str)), None)
+    wrong = [f"{key} is {value!r}, expected a text" for key, value in named.items() if not isinstance(value, str)]
+    return wrong[0] if wrong else None
 
 
 def _check_grid(path: Path, overlay: Mapping[str, Any], degradation: Degradation) -> None:

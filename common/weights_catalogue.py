@@ -113,7 +113,7 @@ class Choice:
 
 
 def offers(bundle: str | None, overrides: Mapping[str, Any], options: Sequence[str] = ()) -> list[Offer]:
-    """What the bundles have weights for: by inference.json, and by each overlay in models; whether they are there or not.
+    """What the bundles have weights for, there or not: each by its inference.json, and by the overlays in models.
 
     Args:
         bundle: folder of a bundle, or its name; None for all but those whose inference.json says ``on_request`` and
@@ -225,8 +225,8 @@ def _bundle_of(checkpoint: Path, bundle: str | None) -> str:
     overlay = read_overlay(checkpoint)
     if overlay is None:
         raise FileNotFoundError(
-            f"--checkpoint {checkpoint}: there is no {checkpoint.stem}.json beside it, which says what the weights are; "
-            f"copy it there. For weights of an earlier version {called('overlay')} --checkpoint {checkpoint} makes it."
+            f"--checkpoint {checkpoint}: there is no {checkpoint.stem}.json beside it, which says what they are; copy "
+            f"it there. For weights of an earlier version {called('overlay')} --checkpoint {checkpoint} makes it."
         )
     said = overlay["trained"].get("bundle")
     if bundle is None and said is None:

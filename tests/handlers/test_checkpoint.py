@@ -135,7 +135,7 @@ def whole(tmp_path_factory):
         if str(target).endswith("state.pt"):
             copy_of_disk("before the checkpoint is moved", load(source)["iteration"])
         if str(target).endswith("model.pt"):
-            copy_of_disk("after the overlay is moved", json.loads((folder / "model.json").read_text())["trained"]["iteration"])
+            copy_of_disk("after the overlay is moved", read_overlay(target)["trained"]["iteration"])
         swap(source, target)
 
     with pytest.MonkeyPatch.context() as patch:
