@@ -19,6 +19,7 @@ from .cli_help import called
 from .data.lists.spacing import cubes
 from .export.modules import NAME, ROOT, renamed
 from .io.affines import ROUNDING, slice_permutation
+from .transforms import CheckTrainingRanged
 from .values import is_true
 from .weights import read_overlay
 
@@ -258,7 +259,7 @@ def _weights(folder: Path, overrides: Mapping[str, Any]) -> list[tuple[Path | No
     if "checkpoint" in overrides:
         checkpoint = Path(str(overrides["checkpoint"]))
         return [(checkpoint, checkpoint.with_suffix(".json"))]
-    overlays = sorted((folder / "models").glob("*.json"))
+    overlays = [file for file in sorted((folder / "models").glob("*.json")) if read_overlay(file)]
     known: list[tuple[Path | None, Path | None]] = [(file.with_suffix(".pt"), file) for file in overlays]
     own = _content(_parser(folder), "checkpoint", None)
     if own is None:
@@ -295,10 +296,16 @@ def _knows(config: ConfigParser, key: str) -> bool:
 def _offer(folder: Path, checkpoint: Path | None, overlay: Path | None, overrides: Mapping[str, Any]) -> Offer:
     overrides = {**overrides, **({} if checkpoint is None else {"checkpoint": checkpoint})}
     parser = _parser(folder, overlay, overrides)
-    scale, free = tuple(_content(parser, "scale", (1, 1, 1))), None
+    scale, ranges, free = _content(parser, "scale", (1, 1, 1)), _content(parser, "training_range", None) or {}, None
+    try:
+        CheckTrainingRanged("image", ranges)
+        if not isinstance(scale, list | tuple) or [type(n) in (int, float) for n in scale] != [True] * 3:
+            raise ValueError(f"scale is {scale!r}, expected three numbers.")
+    except ValueError as error:
+        raise ValueError(f"{overlay or folder / _CONFIG}: {error}") from None
+    scale = tuple(scale)
     if checkpoint is None and "scale" not in overrides:
         free = "across" if scale[:2] == (1, 1) else "any"
-    ranges = _content(parser, "training_range", None) or {}
     in_plane, across = (ranges.get(f"{name}_spacing") for name in ("in_plane", "slice"))
     return Offer(
         bundle=folder,

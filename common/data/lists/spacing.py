@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from ...io.affines import slice_permutation
-from ...io.images import image_or_none
+from ...io.images import image_or_none, open_image
 
 
 def check_scale(source: Sequence[Mapping], target: Sequence[Mapping], factors: Sequence[int], slice_axis: str) -> None:
@@ -149,3 +149,12 @@ def slice_axis_of(entries: Sequence[Mapping], slice_axis: str) -> str:
     if unclear and not found:
         raise ValueError("slice_axis is 'auto', but no scan shows it:\n  " + "\n  ".join(unclear))
     return next(iter(found.values()), "SI")
+
+
+def _spacing(path: str, slice_axis: str) -> np.ndarray | None:
+    """Of a file, in the order of the axes after SliceAxisd; None where it cannot be read."""
+    try:
+        affine = open_image(path).affine
+        return np.linalg.norm(affine[:3, :3], axis=0)[list(slice_permutation(affine, slice_axis))]
+    except Exception:
+        return None  # a file that cannot be read is reported, with the others, when the volumes are loaded
