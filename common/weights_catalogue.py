@@ -273,17 +273,14 @@ def _offer(folder: Path, checkpoint: str | None, overrides: Mapping[str, Any]) -
 
     scale, free = content("scale", (1, 1, 1)), None
     if checkpoint is None and "scale" not in overrides:
-        free = "across" if scale == "auto" else "any"
-    if scale == "auto":
-        scale = content("factors", None)
-        overrides |= {} if free else {"scale": scale}
+        free = "across" if "dataset#thick_slices" in parser else "any"
     ranges = content("training_range", None) or remembered(checkpoint, training_range=None) or {}
     in_plane, across = (ranges.get(f"{name}_spacing") for name in ("in_plane", "slice"))
     return Offer(
         bundle=folder,
         overrides=overrides,
         scale=tuple(scale),
-        slice_axis=content("slice_axis", "auto"),
+        slice_axis=content("slice_axis", "auto") or "SI",
         ranges=tuple(pair and tuple(pair) for pair in (in_plane, in_plane, across)),
         guided=str(content("guided", False)).lower() == "true",
         there=checkpoint is None or os.path.isfile(checkpoint),

@@ -21,7 +21,8 @@ class Scans(Dataset):
 
     Args:
         dataset_dir: file or folder; None for a scan that is simulated in ``output_dir/scan``.
-        slice_axis: axis across the slices, as for :class:`common.transforms.LoadScand`.
+        slice_axis: axis across the slices, as for :class:`common.transforms.LoadScand`; None for "SI" where the scale
+            is the same along all axes, else "auto".
         training_range: of the weights, which scans are compared with; None for no comparison.
         transform: reads an entry, in the place of what ``slice_axis`` and ``training_range`` say.
         contrast: of the simulated scan.
@@ -37,7 +38,7 @@ class Scans(Dataset):
     def __init__(
         self,
         dataset_dir: str | None,
-        slice_axis: str = "auto",
+        slice_axis: str | None = "auto",
         training_range: Mapping[str, Sequence[float]] | None = None,
         transform: Callable | None = None,
         contrast: str = "t1w",
@@ -51,11 +52,10 @@ class Scans(Dataset):
     ) -> None:
         self.bids, self.shard = is_true(bids, "bids"), shard
         self._place = (dataset_dir, contrast, lr, guide, subject, is_true(skip_existing, "skip_existing"))
-        read = [
-            LoadScand("image", slice_axis=slice_axis),
-            CheckTrainingRanged("image", training_range=training_range),
-        ]
-        super().__init__([] if data is None else data, transform or Compose(read))
+        self._slice_axis = slice_axis
+        checks = [CheckTrainingRanged("image", training_range=training_range)]
+        self._checks = checks
+        super().__init__([] if data is None else data, transform)
         self._found = data is not None
 
     def find(self, output_dir: str, degradation: Degradation) -> None:
@@ -65,6 +65,9 @@ class Scans(Dataset):
             output_dir: folder of the results.
             degradation: from HR to a scan, of which a simulated one is made.
         """
+        if self.transform is None:
+            axis = self._slice_axis or ("SI" if len(set(degradation.factors)) == 1 else "auto")
+            self.transform = Compose([LoadScand("image", slice_axis=axis), *self._checks])
         if self._found:
             return
         dataset_dir, contrast, lr, guide, subject, skip = self._place

@@ -1,6 +1,7 @@
 """What a training, its validation and its evaluation read: one component for each way to learn."""
 
 from .pairs import Pairs
+from .scans_alone import ScansAlone
 from .unpaired import Unpaired
 
-__all__ = ["Pairs", "Unpaired"]
+__all__ = ["Pairs", "ScansAlone", "Unpaired"]
