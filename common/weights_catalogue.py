@@ -273,7 +273,7 @@ def _offer(folder: Path, checkpoint: str | None, overrides: Mapping[str, Any]) -
 
     scale, free = content("scale", (1, 1, 1)), None
     if checkpoint is None and "scale" not in overrides:
-        free = "across" if "dataset#thick_slices" in parser else "any"
+        free = "across" if "dataset#across_slices" in parser else "any"
     ranges = content("training_range", None) or remembered(checkpoint, training_range=None) or {}
     in_plane, across = (ranges.get(f"{name}_spacing") for name in ("in_plane", "slice"))
     return Offer(

@@ -13,11 +13,12 @@ from .loaders.through_plane import ThroughPlaneLoader, check_patch
 from .loaders.triplets import TripletLoader
 from .loaders.volumes import VolumeCache
 from .scans import Scans
-from .sets import Pairs, ScansAlone, Unpaired
+from .sets import HRImages, Pairs, ScansAlone, Triplets, Unpaired
 
 __all__ = [
     "CaseFailure",
     "CaseLoader",
+    "HRImages",
     "ImagePairLoader",
     "KernelCropLoader",
     "KernelSliceLoader",
@@ -28,6 +29,7 @@ __all__ = [
     "SliceLoader",
     "ThroughPlaneLoader",
     "TripletLoader",
+    "Triplets",
     "Unpaired",
     "UnpairedSlabLoader",
     "VolumeCache",

@@ -2,6 +2,7 @@
 
 from .pairs import Pairs
 from .scans_alone import ScansAlone
+from .thick_slices import HRImages, ThickSlices, Triplets
 from .unpaired import Unpaired
 
-__all__ = ["Pairs", "ScansAlone", "Unpaired"]
+__all__ = ["HRImages", "Pairs", "ScansAlone", "ThickSlices", "Triplets", "Unpaired"]
