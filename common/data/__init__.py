@@ -13,20 +13,24 @@ from .loaders.through_plane import ThroughPlaneLoader, check_patch
 from .loaders.triplets import TripletLoader
 from .loaders.volumes import VolumeCache
 from .scans import Scans
-from .sets import Pairs
+from .sets import HRImages, Pairs, ScansAlone, Triplets, Unpaired
 
 __all__ = [
     "CaseFailure",
     "CaseLoader",
+    "HRImages",
     "ImagePairLoader",
     "KernelCropLoader",
     "KernelSliceLoader",
     "PairedSlabLoader",
     "Pairs",
     "Scans",
+    "ScansAlone",
     "SliceLoader",
     "ThroughPlaneLoader",
     "TripletLoader",
+    "Triplets",
+    "Unpaired",
     "UnpairedSlabLoader",
     "VolumeCache",
     "as_hr",

@@ -63,7 +63,8 @@ class AlternatingTrainer(Trainer):
         epoch_length: iterations an epoch; default the length of the batches.
         network: whose weights are kept, and with which ``initial`` is loaded.
         inferer: kept for MONAI's bundle properties; validation uses it.
-        validator: looks at the network after every ``val_interval`` epochs, and after the last.
+        validator: looks at the network after every ``val_interval`` epochs, and after the last; not where the data have
+            nothing to validate with.
         val_interval: epochs between validations.
         keep: "best" for the weights with the best validation, "last" for the latest whatever validation says.
         train_handlers: further handlers with ``attach``.
@@ -88,7 +89,8 @@ class AlternatingTrainer(Trainer):
 
     Raises:
         ValueError: when a player names a network, or a term a tensor, that the graph lacks; when two players train the
-            same network; when there are no epochs, or none of an iteration.
+            same network; when there are no epochs, or none of an iteration; when what is to be compiled needs
+            the gradient of a gradient.
         FileExistsError: when a folder holds another run, or weights that belong to none.
         FloatingPointError: while training, when a loss is not finite; the message names the terms.
     """
@@ -153,18 +155,25 @@ class AlternatingTrainer(Trainer):
         self.inferer = inferer
         self.interrupted = False
         fp16 = amp and self.amp_kwargs.get("dtype") == torch.float16
+        compile = is_true(compile, "compile")
         for name, player in self.players.items():
             player.join(name, graph, self.state.device, fp16)
+            if compile and player.losses.second_order:
+                raise ValueError(
+                    f"compile is true, but torch.compile cannot take the gradient of a gradient, which the player "
+                    f"'{name}' needs. Leave compile out."
+                )
             for name_of_network in player.networks:
                 if name_of_network in owner:
                     raise ValueError(
                         f"players '{owner[name_of_network]}' and '{name}' both train the network '{name_of_network}'."
                     )
                 owner[name_of_network] = name
-                if is_true(compile, "compile"):
+                if compile:
                     graph.networks[name_of_network].compile()  # in place, so that its weights keep their names
         standard = []
         if output_dir is not None:
+            validator = validator if getattr(data, "validates", True) else None
             if validator is not None:
                 validator.follow(amp, self.amp_kwargs)
 
@@ -204,6 +213,8 @@ class AlternatingTrainer(Trainer):
         self.add_event_handler(Events.STARTED, self._end_if_finished)
         self.add_event_handler(Events.ITERATION_COMPLETED, self._end_if_interrupted)
         self.add_event_handler(Events.EPOCH_COMPLETED, self._end_if_interrupted)
+        # What training draws does not depend on what networks drew for their first weights.
+        torch.random.default_generator.manual_seed(torch.initial_seed())
         with self._interruptible():
             # Not Trainer.run: it makes one CUDA scaler for the engine, but here each player has its own.
             Workflow.run(self)

@@ -58,6 +58,11 @@ class LossTable:
         """The tensors that each computed term reads, by the term's name."""
         return {name: inputs for name, (_, _, inputs) in self.terms.items()}
 
+    @property
+    def second_order(self) -> bool:
+        """Whether a loss takes the gradient of a gradient."""
+        return any(getattr(loss, "second_order", False) for _, loss, _ in self.terms.values())
+
     def to(self, device: torch.device) -> LossTable:
         """Move what the losses hold, and weights that change, to a device; a copy an iteration would be waited for."""
         for weight, loss, _ in self.terms.values():

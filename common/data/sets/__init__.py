@@ -1,5 +1,8 @@
 """What a training, its validation and its evaluation read: one component for each way to learn."""
 
 from .pairs import Pairs
+from .scans_alone import ScansAlone
+from .thick_slices import HRImages, ThickSlices, Triplets
+from .unpaired import Unpaired
 
-__all__ = ["Pairs"]
+__all__ = ["HRImages", "Pairs", "ScansAlone", "ThickSlices", "Triplets", "Unpaired"]
