@@ -14,6 +14,7 @@ from .gaussian_profile import GaussianProfile
 from .in_plane_kernel import InPlaneKernel
 from .interpolated import Interpolated, interpolated
 from .k_space_truncation import KSpaceTruncation
+from .measurement import measurement
 from .partial_fourier import PartialFourier
 from .random_degradation import RandomDegradation
 from .rician_noise import RicianNoise
@@ -34,6 +35,7 @@ __all__ = [
     "RandomDegradation",
     "RicianNoise",
     "interpolated",
+    "measurement",
     "slice_profile",
     "told_width",
 ]
