@@ -12,12 +12,14 @@ from .loaders.slices import KernelSliceLoader, SliceLoader
 from .loaders.through_plane import ThroughPlaneLoader, check_patch
 from .loaders.triplets import TripletLoader
 from .loaders.volumes import VolumeCache
-from .scans import Scans
-from .sets import HRImages, Pairs, ScansAlone, SourcePairs, Triplets, Unpaired, UnpairedInContext
+from .scans import GuidedScans, Scans
+from .sets import Guided, HRImages, Pairs, ScansAlone, SourcePairs, Triplets, Unpaired, UnpairedInContext
 
 __all__ = [
     "CaseFailure",
     "CaseLoader",
+    "Guided",
+    "GuidedScans",
     "HRImages",
     "ImagePairLoader",
     "KernelCropLoader",

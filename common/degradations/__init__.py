@@ -15,6 +15,7 @@ from .gaussian_profile import GaussianProfile
 from .in_plane_kernel import InPlaneKernel
 from .interpolated import Interpolated, ZeroShotImages, interpolated
 from .k_space_truncation import KSpaceTruncation
+from .measurement import measurement
 from .partial_fourier import PartialFourier
 from .random_degradation import RandomDegradation
 from .rician_noise import RicianNoise
@@ -37,6 +38,7 @@ __all__ = [
     "ZeroShotImages",
     "as_scanned",
     "interpolated",
+    "measurement",
     "slice_profile",
     "told_width",
 ]

@@ -1,5 +1,6 @@
 """What a training, its validation and its evaluation read: one component for each way to learn."""
 
+from .guided import Guided
 from .in_context import UnpairedInContext
 from .pairs import Pairs
 from .scans_alone import ScansAlone
@@ -7,4 +8,14 @@ from .source_pairs import SourcePairs
 from .thick_slices import HRImages, ThickSlices, Triplets
 from .unpaired import Unpaired
 
-__all__ = ["HRImages", "Pairs", "ScansAlone", "SourcePairs", "ThickSlices", "Triplets", "Unpaired", "UnpairedInContext"]
+__all__ = [
+    "Guided",
+    "HRImages",
+    "Pairs",
+    "ScansAlone",
+    "SourcePairs",
+    "ThickSlices",
+    "Triplets",
+    "Unpaired",
+    "UnpairedInContext",
+]
