@@ -13,7 +13,7 @@ from .loaders.through_plane import ThroughPlaneLoader, check_patch
 from .loaders.triplets import TripletLoader
 from .loaders.volumes import VolumeCache
 from .scans import GuidedScans, Scans
-from .sets import Guided, HRImages, Pairs, ScansAlone, SourcePairs, Triplets, Unpaired, UnpairedInContext
+from .sets import Guided, HRImages, Pairs, ScansAlone, SourcePairs, Triplets, UnknownBlur, Unpaired, UnpairedInContext
 
 __all__ = [
     "CaseFailure",
@@ -33,6 +33,7 @@ __all__ = [
     "ThroughPlaneLoader",
     "TripletLoader",
     "Triplets",
+    "UnknownBlur",
     "Unpaired",
     "UnpairedInContext",
     "UnpairedSlabLoader",

@@ -10,7 +10,14 @@ from monai.transforms import Compose
 
 from ..degradations import Degradation
 from ..physics.scale import across_slices as check_across_slices
-from ..transforms import CheckThickSlicesd, CheckTrainingRanged, LoadScand, ResampleGuided
+from ..transforms import (
+    CheckThickSlicesd,
+    CheckTrainingRanged,
+    DenoiseSlicesd,
+    LoadScand,
+    ResampleGuided,
+    resized_planes,
+)
 from ..values import is_true
 from .lists.scans import find_images, find_pairs
 from .lists.sharding import to_do
@@ -35,6 +42,9 @@ class Scans(Dataset):
         skip_existing: whether scans are left out whose results are there whole.
         shard: such as "3/16", the share of the scans that is done here; None for all.
         bids: whether results are named as BIDS derivatives.
+        denoise: whether scans are denoised slice by slice.
+        lr_spacing: in mm, to which pixels in plane are resized, see :func:`common.transforms.resized_planes`; None
+            for pixels as they are.
         data: entries, in the place of those that are found.
 
     Raises:
@@ -55,12 +65,18 @@ class Scans(Dataset):
         skip_existing: bool | str = False,
         shard: str | None = None,
         bids: bool | str = False,
+        denoise: bool | str = False,
+        lr_spacing: Sequence[float] | None = None,
         data: Sequence[Mapping[str, Any]] | None = None,
     ) -> None:
         self.bids, self.shard = is_true(bids, "bids"), shard
         self._place = (dataset_dir, contrast, lr, guide, subject, is_true(skip_existing, "skip_existing"))
         self._slice_axis, self._own_transform = slice_axis, transform is not None
-        self._checks: list[Callable] = [CheckTrainingRanged("image", training_range=training_range)]
+        self._checks: list[Callable] = [
+            CheckTrainingRanged("image", training_range=training_range),
+            *([DenoiseSlicesd("image")] if is_true(denoise, "denoise") else []),
+            *([] if lr_spacing is None else resized_planes("image", lr_spacing)),
+        ]
         if across_slices is not None:
             self._checks.append(CheckThickSlicesd("image", check_across_slices(whole=False, scale=across_slices)))
         super().__init__([] if data is None else data, transform)

@@ -17,7 +17,7 @@ from .interpolated import Interpolated, ZeroShotImages, interpolated
 from .k_space_truncation import KSpaceTruncation
 from .measurement import measurement
 from .partial_fourier import PartialFourier
-from .random_degradation import RandomDegradation
+from .random_degradation import RandomDegradation, random_kernels
 from .rician_noise import RicianNoise
 
 __all__ = [
@@ -39,6 +39,7 @@ __all__ = [
     "as_scanned",
     "interpolated",
     "measurement",
+    "random_kernels",
     "slice_profile",
     "told_width",
 ]

@@ -6,6 +6,7 @@ from .pairs import Pairs
 from .scans_alone import ScansAlone
 from .source_pairs import SourcePairs
 from .thick_slices import HRImages, ThickSlices, Triplets
+from .unknown_blur import UnknownBlur
 from .unpaired import Unpaired
 
 __all__ = [
@@ -16,6 +17,7 @@ __all__ = [
     "SourcePairs",
     "ThickSlices",
     "Triplets",
+    "UnknownBlur",
     "Unpaired",
     "UnpairedInContext",
 ]
