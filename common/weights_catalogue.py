@@ -290,7 +290,9 @@ def _knows(config: ConfigParser, key: str) -> bool:
         return key in config
     target = config[component].get("_target_") if isinstance(config[component], dict) else None
     made = pydoc.locate(str(target))
-    return made is not None and argument in inspect.signature(made).parameters
+    # What a class passes on with ** is its parents'.
+    takers = made.__mro__[:-1] if inspect.isclass(made) else [made] if callable(made) else []
+    return any(argument in inspect.signature(taker).parameters for taker in takers)
 
 
 def _offer(folder: Path, checkpoint: Path | None, overlay: Path | None, overrides: Mapping[str, Any]) -> Offer:
