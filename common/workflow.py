@@ -4,18 +4,13 @@ from __future__ import annotations
 
 import copy
 import os
-import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from monai.bundle import ConfigParser
 
-from .data.naming import case_name
-from .engines.evaluator import CasesFailedError
-from .errors import first_cause
 from .override_checks import running_parser
-from .runtime.distributed import gathered
 from .values import is_true
 
 
@@ -46,34 +41,6 @@ def run_again(run_id: str, **override: Any) -> Any:
             raise KeyError(f"run_again: the configuration has no key '{key}'.")
     parser.update(override)
     return parser.get_parsed_content(run_id)
-
-
-def run_each(run_id: str, overrides: Sequence[Mapping[str, Any]]) -> None:
-    """:func:`run_again` for each of several parts of a list of cases; where cases fail, the other parts run.
-
-    Args:
-        run_id: key of the entry, which processes ``dataset#data``.
-        overrides: of each part, with its cases as "dataset#data".
-
-    Raises:
-        CasesFailedError: at the end, with the cases that failed in any of the runs.
-    """
-    total = len(gathered([case_name(entry) for override in overrides for entry in override["dataset#data"]]))
-    failures, status = [], None
-    for override in overrides:
-        try:
-            run_again(run_id, **override)
-        except SystemExit as error:
-            status = error.code  # the first process says what failed
-        except Exception as error:
-            failed = first_cause(error)
-            if not isinstance(failed, CasesFailedError):
-                raise
-            failures += failed.failures
-    if status:
-        sys.exit(status)
-    if failures:
-        raise CasesFailedError(failures, total)
 
 
 def require(condition: bool, message: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Hashable, Mapping
 from typing import Any
@@ -24,10 +25,11 @@ class StageTargetd(MapTransform):
 
     Args:
         keys: key of the LR scan ``(1, X, Y, Z)``; the guide is on the grid that the whole cascade leads to.
-        inferer: runs the stages before this one.
-        network: the cascade, with the weights of these stages.
-        degradation: of this stage.
+        inferer: runs the whole cascade.
+        network: the cascade, with the weights of the stages before.
+        degradation: of a stage.
         device: where the network runs.
+        stage: that is trained, from 1.
     """
 
     def __init__(
@@ -37,12 +39,19 @@ class StageTargetd(MapTransform):
         network: nn.Module,
         degradation: Degradation,
         device: torch.device | str,
+        stage: int = 1,
     ) -> None:
         super().__init__(keys)
-        self.inferer = inferer
+        self.whole, self.inferer = inferer, inferer.before(stage)
         self.network = network
         self.degradation = degradation
         self.device = device
+
+    def at_stage(self, stage: int) -> StageTargetd:
+        """The same for another stage."""
+        other = copy.copy(self)
+        other.inferer = self.whole.before(stage)
+        return other
 
     @torch.no_grad()
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
