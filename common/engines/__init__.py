@@ -8,4 +8,13 @@ from .player import Player
 from .trainer import AlternatingTrainer
 from .validation import Validation
 
-__all__ = ["AlternatingTrainer", "CascadeTrainer", "Case", "CaseEvaluator", "Evaluation", "Inference", "Player", "Validation"]
+__all__ = [
+    "AlternatingTrainer",
+    "CascadeTrainer",
+    "Case",
+    "CaseEvaluator",
+    "Evaluation",
+    "Inference",
+    "Player",
+    "Validation",
+]

@@ -31,7 +31,6 @@ class StageTargetd(MapTransform):
         network: the cascade, with the weights of the stages before.
         degradation: of a stage.
         device: where the network runs.
-        stage: that is trained, from 1.
     """
 
     def __init__(
@@ -41,10 +40,9 @@ class StageTargetd(MapTransform):
         network: nn.Module,
         degradation: Degradation,
         device: torch.device | str,
-        stage: int = 1,
     ) -> None:
         super().__init__(keys)
-        self.whole, self.inferer = inferer, inferer.before(stage)
+        self.whole, self.inferer = inferer, inferer.before(1)
         self.network = network
         self.degradation = degradation
         self.device = device
