@@ -65,7 +65,7 @@ def test_slices_lie_where_the_spacing_shows_it():
         if said:
             assert choose(even, known, False)[0].slice_axis == "SI"
         else:
-            refused(lambda known=known: choose(even, known, False), ValueError, "which axis", "--slice_axis SI")
+            refused(lambda even=even, known=known: choose(even, known, False), ValueError, "which axis", "--slice_axis SI")
 
 
 def test_keys_are_for_the_bundles_that_know_them():
