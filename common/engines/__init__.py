@@ -1,5 +1,6 @@
 """Ignite engines of the collection."""
 
+from .cascade import CascadeTrainer
 from .evaluation import Evaluation
 from .evaluator import Case, CaseEvaluator
 from .inference import Inference
@@ -10,6 +11,7 @@ from .validation import Validation
 
 __all__ = [
     "AlternatingTrainer",
+    "CascadeTrainer",
     "Case",
     "CaseEvaluator",
     "Evaluation",
