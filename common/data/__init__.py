@@ -12,10 +12,11 @@ from .loaders.slices import KernelSliceLoader, SliceLoader
 from .loaders.through_plane import ThroughPlaneLoader, check_patch
 from .loaders.triplets import TripletLoader
 from .loaders.volumes import VolumeCache
-from .scans import Scans
-from .sets import InterpolatedImages, Pairs, Triplets
+from .scans import Scans, ThickScans
+from .sets import CTGuided, InterpolatedImages, Pairs, Triplets
 
 __all__ = [
+    "CTGuided",
     "CaseFailure",
     "CaseLoader",
     "ImagePairLoader",
@@ -26,6 +27,7 @@ __all__ = [
     "Pairs",
     "Scans",
     "SliceLoader",
+    "ThickScans",
     "ThroughPlaneLoader",
     "TripletLoader",
     "Triplets",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -10,7 +11,15 @@ from monai.transforms import Compose
 
 from ..degradations import Degradation
 from ..physics.scale import across_slices
-from ..transforms import CheckThickSlicesd, CheckTrainingRanged, LoadScand
+from ..transforms import (
+    CheckMRd,
+    CheckThickSlicesd,
+    CheckTrainingRanged,
+    EvenSlicesd,
+    LoadScand,
+    NormaliseVolumed,
+    check_slice_factor,
+)
 from ..values import is_true
 from .lists.scans import find_images, find_pairs
 from .lists.sharding import to_do
@@ -82,3 +91,43 @@ class Scans(Dataset):
         found = find_images(dataset_dir) if lr is None else find_pairs(dataset_dir, lr, guide, subject)
         self.data = to_do(found, output_dir, skip, self.shard, self.bids)
         self._found = True
+
+
+class ThickScans(Scans):
+    """:class:`Scans` of thick-slice MR, whose slices must fit the scale; those that alternate in brightness are evened.
+
+    Args:
+        dataset_dir: as for :class:`Scans`.
+        scale: ``[1, 1, n]``, n thin slices for each thick one.
+        slice_axis, training_range: as for :class:`Scans`.
+        check_mr: whether scans are refused whose values look like those of CT.
+        even_slices: whether slices that alternate in brightness are evened out.
+        models: folder of weights with their overlays; a message names the one that fits a scan better.
+        options: further ones of :class:`Scans`.
+
+    Raises:
+        ValueError: for any other scale.
+    """
+
+    def __init__(
+        self,
+        dataset_dir: str | None,
+        scale: Sequence[int],
+        slice_axis: str = "auto",
+        training_range: Mapping[str, Sequence[float]] | None = None,
+        check_mr: bool | str = True,
+        even_slices: bool | str = True,
+        models: str | os.PathLike | None = None,
+        **options: Any,
+    ) -> None:
+        factor = across_slices(scale=scale)
+        check_slice_factor(factor)
+        read = [
+            LoadScand("image", slice_axis=slice_axis, normalise=False),
+            *([CheckMRd("image")] if is_true(check_mr, "check_mr") else []),
+            NormaliseVolumed("image"),
+            *([EvenSlicesd("image")] if is_true(even_slices, "even_slices") else []),
+            CheckThickSlicesd("image", scale=factor, models=models),
+            CheckTrainingRanged("image", training_range=training_range),
+        ]
+        super().__init__(dataset_dir, **{"transform": Compose(read), **options})

@@ -3,8 +3,18 @@
 from .evaluation import Evaluation
 from .evaluator import Case, CaseEvaluator
 from .inference import Inference
-from .player import Player
-from .trainer import AlternatingTrainer
+from .player import Player, StepEpochs
+from .trainer import AlternatingTrainer, of_stage
 from .validation import Validation
 
-__all__ = ["AlternatingTrainer", "Case", "CaseEvaluator", "Evaluation", "Inference", "Player", "Validation"]
+__all__ = [
+    "AlternatingTrainer",
+    "Case",
+    "CaseEvaluator",
+    "Evaluation",
+    "Inference",
+    "Player",
+    "StepEpochs",
+    "Validation",
+    "of_stage",
+]
