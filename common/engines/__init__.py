@@ -1,18 +1,22 @@
 """Ignite engines of the collection."""
 
+from .cascade import CascadeTrainer
 from .evaluation import Evaluation
 from .evaluator import Case, CaseEvaluator
 from .inference import Inference
+from .kernel_estimation import KernelEstimation
 from .player import Player, StepEpochs
 from .trainer import AlternatingTrainer, of_stage
 from .validation import Validation
 
 __all__ = [
     "AlternatingTrainer",
+    "CascadeTrainer",
     "Case",
     "CaseEvaluator",
     "Evaluation",
     "Inference",
+    "KernelEstimation",
     "Player",
     "StepEpochs",
     "Validation",

@@ -11,6 +11,8 @@ from monai.inferers import Inferer, SliceInferer
 
 from ..runtime.progress import counted, part
 
+_ON_A_GPU = 16  # images
+
 
 class OrthogonalInferer(Inferer):
     r"""Runs a 2-D network over all images of a volume in several directions, two where they contain its last axis.
@@ -23,7 +25,7 @@ class OrthogonalInferer(Inferer):
     Args:
         planes: axes of the volume (X, Y, Z) across which images are taken: 0 gives images (Y, Z), 1 images (X, Z),
             and 2, where the network keeps their size, images (X, Y).
-        batch: images at once; None for 8 on a GPU, and 1 elsewhere.
+        batch: images at once; None for 16 on a GPU, which one would leave idle, and one elsewhere.
         power: p, at least 0, which is the average.
         keeps_size: whether the network gives images of the size that it takes.
 
@@ -70,9 +72,10 @@ class OrthogonalInferer(Inferer):
             return network(images, *args, **kwargs)
 
         volume = inputs.as_tensor() if isinstance(inputs, MetaTensor) else inputs
+        batch = self.batch or (_ON_A_GPU if volume.device.type == "cuda" else 1)
         results: list[torch.Tensor] = []
         for i, direction in enumerate(self.directions):
-            direction.sw_batch_size = self.batch or (8 if volume.is_cuda else 1)
+            direction.sw_batch_size = batch
             with part(i, len(self.directions)):
                 results.append(direction(volume, counted(on_images, volume.numel())).float())
             if not self.power and i:

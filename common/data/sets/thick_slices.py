@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from monai.data import Dataset
@@ -105,7 +105,7 @@ class ThickSlices(Sets):
         return entries
 
 
-class InterpolatedImages(ThickSlices):
+class HRImages(ThickSlices):
     """Images of HR volumes, and what is left of them when they are degraded and interpolated.
 
     Args:
@@ -114,7 +114,11 @@ class InterpolatedImages(ThickSlices):
         options: of :class:`ThickSlices`.
     """
 
-    SIMULATED = {"subjects": 8, "contrasts": "t1w", "datalist": {"hr": "*/*_t1w.nii.gz", "split": [5, 0, 1, 2]}}
+    SIMULATED: ClassVar[Mapping[str, Any]] = {
+        "subjects": 8,
+        "contrasts": "t1w",
+        "datalist": {"hr": "*/*_t1w.nii.gz", "split": [5, 0, 1, 2]},
+    }
 
     def __init__(self, *, planes: Sequence[int] = (0, 1), group: str = "source", **options: Any) -> None:
         super().__init__(**options)
@@ -145,7 +149,11 @@ class Triplets(ThickSlices):
         options: of :class:`ThickSlices`.
     """
 
-    SIMULATED = {"subjects": 8, "contrasts": "t1w", "datalist": {"hr": "*/*_t1w.nii.gz", "split": [0, 5, 1, 2]}}
+    SIMULATED: ClassVar[Mapping[str, Any]] = {
+        "subjects": 8,
+        "contrasts": "t1w",
+        "datalist": {"hr": "*/*_t1w.nii.gz", "split": [0, 5, 1, 2]},
+    }
     _may_lack_validation = True
 
     def __init__(self, *, reach: int | None = None, **options: Any) -> None:
@@ -186,13 +194,13 @@ class CTGuided(ThickSlices):
         options: of :class:`ThickSlices`.
 
     Attributes:
-        keys: of what a batch holds.
+        batch_keys: names of what a batch holds.
 
     Raises:
         ValueError: for a scale that is not [1, 1, 2] to [1, 1, 6], or another kind.
     """
 
-    SIMULATED = {
+    SIMULATED: ClassVar[Mapping[str, Any]] = {
         "subjects": 10,
         "contrasts": "ct,t1w",
         "datalist": {
@@ -204,7 +212,7 @@ class CTGuided(ThickSlices):
             "test": "sub-009/*_t1w.nii.gz,sub-010/*_t1w.nii.gz",
         },
     }
-    keys = ("hr", "hr_recoloured", "gains", "lr", "prior_ct", "prior_mr")
+    batch_keys = ("hr", "hr_recoloured", "gains", "lr", "prior_ct", "prior_mr")
 
     def __init__(
         self,
