@@ -9,7 +9,7 @@ TINY = dict(
         "data#window": [0, 900],
         "learning_rate": 0.001,
         # Rounding grows with the steps of adversaries.
-        **{f"train#players#{player}#optimizer": SLOWER for player in ("discriminators", "translation", "sr_net")},
+        **{f"train#players#{player}#optimizer": SLOWER for player in ("discriminators", "translation")},
     },
     degradation=GaussianProfile((1, 1, 4)),
     source="ct",
