@@ -131,7 +131,8 @@ def test_terms_of_tscn(cohort):
 @pytest.mark.parametrize("waits", [True, False])
 def test_edsr_waits_for_dsn(cohort, tmp_path, waits):
     """Until then EDSR is the interpolation that it begins as; the downsampling network learns from the start."""
-    small = {"features": 4, "blocks": 1, "graph#networks#dsn#blocks": 1, "lr_patch": [12, 12, 1], "batch_size": 2, "slice_axis": "SI"}
+    small = {"features": 4, "blocks": 1, "graph#networks#dsn#blocks": 1, "lr_patch": [12, 12, 1]}
+    small |= {"batch_size": 2, "slice_axis": "SI"}
     small |= {"max_epochs": 1, "epoch_length": 4, "learning_rate": 0.01, "dsn_iterations": 4 if waits else 0}
     runs.run("dsn", ["train"], tmp_path, dataset_dir=cohort, **small)
     network = load(EDSR(4, 1, GaussianProfile((2, 2, 1))), tmp_path / "models" / "model.pt")

@@ -7,6 +7,7 @@ import torch
 from monai.data import MetaTensor
 from torch import nn
 
+from common.degradations import BlockAverage, Degradation, GaussianProfile, KSpaceTruncation
 from common.inferers import SlabInferer
 from common.networks import SlabInterpolation
 from common.networks.slab import channels_to_slab, slab_to_channels

@@ -5,7 +5,15 @@ import torch
 from torch import nn
 
 from common.degradations import GaussianProfile
-from common.networks import SRCNN, DownsamplingNetwork, OnInterpolated, ReCNN, ReconResNet, SlabInterpolation, SliceBetween
+from common.networks import (
+    SRCNN,
+    DownsamplingNetwork,
+    OnInterpolated,
+    ReCNN,
+    ReconResNet,
+    SlabInterpolation,
+    SliceBetween,
+)
 
 from ..refused import refused
 
@@ -18,7 +26,8 @@ def test_srcnn_is_convolutions_with_relu_between():
 
 
 def test_the_interpolation_is_added_where_the_residual_is_learned():
-    body, lr, degradation = nn.Sequential(nn.Conv2d(1, 1, 3, padding=1)), torch.rand(1, 1, 6, 7, 1), GaussianProfile((2, 2, 1))
+    body, lr = nn.Sequential(nn.Conv2d(1, 1, 3, padding=1)), torch.rand(1, 1, 6, 7, 1)
+    degradation = GaussianProfile((2, 2, 1))
     base = SlabInterpolation(1, degradation.factors, degradation.offset)(lr)
     whole = OnInterpolated(body, degradation, residual="false")(lr)
     torch.testing.assert_close(whole[..., 0], body(base[..., 0]))
