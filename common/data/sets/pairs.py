@@ -70,11 +70,10 @@ class Pairs(Sets):
         in_plane(scale=self.scale)
         self.scan_degradation = scan_degradation or degradation
         self.group = group
-        alike = degradation.turns_alike() and self.scan_degradation.turns_alike()
         self._patches = {
             "lr_patch": lr_patch,
             "batch_size": batch_size,
-            "turned": is_true(turned, "turned") and alike,
+            "turned": is_true(turned, "turned") and degradation.turns_alike() and self.scan_degradation.turns_alike(),
             "chance": is_true(chance, "chance"),
             "seed": seed,
         }
