@@ -168,7 +168,7 @@ def test_refused(cohort, tmp_path):
         ([], {"noise_levels": 0.02}, ["noise_levels", "0.02", "a list"]),
         ([], {"features": 8, "reduction": 16}, ["reduction is 16", "at most the 8 features"]),
         ([], {"any_axis": True, "fourier_encoded": ["true", "true", "false"]}, ["not encoded alike"]),
-        ([], {"anchor": -0.1}, ["anchor/low_frequency", "the weight is -0.1"]),
+        ([], {"anchor": -0.1}, ["anchor is negative"]),
         ([], {"dataset_dir": data}, sizes),
     ):
         refused(["train", *overlays], tmp_path / "run", *words, **{"dataset_dir": str(cohort), **override})
