@@ -78,8 +78,8 @@ class AlternatingTrainer(Trainer):
         overwrite: whether to take the place of another run.
         save_minutes: between states within an epoch, see :class:`common.handlers.ResumableState`.
         stage: of a method that trains in several, its number from 1, or a name: of files such as ``history_2.jsonl``. A
-            stage that begins anew removes the states of later ones. With a number its weights are kept as
-            ``stage_2.pt`` too where ``keep`` is "last".
+            stage that begins anew removes the states of later ones, and ``invalidates``. With a number its weights are
+            kept as ``stage_2.pt`` too where ``keep`` is "last".
         amp: whether networks run under autocast; None for that on a GPU. Losses are in float32 always. Where a CPU
             would emulate it, a warning says so.
         amp_kwargs: of ``torch.autocast``; default bfloat16. With float16 each player scales its loss.
@@ -118,6 +118,7 @@ class AlternatingTrainer(Trainer):
         overwrite: bool | str = False,
         save_minutes: float | None = 5,
         stage: int | str | None = None,
+        invalidates: Sequence[str | os.PathLike] = (),
         amp: bool | str | None = None,
         amp_kwargs: dict | None = None,
         compile: bool | str = False,
@@ -129,7 +130,9 @@ class AlternatingTrainer(Trainer):
         ckpt_dir = ckpt_dir or f"{output_dir}/models"
         if output_dir is not None:
             check_writable(output_dir, ckpt_dir)
-            check_new_run(output_dir, ckpt_dir, resume, overwrite, stage)
+            # Later stages go on from the weights of the first.
+            begins = stage == 1 if isinstance(stage, int) else network is not None
+            check_new_run(output_dir, ckpt_dir, resume, overwrite, stage, begins)
             if dist.is_initialized():
                 dist.barrier()  # before any of the processes begins to write
         if initial is not None:
@@ -187,7 +190,7 @@ class AlternatingTrainer(Trainer):
 
             standard = carried(
                 Folders(Path(output_dir), Path(ckpt_dir), stage), saved if network is not None else None, validator,
-                val_interval, keep, initial, resume, save_minutes, [*(train_handlers or ())],
+                val_interval, keep, initial, resume, save_minutes, [*(train_handlers or ())], invalidates,
             )  # fmt: skip
         for handler in standard or train_handlers or ():
             handler.attach(self)
