@@ -53,4 +53,4 @@ def test_refused():
         words = ["--uncertainty_scale", "evaluate_uncertainty.json"] if scale is None else ["uncertainty_scale", scale]
         inferer, operator = axes_inferer(mirrored=True), KSpaceTruncation((2, 2, 2))
         refused(partial(UncertaintyMap, inferer, scale, operator, "out"), ValueError, *words)
-    refused(partial(UncertaintyMap, axes_inferer(), [1, 0], operator, "out"), ValueError, "other axes and mirror images")
+    refused(partial(UncertaintyMap, axes_inferer(), [1, 0], operator, "out"), ValueError, "other axes and mirror")
