@@ -147,8 +147,8 @@ def test_stages_one_by_one(cohort, trained, tmp_path):
 
 def test_weights_to_start_from(cohort, trained, tmp_path):
     """Every stage starts from them, and the stages before it are taken from this run's model.pt."""
-    initial = trained / "models" / "model.pt"
-    run(["train"], tmp_path, dataset_dir=str(cohort), initial=str(initial), learning_rate=0.0)
+    initial, still = trained / "models" / "model.pt", {"learning_rate": 0.0, "players#rdn#stop_below": "$None"}
+    run(["train"], tmp_path, dataset_dir=str(cohort), initial=str(initial), **still)
     found, expected = (torch.load(path, weights_only=True) for path in (tmp_path / "models" / "model.pt", initial))
     unlike = [name for name in expected if not torch.equal(found[name], expected[name])]
     assert all("running" in name or "num_batches" in name for name in unlike)

@@ -100,7 +100,7 @@ def test_stages_of_a_cascade(cohort, tmp_path):
 
 
 def test_one_case_pairs_of_contrasts_and_folds(cohort, tmp_path):
-    case = sets_of(cohort, tmp_path, target=target(), case=1)
+    case = sets_of(cohort, tmp_path, target=target(), group="test", case=1)
     assert names(case.train) == names(case.validation) == names(case.test) == [["sub-5_t", "guide"]]
     pairs = sets_of(cohort, tmp_path, group="source", contrasts=[["t2w", "t1w"], ["t1w", "pd"]]).train.data
     assert [[entry[key].rsplit("_")[-1] for key in ("hr", "guide")] for entry in pairs] == [
