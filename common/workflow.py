@@ -3,20 +3,14 @@
 from __future__ import annotations
 
 import copy
-import math
 import os
-import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from monai.bundle import ConfigParser
 
-from .data.naming import case_name
-from .engines.evaluator import CasesFailedError
-from .errors import first_cause
 from .override_checks import running_parser
-from .runtime.distributed import gathered
 from .values import is_true
 
 
@@ -49,34 +43,6 @@ def run_again(run_id: str, **override: Any) -> Any:
     return parser.get_parsed_content(run_id)
 
 
-def run_each(run_id: str, overrides: Sequence[Mapping[str, Any]]) -> None:
-    """:func:`run_again` for each of several parts of a list of cases; where cases fail, the other parts run.
-
-    Args:
-        run_id: key of the entry, which processes ``dataset#data``.
-        overrides: of each part, with its cases as "dataset#data".
-
-    Raises:
-        CasesFailedError: at the end, with the cases that failed in any of the runs.
-    """
-    total = len(gathered([case_name(entry) for override in overrides for entry in override["dataset#data"]]))
-    failures, status = [], None
-    for override in overrides:
-        try:
-            run_again(run_id, **override)
-        except SystemExit as error:
-            status = error.code  # the first process says what failed
-        except Exception as error:
-            failed = first_cause(error)
-            if not isinstance(failed, CasesFailedError):
-                raise
-            failures += failed.failures
-    if status:
-        sys.exit(status)
-    if failures:
-        raise CasesFailedError(failures, total)
-
-
 def require(condition: bool, message: str) -> None:
     """Raise a ValueError with this message unless the condition holds: for ``initialize`` of a config or an overlay."""
     if not condition:
@@ -102,17 +68,6 @@ def check_stages(stages: int | Sequence[int], cascade: int, most: int | None = N
             f'stages is {stages}, expected some of {list(range(1, cascade + 1))}, for example --stages "[{cascade}]".'
         )
     return sorted(set(chosen))
-
-
-def parts_of(entries: Sequence[Any], most: int) -> list[int]:
-    """Numbers, from 1 on, of the parts into which entries are divided so that each has at most so many.
-
-    Raises:
-        ValueError: when ``most`` is less than 1.
-    """
-    if isinstance(most, bool) or not isinstance(most, int) or most < 1:
-        raise ValueError(f"batch_volumes is {most!r}, expected a whole number, 1 or more.")
-    return list(range(1, math.ceil(len(entries) / most) + 1))
 
 
 def numbered_from(pattern: str, first: int) -> list[str]:

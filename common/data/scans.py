@@ -9,7 +9,15 @@ from monai.data import Dataset
 from monai.transforms import Compose
 
 from ..degradations import Degradation
-from ..transforms import CheckTrainingRanged, LoadScand, ResampleGuided
+from ..physics.scale import across_slices as check_across_slices
+from ..transforms import (
+    CheckThickSlicesd,
+    CheckTrainingRanged,
+    DenoiseSlicesd,
+    LoadScand,
+    ResampleGuided,
+    resized_planes,
+)
 from ..values import is_true
 from .lists.scans import find_images, find_pairs
 from .lists.sharding import to_do
@@ -21,8 +29,11 @@ class Scans(Dataset):
 
     Args:
         dataset_dir: file or folder; None for a scan that is simulated in ``output_dir/scan``.
-        slice_axis: axis across the slices, as for :class:`common.transforms.LoadScand`.
+        slice_axis: axis across the slices, as for :class:`common.transforms.LoadScand`; None for "SI" where the scale
+            is the same along all axes, else "auto".
         training_range: of the weights, which scans are compared with; None for no comparison.
+        across_slices: the scale [1, 1, n] of a method that makes slices thinner, which refuses scans without thick
+            ones; None for other methods.
         transform: reads an entry, in the place of what ``slice_axis`` and ``training_range`` say.
         contrast: of the simulated scan.
         lr: pattern of the scans' files where each has a guide.
@@ -31,14 +42,21 @@ class Scans(Dataset):
         skip_existing: whether scans are left out whose results are there whole.
         shard: such as "3/16", the share of the scans that is done here; None for all.
         bids: whether results are named as BIDS derivatives.
+        denoise: whether scans are denoised slice by slice.
+        lr_spacing: in mm, to which pixels in plane are resized, see :func:`common.transforms.resized_planes`; None
+            for pixels as they are.
         data: entries, in the place of those that are found.
+
+    Raises:
+        ValueError: when ``across_slices`` is no such scale.
     """
 
     def __init__(
         self,
         dataset_dir: str | None,
-        slice_axis: str = "auto",
+        slice_axis: str | None = "auto",
         training_range: Mapping[str, Sequence[float]] | None = None,
+        across_slices: Sequence[float] | None = None,
         transform: Callable | None = None,
         contrast: str = "t1w",
         lr: str | None = None,
@@ -47,15 +65,21 @@ class Scans(Dataset):
         skip_existing: bool | str = False,
         shard: str | None = None,
         bids: bool | str = False,
+        denoise: bool | str = False,
+        lr_spacing: Sequence[float] | None = None,
         data: Sequence[Mapping[str, Any]] | None = None,
     ) -> None:
         self.bids, self.shard = is_true(bids, "bids"), shard
         self._place = (dataset_dir, contrast, lr, guide, subject, is_true(skip_existing, "skip_existing"))
-        read = [
-            LoadScand("image", slice_axis=slice_axis),
+        self._slice_axis, self._own_transform = slice_axis, transform is not None
+        self._checks: list[Callable] = [
             CheckTrainingRanged("image", training_range=training_range),
+            *([DenoiseSlicesd("image")] if is_true(denoise, "denoise") else []),
+            *([] if lr_spacing is None else resized_planes("image", lr_spacing)),
         ]
-        super().__init__([] if data is None else data, transform or Compose(read))
+        if across_slices is not None:
+            self._checks.append(CheckThickSlicesd("image", check_across_slices(whole=False, scale=across_slices)))
+        super().__init__([] if data is None else data, transform)
         self._found = data is not None
 
     def find(self, output_dir: str, degradation: Degradation) -> None:
@@ -65,6 +89,9 @@ class Scans(Dataset):
             output_dir: folder of the results.
             degradation: from HR to a scan, of which a simulated one is made.
         """
+        if not self._own_transform:
+            axis = self._slice_axis or ("SI" if len(set(degradation.factors)) == 1 else "auto")
+            self.transform = Compose([LoadScand("image", slice_axis=axis), *self._checks])
         if self._found:
             return
         dataset_dir, contrast, lr, guide, subject, skip = self._place

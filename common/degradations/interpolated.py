@@ -6,10 +6,11 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
+from ..physics.scale import zero_shot
 from ..physics.spline import apply_along, upsampling_matrix
 from .base import Degradation
 
-__all__ = ["Interpolated", "interpolated"]
+__all__ = ["Interpolated", "ZeroShotImages", "interpolated"]
 
 
 def interpolated(lr: Tensor, degradation: Degradation, size: Sequence[int] | None = None) -> Tensor:
@@ -55,3 +56,33 @@ class Interpolated(nn.Module):
     def forward(self, hr: Tensor) -> Tensor:
         """``(..., X, Y, Z)`` to the same size."""
         return interpolated(self.degradation(hr), self.degradation, hr.shape[-3:])
+
+
+class ZeroShotImages(Interpolated):
+    """What is left of images of a scan from which a network learns to make that scan finer.
+
+    Args:
+        degradation: from HR to the scan.
+        of_images: from an image, a layer ``(1, H, W)``, to a coarser one; default the like of ``degradation``.
+        scales: sizes, of at most 1, to which images are brought before.
+
+    Attributes:
+        planes: axes of the scan across which lie the images that teach.
+
+    Raises:
+        ValueError: for factors other than [n, n, n], [n, n, 1] and [1, 1, n].
+    """
+
+    def __init__(
+        self,
+        degradation: Degradation,
+        of_images: Degradation | None = None,
+        scales: Sequence[float] = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5),
+    ) -> None:
+        lesson = zero_shot(scale=list(degradation.factors))
+        factors = lesson["of_images"]
+        if of_images is None:
+            # That across slices is the scan's own, with all that was set of it.
+            of_images = degradation if list(degradation.factors) == factors else type(degradation)(factors)
+        super().__init__(of_images)
+        self.planes, self.scales = lesson["taught_by"], tuple(scales)

@@ -4,6 +4,7 @@ from .cascade import CascadeTrainer
 from .evaluation import Evaluation
 from .evaluator import Case, CaseEvaluator
 from .inference import Inference
+from .kernel_estimation import KernelEstimation
 from .player import Player
 from .trainer import AlternatingTrainer
 from .validation import Validation
@@ -15,6 +16,7 @@ __all__ = [
     "CaseEvaluator",
     "Evaluation",
     "Inference",
+    "KernelEstimation",
     "Player",
     "Validation",
 ]

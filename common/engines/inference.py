@@ -44,7 +44,8 @@ class Inference(CaseEvaluator):
         amp_kwargs: of ``torch.autocast``; default bfloat16.
 
     Raises:
-        FileNotFoundError, ValueError: when the weights are missing, or do not belong to the config.
+        FileNotFoundError, ValueError: when the weights are missing, or do not belong to the config; or when there are
+            none, and the inferer does not learn either.
         PermissionError, NotADirectoryError: when ``output_dir`` cannot be written to.
     """
 
@@ -71,6 +72,11 @@ class Inference(CaseEvaluator):
         check_writable(output_dir)
         dataset.find(str(output_dir), degradation)
         if checkpoint is None:
+            if not getattr(inferer, "learns", True):
+                raise ValueError(
+                    "iterations is 0 and there are no weights, so that nothing but interpolation would come out: give "
+                    "--iterations, or lay the overlay of weights over the config."
+                )
             network = network.to(device).eval()
         else:
             network = load(network, checkpoint, device, digest, degradation)

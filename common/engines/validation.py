@@ -65,7 +65,9 @@ class Validation(SupervisedEvaluator):
     def run(self, global_epoch: int = 1) -> None:  # type: ignore[override]
         """Look at every volume of the group."""
         if not self.data_loader:
-            self.data_loader = DataLoader(self.data.validation, batch_size=1)
+            volumes = self.data.validation
+            with torch.random.fork_rng(devices=[]):  # which MONAI's loader would seed anew in the midst of a training
+                self.data_loader = DataLoader(volumes, batch_size=1)
             self.state.epoch_length = len(self.data_loader)
             amp, kwargs = self.precision
             self.network = in_precision(self.network, self.state.device, bool(amp), kwargs)

@@ -11,6 +11,7 @@ from .interpolated import InterpolatedInferer
 from .orthogonal import OrthogonalInferer
 from .slab import SlabInferer
 from .slice_interpolation import BetweenInferer
+from .zero_shot import ZeroShotInferer
 
 __all__ = [
     "AdaptedInferer",
@@ -26,5 +27,6 @@ __all__ = [
     "SplineInferer",
     "TotalVariationInferer",
     "ZeroFillingInferer",
+    "ZeroShotInferer",
     "back_project",
 ]

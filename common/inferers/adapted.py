@@ -64,9 +64,10 @@ class AdaptedInferer(Inferer):
         batch_size: patches an iteration.
         lr_patch: size of a patch of what the degradation has left, along both axes of the image.
         learning_rate: of Adam at the beginning, from which it falls along a cosine.
-        planes: axes of the scan (X, Y, Z) across which the images are taken.
+        planes: axes of the scan (X, Y, Z) across which the images are taken; default those that a
+            :class:`~common.degradations.ZeroShotImages` names, else Z.
         scales: sizes, of at most 1, to which the images are brought before they are degraded, where that leaves enough
-            of them; each is drawn as often as it has pixels.
+            of them; each is drawn as often as it has pixels. Default those of an ``ZeroShotImages``, else 1.
         seed: of the patches that are drawn.
         gains: how much thick slices of a patch differ in brightness: the largest standard deviation of its logarithm;
             with a slice profile alone.
@@ -92,8 +93,8 @@ class AdaptedInferer(Inferer):
         batch_size: int = 8,
         lr_patch: Sequence[int] = (48, 12),
         learning_rate: float = 3e-4,
-        planes: Sequence[int] = (2,),
-        scales: Sequence[float] = (1.0,),
+        planes: Sequence[int] | None = None,
+        scales: Sequence[float] | None = None,
         seed: int = 0,
         gains: float = 0.0,
     ) -> None:
@@ -110,12 +111,19 @@ class AdaptedInferer(Inferer):
             )
         if not 0 <= gains < np.inf:
             raise ValueError(f"gains is {gains!r}, expected a number of at least 0.")
+        planes = getattr(degradation, "planes", (2,)) if planes is None else planes
+        scales = getattr(degradation, "scales", (1.0,)) if scales is None else scales
         if not scales or not all(0 < scale <= 1 for scale in scales):
             raise ValueError(f"scales is {scales!r}, expected sizes above 0 and of at most 1, such as [1.0, 0.5].")
         self.inferer, self.degradation, self.iterations = inferer, degradation, iterations
         self.batch_size, self.lr_patch, self.learning_rate = batch_size, tuple(lr_patch), learning_rate
         self.planes, self.scales, self.seed, self.gains = tuple(planes), tuple(scales), seed, gains
         self.said: dict[str, Any] = {}
+
+    @property
+    def learns(self) -> bool:
+        """Whether it trains at all."""
+        return self.iterations > 0
 
     def __call__(self, inputs: torch.Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any) -> torch.Tensor:
         """Super-resolve a batch of volumes.

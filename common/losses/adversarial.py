@@ -70,6 +70,8 @@ class GradientPenalty(nn.Module):
         critic: D, the graph's own network; its gradient is taken twice.
     """
 
+    second_order = True
+
     def __init__(self, critic: nn.Module) -> None:
         super().__init__()
         self.critic = critic

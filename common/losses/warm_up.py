@@ -12,11 +12,11 @@ class WarmUp:
     """A weight in a :class:`~common.losses.LossTable` that is 0 for the first iterations, and its player's schedule.
 
     Args:
-        weight: after them.
         iterations: for which it is 0.
+        weight: after them.
     """
 
-    def __init__(self, weight: float, iterations: int) -> None:
+    def __init__(self, iterations: int, weight: float = 1.0) -> None:
         self.weights = torch.tensor([0.0, weight])
         self.iterations = iterations
         self.iteration = 0

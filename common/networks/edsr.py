@@ -5,6 +5,10 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from ..degradations import Degradation
+from ..physics.scale import in_plane
+from ..values import is_true
+from .interpolation import SlabInterpolation
 from .slab import channels_to_slab, slab_to_channels
 
 
@@ -32,14 +36,28 @@ class EDSR(nn.Module):
     Args:
         features: channels.
         blocks: residual blocks.
-        factor: of the super-resolution in plane, by a pixel shuffle.
-        base: maps an LR slice to an HR one without parameters, and the network learns what it misses, beginning with
-            nothing; None for the paper's form, which learns all of the image.
+        degradation: from HR to LR, in plane alone: which factor the network has, by a pixel shuffle, and where LR
+            pixels lie; None for slices that are as fine as the result.
+        residual: whether the network learns what the interpolated slice misses, beginning with nothing; the paper has
+            False.
+
+    Raises:
+        ValueError: for a degradation that does not act in plane alone.
     """
 
-    def __init__(self, features: int = 64, blocks: int = 16, factor: int = 2, base: nn.Module | None = None) -> None:
+    def __init__(
+        self,
+        features: int = 64,
+        blocks: int = 16,
+        degradation: Degradation | None = None,
+        residual: bool | str = True,
+    ) -> None:
         super().__init__()
-        self.base = base
+        factor, base = 1, nn.Identity()
+        if degradation is not None:
+            factor = in_plane(scale=list(degradation.factors))
+            base = SlabInterpolation(1, degradation.factors, degradation.offset)
+        self.base = base if is_true(residual, "residual") else None
         self.head = nn.Conv2d(1, features, 3, padding=1)
         body = [ResidualBlock(features) for _ in range(blocks)]
         self.body = nn.Sequential(*body, nn.Conv2d(features, features, 3, padding=1))
@@ -48,7 +66,7 @@ class EDSR(nn.Module):
             nn.PixelShuffle(factor),
             nn.Conv2d(features, 1, 3, padding=1),
         )
-        if base is not None:
+        if self.base is not None:
             nn.init.zeros_(self.tail[-1].weight)
             nn.init.zeros_(self.tail[-1].bias)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from ..values import is_true
 from .edsr import ResidualBlock
 
 
@@ -17,12 +18,12 @@ class SliceBetween(nn.Module):
         residual: whether the mean of the two is added; else the network learns all of the slice.
     """
 
-    def __init__(self, features: int = 64, blocks: int = 16, residual: bool = True) -> None:
+    def __init__(self, features: int = 64, blocks: int = 16, residual: bool | str = True) -> None:
         super().__init__()
-        self.residual = residual
+        self.residual = is_true(residual, "residual")
         body = [ResidualBlock(features) for _ in range(blocks)]
         self.body = nn.Sequential(nn.Conv2d(2, features, 3, padding=1), *body, nn.Conv2d(features, 1, 3, padding=1))
-        if residual:
+        if self.residual:
             nn.init.zeros_(self.body[-1].weight)
             nn.init.zeros_(self.body[-1].bias)
 

@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import partial
-from pathlib import Path
 
 import numpy as np
 
-from ...about import fitting, kept
 from ...io.affines import slice_permutation
 from ...io.images import image_or_none, open_image
-from ...runtime.distributed import gathered, say
 
 
 def check_scale(source: Sequence[Mapping], target: Sequence[Mapping], factors: Sequence[int], slice_axis: str) -> None:
@@ -110,47 +106,6 @@ def thin_slice_spacing(entries: Sequence[Mapping], slice_axis: str, scale: int) 
     return [float(mm) for mm in median]
 
 
-def by_scale(
-    entries: Sequence[Mapping[str, str]], checkpoint: str | None, scale: str | Sequence[float], slice_axis: str
-) -> list[dict]:
-    """Scans of a list by the scale that suits them: of those that there are weights for, each takes that which makes
-    its voxels most nearly cubes, and a printed line tells. Where no weights are needed it makes them cubes.
-
-    Args:
-        entries: with "image" and "name".
-        checkpoint: file of weights; those that :func:`common.about.fitting` finds beside it are looked at too. None for
-            a method that needs none, and takes any scale ``[1, 1, f]`` across slices, which need not be whole.
-        scale: "auto", or three numbers for all scans.
-        slice_axis: as for :class:`common.transforms.SliceAxisd`.
-
-    Returns:
-        For each scale that some scan takes what a run of it overrides: ``{"scale": [1, 1, 4], "dataset#data":
-        (<entry>, ...)}``. Scans whose spacing cannot be read, of which their run tells, are with the checkpoint's own.
-        All processes get the same scales.
-    """
-    if scale != "auto":
-        chosen = fitting(checkpoint, scale=list(scale)) if checkpoint else None
-        if chosen != checkpoint:
-            say(f"scale {list(scale)}, {Path(chosen).name}: all scans")
-        return [{"scale": list(scale), "dataset#data": tuple(entries)}]
-    scales = [tuple(known) for known in kept(checkpoint, "scale")] if checkpoint else [(1, 1, 2)]
-    of_scale: dict[tuple, list] = {}
-    for entry in entries if scales else ():
-        mm = _spacing(entry["image"], slice_axis)
-        suits = scales[0]
-        if mm is not None:
-            suits = min(scales, key=partial(_unlike_cubes, mm)) if checkpoint else cubes(mm)
-        of_scale.setdefault(suits, []).append(entry)
-    for suits, some in of_scale.items():
-        names = ", ".join(entry["name"] for entry in some[:3]) + (f" and {len(some) - 3} more" if len(some) > 3 else "")
-        weights = f", {Path(fitting(checkpoint, scale=list(suits))).name}" if checkpoint else ""
-        say(f"scale {list(suits)}{weights}: {names}")
-    every = sorted(gathered(list(of_scale)))
-    return [{"scale": list(suits), "dataset#data": tuple(of_scale.get(suits, ()))} for suits in every] or [
-        {"dataset#data": tuple(entries)}
-    ]
-
-
 def cubes(mm: np.ndarray) -> tuple[float, ...]:
     """The scale across slices that makes voxels of this spacing cubes, as nearly as whole thousandths do."""
     factor = max(1.0, round(float(mm[2] / np.sqrt(mm[0] * mm[1])), 3))
@@ -194,11 +149,6 @@ def slice_axis_of(entries: Sequence[Mapping], slice_axis: str) -> str:
     if unclear and not found:
         raise ValueError("slice_axis is 'auto', but no scan shows it:\n  " + "\n  ".join(unclear))
     return next(iter(found.values()), "SI")
-
-
-def _unlike_cubes(mm: np.ndarray, scale: Sequence[float]) -> tuple[float, float]:
-    """How far voxels that become finer by a scale are from cubes; of scales that are alike the least comes first."""
-    return round(float(np.ptp(np.log(mm / scale))), 6), float(np.prod(scale))
 
 
 def _spacing(path: str, slice_axis: str) -> np.ndarray | None:

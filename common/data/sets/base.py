@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from monai.data import Dataset
@@ -18,12 +18,13 @@ from ..simulation.cohort import simulated_cohort, slice_axis_in
 class Sets:
     """Volumes for training, validation and test, read when they are first asked for.
 
-    Each kind of sets has ``train``, ``batches``, ``validation`` and ``test``.
+    Each kind of sets has ``train``, ``batches``, ``validation`` and ``test``; ``validates`` says whether there is
+    anything to validate with.
 
     Args:
         dataset_dir: folder with ``dataset.json``; None for a cohort that is simulated in ``output_dir/data``.
         output_dir: folder of the run.
-        simulated: arguments of :func:`common.data.simulation.cohort.simulated_cohort`.
+        simulated: arguments of :func:`common.data.simulation.cohort.simulated_cohort` that differ from the kind's own.
         degradation: from HR to LR, whose grids the network has.
         slice_axis: axis across the slices, "LR", "AP", "SI" or "auto"; None for "auto", or for that of simulated heads.
         folds: of a cross-validation over the subjects of all groups but validation; None for the groups as they are.
@@ -31,18 +32,22 @@ class Sets:
         device: where volumes for training are kept.
     """
 
+    SIMULATED: ClassVar[Mapping[str, Any]] = {}
+    validates = True
+
     def __init__(
         self,
         dataset_dir: str | None,
         output_dir: str,
-        simulated: Mapping[str, Any],
+        simulated: Mapping[str, Any] | None,
         degradation: Degradation,
         slice_axis: str | None = None,
         folds: int | None = None,
         fold: int = 0,
         device: torch.device | str = "cpu",
     ) -> None:
-        self._dataset_dir, self._output_dir, self._simulated = dataset_dir, output_dir, simulated
+        self._dataset_dir, self._output_dir = dataset_dir, output_dir
+        self._simulated = {**self.SIMULATED, **(simulated or {})}
         self._slice_axis, self._folds, self._fold = slice_axis, folds, fold
         self.degradation, self.device = degradation, device
         self.scale, self.offset = list(degradation.factors), list(degradation.offset)

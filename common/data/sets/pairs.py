@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from monai.data import Dataset
@@ -12,17 +12,12 @@ from monai.transforms import Compose
 
 from ...degradations import Degradation
 from ...physics.scale import in_plane
-from ...transforms import LoadScand, MakeLRd
+from ...transforms import DenoiseSlicesd, LoadScand, MakeLRd, RegisterLRd
+from ...values import is_true
+from ..lists.datalist import SCANS
 from ..loaders.slabs import PairedSlabLoader
 from ..loaders.volumes import VolumeCache
 from .base import Sets
-
-SIMULATED = {
-    "subjects": 8,
-    "contrasts": "t1w",
-    "spacing": 1.5,
-    "datalist": {"hr": "*/*_t1w.nii.gz", "split": [5, 0, 1, 2]},
-}
 
 
 class Pairs(Sets):
@@ -34,12 +29,22 @@ class Pairs(Sets):
         group: whose HR volumes it learns from, "source" or "target".
         lr_patch: voxels of an LR patch, ``[n, n, 1]``.
         batch_size: patches in a batch.
-        turned: whether pairs are mirrored and turned, which suits only a degradation that treats that alike.
+        turned: whether pairs are mirrored and turned, where the degradation treats these alike.
+        chance: whether each pair comes with a number that is drawn for it.
+        register: whether a known LR volume is brought onto its HR volume before it is learned from.
+        denoise: whether the LR volumes that are learned from are denoised.
         seed: of the patches that are drawn.
 
     Raises:
         ValueError: for a degradation that does not act in plane alone.
     """
+
+    SIMULATED: ClassVar[Mapping[str, Any]] = {
+        "subjects": 8,
+        "contrasts": "t1w",
+        "spacing": 1.5,
+        "datalist": {"hr": "*/*_t1w.nii.gz", "split": [5, 0, 1, 2]},
+    }
 
     def __init__(
         self,
@@ -51,9 +56,12 @@ class Pairs(Sets):
         scan_degradation: Degradation | None = None,
         group: str = "source",
         turned: bool | str = False,
+        chance: bool | str = False,
+        register: bool | str = False,
+        denoise: bool | str = False,
         seed: int = 0,
         slice_axis: str | None = None,
-        simulated: Mapping[str, Any] = SIMULATED,
+        simulated: Mapping[str, Any] | None = None,
         folds: int | None = None,
         fold: int = 0,
         device: torch.device | str = "cpu",
@@ -62,22 +70,32 @@ class Pairs(Sets):
         in_plane(scale=self.scale)
         self.scan_degradation = scan_degradation or degradation
         self.group = group
-        self._patches = {"lr_patch": lr_patch, "batch_size": batch_size, "turned": turned, "seed": seed}
+        alike = degradation.turns_alike() and self.scan_degradation.turns_alike()
+        self._patches = {
+            "lr_patch": lr_patch,
+            "batch_size": batch_size,
+            "turned": is_true(turned, "turned") and alike,
+            "chance": is_true(chance, "chance"),
+            "seed": seed,
+        }
+        self._register, self._denoise = is_true(register, "register"), is_true(denoise, "denoise")
 
-    @cached_property
-    def load(self) -> Compose:
-        """Reads an entry."""
-        return Compose(
-            [
-                LoadScand(["hr", "lr"], slice_axis=self.slice_axis, allow_missing_keys=True),
-                MakeLRd("hr", degradation=self.scan_degradation, like=self.degradation),
-            ]
-        )
+    def load(self, training: bool = False) -> Compose:
+        """Reads an entry, to learn from it or to measure with it."""
+        transforms = [LoadScand(["hr", "lr"], slice_axis=self.slice_axis, allow_missing_keys=True)]
+        if training and self._register:
+            transforms.append(
+                RegisterLRd("lr", reference="hr", degradation=self.degradation, quality_dir=self._output_dir)
+            )
+        transforms.append(MakeLRd("hr", degradation=self.scan_degradation, like=self.degradation))
+        if training and self._denoise:
+            transforms.append(DenoiseSlicesd("lr"))
+        return Compose(transforms)
 
     @cached_property
     def train(self) -> VolumeCache:
         """Volumes to learn from, "hr" and "lr"."""
-        return self.cached(self.listed(self.group, ("hr", "lr"), "hr"), self.load, ["hr", "lr"], True)
+        return self.cached(self.listed(self.group, SCANS, "hr"), self.load(training=True), SCANS, True)
 
     @cached_property
     def batches(self) -> PairedSlabLoader:
@@ -88,10 +106,10 @@ class Pairs(Sets):
     @cached_property
     def validation(self) -> VolumeCache:
         """Volumes to validate with, "hr" and "lr"."""
-        entries = self.listed("validation", ("hr", "lr"), "hr") or self.listed(self.group, ("hr", "lr"), "hr")[:1]
-        return self.cached(entries, self.load, ["hr", "lr"], False)
+        entries = self.listed("validation", SCANS, "hr") or self.listed(self.group, SCANS, "hr")[:1]
+        return self.cached(entries, self.load(), SCANS, False)
 
     @property
     def test(self) -> Dataset:
         """Volumes to measure with, "hr" and "lr"."""
-        return self.as_read(self.listed("test", ("hr", "lr"), "hr"), self.load)
+        return self.as_read(self.listed("test", SCANS, "hr"), self.load())

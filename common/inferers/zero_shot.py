@@ -1,0 +1,34 @@
+"""Super-resolution by a network that a scan taught, or many scans."""
+
+from __future__ import annotations
+
+from ..degradations import Degradation
+from ..physics.scale import zero_shot
+from .consistent import ConsistentInferer
+from .ensemble import EnsembleInferer
+from .interpolated import InterpolatedInferer
+from .orthogonal import OrthogonalInferer
+
+
+class ZeroShotInferer(ConsistentInferer):
+    """Runs a network for images over an interpolated volume, across each axis whose images become finer.
+
+    Of each image there are its mirrored forms, and turned ones where the volume becomes finer in plane; the mean over
+    the directions is made to agree with the scan.
+
+    Args:
+        degradation: from HR to the scan, of factors [n, n, n], [n, n, 1] or [1, 1, n].
+        ensemble: whether there is more than each image itself.
+        iterations: of :class:`ConsistentInferer`; 0 for a result as the network makes it.
+
+    Raises:
+        ValueError: for other factors.
+
+    Source:
+        Shocher et al., "Zero-Shot" super-resolution using deep internal learning, IEEE CVPR 2018, section 3.1.
+    """
+
+    def __init__(self, degradation: Degradation, ensemble: bool | str = True, iterations: int = 1) -> None:
+        images = OrthogonalInferer(zero_shot(scale=list(degradation.factors))["planes"], keeps_size=True)
+        forms = EnsembleInferer(images, turned=degradation.factors[0] > 1, enabled=ensemble)
+        super().__init__(InterpolatedInferer(forms, degradation), degradation, iterations)
