@@ -12,8 +12,8 @@ import pytest
 import torch
 from matplotlib.image import imread
 
-from common.commands.remember import remember
 from common.degradations import KSpaceTruncation
+from common.weights import read_overlay, write_overlay
 
 from . import runs
 
@@ -306,7 +306,7 @@ def test_how_sure_results_are(cohort, trained, tmp_path):
     name = scan.name.removesuffix(".nii.gz")
     options = {"dataset_dir": str(scan), "output_dir": str(out), "uncertainty": True}
     refused(["inference"], tmp_path, "--uncertainty_scale", **options)
-    remember(str(weights), uncertainty_scale=[a, b])
+    write_overlay(weights, {**read_overlay(weights), "uncertainty_scale": [a, b]})
     refused(["inference"], tmp_path, "of other axes", axes=[2], **options)
     run(["inference"], tmp_path, **options)
     sr, sd = (nib.load(out / f"{name}_{kind}.nii.gz") for kind in ("sr", "sd"))
