@@ -13,7 +13,18 @@ from .loaders.through_plane import ThroughPlaneLoader, check_patch
 from .loaders.triplets import TripletLoader
 from .loaders.volumes import VolumeCache
 from .scans import GuidedScans, Scans
-from .sets import Guided, HRImages, Pairs, ScansAlone, SourcePairs, Triplets, UnknownBlur, Unpaired, UnpairedInContext
+from .sets import (
+    Guided,
+    HRImages,
+    Pairs,
+    ScansAlone,
+    SourcePairs,
+    ThickSlices,
+    Triplets,
+    UnknownBlur,
+    Unpaired,
+    UnpairedInContext,
+)
 
 __all__ = [
     "CaseFailure",
@@ -30,6 +41,7 @@ __all__ = [
     "ScansAlone",
     "SliceLoader",
     "SourcePairs",
+    "ThickSlices",
     "ThroughPlaneLoader",
     "TripletLoader",
     "Triplets",

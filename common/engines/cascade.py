@@ -92,7 +92,9 @@ class CascadeTrainer:
             device=self.device,
             data=data,
             graph=TensorGraph(
-                networks, {out: [name, *inputs] for out, (name, inputs) in self.graph.steps.items()}, self.graph.batch_keys
+                networks,
+                {out: [name, *inputs] for out, (name, inputs) in self.graph.steps.items()},
+                self.graph.batch_keys,
             ),
             players=copy.deepcopy(dict(self.players)),
             network=self.network,

@@ -49,8 +49,8 @@ class AlternatingTrainer(Trainer):
 
     With an ``output_dir`` it carries what every run needs: ``history.jsonl`` and its curves, a progress bar, a
     forecast, TensorBoard's files, validation, the weights with their overlays, and a state to resume from. In
-    ``ckpt_dir``, ``model.pt`` has the best weights by validation, of the network that is validated, or the latest where
-    nothing validates; ``model_last.pt`` those of the latest state. ``train_handlers`` are added before a state is saved.
+    ``ckpt_dir``, ``model.pt`` has the best weights of the network that is validated, or the latest where nothing
+    validates; ``model_last.pt`` those of the latest state. ``train_handlers`` are added before a state is saved.
 
     Args:
         device: to train on.
@@ -63,8 +63,8 @@ class AlternatingTrainer(Trainer):
         epoch_length: iterations an epoch; default the length of the batches.
         network: whose weights are kept, and with which ``initial`` is loaded.
         inferer: kept for MONAI's bundle properties; validation uses it.
-        validator: looks at the network after every ``val_interval`` epochs, and after the last; not where the data have
-            nothing to validate with.
+        validator: looks at the network after every ``val_interval`` epochs, and after the last; left out where the data
+            have nothing to validate with.
         val_interval: epochs between validations.
         keep: "best" for the weights with the best validation, "last" for the latest whatever validation says.
         train_handlers: further handlers with ``attach``.
@@ -176,7 +176,8 @@ class AlternatingTrainer(Trainer):
                     graph.networks[name_of_network].compile()  # in place, so that its weights keep their names
         standard = []
         if output_dir is not None:
-            validator = validator if getattr(data, "validates", True) else None
+            if not getattr(data, "validates", True):
+                validator = None
             if validator is not None:
                 validator.follow(amp, self.amp_kwargs)
 

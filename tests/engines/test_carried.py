@@ -5,8 +5,7 @@ from functools import partial
 import pytest
 
 from common.engines.carried import check_new_run
-
-from ..refused import refused
+from tests.refused import refused
 
 
 @pytest.mark.parametrize(

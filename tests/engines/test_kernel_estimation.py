@@ -95,7 +95,8 @@ def test_the_schedule_is_stepped_once_an_iteration_and_kept_with_the_player():
     graph = TensorGraph({"up": nn.PReLU(init=1.0)}, {"sr": ["up", "hr"]}, ["hr"])  # of what is positive, the same
     trainer = AlternatingTrainer(torch.device("cpu"), 1, [batch] * 5, graph, {"p": player}, epoch_length=5)
     trainer.run()
-    assert trainer.state.output == pytest.approx({"p/bicubic": 0.5, "p/total": (0.1 * 0.3 + 0.7) / 2})
+    total = (0.1 * 0.3 + 0.7) / 2
+    assert trainer.state.output == pytest.approx({"p/bicubic": 0.5, "p/total": total, "loss": total})
     other.join("p", graph, torch.device("cpu"), False)
     other.load_state_dict(player.state_dict())
     for schedule in (player.schedule, other.schedule):

@@ -39,7 +39,7 @@ class Pairs(Sets):
         ValueError: for a degradation that does not act in plane alone.
     """
 
-    SIMULATED = {
+    SIMULATED: ClassVar[Mapping[str, Any]] = {
         "subjects": 8,
         "contrasts": "t1w",
         "spacing": 1.5,

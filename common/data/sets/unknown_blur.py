@@ -146,9 +146,7 @@ class UnknownBlur(Sets):
         for first in range(0, len(self.target), self.batch_volumes):
             target = self.lr_scans(self.target[first : first + self.batch_volumes], self.denoise)
             cases = kernel_cases(source, target, self.kernel_per, self.slice_step)
-            yield KernelCropLoader(
-                source, target, cases, self.crop, self.lr_crop, self.crops, self.seed, self.device
-            )
+            yield KernelCropLoader(source, target, cases, self.crop, self.lr_crop, self.crops, self.seed, self.device)
 
     def lr_scans(self, entries: Sequence[Mapping], denoise: bool) -> VolumeCache:
         """LR scans as kernels are estimated from them, "lr": their pixels are ``factor`` times as large as HR ones."""
