@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from functools import partial
 
 import numpy as np
 import pytest
@@ -65,7 +66,8 @@ def test_slices_lie_where_the_spacing_shows_it():
         if said:
             assert choose(even, known, False)[0].slice_axis == "SI"
         else:
-            refused(lambda known=known: choose(even, known, False), ValueError, "which axis", "--slice_axis SI")
+            choosing = partial(choose, even, known, False)
+            refused(choosing, ValueError, "which axis", "--slice_axis SI")
 
 
 def test_keys_are_for_the_bundles_that_know_them():

@@ -64,7 +64,7 @@ class CascadeTrainer:
         if not chosen or not set(chosen) <= {*known}:
             raise ValueError(f'stages is {stages}, expected some of {[*known]}, for example --stages "[{known[-1]}]".')
         self.stages = sorted(set(chosen))
-        data.at_stage(self.stages[-1])  # refuses what it does not have
+        data.at_stage(self.stages[-1], network)  # refuses what it does not have
         self.device, self.network, self.data, self.graph = device, network, data, graph
         self.players, self.inferer, self.validator = players, inferer, validator
         self.ckpt_dir = Path(ckpt_dir)
@@ -86,7 +86,7 @@ class CascadeTrainer:
         """
         before = self._before(stage)
         self.network.load_state_dict(self._first)
-        data, own = self.data.at_stage(stage), self.network.stages[stage - 1]
+        data, own = self.data.at_stage(stage, before), self.network.stages[stage - 1]
         networks = {name: own if net is self.network else net for name, net in self.graph.networks.items()}
         trainer = AlternatingTrainer(
             device=self.device,
@@ -103,13 +103,14 @@ class CascadeTrainer:
             stage=stage,
             **self.options,
         )
-        self.network.load_state_dict({**self.network.state_dict(), **before})
+        # After weights to start from, of which the trainer loads all.
+        for trained, kept in zip(before.stages[: stage - 1], self.network.stages, strict=False):
+            kept.load_state_dict(trained.state_dict())
         return trainer
 
-    def _before(self, stage: int) -> dict[str, torch.Tensor]:
-        """The weights of the stages before one, as they are in ``model.pt``."""
+    def _before(self, stage: int) -> Cascade:
+        """The cascade with the weights of the stages before one, as they are in ``model.pt``."""
         if stage == 1:
-            return {}
-        load(self.network, self.ckpt_dir / "model.pt", self.device, degradation=self.data.degradation)
-        earlier = tuple(f"stages.{i}." for i in range(stage - 1))
-        return {k: v.clone() for k, v in self.network.state_dict().items() if k.startswith(earlier)}
+            return self.network
+        path, degradation = self.ckpt_dir / "model.pt", self.data.degradation
+        return load(copy.deepcopy(self.network), path, self.device, degradation=degradation)

@@ -193,8 +193,8 @@ def read_kernels(folder: str | os.PathLike) -> list[dict[str, Any]]:
     files = sorted(Path(folder).glob("kernels*.json"), key=lambda p: (len(p.name), p.name))
     if not files:
         raise FileNotFoundError(
-            f"{folder} holds no kernels*.json: estimate the kernels first (run stage_1), or name the folder that has them "
-            "with --kernel_dir DIR."
+            f"{folder} holds no kernels*.json: estimate the kernels first (run stage_1), or name the folder that has "
+            "them with --kernel_dir DIR."
         )
     found: list[dict[str, Any]] = []
     for file in files:

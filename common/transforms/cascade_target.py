@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Hashable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from monai.config import KeysCollection
@@ -13,7 +13,9 @@ from monai.transforms import MapTransform
 from torch import nn
 
 from ..degradations import Degradation
-from ..inferers import CascadeInferer
+
+if TYPE_CHECKING:  # inferers read volumes too
+    from ..inferers import CascadeInferer
 
 
 class StageTargetd(MapTransform):
@@ -29,7 +31,6 @@ class StageTargetd(MapTransform):
         network: the cascade, with the weights of the stages before.
         degradation: of a stage.
         device: where the network runs.
-        stage: that is trained, from 1.
     """
 
     def __init__(
@@ -39,18 +40,17 @@ class StageTargetd(MapTransform):
         network: nn.Module,
         degradation: Degradation,
         device: torch.device | str,
-        stage: int = 1,
     ) -> None:
         super().__init__(keys)
-        self.whole, self.inferer = inferer, inferer.before(stage)
+        self.whole, self.inferer = inferer, inferer.before(1)
         self.network = network
         self.degradation = degradation
         self.device = device
 
-    def at_stage(self, stage: int) -> StageTargetd:
-        """The same for another stage."""
+    def at_stage(self, stage: int, network: nn.Module) -> StageTargetd:
+        """The same for another stage, with the weights of the stages before it."""
         other = copy.copy(self)
-        other.inferer = self.whole.before(stage)
+        other.inferer, other.network = self.whole.before(stage), network
         return other
 
     @torch.no_grad()

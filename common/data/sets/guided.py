@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from monai.data import Dataset
 from monai.transforms import Compose
+from torch import nn
 
 from ...degradations import Degradation
 from ...physics.scale import in_plane
@@ -99,8 +100,12 @@ class Guided(Sets):
             "group": group,
         }
 
-    def at_stage(self, stage: int) -> Guided:
-        """The same scans for a stage of a cascade, counted from 1; its volumes are made anew.
+    def at_stage(self, stage: int, network: nn.Module) -> Guided:
+        """The same scans for a stage of a cascade, whose volumes are made anew.
+
+        Args:
+            stage: from 1.
+            network: the cascade, with the weights of the stages before.
 
         Raises:
             ValueError: for a later stage of a method that learns from HR.
@@ -110,7 +115,7 @@ class Guided(Sets):
         other = copy.copy(self)
         for name in ("train", "batches", "validation"):
             other.__dict__.pop(name, None)
-        other.target = None if self.target is None else self.target.at_stage(stage)
+        other.target = None if self.target is None else self.target.at_stage(stage, network)
         return other
 
     @cached_property
