@@ -27,3 +27,17 @@ def start(device: torch.device | str, seed: int | None = None) -> None:
         threads.settle()
     if seed is not None:
         set_determinism(seed)
+
+
+def require(condition: bool, message: str) -> None:
+    """Refuse a run whose config contradicts itself, in ``initialize`` of the overlay that would be misused.
+
+    Args:
+        condition: that must hold.
+        message: of the error where it does not.
+
+    Raises:
+        ValueError: when it does not.
+    """
+    if not condition:
+        raise ValueError(message)

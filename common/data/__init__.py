@@ -13,7 +13,7 @@ from .loaders.through_plane import ThroughPlaneLoader, check_patch
 from .loaders.triplets import TripletLoader
 from .loaders.volumes import VolumeCache
 from .scans import Scans
-from .sets import HRImages, Pairs, ScansAlone, Triplets, Unpaired
+from .sets import HRImages, Pairs, ScansAlone, SourcePairs, Triplets, Unpaired, UnpairedInContext
 
 __all__ = [
     "CaseFailure",
@@ -27,10 +27,12 @@ __all__ = [
     "Scans",
     "ScansAlone",
     "SliceLoader",
+    "SourcePairs",
     "ThroughPlaneLoader",
     "TripletLoader",
     "Triplets",
     "Unpaired",
+    "UnpairedInContext",
     "UnpairedSlabLoader",
     "VolumeCache",
     "as_hr",

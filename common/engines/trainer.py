@@ -49,8 +49,8 @@ class AlternatingTrainer(Trainer):
 
     With an ``output_dir`` it carries what every run needs: ``history.jsonl`` and its curves, a progress bar, a
     forecast, TensorBoard's files, validation, the weights with their overlays, and a state to resume from. In
-    ``ckpt_dir``, ``model.pt`` has the best weights by validation, or the latest where nothing validates;
-    ``model_last.pt`` those of the latest state. ``train_handlers`` are added before a state is saved.
+    ``ckpt_dir``, ``model.pt`` has the best weights by validation, of the network that is validated, or the latest where
+    nothing validates; ``model_last.pt`` those of the latest state. ``train_handlers`` are added before a state is saved.
 
     Args:
         device: to train on.
@@ -180,9 +180,9 @@ class AlternatingTrainer(Trainer):
             known = {key: getattr(data, key) for key in ("scale", "slice_axis") if hasattr(data, key)}
             offset = getattr(data, "offset", None)
 
-            def saved(*names: str) -> SavedWeights:
+            def saved(*names: str, of: nn.Module = network) -> SavedWeights:
                 paths = [Path(ckpt_dir, name) for name in names]
-                return SavedWeights(network, paths, known | dict(sizes or {}), offset, bundle_root)
+                return SavedWeights(of, paths, known | dict(sizes or {}), offset, bundle_root)
 
             standard = carried(
                 Folders(Path(output_dir), Path(ckpt_dir), stage), saved if network is not None else None, validator,

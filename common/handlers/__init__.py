@@ -8,6 +8,7 @@ from .forecast import Forecast
 from .history import LossHistory
 from .kernel_report import KernelReport
 from .results import InferenceResults, log_path
+from .running_mean import RunningMean
 from .translation import TranslationReport
 from .uncertainty import UncertaintyMap, UncertaintyReport
 from .validation import ValidationWithInitial
@@ -25,6 +26,7 @@ __all__ = [
     "LossHistory",
     "ResultViewer",
     "ResumableState",
+    "RunningMean",
     "TranslationReport",
     "UncertaintyMap",
     "UncertaintyReport",

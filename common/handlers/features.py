@@ -11,7 +11,8 @@ import torch
 from ignite.engine import Engine, Events
 from torch import nn
 
-from ..data.loaders.slabs import UnpairedSlabLoader, cut_with_margin
+from ..data.loaders.slabs import cut_with_margin
+from ..data.sets import UnpairedInContext
 from ..degradations import Degradation
 from ..graph import TensorGraph
 from ..io.files import load_state
@@ -20,7 +21,7 @@ from ..io.files import load_state
 class FeatureReport:
     """Draws what the adaptation did: feature maps of both groups, and their distribution before and after.
 
-    It attaches to an evaluator and draws when that has run. In ``output_dir``: ``features.png`` (Liu et al. 2023, fig.
+    It attaches to an evaluator and draws when that has run, where the state of the training is there. In ``output_dir``: ``features.png`` (Liu et al. 2023, fig.
     4) and ``tsne.png`` (fig. 5). Encoders of random weights differ whatever adaptation does, so "before" are those of a
     training without it, lambda_5 = lambda_6 = 0; where none is given, the panel is left out.
 
@@ -31,10 +32,10 @@ class FeatureReport:
         target: that of a target slab.
         source_lr: the step that gives a source slab as LR.
         state: file of a :class:`~common.handlers.ResumableState`, with the trained networks.
-        loader: gives training batches; its ``source`` and ``target`` volumes are drawn.
+        data: sets of the training, whose batches are embedded and whose first volumes are drawn.
         network: the trained network from LR to SR.
         degradation: from HR to LR.
-        batches: of the loader that are embedded.
+        batches: how many are embedded.
         device: where the graph is computed.
         before: file as ``state``, of the same training without adaptation; or None.
 
@@ -51,7 +52,7 @@ class FeatureReport:
         target: str,
         source_lr: str,
         state: str | os.PathLike,
-        loader: UnpairedSlabLoader,
+        data: UnpairedInContext,
         network: nn.Module,
         degradation: Degradation,
         batches: int,
@@ -62,7 +63,7 @@ class FeatureReport:
         self.graph = graph
         self.source, self.target, self.source_lr = source, target, source_lr
         self.state = Path(state)
-        self.loader = loader
+        self.data = data
         self.network = network
         self.degradation = degradation
         self.batches = batches
@@ -77,8 +78,12 @@ class FeatureReport:
 
     @torch.no_grad()
     def _draw(self, engine: Engine) -> None:
+        if not self.state.is_file():
+            print(f"{self.state} is not there, so no feature maps are drawn")
+            return
         from .. import reports  # here, because matplotlib takes long to load, and inference needs none
 
+        self.loader = self.data.batches
         panels = {}
         for title, state in (("before adaptation", self.before), ("after adaptation", self.state)):
             if state is not None:

@@ -46,19 +46,20 @@ def standard_error(deviation: Any, scale: Sequence[float]) -> Any:
 class UncertaintyMap:
     """Writes beside each result the standard error of every voxel, ``<name>_sd.nii.gz``, in the units of the result.
 
-    It attaches to a :class:`~common.engines.CaseEvaluator`. What lies within the scan's k-space is measured: where the
+    It attaches to a :class:`~common.engines.CaseEvaluator`, and does nothing for an inferer without a spread. What lies within the scan's k-space is measured: where the
     inferer knows the degradation, the spread is that of the rest, which the network has added. ``<name>_sd.json`` marks
     it: ``MeasuredKSpace`` is the middle part of the volume's k-space along each of its axes that the scan holds.
 
     Args:
-        inferer: with a spread, which the results are the mean of.
-        scale: a and b of :func:`standard_error`, from validation.
+        inferer: which the results are the mean of.
+        scale: a and b of :func:`standard_error`, from validation with all axes and mirror images.
         degradation: from the result to the scan.
         output_dir: folder of the results.
         bids: whether results are named as BIDS derivatives.
 
     Raises:
-        ValueError: when there is no scale, or it is not two numbers of at least 0.
+        ValueError: when there is a spread, but of other axes and mirror images, or no scale, or it is not two numbers
+            of at least 0.
     """
 
     def __init__(
@@ -69,13 +70,19 @@ class UncertaintyMap:
         output_dir: str | os.PathLike,
         bids: bool | str = False,
     ) -> None:
-        if scale is None:
+        if inferer.spread and not inferer.complete:
+            raise ValueError(
+                "uncertainty is true, but how large the errors are is known of other axes and mirror images; leave out "
+                "--axes and --mirrored."
+            )
+        if inferer.spread and scale is None:
             raise ValueError(
                 "uncertainty is true, but the weights do not know how large the errors are that this spread stands "
-                "for, or know it of other axes and mirror images; measure it on cases with known HR "
-                "(evaluate_uncertainty.json) and give --uncertainty_scale '[a,b]'."
+                "for; measure it on cases with known HR (evaluate_uncertainty.json) and give --uncertainty_scale "
+                "'[a,b]'."
             )
-        if not isinstance(scale, Sequence) or len(scale) != 2 or not all(0 <= number < math.inf for number in scale):
+        valid = isinstance(scale, Sequence) and len(scale) == 2 and all(0 <= number < math.inf for number in scale)
+        if scale is not None and not valid:
             raise ValueError(f"uncertainty_scale is {scale!r}, expected two numbers [a, b], 0 or more.")
         self.inferer, self.scale = inferer, scale
         self.restore = RestoreVolumed("sd", "image", degradation, deviations=True)
@@ -83,7 +90,8 @@ class UncertaintyMap:
 
     def attach(self, engine: Engine) -> None:
         """Write when a result has been written."""
-        engine.add_event_handler(IterationEvents.MODEL_COMPLETED, self._write)
+        if self.inferer.spread:
+            engine.add_event_handler(IterationEvents.MODEL_COMPLETED, self._write)
 
     def _write(self, engine: Engine) -> None:
         error = standard_error(self.inferer.deviation, self.scale)[0]

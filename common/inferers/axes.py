@@ -28,7 +28,8 @@ class AxesInferer(Inferer):
 
     Args:
         inferer: runs the network over a volume, slab by slab along the last axis.
-        axes: axes (0, 1, 2) of the volume that run across the slabs in turn.
+        axes: axes (0, 1, 2) of the volume that run across the slabs in turn; None for all with ``any_axis``, else 2.
+        any_axis: whether the network may be given slabs across any axis.
         pass_axis: whether the network takes the axis as its second argument.
         mirrored: whether the mean is of mirror images too.
         offset: o along each axis, of which f - 1 - 2 o is a whole number, 0 or more; as the degradation's.
@@ -39,6 +40,7 @@ class AxesInferer(Inferer):
     Attributes:
         deviation: standard deviation over the results of the last volume, in each voxel, as large as the result; None
             without ``spread``.
+        complete: whether the results are of all axes that there are, and of mirror images.
 
     Raises:
         ValueError: when ``axes`` are not distinct spatial axes, or there is a ``spread`` of one result.
@@ -47,7 +49,8 @@ class AxesInferer(Inferer):
     def __init__(
         self,
         inferer: Inferer,
-        axes: Sequence[int] = (0, 1, 2),
+        axes: Sequence[int] | None = None,
+        any_axis: bool | str = True,
         pass_axis: bool = False,
         mirrored: bool | str = False,
         offset: Sequence[float] = (0.0, 0.0, 0.0),
@@ -55,12 +58,14 @@ class AxesInferer(Inferer):
         degradation: Degradation | None = None,
     ) -> None:
         super().__init__()
-        self.axes = tuple(axes)
+        every = (0, 1, 2) if is_true(any_axis, "any_axis") else (2,)
+        self.axes = every if axes is None else tuple(axes)
         if not self.axes or len(set(self.axes)) != len(self.axes) or not set(self.axes) <= {0, 1, 2}:
             raise ValueError(f"AxesInferer: axes must be distinct spatial axes out of 0, 1, 2, got {axes}.")
         self.inferer = inferer
         self.pass_axis = pass_axis
         self.mirrored = is_true(mirrored, "mirrored")
+        self.complete = self.mirrored and set(self.axes) == set(every)
         self.offset = tuple(offset)
         self.spread, self.degradation = is_true(spread, "spread"), degradation
         self.deviation: torch.Tensor | None = None

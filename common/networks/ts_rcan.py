@@ -178,9 +178,7 @@ class TSRCAN(SlabSuperResolver):
         features: channels of every layer.
         groups, blocks, reduction: of :class:`TSRCANDecoder`.
         residual: whether the network learns what the interpolated slab misses, beginning with nothing; the paper has
-            False.
-        aligned: whether what is shuffled from a pixel is centred on it, which the interpolation does where there is a
-            residual.
+            False, and then what is shuffled from a pixel is centred on it, as the interpolation is.
         turns: of :class:`~common.networks.SlabEncoder`.
     """
 
@@ -193,12 +191,11 @@ class TSRCAN(SlabSuperResolver):
         blocks: int = 5,
         reduction: int = 16,
         residual: bool | str = True,
-        aligned: bool | str = False,
         turns: int = 1,
     ) -> None:
         factors, offset = list(degradation.factors), list(degradation.offset)
         base = SlabInterpolation(slices, factors, offset) if is_true(residual, "residual") else None
-        decoder_offset = offset[:2] if is_true(aligned, "aligned") else None
+        decoder_offset = offset[:2] if base is None else None
         super().__init__(
             SlabEncoder(slices, features, turns=turns),
             TSRCANDecoder(slices * factors[2], features, groups, blocks, reduction, factors[:2], base, decoder_offset),

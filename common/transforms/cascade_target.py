@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Hashable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from monai.config import KeysCollection
@@ -12,7 +12,9 @@ from monai.transforms import MapTransform
 from torch import nn
 
 from ..degradations import Degradation
-from ..inferers import CascadeInferer
+
+if TYPE_CHECKING:
+    from ..inferers import CascadeInferer
 
 
 class StageTargetd(MapTransform):

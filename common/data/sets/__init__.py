@@ -1,8 +1,10 @@
 """What a training, its validation and its evaluation read: one component for each way to learn."""
 
+from .in_context import UnpairedInContext
 from .pairs import Pairs
 from .scans_alone import ScansAlone
+from .source_pairs import SourcePairs
 from .thick_slices import HRImages, ThickSlices, Triplets
 from .unpaired import Unpaired
 
-__all__ = ["HRImages", "Pairs", "ScansAlone", "ThickSlices", "Triplets", "Unpaired"]
+__all__ = ["HRImages", "Pairs", "ScansAlone", "SourcePairs", "ThickSlices", "Triplets", "Unpaired", "UnpairedInContext"]

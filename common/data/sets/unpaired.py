@@ -78,6 +78,13 @@ class Unpaired(Sets):
             "paired": self.paired,
         }
 
+    def checked_source(self) -> list[dict]:
+        """Entries of the source, when those of both groups suit the degradation and ``misaligned``."""
+        source, target = self.listed("source", "hr"), self.listed("target", ("hr", "lr"))
+        check_misaligned(self.dataset_dir, self.misaligned)
+        check_scale(source, target, self.scale, self.slice_axis)
+        return source
+
     @cached_property
     def load(self) -> Compose:
         """Reads an entry of target, validation or test."""
@@ -98,10 +105,7 @@ class Unpaired(Sets):
     @cached_property
     def train(self) -> VolumeCache:
         """Volumes of the source, "hr", and with ``paired`` "lr"."""
-        source, target = self.listed("source", "hr"), self.listed("target", ("hr", "lr"))
-        check_misaligned(self.dataset_dir, self.misaligned)
-        check_scale(source, target, self.scale, self.slice_axis)
-        return self.cached(source, self.load_source, ["hr", "lr"] if self.paired else ["hr"], True)
+        return self.cached(self.checked_source(), self.load_source, ["hr", "lr"] if self.paired else ["hr"], True)
 
     @cached_property
     def target(self) -> VolumeCache:
