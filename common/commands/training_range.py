@@ -9,9 +9,9 @@ from monai.bundle import ConfigParser
 from monai.utils import set_determinism
 
 from ..data import VolumeCache
-from ..data.naming import root_cause
 from ..handlers.checkpoint import save_atomically
 from ..io.files import load_state, read_about
+from ..io.naming import root_cause
 from ..transforms import scan_statistics, widened_range
 
 

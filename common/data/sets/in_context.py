@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
 
-import torch
 from monai.transforms import Compose, CopyItemsd, Lambdad
 
 from ...degradations import BandLimit, Degradation
