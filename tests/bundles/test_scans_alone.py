@@ -20,21 +20,21 @@ PLAIN = np.diag([1.0, 1.0, 1.0, 1.0])
 def test_thick_slices_alone(factor, tmp_path, capsys):
     """Nothing but scans, by a factor that need not be whole; one without thick slices fails by itself."""
     hr, operator = runs.phantom(0, (44, 48, 60)), GaussianProfile((1, 1, factor))
-    files = {key: tmp_path / key / f"thick{post}.nii.gz" for key, post in (("lr", ""), ("sr", "_sr"))}
+    files = {key: tmp_path / key / f"stack{post}.nii.gz" for key, post in (("lr", ""), ("sr", "_sr"))}
     runs.save(files["lr"], *runs.degrade(hr, PLAIN, operator))
     runs.save(tmp_path / "lr" / "thin.nii.gz", hr, PLAIN)
     inference = {"dataset_dir": str(tmp_path / "lr"), "output_dir": str(tmp_path / "sr"), "evaluator#report": True}
     with pytest.raises(Exception) as caught:
         runs.run("smore", ["inference"], tmp_path, scale=[1, 1, factor], **inference, **SMALL)
     message = str(runs.first_cause(caught.value))
-    assert "thin.nii.gz" in message and "does not tell which axis" in message and "thick" not in message
+    assert "thin.nii.gz" in message and "does not tell which axis" in message and "stack" not in message
     assert "training on the scan (" in capsys.readouterr().out
     sr, lr = (nib.load(files[key]) for key in ("sr", "lr"))
     np.testing.assert_allclose(sr.affine, PLAIN, atol=1e-3)
-    about = json.loads((tmp_path / "sr" / "thick_sr.json").read_text())["SuperResolution"]
+    about = json.loads((tmp_path / "sr" / "stack_sr.json").read_text())["SuperResolution"]
     assert about["Adapted"]["Used"] and about["Scale"] == [1, 1, factor] and "Weights" not in about
-    assert (tmp_path / "sr" / "thick_sr.html").is_file()
-    compare(**{key: str(path) for key, path in files.items()}, output=str(tmp_path / "thick.png"))
+    assert (tmp_path / "sr" / "stack_sr.html").is_file()
+    compare(**{key: str(path) for key, path in files.items()}, output=str(tmp_path / "stack.png"))
     base = cubic(lr.get_fdata(), operator.factors, operator.offset)
     assert np.square(sr.get_fdata() - hr).mean() < np.square(base - hr).mean()
 
@@ -89,7 +89,8 @@ def test_a_scan_alone(tmp_path, operator):
 def test_measured_on_scans_alone(bundle, cohort, tmp_path, capsys):
     """As a row of a table is: nothing is trained before, no weights are asked for, each test scan teaches itself."""
     for configs in (["train", "scan_alone"], ["train", "scan_alone", "evaluate"]):
-        runs.run(bundle, configs, tmp_path, dataset_dir=str(cohort), slice_axis="SI", iterations=3)
+        alone = {"dataset_dir": str(cohort), "slice_axis": "SI", "iterations": 3, "checkpoint": None}
+        runs.run(bundle, configs, tmp_path, **alone)
         assert not (tmp_path / "models").exists()
     assert capsys.readouterr().out.count("training on the scan (") == 1
     assert len(json.loads((tmp_path / "out" / "table.json").read_text())["summary"]) == 2

@@ -52,14 +52,7 @@ def test_directions_are_combined_in_k_space(network, power):
     np.testing.assert_allclose(result[0, 0], np.fft.ifftn(mixed).real, atol=1e-4)
 
 
-def test_amp_computes_in_bf16_and_returns_float32(network):
-    seen = []
-    network.tail.register_forward_hook(lambda _, __, y: seen.append(y.dtype))
-    full = OrthogonalInferer()(VOLUME, network)
-    half = OrthogonalInferer(amp=True, amp_kwargs={"dtype": torch.bfloat16})(VOLUME, network)
-    assert seen == [torch.float32] * 9 + [torch.bfloat16] * 9
-    assert half.dtype == torch.float32 and torch.allclose(half, full, atol=0.02) and not torch.equal(half, full)
-    assert not torch.equal(half, half.bfloat16().float()), "the mean is taken in float32"
+def test_the_mean_is_taken_in_float32():
     assert OrthogonalInferer()(VOLUME.bfloat16(), torch.square).dtype == torch.float32
 
 
