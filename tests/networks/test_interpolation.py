@@ -109,7 +109,7 @@ def test_under_autocast_it_is_added_unrounded():
     decoder, axis = networks.TSRCANDecoder(6, 8, 1, 1, 2, (2, 2), slab), networks.AxisInterpolation(4, 1.5)
     for network, base, *slices in [
         (networks.SlabSuperResolver(networks.SlabEncoder(3, 8, 2), decoder), slab, 3),
-        (networks.EDSR(8, 1, base=plane), plane, 1),
+        (networks.EDSR(8, 1, GaussianProfile((2, 2, 1))), plane, 1),
         (networks.RDN(GaussianProfile((1, 1, 4)), 8, 4, 1, 1), axis),
         (networks.OnInterpolated(plane, networks.SRCNN([3, 3], [8]), True), plane, 1),
     ]:
