@@ -81,7 +81,9 @@ def test_sizes():
         p, w = content("lr_patch", scale=[1, 1, scale])
         assert min(p, scale * w) >= 64 and not scale * w % 4
     small = {"features": 32, "growth": 32, "blocks": 4, "layers": 4}
-    same, own = (runs.content("ct_guided", "network_def", name, **small).state_dict() for name in ("inference", "train"))
+    same, own = (
+        runs.content("ct_guided", "network_def", name, **small).state_dict() for name in ("inference", "train")
+    )
     assert {k: v.shape for k, v in same.items()} == {k: v.shape for k, v in own.items()}
 
 
@@ -118,9 +120,8 @@ def test_stages_one_by_one(cohort, trained, tmp_path):
     run(["train"], tmp_path, run_id="run_stage_3", **data, **other)
     assert not runs.same(weights(tmp_path, 3), each[2])
     run(["train"], tmp_path, run_id="run_stage_1", overwrite=True, **data, **SHORT)
-    assert {path.name for path in models.iterdir()} == {
-        "training_state_1.pt", *(f"{name}.{kind}" for name in ("model", "model_last", "stage_1") for kind in ("pt", "json"))
-    }  # fmt: skip
+    left = [f"{name}.{kind}" for name in ("model", "model_last", "stage_1") for kind in ("pt", "json")]
+    assert {path.name for path in models.iterdir()} == {*left, "training_state_1.pt"}
 
 
 def test_rows_of_the_tables(cohort, trained, tmp_path):
@@ -143,7 +144,9 @@ def test_rows_of_the_tables(cohort, trained, tmp_path):
     both, first, second = volumes
     inside = both > 20  # what lies below the input's smallest is cut off
     np.testing.assert_allclose(both[inside], ((first + second) / 2)[inside], atol=1.01)
-    refused(tmp_path / "both", "lpips.*torchvision", ["train", "evaluate"], **{"evaluate#evaluator#lpips": True}, **data)
+    refused(
+        tmp_path / "both", "lpips.*torchvision", ["train", "evaluate"], **{"evaluate#evaluator#lpips": True}, **data
+    )
 
     without = runs.datalist(tmp_path / "without", **{**runs.listed(cohort, TINY), "validation": []})
     run(["train"], tmp_path / "again", dataset_dir=str(without))

@@ -1,58 +1,84 @@
-"""CT and thick-slice MR: what is drawn from, what is shared, and what is refused."""
+"""Thick slices: images of HR volumes, and three slices in a row of LR ones."""
 
 import json
-from types import SimpleNamespace
+from pathlib import Path
 
-import nibabel as nib
 import numpy as np
 import pytest
 import torch
-from torch import nn
 
-from common.data.sets import CTGuided
-from common.degradations import GaussianProfile
+from common.data.sets import HRImages, Triplets
+from common.degradations import GaussianProfile, Interpolated
+from tests.bundles import runs
 from tests.refused import refused
 
-THICK = GaussianProfile((1, 1, 4))
+THICK, THICKER = GaussianProfile((1, 1, 4)), GaussianProfile((1, 1, 4), fwhm=1.5)
+ISOTROPIC = np.eye(4)
 
 
-@pytest.fixture
-def options(tmp_path):
-    """Of sets over two volumes of 1 mm each as CT and as MR, stored with the slices first."""
-    volumes = np.random.default_rng(0).uniform(100, 800, (2, 40, 24, 24)).astype(np.float32)
-    for name, volume in zip(("a", "b"), volumes, strict=True):
-        nib.save(nib.Nifti1Image(volume, np.eye(4)), tmp_path / f"sub-{name}.nii")
-    listed = {"source": [{"ct": "sub-a.nii", "hr": "sub-a.nii"}], "target": [{"hr": "sub-b.nii"}]}
-    (tmp_path / "dataset.json").write_text(json.dumps(listed))
-    own = {"slice_axis": "LR", "lr_patch": [16, 4], "batch_size": 2, "ct_offset": 0, "window": [0, 900]}
-    return {"dataset_dir": str(tmp_path), "output_dir": str(tmp_path / "out"), "degradation": THICK, **own}
+@pytest.fixture(scope="module")
+def cohort(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("thick")
+    volumes = [runs.phantom(i, (24, 20, 24)) for i in range(4)]
+    hr = [{"hr": runs.save(folder / f"sub-{i}_t1w.nii.gz", volume, ISOTROPIC)} for i, volume in enumerate(volumes)]
+    lr = {"lr": runs.save(folder / "sub-4_t1w.nii.gz", *runs.degrade(runs.phantom(4, (24, 20, 24)), ISOTROPIC, THICK))}
+    return str(runs.datalist(folder, source=hr[:1], target=[lr, hr[1]], validation=hr[2:3], test=hr[3:]))
 
 
-def test_batches_have_what_is_said_and_volumes_are_loaded_once(options):
-    data = CTGuided(**options)
+def sets(kind, dataset_dir, degradation=THICK, lr_patch=(8, 4), **options):
+    required = {"output_dir": "out", "degradation": degradation, "lr_patch": lr_patch, "batch_size": 4}
+    return kind(dataset_dir=dataset_dir, slice_axis="SI", **required, **options)
+
+
+def subjects(volumes):
+    return [entry["subject"] for entry in volumes.data]
+
+
+def test_images_are_those_of_hr_and_what_is_left_of_them(cohort):
+    data = sets(HRImages, cohort, lr_patch=(8, 8), scan_degradation=THICKER)
+    assert [subjects(volumes) for volumes in (data.train, data.validation, data.test)] == [
+        ["sub-0"],
+        ["sub-2"],
+        ["sub-3"],
+    ]
+    assert list(data.train[0]) == ["hr"] and list(data.validation[0]) == ["hr", "lr"]
+    refused(lambda: sets(HRImages, cohort, group="target").train, ValueError, "no hr for sub-4")
+    assert {key: tuple(batch.shape) for key, batch in next(iter(data.batches)).items()} == dict.fromkeys(
+        ("hr", "lr"), (4, 1, 8, 8)
+    )
+    (pairs,) = data.batches.pairs
+    expected = Interpolated(THICKER)(data.train[0]["hr"])[0]
+    assert len(pairs) == 4, "images in two directions, either axis the last"
+    torch.testing.assert_close(pairs[0].lr[:, 0], expected)
+    assert len(sets(HRImages, cohort, lr_patch=(8, 8), planes=[0]).batches.pairs[0]) == 2
+    torch.testing.assert_close(data.test[0]["lr"], THICKER(data.test[0]["hr"]), atol=1e-2, rtol=0)
+
+
+def test_triplets_are_those_of_lr_alone(cohort):
+    data = sets(Triplets, cohort)
+    assert subjects(data.train) == ["sub-4", "sub-1"] and list(data.train[0]) == ["lr"]
+    assert data.batches.reach == 2 and sets(Triplets, cohort, reach=1).batches.reach == 1
     batch = next(iter(data.batches))
-    assert set(batch) == set(data.batch_keys) and batch["lr"].shape == (2, 1, 16, 4)
-    assert data.source[0]["hr"].shape == (1, 24, 24, 40) and data.train[0]["lr"].shape == (1, 24, 24, 10)
-    assert data.slice_axis == "LR" and not data.validates
-    one = data.in_batches(1)
-    assert one.source is data.source and one.train is data.train
-    assert len(next(iter(one.batches))["lr"]) == 1 and len(next(iter(data.batches))["lr"]) == 2
+    assert {key: tuple(images.shape[2:]) for key, images in batch.items()} == {
+        **dict.fromkeys(("above", "slice", "below"), (8, 8)), **dict.fromkeys(("first", "second", "third"), (8, 4))
+    }  # fmt: skip
+    assert data.validates and subjects(data.validation) == ["sub-2"]
 
 
-def test_mr_may_teach_and_weights_for_any_axis_say_so(options):
-    for group, subject in (("source", "sub-a"), ("target", "sub-b")):
-        data = CTGuided(kind="hr", group=group, any_axis=True, **options)
-        assert [entry["subject"] for entry in data.source.data] == [subject]
-        # Of MR the brightest voxels are 1, of CT the end of its window.
-        assert data.source[0]["hr"].max() >= 1 and data.slice_axis == "auto"
+def test_without_a_validation_group(cohort, tmp_path):
+    """Triplets have none then, or of a fold a scan that trains and whose HR is known; images need one."""
+    entries = {
+        group: json.loads(Path(cohort, "dataset.json").read_text())[group] for group in ("source", "target", "test")
+    }
+    alone = str(tmp_path)
+    (tmp_path / "dataset.json").write_text(json.dumps(entries))
+    assert not sets(Triplets, alone).validates
+    fold = sets(Triplets, alone, folds=3)
+    assert fold.validates and subjects(fold.validation)[0] in subjects(fold.train) and "sub-4" in subjects(fold.train)
+    refused(lambda: sets(HRImages, alone).validation, ValueError, "validation")
 
 
-def test_refused(options):
-    refused(lambda: CTGuided(**options, kind="lr"), ValueError, "kind is 'lr'", "ct or hr")
-    seven = options | {"degradation": GaussianProfile((1, 1, 7))}
-    refused(lambda: CTGuided(**seven), ValueError, "7 slices of one", "from 2 to 6")
-    network = nn.Identity()
-    graph = SimpleNamespace(networks={"judge": network, "other": torch.nn.ReLU()})
-    CTGuided(**options).check(graph)
-    network.smallest = 32
-    refused(lambda: CTGuided(**options).check(graph), ValueError, "16x16 pixels", "at least 32")
+def test_refused(cohort):
+    in_plane, finer = GaussianProfile((2, 2, 1)), GaussianProfile((1, 1, 8))
+    refused(lambda: sets(Triplets, cohort, in_plane), ValueError, "scale is [2, 2, 1]", "[1, 1, n]")
+    refused(lambda: sets(Triplets, cohort, finer).train, ValueError, "finer than the plane")
