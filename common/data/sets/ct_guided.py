@@ -29,7 +29,7 @@ from .thick_slices import ThickSlices
 
 
 class CTGuided(ThickSlices):
-    """Thick-slice MR, and unpaired HR volumes, CT or others, that teach it; where validation is empty, nothing validates.
+    """Thick-slice MR, and unpaired HR volumes that teach it, CT or others; an empty validation group validates nothing.
 
     Args:
         kind: of the volumes that teach, "ct" or "hr".

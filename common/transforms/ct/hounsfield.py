@@ -85,8 +85,8 @@ class HounsfieldWindowd(MapTransform):
             if windowed.min() == windowed.max():
                 raise ValueError(
                     f"{file}: nothing is left in the window {self.low:g} to {self.high:g} HU, the values are "
-                    f"{hu.min().item():g} to {hu.max().item():g} HU; give another --data#window, or --data#ct_offset if "
-                    "these are not HU."
+                    f"{hu.min().item():g} to {hu.max().item():g} HU; give another --data#window, or --data#ct_offset "
+                    "if these are not HU."
                 )
             d[key] = with_meta(windowed, ct.affine, ct.meta)
         return d
