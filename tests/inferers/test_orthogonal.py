@@ -57,6 +57,10 @@ def test_directions_are_combined_in_k_space(network, power):
     np.testing.assert_allclose(result[0, 0], np.fft.ifftn(mixed).real, atol=1e-4)
 
 
+def test_the_mean_is_taken_in_float32():
+    assert OrthogonalInferer()(VOLUME.bfloat16(), torch.square).dtype == torch.float32
+
+
 def test_refused():
     for planes in ([], [2], [0, 0], [0, 1, 2], [-1]):
         refused(lambda planes=planes: OrthogonalInferer(planes), ValueError, "planes", planes, "[0, 1], [0] or [1]")
