@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from .cli_help import called
 from .degradations import Degradation
 from .io.files import as_json, load_state, read_object, replacing
 from .networks.slab import to_channels_last
@@ -77,10 +78,21 @@ def write(state: Mapping[str, torch.Tensor], path: Path, overlay: Mapping[str, A
         overlay: keys and values of the config beside them.
     """
     with replacing(path) as temporary, replacing(path.with_suffix(".json")) as beside:
-        beside.write_text(as_json(overlay, indent=4) + "\n")
+        beside.write_text(_as_text(overlay))
         with temporary.open("wb") as file:
             torch.save(state, file)
             os.fsync(file.fileno())
+
+
+def write_overlay(path: str | os.PathLike, overlay: Mapping[str, Any]) -> None:
+    """Write the overlay of weights that are there; it is whole or as it was.
+
+    Args:
+        path: of the weights.
+        overlay: keys and values of the config beside them.
+    """
+    with replacing(Path(path).with_suffix(".json")) as beside:
+        beside.write_text(_as_text(overlay))
 
 
 def read_overlay(path: str | os.PathLike) -> dict[str, Any] | None:
@@ -93,10 +105,8 @@ def read_overlay(path: str | os.PathLike) -> dict[str, Any] | None:
     if not file.is_file():
         return None
     overlay, problem = read_object(file)
-    if problem is None and not {"digest", "trained"} <= overlay.keys():
-        problem = "found no digest and trained, expected both"
-    if problem is not None:
-        raise ValueError(f"{file}: not the overlay of weights ({problem}); get it anew, or train anew.")
+    if problem := problem or _wrong_in(overlay):
+        raise ValueError(f"{file}: not the overlay of weights ({problem}); mend it, get it anew, or train anew.")
     return overlay
 
 
@@ -130,7 +140,8 @@ def load(
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(
-            f"there are no weights at {path}; train the bundle first, or name a file with --{option} PATH."
+            f"there are no weights at {path}; train the bundle first, or name a file with --{option} PATH, as for "
+            "weights that were moved."
         )
     overlay = read_overlay(path) or {}
     trained = overlay.get("trained", {})
@@ -147,7 +158,8 @@ def load(
     if found != overlay.get("digest", found):
         raise ValueError(
             f"{path}: these are not the weights that {path.with_suffix('.json').name} beside them describes (another "
-            "digest); the file is damaged or was changed. Get both files anew, or train anew."
+            "digest); one of the files is damaged or was changed, or a training was killed while it wrote them. Get "
+            "both files anew, or go on with that training by --resume True."
         )
     if digest is not None and found != digest:
         raise ValueError(
@@ -187,6 +199,23 @@ def as_plain(value: Any) -> Any:
         return json.loads(json.dumps(value))
     except TypeError:
         raise ValueError(f"sizes: found {value!r}, expected what JSON can hold.") from None
+
+
+def _as_text(overlay: Mapping[str, Any]) -> str:
+    return as_json(overlay, indent=4) + "\n"
+
+
+def _wrong_in(overlay: Mapping[str, Any]) -> str | None:
+    """What is wrong with an overlay, which people may edit; None where nothing is."""
+    if not {"digest", "trained"} <= overlay.keys():
+        return "found no digest and trained, expected both"
+    trained = overlay["trained"]
+    if not isinstance(trained, dict):
+        return f"trained is {trained!r}, expected an object"
+    named = {"checkpoint": overlay.get("checkpoint", ""), "digest": overlay["digest"]}
+    named |= {f"trained#{key}": trained.get(key, "") for key in ("bundle", "network")}
+    wrong = [f"{key} is {value!r}, expected a text" for key, value in named.items() if not isinstance(value, str)]
+    return wrong[0] if wrong else None
 
 
 def _check_grid(path: Path, overlay: Mapping[str, Any], degradation: Degradation) -> None:
@@ -234,7 +263,10 @@ def _lay(path: Path, lies_beside: bool) -> str:
     overlay = path.with_suffix(".json")
     if lies_beside:
         return f"Lay the weights' own overlay over the config: --config_file \"['CONFIG.json','{overlay}']\"."
-    return f"There is no {overlay.name} beside the weights: give the config the sizes that they were trained with."
+    return (
+        f"There is no {overlay.name} beside the weights: copy it there. For weights of an earlier version "
+        f"{called('overlay')} --checkpoint {path} makes it."
+    )
 
 
 def _fits(value: Any, own: torch.Tensor) -> bool:

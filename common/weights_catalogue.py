@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import difflib
 import functools
+import inspect
 import math
-import os
+import pydoc
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,14 +15,15 @@ from typing import Any
 import numpy as np
 from monai.bundle import ConfigParser, ConfigWorkflow
 
-from .about import remembered
-from .blocks import ROOT, written_out
+from .cli_help import called
 from .data.lists.spacing import cubes
-from .export.modules import NAME, renamed
+from .export.modules import NAME, ROOT, renamed
 from .io.affines import ROUNDING, slice_permutation
-from .io.files import read_about
+from .transforms import CheckTrainingRanged
+from .values import is_true
+from .weights import read_overlay
 
-BUNDLES = ROOT / "bundles"
+BUNDLES = ROOT.parent / "bundles"
 _CONFIG = Path("configs", "inference.json")
 WITHIN = 1 + ROUNDING  # outside of the range of the spacing by no more than rounding
 # Up to these factors outside of it weights are used, with a warning: on a real head that was made into a stack of thick
@@ -37,9 +39,10 @@ class Offer:
 
     Attributes:
         bundle: its folder.
+        overlay: of the weights, to lay over its inference.json; None where that is of these weights, or needs none.
         overrides: of its inference.json, with the checkpoint where there is one.
         scale: voxels of the result for a voxel of the scan, along the ordered axes.
-        slice_axis: as for :func:`common.io.affines.slice_permutation`.
+        slice_axis: as for :func:`common.io.affines.slice_permutation`; None where any will do that the scan shows.
         ranges: lowest and highest spacing in the training by axis; None where it is not known.
         guided: whether it needs a guide.
         there: whether the file of the weights is there, or none is needed.
@@ -48,9 +51,10 @@ class Offer:
     """
 
     bundle: Path
+    overlay: Path | None
     overrides: Mapping[str, Any]
     scale: tuple[int, ...]
-    slice_axis: str
+    slice_axis: str | None
     ranges: tuple[tuple[float, float] | None, ...]
     guided: bool
     there: bool
@@ -72,17 +76,16 @@ class Offer:
 
         Args:
             entries: as :func:`common.data.find_scans` finds them.
-            overrides: besides those of the offer; paths as ``Path``, since the parser takes the # in a text as its own.
+            overrides: besides those of the offer, by key; paths as ``Path``, since the parser takes the # in a text as
+                its own.
         """
         workflow = ConfigWorkflow(
-            config_file=str(self.bundle / _CONFIG),
-            workflow_type="infer",
-            logging_file=False,
-            bundle_root=str(self.bundle),
+            config_file=_files(self.bundle, self.overlay), workflow_type="infer", logging_file=False
         )
+        workflow.parser.set(_renamed(workflow.parser.config))
         # A tuple, as the parser changes the texts in lists.
-        workflow.parser.update({**self.overrides, **overrides, "dataset#data": tuple(entries)})
-        workflow.parser.set(_prepared(workflow.parser.config))
+        own = {"bundle_root": str(self.bundle), **self.overrides}
+        workflow.parser.update({**own, **overrides, "dataset#data": tuple(entries)})
         return workflow
 
 
@@ -111,33 +114,31 @@ class Choice:
 
 
 def offers(bundle: str | None, overrides: Mapping[str, Any], options: Sequence[str] = ()) -> list[Offer]:
-    """What the bundles have weights for, by the files in models that say what they are; or would have, were they there.
+    """What the bundles have weights for, there or not: each by its inference.json, and by the overlays in models.
 
     Args:
         bundle: folder of a bundle, or its name; None for all but those whose inference.json says ``on_request`` and
-            those that need no weights, or for that which a given checkpoint says.
+            those that need no weights, or for that which the overlay of a given checkpoint says.
         overrides: of the configurations; each is for those that know its key. One that only bundles ``on_request`` know
             asks for these.
         options: other names that a misspelt key may have meant.
 
     Raises:
-        FileNotFoundError: when there is no such bundle, or no such checkpoint.
+        FileNotFoundError: when there is no such bundle, no such checkpoint, or no overlay beside it.
         ValueError: when no bundle has a key that is overridden.
     """
     if "checkpoint" in overrides:
-        bundle = _bundle_of(str(overrides["checkpoint"]), bundle)
-    configs = {
-        folder: ConfigParser(ConfigParser.load_config_file(str(folder / _CONFIG))) for folder in _folders(bundle)
-    }
+        bundle = _bundle_of(Path(str(overrides["checkpoint"])), bundle)
+    configs = {folder: _parser(folder) for folder in _folders(bundle)}
     # Those on request are for scans of a kind that a scan does not show.
     usual = [folder for folder in configs if bundle is not None or not configs[folder].get("on_request", False)]
     able = usual
-    if not all(any(key in configs[folder] for folder in usual) for key in overrides):
-        able = [folder for folder, config in configs.items() if all(key in config for key in overrides)]
+    if not all(any(_knows(configs[folder], key) for folder in usual) for key in overrides):
+        able = [folder for folder, config in configs.items() if all(_knows(config, key) for key in overrides)]
     if not able:
         known = {key for config in configs.values() for key in config.get() if not key.startswith("_")}
         lacking = next(
-            (key for key in overrides if not any(key in config for config in configs.values())),
+            (key for key in overrides if not any(_knows(config, key) for config in configs.values())),
             " and --".join(overrides),
         )
         close = difflib.get_close_matches(lacking, sorted({*known, *options}), n=2)
@@ -147,8 +148,8 @@ def offers(bundle: str | None, overrides: Mapping[str, Any], options: Sequence[s
         )
     found = []
     for folder in able:
-        own = {key: value for key, value in overrides.items() if key in configs[folder]}
-        found += [_offer(folder, file, own) for file in _weights(folder, own)]
+        own = {key: value for key, value in overrides.items() if _knows(configs[folder], key)}
+        found += [_offer(folder, checkpoint, overlay, own) for checkpoint, overlay in _weights(folder, own)]
     return [offer for offer in found if bundle is not None or offer.free is None]
 
 
@@ -171,7 +172,7 @@ def choose(affine: np.ndarray, known: Sequence[Offer], guided: bool) -> list[Cho
         except ValueError as error:
             unclear = error
             continue
-        axes = [offer.slice_axis]
+        axes = [offer.slice_axis or ("SI" if len(set(offer.scale)) == 1 else "auto")]
         if len(set(offer.scale)) > 1 and "slice_axis" not in offer.overrides and "auto" not in axes:
             axes.insert(0, "auto")  # before that of the training: the slices may lie otherwise here
         for axis in axes if offer.guided == guided else ():
@@ -218,14 +219,20 @@ def in_words(spacing: Sequence[float]) -> str:
     return " x ".join(f"{size:.3g}" for size in spacing) + " mm"
 
 
-def _bundle_of(checkpoint: str, bundle: str | None) -> str | None:
-    """The bundle that weights say they are of, where none is named; or the one that is, and must be that."""
-    if not os.path.isfile(checkpoint):
+def _bundle_of(checkpoint: Path, bundle: str | None) -> str:
+    """The bundle that the overlay of weights says they are of; or the one that is named, and must be that."""
+    if not checkpoint.is_file():
         raise FileNotFoundError(f"--checkpoint {checkpoint}: there is no such file.")
-    said = (read_about(checkpoint) or {}).get("bundle")
+    overlay = read_overlay(checkpoint)
+    if overlay is None:
+        raise FileNotFoundError(
+            f"--checkpoint {checkpoint}: there is no {checkpoint.stem}.json beside it, which says what they are; copy "
+            f"it there. For weights of an earlier version {called('overlay')} --checkpoint {checkpoint} makes it."
+        )
+    said = overlay["trained"].get("bundle")
     if bundle is None and said is None:
         raise ValueError(
-            f"--checkpoint {checkpoint}: the weights do not say of which bundle they are; name a --bundle."
+            f"--checkpoint {checkpoint}: its overlay does not say of which bundle the weights are; name a --bundle."
         )
     if bundle is not None and said not in (None, Path(bundle).name):
         raise ValueError(
@@ -247,43 +254,70 @@ def _folders(bundle: str | None) -> list[Path]:
     )
 
 
-def _weights(folder: Path, overrides: Mapping[str, Any]) -> list[str | None]:
-    """Files of a bundle's weights, or where they would be; None of a bundle that needs none."""
+def _weights(folder: Path, overrides: Mapping[str, Any]) -> list[tuple[Path | None, Path | None]]:
+    """A bundle's weights, there or not, each with its overlay; None and None of a bundle that needs none."""
     if "checkpoint" in overrides:
-        return [overrides["checkpoint"]]
-    known = sorted(str(path) for path in (folder / "models").glob("*.pt") if read_about(path) is not None)
-    if not known and _parser(folder, {}).get_parsed_content("checkpoint") is None:
-        return [None]
-    return known or [str(folder / "models" / "model.pt")]
+        checkpoint = Path(str(overrides["checkpoint"]))
+        return [(checkpoint, checkpoint.with_suffix(".json"))]
+    overlays = [file for file in sorted((folder / "models").glob("*.json")) if read_overlay(file)]
+    known: list[tuple[Path | None, Path | None]] = [(file.with_suffix(".pt"), file) for file in overlays]
+    own = _content(_parser(folder), "checkpoint", None)
+    if own is None:
+        return known or [(None, None)]
+    return known if any(file == Path(own) for file, _ in known) else [*known, (Path(own), None)]
 
 
-def _parser(folder: Path, overrides: Mapping[str, Any]) -> ConfigParser:
-    parser = ConfigParser(ConfigParser.load_config_file(str(folder / _CONFIG)))
-    parser.update({**overrides, "bundle_root": str(folder)})
-    parser.set(_prepared(parser.config))
+def _files(folder: Path, overlay: Path | None) -> list[str]:
+    """The configs of weights, each laid over those before it."""
+    return [str(file) for file in (folder / _CONFIG, overlay) if file is not None]
+
+
+def _parser(folder: Path, overlay: Path | None = None, overrides: Mapping[str, Any] | None = None) -> ConfigParser:
+    """Of a bundle's configuration, which runs from any folder, and under whatever name this package is installed."""
+    parser = ConfigParser(_renamed(ConfigParser.load_config_files(_files(folder, overlay))))
+    parser.update({"bundle_root": str(folder), **(overrides or {})})
     return parser
 
 
-def _offer(folder: Path, checkpoint: str | None, overrides: Mapping[str, Any]) -> Offer:
+def _content(parser: ConfigParser, key: str, otherwise: Any) -> Any:
+    return parser.get_parsed_content(key) if key in parser else otherwise
+
+
+def _knows(config: ConfigParser, key: str) -> bool:
+    """Whether a configuration has a key, or the component that it lies in takes it as an argument."""
+    component, _, argument = key.replace("::", "#").rpartition("#")
+    if key in config or not component or component not in config:
+        return key in config
+    target = config[component].get("_target_") if isinstance(config[component], dict) else None
+    made = pydoc.locate(str(target))
+    # What a class passes on with ** is its parents'.
+    takers = made.__mro__[:-1] if inspect.isclass(made) else [made] if callable(made) else []
+    return any(argument in inspect.signature(taker).parameters for taker in takers)
+
+
+def _offer(folder: Path, checkpoint: Path | None, overlay: Path | None, overrides: Mapping[str, Any]) -> Offer:
     overrides = {**overrides, **({} if checkpoint is None else {"checkpoint": checkpoint})}
-    parser = _parser(folder, overrides)
-
-    def content(key: str, otherwise: Any) -> Any:
-        return parser.get_parsed_content(key) if key in parser else otherwise
-
-    scale, free = content("scale", (1, 1, 1)), None
+    parser = _parser(folder, overlay, overrides)
+    scale, ranges, free = _content(parser, "scale", (1, 1, 1)), _content(parser, "training_range", None) or {}, None
+    try:
+        CheckTrainingRanged("image", ranges)
+        if not isinstance(scale, list | tuple) or [type(n) in (int, float) for n in scale] != [True] * 3:
+            raise ValueError(f"scale is {scale!r}, expected three numbers.")
+    except ValueError as error:
+        raise ValueError(f"{overlay or folder / _CONFIG}: {error}") from None
+    scale = tuple(scale)
     if checkpoint is None and "scale" not in overrides:
-        free = "across" if "dataset#across_slices" in parser else "any"
-    ranges = content("training_range", None) or remembered(checkpoint, training_range=None) or {}
+        free = "across" if scale[:2] == (1, 1) else "any"
     in_plane, across = (ranges.get(f"{name}_spacing") for name in ("in_plane", "slice"))
     return Offer(
         bundle=folder,
+        overlay=overlay,
         overrides=overrides,
-        scale=tuple(scale),
-        slice_axis=content("slice_axis", "auto") or "SI",
+        scale=scale,
+        slice_axis=_content(parser, "slice_axis", "auto"),
         ranges=tuple(pair and tuple(pair) for pair in (in_plane, in_plane, across)),
-        guided=str(content("guided", False)).lower() == "true",
-        there=checkpoint is None or os.path.isfile(checkpoint),
+        guided=is_true(_content(parser, "guided", False), "guided"),
+        there=checkpoint is None or checkpoint.is_file(),
         free=free,
     )
 
@@ -335,11 +369,6 @@ def _choice(affine: np.ndarray, offer: Offer, axis: str, order: Sequence[int]) -
 def _ranged(ordered: np.ndarray, offer: Offer, *others: Sequence[Any]) -> list[tuple]:
     """Spacing, range and others of the axes whose range is known."""
     return [row for row in zip(ordered, offer.ranges, *others, strict=True) if row[1] is not None]
-
-
-def _prepared(config: Any) -> Any:
-    """A configuration that runs from any folder, and under whatever name this package is installed."""
-    return _renamed(written_out(config))
 
 
 def _renamed(value: Any) -> Any:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -69,17 +68,6 @@ def check_stages(stages: int | Sequence[int], cascade: int, most: int | None = N
             f'stages is {stages}, expected some of {list(range(1, cascade + 1))}, for example --stages "[{cascade}]".'
         )
     return sorted(set(chosen))
-
-
-def parts_of(entries: Sequence[Any], most: int) -> list[int]:
-    """Numbers, from 1 on, of the parts into which entries are divided so that each has at most so many.
-
-    Raises:
-        ValueError: when ``most`` is less than 1.
-    """
-    if isinstance(most, bool) or not isinstance(most, int) or most < 1:
-        raise ValueError(f"batch_volumes is {most!r}, expected a whole number, 1 or more.")
-    return list(range(1, math.ceil(len(entries) / most) + 1))
 
 
 def numbered_from(pattern: str, first: int) -> list[str]:

@@ -6,7 +6,7 @@ from functools import partial
 import pytest
 from monai.bundle import ConfigParser
 
-from common.workflow import check_new_run, first_file, numbered_from, parts_of, run_again
+from common.workflow import check_new_run, first_file, numbered_from, run_again
 
 from .refused import refused
 
@@ -58,11 +58,6 @@ def test_a_key_that_is_not_there_is_named(tmp_path, entry, key):
     while error.__cause__ is not None:
         error = error.__cause__
     assert isinstance(error, KeyError) and f"no key '{key}'" in str(error)
-
-
-@pytest.mark.parametrize(("count", "most", "parts"), [(5, 2, 3), (4, 2, 2), (1, 64, 1), (0, 3, 0), (3, 1, 3)])
-def test_entries_are_divided_into_parts_of_at_most_so_many(count, most, parts):
-    assert parts_of(list(range(count)), most) == list(range(1, parts + 1))
 
 
 def test_files_are_found(tmp_path):
@@ -118,5 +113,3 @@ def test_refused():
     refused(lambda: run_again("run"), RuntimeError, "no configuration is being run")
     refused(lambda: check_new_run(".", ".", False, False, "no.pt"), FileNotFoundError, "at no.pt", "--initial PATH")
     refused(lambda: check_new_run(".", ".", True, True), ValueError, "resume", "overwrite", "both true")
-    for wrong in (0, 1.5, True, "2"):
-        refused(partial(parts_of, [1, 2], wrong), ValueError, f"batch_volumes is {wrong!r}", "1 or more")

@@ -26,11 +26,14 @@ def super_resolve(
     output_dir: str | None = None,
     *,
     guide: str | None = None,
+    subject: str | None = None,
     bundle: str | None = None,
     scale: Sequence[int] | None = None,
     acquired_matrix: Sequence[int] | str | None = None,
     skip_existing: bool = False,
     shard: str | None = None,
+    bids: bool = False,
+    report: bool = False,
     dry_run: bool = False,
     **override,
 ) -> None:
@@ -51,6 +54,7 @@ def super_resolve(
         output_dir: default the folder super_resolved beside the file, or in the folder.
         guide: a finer scan of another contrast of the same person: its file, or a pattern such as "**/*_t1w.nii.gz"
             for the guides of many scans, which are paired by subject.
+        subject: pattern of the part of a path that tells the subject; default as BIDS has it, sub-<label>.
         bundle: name or folder of a bundle, to take no other; then also for scans unlike those of its training. Those
             that learn from the scan itself, zssr and smore, need no weights.
         scale: for example "[2,2,1]", to take no weights of another; then also for scans unlike those of the training.
@@ -58,9 +62,12 @@ def super_resolve(
             they are then taken: "header" as each header says it, or "[256,205,44]", voxels along the axes of the file.
         skip_existing: whether to leave out scans whose results are there whole.
         shard: "3/16" for the third of 16 parts of the scans, for jobs of an array.
+        bids: whether to name results as BIDS derivatives.
+        report: whether to write a page for each result, to look at in a browser.
         dry_run: whether only to say what would be done with each scan, with warnings about it; nothing is written.
-        override: keys of a bundle's inference.json, for example --slice_axis SI or --device cpu; where a bundle does
-            not know a key it changes nothing, and a line says so.
+        override: keys of a bundle's inference.json, for example --slice_axis SI, --device cpu or --evaluator#amp True;
+            where a bundle does not know a key it changes nothing, and a line says so. Of --checkpoint FILE.pt the
+            overlay FILE.json beside it is taken too.
 
     Raises:
         FileNotFoundError: when there is no such path, or no scan in it.
@@ -86,12 +93,12 @@ def super_resolve(
         raise FileNotFoundError(f"{path}: {missing_content(root) or 'there is no such file or folder.'}")
     output = Path(output_dir).expanduser() if output_dir else _folder_of(root) / _RESULTS
     with tempfile.TemporaryDirectory(prefix="super_resolve-") as temporary:
-        jobs = _found(root, guide, override.get("subject"), Path(temporary))
+        jobs = _found(root, guide, subject, Path(temporary))
         _as_acquired(jobs, acquired_matrix)
         _choose(
             jobs, known, guide is not None, asked=bundle is not None or scale is not None or "checkpoint" in override
         )
-        jobs = _own(jobs, output, skip_existing, shard, override.get("bids", False))
+        jobs = _own(jobs, output, skip_existing, shard, bids)
         if not dry_run:
             check_writable(output)
         if not jobs:
@@ -99,12 +106,13 @@ def super_resolve(
         elif not dry_run:
             say(f"results go to {output}")
         for group in _groups(jobs):
-            _tell(group, [key for key in override if key != "subject"])
+            _tell(group, [*override])
             _convert(group)
             if dry_run:
-                _look(group, output, override.get("bids", False))
+                _look(group, output, bids)
             else:
-                _run(group, output, shard, override.get("bids", False))
+                own = {"dataset#shard": shard, "dataset#bids": bids, "evaluator#report": report}
+                _run(group, output, bids, **{key: value for key, value in own.items() if value})
     join()
     every = gathered(
         [(job.entry.get("source", job.entry["image"]), job.problem and by_name(job.problem, job.entry)) for job in jobs]
@@ -336,11 +344,10 @@ def _reason(
     return f"{text} To use {nearest.offer.name} nonetheless, say --bundle {nearest.offer.bundle.name}."
 
 
-def _own(jobs: Sequence[_Job], output: Path, skip_existing: bool, shard: str | None, bids: Any) -> list[_Job]:
+def _own(jobs: Sequence[_Job], output: Path, skip_existing: bool, shard: str | None, bids: bool) -> list[_Job]:
     """The jobs that this process does."""
     from ..data.lists.sharding import is_whole, own_share
     from ..io.naming import result_path
-    from ..values import is_true
 
     entries = [
         {**job.entry, "index": i, **({"problem": job.problem} if job.problem else {})} for i, job in enumerate(jobs)
@@ -350,7 +357,7 @@ def _own(jobs: Sequence[_Job], output: Path, skip_existing: bool, shard: str | N
         job = jobs[entry["index"]]
         job.problem = entry.get("problem")
         own.append(job)
-    if not is_true(skip_existing):
+    if not skip_existing:
         return own
     left = [
         job
@@ -423,7 +430,7 @@ def _convert(group: Sequence[_Job]) -> None:
                 job.entry["warnings"] = [f"{job.entry['name']}: {text}" for text in texts]
 
 
-def _run(group: Sequence[_Job], output: Path, shard: str | None, bids: Any) -> None:
+def _run(group: Sequence[_Job], output: Path, bids: bool, **options: Any) -> None:
     """Super-resolve scans by their bundle's workflow, and write the derived series of DICOM."""
     jobs = [job for job in group if job.problem is None]
     if not jobs:
@@ -432,7 +439,7 @@ def _run(group: Sequence[_Job], output: Path, shard: str | None, bids: Any) -> N
     from ..errors import first_cause
     from ..io.naming import root_cause
 
-    workflow = _workflow(jobs, output, shard=shard)
+    workflow = _workflow(jobs, output, **options)
     by_image = {job.entry["image"]: job for job in jobs}
     try:
         workflow.initialize()
@@ -452,7 +459,7 @@ def _run(group: Sequence[_Job], output: Path, shard: str | None, bids: Any) -> N
                 _write_derived(job, workflow.parser, output, bids)
 
 
-def _write_derived(job: _Job, parser: Any, output: Path, bids: Any) -> None:
+def _write_derived(job: _Job, parser: Any, output: Path, bids: bool) -> None:
     from ..io.dicom import write_derived
     from ..io.naming import result_path
 
@@ -463,7 +470,7 @@ def _write_derived(job: _Job, parser: Any, output: Path, bids: Any) -> None:
     print(f"{job.entry['name']} -> {write_derived(job.series, result, _derived(job, output), bundle)}", flush=True)
 
 
-def _look(group: Sequence[_Job], output: Path, bids: Any) -> None:
+def _look(group: Sequence[_Job], output: Path, bids: bool) -> None:
     """Load scans and check them as their bundle's workflow does, and say what would be done."""
     from ..data import CaseFailure, CaseLoader
     from ..io.naming import by_name, result_path, root_cause, without_name

@@ -12,12 +12,25 @@ from .loaders.slices import KernelSliceLoader, SliceLoader
 from .loaders.through_plane import ThroughPlaneLoader, check_patch
 from .loaders.triplets import TripletLoader
 from .loaders.volumes import VolumeCache
-from .scans import Scans
-from .sets import HRImages, Pairs, ScansAlone, SourcePairs, Triplets, Unpaired, UnpairedInContext
+from .scans import GuidedScans, Scans
+from .sets import (
+    Guided,
+    HRImages,
+    Pairs,
+    ScansAlone,
+    SourcePairs,
+    ThickSlices,
+    Triplets,
+    UnknownBlur,
+    Unpaired,
+    UnpairedInContext,
+)
 
 __all__ = [
     "CaseFailure",
     "CaseLoader",
+    "Guided",
+    "GuidedScans",
     "HRImages",
     "ImagePairLoader",
     "KernelCropLoader",
@@ -28,9 +41,11 @@ __all__ = [
     "ScansAlone",
     "SliceLoader",
     "SourcePairs",
+    "ThickSlices",
     "ThroughPlaneLoader",
     "TripletLoader",
     "Triplets",
+    "UnknownBlur",
     "Unpaired",
     "UnpairedInContext",
     "UnpairedSlabLoader",

@@ -10,7 +10,14 @@ from monai.transforms import Compose
 
 from ..degradations import Degradation
 from ..physics.scale import across_slices as check_across_slices
-from ..transforms import CheckThickSlicesd, CheckTrainingRanged, LoadScand
+from ..transforms import (
+    CheckThickSlicesd,
+    CheckTrainingRanged,
+    DenoiseSlicesd,
+    LoadScand,
+    ResampleGuided,
+    resized_planes,
+)
 from ..values import is_true
 from .lists.scans import find_images, find_pairs
 from .lists.sharding import to_do
@@ -35,6 +42,9 @@ class Scans(Dataset):
         skip_existing: whether scans are left out whose results are there whole.
         shard: such as "3/16", the share of the scans that is done here; None for all.
         bids: whether results are named as BIDS derivatives.
+        denoise: whether scans are denoised slice by slice.
+        lr_spacing: in mm, to which pixels in plane are resized, see :func:`common.transforms.resized_planes`; None
+            for pixels as they are.
         data: entries, in the place of those that are found.
 
     Raises:
@@ -55,12 +65,18 @@ class Scans(Dataset):
         skip_existing: bool | str = False,
         shard: str | None = None,
         bids: bool | str = False,
+        denoise: bool | str = False,
+        lr_spacing: Sequence[float] | None = None,
         data: Sequence[Mapping[str, Any]] | None = None,
     ) -> None:
         self.bids, self.shard = is_true(bids, "bids"), shard
         self._place = (dataset_dir, contrast, lr, guide, subject, is_true(skip_existing, "skip_existing"))
         self._slice_axis, self._own_transform = slice_axis, transform is not None
-        self._checks: list[Callable] = [CheckTrainingRanged("image", training_range=training_range)]
+        self._checks: list[Callable] = [
+            CheckTrainingRanged("image", training_range=training_range),
+            *([DenoiseSlicesd("image")] if is_true(denoise, "denoise") else []),
+            *([] if lr_spacing is None else resized_planes("image", lr_spacing)),
+        ]
         if across_slices is not None:
             self._checks.append(CheckThickSlicesd("image", check_across_slices(whole=False, scale=across_slices)))
         super().__init__([] if data is None else data, transform)
@@ -84,3 +100,44 @@ class Scans(Dataset):
         found = find_images(dataset_dir) if lr is None else find_pairs(dataset_dir, lr, guide, subject)
         self.data = to_do(found, output_dir, skip, self.shard, self.bids)
         self._found = True
+
+
+class GuidedScans(Scans):
+    """Scans, each with a guide of the same subject on the grid of the result.
+
+    Args:
+        dataset_dir, lr, subject: as for :class:`Scans`.
+        output_dir: folder of the results, and of the quality of registrations.
+        degradation: from the result to a scan.
+        guide: pattern of the guides' files.
+        guided: whether there are guides; without, ``guide`` is not looked at.
+        register: whether guides are registered to their scans, see :class:`common.transforms.ResampleGuided`.
+        slice_axis, training_range, options: as for :class:`Scans`.
+    """
+
+    def __init__(
+        self,
+        dataset_dir: str | None,
+        output_dir: str,
+        degradation: Degradation,
+        lr: str,
+        guide: str,
+        guided: bool | str = True,
+        register: bool | str = "auto",
+        slice_axis: str = "auto",
+        training_range: Mapping[str, Sequence[float]] | None = None,
+        contrast: str = "t2w",
+        **options: Any,
+    ) -> None:
+        guided = is_true(guided, "guided")
+        read = [
+            LoadScand("image", slice_axis=slice_axis),
+            LoadScand("guide", ordered=False, allow_missing_keys=True),
+            CheckTrainingRanged("image", training_range=training_range),
+        ]
+        if guided:
+            grid = {"degradation": degradation, "register": register, "quality_dir": output_dir}
+            read.append(ResampleGuided("guide", reference="image", **grid))
+        super().__init__(
+            dataset_dir, transform=Compose(read), lr=lr, guide=guide if guided else None, contrast=contrast, **options
+        )

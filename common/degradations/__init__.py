@@ -15,8 +15,9 @@ from .gaussian_profile import GaussianProfile
 from .in_plane_kernel import InPlaneKernel
 from .interpolated import Interpolated, ZeroShotImages, interpolated
 from .k_space_truncation import KSpaceTruncation
+from .measurement import measurement
 from .partial_fourier import PartialFourier
-from .random_degradation import RandomDegradation
+from .random_degradation import RandomDegradation, random_kernels
 from .rician_noise import RicianNoise
 
 __all__ = [
@@ -37,6 +38,8 @@ __all__ = [
     "ZeroShotImages",
     "as_scanned",
     "interpolated",
+    "measurement",
+    "random_kernels",
     "slice_profile",
     "told_width",
 ]

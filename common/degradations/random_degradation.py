@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import zlib
 from collections.abc import Sequence
 
@@ -9,8 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from .base import SPATIAL_DIMS, Degradation
+from .compose import ComposeDegradations
+from .in_plane_kernel import InPlaneKernel
+from .rician_noise import RicianNoise
 
-__all__ = ["RandomDegradation"]
+__all__ = ["RandomDegradation", "random_kernels"]
 
 
 class RandomDegradation(Degradation):
@@ -62,3 +66,23 @@ class RandomDegradation(Degradation):
 
     def why_not_linear(self) -> str:
         return "which degradation acts depends on the volume."
+
+
+def random_kernels(
+    kernels: Tensor, factor: int, offset: float = 0.0, noise_levels: Sequence[float] | None = None, seed: int = 0
+) -> RandomDegradation:
+    """One of several kernels in plane, another for each volume.
+
+    Args:
+        kernels: ``(N, K, K)``.
+        factor: HR pixels per LR pixel.
+        offset: of the kernels' centres, as for :class:`InPlaneKernel`.
+        noise_levels: standard deviations of Rician noise, of which the kernels have one after the other; None for no
+            noise.
+        seed: of the draw.
+    """
+    planes: list[Degradation] = [InPlaneKernel(kernel, factor, offset) for kernel in kernels]
+    if noise_levels is not None:
+        levels = itertools.cycle(noise_levels)
+        planes = [ComposeDegradations([plane, RicianNoise(next(levels), seed=0)]) for plane in planes]
+    return RandomDegradation(planes, seed)

@@ -1,10 +1,22 @@
 """Ignite engines of the collection."""
 
+from .cascade import CascadeTrainer
 from .evaluation import Evaluation
 from .evaluator import Case, CaseEvaluator
 from .inference import Inference
+from .kernel_estimation import KernelEstimation
 from .player import Player
 from .trainer import AlternatingTrainer
 from .validation import Validation
 
-__all__ = ["AlternatingTrainer", "Case", "CaseEvaluator", "Evaluation", "Inference", "Player", "Validation"]
+__all__ = [
+    "AlternatingTrainer",
+    "CascadeTrainer",
+    "Case",
+    "CaseEvaluator",
+    "Evaluation",
+    "Inference",
+    "KernelEstimation",
+    "Player",
+    "Validation",
+]

@@ -51,7 +51,12 @@ class Folders:
 
 
 def check_new_run(
-    output_dir: str | os.PathLike, ckpt_dir: str | os.PathLike, resume: bool, overwrite: bool, stage: int | str | None
+    output_dir: str | os.PathLike,
+    ckpt_dir: str | os.PathLike,
+    resume: bool,
+    overwrite: bool,
+    stage: int | str | None,
+    weights: bool = True,
 ) -> None:
     """Refuse to begin a training where another one, or weights, would be lost.
 
@@ -60,7 +65,8 @@ def check_new_run(
         ckpt_dir: folder of weights and states.
         resume: whether the run goes on from a state, and begins anew where there is none.
         overwrite: whether the run may take the place of what is there.
-        stage: as for :class:`Folders`; weights are lost to the first only, as later ones go on from them.
+        stage: as for :class:`Folders`; or a pattern, of several.
+        weights: whether the run begins model.pt anew, rather than from what an earlier stage has left there.
 
     Raises:
         FileExistsError: when a folder holds another run, or weights that belong to none.
@@ -69,8 +75,9 @@ def check_new_run(
     if resume and overwrite:
         raise ValueError("resume and overwrite are both true; a run is continued or begun anew, so give one of them.")
     folders = Folders(Path(output_dir), Path(ckpt_dir), stage)
-    run = [path for path in (folders.history, folders.state, *folders.later()) if path.is_file()]
-    model = [path for path in [Path(ckpt_dir, "model.pt")] if stage in (None, 1) and path.is_file()]
+    run = [path for own in (folders.history, folders.state) for path in sorted(own.parent.glob(own.name))]
+    run += folders.later()
+    model = [path for path in [Path(ckpt_dir, "model.pt")] if weights and path.is_file()]
     if overwrite or (resume and run) or not (run or model):
         return
     if resume:
@@ -95,6 +102,7 @@ def carried(
     resume: bool,
     minutes: float | None,
     further: Sequence,
+    invalidates: Sequence[str | os.PathLike] = (),
 ) -> list:
     """The handlers of a training, in the order in which they must act.
 
@@ -108,6 +116,7 @@ def carried(
         resume: whether to go on from a state.
         minutes: between states.
         further: handlers of the config, which act before a state is saved.
+        invalidates: files beside those of later stages that build on this one.
 
     Raises:
         ValueError: when ``keep`` is neither.
@@ -138,7 +147,7 @@ def carried(
             resume,
             minutes,
             validator,
-            invalidates=folders.later(),
+            invalidates=[*folders.later(), *invalidates],
             settings=None if saved is None else saved().sizes,
             last=None if saved is None else saved("model_last.pt"),
         ),

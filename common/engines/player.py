@@ -12,10 +12,14 @@ from torch import nn
 
 from ..graph import TensorGraph
 from ..losses import LossTable
+from ..losses.table import ChangingWeight
 
 
 class Schedule(Protocol):
     """Weights of a loss table that change with its terms."""
+
+    def __getitem__(self, name: str) -> ChangingWeight:
+        """The weight of this name, as it is at any time."""
 
     def step(self, terms: Mapping[str, torch.Tensor]) -> None:
         """Look at the terms of an iteration, by name, and change the weights for the next."""
@@ -40,7 +44,8 @@ class Player:
         clip_norm: largest norm of the gradient, or None for no clipping.
         stop_below: learning rate below which the player has finished; the training ends when every player has. None
             for a player that goes on to the last epoch.
-        schedule: of weights in ``losses``; it is stepped once an iteration with the player's terms.
+        schedule: of weights in ``losses``, which name them there, as ``["sparse", <loss>, "kernel"]``; it is stepped
+            once an iteration with the player's terms.
 
     Raises:
         ValueError: when ``steps`` is less than 1, there are no networks, or a row of ``losses`` is wrong.
@@ -60,7 +65,7 @@ class Player:
         if steps < 1 or not networks:
             raise ValueError(f"a player needs networks and at least 1 step, got networks={networks}, steps={steps}.")
         self.networks = tuple(networks)
-        self.losses = LossTable(losses)
+        self.losses = LossTable(losses if schedule is None else _scheduled(losses, schedule))
         self.steps = steps
         self.clip_norm = clip_norm
         self.stop_below = stop_below
@@ -147,3 +152,9 @@ class Player:
             warnings.filterwarnings("ignore", message="Detected call of `lr_scheduler.step")
             for _ in range(state["last_epoch"]):
                 self.scheduler.step()
+
+
+def _scheduled(losses: Mapping[str, Sequence[Any] | None], schedule: Schedule) -> dict[str, Any]:
+    """Rows of a loss table with a schedule's weights in the place of their names."""
+    named = {name for name, row in losses.items() if isinstance(row, Sequence) and row and isinstance(row[0], str)}
+    return {name: [schedule[row[0]], *row[1:]] if name in named else row for name, row in losses.items()}

@@ -49,8 +49,8 @@ class AlternatingTrainer(Trainer):
 
     With an ``output_dir`` it carries what every run needs: ``history.jsonl`` and its curves, a progress bar, a
     forecast, TensorBoard's files, validation, the weights with their overlays, and a state to resume from. In
-    ``ckpt_dir``, ``model.pt`` has the best weights by validation, of the network that is validated, or the latest where
-    nothing validates; ``model_last.pt`` those of the latest state. ``train_handlers`` are added before a state is saved.
+    ``ckpt_dir``, ``model.pt`` has the best weights of the network that is validated, or the latest where nothing
+    validates; ``model_last.pt`` those of the latest state. ``train_handlers`` are added before a state is saved.
 
     Args:
         device: to train on.
@@ -63,8 +63,8 @@ class AlternatingTrainer(Trainer):
         epoch_length: iterations an epoch; default the length of the batches.
         network: whose weights are kept, and with which ``initial`` is loaded.
         inferer: kept for MONAI's bundle properties; validation uses it.
-        validator: looks at the network after every ``val_interval`` epochs, and after the last; not where the data have
-            nothing to validate with.
+        validator: looks at the network after every ``val_interval`` epochs, and after the last; left out where the data
+            have nothing to validate with.
         val_interval: epochs between validations.
         keep: "best" for the weights with the best validation, "last" for the latest whatever validation says.
         train_handlers: further handlers with ``attach``.
@@ -78,8 +78,8 @@ class AlternatingTrainer(Trainer):
         overwrite: whether to take the place of another run.
         save_minutes: between states within an epoch, see :class:`common.handlers.ResumableState`.
         stage: of a method that trains in several, its number from 1, or a name: of files such as ``history_2.jsonl``. A
-            stage that begins anew removes the states of later ones. With a number its weights are kept as
-            ``stage_2.pt`` too where ``keep`` is "last".
+            stage that begins anew removes the states of later ones, and ``invalidates``. With a number its weights are
+            kept as ``stage_2.pt`` too where ``keep`` is "last".
         amp: whether networks run under autocast; None for that on a GPU. Losses are in float32 always. Where a CPU
             would emulate it, a warning says so.
         amp_kwargs: of ``torch.autocast``; default bfloat16. With float16 each player scales its loss.
@@ -118,6 +118,7 @@ class AlternatingTrainer(Trainer):
         overwrite: bool | str = False,
         save_minutes: float | None = 5,
         stage: int | str | None = None,
+        invalidates: Sequence[str | os.PathLike] = (),
         amp: bool | str | None = None,
         amp_kwargs: dict | None = None,
         compile: bool | str = False,
@@ -129,7 +130,9 @@ class AlternatingTrainer(Trainer):
         ckpt_dir = ckpt_dir or f"{output_dir}/models"
         if output_dir is not None:
             check_writable(output_dir, ckpt_dir)
-            check_new_run(output_dir, ckpt_dir, resume, overwrite, stage)
+            # Later stages go on from the weights of the first.
+            begins = stage == 1 if isinstance(stage, int) else network is not None
+            check_new_run(output_dir, ckpt_dir, resume, overwrite, stage, begins)
             if dist.is_initialized():
                 dist.barrier()  # before any of the processes begins to write
         if initial is not None:
@@ -173,7 +176,8 @@ class AlternatingTrainer(Trainer):
                     graph.networks[name_of_network].compile()  # in place, so that its weights keep their names
         standard = []
         if output_dir is not None:
-            validator = validator if getattr(data, "validates", True) else None
+            if not getattr(data, "validates", True):
+                validator = None
             if validator is not None:
                 validator.follow(amp, self.amp_kwargs)
 
@@ -186,7 +190,7 @@ class AlternatingTrainer(Trainer):
 
             standard = carried(
                 Folders(Path(output_dir), Path(ckpt_dir), stage), saved if network is not None else None, validator,
-                val_interval, keep, initial, resume, save_minutes, [*(train_handlers or ())],
+                val_interval, keep, initial, resume, save_minutes, [*(train_handlers or ())], invalidates,
             )  # fmt: skip
         for handler in standard or train_handlers or ():
             handler.attach(self)

@@ -21,9 +21,10 @@ from ..io.files import load_state
 class FeatureReport:
     """Draws what the adaptation did: feature maps of both groups, and their distribution before and after.
 
-    It attaches to an evaluator and draws when that has run, where the state of the training is there. In ``output_dir``: ``features.png`` (Liu et al. 2023, fig.
-    4) and ``tsne.png`` (fig. 5). Encoders of random weights differ whatever adaptation does, so "before" are those of a
-    training without it, lambda_5 = lambda_6 = 0; where none is given, the panel is left out.
+    It attaches to an evaluator and draws when that has run, where the state of the training is there. In
+    ``output_dir``: ``features.png`` (Liu et al. 2023, fig. 4) and ``tsne.png`` (fig. 5). Encoders of random weights
+    differ whatever adaptation does, so "before" are those of a training without it, lambda_5 = lambda_6 = 0; where none
+    is given, the panel is left out.
 
     Args:
         output_dir: folder of the report.

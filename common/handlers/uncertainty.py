@@ -46,9 +46,10 @@ def standard_error(deviation: Any, scale: Sequence[float]) -> Any:
 class UncertaintyMap:
     """Writes beside each result the standard error of every voxel, ``<name>_sd.nii.gz``, in the units of the result.
 
-    It attaches to a :class:`~common.engines.CaseEvaluator`, and does nothing for an inferer without a spread. What lies within the scan's k-space is measured: where the
-    inferer knows the degradation, the spread is that of the rest, which the network has added. ``<name>_sd.json`` marks
-    it: ``MeasuredKSpace`` is the middle part of the volume's k-space along each of its axes that the scan holds.
+    It attaches to a :class:`~common.engines.CaseEvaluator`, and does nothing for an inferer without a spread. What lies
+    within the scan's k-space is measured: where the inferer knows the degradation, the spread is that of the rest,
+    which the network has added. ``<name>_sd.json`` marks it: ``MeasuredKSpace`` is the middle part of the volume's
+    k-space along each of its axes that the scan holds.
 
     Args:
         inferer: which the results are the mean of.

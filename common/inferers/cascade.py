@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from monai.data import MetaTensor
-from monai.inferers import Inferer
+from monai.inferers import Inferer, SlidingWindowInferer
 
 from ..degradations import Degradation, GaussianProfile
 from ..physics.spline import apply_along, upsampling_matrix
@@ -46,13 +46,15 @@ class CascadeInferer(Inferer):
     The guide is brought from its own grid to that of each stage by :class:`~common.degradations.GaussianProfile`.
 
     Args:
-        slices: runs a network over the slices of a volume in batches, for example MONAI's ``SlidingWindowInferer`` with
-            ``roi_size=[-1, -1, 8], overlap=0``.
         factor: of one stage in plane, more than 1, whole or not.
-        stages: which of the cascade's stages run, counted from 1, in order; none leave the input as it is.
+        stages: how many stages run, from the first on; or which, counted from 1, in order. None leave the input as it
+            is.
         guide_factor: in-plane size of the input's voxels over the guide's; the guide is at least as fine as the result.
+            By default it is as fine as the result.
         degradation: from the result to the input, for the back projection after the last stage; needed with iterations.
         iterations: of the back projection (:func:`back_project`).
+        slices: runs a network over the slices of a volume in batches; by default MONAI's ``SlidingWindowInferer`` with
+            8 slices at once on a GPU, else one.
 
     Raises:
         ValueError: when there are iterations but no degradation.
@@ -60,20 +62,21 @@ class CascadeInferer(Inferer):
 
     def __init__(
         self,
-        slices: Inferer,
         factor: float,
-        stages: Sequence[int],
-        guide_factor: float,
+        stages: int | Sequence[int] = 1,
+        guide_factor: float | None = None,
         degradation: Degradation | None = None,
         iterations: int = 0,
+        slices: Inferer | None = None,
     ) -> None:
         super().__init__()
         if iterations and degradation is None:
             raise ValueError("CascadeInferer: back projection needs the degradation.")
         self.slices = slices
         self.factor = factor
-        self.stages = tuple(stages)
-        self.guide_factor = guide_factor
+        self.stages = tuple(range(1, stages + 1) if isinstance(stages, int) else stages)
+        # The last bit apart: the factor of three stages is no whole number.
+        self.guide_factor = round(factor ** len(self.stages), 12) if guide_factor is None else guide_factor
         self.degradation = degradation
         self.iterations = iterations
 
@@ -94,17 +97,26 @@ class CascadeInferer(Inferer):
             ValueError: when the guide does not have the size of its grid.
         """
         image = lr = _plain(inputs)
+        slices = self.slices or SlidingWindowInferer((-1, -1, 8 if image.is_cuda else 1), overlap=0)
         for done, stage in enumerate(self.stages, start=1):
             matrices = [self._upsampling(image.shape[axis], lr.shape[axis], done) for axis in (2, 3)]
             image = apply_along(image, [*matrices, None]).contiguous()
             if guide is not None:
                 image = torch.cat([image, self.guide_after(guide, lr.shape, done)], dim=1)
             with part(done - 1, len(self.stages)):
-                image = self.slices(image, counted(network, image.numel()), stage - 1)
+                image = slices(image, counted(network, image.numel()), stage - 1)
             image = image.float()
         if self.iterations:
             image = back_project(image, lr, self.degradation, self.iterations)
         return image
+
+    def before(self, stage: int) -> CascadeInferer:
+        """The stages before one, with the same guide and no back projection."""
+        return CascadeInferer(self.factor, stage - 1, self.guide_factor, slices=self.slices)
+
+    def only(self, stage: int) -> CascadeInferer:
+        """One stage, with a guide as fine as its result and no back projection."""
+        return CascadeInferer(self.factor, [stage], slices=self.slices)
 
     def guide_shape(self, lr_shape: Sequence[int]) -> tuple[int, int, int]:
         """Voxels that the guide of an LR volume of ``(X, Y, Z)`` has."""

@@ -7,7 +7,7 @@ from .discriminators import PatchDiscriminator, VGGDiscriminator
 from .dsn import DownsamplingNetwork
 from .edsr import EDSR
 from .ensemble import GeometricEnsemble
-from .guided_rdn import Cascade, Concatenate, GuidedRDN, prepare_for_inference
+from .guided_rdn import Cascade, Concatenate, GuidedRDN, cascade_of, prepare_for_inference
 from .interpolated import OnInterpolated
 from .interpolation import AxisInterpolation, SlabInterpolation, SplineInterpolation
 from .kernel_gan import (
@@ -74,5 +74,6 @@ __all__ = [
     "TranslatedTSRCAN",
     "VGG16Features",
     "VGGDiscriminator",
+    "cascade_of",
     "prepare_for_inference",
 ]

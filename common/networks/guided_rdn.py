@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from ..values import is_true
+from ..physics.scale import in_plane
+from ..values import check_whole, is_true
 from .slab import batch_to_slices, slices_to_batch, to_channels_last
 
 
@@ -137,6 +138,22 @@ class Cascade(nn.Module):
     def for_onnx(self) -> nn.Module:
         """The same weights in a form that ONNX has: the stage is a tensor, and chosen when the network is run."""
         return _ChosenStage(self.stages) if len(self.stages) > 1 else self.stages[0]
+
+
+def cascade_of(network: Callable[[], nn.Module], scale: Sequence[int], stages: int = 1) -> Cascade:
+    """A cascade of networks of one architecture.
+
+    Args:
+        network: makes the network of a stage; in JSON a network with ``"_mode_": "callable"``.
+        scale: factors of the whole cascade, ``[n, n, 1]``.
+        stages: how many.
+
+    Raises:
+        ValueError: for a scale or a number of stages that is none.
+    """
+    check_whole(cascade=stages)
+    factor = in_plane(scale=scale) ** (1 / stages)
+    return Cascade([network() for _ in range(stages)], factor)
 
 
 class _ChosenStage(nn.Module):

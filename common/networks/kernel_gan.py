@@ -124,15 +124,14 @@ class FixedKernel(nn.Module):
 
     Args:
         kernel: ``(K, K)``.
-        kernels: how many times it is given.
     """
 
-    def __init__(self, kernel: torch.Tensor, kernels: int) -> None:
+    def __init__(self, kernel: torch.Tensor) -> None:
         super().__init__()
-        self.register_buffer("kernel", kernel.float().expand(kernels, -1, -1).contiguous(), persistent=False)
+        self.register_buffer("kernel", kernel.float()[None], persistent=False)
 
     def forward(self) -> torch.Tensor:
-        """``(kernels, K, K)``."""
+        """``(1, K, K)``."""
         return self.kernel
 
 
@@ -155,7 +154,7 @@ class KernelSampling(nn.Module):
 
         Args:
             hr: ``(kernels, crops, H, W)``, or slices ``(kernels, 1, H, W, 1)``.
-            kernels: ``(kernels, K, K)``.
+            kernels: ``(kernels, K, K)``, or ``(1, K, K)`` for one that is everywhere the same.
 
         Returns:
             ``(kernels, crops, h, w)``, or ``(kernels, 1, h, w, 1)``; h = (H - K) // factor + 1.
@@ -163,7 +162,7 @@ class KernelSampling(nn.Module):
         if hr.ndim == 5:
             return self(hr[..., 0], kernels)[..., None]
         with torch.autocast(hr.device.type, enabled=False):
-            return _Sampling.apply(hr.float(), kernels.float(), self.factor)
+            return _Sampling.apply(hr.float(), kernels.float().expand(len(hr), -1, -1), self.factor)
 
 
 class _Sampling(torch.autograd.Function):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,7 +13,6 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..about import compare
 from ..io.files import read_about
 
 NO_SEAL = b"0" * 64
@@ -39,7 +39,7 @@ class OnnxNetwork(nn.Module):
 
     Args:
         path: of the file, models/model.onnx of an exported bundle. Its attribute ``about`` is as that of a network from
-            :func:`common.handlers.load_weights`.
+            :func:`common.weights.load`.
         settings: of the config, which must be those that the weights were trained with.
 
     Raises:
@@ -65,10 +65,7 @@ class OnnxNetwork(nn.Module):
         except Exception as error:
             raise ValueError(f"{path}: not an ONNX model that can be read ({str(error).splitlines()[0]}).") from None
         about, content = read_about(path), Path(path).read_bytes()
-        try:
-            compare(path, about, settings, "onnx")
-        except ValueError as error:
-            raise ValueError(f"{error} An export has the ONNX form of models/model.pt only.") from None
+        _check_settings(path, about, settings)
         seal = self.session.get_modelmeta().custom_metadata_map.get("seal")
         if seal is not None and sealed(content.replace(seal.encode(), NO_SEAL)) != content:
             raise ValueError(f"{path}: the file is not as it was exported (its SHA-256 is another); export it anew.")
@@ -91,3 +88,16 @@ class OnnxNetwork(nn.Module):
             feeds[name] = torch.tensor(choice).numpy()
         (pred,) = self.session.run(None, feeds)
         return torch.from_numpy(pred).to(image.device)
+
+
+def _check_settings(
+    path: str | os.PathLike, about: Mapping[str, Any] | None, settings: Mapping[str, Any] | None
+) -> None:
+    """Refuse a config that contradicts what the network was trained with; "auto" agrees with anything."""
+    ours = json.loads(json.dumps(dict(settings or {})))  # lists for tuples, as they are compared
+    for key, theirs in (about or {}).get("settings", {}).items():
+        if key in ours and ours[key] != theirs and "auto" not in (ours[key], theirs):
+            raise ValueError(
+                f"{path}, of {about['bundle']} {about['version']}: {key} is {ours[key]!r}, but these weights were "
+                f"trained with {theirs!r}. Leave out what sets it. An export has the ONNX form of models/model.pt only."
+            )

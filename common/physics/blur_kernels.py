@@ -193,7 +193,7 @@ def read_kernels(folder: str | os.PathLike) -> list[dict[str, Any]]:
     files = sorted(Path(folder).glob("kernels*.json"), key=lambda p: (len(p.name), p.name))
     if not files:
         raise FileNotFoundError(
-            f"{folder} holds no kernels*.json: estimate the kernels first (--stages 1), or name the folder that has "
+            f"{folder} holds no kernels*.json: estimate the kernels first (run stage_1), or name the folder that has "
             "them with --kernel_dir DIR."
         )
     found: list[dict[str, Any]] = []
@@ -225,7 +225,7 @@ def read_kernels(folder: str | os.PathLike) -> list[dict[str, Any]]:
                 )
             found.append({**entry, "kernel": kernel / kernel.sum()})
     if not found:
-        raise ValueError(f"{folder}: its files hold no kernel; estimate the kernels first (--stages 1).")
+        raise ValueError(f"{folder}: its files hold no kernel; estimate the kernels first (run stage_1).")
     return found
 
 
@@ -265,13 +265,13 @@ def load_kernels(
             if not agrees:
                 raise ValueError(
                     f"{entry['file']}: its {key} is {found}, expected {expected} as in this training; estimate the "
-                    "kernels anew (--stages 1), or use the settings and HR scans that they were estimated with."
+                    "kernels anew (run stage_1), or use the settings and HR scans that they were estimated with."
                 )
     missing = sorted(set(map(str, volumes)) - {entry["volume"] for entry in entries})
     if missing:
         print(
             f"warning: {folder} has no kernel of {', '.join(missing)}; if their estimation was interrupted, go on "
-            "with --resume true"
+            "with --resume True"
         )
     return torch.stack([entry["kernel"] for entry in entries])
 

@@ -10,7 +10,7 @@ from .registration.misalignment import RandMisalign, RandMisalignd
 from .registration.placement import misplacement
 from .registration.register import RegisterHRd, RegisterLRd, register_guide
 from .scan.acquired import AcquiredMatrixd
-from .scan.check import CheckHeaderd, CheckPlanesd, CheckVoxelsd
+from .scan.check import CheckHeaderd, CheckPlanesd, CheckVoxelsd, resized_planes
 from .scan.interleaved import EvenSlicesd
 from .scan.load import LoadScand
 from .scan.save import SaveVolumed
@@ -47,6 +47,7 @@ __all__ = [
     "estimate_noise",
     "misplacement",
     "register_guide",
+    "resized_planes",
     "scan_statistics",
     "widened_range",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Hashable, Mapping
 from typing import TYPE_CHECKING, Any
@@ -13,7 +14,7 @@ from torch import nn
 
 from ..degradations import Degradation
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # inferers read volumes too
     from ..inferers import CascadeInferer
 
 
@@ -26,9 +27,9 @@ class StageTargetd(MapTransform):
 
     Args:
         keys: key of the LR scan ``(1, X, Y, Z)``; the guide is on the grid that the whole cascade leads to.
-        inferer: runs the stages before this one.
-        network: the cascade, with the weights of these stages.
-        degradation: of this stage.
+        inferer: runs the whole cascade.
+        network: the cascade, with the weights of the stages before.
+        degradation: of a stage.
         device: where the network runs.
     """
 
@@ -41,10 +42,16 @@ class StageTargetd(MapTransform):
         device: torch.device | str,
     ) -> None:
         super().__init__(keys)
-        self.inferer = inferer
+        self.whole, self.inferer = inferer, inferer.before(1)
         self.network = network
         self.degradation = degradation
         self.device = device
+
+    def at_stage(self, stage: int, network: nn.Module) -> StageTargetd:
+        """The same for another stage, with the weights of the stages before it."""
+        other = copy.copy(self)
+        other.inferer, other.network = self.whole.before(stage), network
+        return other
 
     @torch.no_grad()
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:

@@ -17,10 +17,10 @@ from scipy.spatial.transform import Rotation
 
 from common.degradations import InPlaneKernel
 from common.engines import AlternatingTrainer
-from common.io.files import read_about
 from common.metrics import Brisque, brisque_features
 from common.physics.blur_kernels import gaussian_kernel, read_kernels, zero_filling_kernel
 from common.tables.rows import rows_of
+from common.weights import read_overlay
 
 from . import runs
 
@@ -52,7 +52,7 @@ def resampled(volume, spacing, shape, affine=runs.AFFINE):
 def test_every_slice_or_volume_has_its_kernel(cohort, tmp_path, per, batch_volumes):
     """With the right file and slice, in one part or in several, and none is of air."""
     options = {"kernel_per": per, "batch_volumes": batch_volumes, "slice_step": 5}
-    run(["train"], tmp_path, dataset_dir=str(cohort), stages=[1], **options, **SHORT)
+    run(["train"], tmp_path, dataset_dir=str(cohort), run_id="stage_1", **options, **SHORT)
     expected = []
     for subject in TINY.groups["target"]:
         path = cohort / f"{TINY.case(subject)}.nii.gz"
@@ -79,9 +79,9 @@ def test_every_slice_or_volume_has_its_kernel(cohort, tmp_path, per, batch_volum
 def test_stages_one_by_one(cohort, trained, tmp_path):
     """Stage 2 trains with the files of kernels as they are; both stages apart become what one command makes."""
     data, folder = {"dataset_dir": str(cohort)}, tmp_path / "models" / "kernels"
-    refused(["train"], tmp_path, f"{folder} holds no kernels", "--stages 1", "--kernel_dir DIR", stages=[2], **data)
+    refused(["train"], tmp_path, f"{folder} holds no kernels", "stage_1", "--kernel_dir DIR", run_id="stage_2", **data)
     for stage in (1, 2):
-        run(["train"], tmp_path, stages=stage, **data)
+        run(["train"], tmp_path, run_id=f"stage_{stage}", **data)
     assert runs.same(results(tmp_path), results(trained))
 
     # A user makes every kernel one that leaves the image as it is.
@@ -90,11 +90,11 @@ def test_stages_one_by_one(cohort, trained, tmp_path):
         entry["kernel"] = np.pad([[1.0]], 6).tolist()
     (folder / "kernels_1.json").write_text(json.dumps(kernels))
     edited = (folder / "kernels_1.json").read_bytes()
-    batch = next(iter(content("train#dataloader", tmp_path, **data)))
+    batch = next(iter(content("data", tmp_path, **data).batches))
     lr = content("graph", tmp_path, **data)(batch, ["lr_noiseless"])["lr_noiseless"]
     assert lr.shape == (4, 1, 12, 12, 1) and torch.equal(lr, batch["hr"][:, :, ::2, ::2])
     # A finished run that is resumed leaves the edited kernels, and stage 2 alone trains with them.
-    for changed, override in ((False, {"resume": True}), (True, {"stages": [2], "overwrite": True})):
+    for changed, override in ((False, {"resume": True}), (True, {"run_id": "stage_2", "overwrite": True})):
         run(["train"], tmp_path, **data, **override)
         assert (folder / "kernels_1.json").read_bytes() == edited
         assert (runs.history(tmp_path, "_edsr") != runs.history(trained, "_edsr")) == changed
@@ -102,7 +102,8 @@ def test_stages_one_by_one(cohort, trained, tmp_path):
 
 def test_interrupted_in_a_part(cohort, tmp_path, monkeypatch):
     """A run stopped in part 2 goes on there; begun anew, nothing old is left; lost kernels are made again."""
-    options = {"dataset_dir": str(cohort), "batch_volumes": 1, "kernel_per": "volume", "save_minutes": 0, **SHORT}
+    options = {"dataset_dir": str(cohort), "batch_volumes": 1, "kernel_per": "volume", **SHORT}
+    options |= {f"{section}#trainer#save_minutes": 0 for section in ("estimation", "train")}
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     run(["train"], whole, **options)
     original, calls, stop = AlternatingTrainer._iteration, [], 2 + 2
@@ -125,13 +126,13 @@ def test_interrupted_in_a_part(cohort, tmp_path, monkeypatch):
     stop = 1
     with pytest.raises(KeyboardInterrupt):
         run(["train"], parts, overwrite=True, **options)
-    assert not list(parts.glob("models/**/*.json")) and not list(parts.glob("models/training_state*"))
+    assert not list(parts.glob("models/kernels/*.json")) and not list(parts.glob("models/training_state*"))
     assert (parts / "models" / "model.pt").is_file()
 
     monkeypatch.undo()
     before = results(whole)  # kill -9 may leave the state of a finished stage without its kernels
     shutil.rmtree(whole / "models" / "kernels")
-    run(["train"], whole, resume=True, stages=[1], **options)
+    run(["train"], whole, resume=True, run_id="stage_1", **options)
     assert runs.same(results(whole), before)
 
 
@@ -139,15 +140,16 @@ def test_the_recipe_for_scans_of_unknown_blur(cohort, tmp_path):
     """Stage 2 alone, with drawn kernels; validated on several of them; longer intervals than epochs leave weights."""
     data = {"dataset_dir": str(cohort)}
     kernels = content("kernels", tmp_path, "weights", **data)
-    assert kernels.shape == (256, 33, 33) and content("stages", tmp_path, "weights", **data) == [2]
-    assert len(content("learned_degradation", tmp_path, "weights", **data).degradations) == 16
+    assert kernels.shape == (256, 33, 33)
+    for name, count in (("validation", 16), ("scan", 20)):
+        assert len(content(f"data#{name}_degradation", tmp_path, "weights", **data).degradations) == count
     small = {"max_epochs": 1, "epoch_length": 2, "val_interval": 5, "lr_patch": [12, 12, 1], "batch_size": 2}
     run(["train", "weights"], tmp_path, **data, **small)
     weights = tmp_path / "models" / "model.pt"
-    assert read_about(weights)["settings"]["slice_axis"] == "auto"
+    assert read_overlay(weights)["slice_axis"] == "auto"
     # It is known before kernels are estimated.
     further = {**data, "initial": str(weights), "features": 8}
-    refused(["train"], tmp_path / "further", "features is 8", "were trained with", **further)
+    refused(["train"], tmp_path / "further", str(weights), "of another architecture", **further)
 
 
 @pytest.mark.parametrize(
@@ -161,9 +163,11 @@ def test_known_kernels(cohort, tmp_path, overlay, override, kernels, method):
     """They train stage 2 alone; the paper's network has no residual, and starts from nothing."""
     names, override = ["train", overlay], {"dataset_dir": str(cohort), **override}
     run(names, tmp_path, **override, **SHORT)
-    assert torch.equal(content("kernels", tmp_path, overlay, **override), kernels[None])
+    assert torch.equal(content("data", tmp_path, overlay, **override).kernels, kernels[None])
     assert kernels.shape == {"ZF + EDSR": (33, 33), "GB + EDSR": (13, 13)}[method]
-    assert runs.leavings(tmp_path / "models") == ["model.pt", "model_last.pt", "training_state_edsr.pt"]
+    assert runs.leavings(tmp_path / "models") == [
+        "model.json", "model.pt", "model_last.json", "model_last.pt", "training_state_edsr.pt",
+    ]  # fmt: skip
     assert (runs.history(tmp_path, "_edsr")[-1]["validation/psnr"] > 20) == ("residual" not in override)
     run([*names, "evaluate"], tmp_path, **override)
     rows = runs.table(tmp_path)
@@ -172,7 +176,7 @@ def test_known_kernels(cohort, tmp_path, overlay, override, kernels, method):
 
 
 def test_kernels_are_learned_from_the_subjects_own_hr_where_it_is_there(cohort, tmp_path):
-    cases = content("estimation#cases", tmp_path, "cross_validation", dataset_dir=str(cohort))
+    cases = next(content("data", tmp_path, "cross_validation", dataset_dir=str(cohort)).parts()).cases
     assert len(cases) > 5 and all(len(case.lr) == len(case.hr) == 1 for case in cases)
 
 
@@ -188,8 +192,7 @@ def test_evaluate(cohort, trained, tmp_path):
         ["train", "evaluate"],
         folder,
         dataset_dir=str(cohort),
-        compare_with=others,
-        brisque=str(tmp_path / "brisque.npz"),
+        **{"evaluate#evaluator#compare_with": others, "evaluate#evaluator#brisque": str(tmp_path / "brisque.npz")},
     )
 
     def degrade(hr):
@@ -218,7 +221,7 @@ def test_registered_lr(cohort, trained, tmp_path):
     pair = {"hr": runs.save(tmp_path / "sub-a_hr.nii.gz", hr), "lr": tmp_path / "sub-a_lr.nii.gz"}
     data = runs.datalist(tmp_path / "data", **{**runs.listed(cohort, TINY), "test": [pair]})
     folder, names = shutil.copytree(trained, tmp_path / "run"), ["train", "evaluate"]
-    options = {"dataset_dir": str(data), "denoise_input": True}
+    options = {"dataset_dir": str(data), "data#denoise_input": True}
     for stored, words in (
         (same_size, ["sub-a_lr.nii.gz: LR does not lie on HR: ", "first voxel by 1.00 LR voxels", "register"]),
         (elsewhere, ["sub-a_hr.nii.gz, ", "sub-a_lr.nii.gz: LR has (18, 20, 32)", "(20, 22, 36)", "Register"]),
@@ -226,7 +229,7 @@ def test_registered_lr(cohort, trained, tmp_path):
         runs.save(pair["lr"], *stored)
         refused(names, folder, *words, **options)
 
-    run(names, folder, register=True, **options)
+    run(names, folder, **{"data#register": True}, **options)
     quality = json.loads((folder / "out" / "sub-a_lr_registration.json").read_text())
     assert quality["mutual_information_after"] > quality["mutual_information_before"]
     assert 1.7 < quality["mean_displacement_mm"] < 3.7
@@ -242,7 +245,8 @@ def test_authentic_lr(cohort, tmp_path):
     entries = {**runs.listed(cohort, TINY), "target": [{"lr": scan}]}
     entries["source"].append(TINY.save_hr(tmp_path, "b", runs.phantom(1, (48, 40, 20))))
     options = {"dataset_dir": str(runs.datalist(tmp_path / "data", **entries))}
-    (found,) = content("estimation#target", tmp_path, denoise=False, **options).items
+    sets = content("data", tmp_path, **options)
+    (found,) = sets.lr_scans(sets.target, denoise=False).items
     found = found["lr"][0].numpy() * np.quantile(np.rint(lr), 0.999)
     assert found.shape == (27, 29, 30)
     expected, _ = resampled(hr, [2.0, 2.2, 1.2], (27, 29, 30))
@@ -254,7 +258,8 @@ def test_authentic_lr(cohort, tmp_path):
     assert (tmp_path / "models" / "model.pt").is_file()
 
     # What has the spacing already is not touched, however it lies.
-    made = content("estimation#target", tmp_path, denoise=False, dataset_dir=str(cohort))
+    sets = content("data", tmp_path, dataset_dir=str(cohort))
+    made = sets.lr_scans(sets.target, denoise=False)
     for item, entry in zip(made.items, made.data, strict=True):
         volume = nib.as_closest_canonical(nib.load(entry["hr"])).get_fdata()
         lr = TINY.degradation(torch.from_numpy(volume / np.quantile(volume, 0.999)))
@@ -267,15 +272,15 @@ def test_networks_of_the_tables(cohort, tmp_path):
     rows = [row for table in tables for row in rows_of(BUNDLE, table) if row["bundle"] == BUNDLE]
     for row in {str((row["overlays"], row["override"])): row for row in rows}.values():
         override = {key: "$None" if value is None else value for key, value in row["override"].items()}
-        built = ("stages", "network_def", "discriminator", "estimation#cases")
-        stages, network, discriminator, cases = (
-            content(key, tmp_path, *row["overlays"], dataset_dir=str(cohort), **override) for key in built
-        )
+        parser = content(None, tmp_path, *row["overlays"], dataset_dir=str(cohort), **override)
+        estimation = parser.get_parsed_content("estimation#trainer")
         paper, known = "paper" in row["overlays"], {"train_gaussian", "train_zero_filling"} & {*row["overlays"]}
-        assert stages == ([2] if known else [1, 2])
-        assert (network.base is None) == (paper or "residual" in override)
-        assert discriminator.detail == override.get("detail", not paper)
-        assert (cases[0].slice is None) == (override.get("kernel_per") == "volume")
+        assert parser["run"] == (["@stage_2"] if known else ["@stage_1", "@stage_2"])
+        assert (estimation.network.base is None) == (paper or "residual" in override)
+        graph, players = estimation.made(kernels=4)
+        assert graph.networks["discriminator"].detail == override.get("detail", not paper)
+        assert players["downsampling"]._optimizer.keywords["eps"] == pytest.approx(1e-8 / 4)
+        assert (next(estimation.data.parts()).cases[0].slice is None) == (override.get("kernel_per") == "volume")
 
 
 def test_few_slices_and_air(cohort, tmp_path, capsys):
@@ -286,7 +291,7 @@ def test_few_slices_and_air(cohort, tmp_path, capsys):
     scans = [runs.save(tmp_path / f"sub-{name}_lr.nii.gz", lr, thick) for name in "ab"]
     entries = {**runs.listed(cohort, TINY), "target": [{"lr": scan} for scan in scans]}
     options = {"dataset_dir": str(runs.datalist(tmp_path / "data", **entries)), "batch_volumes": 1}
-    run(["train"], tmp_path / "run", stages=[1], **options, **SHORT)
+    run(["train"], tmp_path / "run", run_id="stage_1", **options, **SHORT)
     found = read_kernels(tmp_path / "run" / "models" / "kernels")
     assert [(entry["volume"], entry["slice"]) for entry in found] == [(str(scan), 1) for scan in scans]
     assert capsys.readouterr().out.count("2 slices of the LR volumes are (nearly) all air and get no kernel") == 2
@@ -315,8 +320,8 @@ def test_what_cannot_be_trained(cohort, tmp_path):
         ({"source": [*entries["source"], {"hr": coarse}]}, {}, median),
         ({"target": [*entries["target"], small]}, {"batch_volumes": 2}, crop),
         ({}, {"lr_patch": [22, 22, 1]}, patch),
-        ({}, {"stages": [0, 1]}, ["stages is [0, 1]", "[1, 2]"]),
-        ({}, {"stages": []}, ["stages is []", "[1, 2]"]),
+        ({}, {"batch_volumes": 0}, ["batch_volumes is 0", "at least 1"]),
+        ({}, {"scale": [2, 1, 1]}, ["scale is [2, 1, 1]", "[n, n, 1]"]),
         ({}, {"slice_axis": "auto"}, ["_t1w.nii.gz: the spacing", "--slice_axis SI"]),
         ({}, {"denoise": "maybe"}, ["'maybe'", "true or false"]),
     ):

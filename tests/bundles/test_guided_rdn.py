@@ -14,6 +14,7 @@ import torch
 from nibabel.affines import from_matvec
 
 from common.degradations import GaussianProfile, KSpaceTruncation
+from common.weights import load
 
 from . import runs, spoilt
 
@@ -43,12 +44,12 @@ def infer(folder, scans, out, **override):
 
 def gain(names, folder, stage=1, size=None, **override):
     """By how many dB a stage's best validation beats interpolation; checks the size of its HR in plane."""
-    override = runs.overrides("guided_rdn", ["train"], folder, stage=stage, **override)
-    parser = content(None, *names, **override)
-    (case,) = parser.get_parsed_content("validate#dataset")
+    parser = content(None, *names, **runs.overrides("guided_rdn", ["train"], folder, **override))
+    network = load(parser.get_parsed_content("network_def"), folder / "models" / "model.pt")
+    (case,) = parser.get_parsed_content("data").at_stage(stage, network).validation
     assert size is None or abs(case["hr"].shape[1] - size) < 1.5  # one more or less is the rounding
     volumes = [case[key][None] for key in ("lr", "guide") if key in case]
-    interpolate, inferer = (lambda image, stage: image[:, :1]), parser.get_parsed_content("validate#inferer")
+    interpolate, inferer = (lambda image, stage: image[:, :1]), parser.get_parsed_content("train#inferer").only(stage)
     interpolated = inferer(volumes[0], interpolate, *volumes[1:])[0]
     found = [line["validation/psnr"] for line in runs.history(folder, f"_{stage}") if "validation/psnr" in line]
     return max(found) + 10 * np.log10(((interpolated - case["hr"]) ** 2).mean().item())
@@ -56,10 +57,10 @@ def gain(names, folder, stage=1, size=None, **override):
 
 SCALE_4 = {"scale": [4, 4, 1]}
 FORMS = {
-    "L2": ([], {"pixel_loss#_target_": "torch.nn.MSELoss"}),
+    "L2": ([], {"players#rdn#losses#image#1#_target_": "torch.nn.MSELoss"}),
     "supervised": (["train_supervised"], {**SCALE_4, "hr_patch": 24}),
-    "stages": ([], {**SCALE_4, "cascade": 3, "hr_patch": 8, "learning_rate": 0.001, "amp": True}),
-    "no guides": ([], {"guided": False}),
+    "stages": ([], {**SCALE_4, "cascade": 3, "hr_patch": 8, "learning_rate": 0.001, "train#trainer#amp": True}),
+    "no guides": (["unguided"], {}),
     "internal": (["train_internal"], {"case": 1}),
 }
 
@@ -226,7 +227,7 @@ def test_which_file_is_which(learned, tmp_path):
     scans, hr = tmp_path / "scans", runs.phantom(9)
     for name in "ab":
         TINY.save_lr(scans, name, hr)
-    data = {"dataset_dir": str(scans), "output_dir": str(tmp_path / "sr"), "cascade": 1}
+    data = {"dataset_dir": str(scans), "output_dir": str(tmp_path / "sr")}
 
     def said(*words, **override):
         return refused(["inference"], learned, *words, **{**data, **override})
@@ -254,19 +255,20 @@ def test_weights_of_another_network(cohort, trained, tmp_path):
     """Of a cascade of another length, with or without a guide, or of no stage before: the file is named."""
     TINY.save_lr(tmp_path / "scans", "a", runs.phantom(9))
     weights, older = trained / "models" / "model.pt", tmp_path / "older.pt"
-    # Files that say nothing are known by their architecture, and by the factor that is among the weights.
+    # Weights without an overlay are known by their architecture, and by the factor that is among them.
     torch.save(torch.load(weights, weights_only=True), older)
     scans, data = {"dataset_dir": str(tmp_path / "scans")}, {"dataset_dir": str(cohort)}
-    small = {**TINY.network, **scans, "checkpoint": str(older)}
-    told, unlike = f"{weights}, of guided_rdn", {"cascade": 3, "guided": False, "scale": [4, 4, 1]}
-    differences = ["cascade is 3", "trained with 2", "guided is False", "with True", "scale is [4, 4, 1]", "[2, 2, 1]"]
+    bare = {**TINY.network, **scans, "checkpoint": str(older)}
+    small, other = {**bare, "digest": "$None"}, "another architecture"
     for names, override, words in (
-        (["inference"], {**scans, **unlike}, [told, *differences]),
-        (["inference", "inference_full"], scans, [told, "cascade is 3", "features is 32", "blocks is 6"]),
-        (["train", "compact", "evaluate"], data, [told, "cascade is 1", "trained with 2"]),
-        (["train"], {**data, "cascade": 3, "stages": [3]}, [told, "cascade is 3", "trained with 2"]),
-        (["inference"], {**small, "cascade": 3}, [f"{older}: ", "another architecture", "stages.2.head", "sizes"]),
-        (["inference"], {**small, "guided": False}, [f"{older}: ", "another architecture", "stages.0.branch"]),
+        (["inference"], {**scans, "cascade": 3}, [f"{weights}: ", other, "stages.2.head", "model.json"]),
+        (["inference"], {**scans, "guided": False}, [f"{weights}: ", other, "stages.0.branch", "model.json"]),
+        (["inference"], {**scans, "scale": [4, 4, 1]}, [f"{weights}: ", "scale is [4, 4, 1]", "[2, 2, 1]"]),
+        (["train", "evaluate"], {**data, "cascade": 1}, [f"{weights}: ", other]),
+        (["train"], {**data, "cascade": 3, "stages": [3]}, [f"{weights}: ", other, "stages.2.head"]),
+        (["inference"], bare, [f"{older}: ", "digest"]),
+        (["inference"], {**small, "cascade": 3}, [f"{older}: ", other, "stages.2.head", "sizes"]),
+        (["inference"], {**small, "guided": False}, [f"{older}: ", other, "stages.0.branch"]),
         (["inference"], {**small, "scale": [4, 4, 1]}, [f"{older}: ", "1.414", "(scale 2)", "(scale 4)", "set scale"]),
     ):
         refused(names, trained, *words, **override)
@@ -291,7 +293,7 @@ def test_what_cannot_be_trained(cohort, tmp_path):
     said(["sub-0_t2w.nii.gz", *sizes], [contradicting])
     spoilt.said(said([], [{"hr": first["hr"], "guide": path} for path in guides]), guides)
     for overlays, override, words in (
-        (["train_supervised"], {}, ["cascade is 2", "at most 1"]),
+        (["train_supervised"], {}, ["stage is 2", "--cascade 1"]),
         ([], {"stages": [0, 1]}, ["stages is [0, 1]", "[1, 2]", "--stages"]),
         ([], {"slice_axis": "auto"}, [isotropic, "--slice_axis SI"]),
         ([], {"slice_axis": "XY"}, ["sub-0_t2w.nii.gz: slice_axis is 'XY'", "LR, AP, SI, auto"]),

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from functools import partial
@@ -12,8 +13,7 @@ import pytest
 
 from common.commands.super_resolve import super_resolve
 from common.errors import RunsFailedError
-from common.handlers.checkpoint import save_atomically
-from common.io.files import load_state, read_about
+from common.weights import read_overlay, write_overlay
 
 from ..bundles import runs
 from ..clients import dicom
@@ -105,22 +105,25 @@ def test_what_does_not_fit_is_said_before_anything_is_done(tmp_path):
 
 def test_own_weights_and_what_a_dry_run_finds(tmp_path, capsys):
     """Weights that do not say on what they were trained are used where they are named; each problem is one scan's."""
-    weights, about = load_state(UNGUIDED, "cpu"), read_about(UNGUIDED)
-    del about["defaults"]["training_range"]
-    save_atomically(weights, tmp_path / "own.pt", about)
+    shutil.copy(UNGUIDED, tmp_path / "own.pt")
+    overlay = read_overlay(UNGUIDED)
+    del overlay["training_range"]
+    write_overlay(tmp_path / "own.pt", {**overlay, "checkpoint": "/where/it/was/trained.pt"})
     good, flat = (scan(tmp_path / "in" / f"{name}.nii", (3, 3, 9)) for name in ("good", "flat"))
     image = nib.load(flat)
     image.header["srow_x"] = 0  # which nibabel does not look at
     nib.save(image.__class__(voxels(flat).copy(), None, image.header), flat)
-    own = partial(super_resolve, checkpoint=str(tmp_path / "own.pt"), guided=False, dry_run=True)
+    own = partial(super_resolve, checkpoint=str(tmp_path / "own.pt"), dry_run=True)
     refused(lambda: own(str(tmp_path / "in")), RunsFailedError, "1 of 2 scans", "flat.nii: its sform (code 2) is not")
     said = capsys.readouterr().out
     assert "guided_rdn 2x2x1" in said and f"would write {tmp_path / 'in' / 'super_resolved' / 'good_sr.nii.gz'}" in said
-    refused(lambda: own(str(good), features=8), RunsFailedError, "features is 8", "trained with 32")
+    refused(lambda: own(str(good), features=8), RunsFailedError, "own.pt", "another architecture", "own.json")
     # Which axis runs across slices that are as thick as pixels nobody knows.
     even = str(scan(tmp_path / "even.nii", (2, 2, 2.4)))
     refused(lambda: own(even), RunsFailedError, "which axis", "--slice_axis SI")
     own(even, slice_axis="SI")
+    (tmp_path / "own.json").unlink()
+    refused(lambda: own(even), FileNotFoundError, "no own.json beside it", "overlay --checkpoint")
 
 
 def test_methods_that_learn_from_the_scan(tmp_path, capsys):

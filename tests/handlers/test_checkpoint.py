@@ -4,7 +4,6 @@ import copy
 import json
 import operator
 import os
-import pickle
 import random
 import shutil
 import signal
@@ -30,13 +29,12 @@ from common.handlers import (
     LastModel,
     LossHistory,
     ResumableState,
-    SavedModel,
     ValidationWithInitial,
     checkpoint,
 )
-from common.handlers.checkpoint import load_stages, load_weights, save_atomically
-from common.io.files import read_about, replacing
-from common.networks import Cascade
+from common.io.files import replacing
+from common.weights import SavedWeights, read_overlay
+from common.weights import load as load_weights
 from tests import simulated_cuda
 from tests.engines.games import Batches, close_to
 from tests.refused import refused
@@ -63,7 +61,7 @@ def evaluator_of(network, path, device="cpu", better=operator.gt):
     options = {
         "key_val_metric": metric,
         "metric_cmp_fn": better,
-        "val_handlers": [BestModel(network, path, settings={})],
+        "val_handlers": [BestModel(SavedWeights(network, [path], {}))],
     }
     return SupervisedEvaluator(torch.device(device), loader, network, **options)
 
@@ -84,14 +82,16 @@ def run_of(folder, resume=False, seed=0, minutes=0, at=lambda *_: None, device="
     players |= {"judge": Player(["judge"], partial(torch.optim.SGD, lr=0.05, momentum=0.9), verdicts)}
     players = {name: players[name] for name in sizes["players"]}
     evaluator = evaluator_of(networks["up"], folder / "model.pt", device, sizes["better"])
-    last = SavedModel(networks["up"], [folder / "model_last.pt"], {})
+    last = SavedWeights(networks["up"], [folder / "model_last.pt"], {})
     handlers = [  # in the order of train.json
         LossHistory(folder / "history.jsonl", evaluator),
         ValidationWithInitial(sizes["initial"], interval=1, validator=evaluator, epoch_level=True),
         ResumableState(folder / "state.pt", resume, minutes, evaluator, [folder / "later.pt"], sizes["settings"], last),
     ]
     device, batches = torch.device(device), Batches(2, 1, 5, 5)
-    trainer = AlternatingTrainer(device, sizes["epochs"], batches, graph, players, sizes["length"], handlers)
+    trainer = AlternatingTrainer(
+        device, sizes["epochs"], batches, graph, players, sizes["length"], train_handlers=handlers, amp=False
+    )
     for event in (Events.ITERATION_STARTED, Events.ITERATION_COMPLETED, Events.EPOCH_COMPLETED):
         trainer.add_event_handler(event, lambda engine, name: at(name, engine.state.iteration), event.value)
     return trainer, evaluator
@@ -134,6 +134,8 @@ def whole(tmp_path_factory):
     def before_it_is_there(source, target):
         if str(target).endswith("state.pt"):
             copy_of_disk("before the checkpoint is moved", load(source)["iteration"])
+        if str(target).endswith("model.pt"):
+            copy_of_disk("after the overlay is moved", read_overlay(target)["trained"]["iteration"])
         swap(source, target)
 
     with pytest.MonkeyPatch.context() as patch:
@@ -146,12 +148,13 @@ def test_a_run_leaves_its_losses_and_its_validations(whole):
     lines = result["history"].splitlines()
     assert len(lines) == EPOCHS * LENGTH + EPOCHS and sum("validation/mse" in line for line in lines) == EPOCHS
     assert '"generator/l1"' in lines[0] and '"judge/total"' in lines[0]
-    assert len(moments) == EPOCHS * (3 * LENGTH + 1)
+    assert len(moments) == EPOCHS * (3 * LENGTH + 2)
 
 
 MOMENTS = {
     "iteration_started": (1, 4, 5),  # at 1 nothing has been saved yet
     "before the checkpoint is moved": (1, 4, 7, 12),  # at 4 the epoch has been validated
+    "after the overlay is moved": (4, 8),  # the weights are still those of before
     "iteration_completed": (2, 4, 11),  # at 4 it has not; and a line is only half written
     "epoch_completed": (4, 12),  # at 12 all is done
 }
@@ -220,7 +223,7 @@ def test_a_run_that_is_interrupted_says_what_its_weights_are_and_goes_on(
     assert model in said[str(tmp_path / "model.pt")] and latest in said[str(tmp_path / "model_last.pt")]
     up = {k.removeprefix("networks.up."): v for k, v in load(tmp_path / "state.pt")["graph"].items() if ".up." in k}
     assert_same(load_weights(Noisy(), tmp_path / "model_last.pt").state_dict(), up)
-    assert read_about(tmp_path / "model_last.pt")["training"]["iteration"] == last
+    assert read_overlay(tmp_path / "model_last.pt")["trained"]["iteration"] == last
     assert_same(played(tmp_path, resume=True, seed=5, minutes=None), whole[0])
 
 
@@ -314,7 +317,8 @@ def test_a_run_that_ends_by_itself_goes_on_to_the_same_end_and_then_does_nothing
 
     (whole / "later.pt").write_bytes(b"")
     before = content()
-    assert {"model.pt", "model_last.pt", "state.pt", "history.jsonl", "losses.png", "later.pt"} == before.keys()
+    weights = {"model.pt", "model.json", "model_last.pt", "model_last.json"}
+    assert weights | {"state.pt", "history.jsonl", "losses.png", "later.pt"} == before.keys()
     for length in (30, 31):  # where it is prolonged, it ends there again
         changes["epochs"] = length
         after = played(whole, resume=True, at=lambda *_: pytest.fail("a finished run went on"), **changes)
@@ -330,7 +334,7 @@ def refuse_to_go_on(folder, *words, **changes):
 
 def test_a_state_of_another_run_or_no_state_and_minutes_that_are_none_are_refused(whole, tmp_path):
     path = shutil.copytree(whole[1]["epoch_completed", 4], tmp_path / "run") / "state.pt"
-    refuse, state = partial(refuse_to_go_on, path.parent, "--overwrite true"), path.read_bytes()
+    refuse, state = partial(refuse_to_go_on, path.parent, "--overwrite True"), path.read_bytes()
     refuse("epoch_length 4", "5", f"--initial {path.with_name('model_last.pt')}", length=5)
     refuse("max_epochs 3", "2", epochs=2)
     refuse("epoch_length 4", "5", epochs=4, length=5)
@@ -347,72 +351,6 @@ def test_a_state_of_another_run_or_no_state_and_minutes_that_are_none_are_refuse
         refuse()
     for minutes in (-1, True, "often"):
         refused(partial(ResumableState, path, minutes=minutes), ValueError, "save_minutes", minutes, "null")
-
-
-def network_of(features=3, seed=0):
-    torch.manual_seed(seed)
-    return nn.Sequential(nn.Conv2d(1, features, 3), nn.BatchNorm2d(features))
-
-
-def test_weights_are_loaded_for_evaluation_or_say_why_not_and_run_no_code(tmp_path, monkeypatch):
-    path, own = tmp_path / "model.pt", network_of(seed=1).state_dict()
-
-    class Bomb:
-        def __reduce__(self):
-            return open, (str(tmp_path / "exploded"), "w")
-
-    refuse = partial(refused, partial(load_weights, network_of(), path))
-    refuse(FileNotFoundError, path, "--checkpoint")
-    played(tmp_path / "run")
-    for file in ("model_last.pt", "model.pt"):
-        words = f"--checkpoint {tmp_path / 'run' / file}", "--resume true", f"iteration {EPOCHS * LENGTH}"
-        refused(lambda: load_weights(network_of(), tmp_path / "run" / "state.pt"), ValueError, *words)
-        (tmp_path / "run" / file).unlink()
-    refused(lambda: load_weights(network_of(), tmp_path / "run" / "state.pt"), ValueError, "model_last.pt")
-    save_atomically(own, path)
-    good, loaded = path.read_bytes(), load_weights(network_of(), path)
-    assert not loaded.training
-    assert_same(loaded.state_dict(), own)
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    refused(lambda: load_weights(network_of(), path, "cuda:0"), ValueError, "cuda:0", "no GPU")
-    few = {"0.weight": own["0.weight"], "0.bias": 5, "2.bias": torch.ones(1)}
-    three = {name: value for name, value in own.items() if name.startswith(("0", "1.running_mean", "1.bias"))}
-    wide = network_of(4).state_dict()
-    for content, *words in (
-        (wide, "Missing: none. Unknown: none.", "0.weight (4, 1, 3, 3) float32 instead of (3, 1, 3, 3)"),
-        (few, "Missing: 1.weight, 1.bias, 1.running_mean and 2 more.", "Unknown: 2.bias.", "0.bias int"),
-        (three, "Missing: 1.weight, 1.running_var, 1.num_batches_tracked."),
-        ([torch.ones(1)], "dictionary", "list"),
-        (Bomb(), "not a checkpoint"),
-        *((data, "not a checkpoint") for data in (b"", good[: len(good) // 2], b"PK\x03\x04 not a zip", b"x" * 500)),
-        (pickle.dumps(Bomb(), protocol=2), "not a checkpoint"),
-    ):
-        if isinstance(content, bytes):
-            path.write_bytes(content)
-        else:
-            torch.save(content, path)
-        refuse(ValueError, path, *words)
-    assert not (tmp_path / "exploded").exists()
-
-
-def cascade_of(seed):
-    torch.manual_seed(seed)
-    stages = [nn.Sequential(nn.Conv2d(1, 2, 1), nn.BatchNorm2d(2)) for _ in range(12)]
-    for _, norm in stages:
-        nn.init.uniform_(norm.running_mean)
-    return Cascade(stages, 2)
-
-
-@pytest.mark.parametrize("count", [0, 1, 2, 12])
-def test_of_a_cascade_the_first_stages_are_loaded_and_no_other(tmp_path, count):
-    """Without a stage before, as in a first training, there need not be a file."""
-    path, trained, cascade = tmp_path / "model.pt", cascade_of(1), cascade_of(2)
-    if count:
-        refused(lambda: load_stages(cascade, path, count), FileNotFoundError, path)
-        save_atomically(trained.state_dict(), path)
-    assert load_stages(cascade, path, count) is cascade
-    expected = [*trained.stages[:count], *cascade_of(2).stages[count:]]
-    assert_same([stage.state_dict() for stage in cascade.stages], [stage.state_dict() for stage in expected])
 
 
 def test_the_best_weights_are_kept_and_not_the_last(tmp_path):
@@ -432,7 +370,7 @@ def test_the_last_weights_are_kept_in_every_file(tmp_path, monkeypatch, rank, ex
     monkeypatch.setattr(checkpoint.dist, "get_rank", lambda: rank)
     network, paths, kept = nn.Linear(1, 1), [tmp_path / "new" / "stage_1.pt", tmp_path / "model.pt"], []
     engine = Engine(lambda engine, batch: network.weight.data.fill_(engine.state.iteration))
-    LastModel(network, [paths[0], str(paths[1])]).attach(engine)
+    LastModel(SavedWeights(network, [paths[0], str(paths[1])], {})).attach(engine)
     engine.on(Events.EPOCH_COMPLETED)(lambda: kept.append([load(p)["weight"].item() for p in paths if p.exists()]))
     engine.run(range(2), max_epochs=3)
     assert kept == expected

@@ -33,7 +33,7 @@ print(json.dumps({
     "axes": per_voxel(slabs, (80, 80, 80), twice),
     "consistent": per_voxel(ConsistentInferer(slabs, KSpaceTruncation((2, 2, 2)), 2), (80, 80, 80), twice),
     "orthogonal": per_voxel(OrthogonalInferer(), (160, 160, 40), lambda image: image.repeat_interleave(4, 3)),
-    "cascade": per_voxel(CascadeInferer(slices, 2, [1], 2), (80, 80, 160), lambda image, stage: image),
+    "cascade": per_voxel(CascadeInferer(2, slices=slices), (80, 80, 160), lambda image, stage: image),
 }))
 """
 # A volume of float32 takes 4: two and a half of them, three and a half, three, three, and an eighth for what is small.

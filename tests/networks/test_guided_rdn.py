@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from common.networks import Cascade, Concatenate, GuidedRDN, prepare_for_inference
+from common.networks import Cascade, Concatenate, GuidedRDN, cascade_of, prepare_for_inference
 
 from ..refused import refused
 
@@ -100,3 +100,12 @@ def test_weights_of_another_factor_are_refused():
     root, two = (Cascade([GuidedRDN(True, 2, 1, 1)] * 2, factor) for factor in (2**0.5, 2))
     root.load_state_dict(weights := root.state_dict())
     refused(lambda: two.load_state_dict(weights), ValueError, "factor 1.414 (scale 2)", "2 (scale 4)", "set scale")
+
+
+def test_a_cascade_is_made_of_networks_of_its_own():
+    cascade = cascade_of(partial(GuidedRDN, True, 2, 1, 1), (4, 4, 1), 2)
+    assert cascade.factor == 2 and len({id(p) for p in cascade.parameters()}) == 2 * len(
+        [*GuidedRDN(True, 2, 1, 1).parameters()]
+    )
+    refused(lambda: cascade_of(nn.Identity, (2, 3, 1)), ValueError, "scale is (2, 3, 1)")
+    refused(lambda: cascade_of(nn.Identity, (2, 2, 1), 0), ValueError, "cascade is 0")

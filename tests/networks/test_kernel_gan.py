@@ -68,8 +68,8 @@ def test_the_average_forgets_over_its_memory_and_only_in_training():
 
 
 def test_a_fixed_kernel_is_given_to_all_and_not_saved():
-    fixed = FixedKernel(kernel := torch.rand(5, 5, dtype=torch.float64), 3)
-    assert torch.equal(fixed(), kernel.float().expand(3, 5, 5))
+    fixed, hr = FixedKernel(kernel := torch.rand(5, 5, dtype=torch.float64)), torch.rand(3, 2, 9, 9)
+    assert torch.equal(KernelSampling(2)(hr, fixed()), KernelSampling(2)(hr, kernel.float().repeat(3, 1, 1)))
     assert not fixed.state_dict() and not list(fixed.parameters())
 
 

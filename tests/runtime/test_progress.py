@@ -20,7 +20,7 @@ INFERERS = {
     "tiles": (SlabInferer(1, (1, 1, 1), (0, 0, 0), tile=8, halo=2), 3 * 5),
     "axes": (AxesInferer(SlabInferer(1, (1, 1, 1), (0, 0, 0)), axes=(0, 2)), 10 + 1 + 5 + 1),
     "directions": (OrthogonalInferer([0, 1], batch=4), 3 + 1 + 2 + 1),
-    "cascade": (CascadeInferer(SlidingWindowInferer((-1, -1, 2), overlap=0), 1.5, [1, 2], 1), 3 + 1 + 3 + 1),
+    "cascade": (CascadeInferer(1.5, 2, 1, slices=SlidingWindowInferer((-1, -1, 2), overlap=0)), 3 + 1 + 3 + 1),
 }
 
 

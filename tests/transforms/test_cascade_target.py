@@ -18,8 +18,8 @@ def cascade_of(count, guided=True):
     return Cascade([GuidedRDN(guided, 2, 1, 1) for _ in range(count)], 2)
 
 
-def inferer_of(scale, count, stages, guide_factor):
-    return CascadeInferer(SimpleInferer(), scale ** (1 / count), stages, guide_factor)
+def inferer_of(scale, count):
+    return CascadeInferer(scale ** (1 / count), count, slices=SimpleInferer())
 
 
 def degradation_of(scale, count):
@@ -27,8 +27,8 @@ def degradation_of(scale, count):
 
 
 def target_of(scale, count, stage, lr, guide=None, network=None):
-    inferer = inferer_of(scale, count, range(1, stage), scale)
-    transform = StageTargetd("lr", inferer, network or cascade_of(count), degradation_of(scale, count), "cpu")
+    first = StageTargetd("lr", inferer_of(scale, count), cascade_of(count), degradation_of(scale, count), "cpu")
+    transform = first if stage == 1 else first.at_stage(stage, network or cascade_of(count))
     return transform({"lr": lr} if guide is None else {"lr": lr, "guide": guide})
 
 
@@ -56,7 +56,7 @@ def test_later_stages_have_what_those_before_make_of_the_scan(scale, count, befo
     # Half a voxel is more than that.
     assert (found["hr"][:, 1:] - found["guide"][:, :-1])[:, inner, inner].abs().max() > 0.04
     factor, network = scale ** (1 / count), cascade_of(count)
-    validation = inferer_of(scale, count, [before + 1], factor)
+    validation = inferer_of(scale, count).only(before + 1)
     for n in range(8, 20):
         lr, guide = torch.rand(1, n, 27 - n, 1), torch.rand(1, scale * n, scale * (27 - n), 1)
         found = target_of(scale, count, before + 1, lr, guide, network)
@@ -77,7 +77,7 @@ def test_the_stages_before_are_applied_as_trained_and_not_trained_further():
     assert not any(found[key].requires_grad for key in found)
     assert all(torch.equal(value, state[name]) for name, value in network.state_dict().items())
     with torch.no_grad():
-        expected = inferer_of(2, 2, [1], 2)(lr[None], network.eval(), guide[None])[0]
+        expected = inferer_of(2, 2).before(2)(lr[None], network.eval(), guide[None])[0]
     assert torch.equal(found["hr"], expected[:, : found["hr"].shape[1], : found["hr"].shape[2]])
     assert (found["hr"] - target_of(2, 2, 2, lr, guide)["hr"]).abs().max() > 0.01
     # Without a guide, and without meta data.

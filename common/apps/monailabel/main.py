@@ -51,7 +51,8 @@ def _free_memory() -> None:
 class SuperResolutionTask(InferTask):
     """An exported bundle's own inference, ``configs/inference.json``, of one image a request.
 
-    Options that a request may set are the config's switches and its ``..._axis``.
+    Options that a request may set are the config's switches, but for those that the weights' overlay sets, and its
+    ``..._axis``.
 
     Args:
         folder: of the bundle.
@@ -64,17 +65,19 @@ class SuperResolutionTask(InferTask):
     def __init__(self, folder: Path, results: Path) -> None:
         self.folder = folder.resolve()
         self.results = results
-        self.config_file = self.folder / "configs" / "inference.json"
+        overlay = self.folder / "models" / "model.json"
+        of_weights = ConfigParser.load_config_file(str(overlay)) if overlay.is_file() else {}
+        self.config_files = [str(self.folder / "configs" / "inference.json"), *([str(overlay)] if of_weights else [])]
         metadata = json.loads((self.folder / "configs" / "metadata.json").read_text())
-        config = ConfigParser.load_config_file(str(self.config_file))
+        config = ConfigParser.load_config_files(self.config_files)
         self.version = metadata["version"]
-        parser = self._load({})
-        # Those that are as the weights say are known once these are there.
-        said = {k for k, v in config.items() if isinstance(v, bool) or str(v).startswith("$remembered(")}
-        options = {k: parser.get_parsed_content(k) for k in said}
+        self.guided = config.get("guided", False)
         self.options = {
-            k: options[k] for k in config if k in said and (isinstance(options[k], bool) or k.endswith("_axis"))
+            key: value
+            for key, value in config.items()
+            if (isinstance(value, bool) and key not in of_weights) or key.endswith("_axis")
         }
+        self._load({})
         scale = f"{' x '.join(map(str, self.scale))} (in plane, in plane, across the slices)"
         super().__init__(
             type=InferType.OTHERS,
@@ -106,12 +109,11 @@ class SuperResolutionTask(InferTask):
         """
         overrides = self._overrides(request)
         entry = {key: request[key] for key in ("image", "guide") if key in request}
-        guided = overrides.get("guided", self.options.get("guided", False))
-        if guided != ("guide" in entry):
+        if self.guided != ("guide" in entry):
             raise ValueError(
                 "this model needs a guide, a second scan of the same person; add the id of an image to the params of "
                 'the request: {"guide": "<id>"}.'
-                if guided
+                if self.guided
                 else "this model takes no guide; leave it out of the params of the request."
             )
         # Nothing here is shared between threads: MONAI Label's server takes one request after the other.
@@ -151,16 +153,17 @@ class SuperResolutionTask(InferTask):
             overrides["device"] = torch.device(name_to_device(request["device"]))
         return overrides
 
-    def _load(self, overrides: Mapping[str, Any]) -> ConfigParser:
-        """Parse the config with these overrides, and with code of this bundle's folder only; the parser."""
+    def _load(self, overrides: Mapping[str, Any]) -> None:
+        """Build the config with these overrides, and with code of this bundle's folder only."""
         parser = ConfigParser()
-        parser.read_config(str(self.config_file))
+        parser.read_config(self.config_files)
         parser.update(
             {
                 "bundle_root": str(self.folder),
                 "output_dir": str(self.results),
                 "dataset::data": [{}],
-                "handlers": [],  # what stands beside a result is not handed on
+                # The overlay has the path at which the weights were trained.
+                **({"checkpoint": str(self.folder / "models" / "model.pt")} if len(self.config_files) > 1 else {}),
                 **overrides,
             }
         )
@@ -176,7 +179,6 @@ class SuperResolutionTask(InferTask):
         finally:
             sys.path.remove(str(self.folder))
         self.overrides = dict(overrides)
-        return parser
 
 
 class SuperResolutionApp(MONAILabelApp):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from monai.data import Dataset
@@ -18,14 +18,13 @@ from ..simulation.cohort import simulated_cohort, slice_axis_in
 class Sets:
     """Volumes for training, validation and test, read when they are first asked for.
 
-    Each kind of sets has ``train``, ``batches``, ``validation`` and ``test``, and ``validates``, which is False where
-    the validation group may be empty and is.
+    Each kind of sets has ``train``, ``batches``, ``validation`` and ``test``; ``validates`` says whether there is
+    anything to validate with.
 
     Args:
         dataset_dir: folder with ``dataset.json``; None for a cohort that is simulated in ``output_dir/data``.
         output_dir: folder of the run.
-        simulated: arguments of :func:`common.data.simulation.cohort.simulated_cohort`, in the place of those in
-            ``SIMULATED``.
+        simulated: arguments of :func:`common.data.simulation.cohort.simulated_cohort` that differ from the kind's own.
         degradation: from HR to LR, whose grids the network has.
         slice_axis: axis across the slices, "LR", "AP", "SI" or "auto"; None for "auto", or for that of simulated heads.
         folds: of a cross-validation over the subjects of all groups but validation; None for the groups as they are.
@@ -33,7 +32,7 @@ class Sets:
         device: where volumes for training are kept.
     """
 
-    SIMULATED: Mapping[str, Any] = {}
+    SIMULATED: ClassVar[Mapping[str, Any]] = {}
     validates = True
 
     def __init__(

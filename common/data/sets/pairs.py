@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from monai.data import Dataset
@@ -39,7 +39,7 @@ class Pairs(Sets):
         ValueError: for a degradation that does not act in plane alone.
     """
 
-    SIMULATED = {
+    SIMULATED: ClassVar[Mapping[str, Any]] = {
         "subjects": 8,
         "contrasts": "t1w",
         "spacing": 1.5,

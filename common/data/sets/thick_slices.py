@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from monai.data import Dataset
@@ -100,7 +100,11 @@ class HRImages(ThickSlices):
         options: of :class:`ThickSlices`.
     """
 
-    SIMULATED = {"subjects": 8, "contrasts": "t1w", "datalist": {"hr": "*/*_t1w.nii.gz", "split": [5, 0, 1, 2]}}
+    SIMULATED: ClassVar[Mapping[str, Any]] = {
+        "subjects": 8,
+        "contrasts": "t1w",
+        "datalist": {"hr": "*/*_t1w.nii.gz", "split": [5, 0, 1, 2]},
+    }
 
     def __init__(self, *, planes: Sequence[int] = (0, 1), group: str = "source", **options: Any) -> None:
         super().__init__(**options)
@@ -131,7 +135,11 @@ class Triplets(ThickSlices):
         options: of :class:`ThickSlices`.
     """
 
-    SIMULATED = {"subjects": 8, "contrasts": "t1w", "datalist": {"hr": "*/*_t1w.nii.gz", "split": [0, 5, 1, 2]}}
+    SIMULATED: ClassVar[Mapping[str, Any]] = {
+        "subjects": 8,
+        "contrasts": "t1w",
+        "datalist": {"hr": "*/*_t1w.nii.gz", "split": [0, 5, 1, 2]},
+    }
     _may_lack_validation = True
 
     def __init__(self, *, reach: int | None = None, **options: Any) -> None:

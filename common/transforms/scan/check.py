@@ -14,7 +14,7 @@ import nibabel as nib
 import numpy as np
 import torch
 from monai.config import KeysCollection
-from monai.transforms import MapTransform
+from monai.transforms import MapTransform, Spacingd
 from nibabel.arrayproxy import ArrayProxy
 from nibabel.brikhead import AFNIImage
 from nibabel.openers import ImageOpener
@@ -292,3 +292,15 @@ class CheckPlanesd(MapTransform):
                     "scans. Are LR and HR exchanged, or is slice_axis wrong? Else resample one of them yourself."
                 )
         return d
+
+
+def resized_planes(keys: KeysCollection, spacing: Sequence[float]) -> list[MapTransform]:
+    """Transforms that resize LR volumes in plane to a spacing, and refuse those that :class:`CheckPlanesd` refuses.
+
+    Args:
+        keys: of channel-first volumes whose slices run along the last axis.
+        spacing: of both in-plane axes in mm.
+    """
+    pixdim = (*spacing, -1)
+    resized = Spacingd(keys, pixdim=pixdim, mode=3, padding_mode="nearest", align_corners=False)
+    return [CheckPlanesd(keys, spacing), resized]

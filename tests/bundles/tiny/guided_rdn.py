@@ -1,14 +1,14 @@
 from common.degradations import GaussianProfile
 
 TINY = dict(
-    network=("features", "blocks", "layers", "cascade", "back_projections", "measurement"),
+    network=("features", "blocks", "layers", "cascade", "back_projections", "band_limited"),
     training={
         "cascade": 2,
         "back_projections": 1,
-        "measurement": "@degradation",
+        "band_limited": False,
         "slice_axis": "SI",
-        "angles": [0, 30, 90],
-        "scales": [1.0, 0.8],
+        "data#angle_step": 30,
+        "data#scales": [1.0, 0.8],
         "val_interval": 1,
     },
     degradation=GaussianProfile((2, 2, 1)),

@@ -1,0 +1,89 @@
+"""``python -m common overlay``: the overlay of weights that an earlier version trained."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from monai.bundle import ConfigParser
+
+from ..io.files import load_state
+from ..io.naming import root_cause
+from ..weights import digest_of, write_overlay
+
+_RECORD = {"bundle", "version", "network", "settings", "defaults", "sha256"}
+
+
+def overlay(checkpoint: str, bundle: str | None = None) -> None:
+    """Write the overlay of weights of an earlier version, which kept what they are within their file.
+
+    The overlay lies beside the weights, with the ending .json; they stay as they are. What the bundle's configs do not
+    know is left out, with a line.
+
+    Args:
+        checkpoint: the weights, a .pt file.
+        bundle: folder of their bundle; default the one of that name in bundles.
+
+    Raises:
+        FileNotFoundError: when there are no such weights, or no such bundle.
+        FileExistsError: when they have an overlay already.
+        ValueError: when they do not say what they are, are damaged, or do not fit the bundle.
+    """
+    path = Path(checkpoint)
+    state = load_state(path, "cpu")
+    beside = path.with_suffix(".json")
+    if beside.exists():
+        raise FileExistsError(f"{beside} is there already; remove it to make it anew.")
+    said = _said_in(path)
+    if digest_of(state) != said["sha256"]:
+        raise ValueError(f"{path}: the weights are others than it says (their SHA-256); get a whole file.")
+    root = Path(__file__).parents[2] / "bundles" / said["bundle"] if bundle is None else Path(bundle)
+    files = [root / "configs" / f"{name}.json" for name in ("inference", "train")]
+    if not files[0].is_file():
+        raise FileNotFoundError(f"{root}: there is no configs/inference.json; name the bundle's folder with --bundle.")
+    known = {key for file in files if file.is_file() for key in json.loads(file.read_text())}
+    values = {**said["settings"], **said["defaults"]}
+    # Where LR voxels lie is no key of most bundles.
+    offset = None if "offset" in known else values.pop("offset", None)
+    sizes = {key: value for key, value in values.items() if key in known}
+    trained = {
+        "bundle": said["bundle"],
+        "version": said["version"],
+        "network": _network_of(path, state, files[0], root, sizes),
+        "offset": offset,
+        **said.get("training", {}),
+    }
+    write_overlay(path, {"checkpoint": str(path.absolute()), "digest": said["sha256"], "trained": trained, **sizes})
+    print(f"{beside} says what {path.name} is")
+    if left_out := sorted(values.keys() - known):
+        print(f"left out, as {root.name} does not know it: {', '.join(left_out)}")
+
+
+def _said_in(path: Path) -> dict[str, Any]:
+    """The record that an earlier version wrote into the archive of weights."""
+    said: dict[str, Any] = {}
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            names = [name for name in archive.namelist() if name.endswith("/extra/about.json")]
+            said = json.loads(archive.read(names[0])) if names else {}
+    if not _RECORD <= said.keys():
+        raise ValueError(
+            f"{path}: the weights do not say what they are. Write {path.stem}.json beside them by hand, like that of "
+            "other weights, or lay a config with their sizes over inference.json."
+        )
+    return said
+
+
+def _network_of(path: Path, state: Mapping[str, Any], config: Path, root: Path, sizes: Mapping[str, Any]) -> str:
+    """The class of the network that the config builds with these sizes; the weights must fit it."""
+    parser = ConfigParser(ConfigParser.load_config_file(str(config)))
+    parser.update({"bundle_root": str(root), **sizes})
+    try:
+        network = parser.get_parsed_content("network_def")
+        network.load_state_dict(state)
+    except Exception as error:
+        raise ValueError(f"{path}: the weights do not fit {config} ({root_cause(error).splitlines()[0]}).") from None
+    return type(network).__name__

@@ -1,0 +1,191 @@
+"""Scans with guides of another contrast."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from typing import Any
+
+import torch
+from monai.data import Dataset
+from monai.transforms import Compose
+from torch import nn
+
+from ...degradations import Degradation
+from ...physics.scale import in_plane
+from ...transforms import LoadScand, MakeLRd, ResampleGuided, ShiftGuided, StageTargetd
+from ...values import is_true
+from ..lists.datalist import only_case
+from ..loaders.slices import SliceLoader
+from ..loaders.volumes import VolumeCache
+from .base import Sets
+
+_LISTED = {"hr": "*/*_t2w.nii.gz", "guide": "*/*_t1w.nii.gz"}
+# By the group that is learned from.
+SIMULATED: dict[str, dict[str, Any]] = {
+    "source": {"subjects": 8, "datalist": {**_LISTED, "split": [5, 0, 1, 2]}},
+    "target": {"subjects": 10, "datalist": {**_LISTED, "split": [0, 7, 1, 2]}},
+}
+
+
+class Guided(Sets):
+    """Scans in plane, each with a guide of the same subject, for methods that learn from HR or from the scans alone.
+
+    Args:
+        dataset_dir, output_dir, degradation, slice_axis, folds, fold, device: as for :class:`Sets`.
+        hr_patch: pixels along the edge of an HR patch.
+        margin: pixels around it that its degradation needs.
+        batch_size: patches in a batch.
+        guided: whether there are guides. Without, a batch's "guide" has no channel.
+        target: makes HR of a scan, so that no HR is looked at; None to learn from HR.
+        scan_degradation: that makes LR of HR instead, on the same grids; default ``degradation``.
+        group: that it learns from, "source" or "target".
+        angle_step: patches are turned by multiples of so many degrees.
+        scales: factors by which patches may be rescaled.
+        register: whether guides are registered to their scans, see :class:`common.transforms.ResampleGuided`.
+        registration_error: millimetres by which guides are moved along each axis.
+        guide_shift: pixels by which the guide of a patch may be moved.
+        contrasts: pairs of an HR scan's and its guide's contrast. Each scan is learned from once for each pair, which
+            takes the place of the first pair in the names of its files.
+        case: number from 0 of the one test scan that training, validation and test are to have; None for all groups.
+        seed: of the patches that are drawn.
+        simulated: as for :class:`Sets`; default T2-weighted heads with T1-weighted guides.
+
+    Raises:
+        ValueError: for a degradation that does not act in plane alone.
+    """
+
+    def __init__(
+        self,
+        dataset_dir: str | None,
+        output_dir: str,
+        degradation: Degradation,
+        hr_patch: int,
+        margin: int,
+        batch_size: int,
+        guided: bool | str = True,
+        target: StageTargetd | None = None,
+        scan_degradation: Degradation | None = None,
+        group: str = "target",
+        angle_step: int = 90,
+        scales: Sequence[float] = (1.0,),
+        register: bool | str = False,
+        registration_error: float = 0.0,
+        guide_shift: float = 0.0,
+        contrasts: Sequence[Sequence[str]] | None = None,
+        case: int | None = None,
+        seed: int = 0,
+        slice_axis: str | None = None,
+        simulated: Mapping[str, Any] | None = None,
+        folds: int | None = None,
+        fold: int = 0,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        in_plane(scale=degradation.factors)
+        simulated = simulated or {"contrasts": "t1w,t2w", "spacing": 1.5, **SIMULATED[group]}
+        super().__init__(dataset_dir, output_dir, simulated, degradation, slice_axis, folds, fold, device)
+        self.guides = ["guide"] if is_true(guided, "guided") else []
+        self.target, self.group, self.contrasts, self.case = target, group, contrasts, case
+        self.scan_degradation = scan_degradation or degradation
+        self._register, self._registration_error = register, registration_error
+        self._patches = {
+            "patch": hr_patch,
+            "margin": margin,
+            "angles": range(0, 360, angle_step),
+            "scales": scales,
+            "guide_shift": guide_shift,
+            "batch_size": batch_size,
+            "seed": seed,
+            "group": group,
+        }
+
+    def at_stage(self, stage: int, network: nn.Module) -> Guided:
+        """The same scans for a stage of a cascade, whose volumes are made anew.
+
+        Args:
+            stage: from 1.
+            network: the cascade, with the weights of the stages before.
+
+        Raises:
+            ValueError: for a later stage of a method that learns from HR.
+        """
+        if self.target is None and stage > 1:
+            raise ValueError(f"stage is {stage}, expected at most 1 where HR teaches: set --cascade 1.")
+        other = copy.copy(self)
+        for name in ("train", "batches", "validation"):
+            other.__dict__.pop(name, None)
+        other.target = None if self.target is None else self.target.at_stage(stage, network)
+        return other
+
+    @cached_property
+    def load(self) -> Compose:
+        """Reads an entry: "hr" and "lr", and "guide" on the grid of HR."""
+        guide = [
+            ShiftGuided("guide", millimetres=self._registration_error),
+            ResampleGuided(
+                "guide",
+                reference="lr",
+                degradation=self.degradation,
+                register=self._register,
+                quality_dir=self._output_dir,
+            ),
+        ]
+        return Compose(
+            [
+                LoadScand(["hr", "lr"], slice_axis=self.slice_axis, allow_missing_keys=True),
+                LoadScand("guide", ordered=False, allow_missing_keys=True),
+                MakeLRd("hr", degradation=self.scan_degradation, like=self.degradation, allow_missing_keys=True),
+                *(guide if self.guides else []),
+            ]
+        )
+
+    def _entries(self, group: str) -> list[dict]:
+        """Entries of a group, or of the one case."""
+        # Where HR teaches, LR is made of it, whatever else there is.
+        scans = ("hr",) if self.target is None and group == self.group else ("hr", "lr")
+        needs = "guide" if self.guides else "hr" if self.target is None else None
+        entries = self.listed("test" if self.case is not None else group, (*scans, *self.guides), needs)
+        return entries if self.case is None else only_case(entries, self.case)
+
+    def _volumes(self, entries: Sequence[Mapping], keys: Sequence[str], training: bool) -> VolumeCache:
+        load = self.load if self.target is None else Compose([self.load, self.target])
+        return self.cached(entries, load, [*keys, *self.guides], training)
+
+    @cached_property
+    def train(self) -> VolumeCache:
+        """Volumes to learn from, "hr" and "guide"."""
+        entries = self._entries(self.group)
+        if self.contrasts is not None:
+            entries = [_with_contrasts(entry, self.contrasts[0], pair) for entry in entries for pair in self.contrasts]
+        return self._volumes(entries, ["hr"], True)
+
+    @cached_property
+    def batches(self) -> SliceLoader:
+        """Batches of patches, "hr", "hr_context" and "guide"."""
+        return _Batches(self.train, device=self.device, **self._patches)
+
+    @cached_property
+    def validation(self) -> VolumeCache:
+        """Volumes to validate with, "hr", "lr" and "guide"."""
+        entries = self._entries("validation") or [e for e in self._entries(self.group) if "hr" in e][:1]
+        return self._volumes(entries, ["hr", "lr"], False)
+
+    @property
+    def test(self) -> Dataset:
+        """Volumes to measure with, "hr", "lr" and "guide"."""
+        return self.as_read(self._entries("test"), self.load)
+
+
+class _Batches(SliceLoader):
+    """Batches whose guide has no channel where the volumes have none."""
+
+    def _batch(self, samples: Sequence[dict[str, Any]]) -> dict[str, torch.Tensor]:
+        batch = super()._batch(samples)
+        return {**batch, "guide": batch.get("guide", batch["hr"][:, :0])}
+
+
+def _with_contrasts(entry: Mapping[str, str], before: Sequence[str], pair: Sequence[str]) -> dict[str, str]:
+    """An entry with other contrasts of the same subject."""
+    keys = zip(("hr", "guide"), before, pair, strict=True)
+    return {**entry, **{key: entry[key].replace(old, new) for key, old, new in keys if key in entry}}

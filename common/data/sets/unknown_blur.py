@@ -1,0 +1,220 @@
+"""HR scans, and LR scans of other people or days, whose blur in plane nobody knows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
+from typing import Any
+
+import torch
+from monai.data import Dataset
+from monai.transforms import Compose
+
+from ...degradations import ComposeDegradations, Degradation, InPlaneKernel, RicianNoise
+from ...physics.blur_kernels import load_kernels
+from ...physics.scale import in_plane
+from ...transforms import DenoiseSlicesd, LoadScand, MakeLRd, RegisterLRd, estimate_noise, resized_planes
+from ...values import check_whole, is_true
+from ..lists.datalist import as_lr
+from ..lists.spacing import in_plane_spacing
+from ..loaders.kernel_crops import KernelCropLoader, check_target, kernel_cases
+from ..loaders.slabs import check_fit
+from ..loaders.slices import KernelSliceLoader
+from ..loaders.volumes import VolumeCache
+from .base import Sets
+
+SIMULATED = {
+    "subjects": 12,
+    "contrasts": "t1w",
+    "spacing": 1.5,
+    "datalist": {"hr": "*/*_t1w.nii.gz", "split": [4, 4, 1, 3]},
+}
+
+
+class UnknownBlur(Sets):
+    """HR scans of the source and LR scans of the target, whose kernels in plane are estimated, and then learned from.
+
+    :meth:`parts` is what kernels are estimated from; ``batches`` are HR slices with these kernels and the noise of the
+    LR scans. LR of target and test is made of HR where it is not there, and that of validation always.
+
+    Args:
+        dataset_dir, output_dir, degradation, slice_axis, simulated, folds, fold, device: as for :class:`Sets`.
+        kernel_dir: folder of the files of kernels.
+        lr_patch: voxels of an LR patch, ``[n, n, 1]``.
+        batch_size: patches in a batch.
+        scan_degradation: that makes LR of HR instead, on the same grids; default ``degradation``.
+        group: of the LR scans whose kernels are estimated.
+        kernels: ``(N, K, K)`` or ``(K, K)``, known ones in the place of those in ``kernel_dir``.
+        noise_levels: standard deviations of the noise in batches; default those of the LR scans.
+        validation_degradation: that makes LR for validation; default the mean of the kernels, with the mean noise.
+        kernel_per: "slice" for a kernel a slice of the LR scans, or "volume" for one a volume.
+        slice_step: use every so manieth slice of the LR scans.
+        batch_volumes: LR scans in a part.
+        kernel_size: edge of the kernels that are estimated, in HR pixels.
+        crop: edge of an HR crop that a kernel is estimated from, in pixels.
+        crops: of each kernel in a batch.
+        denoise: whether LR scans are denoised before their kernels are estimated.
+        angles: in degrees, by which slices in batches are turned.
+        register: whether LR scans of the test group are registered to their HR scans.
+        denoise_input: whether LR scans of the test group are denoised.
+        seed: of what is drawn.
+
+    Raises:
+        ValueError: for a degradation or an ``lr_patch`` that is not in plane alone, or no whole ``batch_volumes``.
+    """
+
+    def __init__(
+        self,
+        dataset_dir: str | None,
+        output_dir: str,
+        degradation: Degradation,
+        kernel_dir: str,
+        lr_patch: Sequence[int],
+        batch_size: int,
+        scan_degradation: Degradation | None = None,
+        group: str = "target",
+        kernels: torch.Tensor | None = None,
+        noise_levels: Sequence[float] | None = None,
+        validation_degradation: Degradation | None = None,
+        kernel_per: str = "slice",
+        slice_step: int = 1,
+        batch_volumes: int = 1,
+        kernel_size: int = 13,
+        crop: int = 64,
+        crops: int = 1,
+        denoise: bool | str = True,
+        angles: Sequence[float] = (0, 45, 90, 135, 180, 225, 270, 315),
+        register: bool | str = False,
+        denoise_input: bool | str = False,
+        seed: int = 0,
+        slice_axis: str | None = None,
+        simulated: Mapping[str, Any] = SIMULATED,
+        folds: int | None = None,
+        fold: int = 0,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        super().__init__(dataset_dir, output_dir, simulated, degradation, slice_axis, folds, fold, device)
+        check_whole(batch_volumes=batch_volumes)
+        self.group = group
+        self.factor, self.centre = in_plane(scale=self.scale), self.offset[0]
+        self.hr_patch = self.factor * in_plane(lr_patch=lr_patch)
+        self.scan_degradation, self.kernel_dir = scan_degradation or degradation, kernel_dir
+        self._known = {"kernels": kernels, "noise_levels": noise_levels, "validation": validation_degradation}
+        self.kernel_per, self.slice_step, self.batch_volumes = kernel_per, slice_step, batch_volumes
+        self.crop, self.lr_crop = crop, (crop - kernel_size) // self.factor + 1
+        self.crops, self.seed, self.batch_size, self.angles = crops, seed, batch_size, angles
+        self.denoise, self.denoise_input = is_true(denoise, "denoise"), is_true(denoise_input, "denoise_input")
+        self.register = is_true(register, "register")
+
+    @cached_property
+    def load(self) -> LoadScand:
+        """Reads an entry."""
+        return LoadScand(["hr", "lr"], slice_axis=self.slice_axis, allow_missing_keys=True)
+
+    @cached_property
+    def load_lr(self) -> Compose:
+        """Reads an entry of the target."""
+        degraded = MakeLRd("hr", self.scan_degradation, like=self.degradation, allow_missing_keys=True)
+        return Compose([self.load, degraded])
+
+    @cached_property
+    def source(self) -> list[dict]:
+        """Entries with HR."""
+        return self.listed("source", "hr")
+
+    @cached_property
+    def target(self) -> list[dict]:
+        """Entries with LR, or with HR of which it is made."""
+        return as_lr(self.listed(self.group, ("hr", "lr")))
+
+    @cached_property
+    def hr_spacing(self) -> list[float]:
+        """Of an HR pixel along both axes in mm."""
+        return in_plane_spacing(self.source, self.slice_axis)
+
+    def parts(self) -> Iterator[KernelCropLoader]:
+        """Crops for the kernels of ``batch_volumes`` LR scans after the other.
+
+        Raises:
+            ValueError: before the first part, when a volume of any part, of validation or for ``batches`` cannot be
+                used.
+        """
+        self.cached(self._validating, self.load, [], False)
+        check_target(self.lr_scans(self.target[self.batch_volumes :], denoise=False), self.lr_crop)
+        source = self.cached(self.source, self.load, ["hr"], False)
+        check_fit(source, "hr", (self.hr_patch, self.hr_patch, 1), "source")
+        for first in range(0, len(self.target), self.batch_volumes):
+            target = self.lr_scans(self.target[first : first + self.batch_volumes], self.denoise)
+            cases = kernel_cases(source, target, self.kernel_per, self.slice_step)
+            yield KernelCropLoader(source, target, cases, self.crop, self.lr_crop, self.crops, self.seed, self.device)
+
+    def lr_scans(self, entries: Sequence[Mapping], denoise: bool) -> VolumeCache:
+        """LR scans as kernels are estimated from them, "lr": their pixels are ``factor`` times as large as HR ones."""
+        resized = resized_planes("lr", [self.factor * mm for mm in self.hr_spacing])
+        denoised = [DenoiseSlicesd("lr")] if denoise else []
+        return self.cached(entries, Compose([self.load_lr, *denoised, *resized]), ["lr"], False)
+
+    @cached_property
+    def kernels(self) -> torch.Tensor:
+        """``(N, K, K)``."""
+        known = self._known["kernels"]
+        if known is not None:
+            return known.reshape(-1, *known.shape[-2:])
+        scans = [entry.get("lr", entry.get("hr")) for entry in self.target]
+        return load_kernels(self.kernel_dir, self.factor, self.centre, self.hr_spacing, scans)
+
+    @cached_property
+    def noise_levels(self) -> Sequence[float]:
+        """Standard deviations of the noise."""
+        if self._known["noise_levels"] is not None:
+            return self._known["noise_levels"]
+        scans = self.cached(self.target, self.load_lr, ["lr"], False)
+        return [estimate_noise(scan["lr"][0].movedim(-1, 0).double().numpy()) for scan in scans]
+
+    @cached_property
+    def train(self) -> VolumeCache:
+        """HR volumes to learn from, "hr"."""
+        return self.cached(self.source, self.load, ["hr"], True)
+
+    @cached_property
+    def batches(self) -> KernelSliceLoader:
+        """Batches of HR slices, with a kernel and noise for each."""
+        return KernelSliceLoader(
+            self.train,
+            self.kernels,
+            self.noise_levels,
+            self.factor,
+            patch=self.hr_patch,
+            margin=self.kernels.shape[-1] // 2,
+            angles=self.angles,
+            batch_size=self.batch_size,
+            seed=self.seed,
+            device=self.device,
+        )
+
+    @property
+    def _validating(self) -> list[dict]:
+        return self.listed("validation", "hr") or self.source[:1]
+
+    @cached_property
+    def validation(self) -> VolumeCache:
+        """Volumes to validate with, "hr" and "lr"."""
+        degradation = self._known["validation"]
+        if degradation is None:
+            mean = sum(self.noise_levels) / len(self.noise_levels)
+            kernel = InPlaneKernel(self.kernels.mean(dim=0), self.factor, self.centre)
+            degradation = ComposeDegradations([kernel, RicianNoise(mean, self.seed)])
+        load = Compose([self.load, MakeLRd("hr", degradation)])
+        return self.cached(self._validating, load, ["hr", "lr"], False)
+
+    @property
+    def test(self) -> Dataset:
+        """Volumes to measure with, "hr" and "lr"."""
+        moved = RegisterLRd("lr", reference="hr", degradation=self.degradation, quality_dir=self._output_dir)
+        load = [
+            self.load,
+            *([moved] if self.register else []),
+            MakeLRd("hr", self.scan_degradation, like=self.degradation),
+            *([DenoiseSlicesd("lr")] if self.denoise_input else []),
+        ]
+        return self.as_read(self.listed("test", ("hr", "lr"), "hr"), Compose(load))

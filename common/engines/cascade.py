@@ -1,0 +1,116 @@
+"""Training of a cascade, stage by stage."""
+
+from __future__ import annotations
+
+import copy
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..data.sets import Guided
+from ..graph import TensorGraph
+from ..inferers import CascadeInferer
+from ..networks import Cascade
+from ..weights import load
+from .player import Player
+from .trainer import AlternatingTrainer
+from .validation import Validation
+
+
+class CascadeTrainer:
+    """Trains the stages of a cascade one after the other, each by an :class:`AlternatingTrainer` of its own.
+
+    A stage learns on what the stages before it, with the weights in ``model.pt``, make of the scans. Each begins with
+    the same random state and the cascade's first weights, so that it does not matter whether it is trained alone.
+
+    Args:
+        device: to train on.
+        network: the cascade; ``model.pt`` holds all its stages.
+        data: the scans, which have an ``at_stage``.
+        graph: the forward pass of a stage, in which the cascade stands for the network of the stage.
+        players: of a stage, by name.
+        inferer: of the whole cascade.
+        validator: called with ``data`` and ``inferer`` of a stage; in JSON a validation with ``"_mode_": "callable"``.
+        output_dir: folder of the histories, ``history_1.jsonl`` and so on.
+        ckpt_dir: folder of weights and states.
+        initial: file of the weights that all stages start from, or None.
+        stages: numbers from 1 of those to train; one may be given by itself. None for all.
+        options: of :class:`AlternatingTrainer`.
+
+    Raises:
+        ValueError: for a stage that the cascade, or its data, do not have.
+    """
+
+    def __init__(
+        self,
+        device: torch.device,
+        network: Cascade,
+        data: Guided,
+        graph: TensorGraph,
+        players: Mapping[str, Player],
+        inferer: CascadeInferer,
+        validator: Callable[..., Validation],
+        output_dir: str | os.PathLike,
+        ckpt_dir: str | os.PathLike,
+        initial: str | os.PathLike | None = None,
+        stages: int | Sequence[int] | None = None,
+        **options: Any,
+    ) -> None:
+        known = range(1, len(network.stages) + 1)
+        chosen = known if stages is None else [stages] if isinstance(stages, int) else stages
+        if not chosen or not set(chosen) <= {*known}:
+            raise ValueError(f'stages is {stages}, expected some of {[*known]}, for example --stages "[{known[-1]}]".')
+        self.stages = sorted(set(chosen))
+        data.at_stage(self.stages[-1], network)  # refuses what it does not have
+        self.device, self.network, self.data, self.graph = device, network, data, graph
+        self.players, self.inferer, self.validator = players, inferer, validator
+        self.ckpt_dir = Path(ckpt_dir)
+        self.options = {**options, "output_dir": output_dir, "ckpt_dir": ckpt_dir, "initial": initial}
+        self._first = {name: value.clone() for name, value in network.state_dict().items()}
+
+    def run(self) -> None:
+        """Train the stages."""
+        for stage in self.stages:
+            with torch.random.fork_rng([self.device] if torch.device(self.device).type == "cuda" else []):
+                self.trainer(stage).run()
+
+    def trainer(self, stage: int) -> AlternatingTrainer:
+        """What trains one stage, counted from 1.
+
+        Raises:
+            FileNotFoundError, ValueError: when the weights of the stages before are missing, or are others.
+            FileExistsError: when a folder holds another run.
+        """
+        before = self._before(stage)
+        self.network.load_state_dict(self._first)
+        data, own = self.data.at_stage(stage, before), self.network.stages[stage - 1]
+        networks = {name: own if net is self.network else net for name, net in self.graph.networks.items()}
+        trainer = AlternatingTrainer(
+            device=self.device,
+            data=data,
+            graph=TensorGraph(
+                networks,
+                {out: [name, *inputs] for out, (name, inputs) in self.graph.steps.items()},
+                self.graph.batch_keys,
+            ),
+            players=copy.deepcopy(dict(self.players)),
+            network=self.network,
+            inferer=self.inferer,
+            validator=self.validator(data=data, inferer=self.inferer.only(stage)),
+            stage=stage,
+            **self.options,
+        )
+        # After weights to start from, of which the trainer loads all.
+        for trained, kept in zip(before.stages[: stage - 1], self.network.stages, strict=False):
+            kept.load_state_dict(trained.state_dict())
+        return trainer
+
+    def _before(self, stage: int) -> Cascade:
+        """The cascade with the weights of the stages before one, as they are in ``model.pt``."""
+        if stage == 1:
+            return self.network
+        path, degradation = self.ckpt_dir / "model.pt", self.data.degradation
+        return load(copy.deepcopy(self.network), path, self.device, degradation=degradation)

@@ -1,0 +1,148 @@
+"""Estimation of degradation kernels, part after part."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from ..graph import TensorGraph
+from ..io.files import check_writable
+from ..values import is_true
+from ..weights import load
+from .carried import check_new_run
+from .player import Player
+from .trainer import AlternatingTrainer
+
+
+class KernelEstimation:
+    """Estimates the kernels of LR scans part after part, each with networks of its own.
+
+    What is made anew for each part is given as callables, in JSON with ``"_mode_": "callable"``: graph, players, those
+    of the graph's networks that hold something for each kernel, and the players' schedules. The latter two are called
+    with ``kernels``, their number. An optimizer's ``eps`` is that of one kernel: losses are means over all kernels, and
+    so it is divided by their number.
+
+    Part 2 writes ``history_kernels_2.jsonl`` and its like, ``training_state_kernels_2.pt`` and ``kernels_2.json``, see
+    :class:`common.handlers.KernelReport`. A part that begins anew removes what builds on it.
+
+    Args:
+        device: to train on.
+        max_epochs: epochs of each part.
+        epoch_length: iterations an epoch.
+        data: :class:`common.data.sets.UnknownBlur`, whose ``parts`` are loaders of crops.
+        graph: gives the forward pass.
+        players: by name; each gives a player.
+        network: that is trained next, with the kernels.
+        kernel_dir: folder of the files of kernels.
+        output_dir: folder of the histories and pictures.
+        ckpt_dir: folder of the states, and of the weights of what is trained next.
+        seed: of the networks' first weights; they are the same in each part.
+        initial: file of the weights that ``network`` starts from, which is looked at before kernels are estimated.
+        resume: whether to go on from the states in ckpt_dir.
+        overwrite: whether to take the place of another run.
+        train_handlers, save_minutes: as for :class:`AlternatingTrainer`.
+
+    Raises:
+        FileExistsError: when a folder holds another run, or weights.
+        FileNotFoundError, ValueError: when there is no file ``initial``, or its weights are those of another network.
+    """
+
+    def __init__(
+        self,
+        device: torch.device,
+        max_epochs: int,
+        epoch_length: int,
+        data: Any,
+        graph: Callable[..., TensorGraph],
+        players: Mapping[str, Callable[..., Player]],
+        network: nn.Module,
+        kernel_dir: str | os.PathLike,
+        output_dir: str | os.PathLike,
+        ckpt_dir: str | os.PathLike,
+        seed: int = 0,
+        initial: str | os.PathLike | None = None,
+        resume: bool | str = False,
+        overwrite: bool | str = False,
+        train_handlers: list | None = None,
+        save_minutes: float | None = 5,
+    ) -> None:
+        self.data, self.graph, self.players, self.network, self.seed = data, graph, players, network, seed
+        self.kernel_dir, self.ckpt_dir = Path(kernel_dir), Path(ckpt_dir)
+        resume = is_true(resume, "resume")
+        check_writable(output_dir, ckpt_dir, kernel_dir)
+        check_new_run(output_dir, ckpt_dir, resume, is_true(overwrite, "overwrite"), "*")
+        if initial is not None:
+            load(network, initial, device, degradation=data.degradation, option="initial")
+        self.device, self.train_handlers = torch.device(device), train_handlers or []
+        self.options = {
+            "device": device,
+            "max_epochs": max_epochs,
+            "epoch_length": epoch_length,
+            "output_dir": output_dir,
+            "ckpt_dir": ckpt_dir,
+            "resume": resume,
+            "overwrite": not resume,
+            "save_minutes": save_minutes,
+            "amp": False,
+        }
+
+    def run(self) -> None:
+        """Estimate the kernels of all parts, or those that are missing."""
+        from ..handlers import KernelReport
+
+        for number, loader in enumerate(self.data.parts(), 1):
+            # What is drawn here changes nothing for what comes after.
+            with torch.random.fork_rng([self.device] if self.device.type == "cuda" else []):
+                torch.manual_seed(self.seed)
+                graph, players = self.made(len(loader.cases))
+                report = KernelReport(
+                    self.kernel_dir / f"kernels_{number}.json",
+                    graph.networks["generator"],
+                    loader,
+                    self.data.hr_spacing,
+                    self.data.factor,
+                    self.data.centre,
+                )
+                AlternatingTrainer(
+                    data=loader,
+                    graph=graph,
+                    players=players,
+                    stage=f"kernels_{number}",
+                    train_handlers=[*self.train_handlers, report],
+                    invalidates=self._building_on(number),
+                    **self.options,
+                ).run()
+
+    def made(self, kernels: int) -> tuple[TensorGraph, dict[str, Player]]:
+        """Graph and players for so many kernels."""
+
+        def sized(part: Any) -> Any:
+            return part if part is None or isinstance(part, nn.Module) else part(kernels=kernels)
+
+        networks = self.graph.keywords["networks"]
+        graph = self.graph(networks={name: sized(network) for name, network in networks.items()})
+        players = {}
+        for name, player in self.players.items():
+            optimizer, schedule = player.keywords["optimizer"], player.keywords.get("schedule")
+            if "eps" in optimizer.keywords:
+                optimizer = partial(optimizer, eps=optimizer.keywords["eps"] / kernels)
+            players[name] = player(optimizer=optimizer, schedule=sized(schedule))
+        return graph, players
+
+    def _building_on(self, number: int) -> list[Path]:
+        """Files that a part which begins anew makes worthless."""
+        states = [file for file in self.ckpt_dir.glob("training_state_kernels_*.pt") if _number(file) > number]
+        kernels = [file for file in self.kernel_dir.glob("kernels_*.json") if _number(file) >= number]
+        return [*states, *kernels, self.ckpt_dir / "training_state_edsr.pt"]
+
+
+def _number(file: Path) -> int:
+    """That a file's name ends in; 0 for another name."""
+    number = file.stem.rpartition("_")[2]
+    return int(number) if number.isdigit() else 0

@@ -1,0 +1,44 @@
+"""What a training carries: it leaves another run alone."""
+
+from functools import partial
+
+import pytest
+
+from common.engines.carried import check_new_run
+from tests.refused import refused
+
+
+@pytest.mark.parametrize(
+    ("files", "options", "found"),
+    [
+        ([], {}, None),
+        (["data/dataset.json", "table.json", "models/kernels/kernels_1.json", "losses.png"], {}, None),
+        (["history.jsonl"], {}, "history.jsonl"),
+        (["models/training_state.pt"], {}, "training_state.pt"),
+        (["history.jsonl", "models/training_state.pt", "models/model.pt"], {}, "history.jsonl, training_state.pt, mod"),
+        (["models/model.pt"], {}, "model.pt"),
+        # Stage 2 goes on from what stage 1 has left, and is not begun twice.
+        (["history_1.jsonl", "models/model.pt"], {"stage": 2, "weights": False}, None),
+        (["models/training_state_1.pt", "models/model.pt"], {"stage": 2, "weights": False}, None),
+        (["models/training_state_2.pt"], {"stage": 1}, "training_state_2.pt"),
+        (["history_kernels_12.jsonl"], {"stage": "*"}, "history_kernels_12.jsonl"),
+        (["models/training_state_edsr.pt"], {"stage": "*"}, "training_state_edsr.pt"),
+    ],
+)
+def test_a_folder_with_another_run_is_refused(tmp_path, files, options, found):
+    """Also where weights are of no run: there is nothing to continue, and a run begun anew would replace them."""
+    for file in files:
+        (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / file).touch()
+    begin = partial(check_new_run, str(tmp_path), str(tmp_path / "models"), **{"stage": None, **options})
+    begin(False, True)
+    if found is None:
+        begin(False, False)
+    else:
+        refused(lambda: begin(False, False), FileExistsError, tmp_path, found, "--resume True", "--overwrite True")
+    if files == ["models/model.pt"]:
+        words = [f"{tmp_path}/models holds model.pt, but no run", "--overwrite True"]
+        refused(lambda: begin(True, False), FileExistsError, *words)
+    else:
+        begin(True, False)
+    refused(lambda: begin(True, True), ValueError, "resume", "overwrite", "both true")

@@ -1,0 +1,187 @@
+"""Weights and their overlay: whole, known, harmless to load, and refused where they do not belong together."""
+
+import json
+import os
+import pickle
+import shutil
+from functools import partial
+
+import pytest
+import torch
+from monai.bundle import ConfigParser
+from torch import nn
+
+from common import weights
+from common.degradations import GaussianProfile, KSpaceTruncation
+from common.weights import SavedWeights, digest_of, load, read_overlay, write_overlay
+
+from .refused import refused
+
+SIZES = {"scale": (2, 2, 1), "slice_axis": "SI", "features": 3}
+PROFILE = GaussianProfile((2, 2, 1))
+
+
+def network_of(features=3, seed=0):
+    torch.manual_seed(seed)
+    return nn.Sequential(nn.Conv2d(1, features, 3), nn.BatchNorm2d(features))
+
+
+def saved(path, network=None, sizes=SIZES, **told):
+    """Weights of the bundle in whose folder models lies."""
+    root = path.parent.parent
+    (root / "configs").mkdir(parents=True, exist_ok=True)
+    (root / "configs" / "metadata.json").write_text('{"version": "1.2.3"}')
+    SavedWeights(network or network_of(), [path], sizes, PROFILE.offset, root).save(**told)
+    return path
+
+
+@pytest.fixture
+def path(tmp_path):
+    return saved(tmp_path / "mine" / "models" / "model.pt", iteration=8, psnr=30.5)
+
+
+def edit(path, **changes):
+    write_overlay(path, {**json.loads(path.with_suffix(".json").read_text()), **changes})
+
+
+def test_the_overlay_is_a_config_and_the_weights_are_a_plain_state_dict(path, tmp_path):
+    network, overlay = network_of(), read_overlay(path)
+    trained = {"bundle": "mine", "version": "1.2.3", "network": "Sequential", "offset": [0.5, 0.5, 0.0]}
+    assert overlay == {
+        "checkpoint": str(path),
+        "digest": digest_of(network.state_dict()),
+        "trained": {**trained, "iteration": 8, "psnr": 30.5},
+        "scale": [2, 2, 1],
+        "slice_axis": "SI",
+        "features": 3,
+    }
+    config = tmp_path / "inference.json"
+    config.write_text('{"scale": [2, 2, 2], "features": 8, "checkpoint": null, "digest": null}')
+    assert ConfigParser.load_config_files([str(config), str(path.with_suffix(".json"))]) == overlay
+    for mmap in (False, True):
+        state = torch.load(path, weights_only=True, mmap=mmap)
+        assert list(state) == list(network.state_dict())
+        assert all(torch.equal(value, state[name]) for name, value in network.state_dict().items())
+    files = [file.read_bytes() for file in (path, path.with_suffix(".json"))]
+    assert files == [file.read_bytes() for file in (saved(path, iteration=8, psnr=30.5), path.with_suffix(".json"))]
+    loaded = load(network_of(seed=1), path, digest=overlay["digest"], degradation=PROFILE)
+    assert not loaded.training and digest_of(loaded.state_dict()) == overlay["digest"]
+    assert loaded.about.items() > {**overlay["trained"], "path": str(path), "sha256": overlay["digest"]}.items()
+    other = tmp_path / "other"
+    refused(lambda: saved(other / "models" / "a.pt", sizes={"a": torch.device("cpu")}), ValueError, "sizes", "JSON")
+    assert not (other / "models").exists()
+
+
+def test_the_digest_is_of_names_types_shapes_and_values():
+    a, b = torch.arange(4.0), torch.tensor(1)
+    others = [{"a": a, "c": b}, {"a": a.reshape(2, 2), "b": b}, {"a": a + 1e-6, "b": b}, {"a": a, "b": b.int()}]
+    assert digest_of({"a": a, "b": b}) == digest_of({"b": b, "a": a})
+    assert len({digest_of(state) for state in ({"a": a, "b": b}, *others)}) == 5
+    plane = torch.rand(2, 3, 4, 5)
+    assert digest_of({"a": plane}) == digest_of({"a": plane.to(memory_format=torch.channels_last)})
+
+
+def test_what_does_not_belong_together_is_refused(path):
+    """With both values, the file and what to do: another network, scale, place of voxels, digest or architecture."""
+    lay = f"--config_file \"['CONFIG.json','{path.with_suffix('.json')}']\""
+    for begin, *words in (
+        (lambda: load(nn.Conv2d(1, 3, 3), path), "a Conv2d", "a Sequential", "mine", "--checkpoint"),
+        (lambda: load(network_of(), path, degradation=GaussianProfile((3, 3, 1))), "scale is [3, 3, 1]", "[2, 2, 1]"),
+        (lambda: load(network_of(), path, degradation=KSpaceTruncation((2, 2, 1))), "offset", "[0.0, 0.0, 0.0]", lay),
+        (lambda: load(network_of(), path, digest="ab"), "config is that of other weights", lay),
+        (lambda: load(network_of(4), path), "(3, 1, 3, 3) float32 instead of (4, 1, 3, 3)", lay),
+    ):
+        refused(begin, ValueError, path, *words)
+    refused(lambda: load(nn.Conv2d(1, 3, 3), path, option="initial"), ValueError, "--initial PATH")
+    path.with_suffix(".json").unlink()
+    load(network_of(), path, degradation=GaussianProfile((3, 3, 1)))  # they say nothing, and fit
+    refused(lambda: load(network_of(4), path), ValueError, "no model.json", "copy it there", "overlay --checkpoint")
+    bad = network_of()
+    bad[0].bias.data[1] = torch.nan
+    refused(lambda: load(network_of(), saved(path, bad)), ValueError, path, "0.bias and 0 other", "NaN")
+
+
+def test_an_overlay_that_people_edit(path):
+    """Other sizes are their matter; what it must have is checked, and the message says what is wrong with it."""
+    edit(path, highest_disagreement=0.05, training_range=None)
+    load(network_of(), path)
+    for changes, words in (
+        ({"digest": None}, "digest is None, expected a text"),
+        ({"digest": 5}, "digest is 5"),
+        ({"trained": "by me"}, "trained is 'by me', expected an object"),
+        ({"trained": {"bundle": ["mine"]}}, "trained#bundle is ['mine']"),
+        ({"trained": {"network": 3}}, "trained#network is 3"),
+        ({"checkpoint": None}, "checkpoint is None"),
+    ):
+        before = read_overlay(path)
+        edit(path, **changes)
+        refused(lambda: load(network_of(), path), ValueError, path.with_suffix(".json"), words)
+        write_overlay(path, before)
+    edit(path, scale="2x2x1")
+    refused(lambda: load(network_of(), path, degradation=PROFILE), ValueError, "scale is [2, 2, 1]", "2x2x1")
+    for text in ("{", "[1]", '{"scale": [2, 2, 1]}', ""):
+        path.with_suffix(".json").write_text(text)
+        refused(lambda: load(network_of(), path), ValueError, path.with_suffix(".json"), "not the overlay of weights")
+
+
+def test_a_training_that_is_killed_between_the_two_files(path, monkeypatch):
+    """Weights and overlay are then of two moments, which is refused, and mended by the next time they are saved."""
+    swap, later = os.replace, network_of(seed=5)
+
+    def killed(source, target):
+        if str(target).endswith(".pt"):
+            raise KeyboardInterrupt
+        swap(source, target)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(os, "replace", killed)
+        saved(path, later)
+    assert sorted(os.listdir(path.parent)) == ["model.json", "model.pt"]
+    refused(lambda: load(network_of(), path), ValueError, path, "another digest", "killed", "--resume True")
+    load(network_of(), saved(path, later))
+
+
+def test_weights_that_were_moved(path, tmp_path):
+    """The overlay's checkpoint is where they were trained; the message says what to set, and there they load."""
+    moved = shutil.move(path.parents[1], tmp_path / "elsewhere") / "models" / "model.pt"
+    gone = read_overlay(moved)["checkpoint"]
+    refused(lambda: load(network_of(), gone), FileNotFoundError, gone, "--checkpoint PATH", "moved")
+    load(network_of(), moved, digest=read_overlay(moved)["digest"])
+
+
+def test_files_that_are_no_weights_are_refused_and_run_no_code(tmp_path, monkeypatch):
+    path, own = tmp_path / "model.pt", network_of(seed=1).state_dict()
+
+    class Bomb:
+        def __reduce__(self):
+            return open, (str(tmp_path / "exploded"), "w")
+
+    refuse = partial(refused, partial(load, network_of(), path))
+    refuse(FileNotFoundError, path, "--checkpoint")
+    refused(partial(load, network_of(), path, option="initial"), FileNotFoundError, path, "--initial")
+    torch.save(own, path)
+    good = path.read_bytes()
+    state = dict.fromkeys(weights._STATE) | {"iteration": 7}
+    torch.save(state, tmp_path / "state.pt")
+    words = f"--checkpoint {path}", "--resume True", "iteration 7"
+    refused(lambda: load(network_of(), tmp_path / "state.pt"), ValueError, *words)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    refused(lambda: load(network_of(), path, "cuda:0"), ValueError, "cuda:0", "no GPU")
+    few = {"0.weight": own["0.weight"], "0.bias": 5, "2.bias": torch.ones(1)}
+    three = {name: value for name, value in own.items() if name.startswith(("0", "1.running_mean", "1.bias"))}
+    wide = network_of(4).state_dict()
+    for content, *words in (
+        (wide, "Missing: none. Unknown: none.", "0.weight (4, 1, 3, 3) float32 instead of (3, 1, 3, 3)"),
+        (few, "Missing: 1.weight, 1.bias, 1.running_mean and 2 more.", "Unknown: 2.bias.", "0.bias int"),
+        (three, "Missing: 1.weight, 1.running_var, 1.num_batches_tracked."),
+        ([torch.ones(1)], "dictionary", "list"),
+        (Bomb(), "not a checkpoint"),
+        *((data, "not a checkpoint") for data in (b"", good[: len(good) // 2], b"PK\x03\x04 not a zip", b"x" * 500)),
+        (pickle.dumps(Bomb(), protocol=2), "not a checkpoint"),
+    ):
+        if isinstance(content, bytes):
+            path.write_bytes(content)
+        else:
+            torch.save(content, path)
+        refuse(ValueError, path, *words)
+    assert not (tmp_path / "exploded").exists()
