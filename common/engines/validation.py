@@ -22,8 +22,7 @@ class Validation(SupervisedEvaluator):
     The volumes are loaded when it first runs. ``engine.state.output`` has "image", "label" and "pred" of each.
 
     Args:
-        device: where the network runs.
-        data: the sets of :mod:`common.data.sets`, whose ``validation`` it looks at.
+        data: the sets of :mod:`common.data.sets`, whose ``validation`` it looks at, on their ``device``.
         network: that is trained.
         inferer: runs it on a volume.
         key_val_metric: metrics by name, of which the first decides which weights are best; default the PSNR.
@@ -34,7 +33,6 @@ class Validation(SupervisedEvaluator):
 
     def __init__(
         self,
-        device: torch.device,
         data: Any,
         network: nn.Module,
         inferer: Callable,
@@ -45,7 +43,7 @@ class Validation(SupervisedEvaluator):
     ) -> None:
         psnr = PeakSignalToNoiseRatio(max_val=1.0, output_transform=from_engine(["pred", "label"]))
         super().__init__(
-            device=device,
+            device=torch.device(data.device),
             val_data_loader=[],
             epoch_length=1,  # until the volumes are loaded
             network=network,
