@@ -22,8 +22,9 @@ class TranslationReport:
 
     Args:
         path: the PNG to write.
-        data: sets such as :class:`common.data.sets.CTGuided`: ``source`` are CT volumes, key "hr", ``train`` thick-slice
-            MR scans, key "lr", all in [0, 1]; ``degradation`` makes slices thick, and a code has ``attributes`` values.
+        data: sets such as :class:`common.data.sets.CTGuided`: ``source`` are CT volumes, key "hr", and ``train``
+            thick-slice MR, key "lr", all in [0, 1]; ``degradation`` makes slices thick, ``attributes`` are values of a
+            code.
         multiple: images are cut to a multiple of so many pixels, which the content encoders need.
     """
 

@@ -120,9 +120,8 @@ def test_stages_one_by_one(cohort, trained, tmp_path):
     run(["train"], tmp_path, run_id="run_stage_3", **data, **other)
     assert not runs.same(weights(tmp_path, 3), each[2])
     run(["train"], tmp_path, run_id="run_stage_1", overwrite=True, **data, **SHORT)
-    assert {path.name for path in models.iterdir()} == {
-        "training_state_1.pt", *(f"{name}.{kind}" for name in ("model", "model_last", "stage_1") for kind in ("pt", "json"))
-    }  # fmt: skip
+    left = [f"{name}.{kind}" for name in ("model", "model_last", "stage_1") for kind in ("pt", "json")]
+    assert {path.name for path in models.iterdir()} == {*left, "training_state_1.pt"}
 
 
 def test_rows_of_the_tables(cohort, trained, tmp_path):
@@ -201,9 +200,9 @@ def test_what_is_no_thick_mr_or_no_ct(cohort, trained, tmp_path, clinic):
         )
     )
     for override, pattern in (
-        ({**mr_as_ct, **HOUNSFIELD}, rf"{mr.name}.*CT.*--ct_offset"),
-        ({**mr_as_ct, "data#window": [2000, 3000]}, "2000 to 3000 HU.*--window"),
-        (ct_as_mr, rf"{ct.name}.*CT.*--check_mr false"),
+        ({**mr_as_ct, **HOUNSFIELD}, rf"{mr.name}.*CT.*--data#ct_offset"),
+        ({**mr_as_ct, "data#window": [2000, 3000]}, "2000 to 3000 HU.*--data#window"),
+        (ct_as_mr, rf"{ct.name}.*CT.*--check_mr False"),
         (no_slices, rf"{lr.name}.*thick"),
         ({"vgg_weights": "none.pth"}, "VGG-16, found none.pth.*--vgg_weights FILE"),
         ({"scale": [1, 1, 7]}, "scale makes 7 slices of one, expected a whole number from 2 to 6"),
@@ -227,7 +226,7 @@ def test_what_is_no_thick_mr_or_no_ct(cohort, trained, tmp_path, clinic):
     two = runs.save(scans / "two.nii.gz", thick, affine @ np.diag([1, 1, 0.5, 1]))
     message = failed(trained, scans, tmp_path / "sr")
     for name, pattern in (
-        ("thick_hu", "CT.*--check_mr false"),
+        ("thick_hu", "CT.*--check_mr False"),
         ("isotropic", "(thick|tell which axis)"),
         ("two", r"scale 4.*for \[1, 1, 2\].*model_2.json.*mri-sr"),
     ):

@@ -12,7 +12,7 @@ from torch import nn
 from torch.optim.lr_scheduler import LambdaLR, ReduceLROnPlateau
 
 from common.degradations import GaussianProfile
-from common.engines import AlternatingTrainer, Player
+from common.engines import AlternatingTrainer, Player, StepEpochs, of_stage
 from common.graph import TensorGraph
 from common.networks import RDN
 from tests.engines.games import Batches, close_to, spiked
@@ -193,6 +193,17 @@ def test_schedulers_step_once_an_iteration_however_many_steps_a_player_takes():
         player.optimizer.register_step_pre_hook(lambda o, *_: rates.append(o.param_groups[0]["lr"]))
     trainer.run()
     assert rates == [0.1 * 0.5**i for i in range(4) for _ in range(4)]
+
+
+def test_a_step_of_epochs_and_the_network_of_a_players_name():
+    """Both are in the trainer of a stage, which shares the rest with others."""
+    decay, rates = partial(StepEpochs, step_size=2, gamma=0.5), []
+    player = Player(optimizer=sgd, losses=JUDGE, scheduler=decay)
+    trainer = of_stage(partial(trainer_of, epochs=4, iterations=9), players={"judge": player}, iterations=3)
+    assert player.networks == ("judge",)
+    player.optimizer.register_step_pre_hook(lambda o, *_: rates.append(o.param_groups[0]["lr"]))
+    trainer.run()
+    assert rates == [0.1] * 6 + [0.05] * 6
 
 
 def scripted(losses, networks=("judge",), factor=0.1, patience=0, stop_below=None, start=0.1):
