@@ -34,7 +34,7 @@ def misuse(function: Callable, words: Sequence[str]) -> list[str]:
         words: what follows its name.
     """
     options, takes_any = _options(function)
-    alone, given = _read(words)
+    alone, given = read(words)
     problems = []
     filled = []
     for place, (word, after) in enumerate(alone):
@@ -95,7 +95,7 @@ def _placed(options: Mapping[str, Parameter]) -> list[str]:
     return [p.name for p in ordered if len(ordered) < len(options) or p.default is p.empty]
 
 
-def _read(words: Sequence[str]) -> tuple[list[tuple[str, str]], dict[str, str | None]]:
+def read(words: Sequence[str]) -> tuple[list[tuple[str, str]], dict[str, str | None]]:
     """Words by themselves with the option before each, "" if there is none; and options with the word of each."""
     alone: list[tuple[str, str]] = []
     given: dict[str, str | None] = {}

@@ -4,23 +4,25 @@ from __future__ import annotations
 
 import ast
 import difflib
+import functools
 import inspect
 import json
 import logging
 import os
+import pydoc
 import re
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import torch
-from monai.bundle import ConfigParser, ReferenceResolver
+from monai.bundle import ComponentLocator, ConfigParser, ReferenceResolver
 from monai.bundle.config_parser import merge_kv
 
-from .blocks import block_of, is_block, strings_in
+from .cli_help import read
 from .errors import INTERRUPTED, Output, report
 from .values import is_true
 
@@ -29,13 +31,9 @@ _OF_RUN = {
     "run_id", "init_id", "final_id", "meta_file", "config_file", "logging_file", "tracking", "args_file",
     "workflow_type", "properties_path",
 }  # fmt: skip
-_FLAG = re.compile("--|-[a-zA-Z]")  # as fire reads it: -1 is a number
-_ALONE = {"stages"}  # lists of which one may be given by itself: --stages 2
-# What goes on with an interrupted run, by the key that a config must have for it.
-_GO_ON = {
-    "resume": "; the same command with --resume true goes on from the last state that was saved",
-    "skip_existing": "; the same command with --skip_existing true goes on with what is left",
-}
+_READ_BY_MONAI = {"imports", "initialize", "run", "finalize"}
+_OF_COMPONENTS = {"_target_", "_mode_", "_disabled_", "_requires_", "_desc_"}
+_MOST = 4  # keys that a message proposes
 
 
 def top_of(key: str) -> str:
@@ -60,8 +58,8 @@ def check(argv: Sequence[str] | None = None) -> None:
     """Make the command line strict: refuse unknown overrides, and end every error with its first cause in plain words.
 
     MONAI accepts a misspelt ``--key`` without a word, and wraps what goes wrong in errors of its own. This reads the
-    command line of ``python -m monai.bundle run``, so it stands first in a config's ``initialize``. In another program,
-    such as a server that loads the bundle, it does nothing.
+    command line of ``python -m monai.bundle run`` when a run starts. In another program, such as a server that loads
+    the bundle, it does nothing.
 
     With ``--traceback True`` the traceback stands above the message.
 
@@ -69,9 +67,9 @@ def check(argv: Sequence[str] | None = None) -> None:
         argv: the command line; default that of this process.
 
     Raises:
-        ValueError: with each override whose key the configs lack, and the keys that resemble it; or that points into a
-            block, and the key to set; or whose value is of another kind than the config's; and with each overlay that
-            sets something within a block, or to null what no config has; or when the device is not there.
+        ValueError: with each override, and each key of an overlay, that nothing would read, and the keys that were
+            meant; with each override of another kind than the config's value; with each overlay that sets to null what
+            no config has.
     """
     argv = list(sys.argv if argv is None else argv)
     if "run" not in argv[1:2] or Path(argv[0]).parent.name != "bundle":
@@ -85,24 +83,26 @@ def check(argv: Sequence[str] | None = None) -> None:
     given = _given(argv)
     ending.with_traceback = is_true(given.pop("traceback", "false") or "true", "--traceback")
     parser, problems = _merged(given.get("config_file", []))
-    ending.go_on = next((text for key, text in _GO_ON.items() if key in parser), "")
-    for key, value in given.items():
-        if key not in _OF_RUN:
-            problem = _unknown(key, parser) or _of_another_kind(key, value, parser[key])
-            problems += [f"--{problem}"] if problem else []
+    config = _Config(parser.get())
+    ending.go_on = config.going_on()
+    config.read |= {given.get(name) for name in ("run_id", "init_id", "final_id")}
+    overrides = {key: value for key, value in given.items() if key not in _OF_RUN}
+    config.add_references(overrides)
+    for key, value in overrides.items():
+        problem = config.unread(key, "--") or config.unfit(key, value)
+        problems += [f"--{problem}"] if problem else []
     if problems:
         raise ValueError("\n".join(problems))
 
 
-def running_parser() -> ConfigParser | None:
-    """The parser that evaluates the expression which called this; None when no configuration is being run.
+def unread(content: dict, key: str) -> str | None:
+    """Why nothing in a config would read a key, and which was meant; None when something reads it.
 
-    MONAI gives an expression no name for it, so it is looked for among the callers.
+    Args:
+        content: of the config.
+        key: of an override, as ``evaluator#amp``.
     """
-    frame = inspect.currentframe()
-    while frame is not None and not isinstance(frame.f_locals.get("self"), ConfigParser):
-        frame = frame.f_back
-    return None if frame is None else frame.f_locals["self"]
+    return _Config(content).unread(key, "--")
 
 
 class _Ending:
@@ -127,13 +127,8 @@ def _says_why(record: logging.LogRecord) -> bool:
 
 
 def _given(argv: Sequence[str]) -> dict[str, Any]:
-    """What a command line sets, and the file that it names with ``--args_file``."""
-    given: dict[str, Any] = {}
-    for i, word in enumerate(argv):
-        if _FLAG.match(word):
-            key, equals, value = word.lstrip("-").partition("=")
-            following = argv[i + 1] if i + 1 < len(argv) and not _FLAG.match(argv[i + 1]) else ""
-            given[key.replace("-", "_")] = value if equals else following
+    """What a command line sets, and the file that it names with ``--args_file``; "" for an option without a value."""
+    given: dict[str, Any] = {key: "" if value is None else value for key, value in read(argv[2:])[1].items()}
     if "args_file" in given and os.path.isfile(given["args_file"]):
         given = {**ConfigParser.load_config_file(given["args_file"]), **given}
     return given
@@ -148,30 +143,234 @@ def _merged(files: str | Sequence[str]) -> tuple[ConfigParser, list[str]]:
         except ValueError:
             files = [name.strip(" '\"") for name in text.strip("[]()").split(",")]
     parser = ConfigParser(config={})
-    problems = []
+    new: list[tuple[str, str, str]] = []
     for file in files:
         for key, value in ConfigParser.load_config_file(file).items():
-            place, before, left = _reached(key.removeprefix("+"), parser)
-            # A row that is not there cannot be left out, and a block is closed to overlays too.
-            if left and before and (value is None or is_block(place)):
-                problems.append(f"{file}: {_unknown(key.removeprefix('+'), parser)}")
-            else:
+            plain = key.removeprefix("+")
+            place, before, left = _reached(plain, parser.get())
+            # Whole sections may be new; what is not there cannot be left out.
+            if left and before and (problem := _Config(parser.get()).unread(plain, "", value is None)):
+                new.append((file, plain, problem))
+            if not left or (isinstance(place, dict) and len(left) == 1):
                 merge_kv(parser, key, value)
-    return parser, problems
+    final = _Config(parser.get())
+    return parser, [f"{file}: {problem}" for file, key, problem in new if not final.is_referred_to(_parts(key))]
+
+
+class _Config:
+    """What a merged config reads.
+
+    Args:
+        content: of the config.
+    """
+
+    def __init__(self, content: dict) -> None:
+        self.content = content
+        self.read: set[str | None] = set(_READ_BY_MONAI)
+        self.references: set[tuple[str, ...]] = set()
+        self.add_references(content)
+
+    def add_references(self, content: Any) -> None:
+        """Let it refer to what these values refer to."""
+        for _, value in _leaves(content):
+            if isinstance(value, str):
+                self.references |= set(map(_parts, ReferenceResolver.match_refs_pattern(value)))
+
+    def is_referred_to(self, parts: tuple[str, ...]) -> bool:
+        """Whether a value refers to a key, or to what it holds or belongs to."""
+        return any(reference[: len(parts)] == parts[: len(reference)] for reference in self.references)
+
+    def unread(self, key: str, dashes: str, left_out: bool = False) -> str | None:
+        """Why nothing would read a key, and which was meant; None when something reads it.
+
+        Args:
+            key: of an override or overlay.
+            dashes: before the keys that are proposed.
+            left_out: whether it is to be left out, for which it must be there.
+        """
+        place, before, left = _reached(key, self.content)
+        path = "#".join(before)
+        if not left or (not left_out and self._reads(place, before, left)):
+            return None
+        if isinstance(place, str) and re.fullmatch(r"@[\w:#]+", place):
+            return f"{key}: {path} is the same as {place[1:]} ({place}); set it there, or replace {path} as a whole."
+        if isinstance(place, str) and place.startswith("$"):
+            return f"{key}: {path} is an expression ({place}); replace it as a whole."
+        if isinstance(place, list) and left[0].isdigit():
+            return f'{key}: {path} has {len(place)} items; an overlay adds some with "+{path}": [...].'
+        if _is_component(place) and len(left) > 1 and left[0] in _arguments(place):
+            return f"{key}: {path} has no {left[0]} yet; give {dashes}{_nested(path, left)}."
+        meant = self._meant(place, path, left)
+        proposed = f"; did you mean {' or '.join(dashes + text for text in meant)}?" if meant else "."
+        return f"{key}: {f'{path} has' if path else 'the configs have'} no such key{proposed}"
+
+    def unfit(self, key: str, value: Any) -> str | None:
+        """What is wrong with an override's value; None when nothing is."""
+        place, _, left = _reached(key, self.content)
+        text = str(value).strip()
+        if text in ("true", "false") and isinstance(value, str) and self._needs_switch(_parts(key)):
+            return f"{key} is '{text}', which is text where the config reads a switch; give True or False."
+        if isinstance(value, str) and (text == "null" or (text == "None" and (left or place is not None))):
+            return f"{key} is {text}, but MONAI passes over None; for none give --{key} '$None'."
+        return None if left else _of_another_kind(key, value, place)
+
+    def going_on(self) -> str:
+        """What is said of an interrupted run: how to go on with it."""
+        if "resume" in self.content:
+            return "; the same command with --resume True goes on from the last state that was saved"
+        places = [path for path, component in self._components() if "skip_existing" in _arguments(component)]
+        return f"; the same command with --{places[0]}#skip_existing True goes on with what is left" if places else ""
+
+    def _reads(self, place: Any, before: list[str], left: list[str]) -> bool:
+        """Whether anything reads a key that is not there yet."""
+        if len(left) > 1 or not isinstance(place, dict):
+            return False
+        if not before and left[0] in self.read:
+            return True
+        if _is_component(place):
+            return _takes(place, left[0])
+        at, within = self.content, False
+        for part in before:
+            at = at[part] if isinstance(at, dict) else at[int(part)]
+            within = within or _is_component(at)
+        return within or self.is_referred_to((*before, *left))
+
+    def _needs_switch(self, parts: tuple[str, ...]) -> bool:
+        """Whether a value is used where text would be taken for true: in an expression, or by others' components."""
+        readers, new = set(), {parts}
+        while new:
+            readers |= new
+            new = set()
+            for path, value in _leaves(self.content):
+                names = ReferenceResolver.match_refs_pattern(value) if isinstance(value, str) else ()
+                if path not in readers and readers & set(map(_parts, names)):
+                    if value.startswith("$"):
+                        return True
+                    new.add(path)
+        return not all(_is_ours(_reached("#".join(path[:-1]), self.content)[0]) for path in readers)
+
+    def _components(self) -> Iterator[tuple[str, dict]]:
+        """Components with their paths."""
+        todo: list[tuple[tuple[str, ...], Any]] = [((), self.content)]
+        while todo:
+            path, value = todo.pop(0)
+            if _is_component(value):
+                yield "#".join(path), value
+            todo += [((*path, key), item) for key, item in _items(value)]
+
+    def _meant(self, place: Any, path: str, left: list[str]) -> list[str]:
+        """Keys that resemble one that is not there, and those of components that take an argument of its name."""
+        names = [str(key) for key in place] if isinstance(place, dict) else []
+        names += _arguments(place) if _is_component(place) else []
+        close = difflib.get_close_matches(left[0], [name for name in names if name not in _OF_COMPONENTS], n=3)
+        meant = [f"{path}#{name}" if path else name for name in dict.fromkeys(close)]
+        for parts in (left,) if close else (left, left[-1:]):
+            homes = [
+                f"{home}#{'#'.join(parts)}" if len(parts) == 1 or parts[0] in component else _nested(home, parts)
+                for home, component in self._components()
+                if parts[0] in _arguments(component)
+            ]
+            if homes:
+                break
+        return [*meant, *(home for home in homes if home not in meant)][:_MOST]
+
+
+def _parts(key: str) -> tuple[str, ...]:
+    return tuple(key.replace("#", "::").split("::"))
+
+
+def _items(value: Any) -> list[tuple[str, Any]]:
+    """What a dictionary or a list holds."""
+    if isinstance(value, Mapping):
+        return [(str(key), item) for key, item in value.items()]
+    return [(str(i), item) for i, item in enumerate(value)] if isinstance(value, list) else []
+
+
+def _leaves(value: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """Every value that holds no others, with its path."""
+    if not isinstance(value, (Mapping, list)):
+        yield path, value
+    for key, item in _items(value):
+        yield from _leaves(item, (*path, key))
+
+
+def _reached(key: str, content: dict) -> tuple[Any, list[str], list[str]]:
+    """How far a key leads: what stands there, and the key's parts up to it and after it."""
+    parts = list(_parts(key))
+    place: Any = content
+    for depth, part in enumerate(parts):
+        if isinstance(place, dict) and part in place:
+            place = place[part]
+        elif isinstance(place, list) and part.isdigit() and int(part) < len(place):
+            place = place[int(part)]
+        else:
+            return place, parts[:depth], parts[depth:]
+    return place, parts, []
+
+
+def _nested(path: str, parts: Sequence[str]) -> str:
+    """The option that sets the first of some parts of a key to a dictionary with the others."""
+    inner = "".join(f"{{'{part}': " for part in parts[1:]) + "..." + "}" * (len(parts) - 1)
+    return f'{path}#{parts[0]} "{inner}"'
+
+
+def _is_component(value: Any) -> bool:
+    return isinstance(value, dict) and isinstance(value.get("_target_"), str)
+
+
+@functools.cache
+def _located(target: str) -> Any:
+    """The class or function that a component is made by; None where only a run can say."""
+    if target.startswith("$"):
+        return None
+    try:
+        module = None if "." in target else ComponentLocator().get_component_module_name(target)
+        return pydoc.locate(f"{module}.{target}" if isinstance(module, str) else target)
+    except Exception:
+        return None
+
+
+def _is_ours(owner: Any) -> bool:
+    """Whether what a value is given to is this package's, or no component."""
+    made_by = _located(owner["_target_"]) if _is_component(owner) else None
+    return made_by is None or str(made_by.__module__).startswith(str(__package__))
+
+
+def _parameters(component: dict) -> Mapping[str, inspect.Parameter] | None:
+    made_by = _located(component["_target_"])
+    try:
+        return None if made_by is None else inspect.signature(made_by).parameters
+    except (TypeError, ValueError):
+        return None
+
+
+def _arguments(component: dict) -> list[str]:
+    """Names of the arguments of a component."""
+    kinds = (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    return [name for name, p in (_parameters(component) or {}).items() if p.kind in kinds]
+
+
+def _takes(component: dict, name: str) -> bool:
+    """Whether a component has an argument of a name, as far as can be told."""
+    parameters = _parameters(component)
+    return (
+        parameters is None
+        or name in _OF_COMPONENTS
+        or name in _arguments(component)
+        or any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+    )
 
 
 def _of_another_kind(key: str, value: Any, default: Any) -> str | None:
     """What is wrong with an override that is of another kind than what the configs have; None when nothing is."""
     text = str(value).strip()
-    if isinstance(value, str) and (text == "null" or (text == "None" and default is not None)):
-        return f"{key} is {text}, but MONAI passes over None; for none give --{key} '$None'."
     if text.startswith(("$", "@", "%")):
         return None
     if isinstance(default, bool):
-        return None if text.lower() in ("true", "false", "") else f"{key} is '{text}', expected true or false."
+        return None if text.lower() in ("true", "false", "") else f"{key} is '{text}', expected True or False."
     if isinstance(default, (int, float)) and re.fullmatch(r"([A-Za-z]\w*)?", text) and text != "None":
         return f"{key} is '{text}', expected a number such as {default}."
-    if _is_list(default) and key not in _ALONE and re.fullmatch(r"-?[\d.]+(e-?\d+)?|", text):
+    if _is_list(default) and re.fullmatch(r"-?[\d.]+(e-?\d+)?|", text):
         return f"{key} is {text or 'empty'}, expected a list, as in --{key} '{default}'."
     return None
 
@@ -189,54 +388,3 @@ def _is_list(default: Any) -> bool:
         return False
     branches = [tree.body.body, tree.body.orelse] if isinstance(tree.body, ast.IfExp) else [tree.body]
     return all(isinstance(branch, ast.List) for branch in branches)
-
-
-def _reached(key: str, parser: ConfigParser) -> tuple[Any, list[str], list[str]]:
-    """How far a key leads: what stands there, and the key's parts up to it and after it; never into a block."""
-    parts = key.replace("#", "::").split("::")
-    place: Any = parser.get()
-    for depth, part in enumerate(parts):
-        if isinstance(place, dict) and part in place and not is_block(place):
-            place = place[part]
-        elif isinstance(place, list) and part.isdigit() and int(part) < len(place):
-            place = place[int(part)]
-        else:
-            return place, parts[:depth], parts[depth:]
-    return place, parts, []
-
-
-def _unknown(key: str, parser: ConfigParser) -> str | None:
-    """What is wrong with an override's key, whose macros the parser has not resolved yet; None when nothing is."""
-    place, before, left = _reached(key, parser)
-    path = "#".join(before)
-    if not left:
-        return None
-    if is_block(place):
-        return _in_block(key, left, place, path)
-    if isinstance(place, str) and place.startswith(("%", "@")):
-        return f"{key}: {path} is the same as {place[1:]} ({place}); set it there, or replace {path} as a whole."
-    return f"{key}: {f'{path} has' if path else 'the configs have'} no such key{_resembling(left[0], place)}"
-
-
-def _in_block(key: str, parts: list[str], place: dict, path: str) -> str:
-    """What to set instead of a key in a block."""
-    block, content = f"{path} is the block {place['_target_'].removeprefix('%')}", block_of(place)
-    for part in parts:
-        if isinstance(content, dict) and part in content:
-            content = content[part]
-        elif isinstance(content, list) and part.isdigit() and int(part) < len(content):
-            content = content[int(part)]
-        else:
-            return f"{key}: {block}, which has no such key{_resembling(part, content)}"
-    used = [
-        ref.replace("::", "#") for text in strings_in(content) for ref in ReferenceResolver.match_refs_pattern(text)
-    ]
-    advice = f"set --{' or --'.join(dict.fromkeys(used))}" if used else f"replace {path} as a whole in an overlay"
-    return f"{key}: {block}, which overrides do not reach into; {advice}."
-
-
-def _resembling(name: str, place: Any) -> str:
-    """The end of a sentence: the keys of a place that a name resembles."""
-    names = [str(key) for key in place if not str(key).startswith("_")] if isinstance(place, dict) else []
-    close = difflib.get_close_matches(name, names, n=3)
-    return f"; did you mean {' or '.join(close)}?" if close else "."

@@ -18,12 +18,12 @@ PROGRAM = "/site-packages/monai/bundle/__main__.py"
 CONFIG = {
     "players": {"generator": {"optimizer": {"lr": "@learning_rate"}, "losses": [{"weight": 1.0}]}},
     "train": {"trainer": {"max_epochs": "@max_epochs"}},
-    "graph": {"steps": {"lr_fake": ["lr_decoder", "hr"]}},
+    "graph": {"_target_": "common.graph.TensorGraph", "steps": {"lr_fake": ["lr_decoder", "hr"]}},
     "axes": "$[0, 1] if @any else [2]",
     "patch": "$[64, @x#y::z]",
     "batch": "$[8, 4][@stage - 1]",
 }
-CONFIG |= {"dataset_dir": "data", "max_epochs": 3, "learning_rate": 0.1, "scale": [2, 2, 2], "stages": [1, 2]}
+CONFIG |= {"dataset_dir": "data", "max_epochs": 3, "learning_rate": 0.1, "scale": [2, 2, 2]}
 CONFIG |= {"amp": False, "seed": 0, "range": {"noise": [0, 1]}, "empty": None, "name": "a"}
 
 
@@ -52,7 +52,7 @@ def test_what_fits_the_configs_passes(files):
         "-max_epochs 5 --graph#steps#lr_fake ['lr_decoder','hr'] --train#trainer#max_epochs=2",  # and this too
         "--run_id run --meta-file metadata.json --logging_file=l.conf --tracking mlflow",
         "--scale [2,2,1] --axes [2] --amp True --seed $1+1 --range $None",
-        "--scale @axes --amp --seed 1e3 --empty None --batch 4 --stages 2",
+        "--scale @axes --amp --seed 1e3 --empty None --batch 4",
         "--seed [1,2] --name 3 --seed=-2",
     ):
         run(files[0], *line.split())
@@ -60,20 +60,20 @@ def test_what_fits_the_configs_passes(files):
 
 def test_every_misspelt_key_and_every_value_of_another_kind_is_refused(files):
     for line, *words in (
-        ("--max_epoch 5", "--max_epoch: ", "did you mean max_epochs?"),
-        ("-max_epoch 5", "--max_epoch: ", "did you mean max_epochs?"),
-        ("--players#generator#optimizer#lrr 5", "--players#generator#optimizer#lrr: ", "did you mean lr?"),
-        ("--players#generater#optimizer#lr 5", "did you mean generator?"),
-        ("--playes::generator::optimizer::lr 5", "did you mean players"),
+        ("--max_epoch 5", "--max_epoch: ", "did you mean --max_epochs?"),
+        ("-max_epoch 5", "--max_epoch: ", "did you mean --max_epochs?"),
+        ("--players#generator#optimizer#lrr 5", "did you mean --players#generator#optimizer#lr?"),
+        ("--players#generater#optimizer#lr 5", "did you mean --players#generator?"),
+        ("--playes::generator::optimizer::lr 5", "did you mean --players"),
         ("--cohort_size 5", "--cohort_size: the configs have no such key"),
         ("--train#trainer#max_epochs#x 1", "max_epochs is the same as max_epochs (@max_epochs); set it there"),
-        ("--players#generator#losses#1 1", "no such key."),
+        ("--players#generator#losses#1 1", "has 1 items", '"+players#generator#losses": [...]'),
         ("--max_epoch 1 --dataset_dir d --learning_rat 2", "max_epochs?", "learning_rate?"),  # all at once
         ("--scale 2", "--scale is 2, expected a list", "--scale '[2, 2, 2]'"),
         ("--scale", "--scale is empty, expected a list"),
         ("--axes 2", "--axes is 2, expected a list", "--axes '$[0, 1] if @any else [2]'"),
         ("--patch=16", "--patch is 16, expected a list"),
-        ("--amp maybe", "--amp is 'maybe', expected true or false"),
+        ("--amp maybe", "--amp is 'maybe', expected True or False"),
         ("--seed x", "--seed is 'x', expected a number such as 0"),
         ("--range None", "--range is None", "--range '$None'"),
         ("--seed null", "--seed is null", "'$None'"),
@@ -129,7 +129,7 @@ def test_an_error_ends_with_its_first_cause(files, tmp_path, monkeypatch, capsys
     assert capsys.readouterr().err == f"\nerror: Invalid learning rate: -1 (in Adam)\n{told}\n"
     assert "Traceback" in log.read_text() and "Failed to instantiate" in log.read_text()
     end(run, files[0], "--max_epoch", "1")  # the package's own
-    told = "\nerror: --max_epoch: the configs have no such key; did you mean max_epochs?\n"
+    told = "\nerror: --max_epoch: the configs have no such key; did you mean --max_epochs?\n"
     assert capsys.readouterr().err == told
     for words in (["--traceback", "true"], ["--traceback"], ["--traceback=true"]):
         run(files[0], *words)
@@ -139,9 +139,19 @@ def test_an_error_ends_with_its_first_cause(files, tmp_path, monkeypatch, capsys
     assert list(tmp_path.glob("*.log")) == [log]
 
 
-@pytest.mark.parametrize("key", ["resume", "skip_existing", "other"])
-def test_an_interrupted_run_says_how_to_go_on(key, tmp_path, capsys):
-    (tmp_path / "train.json").write_text(json.dumps({key: False}))
+SCANS = {"_target_": "common.data.Scans"}
+
+
+@pytest.mark.parametrize(
+    ("config", "told"),
+    [
+        ({"resume": False, "dataset": SCANS}, "; the same command with --resume True goes on from the last state that"),
+        ({"dataset": SCANS}, "; the same command with --dataset#skip_existing True goes on with what is left."),
+        ({"other": False}, ".\n"),
+    ],
+)
+def test_an_interrupted_run_says_how_to_go_on(config, told, tmp_path, capsys):
+    (tmp_path / "train.json").write_text(json.dumps(config))
     logging.getLogger().addHandler(handler := logging.StreamHandler(io.StringIO()))
     run(str(tmp_path / "train.json"))
     for reason in ("", "no disk"):
@@ -150,7 +160,6 @@ def test_an_interrupted_run_says_how_to_go_on(key, tmp_path, capsys):
     assert handler.stream.getvalue() == "Engine run is terminating due to exception: no disk\n"
     with pytest.raises(SystemExit) as stop:
         sys.excepthook(KeyboardInterrupt, KeyboardInterrupt(), None)
-    told = {"other": ".\n"}.get(key, f"; the same command with --{key} true goes on ")
     said = capsys.readouterr().err
     assert stop.value.code == 130 and said.startswith(f"\ninterrupted{told}") and said.count("\n") == 2
 
@@ -168,17 +177,84 @@ def test_a_gpu_that_is_not_there_a_wrong_switch_and_what_is_no_whole_number_are_
         refused(partial(check_whole, scale=wrong), ValueError, f"scale is {wrong!r}", "--scale 2")
 
 
-def test_an_overlay_may_leave_out_a_row_that_is_there_or_add_one_and_may_not_reach_into_a_block(tmp_path):
-    base, over = tmp_path / "train.json", tmp_path / "overlay.json"
-    block, rows = {"_target_": "%common/configs/training.json::trainer"}, {"image/l1": [1.0, "@l1", "sr", "hr"]}
-    base.write_text(json.dumps({"train": {"trainer": block}, "players": {"generator": {"losses": rows}}}))
-    for key, value in (("players#generator#losses#image/l1", None), ("players#generator#losses#block", [1.0])):
-        over.write_text(json.dumps({key: value}))
-        run(str([str(base), str(over)]))
+COMPONENTS = {
+    "seed": 0,
+    "values": {"rate": 0.1},
+    "residual": False,
+    "guided": False,
+    "same": "@guided",
+    "paths": "$2 if @same else 1",
+    "rows": {"image/l1": [1.0, "@l1", "sr", "hr"]},
+    "players": {
+        "generator": {
+            "_target_": "common.engines.Player",
+            "networks": ["net"],
+            "optimizer": {"_target_": "torch.optim.Adam", "_mode_": "callable", "lr": 0.1},
+            "losses": "@rows",
+        }
+    },
+    "graph": {"_target_": "common.graph.TensorGraph", "networks": {"net": "@net"}, "steps": {"sr": ["net", "lr"]}},
+    "data": {"_target_": "common.data.sets.Pairs", "degradation": {"_target_": "$type(@x)", "factors": 2}},
+    "inferer": {"_target_": "SlidingWindowInferer", "roi_size": 2, "overlap": "@residual"},
+    "train": {"dataset": "$@data.train", "handlers": [], "trainer": {"_target_": "common.engines.AlternatingTrainer"}},
+    "validate": {"evaluator": {"_target_": "common.engines.Validation", "inferer": "@inferer"}},
+    "evaluator": {"_target_": "monai.engines.SupervisedEvaluator", "amp": "@train#amp"},
+}
+
+
+@pytest.fixture
+def components(tmp_path):
+    path = tmp_path / "components.json"
+    path.write_text(json.dumps(COMPONENTS))
+    return str(path)
+
+
+def test_a_key_is_the_users_where_something_reads_it(components):
+    for line in (
+        "--train#trainer#amp True --validate#evaluator#amp true --players#generator#clip_norm 1.0",
+        "--players#generator#optimizer#weight_decay 0.01 --players#generator#optimizer#amsgrad True",
+        "--players#generator#_disabled_ True --players#judge x --rows#image/l2 x",
+        "--graph#networks#other x --graph#steps#back ['net','sr'] --data#simulated {'spacing':2}",
+        "--data#degradation#anything 2 --inferer#sw_batch_size 2",
+        "--train#amp True --x 3 --run_id other --other 2 --seed @train#new --train#new 1",
+        "--residual True --guided True",
+    ):
+        run(components, *line.split(), *(["--players", "@players"] if "judge" in line else []))
+
+
+def test_a_key_that_nothing_would_read_is_answered_with_those_that_were_meant(components):
+    for line, *words in (
+        ("--amp True", "--amp: the", "mean --evaluator#amp or --train#trainer#amp or --validate#evaluator#amp?"),
+        ("--train#trainer#amo True", "train#trainer has no such key; did you mean --train#trainer#amp?"),
+        ("--simulated#spacing 2", "did you mean --data#simulated \"{'spacing': ...}\"?"),
+        ("--data#simulated#a#b 2", "data has no simulated yet; give --data#simulated \"{'a': {'b': ...}}\"."),
+        ("--adam#weight_decay 2", "the configs have no such key; did you mean --players#generator#optimizer#weig"),
+        ("--train#metric 3", "train has no such key."),
+        ("--values#rat 3", "did you mean --values#rate?"),
+        ("--train#dataset#x 1", "train#dataset is an expression ($@data.train); replace it as a whole."),
+        ("--validate#evaluator#inferer#roi_size 1", "is the same as inferer (@inferer); set it there"),
+        ("--guided true", "--guided is 'true', which is text where the config reads a switch; give True or False."),
+        ("--residual false", "--residual is 'false'", "give True or False"),  # others' components read it
+        ("--players#generator#optimizer#amsgrad true", "give True or False"),
+        ("--players#generator#clip_norm None", "'$None'"),
+    ):
+        refused(partial(run, components, *line.split()), ValueError, *words)
+
+
+def test_an_overlay_sets_what_something_reads_and_leaves_out_what_is_there(components, tmp_path):
+    over = tmp_path / "overlay.json"
+    for content in (
+        {"graph#steps#sr": None, "digest": "of weights", "trained": {"bundle": "srcnn"}, "unknown": None},
+        {"+train#handlers": [{"_target_": "monai.handlers.StatsHandler"}], "players#generator#steps": 2},
+        {"evaluate": {"evaluator": {}}, "evaluate#evaluator#x": 1, "y": "@evaluate#evaluator#x"},
+    ):
+        over.write_text(json.dumps(content))
+        run(str([components, str(over)]))
     for key, value, *words in (
-        ("players#generator#losses#image/l11", None, "has no such"),
-        ("train#trainer#amp", True, "train#trainer is the block ", "; set --amp"),
-        ("+train#trainer#amo", {}, "no such key; did you mean amp?"),
+        ("graph#steps#sr2", None, "graph#steps has no such key; did you mean graph#steps#sr?"),
+        ("+train#trainer#amo", {}, "no such key; did you mean train#trainer#amp?"),
+        ("players#generater#steps", 2, "players has no such key; did you mean players#generator?"),
     ):
         over.write_text(json.dumps({key: value}))
-        refused(lambda: run(str([str(base), str(over)])), ValueError, f"overlay.json: {key.strip('+')}: ", *words)
+        words = [f"overlay.json: {key.strip('+')}: ", *words]
+        refused(lambda: run(str([components, str(over)])), ValueError, *words)

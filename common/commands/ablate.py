@@ -16,7 +16,6 @@ from ..tables.merged import check_against, check_same, described, forget, merged
 from ..tables.rows import over_folds, overlay_of, rows_of
 from ..tables.runs import runs_of, words
 from ..values import check_whole, is_true
-from ..workflow import check_new_run
 
 
 def ablate(
@@ -51,8 +50,9 @@ def ablate(
     inputs equal, for example --scale "[2, 2, 1]". A key that only some methods have, such as --groups 2, is set for
     these, and it is said which rows go without.
 
-    A run is ``python -m monai.bundle run`` of train.json and its overlays, then with evaluate.json, in the current
-    working directory. It writes to ``output_dir/<row>``, or ``output_dir/<row>/<number>`` where it is one of a pool:
+    A run is ``python -m monai.bundle run`` of train.json and its overlays, then with evaluate.json and the overlay of
+    the weights, models/model.json, in the current working directory. Keys such as ``evaluate#evaluator#lpips`` are for
+    the evaluations. It writes to ``output_dir/<row>``, or ``output_dir/<row>/<number>`` where it is one of a pool:
     what the bundle writes, models/ and log.txt. The table is in ``output_dir``: table.csv, table.json, boxplots.png,
     and for each test case ``<case>.png``, with a column for each method. A run that fails does not stop the others; its
     row is left out of the table.
@@ -67,7 +67,7 @@ def ablate(
     is evaluated, for example on other data or as another scanner degrades it.
 
     With ``--jobs 4`` four runs are made side by side, each with a quarter of the CPU's threads, and what one needs of
-    memory four times. A row with ``weights`` waits for the row that it takes them from. Ctrl-C stops all; --resume true
+    memory four times. A row with ``weights`` waits for the row that it takes them from. Ctrl-C stops all; --resume True
     goes on.
 
     Args:
@@ -104,6 +104,8 @@ def ablate(
         KeyboardInterrupt: when it was interrupted, after the runs have ended.
     """
     resume, overwrite = is_true(resume, "resume"), is_true(overwrite, "overwrite")
+    if resume and overwrite:
+        raise ValueError("resume and overwrite are both true; a table is continued or begun anew, so give one of them.")
     check_whole(folds=folds, seeds=seeds, jobs=jobs)
     check_folder(dataset_dir)
     rows = rows_of(bundle, table)
@@ -126,8 +128,9 @@ def ablate(
     for run in runs:
         # Their own check of their command line would come only when it is their turn.
         try:
-            check(["bundle/__main__.py", "run", *words(run, resume)])
-            if is_true(run.override.get("misaligned", False), "misaligned"):
+            for evaluate in (True, False) if run.trains else (True,):
+                check(["bundle/__main__.py", "run", *words(run, resume, evaluate)])
+            if is_true(run.override.get("data#misaligned", False), "misaligned"):
                 check_misaligned(dataset_dir, True)
         except ValueError as error:
             raise ValueError(f"{run.title}: {error}") from None
@@ -148,12 +151,12 @@ def ablate(
     if resume or row is not None:
         check_same(output_dir, described_rows, all_rows=row is not None)
     own = [run for run in runs if run.trains]
-    for run in own:
-        check_new_run(run.folder, run.folder / "models", resume, overwrite, suffixes=["*"])
     for run in runs:
-        if (run.folder / "table.json").is_file() and not resume and not overwrite:
+        held = [run.folder / "table.json", *run.folder.glob("history*.jsonl"), *run.folder.glob("models/*.pt")]
+        if names := [path.name for path in held if path.is_file() and not resume and not overwrite]:
             raise FileExistsError(
-                f"{run.folder} holds the table of an earlier run; --resume true keeps it, --overwrite true replaces it."
+                f"{run.folder} holds an earlier run ({', '.join(names)}); --resume True keeps it and goes on, "
+                "--overwrite True replaces it."
             )
     write_rows(output_dir, described_rows)
     if not resume:
@@ -170,7 +173,7 @@ def ablate(
     try:
         failures = execute_all(runs, jobs, resume)
     except KeyboardInterrupt:
-        print("the same command with --resume true goes on with what is left", flush=True)
+        print("the same command with --resume True goes on with what is left", flush=True)
         raise
     if row is None:
         merged(output_dir, against)
@@ -180,5 +183,5 @@ def ablate(
         listing = "\n  ".join(f"{run.title}: {failure}" for run, failure in failures)
         raise RunsFailedError(
             f"{len(failures)} of {len(runs)} runs failed, the others are done:\n  {listing}\nThe log.txt of each "
-            "that began tells the rest; --resume true runs only what is missing."
+            "that began tells the rest; --resume True runs only what is missing."
         )

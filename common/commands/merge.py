@@ -24,5 +24,5 @@ def merge(output_dir: str, against: str | None = None) -> None:
         listing = "\n  ".join(missing)
         raise RunsFailedError(
             f"not done, so that their rows are left out:\n  {listing}\nEach folder's log.txt tells "
-            "why, where there is one; ablate --resume true, with --row or without, runs what is missing."
+            "why, where there is one; ablate --resume True, with --row or without, runs what is missing."
         )

@@ -66,7 +66,7 @@ def _parser(folder: Path) -> ConfigParser:
     parser = ConfigParser()
     parser.read_config(str(path))
     parser.read_meta(str(path.with_name("metadata.json")))
-    missing = [key for key in ("network_def", "inferer", "device") if key not in parser]
+    missing = [key for key in ("network_def", "train#inferer", "device") if key not in parser]
     if missing:
         raise ValueError(f"{path} has no key {', '.join(missing)}.")
     parser["bundle_root"] = str(folder)
@@ -77,7 +77,7 @@ def _measured(parser: ConfigParser, slab: int, sizes: tuple[int, ...], repeats: 
     """A bundle's line of the table."""
     device = parser.get_parsed_content("device")
     network = to_channels_last(parser.get_parsed_content("network_def"), device).eval()
-    inferer = parser.get_parsed_content("inferer")
+    inferer = parser.get_parsed_content("train#inferer")
     image = parser["_meta_#network_data_format#inputs#image"]
     channels = image["num_channels"]
     if "guided" in parser and not is_true(parser.get_parsed_content("guided")):

@@ -284,13 +284,13 @@ class AlternatingTrainer(Trainer):
             dist.all_reduce(values)
             values /= dist.get_world_size()
         output = dict(zip(logs, values.tolist(), strict=True))
-        output["loss"] = sum(output[f"{name}/total"] for name in self.players)
         wrong = [term for term, value in output.items() if value != value or abs(value) == float("inf")]
         if wrong:
             raise FloatingPointError(
                 f"iteration {engine.state.iteration}: not finite: {', '.join(wrong)}. Lower the learning rate, "
                 "clip the gradient (clip_norm), or turn amp off."
             )
+        output["loss"] = sum(output[f"{name}/total"] for name in self.players)
         for name, player in self.players.items():
             player.step_scheduler(output[f"{name}/total"], engine.state.iteration % engine.state.epoch_length == 0)
         return output
@@ -364,3 +364,13 @@ class AlternatingTrainer(Trainer):
         # Into what is there: of another layout than its weight, a gradient sends Adam a slower way.
         for own, mean in zip(grads, flat.split([g.numel() for g in grads]), strict=True):
             own.copy_(mean.view_as(own))
+
+
+def of_stage(trainer: Callable[..., AlternatingTrainer], **own: Any) -> AlternatingTrainer:
+    """The trainer of one stage of a method that trains in several.
+
+    Args:
+        trainer: in JSON an :class:`AlternatingTrainer` with ``"_mode_": "callable"``, and what all stages share.
+        own: further arguments, or those that this stage has others of.
+    """
+    return trainer(**own)

@@ -131,7 +131,7 @@ def _execute(run: Run, resume: bool, programs: Programs) -> str | None:
         if not _locked(log):
             return (
                 f"{path}: a run that was started before still writes to it, by another command, or by one that was "
-                "killed; wait for its end, or end it, and go on with --resume true."
+                "killed; wait for its end, or end it, and go on with --resume True."
             )
         if resume:
             _count(run.folder, path)
@@ -140,7 +140,7 @@ def _execute(run: Run, resume: bool, programs: Programs) -> str | None:
             log.truncate()
         before_now = log.tell()
         for evaluate in (False, True) if run.trains else (True,):
-            line = [*words(run, resume, evaluate), "--traceback=true"]
+            line = [*words(run, resume, evaluate), "--traceback=True"]
             if not evaluate:
                 begun.write_text(f"{time.time():.1f} {_logged(run.folder)}\n")
             status = programs.run([sys.executable, "-m", "monai.bundle", "run", *line], log)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ..data.lists.datalist import FILE
 from ..reports import merge_pictures, merge_tables
-from .runs import Run, words
+from .runs import Run, evaluated_with, words
 
 ROWS = "rows.json"
 
@@ -29,6 +29,7 @@ def described(output_dir: str | os.PathLike, runs: Sequence[Run]) -> dict[str, l
         folder = run.folder.relative_to(output_dir).as_posix()
         # Without where it writes, which a command from elsewhere calls otherwise.
         command = [word for word in words(run, False) if not word.startswith(("--output_dir=", "--ckpt_dir="))]
+        command += evaluated_with(run)
         trained = Path(os.path.relpath(run.trained, output_dir)).as_posix()
         rows.setdefault(run.row, []).append(
             {"seed": run.seed, "folder": folder, "trained": trained, "command": command, "datalist": digest}
@@ -65,7 +66,7 @@ def check_same(output_dir: str | os.PathLike, rows: Mapping[str, Sequence[Mappin
                 f"{Path(output_dir) / folder}: {ROWS} says that this was run with {was or 'less'}, now it is "
                 f"{now or 'without that'}. Give all commands the same, or another --output_dir, or remove {ROWS} and "
                 "the folders of the rows that are to be made anew."
-                + ("" if done else " What is not done may change where --resume true goes on without --row.")
+                + ("" if done else " What is not done may change where --resume True goes on without --row.")
             )
 
 

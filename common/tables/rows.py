@@ -136,7 +136,7 @@ def over_folds(row: dict, folds: int) -> dict:
     configs = Path(row["bundle"]) / "configs"
     if not (configs / "cross_validation.json").is_file():
         raise FileNotFoundError(f"--folds {folds}, row '{row['name']}': {configs} has no cross_validation.json.")
-    pool = [{"folds": folds, "fold": fold, **entry} for fold in range(folds) for entry in row["pool"] or [{}]]
+    pool = [{"data#folds": folds, "fold": fold, **entry} for fold in range(folds) for entry in row["pool"] or [{}]]
     return {**row, "overlays": ["cross_validation", *row["overlays"]], "pool": pool}
 
 

@@ -130,18 +130,32 @@ def _overlap(key: str, other: str) -> bool:
 
 
 def words(run: Run, resume: bool, evaluate: bool = False) -> list[str]:
-    """What follows ``python -m monai.bundle run`` to train, or to ``evaluate``; with ``resume`` a training goes on."""
+    """What follows ``python -m monai.bundle run`` to train, or to ``evaluate``; with ``resume`` a training goes on.
+
+    An evaluation has evaluate.json over the training's configs, and over it the overlay of the weights, where there is
+    one. Keys below ``evaluate`` are for it alone.
+    """
     configs = run.configs
     keys = {**run.override, "output_dir": run.folder, "ckpt_dir": run.trained / "models"}
     if evaluate:
         configs = [*configs, str(Path(configs[0]).with_name("evaluate.json"))]
-    elif resume:
-        keys["resume"] = True
+        overlay = run.trained / "models" / "model.json"
+        if overlay.is_file():
+            configs.append(str(overlay))
+            keys = {"checkpoint": overlay.with_suffix(".pt"), **keys}  # where it is now
+    else:
+        keys = {key: value for key, value in keys.items() if top_of(key) != "evaluate"}
+        if resume:
+            keys["resume"] = True
+    return [f"--config_file={configs}", *_options(keys)]
 
-    def text(value: object) -> str:
-        if value is None:
-            return "$None"  # MONAI passes over an override that is None
-        return str(value).lower() if isinstance(value, bool) else str(value)
 
+def evaluated_with(run: Run) -> list[str]:
+    """The words of a run's evaluation that its training has not."""
+    return _options({key: value for key, value in run.override.items() if top_of(key) == "evaluate"})
+
+
+def _options(keys: Mapping[str, object]) -> list[str]:
+    """Keys as words; None as an expression, as MONAI passes over an override that is None."""
     # With the equals sign, because a value may begin with a dash.
-    return [f"--config_file={configs}", *(f"--{key}={text(value)}" for key, value in keys.items())]
+    return [f"--{key}={'$None' if value is None else value}" for key, value in keys.items()]

@@ -7,8 +7,8 @@ import warnings
 
 import pytest
 
-from common.blocks import ROOT
 from common.runtime.parallel_runs import Programs
+from tests.bundles.runs import ROOT
 
 
 @pytest.fixture

@@ -19,7 +19,6 @@ import pytest
 from matplotlib.image import imread
 
 from common import __main__
-from common.blocks import ROOT
 from common.commands.ablate import ablate
 from common.commands.merge import merge
 from common.errors import RunsFailedError
@@ -29,6 +28,7 @@ from common.tables import execution
 from common.tables.merged import write_rows
 from common.tables.runs import Run
 from tests.bundles import runs
+from tests.bundles.runs import ROOT
 from tests.refused import refused
 
 SHIFT = {f"displacement_{axis}": 0.0 for axis in "xyz"}
@@ -46,6 +46,8 @@ TRAIN = {
     ],
     **WORDS,
     **NUMBERS,
+    "checkpoint": None,
+    "laid": None,
     "luck": "$(0.3 + @fold) * @seed**2",
     "loss": {"weight": 1, "inputs": ["sr"]},
     "settings": "$[@dataset_dir, @resume, @loss, @note]",
@@ -54,13 +56,20 @@ TRAIN = {
         "$1 / @gain",
         "$Path(@ckpt_dir).mkdir(parents=True, exist_ok=True)",
         "$(Path(@ckpt_dir) / 'model.txt').write_text(repr(@settings))",
+        '$(Path(@ckpt_dir) / \'model.json\').write_text(\'{"trained": {}, "laid": "%s"}\' % @output_dir)',
     ],
 }
 EVALUATE = {
     "methods": "$zip(['cubic', 'fake'], [@base + @noise, @base + @noise + @gain + @luck])",
     "shift": SHIFT,
     "rows": "$[dict(case='sub-' + str(@fold), method=m, psnr=p, ssim=0.9, **@shift) for m, p in @methods]",
-    "run": ["$(Path(@ckpt_dir) / 'model.txt').read_text()", "$write_table(@output_dir, @rows)", "$1 / @divisor"],
+    "evaluate": {"note": "none"},
+    "said": "$[@checkpoint, @laid, @evaluate#note]",
+    "run": [
+        "$open(@output_dir + '/said.txt', 'w').write(repr(@said))",
+        "$write_table(@output_dir, @rows)",
+        "$1 / @divisor",
+    ],
 }
 
 
@@ -143,14 +152,14 @@ def test_a_table_in_which_rows_fail_and_which_is_then_resumed(run, out, commands
     commands.clear()
     mended = [plain, {"name": "broken", "override": {"gain": 0.5}}, folds, other, bad]
     refused(lambda: run(mended, data=data, resume="true"), RunsFailedError, "1 of 6", "bad: evaluation")
-    assert ["--resume=true" in command for command in commands] == [True, False, True, False]
+    assert ["--resume=True" in command for command in commands] == [True, False, True, False]
     assert table(out) == {**expected, ("broken", "sub-0"): 30.5}
     # Begun anew and stopped at once: a later --resume must not take these tables for new ones.
     monkeypatch.setattr(Programs, "run", lambda *_: os.kill(os.getpid(), signal.SIGTERM) or -signal.SIGTERM)
     with pytest.raises(KeyboardInterrupt):
         run(data=data, overwrite=True)
     assert not list(out.glob("*/**/table.json"))
-    assert capsys.readouterr().out.endswith("the same command with --resume true goes on with what is left\n")
+    assert capsys.readouterr().out.endswith("the same command with --resume True goes on with what is left\n")
 
 
 def test_what_another_table_has_trained(run, commands, tmp_path):
@@ -385,8 +394,8 @@ def test_rows_one_by_one(bundle, run, commands, tmp_path, capsys):
         ({"row": 1, "gain": 3, "overwrite": True}, ValueError, ["run with less", "--gain=3", "made anew"]),
         ({"row": 1, "seeds": 1, "resume": True}, ValueError, ["no such run"]),
         ({"gain": 3, "resume": True}, ValueError, ["run with less", "--gain=3"]),
-        ({"row": 3}, FileExistsError, ["c/seed_0", "--resume true", "--overwrite true"]),
-        ({"row": 1}, FileExistsError, ["overwrite"]),
+        ({"row": 3}, FileExistsError, ["c/seed_0", "--resume True", "--overwrite True"]),
+        ({"row": 1}, FileExistsError, ["--overwrite True"]),
     ):
         refused(partial(one, **wrong), kind, *words)
         assert (parts / "rows.json").read_text() == before and (parts / "c" / "seed_1" / "table.json").is_file()
@@ -444,6 +453,22 @@ def test_what_the_command_line_sets_goes_to_all_rows(run, out, commands):
     assert "'-x=1'" in (out / "a" / "models" / "model.txt").read_text()
 
 
+def test_an_evaluation_has_the_overlay_of_the_weights_and_keys_of_its_own(run, out, commands):
+    """The overlay of another row's weights where it takes these; a changed key is not taken for what was done."""
+    begin = partial(run, [A, {**B, "weights": "a"}, {**C, "override": {"evaluate#note": "own"}}])
+    refused(lambda: begin(**{"evaluate#note": "all"}), ValueError, "row 'c' sets evaluate#note")
+    refused(lambda: begin(**{"evaluate#nte": "all"}), ValueError, "a: --evaluate#nte", "mean --evaluate#note?")
+    begin()
+    said = {name: (out / name / "said.txt").read_text() for name in "abc"}
+    models = out / "a" / "models" / "model.pt"
+    assert said["a"] == said["b"] == repr([str(models), str(out / "a"), "none"])
+    assert said["c"] == repr([str(out / "c" / "models" / "model.pt"), str(out / "c"), "own"])
+    assert [any("evaluate#" in word for word in line) for line in commands] == [False] * 4 + [True]
+    changed = partial(run, [A, {**B, "weights": "a"}, {**C, "override": {"evaluate#note": "new"}}], resume=True)
+    refused(changed, ValueError, "--evaluate#note=own", "--evaluate#note=new")
+    refused(lambda: begin(resume=True, overwrite=True), ValueError, "both true")
+
+
 def test_a_failed_process_is_one_message_and_exit_status_1(bundle, out, monkeypatch):
     rows = table_file(bundle / "mine.json", [{"name": "broken", "override": {"gain": 0}}])
     line = f"common ablate --bundle {bundle} --table {rows} --dataset_dir common/data --output_dir {out} --fold 3"
@@ -487,7 +512,7 @@ def test_rows_that_are_there_are_replaced_when_it_is_said(run, out, commands):
     history = out / "b" / "history_2.jsonl"
     history.parent.mkdir(parents=True)
     history.touch()
-    refused(lambda: run([A, B]), FileExistsError, history.parent, "--overwrite true")
+    refused(lambda: run([A, B]), FileExistsError, history.parent, "--overwrite True")
     assert not commands and history.exists()
     run(overwrite="true")
     assert len(commands) == 4 and not history.exists()
@@ -509,7 +534,7 @@ def test_what_is_refused_before_anything_runs(run, out, commands, tmp_path):
         ([{**A, "pool": [{"fold": 1}]}, {**B, "weights": "a"}], {}, ValueError, ["pool differs", "'a'"]),
         ([{**A, "bundle": "none"}], {}, FileNotFoundError, ["row 1 ('a')", "'bundle'", "none/configs/train.json"]),
         ([], {}, ValueError, ["at least one row"]),
-        ([A, {**B, "override": {"gian": 2}}], {}, ValueError, ["b: --gian", "did you mean gain?"]),
+        ([A, {**B, "override": {"gian": 2}}], {}, ValueError, ["b: --gian", "did you mean --gain?"]),
         ([{**A, "override": {"note": "x"}}], {"note": "y"}, ValueError, ["row 'a' sets note"]),
         ([{**A, "pool": [{"loss": {}}]}], {"loss#weight": 2}, ValueError, ["row 'a' sets loss", "loss#weight"]),
         ([{**A, "override": {"output_dir": "x"}}], {}, ValueError, ["row 'a' sets output_dir"]),

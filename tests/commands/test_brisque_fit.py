@@ -10,10 +10,10 @@ import numpy as np
 from skimage.io import imsave
 
 from common import __main__
-from common.blocks import ROOT
 from common.commands import brisque_fit as fit
 from common.commands.brisque_fit import brisque_fit
 from common.metrics import Brisque, brisque, brisque_features
+from tests.bundles.runs import ROOT
 from tests.pictures import picture
 from tests.refused import refused
 

@@ -14,8 +14,11 @@ from tests.bundles import runs
 from tests.refused import refused
 
 # The group whose volumes are learned from; what a scale makes of a pair.
-BUNDLES = {"srcnn": "source"}
-SCALED = {"srcnn": ({"scale": [3, 3, 1]}, "in_plane_spacing", [2.4, pytest.approx(4.125, abs=0.01)])}
+BUNDLES = {"srcnn": "source", "udean": "target"}
+SCALED = {
+    "srcnn": ({"scale": [3, 3, 1]}, "in_plane_spacing", [2.4, pytest.approx(4.125, abs=0.01)]),
+    "udean": ({"scale": [2, 2, 1]}, "slice_spacing", [0.96, 1.5]),
+}
 
 
 @pytest.mark.parametrize("bundle", BUNDLES)
@@ -60,7 +63,7 @@ def test_the_range_of_what_training_sees(bundle, tmp_path, capsys):
     (bad,) = tmp_path.glob(f"{tiny.case(1)}*")
     bad.write_bytes(b"no NIfTI")
     for options, words in (
-        ({"scal": 2}, ["no key scal"]),
+        ({"scal": 2}, ["scal: ", "no such key", "--scale"]),
         ({"transform": "seeds"}, ["--transform seeds", "no such transform"]),
         ({"group": "all"}, ["group is 'all'", "source, target"]),
         ({"finer": 0.9}, ["--finer 0.9", "at least 1"]),

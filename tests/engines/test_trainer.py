@@ -11,9 +11,10 @@ from ignite.engine import Events
 from torch import nn
 from torch.optim.lr_scheduler import LambdaLR, ReduceLROnPlateau
 
-from common.engines import AlternatingTrainer, Player
+from common.degradations import GaussianProfile
+from common.engines import AlternatingTrainer, Player, StepEpochs, of_stage
 from common.graph import TensorGraph
-from common.networks import RDN, AxisInterpolation
+from common.networks import RDN
 from tests.engines.games import Batches, close_to, spiked
 from tests.refused import refused
 
@@ -89,6 +90,7 @@ def game_by_hand(order, optimizer, iterations, repeat):
         terms = {"generator/cycle": cycle, "generator/fool": fool, "generator/total": cycle + 0.5 * fool}
         terms |= {"judge/real": real, "judge/fake": false, "judge/total": real + false}
         losses.append({name: loss.item() for name, loss in terms.items()})
+        losses[-1]["loss"] = losses[-1]["generator/total"] + losses[-1]["judge/total"]  # for handlers of others
     return values_of(net), losses
 
 
@@ -181,7 +183,7 @@ def test_what_an_overlay_turns_off_computes_no_step_and_moves_no_weight(decay):
     trainer.run()
     assert networks["idle"].weight.item() == 0.25 and list(trainer.players) == ["generator", "judge"]
     terms = {"generator": {"cycle", "fool", "total"}, "judge": {"real", "fake", "total"}}
-    assert set(trainer.state.output) == {f"{name}/{term}" for name, found in terms.items() for term in found}
+    assert set(trainer.state.output) == {"loss", *(f"{name}/{term}" for name in terms for term in terms[name])}
 
 
 def test_schedulers_step_once_an_iteration_however_many_steps_a_player_takes():
@@ -191,6 +193,17 @@ def test_schedulers_step_once_an_iteration_however_many_steps_a_player_takes():
         player.optimizer.register_step_pre_hook(lambda o, *_: rates.append(o.param_groups[0]["lr"]))
     trainer.run()
     assert rates == [0.1 * 0.5**i for i in range(4) for _ in range(4)]
+
+
+def test_a_step_of_epochs_and_the_network_of_a_players_name():
+    """Both are in the trainer of a stage, which shares the rest with others."""
+    decay, rates = partial(StepEpochs, step_size=2, gamma=0.5), []
+    player = Player(optimizer=sgd, losses=JUDGE, scheduler=decay)
+    trainer = of_stage(partial(trainer_of, epochs=4, iterations=9), players={"judge": player}, iterations=3)
+    assert player.networks == ("judge",)
+    player.optimizer.register_step_pre_hook(lambda o, *_: rates.append(o.param_groups[0]["lr"]))
+    trainer.run()
+    assert rates == [0.1] * 6 + [0.05] * 6
 
 
 def scripted(losses, networks=("judge",), factor=0.1, patience=0, stop_below=None, start=0.1):
@@ -266,7 +279,7 @@ def test_a_processor_that_emulates_bf16_is_told(capability, warned, monkeypatch,
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
     trainer_of(players_of(), amp=False)
     trainer_of(players_of(), **BF16)
-    assert len([w for w in recwarn if "--amp false" in str(w.message)]) == warned
+    assert len([w for w in recwarn if "--train#trainer#amp False" in str(w.message)]) == warned
 
 
 def trainer_in_fp16(players):
@@ -337,7 +350,7 @@ def compiled_or_not(compile):
     """A generator that adds to an interpolation, and its judge, whose turns share a forward pass."""
     torch.manual_seed(0)
     judge = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Conv2d(4, 1, 3))
-    networks = {"sr_net": RDN(4, 4, 1, 1, 4, base=AxisInterpolation(4, 1.5)), "judge": judge}
+    networks = {"sr_net": RDN(GaussianProfile((1, 1, 4)), 4, 4, 1, 1), "judge": judge}
     rows = {"l1": [1.0, l1, "fake", "hr"], "fool": [0.1, close_to(1), "verdict"]}
     players = {"judge": Player(["judge"], ADAM, JUDGE), "sr_net": Player(["sr_net"], ADAM, rows)}
     steps = {"fake": ["sr_net", "lr"], "verdict": ["judge", "fake"], "real": ["judge", "hr"]}

@@ -50,7 +50,7 @@ def trainer_of(folder, resume=False, rank=0):
     loader = UnpairedSlabLoader(*pools, (12, 12, 3), SCALE, 3, 4, seed=1, device="cpu")
     handlers = [LossHistory(folder / "history.jsonl"), ResumableState(folder / "state.pt", resume=resume)]
     graph = TensorGraph(networks, steps, ["hr", "hr_context", "lr"])
-    return AlternatingTrainer(torch.device("cpu"), 2, loader, graph, players, HALF, handlers)
+    return AlternatingTrainer(torch.device("cpu"), 2, loader, graph, players, HALF, train_handlers=handlers)
 
 
 def watch_layouts(trainer):

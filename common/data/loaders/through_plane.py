@@ -36,8 +36,8 @@ def check_patch(lr_patch: Sequence[int], factor: int, smallest: int, multiple: i
     if min(p, w) < smallest or p % multiple or w % multiple:
         raise ValueError(
             f"lr_patch {list(lr_patch)} and scale {factor} give HR images of {p}x{w} pixels; stage 3 needs multiples "
-            f"of {multiple}, at least {smallest}. Change --lr_patch, or lower --discriminator_layers, "
-            "--discriminator_scales and --attribute_halvings."
+            f"of {multiple}, at least {smallest}. Change --lr_patch, or lower layers and scales of --graph#networks"
+            "#discriminator_mr and downsamplings of --graph#networks#attributes_mr."
         )
 
 

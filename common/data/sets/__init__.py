@@ -1,5 +1,6 @@
 """What a training, its validation and its evaluation read: one component for each way to learn."""
 
+from .ct_guided import CTGuided
 from .guided import Guided
 from .in_context import UnpairedInContext
 from .pairs import Pairs
@@ -10,6 +11,7 @@ from .unknown_blur import UnknownBlur
 from .unpaired import Unpaired
 
 __all__ = [
+    "CTGuided",
     "Guided",
     "HRImages",
     "Pairs",

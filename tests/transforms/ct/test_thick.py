@@ -15,9 +15,9 @@ def volume(spacing, shape=(6, 6, 6), function=None):
     return scan_of(torch.rand(shape) if function is None else function(world_of(affine, shape)), affine)
 
 
-def check(spacing, scale):
+def check(spacing, scale, models=None):
     entry = {"lr": volume(spacing)}
-    assert CheckThickSlicesd("lr", scale)(entry)["lr"] is entry["lr"]
+    assert CheckThickSlicesd("lr", scale, models)(entry)["lr"] is entry["lr"]
 
 
 def test_slices_must_fit_the_scale_and_a_result_that_stays_anisotropic_is_warned_of():
@@ -30,10 +30,17 @@ def test_slices_must_fit_the_scale_and_a_result_that_stays_anisotropic_is_warned
         ((0.5, 1, 1.4), 2, "isotropic or nearly"),
         ((5, 1, 1), 5, "slices are 1 mm", "pixels are 5 mm", "slice_axis"),
         ((1, 1, 2), 4, "scan.nii.gz", "2 mm", "1 mm", "scale 4", "0.5 mm", '--scale "[1,1,2]"'),
-        ((1, 0.8, 3.4), 6, "takes 3 by itself", '--scale "[1,1,3]"'),
-        ((1, 1, 1.6), 6, "takes 2 by itself", '--scale "[1,1,2]"'),
+        ((1, 0.8, 3.4), 6, '--scale "[1,1,3]"'),
+        ((1, 1, 1.6), 6, '--scale "[1,1,2]"'),
     ]:
         refused(lambda spacing=spacing, scale=scale: check(spacing, scale), ValueError, *words)
+
+
+def test_weights_that_fit_are_named_or_who_chooses_them(tmp_path):
+    for name, text in (("model", '{"scale": [1, 1, 4]}'), ("model_2", '{"scale": [1, 1, 2]}'), ("broken", "{")):
+        (tmp_path / f"{name}.json").write_text(text)
+    refused(lambda: check((1, 1, 2), 4, tmp_path), ValueError, "[1, 1, 2]", tmp_path / "model_2.json", "or take mri-sr")
+    told(lambda: check((1, 1, 6), 3, tmp_path), "anisotropic", "Take mri-sr")
 
 
 @pytest.mark.parametrize(
@@ -77,5 +84,5 @@ def test_what_the_coarser_grid_cannot_hold_is_averaged_away_and_a_spacing_that_i
     assert ResampleHRd("hr", (1, 1, 1))({"hr": integers})["hr"].dtype == torch.float32
     for spacing in ((1, 1), (1, 0, 1), (1, 1, float("nan")), 1.0):
         refused(lambda s=spacing: ResampleHRd("hr", s), ValueError, "spacing", spacing, "three positive numbers")
-    for transform in (ResampleHRd("x", (1, 1, 1), True), CheckThickSlicesd("x", 2, True)):
+    for transform in (ResampleHRd("x", (1, 1, 1), True), CheckThickSlicesd("x", 2, allow_missing_keys=True)):
         assert transform({"other": 1}) == {"other": 1}
