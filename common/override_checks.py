@@ -95,6 +95,16 @@ def check(argv: Sequence[str] | None = None) -> None:
         raise ValueError("\n".join(problems))
 
 
+def unread(content: dict, key: str) -> str | None:
+    """Why nothing in a config would read a key, and which was meant; None when something reads it.
+
+    Args:
+        content: of the config.
+        key: of an override, as ``evaluator#amp``.
+    """
+    return _Config(content).unread(key, "--")
+
+
 class _Ending:
     """An excepthook: what is said when a run ends with an error, or is interrupted."""
 

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import difflib
 import functools
-import inspect
 import math
-import pydoc
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,6 +17,7 @@ from .cli_help import called
 from .data.lists.spacing import cubes
 from .export.modules import NAME, ROOT, renamed
 from .io.affines import ROUNDING, slice_permutation
+from .override_checks import unread
 from .transforms import CheckTrainingRanged
 from .values import is_true
 from .weights import read_overlay
@@ -284,15 +283,8 @@ def _content(parser: ConfigParser, key: str, otherwise: Any) -> Any:
 
 
 def _knows(config: ConfigParser, key: str) -> bool:
-    """Whether a configuration has a key, or the component that it lies in takes it as an argument."""
-    component, _, argument = key.replace("::", "#").rpartition("#")
-    if key in config or not component or component not in config:
-        return key in config
-    target = config[component].get("_target_") if isinstance(config[component], dict) else None
-    made = pydoc.locate(str(target))
-    # What a class passes on with ** is its parents'.
-    takers = made.__mro__[:-1] if inspect.isclass(made) else [made] if callable(made) else []
-    return any(argument in inspect.signature(taker).parameters for taker in takers)
+    """Whether something in a configuration reads a key."""
+    return unread(config.get(), key) is None
 
 
 def _offer(folder: Path, checkpoint: Path | None, overlay: Path | None, overrides: Mapping[str, Any]) -> Offer:

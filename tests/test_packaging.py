@@ -16,4 +16,6 @@ def test_pip_installs_all_code_and_what_stands_beside_it():
         installed.update(*(folder.glob(pattern) for pattern in tools["package-data"].get(name, [])))
     beside = {p for p in (ROOT / "common").rglob("*") if p.is_file() and p.suffix in (".json", ".html", ".conf")}
     assert beside <= installed | set((ROOT / "common" / "apps").rglob("*")), beside - installed
-    assert set(ROOT.glob("bundles/*/configs/*")) | set(ROOT.glob("bundles/*/models/*.pt")) <= installed
+    assert {
+        file for name in ("configs/*", "models/*.pt", "models/*.json") for file in ROOT.glob(f"bundles/*/{name}")
+    } <= installed

@@ -10,6 +10,7 @@ from monai.utils import set_determinism
 
 from ..data import VolumeCache
 from ..io.naming import root_cause
+from ..override_checks import unread
 from ..transforms import scan_statistics, widened_range
 from ..weights import read_overlay, write_overlay
 
@@ -45,9 +46,9 @@ def training_range(
         raise ValueError(f"--finer {finer}: expected a number of at least 1.")
     parser = ConfigParser()
     parser.read_config(config_file)
-    unknown = [key for key in ("data", *override) if key not in parser]
-    if unknown:
-        raise ValueError(f"{config_file} has no key {', '.join(unknown)}.")
+    problems = [problem for key in ("data", *override) if (problem := unread(parser.get(), key))]
+    if problems:
+        raise ValueError("\n".join(f"{config_file}: {problem}" for problem in problems))
     parser.update(override)
     overlay = None
     if checkpoint is not None and (overlay := read_overlay(checkpoint)) is None:

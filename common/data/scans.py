@@ -111,13 +111,12 @@ class GuidedScans(Scans):
     """Scans, each with a guide of the same subject on the grid of the result.
 
     Args:
-        dataset_dir, lr, subject: as for :class:`Scans`.
+        dataset_dir, lr, contrast, options: as for :class:`Scans`.
         output_dir: folder of the results, and of the quality of registrations.
         degradation: from the result to a scan.
         guide: pattern of the guides' files.
         guided: whether there are guides; without, ``guide`` is not looked at.
         register: whether guides are registered to their scans, see :class:`common.transforms.ResampleGuided`.
-        slice_axis, training_range, options: as for :class:`Scans`.
     """
 
     def __init__(
@@ -129,23 +128,15 @@ class GuidedScans(Scans):
         guide: str,
         guided: bool | str = True,
         register: bool | str = "auto",
-        slice_axis: str = "auto",
-        training_range: Mapping[str, Sequence[float]] | None = None,
         contrast: str = "t2w",
         **options: Any,
     ) -> None:
         guided = is_true(guided, "guided")
-        read = [
-            LoadScand("image", slice_axis=slice_axis),
-            LoadScand("guide", ordered=False, allow_missing_keys=True),
-            CheckTrainingRanged("image", training_range=training_range),
-        ]
+        super().__init__(dataset_dir, lr=lr, guide=guide if guided else None, contrast=contrast, **options)
         if guided:
-            grid = {"degradation": degradation, "register": register, "quality_dir": output_dir}
-            read.append(ResampleGuided("guide", reference="image", **grid))
-        super().__init__(
-            dataset_dir, transform=Compose(read), lr=lr, guide=guide if guided else None, contrast=contrast, **options
-        )
+            grid: dict[str, Any] = {"degradation": degradation, "register": register, "quality_dir": output_dir}
+            load = LoadScand("guide", ordered=False, allow_missing_keys=True)
+            self._checks = [load, *self._checks, ResampleGuided("guide", reference="image", **grid)]
 
 
 class ThickScans(Scans):

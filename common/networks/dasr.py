@@ -6,6 +6,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from ..degradations import Degradation
 from .slab import channels_to_slab, slab_to_channels
 
 
@@ -32,12 +33,12 @@ class DomainDistance(nn.Module):
     do not reach, and interpolated onto the HR grid (Wei et al. 2021). No gradient passes.
 
     Args:
-        factor: of the super-resolution in plane.
+        degradation: from HR to LR, which has one factor in plane.
     """
 
-    def __init__(self, factor: int) -> None:
+    def __init__(self, degradation: Degradation) -> None:
         super().__init__()
-        self.factor = factor
+        self.factor = degradation.factors[0]
 
     def forward(self, verdicts: torch.Tensor, lr: torch.Tensor) -> torch.Tensor:
         """Verdicts ``(B, 1, H', W')`` on a slab ``(B, 1, H, W, Z)`` to weights ``(B, 1, factor H, factor W, 1)``."""

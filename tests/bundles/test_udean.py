@@ -305,7 +305,6 @@ def test_authentic_lr(cohort, tmp_path):
 def test_how_sure_results_are(cohort, trained, tmp_path):
     """Fitted on cases with known HR, kept in the weights, written beside a result: in its units and grid."""
     overlay = shutil.copytree(trained / "models", tmp_path / "models") / "model.json"
-    overlay.write_text(json.dumps({**json.loads(overlay.read_text()), "uncertainty_scale": None}))
     run(["train", "evaluate", "evaluate_uncertainty"], tmp_path, dataset_dir=str(cohort))
     report = json.loads((tmp_path / "out" / "uncertainty.json").read_text())
     a, b = report["scale"]

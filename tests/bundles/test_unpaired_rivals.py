@@ -8,7 +8,6 @@ from common.degradations import KSpaceTruncation
 from . import runs
 
 SMALL = {"features": 8, "groups": 1, "blocks": 1, "reduction": 4, "widths": [4, 8], "lr_patch": [16, 16, 3]}
-UP, DOWN = {"lr_encoder", "sr_decoder"}, {"hr_encoder", "lr_decoder"}
 # Of each bundle: what a term looks at, and those generators that have a gradient of it.
 LEARNS = {
     "blind_sr": {
@@ -21,10 +20,10 @@ LEARNS = {
         "source_self": {"transfer"},
     },
     "cyclegan": {
-        "lr_cycle": UP | DOWN,
-        "hr_cycle": UP | DOWN,
-        "hr_fake_verdict": UP,
-        "lr_fake_verdict": DOWN,
+        "lr_cycle": {"up", "down"},
+        "hr_cycle": {"up", "down"},
+        "hr_fake_verdict": {"up"},
+        "lr_fake_verdict": {"down"},
     },
     "pseudo_sr": {
         "lr_fake_verdict": {"degrader"},
@@ -96,7 +95,7 @@ def test_dasr_learns_from_each_of_its_terms(batch):
 def test_known_pairs_lie_on_each_other(cohort):
     """The LR slab of a source is cut where its HR slab is."""
     small = {"dataset_dir": str(cohort), "device": "cpu", "lr_patch": [16, 16, 3], "batch_size": 4}
-    loader = runs.content("pseudo_sr", "train#dataloader", "train", **small)
+    loader = runs.content("pseudo_sr", "data", "train", **small).batches
     batch = next(iter(loader))
     for hr, lr in zip(batch["hr"][:, 0], batch["lr_source"][:, 0], strict=True):
         found = []

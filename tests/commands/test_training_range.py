@@ -63,7 +63,7 @@ def test_the_range_of_what_training_sees(bundle, tmp_path, capsys):
     (bad,) = tmp_path.glob(f"{tiny.case(1)}*")
     bad.write_bytes(b"no NIfTI")
     for options, words in (
-        ({"scal": 2}, ["no key scal"]),
+        ({"scal": 2}, ["scal: ", "no such key", "--scale"]),
         ({"transform": "seeds"}, ["--transform seeds", "no such transform"]),
         ({"group": "all"}, ["group is 'all'", "source, target"]),
         ({"finer": 0.9}, ["--finer 0.9", "at least 1"]),

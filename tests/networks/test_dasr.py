@@ -2,6 +2,7 @@
 
 import torch
 
+from common.degradations import KSpaceTruncation
 from common.losses import WeightedL1Loss
 from common.networks import DomainDistance, HighBands, PatchDiscriminator
 
@@ -21,8 +22,11 @@ def test_domain_distance_lies_where_it_was_judged():
     verdicts = PatchDiscriminator(3, features=4, layers=2)(lr)
     judged = torch.full_like(verdicts, -0.5)
     judged[0, 0, 6, 3] = 2.0  # its patch of 9 x 9 is centred on LR pixel (10, 7)
-    weights = DomainDistance(2)(judged, lr)
-    assert weights.shape == (1, 1, 48, 40, 1) and not DomainDistance(2)(verdicts, lr).requires_grad
+    weights = DomainDistance(KSpaceTruncation((2, 2, 2)))(judged, lr)
+    assert (
+        weights.shape == (1, 1, 48, 40, 1)
+        and not DomainDistance(KSpaceTruncation((2, 2, 2)))(verdicts, lr).requires_grad
+    )
     place = (weights[0, 0, :, :, 0] == weights.max()).nonzero().float().mean(0)
     assert place.tolist() == [20.5, 14.5]  # HR pixels 20 and 21, 14 and 15
     hr, ones = torch.rand(1, 1, 48, 40, 6), torch.ones(1, 1, 48, 40, 1)

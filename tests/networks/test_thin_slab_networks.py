@@ -8,7 +8,14 @@ from torch import nn
 from torch.nn import functional as F
 
 from common.degradations import KSpaceTruncation
-from common.networks import TSRCAN, SlabEncoder, SlabSuperResolver, TSRCANDecoder
+from common.networks import (
+    TSRCAN,
+    SlabEncoder,
+    SlabSuperResolver,
+    TranslatedTSRCAN,
+    TSRCANDecoder,
+    TSRCANDegrader,
+)
 from common.networks.slab import channels_to_slab, slab_to_channels, to_channels_last
 from common.networks.ts_rcan import Earlier
 
@@ -137,3 +144,15 @@ def test_a_slab_becomes_one_of_the_scale_and_torchscript_equals_eager_at_any_siz
         sr = network(lr)
         assert sr.shape == (2, 1, h * scale[0], w * scale[1], 3 * scale[2]) and sr.std() > 0.05
         assert torch.allclose(scripted(lr), sr, atol=1e-6)
+
+
+def test_a_translator_keeps_the_grid_and_begins_with_the_slab():
+    lr, sizes = torch.rand(1, 1, 8, 8, 3), {"features": 8, "groups": 1, "blocks": 1, "reduction": 4}
+    degradation = KSpaceTruncation((2, 2, 2))
+    both = TranslatedTSRCAN(3, degradation, **sizes)
+    assert torch.equal(both.translator(lr), lr) and torch.equal(both(lr), both.super_resolver(lr))
+    bare = TranslatedTSRCAN(3, degradation, residual=False, **sizes)
+    assert bare.translator(lr).shape == lr.shape and not torch.equal(bare.translator(lr), lr)
+    down, hr = TSRCANDegrader(3, degradation, **sizes), torch.rand(1, 1, 16, 16, 6)
+    assert down(hr).shape == lr.shape
+    assert torch.equal(TSRCANDegrader(3, degradation, residual=True, **sizes).decoder(down.encoder(hr), lr), lr)

@@ -75,7 +75,7 @@ class SuperResolutionTask(InferTask):
         self.options = {
             key: value
             for key, value in config.items()
-            if (isinstance(value, bool) and key not in of_weights) or key.endswith("_axis")
+            if (key not in of_weights if isinstance(value, bool) else key.endswith("_axis"))
         }
         self._load({})
         scale = f"{' x '.join(map(str, self.scale))} (in plane, in plane, across the slices)"

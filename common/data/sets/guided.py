@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from monai.data import Dataset
@@ -21,19 +21,12 @@ from ..loaders.slices import SliceLoader
 from ..loaders.volumes import VolumeCache
 from .base import Sets
 
-_LISTED = {"hr": "*/*_t2w.nii.gz", "guide": "*/*_t1w.nii.gz"}
-# By whether it is the source group that is learned from.
-SIMULATED: dict[bool, dict[str, Any]] = {
-    True: {"subjects": 8, "datalist": {**_LISTED, "split": [5, 0, 1, 2]}},
-    False: {"subjects": 10, "datalist": {**_LISTED, "split": [0, 7, 1, 2]}},
-}
-
 
 class Guided(Sets):
     """Scans in plane, each with a guide of the same subject, for methods that learn from HR or from the scans alone.
 
     Args:
-        dataset_dir, output_dir, degradation, slice_axis, folds, fold, device: as for :class:`Sets`.
+        dataset_dir, output_dir, degradation, slice_axis, simulated, folds, fold, device: as for :class:`Sets`.
         hr_patch: pixels along the edge of an HR patch.
         margin: pixels around it that its degradation needs.
         batch_size: patches in a batch.
@@ -50,11 +43,17 @@ class Guided(Sets):
             takes the place of the first pair in the names of its files.
         case: number from 0 of the one scan of ``group`` that training, validation and test are to have; None for all.
         seed: of the patches that are drawn.
-        simulated: as for :class:`Sets`; default T2-weighted heads with T1-weighted guides.
 
     Raises:
         ValueError: for a degradation that does not act in plane alone.
     """
+
+    SIMULATED: ClassVar[Mapping[str, Any]] = {
+        "subjects": 10,
+        "contrasts": "t1w,t2w",
+        "spacing": 1.5,
+        "datalist": {"hr": "*/*_t2w.nii.gz", "guide": "*/*_t1w.nii.gz", "split": [0, 7, 1, 2]},
+    }
 
     def __init__(
         self,
@@ -83,7 +82,9 @@ class Guided(Sets):
         device: torch.device | str = "cpu",
     ) -> None:
         in_plane(scale=degradation.factors)
-        simulated = simulated or {"contrasts": "t1w,t2w", "spacing": 1.5, **SIMULATED[group == "source"]}
+        if group == "source":
+            listed = {**self.SIMULATED["datalist"], "split": [5, 0, 1, 2]}
+            simulated = {"subjects": 8, "datalist": listed, **(simulated or {})}
         super().__init__(dataset_dir, output_dir, simulated, degradation, slice_axis, folds, fold, device)
         self.guides = ["guide"] if is_true(guided, "guided") else []
         self.target, self.group, self.contrasts, self.case = target, group, contrasts, case
