@@ -99,7 +99,7 @@ class ConsistentInferer(Inferer):
             missed = _unexplained(lr, degradation(sr)[scanned], noise)
             if weight is None:
                 weight = _share_of_signal(missed, noise)
-            # In place, because a volume more is what memory is short of.
+            # No back_project, which weighs nothing. In place, because a volume more is what memory is short of.
             missed = F.pad(missed.mul_(weight), outside)
             sr = sr.add_(degradation.adjoint(missed).mul_(gain)).clamp_min_(0)
         return sr[(..., *inside)].contiguous()

@@ -10,6 +10,7 @@ from monai.networks.layers import gaussian_1d
 from torch import nn
 from torch.nn import functional as F
 
+from ..physics.gaussian import FWHM_PER_SIGMA
 from ..values import is_true
 from .slab import channels_to_slab, slab_to_channels
 
@@ -78,7 +79,7 @@ class LinearDegradation(nn.Module):
             transform[:, -1] += level
             self.register_buffer(f"transform_{axis}", transform.float(), persistent=False)
             self.register_buffer(f"frequencies_{axis}", frequencies.float(), persistent=False)
-            sigma = (0.5 if encoded else 1.0) * f / (2 * math.sqrt(2 * math.log(2)))
+            sigma = (0.5 if encoded else 1.0) * f / FWHM_PER_SIGMA
             self.decays.append(nn.Parameter((2 * (math.pi * sigma * frequencies) ** 2).diff().sqrt().float()))
 
     def windows(self) -> list[tuple[torch.Tensor, torch.Tensor]]:
