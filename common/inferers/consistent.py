@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from ..degradations import Degradation
 from ..physics.noise import noise_in_air, rician_bias
+from ..values import check_whole
 
 _WINDOW = 5  # LR voxels
 
@@ -61,10 +62,7 @@ class ConsistentInferer(Inferer):
                 "ConsistentInferer needs a linear degradation, for its adjoint. Give the linear part, which says what "
                 f"of the object the scan holds: {degradation.why_not_linear()}"
             )
-        if isinstance(iterations, bool) or not isinstance(iterations, int) or iterations < 0:
-            raise ValueError(
-                f"iterations (the configs' projections) is {iterations!r}, expected a whole number, 0 or more."
-            )
+        check_whole(0, **{"iterations (the configs' projections)": iterations})
         self.inferer = inferer
         self.degradation = degradation
         self.iterations = iterations
