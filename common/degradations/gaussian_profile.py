@@ -14,8 +14,6 @@ from ..physics.gaussian import FWHM_PER_SIGMA
 from ..physics.spline import apply_along, spline_matrix
 from .base import SPATIAL_DIMS, Degradation
 
-__all__ = ["GaussianProfile"]
-
 
 class GaussianProfile(Degradation):
     r"""Average along each axis with a Gaussian profile as wide as the LR voxels, once for each LR voxel.

@@ -17,19 +17,6 @@ import torch
 
 from .images import ending, missing_content
 
-__all__ = [
-    "append_about",
-    "as_json",
-    "check_writable",
-    "load_state",
-    "read_about",
-    "read_object",
-    "read_sidecar",
-    "replacing",
-    "sidecar",
-    "slice_thickness",
-]
-
 _ABOUT = "extra/about.json"  # where torch.jit puts, and looks for, further files
 _THICKEST = 1000.0  # mm
 _KEYS = {"bundle", "version", "network", "settings", "defaults", "sha256"}

@@ -12,8 +12,6 @@ from scipy.ndimage import correlate1d
 from skimage.filters import threshold_otsu
 from torch.nn import functional as F
 
-__all__ = ["noise_in_air", "noise_levels", "rician_bias", "tissue_details"]
-
 _AIR = 0.1  # of the normalised intensity: what is darker is taken for air
 _WINDOW = 5  # pixels
 _REACH = 2  # pixels around a block of zeros, what a mask's border may have a part in

@@ -9,8 +9,6 @@ import numpy as np
 import torch
 from scipy.ndimage import map_coordinates
 
-__all__ = ["apply_along", "keys_cubic", "spline_matrix", "upsampling_matrix"]
-
 
 def keys_cubic(x: torch.Tensor) -> torch.Tensor:
     """The cubic convolution kernel with a = -1/2 (Keys 1981, eq. 15)."""

@@ -17,8 +17,6 @@ from matplotlib.textpath import TextPath
 from .files import save_figure
 from .layers import Place, layered
 
-__all__ = ["Flow", "Losses", "data_flow"]
-
 # In points; the picture has two pixels a point.
 _WIDTH, _MARGIN = 800.0, 12.0
 _BOX, _ROW = 28.0, 44.0

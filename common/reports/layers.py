@@ -9,8 +9,6 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.optimize import linprog
 
-__all__ = ["Layers", "Place", "layered"]
-
 # A tensor's name and a layer: its box, in the layer of its step, or in a later one where its line passes.
 Place = tuple[str, int]
 

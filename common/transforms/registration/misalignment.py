@@ -13,8 +13,6 @@ from monai.transforms import MapTransform, Randomizable, RandomizableTransform
 from scipy.ndimage import affine_transform
 from scipy.spatial.transform import Rotation
 
-__all__ = ["RandMisalign", "RandMisalignd"]
-
 # World axes of an affine in RAS convention.
 LEFT_RIGHT, ANTERIOR_POSTERIOR, HEAD_FEET = range(3)
 
