@@ -123,17 +123,10 @@ class AdaptedInferer(Inferer):
         return self.iterations > 0
 
     def __call__(self, inputs: torch.Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any) -> torch.Tensor:
-        """Super-resolve a batch of volumes.
+        """As the inferer, of ``(B, 1, X, Y, Z)``, slices along the last axis.
 
-        Args:
-            inputs: ``(B, 1, X, Y, Z)``, slices along the last axis.
-            network: a module that maps images ``(b, 1, H, W)`` to ``(b, 1, H, f W)``, f the degradation's last factor;
-                it stays as it is.
-            args: further arguments of the inferer.
-            kwargs: further keyword arguments of the inferer.
-
-        Returns:
-            As the inferer.
+        The network is a module that maps images ``(b, 1, H, W)`` to ``(b, 1, H, f W)``, f the degradation's last
+        factor; it stays as it is.
         """
         if not self.iterations:
             return self.inferer(inputs, network, *args, **kwargs)

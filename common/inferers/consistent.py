@@ -69,17 +69,7 @@ class ConsistentInferer(Inferer):
         self.margin = margin
 
     def __call__(self, inputs: torch.Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any) -> torch.Tensor:
-        """Super-resolve a batch of volumes.
-
-        Args:
-            inputs: ``(B, 1, X, Y, Z)``, normalised so that 0 is no signal.
-            network: as the inferer takes it.
-            args: further arguments of the network.
-            kwargs: further keyword arguments of the network.
-
-        Returns:
-            The corrected result, as large as the inferer's, nowhere negative.
-        """
+        """Super-resolve ``(B, 1, X, Y, Z)``, normalised so that 0 is no signal; the result is nowhere negative."""
         lr = inputs.as_tensor() if isinstance(inputs, MetaTensor) else inputs
         if not self.iterations:
             return self.inferer(lr, network, *args, **kwargs)
