@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from monai.config import KeysCollection
 from monai.data import MetaTensor
 from monai.transforms import MapTransform
 from skimage.restoration import denoise_nl_means
@@ -38,9 +37,6 @@ class DenoiseSlicesd(MapTransform):
     References:
         Buades et al., Non-Local Means Denoising, Image Processing On Line 2011.
     """
-
-    def __init__(self, keys: KeysCollection, allow_missing_keys: bool = False) -> None:
-        super().__init__(keys, allow_missing_keys)
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         d = dict(data)
