@@ -83,7 +83,7 @@ class Guided(Sets):
         device: torch.device | str = "cpu",
     ) -> None:
         in_plane(scale=degradation.factors)
-        simulated = simulated or {"contrasts": "t1w,t2w", "spacing": 1.5, **SIMULATED[group]}
+        simulated = {"contrasts": "t1w,t2w", "spacing": 1.5, **SIMULATED[group], **(simulated or {})}
         super().__init__(dataset_dir, output_dir, simulated, degradation, slice_axis, folds, fold, device)
         self.guides = ["guide"] if is_true(guided, "guided") else []
         self.target, self.group, self.contrasts, self.case = target, group, contrasts, case

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from monai.data import Dataset
@@ -22,13 +22,6 @@ from ..loaders.slabs import check_fit
 from ..loaders.slices import KernelSliceLoader
 from ..loaders.volumes import VolumeCache
 from .base import Sets
-
-SIMULATED = {
-    "subjects": 12,
-    "contrasts": "t1w",
-    "spacing": 1.5,
-    "datalist": {"hr": "*/*_t1w.nii.gz", "split": [4, 4, 1, 3]},
-}
 
 
 class UnknownBlur(Sets):
@@ -63,6 +56,13 @@ class UnknownBlur(Sets):
         ValueError: for a degradation or an ``lr_patch`` that is not in plane alone, or no whole ``batch_volumes``.
     """
 
+    SIMULATED: ClassVar[Mapping[str, Any]] = {
+        "subjects": 12,
+        "contrasts": "t1w",
+        "spacing": 1.5,
+        "datalist": {"hr": "*/*_t1w.nii.gz", "split": [4, 4, 1, 3]},
+    }
+
     def __init__(
         self,
         dataset_dir: str | None,
@@ -88,7 +88,7 @@ class UnknownBlur(Sets):
         denoise_input: bool | str = False,
         seed: int = 0,
         slice_axis: str | None = None,
-        simulated: Mapping[str, Any] = SIMULATED,
+        simulated: Mapping[str, Any] | None = None,
         folds: int | None = None,
         fold: int = 0,
         device: torch.device | str = "cpu",
