@@ -12,8 +12,9 @@ from .loaders.slices import KernelSliceLoader, SliceLoader
 from .loaders.through_plane import ThroughPlaneLoader, check_patch
 from .loaders.triplets import TripletLoader
 from .loaders.volumes import VolumeCache
-from .scans import GuidedScans, Scans
+from .scans import GuidedScans, Scans, ThickScans
 from .sets import (
+    CTGuided,
     Guided,
     HRImages,
     Pairs,
@@ -27,6 +28,7 @@ from .sets import (
 )
 
 __all__ = [
+    "CTGuided",
     "CaseFailure",
     "CaseLoader",
     "Guided",
@@ -41,6 +43,7 @@ __all__ = [
     "ScansAlone",
     "SliceLoader",
     "SourcePairs",
+    "ThickScans",
     "ThickSlices",
     "ThroughPlaneLoader",
     "TripletLoader",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -11,11 +12,15 @@ from monai.transforms import Compose
 from ..degradations import Degradation
 from ..physics.scale import across_slices as check_across_slices
 from ..transforms import (
+    CheckMRd,
     CheckThickSlicesd,
     CheckTrainingRanged,
     DenoiseSlicesd,
+    EvenSlicesd,
     LoadScand,
+    NormaliseVolumed,
     ResampleGuided,
+    check_slice_factor,
     resized_planes,
 )
 from ..values import is_true
@@ -141,3 +146,43 @@ class GuidedScans(Scans):
         super().__init__(
             dataset_dir, transform=Compose(read), lr=lr, guide=guide if guided else None, contrast=contrast, **options
         )
+
+
+class ThickScans(Scans):
+    """:class:`Scans` of thick-slice MR, whose slices must fit the scale; those that alternate in brightness are evened.
+
+    Args:
+        dataset_dir: as for :class:`Scans`.
+        scale: ``[1, 1, n]``, n thin slices for each thick one.
+        slice_axis, training_range: as for :class:`Scans`.
+        check_mr: whether scans are refused whose values look like those of CT.
+        even_slices: whether slices that alternate in brightness are evened out.
+        models: folder of weights with their overlays; a message names the one that fits a scan better.
+        options: further ones of :class:`Scans`.
+
+    Raises:
+        ValueError: for any other scale.
+    """
+
+    def __init__(
+        self,
+        dataset_dir: str | None,
+        scale: Sequence[int],
+        slice_axis: str = "auto",
+        training_range: Mapping[str, Sequence[float]] | None = None,
+        check_mr: bool | str = True,
+        even_slices: bool | str = True,
+        models: str | os.PathLike | None = None,
+        **options: Any,
+    ) -> None:
+        factor = check_across_slices(scale=scale)
+        check_slice_factor(factor)
+        read = [
+            LoadScand("image", slice_axis=slice_axis, normalise=False),
+            *([CheckMRd("image")] if is_true(check_mr, "check_mr") else []),
+            NormaliseVolumed("image"),
+            *([EvenSlicesd("image")] if is_true(even_slices, "even_slices") else []),
+            CheckThickSlicesd("image", scale=factor, models=models),
+            CheckTrainingRanged("image", training_range=training_range),
+        ]
+        super().__init__(dataset_dir, **{"transform": Compose(read), **options})

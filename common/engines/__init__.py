@@ -5,8 +5,8 @@ from .evaluation import Evaluation
 from .evaluator import Case, CaseEvaluator
 from .inference import Inference
 from .kernel_estimation import KernelEstimation
-from .player import Player
-from .trainer import AlternatingTrainer
+from .player import Player, StepEpochs
+from .trainer import AlternatingTrainer, of_stage
 from .validation import Validation
 
 __all__ = [
@@ -18,5 +18,7 @@ __all__ = [
     "Inference",
     "KernelEstimation",
     "Player",
+    "StepEpochs",
     "Validation",
+    "of_stage",
 ]

@@ -31,16 +31,22 @@ class Schedule(Protocol):
         """Restore what :meth:`state_dict` gave."""
 
 
+class StepEpochs(torch.optim.lr_scheduler.StepLR):
+    """A ``StepLR`` whose steps are epochs, where others of a :class:`Player` count iterations."""
+
+
 class Player:
     """Who is trained on what: some networks of the graph, their optimizer and their losses.
 
     Args:
-        networks: names of the networks in the graph that this player trains.
-        optimizer: called with the networks' parameters; in JSON an optimizer with ``"_mode_": "callable"``.
+        networks: names of the networks in the graph that this player trains; default the one of the player's name.
+        optimizer: called with the networks' parameters; in JSON an optimizer with ``"_mode_": "callable"``. Default
+            Adam.
         losses: rows by name of a :class:`~common.losses.LossTable`.
         steps: optimizer steps an iteration.
         scheduler: called with the optimizer, and stepped once an iteration; in JSON with ``"_mode_": "callable"``. A
-            ``ReduceLROnPlateau`` is stepped once an epoch, with the epoch's mean of the player's total loss.
+            ``ReduceLROnPlateau`` is stepped once an epoch, with the epoch's mean of the player's total loss, and so is
+            a :class:`StepEpochs`.
         clip_norm: largest norm of the gradient, or None for no clipping.
         stop_below: learning rate below which the player has finished; the training ends when every player has. None
             for a player that goes on to the last epoch.
@@ -53,18 +59,18 @@ class Player:
 
     def __init__(
         self,
-        networks: Sequence[str],
-        optimizer: Callable[[list[nn.Parameter]], torch.optim.Optimizer],
-        losses: Mapping[str, Sequence[Any] | None],
+        networks: Sequence[str] | None = None,
+        optimizer: Callable[[list[nn.Parameter]], torch.optim.Optimizer] = torch.optim.Adam,
+        losses: Mapping[str, Sequence[Any] | None] | None = None,
         steps: int = 1,
         scheduler: Callable[[torch.optim.Optimizer], torch.optim.lr_scheduler.LRScheduler] | None = None,
         clip_norm: float | None = None,
         stop_below: float | None = None,
         schedule: Schedule | None = None,
     ) -> None:
-        if steps < 1 or not networks:
+        if steps < 1 or networks == []:
             raise ValueError(f"a player needs networks and at least 1 step, got networks={networks}, steps={steps}.")
-        self.networks = tuple(networks)
+        self.networks = tuple(networks or ())
         self.losses = LossTable(losses if schedule is None else _scheduled(losses, schedule))
         self.steps = steps
         self.clip_norm = clip_norm
@@ -75,6 +81,7 @@ class Player:
 
     def join(self, name: str, graph: TensorGraph, device: torch.device, fp16: bool) -> None:
         """Take the networks from the graph, make optimizer and scheduler, and check the losses' inputs."""
+        self.networks = self.networks or (name,)
         for network in self.networks:
             if network not in graph.networks:
                 known = ", ".join(graph.networks)
@@ -105,7 +112,7 @@ class Player:
             if epoch_ends:
                 self.scheduler.step(self._epoch_total / self._epoch_iterations)
                 self._epoch_total, self._epoch_iterations = 0.0, 0
-        elif self.scheduler is not None:
+        elif self.scheduler is not None and (epoch_ends or not isinstance(self.scheduler, StepEpochs)):
             self.scheduler.step()
 
     def state_dict(self) -> dict[str, Any]:

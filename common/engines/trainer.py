@@ -364,3 +364,13 @@ class AlternatingTrainer(Trainer):
         # Into what is there: of another layout than its weight, a gradient sends Adam a slower way.
         for own, mean in zip(grads, flat.split([g.numel() for g in grads]), strict=True):
             own.copy_(mean.view_as(own))
+
+
+def of_stage(trainer: Callable[..., AlternatingTrainer], **own: Any) -> AlternatingTrainer:
+    """The trainer of one stage of a method that trains in several.
+
+    Args:
+        trainer: in JSON an :class:`AlternatingTrainer` with ``"_mode_": "callable"``, and what all stages share.
+        own: further arguments, or those that this stage has others of.
+    """
+    return trainer(**own)

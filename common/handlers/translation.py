@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,7 +12,6 @@ import torch.distributed as dist
 from ignite.engine import Engine, Events
 
 from ..data.loaders.volumes import VolumeCache
-from ..degradations import Degradation
 
 
 class TranslationReport:
@@ -22,31 +22,26 @@ class TranslationReport:
 
     Args:
         path: the PNG to write.
-        source: CT volumes, key "hr", in [0, 1].
-        target: thick-slice MR scans, key "lr", in [0, 1].
-        degradation: from thin MR slices to thick ones, along the last axis.
-        attributes: values of an attribute code.
+        data: sets such as :class:`common.data.sets.CTGuided`: ``source`` are CT volumes, key "hr", ``train`` thick-slice
+            MR scans, key "lr", all in [0, 1]; ``degradation`` makes slices thick, and a code has ``attributes`` values.
         multiple: images are cut to a multiple of so many pixels, which the content encoders need.
     """
 
     def __init__(
         self,
         path: str | os.PathLike,
-        source: VolumeCache,
-        target: VolumeCache,
-        degradation: Degradation,
-        attributes: int,
+        data: Any,
         multiple: int = 4,
     ) -> None:
         self.path = Path(path)
-        self.degradation = degradation
-        self.images = {"hr": self._middle(source, "hr", multiple), "lr": self._middle(target, "lr", multiple)}
+        self.degradation = data.degradation
+        self.images = {"hr": self._middle(data.source, "hr", multiple), "lr": self._middle(data.train, "lr", multiple)}
         self.affines = {
-            "CT": source.affines[0]["hr"],
-            "MR": np.asarray(degradation.hr_affine(target.affines[0]["lr"])),
+            "CT": data.source.affines[0]["hr"],
+            "MR": np.asarray(data.degradation.hr_affine(data.train.affines[0]["lr"])),
         }
         # The same code each time, so that pictures of two epochs can be compared.
-        code = torch.randn(1, attributes, generator=torch.Generator().manual_seed(0))
+        code = torch.randn(1, data.attributes, generator=torch.Generator().manual_seed(0))
         self.batch = {**self.images, "prior_mr": code, "prior_ct": code}
 
     @staticmethod

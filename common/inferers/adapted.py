@@ -60,7 +60,7 @@ class AdaptedInferer(Inferer):
             :class:`~common.degradations.Interpolated` what is left is what a network begins from that keeps sizes. A
             :class:`~common.degradations.FittedProfile` is fitted to each scan of which no thickness is told, or none
             of 0.5 to 2 distances of its slices.
-        iterations: of training, 0 for none.
+        iterations: of training, 0 for none; a network that cannot be trained, as an exported one, goes without.
         batch_size: patches an iteration.
         lr_patch: size of a patch of what the degradation has left, along both axes of the image.
         learning_rate: of Adam at the beginning, from which it falls along a cosine.
@@ -137,9 +137,6 @@ class AdaptedInferer(Inferer):
 
         Returns:
             As the inferer.
-
-        Raises:
-            TypeError: when the network is none that can be trained, as an exported one.
         """
         if not self.iterations:
             return self.inferer(inputs, network, *args, **kwargs)
@@ -150,14 +147,12 @@ class AdaptedInferer(Inferer):
 
     def _better(self, volume: torch.Tensor, network: Callable[..., Any]) -> nn.Module:
         """The network or its trained copy, by their errors on images that are held out."""
+        self.said, degradation = {}, self.degradation
         exported = isinstance(network, torch.jit.ScriptModule)
         if exported or not isinstance(network, nn.Module) or not any(True for _ in network.parameters()):
-            raise TypeError(
-                f"{self.iterations} iterations of training on the scan are asked for, but a {type(network).__name__} "
-                "cannot be trained; take the bundle's own weights (model.pt), or 0 iterations."
-            )
+            tqdm.write(f"no training on the scan: exported weights ({type(network).__name__}) cannot be trained")
+            return network
         began = time.perf_counter()
-        self.said, degradation = {}, self.degradation
         if isinstance(degradation, FittedProfile):
             told = told_width(volume)
             if told is not None:
@@ -195,7 +190,7 @@ class AdaptedInferer(Inferer):
             return network
         uneven = None
         if self.gains and isinstance(degradation, GaussianProfile):
-            uneven = SliceGains(degradation.factors[2], degradation.offset[2], dark=0.0).to(volume.device)
+            uneven = SliceGains(degradation, dark=0.0).to(volume.device)
         adapted = self._trained(trained_on, copy.deepcopy(network), uneven)
         # A network that stands behind interpolation and has not learned yet may be worse than that.
         starts = [network, nn.Identity()] if isinstance(degradation, Interpolated) else [network]

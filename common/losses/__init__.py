@@ -12,6 +12,7 @@ from .kernel import (
     SumToOneLoss,
 )
 from .low_frequency import LowFrequencyLoss
+from .perceptual import PerceptualLoss
 from .ssim import SquaredSSIMLoss
 from .table import LossTable
 from .warm_up import WarmUp
@@ -29,6 +30,7 @@ __all__ = [
     "LeastSquaresLoss",
     "LossTable",
     "LowFrequencyLoss",
+    "PerceptualLoss",
     "SparsityLoss",
     "SquaredSSIMLoss",
     "SumToOneLoss",

@@ -5,6 +5,10 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from ..degradations import Degradation
+from ..values import is_true
+from .interpolation import AxisInterpolation
+
 
 class ResidualDenseBlock(nn.Module):
     """Densely connected 3x3 convolutions with ReLU, fused by a 1x1 convolution and added to the input.
@@ -36,27 +40,28 @@ class RDN(nn.Module):
     With the default sizes and one channel, all but the upsampler and the last convolution have 21,972,800 parameters.
 
     Args:
+        degradation: from HR to LR, along the last axis: which factor the network has, and where LR columns lie. One
+            convolution makes the channels of all the new columns.
         features: channels of the trunk.
         growth: channels that each layer of a block adds.
         blocks: residual dense blocks.
         layers: densely connected layers in each block.
-        factor: of the super-resolution along W; H is kept. One convolution makes the channels of all the new columns.
-        base: maps an LR image to an HR one without parameters, and the network learns what it misses, beginning with
-            nothing; None for the paper's form, which learns all of the image.
+        residual: whether the network learns what cubic interpolation misses, beginning with nothing; the paper has
+            False.
     """
 
     def __init__(
         self,
+        degradation: Degradation,
         features: int = 64,
         growth: int = 64,
         blocks: int = 16,
         layers: int = 8,
-        factor: int = 4,
-        base: nn.Module | None = None,
+        residual: bool | str = True,
     ) -> None:
         super().__init__()
-        self.factor = factor
-        self.base = base
+        self.factor = factor = degradation.factors[2]
+        self.base = AxisInterpolation(factor, degradation.offset[2]) if is_true(residual, "residual") else None
         self.shallow = nn.Conv2d(1, features, 3, padding=1)
         self.head = nn.Conv2d(features, features, 3, padding=1)
         self.blocks = nn.ModuleList(ResidualDenseBlock(features, growth, layers) for _ in range(blocks))
@@ -65,7 +70,7 @@ class RDN(nn.Module):
         )
         self.upsampler = nn.Conv2d(features, factor * features, 3, padding=1)
         self.tail = nn.Conv2d(features, 1, 3, padding=1)
-        if base is not None:
+        if self.base is not None:
             nn.init.zeros_(self.tail.weight)
             nn.init.zeros_(self.tail.bias)
 

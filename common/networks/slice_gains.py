@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from ..degradations import Degradation
 from .interpolation import AxisInterpolation
 
 
@@ -14,15 +15,14 @@ class SliceGains(nn.Module):
     A network that is trained on such pairs does not sharpen what one thick slice alone has.
 
     Args:
-        factor: HR slices per LR slice.
-        offset: the LR slice 0 lies at this HR slice (``Degradation.offset`` of the axis), from 0 to ``factor``.
+        degradation: that makes slices thick, along the last axis; says where they lie.
         dark: what images have where there is no signal.
     """
 
-    def __init__(self, factor: int, offset: float, dark: float = -1.0) -> None:
+    def __init__(self, degradation: Degradation, dark: float = -1.0) -> None:
         super().__init__()
-        self.factor, self.dark = factor, dark
-        self.interpolation = AxisInterpolation(factor, offset)
+        self.factor, self.dark = degradation.factors[2], dark
+        self.interpolation = AxisInterpolation(self.factor, degradation.offset[2])
 
     def forward(self, images: torch.Tensor, gains: torch.Tensor) -> torch.Tensor:
         """Multiply each slice by its gain, thin slices by the gains of thick ones, interpolated.

@@ -50,7 +50,7 @@ class VGG16Features(nn.Module):
                 f"the perceptual loss needs the weights of VGG-16, found {weights or 'none'}. Where torchvision and a "
                 "network are, torchvision.models.vgg16(weights='IMAGENET1K_V1') leaves them in "
                 "~/.cache/torch/hub/checkpoints/vgg16-397923af.pth; name the file, --vgg_weights FILE, or train "
-                "without this loss, --lambda_3 0."
+                "without this loss: leave --vgg_weights out."
             )
         state = load_state(Path(weights), "cpu")
         own = {key: state.get(key) if isinstance(state, dict) else None for key in self.state_dict()}

@@ -15,16 +15,16 @@ import torch
 from matplotlib.image import imread
 
 from common.commands.datalist import write_datalist
-from common.commands.remember import remember
 from common.degradations import GaussianProfile
-from common.io.files import read_about
+from common.weights import read_overlay
 
 from . import runs
 
 pytestmark = runs.only("ct_guided")
 TINY = runs.TINY["ct_guided"]
-SHORT = {"max_epochs": 1, "epoch_length": 1}
-HOUNSFIELD = {"ct_offset": "auto", "window": [-150, 250]}
+SHORT = {"max_epochs": 1, "epoch_length": 1, "train#trainer#epoch_length": 1}
+STAGE_1 = {"run": ["$@stage_1#trainer.run()"]}
+HOUNSFIELD = {"data#ct_offset": "auto", "data#window": [-150, 250]}
 THICK = GaussianProfile((1, 1, 4))
 run = partial(runs.run, "ct_guided")
 
@@ -80,19 +80,21 @@ def test_sizes():
     for scale in range(2, 7):
         p, w = content("lr_patch", scale=[1, 1, scale])
         assert min(p, scale * w) >= 64 and not scale * w % 4
-    same = runs.content("ct_guided", "network_def", "inference", checkpoint="none.pt").state_dict()
-    assert {k: v.shape for k, v in same.items()} == {k: v.shape for k, v in content("network_def").state_dict().items()}
+    small = {"features": 32, "growth": 32, "blocks": 4, "layers": 4}
+    same, own = (runs.content("ct_guided", "network_def", name, **small).state_dict() for name in ("inference", "train"))
+    assert {k: v.shape for k, v in same.items()} == {k: v.shape for k, v in own.items()}
 
 
 def test_equation_7():
     """The players of stage 3 have each term of eq. 1 to 7, with the paper's weights."""
-    players = content("players_3", lambda_3=0.5)
+    weighed = {"lambda_3": 0.5, "perceptual": {"_target_": "unittest.mock.MagicMock", "given": True}}
+    players = content("train#players", **weighed)
     terms = {name: weight for name, (weight, *_) in players["translation"].losses.terms.items()}
     groups = {"self": 10, "cycle": 10, "latent": 1, "perceptual": 0.5, "adversarial": 1}
     counts = {"self": 2, "cycle": 2, "latent": 4, "perceptual": 2, "adversarial": 2}
     assert terms == {name: groups[name.split("/")[0]] for name in terms}
     assert {group: sum(name.startswith(group) for name in terms) for group in counts} == counts
-    paper = content("players_3", "paper", lambda_3=0.5)
+    paper = content("train#players", "paper", **weighed)
     assert paper["sr_net"] is None and "sr_net" in paper["translation"].networks
     assert {*paper["translation"].losses.terms} == {*terms, "adversarial/mr"}
 
@@ -101,37 +103,24 @@ def test_equation_7():
 def test_stages_one_by_one(cohort, trained, tmp_path):
     """Each alone, from the checkpoint of the one before, they become what one command makes; or from a named file."""
     data, models = {"dataset_dir": str(cohort)}, tmp_path / "models"
-    refused(tmp_path, rf"no weights at {models}/stage_1.pt.*--initial PATH", stages=[2], **data)
+    refused(tmp_path, rf"no weights at {models}/stage_1.pt", run_id="run_stage_2", **data)
     for stage in (1, 2, 3):
-        run(["train"], tmp_path, stages=stage, **data)
-    assert runs.same(runs.results("ct_guided", tmp_path), runs.results("ct_guided", trained))
+        run(["train"], tmp_path, run_id=f"run_stage_{stage}", **data)
+    for stage in ("_1", "_2", "_3"):
+        assert runs.history(tmp_path, stage) == runs.history(trained, stage)
     each = [weights(tmp_path, stage) for stage in (1, 2, 3)]
+    assert runs.same(each, [weights(trained, stage) for stage in (1, 2, 3)])
     assert not any(runs.same(first, second) for first, second in pairwise(each))
     assert runs.same(torch.load(models / "model.pt", weights_only=True), each[2])
     assert imread(tmp_path / "out" / "translation.png").std() > 0.05
-
-    def first_loss(folder, **override):
-        run(["train"], folder, stages=[3], **data, **SHORT, **override)
-        return runs.history(folder, "_3")[0]
-
-    stage_1, renamed, left_out = str(models / "stage_1.pt"), tmp_path / "renamed", tmp_path / "left_out"
-    from_1 = first_loss(tmp_path / "from_1", initial=stage_1)
-    shutil.copytree(models, renamed / "models")
-    shutil.copyfile(stage_1, renamed / "models" / "stage_2.pt")
-    assert from_1 == first_loss(renamed, overwrite=True) != first_loss(tmp_path, overwrite=True)
-    # Stage 3 of [1, 3] starts from stage 1, and what builds on a stage that begins anew is gone.
-    run(["train"], left_out, stages=[1, 3], **data)
-    before = weights(left_out, 3)
-    run(["train"], left_out, stages=3, initial=stage_1, overwrite=True, **data)
-    assert runs.same(before, weights(left_out, 3)) and not runs.same(before, each[2])
-    run(["train"], renamed, stages=1, overwrite=True, **data, **SHORT)
-    assert {p.name for p in (renamed / "models").iterdir()} == {
-        "model.pt",
-        "model_last.pt",
-        "stage_1.pt",
-        "training_state_1.pt",
-    }
-    refused(tmp_path, r"stages is \[4\]", stages=[4], **data)
+    # A stage that starts from other weights; what builds on a stage that begins anew is gone.
+    other = {"train#trainer#initial": str(models / "stage_1.pt"), "overwrite": True}
+    run(["train"], tmp_path, run_id="run_stage_3", **data, **other)
+    assert not runs.same(weights(tmp_path, 3), each[2])
+    run(["train"], tmp_path, run_id="run_stage_1", overwrite=True, **data, **SHORT)
+    assert {path.name for path in models.iterdir()} == {
+        "training_state_1.pt", *(f"{name}.{kind}" for name in ("model", "model_last", "stage_1") for kind in ("pt", "json"))
+    }  # fmt: skip
 
 
 def test_rows_of_the_tables(cohort, trained, tmp_path):
@@ -139,7 +128,11 @@ def test_rows_of_the_tables(cohort, trained, tmp_path):
     data, case = {"dataset_dir": str(cohort)}, TINY.case(5)
     models = {f"stage {k}": str(trained / "models" / f"stage_{k}.pt") for k in (1, 2)}
     rows, volumes = [], []
-    for name, override in (("both", {"compare_with": models}), ("first", {"planes": [0]}), ("second", {"planes": [1]})):
+    for name, override in (
+        ("both", {"evaluate#evaluator#compare_with": models}),
+        ("first", {"train#inferer#planes": [0]}),
+        ("second", {"train#inferer#planes": [1]}),
+    ):
         shutil.copytree(trained / "models", tmp_path / name / "models")
         run(["train", "evaluate"], tmp_path / name, **data, **override)
         rows.append(runs.table(tmp_path / name))
@@ -150,7 +143,7 @@ def test_rows_of_the_tables(cohort, trained, tmp_path):
     both, first, second = volumes
     inside = both > 20  # what lies below the input's smallest is cut off
     np.testing.assert_allclose(both[inside], ((first + second) / 2)[inside], atol=1.01)
-    refused(tmp_path / "both", "lpips.*torchvision", ["train", "evaluate"], lpips=True, **data)
+    refused(tmp_path / "both", "lpips.*torchvision", ["train", "evaluate"], **{"evaluate#evaluator#lpips": True}, **data)
 
     without = runs.datalist(tmp_path / "without", **{**runs.listed(cohort, TINY), "validation": []})
     run(["train"], tmp_path / "again", dataset_dir=str(without))
@@ -164,20 +157,18 @@ def test_rows_of_the_tables(cohort, trained, tmp_path):
 
 def test_the_supervised_network_does_not_see_the_fold_either(cohort):
     """It learns from HR MR, and not from CT."""
-    override = {"dataset_dir": str(cohort), "folds": 3, "fold": 1}
-    groups = (("source_data", "cross_validation", "train_supervised"), ("target_data", "cross_validation"))
-    supervised, target = ([entry["subject"] for entry in content(*names, **override)] for names in groups)
-    assert supervised == target and len(target) == 2
+    override = {"dataset_dir": str(cohort), "data#folds": 3, "fold": 1, **TINY.network, **TINY.training}
+    data = content("data", "cross_validation", "train_supervised", **override)
+    taught_by, target = ([entry["subject"] for entry in volumes.data] for volumes in (data.source, data.train))
+    assert taught_by == target and len(target) == 2
 
 
 def test_clinical_scans(clinic, tmp_path):
     """HU and offset CT with thick-slice MR whose slices are sagittal, none with known HR: all is found and used."""
     small = {**TINY.training, **HOUNSFIELD, **SHORT, "slice_axis": "auto", "dataset_dir": str(clinic)}
     options = {**TINY.network, **small, "output_dir": str(tmp_path / "out")}
-    assert content("axis", **options) == "LR"
-    np.testing.assert_allclose(content("hr_spacing", **options), [1.0, 1.1, 1.0], atol=1e-6)
     with pytest.warns(UserWarning, match="sub-b_ct.*1024"):
-        source = content("train#source", **options)
+        source = content("data", **options).source
     for item, affines in zip(source.items, source.affines, strict=True):
         np.testing.assert_allclose(np.linalg.norm(affines["hr"][:3, :3], axis=0), [1.0, 1.1, 1.0], atol=1e-6)
         soft = item["hr"][(item["hr"] > 0.3) & (item["hr"] < 0.7)]
@@ -207,22 +198,21 @@ def test_what_is_no_thick_mr_or_no_ct(cohort, trained, tmp_path, clinic):
     )
     for override, pattern in (
         ({**mr_as_ct, **HOUNSFIELD}, rf"{mr.name}.*CT.*--ct_offset"),
-        ({**mr_as_ct, "window": [2000, 3000]}, "2000 to 3000 HU.*--window"),
+        ({**mr_as_ct, "data#window": [2000, 3000]}, "2000 to 3000 HU.*--window"),
         (ct_as_mr, rf"{ct.name}.*CT.*--check_mr false"),
         (no_slices, rf"{lr.name}.*thick"),
-        ({"lambda_3": 1.0}, "VGG-16(?=.*--lambda_3 0).*--vgg_weights FILE"),
+        ({"vgg_weights": "none.pth"}, "VGG-16, found none.pth.*--vgg_weights FILE"),
         ({"scale": [1, 1, 7]}, "scale makes 7 slices of one, expected a whole number from 2 to 6"),
         ({"lr_patch": [24, 3], "scale": [1, 1, 5]}, "24x15 pixels.*multiples of 4"),
         ({"lr_patch": 16}, "lr_patch is 16, expected two numbers"),
-        ({"attribute_halvings": 5}, "at least 32"),
+        ({"graph#networks#attributes_mr#downsamplings": 5}, "at least 32"),
     ):
         refused(tmp_path / "run", pattern, **{"dataset_dir": str(cohort), **override})
     for name, override in (
         ("mr_insisted", mr_as_ct),  # TINY gives an offset
-        ("ct_insisted", {**ct_as_mr, "check_mr": False}),
-        ("no_vgg", {"dataset_dir": str(cohort), "lambda_3": 1.0, "stages": [1, 2]}),
+        ("ct_insisted", {**ct_as_mr, "data#check_mr": False}),
     ):
-        run(["train"], tmp_path / name, **{"stages": [1], **override, **SHORT})
+        run(["train"], tmp_path / name, **{**STAGE_1, **override, **SHORT})
 
     scans = tmp_path / "scans"
     TINY.save_lr(scans, "good", runs.phantom(0))
@@ -235,7 +225,7 @@ def test_what_is_no_thick_mr_or_no_ct(cohort, trained, tmp_path, clinic):
     for name, pattern in (
         ("thick_hu", "CT.*--check_mr false"),
         ("isotropic", "(thick|tell which axis)"),
-        ("two", r'scale.*4.*--scale "\[1,1,2\]"'),
+        ("two", r"scale 4.*for \[1, 1, 2\].*model_2.json.*mri-sr"),
     ):
         assert re.search(rf"{name}.nii.gz: .*{pattern}", message), message
     assert runs.written(tmp_path / "sr") == [f"{TINY.case('good')}_sr.nii.gz"]
@@ -243,53 +233,19 @@ def test_what_is_no_thick_mr_or_no_ct(cohort, trained, tmp_path, clinic):
     refused(trained, pattern, ["inference"], dataset_dir=str(two), scale=[1, 1, 2])
 
 
-def test_each_scan_by_the_weights_that_suit_its_slices(cohort, trained, tmp_path):
-    """Of two factors beside each other; a scale that is given holds for all; failures of both groups are told."""
-    models, scans = shutil.copytree(trained / "models", tmp_path / "models"), tmp_path / "scans"
-    three = {"scale": [1, 1, 3]}
-    run(["train"], tmp_path / "three", dataset_dir=str(cohort), stages=[1], **three, **SHORT)
-    shutil.copy(tmp_path / "three" / "models" / "model.pt", models / "model_3.pt")
+def test_fine_tuning(trained, tmp_path):
+    """At the profile that is given, or that the scan shows; and exported weights go without."""
     thick, affine = runs.degrade(runs.phantom(0), np.eye(4), THICK)
-
-    def infer(out, name, **override):
-        folder = {"dataset_dir": str(scans / name), "output_dir": str(tmp_path / out)}
-        run(["inference"], tmp_path, **folder, **override)
-
-    def result(out, name):
-        about = json.loads((tmp_path / out / f"{name}_sr.json").read_text())["SuperResolution"]
-        return nib.load(tmp_path / out / f"{name}_sr.nii.gz"), about
-
-    slices = {"a_4mm": (4, 4), "b_3mm": (3, 3), "c_6mm": (6, 4), "d_2mm": (2, 3)}
-    for name, (mm, _) in slices.items():
-        runs.save(scans / f"{name}.nii.gz", thick, affine @ np.diag([1, 1, mm / 4, 1]))
-    infer("sr", "")
-    for name, (mm, n) in slices.items():
-        sr, said = result("sr", name)
-        assert sr.shape == (*thick.shape[:2], n * thick.shape[2])
-        assert sr.header.get_zooms()[2] == pytest.approx(mm / n)
-        assert said["Scale"] == [1, 1, n] and said["Weights"]["File"].endswith({4: "model.pt", 3: "model_3.pt"}[n])
-    remember(str(models / "model_3.pt"), adapt_iterations=1)
+    scan = runs.save(tmp_path / "scan.nii.gz", thick, affine)
     for override, adapted in (
-        ({}, {"Iterations": 1, "Profile": 1, "ProfileFrom": "assumed"}),  # of a few slices
-        ({"adapt_profile": 0.8}, {"Iterations": 1, "Profile": 0.8}),
-        ({"adapt_iterations": 0}, None),
+        ({"adapt_iterations": 1}, {"Iterations": 1, "Profile": 1, "ProfileFrom": "assumed"}),  # of a few slices
+        ({"adapt_iterations": 1, "adapt_profile": 0.8}, {"Iterations": 1, "Profile": 0.8}),
+        ({"adapt_iterations": 0}, {}),
     ):
-        infer("three_of_4mm", "a_4mm.nii.gz", **three, **override)
-        sr, said = result("three_of_4mm", "a_4mm")
-        assert sr.shape[2] == 3 * thick.shape[2] and said["Weights"]["File"] == "model_3.pt"
-        assert ("Adapted" in said) == bool(adapted) and (not adapted or adapted.items() <= said["Adapted"].items())
-    # Weights that are named hold for any slices.
-    named = shutil.copytree(models, tmp_path / "mine") / "mine.pt"
-    shutil.copy(models / "model.pt", named)
-    infer("named", "b_3mm.nii.gz", checkpoint=str(named))
-    assert result("named", "b_3mm")[0].shape[2] == 4 * thick.shape[2]
-    for name in ("b_3mm", "c_6mm"):
-        runs.save(
-            scans / f"{name}.nii.gz", np.full(thick.shape, np.nan), affine @ np.diag([1, 1, slices[name][0] / 4, 1])
-        )
-    message = failed(tmp_path, scans, tmp_path / "some")
-    assert message.startswith("2 of 4 cases failed, the others are done") and "b_3mm" in message and "c_6mm" in message
-    assert runs.written(tmp_path / "some") == ["a_4mm_sr.nii.gz", "d_2mm_sr.nii.gz"]
+        run(["inference"], trained, dataset_dir=str(scan), output_dir=str(tmp_path), **override)
+        said = json.loads((tmp_path / "scan_sr.json").read_text())["SuperResolution"]
+        assert said["Scale"] == [1, 1, 4] and adapted.items() <= said.get("Adapted", {}).items()
+        assert ("Adapted" in said) == bool(adapted)
 
 
 def test_each_stage_learns_not_to_sharpen_one_bright_slice():
@@ -297,9 +253,8 @@ def test_each_stage_learns_not_to_sharpen_one_bright_slice():
     gains = torch.tensor([1.0, 1.2, 1.0, 0.9])[None, None, None]
     rows = torch.rand(1, 1, 8, 1) * 2 - 1
     batch = {"hr_recoloured": rows.expand(-1, -1, -1, 16), "gains": gains}
-    for stage in (1, 2, 3):
-        config = {**TINY.network, "stage": stage, "start": "@network_def", "lambda_3": 0.0}
-        graph, players = (content(f"{name}_{stage}", **config) for name in ("graph", "players"))
+    for section in ("stage_1", "stage_2", "train"):
+        graph, players = (content(key, **TINY.network) for key in ("graph", f"{section}#players"))
         _, _, names = players["sr_net"].losses.terms["ct"]
         made = graph(batch, names)
         torch.testing.assert_close(made[names[0]], made[names[1]])
@@ -312,9 +267,9 @@ def test_the_recipe_for_scans_of_any_contrast(cohort, tmp_path):
     subjects = entries["target"]
     data = str(runs.datalist(tmp_path / "data", **{**entries, "source": subjects[:1], "target": subjects[1:]}))
     small = {**TINY.network, "dataset_dir": data, "output_dir": str(tmp_path / "out"), "lr_patch": [16, 4]}
-    loader = content("train#dataloader", "weights", **small)
+    loader = content("data", "weights", **small).batches
     assert loader.any_axis and loader.gains > 0 and loader.zoom > 1 and not loader.contrasts
     profiles = {d.fwhm for d in content("thickening", "weights", **small).degradations}
     assert min(profiles) == 0.7 and max(profiles) == 1.2
     run(["train", "weights"], tmp_path, **{**small, **SHORT, "val_interval": 1, "batch_size": 2})
-    assert read_about(tmp_path / "models" / "model.pt")["settings"]["slice_axis"] == "auto"
+    assert read_overlay(tmp_path / "models" / "model.pt")["slice_axis"] == "auto"

@@ -11,9 +11,10 @@ from ignite.engine import Events
 from torch import nn
 from torch.optim.lr_scheduler import LambdaLR, ReduceLROnPlateau
 
+from common.degradations import GaussianProfile
 from common.engines import AlternatingTrainer, Player
 from common.graph import TensorGraph
-from common.networks import RDN, AxisInterpolation
+from common.networks import RDN
 from tests.engines.games import Batches, close_to, spiked
 from tests.refused import refused
 
@@ -338,7 +339,7 @@ def compiled_or_not(compile):
     """A generator that adds to an interpolation, and its judge, whose turns share a forward pass."""
     torch.manual_seed(0)
     judge = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Conv2d(4, 1, 3))
-    networks = {"sr_net": RDN(4, 4, 1, 1, 4, base=AxisInterpolation(4, 1.5)), "judge": judge}
+    networks = {"sr_net": RDN(GaussianProfile((1, 1, 4)), 4, 4, 1, 1), "judge": judge}
     rows = {"l1": [1.0, l1, "fake", "hr"], "fool": [0.1, close_to(1), "verdict"]}
     players = {"judge": Player(["judge"], ADAM, JUDGE), "sr_net": Player(["sr_net"], ADAM, rows)}
     steps = {"fake": ["sr_net", "lr"], "verdict": ["judge", "fake"], "real": ["judge", "hr"]}

@@ -1,5 +1,7 @@
 """The picture of translations: what it shows, how it lies, and that training does not notice it."""
 
+from types import SimpleNamespace
+
 import nibabel as nib
 import numpy as np
 import pytest
@@ -53,7 +55,9 @@ def train(path):
     engine.graph = TensorGraph(networks, STEPS, ["hr", "lr", "prior_mr", "prior_ct"])
     engine.add_event_handler(Events.STARTED, lambda e: setattr(e.state, "device", torch.device("cpu")))
     torch.manual_seed(5)
-    TranslationReport(path, *caches, BlockAverage((1, 1, 2)), 8).attach(engine)
+    source, target = caches
+    data = SimpleNamespace(source=source, train=target, degradation=BlockAverage((1, 1, 2)), attributes=8)
+    TranslationReport(path, data).attach(engine)
     engine.run(range(1), max_epochs=2)
     return engine.graph, volumes, torch.get_rng_state()
 

@@ -5,6 +5,7 @@ import pytest
 import torch
 from monai.data import MetaTensor
 
+from common.degradations import GaussianProfile
 from common.inferers import OrthogonalInferer
 from common.networks import RDN
 from tests.refused import refused
@@ -14,7 +15,7 @@ VOLUME = torch.rand(1, 1, 4, 5, 3, generator=torch.Generator().manual_seed(0))
 
 @pytest.fixture
 def network():
-    return RDN(features=3, growth=2, blocks=1, layers=2, factor=3).eval().requires_grad_(False)
+    return RDN(GaussianProfile((1, 1, 3)), features=3, growth=2, blocks=1, layers=2, residual=False).eval().requires_grad_(False)
 
 
 def slow_loops(volume, network, planes):

@@ -110,7 +110,7 @@ def test_under_autocast_it_is_added_unrounded():
     for network, base, *slices in [
         (networks.SlabSuperResolver(networks.SlabEncoder(3, 8, 2), decoder), slab, 3),
         (networks.EDSR(8, 1, base=plane), plane, 1),
-        (networks.RDN(8, 4, 1, 1, 4, base=axis), axis),
+        (networks.RDN(GaussianProfile((1, 1, 4)), 8, 4, 1, 1), axis),
         (networks.OnInterpolated(plane, networks.SRCNN([3, 3], [8]), True), plane, 1),
     ]:
         lr = torch.rand(2, 1, 12, 12, *slices)

@@ -2,16 +2,20 @@
 
 import torch
 
+from common.degradations import GaussianProfile
 from common.networks import RDN, AxisInterpolation, SignedRange
 
 
-def small(base=None):
-    return RDN(features=4, growth=3, blocks=2, layers=2, factor=3, base=base).double()
+THICK = GaussianProfile((1, 1, 3))
+
+
+def small(residual=False):
+    return RDN(THICK, features=4, growth=3, blocks=2, layers=2, residual=residual).double()
 
 
 def test_parameters_are_those_of_the_paper():
     with torch.device("meta"):
-        network = RDN()
+        network = RDN(THICK)
     own = [p.numel() for name, p in network.named_parameters() if not name.startswith(("upsampler.", "tail."))]
     assert sum(own) == 21_972_800
 
@@ -35,8 +39,8 @@ def test_it_is_the_paper_layer_by_layer_and_column_by_column():
 
 
 def test_it_learns_what_the_base_misses_beginning_with_nothing():
-    base = AxisInterpolation(3, 1.0)
-    network, plain, lr = small(base=base), small(), torch.rand(2, 1, 6, 5).double()
+    base = AxisInterpolation(3, 1.0).double()
+    network, plain, lr = small(residual=True), small(), torch.rand(2, 1, 6, 5).double()
     assert torch.equal(network(lr), base(lr))
     network(lr).square().mean().backward()
     assert network.tail.weight.grad.abs().max() > 0

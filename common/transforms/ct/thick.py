@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Hashable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,6 +13,7 @@ from monai.config import KeysCollection
 from monai.transforms import MapTransform
 
 from ...degradations import GaussianProfile
+from ...io.files import read_object
 from ...physics.spline import apply_along, upsampling_matrix
 from ..scan.volume import with_meta
 
@@ -34,15 +37,22 @@ class CheckThickSlicesd(MapTransform):
     Args:
         keys: of channel-first volumes ``(1, X, Y, Z)`` whose slices run along the last axis.
         scale: slices that are to be made of one, more than 1, whole or not.
+        models: folder of weights with their overlays, of which a message names the one that fits; None for training.
         allow_missing_keys: whether an entry may lack a key.
 
     Raises:
         ValueError: when a spacing contradicts that; the message names the file.
     """
 
-    def __init__(self, keys: KeysCollection, scale: float, allow_missing_keys: bool = False) -> None:
+    def __init__(
+        self,
+        keys: KeysCollection,
+        scale: float,
+        models: str | os.PathLike | None = None,
+        allow_missing_keys: bool = False,
+    ) -> None:
         super().__init__(keys, allow_missing_keys)
-        self.scale = scale
+        self.scale, self.models = scale, models
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         for key in self.key_iterator(data):
@@ -60,16 +70,26 @@ class CheckThickSlicesd(MapTransform):
                 "thickened; or slice_axis is wrong."
             )
         if result * _ROUNDING < pixel / _ALIKE:
-            fitting = int(np.clip(round(thickness / pixel), *_SCALES))
             raise ValueError(
-                f"{found}; with scale {self.scale:g} slices would be {result:.3g} mm, finer than the plane. Leave "
-                f'--scale out, for inference takes {fitting} by itself; to train, set --scale "[1,1,{fitting}]".'
+                f"{found}; with scale {self.scale:g} slices would be {result:.3g} mm, finer than the plane. "
+                f"{self._advice(thickness / pixel)}"
             )
         if result > _ALIKE * pixel * _ROUNDING:
             warnings.warn(
-                f"{found}; with scale {self.scale:g} the result stays anisotropic: slices of {result:.3g} mm.",
+                f"{found}; with scale {self.scale:g} the result stays anisotropic: slices of {result:.3g} mm. "
+                f"{self._advice(thickness / pixel)}",
                 stacklevel=2,
             )
+
+    def _advice(self, ratio: float) -> str:
+        """What to do about slices that do not fit the scale."""
+        fitting = [1, 1, int(np.clip(round(ratio), *_SCALES))]
+        if self.models is None:
+            return f'The scale that fits is --scale "{fitting}".'.replace(", ", ",")
+        overlays = (path for path in sorted(Path(self.models).glob("*.json")) if read_object(path)[0] is not None)
+        laid = next((path for path in overlays if read_object(path)[0].get("scale") == fitting), None)
+        lay = f"lay the overlay of the weights for {fitting} over the config ({laid}), or " if laid else ""
+        return f"{lay[:1].upper()}{lay[1:]}{'take' if laid else 'Take'} mri-sr, which chooses weights by the spacing."
 
 
 class ResampleHRd(MapTransform):

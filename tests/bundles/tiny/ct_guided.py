@@ -1,15 +1,19 @@
 from common.degradations import GaussianProfile
 
+SLOWER = {"_target_": "torch.optim.Adam", "_mode_": "callable", "lr": "$0.01 * @learning_rate"}
 TINY = dict(
     network=("features", "growth", "blocks", "layers"),
     training={
         "slice_axis": "SI",
-        "ct_offset": 0,  # phantoms are no CT
-        "window": [0, 900],
-        "learning_rate": "$[0.001, 0.001, 0.00001][@stage - 1]",  # rounding grows with the steps of adversaries
+        "data#ct_offset": 0,  # phantoms are no CT
+        "data#window": [0, 900],
+        "learning_rate": 0.001,
+        # Rounding grows with the steps of adversaries.
+        **{f"train#players#{player}#optimizer": SLOWER for player in ("discriminators", "translation")},
     },
     degradation=GaussianProfile((1, 1, 4)),
     source="ct",
+    lengths={"_3": ("max_epochs", "train#trainer#epoch_length")},
     weights=("stage_1.pt", "stage_2.pt", "stage_3.pt"),
     optional=("validation",),
     lines=400,
