@@ -10,8 +10,8 @@ from typing import Any
 
 from monai.bundle import ConfigParser
 
-from ..data.naming import root_cause
 from ..io.files import load_state
+from ..io.naming import root_cause
 from ..weights import digest_of, write_overlay
 
 _RECORD = {"bundle", "version", "network", "settings", "defaults", "sha256"}

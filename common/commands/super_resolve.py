@@ -77,10 +77,10 @@ def super_resolve(
     from ..startup import import_monai
 
     import_monai()
-    from ..data.naming import by_name
     from ..errors import RunsFailedError
     from ..io.files import check_writable
     from ..io.images import missing_content
+    from ..io.naming import by_name
     from ..runtime.distributed import gathered, join, rank, say
 
     # What MONAI says of its set-up, and of a decoder that is for CUDA, is nothing about a scan.
@@ -347,7 +347,7 @@ def _reason(
 def _own(jobs: Sequence[_Job], output: Path, skip_existing: bool, shard: str | None, bids: bool) -> list[_Job]:
     """The jobs that this process does."""
     from ..data.lists.sharding import is_whole, own_share
-    from ..data.naming import result_path
+    from ..io.naming import result_path
 
     entries = [
         {**job.entry, "index": i, **({"problem": job.problem} if job.problem else {})} for i, job in enumerate(jobs)
@@ -435,9 +435,9 @@ def _run(group: Sequence[_Job], output: Path, bids: bool, **options: Any) -> Non
     jobs = [job for job in group if job.problem is None]
     if not jobs:
         return
-    from ..data.naming import root_cause
     from ..engines.evaluator import CasesFailedError
     from ..errors import first_cause
+    from ..io.naming import root_cause
 
     workflow = _workflow(jobs, output, **options)
     by_image = {job.entry["image"]: job for job in jobs}
@@ -460,8 +460,8 @@ def _run(group: Sequence[_Job], output: Path, bids: bool, **options: Any) -> Non
 
 
 def _write_derived(job: _Job, parser: Any, output: Path, bids: bool) -> None:
-    from ..data.naming import result_path
     from ..io.dicom import write_derived
+    from ..io.naming import result_path
 
     network = parser.get_parsed_content("evaluator").network
     # A method that learned from the scan itself has no file of weights.
@@ -473,7 +473,7 @@ def _write_derived(job: _Job, parser: Any, output: Path, bids: bool) -> None:
 def _look(group: Sequence[_Job], output: Path, bids: bool) -> None:
     """Load scans and check them as their bundle's workflow does, and say what would be done."""
     from ..data import CaseFailure, CaseLoader
-    from ..data.naming import by_name, result_path, root_cause, without_name
+    from ..io.naming import by_name, result_path, root_cause, without_name
 
     jobs = [job for job in group if job.problem is None]
     if not jobs:
@@ -511,7 +511,7 @@ def _workflow(jobs: Sequence[_Job], output: Path, **further: Any) -> Any:
 @contextlib.contextmanager
 def _problem_of(job: _Job) -> Iterator[None]:
     """What goes wrong is the job's problem, and stops no other."""
-    from ..data.naming import root_cause
+    from ..io.naming import root_cause
 
     try:
         yield

@@ -9,7 +9,7 @@ from monai.bundle import ConfigParser
 from monai.utils import set_determinism
 
 from ..data import VolumeCache
-from ..data.naming import root_cause
+from ..io.naming import root_cause
 from ..transforms import scan_statistics, widened_range
 from ..weights import read_overlay, write_overlay
 

@@ -16,7 +16,7 @@ from monai.engines import SupervisedEvaluator
 from tqdm import tqdm
 
 from ..data.loaders.cases import CaseFailure
-from ..data.naming import by_name, case_name, failure, few_words, result_name, root_cause, without_name
+from ..io.naming import by_name, case_name, failure, few_words, result_name, root_cause, without_name
 from ..runtime import progress
 from ..runtime.distributed import gathered, rank
 from ..runtime.memory import keep_freed_memory

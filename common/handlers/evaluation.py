@@ -17,10 +17,10 @@ from monai.engines import IterationEvents
 from torch import nn
 
 from .. import metrics
-from ..data.naming import case_stem
 from ..degradations import Degradation
 from ..io import provenance
 from ..io.files import replacing
+from ..io.naming import case_stem
 from ..metrics.lpips import Lpips
 from ..values import is_true
 from ..weights import load

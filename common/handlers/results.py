@@ -11,11 +11,11 @@ from ignite.engine import Engine, Events
 from monai.engines import IterationEvents
 from nibabel.affines import voxel_sizes
 
-from ..data.naming import result_name
 from ..degradations import Degradation
 from ..io import provenance
 from ..io.files import as_json, replacing
 from ..io.images import image_or_none
+from ..io.naming import result_name
 from ..values import is_true
 
 _FILES = ("image", "guide")  # keys of an entry

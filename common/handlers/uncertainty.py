@@ -18,11 +18,11 @@ from scipy.optimize import nnls
 from scipy.stats import spearmanr
 
 from ..data.loaders.slabs import AIR
-from ..data.naming import case_stem, result_name
 from ..degradations import Degradation
 from ..inferers import AxesInferer
 from ..io.files import replacing
 from ..io.images import open_image
+from ..io.naming import case_stem, result_name
 from ..transforms import RestoreVolumed, SaveVolumed
 
 _VOXELS = 200_000  # of a case, drawn: more tell nothing new

@@ -10,8 +10,8 @@ import torch
 from ignite.engine import Engine
 from monai.engines import IterationEvents
 
-from ..data.naming import without_name
 from ..degradations import Degradation
+from ..io.naming import without_name
 from ..metrics import cubic
 from ..transforms.scan.volume import in_units
 from ..values import is_true

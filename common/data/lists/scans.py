@@ -11,6 +11,7 @@ from typing import Any
 import nibabel as nib
 
 from ...io.images import ENDINGS, ending, image_or_none, missing_content
+from ...io.naming import case_stem
 from ...io.scan_kinds import (
     looks_like_scan,
     may_be_dicom,
@@ -21,7 +22,6 @@ from ...io.scan_kinds import (
     unreadable,
 )
 from ...runtime.distributed import say
-from ..naming import case_stem
 from .datalist import SUBJECT, check_exclusive, files_below, find, folder, subject_of
 
 

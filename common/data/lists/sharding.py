@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from ...io.images import open_image
+from ...io.naming import result_path
 from ...runtime.distributed import join, rank
 from ...values import is_true
-from ..naming import result_path
 
 
 def to_do(

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from monai.data import list_data_collate
 
-from ..naming import case_name, root_cause
+from ...io.naming import case_name, root_cause
 
 
 @dataclass(frozen=True)

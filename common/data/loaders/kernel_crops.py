@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from ..naming import case_name
+from ...io.naming import case_name
 from .batches import stacked
 from .slabs import AIR, PatchLoader, check_fit
 from .volumes import VolumeCache

@@ -10,8 +10,8 @@ import torch
 from monai.utils import convert_to_tensor
 from torch.utils.data import Dataset
 
+from ...io.naming import case_name, failure, root_cause
 from ...runtime import progress
-from ..naming import case_name, failure, root_cause
 
 
 class VolumeCache(Dataset):

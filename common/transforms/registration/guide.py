@@ -20,9 +20,9 @@ from nibabel.orientations import io_orientation
 from scipy.fft import fftfreq, irfftn, rfftfreq, rfftn
 from scipy.ndimage import affine_transform
 
-from ...data.naming import case_stem
 from ...degradations import Degradation
 from ...io.files import replacing
+from ...io.naming import case_stem
 from ...values import is_true
 from ..scan.volume import reorient_volume, with_meta
 from .placement import FWHM_PER_SIGMA, GAIN, misplacement

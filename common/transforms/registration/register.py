@@ -20,9 +20,9 @@ from monai.transforms import MapTransform
 from scipy.spatial.transform import Rotation
 from skimage.filters import threshold_otsu
 
-from ...data.naming import case_stem
 from ...degradations import Degradation
 from ...io.files import replacing
+from ...io.naming import case_stem
 from ..scan.volume import with_meta
 
 # Voxels in mm at which a guide is registered. On simulated pairs of 1 mm and 1 x 1 x 5 mm the error was 0.1 to 0.5 mm,

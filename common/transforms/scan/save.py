@@ -13,9 +13,9 @@ import torch
 from monai.config import KeysCollection
 from monai.transforms import MapTransform
 
-from ...data.naming import case_stem, result_path
 from ...io.files import replacing
 from ...io.images import image_or_none
+from ...io.naming import case_stem, result_path
 from ...io.nifti_affines import placed_image
 
 
@@ -28,7 +28,7 @@ class SaveVolumed(MapTransform):
     Args:
         keys: of channel-first volumes ``(1, X, Y, Z)`` with an affine and ``filename_or_obj``.
         output_dir: folder, made when it is not there.
-        postfix: what the result is; the file is :func:`~common.data.naming.result_path` of the entry's "name", or
+        postfix: what the result is; the file is :func:`~common.io.naming.result_path` of the entry's "name", or
             without one of the input's name.
         bids: whether the file is named as a BIDS derivative.
         description: what the file says of itself, in the header's ``descrip``, which holds 80 bytes.

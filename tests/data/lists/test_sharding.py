@@ -4,7 +4,7 @@ import nibabel as nib
 import numpy as np
 
 from common.data import to_do
-from common.data.naming import result_path
+from common.io.naming import result_path
 from tests.refused import refused
 
 ENTRIES = [{"image": f"in/{i}.nii", "name": f"{i}"} for i in range(5)]

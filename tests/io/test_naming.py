@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from common.data.naming import few_words, result_name, result_path
+from common.io.naming import few_words, result_name, result_path
 from tests.refused import refused
 
 

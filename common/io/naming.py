@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import first_cause
-from ..io.images import ending
 from ..values import is_true
+from .images import ending
 
 # What names of derived anatomical images may hold, in order, by the BIDS specification 1.11.
 _ENTITIES = ("sub", "ses", "task", "acq", "ce", "rec", "run", "echo", "part", "chunk", "space", "res", "desc")
