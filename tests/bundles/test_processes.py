@@ -131,7 +131,7 @@ def test_bare_at_its_own_size(bundle, tmp_path):
         heads = len(groups)
     few = ["--simulated#subjects", str(heads), "--simulated#datalist", json.dumps(lists)]
     done = [0]
-    for words in ([], ["--resume", "true"]):
+    for words in ([], ["--resume", "True"]):
         config = ["--config_file", *runs.configs(bundle, "train"), "--output_dir", str(tmp_path)]
         process = subprocess.Popen(
             [sys.executable, "-m", "monai.bundle", "run", *config, *few, *words],
@@ -146,7 +146,7 @@ def test_bare_at_its_own_size(bundle, tmp_path):
             if re.match(rf"training.*\| {done[-1] + 1}/", line):
                 process.terminate()  # Ctrl-C is ignored where the tests run in the background
         assert process.wait() == 130, "".join(said)
-        assert "--resume true goes on" in said[-1]
+        assert "--resume True goes on" in said[-1]
         (history,) = tmp_path.glob("history*.jsonl")
         steps = [json.loads(line)["iteration"] for line in history.read_text().splitlines()]
         assert steps == list(range(1, len(steps) + 1)) and len(steps) > done[-1]

@@ -4,7 +4,6 @@ TINY = dict(
     network=("features", "groups", "blocks", "reduction", "turns"),
     training={"turns": 3, "learning_rate": 0.002},
     degradation=KSpaceTruncation((2, 2, 2)),
-    lines=350,
     networks=("ts_rcan",),
     budgets={
         "batch": (1, 13),
