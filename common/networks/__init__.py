@@ -25,7 +25,7 @@ from .recon_resnet import ReconResNet
 from .slab import AsImages, SlabEncoder, SlabSuperResolver
 from .slice_gains import SliceGains
 from .srcnn import SRCNN
-from .ts_rcan import TSRCAN, TSRCANDecoder
+from .ts_rcan import TSRCAN, TranslatedTSRCAN, TSRCANDecoder, TSRCANDegrader
 from .tscn import SliceBetween
 from .vgg import VGG16Features
 
@@ -70,6 +70,8 @@ __all__ = [
     "SliceGains",
     "SplineInterpolation",
     "TSRCANDecoder",
+    "TSRCANDegrader",
+    "TranslatedTSRCAN",
     "VGG16Features",
     "VGGDiscriminator",
     "cascade_of",

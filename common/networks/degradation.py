@@ -10,6 +10,7 @@ from monai.networks.layers import gaussian_1d
 from torch import nn
 from torch.nn import functional as F
 
+from ..values import is_true
 from .slab import channels_to_slab, slab_to_channels
 
 
@@ -58,6 +59,7 @@ class LinearDegradation(nn.Module):
             raise ValueError(f"LinearDegradation: the kernel's radius {radius} needs a margin as large, got {margin}.")
         self.factors = tuple(int(f) for f in factors)
         self.margin = margin
+        fourier_encoded = [is_true(encoded, "fourier_encoded") for encoded in fourier_encoded]
         self.alike = len({*factors}) == len({*offset}) == len({*fourier_encoded}) == 1
         self.starts: list[int] = []
         self.decays = nn.ParameterList()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import nn
@@ -174,7 +175,8 @@ class TSRCAN(SlabSuperResolver):
 
     Args:
         slices: slices of the LR slab.
-        degradation: from HR to LR: which factors the network has, and where LR pixels lie.
+        degradation: from HR to LR: which factors the network has, and where LR pixels lie; None for slabs that are as
+            fine as the result, which the network translates.
         features: channels of every layer.
         groups, blocks, reduction: of :class:`TSRCANDecoder`.
         residual: whether the network learns what the interpolated slab misses, beginning with nothing; the paper has
@@ -185,7 +187,7 @@ class TSRCAN(SlabSuperResolver):
     def __init__(
         self,
         slices: int,
-        degradation: Degradation,
+        degradation: Degradation | None = None,
         features: int = 64,
         groups: int = 5,
         blocks: int = 5,
@@ -193,10 +195,63 @@ class TSRCAN(SlabSuperResolver):
         residual: bool | str = True,
         turns: int = 1,
     ) -> None:
-        factors, offset = list(degradation.factors), list(degradation.offset)
-        base = SlabInterpolation(slices, factors, offset) if is_true(residual, "residual") else None
-        decoder_offset = offset[:2] if base is None else None
+        residual = is_true(residual, "residual")
+        factors, offset, base = [1, 1, 1], [0.0, 0.0], nn.Identity()
+        if degradation is not None:
+            factors, offset = list(degradation.factors), list(degradation.offset[:2])
+            base = SlabInterpolation(slices, factors, degradation.offset)
+        parts = {"scale": factors[:2], "base": base} if residual else {"scale": factors[:2], "offset": offset}
         super().__init__(
             SlabEncoder(slices, features, turns=turns),
-            TSRCANDecoder(slices * factors[2], features, groups, blocks, reduction, factors[:2], base, decoder_offset),
+            TSRCANDecoder(slices * factors[2], features, groups, blocks, reduction, **parts),
+        )
+
+
+class TranslatedTSRCAN(nn.Sequential):
+    """Two TS-RCAN in turn: one that translates LR slabs, and one that super-resolves what that gives.
+
+    Args:
+        slices, degradation, features, groups, blocks, reduction, residual: as for :class:`TSRCAN`.
+    """
+
+    def __init__(self, slices: int, degradation: Degradation, **sizes: Any) -> None:
+        super().__init__(TSRCAN(slices, **sizes), TSRCAN(slices, degradation, **sizes))
+
+    @property
+    def translator(self) -> TSRCAN:
+        """From LR to LR."""
+        return self[0]
+
+    @property
+    def super_resolver(self) -> TSRCAN:
+        """From LR to HR."""
+        return self[1]
+
+
+class TSRCANDegrader(SlabSuperResolver):
+    """Encoder and LR decoder of TS-RCAN, from an HR slab to an LR slab.
+
+    Args:
+        slices: slices of the LR slab.
+        degradation: from HR to LR: which factors the network has, and where LR pixels lie.
+        features: channels of every layer.
+        groups, blocks, reduction: of :class:`TSRCANDecoder`.
+        residual: whether the decoder adds an LR slab that it is given, beginning with nothing.
+    """
+
+    def __init__(
+        self,
+        slices: int,
+        degradation: Degradation,
+        features: int = 64,
+        groups: int = 5,
+        blocks: int = 5,
+        reduction: int = 16,
+        residual: bool | str = False,
+    ) -> None:
+        (*factors, across), offset = degradation.factors, degradation.offset[:2]
+        base = nn.Identity() if is_true(residual, "residual") else None
+        super().__init__(
+            SlabEncoder(slices * across, features, stride=factors, offset=offset),
+            TSRCANDecoder(slices, features, groups, blocks, reduction, base=base),
         )

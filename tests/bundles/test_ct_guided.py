@@ -81,7 +81,9 @@ def test_sizes():
         p, w = content("lr_patch", scale=[1, 1, scale])
         assert min(p, scale * w) >= 64 and not scale * w % 4
     small = {"features": 32, "growth": 32, "blocks": 4, "layers": 4}
-    same, own = (runs.content("ct_guided", "network_def", name, **small).state_dict() for name in ("inference", "train"))
+    same, own = (
+        runs.content("ct_guided", "network_def", name, **small).state_dict() for name in ("inference", "train")
+    )
     assert {k: v.shape for k, v in same.items()} == {k: v.shape for k, v in own.items()}
 
 
@@ -143,7 +145,9 @@ def test_rows_of_the_tables(cohort, trained, tmp_path):
     both, first, second = volumes
     inside = both > 20  # what lies below the input's smallest is cut off
     np.testing.assert_allclose(both[inside], ((first + second) / 2)[inside], atol=1.01)
-    refused(tmp_path / "both", "lpips.*torchvision", ["train", "evaluate"], **{"evaluate#evaluator#lpips": True}, **data)
+    refused(
+        tmp_path / "both", "lpips.*torchvision", ["train", "evaluate"], **{"evaluate#evaluator#lpips": True}, **data
+    )
 
     without = runs.datalist(tmp_path / "without", **{**runs.listed(cohort, TINY), "validation": []})
     run(["train"], tmp_path / "again", dataset_dir=str(without))

@@ -145,6 +145,17 @@ def test_stages_one_by_one(cohort, trained, tmp_path):
     assert runs.same(results(tmp_path), results(tmp_path / "whole"))
 
 
+def test_weights_to_start_from(cohort, trained, tmp_path):
+    """Every stage starts from them, and the stages before it are taken from this run's model.pt."""
+    initial, still = trained / "models" / "model.pt", {"learning_rate": 0.0, "players#rdn#stop_below": "$None"}
+    run(["train"], tmp_path, dataset_dir=str(cohort), initial=str(initial), **still)
+    found, expected = (torch.load(path, weights_only=True) for path in (tmp_path / "models" / "model.pt", initial))
+    unlike = [name for name in expected if not torch.equal(found[name], expected[name])]
+    assert all("running" in name or "num_batches" in name for name in unlike)
+    for stage in (1, 2):  # they are validated before they are trained
+        assert runs.history(tmp_path, f"_{stage}")[0].keys() == {"epoch", "iteration", "validation/psnr"}
+
+
 def test_evaluate(cohort, trained, tmp_path):
     """The cubic row is what scipy gets; a subject with known LR gets the same as from inference.json."""
     folder, entries = shutil.copytree(trained, tmp_path / "run"), runs.listed(cohort, TINY)

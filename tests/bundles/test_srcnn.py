@@ -16,7 +16,7 @@ def test_count_of_weights():
     """8,032 without biases, which Dong et al. count for 9-1-5, and 57,184 for 9-5-5."""
     for names in (["train"], ["inference"], ["train", "paper"]):
         for kernels, count in (([9, 1, 5], 8_032), ([9, 5, 5], 57_184)):
-            network = runs.content("srcnn", "network_def", *names, kernels=kernels)
+            network = runs.content("srcnn", "network_def", *names, **{"network_def#body#kernels": kernels})
             assert sum(p.numel() for n, p in network.named_parameters() if n.endswith("weight")) == count
 
 
@@ -49,6 +49,8 @@ def test_paper(cohort, tmp_path):
     runs.run("srcnn", ["train", "paper", "evaluate"], tmp_path, **options)
     summary = json.loads((tmp_path / "out" / "table.json").read_text())["summary"]
     assert list(summary) == ["cubic", "SRCNN, the paper's form"]
+    weights = str(tmp_path / "models" / "model.json").removesuffix(".json")
+    assert runs.content("srcnn", "network_def", "inference", weights).residual is False, "its weights say so"
 
 
 @runs.of("srcnn")

@@ -5,8 +5,9 @@ import json
 import pytest
 import torch
 
-from common.handlers import load_weights
-from common.networks import EDSR, SlabInterpolation
+from common.degradations import GaussianProfile
+from common.networks import EDSR
+from common.weights import load
 
 from . import runs
 
@@ -39,19 +40,13 @@ def test_layers_of_dcsrn(config):
 
 @pytest.mark.parametrize("bundle", ["dcsrn", "mdcsrn_gan", "srcnn"])
 def test_as_the_citing_paper_has_it(bundle):
-    """Mirrored and turned where the degradation allows it, one projection in training and inference; srcnn if asked."""
-    asked = {"turned": True, "projections": 1} if bundle == "srcnn" else {}
-    train = runs.content(bundle, None, "train", **asked, dataset_dir="none", slice_axis="SI")
-    inference = runs.content(
-        bundle, None, "inference", checkpoint=None, **{k: asked[k] for k in asked if k != "turned"}
-    )
-    for parser in (train, inference):
-        inferer = parser.get_parsed_content("inferer")
+    """Mirrored and turned, and one projection, in inference too; srcnn by its overlay."""
+    train = runs.content(bundle, None, "train", *(["iwamoto"] if bundle == "srcnn" else []))
+    assert train["data#turned"] is True
+    found = [train.get_parsed_content("train#inferer")]
+    found += [] if bundle == "srcnn" else [runs.content(bundle, "inferer", "inference")]
+    for inferer in found:
         assert inferer.iterations == 1 and inferer.degradation.factors == (2, 2, 1)
-    assert train["train#dataloader#turned"] == "@turned" and train.get_parsed_content("turned") is True
-    if bundle != "srcnn":
-        truncation = {"_target_": "common.degradations.KSpaceTruncation", "factors": [2, 2, 1]}
-        assert runs.content(bundle, "turned", "train", scan_degradation=truncation) is False
 
 
 @of_train_and_inference
@@ -80,7 +75,7 @@ def test_the_critic_is_heard_after_the_pretraining(cohort, tmp_path):
     train("parts", pretraining=2, resume=True)
     states = [tmp_path / name / "models" / "training_state.pt" for name in ("whole", "parts")]
     assert runs.same(*(torch.load(state, weights_only=True)["graph"] for state in states))
-    compiled = {"dataset_dir": str(cohort), "compile": True}
+    compiled = {"dataset_dir": str(cohort), "train#trainer#compile": True}
     runs.fails("mdcsrn_gan", ["train"], tmp_path / "compiled", "torch.compile", "gradient", **compiled)
 
 
@@ -128,7 +123,7 @@ def test_terms_of_tscn(cohort):
     found = graph(batch, ["second_fake", "slice_again"])
     torch.testing.assert_close(found["second_fake"], (batch["first"] + batch["third"]) / 2)
     torch.testing.assert_close(found["slice_again"], batch["slice"] / 2 + (batch["above"] + batch["below"]) / 4)
-    assert (weight.value(), weight.iterations) == (0, 25_000)
+    assert (weight.value(), weight.weights[1], weight.iterations) == (0, 1, 25_000)
     assert parser.get_parsed_content("players")["between"].schedule is weight
 
 
@@ -136,11 +131,11 @@ def test_terms_of_tscn(cohort):
 @pytest.mark.parametrize("waits", [True, False])
 def test_edsr_waits_for_dsn(cohort, tmp_path, waits):
     """Until then EDSR is the interpolation that it begins as; the downsampling network learns from the start."""
-    small = {"features": 4, "blocks": 1, "dsn_blocks": 1, "lr_patch": [12, 12, 1], "batch_size": 2, "slice_axis": "SI"}
+    small = {"features": 4, "blocks": 1, "graph#networks#dsn#blocks": 1, "lr_patch": [12, 12, 1]}
+    small |= {"batch_size": 2, "slice_axis": "SI"}
     small |= {"max_epochs": 1, "epoch_length": 4, "learning_rate": 0.01, "dsn_iterations": 4 if waits else 0}
     runs.run("dsn", ["train"], tmp_path, dataset_dir=cohort, **small)
-    base = SlabInterpolation(1, (2, 2, 1), offset=(0.5, 0.5, 0.0))
-    network = load_weights(EDSR(4, 1, 2, base), tmp_path / "models" / "model.pt", "cpu")
+    network = load(EDSR(4, 1, GaussianProfile((2, 2, 1))), tmp_path / "models" / "model.pt")
     lr = torch.rand(1, 1, 12, 12, 1)
-    assert torch.equal(network(lr), base(lr)) == waits
+    assert torch.equal(network(lr), network.base(lr)) == waits
     assert any("dsn/downsampling/l1" in line for line in runs.history(tmp_path))

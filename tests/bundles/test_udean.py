@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from functools import partial
+from pathlib import Path
 
 import nibabel as nib
 import numpy as np
@@ -12,8 +13,8 @@ import pytest
 import torch
 from matplotlib.image import imread
 
-from common.commands.remember import remember
 from common.degradations import KSpaceTruncation
+from common.weights import load
 
 from . import runs
 
@@ -48,7 +49,6 @@ PAPER = {
 }  # fmt: skip
 DEGRADATION = {f"degradation/{name}" for name in ("image_adaptation/fake", "image_adaptation/real")}
 DEGRADATION |= {"degradation/anchor/low_frequency"}
-ALL = without(PAPER, "generator/image_adaptation") | DEGRADATION
 # Of eq. 4 to 9 what pays: image cycle and image adaptation.
 DEFAULT = {f"generator/image_cycle/{loss}" for loss in ("l1", "ssim")} | DEGRADATION
 DEFAULT |= {"discriminator/lr/real", "discriminator/lr/fake"}
@@ -56,20 +56,17 @@ DETAIL = DEFAULT | {"detail/detail/adaptation", "detail/detail/l1"}
 DETAIL |= {"discriminator/detail/real", "discriminator/detail/fake"}
 FEATURES = {f"generator/feature_adaptation/{side}" for side in ("target", "fake")}
 FEATURES |= {"degradation/feature_adaptation/fake", "discriminator/feature/source", "discriminator/feature/target"}
-WEIGHTS = {"beta": 0.01, "lambda_2": 0.1, "lambda_3": 1.0, "lambda_4": 1.0, "lambda_6": 0.1}
 SUPERVISED = {"generator/image/l1", "generator/image/ssim"}
 ADVERSARIAL = SUPERVISED | {"generator/image/adversarial", "discriminator/hr/real", "discriminator/hr/fake"}
 IN_PLANE = {"scale": [2, 2, 1]}
 # Forms that no other test here trains.
 FORMS = {
-    "every term": ([], WEIGHTS, ALL),
     "detail and drawn noise, 2x2x1": (["drawn_noise", "detail"], IN_PLANE, DETAIL),
     "detail and feature adaptation": (["detail", "feature_adaptation"], {}, DETAIL | FEATURES),
     "no feature adaptation": (["feature_adaptation"], {"lambda_6": 0.0}, DEFAULT),
     "beyond the band": (["beyond_band"], {}, DEFAULT | {"generator/image_cycle/beyond"}),
     "2x2x1": ([], IN_PLANE, DEFAULT),
-    "feature space only": ([], WEIGHTS | {"lambda_5": 0}, without(ALL, "image_adaptation")),
-    "image space only": ([], WEIGHTS | {"lambda_6": 0}, without(ALL, "feature_adaptation", "discriminator/feature")),
+    "paper, image space only": (["paper"], {"lambda_6": 0}, without(PAPER, "feature_adapt", "discriminator/feature")),
     "paper, feature space only": (["paper"], {"lambda_5": 0}, without(PAPER, "image_adapt")),
     "paper, anchored": (["paper", "paper_anchored"], {}, PAPER | {"generator/anchor/low_frequency"}),
     "paper, supervised": (["paper", "train_supervised"], {}, ADVERSARIAL),
@@ -103,7 +100,6 @@ def test_parameter_counts():
         return sum(p.numel() for module in modules for p in module.parameters())
 
     for names, expected in (
-        (["inference", "inference_full"], 2_457_002),
         (["train", "paper"], 2_457_002),
         (["train"], 2_457_002 + 3 * 64),  # a vector of 64 numbers for each axis that may lie across a slab
         (["inference"], 672_081),  # of the shipped weights, which know no axes
@@ -112,8 +108,24 @@ def test_parameter_counts():
         assert count(content("network_def", *names)) == expected
     assert content("turns", "train", **IN_PLANE) == 1
     paper = content(None, "train", "paper")
-    names = ("lr_encoder", "lr_decoder", "lr_encoder", "sr_decoder")
-    assert count(*map(paper.get_parsed_content, names)) == 4_764_561
+    network, lr_decoder = map(paper.get_parsed_content, ("network_def", "lr_decoder"))
+    assert count(network, network.encoder, lr_decoder) == 4_764_561
+
+
+@pytest.mark.parametrize("name", ["model", "model_2x2x1"])
+def test_shipped_weights(name, tmp_path):
+    """Each overlay is that of its weights, and inference.json has the sizes and ranges of model.json."""
+    overlay = runs.ROOT / "bundles/udean/models" / f"{name}.json"
+    inference = json.loads(Path(*runs.configs("udean", "inference")).read_text())
+    says = json.loads(overlay.read_text())
+    assert says.keys() - inference.keys() == {"trained", "lr_patch"}
+    if name == "model":
+        assert {key: inference[key] for key in says.keys() & inference.keys()} == {
+            key: value for key, value in says.items() if key in inference
+        }
+    config = content(None, "inference", str(overlay.with_suffix("")))
+    network, degradation, path = map(config.get_parsed_content, ("network_def", "degradation", "checkpoint"))
+    load(network, runs.ROOT / path, digest=says["digest"], degradation=degradation)
 
 
 def test_rows_of_the_tables_are_comparable():
@@ -125,13 +137,14 @@ def test_rows_of_the_tables_are_comparable():
         configs = [content(None, "train", *row["overlays"], **row.get("override", {})) for row in rows]
         degradations = [config.get_parsed_content("scan_degradation") for config in configs]
         assert all(isinstance(degradation, KSpaceTruncation) for degradation in degradations)
-        return [{key: config.get_parsed_content(key) for key in keys.split()} for config in configs]
+        return [{key: config.get(key) for key in keys.split()} for config in configs]
 
-    keys = "settings axes projections lr_patch batch_size learning_rate alpha beta widths misaligned"
+    keys = "scale slices features groups blocks reduction residual any_axis axes projections lr_patch batch_size "
+    keys += "learning_rate alpha beta widths data#misaligned"
     for table, count in (("I", 5), ("I_unpaired", 4)):
         first, *others = found(table, keys)
         assert others == [first] * (count - 1)
-        assert first["misaligned"] == (table == "I") and first["settings"]["residual"] is False
+        assert bool(first["data#misaligned"]) == (table == "I") and first["residual"] is False
     levers = found("levers", "widths", part="paper")
     assert len(levers) > 5 and all(tuple(lever["widths"]) == (16, 32, 64, 64) for lever in levers)
 
@@ -149,12 +162,12 @@ def test_refused(cohort, tmp_path):
         (["paper_anchored"], {}, ["paper_anchored.json adds to paper.json"]),
         (["drawn_noise", "feature_adaptation"], {}, ["feature_adaptation.json compares"]),
         (["train_supervised", "drawn_noise"], {}, ["train_supervised.json trains on the noise"]),
-        (["train_supervised"], {"misaligned": True}, misaligned),
-        ([], {"misaligned": True}, misaligned),
+        (["train_supervised"], {"data#misaligned": True}, misaligned),
+        ([], {"data#misaligned": True}, misaligned),
         ([], {"training_noise": "[]"}, ["training_noise", "'[]'", "a list"]),
         ([], {"noise_levels": 0.02}, ["noise_levels", "0.02", "a list"]),
         ([], {"features": 8, "reduction": 16}, ["reduction is 16", "at most the 8 features"]),
-        ([], {"any_axis": True, "fourier_encoded": "[true,true,false]"}, ["not encoded alike"]),
+        ([], {"any_axis": True, "fourier_encoded": ["true", "true", "false"]}, ["not encoded alike"]),
         ([], {"anchor": -0.1}, ["anchor is negative"]),
         ([], {"dataset_dir": data}, sizes),
     ):
@@ -178,7 +191,7 @@ def test_evaluate(cohort, trained, tmp_path):
     """The table's cubic row is what numpy gets, and pictures, table and super-resolved scan are there."""
     folder, case = shutil.copytree(trained, tmp_path / "run"), UDEAN.case(5)
     others = {"again": str(folder / "models" / "model.pt")}
-    run(["train", "evaluate"], folder, dataset_dir=str(cohort), compare_with=others)
+    run(["train", "evaluate"], folder, dataset_dir=str(cohort), **{"evaluate#evaluator#compare_with": others})
 
     def degrade(hr):
         return truncate(hr, 2), np.meshgrid(*[np.arange(n) / 2 for n in hr.shape], indexing="ij")
@@ -203,7 +216,6 @@ def test_evaluate_forms(cohort, tmp_path, overlay, method, override, expected):
     run(names, tmp_path, **data)
     # What is evaluated is in plane across AP, as was trained: subject 5 has 41 voxels along LR, of which 40 are used.
     assert nib.load(out / "sub-5_t1w_sr.nii.gz").shape == (40, 36, 44)
-    refused(names, tmp_path, "slice_axis is 'SI'", "trained with 'AP'", slice_axis="SI", **data)
     summary = json.loads((out / "table.json").read_text())["summary"]
     assert summary.keys() == {"cubic", method} and summary[method]["psnr"]["mean"] > 10
     assert (out / "features.png").is_file() == (overlay == "paper")
@@ -214,15 +226,13 @@ def test_evaluate_forms(cohort, tmp_path, overlay, method, override, expected):
         run(names, tmp_path, before=str(before), **data)
         assert imread(out / "tsne.png").shape[1] == 2 * alone.shape[1]
         refused(names, tmp_path, "model.pt", "not the state", before=str(tmp_path / "models" / "model.pt"), **data)
-        # Inference knows the form by its weights: it would make no sense on top of cubic interpolation.
+        # Inference knows the form by its weights' overlay: it would make no sense on top of cubic interpolation.
         lr = runs.degrade(runs.phantom(0), runs.AFFINE, KSpaceTruncation((2, 1, 2)))
-        scan, found = {"dataset_dir": str(runs.save(tmp_path / "scans" / "a.nii.gz", *lr))}, []
-        for folder, override in (("own", {}), ("told", {"axes": [2], "projections": 0, "residual": "false"})):
-            run(["inference"], tmp_path, output_dir=str(tmp_path / folder), **scan, **override)
-            found.append(nib.load(tmp_path / folder / "a_sr.nii.gz").get_fdata())
-            assert found[-1].shape == (40, 44, 36)  # AP, which is not upsampled, is across the slab
-        assert np.array_equal(*found)
-        words = "model.pt, of udean", "residual is True", "trained with False"
+        scan = {"dataset_dir": str(runs.save(tmp_path / "scans" / "a.nii.gz", *lr))}
+        run(["inference"], tmp_path, output_dir=str(tmp_path / "sr"), **scan)
+        # AP, which is not upsampled, is across the slab.
+        assert nib.load(tmp_path / "sr" / "a_sr.nii.gz").shape == (40, 44, 36)
+        words = "model.pt: the weights are of another architecture", "decoder.base"
         refused(["inference"], tmp_path, *words, residual=True, **scan)
 
 
@@ -263,13 +273,14 @@ def test_misaligned_and_registered(cohort, tmp_path):
     entries = {**runs.listed(cohort, UDEAN), "source": pairs, "target": pairs}
     short = {"dataset_dir": str(runs.datalist(tmp_path / "data", misaligned=True, **entries)), **SHORT}
     for name in ("unsupervised", "again"):
-        run(["train"], tmp_path / name, misaligned=True, **short)
+        run(["train"], tmp_path / name, **short, **{"data#misaligned": True})
     assert terms(tmp_path / "unsupervised") == DEFAULT
     assert runs.history(tmp_path / "again") == runs.history(tmp_path / "unsupervised")  # or no run could be resumed
     l1 = []
     for moved, registered in ((False, False), (True, True), (True, False)):
         folder = tmp_path / f"{moved}_{registered}"
-        run(["train", "train_supervised"], folder, misaligned=moved, registered=registered, **short)
+        options = {"data#misaligned": moved, "data#registered": registered}
+        run(["train", "train_supervised"], folder, **short, **options)
         assert terms(folder) == SUPERVISED and runs.history(folder)[-1]["validation/psnr"] > 25
         l1.append(runs.history(folder)[0]["generator/image/l1"])
     assert l1[0] < l1[1] < l1[2]
@@ -293,7 +304,8 @@ def test_authentic_lr(cohort, tmp_path):
 
 def test_how_sure_results_are(cohort, trained, tmp_path):
     """Fitted on cases with known HR, kept in the weights, written beside a result: in its units and grid."""
-    weights = shutil.copytree(trained / "models", tmp_path / "models") / "model.pt"
+    overlay = shutil.copytree(trained / "models", tmp_path / "models") / "model.json"
+    overlay.write_text(json.dumps({**json.loads(overlay.read_text()), "uncertainty_scale": None}))
     run(["train", "evaluate", "evaluate_uncertainty"], tmp_path, dataset_dir=str(cohort))
     report = json.loads((tmp_path / "out" / "uncertainty.json").read_text())
     a, b = report["scale"]
@@ -306,7 +318,7 @@ def test_how_sure_results_are(cohort, trained, tmp_path):
     name = scan.name.removesuffix(".nii.gz")
     options = {"dataset_dir": str(scan), "output_dir": str(out), "uncertainty": True}
     refused(["inference"], tmp_path, "--uncertainty_scale", **options)
-    remember(str(weights), uncertainty_scale=[a, b])
+    overlay.write_text(json.dumps({**json.loads(overlay.read_text()), "uncertainty_scale": [a, b]}))
     refused(["inference"], tmp_path, "of other axes", axes=[2], **options)
     run(["inference"], tmp_path, **options)
     sr, sd = (nib.load(out / f"{name}_{kind}.nii.gz") for kind in ("sr", "sd"))

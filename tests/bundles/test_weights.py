@@ -1,7 +1,6 @@
 """The weights that bundles ship: they load as they are, and beat interpolation on a head that no training saw."""
 
 import json
-import re
 import warnings
 from pathlib import Path
 
@@ -22,6 +21,7 @@ from common.degradations import (
     RicianNoise,
 )
 from common.metrics import cubic, psnr
+from common.weights import load
 
 from .. import forked
 from . import runs
@@ -32,9 +32,8 @@ WEIGHTS = {
     "guided_rdn": ["model.pt", "model_unguided.pt"],
     "udean": ["model.pt", "model_2x2x1.pt"],
 }
-# What is said beside the folders; nothing where the defaults are meant.
-UDEAN = [f"bundles/udean/configs/{name}.json" for name in ("inference", "inference_2x2x1")]
-WORDS = {"guided_rdn without guides": ["--guided", "false"], "udean in plane": ["--config_file", str(UDEAN)]}
+# The weights of a form; model.pt where nothing is said.
+FORMS = {"guided_rdn without guides": "model_unguided.pt", "udean in plane": "model_2x2x1.pt"}
 IN_PLANE = ComposeDegradations([BandLimit((2, 2, 1)), GaussianProfile((2, 2, 1), fwhm=0.02)])
 TWICE = KSpaceTruncation((2, 2, 2))
 TWICE_IN_PLANE = KSpaceTruncation((2, 2, 1))
@@ -76,12 +75,13 @@ def head(tmp_path_factory):
     return t2w.get_fdata() / np.quantile(t2w.get_fdata(), 0.999), t1w.get_fdata(), t2w.affine
 
 
-def infer(bundle, folder, *words):
-    """Run inference.json by the real command line with its own defaults and ``words``, from the repository's root."""
-    line = ["run", "--dataset_dir", folder / "scans", "--output_dir", folder / "out", "--device", "cpu", *words]
-    if "--config_file" not in words:
-        line += ["--config_file", f"bundles/{bundle}/configs/inference.json"]
-    return forked.command(["monai.bundle", *line], runs.ROOT, folder)
+def infer(bundle, folder, *words, weights="model.pt"):
+    """Run inference.json, for other weights with their overlay, by the real command line from the repository's root."""
+    files = [f"bundles/{bundle}/configs/inference.json"]
+    if weights != "model.pt":
+        files.append(f"bundles/{bundle}/models/{Path(weights).stem}.json")
+    line = ["run", "--config_file", str(files), "--dataset_dir", folder / "scans", "--output_dir", folder / "out"]
+    return forked.command(["monai.bundle", *line, "--device", "cpu", *words], runs.ROOT, folder)
 
 
 def gain(result, affine, truth, lr, degradation):
@@ -126,7 +126,7 @@ def test_better_than_cubic(head, tmp_path, form):
         runs.save(tmp_path / "scans" / f"sub-{name}_t2w.nii.gz", scan.get_fdata(), scan.affine)
         if form == "guided_rdn":
             runs.save(tmp_path / "scans" / f"sub-{name}_t1w.nii.gz", guide[some], expected)
-    done = infer(form.split()[0], tmp_path, *WORDS.get(form, []))
+    done = infer(form.split()[0], tmp_path, weights=FORMS.get(form, "model.pt"))
     assert done.returncode == 0, done.stderr
     results = {name: tmp_path / "out" / f"sub-{name}_t2w_sr.nii.gz" for name in lr}
     gains = {name: gain(path, expected, truth, lr[name], SCANS[form][name][0]) for name, path in results.items()}
@@ -153,7 +153,7 @@ THICK = {  # the profile, noise, and by how many dB the result must be better th
 @pytest.mark.slow
 @pytest.mark.parametrize("weights", THICK)
 def test_thick_slices_better_than_cubic(head, tmp_path, weights):
-    """Whatever the slices' profile, and not fine-tuned; --scale auto finds the weights that suit the spacing."""
+    """Whatever the slices' profile, and not fine-tuned."""
     hr, _, affine = head
     slab = np.s_[hr.shape[0] // 2 - 24 : hr.shape[0] // 2 + 24]
     factor = THICK[weights][0][0].factors[2]
@@ -164,9 +164,9 @@ def test_thick_slices_better_than_cubic(head, tmp_path, weights):
         lr, placed = runs.degrade(hr, affine, degradation)
         scans.append(RicianNoise(noise, seed=5)(torch.from_numpy(lr)).numpy() if noise else lr)
         runs.save(tmp_path / "scans" / f"sub-{i}_t2w.nii.gz", 1000 * scans[i], placed)
-    done = infer("ct_guided", tmp_path, "--adapt_iterations", "0")  # what they are as such, and in a tenth of the time
+    # What they are as such, and in a tenth of the time.
+    done = infer("ct_guided", tmp_path, "--adapt_iterations", "0", weights=weights)
     assert done.returncode == 0, done.stderr
-    assert f", {weights}: sub-0_t2w" in done.stdout
     gains = [
         gain(tmp_path / "out" / f"sub-{i}_t2w_sr.nii.gz", affine, truth, lr, degradation)
         for i, (lr, (degradation, _, _)) in enumerate(zip(scans, THICK[weights], strict=True))
@@ -188,9 +188,8 @@ def test_one_bright_slice_is_not_sharpened(head, tmp_path, weights):
     gains[lr.shape[2] // 2] = 1.08
     runs.save(tmp_path / "scans" / "even_t2w.nii.gz", 1000 * lr, placed)
     runs.save(tmp_path / "scans" / "one_t2w.nii.gz", 1000 * lr * gains, placed)
-    done = infer("ct_guided", tmp_path, "--adapt_iterations", "0")
+    done = infer("ct_guided", tmp_path, "--adapt_iterations", "0", weights=weights)
     assert done.returncode == 0, done.stderr
-    assert f", {weights}: even_t2w" in done.stdout
     even, one = (nib.load(tmp_path / "out" / f"{name}_t2w_sr.nii.gz").get_fdata() for name in ("even", "one"))
     ratio = one.sum(axis=(0, 1)) / even.sum(axis=(0, 1))
     stacks = (torch.as_tensor(stack)[None, None] for stack in (lr * gains, lr))
@@ -224,20 +223,24 @@ def test_without_a_guide(tmp_path):
 
 @pytest.mark.parametrize("bundle", WEIGHTS)
 def test_what_they_say_they_are(bundle):
-    """Each is as inference.json takes it, alone or with what chooses it."""
-    configs = runs.ROOT / "bundles" / bundle / "configs"
-    chosen = {"model_2x2x1.pt": ["inference_2x2x1"], "model_unguided.pt": []}
+    """Each loads with its overlay over inference.json, which alone has the literals of model.pt."""
+    folder = runs.ROOT / "bundles" / bundle
+    alone = json.loads((folder / "configs" / "inference.json").read_text())
     for file in WEIGHTS[bundle]:
-        parser = ConfigParser()
-        parser.read_config([str(configs / f"{name}.json") for name in ("inference", *chosen.get(file, []))])
-        factor = re.search(r"_(\d)\.pt", file)
-        scale = {"scale": [1, 1, int(factor[1])]} if factor else {}
-        parser.update({"guided": False} if "unguided" in file else scale)
-        about = parser.get_parsed_content("trained_network").about
-        assert Path(about["path"]).name == file and about["bundle"] == bundle
-        settings = parser.get_parsed_content("settings")
-        assert about["settings"] == json.loads(json.dumps({key: settings[key] for key in about["settings"]}))
-        assert len(parser.get_parsed_content("training_range")) > 5
+        beside = folder / "models" / f"{Path(file).stem}.json"
+        overlay = json.loads(beside.read_text())
+        assert overlay["checkpoint"] == f"$@bundle_root + '/models/{file}'"
+        parser = ConfigParser(ConfigParser.load_config_files([*runs.configs(bundle, "inference"), str(beside)]))
+        parser["bundle_root"] = str(folder)
+        keys = ("network_def", "checkpoint", "digest", "degradation")
+        network, checkpoint, digest, degradation = (parser.get_parsed_content(key) for key in keys)
+        about = load(network, checkpoint, digest=digest, degradation=degradation).about
+        assert (about["bundle"], Path(about["path"]), about["sha256"]) == (bundle, folder / "models" / file, digest)
+        assert len(overlay["training_range"]) > 5
+        known = alone.keys() | json.loads((folder / "configs" / "train.json").read_text()).keys()
+        assert overlay.keys() - {"trained"} <= known, "a key that no config has is misspelt"
+        if file == "model.pt":
+            assert all(overlay[key] == alone[key] for key in overlay.keys() & alone)
 
 
 def test_no_file_is_above_the_25_mb_of_the_zoo_and_all_are_tested():
@@ -245,3 +248,4 @@ def test_no_file_is_above_the_25_mb_of_the_zoo_and_all_are_tested():
         folder = runs.ROOT / "bundles" / bundle / "models"
         files = {path.name: path.stat().st_size for path in folder.glob("model*.pt")}
         assert sorted(files) == WEIGHTS.get(bundle, []) and all(size < 25e6 for size in files.values())
+        assert sorted(path.stem for path in folder.glob("*.json")) == sorted(Path(file).stem for file in files)

@@ -14,8 +14,11 @@ from tests.bundles import runs
 from tests.refused import refused
 
 # The group whose volumes are learned from; what a scale makes of a pair.
-BUNDLES = {"srcnn": "source"}
-SCALED = {"srcnn": ({"scale": [3, 3, 1]}, "in_plane_spacing", [2.4, pytest.approx(4.125, abs=0.01)])}
+BUNDLES = {"srcnn": "source", "udean": "target"}
+SCALED = {
+    "srcnn": ({"scale": [3, 3, 1]}, "in_plane_spacing", [2.4, pytest.approx(4.125, abs=0.01)]),
+    "udean": ({"scale": [2, 2, 1]}, "slice_spacing", [0.96, 1.5]),
+}
 
 
 @pytest.mark.parametrize("bundle", BUNDLES)

@@ -51,4 +51,6 @@ def test_refused():
     refused(lambda: axes_inferer(axes=[2]), ValueError, "uncertainty", "[2]", "mirrored False")
     for scale in (None, [-1, 0], [1], 3):
         words = ["--uncertainty_scale", "evaluate_uncertainty.json"] if scale is None else ["uncertainty_scale", scale]
-        refused(partial(UncertaintyMap, axes_inferer(), scale, KSpaceTruncation((2, 2, 2)), "out"), ValueError, *words)
+        inferer, operator = axes_inferer(mirrored=True), KSpaceTruncation((2, 2, 2))
+        refused(partial(UncertaintyMap, inferer, scale, operator, "out"), ValueError, *words)
+    refused(partial(UncertaintyMap, axes_inferer(), [1, 0], operator, "out"), ValueError, "other axes and mirror")

@@ -97,7 +97,7 @@ def test_gains_keep_what_one_slice_alone_has_from_being_sharpened(network):
 def test_a_network_that_begins_where_interpolation_ends(capsys):
     """Trained from nothing on interpolated planes, at a factor that is not whole, it beats the interpolation."""
     thicken = GaussianProfile((1, 1, 2.5))
-    network = AsImages(EDSR(features=8, blocks=1, factor=1, base=torch.nn.Identity())).eval()
+    network = AsImages(EDSR(features=8, blocks=1)).eval()
     hr = (blobs(texture=0)[..., :70] - 0.4) / 0.4
     lr, inner = thicken(hr), InterpolatedInferer(PLAIN, thicken)
     base = interpolated(lr, thicken)
@@ -114,7 +114,7 @@ def test_worse_weights_are_not_used(network, capsys):
     assert torch.equal(adapting(iterations=3, learning_rate=10.0)(lr, network), PLAIN(lr, network))
     assert "was not used: it did worse on planes" in capsys.readouterr().out
     torch.manual_seed(0)
-    network, inner = AsImages(EDSR(features=8, blocks=1, factor=1)).eval(), InterpolatedInferer(PLAIN, THICKEN)
+    network, inner = AsImages(EDSR(features=8, blocks=1, residual=False)).eval(), InterpolatedInferer(PLAIN, THICKEN)
     result = adapting(Interpolated(THICKEN), 2, 1e-3, inner, lr_patch=(24, 24))(lr, network)
     torch.testing.assert_close(result, interpolated(lr, THICKEN))
     assert "; interpolation alone makes the result" in capsys.readouterr().out

@@ -15,7 +15,11 @@ VOLUME = torch.rand(1, 1, 4, 5, 3, generator=torch.Generator().manual_seed(0))
 
 @pytest.fixture
 def network():
-    return RDN(GaussianProfile((1, 1, 3)), features=3, growth=2, blocks=1, layers=2, residual=False).eval().requires_grad_(False)
+    return (
+        RDN(GaussianProfile((1, 1, 3)), features=3, growth=2, blocks=1, layers=2, residual=False)
+        .eval()
+        .requires_grad_(False)
+    )
 
 
 def slow_loops(volume, network, planes):
@@ -23,7 +27,7 @@ def slow_loops(volume, network, planes):
     return sum(results) / len(planes)
 
 
-@pytest.mark.parametrize(("planes", "batch"), [([0, 1], 4), ((1, 0), 1), ([0], 1), ([1], 4)], ids=str)
+@pytest.mark.parametrize(("planes", "batch"), [([0, 1], 4), ((1, 0), 1), ([0], None), ([1], 4)], ids=str)
 def test_it_is_the_mean_of_slow_loops_also_of_one_size_after_another(network, planes, batch):
     inferer = OrthogonalInferer(planes, batch)
     for shape in ((2, 1, 6, 5, 4), (1, 1, 4, 7, 5)):
@@ -32,7 +36,7 @@ def test_it_is_the_mean_of_slow_loops_also_of_one_size_after_another(network, pl
         torch.testing.assert_close(result, slow_loops(volume, network, planes))
         assert {type(x) for x in [result, *seen]} == {torch.Tensor}
         counts = [len(x) for x in seen]
-        assert max(counts) == batch and sum(counts) == shape[0] * sum(shape[2 + axis] for axis in planes)
+        assert max(counts) == (batch or 1) and sum(counts) == shape[0] * sum(shape[2 + axis] for axis in planes)
 
 
 def test_both_directions_are_the_default_and_the_network_gets_its_arguments(network):
@@ -53,14 +57,7 @@ def test_directions_are_combined_in_k_space(network, power):
     np.testing.assert_allclose(result[0, 0], np.fft.ifftn(mixed).real, atol=1e-4)
 
 
-def test_amp_computes_in_bf16_and_returns_float32(network):
-    seen = []
-    network.tail.register_forward_hook(lambda _, __, y: seen.append(y.dtype))
-    full = OrthogonalInferer()(VOLUME, network)
-    half = OrthogonalInferer(amp=True, amp_kwargs={"dtype": torch.bfloat16})(VOLUME, network)
-    assert seen == [torch.float32] * 9 + [torch.bfloat16] * 9
-    assert half.dtype == torch.float32 and torch.allclose(half, full, atol=0.02) and not torch.equal(half, full)
-    assert not torch.equal(half, half.bfloat16().float()), "the mean is taken in float32"
+def test_the_mean_is_taken_in_float32():
     assert OrthogonalInferer()(VOLUME.bfloat16(), torch.square).dtype == torch.float32
 
 

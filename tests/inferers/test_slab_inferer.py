@@ -7,6 +7,7 @@ import torch
 from monai.data import MetaTensor
 from torch import nn
 
+from common.degradations import Degradation
 from common.inferers import SlabInferer
 from common.networks import SlabInterpolation
 from common.networks.slab import channels_to_slab, slab_to_channels
@@ -19,7 +20,7 @@ every_geometry = pytest.mark.parametrize(("scale", "offset"), [*FEW, *MANY], ids
 
 
 def twice(**options):
-    return SlabInferer(3, (2, 2, 2), (0, 0, 0), **options)
+    return SlabInferer(3, Degradation((2, 2, 2)), **options)
 
 
 class Guess:
@@ -54,7 +55,7 @@ def slow_loop(volume, network, slices, scale, offset):
 @pytest.mark.parametrize(("slices", "depth"), [(3, 1), (3, 2), (5, 3), (3, 6), (5, 6)])
 def test_it_is_the_slow_loop_without_meta_data(scale, offset, slices, depth):
     volume, network = torch.rand(2, 1, 5, 4, depth), Guess(slices, scale)
-    out = SlabInferer(slices, scale, offset)(MetaTensor(volume), network)
+    out = SlabInferer(slices, Degradation(scale, offset))(MetaTensor(volume), network)
     assert network.seen == [(2, 1, 5, 4, slices)] * depth and network.kinds == {torch.Tensor} == {type(out)}
     assert torch.allclose(out, slow_loop(volume, network, slices, scale, offset), atol=1e-5)
 
@@ -62,7 +63,7 @@ def test_it_is_the_slow_loop_without_meta_data(scale, offset, slices, depth):
 @every_geometry
 def test_constants_and_ramps_stay_where_they_are(scale, offset):
     """A constant does to the last slice; of a ramp HR voxel j has the value j, at the ends of the volume nearly so."""
-    inferer, network = SlabInferer(3, scale, offset), SlabInterpolation(3, scale, offset)
+    inferer, network = SlabInferer(3, Degradation(scale, offset)), SlabInterpolation(3, scale, offset)
     for depth in (1, 2, 5):
         out = inferer(torch.full((1, 1, 6, 6, depth), 0.7), network)
         assert out.shape[-1] == scale[2] * depth and torch.allclose(out, torch.tensor(0.7), atol=1e-6)
@@ -98,7 +99,7 @@ def test_tiles_leave_no_seam_where_the_halo_suffices(local_network):
 def test_tiles_are_never_larger_than_they_may_be_and_in_batches_it_is_the_same(monkeypatch, scale, offset):
     """As on a GPU, also where fewer slabs have room than was thought."""
     network, volume = Guess(3, scale), torch.rand(2, 1, 9, 8, 7)
-    inferer = SlabInferer(3, scale, offset, tile=6, halo=1)
+    inferer = SlabInferer(3, Degradation(scale, offset), tile=6, halo=1)
     one_by_one = inferer(volume, network)
     assert max(max(shape[2:4]) for shape in network.seen) == 6
     assert len(network.seen) == 3 * 2 * 7  # ceil(9 / (6 - 2)) and ceil(8 / (6 - 2)) tiles of seven slabs
@@ -116,14 +117,6 @@ def test_tiles_are_never_larger_than_they_may_be_and_in_batches_it_is_the_same(m
     refused(lambda: inferer(volume, functools.partial(in_room, room=0)), torch.OutOfMemoryError, "out of memory")
 
 
-def test_amp_computes_in_bf16_and_returns_float32(local_network):
-    seen, volume = [], torch.rand(1, 1, 12, 12, 3)
-    inferers = (twice(), twice(amp=True, amp_kwargs={"dtype": torch.bfloat16}))
-    full, half = (each(volume, lambda slab: seen.append(local_network(slab)) or seen[-1]) for each in inferers)
-    assert [result.dtype for result in seen] == [torch.float32] * 3 + [torch.bfloat16] * 3
-    assert half.dtype == torch.float32 and torch.allclose(half, full, atol=0.02) and not torch.equal(half, full)
-
-
 def test_refused():
-    refused(lambda: SlabInferer(4, (2, 2, 2), (0, 0, 0)), ValueError, "odd number of slices", 4)
+    refused(lambda: SlabInferer(4, Degradation((2, 2, 2))), ValueError, "odd number of slices", 4)
     refused(lambda: twice(tile=64, halo=32), ValueError, "tile of 64", "halo of 32")

@@ -105,13 +105,14 @@ def test_behind_the_margin_a_patch_is_degraded_and_interpolated_as_the_whole_sli
 
 def test_under_autocast_it_is_added_unrounded():
     """A network that has learned nothing gives the interpolation; what has been learned is rounded, not the sum."""
-    slab, plane = SlabInterpolation(3, (2, 2, 2), (0, 0, 0)), SlabInterpolation(1, (2, 2, 1), (0.5, 0.5, 0))
+    slab, degradation = SlabInterpolation(3, (2, 2, 2), (0, 0, 0)), GaussianProfile((2, 2, 1))
+    plane = SlabInterpolation(1, degradation.factors, degradation.offset)
     decoder, axis = networks.TSRCANDecoder(6, 8, 1, 1, 2, (2, 2), slab), networks.AxisInterpolation(4, 1.5)
     for network, base, *slices in [
         (networks.SlabSuperResolver(networks.SlabEncoder(3, 8, 2), decoder), slab, 3),
-        (networks.EDSR(8, 1, base=plane), plane, 1),
+        (networks.EDSR(8, 1, degradation), plane, 1),
         (networks.RDN(GaussianProfile((1, 1, 4)), 8, 4, 1, 1), axis),
-        (networks.OnInterpolated(plane, networks.SRCNN([3, 3], [8]), True), plane, 1),
+        (networks.OnInterpolated(networks.SRCNN([8], [3, 3]), degradation), plane, 1),
     ]:
         lr = torch.rand(2, 1, 12, 12, *slices)
         with torch.no_grad():

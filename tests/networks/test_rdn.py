@@ -5,7 +5,6 @@ import torch
 from common.degradations import GaussianProfile
 from common.networks import RDN, AxisInterpolation, SignedRange
 
-
 THICK = GaussianProfile((1, 1, 3))
 
 

@@ -4,27 +4,38 @@ import pytest
 import torch
 from torch import nn
 
-from common.networks import SRCNN, DownsamplingNetwork, OnInterpolated, ReCNN, ReconResNet, SliceBetween
+from common.degradations import GaussianProfile
+from common.networks import (
+    SRCNN,
+    DownsamplingNetwork,
+    OnInterpolated,
+    ReCNN,
+    ReconResNet,
+    SlabInterpolation,
+    SliceBetween,
+)
 
 from ..refused import refused
 
 
 def test_srcnn_is_convolutions_with_relu_between():
-    network, image = SRCNN([9, 1, 5], [4, 3]), torch.randn(1, 1, 12, 13)
+    network, image = SRCNN([4, 3]), torch.randn(1, 1, 12, 13)
     assert [tuple(p.shape) for p in network.parameters() if p.ndim > 1] == [(4, 1, 9, 9), (3, 4, 1, 1), (1, 3, 5, 5)]
     assert network(image).shape == image.shape and network(image).min() < 0
-    refused(lambda: SRCNN([9, 5], [64, 32]), ValueError, [9, 5], [64, 32])
+    refused(lambda: SRCNN([64, 32], [9, 5]), ValueError, [9, 5], [64, 32])
 
 
 def test_the_interpolation_is_added_where_the_residual_is_learned():
     body, lr = nn.Sequential(nn.Conv2d(1, 1, 3, padding=1)), torch.rand(1, 1, 6, 7, 1)
-    assert torch.equal(OnInterpolated(nn.Identity(), body, True)(lr), lr)
-    nn.init.normal_(body[0].weight)
-    whole = OnInterpolated(nn.Identity(), body, False)(lr)
-    torch.testing.assert_close(whole[..., 0], body(lr[..., 0]))
-    residual = OnInterpolated(nn.Identity(), body, True)
+    degradation = GaussianProfile((2, 2, 1))
+    base = SlabInterpolation(1, degradation.factors, degradation.offset)(lr)
+    whole = OnInterpolated(body, degradation, residual="false")(lr)
+    torch.testing.assert_close(whole[..., 0], body(base[..., 0]))
+    residual = OnInterpolated(body, degradation)
+    assert torch.equal(residual(lr), base)
     nn.init.constant_(body[0].bias, 0.5)
-    torch.testing.assert_close(residual(lr), lr + 0.5)
+    torch.testing.assert_close(residual(lr), base + 0.5)
+    refused(lambda: OnInterpolated(body, GaussianProfile((1, 1, 2))), ValueError, "scale is [1, 1, 2]", "[n, n, 1]")
 
 
 def test_the_slice_between_two_begins_with_their_mean():
@@ -34,7 +45,7 @@ def test_the_slice_between_two_begins_with_their_mean():
     assert torch.equal(network(sides), mean)
     nn.init.normal_(network.body[-1].weight)
     torch.testing.assert_close(network(sides), mean + network.body(sides))
-    bare = SliceBetween(features=3, blocks=1, residual=False)
+    bare = SliceBetween(features=3, blocks=1, residual="false")
     assert torch.equal(bare(sides), bare.body(sides)) and bare(sides).shape == mean.shape
 
 

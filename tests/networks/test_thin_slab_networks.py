@@ -7,7 +7,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from common.networks import SlabEncoder, SlabInterpolation, SlabSuperResolver, TSRCANDecoder
+from common.degradations import KSpaceTruncation
+from common.networks import TSRCAN, SlabEncoder, SlabSuperResolver, TSRCANDecoder
 from common.networks.slab import channels_to_slab, slab_to_channels, to_channels_last
 from common.networks.ts_rcan import Earlier
 
@@ -16,8 +17,7 @@ from ..refused import refused
 
 def small(scale, base=True):
     torch.manual_seed(0)
-    options = {"base": SlabInterpolation(3, scale, (0, 0, 0))} if base else {"offset": (0, 0)}
-    network = SlabSuperResolver(SlabEncoder(3, 8, 2), TSRCANDecoder(3 * scale[2], 8, 2, 1, 4, scale[:2], **options))
+    network = TSRCAN(3, KSpaceTruncation(scale), features=8, groups=2, blocks=1, reduction=4, residual=base)
     for parameter in network.parameters():
         nn.init.normal_(parameter, std=0.1)
     return network.eval()

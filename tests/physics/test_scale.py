@@ -1,6 +1,6 @@
 from functools import partial
 
-from common.physics.scale import across_slices, along_each_axis, in_plane
+from common.physics.scale import across_slices, along_each_axis, in_plane, zero_shot
 
 from ..refused import refused
 
@@ -15,3 +15,12 @@ def test_a_scale_that_does_not_fit_the_axes_is_named():
             refused(partial(function, scale=scale), ValueError, f"scale is {scale!r}, expected ", "example --scale ")
     assert in_plane(scale=[3, 3, 1]) == 3 and across_slices(scale=(1, 1, 4)) == 4
     assert across_slices(whole=False, scale=(1, 1, 2.5)) == 2.5 and along_each_axis(scale=[2, 2, 1]) == [2, 2, 1]
+
+
+def test_other_scales_teach_nothing():
+    for scale in ([2, 2, 4], [1, 2, 2], [1, 1, 1], [2, 2], [2.0, 2, 2], "auto"):
+        refused(
+            partial(zero_shot, scale=scale),
+            ValueError,
+            f"scale is {scale!r}, expected [n, n, n], [n, n, 1] or [1, 1, n]",
+        )

@@ -55,7 +55,9 @@ class Sets:
     @cached_property
     def dataset_dir(self) -> str:
         """Folder with ``dataset.json``; a cohort is simulated where none was given."""
-        return self._dataset_dir or simulated_cohort(f"{self._output_dir}/data", **self._simulated)
+        if self._dataset_dir is None:
+            return simulated_cohort(f"{self._output_dir}/data", **self._simulated)
+        return self._dataset_dir
 
     @cached_property
     def slice_axis(self) -> str:

@@ -22,10 +22,10 @@ from ..loaders.volumes import VolumeCache
 from .base import Sets
 
 _LISTED = {"hr": "*/*_t2w.nii.gz", "guide": "*/*_t1w.nii.gz"}
-# By the group that is learned from.
-SIMULATED: dict[str, dict[str, Any]] = {
-    "source": {"subjects": 8, "datalist": {**_LISTED, "split": [5, 0, 1, 2]}},
-    "target": {"subjects": 10, "datalist": {**_LISTED, "split": [0, 7, 1, 2]}},
+# By whether it is the source group that is learned from.
+SIMULATED: dict[bool, dict[str, Any]] = {
+    True: {"subjects": 8, "datalist": {**_LISTED, "split": [5, 0, 1, 2]}},
+    False: {"subjects": 10, "datalist": {**_LISTED, "split": [0, 7, 1, 2]}},
 }
 
 
@@ -40,7 +40,7 @@ class Guided(Sets):
         guided: whether there are guides. Without, a batch's "guide" has no channel.
         target: makes HR of a scan, so that no HR is looked at; None to learn from HR.
         scan_degradation: that makes LR of HR instead, on the same grids; default ``degradation``.
-        group: that it learns from, "source" or "target".
+        group: that it learns from, "source" or "target"; with ``case`` any.
         angle_step: patches are turned by multiples of so many degrees.
         scales: factors by which patches may be rescaled.
         register: whether guides are registered to their scans, see :class:`common.transforms.ResampleGuided`.
@@ -48,7 +48,7 @@ class Guided(Sets):
         guide_shift: pixels by which the guide of a patch may be moved.
         contrasts: pairs of an HR scan's and its guide's contrast. Each scan is learned from once for each pair, which
             takes the place of the first pair in the names of its files.
-        case: number from 0 of the one test scan that training, validation and test are to have; None for all groups.
+        case: number from 0 of the one scan of ``group`` that training, validation and test are to have; None for all.
         seed: of the patches that are drawn.
         simulated: as for :class:`Sets`; default T2-weighted heads with T1-weighted guides.
 
@@ -83,7 +83,7 @@ class Guided(Sets):
         device: torch.device | str = "cpu",
     ) -> None:
         in_plane(scale=degradation.factors)
-        simulated = {"contrasts": "t1w,t2w", "spacing": 1.5, **SIMULATED[group], **(simulated or {})}
+        simulated = {"contrasts": "t1w,t2w", "spacing": 1.5, **SIMULATED[group == "source"], **(simulated or {})}
         super().__init__(dataset_dir, output_dir, simulated, degradation, slice_axis, folds, fold, device)
         self.guides = ["guide"] if is_true(guided, "guided") else []
         self.target, self.group, self.contrasts, self.case = target, group, contrasts, case
@@ -145,7 +145,7 @@ class Guided(Sets):
         # Where HR teaches, LR is made of it, whatever else there is.
         scans = ("hr",) if self.target is None and group == self.group else ("hr", "lr")
         needs = "guide" if self.guides else "hr" if self.target is None else None
-        entries = self.listed("test" if self.case is not None else group, (*scans, *self.guides), needs)
+        entries = self.listed(group if self.case is None else self.group, (*scans, *self.guides), needs)
         return entries if self.case is None else only_case(entries, self.case)
 
     def _volumes(self, entries: Sequence[Mapping], keys: Sequence[str], training: bool) -> VolumeCache:

@@ -75,7 +75,7 @@ class UnpairedInContext(Unpaired):
         **options: Any,
     ) -> None:
         super().__init__(dataset_dir, output_dir, degradation, lr_patch, batch_size, **options)
-        self.fourier_encoded = list(fourier_encoded)
+        self.fourier_encoded = [is_true(encoded, "fourier_encoded") for encoded in fourier_encoded]
         self.any_axis = across_any_axis(any_axis, self.scale, self.fourier_encoded)
         self.turns = 3 if self.any_axis else 1
         self._noise_levels = noise_levels

@@ -70,18 +70,26 @@ class Pairs(Sets):
         in_plane(scale=self.scale)
         self.scan_degradation = scan_degradation or degradation
         self.group = group
-        alike = degradation.turns_alike() and self.scan_degradation.turns_alike()
         self._patches = {
             "lr_patch": lr_patch,
             "batch_size": batch_size,
-            "turned": is_true(turned, "turned") and alike,
+            "turned": is_true(turned, "turned") and degradation.turns_alike() and self.scan_degradation.turns_alike(),
             "chance": is_true(chance, "chance"),
             "seed": seed,
         }
         self._register, self._denoise = is_true(register, "register"), is_true(denoise, "denoise")
 
-    def load(self, training: bool = False) -> Compose:
-        """Reads an entry, to learn from it or to measure with it."""
+    @property
+    def load(self) -> Compose:
+        """Reads an entry to measure with it."""
+        return self._load(training=False)
+
+    @property
+    def load_training(self) -> Compose:
+        """Reads an entry to learn from it."""
+        return self._load(training=True)
+
+    def _load(self, training: bool) -> Compose:
         transforms = [LoadScand(["hr", "lr"], slice_axis=self.slice_axis, allow_missing_keys=True)]
         if training and self._register:
             transforms.append(
@@ -95,7 +103,7 @@ class Pairs(Sets):
     @cached_property
     def train(self) -> VolumeCache:
         """Volumes to learn from, "hr" and "lr"."""
-        return self.cached(self.listed(self.group, SCANS, "hr"), self.load(training=True), SCANS, True)
+        return self.cached(self.listed(self.group, SCANS, "hr"), self.load_training, SCANS, True)
 
     @cached_property
     def batches(self) -> PairedSlabLoader:
@@ -107,9 +115,9 @@ class Pairs(Sets):
     def validation(self) -> VolumeCache:
         """Volumes to validate with, "hr" and "lr"."""
         entries = self.listed("validation", SCANS, "hr") or self.listed(self.group, SCANS, "hr")[:1]
-        return self.cached(entries, self.load(), SCANS, False)
+        return self.cached(entries, self.load, SCANS, False)
 
     @property
     def test(self) -> Dataset:
         """Volumes to measure with, "hr" and "lr"."""
-        return self.as_read(self.listed("test", SCANS, "hr"), self.load())
+        return self.as_read(self.listed("test", SCANS, "hr"), self.load)

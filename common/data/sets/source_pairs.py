@@ -53,7 +53,8 @@ class SourcePairs(Unpaired):
         super().__init__(dataset_dir, output_dir, degradation, lr_patch, batch_size, **options)
         self.source_degradation = source_degradation or degradation
         self.copies, self.registered = copies, is_true(registered, "registered")
-        self.any_axis = across_any_axis(any_axis, self.scale, fourier_encoded)
+        encoded = [is_true(each, "fourier_encoded") for each in fourier_encoded]
+        self.any_axis = across_any_axis(any_axis, self.scale, encoded)
         self.turns = 3 if self.any_axis else 1
 
     @cached_property

@@ -1,8 +1,8 @@
 from common.degradations import KSpaceTruncation
 
 TINY = dict(
-    network=("features", "groups", "blocks", "reduction", "turns"),
-    training={"turns": 3, "learning_rate": 0.002},
+    network=("features", "groups", "blocks", "reduction"),
+    training={"learning_rate": 0.002},
     degradation=KSpaceTruncation((2, 2, 2)),
     networks=("ts_rcan",),
     budgets={

@@ -1,9 +1,6 @@
 TINY = dict(
     network=("features", "layers"),
-    training={
-        "slice_axis": "SI",
-        "scales": [1.0, 0.8],
-    },
+    training={"slice_axis": "SI"},
     groups={"target": (0, 1, 2, 3), "validation": (4,), "test": (5,)},
     like="udean",
     optional=("validation",),

@@ -1,0 +1,39 @@
+"""Validation in a training: what it leaves as it was."""
+
+from types import SimpleNamespace
+
+import torch
+from torch import nn
+
+from common.engines import Player, Validation
+from tests.engines.test_trainer import ADAM, l1, trainer_of
+
+
+def test_what_a_training_draws_hangs_on_its_seed_alone(tmp_path):
+    """Neither on what was drawn for first weights, nor on when volumes for validation were loaded."""
+
+    def losses(drawn, resumed):
+        torch.manual_seed(0)
+        network = nn.Sequential(nn.Conv2d(2, 2, 3, padding=1), nn.Dropout(0.5))
+        torch.manual_seed(1)
+        torch.rand(drawn)
+        data = SimpleNamespace(validation=[{"lr": torch.zeros(2, 4, 4), "hr": torch.zeros(2, 4, 4)}])
+        validator = Validation(torch.device("cpu"), data, network, lambda lr, network: network(lr))
+        players = {"up": Player(["up"], ADAM, {"l1": [1.0, l1, "back", "lr"]})}
+        for epochs in (1, 3) if resumed else (3,):
+            folder = {"output_dir": tmp_path / f"{drawn}{resumed}", "resume": True}
+            trainer = trainer_of(
+                players,
+                {"up": network},
+                2,
+                {"back": ["up", "hr"]},
+                epochs,
+                validator=validator,
+                network=network,
+                **folder,
+            )
+            trainer.run()
+        lines = (tmp_path / f"{drawn}{resumed}" / "history.jsonl").read_text().splitlines()
+        return [line for line in lines if "up/l1" in line]
+
+    assert losses(0, False) == losses(5, False) == losses(0, True)
