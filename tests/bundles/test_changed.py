@@ -31,7 +31,11 @@ def train(bundle, cohort, folder, overlay=None, **override):
 # The player of the network that is applied, a row of its losses, a setting of its optimizer, and another degradation.
 METHODS = {
     "srcnn": ("srcnn", "image/l2", {"_target_": "common.degradations.KSpaceTruncation", "factors": "@scale"}),
-    "udean": ("generator", "image_cycle/ssim", {"_target_": "common.degradations.GaussianProfile", "factors": "@scale"}),
+    "udean": (
+        "generator",
+        "image_cycle/ssim",
+        {"_target_": "common.degradations.GaussianProfile", "factors": "@scale"},
+    ),
 }
 
 
