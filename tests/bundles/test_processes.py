@@ -19,6 +19,12 @@ from .. import forked
 from . import runs
 
 
+def always_saved(bundle):
+    """Overrides that save a state after every iteration, in every stage."""
+    sections = runs.content(bundle, None, "train").get().items()
+    return {f"{k}#trainer#save_minutes": 0 for k, v in sections if isinstance(v, dict) and "trainer" in v}
+
+
 class Killed:
     """A run in a process of its own, started from a fork server that has imported everything."""
 
@@ -27,7 +33,7 @@ class Killed:
     def __init__(self, bundle, folder, cohort):
         self.tiny, self.folder = runs.TINY[bundle], folder
         folder.mkdir()
-        length = {"dataset_dir": cohort, "save_minutes": 0, **self.tiny.lasting(self.EPOCHS, self.EPOCH)}
+        length = {"dataset_dir": cohort, **always_saved(bundle), **self.tiny.lasting(self.EPOCHS, self.EPOCH)}
         self.line = runs.words(bundle, ["train"], folder, resume=True, **length)
 
     def start(self):
@@ -121,7 +127,8 @@ def test_killed_and_resumed(bundle, tiny, cohort, tmp_path):
 @pytest.mark.parametrize("bundle", ["udean", "guided_rdn", "ct_guided"])  # HR alone, with guides, and with CT
 def test_bare_at_its_own_size(bundle, tmp_path):
     """Train.json with no data, on fewer heads, begins, ends when it is interrupted, and goes on from there."""
-    lists = json.loads(Path(*runs.configs(bundle, "train")).read_text())["simulated"]["datalist"]
+    simulated = runs.content(bundle, "data", "train")._simulated
+    lists = dict(simulated["datalist"])
     if "split" in lists:
         lists["split"] = [min(n, 1) for n in lists["split"]]
         heads = sum(lists["split"])
@@ -129,7 +136,7 @@ def test_bare_at_its_own_size(bundle, tmp_path):
         groups = ["source", "target", "validation", "test"]
         lists |= {g: re.sub(r"sub-[^/]*", f"sub-00{i}", lists[g].split(",")[0]) for i, g in enumerate(groups, 1)}
         heads = len(groups)
-    few = ["--simulated#subjects", str(heads), "--simulated#datalist", json.dumps(lists)]
+    few = ["--data#simulated", str({**simulated, "subjects": heads, "datalist": lists})]
     done = [0]
     for words in ([], ["--resume", "True"]):
         config = ["--config_file", *runs.configs(bundle, "train"), "--output_dir", str(tmp_path)]
@@ -206,6 +213,6 @@ def test_two_processes_share_scans(bundle, tiny, trained, tmp_path):
 
     for path in bad:
         path.unlink()
-    before = {path: path.stat().st_mtime_ns for path in two.iterdir()}
-    runs.run(bundle, ["inference"], trained, dataset_dir=str(scans), output_dir=str(two), skip_existing=True)
+    before, skip = {path: path.stat().st_mtime_ns for path in two.iterdir()}, {"dataset#skip_existing": True}
+    runs.run(bundle, ["inference"], trained, dataset_dir=str(scans), output_dir=str(two), **skip)
     assert {path: path.stat().st_mtime_ns for path in two.iterdir()} == before
