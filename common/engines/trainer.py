@@ -174,12 +174,13 @@ class AlternatingTrainer(Trainer):
                 owner[name_of_network] = name
                 if compile:
                     graph.networks[name_of_network].compile()  # in place, so that its weights keep their names
-        standard = []
+        standard, self.validator = [], None
         if output_dir is not None:
             if not getattr(data, "validates", True):
                 validator = None
             if validator is not None:
                 validator.follow(amp, self.amp_kwargs)
+                self.validator = validator
 
             known = {key: getattr(data, key) for key in ("scale", "slice_axis") if hasattr(data, key)}
             offset = getattr(data, "offset", None)
@@ -217,6 +218,8 @@ class AlternatingTrainer(Trainer):
         self.add_event_handler(Events.STARTED, self._end_if_finished)
         self.add_event_handler(Events.ITERATION_COMPLETED, self._end_if_interrupted)
         self.add_event_handler(Events.EPOCH_COMPLETED, self._end_if_interrupted)
+        if self.validator is not None:
+            self.validator.load()  # before anything is written, as it may be refused
         # What training draws does not depend on what networks drew for their first weights.
         torch.random.default_generator.manual_seed(torch.initial_seed())
         with self._interruptible():

@@ -99,7 +99,7 @@ def test_dataset_dir(bundle, tiny, cohort, trained, tmp_path):
         (data / "dataset.json").write_text(json.dumps({**groups, group: []}))
         names = ["train", "evaluate"] if group == "test" else ["train"]
         words = f"group '{group}' has no volumes", data / "dataset.json"
-        runs.fails(bundle, names, run, *words, dataset_dir=str(data))
+        runs.fails(bundle, names, trained if group == "test" else run, *words, dataset_dir=str(data))
 
 
 @runs.each_form
@@ -115,15 +115,15 @@ def test_checkpoints(bundle, tiny, cohort, trained, tmp_path):
         runs.fails(bundle, ["inference"], tmp_path, *words, checkpoint=str(weights), **data, **override)
 
     refused(f"no weights at {weights}", "--checkpoint")
-    shutil.copy(trained / "models" / "model.pt", weights)
-    version = json.loads((runs.ROOT / "bundles" / bundle / "configs" / "metadata.json").read_text())["version"]
-    said = f", of {bundle} {version}: {size} is {double}, but these weights were trained with {value}"
-    refused(f"{weights}{said}", **{size: double})
+    for name in ("model.pt", "model.json"):
+        shutil.copy(trained / "models" / name, tmp_path)
+    said = "the weights are of another architecture"
+    refused(f"{weights}: {said}", "Lay the weights' own overlay", **{size: double})
     evaluation = {"dataset_dir": str(cohort), size: double}
-    runs.fails(bundle, ["train", "evaluate"], trained, f"model.pt{said}", **evaluation)
-    # Older files say nothing, so that sizes are told, and the architecture must do.
-    torch.save(torch.load(weights, weights_only=True), weights)
-    refused(f"{weights}: the weights are of another architecture", "sizes")
+    runs.fails(bundle, ["train", "evaluate"], trained, f"model.pt: {said}", **evaluation)
+    # Without its overlay the config must have the sizes.
+    (tmp_path / "model.json").unlink()
+    refused(f"{weights}: {said}", "no model.json beside the weights", **{size: double})
 
     run, state = shutil.copytree(trained, tmp_path / "run"), f"training_state{tiny.stages[-1]}.pt"
     again = {"dataset_dir": str(cohort), "resume": True}

@@ -266,7 +266,7 @@ DISCRIMINATORS = {
         ("downsampling_gan", "train_gaussian", {}),
         ("downsampling_gan", "train_zero_filling", {}),
         ("ct_guided", "paper", {}),
-        ("ct_guided", "train_supervised", {"stages": [1]}),
+        ("ct_guided", "train_supervised", {}),
     ],
     indirect=["bundle"],
 )

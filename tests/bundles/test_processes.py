@@ -10,7 +10,6 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -175,11 +174,11 @@ def test_two_processes(bundle, tiny, cohort, tmp_path):
     two = ["train", "multi_gpu_train"], torchrun
     if tiny.folders:
         # What adversaries have learned differs by rounding, which grows without bound: the next stage gets the same.
-        train("two", *two, stages=1)
+        train("two", *two, run_id="stage_1")
         for folder in tiny.folders:
             shutil.rmtree(tmp_path / "two" / "models" / folder)
             shutil.copytree(tmp_path / "one" / "models" / folder, tmp_path / "two" / "models" / folder)
-        train("two", *two, stages=2)
+        train("two", *two, run_id="stage_2")
     else:
         train("two", *two)
     for stage in tiny.stages:
