@@ -93,15 +93,11 @@ class LinearDegradation(nn.Module):
         return [k / k.sum() for k in kernels]
 
     def forward(self, hr: torch.Tensor, turn: torch.Tensor | None = None) -> torch.Tensor:
-        """Degrade slabs with a margin on every side.
+        """``(B, 1, H + 2 margin, W + 2 margin, Z + 2 margin)`` to ``(B, 1, H / fx, W / fy, Z / fz)``, float32.
 
-        Args:
-            hr: ``(B, 1, H + 2 margin, W + 2 margin, Z + 2 margin)``, band-limited along Fourier-encoded axes.
-            turn: ``(B, 3)``, which axis of the volume lies along H, W and Z of each slab; None for 0, 1 and 2. It is
-                read only where the axes are of one kind, as slabs of others cannot be turned.
-
-        Returns:
-            ``(B, 1, H / fx, W / fy, Z / fz)``, float32.
+        The slabs are band-limited along Fourier-encoded axes. ``turn``, ``(B, 3)``, says which axis of the volume lies
+        along H, W and Z of each, None for 0, 1 and 2. It is read only where the axes are of one kind, as slabs of
+        others cannot be turned.
         """
         # The kernel is small against the volume, but products with banded matrices beat strided convolutions of one
         # channel on a CPU by far, and are exact at any size. Under autocast they would lose 16 of 24 bits.
