@@ -11,6 +11,7 @@ import torch
 import torch.distributed as dist
 from ignite.engine import Engine, Events
 
+from ..data.loaders.through_plane import MULTIPLE
 from ..data.loaders.volumes import VolumeCache
 
 
@@ -25,18 +26,12 @@ class TranslationReport:
         data: sets such as :class:`common.data.sets.CTGuided`: ``source`` are CT volumes, key "hr", and ``train``
             thick-slice MR, key "lr", all in [0, 1]; ``degradation`` makes slices thick, ``attributes`` are values of a
             code.
-        multiple: images are cut to a multiple of so many pixels, which the content encoders need.
     """
 
-    def __init__(
-        self,
-        path: str | os.PathLike,
-        data: Any,
-        multiple: int = 4,
-    ) -> None:
+    def __init__(self, path: str | os.PathLike, data: Any) -> None:
         self.path = Path(path)
         self.degradation = data.degradation
-        self.images = {"hr": self._middle(data.source, "hr", multiple), "lr": self._middle(data.train, "lr", multiple)}
+        self.images = {"hr": self._middle(data.source, "hr"), "lr": self._middle(data.train, "lr")}
         self.affines = {
             "CT": data.source.affines[0]["hr"],
             "MR": np.asarray(data.degradation.hr_affine(data.train.affines[0]["lr"])),
@@ -46,9 +41,9 @@ class TranslationReport:
         self.batch = {**self.images, "prior_mr": code, "prior_ct": code}
 
     @staticmethod
-    def _middle(volumes: VolumeCache, key: str, multiple: int) -> torch.Tensor:
+    def _middle(volumes: VolumeCache, key: str) -> torch.Tensor:
         volume = volumes[0][key]
-        height, width = (n // multiple * multiple for n in volume.shape[2:])
+        height, width = (n // MULTIPLE * MULTIPLE for n in volume.shape[2:])
         return 2 * volume[:, volume.shape[1] // 2, :height, :width][None] - 1
 
     def attach(self, engine: Engine) -> None:

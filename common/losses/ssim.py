@@ -19,16 +19,14 @@ class SquaredSSIMLoss(nn.Module):
     Args:
         window: edge of the Gaussian window in pixels.
         sigma: of the window in pixels.
-        data_range: of the images.
     """
 
-    def __init__(self, window: int = 11, sigma: float = 1.5, data_range: float = 1.0) -> None:
+    def __init__(self, window: int = 11, sigma: float = 1.5) -> None:
         super().__init__()
         position = torch.arange(window) - (window - 1) / 2
         row = torch.exp(-(position / sigma).square() / 2)
         row = row / row.sum()
         self.register_buffer("window", (row[:, None] * row)[None, None], persistent=False)
-        self.stability = (0.01 * data_range) ** 2, (0.03 * data_range) ** 2
 
     def forward(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         """Two slabs ``(B, 1, H, W, Z)`` with ``H, W >= window`` to a scalar in [0, 1]."""
@@ -41,6 +39,6 @@ class SquaredSSIMLoss(nn.Module):
         window = self.window.expand(x.shape[1], -1, -1, -1)
         means = [F.conv2d(z, window, groups=x.shape[1]) for z in (x, y, x * x, y * y, x * y)]
         mu_x, mu_y, mu_xx, mu_yy, mu_xy = means
-        c1, c2 = self.stability
+        c1, c2 = 0.01**2, 0.03**2  # of images in [0, 1]
         structure = (2 * (mu_xy - mu_x * mu_y) + c2) / ((mu_xx - mu_x * mu_x) + (mu_yy - mu_y * mu_y) + c2)
         return ((2 * mu_x * mu_y + c1) / (mu_x**2 + mu_y**2 + c1)) * structure

@@ -71,7 +71,6 @@ class SlabEncoder(nn.Module):
             downsampling feature extractor of the paper takes the scale of the super-resolution here.
         offset: centre of feature pixel 0 in pixels of the slab, a multiple of 1/2, along H and W
             (``Degradation.offset``). The first convolution is centred there: between two pixels with an even kernel.
-        negative_slope: of the LeakyReLU.
         turns: kinds of slabs that are told apart, by a vector that is added to what the first convolution gives: 3
             where any axis of a volume may lie across a slab; 1 tells none apart.
     """
@@ -83,7 +82,6 @@ class SlabEncoder(nn.Module):
         layers: int = 6,
         stride: Sequence[int] = (1, 1),
         offset: Sequence[float] = (0.0, 0.0),
-        negative_slope: float = 0.2,
         turns: int = 1,
     ) -> None:
         super().__init__()
@@ -93,7 +91,7 @@ class SlabEncoder(nn.Module):
         padding = [int((k - 1) / 2 - o) for k, o in zip(kernel, offset, strict=True)]
         body: list[nn.Module] = [nn.Conv2d(slices, features, kernel, stride=tuple(stride), padding=padding)]
         for _ in range(layers - 1):
-            body += [nn.LeakyReLU(negative_slope, inplace=True), nn.Conv2d(features, features, 3, padding=1)]
+            body += [nn.LeakyReLU(0.2, inplace=True), nn.Conv2d(features, features, 3, padding=1)]
         self.body = nn.Sequential(*body)
         self.directions = nn.Parameter(torch.zeros(turns, features)) if turns > 1 else None
 

@@ -14,18 +14,18 @@ from ...values import is_true
 from .slabs import PatchLoader, check_fit, draw_gains, draw_start, permuted, tissue_masks
 from .volumes import VolumeCache
 
+MULTIPLE = 4  # of an image's pixels along each axis, which the content encoders need
 _ACROSS = ((0, 1, 3, 2), (0, 2, 3, 1))  # one of a channel-first volume's first axes, its last, and the other one
 _ANY = tuple((0, *axes) for axes in itertools.permutations((1, 2, 3)))
 
 
-def check_patch(lr_patch: Sequence[int], factor: int, smallest: int, multiple: int = 4) -> None:
+def check_patch(lr_patch: Sequence[int], factor: int, smallest: int) -> None:
     """Refuse patches whose HR images translation networks cannot take.
 
     Args:
         lr_patch: size ``(p, w)`` of an LR patch.
         factor: HR slices per LR slice.
         smallest: least pixels of an image along each axis, for discriminators and attribute encoders.
-        multiple: of the pixels along each axis, for the content encoders.
 
     Raises:
         ValueError: with the size found and the one expected.
@@ -33,10 +33,10 @@ def check_patch(lr_patch: Sequence[int], factor: int, smallest: int, multiple: i
     if not isinstance(lr_patch, (list, tuple)) or len(lr_patch) != 2:
         raise ValueError(f"lr_patch is {lr_patch!r}, expected two numbers of voxels: in plane and across the slices.")
     p, w = lr_patch[0], factor * lr_patch[1]
-    if min(p, w) < smallest or p % multiple or w % multiple:
+    if min(p, w) < smallest or p % MULTIPLE or w % MULTIPLE:
         raise ValueError(
             f"lr_patch {list(lr_patch)} and scale {factor} give HR images of {p}x{w} pixels; stage 3 needs multiples "
-            f"of {multiple}, at least {smallest}. Change --lr_patch, or lower layers and scales of --graph#networks"
+            f"of {MULTIPLE}, at least {smallest}. Change --lr_patch, or lower layers and scales of --graph#networks"
             "#discriminator_mr and downsamplings of --graph#networks#attributes_mr."
         )
 

@@ -162,22 +162,12 @@ class RandMisalignd(MapTransform, Randomizable):
 
     Args:
         keys: keys of the volumes to misalign, e.g. the HR volume before it is cut into patches.
-        rotation: range of the rotation about the H-F and L-R axes, in degrees.
-        translation: range of the translation along H-F and L-R, in voxels.
-        shrink: range of the shrinking along A-P and L-R, in voxels.
         allow_missing_keys: whether a key may be missing.
     """
 
-    def __init__(
-        self,
-        keys: KeysCollection,
-        rotation: Sequence[float] = (0.0, 2.0),
-        translation: Sequence[float] = (0.0, 2.0),
-        shrink: Sequence[float] = (0.0, 2.0),
-        allow_missing_keys: bool = False,
-    ) -> None:
+    def __init__(self, keys: KeysCollection, allow_missing_keys: bool = False) -> None:
         super().__init__(keys, allow_missing_keys)
-        self.misalign = RandMisalign(rotation, translation, shrink)
+        self.misalign = RandMisalign()
 
     def set_random_state(self, seed: int | None = None, state: np.random.RandomState | None = None) -> RandMisalignd:
         self.misalign.set_random_state(seed, state)

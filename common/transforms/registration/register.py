@@ -30,6 +30,9 @@ from ..scan.volume import with_meta
 _WORKING_SPACING = 2.0
 # Share of the voxels that are compared; a B-spline, whose every sample costs 200 times as much, takes about this many.
 _SHARE, _SAMPLES = 0.2, 20_000
+# Of the B-spline's control points, in mm. Breathing is smooth over some centimetres; finer splines begin to follow
+# noise and artefacts, which evaluation should see.
+_CONTROL_SPACING = 40.0
 _ITERATIONS = 60
 
 
@@ -110,8 +113,6 @@ class RegisterLRd(MapTransform):
         keys: key of the LR scan ``(1, X, Y, Z)`` with its affine.
         reference: of the HR volume ``(1, X, Y, Z)``.
         degradation: from HR to LR; says where LR voxels lie on HR's.
-        control_spacing: distance of the B-spline's control points in mm. Breathing is smooth over some centimetres;
-            finer splines begin to follow noise and artefacts, which evaluation should see.
         quality_dir: folder for what was done, ``<LR scan's name>_registration.json``: the mutual information in nats
             before and after, mean and largest displacement of tissue in mm, which steps were applied, the least
             Jacobian determinant, and the share of voxels from outside of LR's field of view.
@@ -129,13 +130,11 @@ class RegisterLRd(MapTransform):
         keys: KeysCollection,
         reference: str,
         degradation: Degradation,
-        control_spacing: float = 40.0,
         quality_dir: str | os.PathLike | None = None,
     ) -> None:
         super().__init__(keys, allow_missing_keys=True)
         self.reference = reference
         self.degradation = degradation
-        self.control_spacing = control_spacing
         self.quality_dir = quality_dir
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
@@ -165,7 +164,7 @@ class RegisterLRd(MapTransform):
     def _find(self, sitk: ModuleType, hr: MetaTensor, lr: MetaTensor, grid: Any) -> tuple[Any, dict[str, Any]]:
         """The transform from HR to LR, and its quality on the grid of the result."""
         rigid, _, fixed, moving = _register_in_place(sitk, hr, lr, ("the HR volume", "the LR scan"))
-        bspline = _register_freely(sitk, fixed, moving, rigid, hr, self.control_spacing)
+        bspline = _register_freely(sitk, fixed, moving, rigid, hr)
         found = sitk.Euler3DTransform()
         start = points = _moved(sitk, found, grid)
         before = after = _similarity(sitk, fixed, moving, found)
@@ -252,12 +251,10 @@ def _register_in_place(
         ) from None
 
 
-def _register_freely(
-    sitk: ModuleType, fixed: Any, moving: Any, rigid: Any, domain: MetaTensor, control_spacing: float
-) -> Any:
+def _register_freely(sitk: ModuleType, fixed: Any, moving: Any, rigid: Any, domain: MetaTensor) -> Any:
     """The cubic B-spline that comes before a rigid transform from ``fixed`` to ``moving``, over a whole volume."""
     whole = _image(sitk, domain, np.asarray(domain.affine, dtype=np.float64))
-    mesh = [max(1, round(n * s / control_spacing)) for n, s in zip(whole.GetSize(), whole.GetSpacing(), strict=True)]
+    mesh = [max(1, round(n * s / _CONTROL_SPACING)) for n, s in zip(whole.GetSize(), whole.GetSpacing(), strict=True)]
     found = sitk.BSplineTransformInitializer(whole, mesh, order=3)
     method = _mutual_information(sitk, min(1.0, _SAMPLES / fixed.GetNumberOfPixels()))
     method.SetOptimizerAsLBFGSB(numberOfIterations=_ITERATIONS, costFunctionConvergenceFactor=1e7)

@@ -99,7 +99,6 @@ class MakeLRd(MapTransform):
     Args:
         keys: the key of the HR volume.
         degradation: from HR to LR.
-        lr_key: of the LR volume.
         allow_missing_keys: whether an entry may lack HR, as authentic LR scans do.
         like: the degradation whose LR grid the networks are built for; None where that is ``degradation``.
 
@@ -112,7 +111,6 @@ class MakeLRd(MapTransform):
         self,
         keys: KeysCollection,
         degradation: Degradation,
-        lr_key: str = "lr",
         allow_missing_keys: bool = False,
         like: Degradation | None = None,
     ) -> None:
@@ -126,7 +124,6 @@ class MakeLRd(MapTransform):
                 "displaced. Set degradation to one with these factors and this offset too."
             )
         self.degradation = degradation
-        self.lr_key = lr_key
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         d = dict(data)
@@ -135,8 +132,8 @@ class MakeLRd(MapTransform):
             hr = d[key]
             x, y, z = [n // f * f for n, f in zip(hr.shape[1:], factors, strict=True)]
             hr = d[key] = hr[:, :x, :y, :z]
-            if self.lr_key in d:
-                lr = d[self.lr_key]
+            if "lr" in d:
+                lr = d["lr"]
                 expected = tuple(n // f for n, f in zip(hr.shape[1:], factors, strict=True))
                 if tuple(lr.shape[1:]) != expected:
                     raise ValueError(
@@ -146,7 +143,7 @@ class MakeLRd(MapTransform):
                 self._check_place(hr.affine, lr.affine)
                 continue
             affine = self.degradation.lr_affine(hr.affine)
-            d[self.lr_key] = with_meta(self.degradation(hr.as_tensor()), affine, hr.meta)
+            d["lr"] = with_meta(self.degradation(hr.as_tensor()), affine, hr.meta)
         return d
 
     def _check_place(self, hr_affine: torch.Tensor, lr_affine: torch.Tensor) -> None:
