@@ -115,14 +115,14 @@ def test_what_losses_hold_goes_where_the_table_goes():
 
 
 def test_a_weight_warms_up_and_goes_on_where_it_was():
-    (x, y), weight, totals = torch.rand(2, 2, 1, 4, 4, 3), losses.WarmUp(0.5, iterations=3), []
+    (x, y), weight, totals = torch.rand(2, 2, 1, 4, 4, 3), losses.WarmUp(3, 0.5), []
     rows = {"near": [1.0, torch.nn.L1Loss(), "x", "y"], "later": [weight, torch.nn.MSELoss(), "x", "y"]}
     table = losses.LossTable(rows)
     for i in range(6):
         totals.append(table({"x": x, "y": y})[0].item())
         weight.step({})
         if i == 1:
-            state, weight = weight.state_dict(), losses.WarmUp(0.5, iterations=3)
+            state, weight = weight.state_dict(), losses.WarmUp(3, 0.5)
             weight.load_state_dict(state)
             table.terms["later"] = (weight, *table.terms["later"][1:])
     first, later = (x - y).abs().mean().item(), 0.5 * (x - y).square().mean().item()
