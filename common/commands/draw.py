@@ -30,8 +30,8 @@ def draw(bundle: str) -> None:
     parser = ConfigParser()
     parser.read_config(str(file))
     parser.parse()
-    sections = {key: value["trainer"] for key, value in parser.get().items() if "trainer" in _dict(value)}
-    trainers = {key: trainer for key, trainer in sections.items() if "players" in _dict(trainer)}
+    sections = {key: value.get("trainer") for key, value in parser.get().items() if isinstance(value, dict)}
+    trainers = {key: value for key, value in sections.items() if isinstance(value, dict) and "players" in value}
     if not trainers:
         raise ValueError(f'{file}: expected a section with a trainer that has "players", as train; there is none.')
     for key, trainer in trainers.items():
@@ -39,10 +39,6 @@ def draw(bundle: str) -> None:
         graph, players = (parser[value[1:]] if isinstance(value, str) else value for value in values)
         title = [f"---\ntitle: {key}\n---"] if len(trainers) > 1 else []
         print("\n".join(["```mermaid", *title, *_flowchart(graph["steps"], players), "```"]))
-
-
-def _dict(value: Any) -> dict:
-    return value if isinstance(value, dict) else {}
 
 
 def _flowchart(steps: Mapping[str, Sequence[str]], players: Mapping[str, Mapping[str, Any]]) -> list[str]:
