@@ -45,7 +45,7 @@ class Inference(CaseEvaluator):
 
     Raises:
         FileNotFoundError, ValueError: when the weights are missing, or do not belong to the config; or when there are
-            none, and the inferer does not learn either.
+            none, the network brings none, and the inferer does not learn either.
         PermissionError, NotADirectoryError: when ``output_dir`` cannot be written to.
     """
 
@@ -72,7 +72,7 @@ class Inference(CaseEvaluator):
         check_writable(output_dir)
         dataset.find(str(output_dir), degradation)
         if checkpoint is None:
-            if not getattr(inferer, "learns", True):
+            if not hasattr(network, "about") and not getattr(inferer, "learns", True):
                 raise ValueError(
                     "iterations is 0 and there are no weights, so that nothing but interpolation would come out: give "
                     "--iterations, or lay the overlay of weights over the config."
