@@ -90,13 +90,14 @@ class Inference(CaseEvaluator):
                 SaveVolumed("pred", str(output_dir), "sr", bids=dataset.bids, description=description),
             ]
         )
+        self.postprocessing = postprocessing or standard  # for programs that run the parts themselves
         super().__init__(
             device=device,
             val_data_loader=CaseLoader(dataset),
             network=in_precision(network, device, is_true(amp, "amp"), amp_kwargs),
             inferer=inferer,
             prepare_batch=prepare_lr_hr,
-            postprocessing=postprocessing or standard,
+            postprocessing=self.postprocessing,
             val_handlers=[
                 InferenceResults(output_dir, bundle_root, checkpoint, degradation, dataset.bids, dataset.shard),
                 ResultViewer(degradation, report),
