@@ -290,7 +290,10 @@ def _knows(config: ConfigParser, key: str) -> bool:
 def _offer(folder: Path, checkpoint: Path | None, overlay: Path | None, overrides: Mapping[str, Any]) -> Offer:
     overrides = {**overrides, **({} if checkpoint is None else {"checkpoint": checkpoint})}
     parser = _parser(folder, overlay, overrides)
-    scale, ranges, free = _content(parser, "scale", (1, 1, 1)), _content(parser, "training_range", None) or {}, None
+    scale, ranges, free = _content(parser, "scale", (1, 1, 1)), _content(parser, "training_range", None), None
+    if ranges is None and checkpoint is not None:
+        ranges = (read_overlay(checkpoint) or {}).get("training_range")
+    ranges = ranges or {}
     try:
         CheckTrainingRanged("image", ranges)
         if not isinstance(scale, list | tuple) or [type(n) in (int, float) for n in scale] != [True] * 3:

@@ -36,10 +36,10 @@ class Scans(Dataset):
         dataset_dir: file or folder; None for a scan that is simulated in ``output_dir/scan``.
         slice_axis: axis across the slices, as for :class:`common.transforms.LoadScand`; None for "SI" where the scale
             is the same along all axes, else "auto".
-        training_range: of the weights, which scans are compared with; None for no comparison.
+        training_range: that scans are compared with; None for that of the weights, where their overlay has one.
         across_slices: the scale [1, 1, n] of a method that makes slices thinner, which refuses scans without thick
             ones; None for other methods.
-        transform: reads an entry, in the place of what ``slice_axis`` and ``training_range`` say.
+        transform: reads an entry, in the place of :meth:`steps`.
         contrast: of the simulated scan.
         lr: pattern of the scans' files where each has a guide.
         guide: pattern of the guides' files; None for scans without guides.
@@ -76,27 +76,28 @@ class Scans(Dataset):
     ) -> None:
         self.bids, self.shard = is_true(bids, "bids"), shard
         self._place = (dataset_dir, contrast, lr, guide, subject, is_true(skip_existing, "skip_existing"))
-        self._slice_axis, self._own_transform = slice_axis, transform is not None
-        self._checks: list[Callable] = [
-            CheckTrainingRanged("image", training_range=training_range),
-            *([DenoiseSlicesd("image")] if is_true(denoise, "denoise") else []),
-            *([] if lr_spacing is None else resized_planes("image", lr_spacing)),
-        ]
-        if across_slices is not None:
-            self._checks.append(CheckThickSlicesd("image", check_across_slices(whole=False, scale=across_slices)))
+        self._slice_axis, self._training_range, self._given = slice_axis, training_range, transform
+        self._denoise, self._lr_spacing = is_true(denoise, "denoise"), lr_spacing
+        self._factor = None if across_slices is None else check_across_slices(whole=False, scale=across_slices)
         super().__init__([] if data is None else data, transform)
         self._found = data is not None
 
-    def find(self, output_dir: str, degradation: Degradation) -> None:
-        """Find what is to be done, unless the entries were given.
+    def find(
+        self,
+        output_dir: str,
+        degradation: Degradation,
+        trained_on: Mapping[str, Sequence[float]] | None = None,
+    ) -> None:
+        """Find what is to be done, unless the entries were given, and settle how a scan is read.
 
         Args:
             output_dir: folder of the results.
             degradation: from HR to a scan, of which a simulated one is made.
+            trained_on: the range of the scans that the weights were trained on, where no other was given.
         """
-        if not self._own_transform:
-            axis = self._slice_axis or ("SI" if len(set(degradation.factors)) == 1 else "auto")
-            self.transform = Compose([LoadScand("image", slice_axis=axis), *self._checks])
+        if self._given is None:
+            compared = CheckTrainingRanged("image", training_range=self._training_range or trained_on)
+            self.transform = Compose(self.steps(compared, output_dir, degradation))
         if self._found:
             return
         dataset_dir, contrast, lr, guide, subject, skip = self._place
@@ -106,14 +107,23 @@ class Scans(Dataset):
         self.data = to_do(found, output_dir, skip, self.shard, self.bids)
         self._found = True
 
+    def steps(self, compared: CheckTrainingRanged, output_dir: str, degradation: Degradation) -> list[Callable]:
+        """Transforms that read a scan, among them ``compared``; the others of the arguments are as for :meth:`find`."""
+        axis = self._slice_axis or ("SI" if len(set(degradation.factors)) == 1 else "auto")
+        return [
+            LoadScand("image", slice_axis=axis),
+            compared,
+            *([DenoiseSlicesd("image")] if self._denoise else []),
+            *([] if self._lr_spacing is None else resized_planes("image", self._lr_spacing)),
+            *([] if self._factor is None else [CheckThickSlicesd("image", self._factor)]),
+        ]
+
 
 class GuidedScans(Scans):
     """Scans, each with a guide of the same subject on the grid of the result.
 
     Args:
         dataset_dir, lr, contrast, options: as for :class:`Scans`.
-        output_dir: folder of the results, and of the quality of registrations.
-        degradation: from the result to a scan.
         guide: pattern of the guides' files.
         guided: whether there are guides; without, ``guide`` is not looked at.
         register: whether guides are registered to their scans, see :class:`common.transforms.ResampleGuided`.
@@ -122,8 +132,6 @@ class GuidedScans(Scans):
     def __init__(
         self,
         dataset_dir: str | None,
-        output_dir: str,
-        degradation: Degradation,
         lr: str,
         guide: str,
         guided: bool | str = True,
@@ -131,12 +139,17 @@ class GuidedScans(Scans):
         contrast: str = "t2w",
         **options: Any,
     ) -> None:
-        guided = is_true(guided, "guided")
-        super().__init__(dataset_dir, lr=lr, guide=guide if guided else None, contrast=contrast, **options)
-        if guided:
-            grid: dict[str, Any] = {"degradation": degradation, "register": register, "quality_dir": output_dir}
-            load = LoadScand("guide", ordered=False, allow_missing_keys=True)
-            self._checks = [load, *self._checks, ResampleGuided("guide", reference="image", **grid)]
+        self._guided, self._register = is_true(guided, "guided"), register
+        super().__init__(dataset_dir, lr=lr, guide=guide if self._guided else None, contrast=contrast, **options)
+
+    def steps(self, compared: CheckTrainingRanged, output_dir: str, degradation: Degradation) -> list[Callable]:
+        """As those of :class:`Scans`, and of the guide."""
+        steps = super().steps(compared, output_dir, degradation)
+        if not self._guided:
+            return steps
+        grid: dict[str, Any] = {"degradation": degradation, "register": self._register, "quality_dir": output_dir}
+        load = LoadScand("guide", ordered=False, allow_missing_keys=True)
+        return [steps[0], load, *steps[1:], ResampleGuided("guide", reference="image", **grid)]
 
 
 class ThickScans(Scans):
@@ -145,7 +158,7 @@ class ThickScans(Scans):
     Args:
         dataset_dir: as for :class:`Scans`.
         scale: ``[1, 1, n]``, n thin slices for each thick one.
-        slice_axis, training_range: as for :class:`Scans`.
+        slice_axis: as for :class:`Scans`.
         check_mr: whether scans are refused whose values look like those of CT.
         even_slices: whether slices that alternate in brightness are evened out.
         models: folder of weights with their overlays; a message names the one that fits a scan better.
@@ -160,7 +173,6 @@ class ThickScans(Scans):
         dataset_dir: str | None,
         scale: Sequence[int],
         slice_axis: str = "auto",
-        training_range: Mapping[str, Sequence[float]] | None = None,
         check_mr: bool | str = True,
         even_slices: bool | str = True,
         models: str | os.PathLike | None = None,
@@ -168,12 +180,17 @@ class ThickScans(Scans):
     ) -> None:
         factor = check_across_slices(scale=scale)
         check_slice_factor(factor)
-        read = [
-            LoadScand("image", slice_axis=slice_axis, normalise=False),
-            *([CheckMRd("image")] if is_true(check_mr, "check_mr") else []),
+        self._check_mr, self._even_slices = is_true(check_mr, "check_mr"), is_true(even_slices, "even_slices")
+        self._fits = CheckThickSlicesd("image", scale=factor, models=models)
+        super().__init__(dataset_dir, slice_axis, **options)
+
+    def steps(self, compared: CheckTrainingRanged, output_dir: str, degradation: Degradation) -> list[Callable]:
+        """Transforms that read a scan."""
+        return [
+            LoadScand("image", slice_axis=self._slice_axis, normalise=False),
+            *([CheckMRd("image")] if self._check_mr else []),
             NormaliseVolumed("image"),
-            *([EvenSlicesd("image")] if is_true(even_slices, "even_slices") else []),
-            CheckThickSlicesd("image", scale=factor, models=models),
-            CheckTrainingRanged("image", training_range=training_range),
+            *([EvenSlicesd("image")] if self._even_slices else []),
+            self._fits,
+            compared,
         ]
-        super().__init__(dataset_dir, **{"transform": Compose(read), **options})

@@ -18,7 +18,7 @@ from ..io import provenance
 from ..io.files import check_writable
 from ..transforms import MeasureAgreementd, RestoreVolumed, SaveVolumed
 from ..values import is_true
-from ..weights import load
+from ..weights import load, read_overlay
 from .evaluator import CaseEvaluator
 from .precision import in_precision
 
@@ -70,7 +70,6 @@ class Inference(CaseEvaluator):
         from ..handlers import InferenceResults, ResultViewer
 
         check_writable(output_dir)
-        dataset.find(str(output_dir), degradation)
         if checkpoint is None:
             if not hasattr(network, "about") and not getattr(inferer, "learns", True):
                 raise ValueError(
@@ -81,6 +80,8 @@ class Inference(CaseEvaluator):
         else:
             network = load(network, checkpoint, device, digest, degradation)
         network = network if prepare is None else prepare(network)
+        overlay = (None if checkpoint is None else read_overlay(checkpoint)) or {}
+        dataset.find(str(output_dir), degradation, overlay.get("training_range"))
         grid: dict[str, Any] = {"reference": "image", "degradation": degradation}
         description = provenance.describe(bundle_root, degradation)
         standard = Compose(

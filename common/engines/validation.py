@@ -22,8 +22,7 @@ class Validation(SupervisedEvaluator):
     The volumes are loaded when it first runs. ``engine.state.output`` has "image", "label" and "pred" of each.
 
     Args:
-        device: where the network runs.
-        data: the sets of :mod:`common.data.sets`, whose ``validation`` it looks at.
+        data: the sets of :mod:`common.data.sets`, whose ``validation`` it looks at, on their ``device``.
         network: that is trained.
         inferer: runs it on a volume.
         key_val_metric: metrics by name, of which the first decides which weights are best; default the PSNR.
@@ -34,7 +33,6 @@ class Validation(SupervisedEvaluator):
 
     def __init__(
         self,
-        device: torch.device,
         data: Any,
         network: nn.Module,
         inferer: Callable,
@@ -45,7 +43,7 @@ class Validation(SupervisedEvaluator):
     ) -> None:
         psnr = PeakSignalToNoiseRatio(max_val=1.0, output_transform=from_engine(["pred", "label"]))
         super().__init__(
-            device=device,
+            device=torch.device(data.device),
             val_data_loader=[],
             epoch_length=1,  # until the volumes are loaded
             network=network,
@@ -62,8 +60,8 @@ class Validation(SupervisedEvaluator):
         own, kwargs = self.precision
         self.precision = (amp if own is None else own), kwargs or amp_kwargs
 
-    def run(self, global_epoch: int = 1) -> None:  # type: ignore[override]
-        """Look at every volume of the group."""
+    def load(self) -> None:
+        """Read the volumes, where they have not been read."""
         if not self.data_loader:
             volumes = self.data.validation
             with torch.random.fork_rng(devices=[]):  # which MONAI's loader would seed anew in the midst of a training
@@ -71,4 +69,8 @@ class Validation(SupervisedEvaluator):
             self.state.epoch_length = len(self.data_loader)
             amp, kwargs = self.precision
             self.network = in_precision(self.network, self.state.device, bool(amp), kwargs)
+
+    def run(self, global_epoch: int = 1) -> None:  # type: ignore[override]
+        """Look at every volume of the group."""
+        self.load()
         super().run(global_epoch)

@@ -98,8 +98,8 @@ def test_layers_of_recnn(guided, parameters, config):
 @runs.of("recnn")
 def test_recnn_without_a_guide(cohort, tmp_path):
     """It trains and is evaluated without one, and HR is what trains, not the LR of an entry."""
-    for names in (["train"], ["train", "evaluate"]):
-        runs.run("recnn", names, tmp_path, dataset_dir=str(cohort), guided=False)
+    for names in (["train", "unguided"], ["train", "unguided", "evaluate"]):
+        runs.run("recnn", names, tmp_path, dataset_dir=str(cohort))
     summary = json.loads((tmp_path / "out" / "table.json").read_text())["summary"]
     assert list(summary) == ["cubic", "10L-ReCNN, no guide"]
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 from functools import partial
-from pathlib import Path
 
 import nibabel as nib
 import numpy as np
@@ -14,7 +13,6 @@ import torch
 from matplotlib.image import imread
 
 from common.degradations import KSpaceTruncation
-from common.weights import load
 
 from . import runs
 
@@ -110,22 +108,6 @@ def test_parameter_counts():
     paper = content(None, "train", "paper")
     network, lr_decoder = map(paper.get_parsed_content, ("network_def", "lr_decoder"))
     assert count(network, network.encoder, lr_decoder) == 4_764_561
-
-
-@pytest.mark.parametrize("name", ["model", "model_2x2x1"])
-def test_shipped_weights(name, tmp_path):
-    """Each overlay is that of its weights, and inference.json has the sizes and ranges of model.json."""
-    overlay = runs.ROOT / "bundles/udean/models" / f"{name}.json"
-    inference = json.loads(Path(*runs.configs("udean", "inference")).read_text())
-    says = json.loads(overlay.read_text())
-    assert says.keys() - inference.keys() == {"trained", "lr_patch"}
-    if name == "model":
-        assert {key: inference[key] for key in says.keys() & inference.keys()} == {
-            key: value for key, value in says.items() if key in inference
-        }
-    config = content(None, "inference", str(overlay.with_suffix("")))
-    network, degradation, path = map(config.get_parsed_content, ("network_def", "degradation", "checkpoint"))
-    load(network, runs.ROOT / path, digest=says["digest"], degradation=degradation)
 
 
 def test_rows_of_the_tables_are_comparable():

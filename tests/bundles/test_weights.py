@@ -204,13 +204,16 @@ def test_a_scan_like_those_of_the_training(head, tmp_path, degradation):
     hr, _, affine = head
     lr, placed = runs.degrade(hr, affine, degradation)
     scan = runs.save(tmp_path / "scan.nii.gz", 1000 * lr.clip(0), placed)
-    names = ["inference"] if degradation is TWICE else ["inference", "inference_2x2x1"]
-    parser = ConfigParser()
-    parser.read_config([str(runs.ROOT / "bundles" / "udean" / "configs" / f"{name}.json") for name in names])
-    preprocessing = parser.get_parsed_content("preprocessing")
+    files = runs.configs("udean", "inference")
+    if degradation is not TWICE:
+        files.append(str(runs.ROOT / "bundles" / "udean" / "models" / "model_2x2x1.json"))
+    parser = ConfigParser(ConfigParser.load_config_files(files))
+    parser["dataset"]["data"] = ({"image": str(scan)},)
+    scans, ours = (parser.get_parsed_content(key) for key in ("dataset", "degradation"))
+    scans.find(str(tmp_path), ours)
     with warnings.catch_warnings(record=True) as shown:
         warnings.simplefilter("always")
-        preprocessing({"image": str(scan)})
+        assert "image" in scans[0]
     assert not [str(warning.message) for warning in shown]
 
 

@@ -17,10 +17,10 @@ def test_what_a_training_draws_hangs_on_its_seed_alone(tmp_path):
         network = nn.Sequential(nn.Conv2d(2, 2, 3, padding=1), nn.Dropout(0.5))
         torch.manual_seed(1)
         torch.rand(drawn)
-        data = SimpleNamespace(validation=[{"lr": torch.zeros(2, 4, 4), "hr": torch.zeros(2, 4, 4)}])
+        data = SimpleNamespace(device="cpu", validation=[{"lr": torch.zeros(2, 4, 4), "hr": torch.zeros(2, 4, 4)}])
         players = {"up": Player(["up"], ADAM, {"l1": [1.0, l1, "back", "lr"]})}
         for epochs in (1, 3) if resumed else (3,):
-            validator = Validation(torch.device("cpu"), data, network, lambda lr, network: network(lr))
+            validator = Validation(data, network, lambda lr, network: network(lr))
             folder = {"output_dir": tmp_path / f"{drawn}{resumed}", "resume": True}
             trainer = trainer_of(
                 players,
