@@ -118,7 +118,7 @@ def _read_overlays(weights: Path, alone: bool) -> tuple[dict[str, dict], list[st
             load_state(path, "cpu")
             overlay = read_overlay(path)
         except FileNotFoundError:
-            problems.append(f"there are no weights at {path}; train and put them there, or name a file with --checkpoint.")
+            problems.append(f"there are no weights at {path}; train the bundle first, or give --checkpoint.")
         except ValueError as error:
             problems.append(str(error))
         else:
