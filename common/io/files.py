@@ -17,17 +17,6 @@ import torch
 
 from .images import ending, missing_content
 
-__all__ = [
-    "as_json",
-    "check_writable",
-    "load_state",
-    "read_object",
-    "read_sidecar",
-    "replacing",
-    "sidecar",
-    "slice_thickness",
-]
-
 _THICKEST = 1000.0  # mm
 
 

@@ -20,8 +20,6 @@ from nibabel.spatialimages import SpatialImage
 
 from ..io.files import read_sidecar, replacing
 
-__all__ = ["about_result", "check_viewer", "viewer"]
-
 _TEMPLATE = Path(__file__).with_suffix(".html")
 _STEPS = 255
 _PACKAGE = "ipyniivue==2.4.4"  # as pyproject.toml and constraints.txt have it
