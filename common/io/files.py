@@ -19,6 +19,7 @@ from .images import ending, missing_content
 
 __all__ = [
     "append_about",
+    "as_config",
     "as_json",
     "check_writable",
     "load_state",
@@ -74,6 +75,18 @@ def as_json(value: Any, indent: int | None = None) -> str:
         return None if isinstance(value, float) and not math.isfinite(value) else value
 
     return json.dumps(finite(value), indent=indent, allow_nan=False)
+
+
+def as_config(value: Any, indent: str = "") -> str:
+    """JSON as configs are written: what fits on a line stays on one."""
+    line = json.dumps(value, ensure_ascii=False)
+    if not isinstance(value, (list, dict)) or not value or (indent and len(indent) + len(line) < 110):
+        return line
+    inner = indent + "    "
+    if isinstance(value, dict):
+        items = [f"{json.dumps(key)}: {as_config(item, inner)}" for key, item in value.items()]
+        return "{\n" + ",\n".join(inner + item for item in items) + f"\n{indent}}}"
+    return "[\n" + ",\n".join(inner + as_config(item, inner) for item in value) + f"\n{indent}]"
 
 
 def check_writable(*folders: str | os.PathLike) -> None:
