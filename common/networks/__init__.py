@@ -27,6 +27,7 @@ from .slice_gains import SliceGains
 from .srcnn import SRCNN
 from .ts_rcan import TSRCAN, TranslatedTSRCAN, TSRCANDecoder, TSRCANDegrader
 from .tscn import SliceBetween
+from .vdsr import VDSR
 from .vgg import VGG16Features
 
 __all__ = [
@@ -36,6 +37,7 @@ __all__ = [
     "RDN",
     "SRCNN",
     "TSRCAN",
+    "VDSR",
     "AdaptiveDecoder",
     "AsImages",
     "AttributeEncoder",
