@@ -27,4 +27,5 @@ from .slice_gains import SliceGains
 from .srcnn import SRCNN
 from .ts_rcan import TSRCAN, TranslatedTSRCAN, TSRCANDecoder, TSRCANDegrader
 from .tscn import SliceBetween
+from .vdsr import VDSR
 from .vgg import VGG16Features
