@@ -145,9 +145,12 @@ def _read(source: Path, overlay: dict[str, Any]) -> tuple[dict[str, dict], list[
     for name in ("inference", "train"):
         if name in configs:
             configs[name]["bundle_root"] = "."
-    if inference := configs.get("inference"):
-        inference |= {key: value for key, value in overlay.items() if key in inference}
-        configs["inference_onnx"] = _by_onnxruntime(inference)
+    if "inference" in configs:
+        inference = ConfigParser(configs["inference"])
+        for key, value in overlay.items():
+            if key in inference or ("#" in key and key.rpartition("#")[0] in inference):
+                inference[key] = value
+        configs |= {"inference": inference.get(), "inference_onnx": _by_onnxruntime(inference.get())}
     return configs, problems
 
 
