@@ -129,7 +129,7 @@ class Guided(Sets):
                 reference="lr",
                 degradation=self.degradation,
                 register=self._register,
-                quality_dir=self._output_dir,
+                quality_dir=self.output_dir,
             ),
         ]
         return Compose(

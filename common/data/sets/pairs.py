@@ -93,7 +93,7 @@ class Pairs(Sets):
         transforms = [LoadScand(["hr", "lr"], slice_axis=self.slice_axis, allow_missing_keys=True)]
         if training and self._register:
             transforms.append(
-                RegisterLRd("lr", reference="hr", degradation=self.degradation, quality_dir=self._output_dir)
+                RegisterLRd("lr", reference="hr", degradation=self.degradation, quality_dir=self.output_dir)
             )
         transforms.append(MakeLRd("hr", degradation=self.scan_degradation, like=self.degradation))
         if training and self._denoise:

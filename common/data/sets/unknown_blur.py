@@ -210,7 +210,7 @@ class UnknownBlur(Sets):
     @property
     def test(self) -> Dataset:
         """Volumes to measure with, "hr" and "lr"."""
-        moved = RegisterLRd("lr", reference="hr", degradation=self.degradation, quality_dir=self._output_dir)
+        moved = RegisterLRd("lr", reference="hr", degradation=self.degradation, quality_dir=self.output_dir)
         load = [
             self.load,
             *([moved] if self.register else []),
