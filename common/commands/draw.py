@@ -103,7 +103,9 @@ def _losses(parser: ConfigParser, player: str) -> Losses:
         terms[name] = row[2:]
         if _is_zero(parser, f"{player}::losses::{name}::0"):
             unused.append(name)
-    return Losses(parser.get_parsed_content(f"{player}::networks"), terms, frozenset(unused))
+    networks = f"{player}::networks"
+    trained = parser.get_parsed_content(networks) if networks in parser else [player.rpartition("::")[2]]
+    return Losses(trained, terms, frozenset(unused))
 
 
 def _is_zero(parser: ConfigParser, weight: str) -> bool:
