@@ -72,8 +72,8 @@ class AlternatingTrainer(Trainer):
             written.
         ckpt_dir: folder of weights and states; default ``models`` in output_dir.
         bundle_root: folder of the bundle, which the overlays name.
-        sizes: of the network, by the keys of the configs: what weights need besides the scale and slice axis of the
-            data, see :class:`common.weights.SavedWeights`.
+        sizes: what weights need besides the network's own ``sizes`` and the scale and slice axis of the data, by the
+            keys of the configs; see :class:`common.weights.SavedWeights`.
         initial: file of the weights to start from, or None.
         resume: whether to go on from the state in ckpt_dir, if there is one.
         overwrite: whether to take the place of another run.
