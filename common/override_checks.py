@@ -192,7 +192,7 @@ class _Config:
         path = "#".join(before)
         if not left or (not left_out and self._reads(place, before, left)):
             return None
-        if isinstance(place, str) and re.fullmatch(r"@[\w:#]+", place):
+        if isinstance(place, str) and re.fullmatch(r"[@%][\w:#]+", place):
             return f"{key}: {path} is the same as {place[1:]} ({place}); set it there, or replace {path} as a whole."
         if isinstance(place, str) and place.startswith("$"):
             return f"{key}: {path} is an expression ({place}); replace it as a whole."

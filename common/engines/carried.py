@@ -151,5 +151,5 @@ def carried(
             settings=None if saved is None else saved().sizes,
             last=None if saved is None else saved("model_last.pt"),
         ),
-        TensorBoardStatsHandler(log_dir=tensorboard, tag_name="loss", output_transform=lambda output: output),
+        TensorBoardStatsHandler(log_dir=tensorboard, tag_name="loss", output_transform=lambda output: output[0]),
     ]

@@ -44,8 +44,8 @@ class AlternatingTrainer(Trainer):
 
     Ctrl-C, or SIGTERM, sets ``engine.interrupted``, and ends the run with KeyboardInterrupt when the iteration is over.
 
-    ``engine.state.output`` is ``{"<player>/<term>": float, "<player>/total": float, "loss": float}``, where ``loss`` is
-    the sum of the totals.
+    ``engine.state.output`` is ``[{"<player>/<term>": float, "<player>/total": float, "loss": float}]``, a list as of
+    MONAI's trainers, for which its handlers are written; ``loss`` is the sum of the totals.
 
     With an ``output_dir`` it carries what every run needs: ``history.jsonl`` and its curves, a progress bar, a
     forecast, TensorBoard's files, validation, the weights with their overlays, and a state to resume from. In
@@ -176,12 +176,13 @@ class AlternatingTrainer(Trainer):
                 owner[name_of_network] = name
                 if compile:
                     graph.networks[name_of_network].compile()  # in place, so that its weights keep their names
-        standard = []
+        standard, self.validator = [], None
         if output_dir is not None:
             if not getattr(data, "validates", True):
                 validator = None
             if validator is not None:
                 validator.follow(amp, self.amp_kwargs)
+                self.validator = validator
 
             known = {key: getattr(data, key) for key in ("scale", "slice_axis") if hasattr(data, key)}
             offset = getattr(data, "offset", None)
@@ -219,6 +220,8 @@ class AlternatingTrainer(Trainer):
         self.add_event_handler(Events.STARTED, self._end_if_finished)
         self.add_event_handler(Events.ITERATION_COMPLETED, self._end_if_interrupted)
         self.add_event_handler(Events.EPOCH_COMPLETED, self._end_if_interrupted)
+        if self.validator is not None:
+            self.validator.load()  # before anything is written, as it may be refused
         # What training draws does not depend on what networks drew for their first weights.
         torch.random.default_generator.manual_seed(torch.initial_seed())
         with self._interruptible():
@@ -265,7 +268,7 @@ class AlternatingTrainer(Trainer):
         if self.players and all(player.finished for player in self.players.values()):
             engine.terminate()
 
-    def _iteration(self, engine: AlternatingTrainer, batchdata: Mapping[str, torch.Tensor]) -> dict[str, float]:
+    def _iteration(self, engine: AlternatingTrainer, batchdata: Mapping[str, torch.Tensor]) -> list[dict]:
         missing = [key for key in self.graph.batch_keys if key not in batchdata]
         if missing:
             raise ValueError(f"the graph needs {missing} of each batch, but the loader gives {list(batchdata)}.")
@@ -295,7 +298,7 @@ class AlternatingTrainer(Trainer):
         output["loss"] = sum(output[f"{name}/total"] for name in self.players)
         for name, player in self.players.items():
             player.step_scheduler(output[f"{name}/total"], engine.state.iteration % engine.state.epoch_length == 0)
-        return output
+        return [output]
 
     def _turn(
         self, player: Player, batch: dict[str, torch.Tensor], shared: dict[str, torch.Tensor]

@@ -60,8 +60,8 @@ class Validation(SupervisedEvaluator):
         own, kwargs = self.precision
         self.precision = (amp if own is None else own), kwargs or amp_kwargs
 
-    def run(self, global_epoch: int = 1) -> None:  # type: ignore[override]
-        """Look at every volume of the group."""
+    def load(self) -> None:
+        """Read the volumes, where they have not been read."""
         if not self.data_loader:
             volumes = self.data.validation
             with torch.random.fork_rng(devices=[]):  # which MONAI's loader would seed anew in the midst of a training
@@ -69,4 +69,8 @@ class Validation(SupervisedEvaluator):
             self.state.epoch_length = len(self.data_loader)
             amp, kwargs = self.precision
             self.network = in_precision(self.network, self.state.device, bool(amp), kwargs)
+
+    def run(self, global_epoch: int = 1) -> None:  # type: ignore[override]
+        """Look at every volume of the group."""
+        self.load()
         super().run(global_epoch)

@@ -68,7 +68,7 @@ class LossHistory:
 
     def _iteration(self, engine: Engine) -> None:
         state = engine.state
-        terms = {name: value for name, value in state.output.items() if name != "loss"}  # which is the totals' sum
+        terms = {name: value for name, value in state.output[0].items() if name != "loss"}  # which is the totals' sum
         self.file.write(as_json({"epoch": state.epoch, "iteration": state.iteration, **terms}) + "\n")
         self.bar.update()
 

@@ -11,6 +11,8 @@ from monai.bundle import ConfigParser
 from ..override_checks import top_of
 from .rows import folder_of
 
+_OF_EVALUATION = {"evaluate", "checkpoint"}  # keys that evaluate.json brings
+
 
 @dataclass
 class Run:
@@ -133,7 +135,7 @@ def words(run: Run, resume: bool, evaluate: bool = False) -> list[str]:
     """What follows ``python -m monai.bundle run`` to train, or to ``evaluate``; with ``resume`` a training goes on.
 
     An evaluation has evaluate.json over the training's configs, and over it the overlay of the weights, where there is
-    one. Keys below ``evaluate`` are for it alone.
+    one. Keys that evaluate.json brings are for it alone.
     """
     configs = run.configs
     keys = {**run.override, "output_dir": run.folder, "ckpt_dir": run.trained / "models"}
@@ -144,7 +146,7 @@ def words(run: Run, resume: bool, evaluate: bool = False) -> list[str]:
             configs.append(str(overlay))
             keys = {"checkpoint": overlay.with_suffix(".pt"), **keys}  # where it is now
     else:
-        keys = {key: value for key, value in keys.items() if top_of(key) != "evaluate"}
+        keys = {key: value for key, value in keys.items() if top_of(key) not in _OF_EVALUATION}
         if resume:
             keys["resume"] = True
     return [f"--config_file={configs}", *_options(keys)]
@@ -152,7 +154,7 @@ def words(run: Run, resume: bool, evaluate: bool = False) -> list[str]:
 
 def evaluated_with(run: Run) -> list[str]:
     """The words of a run's evaluation that its training has not."""
-    return _options({key: value for key, value in run.override.items() if top_of(key) == "evaluate"})
+    return _options({key: value for key, value in run.override.items() if top_of(key) in _OF_EVALUATION})
 
 
 def _options(keys: Mapping[str, object]) -> list[str]:

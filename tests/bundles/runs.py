@@ -54,8 +54,7 @@ class Tiny:
         folders: that a training leaves beside the weights.
         weights: files that it leaves there beside model.pt.
         optional: groups that may be empty.
-        like: the bundle of which it has loader, inferer, degradation and blocks, so that what these do is tested there.
-        lines: that its train.json has at most.
+        like: the bundle of which it has data, inferer and degradation, so that what these do is tested there.
         networks: modules of common/networks that no other bundle's export carries.
         exact: whether a resumed run on a GPU gives the same numbers; in the backward passes of replication and
             reflection padding sums are taken in any order there.
@@ -79,7 +78,6 @@ class Tiny:
     weights: Sequence[str] = ()
     optional: Sequence[str] = ()
     like: str = ""
-    lines: int = 150
     networks: Sequence[str] = ()
     exact: bool = True
     budgets: Mapping[str, tuple[int, int]] = field(default_factory=dict)

@@ -16,7 +16,7 @@ from monai.bundle import ConfigParser, ConfigWorkflow
 from nibabel.affines import from_matvec
 from nibabel.orientations import io_orientation
 
-from common.blocks import written_out
+from common.data.lists.datalist import SCANS
 from common.override_checks import check
 from common.tables.rows import over_folds, rows_of
 from common.tables.runs import runs_of
@@ -39,10 +39,26 @@ def contents(folder):
     return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
+def having(key, value, path=()):
+    """Paths of the dictionaries of a config that have a key."""
+    if isinstance(value, dict) and key in value:
+        yield "#".join(path)
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for name, item in items:
+        yield from having(key, item, (*path, str(name)))
+
+
+def simulated(parser, **changes):
+    """An override of what a training simulates: its own, changed."""
+    own = parser.get_parsed_content("data")._simulated
+    return {"data#simulated": {**own, **changes}}
+
+
 def test_train(bundle, tiny, cohort, trained, tmp_path):
     """train.json by the real command line leaves weights, state and history; resumed when finished it does nothing."""
-    states = {"model_last.pt", *(f"training_state{stage}.pt" for stage in tiny.stages)}
-    assert {p.name for p in (trained / "models").iterdir()} == {"model.pt", *states, *tiny.weights, *tiny.folders}
+    weights = {file for name in ("model.pt", "model_last.pt", *tiny.weights) for file in (name, name[:-3] + ".json")}
+    states = {f"training_state{stage}.pt" for stage in tiny.stages}
+    assert {p.name for p in (trained / "models").iterdir()} == {*weights, *states, *tiny.folders}
     for stage in tiny.stages:
         epochs, length = tiny.length(stage)
         lines = runs.history(trained, stage)
@@ -71,16 +87,14 @@ def test_another_run_is_refused(bundle, cohort, trained, tmp_path):
     """A folder that holds a run is left alone, unless it is said to be continued or replaced."""
     folder = shutil.copytree(trained, tmp_path / "run")
     for ckpt_dir in (folder / "models", tmp_path / "elsewhere"):
-        words, override = (folder / "out", "--resume true", "--overwrite true"), {"ckpt_dir": str(ckpt_dir)}
+        words, override = (folder / "out", "--resume True", "--overwrite True"), {"ckpt_dir": str(ckpt_dir)}
         runs.fails(bundle, ["train"], folder, *words, dataset_dir=str(cohort), **override)
 
 
 def test_initial(bundle, tiny, cohort, trained, tmp_path):
     """A training starts from the weights that it is given, and its networks are in training mode."""
-    players = ConfigParser.load_config_file(runs.configs(bundle, "train")[0]).get("players", {})
-    # A method with stages says which players it has by an expression, and stops none by itself.
-    stopping = [name for name in players if "stop_below" in players[name]] if isinstance(players, dict) else []
-    at_rest = {"learning_rate": 0.0} | {f"players#{name}#stop_below": "$None" for name in stopping}
+    config = ConfigParser.load_config_file(runs.configs(bundle, "train")[0])
+    at_rest = {"learning_rate": 0.0} | {f"{path}#stop_below": "$None" for path in having("stop_below", config)}
     weights = str(trained / "models" / "model.pt")
     options = {"dataset_dir": str(cohort), "initial": weights, **tiny.lasting(1, 1), **at_rest}
     runs.run(bundle, ["train"], tmp_path, **options)
@@ -92,7 +106,7 @@ def test_initial(bundle, tiny, cohort, trained, tmp_path):
     counts = [max((v for k, v in s.items() if "num_batches" in k), default=0) for s in [first, *states]]
     assert not counts[0] or max(counts[1:]) > counts[0]
     message = runs.fails(bundle, ["train"], tmp_path / "none", **{**options, "initial": str(tmp_path / "none.pt")})
-    assert f"no weights at {tmp_path / 'none.pt'}; name a file with --initial PATH" in message
+    assert f"no weights at {tmp_path / 'none.pt'}" in message and "--initial PATH" in message
 
 
 @pytest.mark.slow
@@ -100,9 +114,10 @@ def test_initial(bundle, tiny, cohort, trained, tmp_path):
 def test_bare(bundle, tiny, tmp_path):
     """With no data given, training, stopped and resumed, and inference simulate their own; all is in one folder."""
     nothing = {"output_dir": None, "ckpt_dir": None, "checkpoint": None, "bundle_root": str(tmp_path)}
-    small = {"simulated#spacing": 4, "slice_axis": None, **tiny.lasting(1, 1), **nothing}
+    config = runs.content(bundle, None, "train")
+    small = {**simulated(config, spacing=4), "slice_axis": None, **tiny.lasting(1, 1), **nothing}
     if tiny.source == "ct":
-        small |= {"ct_offset": "auto", "window": [-150, 250]}
+        small |= {"data#ct_offset": "auto", "data#window": [-150, 250]}
     runs.run(bundle, ["train"], tmp_path, **small)
     assert runs.leavings(tmp_path / "eval" / "data")
     runs.run(bundle, ["train"], tmp_path, **{**small, **tiny.lasting(2, 1)}, resume=True)
@@ -138,32 +153,32 @@ def test_metadata(bundle):
 
 
 def test_overlays(bundle, monkeypatch):
-    """An overlay changes keys that its config has, or adds keys that it refers to; the command line takes its keys."""
-    configs = {path.stem for path in (runs.ROOT / "bundles" / bundle / "configs").glob("*.json")}
-    # Those of inference.json say so by their names.
-    overlays = {
-        name: "inference" if name.startswith("inference_") else "train"
-        for name in configs - {"train", "inference", "metadata", "tables"}
-    }
-    assert {"evaluate", "demo", "multi_gpu_train"} <= overlays.keys()
+    """An overlay changes keys that its configs have, or adds keys that are used; the command line takes its keys."""
+    configs = runs.ROOT / "bundles" / bundle / "configs"
+    overlays = {path.stem: path for path in configs.glob("*.json") if path.stem not in ("metadata", "tables")}
+    assert {"train", "inference", "evaluate", "demo", "multi_gpu_train"} <= overlays.keys()
     monkeypatch.setattr(sys, "excepthook", sys.excepthook)
-    for overlay, config in overlays.items():
-        base = ConfigParser()
-        base.read_config(runs.configs(bundle, config))
-        content = written_out(json.loads(Path(*runs.configs(bundle, overlay)).read_text()))
-        for key in content:
-            if "#losses#" in key:
-                key = key[: key.index("#losses#")]  # an overlay may add a row
-            used = any(use in json.dumps(content) for use in (f"@{key}", f"run_again('{key}'"))
-            known = key.removeprefix("+") in base or used or key == "finalize"
-            assert known, f"{overlay}.json: {key} is neither in {config}.json nor used"
-    for names in (["inference"], ["train"], *([config, overlay] for overlay, config in overlays.items())):
-        merged = ConfigParser()
-        merged.read_config(runs.configs(bundle, *names))
-        assert merged["run"] and "$check()" in merged["initialize"]
+    # Sizes may be laid over the configs that apply weights too.
+    read = {"imports", "finalize", *json.loads(overlays["inference"].read_text())}
+    for overlay, path in overlays.items():
+        content = json.loads(path.read_text())
+        if overlay.startswith("inference"):  # an overlay of inference.json says so by its name
+            names = ["inference"]
+        else:
+            applied = overlay == "demo" or any(key.startswith("evaluate#") for key in content)
+            names = ["train", "evaluate"] if applied else ["train"]
+        if overlay not in names:
+            base = runs.content(bundle, None, *names)
+            for key in content:
+                plain = key.removeprefix("+")
+                known = plain in (*base.get(), *read) or "#" in key or f"@{key}" in json.dumps(content)
+                assert known, f"{overlay}.json: {key} is neither in {names} nor used"
+            names = [*names, overlay]
+        merged = runs.content(bundle, None, *names)
+        assert merged["run"] and merged["initialize#0#_target_"] == "common.start.start"
         line = ["bundle/__main__.py", *runs.words(bundle, names, Path("out"), dataset_dir="data")]
-        check(line)
-        with pytest.raises(ValueError, match="--dataset_di: the configs have no such key; did you mean dataset_dir"):
+        check(line)  # which looks into nested keys
+        with pytest.raises(ValueError, match="--dataset_di: the configs have no such key; did you mean --dataset_dir"):
             check([*line, "--dataset_di", "data"])
 
 
@@ -184,17 +199,24 @@ def test_tables(bundle, tmp_path, monkeypatch):
                     check(["bundle/__main__.py", "run", *words_of(run, False, evaluate)])
 
 
-def test_documented_overrides(bundle):
+def test_documented_overrides(bundle, monkeypatch):
     """What a bundle's table of overrides lists, some command line takes."""
+    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
     docs = runs.ROOT / "bundles" / bundle / "docs"
     text = "".join(path.read_text() for path in docs.glob("*.md") if path.name in ("README.md", "options.md"))
     cells = re.findall(r"^\| (`--[^|]*) \|", text, flags=re.MULTILINE)
-    named = {key for cell in cells for key in re.findall(r"--([\w#]+)", cell)}
-    known = ConfigParser(), ConfigParser()
-    for parser, names in zip(known, (["train", "evaluate"], ["inference"]), strict=True):
-        parser.read_config(runs.configs(bundle, *names))
-    assert len(named) > 5
-    assert not [key for key in named if not any(key in parser for parser in known)]
+
+    def refused(key, *names):
+        try:
+            check(
+                ["bundle/__main__.py", "run", "--config_file", str(runs.configs(bundle, *names)), f"--{key}", "$None"]
+            )
+        except ValueError:
+            return True
+        return False
+
+    named = {key for cell in cells for key in re.findall(r"--([\w#/]+)", cell)}
+    assert not [key for key in named if refused(key, "train", "evaluate") and refused(key, "inference")]
 
 
 FOLDED = [name for name in runs.TINY if Path(*runs.configs(name, "cross_validation")).is_file()]
@@ -211,15 +233,14 @@ def test_cross_validation(bundle, tiny, cohort, tmp_path):
     foldable = set.union(*(own for group, own in subjects.items() if (group, tiny.source) != ("source", "ct")))
     data, held = runs.datalist(tmp_path, **{**runs.listed(cohort, tiny), "validation": []}), []
     for fold in range(len(foldable)):
-        names, override = ["train", "cross_validation", "evaluate"], {"folds": len(foldable), "fold": fold}
-        parser = runs.content(bundle, None, *names, dataset_dir=str(data), **override)
-        *trained, validation, test = (
-            {entry["subject"] for entry in parser.get_parsed_content(f"{group}_data")}
-            for group in (*learned, "validation", "test")
+        override = {"data#folds": len(foldable), "data#fold": fold, "slice_axis": "SI"}
+        sets = runs.content(bundle, "data", "train", "cross_validation", dataset_dir=str(data), **override)
+        kinds = {"source": "ct" if tiny.source == "ct" else SCANS}
+        *trained, test = (
+            {entry["subject"] for entry in sets.listed(group, kinds.get(group, SCANS))} for group in (*learned, "test")
         )
         everything = set.union(*trained)
         assert everything | test == set.union(*subjects.values()) and not everything & test
-        assert validation <= everything and (validation or "validation" in tiny.optional)
         held += test
     assert sorted(held) == sorted(foldable)
 
@@ -294,9 +315,16 @@ def test_inference_orientations(bundle, tiny, trained, tmp_path, dtype):
 
 @runs.each_form
 def test_pages(bundle, tiny, trained, tmp_path):
-    """With --report true a page stands beside the result, of volumes that lie where they lie in the world."""
+    """With --evaluator#report true a page stands beside the result, of volumes that lie where they lie in the world."""
     path = tiny.save_lr(tmp_path / "scans", "a", runs.phantom(7), runs.OBLIQUE, dtype=np.int16, axes="PSR")
-    runs.run(bundle, ["inference"], trained, output_dir=str(tmp_path / "sr"), report="true", **tiny.only(path))
+    runs.run(
+        bundle,
+        ["inference"],
+        trained,
+        output_dir=str(tmp_path / "sr"),
+        **{"evaluator#report": "true"},
+        **tiny.only(path),
+    )
     page = Page(tmp_path / "sr" / f"{tiny.case('a')}_sr.html")
     scan, sr = nib.load(path), nib.load(tmp_path / "sr" / f"{tiny.case('a')}_sr.nii.gz")
     high = np.quantile(scan.get_fdata(), 0.999)
@@ -321,12 +349,13 @@ COMPARED = {"guided_rdn": ["RDN", "guided RDN"], "downsampling_gan": ["GB + EDSR
 @pytest.mark.parametrize("name", ["srcnn", *COMPARED, *OTHERS])
 def test_demo(name, tmp_path):
     """It simulates heads, trains all that it compares, and evaluates it."""
-    config, tiny = ConfigParser(), runs.TINY[name]
-    config.read_config(runs.configs(name, "train"))
-    split = [min(subjects, 2) for subjects in config["simulated#datalist"]["split"]]
-    small = {"simulated#subjects": sum(split), "simulated#spacing": 4, "simulated#datalist#split": split}
-    small |= {**tiny.network, **tiny.training, **tiny.lasting(1, 2)}
-    runs.run(name, ["train", "demo"], tmp_path, ckpt_dir=None, **small)
+    names, tiny = ["train", "evaluate", "demo"], runs.TINY[name]
+    config = runs.content(name, None, *names)
+    listed = config.get_parsed_content("data")._simulated["datalist"]
+    split = [min(subjects, 2) for subjects in listed["split"]]
+    few = {"subjects": sum(split), "spacing": 4, "datalist": {**listed, "split": split}}
+    small = {**simulated(config, **few), **tiny.network, **tiny.training, **tiny.lasting(1, 2)}
+    runs.run(name, names, tmp_path, ckpt_dir=None, checkpoint=None, **small)
     summary = json.loads((tmp_path / "out" / "table.json").read_text())["summary"]
     methods = COMPARED.get(name) or [config.get_parsed_content("method")]
     assert list(summary) == ["cubic", *methods]

@@ -97,12 +97,23 @@ class Watch:
         kind.__call__ = watched
 
 
+def in_precision(bundle, names, options):
+    """Overrides of every engine of configs."""
+    engines = runs.content(bundle, None, *names).get()
+    if names == ["train"]:
+        found = [f"{key}#trainer" for key, value in engines.items() if isinstance(value, dict) and "trainer" in value]
+    else:
+        found = ["evaluate#evaluator" if "evaluate" in names else "evaluator"]
+    return {f"{path}#{key}": value for path in found for key, value in options.items()}
+
+
 def start(bundle, names, folder, **override):
     """Run configs as ``python -m monai.bundle run`` does, on the device that they choose unless they are told."""
     settings = runs.overrides(bundle, names, folder, **override)
     if "device" not in override:
         del settings["device"]
-    monai.bundle.run(config_file=runs.configs(bundle, *names), logging_file=False, **settings)
+    files = runs.with_overlay(bundle, names, folder, settings)
+    monai.bundle.run(config_file=files, logging_file=False, **settings)
 
 
 def without_pictures():
@@ -117,7 +128,7 @@ def play(device, bundle, precision, folder, data, scan):
     without_pictures()
     tiny, options, data = runs.TINY[bundle], PRECISIONS[precision], {"dataset_dir": str(data)}
     watch, counts = Watch(device, tiny.stages), {}
-    length = {**data, **options, **tiny.lasting(*LENGTH)}
+    length = {**data, **in_precision(bundle, ["train"], options), **tiny.lasting(*LENGTH)}
     if bundle == "ct_guided":  # whose tiny trainings leave out what needs weights from elsewhere
         length |= {"lambda_3": 1.0, "vgg_weights": str(vgg_weights(folder / "vgg16.pth"))}
     watch.run(bundle, ["train"], folder / "whole", **length)
@@ -133,8 +144,9 @@ def play(device, bundle, precision, folder, data, scan):
     watch.run(bundle, ["train"], folder / "stopped", resume=True, **length)
     counts["resumed"] |= watch.worst()
     assert runs.same(*(runs.results(bundle, folder / name) for name in ("whole", "stopped"))), "it is another run"
-    watch.run(bundle, ["train", "evaluate"], folder / "whole", **data, **options)
-    watch.run(bundle, ["inference"], folder / "whole", **scan, **options)
+    names = ["train", "evaluate"]
+    watch.run(bundle, names, folder / "whole", **data, **in_precision(bundle, names, options))
+    watch.run(bundle, ["inference"], folder / "whole", **scan, **in_precision(bundle, ["inference"], options))
     counts["inference"] = watch.worst()
     (folder / "counts.json").write_text(json.dumps(counts))
 
@@ -157,7 +169,7 @@ def play_together(device, rank, port, bundle, folder, settings):
         train(trainer)
 
     AlternatingTrainer.run = breaking_off
-    start(bundle, ["train", "multi_gpu_train"], folder, save_minutes=0, **settings)
+    start(bundle, ["train", "multi_gpu_train"], folder, **{"train#trainer#save_minutes": 0}, **settings)
 
 
 # In the process of the tests
@@ -207,7 +219,8 @@ def test_budget(bundle, tiny, played, precision):
 @pytest.mark.parametrize("bundle", ["guided_rdn", "udean"], indirect=True)
 def test_two_gpus(bundle, tiny, cohort, played, tmp_path):
     """Two processes with a GPU and half of the batch each follow one, which goes on from where they broke off."""
-    settings = {"dataset_dir": str(cohort), **PRECISIONS["float32"], **tiny.lasting(*LENGTH)}
+    precision = in_precision(bundle, ["train"], PRECISIONS["float32"])
+    settings = {"dataset_dir": str(cohort), **precision, **tiny.lasting(*LENGTH)}
     break_off_together(bundle, tmp_path, settings)
     assert len(runs.history(tmp_path, tiny.stages[0])) == 2
     run_of(play_alone, tmp_path / "log.txt", bundle, ["train"], tmp_path, {**settings, "resume": True}).finish()
@@ -253,7 +266,7 @@ DISCRIMINATORS = {
         ("downsampling_gan", "train_gaussian", {}),
         ("downsampling_gan", "train_zero_filling", {}),
         ("ct_guided", "paper", {}),
-        ("ct_guided", "train_supervised", {"stages": [1]}),
+        ("ct_guided", "train_supervised", {}),
     ],
     indirect=["bundle"],
 )

@@ -10,13 +10,18 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 from .. import forked
 from . import runs
+
+
+def always_saved(bundle):
+    """Overrides that save a state after every iteration, in every stage."""
+    sections = runs.content(bundle, None, "train").get().items()
+    return {f"{k}#trainer#save_minutes": 0 for k, v in sections if isinstance(v, dict) and "trainer" in v}
 
 
 class Killed:
@@ -27,7 +32,7 @@ class Killed:
     def __init__(self, bundle, folder, cohort):
         self.tiny, self.folder = runs.TINY[bundle], folder
         folder.mkdir()
-        length = {"dataset_dir": cohort, "save_minutes": 0, **self.tiny.lasting(self.EPOCHS, self.EPOCH)}
+        length = {"dataset_dir": cohort, **always_saved(bundle), **self.tiny.lasting(self.EPOCHS, self.EPOCH)}
         self.line = runs.words(bundle, ["train"], folder, resume=True, **length)
 
     def start(self):
@@ -121,7 +126,8 @@ def test_killed_and_resumed(bundle, tiny, cohort, tmp_path):
 @pytest.mark.parametrize("bundle", ["udean", "guided_rdn", "ct_guided"])  # HR alone, with guides, and with CT
 def test_bare_at_its_own_size(bundle, tmp_path):
     """Train.json with no data, on fewer heads, begins, ends when it is interrupted, and goes on from there."""
-    lists = json.loads(Path(*runs.configs(bundle, "train")).read_text())["simulated"]["datalist"]
+    simulated = runs.content(bundle, "data", "train")._simulated
+    lists = dict(simulated["datalist"])
     if "split" in lists:
         lists["split"] = [min(n, 1) for n in lists["split"]]
         heads = sum(lists["split"])
@@ -129,9 +135,9 @@ def test_bare_at_its_own_size(bundle, tmp_path):
         groups = ["source", "target", "validation", "test"]
         lists |= {g: re.sub(r"sub-[^/]*", f"sub-00{i}", lists[g].split(",")[0]) for i, g in enumerate(groups, 1)}
         heads = len(groups)
-    few = ["--simulated#subjects", str(heads), "--simulated#datalist", json.dumps(lists)]
+    few = ["--data#simulated", str({**simulated, "subjects": heads, "datalist": lists})]
     done = [0]
-    for words in ([], ["--resume", "true"]):
+    for words in ([], ["--resume", "True"]):
         config = ["--config_file", *runs.configs(bundle, "train"), "--output_dir", str(tmp_path)]
         process = subprocess.Popen(
             [sys.executable, "-m", "monai.bundle", "run", *config, *few, *words],
@@ -146,7 +152,7 @@ def test_bare_at_its_own_size(bundle, tmp_path):
             if re.match(rf"training.*\| {done[-1] + 1}/", line):
                 process.terminate()  # Ctrl-C is ignored where the tests run in the background
         assert process.wait() == 130, "".join(said)
-        assert "--resume true goes on" in said[-1]
+        assert "--resume True goes on" in said[-1]
         (history,) = tmp_path.glob("history*.jsonl")
         steps = [json.loads(line)["iteration"] for line in history.read_text().splitlines()]
         assert steps == list(range(1, len(steps) + 1)) and len(steps) > done[-1]
@@ -168,11 +174,11 @@ def test_two_processes(bundle, tiny, cohort, tmp_path):
     two = ["train", "multi_gpu_train"], torchrun
     if tiny.folders:
         # What adversaries have learned differs by rounding, which grows without bound: the next stage gets the same.
-        train("two", *two, stages=1)
+        train("two", *two, run_id="stage_1")
         for folder in tiny.folders:
             shutil.rmtree(tmp_path / "two" / "models" / folder)
             shutil.copytree(tmp_path / "one" / "models" / folder, tmp_path / "two" / "models" / folder)
-        train("two", *two, stages=2)
+        train("two", *two, run_id="stage_2")
     else:
         train("two", *two)
     for stage in tiny.stages:
@@ -206,6 +212,6 @@ def test_two_processes_share_scans(bundle, tiny, trained, tmp_path):
 
     for path in bad:
         path.unlink()
-    before = {path: path.stat().st_mtime_ns for path in two.iterdir()}
-    runs.run(bundle, ["inference"], trained, dataset_dir=str(scans), output_dir=str(two), skip_existing=True)
+    before, skip = {path: path.stat().st_mtime_ns for path in two.iterdir()}, {"dataset#skip_existing": True}
+    runs.run(bundle, ["inference"], trained, dataset_dir=str(scans), output_dir=str(two), **skip)
     assert {path: path.stat().st_mtime_ns for path in two.iterdir()} == before

@@ -82,7 +82,7 @@ def test_a_batch_of_kernels_trains_each_as_it_would_alone():
         assert (share["generator"].eval()()[0].detach() - kernels[j]).norm() < 1e-3 * moved
         torch.testing.assert_close(share["generator"].average[0], whole["generator"].average[j], rtol=1e-3, atol=1e-5)
     # Terms are logged by name as means over the kernels.
-    assert isinstance(trainer.state.output["downsampling/sparse"], float)
+    assert isinstance(trainer.state.output[0]["downsampling/sparse"], float)
 
 
 def test_the_schedule_is_stepped_once_an_iteration_and_kept_with_the_player():
@@ -96,7 +96,7 @@ def test_the_schedule_is_stepped_once_an_iteration_and_kept_with_the_player():
     trainer = AlternatingTrainer(1, [batch] * 5, graph, {"p": player}, 5, torch.device("cpu"))
     trainer.run()
     total = (0.1 * 0.3 + 0.7) / 2
-    assert trainer.state.output == pytest.approx({"p/bicubic": 0.5, "p/total": total, "loss": total})
+    assert trainer.state.output == [pytest.approx({"p/bicubic": 0.5, "p/total": total, "loss": total})]
     other.join("p", graph, torch.device("cpu"), False)
     other.load_state_dict(player.state_dict())
     for schedule in (player.schedule, other.schedule):

@@ -98,7 +98,7 @@ def game_by_hand(order, optimizer, iterations, repeat):
 def test_a_game_is_the_one_written_by_hand(first, optimizer, repeat):
     players = players_of(ORDERS[first], optimizer, generator={"steps": repeat}, judge={"steps": repeat})
     trainer, outputs = trainer_of(players, iterations=5), []
-    trainer.add_event_handler(Events.ITERATION_COMPLETED, lambda engine: outputs.append(dict(engine.state.output)))
+    trainer.add_event_handler(Events.ITERATION_COMPLETED, lambda engine: outputs.append(*engine.state.output))
     trainer.run()
     expected, by_hand = game_by_hand(ORDERS[first], optimizer, 5, repeat)
     torch.testing.assert_close(values_of(trainer.graph.networks), expected, rtol=1e-5, atol=1e-6)
@@ -183,7 +183,7 @@ def test_what_an_overlay_turns_off_computes_no_step_and_moves_no_weight(decay):
     trainer.run()
     assert networks["idle"].weight.item() == 0.25 and list(trainer.players) == ["generator", "judge"]
     terms = {"generator": {"cycle", "fool", "total"}, "judge": {"real", "fake", "total"}}
-    assert set(trainer.state.output) == {"loss", *(f"{name}/{term}" for name in terms for term in terms[name])}
+    assert set(trainer.state.output[0]) == {"loss", *(f"{name}/{term}" for name in terms for term in terms[name])}
 
 
 def test_schedulers_step_once_an_iteration_however_many_steps_a_player_takes():
@@ -271,7 +271,7 @@ def test_bf16_computes_networks_in_bf16_and_losses_in_float32():
     assert set(seen) == {torch.float32}
     assert [net.dtypes for net in trainer.graph.networks.values()] == [{torch.bfloat16}] * 3
     assert {p.dtype for p in trainer.graph.parameters()} == {torch.float32}
-    assert all(isinstance(value, float) for value in trainer.state.output.values())
+    assert all(isinstance(value, float) for value in trainer.state.output[0].values())
 
 
 @pytest.mark.parametrize(("capability", "warned"), [("AVX2", 1), ("AVX512", 0)])
@@ -370,7 +370,7 @@ def test_compiled_networks_keep_the_names_of_their_weights():
 def test_compiled_networks_are_trained_the_same():
     trainers, outputs = [compiled_or_not(False), compiled_or_not(True)], ([], [])
     for trainer, found in zip(trainers, outputs, strict=True):
-        trainer.add_event_handler(Events.ITERATION_COMPLETED, lambda e, found=found: found.append(dict(e.state.output)))
+        trainer.add_event_handler(Events.ITERATION_COMPLETED, lambda e, found=found: found.append(*e.state.output))
         trainer.run()
     assert len(outputs[0]) == 3 and outputs[1] == [pytest.approx(losses, abs=1e-5) for losses in outputs[0]]
     plain, compiled = (trainer.graph.state_dict() for trainer in trainers)

@@ -16,7 +16,6 @@ TINY = dict(
     lengths={"_3": ("max_epochs", "train#trainer#epoch_length")},
     weights=("stage_1.pt", "stage_2.pt", "stage_3.pt"),
     optional=("validation",),
-    lines=400,
     networks=("munit",),
     budgets={
         "batch_1": (1, 25),

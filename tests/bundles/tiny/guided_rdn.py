@@ -15,7 +15,6 @@ TINY = dict(
     groups={"target": (0, 1, 2, 3), "validation": (4,), "test": (5,)},
     contrast="t2w",
     guided=True,
-    lines=250,
     networks=("guided_rdn",),
     budgets={
         "batch_1": (1, 24),
