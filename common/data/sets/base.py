@@ -18,8 +18,8 @@ from ..simulation.cohort import simulated_cohort, slice_axis_in
 class Sets:
     """Volumes for training, validation and test, read when they are first asked for.
 
-    Each kind of sets has ``train``, ``batches``, ``validation`` and ``test``; ``validates`` says whether there is
-    anything to validate with.
+    Each kind of sets has ``train``, ``batches``, ``validation`` and ``test``; ``batch_keys`` are the names of what a
+    batch holds, and ``validates`` says whether there is anything to validate with.
 
     Args:
         dataset_dir: folder with ``dataset.json``; None for a cohort that is simulated in ``output_dir/data``.
@@ -33,6 +33,7 @@ class Sets:
     """
 
     SIMULATED: ClassVar[Mapping[str, Any]] = {}
+    batch_keys: Sequence[str] = ("hr", "lr")
     validates = True
 
     def __init__(

@@ -77,6 +77,7 @@ class Pairs(Sets):
             "chance": is_true(chance, "chance"),
             "seed": seed,
         }
+        self.batch_keys = ("hr", "lr", "chance") if self._patches["chance"] else ("hr", "lr")
         self._register, self._denoise = is_true(register, "register"), is_true(denoise, "denoise")
 
     @property

@@ -51,6 +51,7 @@ class SourcePairs(Unpaired):
         **options: Any,
     ) -> None:
         super().__init__(dataset_dir, output_dir, degradation, lr_patch, batch_size, **options)
+        self.batch_keys = ("hr", "lr", "turn")
         self.source_degradation = source_degradation or degradation
         self.copies, self.registered = copies, is_true(registered, "registered")
         encoded = [is_true(each, "fourier_encoded") for each in fourier_encoded]

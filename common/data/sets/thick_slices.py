@@ -140,6 +140,7 @@ class Triplets(ThickSlices):
         "contrasts": "t1w",
         "datalist": {"hr": "*/*_t1w.nii.gz", "split": [0, 5, 1, 2]},
     }
+    batch_keys = ("above", "slice", "below", "first", "second", "third")
     _may_lack_validation = True
 
     def __init__(self, *, reach: int | None = None, **options: Any) -> None:

@@ -62,6 +62,7 @@ class UnknownBlur(Sets):
         "spacing": 1.5,
         "datalist": {"hr": "*/*_t1w.nii.gz", "split": [4, 4, 1, 3]},
     }
+    batch_keys = ("hr", "hr_context", "kernel", "noise")
 
     def __init__(
         self,

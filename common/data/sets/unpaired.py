@@ -68,6 +68,7 @@ class Unpaired(Sets):
         along_each_axis(scale=self.scale)
         self.scan_degradation = scan_degradation or degradation
         self.paired, self.misaligned = is_true(paired, "paired"), is_true(misaligned, "misaligned")
+        self.batch_keys = ("hr", "lr", "lr_source") if self.paired else ("hr", "lr")
         self._slabs = {
             "lr_patch": lr_patch,
             "factors": self.scale,
