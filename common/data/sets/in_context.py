@@ -65,7 +65,7 @@ class UnpairedInContext(Unpaired):
         dataset_dir: str | None,
         output_dir: str,
         degradation: Degradation,
-        lr_patch: Sequence[int],
+        lr_patch: int | Sequence[int],
         batch_size: int,
         margin: int,
         fourier_encoded: Sequence[bool] = (True, True, True),

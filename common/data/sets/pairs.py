@@ -11,7 +11,7 @@ from monai.data import Dataset
 from monai.transforms import Compose
 
 from ...degradations import Degradation
-from ...physics.scale import in_plane
+from ...physics.scale import in_plane, patch_of
 from ...transforms import DenoiseSlicesd, LoadScand, MakeLRd, RegisterLRd
 from ...values import is_true
 from ..lists.datalist import SCANS
@@ -27,7 +27,7 @@ class Pairs(Sets):
         dataset_dir, output_dir, degradation, slice_axis, simulated, folds, fold, device: as for :class:`Sets`.
         scan_degradation: that makes LR of HR instead, on the same grids; default ``degradation``.
         group: whose HR volumes it learns from, "source" or "target".
-        lr_patch: voxels of an LR patch, ``[n, n, 1]``.
+        lr_patch: voxels of an LR patch along both axes in plane, or ``[n, n, 1]``.
         batch_size: patches in a batch.
         turned: whether pairs are mirrored and turned, where the degradation treats these alike.
         chance: whether each pair comes with a number that is drawn for it.
@@ -51,7 +51,7 @@ class Pairs(Sets):
         dataset_dir: str | None,
         output_dir: str,
         degradation: Degradation,
-        lr_patch: Sequence[int],
+        lr_patch: int | Sequence[int],
         batch_size: int,
         scan_degradation: Degradation | None = None,
         group: str = "source",
@@ -71,7 +71,7 @@ class Pairs(Sets):
         self.scan_degradation = scan_degradation or degradation
         self.group = group
         self._patches = {
-            "lr_patch": lr_patch,
+            "lr_patch": patch_of(lr_patch),
             "batch_size": batch_size,
             "turned": is_true(turned, "turned") and degradation.turns_alike() and self.scan_degradation.turns_alike(),
             "chance": is_true(chance, "chance"),

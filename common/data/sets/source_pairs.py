@@ -41,7 +41,7 @@ class SourcePairs(Unpaired):
         dataset_dir: str | None,
         output_dir: str,
         degradation: Degradation,
-        lr_patch: Sequence[int],
+        lr_patch: int | Sequence[int],
         batch_size: int,
         source_degradation: Degradation | None = None,
         copies: int = 4,

@@ -12,7 +12,7 @@ from monai.transforms import Compose
 
 from ...degradations import ComposeDegradations, Degradation, InPlaneKernel, RicianNoise
 from ...physics.blur_kernels import load_kernels
-from ...physics.scale import in_plane
+from ...physics.scale import in_plane, patch_of
 from ...transforms import DenoiseSlicesd, LoadScand, MakeLRd, RegisterLRd, estimate_noise, resized_planes
 from ...values import check_whole, is_true
 from ..lists.datalist import as_lr
@@ -33,7 +33,7 @@ class UnknownBlur(Sets):
     Args:
         dataset_dir, output_dir, degradation, slice_axis, simulated, folds, fold, device: as for :class:`Sets`.
         kernel_dir: folder of the files of kernels.
-        lr_patch: voxels of an LR patch, ``[n, n, 1]``.
+        lr_patch: voxels of an LR patch along both axes in plane, or ``[n, n, 1]``.
         batch_size: patches in a batch.
         scan_degradation: that makes LR of HR instead, on the same grids; default ``degradation``.
         group: of the LR scans whose kernels are estimated.
@@ -70,7 +70,7 @@ class UnknownBlur(Sets):
         output_dir: str,
         degradation: Degradation,
         kernel_dir: str,
-        lr_patch: Sequence[int],
+        lr_patch: int | Sequence[int],
         batch_size: int,
         scan_degradation: Degradation | None = None,
         group: str = "target",
@@ -98,7 +98,7 @@ class UnknownBlur(Sets):
         check_whole(batch_volumes=batch_volumes)
         self.group = group
         self.factor, self.centre = in_plane(scale=self.scale), self.offset[0]
-        self.hr_patch = self.factor * in_plane(lr_patch=lr_patch)
+        self.hr_patch = self.factor * in_plane(lr_patch=patch_of(lr_patch))
         self.scan_degradation, self.kernel_dir = scan_degradation or degradation, kernel_dir
         self._known = {"kernels": kernels, "noise_levels": noise_levels, "validation": validation_degradation}
         self.kernel_per, self.slice_step, self.batch_volumes = kernel_per, slice_step, batch_volumes
