@@ -9,7 +9,7 @@ from .edsr import EDSR
 from .ensemble import GeometricEnsemble
 from .guided_rdn import Cascade, Concatenate, GuidedRDN, cascade_of, prepare_for_inference
 from .interpolated import OnInterpolated
-from .interpolation import AxisInterpolation, SlabInterpolation, SplineInterpolation
+from .interpolation import AxisInterpolation, SlabInterpolation, SplineInterpolation, patch_interpolation
 from .kernel_gan import (
     FixedKernel,
     GradientReversal,
