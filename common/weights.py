@@ -29,7 +29,8 @@ class SavedWeights:
     Args:
         network: whose ``state_dict`` is kept.
         paths: of the files; all hold the same.
-        sizes: values by the keys of the bundle's configs that these weights need; what JSON can hold.
+        sizes: values by the keys of the bundle's configs that these weights need, beside those in the network's
+            attribute ``sizes``, if it has one; what JSON can hold.
         offset: centre of LR voxel 0 in HR voxels along each axis; None where it does not matter.
         bundle_root: folder of the bundle.
     """
@@ -44,7 +45,7 @@ class SavedWeights:
     ) -> None:
         self.network = network
         self.paths = [Path(path) for path in paths]
-        self.sizes = as_plain(sizes)
+        self.sizes = as_plain({**getattr(network, "sizes", {}), **sizes})
         self.offset = as_plain(offset)
         self.bundle_root = Path(bundle_root)
 

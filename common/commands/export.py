@@ -16,7 +16,7 @@ from monai.bundle import ConfigParser
 from monai.bundle.config_parser import merge_kv
 
 from ..export import archive, conversion, modules
-from ..io.files import check_writable, load_state
+from ..io.files import as_config, check_writable, load_state
 from ..weights import no_overlay, read_overlay
 
 ROOT = modules.ROOT.parent
@@ -90,7 +90,7 @@ def export(bundle: str, output_dir: str = "dist", checkpoint: str | None = None)
             _rewrite_docs(page, source, package, meta)
         for stem, overlay in overlays.items():
             shutil.copyfile(weights.with_stem(stem) if stem != "model" else weights, folder / "models" / f"{stem}.pt")
-            (folder / "models" / f"{stem}.json").write_text(_json(overlay) + "\n")
+            (folder / "models" / f"{stem}.json").write_text(as_config(overlay) + "\n")
         _check_large(source, folder)
         print(f"{name} {version}: converting the network ...", flush=True)
         try:
@@ -145,9 +145,12 @@ def _read(source: Path, overlay: dict[str, Any]) -> tuple[dict[str, dict], list[
     for name in ("inference", "train"):
         if name in configs:
             configs[name]["bundle_root"] = "."
-    if inference := configs.get("inference"):
-        inference |= {key: value for key, value in overlay.items() if key in inference}
-        configs["inference_onnx"] = _by_onnxruntime(inference)
+    if "inference" in configs:
+        inference = ConfigParser(configs["inference"])
+        for key, value in overlay.items():
+            if key in inference or ("#" in key and key.rpartition("#")[0] in inference):
+                inference[key] = value
+        configs |= {"inference": inference.get(), "inference_onnx": _by_onnxruntime(inference.get())}
     return configs, problems
 
 
@@ -210,7 +213,7 @@ def _copy(source: Path, folder: Path, configs: dict[str, dict], package: str) ->
     (folder / "models").mkdir(parents=True)
     (folder / "configs").mkdir()
     for name, config in configs.items():
-        (folder / "configs" / f"{name}.json").write_text(modules.renamed(_json(config) + "\n", package))
+        (folder / "configs" / f"{name}.json").write_text(modules.renamed(as_config(config) + "\n", package))
     shutil.copyfile(source / "configs" / "logging.conf", folder / "configs" / "logging.conf")
     shutil.copyfile(ROOT / "LICENSE", folder / "LICENSE")
     if (source / "large_files.yml").is_file():
@@ -262,15 +265,3 @@ def _check_large(source: Path, folder: Path) -> None:
             )
     if problems:
         raise ValueError("\n  ".join([f"{source} cannot be exported:", *problems]))
-
-
-def _json(value: Any, indent: str = "") -> str:
-    """JSON as the configs are written: what fits on a line stays on one."""
-    line = json.dumps(value, ensure_ascii=False)
-    if not isinstance(value, (list, dict)) or not value or (indent and len(indent) + len(line) < 110):
-        return line
-    inner = indent + "    "
-    if isinstance(value, dict):
-        items = [f"{json.dumps(key)}: {_json(item, inner)}" for key, item in value.items()]
-        return "{\n" + ",\n".join(inner + item for item in items) + f"\n{indent}}}"
-    return "[\n" + ",\n".join(inner + _json(item, inner) for item in value) + f"\n{indent}]"

@@ -79,8 +79,9 @@ class Inference(CaseEvaluator):
             network = network.to(device).eval()
         else:
             network = load(network, checkpoint, device, digest, degradation)
+        path = getattr(network, "about", {}).get("path")
+        overlay = (None if path is None else read_overlay(path)) or {}
         network = network if prepare is None else prepare(network)
-        overlay = (None if checkpoint is None else read_overlay(checkpoint)) or {}
         dataset.find(str(output_dir), degradation, overlay.get("training_range"))
         grid: dict[str, Any] = {"reference": "image", "degradation": degradation}
         description = provenance.describe(bundle_root, degradation)

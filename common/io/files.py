@@ -61,6 +61,18 @@ def as_json(value: Any, indent: int | None = None) -> str:
     return json.dumps(finite(value), indent=indent, allow_nan=False)
 
 
+def as_config(value: Any, indent: str = "") -> str:
+    """JSON as configs are written: what fits on a line stays on one."""
+    line = json.dumps(value, ensure_ascii=False)
+    if not isinstance(value, (list, dict)) or not value or (indent and len(indent) + len(line) < 110):
+        return line
+    inner = indent + "    "
+    if isinstance(value, dict):
+        items = [f"{json.dumps(key)}: {as_config(item, inner)}" for key, item in value.items()]
+        return "{\n" + ",\n".join(inner + item for item in items) + f"\n{indent}}}"
+    return "[\n" + ",\n".join(inner + as_config(item, inner) for item in value) + f"\n{indent}]"
+
+
 def check_writable(*folders: str | os.PathLike) -> None:
     """Refuse folders that results could not be written to. Nothing is left behind.
 

@@ -231,13 +231,14 @@ def test_running_mean(cohort, tmp_path):
         now = {key: state["graph"][f"networks.{'lr' if key[0] == 'e' else 'sr'}_{key}"] for key in mean}
         return kept, mean, now
 
-    run(names, whole, max_epochs=2, val_interval=2, **options)
+    seldom = {"max_epochs": 2, "train#trainer#val_interval": 2}
+    run(names, whole, **seldom, **options)
     assert terms(whole) == DEFAULT and (whole / "out" / "degradation.json").is_file()
     kept, mean, now = weights(whole)
     assert mean and runs.same({key: kept[key] for key in mean}, mean)
     assert not any(torch.equal(now[key], value) for key, value in mean.items() if ".base." not in key)
     run(names, parts, max_epochs=1, **options)
-    run(names, parts, max_epochs=2, val_interval=2, resume=True, **options)
+    run(names, parts, resume=True, **seldom, **options)
     assert runs.same(weights(parts)[1], mean)
 
 

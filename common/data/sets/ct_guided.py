@@ -40,9 +40,6 @@ class CTGuided(ThickSlices):
         check_mr: whether MR is refused whose values look like those of CT.
         options: of :class:`ThickSlices`.
 
-    Attributes:
-        batch_keys: names of what a batch holds.
-
     Raises:
         ValueError: for a scale that is not [1, 1, 2] to [1, 1, 6], or another kind.
     """
@@ -59,6 +56,7 @@ class CTGuided(ThickSlices):
             "test": "sub-009/*_t1w.nii.gz,sub-010/*_t1w.nii.gz",
         },
     }
+    _may_lack_validation = True
     batch_keys = ("hr", "hr_recoloured", "gains", "lr", "prior_ct", "prior_mr")
 
     def __init__(
@@ -95,11 +93,6 @@ class CTGuided(ThickSlices):
     def _axis(self) -> str:
         """That of the scans here."""
         return super().slice_axis
-
-    @property
-    def validates(self) -> bool:  # type: ignore[override]
-        """Whether there is anything to validate with."""
-        return bool(self._validated)
 
     @property
     def _validated(self) -> list[dict]:

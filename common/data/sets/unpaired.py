@@ -11,14 +11,14 @@ from monai.data import Dataset
 from monai.transforms import Compose
 
 from ...degradations import Degradation
-from ...physics.scale import along_each_axis
+from ...physics.scale import along_each_axis, patch_of
 from ...transforms import LoadScand, MakeLRd, RandMisalignd
 from ...values import is_true
 from ..lists.datalist import check_misaligned
 from ..lists.spacing import check_scale
 from ..loaders.slabs import UnpairedSlabLoader
 from ..loaders.volumes import VolumeCache
-from .base import Sets
+from .base import Sets, heads
 
 
 class Unpaired(Sets):
@@ -29,8 +29,9 @@ class Unpaired(Sets):
     Args:
         dataset_dir, output_dir, degradation, slice_axis, simulated, folds, fold, device: as for :class:`Sets`.
         scan_degradation: that makes LR of HR instead, on the same grids; default ``degradation``.
-        lr_patch: voxels of an LR slab, ``[h, w, slices]``.
+        lr_patch: voxels of an LR slab along both axes in plane, or ``[h, w, slices]``.
         batch_size: slabs in a batch.
+        slices: of an LR slab.
         paired: whether batches have "lr_source" too, what ``degradation`` makes of the HR slab.
         misaligned: whether HR of the source is moved at random, where source and target are the same subjects.
         seed: of the slabs that are drawn.
@@ -40,20 +41,16 @@ class Unpaired(Sets):
             spacing than the factors ask for, or ``misaligned`` and a cohort of other subjects.
     """
 
-    SIMULATED: ClassVar[Mapping[str, Any]] = {
-        "subjects": 16,
-        "contrasts": "t1w",
-        "spacing": 1.2,
-        "datalist": {"hr": "*/*_t1w.nii.gz", "split": [7, 6, 1, 2]},
-    }
+    SIMULATED: ClassVar[Mapping[str, Any]] = heads(16, [7, 6, 1, 2], spacing=1.2)
 
     def __init__(
         self,
         dataset_dir: str | None,
         output_dir: str,
         degradation: Degradation,
-        lr_patch: Sequence[int],
+        lr_patch: int | Sequence[int],
         batch_size: int,
+        slices: int = 1,
         scan_degradation: Degradation | None = None,
         paired: bool | str = False,
         misaligned: bool | str = False,
@@ -65,11 +62,12 @@ class Unpaired(Sets):
         device: torch.device | str = "cpu",
     ) -> None:
         super().__init__(dataset_dir, output_dir, simulated, degradation, slice_axis, folds, fold, device)
-        along_each_axis(scale=self.scale)
         self.scan_degradation = scan_degradation or degradation
+        along_each_axis(scale=self.scale)
         self.paired, self.misaligned = is_true(paired, "paired"), is_true(misaligned, "misaligned")
+        self.batch_keys = ("hr", "lr", "lr_source") if self.paired else ("hr", "lr")
         self._slabs = {
-            "lr_patch": lr_patch,
+            "lr_patch": patch_of(lr_patch, slices),
             "factors": self.scale,
             "batch_size": batch_size,
             "seed": seed,
@@ -88,12 +86,7 @@ class Unpaired(Sets):
     @cached_property
     def load(self) -> Compose:
         """Reads an entry of target, validation or test."""
-        return Compose(
-            [
-                LoadScand(["hr", "lr"], slice_axis=self.slice_axis, allow_missing_keys=True),
-                MakeLRd("hr", degradation=self.scan_degradation, like=self.degradation, allow_missing_keys=True),
-            ]
-        )
+        return Compose(self.scans())
 
     @cached_property
     def load_source(self) -> Compose:
