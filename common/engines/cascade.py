@@ -27,14 +27,13 @@ class CascadeTrainer:
     the same random state and the cascade's first weights, so that it does not matter whether it is trained alone.
 
     Args:
-        device: to train on.
         network: the cascade; ``model.pt`` holds all its stages.
-        data: the scans, which have an ``at_stage``.
+        data: the scans, which have an ``at_stage``, with the device and the folder of the histories,
+            ``history_1.jsonl`` and so on.
         graph: the forward pass of a stage, in which the cascade stands for the network of the stage.
         players: of a stage, by name.
         inferer: of the whole cascade.
         validator: called with ``data`` and ``inferer`` of a stage; in JSON a validation with ``"_mode_": "callable"``.
-        output_dir: folder of the histories, ``history_1.jsonl`` and so on.
         ckpt_dir: folder of weights and states.
         initial: file of the weights that all stages start from, or None.
         stages: numbers from 1 of those to train; one may be given by itself. None for all.
@@ -46,14 +45,12 @@ class CascadeTrainer:
 
     def __init__(
         self,
-        device: torch.device,
         network: Cascade,
         data: Guided,
         graph: TensorGraph,
         players: Mapping[str, Player],
         inferer: CascadeInferer,
         validator: Callable[..., Validation],
-        output_dir: str | os.PathLike,
         ckpt_dir: str | os.PathLike,
         initial: str | os.PathLike | None = None,
         stages: int | Sequence[int] | None = None,
@@ -65,16 +62,16 @@ class CascadeTrainer:
             raise ValueError(f'stages is {stages}, expected some of {[*known]}, for example --stages "[{known[-1]}]".')
         self.stages = sorted(set(chosen))
         data.at_stage(self.stages[-1], network)  # refuses what it does not have
-        self.device, self.network, self.data, self.graph = device, network, data, graph
+        self.network, self.data, self.graph = network, data, graph
         self.players, self.inferer, self.validator = players, inferer, validator
         self.ckpt_dir = Path(ckpt_dir)
-        self.options = {**options, "output_dir": output_dir, "ckpt_dir": ckpt_dir, "initial": initial}
+        self.options = {**options, "ckpt_dir": ckpt_dir, "initial": initial}
         self._first = {name: value.clone() for name, value in network.state_dict().items()}
 
     def run(self) -> None:
         """Train the stages."""
         for stage in self.stages:
-            with torch.random.fork_rng([self.device] if torch.device(self.device).type == "cuda" else []):
+            with torch.random.fork_rng([self.data.device] if torch.device(self.data.device).type == "cuda" else []):
                 self.trainer(stage).run()
 
     def trainer(self, stage: int) -> AlternatingTrainer:
@@ -89,7 +86,6 @@ class CascadeTrainer:
         data, own = self.data.at_stage(stage, before), self.network.stages[stage - 1]
         networks = {name: own if net is self.network else net for name, net in self.graph.networks.items()}
         trainer = AlternatingTrainer(
-            device=self.device,
             data=data,
             graph=TensorGraph(
                 networks,
@@ -113,4 +109,4 @@ class CascadeTrainer:
         if stage == 1:
             return self.network
         path, degradation = self.ckpt_dir / "model.pt", self.data.degradation
-        return load(copy.deepcopy(self.network), path, self.device, degradation=degradation)
+        return load(copy.deepcopy(self.network), path, self.data.device, degradation=degradation)

@@ -32,17 +32,14 @@ class KernelEstimation:
     :class:`common.handlers.KernelReport`. A part that begins anew removes what builds on it.
 
     Args:
-        device: to train on.
         max_epochs: epochs of each part.
         epoch_length: iterations an epoch.
-        data: :class:`common.data.sets.UnknownBlur`, whose ``parts`` are loaders of crops.
+        data: :class:`common.data.sets.UnknownBlur`, whose ``parts`` are loaders of crops, with the device, the
+            folders of the histories and of the kernels, and the seed, which the first weights of each part have too.
         graph: gives the forward pass.
         players: by name; each gives a player.
         network: that is trained next, with the kernels.
-        kernel_dir: folder of the files of kernels.
-        output_dir: folder of the histories and pictures.
         ckpt_dir: folder of the states, and of the weights of what is trained next.
-        seed: of the networks' first weights; they are the same in each part.
         initial: file of the weights that ``network`` starts from, which is looked at before kernels are estimated.
         resume: whether to go on from the states in ckpt_dir.
         overwrite: whether to take the place of another run.
@@ -55,36 +52,32 @@ class KernelEstimation:
 
     def __init__(
         self,
-        device: torch.device,
         max_epochs: int,
         epoch_length: int,
         data: Any,
         graph: Callable[..., TensorGraph],
         players: Mapping[str, Callable[..., Player]],
         network: nn.Module,
-        kernel_dir: str | os.PathLike,
-        output_dir: str | os.PathLike,
         ckpt_dir: str | os.PathLike,
-        seed: int = 0,
         initial: str | os.PathLike | None = None,
         resume: bool | str = False,
         overwrite: bool | str = False,
         train_handlers: list | None = None,
         save_minutes: float | None = 5,
     ) -> None:
-        self.data, self.graph, self.players, self.network, self.seed = data, graph, players, network, seed
-        self.kernel_dir, self.ckpt_dir = Path(kernel_dir), Path(ckpt_dir)
+        self.data, self.graph, self.players, self.network = data, graph, players, network
+        self.kernel_dir, self.ckpt_dir = Path(data.kernel_dir), Path(ckpt_dir)
         resume = is_true(resume, "resume")
-        check_writable(output_dir, ckpt_dir, kernel_dir)
-        check_new_run(output_dir, ckpt_dir, resume, is_true(overwrite, "overwrite"), "*")
+        check_writable(data.output_dir, ckpt_dir, data.kernel_dir)
+        check_new_run(data.output_dir, ckpt_dir, resume, is_true(overwrite, "overwrite"), "*")
         if initial is not None:
-            load(network, initial, device, degradation=data.degradation, option="initial")
-        self.device, self.train_handlers = torch.device(device), train_handlers or []
+            load(network, initial, data.device, degradation=data.degradation, option="initial")
+        self.device, self.train_handlers = torch.device(data.device), train_handlers or []
         self.options = {
-            "device": device,
+            "device": self.device,
             "max_epochs": max_epochs,
             "epoch_length": epoch_length,
-            "output_dir": output_dir,
+            "output_dir": data.output_dir,
             "ckpt_dir": ckpt_dir,
             "resume": resume,
             "overwrite": not resume,
@@ -99,7 +92,7 @@ class KernelEstimation:
         for number, loader in enumerate(self.data.parts(), 1):
             # What is drawn here changes nothing for what comes after.
             with torch.random.fork_rng([self.device] if self.device.type == "cuda" else []):
-                torch.manual_seed(self.seed)
+                torch.manual_seed(self.data.seed)
                 graph, players = self.made(len(loader.cases))
                 report = KernelReport(
                     self.kernel_dir / f"kernels_{number}.json",

@@ -53,7 +53,6 @@ class AlternatingTrainer(Trainer):
     validates; ``model_last.pt`` those of the latest state. ``train_handlers`` are added before a state is saved.
 
     Args:
-        device: to train on.
         max_epochs: epochs to train.
         data: sets of :mod:`common.data.sets`, whose ``batches`` give ``{name: tensor}``; or such batches themselves.
             With a ``set_iteration`` method they are told at each epoch how many batches were drawn before, so that a
@@ -61,18 +60,20 @@ class AlternatingTrainer(Trainer):
         graph: the forward pass.
         players: by name, in the order of their turns; one that is None, as an overlay sets it, is left out.
         epoch_length: iterations an epoch; default the length of the batches.
-        network: whose weights are kept, and with which ``initial`` is loaded.
+        device: to train on; default that of the data.
+        network: whose weights are kept, and into which ``initial`` is loaded; default that of the validator.
         inferer: kept for MONAI's bundle properties; validation uses it.
         validator: looks at the network after every ``val_interval`` epochs, and after the last; left out where the data
             have nothing to validate with.
         val_interval: epochs between validations.
         keep: "best" for the weights with the best validation, "last" for the latest whatever validation says.
         train_handlers: further handlers with ``attach``.
-        output_dir: folder of the histories and pictures; without it nothing is written.
+        output_dir: folder of the histories and pictures; default that of the data, and without either nothing is
+            written.
         ckpt_dir: folder of weights and states; default ``models`` in output_dir.
         bundle_root: folder of the bundle, which the overlays name.
-        sizes: of the network, by the keys of the configs: what weights need besides the scale and slice axis of the
-            data, see :class:`common.weights.SavedWeights`.
+        sizes: what weights need besides the network's own ``sizes`` and the scale and slice axis of the data, by the
+            keys of the configs; see :class:`common.weights.SavedWeights`.
         initial: file of the weights to start from, or None.
         resume: whether to go on from the state in ckpt_dir, if there is one.
         overwrite: whether to take the place of another run.
@@ -97,12 +98,12 @@ class AlternatingTrainer(Trainer):
 
     def __init__(
         self,
-        device: torch.device,
         max_epochs: int,
         data: Any,
         graph: TensorGraph,
         players: Mapping[str, Player],
         epoch_length: int | None = None,
+        device: torch.device | None = None,
         network: nn.Module | None = None,
         inferer: Callable | None = None,
         validator: Validation | None = None,
@@ -123,7 +124,10 @@ class AlternatingTrainer(Trainer):
         amp_kwargs: dict | None = None,
         compile: bool | str = False,
     ) -> None:
-        device = torch.device(device)
+        device = torch.device(data.device if device is None else device)
+        output_dir = output_dir or getattr(data, "output_dir", None)
+        if network is None and validator is not None:
+            network = validator.network
         amp = device.type == "cuda" if amp is None else is_true(amp, "amp")
         resume, overwrite = is_true(resume, "resume"), is_true(overwrite, "overwrite")
         check_whole(max_epochs=max_epochs, **({} if epoch_length is None else {"epoch_length": epoch_length}))

@@ -49,8 +49,8 @@ class SlabInferer(Inferer):
     slab.
 
     Args:
-        slices: odd number of slices of a slab.
         degradation: from HR to LR, whose factors ``(H, W, Z)`` the network has.
+        slices: odd number of slices of a slab.
         tile: largest edge of a tile in LR pixels, its halo included.
         halo: LR pixels on each side of a tile that are computed and thrown away.
 
@@ -60,8 +60,8 @@ class SlabInferer(Inferer):
 
     def __init__(
         self,
-        slices: int,
         degradation: Degradation,
+        slices: int = 1,
         tile: int = 320,
         halo: int = 32,
     ) -> None:

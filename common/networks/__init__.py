@@ -9,7 +9,7 @@ from .edsr import EDSR
 from .ensemble import GeometricEnsemble
 from .guided_rdn import Cascade, Concatenate, GuidedRDN, cascade_of, prepare_for_inference
 from .interpolated import OnInterpolated
-from .interpolation import AxisInterpolation, SlabInterpolation, SplineInterpolation
+from .interpolation import AxisInterpolation, SlabInterpolation, SplineInterpolation, patch_interpolation
 from .kernel_gan import (
     FixedKernel,
     GradientReversal,
@@ -27,4 +27,5 @@ from .slice_gains import SliceGains
 from .srcnn import SRCNN
 from .ts_rcan import TSRCAN, TranslatedTSRCAN, TSRCANDecoder, TSRCANDegrader
 from .tscn import SliceBetween
+from .vdsr import VDSR
 from .vgg import VGG16Features

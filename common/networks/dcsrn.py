@@ -42,6 +42,7 @@ class DCSRN(nn.Sequential):
             dense_block(growth, units),
             nn.Conv2d((2 + units) * growth, 1, 3, padding=1),
         )
+        self.sizes = {"growth": growth, "units": units}
 
 
 class MDCSRN(nn.Module):
@@ -64,6 +65,7 @@ class MDCSRN(nn.Module):
         joined = [(2 + (2 + units) * (i + 1)) * growth for i in range(blocks)]
         self.compressors = nn.ModuleList(nn.Conv2d(n, 2 * growth, 1) for n in joined[:-1])
         self.tail = nn.Conv2d(joined[-1], 1, 1)
+        self.sizes = {"growth": growth, "blocks": blocks, "units": units}
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """``(B, 1, H, W)`` to the same."""

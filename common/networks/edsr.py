@@ -58,6 +58,7 @@ class EDSR(nn.Module):
             factor = in_plane(scale=list(degradation.factors))
             base = SlabInterpolation(1, degradation.factors, degradation.offset)
         self.base = base if is_true(residual, "residual") else None
+        self.sizes = {"features": features, "blocks": blocks, "residual": self.base is not None}
         self.head = nn.Conv2d(1, features, 3, padding=1)
         body = [ResidualBlock(features) for _ in range(blocks)]
         self.body = nn.Sequential(*body, nn.Conv2d(features, features, 3, padding=1))

@@ -61,6 +61,7 @@ class GuidedRDN(nn.Module):
     def __init__(self, guided: bool | str = True, features: int = 32, blocks: int = 6, layers: int = 4) -> None:
         super().__init__()
         self.guided = is_true(guided, "guided")
+        self.sizes = {"guided": self.guided, "features": features, "blocks": blocks, "layers": layers}
         self.head = nn.Sequential(_layer(1, features), _layer(features, features))
         widths = [features if self.guided else 0] * blocks
         self.branch = nn.ModuleList(_layer(1 if i == 0 else features, width) for i, width in enumerate(widths) if width)
@@ -103,6 +104,7 @@ class Cascade(nn.Module):
     def __init__(self, stages: Sequence[nn.Module], factor: float) -> None:
         super().__init__()
         self.stages = nn.ModuleList(stages)
+        self.sizes = getattr(stages[0], "sizes", {})
         self.register_buffer("factor", torch.tensor(float(factor), dtype=torch.float64))
         self.register_load_state_dict_pre_hook(_check_factor)
 

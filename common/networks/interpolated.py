@@ -30,6 +30,7 @@ class OnInterpolated(nn.Module):
         in_plane(scale=list(degradation.factors))
         self.interpolation = SlabInterpolation(1, degradation.factors, degradation.offset)
         self.body, self.residual = body, is_true(residual, "residual")
+        self.sizes = {**getattr(body, "sizes", {}), "residual": self.residual}
         if self.residual:
             last = [module for module in body.modules() if isinstance(module, nn.Conv2d)][-1]
             for parameter in last.parameters():

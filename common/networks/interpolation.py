@@ -9,6 +9,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from ..degradations import Degradation
 from ..physics.spline import apply_along, keys_cubic, upsampling_matrix
 from .slab import channels_to_slab, slab_to_channels
 
@@ -140,6 +141,18 @@ class SplineInterpolation(nn.Module):
         axes = zip(lr.shape[-3:], self.size, self.factors, self.offset, self.margin, strict=True)
         # The LR samples that the margin lies between are read, only the rows of the matrix are left out.
         return apply_along(lr, [_rows(n, size, f, o, m) for n, size, f, o, m in axes])
+
+
+def patch_interpolation(degradation: Degradation, hr_patch: int, margin: int) -> SplineInterpolation:
+    """Spline interpolation of LR patches of slices onto their HR patches.
+
+    Args:
+        degradation: from HR to LR, in plane alone.
+        hr_patch: edge of what comes out, in HR pixels.
+        margin: HR pixels around it that the LR patch covers.
+    """
+    edge = hr_patch + 2 * margin
+    return SplineInterpolation(degradation.factors, degradation.offset, (edge, edge, 1), (margin, margin, 0))
 
 
 @lru_cache(maxsize=64)

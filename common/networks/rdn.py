@@ -62,6 +62,8 @@ class RDN(nn.Module):
         super().__init__()
         self.factor = factor = degradation.factors[2]
         self.base = AxisInterpolation(factor, degradation.offset[2]) if is_true(residual, "residual") else None
+        self.sizes = {"features": features, "growth": growth, "blocks": blocks, "layers": layers}
+        self.sizes["residual"] = self.base is not None
         self.shallow = nn.Conv2d(1, features, 3, padding=1)
         self.head = nn.Conv2d(features, features, 3, padding=1)
         self.blocks = nn.ModuleList(ResidualDenseBlock(features, growth, layers) for _ in range(blocks))
@@ -101,7 +103,7 @@ class SignedRange(nn.Module):
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
-        self.network = network
+        self.network, self.sizes = network, getattr(network, "sizes", {})
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         """An image in [0, 1] to the network's result, brought to [0, 1] too."""

@@ -30,7 +30,9 @@ class ReCNN(nn.Module):
         super().__init__()
         if layers < 2:
             raise ValueError(f"layers is {layers}, expected at least 2: the first and the last convolution.")
-        widths = [1 + is_true(guided, "guided"), *[features] * (layers - 1), 1]
+        guided = is_true(guided, "guided")
+        self.sizes = {"guided": guided, "features": features, "layers": layers}
+        widths = [1 + guided, *[features] * (layers - 1), 1]
         self.body = nn.Sequential()
         for a, b in pairwise(widths):
             self.body.extend([nn.Conv2d(a, b, 3, padding=1), nn.ReLU(inplace=True)])

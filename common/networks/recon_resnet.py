@@ -50,6 +50,7 @@ class ReconResNet(nn.Module):
     def __init__(self, features: int = 64, blocks: int = 14, dropout: float = 0.2, residual: bool | str = True) -> None:
         super().__init__()
         self.residual = is_true(residual, "residual")
+        self.sizes = {"features": features, "blocks": blocks, "residual": self.residual}
         wide = 4 * features
         layers: list[nn.Module] = [nn.ReflectionPad2d(3), nn.Conv2d(1, features, 7)]
         layers += [nn.InstanceNorm2d(features), nn.PReLU()]

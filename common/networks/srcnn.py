@@ -23,3 +23,4 @@ class SRCNN(nn.Sequential):
         for size, a, b in zip(kernels, [1, *features], [*features, 1], strict=True):
             self.extend([nn.Conv2d(a, b, size, padding=size // 2, padding_mode="replicate"), nn.ReLU()])
         self.pop(-1)
+        self.sizes = {"features": features}

@@ -200,6 +200,8 @@ class TSRCAN(SlabSuperResolver):
             SlabEncoder(slices, features, turns=turns),
             TSRCANDecoder(slices * factors[2], features, groups, blocks, reduction, **parts),
         )
+        self.sizes = {"slices": slices, "features": features, "groups": groups, "blocks": blocks}
+        self.sizes |= {"reduction": reduction, "residual": residual}
 
 
 class TranslatedTSRCAN(nn.Sequential):
@@ -211,6 +213,7 @@ class TranslatedTSRCAN(nn.Sequential):
 
     def __init__(self, slices: int, degradation: Degradation, **sizes: Any) -> None:
         super().__init__(TSRCAN(slices, **sizes), TSRCAN(slices, degradation, **sizes))
+        self.sizes = self.super_resolver.sizes
 
     @property
     def translator(self) -> TSRCAN:

@@ -21,6 +21,7 @@ class SliceBetween(nn.Module):
     def __init__(self, features: int = 64, blocks: int = 16, residual: bool | str = True) -> None:
         super().__init__()
         self.residual = is_true(residual, "residual")
+        self.sizes = {"features": features, "blocks": blocks, "residual": self.residual}
         body = [ResidualBlock(features) for _ in range(blocks)]
         self.body = nn.Sequential(nn.Conv2d(2, features, 3, padding=1), *body, nn.Conv2d(features, 1, 3, padding=1))
         if self.residual:

@@ -20,6 +20,16 @@ def in_plane(**named: Sequence[int]) -> int:
     return numbers[0]
 
 
+def patch_of(lr_patch: int | Sequence[int], slices: int = 1) -> list[int]:
+    """Voxels of an LR patch along each axis.
+
+    Args:
+        lr_patch: as many, or one number for both axes in plane.
+        slices: across them, where it is one number.
+    """
+    return [lr_patch, lr_patch, slices] if isinstance(lr_patch, int) else list(lr_patch)
+
+
 def along_each_axis(**named: Sequence[int]) -> list[int]:
     """The three numbers of the scale of a method that may act along any axis.
 

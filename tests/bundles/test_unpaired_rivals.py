@@ -7,7 +7,7 @@ from common.degradations import KSpaceTruncation
 
 from . import runs
 
-SMALL = {"features": 8, "groups": 1, "blocks": 1, "reduction": 4, "widths": [4, 8], "lr_patch": [16, 16, 3]}
+SMALL = {"features": 8, "groups": 1, "blocks": 1, "reduction": 4, "lr_patch": [16, 16, 3]}
 # Of each bundle: what a term looks at, and those generators that have a gradient of it.
 LEARNS = {
     "blind_sr": {

@@ -44,7 +44,7 @@ def trainer_of(networks, batches, kernels):
     adam = partial(torch.optim.Adam, lr=0.01, betas=(0.5, 0.999), eps=1e-3 / kernels)
     player = Player(["generator", "discriminator"], adam, rows, schedule=schedule)
     graph, players = TensorGraph(networks, STEPS), {"downsampling": player}
-    return AlternatingTrainer(torch.device("cpu"), 1, batches, graph, players, len(batches)), schedule
+    return AlternatingTrainer(1, batches, graph, players, len(batches), torch.device("cpu")), schedule
 
 
 @torch.no_grad()
@@ -93,7 +93,7 @@ def test_the_schedule_is_stepped_once_an_iteration_and_kept_with_the_player():
 
     batch, player, other = {"hr": torch.tensor([[0.4, 0.2], [0.6, 0.8]])}, player_of(), player_of()
     graph = TensorGraph({"up": nn.PReLU(init=1.0)}, {"sr": ["up", "hr"]}, ["hr"])  # of what is positive, the same
-    trainer = AlternatingTrainer(torch.device("cpu"), 1, [batch] * 5, graph, {"p": player}, epoch_length=5)
+    trainer = AlternatingTrainer(1, [batch] * 5, graph, {"p": player}, 5, torch.device("cpu"))
     trainer.run()
     total = (0.1 * 0.3 + 0.7) / 2
     assert trainer.state.output == [pytest.approx({"p/bicubic": 0.5, "p/total": total, "loss": total})]
@@ -115,7 +115,7 @@ def test_a_known_kernel_is_recovered(tmp_path):
     config = parser(bundle="downsampling_gan", device=torch.device("cpu"), output_dir=str(tmp_path))
     set_determinism(0)
     graph, players = config.get_parsed_content("estimation#trainer").made(kernels=1)
-    AlternatingTrainer(torch.device("cpu"), 1, loader, graph, players, 1200).run()
+    AlternatingTrainer(1, loader, graph, players, 1200).run()
     set_determinism(None)
     schedule = players["downsampling"].schedule
     assert schedule.iteration == 1200 and schedule.weights["sparse"].item() == 5

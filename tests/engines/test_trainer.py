@@ -60,7 +60,7 @@ def players_of(order=ORDERS[0], optimizer=sgd, **options):
 
 def trainer_of(players, networks=None, iterations=4, steps=STEPS, epochs=1, batches=None, **options):
     graph, batches = TensorGraph(networks or networks_of(), steps), batches or Batches(3, 2, 6, 5)
-    return AlternatingTrainer(torch.device("cpu"), epochs, batches, graph, players, iterations, **options)
+    return AlternatingTrainer(epochs, batches, graph, players, iterations, torch.device("cpu"), **options)
 
 
 def values_of(networks):

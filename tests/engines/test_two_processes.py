@@ -50,7 +50,7 @@ def trainer_of(folder, resume=False, rank=0):
     loader = UnpairedSlabLoader(*pools, (12, 12, 3), SCALE, 3, 4, seed=1, device="cpu")
     handlers = [LossHistory(folder / "history.jsonl"), ResumableState(folder / "state.pt", resume=resume)]
     graph = TensorGraph(networks, steps, ["hr", "hr_context", "lr"])
-    return AlternatingTrainer(torch.device("cpu"), 2, loader, graph, players, HALF, train_handlers=handlers)
+    return AlternatingTrainer(2, loader, graph, players, HALF, torch.device("cpu"), train_handlers=handlers)
 
 
 def watch_layouts(trainer):
@@ -69,7 +69,7 @@ def overflow(rank):
     player, net = Player(["net"], partial(torch.optim.SGD, lr=0.1), rows), nn.Conv2d(1, 1, 3)
     graph = TensorGraph({"net": net}, {"y": ["net", "hr"]}, ["hr"])
     batches, options = [{"hr": torch.ones(1, 1, 4, 4) + rank}] * 3, {"amp_kwargs": {"dtype": torch.float16}}
-    trainer = AlternatingTrainer(torch.device("cpu"), 1, batches, graph, {"g": player}, amp=True, **options)
+    trainer = AlternatingTrainer(1, batches, graph, {"g": player}, None, torch.device("cpu"), amp=True, **options)
     player.scaler = torch.amp.GradScaler("cpu", init_scale=64.0)
     trainer.on(Events.ITERATION_COMPLETED)(lambda: states.append((net.weight.data.clone(), player.scaler.get_scale())))
     trainer.run()

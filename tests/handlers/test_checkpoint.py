@@ -90,7 +90,7 @@ def run_of(folder, resume=False, seed=0, minutes=0, at=lambda *_: None, device="
     ]
     device, batches = torch.device(device), Batches(2, 1, 5, 5)
     trainer = AlternatingTrainer(
-        device, sizes["epochs"], batches, graph, players, sizes["length"], train_handlers=handlers, amp=False
+        sizes["epochs"], batches, graph, players, sizes["length"], device, train_handlers=handlers, amp=False
     )
     for event in (Events.ITERATION_STARTED, Events.ITERATION_COMPLETED, Events.EPOCH_COMPLETED):
         trainer.add_event_handler(event, lambda engine, name: at(name, engine.state.iteration), event.value)

@@ -16,7 +16,7 @@ from tests.refused import refused
 
 TWICE = (2, 2, 2)
 TRUNCATION = KSpaceTruncation(TWICE)
-SLABS = SlabInferer(3, TRUNCATION)
+SLABS = SlabInferer(TRUNCATION, 3)
 VOLUME = torch.rand(1, 1, 6, 5, 4, generator=torch.Generator().manual_seed(0))
 
 

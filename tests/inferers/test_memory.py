@@ -27,7 +27,7 @@ def per_voxel(inferer, shape, network):
     return (size("VmHWM") - before) / voxels
 def twice(slab):
     return slab.repeat_interleave(2, 2).repeat_interleave(2, 3).repeat_interleave(2, 4)
-slabs = AxesInferer(SlabInferer(3, KSpaceTruncation((2, 2, 2))))
+slabs = AxesInferer(SlabInferer(KSpaceTruncation((2, 2, 2)), 3))
 slices = SlidingWindowInferer(roi_size=[-1, -1, 1], overlap=0)
 print(json.dumps({
     "axes": per_voxel(slabs, (80, 80, 80), twice),

@@ -20,7 +20,7 @@ every_geometry = pytest.mark.parametrize(("scale", "offset"), [*FEW, *MANY], ids
 
 
 def twice(**options):
-    return SlabInferer(3, Degradation((2, 2, 2)), **options)
+    return SlabInferer(Degradation((2, 2, 2)), 3, **options)
 
 
 class Guess:
@@ -55,7 +55,7 @@ def slow_loop(volume, network, slices, scale, offset):
 @pytest.mark.parametrize(("slices", "depth"), [(3, 1), (3, 2), (5, 3), (3, 6), (5, 6)])
 def test_it_is_the_slow_loop_without_meta_data(scale, offset, slices, depth):
     volume, network = torch.rand(2, 1, 5, 4, depth), Guess(slices, scale)
-    out = SlabInferer(slices, Degradation(scale, offset))(MetaTensor(volume), network)
+    out = SlabInferer(Degradation(scale, offset), slices)(MetaTensor(volume), network)
     assert network.seen == [(2, 1, 5, 4, slices)] * depth and network.kinds == {torch.Tensor} == {type(out)}
     assert torch.allclose(out, slow_loop(volume, network, slices, scale, offset), atol=1e-5)
 
@@ -63,7 +63,7 @@ def test_it_is_the_slow_loop_without_meta_data(scale, offset, slices, depth):
 @every_geometry
 def test_constants_and_ramps_stay_where_they_are(scale, offset):
     """A constant does to the last slice; of a ramp HR voxel j has the value j, at the ends of the volume nearly so."""
-    inferer, network = SlabInferer(3, Degradation(scale, offset)), SlabInterpolation(3, scale, offset)
+    inferer, network = SlabInferer(Degradation(scale, offset), 3), SlabInterpolation(3, scale, offset)
     for depth in (1, 2, 5):
         out = inferer(torch.full((1, 1, 6, 6, depth), 0.7), network)
         assert out.shape[-1] == scale[2] * depth and torch.allclose(out, torch.tensor(0.7), atol=1e-6)
@@ -99,7 +99,7 @@ def test_tiles_leave_no_seam_where_the_halo_suffices(local_network):
 def test_tiles_are_never_larger_than_they_may_be_and_in_batches_it_is_the_same(monkeypatch, scale, offset):
     """As on a GPU, also where fewer slabs have room than was thought."""
     network, volume = Guess(3, scale), torch.rand(2, 1, 9, 8, 7)
-    inferer = SlabInferer(3, Degradation(scale, offset), tile=6, halo=1)
+    inferer = SlabInferer(Degradation(scale, offset), 3, tile=6, halo=1)
     one_by_one = inferer(volume, network)
     assert max(max(shape[2:4]) for shape in network.seen) == 6
     assert len(network.seen) == 3 * 2 * 7  # ceil(9 / (6 - 2)) and ceil(8 / (6 - 2)) tiles of seven slabs
@@ -118,5 +118,5 @@ def test_tiles_are_never_larger_than_they_may_be_and_in_batches_it_is_the_same(m
 
 
 def test_refused():
-    refused(lambda: SlabInferer(4, Degradation((2, 2, 2))), ValueError, "odd number of slices", 4)
+    refused(lambda: SlabInferer(Degradation((2, 2, 2)), 4), ValueError, "odd number of slices", 4)
     refused(lambda: twice(tile=64, halo=32), ValueError, "tile of 64", "halo of 32")

@@ -19,8 +19,8 @@ from common.runtime import progress
 SAME = KSpaceTruncation((1, 1, 1))
 # Each with the number of times that it reports, more than one a tile, axis, direction or stage.
 INFERERS = {
-    "tiles": (SlabInferer(1, SAME, tile=8, halo=2), 3 * 5),
-    "axes": (AxesInferer(SlabInferer(1, SAME), axes=(0, 2)), 10 + 1 + 5 + 1),
+    "tiles": (SlabInferer(SAME, tile=8, halo=2), 3 * 5),
+    "axes": (AxesInferer(SlabInferer(SAME), axes=(0, 2)), 10 + 1 + 5 + 1),
     "directions": (OrthogonalInferer([0, 1], batch=4), 3 + 1 + 2 + 1),
     "cascade": (CascadeInferer(1.5, 2, 1, slices=SlidingWindowInferer((-1, -1, 2), overlap=0)), 3 + 1 + 3 + 1),
 }

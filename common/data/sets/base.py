@@ -24,21 +24,22 @@ def heads(subjects: int, split: Sequence[float], **options: Any) -> dict[str, An
 class Sets:
     """Volumes for training, validation and test, read when they are first asked for.
 
-    Each kind of sets has ``train``, ``batches``, ``validation`` and ``test``; ``validates`` says whether there is
-    anything to validate with.
+    Each kind of sets has ``train``, ``batches``, ``validation`` and ``test``; ``batch_keys`` are the names of what a
+    batch holds, and ``validates`` says whether there is anything to validate with.
 
     Args:
         dataset_dir: folder with ``dataset.json``; None for a cohort that is simulated in ``output_dir/data``.
-        output_dir: folder of the run.
+        output_dir: folder of the run, which a trainer takes too.
         simulated: arguments of :func:`common.data.simulation.cohort.simulated_cohort` that differ from the kind's own.
         degradation: from HR to LR, whose grids the network has.
         slice_axis: axis across the slices, "LR", "AP", "SI" or "auto"; None for "auto", or for that of simulated heads.
         folds: of a cross-validation over the subjects of all groups but validation; None for the groups as they are.
         fold: that is held out, from 0.
-        device: where volumes for training are kept.
+        device: where volumes for training are kept, and where a trainer trains.
     """
 
     SIMULATED: ClassVar[Mapping[str, Any]] = {}
+    batch_keys: Sequence[str] = ("hr", "lr")
     validates = True
     scan_degradation: Degradation  # that makes LR of HR
 
@@ -53,7 +54,7 @@ class Sets:
         fold: int = 0,
         device: torch.device | str = "cpu",
     ) -> None:
-        self._dataset_dir, self._output_dir = dataset_dir, output_dir
+        self._dataset_dir, self.output_dir = dataset_dir, output_dir
         self._simulated = {**self.SIMULATED, **(simulated or {})}
         self._slice_axis, self._folds, self._fold = slice_axis, folds, fold
         self.degradation, self.device = degradation, device
@@ -63,7 +64,7 @@ class Sets:
     def dataset_dir(self) -> str:
         """Folder with ``dataset.json``; a cohort is simulated where none was given."""
         if self._dataset_dir is None:
-            return simulated_cohort(f"{self._output_dir}/data", **self._simulated)
+            return simulated_cohort(f"{self.output_dir}/data", **self._simulated)
         return self._dataset_dir
 
     @cached_property

@@ -40,9 +40,6 @@ class CTGuided(ThickSlices):
         check_mr: whether MR is refused whose values look like those of CT.
         options: of :class:`ThickSlices`.
 
-    Attributes:
-        batch_keys: names of what a batch holds.
-
     Raises:
         ValueError: for a scale that is not [1, 1, 2] to [1, 1, 6], or another kind.
     """

@@ -54,6 +54,7 @@ class Guided(Sets):
         "spacing": 1.5,
         "datalist": {"hr": "*/*_t2w.nii.gz", "guide": "*/*_t1w.nii.gz", "split": [0, 7, 1, 2]},
     }
+    batch_keys = ("hr", "hr_context", "guide")
 
     def __init__(
         self,
@@ -129,7 +130,7 @@ class Guided(Sets):
                 reference="lr",
                 degradation=self.degradation,
                 register=self._register,
-                quality_dir=self._output_dir,
+                quality_dir=self.output_dir,
             ),
         ]
         read, degraded = self.scans()

@@ -65,7 +65,7 @@ class UnpairedInContext(Unpaired):
         dataset_dir: str | None,
         output_dir: str,
         degradation: Degradation,
-        lr_patch: Sequence[int],
+        lr_patch: int | Sequence[int],
         batch_size: int,
         margin: int,
         fourier_encoded: Sequence[bool] = (True, True, True),
@@ -78,6 +78,7 @@ class UnpairedInContext(Unpaired):
         self.fourier_encoded = [is_true(encoded, "fourier_encoded") for encoded in fourier_encoded]
         self.any_axis = across_any_axis(any_axis, self.scale, self.fourier_encoded)
         self.turns = 3 if self.any_axis else 1
+        self.batch_keys = ("hr", "hr_context", "lr", "noise", "training_noise", "turn", "lr_turn")
         self._noise_levels = noise_levels
         self._slabs |= {"margin": margin, "any_axis": self.any_axis, "training_noise": training_noise}
 

@@ -11,7 +11,7 @@ from monai.data import Dataset
 from monai.transforms import Compose
 
 from ...degradations import Degradation
-from ...physics.scale import in_plane
+from ...physics.scale import in_plane, patch_of
 from ...transforms import DenoiseSlicesd, LoadScand, MakeLRd, RegisterLRd
 from ...values import is_true
 from ..lists.datalist import SCANS
@@ -27,7 +27,7 @@ class Pairs(Sets):
         dataset_dir, output_dir, degradation, slice_axis, simulated, folds, fold, device: as for :class:`Sets`.
         scan_degradation: that makes LR of HR instead, on the same grids; default ``degradation``.
         group: whose HR volumes it learns from, "source" or "target".
-        lr_patch: voxels of an LR patch, ``[n, n, 1]``.
+        lr_patch: voxels of an LR patch along both axes in plane, or ``[n, n, 1]``.
         batch_size: patches in a batch.
         turned: whether pairs are mirrored and turned, where the degradation treats these alike.
         chance: whether each pair comes with a number that is drawn for it.
@@ -46,7 +46,7 @@ class Pairs(Sets):
         dataset_dir: str | None,
         output_dir: str,
         degradation: Degradation,
-        lr_patch: Sequence[int],
+        lr_patch: int | Sequence[int],
         batch_size: int,
         scan_degradation: Degradation | None = None,
         group: str = "source",
@@ -66,12 +66,13 @@ class Pairs(Sets):
         in_plane(scale=self.scale)
         self.group = group
         self._patches = {
-            "lr_patch": lr_patch,
+            "lr_patch": patch_of(lr_patch),
             "batch_size": batch_size,
             "turned": is_true(turned, "turned") and degradation.turns_alike() and self.scan_degradation.turns_alike(),
             "chance": is_true(chance, "chance"),
             "seed": seed,
         }
+        self.batch_keys = ("hr", "lr", "chance") if self._patches["chance"] else ("hr", "lr")
         self._register, self._denoise = is_true(register, "register"), is_true(denoise, "denoise")
 
     @property
@@ -88,7 +89,7 @@ class Pairs(Sets):
         transforms = [LoadScand(["hr", "lr"], slice_axis=self.slice_axis, allow_missing_keys=True)]
         if training and self._register:
             transforms.append(
-                RegisterLRd("lr", reference="hr", degradation=self.degradation, quality_dir=self._output_dir)
+                RegisterLRd("lr", reference="hr", degradation=self.degradation, quality_dir=self.output_dir)
             )
         transforms.append(MakeLRd("hr", degradation=self.scan_degradation, like=self.degradation))
         if training and self._denoise:

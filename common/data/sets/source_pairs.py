@@ -41,7 +41,7 @@ class SourcePairs(Unpaired):
         dataset_dir: str | None,
         output_dir: str,
         degradation: Degradation,
-        lr_patch: Sequence[int],
+        lr_patch: int | Sequence[int],
         batch_size: int,
         source_degradation: Degradation | None = None,
         copies: int = 4,
@@ -51,6 +51,7 @@ class SourcePairs(Unpaired):
         **options: Any,
     ) -> None:
         super().__init__(dataset_dir, output_dir, degradation, lr_patch, batch_size, **options)
+        self.batch_keys = ("hr", "lr", "turn")
         self.source_degradation = source_degradation or degradation
         self.copies, self.registered = copies, is_true(registered, "registered")
         encoded = [is_true(each, "fourier_encoded") for each in fourier_encoded]

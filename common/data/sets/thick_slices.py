@@ -131,6 +131,7 @@ class Triplets(ThickSlices):
     """
 
     SIMULATED: ClassVar[Mapping[str, Any]] = heads(8, [0, 5, 1, 2])
+    batch_keys = ("above", "slice", "below", "first", "second", "third")
     _may_lack_validation = True
 
     def __init__(self, *, reach: int | None = None, **options: Any) -> None:

@@ -12,7 +12,7 @@ from monai.transforms import Compose
 
 from ...degradations import ComposeDegradations, Degradation, InPlaneKernel, RicianNoise
 from ...physics.blur_kernels import load_kernels
-from ...physics.scale import in_plane
+from ...physics.scale import in_plane, patch_of
 from ...transforms import DenoiseSlicesd, LoadScand, MakeLRd, RegisterLRd, estimate_noise, resized_planes
 from ...values import check_whole, is_true
 from ..lists.datalist import as_lr
@@ -34,7 +34,7 @@ class UnknownBlur(Sets):
         dataset_dir, output_dir, degradation, slice_axis, simulated, folds, fold, device: as for :class:`Sets`.
         scan_degradation: that makes LR of HR instead, on the same grids; default ``degradation``.
         kernel_dir: folder of the files of kernels.
-        lr_patch: voxels of an LR patch, ``[n, n, 1]``.
+        lr_patch: voxels of an LR patch along both axes in plane, or ``[n, n, 1]``.
         batch_size: patches in a batch.
         group: of the LR scans whose kernels are estimated.
         kernels: ``(N, K, K)`` or ``(K, K)``, known ones in the place of those in ``kernel_dir``.
@@ -57,6 +57,7 @@ class UnknownBlur(Sets):
     """
 
     SIMULATED: ClassVar[Mapping[str, Any]] = heads(12, [4, 4, 1, 3], spacing=1.5)
+    batch_keys = ("hr", "hr_context", "kernel", "noise")
 
     def __init__(
         self,
@@ -64,7 +65,7 @@ class UnknownBlur(Sets):
         output_dir: str,
         degradation: Degradation,
         kernel_dir: str,
-        lr_patch: Sequence[int],
+        lr_patch: int | Sequence[int],
         batch_size: int,
         scan_degradation: Degradation | None = None,
         group: str = "target",
@@ -93,7 +94,7 @@ class UnknownBlur(Sets):
         check_whole(batch_volumes=batch_volumes)
         self.group = group
         self.factor, self.centre = in_plane(scale=self.scale), self.offset[0]
-        self.hr_patch = self.factor * in_plane(lr_patch=lr_patch)
+        self.hr_patch = self.factor * in_plane(lr_patch=patch_of(lr_patch))
         self.kernel_dir = kernel_dir
         self._known = {"kernels": kernels, "noise_levels": noise_levels, "validation": validation_degradation}
         self.kernel_per, self.slice_step, self.batch_volumes = kernel_per, slice_step, batch_volumes
@@ -205,7 +206,7 @@ class UnknownBlur(Sets):
     @property
     def test(self) -> Dataset:
         """Volumes to measure with, "hr" and "lr"."""
-        moved = RegisterLRd("lr", reference="hr", degradation=self.degradation, quality_dir=self._output_dir)
+        moved = RegisterLRd("lr", reference="hr", degradation=self.degradation, quality_dir=self.output_dir)
         load = [
             self.load,
             *([moved] if self.register else []),

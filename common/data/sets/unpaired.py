@@ -11,7 +11,7 @@ from monai.data import Dataset
 from monai.transforms import Compose
 
 from ...degradations import Degradation
-from ...physics.scale import along_each_axis
+from ...physics.scale import along_each_axis, patch_of
 from ...transforms import LoadScand, MakeLRd, RandMisalignd
 from ...values import is_true
 from ..lists.datalist import check_misaligned
@@ -29,8 +29,9 @@ class Unpaired(Sets):
     Args:
         dataset_dir, output_dir, degradation, slice_axis, simulated, folds, fold, device: as for :class:`Sets`.
         scan_degradation: that makes LR of HR instead, on the same grids; default ``degradation``.
-        lr_patch: voxels of an LR slab, ``[h, w, slices]``.
+        lr_patch: voxels of an LR slab along both axes in plane, or ``[h, w, slices]``.
         batch_size: slabs in a batch.
+        slices: of an LR slab.
         paired: whether batches have "lr_source" too, what ``degradation`` makes of the HR slab.
         misaligned: whether HR of the source is moved at random, where source and target are the same subjects.
         seed: of the slabs that are drawn.
@@ -47,8 +48,9 @@ class Unpaired(Sets):
         dataset_dir: str | None,
         output_dir: str,
         degradation: Degradation,
-        lr_patch: Sequence[int],
+        lr_patch: int | Sequence[int],
         batch_size: int,
+        slices: int = 1,
         scan_degradation: Degradation | None = None,
         paired: bool | str = False,
         misaligned: bool | str = False,
@@ -63,8 +65,9 @@ class Unpaired(Sets):
         self.scan_degradation = scan_degradation or degradation
         along_each_axis(scale=self.scale)
         self.paired, self.misaligned = is_true(paired, "paired"), is_true(misaligned, "misaligned")
+        self.batch_keys = ("hr", "lr", "lr_source") if self.paired else ("hr", "lr")
         self._slabs = {
-            "lr_patch": lr_patch,
+            "lr_patch": patch_of(lr_patch, slices),
             "factors": self.scale,
             "batch_size": batch_size,
             "seed": seed,
