@@ -55,7 +55,6 @@ class EvaluationReport:
             a file of weights for ``network``, or any network with its weights loaded, which the evaluator's inferer
             then gives what it gives its own, or ``{"network": <network>, "inferer": <inferer>}``, with an
             inferer of its own.
-        settings: of the config, which those in ``compare_with`` that are files must have been trained with.
         brisque: file of a regressor (``python -m common brisque-fit``), or None for no such score.
         lpips: AlexNet's weights, as for :class:`common.metrics.lpips.Lpips`; None or false for no such score.
         centre_slice: whether PSNR and SSIM are those of the centre slice.
