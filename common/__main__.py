@@ -23,7 +23,7 @@ from .errors import INTERRUPTED, Output, report
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 # These read configs that name modules and files of the repository.
-_OF_REPOSITORY = {"ablate", "draw", "export", "profile", "training-range"}
+_OF_REPOSITORY = {"ablate", "draw", "export", "new", "profile", "training-range"}
 
 
 def summaries() -> dict[str, str]:

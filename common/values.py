@@ -19,12 +19,12 @@ def is_true(value: bool | str, name: str = "a switch") -> bool:
     return text == "true"
 
 
-def check_whole(**values: float) -> None:
-    """Refuse settings that are no whole number of at least 1.
+def check_whole(least: int = 1, /, **values: float) -> None:
+    """Refuse settings that are no whole number of at least ``least``.
 
     Raises:
         ValueError: with the name and the value of the first that is not.
     """
     for name, value in values.items():
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise ValueError(f"{name} is {value!r}, expected a whole number of at least 1, for example --{name} 2.")
+        if isinstance(value, bool) or not isinstance(value, int) or value < least:
+            raise ValueError(f"{name} is {value!r}, expected a whole number of at least {least}.")

@@ -111,6 +111,14 @@ def read_overlay(path: str | os.PathLike) -> dict[str, Any] | None:
     return overlay
 
 
+def no_overlay(path: Path) -> str:
+    """What to do where weights have no overlay beside them, as a message."""
+    return (
+        f"There is no {path.stem}.json beside the weights: copy it there. For weights of an earlier version "
+        f"{called('overlay')} --checkpoint {path} makes it."
+    )
+
+
 def load(
     network: nn.Module,
     path: str | os.PathLike,
@@ -152,20 +160,11 @@ def load(
             f"the bundle {trained.get('bundle')}; name a file of this bundle with --{option} PATH."
         )
     if degradation is not None:
-        _check_grid(path, overlay, degradation)
+        check_grid(path, overlay, degradation)
     state = load_state(path, device)
     _check_tensors(path, state, network, option, lies_beside=bool(overlay))
     found = digest_of(state)
-    if found != overlay.get("digest", found):
-        raise ValueError(
-            f"{path}: these are not the weights that {path.with_suffix('.json').name} beside them describes (another "
-            "digest); one of the files is damaged or was changed, or a training was killed while it wrote them. Get "
-            "both files anew, or go on with that training by --resume True."
-        )
-    if digest is not None and found != digest:
-        raise ValueError(
-            f"{path}: the config is that of other weights (its digest is another). {_lay(path, bool(overlay))}"
-        )
+    check_digest(path, found, overlay, digest)
     bad = [name for name, value in state.items() if not torch.isfinite(value).all()]
     if bad:
         raise ValueError(
@@ -178,6 +177,40 @@ def load(
     file_sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
     network.about = {**trained, "sha256": found, "path": str(path), "file_sha256": file_sha256}
     return to_channels_last(network, device).eval()
+
+
+def check_digest(path: str | os.PathLike, found: str | None, overlay: Mapping[str, Any], digest: str | None) -> None:
+    """Refuse weights that are others than their overlay, or the config, says.
+
+    Args:
+        path: of the weights.
+        found: digest of their tensors; None where they do not tell.
+        overlay: what lies beside them; empty where nothing does.
+        digest: as the config has it; None where it does not say.
+    """
+    path = Path(path)
+    if found != overlay.get("digest", found):
+        raise ValueError(
+            f"{path}: these are not the weights that {path.with_suffix('.json').name} beside them describes (another "
+            "digest); one of the files is damaged or was changed, or a training was killed while it wrote them. Get "
+            "both files anew, or go on with that training by --resume True."
+        )
+    if digest is not None and found != digest:
+        raise ValueError(
+            f"{path}: the config is that of other weights (its digest is another). {_lay(path, bool(overlay))}"
+        )
+
+
+def check_grid(path: str | os.PathLike, overlay: Mapping[str, Any], degradation: Degradation) -> None:
+    """Refuse weights that were trained for another scale, or for LR voxels that lie elsewhere."""
+    pairs = [("scale", overlay.get("scale"), list(degradation.factors))]
+    pairs += [("offset of LR voxels", overlay.get("trained", {}).get("offset"), list(degradation.offset))]
+    for name, theirs, ours in pairs:
+        if theirs is not None and theirs != as_plain(ours):
+            raise ValueError(
+                f"{path}: the {name} is {as_plain(ours)}, but these weights were trained with {theirs}. Leave out what "
+                f"sets it. {_lay(Path(path), True)}"
+            )
 
 
 def digest_of(state: Mapping[str, torch.Tensor]) -> str:
@@ -219,18 +252,6 @@ def _wrong_in(overlay: Mapping[str, Any]) -> str | None:
     return wrong[0] if wrong else None
 
 
-def _check_grid(path: Path, overlay: Mapping[str, Any], degradation: Degradation) -> None:
-    """Refuse weights that were trained for another scale, or for LR voxels that lie elsewhere."""
-    pairs = [("scale", overlay.get("scale"), list(degradation.factors))]
-    pairs += [("offset of LR voxels", overlay.get("trained", {}).get("offset"), list(degradation.offset))]
-    for name, theirs, ours in pairs:
-        if theirs is not None and theirs != as_plain(ours):
-            raise ValueError(
-                f"{path}: the {name} is {as_plain(ours)}, but these weights were trained with {theirs}. Leave out what "
-                f"sets it. {_lay(path, True)}"
-            )
-
-
 def _check_tensors(path: Path, state: Any, network: nn.Module, option: str, lies_beside: bool) -> None:
     """Refuse what is no file of weights, or not of this network."""
     if isinstance(state, dict) and _STATE <= state.keys():
@@ -261,13 +282,10 @@ def _check_tensors(path: Path, state: Any, network: nn.Module, option: str, lies
 
 def _lay(path: Path, lies_beside: bool) -> str:
     """What to do where config and weights differ."""
-    overlay = path.with_suffix(".json")
     if lies_beside:
+        overlay = path.with_suffix(".json")
         return f"Lay the weights' own overlay over the config: --config_file \"['CONFIG.json','{overlay}']\"."
-    return (
-        f"There is no {overlay.name} beside the weights: copy it there. For weights of an earlier version "
-        f"{called('overlay')} --checkpoint {path} makes it."
-    )
+    return no_overlay(path)
 
 
 def _fits(value: Any, own: torch.Tensor) -> bool:

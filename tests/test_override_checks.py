@@ -174,7 +174,9 @@ def test_a_gpu_that_is_not_there_a_wrong_switch_and_what_is_no_whole_number_are_
         refused(partial(is_true, wrong, "amp"), ValueError, f"amp is {wrong!r}, expected true or false")
     check_whole(scale=1, cascade=3)
     for wrong in (2.5, 0, True, "2"):
-        refused(partial(check_whole, scale=wrong), ValueError, f"scale is {wrong!r}", "--scale 2")
+        refused(partial(check_whole, scale=wrong), ValueError, f"scale is {wrong!r}", "at least 1")
+    check_whole(0, seed=0)
+    refused(partial(check_whole, 0, seed=-1), ValueError, "seed is -1", "at least 0")
 
 
 COMPONENTS = {

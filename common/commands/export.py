@@ -15,39 +15,38 @@ from monai.apps.utils import check_hash
 from monai.bundle import ConfigParser
 from monai.bundle.config_parser import merge_kv
 
-from ..blocks import ROOT, strings_in, written_out
 from ..export import archive, conversion, modules
-from ..io.files import check_writable, load_state
+from ..io.files import as_config, check_writable, load_state
+from ..weights import no_overlay, read_overlay
 
-SHARED = ROOT / "common" / "configs"  # what stands once and belongs into every bundle
+ROOT = modules.ROOT.parent
 LARGE = 25 * 10**6  # bytes: the zoo takes no larger file
 PINNED = {"monai": "monai_version", "torch": "pytorch_version", "numpy": "numpy_version"}  # keys of metadata.json
 
 
-def export(bundle: str, output_dir: str = "dist", checkpoint: str | None = None, **override) -> None:
+def export(bundle: str, output_dir: str = "dist", checkpoint: str | None = None) -> None:
     """Write a bundle as a folder and a zip that hold all that it needs, and the zip's SHA-256.
 
-    ``<output_dir>/<name>/`` has the configs with ``bundle_root`` ".", models/model.pt, model.ts and model.onnx, the
-    docs, the licence, and of this package the modules that the configs need, as a package named by the bundle and its
-    version (``udean_v1_2_0``), so that two bundles or versions in one process never share a module.
+    ``<output_dir>/<name>/`` has the configs with ``bundle_root`` ".", and inference_onnx.json, by which onnxruntime
+    computes; models/model.pt, model.ts and model.onnx, with their overlay model.json, whose values inference.json has;
+    the docs, the licence, and of this package the modules that the configs need, as a package named by the bundle and
+    its version (``udean_v1_2_0``), so that two bundles or versions in one process never share a module.
     ``<output_dir>/<name>_v<version>.zip`` holds that folder; the same input gives the same bytes.
 
-    Further weights of the bundle, models/model_*.pt, come along as they are. With a ``checkpoint`` they do not, and
-    neither do the overlays that name them: they are not of that training.
+    Further weights of the bundle, models/model_*.pt, come along with their overlays. With a ``checkpoint`` they do not:
+    they are not of that training.
 
     Args:
         bundle: folder of the bundle, for example bundles/udean.
         output_dir: for the folder and the zip; an earlier export of the same bundle there is replaced.
-        checkpoint: file of the weights; default models/model.pt of the bundle.
-        override: top-level keys, for example --features 32 where the weights do not say how they were trained; they
-            are set in inference.json, and in train.json where it has them.
+        checkpoint: file of the weights, with their overlay beside it; default models/model.pt of the bundle.
 
     Raises:
         FileNotFoundError: when there is no such bundle.
-        ValueError: with every reason why the bundle cannot be exported: no weights or weights that do not fit, a
-            version missing from the changelog, configs that do not parse or name what is not there, packages that
-            metadata.json does not list, a file over 25 MB that large_files.yml does not name, or a network whose
-            TorchScript or ONNX form differs from it.
+        ValueError: with every reason why the bundle cannot be exported: no weights, or no overlay that says what they
+            are; weights that do not fit; a version missing from the changelog; configs that do not parse or name what
+            is not there; packages that metadata.json does not list; a file over 25 MB that large_files.yml does not
+            name; or a network whose TorchScript or ONNX form differs from it.
         PermissionError, NotADirectoryError: when output_dir cannot be written to.
     """
     source = Path(bundle)
@@ -59,31 +58,22 @@ def export(bundle: str, output_dir: str = "dist", checkpoint: str | None = None,
     if target.exists() and not (target / "configs" / "metadata.json").is_file():
         raise ValueError(f"{target} is there and no exported bundle; remove it, or name another --output_dir.")
     check_writable(output_dir)
-    configs, problems = _read(source, override)
+    overlays, problems = _read_overlays(weights, alone=bool(checkpoint))
+    configs, unreadable = _read(source, overlays.get("model", {}))
+    problems += unreadable + _check(source, configs)
     meta = configs.get("metadata", {})
     version = str(meta.get("version", ""))
-    further = _further_weights(configs, source)
-    if checkpoint:
-        for overlay in {config for users in further.values() for config in users} - {"inference", "train"}:
-            del configs[overlay]
-        further = {}
-    problems += _check(source, weights, configs)
-    problems += [
-        f"{' and '.join(users)}.json: there are no weights at {source / 'models' / file}; train and put them there."
-        for file, users in further.items()
-        if not (source / "models" / file).is_file()
-    ]
     package = f"{name}_v{re.sub(r'[^0-9A-Za-z]', '_', version)}"
     needed, docs = [], source / "docs"
     if not (docs / "README.md").is_file():
         problems.append(f"{docs / 'README.md'} is missing.")
     docs_text = "\n".join(page.read_text() for page in sorted(docs.glob("*.md")))
     try:
-        needed = modules.needed_modules(strings_in(configs), docs_text)
+        needed = modules.needed_modules(modules.strings_in(configs), docs_text)
     except ValueError as error:
         problems.append(f"{source / 'configs'}: {error}")
     listed = {n.lower() for n in (*PINNED, *meta.get("required_packages_version", {}))}
-    for distribution, where in sorted(modules.distributions(strings_in(configs), needed).items()):
+    for distribution, where in sorted(modules.distributions(modules.strings_in(configs), needed).items()):
         if distribution.lower() not in listed:
             problems.append(
                 f"metadata.json does not list {distribution} in required_packages_version; {where} needs it."
@@ -98,9 +88,9 @@ def export(bundle: str, output_dir: str = "dist", checkpoint: str | None = None,
         modules.copy_modules(needed, folder, package)
         for page in (folder / "docs").glob("*.md"):
             _rewrite_docs(page, source, package, meta)
-        shutil.copyfile(weights, folder / "models" / "model.pt")
-        for file in further:
-            shutil.copyfile(source / "models" / file, folder / "models" / file)
+        for stem, overlay in overlays.items():
+            shutil.copyfile(weights.with_stem(stem) if stem != "model" else weights, folder / "models" / f"{stem}.pt")
+            (folder / "models" / f"{stem}.json").write_text(as_config(overlay) + "\n")
         _check_large(source, folder)
         print(f"{name} {version}: converting the network ...", flush=True)
         try:
@@ -117,49 +107,73 @@ def export(bundle: str, output_dir: str = "dist", checkpoint: str | None = None,
     print(f"{target}\n{zipped}: SHA-256 {digest}")
 
 
-def _read(source: Path, override: dict[str, Any]) -> tuple[dict[str, dict], list[str]]:
-    """The JSON files of configs by their names, with bundle_root and overrides set, and what is wrong with them."""
+def _read_overlays(weights: Path, alone: bool) -> tuple[dict[str, dict], list[str]]:
+    """Overlays of weights, and of those beside them unless they go alone, by the name to be; and what is wrong."""
+    files = {} if alone else {path.stem: path for path in sorted(weights.parent.glob("model_*.json"))}
+    overlays: dict[str, dict] = {}
+    problems = []
+    for stem, path in {"model": weights, **files}.items():
+        path = path.with_suffix(".pt")
+        try:
+            load_state(path, "cpu")
+            overlay = read_overlay(path)
+        except FileNotFoundError:
+            problems.append(f"there are no weights at {path}; train the bundle first, or give --checkpoint.")
+        except ValueError as error:
+            problems.append(str(error))
+        else:
+            if overlay is None:
+                problems.append(f"{path}: {no_overlay(path)}")
+            else:
+                overlays[stem] = {**overlay, "checkpoint": f"$@bundle_root + '/models/{stem}.pt'"}
+    return overlays, problems
+
+
+def _read(source: Path, overlay: dict[str, Any]) -> tuple[dict[str, dict], list[str]]:
+    """The JSON files of configs by their names, with an overlay's values, and what is wrong with them."""
     configs: dict[str, dict] = {}
     problems = []
-    for path in [*sorted((source / "configs").glob("*.json")), SHARED / "inference_onnx.json"]:
+    for path in sorted((source / "configs").glob("*.json")):
         try:
-            configs[path.stem] = written_out(json.loads(path.read_text()))
-            if not isinstance(configs[path.stem], dict):
+            content = json.loads(path.read_text())
+            if not isinstance(content, dict):
                 raise ValueError("expected an object")
-        except (ValueError, KeyError, OSError) as error:
-            configs.pop(path.stem, None)
+        except (ValueError, OSError) as error:
             problems.append(f"{path} does not parse: {error}.")
+        else:
+            configs[path.stem] = content
     for name in ("inference", "train"):
         if name in configs:
             configs[name]["bundle_root"] = "."
-            configs[name] |= {key: value for key, value in override.items() if key in configs[name]}
-    unknown = [key for key in override if key not in configs.get("inference", override)]
-    problems += [f"--{key}: inference.json has no such key at its top level." for key in unknown]
+    if "inference" in configs:
+        inference = ConfigParser(configs["inference"])
+        for key, value in overlay.items():
+            if key in inference or ("#" in key and key.rpartition("#")[0] in inference):
+                inference[key] = value
+        configs |= {"inference": inference.get(), "inference_onnx": _by_onnxruntime(inference.get())}
     return configs, problems
 
 
-def _further_weights(configs: dict[str, dict], source: Path) -> dict[str, list[str]]:
-    """Files of weights that are beside model.pt or should be, and the configs that name each."""
-    found: dict[str, list[str]] = {path.name: [] for path in sorted(source.glob("models/model_*.pt"))}
-    for name, config in configs.items():
-        for file in sorted(set(re.findall(r"/models/(model_\w+\.pt)", "\n".join(strings_in(config))))):
-            found.setdefault(file, []).append(name)
-    return found
+def _by_onnxruntime(inference: dict[str, Any]) -> dict[str, Any]:
+    """The overlay of inference.json by which onnxruntime computes."""
+    evaluator = inference.get("evaluator", {})
+    network = {
+        "_target_": "common.networks.OnnxNetwork",
+        "path": "$@bundle_root + '/models/model.onnx'",
+        "digest": "@digest",
+        "degradation": "@degradation",
+    }
+    # What prepares a network works on its layers.
+    prepare = {"evaluator#prepare": None} if "prepare" in evaluator else {}
+    return {"checkpoint": None, "evaluator#network": network, **prepare}
 
 
-def _check(source: Path, weights: Path, configs: dict[str, dict]) -> list[str]:
+def _check(source: Path, configs: dict[str, dict]) -> list[str]:
     """What keeps a bundle from being exported, as far as can be told without running it."""
     problems = []
-    if not weights.is_file():
-        problems.append(f"there are no weights at {weights}; train the bundle first, or name a file with --checkpoint.")
-    else:
-        try:
-            load_state(weights, "cpu")
-        except ValueError as error:
-            problems.append(str(error))
-    for name in ("inference", "train", "metadata"):
-        if not (source / "configs" / f"{name}.json").is_file():
-            problems.append(f"{source / 'configs' / name}.json is missing.")
+    for name in ("inference.json", "train.json", "metadata.json", "logging.conf"):
+        if not (source / "configs" / name).is_file():
+            problems.append(f"{source / 'configs' / name} is missing.")
     if "metadata" in configs:
         meta = configs["metadata"]
         version, changes = str(meta.get("version", "")), meta.get("changelog", {})
@@ -168,10 +182,11 @@ def _check(source: Path, weights: Path, configs: dict[str, dict]) -> list[str]:
         elif version not in changes:
             problems.append(f"metadata.json: version {version} is not in changelog ({', '.join(changes) or 'empty'}).")
     for overlay in configs.keys() - {"metadata", "tables"}:
-        base = "inference" if overlay.startswith("inference") else "train"
-        below = [base] if overlay != base else []
-        if all(name in configs for name in below):
-            problems += _check_references(source, [*below, overlay], configs)
+        # What lies over train.json may go on with what evaluate.json has, which changes nothing of it.
+        below = ["inference"] if overlay.startswith("inference") else ["train", "evaluate"]
+        names = [name for name in below if name != overlay and overlay != "train"]
+        if all(name in configs for name in names):
+            problems += _check_references(source, [*names, overlay], configs)
     return problems
 
 
@@ -198,8 +213,8 @@ def _copy(source: Path, folder: Path, configs: dict[str, dict], package: str) ->
     (folder / "models").mkdir(parents=True)
     (folder / "configs").mkdir()
     for name, config in configs.items():
-        (folder / "configs" / f"{name}.json").write_text(modules.renamed(_json(config) + "\n", package))
-    shutil.copyfile(SHARED / "logging.conf", folder / "configs" / "logging.conf")
+        (folder / "configs" / f"{name}.json").write_text(modules.renamed(as_config(config) + "\n", package))
+    shutil.copyfile(source / "configs" / "logging.conf", folder / "configs" / "logging.conf")
     shutil.copyfile(ROOT / "LICENSE", folder / "LICENSE")
     if (source / "large_files.yml").is_file():
         shutil.copyfile(source / "large_files.yml", folder / "large_files.yml")
@@ -210,7 +225,7 @@ def _rewrite_docs(path: Path, source: Path, package: str, meta: dict) -> None:
     """Commands that are run from the bundle's folder; and in README.md what must be installed for them."""
     text = modules.renamed(path.read_text(), package)
     name = source.resolve().name
-    text = text.replace(f"bundles/{name}/", "").replace(f"bundles/{name}", ".").replace("common/configs/", "configs/")
+    text = text.replace(f"bundles/{name}/", "").replace(f"bundles/{name}", ".")
     place = "All from the folder that holds `configs`"
     if path.name == "README.md":
         versions = {name: meta[key] for name, key in PINNED.items() if key in meta} | meta["required_packages_version"]
@@ -250,15 +265,3 @@ def _check_large(source: Path, folder: Path) -> None:
             )
     if problems:
         raise ValueError("\n  ".join([f"{source} cannot be exported:", *problems]))
-
-
-def _json(value: Any, indent: str = "") -> str:
-    """JSON as the configs are written: what fits on a line stays on one."""
-    line = json.dumps(value, ensure_ascii=False)
-    if not isinstance(value, (list, dict)) or not value or (indent and len(indent) + len(line) < 110):
-        return line
-    inner = indent + "    "
-    if isinstance(value, dict):
-        items = [f"{json.dumps(key)}: {_json(item, inner)}" for key, item in value.items()]
-        return "{\n" + ",\n".join(inner + item for item in items) + f"\n{indent}}}"
-    return "[\n" + ",\n".join(inner + _json(item, inner) for item in value) + f"\n{indent}]"

@@ -14,7 +14,7 @@ from ..data.simulation import anatomy, labelmap
 from ..data.simulation.randomised import acquire_random
 from ..data.simulation.signal import CONTRASTS, acquire
 from ..io.files import replacing
-from ..values import is_true
+from ..values import check_whole, is_true
 
 #: Air left around the head in mm.
 MARGIN = 6.0
@@ -67,10 +67,8 @@ def simulate(
         raise ValueError(
             f"simulate: --contrasts {','.join(names)}; expected some of {','.join(CONTRASTS)}, random1, random2, ..."
         )
-    if isinstance(subjects, bool) or int(subjects) != subjects or subjects < 1:
-        raise ValueError(f"simulate: --subjects {subjects}; expected a whole number, 1 or more.")
-    if isinstance(seed, bool) or int(seed) != seed or seed < 0:
-        raise ValueError(f"simulate: --seed {seed}; expected a whole number, 0 or more.")
+    check_whole(subjects=subjects)
+    check_whole(0, seed=seed)
     ranges = {
         "spacing": _range("spacing", spacing, 0.4, 4),
         "blur": _range("blur", blur, 0.2, 2),

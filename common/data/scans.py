@@ -11,6 +11,7 @@ from monai.transforms import Compose
 
 from ..degradations import Degradation
 from ..physics.scale import across_slices as check_across_slices
+from ..runtime.distributed import join
 from ..transforms import (
     CheckMRd,
     CheckThickSlicesd,
@@ -25,7 +26,7 @@ from ..transforms import (
 )
 from ..values import is_true
 from .lists.scans import find_images, find_pairs
-from .lists.sharding import to_do
+from .lists.sharding import own_share
 from .simulation.cohort import simulated_scan
 
 
@@ -104,7 +105,8 @@ class Scans(Dataset):
         if dataset_dir is None:
             dataset_dir = simulated_scan(f"{output_dir}/scan", degradation, contrast, None if guide is None else "t1w")
         found = find_images(dataset_dir) if lr is None else find_pairs(dataset_dir, lr, guide, subject)
-        self.data = to_do(found, output_dir, skip, self.shard, self.bids)
+        self.data = own_share(found, output_dir, skip, self.shard, self.bids)
+        join()
         self._found = True
 
     def steps(self, compared: CheckTrainingRanged, output_dir: str, degradation: Degradation) -> list[Callable]:

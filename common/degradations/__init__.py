@@ -19,27 +19,3 @@ from .measurement import measurement
 from .partial_fourier import PartialFourier
 from .random_degradation import RandomDegradation, random_kernels
 from .rician_noise import RicianNoise
-
-__all__ = [
-    "BandLimit",
-    "BlockAverage",
-    "ComposeDegradations",
-    "Degradation",
-    "EllipticalKSpace",
-    "FittedProfile",
-    "GaussianProfile",
-    "InPlaneKernel",
-    "Interpolated",
-    "KSpaceFilter",
-    "KSpaceTruncation",
-    "PartialFourier",
-    "RandomDegradation",
-    "RicianNoise",
-    "ZeroShotImages",
-    "as_scanned",
-    "interpolated",
-    "measurement",
-    "random_kernels",
-    "slice_profile",
-    "told_width",
-]

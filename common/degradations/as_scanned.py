@@ -8,8 +8,6 @@ from .base import Degradation
 from .gaussian_profile import GaussianProfile
 from .k_space_truncation import KSpaceTruncation
 
-__all__ = ["as_scanned"]
-
 
 def as_scanned(factors: Sequence[float]) -> Degradation:
     """A Gaussian profile across slices alone, else fewer lines of k-space.

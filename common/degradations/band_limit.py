@@ -8,8 +8,6 @@ from torch import Tensor
 
 from .base import KSpaceFilter
 
-__all__ = ["BandLimit"]
-
 
 class BandLimit(KSpaceFilter):
     r"""Keep the frequencies that an LR scan samples, without sampling.

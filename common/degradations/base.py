@@ -10,8 +10,6 @@ import torch
 from monai.data import MetaTensor
 from torch import Tensor, nn
 
-__all__ = ["Degradation", "KSpaceFilter"]
-
 SPATIAL_DIMS = 3
 
 

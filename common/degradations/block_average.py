@@ -8,8 +8,6 @@ from torch import Tensor
 
 from .base import SPATIAL_DIMS, Degradation
 
-__all__ = ["BlockAverage"]
-
 
 class BlockAverage(Degradation):
     r"""Average the HR voxels that make up each LR voxel.

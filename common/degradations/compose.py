@@ -9,8 +9,6 @@ from torch import Tensor, nn
 
 from .base import Degradation
 
-__all__ = ["ComposeDegradations"]
-
 
 class ComposeDegradations(Degradation):
     r"""Apply degradations one after the other, as the steps of one acquisition.

@@ -9,8 +9,6 @@ from torch import Tensor
 
 from .base import KSpaceFilter
 
-__all__ = ["EllipticalKSpace"]
-
 
 class EllipticalKSpace(KSpaceFilter):
     r"""Zero the corners of k-space outside the ellipse that touches the sampled extent.

@@ -16,8 +16,6 @@ from ..io.files import read_sidecar, slice_thickness
 from ..io.images import open_image
 from .gaussian_profile import GaussianProfile
 
-__all__ = ["FittedProfile", "slice_profile", "told_width"]
-
 _WIDTHS = np.arange(0.6, 1.41, 0.1)  # of the slices' distance
 _TRUST = 0.8  # in a width that is found, the rest in slices that touch
 _ORDINARY = (0.7, 1.2)  # widths of scanners' profiles

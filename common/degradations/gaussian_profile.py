@@ -10,10 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..physics.gaussian import FWHM_PER_SIGMA
 from ..physics.spline import apply_along, spline_matrix
 from .base import SPATIAL_DIMS, Degradation
-
-__all__ = ["GaussianProfile"]
 
 
 class GaussianProfile(Degradation):
@@ -92,7 +91,7 @@ class GaussianProfile(Degradation):
 @lru_cache(maxsize=64)
 def _profile_matrix(lr_size: int, hr_size: int, factor: float, fwhm: float) -> Tensor:
     """The operator along one axis, (lr_size, hr_size), a few hundred numbers on a side."""
-    sigma = fwhm * factor / (2 * math.sqrt(2 * math.log(2)))
+    sigma = fwhm * factor / FWHM_PER_SIGMA
     # The trapezoidal rule, fine enough for the Gaussian and for the spline's pieces of one voxel.
     step = min(sigma, 1.0) / 4
     u = step * np.arange(-math.ceil(4.5 * sigma / step), math.ceil(4.5 * sigma / step) + 1)

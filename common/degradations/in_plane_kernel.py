@@ -8,8 +8,6 @@ from torch.nn import functional as F
 
 from .base import Degradation
 
-__all__ = ["InPlaneKernel"]
-
 
 class InPlaneKernel(Degradation):
     r"""Convolve each slice with a kernel and keep every ``factor``-th pixel along both of its axes.

@@ -10,8 +10,6 @@ from ..physics.scale import zero_shot
 from ..physics.spline import apply_along, upsampling_matrix
 from .base import Degradation
 
-__all__ = ["Interpolated", "ZeroShotImages", "interpolated"]
-
 
 def interpolated(lr: Tensor, degradation: Degradation, size: Sequence[int] | None = None) -> Tensor:
     """Interpolate an LR volume onto the HR grid by a cubic spline, each HR voxel at its own position.

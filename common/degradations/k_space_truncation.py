@@ -10,8 +10,6 @@ from torch import Tensor
 
 from .base import SPATIAL_DIMS, Degradation
 
-__all__ = ["KSpaceTruncation"]
-
 _AT_ONCE = 2**20  # values; a transform needs several times the memory of what it transforms
 
 

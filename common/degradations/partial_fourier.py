@@ -9,8 +9,6 @@ from torch import Tensor
 
 from .base import KSpaceFilter
 
-__all__ = ["PartialFourier"]
-
 
 class PartialFourier(KSpaceFilter):
     r"""Acquire a fraction of k-space along one axis, fill the rest with zeros, and take the real part.

@@ -14,8 +14,6 @@ from .compose import ComposeDegradations
 from .in_plane_kernel import InPlaneKernel
 from .rician_noise import RicianNoise
 
-__all__ = ["RandomDegradation", "random_kernels"]
-
 
 class RandomDegradation(Degradation):
     """Degrade each volume by one of several protocols, drawn at random: scans as they come from many scanners.

@@ -10,8 +10,6 @@ from torch import Tensor
 
 from .base import SPATIAL_DIMS, Degradation
 
-__all__ = ["RicianNoise"]
-
 
 class RicianNoise(Degradation):
     r"""Add complex Gaussian noise and take the magnitude.

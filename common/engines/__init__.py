@@ -8,17 +8,3 @@ from .kernel_estimation import KernelEstimation
 from .player import Player, StepEpochs
 from .trainer import AlternatingTrainer, of_stage
 from .validation import Validation
-
-__all__ = [
-    "AlternatingTrainer",
-    "CascadeTrainer",
-    "Case",
-    "CaseEvaluator",
-    "Evaluation",
-    "Inference",
-    "KernelEstimation",
-    "Player",
-    "StepEpochs",
-    "Validation",
-    "of_stage",
-]

@@ -45,7 +45,7 @@ class Inference(CaseEvaluator):
 
     Raises:
         FileNotFoundError, ValueError: when the weights are missing, or do not belong to the config; or when there are
-            none, and the inferer does not learn either.
+            none, the network brings none, and the inferer does not learn either.
         PermissionError, NotADirectoryError: when ``output_dir`` cannot be written to.
     """
 
@@ -71,7 +71,7 @@ class Inference(CaseEvaluator):
 
         check_writable(output_dir)
         if checkpoint is None:
-            if not getattr(inferer, "learns", True):
+            if not hasattr(network, "about") and not getattr(inferer, "learns", True):
                 raise ValueError(
                     "iterations is 0 and there are no weights, so that nothing but interpolation would come out: give "
                     "--iterations, or lay the overlay of weights over the config."
@@ -79,8 +79,9 @@ class Inference(CaseEvaluator):
             network = network.to(device).eval()
         else:
             network = load(network, checkpoint, device, digest, degradation)
+        path = getattr(network, "about", {}).get("path")
+        overlay = (None if path is None else read_overlay(path)) or {}
         network = network if prepare is None else prepare(network)
-        overlay = (None if checkpoint is None else read_overlay(checkpoint)) or {}
         dataset.find(str(output_dir), degradation, overlay.get("training_range"))
         grid: dict[str, Any] = {"reference": "image", "degradation": degradation}
         description = provenance.describe(bundle_root, degradation)
@@ -91,13 +92,14 @@ class Inference(CaseEvaluator):
                 SaveVolumed("pred", str(output_dir), "sr", bids=dataset.bids, description=description),
             ]
         )
+        self.postprocessing = postprocessing or standard  # for programs that run the parts themselves
         super().__init__(
             device=device,
             val_data_loader=CaseLoader(dataset),
             network=in_precision(network, device, is_true(amp, "amp"), amp_kwargs),
             inferer=inferer,
             prepare_batch=prepare_lr_hr,
-            postprocessing=postprocessing or standard,
+            postprocessing=self.postprocessing,
             val_handlers=[
                 InferenceResults(output_dir, bundle_root, checkpoint, degradation, dataset.bids, dataset.shard),
                 ResultViewer(degradation, report),

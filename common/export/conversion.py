@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import json
 import logging
 import os
 import struct
@@ -14,16 +13,15 @@ import zipfile
 from collections.abc import Mapping, Sequence
 from itertools import product
 from pathlib import Path
-from typing import Any
 
 import torch
 from monai.bundle import ConfigParser, ckpt_export
 from torch import nn
 
-from ..handlers import load_weights
-from ..io.files import append_about, read_about, replacing
+from ..io.files import replacing
 from ..networks import OnnxNetwork
 from ..networks.onnx import NO_SEAL, sealed
+from ..weights import load
 
 TOLERANCE = 1e-4  # of values in [0, 1]
 SIZES = ((1, 32, 32), (2, 17, 24), (1, 5, 40))  # batch and plane
@@ -32,7 +30,8 @@ SIZES = ((1, 32, 32), (2, 17, 24), (1, 5, 40))  # batch and plane
 def convert(bundle: Path) -> list[str]:
     """Write models/model.ts and models/model.onnx of a bundle that has models/model.pt, in a process of its own.
 
-    Both say what they are as models/model.pt does (:func:`common.io.files.read_about`).
+    All three are what the overlay models/model.json says; the ONNX form knows its digest. Further weights in models are
+    loaded once with their overlays, to see that they fit.
 
     The process runs in the bundle's folder, so that it is the bundle's own code that is converted. It is a new one with
     a fixed hash seed, because TorchScript names classes after those that the process has compiled before, and writes
@@ -73,12 +72,11 @@ def _main() -> None:
 
 def _convert() -> list[str]:
     """In the bundle's folder; what :func:`convert` returns."""
-    config, meta, weights = "configs/inference.json", "configs/metadata.json", "models/model.pt"
-    parser = ConfigParser()
-    parser.read_config(config)
+    config, meta, weights = "configs/inference.json", "configs/metadata.json", Path("models/model.pt")
+    for overlay in sorted(Path("models").glob("model_*.json")):
+        _load([config, str(overlay)], overlay.with_suffix(".pt"))
+    parser, network = _load([config], weights)
     parser.read_meta(meta)
-    settings = parser.get_parsed_content("settings")
-    network = load_weights(parser.get_parsed_content("network_def"), weights, settings=settings)
     inputs = {shape: torch.rand(shape, generator=torch.Generator().manual_seed(0)) for shape in _shapes(parser)}
     choices = list(product(*_further_inputs(network).values()))
     with torch.no_grad():
@@ -86,12 +84,9 @@ def _convert() -> list[str]:
     for x, _, result in eager:
         _check_shape(parser, x, result)
 
-    ckpt_export("network_def", "models/model.ts", ckpt_file=weights, meta_file=meta, config_file=[config])
-    about = read_about(weights)
+    ckpt_export("network_def", "models/model.ts", ckpt_file=str(weights), meta_file=meta, config_file=[config])
     _strip_torchscript(Path("models/model.ts"))
-    if about:
-        append_about("models/model.ts", about)
-    _to_onnx(network, parser, Path("models/model.onnx"), about)
+    _to_onnx(network, parser, Path("models/model.onnx"))
     others = {"model.ts": torch.jit.load("models/model.ts").eval(), "model.onnx": OnnxNetwork("models/model.onnx")}
     lines = []
     for name, other in others.items():
@@ -103,6 +98,14 @@ def _convert() -> list[str]:
             )
         lines.append(f"{name} differs from eager mode by {difference:.2g} at most, on {len(inputs)} shapes")
     return lines
+
+
+def _load(configs: Sequence[str], weights: Path) -> tuple[ConfigParser, nn.Module]:
+    """Configs, each laid over those before it, and their network with its weights."""
+    parser = ConfigParser()
+    parser.read_config(configs)
+    network, digest, degradation = map(parser.get_parsed_content, ("network_def", "digest", "degradation"))
+    return parser, load(network, weights, digest=digest, degradation=degradation)
 
 
 def _further_inputs(network: nn.Module) -> Mapping[str, Sequence[int]]:
@@ -140,7 +143,7 @@ def _check_shape(parser: ConfigParser, image: torch.Tensor, result: torch.Tensor
         )
 
 
-def _to_onnx(network: nn.Module, parser: ConfigParser, path: Path, about: Mapping[str, Any] | None) -> None:
+def _to_onnx(network: nn.Module, parser: ConfigParser, path: Path) -> None:
     """Every size that metadata.json calls n, and the batch, is free."""
     import onnx
 
@@ -148,6 +151,7 @@ def _to_onnx(network: nn.Module, parser: ConfigParser, path: Path, about: Mappin
     free = {0: torch.export.Dim.DYNAMIC} | {
         axis: torch.export.Dim.DYNAMIC for axis, size in enumerate(spatial, start=2) if size == "n"
     }
+    digest = network.about["sha256"]
     names, example, shapes = ["image"], [torch.rand(_shapes(parser)[1])], [free]
     network = copy.deepcopy(network).to(memory_format=torch.contiguous_format)
     for name, values in _further_inputs(network).items():
@@ -165,7 +169,7 @@ def _to_onnx(network: nn.Module, parser: ConfigParser, path: Path, about: Mappin
     )
     model = program.model_proto
     _strip_onnx(model.graph)
-    onnx.helper.set_model_props(model, {"seal": NO_SEAL.decode(), **({"about": json.dumps(about)} if about else {})})
+    onnx.helper.set_model_props(model, {"seal": NO_SEAL.decode(), "digest": digest})
     path.write_bytes(sealed(model.SerializeToString(deterministic=True)))
 
 

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from importlib.metadata import packages_distributions
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).parents[1]
 NAME = ROOT.name
@@ -17,6 +18,15 @@ _DOTTED = re.compile(rf"\b{NAME}((?:\.[A-Za-z_]\w*)+)")
 _FROM = re.compile(rf"\bfrom\s+{NAME}((?:\.\w+)*)\s+import\s+([\w, ]+)")
 _COMMAND = re.compile(rf"(?:python -m {NAME} |\bcalled\([\"'])([a-z][\w-]*)")
 _IMPORT = re.compile(r"^\$(?:import|from)\s+([A-Za-z_]\w*)|^([A-Za-z_]\w*)\.")
+
+
+def strings_in(value: Any) -> Iterator[str]:
+    """Every string in nested lists and dictionaries, without the keys."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, (list, dict)):
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from strings_in(item)
 
 
 def needed_modules(configs: Iterable[str], docs: str = "") -> list[Path]:

@@ -13,23 +13,3 @@ from .translation import TranslationReport
 from .uncertainty import UncertaintyMap, UncertaintyReport
 from .validation import ValidationWithInitial
 from .viewer import ResultViewer
-
-__all__ = [
-    "BestModel",
-    "DegradationReport",
-    "EvaluationReport",
-    "FeatureReport",
-    "Forecast",
-    "InferenceResults",
-    "KernelReport",
-    "LastModel",
-    "LossHistory",
-    "ResultViewer",
-    "ResumableState",
-    "RunningMean",
-    "TranslationReport",
-    "UncertaintyMap",
-    "UncertaintyReport",
-    "ValidationWithInitial",
-    "log_path",
-]

@@ -12,21 +12,3 @@ from .orthogonal import OrthogonalInferer
 from .slab import SlabInferer
 from .slice_interpolation import BetweenInferer
 from .zero_shot import ZeroShotInferer
-
-__all__ = [
-    "AdaptedInferer",
-    "AxesInferer",
-    "BetweenInferer",
-    "CascadeInferer",
-    "CheckedInferer",
-    "ConsistentInferer",
-    "EnsembleInferer",
-    "InterpolatedInferer",
-    "OrthogonalInferer",
-    "SlabInferer",
-    "SplineInferer",
-    "TotalVariationInferer",
-    "ZeroFillingInferer",
-    "ZeroShotInferer",
-    "back_project",
-]

@@ -20,6 +20,7 @@ from ..data.loaders.slabs import AIR, draw_gains
 from ..degradations import Degradation, FittedProfile, GaussianProfile, Interpolated, told_width
 from ..networks import SliceGains
 from ..runtime.progress import duration, part, report
+from ..values import check_whole
 
 _HELD_OUT = 8  # of so many planes of the scan one
 _TIMED = 20  # iterations
@@ -99,11 +100,7 @@ class AdaptedInferer(Inferer):
         gains: float = 0.0,
     ) -> None:
         super().__init__()
-        if isinstance(iterations, bool) or not isinstance(iterations, int) or iterations < 0:
-            raise ValueError(
-                f"iterations (adapt_iterations) of training on the scan: {iterations!r}, expected a whole number, 0 or "
-                "more."
-            )
+        check_whole(0, **{"iterations (adapt_iterations)": iterations})
         if batch_size < 1 or len(lr_patch) != 2 or min(lr_patch) < 1:
             raise ValueError(
                 f"batch_size is {batch_size!r} and lr_patch {list(lr_patch)!r}, expected a number of patches and two "
@@ -126,17 +123,10 @@ class AdaptedInferer(Inferer):
         return self.iterations > 0
 
     def __call__(self, inputs: torch.Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any) -> torch.Tensor:
-        """Super-resolve a batch of volumes.
+        """As the inferer, of ``(B, 1, X, Y, Z)``, slices along the last axis.
 
-        Args:
-            inputs: ``(B, 1, X, Y, Z)``, slices along the last axis.
-            network: a module that maps images ``(b, 1, H, W)`` to ``(b, 1, H, f W)``, f the degradation's last factor;
-                it stays as it is.
-            args: further arguments of the inferer.
-            kwargs: further keyword arguments of the inferer.
-
-        Returns:
-            As the inferer.
+        The network is a module that maps images ``(b, 1, H, W)`` to ``(b, 1, H, f W)``, f the degradation's last
+        factor; it stays as it is.
         """
         if not self.iterations:
             return self.inferer(inputs, network, *args, **kwargs)

@@ -76,16 +76,7 @@ class AxesInferer(Inferer):
             )
 
     def __call__(self, inputs: torch.Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any) -> torch.Tensor:
-        """Super-resolve a batch of volumes.
-
-        Args:
-            inputs: ``(B, 1, X, Y, Z)``.
-            network: as the inferer takes it.
-            args: further arguments of the network.
-            kwargs: further keyword arguments of the network.
-
-        Returns:
-            The mean of the results, as the inferer gives one.
+        """The mean of the inferer's results on ``(B, 1, X, Y, Z)``.
 
         Raises:
             ValueError: when a mirror image's result would have to be moved by a part of a voxel.

@@ -34,17 +34,7 @@ class CheckedInferer(Inferer):
         self.highest = highest
 
     def __call__(self, inputs: torch.Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any) -> torch.Tensor:
-        """Super-resolve a batch of volumes.
-
-        Args:
-            inputs: ``(B, 1, X, Y, Z)``, normalised so that 0 is no signal.
-            network: as the inferer takes it.
-            args: further arguments of the network.
-            kwargs: further keyword arguments of the network.
-
-        Returns:
-            As the inferer gives it.
-        """
+        """As the inferer, of ``(B, 1, X, Y, Z)``, normalised so that 0 is no signal."""
         sr = self.inferer(inputs, network, *args, **kwargs)
         if self.highest is not None:
             lr = inputs.as_tensor() if isinstance(inputs, MetaTensor) else inputs

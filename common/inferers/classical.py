@@ -13,6 +13,7 @@ from skimage.restoration import denoise_tv_chambolle
 
 from ..degradations import Degradation, KSpaceTruncation, interpolated
 from ..runtime.progress import report
+from ..values import check_whole
 
 
 class SplineInferer(Inferer):
@@ -88,8 +89,7 @@ class TotalVariationInferer(Inferer):
         super().__init__()
         if not degradation.linear:
             raise TypeError(f"TotalVariationInferer needs a linear degradation: {degradation.why_not_linear()}")
-        if isinstance(iterations, bool) or not isinstance(iterations, int) or iterations < 1:
-            raise ValueError(f"iterations is {iterations!r}, expected a whole number above 0.")
+        check_whole(iterations=iterations)
         if not weight > 0:
             raise ValueError(f"weight is {weight!r}, expected a number above 0.")
         self.degradation, self.weight, self.iterations = degradation, weight, iterations

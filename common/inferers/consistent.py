@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from ..degradations import Degradation
 from ..physics.noise import noise_in_air, rician_bias
+from ..values import check_whole
 
 _WINDOW = 5  # LR voxels
 
@@ -61,27 +62,14 @@ class ConsistentInferer(Inferer):
                 "ConsistentInferer needs a linear degradation, for its adjoint. Give the linear part, which says what "
                 f"of the object the scan holds: {degradation.why_not_linear()}"
             )
-        if isinstance(iterations, bool) or not isinstance(iterations, int) or iterations < 0:
-            raise ValueError(
-                f"iterations (the configs' projections) is {iterations!r}, expected a whole number, 0 or more."
-            )
+        check_whole(0, **{"iterations (the configs' projections)": iterations})
         self.inferer = inferer
         self.degradation = degradation
         self.iterations = iterations
         self.margin = margin
 
     def __call__(self, inputs: torch.Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any) -> torch.Tensor:
-        """Super-resolve a batch of volumes.
-
-        Args:
-            inputs: ``(B, 1, X, Y, Z)``, normalised so that 0 is no signal.
-            network: as the inferer takes it.
-            args: further arguments of the network.
-            kwargs: further keyword arguments of the network.
-
-        Returns:
-            The corrected result, as large as the inferer's, nowhere negative.
-        """
+        """Super-resolve ``(B, 1, X, Y, Z)``, normalised so that 0 is no signal; the result is nowhere negative."""
         lr = inputs.as_tensor() if isinstance(inputs, MetaTensor) else inputs
         if not self.iterations:
             return self.inferer(lr, network, *args, **kwargs)
@@ -99,7 +87,7 @@ class ConsistentInferer(Inferer):
             missed = _unexplained(lr, degradation(sr)[scanned], noise)
             if weight is None:
                 weight = _share_of_signal(missed, noise)
-            # In place, because a volume more is what memory is short of.
+            # No back_project, which weighs nothing. In place, because a volume more is what memory is short of.
             missed = F.pad(missed.mul_(weight), outside)
             sr = sr.add_(degradation.adjoint(missed).mul_(gain)).clamp_min_(0)
         return sr[(..., *inside)].contiguous()

@@ -33,17 +33,7 @@ class EnsembleInferer(Inferer):
         self.forms = [(way, axes) for way in ways for axes in ([], [2], [3], [2, 3])]
 
     def __call__(self, inputs: torch.Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any) -> torch.Tensor:
-        """Super-resolve a batch of volumes.
-
-        Args:
-            inputs: as the inferer takes them.
-            network: maps images ``(b, 1, H, W)`` to images of that size.
-            args: further arguments of the inferer.
-            kwargs: further keyword arguments of the inferer.
-
-        Returns:
-            As the inferer.
-        """
+        """As the inferer; the network maps images ``(b, 1, H, W)`` to images of that size."""
 
         def middle(images: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
             results = []

@@ -25,16 +25,6 @@ class InterpolatedInferer(Inferer):
         self.inferer, self.degradation = inferer, degradation
 
     def __call__(self, inputs: torch.Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any) -> torch.Tensor:
-        """Super-resolve a batch of volumes.
-
-        Args:
-            inputs: ``(B, 1, X, Y, Z)``.
-            network: as the inferer takes it.
-            args: further arguments of the inferer.
-            kwargs: further keyword arguments of the inferer.
-
-        Returns:
-            ``(B, 1, *hr)``, with the voxels that ``degradation.hr_size`` gives.
-        """
+        """``(B, 1, X, Y, Z)`` to ``(B, 1, *hr)``, with the voxels that ``degradation.hr_size`` gives."""
         volume = inputs.as_tensor() if isinstance(inputs, MetaTensor) else inputs
         return self.inferer(interpolated(volume, self.degradation).contiguous(), network, *args, **kwargs)

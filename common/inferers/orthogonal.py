@@ -55,16 +55,9 @@ class OrthogonalInferer(Inferer):
         self.batch, self.power = batch, power
 
     def __call__(self, inputs: torch.Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any) -> torch.Tensor:
-        """Super-resolve a batch of volumes.
+        """``(B, 1, X, Y, Z)`` to ``(B, 1, X, Y, factor Z)``, float32.
 
-        Args:
-            inputs: ``(B, 1, X, Y, Z)``.
-            network: maps images ``(b, 1, H, W)``, Z the last where they have it, to ``(b, 1, H, factor W)``.
-            args: further arguments of the network.
-            kwargs: further keyword arguments of the network.
-
-        Returns:
-            ``(B, 1, X, Y, factor Z)``, float32.
+        The network maps images ``(b, 1, H, W)``, Z the last where they have it, to ``(b, 1, H, factor W)``.
         """
 
         # SliceInferer does not hand arguments on.

@@ -80,16 +80,9 @@ class SlabInferer(Inferer):
         self.tile, self.halo = tile, halo
 
     def __call__(self, inputs: torch.Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any) -> torch.Tensor:
-        """Super-resolve a batch of volumes.
+        """``(B, 1, H, W, D)`` to ``(B, 1, sx H, sy W, sz D)``, float32, on the device of ``inputs``.
 
-        Args:
-            inputs: ``(B, 1, H, W, D)``.
-            network: maps ``(B, 1, h, w, slices)`` to ``(B, 1, sx h, sy w, sz slices)``.
-            args: further arguments of the network.
-            kwargs: further keyword arguments of the network.
-
-        Returns:
-            ``(B, 1, sx H, sy W, sz D)``, float32, on the device of ``inputs``.
+        The network maps ``(B, 1, h, w, slices)`` to ``(B, 1, sx h, sy w, sz slices)``.
         """
         batch, channels, height, width, depth = inputs.shape
         sx, sy, sz = self.scale

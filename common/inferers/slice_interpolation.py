@@ -22,7 +22,8 @@ class BetweenInferer(Inferer):
 
     Thin slices do not lie where thick ones do: of two, they are at -1/4 and 1/4 of the distance. So the distance is
     halved once more than their number asks, and the thin slices are taken where they lie; by a cubic spline, where the
-    factor is no power of 2. Beyond its ends a volume goes on as its outermost slices.
+    factor is no power of 2. Beyond its ends a volume goes on as its outermost slices. The network maps two images
+    ``(b, 2, X, Y)`` to the one between them, ``(b, 1, X, Y)``.
 
     Args:
         degradation: from HR to LR, along the last axis alone; says where thin slices lie.
@@ -36,17 +37,7 @@ class BetweenInferer(Inferer):
         self.batch = batch
 
     def __call__(self, inputs: torch.Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any) -> torch.Tensor:
-        """Super-resolve a batch of volumes.
-
-        Args:
-            inputs: ``(B, 1, X, Y, Z)``.
-            network: maps ``(b, 2, X, Y)`` to ``(b, 1, X, Y)``.
-            args: further arguments of the network.
-            kwargs: further keyword arguments of the network.
-
-        Returns:
-            ``(B, 1, X, Y, factor Z)``, float32.
-        """
+        """``(B, 1, X, Y, Z)`` to ``(B, 1, X, Y, factor Z)``, float32."""
         volume = inputs.as_tensor() if isinstance(inputs, MetaTensor) else inputs
         count = round(volume.shape[-1] * self.factor)
         volume = torch.cat([volume[..., :1], volume, volume[..., -1:]], dim=-1)

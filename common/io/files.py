@@ -17,22 +17,7 @@ import torch
 
 from .images import ending, missing_content
 
-__all__ = [
-    "append_about",
-    "as_json",
-    "check_writable",
-    "load_state",
-    "read_about",
-    "read_object",
-    "read_sidecar",
-    "replacing",
-    "sidecar",
-    "slice_thickness",
-]
-
-_ABOUT = "extra/about.json"  # where torch.jit puts, and looks for, further files
 _THICKEST = 1000.0  # mm
-_KEYS = {"bundle", "version", "network", "settings", "defaults", "sha256"}
 
 
 @contextmanager
@@ -74,6 +59,18 @@ def as_json(value: Any, indent: int | None = None) -> str:
         return None if isinstance(value, float) and not math.isfinite(value) else value
 
     return json.dumps(finite(value), indent=indent, allow_nan=False)
+
+
+def as_config(value: Any, indent: str = "") -> str:
+    """JSON as configs are written: what fits on a line stays on one."""
+    line = json.dumps(value, ensure_ascii=False)
+    if not isinstance(value, (list, dict)) or not value or (indent and len(indent) + len(line) < 110):
+        return line
+    inner = indent + "    "
+    if isinstance(value, dict):
+        items = [f"{json.dumps(key)}: {as_config(item, inner)}" for key, item in value.items()]
+        return "{\n" + ",\n".join(inner + item for item in items) + f"\n{indent}}}"
+    return "[\n" + ",\n".join(inner + as_config(item, inner) for item in value) + f"\n{indent}]"
 
 
 def check_writable(*folders: str | os.PathLike) -> None:
@@ -124,66 +121,6 @@ def load_state(path: Path, device: torch.device | str) -> Any:
             # torch's advice is to load it in a way that runs what it holds.
             reason = "it holds something else than weights, which loading might run"
         raise ValueError(f"{path}: not a checkpoint that can be read ({reason}).") from None
-
-
-def append_about(path: str | os.PathLike, about: Mapping[str, Any]) -> None:
-    """Say in a file of weights what they are: as one more record of the archive, which torch passes over.
-
-    Args:
-        path: of a file that ``torch.save`` or ``torch.jit.save`` has just written.
-        about: as :func:`read_about` gives it.
-    """
-    with zipfile.ZipFile(path, "a") as archive:
-        # Of a fixed date: the same weights give the same file.
-        archive.writestr(zipfile.ZipInfo(_record(archive)), json.dumps(about, indent=1))
-
-
-def read_about(path: str | os.PathLike) -> dict[str, Any] | None:
-    """What a file of weights is, as it says itself.
-
-    Args:
-        path: of a .pt, .ts or .onnx file. Of a .pt or .ts file it is the archive's record ``extra/about.json``, which
-            ``unzip -p model.pt "*/extra/about.json"`` prints; of an .onnx file the entry ``about`` of its metadata.
-
-    Returns:
-        ``bundle``, ``version``, ``network`` (the class), ``settings`` (what a config must agree with), ``defaults``
-        (what inference does unless it is told otherwise) and ``sha256`` (of the names and values of the tensors);
-        where a training wrote it also ``training`` (its iteration, and the metrics of their validation). None for a
-        file that is not there, cannot be read, or says nothing.
-
-    Raises:
-        ImportError: for an .onnx file when onnxruntime is not installed.
-        ValueError: when what it says cannot be read.
-    """
-    path = Path(path)
-    if path.suffix == ".onnx":
-        text = _onnx_metadata(path).get("about") if path.is_file() else None
-    else:
-        try:
-            with zipfile.ZipFile(path) as archive:
-                text = archive.read(_record(archive)).decode()
-        except (OSError, KeyError, IndexError, ValueError, zipfile.BadZipFile):
-            # What is damaged is refused where it is loaded.
-            return None
-    try:
-        about = None if text is None else json.loads(text)
-        if about is not None and not _KEYS <= about.keys():
-            raise ValueError("keys are missing")
-    except (ValueError, AttributeError) as error:
-        raise ValueError(f"{path}: what it says of itself cannot be read ({error}); get a whole file.") from None
-    return about
-
-
-def _record(archive: zipfile.ZipFile) -> str:
-    """The name of the record in an archive of torch's, whose names all begin with one folder."""
-    return f"{archive.namelist()[0].split('/')[0]}/{_ABOUT}"
-
-
-def _onnx_metadata(path: Path) -> dict[str, str]:
-    import onnxruntime
-
-    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    return session.get_modelmeta().custom_metadata_map
 
 
 def sidecar(path: str | os.PathLike) -> Path:

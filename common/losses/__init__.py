@@ -17,24 +17,3 @@ from .ssim import SquaredSSIMLoss
 from .table import LossTable
 from .warm_up import WarmUp
 from .weighted import WeightedL1Loss
-
-__all__ = [
-    "AdaptationLoss",
-    "BeyondBandLoss",
-    "BoundaryLoss",
-    "CentreLoss",
-    "CrossEntropyLoss",
-    "DownscaleLoss",
-    "GradientPenalty",
-    "KernelSchedule",
-    "LeastSquaresLoss",
-    "LossTable",
-    "LowFrequencyLoss",
-    "PerceptualLoss",
-    "SparsityLoss",
-    "SquaredSSIMLoss",
-    "SumToOneLoss",
-    "WarmUp",
-    "WassersteinLoss",
-    "WeightedL1Loss",
-]

@@ -4,17 +4,3 @@ from .agreement import disagreement
 from .baseline import bicubic, cubic
 from .brisque import Brisque, brisque_features, mscn
 from .volume import centre_slice_psnr, centre_slice_ssim, displacement, psnr, ssim
-
-__all__ = [
-    "Brisque",
-    "bicubic",
-    "brisque_features",
-    "centre_slice_psnr",
-    "centre_slice_ssim",
-    "cubic",
-    "disagreement",
-    "displacement",
-    "mscn",
-    "psnr",
-    "ssim",
-]

@@ -11,8 +11,6 @@ from torch.nn import functional as F
 
 from ..physics.spline import apply_along, upsampling_matrix
 
-__all__ = ["bicubic", "cubic"]
-
 
 def cubic(
     lr: torch.Tensor | np.ndarray, factors: Sequence[float], offset: Sequence[float]

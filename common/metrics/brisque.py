@@ -17,19 +17,6 @@ from scipy.special import gamma as gamma_function
 from ..cli_help import called
 from ..io.files import replacing
 
-__all__ = [
-    "Brisque",
-    "aggd",
-    "brisque_features",
-    "counting_slices",
-    "fit_regressor",
-    "ggd",
-    "import_sklearn",
-    "mscn",
-    "slice_features",
-    "tissue",
-]
-
 FORMAT = "mri-sr-bundles brisque 1"
 """Stands in every file that a regressor is saved to."""
 

@@ -8,8 +8,6 @@ from pathlib import Path
 import torch
 from torch import nn
 
-__all__ = ["Lpips"]
-
 BATCH = 16
 """Slices at a time: the first features of so many, 512x512 pixels large, take 70 MB."""
 SHORTEST = 31

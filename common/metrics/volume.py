@@ -11,8 +11,6 @@ from scipy.signal.windows import hann
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from skimage.registration import phase_cross_correlation
 
-__all__ = ["centre_slice_psnr", "centre_slice_ssim", "displacement", "psnr", "ssim"]
-
 
 def _pair(first: torch.Tensor | np.ndarray, second: torch.Tensor | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Both volumes as float32 arrays of shape (X, Y, Z), whatever singleton axes stood before."""

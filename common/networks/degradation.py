@@ -10,6 +10,7 @@ from monai.networks.layers import gaussian_1d
 from torch import nn
 from torch.nn import functional as F
 
+from ..physics.gaussian import FWHM_PER_SIGMA
 from ..values import is_true
 from .slab import channels_to_slab, slab_to_channels
 
@@ -78,7 +79,7 @@ class LinearDegradation(nn.Module):
             transform[:, -1] += level
             self.register_buffer(f"transform_{axis}", transform.float(), persistent=False)
             self.register_buffer(f"frequencies_{axis}", frequencies.float(), persistent=False)
-            sigma = (0.5 if encoded else 1.0) * f / (2 * math.sqrt(2 * math.log(2)))
+            sigma = (0.5 if encoded else 1.0) * f / FWHM_PER_SIGMA
             self.decays.append(nn.Parameter((2 * (math.pi * sigma * frequencies) ** 2).diff().sqrt().float()))
 
     def windows(self) -> list[tuple[torch.Tensor, torch.Tensor]]:
@@ -92,15 +93,11 @@ class LinearDegradation(nn.Module):
         return [k / k.sum() for k in kernels]
 
     def forward(self, hr: torch.Tensor, turn: torch.Tensor | None = None) -> torch.Tensor:
-        """Degrade slabs with a margin on every side.
+        """``(B, 1, H + 2 margin, W + 2 margin, Z + 2 margin)`` to ``(B, 1, H / fx, W / fy, Z / fz)``, float32.
 
-        Args:
-            hr: ``(B, 1, H + 2 margin, W + 2 margin, Z + 2 margin)``, band-limited along Fourier-encoded axes.
-            turn: ``(B, 3)``, which axis of the volume lies along H, W and Z of each slab; None for 0, 1 and 2. It is
-                read only where the axes are of one kind, as slabs of others cannot be turned.
-
-        Returns:
-            ``(B, 1, H / fx, W / fy, Z / fz)``, float32.
+        The slabs are band-limited along Fourier-encoded axes. ``turn``, ``(B, 3)``, says which axis of the volume lies
+        along H, W and Z of each, None for 0, 1 and 2. It is read only where the axes are of one kind, as slabs of
+        others cannot be turned.
         """
         # The kernel is small against the volume, but products with banded matrices beat strided convolutions of one
         # channel on a CPU by far, and are exact at any size. Under autocast they would lose 16 of 24 bits.

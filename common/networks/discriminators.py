@@ -143,14 +143,9 @@ class PatchDiscriminator(nn.Module):
         self.body = nn.Sequential(*body)
 
     def forward(self, x: torch.Tensor, turn: torch.Tensor | None = None) -> torch.Tensor:
-        """Judge slabs or features.
+        """Slabs ``(B, 1, H, W, channels)`` or features ``(B, channels, H, W)`` to verdicts ``(B, 1, H', W')``.
 
-        Args:
-            x: a slab ``(B, 1, H, W, channels)`` or features ``(B, channels, H, W)``.
-            turn: ``(B, 3)``, which axis of the volume lies along H, W and Z of each slab; read with ``turns``.
-
-        Returns:
-            Verdicts ``(B, 1, H', W')``.
+        With ``turns``, ``turn``, ``(B, 3)``, says which axis of the volume lies along H, W and Z of each slab.
         """
         image = _as_image(x)
         if self.standardised is not None:

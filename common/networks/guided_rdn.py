@@ -72,15 +72,7 @@ class GuidedRDN(nn.Module):
         nn.init.zeros_(self.tail.bias)
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
-        """Super-resolve slices.
-
-        Args:
-            image: ``(B, 2, H, W, Z)``, Z slices of the interpolated LR volume and of the guide on one grid;
-                ``(B, 1, H, W, Z)`` without a guide.
-
-        Returns:
-            ``(B, 1, H, W, Z)``.
-        """
+        """Slices of interpolated LR and guide, ``(B, 2, H, W, Z)``, or without guide, to ``(B, 1, H, W, Z)``."""
         planes = slices_to_batch(image)
         lr = planes[:, :1]
         guide: list[torch.Tensor] = []
@@ -117,15 +109,7 @@ class Cascade(nn.Module):
         self.register_load_state_dict_pre_hook(_check_factor)
 
     def forward(self, image: torch.Tensor, stage: int = -1) -> torch.Tensor:
-        """Apply the network of one stage; -1, the default, is the last.
-
-        Args:
-            image: on the grid of the stage's output, as the stage's network takes it.
-            stage: counted from 0.
-
-        Returns:
-            The stage's result on the same grid.
-        """
+        """Apply the network of one stage, from 0, to an image on the grid of the stage's output; -1 is the last."""
         if stage < 0:
             stage = len(self.stages) + stage
         for i, network in enumerate(self.stages):

@@ -10,16 +10,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from ..degradations import Degradation
-from ..physics.spline import apply_along, upsampling_matrix
+from ..physics.spline import apply_along, keys_cubic, upsampling_matrix
 from .slab import channels_to_slab, slab_to_channels
-
-
-def _keys(x: torch.Tensor) -> torch.Tensor:
-    """The cubic convolution kernel with a = -1/2 (Keys 1981, eq. 15)."""
-    x = x.abs()
-    near = (1.5 * x - 2.5) * x * x + 1
-    far = ((-0.5 * x + 2.5) * x - 4) * x + 2
-    return torch.where(x <= 1, near, torch.where(x < 2, far, torch.zeros_like(x)))
 
 
 def _quadratic(position: float, slices: int) -> torch.Tensor:
@@ -82,7 +74,7 @@ class SlabInterpolation(_Interpolation):
             )
         self.scale = int(scale[0])
         taps = torch.arange(-2, 3, dtype=torch.float64)
-        phases = torch.stack([_keys((p - offset[0]) / scale[0] - taps) for p in range(scale[0])])
+        phases = torch.stack([keys_cubic((p - offset[0]) / scale[0] - taps) for p in range(scale[0])])
         kernel = torch.einsum("ai,bj->abij", phases, phases).reshape(-1, 1, 5, 5)
         positions = [(o - offset[2]) / scale[2] for o in range(slices * scale[2])]
         across = torch.ones(1, 1) if slices == 1 else torch.stack([_quadratic(p, slices) for p in positions])
@@ -114,7 +106,7 @@ class AxisInterpolation(_Interpolation):
     def __init__(self, factor: int, offset: float) -> None:
         super().__init__()
         taps = torch.arange(-2, 3, dtype=torch.float64)
-        phases = torch.stack([_keys((p - offset) / factor - taps) for p in range(factor)])
+        phases = torch.stack([keys_cubic((p - offset) / factor - taps) for p in range(factor)])
         # Saved with the weights, which mean nothing without the interpolation that they were trained on.
         self.register_buffer("phases", phases[:, None, None].float())
 

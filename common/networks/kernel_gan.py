@@ -226,13 +226,7 @@ class KernelDiscriminator(nn.Module):
         self.register_buffer("triplet", _triplet(size), persistent=False)
 
     def forward(self, lr: torch.Tensor) -> torch.Tensor:
-        """Judge images.
-
-        Args:
-            lr: ``(kernels, crops, h, w)``.
-
-        Returns:
-            Verdicts ``(kernels, crops, h - size - 1, w - size - 1)`` in [0, 1].
+        """Images ``(kernels, crops, h, w)`` to verdicts ``(kernels, crops, h - size - 1, w - size - 1)`` in [0, 1].
 
         Raises:
             ValueError: when there would be fewer than 2x2 verdicts.

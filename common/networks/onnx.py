@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
-from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 import torch
 from torch import nn
 
-from ..io.files import read_about
+from ..degradations import Degradation
 
 NO_SEAL = b"0" * 64
 
@@ -38,19 +35,24 @@ class OnnxNetwork(nn.Module):
     It runs on the CPU, or on the GPU where onnxruntime-gpu is installed; the result is on the input's device.
 
     Args:
-        path: of the file, models/model.onnx of an exported bundle. Its attribute ``about`` is as that of a network from
-            :func:`common.weights.load`.
-        settings: of the config, which must be those that the weights were trained with.
+        path: of the file, models/model.onnx of an exported bundle, with its overlay models/model.json beside it. The
+            attribute ``about`` is as that of a network from :func:`common.weights.load`.
+        digest: of the weights, as the config has it; None where it does not say.
+        degradation: of the config; the overlay must have the same scale and place of LR voxels.
 
     Raises:
         FileNotFoundError: when there is no such file.
         ImportError: when onnxruntime is not installed.
-        ValueError: when onnxruntime cannot read the file, it was changed since its export, or it is one of other
-            settings.
+        ValueError: when onnxruntime cannot read the file, it was changed since its export, or it does not belong to
+            its overlay or to the config.
     """
 
-    def __init__(self, path: str | os.PathLike, settings: Mapping[str, Any] | None = None) -> None:
+    def __init__(
+        self, path: str | os.PathLike, digest: str | None = None, degradation: Degradation | None = None
+    ) -> None:
         super().__init__()
+        from ..weights import check_digest, check_grid, read_overlay
+
         if not Path(path).is_file():
             raise FileNotFoundError(f"there is no ONNX model at {path}; export the bundle first, which makes one.")
         try:
@@ -64,12 +66,18 @@ class OnnxNetwork(nn.Module):
             self.session = onnxruntime.InferenceSession(str(path), options, providers=_providers(onnxruntime))
         except Exception as error:
             raise ValueError(f"{path}: not an ONNX model that can be read ({str(error).splitlines()[0]}).") from None
-        about, content = read_about(path), Path(path).read_bytes()
-        _check_settings(path, about, settings)
-        seal = self.session.get_modelmeta().custom_metadata_map.get("seal")
+        said, content = self.session.get_modelmeta().custom_metadata_map, Path(path).read_bytes()
+        seal, found = said.get("seal"), said.get("digest")
         if seal is not None and sealed(content.replace(seal.encode(), NO_SEAL)) != content:
             raise ValueError(f"{path}: the file is not as it was exported (its SHA-256 is another); export it anew.")
-        self.about = {**(about or {}), "path": str(path), "file_sha256": hashlib.sha256(content).hexdigest()}
+        overlay = read_overlay(path) or {}
+        if degradation is not None:
+            check_grid(path, overlay, degradation)
+        check_digest(path, found, overlay, digest)
+        file_sha256 = hashlib.sha256(content).hexdigest()
+        self.about = {**overlay.get("trained", {}), "path": str(path), "file_sha256": file_sha256}
+        if found is not None:
+            self.about["sha256"] = found
         self.inputs = {value.name for value in self.session.get_inputs()}
 
     def forward(self, image: torch.Tensor, choice: int = -1) -> torch.Tensor:
@@ -88,16 +96,3 @@ class OnnxNetwork(nn.Module):
             feeds[name] = torch.tensor(choice).numpy()
         (pred,) = self.session.run(None, feeds)
         return torch.from_numpy(pred).to(image.device)
-
-
-def _check_settings(
-    path: str | os.PathLike, about: Mapping[str, Any] | None, settings: Mapping[str, Any] | None
-) -> None:
-    """Refuse a config that contradicts what the network was trained with; "auto" agrees with anything."""
-    ours = json.loads(json.dumps(dict(settings or {})))  # lists for tuples, as they are compared
-    for key, theirs in (about or {}).get("settings", {}).items():
-        if key in ours and ours[key] != theirs and "auto" not in (ours[key], theirs):
-            raise ValueError(
-                f"{path}, of {about['bundle']} {about['version']}: {key} is {ours[key]!r}, but these weights were "
-                f"trained with {theirs!r}. Leave out what sets it. An export has the ONNX form of models/model.pt only."
-            )

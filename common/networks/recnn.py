@@ -43,15 +43,7 @@ class ReCNN(nn.Module):
         nn.init.zeros_(self.body[-1].weight)
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
-        """Super-resolve slices.
-
-        Args:
-            image: ``(B, 2, H, W, Z)``, Z slices of the interpolated LR volume and of the guide on one grid;
-                ``(B, 1, H, W, Z)`` without a guide.
-
-        Returns:
-            ``(B, 1, H, W, Z)``.
-        """
+        """Slices of interpolated LR and guide, ``(B, 2, H, W, Z)``, or without guide, to ``(B, 1, H, W, Z)``."""
         planes = slices_to_batch(image)
         sr = planes[:, :1] + self.body(planes)
         return batch_to_slices(sr, image.shape[0])

@@ -98,15 +98,10 @@ class SlabEncoder(nn.Module):
         self.directions = nn.Parameter(torch.zeros(turns, features)) if turns > 1 else None
 
     def forward(self, slab: torch.Tensor, turn: torch.Tensor | None = None) -> torch.Tensor:
-        """Encode slabs.
+        """Slabs ``(B, 1, H, W, slices)`` to features ``(B, features, H / stride, W / stride)``.
 
-        Args:
-            slab: ``(B, 1, H, W, slices)``.
-            turn: ``(B, 3)`` or ``(1, 3)``, which axis of the volume lies along H, W and Z of each slab; None for 0, 1
-                and 2. Only the last is read, and only with ``turns``.
-
-        Returns:
-            Features ``(B, features, H / stride, W / stride)``.
+        ``turn``, ``(B, 3)`` or ``(1, 3)``, says which axis of the volume lies along H, W and Z of each slab, None for
+        0, 1 and 2. Only the last is read, and only with ``turns``.
         """
         features = slab_to_channels(slab)
         for i, layer in enumerate(self.body):
@@ -131,15 +126,9 @@ class SlabSuperResolver(nn.Module):
         self.decoder = decoder
 
     def forward(self, lr: torch.Tensor, axis: int = -1) -> torch.Tensor:
-        """Super-resolve slabs.
+        """Slabs ``(B, 1, H, W, Z)`` to ``(B, 1, sx H, sy W, sz Z)``.
 
-        Args:
-            lr: ``(B, 1, H, W, Z)``.
-            axis: of the volume that lies across the slabs; -1, the default, is the last. An encoder without ``turns``
-                does not look at it.
-
-        Returns:
-            ``(B, 1, sx H, sy W, sz Z)``.
+        ``axis`` of the volume lies across the slabs; -1 is the last. An encoder without ``turns`` does not look at it.
         """
         turn = torch.full((1, 3), axis, dtype=torch.long, device=lr.device)
         return self.decoder(self.encoder(lr, turn), lr)

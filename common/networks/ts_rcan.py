@@ -150,14 +150,9 @@ class TSRCANDecoder(nn.Module):
             nn.init.zeros_(self.tail.bias)
 
     def forward(self, features: torch.Tensor, slab: torch.Tensor | None = None) -> torch.Tensor:
-        """Decode features.
+        """Features ``(B, features, H, W)`` to ``(B, 1, scale H, scale W, slices)``.
 
-        Args:
-            features: ``(B, features, H, W)``.
-            slab: ``(B, 1, H, W, Z)``, what the global residual is made from; needed and read only with a ``base``.
-
-        Returns:
-            ``(B, 1, scale H, scale W, slices)``.
+        Of ``slab``, ``(B, 1, H, W, Z)``, the global residual is made; it is needed and read only with a ``base``.
 
         Raises:
             ValueError: when the decoder has a ``base`` and no slab is given.

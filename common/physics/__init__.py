@@ -1,1 +1,1 @@
-"""Noise, blur kernels, spline interpolation and scales of scans."""
+"""Gaussians, noise, blur kernels, spline interpolation and scales of scans."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,8 +14,8 @@ from scipy import ndimage
 from scipy.optimize import least_squares
 
 from ..io.files import replacing
-
-_FWHM = 2 * math.sqrt(2 * math.log(2))  # of a Gaussian with sigma 1
+from .gaussian import FWHM_PER_SIGMA
+from .spline import keys_cubic
 
 
 def gaussian_kernel(
@@ -49,10 +48,9 @@ def bicubic_kernel(factor: int, size: int = 13, offset: float = 0.0) -> torch.Te
     Returns:
         ``(K, K)``, float32.
     """
-    x = np.abs(np.arange(size) - (size - 1) / 2 - offset) / factor
-    row = np.where(x <= 1, (1.5 * x - 2.5) * x**2 + 1, np.where(x < 2, ((2.5 - 0.5 * x) * x - 4) * x + 2, 0.0))
-    kernel = np.outer(row, row)
-    return torch.from_numpy(kernel / kernel.sum()).float()
+    row = keys_cubic((torch.arange(size, dtype=torch.float64) - (size - 1) / 2 - offset) / factor)
+    kernel = torch.outer(row, row)
+    return (kernel / kernel.sum()).float()
 
 
 def zero_filling_kernel(
@@ -144,7 +142,7 @@ def describe_kernel(kernel: torch.Tensor | np.ndarray) -> dict[str, Any]:
     if sigma[0] < sigma[1]:
         sigma, angle = sigma[::-1], angle + 90
     return {
-        "fwhm": [round(float(s) * _FWHM, 4) for s in sigma],
+        "fwhm": [round(float(s) * FWHM_PER_SIGMA, 4) for s in sigma],
         "angle": round(float(angle % 180), 2),
         "centre": [round(float(c), 4) for c in best.x[1:3]],
         "sum": round(float(k.sum()), 6),

@@ -1,4 +1,4 @@
-"""Cubic spline interpolation along one axis, as a matrix."""
+"""Cubic interpolation along one axis: splines as a matrix, and Keys' kernel."""
 
 from __future__ import annotations
 
@@ -9,7 +9,13 @@ import numpy as np
 import torch
 from scipy.ndimage import map_coordinates
 
-__all__ = ["apply_along", "spline_matrix"]
+
+def keys_cubic(x: torch.Tensor) -> torch.Tensor:
+    """The cubic convolution kernel with a = -1/2 (Keys 1981, eq. 15)."""
+    x = x.abs()
+    near = (1.5 * x - 2.5) * x * x + 1
+    far = ((-0.5 * x + 2.5) * x - 4) * x + 2
+    return torch.where(x <= 1, near, torch.where(x < 2, far, torch.zeros_like(x)))
 
 
 def spline_matrix(size: int, positions: np.ndarray) -> np.ndarray:

@@ -12,34 +12,3 @@ from .training import loss_curves
 from .translation import translation_figure
 from .uncertainty import calibration_curve
 from .viewer import about_result, check_viewer, viewer
-
-__all__ = [
-    "PLANES_FILE",
-    "RESERVED",
-    "View",
-    "about_result",
-    "aligned",
-    "box_plots",
-    "calibration_curve",
-    "case_figure",
-    "check_viewer",
-    "degradation_figure",
-    "error",
-    "feature_maps",
-    "feature_tsne",
-    "kernel_errors",
-    "kernel_sheet",
-    "line_profile",
-    "loss_curves",
-    "merge_pictures",
-    "merge_tables",
-    "mscn_distance",
-    "mscn_figure",
-    "noise_range",
-    "panels_figure",
-    "panels_profile",
-    "save_panels",
-    "translation_figure",
-    "viewer",
-    "write_table",
-]

@@ -17,8 +17,6 @@ from nibabel.affines import from_matvec
 from .files import save_figure
 from .planes import PLANES, Grid, Panel, View, draw_plane, label_ends
 
-__all__ = ["case_figure", "error", "line_profile", "panels_figure", "panels_profile"]
-
 _PANEL = 1.9  # width of a panel in inches
 
 

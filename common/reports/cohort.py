@@ -20,8 +20,6 @@ from .planes import load_panels
 from .t_tests import paired_t_tests, t_tests_in_words
 from .text import aligned
 
-__all__ = ["PLANES_FILE", "RESERVED", "box_plots", "merge_pictures", "merge_tables", "write_table"]
-
 PLANES_FILE = "{}_planes.npz"
 """What an evaluation leaves of a case, by its name, for its picture with other methods."""
 BASELINES = ("cubic", "bicubic")

@@ -11,8 +11,6 @@ from matplotlib.figure import Figure
 from .files import save_figure
 from .planes import Grid, content, draw_plane
 
-__all__ = ["feature_maps", "feature_tsne"]
-
 
 def feature_maps(
     path: str | os.PathLike,

@@ -8,8 +8,6 @@ from matplotlib.figure import Figure
 
 from ..io.files import replacing
 
-__all__ = ["save_figure"]
-
 
 def save_figure(figure: Figure, path: str | os.PathLike) -> None:
     """Write a figure as PNG.

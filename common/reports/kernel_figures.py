@@ -15,8 +15,6 @@ from matplotlib.figure import Figure
 from ..physics.blur_kernels import describe_kernel, kernel_error
 from .files import save_figure
 
-__all__ = ["kernel_errors", "kernel_sheet"]
-
 _MOST = 64
 
 

@@ -11,8 +11,6 @@ from scipy.stats import wasserstein_distance
 
 from .files import save_figure
 
-__all__ = ["mscn_distance", "mscn_figure"]
-
 
 def _samples(images: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     """The coefficients of some images, and their products with the neighbour above left, without those in air."""

@@ -17,8 +17,6 @@ from ..io.files import replacing
 from .files import save_figure
 from .text import aligned
 
-__all__ = ["COLUMNS", "quality_against_time", "write_overview"]
-
 COLUMNS = (
     "table", "method", "cases", "seeds", "psnr", "psnr_sd", "ssim", "ssim_sd", "lpips", "cubic_psnr", "cubic_ssim",
     "displacement", "parameters", "training_seconds", "seconds",

@@ -19,8 +19,6 @@ from skimage.filters import threshold_otsu
 from ..io.files import replacing
 from ..io.images import open_image
 
-__all__ = ["PLANES", "Grid", "Panel", "View", "content", "draw_plane", "label_ends", "load_panels", "save_panels"]
-
 PLANES = {"axial": 2, "coronal": 1, "sagittal": 0}
 """The planes of a report, and the axis (of R, A, S) that each is perpendicular to."""
 

@@ -11,8 +11,6 @@ from scipy.stats import ttest_1samp
 
 from .text import aligned
 
-__all__ = ["paired_t_tests", "t_tests_in_words"]
-
 
 def paired_t_tests(rows: Sequence[Mapping], against: str, scores: Sequence[str]) -> dict:
     """By method and score the mean difference to another method, and the two-sided p.

@@ -13,8 +13,6 @@ from scipy.ndimage import uniform_filter1d
 
 from .files import save_figure
 
-__all__ = ["loss_curves"]
-
 
 def _read(history: str | os.PathLike) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Iterations and values by key, in order of first appearance."""

@@ -11,8 +11,6 @@ from matplotlib.figure import Figure
 from .files import save_figure
 from .planes import Grid, draw_plane, label_ends
 
-__all__ = ["translation_figure"]
-
 _PANEL = 2.6  # width of a panel in inches
 
 

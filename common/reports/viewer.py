@@ -20,10 +20,9 @@ from nibabel.spatialimages import SpatialImage
 
 from ..io.files import read_sidecar, replacing
 
-__all__ = ["about_result", "check_viewer", "viewer"]
-
 _TEMPLATE = Path(__file__).with_suffix(".html")
 _STEPS = 255
+_PACKAGE = "ipyniivue==2.4.4"  # as pyproject.toml and constraints.txt have it
 
 
 def viewer(
@@ -51,7 +50,8 @@ def viewer(
             Bundle, BundleVersion, Weights, Adapted and Warnings. None where that is not known.
 
     Raises:
-        ModuleNotFoundError: without the package that brings NiiVue; the message says how to install it.
+        ModuleNotFoundError: without the package that brings NiiVue, or with a version of it in which NiiVue is not
+            found; the message says which to install.
     """
     script, licence = _niivue()
     arrays = {name: np.nan_to_num(np.asarray(image.dataobj, dtype=np.float32)) for name, image in volumes.items()}
@@ -111,19 +111,18 @@ def check_viewer() -> None:
 
 def _niivue() -> tuple[str, str]:
     """NiiVue as a JavaScript module that exports ``Niivue``, and its licence, from the package that brings it."""
-    advice = "it brings NiiVue, which draws the pages; pip install 'ipyniivue>=2.4', or this project's extra viewer"
+    advice = f"it brings NiiVue, which draws the pages; pip install {_PACKAGE}, or this project's extra viewer"
     try:
         found = distribution("ipyniivue")
     except PackageNotFoundError:
         raise ModuleNotFoundError(f"ipyniivue is not installed; {advice}.") from None
     files = {file.name: file.locate() for file in found.files or ()}
     script = Path(files["widget.js"]).read_text(encoding="utf-8") if "widget.js" in files else ""
-    # The module exports a notebook's widget alone; NiiVue's class is what the widget makes its first drawing with.
+    # No package exports NiiVue by its name. Here its class is what the widget makes its first drawing with.
     made = re.search(r'"Creating new Niivue instance"\).{0,120}?=new ([\w$]+)\(', script, re.DOTALL)
-    exported = list(re.finditer(r"export\s*\{([\w$]+) as default\}", script))
-    if made is None or not exported:
-        raise ModuleNotFoundError(f"ipyniivue {found.version} has no NiiVue where ipyniivue 2.4 has it; {advice}.")
-    end = exported[-1]
+    *_, end = [None, *re.finditer(r"export\s*\{[\w$]+ as default\}", script)]
+    if not (made and end and re.search(rf"(?<![\w$]){re.escape(made[1])}=class\b", script)):
+        raise ModuleNotFoundError(f"ipyniivue {found.version} has no NiiVue where {_PACKAGE} has it; {advice}.")
     script = f"{script[: end.start()]}export{{{made[1]} as Niivue}}{script[end.end() :]}"
     return script, Path(files["LICENSE"]).read_text(encoding="utf-8") if "LICENSE" in files else "BSD 2-Clause License"
 

@@ -16,38 +16,3 @@ from .scan.load import LoadScand
 from .scan.save import SaveVolumed
 from .scan.scan_statistics import CheckTrainingRanged, scan_statistics, widened_range
 from .scan.volume import MakeLRd, NormaliseVolumed, RestoreVolumed, SliceAxisd
-
-__all__ = [
-    "AcquiredMatrixd",
-    "CheckHeaderd",
-    "CheckMRd",
-    "CheckPlanesd",
-    "CheckThickSlicesd",
-    "CheckTrainingRanged",
-    "CheckVoxelsd",
-    "DenoiseSlicesd",
-    "EvenSlicesd",
-    "HounsfieldWindowd",
-    "LoadScand",
-    "MakeLRd",
-    "MeasureAgreementd",
-    "NormaliseVolumed",
-    "RandMisalign",
-    "RandMisalignd",
-    "RegisterHRd",
-    "RegisterLRd",
-    "ResampleGuided",
-    "ResampleHRd",
-    "RestoreVolumed",
-    "SaveVolumed",
-    "ShiftGuided",
-    "SliceAxisd",
-    "StageTargetd",
-    "check_slice_factor",
-    "estimate_noise",
-    "misplacement",
-    "register_guide",
-    "resized_planes",
-    "scan_statistics",
-    "widened_range",
-]

@@ -7,13 +7,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from monai.config import KeysCollection
 from monai.data import MetaTensor
 from monai.transforms import MapTransform
-from scipy.ndimage import correlate1d
-from skimage.filters import threshold_otsu
 from skimage.restoration import denoise_nl_means
 
+from ..physics.noise import tissue_details
 from ..runtime.progress import part
 
 # Windows of 5 x 5 and 21 x 21 voxels. Of 3, 5 and 7 voxels, and of 11 and 21, these were the best on phantoms with
@@ -21,9 +19,6 @@ from ..runtime.progress import part
 _PATCH_SIZE, _PATCH_DISTANCE = 5, 10
 # Noise times this is the filter's cut-off; scikit-image's advice for its fast mode, and the best of 0.4, 0.6 and 0.8.
 _STRENGTH = 0.8
-# Daubechies' wavelet of 4 taps, low-pass and high-pass; each has the norm 1, so white noise keeps its deviation.
-DB2_LOW = np.array([1 + 3**0.5, 3 + 3**0.5, 3 - 3**0.5, 1 - 3**0.5]) / 32**0.5
-DB2_HIGH = DB2_LOW[::-1] * (1, -1, 1, -1)
 _MAD_PER_SIGMA = 0.6744897501960817
 
 
@@ -42,9 +37,6 @@ class DenoiseSlicesd(MapTransform):
     References:
         Buades et al., Non-Local Means Denoising, Image Processing On Line 2011.
     """
-
-    def __init__(self, keys: KeysCollection, allow_missing_keys: bool = False) -> None:
-        super().__init__(keys, allow_missing_keys)
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         d = dict(data)
@@ -67,9 +59,8 @@ def estimate_noise(slices: np.ndarray) -> float:
     """The standard deviation of the noise in the tissue of a volume.
 
     Of each slice as Donoho and Johnstone 1994, section 4.2, have it: the median absolute value of the diagonal details
-    of the wavelet db2, over 0.674. Details whose mean lies below the volume's Otsu threshold are left out: they are
-    air, where the noise of magnitude images is smaller, or 0 around a stripped skull. Of the slices it is the median,
-    so those with artefacts do not count. ``skimage.restoration.estimate_sigma`` is the same for one slice and without
+    in the tissue (:func:`common.physics.noise.tissue_details`), over 0.674. Of the slices it is the median, so those
+    with artefacts do not count. ``skimage.restoration.estimate_sigma`` is the same for one slice and without
     the threshold; it needs PyWavelets, which nothing else here does.
 
     Args:
@@ -78,12 +69,9 @@ def estimate_noise(slices: np.ndarray) -> float:
     Returns:
         The standard deviation, in the volume's unit; 0 when there is no noise.
     """
-    means, details = (
-        correlate1d(correlate1d(slices, taps, axis=1), taps, axis=2)[:, ::2, ::2] for taps in (DB2_LOW, DB2_HIGH)
-    )
-    if means.min() == means.max():
+    details, tissue = tissue_details(slices, (1, 2))
+    if not tissue.any():
         return 0.0
-    tissue = means > threshold_otsu(means)
     medians = [np.median(np.abs(detail[mask])) for detail, mask in zip(details, tissue, strict=True) if mask.any()]
     return float(np.median(medians) / _MAD_PER_SIGMA)
 

@@ -7,10 +7,11 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from unittest import mock
 
 import torch
 from ignite.engine import Events
-from monai.bundle import ConfigParser, ConfigWorkflow
+from monai.bundle import ConfigWorkflow
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -50,12 +51,29 @@ class Whole(contextlib.nullcontext):
     parents = ("Global",)
 
 
-def initialized(bundle: str, name: str, device: torch.device, **override: object) -> ConfigParser:
-    """The parser of a bundle's train.json or inference.json, when its workflow has begun."""
-    options = {"workflow_type": name, "logging_file": False, "device": f"$torch.device('{device}')", **override}
-    workflow = ConfigWorkflow(config_file=runs.configs(bundle, name), **options)
+def initialized(files: Sequence[str], kind: str, device: torch.device, **override: object) -> ConfigWorkflow:
+    """The workflow of configs, "train" or "inference", when it has begun."""
+    options = {"workflow_type": kind, "logging_file": False, "device": f"$torch.device('{device}')", **override}
+    workflow = ConfigWorkflow(config_file=files, **options)
     workflow.initialize()
-    return workflow.parser
+    return workflow
+
+
+class _Found(BaseException):
+    """Ends a workflow whose trainer has been found; MONAI wraps any other exception."""
+
+
+def trainer_of(workflow: ConfigWorkflow) -> AlternatingTrainer:
+    """The first trainer that a workflow runs, before it runs."""
+    found: list[AlternatingTrainer] = []
+
+    def instead(trainer: AlternatingTrainer) -> None:
+        found.append(trainer)
+        raise _Found
+
+    with mock.patch.object(AlternatingTrainer, "run", instead), contextlib.suppress(_Found):
+        workflow.run()
+    return found[0]
 
 
 @dataclass(eq=False)
@@ -70,14 +88,15 @@ class MeasuredTraining:
     peak: float  # bf16 operations a second of a matrix product
     _seconds: float | None = None
 
-    def build(self, folder: Path, epochs: int, iterations: int, device=None, **more: object) -> AlternatingTrainer:
+    def build(
+        self, folder: Path, epochs: int, iterations: int, device=None, float32: bool = False, **more: object
+    ) -> AlternatingTrainer:
         lasting = runs.TINY[self.bundle].lasting(epochs, iterations)
-        override = {**self.override, **lasting, **self.training.override, **more}
+        precision = {self.training.amp: False} if float32 and self.training.amp else {}
+        override = {**self.override, **lasting, **self.training.override, **precision, **more}
         folders = {"output_dir": str(folder / "out"), "ckpt_dir": str(folder / "models")}
-        parser = initialized(self.bundle, "train", device or self.device, **folders, **override)
-        # Anew, as run_again does it: what initialize has looked at was made before it set the seed.
-        parser.parse(reset=True)
-        return parser.get_parsed_content(self.training.trainer)
+        files, where = runs.configs(self.bundle, "train"), device or self.device
+        return trainer_of(initialized(files, "train", where, run_id=self.training.run, **folders, **override))
 
     def beside(self, name: str) -> Path:
         """A new folder that holds what the trainings before this one have left, but not what this one does."""
@@ -97,7 +116,7 @@ class MeasuredTraining:
 
     @functools.cached_property
     def trainer_float32(self) -> AlternatingTrainer:
-        return self.build(self.beside("float32"), 1, 1, amp=False)
+        return self.build(self.beside("float32"), 1, 1, float32=True)
 
     @property
     def seconds(self) -> float:
@@ -167,14 +186,14 @@ class MeasuredTraining:
 
     def float32(self) -> dict[str, object]:
         """One batch and one iteration on the device against the CPU's."""
-        on_cpu = self.build(self.beside("cpu"), 1, 1, device=torch.device("cpu"), amp=False)
+        on_cpu = self.build(self.beside("cpu"), 1, 1, device=torch.device("cpu"), float32=True)
         batch = next(iter(on_cpu.data_loader))
         with cudnn(allow_tf32=False):  # when data is prepared, too: by the networks of earlier stages
             own = self.trainer_float32
             own.graph.load_state_dict(on_cpu.graph.state_dict())
             own_batch = next(iter(own.data_loader))
-            found = own._iteration(own, batch)
-        expected = on_cpu._iteration(on_cpu, batch)
+            (found,) = own._iteration(own, batch)
+        (expected,) = on_cpu._iteration(on_cpu, batch)
         batches = max(difference(own_batch[key], value) for key, value in batch.items())
         losses = max(relative(found[term], value) for term, value in expected.items())
         check("a batch", batches, VOXELS)
@@ -234,9 +253,10 @@ class MeasuredInference:
     folder: Path  # of the training
 
     def call(self, result: Sequence[int], device: torch.device, amp: bool) -> Callable[[], torch.Tensor]:
-        paths = {"checkpoint": str(self.folder / "models" / "model.pt"), "output_dir": str(self.folder / "sr")}
-        content = initialized(self.bundle, "inference", device, amp=amp, **paths).get_parsed_content
-        scale, network, inferer = map(content, ("settings#scale", "trained_network", "inferer"))
+        files = [*runs.configs(self.bundle, "inference"), str(self.folder / "models" / "model.json")]
+        override = {"output_dir": str(self.folder / "sr"), "dataset#data": [], "evaluator#amp": amp}
+        content = initialized(files, "inference", device, **override).parser.get_parsed_content
+        scale, evaluator = content("scale"), content("evaluator")
         shapes = [[n // s for n, s in zip(result, scale, strict=True)]]
         shapes += [result] if runs.TINY[self.bundle].guided else []
         random = torch.Generator().manual_seed(0)
@@ -244,7 +264,7 @@ class MeasuredInference:
 
         def infer() -> torch.Tensor:
             with torch.no_grad():
-                sr = inferer(volumes[0], network, *volumes[1:])
+                sr = evaluator.inferer(volumes[0], evaluator.network, *volumes[1:])
             if list(sr.shape[2:]) != list(result):
                 raise RuntimeError(f"the result has {tuple(sr.shape[2:])} voxels, expected {tuple(result)}")
             return sr

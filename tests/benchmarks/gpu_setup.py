@@ -30,7 +30,8 @@ TINY = Sizes("tiny", (40, 44, 36), (24, 24, 16), (24, 24, 16), 256, 1, 2, 1, 1)
 class Training:
     suffix: str = ""  # of its history and state
     override: Mapping[str, object] = field(default_factory=dict)  # that chooses it
-    trainer: str = "train#trainer"  # its key
+    run: str = "run"  # the entry that runs it, or begins with it
+    amp: str | None = "train#trainer#amp"  # the key that sets its precision; None where that is float32 always
     exact: bool = True  # as of runs.Tiny; kernel estimation and the later stages of ct_guided are not
 
     @property
@@ -38,18 +39,18 @@ class Training:
         return self.suffix.strip("_") or "training"
 
 
-def _stage(number: int, exact: bool = True) -> Training:
-    return Training(f"_{number}", {"stage": number, "stages": [number]}, exact=exact)
+def _stage(number: int, exact: bool) -> Training:
+    return Training(f"_{number}", run=f"run_stage_{number}", amp="trainer#amp", exact=exact)
 
 
 # In the order in which one needs what the one before has left. Later stages of guided_rdn are the second again.
 STAGES = {
-    "ct_guided": (_stage(1), _stage(2, exact=False), _stage(3, exact=False)),
+    "ct_guided": (_stage(1, exact=True), _stage(2, exact=False), _stage(3, exact=False)),
     "downsampling_gan": (
-        Training("_kernels_1", {"stages": [1]}, "estimation#trainer", exact=False),
-        Training("_edsr", {"stages": [2]}),
+        Training("_kernels_1", run="stage_1", amp=None, exact=False),
+        Training("_edsr", run="stage_2"),
     ),
-    "guided_rdn": (_stage(1), _stage(2)),
+    "guided_rdn": (Training("_1", {"stages": [1]}), Training("_2", {"stages": [2]})),
 }
 TRAININGS = {name: STAGES.get(name, (Training(exact=tiny.exact),)) for name, tiny in runs.TINY.items()}
 

@@ -49,7 +49,7 @@ class Watch:
             run(trainer)
 
         AlternatingTrainer.run = watched
-        for name in inferers.__all__:
+        for name in dir(inferers):
             if isinstance(kind := getattr(inferers, name), type):
                 self.count_volumes(kind)
 

@@ -16,13 +16,13 @@ import pytest
 import torch
 from monai.bundle import ConfigParser
 
-from common.about import tensors_sha256
-from common.blocks import strings_in
 from common.commands import export as export_bundle
 from common.commands.export import export
 from common.commands.unpack import unpack
-from common.io.files import read_about
+from common.degradations import GaussianProfile
+from common.export.modules import strings_in
 from common.networks import OnnxNetwork
+from common.weights import digest_of, read_overlay, write_overlay
 
 from .. import forked
 from . import runs
@@ -98,9 +98,9 @@ def test_train_and_evaluate(bundle, tiny, cohort, exported, tmp_path):
         "output_dir": tmp_path / "out",
     }
     words = [word for key, value in keys.items() for word in (f"--{key}", str(value))]
-    for configs in (["train"], ["train", "evaluate"]):
-        files = str([f"configs/{config}.json" for config in configs])
-        done = at(exported, tmp_path, "run", "--config_file", files, *words)
+    overlay = tmp_path / "out" / "models" / "model.json"
+    for files in (["configs/train.json"], ["configs/train.json", "configs/evaluate.json", str(overlay)]):
+        done = at(exported, tmp_path, "run", "--config_file", str(files), *words)
         assert done.returncode == 0, done.stderr
     assert (tmp_path / "out" / "models" / "model.pt").is_file() and (tmp_path / "out" / "table.json").is_file()
 
@@ -108,20 +108,18 @@ def test_train_and_evaluate(bundle, tiny, cohort, exported, tmp_path):
 @pytest.mark.parametrize("bundle", runs.like_others_slow, indirect=True, scope="session")
 def test_forms(bundle, tiny, exported, tmp_path):
     """TorchScript and ONNX give what eager mode gives, on shapes that the export has not tried."""
-    parser = ConfigParser()
-    parser.read_config(runs.configs(bundle, "inference"))
-    parser.update(tiny.network)
-    network = parser.get_parsed_content("network_def").eval()
+    network = runs.content(bundle, "network_def", "inference", **tiny.network).eval()
     network.load_state_dict(torch.load(exported / "models" / "model.pt", weights_only=True))
     meta = json.loads((exported / "configs" / "metadata.json").read_text())
     image = meta["network_data_format"]["inputs"]["image"]
-    files = [exported / "models" / f"model.{kind}" for kind in ("pt", "ts", "onnx")]
-    about, *others = (read_about(file) for file in files)
-    assert others == [about, about] and (about["bundle"], about["version"]) == (bundle, version(bundle))
-    scripted = torch.jit.load(files[1])
-    assert tensors_sha256(scripted.state_dict()) == about["sha256"]
-    onnx = OnnxNetwork(files[2], about["settings"])
-    assert onnx.about["sha256"] == about["sha256"]
+    files = [exported / "models" / f"model.{kind}" for kind in ("ts", "onnx")]
+    overlay = read_overlay(files[0])
+    assert (overlay["trained"]["bundle"], overlay["trained"]["version"]) == (bundle, version(bundle))
+    scripted = torch.jit.load(files[0])
+    assert digest_of(scripted.state_dict()) == overlay["digest"]
+    onnx = OnnxNetwork(files[1], overlay["digest"])
+    about = {**overlay["trained"], "sha256": overlay["digest"], "path": str(files[1])}
+    assert {key: onnx.about[key] for key in about} == about
     for batch, *plane in SHAPES:
         x = torch.rand(batch, image["num_channels"], *plane, *image["spatial_shape"][2:])
         choices = tiny.network.get(
@@ -133,14 +131,20 @@ def test_forms(bundle, tiny, exported, tmp_path):
                 for other in (scripted, onnx):
                     torch.testing.assert_close(other(x, *choice), eager, atol=1e-4, rtol=0)
     if bundle == "srcnn":  # once is enough
-        with pytest.raises(ValueError, match=r"model\.onnx, of srcnn .*: scale is \[3, 3, 1\], .* \[2, 2, 1\]"):
-            OnnxNetwork(files[2], {"scale": [3, 3, 1]})
-        content = bytearray(files[2].read_bytes())
+        with pytest.raises(ValueError, match=r"model\.onnx: the scale is \[3, 3, 1\], .* with \[2, 2, 1\]"):
+            OnnxNetwork(files[1], degradation=GaussianProfile((3, 3, 1)))
+        with pytest.raises(ValueError, match=r"model\.onnx: the config is that of other weights"):
+            OnnxNetwork(files[1], "0" * 64)
+        content = bytearray(files[1].read_bytes())
         weight = network.state_dict()["body.0.weight"].numpy().tobytes()
         content[content.index(weight[:64])] ^= 1
         changed = tmp_path / "changed.onnx"
         changed.write_bytes(content)
         with pytest.raises(ValueError, match=r"changed\.onnx: the file is not as it was exported"):
+            OnnxNetwork(changed)
+        shutil.copyfile(files[1], changed)
+        write_overlay(changed, {**overlay, "digest": "0" * 64})
+        with pytest.raises(ValueError, match=r"not the weights that changed\.json beside them describes"):
             OnnxNetwork(changed)
 
 
@@ -152,9 +156,15 @@ def test_contents(bundle, tiny, exported):
     assert {"docs/README.md", "docs/data_license.txt", *shared} <= files
     assert not [path for path in exported.rglob("*") if path.is_symlink()]
     for config in exported.glob("configs/*.json"):
-        macros = [text for text in strings_in(json.loads(config.read_text())) if text.startswith("%")]
-        assert not [text for text in macros if ConfigParser.split_path_id(text[1:])[0]], config
-    assert {f for f in files if f.startswith("models/")} == {f"models/model.{kind}" for kind in ("pt", "ts", "onnx")}
+        assert not [text for text in strings_in(json.loads(config.read_text())) if text.startswith("%")], config
+    kinds = ("json", "pt", "ts", "onnx")
+    assert {file for file in files if file.startswith("models/")} == {f"models/model.{kind}" for kind in kinds}
+    overlay = json.loads((exported / "models" / "model.json").read_text())
+    inference = json.loads((exported / "configs" / "inference.json").read_text())
+    assert tiny.network.items() <= overlay.items() and overlay["digest"] == inference["digest"]
+    assert {key: inference[key] for key in overlay.keys() & inference} == {
+        key: overlay[key] for key in overlay.keys() & inference
+    }
     package = f"{bundle}_v{version(bundle).replace('.', '_')}"
     assert not {f for f in files if f.endswith(".py") and not f.startswith(f"{package}/")}
     for file in files:
@@ -188,10 +198,9 @@ ONE = "udean"  # for those tests that are about exporting and not about bundles
 @pytest.fixture
 def copied(tmp_path) -> Path:
     folder = shutil.copytree(runs.ROOT / "bundles" / ONE, tmp_path / ONE)
-    parser = ConfigParser()
-    parser.read_config(str(folder / "configs" / "inference.json"))
-    parser.update(runs.TINY[ONE].network)
-    torch.save(parser.get_parsed_content("network_def").state_dict(), folder / "models" / "model.pt")
+    for file in (folder / "models").iterdir():
+        file.unlink()
+    runs.save_weights(ONE, folder / "models" / "model.pt")
     return folder
 
 
@@ -205,7 +214,7 @@ def test_two_versions_in_one_process(copied, tmp_path, monkeypatch, forget):
     folders = []
     for version, method in (("0.2.0", "first"), ("0.3.0", "second")):
         change(copied / "configs" / "metadata.json", version=version, changelog={version: "changed"})
-        export(str(copied), str(tmp_path / version), **runs.TINY[ONE].network)
+        export(str(copied), str(tmp_path / version))
         folders.append(tmp_path / version / ONE)
         slab = folders[-1] / f"{ONE}_v{version.replace('.', '_')}" / "networks" / "slab.py"
         slab.write_text(slab.read_text() + f"\n\nSlabSuperResolver.method = '{method}'\n")
@@ -239,7 +248,14 @@ def listed(entry: str):
 
 REFUSED = {
     "no weights": (lambda f: (f / "models" / "model.pt").unlink(), "no weights at .*model.pt; train the bundle first"),
+    "no overlay": (lambda f: (f / "models" / "model.json").unlink(), r"There is no model\.json beside the weights"),
     "other weights": (lambda f: torch.save({"a": torch.zeros(1)}, f / "models" / "model.pt"), "another architecture"),
+    "other sizes": (spoil_text("models/model.json", '"features": 8', '"features": 9'), "another architecture"),
+    "further weights": (
+        lambda f: shutil.copyfile(f / "models" / "model.json", f / "models" / "model_more.json"),
+        r"there are no weights at .*models/model_more\.pt",
+    ),
+    "no logging.conf": (lambda f: (f / "configs" / "logging.conf").unlink(), "logging.conf is missing"),
     "version": (metadata(version="99.0.0"), r"version 99.0.0 is not in changelog \(0.1.0, "),
     "no JSON": (spoil_text("configs/train.json", '"seed": 0,', '"seed": 0'), r"train.json does not parse: .*line \d+"),
     "unknown reference": (
@@ -249,7 +265,6 @@ REFUSED = {
     "unknown name": (spoil_text("configs/train.json", "SlabEncoder", "SlobEncoder"), r"\.SlobEncoder does not exist"),
     "package not listed": (metadata(required_packages_version={"nibabel": "5.4.2"}), "not list scipy .*py needs it"),
     "no docs": (lambda f: (f / "docs" / "README.md").unlink(), "README.md is missing"),
-    "unknown macro": (spoil_text("configs/train.json", "json::trainer", "json::trainr"), "not parse: .*trainr"),
     "another shape": (
         spoil_text("configs/metadata.json", '["2*n", "2*n", 6]', '["2*n", "n", 6]'),
         r"metadata.json: .* becomes \[1, 1, 64, 32, 6\], but the network makes it \[1, 1, 64, 64, 6\]",
@@ -266,38 +281,36 @@ def test_refused(copied, tmp_path, case):
     spoil, message = REFUSED[case]
     spoil(copied)
     with pytest.raises(ValueError, match=rf"cannot be exported:(.|\n)*{message}"):
-        export(str(copied), str(tmp_path / "dist"), **runs.TINY[ONE].network)
+        export(str(copied), str(tmp_path / "dist"))
     assert not (tmp_path / "dist").exists() or not list((tmp_path / "dist").iterdir())
 
 
 def test_all_reasons_are_told_together(copied, tmp_path):
     (copied / "models" / "model.pt").unlink()
     (copied / "docs" / "README.md").unlink()
-    with pytest.raises(ValueError, match=r"no weights(.|\n)*README.md is missing") as caught:
-        export(str(copied), str(tmp_path / "dist"), feature=3)
-    assert "--feature: inference.json has no such key" in str(caught.value)
+    with pytest.raises(ValueError, match=r"no weights(.|\n)*README.md is missing"):
+        export(str(copied), str(tmp_path / "dist"))
 
 
 @pytest.mark.slow
 def test_further_weights(copied, tmp_path):
-    """Weights beside model.pt that a config names go with the bundle, but not with those of another training."""
-    path = copied / "configs" / "inference_more.json"
-    path.write_text(json.dumps({"checkpoint": "$@bundle_root + '/models/model_more.pt'"}))
-    for file in (copied / "models").glob("model_*.pt"):
-        file.unlink()
-    with pytest.raises(ValueError, match=r"inference_more\.json: there are no weights at .*models/model_more\.pt"):
-        export(str(copied), str(tmp_path / "dist"), **runs.TINY[ONE].network)
-    for named in copied.glob("configs/inference_[!o]*.json"):
-        for file in re.findall(r"model_\w+\.pt", named.read_text()):
-            shutil.copyfile(copied / "models" / "model.pt", copied / "models" / file)
-    export(str(copied), str(tmp_path / "dist"), **runs.TINY[ONE].network)
-    found = tmp_path / "dist" / ONE
-    assert (found / "models" / "model_more.pt").read_bytes() == (copied / "models" / "model.pt").read_bytes()
-    assert (found / "configs" / "inference_more.json").is_file()
-    export(str(copied), str(tmp_path / "mine"), str(copied / "models" / "model.pt"), **runs.TINY[ONE].network)
+    """Weights beside model.pt go with the bundle, with their overlays; but not with those of another training."""
+    models = copied / "models"
+    for kind in ("pt", "json"):
+        shutil.copyfile(models / f"model.{kind}", models / f"model_more.{kind}")
+    change(models / "model_more.json", digest="0" * 64)
+    with pytest.raises(ValueError, match=r"model_more\.pt: these are not the weights that model_more\.json"):
+        export(str(copied), str(tmp_path / "dist"))
+    change(models / "model_more.json", digest=read_overlay(models / "model.pt")["digest"], projections=3)
+    export(str(copied), str(tmp_path / "dist"))
+    found = tmp_path / "dist" / ONE / "models"
+    assert (found / "model_more.pt").read_bytes() == (models / "model.pt").read_bytes()
+    overlay = read_overlay(found / "model_more.pt")
+    assert (overlay["checkpoint"], overlay["projections"]) == ("$@bundle_root + '/models/model_more.pt'", 3)
+    export(str(copied), str(tmp_path / "mine"), str(models / "model_more.pt"))
     found = tmp_path / "mine" / ONE
-    assert not list(found.glob("models/model_*")) and not (found / "configs" / "inference_more.json").exists()
-    assert (found / "configs" / "inference_onnx.json").is_file()
+    assert not list(found.glob("models/model_*"))
+    assert json.loads((found / "configs" / "inference.json").read_text())["projections"] == 3
 
 
 @pytest.mark.slow
@@ -309,7 +322,7 @@ def test_large_file_that_is_named(copied, tmp_path, monkeypatch):
     (copied / "large_files.yml").write_text("\n".join(["large_files:", *entries, ""]))
     for picture in (copied / "docs").glob("*.png"):
         picture.unlink()
-    export(str(copied), str(tmp_path / "dist"), **runs.TINY[ONE].network)
+    export(str(copied), str(tmp_path / "dist"))
     assert (tmp_path / "dist" / ONE / "docs" / "film.bin").stat().st_size == 200_001
 
 

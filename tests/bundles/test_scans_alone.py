@@ -45,7 +45,7 @@ def test_what_is_refused(tmp_path):
     for change, said in (
         ({"scale": [2, 2, 4]}, "scale is [2, 2, 4], expected [1, 1, n] across slices"),
         ({"scale": [1, 1, 3], "iterations": 0}, "iterations is 0 and there are no weights"),
-        ({"scale": [1, 1, 3], "iterations": -1}, "expected a whole number, 0 or more"),
+        ({"scale": [1, 1, 3], "iterations": -1}, "expected a whole number of at least 0"),
     ):
         runs.fails("smore", ["inference"], tmp_path, said, dataset_dir=str(scan), **SMALL | change)
 

@@ -3,6 +3,7 @@
 import json
 import re
 import sys
+from pathlib import Path
 
 import nibabel as nib
 import numpy as np
@@ -43,8 +44,7 @@ def test_the_page(tmp_path):
     assert page.loaded == [] and "default-src 'none'" in page.text and "Redistribution" in page.text
     own = re.sub(r'<script type="application/gzip".*?</script>', "", page.text, flags=re.DOTALL)
     assert not re.search(r"https?:|url\(|@import", own)
-    exported = re.search(r"export\{([\w$]+) as Niivue\}", page.niivue)[1]
-    assert re.search(rf"\b{re.escape(exported)}=class", page.niivue)
+    assert len(re.findall(r"export\{[\w$]+ as Niivue\}", page.niivue)) == 1
 
 
 MADE = {"Bundle": "udean", "BundleVersion": "0.6.0", "Weights": {"File": "m.pt", "FileSha256": "0123456789abcdef"}}
@@ -87,9 +87,35 @@ def test_a_volume_of_one_value_has_a_window(tmp_path, value):
     np.testing.assert_allclose(page.volumes["scan"].get_fdata(), value, atol=0.02)
 
 
-def test_without_the_package(tmp_path, monkeypatch):
-    monkeypatch.setattr(sys, "path", [])
+MADE_WITH = 'console.log("Creating new Niivue instance"),view=new a$({});'
+
+
+@pytest.mark.parametrize(
+    "script, words",
+    [
+        (None, ["ipyniivue is not installed"]),
+        ("a$=class{};export{w as default}", ["ipyniivue 9.0"]),
+        (f"{MADE_WITH}a$=class{{}};", ["ipyniivue 9.0"]),
+        (f"{MADE_WITH}aa$=class{{}};export{{w as default}}", ["ipyniivue 9.0"]),
+        (f"{MADE_WITH}a$=class{{}};export{{w as default}}", []),
+    ],
+)
+def test_without_the_package_or_niivue_in_it(tmp_path, monkeypatch, script, words):
+    """The message names the version that works, and it is the one that the extra installs."""
+    page, installed = tmp_path / "page.html", tmp_path / "ipyniivue-9.0.dist-info"
+    if script is not None:
+        installed.mkdir()
+        (tmp_path / "widget.js").write_text(script)
+        (installed / "METADATA").write_text("Metadata-Version: 2.1\nName: ipyniivue\nVersion: 9.0\n")
+        (installed / "RECORD").write_text("widget.js,,\n")
+    monkeypatch.setattr(sys, "path", [str(tmp_path)])
     images = {"scan": nib.Nifti1Image(np.zeros((4, 4, 4)), np.eye(4))}
-    words = ["ipyniivue is not installed", "NiiVue", "extra viewer"]
-    refused(lambda: viewer(tmp_path / "page.html", images, ""), ModuleNotFoundError, *words)
-    assert not list(tmp_path.iterdir())
+    if not words:
+        viewer(page, images, "")
+        assert "export{a$ as Niivue}" in Page(page).niivue
+        return
+    (extra,) = re.findall(r'^viewer = \["(.*)"\]', Path("pyproject.toml").read_text(encoding="utf-8"), re.M)
+    refused(
+        lambda: viewer(page, images, ""), ModuleNotFoundError, *words, "NiiVue", f"pip install {extra}", "extra viewer"
+    )
+    assert not page.exists()

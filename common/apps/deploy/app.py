@@ -11,7 +11,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from monai.bundle import ConfigParser
 from monai.deploy.conditions import CountCondition
 from monai.deploy.core import AppContext, Application, Model, RuntimeEnv
 from operators import BundleOperator, LoaderOperator, SelectorOperator, VolumeOperator, WriterOperator
@@ -142,6 +141,8 @@ def find_bundle(path: Path) -> Path:
 def read_overrides(argv: Sequence[str], bundle: Path) -> tuple[dict[str, Any], list[str]]:
     """Take ``--KEY VALUE`` for keys of the bundle's ``inference.json`` out of a command line.
 
+    Beneath a ``--checkpoint`` lies the overlay beside it, which says what these weights are.
+
     Returns:
         The values by key, read as JSON where they are JSON, and the rest of the command line.
     """
@@ -151,7 +152,10 @@ def read_overrides(argv: Sequence[str], bundle: Path) -> tuple[dict[str, Any], l
         if key not in _OF_FILES and not isinstance(value, dict):
             parser.add_argument(f"--{key}", type=_json_or_text)
     found, rest = parser.parse_known_args(argv)
-    return vars(found), rest
+    overrides = vars(found)
+    if "checkpoint" in overrides and (beside := Path(str(overrides["checkpoint"])).with_suffix(".json")).is_file():
+        overrides = {**_read(beside), **overrides}
+    return overrides, rest
 
 
 def check_guide(bundle: Path, overrides: Mapping[str, Any], guide: str | None) -> None:
@@ -164,7 +168,7 @@ def check_guide(bundle: Path, overrides: Mapping[str, Any], guide: str | None) -
     if guided and guide is None:
         raise ValueError(
             f"{bundle.name} needs a guide, a second series, finer in plane and of another contrast. Name both: "
-            "--series SeriesInstanceUID --guide SeriesInstanceUID; or give --guided false with weights trained so."
+            "--series SeriesInstanceUID --guide SeriesInstanceUID; or --checkpoint with weights that take none."
         )
     if guide is not None and not guided:
         raise ValueError(f"{bundle.name} takes no guide; leave --guide out.")
@@ -172,19 +176,18 @@ def check_guide(bundle: Path, overrides: Mapping[str, Any], guide: str | None) -
 
 def _is_guided(bundle: Path, overrides: Mapping[str, Any]) -> bool:
     """Whether the bundle takes a guide: its weights say so, unless they are told otherwise."""
-    parser = ConfigParser({**_config(bundle), **overrides, "bundle_root": str(bundle)})
-    if "guided" not in parser:
-        return False
-    sys.path.insert(0, str(bundle))  # for the modules that the config names
-    return str(parser.get_parsed_content("guided")).lower() == "true"
+    return str({**_config(bundle), **overrides}.get("guided", False)).lower() == "true"
 
 
 def _config(bundle: Path) -> dict[str, Any]:
-    path = bundle / "configs" / "inference.json"
+    return _read(bundle / "configs" / "inference.json")
+
+
+def _read(path: Path) -> dict[str, Any]:
     try:
         return json.loads(path.read_text())
     except ValueError as error:
-        raise ValueError(f"{path}: not JSON ({error}); the bundle is damaged, unpack it again.") from None
+        raise ValueError(f"{path}: not JSON ({error}); the file is damaged, get it again.") from None
 
 
 def _json_or_text(text: str) -> Any:

@@ -20,7 +20,7 @@ from monai.deploy.operators import (
     IOMapping,
     MonaiBundleInferenceOperator,
 )
-from monai.deploy.operators.monai_bundle_inference_operator import get_bundle_config
+from monai.deploy.operators.monai_bundle_inference_operator import filter_compose, get_bundle_config
 
 from common.io.dicom_series.read import Volume, describe, read_headers, read_volume
 from common.io.dicom_series.write import slice_thickness, write_series
@@ -149,7 +149,7 @@ class BundleOperator(MonaiBundleInferenceOperator):
 
     The SDK casts image outputs to uint8, hands on the input's affine, reads the weights relative to the working
     directory, and runs transforms that save files. Here values, affine and metadata are those of postprocessing, the
-    network is the one that ``inference.json`` builds, with ``weights_only=True``, and nothing is saved.
+    network is that of the evaluator which ``inference.json`` builds, with ``weights_only=True``, and nothing is saved.
 
     Args:
         bundle: the exported bundle's folder.
@@ -170,18 +170,18 @@ class BundleOperator(MonaiBundleInferenceOperator):
         )
 
     def _init_config(self, config_names) -> None:
-        # As the SDK's, but with the overrides in before anything is built.
+        # As the SDK's, but with the overrides in before anything is built, and with what the evaluator is made of.
         sys.path.insert(0, str(self.bundle_path))
         self._parser = get_bundle_config(str(self.bundle_path), config_names)
-        for key, value in self.overrides.items():
+        for key, value in {**self.overrides, "dataset#data": []}.items():
             self._parser[key] = value
         self._device = self._parser.get_parsed_content("device")
-        self._inferer = self._parser.get_parsed_content("inferer")
+        evaluator = self._parser.get_parsed_content("evaluator")
+        self._inferer, self.network = evaluator.inferer, evaluator.network
         self._inputs = {name: {"type": "image"} for name in self.names}
         self._outputs = {"pred": {"type": "image"}}
-        self._preproc = self._get_compose("preprocessing", ["LoadImage"])
-        self._postproc = self._get_compose("postprocessing", ["SaveVolume"])
-        self.network = self._parser.get_parsed_content("evaluator::network")
+        self._preproc = evaluator.data_loader.dataset.transform
+        self._postproc = filter_compose(evaluator.postprocessing, ["SaveVolume"])
 
     def predict(self, data, *args, **kwargs) -> torch.Tensor:
         """Super-resolve a batch with the bundle's network and inferer; a guide comes as a keyword."""

@@ -11,31 +11,8 @@ import numpy as np
 
 from ...io.images import open_image
 from ...io.naming import result_path
-from ...runtime.distributed import join, rank
+from ...runtime.distributed import rank
 from ...values import is_true
-
-
-def to_do(
-    entries: Sequence[Mapping[str, str]],
-    output_dir: str | os.PathLike,
-    skip_existing: bool | str = False,
-    shard: str | None = None,
-    bids: bool | str = False,
-) -> list[dict[str, str]]:
-    """The entries that this process is to do, as :func:`own_share` has them; processes under torchrun join.
-
-    Args:
-        entries, output_dir, skip_existing, shard, bids: as for :func:`own_share`.
-
-    Returns:
-        The entries.
-
-    Raises:
-        ValueError: as :func:`own_share`.
-    """
-    own = own_share(entries, output_dir, skip_existing, shard, bids)
-    join()
-    return own
 
 
 def own_share(

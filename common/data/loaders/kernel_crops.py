@@ -10,6 +10,7 @@ import torch
 from torch.nn import functional as F
 
 from ...io.naming import case_name
+from ...values import check_whole
 from .batches import stacked
 from .slabs import AIR, PatchLoader, check_fit
 from .volumes import VolumeCache
@@ -54,8 +55,7 @@ def kernel_cases(source: VolumeCache, target: VolumeCache, per: str, slice_step:
     """
     if per not in ("slice", "volume"):
         raise ValueError(f"kernel_per is {per!r}, expected slice or volume.")
-    if isinstance(slice_step, bool) or not isinstance(slice_step, int) or slice_step < 1:
-        raise ValueError(f"slice_step is {slice_step!r}, expected a whole number, 1 or more.")
+    check_whole(slice_step=slice_step)
     hr = [_tissue_slices(volume["hr"], entry) for volume, entry in zip(source.items, source.data, strict=True)]
     cases, left_out = [], 0
     alone: set[str] = set()

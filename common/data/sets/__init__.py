@@ -9,17 +9,3 @@ from .source_pairs import SourcePairs
 from .thick_slices import HRImages, ThickSlices, Triplets
 from .unknown_blur import UnknownBlur
 from .unpaired import Unpaired
-
-__all__ = [
-    "CTGuided",
-    "Guided",
-    "HRImages",
-    "Pairs",
-    "ScansAlone",
-    "SourcePairs",
-    "ThickSlices",
-    "Triplets",
-    "UnknownBlur",
-    "Unpaired",
-    "UnpairedInContext",
-]

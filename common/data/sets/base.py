@@ -10,9 +10,15 @@ import torch
 from monai.data import Dataset
 
 from ...degradations import Degradation
+from ...transforms import LoadScand, MakeLRd
 from ..lists.datalist import SCANS, cross_validation, load_datalist
 from ..loaders.volumes import VolumeCache
 from ..simulation.cohort import simulated_cohort, slice_axis_in
+
+
+def heads(subjects: int, split: Sequence[float], **options: Any) -> dict[str, Any]:
+    """Arguments of a simulated cohort of T1w heads, in these shares of the groups."""
+    return {"subjects": subjects, "contrasts": "t1w", "datalist": {"hr": "*/*_t1w.nii.gz", "split": split}, **options}
 
 
 class Sets:
@@ -35,6 +41,7 @@ class Sets:
     SIMULATED: ClassVar[Mapping[str, Any]] = {}
     batch_keys: Sequence[str] = ("hr", "lr")
     validates = True
+    scan_degradation: Degradation  # that makes LR of HR
 
     def __init__(
         self,
@@ -82,6 +89,13 @@ class Sets:
         if group == "validation":
             return load_datalist(self.dataset_dir, group, kinds, needs, True)
         return cross_validation(self.dataset_dir, self._folds, self._fold, group == "test", kinds, needs)
+
+    def scans(self) -> list[Callable]:
+        """Steps that read HR and LR of an entry; LR is made of HR where it is not there."""
+        return [
+            LoadScand(["hr", "lr"], slice_axis=self.slice_axis, allow_missing_keys=True),
+            MakeLRd("hr", degradation=self.scan_degradation, like=self.degradation, allow_missing_keys=True),
+        ]
 
     def cached(self, entries: Sequence[Mapping], load: Callable, keys: Sequence[str], training: bool) -> VolumeCache:
         """Volumes held ready; those for training where it trains."""

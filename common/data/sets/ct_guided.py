@@ -56,6 +56,7 @@ class CTGuided(ThickSlices):
             "test": "sub-009/*_t1w.nii.gz,sub-010/*_t1w.nii.gz",
         },
     }
+    _may_lack_validation = True
     batch_keys = ("hr", "hr_recoloured", "gains", "lr", "prior_ct", "prior_mr")
 
     def __init__(
@@ -92,11 +93,6 @@ class CTGuided(ThickSlices):
     def _axis(self) -> str:
         """That of the scans here."""
         return super().slice_axis
-
-    @property
-    def validates(self) -> bool:  # type: ignore[override]
-        """Whether there is anything to validate with."""
-        return bool(self._validated)
 
     @property
     def _validated(self) -> list[dict]:

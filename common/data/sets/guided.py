@@ -14,7 +14,7 @@ from torch import nn
 
 from ...degradations import Degradation
 from ...physics.scale import in_plane
-from ...transforms import LoadScand, MakeLRd, ResampleGuided, ShiftGuided, StageTargetd
+from ...transforms import LoadScand, ResampleGuided, ShiftGuided, StageTargetd
 from ...values import is_true
 from ..lists.datalist import only_case
 from ..loaders.slices import SliceLoader
@@ -27,12 +27,12 @@ class Guided(Sets):
 
     Args:
         dataset_dir, output_dir, degradation, slice_axis, simulated, folds, fold, device: as for :class:`Sets`.
+        scan_degradation: that makes LR of HR instead, on the same grids; default ``degradation``.
         hr_patch: pixels along the edge of an HR patch.
         margin: pixels around it that its degradation needs.
         batch_size: patches in a batch.
         guided: whether there are guides. Without, a batch's "guide" has no channel.
         target: makes HR of a scan, so that no HR is looked at; None to learn from HR.
-        scan_degradation: that makes LR of HR instead, on the same grids; default ``degradation``.
         group: that it learns from, "source" or "target"; with ``case`` any.
         angle_step: patches are turned by multiples of so many degrees.
         scales: factors by which patches may be rescaled.
@@ -87,9 +87,9 @@ class Guided(Sets):
             listed = {**self.SIMULATED["datalist"], "split": [5, 0, 1, 2]}
             simulated = {"subjects": 8, "datalist": listed, **(simulated or {})}
         super().__init__(dataset_dir, output_dir, simulated, degradation, slice_axis, folds, fold, device)
+        self.scan_degradation = scan_degradation or degradation
         self.guides = ["guide"] if is_true(guided, "guided") else []
         self.target, self.group, self.contrasts, self.case = target, group, contrasts, case
-        self.scan_degradation = scan_degradation or degradation
         self._register, self._registration_error = register, registration_error
         self._patches = {
             "patch": hr_patch,
@@ -133,14 +133,9 @@ class Guided(Sets):
                 quality_dir=self.output_dir,
             ),
         ]
-        return Compose(
-            [
-                LoadScand(["hr", "lr"], slice_axis=self.slice_axis, allow_missing_keys=True),
-                LoadScand("guide", ordered=False, allow_missing_keys=True),
-                MakeLRd("hr", degradation=self.scan_degradation, like=self.degradation, allow_missing_keys=True),
-                *(guide if self.guides else []),
-            ]
-        )
+        read, degraded = self.scans()
+        read_guide = LoadScand("guide", ordered=False, allow_missing_keys=True)
+        return Compose([read, read_guide, degraded, *(guide if self.guides else [])])
 
     def _entries(self, group: str) -> list[dict]:
         """Entries of a group, or of the one case."""

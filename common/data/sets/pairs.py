@@ -17,7 +17,7 @@ from ...values import is_true
 from ..lists.datalist import SCANS
 from ..loaders.slabs import PairedSlabLoader
 from ..loaders.volumes import VolumeCache
-from .base import Sets
+from .base import Sets, heads
 
 
 class Pairs(Sets):
@@ -39,12 +39,7 @@ class Pairs(Sets):
         ValueError: for a degradation that does not act in plane alone.
     """
 
-    SIMULATED: ClassVar[Mapping[str, Any]] = {
-        "subjects": 8,
-        "contrasts": "t1w",
-        "spacing": 1.5,
-        "datalist": {"hr": "*/*_t1w.nii.gz", "split": [5, 0, 1, 2]},
-    }
+    SIMULATED: ClassVar[Mapping[str, Any]] = heads(8, [5, 0, 1, 2], spacing=1.5)
 
     def __init__(
         self,
@@ -67,8 +62,8 @@ class Pairs(Sets):
         device: torch.device | str = "cpu",
     ) -> None:
         super().__init__(dataset_dir, output_dir, simulated, degradation, slice_axis, folds, fold, device)
-        in_plane(scale=self.scale)
         self.scan_degradation = scan_degradation or degradation
+        in_plane(scale=self.scale)
         self.group = group
         self._patches = {
             "lr_patch": patch_of(lr_patch),

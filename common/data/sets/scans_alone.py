@@ -12,11 +12,11 @@ from monai.transforms import Compose
 
 from ...degradations import Degradation, ZeroShotImages
 from ...physics.scale import across_slices as check_across_slices
-from ...transforms import CheckThickSlicesd, LoadScand, MakeLRd
+from ...transforms import CheckThickSlicesd
 from ...values import is_true
 from ..loaders.image_pairs import ImagePairLoader
 from ..loaders.volumes import VolumeCache
-from .base import Sets
+from .base import Sets, heads
 
 
 class ScansAlone(Sets):
@@ -26,9 +26,9 @@ class ScansAlone(Sets):
 
     Args:
         dataset_dir, output_dir, degradation, simulated, folds, fold, device: as for :class:`Sets`.
+        scan_degradation: that makes LR of HR instead, on the same grids; default ``degradation``.
         lr_patch: pixels of a patch of an image, ``[h, w]``.
         batch_size: patches in a batch.
-        scan_degradation: that makes LR of HR instead, on the same grids; default ``degradation``.
         image_degradation: of the images that teach; default that of ``degradation``, at their own size.
         across_slices: whether the method acts across slices alone, so that LR must have thick ones.
         seed: of the patches that are drawn.
@@ -38,12 +38,7 @@ class ScansAlone(Sets):
         ValueError: for factors other than [n, n, n], [n, n, 1] and [1, 1, n], or with ``across_slices`` the last.
     """
 
-    SIMULATED: ClassVar[Mapping[str, Any]] = {
-        "subjects": 8,
-        "contrasts": "t1w",
-        "spacing": 1.0,
-        "datalist": {"hr": "*/*_t1w.nii.gz", "split": [0, 5, 1, 2]},
-    }
+    SIMULATED: ClassVar[Mapping[str, Any]] = heads(8, [0, 5, 1, 2], spacing=1.0)
 
     def __init__(
         self,
@@ -65,10 +60,10 @@ class ScansAlone(Sets):
         if slice_axis is None and len(set(degradation.factors)) == 1:
             slice_axis = "SI"
         super().__init__(dataset_dir, output_dir, simulated, degradation, slice_axis, folds, fold, device)
+        self.scan_degradation = scan_degradation or degradation
         self.across_slices = is_true(across_slices, "across_slices")
         if self.across_slices:
             check_across_slices(scale=self.scale)
-        self.scan_degradation = scan_degradation or degradation
         images = image_degradation or ZeroShotImages(degradation, scales=(1.0,))
         self._patches = {
             "degradation": images,
@@ -82,11 +77,7 @@ class ScansAlone(Sets):
     @cached_property
     def load(self) -> Compose:
         """Reads an entry."""
-        read = [
-            LoadScand(["hr", "lr"], slice_axis=self.slice_axis, allow_missing_keys=True),
-            MakeLRd("hr", degradation=self.scan_degradation, like=self.degradation, allow_missing_keys=True),
-        ]
-        return Compose([*read, *([CheckThickSlicesd("lr", self.scale[2])] if self.across_slices else [])])
+        return Compose([*self.scans(), *([CheckThickSlicesd("lr", self.scale[2])] if self.across_slices else [])])
 
     @cached_property
     def train(self) -> VolumeCache:

@@ -12,12 +12,12 @@ from monai.transforms import Compose
 
 from ...degradations import Degradation, Interpolated
 from ...physics.scale import across_slices
-from ...transforms import CheckThickSlicesd, LoadScand, MakeLRd
+from ...transforms import CheckThickSlicesd
 from ..lists.datalist import SCANS
 from ..loaders.image_pairs import ImagePairLoader
 from ..loaders.triplets import TripletLoader
 from ..loaders.volumes import VolumeCache
-from .base import Sets
+from .base import Sets, heads
 
 
 class ThickSlices(Sets):
@@ -25,9 +25,9 @@ class ThickSlices(Sets):
 
     Args:
         dataset_dir, output_dir, degradation, slice_axis, simulated, folds, fold, device: as for :class:`Sets`.
+        scan_degradation: that makes LR of HR instead, on the same grids; default ``degradation``.
         lr_patch: pixels of a patch; the second is across the slices.
         batch_size: patches in a batch.
-        scan_degradation: that makes LR of HR instead, on the same grids; default ``degradation``.
         seed: of the patches that are drawn.
 
     Raises:
@@ -52,20 +52,19 @@ class ThickSlices(Sets):
         device: torch.device | str = "cpu",
     ) -> None:
         super().__init__(dataset_dir, output_dir, simulated, degradation, slice_axis, folds, fold, device)
-        across_slices(scale=self.scale)
         self.scan_degradation = scan_degradation or degradation
+        across_slices(scale=self.scale)
         self._patches = {"lr_patch": lr_patch, "batch_size": batch_size, "seed": seed, "device": device}
 
     @cached_property
     def load(self) -> Compose:
         """Reads an entry."""
-        return Compose(
-            [
-                LoadScand(["hr", "lr"], slice_axis=self.slice_axis, allow_missing_keys=True),
-                MakeLRd("hr", degradation=self.scan_degradation, like=self.degradation, allow_missing_keys=True),
-                CheckThickSlicesd("lr", scale=self.scale[2]),
-            ]
-        )
+        return Compose([*self.scans(), CheckThickSlicesd("lr", scale=self.scale[2])])
+
+    @property
+    def validates(self) -> bool:  # type: ignore[override]
+        """Whether there is anything to validate with."""
+        return not self._may_lack_validation or bool(self._validated)
 
     @property
     def learned_from(self) -> list[dict]:
@@ -100,11 +99,7 @@ class HRImages(ThickSlices):
         options: of :class:`ThickSlices`.
     """
 
-    SIMULATED: ClassVar[Mapping[str, Any]] = {
-        "subjects": 8,
-        "contrasts": "t1w",
-        "datalist": {"hr": "*/*_t1w.nii.gz", "split": [5, 0, 1, 2]},
-    }
+    SIMULATED: ClassVar[Mapping[str, Any]] = heads(8, [5, 0, 1, 2])
 
     def __init__(self, *, planes: Sequence[int] = (0, 1), group: str = "source", **options: Any) -> None:
         super().__init__(**options)
@@ -135,22 +130,13 @@ class Triplets(ThickSlices):
         options: of :class:`ThickSlices`.
     """
 
-    SIMULATED: ClassVar[Mapping[str, Any]] = {
-        "subjects": 8,
-        "contrasts": "t1w",
-        "datalist": {"hr": "*/*_t1w.nii.gz", "split": [0, 5, 1, 2]},
-    }
+    SIMULATED: ClassVar[Mapping[str, Any]] = heads(8, [0, 5, 1, 2])
     batch_keys = ("above", "slice", "below", "first", "second", "third")
     _may_lack_validation = True
 
     def __init__(self, *, reach: int | None = None, **options: Any) -> None:
         super().__init__(**options)
         self.reach = max(1, round(self.scale[2] / 2)) if reach is None else reach
-
-    @property
-    def validates(self) -> bool:  # type: ignore[override]
-        """Whether there is anything to validate with."""
-        return bool(self._validated)
 
     @property
     def learned_from(self) -> list[dict]:

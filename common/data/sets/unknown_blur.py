@@ -21,7 +21,7 @@ from ..loaders.kernel_crops import KernelCropLoader, check_target, kernel_cases
 from ..loaders.slabs import check_fit
 from ..loaders.slices import KernelSliceLoader
 from ..loaders.volumes import VolumeCache
-from .base import Sets
+from .base import Sets, heads
 
 
 class UnknownBlur(Sets):
@@ -32,10 +32,10 @@ class UnknownBlur(Sets):
 
     Args:
         dataset_dir, output_dir, degradation, slice_axis, simulated, folds, fold, device: as for :class:`Sets`.
+        scan_degradation: that makes LR of HR instead, on the same grids; default ``degradation``.
         kernel_dir: folder of the files of kernels.
         lr_patch: voxels of an LR patch along both axes in plane, or ``[n, n, 1]``.
         batch_size: patches in a batch.
-        scan_degradation: that makes LR of HR instead, on the same grids; default ``degradation``.
         group: of the LR scans whose kernels are estimated.
         kernels: ``(N, K, K)`` or ``(K, K)``, known ones in the place of those in ``kernel_dir``.
         noise_levels: standard deviations of the noise in batches; default those of the LR scans.
@@ -56,12 +56,7 @@ class UnknownBlur(Sets):
         ValueError: for a degradation or an ``lr_patch`` that is not in plane alone, or no whole ``batch_volumes``.
     """
 
-    SIMULATED: ClassVar[Mapping[str, Any]] = {
-        "subjects": 12,
-        "contrasts": "t1w",
-        "spacing": 1.5,
-        "datalist": {"hr": "*/*_t1w.nii.gz", "split": [4, 4, 1, 3]},
-    }
+    SIMULATED: ClassVar[Mapping[str, Any]] = heads(12, [4, 4, 1, 3], spacing=1.5)
     batch_keys = ("hr", "hr_context", "kernel", "noise")
 
     def __init__(
@@ -95,11 +90,12 @@ class UnknownBlur(Sets):
         device: torch.device | str = "cpu",
     ) -> None:
         super().__init__(dataset_dir, output_dir, simulated, degradation, slice_axis, folds, fold, device)
+        self.scan_degradation = scan_degradation or degradation
         check_whole(batch_volumes=batch_volumes)
         self.group = group
         self.factor, self.centre = in_plane(scale=self.scale), self.offset[0]
         self.hr_patch = self.factor * in_plane(lr_patch=patch_of(lr_patch))
-        self.scan_degradation, self.kernel_dir = scan_degradation or degradation, kernel_dir
+        self.kernel_dir = kernel_dir
         self._known = {"kernels": kernels, "noise_levels": noise_levels, "validation": validation_degradation}
         self.kernel_per, self.slice_step, self.batch_volumes = kernel_per, slice_step, batch_volumes
         self.crop, self.lr_crop = crop, (crop - kernel_size) // self.factor + 1
@@ -115,8 +111,7 @@ class UnknownBlur(Sets):
     @cached_property
     def load_lr(self) -> Compose:
         """Reads an entry of the target."""
-        degraded = MakeLRd("hr", self.scan_degradation, like=self.degradation, allow_missing_keys=True)
-        return Compose([self.load, degraded])
+        return Compose(self.scans())
 
     @cached_property
     def source(self) -> list[dict]:

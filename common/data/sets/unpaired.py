@@ -18,7 +18,7 @@ from ..lists.datalist import check_misaligned
 from ..lists.spacing import check_scale
 from ..loaders.slabs import UnpairedSlabLoader
 from ..loaders.volumes import VolumeCache
-from .base import Sets
+from .base import Sets, heads
 
 
 class Unpaired(Sets):
@@ -41,12 +41,7 @@ class Unpaired(Sets):
             spacing than the factors ask for, or ``misaligned`` and a cohort of other subjects.
     """
 
-    SIMULATED: ClassVar[Mapping[str, Any]] = {
-        "subjects": 16,
-        "contrasts": "t1w",
-        "spacing": 1.2,
-        "datalist": {"hr": "*/*_t1w.nii.gz", "split": [7, 6, 1, 2]},
-    }
+    SIMULATED: ClassVar[Mapping[str, Any]] = heads(16, [7, 6, 1, 2], spacing=1.2)
 
     def __init__(
         self,
@@ -67,8 +62,8 @@ class Unpaired(Sets):
         device: torch.device | str = "cpu",
     ) -> None:
         super().__init__(dataset_dir, output_dir, simulated, degradation, slice_axis, folds, fold, device)
-        along_each_axis(scale=self.scale)
         self.scan_degradation = scan_degradation or degradation
+        along_each_axis(scale=self.scale)
         self.paired, self.misaligned = is_true(paired, "paired"), is_true(misaligned, "misaligned")
         self.batch_keys = ("hr", "lr", "lr_source") if self.paired else ("hr", "lr")
         self._slabs = {
@@ -91,12 +86,7 @@ class Unpaired(Sets):
     @cached_property
     def load(self) -> Compose:
         """Reads an entry of target, validation or test."""
-        return Compose(
-            [
-                LoadScand(["hr", "lr"], slice_axis=self.slice_axis, allow_missing_keys=True),
-                MakeLRd("hr", degradation=self.scan_degradation, like=self.degradation, allow_missing_keys=True),
-            ]
-        )
+        return Compose(self.scans())
 
     @cached_property
     def load_source(self) -> Compose:

@@ -23,9 +23,10 @@ from scipy.ndimage import affine_transform
 from ...degradations import Degradation
 from ...io.files import replacing
 from ...io.naming import case_stem
+from ...physics.gaussian import FWHM_PER_SIGMA
 from ...values import is_true
 from ..scan.volume import reorient_volume, with_meta
-from .placement import FWHM_PER_SIGMA, GAIN, misplacement
+from .placement import GAIN, misplacement
 from .register import register_guide
 
 # Normalised intensity above which a voxel shows tissue and not air.

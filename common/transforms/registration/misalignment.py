@@ -13,8 +13,6 @@ from monai.transforms import MapTransform, Randomizable, RandomizableTransform
 from scipy.ndimage import affine_transform
 from scipy.spatial.transform import Rotation
 
-__all__ = ["RandMisalign", "RandMisalignd"]
-
 # World axes of an affine in RAS convention.
 LEFT_RIGHT, ANTERIOR_POSTERIOR, HEAD_FEET = range(3)
 
@@ -190,14 +188,7 @@ class RandMisalignd(MapTransform, Randomizable):
         self.misalign.randomize(data)
 
     def __call__(self, data: Mapping[Hashable, MetaTensor]) -> dict[Hashable, MetaTensor]:
-        """Misalign the volumes of all keys with one draw.
-
-        Args:
-            data: dictionary with volumes ``(C, X, Y, Z)`` under the keys.
-
-        Returns:
-            A copy of the dictionary with the misaligned volumes.
-        """
+        """Misalign the volumes ``(C, X, Y, Z)`` of all keys with one draw."""
         moved = dict(data)
         self.randomize()
         for key in self.key_iterator(moved):

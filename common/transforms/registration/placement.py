@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,6 +13,8 @@ from scipy.spatial.transform import Rotation
 from skimage.filters import threshold_otsu
 from skimage.metrics import normalized_mutual_information
 
+from ...physics.gaussian import FWHM_PER_SIGMA
+
 _SPACING = 2.0  # mm, to which both volumes are blurred
 # A guide is off its scan when a small step makes the two more alike by more than this share. On six real pairs the best
 # step did so by 0.009 at most where the guide lay right, and by 0.026 at least where it was off by 1.4 mm or more
@@ -21,7 +22,6 @@ _SPACING = 2.0  # mm, to which both volumes are blurred
 _STEPS, GAIN = (1.0, 2.0), 0.02
 _POINTS, _BINS = 40_000, 64
 _AROUND = {"LR": "left-right", "PA": "posterior-anterior", "IS": "inferior-superior"}
-FWHM_PER_SIGMA = math.sqrt(8 * math.log(2))
 
 
 def misplacement(lr: MetaTensor, guide: MetaTensor, steps: Sequence[float] = _STEPS) -> dict[str, Any]:

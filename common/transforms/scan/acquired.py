@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from monai.config import KeysCollection
 from monai.transforms import MapTransform
 from scipy.fft import irfft, rfft
 
@@ -93,9 +92,6 @@ class AcquiredMatrixd(MapTransform):
     Raises:
         ValueError: when the volume has fewer, or k-space does not end there; the message names the file.
     """
-
-    def __init__(self, keys: KeysCollection, allow_missing_keys: bool = False) -> None:
-        super().__init__(keys, allow_missing_keys)
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         d = dict(data)

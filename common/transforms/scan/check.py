@@ -50,9 +50,6 @@ class CheckHeaderd(MapTransform):
             says.
     """
 
-    def __init__(self, keys: KeysCollection, allow_missing_keys: bool = False) -> None:
-        super().__init__(keys, allow_missing_keys)
-
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         for key in self.key_iterator(data):
             if isinstance(data[key], (str, os.PathLike)):

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from monai.config import KeysCollection
 from monai.data import MetaTensor
 from monai.transforms import MapTransform
 from nibabel.orientations import io_orientation
@@ -163,9 +162,6 @@ class SetAsideExtremesd(MapTransform):
         keys: of channel-first volumes ``(1, X, Y, Z)`` of finite voxels, with the axes as they are stored.
         allow_missing_keys: whether an entry may lack a key.
     """
-
-    def __init__(self, keys: KeysCollection, allow_missing_keys: bool = False) -> None:
-        super().__init__(keys, allow_missing_keys)
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         d = dict(data)

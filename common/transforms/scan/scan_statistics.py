@@ -11,12 +11,12 @@ import torch
 from monai.config import KeysCollection
 from monai.transforms import MapTransform
 from scipy.fft import rfft
-from scipy.ndimage import correlate1d, uniform_filter
+from scipy.ndimage import uniform_filter
 from scipy.stats import chi2
 from skimage.filters import threshold_otsu
 
 from ...io.affines import ROUNDING
-from ..denoise import DB2_HIGH, DB2_LOW
+from ...physics.noise import tissue_details
 
 # What each statistic is called, its unit, and what it may mean to lie below the range and above it.
 _STATISTICS = {
@@ -245,12 +245,7 @@ def widened_range(statistics: Iterable[Mapping[str, Sequence[float]]]) -> dict[s
 
 
 def _noise(values: np.ndarray) -> float:
-    means = details = values
-    for axis in range(3):
-        every_second = tuple(slice(None, None, 2) if a == axis else slice(None) for a in range(3))
-        means = correlate1d(means, DB2_LOW, axis=axis)[every_second]
-        details = correlate1d(details, DB2_HIGH, axis=axis)[every_second]
-    tissue = means > threshold_otsu(means.ravel())
+    details, tissue = tissue_details(values, (0, 1, 2))
     power = uniform_filter(details.astype(np.float64) ** 2, _WINDOW)
     # A window with a part of its details elsewhere would count air, or the edge.
     within = uniform_filter(tissue.astype(np.float64), _WINDOW) > 1 - 1e-6

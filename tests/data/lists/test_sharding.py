@@ -3,7 +3,7 @@
 import nibabel as nib
 import numpy as np
 
-from common.data import to_do
+from common.data.lists.sharding import own_share
 from common.io.naming import result_path
 from tests.refused import refused
 
@@ -11,7 +11,7 @@ ENTRIES = [{"image": f"in/{i}.nii", "name": f"{i}"} for i in range(5)]
 
 
 def names(*args, **options):
-    return [entry["name"] for entry in to_do(ENTRIES, *args, **options)]
+    return [entry["name"] for entry in own_share(ENTRIES, *args, **options)]
 
 
 def test_jobs_of_an_array_share_the_list(tmp_path):
@@ -37,6 +37,6 @@ def test_what_is_done_is_left_out(tmp_path, capsys):
 
 def test_no_result_is_written_over_a_scan(tmp_path):
     found = [{"image": str(tmp_path / f"{name}.nii.gz"), "name": name} for name in ("a", "a_sr", "b")]
-    first, *others = to_do(found, tmp_path)
+    first, *others = own_share(found, tmp_path)
     assert "a.nii.gz: " in first["problem"] and f"over {tmp_path}/a_sr.nii.gz" in first["problem"]
     assert others == found[1:]

@@ -8,7 +8,7 @@ import pytest
 import torch
 from nibabel.affines import from_matvec
 
-from common.data import Guided
+from common.data.sets import Guided
 from common.degradations import GaussianProfile
 from common.inferers import CascadeInferer
 from common.transforms import StageTargetd

@@ -51,7 +51,7 @@ def test_lr_is_made_where_it_is_not_there_and_only_what_is_learned_from_is_denoi
         torch.testing.assert_close(own["lr"], NOISY(own["hr"]).abs(), atol=1e-2, rtol=0)
         assert torch.equal(own["hr"], filtered["hr"]) and torch.equal(own["lr"], filtered["lr"]) != change
     assert not np.allclose(data.train[0]["lr"], NOISY(data.train[0]["hr"]), atol=1e-2), "what is there is taken"
-    steps = [type(step).__name__ for step in pairs(cohort, register=True, denoise=True).load(training=True).transforms]
+    steps = [type(step).__name__ for step in pairs(cohort, register=True, denoise=True).load_training.transforms]
     assert steps == ["LoadScand", "RegisterLRd", "MakeLRd", "DenoiseSlicesd"]
 
 

@@ -1,0 +1,231 @@
+"""``python -m common new``: a new bundle, from the one that it is like."""
+
+from __future__ import annotations
+
+import ast
+import json
+import keyword
+import re
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from ..io.files import as_config
+
+_CONFIGS = ("train", "inference", "evaluate", "demo", "tiny", "small", "multi_gpu_train", "cross_validation")
+# Not of the new bundle's tests: what they would learn is tested with the bundle that it is like.
+_TESTED_THERE = ("degradation", "networks", "budgets", "like")
+_RUN = "python -m monai.bundle run --config_file"
+_OVERLAYS = {
+    "demo": "after `train.json` and `evaluate.json`: a short training on simulated heads, and its evaluation",
+    "evaluate": "after `train.json`: measures the weights on the test group",
+    "tiny": "after `train.json`: a training of seconds, to see that data and paths are right",
+    "small": "after `train.json`: a network and lengths for some minutes of one core",
+    "multi_gpu_train": "last, for torchrun",
+    "cross_validation": "after `train.json`: `--fold 0` to `--fold 4` of five",
+}
+_OPTIONS = {
+    "scale": "how much finer each axis becomes; also for inference",
+    "slice_axis": "the axis across the slices: LR, AP, SI or auto",
+    "lr_patch": "voxels of an LR patch",
+    "batch_size": "patches in a batch",
+    "max_epochs": "number of epochs",
+    "epoch_length": "iterations of an epoch",
+    "val_interval": "epochs between two validations",
+    "learning_rate": "of the optimizer",
+    "initial": "weights to start from",
+    "resume": "continue a run",
+    "overwrite": "replace a run",
+    "seed": "of all that is drawn",
+}
+_README = """# {name}: FILL IN what it does
+
+FILL IN: what goes in, what comes out, what it learns from. No weights are here.
+
+All from the repository's root.
+
+```bash
+# simulate heads, train, evaluate on subjects that training never saw
+{run} "['{configs}/train.json','{configs}/evaluate.json','{configs}/demo.json']"
+# train on scans of your own
+{datalist}
+{run} {configs}/train.json --dataset_dir D --output_dir W
+# measure it on the test group
+{run} "['{configs}/train.json','{configs}/evaluate.json']" --dataset_dir D --output_dir W
+# apply it
+{run} "['{configs}/inference.json','W/models/model.json']" --dataset_dir LR --output_dir SR
+```
+
+The paper: FILL IN.
+
+## When to use it, and when not
+
+FILL IN.
+
+## Overlays
+
+| overlay | what it does |
+|---|---|
+{overlays}
+
+## Options
+
+| override | what it does |
+|---|---|
+{options}
+
+## What the paper leaves open, and how this bundle differs
+
+| the paper | this bundle |
+|---|---|
+| FILL IN | FILL IN |
+"""
+_RESULTS = """# {name}: what was measured
+
+All from the repository's root.
+
+## The demo
+
+```bash
+{run} "['{configs}/train.json','{configs}/evaluate.json','{configs}/demo.json']"
+```
+
+FILL IN: data, length, machine, and the table that it prints.
+"""
+_NEXT = """next:
+  common/networks/{name}.py: your network; import it in common/networks/__init__.py
+  {configs}/train.json and inference.json: network_def and its sizes; in train.json also train#trainer#sizes,
+  graph and players
+  {root}/docs and metadata.json: what is marked FILL IN
+  see that it trains, in seconds:
+    {run} "['{configs}/train.json','{configs}/tiny.json']" --output_dir W"""
+_TEST = "  test it: python -m pytest tests/bundles/test_bundles.py tests/bundles/test_export.py -k {name}"
+
+
+def new(bundle: str, like: str = "srcnn") -> None:
+    """Write all that a new bundle needs. It trains, and passes the tests of all bundles, before anything is changed.
+
+    Args:
+        bundle: the folder to make, for example bundles/mynet. Its last part is the method's name.
+        like: the bundle that it begins as: one beside it by its name, or a folder.
+
+    Raises:
+        FileExistsError: when the folder is there.
+        FileNotFoundError: when there is no bundle to begin with.
+        ValueError: when the name is not one of lower-case letters, digits and underscores.
+    """
+    folder = Path(bundle)
+    name, root = folder.name, folder.as_posix()
+    if not re.fullmatch("[a-z][a-z0-9_]*", name) or keyword.iskeyword(name):
+        raise ValueError(
+            f"--bundle {bundle}: a bundle's name has lower-case letters, digits and underscores, as mynet."
+        )
+    source = Path(like) if Path(like, "configs").is_dir() else folder.parent / like
+    if not (source / "configs" / "train.json").is_file():
+        known = ", ".join(sorted(path.parents[1].name for path in folder.parent.glob("*/configs/train.json")))
+        raise FileNotFoundError(f"--like {like}: there is no {source}/configs/train.json; there are {known or 'none'}.")
+    tests = folder.parent.parent / "tests" / "bundles" / "tiny"
+    for path in (folder, tests / f"{name}.py"):
+        if path.exists():
+            raise FileExistsError(f"{path} is there already; choose another name, or remove it.")
+
+    configs = {
+        config: _renamed(json.loads(path.read_text()), source.name, name)
+        for config in _CONFIGS
+        if (path := source / "configs" / f"{config}.json").is_file()
+    }
+    configs["train"] |= {"bundle_root": root, "method": name}
+    configs["inference"] |= {"bundle_root": root} | _without_weights(source, configs)
+    configs["metadata"] = _metadata(json.loads((source / "configs" / "metadata.json").read_text()), name)
+    texts = {"name": name, "root": root, "run": _RUN, "configs": f"{root}/configs"}
+    pages = {
+        "README.md": _README.format(**texts, **_tables(source, configs)),
+        "results.md": _RESULTS.format(**texts),
+        "data_license.txt": _data_license(source),
+    }
+    for part in ("configs", "docs", "models"):
+        (folder / part).mkdir(parents=True)
+    for config, content in configs.items():
+        (folder / "configs" / f"{config}.json").write_text(as_config(content) + "\n")
+    shutil.copyfile(source / "configs" / "logging.conf", folder / "configs" / "logging.conf")
+    for page, text in pages.items():
+        (folder / "docs" / page).write_text(text)
+    (folder / "models" / ".gitkeep").touch()
+    print(f"{folder}: {', '.join(path.relative_to(folder).as_posix() for path in sorted(folder.rglob('*.*')))}")
+    known = tests / f"{source.name}.py"
+    if known.is_file():
+        (tests / f"{name}.py").write_text(_tiny(known.read_text(), source.name, name))
+        print(f"{tests / f'{name}.py'}: what the tests must know of it")
+    else:
+        print(f"there is no {known}, so nothing was written for the tests")
+    print(_NEXT.format(**texts))
+    if known.is_file():
+        print(_TEST.format(**texts))
+
+
+def _renamed(value: Any, old: str, name: str) -> Any:
+    """Config or text with the name of a bundle in place of another, but not that of a module or class."""
+    if isinstance(value, str):
+        return re.sub(rf"(?<![\w.]){old}(?!\w)|(?<=demo_){old}(?!\w)", name, value)
+    if isinstance(value, Mapping):
+        return {_renamed(key, old, name): _renamed(item, old, name) for key, item in value.items()}
+    return [_renamed(item, old, name) for item in value] if isinstance(value, list) else value
+
+
+def _without_weights(source: Path, configs: Mapping[str, dict]) -> dict[str, Any]:
+    """Values of inference.json that the weights which ship decide, as they are for the method without weights."""
+    overlay = source / "models" / "model.json"
+    decided = json.loads(overlay.read_text()) if overlay.is_file() else {}
+    train, inference = configs["train"], configs["inference"]
+    values = {key: train.get(key) for key in inference if key in decided and key != "checkpoint"}
+    return {key: value for key, value in values.items() if not str(value).startswith(("$", "@"))}
+
+
+def _metadata(meta: dict[str, Any], name: str) -> dict[str, Any]:
+    """That of another bundle, of a first version."""
+    return meta | {
+        "version": "0.1.0",
+        "changelog": {"0.1.0": "first version"},
+        "name": f"{name}: FILL IN what it does",
+        "task": "FILL IN",
+        "description": "FILL IN",
+        "data_source": "none shipped; see docs/data_license.txt",
+        "eval_metrics": {},
+        "references": ["FILL IN"],
+    }
+
+
+def _tables(source: Path, configs: Mapping[str, dict]) -> dict[str, str]:
+    """What README.md has of configs, and how a list of data is made."""
+    page = source / "docs" / "README.md"
+    found = re.search("^python -m common datalist .*$", page.read_text() if page.is_file() else "", re.M)
+    train = configs["train"]
+    options = [
+        f'| `--{key} "{train[key]}"` | {text} |' if isinstance(train[key], list) else f"| `--{key}` | {text} |"
+        for key, text in _OPTIONS.items()
+        if key in train
+    ]
+    overlays = [f"| `{config}.json` | {text} |" for config, text in _OVERLAYS.items() if config in configs]
+    datalist = found[0] if found else "python -m common datalist --dataset_dir D --help"
+    return {"overlays": "\n".join(overlays), "options": "\n".join(options), "datalist": datalist}
+
+
+def _data_license(source: Path) -> str:
+    """That of another bundle, but for its weights."""
+    paragraphs = (source / "docs" / "data_license.txt").read_text().split("\n\n")
+    return "\n\n".join(text for text in paragraphs if "weights in models/" not in text)
+
+
+def _tiny(code: str, old: str, name: str) -> str:
+    """What the tests know of a bundle, for another that is like it."""
+
+    def arguments() -> Iterator[tuple[str, str]]:
+        (call,) = [n.value for n in ast.parse(code).body if isinstance(n, ast.Assign) and n.targets[0].id == "TINY"]
+        for argument in call.keywords:
+            yield argument.arg, ast.get_source_segment(code, argument.value)
+
+    known = dict(arguments())
+    kept = {key: _renamed(value, old, name) for key, value in known.items() if key not in _TESTED_THERE}
+    kept["like"] = known.get("like", f'"{old}"')
+    return "TINY = dict(\n" + "".join(f"    {key}={value},\n" for key, value in kept.items()) + ")\n"

@@ -1,0 +1,88 @@
+"""``python -m common new``: what it writes trains and is measured as it is, and nothing is overwritten."""
+
+import json
+import shutil
+
+import pytest
+
+from common.commands.new import new
+from tests import forked
+from tests.bundles import runs
+from tests.refused import refused
+
+
+@pytest.fixture
+def bundles(tmp_path):
+    """A folder with a bundle to begin with, in a repository that has what tests know of it."""
+    shutil.copytree(runs.ROOT / "bundles" / "srcnn", tmp_path / "bundles" / "srcnn")
+    tests = tmp_path / "tests" / "bundles" / "tiny"
+    tests.mkdir(parents=True)
+    shutil.copyfile(runs.ROOT / "tests" / "bundles" / "tiny" / "srcnn.py", tests / "srcnn.py")
+    return tmp_path / "bundles"
+
+
+def test_a_new_bundle_trains_and_is_measured(bundles, tmp_path, capsys):
+    new(str(bundles / "mynet"))
+    folder, said = bundles / "mynet", capsys.readouterr().out
+    assert "common/networks/mynet.py" in said and "-k mynet" in said
+    written = {path.name for path in (folder / "configs").iterdir()}
+    names = ("train", "inference", "evaluate", "demo", "tiny", "small", "metadata", "multi_gpu_train")
+    assert written == {*(f"{name}.json" for name in names), "cross_validation.json", "logging.conf"}
+    assert {path.name for path in (folder / "docs").iterdir()} == {"README.md", "results.md", "data_license.txt"}
+    meta = json.loads((folder / "configs" / "metadata.json").read_text())
+    assert meta["version"] == "0.1.0" and list(meta["changelog"]) == ["0.1.0"]
+    assert "--hr" in (folder / "docs" / "README.md").read_text()
+    files = [str(folder / "configs" / f"{name}.json") for name in ("train", "evaluate", "tiny", "demo")]
+    words = ["run", "--config_file", str(files), "--output_dir", tmp_path / "out", "--device", "cpu"]
+    small = {"subjects": 3, "spacing": 4, "datalist": {"hr": "*/*_t1w.nii.gz", "split": [1, 0, 1, 1]}}
+    words += ["--data#simulated", small, "--max_epochs", 1, "--epoch_length", 2]
+    done = forked.command(["monai.bundle", *words], runs.ROOT, tmp_path / "said")
+    assert done.returncode == 0, done.stderr
+    assert set(json.loads((tmp_path / "out" / "table.json").read_text())["summary"]) == {"cubic", "mynet"}
+    overlay = json.loads((tmp_path / "out" / "models" / "model.json").read_text())
+    assert overlay["trained"]["bundle"] == "mynet" and overlay["features"] == [8, 4]
+
+
+@pytest.mark.parametrize("like", sorted(set(runs.TINY)))
+def test_any_bundle_can_be_begun_with(like, tmp_path):
+    """It is like what its tests know of the other, and no value of weights that ship is in it."""
+    new(str(tmp_path / "bundles" / "mynet"), str(runs.ROOT / "bundles" / like))
+    configs = {path.stem: path.read_text() for path in (tmp_path / "bundles" / "mynet" / "configs").glob("*.json")}
+    ours = {name: text for name, text in configs.items() if f"bundles/{like}" in text or f"demo_{like}" in text}
+    assert not ours and json.loads(configs["inference"])["digest"] is None
+    train = json.loads(configs["train"])
+    assert train["method"] == "mynet" and train["bundle_root"].endswith("/mynet")
+
+
+def test_without_tests_it_says_so(bundles, capsys):
+    shutil.rmtree(bundles.parent / "tests")
+    new(str(bundles / "mynet"))
+    said = capsys.readouterr().out
+    assert "nothing was written for the tests" in said and "-k mynet" not in said
+    assert (bundles / "mynet" / "configs" / "train.json").is_file()
+
+
+def test_what_the_tests_know(bundles):
+    """Its terms have its name; what is tested with the other is left to it."""
+    new(str(bundles / "mynet"))
+    values = {}
+    exec((bundles.parent / "tests" / "bundles" / "tiny" / "mynet.py").read_text(), values)
+    known = values["TINY"]
+    assert (known["like"], known["terms"]) == ("srcnn", {"": "mynet/image/l2"})
+    assert not known.keys() & {"degradation", "networks", "budgets"}
+
+
+@pytest.mark.parametrize(
+    ("name", "like", "error", "words"),
+    [
+        ("srcnn", "srcnn", FileExistsError, ["srcnn", "another name"]),
+        ("my-net", "srcnn", ValueError, ["--bundle", "my-net", "mynet"]),
+        ("2net", "srcnn", ValueError, ["2net"]),
+        ("class", "srcnn", ValueError, ["class"]),
+        ("mynet", "srcn", FileNotFoundError, ["--like srcn", "there are srcnn"]),
+    ],
+)
+def test_refused(bundles, name, like, error, words):
+    before = sorted(bundles.parent.rglob("*"))
+    refused(lambda: new(str(bundles / name), like), error, *words)
+    assert sorted(bundles.parent.rglob("*")) == before
