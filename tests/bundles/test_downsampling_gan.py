@@ -281,7 +281,7 @@ def test_networks_of_the_tables(cohort, tmp_path):
         parser = content(None, tmp_path, *row["overlays"], dataset_dir=str(cohort), **override)
         estimation = parser.get_parsed_content("estimation#trainer")
         paper, known = "paper" in row["overlays"], {"train_gaussian", "train_zero_filling"} & {*row["overlays"]}
-        assert parser["run"] == (["@stage_2"] if known else ["@stage_1", "@stage_2"])
+        assert parser["run"] == ("@stage_2" if known else ["@stage_1", "@stage_2"])
         assert (estimation.network.base is None) == (paper or "residual" in override)
         graph, players = estimation.made(kernels=4)
         detail = override.get("kernel_graph#networks#discriminator#detail", not paper)
