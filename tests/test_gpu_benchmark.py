@@ -68,7 +68,7 @@ def test_what_fails_is_said_and_the_rest_measured(tmp_path, monkeypatch, capsys)
     rows = {row["part"]: row for row in json.loads((tmp_path / "gpu.json").read_text())["parts"]}
     assert [part for part in PARTS if "error" not in rows[part]] == ["float32"]
     assert rows["training"]["error"].startswith("FloatingPointError") and "trainer.py:" in rows["training"]["error"]
-    assert "no seconds an iteration" in rows["computing"]["error"] and "no weights" in rows["volume"]["error"]
+    assert "no seconds an iteration" in rows["computing"]["error"] and "model.json" in rows["volume"]["error"]
     said = capsys.readouterr().out
     row = next(line for line in said.splitlines() if line.startswith("srcnn training |"))
     assert row.count("FAILED") == 10 and "FAILED srcnn training resumed: " in said

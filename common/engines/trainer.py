@@ -61,7 +61,7 @@ class AlternatingTrainer(Trainer):
         players: by name, in the order of their turns; one that is None, as an overlay sets it, is left out.
         epoch_length: iterations an epoch; default the length of the batches.
         device: to train on; default that of the data.
-        network: whose weights are kept, and with which ``initial`` is loaded.
+        network: whose weights are kept, and into which ``initial`` is loaded; default that of the validator.
         inferer: kept for MONAI's bundle properties; validation uses it.
         validator: looks at the network after every ``val_interval`` epochs, and after the last; left out where the data
             have nothing to validate with.
@@ -126,6 +126,8 @@ class AlternatingTrainer(Trainer):
     ) -> None:
         device = torch.device(data.device if device is None else device)
         output_dir = output_dir or getattr(data, "output_dir", None)
+        if network is None and validator is not None:
+            network = validator.network
         amp = device.type == "cuda" if amp is None else is_true(amp, "amp")
         resume, overwrite = is_true(resume, "resume"), is_true(overwrite, "overwrite")
         check_whole(max_epochs=max_epochs, **({} if epoch_length is None else {"epoch_length": epoch_length}))

@@ -168,20 +168,10 @@ class EvaluationReport:
             images |= {key: view.cut(volume, affine) for key, volume in {**shown, "HR": truth}.items()}
             reports.save_panels(self.output_dir / reports.PLANES_FILE.format(name), images)
             errors = {key: reports.error(images[key], images["HR"]) for key in shown}
-            if guide is not None:
-                images = {"LR": images["LR"], "guide": view.cut(_unit(guide), affine), **images}
-            reports.panels_figure(self.output_dir / f"{name}.png", name, images, errors, scores)
-            reports.line_profile(
-                self.output_dir / f"{name}_profile.png",
-                lr=_unit(lr),
-                cubic=shown["cubic"],
-                sr=shown[self.method],
-                hr=truth,
-                name=name,
-                affine=affine,
-                factors=factors,
-                offset=offset,
-            )
+            other = {} if guide is None else {"guide": view.cut(_unit(guide), affine)}
+            panels = {"LR": images["LR"], **other, **images}
+            reports.panels_figure(self.output_dir / f"{name}.png", name, panels, errors, scores)
+            reports.panels_profile(self.output_dir / f"{name}_profile.png", name, images)
             if self.report:
                 page = {"cubic": shown["cubic"], self.method: shown[self.method], "HR": truth}
                 page = {key: nib.Nifti1Image(volume, affine) for key, volume in page.items()}

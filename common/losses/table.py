@@ -30,8 +30,8 @@ class LossTable:
             sets it, is left out.
 
     Raises:
-        ValueError: when a row is no list of at least three, has no number or changing weight first, no callable second,
-            or no names after it. The message names the row.
+        ValueError: when a row is no list of at least three, has no number of at least 0 or changing weight first, no
+            callable second, or no names after it. The message names the row.
     """
 
     def __init__(self, rows: Mapping[str, Sequence[Any] | None]) -> None:
@@ -47,6 +47,8 @@ class LossTable:
             weight, loss, *inputs = row
             if isinstance(weight, bool) or not isinstance(weight, (int, float, ChangingWeight)):
                 raise ValueError(f"{label}: the weight is {weight!r}, expected a number or a weight of a schedule.")
+            if isinstance(weight, (int, float)) and weight < 0:
+                raise ValueError(f"{label}: the weight is {weight}, expected 0 or more: a loss is not to grow.")
             if not callable(loss):
                 raise ValueError(f"{label}: the loss is {loss!r}, expected a callable, for example a torch loss.")
             if not all(isinstance(tensor, str) for tensor in inputs):

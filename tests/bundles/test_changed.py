@@ -55,7 +55,7 @@ def test_a_training_takes_what_a_user_changes(bundle, tiny, cohort, tmp_path):
         "+train#handlers": [HANDLER],
     }
     override = {f"players#{player}#optimizer#weight_decay": 0.01, f"players#{player}#clip_norm": 1.0}
-    precision = {"train#trainer#amp": True, "train#trainer#val_interval": 2, **tiny.lasting(4, 2)}
+    precision = {"train#trainer#amp": True, "val_interval": 2, **tiny.lasting(4, 2)}
     done, history = train(bundle, cohort, tmp_path / "run", overlay, **override, **precision)
     losses = {key.removeprefix(f"{player}/") for line in history for key in line if key.startswith(f"{player}/")}
     assert "image/huber" in losses and row not in losses

@@ -274,5 +274,5 @@ def test_the_recipe_for_scans_of_any_contrast(cohort, tmp_path):
     assert loader.any_axis and loader.gains > 0 and loader.zoom > 1 and not loader.contrasts
     profiles = {d.fwhm for d in content("thickening", "weights", **small).degradations}
     assert min(profiles) == 0.7 and max(profiles) == 1.2
-    run(["train", "weights"], tmp_path, **{**small, **SHORT, "trainer#val_interval": 1, "batch_size": 2})
+    run(["train", "weights"], tmp_path, **{**small, **SHORT, "val_interval": 1, "batch_size": 2})
     assert read_overlay(tmp_path / "models" / "model.pt")["slice_axis"] == "auto"

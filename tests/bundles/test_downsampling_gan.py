@@ -146,7 +146,7 @@ def test_the_recipe_for_scans_of_unknown_blur(cohort, tmp_path):
     small = {
         "max_epochs": 1,
         "epoch_length": 2,
-        "train#trainer#val_interval": 5,
+        "val_interval": 5,
         "lr_patch": [12, 12, 1],
         "batch_size": 2,
     }

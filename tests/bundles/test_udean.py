@@ -150,7 +150,7 @@ def test_refused(cohort, tmp_path):
         ([], {"noise_levels": 0.02}, ["noise_levels", "0.02", "a list"]),
         ([], {"features": 8, "reduction": 16}, ["reduction is 16", "at most the 8 features"]),
         ([], {"any_axis": True, "fourier_encoded": ["true", "true", "false"]}, ["not encoded alike"]),
-        ([], {"anchor": -0.1}, ["anchor is negative"]),
+        ([], {"anchor": -0.1}, ["anchor/low_frequency", "the weight is -0.1"]),
         ([], {"dataset_dir": data}, sizes),
     ):
         refused(["train", *overlays], tmp_path / "run", *words, **{"dataset_dir": str(cohort), **override})
@@ -231,7 +231,7 @@ def test_running_mean(cohort, tmp_path):
         now = {key: state["graph"][f"networks.{'lr' if key[0] == 'e' else 'sr'}_{key}"] for key in mean}
         return kept, mean, now
 
-    seldom = {"max_epochs": 2, "train#trainer#val_interval": 2}
+    seldom = {"max_epochs": 2, "val_interval": 2}
     run(names, whole, **seldom, **options)
     assert terms(whole) == DEFAULT and (whole / "out" / "degradation.json").is_file()
     kept, mean, now = weights(whole)

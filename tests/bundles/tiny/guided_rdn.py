@@ -9,7 +9,7 @@ TINY = dict(
         "slice_axis": "SI",
         "data#angle_step": 30,
         "data#scales": [1.0, 0.8],
-        "train#trainer#val_interval": 1,
+        "val_interval": 1,
     },
     degradation=GaussianProfile((2, 2, 1)),
     groups={"target": (0, 1, 2, 3), "validation": (4,), "test": (5,)},
