@@ -27,3 +27,4 @@ class VDSR(nn.Sequential):
             nn.init.zeros_(convolution.bias)
             self.extend([convolution, nn.ReLU()])
         self.pop(-1)
+        self.sizes = {"features": features, "layers": layers}

@@ -51,7 +51,7 @@ def resampled(volume, spacing, shape, affine=runs.AFFINE):
 @pytest.mark.parametrize(("per", "batch_volumes"), [("slice", 2), ("volume", 1)])
 def test_every_slice_or_volume_has_its_kernel(cohort, tmp_path, per, batch_volumes):
     """With the right file and slice, in one part or in several, and none is of air."""
-    options = {"kernel_per": per, "batch_volumes": batch_volumes, "slice_step": 5}
+    options = {"data#kernel_per": per, "data#batch_volumes": batch_volumes, "data#slice_step": 5}
     run(["train"], tmp_path, dataset_dir=str(cohort), run_id="stage_1", **options, **SHORT)
     expected = []
     for subject in TINY.groups["target"]:
@@ -102,7 +102,7 @@ def test_stages_one_by_one(cohort, trained, tmp_path):
 
 def test_interrupted_in_a_part(cohort, tmp_path, monkeypatch):
     """A run stopped in part 2 goes on there; begun anew, nothing old is left; lost kernels are made again."""
-    options = {"dataset_dir": str(cohort), "batch_volumes": 1, "kernel_per": "volume", **SHORT}
+    options = {"dataset_dir": str(cohort), "data#batch_volumes": 1, "data#kernel_per": "volume", **SHORT}
     options |= {f"{section}#trainer#save_minutes": 0 for section in ("estimation", "train")}
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     run(["train"], whole, **options)
@@ -259,7 +259,7 @@ def test_authentic_lr(cohort, tmp_path):
     inner = (slice(2, -2), slice(2, -2))
     np.testing.assert_allclose(found[inner], expected[inner], atol=0.02 * hr.max())
 
-    run(["train"], tmp_path, denoise=True, **options, **SHORT)
+    run(["train"], tmp_path, **options, **SHORT)
     assert {entry["volume"] for entry in read_kernels(tmp_path / "models" / "kernels")} == {str(scan)}
     assert (tmp_path / "models" / "model.pt").is_file()
 
@@ -281,12 +281,13 @@ def test_networks_of_the_tables(cohort, tmp_path):
         parser = content(None, tmp_path, *row["overlays"], dataset_dir=str(cohort), **override)
         estimation = parser.get_parsed_content("estimation#trainer")
         paper, known = "paper" in row["overlays"], {"train_gaussian", "train_zero_filling"} & {*row["overlays"]}
-        assert parser["run"] == (["@stage_2"] if known else ["@stage_1", "@stage_2"])
+        assert parser["run"] == ("@stage_2" if known else ["@stage_1", "@stage_2"])
         assert (estimation.network.base is None) == (paper or "residual" in override)
         graph, players = estimation.made(kernels=4)
-        assert graph.networks["discriminator"].detail == override.get("detail", not paper)
+        detail = override.get("kernel_graph#networks#discriminator#detail", not paper)
+        assert graph.networks["discriminator"].detail == detail
         assert players["downsampling"]._optimizer.keywords["eps"] == pytest.approx(1e-8 / 4)
-        assert (next(estimation.data.parts()).cases[0].slice is None) == (override.get("kernel_per") == "volume")
+        assert (next(estimation.data.parts()).cases[0].slice is None) == (override.get("data#kernel_per") == "volume")
 
 
 def test_few_slices_and_air(cohort, tmp_path, capsys):
@@ -296,7 +297,7 @@ def test_few_slices_and_air(cohort, tmp_path, capsys):
     thick = np.diag([2, 2.2, 5, 1])
     scans = [runs.save(tmp_path / f"sub-{name}_lr.nii.gz", lr, thick) for name in "ab"]
     entries = {**runs.listed(cohort, TINY), "target": [{"lr": scan} for scan in scans]}
-    options = {"dataset_dir": str(runs.datalist(tmp_path / "data", **entries)), "batch_volumes": 1}
+    options = {"dataset_dir": str(runs.datalist(tmp_path / "data", **entries)), "data#batch_volumes": 1}
     run(["train"], tmp_path / "run", run_id="stage_1", **options, **SHORT)
     found = read_kernels(tmp_path / "run" / "models" / "kernels")
     assert [(entry["volume"], entry["slice"]) for entry in found] == [(str(scan), 1) for scan in scans]
@@ -322,14 +323,14 @@ def test_what_cannot_be_trained(cohort, tmp_path):
     patch = ["'source'", "sub-0_t1w.nii.gz: the hr volume has (40, 44, 36)", "smaller lr_patch"]
     for groups, override, words in (
         ({"source": [{"hr": coarse}], "target": [fine]}, {}, [*spacing, "[4.0, 4.4] mm", "LR and HR exchanged"]),
-        ({"target": [{"lr": coarse}, fine]}, {"batch_volumes": 1}, spacing),
+        ({"target": [{"lr": coarse}, fine]}, {"data#batch_volumes": 1}, spacing),
         ({"source": [*entries["source"], {"hr": coarse}]}, {}, median),
-        ({"target": [*entries["target"], small]}, {"batch_volumes": 2}, crop),
+        ({"target": [*entries["target"], small]}, {"data#batch_volumes": 2}, crop),
         ({}, {"lr_patch": [22, 22, 1]}, patch),
-        ({}, {"batch_volumes": 0}, ["batch_volumes is 0", "at least 1"]),
+        ({}, {"data#batch_volumes": 0}, ["batch_volumes is 0", "at least 1"]),
         ({}, {"scale": [2, 1, 1]}, ["scale is [2, 1, 1]", "[n, n, 1]"]),
         ({}, {"slice_axis": "auto"}, ["_t1w.nii.gz: the spacing", "--slice_axis SI"]),
-        ({}, {"denoise": "maybe"}, ["'maybe'", "true or false"]),
+        ({}, {"data#denoise": "maybe"}, ["'maybe'", "true or false"]),
     ):
         data = str(runs.datalist(tmp_path / "data", **{**entries, **groups}))
         message = refused(["train"], tmp_path / "run", *words, dataset_dir=data, **override)
