@@ -203,13 +203,17 @@ def check_digest(path: str | os.PathLike, found: str | None, overlay: Mapping[st
 
 def check_grid(path: str | os.PathLike, overlay: Mapping[str, Any], degradation: Degradation) -> None:
     """Refuse weights that were trained for another scale, or for LR voxels that lie elsewhere."""
-    pairs = [("scale", overlay.get("scale"), list(degradation.factors))]
-    pairs += [("offset of LR voxels", overlay.get("trained", {}).get("offset"), list(degradation.offset))]
-    for name, theirs, ours in pairs:
+    offset = overlay.get("trained", {}).get("offset")
+    # The degradation is no part of an overlay.
+    known = "Lay the config with the degradation that they were trained with over this one, or give --degradation."
+    checks = [
+        ("scale", overlay.get("scale"), list(degradation.factors), f"Leave out what sets it. {_lay(Path(path), True)}"),
+        ("offset of LR voxels", offset, list(degradation.offset), known),
+    ]
+    for name, theirs, ours, advice in checks:
         if theirs is not None and theirs != as_plain(ours):
             raise ValueError(
-                f"{path}: the {name} is {as_plain(ours)}, but these weights were trained with {theirs}. Leave out what "
-                f"sets it. {_lay(Path(path), True)}"
+                f"{path}: the {name} is {as_plain(ours)}, but these weights were trained with {theirs}. {advice}"
             )
 
 

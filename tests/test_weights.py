@@ -87,7 +87,12 @@ def test_what_does_not_belong_together_is_refused(path):
     for begin, *words in (
         (lambda: load(nn.Conv2d(1, 3, 3), path), "a Conv2d", "a Sequential", "mine", "--checkpoint"),
         (lambda: load(network_of(), path, degradation=GaussianProfile((3, 3, 1))), "scale is [3, 3, 1]", "[2, 2, 1]"),
-        (lambda: load(network_of(), path, degradation=KSpaceTruncation((2, 2, 1))), "offset", "[0.0, 0.0, 0.0]", lay),
+        (
+            lambda: load(network_of(), path, degradation=KSpaceTruncation((2, 2, 1))),
+            "offset",
+            "[0.0, 0.0, 0.0]",
+            "--degradation",
+        ),
         (lambda: load(network_of(), path, digest="ab"), "config is that of other weights", lay),
         (lambda: load(network_of(4), path), "(3, 1, 3, 3) float32 instead of (4, 1, 3, 3)", lay),
     ):

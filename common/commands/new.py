@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import ast
+import io
 import json
 import keyword
 import re
 import shutil
 from collections.abc import Iterator, Mapping
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
 from ..io.files import as_config
+from .draw import draw
 
 _CONFIGS = ("train", "inference", "evaluate", "demo", "tiny", "small", "multi_gpu_train", "cross_validation")
 # Not of the new bundle's tests: what they would learn is tested with the bundle that it is like.
@@ -56,6 +59,10 @@ All from the repository's root.
 # apply it
 {run} "['{configs}/inference.json','W/models/model.json']" --dataset_dir LR --output_dir SR
 ```
+
+{diagram}
+
+*Training, as `python -m common draw --bundle {root}` prints it.*
 
 The paper: FILL IN.
 
@@ -139,18 +146,20 @@ def new(bundle: str, like: str = "srcnn") -> None:
     configs["inference"] |= {"bundle_root": root} | _without_weights(source, configs)
     configs["metadata"] = _metadata(json.loads((source / "configs" / "metadata.json").read_text()), name)
     texts = {"name": name, "root": root, "run": _RUN, "configs": f"{root}/configs"}
-    pages = {
-        "README.md": _README.format(**texts, **_tables(source, configs)),
-        "results.md": _RESULTS.format(**texts),
-        "data_license.txt": _data_license(source),
-    }
     for part in ("configs", "docs", "models"):
         (folder / part).mkdir(parents=True)
     for config, content in configs.items():
         (folder / "configs" / f"{config}.json").write_text(as_config(content) + "\n")
     shutil.copyfile(source / "configs" / "logging.conf", folder / "configs" / "logging.conf")
+    with redirect_stdout(io.StringIO()) as diagram:
+        draw(root)
+    pages = {
+        "README.md": _README.format(**texts, **_tables(source, configs), diagram=diagram.getvalue().rstrip()),
+        "results.md": _RESULTS.format(**texts),
+        "data_license.txt": _data_license(source),
+    }
     for page, text in pages.items():
-        (folder / "docs" / page).write_text(text)
+        (folder / "docs" / page).write_text(text, encoding="utf-8")
     (folder / "models" / ".gitkeep").touch()
     print(f"{folder}: {', '.join(path.relative_to(folder).as_posix() for path in sorted(folder.rglob('*.*')))}")
     known = tests / f"{source.name}.py"

@@ -46,12 +46,12 @@ def test_a_new_bundle_trains_and_is_measured(bundles, tmp_path, capsys):
 @pytest.mark.parametrize("like", sorted(set(runs.TINY)))
 def test_any_bundle_can_be_begun_with(like, tmp_path):
     """It is like what its tests know of the other, and no value of weights that ship is in it."""
-    new(str(tmp_path / "bundles" / "mynet"), str(runs.ROOT / "bundles" / like))
-    configs = {path.stem: path.read_text() for path in (tmp_path / "bundles" / "mynet" / "configs").glob("*.json")}
+    new(str(tmp_path / "bundles" / "new_one"), str(runs.ROOT / "bundles" / like))
+    configs = {path.stem: path.read_text() for path in (tmp_path / "bundles" / "new_one" / "configs").glob("*.json")}
     ours = {name: text for name, text in configs.items() if f"bundles/{like}" in text or f"demo_{like}" in text}
     assert not ours and json.loads(configs["inference"])["digest"] is None
     train = json.loads(configs["train"])
-    assert train["method"] == "mynet" and train["bundle_root"].endswith("/mynet")
+    assert train["method"] == "new_one" and train["bundle_root"].endswith("/new_one")
 
 
 def test_without_tests_it_says_so(bundles, capsys):

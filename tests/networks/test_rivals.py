@@ -7,6 +7,7 @@ from torch import nn
 from common.degradations import GaussianProfile
 from common.networks import (
     SRCNN,
+    VDSR,
     DownsamplingNetwork,
     OnInterpolated,
     ReCNN,
@@ -23,6 +24,15 @@ def test_srcnn_is_convolutions_with_relu_between():
     assert [tuple(p.shape) for p in network.parameters() if p.ndim > 1] == [(4, 1, 9, 9), (3, 4, 1, 1), (1, 3, 5, 5)]
     assert network(image).shape == image.shape and network(image).min() < 0
     refused(lambda: SRCNN([64, 32], [9, 5]), ValueError, [9, 5], [64, 32])
+
+
+def test_vdsr_is_twenty_layers_that_keep_the_signal():
+    network, image = VDSR(), torch.randn(1, 1, 32, 32)
+    assert sum(p.numel() for p in network.parameters()) == 664_704 + 1217
+    hidden = nn.Sequential(*list(network)[:-1])(image)
+    assert 0.1 < hidden.square().mean() / image.square().mean() < 10 and network(image).min() < 0
+    assert VDSR(4, 2)(image).shape == image.shape
+    refused(lambda: VDSR(layers=1), ValueError, "layers is 1", "2")
 
 
 def test_the_interpolation_is_added_where_the_residual_is_learned():
