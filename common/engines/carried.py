@@ -128,7 +128,7 @@ def carried(
     handlers: list = [LossHistory(folders.history, validator)]
     best = keep == "best" and validator is not None
     if saved is not None and best:
-        BestModel(saved("model.pt", of=validator.network)).attach(validator)
+        BestModel(saved("model.pt", of=validator.trained)).attach(validator)
     if validator is not None:
         handlers.append(
             ValidationWithInitial(initial if best else None, validator=validator, interval=interval, epoch_level=True)

@@ -127,7 +127,7 @@ class AlternatingTrainer(Trainer):
         device = torch.device(data.device if device is None else device)
         output_dir = output_dir or getattr(data, "output_dir", None)
         if network is None and validator is not None:
-            network = validator.network
+            network = validator.trained
         amp = device.type == "cuda" if amp is None else is_true(amp, "amp")
         resume, overwrite = is_true(resume, "resume"), is_true(overwrite, "overwrite")
         check_whole(max_epochs=max_epochs, **({} if epoch_length is None else {"epoch_length": epoch_length}))

@@ -99,7 +99,7 @@ def test_forms(cohort, learned, tmp_path, form):
 
 def test_registered_guides(cohort, tmp_path):
     """Guides that were moved by 2 mm along each axis are moved back, and each case has its figures."""
-    run(["train"], tmp_path, dataset_dir=str(cohort), registration_error=2.0, register=True, **SHORT)
+    run(["train"], tmp_path, dataset_dir=str(cohort), registration_error=2.0, **{"data#register": True}, **SHORT)
     found = {path.name: json.loads(path.read_text()) for path in (tmp_path / "out").glob("*_registration.json")}
     assert found.keys() == {f"{TINY.case(i)}_registration.json" for i in range(5)}
     for quality in found.values():
@@ -278,7 +278,7 @@ def test_weights_of_another_network(cohort, trained, tmp_path):
         (["train", "evaluate"], {**data, "cascade": 1}, [f"{weights}: ", other]),
         (["train"], {**data, "cascade": 3, "stages": [3]}, [f"{weights}: ", other, "stages.2.head"]),
         (["inference"], bare, [f"{older}: ", "digest"]),
-        (["inference"], {**small, "cascade": 3}, [f"{older}: ", other, "stages.2.head", "sizes"]),
+        (["inference"], {**small, "cascade": 3}, [f"{older}: ", other, "stages.2.head", "older.json"]),
         (["inference"], {**small, "guided": False}, [f"{older}: ", other, "stages.0.branch"]),
         (["inference"], {**small, "scale": [4, 4, 1]}, [f"{older}: ", "1.414", "(scale 2)", "(scale 4)", "set scale"]),
     ):

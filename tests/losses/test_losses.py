@@ -70,14 +70,14 @@ def test_the_anchor_is_the_l1_of_gaussian_low_passes_of_the_mean_slice_or_of_eac
 
 
 def test_the_table_is_a_weighted_sum_of_its_terms():
-    bare = [-0.5, torch.nn.MSELoss(reduction="none"), "sr", "hr"]
+    bare = [0.5, torch.nn.MSELoss(reduction="none"), "sr", "hr"]
     rows = {"cycle/l1": [2, torch.mean, "sr"], "off": [0.0, torch.mean, "nowhere"], "left out": None, "bare": bare}
     table = losses.LossTable(rows)
     assert table.inputs() == {"cycle/l1": ("sr",), "bare": ("sr", "hr")}
     sr = torch.tensor([1.0, 3.0], dtype=torch.bfloat16, requires_grad=True)
     total, parts = table({"sr": sr, "hr": torch.tensor([1.0, 1.0])})
     assert {name: part.mean().item() for name, part in parts.items()} == {"cycle/l1": 2.0, "bare": 2.0}
-    assert total.item() == pytest.approx(2 * 2 - 0.5 * 2)
+    assert total.item() == pytest.approx(2 * 2 + 0.5 * 2)
     assert total.dtype == torch.float32 and all(p.dtype == torch.float32 for p in parts.values())
     assert total.requires_grad and not any(p.requires_grad for p in parts.values())
 
@@ -89,6 +89,7 @@ def test_refused():
         ("@l1", "'@l1', expected [weight, loss"),
         (["@alpha", torch.mean, "sr"], "the weight is '@alpha'"),
         ([True, torch.mean, "sr"], "the weight is True"),
+        ([-0.5, torch.mean, "sr"], "the weight is -0.5, expected 0 or more"),
         ([1.0, "@l1", "sr"], "the loss is '@l1'"),
         ([1.0, torch.mean, ["sr"]], "the inputs are [['sr']]"),
         ([1.0, torch.mean, 1], "the inputs are [1]"),
