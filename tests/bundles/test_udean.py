@@ -106,7 +106,7 @@ def test_parameter_counts():
         assert count(content("network_def", *names)) == expected
     assert content("turns", "train", **IN_PLANE) == 1
     paper = content(None, "train", "paper")
-    network, lr_decoder = map(paper.get_parsed_content, ("network_def", "lr_decoder"))
+    network, lr_decoder = map(paper.get_parsed_content, ("network_def", "graph#networks#lr_decoder"))
     assert count(network, network.encoder, lr_decoder) == 4_764_561
 
 
