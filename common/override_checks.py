@@ -13,7 +13,7 @@ import pydoc
 import re
 import sys
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -21,6 +21,7 @@ from typing import Any
 import torch
 from monai.bundle import ComponentLocator, ConfigParser, ReferenceResolver
 from monai.bundle.config_parser import merge_kv
+from monai.bundle.properties import InferProperties, TrainProperties
 
 from .cli_help import read
 from .errors import INTERRUPTED, Output, report
@@ -32,6 +33,10 @@ _OF_RUN = {
     "workflow_type", "properties_path",
 }  # fmt: skip
 _READ_BY_MONAI = {"imports", "initialize", "run", "finalize"}
+# Keys at the top that MONAI looks up in a bundle, which an overlay may set for it.
+_LOOKED_UP = _READ_BY_MONAI | {
+    known["id"].split("::")[0] for known in (TrainProperties | InferProperties).values() if "id" in known
+}
 _OF_COMPONENTS = {"_target_", "_mode_", "_disabled_", "_requires_", "_desc_"}
 _MOST = 4  # keys that a message proposes
 
@@ -82,10 +87,11 @@ def check(argv: Sequence[str] | None = None) -> None:
             handler.setStream(sys.stdout)
     given = _given(argv)
     ending.with_traceback = is_true(given.pop("traceback", "false") or "true", "--traceback")
-    parser, problems = _merged(given.get("config_file", []))
+    entries = {given.get(name) for name in ("run_id", "init_id", "final_id")}
+    parser, problems = _merged(given.get("config_file", []), entries)
     config = _Config(parser.get())
     ending.go_on = config.going_on()
-    config.read |= {given.get(name) for name in ("run_id", "init_id", "final_id")}
+    config.read |= entries
     overrides = {key: value for key, value in given.items() if key not in _OF_RUN}
     config.add_references(overrides)
     for key, value in overrides.items():
@@ -134,8 +140,13 @@ def _given(argv: Sequence[str]) -> dict[str, Any]:
     return given
 
 
-def _merged(files: str | Sequence[str]) -> tuple[ConfigParser, list[str]]:
-    """Config files, each laid over those before it, and what is wrong with the overlays."""
+def _merged(files: str | Sequence[str], entries: Set[str | None]) -> tuple[ConfigParser, list[str]]:
+    """Config files, each laid over those before it, and what is wrong with the overlays.
+
+    Args:
+        files: paths, or their list as the command line has it.
+        entries: keys that the command line runs.
+    """
     if isinstance(files, str):
         text = files.strip()
         try:
@@ -144,12 +155,18 @@ def _merged(files: str | Sequence[str]) -> tuple[ConfigParser, list[str]]:
             files = [name.strip(" '\"") for name in text.strip("[]()").split(",")]
     parser = ConfigParser(config={})
     new: list[tuple[str, str, str]] = []
-    for file in files:
-        for key, value in ConfigParser.load_config_file(file).items():
+    for number, file in enumerate(files):
+        overlay = ConfigParser.load_config_file(file)
+        own = _Config(overlay)
+        of_weights = {"digest", "trained"} <= overlay.keys()  # which tells of them what no config needs
+        for key, value in overlay.items():
             plain = key.removeprefix("+")
             place, before, left = _reached(plain, parser.get())
-            # Whole sections may be new; what is not there cannot be left out.
-            if left and before and (problem := _Config(parser.get()).unread(plain, "", value is None)):
+            top = _parts(plain)[0]
+            free = number == 0 or of_weights or top in _LOOKED_UP | entries or top.startswith(("_", "run_"))
+            # What a key needs may come later, in this overlay or another; what is not there cannot be left out.
+            checked = left and (before or not (free or own.is_referred_to((top,))))
+            if checked and (problem := _Config(parser.get()).unread(plain, "", value is None)):
                 new.append((file, plain, problem))
             if not left or (isinstance(place, dict) and len(left) == 1):
                 merge_kv(parser, key, value)
@@ -337,11 +354,33 @@ def _is_ours(owner: Any) -> bool:
 
 
 def _parameters(component: dict) -> Mapping[str, inspect.Parameter] | None:
+    """The parameters of a component, with those that its ``**options`` are; None where they cannot be told."""
     made_by = _located(component["_target_"])
     try:
-        return None if made_by is None else inspect.signature(made_by).parameters
+        return None if made_by is None else _with_options(made_by)
     except (TypeError, ValueError):
         return None
+
+
+def _with_options(made_by: Any) -> dict[str, inspect.Parameter]:
+    """Parameters of a class or function; ``**options`` of ours are those of what ``options_of`` names, or of the base.
+
+    Raises:
+        TypeError, ValueError: where they cannot be told.
+    """
+    parameters = dict(inspect.signature(made_by).parameters)
+    rest = [name for name, p in parameters.items() if p.kind is p.VAR_KEYWORD]
+    if not rest:
+        return parameters
+    owner, *bases = [made_by]
+    if isinstance(made_by, type):
+        owner, *bases = [kind for kind in made_by.__mro__ if "__init__" in vars(kind)]
+    # Others' classes, as torch.nn.Identity, may take what they do not pass on.
+    base = bases[0] if bases and str(owner.__module__).startswith(str(__package__)) else object
+    passed_to = vars(owner).get("options_of", base)
+    if passed_to is object:
+        return parameters
+    return {**_with_options(passed_to), **{name: p for name, p in parameters.items() if name not in rest}}
 
 
 def _arguments(component: dict) -> list[str]:

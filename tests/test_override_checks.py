@@ -36,7 +36,8 @@ def own_excepthook(monkeypatch):
 def files(tmp_path):
     paths = [tmp_path / "train.json", tmp_path / "demo.json"]
     paths[0].write_text(json.dumps(CONFIG))
-    paths[1].write_text(json.dumps({"cohort_size": 3, "graph#steps#hr_self": ["sr_decoder", "hr"]}))
+    demo = {"cohort_size": 3, "run_demo": "@cohort_size", "graph#steps#hr_self": ["sr_decoder", "hr"]}
+    paths[1].write_text(json.dumps(demo))
     return [str(path) for path in paths]
 
 
@@ -246,17 +247,60 @@ def test_a_key_that_nothing_would_read_is_answered_with_those_that_were_meant(co
 def test_an_overlay_sets_what_something_reads_and_leaves_out_what_is_there(components, tmp_path):
     over = tmp_path / "overlay.json"
     for content in (
-        {"graph#steps#sr": None, "digest": "of weights", "trained": {"bundle": "srcnn"}, "unknown": None},
+        {"graph#steps#sr": None, "digest": "of weights", "trained": {"bundle": "srcnn"}, "unknown": None, "new": 1},
         {"+train#handlers": [{"_target_": "monai.handlers.StatsHandler"}], "players#generator#steps": 2},
-        {"evaluate": {"evaluator": {}}, "evaluate#evaluator#x": 1, "y": "@evaluate#evaluator#x"},
+        {"evaluate": {"evaluator": {}}, "evaluate#evaluator#x": 1, "run_y": "@evaluate#evaluator#x"},
+        {"fold": 0, "data#fold": "@fold", "device": "cpu", "_note": "x", "run_again": "@data", "other": "@data"},
     ):
         over.write_text(json.dumps(content))
-        run(str([components, str(over)]))
+        run(str([components, str(over)]), "--run_id", "other")
+    # What a key is for may come in a later overlay, and what read it may go.
+    others = [tmp_path / "later.json", tmp_path / "last.json"]
+    over.write_text(json.dumps({"folds": 5, "fold": 0, "data#fold": "@fold"}))
+    others[0].write_text(json.dumps({"data#folds": "@folds"}))
+    others[1].write_text(json.dumps({"data#fold": 1}))
+    run(str([components, str(over), *map(str, others)]))
     for key, value, *words in (
         ("graph#steps#sr2", None, "graph#steps has no such key; did you mean graph#steps#sr?"),
         ("+train#trainer#amo", {}, "no such key; did you mean train#trainer#amp?"),
         ("players#generater#steps", 2, "players has no such key; did you mean players#generator?"),
+        ("residua", True, "the configs have no such key; did you mean residual?"),
+        ("amp", True, "did you mean evaluator#amp or train#trainer#amp or validate#evaluator#amp?"),
+        ("evaluater#amp", True, "did you mean evaluator or"),
+        ("digest", "of nothing trained", "the configs have no such key"),
     ):
         over.write_text(json.dumps({key: value}))
         words = [f"overlay.json: {key.strip('+')}: ", *words]
         refused(lambda: run(str([components, str(over)])), ValueError, *words)
+
+
+OPTIONS = {
+    "data": {"_target_": "common.data.sets.UnpairedInContext"},
+    "network_def": {"_target_": "common.networks.TranslatedTSRCAN"},
+    "join": {"_target_": "torch.nn.Identity"},
+    "train": {"trainer": {"_target_": "common.engines.CascadeTrainer"}},
+    "stage_2": {"trainer": {"_target_": "common.engines.of_stage", "trainer": "@train#trainer"}},
+    "dataset": {"_target_": "common.data.ThickScans"},
+}
+
+
+def test_options_are_those_of_what_they_are_passed_on_to(tmp_path):
+    """Which is the base, or what is named as ``options_of``; others' classes may take anything."""
+    path = tmp_path / "options.json"
+    path.write_text(json.dumps(OPTIONS))
+    for line in (
+        "--data#batch_size 2 --data#margin 2 --network_def#features 8 --train#trainer#amp True --join#anything 2",
+        "--stage_2#trainer#max_epochs 3 --dataset#skip_existing True",
+    ):
+        run(str(path), *line.split())
+    for line, *words in (
+        ("--data#batchsize 2", "data has no such key; did you mean --data#batch_size"),
+        ("--network_def#feature 2", "did you mean --network_def#features?"),
+        ("--train#trainer#amps True", "did you mean --train#trainer#amp"),
+        ("--stage_2#trainer#max_epoch 2", "did you mean --stage_2#trainer#max_epochs"),
+        ("--dataset#skip_existin True", "did you mean --dataset#skip_existing"),
+        ("--dataset#options 2", "dataset has no such key"),
+        ("--amp True", "did you mean --train#trainer#amp or --stage_2#trainer#amp?"),
+        ("--skip_existing True", "did you mean --dataset#skip_existing?"),
+    ):
+        refused(partial(run, str(path), *line.split()), ValueError, *words)

@@ -43,6 +43,8 @@ class CascadeTrainer:
         ValueError: for a stage that the cascade, or its data, do not have.
     """
 
+    options_of = AlternatingTrainer
+
     def __init__(
         self,
         network: Cascade,

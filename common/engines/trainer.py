@@ -381,3 +381,6 @@ def of_stage(trainer: Callable[..., AlternatingTrainer], **own: Any) -> Alternat
         own: further arguments, or those that this stage has others of.
     """
     return trainer(**own)
+
+
+of_stage.options_of = AlternatingTrainer

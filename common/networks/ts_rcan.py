@@ -211,6 +211,8 @@ class TranslatedTSRCAN(nn.Sequential):
         slices, degradation, features, groups, blocks, reduction, residual: as for :class:`TSRCAN`.
     """
 
+    options_of = TSRCAN
+
     def __init__(self, slices: int, degradation: Degradation, **sizes: Any) -> None:
         super().__init__(TSRCAN(slices, **sizes), TSRCAN(slices, degradation, **sizes))
         self.sizes = self.super_resolver.sizes
