@@ -465,7 +465,7 @@ def _write_derived(job: _Job, parser: Any, output: Path, bids: bool) -> None:
 
     network = parser.get_parsed_content("evaluator").network
     # A method that learned from the scan itself has no file of weights.
-    bundle = {**parser["_meta_"], "sha256": getattr(network, "about", {}).get("file_sha256", "unknown")}
+    bundle = {**parser["_meta_"], "sha256": getattr(network, "origin", {}).get("file_sha256", "unknown")}
     result = result_path(output, job.entry["name"], bids=bids)
     print(f"{job.entry['name']} -> {write_derived(job.series, result, _derived(job, output), bundle)}", flush=True)
 

@@ -44,7 +44,7 @@ class AsImages(nn.Module):
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
-        self.network = network
+        self.network, self.sizes = network, getattr(network, "sizes", {})
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         """``(B, 1, H, W)`` to an image."""
