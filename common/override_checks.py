@@ -337,9 +337,14 @@ def _is_ours(owner: Any) -> bool:
 
 
 def _parameters(component: dict) -> Mapping[str, inspect.Parameter] | None:
+    """Of what makes a component; in the place of ``**options`` those of the base class, which these are given to."""
     made_by = _located(component["_target_"])
     try:
-        return None if made_by is None else inspect.signature(made_by).parameters
+        found = None if made_by is None else dict(inspect.signature(made_by).parameters)
+        for base in getattr(made_by, "__mro__", ())[1:-1]:
+            if found and found.pop("options", None):
+                found |= inspect.signature(base).parameters
+        return found
     except (TypeError, ValueError):
         return None
 
