@@ -172,7 +172,7 @@ def test_weights_of_ones_own_bring_their_overlay(models, tmp_path):
     refused(lambda: offers(None, {"checkpoint": str(own)}), ValueError, own, "name a --bundle")
     assert len(offers("srcnn", {"checkpoint": str(own)})) == 1
     own.with_suffix(".json").unlink()
-    words = own, "no own.json beside it", "overlay --checkpoint"
+    words = own, "no own.json, which", "overlay --checkpoint"
     refused(lambda: offers("srcnn", {"checkpoint": str(own)}), FileNotFoundError, *words)
     refused(lambda: offers(None, {"checkpoint": "none.pt"}), FileNotFoundError, "--checkpoint none.pt")
 

@@ -54,7 +54,7 @@ def super_resolve(
         output_dir: default the folder super_resolved beside the file, or in the folder.
         guide: a finer scan of another contrast of the same person: its file, or a pattern such as "**/*_t1w.nii.gz"
             for the guides of many scans, which are paired by subject.
-        subject: pattern of the part of a path that tells the subject; default as BIDS has it, sub-<label>.
+        subject: pattern of the part of a path that names the subject; default as BIDS has it, sub-<label>.
         bundle: name or folder of a bundle, to take no other; then also for scans unlike those of its training. Those
             that learn from the scan itself, zssr and smore, need no weights.
         scale: for example "[2,2,1]", to take no weights of another; then also for scans unlike those of the training.
@@ -67,7 +67,7 @@ def super_resolve(
         dry_run: whether only to say what would be done with each scan, with warnings about it; nothing is written.
         override: keys of a bundle's inference.json, for example --slice_axis SI, --device cpu or --evaluator#amp True;
             where a bundle does not know a key it changes nothing, and a line says so. Of --checkpoint FILE.pt the
-            overlay FILE.json beside it is taken too.
+            overlay FILE.json is taken too.
 
     Raises:
         FileNotFoundError: when there is no such path, or no scan in it.

@@ -43,7 +43,7 @@ class Scans(Dataset):
         contrast: of the simulated scan.
         lr: pattern of the scans' files where each has a guide.
         guide: pattern of the guides' files; None for scans without guides.
-        subject: pattern of the part of a path that tells the subject; see :func:`common.data.find_pairs`.
+        subject: pattern of the part of a path that names the subject; see :func:`common.data.find_pairs`.
         skip_existing: whether scans are left out whose results are there whole.
         shard: such as "3/16", the share of the scans that is done here; None for all.
         bids: whether results are named as BIDS derivatives.

@@ -113,7 +113,7 @@ class KernelEstimation:
                 ).run()
 
     def made(self, kernels: int) -> tuple[TensorGraph, dict[str, Player]]:
-        """Graph and players for so many kernels."""
+        """Graph and players for this number of kernels."""
 
         def sized(part: Any) -> Any:
             return part if part is None or isinstance(part, nn.Module) else part(kernels=kernels)

@@ -35,7 +35,7 @@ class OnnxNetwork(nn.Module):
     It runs on the CPU, or on the GPU where onnxruntime-gpu is installed; the result is on the input's device.
 
     Args:
-        path: of the file, models/model.onnx of an exported bundle, with its overlay models/model.json beside it. The
+        path: of the file, models/model.onnx of an exported bundle, with its overlay models/model.json. The
             attribute ``origin`` is as that of a network from :func:`common.weights.load`.
         digest: of the weights, as the config has it; None where it does not say.
         degradation: of the config; the overlay must have the same scale and place of LR voxels.
