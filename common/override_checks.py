@@ -67,9 +67,9 @@ def check(argv: Sequence[str] | None = None) -> None:
         argv: the command line; default that of this process.
 
     Raises:
-        ValueError: with each override, and each key of an overlay, that nothing would read, and the keys that were
-            meant; with each override of another kind than the config's value; with each overlay that sets to null what
-            no config has.
+        ValueError: with each override and each overlay's key that nothing would read, and the keys that were meant.
+            With each override of another kind than the config's value. With each overlay that sets to null what no
+            config has.
     """
     argv = list(sys.argv if argv is None else argv)
     if "run" not in argv[1:2] or Path(argv[0]).parent.name != "bundle":

@@ -18,7 +18,7 @@ from .base import Sets, heads
 
 
 class Pairs(Sets):
-    """Pairs of LR and HR volumes in plane, for methods that learn from them; LR is made of HR where it is not there.
+    """Pairs of LR and HR volumes in plane. LR is made of HR where it is not there.
 
     Args:
         group: whose HR volumes it learns from, "source" or "target".
