@@ -66,15 +66,15 @@ def check(argv: Sequence[str] | None = None) -> None:
     command line of ``python -m monai.bundle run`` when a run starts. In another program, such as a server that loads
     the bundle, it does nothing.
 
-    With ``--traceback True`` the traceback stands above the message.
+    With ``--traceback True`` the traceback is printed above the message.
 
     Args:
         argv: the command line; default that of this process.
 
     Raises:
-        ValueError: with each override, and each key of an overlay, that nothing would read, and the keys that were
-            meant; with each override of another kind than the config's value; with each overlay that sets to null what
-            no config has.
+        ValueError: with each override and each overlay's key that nothing would read, and the keys that were meant.
+            With each override of another kind than the config's value. With each overlay that sets to null what no
+            config has.
     """
     argv = list(sys.argv if argv is None else argv)
     if "run" not in argv[1:2] or Path(argv[0]).parent.name != "bundle":
@@ -128,7 +128,7 @@ class _Ending:
 
 
 def _says_why(record: logging.LogRecord) -> bool:
-    """Whether a line of a log is none of ignite's that an engine ends, for no reason: by Ctrl-C, which we tell of."""
+    """Whether a log line is other than ignite's on an engine that Ctrl-C ended: that has a message of its own."""
     return not record.getMessage().endswith("is terminating due to exception: ")
 
 
@@ -312,7 +312,7 @@ def _leaves(value: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str,
 
 
 def _reached(key: str, content: dict) -> tuple[Any, list[str], list[str]]:
-    """How far a key leads: what stands there, and the key's parts up to it and after it."""
+    """How far a key leads: what is there, and the key's parts up to it and after it."""
     parts = list(_parts(key))
     place: Any = content
     for depth, part in enumerate(parts):
@@ -390,7 +390,7 @@ def _arguments(component: dict) -> list[str]:
 
 
 def _takes(component: dict, name: str) -> bool:
-    """Whether a component has an argument of a name, as far as can be told."""
+    """Whether a component has an argument of a name, as far as is known."""
     parameters = _parameters(component)
     return (
         parameters is None

@@ -138,7 +138,7 @@ def load(
         option: what the path is called where it is set, for messages.
 
     Returns:
-        The network, on the device, in evaluation mode. Its attribute ``about`` has what the overlay says under
+        The network, on the device, in evaluation mode. Its attribute ``origin`` has what the overlay says under
         ``trained``, with ``path``, ``sha256`` and ``file_sha256``.
 
     Raises:
@@ -175,7 +175,7 @@ def load(
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
     file_sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
-    network.about = {**trained, "sha256": found, "path": str(path), "file_sha256": file_sha256}
+    network.origin = {**trained, "sha256": found, "path": str(path), "file_sha256": file_sha256}
     return to_channels_last(network, device).eval()
 
 

@@ -123,7 +123,7 @@ def offers(bundle: str | None, overrides: Mapping[str, Any], options: Sequence[s
         options: other names that a misspelt key may have meant.
 
     Raises:
-        FileNotFoundError: when there is no such bundle, no such checkpoint, or no overlay beside it.
+        FileNotFoundError: when there is no such bundle, no such checkpoint, or no overlay of it.
         ValueError: when no bundle has a key that is overridden.
     """
     if "checkpoint" in overrides:
@@ -225,8 +225,8 @@ def _bundle_of(checkpoint: Path, bundle: str | None) -> str:
     overlay = read_overlay(checkpoint)
     if overlay is None:
         raise FileNotFoundError(
-            f"--checkpoint {checkpoint}: there is no {checkpoint.stem}.json beside it, which says what they are; copy "
-            f"it there. For weights of an earlier version {called('overlay')} --checkpoint {checkpoint} makes it."
+            f"--checkpoint {checkpoint}: there is no {checkpoint.stem}.json, which says what they are, in its folder; "
+            f"copy it there. For weights of an earlier version {called('overlay')} --checkpoint {checkpoint} makes it."
         )
     said = overlay["trained"].get("bundle")
     if bundle is None and said is None:

@@ -231,6 +231,7 @@ def test_a_key_that_nothing_would_read_is_answered_with_those_that_were_meant(co
         ("--train#trainer#amo True", "train#trainer has no such key; did you mean --train#trainer#amp?"),
         ("--simulated#spacing 2", "did you mean --data#simulated \"{'spacing': ...}\"?"),
         ("--data#simulated#a#b 2", "data has no simulated yet; give --data#simulated \"{'a': {'b': ...}}\"."),
+        ("--data#folsd 2", "data has no such key; did you mean --data#fold or --data#folds?"),  # of its base
         ("--adam#weight_decay 2", "the configs have no such key; did you mean --players#generator#optimizer#weig"),
         ("--train#metric 3", "train has no such key."),
         ("--values#rat 3", "did you mean --values#rate?"),

@@ -66,7 +66,7 @@ def test_the_overlay_is_a_config_and_the_weights_are_a_plain_state_dict(path, tm
     assert files == [file.read_bytes() for file in (saved(path, iteration=8, psnr=30.5), path.with_suffix(".json"))]
     loaded = load(network_of(seed=1), path, digest=overlay["digest"], degradation=PROFILE)
     assert not loaded.training and digest_of(loaded.state_dict()) == overlay["digest"]
-    assert loaded.about.items() > {**overlay["trained"], "path": str(path), "sha256": overlay["digest"]}.items()
+    assert loaded.origin.items() > {**overlay["trained"], "path": str(path), "sha256": overlay["digest"]}.items()
     other = tmp_path / "other"
     refused(lambda: saved(other / "models" / "a.pt", sizes={"a": torch.device("cpu")}), ValueError, "sizes", "JSON")
     assert not (other / "models").exists()

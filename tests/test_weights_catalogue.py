@@ -137,7 +137,7 @@ def test_overlays_say_which_weights_there_are(models):
     workflow = offer.workflow([{"image": "a#b.nii"}], output_dir=moved / "a#b", slice_axis="SI")
     workflow.initialize()
     evaluator = workflow.parser.get_parsed_content("evaluator")
-    assert evaluator.network.about["path"] == str(moved / "model.pt")
+    assert evaluator.network.origin["path"] == str(moved / "model.pt")
     assert evaluator.data_loader.dataset.data == ({"image": "a#b.nii"},) and workflow.parser["slice_axis"] == "SI"
     for changes, words in (
         ({"scale": "2x2x1"}, "scale is '2x2x1', expected three numbers"),
@@ -164,7 +164,7 @@ def test_weights_of_ones_own_bring_their_overlay(models, tmp_path):
     (offer,) = offers(None, {"checkpoint": str(own)})
     assert (offer.name, offer.overlay, offer.there) == ("srcnn 4x4x1", own.with_suffix(".json"), True)
     network = offer.workflow([], output_dir=tmp_path).parser.get_parsed_content("evaluator").network
-    assert network.about["path"] == str(own)
+    assert network.origin["path"] == str(own)
     refused(lambda: offers("other", {"checkpoint": str(own)}), ValueError, own, "weights of srcnn", "--bundle other")
     overlay = json.loads(own.with_suffix(".json").read_text())
     del overlay["trained"]["bundle"]
@@ -172,7 +172,7 @@ def test_weights_of_ones_own_bring_their_overlay(models, tmp_path):
     refused(lambda: offers(None, {"checkpoint": str(own)}), ValueError, own, "name a --bundle")
     assert len(offers("srcnn", {"checkpoint": str(own)})) == 1
     own.with_suffix(".json").unlink()
-    words = own, "no own.json beside it", "overlay --checkpoint"
+    words = own, "no own.json, which", "overlay --checkpoint"
     refused(lambda: offers("srcnn", {"checkpoint": str(own)}), FileNotFoundError, *words)
     refused(lambda: offers(None, {"checkpoint": "none.pt"}), FileNotFoundError, "--checkpoint none.pt")
 

@@ -183,5 +183,5 @@ def ablate(
         listing = "\n  ".join(f"{run.title}: {failure}" for run, failure in failures)
         raise RunsFailedError(
             f"{len(failures)} of {len(runs)} runs failed, the others are done:\n  {listing}\nThe log.txt of each "
-            "that began tells the rest; --resume True runs only what is missing."
+            "that began says more; --resume True runs only what is missing."
         )

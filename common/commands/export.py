@@ -39,7 +39,7 @@ def export(bundle: str, output_dir: str = "dist", checkpoint: str | None = None)
     Args:
         bundle: folder of the bundle, for example bundles/udean.
         output_dir: for the folder and the zip; an earlier export of the same bundle there is replaced.
-        checkpoint: file of the weights, with their overlay beside it; default models/model.pt of the bundle.
+        checkpoint: file of the weights, with their overlay; default models/model.pt of the bundle.
 
     Raises:
         FileNotFoundError: when there is no such bundle.
@@ -108,7 +108,7 @@ def export(bundle: str, output_dir: str = "dist", checkpoint: str | None = None)
 
 
 def _read_overlays(weights: Path, alone: bool) -> tuple[dict[str, dict], list[str]]:
-    """Overlays of weights, and of those beside them unless they go alone, by the name to be; and what is wrong."""
+    """Overlays of weights by their new names, unless ``alone`` with those in the same folder; and what is wrong."""
     files = {} if alone else {path.stem: path for path in sorted(weights.parent.glob("model_*.json"))}
     overlays: dict[str, dict] = {}
     problems = []

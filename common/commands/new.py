@@ -115,7 +115,7 @@ def new(bundle: str, like: str = "srcnn") -> None:
 
     Args:
         bundle: the folder to make, for example bundles/mynet. Its last part is the method's name.
-        like: the bundle that it begins as: one beside it by its name, or a folder.
+        like: the bundle that it begins as: the name of one in the same folder, or a folder.
 
     Raises:
         FileExistsError: when the folder is there.

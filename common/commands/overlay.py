@@ -20,8 +20,8 @@ _RECORD = {"bundle", "version", "network", "settings", "defaults", "sha256"}
 def overlay(checkpoint: str, bundle: str | None = None) -> None:
     """Write the overlay of weights of an earlier version, which kept what they are within their file.
 
-    The overlay lies beside the weights, with the ending .json; they stay as they are. What the bundle's configs do not
-    know is left out, with a line.
+    The overlay has the weights' name with the ending .json; the weights stay as they are. What the bundle's configs do
+    not know is left out, with a line.
 
     Args:
         checkpoint: the weights, a .pt file.
@@ -34,9 +34,9 @@ def overlay(checkpoint: str, bundle: str | None = None) -> None:
     """
     path = Path(checkpoint)
     state = load_state(path, "cpu")
-    beside = path.with_suffix(".json")
-    if beside.exists():
-        raise FileExistsError(f"{beside} is there already; remove it to make it anew.")
+    file = path.with_suffix(".json")
+    if file.exists():
+        raise FileExistsError(f"{file} is there already; remove it to make it anew.")
     said = _said_in(path)
     if digest_of(state) != said["sha256"]:
         raise ValueError(f"{path}: the weights are others than it says (their SHA-256); get a whole file.")
@@ -57,7 +57,7 @@ def overlay(checkpoint: str, bundle: str | None = None) -> None:
         **said.get("training", {}),
     }
     write_overlay(path, {"checkpoint": str(path.absolute()), "digest": said["sha256"], "trained": trained, **sizes})
-    print(f"{beside} says what {path.name} is")
+    print(f"{file} says what {path.name} is")
     if left_out := sorted(values.keys() - known):
         print(f"left out, as {root.name} does not know it: {', '.join(left_out)}")
 
@@ -71,8 +71,8 @@ def _said_in(path: Path) -> dict[str, Any]:
             said = json.loads(archive.read(names[0])) if names else {}
     if not _RECORD <= said.keys():
         raise ValueError(
-            f"{path}: the weights do not say what they are. Write {path.stem}.json beside them by hand, like that of "
-            "other weights, or lay a config with their sizes over inference.json."
+            f"{path}: the weights do not say what they are. Write {path.stem}.json in their folder by hand, as that "
+            "of other weights, or lay a config with their sizes over inference.json."
         )
     return said
 

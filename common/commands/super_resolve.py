@@ -54,7 +54,7 @@ def super_resolve(
         output_dir: default the folder super_resolved beside the file, or in the folder.
         guide: a finer scan of another contrast of the same person: its file, or a pattern such as "**/*_t1w.nii.gz"
             for the guides of many scans, which are paired by subject.
-        subject: pattern of the part of a path that tells the subject; default as BIDS has it, sub-<label>.
+        subject: pattern of the part of a path that names the subject; default as BIDS has it, sub-<label>.
         bundle: name or folder of a bundle, to take no other; then also for scans unlike those of its training. Those
             that learn from the scan itself, zssr and smore, need no weights.
         scale: for example "[2,2,1]", to take no weights of another; then also for scans unlike those of the training.
@@ -67,7 +67,7 @@ def super_resolve(
         dry_run: whether only to say what would be done with each scan, with warnings about it; nothing is written.
         override: keys of a bundle's inference.json, for example --slice_axis SI, --device cpu or --evaluator#amp True;
             where a bundle does not know a key it changes nothing, and a line says so. Of --checkpoint FILE.pt the
-            overlay FILE.json beside it is taken too.
+            overlay FILE.json is taken too.
 
     Raises:
         FileNotFoundError: when there is no such path, or no scan in it.
@@ -465,7 +465,7 @@ def _write_derived(job: _Job, parser: Any, output: Path, bids: bool) -> None:
 
     network = parser.get_parsed_content("evaluator").network
     # A method that learned from the scan itself has no file of weights.
-    bundle = {**parser["_meta_"], "sha256": getattr(network, "about", {}).get("file_sha256", "unknown")}
+    bundle = {**parser["_meta_"], "sha256": getattr(network, "origin", {}).get("file_sha256", "unknown")}
     result = result_path(output, job.entry["name"], bids=bids)
     print(f"{job.entry['name']} -> {write_derived(job.series, result, _derived(job, output), bundle)}", flush=True)
 

@@ -33,7 +33,7 @@ def training_range(
         config_file: the configs of the training, one or a list, for example bundles/udean/configs/train.json.
         group: of the data list, whose volumes the training learns from: source or target.
         transform: attribute of the configs' ``data`` that reads an entry, and gives "lr".
-        checkpoint: the training's weights, with their overlay beside them, to write the range into.
+        checkpoint: the training's weights, whose overlay the range is written into.
         finer: by which factor pixels in plane were made finer in training than the volumes', as ``zoom`` of ct_guided.
         override: keys of the configs to set, as for the training: --dataset_dir D.
 
@@ -53,8 +53,8 @@ def training_range(
     overlay = None
     if checkpoint is not None and (overlay := read_overlay(checkpoint)) is None:
         raise FileNotFoundError(
-            f"{checkpoint}: there is no {Path(checkpoint).stem}.json beside it to write into; leave --checkpoint out, "
-            "and lay what is printed over inference.json."
+            f"{checkpoint}: there is no {Path(checkpoint).stem}.json in its folder to write into; leave --checkpoint "
+            "out, and lay what is printed over inference.json."
         )
     # Degradations may be drawn at random.
     set_determinism(0)

@@ -40,11 +40,10 @@ class Scans(Dataset):
         training_range: that scans are compared with; None for that of the weights, where their overlay has one.
         across_slices: the scale [1, 1, n] of a method that makes slices thinner, which refuses scans without thick
             ones; None for other methods.
-        transform: reads an entry, in the place of :meth:`steps`.
         contrast: of the simulated scan.
         lr: pattern of the scans' files where each has a guide.
         guide: pattern of the guides' files; None for scans without guides.
-        subject: pattern of the part of a path that tells the subject; see :func:`common.data.find_pairs`.
+        subject: pattern of the part of a path that names the subject; see :func:`common.data.find_pairs`.
         skip_existing: whether scans are left out whose results are there whole.
         shard: such as "3/16", the share of the scans that is done here; None for all.
         bids: whether results are named as BIDS derivatives.
@@ -63,7 +62,6 @@ class Scans(Dataset):
         slice_axis: str | None = "auto",
         training_range: Mapping[str, Sequence[float]] | None = None,
         across_slices: Sequence[float] | None = None,
-        transform: Callable | None = None,
         contrast: str = "t1w",
         lr: str | None = None,
         guide: str | None = None,
@@ -77,10 +75,10 @@ class Scans(Dataset):
     ) -> None:
         self.bids, self.shard = is_true(bids, "bids"), shard
         self._place = (dataset_dir, contrast, lr, guide, subject, is_true(skip_existing, "skip_existing"))
-        self._slice_axis, self._training_range, self._given = slice_axis, training_range, transform
+        self._slice_axis, self._training_range = slice_axis, training_range
         self._denoise, self._lr_spacing = is_true(denoise, "denoise"), lr_spacing
         self._factor = None if across_slices is None else check_across_slices(whole=False, scale=across_slices)
-        super().__init__([] if data is None else data, transform)
+        super().__init__([] if data is None else data)
         self._found = data is not None
 
     def find(
@@ -96,9 +94,8 @@ class Scans(Dataset):
             degradation: from HR to a scan, of which a simulated one is made.
             trained_on: the range of the scans that the weights were trained on, where no other was given.
         """
-        if self._given is None:
-            compared = CheckTrainingRanged("image", training_range=self._training_range or trained_on)
-            self.transform = Compose(self.steps(compared, output_dir, degradation))
+        compared = CheckTrainingRanged("image", training_range=self._training_range or trained_on)
+        self.transform = Compose(self.steps(compared, output_dir, degradation))
         if self._found:
             return
         dataset_dir, contrast, lr, guide, subject, skip = self._place

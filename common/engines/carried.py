@@ -116,7 +116,7 @@ def carried(
         resume: whether to go on from a state.
         minutes: between states.
         further: handlers of the config, which act before a state is saved.
-        invalidates: files beside those of later stages that build on this one.
+        invalidates: files that build on this stage, besides those of later stages.
 
     Raises:
         ValueError: when ``keep`` is neither.

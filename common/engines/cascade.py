@@ -30,7 +30,7 @@ class CascadeTrainer:
         network: the cascade; ``model.pt`` holds all its stages.
         data: the scans, which have an ``at_stage``, with the device and the folder of the histories,
             ``history_1.jsonl`` and so on.
-        graph: the forward pass of a stage, in which the cascade stands for the network of the stage.
+        graph: the forward pass of a stage, in which the cascade takes the place of the stage's network.
         players: of a stage, by name.
         inferer: of the whole cascade.
         validator: called with ``data`` and ``inferer`` of a stage; in JSON a validation with ``"_mode_": "callable"``.

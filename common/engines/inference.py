@@ -44,8 +44,8 @@ class Inference(CaseEvaluator):
         amp_kwargs: of ``torch.autocast``; default bfloat16.
 
     Raises:
-        FileNotFoundError, ValueError: when the weights are missing, or do not belong to the config; or when there are
-            none, the network brings none, and the inferer does not learn either.
+        FileNotFoundError, ValueError: when the weights are missing, or do not belong to the config. Without weights: when
+            the network brings none, and the inferer does not learn.
         PermissionError, NotADirectoryError: when ``output_dir`` cannot be written to.
     """
 
@@ -71,7 +71,7 @@ class Inference(CaseEvaluator):
 
         check_writable(output_dir)
         if checkpoint is None:
-            if not hasattr(network, "about") and not getattr(inferer, "learns", True):
+            if not hasattr(network, "origin") and not getattr(inferer, "learns", True):
                 raise ValueError(
                     "iterations is 0 and there are no weights, so that nothing but interpolation would come out: give "
                     "--iterations, or lay the overlay of weights over the config."
@@ -79,7 +79,7 @@ class Inference(CaseEvaluator):
             network = network.to(device).eval()
         else:
             network = load(network, checkpoint, device, digest, degradation)
-        path = getattr(network, "about", {}).get("path")
+        path = getattr(network, "origin", {}).get("path")
         overlay = (None if path is None else read_overlay(path)) or {}
         network = network if prepare is None else prepare(network)
         dataset.find(str(output_dir), degradation, overlay.get("training_range"))

@@ -23,9 +23,9 @@ from .trainer import AlternatingTrainer
 class KernelEstimation:
     """Estimates the kernels of LR scans part after part, each with networks of its own.
 
-    What is made anew for each part is given as callables, in JSON with ``"_mode_": "callable"``: graph, players, those
-    of the graph's networks that hold something for each kernel, and the players' schedules. The latter two are called
-    with ``kernels``, their number. An optimizer's ``eps`` is that of one kernel: losses are means over all kernels, and
+    What is made anew for each part is given as callables, in JSON with ``"_mode_": "callable"``. These are the graph,
+    the players, the graph's networks that hold something for each kernel, and the players' schedules. The latter two
+    are called with ``kernels``, their number. An optimizer's ``eps`` is that of one kernel: losses are means over all kernels, and
     so it is divided by their number.
 
     Part 2 writes ``history_kernels_2.jsonl`` and its like, ``training_state_kernels_2.pt`` and ``kernels_2.json``, see
@@ -34,8 +34,8 @@ class KernelEstimation:
     Args:
         max_epochs: epochs of each part.
         epoch_length: iterations an epoch.
-        data: :class:`common.data.sets.UnknownBlur`, whose ``parts`` are loaders of crops, with the device, the
-            folders of the histories and of the kernels, and the seed, which the first weights of each part have too.
+        data: :class:`common.data.sets.UnknownBlur`, whose ``parts`` are loaders of crops. It gives the device,
+            the folders of the histories and of the kernels, and the seed of each part's first weights.
         graph: gives the forward pass.
         players: by name; each gives a player.
         network: that is trained next, with the kernels.
@@ -113,7 +113,7 @@ class KernelEstimation:
                 ).run()
 
     def made(self, kernels: int) -> tuple[TensorGraph, dict[str, Player]]:
-        """Graph and players for so many kernels."""
+        """Graph and players for this number of kernels."""
 
         def sized(part: Any) -> Any:
             return part if part is None or isinstance(part, nn.Module) else part(kernels=kernels)

@@ -55,8 +55,8 @@ class AlternatingTrainer(Trainer):
     Args:
         max_epochs: epochs to train.
         data: sets of :mod:`common.data.sets`, whose ``batches`` give ``{name: tensor}``; or such batches themselves.
-            With a ``set_iteration`` method they are told at each epoch how many batches were drawn before, so that a
-            resumed run draws what the first would have.
+            A ``set_iteration`` method of theirs is called at each epoch with the number of batches drawn before: a
+            resumed run then draws what the first would have.
         graph: the forward pass.
         players: by name, in the order of their turns; one that is None, as an overlay sets it, is left out.
         epoch_length: iterations an epoch; default the length of the batches.

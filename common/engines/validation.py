@@ -64,7 +64,7 @@ class Validation(SupervisedEvaluator):
         """Read the volumes, where they have not been read."""
         if not self.data_loader:
             volumes = self.data.validation
-            with torch.random.fork_rng(devices=[]):  # which MONAI's loader would seed anew in the midst of a training
+            with torch.random.fork_rng(devices=[]):  # MONAI's loader would seed it anew during training
                 self.data_loader = DataLoader(volumes, batch_size=1)
             self.state.epoch_length = len(self.data_loader)
             amp, kwargs = self.precision

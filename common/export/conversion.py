@@ -151,7 +151,7 @@ def _to_onnx(network: nn.Module, parser: ConfigParser, path: Path) -> None:
     free = {0: torch.export.Dim.DYNAMIC} | {
         axis: torch.export.Dim.DYNAMIC for axis, size in enumerate(spatial, start=2) if size == "n"
     }
-    digest = network.about["sha256"]
+    digest = network.origin["sha256"]
     names, example, shapes = ["image"], [torch.rand(_shapes(parser)[1])], [free]
     network = copy.deepcopy(network).to(memory_format=torch.contiguous_format)
     for name, values in _further_inputs(network).items():

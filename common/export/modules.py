@@ -32,9 +32,9 @@ def strings_in(value: Any) -> Iterator[str]:
 def needed_modules(configs: Iterable[str], docs: str = "") -> list[Path]:
     """The files of this package that configs need, with all that these files import of it in turn.
 
-    A package's ``__init__.py`` imports every module beside it, so names are followed to the modules that define them.
-    The commands that the docs (``python -m common <command>``), or messages in the code
-    (:func:`common.cli_help.called`), tell people to run belong to it.
+    A package's ``__init__.py`` imports all its modules, so names are followed to the modules that define them. Commands
+    that the docs (``python -m common <command>``) or messages in the code (:func:`common.cli_help.called`) name belong
+    to it.
 
     Args:
         configs: every string value of the configs.

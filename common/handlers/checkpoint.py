@@ -84,7 +84,7 @@ def validated(evaluator: Engine) -> dict[str, Any]:
 
 
 def _training(weights: Path) -> dict[str, Any]:
-    """What the overlay beside weights says of their training: the iteration, and metrics of a validation."""
+    """What the overlay of weights says of their training: the iteration, and metrics of a validation."""
     trained = (read_overlay(weights) or {}).get("trained", {})
     return {key: value for key, value in trained.items() if key not in ("bundle", "version", "network", "offset")}
 

@@ -20,7 +20,7 @@ class DegradationReport:
     ``{"noise": [0.02, ...], "axes": [{"frequencies": [...], "window": [...], "kernel": [...]}, ...]}``: the loader's
     ``noise_levels``, in units of the image; for the axes of the volume, that of the slices coming last, frequencies in
     cycles an HR voxel, the window over k-space there (1 along an axis that is left as it is), and the kernel in HR
-    voxels. The picture lies beside it. A training without a player for the degradation leaves nothing.
+    voxels. The picture is in the same folder. A training without a player for the degradation leaves nothing.
 
     Args:
         output_dir: folder of the file.

@@ -219,10 +219,10 @@ def _other(
 
 def _about(engine: Engine) -> dict[str, object]:
     """What made the case's result, for its page."""
-    about = getattr(engine.network, "about", {})
+    origin = getattr(engine.network, "origin", {})
     return {
-        "Bundle": about.get("bundle"),
-        "BundleVersion": about.get("version"),
+        "Bundle": origin.get("bundle"),
+        "BundleVersion": origin.get("version"),
         "Weights": provenance.weights_of(engine.network, None),
         "Adapted": getattr(engine.inferer, "said", None),
         "Warnings": getattr(getattr(engine, "case", None), "warnings", ()),  # only a CaseEvaluator records them

@@ -13,8 +13,8 @@ from .orthogonal import OrthogonalInferer
 class ZeroShotInferer(ConsistentInferer):
     """Runs a network for images over an interpolated volume, across each axis whose images become finer.
 
-    Of each image there are its mirrored forms, and turned ones where the volume becomes finer in plane; the mean over
-    the directions is made to agree with the scan.
+    Each image is mirrored, and turned too where the volume becomes finer in plane. The mean over the directions is made
+    to agree with the scan.
 
     Args:
         degradation: from HR to the scan, of factors [n, n, n], [n, n, 1] or [1, 1, n].

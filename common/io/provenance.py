@@ -63,16 +63,16 @@ def weights_of(network: nn.Module, checkpoint: str | os.PathLike | None) -> dict
 
     Nothing for a network that had no weights to begin with.
     """
-    about = getattr(network, "about", {})
-    if "path" not in about and checkpoint is None:
+    origin = getattr(network, "origin", {})
+    if "path" not in origin and checkpoint is None:
         return {}
-    path = Path(about.get("path", checkpoint))
+    path = Path(origin.get("path", checkpoint))
     found = {"File": path.name}
-    if "file_sha256" in about:
-        found["FileSha256"] = about["file_sha256"]
+    if "file_sha256" in origin:
+        found["FileSha256"] = origin["file_sha256"]
     elif path.is_file():
         found["FileSha256"] = hashlib.sha256(path.read_bytes()).hexdigest()
-    return {**found, **({"Sha256": about["sha256"]} if "sha256" in about else {})}
+    return {**found, **({"Sha256": origin["sha256"]} if "sha256" in origin else {})}
 
 
 def versions() -> dict[str, str]:

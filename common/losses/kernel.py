@@ -84,7 +84,7 @@ class KernelSchedule:
 
     They begin as ``first``. Every ``interval`` iterations the weight of "bicubic" is multiplied by ``decay``, from the
     first time on that the term is found below ``threshold``: a decay that has begun goes on, whatever the term does.
-    Where the weight has fallen below ``late_below``, the weights are those of ``late``. In a
+    Where the weight has fallen below 0.005, the weights are those of ``late``. In a
     :class:`~common.losses.LossTable`, a row's weight is ``schedule["<name>"]``.
 
     Args:
@@ -94,7 +94,6 @@ class KernelSchedule:
         threshold: of the bicubic term, in units of normalised intensity.
         interval: iterations between decays.
         decay: factor of a decay.
-        late_below: of the weight of the bicubic term.
 
     Raises:
         ValueError: when ``first`` has no "bicubic", or ``late`` a name that ``first`` has not.
@@ -108,7 +107,6 @@ class KernelSchedule:
         threshold: float = 0.4,
         interval: int = 200,
         decay: float = 0.01,
-        late_below: float = 0.005,
     ) -> None:
         unknown = [name for name in ("bicubic", *late) if name not in first]
         if unknown:
@@ -116,7 +114,7 @@ class KernelSchedule:
         self.weights = {name: torch.full((kernels,), float(weight)) for name, weight in first.items()}
         self.begun = self.weights["bicubic"]
         self.late = dict(late)
-        self.threshold, self.interval, self.decay, self.late_below = threshold, interval, decay, late_below
+        self.threshold, self.interval, self.decay = threshold, interval, decay
         self.iteration = 0
 
     def __getitem__(self, name: str) -> ScheduledWeight:
@@ -141,7 +139,7 @@ class KernelSchedule:
         weight = torch.where(decays, weight * self.decay, weight)
         self.weights["bicubic"] = weight
         for name, value in self.late.items():
-            self.weights[name] = torch.where(weight < self.late_below, value, self.weights[name])
+            self.weights[name] = torch.where(weight < 0.005, value, self.weights[name])
 
     def state_dict(self) -> dict[str, Any]:
         """The weights and the iteration."""

@@ -35,8 +35,8 @@ class OnnxNetwork(nn.Module):
     It runs on the CPU, or on the GPU where onnxruntime-gpu is installed; the result is on the input's device.
 
     Args:
-        path: of the file, models/model.onnx of an exported bundle, with its overlay models/model.json beside it. The
-            attribute ``about`` is as that of a network from :func:`common.weights.load`.
+        path: of the file, models/model.onnx of an exported bundle, with its overlay models/model.json. The
+            attribute ``origin`` is as that of a network from :func:`common.weights.load`.
         digest: of the weights, as the config has it; None where it does not say.
         degradation: of the config; the overlay must have the same scale and place of LR voxels.
 
@@ -75,9 +75,9 @@ class OnnxNetwork(nn.Module):
             check_grid(path, overlay, degradation)
         check_digest(path, found, overlay, digest)
         file_sha256 = hashlib.sha256(content).hexdigest()
-        self.about = {**overlay.get("trained", {}), "path": str(path), "file_sha256": file_sha256}
+        self.origin = {**overlay.get("trained", {}), "path": str(path), "file_sha256": file_sha256}
         if found is not None:
-            self.about["sha256"] = found
+            self.origin["sha256"] = found
         self.inputs = {value.name for value in self.session.get_inputs()}
 
     def forward(self, image: torch.Tensor, choice: int = -1) -> torch.Tensor:

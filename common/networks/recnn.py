@@ -31,7 +31,7 @@ class ReCNN(nn.Module):
         if layers < 2:
             raise ValueError(f"layers is {layers}, expected at least 2: the first and the last convolution.")
         guided = is_true(guided, "guided")
-        self.sizes = {"guided": guided, "features": features, "layers": layers}
+        self.sizes = {"features": features, "layers": layers}
         widths = [1 + guided, *[features] * (layers - 1), 1]
         self.body = nn.Sequential()
         for a, b in pairwise(widths):

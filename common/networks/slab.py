@@ -44,7 +44,7 @@ class AsImages(nn.Module):
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
-        self.network = network
+        self.network, self.sizes = network, getattr(network, "sizes", {})
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         """``(B, 1, H, W)`` to an image."""
@@ -98,7 +98,7 @@ class SlabEncoder(nn.Module):
     def forward(self, slab: torch.Tensor, turn: torch.Tensor | None = None) -> torch.Tensor:
         """Slabs ``(B, 1, H, W, slices)`` to features ``(B, features, H / stride, W / stride)``.
 
-        ``turn``, ``(B, 3)`` or ``(1, 3)``, says which axis of the volume lies along H, W and Z of each slab, None for
+        ``turn``, ``(B, 3)`` or ``(1, 3)``, says which axis of the volume lies along H, W and Z of each slab. None is for
         0, 1 and 2. Only the last is read, and only with ``turns``.
         """
         features = slab_to_channels(slab)

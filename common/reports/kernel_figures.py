@@ -72,13 +72,13 @@ def kernel_sheet(path: str | os.PathLike, kernels: Sequence[Mapping[str, Any]], 
     save_figure(figure, path)
 
 
-def kernel_errors(kernels: torch.Tensor, truth: torch.Tensor, others: Mapping[str, torch.Tensor]) -> str:
+def kernel_errors(kernels: torch.Tensor, truth: torch.Tensor, compare_with: Mapping[str, torch.Tensor]) -> str:
     """A table of how far kernels are from the one that made the LR scans, ``|k - k'| / |k'|``.
 
     Args:
         kernels: the estimated ones, ``(N, K, K)``.
         truth: ``(K, K)``.
-        others: kernels to compare them with, ``(K, K)`` each, by name.
+        compare_with: further kernels, ``(K, K)`` each, by name.
 
     Returns:
         The table, to print.
@@ -96,5 +96,5 @@ def kernel_errors(kernels: torch.Tensor, truth: torch.Tensor, others: Mapping[st
     lines = [f"{'kernel':<28}{'error':>16}{'FWHM (px)':>16}{'angle':>9}"]
     lines.append(line("the one that made the scans", truth, "-"))
     lines.append(line(f"estimated ({len(errors)})", kernels.mean(dim=0), spread))
-    lines += [line(name, kernel, f"{kernel_error(kernel, truth):.3f}") for name, kernel in others.items()]
+    lines += [line(name, kernel, f"{kernel_error(kernel, truth):.3f}") for name, kernel in compare_with.items()]
     return "\n".join(lines)

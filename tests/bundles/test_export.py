@@ -118,8 +118,8 @@ def test_forms(bundle, tiny, exported, tmp_path):
     scripted = torch.jit.load(files[0])
     assert digest_of(scripted.state_dict()) == overlay["digest"]
     onnx = OnnxNetwork(files[1], overlay["digest"])
-    about = {**overlay["trained"], "sha256": overlay["digest"], "path": str(files[1])}
-    assert {key: onnx.about[key] for key in about} == about
+    origin = {**overlay["trained"], "sha256": overlay["digest"], "path": str(files[1])}
+    assert {key: onnx.origin[key] for key in origin} == origin
     for batch, *plane in SHAPES:
         x = torch.rand(batch, image["num_channels"], *plane, *image["spatial_shape"][2:])
         choices = tiny.network.get(

@@ -237,8 +237,8 @@ def test_what_they_say_they_are(bundle):
         parser["bundle_root"] = str(folder)
         keys = ("network_def", "checkpoint", "digest", "degradation")
         network, checkpoint, digest, degradation = (parser.get_parsed_content(key) for key in keys)
-        about = load(network, checkpoint, digest=digest, degradation=degradation).about
-        assert (about["bundle"], Path(about["path"]), about["sha256"]) == (bundle, folder / "models" / file, digest)
+        origin = load(network, checkpoint, digest=digest, degradation=degradation).origin
+        assert (origin["bundle"], Path(origin["path"]), origin["sha256"]) == (bundle, folder / "models" / file, digest)
         assert len(overlay["training_range"]) > 5
         known = alone.keys() | json.loads((folder / "configs" / "train.json").read_text()).keys()
         assert overlay.keys() - {"trained"} <= known, "a key that no config has is misspelt"

@@ -79,7 +79,7 @@ def test_a_result_says_where_it_comes_from(bundle, tmp_path, capsys):
     assert nib.load(out / "ä scan_sr.nii.gz").header["descrip"].item() == b"super-resolved 2x2x1 by method 1.2.3"
     # Weights that know themselves are named as they say.
     network = torch.nn.Identity()
-    network.about = {"path": "/other/best.onnx", "file_sha256": "ff", "sha256": "ee", "bundle": "method"}
+    network.origin = {"path": "/other/best.onnx", "file_sha256": "ff", "sha256": "ee", "bundle": "method"}
     infer(bundle, path, out, network)
     weights = read(out / "ä scan_sr.json")["SuperResolution"]["Weights"]
     assert weights == {"File": "best.onnx", "FileSha256": "ff", "Sha256": "ee"}

@@ -141,7 +141,7 @@ def find_bundle(path: Path) -> Path:
 def read_overrides(argv: Sequence[str], bundle: Path) -> tuple[dict[str, Any], list[str]]:
     """Take ``--KEY VALUE`` for keys of the bundle's ``inference.json`` out of a command line.
 
-    Beneath a ``--checkpoint`` lies the overlay beside it, which says what these weights are.
+    The overlay of a ``--checkpoint``, which says what these weights are, is read before the other keys.
 
     Returns:
         The values by key, read as JSON where they are JSON, and the rest of the command line.
@@ -153,8 +153,8 @@ def read_overrides(argv: Sequence[str], bundle: Path) -> tuple[dict[str, Any], l
             parser.add_argument(f"--{key}", type=_json_or_text)
     found, rest = parser.parse_known_args(argv)
     overrides = vars(found)
-    if "checkpoint" in overrides and (beside := Path(str(overrides["checkpoint"])).with_suffix(".json")).is_file():
-        overrides = {**_read(beside), **overrides}
+    if "checkpoint" in overrides and (overlay := Path(str(overrides["checkpoint"])).with_suffix(".json")).is_file():
+        overrides = {**_read(overlay), **overrides}
     return overrides, rest
 
 
@@ -175,7 +175,7 @@ def check_guide(bundle: Path, overrides: Mapping[str, Any], guide: str | None) -
 
 
 def _is_guided(bundle: Path, overrides: Mapping[str, Any]) -> bool:
-    """Whether the bundle takes a guide: its weights say so, unless they are told otherwise."""
+    """Whether the bundle takes a guide: its weights say so, unless an override says otherwise."""
     return str({**_config(bundle), **overrides}.get("guided", False)).lower() == "true"
 
 

@@ -188,7 +188,7 @@ class BundleOperator(MonaiBundleInferenceOperator):
         return self._inferer(data, self.network, **kwargs)
 
     def _send_output(self, value: MetaTensor, name: str, metadata: dict, op_output, context) -> None:
-        bundle = {**self._parser["_meta_"], "sha256": self.network.about["file_sha256"]}
+        bundle = {**self._parser["_meta_"], "sha256": self.network.origin["file_sha256"]}
         voxels = np.swapaxes(torch.as_tensor(value)[0].numpy(), 0, 2)
         affine = np.asarray(value.affine, dtype=np.float64)
         op_output.emit(Image(voxels, {"affine": affine, "bundle": bundle}), name)

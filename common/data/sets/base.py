@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 import torch
 from monai.data import Dataset
+from monai.transforms import Compose
 
 from ...degradations import Degradation
 from ...transforms import LoadScand, MakeLRd
@@ -24,15 +25,17 @@ def heads(subjects: int, split: Sequence[float], **options: Any) -> dict[str, An
 class Sets:
     """Volumes for training, validation and test, read when they are first asked for.
 
-    Each kind of sets has ``train``, ``batches``, ``validation`` and ``test``; ``batch_keys`` are the names of what a
-    batch holds, and ``validates`` says whether there is anything to validate with.
+    Each kind of sets has ``train`` and ``batches`` too; ``batch_keys`` are the names of what a batch holds.
 
     Args:
         dataset_dir: folder with ``dataset.json``; None for a cohort that is simulated in ``output_dir/data``.
         output_dir: folder of the run, which a trainer takes too.
-        simulated: arguments of :func:`common.data.simulation.cohort.simulated_cohort` that differ from the kind's own.
         degradation: from HR to LR, whose grids the network has.
+        batch_size: patches in a batch.
+        scan_degradation: that makes LR of HR instead, on the same grids; default ``degradation``.
+        seed: of what is drawn.
         slice_axis: axis across the slices, "LR", "AP", "SI" or "auto"; None for "auto", or for that of simulated heads.
+        simulated: arguments of :func:`common.data.simulation.cohort.simulated_cohort` that differ from the kind's own.
         folds: of a cross-validation over the subjects of all groups but validation; None for the groups as they are.
         fold: that is held out, from 0.
         device: where volumes for training are kept, and where a trainer trains.
@@ -40,16 +43,18 @@ class Sets:
 
     SIMULATED: ClassVar[Mapping[str, Any]] = {}
     batch_keys: Sequence[str] = ("hr", "lr")
-    validates = True
-    scan_degradation: Degradation  # that makes LR of HR
+    may_lack_validation = False  # whether nothing validates where the validation group has no HR
 
     def __init__(
         self,
         dataset_dir: str | None,
         output_dir: str,
-        simulated: Mapping[str, Any] | None,
         degradation: Degradation,
+        batch_size: int,
+        scan_degradation: Degradation | None = None,
+        seed: int = 0,
         slice_axis: str | None = None,
+        simulated: Mapping[str, Any] | None = None,
         folds: int | None = None,
         fold: int = 0,
         device: torch.device | str = "cpu",
@@ -57,7 +62,9 @@ class Sets:
         self._dataset_dir, self.output_dir = dataset_dir, output_dir
         self._simulated = {**self.SIMULATED, **(simulated or {})}
         self._slice_axis, self._folds, self._fold = slice_axis, folds, fold
-        self.degradation, self.device = degradation, device
+        self.degradation, self.scan_degradation = degradation, scan_degradation or degradation
+        self.seed, self.device = seed, device
+        self._patches: dict[str, Any] = {"batch_size": batch_size, "seed": seed, "device": device}
         self.scale, self.offset = list(degradation.factors), list(degradation.offset)
 
     @cached_property
@@ -81,8 +88,7 @@ class Sets:
     ) -> list[dict]:
         """Entries of a group, as :func:`~common.data.lists.datalist.load_datalist`; or of the fold in its place.
 
-        Of a cross-validation, "test" is what the fold holds out, and any other group but validation all the rest; where
-        validation is empty, the first scan that trains validates.
+        Of a cross-validation, "test" is what the fold holds out, and any other group but validation all the rest.
         """
         if self._folds is None:
             return load_datalist(self.dataset_dir, group, kinds, needs, optional)
@@ -97,10 +103,33 @@ class Sets:
             MakeLRd("hr", degradation=self.scan_degradation, like=self.degradation, allow_missing_keys=True),
         ]
 
+    @cached_property
+    def load(self) -> Compose:
+        """Reads an entry."""
+        return Compose(self.scans())
+
     def cached(self, entries: Sequence[Mapping], load: Callable, keys: Sequence[str], training: bool) -> VolumeCache:
         """Volumes held ready; those for training where it trains."""
         return VolumeCache(entries, load, keys, self.device if training else "cpu")
 
-    def as_read(self, entries: Sequence[Mapping], load: Callable) -> Dataset:
-        """Volumes that are read one by one."""
-        return Dataset(entries, load)
+    def validating(self, kinds: str | Sequence[str] = SCANS) -> list[dict]:
+        """Entries to validate with; of a cross-validation without such, the first with HR that trains."""
+        found = self.listed("validation", kinds, "hr", self.may_lack_validation)
+        if found or self._folds is None:
+            return found
+        return [entry for entry in self.listed("source", kinds) if "hr" in entry][:1]
+
+    @property
+    def validates(self) -> bool:
+        """Whether there is anything to validate with."""
+        return not self.may_lack_validation or bool(self.validating())
+
+    @cached_property
+    def validation(self) -> VolumeCache:
+        """Volumes to validate with, "hr" and "lr"."""
+        return self.cached(self.validating(), self.load, SCANS, False)
+
+    @property
+    def test(self) -> Dataset:
+        """Volumes to measure with, "hr" and "lr"."""
+        return Dataset(self.listed("test", SCANS, "hr"), self.load)

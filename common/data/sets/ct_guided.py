@@ -56,7 +56,7 @@ class CTGuided(ThickSlices):
             "test": "sub-009/*_t1w.nii.gz,sub-010/*_t1w.nii.gz",
         },
     }
-    _may_lack_validation = True
+    may_lack_validation = True
     batch_keys = ("hr", "hr_recoloured", "gains", "lr", "prior_ct", "prior_mr")
 
     def __init__(
@@ -94,9 +94,9 @@ class CTGuided(ThickSlices):
         """That of the scans here."""
         return super().slice_axis
 
-    @property
-    def _validated(self) -> list[dict]:
-        return self.listed("validation", SCANS, "hr", True)
+    def validating(self, kinds: str | Sequence[str] = SCANS) -> list[dict]:
+        """Entries to validate with, of a cross-validation too those of the validation group alone."""
+        return self.listed("validation", kinds, "hr", True)
 
     @cached_property
     def learned_from(self) -> list[dict]:
@@ -148,7 +148,7 @@ class CTGuided(ThickSlices):
         return ThroughPlaneLoader(self.source, self.train, **self._patches)
 
     def in_batches(self, batch_size: int) -> CTGuided:
-        """The same volumes, in batches of so many patches: for one stage of several."""
+        """The same volumes, in batches of another size, for another stage."""
         _ = self.source, self.train  # loaded, so that both hold them
         other = copy.copy(self)
         other._patches = {**self._patches, "batch_size": batch_size}

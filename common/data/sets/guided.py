@@ -26,15 +26,12 @@ class Guided(Sets):
     """Scans in plane, each with a guide of the same subject, for methods that learn from HR or from the scans alone.
 
     Args:
-        dataset_dir, output_dir, degradation, slice_axis, simulated, folds, fold, device: as for :class:`Sets`.
-        scan_degradation: that makes LR of HR instead, on the same grids; default ``degradation``.
         hr_patch: pixels along the edge of an HR patch.
         margin: pixels around it that its degradation needs.
-        batch_size: patches in a batch.
         guided: whether there are guides. Without, a batch's "guide" has no channel.
         target: makes HR of a scan, so that no HR is looked at; None to learn from HR.
         group: that it learns from, "source" or "target"; with ``case`` any.
-        angle_step: patches are turned by multiples of so many degrees.
+        angle_step: patches are turned by multiples of this, in degrees.
         scales: factors by which patches may be rescaled.
         register: whether guides are registered to their scans, see :class:`common.transforms.ResampleGuided`.
         registration_error: millimetres by which guides are moved along each axis.
@@ -42,7 +39,7 @@ class Guided(Sets):
         contrasts: pairs of an HR scan's and its guide's contrast. Each scan is learned from once for each pair, which
             takes the place of the first pair in the names of its files.
         case: number from 0 of the one scan of ``group`` that training, validation and test are to have; None for all.
-        seed: of the patches that are drawn.
+        degradation, options: as for :class:`Sets`.
 
     Raises:
         ValueError: for a degradation that does not act in plane alone.
@@ -58,15 +55,12 @@ class Guided(Sets):
 
     def __init__(
         self,
-        dataset_dir: str | None,
-        output_dir: str,
+        *,
         degradation: Degradation,
         hr_patch: int,
         margin: int,
-        batch_size: int,
         guided: bool | str = True,
         target: StageTargetd | None = None,
-        scan_degradation: Degradation | None = None,
         group: str = "target",
         angle_step: int = 90,
         scales: Sequence[float] = (1.0,),
@@ -75,30 +69,22 @@ class Guided(Sets):
         guide_shift: float = 0.0,
         contrasts: Sequence[Sequence[str]] | None = None,
         case: int | None = None,
-        seed: int = 0,
-        slice_axis: str | None = None,
-        simulated: Mapping[str, Any] | None = None,
-        folds: int | None = None,
-        fold: int = 0,
-        device: torch.device | str = "cpu",
+        **options: Any,
     ) -> None:
         in_plane(scale=degradation.factors)
         if group == "source":
             listed = {**self.SIMULATED["datalist"], "split": [5, 0, 1, 2]}
-            simulated = {"subjects": 8, "datalist": listed, **(simulated or {})}
-        super().__init__(dataset_dir, output_dir, simulated, degradation, slice_axis, folds, fold, device)
-        self.scan_degradation = scan_degradation or degradation
+            options["simulated"] = {"subjects": 8, "datalist": listed, **(options.get("simulated") or {})}
+        super().__init__(degradation=degradation, **options)
         self.guides = ["guide"] if is_true(guided, "guided") else []
         self.target, self.group, self.contrasts, self.case = target, group, contrasts, case
         self._register, self._registration_error = register, registration_error
-        self._patches = {
+        self._patches |= {
             "patch": hr_patch,
             "margin": margin,
             "angles": range(0, 360, angle_step),
             "scales": scales,
             "guide_shift": guide_shift,
-            "batch_size": batch_size,
-            "seed": seed,
             "group": group,
         }
 
@@ -160,7 +146,7 @@ class Guided(Sets):
     @cached_property
     def batches(self) -> SliceLoader:
         """Batches of patches, "hr", "hr_context" and "guide"."""
-        return _Batches(self.train, device=self.device, **self._patches)
+        return _Batches(self.train, **self._patches)
 
     @cached_property
     def validation(self) -> VolumeCache:
@@ -171,7 +157,7 @@ class Guided(Sets):
     @property
     def test(self) -> Dataset:
         """Volumes to measure with, "hr", "lr" and "guide"."""
-        return self.as_read(self._entries("test"), self.load)
+        return Dataset(self._entries("test"), self.load)
 
 
 class _Batches(SliceLoader):

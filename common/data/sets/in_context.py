@@ -8,7 +8,7 @@ from typing import Any
 
 from monai.transforms import Compose, CopyItemsd, Lambdad
 
-from ...degradations import BandLimit, Degradation
+from ...degradations import BandLimit
 from ...physics.noise import noise_levels as measured_noise
 from ...transforms import LoadScand, RandMisalignd
 from ...values import is_true
@@ -45,13 +45,12 @@ class UnpairedInContext(Unpaired):
     See :class:`common.data.UnpairedSlabLoader` for what these are.
 
     Args:
-        dataset_dir, output_dir, degradation, lr_patch, batch_size: as for :class:`Unpaired`.
         margin: HR voxels around the HR slab in "hr_context".
         fourier_encoded: whether each axis is Fourier-encoded: there "hr_context" is within the band of LR.
         any_axis: whether slabs are cut across any axis of the volumes; None for True where the axes are alike.
         noise_levels: of the target's scans, standard deviations; None for what their air shows.
         training_noise: that the network is trained on; None for ``noise_levels``.
-        options: further arguments of :class:`Unpaired`.
+        options: of :class:`Unpaired`.
 
     Attributes:
         turns: kinds of slabs in a batch, by the axis across them: 3 with ``any_axis``, else 1.
@@ -60,13 +59,11 @@ class UnpairedInContext(Unpaired):
         ValueError: as :class:`Unpaired`, or when ``any_axis`` is true and the axes are not encoded alike.
     """
 
+    may_be_paired = False
+
     def __init__(
         self,
-        dataset_dir: str | None,
-        output_dir: str,
-        degradation: Degradation,
-        lr_patch: int | Sequence[int],
-        batch_size: int,
+        *,
         margin: int,
         fourier_encoded: Sequence[bool] = (True, True, True),
         any_axis: bool | str | None = None,
@@ -74,13 +71,13 @@ class UnpairedInContext(Unpaired):
         training_noise: Sequence[float] | None = None,
         **options: Any,
     ) -> None:
-        super().__init__(dataset_dir, output_dir, degradation, lr_patch, batch_size, **options)
+        super().__init__(**options)
         self.fourier_encoded = [is_true(encoded, "fourier_encoded") for encoded in fourier_encoded]
         self.any_axis = across_any_axis(any_axis, self.scale, self.fourier_encoded)
         self.turns = 3 if self.any_axis else 1
         self.batch_keys = ("hr", "hr_context", "lr", "noise", "training_noise", "turn", "lr_turn")
         self._noise_levels = noise_levels
-        self._slabs |= {"margin": margin, "any_axis": self.any_axis, "training_noise": training_noise}
+        self._patches |= {"margin": margin, "any_axis": self.any_axis, "training_noise": training_noise}
 
     @cached_property
     def load_source(self) -> Compose:
@@ -106,4 +103,4 @@ class UnpairedInContext(Unpaired):
         """Batches of slabs, with context and noise."""
         source = self.train
         levels = measured_noise(self.target.items) if self._noise_levels is None else self._noise_levels
-        return UnpairedSlabLoader(source=source, target=self.target, noise_levels=levels, **self._slabs)
+        return UnpairedSlabLoader(source=source, target=self.target, noise_levels=levels, paired=False, **self._patches)

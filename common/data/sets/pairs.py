@@ -6,11 +6,8 @@ from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any, ClassVar
 
-import torch
-from monai.data import Dataset
 from monai.transforms import Compose
 
-from ...degradations import Degradation
 from ...physics.scale import in_plane, patch_of
 from ...transforms import DenoiseSlicesd, LoadScand, MakeLRd, RegisterLRd
 from ...values import is_true
@@ -21,19 +18,16 @@ from .base import Sets, heads
 
 
 class Pairs(Sets):
-    """Pairs of LR and HR volumes in plane, for methods that learn from them; LR is made of HR where it is not there.
+    """Pairs of LR and HR volumes in plane. LR is made of HR where it is not there.
 
     Args:
-        dataset_dir, output_dir, degradation, slice_axis, simulated, folds, fold, device: as for :class:`Sets`.
-        scan_degradation: that makes LR of HR instead, on the same grids; default ``degradation``.
         group: whose HR volumes it learns from, "source" or "target".
         lr_patch: voxels of an LR patch along both axes in plane, or ``[n, n, 1]``.
-        batch_size: patches in a batch.
         turned: whether pairs are mirrored and turned, where the degradation treats these alike.
         chance: whether each pair comes with a number that is drawn for it.
         register: whether a known LR volume is brought onto its HR volume before it is learned from.
         denoise: whether the LR volumes that are learned from are denoised.
-        seed: of the patches that are drawn.
+        options: of :class:`Sets`.
 
     Raises:
         ValueError: for a degradation that does not act in plane alone.
@@ -43,39 +37,25 @@ class Pairs(Sets):
 
     def __init__(
         self,
-        dataset_dir: str | None,
-        output_dir: str,
-        degradation: Degradation,
+        *,
         lr_patch: int | Sequence[int],
-        batch_size: int,
-        scan_degradation: Degradation | None = None,
         group: str = "source",
         turned: bool | str = False,
         chance: bool | str = False,
         register: bool | str = False,
         denoise: bool | str = False,
-        seed: int = 0,
-        slice_axis: str | None = None,
-        simulated: Mapping[str, Any] | None = None,
-        folds: int | None = None,
-        fold: int = 0,
-        device: torch.device | str = "cpu",
+        **options: Any,
     ) -> None:
-        super().__init__(dataset_dir, output_dir, simulated, degradation, slice_axis, folds, fold, device)
-        self.scan_degradation = scan_degradation or degradation
+        super().__init__(**options)
         in_plane(scale=self.scale)
         self.group = group
-        self._patches = {
-            "lr_patch": patch_of(lr_patch),
-            "batch_size": batch_size,
-            "turned": is_true(turned, "turned") and degradation.turns_alike() and self.scan_degradation.turns_alike(),
-            "chance": is_true(chance, "chance"),
-            "seed": seed,
-        }
+        alike = self.degradation.turns_alike() and self.scan_degradation.turns_alike()
+        self._patches |= {"turned": is_true(turned, "turned") and alike, "chance": is_true(chance, "chance")}
+        self._patches |= {"lr_patch": patch_of(lr_patch), "factors": self.degradation.factors}
         self.batch_keys = ("hr", "lr", "chance") if self._patches["chance"] else ("hr", "lr")
         self._register, self._denoise = is_true(register, "register"), is_true(denoise, "denoise")
 
-    @property
+    @cached_property
     def load(self) -> Compose:
         """Reads an entry to measure with it."""
         return self._load(training=False)
@@ -104,16 +84,4 @@ class Pairs(Sets):
     @cached_property
     def batches(self) -> PairedSlabLoader:
         """Batches of patches, "hr" and "lr"."""
-        factors = self.degradation.factors
-        return PairedSlabLoader(volumes=self.train, factors=factors, device=self.device, **self._patches)
-
-    @cached_property
-    def validation(self) -> VolumeCache:
-        """Volumes to validate with, "hr" and "lr"."""
-        entries = self.listed("validation", SCANS, "hr") or self.listed(self.group, SCANS, "hr")[:1]
-        return self.cached(entries, self.load, SCANS, False)
-
-    @property
-    def test(self) -> Dataset:
-        """Volumes to measure with, "hr" and "lr"."""
-        return self.as_read(self.listed("test", SCANS, "hr"), self.load)
+        return PairedSlabLoader(volumes=self.train, **self._patches)

@@ -24,25 +24,22 @@ class SourcePairs(Unpaired):
     LR is made of HR where it is not there. Validation and test are those of :class:`Unpaired`.
 
     Args:
-        dataset_dir, output_dir, degradation, lr_patch, batch_size: as for :class:`Unpaired`.
         source_degradation: that makes LR of the source's HR; default ``degradation``.
         copies: of each HR volume, each mirrored at random along each axis before LR is made of it. Scans with LR of
             their own are taken once, as they are.
         registered: whether HR that was moved (``misaligned``) is registered to LR again.
         fourier_encoded, any_axis: as for :class:`UnpairedInContext`.
-        options: further arguments of :class:`Unpaired`.
+        options: of :class:`Unpaired`.
 
     Attributes:
         turns: kinds of slabs in a batch, by the axis across them.
     """
 
+    may_be_paired = False
+
     def __init__(
         self,
-        dataset_dir: str | None,
-        output_dir: str,
-        degradation: Degradation,
-        lr_patch: int | Sequence[int],
-        batch_size: int,
+        *,
         source_degradation: Degradation | None = None,
         copies: int = 4,
         registered: bool | str = False,
@@ -50,9 +47,9 @@ class SourcePairs(Unpaired):
         any_axis: bool | str | None = None,
         **options: Any,
     ) -> None:
-        super().__init__(dataset_dir, output_dir, degradation, lr_patch, batch_size, **options)
+        super().__init__(**options)
         self.batch_keys = ("hr", "lr", "turn")
-        self.source_degradation = source_degradation or degradation
+        self.source_degradation = source_degradation or self.degradation
         self.copies, self.registered = copies, is_true(registered, "registered")
         encoded = [is_true(each, "fourier_encoded") for each in fourier_encoded]
         self.any_axis = across_any_axis(any_axis, self.scale, encoded)
@@ -77,5 +74,4 @@ class SourcePairs(Unpaired):
     @cached_property
     def batches(self) -> PairedSlabLoader:
         """Batches of slabs, "hr" and "lr"."""
-        slabs = {key: value for key, value in self._slabs.items() if key not in ("margin", "paired")}
-        return PairedSlabLoader(volumes=self.train, any_axis=self.any_axis, **slabs)
+        return PairedSlabLoader(volumes=self.train, any_axis=self.any_axis, **self._patches)

@@ -31,17 +31,14 @@ class UnknownBlur(Sets):
     LR scans. LR of target and test is made of HR where it is not there, and that of validation always.
 
     Args:
-        dataset_dir, output_dir, degradation, slice_axis, simulated, folds, fold, device: as for :class:`Sets`.
-        scan_degradation: that makes LR of HR instead, on the same grids; default ``degradation``.
         kernel_dir: folder of the files of kernels.
         lr_patch: voxels of an LR patch along both axes in plane, or ``[n, n, 1]``.
-        batch_size: patches in a batch.
         group: of the LR scans whose kernels are estimated.
         kernels: ``(N, K, K)`` or ``(K, K)``, known ones in the place of those in ``kernel_dir``.
         noise_levels: standard deviations of the noise in batches; default those of the LR scans.
         validation_degradation: that makes LR for validation; default the mean of the kernels, with the mean noise.
         kernel_per: "slice" for a kernel a slice of the LR scans, or "volume" for one a volume.
-        slice_step: use every so manieth slice of the LR scans.
+        slice_step: distance of two slices of the LR scans that are used.
         batch_volumes: LR scans in a part.
         kernel_size: edge of the kernels that are estimated, in HR pixels.
         crop: edge of an HR crop that a kernel is estimated from, in pixels.
@@ -50,7 +47,7 @@ class UnknownBlur(Sets):
         angles: in degrees, by which slices in batches are turned.
         register: whether LR scans of the test group are registered to their HR scans.
         denoise_input: whether LR scans of the test group are denoised.
-        seed: of what is drawn.
+        options: of :class:`Sets`.
 
     Raises:
         ValueError: for a degradation or an ``lr_patch`` that is not in plane alone, or no whole ``batch_volumes``.
@@ -61,13 +58,9 @@ class UnknownBlur(Sets):
 
     def __init__(
         self,
-        dataset_dir: str | None,
-        output_dir: str,
-        degradation: Degradation,
+        *,
         kernel_dir: str,
         lr_patch: int | Sequence[int],
-        batch_size: int,
-        scan_degradation: Degradation | None = None,
         group: str = "target",
         kernels: torch.Tensor | None = None,
         noise_levels: Sequence[float] | None = None,
@@ -82,15 +75,9 @@ class UnknownBlur(Sets):
         angles: Sequence[float] = (0, 45, 90, 135, 180, 225, 270, 315),
         register: bool | str = False,
         denoise_input: bool | str = False,
-        seed: int = 0,
-        slice_axis: str | None = None,
-        simulated: Mapping[str, Any] | None = None,
-        folds: int | None = None,
-        fold: int = 0,
-        device: torch.device | str = "cpu",
+        **options: Any,
     ) -> None:
-        super().__init__(dataset_dir, output_dir, simulated, degradation, slice_axis, folds, fold, device)
-        self.scan_degradation = scan_degradation or degradation
+        super().__init__(**options)
         check_whole(batch_volumes=batch_volumes)
         self.group = group
         self.factor, self.centre = in_plane(scale=self.scale), self.offset[0]
@@ -99,13 +86,13 @@ class UnknownBlur(Sets):
         self._known = {"kernels": kernels, "noise_levels": noise_levels, "validation": validation_degradation}
         self.kernel_per, self.slice_step, self.batch_volumes = kernel_per, slice_step, batch_volumes
         self.crop, self.lr_crop = crop, (crop - kernel_size) // self.factor + 1
-        self.crops, self.seed, self.batch_size, self.angles = crops, seed, batch_size, angles
+        self.crops, self.angles = crops, angles
         self.denoise, self.denoise_input = is_true(denoise, "denoise"), is_true(denoise_input, "denoise_input")
         self.register = is_true(register, "register")
 
     @cached_property
-    def load(self) -> LoadScand:
-        """Reads an entry."""
+    def load(self) -> LoadScand:  # type: ignore[override]
+        """Reads an entry, as it is."""
         return LoadScand(["hr", "lr"], slice_axis=self.slice_axis, allow_missing_keys=True)
 
     @cached_property
@@ -135,7 +122,7 @@ class UnknownBlur(Sets):
             ValueError: before the first part, when a volume of any part, of validation or for ``batches`` cannot be
                 used.
         """
-        self.cached(self._validating, self.load, [], False)
+        self.cached(self.validating("hr"), self.load, [], False)
         check_target(self.lr_scans(self.target[self.batch_volumes :], denoise=False), self.lr_crop)
         source = self.cached(self.source, self.load, ["hr"], False)
         check_fit(source, "hr", (self.hr_patch, self.hr_patch, 1), "source")
@@ -183,14 +170,8 @@ class UnknownBlur(Sets):
             patch=self.hr_patch,
             margin=self.kernels.shape[-1] // 2,
             angles=self.angles,
-            batch_size=self.batch_size,
-            seed=self.seed,
-            device=self.device,
+            **self._patches,
         )
-
-    @property
-    def _validating(self) -> list[dict]:
-        return self.listed("validation", "hr") or self.source[:1]
 
     @cached_property
     def validation(self) -> VolumeCache:
@@ -201,7 +182,7 @@ class UnknownBlur(Sets):
             kernel = InPlaneKernel(self.kernels.mean(dim=0), self.factor, self.centre)
             degradation = ComposeDegradations([kernel, RicianNoise(mean, self.seed)])
         load = Compose([self.load, MakeLRd("hr", degradation)])
-        return self.cached(self._validating, load, ["hr", "lr"], False)
+        return self.cached(self.validating("hr"), load, ["hr", "lr"], False)
 
     @property
     def test(self) -> Dataset:
@@ -213,4 +194,4 @@ class UnknownBlur(Sets):
             MakeLRd("hr", self.scan_degradation, like=self.degradation),
             *([DenoiseSlicesd("lr")] if self.denoise_input else []),
         ]
-        return self.as_read(self.listed("test", ("hr", "lr"), "hr"), Compose(load))
+        return Dataset(self.listed("test", ("hr", "lr"), "hr"), Compose(load))

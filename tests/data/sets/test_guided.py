@@ -50,7 +50,7 @@ def cohort(tmp_path_factory):
 
 def sets_of(cohort, tmp_path, **changes):
     options = {"degradation": SCALE, "hr_patch": 8, "margin": 4, "batch_size": 2, "slice_axis": "SI"}
-    return Guided(str(cohort), str(tmp_path), **{**options, **changes})
+    return Guided(dataset_dir=str(cohort), output_dir=str(tmp_path), **{**options, **changes})
 
 
 def names(sets):

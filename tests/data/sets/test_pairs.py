@@ -24,7 +24,8 @@ def cohort(tmp_path_factory):
 
 
 def pairs(dataset_dir, degradation=PROFILE, **options):
-    return Pairs(dataset_dir, "out", degradation, [6, 6, 1], 4, slice_axis="SI", **options)
+    given = {"degradation": degradation, "lr_patch": [6, 6, 1], "batch_size": 4, "slice_axis": "SI"}
+    return Pairs(dataset_dir=dataset_dir, output_dir="out", **given, **options)
 
 
 def subjects(volumes):

@@ -20,7 +20,8 @@ def cohort(tmp_path_factory):
 
 
 def alone(dataset_dir, factors=THICK, **options):
-    return ScansAlone(dataset_dir, "out", as_scanned(factors), [12, 12], 4, **options)
+    given = {"degradation": as_scanned(factors), "lr_patch": [12, 12], "batch_size": 4}
+    return ScansAlone(dataset_dir=dataset_dir, output_dir="out", **given, **options)
 
 
 def test_what_is_learned_from_and_who_validates(cohort):

@@ -33,7 +33,7 @@ def cohort(tmp_path):
 
 
 def sets(kind, cohort, degradation=TWICE, **options):
-    return kind(cohort, "out", degradation, **{**PATCH, **options})
+    return kind(dataset_dir=cohort, output_dir="out", degradation=degradation, **{**PATCH, **options})
 
 
 def test_lr_of_target_validation_and_test_is_as_scanned_and_that_of_the_source_as_known(cohort):
@@ -59,6 +59,8 @@ def test_what_does_not_suit_the_degradation_or_the_cohort_is_refused(cohort):
     refused(lambda: sets(Unpaired, cohort, KSpaceTruncation((2, 2, 1))).train, ValueError, "Set scale", "lr.nii.gz")
     for kind in (Unpaired, SourcePairs):
         refused(lambda kind=kind: sets(kind, cohort, misaligned="True").train, ValueError, "not of a misaligned cohort")
+    for kind, options in ((UnpairedInContext, {"margin": 2}), (SourcePairs, {})):
+        refused(lambda kind=kind, o=options: sets(kind, cohort, paired="true", **o), ValueError, "paired is true")
 
 
 def test_context_is_the_band_of_lr_and_noise_is_measured_or_given(cohort):
