@@ -169,7 +169,7 @@ def test_a_gpu_that_is_not_there_a_wrong_switch_and_what_is_no_whole_number_are_
     refused(lambda: check_device(f"cuda:{count}"), ValueError, f"device is cuda:{count}", "torch finds", "cpu")
     for there in ("cpu", torch.device("cpu")):
         check_device(there)
-    assert [is_true(v) for v in (True, "true", "True", False, "false", "FALSE")] == [True] * 3 + [False] * 3
+    assert [is_true(v, "amp") for v in (True, "true", "True", False, "false", "FALSE")] == [True] * 3 + [False] * 3
     for wrong in ("yes", 1, "", None):
         refused(partial(is_true, wrong, "amp"), ValueError, f"amp is {wrong!r}, expected True or False")
     check_whole(scale=1, cascade=3)

@@ -278,7 +278,7 @@ def test_weights_of_another_network(cohort, trained, tmp_path):
         (["train", "evaluate"], {**data, "cascade": 1}, [f"{weights}: ", other]),
         (["train"], {**data, "cascade": 3, "stages": [3]}, [f"{weights}: ", other, "stages.2.head"]),
         (["inference"], bare, [f"{older}: ", "digest"]),
-        (["inference"], {**small, "cascade": 3}, [f"{older}: ", other, "stages.2.head", "sizes"]),
+        (["inference"], {**small, "cascade": 3}, [f"{older}: ", other, "stages.2.head", "older.json"]),
         (["inference"], {**small, "guided": False}, [f"{older}: ", other, "stages.0.branch"]),
         (["inference"], {**small, "scale": [4, 4, 1]}, [f"{older}: ", "1.414", "(scale 2)", "(scale 4)", "set scale"]),
     ):
