@@ -117,7 +117,7 @@ def _misfit(option: Parameter, value: str | None) -> list[str]:
     kinds = str(option.annotation).split(" | ")
     if _is_switch(option):
         fits = value is None or value.lower() in ("true", "false")
-        return [] if fits else [f"--{option.name} is '{value}', expected true or false."]
+        return [] if fits else [f"--{option.name} is '{value}', expected True or False."]
     if value is None:
         return [f"--{option.name} has no value."]
     several = any(kind.startswith(("Sequence[", "tuple[", "list[")) for kind in kinds)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 
-def is_true(value: bool | str, name: str = "a switch") -> bool:
+def is_true(value: bool | str, name: str) -> bool:
     """A switch's value: the command line gives ``--resume true`` as text, a config gives true.
 
     Args:
@@ -15,7 +15,7 @@ def is_true(value: bool | str, name: str = "a switch") -> bool:
     """
     text = str(value).lower()
     if text not in ("true", "false"):
-        raise ValueError(f"{name} is {value!r}, expected true or false.")
+        raise ValueError(f"{name} is {value!r}, expected True or False.")
     return text == "true"
 
 

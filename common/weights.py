@@ -17,7 +17,8 @@ from .degradations import Degradation
 from .io.files import as_json, load_state, read_object, replacing
 from .networks.slab import to_channels_last
 
-_STATE = {"iteration", "max_epochs", "epoch_length", "graph", "players", "random"}
+# What the state of a training has, see common.handlers.ResumableState.
+STATE = {"iteration", "max_epochs", "epoch_length", "threads", "settings", "graph", "players", "random"}
 
 
 class SavedWeights:
@@ -130,7 +131,7 @@ def load(
     """Load weights into a network of the same architecture, and refuse what does not belong together.
 
     Args:
-        network: to load into.
+        network: to load into; the overlay must have the same values as its attribute ``sizes``, if it has one.
         path: of a file with the network's ``state_dict``, loaded with ``weights_only=True``.
         device: of the network.
         digest: of the tensors, as the config has it; None where it does not say.
@@ -163,6 +164,7 @@ def load(
         check_grid(path, overlay, degradation)
     state = load_state(path, device)
     _check_tensors(path, state, network, option, lies_beside=bool(overlay))
+    _check_sizes(path, overlay, getattr(network, "sizes", {}))
     found = digest_of(state)
     check_digest(path, found, overlay, digest)
     bad = [name for name, value in state.items() if not torch.isfinite(value).all()]
@@ -211,10 +213,8 @@ def check_grid(path: str | os.PathLike, overlay: Mapping[str, Any], degradation:
         ("offset of LR voxels", offset, list(degradation.offset), known),
     ]
     for name, theirs, ours, advice in checks:
-        if theirs is not None and theirs != as_plain(ours):
-            raise ValueError(
-                f"{path}: the {name} is {as_plain(ours)}, but these weights were trained with {theirs}. {advice}"
-            )
+        if theirs is not None:
+            _check_same(path, f"the {name}", theirs, ours, advice)
 
 
 def digest_of(state: Mapping[str, torch.Tensor]) -> str:
@@ -258,7 +258,7 @@ def _wrong_in(overlay: Mapping[str, Any]) -> str | None:
 
 def _check_tensors(path: Path, state: Any, network: nn.Module, option: str, lies_beside: bool) -> None:
     """Refuse what is no file of weights, or not of this network."""
-    if isinstance(state, dict) and _STATE <= state.keys():
+    if isinstance(state, dict) and STATE <= state.keys():
         files = [path.with_name("model_last.pt"), path.with_name("model.pt")]
         there = [f"--{option} {file}" for file in files if file.is_file()]
         raise ValueError(
@@ -282,6 +282,18 @@ def _check_tensors(path: Path, state: Any, network: nn.Module, option: str, lies
             f"{path}: the weights are of another architecture. Missing: {some(missing)}. Unknown: {some(extra)}. Of "
             f"another size or kind: {some(other)}. {_lay(path, lies_beside)}"
         )
+
+
+def _check_sizes(path: Path, overlay: Mapping[str, Any], sizes: Mapping[str, Any]) -> None:
+    """Refuse weights for a network of other sizes, of which some, as ``residual``, do not show in the tensors."""
+    for key in overlay.keys() & sizes.keys():
+        _check_same(path, key, overlay[key], sizes[key], _lay(path, True))
+
+
+def _check_same(path: str | os.PathLike, name: str, theirs: Any, ours: Any, advice: str) -> None:
+    """Refuse a value that the weights were trained with another of."""
+    if theirs != as_plain(ours):
+        raise ValueError(f"{path}: {name} is {as_plain(ours)}, but these weights were trained with {theirs}. {advice}")
 
 
 def _lay(path: Path, lies_beside: bool) -> str:

@@ -53,7 +53,7 @@ def test_what_does_not_fit_is_told():
         (take, "a --source b", "'a' stands by itself"),
         (take, "--sorce b", "--sorce: there is no such option", "--source is missing; you wrote --sorce."),
         (take, "a --size 3", "--size is 3, expected several, for example --size 3,4."),
-        (take, "a --dry maybe", "--dry is 'maybe', expected true or false."),
+        (take, "a --dry maybe", "--dry is 'maybe', expected True or False."),
         (take, "a --size --dry", "--size has no value."),
         (take, "", "--source is missing."),
         (take, "a --nosize", "--nosize: there is no such option"),

@@ -78,7 +78,7 @@ def test_every_misspelt_key_and_every_value_of_another_kind_is_refused(files):
         ("--seed x", "--seed is 'x', expected a number such as 0"),
         ("--range None", "--range is None", "--range '$None'"),
         ("--seed null", "--seed is null", "'$None'"),
-        ("--traceback maybe", "--traceback is 'maybe', expected true or false"),
+        ("--traceback maybe", "--traceback is 'maybe', expected True or False"),
     ):
         assert "dataset_dir" not in refused(partial(run, files[0], *line.split()), ValueError, *words), line
 
@@ -170,9 +170,9 @@ def test_a_gpu_that_is_not_there_a_wrong_switch_and_what_is_no_whole_number_are_
     refused(lambda: check_device(f"cuda:{count}"), ValueError, f"device is cuda:{count}", "torch finds", "cpu")
     for there in ("cpu", torch.device("cpu")):
         check_device(there)
-    assert [is_true(v) for v in (True, "true", "True", False, "false", "FALSE")] == [True] * 3 + [False] * 3
+    assert [is_true(v, "amp") for v in (True, "true", "True", False, "false", "FALSE")] == [True] * 3 + [False] * 3
     for wrong in ("yes", 1, "", None):
-        refused(partial(is_true, wrong, "amp"), ValueError, f"amp is {wrong!r}, expected true or false")
+        refused(partial(is_true, wrong, "amp"), ValueError, f"amp is {wrong!r}, expected True or False")
     check_whole(scale=1, cascade=3)
     for wrong in (2.5, 0, True, "2"):
         refused(partial(check_whole, scale=wrong), ValueError, f"scale is {wrong!r}", "at least 1")

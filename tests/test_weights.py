@@ -11,9 +11,8 @@ import torch
 from monai.bundle import ConfigParser
 from torch import nn
 
-from common import weights
 from common.degradations import GaussianProfile, KSpaceTruncation
-from common.weights import SavedWeights, digest_of, load, read_overlay, write_overlay
+from common.weights import STATE, SavedWeights, digest_of, load, read_overlay, write_overlay
 
 from .refused import refused
 
@@ -97,6 +96,15 @@ def test_what_does_not_belong_together_is_refused(path):
         (lambda: load(network_of(4), path), "(3, 1, 3, 3) float32 instead of (4, 1, 3, 3)", lay),
     ):
         refused(begin, ValueError, path, *words)
+    net = network_of()
+    net.sizes = {
+        "features": 3,
+        "scale": (2, 2, 1),
+        "residual": False,
+    }  # of what the overlay does not have, it says nothing
+    load(net, path)
+    edit(path, residual=True)
+    refused(lambda: load(net, path), ValueError, path, "residual is False", "trained with True", lay)
     refused(lambda: load(nn.Conv2d(1, 3, 3), path, option="initial"), ValueError, "--initial PATH")
     path.with_suffix(".json").unlink()
     load(network_of(), path, degradation=GaussianProfile((3, 3, 1)))  # they say nothing, and fit
@@ -166,7 +174,7 @@ def test_files_that_are_no_weights_are_refused_and_run_no_code(tmp_path, monkeyp
     refused(partial(load, network_of(), path, option="initial"), FileNotFoundError, path, "--initial")
     torch.save(own, path)
     good = path.read_bytes()
-    state = dict.fromkeys(weights._STATE) | {"iteration": 7}
+    state = dict.fromkeys(STATE) | {"iteration": 7}
     torch.save(state, tmp_path / "state.pt")
     words = f"--checkpoint {path}", "--resume True", "iteration 7"
     refused(lambda: load(network_of(), tmp_path / "state.pt"), ValueError, *words)

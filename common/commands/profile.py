@@ -80,7 +80,7 @@ def _measured(parser: ConfigParser, slab: int, sizes: tuple[int, ...], repeats: 
     inferer = parser.get_parsed_content("train#inferer")
     image = parser["_meta_#network_data_format#inputs#image"]
     channels = image["num_channels"]
-    if "guided" in parser and not is_true(parser.get_parsed_content("guided")):
+    if "guided" in parser and not is_true(parser.get_parsed_content("guided"), "guided"):
         channels = 1
     shape = [channels, *(slab if size == "n" else size for size in image["spatial_shape"])]
 

@@ -85,7 +85,7 @@ def simulate(
     else:
         files = labelmap.find_label_maps(labels, subjects)
 
-    root, keep = Path(output_dir), is_true(keep)
+    root, keep = Path(output_dir), is_true(keep, "keep")
     for index in tqdm(range(subjects), desc="simulate", unit="subject"):
         subject = f"sub-{index + 1:03d}"
         files_of = {name: root / subject / f"{subject}_{name}.nii.gz" for name in names}

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch.distributed as dist
 from monai.handlers import TensorBoardStatsHandler
 
 from ..weights import SavedWeights
@@ -137,7 +138,10 @@ def carried(
         own = [f"stage_{folders.stage}.pt"] if isinstance(folders.stage, int) else []
         handlers.append(LastModel(saved(*own, "model.pt")))
     name = "training" + folders.suffix.replace("_", " ")
-    tensorboard = str(folders.output_dir / "tensorboard" / folders.suffix[1:])
+    tensorboard = []
+    if not dist.is_initialized() or dist.get_rank() == 0:
+        log_dir = str(folders.output_dir / "tensorboard" / folders.suffix[1:])
+        tensorboard = [TensorBoardStatsHandler(log_dir=log_dir, tag_name="loss", output_transform=lambda out: out[0])]
     return [
         *handlers,
         Forecast(name, str(folders.ckpt_dir), minutes, validator, interval),
@@ -151,5 +155,5 @@ def carried(
             settings=None if saved is None else saved().sizes,
             last=None if saved is None else saved("model_last.pt"),
         ),
-        TensorBoardStatsHandler(log_dir=tensorboard, tag_name="loss", output_transform=lambda output: output[0]),
+        *tensorboard,
     ]

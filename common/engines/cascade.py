@@ -96,7 +96,6 @@ class CascadeTrainer:
             ),
             players=copy.deepcopy(dict(self.players)),
             network=self.network,
-            inferer=self.inferer,
             validator=self.validator(data=data, inferer=self.inferer.only(stage)),
             stage=stage,
             **self.options,

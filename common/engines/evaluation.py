@@ -15,11 +15,11 @@ from ..data.loaders.cases import CaseLoader, prepare_lr_hr
 from ..degradations import Degradation
 from ..io import provenance
 from ..io.files import check_writable
+from ..runtime.precision import in_precision
 from ..transforms import RestoreVolumed, SaveVolumed
 from ..values import is_true
 from ..weights import load
 from .evaluator import CaseEvaluator
-from .precision import in_precision
 
 
 class Evaluation(CaseEvaluator):
@@ -34,6 +34,7 @@ class Evaluation(CaseEvaluator):
         output_dir: folder of the report.
         method: name of the network's rows in the table.
         checkpoint: file of the weights, or None.
+        digest: of their tensors, or None; see :func:`common.weights.load`.
         bundle_root: folder of the bundle.
         compare_with, brisque, lpips, centre_slice, report: as for :class:`common.handlers.EvaluationReport`.
         prepare: makes of the network with its weights one that gives the same in less time; None for none.
@@ -57,6 +58,7 @@ class Evaluation(CaseEvaluator):
         output_dir: str | os.PathLike,
         method: str,
         checkpoint: str | os.PathLike | None = None,
+        digest: str | None = None,
         bundle_root: str | os.PathLike = ".",
         compare_with: Mapping[str, Any] | None = None,
         brisque: str | os.PathLike | None = None,
@@ -76,8 +78,11 @@ class Evaluation(CaseEvaluator):
         if checkpoint is None:
             network = network.to(device).eval()
         else:
-            network = load(network, checkpoint, device, degradation=degradation)
-        network = network if prepare is None else prepare(network)
+            network = load(network, checkpoint, device, digest, degradation)
+
+        def ready(network: nn.Module) -> nn.Module:
+            return in_precision(network if prepare is None else prepare(network), device, amp, amp_kwargs)
+
         standard = Compose(
             [
                 CopyItemsd("pred", names="sr"),
@@ -86,12 +91,12 @@ class Evaluation(CaseEvaluator):
             ]
         )
         table = EvaluationReport(
-            output_dir, degradation, method, network, compare_with, brisque, lpips, centre_slice, report
+            output_dir, degradation, method, network, compare_with, brisque, lpips, centre_slice, report, ready
         )
         super().__init__(
             device=device,
             val_data_loader=CaseLoader(data.test),
-            network=in_precision(network, device, amp, amp_kwargs),
+            network=ready(network),
             inferer=inferer,
             prepare_batch=prepare_lr_hr,
             postprocessing=postprocessing or standard,

@@ -16,11 +16,11 @@ from ..data.scans import Scans
 from ..degradations import Degradation
 from ..io import provenance
 from ..io.files import check_writable
+from ..runtime.precision import in_precision
 from ..transforms import MeasureAgreementd, RestoreVolumed, SaveVolumed
 from ..values import is_true
 from ..weights import load, read_overlay
 from .evaluator import CaseEvaluator
-from .precision import in_precision
 
 
 class Inference(CaseEvaluator):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -44,6 +44,7 @@ class KernelEstimation:
         resume: whether to go on from the states in ckpt_dir.
         overwrite: whether to take the place of another run.
         train_handlers, save_minutes: as for :class:`AlternatingTrainer`.
+        invalidates: further files that build on the kernels, as the state of what is trained next.
 
     Raises:
         FileExistsError: when a folder holds another run, or weights.
@@ -64,6 +65,7 @@ class KernelEstimation:
         overwrite: bool | str = False,
         train_handlers: list | None = None,
         save_minutes: float | None = 5,
+        invalidates: Sequence[str | os.PathLike] = (),
     ) -> None:
         self.data, self.graph, self.players, self.network = data, graph, players, network
         self.kernel_dir, self.ckpt_dir = Path(data.kernel_dir), Path(ckpt_dir)
@@ -72,6 +74,7 @@ class KernelEstimation:
         check_new_run(data.output_dir, ckpt_dir, resume, is_true(overwrite, "overwrite"), "*")
         if initial is not None:
             load(network, initial, data.device, degradation=data.degradation, option="initial")
+        self.invalidates = [Path(file) for file in invalidates]
         self.device, self.train_handlers = torch.device(data.device), train_handlers or []
         self.options = {
             "device": self.device,
@@ -122,17 +125,18 @@ class KernelEstimation:
         graph = self.graph(networks={name: sized(network) for name, network in networks.items()})
         players = {}
         for name, player in self.players.items():
-            optimizer, schedule = player.keywords["optimizer"], player.keywords.get("schedule")
-            if "eps" in optimizer.keywords:
-                optimizer = partial(optimizer, eps=optimizer.keywords["eps"] / kernels)
-            players[name] = player(optimizer=optimizer, schedule=sized(schedule))
+            own = {"schedule": sized(player.keywords.get("schedule"))}
+            optimizer = player.keywords.get("optimizer")
+            if "eps" in getattr(optimizer, "keywords", {}):
+                own["optimizer"] = partial(optimizer, eps=optimizer.keywords["eps"] / kernels)
+            players[name] = player(**own)
         return graph, players
 
     def _building_on(self, number: int) -> list[Path]:
         """Files that a part which begins anew makes worthless."""
         states = [file for file in self.ckpt_dir.glob("training_state_kernels_*.pt") if _number(file) > number]
         kernels = [file for file in self.kernel_dir.glob("kernels_*.json") if _number(file) >= number]
-        return [*states, *kernels, self.ckpt_dir / "training_state_edsr.pt"]
+        return [*states, *kernels, *self.invalidates]
 
 
 def _number(file: Path) -> int:

@@ -44,8 +44,8 @@ class AlternatingTrainer(Trainer):
 
     Ctrl-C, or SIGTERM, sets ``engine.interrupted``, and ends the run with KeyboardInterrupt when the iteration is over.
 
-    ``engine.state.output`` is ``[{"<player>/<term>": float, "<player>/total": float, "loss": float}]``, a list as of
-    MONAI's trainers, for which its handlers are written; ``loss`` is the sum of the totals.
+    ``engine.state.output`` is a list with one dictionary, ``[{"<player>/<term>": float, "<player>/total": float,
+    "loss": float}]``, as MONAI's handlers expect of a trainer; ``loss`` is the sum of the totals.
 
     With an ``output_dir`` it carries what every run needs: ``history.jsonl`` and its curves, a progress bar, a
     forecast, TensorBoard's files, validation, the weights with their overlays, and a state to resume from. In
@@ -62,9 +62,8 @@ class AlternatingTrainer(Trainer):
         epoch_length: iterations an epoch; default the length of the batches.
         device: to train on; default that of the data.
         network: whose weights are kept, and into which ``initial`` is loaded; default that of the validator.
-        inferer: kept for MONAI's bundle properties; validation uses it.
         validator: looks at the network after every ``val_interval`` epochs, and after the last; left out where the data
-            have nothing to validate with.
+            have nothing to validate with. It needs an ``output_dir``.
         val_interval: epochs between validations.
         keep: "best" for the weights with the best validation, "last" for the latest whatever validation says.
         train_handlers: further handlers with ``attach``.
@@ -91,7 +90,8 @@ class AlternatingTrainer(Trainer):
     Raises:
         ValueError: when a player names a network, or a term a tensor, that the graph lacks; when two players train the
             same network; when there are no epochs, or none of an iteration; when what is to be compiled needs
-            the gradient of a gradient.
+            the gradient of a gradient; when there is a validator and no folder to write to, or an ``initial`` and no
+            network.
         FileExistsError: when a folder holds another run, or weights that belong to none.
         FloatingPointError: while training, when a loss is not finite; the message names the terms.
     """
@@ -105,7 +105,6 @@ class AlternatingTrainer(Trainer):
         epoch_length: int | None = None,
         device: torch.device | None = None,
         network: nn.Module | None = None,
-        inferer: Callable | None = None,
         validator: Validation | None = None,
         val_interval: int = 1,
         keep: str = "best",
@@ -131,6 +130,10 @@ class AlternatingTrainer(Trainer):
         amp = device.type == "cuda" if amp is None else is_true(amp, "amp")
         resume, overwrite = is_true(resume, "resume"), is_true(overwrite, "overwrite")
         check_whole(max_epochs=max_epochs, **({} if epoch_length is None else {"epoch_length": epoch_length}))
+        if validator is not None and output_dir is None:
+            raise ValueError("there is a validator, but no output_dir for what it finds; give output_dir.")
+        if initial is not None and network is None:
+            raise ValueError(f"initial is {initial}, but there is no network to load it into; give network.")
         ckpt_dir = ckpt_dir or f"{output_dir}/models"
         if output_dir is not None:
             check_writable(output_dir, ckpt_dir)
@@ -159,7 +162,6 @@ class AlternatingTrainer(Trainer):
         owner: dict[str, str] = {}
         self.graph = to_channels_last(graph, device)
         self.players = {name: player for name, player in players.items() if player is not None}
-        self.inferer = inferer
         self.interrupted = False
         fp16 = amp and self.amp_kwargs.get("dtype") == torch.float16
         compile = is_true(compile, "compile")

@@ -12,8 +12,8 @@ from monai.handlers import PeakSignalToNoiseRatio, from_engine
 from torch import nn
 
 from ..data.loaders.cases import prepare_lr_hr
+from ..runtime.precision import in_precision
 from ..values import is_true
-from .precision import in_precision
 
 
 class Validation(SupervisedEvaluator):

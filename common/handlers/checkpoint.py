@@ -18,9 +18,7 @@ from tqdm import tqdm
 
 from ..io.files import load_state, replacing
 from ..runtime import threads
-from ..weights import SavedWeights, read_overlay
-
-_STATE = {"iteration", "max_epochs", "epoch_length", "threads", "settings", "graph", "players", "random"}
+from ..weights import STATE, SavedWeights, read_overlay
 
 
 def save_atomically(state: Any, path: Path) -> None:
@@ -223,7 +221,7 @@ class ResumableState:
             return
         # To the CPU: there Adam keeps its count of steps, which it would have to fetch from a GPU at each of them.
         state = load_state(self.path, "cpu")
-        expected = _STATE | ({"best"} if self.evaluator is not None else set())
+        expected = STATE | ({"best"} if self.evaluator is not None else set())
         if not isinstance(state, dict) or not expected <= state.keys():
             raise ValueError(f"{self.path}: not the state of a run like this one; start anew with --overwrite True.")
         begun, now = state["settings"] or {}, self.settings or {}

@@ -22,6 +22,7 @@ from ..io import provenance
 from ..io.files import replacing
 from ..io.naming import case_stem
 from ..metrics.lpips import Lpips
+from ..runtime.precision import plain
 from ..values import is_true
 from ..weights import load
 
@@ -59,6 +60,7 @@ class EvaluationReport:
         lpips: AlexNet's weights, as for :class:`common.metrics.lpips.Lpips`; None or false for no such score.
         centre_slice: whether PSNR and SSIM are those of the centre slice.
         report: whether to write pages.
+        ready: makes of each network in ``compare_with``, with its weights loaded, what is run; default itself.
 
     Raises:
         ModuleNotFoundError: with ``report``, without the package that brings NiiVue.
@@ -77,13 +79,15 @@ class EvaluationReport:
         lpips: str | os.PathLike | bool | None = None,
         centre_slice: bool | str = False,
         report: bool | str = False,
+        ready: Callable[[nn.Module], nn.Module] = lambda network: network,
     ) -> None:
         self.output_dir = Path(output_dir)
         self.degradation = degradation
         self.method = method
-        self.compare_with = {
-            name: _other(name, entry, network, degradation) for name, entry in (compare_with or {}).items()
-        }
+        self.compare_with: dict[str, tuple[nn.Module, Callable | None]] = {}
+        for name, entry in (compare_with or {}).items():
+            other, inferer = _other(name, entry, network, degradation)
+            self.compare_with[name] = ready(other), inferer
         self.brisque = None if brisque is None else metrics.Brisque.load(brisque)
         self.lpips = None if lpips is None or str(lpips).lower() == "false" else Lpips(lpips)
         self.centre_slice, self.report = is_true(centre_slice, "centre_slice"), is_true(report, "report")
@@ -112,7 +116,7 @@ class EvaluationReport:
             self.runs_network = True
 
         # A copy that is trained on the scan has it too.
-        self.hook = engine.network.register_forward_pre_hook(called)
+        self.hook = plain(engine.network).register_forward_pre_hook(called)
 
     def _begins(self, engine: Engine) -> None:
         self.began = time.perf_counter()

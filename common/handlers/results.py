@@ -58,7 +58,7 @@ class InferenceResults:
         self.bundle = provenance.bundle_of(bundle_root)
         self.checkpoint = checkpoint
         self.degradation = degradation
-        self.bids = is_true(bids)
+        self.bids = is_true(bids, "bids")
         self.log = log_path(output_dir, shard)
 
     def attach(self, engine: Engine) -> None:

@@ -34,7 +34,7 @@ class ResultViewer:
 
     def __init__(self, degradation: Degradation, report: bool | str = False) -> None:
         self.degradation = degradation
-        self.report = is_true(report)
+        self.report = is_true(report, "report")
         if self.report:
             from ..reports import check_viewer  # here, because matplotlib takes long to load
 

@@ -19,6 +19,7 @@ from ..data.loaders.image_pairs import ImagePairs, images_across
 from ..data.loaders.slabs import AIR, draw_gains
 from ..degradations import Degradation, FittedProfile, GaussianProfile, Interpolated, told_width
 from ..networks import SliceGains
+from ..runtime.precision import Autocast, plain
 from ..runtime.progress import duration, part, report
 from ..values import check_whole
 
@@ -131,9 +132,12 @@ class AdaptedInferer(Inferer):
         if not self.iterations:
             return self.inferer(inputs, network, *args, **kwargs)
         with part(0, 2):
-            network = self._better(inputs, network)
+            # In float32, whatever the result is computed in.
+            better = self._better(inputs, plain(network))
+        if isinstance(network, Autocast):
+            better = Autocast(better, **network.autocast)
         with part(1, 2):
-            return self.inferer(inputs, network, *args, **kwargs)
+            return self.inferer(inputs, better, *args, **kwargs)
 
     def _better(self, volume: torch.Tensor, network: Callable[..., Any]) -> nn.Module:
         """The network or its trained copy, by their errors on images that are held out."""

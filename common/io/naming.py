@@ -90,7 +90,7 @@ def result_path(output_dir: str | os.PathLike, name: str, postfix: str = "sr", b
     Raises:
         ValueError: when a BIDS derivative is asked for and the scan is not named as BIDS names anatomical images.
     """
-    if not is_true(bids):
+    if not is_true(bids, "bids"):
         return Path(output_dir) / f"{name}_{postfix}.nii.gz"
     *parts, suffix = name.split("_")
     entities = dict(part.split("-", 1) for part in parts if re.fullmatch("[a-z]+-[a-zA-Z0-9]+", part))

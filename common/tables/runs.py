@@ -11,7 +11,7 @@ from monai.bundle import ConfigParser
 from ..override_checks import top_of
 from .rows import folder_of
 
-_OF_EVALUATION = {"evaluate", "checkpoint"}  # keys that evaluate.json brings
+_OF_EVALUATION = {"evaluate", "checkpoint", "digest"}  # keys that evaluate.json brings
 
 
 @dataclass

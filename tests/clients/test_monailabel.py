@@ -242,7 +242,7 @@ def test_options(server, own):
     for wrong in ("$open('evaluated', 'w')", "@bundle_root", "", 3, None):
         server.refuses(422, "slice_axis is .*, expected", *model, slice_axis=wrong)
     server.refuses(422, "slice_axis is 'XY', expected one of LR, AP, SI", *model, slice_axis="XY")
-    server.refuses(422, "denoise_input is 'perhaps', expected true or false", *model, denoise_input="perhaps")
+    server.refuses(422, "denoise_input is 'perhaps', expected True or False", *model, denoise_input="perhaps")
     assert not list(server.folder.rglob("evaluated"))
     assert same(server.infer(*model), expected)
 

@@ -1,6 +1,7 @@
 """Many kernels are estimated at once as each would be alone, and what is estimated is the kernel that was there."""
 
 from functools import partial
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from torch import nn
 from common import losses
 from common.data import KernelCropLoader, VolumeCache, kernel_cases
 from common.degradations import InPlaneKernel
-from common.engines import AlternatingTrainer, Player
+from common.engines import AlternatingTrainer, KernelEstimation, Player
 from common.graph import TensorGraph
 from common.networks import FixedKernel, GradientReversal, KernelDiscriminator, KernelGenerator, KernelSampling
 from common.physics.blur_kernels import bicubic_kernel, describe_kernel, gaussian_kernel, kernel_error
@@ -101,6 +102,23 @@ def test_the_schedule_is_stepped_once_an_iteration_and_kept_with_the_player():
     other.load_state_dict(player.state_dict())
     for schedule in (player.schedule, other.schedule):
         assert schedule.iteration == 5 and schedule.weights["bicubic"].tolist() == pytest.approx([0.1, 1.0])
+
+
+def test_a_player_may_have_what_players_have_by_default(tmp_path):
+    """Else the optimizer's eps is that of one kernel."""
+    made_of = {"bare": {}, "adam": {"optimizer": partial(torch.optim.Adam, eps=1e-6)}}
+    players = {
+        name: partial(Player, losses={"mean": [1.0, torch.mean, "sr"]}, **options) for name, options in made_of.items()
+    }
+    data = SimpleNamespace(device="cpu", seed=0, output_dir=tmp_path, kernel_dir=tmp_path / "kernels")
+    graph = partial(TensorGraph, networks={"bare": nn.PReLU(), "adam": nn.PReLU()}, steps={"sr": ["bare", "hr"]})
+    later = tmp_path / "training_state_next.pt"
+    estimation = KernelEstimation(1, 1, data, graph, players, nn.PReLU(), tmp_path, invalidates=[later])
+    graph, players = estimation.made(kernels=4)
+    for name, eps in (("bare", 1e-8), ("adam", 2.5e-7)):
+        players[name].join(name, graph, torch.device("cpu"), False)
+        assert players[name].optimizer.defaults["eps"] == eps
+    assert estimation._building_on(1) == [later]
 
 
 @pytest.mark.slow

@@ -10,6 +10,7 @@ from scipy import ndimage
 from common.degradations import FittedProfile, GaussianProfile, Interpolated, interpolated
 from common.inferers import AdaptedInferer, InterpolatedInferer, OrthogonalInferer
 from common.networks import EDSR, RDN, AsImages
+from common.runtime.precision import in_precision
 from tests.refused import refused
 
 FACTOR = 3
@@ -50,6 +51,17 @@ def test_a_scan_teaches_what_its_slices_lack(network):
     assert all(torch.equal(value, given[key]) for key, value in network.state_dict().items())
     assert torch.equal(adapted, inferer(lr, network)), "the same scan gives the same result"
     assert not torch.equal(adapted, adapting(seed=1)(lr, network)), "and other patches another"
+
+
+def test_it_trains_in_float32_whatever_the_result_is_computed_in(network, capsys):
+    lr, inferer, said = THICKEN(blobs())[..., :12, :], adapting(iterations=8), []
+    for each in (network, in_precision(network, "cpu", True, None)):
+        inferer(lr, each)
+        said.append(inferer.said)
+    assert said[0] == said[1] and "exported" not in capsys.readouterr().out
+    fixed = in_precision(torch.nn.Identity(), "cpu", True, None)
+    adapting(inner=lambda x, network: x)(lr, fixed)
+    assert "exported weights (Identity)" in capsys.readouterr().out
 
 
 def test_slices_that_overlap_become_thin_by_the_profile_that_the_scan_shows(network, capsys):

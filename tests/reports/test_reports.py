@@ -117,9 +117,11 @@ def test_any_network_is_evaluated_beside_the_method_and_given_its_guide(tmp_path
     others["repeated"] = {"network": torch.nn.Upsample(scale_factor=2), "inferer": lambda lr, network, _: network(lr)}
     network, degradation = Guided(0.5), KSpaceTruncation((2, 2, 2))
     options = {"network": network, "degradation": degradation, "compare_with": others, "report": "true"}
-    options |= {"brisque": "bright.npz", "lpips": "difference.pth"}
+    readied: list = []
+    options |= {"brisque": "bright.npz", "lpips": "difference.pth", "ready": lambda net: readied.append(net) or net}
     rows = _evaluated_rows(tmp_path, {"lr": lr, "hr": hr, "guide": guide}, network, **options)
     assert list(rows) == ["cubic", *others, "half"]
+    assert [sum(p.item() for p in each.parameters()) for each in readied] == [1, 0.25, 0]  # with its weights
     assert rows["perfect"]["brisque"] == (hr > 0.3).sum() != rows["half"]["brisque"]
     assert rows["cubic"]["brisque"] not in (rows["perfect"]["brisque"], 0)
     cost = json.loads((tmp_path / "out" / "cost.json").read_text())

@@ -143,7 +143,7 @@ class SuperResolutionTask(InferTask):
             value = request.get(key, default)
             if isinstance(default, bool):
                 if str(value).lower() not in ("true", "false"):
-                    raise ValueError(f"{key} is {value!r}, expected true or false.")
+                    raise ValueError(f"{key} is {value!r}, expected True or False.")
                 value = str(value).lower() == "true"
             elif not re.fullmatch("[A-Za-z]+", str(value)):
                 raise ValueError(f"{key} is {value!r}, expected a name.")

@@ -42,7 +42,7 @@ def own_share(
         ValueError: when ``shard`` is not as described, or a switch is neither true nor false.
     """
     part, parts = _shard(shard)
-    skip, bids = is_true(skip_existing), is_true(bids)
+    skip, bids = is_true(skip_existing, "skip_existing"), is_true(bids, "bids")
     inputs = {os.path.realpath(entry[key]) for entry in entries for key in ("image", "guide") if key in entry}
     checked, paths = [], {}
     for entry in entries:

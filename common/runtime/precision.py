@@ -13,13 +13,12 @@ class Autocast(nn.Module):
 
     Args:
         network: to run.
-        device: of the network.
-        kwargs: of ``torch.autocast``, for example ``dtype``.
+        autocast: arguments of ``torch.autocast``, with ``device_type``.
     """
 
-    def __init__(self, network: nn.Module, device: torch.device, **kwargs: Any) -> None:
+    def __init__(self, network: nn.Module, **autocast: Any) -> None:
         super().__init__()
-        self.network, self.autocast = network, {"device_type": torch.device(device).type, **kwargs}
+        self.network, self.autocast = network, autocast
 
     def __getattr__(self, name: str) -> Any:
         try:
@@ -33,6 +32,13 @@ class Autocast(nn.Module):
             return self.network(*inputs, **named).float()
 
 
+def plain(network: Any) -> Any:
+    """The network without autocast."""
+    return network.network if isinstance(network, Autocast) else network
+
+
 def in_precision(network: nn.Module, device: torch.device, amp: bool, kwargs: dict | None) -> nn.Module:
     """The network, under autocast where ``amp`` says so; ``kwargs`` are its own, by default bfloat16."""
-    return Autocast(network, device, **(kwargs or {"dtype": torch.bfloat16})) if amp else network
+    if not amp:
+        return network
+    return Autocast(network, device_type=torch.device(device).type, **(kwargs or {"dtype": torch.bfloat16}))

@@ -5,8 +5,8 @@ from types import SimpleNamespace
 import torch
 from torch import nn
 
-from common.engines.precision import in_precision
 from common.engines.validation import Validation
+from common.runtime.precision import in_precision, plain
 
 
 class Net(nn.Module):
@@ -24,6 +24,7 @@ def test_a_network_under_autocast_gives_float32_and_is_the_network_else():
     net, x = Net(), torch.rand(1, 2)
     cast = in_precision(net, "cpu", True, None)
     assert cast(x, turns=1).dtype == torch.float32 and cast.scale == (2, 2, 1)
+    assert plain(cast) is net is plain(net)
     assert in_precision(net, "cpu", False, {"dtype": torch.float16}) is net
     in_precision(net, "cpu", True, {"dtype": torch.float16})(x)
     assert net.seen == [torch.bfloat16, torch.float16]
