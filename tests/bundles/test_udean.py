@@ -106,7 +106,7 @@ def test_parameter_counts():
         assert count(content("network_def", *names)) == expected
     assert content("turns", "train", **IN_PLANE) == 1
     paper = content(None, "train", "paper")
-    network, lr_decoder = map(paper.get_parsed_content, ("network_def", "lr_decoder"))
+    network, lr_decoder = map(paper.get_parsed_content, ("network_def", "graph#networks#lr_decoder"))
     assert count(network, network.encoder, lr_decoder) == 4_764_561
 
 
@@ -194,7 +194,7 @@ def test_evaluate_forms(cohort, tmp_path, overlay, method, override, expected):
     run(names, tmp_path, slice_axis="AP", **data, **SHORT, **IN_PLANE, **override)
     assert terms(tmp_path) == expected
     assert runs.history(tmp_path)[-1]["validation/psnr"] > (10 if overlay == "paper" else 25)
-    names.append("evaluate")
+    names += ["evaluate", "evaluate_features"] if overlay == "paper" else ["evaluate"]
     run(names, tmp_path, **data)
     # What is evaluated is in plane across AP, as was trained: subject 5 has 41 voxels along LR, of which 40 are used.
     assert nib.load(out / "sub-5_t1w_sr.nii.gz").shape == (40, 36, 44)
