@@ -13,7 +13,7 @@ from ..io.files import check_writable
 from ..override_checks import check
 from ..tables.execution import TRAINING_SECONDS, execute_all
 from ..tables.merged import check_against, check_same, described, forget, merged, write_rows
-from ..tables.rows import over_folds, overlay_of, rows_of
+from ..tables.rows import in_size, over_folds, rows_of
 from ..tables.runs import runs_of, words
 from ..values import check_whole, is_true
 
@@ -80,7 +80,8 @@ def ablate(
         seeds: how many seeds each row is run with; with 1 the key ``seed`` is left as the configs have it.
         jobs: how many runs are made side by side.
         size: an overlay that the bundle of each row has, laid over the row's own: with ``tiny`` each run takes 20 to
-            70 s on a core, to see that all is there and that the data fit.
+            70 s on a core, to see that all is there and that the data fit. What an overlay ``x`` of a row needs for it
+            is in ``x_tiny.json``, where that is there.
         against: a row, or cubic, with which each other row is compared by a paired t-test over the test cases.
         row: the number of one row, from 1, to run it alone; ``merge`` makes the table when all are done, wherever they
             ran. All rows' commands are the same but for it. A row with ``weights`` comes after the row that it takes
@@ -122,7 +123,7 @@ def ablate(
     if folds > 1:
         rows = [over_folds(row, folds) for row in rows]
     if size is not None:
-        rows = [{**row, "overlays": [*row["overlays"], overlay_of(row, size, f"--size {size}")]} for row in rows]
+        rows = [in_size(row, size) for row in rows]
     everywhere = {"dataset_dir": str(Path(dataset_dir)), **override}
     runs = runs_of(rows, Path(output_dir), everywhere, seeds, None if trained is None else Path(trained))
     for run in runs:

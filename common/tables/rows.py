@@ -127,6 +127,18 @@ def overlay_of(row: Mapping, overlay: str, where: str) -> str:
     return overlay
 
 
+def in_size(row: dict, size: str) -> dict:
+    """The row in a size: with that overlay of its bundle, and what its own overlays have for it, train_x_small.json.
+
+    Raises:
+        FileNotFoundError: when the row's bundle has no overlay of this name.
+    """
+    configs = Path(row["bundle"]) / "configs"
+    names = [f"{overlay}_{size}" for overlay in row["overlays"]]
+    own = [name for name in names if (configs / f"{name}.json").is_file()]
+    return {**row, "overlays": [*row["overlays"], overlay_of(row, size, f"--size {size}"), *own]}
+
+
 def over_folds(row: dict, folds: int) -> dict:
     """The row with each of its runs on each fold of a cross-validation, so many ``folds``, its test cases pooled.
 

@@ -165,7 +165,7 @@ def test_overlays(bundle, monkeypatch):
         if overlay.startswith("inference"):  # an overlay of inference.json says so by its name
             names = ["inference"]
         else:
-            applied = overlay == "demo" or any(key.startswith("evaluate#") for key in content)
+            applied = overlay == "demo" or any(key.removeprefix("+").startswith("evaluate#") for key in content)
             names = ["train", "evaluate"] if applied else ["train"]
         if overlay not in names:
             base = runs.content(bundle, None, *names)

@@ -162,6 +162,14 @@ def test_a_table_in_which_rows_fail_and_which_is_then_resumed(run, out, commands
     assert capsys.readouterr().out.endswith("the same command with --resume True goes on with what is left\n")
 
 
+def test_a_size_and_what_an_overlay_needs_for_it(run, bundle, out):
+    """The size lies over a row's overlays, and over it the size that one of them has of its own."""
+    for name, gain in (("tiny", 3.0), ("better_tiny", 4.0)):
+        (bundle / "configs" / f"{name}.json").write_text(json.dumps({"gain": gain}))
+    run([A, {**B, "overlays": ["better"]}], size="tiny")
+    assert table(out) == {("cubic", "sub-0"): 30, ("a", "sub-0"): 33, ("b", "sub-0"): 34}
+
+
 def test_what_another_table_has_trained(run, commands, tmp_path):
     """It is evaluated, nothing is trained; a folder that holds none of it is refused before anything runs."""
     first, again = tmp_path / "first", tmp_path / "again"
