@@ -44,8 +44,8 @@ class Inference(CaseEvaluator):
         amp_kwargs: of ``torch.autocast``; default bfloat16.
 
     Raises:
-        FileNotFoundError, ValueError: when the weights are missing, or do not belong to the config. Without weights: when
-            the network brings none, and the inferer does not learn.
+        FileNotFoundError, ValueError: when the weights are missing, or do not belong to the config. Without weights:
+            when the network brings none, and the inferer does not learn.
         PermissionError, NotADirectoryError: when ``output_dir`` cannot be written to.
     """
 

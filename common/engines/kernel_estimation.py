@@ -25,8 +25,8 @@ class KernelEstimation:
 
     What is made anew for each part is given as callables, in JSON with ``"_mode_": "callable"``. These are the graph,
     the players, the graph's networks that hold something for each kernel, and the players' schedules. The latter two
-    are called with ``kernels``, their number. An optimizer's ``eps`` is that of one kernel: losses are means over all kernels, and
-    so it is divided by their number.
+    are called with ``kernels``, their number. An optimizer's ``eps`` is that of one kernel: losses
+    are means over all kernels, and so it is divided by their number.
 
     Part 2 writes ``history_kernels_2.jsonl`` and its like, ``training_state_kernels_2.pt`` and ``kernels_2.json``, see
     :class:`common.handlers.KernelReport`. A part that begins anew removes what builds on it.

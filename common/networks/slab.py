@@ -98,8 +98,8 @@ class SlabEncoder(nn.Module):
     def forward(self, slab: torch.Tensor, turn: torch.Tensor | None = None) -> torch.Tensor:
         """Slabs ``(B, 1, H, W, slices)`` to features ``(B, features, H / stride, W / stride)``.
 
-        ``turn``, ``(B, 3)`` or ``(1, 3)``, says which axis of the volume lies along H, W and Z of each slab. None is for
-        0, 1 and 2. Only the last is read, and only with ``turns``.
+        ``turn``, ``(B, 3)`` or ``(1, 3)``, says which axis of the volume lies along H, W and Z of each slab. None is
+        for 0, 1 and 2. Only the last is read, and only with ``turns``.
         """
         features = slab_to_channels(slab)
         for i, layer in enumerate(self.body):
