@@ -88,14 +88,20 @@ def check(argv: Sequence[str] | None = None) -> None:
     given = _given(argv)
     ending.with_traceback = is_true(given.pop("traceback", "false") or "true", "--traceback")
     entries = {given.get(name) for name in ("run_id", "init_id", "final_id")}
-    parser, problems = _merged(given.get("config_file", []), entries)
+    files = _files(given.get("config_file", []))
+    parser, problems = _merged(files, entries)
+    if "checkpoint" not in given:
+        problems += [problem for file in files if (problem := _elsewhere(file))]
     config = _Config(parser.get())
     ending.go_on = config.going_on()
     config.read |= entries
     overrides = {key: value for key, value in given.items() if key not in _OF_RUN}
     config.add_references(overrides)
     for key, value in overrides.items():
-        problem = config.unread(key, "--") or config.unfit(key, value)
+        place, _, left = _reached(key, config.content)
+        row = isinstance(place, dict) and not _is_component(place) and len(left) == 1 and "#" in key
+        # A row that is not there cannot be left out.
+        problem = config.unread(key, "--", row and value == "$None") or config.unfit(key, value)
         problems += [f"--{problem}"] if problem else []
     if problems:
         raise ValueError("\n".join(problems))
@@ -140,19 +146,38 @@ def _given(argv: Sequence[str]) -> dict[str, Any]:
     return given
 
 
-def _merged(files: str | Sequence[str], entries: Set[str | None]) -> tuple[ConfigParser, list[str]]:
+def _files(files: str | Sequence[str]) -> Sequence[str]:
+    """Paths of config files, which the command line may have as one text."""
+    if not isinstance(files, str):
+        return files
+    text = files.strip()
+    try:
+        return json.loads(text.replace("'", '"')) if text.startswith(("[", "(")) else [text]
+    except ValueError:
+        return [name.strip(" '\"") for name in text.strip("[]()").split(",")]
+
+
+def _elsewhere(file: str) -> str | None:
+    """Why the weights that an overlay names are not those next to it; None where they are, or it names none."""
+    overlay = ConfigParser.load_config_file(file)
+    named, own = overlay.get("checkpoint"), Path(file).with_suffix(".pt")
+    if "digest" not in overlay or not isinstance(named, str) or named.startswith("$") or not own.is_file():
+        return None
+    if Path(named).resolve() == own.resolve():
+        return None
+    return (
+        f"{file} names the weights {named}, but was moved: {own.name} is next to it. Add --checkpoint {own}, or write "
+        "that path into the file."
+    )
+
+
+def _merged(files: Sequence[str], entries: Set[str | None]) -> tuple[ConfigParser, list[str]]:
     """Config files, each laid over those before it, and what is wrong with the overlays.
 
     Args:
-        files: paths, or their list as the command line has it.
+        files: paths.
         entries: keys that the command line runs.
     """
-    if isinstance(files, str):
-        text = files.strip()
-        try:
-            files = json.loads(text.replace("'", '"')) if text.startswith(("[", "(")) else [text]
-        except ValueError:
-            files = [name.strip(" '\"") for name in text.strip("[]()").split(",")]
     parser = ConfigParser(config={})
     new: list[tuple[str, str, str]] = []
     for number, file in enumerate(files):

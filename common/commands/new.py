@@ -55,7 +55,7 @@ All from the repository's root.
 {datalist}
 {run} {configs}/train.json --dataset_dir D --output_dir W
 # measure it on the test group
-{run} "['{configs}/train.json','{configs}/evaluate.json']" --dataset_dir D --output_dir W
+{run} "['{configs}/train.json','{configs}/evaluate.json','W/models/model.json']" --dataset_dir D --output_dir W
 # apply it
 {run} "['{configs}/inference.json','W/models/model.json']" --dataset_dir LR --output_dir SR
 ```
