@@ -162,9 +162,9 @@ def load(
         )
     if degradation is not None:
         check_grid(path, overlay, degradation)
+    _check_sizes(path, overlay, getattr(network, "sizes", {}))
     state = load_state(path, device)
     _check_tensors(path, state, network, option, lies_beside=bool(overlay))
-    _check_sizes(path, overlay, getattr(network, "sizes", {}))
     found = digest_of(state)
     check_digest(path, found, overlay, digest)
     bad = [name for name, value in state.items() if not torch.isfinite(value).all()]

@@ -117,13 +117,13 @@ def test_checkpoints(bundle, tiny, cohort, trained, tmp_path):
     refused(f"no weights at {weights}", "--checkpoint")
     for name in ("model.pt", "model.json"):
         shutil.copy(trained / "models" / name, tmp_path)
-    said = "the weights are of another architecture"
-    refused(f"{weights}: {said}", "Lay the weights' own overlay", **{size: double})
+    other = f"{weights}: {size} is {double}, but these weights were trained with {value}"
+    refused(other, "Lay the weights' own overlay", **{size: double})
     evaluation = {"dataset_dir": str(cohort), size: double}
-    runs.fails(bundle, ["train", "evaluate"], trained, f"model.pt: {said}", **evaluation)
+    runs.fails(bundle, ["train", "evaluate"], trained, f"model.pt: {size} is {double}", **evaluation)
     # Without its overlay the config must have the sizes.
     (tmp_path / "model.json").unlink()
-    refused(f"{weights}: {said}", "no model.json beside the weights", **{size: double})
+    refused(f"{weights}: the weights are of another architecture", "no model.json beside the weights", **{size: double})
 
     run, state = shutil.copytree(trained, tmp_path / "run"), f"training_state{tiny.stages[-1]}.pt"
     again = {"dataset_dir": str(cohort), "resume": True}

@@ -155,7 +155,7 @@ def test_the_recipe_for_scans_of_unknown_blur(cohort, tmp_path):
     assert read_overlay(weights)["slice_axis"] == "auto"
     # It is known before kernels are estimated.
     further = {**data, "initial": str(weights), "features": 8}
-    refused(["train"], tmp_path / "further", str(weights), "of another architecture", **further)
+    refused(["train"], tmp_path / "further", str(weights), "features is 8", "trained with", **further)
 
 
 @pytest.mark.parametrize(

@@ -273,7 +273,7 @@ def test_weights_of_another_network(cohort, trained, tmp_path):
     small, other = {**bare, "digest": "$None"}, "another architecture"
     for names, override, words in (
         (["inference"], {**scans, "cascade": 3}, [f"{weights}: ", other, "stages.2.head", "model.json"]),
-        (["inference"], {**scans, "guided": False}, [f"{weights}: ", other, "stages.0.branch", "model.json"]),
+        (["inference"], {**scans, "guided": False}, [f"{weights}: ", "guided is False", "with True", "model.json"]),
         (["inference"], {**scans, "scale": [4, 4, 1]}, [f"{weights}: ", "scale is [4, 4, 1]", "[2, 2, 1]"]),
         (["train", "evaluate"], {**data, "cascade": 1}, [f"{weights}: ", other]),
         (["train"], {**data, "cascade": 3, "stages": [3]}, [f"{weights}: ", other, "stages.2.head"]),

@@ -220,8 +220,8 @@ def test_evaluate_forms(cohort, tmp_path, overlay, method, override, expected):
         run(["inference"], tmp_path, output_dir=str(tmp_path / "sr"), **scan)
         # AP, which is not upsampled, is across the slab.
         assert nib.load(tmp_path / "sr" / "a_sr.nii.gz").shape == (40, 44, 36)
-        words = "model.pt: the weights are of another architecture", "decoder.base"
-        refused(["inference"], tmp_path, *words, residual=True, **scan)
+        words = "model.pt: residual is True, but these weights were trained with False"
+        refused(["inference"], tmp_path, words, residual=True, **scan)
 
 
 def test_running_mean(cohort, tmp_path):

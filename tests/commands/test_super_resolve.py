@@ -117,7 +117,7 @@ def test_own_weights_and_what_a_dry_run_finds(tmp_path, capsys):
     refused(lambda: own(str(tmp_path / "in")), RunsFailedError, "1 of 2 scans", "flat.nii: its sform (code 2) is not")
     said = capsys.readouterr().out
     assert "guided_rdn 2x2x1" in said and f"would write {tmp_path / 'in' / 'super_resolved' / 'good_sr.nii.gz'}" in said
-    refused(lambda: own(str(good), features=8), RunsFailedError, "own.pt", "another architecture", "own.json")
+    refused(lambda: own(str(good), features=8), RunsFailedError, "own.pt", "features is 8", "own.json")
     # Which axis runs across slices that are as thick as pixels nobody knows.
     even = str(scan(tmp_path / "even.nii", (2, 2, 2.4)))
     refused(lambda: own(even), RunsFailedError, "which axis", "--slice_axis SI")
