@@ -241,6 +241,7 @@ def test_a_key_that_nothing_would_read_is_answered_with_those_that_were_meant(co
         ("--residual false", "--residual is 'false'", "give True or False"),  # others' components read it
         ("--players#generator#optimizer#amsgrad true", "give True or False"),
         ("--players#generator#clip_norm None", "'$None'"),
+        ("--players#generator#losses#l2 $None", "players#generator#losses has no such key"),
     ):
         refused(partial(run, components, *line.split()), ValueError, *words)
 
@@ -305,3 +306,15 @@ def test_options_are_those_of_what_they_are_passed_on_to(tmp_path):
         ("--skip_existing True", "did you mean --dataset#skip_existing?"),
     ):
         refused(partial(run, str(path), *line.split()), ValueError, *words)
+
+
+def test_an_overlay_of_weights_that_was_moved_is_refused_unless_the_weights_are_named(files, tmp_path):
+    overlay, weights = tmp_path / "model.json", tmp_path / "model.pt"
+    overlay.write_text(json.dumps({"digest": "of weights", "trained": {}, "checkpoint": "before/model.pt"}))
+    line = [str([files[0], str(overlay)])]
+    run(*line)  # nothing lies next to it
+    weights.touch()
+    refused(partial(run, *line), ValueError, str(overlay), "was moved", f"--checkpoint {weights}")
+    run(*line, "--checkpoint", str(weights))
+    overlay.write_text(json.dumps({"digest": "of weights", "trained": {}, "checkpoint": str(weights)}))
+    run(*line)

@@ -123,7 +123,7 @@ def test_own_weights_and_what_a_dry_run_finds(tmp_path, capsys):
     refused(lambda: own(even), RunsFailedError, "which axis", "--slice_axis SI")
     own(even, slice_axis="SI")
     (tmp_path / "own.json").unlink()
-    refused(lambda: own(even), FileNotFoundError, "no own.json beside it", "overlay --checkpoint")
+    refused(lambda: own(even), FileNotFoundError, "no own.json", "overlay --checkpoint")
 
 
 def test_methods_that_learn_from_the_scan(tmp_path, capsys):
