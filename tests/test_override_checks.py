@@ -241,7 +241,7 @@ def test_a_key_that_nothing_would_read_is_answered_with_those_that_were_meant(co
         ("--residual false", "--residual is 'false'", "give True or False"),  # others' components read it
         ("--players#generator#optimizer#amsgrad true", "give True or False"),
         ("--players#generator#clip_norm None", "'$None'"),
-        ("--players#generator#losses#l2 $None", "players#generator#losses has no such key"),
+        ("--rows#l2 $None", "rows has no such key"),
     ):
         refused(partial(run, components, *line.split()), ValueError, *words)
 
