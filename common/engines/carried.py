@@ -127,15 +127,15 @@ def carried(
     if keep not in ("best", "last"):
         raise ValueError(f"keep is {keep!r}, expected best or last.")
     handlers: list = [LossHistory(folders.history, validator)]
-    own = [f"stage_{folders.stage}.pt"] if isinstance(folders.stage, int) else []
     best = keep == "best" and validator is not None
     if saved is not None and best:
-        BestModel(saved(*own, "model.pt", of=validator.trained)).attach(validator)
+        BestModel(saved("model.pt", of=validator.trained)).attach(validator)
     if validator is not None:
         handlers.append(
             ValidationWithInitial(initial if best else None, validator=validator, interval=interval, epoch_level=True)
         )
     if saved is not None and not best:
+        own = [f"stage_{folders.stage}.pt"] if isinstance(folders.stage, int) else []
         handlers.append(LastModel(saved(*own, "model.pt")))
     name = "training" + folders.suffix.replace("_", " ")
     tensorboard = []

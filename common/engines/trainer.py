@@ -79,7 +79,7 @@ class AlternatingTrainer(Trainer):
         save_minutes: between states within an epoch, see :class:`common.handlers.ResumableState`.
         stage: of a method that trains in several, its number from 1, or a name: of files such as ``history_2.jsonl``. A
             stage that begins anew removes the states of later ones, and ``invalidates``. With a number its weights are
-            kept as ``stage_2.pt`` too.
+            kept as ``stage_2.pt`` too where ``keep`` is "last".
         amp: whether networks run under autocast; None for that on a GPU. Losses are in float32 always. Where a CPU
             would emulate it, a warning says so.
         amp_kwargs: of ``torch.autocast``; default bfloat16. With float16 each player scales its loss.

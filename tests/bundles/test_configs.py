@@ -65,19 +65,12 @@ ALLOWED = (
 # Keys whose values are other expressions, by the file that has them.
 OTHERS = {
     "ct_guided/demo": {"train#trainer#data"},
-    "ct_guided/small": {"train#trainer#data", "stage_1#trainer#epoch_length"},
+    "ct_guided/small": {"train#trainer#data"},
     "ct_guided/multi_gpu_train": {"batch_size"},
     "downsampling_gan/multi_gpu_train": {"data#crops"},
-    "downsampling_gan/small": {"epoch_length"},
     "guided_rdn/train": {"lambda", "margin"},
-    "udean/small": {"epoch_length"},
-    # The weight of a discriminator's term is 0 where that of its adversary is.
-    "udean/paper": {"players#discriminator#losses#feature", "players#discriminator#losses#hr", "+initialize#condition"},
+    "udean/paper": {"+initialize#condition"},
     "udean/train_supervised": {"players#discriminator#_disabled_"},
-    "udean/feature_adaptation": {
-        "+players#generator#losses#feature_adaptation",
-        "+players#discriminator#losses#feature",
-    },
 }
 
 

@@ -102,6 +102,8 @@ def in_precision(bundle, names, options):
     engines = runs.content(bundle, None, *names).get()
     if names == ["train"]:
         found = [f"{key}#trainer" for key, value in engines.items() if isinstance(value, dict) and "trainer" in value]
+        # The estimation of kernels is in float32.
+        found = [path for path in found if "KernelEstimation" not in str(engines[path.split("#")[0]]["trainer"])]
     else:
         found = ["evaluate#evaluator" if "evaluate" in names else "evaluator"]
     return {f"{path}#{key}": value for path in found for key, value in options.items()}

@@ -330,7 +330,7 @@ def test_what_cannot_be_trained(cohort, tmp_path):
         ({}, {"data#batch_volumes": 0}, ["batch_volumes is 0", "at least 1"]),
         ({}, {"scale": [2, 1, 1]}, ["scale is [2, 1, 1]", "[n, n, 1]"]),
         ({}, {"slice_axis": "auto"}, ["_t1w.nii.gz: the spacing", "--slice_axis SI"]),
-        ({}, {"data#denoise": "maybe"}, ["'maybe'", "true or false"]),
+        ({}, {"data#denoise": "maybe"}, ["'maybe'", "True or False"]),
     ):
         data = str(runs.datalist(tmp_path / "data", **{**entries, **groups}))
         message = refused(["train"], tmp_path / "run", *words, dataset_dir=data, **override)

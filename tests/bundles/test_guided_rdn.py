@@ -308,6 +308,6 @@ def test_what_cannot_be_trained(cohort, tmp_path):
         ([], {"stages": [0, 1]}, ["stages is [0, 1]", "[1, 2]", "--stages"]),
         ([], {"slice_axis": "auto"}, [isotropic, "--slice_axis SI"]),
         ([], {"slice_axis": "XY"}, ["sub-0_t2w.nii.gz: slice_axis is 'XY'", "LR, AP, SI, auto"]),
-        ([], {"guided": "maybe"}, ["'maybe'", "true or false"]),
+        ([], {"guided": "maybe"}, ["'maybe'", "True or False"]),
     ):
         refused(["train", *overlays], folder, *words, dataset_dir=str(cohort), **override)

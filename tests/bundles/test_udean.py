@@ -196,7 +196,8 @@ def test_evaluate(cohort, trained, tmp_path):
 )
 def test_evaluate_forms(cohort, tmp_path, overlay, method, override, expected):
     """Evaluate.json over another form: its network in the table, and feature maps where LR style is learned."""
-    names, data, out = ["train", overlay], {"dataset_dir": str(cohort)}, tmp_path / "out"
+    names, out = ["train", overlay], tmp_path / "out"
+    data = {"dataset_dir": str(cohort), "lr_patch": 16}  # of which features are drawn, too
     run(names, tmp_path, slice_axis="AP", **data, **SHORT, **IN_PLANE, **override)
     assert terms(tmp_path) == expected
     assert runs.history(tmp_path)[-1]["validation/psnr"] > (10 if overlay == "paper" else 25)

@@ -56,7 +56,7 @@ TRAIN = {
         "$1 / @gain",
         "$Path(@ckpt_dir).mkdir(parents=True, exist_ok=True)",
         "$(Path(@ckpt_dir) / 'model.txt').write_text(repr(@settings))",
-        '$(Path(@ckpt_dir) / \'model.json\').write_text(\'{"trained": {}, "laid": "%s"}\' % @output_dir)',
+        '$(Path(@ckpt_dir) / \'model.json\').write_text(\'{"digest": "", "trained": {}, "laid": "%s"}\' % @output_dir)',
     ],
 }
 EVALUATE = {

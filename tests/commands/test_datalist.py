@@ -62,7 +62,9 @@ def test_pairs_stand_in_source(tmp_path):
 
 def test_the_patterns_of_the_configs_divide_the_subjects_of_their_simulated_cohorts(tmp_path):
     for path in ROOT.glob("bundles/*/configs/*.json"):
-        if simulated := json.loads(path.read_text()).get("simulated"):
+        config = json.loads(path.read_text())
+        simulated = config.get("data#simulated") or config.get("data", {}).get("simulated")
+        if simulated and {"subjects", "contrasts", "datalist"} <= simulated.keys():
             folder = tmp_path / path.parts[-3] / path.stem
             _bids(folder, simulated["subjects"], simulated["contrasts"].split(","))
             groups = _written(folder, **simulated["datalist"])[1]

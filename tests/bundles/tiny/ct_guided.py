@@ -24,7 +24,7 @@ TINY = dict(
         "iteration_2": (1, 229),
         "batch_3": (1, 25),
         "iteration_3": (1, 2554),
-        "volume": (2, 516),
+        "volume": (2, 596),
     },
     terms={
         "_1": "sr_net/ct",

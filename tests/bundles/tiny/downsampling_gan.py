@@ -17,7 +17,7 @@ TINY = dict(
         "iteration_kernels_1": (1, 495),
         "batch_edsr": (1, 12),
         "iteration_edsr": (1, 88),
-        "volume": (0, 54),
+        "volume": (0, 66),
     },
     terms={
         "_kernels_1": (

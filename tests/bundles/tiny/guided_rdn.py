@@ -21,7 +21,7 @@ TINY = dict(
         "iteration_1": (1, 121),
         "batch_2": (1, 24),
         "iteration_2": (1, 121),
-        "volume": (2, 379),
+        "volume": (2, 459),
     },
     terms={
         "_1": "rdn/image",

@@ -10,7 +10,7 @@ TINY = dict(
     budgets={
         "batch": (0, 3),
         "iteration": (1, 68),
-        "volume": (0, 52),
+        "volume": (0, 58),
     },
     terms={"": "srcnn/image/l2"},
 )
