@@ -207,7 +207,7 @@ class AlternatingTrainer(Trainer):
         if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not dist.is_initialized():
             raise RuntimeError(
                 "several processes were started, but they are not joined: put multi_gpu_train.json last in "
-                "--config_file."
+                "--config_file, and leave --device out, which the overlay sets."
             )
         if self.state.device.type == "cpu":
             keep_freed_memory()
