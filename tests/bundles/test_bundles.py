@@ -121,9 +121,7 @@ def test_bare(bundle, tiny, tmp_path):
     runs.run(bundle, ["train"], tmp_path, **small)
     assert runs.leavings(tmp_path / "eval" / "data")
     runs.run(bundle, ["train"], tmp_path, **{**small, **tiny.lasting(2, 1)}, resume=True)
-    # Where weights are shipped they are not these.
-    shipped = (runs.ROOT / "bundles" / bundle / "models" / "model.pt").is_file()
-    weights = {"checkpoint": str(tmp_path / "eval" / "models" / "model.pt")} if shipped else {}
+    weights = {"checkpoint": str(tmp_path / "eval" / "models" / "model.pt")}
     runs.run(bundle, ["inference"], tmp_path, **nothing | weights)
     (scan,) = (tmp_path / "eval" / "scan").rglob(f"simulated_{tiny.contrast}.nii.gz")
     (result,) = (tmp_path / "eval").glob(f"simulated_{tiny.contrast}_sr.nii.gz")
