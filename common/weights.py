@@ -66,9 +66,9 @@ class SavedWeights:
             "offset": self.offset,
             **({} if iteration is None else {"iteration": iteration, **metrics}),
         }
+        known = {"digest": digest_of(state), "trained": trained, **self.sizes}
         for path in self.paths:
-            overlay = {"checkpoint": str(path.absolute()), "digest": digest_of(state), "trained": trained}
-            write(state, path, {**overlay, **self.sizes})
+            write(state, path, {"checkpoint": str(path.absolute()), **known})
 
 
 def write(state: Mapping[str, torch.Tensor], path: Path, overlay: Mapping[str, Any]) -> None:
