@@ -32,10 +32,16 @@ def summaries() -> dict[str, str]:
     An exported bundle has the commands that it needs.
     """
     found = {}
-    for path in sorted(Path(__file__).with_name("commands").glob("[a-z]*.py")):
+    for name, path in _files().items():
         first = (ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or "").partition("\n\n")[0]
-        found[path.stem.replace("_", "-")] = " ".join(first.partition("``: ")[2].split())
+        found[name] = " ".join(first.partition("``: ")[2].split())
     return found
+
+
+def _files() -> dict[str, Path]:
+    """The module of each command, by the command's name."""
+    paths = sorted(Path(__file__).with_name("commands").glob("[a-z]*.py"))
+    return {path.stem.replace("_", "-"): path for path in paths}
 
 
 def command(name: str) -> Callable:
@@ -44,7 +50,7 @@ def command(name: str) -> Callable:
     Raises:
         ValueError: when there is no such command.
     """
-    known = list(summaries())
+    known = list(_files())
     if name not in known:
         close = difflib.get_close_matches(name, known, n=2)
         meant = f"did you mean {' or '.join(close)}?" if close else f"there are {', '.join(known)}."
@@ -67,7 +73,7 @@ def mri_sr() -> None:
         main([])
     elif words[0] in _OF_REPOSITORY and Path("common", "__main__.py").is_file():
         sys.exit(subprocess.call([sys.executable, "-m", "common", *words]))
-    elif words[0] in ("--version", *summaries()) or _misspelt(words[0]):
+    elif words[0] in ("--version", *_files()) or _misspelt(words[0]):
         main(words)
     else:
         main(["super-resolve", *words], "mri-sr")
@@ -78,7 +84,7 @@ def _misspelt(word: str) -> bool:
     return (
         word.replace("-", "").isalpha()
         and not Path(word).exists()
-        and bool(difflib.get_close_matches(word, summaries()))
+        and bool(difflib.get_close_matches(word, _files()))
     )
 
 

@@ -279,7 +279,7 @@ def _parser(folder: Path, overlay: Path | None = None, overrides: Mapping[str, A
 
 
 def _content(parser: ConfigParser, key: str, otherwise: Any) -> Any:
-    return parser.get_parsed_content(key) if key in parser else otherwise
+    return parser.get_parsed_content(key) if key in parser.get() else otherwise
 
 
 def _knows(config: ConfigParser, key: str) -> bool:

@@ -14,8 +14,6 @@ import torch
 from ignite.engine import Engine, Events
 from monai.engines import IterationEvents
 from nibabel.affines import voxel_sizes
-from scipy.optimize import nnls
-from scipy.stats import spearmanr
 
 from ..data.loaders.slabs import AIR
 from ..degradations import Degradation
@@ -148,6 +146,8 @@ class UncertaintyReport:
     def _finish(self, engine: Engine) -> None:
         if not self.cases:
             return
+        from scipy.stats import spearmanr  # here, because it takes long to load, and inference needs none
+
         error, spread = (np.concatenate(each) for each in zip(*self.cases.values(), strict=True))
         order = np.array_split(np.argsort(spread), _BINS)
         found = np.array([np.mean(error[some] ** 2) for some in order])
@@ -170,5 +170,7 @@ class UncertaintyReport:
 
 def fit(spread: np.ndarray, error: np.ndarray) -> list[float]:
     """a and b, of which neither is negative, so that a^2 spread + b^2 is the error, both mean squares, relatively."""
+    from scipy.optimize import nnls  # here, because it takes long to load, and inference needs none
+
     squares, _ = nnls(np.stack([spread / error, 1 / error], axis=1), np.ones(len(error)))
     return [float(root) for root in np.sqrt(squares)]

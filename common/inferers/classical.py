@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from monai.data import MetaTensor
 from monai.inferers import Inferer
-from skimage.restoration import denoise_tv_chambolle
 
 from ..degradations import Degradation, KSpaceTruncation, interpolated
 from ..runtime.progress import report
@@ -96,6 +95,8 @@ class TotalVariationInferer(Inferer):
 
     def __call__(self, inputs: torch.Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any) -> torch.Tensor:
         """Reconstruct a batch of volumes ``(B, 1, X, Y, Z)``; ``network`` and what follows have no part in it."""
+        from skimage.restoration import denoise_tv_chambolle  # here, because it takes long to load
+
         lr = _plain(inputs)
         degradation, gain = self.degradation.to(lr.device), math.prod(self.degradation.factors)
         found = interpolated(lr, degradation).contiguous()

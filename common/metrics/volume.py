@@ -7,8 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from scipy import fft
-from scipy.signal.windows import hann
-from skimage.metrics import peak_signal_noise_ratio, structural_similarity
+from skimage.metrics import structural_similarity
 from skimage.registration import phase_cross_correlation
 
 
@@ -25,6 +24,13 @@ def _pair(first: torch.Tensor | np.ndarray, second: torch.Tensor | np.ndarray) -
     return arrays[0], arrays[1]
 
 
+def _psnr(sr: np.ndarray, hr: np.ndarray) -> float:
+    from skimage.metrics import peak_signal_noise_ratio  # here, because it loads scipy.stats, and inference needs none
+
+    with np.errstate(divide="ignore"):
+        return float(peak_signal_noise_ratio(hr, sr, data_range=1))
+
+
 def psnr(sr: torch.Tensor | np.ndarray, hr: torch.Tensor | np.ndarray) -> float:
     """Peak signal-to-noise ratio of a volume, in dB, for a data range of 1.
 
@@ -39,8 +45,7 @@ def psnr(sr: torch.Tensor | np.ndarray, hr: torch.Tensor | np.ndarray) -> float:
         ValueError: When the shapes differ or are not those of one volume.
     """
     sr, hr = _pair(sr, hr)
-    with np.errstate(divide="ignore"):
-        return float(peak_signal_noise_ratio(hr, sr, data_range=1))
+    return _psnr(sr, hr)
 
 
 def ssim(sr: torch.Tensor | np.ndarray, hr: torch.Tensor | np.ndarray) -> float:
@@ -94,8 +99,7 @@ def centre_slice_psnr(sr: torch.Tensor | np.ndarray, hr: torch.Tensor | np.ndarr
         with Multimodal Image Priors, IEEE TETCI 2022, eq. 7 and 8.
     """
     sr, hr = _centre_slices(sr, hr)
-    with np.errstate(divide="ignore"):
-        return float(peak_signal_noise_ratio(hr, sr, data_range=1))
+    return _psnr(sr, hr)
 
 
 def centre_slice_ssim(sr: torch.Tensor | np.ndarray, hr: torch.Tensor | np.ndarray) -> float:
@@ -124,6 +128,8 @@ def centre_slice_ssim(sr: torch.Tensor | np.ndarray, hr: torch.Tensor | np.ndarr
 
 def _phase_shift(sr: np.ndarray, reference: np.ndarray, factors: Sequence[int]) -> np.ndarray:
     """How far ``sr`` lies from ``reference`` in voxels: phase correlation of windowed volumes in 0.7 of the LR band."""
+    from scipy.signal.windows import hann  # here, because it takes long to load, and inference needs none
+
     spectra = []
     for volume in (reference, sr):
         volume = volume - volume.mean()

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import torch
 from scipy import ndimage
-from scipy.optimize import least_squares
 
 from ..io.files import replacing
 from .gaussian import FWHM_PER_SIGMA
@@ -125,6 +124,8 @@ def describe_kernel(kernel: torch.Tensor | np.ndarray) -> dict[str, Any]:
         degrees, 0 to 180, from the first image axis towards the second; "centre": from the middle of the kernel in HR
         pixels along both axes; "sum" of the kernel; "residual": norm of what the Gaussian misses, over the kernel's.
     """
+    from scipy.optimize import least_squares  # here, because it takes long to load, and inference needs none
+
     k = np.asarray(kernel, dtype=np.float64)
     size = k.shape[0]
 

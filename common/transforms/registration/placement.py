@@ -11,7 +11,6 @@ from monai.data import MetaTensor
 from scipy.ndimage import gaussian_filter, map_coordinates
 from scipy.spatial.transform import Rotation
 from skimage.filters import threshold_otsu
-from skimage.metrics import normalized_mutual_information
 
 from ...physics.gaussian import FWHM_PER_SIGMA
 
@@ -41,6 +40,8 @@ def misplacement(lr: MetaTensor, guide: MetaTensor, steps: Sequence[float] = _ST
         ``gain``, by how much of it; ``misplaced``, whether that is more than in pairs that lie on each other. Where the
         two do not overlap, similarity and gain are 0 and ``misplaced`` is true.
     """
+    from skimage.metrics import normalized_mutual_information  # here, because it loads scipy.stats, which takes long
+
     volumes = [_blurred(volume) for volume in (lr, guide)]
     affines = [np.asarray(volume.affine, dtype=np.float64) for volume in (lr, guide)]
     index = np.random.default_rng(0).uniform(0, np.array(volumes[0].shape)[:, None] - 1, (3, _POINTS))

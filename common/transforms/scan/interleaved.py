@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from monai.transforms import MapTransform
-from scipy import ndimage, stats
+from scipy import ndimage
 
 _SMOOTHED = 3  # pixels, standard deviation: neither noise nor slices that are not quite registered count
 _TISSUE = 0.1
@@ -21,6 +21,7 @@ _STEPS = 8  # of four slices each
 # These share slices, by which the error of their mean is larger than that of as many that do not: for gains g that are
 # independent, a step is (g + 3 g + 3 g + g) / 8 with signs in turn.
 _SHARED = math.sqrt(64 / 20)
+_QUARTILE = 0.6744897501960817  # of a normal distribution of width 1, within which half of it lies
 
 
 def alternation(volume: torch.Tensor) -> float:
@@ -49,7 +50,8 @@ def alternation(volume: torch.Tensor) -> float:
         return 0.0
     middle = float(np.median(gains))
     # Of a median, from the deviation that a normal distribution would have.
-    error = _SHARED * math.sqrt(math.pi / 2) * stats.median_abs_deviation(gains, scale="normal") / math.sqrt(len(gains))
+    deviation = float(np.median(np.abs(gains - np.median(gains)))) / _QUARTILE
+    error = _SHARED * math.sqrt(math.pi / 2) * deviation / math.sqrt(len(gains))
     return 2 * middle if abs(middle) > max(_LEAST, _SURE * error) else 0.0
 
 
