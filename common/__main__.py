@@ -82,9 +82,7 @@ def mri_sr() -> None:
 def _misspelt(word: str) -> bool:
     """Whether a word is rather a command's name, misspelt, than a path."""
     return (
-        word.replace("-", "").isalpha()
-        and not Path(word).exists()
-        and bool(difflib.get_close_matches(word, _files()))
+        word.replace("-", "").isalpha() and not Path(word).exists() and bool(difflib.get_close_matches(word, _files()))
     )
 
 
