@@ -26,8 +26,8 @@ class _Unused(ModuleType):
 def import_monai() -> None:
     """Import MONAI without packages that are optional to it, in a process that is for inference alone.
 
-    To MONAI and Ignite these are missing from then on; everybody else imports them as ever. A process that has imported MONAI
-    already is left as it is.
+    To MONAI and Ignite these are missing from then on; everybody else imports them as ever. A process that has imported
+    MONAI already is left as it is.
     """
     if "monai" in sys.modules:
         return
