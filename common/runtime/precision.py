@@ -82,7 +82,7 @@ def settled(
     if torch.device(device).type != "cpu":
         return amp is None or amp
     dtype = (kwargs or {}).get("dtype", torch.bfloat16)
-    gain = 0.0 if amp is False else _gain(network, dtype, training)
+    gain = 1.0 if amp is False else _gain(network, dtype, training)
     if amp and gain < 1:
         warnings.warn(
             f"amp is on, but {_name(dtype)} takes {1 / gain:.1f} times as long as float32 on this processor; turn it "
@@ -109,13 +109,14 @@ def _name(dtype: torch.dtype) -> str:
 
 
 def _gain(network: nn.Module, dtype: torch.dtype, training: bool) -> float:
-    """How many times as fast as in float32 the convolution of most weights is; 0 for a network without any."""
+    """How many times as fast as in float32 the convolution of most weights is; 1 for a network without any."""
     known = [layer for layer in network.modules() if type(layer) in _SIZES]
     if not known:
-        return 0.0
+        return 1.0
     layer = max(known, key=lambda layer: layer.weight.numel())
     layout = torch.channels_last if isinstance(layer, nn.Conv2d) else torch.contiguous_format
-    convolution = type(layer)(layer.in_channels, layer.out_channels, layer.kernel_size, groups=layer.groups)
+    with torch.random.fork_rng(devices=[]):  # nothing else draws other numbers for this
+        convolution = type(layer)(layer.in_channels, layer.out_channels, layer.kernel_size, groups=layer.groups)
     convolution.requires_grad_(training).to(memory_format=layout)
     image = torch.ones(1, layer.in_channels, *_SIZES[type(layer)]).to(memory_format=layout).requires_grad_(training)
     seconds: dict[bool, list[float]] = {False: [], True: []}
