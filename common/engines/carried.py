@@ -10,6 +10,7 @@ from pathlib import Path
 import torch.distributed as dist
 from monai.handlers import TensorBoardStatsHandler
 
+from ..io.files import load_state
 from ..weights import SavedWeights
 from .validation import Validation
 
@@ -91,6 +92,12 @@ def check_new_run(
         f"{places}: there is another run ({', '.join(path.name for path in run + model)}). Continue it with --resume "
         "True, name another --output_dir, or let this one take its place with --overwrite True."
     )
+
+
+def amp_of_run(state: Path) -> bool | None:
+    """Whether the networks of a run ran under autocast, by its state; None where there is no state, or it is silent."""
+    saved = load_state(state, "cpu") if state.is_file() else None
+    return saved.get("amp") if isinstance(saved, dict) else None
 
 
 def carried(

@@ -15,7 +15,7 @@ from ..data.loaders.cases import CaseLoader, prepare_lr_hr
 from ..degradations import Degradation
 from ..io import provenance
 from ..io.files import check_writable
-from ..runtime.precision import in_precision
+from ..runtime.precision import in_precision, settled
 from ..transforms import RestoreVolumed, SaveVolumed
 from ..values import is_true
 from ..weights import load
@@ -40,7 +40,7 @@ class Evaluation(CaseEvaluator):
         prepare: makes of the network with its weights one that gives the same in less time; None for none.
         postprocessing: of each case; default the scan's units and grid, and saving.
         val_handlers: further handlers with ``attach``.
-        amp: whether the network runs under autocast; None for that on a GPU.
+        amp: whether the network runs under autocast; None for what :func:`common.runtime.precision.settled` says.
         amp_kwargs: of ``torch.autocast``; default bfloat16.
 
     Raises:
@@ -74,11 +74,12 @@ class Evaluation(CaseEvaluator):
         from ..handlers import EvaluationReport
 
         check_writable(output_dir)
-        amp = torch.device(device).type == "cuda" if amp is None else is_true(amp, "amp")
         if checkpoint is None:
             network = network.to(device).eval()
         else:
             network = load(network, checkpoint, device, digest, degradation)
+
+        amp = settled(None if amp is None else is_true(amp, "amp"), network, device, amp_kwargs)
 
         def ready(network: nn.Module) -> nn.Module:
             return in_precision(network if prepare is None else prepare(network), device, amp, amp_kwargs)

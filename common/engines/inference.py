@@ -16,7 +16,7 @@ from ..data.scans import Scans
 from ..degradations import Degradation
 from ..io import provenance
 from ..io.files import check_writable
-from ..runtime.precision import in_precision
+from ..runtime.precision import in_precision, settled
 from ..transforms import MeasureAgreementd, RestoreVolumed, SaveVolumed
 from ..values import is_true
 from ..weights import load, read_overlay
@@ -40,7 +40,7 @@ class Inference(CaseEvaluator):
         postprocessing: of each case; default agreement with the scan, the scan's units and grid, and saving.
         report: whether to write a page for each result, to look at in a browser.
         val_handlers: further handlers with ``attach``.
-        amp: whether the network runs under autocast.
+        amp: whether the network runs under autocast; None for what :func:`common.runtime.precision.settled` says.
         amp_kwargs: of ``torch.autocast``; default bfloat16.
 
     Raises:
@@ -64,7 +64,7 @@ class Inference(CaseEvaluator):
         postprocessing: Callable | None = None,
         report: bool | str = False,
         val_handlers: Sequence | None = None,
-        amp: bool | str = False,
+        amp: bool | str | None = None,
         amp_kwargs: dict | None = None,
     ) -> None:
         from ..handlers import InferenceResults, ResultViewer
@@ -82,6 +82,7 @@ class Inference(CaseEvaluator):
         path = getattr(network, "origin", {}).get("path")
         overlay = (None if path is None else read_overlay(path)) or {}
         network = network if prepare is None else prepare(network)
+        amp = settled(None if amp is None else is_true(amp, "amp"), network, device, amp_kwargs)
         dataset.find(str(output_dir), degradation, overlay.get("training_range"))
         grid: dict[str, Any] = {"reference": "image", "degradation": degradation}
         description = provenance.describe(bundle_root, degradation)
@@ -96,7 +97,7 @@ class Inference(CaseEvaluator):
         super().__init__(
             device=device,
             val_data_loader=CaseLoader(dataset),
-            network=in_precision(network, device, is_true(amp, "amp"), amp_kwargs),
+            network=in_precision(network, device, amp, amp_kwargs),
             inferer=inferer,
             prepare_batch=prepare_lr_hr,
             postprocessing=self.postprocessing,

@@ -6,7 +6,6 @@ import contextlib
 import os
 import signal
 import threading
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,9 +22,10 @@ from ..io.files import check_writable
 from ..networks.batch_norm import synchronise_batch_norm
 from ..networks.slab import to_channels_last
 from ..runtime.memory import keep_freed_memory
+from ..runtime.precision import settled
 from ..values import check_whole, is_true
 from ..weights import SavedWeights, load
-from .carried import Folders, carried, check_new_run
+from .carried import Folders, amp_of_run, carried, check_new_run
 from .player import Player
 from .validation import Validation
 
@@ -80,8 +80,8 @@ class AlternatingTrainer(Trainer):
         stage: of a method that trains in several, its number from 1, or a name: of files such as ``history_2.jsonl``. A
             stage that begins anew removes the states of later ones, and ``invalidates``. With a number its weights are
             kept as ``stage_2.pt`` too where ``keep`` is "last".
-        amp: whether networks run under autocast; None for that on a GPU. Losses are in float32 always. Where a CPU
-            would emulate it, a warning says so.
+        amp: whether networks run under autocast; None for what :func:`common.runtime.precision.settled` says, and for a
+            run that goes on as it began. Losses are in float32 always.
         amp_kwargs: of ``torch.autocast``; default bfloat16. With float16 each player scales its loss.
         compile: whether the players' networks are compiled (``torch.compile``): each then starts few large operators in
             the place of many small ones, which pays where a GPU waits for them to be started. The first iterations
@@ -127,7 +127,7 @@ class AlternatingTrainer(Trainer):
         output_dir = output_dir or getattr(data, "output_dir", None)
         if network is None and validator is not None:
             network = validator.trained
-        amp = device.type == "cuda" if amp is None else is_true(amp, "amp")
+        amp = None if amp is None else is_true(amp, "amp")
         resume, overwrite = is_true(resume, "resume"), is_true(overwrite, "overwrite")
         check_whole(max_epochs=max_epochs, **({} if epoch_length is None else {"epoch_length": epoch_length}))
         if validator is not None and output_dir is None:
@@ -140,10 +140,13 @@ class AlternatingTrainer(Trainer):
             # Later stages go on from the weights of the first.
             begins = stage == 1 if isinstance(stage, int) else network is not None
             check_new_run(output_dir, ckpt_dir, resume, overwrite, stage, begins)
+            if amp is None and resume:
+                amp = amp_of_run(Folders(Path(output_dir), Path(ckpt_dir), stage).state)
             if dist.is_initialized():
                 dist.barrier()  # before any of the processes begins to write
         if initial is not None:
             load(network, initial, device, degradation=getattr(data, "degradation", None), option="initial")
+        amp = settled(amp, graph, device, amp_kwargs, training=True)
         super().__init__(
             device=device,
             max_epochs=max_epochs,
@@ -153,12 +156,6 @@ class AlternatingTrainer(Trainer):
             amp_kwargs={"dtype": torch.bfloat16} if amp_kwargs is None else amp_kwargs,
             decollate=False,
         )
-        if amp and device.type == "cpu" and torch.backends.cpu.get_cpu_capability() == "AVX2":
-            warnings.warn(
-                "amp is on, but this processor has no instructions for numbers of 16 bits, so that training takes many "
-                "times as long as in float32; turn it off with --train#trainer#amp False.",
-                stacklevel=2,
-            )
         owner: dict[str, str] = {}
         self.graph = to_channels_last(graph, device)
         self.players = {name: player for name, player in players.items() if player is not None}

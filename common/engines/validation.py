@@ -53,7 +53,7 @@ class Validation(SupervisedEvaluator):
             val_handlers=val_handlers,
         )
         self.data, self.trained = data, network
-        self.precision = (None if amp is None else is_true(amp, "amp"), amp_kwargs)
+        self.precision: tuple[bool | None, dict | None] = (None if amp is None else is_true(amp, "amp"), amp_kwargs)
 
     def follow(self, amp: bool, amp_kwargs: dict) -> None:
         """Run the network in the precision of the training, where none was given."""
@@ -68,7 +68,7 @@ class Validation(SupervisedEvaluator):
                 self.data_loader = DataLoader(volumes, batch_size=1)
             self.state.epoch_length = len(self.data_loader)
             amp, kwargs = self.precision
-            self.network = in_precision(self.trained, self.state.device, bool(amp), kwargs)
+            self.network = in_precision(self.trained, self.state.device, amp, kwargs)
 
     def run(self, global_epoch: int = 1) -> None:  # type: ignore[override]
         """Look at every volume of the group."""

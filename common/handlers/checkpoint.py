@@ -100,10 +100,10 @@ class ResumableState:
     """Saves everything that the rest of a run depends on, and restores it when the run starts.
 
     Networks, players (optimizers, schedulers, scalers), epoch, iteration, the evaluator's best metric, the number of
-    threads, on which rounding depends, and the random states of Python, NumPy and torch, of the CPU and of the device
-    that trains: a run may go on with more GPUs, or fewer. It is saved at the end of each epoch, and within it by the
-    clock and when the run is interrupted. Among the trainer's handlers it stands after the validation, so that an epoch
-    that is saved has been validated.
+    threads and the precision, on which rounding depends, and the random states of Python, NumPy and torch, of the CPU
+    and of the device that trains: a run may go on with more GPUs, or fewer. It is saved at the end of each epoch, and
+    within it by the clock and when the run is interrupted. Among the trainer's handlers it stands after the validation,
+    so that an epoch that is saved has been validated.
 
     With each state the weights of that moment are written as a file of their own, which evaluation and inference take;
     when the run ends, also by Ctrl-C, it says what that file and the ``model.pt`` next to it hold.
@@ -169,6 +169,7 @@ class ResumableState:
             "max_epochs": engine.state.max_epochs,
             "epoch_length": engine.state.epoch_length,
             "threads": torch.get_num_threads(),
+            "amp": engine.amp,
             "settings": self.settings,
             "graph": engine.graph.state_dict(),
             "players": {name: player.state_dict() for name, player in engine.players.items()},

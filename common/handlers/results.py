@@ -16,6 +16,7 @@ from ..io import provenance
 from ..io.files import as_json, replacing
 from ..io.images import image_or_none
 from ..io.naming import result_name
+from ..runtime.precision import name_of
 from ..values import is_true
 
 _FILES = ("image", "guide")  # keys of an entry
@@ -28,9 +29,9 @@ class InferenceResults:
     keys of BIDS derivatives (Description, Sources, Resolution, GeneratedBy, what is known of SkullStripped), and under
     SuperResolution the bundle, its weights, scale, degradation, agreement where a transform has put it into
     ``data["agreement"]``, what an :class:`~common.inferers.AdaptedInferer` has made of the weights, warnings, seconds,
-    spacing, versions and device. The log is :func:`log_path`; it is added to line by line, so a run that is killed
-    leaves what it has done, and runs after each other stand after each other. Numbers that are not finite are null in
-    both.
+    spacing, precision, versions and device. The log is :func:`log_path`; it is added to line by line, so a run that is
+    killed leaves what it has done, and runs after each other stand after each other. Numbers that are not finite are
+    null in both.
 
     Args:
         output_dir: folder of the results.
@@ -98,6 +99,7 @@ class InferenceResults:
             "SpacingAfter": after,
             "Warnings": engine.case.warnings,
             "Seconds": round(time.perf_counter() - engine.case.started, 3),
+            "Precision": name_of(engine.network),
             "Device": provenance.device_name(engine.state.device),
             "Versions": provenance.versions(),
         }

@@ -8,11 +8,12 @@ from typing import Any
 
 import torch
 from monai.data import MetaTensor
-from monai.inferers import Inferer, SlidingWindowInferer
+from monai.inferers import Inferer
 
 from ..degradations import Degradation, GaussianProfile
 from ..physics.spline import apply_along, upsampling_matrix
-from ..runtime.progress import counted, part
+from ..runtime.progress import part
+from .pieces import over_pieces
 
 
 def back_project(sr: torch.Tensor, lr: torch.Tensor, degradation: Degradation, iterations: int) -> torch.Tensor:
@@ -53,8 +54,6 @@ class CascadeInferer(Inferer):
             By default it is as fine as the result.
         degradation: from the result to the input, for the back projection after the last stage; needed with iterations.
         iterations: of the back projection (:func:`back_project`).
-        slices: runs a network over the slices of a volume in batches; by default MONAI's ``SlidingWindowInferer`` with
-            8 slices at once on a GPU, else one.
 
     Raises:
         ValueError: when there are iterations but no degradation.
@@ -67,12 +66,10 @@ class CascadeInferer(Inferer):
         guide_factor: float | None = None,
         degradation: Degradation | None = None,
         iterations: int = 0,
-        slices: Inferer | None = None,
     ) -> None:
         super().__init__()
         if iterations and degradation is None:
             raise ValueError("CascadeInferer: back projection needs the degradation.")
-        self.slices = slices
         self.factor = factor
         self.stages = tuple(range(1, stages + 1) if isinstance(stages, int) else stages)
         # The last bit apart: the factor of three stages is no whole number.
@@ -97,26 +94,25 @@ class CascadeInferer(Inferer):
             ValueError: when the guide does not have the size of its grid.
         """
         image = lr = _plain(inputs)
-        slices = self.slices or SlidingWindowInferer((-1, -1, 8 if image.is_cuda else 1), overlap=0)
+        slices = 8 if image.is_cuda else 1
         for done, stage in enumerate(self.stages, start=1):
             matrices = [self._upsampling(image.shape[axis], lr.shape[axis], done) for axis in (2, 3)]
             image = apply_along(image, [*matrices, None]).contiguous()
             if guide is not None:
                 image = torch.cat([image, self.guide_after(guide, lr.shape, done)], dim=1)
             with part(done - 1, len(self.stages)):
-                image = slices(image, counted(network, image.numel()), stage - 1)
-            image = image.float()
+                image = torch.cat([*over_pieces(network, image.split(slices, dim=-1), stage - 1)], dim=-1)
         if self.iterations:
             image = back_project(image, lr, self.degradation, self.iterations)
         return image
 
     def before(self, stage: int) -> CascadeInferer:
         """The stages before one, with the same guide and no back projection."""
-        return CascadeInferer(self.factor, stage - 1, self.guide_factor, slices=self.slices)
+        return CascadeInferer(self.factor, stage - 1, self.guide_factor)
 
     def only(self, stage: int) -> CascadeInferer:
         """One stage, with a guide as fine as its result and no back projection."""
-        return CascadeInferer(self.factor, [stage], slices=self.slices)
+        return CascadeInferer(self.factor, [stage])
 
     def guide_shape(self, lr_shape: Sequence[int]) -> tuple[int, int, int]:
         """Voxels that the guide of an LR volume of ``(X, Y, Z)`` has."""

@@ -7,9 +7,10 @@ from typing import Any
 
 import torch
 from monai.data import MetaTensor
-from monai.inferers import Inferer, SliceInferer
+from monai.inferers import Inferer
 
-from ..runtime.progress import counted, part
+from ..runtime.progress import part
+from .pieces import over_pieces
 
 _ON_A_GPU = 16  # images
 
@@ -51,31 +52,39 @@ class OrthogonalInferer(Inferer):
         if not isinstance(planes, (list, tuple)) or not planes or len(set(planes) & known) != len(planes):
             some = "some of 0, 1 and 2" if keeps_size else "[0, 1], [0] or [1]"
             raise ValueError(f"planes is {planes}, expected {some}: axes across which images are taken.")
-        self.directions = [SliceInferer(roi_size=(-1, -1), spatial_dim=axis) for axis in planes]
-        self.batch, self.power = batch, power
+        self.planes, self.batch, self.power = tuple(planes), batch, power
 
     def __call__(self, inputs: torch.Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any) -> torch.Tensor:
         """``(B, 1, X, Y, Z)`` to ``(B, 1, X, Y, factor Z)``, float32.
 
         The network maps images ``(b, 1, H, W)``, Z the last where they have it, to ``(b, 1, H, factor W)``.
         """
-
-        # SliceInferer does not hand arguments on.
-        def on_images(images: torch.Tensor) -> torch.Tensor:
-            return network(images, *args, **kwargs)
-
         volume = inputs.as_tensor() if isinstance(inputs, MetaTensor) else inputs
-        batch = self.batch or (_ON_A_GPU if volume.device.type == "cuda" else 1)
+        if len(volume) > 1:
+            return torch.cat([self(one, network, *args, **kwargs) for one in volume.split(1)])
         results: list[torch.Tensor] = []
-        for i, direction in enumerate(self.directions):
-            direction.sw_batch_size = batch
-            with part(i, len(self.directions)):
-                results.append(direction(volume, counted(on_images, volume.numel())).float())
+        for i, axis in enumerate(self.planes):
+            with part(i, len(self.planes)):
+                results.append(self._across(axis, volume, lambda images: network(images, *args, **kwargs)))
             if not self.power and i:
-                results = [results[0].add_(results[1])]  # which spares memory
+                results = [results[0].add_(results.pop())]  # which spares memory
         if self.power and len(results) > 1:
             return _accumulated(results, self.power)
-        return results[0].div_(len(self.directions))
+        return results[0].div_(len(self.planes))
+
+    def _across(self, axis: int, volume: torch.Tensor, network: Callable[..., torch.Tensor]) -> torch.Tensor:
+        """What the network makes of all images across an axis of a volume ``(1, 1, X, Y, Z)``, as a volume."""
+        images = volume[0].movedim(axis + 1, 0)
+        batch = self.batch or (_ON_A_GPU if volume.is_cuda else 1)
+        out, done = None, 0
+        for result in over_pieces(network, images.split(batch)):
+            if out is None:
+                size = [1, *result.shape[2:]]
+                size.insert(axis + 1, len(images))
+                out = result.new_empty(size)
+            out.movedim(axis + 1, 0)[done : done + len(result)] = result
+            done += len(result)
+        return out.unsqueeze(0)
 
 
 def _accumulated(results: Sequence[torch.Tensor], power: float) -> torch.Tensor:

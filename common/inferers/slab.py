@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -13,7 +13,10 @@ from monai.inferers import Inferer
 from ..degradations import Degradation
 from ..runtime.memory import pieces_at_once
 from ..runtime.progress import report
+from ..runtime.workers import side_by_side
 
+_Span = tuple[int, int, int, int]
+_Piece = tuple[tuple[_Span, _Span], int, int]  # a tile, and slabs from the first to the one after the last
 # Of the activations for a pixel of an LR slab: 2.5 KiB with 64 features in float32, and what cuDNN works in.
 _PIXEL_BYTES = 4096
 
@@ -97,30 +100,44 @@ class SlabInferer(Inferer):
         out = torch.zeros((batch, channels, sx * height, sy * width, (depth - 1) * sz + length), device=volume.device)
         tiles = list(itertools.product(self._spans(height), self._spans(width)))
         pixels = batch * max((y3 - y0) * (x3 - x0) for (y0, _, _, y3), (x0, _, _, x3) in tiles)
-        at_once = pieces_at_once(volume.device, pixels * _PIXEL_BYTES)
-        for done, ((y0, y1, y2, y3), (x0, x1, x2, x3)) in enumerate(tiles):
+        size = pixels * _PIXEL_BYTES
+        at_once = pieces_at_once(volume.device, size)
+
+        def pieces() -> Iterator[_Piece]:
+            for tile in tiles:
+                first = 0
+                while first < depth:
+                    stop = min(first + at_once, depth)
+                    yield tile, first, stop
+                    first = stop
+
+        def work(piece: _Piece) -> tuple[_Piece, torch.Tensor]:
+            ((y0, y1, y2, y3), (x0, x1, x2, x3)), first, stop = piece
+            slabs = padded[:, :, y0:y3, x0:x3, first : stop + 2 * half].unfold(-1, self.slices, 1)
+            result = fitting(slabs.movedim(4, 1).flatten(0, 1).contiguous())
             rows = slice((y1 - y0) * sx, (y2 - y0) * sx)
             columns = slice((x1 - x0) * sy, (x2 - x0) * sy)
+            return piece, result[:, :, rows, columns, self.used].unflatten(0, (batch, -1)).movedim(1, 4)
+
+        def fitting(slabs: torch.Tensor) -> torch.Tensor:
+            nonlocal at_once
+            try:
+                return network(slabs, *args, **kwargs)
+            except torch.OutOfMemoryError:
+                if len(slabs) == batch:
+                    raise
+            at_once = len(slabs) // batch // 2
+            return torch.cat([fitting(some) for some in slabs.split(at_once * batch)])
+
+        for piece, result in side_by_side(work, pieces(), volume.device, size):
+            ((_, y1, y2, _), (_, x1, x2, _)), first, stop = piece
             inner = out[:, :, y1 * sx : y2 * sx, x1 * sy : x2 * sy].unfold(-1, length, sz)
-            first = 0
-            while first < depth:
-                stop = min(first + at_once, depth)
-                slabs = padded[:, :, y0:y3, x0:x3, first : stop + 2 * half].unfold(-1, self.slices, 1)
-                try:
-                    result = network(slabs.movedim(4, 1).flatten(0, 1).contiguous(), *args, **kwargs)
-                except torch.OutOfMemoryError:
-                    if at_once == 1:
-                        raise
-                    at_once //= 2
-                    continue
-                result = result[:, :, rows, columns, self.used].unflatten(0, (batch, -1)).movedim(1, 4)
-                # Neighbours overlap, which one operator could not add.
-                apart = -(-length // sz)
-                for begin in range(first, min(first + apart, stop)):
-                    share = result[..., begin - first :: apart, :]
-                    inner[..., begin:stop:apart, :].addcmul_(share, weights[begin:stop:apart])
-                first = stop
-                report((done + first / depth) / len(tiles))
+            # Neighbours overlap, which one operator could not add.
+            apart = -(-length // sz)
+            for begin in range(first, min(first + apart, stop)):
+                share = result[..., begin - first :: apart, :]
+                inner[..., begin:stop:apart, :].addcmul_(share, weights[begin:stop:apart])
+            report((tiles.index(piece[0]) + stop / depth) / len(tiles))
         return out[..., outside : outside + sz * depth]
 
     def _weights(self, depth: int, device: torch.device) -> torch.Tensor:
@@ -134,7 +151,7 @@ class SlabInferer(Inferer):
         weights[-1, centre + 1 :] = 1
         return weights[:, self.used]
 
-    def _spans(self, length: int) -> list[tuple[int, int, int, int]]:
+    def _spans(self, length: int) -> list[_Span]:
         """Tiles along an axis as ``(start, inner start, inner stop, stop)``."""
         if length <= self.tile:
             return [(0, 0, length, length)]

@@ -14,7 +14,8 @@ from monai.inferers import Inferer
 from ..degradations import Degradation
 from ..networks.slab import batch_to_slices, slices_to_batch
 from ..physics.spline import apply_along, spline_matrix
-from ..runtime.progress import counted, part
+from ..runtime.progress import part
+from .pieces import over_pieces
 
 
 class BetweenInferer(Inferer):
@@ -53,7 +54,6 @@ class BetweenInferer(Inferer):
         sides = torch.cat([volume[..., :-1], volume[..., 1:]], dim=1)
         pairs = slices_to_batch(sides)
         batch = self.batch or (16 if pairs.is_cuda else 1)
-        call = counted(network, pairs.numel())
-        between = torch.cat([call(some, *args, **kwargs).float() for some in pairs.split(batch)])
+        between = torch.cat([*over_pieces(network, pairs.split(batch), *args, **kwargs)])
         woven = torch.stack([volume[..., :-1].float(), batch_to_slices(between, volume.shape[0])], dim=-1).flatten(-2)
         return torch.cat([woven, volume[..., -1:].float()], dim=-1)

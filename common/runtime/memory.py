@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import ctypes
+import math
+from pathlib import Path
 
 import torch
 
 # Of glibc's malloc.h.
-_TRIM_THRESHOLD, _TOP_PAD, _MMAP_MAX = -1, -2, -4
+_TRIM_THRESHOLD, _TOP_PAD, _MMAP_MAX, _ARENA_MAX = -1, -2, -4, -8
 
 
 def keep_freed_memory() -> None:
@@ -24,10 +26,11 @@ def keep_freed_memory() -> None:
     mallopt(_MMAP_MAX, 0)
     mallopt(_TRIM_THRESHOLD, 2**31 - 1)
     mallopt(_TOP_PAD, 2**26)
+    mallopt(_ARENA_MAX, 1)  # threads have heaps of at most 64 MiB of their own otherwise, and map what is larger
 
 
 def pieces_at_once(device: torch.device, size: int, most: int = 32) -> int:
-    """How many pieces of a piece of work to do at once.
+    """How many pieces of a piece of work an operator is to take at once.
 
     Args:
         device: where it is done.
@@ -37,8 +40,17 @@ def pieces_at_once(device: torch.device, size: int, most: int = 32) -> int:
     Returns:
         As many as fit into what is free of a GPU's memory, at least 1; 1 on a CPU, which is no faster with more.
     """
-    if device.type != "cuda":
-        return 1
-    # Of what torch holds of the memory, what no tensor is in is free too.
-    held = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-    return min(max((torch.cuda.mem_get_info(device)[0] + held) // size, 1), most)
+    return 1 if device.type != "cuda" else int(min(max(free_memory(device) // size, 1), most))
+
+
+def free_memory(device: torch.device) -> float:
+    """Bytes of a device's memory that are free; of main memory infinite on a system that does not say it as Linux."""
+    if device.type == "cuda":
+        # Of what torch holds of the memory, what no tensor is in is free too.
+        held = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return torch.cuda.mem_get_info(device)[0] + held
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+    except OSError:
+        return math.inf
+    return next((1024.0 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable:")), math.inf)

@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+import time
+import warnings
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import nn
+
+from .threads import one_thread
+
+_WORTH = 1.3  # times as fast as float32
+_REPEATS = 4
+_SIZES = {nn.Conv1d: [4096], nn.Conv2d: [64, 64], nn.Conv3d: [16, 16, 16]}  # of the image that is convolved
 
 
 class Autocast(nn.Module):
@@ -37,8 +46,87 @@ def plain(network: Any) -> Any:
     return network.network if isinstance(network, Autocast) else network
 
 
+def name_of(network: Any) -> str:
+    """The type of the numbers that a network computes in, such as "bfloat16"."""
+    return _name(network.autocast["dtype"] if isinstance(network, Autocast) else torch.float32)
+
+
 def in_precision(network: nn.Module, device: torch.device, amp: bool, kwargs: dict | None) -> nn.Module:
     """The network, under autocast where ``amp`` says so; ``kwargs`` are its own, by default bfloat16."""
     if not amp:
         return network
-    return Autocast(network, device_type=torch.device(device).type, **(kwargs or {"dtype": torch.bfloat16}))
+    # Casts of weights are not shared, as threads run the network side by side.
+    own = {"device_type": torch.device(device).type, "dtype": torch.bfloat16, "cache_enabled": False}
+    return Autocast(network, **(own | (kwargs or {})))
+
+
+def settled(
+    amp: bool | None,
+    network: nn.Module,
+    device: torch.device,
+    kwargs: dict | None = None,
+    training: bool = False,
+) -> bool:
+    """Whether networks run under autocast: as said, else on a GPU, and on a CPU where that is 1.3 times as fast.
+
+    On a CPU the convolution of most weights is timed in float32 and under autocast, tens of milliseconds. Of several
+    processes the first decides. A line says what was chosen; a warning, that what was said is slower.
+
+    Args:
+        amp: what was said, or None.
+        network: that is to run; or a module that holds several.
+        device: where it runs.
+        kwargs: of ``torch.autocast``; default bfloat16.
+        training: whether gradients are computed too.
+    """
+    if torch.device(device).type != "cpu":
+        return amp is None or amp
+    dtype = (kwargs or {}).get("dtype", torch.bfloat16)
+    gain = 1.0 if amp is False else _gain(network, dtype, training)
+    if amp and gain < 1:
+        warnings.warn(
+            f"amp is on, but {_name(dtype)} takes {1 / gain:.1f} times as long as float32 on this processor; turn it "
+            "off with amp False.",
+            stacklevel=2,
+        )
+    if amp is not None:
+        return amp
+    if dist.is_initialized():
+        first = torch.tensor(gain)
+        dist.broadcast(first, src=0)
+        gain = first.item()
+    if gain >= _WORTH:
+        print(
+            f"networks compute in {_name(dtype)}, {gain:.1f} times as fast as float32 on this processor (amp False "
+            "for float32)",
+            flush=True,
+        )
+    return gain >= _WORTH
+
+
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
+
+
+def _gain(network: nn.Module, dtype: torch.dtype, training: bool) -> float:
+    """How many times as fast as in float32 the convolution of most weights is; 1 for a network without any."""
+    known = [layer for layer in network.modules() if type(layer) in _SIZES]
+    if not known:
+        return 1.0
+    layer = max(known, key=lambda layer: layer.weight.numel())
+    layout = torch.channels_last if isinstance(layer, nn.Conv2d) else torch.contiguous_format
+    with torch.random.fork_rng(devices=[]):  # nothing else draws other numbers for this
+        convolution = type(layer)(layer.in_channels, layer.out_channels, layer.kernel_size, groups=layer.groups)
+    convolution.requires_grad_(training).to(memory_format=layout)
+    image = torch.ones(1, layer.in_channels, *_SIZES[type(layer)]).to(memory_format=layout).requires_grad_(training)
+    seconds: dict[bool, list[float]] = {False: [], True: []}
+    with one_thread(), torch.inference_mode(False), torch.set_grad_enabled(training):
+        for _ in range(1 + _REPEATS):  # the first prepares
+            for reduced, taken in seconds.items():
+                start = time.perf_counter()
+                with torch.autocast("cpu", dtype, enabled=reduced, cache_enabled=False):
+                    result = convolution(image)
+                if training:
+                    result.sum().backward()
+                taken.append(time.perf_counter() - start)
+    return min(seconds[False][1:]) / min(seconds[True][1:])

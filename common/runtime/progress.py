@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
 
-import torch
 from tqdm import tqdm
 
 _listener: ContextVar[Callable[[float], Any]] = ContextVar("listener", default=lambda share: None)
@@ -36,23 +35,6 @@ def part(index: int, count: int) -> Iterator[None]:
     with listening(lambda share: whole((index + share) / count)):
         yield
     whole((index + 1) / count)
-
-
-def counted(network: Callable[..., torch.Tensor], elements: int) -> Callable[..., torch.Tensor]:
-    """A network that reports after each call how many of ``elements`` its first inputs had together.
-
-    So MONAI's inferers, which cut a volume into windows, report how much of it is done.
-    """
-    done = 0
-
-    def call(images: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
-        nonlocal done
-        result = network(images, *args, **kwargs)
-        done += images.numel()
-        report(min(done / elements, 1.0))
-        return result
-
-    return call
 
 
 def bar(total: int, unit: str) -> tqdm:

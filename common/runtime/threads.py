@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from torch.nn import functional as F
@@ -17,6 +19,17 @@ def restore(threads: int) -> None:
     """Compute with as many threads as an interrupted run, for the same rounding, unless the environment says it."""
     if not any(name in os.environ for name in _SAID):
         torch.set_num_threads(min(threads, os.cpu_count() or 1))
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Compute with one thread within the block, and in threads that begin there."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def settle() -> None:

@@ -274,12 +274,18 @@ def test_bf16_computes_networks_in_bf16_and_losses_in_float32():
     assert all(isinstance(value, float) for value in trainer.state.output[0].values())
 
 
-@pytest.mark.parametrize(("capability", "warned"), [("AVX2", 1), ("AVX512", 0)])
-def test_a_processor_that_emulates_bf16_is_told(capability, warned, monkeypatch, recwarn):
-    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
-    trainer_of(players_of(), amp=False)
-    trainer_of(players_of(), **BF16)
-    assert len([w for w in recwarn if "--train#trainer#amp False" in str(w.message)]) == warned
+@pytest.mark.parametrize("began", [True, False])
+def test_a_run_goes_on_in_the_precision_in_which_it_began(began, monkeypatch, tmp_path):
+    """Also where another processor, or a new measurement, would choose the other; unless somebody says it."""
+
+    def trainer(**options):
+        return trainer_of(players_of(optimizer=ADAM), output_dir=tmp_path, **options)
+
+    for gain in (2.0, 0.5) if began else (0.5, 2.0):
+        monkeypatch.setattr("common.runtime.precision._gain", lambda *args, gain=gain: gain)
+        trainer(resume=True).run()
+        assert torch.load(tmp_path / "models" / "training_state.pt")["amp"] is began
+    assert trainer(resume=True, amp=not began).amp is not began
 
 
 def trainer_in_fp16(players):

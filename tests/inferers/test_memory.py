@@ -9,7 +9,6 @@ MEASURE = """
 import json
 import re
 import torch
-from monai.inferers import SlidingWindowInferer
 from common.degradations import KSpaceTruncation, k_space_truncation
 from common.inferers import AxesInferer, CascadeInferer, ConsistentInferer, OrthogonalInferer, SlabInferer
 k_space_truncation._AT_ONCE = 2**16  # as small beside the volume as it is beside one that fills the memory
@@ -28,16 +27,16 @@ def per_voxel(inferer, shape, network):
 def twice(slab):
     return slab.repeat_interleave(2, 2).repeat_interleave(2, 3).repeat_interleave(2, 4)
 slabs = AxesInferer(SlabInferer(KSpaceTruncation((2, 2, 2)), 3))
-slices = SlidingWindowInferer(roi_size=[-1, -1, 1], overlap=0)
 print(json.dumps({
     "axes": per_voxel(slabs, (80, 80, 80), twice),
     "consistent": per_voxel(ConsistentInferer(slabs, KSpaceTruncation((2, 2, 2)), 2), (80, 80, 80), twice),
     "orthogonal": per_voxel(OrthogonalInferer(), (160, 160, 40), lambda image: image.repeat_interleave(4, 3)),
-    "cascade": per_voxel(CascadeInferer(2, slices=slices), (80, 80, 160), lambda image, stage: image),
+    "cascade": per_voxel(CascadeInferer(2), (80, 80, 160), lambda image, stage: image),
 }))
 """
-# A volume of float32 takes 4: two and a half of them, three and a half, three, three, and an eighth for what is small.
-BOUNDS = {"axes": 9.5, "consistent": 15.5, "orthogonal": 13.5, "cascade": 13.5}
+# A volume of float32 takes 4: two and a half of them, three and a half, three, three, and an eighth
+# for what is small; slabs in work are small beside a scan, but not beside this volume.
+BOUNDS = {"axes": 10.5, "consistent": 15.5, "orthogonal": 13.5, "cascade": 13.5}
 
 
 def test_the_peak_of_each_in_a_process_of_its_own():

@@ -2,11 +2,13 @@
 
 from types import SimpleNamespace
 
+import pytest
 import torch
 from torch import nn
 
 from common.engines.validation import Validation
-from common.runtime.precision import in_precision, plain
+from common.runtime import precision
+from common.runtime.precision import in_precision, plain, settled
 
 
 class Net(nn.Module):
@@ -36,3 +38,49 @@ def test_validation_follows_the_training_unless_it_has_a_precision_of_its_own():
         validation = Validation(SimpleNamespace(device="cpu"), Net(), lambda x, network: network(x), **own)
         validation.follow(True, bf16)
         assert validation.precision == expected
+
+
+CPU = torch.device("cpu")
+
+
+@pytest.mark.parametrize(
+    ("said", "gain", "chosen", "words"),
+    [(None, 1.31, True, "1.3 times"), (None, 1.29, False, ""), (True, 1.1, True, ""), (False, 9.0, False, "")],
+)
+def test_a_cpu_computes_in_bf16_where_that_is_faster_or_somebody_says_it(
+    monkeypatch, capsys, recwarn, said, gain, chosen, words
+):
+    monkeypatch.setattr(precision, "_gain", lambda *args: gain)
+    assert settled(said, Net(), CPU) is chosen and not recwarn
+    out = capsys.readouterr().out
+    assert words in out and bool(words) is ("bfloat16" in out)
+    assert precision.name_of(in_precision(Net(), CPU, chosen, None)) == ("bfloat16" if chosen else "float32")
+
+
+def test_who_says_bf16_where_it_is_slower_is_told(monkeypatch):
+    monkeypatch.setattr(precision, "_gain", lambda *args: 0.25)
+    with pytest.warns(UserWarning, match="bfloat16 takes 4.0 times as long"):
+        assert settled(True, Net(), CPU)
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_the_convolution_of_most_weights_is_timed_and_leaves_no_trace(monkeypatch, training):
+    """On the clock of this test float32 takes 3 s and bfloat16 1 s, if that layer computes, else the same time."""
+    large = [nn.Conv2d(8, 48, 3), nn.Conv3d(8, 48, 3), nn.Conv1d(8, 48, 3)]
+    for layer in large:
+        real, now, network = type(layer).forward, [0.0], nn.Sequential(nn.Conv2d(4, 8, 1), layer, nn.Linear(2, 2))
+
+        def forward(self, image, real=real, now=now):
+            result = real(self, image)
+            right = self.out_channels == 48 and result.requires_grad is training
+            now[0] += 3.0 if result.dtype == torch.float32 or not right else 1.0
+            return result
+
+        monkeypatch.setattr(type(layer), "forward", forward)
+        monkeypatch.setattr(precision.time, "perf_counter", lambda now=now: now[0])
+        before = torch.get_rng_state()
+        with torch.inference_mode(not training):
+            assert precision._gain(network, torch.bfloat16, training) == pytest.approx(3.0)
+        assert torch.equal(torch.get_rng_state(), before) and all(p.grad is None for p in network.parameters())
+        monkeypatch.undo()
+    assert precision._gain(nn.Linear(2, 2), torch.bfloat16, training) == 1

@@ -1,0 +1,33 @@
+"""A network over pieces of a volume."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import torch
+
+from ..runtime.progress import report
+from ..runtime.workers import side_by_side
+
+# Of the activations for a pixel of an image: 64 features of 16 layers of an RDN, and as much for what comes and goes.
+_PIXEL_BYTES = 8192
+
+
+def over_pieces(
+    network: Callable[..., torch.Tensor], pieces: Sequence[torch.Tensor], *args: Any, **kwargs: Any
+) -> Iterator[torch.Tensor]:
+    """What a network makes of each piece, in order, as float32; on a CPU several at once.
+
+    Args:
+        network: called with a piece, and the further arguments.
+        pieces: images or slices ``(b, ...)``, on one device, at least one.
+    """
+    size = max(piece.numel() for piece in pieces) * _PIXEL_BYTES
+
+    def work(piece: torch.Tensor) -> torch.Tensor:
+        return network(piece.contiguous(), *args, **kwargs).float()
+
+    for i, result in enumerate(side_by_side(work, pieces, pieces[0].device, size)):
+        yield result
+        report((i + 1) / len(pieces))
