@@ -16,7 +16,7 @@ from .session import Session
 
 STEPS = "tests.benchmarks.gpu_session.steps"
 # Shares of the session at whose ends the steps are ended; what a step leaves is the next one's.
-HEADS, SMOKE, BENCHMARK, TRAINED = 0.5, 0.55, 0.7, 0.87
+HEADS, SMOKE, BENCHMARK, TRAINED, EVALUATED = 0.5, 0.55, 0.7, 0.87, 0.97
 
 
 def run(session: Session, output: Path, scratch: Path) -> None:
@@ -32,7 +32,7 @@ def run(session: Session, output: Path, scratch: Path) -> None:
             pool.submit(session.step, f"smoke {bundle}", *words, bundle, scratch, until=SMOKE, OMP_NUM_THREADS="1")
     short = ("--bundle", "udean", "--iterations", 30, "--output", output / "gpu.json")
     session.step("benchmark", "tests.benchmarks.gpu", *short, until=BENCHMARK)
-    seconds = f"{session.left(TRAINED) - 20:.0f}"
+    seconds = f"{session.left(TRAINED) - 30:.0f}"
     session.step("training", STEPS, "train", heads, scratch / "run", output, seconds, until=TRAINED)
     for name in ("models/model.pt", "models/model.json", "history.jsonl"):
         if (trained / name).is_file():
@@ -49,7 +49,7 @@ def _evaluate(session: Session, method: str, overlay: Path, heads: Path, folder:
     files = [*(f"bundles/udean/configs/{name}.json" for name in ("train", "evaluate")), str(overlay)]
     options = {"config_file": files, "dataset_dir": heads, "output_dir": folder / method.replace(" ", "_")}
     words = [word for key, value in {**options, "method": method}.items() for word in (f"--{key}", str(value))]
-    session.step(f"evaluation of {method}", "monai.bundle", "run", *words)
+    session.step(f"evaluation of {method}", "monai.bundle", "run", *words, until=EVALUATED)
 
 
 def main() -> int:

@@ -8,6 +8,7 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import torch
+from ignite.engine import Events
 from monai.bundle import ConfigWorkflow
 from torch.profiler import ProfilerActivity, profile
 
@@ -39,9 +40,10 @@ def smoke(bundle: str, folder: str) -> None:
     """Train a bundle for two iterations in each stage, and super-resolve a scan with what that gives, at tiny size."""
     tiny, here = runs.TINY[bundle], Path(folder) / bundle
     cohort = make_cohort(bundle, TINY, here / "cohort")
-    runs.run(bundle, ["train"], here, dataset_dir=str(cohort), device=str(DEVICE), **tiny.lasting(1, 2))
+    where = {"device": f"$torch.device('{DEVICE}')"}
+    runs.run(bundle, ["train"], here, dataset_dir=str(cohort), **where, **tiny.lasting(1, 2))
     scan = tiny.save_lr(here / "scans", 7, runs.phantom(7))
-    runs.run(bundle, ["inference"], here, **tiny.only(scan), device=str(DEVICE), output_dir=str(here / "sr"))
+    runs.run(bundle, ["inference"], here, output_dir=str(here / "sr"), **where, **tiny.only(scan))
     if len(runs.written(here / "sr")) != 1:
         raise RuntimeError(f"{bundle}: expected one result, found {runs.written(here / 'sr')}")
 
@@ -105,14 +107,18 @@ def train(dataset_dir: str, folder: str, output: str, seconds: float) -> None:
         finally:
             _free()
     batch = min(b for b, rate in rates.items() if b * rate >= FILLED * max(n * r for n, r in rates.items()))
-    table = _profile(trainer_of(_workflow(few, Path(folder) / "profiled", batch)))
-    Path(output, "profile.txt").write_text(f"{PROFILED} iterations, batch {batch}\n{table}\n")
-    _free()
     plan = {"_target_": f"{__package__}.steps.epoch_length", "batches": "$@data.batches", "rate": rates[batch]}
-    workflow = _workflow(Path(dataset_dir), Path(folder) / "trained", batch, EPOCHS, {**plan, "end": end})
-    workflow.run()
-    workflow.finalize()
-    print(f"{end - time.monotonic():.0f} s were left")
+    trainer = trainer_of(_workflow(Path(dataset_dir), Path(folder) / "trained", batch, EPOCHS, {**plan, "end": end}))
+
+    def end_in_time(engine: AlternatingTrainer) -> None:
+        if time.monotonic() > end:  # slower than it was measured; the latest validation's weights are there
+            engine.terminate()
+
+    trainer.add_event_handler(Events.ITERATION_COMPLETED, end_in_time)
+    trainer.run()
+    print(f"{trainer.state.iteration} iterations; {end - time.monotonic():.0f} s are left", flush=True)
+    text = _profile(trainer)  # when the weights are there
+    Path(output, "profile.txt").write_text(f"{PROFILED} iterations, batch {batch}\n{text}\n")
 
 
 def epoch_length(batches: UnpairedSlabLoader, rate: float, end: float) -> int:
