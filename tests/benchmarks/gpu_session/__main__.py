@@ -73,6 +73,8 @@ def main() -> int:
         run(session, output, Path(scratch))
     for path in sorted(output.iterdir()):
         session.say(f"{path.stat().st_size / 2**20:6.2f} MiB {path.name}")
+    if (output / "table.md").is_file():
+        print((output / "table.md").read_text())
     session.say(f"FAILED: {', '.join(session.failed)}" if session.failed else "all steps passed")
     return 1 if session.failed else 0
 
