@@ -1,0 +1,58 @@
+"""The wheels that are carried to a machine without a network: what they are, their sizes, and how they are fetched.
+
+Only the standard library is imported, as this runs before anything is installed.
+"""
+
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[3]
+WHEELS, LABELS = ROOT / ".wheels", ROOT / ".labels"  # what is carried; label maps of heads may be left out
+PYTHON = "3.12"  # of the machine with the GPU
+MOST_MIB = 64  # that travel
+
+
+def carried() -> list[str]:
+    """Packages that the machine lacks, as constraints.txt pins them; preinstalled.txt names those that it has.
+
+    nilearn has the tissue maps that heads are simulated from where there are no label maps.
+    """
+    names = ["monai", "pytorch-ignite", "nibabel", "fire", "termcolor", *([] if LABELS.is_dir() else ["nilearn"])]
+    versions = dict(line.split("==") for line in (ROOT / "constraints.txt").read_text().split())
+    return [f"{name}=={versions[name]}" for name in names]
+
+
+def fetch() -> None:
+    """Download the wheels into their folder, and nothing else may be there."""
+    for path in WHEELS.glob("*.whl"):
+        path.unlink()
+    options = ["--no-deps", "--only-binary=:all:", "--python-version", PYTHON, "--dest", str(WHEELS)]
+    subprocess.run([sys.executable, "-m", "pip", "download", "-q", *options, *carried()], check=True)
+
+
+def report() -> None:
+    """Print what travels, in MiB.
+
+    Raises:
+        SystemExit: a wheel is missing, or all is too large.
+    """
+    sizes = {path.name: path.stat().st_size for path in sorted(WHEELS.glob("*.whl"))}
+    missing = [pin for pin in carried() if not any(name.startswith(_start(pin)) for name in sizes)]
+    if LABELS.is_dir():
+        sizes["label maps"] = sum(path.stat().st_size for path in LABELS.iterdir())
+    listed = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    files = subprocess.run(listed, cwd=ROOT, check=True, capture_output=True, text=True).stdout.split("\0")
+    sizes["files that git does not ignore"] = sum((ROOT / f).stat().st_size for f in files if (ROOT / f).is_file())
+    sizes["total"] = sum(sizes.values())
+    for name, size in sizes.items():
+        print(f"{size / 2**20:7.2f} MiB  {name}")
+    if missing:
+        raise SystemExit(f"error: no wheels of {', '.join(missing)} in {WHEELS.name}; run this with --fetch.")
+    if sizes["total"] > MOST_MIB * 2**20:
+        raise SystemExit(f"error: more than {MOST_MIB} MiB.")
+
+
+def _start(pin: str) -> str:
+    """How the name of a pinned package's wheel begins."""
+    return "{}-{}-".format(*pin.replace("-", "_").split("=="))

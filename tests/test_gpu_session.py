@@ -1,0 +1,55 @@
+import re
+from importlib import metadata
+
+import tomllib
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from tests.benchmarks.gpu_session import __main__ as gpu_session
+from tests.benchmarks.gpu_session import session, wheels
+
+from .refused import refused
+
+
+def test_a_step_that_fails_or_takes_too_long_leaves_the_others(tmp_path, monkeypatch, capsys):
+    def run(session, output, scratch):
+        session.step("broken", "no_such_module")
+        session.step("late", "timeit", "-n", 1, "print('begun', flush=True); __import__('time').sleep(60)", until=0.2)
+        session.step("too late", "platform", until=0.0)
+        session.step("good", "timeit", "-n", 1, "-r", 1, "print('bar', end='\\r'); print('done')")
+
+    monkeypatch.setattr(session, "GRACE", 0.5)
+    monkeypatch.setattr(gpu_session, "run", run)
+    monkeypatch.setattr("sys.argv", ["gpu_session", "--minutes", "0.2", "--output", str(tmp_path)])
+    assert gpu_session.main() == 1
+    log = (tmp_path / "log.txt").read_text()
+    assert re.search(r"s\] broken: FAILED \(exit code 1\): .*No module named no_such_module \[", log)
+    assert re.search(r"s\] late: FAILED \(its time was up; exit code -15\): begun \[[12]\.\d s\]\nbegun\n", log)
+    assert re.search(r"s\] too late: FAILED: no time is left\n", log)
+    assert re.search(r"s\] good: passed \[.* s\]\ndone\n", log)
+    assert log.endswith("] FAILED: broken, late, too late\n") and "] good: passed [" in capsys.readouterr().out
+
+
+def test_what_is_carried_needs_nothing_else():
+    carried = {canonicalize_name(pin.split("==")[0]) for pin in wheels.carried()}
+    names = (wheels.ROOT / "tests/benchmarks/gpu_session/preinstalled.txt").read_text().split()
+    there = carried | {canonicalize_name(name) for name in names}
+    project = tomllib.loads((wheels.ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
+    needed = [*project, *(line for name in carried for line in metadata.requires(name) or ())]
+    found = [Requirement(line) for line in needed]
+    on = {"python_version": wheels.PYTHON, "extra": ""}
+    assert {canonicalize_name(r.name) for r in found if r.marker is None or r.marker.evaluate(on)} <= there
+
+
+def test_a_wheel_that_is_missing_and_too_much_to_carry_are_refused(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(wheels, "WHEELS", tmp_path)
+    for pin in wheels.carried():
+        refused(wheels.report, SystemExit, "no wheels of ", pin, "--fetch")
+        (tmp_path / f"{pin.replace('-', '_').replace('==', '-')}-py3-none-any.whl").write_bytes(bytes(2**20))
+    capsys.readouterr()
+    wheels.report()
+    rows = dict(line.split(" MiB  ")[::-1] for line in capsys.readouterr().out.splitlines())
+    *parts, total = map(float, rows.values())
+    assert [*rows][-1] == "total" and abs(total - sum(parts)) < 0.1 and parts[:-1] == [1.0] * len(wheels.carried())
+    monkeypatch.setattr(wheels, "MOST_MIB", int(total))
+    refused(wheels.report, SystemExit, "more than ")
