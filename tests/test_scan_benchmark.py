@@ -1,9 +1,12 @@
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
-from .bundles.runs import ROOT
+from .benchmarks.scan import main
+from .bundles.runs import ROOT, save
+from .refused import refused
 
 
 def rows(*options):
@@ -31,6 +34,10 @@ def test_each_bundle_that_ships_weights_does_the_work_of_a_plain_loop():
 
 
 @pytest.mark.slow
-def test_another_revision_stands_in_the_same_table():
-    (row,) = rows("--bundle", "downsampling_gan", "--shape", "24,24,24", "--revision", "HEAD")
+def test_a_scan_of_ones_own_and_another_revision(tmp_path):
+    save(tmp_path / "scan.nii.gz", np.random.default_rng(0).random((24, 24, 24)), np.diag([2, 2, 1, 1]))
+    options = ["--scan", str(tmp_path / "scan.nii.gz"), "--revision", "HEAD"]
+    (row,) = rows("--bundle", "downsampling_gan", *options)
+    assert row["voxels"] == "24x24x24"
     assert float(row["before, s"]) / float(row["this, s"]) == pytest.approx(float(row["before / this"]), abs=0.01)
+    refused(lambda: main(bundle="guided_rdn", scan=options[1]), ValueError, "--scan", "--bundle", "no guide")
