@@ -179,10 +179,11 @@ class CaseEvaluator(SupervisedEvaluator):
         elif not self.loading:
             left += self._after(done)
         elif done:
-            left = max(_expected(done)(case.voxels) - (now - case.started), 0)
+            # What cannot be read fails soon.
+            left = max(_expected(done)(case.voxels) - (now - case.started), 0) if case.voxels else 0.0
         else:
             left = math.nan
-        expected = _expected([*done, replace(case, ended=now + left)])
+        expected = _expected([*done, replace(case, ended=now + left)] if case.voxels or not done else done)
         self.bar.tell(left + sum(expected(voxels) for voxels in self.voxels[len(self.cases) + 1 :] if voxels))
 
     def _after(self, done: Sequence[Case]) -> float:
