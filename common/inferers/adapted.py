@@ -132,11 +132,10 @@ class AdaptedInferer(Inferer):
         """
         if not self.iterations:
             return self.inferer(inputs, network, *args, **kwargs)
-        # Beyond the result, of images that are held out, or are looked at for rims too.
-        looked_at = 1 / (_HELD_OUT if isinstance(self.degradation, Interpolated) else _EVERY)
-        with step(then=self._seconds(inputs, network, *args, **kwargs) * (1 + looked_at)):
+        seconds = self._seconds(inputs, network, *args, **kwargs)
+        with step(then=seconds):
             # In float32, whatever the result is computed in.
-            better = self._better(inputs, plain(network))
+            better = self._better(inputs, plain(network), seconds)
         if isinstance(network, Autocast):
             better = Autocast(better, **network.autocast)
         with step():
@@ -156,8 +155,11 @@ class AdaptedInferer(Inferer):
             seconds = (time.perf_counter() - began) * volume.numel() / middle.numel()
         return seconds
 
-    def _better(self, volume: torch.Tensor, network: Callable[..., Any]) -> nn.Module:
-        """The network or its trained copy, by their errors on images that are held out."""
+    def _better(self, volume: torch.Tensor, network: Callable[..., Any], seconds: float) -> nn.Module:
+        """The network or its trained copy, by their errors on images that are held out.
+
+        It takes so many seconds to run the inferer.
+        """
         self.said, degradation = {}, self.degradation
         exported = isinstance(network, torch.jit.ScriptModule)
         if exported or not isinstance(network, nn.Module) or not any(True for _ in network.parameters()):
@@ -202,7 +204,8 @@ class AdaptedInferer(Inferer):
         uneven = None
         if self.gains and isinstance(degradation, GaussianProfile):
             uneven = SliceGains(degradation, dark=0.0).to(volume.device)
-        with step():
+        # Then images that are held out are looked at, or for rims those of the scan.
+        with step(then=seconds / (_HELD_OUT if isinstance(degradation, Interpolated) else _EVERY)):
             adapted = self._trained(trained_on, copy.deepcopy(network), uneven)
         # A network that stands behind interpolation and has not learned yet may be worse than that.
         starts = [network, nn.Identity()] if isinstance(degradation, Interpolated) else [network]
