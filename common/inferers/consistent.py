@@ -78,9 +78,10 @@ class ConsistentInferer(Inferer):
             return self.inferer(lr, network, *args, **kwargs)
         noise = noise_in_air(lr).nan_to_num(0.0).view(-1, 1, 1, 1, 1)
         with step(then=self._seconds(lr, noise)):
-            sr = self.inferer(lr, network, *args, **kwargs)
+            # Not held here, because a volume more is what memory is short of.
+            results = [self.inferer(lr, network, *args, **kwargs)]
         with step():
-            return self._corrected(sr, lr, noise, self.iterations)
+            return self._corrected(results, lr, noise, self.iterations)
 
     def _seconds(self, lr: torch.Tensor, noise: torch.Tensor) -> float:
         """How long the corrections will take, by two of a corner of the scan, the first to warm up."""
@@ -90,14 +91,17 @@ class ConsistentInferer(Inferer):
         for _ in range(2):
             began = time.perf_counter()
             with listening(lambda left: None):
-                self._corrected(sr, corner, noise, 1)
+                self._corrected([sr], corner, noise, 1)
             seconds = time.perf_counter() - began
         longer = [self.margin if factor > 1 else 0 for factor in self.degradation.factors]
         sizes = zip(lr.shape[2:], corner.shape[2:], longer, strict=True)
         return seconds * self.iterations * math.prod((n + m) / (k + m) for n, k, m in sizes)
 
-    def _corrected(self, sr: torch.Tensor, lr: torch.Tensor, noise: torch.Tensor, iterations: int) -> torch.Tensor:
-        """The result after so many of the two projections."""
+    def _corrected(
+        self, results: list[torch.Tensor], lr: torch.Tensor, noise: torch.Tensor, iterations: int
+    ) -> torch.Tensor:
+        """The result, which is taken from a list, after so many of the two projections."""
+        sr = results.pop()
         degradation, factors = self.degradation.to(lr.device), self.degradation.factors
         inside = tuple(slice(n) for n in sr.shape[2:])
         margins = [self.margin if factor > 1 else 0 for factor in factors]
