@@ -47,7 +47,7 @@ def profile(
         raise ValueError(f"{bundle}: no train.json has a key {', '.join(unknown)}.")
     head = ["bundle", "parameters", "multiply-adds", "on", f"seconds for {'x'.join(str(n) for n in sizes)}"]
     lines = [head]
-    with progress.shown(len(parsers) * repeats, "volumes"):
+    with progress.shown("measuring"):
         for number, parser in enumerate(parsers):
             parser.update({key: value for key, value in override.items() if top_of(key) in parser})
             with progress.part(number, len(parsers)):

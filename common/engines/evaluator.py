@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import logging
+import math
 import sys
 import time
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from statistics import fmean, linear_regression
 from typing import Any
 
 from ignite.engine import Events
-from monai.engines import SupervisedEvaluator
+from monai.engines import IterationEvents, SupervisedEvaluator
 from tqdm import tqdm
 
 from ..data.loaders.cases import CaseFailure
+from ..io.images import open_image
 from ..io.naming import by_name, case_name, failure, few_words, result_name, root_cause, without_name
 from ..runtime import progress
 from ..runtime.distributed import gathered, rank
@@ -48,6 +51,9 @@ class Case:
     Attributes:
         entry: of the data list.
         started: when loading it began, by ``time.perf_counter``.
+        voxels: that the scan has.
+        inferred: when the network was done with it, or None.
+        ended: when its handlers were done with it.
         seconds: that it took, with loading and postprocessing.
         warnings: texts of the warnings about it, each once; first those that its entry has as "warnings".
         result: path that ``SaveVolumed`` wrote.
@@ -56,6 +62,9 @@ class Case:
 
     entry: Mapping[str, Any]
     started: float
+    voxels: float = 1.0
+    inferred: float | None = None
+    ended: float = 0.0
     seconds: float = 0.0
     warnings: list[str] = field(default_factory=list)
     result: str | None = None
@@ -73,15 +82,20 @@ class Case:
 class CaseEvaluator(SupervisedEvaluator):
     """A ``SupervisedEvaluator`` that goes on when a case fails, and fails at the end with a list of those that did.
 
-    A failed case leaves ``engine.state.output`` an empty list. There is one bar over the cases, in a terminal, and one
-    line for each with its result, its seconds, and in few words its warnings; these are all python ``UserWarning``
-    between the loading of the case and the end of its handlers, and are listed in whole at the end. Handlers find the
-    case as ``engine.case``, and those that are done in ``engine.cases``. Args are those of ``SupervisedEvaluator``; the
-    loader is a :class:`common.data.CaseLoader`.
+    A failed case leaves ``engine.state.output`` an empty list. There is one :class:`~common.runtime.progress.Bar` over
+    the cases, and one line for each with its result, its seconds, and in few words its warnings; these are all python
+    ``UserWarning`` between the loading of the case and the end of its handlers, and are listed in whole at the end.
+    Handlers find the case as ``engine.case``, and those that are done in ``engine.cases``. Args are those of
+    ``SupervisedEvaluator``; the loader is a :class:`common.data.CaseLoader`.
+
+    Attributes:
+        after: seconds that what follows the network takes for each voxel of a scan, until a case has shown it.
 
     Raises:
         CasesFailedError: at the end of the run, when cases failed; the message lists them with the reasons.
     """
+
+    after = 0.0
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -90,7 +104,7 @@ class CaseEvaluator(SupervisedEvaluator):
         self.case: Case | None = None
         self.cases: list[Case] = []
         self.add_event_handler(Events.GET_BATCH_STARTED, self._begin)
-        self.add_event_handler(Events.GET_BATCH_COMPLETED, self._loaded)
+        self.add_event_handler(IterationEvents.FORWARD_COMPLETED, self._inferred)
         # After the handlers given, which may warn too.
         self.add_event_handler(Events.ITERATION_COMPLETED, self._finish)
 
@@ -118,11 +132,8 @@ class CaseEvaluator(SupervisedEvaluator):
         if self.state.device.type == "cpu":
             keep_freed_memory()
         started = time.perf_counter()
-        with (
-            self._recording(),
-            progress.bar(total, "scan" if total == 1 else "scans") as self.bar,
-            progress.listening(self._advance),
-        ):
+        self.voxels = _voxels(self.data_loader.dataset.data)
+        with self._recording(), progress.Bar() as self.bar, progress.listening(self._advance):
             super().run(global_epoch)
         print("\n".join(self._summary(time.perf_counter() - started)), flush=True)
 
@@ -131,22 +142,26 @@ class CaseEvaluator(SupervisedEvaluator):
         if len(self.cases) == len(entries):
             return  # Ignite asks once more than there are
         entry = entries[len(self.cases)]
-        self.case = Case(entry, started=time.perf_counter(), warnings=[*entry.get("warnings", ())])
-        self.bar.set_postfix_str(result_name(self.case.entry))
-        # What of the case is done before the present step, and what that step may add to it: loading half of it.
-        self.before, self.room = 0.0, 0.5
+        number = len(self.cases)
+        self.case = Case(entry, time.perf_counter(), self.voxels[number], warnings=[*entry.get("warnings", ())])
+        self.loading = True
+        several = len(entries) > 1
+        self.bar.what = f"{number + 1}/{len(entries)} " * several + result_name(entry) + ", all scans" * several
+        self._advance()
 
-    def _loaded(self) -> None:
-        self.before = self.bar.n - len(self.cases)
-        self.room = 1 - self.before
+    def _inferred(self) -> None:
+        self.case.inferred = time.perf_counter()
+        self._advance()
 
     def _iteration(self, engine: CaseEvaluator, batchdata: Any) -> Any:
+        self.loading = False
         try:
             if isinstance(batchdata, CaseFailure):
                 self.case.error = by_name(batchdata.reason, self.case.entry)
                 return []
             try:
-                output = super()._iteration(engine, batchdata)
+                with progress.step():
+                    output = super()._iteration(engine, batchdata)
                 self.case.result = output[0].get("saved_to") if isinstance(output, list) else None
                 return output
             except Exception as error:
@@ -154,16 +169,33 @@ class CaseEvaluator(SupervisedEvaluator):
                 return []
         finally:
             self.case.seconds = time.perf_counter() - self.case.started
-            self.before, self.room = 1.0, 0.0
 
-    def _advance(self, share: float) -> None:
-        """Show that this share of the present step is done."""
-        self.bar.update(len(self.cases) + self.before + self.room * share - self.bar.n)
+    def _advance(self, left: float = math.nan) -> None:
+        """Show how much time is left: of the present step by itself, of what follows as other cases took it."""
+        case, now = self.case, time.perf_counter()
+        done = [other for other in self.cases if other.error is None and other.voxels]
+        if case.inferred is not None:
+            left = max(self._after(done) - (now - case.inferred), 0 if math.isnan(left) else left)
+        elif not self.loading:
+            left += self._after(done)
+        elif done:
+            # What cannot be read fails soon.
+            left = max(_expected(done)(case.voxels) - (now - case.started), 0) if case.voxels else 0.0
+        else:
+            left = math.nan
+        expected = _expected([*done, replace(case, ended=now + left)] if case.voxels or not done else done)
+        self.bar.tell(left + sum(expected(voxels) for voxels in self.voxels[len(self.cases) + 1 :] if voxels))
+
+    def _after(self, done: Sequence[Case]) -> float:
+        """Seconds that what follows the network takes for the present case."""
+        if not done:
+            return self.after * self.case.voxels
+        return sum(case.ended - case.inferred for case in done) / sum(case.voxels for case in done) * self.case.voxels
 
     def _finish(self) -> None:
         case, self.case = self.case, None
+        case.ended = time.perf_counter()
         self.cases.append(case)
-        self.bar.update(len(self.cases) - self.bar.n)
         count = f"{len(self.cases)}/{len(self.data_loader)} " if len(self.data_loader) > 1 else ""
         tqdm.write(count + case.line())
         sys.stdout.flush()
@@ -205,3 +237,26 @@ class CaseEvaluator(SupervisedEvaluator):
         if len(about) > _WARNINGS:
             lines.append(f"and {len(about) - _WARNINGS} other warnings")
         return lines
+
+
+def _expected(cases: Sequence[Case]) -> Callable[[float], float]:
+    """Seconds that a case with so many voxels takes, by others: each takes some time, and some for each voxel."""
+    voxels, seconds = [case.voxels for case in cases], [case.ended - case.started for case in cases]
+    size, mean = fmean(voxels), fmean(seconds)
+    in_proportion = mean / max(size, 1)
+    # Of scans of like sizes chance makes the slope.
+    slope = linear_regression(voxels, seconds).slope if len(set(voxels)) > 1 else in_proportion
+    slope = min(max(slope, 0.0), in_proportion)
+    return lambda voxels: mean + slope * (voxels - size)
+
+
+def _voxels(entries: Sequence[Mapping[str, Any]]) -> list[float]:
+    """Of the scan of each entry; 0 of one that cannot be read, and as it were 1 of each where none can."""
+    found = []
+    for entry in entries:
+        path = next((entry[key] for key in ("image", "lr", "hr") if key in entry), None)
+        try:
+            found.append(0.0 if "problem" in entry else float(math.prod(open_image(path).shape[:3])))
+        except Exception:  # which is told when the case is loaded
+            found.append(0.0)
+    return found if any(found) else [1.0] * len(found)

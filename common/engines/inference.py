@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -21,6 +22,8 @@ from ..transforms import MeasureAgreementd, RestoreVolumed, SaveVolumed
 from ..values import is_true
 from ..weights import load, read_overlay
 from .evaluator import CaseEvaluator
+
+_AFTER = 70e-9  # seconds a voxel of a result takes to be compared with its scan, restored and saved
 
 
 class Inference(CaseEvaluator):
@@ -107,3 +110,4 @@ class Inference(CaseEvaluator):
                 *(val_handlers or ()),
             ],
         )
+        self.after = _AFTER * math.prod(degradation.factors)

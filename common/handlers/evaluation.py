@@ -23,6 +23,7 @@ from ..io.files import replacing
 from ..io.naming import case_stem
 from ..metrics.lpips import Lpips
 from ..runtime.precision import plain
+from ..runtime.progress import step
 from ..values import is_true
 from ..weights import load
 
@@ -145,7 +146,7 @@ class EvaluationReport:
             for other, (network, inferer) in self.compare_with.items():
                 network.to(engine.state.device)
                 inputs = [torch.as_tensor(v)[None].to(engine.state.device) for v in (lr, guide) if v is not None]
-                with torch.no_grad():
+                with torch.no_grad(), step():
                     volumes[other] = (inferer or engine.inferer)(inputs[0], network, *inputs[1:])[0]
             volumes[self.method] = sr
             shown = {key: _unit(volume) for key, volume in volumes.items()}

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+import math
 import os
+import time
 from contextlib import ExitStack
 from pathlib import Path
 
 import torch.distributed as dist
 from ignite.engine import Engine, Events
-from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from ..io.files import as_json, replacing
+from ..runtime.progress import Bar
+
+_WARM_UP = 5  # iterations
 
 
 class LossHistory:
@@ -20,8 +24,8 @@ class LossHistory:
 
     A line is ``{"epoch": 1, "iteration": 1, "<player>/<term>": 0.1, ...}``; after a validation also
     ``{"epoch": 1, "iteration": 100, "validation/<metric>": 30.1}``. After a resume, lines of iterations that are done
-    again are dropped first. A progress bar is shown. When the training completes, the curves are drawn beside the file:
-    ``history.jsonl`` becomes ``losses.png``, ``history_2.jsonl`` becomes ``losses_2.png``.
+    again are dropped first. A :class:`~common.runtime.progress.Bar` is shown. When the training completes, the curves
+    are drawn beside the file: ``history.jsonl`` becomes ``losses.png``, ``history_2.jsonl`` becomes ``losses_2.png``.
 
     Args:
         path: of the file.
@@ -47,10 +51,9 @@ class LossHistory:
 
     def _trim(self, engine: Engine) -> None:
         if self.bar is None:
-            total = engine.state.max_epochs * engine.state.epoch_length
             self.lines = ExitStack()
             self.lines.enter_context(logging_redirect_tqdm())  # above the bar, not within it
-            self.bar = tqdm(total=total, initial=engine.state.iteration, desc="training", unit="it", smoothing=0.05)
+            self.bar, self.metrics, self.done = Bar("training"), "", 0
         if self.file is not None:
             return
         kept = []
@@ -70,12 +73,19 @@ class LossHistory:
         state = engine.state
         terms = {name: value for name, value in state.output[0].items() if name != "loss"}  # which is the totals' sum
         self.file.write(as_json({"epoch": state.epoch, "iteration": state.iteration, **terms}) + "\n")
-        self.bar.update()
+        self.done += 1
+        if self.done == _WARM_UP:
+            self.since = time.perf_counter()
+        total = state.max_epochs * state.epoch_length
+        self.bar.what = f"training, iteration {state.iteration} of {total}{self.metrics}"
+        timed = self.done - _WARM_UP
+        pace = (time.perf_counter() - self.since) / timed if timed > 0 else math.nan
+        self.bar.tell(pace * (total - state.iteration))
 
     def _validated(self, engine: Engine) -> None:
         if self.file is not None:
             metrics = {f"validation/{k}": float(v) for k, v in self.evaluator.state.metrics.items()}
-            self.bar.set_postfix({k.removeprefix("validation/"): f"{v:.4g}" for k, v in metrics.items()})
+            self.metrics = "".join(f", {k.removeprefix('validation/')} {v:.4g}" for k, v in metrics.items())
             line = {"epoch": engine.state.epoch, "iteration": engine.state.iteration, **metrics}
             self.file.write(as_json(line) + "\n")
 

@@ -20,11 +20,12 @@ from ..data.loaders.slabs import AIR, draw_gains
 from ..degradations import Degradation, FittedProfile, GaussianProfile, Interpolated, told_width
 from ..networks import SliceGains
 from ..runtime.precision import Autocast, plain
-from ..runtime.progress import duration, part, report
+from ..runtime.progress import duration, listening, report, step
 from ..values import check_whole
 
 _HELD_OUT = 8  # of so many planes of the scan one
 _TIMED = 20  # iterations
+_TRIED = (16, 64)  # voxels along X and Y of what the inferer is timed on, first to warm up
 _EVERY = 4  # of so many images across the slices one is looked at
 _ORDINARY = (0.5, 1.3)  # of the median of tissue
 _BRIGHTER = 0.1  # of the same
@@ -131,16 +132,34 @@ class AdaptedInferer(Inferer):
         """
         if not self.iterations:
             return self.inferer(inputs, network, *args, **kwargs)
-        with part(0, 2):
+        seconds = self._seconds(inputs, network, *args, **kwargs)
+        with step(then=seconds):
             # In float32, whatever the result is computed in.
-            better = self._better(inputs, plain(network))
+            better = self._better(inputs, plain(network), seconds)
         if isinstance(network, Autocast):
             better = Autocast(better, **network.autocast)
-        with part(1, 2):
+        with step():
             return self.inferer(inputs, better, *args, **kwargs)
 
-    def _better(self, volume: torch.Tensor, network: Callable[..., Any]) -> nn.Module:
-        """The network or its trained copy, by their errors on images that are held out."""
+    def _seconds(self, volume: torch.Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any) -> float:
+        """How long the inferer will take, by the middle of the volume."""
+        seconds = 0.0
+        for size in _TRIED:
+            middle = volume
+            for axis in (2, 3):
+                most = min(size, volume.shape[axis])
+                middle = middle.narrow(axis, (volume.shape[axis] - most) // 2, most)
+            began = time.perf_counter()
+            with listening(lambda left: None):
+                self.inferer(middle, network, *args, **kwargs)
+            seconds = (time.perf_counter() - began) * volume.numel() / middle.numel()
+        return seconds
+
+    def _better(self, volume: torch.Tensor, network: Callable[..., Any], seconds: float) -> nn.Module:
+        """The network or its trained copy, by their errors on images that are held out.
+
+        It takes so many seconds to run the inferer.
+        """
         self.said, degradation = {}, self.degradation
         exported = isinstance(network, torch.jit.ScriptModule)
         if exported or not isinstance(network, nn.Module) or not any(True for _ in network.parameters()):
@@ -185,7 +204,9 @@ class AdaptedInferer(Inferer):
         uneven = None
         if self.gains and isinstance(degradation, GaussianProfile):
             uneven = SliceGains(degradation, dark=0.0).to(volume.device)
-        adapted = self._trained(trained_on, copy.deepcopy(network), uneven)
+        # Then images that are held out are looked at, or for rims those of the scan.
+        with step(then=seconds / (_HELD_OUT if isinstance(degradation, Interpolated) else _EVERY)):
+            adapted = self._trained(trained_on, copy.deepcopy(network), uneven)
         # A network that stands behind interpolation and has not learned yet may be worse than that.
         starts = [network, nn.Identity()] if isinstance(degradation, Interpolated) else [network]
         errors = [self._error(held, each) for each in starts]

@@ -100,7 +100,7 @@ class CascadeInferer(Inferer):
             image = apply_along(image, [*matrices, None]).contiguous()
             if guide is not None:
                 image = torch.cat([image, self.guide_after(guide, lr.shape, done)], dim=1)
-            with part(done - 1, len(self.stages)):
+            with part(done - 1, len(self.stages), self.factor**2):
                 image = torch.cat([*over_pieces(network, image.split(slices, dim=-1), stage - 1)], dim=-1)
         if self.iterations:
             image = back_project(image, lr, self.degradation, self.iterations)

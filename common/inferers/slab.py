@@ -99,8 +99,8 @@ class SlabInferer(Inferer):
         length, outside = weights.shape[1], half * sz - self.used.start
         out = torch.zeros((batch, channels, sx * height, sy * width, (depth - 1) * sz + length), device=volume.device)
         tiles = list(itertools.product(self._spans(height), self._spans(width)))
-        pixels = batch * max((y3 - y0) * (x3 - x0) for (y0, _, _, y3), (x0, _, _, x3) in tiles)
-        size = pixels * _PIXEL_BYTES
+        pixels = [(y3 - y0) * (x3 - x0) for (y0, _, _, y3), (x0, _, _, x3) in tiles]
+        size = batch * max(pixels) * _PIXEL_BYTES
         at_once = pieces_at_once(volume.device, size)
 
         def pieces() -> Iterator[_Piece]:
@@ -129,6 +129,7 @@ class SlabInferer(Inferer):
             at_once = len(slabs) // batch // 2
             return torch.cat([fitting(some) for some in slabs.split(at_once * batch)])
 
+        done = 0
         for piece, result in side_by_side(work, pieces(), volume.device, size):
             ((_, y1, y2, _), (_, x1, x2, _)), first, stop = piece
             inner = out[:, :, y1 * sx : y2 * sx, x1 * sy : x2 * sy].unfold(-1, length, sz)
@@ -137,7 +138,8 @@ class SlabInferer(Inferer):
             for begin in range(first, min(first + apart, stop)):
                 share = result[..., begin - first :: apart, :]
                 inner[..., begin:stop:apart, :].addcmul_(share, weights[begin:stop:apart])
-            report((tiles.index(piece[0]) + stop / depth) / len(tiles))
+            done += (stop - first) * pixels[tiles.index(piece[0])]
+            report(done / (depth * sum(pixels)))
         return out[..., outside : outside + sz * depth]
 
     def _weights(self, depth: int, device: torch.device) -> torch.Tensor:

@@ -43,7 +43,7 @@ class BetweenInferer(Inferer):
         count = round(volume.shape[-1] * self.factor)
         volume = torch.cat([volume[..., :1], volume, volume[..., -1:]], dim=-1)
         for i in range(self.halvings):
-            with part(i, self.halvings):
+            with part(i, self.halvings, growth=2):
                 volume = self._halved(volume, network, args, kwargs)
         places = ((np.arange(count) - self.offset) / self.factor + 1) * 2**self.halvings
         if np.array_equal(places, places.round()):

@@ -1,66 +1,171 @@
-"""How far a piece of work is: told where it is done, heard where it is shown."""
+"""How long a piece of work still takes: told where it is done, heard where it is shown."""
 
 from __future__ import annotations
 
+import math
 import os
+import sys
+import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass
 from typing import Any
 
 from tqdm import tqdm
 
-_listener: ContextVar[Callable[[float], Any]] = ContextVar("listener", default=lambda share: None)
+_EVERY = 30.0  # seconds between lines, where there is no terminal
+_BEGUN = 0.03  # of a step, from which on its pace counts: pieces that are computed side by side are reported together
+
+
+@dataclass
+class _Step:
+    """The present step: when it began, who is told how many seconds are left, and its first report, time and share."""
+
+    began: float
+    tell: Callable[[float], Any]
+    first: tuple[float, float] | None = None
+
+
+_step: ContextVar[_Step] = ContextVar("step")
+
+
+def _present() -> _Step:
+    return _step.get(None) or _Step(0.0, lambda left: None)
 
 
 def report(share: float) -> None:
-    """Tell who listens that this share of the work, 0 to 1, is done; without a listener it does nothing."""
-    _listener.get()(share)
+    """Tell who listens that this share of the present step, 0 to 1, is done; without a listener it does nothing.
+
+    What is left goes on as the step has gone since its first report. Before that is what a step does but once.
+    """
+    present, now = _present(), time.perf_counter()
+    if present.first is None:
+        present.first = now, share
+    since, before = present.first
+    if share >= 1:
+        present.tell(0.0)
+    elif share - before >= _BEGUN:
+        present.tell((now - since) * (1 - share) / (share - before))
 
 
 @contextmanager
 def listening(listener: Callable[[float], Any]) -> Iterator[None]:
-    """Call ``listener`` with each share that is reported within the block."""
-    token = _listener.set(listener)
+    """Take the block as a step, and call ``listener`` with the seconds that are left, as they are reported within."""
+    token = _step.set(_Step(time.perf_counter(), listener))
     try:
         yield
     finally:
-        _listener.reset(token)
+        _step.reset(token)
 
 
 @contextmanager
-def part(index: int, count: int) -> Iterator[None]:
-    """Take what is reported within the block as shares of part ``index``, from 0, of ``count`` equal ones."""
-    whole = _listener.get()
-    with listening(lambda share: whole((index + share) / count)):
+def step(then: float = 0.0) -> Iterator[None]:
+    """Take the block as a step of the present one, which so many seconds of other work follow."""
+    tell = _present().tell
+    with listening(lambda left: tell(left + then)):
         yield
-    whole((index + 1) / count)
-
-
-def bar(total: int, unit: str) -> tqdm:
-    """A bar that is advanced by fractions, in a terminal; in a file or a pipe, and in all but one process, none."""
-    return tqdm(
-        total=total,
-        unit=unit,
-        bar_format="{percentage:3.0f}%|{bar:30}| {n:.1f} of {total} {unit} [{elapsed}<{remaining}]{postfix}",
-        smoothing=0,
-        leave=False,
-        dynamic_ncols=True,
-        disable=True if int(os.environ.get("RANK", 0)) else None,
-    )
+    tell(then)
 
 
 @contextmanager
-def shown(total: int, unit: str) -> Iterator[None]:
-    """Show what is reported within the block as a :func:`bar` over ``total`` units."""
-    with bar(total, unit) as line, listening(lambda share: line.update(total * share - line.n)):
+def part(index: int, count: int, growth: float = 1.0) -> Iterator[None]:
+    """Take the block as part ``index``, from 0, of ``count`` parts of the present step.
+
+    Each part is ``growth`` times as much work as the one before it.
+    """
+    present = _present()
+    costs = [growth**i for i in range(count)]
+    later = sum(costs[index + 1 :]) / sum(costs[: index + 1])
+
+    def tell(left: float) -> None:
+        present.tell(left + later * (time.perf_counter() - present.began + left))
+
+    with listening(tell):
+        yield
+    tell(0.0)
+
+
+class Bar:
+    """Shows how much is done and how much time is left: a bar in a terminal, elsewhere a line every 30 seconds.
+
+    Of several processes the first alone shows anything.
+
+    Args:
+        what: is done, in few words; it may change.
+    """
+
+    def __init__(self, what: str = "") -> None:
+        self.what = what
+        self.began = self._told = time.perf_counter()
+        self._left, self._share = math.nan, 0.0
+        first = int(os.environ.get("RANK", 0)) == 0
+        form = "{percentage:3.0f}%|{bar:30}| {elapsed}{postfix}"
+        self._bar = tqdm(
+            total=1, bar_format=form, miniters=0, leave=False, dynamic_ncols=True, disable=None if first else True
+        )
+        self._closed = threading.Event()
+        self._lines: threading.Thread | None = None
+        if first and self._bar.disable:
+            # A thread, because reading, registration and saving report nothing.
+            self._lines = threading.Thread(target=self._say, daemon=True)
+            self._lines.start()
+
+    def __enter__(self) -> Bar:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def tell(self, left: float) -> None:
+        """Show that so many seconds are left; NaN where nobody knows."""
+        self._told, self._left = time.perf_counter(), left
+        if not math.isnan(left):
+            done = self._told - self.began
+            # It never goes back, though an estimate may.
+            self._share = max(self._share, done / max(done + left, 1e-9))
+        self._bar.set_postfix_str(f"{self.what}{self._time()}", refresh=False)
+        self._bar.update(self._share - self._bar.n)
+
+    def line(self) -> str:
+        """What is done, how much of it, and the time that is left, in a line."""
+        if left := self._time():
+            return f"{self.what}: {min(math.floor(100 * self._share), 99)} % done{left}"
+        return f"{self.what}: {duration(time.perf_counter() - self.began)} so far"
+
+    def close(self) -> None:
+        """Show nothing more."""
+        self._closed.set()
+        self._bar.close()
+        if self._lines is not None:
+            self._lines.join()
+
+    def _time(self) -> str:
+        left = self._left - (time.perf_counter() - self._told)
+        return "" if math.isnan(left) else f", about {duration(max(left, 1))} left"
+
+    def _say(self) -> None:
+        while not self._closed.wait(_EVERY):
+            # In one piece, lest another line gets in between.
+            sys.stderr.write(self.line() + "\n")
+            sys.stderr.flush()
+
+
+@contextmanager
+def shown(what: str) -> Iterator[None]:
+    """Show what is reported within the block by a :class:`Bar`."""
+    with Bar(what) as bar, listening(bar.tell):
         yield
 
 
 def duration(seconds: float) -> str:
-    """A length of time in the units that people would use, two at most: "45 s", "12 min", "3 h 20 min", "2 d 4 h"."""
+    """A length of time in the units that people would use, two at most: "45 s", "2 min 10 s", "12 min", "2 d 4 h"."""
     if seconds < 90:
         return f"{seconds:.0f} s"
+    tens = round(seconds / 10)
+    if tens < 60:
+        return f"{tens // 6} min" + (f" {tens % 6}0 s" if tens % 6 else "")
     minutes = round(seconds / 60)
     if minutes < 60:
         return f"{minutes} min"

@@ -19,7 +19,7 @@ LATER = "2: a validation takes {}; with {} more, {} are left."
     [
         ({}, (3975, "0.5", "2 h 12 min", "5 min", "12 min"), None),
         ({"minutes": None, "stop": 1e-6}, (3975, "0.5", "at most 2 h 12 min", "12 min", "12 min"), None),
-        (FIVE_VALIDATIONS, (275, "0.5", "9 min, and 5 validations", "10 s", "10 s"), ("10 min", 4, "48 min")),
+        (FIVE_VALIDATIONS, (275, "0.5", "9 min 10 s, and 5 validations", "10 s", "10 s"), ("10 min", 4, "48 min")),
         ({"epochs": 5, "length": 10, "validation": 600.0}, (25, "0.5", "31 min", "10 s", "10 s"), None),
         ({"minutes": 0, "done": 3600}, (375, "0.5", "12 min", "0 s", "12 min"), None),
         ({"epochs": 1, "length": 42, "slow": 90.0}, (40, "0.0111", "1 h 0 min", "5 min", "1 h 0 min"), None),
@@ -48,5 +48,5 @@ def test_what_a_run_says(monkeypatch, capsys, changes, numbers, later):
 
 def test_durations():
     seconds = (0.4, 89, 90, 3599, 12000, 47 * 3600 + 59 * 60, 187200)
-    texts = ["0 s", "89 s", "2 min", "1 h 0 min", "3 h 20 min", "47 h 59 min", "2 d 4 h"]
+    texts = ["0 s", "89 s", "1 min 30 s", "1 h 0 min", "3 h 20 min", "47 h 59 min", "2 d 4 h"]
     assert [duration(number) for number in seconds] == texts

@@ -2,12 +2,14 @@
 
 import logging
 import sys
+import time
 
 import pytest
 from ignite.engine import Engine, Events
 from matplotlib.image import imread
 
 from common.handlers import LossHistory
+from common.runtime.progress import Bar
 
 
 def train(path, fails=False, done=0):
@@ -44,3 +46,17 @@ def test_the_curves_are_drawn_when_the_training_completes(tmp_path):
     assert train(path, done=2) == 6 and picture.read_text() == "as it was"
     train(tmp_path / "history.jsonl")
     assert {p.name for p in tmp_path.iterdir()} == {"history_2.jsonl", "losses_2.png", "history.jsonl", "losses.png"}
+
+
+def test_the_time_that_is_left_follows_the_pace_after_the_first_iterations(tmp_path, monkeypatch):
+    """The first ones take 9 s each, the others 2 s."""
+    now, told, engine = [0.0], [], Engine(lambda engine, batch: [{"generator/l1": 1.0, "loss": 1.0}])
+    monkeypatch.setattr(time, "perf_counter", lambda: now[0])
+    monkeypatch.setattr(Bar, "tell", lambda bar, left: told.append((bar.what, left)))
+    LossHistory(tmp_path / "history.jsonl").attach(engine)
+    engine.add_event_handler(
+        Events.ITERATION_STARTED, lambda: now.append(now.pop() + (9 if engine.state.iteration <= 5 else 2))
+    )
+    engine.run(range(10), max_epochs=2)
+    assert [left for _, left in told[5:]] == [2.0 * (20 - i) for i in range(6, 21)]
+    assert all(left != left for _, left in told[:5]) and told[9][0] == "training, iteration 10 of 20"

@@ -10,6 +10,7 @@ import torch
 from monai.data import list_data_collate
 
 from ...io.naming import case_name, root_cause
+from ...runtime.progress import step
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,8 @@ class CaseLoader:
                 yield CaseFailure(case_name(entry), entry["problem"])
                 continue
             try:
-                batch = list_data_collate([self.dataset[i]])
+                with step():
+                    batch = list_data_collate([self.dataset[i]])
             except Exception as error:
                 batch = CaseFailure(case_name(entry), root_cause(error))
             yield batch

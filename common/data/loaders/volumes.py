@@ -41,7 +41,7 @@ class VolumeCache(Dataset):
         self.items: list[dict[str, torch.Tensor]] = []
         self.affines: list[dict[str, np.ndarray]] = []
         failures: list[str] = []
-        with progress.shown(len(self.data), "volumes"):
+        with progress.shown("preparing volumes"):
             for i, entry in enumerate(self.data):
                 try:
                     with progress.part(i, len(self.data)):
