@@ -71,6 +71,7 @@ def test_a_result_says_where_it_comes_from(bundle, tmp_path, capsys):
     expected |= {"Resolution": "0.5 x 0.75 x 3 mm, super-resolved from 1 x 1.5 x 3 mm"}
     assert said == expected | {"Sources": [str(path)], "GeneratedBy": [METHOD]}
     assert own.pop("Seconds") > 0 and own.pop("Device").startswith("cpu, ")
+    assert own.pop("Precision") == "float32"
     assert own.pop("Versions").keys() >= {"python", "monai", "torch", "nibabel"}
     weights = {"File": "model.pt", "FileSha256": hashlib.sha256(b"weights").hexdigest()}
     expected = {"Bundle": "method", "BundleVersion": "1.2.3", "Weights": weights, "Scale": [2, 2, 1], "Agreement": 0.25}
