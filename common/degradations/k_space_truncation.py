@@ -77,13 +77,14 @@ def _in_pieces(operator: Callable[[Tensor, int], Tensor], volume: Tensor, factor
     count = math.ceil(volume.numel() / _AT_ONCE)
     if count == 1:
         return operator(volume.contiguous(), factor)
+    across = max(-3, -2, key=volume.stride)  # so that each piece lies together in memory
     result, start = None, 0
-    for piece in volume.chunk(count, -SPATIAL_DIMS):
+    for piece in volume.chunk(count, across):
         part = operator(piece.contiguous(), factor)
         if result is None:
             result = part.new_empty((*volume.shape[:-1], part.shape[-1]))
-        result.narrow(-SPATIAL_DIMS, start, piece.shape[-SPATIAL_DIMS]).copy_(part)
-        start += piece.shape[-SPATIAL_DIMS]
+        result.narrow(across, start, piece.shape[across]).copy_(part)
+        start += piece.shape[across]
     return result
 
 
