@@ -14,6 +14,7 @@ from nibabel.affines import voxel_sizes
 
 from ..io.files import read_sidecar, slice_thickness
 from ..io.images import open_image
+from ..physics.means import mean_in_order
 from .gaussian_profile import GaussianProfile
 
 _WIDTHS = np.arange(0.6, 1.41, 0.1)  # of the slices' distance
@@ -164,5 +165,5 @@ def _mean_squares(volume: torch.Tensor, tissue: torch.Tensor, axis: int) -> list
         n = max(volume.shape[axis] - step, 0)
         inside = tissue.narrow(axis, 0, n) & tissue.narrow(axis, volume.shape[axis] - n, n)
         squares = (volume.narrow(axis, volume.shape[axis] - n, n) - volume.narrow(axis, 0, n)).square()[inside]
-        means.append(squares.mean() if len(squares) >= _PAIRS else squares.new_tensor(torch.nan))
+        means.append(mean_in_order(squares) if len(squares) >= _PAIRS else squares.new_tensor(torch.nan))
     return means

@@ -8,6 +8,7 @@ import torch
 from skimage.filters import threshold_otsu
 
 from ..degradations import Degradation
+from ..physics.means import mean_in_order
 from ..physics.noise import noise_in_air
 
 
@@ -32,5 +33,5 @@ def disagreement(sr: torch.Tensor, lr: torch.Tensor, degradations: Sequence[Degr
     bright = lr > float(threshold_otsu(lr.clamp(0, 1).cpu().numpy().ravel()))
     missed = [(degradation.to(lr.device)(torch.as_tensor(sr).float()) - lr)[bright] for degradation in degradations]
     noise = noise_in_air(lr.reshape(1, 1, *lr.shape[-3:])).nan_to_num(0.0)
-    power = min(m.square().mean() for m in missed) - noise[0].square()
-    return float(power.clamp_min(0).sqrt() / lr[bright].square().mean().sqrt())
+    power = min(mean_in_order(m.square()) for m in missed) - noise[0].square()
+    return float(power.clamp_min(0).sqrt() / mean_in_order(lr[bright].square()).sqrt())

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -17,6 +19,7 @@ _WINDOW = 5  # pixels
 _REACH = 2  # pixels around a block of zeros, what a mask's border may have a part in
 _SHARE = 0.2  # of the windows away from such blocks that must be air; where a mask is tight 0.02 and less look so
 _QUIET = 0.3  # of the windows in air, those that count
+_STEPS, _STRONG = 256, 16  # of a table of the bias: values for each sigma, and sigmas of the signal where it ends
 _RAYLEIGH = 0.483  # the root of their mean square, over sigma, in Rayleigh noise: measured by test_noise.py
 # Daubechies' wavelet of 4 taps, low-pass and high-pass; each has the norm 1, so white noise keeps its deviation.
 _DB2_LOW = np.array([1 + 3**0.5, 3 + 3**0.5, 3 - 3**0.5, 1 - 3**0.5]) / 32**0.5
@@ -73,19 +76,30 @@ def noise_in_air(images: torch.Tensor) -> torch.Tensor:
     means = F.avg_pool3d(F.avg_pool3d(images, 2, stride=1), 2, stride=1)
     inner = images[..., 1:-1, 1:-1, 1:-1]
     window, step = (_WINDOW, _WINDOW, 1), (2, 2, 1)
-    power = F.avg_pool3d((inner - means).square(), window, step).flatten(1)
-    blocks = (F.max_pool3d(images.abs(), 3, stride=1) == 0).float()
-    near = F.max_pool3d(blocks, (2 * _REACH + 1, 2 * _REACH + 1, 3), stride=1, padding=(_REACH, _REACH, 1))
-    shown = F.max_pool3d(near, window, step).flatten(1) == 0
-    air = shown & (F.max_pool3d(means, window, step).flatten(1) < _AIR)
+    power = F.avg_pool3d((inner - means).square_(), window, step).flatten(1)
+    away = F.pad(~_all_true(images == 0, (3, 3, 3)), (1, 1, *4 * (_REACH,)), value=True)
+    shown = _all_true(away, (_WINDOW + 2 * _REACH, _WINDOW + 2 * _REACH, 3), step).flatten(1)
+    air = shown & _all_true(means < _AIR, window, step).flatten(1)
     air &= shown.all(dim=1, keepdim=True) | (air.sum(dim=1, keepdim=True) > _SHARE * shown.sum(dim=1, keepdim=True))
     # Sorted and masked instead of selected, for which a GPU would be waited for.
     ordered = power.masked_fill(~air, torch.inf).sort(dim=1).values
     rank = torch.arange(ordered.shape[1], device=images.device)
     quiet = rank < air.sum(dim=1, keepdim=True) * _QUIET
     count = quiet.sum(dim=1)
-    mean = ordered.masked_fill(~quiet, 0).sum(dim=1) / count.clamp_min(1)
+    # Added up in order, as torch.sum adds a part in each thread.
+    total = ordered.masked_fill_(~quiet, 0).cumsum(dim=1, dtype=torch.float64)[:, -1]
+    mean = (total / count.clamp_min(1)).float()
     return mean.sqrt().div(_RAYLEIGH).masked_fill(count == 0, torch.nan)
+
+
+def _all_true(mask: torch.Tensor, window: Sequence[int], step: Sequence[int] = (1, 1, 1)) -> torch.Tensor:
+    """Whether all of each window is true, of ``(B, 1, X, Y, Z)``: axis by axis a tenth of a pooling's time."""
+    for axis, (size, every) in enumerate(zip(window, step, strict=True), start=2):
+        count = mask.shape[axis] - size + 1
+        before = (slice(None),) * axis
+        parts = [mask[(*before, slice(first, first + count, every))] for first in range(size)]
+        mask = functools.reduce(torch.logical_and, parts)
+    return mask
 
 
 def noise_levels(scans: Iterable[Mapping[str, torch.Tensor]]) -> list[float]:
@@ -122,7 +136,23 @@ def rician_bias(signal: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
     Source:
         Gudbjartsson and Patz, The Rician distribution of noisy MRI data, MRM 1995, eq. 2.
     """
-    magnitude, positive = signal.abs(), sigma.clamp_min(1e-4)
-    q = magnitude.square() / (2 * positive.square())
-    bessel = (1 + q) * torch.special.i0e(q / 2) + q * torch.special.i1e(q / 2)
-    return (positive * math.sqrt(math.pi / 2) * bessel - magnitude).clamp_min(0) * (sigma > 0)
+    positive = sigma.clamp_min(1e-4)
+    ratio = signal.abs() / positive
+    table = _bias_table(signal.device).to(signal.dtype)
+    place = (ratio * _STEPS).clamp_max_(len(table) - 1.5)
+    left = place.int()
+    bias = torch.lerp(table[left], table[left + 1], place.sub_(left))
+    # The series of the formula for a strong signal.
+    inverse = ratio.clamp_(min=1).reciprocal_()
+    strong = inverse * (0.5 + inverse.square() / 8)
+    return torch.where(inverse * _STRONG > 1, bias, strong) * (positive * (sigma > 0))
+
+
+@lru_cache(maxsize=8)
+def _bias_table(device: torch.device) -> torch.Tensor:
+    """The bias over sigma for a / sigma from 0 to 16, in a third of the time of Bessel functions."""
+    with torch.inference_mode(False):
+        ratio = torch.arange(_STEPS * _STRONG + 1, dtype=torch.float64) / _STEPS
+        q = ratio.square() / 2
+        bessel = (1 + q) * torch.special.i0e(q / 2) + q * torch.special.i1e(q / 2)
+        return (math.sqrt(math.pi / 2) * bessel - ratio).to(device, torch.float32)

@@ -11,7 +11,9 @@ from torch.nn import functional as F
 
 from common.degradations import BlockAverage, ComposeDegradations, KSpaceTruncation, RicianNoise
 from common.inferers import AxesInferer, ConsistentInferer, SlabInferer
+from common.metrics.agreement import disagreement
 from common.networks import SlabEncoder, SlabInterpolation, SlabSuperResolver, TSRCANDecoder
+from common.physics.noise import noise_in_air
 from tests.refused import refused
 
 TWICE = (2, 2, 2)
@@ -125,6 +127,31 @@ def test_noise_is_no_part_of_what_is_agreed_with():
     cases = ((hr, noisy, highest), (hr - missed, noisy, 0.5 * missed.norm()), (hr - missed, clean, 0.2 * missed.norm()))
     for guess, lr, highest in cases:
         assert (corrected(guess, lr, TRUNCATION, margin=0) - hr).norm() < highest
+
+
+def test_the_same_to_the_last_bit_for_any_number_of_threads():
+    hr = F.interpolate(F.pad(torch.rand(1, 1, 3, 3, 3), [2] * 6), size=88, mode="trilinear")
+    lr, found = RicianNoise(0.02, seed=1)(TRUNCATION(hr).clamp_min(0)), []
+    before = torch.get_num_threads()
+    try:
+        for threads in (1, 2, 3):
+            torch.set_num_threads(threads)
+            found.append((corrected(hr, lr, TRUNCATION, 2), noise_in_air(lr), disagreement(hr, lr, [TRUNCATION])))
+    finally:
+        torch.set_num_threads(before)
+    assert noise_in_air(lr).isfinite()
+    for result, noise, missed in found[1:]:
+        assert torch.equal(result, found[0][0]) and torch.equal(noise, found[0][1]) and missed == found[0][2]
+
+
+def test_a_length_that_is_slow_to_transform_is_none_of_agreements():
+    """Twice a prime takes four times as long; a periodic volume stays as long as it is."""
+    sizes = []
+    count = KSpaceTruncation(TWICE)
+    count.register_forward_pre_hook(lambda module, args: sizes.append(tuple(args[0].shape[2:])))
+    for margin in (8, 0):
+        corrected(torch.ones(1, 1, 178, 10, 16), torch.ones(1, 1, 89, 5, 8), count, 1, margin)
+    assert sizes == [(200, 32, 32), (178, 10, 16)]
 
 
 def test_refused():

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import torch
 from scipy.ndimage import binary_dilation, gaussian_filter
+from scipy.special import ive
 from scipy.stats import rice
 
 from common.degradations import RicianNoise
@@ -47,4 +48,10 @@ def test_the_bias_is_that_of_the_rice_distribution():
     signal, sigma = torch.tensor([0.0, 0.003, 0.02, 0.1, 0.2, -0.02]), 0.02
     expected = rice.mean(signal.abs().numpy() / sigma, scale=sigma) - signal.abs().numpy()
     np.testing.assert_allclose(rician_bias(signal, torch.tensor(sigma)), expected, atol=2e-7)
+    # Where the table ends, the series of a strong signal goes on.
+    strong = np.array([0.3199, 0.3201, 0.9])
+    q = strong**2 / 2 / sigma**2
+    expected = sigma * (np.pi / 2) ** 0.5 * ((1 + q) * ive(0, q / 2) + q * ive(1, q / 2)) - strong
+    found = rician_bias(torch.from_numpy(strong), torch.tensor(sigma))
+    np.testing.assert_allclose(found, expected, atol=1e-8)
     assert rician_bias(signal, torch.tensor(0.0)).abs().max() == 0
