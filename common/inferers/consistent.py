@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -14,11 +13,11 @@ from torch.nn import functional as F
 
 from ..degradations import Degradation
 from ..physics.noise import noise_in_air, rician_bias
-from ..runtime.progress import listening, report, step
+from ..runtime.progress import report, step
 from ..values import check_whole
 
 _WINDOW = 5  # LR voxels
-_TRIED = 32  # LR voxels along each axis, on which the corrections are timed
+_SECONDS = 8e-9  # that a correction takes for a voxel of the result on a CPU, roughly: for the time that is left
 
 
 class ConsistentInferer(Inferer):
@@ -78,31 +77,9 @@ class ConsistentInferer(Inferer):
         if not self.iterations:
             return self.inferer(lr, network, *args, **kwargs)
         noise = noise_in_air(lr).nan_to_num(0.0).view(-1, 1, 1, 1, 1)
-        with step(then=self._seconds(lr, noise)):
-            # Not held here, because a volume more is what memory is short of.
-            results = [self.inferer(lr, network, *args, **kwargs)]
-        with step():
-            return self._corrected(results, lr, noise, self.iterations)
-
-    def _seconds(self, lr: torch.Tensor, noise: torch.Tensor) -> float:
-        """How long the corrections will take, by two of a corner of the scan, the first to warm up."""
-        corner = lr[(..., *[slice(_TRIED)] * 3)]
-        sr = self.degradation.to(lr.device).adjoint(corner)
-        seconds = 0.0
-        for _ in range(2):
-            began = time.perf_counter()
-            with listening(lambda left: None):
-                self._corrected([sr], corner, noise, 1)
-            seconds = time.perf_counter() - began
-        longer = [self.margin if factor > 1 else 0 for factor in self.degradation.factors]
-        sizes = zip(lr.shape[2:], corner.shape[2:], longer, strict=True)
-        return seconds * self.iterations * math.prod((n + m) / (k + m) for n, k, m in sizes)
-
-    def _corrected(
-        self, results: list[torch.Tensor], lr: torch.Tensor, noise: torch.Tensor, iterations: int
-    ) -> torch.Tensor:
-        """The result, which is taken from a list, after so many of the two projections."""
-        sr = results.pop()
+        gain = math.prod(self.degradation.factors)
+        with step(then=_SECONDS * lr.numel() * gain * self.iterations if lr.device.type == "cpu" else 0.0):
+            sr = self.inferer(lr, network, *args, **kwargs)
         degradation, factors = self.degradation.to(lr.device), self.degradation.factors
         inside = tuple(slice(n) for n in sr.shape[2:])
         margins = [
@@ -111,16 +88,17 @@ class ConsistentInferer(Inferer):
         sr = _lead_back(sr, [margin * factor for margin, factor in zip(margins, factors, strict=True)])
         scanned = (..., *(slice(n) for n in lr.shape[2:]))
         outside = [size for margin in reversed(margins) for size in (0, margin)]
-        gain = math.prod(factors)
-        noisy, weight = bool(noise.any()), None
-        for i in range(iterations):
-            missed = _unexplained(lr, degradation(sr)[scanned], noise if noisy else None)
-            if noisy:
-                weight = _share_of_signal(missed, noise) if weight is None else weight
-                missed.mul_(weight)
-            # No back_project, which weighs nothing. In place, because a volume more is what memory is short of.
-            sr = sr.add_(degradation.adjoint(F.pad(missed, outside)), alpha=gain).clamp_min_(0)
-            report((i + 1) / iterations)
+        # A GPU would be waited for.
+        noisy, weight = lr.device.type != "cpu" or bool(noise.any()), None
+        with step():
+            for i in range(self.iterations):
+                missed = _unexplained(lr, degradation(sr)[scanned], noise if noisy else None)
+                if noisy:
+                    weight = _share_of_signal(missed, noise) if weight is None else weight
+                    missed.mul_(weight)
+                # No back_project, which weighs nothing. In place, because a volume more is what memory is short of.
+                sr = sr.add_(degradation.adjoint(F.pad(missed, outside)), alpha=gain).clamp_min_(0)
+                report((i + 1) / self.iterations)
         return sr[(..., *inside)].contiguous()
 
 
