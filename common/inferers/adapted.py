@@ -224,9 +224,12 @@ class AdaptedInferer(Inferer):
         """
         rng = np.random.default_rng(self.seed)
         pixels = np.array([each.lr.numel() for each in examples])
-        device, each = examples[0].lr.device, int(np.prod(self.lr_patch))
-        count = -(-_PIXELS // each) if device.type == "cpu" else self.batch_size
+        device, size = examples[0].lr.device, int(np.prod(self.lr_patch))
+        count = -(-_PIXELS // size) if device.type == "cpu" else self.batch_size
         parameters = list(network.requires_grad_().parameters())
+        sums = [torch.zeros_like(parameter) for parameter in parameters]
+        for parameter, total in zip(parameters, sums, strict=True):
+            parameter.grad = total
         optimizer = torch.optim.Adam(parameters, lr=self.learning_rate, fused=True)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, self.iterations)
 
@@ -237,8 +240,6 @@ class AdaptedInferer(Inferer):
             return torch.autograd.grad((network(lr) - hr).abs().mean(dim=(1, 2, 3)).sum(), parameters)
 
         network.train()
-        for parameter in parameters:
-            parameter.grad = torch.zeros_like(parameter)
         began = time.perf_counter()
         with torch.enable_grad():
             for i in range(self.iterations):
@@ -246,9 +247,8 @@ class AdaptedInferer(Inferer):
                 drawn = examples[rng.choice(len(examples), p=pixels / pixels.sum())]
                 optimizer.zero_grad(set_to_none=False)
                 parts = self._parts(drawn, count, uneven is not None, rng)
-                for found in side_by_side(gradients, parts, device, count * each * _PIXEL_BYTES):
-                    for parameter, gradient in zip(parameters, found, strict=True):
-                        parameter.grad.add_(gradient, alpha=1 / self.batch_size)
+                for found in side_by_side(gradients, parts, device, count * size * _PIXEL_BYTES):
+                    torch._foreach_add_(sums, found, alpha=1 / self.batch_size)
                 with one_thread():
                     optimizer.step()
                 schedule.step()
