@@ -29,8 +29,7 @@ from .pieces import over_pieces
 _HELD_OUT = 8  # of so many planes of the scan one
 _TIMED = 20  # iterations
 _LOOKED_AT = 32  # images across the slices, for each axis in plane; about that many
-# Of the patches that one thread takes at once: with fewer, what each call costs is more than a tenth.
-_PIXELS = 2304
+_PIXELS = 4096  # of the patches that one thread takes at once: with fewer, what each call costs is above a tenth
 _PIXEL_BYTES = 32768  # of the activations that gradients need
 _ORDINARY = (0.5, 1.3)  # of the median of tissue
 _BRIGHTER = 0.1  # of the same
@@ -225,7 +224,8 @@ class AdaptedInferer(Inferer):
         rng = np.random.default_rng(self.seed)
         pixels = np.array([each.lr.numel() for each in examples])
         device, size = examples[0].lr.device, int(np.prod(self.lr_patch))
-        count = -(-_PIXELS // size) if device.type == "cpu" else self.batch_size
+        parts = max(2, self.batch_size * size // _PIXELS) if device.type == "cpu" else 1
+        count = -(-self.batch_size // parts)
         parameters = list(network.requires_grad_().parameters())
         sums = [torch.zeros_like(parameter) for parameter in parameters]
         for parameter, total in zip(parameters, sums, strict=True):
@@ -233,8 +233,8 @@ class AdaptedInferer(Inferer):
         optimizer = torch.optim.Adam(parameters, lr=self.learning_rate, fused=True)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, self.iterations)
 
-        def gradients(batch: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
-            hr, lr, *gains = batch
+        def gradients(drawn: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+            hr, lr, *gains = drawn
             if uneven is not None:
                 hr, lr = (uneven(images, *gains) for images in (hr, lr))
             return torch.autograd.grad((network(lr) - hr).abs().mean(dim=(1, 2, 3)).sum(), parameters)
@@ -246,8 +246,8 @@ class AdaptedInferer(Inferer):
                 # A batch of one stack, as those of small scans have patches of sizes of their own.
                 drawn = examples[rng.choice(len(examples), p=pixels / pixels.sum())]
                 optimizer.zero_grad(set_to_none=False)
-                parts = self._parts(drawn, count, uneven is not None, rng)
-                for found in side_by_side(gradients, parts, device, count * size * _PIXEL_BYTES):
+                batch = self._batch(drawn, count, uneven is not None, rng)
+                for found in side_by_side(gradients, batch, device, count * size * _PIXEL_BYTES):
                     torch._foreach_add_(sums, found, alpha=1 / self.batch_size)
                 with one_thread():
                     optimizer.step()
@@ -262,10 +262,10 @@ class AdaptedInferer(Inferer):
         optimizer.zero_grad()
         return network.eval().requires_grad_(False)
 
-    def _parts(
+    def _batch(
         self, drawn: ImagePairs, count: int, uneven: bool, rng: np.random.Generator
     ) -> Iterator[tuple[torch.Tensor, ...]]:
-        """A batch of patches in parts of ``count``: HR and LR, and the gains of slices where they are ``uneven``."""
+        """Patches in parts of ``count``: HR and LR, and the gains of slices where they are ``uneven``."""
         for first in range(0, self.batch_size, count):
             pairs = [drawn.patch(self.lr_patch, rng) for _ in range(min(count, self.batch_size - first))]
             hr, lr = (torch.stack(images) for images in zip(*pairs, strict=True))
