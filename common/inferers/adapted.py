@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,14 +19,19 @@ from ..data.loaders.image_pairs import ImagePairs, images_across
 from ..data.loaders.slabs import AIR, draw_gains
 from ..degradations import Degradation, FittedProfile, GaussianProfile, Interpolated, told_width
 from ..networks import SliceGains
-from ..runtime.precision import Autocast, plain
+from ..runtime.precision import plain
 from ..runtime.progress import duration, listening, report, step
+from ..runtime.threads import one_thread
+from ..runtime.workers import side_by_side
 from ..values import check_whole
+from .pieces import over_pieces
 
 _HELD_OUT = 8  # of so many planes of the scan one
 _TIMED = 20  # iterations
 _TRIED = (16, 64)  # voxels along X and Y of what the inferer is timed on, first to warm up
-_EVERY = 4  # of so many images across the slices one is looked at
+_LOOKED_AT = 32  # images across the slices, for each axis in plane; about that many
+_PIXELS = 4096  # of the patches that one thread takes at once: with fewer, what each call costs is above a tenth
+_PIXEL_BYTES = 32768  # of the activations that gradients need
 _ORDINARY = (0.5, 1.3)  # of the median of tissue
 _BRIGHTER = 0.1  # of the same
 _FEWEST = 0.005  # of tissue: what is rarer says nothing
@@ -128,16 +133,13 @@ class AdaptedInferer(Inferer):
         """As the inferer, of ``(B, 1, X, Y, Z)``, slices along the last axis.
 
         The network is a module that maps images ``(b, 1, H, W)`` to ``(b, 1, H, f W)``, f the degradation's last
-        factor; it stays as it is.
+        factor; it stays as it is. One under autocast is trained under it, and its weights stay in float32.
         """
         if not self.iterations:
             return self.inferer(inputs, network, *args, **kwargs)
         seconds = self._seconds(inputs, network, *args, **kwargs)
         with step(then=seconds):
-            # In float32, whatever the result is computed in.
-            better = self._better(inputs, plain(network), seconds)
-        if isinstance(network, Autocast):
-            better = Autocast(better, **network.autocast)
+            better = self._better(inputs, network, seconds)
         with step():
             return self.inferer(inputs, better, *args, **kwargs)
 
@@ -160,10 +162,10 @@ class AdaptedInferer(Inferer):
 
         It takes so many seconds to run the inferer.
         """
-        self.said, degradation = {}, self.degradation
-        exported = isinstance(network, torch.jit.ScriptModule)
-        if exported or not isinstance(network, nn.Module) or not any(True for _ in network.parameters()):
-            tqdm.write(f"no training on the scan: exported weights ({type(network).__name__}) cannot be trained")
+        self.said, degradation, bare = {}, self.degradation, plain(network)
+        exported = isinstance(bare, torch.jit.ScriptModule)
+        if exported or not isinstance(bare, nn.Module) or not any(True for _ in bare.parameters()):
+            tqdm.write(f"no training on the scan: exported weights ({type(bare).__name__}) cannot be trained")
             return network
         began = time.perf_counter()
         if isinstance(degradation, FittedProfile):
@@ -177,7 +179,8 @@ class AdaptedInferer(Inferer):
                         "insists"
                     )
                     told = None
-            width = told or degradation.width(volume)
+            with one_thread():  # lest the last bits of its sums hang on the number of threads
+                width = told or degradation.width(volume)
             source = "protocol" if told else "scan" if width else "assumed"
             degradation = degradation.of(width)
             tqdm.write(f"slices are {degradation.fwhm:.2f} times as thick as they are apart, {_SOURCES[source]}")
@@ -186,12 +189,12 @@ class AdaptedInferer(Inferer):
             self.said["Profile"] = round(degradation.fwhm, 2)
         volume = volume.as_tensor() if isinstance(volume, MetaTensor) else volume
         trained_on, held = [], []
-        for axis in self.planes:
-            for images in images_across(volume, axis):
-                if len(images) < 2:
-                    continue  # one to train on and one to hold out
-                index = torch.arange(len(images), device=images.device)
-                apart = index % _HELD_OUT == len(images) // 2 % _HELD_OUT
+        for images in (images for axis in self.planes for images in images_across(volume, axis)):
+            if len(images) < 2:
+                continue  # one to train on and one to hold out
+            index = torch.arange(len(images), device=images.device)
+            apart = index % _HELD_OUT == len(images) // 2 % _HELD_OUT
+            with one_thread():
                 held.append(ImagePairs.of(images[apart], degradation))
                 trained_on += ImagePairs.at_scales(images[~apart], degradation, self.scales)
         if not trained_on:
@@ -205,19 +208,22 @@ class AdaptedInferer(Inferer):
         if self.gains and isinstance(degradation, GaussianProfile):
             uneven = SliceGains(degradation, dark=0.0).to(volume.device)
         # Then images that are held out are looked at, or for rims those of the scan.
-        with step(then=seconds / (_HELD_OUT if isinstance(degradation, Interpolated) else _EVERY)):
+        with step(then=seconds / _HELD_OUT * (1 if isinstance(degradation, Interpolated) else 2)):
             adapted = self._trained(trained_on, copy.deepcopy(network), uneven)
         # A network that stands behind interpolation and has not learned yet may be worse than that.
         starts = [network, nn.Identity()] if isinstance(degradation, Interpolated) else [network]
-        errors = [self._error(held, each) for each in starts]
-        before, after = min(errors), self._error(held, adapted)
+        stacks = [each.lr for each in held]
+        errors = [_error(held, _made(each, stacks)) for each in starts]
+        in_plane = _made(adapted, stacks)
+        before, after = min(errors), _error(held, in_plane)
         first, last = (round(float(-10 * np.log10(max(error, 1e-10))), 2) for error in (before, after))
         self.said |= {"Iterations": self.iterations, "Psnr": first, "PsnrAdapted": last}
         why = "" if after < before else "it did worse on planes of the scan that were held out"
         if not why and isinstance(degradation, GaussianProfile):
             tissue = volume[volume > AIR].median()
-            made = _overshoot(adapted, _images_of_stack(volume), tissue)
-            own = _overshoot(adapted, [each.lr for each in held], tissue)
+            across = _images_of_stack(volume)
+            made = _overshoot(across, _made(adapted, across), tissue)
+            own = _overshoot(stacks, in_plane, tissue)
             self.said |= {"Overshoot": round(made, 5), "OvershootInPlane": round(own, 5)}
             if made > max(_INVENTS * own, _FEWEST):
                 why = "it drew rims that the scan does not show"
@@ -232,26 +238,41 @@ class AdaptedInferer(Inferer):
         return starts[errors.index(before)] if why else adapted
 
     def _trained(self, examples: Sequence[ImagePairs], network: nn.Module, uneven: SliceGains | None) -> nn.Module:
-        """The network, trained on patches, whose slices differ in brightness where there is ``uneven``."""
+        """The network, trained on patches, whose slices differ in brightness where there is ``uneven``.
+
+        On a CPU a batch is divided into parts, as many for any number of threads, whose gradients are added in order.
+        """
         rng = np.random.default_rng(self.seed)
         pixels = np.array([each.lr.numel() for each in examples])
-        optimizer = torch.optim.Adam(network.requires_grad_().parameters(), lr=self.learning_rate)
+        device, size = examples[0].lr.device, int(np.prod(self.lr_patch))
+        parts = max(2, self.batch_size * size // _PIXELS) if device.type == "cpu" else 1
+        count = -(-self.batch_size // parts)
+        parameters = list(network.requires_grad_().parameters())
+        sums = [torch.zeros_like(parameter) for parameter in parameters]
+        for parameter, total in zip(parameters, sums, strict=True):
+            parameter.grad = total
+        optimizer = torch.optim.Adam(parameters, lr=self.learning_rate, fused=True)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, self.iterations)
+
+        def gradients(drawn: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+            hr, lr, *gains = drawn
+            if uneven is not None:
+                hr, lr = (uneven(images, *gains) for images in (hr, lr))
+            return torch.autograd.grad((network(lr) - hr).abs().mean(dim=(1, 2, 3)).sum(), parameters)
+
         network.train()
         began = time.perf_counter()
         with torch.enable_grad():
             for i in range(self.iterations):
                 # A batch of one stack, as those of small scans have patches of sizes of their own.
                 drawn = examples[rng.choice(len(examples), p=pixels / pixels.sum())]
-                pairs = [drawn.patch(self.lr_patch, rng) for _ in range(self.batch_size)]
-                hr, lr = (torch.stack(images) for images in zip(*pairs, strict=True))
-                if uneven is not None:
-                    gains = [draw_gains(self.gains, lr.shape[3], rng) for _ in pairs]
-                    hr, lr = (uneven(images, torch.stack(gains).to(lr.device)) for images in (hr, lr))
-                loss = (network(lr) - hr).abs().mean()
-                optimizer.zero_grad(set_to_none=True)
-                loss.backward()
-                optimizer.step()
+                optimizer.zero_grad(set_to_none=False)
+                batch = self._batch(drawn, count, uneven is not None, rng)
+                for found in side_by_side(gradients, batch, device, count * size * _PIXEL_BYTES):
+                    for total, part in zip(sums, found, strict=True):
+                        total.add_(part, alpha=1 / self.batch_size)
+                with one_thread():
+                    optimizer.step()
                 schedule.step()
                 report((i + 1) / self.iterations)
                 if i + 1 == _TIMED < self.iterations:
@@ -260,34 +281,48 @@ class AdaptedInferer(Inferer):
                         "" if isinstance(self.degradation, Interpolated) else "; --adapt_iterations 0 goes without"
                     )
                     tqdm.write(f"training on the scan: about {duration(seconds)} more{without}")
+        optimizer.zero_grad()
         return network.eval().requires_grad_(False)
 
-    def _error(self, examples: Sequence[ImagePairs], network: nn.Module) -> float:
-        """Mean square error on whole images."""
-        total = sum(
-            (network(lr).float() - hr).square().sum().item()
-            for each in examples
-            for hr, lr in zip(each.hr.split(1), each.lr.split(1), strict=True)
-        )
-        return total / sum(each.hr.numel() for each in examples)
+    def _batch(
+        self, drawn: ImagePairs, count: int, uneven: bool, rng: np.random.Generator
+    ) -> Iterator[tuple[torch.Tensor, ...]]:
+        """Patches in parts of ``count``: HR and LR, and the gains of slices where they are ``uneven``."""
+        for first in range(0, self.batch_size, count):
+            pairs = [drawn.patch(self.lr_patch, rng) for _ in range(min(count, self.batch_size - first))]
+            hr, lr = (torch.stack(images) for images in zip(*pairs, strict=True))
+            gains = [draw_gains(self.gains, lr.shape[3], rng) for _ in pairs] if uneven else []
+            yield hr, lr, *([torch.stack(gains).to(lr.device)] if gains else [])
+
+
+def _made(network: nn.Module, stacks: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+    """What a network makes of the images of each stack ``(n, 1, H, W)``."""
+    with listening(lambda share: None):  # it is no share of the training
+        return [torch.cat([*over_pieces(network, stack.split(1))]) for stack in stacks]
+
+
+def _error(examples: Sequence[ImagePairs], made: Sequence[torch.Tensor]) -> float:
+    """Mean square error of what was made of the LR images."""
+    with one_thread():
+        total = sum((sr - each.hr).square().sum().item() for sr, each in zip(made, examples, strict=True))
+    return total / sum(each.hr.numel() for each in examples)
 
 
 def _images_of_stack(volume: torch.Tensor) -> list[torch.Tensor]:
-    """Every fourth image of a stack ``(B, 1, X, Y, Z)`` across X, and across Y, each ``(n, 1, H, Z)``."""
-    return [volume.movedim(axis, 1).flatten(0, 1)[::_EVERY] for axis in (2, 3)]
+    """Images of a stack ``(B, 1, X, Y, Z)`` across X, and across Y, each ``(n, 1, H, Z)``, evenly taken."""
+    stacks = [volume.movedim(axis, 1).flatten(0, 1) for axis in (2, 3)]
+    return [images[:: max(len(images) // _LOOKED_AT, 1)] for images in stacks]
 
 
-def _overshoot(network: nn.Module, stacks: Sequence[torch.Tensor], tissue: torch.Tensor) -> float:
+def _overshoot(stacks: Sequence[torch.Tensor], made: Sequence[torch.Tensor], tissue: torch.Tensor) -> float:
     """Share of ordinary tissue that comes out brighter than the 5 x 3 pixels of an LR image ``(n, 1, H, W)`` around it.
 
     Where these are dark or bright, at the edge of the head and at its fat, is not looked at.
     """
     brighter = ordinary = torch.zeros((), dtype=torch.long, device=tissue.device)
-    for stack in stacks:
-        for lr in stack.split(1):
-            sr = network(lr).float()
-            most = F.max_pool2d(lr, (5, 3), 1, (2, 1)).repeat_interleave(sr.shape[3] // lr.shape[3], 3)
-            counted = (most > _ORDINARY[0] * tissue) & (most < _ORDINARY[1] * tissue)
-            brighter = brighter + (counted & (sr > most + _BRIGHTER * tissue)).sum()
-            ordinary = ordinary + counted.sum()
+    for lr, sr in zip(stacks, made, strict=True):
+        most = F.max_pool2d(lr, (5, 3), 1, (2, 1)).repeat_interleave(sr.shape[3] // lr.shape[3], 3)
+        counted = (most > _ORDINARY[0] * tissue) & (most < _ORDINARY[1] * tissue)
+        brighter = brighter + (counted & (sr > most + _BRIGHTER * tissue)).sum()
+        ordinary = ordinary + counted.sum()
     return (brighter / ordinary.clamp_min(1)).item()

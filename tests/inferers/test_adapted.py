@@ -53,22 +53,42 @@ def test_a_scan_teaches_what_its_slices_lack(network):
     assert not torch.equal(adapted, adapting(seed=1)(lr, network)), "and other patches another"
 
 
-def test_it_trains_in_float32_whatever_the_result_is_computed_in(network, capsys):
-    lr, inferer, said = THICKEN(blobs())[..., :12, :], adapting(iterations=8), []
-    for each in (network, in_precision(network, "cpu", True, None)):
-        inferer(lr, each)
-        said.append(inferer.said)
-    assert said[0] == said[1] and "exported" not in capsys.readouterr().out
-    fixed = in_precision(torch.nn.Identity(), "cpu", True, None)
-    adapting(inner=lambda x, network: x)(lr, fixed)
-    assert "exported weights (Identity)" in capsys.readouterr().out
+@pytest.mark.parametrize("amp", [False, True])
+def test_it_trains_in_the_precision_of_the_network_and_by_the_same_bits_on_any_threads(network, amp):
+    lr, given, seen, results = THICKEN(blobs()), in_precision(network, "cpu", amp, None), set(), []
+
+    def through(volume, better):
+        assert all(value.dtype == torch.float32 for value in better.state_dict().values())
+        assert not any(value.requires_grad or value.grad is not None for value in better.parameters())
+        return PLAIN(volume, better)
+
+    network.head.register_forward_hook(lambda layer, inputs, output: seen.add((layer.training, output.dtype)))
+    threads = torch.get_num_threads()
+    inferer = adapting(FittedProfile(THICKEN.factors), 12, 5e-3, through, (48, 48), gains=0.05)
+    for count in (1, 3):
+        torch.set_num_threads(count)
+        results.append((inferer(lr, given), inferer.said))
+        assert torch.get_num_threads() == count
+    torch.set_num_threads(threads)
+    assert torch.equal(results[0][0], results[1][0]) and results[0][1] == results[1][1] and results[0][1]["Used"]
+    computed = torch.bfloat16 if amp else torch.float32
+    assert seen == {(True, computed), (False, computed)}
+
+
+def test_parts_of_a_batch_make_the_gradient_of_the_whole(network, monkeypatch):
+    lr, results = THICKEN(blobs()), []
+    for pixels in (1, 4096):  # parts of one patch, and of two and one
+        monkeypatch.setattr("common.inferers.adapted._PIXELS", pixels)
+        inferer = AdaptedInferer(PLAIN, THICKEN, 3, 3, (48, 16), 1e-3)
+        results.append(inferer(lr, network))
+    torch.testing.assert_close(*results, rtol=0, atol=1e-5)
 
 
 def test_slices_that_overlap_become_thin_by_the_profile_that_the_scan_shows(network, capsys):
     hr, inferer = blobs(), adapting(FittedProfile(THICKEN.factors))
     lr = GaussianProfile((1, 1, FACTOR), fwhm=1.3)(hr)
     assumed, fitted = ((each(lr, network) - hr).square().mean() for each in (adapting(), inferer))
-    assert fitted < 0.95 * assumed
+    assert fitted < 0.97 * assumed
     assert inferer.said["Used"] and inferer.said["Profile"] == pytest.approx(1.2, abs=0.1)
     told = f"slices are {inferer.said['Profile']:.2f} times as thick as they are apart, as the scan shows"
     assert inferer.said["ProfileFrom"] == "scan" and told in capsys.readouterr().out
@@ -91,7 +111,7 @@ def test_rims_that_no_slice_has_are_not_taken(network, true, told, used, capsys)
     result, said, out = inferer(lr, network), inferer.said, capsys.readouterr().out
     gain = f"gain {said['PsnrAdapted'] - said['Psnr']:.2f} dB"
     assert said["Used"] == used and said["PsnrAdapted"] > said["Psnr"] + 1
-    assert (said["Overshoot"] > 2 * said["OvershootInPlane"]) != used
+    assert (said["Overshoot"] > max(2 * said["OvershootInPlane"], 0.005)) != used
     assert torch.equal(result, PLAIN(lr, network)) != used
     assert ("was not used: it drew rims that the scan does not show; the weights as they were" in out) != used
     assert (gain in out) == used
@@ -150,7 +170,7 @@ def test_refused(network, capsys):
     lr = torch.rand(1, 1, 12, 12, 4)
     scripted = torch.jit.trace(network, lr[:, :, 0])
     without_weights = torch.nn.Upsample(scale_factor=(1, FACTOR))  # as an OnnxNetwork
-    for each in (scripted, without_weights):
+    for each in (scripted, without_weights, in_precision(scripted, "cpu", True, None)):
         assert torch.equal(AdaptedInferer(PLAIN, THICKEN, 2)(lr, each), PLAIN(lr, each))
         assert "cannot be trained" in capsys.readouterr().out
         assert torch.equal(AdaptedInferer(PLAIN, THICKEN)(lr, each), PLAIN(lr, each))

@@ -30,7 +30,6 @@ from common.inferers import (
     SlabInferer,
     ZeroShotInferer,
     adapted,
-    consistent,
 )
 from common.runtime import progress
 from common.transforms import LoadScand
