@@ -77,16 +77,15 @@ class ConsistentInferer(Inferer):
         if not self.iterations:
             return self.inferer(lr, network, *args, **kwargs)
         noise = noise_in_air(lr).nan_to_num(0.0).view(-1, 1, 1, 1, 1)
-        gain = math.prod(self.degradation.factors)
-        with step(then=_SECONDS * lr.numel() * gain * self.iterations if lr.device.type == "cpu" else 0.0):
-            sr = self.inferer(lr, network, *args, **kwargs)
         degradation, factors = self.degradation.to(lr.device), self.degradation.factors
+        sizes, gain = lr.shape[2:], math.prod(factors)
+        margins = [_fast_margin(n, self.margin) if factor > 1 else 0 for n, factor in zip(sizes, factors, strict=True)]
+        seconds = _SECONDS * math.prod(n + m for n, m in zip(sizes, margins, strict=True)) * gain * self.iterations
+        with step(then=seconds if lr.device.type == "cpu" else 0.0):
+            sr = self.inferer(lr, network, *args, **kwargs)
         inside = tuple(slice(n) for n in sr.shape[2:])
-        margins = [
-            _fast_margin(n, self.margin) if factor > 1 else 0 for n, factor in zip(lr.shape[2:], factors, strict=True)
-        ]
         sr = _lead_back(sr, [margin * factor for margin, factor in zip(margins, factors, strict=True)])
-        scanned = (..., *(slice(n) for n in lr.shape[2:]))
+        scanned = (..., *(slice(n) for n in sizes))
         outside = [size for margin in reversed(margins) for size in (0, margin)]
         # A GPU would be waited for.
         noisy, weight = lr.device.type != "cpu" or bool(noise.any()), None

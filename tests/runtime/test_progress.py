@@ -112,6 +112,7 @@ def test_all_that_is_done_with_scans_is_in_the_time_that_is_left(clock, monkeypa
         write(tmp_path / f"{name}.nii", shape)
     (tmp_path / "c.nii").write_bytes(b"no scan")
     monkeypatch.setattr(adapted, "_TRIED", (4, 8))
+    monkeypatch.setattr("common.inferers.consistent._SECONDS", 1 / 20)
 
     class Slow(GaussianProfile):
         def forward(self, volume):
