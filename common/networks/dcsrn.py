@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from .float32 import FromImage, ToImage
+
 
 class DenseUnit(nn.Module):
     """Batch norm, ELU and a 3x3 convolution, whose output joins its input (Chen et al., ISBI 2018, section 2.2).
@@ -38,9 +40,9 @@ class DCSRN(nn.Sequential):
 
     def __init__(self, growth: int = 24, units: int = 4) -> None:
         super().__init__(
-            nn.Conv2d(1, 2 * growth, 3, padding=1),
+            FromImage(1, 2 * growth, 3, padding=1),
             dense_block(growth, units),
-            nn.Conv2d((2 + units) * growth, 1, 3, padding=1),
+            ToImage((2 + units) * growth, 1, 3, padding=1),
         )
         self.sizes = {"growth": growth, "units": units}
 
@@ -59,12 +61,12 @@ class MDCSRN(nn.Module):
 
     def __init__(self, growth: int = 16, blocks: int = 4, units: int = 4) -> None:
         super().__init__()
-        self.head = nn.Conv2d(1, 2 * growth, 3, padding=1)
+        self.head = FromImage(1, 2 * growth, 3, padding=1)
         self.blocks = nn.ModuleList(dense_block(growth, units) for _ in range(blocks))
         # The first block's input is joined by its output, which begins with that input.
         joined = [(2 + (2 + units) * (i + 1)) * growth for i in range(blocks)]
         self.compressors = nn.ModuleList(nn.Conv2d(n, 2 * growth, 1) for n in joined[:-1])
-        self.tail = nn.Conv2d(joined[-1], 1, 1)
+        self.tail = ToImage(joined[-1], 1, 1)
         self.sizes = {"growth": growth, "blocks": blocks, "units": units}
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:

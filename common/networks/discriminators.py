@@ -8,9 +8,22 @@ import torch
 import torch.distributed as dist
 from torch import nn
 from torch.nn import functional as F
-from torch.nn.utils.parametrizations import spectral_norm
+from torch.nn.utils.parametrizations import _SpectralNorm
+from torch.nn.utils.parametrize import register_parametrization
 
 from .slab import slab_to_channels
+
+
+class _Float32SpectralNorm(_SpectralNorm):
+    def forward(self, weight: torch.Tensor) -> torch.Tensor:
+        with torch.autocast(weight.device.type, enabled=False):  # which on a GPU takes in products with vectors
+            return super().forward(weight)
+
+
+def spectral_norm(convolution: nn.Conv2d) -> nn.Conv2d:
+    """``torch.nn.utils.parametrizations.spectral_norm``, in float32 under autocast too."""
+    register_parametrization(convolution, "weight", _Float32SpectralNorm(convolution.weight))
+    return convolution
 
 
 def _as_image(x: torch.Tensor) -> torch.Tensor:
@@ -51,7 +64,11 @@ class VGGDiscriminator(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """A slab ``(B, 1, H, W, channels)`` or features ``(B, channels, H, W)`` to verdicts ``(B, 1)``."""
-        return self.head(self.body(_as_image(x)).mean(dim=(2, 3)))
+        features = self.body(_as_image(x))
+        # A critic's verdicts may be large, and differ by little.
+        with torch.autocast(features.device.type, enabled=False):
+            features = features.to(torch.promote_types(features.dtype, torch.float32))
+            return self.head(features.mean(dim=(2, 3)))
 
 
 class Standardised(nn.Module):

@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from .edsr import ResidualBlock
+from .float32 import FromImage, ToImage
 from .slab import channels_to_slab, slab_to_channels
 
 
@@ -25,12 +26,12 @@ class DownsamplingNetwork(nn.Module):
     def __init__(self, features: int = 64, blocks: int = 4, factor: int = 2) -> None:
         super().__init__()
         self.body = nn.Sequential(
-            nn.Conv2d(1, features, 3, padding=1),
+            FromImage(1, features, 3, padding=1),
             nn.ReLU(inplace=True),
             *(ResidualBlock(features) for _ in range(blocks)),
             nn.Conv2d(features, features, factor, stride=factor),
             nn.ReLU(inplace=True),
-            nn.Conv2d(features, 1, 3, padding=1),
+            ToImage(features, 1, 3, padding=1),
         )
 
     def forward(self, hr: torch.Tensor) -> torch.Tensor:

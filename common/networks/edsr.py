@@ -8,6 +8,7 @@ from torch import nn
 from ..degradations import Degradation
 from ..physics.scale import in_plane
 from ..values import is_true
+from .float32 import FromImage, ToImage
 from .interpolation import SlabInterpolation
 from .slab import channels_to_slab, slab_to_channels
 
@@ -59,13 +60,13 @@ class EDSR(nn.Module):
             base = SlabInterpolation(1, degradation.factors, degradation.offset)
         self.base = base if is_true(residual, "residual") else None
         self.sizes = {"features": features, "blocks": blocks, "residual": self.base is not None}
-        self.head = nn.Conv2d(1, features, 3, padding=1)
+        self.head = FromImage(1, features, 3, padding=1)
         body = [ResidualBlock(features) for _ in range(blocks)]
         self.body = nn.Sequential(*body, nn.Conv2d(features, features, 3, padding=1))
         self.tail = nn.Sequential(
             nn.Conv2d(features, factor**2 * features, 3, padding=1),
             nn.PixelShuffle(factor),
-            nn.Conv2d(features, 1, 3, padding=1),
+            (ToImage if self.base is None else nn.Conv2d)(features, 1, 3, padding=1),
         )
         if self.base is not None:
             nn.init.zeros_(self.tail[-1].weight)

@@ -11,13 +11,14 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from ..physics.scale import in_plane
 from ..values import check_whole, is_true
+from .float32 import FromImage
 from .slab import batch_to_slices, slices_to_batch, to_channels_last
 
 
-def _layer(inputs: int, features: int) -> nn.Sequential:
+def _layer(inputs: int, features: int, convolution: type[nn.Conv2d] = nn.Conv2d) -> nn.Sequential:
     """3x3 convolution, batch norm, ReLU: what each layer of the paper's fig. 2 is."""
     return nn.Sequential(
-        nn.Conv2d(inputs, features, 3, padding=1, bias=False), nn.BatchNorm2d(features), nn.ReLU(inplace=True)
+        convolution(inputs, features, 3, padding=1, bias=False), nn.BatchNorm2d(features), nn.ReLU(inplace=True)
     )
 
 
@@ -62,9 +63,11 @@ class GuidedRDN(nn.Module):
         super().__init__()
         self.guided = is_true(guided, "guided")
         self.sizes = {"guided": self.guided, "features": features, "blocks": blocks, "layers": layers}
-        self.head = nn.Sequential(_layer(1, features), _layer(features, features))
+        self.head = nn.Sequential(_layer(1, features, FromImage), _layer(features, features))
         widths = [features if self.guided else 0] * blocks
-        self.branch = nn.ModuleList(_layer(1 if i == 0 else features, width) for i, width in enumerate(widths) if width)
+        self.branch = nn.ModuleList(
+            _layer(features, width) if i else _layer(1, width, FromImage) for i, width in enumerate(widths) if width
+        )
         self.blocks = nn.ModuleList(GuidedResidualDenseBlock(features, width, layers) for width in widths)
         self.fusion = nn.Sequential(_layer(blocks * features, features), _layer(features, features))
         self.tail = nn.Conv2d(features, 1, 3, padding=1)

@@ -6,6 +6,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from .float32 import FromImage, InstanceNorm, ToImage
+
 
 class ContentEncoder(nn.Module):
     """An image to its content: structure at a quarter of the resolution, without the intensities' mean and scale.
@@ -21,12 +23,12 @@ class ContentEncoder(nn.Module):
 
     def __init__(self, features: int = 64, downsamplings: int = 2, blocks: int = 4) -> None:
         super().__init__()
-        body: list[nn.Module] = [nn.Conv2d(1, features, 7, padding=3, padding_mode="reflect")]
+        body: list[nn.Module] = [FromImage(1, features, 7, padding=3, padding_mode="reflect")]
         for _ in range(downsamplings):
-            body += [nn.InstanceNorm2d(features), nn.ReLU(inplace=True)]
+            body += [InstanceNorm(), nn.ReLU(inplace=True)]
             body.append(nn.Conv2d(features, 2 * features, 4, stride=2, padding=1, padding_mode="reflect"))
             features *= 2
-        body += [nn.InstanceNorm2d(features), nn.ReLU(inplace=True)]
+        body += [InstanceNorm(), nn.ReLU(inplace=True)]
         self.body = nn.Sequential(*body, *(_ResidualBlock(features) for _ in range(blocks)))
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
@@ -39,10 +41,10 @@ class _ResidualBlock(nn.Module):
         super().__init__()
         self.body = nn.Sequential(
             nn.Conv2d(features, features, 3, padding=1, padding_mode="reflect"),
-            nn.InstanceNorm2d(features),
+            InstanceNorm(),
             nn.ReLU(inplace=True),
             nn.Conv2d(features, features, 3, padding=1, padding_mode="reflect"),
-            nn.InstanceNorm2d(features),
+            InstanceNorm(),
         )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -67,7 +69,7 @@ class AttributeEncoder(nn.Module):
     def __init__(self, attributes: int = 8, features: int = 64, downsamplings: int = 4) -> None:
         super().__init__()
         self.smallest = 2**downsamplings
-        body: list[nn.Module] = [nn.Conv2d(1, features, 7, padding=3, padding_mode="reflect"), nn.ReLU(inplace=True)]
+        body: list[nn.Module] = [FromImage(1, features, 7, padding=3, padding_mode="reflect"), nn.ReLU(inplace=True)]
         for i in range(downsamplings):
             wider = features * 2 if i < 2 else features
             body += [
@@ -119,7 +121,7 @@ class AdaptiveDecoder(nn.Module):
                 nn.ReLU(inplace=True),
             ]
             content //= 2
-        tail += [nn.Conv2d(content, 1, 7, padding=3, padding_mode="reflect"), nn.Tanh()]
+        tail += [ToImage(content, 1, 7, padding=3, padding_mode="reflect"), nn.Tanh()]
         self.tail = nn.Sequential(*tail)
 
     def forward(self, content: torch.Tensor, attributes: torch.Tensor) -> torch.Tensor:
@@ -133,14 +135,15 @@ class AdaptiveDecoder(nn.Module):
 class _AdaptiveBlock(nn.Module):
     def __init__(self, features: int) -> None:
         super().__init__()
+        self.norm = InstanceNorm()
         self.first = nn.Conv2d(features, features, 3, padding=1, padding_mode="reflect")
         self.second = nn.Conv2d(features, features, 3, padding=1, padding_mode="reflect")
 
     def forward(self, x: torch.Tensor, parameters: torch.Tensor) -> torch.Tensor:
         """``parameters`` ``(B, 4 features)``: shift and scale, as a difference from 1, of both norms."""
         shift_1, scale_1, shift_2, scale_2 = (p[:, :, None, None] for p in parameters.chunk(4, dim=1))
-        hidden = torch.relu(F.instance_norm(self.first(x)) * (1 + scale_1) + shift_1)
-        return x + F.instance_norm(self.second(hidden)) * (1 + scale_2) + shift_2
+        hidden = torch.relu(self.norm(self.first(x)) * (1 + scale_1) + shift_1)
+        return x + self.norm(self.second(hidden)) * (1 + scale_2) + shift_2
 
 
 class MultiScaleDiscriminator(nn.Module):

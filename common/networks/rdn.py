@@ -7,6 +7,7 @@ from torch import nn
 
 from ..degradations import Degradation
 from ..values import is_true
+from .float32 import FromImage, ToImage
 from .interpolation import AxisInterpolation
 
 
@@ -64,14 +65,14 @@ class RDN(nn.Module):
         self.base = AxisInterpolation(factor, degradation.offset[2]) if is_true(residual, "residual") else None
         self.sizes = {"features": features, "growth": growth, "blocks": blocks, "layers": layers}
         self.sizes["residual"] = self.base is not None
-        self.shallow = nn.Conv2d(1, features, 3, padding=1)
+        self.shallow = FromImage(1, features, 3, padding=1)
         self.head = nn.Conv2d(features, features, 3, padding=1)
         self.blocks = nn.ModuleList(ResidualDenseBlock(features, growth, layers) for _ in range(blocks))
         self.fusion = nn.Sequential(
             nn.Conv2d(blocks * features, features, 1), nn.Conv2d(features, features, 3, padding=1)
         )
         self.upsampler = nn.Conv2d(features, factor * features, 3, padding=1)
-        self.tail = nn.Conv2d(features, 1, 3, padding=1)
+        self.tail = (ToImage if self.base is None else nn.Conv2d)(features, 1, 3, padding=1)
         if self.base is not None:
             nn.init.zeros_(self.tail.weight)
             nn.init.zeros_(self.tail.bias)

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from ..values import is_true
+from .float32 import FromImage
 from .slab import batch_to_slices, slices_to_batch
 
 
@@ -35,7 +36,8 @@ class ReCNN(nn.Module):
         widths = [1 + guided, *[features] * (layers - 1), 1]
         self.body = nn.Sequential()
         for a, b in pairwise(widths):
-            self.body.extend([nn.Conv2d(a, b, 3, padding=1), nn.ReLU(inplace=True)])
+            convolution = nn.Conv2d if self.body else FromImage
+            self.body.extend([convolution(a, b, 3, padding=1), nn.ReLU(inplace=True)])
         self.body.pop(-1)
         for layer in self.body[::2]:
             nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")

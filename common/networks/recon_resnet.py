@@ -7,6 +7,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from ..values import is_true
+from .float32 import FromImage, InstanceNorm, ToImage
 
 
 class _Block(nn.Module):
@@ -17,12 +18,12 @@ class _Block(nn.Module):
         self.body = nn.Sequential(
             nn.ReflectionPad2d(1),
             nn.Conv2d(features, features, 3),
-            nn.InstanceNorm2d(features),
+            InstanceNorm(),
             nn.PReLU(),
             nn.Dropout2d(dropout),
             nn.ReflectionPad2d(1),
             nn.Conv2d(features, features, 3),
-            nn.InstanceNorm2d(features),
+            InstanceNorm(),
         )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -52,16 +53,16 @@ class ReconResNet(nn.Module):
         self.residual = is_true(residual, "residual")
         self.sizes = {"features": features, "blocks": blocks, "residual": self.residual}
         wide = 4 * features
-        layers: list[nn.Module] = [nn.ReflectionPad2d(3), nn.Conv2d(1, features, 7)]
-        layers += [nn.InstanceNorm2d(features), nn.PReLU()]
+        layers: list[nn.Module] = [nn.ReflectionPad2d(3), FromImage(1, features, 7)]
+        layers += [InstanceNorm(), nn.PReLU()]
         for channels in (features, 2 * features):
             layers += [nn.Conv2d(channels, 2 * channels, 3, stride=2, padding=1)]
-            layers += [nn.InstanceNorm2d(2 * channels), nn.PReLU()]
+            layers += [InstanceNorm(), nn.PReLU()]
         layers += [_Block(wide, dropout) for _ in range(blocks)]
         for channels in (wide, wide // 2):
             layers += [nn.ConvTranspose2d(channels, channels // 2, 3, stride=2, padding=1, output_padding=1)]
-            layers += [nn.InstanceNorm2d(channels // 2), nn.PReLU()]
-        layers += [nn.ReflectionPad2d(3), nn.Conv2d(features, 1, 7)]
+            layers += [InstanceNorm(), nn.PReLU()]
+        layers += [nn.ReflectionPad2d(3), (nn.Conv2d if self.residual else ToImage)(features, 1, 7)]
         self.body = nn.Sequential(*layers)
         if self.residual:
             nn.init.zeros_(self.body[-1].weight)

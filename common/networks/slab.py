@@ -7,6 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
+from .float32 import FromImage
+
 
 def slab_to_channels(slab: torch.Tensor) -> torch.Tensor:
     """View a slab as a 2-D image whose channels are its slices.
@@ -89,7 +91,7 @@ class SlabEncoder(nn.Module):
         # The kernel on pixel 0 reaches from -padding to kernel - 1 - padding, whose middle is the offset.
         kernel = [max(3 + int(2 * o) % 2, int(2 * o) + 1) for o in offset]
         padding = [int((k - 1) / 2 - o) for k, o in zip(kernel, offset, strict=True)]
-        body: list[nn.Module] = [nn.Conv2d(slices, features, kernel, stride=tuple(stride), padding=padding)]
+        body: list[nn.Module] = [FromImage(slices, features, kernel, stride=tuple(stride), padding=padding)]
         for _ in range(layers - 1):
             body += [nn.LeakyReLU(0.2, inplace=True), nn.Conv2d(features, features, 3, padding=1)]
         self.body = nn.Sequential(*body)

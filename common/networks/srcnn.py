@@ -4,6 +4,8 @@ from collections.abc import Sequence
 
 from torch import nn
 
+from .float32 import FromImage, ToImage
+
 
 class SRCNN(nn.Sequential):
     """Convolutions with ReLU between on an interpolated slice (Dong et al. 2016, section 3.1).
@@ -20,7 +22,8 @@ class SRCNN(nn.Sequential):
         super().__init__()
         if len(kernels) != len(features) + 1:
             raise ValueError(f"kernels is {kernels}, expected one number more than features, {features}.")
-        for size, a, b in zip(kernels, [1, *features], [*features, 1], strict=True):
-            self.extend([nn.Conv2d(a, b, size, padding=size // 2, padding_mode="replicate"), nn.ReLU()])
+        layers = [FromImage, *[nn.Conv2d] * (len(features) - 1), ToImage]
+        for layer, size, a, b in zip(layers, kernels, [1, *features], [*features, 1], strict=True):
+            self.extend([layer(a, b, size, padding=size // 2, padding_mode="replicate"), nn.ReLU()])
         self.pop(-1)
         self.sizes = {"features": features}

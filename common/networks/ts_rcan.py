@@ -10,6 +10,7 @@ from torch import nn
 
 from ..degradations import Degradation
 from ..values import is_true
+from .float32 import ToImage
 from .interpolation import SlabInterpolation
 from .slab import SlabEncoder, SlabSuperResolver, channels_to_slab
 
@@ -142,7 +143,7 @@ class TSRCANDecoder(nn.Module):
         )
         if offset is not None and any(o != middle for o in offset):
             self.upsampler.append(Earlier([middle - o for o in offset]))
-        self.tail = nn.Conv2d(features, slices, 3, padding=1)
+        self.tail = (ToImage if base is None else nn.Conv2d)(features, slices, 3, padding=1)
         self.base = base
         if base is not None:
             # The output starts as the interpolation, and training has the detail left to learn.

@@ -7,6 +7,7 @@ from torch import nn
 
 from ..values import is_true
 from .edsr import ResidualBlock
+from .float32 import FromImage, ToImage
 
 
 class SliceBetween(nn.Module):
@@ -23,7 +24,8 @@ class SliceBetween(nn.Module):
         self.residual = is_true(residual, "residual")
         self.sizes = {"features": features, "blocks": blocks, "residual": self.residual}
         body = [ResidualBlock(features) for _ in range(blocks)]
-        self.body = nn.Sequential(nn.Conv2d(2, features, 3, padding=1), *body, nn.Conv2d(features, 1, 3, padding=1))
+        tail = (nn.Conv2d if self.residual else ToImage)(features, 1, 3, padding=1)
+        self.body = nn.Sequential(FromImage(2, features, 3, padding=1), *body, tail)
         if self.residual:
             nn.init.zeros_(self.body[-1].weight)
             nn.init.zeros_(self.body[-1].bias)

@@ -4,6 +4,8 @@ from itertools import pairwise
 
 from torch import nn
 
+from .float32 import FromImage, ToImage
+
 
 class VDSR(nn.Sequential):
     """3x3 convolutions with ReLU between on an interpolated slice (Kim et al. 2016, section 3.1).
@@ -21,8 +23,9 @@ class VDSR(nn.Sequential):
         if layers < 2:
             raise ValueError(f"layers is {layers}, expected at least 2.")
         channels = [1, *[features] * (layers - 1), 1]
-        for a, b in pairwise(channels):
-            convolution = nn.Conv2d(a, b, 3, padding=1)
+        kinds = [FromImage, *[nn.Conv2d] * (layers - 2), ToImage]
+        for kind, (a, b) in zip(kinds, pairwise(channels), strict=True):
+            convolution = kind(a, b, 3, padding=1)
             nn.init.kaiming_normal_(convolution.weight, nonlinearity="relu")
             nn.init.zeros_(convolution.bias)
             self.extend([convolution, nn.ReLU()])
