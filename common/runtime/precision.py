@@ -14,6 +14,7 @@ from .threads import one_thread
 
 _WORTH = 1.3  # times as fast as float32
 _REPEATS = 4
+_LEAST = 1000  # weights of a convolution: what a smaller one gains is lost in what each operator costs
 _SIZES = {nn.Conv1d: [4096], nn.Conv2d: [64, 64], nn.Conv3d: [16, 16, 16]}  # of the image that is convolved
 
 
@@ -109,8 +110,8 @@ def _name(dtype: torch.dtype) -> str:
 
 
 def _gain(network: nn.Module, dtype: torch.dtype, training: bool) -> float:
-    """How many times as fast as in float32 the convolution of most weights is; 1 for a network without any."""
-    known = [layer for layer in network.modules() if type(layer) in _SIZES]
+    """How many times as fast as in float32 the convolution of most weights is; 1 for a network without any of size."""
+    known = [layer for layer in network.modules() if type(layer) in _SIZES and layer.weight.numel() >= _LEAST]
     if not known:
         return 1.0
     layer = max(known, key=lambda layer: layer.weight.numel())

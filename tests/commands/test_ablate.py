@@ -298,7 +298,7 @@ def test_how_long_is_left(monkeypatch, tmp_path):
     assert pace.left([d, e], [b, c]) is None  # g has trained nothing: it says nothing of rows that do
     clock.now = 200
     assert pace.ends(a, well=True) == 200 and pace.ends(b, well=False) == 200
-    assert pace.left([d, e], [c]) == "5 min"  # 150, 200 and 200 s: an evaluation is taken for a training
+    assert pace.left([d, e], [c]) == "4 min 40 s"  # 150, 200 and 200 s: an evaluation is taken for a training
     clock.now = 210
     pace.begins(e)
     clock.now = 220

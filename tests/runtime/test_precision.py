@@ -83,4 +83,5 @@ def test_the_convolution_of_most_weights_is_timed_and_leaves_no_trace(monkeypatc
             assert precision._gain(network, torch.bfloat16, training) == pytest.approx(3.0)
         assert torch.equal(torch.get_rng_state(), before) and all(p.grad is None for p in network.parameters())
         monkeypatch.undo()
-    assert precision._gain(nn.Linear(2, 2), torch.bfloat16, training) == 1
+    for network in (nn.Linear(99, 99), nn.Conv2d(4, 8, 3)):
+        assert precision._gain(network, torch.bfloat16, training) == 1

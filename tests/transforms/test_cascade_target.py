@@ -5,7 +5,6 @@ import math
 import pytest
 import torch
 from monai.data import MetaTensor
-from monai.inferers import SimpleInferer
 
 from common.degradations import GaussianProfile
 from common.inferers import CascadeInferer
@@ -19,7 +18,7 @@ def cascade_of(count, guided=True):
 
 
 def inferer_of(scale, count):
-    return CascadeInferer(scale ** (1 / count), count, slices=SimpleInferer())
+    return CascadeInferer(scale ** (1 / count), count)
 
 
 def degradation_of(scale, count):
