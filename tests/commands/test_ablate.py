@@ -303,7 +303,7 @@ def test_how_long_is_left(monkeypatch, tmp_path):
     pace.begins(e)
     clock.now = 220
     pace.ends(e, well=True)
-    assert pace.left([d, f], [c]) == "3 min"  # 130, 200 and 10 s
+    assert pace.left([d, f], [c]) == "2 min 50 s"  # 130, 200 and 10 s
     another = Run("g", 1, "g, seed 1", tmp_path / "g" / "seed_1", [], {}, tmp_path / "g" / "seed_1")
     assert pace.left([another], []) == "60 s"  # not 200 s, as long as g's other seed
     assert pace.left([f], []) == "10 s" and pace.left([], []) is None
