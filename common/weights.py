@@ -34,6 +34,7 @@ class SavedWeights:
             attribute ``sizes``, if it has one; what JSON can hold.
         offset: centre of LR voxel 0 in HR voxels along each axis; None where it does not matter.
         bundle_root: folder of the bundle.
+        precision: in which the network is trained, such as "bfloat16".
     """
 
     def __init__(
@@ -43,8 +44,9 @@ class SavedWeights:
         sizes: Mapping[str, Any],
         offset: Sequence[float] | None = None,
         bundle_root: str | os.PathLike = ".",
+        precision: str = "float32",
     ) -> None:
-        self.network = network
+        self.network, self.precision = network, precision
         self.paths = [Path(path) for path in paths]
         self.sizes = as_plain({**getattr(network, "sizes", {}), **sizes})
         self.offset = as_plain(offset)
@@ -64,6 +66,7 @@ class SavedWeights:
             "version": json.loads(metadata.read_text())["version"] if metadata.is_file() else None,
             "network": type(self.network).__name__,
             "offset": self.offset,
+            "precision": self.precision,
             **({} if iteration is None else {"iteration": iteration, **metrics}),
         }
         known = {"digest": digest_of(state), "trained": trained, **self.sizes}

@@ -49,7 +49,7 @@ def test_the_overlay_is_a_config_and_the_weights_are_a_plain_state_dict(path, tm
     assert overlay == {
         "checkpoint": str(path),
         "digest": digest_of(network.state_dict()),
-        "trained": {**trained, "iteration": 8, "psnr": 30.5},
+        "trained": {**trained, "precision": "float32", "iteration": 8, "psnr": 30.5},
         "scale": [2, 2, 1],
         "slice_axis": "SI",
         "features": 3,

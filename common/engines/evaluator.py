@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from statistics import fmean, linear_regression
 from typing import Any
 
+import torch.distributed as dist
 from ignite.engine import Events
 from monai.engines import IterationEvents, SupervisedEvaluator
 from tqdm import tqdm
@@ -124,7 +125,7 @@ class CaseEvaluator(SupervisedEvaluator):
             print("no scans to do", flush=True)
         every = gathered([case_name(entry) for entry in self.data_loader.dataset.data])
         if failures := gathered(self.failures):
-            if rank()[0] > 0:
+            if rank()[0] > 0 and dist.is_initialized():
                 sys.exit(1)  # the first process says what failed
             raise CasesFailedError(failures, len(every))
 

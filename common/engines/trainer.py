@@ -146,7 +146,7 @@ class AlternatingTrainer(Trainer):
                 dist.barrier()  # before any of the processes begins to write
         if initial is not None:
             load(network, initial, device, degradation=getattr(data, "degradation", None), option="initial")
-        amp = settled(amp, graph, device, amp_kwargs, training=True)
+        amp = settled(amp, graph if network is None else network, device, amp_kwargs, training=True)
         super().__init__(
             device=device,
             max_epochs=max_epochs,
@@ -190,7 +190,8 @@ class AlternatingTrainer(Trainer):
 
             def saved(*names: str, of: nn.Module = network) -> SavedWeights:
                 paths = [Path(ckpt_dir, name) for name in names]
-                return SavedWeights(of, paths, known | dict(sizes or {}), offset, bundle_root)
+                precision = str(self.amp_kwargs["dtype"] if amp else torch.float32).removeprefix("torch.")
+                return SavedWeights(of, paths, known | dict(sizes or {}), offset, bundle_root, precision)
 
             standard = carried(
                 Folders(Path(output_dir), Path(ckpt_dir), stage), saved if network is not None else None, validator,

@@ -84,7 +84,8 @@ def validated(evaluator: Engine) -> dict[str, Any]:
 def _training(weights: Path) -> dict[str, Any]:
     """What the overlay of weights says of their training: the iteration, and metrics of a validation."""
     trained = (read_overlay(weights) or {}).get("trained", {})
-    return {key: value for key, value in trained.items() if key not in ("bundle", "version", "network", "offset")}
+    of_weights = ("bundle", "version", "network", "offset", "precision")
+    return {key: value for key, value in trained.items() if key not in of_weights}
 
 
 def _in_words(training: Mapping[str, Any]) -> str:

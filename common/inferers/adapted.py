@@ -254,11 +254,12 @@ class AdaptedInferer(Inferer):
         optimizer = torch.optim.Adam(parameters, lr=self.learning_rate, fused=True)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, self.iterations)
 
-        def gradients(drawn: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+        def gradients(drawn: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor | None, ...]:
             hr, lr, *gains = drawn
             if uneven is not None:
                 hr, lr = (uneven(images, *gains) for images in (hr, lr))
-            return torch.autograd.grad((network(lr) - hr).abs().mean(dim=(1, 2, 3)).sum(), parameters)
+            loss = (network(lr) - hr).abs().mean(dim=(1, 2, 3)).sum()
+            return torch.autograd.grad(loss, parameters, allow_unused=True)
 
         network.train()
         began = time.perf_counter()
@@ -270,7 +271,8 @@ class AdaptedInferer(Inferer):
                 batch = self._batch(drawn, count, uneven is not None, rng)
                 for found in side_by_side(gradients, batch, device, count * size * _PIXEL_BYTES):
                     for total, part in zip(sums, found, strict=True):
-                        total.add_(part, alpha=1 / self.batch_size)
+                        if part is not None:  # of a parameter that the network does not use
+                            total.add_(part, alpha=1 / self.batch_size)
                 with one_thread():
                     optimizer.step()
                 schedule.step()

@@ -131,14 +131,14 @@ class SlabInferer(Inferer):
 
         done = 0
         for piece, result in side_by_side(work, pieces(), volume.device, size):
-            ((_, y1, y2, _), (_, x1, x2, _)), first, stop = piece
+            ((y0, y1, y2, y3), (x0, x1, x2, x3)), first, stop = piece
             inner = out[:, :, y1 * sx : y2 * sx, x1 * sy : x2 * sy].unfold(-1, length, sz)
             # Neighbours overlap, which one operator could not add.
             apart = -(-length // sz)
             for begin in range(first, min(first + apart, stop)):
                 share = result[..., begin - first :: apart, :]
                 inner[..., begin:stop:apart, :].addcmul_(share, weights[begin:stop:apart])
-            done += (stop - first) * pixels[tiles.index(piece[0])]
+            done += (stop - first) * (y3 - y0) * (x3 - x0)
             report(done / (depth * sum(pixels)))
         return out[..., outside : outside + sz * depth]
 

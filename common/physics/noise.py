@@ -140,7 +140,7 @@ def rician_bias(signal: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
     ratio = signal.abs() / positive
     table = _bias_table(signal.device).to(signal.dtype)
     place = (ratio * _STEPS).clamp_max_(len(table) - 1.5)
-    left = place.int()
+    left = place.nan_to_num(0.0).int()  # of NaN the result is NaN
     bias = torch.lerp(table[left], table[left + 1], place.sub_(left))
     # The series of the formula for a strong signal.
     inverse = ratio.clamp_(min=1).reciprocal_()

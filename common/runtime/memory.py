@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import math
 from pathlib import Path
@@ -49,8 +50,27 @@ def free_memory(device: torch.device) -> float:
         # Of what torch holds of the memory, what no tensor is in is free too.
         held = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return torch.cuda.mem_get_info(device)[0] + held
+    return min(_numbers(Path("/proc/meminfo")).get("MemAvailable:", math.inf) * 1024, _left_to_group())
+
+
+def _left_to_group() -> float:
+    """Bytes that the process's control group, as that of a container or a Slurm job, leaves it."""
     try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
+        own = Path("/proc/self/cgroup").read_text().rpartition("0::/")[2].strip()
     except OSError:
         return math.inf
-    return next((1024.0 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable:")), math.inf)
+    left = math.inf
+    group = Path("/sys/fs/cgroup", own)
+    for folder in (group, *group.parents):
+        with contextlib.suppress(OSError, ValueError):  # without a limit it says max
+            left = min(left, int((folder / "memory.max").read_text()) - _numbers(folder / "memory.stat")["anon"])
+    return left
+
+
+def _numbers(file: Path) -> dict[str, int]:
+    """The first number of each line of a file of the kernel, by the word before it; none of a file that is missing."""
+    try:
+        lines = [line.split() for line in file.read_text().splitlines()]
+    except OSError:
+        return {}
+    return {line[0]: int(line[1]) for line in lines if len(line) > 1}

@@ -13,9 +13,11 @@ from torch import nn
 from .threads import one_thread
 
 _WORTH = 1.3  # times as fast as float32
-_REPEATS = 4
+_REPEATS = 8
 _LEAST = 1000  # weights of a convolution: what a smaller one gains is lost in what each operator costs
-_SIZES = {nn.Conv1d: [4096], nn.Conv2d: [64, 64], nn.Conv3d: [16, 16, 16]}  # of the image that is convolved
+_DIMENSIONS = {nn.Conv1d: 1, nn.Conv2d: 2, nn.Conv3d: 3}
+_WORK = 2 * 10**8  # multiply-adds of a convolution that is timed, about
+_PIXELS = 4096  # at most
 
 
 class Autocast(nn.Module):
@@ -81,7 +83,7 @@ def settled(
         training: whether gradients are computed too.
     """
     if torch.device(device).type != "cpu":
-        return amp is None or amp
+        return torch.device(device).type == "cuda" if amp is None else amp
     dtype = (kwargs or {}).get("dtype", torch.bfloat16)
     gain = 1.0 if amp is False else _gain(network, dtype, training)
     if amp and gain < 1:
@@ -111,7 +113,7 @@ def _name(dtype: torch.dtype) -> str:
 
 def _gain(network: nn.Module, dtype: torch.dtype, training: bool) -> float:
     """How many times as fast as in float32 the convolution of most weights is; 1 for a network without any of size."""
-    known = [layer for layer in network.modules() if type(layer) in _SIZES and layer.weight.numel() >= _LEAST]
+    known = [layer for layer in network.modules() if type(layer) in _DIMENSIONS and layer.weight.numel() >= _LEAST]
     if not known:
         return 1.0
     layer = max(known, key=lambda layer: layer.weight.numel())
@@ -119,7 +121,10 @@ def _gain(network: nn.Module, dtype: torch.dtype, training: bool) -> float:
     with torch.random.fork_rng(devices=[]):  # nothing else draws other numbers for this
         convolution = type(layer)(layer.in_channels, layer.out_channels, layer.kernel_size, groups=layer.groups)
     convolution.requires_grad_(training).to(memory_format=layout)
-    image = torch.ones(1, layer.in_channels, *_SIZES[type(layer)]).to(memory_format=layout).requires_grad_(training)
+    dimensions = _DIMENSIONS[type(layer)]
+    edge = round(min(_PIXELS, _WORK / layer.weight.numel()) ** (1 / dimensions))
+    size = [max(edge, length) for length in layer.kernel_size]
+    image = torch.ones(1, layer.in_channels, *size).to(memory_format=layout).requires_grad_(training)
     seconds: dict[bool, list[float]] = {False: [], True: []}
     with one_thread(), torch.inference_mode(False), torch.set_grad_enabled(training):
         for _ in range(1 + _REPEATS):  # the first prepares

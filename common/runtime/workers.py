@@ -38,7 +38,7 @@ def side_by_side(
         with torch.inference_mode(inference), torch.set_grad_enabled(grad):
             return work(piece)
 
-    count = int(min(torch.get_num_threads(), max(free_memory(device) / 2 // size, 1)))
+    count = int(min(torch.get_num_threads(), max(free_memory(device) / 2 / size, 1)))
     with one_thread():
         if count == 1:
             yield from map(work, pieces)

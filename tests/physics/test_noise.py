@@ -55,3 +55,8 @@ def test_the_bias_is_that_of_the_rice_distribution():
     found = rician_bias(torch.from_numpy(strong), torch.tensor(sigma))
     np.testing.assert_allclose(found, expected, atol=1e-8)
     assert rician_bias(signal, torch.tensor(0.0)).abs().max() == 0
+
+
+def test_the_bias_of_what_is_no_number_is_none():
+    signal = torch.tensor([float("nan"), 1.0, float("inf")])
+    assert rician_bias(signal, torch.tensor(0.1)).isnan().tolist()[:2] == [True, False]
