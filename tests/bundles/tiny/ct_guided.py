@@ -21,10 +21,10 @@ TINY = dict(
         "batch_1": (1, 25),
         "iteration_1": (1, 102),
         "batch_2": (1, 25),
-        "iteration_2": (1, 229),
+        "iteration_2": (1, 236),
         "batch_3": (1, 25),
         "iteration_3": (1, 2554),
-        "volume": (2, 596),
+        "volume": (0, 596),
     },
     terms={
         "_1": "sr_net/ct",

@@ -16,7 +16,7 @@ TINY = dict(
         "batch_kernels_1": (1, 54),
         "iteration_kernels_1": (1, 495),
         "batch_edsr": (1, 12),
-        "iteration_edsr": (1, 88),
+        "iteration_edsr": (1, 91),
         "volume": (0, 66),
     },
     terms={

@@ -18,10 +18,10 @@ TINY = dict(
     networks=("guided_rdn",),
     budgets={
         "batch_1": (1, 24),
-        "iteration_1": (1, 121),
+        "iteration_1": (1, 122),
         "batch_2": (1, 24),
-        "iteration_2": (1, 121),
-        "volume": (2, 459),
+        "iteration_2": (1, 122),
+        "volume": (0, 459),
     },
     terms={
         "_1": "rdn/image",

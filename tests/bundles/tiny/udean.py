@@ -8,7 +8,7 @@ TINY = dict(
     budgets={
         "batch": (1, 13),
         "iteration": (1, 963),
-        "volume": (0, 1183),
+        "volume": (0, 1198),
     },
     terms={
         "": (
