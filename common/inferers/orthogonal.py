@@ -65,19 +65,21 @@ class OrthogonalInferer(Inferer):
         results: list[torch.Tensor] = []
         for i, axis in enumerate(self.planes):
             with part(i, len(self.planes)):
-                results.append(self._across(axis, volume, lambda images: network(images, *args, **kwargs)))
+                results.append(self._across(axis, volume, network, *args, **kwargs))
             if not self.power and i:
                 results = [results[0].add_(results.pop())]  # which spares memory
         if self.power and len(results) > 1:
             return _accumulated(results, self.power)
         return results[0].div_(len(self.planes))
 
-    def _across(self, axis: int, volume: torch.Tensor, network: Callable[..., torch.Tensor]) -> torch.Tensor:
+    def _across(
+        self, axis: int, volume: torch.Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any
+    ) -> torch.Tensor:
         """What the network makes of all images across an axis of a volume ``(1, 1, X, Y, Z)``, as a volume."""
         images = volume[0].movedim(axis + 1, 0)
         batch = self.batch or (_ON_A_GPU if volume.is_cuda else 1)
         out, done = None, 0
-        for result in over_pieces(network, images.split(batch)):
+        for result in over_pieces(network, images.split(batch), *args, **kwargs):
             if out is None:
                 size = [1, *result.shape[2:]]
                 size.insert(axis + 1, len(images))

@@ -72,8 +72,9 @@ def settled(
 ) -> bool:
     """Whether networks run under autocast: as said, else on a GPU, and on a CPU where that is 1.3 times as fast.
 
-    On a CPU the convolution of most weights is timed in float32 and under autocast, tens of milliseconds. Of several
-    processes the first decides. A line says what was chosen; a warning, that what was said is slower.
+    On a CPU the convolution of most weights is timed in float32 and under autocast, in tens of milliseconds, of a wide
+    layer some more. Of several processes that have joined the first decides. A line says that autocast was chosen; a
+    warning, that what was said is slower.
 
     Args:
         amp: what was said, or None.
