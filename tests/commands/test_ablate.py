@@ -174,7 +174,7 @@ def test_what_another_table_has_trained(run, commands, tmp_path):
     """It is evaluated, nothing is trained; a folder that holds none of it is refused before anything runs."""
     first, again = tmp_path / "first", tmp_path / "again"
     begin = partial(run, [A, {"name": "b", "override": {"gain": 2}}], trained=str(first))
-    refused(partial(begin, to=again), FileNotFoundError, "--trained", str(first), "a has no table.json")
+    refused(partial(begin, to=again), FileNotFoundError, "--trained", str(first), "has a table.json")
     refused(partial(begin, to=first), ValueError, "--trained", "--output_dir")
     assert not commands and not again.exists()
     run(to=first)
@@ -272,7 +272,7 @@ def test_seconds_of_trainings_that_left_something(run, out, monkeypatch):
 def test_seconds_of_a_training_whose_ablate_was_killed(run, out, commands):
     """Until its last output, as the file of when it began is still there."""
     (out / "a" / "models").mkdir(parents=True)
-    files = {"models/model.pt": "", "history.jsonl": "{}\n", "log.txt": "", "training_begun.txt": "1000000.0 0\n"}
+    files = {"models/model.pt": "", "history.jsonl": '{"iteration": 1}\n', "log.txt": "", "training_begun.txt": "1000000.0 0\n"}
     for name, text in files.items():
         (out / "a" / name).write_text(text)
     os.utime(out / "a" / "log.txt", (1000037.5, 1000037.5))
