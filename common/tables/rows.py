@@ -123,10 +123,12 @@ def _evaluated_again(row: dict, rows: Mapping[str, dict], where: str) -> dict:
             f"{where}: 'weights' is '{row['weights']}', expected null, or the name of an earlier row: "
             f"{', '.join(rows) or 'there is none'}."
         )
-    for key in ("bundle", "pool"):
-        if key in row:
-            raise ValueError(f"{where}: '{key}' is that of '{row['weights']}', whose weights it takes; leave it out.")
     other = rows[row["weights"]]
+    for key in ("bundle", "pool"):
+        if row.get(key, other[key]) != other[key]:
+            raise ValueError(
+                f"{where}: '{key}' differs from that of '{row['weights']}', whose weights it takes; leave it out."
+            )
     return {
         **other,
         "start": None,

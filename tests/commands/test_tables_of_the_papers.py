@@ -8,12 +8,12 @@ import pytest
 from common.commands.ablate import ablate
 from tests.bundles import runs
 
-UDEAN = "UDEAN (ours), the paper's form; UDEAN (ours)"
+SLABS = "untrained slab network; CycleGAN; DASR; Pseudo SR; Blind-SR; UDEAN; UDEAN, window"
 ROWS = {
     ("udean", "I"): "Supervised without Rigid-Registration; Supervised with Rigid-Registration; "
     "Unsupervised with DA in Feature Space; Unsupervised with DA in Image Space; Unsupervised with DA in Both Spaces",
-    ("udean", "III"): f"ZSSR; DASR; Pseudo SR; Blind-SR; {UDEAN}",
-    ("udean", "III, misaligned"): f"DASR; Pseudo SR; Blind-SR; {UDEAN}",
+    ("udean", "III"): f"ZSSR; {SLABS}",
+    ("udean", "III, misaligned"): SLABS,
     ("guided_rdn", "I"): "SRCNN; 2D DCSRN; 2D mDCSRN-GAN (b4u4); 2D Pham et al. (10L-ReCNN); "
     "Proposed (supervised), no guide; Proposed (supervised)",
     ("guided_rdn", "II"): "ZSSR; Model 1; Model 2; Proposed (unsupervised)",
