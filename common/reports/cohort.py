@@ -103,8 +103,9 @@ def write_table(output_dir: str | os.PathLike, rows: Sequence[Mapping], against:
             what it ``knew`` are the same in all rows of a method; a column that no row has is left out.
         against: a method with which each other one is compared by a paired t-test over the cases that both have, two or
             more, of PSNR, SSIM, BRISQUE and LPIPS: the mean difference and p, two-sided and corrected over the methods
-            by Holm's method, go to ``table.json`` as ``paired_t_test``. Of several seeds a case's value is the mean of them. Where rows have ``input``, a case is
-            one of both where that is the same: which of several LR scans of the case the method was given.
+            by Holm's method, go to ``table.json`` as ``paired_t_test``. Of several seeds a case's value is the mean of
+            them. Where rows have ``input``, a case is one of both where that is the same: which of several LR scans of
+            the case the method was given.
 
     Returns:
         The table of mean +- sd by method, in order of first appearance, to print; of one case its value.

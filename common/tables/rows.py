@@ -131,7 +131,7 @@ def _evaluated_again(row: dict, rows: Mapping[str, dict], where: str) -> dict:
             )
     return {
         **other,
-        "start": None,
+        "start": None,  # the other's has its inferer
         **row,
         "weights": other["weights"],
         "overlays": list(dict.fromkeys([*other["overlays"], *row.get("overlays", [])])),

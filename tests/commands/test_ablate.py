@@ -313,7 +313,8 @@ def test_seconds_of_trainings_that_left_something(run, out, monkeypatch):
 def test_seconds_of_a_training_whose_ablate_was_killed(run, out, commands):
     """Until its last output, as the file of when it began is still there."""
     (out / "a" / "models").mkdir(parents=True)
-    files = {"models/model.pt": "", "history.jsonl": '{"iteration": 1}\n', "log.txt": "", "training_begun.txt": "1000000.0 0\n"}
+    files = {"models/model.pt": "", "history.jsonl": '{"iteration": 1}\n', "log.txt": ""}
+    files["training_begun.txt"] = "1000000.0 0\n"
     for name, text in files.items():
         (out / "a" / name).write_text(text)
     os.utime(out / "a" / "log.txt", (1000037.5, 1000037.5))

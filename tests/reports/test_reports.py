@@ -340,7 +340,7 @@ def test_a_table_has_brisque_and_lpips_where_its_rows_have_them(tmp_path, figure
 
 
 def test_methods_are_compared_by_a_paired_t_test(tmp_path):
-    """Of the cases that both have; of seeds the mean; with scipy's statistic for pairs, corrected; all as of the CSV."""
+    """Of the cases that both have; of seeds the mean; with scipy's statistic for pairs, corrected; all in the CSV."""
     rng = np.random.default_rng(0)
     psnr = {name: 30 + shift + rng.normal(size=(5, 2)) for name, shift in (("a", 0), ("b", 1), ("c", 0.1))}
     rows = [

@@ -19,7 +19,7 @@ AGREEMENT = {
 
 @pytest.mark.parametrize(("bundle", "table"), GRAND)
 def test_every_row_is_there_raw_and_with_agreement(bundle, table):
-    """Both with the same weights, each with the start that has its own inferer; all that is trained says what it knew."""
+    """Both have the same weights, and each the start with its own inferer; what is trained says what it knew."""
     rows = {row["name"]: row for row in rows_of(f"bundles/{bundle}", table)}
     ending = ", with agreement"
     raw = [name for name in rows if not name.endswith(ending)]
