@@ -23,14 +23,14 @@ ROWS = {
     ("downsampling_gan", "2"): "ZF + EDSR; GB + EDSR; DSGAN + EDSR",
     ("downsampling_gan", "3"): "DSN + EDSR; DSGAN + EDSR",
     ("ct_guided", "I"): "TSCN; ZSSR; SMORE; Ours; Supervised; ReconResNet",
-    ("ct_guided", "II"): "stage 1; stages 1 and 2; stages 1 to 3",
+    ("ct_guided", "II"): "stages 1 to 3; stage 1; stages 1 and 2",
 }
 # What the tests' phantoms are not, and the factors where a rival has others of its own.
 OPTIONS = {
     "udean": {"scale": [2, 2, 2]},
     "guided_rdn": {"scale": [2, 2, 1], "measurement": "@degradation"},
     "downsampling_gan": {},
-    "ct_guided": {"scale": [1, 1, 4], "ct_offset": 0, "window": [0, 900]},
+    "ct_guided": {"scale": [1, 1, 4], "data#ct_offset": 0, "data#window": [0, 900]},
 }
 
 
