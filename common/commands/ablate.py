@@ -40,9 +40,16 @@ def ablate(
     ["train_supervised"], "override": {"guided": false}, "pool": [{"case": 0}, {"case": 1}]}``. Only the name must be
     there. ``overlays`` are configs of the bundle laid over train.json. ``override`` sets keys of the configs. Each
     entry of ``pool`` sets further keys for a run of its own, and the runs' test cases are pooled in the one row: for
-    example one training for each test image. A row with ``weights``, the name of an earlier row, is not trained: what
-    that row has trained is evaluated with this row's overlays and overrides; the two have the same bundle and pool.
-    Values are read as on the command line of ``python -m monai.bundle run``; null is None.
+    example one training for each test image. Values are read as on the command line of ``python -m monai.bundle run``;
+    null is None.
+
+    A row with ``weights``, the name of an earlier row, is not trained: it is that row, with what that one has trained,
+    and this row's overlays and overrides laid over those. So a row is made to agree with the scan by ``{"name": "X,
+    with agreement", "weights": "X", "override": {"evaluate#evaluator#inferer": {"_target_":
+    "common.inferers.ConsistentInferer", "inferer": "@train#inferer", "degradation": "@degradation"}}}``. Where
+    ``weights`` is null, the network is evaluated as it starts. A row whose ``start`` is the name of such a row, with
+    the same inferer, is marked *not trained* where their mean PSNR is within 0.05 dB of each other. ``knows`` says what
+    the row's training was told, for the column ``knew``; ``iterations`` is how long it was.
 
     Rows may be of several bundles: ``{"name": "SRCNN", "bundle": "bundles/srcnn"}``, with overlays of that bundle.
     Methods whose degradations differ then have different LR inputs, and are not compared on equal terms: the table has
@@ -82,7 +89,8 @@ def ablate(
         size: an overlay that the bundle of each row has, laid over the row's own: with ``tiny`` each run takes 20 to
             70 s on a core, to see that all is there and that the data fit. What an overlay ``x`` of a row needs for it
             is in ``x_tiny.json``, where that is there.
-        against: a row, or cubic, with which each other row is compared by a paired t-test over the test cases.
+        against: a row, or cubic, with which each other row is compared by a paired t-test over the test cases, of
+            several seeds over their means; p is corrected over the rows by Holm's method.
         row: the number of one row, from 1, to run it alone; ``merge`` makes the table when all are done, wherever they
             ran. All rows' commands are the same but for it. A row with ``weights`` comes after the row that it takes
             them from.
@@ -135,9 +143,9 @@ def ablate(
                 check_misaligned(dataset_dir, True)
         except ValueError as error:
             raise ValueError(f"{run.title}: {error}") from None
-    if trained is not None and not any((run.trained / "table.json").is_file() for run in runs):
+    if trained is not None and not any(run.awaits and (run.awaits / "table.json").is_file() for run in runs):
         raise FileNotFoundError(
-            f"--trained {trained}: none of the rows has been trained there, {runs[0].trained} has no table.json; name "
+            f"--trained {trained}: none of the rows has been trained there: no folder of it has a table.json; name "
             "the output_dir of an ablate of this table with as many --seeds and --folds."
         )
     check_writable(output_dir)
@@ -145,9 +153,9 @@ def ablate(
     if row is not None:
         runs = [run for run in runs if run.row == rows[row - 1]["name"]]
         for run in runs:
-            if not run.trains and not (run.trained / "table.json").is_file():
+            if run.awaits and not (run.awaits / "table.json").is_file():
                 raise FileNotFoundError(
-                    f"--row {row}: {run.trained} has no table.json; run the row whose weights this one takes first."
+                    f"--row {row}: {run.awaits} has no table.json; run the row whose weights this one takes first."
                 )
     if resume or row is not None:
         check_same(output_dir, described_rows, all_rows=row is not None)

@@ -13,7 +13,7 @@ def merge(output_dir: str, against: str | None = None) -> None:
 
     Args:
         output_dir: folder of the table: the output_dir of the ``ablate`` commands.
-        against: a row, or cubic, with which each other row is compared by a paired t-test over the test cases.
+        against: as for ``ablate``.
 
     Raises:
         FileNotFoundError: when no ``ablate`` has written to the folder.

@@ -15,8 +15,9 @@ def overview(tables: str | Sequence[str], output_dir: str) -> None:
     """Print the methods of several tables side by side, and draw what they gain over the time that they take.
 
     Writes ``overview.csv``, a line a method and table with PSNR, SSIM, LPIPS, cubic interpolation of the method's own
-    input, displacement, parameters of the network that inference runs, seconds to train and to infer a case; and
-    ``overview.png``, gain in PSNR against time. A row of which a run is not done is left out, and named at the end.
+    input, displacement, parameters of the network that inference runs, seconds and iterations of the training, seconds
+    to infer a case, whether it trained anything and what it knew; and ``overview.png``, gain in PSNR against time. A
+    row of which a run is not done is left out, and named at the end.
     What was evaluated with the weights of another row or, by ``--trained``, of another table has the training of those.
 
     Args:

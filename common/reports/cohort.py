@@ -40,6 +40,10 @@ METRICS = {
 OPTIONAL = {"brisque": ("BRISQUE", 1), "lpips": ("LPIPS", 4)}
 """Columns that a table has where its rows have them."""
 
+LABELS = ("iterations", "trained", "knew")
+"""Columns after the scores, where a row has one: how long and from what was learned, and whether anything was."""
+_UNTRAINED = 0.05  # dB: less is what a seed or the order of additions changes
+
 _BOXED = 3  # fewer cases have no quartiles
 
 _Pool: TypeAlias = Sequence["str | os.PathLike"]
@@ -49,6 +53,15 @@ _Found: TypeAlias = "dict[str, tuple[Path, dict[str, dict]]]"  # by case the fol
 
 def _metrics(rows: Sequence[Mapping]) -> dict[str, tuple[str, int]]:
     return METRICS | {name: column for name, column in OPTIONAL.items() if any(name in row for row in rows)}
+
+
+def trained(psnr: float, start: float) -> str:
+    """``not trained`` for a mean PSNR within 0.05 dB of that of the untrained start; else ``yes``.
+
+    Args:
+        psnr, start: in dB.
+    """
+    return "yes" if abs(psnr - start) > _UNTRAINED else "not trained"
 
 
 def _values(rows: Sequence[Mapping], method: str, metric: str) -> np.ndarray:
@@ -86,11 +99,13 @@ def write_table(output_dir: str | os.PathLike, rows: Sequence[Mapping], against:
         rows: one mapping for each case and method with ``case``, ``method``, ``psnr`` (dB), ``ssim``, and
             ``displacement_x``, ``displacement_y``, ``displacement_z`` (HR voxels); ``brisque`` and
             ``lpips`` each in all or in none. ``seed``, in all or in none, is that of the training, and None for what
-            does not depend on it.
+            does not depend on it. ``iterations`` of the training, whether it ``trained`` anything (:func:`trained`) and
+            what it ``knew`` are the same in all rows of a method; a column that no row has is left out.
         against: a method with which each other one is compared by a paired t-test over the cases that both have, two or
-            more, of PSNR, SSIM, BRISQUE and LPIPS: the mean difference and p, two-sided, go to ``table.json`` as
-            ``paired_t_test``. Of several seeds a case's value is the mean of them. Where rows have ``input``, a case is
-            one of both where that is the same: which of several LR scans of the case the method was given.
+            more, of PSNR, SSIM, BRISQUE and LPIPS: the mean difference and p, two-sided and corrected over the methods
+            by Holm's method, go to ``table.json`` as ``paired_t_test``. Of several seeds a case's value is the mean of
+            them. Where rows have ``input``, a case is one of both where that is the same: which of several LR scans of
+            the case the method was given.
 
     Returns:
         The table of mean +- sd by method, in order of first appearance, to print; of one case its value.
@@ -100,6 +115,7 @@ def write_table(output_dir: str | os.PathLike, rows: Sequence[Mapping], against:
     """
     metrics = _metrics(rows)
     keys = ["case", "method", *(["seed"] if _seeds(rows) else [])]
+    labels = [label for label in LABELS if any(row.get(label) is not None for row in rows)]
     columns = [*keys, *metrics]
     if not rows:
         raise ValueError("write_table needs at least one row.")
@@ -107,7 +123,7 @@ def write_table(output_dir: str | os.PathLike, rows: Sequence[Mapping], against:
         if missing := [column for column in columns if column not in row]:
             raise ValueError(f"The row of case {row.get('case')!r} lacks {', '.join(missing)}.")
     methods = list(dict.fromkeys(row["method"] for row in rows))
-    summary, lines = {}, [["method", "cases", *(title for title, _ in metrics.values())]]
+    summary, lines = {}, [["method", "cases", *(title for title, _ in metrics.values()), *labels]]
     for method in methods:
         summary[method] = {}
         line = [method, str(len({row["case"] for row in rows if row["method"] == method}))]
@@ -118,13 +134,17 @@ def write_table(output_dir: str | os.PathLike, rows: Sequence[Mapping], against:
             summary[method][metric] = {"mean": _number(mean), "sd": _number(sd), "n": values.size}
             spread = "" if math.isnan(sd) else f" +- {sd:.{decimals}f}"
             line.append("-" if math.isnan(mean) else f"{round(mean, decimals) + 0.0:.{decimals}f}{spread}")
-        lines.append(line)
+        own = next(row for row in rows if row["method"] == method)
+        lines.append([*line, *("-" if own.get(label) is None else str(own[label]) for label in labels)])
 
     with replacing(Path(output_dir) / "table.csv") as path, path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, columns, extrasaction="ignore")
+        writer = csv.DictWriter(file, [*columns, *labels], extrasaction="ignore")
         writer.writeheader()
         writer.writerows(rows)
-    cases = [{c: row[c] if c in keys else _number(float(row[c])) for c in columns} for row in rows]
+    cases = [
+        {c: row[c] if c in keys else _number(float(row[c])) for c in columns} | {c: row.get(c) for c in labels}
+        for row in rows
+    ]
     scores = [score for score in metrics if not score.startswith("displacement")]
     tests = {} if against is None else paired_t_tests(rows, against, scores)
     content = {"cases": cases, "summary": summary} | ({"paired_t_test": tests} if tests else {})
@@ -132,6 +152,8 @@ def write_table(output_dir: str | os.PathLike, rows: Sequence[Mapping], against:
         path.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n")
 
     text = aligned(lines)
+    if "trained" in labels:
+        text += f"\nnot trained: the mean PSNR is within {_UNTRAINED} dB of that of the untrained start"
     if seeds := _seeds(rows):
         text += f"\nmean over the cases; +- is the standard deviation over {len(seeds)} seeds"
     if against is not None:
@@ -192,7 +214,10 @@ def box_plots(path: str | os.PathLike, rows: Sequence[Mapping]) -> None:
 
 
 def merge_tables(
-    output_dir: str | os.PathLike, folders_by_name: Mapping[str, _Folders], against: str | None = None
+    output_dir: str | os.PathLike,
+    folders_by_name: Mapping[str, _Folders],
+    against: str | None = None,
+    about: Mapping[str, Mapping] | None = None,
 ) -> str:
     """Join the tables of several runs into one: ``table.csv``, ``table.json`` and ``boxplots.png``.
 
@@ -207,6 +232,8 @@ def merge_tables(
             by the name that the method has in the joint table. A value that is null there is NaN here. Of several
             trainings of a method, the folders of each by its seed; then all entries have the same seeds.
         against: as for :func:`write_table`.
+        about: of entries ``iterations`` and ``knew``, as for :func:`write_table`, and ``start``, the entry that is its
+            untrained start: by their mean PSNR it is said whether it trained anything.
 
     Returns:
         The table of mean +- sd by method, to print, over the cases or, with seeds, over these; and which methods it
@@ -233,6 +260,11 @@ def merge_tables(
             own = [row for _, found in cases.values() for row in found.values() if row["method"] not in BASELINES]
             rows += [{**row, "method": name, "input": given.get(row["case"])} for row in own]
     rows = [{**{score: math.nan for score in OPTIONAL if any(score in r for r in rows)}, **row} for row in rows]
+    for name, known in (about or {}).items():
+        means = [np.mean(_values(rows, method, "psnr")) for method in (name, known["start"]) if method in runs]
+        learned = trained(*means) if len(means) == 2 else None
+        labels = {"iterations": known["iterations"], "trained": learned, "knew": known["knew"]}
+        rows = [{**row, **labels} if row["method"] == name else row for row in rows]
     text = write_table(output_dir, rows, against)
     box_plots(Path(output_dir) / "boxplots.png", rows)
     if len(groups) > 1:

@@ -19,7 +19,7 @@ from .text import aligned
 
 COLUMNS = (
     "table", "method", "cases", "seeds", "psnr", "psnr_sd", "ssim", "ssim_sd", "lpips", "cubic_psnr", "cubic_ssim",
-    "displacement", "parameters", "training_seconds", "seconds",
+    "displacement", "parameters", "training_seconds", "iterations", "seconds", "trained", "knew",
 )  # fmt: skip
 """Of ``overview.csv``."""
 _LOWEST = -3.0  # dB, or what diverged would hide how the others differ
@@ -33,11 +33,11 @@ def write_overview(output_dir: str | os.PathLike, rows: Sequence[dict]) -> str:
         rows: each with the ``COLUMNS``: scores are means over the cases and seeds, ``_sd`` standard deviations over the
             seeds, NaN of one; ``displacement`` is the largest mean along an axis, in HR voxels; seconds are those of
             the training, 0 where nothing is trained before a case is seen, and of a case's inference; NaN is what is
-            not known.
+            not known; ``iterations``, ``trained`` and ``knew`` are as for :func:`common.reports.write_table`.
 
     Returns:
-        PSNR and SSIM in each table's column, as a gain over cubic interpolation of the method's own input, in the order
-        of the tables; methods in the order of their first appearance.
+        PSNR and SSIM in each table's column, as a gain over cubic interpolation of the method's own input, and whether
+        it is not trained, in the order of the tables; methods in the order of their first appearance.
     """
     with replacing(Path(output_dir) / "overview.csv") as path, path.open("w", newline="") as file:
         writer = csv.DictWriter(file, COLUMNS)
@@ -45,7 +45,7 @@ def write_overview(output_dir: str | os.PathLike, rows: Sequence[dict]) -> str:
         writer.writerows({key: _text(row[key]) for key in COLUMNS} for row in rows)
     tables = list(dict.fromkeys(row["table"] for row in rows))
     found = {(row["table"], row["method"]): row for row in rows}
-    lines = [["method", "parameters", "training (s)", "a case (s)", *tables]]
+    lines = [["method", "parameters", "training (s)", "iterations", "a case (s)", *tables, "knew"]]
     for method in dict.fromkeys(row["method"] for row in rows):
         own = [row for row in rows if row["method"] == method]
         cells = [_gain(found.get((table, method))) for table in tables]
@@ -54,15 +54,17 @@ def write_overview(output_dir: str | os.PathLike, rows: Sequence[dict]) -> str:
             method,
             f"{parameters:,}" if parameters else "-",
             _range(own, "training_seconds"),
+            _range(own, "iterations"),
             _range(own, "seconds"),
             *cells,
+            "; ".join(dict.fromkeys(row["knew"] for row in own if row["knew"])) or "-",
         ])  # fmt: skip
     inputs = []
     for table in tables:
         own = [(row["cubic_psnr"], row["cubic_ssim"]) for row in rows if row["table"] == table]
         different = list(dict.fromkeys((round(p, 2), round(s, 4)) for p, s in own))
         inputs.append("; ".join(f"{p:.2f}, {s:.4f}" for p, s in different))
-    lines.insert(1, ["cubic", "-", "-", "-", *inputs])
+    lines.insert(1, ["cubic", "-", "-", "-", "-", *inputs, "-"])
     return aligned(lines) + "\ncubic: PSNR (dB), SSIM; the others: what they gain on cubic interpolation of their input"
 
 
@@ -106,7 +108,7 @@ def quality_against_time(path: str | os.PathLike, rows: Sequence[dict]) -> None:
 
 def _range(rows: Sequence[dict], key: str) -> str:
     """The lowest and the highest of the numbers above 0; a dash where there are none."""
-    numbers = [row[key] for row in rows if row[key] > 0]
+    numbers = [row[key] for row in rows if (row[key] or 0) > 0]
     return " to ".join(dict.fromkeys(f"{end(numbers):.0f}" for end in (min, max))) if numbers else "-"
 
 
@@ -116,7 +118,8 @@ def _gain(row: dict | None) -> str:
     spread = f" +- {row['psnr_sd']:.2f}" if math.isfinite(row["psnr_sd"]) else ""
     # Adding 0 makes what rounds to -0 a plain 0.
     psnr, ssim = round(row["psnr"] - row["cubic_psnr"], 2) + 0.0, round(row["ssim"] - row["cubic_ssim"], 4) + 0.0
-    return f"{psnr:+.2f}{spread}, {ssim:+.4f}"
+    mark = ", not trained" if row["trained"] == "not trained" else ""
+    return f"{psnr:+.2f}{spread}, {ssim:+.4f}{mark}"
 
 
 def _text(value: object) -> object:

@@ -13,7 +13,7 @@ from .text import aligned
 
 
 def paired_t_tests(rows: Sequence[Mapping], against: str, scores: Sequence[str]) -> dict:
-    """By method and score the mean difference to another method, and the two-sided p.
+    """By method and score the mean difference to another method, and the two-sided p, corrected over the methods.
 
     Args:
         rows: as for :func:`common.reports.write_table`; of several seeds a case's value is the mean of them, and where
@@ -22,8 +22,8 @@ def paired_t_tests(rows: Sequence[Mapping], against: str, scores: Sequence[str])
         scores: columns of the rows.
 
     Returns:
-        ``{"against": ..., "methods": {method: {score: {"difference", "p", "n"}}}}``; p is None where all differences
-        are the same.
+        ``{"against": ..., "methods": {method: {score: {"difference", "p", "n"}}}}``; p is of :func:`holm`, over the
+        methods; it is None where all differences are the same, and then no part of the correction.
 
     Raises:
         ValueError: when no row is of the method ``against``.
@@ -41,7 +41,26 @@ def paired_t_tests(rows: Sequence[Mapping], against: str, scores: Sequence[str])
         p = float(ttest_1samp(difference, 0).pvalue) if np.ptp(difference) > 0 else math.nan
         p = p if math.isfinite(p) else None
         found[method][score] = {"difference": float(difference.mean()), "p": p, "n": len(shared)}
+    for score in scores:
+        tests = [by_score[score] for by_score in found.values() if by_score.get(score, {}).get("p") is not None]
+        for test, p in zip(tests, holm([test["p"] for test in tests]), strict=True):
+            test["p"] = p
     return {"against": against, "methods": found}
+
+
+def holm(p: Sequence[float]) -> list[float]:
+    """p of several tests, corrected so that one wrong finding among all is as rare as p says.
+
+    The smallest of m is multiplied by m, the next by m - 1 and so on; none is below one before it or above 1.
+
+    Source:
+        Holm, A simple sequentially rejective multiple test procedure, Scand. J. Statist. 6(2), 1979.
+    """
+    corrected, highest = [0.0] * len(p), 0.0
+    for rank, i in enumerate(sorted(range(len(p)), key=p.__getitem__)):
+        highest = max(highest, min(1.0, (len(p) - rank) * p[i]))
+        corrected[i] = highest
+    return corrected
 
 
 def t_tests_in_words(tests: Mapping, columns: Mapping[str, tuple[str, int]]) -> str:
@@ -59,7 +78,10 @@ def t_tests_in_words(tests: Mapping, columns: Mapping[str, tuple[str, int]]) -> 
         cells = [_cell(found.get(score), columns[score][1]) for score in scores]
         n = max((test["n"] for test in found.values()), default=None)
         lines.append([method, "under 2" if n is None else str(n), *cells])
-    return f"\npaired t-test over the cases, against {tests['against']}\n{aligned(lines)}"
+    return (
+        f"\npaired t-test over the cases, against {tests['against']}; p is corrected over the methods (Holm 1979)\n"
+        f"{aligned(lines)}"
+    )
 
 
 def _cell(test: Mapping | None, decimals: int) -> str:

@@ -47,11 +47,11 @@ def execute_all(runs: Sequence[Run], jobs: int, resume: bool) -> list[tuple[Run,
     with ThreadPoolExecutor(jobs) as pool, Programs(jobs) as programs:
         while waiting or running:
             awaited = {run.folder for run in (*waiting, *running.values())}
-            ready = [run for run in waiting if run.trains or run.trained not in awaited]
+            ready = [run for run in waiting if run.awaits not in awaited]
             for run in ready[: jobs - len(running)]:
                 waiting.remove(run)
-                if run.trained in failed:
-                    failed[run.folder] = f"{titles[run.trained]}, whose weights it takes, failed."
+                if run.awaits in failed:
+                    failed[run.folder] = f"{titles[run.awaits]}, whose weights it takes, failed."
                     print(f"{named[run.folder]}: failed: {failed[run.folder]}", flush=True)
                     continue
                 print(f"{named[run.folder]}, in {run.folder}", flush=True)
@@ -125,8 +125,8 @@ def _execute(run: Run, resume: bool, programs: Programs) -> str | None:
     """Train and evaluate. Returns what went wrong, or None."""
     run.folder.mkdir(parents=True, exist_ok=True)
     path, begun = run.folder / "log.txt", run.folder / BEGUN
-    if not run.trains and not (run.trained / "table.json").is_file():
-        return f"{run.trained}, whose weights it takes, has no table.json: that run is not done."
+    if run.awaits and not (run.awaits / "table.json").is_file():
+        return f"{run.awaits}, whose weights it takes, has no table.json: that run is not done."
     with path.open("a") as log:
         if not _locked(log):
             return (

@@ -19,8 +19,8 @@ ROWS = "rows.json"
 def described(output_dir: str | os.PathLike, runs: Sequence[Run]) -> dict[str, list[dict]]:
     """The content of ``rows.json``: by row its runs.
 
-    Each with its seed, its folder and that of what is evaluated, both seen from ``output_dir``, its command, and a
-    digest of the datalist.
+    Each with its seed, its folder and that of what is evaluated, both seen from ``output_dir``, its command, a digest
+    of the datalist, its untrained start, and what its training was told.
     """
     rows: dict[str, list[dict]] = {}
     listed = Path(str(runs[0].override["dataset_dir"])) / FILE
@@ -30,9 +30,17 @@ def described(output_dir: str | os.PathLike, runs: Sequence[Run]) -> dict[str, l
         # Without where it writes, which a command from elsewhere calls otherwise.
         command = [word for word in words(run, False) if not word.startswith(("--output_dir=", "--ckpt_dir="))]
         command += evaluated_with(run)
-        trained = Path(os.path.relpath(run.trained, output_dir)).as_posix()
+        trained = run.trained and Path(os.path.relpath(run.trained, output_dir)).as_posix()
         rows.setdefault(run.row, []).append(
-            {"seed": run.seed, "folder": folder, "trained": trained, "command": command, "datalist": digest}
+            {
+                "seed": run.seed,
+                "folder": folder,
+                "trained": trained,
+                "command": command,
+                "datalist": digest,
+                "start": run.start,
+                "knows": run.knows,
+            }
         )
     return rows
 
@@ -112,7 +120,8 @@ def merged(output_dir: str | os.PathLike, against: str | None = None) -> list[st
             complete.setdefault(name, {}).setdefault(run["seed"], []).append(Path(output_dir) / run["folder"])
     if complete:
         tested = against in ("cubic", *complete)
-        print(merge_tables(output_dir, complete, against if tested else None))
+        labels = {name: about(output_dir, rows[name]) for name in complete}
+        print(merge_tables(output_dir, complete, against if tested else None, labels))
         if against and not tested:
             print(f"no paired t-test: the row {against} is not done")
         print(merge_pictures(output_dir, complete))
@@ -153,6 +162,34 @@ def not_done(output_dir: str | os.PathLike, runs: Sequence[Mapping]) -> list[str
     """The folders of a row's runs, as of :func:`rows_in`, that have no table yet."""
     folders = [Path(output_dir) / run["folder"] for run in runs]
     return [str(folder) for folder in folders if not (folder / "table.json").is_file()]
+
+
+def about(output_dir: str | os.PathLike, runs: Sequence[Mapping]) -> dict:
+    """What is to be known of a row that is done, as :func:`common.reports.merge_tables` takes it.
+
+    Args:
+        output_dir: folder of the table.
+        runs: of the row, as of :func:`rows_in`.
+
+    Returns:
+        ``iterations`` of one training of the weights, all stages and what was pooled together, None where nothing is
+        trained before a case is seen; ``knew``; and ``start``.
+    """
+    folders = [folder for run in runs if (folder := weights_of(output_dir, run))]
+    histories = [path.read_text().splitlines() for folder in folders for path in folder.glob("history*.jsonl")]
+    lengths = [json.loads(lines[-1])["iteration"] for lines in histories]
+    seeds = len({run["seed"] for run in runs})
+    return {
+        "iterations": sum(lengths) // seeds if lengths else None,
+        "knew": runs[0].get("knows"),
+        "start": runs[0].get("start"),
+    }
+
+
+def weights_of(output_dir: str | os.PathLike, run: Mapping) -> Path | None:
+    """The folder of the run whose weights a run, as of :func:`rows_in`, evaluates; None where it evaluates none."""
+    weights = run.get("trained", run["folder"])
+    return None if weights is None else Path(output_dir) / weights
 
 
 def _taken(run: Mapping) -> list[str]:

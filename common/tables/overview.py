@@ -9,8 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
+from ..reports import trained
 from .execution import TRAINING_SECONDS, has_learned
-from .merged import not_done, rows_in
+from .merged import about, not_done, rows_in, weights_of
 
 
 def overview_of(folders: Sequence[Path]) -> tuple[list[dict], list[str]]:
@@ -30,11 +31,15 @@ def overview_of(folders: Sequence[Path]) -> tuple[list[dict], list[str]]:
         runs_by_row = rows_in(folder)
         if not runs_by_row:
             raise FileNotFoundError(f"{folder}: there is no rows.json; expected the folder of an ablate.")
+        own: dict[str, dict] = {}
         for name, runs in runs_by_row.items():
             left = not_done(folder, runs)
             missing += left
             if not left:
-                rows.append({"table": folder.name, "method": name, **_row(folder, runs)})
+                own[name] = {"table": folder.name, "method": name, **_row(folder, runs)}
+        for row in own.values():
+            start = own.get(row.pop("start"))
+            rows.append({**row, "trained": start and trained(row["psnr"], start["psnr"])})
     return rows, missing
 
 
@@ -49,13 +54,14 @@ def _row(folder: Path, runs: Sequence[dict]) -> dict:
                 by_seed.setdefault(run["seed"], []).append(case)
         cost = folder / run["folder"] / "cost.json"
         costs.append(json.loads(cost.read_text()) if cost.is_file() else {"parameters": math.nan, "seconds": {}})
-        trained = folder / run.get("trained", run["folder"])
+        weights = weights_of(folder, run)
         # Where nothing was learned the seconds are those of a start.
-        training.append(_total(trained / TRAINING_SECONDS) if has_learned(trained) else 0.0)
+        training.append(_total(weights / TRAINING_SECONDS) if weights and has_learned(weights) else 0.0)
     scores = {key: [_mean(cases, key) for cases in by_seed.values()] for key in ("psnr", "ssim", "lpips")}
     shifts = [abs(_mean([case for cases in by_seed.values() for case in cases], f"displacement_{a}")) for a in "xyz"]
     several = len(by_seed) > 1
     return {
+        **about(folder, runs),
         "cases": len({case["case"] for cases in by_seed.values() for case in cases}),
         "seeds": len(by_seed),
         **{key: float(np.mean(values)) for key, values in scores.items()},

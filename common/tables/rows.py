@@ -10,8 +10,17 @@ from pathlib import Path
 from ..reports import RESERVED
 
 # Of a row.
-_KEYS = {"name": str, "bundle": str, "overlays": list, "override": dict, "pool": list, "weights": str}
-_JSON = {str: "string", list: "array", dict: "object"}
+_KEYS = {
+    "name": str,
+    "bundle": str,
+    "overlays": list,
+    "override": dict,
+    "pool": list,
+    "weights": str | None,
+    "start": str,
+    "knows": str,
+}
+_JSON = {str: "string", list: "array", dict: "object", str | None: "string or null"}
 
 
 def rows_of(bundle: str | None, table: str) -> list[dict]:
@@ -22,7 +31,9 @@ def rows_of(bundle: str | None, table: str) -> list[dict]:
         table: a table's name in that bundle's configs/tables.json, or a .json file that holds one table.
 
     Returns:
-        For each row ``name``, ``bundle``, ``overlays``, ``override``, ``pool``, and ``weights``, a row's name or None.
+        For each row ``name``, ``bundle``, ``overlays``, ``override``, ``pool``; ``weights``, the name of the row that
+        trains them, its own where it does, or None for none; ``start``, the name of its untrained start, and ``knows``,
+        or None. What takes another row's weights has all that this one has, under what is its own.
 
     Raises:
         FileNotFoundError: when the file, a bundle or an overlay is not there.
@@ -54,7 +65,7 @@ def rows_of(bundle: str | None, table: str) -> list[dict]:
         (table,) = tables
     elif table not in tables:
         raise ValueError(f"{path}: there is no table '{table}', only {names or 'an empty object'}.")
-    rows: list[dict] = []
+    rows: dict[str, dict] = {}
     folders: dict[str, str] = {}
     for number, row in enumerate(tables[table], start=1):
         where = f"{path}, table '{table}', row {number}"
@@ -74,31 +85,58 @@ def rows_of(bundle: str | None, table: str) -> list[dict]:
         if folder in folders:
             raise ValueError(f"{where}: '{name}' and '{folders[folder]}' have the same folder '{folder}'; rename one.")
         folders[folder] = name
-        if "bundle" in row:
-            _check_bundle(f"{where} ('{name}'): 'bundle'", row["bundle"])
-        elif bundle is None:
-            raise ValueError(f"{where} ('{name}'): no 'bundle', and no --bundle for rows without; name one.")
-        own = row.get("bundle", bundle)
-        for overlay in row.get("overlays", []):
-            overlay_of({"name": name, "bundle": own}, overlay, where)
+        where = f"{where} ('{name}')"
         if "pool" in row and not (row["pool"] and all(isinstance(entry, dict) for entry in row["pool"])):
-            raise ValueError(f"{where} ('{name}'): 'pool' is {row['pool']!r}, expected objects of keys, at least one.")
-        earlier = [other["name"] for other in rows if other["weights"] is None]
-        if "weights" in row and row["weights"] not in earlier:
+            raise ValueError(f"{where}: 'pool' is {row['pool']!r}, expected objects of keys, at least one.")
+        if row.get("weights") is not None:
+            row = _evaluated_again(row, rows, where)
+        if "bundle" in row:
+            _check_bundle(f"{where}: 'bundle'", row["bundle"])
+        elif bundle is None:
+            raise ValueError(f"{where}: no 'bundle', and no --bundle for rows without; name one.")
+        untrained = [other for other, known in rows.items() if known["weights"] is None]
+        if row.get("start") not in (None, *untrained):
             raise ValueError(
-                f"{where} ('{name}'): 'weights' is '{row['weights']}', expected the name of an earlier row that is "
-                f"trained: {', '.join(earlier) or 'there is none'}."
+                f"{where}: 'start' is '{row['start']}', expected the name of an earlier row whose weights are null: "
+                f"{', '.join(untrained) or 'there is none'}."
             )
-        rows.append({"bundle": bundle, "overlays": [], "override": {}, "pool": [], "weights": None, **row})
-        if "weights" in row:
-            other = next(r for r in rows if r["name"] == row["weights"])
-            for key in ("bundle", "pool"):
-                if other[key] != rows[-1][key]:
-                    raise ValueError(
-                        f"{where} ('{name}'): its {key} differs from that of '{row['weights']}', whose weights it "
-                        "takes."
-                    )
-    return rows
+        row = {
+            "bundle": bundle,
+            "overlays": [],
+            "override": {},
+            "pool": [],
+            "weights": name,
+            "start": None,
+            "knows": None,
+            **row,
+        }
+        for overlay in row["overlays"]:
+            overlay_of(row, overlay, where)
+        rows[name] = row
+    return list(rows.values())
+
+
+def _evaluated_again(row: dict, rows: Mapping[str, dict], where: str) -> dict:
+    """A row that takes the weights of an earlier one, with all that this one has, under what is its own."""
+    if row["weights"] not in rows:
+        raise ValueError(
+            f"{where}: 'weights' is '{row['weights']}', expected null, or the name of an earlier row: "
+            f"{', '.join(rows) or 'there is none'}."
+        )
+    other = rows[row["weights"]]
+    for key in ("bundle", "pool"):
+        if row.get(key, other[key]) != other[key]:
+            raise ValueError(
+                f"{where}: '{key}' differs from that of '{row['weights']}', whose weights it takes; leave it out."
+            )
+    return {
+        **other,
+        "start": None,  # the other's has its inferer
+        **row,
+        "weights": other["weights"],
+        "overlays": list(dict.fromkeys([*other["overlays"], *row.get("overlays", [])])),
+        "override": {**other["override"], **row.get("override", {})},
+    }
 
 
 def _check_bundle(where: str, bundle: str) -> None:

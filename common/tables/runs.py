@@ -25,7 +25,10 @@ class Run:
         folder: that it writes to.
         configs: paths of train.json and its overlays.
         override: keys of the configs that are set.
-        trained: folder of the run whose weights are evaluated: its own, another row's, or one of another table.
+        trained: folder of the run whose weights are evaluated: its own, another row's, one of another table, or None
+            where the network is evaluated as it starts.
+        start: name of the row's untrained start, or None.
+        knows: what its training was told, or None.
     """
 
     row: str
@@ -34,12 +37,19 @@ class Run:
     folder: Path
     configs: list[str]
     override: Mapping[str, object]
-    trained: Path
+    trained: Path | None
+    start: str | None = None
+    knows: str | None = None
 
     @property
     def trains(self) -> bool:
-        """Whether it is a training, not only the evaluation of another run's."""
+        """Whether it is a training, not only an evaluation."""
         return self.trained == self.folder
+
+    @property
+    def awaits(self) -> Path | None:
+        """Folder of another run, whose weights it evaluates; None where there is none."""
+        return None if self.trains else self.trained
 
 
 def runs_of(
@@ -83,8 +93,9 @@ def runs_of(
                             f"row '{row['name']}' sets {key}, but {other} is set for all rows, which would make rows "
                             "equal; take it out of the row or off the command line."
                         )
-        own, source = output_dir / folder_of(row["name"]), folder_of(row["weights"] or row["name"])
-        source = (trained or output_dir) / source
+        own, source = output_dir / folder_of(row["name"]), None
+        if row["weights"] is not None:
+            source = (trained or output_dir) / folder_of(row["weights"])
         for seed in range(seeds) if seeds > 1 else [None]:
             for number, keys in enumerate(pool, start=1):
                 title, inner = row["name"], Path()
@@ -93,7 +104,10 @@ def runs_of(
                 if row["pool"]:
                     title, inner = f"{title}, {number} of {len(pool)}", inner / str(number)
                 keys = {**keys, **own_override}
-                runs.append(Run(row["name"], seed, title, own / inner, configs, keys, source / inner))
+                weights = None if source is None else source / inner
+                runs.append(
+                    Run(row["name"], seed, title, own / inner, configs, keys, weights, row["start"], row["knows"])
+                )
     # What has been interrupted has as many seeds of each row.
     return sorted(runs, key=lambda run: run.seed or 0)
 
@@ -135,14 +149,17 @@ def words(run: Run, resume: bool, evaluate: bool = False) -> list[str]:
     """What follows ``python -m monai.bundle run`` to train, or to ``evaluate``; with ``resume`` a training goes on.
 
     An evaluation has evaluate.json over the training's configs, and over it the overlay of the weights, where there is
-    one. Keys that evaluate.json brings are for it alone.
+    one. Keys that evaluate.json brings are for it alone. Where nothing is trained, it has no checkpoint.
     """
     configs = run.configs
-    keys = {**run.override, "output_dir": run.folder, "ckpt_dir": run.trained / "models"}
+    models = (run.trained or run.folder) / "models"
+    keys = {**run.override, "output_dir": run.folder, "ckpt_dir": models}
     if evaluate:
         configs = [*configs, str(Path(configs[0]).with_name("evaluate.json"))]
-        overlay = run.trained / "models" / "model.json"
-        if overlay.is_file():
+        overlay = models / "model.json"
+        if run.trained is None:
+            keys = {"checkpoint": None, **keys}
+        elif overlay.is_file():
             configs.append(str(overlay))
             keys = {"checkpoint": overlay.with_suffix(".pt"), **keys}  # where it is now
     else:

@@ -21,6 +21,7 @@ from matplotlib.image import imread
 from common import __main__
 from common.commands.ablate import ablate
 from common.commands.merge import merge
+from common.commands.overview import overview
 from common.errors import RunsFailedError
 from common.reports import write_table
 from common.runtime.parallel_runs import Programs
@@ -174,7 +175,7 @@ def test_what_another_table_has_trained(run, commands, tmp_path):
     """It is evaluated, nothing is trained; a folder that holds none of it is refused before anything runs."""
     first, again = tmp_path / "first", tmp_path / "again"
     begin = partial(run, [A, {"name": "b", "override": {"gain": 2}}], trained=str(first))
-    refused(partial(begin, to=again), FileNotFoundError, "--trained", str(first), "a has no table.json")
+    refused(partial(begin, to=again), FileNotFoundError, "--trained", str(first), "has a table.json")
     refused(partial(begin, to=first), ValueError, "--trained", "--output_dir")
     assert not commands and not again.exists()
     run(to=first)
@@ -184,11 +185,51 @@ def test_what_another_table_has_trained(run, commands, tmp_path):
     assert table(again) == table(first)
 
 
+def test_untrained_starts_and_what_was_known(run, out, commands, capsys):
+    """A start has no checkpoint; what takes weights is that row but for what is its own, and knows what that knew."""
+    rows = [
+        {"name": "start", "weights": None, "override": {"gain": 0.5, "note": "x"}},
+        {"name": "start, agreeing", "weights": "start", "override": {"gain": 1.5}},
+        {**A, "start": "start", "knows": "the kernel", "overlays": ["better"], "override": {"gain": 0.54, "note": "x"}},
+        {"name": "a, agreeing", "weights": "a", "start": "start, agreeing", "override": {"gain": 1.56}},
+        {"name": "a, again", "weights": "a, agreeing"},
+    ]
+    run(rows, seeds=2)
+    assert len(commands) == 2 * (1 + 1 + 2 + 1 + 1)
+    assert [any("evaluate.json" in word for word in line) for line in commands[:4]] == [True, True, False, True]
+    for name in ("start", "start_agreeing"):
+        assert (out / name / "seed_1" / "said.txt").read_text() == "[None, None, 'none']"
+    assert {"--note=x", "--gain=1.56"} <= set(commands[4]) and "better.json" in commands[4][0]
+    for seed, stages in ((0, (3, 5)), (1, (4, 6))):
+        for stage, last in enumerate(stages, start=1):
+            lines = [*({"iteration": i} for i in range(1, last + 1)), {"iteration": last, "validation/psnr": 30.0}]
+            history = out / "a" / f"seed_{seed}" / f"history_{stage}.jsonl"
+            history.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    capsys.readouterr()
+    merge(str(out))
+    said = capsys.readouterr().out
+    assert "within 0.05 dB" in said and "not trained  the kernel" in said
+    again = out.with_name("again")
+    overview(str(out), str(again))
+    labels = {"start": ("", "", ""), "start, agreeing": ("", "", ""), "a": ("9", "not trained", "the kernel")}
+    labels |= {"a, agreeing": ("9", "yes", "the kernel"), "a, again": ("9", "", "the kernel")}
+    for path, more in ((out / "table.csv", {"cubic": ("", "", "")}), (again / "overview.csv", {})):
+        with path.open() as file:
+            found = {r["method"]: (r["iterations"], r["trained"], r["knew"]) for r in csv.DictReader(file)}
+        assert found == labels | more
+    last = json.loads((out / "table.json").read_text())["cases"][-1]
+    assert last.items() >= {"iterations": 9, "trained": None, "knew": "the kernel", "seed": 1}.items()
+    # On other data, a start is evaluated as it is here.
+    commands.clear()
+    run(to=again, seeds=2, trained=str(out))
+    assert len(commands) == 2 * 5 and (again / "table.csv").read_text() == (out / "table.csv").read_text()
+
+
 def test_seeds(run, out, commands, capsys):
     """Their spread is that of what is trained; folds are pooled within a seed; weights are those of the same seed."""
     trained = {**A, "pool": FOLDS, "override": {"note": "$1 // (4 - @seed)"}}
     unlucky = {"luck": 0.0, "noise": "$0.5 * @seed"}  # its scans change with the seed, what it gains does not
-    other = {**B, "pool": FOLDS, "overlays": ["better"], "weights": "a"}
+    other = {**B, "overlays": ["better"], "weights": "a"}
     run([trained, other, {**C, "pool": FOLDS, "override": unlucky}], seeds=3)
     said = capsys.readouterr().out
     assert "run 8 of 18: a, seed 1, 2 of 2, in" in said and ": a, seed 1, 2 of 2: done in " in said
@@ -272,7 +313,8 @@ def test_seconds_of_trainings_that_left_something(run, out, monkeypatch):
 def test_seconds_of_a_training_whose_ablate_was_killed(run, out, commands):
     """Until its last output, as the file of when it began is still there."""
     (out / "a" / "models").mkdir(parents=True)
-    files = {"models/model.pt": "", "history.jsonl": "{}\n", "log.txt": "", "training_begun.txt": "1000000.0 0\n"}
+    files = {"models/model.pt": "", "history.jsonl": '{"iteration": 1}\n', "log.txt": ""}
+    files["training_begun.txt"] = "1000000.0 0\n"
     for name, text in files.items():
         (out / "a" / name).write_text(text)
     os.utime(out / "a" / "log.txt", (1000037.5, 1000037.5))
@@ -367,7 +409,7 @@ def test_rows_of_several_bundles(bundle, run, out, commands, tmp_path, capsys):
     for wrong, kind, words in (
         ({"any": [A]}, ValueError, ["row 1 ('a')", "'bundle'", "--bundle"]),
         ({"any": [{**worse, "overlays": ["better"]}]}, FileNotFoundError, [f"{other}/configs/better.json"]),
-        ({"any": [rows[3], {**worse, "weights": "d"}]}, ValueError, ["('b')", "bundle", "'d'"]),
+        ({"any": [rows[3], {**worse, "weights": "d"}]}, ValueError, ["('b')", "'bundle'", "'d'", "leave it out"]),
         ({"any": rows, "more": rows}, ValueError, ["mine.json", "one table", "any, more"]),
     ):
         path.write_text(json.dumps(wrong))
@@ -538,8 +580,9 @@ def test_what_is_refused_before_anything_runs(run, out, commands, tmp_path):
         ([{**A, "pool": [3]}], {}, ValueError, ["'pool' is [3]"]),
         ([{**A, "pool": []}], {}, ValueError, ["'pool' is []"]),
         ([{**A, "weights": "b"}, B], {}, ValueError, ["row 1 ('a')", "'weights' is 'b'", "none"]),
-        ([A, {**B, "weights": "a"}, {**C, "weights": "b"}], {}, ValueError, ["row 3 ('c')", "is 'b'", ": a."]),
-        ([{**A, "pool": [{"fold": 1}]}, {**B, "weights": "a"}], {}, ValueError, ["pool differs", "'a'"]),
+        ([{**A, "weights": 1}], {}, ValueError, ["row 1", "'weights' is 1", "string or null"]),
+        ([A, {**B, "weights": "a", "pool": FOLDS}], {}, ValueError, ["row 2 ('b')", "'pool'", "'a'", "leave it out"]),
+        ([A, {**B, "start": "a"}], {}, ValueError, ["row 2 ('b')", "'start' is 'a'", "weights are null", "none"]),
         ([{**A, "bundle": "none"}], {}, FileNotFoundError, ["row 1 ('a')", "'bundle'", "none/configs/train.json"]),
         ([], {}, ValueError, ["at least one row"]),
         ([A, {**B, "override": {"gian": 2}}], {}, ValueError, ["b: --gian", "did you mean --gain?"]),

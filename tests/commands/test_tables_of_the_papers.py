@@ -8,12 +8,12 @@ import pytest
 from common.commands.ablate import ablate
 from tests.bundles import runs
 
-UDEAN = "UDEAN (ours), the paper's form; UDEAN (ours)"
+SLABS = "untrained slab network; CycleGAN; DASR; Pseudo SR; Blind-SR; UDEAN; UDEAN, window"
 ROWS = {
     ("udean", "I"): "Supervised without Rigid-Registration; Supervised with Rigid-Registration; "
     "Unsupervised with DA in Feature Space; Unsupervised with DA in Image Space; Unsupervised with DA in Both Spaces",
-    ("udean", "III"): f"ZSSR; DASR; Pseudo SR; Blind-SR; {UDEAN}",
-    ("udean", "III, misaligned"): f"DASR; Pseudo SR; Blind-SR; {UDEAN}",
+    ("udean", "III"): f"ZSSR; {SLABS}",
+    ("udean", "III, misaligned"): SLABS,
     ("guided_rdn", "I"): "SRCNN; 2D DCSRN; 2D mDCSRN-GAN (b4u4); 2D Pham et al. (10L-ReCNN); "
     "Proposed (supervised), no guide; Proposed (supervised)",
     ("guided_rdn", "II"): "ZSSR; Model 1; Model 2; Proposed (unsupervised)",
@@ -23,14 +23,14 @@ ROWS = {
     ("downsampling_gan", "2"): "ZF + EDSR; GB + EDSR; DSGAN + EDSR",
     ("downsampling_gan", "3"): "DSN + EDSR; DSGAN + EDSR",
     ("ct_guided", "I"): "TSCN; ZSSR; SMORE; Ours; Supervised; ReconResNet",
-    ("ct_guided", "II"): "stage 1; stages 1 and 2; stages 1 to 3",
+    ("ct_guided", "II"): "stages 1 to 3; stage 1; stages 1 and 2",
 }
 # What the tests' phantoms are not, and the factors where a rival has others of its own.
 OPTIONS = {
     "udean": {"scale": [2, 2, 2]},
     "guided_rdn": {"scale": [2, 2, 1], "measurement": "@degradation"},
     "downsampling_gan": {},
-    "ct_guided": {"scale": [1, 1, 4], "ct_offset": 0, "window": [0, 900]},
+    "ct_guided": {"scale": [1, 1, 4], "data#ct_offset": 0, "data#window": [0, 900]},
 }
 
 

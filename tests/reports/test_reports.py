@@ -26,6 +26,7 @@ from common.degradations import GaussianProfile, KSpaceTruncation
 from common.handlers import EvaluationReport, evaluation
 from common.metrics import Brisque, bicubic, cubic, psnr
 from common.reports.planes import Grid, View, content, load_panels, save_panels
+from common.reports.t_tests import paired_t_tests
 
 from ..pages import Page
 from ..refused import refused
@@ -339,7 +340,7 @@ def test_a_table_has_brisque_and_lpips_where_its_rows_have_them(tmp_path, figure
 
 
 def test_methods_are_compared_by_a_paired_t_test(tmp_path):
-    """Of the cases that both have; of seeds the mean; with the statistic that scipy has for pairs."""
+    """Of the cases that both have; of seeds the mean; with scipy's statistic for pairs, corrected; all in the CSV."""
     rng = np.random.default_rng(0)
     psnr = {name: 30 + shift + rng.normal(size=(5, 2)) for name, shift in (("a", 0), ("b", 1), ("c", 0.1))}
     rows = [
@@ -351,12 +352,16 @@ def test_methods_are_compared_by_a_paired_t_test(tmp_path):
     ]
     text, found = reports.write_table(tmp_path, rows, against="b"), _saved(tmp_path)["paired_t_test"]
     assert found["against"] == "b" and list(found["methods"]) == ["a", "c"]
-    for name, n in (("a", 5), ("c", 4)):
-        mine, theirs = psnr[name][:n].mean(axis=1), psnr["b"][:n].mean(axis=1)
-        expected = {"difference": (mine - theirs).mean(), "p": ttest_rel(mine, theirs).pvalue, "n": n}
+    pairs = {name: (psnr[name][:n].mean(axis=1), psnr["b"][:n].mean(axis=1)) for name, n in (("a", 5), ("c", 4))}
+    p = {name: ttest_rel(*pair).pvalue for name, pair in pairs.items()}
+    for name, (mine, theirs) in pairs.items():
+        corrected = max(p[name], 2 * min(p.values()))
+        expected = {"difference": (mine - theirs).mean(), "p": corrected, "n": len(mine)}
         assert found["methods"][name]["psnr"] == pytest.approx(expected)
+    with (tmp_path / "table.csv").open() as file:
+        assert paired_t_tests(list(csv.DictReader(file)), "b", ["psnr", "ssim"]) == found
     assert found["methods"]["c"]["ssim"] == pytest.approx({"difference": 0.1, "p": None, "n": 4}), "all differ alike"
-    assert "paired t-test over the cases, against b" in text
+    assert "paired t-test over the cases, against b; p is corrected over the methods (Holm 1979)" in text
     refused(lambda: reports.write_table(tmp_path, rows, against="d"), ValueError, "against", "'d'", "a, b, c")
 
 

@@ -1,0 +1,49 @@
+"""The rows of the tables of all methods: on equal terms, raw and made to agree with the scan."""
+
+import json
+from pathlib import Path
+
+import pytest
+from monai.bundle import ConfigParser
+
+from common.tables.rows import in_size, rows_of
+
+GRAND = [("udean", "isotropic"), ("guided_rdn", "in plane")]
+SIZES = ("slices", "scale", "features", "groups", "blocks", "reduction", "residual")
+AGREEMENT = {
+    "_target_": "common.inferers.ConsistentInferer",
+    "inferer": "@train#inferer",
+    "degradation": "@degradation",
+}
+
+
+@pytest.mark.parametrize(("bundle", "table"), GRAND)
+def test_every_row_is_there_raw_and_with_agreement(bundle, table):
+    """Both have the same weights, and each the start with its own inferer; what is trained says what it knew."""
+    rows = {row["name"]: row for row in rows_of(f"bundles/{bundle}", table)}
+    ending = ", with agreement"
+    raw = [name for name in rows if not name.endswith(ending)]
+    assert {name + ending for name in raw} | {"cubic" + ending} == rows.keys() - set(raw)
+    for name in raw:
+        row, agreeing = rows[name], rows[name + ending]
+        override = {**row["override"], "evaluate#evaluator#inferer": AGREEMENT}
+        start = row["start"] and row["start"] + ending
+        assert agreeing == {**row, "name": name + ending, "override": override, "start": start}
+        assert row["knows"] or row["weights"] != name or name == "zero filling"
+
+
+@pytest.mark.parametrize(("bundle", "table"), [*GRAND, ("udean", "III"), ("udean", "III, misaligned")])
+@pytest.mark.parametrize("size", [None, "small"])
+def test_slab_networks_are_of_one_size(bundle, table, size):
+    """And none agrees with the scan or is the mean of several directions, before a row says so."""
+    found = {}
+    for row in rows_of(f"bundles/{bundle}", table):
+        if row["start"] and row["weights"] == row["name"]:
+            row = row if size is None else in_size(row, size)
+            names = ["train", *row["overlays"]]
+            config = ConfigParser()
+            config.read_config([str(Path(row["bundle"]) / "configs" / f"{name}.json") for name in names])
+            config.update(row["override"])
+            values = [config.get_parsed_content(key) for key in SIZES]
+            found[row["name"]] = json.dumps([*values, config.get("axes") or [2], config.get("projections") or 0])
+    assert len(found) > 5 and len(set(found.values())) == 1, found
