@@ -36,7 +36,8 @@ class Evaluation(CaseEvaluator):
         checkpoint: file of the weights, or None.
         digest: of their tensors, or None; see :func:`common.weights.load`.
         bundle_root: folder of the bundle.
-        compare_with, brisque, lpips, centre_slice, report: as for :class:`common.handlers.EvaluationReport`.
+        compare_with, brisque, lpips, data_range, score_over, report: as for
+            :class:`common.handlers.EvaluationReport`.
         prepare: makes of the network with its weights one that gives the same in less time; None for none.
         postprocessing: of each case; default the scan's units and grid, and saving.
         val_handlers: further handlers with ``attach``.
@@ -63,7 +64,8 @@ class Evaluation(CaseEvaluator):
         compare_with: Mapping[str, Any] | None = None,
         brisque: str | os.PathLike | None = None,
         lpips: str | os.PathLike | bool | None = None,
-        centre_slice: bool | str = False,
+        data_range: str = "percentile",
+        score_over: str = "volume",
         report: bool | str = False,
         prepare: Callable[[nn.Module], nn.Module] | None = None,
         postprocessing: Callable | None = None,
@@ -92,7 +94,17 @@ class Evaluation(CaseEvaluator):
             ]
         )
         table = EvaluationReport(
-            output_dir, degradation, method, network, compare_with, brisque, lpips, centre_slice, report, ready
+            output_dir,
+            degradation,
+            method,
+            network,
+            compare_with,
+            brisque,
+            lpips,
+            data_range,
+            score_over,
+            report,
+            ready,
         )
         super().__init__(
             device=device,

@@ -7,12 +7,14 @@ import json
 import os
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import torch
 from ignite.engine import Engine, Events
+from monai.data import MetaTensor
 from monai.engines import IterationEvents
 from torch import nn
 
@@ -24,6 +26,7 @@ from ..io.naming import case_stem
 from ..metrics.lpips import Lpips
 from ..runtime.precision import plain
 from ..runtime.progress import step
+from ..transforms.scan.volume import in_units
 from ..values import is_true
 from ..weights import load
 
@@ -33,8 +36,8 @@ class EvaluationReport:
 
     It attaches to an evaluator whose batches are ``{"lr", "hr"}``, and may hold ``"guide"``: another contrast of the
     subject, ``(1, X, Y, Z)`` on the HR grid, which those of ``compare_with`` then take as second input and
-    the picture shows. Volumes are compared in [0, 1]; the displacement is that of the result against the interpolated
-    input, in HR voxels along the axes as the method orders them (z across the slices). In ``output_dir``:
+    the picture shows. The displacement is that of the result against the interpolated input, in HR voxels along the
+    axes as the method orders them (z across the slices). In ``output_dir``:
     ``table.csv``, ``table.json``, ``boxplots.png``, and for each case ``<case>.png``, ``<case>_profile.png`` and
     ``<case>_planes.npz``, the columns of its picture for one with other runs
     (:func:`common.reports.merge_pictures`). With a regressor, the table has the BRISQUE of each volume too, and with
@@ -43,10 +46,17 @@ class EvaluationReport:
     ``cost.json`` says how many parameters the network has, 0 where the inferer runs none, and how many seconds the
     inferer took for each case, with what moves the case to the device.
 
-    With ``centre_slice``, PSNR and SSIM are not those of the volume but of its centre slice, as papers on 2-D networks
-    report them: of n slices along z the one at n // 2, counted from 0
-    (:func:`common.metrics.centre_slice_psnr`, :func:`common.metrics.centre_slice_ssim`). The table then has bicubic
-    interpolation (:func:`common.metrics.bicubic`) beside cubic: it is those papers' baseline, and a weaker one.
+    ``data_range`` says what PSNR and SSIM take for 1. ``percentile``: the 99.9th percentile of each volume, which is
+    cut to [0, 1]; LR has its own where it is a file of its own. ``maximum``, as papers have it: the largest voxel of
+    HR, by which HR and the result, both in the units of their files, are divided. Nothing is cut off but what lies
+    below the scan's smallest voxel, as in the file that is saved; an LR file must have HR's units.
+
+    ``score_over`` says over what they are taken. ``volume``: the volume, SSIM in 3-D. ``slices``: the mean over its
+    slices along z, in 2-D; those of air do not count, as there PSNR says how black a background is, and SSIM is 1. They
+    are the same for all methods and scales (:func:`common.metrics.counting_slices` of HR in [0, 1]).
+    ``centre_slice``: of n slices the one at n // 2, counted from 0, in 2-D. The table then has bicubic
+    interpolation (:func:`common.metrics.bicubic`) beside cubic: it is the baseline of papers on 2-D networks, and a
+    weaker one. All other scores and pictures are of volumes in [0, 1] by the percentile.
 
     Args:
         output_dir: folder of the report.
@@ -59,14 +69,16 @@ class EvaluationReport:
             inferer of its own.
         brisque: file of a regressor (``python -m common brisque-fit``), or None for no such score.
         lpips: AlexNet's weights, as for :class:`common.metrics.lpips.Lpips`; None or false for no such score.
-        centre_slice: whether PSNR and SSIM are those of the centre slice.
+        data_range: ``percentile`` or ``maximum``.
+        score_over: ``volume``, ``slices`` or ``centre_slice``.
         report: whether to write pages.
         ready: makes of each network in ``compare_with``, with its weights loaded, what is run; default itself.
 
     Raises:
         ModuleNotFoundError: with ``report``, without the package that brings NiiVue.
-        ValueError: when one in ``compare_with`` is none of the three, or a file and there is no ``network``; or with
-            ``centre_slice`` for a degradation that :func:`common.metrics.bicubic` does not take.
+        ValueError: when one in ``compare_with`` is none of the three, or a file and there is no ``network``;
+            ``data_range`` or ``score_over`` has another value; or with ``centre_slice`` for a degradation that
+            :func:`common.metrics.bicubic` does not take.
     """
 
     def __init__(
@@ -78,10 +90,13 @@ class EvaluationReport:
         compare_with: Mapping[str, str | os.PathLike | nn.Module | Mapping] | None = None,
         brisque: str | os.PathLike | None = None,
         lpips: str | os.PathLike | bool | None = None,
-        centre_slice: bool | str = False,
+        data_range: str = "percentile",
+        score_over: str = "volume",
         report: bool | str = False,
         ready: Callable[[nn.Module], nn.Module] = lambda network: network,
     ) -> None:
+        from ..reports import MEASURED  # here, because matplotlib takes long to load, and inference needs none
+
         self.output_dir = Path(output_dir)
         self.degradation = degradation
         self.method = method
@@ -91,12 +106,16 @@ class EvaluationReport:
             self.compare_with[name] = ready(other), inferer
         self.brisque = None if brisque is None else metrics.Brisque.load(brisque)
         self.lpips = None if lpips is None or str(lpips).lower() == "false" else Lpips(lpips)
-        self.centre_slice, self.report = is_true(centre_slice, "centre_slice"), is_true(report, "report")
+        self.measured = {"data_range": data_range, "score_over": score_over}
+        for name, value in self.measured.items():
+            if value not in MEASURED[name]:
+                raise ValueError(f"{name} is {value!r}, expected {' or '.join(MEASURED[name])}.")
+        self.report = is_true(report, "report")
         if self.report:
             from ..reports.viewer import check_viewer
 
             check_viewer()
-        if self.centre_slice:
+        if score_over == "centre_slice":
             # What it refuses is refused before any case is computed.
             metrics.bicubic(torch.zeros(1, 1, 1), degradation.factors, degradation.offset)
 
@@ -141,7 +160,7 @@ class EvaluationReport:
             self.seconds[name] = self.took
             guide = batch.get("guide")
             volumes = {"cubic": metrics.cubic(torch.as_tensor(lr).cpu(), factors, offset)}
-            if self.centre_slice:
+            if self.measured["score_over"] == "centre_slice":
                 volumes["bicubic"] = metrics.bicubic(torch.as_tensor(lr).cpu(), factors, offset)
             for other, (network, inferer) in self.compare_with.items():
                 network.to(engine.state.device)
@@ -151,20 +170,14 @@ class EvaluationReport:
             volumes[self.method] = sr
             shown = {key: _unit(volume) for key, volume in volumes.items()}
             truth = _unit(hr)
-            psnr, ssim = (
-                (metrics.centre_slice_psnr, metrics.centre_slice_ssim)
-                if self.centre_slice
-                else (metrics.psnr, metrics.ssim)
-            )
-            scores = {}
+            scores = self._scores(volumes, lr, hr)
             for method, volume in shown.items():
                 shift = metrics.displacement(volume, shown["cubic"], factors)
-                scores[method] = {"psnr": psnr(volume, truth), "ssim": ssim(volume, truth)}
                 if self.brisque is not None:
                     scores[method]["brisque"] = self.brisque.score(volume)
                 if self.lpips is not None:
                     scores[method]["lpips"] = self.lpips.score(volume, truth, engine.state.device)
-                row = {"case": name, "method": method, **scores[method]}
+                row = {"case": name, "method": method, **self.measured, **scores[method]}
                 self.rows.append({**row, **{f"displacement_{a}": s for a, s in zip("xyz", shift, strict=True)}})
             affine = np.asarray(hr.affine, dtype=np.float64)
             view = reports.View.of_file(hr.meta["filename_or_obj"])
@@ -182,6 +195,28 @@ class EvaluationReport:
                 page = {"scan": nib.Nifti1Image(_unit(lr), self.degradation.lr_affine(affine)), **page}
                 reports.viewer(self.output_dir / f"{name}.html", page, name, truth="HR", about=_about(engine))
 
+    def _scores(self, volumes: Mapping[str, torch.Tensor], lr: MetaTensor, hr: MetaTensor) -> dict[str, dict]:
+        """PSNR and SSIM of each volume, as ``data_range`` and ``score_over`` say."""
+        compared, truth = _unit, _unit(hr)
+        psnr, ssim = metrics.psnr, metrics.ssim
+        if (over := self.measured["score_over"]) != "volume":
+            slices = [truth.shape[-1] // 2] if over == "centre_slice" else metrics.counting_slices(truth)
+            psnr, ssim = partial(metrics.slices_psnr, slices=slices), partial(metrics.slices_ssim, slices=slices)
+        if self.measured["data_range"] == "maximum":
+            truth = in_units(hr, hr)
+            peak, floor = truth.max(), in_units(lr, lr).min()
+            if peak <= 0:
+                raise ValueError(f"HR has no voxel above 0 but at most {peak:g}, so data_range maximum has no scale.")
+            truth = truth / peak
+
+            def compared(volume: torch.Tensor) -> np.ndarray:
+                return in_units(volume, lr).clip(floor) / peak
+
+        return {
+            method: {"psnr": psnr(volume, truth), "ssim": ssim(volume, truth)}
+            for method, volume in ((method, compared(volume)) for method, volume in volumes.items())
+        }
+
     def _finish(self, engine: Engine) -> None:
         self.hook.remove()
         if not self.rows:
@@ -189,8 +224,6 @@ class EvaluationReport:
         from .. import reports  # here, because matplotlib takes long to load, and inference needs none
 
         print(reports.write_table(self.output_dir, self.rows))
-        if self.centre_slice:
-            print("PSNR and SSIM are those of each case's centre slice, not of its volume")
         reports.box_plots(self.output_dir / "boxplots.png", self.rows)
         parameters = sum(p.numel() for p in engine.network.parameters()) if self.runs_network else 0
         with replacing(self.output_dir / "cost.json") as path:

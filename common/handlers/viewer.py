@@ -50,7 +50,7 @@ class ResultViewer:
 
         for output in engine.state.output:
             scan, result, path = output["image"], output["pred"], Path(output["saved_to"])
-            lr, affine = in_units(scan), np.asarray(scan.affine, dtype=np.float64)
+            lr, affine = in_units(scan, scan), np.asarray(scan.affine, dtype=np.float64)
             interpolated = cubic(lr, self.degradation.factors, self.degradation.offset)
             volumes = {
                 "scan": nib.Nifti1Image(lr, affine),

@@ -2,5 +2,5 @@
 
 from .agreement import disagreement
 from .baseline import bicubic, cubic
-from .brisque import Brisque, brisque_features, mscn
-from .volume import centre_slice_psnr, centre_slice_ssim, displacement, psnr, ssim
+from .brisque import Brisque, brisque_features, counting_slices, mscn
+from .volume import displacement, psnr, slices_psnr, slices_ssim, ssim

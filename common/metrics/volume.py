@@ -1,4 +1,4 @@
-"""PSNR, SSIM and displacement of a super-resolved volume, and PSNR and SSIM of its centre slice."""
+"""PSNR, SSIM and displacement of a super-resolved volume, and PSNR and SSIM of its slices."""
 
 from __future__ import annotations
 
@@ -74,22 +74,16 @@ def ssim(sr: torch.Tensor | np.ndarray, hr: torch.Tensor | np.ndarray) -> float:
     )
 
 
-def _centre_slices(sr: torch.Tensor | np.ndarray, hr: torch.Tensor | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Of both volumes the slice n // 2 of n along the last axis."""
-    sr, hr = _pair(sr, hr)
-    return sr[..., sr.shape[-1] // 2], hr[..., hr.shape[-1] // 2]
-
-
-def centre_slice_psnr(sr: torch.Tensor | np.ndarray, hr: torch.Tensor | np.ndarray) -> float:
-    """Peak signal-to-noise ratio of the centre slice, in dB, for a data range of 1.
+def slices_psnr(sr: torch.Tensor | np.ndarray, hr: torch.Tensor | np.ndarray, slices: Sequence[int]) -> float:
+    """Peak signal-to-noise ratio of single slices, in dB, for a data range of 1: the mean over them.
 
     Args:
-        sr: volume of shape (X, Y, Z), slices along the last axis, normalised to [0, 1]; of n slices the one at n // 2
-            counts, from 0.
+        sr: volume of shape (X, Y, Z), slices along the last axis, normalised to [0, 1].
         hr: ground truth of the same shape and range.
+        slices: which count, from 0.
 
     Returns:
-        PSNR in dB, infinite for equal slices.
+        PSNR in dB, infinite where a slice is equal in both.
 
     Raises:
         ValueError: as :func:`psnr`.
@@ -98,32 +92,34 @@ def centre_slice_psnr(sr: torch.Tensor | np.ndarray, hr: torch.Tensor | np.ndarr
         Iwamoto et al., Unsupervised MRI Super Resolution Using Deep External Learning and Guided Residual Dense Network
         with Multimodal Image Priors, IEEE TETCI 2022, eq. 7 and 8.
     """
-    sr, hr = _centre_slices(sr, hr)
-    return _psnr(sr, hr)
+    sr, hr = _pair(sr, hr)
+    return float(np.mean([_psnr(sr[..., z], hr[..., z]) for z in slices]))
 
 
-def centre_slice_ssim(sr: torch.Tensor | np.ndarray, hr: torch.Tensor | np.ndarray) -> float:
-    """Structural similarity of the centre slice: 2-D Gaussian window (sigma 1.5, 11 pixels), data range 1.
+def slices_ssim(sr: torch.Tensor | np.ndarray, hr: torch.Tensor | np.ndarray, slices: Sequence[int]) -> float:
+    """Structural similarity of single slices: 2-D Gaussian window (sigma 1.5, 11 pixels), data range 1.
 
-    It is the mean over all pixels, as in eq. 10 of the source; :func:`ssim` leaves out those near the border, whose
-    window does not lie within the volume. Here the slice is mirrored there.
+    Of a slice it is the mean over all pixels, as in eq. 10 of the source; :func:`ssim` leaves out those near the
+    border, whose window does not lie within the volume. Here the slice is mirrored there.
 
     Args:
-        sr: as for :func:`centre_slice_psnr`.
+        sr: as for :func:`slices_psnr`.
         hr: ground truth of the same shape and range.
+        slices: which count, from 0.
 
     Returns:
-        Mean SSIM, at most 1.
+        Mean SSIM over the slices, at most 1.
 
     Raises:
-        ValueError: as :func:`ssim`, for the axes of the slice.
+        ValueError: as :func:`ssim`, for the axes of a slice.
 
     Source:
-        Iwamoto et al. 2022, eq. 9 and 10, see :func:`centre_slice_psnr`; Wang et al. 2004, see :func:`ssim`.
+        Iwamoto et al. 2022, eq. 9 and 10, see :func:`slices_psnr`; Wang et al. 2004, see :func:`ssim`.
     """
-    sr, hr = _centre_slices(sr, hr)
+    sr, hr = _pair(sr, hr)
     settings = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False, "data_range": 1}
-    return float(structural_similarity(hr, sr, full=True, **settings)[1].mean(dtype=np.float64))
+    maps = (structural_similarity(hr[..., z], sr[..., z], full=True, **settings)[1] for z in slices)
+    return float(np.mean([local.mean(dtype=np.float64) for local in maps]))
 
 
 def _phase_shift(sr: np.ndarray, reference: np.ndarray, factors: Sequence[int]) -> np.ndarray:

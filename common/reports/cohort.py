@@ -37,6 +37,8 @@ METRICS = {
     "displacement_z": ("shift z (voxel)", 2),
 }
 """The columns of a table after ``case`` and ``method``: their titles and decimals."""
+MEASURED = {"data_range": ("percentile", "maximum"), "score_over": ("volume", "slices", "centre_slice")}
+"""Options of how PSNR and SSIM are taken, as :class:`common.handlers.EvaluationReport` explains; defaults first."""
 OPTIONAL = {"brisque": ("BRISQUE", 1), "lpips": ("LPIPS", 4)}
 """Columns that a table has where its rows have them."""
 
@@ -80,6 +82,18 @@ def _seeds(rows: Sequence[Mapping]) -> list[int]:
     return list(dict.fromkeys(row["seed"] for row in rows if row.get("seed") is not None))
 
 
+def _measured(rows: Sequence[Mapping]) -> dict[str, str]:
+    """How PSNR and SSIM are taken in all rows, where it is not by default."""
+    found = {name: list(dict.fromkeys(row.get(name, values[0]) for row in rows)) for name, values in MEASURED.items()}
+    for name, values in found.items():
+        if len(values) > 1:
+            raise ValueError(
+                f"PSNR and SSIM are not on one scale: {name} is {' in some rows and '.join(values)} in others; "
+                "evaluate all runs with the same."
+            )
+    return {name: value for name, (value,) in found.items() if value != MEASURED[name][0]}
+
+
 def _number(value: float) -> float | None:
     """JSON has no NaN and no infinity."""
     return float(value) if math.isfinite(value) else None
@@ -98,9 +112,11 @@ def write_table(output_dir: str | os.PathLike, rows: Sequence[Mapping], against:
         output_dir: the folder to write to.
         rows: one mapping for each case and method with ``case``, ``method``, ``psnr`` (dB), ``ssim``, and
             ``displacement_x``, ``displacement_y``, ``displacement_z`` (HR voxels); ``brisque`` and
-            ``lpips`` each in all or in none. ``seed``, in all or in none, is that of the training, and None for what
-            does not depend on it. ``iterations`` of the training, whether it ``trained`` anything (:func:`trained`) and
-            what it ``knew`` are the same in all rows of a method; a column that no row has is left out.
+            ``lpips`` each in all or in none. ``data_range`` and ``score_over`` say how PSNR and SSIM are taken; the
+            table has them where they are not the defaults. ``seed``, in all or in none, is that of the training, and
+            None for what does not depend on it. ``iterations`` of the training, whether it ``trained`` anything
+            (:func:`trained`) and what it ``knew`` are the same in all rows of a method; a column that no row has is
+            left out.
         against: a method with which each other one is compared by a paired t-test over the cases that both have, two or
             more, of PSNR, SSIM, BRISQUE and LPIPS: the mean difference and p, two-sided and corrected over the methods
             by Holm's method, go to ``table.json`` as ``paired_t_test``. Of several seeds a case's value is the mean of
@@ -111,14 +127,16 @@ def write_table(output_dir: str | os.PathLike, rows: Sequence[Mapping], against:
         The table of mean +- sd by method, in order of first appearance, to print; of one case its value.
 
     Raises:
-        ValueError: When there are no rows, one lacks a column, or no row is of the method ``against``.
+        ValueError: When there are no rows, one lacks a column, PSNR and SSIM are not taken alike in all, or no row is
+            of the method ``against``.
     """
     metrics = _metrics(rows)
-    keys = ["case", "method", *(["seed"] if _seeds(rows) else [])]
-    labels = [label for label in LABELS if any(row.get(label) is not None for row in rows)]
-    columns = [*keys, *metrics]
     if not rows:
         raise ValueError("write_table needs at least one row.")
+    measured = _measured(rows)
+    keys = ["case", "method", *measured, *(["seed"] if _seeds(rows) else [])]
+    labels = [label for label in LABELS if any(row.get(label) is not None for row in rows)]
+    columns = [*keys, *metrics]
     for row in rows:
         if missing := [column for column in columns if column not in row]:
             raise ValueError(f"The row of case {row.get('case')!r} lacks {', '.join(missing)}.")
@@ -154,6 +172,9 @@ def write_table(output_dir: str | os.PathLike, rows: Sequence[Mapping], against:
     text = aligned(lines)
     if "trained" in labels:
         text += f"\nnot trained: the mean PSNR is within {_UNTRAINED} dB of that of the untrained start"
+    if measured:
+        said = ", ".join(f"{name} {value}" for name, value in measured.items())
+        text += f"\nPSNR and SSIM with {said}: not comparable with tables that do not say so"
     if seeds := _seeds(rows):
         text += f"\nmean over the cases; +- is the standard deviation over {len(seeds)} seeds"
     if against is not None:

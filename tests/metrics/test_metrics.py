@@ -11,7 +11,7 @@ from PIL import Image
 from scipy import fft
 from scipy.ndimage import gaussian_filter, map_coordinates
 
-from common.metrics import bicubic, centre_slice_psnr, centre_slice_ssim, cubic, displacement, psnr, ssim
+from common.metrics import bicubic, cubic, displacement, psnr, slices_psnr, slices_ssim, ssim
 from tests.refused import refused
 
 TWICE, ZERO, HALF = (2, 2, 2), (0.0, 0.0, 0.0), (0.5, 0.5, 0.5)
@@ -80,20 +80,21 @@ def test_psnr_and_ssim_by_hand_and_monais():
     assert ssim(torch.from_numpy(hr)[None], hr) == pytest.approx(1.0)
 
 
-@pytest.mark.parametrize("slices", [8, 9])
-def test_the_centre_slice_by_hand(slices):
+@pytest.mark.parametrize("slices", [[4], [1, 6, 7]], ids=str)
+def test_slices_by_hand(slices):
     """Eq. 7 to 10 of Iwamoto et al. 2022 with scipy's Gaussian; no other slice has a part in it."""
-    hr, sr = np.random.default_rng(0).random((2, 24, 20, slices)).astype(np.float32)
-    before = centre_slice_psnr(sr, hr), centre_slice_ssim(sr, hr)
-    x, y = (volume[:, :, slices // 2].astype(np.float64) for volume in (hr, sr))
-    assert before[0] == pytest.approx(20 * np.log10(1 / np.sqrt(((x - y) ** 2).mean())), abs=1e-5)
-    mu_x, mu_y, mu_xx, mu_yy, mu_xy = (gaussian_filter(z, 1.5, radius=5) for z in (x, y, x * x, y * y, x * y))
-    local = (2 * mu_x * mu_y + 0.01**2) * (2 * (mu_xy - mu_x * mu_y) + 0.03**2)
-    local /= (mu_x**2 + mu_y**2 + 0.01**2) * (mu_xx - mu_x**2 + mu_yy - mu_y**2 + 0.03**2)
-    assert before[1] == pytest.approx(local.mean(), abs=1e-5)
-    sr[..., np.arange(slices) != slices // 2] = 0
-    assert (centre_slice_psnr(sr, hr), centre_slice_ssim(sr, hr)) == before
-    assert centre_slice_psnr(hr, hr) == np.inf and centre_slice_ssim(hr, hr) == pytest.approx(1)
+    hr, sr = np.random.default_rng(0).random((2, 24, 20, 9)).astype(np.float32)
+    found = slices_psnr(sr, hr, slices), slices_ssim(sr, hr, slices)
+    expected = []
+    for x, y in ((hr[..., z].astype(np.float64), sr[..., z].astype(np.float64)) for z in slices):
+        mu_x, mu_y, mu_xx, mu_yy, mu_xy = (gaussian_filter(z, 1.5, radius=5) for z in (x, y, x * x, y * y, x * y))
+        local = (2 * mu_x * mu_y + 0.01**2) * (2 * (mu_xy - mu_x * mu_y) + 0.03**2)
+        local /= (mu_x**2 + mu_y**2 + 0.01**2) * (mu_xx - mu_x**2 + mu_yy - mu_y**2 + 0.03**2)
+        expected.append((20 * np.log10(1 / np.sqrt(((x - y) ** 2).mean())), local.mean()))
+    assert found == pytest.approx(np.mean(expected, axis=0), abs=1e-5)
+    sr[..., [z for z in range(9) if z not in slices]] = 0
+    assert (slices_psnr(sr, hr, slices), slices_ssim(sr, hr, slices)) == found
+    assert slices_psnr(hr, hr, slices) == np.inf and slices_ssim(hr, hr, slices) == pytest.approx(1)
 
 
 @pytest.mark.parametrize("shifts", [(0.0, 0.05, 0.3), (0.5, -1.2, 0.0), (-0.3, 5.0, 1.2)], ids=str)
@@ -123,7 +124,8 @@ def test_displacement_does_not_call_a_collapsed_output_well_placed():
 
 def test_refused():
     wrong, some = np.zeros((2, 8, 8, 8)), np.zeros((8, 8, 8))
-    for metric in (psnr, ssim, centre_slice_psnr, centre_slice_ssim, lambda sr, hr: displacement(sr, hr, TWICE)):
+    of_slices = [functools.partial(metric, slices=[0]) for metric in (slices_psnr, slices_ssim)]
+    for metric in (psnr, ssim, *of_slices, lambda sr, hr: displacement(sr, hr, TWICE)):
         refused(lambda metric=metric: metric(some, some[..., 1:]), ValueError, "(8, 8, 8) and (8, 8, 7)")
         refused(lambda metric=metric: metric(wrong, wrong), ValueError, "(X, Y, Z)", "(2, 8, 8, 8)")
         refused(lambda metric=metric: metric(some[0], some[0]), ValueError, "(X, Y, Z)", "(8, 8)")

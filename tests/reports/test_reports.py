@@ -20,6 +20,7 @@ from monai.engines import SupervisedEvaluator
 from nibabel.affines import apply_affine, from_matvec
 from nibabel.orientations import axcodes2ornt, inv_ornt_aff, io_orientation
 from scipy.stats import ttest_rel
+from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from common import reports
 from common.degradations import GaussianProfile, KSpaceTruncation
@@ -87,12 +88,19 @@ class Guided(torch.nn.Module):
         return torch.nn.functional.interpolate(lr, scale_factor=2) + self.share * guide
 
 
-def _evaluated_rows(folder, volumes, evaluated, **options):
+class Shifted(torch.nn.Module):
+    def forward(self, volume):
+        return volume - 0.2
+
+
+def _evaluated_rows(folder, volumes, evaluated, ranges=None, **options):
     def prepare(batch, *_, **__):
         return batch["lr"], batch["hr"], tuple(batch[key] for key in volumes if key == "guide"), {}
 
     nib.save(nib.Nifti1Image(volumes["hr"][0].numpy(), RAS), path := folder / "a_t2w.nii.gz")
     batch = {k: MetaTensor(v, meta={"filename_or_obj": str(path)}, affine=RAS) for k, v in volumes.items()}
+    for key, ends in (ranges or {}).items():
+        batch[key].meta["intensity_range"] = torch.tensor(ends, dtype=torch.float64)
     data, report = DataLoader([batch], batch_size=1), EvaluationReport(folder / "out", method="half", **options)
     SupervisedEvaluator(torch.device("cpu"), data, evaluated, prepare_batch=prepare, val_handlers=[report]).run()
     return {row["method"]: row for row in _saved(folder / "out")["cases"]}
@@ -150,7 +158,7 @@ def test_the_centre_slice_and_the_papers_bicubic(tmp_path):
     lr = (degradation := GaussianProfile((2, 2, 1)))(hr)
     case = tmp_path, {"lr": lr, "hr": hr}, torch.nn.Upsample(scale_factor=(2, 2, 1))
     plain = _evaluated_rows(*case, degradation=degradation)
-    rows = _evaluated_rows(*case, degradation=degradation, centre_slice="true")
+    rows = _evaluated_rows(*case, degradation=degradation, score_over="centre_slice")
     assert list(plain) == ["cubic", "half"] and list(rows) == ["cubic", "bicubic", "half"]
     results = [interpolate(lr, (2, 2, 1), (0.5, 0.5, 0)) for interpolate in (cubic, bicubic)]
     for method, volume in zip(rows, [*results, lr.repeat_interleave(2, 1).repeat_interleave(2, 2)], strict=True):
@@ -161,6 +169,36 @@ def test_the_centre_slice_and_the_papers_bicubic(tmp_path):
             assert plain[method]["displacement_x"] == rows[method]["displacement_x"]
     reports.merge_tables(tmp_path / "joint", {"own": [tmp_path / "out"]})  # takes bicubic for what it is
     assert list(_saved(tmp_path / "joint")["summary"]) == ["cubic", "bicubic", "own"]
+
+
+@pytest.mark.parametrize("over", ["volume", "slices", "centre_slice"])
+@pytest.mark.parametrize("own_lr", [False, True])
+def test_the_scale_of_papers_by_hand(tmp_path, over, own_lr):
+    """HR and results in the units of their files over HR's maximum: scikit-image, slice by slice where it is asked for.
+
+    Slices of air do not count, and values below the scan's smallest are cut off as in the file that is saved.
+    """
+    generator = torch.Generator().manual_seed(0)
+    hr = torch.rand(1, 24, 28, 13, generator=generator)
+    hr[..., :3] *= 0.01
+    hr[0, 5, 6, 6] = 2.5  # a vessel
+    lr = (degradation := GaussianProfile((2, 2, 1)))(hr) * (0.8 if own_lr else 1)
+    ranges = {"hr": (-3.0, 500.0), "lr": (-3.0, 400.0) if own_lr else (-3.0, 500.0)}
+    network = torch.nn.Sequential(torch.nn.Upsample(scale_factor=(2, 2, 1)), Shifted())
+    options = {"degradation": degradation, "data_range": "maximum", "score_over": over}
+    rows = _evaluated_rows(tmp_path, {"lr": lr, "hr": hr}, network, ranges, **options)
+    truth, scan = (volume[0].numpy() * (ranges[key][1] + 3) - 3 for key, volume in (("hr", hr), ("lr", lr)))
+    result = scan.repeat(2, 0).repeat(2, 1) - 0.2 * (ranges["lr"][1] + 3)
+    result = np.maximum(result, scan.min())
+    slices = {"volume": [slice(None)], "slices": range(3, 13), "centre_slice": [6]}[over]
+    found = []
+    for z in slices:
+        x, y = truth[..., z] / truth.max(), result[..., z] / truth.max()
+        settings = {"data_range": 1, "gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False}
+        mean, local = structural_similarity(x, y, full=True, **settings)
+        found.append((peak_signal_noise_ratio(x, y, data_range=1), mean if over == "volume" else local.mean()))
+    assert [rows["half"]["psnr"], rows["half"]["ssim"]] == pytest.approx(np.mean(found, axis=0), abs=1e-4)
+    assert rows["half"]["data_range"] == "maximum" and rows["half"].get("score_over", "volume") == over
 
 
 @pytest.mark.parametrize("lpips", [None, False, "false", "False"])
@@ -337,6 +375,23 @@ def test_a_table_has_brisque_and_lpips_where_its_rows_have_them(tmp_path, figure
     assert list(panels)[-2:] == ["BRISQUE", "LPIPS"]
     np.testing.assert_array_equal(_drawn_points(panels["BRISQUE"]), [[10, 12, 14], [16, 18, 20]])
     assert panels["shift x (voxel)"].get_ylim()[1] < 1 < 10 < panels["BRISQUE"].get_ylim()[1], "shifts share a scale"
+
+
+def test_a_table_says_how_psnr_and_ssim_are_taken_where_that_is_not_by_default(tmp_path):
+    default = {"data_range": "percentile", "score_over": "volume"}
+    plain = reports.write_table(tmp_path / "plain", rows := [{**row, **default} for row in _rows()])
+    assert plain == reports.write_table(tmp_path / "silent", _rows())
+    assert (tmp_path / "plain" / "table.csv").read_bytes() == (tmp_path / "silent" / "table.csv").read_bytes()
+    others = [{**row, "data_range": "maximum"} for row in rows]
+    assert reports.write_table(tmp_path / "maximum", others).startswith(
+        f"{plain}\nPSNR and SSIM with data_range maximum:"
+    )
+    assert {row["data_range"] for row in csv.DictReader((tmp_path / "maximum" / "table.csv").open())} == {"maximum"}
+    assert "score_over" not in (tmp_path / "maximum" / "table.csv").read_text()
+    text = reports.merge_tables(tmp_path / "joint", {"own": [tmp_path / "maximum"]})
+    assert "data_range maximum" in text and _saved(tmp_path / "joint")["cases"][-1]["data_range"] == "maximum"
+    mixed = {"own": [tmp_path / "maximum"], "other": [tmp_path / "silent"]}
+    refused(lambda: reports.merge_tables(tmp_path / "mixed", mixed), ValueError, "data_range", "maximum", "percentile")
 
 
 def test_methods_are_compared_by_a_paired_t_test(tmp_path):
@@ -531,8 +586,10 @@ def test_what_is_refused_writes_nothing(tmp_path, monkeypatch):
     for call, kind, words in [
         (evaluated(compare_with={"a": "a.pt"}), ValueError, ["compare_with", "'a'", "a.pt", "no network"]),
         (evaluated(compare_with={"a": {"network": 3}}), ValueError, ["compare_with", "'a'", "{'network': 3}"]),
-        (evaluated((2, 2, 1), centre_slice=True), ValueError, ["[2, 2, 1]", "offset"]),
-        (evaluated((1, 1, 4), GaussianProfile, centre_slice=True), ValueError, ["[1, 1, 4]", "expected 1 for Z"]),
+        (evaluated((2, 2, 1), score_over="centre_slice"), ValueError, ["[2, 2, 1]", "offset"]),
+        (evaluated((1, 1, 4), GaussianProfile, score_over="centre_slice"), ValueError, ["[1, 1, 4]", "1 for Z"]),
+        (evaluated(score_over="slice"), ValueError, ["score_over is 'slice'", "volume or slices or centre_slice"]),
+        (evaluated(data_range=255), ValueError, ["data_range is 255", "percentile or maximum"]),
         (lambda: reports.write_table(tmp_path / "1", lacking), ValueError, ["case1", "ssim"]),
         (lambda: reports.write_table(tmp_path / "1", brisque), ValueError, ["case1", "brisque"]),
         (lambda: reports.write_table(tmp_path / "1", []), ValueError, ["at least one"]),

@@ -244,7 +244,15 @@ def with_meta(volume: torch.Tensor, affine: np.ndarray | torch.Tensor, meta: Map
     return MetaTensor(volume, affine=affine, meta={k: v for k, v in meta.items() if k != "affine"})
 
 
-def in_units(volume: MetaTensor) -> np.ndarray:
-    """A volume of :class:`NormaliseVolumed`, ``(1, X, Y, Z)``, as an array ``(X, Y, Z)`` in the units of its file."""
-    low, high = (float(v) for v in volume.meta[_SCALE])
-    return volume.as_tensor()[0].detach().cpu().float().numpy() * (high - low) + low
+def in_units(volume: torch.Tensor, scan: MetaTensor) -> np.ndarray:
+    """A volume ``(1, X, Y, Z)`` on the scale of a scan of :class:`NormaliseVolumed`, as an array in its file's units.
+
+    Args:
+        volume: the scan itself, or what was made from it.
+        scan: that has its range with it.
+
+    Returns:
+        Array of shape (X, Y, Z).
+    """
+    low, high = (float(v) for v in scan.meta[_SCALE])
+    return torch.as_tensor(volume)[0].detach().cpu().float().numpy() * (high - low) + low
