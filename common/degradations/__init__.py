@@ -4,7 +4,6 @@ Every operator is an ``nn.Module`` with ``forward``, ``adjoint`` (where it is li
 ``FittedProfile`` finds one for a scan.
 """
 
-from .as_scanned import as_scanned
 from .band_limit import BandLimit
 from .base import Degradation, KSpaceFilter
 from .block_average import BlockAverage
@@ -13,9 +12,10 @@ from .elliptical_k_space import EllipticalKSpace
 from .fitted_profile import FittedProfile, slice_profile, told_width
 from .gaussian_profile import GaussianProfile
 from .in_plane_kernel import InPlaneKernel
-from .interpolated import Interpolated, ZeroShotImages, interpolated
+from .interpolation import Interpolated, ZeroShotImages, interpolated
 from .k_space_truncation import KSpaceTruncation
-from .measurement import measurement
 from .partial_fourier import PartialFourier
 from .random_degradation import RandomDegradation, random_kernels
 from .rician_noise import RicianNoise
+from .sampling import measurement
+from .thick_or_coarse import as_scanned

@@ -2,6 +2,7 @@
 
 import ast
 import json
+import pkgutil
 import re
 
 import pytest
@@ -69,7 +70,7 @@ OTHERS = {
     "ct_guided/multi_gpu_train": {"batch_size"},
     "downsampling_gan/multi_gpu_train": {"data#crops"},
     "guided_rdn/train": {"lambda", "margin"},
-    "udean/paper": {"+initialize#condition"},
+    "udean/drawn_noise": {"+initialize#condition"},
     "udean/train_supervised": {"players#discriminator#_disabled_"},
 }
 
@@ -106,6 +107,15 @@ def test_a_value_is_a_literal_a_reference_or_a_component(path):
             assert known, f"{key}: {text} has {wrong}"
             found.add(known)
     assert found == others
+
+
+def test_a_target_is_no_module():
+    """A component that is called as a module is that module, from Python 3.12 on."""
+    targets = {text for config in CONFIGS.values() for key, text in strings_in(config) if key.endswith("_target_")}
+    assert len(targets) > 100
+    for target in targets:
+        package, name = target.rsplit(".", 1)
+        assert name not in {module.name for module in pkgutil.iter_modules(pkgutil.resolve_name(package).__path__)}, target
 
 
 def test_an_expression_that_a_component_should_be_is_found():
