@@ -5,6 +5,6 @@ from .evaluation import Evaluation
 from .evaluator import Case, CaseEvaluator
 from .inference import Inference
 from .kernel_estimation import KernelEstimation
-from .player import Player, StepEpochs
+from .player import ConstantThenLinear, Player, StepEpochs
 from .trainer import AlternatingTrainer, of_stage
 from .validation import Validation

@@ -35,6 +35,18 @@ class StepEpochs(torch.optim.lr_scheduler.StepLR):
     """A ``StepLR`` whose steps are epochs, where others of a :class:`Player` count iterations."""
 
 
+class ConstantThenLinear(torch.optim.lr_scheduler.LambdaLR):
+    """A learning rate that stays for half of the iterations, then falls to 0 along a line (Zhu et al. 2017).
+
+    Args:
+        optimizer: whose rate it is.
+        iterations: of the training.
+    """
+
+    def __init__(self, optimizer: torch.optim.Optimizer, iterations: int) -> None:
+        super().__init__(optimizer, lambda i: min(1.0, max(0.0, 2 * (1 - i / iterations))))
+
+
 class Player:
     """Who is trained on what: some networks of the graph, their optimizer and their losses.
 

@@ -1,5 +1,6 @@
 """Networks that the bundles share, one family a file."""
 
+from .cyclegan import AtVoxels, ImagePool
 from .dasr import DomainDistance, HighBands
 from .dcsrn import DCSRN, MDCSRN
 from .degradation import JoinBands, LinearDegradation, ReceiverNoise

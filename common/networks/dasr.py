@@ -29,8 +29,8 @@ class HighBands(nn.Module):
 class DomainDistance(nn.Module):
     """How much each HR pixel of a generated LR image counts: what a discriminator of small patches says of its place.
 
-    A verdict of 1 is "of the target"; verdicts are cut to 0 to 1, repeated to the border of the image, which patches
-    do not reach, and interpolated onto the HR grid (Wei et al. 2021). No gradient passes.
+    Verdicts are logits of "of the target". Their probabilities are repeated to the border of the image, which patches do
+    not reach, and interpolated onto the HR grid (Wei et al. 2021). No gradient passes.
 
     Args:
         degradation: from HR to LR, which has one factor in plane.
@@ -42,7 +42,7 @@ class DomainDistance(nn.Module):
 
     def forward(self, verdicts: torch.Tensor, lr: torch.Tensor) -> torch.Tensor:
         """Verdicts ``(B, 1, H', W')`` on a slab ``(B, 1, H, W, Z)`` to weights ``(B, 1, factor H, factor W, 1)``."""
-        weights = verdicts.detach().float().clamp(0, 1)
+        weights = verdicts.detach().float().sigmoid()
         rows, columns = ((n - m) // 2 for n, m in zip(lr.shape[2:4], weights.shape[2:], strict=True))
         weights = F.pad(weights, (columns, columns, rows, rows), mode="replicate")
         weights = F.interpolate(weights, scale_factor=self.factor, mode="bilinear", align_corners=False)

@@ -237,7 +237,8 @@ class TSRCANDegrader(SlabSuperResolver):
         degradation: from HR to LR: which factors the network has, and where LR pixels lie.
         features: channels of every layer.
         groups, blocks, reduction: of :class:`TSRCANDecoder`.
-        residual: whether the decoder adds an LR slab that it is given, beginning with nothing.
+        residual: whether the decoder adds what ``base`` makes of the slab that it is given, beginning with nothing.
+        base: to an LR slab; default the identity, of an LR slab. As one network the degrader gives it the HR slab.
     """
 
     def __init__(
@@ -249,9 +250,10 @@ class TSRCANDegrader(SlabSuperResolver):
         blocks: int = 5,
         reduction: int = 16,
         residual: bool | str = False,
+        base: nn.Module | None = None,
     ) -> None:
         (*factors, across), offset = degradation.factors, degradation.offset[:2]
-        base = nn.Identity() if is_true(residual, "residual") else None
+        base = (base or nn.Identity()) if is_true(residual, "residual") else None
         super().__init__(
             SlabEncoder(slices * across, features, stride=factors, offset=offset),
             TSRCANDecoder(slices, features, groups, blocks, reduction, base=base),

@@ -24,6 +24,8 @@ LEARNS = {
         "hr_cycle": {"up", "down"},
         "hr_fake_verdict": {"up"},
         "lr_fake_verdict": {"down"},
+        "hr_self": {"up"},
+        "lr_self": {"down"},
     },
     "pseudo_sr": {
         "lr_fake_verdict": {"degrader"},

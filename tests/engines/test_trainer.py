@@ -12,7 +12,7 @@ from torch import nn
 from torch.optim.lr_scheduler import LambdaLR, ReduceLROnPlateau
 
 from common.degradations import GaussianProfile
-from common.engines import AlternatingTrainer, Player, StepEpochs, of_stage
+from common.engines import AlternatingTrainer, ConstantThenLinear, Player, StepEpochs, of_stage
 from common.graph import TensorGraph
 from common.networks import RDN
 from tests.engines.games import Batches, close_to, spiked
@@ -193,6 +193,16 @@ def test_schedulers_step_once_an_iteration_however_many_steps_a_player_takes():
         player.optimizer.register_step_pre_hook(lambda o, *_: rates.append(o.param_groups[0]["lr"]))
     trainer.run()
     assert rates == [0.1 * 0.5**i for i in range(4) for _ in range(4)]
+
+
+def test_a_rate_that_stays_and_then_falls():
+    optimizer, rates = sgd([torch.nn.Parameter(torch.zeros(1))]), []
+    scheduler = ConstantThenLinear(optimizer, 8)
+    for _ in range(9):
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        scheduler.step()
+    assert rates == pytest.approx([0.1] * 5 + [0.075, 0.05, 0.025, 0.0])
 
 
 def test_a_step_of_epochs_and_the_network_of_a_players_name():
