@@ -29,8 +29,8 @@ class HighBands(nn.Module):
 class DomainDistance(nn.Module):
     """How much each HR pixel of a generated LR image counts: what a discriminator of small patches says of its place.
 
-    Verdicts are logits of "of the target". Their probabilities are repeated to the border of the image, which patches do
-    not reach, and interpolated onto the HR grid (Wei et al. 2021). No gradient passes.
+    Verdicts are logits of "of the target". Their probabilities are repeated to the border of the image, which patches
+    do not reach, and interpolated onto the HR grid (Wei et al. 2021). No gradient passes.
 
     Args:
         degradation: from HR to LR, which has one factor in plane.

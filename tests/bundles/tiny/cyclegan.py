@@ -4,7 +4,8 @@ TINY = dict(
     networks=("cyclegan",),
     terms={
         "": (
-            "generators/cycle/lr generators/cycle/hr generators/identity/lr generators/identity/hr generators/adversarial/hr generators/adversarial/lr "
+            "generators/cycle/lr generators/cycle/hr generators/identity/lr generators/identity/hr "
+            "generators/adversarial/hr generators/adversarial/lr "
             "discriminators/hr/real discriminators/hr/fake discriminators/lr/real discriminators/lr/fake"
         ),
     },
