@@ -250,19 +250,12 @@ def break_off_together(bundle, folder, settings):
         run.finish()
 
 
-DISCRIMINATORS = {
-    f"{name}_discriminator#{key}": size
-    for name in ("lr", "feature", "hr")
-    for key, size in (("widths", [4, 4]), ("dense", 4))
-}
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("bundle", "overlay", "override"),
     [
         ("srcnn", "paper", {}),
-        ("udean", "paper", DISCRIMINATORS),
+        ("udean", "window", {}),
         ("udean", "train_supervised", {}),
         ("guided_rdn", "train_supervised", {"cascade": 1}),
         ("downsampling_gan", "train_gaussian", {}),
