@@ -122,7 +122,8 @@ def test_the_paper_s_method_is_trained_without_an_override(cohort, tmp_path):
     run(["train"], tmp_path, dataset_dir=str(cohort), max_epochs=1, epoch_length=3)
     assert terms(tmp_path) == PAPER
     state = torch.load(tmp_path / "models" / "training_state.pt", weights_only=True)
-    moments = [each["exp_avg"] for player in state["players"].values() for each in player["optimizer"]["state"].values()]
+    optimizers = [player["optimizer"]["state"].values() for player in state["players"].values()]
+    moments = [each["exp_avg"] for parameters in optimizers for each in parameters]
     networks = content("graph#networks", "train", **UDEAN.network)
     assert len(networks) == 7 and len(moments) == sum(len([*network.parameters()]) for network in networks.values())
     assert sum(bool(moment.any()) for moment in moments) > 0.9 * len(moments)
@@ -337,4 +338,5 @@ def test_how_sure_results_are(cohort, tmp_path):
     said = json.loads((out / f"{name}_sd.json").read_text())
     assert "measured" in said["Description"]
     assert said["MeasuredKSpace"] == [n / m for n, m in zip(nib.load(scan).shape, sr.shape, strict=True)]
-    refused(["inference"], tmp_path, "results", dataset_dir=str(out), output_dir=str(tmp_path / "again"))  # a standard error is no scan
+    # A standard error is no scan.
+    refused(["inference"], tmp_path, "results", dataset_dir=str(out), output_dir=str(tmp_path / "again"))

@@ -88,7 +88,7 @@ def _head(folder: Path, number: int, draw: int, labels: Path | None) -> None:
 
 
 def train(dataset_dir: str, folder: str, output: str, seconds: float) -> None:
-    """Train UDEAN's window form at the paper's size for so many seconds, with the smallest batch that fills the GPU; a profile too.
+    """Train the window form at the paper's size for so long, by the smallest batch that fills the GPU; a profile too.
 
     Args:
         dataset_dir: of the heads.

@@ -6,9 +6,9 @@ TINY = dict(
     degradation=KSpaceTruncation((2, 2, 2)),
     networks=("ts_rcan",),
     budgets={
-        "batch": (1, 13),
-        "iteration": (1, 963),
-        "volume": (0, 1198),
+        "batch": (0, 8),
+        "iteration": (1, 1715),
+        "volume": (0, 1192),
     },
     terms={
         "": (
