@@ -11,8 +11,7 @@ import torch
 from ignite.engine import Engine, Events
 from torch import nn
 
-from ..data.loaders.slabs import cut_with_margin
-from ..data.sets import UnpairedInContext
+from ..data.sets import Unpaired
 from ..degradations import Degradation
 from ..graph import TensorGraph
 from ..io.files import load_state
@@ -42,7 +41,7 @@ class FeatureReport:
 
     Raises:
         FileNotFoundError: when ``before`` is not there.
-        ValueError: when it is not the state of such a graph.
+        ValueError: when it is not the state of such a graph, or the graph has no such steps.
     """
 
     def __init__(
@@ -53,13 +52,14 @@ class FeatureReport:
         target: str,
         source_lr: str,
         state: str | os.PathLike,
-        data: UnpairedInContext,
+        data: Unpaired,
         network: nn.Module,
         degradation: Degradation,
         batches: int,
         device: torch.device,
         before: str | os.PathLike | None = None,
     ) -> None:
+        graph.check_outputs((source, target, source_lr), type(self).__name__)
         self.output_dir = Path(output_dir)
         self.graph = graph
         self.source, self.target, self.source_lr = source, target, source_lr
@@ -118,20 +118,16 @@ class FeatureReport:
 
     def _planes(self) -> tuple[dict, dict]:
         """The middle slab of the first source and of the first target volume, with its images and features."""
-        slices, factors, margin = self.loader.lr_patch[2], self.degradation.factors, self.loader.margin
+        slices, factors = self.loader.lr_patch[2], self.degradation.factors
         volume, lr = self.loader.source[0]["hr"], self.loader.target[0]["lr"]
         x, y = [n // f * f for n, f in zip(volume.shape[1:3], factors[:2], strict=True)]
         depth = slices * factors[2]
         z = (volume.shape[3] - depth) // 2
         hr = volume[None, :, :x, :y, z : z + depth]
-        context = cut_with_margin(self.loader.source[0]["hr_band"], (0, 0, z), (x, y, depth), margin)[None]
         z = (lr.shape[3] - slices) // 2
-        unturned = torch.tensor([[0, 1, 2]])
-        batch = {"hr": hr, "hr_context": context, "lr": lr[None, ..., z : z + slices]}
-        batch |= {"turn": unturned, "lr_turn": unturned}
-        batch = {key: value.to(self.device) for key, value in batch.items()}
+        batch = {"hr": hr.to(self.device), "lr": lr[None, ..., z : z + slices].to(self.device)}
         values = self.graph(batch, [self.source, self.target, self.source_lr])
-        sr = self.network(batch["lr"].to(self.device))
+        sr = self.network(batch["lr"])
 
         def plane(slab: torch.Tensor, index: int) -> np.ndarray:
             return slab[0, 0, ..., index].float().cpu().numpy()

@@ -41,10 +41,11 @@ def size(config):
 
 
 @pytest.mark.parametrize(
-    ("name", "lines", "expressions", "longest"), [("train", 4000, 250, 520), ("inference", 1250, 170, 250)]
+    ("name", "lines", "expressions", "longest"), [("train", 4200, 250, 520), ("inference", 1250, 170, 250)]
 )
 def test_configs_are_short(name, lines, expressions, longest):
     """The first bundles together and each by itself; every later bundle by itself."""
+    # UDEAN and CycleGAN, which train all that their papers have, are a sixth of the lines.
     sizes = {path.parent.parent.name: size(config) for path, config in CONFIGS.items() if path.stem == name}
     first = [sizes[bundle] for bundle in FIRST]
     assert sum(n for n, _ in first) <= lines and sum(n for _, n in first) <= expressions, sizes
@@ -114,8 +115,9 @@ def test_a_target_is_no_module():
     targets = {text for config in CONFIGS.values() for key, text in strings_in(config) if key.endswith("_target_")}
     assert len(targets) > 100
     for target in targets:
-        package, name = target.rsplit(".", 1)
-        assert name not in {module.name for module in pkgutil.iter_modules(pkgutil.resolve_name(package).__path__)}, target
+        home, name = target.rsplit(".", 1)
+        modules = pkgutil.iter_modules(getattr(pkgutil.resolve_name(home), "__path__", []))
+        assert name not in {module.name for module in modules}, target
 
 
 def test_an_expression_that_a_component_should_be_is_found():

@@ -45,15 +45,16 @@ PAPER = {
     "discriminator/feature/source", "discriminator/feature/target",
     "discriminator/hr/real", "discriminator/hr/fake", "discriminator/hr/self",
 }  # fmt: skip
+ANCHORED = PAPER | {"generator/ours/anchor"}
 DEGRADATION = {f"degradation/{name}" for name in ("image_adaptation/fake", "image_adaptation/real")}
-DEGRADATION |= {"degradation/anchor/low_frequency"}
-# Of eq. 4 to 9 what pays: image cycle and image adaptation.
-DEFAULT = {f"generator/image_cycle/{loss}" for loss in ("l1", "ssim")} | DEGRADATION
-DEFAULT |= {"discriminator/lr/real", "discriminator/lr/fake"}
-DETAIL = DEFAULT | {"detail/detail/adaptation", "detail/detail/l1"}
+DEGRADATION |= {"degradation/ours/anchor"}
+# Image cycle and image adaptation, of the form that the weights have.
+WINDOW = {f"generator/image_cycle/{loss}" for loss in ("l1", "ssim")} | DEGRADATION
+WINDOW |= {"discriminator/lr/real", "discriminator/lr/fake"}
+DETAIL = WINDOW | {"detail/detail/adaptation", "detail/detail/l1"}
 DETAIL |= {"discriminator/detail/real", "discriminator/detail/fake"}
-FEATURES = {f"generator/feature_adaptation/{side}" for side in ("target", "fake")}
-FEATURES |= {"degradation/feature_adaptation/fake", "discriminator/feature/source", "discriminator/feature/target"}
+FEATURES = {name for name in PAPER if "/feature" in name} - {"generator/feature_cycle/l1"}
+FEATURES |= {"generator/hr_consistency/l1", "generator/hr_consistency/ssim"}
 SUPERVISED = {"generator/image/l1", "generator/image/ssim"}
 ADVERSARIAL = SUPERVISED | {"generator/image/adversarial", "discriminator/hr/real", "discriminator/hr/fake"}
 IN_PLANE = {"scale": [2, 2, 1]}
@@ -62,29 +63,28 @@ NO_FEATURES = {f"players#discriminator#losses#feature/{side}": "$None" for side 
 NO_HR = {f"players#discriminator#losses#hr/{kind}": "$None" for kind in ("real", "fake", "self")}
 # Forms that no other test here trains.
 FORMS = {
-    "detail and drawn noise, 2x2x1": (["drawn_noise", "detail"], IN_PLANE, DETAIL),
-    "detail and feature adaptation": (["detail", "feature_adaptation"], {}, DETAIL | FEATURES),
-    "beyond the band": (["beyond_band"], {}, DEFAULT | {"generator/image_cycle/beyond"}),
-    "2x2x1": ([], IN_PLANE, DEFAULT),
-    "paper, image space only": (
-        ["paper"],
-        {"lambda_6": 0, **NO_FEATURES},
-        without(PAPER, "feature_adapt", "discriminator/feature"),
-    ),
-    "paper, feature space only": (["paper"], {"lambda_5": 0}, without(PAPER, "image_adapt")),
-    "paper, anchored": (["paper", "paper_anchored"], {}, PAPER | {"generator/anchor/low_frequency"}),
+    "detail and drawn noise, 2x2x1": (["window", "drawn_noise", "detail"], IN_PLANE, DETAIL),
+    "window and eq. 9": (["window", "feature_adaptation"], {}, WINDOW | FEATURES),
+    "window, beyond the band": (["window", "beyond_band"], {}, WINDOW | {"generator/image_cycle/beyond"}),
+    "window, 2x2x1": (["window"], IN_PLANE, WINDOW),
+    "2x2x1": ([], IN_PLANE, PAPER),
+    "image space only": ([], {"lambda_6": 0, **NO_FEATURES}, without(PAPER, "feature_adapt", "discriminator/feature")),
+    "feature space only": ([], {"lambda_5": 0}, without(PAPER, "image_adapt")),
+    "no HR adversary": ([], {"beta": 0, **NO_HR}, without(PAPER, "advers", "/hr/")),
+    "anchored": (["anchored"], {}, ANCHORED),
+    "beyond the band": (["beyond_band"], {}, PAPER | {"generator/image_cycle/beyond"}),
+    "window, supervised": (["window", "train_supervised"], {}, SUPERVISED),
     "paper, supervised": (["paper", "train_supervised"], {}, ADVERSARIAL),
-    "no HR adversary": (["paper"], {"beta": 0, **NO_HR}, without(PAPER, "advers", "/hr/")),
 }
 
 
 @pytest.mark.parametrize("form", FORMS)
 def test_forms(cohort, tmp_path, form):
-    """Every form of the paper's tables trains, with the terms that its equations have and no others."""
+    """Every form trains, with the terms that its equations have and no others."""
     overlays, override, expected = FORMS[form]
     run(["train", *overlays], tmp_path, dataset_dir=str(cohort), max_epochs=1, epoch_length=2, **override)
     assert terms(tmp_path) == expected
-    # The paper's decoder starts from nothing, the others from cubic interpolation.
+    # Without the residual the decoder starts from nothing, with it from cubic interpolation.
     assert runs.history(tmp_path)[-1]["validation/psnr"] > (10 if "paper" in overlays else 25)
     assert (tmp_path / "models" / "model.pt").is_file()
     learned = tmp_path / "out" / "degradation.json"
@@ -104,37 +104,52 @@ def test_parameter_counts():
         return sum(p.numel() for module in modules for p in module.parameters())
 
     for names, expected in (
+        (["train"], 2_457_002),
         (["train", "paper"], 2_457_002),
-        (["train"], 2_457_002 + 3 * 64),  # a vector of 64 numbers for each axis that may lie across a slab
+        (["train", "window"], 2_457_002 + 3 * 64),  # a vector of 64 numbers for each axis that may lie across a slab
         (["inference"], 672_081),  # of the shipped weights, which know no axes
-        (["train", "compact"], 672_081 + 3 * 48),
+        (["train", "window", "compact"], 672_081 + 3 * 48),
     ):
         assert count(content("network_def", *names)) == expected
-    assert content("turns", "train", **IN_PLANE) == 1
-    paper = content(None, "train", "paper")
+    assert content("turns", "train", "window", **IN_PLANE) == 1
+    paper = content(None, "train")
     network, lr_decoder = map(paper.get_parsed_content, ("network_def", "graph#networks#lr_decoder"))
     assert count(network, network.encoder, lr_decoder) == 4_764_561
 
 
-def test_rows_of_the_tables_are_comparable():
-    """In table I, and in the levers' rows of the paper's form, only what is compared differs."""
-    tables = json.loads((runs.ROOT / "bundles/udean/configs/tables.json").read_text())
+def test_the_paper_s_method_is_trained_without_an_override(cohort, tmp_path):
+    """Eq. 4 to 9 are in the history, and each of the four networks and three discriminators has learned."""
+    run(["train"], tmp_path, dataset_dir=str(cohort), max_epochs=1, epoch_length=3)
+    assert terms(tmp_path) == PAPER
+    state = torch.load(tmp_path / "models" / "training_state.pt", weights_only=True)
+    optimizers = [player["optimizer"]["state"].values() for player in state["players"].values()]
+    moments = [each["exp_avg"] for parameters in optimizers for each in parameters]
+    networks = content("graph#networks", "train", **UDEAN.network)
+    assert len(networks) == 7 and len(moments) == sum(len([*network.parameters()]) for network in networks.values())
+    assert sum(bool(moment.any()) for moment in moments) > 0.9 * len(moments)
 
-    def found(table, keys, part=""):
-        rows = [row for row in tables[table] if not part or part in row["overlays"]]
-        configs = [content(None, "train", *row["overlays"], **row.get("override", {})) for row in rows]
-        degradations = [config.get_parsed_content("scan_degradation") for config in configs]
-        assert all(isinstance(degradation, KSpaceTruncation) for degradation in degradations)
-        return [{key: config.get(key) for key in keys.split()} for config in configs]
 
-    keys = "scale slices features groups blocks reduction residual any_axis axes projections lr_patch batch_size "
-    keys += "learning_rate alpha beta widths data#misaligned"
-    for table, count in (("I", 5), ("I_unpaired", 4)):
-        first, *others = found(table, keys)
-        assert others == [first] * (count - 1)
-        assert bool(first["data#misaligned"]) == (table == "I") and first["residual"] is False
-    levers = found("levers", "widths", part="paper")
-    assert len(levers) > 5 and all(tuple(lever["widths"]) == (16, 32, 64, 64) for lever in levers)
+@pytest.mark.parametrize(
+    ("table", "count"), [("trial", 10), ("I", 5), ("I_unpaired", 4), ("III", 2), ("III, misaligned", 2)]
+)
+def test_rows_of_the_tables_are_comparable(table, count):
+    """Only what is compared differs; tests/tables compares the networks of other bundles with these."""
+    keys = "scale slices features groups blocks reduction residual projections lr_patch batch_size learning_rate alpha "
+    keys += "lambda_1 max_epochs epoch_length data#misaligned"
+    rows = json.loads((runs.ROOT / "bundles/udean/configs/tables.json").read_text())[table]
+    found = {}
+    for row in rows:
+        if "bundle" not in row:
+            config = content(None, "train", *row.get("overlays", ()), **row.get("override", {}))
+            assert isinstance(config.get_parsed_content("scan_degradation"), KSpaceTruncation)
+            found[row["name"]] = {key: config.get_parsed_content(key) for key in keys.split() if config.get(key)}
+            across_any = config.get_parsed_content("train#inferer#inferer#any_axis")
+            assert config.get("axes") == [2] or not across_any, f"{row['name']}: several directions"
+    bare = ["supervised, no residual", "the paper to the letter"] if table == "trial" else []
+    assert [name for name, values in found.items() if not values.pop("residual", False)] == bare
+    first, *others = found.values()
+    assert others == [first] * (count - 1) and "projections" not in first
+    assert ("data#misaligned" in first) == (table in ("I", "III, misaligned"))
 
 
 def test_refused(cohort, tmp_path):
@@ -144,22 +159,26 @@ def test_refused(cohort, tmp_path):
     data = str(runs.datalist(tmp_path / "data", **{**runs.listed(cohort, UDEAN), "target": [scan]}))
     sizes = ["lr_221.nii.gz: [2.0, 2.2, 1.2] mm", "[2.0, 2.2, 2.4] mm", "Set scale"]
     misaligned = ["dataset.json", "not of a misaligned cohort"]
+    before = "name window.json before it"
     for overlays, override, words in (
-        (["paper", "drawn_noise"], {}, ["paper.json", "noise"]),
-        (["paper"], {"noise_levels": "[0.5]"}, ["paper.json", "noise"]),
-        (["paper_anchored"], {}, ["paper_anchored.json adds to paper.json"]),
-        (["drawn_noise", "feature_adaptation"], {}, ["feature_adaptation.json compares"]),
-        (["train_supervised", "drawn_noise"], {}, ["train_supervised.json trains on the noise"]),
+        (["drawn_noise"], {}, ["drawn_noise.json", before]),
+        (["window", "train_supervised", "drawn_noise"], {}, ["drawn_noise.json", "train_supervised.json"]),
+        (["detail"], {}, ["detail.json", before]),
+        (["feature_adaptation"], {}, ["feature_adaptation.json", before]),
+        (["window", "anchored"], {}, ["anchored.json", "window.json has an anchor"]),
+        (["window", "detail", "feature_adaptation"], {}, ["'generator' and 'detail' both train", "hr_encoder"]),
         (["train_supervised"], {"data#misaligned": True}, misaligned),
         ([], {"data#misaligned": True}, misaligned),
-        ([], {"training_noise": "[]"}, ["training_noise", "'[]'", "a list"]),
-        ([], {"noise_levels": 0.02}, ["noise_levels", "0.02", "a list"]),
+        (["window"], {"training_noise": "[]"}, ["training_noise", "'[]'", "a list"]),
+        (["window"], {"noise_levels": 0.02}, ["noise_levels", "0.02", "a list"]),
         ([], {"features": 8, "reduction": 16}, ["reduction is 16", "at most the 8 features"]),
-        ([], {"any_axis": True, "fourier_encoded": ["true", "true", "false"]}, ["not encoded alike"]),
-        ([], {"anchor": -0.1}, ["anchor/low_frequency", "the weight is -0.1"]),
+        (["window"], {"any_axis": True, "fourier_encoded": ["true", "true", "false"]}, ["not encoded alike"]),
+        (["window"], {"ours#anchor": -0.1}, ["ours/anchor", "the weight is -0.1"]),
         ([], {"dataset_dir": data}, sizes),
     ):
         refused(["train", *overlays], tmp_path / "run", *words, **{"dataset_dir": str(cohort), **override})
+    done = runs.command("udean", ["train"], tmp_path / "run", dataset_dir=cohort, noise_levels="[0.02]")
+    assert done.returncode == 1 and "--noise_levels: the configs have no such key" in done.stderr
 
 
 def truncate(volume, factor):
@@ -191,23 +210,23 @@ def test_evaluate(cohort, trained, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("overlay", "method", "override", "expected"),
-    [("paper", "UDEAN", {}, PAPER), ("train_supervised", "supervised", {"beta": 0.01}, ADVERSARIAL)],
+    ("overlay", "expected"), [("paper", PAPER), ("anchored", ANCHORED), ("train_supervised", ADVERSARIAL)]
 )
-def test_evaluate_forms(cohort, tmp_path, overlay, method, override, expected):
+def test_evaluate_forms(cohort, tmp_path, overlay, expected):
     """Evaluate.json over another form: its network in the table, and feature maps where LR style is learned."""
-    names, out = ["train", overlay], tmp_path / "out"
-    data = {"dataset_dir": str(cohort), "lr_patch": 16}  # of which features are drawn, too
-    run(names, tmp_path, slice_axis="AP", **data, **SHORT, **IN_PLANE, **override)
+    names, out, adapted = ["train", overlay], tmp_path / "out", overlay != "train_supervised"
+    method = "UDEAN" if adapted else "supervised"
+    data = {"dataset_dir": str(cohort), "lr_patch": 16, "widths": [8] * 4}  # of which features are drawn, too
+    run(names, tmp_path, slice_axis="AP", **data, **SHORT, **IN_PLANE)
     assert terms(tmp_path) == expected
     assert runs.history(tmp_path)[-1]["validation/psnr"] > (10 if overlay == "paper" else 25)
-    names += ["evaluate", "evaluate_features"] if overlay == "paper" else ["evaluate"]
+    names += ["evaluate", "evaluate_features"] if adapted else ["evaluate"]
     run(names, tmp_path, **data)
     # What is evaluated is in plane across AP, as was trained: subject 5 has 41 voxels along LR, of which 40 are used.
     assert nib.load(out / "sub-5_t1w_sr.nii.gz").shape == (40, 36, 44)
     summary = json.loads((out / "table.json").read_text())["summary"]
     assert summary.keys() == {"cubic", method} and summary[method]["psnr"]["mean"] > 10
-    assert (out / "features.png").is_file() == (overlay == "paper")
+    assert (out / "features.png").is_file() == adapted
     if overlay == "paper":
         # A panel for the training with adaptation, and one for that without, where it is given.
         alone, before = imread(out / "tsne.png"), tmp_path / "before.pt"
@@ -230,7 +249,7 @@ def test_running_mean(cohort, tmp_path):
     options = {"dataset_dir": str(cohort), "epoch_length": 2, "momentum": 0.25, "save_minutes": 0}
     # A cosine would end sooner in the shorter run.
     options["cosine"] = {"_target_": "torch.optim.lr_scheduler.ConstantLR", "_mode_": "callable", "factor": 1.0}
-    names, whole, parts = ["train", "running_mean"], tmp_path / "whole", tmp_path / "parts"
+    names, whole, parts = ["train", "window", "running_mean"], tmp_path / "whole", tmp_path / "parts"
 
     def weights(folder):
         kept, state = (torch.load(folder / "models" / f, weights_only=True) for f in ("model.pt", "training_state.pt"))
@@ -240,7 +259,7 @@ def test_running_mean(cohort, tmp_path):
 
     seldom = {"max_epochs": 2, "val_interval": 2}
     run(names, whole, **seldom, **options)
-    assert terms(whole) == DEFAULT and (whole / "out" / "degradation.json").is_file()
+    assert terms(whole) == WINDOW and (whole / "out" / "degradation.json").is_file()
     kept, mean, now = weights(whole)
     assert mean and runs.same({key: kept[key] for key in mean}, mean)
     assert not any(torch.equal(now[key], value) for key, value in mean.items() if ".base." not in key)
@@ -250,11 +269,11 @@ def test_running_mean(cohort, tmp_path):
 
 
 def test_a_loss_row_is_dropped_by_a_word_of_the_command_line(cohort, tmp_path):
-    """The term is not trained, and all others are; feature_adaptation.json drops one as an overlay."""
+    """The term is not trained, and all others are."""
     row = {"players#generator#losses#image_cycle/ssim": "$None"}
     done = runs.command("udean", ["train"], tmp_path, dataset_dir=cohort, **SHORT, **row)
     assert done.returncode == 0, done.stderr
-    assert terms(tmp_path) == DEFAULT - {"generator/image_cycle/ssim"}
+    assert terms(tmp_path) == PAPER - {"generator/image_cycle/ssim"}
 
 
 def test_misaligned_and_registered(cohort, tmp_path):
@@ -264,14 +283,14 @@ def test_misaligned_and_registered(cohort, tmp_path):
     short = {"dataset_dir": str(runs.datalist(tmp_path / "data", misaligned=True, **entries)), **SHORT}
     for name in ("unsupervised", "again"):
         run(["train"], tmp_path / name, **short, **{"data#misaligned": True})
-    assert terms(tmp_path / "unsupervised") == DEFAULT
+    assert terms(tmp_path / "unsupervised") == PAPER
     assert runs.history(tmp_path / "again") == runs.history(tmp_path / "unsupervised")  # or no run could be resumed
     l1 = []
     for moved, registered in ((False, False), (True, True), (True, False)):
         folder = tmp_path / f"{moved}_{registered}"
         options = {"data#misaligned": moved, "data#registered": registered}
         run(["train", "train_supervised"], folder, **short, **options)
-        assert terms(folder) == SUPERVISED and runs.history(folder)[-1]["validation/psnr"] > 25
+        assert terms(folder) == ADVERSARIAL and runs.history(folder)[-1]["validation/psnr"] > 25
         l1.append(runs.history(folder)[0]["generator/image/l1"])
     assert l1[0] < l1[1] < l1[2]
 
@@ -286,16 +305,17 @@ def test_authentic_lr(cohort, tmp_path):
         entry["lr"] = runs.save(tmp_path / "lr" / entry["hr"].name.replace("t1w", "lr"), *lr, np.int16)
     entries["target"] = [{"lr": entry["lr"]} for entry in entries["target"]]
     short = {"dataset_dir": str(runs.datalist(tmp_path / "data", **entries)), **SHORT}
-    run(["train"], tmp_path, **short)
-    run(["train", "evaluate"], tmp_path, **short)
-    assert terms(tmp_path) == DEFAULT and runs.history(tmp_path)[-1]["validation/psnr"] > 20
+    run(["train", "window"], tmp_path, **short)
+    run(["train", "window", "evaluate"], tmp_path, **short)
+    assert terms(tmp_path) == WINDOW and runs.history(tmp_path)[-1]["validation/psnr"] > 20
     assert (tmp_path / "out" / "table.csv").is_file()
 
 
-def test_how_sure_results_are(cohort, trained, tmp_path):
+def test_how_sure_results_are(cohort, tmp_path):
     """Fitted on cases with known HR, kept in the weights, written beside a result: in its units and grid."""
-    overlay = shutil.copytree(trained / "models", tmp_path / "models") / "model.json"
-    run(["train", "evaluate", "evaluate_uncertainty"], tmp_path, dataset_dir=str(cohort))
+    overlay = tmp_path / "models" / "model.json"
+    run(["train", "window"], tmp_path, dataset_dir=str(cohort))
+    run(["train", "window", "evaluate", "evaluate_uncertainty"], tmp_path, dataset_dir=str(cohort))
     report = json.loads((tmp_path / "out" / "uncertainty.json").read_text())
     a, b = report["scale"]
     assert a >= 0 and b >= 0 and a + b > 0 and len(report["predicted"]) == len(report["rms_error"]) == 20
@@ -318,4 +338,5 @@ def test_how_sure_results_are(cohort, trained, tmp_path):
     said = json.loads((out / f"{name}_sd.json").read_text())
     assert "measured" in said["Description"]
     assert said["MeasuredKSpace"] == [n / m for n, m in zip(nib.load(scan).shape, sr.shape, strict=True)]
-    refused(["inference"], trained, "results", dataset_dir=str(out))  # a standard error is no scan
+    # A standard error is no scan.
+    refused(["inference"], tmp_path, "results", dataset_dir=str(out), output_dir=str(tmp_path / "again"))

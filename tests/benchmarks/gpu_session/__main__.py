@@ -46,7 +46,7 @@ def run(session: Session, output: Path, scratch: Path) -> None:
 
 
 def _evaluate(session: Session, method: str, overlay: Path, heads: Path, folder: Path) -> None:
-    files = [*(f"bundles/udean/configs/{name}.json" for name in ("train", "evaluate")), str(overlay)]
+    files = [*(f"bundles/udean/configs/{name}.json" for name in ("train", "window", "evaluate")), str(overlay)]
     options = {"config_file": files, "dataset_dir": heads, "output_dir": folder / method.replace(" ", "_")}
     words = [word for key, value in {**options, "method": method}.items() for word in (f"--{key}", str(value))]
     session.step(f"evaluation of {method}", "monai.bundle", "run", *words, until=EVALUATED)

@@ -88,7 +88,7 @@ def _head(folder: Path, number: int, draw: int, labels: Path | None) -> None:
 
 
 def train(dataset_dir: str, folder: str, output: str, seconds: float) -> None:
-    """Train UDEAN at the paper's size for so many seconds, with the smallest batch that fills the GPU; a profile too.
+    """Train the window form at the paper's size for so long, by the smallest batch that fills the GPU; a profile too.
 
     Args:
         dataset_dir: of the heads.
@@ -139,7 +139,7 @@ def _workflow(
     dataset_dir: Path, output_dir: Path, batch: int, epochs: int = 1, length: int | dict[str, object] = 1
 ) -> ConfigWorkflow:
     """The training of the weights that ship, but for the size of the network and of the batch."""
-    names = ["train", "weights", "drawn_noise", *([] if GPU else ["tiny"])]
+    names = ["train", "window", "weights", "drawn_noise", *([] if GPU else ["tiny"])]
     return initialized(
         runs.configs("udean", *names),
         "train",
