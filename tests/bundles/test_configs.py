@@ -71,8 +71,11 @@ OTHERS = {
     "ct_guided/multi_gpu_train": {"batch_size"},
     "downsampling_gan/multi_gpu_train": {"data#crops"},
     "guided_rdn/train": {"lambda", "margin"},
+    "udean/detail": {"+initialize#condition"},
     "udean/drawn_noise": {"+initialize#condition"},
+    "udean/feature_adaptation": {"+initialize#condition"},
     "udean/train_supervised": {"players#discriminator#_disabled_"},
+    "udean/window": {"+initialize#condition"},
 }
 
 

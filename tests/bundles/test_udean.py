@@ -130,7 +130,7 @@ def test_the_paper_s_method_is_trained_without_an_override(cohort, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("table", "count"), [("trial", 13), ("I", 5), ("I_unpaired", 4), ("III", 2), ("III, misaligned", 2)]
+    ("table", "count"), [("trial", 14), ("I", 5), ("I_unpaired", 4), ("III", 2), ("III, misaligned", 2)]
 )
 def test_rows_of_the_tables_are_comparable(table, count):
     """Only what is compared differs; tests/tables compares the networks of other bundles with these."""
@@ -165,6 +165,10 @@ def test_refused(cohort, tmp_path):
         (["window", "train_supervised", "drawn_noise"], {}, ["drawn_noise.json", "train_supervised.json"]),
         (["detail"], {}, ["detail.json", before]),
         (["feature_adaptation"], {}, ["feature_adaptation.json", before]),
+        (["feature_adaptation", "window"], {}, ["feature_adaptation.json", before]),
+        (["detail", "window"], {}, ["detail.json", before]),
+        (["train_supervised", "window"], {}, ["train_supervised.json", "name it after window.json"]),
+        (["window", "train_supervised"], {"training_noise": "[0.02]"}, ["train_supervised.json", "--training_noise"]),
         (["window", "anchored"], {}, ["anchored.json", "window.json has an anchor"]),
         (["window", "detail", "feature_adaptation"], {}, ["'generator' and 'detail' both train", "hr_encoder"]),
         (["train_supervised"], {"data#misaligned": True}, misaligned),

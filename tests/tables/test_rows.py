@@ -28,7 +28,9 @@ def test_every_row_is_there_raw_and_with_agreement(bundle, table):
         row, agreeing = rows[name], rows[name + ending]
         override = {**row["override"], "evaluate#evaluator#inferer": AGREEMENT}
         start = row["start"] and row["start"] + ending
-        assert agreeing == {**row, "name": name + ending, "override": override, "start": start}
+        told = {"knows": agreeing["knows"]}
+        assert agreeing == {**row, "name": name + ending, "override": override, "start": start, **told}
+        assert "degradation" in told["knows"]
         assert row["knows"] or row["weights"] != name or name == "zero filling"
 
 
