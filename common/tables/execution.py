@@ -46,14 +46,15 @@ def execute_all(runs: Sequence[Run], jobs: int, resume: bool) -> list[tuple[Run,
     running: dict[Future[str | None], Run] = {}
     with ThreadPoolExecutor(jobs) as pool, Programs(jobs) as programs:
         while waiting or running:
+            for run in list(waiting):
+                if run.awaits in failed:
+                    waiting.remove(run)
+                    failed[run.folder] = f"{titles[run.awaits]}, whose weights it takes, failed."
+                    print(f"{named[run.folder]}: failed: {failed[run.folder]}", flush=True)
             awaited = {run.folder for run in (*waiting, *running.values())}
             ready = [run for run in waiting if run.awaits not in awaited]
             for run in ready[: jobs - len(running)]:
                 waiting.remove(run)
-                if run.awaits in failed:
-                    failed[run.folder] = f"{titles[run.awaits]}, whose weights it takes, failed."
-                    print(f"{named[run.folder]}: failed: {failed[run.folder]}", flush=True)
-                    continue
                 print(f"{named[run.folder]}, in {run.folder}", flush=True)
                 pace.begins(run)
                 running[pool.submit(_execute, run, resume, programs)] = run

@@ -323,6 +323,20 @@ def test_seconds_of_a_training_whose_ablate_was_killed(run, out, commands):
     assert not (out / "a" / "training_begun.txt").exists()
 
 
+def test_a_row_whose_weights_failed_takes_no_turn(monkeypatch, tmp_path):
+    """Of two at a time, the third training begins while the second still runs."""
+    a, of_a, b, c = (Run(n, None, n, tmp_path / n, [], {}, tmp_path / n[0]) for n in ("a", "a2", "b", "c"))
+    began = threading.Event()
+
+    def executed(run, *_):
+        if run is c:
+            began.set()
+        return "why" if run is a or (run is b and not began.wait(10)) else None
+
+    monkeypatch.setattr(execution, "_execute", executed)
+    assert [run for run, _ in execution.execute_all([a, of_a, b, c], 2, resume=False)] == [a, of_a]
+
+
 def test_how_long_is_left(monkeypatch, tmp_path):
     """Of two at a time, from those that are done, less what has been done of those that run."""
     weights = dict(zip("abcdefg", "abcdaag", strict=True))
