@@ -48,8 +48,9 @@ def ablate(
     with agreement", "weights": "X", "override": {"evaluate#evaluator#inferer": {"_target_":
     "common.inferers.ConsistentInferer", "inferer": "@train#inferer", "degradation": "@degradation"}}}``. Where
     ``weights`` is null, the network is evaluated as it starts. A row whose ``start`` is the name of such a row, with
-    the same inferer, is marked *not trained* where their mean PSNR is within 0.05 dB of each other. ``knows`` says what
-    the row's training was told, for the column ``knew``; ``iterations`` is how long it was.
+    the same inferer, is marked *not trained* where their mean PSNR is within 0.05 dB of each other, and *below start*
+    where it is lower. ``knows`` says what the row's training was told, for the column ``knew``; ``iterations`` is how
+    long it was.
 
     Rows may be of several bundles: ``{"name": "SRCNN", "bundle": "bundles/srcnn"}``, with overlays of that bundle.
     Methods whose degradations differ then have different LR inputs, and are not compared on equal terms: the table has

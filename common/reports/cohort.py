@@ -58,12 +58,16 @@ def _metrics(rows: Sequence[Mapping]) -> dict[str, tuple[str, int]]:
 
 
 def trained(psnr: float, start: float) -> str:
-    """``not trained`` for a mean PSNR within 0.05 dB of that of the untrained start; else ``yes``.
+    """``not trained`` for a mean PSNR within 0.05 dB of that of the untrained start, ``below start`` for a lower one.
+
+    Else it is ``yes``.
 
     Args:
         psnr, start: in dB.
     """
-    return "yes" if abs(psnr - start) > _UNTRAINED else "not trained"
+    if abs(psnr - start) <= _UNTRAINED:
+        return "not trained"
+    return "yes" if psnr > start else "below start"
 
 
 def _values(rows: Sequence[Mapping], method: str, metric: str) -> np.ndarray:
@@ -171,7 +175,7 @@ def write_table(output_dir: str | os.PathLike, rows: Sequence[Mapping], against:
 
     text = aligned(lines)
     if "trained" in labels:
-        text += f"\nnot trained: the mean PSNR is within {_UNTRAINED} dB of that of the untrained start"
+        text += f"\nnot trained: mean PSNR within {_UNTRAINED} dB of that of the untrained start; below start: lower"
     if measured:
         said = ", ".join(f"{name} {value}" for name, value in measured.items())
         text += f"\nPSNR and SSIM with {said}: not comparable with tables that do not say so"

@@ -37,7 +37,8 @@ def write_overview(output_dir: str | os.PathLike, rows: Sequence[dict]) -> str:
 
     Returns:
         PSNR and SSIM in each table's column, as a gain over cubic interpolation of the method's own input, and whether
-        it is not trained, in the order of the tables; methods in the order of their first appearance.
+        it is not trained or below its start, in the order of the tables; methods in the order of their first
+        appearance.
     """
     with replacing(Path(output_dir) / "overview.csv") as path, path.open("w", newline="") as file:
         writer = csv.DictWriter(file, COLUMNS)
@@ -118,7 +119,7 @@ def _gain(row: dict | None) -> str:
     spread = f" +- {row['psnr_sd']:.2f}" if math.isfinite(row["psnr_sd"]) else ""
     # Adding 0 makes what rounds to -0 a plain 0.
     psnr, ssim = round(row["psnr"] - row["cubic_psnr"], 2) + 0.0, round(row["ssim"] - row["cubic_ssim"], 4) + 0.0
-    mark = ", not trained" if row["trained"] == "not trained" else ""
+    mark = f", {row['trained']}" if row["trained"] in ("not trained", "below start") else ""
     return f"{psnr:+.2f}{spread}, {ssim:+.4f}{mark}"
 
 

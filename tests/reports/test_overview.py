@@ -1,5 +1,8 @@
 import math
 
+import pytest
+
+from common.reports.cohort import trained
 from common.reports.overview import quality_against_time, write_overview
 
 ROW = {"table": "isotropic", "method": "cubic, with agreement", "cases": 1, "seeds": 1, "psnr": 29.999, "ssim": 0.89999}
@@ -20,6 +23,13 @@ def test_what_was_not_trained_and_what_each_knew(tmp_path):
     assert [line.split()[-1] for line in lines[:-1]] == ["knew", "-----", "-", "scans", "scans"]
     assert lines[4].split("  ")[0] == "lazy" and " 1200 " in lines[4] and "+0.00, +0.0000, not trained" in lines[4]
     assert "not trained" not in lines[3]
+
+
+@pytest.mark.parametrize(("psnr", "said"), [(30.06, "yes"), (30.04, "not trained"), (29.94, "below start")])
+def test_a_row_and_its_start(tmp_path, psnr, said):
+    assert trained(psnr, 30.0) == said
+    lines = write_overview(tmp_path, [{**ROW, "trained": said}]).splitlines()
+    assert lines[3].endswith("+0.0000     -" if said == "yes" else f"+0.0000, {said}     -")
 
 
 def test_a_point_a_method_and_task(tmp_path, figures):
