@@ -44,13 +44,12 @@ def ablate(
     null is None.
 
     A row with ``weights``, the name of an earlier row, is not trained: it is that row, with what that one has trained,
-    and this row's overlays and overrides laid over those. So a row is made to agree with the scan by ``{"name": "X,
-    with agreement", "weights": "X", "override": {"evaluate#evaluator#inferer": {"_target_":
-    "common.inferers.ConsistentInferer", "inferer": "@train#inferer", "degradation": "@degradation"}}}``. Where
-    ``weights`` is null, the network is evaluated as it starts. A row whose ``start`` is the name of such a row, with
-    the same inferer, is marked *not trained* where their mean PSNR is within 0.05 dB of each other, and *below start*
-    where it is lower. ``knows`` says what the row's training was told, for the column ``knew``; ``iterations`` is how
-    long it was.
+    and this row's overlays and overrides laid over those. ``"agreement": true`` makes results agree with their scans
+    (``common.inferers.ConsistentInferer``): ``{"name": "X, with agreement", "weights": "X", "agreement": true}``.
+    Where ``weights`` is null, the network is evaluated as it starts. A row whose ``start`` is the name of such a row is
+    marked *not trained* where their mean PSNR is within 0.05 dB of each other, and *below start* where it is lower; so
+    is each row that takes its weights. ``knows`` says what the row's training was told, for the column ``knew``;
+    ``iterations`` is how long it was.
 
     Rows may be of several bundles: ``{"name": "SRCNN", "bundle": "bundles/srcnn"}``, with overlays of that bundle.
     Methods whose degradations differ then have different LR inputs, and are not compared on equal terms: the table has

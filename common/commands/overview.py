@@ -26,7 +26,7 @@ def overview(tables: str | Sequence[str], output_dir: str) -> None:
 
     Raises:
         FileNotFoundError: when no ``ablate`` has written to a folder.
-        ValueError: when two folders end alike, or nothing is done.
+        ValueError: when two folders end alike, nothing is done, or PSNR and SSIM are not on one scale in all.
         RunsFailedError: at the end, when runs are not done.
     """
     folders = [

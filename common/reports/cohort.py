@@ -86,8 +86,12 @@ def _seeds(rows: Sequence[Mapping]) -> list[int]:
     return list(dict.fromkeys(row["seed"] for row in rows if row.get("seed") is not None))
 
 
-def _measured(rows: Sequence[Mapping]) -> dict[str, str]:
-    """How PSNR and SSIM are taken in all rows, where it is not by default."""
+def measured_as(rows: Sequence[Mapping]) -> dict[str, str]:
+    """How PSNR and SSIM are taken in all rows, where it is not by default.
+
+    Raises:
+        ValueError: when rows differ in it.
+    """
     found = {name: list(dict.fromkeys(row.get(name, values[0]) for row in rows)) for name, values in MEASURED.items()}
     for name, values in found.items():
         if len(values) > 1:
@@ -137,7 +141,7 @@ def write_table(output_dir: str | os.PathLike, rows: Sequence[Mapping], against:
     metrics = _metrics(rows)
     if not rows:
         raise ValueError("write_table needs at least one row.")
-    measured = _measured(rows)
+    measured = measured_as(rows)
     keys = ["case", "method", *measured, *(["seed"] if _seeds(rows) else [])]
     labels = [label for label in LABELS if any(row.get(label) is not None for row in rows)]
     columns = [*keys, *metrics]
@@ -257,8 +261,8 @@ def merge_tables(
             by the name that the method has in the joint table. A value that is null there is NaN here. Of several
             trainings of a method, the folders of each by its seed; then all entries have the same seeds.
         against: as for :func:`write_table`.
-        about: of entries ``iterations`` and ``knew``, as for :func:`write_table`, and ``start``, the entry that is its
-            untrained start: by their mean PSNR it is said whether it trained anything.
+        about: of entries ``iterations`` and ``knew``, as for :func:`write_table`, and ``weights`` and ``start``, the
+            entry that trained them and its untrained start: by their mean PSNR it is said whether it trained anything.
 
     Returns:
         The table of mean +- sd by method, to print, over the cases or, with seeds, over these; and which methods it
@@ -286,7 +290,7 @@ def merge_tables(
             rows += [{**row, "method": name, "input": given.get(row["case"])} for row in own]
     rows = [{**{score: math.nan for score in OPTIONAL if any(score in r for r in rows)}, **row} for row in rows]
     for name, known in (about or {}).items():
-        means = [np.mean(_values(rows, method, "psnr")) for method in (name, known["start"]) if method in runs]
+        means = [np.mean(_values(rows, method, "psnr")) for method in (known["weights"], known["start"]) if method in runs]
         learned = trained(*means) if len(means) == 2 else None
         labels = {"iterations": known["iterations"], "trained": learned, "knew": known["knew"]}
         rows = [{**row, **labels} if row["method"] == name else row for row in rows]

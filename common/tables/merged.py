@@ -20,7 +20,7 @@ def described(output_dir: str | os.PathLike, runs: Sequence[Run]) -> dict[str, l
     """The content of ``rows.json``: by row its runs.
 
     Each with its seed, its folder and that of what is evaluated, both seen from ``output_dir``, its command, a digest
-    of the datalist, its untrained start, and what its training was told.
+    of the datalist, the row that trained its weights and the untrained start of that, and what its training was told.
     """
     rows: dict[str, list[dict]] = {}
     listed = Path(str(runs[0].override["dataset_dir"])) / FILE
@@ -38,6 +38,7 @@ def described(output_dir: str | os.PathLike, runs: Sequence[Run]) -> dict[str, l
                 "trained": trained,
                 "command": command,
                 "datalist": digest,
+                "weights": run.weights,
                 "start": run.start,
                 "knows": run.knows,
             }
@@ -173,7 +174,8 @@ def about(output_dir: str | os.PathLike, runs: Sequence[Mapping]) -> dict:
 
     Returns:
         ``iterations`` of one training of the weights, all stages and what was pooled together, None where nothing is
-        trained before a case is seen; ``knew``; and ``start``.
+        trained before a case is seen; ``knew``; and ``weights`` and ``start``, the rows whose difference is what
+        training has changed.
     """
     folders = [folder for run in runs if (folder := weights_of(output_dir, run))]
     histories = [path.read_text().splitlines() for folder in folders for path in folder.glob("history*.jsonl")]
@@ -182,6 +184,7 @@ def about(output_dir: str | os.PathLike, runs: Sequence[Mapping]) -> dict:
     return {
         "iterations": sum(lengths) // seeds if lengths else None,
         "knew": runs[0].get("knows"),
+        "weights": runs[0].get("weights"),
         "start": runs[0].get("start"),
     }
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..reports import trained
+from ..reports import measured_as, trained
 from .execution import TRAINING_SECONDS, has_learned
 from .merged import about, not_done, rows_in, weights_of
 
@@ -25,8 +25,9 @@ def overview_of(folders: Sequence[Path]) -> tuple[list[dict], list[str]]:
 
     Raises:
         FileNotFoundError: when a folder has no ``rows.json``.
+        ValueError: when PSNR and SSIM are not on one scale in all tables.
     """
-    rows, missing = [], []
+    rows, missing, cases = [], [], []
     for folder in folders:
         runs_by_row = rows_in(folder)
         if not runs_by_row:
@@ -36,18 +37,25 @@ def overview_of(folders: Sequence[Path]) -> tuple[list[dict], list[str]]:
             left = not_done(folder, runs)
             missing += left
             if not left:
+                cases += [case for run in runs for case in _cases(folder, run)]
                 own[name] = {"table": folder.name, "method": name, **_row(folder, runs)}
         for row in own.values():
-            start = own.get(row.pop("start"))
-            rows.append({**row, "trained": start and trained(row["psnr"], start["psnr"])})
+            after, start = (own.get(row[key]) for key in ("weights", "start"))
+            learned = trained(after["psnr"], start["psnr"]) if after and start else None
+            rows.append({**{k: v for k, v in row.items() if k not in ("weights", "start")}, "trained": learned})
+    measured_as(cases)
     return rows, missing
+
+
+def _cases(folder: Path, run: dict) -> list[dict]:
+    return json.loads((folder / run["folder"] / "table.json").read_text())["cases"]
 
 
 def _row(folder: Path, runs: Sequence[dict]) -> dict:
     by_seed: dict[int | None, list[dict]] = {}
     cubic, costs, training = [], [], []
     for run in runs:
-        for case in json.loads((folder / run["folder"] / "table.json").read_text())["cases"]:
+        for case in _cases(folder, run):
             if case["method"] == "cubic":
                 cubic.append(case)
             elif case["method"] != "bicubic":

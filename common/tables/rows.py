@@ -17,10 +17,19 @@ _KEYS = {
     "override": dict,
     "pool": list,
     "weights": str | None,
+    "agreement": bool,
     "start": str,
     "knows": str,
 }
-_JSON = {str: "string", list: "array", dict: "object", str | None: "string or null"}
+_JSON = {str: "string", list: "array", dict: "object", bool: "boolean", str | None: "string or null"}
+# What makes a row's results agree with their scans.
+_AGREEMENT = {
+    "evaluate#evaluator#inferer": {
+        "_target_": "common.inferers.ConsistentInferer",
+        "inferer": "@train#inferer",
+        "degradation": "@degradation",
+    }
+}
 
 
 def rows_of(bundle: str | None, table: str) -> list[dict]:
@@ -32,8 +41,8 @@ def rows_of(bundle: str | None, table: str) -> list[dict]:
 
     Returns:
         For each row ``name``, ``bundle``, ``overlays``, ``override``, ``pool``; ``weights``, the name of the row that
-        trains them, its own where it does, or None for none; ``start``, the name of its untrained start, and ``knows``,
-        or None. What takes another row's weights has all that this one has, under what is its own.
+        trains them, its own where it does, or None for none; ``start``, the name of the untrained start of that row,
+        and ``knows``, or None. What takes another row's weights has all that this one has, under what is its own.
 
     Raises:
         FileNotFoundError: when the file, a bundle or an overlay is not there.
@@ -88,6 +97,9 @@ def rows_of(bundle: str | None, table: str) -> list[dict]:
         where = f"{where} ('{name}')"
         if "pool" in row and not (row["pool"] and all(isinstance(entry, dict) for entry in row["pool"])):
             raise ValueError(f"{where}: 'pool' is {row['pool']!r}, expected objects of keys, at least one.")
+        row = dict(row)
+        if row.pop("agreement", False):
+            row["override"] = {**_AGREEMENT, **row.get("override", {})}
         if row.get("weights") is not None:
             row = _evaluated_again(row, rows, where)
         if "bundle" in row:
@@ -124,14 +136,13 @@ def _evaluated_again(row: dict, rows: Mapping[str, dict], where: str) -> dict:
             f"{', '.join(rows) or 'there is none'}."
         )
     other = rows[row["weights"]]
-    for key in ("bundle", "pool"):
+    for key in ("bundle", "pool", "start"):
         if row.get(key, other[key]) != other[key]:
             raise ValueError(
                 f"{where}: '{key}' differs from that of '{row['weights']}', whose weights it takes; leave it out."
             )
     return {
         **other,
-        "start": None,  # the other's has its inferer
         **row,
         "weights": other["weights"],
         "overlays": list(dict.fromkeys([*other["overlays"], *row.get("overlays", [])])),

@@ -27,7 +27,8 @@ class Run:
         override: keys of the configs that are set.
         trained: folder of the run whose weights are evaluated: its own, another row's, one of another table, or None
             where the network is evaluated as it starts.
-        start: name of the row's untrained start, or None.
+        weights: name of the row that trained them, or None.
+        start: name of that row's untrained start, or None.
         knows: what its training was told, or None.
     """
 
@@ -38,6 +39,7 @@ class Run:
     configs: list[str]
     override: Mapping[str, object]
     trained: Path | None
+    weights: str | None = None
     start: str | None = None
     knows: str | None = None
 
@@ -104,10 +106,9 @@ def runs_of(
                 if row["pool"]:
                     title, inner = f"{title}, {number} of {len(pool)}", inner / str(number)
                 keys = {**keys, **own_override}
-                weights = None if source is None else source / inner
-                runs.append(
-                    Run(row["name"], seed, title, own / inner, configs, keys, weights, row["start"], row["knows"])
-                )
+                known = {key: row[key] for key in ("weights", "start", "knows")}
+                trained_in = None if source is None else source / inner
+                runs.append(Run(row["name"], seed, title, own / inner, configs, keys, trained_in, **known))
     # What has been interrupted has as many seeds of each row.
     return sorted(runs, key=lambda run: run.seed or 0)
 

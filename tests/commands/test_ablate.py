@@ -186,12 +186,12 @@ def test_what_another_table_has_trained(run, commands, tmp_path):
 
 
 def test_untrained_starts_and_what_was_known(run, out, commands, capsys):
-    """A start has no checkpoint; what takes weights is that row but for what is its own, and knows what that knew."""
+    """A start has no checkpoint; what takes weights is that row but for what is its own, and is as trained as that."""
     rows = [
         {"name": "start", "weights": None, "override": {"gain": 0.5, "note": "x"}},
         {"name": "start, agreeing", "weights": "start", "override": {"gain": 1.5}},
         {**A, "start": "start", "knows": "the kernel", "overlays": ["better"], "override": {"gain": 0.54, "note": "x"}},
-        {"name": "a, agreeing", "weights": "a", "start": "start, agreeing", "override": {"gain": 1.56}},
+        {"name": "a, agreeing", "weights": "a", "override": {"gain": 1.56}},
         {"name": "a, again", "weights": "a, agreeing"},
     ]
     run(rows, seeds=2)
@@ -212,17 +212,23 @@ def test_untrained_starts_and_what_was_known(run, out, commands, capsys):
     again = out.with_name("again")
     overview(str(out), str(again))
     labels = {"start": ("", "", ""), "start, agreeing": ("", "", ""), "a": ("9", "not trained", "the kernel")}
-    labels |= {"a, agreeing": ("9", "yes", "the kernel"), "a, again": ("9", "", "the kernel")}
+    labels |= dict.fromkeys(("a, agreeing", "a, again"), ("9", "not trained", "the kernel"))
     for path, more in ((out / "table.csv", {"cubic": ("", "", "")}), (again / "overview.csv", {})):
         with path.open() as file:
             found = {r["method"]: (r["iterations"], r["trained"], r["knew"]) for r in csv.DictReader(file)}
         assert found == labels | more
     last = json.loads((out / "table.json").read_text())["cases"][-1]
-    assert last.items() >= {"iterations": 9, "trained": None, "knew": "the kernel", "seed": 1}.items()
+    assert last.items() >= {"iterations": 9, "trained": "not trained", "knew": "the kernel", "seed": 1}.items()
     # On other data, a start is evaluated as it is here.
     commands.clear()
     run(to=again, seeds=2, trained=str(out))
     assert len(commands) == 2 * 5 and (again / "table.csv").read_text() == (out / "table.csv").read_text()
+    # Tables of two scales do not go side by side.
+    of_run = again / "a" / "seed_0" / "table.json"
+    found = json.loads(of_run.read_text())
+    of_run.write_text(json.dumps({**found, "cases": [{**case, "data_range": "maximum"} for case in found["cases"]]}))
+    both = f"{out},{again}"
+    refused(partial(overview, both, str(out.with_name("mixed"))), ValueError, "one scale", "data_range", "maximum")
 
 
 def test_seeds(run, out, commands, capsys):
