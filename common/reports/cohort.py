@@ -290,7 +290,8 @@ def merge_tables(
             rows += [{**row, "method": name, "input": given.get(row["case"])} for row in own]
     rows = [{**{score: math.nan for score in OPTIONAL if any(score in r for r in rows)}, **row} for row in rows]
     for name, known in (about or {}).items():
-        means = [np.mean(_values(rows, method, "psnr")) for method in (known["weights"], known["start"]) if method in runs]
+        compared = [method for method in (known["weights"], known["start"]) if method in runs]
+        means = [np.mean(_values(rows, method, "psnr")) for method in compared]
         learned = trained(*means) if len(means) == 2 else None
         labels = {"iterations": known["iterations"], "trained": learned, "knew": known["knew"]}
         rows = [{**row, **labels} if row["method"] == name else row for row in rows]

@@ -48,3 +48,10 @@ def test_slab_networks_are_of_one_size(bundle, table, size):
             values = [config.get_parsed_content(key) for key in SIZES]
             found[row["name"]] = json.dumps([*values, config.get("axes") or [2], config.get("projections") or 0])
     assert len(found) > 5 and len(set(found.values())) == 1, found
+
+
+def test_slabs_lie_across_one_direction_unless_a_row_says_so():
+    """As those of the rivals do; by default the window form learns from slabs across all three."""
+    for row in rows_of("bundles/udean", "isotropic"):
+        if "window" in row["overlays"]:
+            assert (row["override"].get("any_axis") is False) != ("three directions" in row["name"])
