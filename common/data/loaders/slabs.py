@@ -10,6 +10,7 @@ import torch
 import torch.distributed as dist
 from torch.nn import functional as F
 
+from ...io.naming import case_name
 from ...physics.noise import noise_in_air
 from ...values import check_whole, is_true
 from .batches import stacked
@@ -87,7 +88,7 @@ def check_fit(
         shape = tuple(item[key].shape[1:])
         if any(n < (max(size) if turned else k) for n, k in zip(shape, size, strict=True)):
             raise ValueError(
-                f"group '{group}', {entry.get(key, entry)}: the {key} volume has {shape} voxels, fewer than the patch "
+                f"group '{group}', {case_name(entry)}: the {key} volume has {shape} voxels, fewer than the patch "
                 f"{tuple(size)}; use a smaller {option}, or leave the volume out."
             )
 
