@@ -25,7 +25,8 @@ CONFIG = {
 }
 CONFIG |= {"dataset_dir": "data", "max_epochs": 3, "learning_rate": 0.1, "scale": [2, 2, 2]}
 CONFIG |= {"amp": False, "seed": 0, "range": {"noise": [0, 1]}, "empty": None, "name": "a"}
-CONFIG["used"] = [f"@{key}" for key in ("dataset_dir", "scale", "amp", "seed", "empty", "name", "axes", "batch", "patch")]
+USED = ("dataset_dir", "scale", "amp", "seed", "empty", "name", "axes", "batch", "patch")
+CONFIG["used"] = [f"@{key}" for key in USED]
 
 
 @pytest.fixture(autouse=True)
