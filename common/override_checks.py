@@ -37,8 +37,6 @@ _READ_BY_MONAI = {"imports", "initialize", "run", "finalize"}
 _LOOKED_UP = _READ_BY_MONAI | {
     known["id"].split("::")[0] for known in (TrainProperties | InferProperties).values() if "id" in known
 }
-# Values that train.json has for evaluate.json.
-_OF_EVALUATION = {"method", "checkpoint", "digest"}
 _OF_COMPONENTS = {"_target_", "_mode_", "_disabled_", "_requires_", "_desc_"}
 _MOST = 4  # keys that a message proposes
 
@@ -234,8 +232,6 @@ class _Config:
         """
         place, before, left = _reached(key, self.content)
         path = "#".join(before)
-        if not left and self._is_idle(key, place):
-            return f"{key}: nothing in these configs reads it."
         if not left or (not left_out and self._reads(place, before, left)):
             return None
         if isinstance(place, str) and re.fullmatch(r"[@%][\w:#]+", place):
@@ -266,11 +262,6 @@ class _Config:
             return "; the same command with --resume True goes on from the last state that was saved"
         places = [path for path, component in self._components() if "skip_existing" in _arguments(component)]
         return f"; the same command with --{places[0]}#skip_existing True goes on with what is left" if places else ""
-
-    def _is_idle(self, key: str, value: Any) -> bool:
-        """Whether a key at the top has a value that nothing uses, as an overlay may have left it."""
-        of_others = key in self.read | _OF_EVALUATION or key.startswith("_") or isinstance(value, (dict, list))
-        return len(_parts(key)) == 1 and not of_others and not self.is_referred_to((key,))
 
     def _reads(self, place: Any, before: list[str], left: list[str]) -> bool:
         """Whether anything reads a key that is not there yet."""

@@ -25,8 +25,6 @@ CONFIG = {
 }
 CONFIG |= {"dataset_dir": "data", "max_epochs": 3, "learning_rate": 0.1, "scale": [2, 2, 2]}
 CONFIG |= {"amp": False, "seed": 0, "range": {"noise": [0, 1]}, "empty": None, "name": "a"}
-USED = ("dataset_dir", "scale", "amp", "seed", "empty", "name", "axes", "batch", "patch")
-CONFIG["used"] = [f"@{key}" for key in USED]
 
 
 @pytest.fixture(autouse=True)
@@ -83,17 +81,6 @@ def test_every_misspelt_key_and_every_value_of_another_kind_is_refused(files):
         ("--traceback maybe", "--traceback is 'maybe', expected True or False"),
     ):
         assert "dataset_dir" not in refused(partial(run, files[0], *line.split()), ValueError, *words), line
-
-
-def test_what_no_value_refers_to_any_more_is_refused(files, tmp_path):
-    """As a weight of a loss row that an overlay leaves out."""
-    refused(partial(run, files[0], "--max_epochs", "5", "--weight", "2"), ValueError, "--weight", "no such key")
-    with_weight = tmp_path / "weight.json"
-    with_weight.write_text(json.dumps({**CONFIG, "weight": 1.0, "method": "A"}))
-    said = refused(partial(run, str(with_weight), "--weight", "2", "--method", "B"), ValueError, "--weight", "reads it")
-    assert "method" not in said  # which is for evaluate.json
-    with_weight.write_text(json.dumps({**CONFIG, "weight": 1.0, "losses": ["@weight"]}))
-    run(str(with_weight), "--weight", "2")
 
 
 def test_keys_of_every_file_of_a_list_are_known_however_it_is_written(files):
@@ -195,7 +182,6 @@ def test_a_gpu_that_is_not_there_a_wrong_switch_and_what_is_no_whole_number_are_
 
 COMPONENTS = {
     "seed": 0,
-    "used": ["@seed"],
     "values": {"rate": 0.1},
     "residual": False,
     "guided": False,
