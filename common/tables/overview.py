@@ -37,8 +37,9 @@ def overview_of(folders: Sequence[Path]) -> tuple[list[dict], list[str]]:
             left = not_done(folder, runs)
             missing += left
             if not left:
-                cases += [case for run in runs for case in _cases(folder, run)]
-                own[name] = {"table": folder.name, "method": name, **_row(folder, runs)}
+                read = [json.loads((folder / run["folder"] / "table.json").read_text())["cases"] for run in runs]
+                cases += [case for of_run in read for case in of_run]
+                own[name] = {"table": folder.name, "method": name, **_row(folder, runs, read)}
         for row in own.values():
             after, start = (own.get(row[key]) for key in ("weights", "start"))
             learned = trained(after["psnr"], start["psnr"]) if after and start else None
@@ -47,15 +48,11 @@ def overview_of(folders: Sequence[Path]) -> tuple[list[dict], list[str]]:
     return rows, missing
 
 
-def _cases(folder: Path, run: dict) -> list[dict]:
-    return json.loads((folder / run["folder"] / "table.json").read_text())["cases"]
-
-
-def _row(folder: Path, runs: Sequence[dict]) -> dict:
+def _row(folder: Path, runs: Sequence[dict], read: Sequence[Sequence[dict]]) -> dict:
     by_seed: dict[int | None, list[dict]] = {}
     cubic, costs, training = [], [], []
-    for run in runs:
-        for case in _cases(folder, run):
+    for run, of_run in zip(runs, read, strict=True):
+        for case in of_run:
             if case["method"] == "cubic":
                 cubic.append(case)
             elif case["method"] != "bicubic":

@@ -602,6 +602,7 @@ def test_what_is_refused_before_anything_runs(run, out, commands, tmp_path):
         ([{**A, "weights": "b"}, B], {}, ValueError, ["row 1 ('a')", "'weights' is 'b'", "none"]),
         ([{**A, "weights": 1}], {}, ValueError, ["row 1", "'weights' is 1", "string or null"]),
         ([A, {**B, "weights": "a", "pool": FOLDS}], {}, ValueError, ["row 2 ('b')", "'pool'", "'a'", "leave it out"]),
+        ([A, {**B, "weights": "a", "start": "s"}], {}, ValueError, ["row 2 ('b')", "'start'", "'a'", "leave it out"]),
         ([A, {**B, "start": "a"}], {}, ValueError, ["row 2 ('b')", "'start' is 'a'", "weights are null", "none"]),
         ([{**A, "bundle": "none"}], {}, FileNotFoundError, ["row 1 ('a')", "'bundle'", "none/configs/train.json"]),
         ([], {}, ValueError, ["at least one row"]),
