@@ -1,0 +1,32 @@
+"""Several thick stacks of one head into one volume: where each lies, what each knows, and what all agree with."""
+
+from .agreement import agree
+from .brightness import Brightness
+from .combination import in_k_space
+from .guide import GuidingEdges
+from .likeness import likeness
+from .motion import Motion, found_motion, found_slice_motions, rigid
+from .operator import StackOperator
+from .resampling import Resampling, cubes_over, sampled, spline_coefficients
+from .thickness import found_thickness
+from .thin import ThinSliceNetworks, thin_slice_network
+
+__all__ = [
+    "Brightness",
+    "GuidingEdges",
+    "Motion",
+    "Resampling",
+    "StackOperator",
+    "ThinSliceNetworks",
+    "agree",
+    "cubes_over",
+    "found_motion",
+    "found_slice_motions",
+    "found_thickness",
+    "in_k_space",
+    "likeness",
+    "rigid",
+    "sampled",
+    "spline_coefficients",
+    "thin_slice_network",
+]

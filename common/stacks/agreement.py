@@ -1,0 +1,83 @@
+"""One volume that agrees with all stacks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+
+from ..runtime.progress import part, report
+from .guide import GuidingEdges
+from .operator import StackOperator
+
+_CONVERGED = 1e-10  # of the power of the first residual
+_ROUNDS = 3  # with a guide, whose term is not quadratic
+_LIKELY = 0.0125  # slope that the guide does not show, in the volume's range
+
+
+def agree(
+    volume: torch.Tensor,
+    stacks: Sequence[torch.Tensor],
+    operators: Sequence[StackOperator],
+    variances: Sequence[float],
+    error: float = 0.03,
+    iterations: int = 5,
+    guide: torch.Tensor | None = None,
+) -> torch.Tensor:
+    r"""Correct a volume until it shows all stacks at once, as far as their noise allows.
+
+    By conjugate gradients from the volume :math:`x_0` on,
+
+    .. math:: \min_x \sum_k \frac{\lVert y_k - A_k x \rVert^2}{\sigma_k^2} + \frac{\lVert x - x_0 \rVert^2}{\tau^2}
+        + \frac{2 R(x)}{0.0125}
+
+    The last term is that of :class:`~common.stacks.guide.GuidingEdges`, where there is a guide; then three times, each
+    time with another quadratic form in its place.
+
+    Args:
+        volume: :math:`x_0`, ``(X, Y, Z)``.
+        stacks: :math:`y_k`, as bright as the volume.
+        operators: :math:`A_k`, one for each.
+        variances: :math:`\sigma_k^2`, of what each stack may be off.
+        error: :math:`\tau`, by how much the volume may be off, standard deviation.
+        iterations: of the conjugate gradients, each time.
+        guide: on the grid of the volume, about in [0, 1].
+
+    Returns:
+        The corrected volume.
+    """
+    edges = None if guide is None else GuidingEdges(guide)
+    least, start, rounds = min(variances), volume, 1 if guide is None else _ROUNDS
+    weights, trust = [least / variance for variance in variances], least / error**2
+    terms = list(zip(stacks, operators, weights, strict=True))
+    right = sum(weight * a.adjoint(y) for y, a, weight in terms) + trust * start
+    for i in range(rounds):
+        form = None if edges is None else edges.around(volume)
+
+        def image(x: torch.Tensor, form: Callable | None = form) -> torch.Tensor:
+            shown = sum(weight * a.adjoint(a(x)) for _, a, weight in terms) + trust * x
+            return shown if form is None else shown + 2 * least / _LIKELY * form(x)
+
+        with part(i, rounds):
+            volume = _conjugate_gradients(image, right, volume, iterations)
+    return volume
+
+
+def _conjugate_gradients(
+    image: Callable[[torch.Tensor], torch.Tensor], right: torch.Tensor, start: torch.Tensor, iterations: int
+) -> torch.Tensor:
+    """What a symmetric linear function takes to ``right``, nearly, from a start on."""
+    volume, residual = start.clone(), right - image(start)
+    direction, power = residual.clone(), residual.square().sum()
+    enough = _CONVERGED * power
+    for i in range(iterations):
+        if power <= enough:
+            break
+        shown = image(direction)
+        length = power / (direction * shown).sum()
+        volume.add_(length * direction)
+        residual = residual - length * shown
+        before, power = power, residual.square().sum()
+        direction = residual + power / before * direction
+        report((i + 1) / iterations)
+    return volume

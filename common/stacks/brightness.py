@@ -1,0 +1,67 @@
+"""How much brighter one stack is than another, where: coils and receivers differ between acquisitions."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from scipy.ndimage import gaussian_filter
+
+_BLUR = 6.0  # mm, standard deviation
+_TISSUE = 0.3  # of the brightest, above which blurred voxels are compared
+_VOXELS = 40_000
+_STEPS = 10
+_OUTLYING = 2.0  # standard deviations of a logarithm, from which on a voxel counts less
+_POWERS = [powers for powers in itertools.product(range(3), repeat=3) if sum(powers) <= 2]
+
+
+class Brightness:
+    r"""A stack's brightness over what a volume shows of it: the exponential of a polynomial of degree 2.
+
+    .. math:: g(u) = \exp \sum_{|p| \le 2} c_p\, u_0^{p_0} u_1^{p_1} u_2^{p_2}
+
+    The coordinates :math:`u` run from -1 to 1 from edge to edge of the field of view.
+    Both are blurred before they are compared, as the volume may be wrong in its detail. The coefficients are those of
+    least squares over voxels of tissue; those that are far off count less.
+
+    Args:
+        stack: ``(X, Y, Z)``.
+        shown: the same voxels as the volume shows them.
+        seen: which of them the volume shows, 1 or 0.
+        spacing: of the voxels in mm.
+
+    Attributes:
+        mean: the factor on the mean of the logarithms of the voxels that were compared.
+    """
+
+    def __init__(self, stack: torch.Tensor, shown: torch.Tensor, seen: torch.Tensor, spacing: Sequence[float]) -> None:
+        sigmas = [_BLUR / mm for mm in spacing]
+        y, s = (gaussian_filter((v * seen).double().cpu().numpy(), sigmas) for v in (stack, shown))
+        tissue = (s > _TISSUE * s.max()) & (y > _TISSUE * y.max())
+        chosen = np.argwhere(tissue)
+        chosen = chosen[np.random.default_rng(0).permutation(len(chosen))[:_VOXELS]]
+        axes = [_coordinates(n)[index] for n, index in zip(stack.shape, chosen.T, strict=True)]
+        columns = np.stack([math.prod(u**p for u, p in zip(axes, powers, strict=True)) for powers in _POWERS], axis=1)
+        dark, bright = (v[tuple(chosen.T)] for v in (y, s))
+        logs = np.log(dark / bright)
+        counts = bright
+        for _ in range(_STEPS):
+            self.coefficients = np.linalg.lstsq(columns * counts[:, None], logs * counts, rcond=None)[0]
+            missed = np.abs(logs - columns @ self.coefficients)
+            counts = bright / np.sqrt(1 + (missed / (_OUTLYING * 1.4826 * np.median(missed) + 1e-12)) ** 2)
+        self.mean = float(np.exp((columns @ self.coefficients).mean()))
+
+    def over(self, size: Sequence[int], device: torch.device | str = "cpu") -> torch.Tensor:
+        """The field, as a volume of this many voxels over the same field of view."""
+        axes = [torch.from_numpy(_coordinates(n)).float().to(device) for n in size]
+        x, y, z = axes[0][:, None, None], axes[1][:, None], axes[2]
+        terms = zip(self.coefficients.tolist(), _POWERS, strict=True)
+        return sum(c * x**i * y**j * z**k for c, (i, j, k) in terms).exp()
+
+
+def _coordinates(n: int) -> np.ndarray:
+    """Of the centres of n voxels from -1 to 1."""
+    return (2 * np.arange(n) + 1) / n - 1

@@ -1,0 +1,62 @@
+"""Several volumes of one head into one, each where it knows more."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+_LEAST = 0.001  # error of what slices let through whole, over the power of the head
+_FAINTEST = 1e-12  # power of a shell, of that of the brightest, lest all weights be 0
+_SHELLS = 100  # of frequencies a voxel, in which the head's power is averaged
+
+
+def in_k_space(
+    volumes: Sequence[torch.Tensor],
+    inside: Sequence[torch.Tensor],
+    across: Sequence[np.ndarray],
+    sigmas: Sequence[float],
+    noise: Sequence[float],
+) -> torch.Tensor:
+    r"""The mean of thin volumes that were made of thick slices, weighted in k-space by how little each is wrong.
+
+    .. math:: w_k(f) = 1 \Big/ \Big( (1 - H_k(f))^2 + \frac{\nu_k^2}{P(|f|)} + 0.001 \Big), \qquad
+        H_k(f) = e^{-2 (\pi \sigma_k\, n_k \cdot f)^2}
+
+    A network has guessed what its slices did not let through, 1 - H; noise has the same power at all frequencies, the
+    head less at high ones. Where a volume has no voxels, the others take its place.
+
+    Args:
+        volumes: on one grid ``(X, Y, Z)``.
+        inside: where each has voxels.
+        across: for each the direction across its slices, :math:`n_k`, in voxels, of length 1.
+        sigmas: of the profiles of its slices, :math:`\sigma_k`, in voxels.
+        noise: standard deviation of each, :math:`\nu_k`.
+
+    Returns:
+        The volume; 0 where none has voxels.
+    """
+    size, device = volumes[0].shape, volumes[0].device
+    mean = sum(v * m for v, m in zip(volumes, inside, strict=True)) / sum(m.float() for m in inside).clamp_min(1)
+    x, y = (torch.fft.fftfreq(n, device=device) for n in size[:2])
+    frequencies = x[:, None, None], y[:, None], torch.fft.rfftfreq(size[2], device=device)
+    power = _power(torch.fft.rfftn(mean), sum(f.square() for f in frequencies).sqrt()) / mean.numel()
+    total, weights = 0.0, 0.0
+    for volume, there, normal, sigma, nu in zip(volumes, inside, across, sigmas, noise, strict=True):
+        along = sum(float(n) * f for n, f in zip(normal, frequencies, strict=True))
+        hidden = 1 - torch.exp(-2 * (torch.pi * sigma * along) ** 2)
+        weight = 1 / (hidden**2 + nu**2 / power + _LEAST)
+        total = total + weight * torch.fft.rfftn(torch.where(there, volume, mean))
+        weights = weights + weight
+    return torch.fft.irfftn(total / weights, s=size)
+
+
+def _power(spectrum: torch.Tensor, radius: torch.Tensor) -> torch.Tensor:
+    """The mean power of a spectrum in the shell to which each of its frequencies belongs."""
+    shell = (radius * _SHELLS).long().flatten()
+    totals, counts = (torch.zeros(int(shell.max()) + 1, device=radius.device) for _ in range(2))
+    totals.scatter_add_(0, shell, spectrum.abs().square().flatten())
+    counts.scatter_add_(0, shell, torch.ones_like(shell, dtype=counts.dtype))
+    power = totals / counts.clamp_min(1)
+    return power.clamp_min(_FAINTEST * float(power.max()) + torch.finfo(power.dtype).tiny)[shell].reshape(radius.shape)

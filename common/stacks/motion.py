@@ -1,0 +1,188 @@
+"""How a patient has moved between two stacks."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from scipy.ndimage import gaussian_filter
+from scipy.spatial.transform import Rotation
+
+from ..physics.gaussian import FWHM_PER_SIGMA
+from .operator import WIDTH
+from .points import tissue_points
+from .resampling import sampled, spline_coefficients
+
+_COARSE = (4.0, 2.0, 1.0)  # mm, by which both are blurred before they are compared as they are
+_FEWEST = 100  # points, that tell anything
+_STEPS = 20
+_SMALL = 1e-3  # mm and degrees, of a step after which no further is taken
+_LIKELY = 2.0  # mm and degrees, of a slice's motion
+_OUTLYING = 3.0  # standard deviations of what is missed, from which on a point counts less
+
+
+@dataclass(frozen=True)
+class Motion:
+    """How a stack lies on a volume.
+
+    Attributes:
+        numbers: three mm along the axes of the world, and a rotation about the stack's centre as a vector in degrees.
+        matrix: (4, 4) in mm, by which the stack's affine is to be multiplied.
+        correlation: of the two where they are compared, before and after.
+        overlap: share of the stack's tissue that lies in the volume.
+    """
+
+    numbers: np.ndarray
+    matrix: np.ndarray
+    correlation: tuple[float, float]
+    overlap: float
+
+
+def rigid(motion: np.ndarray, centre: np.ndarray) -> np.ndarray:
+    """The matrix (4, 4) of a motion: three mm, and a rotation about a centre as a vector in degrees."""
+    matrix = np.eye(4)
+    matrix[:3, :3] = Rotation.from_rotvec(motion[3:], degrees=True).as_matrix()
+    matrix[:3, 3] = centre + motion[:3] - matrix[:3, :3] @ centre
+    return matrix
+
+
+def found_motion(
+    volume: np.ndarray,
+    affine: np.ndarray,
+    thin: tuple[np.ndarray, np.ndarray],
+    stack: tuple[np.ndarray, np.ndarray],
+    thickness: float = 1.0,
+) -> Motion:
+    """Find where a stack lies on a volume by least squares, from coarse to fine.
+
+    Coarse, the thin volume that a network made of the stack is compared with the volume, both blurred; at last the
+    stack itself with the volume averaged along its slices. Steps are those of Gauss and Newton; points that miss by
+    much, as those that only one of the two shows, count less.
+
+    Args:
+        volume: ``(X, Y, Z)``.
+        affine: of the volume, whose voxels are cubes (mm).
+        thin: what a network made of the stack, and its affine.
+        stack: slices along the last axis, and its affine.
+        thickness: of the slices in distances of their centres.
+    """
+    centre = (stack[1] @ [*(np.array(stack[0].shape) - 1) / 2, 1])[:3]
+    motion = np.zeros(6)
+    for sigma in _COARSE:
+        blurred = [gaussian_filter(v, sigma / np.linalg.norm(a[:3, :3], axis=0)) for v, a in ((volume, affine), thin)]
+        motion = _Fit(_spline(blurred[0]), affine, blurred[1], thin[1], 0.0, centre).best(motion)
+    fit = _Fit(_spline(volume), affine, *stack, thickness, centre)
+    before, _ = fit.alike(np.zeros(6))
+    motion = fit.best(motion)
+    after, overlap = fit.alike(motion)
+    return Motion(motion, rigid(motion, centre), (before, after), overlap)
+
+
+def found_slice_motions(
+    volume: np.ndarray, affine: np.ndarray, stack: np.ndarray, stack_affine: np.ndarray, thickness: float = 1.0
+) -> np.ndarray:
+    """Find by how much each slice of a stack lies off a volume.
+
+    Motions of some mm and degrees are thought likely, so a slice that shows little stays where it is.
+
+    Args:
+        volume, affine: as for :func:`found_motion`.
+        stack: slices along the last axis.
+        stack_affine: 4x4, where the stack lies on the volume.
+        thickness: of the slices in distances of their centres.
+
+    Returns:
+        (Z, 4, 4) in mm, by which the affine is to be multiplied for each slice.
+    """
+    found, coefficients = [], _spline(volume)
+    for i in range(stack.shape[2]):
+        centre = (stack_affine @ [*(np.array(stack.shape[:2]) - 1) / 2, i, 1])[:3]
+        place = stack_affine.copy()
+        place[:3, 3] += i * place[:3, 2]
+        fit = _Fit(coefficients, affine, stack[:, :, i : i + 1], place, thickness, centre)
+        found.append(rigid(fit.best(np.zeros(6), likely=_LIKELY), centre))
+    return np.stack(found)
+
+
+def _spline(volume: np.ndarray) -> torch.Tensor:
+    return spline_coefficients(torch.from_numpy(volume.astype(np.float32)))
+
+
+class _Fit:
+    """Points of a stack, and what a volume, by its spline's coefficients, shows at them where a motion puts them."""
+
+    def __init__(
+        self,
+        coefficients: torch.Tensor,
+        affine: np.ndarray,
+        stack: np.ndarray,
+        stack_affine: np.ndarray,
+        thickness: float,
+        centre: np.ndarray,
+    ) -> None:
+        spacing, voxel = np.linalg.norm(stack_affine[:3, :3], axis=0), np.linalg.norm(affine[:3, 0])
+        values, points = tissue_points(stack, stack_affine)
+        self.values = torch.from_numpy(values)
+        sigma = thickness * spacing[2] / FWHM_PER_SIGMA
+        nodes = max(1, 2 * math.ceil(WIDTH * sigma / voxel) + 1)
+        along = np.linspace(-WIDTH, WIDTH, nodes) if nodes > 1 else np.zeros(1)
+        weights = np.exp(-(along**2) / 2)
+        self.weights = torch.from_numpy((weights / weights.sum()).astype(np.float32))
+        across = stack_affine[:3, 2] / spacing[2]
+        # (3, points, nodes) in mm
+        self.points = (points[:, :, None] + sigma * along * across[:, None, None]).astype(np.float64)
+        self.coefficients, self.into, self.centre = coefficients, np.linalg.inv(affine), centre
+
+    def best(self, motion: np.ndarray, likely: float = np.inf) -> np.ndarray:
+        """The motion of least squares near one; how bright the stack is, is fitted with it.
+
+        Motions of ``likely`` mm and degrees, standard deviations, are thought likely.
+        """
+        for _ in range(_STEPS):
+            shown, slopes, inside = self._shown(motion)
+            if inside.sum() < _FEWEST:
+                break
+            values = self.values.double().numpy()
+            gain = float(values[inside] @ shown[inside] / (shown[inside] @ shown[inside]))
+            missed = values - gain * shown
+            scale = 1.4826 * np.median(np.abs(missed[inside])) + 1e-12
+            counts = inside / (1 + (missed / (_OUTLYING * scale)) ** 2)
+            slopes = np.concatenate([gain * slopes, shown[:, None]], axis=1)
+            weighed = slopes * counts[:, None]
+            stiff = np.append(np.full(6, (scale / likely) ** 2), 0.0)
+            normal, right = weighed.T @ slopes + np.diag(stiff), weighed.T @ missed - stiff * np.append(motion, 0.0)
+            move = np.linalg.lstsq(normal, right, rcond=None)[0][:6]
+            motion = motion + move
+            if np.abs(move).max() < _SMALL:
+                break
+        return motion
+
+    def alike(self, motion: np.ndarray) -> tuple[float, float]:
+        """Correlation of the stack's points with what the volume shows at them, and the share that lies in it."""
+        shown, _, inside = self._shown(motion)
+        if inside.sum() < _FEWEST:
+            return 0.0, float(inside.mean())
+        return float(np.corrcoef(self.values.numpy()[inside], shown[inside])[0, 1]), float(inside.mean())
+
+    def _shown(self, motion: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """What the volume shows at each point, its slopes along the six numbers, and which points lie in the volume."""
+        turned = Rotation.from_rotvec(motion[3:], degrees=True).as_matrix()
+        arms = np.einsum("ij,jpn->ipn", turned, self.points - self.centre[:, None, None])
+        world = arms + (self.centre + motion[:3])[:, None, None]
+        at = np.einsum("ij,jpn->ipn", self.into[:3, :3], world) + self.into[:3, 3][:, None, None]
+        last = np.array(self.coefficients.shape)[:, None, None] - 1
+        inside = ((at >= 0) & (at <= last)).all(axis=(0, 2))
+        positions = torch.from_numpy(at.reshape(3, -1).astype(np.float32)).requires_grad_()
+        with torch.enable_grad():
+            shown = sampled(self.coefficients, positions)
+            (slope,) = torch.autograd.grad(shown.sum(), positions)
+        shown = (shown.detach().reshape(at.shape[1:]) @ self.weights).double().numpy()
+        # in mm along the axes of the world, times the share of the profile
+        slope = np.einsum("ji,jpn->ipn", self.into[:3, :3], slope.double().numpy().reshape(at.shape))
+        slope = slope * self.weights.double().numpy()
+        # A rotation by a vector w moves an arm r by w x r: the slope along w is r x slope. Of small changes of a
+        # rotation that is there already these are the changes of its vector nearly, which the next step corrects.
+        turns = np.cross(arms, slope, axis=0).sum(axis=2) * math.pi / 180
+        return shown, np.concatenate([slope.sum(axis=2), turns]).T, inside

@@ -1,0 +1,78 @@
+"""Networks that make thick slices thin, one for each factor."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from ..degradations import GaussianProfile
+from ..networks import RDN, SignedRange
+from ..runtime.precision import Autocast
+from ..weights import load, read_overlay
+
+
+def thin_slice_network(factor: int, **sizes: Any) -> SignedRange:
+    """The network that makes ``factor`` thin slices of each thick one.
+
+    Args:
+        factor: thin slices for a thick one.
+        sizes: further arguments of :class:`common.networks.RDN`.
+
+    Source:
+        SRNet of Wang et al. 2023, whose weights ct_guided has.
+    """
+    return SignedRange(RDN(degradation=GaussianProfile((1, 1, factor)), **sizes))
+
+
+class ThinSliceNetworks:
+    """Weights for several factors; each overlay in a folder says of which its weights are. They are loaded when needed.
+
+    Args:
+        models: folder of weights, each with its overlay.
+        network: makes the network of a factor, as :func:`thin_slice_network`.
+        device: where the networks run.
+
+    Attributes:
+        files: of the weights, by factor.
+        ranges: what their training saw, by factor; None where it is not known.
+
+    Raises:
+        FileNotFoundError: when the folder holds no weights.
+    """
+
+    def __init__(
+        self, models: str | os.PathLike, network: Callable[..., nn.Module], device: torch.device | str = "cpu"
+    ) -> None:
+        overlays = {path: read_overlay(path) for path in sorted(Path(models).glob("*.json"))}
+        known = {path.with_suffix(".pt"): overlay for path, overlay in overlays.items() if overlay}
+        self.files = {overlay["scale"][2]: path for path, overlay in known.items()}
+        self.ranges = {overlay["scale"][2]: overlay.get("training_range") for overlay in known.values()}
+        if not self.files:
+            raise FileNotFoundError(f"{models} holds no weights; expected model.pt with model.json beside it, or more.")
+        self.network, self.device = network, device
+        self.loaded: dict[int, nn.Module] = {}
+
+    def of(self, ratio: float, like: nn.Module) -> tuple[int, nn.Module]:
+        """The factor nearest to a ratio, and its network.
+
+        Args:
+            ratio: how many times as thick slices are as they are to be.
+            like: a network that has been loaded, in whose precision others run; it is that of its own factor.
+
+        Raises:
+            ValueError: when weights do not belong to the network.
+        """
+        factor = min(self.files, key=lambda known: abs(known - ratio))
+        path = self.files[factor]
+        if getattr(like, "origin", {}).get("path") == str(path):
+            return factor, like
+        if factor not in self.loaded:
+            degradation = GaussianProfile((1, 1, factor))
+            self.loaded[factor] = load(self.network(factor), path, self.device, degradation=degradation)
+        network = self.loaded[factor]
+        return factor, Autocast(network, **like.autocast) if isinstance(like, Autocast) else network
