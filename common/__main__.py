@@ -16,7 +16,7 @@ from pathlib import Path
 
 import fire
 
-from .cli_help import PROGRAM, called, help_text, misuse
+from .cli_help import PROGRAM, as_texts, called, help_text, misuse
 from .errors import INTERRUPTED, Output, report
 
 # OpenMP's threads spin while they wait, which costs much beside other work; they read this when torch is imported.
@@ -132,7 +132,7 @@ def _run(words: list[str], title: str | None) -> None:
     texts = {
         p.name: str for p in inspect.signature(function).parameters.values() if p.annotation in ("str", "str | None")
     }
-    fire.Fire(fire.decorators.SetParseFns(**texts)(function), command=words, name=title)
+    fire.Fire(fire.decorators.SetParseFns(**texts)(function), command=as_texts(function, words), name=title)
 
 
 def _versions() -> list[str]:

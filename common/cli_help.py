@@ -27,7 +27,7 @@ def misuse(function: Callable, words: Sequence[str]) -> list[str]:
     """What of a command line does not fit a command, a sentence each.
 
     Words that stand by themselves come before the options. They fill, in order, the arguments before ``*`` in the
-    function's signature, or where it has no ``*`` those that must be given.
+    function's signature, or where it has no ``*`` those that must be given; or they are all those of ``*words``.
 
     Args:
         function: the command.
@@ -35,10 +35,11 @@ def misuse(function: Callable, words: Sequence[str]) -> list[str]:
     """
     options, takes_any = _options(function)
     alone, given = read(words)
+    several = _several(function)
     problems = []
     filled = []
     for place, (word, after) in enumerate(alone):
-        name = _placed(options)[place] if place < len(_placed(options)) else None
+        name = several or (_placed(options)[place] if place < len(_placed(options)) else None)
         if name is None or name in given or after:
             behind = f" after --{after}" if after else ""
             problems.append(f"'{word}'{behind} stands by itself; did you quote the pattern or the list?")
@@ -68,9 +69,14 @@ def help_text(function: Callable, name: str) -> str:
     placed = [
         key.upper() if options[key].default is Parameter.empty else f"[{key.upper()}]" for key in _placed(options)
     ]
+    several = _several(function)
+    placed = [f"{several.upper()} ..."] if several else placed
     lines = [*textwrap.wrap(" ".join([name, *placed, "[options]"]), width, subsequent_indent="    "), ""]
     for paragraph in described:
         lines += [*textwrap.wrap(paragraph, width), ""]
+    if several:
+        lines += [f"  {several.upper()}"]
+        lines += textwrap.wrap(arguments.pop(several, ""), width, initial_indent=" " * 6, subsequent_indent=" " * 6)
     for key, option in options.items():
         default = "must be given" if option.default is option.empty else _written(option.default)
         lines += [f"  --{key}" + (f"  ({default})" if default else "")]
@@ -87,6 +93,18 @@ def _options(function: Callable) -> tuple[dict[str, Parameter], bool]:
     parameters = inspect.signature(function).parameters.values()
     named = {p.name: p for p in parameters if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)}
     return named, any(p.kind is p.VAR_KEYWORD for p in parameters)
+
+
+def _several(function: Callable) -> str | None:
+    """The name of the argument that takes all words by themselves, if there is one."""
+    parameters = inspect.signature(function).parameters.values()
+    return next((p.name for p in parameters if p.kind is p.VAR_POSITIONAL), None)
+
+
+def as_texts(function: Callable, words: Sequence[str]) -> list[str]:
+    """A command line in which Fire reads as texts the words by themselves of a function that takes any number."""
+    count = len(read(words)[0]) if _several(function) else 0  # these come first
+    return [*map(repr, words[:count]), *words[count:]]
 
 
 def _placed(options: Mapping[str, Parameter]) -> list[str]:
@@ -116,7 +134,7 @@ def _misfit(option: Parameter, value: str | None) -> list[str]:
     """Why an option's word is none for it."""
     kinds = str(option.annotation).split(" | ")
     if _is_switch(option):
-        fits = value is None or value.lower() in ("true", "false")
+        fits = value is None or value.lower() in ("true", "false") or "str" in kinds
         return [] if fits else [f"--{option.name} is '{value}', expected True or False."]
     if value is None:
         return [f"--{option.name} has no value."]

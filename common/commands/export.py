@@ -171,7 +171,7 @@ def _by_onnxruntime(inference: dict[str, Any]) -> dict[str, Any]:
 def _check(source: Path, configs: dict[str, dict]) -> list[str]:
     """What keeps a bundle from being exported, as far as can be told without running it."""
     problems = []
-    for name in ("inference.json", "train.json", "metadata.json", "logging.conf"):
+    for name in ("inference.json", "metadata.json", "logging.conf"):
         if not (source / "configs" / name).is_file():
             problems.append(f"{source / 'configs' / name} is missing.")
     if "metadata" in configs:

@@ -8,8 +8,8 @@ import logging
 import re
 import tempfile
 import warnings
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Hashable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,12 +19,13 @@ if TYPE_CHECKING:
     from ..weights_catalogue import Choice, Offer
 
 _RESULTS = "super_resolved"  # folder of results where none is named
+_STACKS = "stacks"  # the bundle that combines several
 
 
 def super_resolve(
-    path: str,
+    *paths: str,
     output_dir: str | None = None,
-    *,
+    together: bool | str = False,
     guide: str | None = None,
     subject: str | None = None,
     bundle: str | None = None,
@@ -44,16 +45,22 @@ def super_resolve(
     scan beyond is a failure that says what would do. Each result is <name>_sr.nii.gz, that of a DICOM series also a
     derived series in <name>_dicom. Under torchrun each process takes its share of the scans.
 
+    Several thick stacks of one exam become one volume with --together: its voxels are cubes, and it lies as the first
+    of them does. A stack that does not fit the first is left out with a warning.
+
     Every file that looks like a scan is done, or listed with its reason. What is no magnitude MR image (masks, label
     maps, phase, maps, PET, CT) is passed over with a line in a folder, and refused where it is named. The exit code is
     0 when every scan is done, whatever was passed over, else 1.
 
     Args:
-        path: a scan (NIfTI, .mgz, .hdr and .img, AFNI, NRRD, MetaImage), a DICOM file of a series, or a folder of
-            these, with its subfolders.
+        paths: a scan (NIfTI, .mgz, .hdr and .img, AFNI, NRRD, MetaImage), a DICOM file of a series, or a folder of
+            these, with its subfolders. After it the folder of the results may come; with --together all are stacks.
         output_dir: default the folder super_resolved beside the file, or in the folder.
+        together: whether the scans are stacks of one exam; or auto, to find which of a folder are: those of one
+            subject, contrast and frame of reference. The others are done alone.
         guide: a finer scan of another contrast of the same person: its file, or a pattern such as "**/*_t1w.nii.gz"
-            for the guides of many scans, which are paired by subject.
+            for the guides of many scans, which are paired by subject. With --together it may be any scan of another
+            contrast, and one stack is enough; only its edges are used.
         subject: pattern of the part of a path that names the subject; default as BIDS has it, sub-<label>.
         bundle: name or folder of a bundle, to take no other; then also for scans unlike those of its training. Those
             that learn from the scan itself, zssr and smore, need no weights.
@@ -87,14 +94,31 @@ def super_resolve(
     for module in ("monai.bundle.workflows", "monai.data.nvimgcodec_pydicom_plugin"):
         logging.getLogger(module).setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", message="NvImgCodecPydicomReader")
-    known = _known(bundle, scale, override)
-    root = Path(path).expanduser()
-    if not root.exists():
-        raise FileNotFoundError(f"{path}: {missing_content(root) or 'there is no such file or folder.'}")
-    output = Path(output_dir).expanduser() if output_dir else _folder_of(root) / _RESULTS
+    stacks = _known_together(bundle, scale, acquired_matrix, override) if together else None
+    known = _known(bundle, scale, override if together is not True else {}, together)
+    if together not in (True, False, "auto"):
+        raise ValueError(f"--together is {together!r}, expected nothing after it, or auto; name the scans before it.")
+    if not paths:
+        raise ValueError("no scan is named; give a scan, a DICOM file of a series, or a folder.")
+    if together is not True and output_dir is None and len(paths) == 2:
+        paths, output_dir = paths[:1], paths[1]
+    if len(paths) > 1 and together is not True:
+        raise ValueError(
+            f"found {len(paths)} scans ({', '.join(paths)}), expected one, or a folder; stacks of one exam are "
+            "combined with --together."
+        )
+    roots = [Path(path).expanduser() for path in paths]
+    for path, root in zip(paths, roots, strict=True):
+        if not root.exists():
+            hint = " With --together the folder of the results is --output_dir." if together is True else ""
+            raise FileNotFoundError(f"{path}: {missing_content(root) or 'there is no such file or folder.'}{hint}")
+    output = Path(output_dir).expanduser() if output_dir else _folder_of(roots[0]) / _RESULTS
     with tempfile.TemporaryDirectory(prefix="super_resolve-") as temporary:
-        jobs = _found(root, guide, subject, Path(temporary))
+        jobs = [job for root in roots for job in _found(root, guide, subject, Path(temporary))]
+        if together:
+            jobs = _together(jobs, together)
         _as_acquired(jobs, acquired_matrix)
+        _choose_together(jobs, stacks)
         _choose(
             jobs, known, guide is not None, asked=bundle is not None or scale is not None or "checkpoint" in override
         )
@@ -131,19 +155,51 @@ def super_resolve(
 
 @dataclass
 class _Job:
-    """A scan, what is to be done with it, and what became of it."""
+    """A scan, or the first stack of an exam with the others, what is to be done with it, and what became of it."""
 
     entry: dict[str, Any]
     series: Series | None = None
     choice: Choice | None = None
     problem: str | None = None
+    others: list[_Job] = field(default_factory=list)
 
 
-def _known(bundle: str | None, scale: Sequence[int] | None, override: dict[str, Any]) -> list[Offer]:
-    """The weights to choose from."""
+def _known_together(
+    bundle: str | None,
+    scale: Sequence[int] | None,
+    matrix: Sequence[int] | str | None,
+    override: dict[str, Any],
+) -> Offer:
+    """What combines the stacks of an exam."""
     from ..weights_catalogue import offers
 
+    given = {"scale": scale, "acquired_matrix": matrix} | ({} if bundle == _STACKS else {"bundle": bundle})
+    if names := [f"--{name}" for name, value in given.items() if value is not None]:
+        raise ValueError(
+            f"--together goes without {' and '.join(names)}: the bundle {_STACKS} does it, for voxels of any size."
+        )
+    # That of model.pt; the others' weights are found by the bundle itself.
+    return offers(_STACKS, override, [*inspect.signature(super_resolve).parameters])[0]
+
+
+def _known(
+    bundle: str | None, scale: Sequence[int] | None, override: dict[str, Any], together: bool | str
+) -> list[Offer]:
+    """The weights to choose from for scans by themselves."""
+    from ..weights_catalogue import offers
+
+    if together is True:
+        return []
+    if together:  # what only the other bundle knows is not for these
+        override = {
+            key: value
+            for key, value in override.items()
+            if any(offer.bundle.name != _STACKS for offer in offers(None, {key: value}))
+        }
     known = offers(bundle, override, [*inspect.signature(super_resolve).parameters])
+    if any(offer.bundle.name == _STACKS for offer in known):
+        asked = " and ".join(f"--{name}" for name in (override if bundle is None else ["bundle stacks"]))
+        raise ValueError(f"{asked}: that is for stacks of one exam; name them all, with --together.")
     if scale is None:
         return known
     known = [offer.at(scale) for offer in known]
@@ -231,6 +287,58 @@ def _label(series: Series) -> str:
     return re.sub("[^A-Za-z0-9]+", "_", " ".join(words)).strip("_") or "series"
 
 
+def _together(jobs: Sequence[_Job], together: bool | str) -> list[_Job]:
+    """Jobs of exams, each with its stacks, and with ``auto`` those of scans that have no other stack."""
+    from ..data.lists.exams import grouped
+
+    groups = [[*jobs]] if together is True else grouped(jobs, _exam)
+    return [group[0] if len(group) == 1 and together is not True else _joined(group) for group in groups]
+
+
+def _exam(job: _Job) -> Hashable:
+    """What the stacks of one exam have in common."""
+    from ..data.lists.exams import exam_of
+
+    if job.series is None:
+        return exam_of(job.entry["image"])
+    if not job.series.headers:
+        return job.entry["image"]
+    from ..io.dicom import weighting
+
+    header = job.series.headers[0]
+    return header.StudyInstanceUID, header.get("FrameOfReferenceUID"), weighting(header)
+
+
+def _joined(stacks: Sequence[_Job]) -> _Job:
+    """The job of an exam; stacks with a problem are left out of it."""
+    from ..data.lists.exams import joined
+
+    for job in stacks:
+        if job.problem is None:
+            with _problem_of(job):
+                _grid(job)
+    good = [job for job in stacks if job.problem is None]
+    files = [str(Path(job.entry["image"]).resolve()) for job in good]
+    if twice := [_named(job) for i, job in enumerate(good) if files[i] in files[:i]]:
+        return _Job(stacks[0].entry, problem=f"{twice[0]}: named twice; name each stack once.")
+    reasons = [job.problem for job in stacks if job.problem is not None]
+    if len(good) < 2 and not (good and "guide" in good[0].entry):
+        found = f"found {len(good)} stack{'s' * (len(good) != 1)} that can be read"
+        found += ", expected at least two to combine, or one with --guide"
+        problem = "; ".join([found, *reasons])
+        return _Job(stacks[0].entry, problem=f"{_named(stacks[0])}: {problem}")
+    entry = joined([job.entry for job in good])
+    first, *others = map(_named, good)
+    entry["sources"] = [first, *([entry["guide"]] if "guide" in entry else []), *others]
+    entry["warnings"] = [f"left out: {reason}" for reason in reasons]
+    return _Job(entry, series=good[0].series, others=good[1:])
+
+
+def _named(job: _Job) -> str:
+    """A scan's file, or its series."""
+    return job.entry.get("source", job.entry["image"])
+
+
 def _as_acquired(jobs: Sequence[_Job], matrix: Sequence[int] | str | None) -> None:
     """Give each entry the matrix at which it is to be taken, where that is asked for."""
     from ..transforms.scan.acquired import stated_matrix
@@ -259,6 +367,23 @@ def _said(job: _Job) -> dict[str, Any]:
     return said_by_dicom(job.series.headers)
 
 
+def _choose_together(jobs: Sequence[_Job], offer: Offer | None) -> None:
+    """Give the jobs of exams what combines stacks."""
+    import numpy as np
+
+    from ..weights_catalogue import Choice
+
+    spacing = None if offer is None else offer.overrides.get("spacing")
+    if spacing is not None and not (isinstance(spacing, int | float) and 0 < spacing):
+        raise ValueError(f"--spacing is {spacing!r}, expected mm above 0, for example --spacing 0.8.")
+    for job in jobs:
+        if "stacks" in job.entry and job.problem is None:
+            with _problem_of(job):
+                sizes = [np.linalg.norm(_grid(stack)[0][:3, :3], axis=0) for stack in (job, *job.others)]
+                voxel = spacing or min(float(size.min()) for size in sizes)
+                job.choice = Choice(offer, "auto", (tuple(sizes[0]), (voxel,) * 3), excess=1.0, doubt=None)
+
+
 def _choose(jobs: Sequence[_Job], known: Sequence[Offer], guided: bool, asked: bool) -> None:
     """Give each job its weights, or the problem with it; what was asked for is used for any scan."""
     from ..runtime.distributed import say
@@ -274,7 +399,7 @@ def _choose(jobs: Sequence[_Job], known: Sequence[Offer], guided: bool, asked: b
             )
     missing = [offer for offer in known if not offer.there]
     for job in jobs:
-        if job.problem:
+        if job.problem or job.choice:
             continue
         with _problem_of(job):
             affine, shape = _grid(job)
@@ -382,7 +507,8 @@ def _groups(jobs: Sequence[_Job]) -> Iterator[list[_Job]]:
     for job in jobs:
         if job.problem is None:
             offer = job.choice.offer
-            series = None if job.series is None else job.entry["name"]
+            converted = any(stack.series is not None for stack in (job, *job.others))
+            series = job.entry["name"] if converted else None
             key = (offer.bundle, offer.overrides.get("checkpoint"), offer.scale, job.choice.slice_axis, series)
             of_weights.setdefault(key, []).append(job)
     yield from of_weights.values()
@@ -401,8 +527,12 @@ def _tell(group: Sequence[_Job], options: Sequence[str]) -> None:
             f" and {len(jobs) - 3} more" if len(jobs) > 3 else ""
         )
         choice = jobs[0].choice
+        title = choice.offer.name
+        if "stacks" in jobs[0].entry:
+            number = 1 + len(jobs[0].others)
+            title, names = choice.offer.bundle.name, f"{names} ({number} stack{'s' * (number > 1)} each)"
         beyond = f"; {choice.excess:.2f} times outside of the weights' voxel sizes" if choice.excess > WITHIN else ""
-        print(f"{choice.offer.name}, {spacing}: {names}{beyond}", flush=True)
+        print(f"{title}, {spacing}: {names}{beyond}", flush=True)
     offer = group[0].choice.offer
     if ignored := [f"--{option}" for option in options if option not in offer.overrides]:
         print(f"  {offer.bundle.name} does not know {', '.join(ignored)}, which changes nothing here", flush=True)
@@ -417,17 +547,23 @@ def _tell(group: Sequence[_Job], options: Sequence[str]) -> None:
 def _convert(group: Sequence[_Job]) -> None:
     """Write the NIfTI file of a DICOM series; the entry gets the warnings about that."""
     for job in group:
-        if job.series is not None:
-            from ..io.dicom import to_nifti
+        for stack in (job, *job.others):
+            if stack.series is not None:
+                _convert_one(stack, job)
 
-            path = Path(job.entry["image"])
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with _problem_of(job), warnings.catch_warnings(record=True) as caught:
-                warnings.simplefilter("always", UserWarning)
-                to_nifti(job.series, path)
-                own = f"series {_uid(job.series)}: "
-                texts = [str(each.message).removeprefix(own) for each in caught]
-                job.entry["warnings"] = [f"{job.entry['name']}: {text}" for text in texts]
+
+def _convert_one(stack: _Job, job: _Job) -> None:
+    """Write the NIfTI file of a series of a job."""
+    from ..io.dicom import to_nifti
+
+    path = Path(stack.entry["image"])
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with _problem_of(job), warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", UserWarning)
+        to_nifti(stack.series, path)
+        own = f"series {_uid(stack.series)}: "
+        texts = [str(each.message).removeprefix(own) for each in caught]
+        job.entry.setdefault("warnings", []).extend(f"{stack.entry['name']}: {text}" for text in texts)
 
 
 def _run(group: Sequence[_Job], output: Path, bids: bool, **options: Any) -> None:

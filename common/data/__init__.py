@@ -1,5 +1,6 @@
 """Datalists, volumes in memory, slabs and cases."""
 
+from .exams import Exams
 from .lists.datalist import load_datalist
 from .lists.scans import find_images, find_pairs, find_scans, named
 from .lists.spacing import check_scale, in_plane_spacing, slice_axis_of, thin_slice_spacing

@@ -84,7 +84,7 @@ class Scans(Dataset):
     def find(
         self,
         output_dir: str,
-        degradation: Degradation,
+        degradation: Degradation | None,
         trained_on: Mapping[str, Sequence[float]] | None = None,
     ) -> None:
         """Find what is to be done, unless the entries were given, and settle how a scan is read.
@@ -98,13 +98,26 @@ class Scans(Dataset):
         self.transform = Compose(self.steps(compared, output_dir, degradation))
         if self._found:
             return
-        dataset_dir, contrast, lr, guide, subject, skip = self._place
-        if dataset_dir is None:
-            dataset_dir = simulated_scan(f"{output_dir}/scan", degradation, contrast, None if guide is None else "t1w")
-        found = find_images(dataset_dir) if lr is None else find_pairs(dataset_dir, lr, guide, subject)
+        *place, skip = self._place
+        found = self.entries(output_dir, degradation, *place)
         self.data = own_share(found, output_dir, skip, self.shard, self.bids)
         join()
         self._found = True
+
+    def entries(
+        self,
+        output_dir: str,
+        degradation: Degradation | None,
+        dataset_dir: str | None,
+        contrast: str,
+        lr: str | None,
+        guide: str | None,
+        subject: str | None,
+    ) -> list[dict[str, Any]]:
+        """What there is to do; the arguments are as for the class, and for :meth:`find`."""
+        if dataset_dir is None:
+            dataset_dir = simulated_scan(f"{output_dir}/scan", degradation, contrast, None if guide is None else "t1w")
+        return find_images(dataset_dir) if lr is None else find_pairs(dataset_dir, lr, guide, subject)
 
     def steps(self, compared: CheckTrainingRanged, output_dir: str, degradation: Degradation) -> list[Callable]:
         """Transforms that read a scan, among them ``compared``; the others of the arguments are as for :meth:`find`."""

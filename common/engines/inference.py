@@ -18,7 +18,7 @@ from ..degradations import Degradation
 from ..io import provenance
 from ..io.files import check_writable
 from ..runtime.precision import in_precision, settled
-from ..transforms import MeasureAgreementd, RestoreVolumed, SaveVolumed
+from ..transforms import MeasureAgreementd, OnGridOfd, RestoreVolumed, SaveVolumed
 from ..values import is_true
 from ..weights import load, read_overlay
 from .evaluator import CaseEvaluator
@@ -34,11 +34,13 @@ class Inference(CaseEvaluator):
         dataset: the scans.
         network: that the weights are loaded into; with no ``checkpoint`` it is taken as it is.
         inferer: runs the network on a volume.
-        degradation: from the result to the scan.
+        degradation: from the result to the scan; None where the inferer makes one result of several scans, and gives
+            it an affine.
         output_dir: folder of the results.
         checkpoint: file of the weights, or None.
         digest: of their tensors, or None; see :func:`common.weights.load`.
         bundle_root: folder of the bundle.
+        like: file on whose grid results are; None for that which belongs to the scan's.
         prepare: makes of the network with its weights one that gives the same in less time; None for none.
         postprocessing: of each case; default agreement with the scan, the scan's units and grid, and saving.
         report: whether to write a page for each result, to look at in a browser.
@@ -58,11 +60,12 @@ class Inference(CaseEvaluator):
         dataset: Scans,
         network: nn.Module,
         inferer: Inferer,
-        degradation: Degradation,
+        degradation: Degradation | None,
         output_dir: str | os.PathLike,
         checkpoint: str | os.PathLike | None = None,
         digest: str | None = None,
         bundle_root: str | os.PathLike = ".",
+        like: str | os.PathLike | None = None,
         prepare: Callable[[nn.Module], nn.Module] | None = None,
         postprocessing: Callable | None = None,
         report: bool | str = False,
@@ -91,8 +94,9 @@ class Inference(CaseEvaluator):
         description = provenance.describe(bundle_root, degradation)
         standard = Compose(
             [
-                MeasureAgreementd("pred", **grid),
+                *([] if degradation is None else [MeasureAgreementd("pred", **grid)]),
                 RestoreVolumed("pred", **grid),
+                *([] if like is None else [OnGridOfd("pred", like)]),
                 SaveVolumed("pred", str(output_dir), "sr", bids=dataset.bids, description=description),
             ]
         )
@@ -110,4 +114,4 @@ class Inference(CaseEvaluator):
                 *(val_handlers or ()),
             ],
         )
-        self.after = _AFTER * math.prod(degradation.factors)
+        self.after = 0.0 if degradation is None else _AFTER * math.prod(degradation.factors)

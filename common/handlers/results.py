@@ -15,11 +15,9 @@ from ..degradations import Degradation
 from ..io import provenance
 from ..io.files import as_json, replacing
 from ..io.images import image_or_none
-from ..io.naming import result_name
+from ..io.naming import files_of, result_name
 from ..runtime.precision import name_of
 from ..values import is_true
-
-_FILES = ("image", "guide")  # keys of an entry
 
 
 class InferenceResults:
@@ -37,7 +35,7 @@ class InferenceResults:
         output_dir: folder of the results.
         bundle_root: folder of the bundle, with ``configs/metadata.json``.
         checkpoint: file of the weights, for a network that does not know its own; None for one that begins without any.
-        degradation: from the result to the scan.
+        degradation: from the result to the scan; None for a result of several scans.
         bids: whether results are named as BIDS derivatives; the folder then becomes a derivative dataset.
         shard: the share of the scans that this process has, such as "3/16", or None for all.
 
@@ -51,7 +49,7 @@ class InferenceResults:
         output_dir: str | os.PathLike,
         bundle_root: str | os.PathLike,
         checkpoint: str | os.PathLike | None,
-        degradation: Degradation,
+        degradation: Degradation | None,
         bids: bool | str = False,
         shard: str | None = None,
     ) -> None:
@@ -73,15 +71,15 @@ class InferenceResults:
 
     def _describe_dataset(self, engine: Engine) -> None:
         entries = engine.data_loader.dataset.data
-        sources = (str(entry[key]) for entry in entries for key in _FILES if key in entry)
+        sources = (file for entry in entries for file in files_of(entry))
         provenance.describe_dataset(self.output_dir, self.bundle, sources)
 
     def _describe(self, engine: Engine) -> None:
         batch, output = engine.state.batch[0], engine.state.output[0]
         entry, path = engine.case.entry, Path(output["saved_to"])
-        files = [str(entry[key]) for key in _FILES if key in entry]
+        files = files_of(entry)
         # Of a DICOM series the file is there only while it is worked on.
-        sources = [provenance.source_of(file) for file in files]
+        sources = [*entry.get("sources", map(provenance.source_of, files))]
         sources[0] = entry.get("source", sources[0])
         if not self.weights:
             self.weights = provenance.weights_of(engine.network, self.checkpoint)
@@ -91,8 +89,8 @@ class InferenceResults:
             "Bundle": self.bundle["name"],
             "BundleVersion": self.bundle.get("version"),
             "Weights": self.weights or None,
-            "Scale": list(self.degradation.factors),
-            "Degradation": provenance.settings_of(self.degradation),
+            "Scale": self.degradation and list(self.degradation.factors),
+            "Degradation": self.degradation and provenance.settings_of(self.degradation),
             "Agreement": None if agreement is None else float(agreement),
             "Adapted": getattr(engine.inferer, "said", None) or None,
             "SpacingBefore": before,
@@ -116,7 +114,7 @@ class InferenceResults:
 
     def _log(self, engine: Engine) -> None:
         case = engine.case
-        files = {key: str(case.entry[key]) for key in _FILES if key in case.entry}
+        files = {key: case.entry[key] for key in ("image", "guide", "stacks") if key in case.entry}
         files |= {"image": case.entry["source"]} if "source" in case.entry else {}
         record = {
             "finished": datetime.now().astimezone().isoformat(timespec="seconds"),

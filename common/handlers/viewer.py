@@ -25,14 +25,14 @@ class ResultViewer:
     JSON tells the page what made the result.
 
     Args:
-        degradation: from the result to the scan; says where LR voxels lie.
+        degradation: from the result to the scan; says where LR voxels lie. Without, the page has no interpolation.
         report: whether to write pages.
 
     Raises:
         ModuleNotFoundError: with ``report``, without the package that brings NiiVue.
     """
 
-    def __init__(self, degradation: Degradation, report: bool | str = False) -> None:
+    def __init__(self, degradation: Degradation | None, report: bool | str = False) -> None:
         self.degradation = degradation
         self.report = is_true(report, "report")
         if self.report:
@@ -51,12 +51,11 @@ class ResultViewer:
         for output in engine.state.output:
             scan, result, path = output["image"], output["pred"], Path(output["saved_to"])
             lr, affine = in_units(scan, scan), np.asarray(scan.affine, dtype=np.float64)
-            interpolated = cubic(lr, self.degradation.factors, self.degradation.offset)
-            volumes = {
-                "scan": nib.Nifti1Image(lr, affine),
-                "cubic": nib.Nifti1Image(interpolated, np.asarray(self.degradation.hr_affine(affine))),
-                "SR": nib.Nifti1Image(torch.as_tensor(result)[0].float().numpy(), np.asarray(result.affine)),
-            }
+            volumes = {"scan": nib.Nifti1Image(lr, affine)}
+            if self.degradation is not None:
+                interpolated = cubic(lr, self.degradation.factors, self.degradation.offset)
+                volumes["cubic"] = nib.Nifti1Image(interpolated, np.asarray(self.degradation.hr_affine(affine)))
+            volumes["SR"] = nib.Nifti1Image(torch.as_tensor(result)[0].float().numpy(), np.asarray(result.affine))
             page = path.with_name(path.name.removesuffix(".nii.gz") + ".html")
             # Without the scan's name, which is the page's title.
             warned = [without_name(text, engine.case.entry) for text in engine.case.warnings]

@@ -11,4 +11,5 @@ from .interpolated import InterpolatedInferer
 from .orthogonal import OrthogonalInferer
 from .slab import SlabInferer
 from .slice_interpolation import BetweenInferer
+from .stacks import StacksInferer
 from .zero_shot import ZeroShotInferer

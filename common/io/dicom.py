@@ -26,7 +26,7 @@ try:
     from .dicom_series.kinds import no_scan
     from .dicom_series.parts import Part, parts
     from .dicom_series.read import describe, files_in, read_header, read_voxels, stack, without_copies
-    from .dicom_series.tags import some
+    from .dicom_series.tags import number, some, words
     from .dicom_series.write import DERIVED, slice_thickness, write_series
 except ImportError as error:
     raise ImportError(
@@ -135,6 +135,21 @@ def said_by_dicom(headers: Sequence[Dataset]) -> dict[str, Any]:
         "AcquisitionMatrixPE": max(matrix[2], matrix[3]),
         "InPlanePhaseEncodingDirectionDICOM": headers[0].get("InPlanePhaseEncodingDirection"),
     }
+
+
+def weighting(header: Dataset) -> tuple[bool, ...]:
+    """What decides on the contrast of an image, as far as stacks of one exam must agree in it.
+
+    Returns:
+        Whether the echo time is above 30 ms, the repetition time above 1500 ms, the inversion time above 1500 ms; and
+        whether it is of gradient echoes, and with a contrast agent. What a header does not say counts as no.
+    """
+    times = ("EchoTime", 30), ("RepetitionTime", 1500), ("InversionTime", 1500)
+    return (
+        *((number(header, key) or 0) > limit for key, limit in times),
+        "GR" in words(header, "ScanningSequence"),
+        bool(words(header, "ContrastBolusAgent")),
+    )
 
 
 def write_derived(

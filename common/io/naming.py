@@ -42,7 +42,14 @@ def without_name(message: str, item: Mapping[str, Any]) -> str:
 
 
 def by_name(message: str, item: Mapping[str, Any]) -> str:
-    """A warning or a reason, in which the file that a DICOM series is made into for the run has the entry's name."""
+    """A warning or a reason, in which the file that a DICOM series is made into for the run has the entry's name.
+
+    Those of an exam have each the stack's file, or its series.
+    """
+    if "sources" in item:
+        for file, source in zip(files_of(item), item["sources"], strict=True):
+            message = message.replace(file, source)
+        return message
     return message.replace(str(item["image"]), result_name(item)) if "source" in item else message
 
 
@@ -50,6 +57,11 @@ def few_words(message: str, item: Mapping[str, Any]) -> str:
     """What a warning or a reason about an entry says first, for one line."""
     message = without_name(message, item)
     return textwrap.shorten(re.split(r";\s|\.\s|\n", message)[0].rstrip("."), 140, placeholder=" ...")
+
+
+def files_of(item: Mapping[str, Any]) -> list[str]:
+    """The files of an entry of inference: the scan, its guide, and the further stacks of its exam."""
+    return [str(path) for path in (*(item[key] for key in ("image", "guide") if key in item), *item.get("stacks", ()))]
 
 
 def case_name(item: Mapping[str, Any]) -> str:

@@ -35,9 +35,10 @@ def bundle_of(bundle_root: str | os.PathLike) -> dict[str, str]:
     return {"name": root.name, **({"version": version} if version else {})}
 
 
-def describe(bundle_root: str | os.PathLike, degradation: Degradation) -> str:
+def describe(bundle_root: str | os.PathLike, degradation: Degradation | None) -> str:
     """What a result's file says of itself, such as ``super-resolved 2x2x1 by udean 0.6.0``."""
-    return f"super-resolved {_factors(degradation)} by {' '.join(bundle_of(bundle_root).values())}"
+    factors = [] if degradation is None else [_factors(degradation)]
+    return " ".join(["super-resolved", *factors, "by", *bundle_of(bundle_root).values()])
 
 
 def settings_of(module: nn.Module) -> dict[str, Any]:

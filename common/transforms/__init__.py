@@ -16,3 +16,4 @@ from .scan.load import LoadScand
 from .scan.save import SaveVolumed
 from .scan.scan_statistics import CheckTrainingRanged, scan_statistics, widened_range
 from .scan.volume import MakeLRd, NormaliseVolumed, RestoreVolumed, SliceAxisd
+from .stacks import GuideStacksd, LoadStacksd, OnGridOfd

@@ -29,7 +29,7 @@ from .. import forked
 from ..refused import has
 
 ROOT = Path(__file__).parents[2]
-BUNDLES = sorted(path.parent.parent.name for path in ROOT.glob("bundles/*/configs/metadata.json"))
+BUNDLES = sorted(path.parent.parent.name for path in ROOT.glob("bundles/*/configs/train.json"))
 
 AFFINE = np.diag([1.0, 1.1, 1.2, 1.0])
 OBLIQUE = from_matvec(Rotation.from_euler("xyz", [8, -5, 12], degrees=True).as_matrix() * [1, 1.1, 1.2], [9, 4, -7])

@@ -94,12 +94,12 @@ def test_what_does_not_fit_is_said_before_anything_is_done(tmp_path):
     for options, kind, words in (
         ({"dryrun": True}, ValueError, ["--dryrun", "did you mean dry_run"]),
         ({"scale": [3, 3, 3]}, ValueError, ["--scale is [3, 3, 3]", "[[1, 1, 2], ", "[2, 2, 2]]"]),
-        ({"path": "nowhere"}, FileNotFoundError, ["nowhere"]),
         ({"shard": "3/2"}, ValueError, ["shard is '3/2'"]),
         ({"checkpoint": "none.pt"}, FileNotFoundError, ["--checkpoint none.pt"]),
         ({"checkpoint": str(UNGUIDED), "bundle": "udean"}, ValueError, ["weights of guided_rdn", "udean"]),
     ):
-        refused(partial(super_resolve, **{"path": path, **options}), kind, *words)
+        refused(partial(super_resolve, path, **options), kind, *words)
+    refused(partial(super_resolve, "nowhere"), FileNotFoundError, "nowhere")
     assert files(tmp_path) == ["a.nii"]
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from ...io.images import open_image
-from ...io.naming import result_path
+from ...io.naming import files_of, result_path
 from ...runtime.distributed import rank
 from ...values import is_true
 
@@ -43,7 +43,7 @@ def own_share(
     """
     part, parts = _shard(shard)
     skip, bids = is_true(skip_existing, "skip_existing"), is_true(bids, "bids")
-    inputs = {os.path.realpath(entry[key]) for entry in entries for key in ("image", "guide") if key in entry}
+    inputs = {os.path.realpath(file) for entry in entries for file in files_of(entry)}
     checked, paths = [], {}
     for entry in entries:
         problem = ""

@@ -51,20 +51,25 @@ class CaseLoader:
 def prepare_lr_hr(
     batchdata: Mapping[str, torch.Tensor], device: torch.device, non_blocking: bool = False, **_: Any
 ) -> tuple[torch.Tensor, torch.Tensor | None] | tuple[torch.Tensor, torch.Tensor | None, tuple, dict]:
-    """The ``prepare_batch`` of cases: the scan is the input, HR the truth, and a guide the network's second input.
+    """The ``prepare_batch`` of cases: the scan is the input, HR the truth, a guide or further stacks a second input.
 
     Args:
-        batchdata: with the scan as "lr", or where there is none as "image"; "hr" and "guide" may be there or not.
+        batchdata: with the scan as "lr", or where there is none as "image"; "hr", "guide" and "stacks", further scans
+            of an exam, may be there or not.
         device: where the volumes go.
         non_blocking: as for ``torch.Tensor.to``.
 
     Returns:
         The scan and HR, which is None where it is not known; with a guide also ``(guide,)`` and ``{}``, which are
-        further arguments of the network.
+        further arguments of the network; with stacks ``(stacks,)``, and a guide by name.
     """
 
     def moved(key: str) -> torch.Tensor | None:
         return batchdata[key].to(device, non_blocking=non_blocking) if key in batchdata else None
 
     pair = moved("lr" if "lr" in batchdata else "image"), moved("hr")
+    if "stacks" in batchdata:
+        stacks = [stack.to(device, non_blocking=non_blocking) for stack in batchdata["stacks"]]
+        guides = {"guide": batchdata["guide"].to(device, non_blocking=non_blocking)} if "guide" in batchdata else {}
+        return (*pair, (stacks,), guides)
     return (*pair, (moved("guide"),), {}) if "guide" in batchdata else pair

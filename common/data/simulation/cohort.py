@@ -16,7 +16,7 @@ import torch
 from filelock import FileLock
 
 from ...cli_help import called
-from ...degradations import Degradation
+from ...degradations import Degradation, GaussianProfile
 from ...io.files import replacing
 
 _SETTINGS = "simulated.json"
@@ -91,14 +91,9 @@ def simulated_scan(
             (new / "sub-001" / f"sub-001_{name}.nii.gz").rename(new / f"simulated_{name}.nii.gz")
         (new / "sub-001").rmdir()
         scan = new / f"simulated_{contrast}.nii.gz"
-        shutil.copyfile(scan, new / f"simulated_{contrast}_hr.nii.gz")
-        hr = nib.load(scan)
-        sizes = [n // factor * factor for n, factor in zip(hr.shape, degradation.factors, strict=True)]
-        volume = torch.from_numpy(hr.get_fdata()[tuple(map(slice, sizes))])
-        lr = nib.Nifti1Image(degradation(volume).abs().round().short().numpy(), degradation.lr_affine(hr.affine))
-        lr.header.set_xyzt_units("mm")
-        with replacing(scan) as temporary:
-            nib.save(lr, temporary)
+        hr = scan.with_name(f"simulated_{contrast}_hr.nii.gz")
+        shutil.copyfile(scan, hr)
+        _save_degraded(hr, degradation, scan)
 
     _make_once(place, {"contrasts": contrasts, "spacing": spacing}, make)
     _tell(
@@ -107,6 +102,56 @@ def simulated_scan(
         "FOLDER_OR_FILE.",
     )
     return str(place if guide else place / f"simulated_{contrast}.nii.gz")
+
+
+def simulated_exam(folder: str, contrast: str = "t1w", thickness: int = 4, spacing: float = 1.4) -> str:
+    """A simulated exam of three thick stacks, made where it is not there yet, as :func:`simulated_cohort` is.
+
+    Args:
+        folder: for a folder with ``simulated_<contrast>_sag.nii.gz``, ``_cor``, ``_ax`` and ``hr/simulated_...``, which
+            they were made from.
+        contrast: as for :func:`~common.commands.simulate.simulate`.
+        thickness: of the slices in voxels of HR.
+        spacing: of HR in mm.
+
+    Returns:
+        The folder of the stacks.
+
+    Raises:
+        FileExistsError, ModuleNotFoundError: as :func:`simulated_cohort`.
+    """
+    place = Path(folder, f"stacks_{thickness}")
+
+    def make(new: Path) -> None:
+        from ...commands.simulate import simulate
+
+        simulate(str(new / "hr"), 1, _SCAN_SEED, contrast, spacing)
+        hr = new / "hr" / f"simulated_{contrast}.nii.gz"
+        (new / "hr" / "sub-001" / f"sub-001_{contrast}.nii.gz").rename(hr)
+        (new / "hr" / "sub-001").rmdir()
+        for axis, plane in enumerate(("sag", "cor", "ax")):
+            factors = [thickness if axis == other else 1 for other in range(3)]
+            _save_degraded(hr, GaussianProfile(factors), new / "stacks" / f"simulated_{contrast}_{plane}.nii.gz")
+
+    _make_once(place, {"contrast": contrast, "spacing": spacing}, make)
+    stacks = str(place / "stacks")
+    _tell(
+        stacks,
+        f"no --dataset_dir is given: these are three simulated {contrast} stacks, in {stacks}. Your own: --dataset_dir "
+        "FOLDER.",
+    )
+    return stacks
+
+
+def _save_degraded(hr: Path, degradation: Degradation, path: Path) -> None:
+    """Write what a degradation makes of an HR file, cut to whole LR voxels."""
+    image = nib.load(hr)
+    sizes = [n // factor * factor for n, factor in zip(image.shape, degradation.factors, strict=True)]
+    volume = torch.from_numpy(image.get_fdata()[tuple(map(slice, sizes))])
+    lr = nib.Nifti1Image(degradation(volume).abs().round().short().numpy(), degradation.lr_affine(image.affine))
+    lr.header.set_xyzt_units("mm")
+    with replacing(path) as temporary:
+        nib.save(lr, temporary)
 
 
 def slice_axis_in(dataset_dir: str) -> str:

@@ -88,7 +88,7 @@ class ResampleGuided(MapTransform):
 
     Raises:
         ImportError: when the guide is to be moved and SimpleITK is not installed.
-        ValueError: when ``register`` is none of the three; when the guide is coarser than the LR scan in plane, does
+        ValueError: when ``register`` is none of the three; when the guide is coarser than the LR scan, does
             not cover it, or does not lie on it after registration; the message names both files and says by how much.
     """
 
@@ -172,26 +172,26 @@ class ResampleGuided(MapTransform):
         return moved, {**quality, "similarity": left["similarity"]}
 
     def _check_spacing(self, lr: MetaTensor, guide: MetaTensor, names: Mapping[str, Any]) -> None:
-        """Refuse a guide that is coarser than the LR scan in plane; warn of one that is coarser than the result."""
+        """Refuse a guide that is coarser than the LR scan, warn of one that is coarser than the result."""
         columns = np.asarray(guide.affine, dtype=np.float64)[:3, :3]
         factors = np.array(self.degradation.factors, dtype=np.float64)
-        in_plane = factors > 1
+        finer = factors > 1
         spacing = np.linalg.norm(np.asarray(lr.affine, dtype=np.float64)[:3, :3], axis=0)
         directions = np.asarray(lr.affine, dtype=np.float64)[:3, :3] / spacing
         # Along each direction, how far it is from one sample of the guide to the next.
         apart = 1 / np.linalg.norm(np.linalg.solve(columns, directions), axis=0)
-        said = f"{np.round(apart[in_plane], 3).tolist()} mm"
-        if np.any(apart[in_plane] > _COARSER * spacing[in_plane]):
+        said = f"{np.round(apart[finer], 3).tolist()} mm"
+        if np.any(apart[finer] > _COARSER * spacing[finer]):
             raise ValueError(
                 f"{names['guide']}: the guide is coarser than the scan that it should guide, {names['lr']}; are the "
-                f"two swapped? In that scan's plane the guide has a sample every {said}, the scan every "
-                f"{np.round(spacing[in_plane], 3).tolist()} mm. Give the scan with the finer planes as the guide."
+                f"two swapped? Along the axes that are to be finer the guide has a sample every {said}, the scan every "
+                f"{np.round(spacing[finer], 3).tolist()} mm. Give the finer scan as the guide."
             )
-        if np.any(apart[in_plane] > _COARSER * (spacing / factors)[in_plane]):
+        if np.any(apart[finer] > _COARSER * (spacing / factors)[finer]):
             warnings.warn(
-                f"{names['guide']}: the guide has a sample every {said} in plane, the result of {names['lr']} every "
-                f"{np.round((spacing / factors)[in_plane], 3).tolist()} mm; the guide adds no detail below its own "
-                "spacing.",
+                f"{names['guide']}: along the axes that are to be finer the guide has a sample every {said}, the "
+                f"result of {names['lr']} every {np.round((spacing / factors)[finer], 3).tolist()} mm; the guide adds "
+                "no detail below its own spacing.",
                 stacklevel=2,
             )
 

@@ -173,7 +173,8 @@ class RestoreVolumed(MapTransform):
     Args:
         keys: of the super-resolved volumes, channel-first.
         reference: key of the input volume, as it was prepared.
-        degradation: whose inverse affine the result has.
+        degradation: whose inverse affine the result has; None where the volume has an affine of its own, in the order
+            of the prepared input's axes.
         deviations: whether the volumes are standard deviations of such: these are scaled, and no more than that, and
             stored as float32.
 
@@ -182,7 +183,7 @@ class RestoreVolumed(MapTransform):
     """
 
     def __init__(
-        self, keys: KeysCollection, reference: str, degradation: Degradation, deviations: bool = False
+        self, keys: KeysCollection, reference: str, degradation: Degradation | None, deviations: bool = False
     ) -> None:
         super().__init__(keys)
         self.reference = reference
@@ -201,8 +202,8 @@ class RestoreVolumed(MapTransform):
         constant = self.deviations or bool(scan.min() == scan.max())
         if self.deviations:
             low = floor = 0.0
-        affine = self.degradation.hr_affine(source.affine)
         for key in self.key_iterator(d):
+            affine = d[key].affine if self.degradation is None else self.degradation.hr_affine(source.affine)
             values = torch.as_tensor(d[key]).detach().cpu().float() * scale
             span = [values.min().item(), values.max().item()]
             if not np.isfinite(span).all() or (span[0] == span[1] and not constant):

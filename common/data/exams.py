@@ -1,0 +1,91 @@
+"""The exams that inference is to combine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from monai.transforms import Compose, ThresholdIntensityd
+
+from ..degradations import Degradation
+from ..io.scan_kinds import say_passed_over
+from ..transforms import (
+    CheckMRd,
+    CheckTrainingRanged,
+    EvenSlicesd,
+    GuideStacksd,
+    LoadScand,
+    LoadStacksd,
+    NormaliseVolumed,
+)
+from ..values import is_true
+from .lists.exams import exam_of, grouped, joined
+from .lists.scans import find_images
+from .scans import Scans
+from .simulation.cohort import simulated_exam
+
+
+class Exams(Scans):
+    """Stacks of thick slices, those of an exam together: what lies in one folder and is named alike but for the plane.
+
+    A stack that cannot be read is left out, with a warning; an exam whose first cannot be read fails. A scan by itself
+    is passed over with a line.
+
+    Args:
+        dataset_dir: folder; None for an exam that is simulated in ``output_dir/scan``.
+        slice_axis: as for :class:`Scans`.
+        check_mr: whether scans are refused whose values look like those of CT.
+        even_slices: whether slices that alternate in brightness are evened out.
+        register: whether guides, which entries of one's own may have, are registered, see
+            :class:`common.transforms.ResampleGuided`.
+        options: further ones of :class:`Scans`.
+    """
+
+    def __init__(
+        self,
+        dataset_dir: str | None,
+        slice_axis: str = "auto",
+        check_mr: bool | str = True,
+        even_slices: bool | str = True,
+        register: bool | str = "auto",
+        **options: Any,
+    ) -> None:
+        self._check_mr, self._even_slices = is_true(check_mr, "check_mr"), is_true(even_slices, "even_slices")
+        self._register = register
+        super().__init__(dataset_dir, slice_axis, **options)
+
+    def entries(
+        self,
+        output_dir: str,
+        degradation: Degradation | None,
+        dataset_dir: str | None,
+        contrast: str,
+        *_: Any,
+    ) -> list[dict[str, Any]]:
+        """What there is to do: an entry for each exam."""
+        found = find_images(dataset_dir or simulated_exam(f"{output_dir}/scan", contrast))
+        groups = grouped(found, lambda entry: exam_of(entry["image"]))
+        exams = [joined(group) for group in groups if len(group) > 1]
+        alone = {group[0]["image"]: "no other stack of its exam lies with it" for group in groups if len(group) == 1}
+        if not exams:
+            raise ValueError(
+                f"{dataset_dir}: found {', '.join(alone)}, expected stacks of one exam, in one folder and named alike "
+                "but for the plane, as brain_ax.nii.gz and brain_cor.nii.gz; or name them: mri-sr A B --together."
+            )
+        say_passed_over(alone)
+        return exams
+
+    def steps(self, compared: CheckTrainingRanged, output_dir: str, degradation: Degradation | None) -> list[Callable]:
+        """Transforms that read an exam."""
+        read = Compose(
+            [
+                LoadScand("image", slice_axis=self._slice_axis, normalise=False),
+                *([CheckMRd("image")] if self._check_mr else []),
+                # Interpolation leaves some voxels negative; with them the stacks would not have one zero.
+                ThresholdIntensityd("image", threshold=0.0),
+                NormaliseVolumed("image"),
+                *([EvenSlicesd("image")] if self._even_slices else []),
+            ]
+        )
+        guide = LoadScand("guide", ordered=False, allow_missing_keys=True)
+        return [read, LoadStacksd(read), guide, GuideStacksd(self._register, output_dir)]

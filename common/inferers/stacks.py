@@ -1,0 +1,311 @@
+"""Several thick stacks of one exam into one volume."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from monai.data import MetaTensor
+from monai.inferers import Inferer
+from torch import nn
+
+from ..degradations import GaussianProfile, slice_profile
+from ..physics.noise import noise_in_air, tissue_details
+from ..runtime.memory import free_memory
+from ..runtime.progress import part
+from ..stacks import (
+    Brightness,
+    Motion,
+    Resampling,
+    StackOperator,
+    ThinSliceNetworks,
+    agree,
+    cubes_over,
+    found_motion,
+    found_slice_motions,
+    found_thickness,
+    in_k_space,
+    likeness,
+)
+from ..transforms.scan.scan_statistics import CheckTrainingRanged
+from ..values import is_true
+
+_ALIKE = 0.5  # likeness; of one contrast 0.6 with noise of 10 %, of two contrasts 0.3 at most so far
+_WORSE = 0.002  # of a correlation, by which a registration may lower it
+_OVERLAP = 0.3  # of a stack's tissue, that must lie in the first stack
+_TURNED = 0.7  # cosine between the directions across the slices of two stacks; below, one shows the other's thickness
+_MEDIAN = 0.6745  # of the absolute values of normal noise, over its standard deviation
+_COPIES, _COPIES_OF_STACK, _COPIES_OF_GUIDE = 14, 3, 14  # of the volume in float32 that are held at once, at most
+_ROUNDS = 2  # of finding where each slice lies
+# Standard deviations of a stack's noise that agreement leaves out: the networks and the mean have taken noise away.
+_NOISE = 3.0
+_MODEL = 0.004  # standard deviation of what the operators miss of a scan without noise
+
+
+@dataclass
+class _Stack:
+    """A stack, as it is given, and made thin.
+
+    Attributes:
+        voxels: ``(X, Y, Z)``, slices along the last axis.
+        affine: 4x4, mm.
+        thin: what a network made of it, over the same field of view.
+        thickness: of its slices in distances of their centres.
+        fixed: whether the thickness is known, and not to be found in the other stacks.
+        name: its file.
+    """
+
+    voxels: torch.Tensor
+    affine: np.ndarray
+    thin: torch.Tensor
+    thickness: float
+    fixed: bool
+    name: str
+
+
+class StacksInferer(Inferer):
+    """Make each stack thin, find where it lies, combine all, and correct the result until it agrees with each.
+
+    A stack that does not fit the first is left out with a warning that says why. The result has cubes for voxels; it
+    covers the first stack's field of view, and is as bright as that.
+
+    Args:
+        networks: the networks, by how many thin slices they make of a thick one.
+        thin: makes the inferer that makes a stack thin, of its slice profile as ``degradation``.
+        profile: width of the slices in distances of their centres, or "auto": as the protocol says, else as the other
+            stacks show it.
+        spacing: of the result in mm; None for the finest in plane of all stacks.
+        slice_motion: whether each slice is thought to have moved by itself.
+        error: standard deviation of what the combined volume may be off, see :func:`common.stacks.agree`.
+        iterations: of the agreement.
+
+    Attributes:
+        said: what became of each stack of the last exam, for those who describe a result.
+
+    Raises:
+        ValueError: for a spacing that is not above 0.
+    """
+
+    learns = False
+
+    def __init__(
+        self,
+        networks: ThinSliceNetworks,
+        thin: Callable[..., Inferer],
+        profile: float | str = "auto",
+        spacing: float | None = None,
+        slice_motion: bool | str = False,
+        error: float = 0.03,
+        iterations: int = 5,
+    ) -> None:
+        super().__init__()
+        if spacing is not None and not 0 < spacing < math.inf:
+            raise ValueError(f"spacing is {spacing!r}, expected mm above 0, or null for the finest in plane.")
+        self.networks = networks
+        self.thin, self.profile, self.spacing = thin, profile, spacing
+        self.slice_motion = is_true(slice_motion, "slice_motion")
+        self.error, self.iterations = error, iterations
+        self.said: dict[str, Any] = {}
+
+    def __call__(
+        self,
+        inputs: torch.Tensor,
+        network: nn.Module,
+        others: Sequence[torch.Tensor] = (),
+        guide: torch.Tensor | None = None,
+    ) -> MetaTensor:
+        """One volume from the stacks of an exam.
+
+        Args:
+            inputs: first stack ``(1, 1, X, Y, Z)`` with its affine, about in [0, 1], slices along the last axis.
+            network: of one factor; of others they are loaded as they are needed.
+            others: the further stacks.
+            guide: a scan of another contrast that lies on the first stack, ``(1, 1, X, Y, Z)`` with its affine, about
+                in [0, 1]; its edges guide the agreement.
+
+        Returns:
+            Volume ``(1, 1, X', Y', Z')`` with its affine.
+
+        Raises:
+            ValueError: when no other stack fits the first, and there is no guide.
+        """
+        self.said = {}
+        given = [inputs, *others]
+        voxel = self.spacing or min(float(_spacing(stack).min()) for stack in given)
+        stacks = []
+        for i, stack in enumerate(given):
+            with part(i, len(given) + 1):
+                stacks.append(self._made_thin(stack, network, voxel))
+        with part(len(given), len(given) + 1):
+            volume, affine = self._together(stacks, voxel, guide)
+        result = MetaTensor(volume[None, None], affine=torch.from_numpy(affine)[None])
+        return result
+
+    def _made_thin(self, stack: torch.Tensor, network: nn.Module, voxel: float) -> _Stack:
+        """A stack with what a network makes of it, nearly as thin as the result's voxels."""
+        affine = np.asarray(stack.affine, dtype=np.float64).reshape(-1, 4, 4)[0]
+        factor, network = self.networks.of(_spacing(stack)[2] / voxel, network)
+        CheckTrainingRanged("image", self.networks.ranges[factor])({"image": stack[0]})
+        inferer = self.thin(degradation=slice_profile((1, 1, factor), self.profile))
+        thin = inferer(stack, network)
+        said = {"Factor": factor, "Weights": self.networks.files[factor].name, **getattr(inferer, "said", {})}
+        name = _file_of(stack)
+        self.said[name] = said
+        voxels, thin = (torch.as_tensor(v)[0, 0].float() for v in (stack, thin))
+        fixed = self.profile != "auto" or said.get("ProfileFrom") == "protocol"
+        return _Stack(voxels, affine, thin, said.get("Profile", 1.0), fixed, name)
+
+    def _together(
+        self, stacks: Sequence[_Stack], voxel: float, guide: torch.Tensor | None
+    ) -> tuple[torch.Tensor, np.ndarray]:
+        """The volume that the stacks make, and its affine."""
+        first = stacks[0]
+        size, affine = cubes_over(first.voxels.shape, first.affine, voxel)
+        _check_memory(size, voxel, len(stacks), guide is not None, first.voxels.device)
+        start = Resampling(first.thin.shape, size, np.linalg.inv(_thinner(first.affine, first)) @ affine)(first.thin)
+        placed = [first]
+        for stack in stacks[1:]:
+            found = self._found(stack, start, affine)
+            stack = replace(stack, affine=found.matrix @ stack.affine)
+            operator = _operator(size, affine, stack)
+            alike = likeness(stack.voxels, operator(start), operator.seen)
+            if not self._left_out(stack, found, alike):
+                placed.append(stack)
+        if len(placed) < 2 and guide is None:
+            reasons = "; ".join(f"{name}: {said['LeftOut']}" for name, said in self.said.items() if "LeftOut" in said)
+            raise ValueError(
+                f"{first.name}: no other stack fits it ({reasons}). Make it thin alone, without --together, or leave "
+                "out what is of another contrast or another person."
+            )
+        placed = [self._as_thick_as_others_show(stack, placed) for stack in placed]
+        operators = [_operator(size, affine, stack) for stack in placed]
+        thin, inside = [], []
+        for i, (stack, operator) in enumerate(zip(placed, operators, strict=True)):
+            made = stack.thin
+            if i > 0:
+                spacing = np.linalg.norm(stack.affine[:3, :3], axis=0)
+                brightness = Brightness(stack.voxels, operator(start), operator.seen, spacing)
+                made, voxels = (v / brightness.over(v.shape, v.device) for v in (made, stack.voxels))
+                placed[i] = replace(stack, voxels=voxels)
+                self.said[stack.name]["Brightness"] = round(brightness.mean, 4)
+            resampling = Resampling(made.shape, size, np.linalg.inv(_thinner(stack.affine, stack)) @ affine)
+            thin.append(resampling(made))
+            inside.append(resampling.inside(made.device))
+        measured = [stack.voxels for stack in placed]
+        noise = [_noise_of(voxels) for voxels in measured]
+        volume = in_k_space(thin, inside, [o.across for o in operators], [o.sigma for o in operators], noise)
+        del start, thin, inside
+        variances = [(_NOISE * sigma) ** 2 + _MODEL**2 for sigma in noise]
+        if guide is not None:
+            places = np.linalg.inv(np.asarray(guide.affine, dtype=np.float64).reshape(-1, 4, 4)[0]) @ affine
+            guide = Resampling(guide.shape[2:], size, places)(torch.as_tensor(guide)[0, 0].float())
+        volume = agree(volume, measured, operators, variances, self.error, self.iterations, guide)
+        for _ in range(_ROUNDS if self.slice_motion else 0):
+            shown = volume.cpu().numpy()
+            for i, stack in enumerate(placed):
+                own = found_slice_motions(shown, affine, stack.voxels.cpu().numpy(), stack.affine, stack.thickness)
+                operators[i] = _operator(size, affine, stack, own)
+            volume = agree(volume, measured, operators, variances, self.error, self.iterations, guide)
+        return volume, affine
+
+    def _found(self, stack: _Stack, volume: torch.Tensor, affine: np.ndarray) -> Motion:
+        """The motion of a stack onto a volume."""
+        found = found_motion(
+            volume.cpu().numpy(),
+            affine,
+            (stack.thin.cpu().numpy(), _thinner(stack.affine, stack)),
+            (stack.voxels.cpu().numpy(), stack.affine),
+            stack.thickness,
+        )
+        self.said[stack.name] |= {
+            "Moved": np.round(found.numbers, 3).tolist(),
+            "Correlation": [round(each, 4) for each in found.correlation],
+            "Overlap": round(found.overlap, 3),
+        }
+        return found
+
+    def _as_thick_as_others_show(self, stack: _Stack, placed: Sequence[_Stack]) -> _Stack:
+        """A stack as thick as the others show it, which are fine across its slices; a known thickness stays."""
+        across = stack.affine[:3, 2] / np.linalg.norm(stack.affine[:3, 2])
+        shown = []
+        for other in placed:
+            along = other.affine[:3, 2] / np.linalg.norm(other.affine[:3, 2])
+            if not stack.fixed and other is not stack and abs(across @ along) < _TURNED:
+                known = other.thin.cpu().numpy(), _thinner(other.affine, other)
+                shown.append(found_thickness(*known, stack.voxels.cpu().numpy(), stack.affine))
+        shown = [thickness for thickness in shown if thickness is not None]
+        if not shown:
+            return stack
+        thickness = float(np.mean(shown))
+        self.said[stack.name] |= {"ProfileFrom": "other stacks", "Profile": round(thickness, 3)}
+        return replace(stack, thickness=thickness)
+
+    def _left_out(self, stack: _Stack, found: Motion, alike: float) -> bool:
+        """Whether a stack does not fit the first, with a warning that says why."""
+        before, after = found.correlation
+        self.said[stack.name]["Likeness"] = round(alike, 3)
+        reason = None
+        if found.overlap < _OVERLAP:
+            reason = f"{found.overlap:.0%} of its tissue lies in the first stack, expected at least {_OVERLAP:.0%}"
+        elif after < before - _WORSE:
+            reason = (
+                f"registered, it is less like the first stack than before: correlation {after:.2f} after {before:.2f}"
+            )
+        elif alike < _ALIKE:
+            reason = (
+                f"its contrast differs: its detail has a correlation of {alike:.2f} with that of the first stack, "
+                f"expected at least {_ALIKE}"
+            )
+        if reason is not None:
+            self.said[stack.name]["LeftOut"] = reason
+            warnings.warn(f"{stack.name}: left out; {reason}.", stacklevel=2)
+        return reason is not None
+
+
+def _check_memory(size: Sequence[int], voxel: float, stacks: int, guided: bool, device: torch.device) -> None:
+    """Refuse a volume for which the memory that is free does not suffice."""
+    copies = _COPIES + _COPIES_OF_STACK * stacks + (_COPIES_OF_GUIDE if guided else 0)
+    needed, free = 4.0 * math.prod(size) * copies, free_memory(device)
+    if needed > free:
+        raise ValueError(
+            f"a volume of {' x '.join(map(str, size))} voxels of {voxel:.3g} mm takes about {needed / 2**30:.1f} GiB "
+            f"of memory, {free / 2**30:.1f} GiB are free; give "
+            f"--spacing {voxel * 1.05 * (needed / free) ** (1 / 3):.2g}, or free some."
+        )
+
+
+def _noise_of(voxels: torch.Tensor) -> float:
+    """Standard deviation of a stack's noise ``(X, Y, Z)``: in air, or where that is masked, in the detail of tissue."""
+    found = float(noise_in_air(voxels[None, None])[0])
+    if not math.isnan(found):
+        return found
+    details, tissue = tissue_details(voxels.double().cpu().numpy(), (0, 1))
+    return float(np.median(np.abs(details[tissue]))) / _MEDIAN if tissue.any() else 0.0
+
+
+def _operator(
+    size: Sequence[int], affine: np.ndarray, stack: _Stack, slice_motions: np.ndarray | None = None
+) -> StackOperator:
+    """What a stack shows of a volume of this size and affine."""
+    known = stack.voxels.shape, stack.affine, stack.thickness
+    return StackOperator(size, affine, *known, slice_motions, stack.voxels.device)
+
+
+def _thinner(affine: np.ndarray, stack: _Stack) -> np.ndarray:
+    """The affine of what a network made of a stack that lies somewhere."""
+    return GaussianProfile((1, 1, stack.thin.shape[2] / stack.voxels.shape[2])).hr_affine(affine)
+
+
+def _file_of(stack: MetaTensor) -> str:
+    """A stack's file; of a batch of one, that of the first."""
+    file = stack.meta.get("filename_or_obj", "stack")
+    return str(file[0] if isinstance(file, list | tuple) else file)
+
+
+def _spacing(stack: MetaTensor) -> np.ndarray:
+    return np.linalg.norm(np.asarray(stack.affine).reshape(-1, 4, 4)[0][:3, :3], axis=0)

@@ -1,0 +1,103 @@
+"""The further stacks of an exam, read as its first is, and a result on a grid of one's own."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Callable, Hashable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from monai.config import KeysCollection
+from monai.transforms import MapTransform, Transform
+
+from ..degradations import GaussianProfile
+from ..io.images import open_image
+from ..io.naming import root_cause
+from ..stacks import Resampling
+from .registration.guide import ResampleGuided
+from .scan.volume import with_meta
+
+
+class LoadStacksd(Transform):
+    """Read each file of an entry's "stacks"; one that cannot be read is left out, with a warning that says why.
+
+    Args:
+        read: reads an entry with one scan, "image".
+    """
+
+    def __init__(self, read: Callable) -> None:
+        self.read = read
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        d, stacks = dict(data), []
+        for file in d.get("stacks", ()):
+            try:
+                stacks.append(self.read({"image": file})["image"])
+            except Exception as error:
+                reason = root_cause(error).removeprefix(f"{file}: ")
+                warnings.warn(f"{file}: left out; {reason}", stacklevel=2)
+        if not stacks and "guide" not in d:
+            raise ValueError(f"{d['image'].meta['filename_or_obj']}: no other stack to combine it with can be read.")
+        return {**d, "stacks": stacks}
+
+
+class GuideStacksd(Transform):
+    """Bring an entry's "guide", where it has one, onto cubes over its first stack: see :class:`ResampleGuided`.
+
+    One that does not fit is left out with a warning where there are further stacks.
+
+    Args:
+        register: as for :class:`ResampleGuided`.
+        quality_dir: as for :class:`ResampleGuided`.
+    """
+
+    def __init__(self, register: bool | str = "auto", quality_dir: str | os.PathLike | None = None) -> None:
+        self.options = {"register": register, "quality_dir": quality_dir}
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        if "guide" not in data:
+            return dict(data)
+        spacing = np.linalg.norm(np.asarray(data["image"].affine)[:3, :3], axis=0)
+        cubes = GaussianProfile((1, 1, max(1.0, spacing[2] / spacing[:2].min())))
+        try:
+            return ResampleGuided("guide", "image", cubes, **self.options)(data)
+        except ValueError as error:
+            if not data["stacks"]:
+                raise
+            warnings.warn(f"guide left out; {error}", stacklevel=2)
+            return {key: value for key, value in data.items() if key != "guide"}
+
+
+class OnGridOfd(MapTransform):
+    """Bring volumes onto the grid of a file, by cubic splines; 0 beyond their field of view.
+
+    Args:
+        keys: of volumes ``(1, X, Y, Z)`` with an affine.
+        like: the file.
+
+    Raises:
+        ValueError: when none of its voxels lies in a volume.
+    """
+
+    def __init__(self, keys: KeysCollection, like: str | os.PathLike) -> None:
+        super().__init__(keys)
+        grid = open_image(like)
+        self.like, self.shape, self.affine = like, grid.shape[:3], np.asarray(grid.affine, dtype=np.float64)
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        d = dict(data)
+        for key in self.key_iterator(d):
+            volume = d[key].as_tensor()
+            places = np.linalg.inv(np.asarray(d[key].affine, dtype=np.float64)) @ self.affine
+            resampling = Resampling(volume.shape[1:], self.shape, places)
+            if not resampling.inside().any():
+                raise ValueError(f"--like {self.like}: its grid lies outside of the result; name a file that overlaps.")
+            resampled = resampling(volume[0].float())
+            low, high = float(volume.min()), float(volume.max())
+            resampled = resampled.clamp(min(low, 0.0), high)
+            if not volume.is_floating_point():
+                resampled = resampled.round()
+            d[key] = with_meta(resampled.to(volume.dtype)[None], torch.from_numpy(self.affine), d[key].meta)
+        return d

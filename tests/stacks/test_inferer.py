@@ -1,0 +1,126 @@
+"""Several stacks into one volume, with interpolation in the place of the network."""
+
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from monai.data import MetaTensor
+from scipy.ndimage import binary_erosion
+
+from common.degradations import GaussianProfile
+from common.inferers import SplineInferer, StacksInferer
+
+from ..refused import has, refused
+from .phantom import Phantom, grid, moved
+
+
+class Networks:
+    """As :class:`common.stacks.ThinSliceNetworks`, of one factor."""
+
+    files, ranges = {4: Path("model.pt")}, {4: {"slice_spacing": [3, 5]}}
+
+    def of(self, ratio, like):
+        return 4, like
+
+
+def given(voxels, affine, name):
+    meta = {"filename_or_obj": f"{name}.nii.gz"}
+    return MetaTensor(torch.from_numpy(voxels).float()[None, None], affine=torch.from_numpy(affine), meta=meta)
+
+
+def inferer(**options):
+    return StacksInferer(Networks(), lambda degradation: SplineInferer(degradation), profile=1.0, **options)
+
+
+def psnr(result, true):
+    return -10 * np.log10(np.mean((np.asarray(result)[0, 0] - true) ** 2))
+
+
+def stack_of_moving_slices(phantom, shape, affine, rng):
+    slices = []
+    for i in range(shape[2]):
+        place = affine.copy()
+        place[:3, 3] += i * place[:3, 2]
+        motion = moved(np.concatenate([rng.uniform(-1, 1, 3), rng.uniform(-1.5, 1.5, 3)]))
+        slices.append(phantom.stack((*shape[:2], 1), place, np.linalg.inv(motion)))
+    return np.concatenate(slices, axis=2)
+
+
+def test_slices_that_moved_by_themselves_are_put_back():
+    phantom, rng = Phantom(6), np.random.default_rng(6)
+    shapes = [grid(across) for across in (2, 0, 1)]
+    stacks = [given(phantom.stack(*shapes[0]), shapes[0][1], "ax")]
+    for name, (shape, affine) in zip(("sag", "cor"), shapes[1:], strict=True):
+        stacks.append(given(stack_of_moving_slices(phantom, shape, affine, rng), affine, name))
+    quality = []
+    for slice_motion in (False, True):
+        result = inferer(slice_motion=slice_motion)(stacks[0], torch.nn.Identity(), stacks[1:])
+        quality.append(psnr(result, phantom.on(result.shape[2:], np.asarray(result.affine)[0])))
+    assert quality[1] > quality[0] + 3
+
+
+def test_noise_is_known_where_the_air_is_masked():
+    phantom, rng = Phantom(9), np.random.default_rng(9)
+    grids = [grid(across) for across in (2, 0)]
+    heads = [phantom.stack(*each) for each in grids]
+    noisy = [np.hypot(head + 0.03 * rng.normal(size=head.shape), 0.03 * rng.normal(size=head.shape)) for head in heads]
+    quality = []
+    for masks in ([1, 1], [head > 0.05 for head in heads]):
+        stacks = [
+            given(n * m, affine, f"{i}") for i, (n, m, (_, affine)) in enumerate(zip(noisy, masks, grids, strict=True))
+        ]
+        result = inferer()(stacks[0], torch.nn.Identity(), stacks[1:])
+        true = phantom.on(result.shape[2:], np.asarray(result.affine)[0])
+        deep = binary_erosion(true > 0.1, iterations=4)
+        quality.append(-10 * np.log10(np.mean((np.asarray(result)[0, 0] - true)[deep] ** 2)))
+    assert quality[1] > quality[0] - 0.5, quality
+
+
+def test_a_scan_unlike_those_of_the_training_is_warned_of():
+    phantom, (shape, affine) = Phantom(7), grid(2, thick=8)
+    with pytest.warns(UserWarning, match="not like the scans"):
+        with pytest.raises(ValueError, match="no other stack"):
+            inferer()(given(phantom.stack(shape, affine), affine, "ax"), torch.nn.Identity())
+
+
+def test_what_is_left_out_and_why():
+    """A head that lies elsewhere, another contrast; where nothing is left, the case fails."""
+    phantom, (shape, affine) = Phantom(7), grid(2)
+    first = given(phantom.stack(shape, affine), affine, "ax")
+    side, place = grid(0)
+    good = given(phantom.stack(side, place), place, "sag")
+    far = place.copy()
+    far[0, 3] += 45
+    elsewhere = given(phantom.stack(side, place), far, "far")
+    other = given(Phantom(7, contrast=-1).stack(side, place), place, "t2")
+    combining = inferer(iterations=1)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        result = combining(first, torch.nn.Identity(), [other, good])
+    assert result.shape == (1, 1, 64, 64, 64)
+    has(str(caught[0].message), "t2.nii.gz: left out; its contrast differs")
+    assert set(combining.said["t2.nii.gz"]) >= {"LeftOut", "Moved", "Likeness"}
+    assert combining.said["sag.nii.gz"]["Brightness"] == pytest.approx(1, abs=0.02)
+    with warnings.catch_warnings(record=True):
+        warnings.simplefilter("always")
+        refused(
+            lambda: combining(first, torch.nn.Identity(), [elsewhere]), ValueError, "ax.nii.gz: no other stack", "far"
+        )
+
+
+def test_a_stack_of_two_thirds_of_the_slices_and_larger_pixels():
+    """It gives what it has; where it has nothing the first is as it was."""
+    phantom, (shape, affine) = Phantom(8), grid(2)
+    first = given(phantom.stack(shape, affine), affine, "ax")
+    _, place = grid(0)
+    few = place.copy()
+    few[:3, 3] += 5 * place[:3, 2]
+    coarse = few @ np.diag([2.0, 2, 1, 1])
+    second = given(phantom.stack((32, 32, 11), coarse), coarse, "sag")
+    result = inferer()(first, torch.nn.Identity(), [second])
+    true = phantom.on(result.shape[2:], np.asarray(result.affine)[0])
+    alone = np.asarray(SplineInferer(GaussianProfile((1, 1, 4)))(first, torch.nn.Identity()))
+    assert psnr(result, true) > psnr(alone, true) + 1
+    assert np.abs(np.asarray(result)[0, 0] - np.asarray(alone)[0, 0])[:12].mean() < 0.01
