@@ -1,0 +1,211 @@
+"""What several thick stacks of a head are worth together: against one, their mean, and agreement without a network.
+
+    python -m tests.benchmarks.stacks --heads HEAD.nii.gz,HEAD.nii.gz --output_dir O --motion 3 --noise 0.02
+
+With ``--guides``, files of another contrast on the grids of the heads, also what one stack gains by a thick guide.
+
+Each head is thickened along three axes; the second and third stack are moved at random. Each stack is made thin once,
+and its seconds are added to those of all rows that need it. ``stacks.csv`` has a line for each head and row.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import itertools
+import json
+import time
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import torch
+from monai.data import MetaTensor
+from scipy import ndimage
+from skimage.metrics import structural_similarity
+
+from common.commands.super_resolve import super_resolve
+from common.degradations import GaussianProfile
+from common.inferers import AdaptedInferer
+from common.physics.noise import noise_in_air
+from common.stacks import Resampling, StackOperator, agree, rigid
+
+MARGIN = 8  # voxels of air around a head, into which it may move
+USED = {"two": (0, 1), "three": (0, 1, 2)}
+KEPT = "tests.benchmarks.stacks.Kept"
+ORDERS = {0: [0, 1, 2], 1: [1, 2, 0], 2: [0, 2, 1]}  # axes of the head along those of each stack
+
+
+class Kept(AdaptedInferer):
+    """Keeps what it makes of a file beside that, and takes it from there the next time."""
+
+    def __call__(self, inputs: MetaTensor, network: torch.nn.Module) -> torch.Tensor:
+        """As its base."""
+        file = inputs.meta["filename_or_obj"]
+        path = Path(f"{file[0] if isinstance(file, list) else file}.pt")
+        if not path.exists():
+            torch.save((torch.as_tensor(super().__call__(inputs, network)), self.said), path)
+        thin, self.said = torch.load(path, weights_only=False)
+        return thin
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--heads", required=True, help="files of isotropic heads, with commas between")
+    parser.add_argument("--output_dir", required=True)
+    parser.add_argument("--guides", default="", help="a file for each head, with commas between")
+    parser.add_argument("--thickness", type=int, default=4, help="of the slices in voxels")
+    parser.add_argument("--motion", type=float, default=0.0, help="at most so many mm and degrees")
+    parser.add_argument("--noise", type=float, default=0.0, help="Rician, of the brightest tissue")
+    options = parser.parse_args()
+    rows = []
+    for file, guide in itertools.zip_longest(options.heads.split(","), filter(None, options.guides.split(","))):
+        folder = Path(options.output_dir, Path(file).name.removesuffix(".gz").removesuffix(".nii"))
+        rows += [{"head": folder.name, **row} for row in measured(file, guide, folder, options)]
+    fields = list(rows[0])
+    with Path(options.output_dir, "stacks.csv").open("w") as out:
+        writer = csv.DictWriter(out, fields)
+        writer.writeheader()
+        writer.writerows(rows)
+    for name in dict.fromkeys(row["row"] for row in rows):
+        own = [row for row in rows if row["row"] == name]
+        means = {key: np.mean([row[key] for row in own]) for key in ("psnr", "tissue_psnr", "ssim", "seconds")}
+        spread = f"{min(row['psnr'] for row in own):.2f} to {max(row['psnr'] for row in own):.2f}"
+        print(
+            f"{name:32} {means['psnr']:.2f} dB ({spread}), in tissue {means['tissue_psnr']:.2f} dB, "
+            f"{means['ssim']:.4f}, {means['seconds']:.0f} s"
+        )
+
+
+def measured(file: str, guide: str | None, folder: Path, options: argparse.Namespace) -> list[dict]:
+    """The rows of one head."""
+    (hr, *others), affine = heads([file] if guide is None else [file, guide], options.thickness)
+    rng = np.random.default_rng(0)
+    stacks = []
+    for i in ORDERS:
+        motion = rigid(rng.uniform(-options.motion, options.motion, 6) * (i > 0), np.zeros(3))
+        stacks.append(thick(hr, affine, i, motion, folder / f"stack_{i}.nii.gz", options, rng))
+    scores = []
+
+    def score(row: str, volume: np.ndarray, seconds: float) -> None:
+        volume = np.clip(volume, 0, 1)
+        tissue = hr > 0.1
+        errors = [float(np.mean((volume - hr)[where] ** 2)) for where in (..., tissue)]
+        window = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False}
+        ssim = structural_similarity(volume, hr, data_range=1, **window)
+        psnr, in_tissue = (-10 * np.log10(error) for error in errors)
+        scores.append({"row": row, "psnr": psnr, "tissue_psnr": in_tissue, "ssim": ssim, "seconds": seconds})
+        print(f"{folder.name}: {row}: {psnr:.2f} dB", flush=True)
+
+    def run(name: str, *paths: str, **named) -> tuple[np.ndarray, float]:
+        """A result in the units of the head, and the seconds that it took."""
+        (folder / name).mkdir(parents=True, exist_ok=True)
+        found = sorted((folder / name).glob("*_sr.nii.gz"))
+        if not found:
+            super_resolve(*paths, output_dir=str(folder / name), **named)
+            found = sorted((folder / name).glob("*_sr.nii.gz"))
+        took = json.loads(Path(str(found[0]).replace(".nii.gz", ".json")).read_text())["SuperResolution"]["Seconds"]
+        return found[0], took
+
+    if others:
+        (guide,) = (thick(other, affine, 1, np.eye(4), folder / "guide.nii.gz", options, rng) for other in others)
+    alone = [run(f"alone_{i}", path, bundle="ct_guided", **{"inferer#_target_": KEPT}) for i, path in enumerate(stacks)]
+    places = None
+    for name, used in USED.items():
+        paths = [stacks[i] for i in used]
+        result, seconds = run(name, *paths, together=True, **{"inferer#thin#_target_": KEPT})
+        seconds += sum(alone[i][1] for i in used)
+        places = motions(result, paths)
+        operators, read, thin, cubic = [], [], [], []
+        for i, place in zip(used, places, strict=True):
+            voxels, own = ordered(stacks[i])
+            operators.append(StackOperator(hr.shape, affine, voxels.shape, place @ own))
+            read.append(torch.from_numpy(voxels))
+            cubic.append(Resampling(voxels.shape, hr.shape, np.linalg.inv(place @ own) @ affine)(read[-1]).numpy())
+            made, its = ordered(str(alone[i][0]))
+            thin.append(
+                Resampling(made.shape, hr.shape, np.linalg.inv(place @ its) @ affine)(torch.from_numpy(made)).numpy()
+            )
+        if name == "two":
+            best = max(range(2), key=lambda i: -np.mean((thin[i] - hr) ** 2))
+            score("one, cubic", cubic[best], 0.0)
+            score("one, ct_guided (the better)", thin[best], alone[best][1])
+            if others:
+                guided, took = run("guided", stacks[0], together=True, guide=guide, **{"inferer#thin#_target_": KEPT})
+                score("one (the first), ct_guided", thin[0], alone[0][1])
+                score("one (the first), with a guide", nib.load(guided).get_fdata() / 1000, took + alone[0][1])
+        score(f"{name}, mean of ct_guided", np.mean(thin, axis=0), sum(alone[i][1] for i in used))
+        variances = [float(noise_in_air(y[None, None]).nan_to_num(0)[0]) ** 2 + 0.004**2 for y in read]
+        began = time.perf_counter()
+        mean = torch.from_numpy(np.mean(cubic, axis=0)).float()
+        score(
+            f"{name}, agreement alone",
+            agree(mean, read, operators, variances, 0.1, 20).numpy(),
+            time.perf_counter() - began,
+        )
+        score(f"{name}, together", nib.load(result).get_fdata() / 1000, seconds)
+    return scores
+
+
+def heads(files: list[str], thickness: int) -> tuple[list[np.ndarray], np.ndarray]:
+    """A head in several contrasts, each in [0, 1] with air around, and their affine."""
+    volumes = []
+    for file in files:
+        image = nib.as_closest_canonical(nib.load(file))
+        voxel = image.header.get_zooms()[:3]
+        if np.ptp(voxel) > 0.01 * max(voxel):
+            raise ValueError(f"{file}: voxels are {voxel} mm, expected cubes.")
+        hr = np.squeeze(np.asarray(image.dataobj, dtype=np.float32))
+        volumes.append(np.clip(hr / np.percentile(hr, 99.9), 0, 1))
+    where = np.argwhere(ndimage.binary_opening(volumes[0] > 0.05, iterations=2))
+    box = tuple(slice(a, b + 1) for a, b in zip(where.min(0), where.max(0), strict=True))
+    sizes = [-(-(s.stop - s.start + 2 * MARGIN) // thickness) * thickness for s in box]
+    air = [(MARGIN, size - (s.stop - s.start) - MARGIN) for s, size in zip(box, sizes, strict=True)]
+    affine = np.diag([*3 * [float(voxel[0])], 1.0])
+    affine[:3, 3] = -affine[0, 0] * (np.array(sizes) - 1) / 2
+    return [np.pad(volume[box], air) for volume in volumes], affine
+
+
+def thick(
+    hr: np.ndarray,
+    affine: np.ndarray,
+    which: int,
+    motion: np.ndarray,
+    path: Path,
+    options: argparse.Namespace,
+    rng: np.random.Generator,
+) -> str:
+    """The file of a thick stack of a head that has moved; the first is across the last axis."""
+    fine = affine[:, [*ORDERS[which], 3]]
+    shape = [hr.shape[axis] for axis in ORDERS[which]]
+    places = np.linalg.inv(affine) @ motion @ fine
+    index = np.stack(np.meshgrid(*map(np.arange, shape), indexing="ij")).reshape(3, -1)
+    moved = ndimage.map_coordinates(hr, places[:3, :3] @ index + places[:3, 3:], order=5 if which else 1)
+    profile = GaussianProfile((1, 1, options.thickness))
+    lr = profile(torch.from_numpy(moved.reshape(shape)).float()).abs().numpy()
+    if options.noise:
+        lr = np.hypot(lr + options.noise * rng.normal(size=lr.shape), options.noise * rng.normal(size=lr.shape))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    nib.save(nib.Nifti1Image((1000 * lr).astype(np.float32), profile.lr_affine(fine)), path)
+    return str(path)
+
+
+def ordered(path: str) -> tuple[np.ndarray, np.ndarray]:
+    """A file's voxels in the units of the head; the simulated stacks have their slices along the last axis."""
+    image = nib.load(path)
+    return np.asarray(image.dataobj, dtype=np.float32) / 1000, image.affine
+
+
+def motions(result: Path, paths: list[str]) -> list[np.ndarray]:
+    """How each stack was moved, by the JSON beside a result."""
+    said = json.loads(Path(str(result).replace(".nii.gz", ".json")).read_text())["SuperResolution"]["Adapted"]
+    found = []
+    for path in paths:
+        image = nib.load(path)
+        centre = (image.affine @ [*(np.array(image.shape) - 1) / 2, 1])[:3]
+        found.append(rigid(np.array(said[path].get("Moved", np.zeros(6))), centre))
+    return found
+
+
+if __name__ == "__main__":
+    main()
