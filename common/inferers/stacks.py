@@ -40,7 +40,7 @@ _WORSE = 0.002  # of a correlation, by which a registration may lower it
 _OVERLAP = 0.3  # of a stack's tissue, that must lie in the first stack
 _TURNED = 0.7  # cosine between the directions across the slices of two stacks; below, one shows the other's thickness
 _MEDIAN = 0.6745  # of the absolute values of normal noise, over its standard deviation
-_COPIES, _COPIES_OF_STACK, _COPIES_OF_GUIDE = 14, 3, 14  # of the volume in float32 that are held at once, at most
+_COPIES, _COPIES_OF_STACK, _COPIES_OF_GUIDE = 14, 3, 14  # of the volume in float32 that are held at once, by counting
 _ROUNDS = 2  # of finding where each slice lies
 # Standard deviations of a stack's noise that agreement leaves out: the networks and the mean have taken noise away.
 _NOISE = 3.0
@@ -79,10 +79,8 @@ class StacksInferer(Inferer):
         thin: makes the inferer that makes a stack thin, of its slice profile as ``degradation``.
         profile: width of the slices in distances of their centres, or "auto": as the protocol says, else as the other
             stacks show it.
-        spacing: of the result in mm; None for the finest in plane of all stacks.
+        spacing: of the result in mm; None for the finest of all stacks.
         slice_motion: whether each slice is thought to have moved by itself.
-        error: standard deviation of what the combined volume may be off, see :func:`common.stacks.agree`.
-        iterations: of the agreement.
 
     Attributes:
         said: what became of each stack of the last exam, for those who describe a result.
@@ -100,8 +98,6 @@ class StacksInferer(Inferer):
         profile: float | str = "auto",
         spacing: float | None = None,
         slice_motion: bool | str = False,
-        error: float = 0.03,
-        iterations: int = 5,
     ) -> None:
         super().__init__()
         if spacing is not None and not 0 < spacing < math.inf:
@@ -109,7 +105,6 @@ class StacksInferer(Inferer):
         self.networks = networks
         self.thin, self.profile, self.spacing = thin, profile, spacing
         self.slice_motion = is_true(slice_motion, "slice_motion")
-        self.error, self.iterations = error, iterations
         self.said: dict[str, Any] = {}
 
     def __call__(
@@ -137,18 +132,19 @@ class StacksInferer(Inferer):
         self.said = {}
         given = [inputs, *others]
         voxel = self.spacing or min(float(_spacing(stack).min()) for stack in given)
+        size, affine = cubes_over(inputs.shape[2:], _affine(inputs), voxel)
+        _check_memory(size, voxel, len(given), guide is not None, inputs.device)
         stacks = []
         for i, stack in enumerate(given):
             with part(i, len(given) + 1):
                 stacks.append(self._made_thin(stack, network, voxel))
         with part(len(given), len(given) + 1):
-            volume, affine = self._together(stacks, voxel, guide)
-        result = MetaTensor(volume[None, None], affine=torch.from_numpy(affine)[None])
-        return result
+            volume = self._together(stacks, size, affine, guide)
+        return MetaTensor(volume[None, None], affine=torch.from_numpy(affine)[None])
 
     def _made_thin(self, stack: torch.Tensor, network: nn.Module, voxel: float) -> _Stack:
         """A stack with what a network makes of it, nearly as thin as the result's voxels."""
-        affine = np.asarray(stack.affine, dtype=np.float64).reshape(-1, 4, 4)[0]
+        affine = _affine(stack)
         factor, network = self.networks.of(_spacing(stack)[2] / voxel, network)
         CheckTrainingRanged("image", self.networks.ranges[factor])({"image": stack[0]})
         inferer = self.thin(degradation=slice_profile((1, 1, factor), self.profile))
@@ -161,12 +157,10 @@ class StacksInferer(Inferer):
         return _Stack(voxels, affine, thin, said.get("Profile", 1.0), fixed, name)
 
     def _together(
-        self, stacks: Sequence[_Stack], voxel: float, guide: torch.Tensor | None
-    ) -> tuple[torch.Tensor, np.ndarray]:
-        """The volume that the stacks make, and its affine."""
+        self, stacks: Sequence[_Stack], size: Sequence[int], affine: np.ndarray, guide: torch.Tensor | None
+    ) -> torch.Tensor:
+        """The volume of this size and affine that the stacks make."""
         first = stacks[0]
-        size, affine = cubes_over(first.voxels.shape, first.affine, voxel)
-        _check_memory(size, voxel, len(stacks), guide is not None, first.voxels.device)
         start = Resampling(first.thin.shape, size, np.linalg.inv(_thinner(first.affine, first)) @ affine)(first.thin)
         placed = [first]
         for stack in stacks[1:]:
@@ -194,7 +188,7 @@ class StacksInferer(Inferer):
                 placed[i] = replace(stack, voxels=voxels)
                 self.said[stack.name]["Brightness"] = round(brightness.mean, 4)
             resampling = Resampling(made.shape, size, np.linalg.inv(_thinner(stack.affine, stack)) @ affine)
-            thin.append(resampling(made))
+            thin.append(resampling(made) if i > 0 else start)
             inside.append(resampling.inside(made.device))
         measured = [stack.voxels for stack in placed]
         noise = [_noise_of(voxels) for voxels in measured]
@@ -202,16 +196,16 @@ class StacksInferer(Inferer):
         del start, thin, inside
         variances = [(_NOISE * sigma) ** 2 + _MODEL**2 for sigma in noise]
         if guide is not None:
-            places = np.linalg.inv(np.asarray(guide.affine, dtype=np.float64).reshape(-1, 4, 4)[0]) @ affine
+            places = np.linalg.inv(_affine(guide)) @ affine
             guide = Resampling(guide.shape[2:], size, places)(torch.as_tensor(guide)[0, 0].float())
-        volume = agree(volume, measured, operators, variances, self.error, self.iterations, guide)
+        volume = agree(volume, measured, operators, variances, guide=guide)
         for _ in range(_ROUNDS if self.slice_motion else 0):
             shown = volume.cpu().numpy()
             for i, stack in enumerate(placed):
                 own = found_slice_motions(shown, affine, stack.voxels.cpu().numpy(), stack.affine, stack.thickness)
                 operators[i] = _operator(size, affine, stack, own)
-            volume = agree(volume, measured, operators, variances, self.error, self.iterations, guide)
-        return volume, affine
+            volume = agree(volume, measured, operators, variances, guide=guide)
+        return volume
 
     def _found(self, stack: _Stack, volume: torch.Tensor, affine: np.ndarray) -> Motion:
         """The motion of a stack onto a volume."""
@@ -308,4 +302,9 @@ def _file_of(stack: MetaTensor) -> str:
 
 
 def _spacing(stack: MetaTensor) -> np.ndarray:
-    return np.linalg.norm(np.asarray(stack.affine).reshape(-1, 4, 4)[0][:3, :3], axis=0)
+    return np.linalg.norm(_affine(stack)[:3, :3], axis=0)
+
+
+def _affine(volume: MetaTensor) -> np.ndarray:
+    """Of a volume, or of a batch of one."""
+    return np.asarray(volume.affine, dtype=np.float64).reshape(-1, 4, 4)[0]

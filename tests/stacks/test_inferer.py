@@ -95,7 +95,7 @@ def test_what_is_left_out_and_why():
     far[0, 3] += 45
     elsewhere = given(phantom.stack(side, place), far, "far")
     other = given(Phantom(7, contrast=-1).stack(side, place), place, "t2")
-    combining = inferer(iterations=1)
+    combining = inferer()
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         result = combining(first, torch.nn.Identity(), [other, good])
