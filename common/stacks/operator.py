@@ -67,7 +67,7 @@ class StackOperator:
         across = np.linalg.solve(affine[:3, :3], stack_affine[:3, 2])
         self.across = across / np.linalg.norm(across)
         self.sigma = sigma
-        inside = self.resampling.inside(device).float()
+        inside = self.resampling.inside(device, margin=0.0).float()  # beyond its centres a volume is extrapolated
         self.seen = (self.slices(self.in_plane(inside)) > _WHOLE).float()
 
     def __call__(self, volume: torch.Tensor) -> torch.Tensor:

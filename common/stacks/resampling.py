@@ -109,23 +109,25 @@ class Resampling:
                 sampled(coefficients, at).backward(values[part] * inside)
         return spline_coefficients(coefficients.grad, transposed=True)
 
-    def inside(self, device: torch.device | str = "cpu") -> torch.Tensor:
-        """Returns which voxels of the other grid lie in the volume."""
-        return torch.cat([inside for *_, inside in self._parts(device)]).reshape(self.new_size) > 0
+    def inside(self, device: torch.device | str = "cpu", margin: float = 0.5) -> torch.Tensor:
+        """Returns which voxels of the other grid lie in the volume, or ``margin`` voxels beyond its outer centres."""
+        return torch.cat([inside for *_, inside in self._parts(device, margin)]).reshape(self.new_size) > 0
 
-    def _parts(self, device: torch.device | str) -> Iterator[tuple[slice, torch.Tensor, torch.Tensor]]:
+    def _parts(
+        self, device: torch.device | str, margin: float = 0.5
+    ) -> Iterator[tuple[slice, torch.Tensor, torch.Tensor]]:
         """Positions in the volume of some voxels of the other grid at a time, and 1 for those inside of it, else 0."""
         x, y, z = (torch.arange(n, device=device, dtype=torch.float64) for n in self.new_size)
         planes = np.arange(len(z)) * len(self.places) // len(z)
         own = torch.from_numpy(self.places[planes, :3]).to(device).permute(1, 2, 0)
         in_plane = own[:, 1, None, :] * y[:, None] + (own[:, 2] * z + own[:, 3])[:, None, :]
-        last = torch.tensor(self.size, device=device)[:, None] - 0.5 + _NEAR
+        last = torch.tensor(self.size, device=device)[:, None] - 1 + margin + _NEAR
         each = len(y) * len(z)
         rows = max(1, _POINTS // each)
         for begin in range(0, len(x), rows):
             at = own[:, 0, None, None, :] * x[begin : begin + rows, None, None] + in_plane[:, None]
             at = at.reshape(3, -1).float()
-            inside = ((at > -0.5 - _NEAR) & (at < last)).all(dim=0)
+            inside = ((at > -margin - _NEAR) & (at < last)).all(dim=0)
             yield slice(begin * each, begin * each + at.shape[1]), at, inside.float()
 
 

@@ -182,7 +182,8 @@ def thick(
     index = np.stack(np.meshgrid(*map(np.arange, shape), indexing="ij")).reshape(3, -1)
     moved = ndimage.map_coordinates(hr, places[:3, :3] @ index + places[:3, 3:], order=5 if which else 1)
     profile = GaussianProfile((1, 1, options.thickness))
-    lr = profile(torch.from_numpy(moved.reshape(shape)).float()).abs().numpy()
+    # Splines ring below 0 where a head's field of view ends, which no scan does.
+    lr = profile(torch.from_numpy(moved.reshape(shape)).float()).clamp_min(0).numpy()
     if options.noise:
         lr = np.hypot(lr + options.noise * rng.normal(size=lr.shape), options.noise * rng.normal(size=lr.shape))
     path.parent.mkdir(parents=True, exist_ok=True)

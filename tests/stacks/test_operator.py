@@ -66,3 +66,11 @@ def test_slices_that_move_by_themselves():
     rigid = StackOperator(HR_SHAPE, HR_AFFINE, shape, affine)
     both = (still.seen * rigid.seen) > 0
     assert (still(volume) - rigid(volume))[both].abs().max() < 0.01
+
+
+def test_what_lies_beyond_the_outer_centres_of_a_volume_is_not_seen():
+    """There the volume is extrapolated, and the stack may show what it lacks."""
+    affine = HR_AFFINE.copy()
+    affine[0, 3] += 0.3 * HR_AFFINE[0, 0]
+    seen = StackOperator(HR_SHAPE, HR_AFFINE, HR_SHAPE, affine).seen
+    assert seen[:-1].all() and not seen[-1].any()
