@@ -25,7 +25,8 @@ class Brightness:
 
     The coordinates :math:`u` run from -1 to 1 from edge to edge of the field of view.
     Both are blurred before they are compared, as the volume may be wrong in its detail. The coefficients are those of
-    least squares over voxels of tissue; those that are far off count less.
+    least squares over voxels of tissue; those that are far off count less. Beyond them the field stays in the range
+    that it has among them.
 
     Args:
         stack: ``(X, Y, Z)``.
@@ -35,6 +36,7 @@ class Brightness:
 
     Attributes:
         mean: the factor on the mean of the logarithms of the voxels that were compared.
+        range: of those logarithms.
     """
 
     def __init__(self, stack: torch.Tensor, shown: torch.Tensor, seen: torch.Tensor, spacing: Sequence[float]) -> None:
@@ -52,14 +54,15 @@ class Brightness:
             self.coefficients = np.linalg.lstsq(columns * counts[:, None], logs * counts, rcond=None)[0]
             missed = np.abs(logs - columns @ self.coefficients)
             counts = bright / np.sqrt(1 + (missed / (_OUTLYING * 1.4826 * np.median(missed) + 1e-12)) ** 2)
-        self.mean = float(np.exp((columns @ self.coefficients).mean()))
+        fitted = columns @ self.coefficients
+        self.mean, self.range = float(np.exp(fitted.mean())), (float(fitted.min()), float(fitted.max()))
 
     def over(self, size: Sequence[int], device: torch.device | str = "cpu") -> torch.Tensor:
         """The field, as a volume of this many voxels over the same field of view."""
         axes = [torch.from_numpy(_coordinates(n)).float().to(device) for n in size]
         x, y, z = axes[0][:, None, None], axes[1][:, None], axes[2]
         terms = zip(self.coefficients.tolist(), _POWERS, strict=True)
-        return sum(c * x**i * y**j * z**k for c, (i, j, k) in terms).exp()
+        return sum(c * x**i * y**j * z**k for c, (i, j, k) in terms).clamp(*self.range).exp()
 
 
 def _coordinates(n: int) -> np.ndarray:

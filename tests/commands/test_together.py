@@ -96,7 +96,7 @@ def test_a_guide_of_another_contrast(tmp_path):
     assert [source.rpartition("/")[2] for source in told["Sources"]] == ["ax.nii.gz", "guide.nii.gz"]
 
 
-def test_on_a_grid_of_ones_own(tmp_path):
+def test_on_a_grid_of_ones_own(tmp_path, capsys):
     phantom = Phantom(2)
     files = [stack(tmp_path / f"{plane}.nii.gz", phantom, across) for plane, across in (("ax", 2), ("sag", 0))]
     shape, affine = (40, 44, 36), grid(2, (5, 10, -5), thick=1)[1]
@@ -107,6 +107,8 @@ def test_on_a_grid_of_ones_own(tmp_path):
     result = nib.load(tmp_path / "out" / "ax_sag_sr.nii.gz")
     assert result.shape == shape and np.allclose(result.affine, affine, atol=1e-4)
     assert psnr(result.get_fdata() / 1000, phantom.on(shape, affine)) > 24
+    together(*files, output_dir=str(tmp_path / "out"), like=str(like), spacing=2.0, skip_existing=True)
+    has(capsys.readouterr().out, "no scans to do")
     off = {"output_dir": str(tmp_path / "off"), "spacing": 2.0}
     refused(lambda: together(*files, like=str(away), **off), RunsFailedError, "away.nii.gz: its grid lies outside")
     refused(lambda: together(*files, like=str(tmp_path / "gone.nii.gz"), **off), Exception, "gone.nii.gz")
