@@ -43,7 +43,7 @@ _MEDIAN = 0.6745  # of the absolute values of normal noise, over its standard de
 _COPIES, _COPIES_OF_STACK, _COPIES_OF_GUIDE = 14, 3, 14  # of the volume in float32 that are held at once, by counting
 _ROUNDS = 2  # of finding where each slice lies
 # Standard deviations of a stack's noise that agreement leaves out: the networks and the mean have taken noise away.
-_NOISE = 3.0
+_NOISE = 2.0
 _MODEL = 0.004  # standard deviation of what the operators miss of a scan without noise
 
 
