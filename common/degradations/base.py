@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -11,6 +12,8 @@ from monai.data import MetaTensor
 from torch import Tensor, nn
 
 SPATIAL_DIMS = 3
+
+_Affine = TypeVar("_Affine", np.ndarray, Tensor)
 
 
 class Degradation(nn.Module):
@@ -39,10 +42,14 @@ class Degradation(nn.Module):
     linear: bool = True
     whole_factors: bool = True
 
-    def __init__(self, factors: Sequence[int] = (1, 1, 1), offset: Sequence[float] = (0.0, 0.0, 0.0)) -> None:
+    def __init__(
+        self,
+        factors: Sequence[float] | np.ndarray = (1, 1, 1),
+        offset: Sequence[float] | np.ndarray = (0.0, 0.0, 0.0),
+    ) -> None:
         super().__init__()
         self.factors = _as_factors(factors, type(self).__name__, self.whole_factors)
-        self.offset: tuple[float, float, float] = tuple(float(o) for o in offset)
+        self.offset: tuple[float, ...] = tuple(float(o) for o in offset)
 
     def turns_alike(self) -> bool:
         """Whether a volume that is mirrored or turned in plane becomes LR that is mirrored or turned as much.
@@ -116,7 +123,7 @@ class Degradation(nn.Module):
         """Voxels of the HR volume along each axis: factor times those of LR, rounded where the factor is not whole."""
         return tuple(math.floor(size * factor + 0.5) for size, factor in zip(lr_size, self.factors, strict=True))
 
-    def lr_affine(self, hr_affine: np.ndarray | Tensor) -> np.ndarray | Tensor:
+    def lr_affine(self, hr_affine: _Affine) -> _Affine:
         """The voxel-to-world affine of the LR volume.
 
         Args:
@@ -130,7 +137,7 @@ class Degradation(nn.Module):
         lr_to_hr[:3, 3] = self.offset
         return _compose_affine(hr_affine, lr_to_hr)
 
-    def hr_affine(self, lr_affine: np.ndarray | Tensor) -> np.ndarray | Tensor:
+    def hr_affine(self, lr_affine: _Affine) -> _Affine:
         """The voxel-to-world affine of the HR volume, the exact inverse of :meth:`lr_affine`.
 
         Args:
@@ -238,7 +245,7 @@ class KSpaceFilter(Degradation):
         return f"axes={self.axes}"
 
 
-def _as_factors(factors: Sequence[float], owner: str, whole: bool) -> tuple[float, float, float]:
+def _as_factors(factors: Sequence[float] | np.ndarray, owner: str, whole: bool) -> tuple[Any, ...]:
     expected = "three positive integers" if whole else "three numbers of at least 1"
     message = (
         f"{owner}: factors must be {expected}, one for each spatial axis, got {factors!r}. "
@@ -253,7 +260,7 @@ def _as_factors(factors: Sequence[float], owner: str, whole: bool) -> tuple[floa
     return tuple(round(f) if abs(f - round(f)) < 1e-9 else float(f) for f in factors)
 
 
-def _compose_affine(affine: np.ndarray | Tensor, index_map: np.ndarray) -> np.ndarray | Tensor:
+def _compose_affine(affine: _Affine, index_map: np.ndarray) -> _Affine:
     if isinstance(affine, Tensor):
         return affine.to(torch.float64) @ torch.as_tensor(index_map, device=affine.device)
     return np.asarray(affine, dtype=np.float64) @ index_map

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from torch import Tensor, nn
@@ -46,10 +47,10 @@ class ComposeDegradations(Degradation):
             offset = offset + factors * np.array(degradation.offset)
             factors = factors * np.array(degradation.factors)
         super().__init__(factors, offset)
-        self.degradations = nn.ModuleList(degradations)
+        self.degradations: Any = nn.ModuleList(degradations)
 
     @property
-    def linear(self) -> bool:
+    def linear(self) -> bool:  # type: ignore[override]
         return all(degradation.linear for degradation in self.degradations)
 
     def lr_size(self, hr_size: Sequence[int]) -> tuple[int, ...]:

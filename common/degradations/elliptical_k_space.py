@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -45,6 +46,6 @@ class EllipticalKSpace(KSpaceFilter):
             )
 
     def weights(self, *k: Tensor, sizes: Sequence[int]) -> Tensor:
-        radius_squared = sum((2.0 * frequency / size) ** 2 for frequency, size in zip(k, sizes, strict=True))
+        radius_squared: Any = sum((2.0 * frequency / size) ** 2 for frequency, size in zip(k, sizes, strict=True))
         # Rounding must not decide over the samples that lie on the ellipse.
         return radius_squared <= 1.0 + 8 * torch.finfo(radius_squared.dtype).eps

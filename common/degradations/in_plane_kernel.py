@@ -40,6 +40,7 @@ class InPlaneKernel(Degradation):
         if kernel.ndim != 2 or kernel.shape[0] != kernel.shape[1] or len(kernel) % 2 == 0:
             raise ValueError(f"InPlaneKernel: the kernel has the shape {tuple(kernel.shape)}, expected an odd square.")
         self.register_buffer("kernel", kernel.clone(), persistent=False)
+        self.kernel: Tensor
 
     def _degrade(self, hr: Tensor) -> Tensor:
         margin = len(self.kernel) // 2

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -78,7 +79,8 @@ def _in_pieces(operator: Callable[[Tensor, int], Tensor], volume: Tensor, factor
     if count == 1:
         return operator(volume.contiguous(), factor)
     across = max(-3, -2, key=volume.stride)  # so that each piece lies together in memory
-    result, start = None, 0
+    result: Any = None
+    start = 0
     for piece in volume.chunk(count, across):
         part = operator(piece.contiguous(), factor)
         if result is None:

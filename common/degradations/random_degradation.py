@@ -59,7 +59,7 @@ class RandomDegradation(Degradation):
         return lr.reshape(*hr.shape[:-SPATIAL_DIMS], *lr.shape[-SPATIAL_DIMS:])
 
     def _draw(self, volume: Tensor) -> int:
-        fingerprint = zlib.crc32(volume.detach().cpu().contiguous().numpy(), self.seed & 0xFFFFFFFF)
+        fingerprint = zlib.crc32(volume.detach().cpu().contiguous().numpy(), self.seed & 0xFFFFFFFF)  # type: ignore[arg-type]
         return int(torch.randint(len(self.degradations), (), generator=torch.Generator().manual_seed(fingerprint)))
 
     def why_not_linear(self) -> str:

@@ -68,7 +68,7 @@ class RicianNoise(Degradation):
 
     def _seeded_noise(self, volume: Tensor) -> Tensor:
         # One 32-bit number for seed and volume: torch's CPU generator ignores the upper half of a longer seed.
-        fingerprint = zlib.crc32(volume.cpu().contiguous().numpy(), self.seed & 0xFFFFFFFF)
+        fingerprint = zlib.crc32(volume.cpu().contiguous().numpy(), self.seed & 0xFFFFFFFF)  # type: ignore[arg-type, operator]
         generator = torch.Generator().manual_seed(fingerprint)
         return torch.randn(2, *volume.shape, generator=generator)
 

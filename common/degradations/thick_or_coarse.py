@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from .base import Degradation
 from .gaussian_profile import GaussianProfile
 from .k_space_truncation import KSpaceTruncation
 
 
-def as_scanned(factors: Sequence[float]) -> Degradation:
+def as_scanned(factors: Sequence[Any]) -> Degradation:
     """A Gaussian profile across slices alone, else fewer lines of k-space.
 
     Args:

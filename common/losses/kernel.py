@@ -43,6 +43,7 @@ class BoundaryLoss(nn.Module):
         margin = size // 4 - 1
         mask[margin : size - margin, margin : size - margin] = 0
         self.register_buffer("mask", mask, persistent=False)
+        self.mask: torch.Tensor
 
     def forward(self, kernels: torch.Tensor) -> torch.Tensor:
         """``(kernels, K, K)`` to ``(kernels,)``."""
@@ -70,6 +71,7 @@ class CentreLoss(nn.Module):
     def __init__(self, size: int, offset: float) -> None:
         super().__init__()
         self.register_buffer("position", torch.arange(size) - (size - 1) / 2 - offset, persistent=False)
+        self.position: torch.Tensor
 
     def forward(self, kernels: torch.Tensor) -> torch.Tensor:
         """``(kernels, K, K)`` to ``(kernels,)``."""

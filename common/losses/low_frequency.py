@@ -28,6 +28,7 @@ class LowFrequencyLoss(nn.Module):
         super().__init__()
         self.each_slice = each_slice
         self.register_buffer("kernel", gaussian_1d(torch.tensor(sigma), truncated=3.0), persistent=False)
+        self.kernel: torch.Tensor
 
     def forward(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         """Two slabs ``(B, 1, H, W, Z)`` to a scalar."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from typing import Any
 
 import torch
 from torch import nn
@@ -27,7 +28,7 @@ class PerceptualLoss(nn.Module):
     def __init__(self, weights: str | os.PathLike | None, layer: str = "relu4_3") -> None:
         super().__init__()
         self.given = weights is not None
-        self.features = VGG16Features(weights, layer) if self.given else None
+        self.features: Any = VGG16Features(weights, layer) if self.given else None
         if not self.given:
             say("the perceptual loss is off: it needs the weights of VGG-16, --vgg_weights FILE")
 

@@ -27,6 +27,7 @@ class SquaredSSIMLoss(nn.Module):
         row = torch.exp(-(position / sigma).square() / 2)
         row = row / row.sum()
         self.register_buffer("window", (row[:, None] * row)[None, None], persistent=False)
+        self.window: torch.Tensor
 
     def forward(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         """Two slabs ``(B, 1, H, W, Z)`` with ``H, W >= window`` to a scalar in [0, 1]."""

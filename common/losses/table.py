@@ -34,7 +34,7 @@ class LossTable:
             callable second, or no names after it. The message names the row.
     """
 
-    def __init__(self, rows: Mapping[str, Sequence[Any] | None]) -> None:
+    def __init__(self, rows: Mapping[str, Sequence[Any] | None] | None) -> None:
         if not isinstance(rows, Mapping):
             raise ValueError(f'a loss table is {rows!r}, expected {{"name": [weight, loss, "input", ...], ...}}.')
         self.terms: dict[str, tuple[float | ChangingWeight, Callable, tuple[str, ...]]] = {}

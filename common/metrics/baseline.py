@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -11,10 +12,10 @@ from torch.nn import functional as F
 
 from ..physics.spline import apply_along, upsampling_matrix
 
+_Volume = TypeVar("_Volume", torch.Tensor, np.ndarray)
 
-def cubic(
-    lr: torch.Tensor | np.ndarray, factors: Sequence[float], offset: Sequence[float]
-) -> torch.Tensor | np.ndarray:
+
+def cubic(lr: _Volume, factors: Sequence[float], offset: Sequence[float]) -> _Volume:
     """Interpolate an LR volume onto the HR grid by a cubic spline, each HR voxel at its own position.
 
     HR voxel ``j`` lies at LR coordinate ``(j - offset) / factor`` along each axis. The result equals

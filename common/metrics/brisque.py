@@ -168,7 +168,7 @@ def brisque_features(image: np.ndarray) -> np.ndarray:
         raise ValueError(
             f"BRISQUE needs at least {SHORTEST} pixels on each side, found shape {np.shape(image)}; give whole slices."
         )
-    values = []
+    values: list = []
     for scale in (1, 2):
         if scale == 2:
             size = [-(-n // 2) for n in image.shape]
@@ -294,7 +294,7 @@ class Brisque:
         """
         # Through an open file, because numpy would add .npz to a name that has it not.
         with replacing(path) as temporary, temporary.open("wb") as file:
-            np.savez(file, format=FORMAT, features=self._features, scores=self._scores, **self._setting)
+            np.savez(file, format=FORMAT, features=self._features, scores=self._scores, **self._setting)  # type: ignore[arg-type]
 
     @classmethod
     def load(cls, path: str | os.PathLike) -> Brisque:
@@ -320,7 +320,7 @@ class Brisque:
             return cls(features, scores, setting)
         # What numpy and zipfile raise on damaged and foreign files; an array alone (.npy) has neither keys nor an end.
         except (ValueError, TypeError, LookupError, AttributeError, OSError, EOFError, RuntimeError) as error:
-            reason = error
+            reason: Exception = error
         except (BadZipFile, zlib.error) as error:
             reason = error
         raise ValueError(f"{path}: no BRISQUE regressor, or a damaged one ({reason}); {advice}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -44,14 +45,16 @@ class Lpips:
                     "file: --lpips FOLDER/alexnet-owt-7be5be79.pth; or leave out --lpips."
                 ) from None
         else:
-            state = _read(weights)
+            state = _read(weights)  # type: ignore[arg-type]
             # pnet_rand: no weights of the backbone are looked for; they come from the file.
             self.network = lpips.LPIPS(net="alex", pnet_rand=True, verbose=False)
-            _load_backbone(self.network.net, state, weights)
+            _load_backbone(self.network.net, state, weights)  # type: ignore[arg-type]
         self.network.eval()
 
     @torch.no_grad()
-    def score(self, sr: torch.Tensor, hr: torch.Tensor, device: torch.device | str = "cpu") -> float:
+    def score(
+        self, sr: torch.Tensor | np.ndarray, hr: torch.Tensor | np.ndarray, device: torch.device | str = "cpu"
+    ) -> float:
         """The mean LPIPS of the slices along X and those along Y, which are the two sets that contain the Z axis.
 
         Args:

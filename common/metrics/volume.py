@@ -142,7 +142,7 @@ def _phase_shift(sr: np.ndarray, reference: np.ndarray, factors: Sequence[int]) 
 
 def displacement(
     sr: torch.Tensor | np.ndarray, reference: torch.Tensor | np.ndarray, factors: Sequence[int]
-) -> tuple[float, float, float]:
+) -> tuple[float, ...]:
     """Sub-voxel shift of an SR volume against its input, by phase correlation.
 
     Unpaired training does not see a global shift, so it is measured. All frequencies count alike, so that neither

@@ -11,6 +11,11 @@ from torch import nn
 class _SynchronisedBatchNorm2d(nn.BatchNorm2d):
     """``torch.nn.SyncBatchNorm``, which is for GPUs only, by a differentiable sum over the processes."""
 
+    num_batches_tracked: torch.Tensor
+    running_mean: torch.Tensor
+    running_var: torch.Tensor
+    momentum: float
+
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if not self.training:
             return super().forward(x)

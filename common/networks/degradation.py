@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from monai.networks.layers import gaussian_1d
@@ -102,7 +103,7 @@ class LinearDegradation(nn.Module):
         # The kernel is small against the volume, but products with banded matrices beat strided convolutions of one
         # channel on a CPU by far, and are exact at any size. Under autocast they would lose 16 of 24 bits.
         with torch.autocast(hr.device.type, enabled=False):
-            kernels = [k.expand(len(hr), -1) for k in self.kernels()]
+            kernels: Any = [k.expand(len(hr), -1) for k in self.kernels()]
             if turn is not None and self.alike:
                 kernels = torch.stack(kernels, dim=1).gather(1, turn[..., None].expand(-1, -1, kernels[0].shape[1]))
                 kernels = list(kernels.unbind(dim=1))
@@ -137,6 +138,7 @@ class JoinBands(nn.Module):
     def __init__(self, sigma: float = 1.0) -> None:
         super().__init__()
         self.register_buffer("kernel", gaussian_1d(torch.tensor(sigma), truncated=3.0), persistent=False)
+        self.kernel: torch.Tensor
 
     def forward(self, low: torch.Tensor, high: torch.Tensor) -> torch.Tensor:
         """Two slabs ``(B, 1, H, W, Z)`` to one, float32."""

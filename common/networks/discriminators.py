@@ -87,6 +87,8 @@ class Standardised(nn.Module):
         self.momentum = momentum
         self.register_buffer("moments", torch.stack([torch.zeros(channels), torch.ones(channels)]))
         self.register_buffer("judged", torch.tensor(0.0))
+        self.moments: torch.Tensor
+        self.judged: torch.Tensor
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """``(B, channels, H, W)`` to the same, float32."""
@@ -148,6 +150,7 @@ class PatchDiscriminator(nn.Module):
         delta[1, 1] = 1.0
         high_pass = (delta - row[:, None] * row).expand(channels, 1, 3, 3).clone()
         self.register_buffer("high_pass", high_pass, persistent=False)
+        self.high_pass: torch.Tensor
         if detail:
             channels += channels - 2
         body: list[nn.Module] = [
@@ -177,4 +180,4 @@ class PatchDiscriminator(nn.Module):
         verdicts = self.body(image)
         if self.turns == 1:
             return verdicts
-        return verdicts.take_along_dim(turn[:, 2].view(-1, 1, 1, 1), dim=1)
+        return verdicts.take_along_dim(turn[:, 2].view(-1, 1, 1, 1), dim=1)  # type: ignore[index]

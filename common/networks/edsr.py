@@ -54,7 +54,8 @@ class EDSR(nn.Module):
         residual: bool | str = True,
     ) -> None:
         super().__init__()
-        factor, base = 1, nn.Identity()
+        factor = 1
+        base: nn.Module = nn.Identity()
         if degradation is not None:
             factor = in_plane(scale=list(degradation.factors))
             base = SlabInterpolation(1, degradation.factors, degradation.offset)
@@ -69,8 +70,8 @@ class EDSR(nn.Module):
             (ToImage if self.base is None else nn.Conv2d)(features, 1, 3, padding=1),
         )
         if self.base is not None:
-            nn.init.zeros_(self.tail[-1].weight)
-            nn.init.zeros_(self.tail[-1].bias)
+            for parameter in self.tail[-1].parameters():
+                nn.init.zeros_(parameter)
 
     def forward(self, lr: torch.Tensor) -> torch.Tensor:
         """``(B, 1, H, W, 1)`` to ``(B, 1, factor H, factor W, 1)``."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import nn
@@ -68,11 +69,11 @@ class GuidedRDN(nn.Module):
         self.branch = nn.ModuleList(
             _layer(features, width) if i else _layer(1, width, FromImage) for i, width in enumerate(widths) if width
         )
-        self.blocks = nn.ModuleList(GuidedResidualDenseBlock(features, width, layers) for width in widths)
+        self.blocks: Any = nn.ModuleList(GuidedResidualDenseBlock(features, width, layers) for width in widths)
         self.fusion = nn.Sequential(_layer(blocks * features, features), _layer(features, features))
         self.tail = nn.Conv2d(features, 1, 3, padding=1)
-        nn.init.zeros_(self.tail.weight)
-        nn.init.zeros_(self.tail.bias)
+        for parameter in self.tail.parameters():
+            nn.init.zeros_(parameter)
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         """Slices of interpolated LR and guide, ``(B, 2, H, W, Z)``, or without guide, to ``(B, 1, H, W, Z)``."""
@@ -109,6 +110,7 @@ class Cascade(nn.Module):
         self.stages = nn.ModuleList(stages)
         self.sizes = getattr(stages[0], "sizes", {})
         self.register_buffer("factor", torch.tensor(float(factor), dtype=torch.float64))
+        self.factor: torch.Tensor
         self.register_load_state_dict_pre_hook(_check_factor)
 
     def forward(self, image: torch.Tensor, stage: int = -1) -> torch.Tensor:
@@ -234,7 +236,7 @@ def prepare_for_inference(network: nn.Module) -> nn.Module:
         if isinstance(module, nn.Sequential):
             for i in range(len(module) - 1):
                 if isinstance(module[i], nn.Conv2d) and isinstance(module[i + 1], nn.BatchNorm2d):
-                    module[i], module[i + 1] = fuse_conv_bn_eval(module[i], module[i + 1]), nn.Identity()
+                    module[i], module[i + 1] = fuse_conv_bn_eval(module[i], module[i + 1]), nn.Identity()  # type: ignore[type-var, arg-type]
     for module in list(network.modules()):
         if isinstance(module, GuidedRDN):
             module.blocks = nn.ModuleList(_SplitBlock(block) for block in module.blocks)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 
 import torch
@@ -35,6 +35,8 @@ class _Interpolation(nn.Module):
     Under autocast it would be rounded as coarsely as what a network adds to it, and a discriminator of detail sees the
     rounding. The sum of float32 and what autocast made is in float32.
     """
+
+    interpolated: Callable[[torch.Tensor], torch.Tensor]
 
     def forward(self, lr: torch.Tensor) -> torch.Tensor:
         """What :meth:`interpolated` makes of an LR image or slab."""
@@ -81,6 +83,8 @@ class SlabInterpolation(_Interpolation):
         # Saved with the weights, which mean nothing without the interpolation that they were trained on.
         self.register_buffer("in_plane", kernel.float())
         self.register_buffer("across", across)
+        self.in_plane: torch.Tensor
+        self.across: torch.Tensor
 
     def interpolated(self, slab: torch.Tensor) -> torch.Tensor:
         """``(B, 1, H, W, slices)`` to ``(B, 1, s H, s W, sz slices)``."""
@@ -109,6 +113,7 @@ class AxisInterpolation(_Interpolation):
         phases = torch.stack([keys_cubic((p - offset) / factor - taps) for p in range(factor)])
         # Saved with the weights, which mean nothing without the interpolation that they were trained on.
         self.register_buffer("phases", phases[:, None, None].float())
+        self.phases: torch.Tensor
 
     def interpolated(self, lr: torch.Tensor) -> torch.Tensor:
         """``(B, 1, H, W)`` to ``(B, 1, H, factor W)``."""

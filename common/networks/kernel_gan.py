@@ -60,6 +60,8 @@ class KernelGenerator(nn.Module):
                 nn.init.xavier_normal_(weight, gain)
         self.register_buffer("average", torch.zeros(kernels, self.size, self.size))
         self.register_buffer("seen", torch.zeros(kernels, 1, 1))
+        self.average: torch.Tensor
+        self.seen: torch.Tensor
 
     def forward(self) -> torch.Tensor:
         """The composed kernels ``(kernels, K, K)``, K = 13 for the sizes of the paper."""
@@ -129,6 +131,7 @@ class FixedKernel(nn.Module):
     def __init__(self, kernel: torch.Tensor) -> None:
         super().__init__()
         self.register_buffer("kernel", kernel.float()[None], persistent=False)
+        self.kernel: torch.Tensor
 
     def forward(self) -> torch.Tensor:
         """``(1, K, K)``."""
@@ -224,6 +227,7 @@ class KernelDiscriminator(nn.Module):
         self.norm_weight = nn.Parameter(torch.ones(layers, kernels * features))
         self.norm_bias = nn.Parameter(torch.zeros(layers, kernels * features))
         self.register_buffer("triplet", _triplet(size), persistent=False)
+        self.triplet: torch.Tensor
 
     def forward(self, lr: torch.Tensor) -> torch.Tensor:
         """Images ``(kernels, crops, h, w)`` to verdicts ``(kernels, crops, h - size - 1, w - size - 1)`` in [0, 1].

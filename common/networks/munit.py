@@ -182,7 +182,7 @@ class MultiScaleDiscriminator(nn.Module):
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         """``(B, 1, H, W)`` to logits ``(B, scales, h, w)``: those of coarser scales repeated on the finest's grid."""
-        verdicts = []
+        verdicts: list[torch.Tensor] = []
         for judge in self.scales:
             verdict = judge(image)
             verdicts.append(F.interpolate(verdict, size=verdicts[0].shape[2:]) if verdicts else verdict)

@@ -74,8 +74,8 @@ class RDN(nn.Module):
         self.upsampler = nn.Conv2d(features, factor * features, 3, padding=1)
         self.tail = (ToImage if self.base is None else nn.Conv2d)(features, 1, 3, padding=1)
         if self.base is not None:
-            nn.init.zeros_(self.tail.weight)
-            nn.init.zeros_(self.tail.bias)
+            for parameter in self.tail.parameters():
+                nn.init.zeros_(parameter)
 
     def forward(self, lr: torch.Tensor) -> torch.Tensor:
         """``(B, 1, H, W)`` to ``(B, 1, H, factor W)``."""

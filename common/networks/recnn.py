@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import nn
@@ -39,10 +40,11 @@ class ReCNN(nn.Module):
             convolution = nn.Conv2d if self.body else FromImage
             self.body.extend([convolution(a, b, 3, padding=1), nn.ReLU(inplace=True)])
         self.body.pop(-1)
-        for layer in self.body[::2]:
+        body: Any = self.body
+        for layer in body[::2]:
             nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
             nn.init.zeros_(layer.bias)
-        nn.init.zeros_(self.body[-1].weight)
+        nn.init.zeros_(body[-1].weight)
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         """Slices of interpolated LR and guide, ``(B, 2, H, W, Z)``, or without guide, to ``(B, 1, H, W, Z)``."""

@@ -65,8 +65,8 @@ class ReconResNet(nn.Module):
         layers += [nn.ReflectionPad2d(3), (nn.Conv2d if self.residual else ToImage)(features, 1, 7)]
         self.body = nn.Sequential(*layers)
         if self.residual:
-            nn.init.zeros_(self.body[-1].weight)
-            nn.init.zeros_(self.body[-1].bias)
+            for parameter in self.body[-1].parameters():
+                nn.init.zeros_(parameter)
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         """Images ``(B, 1, H, W)`` to the same, whatever their sizes are multiples of."""

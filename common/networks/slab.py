@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
 
 from .float32 import FromImage
+
+_Network = TypeVar("_Network", bound=nn.Module)
 
 
 def slab_to_channels(slab: torch.Tensor) -> torch.Tensor:
@@ -53,7 +56,7 @@ class AsImages(nn.Module):
         return self.network(image.unsqueeze(-1)).squeeze(-1)
 
 
-def to_channels_last(network: nn.Module, device: torch.device | str) -> nn.Module:
+def to_channels_last(network: _Network, device: torch.device | str) -> _Network:
     """Move a network to a device, its 2-D convolutions in the layout that :func:`slab_to_channels` gives slabs."""
     network.to(device)
     for parameter in network.parameters():
@@ -91,7 +94,7 @@ class SlabEncoder(nn.Module):
         # The kernel on pixel 0 reaches from -padding to kernel - 1 - padding, whose middle is the offset.
         kernel = [max(3 + int(2 * o) % 2, int(2 * o) + 1) for o in offset]
         padding = [int((k - 1) / 2 - o) for k, o in zip(kernel, offset, strict=True)]
-        body: list[nn.Module] = [FromImage(slices, features, kernel, stride=tuple(stride), padding=padding)]
+        body: list[nn.Module] = [FromImage(slices, features, kernel, stride=tuple(stride), padding=padding)]  # type: ignore[arg-type]
         for _ in range(layers - 1):
             body += [nn.LeakyReLU(0.2, inplace=True), nn.Conv2d(features, features, 3, padding=1)]
         self.body = nn.Sequential(*body)
@@ -122,7 +125,7 @@ class SlabSuperResolver(nn.Module):
 
     def __init__(self, encoder: nn.Module, decoder: nn.Module) -> None:
         super().__init__()
-        self.encoder = encoder
+        self.encoder: Any = encoder
         self.decoder = decoder
 
     def forward(self, lr: torch.Tensor, axis: int = -1) -> torch.Tensor:

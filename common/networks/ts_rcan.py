@@ -142,13 +142,13 @@ class TSRCANDecoder(nn.Module):
             else nn.Identity()
         )
         if offset is not None and any(o != middle for o in offset):
-            self.upsampler.append(Earlier([middle - o for o in offset]))
+            self.upsampler.append(Earlier([middle - o for o in offset]))  # type: ignore[operator]
         self.tail = (ToImage if base is None else nn.Conv2d)(features, slices, 3, padding=1)
         self.base = base
         if base is not None:
             # The output starts as the interpolation, and training has the detail left to learn.
-            nn.init.zeros_(self.tail.weight)
-            nn.init.zeros_(self.tail.bias)
+            for parameter in self.tail.parameters():
+                nn.init.zeros_(parameter)
 
     def forward(self, features: torch.Tensor, slab: torch.Tensor | None = None) -> torch.Tensor:
         """Features ``(B, features, H, W)`` to ``(B, 1, scale H, scale W, slices)``.
@@ -192,11 +192,12 @@ class TSRCAN(SlabSuperResolver):
         turns: int = 1,
     ) -> None:
         residual = is_true(residual, "residual")
-        factors, offset, base = [1, 1, 1], [0.0, 0.0], nn.Identity()
+        factors, offset = [1, 1, 1], [0.0, 0.0]
+        base: nn.Module = nn.Identity()
         if degradation is not None:
             factors, offset = list(degradation.factors), list(degradation.offset[:2])
             base = SlabInterpolation(slices, factors, degradation.offset)
-        parts = {"scale": factors[:2], "base": base} if residual else {"scale": factors[:2], "offset": offset}
+        parts: dict[str, Any] = {"scale": factors[:2]} | ({"base": base} if residual else {"offset": offset})
         super().__init__(
             SlabEncoder(slices, features, turns=turns),
             TSRCANDecoder(slices * factors[2], features, groups, blocks, reduction, **parts),
@@ -221,12 +222,12 @@ class TranslatedTSRCAN(nn.Sequential):
     @property
     def translator(self) -> TSRCAN:
         """From LR to LR."""
-        return self[0]
+        return self[0]  # type: ignore[return-value]
 
     @property
     def super_resolver(self) -> TSRCAN:
         """From LR to HR."""
-        return self[1]
+        return self[1]  # type: ignore[return-value]
 
 
 class TSRCANDegrader(SlabSuperResolver):

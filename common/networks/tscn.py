@@ -27,8 +27,8 @@ class SliceBetween(nn.Module):
         tail = (nn.Conv2d if self.residual else ToImage)(features, 1, 3, padding=1)
         self.body = nn.Sequential(FromImage(2, features, 3, padding=1), *body, tail)
         if self.residual:
-            nn.init.zeros_(self.body[-1].weight)
-            nn.init.zeros_(self.body[-1].bias)
+            for parameter in tail.parameters():
+                nn.init.zeros_(parameter)
 
     def forward(self, sides: torch.Tensor) -> torch.Tensor:
         """Two slices ``(B, 2, H, W)`` to that between them, ``(B, 1, H, W)``."""

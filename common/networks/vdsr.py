@@ -1,6 +1,7 @@
 """The very deep convolutional network for super-resolution."""
 
 from itertools import pairwise
+from typing import Any
 
 from torch import nn
 
@@ -25,7 +26,7 @@ class VDSR(nn.Sequential):
         channels = [1, *[features] * (layers - 1), 1]
         kinds = [FromImage, *[nn.Conv2d] * (layers - 2), ToImage]
         for kind, (a, b) in zip(kinds, pairwise(channels), strict=True):
-            convolution = kind(a, b, 3, padding=1)
+            convolution: Any = kind(a, b, 3, padding=1)
             nn.init.kaiming_normal_(convolution.weight, nonlinearity="relu")
             nn.init.zeros_(convolution.bias)
             self.extend([convolution, nn.ReLU()])

@@ -132,7 +132,7 @@ def describe_kernel(kernel: torch.Tensor | np.ndarray) -> dict[str, Any]:
     def model(p: np.ndarray) -> np.ndarray:
         return p[0] * _gaussian(size, p[1:3], np.exp(p[3:5]), p[5])
 
-    best = None
+    best: Any = None
     peak = np.array(np.unravel_index(np.abs(k).argmax(), k.shape)) - (size - 1) / 2
     for angle in (0.0, np.pi / 4):
         start = np.array([k.max(), *peak, np.log(1.5), np.log(1.2), angle])
@@ -256,7 +256,7 @@ def load_kernels(
             ("offset", offset, 1e-6),
             ("hr_spacing_mm", list(hr_spacing), 0.05),
         ):
-            found = entry.get(key)
+            found: Any = entry.get(key)
             try:
                 agrees = np.allclose(found, expected, rtol=tolerance, atol=1e-9)
             except (TypeError, ValueError):
@@ -288,7 +288,9 @@ def centred(kernel: torch.Tensor, offset: float) -> torch.Tensor:
     return moved * (kernel.sum() / moved.sum())
 
 
-def _gaussian(size: int, centre: Sequence[float], sigma: Sequence[float], angle: float) -> np.ndarray:
+def _gaussian(
+    size: int, centre: Sequence[float] | np.ndarray, sigma: Sequence[float] | np.ndarray, angle: float
+) -> np.ndarray:
     x = np.arange(size) - (size - 1) / 2
     first, second = x[:, None] - centre[0], x - centre[1]
     u = np.cos(angle) * first + np.sin(angle) * second

@@ -97,8 +97,8 @@ def _all_true(mask: torch.Tensor, window: Sequence[int], step: Sequence[int] = (
     for axis, (size, every) in enumerate(zip(window, step, strict=True), start=2):
         count = mask.shape[axis] - size + 1
         before = (slice(None),) * axis
-        parts = [mask[(*before, slice(first, first + count, every))] for first in range(size)]
-        mask = functools.reduce(torch.logical_and, parts)
+        parts = [(*before, slice(first, first + count, every)) for first in range(size)]
+        mask = functools.reduce(torch.logical_and, [mask[part] for part in parts])
     return mask
 
 

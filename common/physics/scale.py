@@ -93,7 +93,7 @@ def zero_shot(**named: Sequence[int]) -> dict[str, list[int]]:
     return {"planes": [0, 1, 2], "taught_by": [0, 1, 2], "of_images": [1, plane, plane]}
 
 
-def _whole(numbers: Sequence[int]) -> bool:
+def _whole(numbers: Sequence[float]) -> bool:
     """Whether these are three whole numbers of at least 1."""
     return _numbers(numbers) and all(type(n) is int for n in numbers)
 
