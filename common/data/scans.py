@@ -107,9 +107,9 @@ class Scans(Dataset):
     def entries(
         self,
         output_dir: str,
-        degradation: Degradation | None,
+        degradation: Degradation | Any,
         dataset_dir: str | None,
-        contrast: str,
+        contrast: str | Any,
         lr: str | None,
         guide: str | None,
         subject: str | None,
@@ -119,7 +119,7 @@ class Scans(Dataset):
             dataset_dir = simulated_scan(f"{output_dir}/scan", degradation, contrast, None if guide is None else "t1w")
         return find_images(dataset_dir) if lr is None else find_pairs(dataset_dir, lr, guide, subject)
 
-    def steps(self, compared: CheckTrainingRanged, output_dir: str, degradation: Degradation) -> list[Callable]:
+    def steps(self, compared: CheckTrainingRanged, output_dir: str, degradation: Degradation | Any) -> list[Callable]:
         """Transforms that read a scan, among them ``compared``; the others of the arguments are as for :meth:`find`."""
         axis = self._slice_axis or ("SI" if len(set(degradation.factors)) == 1 else "auto")
         return [
@@ -184,7 +184,7 @@ class ThickScans(Scans):
         self,
         dataset_dir: str | None,
         scale: Sequence[int],
-        slice_axis: str = "auto",
+        slice_axis: str | None = "auto",
         check_mr: bool | str = True,
         even_slices: bool | str = True,
         models: str | os.PathLike | None = None,

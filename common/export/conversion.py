@@ -13,6 +13,7 @@ import zipfile
 from collections.abc import Mapping, Sequence
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import torch
 from monai.bundle import ConfigParser, ckpt_export
@@ -108,7 +109,7 @@ def _load(configs: Sequence[str], weights: Path) -> tuple[ConfigParser, nn.Modul
     return parser, load(network, weights, digest=digest, degradation=degradation)
 
 
-def _further_inputs(network: nn.Module) -> Mapping[str, Sequence[int]]:
+def _further_inputs(network: Any) -> Mapping[str, Sequence[int]]:
     """What a network takes beside the image, in this order, and the values that each may have."""
     return network.further_inputs() if hasattr(network, "further_inputs") else {}
 
@@ -143,7 +144,7 @@ def _check_shape(parser: ConfigParser, image: torch.Tensor, result: torch.Tensor
         )
 
 
-def _to_onnx(network: nn.Module, parser: ConfigParser, path: Path) -> None:
+def _to_onnx(network: Any, parser: ConfigParser, path: Path) -> None:
     """Every size that metadata.json calls n, and the batch, is free."""
     import onnx
 
@@ -152,13 +153,14 @@ def _to_onnx(network: nn.Module, parser: ConfigParser, path: Path) -> None:
         axis: torch.export.Dim.DYNAMIC for axis, size in enumerate(spatial, start=2) if size == "n"
     }
     digest = network.origin["sha256"]
-    names, example, shapes = ["image"], [torch.rand(_shapes(parser)[1])], [free]
+    names, example = ["image"], [torch.rand(_shapes(parser)[1])]
+    shapes: list[Any] = [free]
     network = copy.deepcopy(network).to(memory_format=torch.contiguous_format)
     for name, values in _further_inputs(network).items():
         names, example, shapes = [*names, name], [*example, torch.tensor(values[0])], [*shapes, None]
     if hasattr(network, "for_onnx"):
         network = network.for_onnx().eval()
-    program = torch.onnx.export(
+    program: Any = torch.onnx.export(
         network,
         tuple(example),
         dynamo=True,
@@ -182,7 +184,7 @@ def _strip_torchscript(path: Path) -> None:
                     continue
                 info = zipfile.ZipInfo(member.filename)
                 # Tensors begin at multiples of 64 bytes, as torch writes them.
-                padding = -(target.fp.tell() + 30 + len(member.filename.encode()) + 4) % 64
+                padding = -(target.fp.tell() + 30 + len(member.filename.encode()) + 4) % 64  # type: ignore[union-attr]
                 info.extra = struct.pack("<2sH", b"FB", padding) + bytes(padding)
                 target.writestr(info, source.read(member))
 

@@ -99,7 +99,7 @@ def distributions(configs: Iterable[str], modules: Iterable[Path]) -> dict[str, 
 
     Imports within ``try`` are left out: the modules do without them, or say what is missing and for what.
     """
-    imported: dict[str, str] = {}
+    imported: dict[Any, str] = {}
     known = packages_distributions()
     for path in modules:
         tree = ast.parse((ROOT / path).read_text())
@@ -109,7 +109,7 @@ def distributions(configs: Iterable[str], modules: Iterable[Path]) -> dict[str, 
                 continue
             if isinstance(node, ast.Import):
                 names = [alias.name for alias in node.names]
-            elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
                 names = [node.module]
             else:
                 continue
@@ -150,21 +150,22 @@ def _module_of(name: tuple[str, ...]) -> Path:
             init = package / "__init__.py"
             for node in ast.parse((ROOT / init).read_text()).body:
                 if isinstance(node, ast.ImportFrom) and part in [alias.asname or alias.name for alias in node.names]:
-                    return _module_of((*package.parts, *node.module.split(".")))
+                    return _module_of((*package.parts, *node.module.split(".")))  # type: ignore[union-attr]
             raise ValueError(f"{'.'.join((NAME, *name))} does not exist: '{part}' is nothing of {ROOT / package}.")
     return Path(*name, "__init__.py")
 
 
 def _cut(source: str, package: Path, modules: set[Path]) -> str:
     """The source of a package's ``__init__.py`` without the modules that are not copied."""
-    kept, names = [], []
+    kept: list[Any] = []
+    names: list[str] = []
     for node in ast.parse(source).body:
         if isinstance(node, ast.ImportFrom):
-            if package.joinpath(*node.module.split(".")).with_suffix(".py") in modules:
+            if package.joinpath(*node.module.split(".")).with_suffix(".py") in modules:  # type: ignore[union-attr]
                 kept.append(ast.get_source_segment(source, node))
                 names += [alias.asname or alias.name for alias in node.names]
         elif isinstance(node, ast.Expr):
-            kept.append(ast.get_source_segment(source, node) + "\n")
+            kept.append(ast.get_source_segment(source, node) + "\n")  # type: ignore[operator]
     if names:
         kept.append("\n__all__ = [\n" + "".join(f'    "{name}",\n' for name in sorted(names)) + "]")
     return "\n".join(kept) + "\n" if kept else ""

@@ -157,7 +157,7 @@ class AdaptedInferer(Inferer):
             seconds = (time.perf_counter() - began) * volume.numel() / middle.numel()
         return seconds
 
-    def _better(self, volume: torch.Tensor, network: Callable[..., Any], seconds: float) -> nn.Module:
+    def _better(self, volume: torch.Tensor, network: Any, seconds: float) -> nn.Module:
         """The network or its trained copy, by their errors on images that are held out.
 
         It takes so many seconds to run the inferer.
@@ -211,7 +211,7 @@ class AdaptedInferer(Inferer):
         with step(then=seconds / _HELD_OUT * (1 if isinstance(degradation, Interpolated) else 2)):
             adapted = self._trained(trained_on, copy.deepcopy(network), uneven)
         # A network that stands behind interpolation and has not learned yet may be worse than that.
-        starts = [network, nn.Identity()] if isinstance(degradation, Interpolated) else [network]
+        starts: list[nn.Module] = [network, nn.Identity()] if isinstance(degradation, Interpolated) else [network]
         stacks = [each.lr for each in held]
         errors = [_error(held, _made(each, stacks)) for each in starts]
         in_plane = _made(adapted, stacks)

@@ -68,7 +68,7 @@ class AxesInferer(Inferer):
         self.complete = self.mirrored and set(self.axes) == set(every)
         self.offset = tuple(offset)
         self.spread, self.degradation = is_true(spread, "spread"), degradation
-        self.deviation: torch.Tensor | None = None
+        self.deviation: torch.Tensor | Any = None
         if self.spread and len(self.axes) * (1 + self.mirrored) < 2:
             raise ValueError(
                 f"AxesInferer: uncertainty is the spread of several results, but axes {list(self.axes)} and mirrored "
@@ -82,7 +82,8 @@ class AxesInferer(Inferer):
             ValueError: when a mirror image's result would have to be moved by a part of a voxel.
         """
         volume = inputs.as_tensor() if isinstance(inputs, MetaTensor) else inputs
-        total, count = None, 0
+        total: Any = None
+        count = 0
         moments = _Moments() if self.spread else None
         for copy in self._copies(volume, network, *args, **kwargs):
             if moments is not None:
@@ -133,9 +134,9 @@ class AxesInferer(Inferer):
                 f"{steps}; leave it out."
             )
         sizes = plain.shape[2:]
-        there = tuple(slice(round(step), n) for step, n in zip(steps, sizes, strict=True))
-        here = tuple(slice(n - round(step)) for step, n in zip(steps, sizes, strict=True))
-        plain[(..., *here)] = mirror_image[(..., *there)]
+        there: Any = (..., *(slice(round(step), n) for step, n in zip(steps, sizes, strict=True)))
+        here: Any = (..., *(slice(n - round(step)) for step, n in zip(steps, sizes, strict=True)))
+        plain[here] = mirror_image[there]
         return plain
 
 

@@ -103,7 +103,7 @@ class CascadeInferer(Inferer):
             with part(done - 1, len(self.stages), self.factor**2):
                 image = torch.cat([*over_pieces(network, image.split(slices, dim=-1), stage - 1)], dim=-1)
         if self.iterations:
-            image = back_project(image, lr, self.degradation, self.iterations)
+            image = back_project(image, lr, self.degradation, self.iterations)  # type: ignore[arg-type]
         return image
 
     def before(self, stage: int) -> CascadeInferer:

@@ -83,9 +83,9 @@ class ConsistentInferer(Inferer):
         seconds = _SECONDS * math.prod(n + m for n, m in zip(sizes, margins, strict=True)) * gain * self.iterations
         with step(then=seconds if lr.device.type == "cpu" else 0.0):
             sr = self.inferer(lr, network, *args, **kwargs)
-        inside = tuple(slice(n) for n in sr.shape[2:])
+        inside: Any = (..., *(slice(n) for n in sr.shape[2:]))
         sr = _lead_back(sr, [margin * factor for margin, factor in zip(margins, factors, strict=True)])
-        scanned = (..., *(slice(n) for n in sizes))
+        scanned: Any = (..., *(slice(n) for n in sizes))
         outside = [size for margin in reversed(margins) for size in (0, margin)]
         # A GPU would be waited for.
         noisy, weight = lr.device.type != "cpu" or bool(noise.any()), None
@@ -98,7 +98,7 @@ class ConsistentInferer(Inferer):
                 # No back_project, which weighs nothing. In place, because a volume more is what memory is short of.
                 sr = sr.add_(degradation.adjoint(F.pad(missed, outside)), alpha=gain).clamp_min_(0)
                 report((i + 1) / self.iterations)
-        return sr[(..., *inside)].contiguous()
+        return sr[inside].contiguous()
 
 
 def _fast_margin(size: int, least: int) -> int:
@@ -110,7 +110,7 @@ def _fast_margin(size: int, least: int) -> int:
     return margin
 
 
-def _unexplained(lr: torch.Tensor, again: torch.Tensor, noise: torch.Tensor | None) -> torch.Tensor:
+def _unexplained(lr: torch.Tensor, again: torch.Tensor, noise: torch.Tensor | Any) -> torch.Tensor:
     """What of a scan a result that was degraded again and given the scan's noise, if any, does not show."""
     missed = lr - again
     # In parts, because the bias takes many times their memory.
@@ -134,12 +134,14 @@ def _lead_back(volume: torch.Tensor, lengths: Sequence[int]) -> torch.Tensor:
     longer = volume.new_empty(
         (*volume.shape[:2], *(size + length for size, length in zip(sizes, lengths, strict=True)))
     )
-    longer[(..., *(slice(size) for size in sizes))] = volume
+    inside: Any = (..., *(slice(size) for size in sizes))
+    longer[inside] = volume
     for i, length in enumerate(lengths):
         if length:
             size, axis = sizes[i], i + 2
             sizes[i] += length
-            done = longer[(..., *(slice(size) for size in sizes))]
+            inside = (..., *(slice(size) for size in sizes))
+            done = longer[inside]
             end, beginning = done.narrow(axis, size - 1, 1), done.narrow(axis, 0, 1)
             way = torch.arange(1, length + 1, dtype=volume.dtype, device=volume.device) / (length + 1)
             way = way.reshape([-1 if other == axis else 1 for other in range(volume.ndim)])

@@ -78,7 +78,8 @@ class OrthogonalInferer(Inferer):
         """What the network makes of all images across an axis of a volume ``(1, 1, X, Y, Z)``, as a volume."""
         images = volume[0].movedim(axis + 1, 0)
         batch = self.batch or (_ON_A_GPU if volume.is_cuda else 1)
-        out, done = None, 0
+        out: Any = None
+        done = 0
         for result in over_pieces(network, images.split(batch), *args, **kwargs):
             if out is None:
                 size = [1, *result.shape[2:]]

@@ -109,10 +109,10 @@ class StacksInferer(Inferer):
 
     def __call__(
         self,
-        inputs: torch.Tensor,
-        network: nn.Module,
-        others: Sequence[torch.Tensor] = (),
-        guide: torch.Tensor | None = None,
+        inputs: MetaTensor | Any,
+        network: nn.Module | Any,
+        others: Sequence[MetaTensor | Any] = (),
+        guide: MetaTensor | Any = None,
     ) -> MetaTensor:
         """One volume from the stacks of an exam.
 
@@ -142,7 +142,7 @@ class StacksInferer(Inferer):
             volume = self._together(stacks, size, affine, guide)
         return MetaTensor(volume[None, None], affine=torch.from_numpy(affine)[None])
 
-    def _made_thin(self, stack: torch.Tensor, network: nn.Module, voxel: float) -> _Stack:
+    def _made_thin(self, stack: MetaTensor, network: nn.Module, voxel: float) -> _Stack:
         """A stack with what a network makes of it, nearly as thin as the result's voxels."""
         affine = _affine(stack)
         factor, network = self.networks.of(_spacing(stack)[2] / voxel, network)
@@ -156,9 +156,7 @@ class StacksInferer(Inferer):
         fixed = self.profile != "auto" or said.get("ProfileFrom") == "protocol"
         return _Stack(voxels, affine, thin, said.get("Profile", 1.0), fixed, name)
 
-    def _together(
-        self, stacks: Sequence[_Stack], size: Sequence[int], affine: np.ndarray, guide: torch.Tensor | None
-    ) -> torch.Tensor:
+    def _together(self, stacks: Sequence[_Stack], size: Sequence[int], affine: np.ndarray, guide: Any) -> torch.Tensor:
         """The volume of this size and affine that the stacks make."""
         first = stacks[0]
         start = Resampling(first.thin.shape, size, np.linalg.inv(_thinner(first.affine, first)) @ affine)(first.thin)
@@ -226,7 +224,7 @@ class StacksInferer(Inferer):
     def _as_thick_as_others_show(self, stack: _Stack, placed: Sequence[_Stack]) -> _Stack:
         """A stack as thick as the others show it, which are fine across its slices; a known thickness stays."""
         across = stack.affine[:3, 2] / np.linalg.norm(stack.affine[:3, 2])
-        shown = []
+        shown: list[Any] = []
         for other in placed:
             along = other.affine[:3, 2] / np.linalg.norm(other.affine[:3, 2])
             if not stack.fixed and other is not stack and abs(across @ along) < _TURNED:

@@ -14,7 +14,7 @@ _TELLING = 1.5 / 1.001
 ROUNDING = 0.005
 
 
-def slice_orientation(affine: np.ndarray | torch.Tensor, slice_axis: str) -> np.ndarray:
+def slice_orientation(affine: np.ndarray | torch.Tensor, slice_axis: str | None) -> np.ndarray:
     """Order and directions of a volume's axes that put the axis across the slices last, the others as LR, AP, SI.
 
     Each axis runs to the right, anterior or superior, as nearly as it does.
@@ -36,7 +36,7 @@ def slice_orientation(affine: np.ndarray | torch.Tensor, slice_axis: str) -> np.
     return orientation
 
 
-def slice_permutation(affine: np.ndarray | torch.Tensor, slice_axis: str) -> tuple[int, int, int]:
+def slice_permutation(affine: np.ndarray | torch.Tensor, slice_axis: str | None) -> tuple[int, ...]:
     """Order of a volume's axes that puts the axis across the slices last, the others in the order LR, AP, SI.
 
     Args:

@@ -50,7 +50,7 @@ class Series:
 
     description: str
     headers: list[Dataset]
-    affine: np.ndarray | None = None
+    affine: np.ndarray | Any = None
     problem: str | None = None
     no_scan: str | None = None
     part: str = ""
@@ -170,7 +170,7 @@ def write_derived(
     Raises:
         ValueError: when the result was not made from this series, or has voxels that are not finite.
     """
-    image = nib.load(result)
+    image: Any = nib.load(result)
     try:
         affine = _unrounded(image.affine, series.affine)
         voxels = np.asanyarray(image.dataobj).T

@@ -155,7 +155,7 @@ def read_sidecar(path: str | os.PathLike) -> tuple[dict[str, Any], str | None]:
     return {**said, "SliceThickness": mm}, None
 
 
-def slice_thickness(value: object) -> float | None:
+def slice_thickness(value: Any) -> float | None:
     """A thickness of slices in mm, given as a number or as text; None where it is none that slices have."""
     try:
         mm = math.nan if isinstance(value, bool) else float(value)

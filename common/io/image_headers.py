@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -27,7 +28,7 @@ class UnfitError(ValueError):
     """Why a file is not taken, in sentences that do not name it."""
 
 
-def read_header(kind: type[nib.AnalyzeImage], file: FileHolder) -> tuple[AnalyzeHeader, list[str]]:
+def read_header(kind: type[nib.AnalyzeImage], file: FileHolder) -> tuple[Any, list[str]]:
     """A header of NIfTI or Analyze as it is, before nibabel makes 1 mm of sizes that are missing.
 
     Args:
@@ -195,7 +196,7 @@ def analyze_notes(image: nib.AnalyzeImage, header: AnalyzeHeader) -> list[str]:
     Raises:
         UnfitError: where its sizes are none, and no .mat says them.
     """
-    mat = image.file_map.get("mat")
+    mat: Any = image.file_map.get("mat")
     if mat is not None and Path(mat.filename).is_file():
         return []
     notes = take_signs_off(header)

@@ -8,6 +8,7 @@ import shlex
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 from nibabel import imageglobals
@@ -105,7 +106,7 @@ def _open_nibabel(path: Path) -> SpatialImage:
     if kind is nib.MGHImage:
         return _open_mgh(path)
     if kind is None or not issubclass(kind, nib.AnalyzeImage):
-        image = nib.load(path)
+        image: Any = nib.load(path)
         if not isinstance(image, SpatialImage):
             raise UnfitError(f"it holds {type(image).__name__}, expected a volume; leave it out.")
         _check_partner(image.file_map)

@@ -37,6 +37,7 @@ def open_itk(path: Path) -> SpatialImage:
             number.
     """
     reader = _reader(path)
+    voxels: Any
     fields, _, voxels = _header(path)
     if voxels is not None and not voxels.is_file():
         raise UnfitError(f"its voxels are in {voxels.name}, which is not there; put both files into one folder")

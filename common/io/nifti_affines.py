@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import warnings
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -12,7 +13,7 @@ from nibabel.spatialimages import SpatialImage
 
 # In voxels: forms further apart at a corner of the volume contradict each other. Rounding of headers stays below it.
 _APART = 0.1
-_FIELDS = "xyzt_units", "dim_info", "cal_min", "cal_max", "aux_file", "toffset"
+_FIELDS: tuple[str, ...] = "xyzt_units", "dim_info", "cal_min", "cal_max", "aux_file", "toffset"
 _FIELDS += "intent_code", "intent_name", "intent_p1", "intent_p2", "intent_p3"
 _GRIDS = 4, 10, 32  # codes of extensions that describe a grid: AFNI's, Jim's and CIFTI's
 
@@ -51,7 +52,7 @@ def placed_image(array: np.ndarray, affine: np.ndarray, source: SpatialImage | N
     Returns:
         The image; NIfTI-2 where ``source`` is, since its forms are more precise.
     """
-    told = source.header if source is not None and isinstance(source.header, nib.Nifti1Header) else None
+    told: Any = source.header if source is not None and isinstance(source.header, nib.Nifti1Header) else None
     kind = nib.Nifti2Image if isinstance(told, nib.Nifti2Header) else nib.Nifti1Image
     # Without an affine of its own, or nibabel would write that over forms that differ from it. The type is named,
     # because nibabel refuses 64-bit integers that nobody asked for.
@@ -60,7 +61,7 @@ def placed_image(array: np.ndarray, affine: np.ndarray, source: SpatialImage | N
     if told is not None:
         _carry_fields(told, image.header)
     has_form = told is not None and (told["sform_code"] or told["qform_code"])
-    to_source = np.linalg.solve(source.affine, affine) if has_form else None
+    to_source: Any = np.linalg.solve(source.affine, affine) if has_form and source is not None else None
     if has_form and _only_scales(to_source):
         _carry_forms(told, to_source, image.header)
     else:

@@ -64,7 +64,7 @@ def weights_of(network: nn.Module, checkpoint: str | os.PathLike | None) -> dict
 
     Nothing for a network that had no weights to begin with.
     """
-    origin = getattr(network, "origin", {})
+    origin: Any = getattr(network, "origin", {})
     if "path" not in origin and checkpoint is None:
         return {}
     path = Path(origin.get("path", checkpoint))
@@ -188,7 +188,7 @@ def generated_by(bundle: Mapping[str, str]) -> dict[str, str]:
     return {"Name": bundle["name"], **version, "Description": "MONAI bundle for MRI super-resolution"}
 
 
-def resolution(before: list[float] | None, after: list[float]) -> str:
+def resolution(before: list[float] | None, after: list[float] | None) -> str:
     """Voxel sizes of a result in words, in mm, and those of its scan where they are known."""
     said = [" x ".join(f"{size:.4g}" for size in sizes) for sizes in (after, before) if sizes]
     return f"{said[0]} mm" + (f", super-resolved from {said[1]} mm" if before else "")

@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 from nibabel.nifti1 import intent_codes
@@ -99,7 +100,7 @@ _CONTRAST_PHASE = {"arterial", "venous", "portal", "delayed", "late", "early", "
 _SPM_TISSUE = re.compile("[a-z]*[cp][1-6](?!$)")  # before the name of the scan
 _FREESURFER = {"brainmask": None, "filled": _LABELS, "wm": _LABELS}  # its brainmask.mgz is the head without its skull
 _FOLDERS = {"labels", "labelstr", "labelsts", "masks", "segmentations"}  # nnU-Net gives labels their images' names
-_IMAGE_TYPES = {
+_IMAGE_TYPES: dict[str | None, str] = {
     "phase image": _PHASE,
     "real part": _PART,
     "imaginary part": _PART,
@@ -216,7 +217,7 @@ def without_voxel_files(paths: Iterable[str]) -> list[str]:
     return [path for path in paths if path.lower() not in voxels]
 
 
-def say_passed_over(reasons: Mapping[str | os.PathLike, str]) -> None:
+def say_passed_over(reasons: Mapping[Any, str]) -> None:
     """Print a line for each file or series that is no scan.
 
     Args:

@@ -54,7 +54,7 @@ def name_of(network: Any) -> str:
     return _name(network.autocast["dtype"] if isinstance(network, Autocast) else torch.float32)
 
 
-def in_precision(network: nn.Module, device: torch.device, amp: bool, kwargs: dict | None) -> nn.Module:
+def in_precision(network: nn.Module, device: torch.device, amp: bool | None, kwargs: dict | None) -> nn.Module:
     """The network, under autocast where ``amp`` says so; ``kwargs`` are its own, by default bfloat16."""
     if not amp:
         return network
@@ -114,7 +114,8 @@ def _name(dtype: torch.dtype) -> str:
 
 def _gain(network: nn.Module, dtype: torch.dtype, training: bool) -> float:
     """How many times as fast as in float32 the convolution of most weights is; 1 for a network without any of size."""
-    known = [layer for layer in network.modules() if type(layer) in _DIMENSIONS and layer.weight.numel() >= _LEAST]
+    layers: Any = network.modules()
+    known = [layer for layer in layers if type(layer) in _DIMENSIONS and layer.weight.numel() >= _LEAST]
     if not known:
         return 1.0
     layer = max(known, key=lambda layer: layer.weight.numel())

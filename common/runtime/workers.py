@@ -12,7 +12,8 @@ import torch
 from .memory import free_memory
 from .threads import one_thread
 
-Piece, Result = TypeVar("Piece"), TypeVar("Result")
+Piece = TypeVar("Piece")
+Result = TypeVar("Result")
 
 
 def side_by_side(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -38,11 +39,12 @@ def in_k_space(
         The volume; 0 where none has voxels.
     """
     size, device = volumes[0].shape, volumes[0].device
-    mean = sum(v * m for v, m in zip(volumes, inside, strict=True)) / sum(m.float() for m in inside).clamp_min(1)
+    mean = sum(v * m for v, m in zip(volumes, inside, strict=True)) / sum(m.float() for m in inside).clamp_min(1)  # type: ignore[union-attr]
     x, y = (torch.fft.fftfreq(n, device=device) for n in size[:2])
     frequencies = x[:, None, None], y[:, None], torch.fft.rfftfreq(size[2], device=device)
     power = _power(torch.fft.rfftn(mean), sum(f.square() for f in frequencies).sqrt()) / mean.numel()
-    total, weights = 0.0, 0.0
+    total: Any = 0.0
+    weights: Any = 0.0
     for volume, there, normal, sigma, nu in zip(volumes, inside, across, sigmas, noise, strict=True):
         along = sum(float(n) * f for n, f in zip(normal, frequencies, strict=True))
         hidden = 1 - torch.exp(-2 * (torch.pi * sigma * along) ** 2)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -176,7 +177,7 @@ class _Fit:
         inside = ((at >= 0) & (at <= last)).all(axis=(0, 2))
         positions = torch.from_numpy(at.reshape(3, -1).astype(np.float32)).requires_grad_()
         with torch.enable_grad():
-            shown = sampled(self.coefficients, positions)
+            shown: Any = sampled(self.coefficients, positions)
             (slope,) = torch.autograd.grad(shown.sum(), positions)
         shown = (shown.detach().reshape(at.shape[1:]) @ self.weights).double().numpy()
         # in mm along the axes of the world, times the share of the profile

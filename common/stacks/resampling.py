@@ -107,7 +107,7 @@ class Resampling:
             coefficients = torch.zeros(self.size, device=volume.device, requires_grad=True)
             for part, at, inside in self._parts(volume.device):
                 sampled(coefficients, at).backward(values[part] * inside)
-        return spline_coefficients(coefficients.grad, transposed=True)
+        return spline_coefficients(coefficients.grad, transposed=True)  # type: ignore[arg-type]
 
     def inside(self, device: torch.device | str = "cpu", margin: float = 0.5) -> torch.Tensor:
         """Returns which voxels of the other grid lie in the volume, or ``margin`` voxels beyond its outer centres."""

@@ -54,7 +54,7 @@ class GuideStacksd(Transform):
     """
 
     def __init__(self, register: bool | str = "auto", quality_dir: str | os.PathLike | None = None) -> None:
-        self.options = {"register": register, "quality_dir": quality_dir}
+        self.options: dict[str, Any] = {"register": register, "quality_dir": quality_dir}
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         if "guide" not in data:

@@ -10,6 +10,7 @@ from collections.abc import Collection, Mapping, Sequence
 from fnmatch import fnmatchcase
 from itertools import combinations
 from pathlib import Path
+from typing import Any
 
 from monai.data import partition_dataset
 
@@ -256,7 +257,7 @@ def counted(entries: Sequence[Mapping]) -> str:
     return ", ".join(f"{count} {kind}" for kind, count in counts.items() if count)
 
 
-def folder(dataset_dir: str) -> Path:
+def folder(dataset_dir: str | os.PathLike) -> Path:
     """The folder of the data, as an absolute path; a ValueError or FileNotFoundError where there is none."""
     if not str(dataset_dir or "").strip():
         raise ValueError("dataset_dir is empty; give the folder of the data, e.g. --dataset_dir /data/mri.")
@@ -389,7 +390,7 @@ def check_partners(scans: Collection[str], guides: Collection[str]) -> None:
     """Refuse, with a ValueError, subjects with a scan and no guide, or a guide and no scan."""
     alone = {"guide": sorted(set(scans) - set(guides)), "scan": sorted(set(guides) - set(scans))}
     if any(alone.values()):
-        counts = [f"{len(n)} {k}{'s' if len(n) != 1 else ''}" for n, k in ((scans, "scan"), (guides, "guide"))]
+        counts: Any = [f"{len(n)} {k}{'s' if len(n) != 1 else ''}" for n, k in ((scans, "scan"), (guides, "guide"))]
         counts = (" and " if len(scans) == len(guides) else " but ").join(counts)
         listing = [f"without a {kind}: {', '.join(names)}" for kind, names in alone.items() if names]
         raise ValueError(

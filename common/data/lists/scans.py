@@ -280,7 +280,7 @@ def _with_guides(
 def _paired(scans: Sequence[str], guides: Sequence[str], subject: str | None) -> list[dict[str, str]]:
     """For each scan its "guide", or the "problem" with it."""
     if len(scans) == len(guides) == 1:
-        labels = [found[0] for name in (*scans, *guides) if (found := SUBJECT.search(name))]
+        labels = [match[0] for name in (*scans, *guides) if (match := SUBJECT.search(name))]
         if len(set(labels)) > 1:
             return [
                 {

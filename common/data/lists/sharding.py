@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -16,12 +17,12 @@ from ...values import is_true
 
 
 def own_share(
-    entries: Sequence[Mapping[str, str]],
+    entries: Sequence[Mapping[str, Any]],
     output_dir: str | os.PathLike,
     skip_existing: bool | str = False,
     shard: str | None = None,
     bids: bool | str = False,
-) -> list[dict[str, str]]:
+) -> list[dict[str, Any]]:
     """The entries that this process is to do.
 
     Jobs of an array and processes under torchrun each take every n-th entry, both together where there are both, so
@@ -77,7 +78,7 @@ def _shard(shard: str | None) -> tuple[int, int]:
 def is_whole(path: Path) -> bool:
     """Whether a result is there and was not cut off, as a copy may be: gzip ends with the size of what it holds."""
     try:
-        image = open_image(path)
+        image: Any = open_image(path)
         with path.open("rb") as file:
             file.seek(-4, os.SEEK_END)
             stored = int.from_bytes(file.read(), "little")

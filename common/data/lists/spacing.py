@@ -22,8 +22,8 @@ def check_scale(source: Sequence[Mapping], target: Sequence[Mapping], factors: S
     Raises:
         ValueError: with every file that contradicts, its spacing and the expected one.
     """
-    lr = {}
-    hr = []
+    lr: dict = {}
+    hr: list = []
     for entry in [*source, *target]:
         for key, found in (("hr", hr), ("lr", lr)):
             mm = _spacing(entry[key], slice_axis) if key in entry else None

@@ -49,7 +49,7 @@ class CaseLoader:
 
 
 def prepare_lr_hr(
-    batchdata: Mapping[str, torch.Tensor], device: torch.device, non_blocking: bool = False, **_: Any
+    batchdata: Mapping[str, Any], device: torch.device, non_blocking: bool = False, **_: Any
 ) -> tuple[torch.Tensor, torch.Tensor | None] | tuple[torch.Tensor, torch.Tensor | None, tuple, dict]:
     """The ``prepare_batch`` of cases: the scan is the input, HR the truth, a guide or further stacks a second input.
 
@@ -64,7 +64,7 @@ def prepare_lr_hr(
         further arguments of the network; with stacks ``(stacks,)``, and a guide by name.
     """
 
-    def moved(key: str) -> torch.Tensor | None:
+    def moved(key: str) -> Any:
         return batchdata[key].to(device, non_blocking=non_blocking) if key in batchdata else None
 
     pair = moved("lr" if "lr" in batchdata else "image"), moved("hr")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -178,7 +178,7 @@ class _Bank:
         # Slice i's share of the places ends at i + 1, so that one search finds the place in any slice.
         self.places = torch.cat([i + share for i, share in enumerate(places)]).to(device)
 
-        def table(values: Sequence[int]) -> torch.Tensor:
+        def table(values: Iterable[int]) -> torch.Tensor:
             return torch.tensor(list(values), device=device)
 
         self.widths = table(plane.shape[1] for plane in slices)
@@ -210,7 +210,7 @@ def _places(plane: torch.Tensor, crop: int) -> torch.Tensor:
     return weight.cumsum(0) / weight.sum()
 
 
-def _tissue_slices(volume: torch.Tensor, entry: dict) -> list[int]:
+def _tissue_slices(volume: torch.Tensor, entry: Mapping) -> list[int]:
     share = (volume[0] > AIR).double().mean(dim=(0, 1))
     found = (share >= _TISSUE).nonzero().flatten().tolist()
     if not found:

@@ -31,7 +31,8 @@ def tissue_masks(volumes: VolumeCache, key: str) -> list[np.ndarray]:
 
 def draw_start(tissue: np.ndarray, size: Sequence[int], rng: np.random.Generator) -> list[int]:
     """First voxel of a random patch of ``size`` that is not mostly air, of a volume by its mask."""
-    best, most = [0, 0, 0], -1
+    best = [0, 0, 0]
+    most: Any = -1
     enough = _TISSUE * -(-size[0] // 2) * -(-size[1] // 2)
     for _ in range(_TRIES):
         start = x, y, z = [int(rng.integers(n - k + 1)) for n, k in zip(tissue.shape, size, strict=True)]

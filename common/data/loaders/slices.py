@@ -136,15 +136,16 @@ class SliceLoader(PatchLoader):
         windows = [*drawn.pop("hr"), *drawn.pop("guide", [])]
         groups: defaultdict[tuple, list[int]] = defaultdict(list)
         for i, window in enumerate(windows):
-            groups[(window.scale, *window.plane.shape)].append(i)
+            group = (window.scale, *window.plane.shape)
+            groups[group].append(i)
         parts: dict[Any, list[torch.Tensor]] = dict(drawn)
         for group, members in groups.items():
             parts["planes", group] = [windows[i].plane for i in members]
             parts["thetas", group] = [windows[i].theta for i in members]
         order = np.argsort([i for members in groups.values() for i in members])
         parts["order"] = [torch.from_numpy(order)]
-        batch = stacked(parts, self.device)
-        found = [self._resampled(batch.pop(("planes", g)), batch.pop(("thetas", g)), g[0]) for g in groups]
+        batch: Any = stacked(parts, self.device)
+        found: Any = [self._resampled(batch.pop(("planes", g)), batch.pop(("thetas", g)), g[0]) for g in groups]
         found = torch.cat(found)[batch.pop("order")[0]][..., None]
         context, guide = found[: len(samples)], found[len(samples) :]
         m, end = self.margin, self.margin + self.patch

@@ -85,7 +85,7 @@ class CTGuided(ThickSlices):
         self._patches |= {"gains": gains, "any_axis": self.any_axis, "zoom": zoom}
 
     @property
-    def slice_axis(self) -> str:  # type: ignore[override]
+    def slice_axis(self) -> str:
         """Axis across the slices of the scans that weights are for."""
         return "auto" if self.any_axis else self._axis
 
@@ -106,7 +106,7 @@ class CTGuided(ThickSlices):
     @cached_property
     def load(self) -> Compose:
         """Reads an entry of MR."""
-        some = {"keys": SCANS, "allow_missing_keys": True}
+        some: dict[str, Any] = {"keys": SCANS, "allow_missing_keys": True}
         return Compose(
             [
                 LoadScand(**some, slice_axis=self._axis, normalise=False),

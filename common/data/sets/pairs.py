@@ -66,7 +66,7 @@ class Pairs(Sets):
         return self._load(training=True)
 
     def _load(self, training: bool) -> Compose:
-        transforms = [LoadScand(["hr", "lr"], slice_axis=self.slice_axis, allow_missing_keys=True)]
+        transforms: list[Any] = [LoadScand(["hr", "lr"], slice_axis=self.slice_axis, allow_missing_keys=True)]
         if training and self._register:
             transforms.append(
                 RegisterLRd("lr", reference="hr", degradation=self.degradation, quality_dir=self.output_dir)

@@ -72,6 +72,6 @@ class SourcePairs(Unpaired):
         return self.cached(copies, Compose(load), ["hr", "lr"], True)
 
     @cached_property
-    def batches(self) -> PairedSlabLoader:
+    def batches(self) -> PairedSlabLoader:  # type: ignore[override]
         """Batches of slabs, "hr" and "lr"."""
         return PairedSlabLoader(volumes=self.train, any_axis=self.any_axis, **self._patches)

@@ -83,7 +83,8 @@ class UnknownBlur(Sets):
         self.factor, self.centre = in_plane(scale=self.scale), self.offset[0]
         self.hr_patch = self.factor * in_plane(lr_patch=patch_of(lr_patch))
         self.kernel_dir = kernel_dir
-        self._known = {"kernels": kernels, "noise_levels": noise_levels, "validation": validation_degradation}
+        known = {"kernels": kernels, "noise_levels": noise_levels, "validation": validation_degradation}
+        self._known: dict[str, Any] = known
         self.kernel_per, self.slice_step, self.batch_volumes = kernel_per, slice_step, batch_volumes
         self.crop, self.lr_crop = crop, (crop - kernel_size) // self.factor + 1
         self.crops, self.angles = crops, angles
@@ -143,7 +144,7 @@ class UnknownBlur(Sets):
         known = self._known["kernels"]
         if known is not None:
             return known.reshape(-1, *known.shape[-2:])
-        scans = [entry.get("lr", entry.get("hr")) for entry in self.target]
+        scans: list[Any] = [entry.get("lr", entry.get("hr")) for entry in self.target]
         return load_kernels(self.kernel_dir, self.factor, self.centre, self.hr_spacing, scans)
 
     @cached_property
@@ -151,7 +152,7 @@ class UnknownBlur(Sets):
         """Standard deviations of the noise."""
         if self._known["noise_levels"] is not None:
             return self._known["noise_levels"]
-        scans = self.cached(self.target, self.load_lr, ["lr"], False)
+        scans: Any = self.cached(self.target, self.load_lr, ["lr"], False)
         return [estimate_noise(scan["lr"][0].movedim(-1, 0).double().numpy()) for scan in scans]
 
     @cached_property

@@ -145,7 +145,7 @@ def simulated_exam(folder: str, contrast: str = "t1w", thickness: int = 4, spaci
 
 def _save_degraded(hr: Path, degradation: Degradation, path: Path) -> None:
     """Write what a degradation makes of an HR file, cut to whole LR voxels."""
-    image = nib.load(hr)
+    image: Any = nib.load(hr)
     sizes = [n // factor * factor for n, factor in zip(image.shape, degradation.factors, strict=True)]
     volume = torch.from_numpy(image.get_fdata()[tuple(map(slice, sizes))])
     lr = nib.Nifti1Image(degradation(volume).abs().round().short().numpy(), degradation.lr_affine(image.affine))

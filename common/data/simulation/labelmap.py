@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -123,7 +124,7 @@ def head_from_labels(
     return fractions, affine
 
 
-def _projections(volume: np.ndarray) -> list[np.ndarray]:
+def _projections(volume: np.ndarray) -> list[Any]:
     """Of a mask, onto each of its axes."""
     return [volume.any(axis=tuple(other for other in range(3) if other != axis)) for axis in range(3)]
 

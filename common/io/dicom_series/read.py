@@ -13,6 +13,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from pydicom import Dataset, dcmread
@@ -136,7 +137,7 @@ def _is_copy(header: Dataset, first: Dataset) -> bool:
     return all(np.array_equal(*pair) for pair in zip(_read_slice(header), _read_slice(first), strict=True))
 
 
-def files_in(folder: str | os.PathLike) -> list[Path]:
+def files_in(folder: str | os.PathLike[str]) -> list[Path]:
     """All files under a folder and the folders that are linked in it, sorted; hidden ones are passed over."""
     found: list[Path] = []
     known: set[str] = set()
@@ -527,7 +528,7 @@ def _padding(header: Dataset, image: Dataset, pixels: np.ndarray) -> np.ndarray:
     return padding
 
 
-def _stored(value: object, image: Dataset) -> int | None:
+def _stored(value: Any, image: Dataset) -> int | None:
     """An attribute's value as that of a stored pixel, with whatever sign it is written; None where it is none."""
     if isinstance(value, bytes) and value:
         value = int.from_bytes(value, "little")
@@ -538,7 +539,7 @@ def _stored(value: object, image: Dataset) -> int | None:
     return value - (1 << bits) if image.PixelRepresentation == 1 and value >> (bits - 1) else value
 
 
-def _dcmread(path: str | os.PathLike, **options: bool) -> Dataset:
+def _dcmread(path: str | os.PathLike, **options: Any) -> Dataset:
     """Read a file that :func:`is_dicom` has found to be DICOM, with or without 'DICM'; its transfer syntax is set."""
     image = dcmread(path, force=True, **options)
     if "TransferSyntaxUID" not in image.file_meta:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 _VRS = set(
     b"AE AS AT CS DA DS DT FD FL IS LO LT OB OD OF OL OV OW PN SH SL SQ SS ST SV TM UC UI UL UN UR US UT UV".split()
@@ -39,7 +40,7 @@ def is_dicom(path: str | os.PathLike) -> bool:
     return not name.endswith(_VOXELS) and any(_is_data_set(start, order) for order in ("little", "big"))
 
 
-def _is_data_set(start: bytes, order: str) -> bool:
+def _is_data_set(start: bytes, order: Any) -> bool:
     """Whether bytes begin with elements from group 2 or 8 on whose tags ascend, in implicit or explicit VR."""
     at, found, last = 0, 0, (0, 0)
     while found < _ELEMENTS:

@@ -200,7 +200,9 @@ class _Template(SOPClass):
         """An image made from one that has lost something to compression says so, for good."""
         flags = {header.get("LossyImageCompression") for header in headers}
         # Only where the flag is missing does the file's own compression tell.
-        methods = {_LOSSY.get(h.file_meta.TransferSyntaxUID) for h in headers if not h.get("LossyImageCompression")}
+        methods: set[Any] = {
+            _LOSSY.get(h.file_meta.TransferSyntaxUID) for h in headers if not h.get("LossyImageCompression")
+        }
         methods.discard(None)
         if "01" in flags or methods:
             self.LossyImageCompression = "01"
@@ -294,7 +296,7 @@ def _whole(header: Dataset, keyword: str) -> int:
     return number if 0 <= number <= 10**9 else 0
 
 
-def _equipment(headers: Sequence[Dataset], purpose: Code) -> Dataset:
+def _equipment(headers: Sequence[Dataset], purpose: Code) -> Any:
     """What made images, as an item that says for what it was used."""
     item = Dataset()
     item.PurposeOfReferenceCodeSequence = [_code(purpose)]

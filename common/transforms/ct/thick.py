@@ -22,7 +22,7 @@ _ALIKE, _ROUNDING = 1.5, 1.001
 _SCALES = (2, 6)
 
 
-def check_slice_factor(scale: int) -> None:
+def check_slice_factor(scale: float) -> None:
     """Refuse, with a ValueError, slices that are to be made of one that are not 2 to 6."""
     if isinstance(scale, bool) or not isinstance(scale, int) or not _SCALES[0] <= scale <= _SCALES[1]:
         raise ValueError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -82,7 +83,7 @@ class RandMisalign(RandomizableTransform):
         self.shift_voxels[moving] = self.R.uniform(*self.translation, size=2) * self.R.choice([-1, 1], size=2)
         self.shrink_voxels[shrinking] = self.R.uniform(*self.shrink, size=2)
 
-    def world_matrix(self, affine: np.ndarray, size: Sequence[int]) -> np.ndarray:
+    def world_matrix(self, affine: np.ndarray, size: Any) -> np.ndarray:
         """Where the misalignment drawn last takes each point of the subject.
 
         Args:

@@ -242,7 +242,7 @@ def _register_in_place(
     start = sitk.Euler3DTransform()
     start.SetCenter(images[0].TransformContinuousIndexToPhysicalPoint([(n - 1) / 2 for n in images[0].GetSize()]))
     try:
-        return *_register(sitk, *images, start), *images
+        return *_register(sitk, *images, start), *images  # type: ignore[call-arg]
     except RuntimeError as error:
         raise ValueError(
             f"{names[1]} cannot be registered to {names[0]}: where their affines put them they share no tissue. Check "

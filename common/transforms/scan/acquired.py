@@ -101,7 +101,7 @@ class AcquiredMatrixd(MapTransform):
         return d
 
 
-def _as_acquired(volume: torch.Tensor, sizes: Sequence[int]) -> torch.Tensor:
+def _as_acquired(volume: Any, sizes: Sequence[int]) -> torch.Tensor:
     file, shape, voxels = volume.meta.get("filename_or_obj"), list(volume.shape[1:]), volume[0].as_tensor().numpy()
     if any(n > whole for n, whole in zip(sizes, shape, strict=True)):
         raise ValueError(
@@ -130,7 +130,7 @@ def _ends_at(volume: np.ndarray, axis: int, n: int) -> bool:
     lines = np.moveaxis(volume, axis, -1).reshape(-1, volume.shape[axis])
     means = lines.mean(axis=1)
     lines = lines[means >= np.quantile(means, 1 - _BRIGHTEST)]
-    power = np.mean(np.abs(rfft(lines, axis=1)) ** 2, axis=0, dtype=np.float64)
+    power: Any = np.mean(np.abs(rfft(lines, axis=1)) ** 2, axis=0, dtype=np.float64)
     frequency = np.arange(power.size) / (n / 2)
     inner, outer = (power[(frequency >= low) & (frequency <= high)] for low, high in (_INSIDE, _OUTSIDE))
     if not inner.size or not outer.size:

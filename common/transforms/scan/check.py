@@ -112,7 +112,7 @@ def _check_whole_file(path: Path, image: nib.spatialimages.SpatialImage) -> None
     found = 0
     try:
         if isinstance(file, (str, os.PathLike)):
-            with ImageOpener(file) as opened:
+            with ImageOpener(file) as opened:  # type: ignore[arg-type]
                 while block := opened.read(2**22):
                     found += len(block)
         else:  # a format that is read in another way
@@ -299,5 +299,5 @@ def resized_planes(keys: KeysCollection, spacing: Sequence[float]) -> list[MapTr
         spacing: of both in-plane axes in mm.
     """
     pixdim = (*spacing, -1)
-    resized = Spacingd(keys, pixdim=pixdim, mode=3, padding_mode="nearest", align_corners=False)
+    resized = Spacingd(keys, pixdim=pixdim, mode=3, padding_mode="nearest", align_corners=False)  # type: ignore[arg-type]
     return [CheckPlanesd(keys, spacing), resized]

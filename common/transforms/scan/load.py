@@ -77,17 +77,17 @@ class LoadScand(MapTransform):
     def __init__(
         self,
         keys: KeysCollection,
-        slice_axis: str = "auto",
+        slice_axis: str | None = "auto",
         ordered: bool = True,
         normalise: bool = True,
         set_aside: bool = True,
         allow_missing_keys: bool = False,
     ) -> None:
         super().__init__(keys, allow_missing_keys)
-        some = {"keys": keys, "allow_missing_keys": allow_missing_keys}
+        some: dict[str, Any] = {"keys": keys, "allow_missing_keys": allow_missing_keys}
         self.check = CheckHeaderd(**some)
         self.channel = EnsureChannelFirst(channel_dim="no_channel")
-        steps = [CheckVoxelsd(**some)]
+        steps: list[Any] = [CheckVoxelsd(**some)]
         if set_aside:
             steps.append(SetAsideExtremesd(**some))
         steps.append(AcquiredMatrixd(**some))

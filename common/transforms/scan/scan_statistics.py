@@ -265,7 +265,7 @@ def _detail(values: np.ndarray, axis: int) -> float:
     window = np.hanning(size + 2)[1:-1].astype(np.float32)
     lines = np.moveaxis(values, axis, -1)
     spectrum = rfft((lines - lines.mean(axis=-1, keepdims=True)) * window, axis=-1)
-    power = np.mean(spectrum.real**2 + spectrum.imag**2, axis=(0, 1), dtype=np.float64)
+    power: Any = np.mean(spectrum.real**2 + spectrum.imag**2, axis=(0, 1), dtype=np.float64)
     frequency = np.arange(power.size) / (size / 2)
     inner, outer = (power[(frequency >= low) & (frequency <= high)].mean() for low, high in (_INNER, _OUTER))
     return np.sqrt(outer / inner) if inner > 0 else np.nan

@@ -48,7 +48,7 @@ class SliceAxisd(MapTransform):
         ValueError: as :func:`slice_orientation`, with the file's name.
     """
 
-    def __init__(self, keys: KeysCollection, slice_axis: str = "SI", allow_missing_keys: bool = False) -> None:
+    def __init__(self, keys: KeysCollection, slice_axis: str | None = "SI", allow_missing_keys: bool = False) -> None:
         super().__init__(keys, allow_missing_keys)
         self.slice_axis = slice_axis
 
@@ -240,7 +240,7 @@ def stored_dtype(path: Any) -> np.dtype:
     return np.dtype(np.float32)
 
 
-def with_meta(volume: torch.Tensor, affine: np.ndarray | torch.Tensor, meta: Mapping) -> MetaTensor:
+def with_meta(volume: torch.Tensor, affine: Any, meta: Mapping) -> MetaTensor:
     """A volume on a new grid, with what else is known of the one it was made from."""
     return MetaTensor(volume, affine=affine, meta={k: v for k, v in meta.items() if k != "affine"})
 
