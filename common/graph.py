@@ -34,9 +34,9 @@ class TensorGraph(nn.Module):
         batch_keys: Sequence[str] = ("hr", "lr"),
     ) -> None:
         super().__init__()
-        for name, network in networks.items():
-            if not isinstance(network, nn.Module):
-                raise ValueError(f"TensorGraph, network '{name}': expected a torch.nn.Module, got {network!r}.")
+        for name, module in networks.items():
+            if not isinstance(module, nn.Module):
+                raise ValueError(f"TensorGraph, network '{name}': expected a torch.nn.Module, got {module!r}.")
         self.networks = nn.ModuleDict(networks)
         self.batch_keys = tuple(batch_keys)
         self.steps: dict[str, tuple[str, tuple[str, ...]]] = {}

@@ -35,7 +35,9 @@ _OF_RUN = {
 _READ_BY_MONAI = {"imports", "initialize", "run", "finalize"}
 # Keys at the top that MONAI looks up in a bundle, which an overlay may set for it.
 _LOOKED_UP = _READ_BY_MONAI | {
-    known["id"].split("::")[0] for known in (TrainProperties | InferProperties).values() if "id" in known
+    known["id"].split("::")[0]  # type: ignore[attr-defined, index]
+    for known in (TrainProperties | InferProperties).values()
+    if "id" in known
 }
 _OF_COMPONENTS = {"_target_", "_mode_", "_disabled_", "_requires_", "_desc_"}
 _MOST = 4  # keys that a message proposes
@@ -84,7 +86,7 @@ def check(argv: Sequence[str] | None = None) -> None:
     for handler in logging.getLogger().handlers:
         handler.addFilter(_says_why)
         if getattr(handler, "stream", None) is output:
-            handler.setStream(sys.stdout)
+            handler.setStream(sys.stdout)  # type: ignore[attr-defined]
     given = _given(argv)
     ending.with_traceback = is_true(given.pop("traceback", "false") or "true", "--traceback")
     entries = {given.get(name) for name in ("run_id", "init_id", "final_id")}

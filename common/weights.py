@@ -7,7 +7,7 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
@@ -16,6 +16,8 @@ from .cli_help import called
 from .degradations import Degradation
 from .io.files import as_json, load_state, read_object, replacing
 from .networks.slab import to_channels_last
+
+_Network = TypeVar("_Network", bound=nn.Module)
 
 # What the state of a training has, see common.handlers.ResumableState.
 STATE = {"iteration", "max_epochs", "epoch_length", "threads", "settings", "graph", "players", "random"}
@@ -124,13 +126,13 @@ def no_overlay(path: Path) -> str:
 
 
 def load(
-    network: nn.Module,
+    network: _Network,
     path: str | os.PathLike,
     device: torch.device | str = "cpu",
     digest: str | None = None,
     degradation: Degradation | None = None,
     option: str = "checkpoint",
-) -> nn.Module:
+) -> _Network:
     """Load weights into a network of the same architecture, and refuse what does not belong together.
 
     Args:
@@ -180,7 +182,7 @@ def load(
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
     file_sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
-    network.origin = {**trained, "sha256": found, "path": str(path), "file_sha256": file_sha256}
+    network.origin = {**trained, "sha256": found, "path": str(path), "file_sha256": file_sha256}  # type: ignore[assignment]
     return to_channels_last(network, device).eval()
 
 
@@ -226,7 +228,7 @@ def digest_of(state: Mapping[str, torch.Tensor]) -> str:
     for name in sorted(state):
         value = state[name].detach().cpu().contiguous()
         digest.update(f"{name} {value.dtype} {list(value.shape)}\n".encode())
-        digest.update(value.reshape(-1).view(torch.uint8).numpy())
+        digest.update(value.reshape(-1).view(torch.uint8).numpy())  # type: ignore[arg-type]
     return digest.hexdigest()
 
 

@@ -59,7 +59,7 @@ class Offer:
     there: bool
     free: str | None = None
 
-    def at(self, scale: Sequence[float]) -> Offer:
+    def at(self, scale: Sequence[Any]) -> Offer:
         """This with the given scale, where it takes any; else as it is."""
         if self.free is None:
             return self

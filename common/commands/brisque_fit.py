@@ -58,12 +58,12 @@ def brisque_fit(csv: str, output: str) -> None:
         FileNotFoundError: when there is no such CSV.
         ModuleNotFoundError: when scikit-learn is not installed.
     """
-    csv, output = Path(str(csv)), Path(str(output))
+    table, target = Path(str(csv)), Path(str(output))
     brisque.import_sklearn()
-    check_writable(output.parent)
-    if output.is_dir():
-        raise IsADirectoryError(f"--output {output} is a folder; name a file in it, for example {output}/brisque.npz.")
-    rows, bad = _rows(csv)
+    check_writable(target.parent)
+    if target.is_dir():
+        raise IsADirectoryError(f"--output {target} is a folder; name a file in it, for example {target}/brisque.npz.")
+    rows, bad = _rows(table)
     images: dict[Path, list[dict]] = {}
     for row in rows:
         images.setdefault(row["path"], []).append(row)
@@ -81,12 +81,12 @@ def brisque_fit(csv: str, output: str) -> None:
                 bad.append((row["line"], f"{row['image']}: {error}"))
     if bad:
         listing = "\n  ".join(f"line {line}: {what}" for line, what in sorted(bad))
-        raise ValueError(f"{csv}: {len(bad)} bad rows, nothing was written. Correct or remove them:\n  {listing}")
+        raise ValueError(f"{table}: {len(bad)} bad rows, nothing was written. Correct or remove them:\n  {listing}")
     if len(images) < _FEWEST:
-        raise ValueError(f"{csv}: found scores of {len(images)} images, at least {_FEWEST} are needed; score more.")
+        raise ValueError(f"{table}: found scores of {len(images)} images, at least {_FEWEST} are needed; score more.")
     features, scores = [row["features"] for row in rows], np.array([row["score"] for row in rows])
     if np.ptp(scores) == 0:
-        raise ValueError(f"{csv}: all scores are {scores[0]:g}; a regressor needs images that differ in quality.")
+        raise ValueError(f"{table}: all scores are {scores[0]:g}; a regressor needs images that differ in quality.")
 
     # At random, because rows are often sorted by quality.
     folds = dict(zip(images, np.random.default_rng(0).permutation(len(images)) % _FOLDS, strict=True))
@@ -98,16 +98,16 @@ def brisque_fit(csv: str, output: str) -> None:
             setting = _choose([features[i] for i in train], scores[train], fold[train], bar)
             predicted[test] = _unseen(features, scores, train, test, setting)
         setting = _choose(features, scores, fold, bar)
-    brisque.Brisque(np.concatenate(features), np.repeat(scores, [len(own) for own in features]), setting).save(output)
+    brisque.Brisque(np.concatenate(features), np.repeat(scores, [len(own) for own in features]), setting).save(target)
 
     rank = linear = math.nan
     if np.ptp(predicted) > 0:
         rank, linear = spearmanr(predicted, scores).statistic, pearsonr(predicted, scores).statistic
-    error = math.sqrt(np.mean((predicted - scores) ** 2))
-    print(f"Wrote {output}: {len(rows)} scores of {len(images)} images, {sum(map(len, features))} slices")
+    rmse = math.sqrt(np.mean((predicted - scores) ** 2))
+    print(f"Wrote {target}: {len(rows)} scores of {len(images)} images, {sum(map(len, features))} slices")
     print(f"  chosen: {', '.join(f'{key} {value:g}' for key, value in setting.items())}")
     print(
-        f"  images not seen: Spearman {rank:.3f}, Pearson {linear:.3f}, RMSE {error:.3g} (scores: mean "
+        f"  images not seen: Spearman {rank:.3f}, Pearson {linear:.3f}, RMSE {rmse:.3g} (scores: mean "
         f"{scores.mean():.3g}, standard deviation {scores.std():.3g})"
     )
     if not rank >= _POOR:

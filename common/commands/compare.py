@@ -187,4 +187,4 @@ def _of_series(option: str, path: Path) -> nib.Nifti1Image:
     with tempfile.TemporaryDirectory() as folder:
         dicom.to_nifti(found[0], file := Path(folder) / "volume.nii")
         image = nib.load(file)
-        return nib.Nifti1Image(np.asarray(image.dataobj), image.affine)
+        return nib.Nifti1Image(np.asarray(image.dataobj), image.affine)  # type: ignore[attr-defined]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +41,7 @@ def draw(bundle: str) -> None:
         print("\n".join(["```mermaid", *title, *_flowchart(graph["steps"], players), "```"]))
 
 
-def _flowchart(steps: Mapping[str, Sequence[str]], players: Mapping[str, Mapping[str, Any]]) -> list[str]:
+def _flowchart(steps: dict[str, Sequence[str]], players: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """Lines of Mermaid. Prefixes keep names apart from each other and from Mermaid's own words.
 
     Args:
@@ -56,15 +56,15 @@ def _flowchart(steps: Mapping[str, Sequence[str]], players: Mapping[str, Mapping
         styles.append(f"  classDef player{i} fill:{_FILLS[i % len(_FILLS)]},{_STYLE}")
         owners.update(dict.fromkeys(player.get("networks") or [name], f":::player{i}"))
         needed.update(inputs)
-    for output, (network, *inputs) in reversed(steps.items()):
+    for output, (network, *others) in reversed(steps.items()):
         if output in needed:
-            needed.update(dict.fromkeys(inputs))
+            needed.update(dict.fromkeys(others))
             box = f't_{output}["{network}<br/>→ {output}"]{owners.get(network, ":::fixed")}'
-            lines.insert(0, f"  {_all(inputs)} --> {box}" if inputs else f"  {box}")
+            lines.insert(0, f"  {_all(others)} --> {box}" if others else f"  {box}")
     batch = [f"  t_{name}([{name}]):::batch" for name in sorted(needed) if name not in steps]
     styles += [f"  classDef fixed fill:#eee,{_STYLE}", f"  classDef batch fill:#fff,{_STYLE}"]
     return ["flowchart LR", *batch, *lines, *styles]
 
 
-def _all(tensors: Sequence[str]) -> str:
+def _all(tensors: Iterable[str]) -> str:
     return " & ".join(f"t_{name}" for name in tensors)

@@ -162,14 +162,14 @@ def new(bundle: str, like: str = "srcnn") -> None:
         (folder / "docs" / page).write_text(text, encoding="utf-8")
     (folder / "models" / ".gitkeep").touch()
     print(f"{folder}: {', '.join(path.relative_to(folder).as_posix() for path in sorted(folder.rglob('*.*')))}")
-    known = tests / f"{source.name}.py"
-    if known.is_file():
-        (tests / f"{name}.py").write_text(_tiny(known.read_text(), source.name, name))
+    facts = tests / f"{source.name}.py"
+    if facts.is_file():
+        (tests / f"{name}.py").write_text(_tiny(facts.read_text(), source.name, name))
         print(f"{tests / f'{name}.py'}: what the tests must know of it")
     else:
-        print(f"there is no {known}, so nothing was written for the tests")
+        print(f"there is no {facts}, so nothing was written for the tests")
     print(_NEXT.format(**texts))
-    if known.is_file():
+    if facts.is_file():
         print(_TEST.format(**texts))
 
 
@@ -229,8 +229,9 @@ def _data_license(source: Path) -> str:
 def _tiny(code: str, old: str, name: str) -> str:
     """What the tests know of a bundle, for another that is like it."""
 
-    def arguments() -> Iterator[tuple[str, str]]:
-        (call,) = [n.value for n in ast.parse(code).body if isinstance(n, ast.Assign) and n.targets[0].id == "TINY"]
+    def arguments() -> Iterator[tuple[Any, Any]]:
+        call: Any
+        (call,) = [n.value for n in ast.parse(code).body if isinstance(n, ast.Assign) and n.targets[0].id == "TINY"]  # type: ignore[attr-defined]
         for argument in call.keywords:
             yield argument.arg, ast.get_source_segment(code, argument.value)
 

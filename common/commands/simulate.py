@@ -134,7 +134,8 @@ def _crop_to_head(fractions: np.ndarray, affine: np.ndarray) -> tuple[np.ndarray
         box.append(slice(max(0, inside[0] - margin), inside[-1] + 1 + margin))
     moved = affine.copy()
     moved[:3, 3] += affine[:3, :3] @ [b.start for b in box]
-    return fractions[(slice(None), *box)], moved
+    window = (slice(None), *box)
+    return fractions[window], moved
 
 
 def _save(volume: np.ndarray, affine: np.ndarray, path: Path) -> None:

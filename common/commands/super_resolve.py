@@ -101,7 +101,7 @@ def super_resolve(
     if not paths:
         raise ValueError("no scan is named; give a scan, a DICOM file of a series, or a folder.")
     if together is not True and output_dir is None and len(paths) == 2:
-        paths, output_dir = paths[:1], paths[1]
+        paths, output_dir = paths[:1], paths[1]  # type: ignore[misc]
     if len(paths) > 1 and together is not True:
         raise ValueError(
             f"found {len(paths)} scans ({', '.join(paths)}), expected one, or a folder; stacks of one exam are "
@@ -158,8 +158,8 @@ class _Job:
     """A scan, or the first stack of an exam with the others, what is to be done with it, and what became of it."""
 
     entry: dict[str, Any]
-    series: Series | None = None
-    choice: Choice | None = None
+    series: Series | Any = None
+    choice: Choice | Any = None
     problem: str | None = None
     others: list[_Job] = field(default_factory=list)
 
@@ -282,7 +282,7 @@ def _uid(series: Series) -> str:
 
 def _label(series: Series) -> str:
     """A name for the files of a series."""
-    header = series.headers[0] if series.headers else {}
+    header: Any = series.headers[0] if series.headers else {}
     words = [*(str(header.get(key) or "") for key in ("SeriesNumber", "SeriesDescription")), series.part]
     return re.sub("[^A-Za-z0-9]+", "_", " ".join(words)).strip("_") or "series"
 
@@ -339,7 +339,7 @@ def _named(job: _Job) -> str:
     return job.entry.get("source", job.entry["image"])
 
 
-def _as_acquired(jobs: Sequence[_Job], matrix: Sequence[int] | str | None) -> None:
+def _as_acquired(jobs: Sequence[_Job], matrix: Any) -> None:
     """Give each entry the matrix at which it is to be taken, where that is asked for."""
     from ..transforms.scan.acquired import stated_matrix
 
@@ -367,7 +367,7 @@ def _said(job: _Job) -> dict[str, Any]:
     return said_by_dicom(job.series.headers)
 
 
-def _choose_together(jobs: Sequence[_Job], offer: Offer | None) -> None:
+def _choose_together(jobs: Sequence[_Job], offer: Offer | Any) -> None:
     """Give the jobs of exams what combines stacks."""
     import numpy as np
 

@@ -70,7 +70,7 @@ def training_range(
         scan_statistics(item["lr"], affines["lr"]) for item, affines in zip(volumes.items, volumes.affines, strict=True)
     )
     found["in_plane_spacing"][0] = float(f"{found['in_plane_spacing'][0] / finer:.3g}")
-    if overlay is not None:
+    if checkpoint is not None and overlay is not None:
         write_overlay(checkpoint, {**overlay, "training_range": found})
     lines = ",\n".join(f'        "{name}": {json.dumps(pair)}' for name, pair in found.items())
     print(f'{{\n    "training_range": {{\n{lines}\n    }}\n}}')

@@ -79,7 +79,7 @@ def unpack(zip_file: str, output_dir: str, sha256: str | None = None) -> None:
 def _check_members(path: Path, archive: zipfile.ZipFile) -> str:
     """Refuse a zip that is not one folder of plain files, a bundle's; the folder's name."""
     members = archive.infolist()
-    tops = set()
+    tops: set[str] = set()
     for member in members:
         name = PurePosixPath(member.filename)
         kind = stat.S_IFMT(member.external_attr >> 16)

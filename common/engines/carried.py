@@ -135,7 +135,7 @@ def carried(
         raise ValueError(f"keep is {keep!r}, expected best or last.")
     handlers: list = [LossHistory(folders.history, validator)]
     best = keep == "best" and validator is not None
-    if saved is not None and best:
+    if saved is not None and validator is not None and best:
         BestModel(saved("model.pt", of=validator.trained)).attach(validator)
     if validator is not None:
         handlers.append(

@@ -64,7 +64,7 @@ class Case:
     entry: Mapping[str, Any]
     started: float
     voxels: float = 1.0
-    inferred: float | None = None
+    inferred: float | Any = None
     ended: float = 0.0
     seconds: float = 0.0
     warnings: list[str] = field(default_factory=list)
@@ -97,12 +97,14 @@ class CaseEvaluator(SupervisedEvaluator):
     """
 
     after = 0.0
+    state: Any
+    data_loader: Any
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         # Ignite tells of epochs, which cases have none of, and of errors, which are raised anyway.
         self.logger.setLevel(logging.CRITICAL)
-        self.case: Case | None = None
+        self.case: Case | Any = None
         self.cases: list[Case] = []
         self.add_event_handler(Events.GET_BATCH_STARTED, self._begin)
         self.add_event_handler(IterationEvents.FORWARD_COMPLETED, self._inferred)
@@ -114,7 +116,7 @@ class CaseEvaluator(SupervisedEvaluator):
         """The cases of the last run that failed."""
         return [CaseFailure(case_name(case.entry), case.error) for case in self.cases if case.error is not None]
 
-    def run(self, global_epoch: int = 1) -> None:
+    def run(self, global_epoch: int = 1) -> None:  # type: ignore[override]
         """Process every case, then raise if any failed."""
         self.case, self.cases = None, []
         total = len(self.data_loader)
@@ -154,7 +156,7 @@ class CaseEvaluator(SupervisedEvaluator):
         self.case.inferred = time.perf_counter()
         self._advance()
 
-    def _iteration(self, engine: CaseEvaluator, batchdata: Any) -> Any:
+    def _iteration(self, engine: Any, batchdata: Any) -> Any:
         self.loading = False
         try:
             if isinstance(batchdata, CaseFailure):
@@ -255,7 +257,7 @@ def _voxels(entries: Sequence[Mapping[str, Any]]) -> list[float]:
     """Of the scan of each entry; 0 of one that cannot be read, and as it were 1 of each where none can."""
     found = []
     for entry in entries:
-        path = next((entry[key] for key in ("image", "lr", "hr") if key in entry), None)
+        path: Any = next((entry[key] for key in ("image", "lr", "hr") if key in entry), None)
         try:
             found.append(0.0 if "problem" in entry else float(math.prod(open_image(path).shape[:3])))
         except Exception:  # which is told when the case is loaded

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -56,8 +56,8 @@ class KernelEstimation:
         max_epochs: int,
         epoch_length: int,
         data: Any,
-        graph: Callable[..., TensorGraph],
-        players: Mapping[str, Callable[..., Player]],
+        graph: partial[TensorGraph],
+        players: Mapping[str, partial[Player]],
         network: nn.Module,
         ckpt_dir: str | os.PathLike,
         initial: str | os.PathLike | None = None,
@@ -99,7 +99,7 @@ class KernelEstimation:
                 graph, players = self.made(len(loader.cases))
                 report = KernelReport(
                     self.kernel_dir / f"kernels_{number}.json",
-                    graph.networks["generator"],
+                    graph.networks["generator"],  # type: ignore[arg-type]
                     loader,
                     self.data.hr_spacing,
                     self.data.factor,
@@ -126,7 +126,7 @@ class KernelEstimation:
         players = {}
         for name, player in self.players.items():
             own = {"schedule": sized(player.keywords.get("schedule"))}
-            optimizer = player.keywords.get("optimizer")
+            optimizer: Any = player.keywords.get("optimizer")
             if "eps" in getattr(optimizer, "keywords", {}):
                 own["optimizer"] = partial(optimizer, eps=optimizer.keywords["eps"] / kernels)
             players[name] = player(**own)

@@ -106,7 +106,7 @@ class Player:
         # Fused, an optimizer skips a step that overflowed without asking the device, which the host would wait for.
         fused = {"fused": True} if fp16 and "fused" in inspect.signature(self._optimizer).parameters else {}
         self.optimizer = self._optimizer(self.parameters, **fused)
-        self.scheduler = None if self._scheduler is None else self._scheduler(self.optimizer)
+        self.scheduler: Any = None if self._scheduler is None else self._scheduler(self.optimizer)
         self.scaler = torch.amp.GradScaler(device.type, enabled=fp16)
         self._epoch_total, self._epoch_iterations = 0.0, 0
 
@@ -129,7 +129,7 @@ class Player:
 
     def state_dict(self) -> dict[str, Any]:
         """States of the optimizer, the schedules and the gradient scaler."""
-        state = {"optimizer": self.optimizer.state_dict(), "scaler": self.scaler.state_dict()}
+        state: dict[str, Any] = {"optimizer": self.optimizer.state_dict(), "scaler": self.scaler.state_dict()}
         if self.scheduler is not None:
             state["scheduler"] = self.scheduler.state_dict()
             state["epoch"] = (self._epoch_total, self._epoch_iterations)
@@ -173,7 +173,7 @@ class Player:
                 self.scheduler.step()
 
 
-def _scheduled(losses: Mapping[str, Sequence[Any] | None], schedule: Schedule) -> dict[str, Any]:
+def _scheduled(losses: Any, schedule: Schedule) -> dict[str, Any]:
     """Rows of a loss table with a schedule's weights in the place of their names."""
     named = {name for name, row in losses.items() if isinstance(row, Sequence) and row and isinstance(row[0], str)}
     return {name: [schedule[row[0]], *row[1:]] if name in named else row for name, row in losses.items()}

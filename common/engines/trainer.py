@@ -96,6 +96,9 @@ class AlternatingTrainer(Trainer):
         FloatingPointError: while training, when a loss is not finite; the message names the terms.
     """
 
+    state: Any
+    data_loader: Any
+
     def __init__(
         self,
         max_epochs: int,
@@ -144,7 +147,7 @@ class AlternatingTrainer(Trainer):
                 amp = amp_of_run(Folders(Path(output_dir), Path(ckpt_dir), stage).state)
             if dist.is_initialized():
                 dist.barrier()  # before any of the processes begins to write
-        if initial is not None:
+        if initial is not None and network is not None:
             load(network, initial, device, degradation=getattr(data, "degradation", None), option="initial")
         amp = settled(amp, graph if network is None else network, device, amp_kwargs, training=True)
         super().__init__(
@@ -188,7 +191,7 @@ class AlternatingTrainer(Trainer):
             known = {key: getattr(data, key) for key in ("scale", "slice_axis") if hasattr(data, key)}
             offset = getattr(data, "offset", None)
 
-            def saved(*names: str, of: nn.Module = network) -> SavedWeights:
+            def saved(*names: str, of: Any = network) -> SavedWeights:
                 paths = [Path(ckpt_dir, name) for name in names]
                 precision = str(self.amp_kwargs["dtype"] if amp else torch.float32).removeprefix("torch.")
                 return SavedWeights(of, paths, known | dict(sizes or {}), offset, bundle_root, precision)
@@ -270,7 +273,7 @@ class AlternatingTrainer(Trainer):
         if self.players and all(player.finished for player in self.players.values()):
             engine.terminate()
 
-    def _iteration(self, engine: AlternatingTrainer, batchdata: Mapping[str, torch.Tensor]) -> list[dict]:
+    def _iteration(self, engine: AlternatingTrainer, batchdata: Mapping[str, torch.Tensor]) -> list[dict]:  # type: ignore[override]
         missing = [key for key in self.graph.batch_keys if key not in batchdata]
         if missing:
             raise ValueError(f"the graph needs {missing} of each batch, but the loader gives {list(batchdata)}.")
@@ -347,7 +350,7 @@ class AlternatingTrainer(Trainer):
         # The backward pass has freed these graphs; their values stay for the others.
         for name in player.dependent:
             if name in own or name in shared:
-                shared[name] = own.get(name, shared.get(name)).detach()
+                shared[name] = (own if name in own else shared)[name].detach()
         return total.detach(), parts
 
     @staticmethod
@@ -364,7 +367,7 @@ class AlternatingTrainer(Trainer):
         if not dist.is_initialized():
             return
         parameters = [p for p in parameters if p.grad is not None]
-        grads = [p.grad for p in parameters]
+        grads: list[Any] = [p.grad for p in parameters]
         flat = torch.cat([g.reshape(-1) for g in grads])
         dist.all_reduce(flat)
         flat /= dist.get_world_size()
@@ -383,4 +386,4 @@ def of_stage(trainer: Callable[..., AlternatingTrainer], **own: Any) -> Alternat
     return trainer(**own)
 
 
-of_stage.options_of = AlternatingTrainer
+of_stage.options_of = AlternatingTrainer  # type: ignore[attr-defined]

@@ -47,7 +47,7 @@ class Validation(SupervisedEvaluator):
             val_data_loader=[],
             epoch_length=1,  # until the volumes are loaded
             network=network,
-            inferer=inferer,
+            inferer=inferer,  # type: ignore[arg-type]
             prepare_batch=prepare_lr_hr,
             key_val_metric=key_val_metric or {"psnr": psnr},
             val_handlers=val_handlers,

@@ -44,7 +44,7 @@ class BestModel:
         """Look at the metric after each validation."""
         engine.add_event_handler(Events.COMPLETED, self._completed)
 
-    def _completed(self, engine: Engine) -> None:
+    def _completed(self, engine: Any) -> None:
         first = not dist.is_initialized() or dist.get_rank() == 0
         best = engine.state.best_metric_epoch == engine.state.epoch
         # The first epoch has a validation before it too, where a training starts from weights.
@@ -142,7 +142,7 @@ class ResumableState:
         self.path = Path(path)
         self.resume = resume
         self.minutes = minutes
-        self.evaluator = evaluator
+        self.evaluator: Any = evaluator
         self.invalidates = [Path(file) for file in invalidates]
         self.settings = json.loads(json.dumps(settings))  # lists for tuples, as they are compared
         self.last = last
@@ -156,14 +156,15 @@ class ResumableState:
         engine.add_event_handler(Events.ITERATION_COMPLETED, self._save_within_epoch)
         engine.add_event_handler(Events.COMPLETED, self._say)
 
-    def _save_within_epoch(self, engine: Engine) -> None:
+    def _save_within_epoch(self, engine: Any) -> None:
         # The last iteration is saved after its validation, with the epoch.
         due = self.minutes is not None and time.monotonic() - self.saved >= 60 * self.minutes
         if (due or engine.interrupted) and engine.state.iteration % engine.state.epoch_length:
             self._save(engine)
 
-    def _save(self, engine: Engine) -> None:
+    def _save(self, engine: Any) -> None:
         device = engine.state.device
+        keys: Any
         algorithm, keys, position, has_gauss, gauss = np.random.get_state()
         state = {
             "iteration": engine.state.iteration,
@@ -207,7 +208,7 @@ class ResumableState:
             text = "as it was before this training, which has not written it yet."
         tqdm.write(f"{model}: {text}\n{latest}: {_in_words(_training(latest))}.")
 
-    def _wrote(self, training: Mapping[str, Any], engine: Engine) -> bool:
+    def _wrote(self, training: Mapping[str, Any], engine: Any) -> bool:
         """Whether a model.pt that says this of its training is written by this run, not by one before."""
         _, *metrics = training.values() or [None]
         if metrics:
@@ -215,7 +216,7 @@ class ResumableState:
         length = engine.state.epoch_length
         return training.get("iteration") == engine.state.iteration // length * length > 0
 
-    def _restore(self, engine: Engine) -> None:
+    def _restore(self, engine: Any) -> None:
         self.saved = time.monotonic()
         if not self.resume or not self.path.is_file():
             # Or a later --resume would take what an earlier run has left for this one's.

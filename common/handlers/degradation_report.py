@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -37,7 +38,7 @@ class DegradationReport:
             engine.add_event_handler(Events.COMPLETED, self._write)
 
     @torch.no_grad()
-    def _write(self, engine: Engine) -> None:
+    def _write(self, engine: Any) -> None:
         if not any(self.degradation in player.networks for player in engine.players.values()):
             return
         from ..reports import degradation_figure, noise_range  # here, because matplotlib takes long to load

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -127,7 +128,7 @@ class EvaluationReport:
         engine.add_event_handler(Events.ITERATION_COMPLETED, self._case)
         engine.add_event_handler(Events.COMPLETED, self._finish)
 
-    def _started(self, engine: Engine) -> None:
+    def _started(self, engine: Any) -> None:
         self.rows: list[dict] = []
         self.seconds: dict[str, float] = {}
         self.runs_network = False
@@ -141,12 +142,12 @@ class EvaluationReport:
     def _begins(self, engine: Engine) -> None:
         self.began = time.perf_counter()
 
-    def _inferred(self, engine: Engine) -> None:
+    def _inferred(self, engine: Any) -> None:
         if engine.state.device.type == "cuda":
             torch.cuda.synchronize(engine.state.device)
         self.took = time.perf_counter() - self.began
 
-    def _case(self, engine: Engine) -> None:
+    def _case(self, engine: Any) -> None:
         from .. import reports  # here, because matplotlib takes long to load, and inference needs none
 
         if not engine.state.output:
@@ -185,17 +186,17 @@ class EvaluationReport:
             images |= {key: view.cut(volume, affine) for key, volume in {**shown, "HR": truth}.items()}
             reports.save_panels(self.output_dir / reports.PLANES_FILE.format(name), images)
             errors = {key: reports.error(images[key], images["HR"]) for key in shown}
-            other = {} if guide is None else {"guide": view.cut(_unit(guide), affine)}
-            panels = {"LR": images["LR"], **other, **images}
+            second = {} if guide is None else {"guide": view.cut(_unit(guide), affine)}
+            panels = {"LR": images["LR"], **second, **images}
             reports.panels_figure(self.output_dir / f"{name}.png", name, panels, errors, scores)
             reports.panels_profile(self.output_dir / f"{name}_profile.png", name, images)
             if self.report:
-                page = {"cubic": shown["cubic"], self.method: shown[self.method], "HR": truth}
+                page: dict[str, Any] = {"cubic": shown["cubic"], self.method: shown[self.method], "HR": truth}
                 page = {key: nib.Nifti1Image(volume, affine) for key, volume in page.items()}
                 page = {"scan": nib.Nifti1Image(_unit(lr), self.degradation.lr_affine(affine)), **page}
                 reports.viewer(self.output_dir / f"{name}.html", page, name, truth="HR", about=_about(engine))
 
-    def _scores(self, volumes: Mapping[str, torch.Tensor], lr: MetaTensor, hr: MetaTensor) -> dict[str, dict]:
+    def _scores(self, volumes: Mapping[str, Any], lr: MetaTensor, hr: MetaTensor) -> dict[str, dict]:
         """PSNR and SSIM of each volume, as ``data_range`` and ``score_over`` say."""
         compared, truth = _unit, _unit(hr)
         psnr, ssim = metrics.psnr, metrics.ssim
@@ -209,7 +210,7 @@ class EvaluationReport:
                 raise ValueError(f"HR has no voxel above 0 but at most {peak:g}, so data_range maximum has no scale.")
             truth = truth / peak
 
-            def compared(volume: torch.Tensor) -> np.ndarray:
+            def compared(volume: Any) -> np.ndarray:
                 return in_units(volume, lr).clip(floor) / peak
 
         return {
@@ -217,7 +218,7 @@ class EvaluationReport:
             for method, volume in ((method, compared(volume)) for method, volume in volumes.items())
         }
 
-    def _finish(self, engine: Engine) -> None:
+    def _finish(self, engine: Any) -> None:
         self.hook.remove()
         if not self.rows:
             return
@@ -255,7 +256,7 @@ def _other(
     return load(copy.deepcopy(network), entry, degradation=degradation), None
 
 
-def _about(engine: Engine) -> dict[str, object]:
+def _about(engine: Any) -> dict[str, object]:
     """What made the case's result, for its page."""
     origin = getattr(engine.network, "origin", {})
     return {
@@ -267,6 +268,6 @@ def _about(engine: Engine) -> dict[str, object]:
     }
 
 
-def _unit(volume: torch.Tensor) -> np.ndarray:
+def _unit(volume: torch.Tensor | np.ndarray) -> np.ndarray:
     """A volume ``(1, X, Y, Z)`` as an array ``(X, Y, Z)`` cut to [0, 1]."""
     return torch.as_tensor(volume)[0].detach().float().cpu().clamp(0, 1).numpy()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 import torch.distributed as dist
 from ignite.engine import Engine, Events
@@ -41,7 +42,7 @@ class Forecast:
         if dist.is_initialized() and dist.get_rank() != 0:
             return
         self.done = self.warm = 0
-        self.pace: float | None = None
+        self.pace: float | Any = None
         self.validation: float | None = None
         self.validating = 0.0  # seconds since the measurement began
         engine.add_event_handler(Events.STARTED, self._start)
@@ -78,7 +79,7 @@ class Forecast:
             validations, left = self._left(engine)
             tqdm.write(f"{self.name}: a validation takes {duration(took)}; with {validations} more, {left} are left.")
 
-    def _left(self, engine: Engine) -> tuple[int, str]:
+    def _left(self, engine: Any) -> tuple[int, str]:
         """How many validations, and how much time in all, as far as validation has been measured."""
         state = engine.state
         validations = state.max_epochs // self.interval - state.iteration // state.epoch_length // self.interval
@@ -87,7 +88,7 @@ class Forecast:
         left = duration(seconds + validations * (self.validation or 0.0))
         return validations, f"at most {left}" if ends_itself else left
 
-    def _say(self, engine: Engine) -> None:
+    def _say(self, engine: Any) -> None:
         state = engine.state
         validations, left = self._left(engine)
         iterations = state.max_epochs * state.epoch_length - state.iteration

@@ -8,6 +8,7 @@ import os
 import time
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import torch.distributed as dist
 from ignite.engine import Engine, Events
@@ -34,7 +35,7 @@ class LossHistory:
 
     def __init__(self, path: str | os.PathLike, evaluator: Engine | None = None) -> None:
         self.path = Path(path)
-        self.evaluator = evaluator
+        self.evaluator: Any = evaluator
 
     def attach(self, engine: Engine) -> None:
         """Write and show the engine's iterations, in process 0 only."""
@@ -46,8 +47,8 @@ class LossHistory:
             self.evaluator.add_event_handler(Events.COMPLETED, lambda evaluator: self._validated(engine))
         engine.add_event_handler(Events.COMPLETED, self._finish)
         engine.add_event_handler(Events.EXCEPTION_RAISED, self._fail)
-        self.file = None
-        self.bar = None
+        self.file: Any = None
+        self.bar: Any = None
 
     def _trim(self, engine: Engine) -> None:
         if self.bar is None:
@@ -69,7 +70,7 @@ class LossHistory:
         # Line by line, so that a killed run leaves every line that its checkpoint counts on.
         self.file = self.path.open("a", buffering=1)
 
-    def _iteration(self, engine: Engine) -> None:
+    def _iteration(self, engine: Any) -> None:
         state = engine.state
         terms = {name: value for name, value in state.output[0].items() if name != "loss"}  # which is the totals' sum
         self.file.write(as_json({"epoch": state.epoch, "iteration": state.iteration, **terms}) + "\n")

@@ -6,6 +6,7 @@ import os
 import time
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from ignite.engine import Engine, Events
 from monai.engines import IterationEvents
@@ -69,12 +70,12 @@ class InferenceResults:
         engine.add_event_handler(Events.COMPLETED, self._say)
         self.weights: dict[str, str] = {}
 
-    def _describe_dataset(self, engine: Engine) -> None:
+    def _describe_dataset(self, engine: Any) -> None:
         entries = engine.data_loader.dataset.data
         sources = (file for entry in entries for file in files_of(entry))
         provenance.describe_dataset(self.output_dir, self.bundle, sources)
 
-    def _describe(self, engine: Engine) -> None:
+    def _describe(self, engine: Any) -> None:
         batch, output = engine.state.batch[0], engine.state.output[0]
         entry, path = engine.case.entry, Path(output["saved_to"])
         files = files_of(entry)
@@ -112,7 +113,7 @@ class InferenceResults:
         with replacing(path.with_name(path.name.removesuffix(".nii.gz") + ".json")) as temporary:
             temporary.write_text(as_json(said, indent=2) + "\n")
 
-    def _log(self, engine: Engine) -> None:
+    def _log(self, engine: Any) -> None:
         case = engine.case
         files = {key: case.entry[key] for key in ("image", "guide", "stacks") if key in case.entry}
         files |= {"image": case.entry["source"]} if "source" in case.entry else {}
@@ -129,7 +130,7 @@ class InferenceResults:
         with self.log.open("a") as file:
             file.write(as_json(record) + "\n")
 
-    def _say(self, engine: Engine) -> None:
+    def _say(self, engine: Any) -> None:
         if any(case.result for case in engine.cases):
             print(f"results, each with a .json beside it, are in {self.output_dir}")
         print(f"the log is {self.log}")

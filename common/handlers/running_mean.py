@@ -14,7 +14,7 @@ class RunningMean(EMAHandler):
             ``ema_model``, which then is saved and resumed with the others.
     """
 
-    def attach(self, engine: Engine) -> None:
+    def attach(self, engine: Engine) -> None:  # type: ignore[override]
         """Update after each iteration."""
         super().attach(engine)
         engine.add_event_handler(Events.STARTED, self._begin)

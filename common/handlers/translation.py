@@ -52,7 +52,7 @@ class TranslationReport:
             engine.add_event_handler(Events.EPOCH_COMPLETED, self._draw)
 
     @torch.no_grad()
-    def _draw(self, engine: Engine) -> None:
+    def _draw(self, engine: Any) -> None:
         # Here, because matplotlib takes long to load, and inference needs none.
         from ..reports import translation_figure
 

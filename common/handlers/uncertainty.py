@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -83,7 +83,8 @@ class UncertaintyMap:
         valid = isinstance(scale, Sequence) and len(scale) == 2 and all(0 <= number < math.inf for number in scale)
         if scale is not None and not valid:
             raise ValueError(f"uncertainty_scale is {scale!r}, expected two numbers [a, b], 0 or more.")
-        self.inferer, self.scale = inferer, scale
+        self.inferer = inferer
+        self.scale: Any = scale
         self.restore = RestoreVolumed("sd", "image", degradation, deviations=True)
         self.save = SaveVolumed("sd", output_dir, "sd", bids, "super-resolved, standard error", window=False)
 
@@ -92,9 +93,10 @@ class UncertaintyMap:
         if self.inferer.spread:
             engine.add_event_handler(IterationEvents.MODEL_COMPLETED, self._write)
 
-    def _write(self, engine: Engine) -> None:
+    def _write(self, engine: Any) -> None:
         error = standard_error(self.inferer.deviation, self.scale)[0]
-        entry = {"sd": error, "image": engine.state.batch[0]["image"], "name": result_name(engine.case.entry)}
+        name = result_name(engine.case.entry)
+        entry: dict[Hashable, Any] = {"sd": error, "image": engine.state.batch[0]["image"], "name": name}
         path = Path(self.save(self.restore(entry))["saved_to"])
         scan = entry["image"].meta["filename_or_obj"]
         fine, coarse = (voxel_sizes(open_image(file).affine) for file in (path, scan))
@@ -134,7 +136,7 @@ class UncertaintyReport:
         engine.add_event_handler(IterationEvents.MODEL_COMPLETED, self._case)
         engine.add_event_handler(Events.COMPLETED, self._finish)
 
-    def _case(self, engine: Engine) -> None:
+    def _case(self, engine: Any) -> None:
         output = engine.state.output[0]
         hr, sr = (torch.as_tensor(output[key])[0].float().cpu() for key in ("label", "pred"))
         tissue = np.flatnonzero((hr > AIR).numpy())

@@ -34,7 +34,7 @@ class ValidationWithInitial(ValidationHandler):
 
     def __call__(self, engine: Engine) -> None:
         """Validate."""
-        self.validator.state.trained = engine.state.iteration
+        self.validator.state.trained = engine.state.iteration  # type: ignore[union-attr]
         super().__call__(engine)
 
     def _last(self, engine: Engine) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -45,7 +46,7 @@ class ResultViewer:
         if self.report:
             engine.add_event_handler(IterationEvents.MODEL_COMPLETED, self._write)
 
-    def _write(self, engine: Engine) -> None:
+    def _write(self, engine: Any) -> None:
         from ..reports import about_result, viewer
 
         for output in engine.state.output:

@@ -6,6 +6,7 @@ import itertools
 import os
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib import colormaps
@@ -96,7 +97,7 @@ def panels_figure(
     shown = np.array([panel.edges for panel in images.values()])
     window = np.stack([shown[..., 0].max(axis=0), shown[..., 1].min(axis=0)], axis=-1)
     size = np.ptp(window, axis=1)
-    ratios = [max(size[2 if n < 2 else 1] / size[1 if n == 0 else 0], 0.2) for n in PLANES.values()]
+    ratios: Any = [max(size[2 if n < 2 else 1] / size[1 if n == 0 else 0], 0.2) for n in PLANES.values()]
     ratios = np.repeat(ratios, 2 if below else 1)
     titles = {title: textwrap.wrap(title, 22) for title in images}
     lines = max(map(len, titles.values())) + 1
@@ -203,9 +204,9 @@ def panels_profile(path: str | os.PathLike, name: str, images: Mapping[str, Pane
 
     figure = Figure(figsize=(11, 4.2), dpi=150, layout="constrained")
     picture, plot = figure.subplots(1, 2, width_ratios=[1, 2.6])
-    colours = itertools.cycle(colormaps["tab20"].colors)
+    colours = itertools.cycle(colormaps["tab20"].colors)  # type: ignore[attr-defined]
     window = place(hr, axis, lines.shape[1])[start : start + span] * direction
-    seen = []
+    seen: Any = []
     for title, image in images.items():
         if title in lrs[1:]:
             continue

@@ -149,7 +149,8 @@ def write_table(output_dir: str | os.PathLike, rows: Sequence[Mapping], against:
         if missing := [column for column in columns if column not in row]:
             raise ValueError(f"The row of case {row.get('case')!r} lacks {', '.join(missing)}.")
     methods = list(dict.fromkeys(row["method"] for row in rows))
-    summary, lines = {}, [["method", "cases", *(title for title, _ in metrics.values()), *labels]]
+    summary: dict[str, Any] = {}
+    lines = [["method", "cases", *(title for title, _ in metrics.values()), *labels]]
     for method in methods:
         summary[method] = {}
         line = [method, str(len({row["case"] for row in rows if row["method"] == method}))]
@@ -332,16 +333,17 @@ def merge_pictures(output_dir: str | os.PathLike, folders_by_name: Mapping[str, 
     Raises:
         FileNotFoundError, ValueError: as :func:`merge_tables`.
     """
-    runs = {name: next(iter(seeds.items())) for name, seeds in _runs(folders_by_name).items()}
+    runs: Any = {name: next(iter(seeds.items())) for name, seeds in _runs(folders_by_name).items()}
     seed = next(iter(runs.values()))[0] if runs else None
     runs = {name: cases for name, (_, cases) in runs.items()}
-    missing: dict[str, None] = {}
+    missing: dict[str, Any] = {}
     drawn = 0
     for case in dict.fromkeys(case for cases in runs.values() for case in cases):
         tested = {name: {case: cases[case]} for name, cases in runs.items() if case in cases}
         for name in [n for n, found in tested.items() if not (found[case][0] / PLANES_FILE.format(case)).is_file()]:
             missing[name] = tested.pop(name)
-        images, errors, scores, truth = {}, {}, {}, None
+        images, errors, scores = {}, {}, {}
+        truth: Any = None
         for entries in _by_input(tested):
             first = next(iter(entries))
             # The plain titles are those of the plain rows in the table: of the first entry's input.
@@ -447,7 +449,7 @@ def _cases(folder: Path) -> list[dict]:
         {key: math.nan if value is None else value for key, value in row.items()}
         for row in json.loads(path.read_text())["cases"]
     ]
-    methods = list(dict.fromkeys(row["method"] for row in cases if row["method"] not in BASELINES))
+    methods: list[Any] = list(dict.fromkeys(row["method"] for row in cases if row["method"] not in BASELINES))
     if len(methods) != 1:
         raise ValueError(
             f"{path}: expected the rows of one method beside cubic, found {', '.join(methods) or 'none'}; evaluate the "

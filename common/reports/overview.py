@@ -62,8 +62,8 @@ def write_overview(output_dir: str | os.PathLike, rows: Sequence[dict]) -> str:
         ])  # fmt: skip
     inputs = []
     for table in tables:
-        own = [(row["cubic_psnr"], row["cubic_ssim"]) for row in rows if row["table"] == table]
-        different = list(dict.fromkeys((round(p, 2), round(s, 4)) for p, s in own))
+        scores = [(row["cubic_psnr"], row["cubic_ssim"]) for row in rows if row["table"] == table]
+        different = list(dict.fromkeys((round(p, 2), round(s, 4)) for p, s in scores))
         inputs.append("; ".join(f"{p:.2f}, {s:.4f}" for p, s in different))
     lines.insert(1, ["cubic", "-", "-", "-", "-", *inputs, "-"])
     return aligned(lines) + "\ncubic: PSNR (dB), SSIM; the others: what they gain on cubic interpolation of their input"
@@ -84,7 +84,7 @@ def quality_against_time(path: str | os.PathLike, rows: Sequence[dict]) -> None:
     figure = Figure(figsize=(6.5 * across, 4.5 * down), dpi=130, layout="constrained")
     panels = np.atleast_1d(figure.subplots(down, across)).ravel()
     methods = list(dict.fromkeys(row["method"] for row in rows))
-    markers, colours = "osD^v<>Pph*X", colormaps["tab20"].colors
+    markers, colours = "osD^v<>Pph*X", colormaps["tab20"].colors  # type: ignore[attr-defined]
     for panel, table in zip(panels, tables, strict=False):
         for row in (row for row in rows if row["table"] == table):
             number = methods.index(row["method"])

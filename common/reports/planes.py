@@ -6,6 +6,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -50,7 +51,7 @@ class Grid:
 
     def cube(
         self, shape: Sequence[int], point: Sequence[float], size: float
-    ) -> tuple[tuple[int, int, int], tuple[slice, slice, slice]]:
+    ) -> tuple[tuple[int, ...], tuple[slice, ...]]:
         """The voxel at a point and a cube around it, on the canonical grid, in the form of :func:`content`.
 
         Args:
@@ -67,7 +68,7 @@ class Grid:
         return tuple(centre), tuple(box)
 
 
-def content(volume: np.ndarray) -> tuple[tuple[int, int, int], tuple[slice, slice, slice]]:
+def content(volume: np.ndarray) -> tuple[tuple[int, ...], tuple[slice, ...]]:
     """Where there is something to see.
 
     Args:
@@ -102,8 +103,8 @@ class View:
     """
 
     affine: np.ndarray
-    centre: tuple[int, int, int]
-    box: tuple[slice, slice, slice]
+    centre: tuple[int, ...]
+    box: tuple[slice, ...]
 
     @classmethod
     def of_volume(cls, volume: np.ndarray, affine: np.ndarray) -> View:
@@ -161,7 +162,7 @@ class Panel:
         edges: first and last edge in mm along R, A, S, from the centre of the view's first voxel, shape (3, 2).
     """
 
-    planes: tuple[np.ndarray, np.ndarray, np.ndarray]
+    planes: tuple[np.ndarray, ...]
     edges: np.ndarray
 
 
@@ -171,7 +172,7 @@ def save_panels(path: str | os.PathLike, panels: Mapping[str, Panel]) -> None:
     for name, panel in panels.items():
         arrays |= {f"{name}/{plane}": values for plane, values in zip(PLANES, panel.planes, strict=True)}
     with replacing(path) as temporary:
-        np.savez_compressed(temporary, **arrays)
+        np.savez_compressed(temporary, **arrays)  # type: ignore[arg-type]
 
 
 def load_panels(path: str | os.PathLike) -> dict[str, Panel]:
@@ -204,7 +205,7 @@ def draw_plane(
         The picture.
     """
     across = [axis for axis in range(3) if axis != normal]
-    extent = [edge * spacing[axis] for axis, pair in zip(across, edges, strict=True) for edge in pair]
+    extent: Any = [edge * spacing[axis] for axis, pair in zip(across, edges, strict=True) for edge in pair]
     image = axes.imshow(plane.T, origin="lower", extent=extent, interpolation="nearest", **style)
     # The patient faces the reader, and looks to the left in the sagittal plane.
     axes.set_xlim(extent[1], extent[0])
@@ -216,6 +217,7 @@ def label_ends(axes: Axes, normal: int) -> None:
     """Write the anatomical directions on a plane's edges."""
     across, up = (_ENDS[axis] for axis in range(3) if axis != normal)
     # The outline keeps the letters legible on bright tissue.
-    style = {"color": "yellow", "fontsize": 8, "path_effects": [withStroke(linewidth=2, foreground="black")]}
+    outline: Any = [withStroke(linewidth=2, foreground="black")]
+    style: dict[str, Any] = {"color": "yellow", "fontsize": 8, "path_effects": outline}
     for x, y, text in ((0.05, 0.5, across[1]), (0.95, 0.5, across[0]), (0.5, 0.94, up[1]), (0.5, 0.06, up[0])):
         axes.text(x, y, text, transform=axes.transAxes, ha="center", va="center", **style)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from scipy.stats import ttest_1samp
@@ -38,7 +39,7 @@ def paired_t_tests(rows: Sequence[Mapping], against: str, scores: Sequence[str])
         if len(shared) < 2:
             continue
         difference = np.array([ours[case] - theirs[case] for case in shared])
-        p = float(ttest_1samp(difference, 0).pvalue) if np.ptp(difference) > 0 else math.nan
+        p: Any = float(ttest_1samp(difference, 0).pvalue) if np.ptp(difference) > 0 else math.nan
         p = p if math.isfinite(p) else None
         found[method][score] = {"difference": float(difference.mean()), "p": p, "n": len(shared)}
     for score in scores:

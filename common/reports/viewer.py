@@ -58,7 +58,8 @@ def viewer(
     affines = {name: np.asarray(image.affine, dtype=np.float64) for name, image in volumes.items()}
     low, high = _range(next(iter(arrays.values())))
     arrays = {name: array.clip(low, high) for name, array in arrays.items()}
-    settings = {"window": [low, high], "at": None if at is None else [float(x) for x in at], "errors": None}
+    place = None if at is None else [float(x) for x in at]
+    settings: dict[str, Any] = {"window": [low, high], "at": place, "errors": None}
     if truth is not None:
         grid = arrays[truth].shape, affines[truth]
         on_grid = [n for n in arrays if arrays[n].shape == grid[0] and np.allclose(affines[n], grid[1], atol=1e-3)]

@@ -7,12 +7,12 @@ import time
 from collections.abc import Collection, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 try:
     import fcntl
 except ImportError:  # Windows
-    fcntl = None
+    fcntl = None  # type: ignore[assignment]
 
 from ..runtime.parallel_runs import Programs
 from ..runtime.progress import duration
@@ -36,8 +36,9 @@ def execute_all(runs: Sequence[Run], jobs: int, resume: bool) -> list[tuple[Run,
         The runs that failed, and why.
     """
     named = {run.folder: f"run {number} of {len(runs)}: {run.title}" for number, run in enumerate(runs, start=1)}
-    titles = {run.folder: run.title for run in runs}
-    waiting, failed, pace = [], {}, Pace(jobs)
+    titles: dict[Any, str] = {run.folder: run.title for run in runs}
+    waiting, pace = [], Pace(jobs)
+    failed: dict[Path, str] = {}
     for run in runs:
         if resume and (run.folder / "table.json").is_file():
             print(f"{named[run.folder]}: done before", flush=True)

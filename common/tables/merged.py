@@ -79,7 +79,7 @@ def check_same(output_dir: str | os.PathLike, rows: Mapping[str, Sequence[Mappin
             )
 
 
-def write_rows(output_dir: str | os.PathLike, rows: Mapping[str, Sequence[Mapping]]) -> None:
+def write_rows(output_dir: str | os.PathLike[str], rows: Mapping[str, Sequence[Mapping]]) -> None:
     """Write ``rows.json``, by which :func:`merged` finds what the runs of a table have left.
 
     Args:

@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -50,7 +51,8 @@ def overview_of(folders: Sequence[Path]) -> tuple[list[dict], list[str]]:
 
 def _row(folder: Path, runs: Sequence[dict], read: Sequence[Sequence[dict]]) -> dict:
     by_seed: dict[int | None, list[dict]] = {}
-    cubic, costs, training = [], [], []
+    cubic, training = [], []
+    costs: list[Any] = []
     for run, of_run in zip(runs, read, strict=True):
         for case in of_run:
             if case["method"] == "cubic":

@@ -55,7 +55,7 @@ def rows_of(bundle: str | None, table: str) -> list[dict]:
             f"--table {table}: without --bundle there are no tables to look for it in; name its bundle with --bundle, "
             "or give a .json file whose rows name theirs."
         )
-    path = Path(table) if table.endswith(".json") else Path(bundle) / "configs" / "tables.json"
+    path = Path(table) if table.endswith(".json") or bundle is None else Path(bundle) / "configs" / "tables.json"
     if not path.is_file():
         raise FileNotFoundError(
             f"{path}: there is no such file; --table is the name of a table in the bundle's configs/tables.json, or a "

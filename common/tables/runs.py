@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from monai.bundle import ConfigParser
 
@@ -37,7 +38,7 @@ class Run:
     title: str
     folder: Path
     configs: list[str]
-    override: Mapping[str, object]
+    override: Mapping[str, Any]
     trained: Path | None
     weights: str | None = None
     start: str | None = None
@@ -57,7 +58,7 @@ class Run:
 def runs_of(
     rows: Sequence[Mapping],
     output_dir: Path,
-    override: Mapping[str, object],
+    override: Mapping[str, Any],
     seeds: int,
     trained: Path | None = None,
 ) -> list[Run]:
@@ -115,7 +116,8 @@ def runs_of(
 
 def _configs_of(rows: Sequence[Mapping], keys: Collection[str]) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
     """Each row's configs, by its name; and for each key the rows without it, if others have it."""
-    configs, having = {}, {key: set() for key in keys}
+    configs = {}
+    having: dict[str, set] = {key: set() for key in keys}
     for row in rows:
         names = ["train", *row["overlays"]]
         configs[row["name"]] = [str(Path(row["bundle"]) / "configs" / f"{name}.json") for name in names]
