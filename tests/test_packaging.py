@@ -1,8 +1,9 @@
 from pathlib import Path
 
-import tomllib
+import pytest
 from setuptools import find_packages
 
+tomllib = pytest.importorskip("tomllib")  # of Python 3.11 and later
 ROOT = Path(__file__).parents[1]
 
 

@@ -223,7 +223,8 @@ def _copy(source: Path, folder: Path, configs: dict[str, dict], package: str) ->
 
 def _rewrite_docs(path: Path, source: Path, package: str, meta: dict) -> None:
     """Commands that are run from the bundle's folder; and in README.md what must be installed for them."""
-    text = modules.renamed(path.read_text(), package)
+    text = re.sub(r"\[([^]]*)\]\(\.\./\.\./[^)]*\)", r"\1", path.read_text())  # pages that do not come along
+    text = modules.renamed(text, package)
     name = source.resolve().name
     text = text.replace(f"bundles/{name}/", "").replace(f"bundles/{name}", ".")
     place = "All from the folder that holds `configs`"

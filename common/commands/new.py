@@ -20,85 +20,59 @@ _CONFIGS = ("train", "inference", "evaluate", "demo", "tiny", "small", "multi_gp
 # Not of the new bundle's tests: what they would learn is tested with the bundle that it is like.
 _TESTED_THERE = ("degradation", "networks", "budgets", "like")
 _RUN = "python -m monai.bundle run --config_file"
-_OVERLAYS = {
-    "demo": "after `train.json` and `evaluate.json`: a short training on simulated heads, and its evaluation",
-    "evaluate": "after `train.json`: measures the weights on the test group",
-    "tiny": "after `train.json`: a training of seconds, to see that data and paths are right",
-    "small": "after `train.json`: a network and lengths for some minutes of one core",
-    "multi_gpu_train": "last, for torchrun",
-    "cross_validation": "after `train.json`: `--fold 0` to `--fold 4` of five",
-}
-_OPTIONS = {
-    "scale": "how much finer each axis becomes; also for inference",
-    "slice_axis": "the axis across the slices: LR, AP, SI or auto",
-    "lr_patch": "voxels of an LR patch",
-    "batch_size": "patches in a batch",
-    "max_epochs": "number of epochs",
-    "epoch_length": "iterations of an epoch",
-    "val_interval": "epochs between two validations",
-    "learning_rate": "of the optimizer",
-    "initial": "weights to start from",
-    "resume": "continue a run",
-    "overwrite": "replace a run",
-    "seed": "of all that is drawn",
-}
-_README = """# {name}: FILL IN what it does
+_README = """# {name}
 
-FILL IN: what goes in, what comes out, what it learns from. No weights are here.
+FILL IN: what goes in and what comes out. FILL IN: what it learns from. No weights ship.
 
 All from the repository's root.
 
 ```bash
-# simulate heads, train, evaluate on subjects that training never saw
+# demo
 {run} "['{configs}/train.json','{configs}/evaluate.json','{configs}/demo.json']"
-# train on scans of your own
+# your own scans
 {datalist}
 {run} {configs}/train.json --dataset_dir D --output_dir W
-# measure it on the test group
-{run} "['{configs}/train.json','{configs}/evaluate.json','W/models/model.json']" --dataset_dir D --output_dir W
-# apply it
-{run} "['{configs}/inference.json','W/models/model.json']" --dataset_dir LR --output_dir SR
 ```
+
+Evaluate, apply, shared options: [bundles/README.md](../../README.md). Figures: [results.md](results.md).
+
+## Idea
+
+FILL IN: the paper's idea in three sentences.
 
 {diagram}
 
-*Training, as `python -m common draw --bundle {root}` prints it.*
+## When not
 
-The paper: FILL IN.
-
-## When to use it, and when not
-
-FILL IN.
-
-## Overlays
-
-| overlay | what it does |
-|---|---|
-{overlays}
+- FILL IN
 
 ## Options
 
-| override | what it does |
+| option, overlay | effect |
 |---|---|
-{options}
+| FILL IN | FILL IN |
 
-## What the paper leaves open, and how this bundle differs
+## How this differs from the paper
 
 | the paper | this bundle |
 |---|---|
 | FILL IN | FILL IN |
+
+## Cite
+
+FILL IN
 """
-_RESULTS = """# {name}: what was measured
+_RESULTS = """# {name}: results
 
 All from the repository's root.
 
-## The demo
+## Demo
 
 ```bash
 {run} "['{configs}/train.json','{configs}/evaluate.json','{configs}/demo.json']"
 ```
 
-FILL IN: data, length, machine, and the table that it prints.
+FILL IN: data, length, machine, and the table with its CSV.
 """
 _NEXT = """next:
   common/networks/{name}.py: your network; import it in common/networks/__init__.py
@@ -154,7 +128,7 @@ def new(bundle: str, like: str = "srcnn") -> None:
     with redirect_stdout(io.StringIO()) as diagram:
         draw(root)
     pages = {
-        "README.md": _README.format(**texts, **_tables(source, configs), diagram=diagram.getvalue().rstrip()),
+        "README.md": _README.format(**texts, datalist=_datalist(source), diagram=diagram.getvalue().rstrip()),
         "results.md": _RESULTS.format(**texts),
         "data_license.txt": _data_license(source),
     }
@@ -205,19 +179,11 @@ def _metadata(meta: dict[str, Any], name: str) -> dict[str, Any]:
     }
 
 
-def _tables(source: Path, configs: Mapping[str, dict]) -> dict[str, str]:
-    """What README.md has of configs, and how a list of data is made."""
+def _datalist(source: Path) -> str:
+    """How another bundle's page makes its list of data."""
     page = source / "docs" / "README.md"
     found = re.search("^python -m common datalist .*$", page.read_text() if page.is_file() else "", re.M)
-    train = configs["train"]
-    options = [
-        f'| `--{key} "{train[key]}"` | {text} |' if isinstance(train[key], list) else f"| `--{key}` | {text} |"
-        for key, text in _OPTIONS.items()
-        if key in train
-    ]
-    overlays = [f"| `{config}.json` | {text} |" for config, text in _OVERLAYS.items() if config in configs]
-    datalist = found[0] if found else "python -m common datalist --dataset_dir D --help"
-    return {"overlays": "\n".join(overlays), "options": "\n".join(options), "datalist": datalist}
+    return found[0] if found else "python -m common datalist --dataset_dir D --help"
 
 
 def _data_license(source: Path) -> str:

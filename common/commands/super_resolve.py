@@ -58,9 +58,9 @@ def super_resolve(
         output_dir: default the folder super_resolved beside the file, or in the folder.
         together: whether the scans are stacks of one exam; or auto, to find which of a folder are: those of one
             subject, contrast and frame of reference. The others are done alone.
-        guide: a finer scan of another contrast of the same person: its file, or a pattern such as "**/*_t1w.nii.gz"
-            for the guides of many scans, which are paired by subject. With --together it may be any scan of another
-            contrast, and one stack is enough; only its edges are used.
+        guide: a finer scan of another contrast of the same person: its file, or a pattern, such as
+            ``"**/*_t1w.nii.gz"``, for the guides of many scans, which are paired by subject. With --together it may be
+            any scan of another contrast, and one stack is enough; only its edges are used.
         subject: pattern of the part of a path that names the subject; default as BIDS has it, sub-<label>.
         bundle: name or folder of a bundle, to take no other; then also for scans unlike those of its training. Those
             that learn from the scan itself, zssr and smore, need no weights.

@@ -3,8 +3,8 @@
 from .agreement import agree
 from .brightness import Brightness
 from .combination import in_k_space
+from .contrast import likeness
 from .guide import GuidingEdges
-from .likeness import likeness
 from .motion import Motion, found_motion, found_slice_motions, rigid
 from .operator import StackOperator
 from .resampling import Resampling, cubes_over, sampled, spline_coefficients

@@ -177,7 +177,7 @@ def upsample(field: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
         shape: the new spatial shape.
 
     Returns:
-        float32 array of shape ``shape`` or (C, *shape).
+        float32 array of shape ``shape`` or ``(C, *shape)``.
     """
     import torch
 
