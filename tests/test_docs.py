@@ -1,0 +1,185 @@
+"""The docs: their sizes, sentences, links, tables and commands."""
+
+import csv
+import json
+import os
+import re
+import runpy
+import shlex
+import sys
+from pathlib import Path
+
+import pytest
+
+from common import __main__, override_checks
+from common.cli_help import misuse
+
+ROOT = Path(__file__).parents[1]
+KEPT = (
+    "README.md",
+    ".github/*.md",
+    ".docs/*.md",
+    "bundles/*.md",
+    "bundles/*/docs/*.md",
+    "common/**/*.md",
+    "tests/**/*.md",
+)
+FILES = sorted(path.relative_to(ROOT).as_posix() for pattern in KEPT for path in ROOT.glob(pattern))
+PAGES = {name: (ROOT / name).read_text(encoding="utf-8") for name in FILES}
+SEED = ("udean", "ct_guided", "guided_rdn", "downsampling_gan")
+PLAIN = [name for name in FILES if "docs/results" not in name and "changelog" not in name]
+LONGEST = 30  # words of a sentence
+FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+def words(text: str) -> int:
+    return len(text.split())
+
+
+def most(name: str) -> int:
+    """Words that a page may have at most."""
+    part = Path(name).parts
+    if part[0] == "bundles" and len(part) > 2:
+        sizes = (700, 900) if part[1] in SEED else (350, 250)
+        return sizes[part[-1] == "results.md"]
+    return 1000 if name in ("README.md", "bundles/README.md") else 900
+
+
+def prose(text: str) -> str:
+    """A page without code, tables, comments and pictures."""
+    text = FENCE.sub("", text)
+    lines = [line for line in text.splitlines() if not re.match(r"\s*(\||!\[|<!--|#)", line)]
+    text = "\n".join(re.sub(r"^\s*([-*]|\d+\.) ", "\n", line) for line in lines)
+    return re.sub(r"\]\([^)]*\)", "]", text)
+
+
+def anchors(name: str) -> set[str]:
+    """The anchors of a page's headings, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.*)$", FENCE.sub("", PAGES[name]), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def blocks(*kinds: str) -> list[tuple[str, str]]:
+    return [(name, code) for name, text in PAGES.items() for kind, code in FENCE.findall(text) if kind in kinds]
+
+
+def test_no_page_is_above_its_size():
+    above = {name: words(text) for name, text in PAGES.items() if words(text) > most(name)}
+    assert not above
+    assert sum(map(words, PAGES.values())) <= 22_000
+
+
+@pytest.mark.parametrize("name", PLAIN)
+def test_no_sentence_is_long(name):
+    sentences = re.split(r"(?<=[.!?:])\s+|\n\s*\n", prose(PAGES[name]))
+    assert not [sentence for sentence in sentences if words(sentence) > LONGEST]
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_links_hold(name):
+    broken = []
+    for target in re.findall(r"\]\(([^)\s]+)\)", FENCE.sub("", PAGES[name])):
+        if target.startswith(("http://", "https://")):
+            continue
+        path, _, anchor = target.partition("#")
+        file = os.path.normpath(ROOT / Path(name).parent / path) if path else ROOT / name
+        page = os.path.relpath(file, ROOT)
+        if not Path(file).exists() or (anchor and anchor not in anchors(page)):
+            broken.append(target)
+    assert not broken
+
+
+@pytest.mark.parametrize("name", [name for name in FILES if "<!-- table:" in PAGES[name]])
+def test_tables_are_those_of_their_csv(name):
+    for file, table in re.findall(r"<!-- table: (\S+) -->\n((?:\|.*\n?)+)", PAGES[name]):
+        cells = [[cell.strip() for cell in row.strip().strip("|").split("|")] for row in table.strip().splitlines()]
+        plain = [[re.sub(r"[`*_]|\[([^]]*)\]\([^)]*\)", r"\1", cell) for cell in row] for row in cells]
+        with (ROOT / Path(name).parent / file).open(newline="", encoding="utf-8") as source:
+            written = [[re.sub(r"[`*_]", "", cell.strip()) for cell in row] for row in csv.reader(source)]
+        assert [plain[0], *plain[2:]] == written, file
+
+
+def commands() -> list[tuple[str, str]]:
+    """Each command of a page that shells would run, with the variables that the page sets."""
+    found, pages = [], {}
+    for name, code in blocks("bash"):
+        known = pages.setdefault(name, {})
+        for line in code.replace("\\\n", " ").splitlines():
+            if match := re.fullmatch(r"(\w+)=(\S+|'.*'|\".*\")", line):
+                known[match[1]] = match[2].strip("'\"")
+            for key, value in known.items():
+                line = re.sub(rf"\${key}\b", lambda _, value=value: value, line)
+            line = re.sub(
+                r"^(OMP_NUM_THREADS=\d+ |torchrun --\S+ -m )+", lambda m: "python -m " if "-m" in m[0] else "", line
+            )
+            found.append((name, line))
+    return found
+
+
+RUNS = [(n, line) for n, line in commands() if line.startswith("python -m monai.bundle run")]
+OURS = [(n, line) for n, line in commands() if re.match(r"(python -m common|mri-sr) ", line)]
+
+
+@pytest.mark.parametrize(("name", "line"), RUNS)
+def test_the_configs_and_keys_of_runs_are_there(name, line, monkeypatch, tmp_path):
+    """Overlays of weights that the reader trains are left out."""
+    monkeypatch.setattr("sys.excepthook", sys.excepthook)
+    given = shlex.split(line, comments=True)[3:]
+    if "configs/inference.json" in given or "'configs/" in line:
+        pytest.skip("in the folder of an exported bundle")
+    at = given.index("--config_file") + 1
+    files = given[at].strip("[]").replace("'", "").split(",")
+    there = [file for file in files if (ROOT / file).is_file()]
+    trained = [file for file in files if file not in there]
+    assert there and all(re.search(r"models/model\w*\.json$", file) for file in trained), trained
+    given[at] = str([str(ROOT / file) for file in there])
+    override_checks.check(["bundle/__main__.py", *given])
+
+
+@pytest.mark.parametrize(("name", "line"), OURS)
+def test_commands_take_what_the_docs_give_them(name, line):
+    given = shlex.split(re.split(r" && | \| |; ", line)[0], comments=True)
+    given = given[3:] if given[0] == "python" else given[1:]
+    if given[0] not in __main__.summaries():
+        given.insert(0, "super-resolve")
+    if "--help" not in given:
+        assert not misuse(__main__.command(given[0]), given[1:])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "code"), [each for each in blocks("python") if each[0] == "common/docs/python.md"])
+def test_python_runs_as_printed(name, code, tmp_path, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    (tmp_path / "block.py").write_text(code)
+    runpy.run_path(str(tmp_path / "block.py"))
+
+
+def test_json_is_json():
+    for _, code in blocks("json"):
+        json.loads(code)
+
+
+@pytest.mark.parametrize("task", ["isotropic", "in_plane"])
+def test_the_tables_of_all_methods_are_means_over_their_cases(task):
+    folder = ROOT / "common" / "tables" / "docs"
+
+    def means(file: str) -> dict[str, tuple[float, float]]:
+        values = {}
+        for row in csv.DictReader((folder / file).open(encoding="utf-8")):
+            values.setdefault(row["method"], []).append((float(row["psnr"]), float(row["ssim"])))
+        return {
+            method: tuple(sum(column) / len(cases) for column in zip(*cases, strict=True))
+            for method, cases in values.items()
+        }
+
+    known = {"heads": means(f"{task}.csv"), "real": means(f"{task}_real.csv")}
+    for row in csv.DictReader((folder / f"{task}_table.csv").open(encoding="utf-8")):
+        for group, found in known.items():
+            for column, name in ((group, row["method"]), (f"{group}, agreement", f"{row['method']}, with agreement")):
+                if row[column] == "not run":
+                    continue
+                written = [float(value) for value in row[column].split("/")]
+                base = (0, 0) if (column, row["method"]) == (group, "cubic") else found["cubic"]
+                gains = [value - low for value, low in zip(found[name], base, strict=True)]
+                for value, gain, step in zip(written, gains, (0.01, 0.001), strict=True):
+                    assert abs(value) <= abs(gain) + 1e-9 and abs(gain - value) < step, (row["method"], column)
