@@ -1,7 +1,7 @@
-"""Degradations: how a high-resolution MR volume becomes a low-resolution one, and where its voxels then lie.
+"""Degradations: from a high-resolution MR volume to a low-resolution one, with the positions of its voxels.
 
-Every operator is an ``nn.Module`` with ``forward``, ``adjoint`` (where it is linear), ``lr_affine`` and ``hr_affine``.
-``FittedProfile`` finds one for a scan.
+Every operator is an ``nn.Module`` with ``forward``, ``adjoint`` (if it is linear), ``lr_affine`` and ``hr_affine``.
+``FittedProfile`` estimates an operator from a scan.
 """
 
 from .band_limit import BandLimit

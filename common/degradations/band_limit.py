@@ -14,15 +14,15 @@ class BandLimit(KSpaceFilter):
 
     .. math:: w(k) = 1 \text{ where } |k_a| < N_a / (2 f_a), \quad 1/2 \text{ where equal, else } 0
 
-    Sampling the result at every ``factor``-th voxel is :class:`KSpaceTruncation`; sampling it from another voxel on is
-    the same truncation of a shifted volume. So one filtered volume gives the truncated patches at every position and in
-    every mirror image, which a patch by itself cannot: its ringing comes from beyond its borders.
+    Sampling the result at every ``factor``-th voxel equals :class:`KSpaceTruncation`. Sampling from another first voxel
+    equals the truncation of a shifted volume. So one filtered volume gives truncated patches at every position and in
+    every mirror image. A single patch cannot give them, because its ringing comes from beyond its borders.
 
     Args:
-        factors: HR voxels per LR voxel along each spatial axis; an axis of factor 1 is left as it is.
+        factors: HR voxels per LR voxel along each spatial axis; an axis of factor 1 does not change.
 
     Raises:
-        ValueError: when no factor is larger than 1.
+        ValueError: if no factor is larger than 1.
 
     Example:
         >>> import torch

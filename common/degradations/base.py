@@ -1,4 +1,4 @@
-"""What every degradation has in common: shapes, affines, precision, and the contract of ``forward`` and ``adjoint``."""
+"""Base classes of degradations: shapes, affines, precision, and the contract of ``forward`` and ``adjoint``."""
 
 from __future__ import annotations
 
@@ -17,26 +17,26 @@ _Affine = TypeVar("_Affine", np.ndarray, Tensor)
 
 
 class Degradation(nn.Module):
-    r"""Turns a high-resolution (HR) volume into a low-resolution (LR) one, and knows where the LR voxels lie.
+    r"""Turns a high-resolution (HR) volume into a low-resolution (LR) one, and gives the positions of LR voxels.
 
     .. math:: x_{\mathrm{lr}} = A\,x_{\mathrm{hr}}, \qquad \langle A x, y\rangle = \langle x, A^T y\rangle
 
     Volumes are tensors ``(..., X, Y, Z)`` with any leading dimensions (channel, batch). LR voxel ``i`` is centred on
-    HR voxel ``factor * i + offset`` of each axis, which is all that the affines need.
+    HR voxel ``factor * i + offset`` of each axis. The affines follow from this.
 
-    Half-precision volumes are computed in float32 (FFTs know no bfloat16), autocast or not, and come back in their own
-    dtype; integers come back as float32. A ``MetaTensor`` comes back as a ``MetaTensor`` with the affine of its new
-    grid, so a degradation can stand in a MONAI pipeline as the ``func`` of ``Lambdad``.
+    Half-precision volumes are computed in float32, because FFTs do not support bfloat16, with or without autocast. They
+    are returned in their own dtype; integers are returned as float32. A ``MetaTensor`` is returned as a ``MetaTensor``
+    with the affine of its new grid. So a degradation can be the ``func`` of ``Lambdad`` in a MONAI pipeline.
 
-    Subclasses write ``_degrade`` and, where the operator is linear, ``_adjoint``.
+    Subclasses implement ``_degrade`` and, if the operator is linear, ``_adjoint``.
 
     Args:
-        factors: HR voxels per LR voxel along each spatial axis, three positive integers; of an operator that sets
+        factors: HR voxels per LR voxel along each spatial axis, three positive integers. If the operator sets
             ``whole_factors = False``, three numbers of at least 1.
         offset: centre of LR voxel 0 along each spatial axis, in HR voxels, counted from the centre of HR voxel 0.
 
     Raises:
-        ValueError: when ``factors`` are not three positive integers, or numbers of at least 1.
+        ValueError: if ``factors`` are not three positive integers, or numbers of at least 1.
     """
 
     linear: bool = True
@@ -52,10 +52,10 @@ class Degradation(nn.Module):
         self.offset: tuple[float, ...] = tuple(float(o) for o in offset)
 
     def turns_alike(self) -> bool:
-        """Whether a volume that is mirrored or turned in plane becomes LR that is mirrored or turned as much.
+        """Whether mirroring or turning a volume in plane mirrors or turns its LR volume in the same way.
 
-        It is tried on noise: LR voxels must lie in the middle of their HR voxels, the blur be the same along both axes
-        in plane, and nothing be drawn.
+        This is tested on noise. It needs LR voxels in the middle of their HR voxels, the same blur along both axes in
+        plane, and no randomness.
         """
         if self.factors[0] != self.factors[1]:
             return False
@@ -71,10 +71,10 @@ class Degradation(nn.Module):
         """Degrade a volume.
 
         Args:
-            hr: volume ``(..., X, Y, Z)``; each size is a multiple of its factor, where that is whole.
+            hr: volume ``(..., X, Y, Z)``; each size is a multiple of its factor, if that is whole.
 
         Returns:
-            Volume ``(..., X / f0, Y / f1, Z / f2)``, sizes rounded where a factor is not whole.
+            Volume ``(..., X / f0, Y / f1, Z / f2)``; sizes are rounded if a factor is not whole.
 
         Raises:
             ValueError: when the volume has fewer than three axes, or a size is not a multiple of its factor.
@@ -103,7 +103,7 @@ class Degradation(nn.Module):
         return self._run(self._adjoint, lr, self.hr_affine)
 
     def lr_size(self, hr_size: Sequence[int]) -> tuple[int, ...]:
-        """Voxels of the LR volume along each axis: of those of HR, a factor-th, rounded where the factor is not whole.
+        """Voxels of the LR volume along each axis: HR voxels over the factor, rounded if the factor is not whole.
 
         Raises:
             ValueError: when a size is not a multiple of its whole factor.
@@ -120,7 +120,7 @@ class Degradation(nn.Module):
         return tuple(sizes)
 
     def hr_size(self, lr_size: Sequence[int]) -> tuple[int, ...]:
-        """Voxels of the HR volume along each axis: factor times those of LR, rounded where the factor is not whole."""
+        """Voxels of the HR volume along each axis: LR voxels times the factor, rounded if the factor is not whole."""
         return tuple(math.floor(size * factor + 0.5) for size, factor in zip(lr_size, self.factors, strict=True))
 
     def lr_affine(self, hr_affine: _Affine) -> _Affine:
@@ -130,8 +130,8 @@ class Degradation(nn.Module):
             hr_affine: affine of the HR volume, ``(..., 4, 4)``, array or tensor.
 
         Returns:
-            Affine ``(..., 4, 4)`` in float64 of the same kind (array or tensor): in float32 the round trip to the HR
-            affine would be off by more than 1e-6 mm a few centimetres away from the isocentre.
+            Affine ``(..., 4, 4)`` in float64 of the same kind (array or tensor). In float32 the round trip to the HR
+            affine would have errors above 1e-6 mm a few centimetres from the isocentre.
         """
         lr_to_hr = np.diag([*self.factors, 1.0])
         lr_to_hr[:3, 3] = self.offset
@@ -160,7 +160,7 @@ class Degradation(nn.Module):
         raise NotImplementedError(f"{type(self).__name__} must implement _adjoint(lr) -> hr, or set linear = False.")
 
     def why_not_linear(self) -> str:
-        """Returns what a message says of an operator that has no adjoint."""
+        """The reason, for messages, why the operator has no adjoint."""
         return "the operator is not linear."
 
     def _check(self, volume: Tensor) -> None:
@@ -197,7 +197,7 @@ class KSpaceFilter(Degradation):
 
     The weights are real and symmetric, so a real volume stays real and the operator is its own adjoint.
 
-    Subclasses write ``weights``.
+    Subclasses implement ``weights``.
 
     Args:
         axes: the spatial axes (0, 1, 2) that are transformed.
@@ -216,8 +216,8 @@ class KSpaceFilter(Degradation):
         """The weight of each k-space sample.
 
         Args:
-            k: for each of ``axes`` the absolute frequency, 0 to N / 2, in cycles per field of view, shaped to
-                broadcast against the others.
+            k: for each of ``axes``, the absolute frequency, 0 to N / 2, in cycles per field of view. The shapes
+                broadcast against each other.
             sizes: the number of samples N of each of ``axes``.
 
         Returns:
@@ -231,7 +231,7 @@ class KSpaceFilter(Degradation):
         k_space = torch.fft.rfftn(hr, dim=dims)
         k = []
         for dim, size in zip(dims, sizes, strict=True):
-            # rfftn keeps only half of the last axis that it transforms.
+            # rfftn keeps only half of the last transformed axis.
             frequencies = torch.fft.rfftfreq if dim == dims[-1] else torch.fft.fftfreq
             shape = [1] * SPATIAL_DIMS
             shape[dim] = -1

@@ -14,8 +14,8 @@ class BlockAverage(Degradation):
 
     .. math:: (A x)_i = \frac{1}{f_0 f_1 f_2} \sum_{j \in \mathrm{block}(i)} x_j
 
-    The partial-volume model of a rectangular voxel, and what many papers mean by down-sampling. The edges of the field
-    of view stay where they were, so LR voxel 0 is centred (f - 1) / 2 HR voxels further in than HR voxel 0.
+    This is the partial-volume model of a rectangular voxel. Many papers call it down-sampling. The edges of the field
+    of view do not move, so LR voxel 0 is centred (f - 1) / 2 HR voxels further in than HR voxel 0.
 
     Args:
         factors: HR voxels per LR voxel along each spatial axis.

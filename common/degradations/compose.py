@@ -16,11 +16,11 @@ class ComposeDegradations(Degradation):
 
     .. math:: A = A_m \cdots A_2 A_1, \qquad A^T = A_1^T A_2^T \cdots A_m^T
 
-    Factors multiply and affines chain. A real protocol is, in this order: what the pulse excites (slice profile), how
-    much of k-space is sampled (truncation, then ellipse and partial Fourier on the truncated grid), and last the noise.
+    Factors and affines multiply. A real protocol has this order: the slice profile of the pulse; the sampled part of
+    k-space (truncation, then ellipse and partial Fourier on the truncated grid); the noise.
 
     Args:
-        degradations: the operators in the order in which they act, at least one.
+        degradations: the operators in their order, at least one.
 
     Raises:
         ValueError: when there is no degradation.
@@ -57,7 +57,7 @@ class ComposeDegradations(Degradation):
         sizes = super().lr_size(hr_size)
         if all(isinstance(factor, int) for degradation in self.degradations for factor in degradation.factors):
             return sizes
-        # Rounded after each step, as the steps do.
+        # Rounded after each step, as in the steps themselves.
         for degradation in self.degradations:
             hr_size = degradation.lr_size(hr_size)
         return tuple(hr_size)

@@ -16,14 +16,14 @@ class EllipticalKSpace(KSpaceFilter):
 
     .. math:: w(k) = 1 \text{ where } \sum_a \left(\frac{k_a}{N_a / 2}\right)^2 \le 1, \text{ else } 0
 
-    3-D protocols save about 21 % (1 - pi / 4) of the scan time by skipping the corners of the two phase-encoding
-    directions ("elliptical scanning", "k-space shutter"): resolution falls along the diagonals and stays along the
-    axes. The grid does not change; put it after :class:`KSpaceTruncation` in :class:`ComposeDegradations` for a
-    low-resolution scan with elliptical k-space. The operator is an orthogonal projection, hence its own adjoint.
+    3-D protocols skip the corners of the two phase-encoding directions ("elliptical scanning", "k-space shutter"). This
+    saves about 21 % (1 - pi / 4) of the scan time. Resolution falls along the diagonals, but not along the axes. The
+    grid does not change. For a low-resolution scan with elliptical k-space, put it after :class:`KSpaceTruncation` in
+    :class:`ComposeDegradations`. The operator is an orthogonal projection, hence its own adjoint.
 
     Args:
-        axes: the phase-encoding axes, two or three of 0, 1, 2. The default leaves axis 2 as the readout: head-feet of a
-            volume in RAS orientation, as in a sagittal MPRAGE.
+        axes: the phase-encoding axes, two or three of 0, 1, 2. With the default, axis 2 is the readout. In RAS
+            orientation this is head-feet, as in a sagittal MPRAGE.
 
     Example:
         >>> import torch
@@ -35,7 +35,7 @@ class EllipticalKSpace(KSpaceFilter):
     References:
         Bernstein, Fain and Riederer, Effect of windowing and zero-filled reconstruction of MRI data on spatial
         resolution and acquisition strategy, JMRI 2001.
-        Liu et al. 2024, section II-A, which names it among the unknowns of clinical protocols.
+        Liu et al. 2023, section II-A, lists it among the unknowns of clinical protocols.
     """
 
     def __init__(self, axes: Sequence[int] = (0, 1)) -> None:
@@ -47,5 +47,5 @@ class EllipticalKSpace(KSpaceFilter):
 
     def weights(self, *k: Tensor, sizes: Sequence[int]) -> Tensor:
         radius_squared: Any = sum((2.0 * frequency / size) ** 2 for frequency, size in zip(k, sizes, strict=True))
-        # Rounding must not decide over the samples that lie on the ellipse.
+        # Rounding must not decide about samples on the ellipse.
         return radius_squared <= 1.0 + 8 * torch.finfo(radius_squared.dtype).eps

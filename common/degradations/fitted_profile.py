@@ -17,37 +17,38 @@ from ..io.images import open_image
 from ..physics.means import mean_in_order
 from .gaussian_profile import GaussianProfile
 
-_WIDTHS = np.arange(0.6, 1.41, 0.1)  # of the slices' distance
-_TRUST = 0.8  # in a width that is found, the rest in slices that touch
+_WIDTHS = np.arange(0.6, 1.41, 0.1)  # in distances of the slices
+_TRUST = 0.8  # weight of the estimated width; the rest is the weight of 1, slices that touch
 _ORDINARY = (0.7, 1.2)  # widths of scanners' profiles
 _TISSUE = 0.02
-_PAIRS = 100  # of neighbours in tissue that a mean square needs
+_PAIRS = 100  # of neighbours in tissue, the least for a mean square
 _ROUNDING = 0.01  # of voxel sizes in headers
 _SLICES = 10  # fewer hold too little of the anatomy
 
 
 class FittedProfile:
-    r"""A Gaussian slice profile as wide as a stack of slices shows that its own is.
+    r"""Estimate the width of a Gaussian slice profile from a stack of slices.
 
-    A stack that is averaged and sampled in plane as the scanner did it across the slices is as coarse along both axes.
-    How coarse is told by the mean squares of the differences between neighbours and between next but one,
+    The stack is averaged and sampled along an axis in plane, with the slice spacing and a trial width. With the right
+    width it is then as coarse along this axis as across the slices. The measure of coarseness is
 
     .. math:: q = \log \overline{(x_{i+1} - x_i)^2} - \log \overline{(x_{i+2} - x_i)^2},
 
-    in tissue: edges that are stronger or more along one axis than along another count in both. The width is the one at
-    which q of the axis in plane, on the mean of both axes in plane, is that across the slices.
+    in tissue: mean squares of the differences between neighbours, and between voxels two apart. More or stronger edges
+    along one axis change both terms alike. The estimate is the width at which q in plane equals q across the slices, on
+    the mean over both axes in plane.
 
-    It is too wide where anatomy is smoother across the slices than in plane, as a neck or a few slices of the middle of
-    a head are, and too narrow where it is rougher, where planes were interpolated to more pixels than were acquired,
-    and with much noise (10 %; 3 % changes it little). So a fifth of what it differs from 1, slices that touch, is not
-    believed, nor what is beyond 0.7 to 1.2.
+    The estimate is too wide if anatomy is smoother across the slices than in plane, such as a neck or a few slices of
+    the middle of a head. It is too narrow if anatomy is rougher, if planes were interpolated to more pixels than
+    acquired, or with much noise (10 %; 3 % changes it little). So its difference from 1, slices that touch, is reduced
+    by a fifth, and the result is limited to 0.7 to 1.2.
 
     Args:
-        factors: of the profile that is returned; those of the axes in plane are 1.
+        factors: of the returned profile; those of the axes in plane are 1.
 
     Source:
-        That a stack teaches its own slice profile, as what makes planes across the slices and planes that were
-        degraded look alike: Han et al., ESPRESO, IEEE TMI 2023, with an adversarial network in the place of q.
+        Han et al., ESPRESO, IEEE TMI 2023: the right profile makes degraded planes look like planes across the slices.
+        There an adversarial network judges this instead of q.
     """
 
     def __init__(self, factors: Sequence[float]) -> None:
@@ -57,11 +58,11 @@ class FittedProfile:
         """Full width at half maximum of a volume's profile, in distances of its slices.
 
         Args:
-            volume: ``(B, 1, X, Y, Z)``, about in [0, 1], slices along the last axis. With an affine the profile is
-                measured at the slices' distance, otherwise at the last of the factors.
+            volume: ``(B, 1, X, Y, Z)``, about in [0, 1], slices along the last axis. With an affine, the profile is
+                measured at the distance of the slices; without, at the last of the factors.
 
         Returns:
-            0.7 to 1.2, also where it is less or more; None where fewer than 10 slices or too little tissue tell it.
+            The width, limited to 0.7 to 1.2; None if there are fewer than 10 slices or too little tissue.
         """
         factors = 2 * [float(self.factors[-1])]
         if isinstance(volume, MetaTensor):
@@ -77,16 +78,16 @@ class FittedProfile:
         return float(np.clip(1 + _TRUST * (np.interp(0.0, means, _WIDTHS) - 1), *_ORDINARY))
 
     def of(self, width: float | None) -> GaussianProfile:
-        """The profile of this width; as wide as the slices are apart where it is None."""
+        """The profile of this width; for None, as wide as the distance of the slices."""
         return GaussianProfile(self.factors, fwhm=width or 1.0)
 
 
 def slice_profile(factors: Sequence[float], fwhm: float | str) -> GaussianProfile | FittedProfile:
-    """The slice profile at which a network is fine-tuned on a scan (the configs' ``adapt_profile``).
+    """The slice profile for fine-tuning a network on a scan (``adapt_profile`` in configs).
 
     Args:
         factors: of the profile.
-        fwhm: full width at half maximum, in distances of the slices, or ``auto``: the scan's own.
+        fwhm: full width at half maximum, in distances of the slices; ``auto`` estimates it from the scan.
 
     Raises:
         ValueError: when it is neither.
@@ -95,24 +96,23 @@ def slice_profile(factors: Sequence[float], fwhm: float | str) -> GaussianProfil
         return FittedProfile(factors)
     if isinstance(fwhm, bool) or not isinstance(fwhm, int | float) or not 0 < fwhm < math.inf:
         raise ValueError(
-            f"adapt_profile is {fwhm!r}, expected auto or a positive number: the width of the slices in their distance."
+            f"adapt_profile is {fwhm!r}, expected auto or a positive number: the slice width over the slice distance."
         )
     return GaussianProfile(factors, fwhm=fwhm)
 
 
 def told_width(volume: torch.Tensor) -> float | None:
-    """Width of a stack's profile as its protocol has it, in distances of its slices.
+    """Read the width of a stack's profile from its protocol, in distances of its slices.
 
-    That is the ``SliceThickness`` in mm of the volume's metadata, as those who read DICOM give it, or else of the
-    sidecar JSON, as dcm2niix and BIDS write it, over the distance of the slices, which is more where gaps are between
-    them. It is a hint: what cannot be read is a warning.
+    This is ``SliceThickness`` in mm over the distance of the slices. It comes from the volume's metadata (DICOM
+    readers), or else from the sidecar JSON (dcm2niix, BIDS). It is optional: an unreadable value gives a warning.
 
     Args:
-        volume: ``(B, 1, X, Y, Z)``, slices along the last axis, the first of them the scan.
+        volume: ``(B, 1, X, Y, Z)``, slices along the last axis; the first of the batch is the scan.
 
     Returns:
-        None where nothing says how thick the slices are. A JSON says nothing of a volume whose slices are not as far
-        apart as the voxels of its file along an axis, as LR that was made from an HR scan.
+        The width; None if the slice thickness is not known. The JSON is ignored if the volume's slice distance is not a
+        voxel size of its file, such as for LR made from an HR scan.
     """
     if not isinstance(volume, MetaTensor):
         return None
@@ -126,7 +126,7 @@ def told_width(volume: torch.Tensor) -> float | None:
 
 
 def _of_first(volume: MetaTensor, key: str) -> object:
-    """What the metadata of a volume, or of the first of a batch, has under a key."""
+    """A metadata value of a volume, or of the first volume of a batch."""
     value = volume.meta.get(key)
     while isinstance(value, list | tuple) and value:
         value = value[0]
@@ -136,7 +136,7 @@ def _of_first(volume: MetaTensor, key: str) -> object:
 
 
 def _in_sidecar(file: str, spacing: Sequence[float]) -> float | None:
-    """The SliceThickness in the sidecar JSON of a file whose slices are as far apart; None where it says none."""
+    """SliceThickness in a file's sidecar JSON, if the file has this slice distance; else None."""
     said, problem = read_sidecar(file)
     if problem is not None:
         warnings.warn(problem, stacklevel=3)
@@ -147,10 +147,10 @@ def _in_sidecar(file: str, spacing: Sequence[float]) -> float | None:
 
 
 def _differ(volume: torch.Tensor, factor: float, width: float) -> float:
-    """q across the slices, the last axis, less q along the one before, which is averaged so; not finite if unknown."""
+    """q across the slices (last axis) minus q along the averaged axis before it; not finite if unknown."""
     if volume.shape[3] < factor:
         return math.nan
-    if factor.is_integer():  # then no rows may be left over
+    if factor.is_integer():  # for whole factors, the size must be a multiple
         volume = volume[:, :, :, : int(volume.shape[3] // factor * factor)]
     coarse = GaussianProfile((1, factor, 1), fwhm=width)(volume.flatten(0, 1))
     tissue = coarse > _TISSUE
@@ -159,7 +159,7 @@ def _differ(volume: torch.Tensor, factor: float, width: float) -> float:
 
 
 def _mean_squares(volume: torch.Tensor, tissue: torch.Tensor, axis: int) -> list[torch.Tensor]:
-    """Of the differences between neighbours and between next but one in tissue; NaN where there are too few."""
+    """Mean squares of differences in tissue, between voxels one and two apart; NaN if there are too few."""
     means = []
     for step in (1, 2):
         n = max(volume.shape[axis] - step, 0)

@@ -16,7 +16,7 @@ from .base import SPATIAL_DIMS, Degradation
 
 
 class GaussianProfile(Degradation):
-    r"""Average along each axis with a Gaussian profile as wide as the LR voxels, once for each LR voxel.
+    r"""Average along each axis with a Gaussian profile as wide as the LR voxels, at each LR voxel.
 
     With f the factor of an axis, and x(p) the cubic spline through its voxels,
 
@@ -24,26 +24,26 @@ class GaussianProfile(Degradation):
               g(u) \propto \exp\!\left(-4 \ln 2\,\frac{u^2}{(\mathrm{fwhm} \cdot f)^2}\right), \qquad
               c_i = f\,i + \frac{f - 1}{2}
 
-    A 2-D scan excites one slice at a time, and the profile of a short selective pulse is close to a Gaussian whose full
-    width at half maximum is the nominal slice thickness: factors (1, 1, f). Many papers blur a plane so before they
-    sample it, with a standard deviation of :math:`f / (2 \sqrt{2 \ln 2})`: factors (f, f, 1). With ``fwhm=1`` voxels
-    touch; more is overlap (or an imperfect pulse), less is a gap.
+    A 2-D scan excites one slice at a time. The profile of a short selective pulse is close to a Gaussian with the
+    nominal slice thickness as full width at half maximum: factors (1, 1, f). Many papers blur a plane in this way
+    before sampling, with a standard deviation of :math:`f / (2 \sqrt{2 \ln 2})`: factors (f, f, 1). With ``fwhm=1``
+    voxels touch; more is overlap (or an imperfect pulse), less is a gap.
 
-    LR voxel 0 is centred on the centre of the first f HR voxels (offset (f - 1) / 2), not on HR voxel 0, so the edge of
-    the field of view stays where it was. Beyond its edges a volume goes on as its outermost voxels.
+    LR voxel 0 is centred on the first f HR voxels (offset (f - 1) / 2), not on HR voxel 0. So the edge of the field of
+    view does not move. Beyond the edges of a volume, its outermost voxels are repeated.
 
-    Factors need not be whole: each LR voxel is computed where it lies, also between HR voxels, so that operators in
-    sequence compose and their affines are exact. (A Gaussian sampled at HR voxels would be off by a tenth of a voxel
-    where it is as narrow as one.) The number of voxels is then rounded to the nearest, and the far edge of the
-    field of view is off by up to half a voxel.
+    Factors need not be whole. Each LR voxel is computed at its exact position, also between HR voxels, so operators in
+    sequence compose and their affines are exact. (A Gaussian as narrow as a voxel, sampled at HR voxels, would have an
+    error of a tenth of a voxel.) The number of voxels is then rounded, and the far edge of the field of view moves by
+    up to half a voxel.
 
     Args:
-        factors: HR voxels per LR voxel along each spatial axis, three numbers of at least 1; an axis of factor 1 is
-            left as it is.
+        factors: HR voxels per LR voxel along each spatial axis, three numbers of at least 1; an axis of factor 1 does
+            not change.
         fwhm: full width at half maximum of the profile, as a multiple of the LR voxels; more than 0.
 
     Raises:
-        ValueError: when ``fwhm`` is not positive, or a factor is out of its range.
+        ValueError: if ``fwhm`` is not positive, or a factor is out of its range.
 
     Example:
         >>> import torch

@@ -1,4 +1,4 @@
-"""Any kernel in plane, sampled."""
+"""Any kernel in plane, with sampling."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ class InPlaneKernel(Degradation):
 
     .. math:: (A x)_{ij} = \sum_{d, e} k_{de}\, x_{\,f i + d - K // 2,\; f j + e - K // 2}
 
-    The slices run along the third axis. Beyond its edges a slice goes on as its outermost pixels.
+    The slices are along the third axis. Beyond the edges of a slice, its outermost pixels are repeated.
 
     Args:
         kernel: ``(K, K)``, K odd, with sum 1.
         factor: HR pixels per LR pixel, along both axes.
-        offset: of the kernel's centre from its middle, in HR pixels: the same along both axes.
+        offset: of the kernel's centre from its middle, in HR pixels, the same along both axes.
 
     Raises:
         ValueError: when the kernel is not square with an odd edge.

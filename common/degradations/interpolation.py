@@ -1,4 +1,4 @@
-"""What a degradation leaves of a volume, interpolated onto the HR grid."""
+"""Degraded volumes, interpolated onto the HR grid."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ def interpolated(lr: Tensor, degradation: Degradation, size: Sequence[int] | Non
 
 
 class Interpolated(nn.Module):
-    """Degrade an HR volume, and interpolate what is left of it onto its own grid by a cubic spline.
+    """Degrade an HR volume, and interpolate the result onto the HR grid by a cubic spline.
 
-    Networks that begin where interpolation ends are trained on this.
+    Networks that improve interpolated volumes are trained on this.
 
     Args:
-        degradation: what happens to the volume; where a factor is not whole, LR sizes are rounded.
+        degradation: from HR to LR; if a factor is not whole, LR sizes are rounded.
 
     Attributes:
-        factors: 1 along each axis, as the grid stays.
+        factors: 1 along each axis, because the grid does not change.
 
     Example:
         >>> import torch
@@ -57,18 +57,18 @@ class Interpolated(nn.Module):
 
 
 class ZeroShotImages(Interpolated):
-    """What is left of images of a scan from which a network learns to make that scan finer.
+    """Degrade images of a scan for zero-shot training, which learns from the scan to super-resolve it.
 
     Args:
         degradation: from HR to the scan.
-        of_images: from an image, a layer ``(1, H, W)``, to a coarser one; default the like of ``degradation``.
-        scales: sizes, of at most 1, to which images are brought before.
+        of_images: from an image, a layer ``(1, H, W)``, to a coarser one; default the same kind as ``degradation``.
+        scales: relative sizes, at most 1, to which images are resized first.
 
     Attributes:
-        planes: axes of the scan across which lie the images that teach.
+        planes: axes of the scan; the training images lie across them.
 
     Raises:
-        ValueError: for factors other than [n, n, n], [n, n, 1] and [1, 1, n].
+        ValueError: if the factors are not [n, n, n], [n, n, 1] or [1, 1, n].
     """
 
     def __init__(
@@ -80,7 +80,7 @@ class ZeroShotImages(Interpolated):
         lesson = zero_shot(scale=list(degradation.factors))
         factors = lesson["of_images"]
         if of_images is None:
-            # That across slices is the scan's own, with all that was set of it.
+            # Across slices, use the scan's own degradation with all its options.
             of_images = degradation if list(degradation.factors) == factors else type(degradation)(factors)
         super().__init__(of_images)
         self.planes, self.scales = lesson["taught_by"], tuple(scales)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from .base import SPATIAL_DIMS, Degradation
 
-_AT_ONCE = 2**19  # values; a transform needs several times the memory of what it transforms, and these fit a cache
+_AT_ONCE = 2**19  # values; a transform needs several times the memory of its input, and these fit into a cache
 
 
 class KSpaceTruncation(Degradation):
@@ -22,13 +22,13 @@ class KSpaceTruncation(Degradation):
     .. math:: (A x)_m = \frac{1}{N}\,\mathrm{Re} \sum_{k=-\lfloor n/2 \rfloor}^{\lceil n/2 \rceil - 1}
               X_k\, e^{2 \pi i k m / n}, \qquad X = \mathrm{FFT}(x)
 
-    A scanner samples the Fourier transform of the object; resolution is how far from the centre it goes. Voxels grow,
-    edges ring (Gibbs), and sample 0 stays where it was: LR voxel i lies on HR voxel ``factor * i`` (offset 0). The mean
-    intensity is kept. Signals below the new Nyquist frequency come out as exactly ``x[::factor]``.
+    A scanner samples the Fourier transform of the object; the distance it covers from the centre sets the resolution.
+    Voxels grow and edges ring (Gibbs). Sample 0 does not move: LR voxel i lies on HR voxel ``factor * i`` (offset 0).
+    The mean intensity does not change. Signals below the new Nyquist frequency give exactly ``x[::factor]``.
 
-    For even n only the sample at -n/2 is acquired, not its partner at +n/2. Its real part is taken axis by axis, which
-    keeps k-space Hermitian and the operator real, linear and symmetric in the axes. No magnitude is taken, so ringing
-    may dip below zero; append :class:`RicianNoise` for the magnitude. ``prod(factors)`` times the adjoint is the
+    For even n only the sample at -n/2 is acquired, not its partner at +n/2. Its real part is taken axis by axis. This
+    keeps k-space Hermitian, and the operator real, linear and symmetric in the axes. No magnitude is taken, so ringing
+    may fall below zero; append :class:`RicianNoise` for the magnitude. ``prod(factors)`` times the adjoint is the
     zero-filled (sinc) interpolation that scanners offer.
 
     Args:
@@ -54,8 +54,8 @@ class KSpaceTruncation(Degradation):
     def __init__(self, factors: Sequence[int]) -> None:
         super().__init__(factors)
 
-    # Each axis is last in its turn, because lines that lie whole in memory are transformed three times as fast. The
-    # first to become smaller and the last to become larger is the one that lies so already.
+    # Each axis in turn becomes the last, because lines that are contiguous in memory are transformed three times as
+    # fast. The axis that is already contiguous is the first to shrink and the last to grow.
     def _degrade(self, hr: Tensor) -> Tensor:
         volume = hr
         for factor in reversed(self.factors):
@@ -74,11 +74,11 @@ class KSpaceTruncation(Degradation):
 
 
 def _in_pieces(operator: Callable[[Tensor, int], Tensor], volume: Tensor, factor: int) -> Tensor:
-    """Apply an operator along the last axis to parts of a large volume in turn; the same, to the last bit but one."""
+    """Apply an operator along the last axis to parts of a large volume in turn; results differ by rounding only."""
     count = math.ceil(volume.numel() / _AT_ONCE)
     if count == 1:
         return operator(volume.contiguous(), factor)
-    across = max(-3, -2, key=volume.stride)  # so that each piece lies together in memory
+    across = max(-3, -2, key=volume.stride)  # so each piece is contiguous in memory
     result: Any = None
     start = 0
     for piece in volume.chunk(count, across):
@@ -94,7 +94,7 @@ def _truncate(volume: Tensor, factor: int) -> Tensor:
     size = volume.shape[-1] // factor
     k_space = torch.fft.rfft(volume, norm="forward")[..., : size // 2 + 1]
     if size % 2 == 0:
-        # What a complex-to-real FFT does with an imaginary part at Nyquist differs between FFT libraries.
+        # FFT libraries differ in how a complex-to-real FFT treats an imaginary part at Nyquist.
         k_space[..., -1].imag.zero_()
     return torch.fft.irfft(k_space, n=size, norm="forward")
 

@@ -16,21 +16,21 @@ class PartialFourier(KSpaceFilter):
     .. math:: A = \mathrm{Re}\left(F^{-1}\,\mathrm{diag}(s)\,F\right), \qquad
               s(k) = 1 \text{ for } -N/2 \le k < p N - N/2, \text{ else } 0
 
-    Clinical protocols acquire 5/8 to 7/8 of the phase or slice encodings. The image of a real object has a Hermitian
-    k-space, so the real part of the zero-filled image is that of k-space with the weights
-    :math:`(s(k) + s(-k)) / 2`: frequencies acquired on both sides keep their weight, those acquired on one side lose
-    half of it. This is a blur along ``axis``, linear and its own adjoint. It stands for a scan whose smooth phase has
-    been removed before the real part was taken, as homodyne reconstruction does (without its ramp filter, which would
-    restore the weights of an object of known phase). Magnitude images keep the imaginary part too, an edge signal that
-    adds in quadrature; they are not linear and not what this module does.
+    Clinical protocols acquire 5/8 to 7/8 of the phase or slice encodings. A real object has a Hermitian k-space. So the
+    real part of the zero-filled image equals an image with the k-space weights :math:`(s(k) + s(-k)) / 2`. Frequencies
+    that are acquired on both sides keep their weight; frequencies acquired on one side lose half of it. This is a blur
+    along ``axis``, linear and its own adjoint. It models a scan whose smooth phase is removed before the real part is
+    taken, as in homodyne reconstruction. The ramp filter of that method, which restores the weights of an object of
+    known phase, is left out. Magnitude images also keep the imaginary part, an edge signal that adds in quadrature.
+    They are not linear, and this module does not model them.
 
     Args:
         fraction: acquired fraction of k-space, in (0.5, 1]; at 1 nothing changes. The number of encodings is rounded,
-            and the centre of k-space is always among them.
+            and always includes the centre of k-space.
         axis: the spatial axis (0, 1, 2) of the partial encoding.
 
     Raises:
-        ValueError: when ``fraction`` is out of its range, or ``axis`` is not a spatial axis.
+        ValueError: if ``fraction`` is out of its range, or ``axis`` is not a spatial axis.
 
     Example:
         >>> import torch
@@ -42,7 +42,7 @@ class PartialFourier(KSpaceFilter):
 
     References:
         Noll, Nishimura and Macovski, Homodyne detection in magnetic resonance imaging, IEEE TMI 1991.
-        Liu et al. 2024, section II-A, which names it among the unknowns of clinical protocols.
+        Liu et al. 2023, section II-A, lists it among the unknowns of clinical protocols.
     """
 
     def __init__(self, fraction: float, axis: int) -> None:
@@ -58,7 +58,7 @@ class PartialFourier(KSpaceFilter):
         (frequency,), (size,) = k, sizes
         encodings = max(round(self.fraction * size), size // 2 + 1)
         both_sides = frequency <= encodings - size // 2 - 1
-        # -N/2 is its own partner on an even grid: once acquired, nothing of it is missing.
+        # -N/2 is its own partner on an even grid, so it keeps its full weight.
         own_partner = 2 * frequency == size
         return torch.where(both_sides | own_partner, 1.0, 0.5)
 

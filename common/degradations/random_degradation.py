@@ -1,4 +1,4 @@
-"""One of several degradations, another for each volume."""
+"""One of several degradations, drawn for each volume."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from .rician_noise import RicianNoise
 
 
 class RandomDegradation(Degradation):
-    """Degrade each volume by one of several protocols, drawn at random: scans as they come from many scanners.
+    """Degrade each volume by one of several protocols, drawn at random, like scans from several scanners.
 
-    The draw is a function of the seed and the volume alone, as the noise of :class:`RicianNoise`: the same volume is
-    degraded in the same way in any order or process, and after a resume. Which one it was is not linear in the volume,
-    so there is no adjoint.
+    The draw depends on the seed and the volume only, like the noise of :class:`RicianNoise`. So a volume is degraded in
+    the same way in any order or process, and after a resume. The choice is not linear in the volume, so there is no
+    adjoint.
 
     Args:
-        degradations: the protocols, at least one, all with the same factors and offset.
+        degradations: the protocols, at least one, with the same factors and offset.
         seed: of the draw.
 
     Raises:
@@ -69,14 +69,13 @@ class RandomDegradation(Degradation):
 def random_kernels(
     kernels: Tensor, factor: int, offset: float = 0.0, noise_levels: Sequence[float] | None = None, seed: int = 0
 ) -> RandomDegradation:
-    """One of several kernels in plane, another for each volume.
+    """Degrade each volume by one of several kernels in plane, drawn at random.
 
     Args:
         kernels: ``(N, K, K)``.
         factor: HR pixels per LR pixel.
         offset: of the kernels' centres, as for :class:`InPlaneKernel`.
-        noise_levels: standard deviations of Rician noise, of which the kernels have one after the other; None for no
-            noise.
+        noise_levels: standard deviations of Rician noise, assigned to the kernels in turn; None for no noise.
         seed: of the draw.
     """
     planes: list[Degradation] = [InPlaneKernel(kernel, factor, offset) for kernel in kernels]

@@ -1,4 +1,4 @@
-"""What a scanner that samples k-space measures of an image in plane."""
+"""The measurement of an image in plane by a scanner that samples k-space."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ def measurement(degradation: Degradation, band_limited: bool | str) -> Degradati
         band_limited: whether the scan holds only the frequencies that it samples, on the grids of ``degradation``.
 
     Returns:
-        ``degradation`` itself, or where band-limited truncation of k-space.
+        Truncation of k-space if band-limited, else ``degradation`` itself.
     """
     if not is_true(band_limited, "band_limited"):
         return degradation
     factors = degradation.factors
-    # So narrow a profile only samples.
+    # Such a narrow profile only samples.
     return ComposeDegradations([BandLimit(factors), GaussianProfile(factors, fwhm=0.02)])

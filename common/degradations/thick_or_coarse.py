@@ -1,4 +1,4 @@
-"""What a scanner does where a scan is coarser along some axes."""
+"""The degradation of a scanner, by the axes along which a scan is coarser."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from .k_space_truncation import KSpaceTruncation
 
 
 def as_scanned(factors: Sequence[Any]) -> Degradation:
-    """A Gaussian profile across slices alone, else fewer lines of k-space.
+    """A Gaussian profile if the scan is coarser across slices only, else truncation of k-space.
 
     Args:
-        factors: HR voxels per LR voxel along each axis, that across the slices last.
+        factors: HR voxels per LR voxel along each axis; the axis across the slices is last.
     """
     return GaussianProfile(factors) if factors[0] == 1 else KSpaceTruncation(factors)

@@ -1,4 +1,4 @@
-"""What every training carries: its folders, and the handlers that write to them."""
+"""Folders of a training, and the handlers that write to them."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from .validation import Validation
 
 @dataclass(frozen=True)
 class Folders:
-    """Where a training, or one stage of it, writes.
+    """Folders and files of a training, or of one of its stages.
 
     Attributes:
         output_dir: folder of the histories.
         ckpt_dir: folder of weights and states.
-        stage: number from 1 or name of a stage; None for a training that has one.
+        stage: number from 1, or name, of a stage; None for a training with one stage.
     """
 
     output_dir: Path
@@ -31,21 +31,21 @@ class Folders:
 
     @property
     def suffix(self) -> str:
-        """What the names of the stage's files end in."""
+        """Suffix of the names of the stage's files."""
         return "" if self.stage is None else f"_{self.stage}"
 
     @property
     def history(self) -> Path:
-        """Of the losses."""
+        """File of the losses."""
         return self.output_dir / f"history{self.suffix}.jsonl"
 
     @property
     def state(self) -> Path:
-        """To resume from."""
+        """File to resume from."""
         return self.ckpt_dir / f"training_state{self.suffix}.pt"
 
     def later(self) -> list[Path]:
-        """Weights and states of later stages, which build on this one."""
+        """Weights and states of later stages, which depend on this one."""
         if not isinstance(self.stage, int):
             return []
         files = [*self.ckpt_dir.glob("training_state_*.pt"), *self.ckpt_dir.glob("stage_*.*")]
@@ -60,22 +60,22 @@ def check_new_run(
     stage: int | str | None,
     weights: bool = True,
 ) -> None:
-    """Refuse to begin a training where another one, or weights, would be lost.
+    """Refuse to begin a training that would overwrite another training or weights.
 
     Args:
         output_dir: folder of the histories.
         ckpt_dir: folder of weights and states.
-        resume: whether the run goes on from a state, and begins anew where there is none.
-        overwrite: whether the run may take the place of what is there.
-        stage: as for :class:`Folders`; or a pattern, of several.
-        weights: whether the run begins model.pt anew, rather than from what an earlier stage has left there.
+        resume: whether to continue the run from a state, or begin a new run if there is none.
+        overwrite: whether to replace an existing run.
+        stage: as for :class:`Folders`; or a pattern for several stages.
+        weights: whether the run writes a new model.pt, instead of continuing that of an earlier stage.
 
     Raises:
-        FileExistsError: when a folder holds another run, or weights that belong to none.
-        ValueError: when both ``resume`` and ``overwrite`` are true.
+        FileExistsError: if a folder holds another run, or weights without a run.
+        ValueError: if both ``resume`` and ``overwrite`` are true.
     """
     if resume and overwrite:
-        raise ValueError("resume and overwrite are both true; a run is continued or begun anew, so give one of them.")
+        raise ValueError("resume and overwrite are both true; give one: resume continues a run, overwrite replaces it.")
     folders = Folders(Path(output_dir), Path(ckpt_dir), stage)
     run = [path for own in (folders.history, folders.state) for path in sorted(own.parent.glob(own.name))]
     run += folders.later()
@@ -84,18 +84,18 @@ def check_new_run(
         return
     if resume:
         raise FileExistsError(
-            f"{ckpt_dir} holds {model[0].name}, but no run that --resume True could continue, and this run would take "
-            "its place. Name another --output_dir or --ckpt_dir, or give --overwrite True."
+            f"{ckpt_dir} holds {model[0].name}, but no run that --resume True can continue. This run would overwrite "
+            "it. Give another --output_dir or --ckpt_dir, or --overwrite True."
         )
     places = " and ".join(dict.fromkeys(str(path.parent) for path in run + model))
     raise FileExistsError(
         f"{places}: there is another run ({', '.join(path.name for path in run + model)}). Continue it with --resume "
-        "True, name another --output_dir, or let this one take its place with --overwrite True."
+        "True, give another --output_dir, or replace it with --overwrite True."
     )
 
 
 def amp_of_run(state: Path) -> bool | None:
-    """Whether the networks of a run ran under autocast, by its state; None where there is no state, or it is silent."""
+    """Whether a run uses autocast, by its state; None if there is no state, or the state does not say."""
     saved = load_state(state, "cpu") if state.is_file() else None
     return saved.get("amp") if isinstance(saved, dict) else None
 
@@ -112,22 +112,22 @@ def carried(
     further: Sequence,
     invalidates: Sequence[str | os.PathLike] = (),
 ) -> list:
-    """The handlers of a training, in the order in which they must act.
+    """Make the handlers of a training, in their order.
 
     Args:
         folders: of the run.
-        saved: gives what writes the network's weights to files of these names; None for a training without such.
+        saved: makes the writer of the network's weights for these file names; None for a training without weights.
         validator: of the network, or None.
         interval: epochs between validations.
         keep: "best" or "last".
         initial: file of the weights that the training starts from, or None.
-        resume: whether to go on from a state.
+        resume: whether to continue from a state.
         minutes: between states.
         further: handlers of the config, which act before a state is saved.
-        invalidates: files that build on this stage, besides those of later stages.
+        invalidates: files that depend on this stage, besides those of later stages.
 
     Raises:
-        ValueError: when ``keep`` is neither.
+        ValueError: if ``keep`` is neither.
     """
     from ..handlers import BestModel, Forecast, LastModel, LossHistory, ResumableState, ValidationWithInitial
 

@@ -21,26 +21,26 @@ from .validation import Validation
 
 
 class CascadeTrainer:
-    """Trains the stages of a cascade one after the other, each by an :class:`AlternatingTrainer` of its own.
+    """Train the stages of a cascade one after the other, each with its own :class:`AlternatingTrainer`.
 
-    A stage learns on what the stages before it, with the weights in ``model.pt``, make of the scans. Each begins with
-    the same random state and the cascade's first weights, so that it does not matter whether it is trained alone.
+    A stage learns from the results of the earlier stages with the weights in ``model.pt``. Each stage begins with the
+    same random state and the cascade's first weights. So its result is the same if it is trained in a separate run.
 
     Args:
         network: the cascade; ``model.pt`` holds all its stages.
-        data: the scans, which have an ``at_stage``, with the device and the folder of the histories,
+        data: the scans, with the method ``at_stage``, the device, and the folder of the histories,
             ``history_1.jsonl`` and so on.
-        graph: the forward pass of a stage, in which the cascade takes the place of the stage's network.
+        graph: the forward pass of a stage; the cascade stands for the stage's network.
         players: of a stage, by name.
         inferer: of the whole cascade.
         validator: called with ``data`` and ``inferer`` of a stage; in JSON a validation with ``"_mode_": "callable"``.
         ckpt_dir: folder of weights and states.
         initial: file of the weights that all stages start from, or None.
-        stages: numbers from 1 of those to train; one may be given by itself. None for all.
+        stages: number, or numbers, from 1, of the stages to train; None for all.
         options: of :class:`AlternatingTrainer`.
 
     Raises:
-        ValueError: for a stage that the cascade, or its data, do not have.
+        ValueError: if the cascade or the data do not have a stage.
     """
 
     options_of = AlternatingTrainer
@@ -63,7 +63,7 @@ class CascadeTrainer:
         if not chosen or not set(chosen) <= {*known}:
             raise ValueError(f'stages is {stages}, expected some of {[*known]}, for example --stages "[{known[-1]}]".')
         self.stages = sorted(set(chosen))
-        data.at_stage(self.stages[-1], network)  # refuses what it does not have
+        data.at_stage(self.stages[-1], network)  # refuses a stage that the data do not have
         self.network, self.data, self.graph = network, data, graph
         self.players, self.inferer, self.validator = players, inferer, validator
         self.ckpt_dir = Path(ckpt_dir)
@@ -77,11 +77,11 @@ class CascadeTrainer:
                 self.trainer(stage).run()
 
     def trainer(self, stage: int) -> AlternatingTrainer:
-        """What trains one stage, counted from 1.
+        """Make the trainer of one stage, counted from 1.
 
         Raises:
-            FileNotFoundError, ValueError: when the weights of the stages before are missing, or are others.
-            FileExistsError: when a folder holds another run.
+            FileNotFoundError, ValueError: if the weights of the earlier stages are missing, or do not fit.
+            FileExistsError: if a folder holds another run.
         """
         before = self._before(stage)
         self.network.load_state_dict(self._first)
@@ -100,13 +100,13 @@ class CascadeTrainer:
             stage=stage,
             **self.options,
         )
-        # After weights to start from, of which the trainer loads all.
+        # After the trainer, because that loads the initial weights of all stages.
         for trained, kept in zip(before.stages[: stage - 1], self.network.stages, strict=False):
             kept.load_state_dict(trained.state_dict())
         return trainer
 
     def _before(self, stage: int) -> Cascade:
-        """The cascade with the weights of the stages before one, as they are in ``model.pt``."""
+        """The cascade with the weights of the earlier stages from ``model.pt``."""
         if stage == 1:
             return self.network
         path, degradation = self.ckpt_dir / "model.pt", self.data.degradation

@@ -1,4 +1,4 @@
-"""Evaluation of a method against known HR."""
+"""Evaluation of a method with known HR."""
 
 from __future__ import annotations
 
@@ -23,30 +23,30 @@ from .evaluator import CaseEvaluator
 
 
 class Evaluation(CaseEvaluator):
-    """Super-resolves the test group, and writes results, a table against cubic interpolation, and pictures.
+    """Super-resolve the test group, and write results, pictures, and a table with cubic interpolation.
 
     Args:
         device: where the network runs.
-        data: the sets of :mod:`common.data.sets`, whose ``test`` it measures.
-        network: that the weights are loaded into; with no ``checkpoint`` it is taken as it is.
+        data: the sets of :mod:`common.data.sets`; ``test`` is evaluated.
+        network: the weights are loaded into it; without a ``checkpoint``, it is used unchanged.
         inferer: runs the network on a volume.
         degradation: from HR to LR.
         output_dir: folder of the report.
         method: name of the network's rows in the table.
         checkpoint: file of the weights, or None.
-        digest: of their tensors, or None; see :func:`common.weights.load`.
+        digest: of the weights' tensors, or None; see :func:`common.weights.load`.
         bundle_root: folder of the bundle.
         compare_with, brisque, lpips, data_range, score_over, report: as for
             :class:`common.handlers.EvaluationReport`.
-        prepare: makes of the network with its weights one that gives the same in less time; None for none.
-        postprocessing: of each case; default the scan's units and grid, and saving.
+        prepare: converts the network with its weights to an equal, faster network; None for no conversion.
+        postprocessing: of each case; default: restore the scan's units and grid, and save.
         val_handlers: further handlers with ``attach``.
-        amp: whether the network runs under autocast; None for what :func:`common.runtime.precision.settled` says.
+        amp: whether the network runs under autocast; None for the choice of :func:`common.runtime.precision.settled`.
         amp_kwargs: of ``torch.autocast``; default bfloat16.
 
     Raises:
-        FileNotFoundError, ValueError: when the weights are missing, or do not belong to the config.
-        PermissionError, NotADirectoryError: when ``output_dir`` cannot be written to.
+        FileNotFoundError, ValueError: if the weights are missing, or do not belong to the config.
+        PermissionError, NotADirectoryError: if ``output_dir`` is not writable.
     """
 
     def __init__(

@@ -25,15 +25,15 @@ from ..runtime import progress
 from ..runtime.distributed import gathered, rank
 from ..runtime.memory import keep_freed_memory
 
-_WARNINGS = 10  # so many different ones are listed in whole after the cases
+_WARNINGS = 10  # the most different warnings that are listed in full after the cases
 
 
 class CasesFailedError(RuntimeError):
     """Some cases of a batch failed; the others are done.
 
     Args:
-        failures: those that failed; the message lists them with the reasons.
-        total: how many cases there were.
+        failures: the failed cases; the message lists them with the reasons.
+        total: number of all cases.
 
     Attributes:
         failures: as given.
@@ -47,18 +47,18 @@ class CasesFailedError(RuntimeError):
 
 @dataclass
 class Case:
-    """What becomes of a case.
+    """State and result of a case.
 
     Attributes:
         entry: of the data list.
-        started: when loading it began, by ``time.perf_counter``.
-        voxels: that the scan has.
-        inferred: when the network was done with it, or None.
-        ended: when its handlers were done with it.
-        seconds: that it took, with loading and postprocessing.
-        warnings: texts of the warnings about it, each once; first those that its entry has as "warnings".
-        result: path that ``SaveVolumed`` wrote.
-        error: why it failed.
+        started: start of its loading, by ``time.perf_counter``.
+        voxels: number of voxels of the scan.
+        inferred: end of the network's work, or None.
+        ended: end of its handlers' work.
+        seconds: duration, with loading and postprocessing.
+        warnings: texts of the warnings about it, each once; the "warnings" of its entry come first.
+        result: path of the file from ``SaveVolumed``.
+        error: reason of the failure, or None.
     """
 
     entry: Mapping[str, Any]
@@ -81,19 +81,19 @@ class Case:
 
 
 class CaseEvaluator(SupervisedEvaluator):
-    """A ``SupervisedEvaluator`` that goes on when a case fails, and fails at the end with a list of those that did.
+    """A ``SupervisedEvaluator`` that continues after failed cases, and lists them in an error at the end.
 
-    A failed case leaves ``engine.state.output`` an empty list. There is one :class:`~common.runtime.progress.Bar` over
-    the cases, and one line for each with its result, its seconds, and in few words its warnings; these are all python
-    ``UserWarning`` between the loading of the case and the end of its handlers, and are listed in whole at the end.
-    Handlers find the case as ``engine.case``, and those that are done in ``engine.cases``. Args are those of
+    After a failed case, ``engine.state.output`` is an empty list. There is one :class:`~common.runtime.progress.Bar`
+    for all cases. One line per case shows its result, its seconds, and short forms of its warnings. These are all
+    ``UserWarning`` between the loading of the case and the end of its handlers. They are listed in full at the end.
+    Handlers find the case as ``engine.case``, and finished cases in ``engine.cases``. Args are those of
     ``SupervisedEvaluator``; the loader is a :class:`common.data.CaseLoader`.
 
     Attributes:
-        after: seconds that what follows the network takes for each voxel of a scan, until a case has shown it.
+        after: expected seconds per voxel of a scan for the steps after the network, until a case is measured.
 
     Raises:
-        CasesFailedError: at the end of the run, when cases failed; the message lists them with the reasons.
+        CasesFailedError: at the end of the run, if cases failed; the message lists them with the reasons.
     """
 
     after = 0.0
@@ -102,13 +102,13 @@ class CaseEvaluator(SupervisedEvaluator):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        # Ignite tells of epochs, which cases have none of, and of errors, which are raised anyway.
+        # Ignite logs epochs, which cases do not have, and errors, which are raised anyway.
         self.logger.setLevel(logging.CRITICAL)
         self.case: Case | Any = None
         self.cases: list[Case] = []
         self.add_event_handler(Events.GET_BATCH_STARTED, self._begin)
         self.add_event_handler(IterationEvents.FORWARD_COMPLETED, self._inferred)
-        # After the handlers given, which may warn too.
+        # After the given handlers, because they can warn too.
         self.add_event_handler(Events.ITERATION_COMPLETED, self._finish)
 
     @property
@@ -120,7 +120,7 @@ class CaseEvaluator(SupervisedEvaluator):
         """Process every case, then raise if any failed."""
         self.case, self.cases = None, []
         total = len(self.data_loader)
-        # Of what many processes share one may have nothing.
+        # One of many processes may have no cases.
         if total:
             self._run_cases(total, global_epoch)
         else:
@@ -128,7 +128,7 @@ class CaseEvaluator(SupervisedEvaluator):
         every = gathered([case_name(entry) for entry in self.data_loader.dataset.data])
         if failures := gathered(self.failures):
             if rank()[0] > 0 and dist.is_initialized():
-                sys.exit(1)  # the first process says what failed
+                sys.exit(1)  # the first process reports the failures
             raise CasesFailedError(failures, len(every))
 
     def _run_cases(self, total: int, global_epoch: int) -> None:
@@ -143,7 +143,7 @@ class CaseEvaluator(SupervisedEvaluator):
     def _begin(self) -> None:
         entries = self.data_loader.dataset.data
         if len(self.cases) == len(entries):
-            return  # Ignite asks once more than there are
+            return  # Ignite calls once more than there are cases
         entry = entries[len(self.cases)]
         number = len(self.cases)
         self.case = Case(entry, time.perf_counter(), self.voxels[number], warnings=[*entry.get("warnings", ())])
@@ -174,7 +174,7 @@ class CaseEvaluator(SupervisedEvaluator):
             self.case.seconds = time.perf_counter() - self.case.started
 
     def _advance(self, left: float = math.nan) -> None:
-        """Show how much time is left: of the present step by itself, of what follows as other cases took it."""
+        """Show the time left: measured for the present step, and by other cases for later steps."""
         case, now = self.case, time.perf_counter()
         done = [other for other in self.cases if other.error is None and other.voxels]
         if case.inferred is not None:
@@ -182,7 +182,7 @@ class CaseEvaluator(SupervisedEvaluator):
         elif not self.loading:
             left += self._after(done)
         elif done:
-            # What cannot be read fails soon.
+            # An unreadable scan fails quickly.
             left = max(_expected(done)(case.voxels) - (now - case.started), 0) if case.voxels else 0.0
         else:
             left = math.nan
@@ -190,7 +190,7 @@ class CaseEvaluator(SupervisedEvaluator):
         self.bar.tell(left + sum(expected(voxels) for voxels in self.voxels[len(self.cases) + 1 :] if voxels))
 
     def _after(self, done: Sequence[Case]) -> float:
-        """Seconds that what follows the network takes for the present case."""
+        """Expected seconds of the present case after the network."""
         if not done:
             return self.after * self.case.voxels
         return sum(case.ended - case.inferred for case in done) / sum(case.voxels for case in done) * self.case.voxels
@@ -207,9 +207,9 @@ class CaseEvaluator(SupervisedEvaluator):
 
     @contextmanager
     def _recording(self) -> Iterator[None]:
-        """Keep the warnings about each case with it; others, such as those about code, go on to where they went."""
+        """Record the warnings about each case; other warnings, such as those about code, are shown as usual."""
         with warnings.catch_warnings():
-            # Python would show a warning once; what a filter of the user's says holds.
+            # By default Python shows a warning once. Appended, so filters of the user take precedence.
             warnings.simplefilter("always", UserWarning, append=True)
             others = warnings.showwarning
 
@@ -223,7 +223,7 @@ class CaseEvaluator(SupervisedEvaluator):
             yield
 
     def _summary(self, seconds: float) -> list[str]:
-        """Lines for the end: how many cases are done, and the warnings in whole, each with those that it is about."""
+        """Final lines: the number of finished cases, and all warnings in full with the names of their cases."""
         failed = len(self.failures)
         warned = [case for case in self.cases if case.warnings]
         counts = [f"{len(self.cases) - failed} of {len(self.cases)} done in {seconds:.1f} s"]
@@ -243,23 +243,23 @@ class CaseEvaluator(SupervisedEvaluator):
 
 
 def _expected(cases: Sequence[Case]) -> Callable[[float], float]:
-    """Seconds that a case with so many voxels takes, by others: each takes some time, and some for each voxel."""
+    """Expected seconds as a function of voxels, from other cases: a constant part and a part per voxel."""
     voxels, seconds = [case.voxels for case in cases], [case.ended - case.started for case in cases]
     size, mean = fmean(voxels), fmean(seconds)
     in_proportion = mean / max(size, 1)
-    # Of scans of like sizes chance makes the slope.
+    # For scans of similar sizes the slope is random, so it is limited.
     slope = linear_regression(voxels, seconds).slope if len(set(voxels)) > 1 else in_proportion
     slope = min(max(slope, 0.0), in_proportion)
     return lambda voxels: mean + slope * (voxels - size)
 
 
 def _voxels(entries: Sequence[Mapping[str, Any]]) -> list[float]:
-    """Of the scan of each entry; 0 of one that cannot be read, and as it were 1 of each where none can."""
+    """Voxels of each entry's scan; 0 if it cannot be read; 1 for all entries if none can be read."""
     found = []
     for entry in entries:
         path: Any = next((entry[key] for key in ("image", "lr", "hr") if key in entry), None)
         try:
             found.append(0.0 if "problem" in entry else float(math.prod(open_image(path).shape[:3])))
-        except Exception:  # which is told when the case is loaded
+        except Exception:  # reported when the case is loaded
             found.append(0.0)
     return found if any(found) else [1.0] * len(found)

@@ -23,35 +23,35 @@ from ..values import is_true
 from ..weights import load, read_overlay
 from .evaluator import CaseEvaluator
 
-_AFTER = 70e-9  # seconds a voxel of a result takes to be compared with its scan, restored and saved
+_AFTER = 70e-9  # seconds per voxel of a result for comparison with its scan, restoring and saving
 
 
 class Inference(CaseEvaluator):
-    """Super-resolves scans one by one, and writes each result with a JSON that says where it comes from, and a log.
+    """Super-resolve scans one by one, and write each result with a JSON of its provenance, and a log.
 
     Args:
         device: where the network runs.
         dataset: the scans.
-        network: that the weights are loaded into; with no ``checkpoint`` it is taken as it is.
+        network: the weights are loaded into it; without a ``checkpoint``, it is used unchanged.
         inferer: runs the network on a volume.
-        degradation: from the result to the scan; None where the inferer makes one result of several scans, and gives
-            it an affine.
+        degradation: from the result to the scan; None if the inferer combines several scans and sets the result's
+            affine.
         output_dir: folder of the results.
         checkpoint: file of the weights, or None.
-        digest: of their tensors, or None; see :func:`common.weights.load`.
+        digest: of the weights' tensors, or None; see :func:`common.weights.load`.
         bundle_root: folder of the bundle.
-        like: file on whose grid results are; None for that which belongs to the scan's.
-        prepare: makes of the network with its weights one that gives the same in less time; None for none.
-        postprocessing: of each case; default agreement with the scan, the scan's units and grid, and saving.
-        report: whether to write a page for each result, to look at in a browser.
+        like: file with the grid of the results; None for the grid that follows from the scan and the scale.
+        prepare: converts the network with its weights to an equal, faster network; None for no conversion.
+        postprocessing: of each case; default: measure agreement with the scan, restore its units and grid, and save.
+        report: whether to write an HTML page for each result.
         val_handlers: further handlers with ``attach``.
-        amp: whether the network runs under autocast; None for what :func:`common.runtime.precision.settled` says.
+        amp: whether the network runs under autocast; None for the choice of :func:`common.runtime.precision.settled`.
         amp_kwargs: of ``torch.autocast``; default bfloat16.
 
     Raises:
-        FileNotFoundError, ValueError: when the weights are missing, or do not belong to the config. Without weights:
-            when the network brings none, and the inferer does not learn.
-        PermissionError, NotADirectoryError: when ``output_dir`` cannot be written to.
+        FileNotFoundError, ValueError: if the weights are missing, or do not belong to the config; or if there are no
+            weights and the inferer does not learn.
+        PermissionError, NotADirectoryError: if ``output_dir`` is not writable.
     """
 
     def __init__(
@@ -79,8 +79,8 @@ class Inference(CaseEvaluator):
         if checkpoint is None:
             if not hasattr(network, "origin") and not getattr(inferer, "learns", True):
                 raise ValueError(
-                    "iterations is 0 and there are no weights, so that nothing but interpolation would come out: give "
-                    "--iterations, or lay the overlay of weights over the config."
+                    "iterations is 0 and there are no weights, so the result would only be interpolation: give "
+                    "--iterations, or add the overlay of weights to --config_file."
                 )
             network = network.to(device).eval()
         else:
@@ -100,7 +100,7 @@ class Inference(CaseEvaluator):
                 SaveVolumed("pred", str(output_dir), "sr", bids=dataset.bids, description=description),
             ]
         )
-        self.postprocessing = postprocessing or standard  # for programs that run the parts themselves
+        self.postprocessing = postprocessing or standard  # for programs that call the parts themselves
         super().__init__(
             device=device,
             val_data_loader=CaseLoader(dataset),

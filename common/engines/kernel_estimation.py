@@ -1,4 +1,4 @@
-"""Estimation of degradation kernels, part after part."""
+"""Estimation of degradation kernels, part by part."""
 
 from __future__ import annotations
 
@@ -21,34 +21,34 @@ from .trainer import AlternatingTrainer
 
 
 class KernelEstimation:
-    """Estimates the kernels of LR scans part after part, each with networks of its own.
+    """Estimate the kernels of LR scans part by part, each with its own networks.
 
-    What is made anew for each part is given as callables, in JSON with ``"_mode_": "callable"``. These are the graph,
-    the players, the graph's networks that hold something for each kernel, and the players' schedules. The latter two
-    are called with ``kernels``, their number. An optimizer's ``eps`` is that of one kernel: losses
-    are means over all kernels, and so it is divided by their number.
+    Objects that every part makes again are given as callables, in JSON with ``"_mode_": "callable"``. These are the
+    graph, the players, the graph's networks with parameters per kernel, and the players' schedules. Such networks and
+    schedules are called with ``kernels``, the number of kernels. An optimizer's ``eps`` is for one kernel. It is
+    divided by the number of kernels, because losses are means over all kernels.
 
-    Part 2 writes ``history_kernels_2.jsonl`` and its like, ``training_state_kernels_2.pt`` and ``kernels_2.json``, see
-    :class:`common.handlers.KernelReport`. A part that begins anew removes what builds on it.
+    Part 2 writes files such as ``history_kernels_2.jsonl``, ``training_state_kernels_2.pt`` and ``kernels_2.json``; see
+    :class:`common.handlers.KernelReport`. A part that begins again removes the files that depend on it.
 
     Args:
         max_epochs: epochs of each part.
-        epoch_length: iterations an epoch.
-        data: :class:`common.data.sets.UnknownBlur`, whose ``parts`` are loaders of crops. It gives the device,
-            the folders of the histories and of the kernels, and the seed of each part's first weights.
-        graph: gives the forward pass.
-        players: by name; each gives a player.
-        network: that is trained next, with the kernels.
-        ckpt_dir: folder of the states, and of the weights of what is trained next.
-        initial: file of the weights that ``network`` starts from, which is looked at before kernels are estimated.
-        resume: whether to go on from the states in ckpt_dir.
-        overwrite: whether to take the place of another run.
+        epoch_length: iterations per epoch.
+        data: :class:`common.data.sets.UnknownBlur`; its ``parts`` are loaders of crops. It gives the device, the
+            folders of the histories and of the kernels, and the seed of each part's first weights.
+        graph: makes the forward pass.
+        players: by name; each makes a player.
+        network: trained in the next stage, with the kernels.
+        ckpt_dir: folder of the states, and of the weights of ``network``.
+        initial: file of the first weights of ``network``. It is checked before kernels are estimated.
+        resume: whether to continue from the states in ckpt_dir.
+        overwrite: whether to replace another run.
         train_handlers, save_minutes: as for :class:`AlternatingTrainer`.
-        invalidates: further files that build on the kernels, as the state of what is trained next.
+        invalidates: further files that depend on the kernels, such as the state of the next stage.
 
     Raises:
-        FileExistsError: when a folder holds another run, or weights.
-        FileNotFoundError, ValueError: when there is no file ``initial``, or its weights are those of another network.
+        FileExistsError: if a folder holds another run, or weights.
+        FileNotFoundError, ValueError: if there is no file ``initial``, or its weights are of another network.
     """
 
     def __init__(
@@ -93,7 +93,7 @@ class KernelEstimation:
         from ..handlers import KernelReport
 
         for number, loader in enumerate(self.data.parts(), 1):
-            # What is drawn here changes nothing for what comes after.
+            # Draws here must not change later draws.
             with torch.random.fork_rng([self.device] if self.device.type == "cuda" else []):
                 torch.manual_seed(self.data.seed)
                 graph, players = self.made(len(loader.cases))
@@ -116,7 +116,7 @@ class KernelEstimation:
                 ).run()
 
     def made(self, kernels: int) -> tuple[TensorGraph, dict[str, Player]]:
-        """Graph and players for this number of kernels."""
+        """Make graph and players for this number of kernels."""
 
         def sized(part: Any) -> Any:
             return part if part is None or isinstance(part, nn.Module) else part(kernels=kernels)
@@ -133,13 +133,13 @@ class KernelEstimation:
         return graph, players
 
     def _building_on(self, number: int) -> list[Path]:
-        """Files that a part which begins anew makes worthless."""
+        """Files that are not valid any more if a part begins again."""
         states = [file for file in self.ckpt_dir.glob("training_state_kernels_*.pt") if _number(file) > number]
         kernels = [file for file in self.kernel_dir.glob("kernels_*.json") if _number(file) >= number]
         return [*states, *kernels, *self.invalidates]
 
 
 def _number(file: Path) -> int:
-    """That a file's name ends in; 0 for another name."""
+    """The number at the end of a file's name; 0 if there is none."""
     number = file.stem.rpartition("_")[2]
     return int(number) if number.isdigit() else 0

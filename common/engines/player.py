@@ -1,4 +1,4 @@
-"""Who is trained on what."""
+"""Players: networks with their optimizer and losses."""
 
 from __future__ import annotations
 
@@ -19,27 +19,27 @@ class Schedule(Protocol):
     """Weights of a loss table that change with its terms."""
 
     def __getitem__(self, name: str) -> ChangingWeight:
-        """The weight of this name, as it is at any time."""
+        """The current weight of this name."""
 
     def step(self, terms: Mapping[str, torch.Tensor]) -> None:
         """Look at the terms of an iteration, by name, and change the weights for the next."""
 
     def state_dict(self) -> dict[str, Any]:
-        """What a resumed run must know."""
+        """The state that a resumed run needs."""
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore what :meth:`state_dict` gave."""
 
 
 class StepEpochs(torch.optim.lr_scheduler.StepLR):
-    """A ``StepLR`` whose steps are epochs, where others of a :class:`Player` count iterations."""
+    """A ``StepLR`` that counts epochs; other schedulers of a :class:`Player` count iterations."""
 
 
 class ConstantThenLinear(torch.optim.lr_scheduler.LambdaLR):
-    """A learning rate that stays for half of the iterations, then falls to 0 along a line (Zhu et al. 2017).
+    """A learning rate that is constant for half of the iterations, then falls linearly to 0 (Zhu et al. 2017).
 
     Args:
-        optimizer: whose rate it is.
+        optimizer: to schedule.
         iterations: of the training.
     """
 
@@ -48,25 +48,25 @@ class ConstantThenLinear(torch.optim.lr_scheduler.LambdaLR):
 
 
 class Player:
-    """Who is trained on what: some networks of the graph, their optimizer and their losses.
+    """Some networks of the graph, with their optimizer and their losses.
 
     Args:
-        networks: names of the networks in the graph that this player trains; default the one of the player's name.
+        networks: names of the networks in the graph that this player trains; default the network of the player's name.
         optimizer: called with the networks' parameters; in JSON an optimizer with ``"_mode_": "callable"``. Default
             Adam.
         losses: rows by name of a :class:`~common.losses.LossTable`.
-        steps: optimizer steps an iteration.
-        scheduler: called with the optimizer, and stepped once an iteration; in JSON with ``"_mode_": "callable"``. A
-            ``ReduceLROnPlateau`` is stepped once an epoch, with the epoch's mean of the player's total loss, and so is
-            a :class:`StepEpochs`.
+        steps: optimizer steps per iteration.
+        scheduler: called with the optimizer, and stepped once per iteration; in JSON with ``"_mode_": "callable"``. A
+            :class:`StepEpochs` is stepped once per epoch. So is a ``ReduceLROnPlateau``, with the epoch's mean of the
+            player's total loss.
         clip_norm: largest norm of the gradient, or None for no clipping.
-        stop_below: learning rate below which the player has finished; the training ends when every player has. None
-            for a player that goes on to the last epoch.
-        schedule: of weights in ``losses``, which name them there, as ``["sparse", <loss>, "kernel"]``; it is stepped
-            once an iteration with the player's terms.
+        stop_below: learning rate below which the player has finished. The training ends when every player has
+            finished. None for a player that trains until the last epoch.
+        schedule: of weights in ``losses``. Rows name such weights, as in ``["sparse", <loss>, "kernel"]``. It is
+            stepped once per iteration with the player's terms.
 
     Raises:
-        ValueError: when ``steps`` is less than 1, there are no networks, or a row of ``losses`` is wrong.
+        ValueError: if ``steps`` is less than 1, there are no networks, or a row of ``losses`` is wrong.
     """
 
     def __init__(
@@ -103,7 +103,7 @@ class Player:
         self.losses.to(device)
         self.dependent = graph.depending_on(self.networks)
         self.parameters = [p for n in self.networks for p in graph.networks[n].parameters() if p.requires_grad]
-        # Fused, an optimizer skips a step that overflowed without asking the device, which the host would wait for.
+        # A fused optimizer skips a step that overflowed on the device; others make the host wait for the device.
         fused = {"fused": True} if fp16 and "fused" in inspect.signature(self._optimizer).parameters else {}
         self.optimizer = self._optimizer(self.parameters, **fused)
         self.scheduler: Any = None if self._scheduler is None else self._scheduler(self.optimizer)
@@ -142,8 +142,8 @@ class Player:
 
         Args:
             state: of the player.
-            prolonged: whether the scheduler, made for a longer run than that of the state, is to go on as if it had
-                been there from the start; else it goes on as in the state.
+            prolonged: whether the run is longer than the run of the state, and the scheduler continues as if it had
+                been made for the longer run from the start; else it continues as in the state.
         """
         fused = [group.get("fused") for group in self.optimizer.param_groups]
         self.optimizer.load_state_dict(state["optimizer"])
@@ -163,7 +163,7 @@ class Player:
             self.schedule.load_state_dict(state["schedule"])
 
     def _replay_scheduler(self, state: Mapping[str, Any]) -> None:
-        """Step the scheduler from the first iteration to that of the state: many depend on each step before."""
+        """Step the scheduler from the first iteration to the state's: many schedulers depend on each earlier step."""
         for group in self.optimizer.param_groups:
             group["lr"] = group["initial_lr"]
         self.scheduler.base_lrs = state["base_lrs"]
@@ -174,6 +174,6 @@ class Player:
 
 
 def _scheduled(losses: Any, schedule: Schedule) -> dict[str, Any]:
-    """Rows of a loss table with a schedule's weights in the place of their names."""
+    """Rows of a loss table, with a schedule's weights instead of their names."""
     named = {name for name, row in losses.items() if isinstance(row, Sequence) and row and isinstance(row[0], str)}
     return {name: [schedule[row[0]], *row[1:]] if name in named else row for name, row in losses.items()}

@@ -31,69 +31,68 @@ from .validation import Validation
 
 
 class AlternatingTrainer(Trainer):
-    """Trains players in turn on one forward pass of a graph an iteration.
+    """Train players in turn on one forward pass of a graph per iteration.
 
-    In a player's turn, the steps that its networks have a part in keep their autograd graph, and all other tensors are
-    detached: a discriminator sees detached images, a generator's gradient passes through the discriminators, and no
-    player's turn leaves a gradient on another's parameters. A step is computed once an iteration and shared; only a
-    step that a player's own update has made stale is computed again, and only if that player has further steps to
-    take. Verdicts on generated images are the exception, once with and once without the generator's graph.
+    In a player's turn, the steps that depend on its networks keep their autograd graph, and all other tensors are
+    detached. So a discriminator sees detached images, and a generator's gradient passes through the discriminators. No
+    player's turn leaves a gradient on another player's parameters. A step is computed once per iteration and shared.
+    It is computed again only if the player's own update has changed it and the player has further steps. Verdicts on
+    generated images are an exception: they are computed with and without the generator's graph.
 
-    Under ``torch.distributed`` every process takes its share of the batch and gradients are averaged, so that two
-    processes with half the batch each follow the run of one process with the whole.
+    Under ``torch.distributed`` every process takes its share of the batch, and gradients are averaged. Two processes
+    with half the batch each give the same run as one process with the whole batch.
 
-    Ctrl-C, or SIGTERM, sets ``engine.interrupted``, and ends the run with KeyboardInterrupt when the iteration is over.
+    Ctrl-C or SIGTERM sets ``engine.interrupted``, and ends the run with KeyboardInterrupt after the iteration.
 
     ``engine.state.output`` is a list with one dictionary, ``[{"<player>/<term>": float, "<player>/total": float,
     "loss": float}]``, as MONAI's handlers expect of a trainer; ``loss`` is the sum of the totals.
 
-    With an ``output_dir`` it carries what every run needs: ``history.jsonl`` and its curves, a progress bar, a
+    With an ``output_dir`` it adds the standard handlers of a run: ``history.jsonl`` and its curves, a progress bar, a
     forecast, TensorBoard's files, validation, the weights with their overlays, and a state to resume from. In
-    ``ckpt_dir``, ``model.pt`` has the best weights of the network that is validated, or the latest where nothing
-    validates; ``model_last.pt`` those of the latest state. ``train_handlers`` are added before a state is saved.
+    ``ckpt_dir``, ``model.pt`` holds the best weights of the validated network, or the latest weights without
+    validation. ``model_last.pt`` holds the weights of the latest state. ``train_handlers`` act before a state is saved.
 
     Args:
         max_epochs: epochs to train.
         data: sets of :mod:`common.data.sets`, whose ``batches`` give ``{name: tensor}``; or such batches themselves.
-            A ``set_iteration`` method of theirs is called at each epoch with the number of batches drawn before: a
-            resumed run then draws what the first would have.
+            If batches have a method ``set_iteration``, it is called at each epoch with the number of earlier batches.
+            So a resumed run draws the same batches as an uninterrupted run.
         graph: the forward pass.
-        players: by name, in the order of their turns; one that is None, as an overlay sets it, is left out.
-        epoch_length: iterations an epoch; default the length of the batches.
-        device: to train on; default that of the data.
-        network: whose weights are kept, and into which ``initial`` is loaded; default that of the validator.
-        validator: looks at the network after every ``val_interval`` epochs, and after the last; left out where the data
-            have nothing to validate with. It needs an ``output_dir``.
+        players: by name, in the order of their turns; a player that an overlay sets to None is left out.
+        epoch_length: iterations per epoch; default the length of the batches.
+        device: to train on; default the device of the data.
+        network: its weights are saved, and ``initial`` is loaded into it; default the validator's network.
+        validator: validates the network after every ``val_interval`` epochs, and after the last epoch. It is left out
+            if the data have no validation group. It needs an ``output_dir``.
         val_interval: epochs between validations.
-        keep: "best" for the weights with the best validation, "last" for the latest whatever validation says.
+        keep: "best" for the weights with the best validation, "last" for the latest weights.
         train_handlers: further handlers with ``attach``.
-        output_dir: folder of the histories and pictures; default that of the data, and without either nothing is
+        output_dir: folder of the histories and pictures; default the data's folder. Without either, nothing is
             written.
         ckpt_dir: folder of weights and states; default ``models`` in output_dir.
         bundle_root: folder of the bundle, which the overlays name.
-        sizes: what weights need besides the network's own ``sizes`` and the scale and slice axis of the data, by the
-            keys of the configs; see :class:`common.weights.SavedWeights`.
+        sizes: further values that weights need, by the keys of the configs, besides the network's own ``sizes`` and the
+            scale and slice axis of the data; see :class:`common.weights.SavedWeights`.
         initial: file of the weights to start from, or None.
-        resume: whether to go on from the state in ckpt_dir, if there is one.
-        overwrite: whether to take the place of another run.
+        resume: whether to continue from the state in ckpt_dir, if there is one.
+        overwrite: whether to replace another run.
         save_minutes: between states within an epoch, see :class:`common.handlers.ResumableState`.
-        stage: of a method that trains in several, its number from 1, or a name: of files such as ``history_2.jsonl``. A
-            stage that begins anew removes the states of later ones, and ``invalidates``. With a number its weights are
-            kept as ``stage_2.pt`` too where ``keep`` is "last".
-        amp: whether networks run under autocast; None for what :func:`common.runtime.precision.settled` says, and for a
-            run that goes on as it began. Losses are in float32 always.
+        stage: number from 1, or name, of a stage; None for a method with one stage. It is part of file names such as
+            ``history_2.jsonl``. A stage that begins again removes the states of later stages, and ``invalidates``. If
+            ``keep`` is "last", the weights of a numbered stage are also saved as ``stage_2.pt``.
+        amp: whether networks run under autocast; None for the choice of :func:`common.runtime.precision.settled`, or
+            the precision of a resumed run. Losses are always in float32.
         amp_kwargs: of ``torch.autocast``; default bfloat16. With float16 each player scales its loss.
-        compile: whether the players' networks are compiled (``torch.compile``): each then starts few large operators in
-            the place of many small ones, which pays where a GPU waits for them to be started. The first iterations
-            take minutes, and a C++ compiler (CPU) or Triton (GPU) must be there.
+        compile: whether to compile the players' networks (``torch.compile``). Each network then starts few large
+            operators instead of many small ones, which helps if a GPU waits for their start. The first iterations take
+            minutes. It needs a C++ compiler (CPU) or Triton (GPU).
 
     Raises:
-        ValueError: when a player names a network, or a term a tensor, that the graph lacks; when two players train the
-            same network; when there are no epochs, or none of an iteration; when what is to be compiled needs
-            the gradient of a gradient; when there is a validator and no folder to write to, or an ``initial`` and no
-            network.
-        FileExistsError: when a folder holds another run, or weights that belong to none.
-        FloatingPointError: while training, when a loss is not finite; the message names the terms.
+        ValueError: if a player names a network, or a term a tensor, that the graph lacks; if two players train the same
+            network; if there are no epochs or no iterations; if ``compile`` is true and a loss needs the gradient of a
+            gradient; if there is a validator and no folder to write to, or an ``initial`` and no network.
+        FileExistsError: if a folder holds another run, or weights without a run.
+        FloatingPointError: in training, if a loss is not finite; the message names the terms.
     """
 
     state: Any
@@ -134,19 +133,19 @@ class AlternatingTrainer(Trainer):
         resume, overwrite = is_true(resume, "resume"), is_true(overwrite, "overwrite")
         check_whole(max_epochs=max_epochs, **({} if epoch_length is None else {"epoch_length": epoch_length}))
         if validator is not None and output_dir is None:
-            raise ValueError("there is a validator, but no output_dir for what it finds; give output_dir.")
+            raise ValueError("there is a validator, but no output_dir for its results; give output_dir.")
         if initial is not None and network is None:
             raise ValueError(f"initial is {initial}, but there is no network to load it into; give network.")
         ckpt_dir = ckpt_dir or f"{output_dir}/models"
         if output_dir is not None:
             check_writable(output_dir, ckpt_dir)
-            # Later stages go on from the weights of the first.
+            # Later stages continue from the weights of the first.
             begins = stage == 1 if isinstance(stage, int) else network is not None
             check_new_run(output_dir, ckpt_dir, resume, overwrite, stage, begins)
             if amp is None and resume:
                 amp = amp_of_run(Folders(Path(output_dir), Path(ckpt_dir), stage).state)
             if dist.is_initialized():
-                dist.barrier()  # before any of the processes begins to write
+                dist.barrier()  # before any process begins to write
         if initial is not None and network is not None:
             load(network, initial, device, degradation=getattr(data, "degradation", None), option="initial")
         amp = settled(amp, graph if network is None else network, device, amp_kwargs, training=True)
@@ -204,11 +203,11 @@ class AlternatingTrainer(Trainer):
             handler.attach(self)
 
     def run(self) -> None:  # type: ignore[override]
-        """Train from the first iteration, or from the one that a handler restores when the run starts, to the last."""
+        """Train from the first iteration, or from the restored one, to the last."""
         if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not dist.is_initialized():
             raise RuntimeError(
                 "several processes were started, but they are not joined: put multi_gpu_train.json last in "
-                "--config_file, and leave --device out, which the overlay sets."
+                "--config_file, and leave out --device, which this overlay sets."
             )
         if self.state.device.type == "cpu":
             keep_freed_memory()
@@ -220,40 +219,40 @@ class AlternatingTrainer(Trainer):
             self.add_event_handler(
                 Events.EPOCH_STARTED, lambda engine: self.data_loader.set_iteration(engine.state.iteration)
             )
-        # Last of the handlers, so that an epoch which is the last has been saved, and a restored state is looked at.
+        # Last of the handlers: the last epoch is then saved, and a restored state is checked.
         self.add_event_handler(Events.EPOCH_COMPLETED, self._end_if_finished)
         self.add_event_handler(Events.STARTED, self._end_if_finished)
         self.add_event_handler(Events.ITERATION_COMPLETED, self._end_if_interrupted)
         self.add_event_handler(Events.EPOCH_COMPLETED, self._end_if_interrupted)
         if self.validator is not None:
-            self.validator.load()  # before anything is written, as it may be refused
-        # What training draws does not depend on what networks drew for their first weights.
+            self.validator.load()  # before anything is written, because data may be refused
+        # Draws in training must not depend on the draws for the networks' first weights.
         torch.random.default_generator.manual_seed(torch.initial_seed())
         with self._interruptible():
-            # Not Trainer.run: it makes one CUDA scaler for the engine, but here each player has its own.
+            # Not Trainer.run, which makes one CUDA scaler for the engine: here each player has its own.
             Workflow.run(self)
         if dist.is_initialized():
-            # What the first process has saved at the end may be what the others read next.
+            # The other processes may next read a file that the first process saves at the end.
             dist.barrier()
 
     @contextlib.contextmanager
     def _interruptible(self) -> Iterator[None]:
-        """Let Ctrl-C and SIGTERM end the run between two iterations, where a handler can save it; the second at once.
+        """After Ctrl-C or SIGTERM, end the run after the iteration, so a handler can save it; after a second, at once.
 
-        Of several processes, which could not agree on the iteration, each ends at once.
+        Several processes cannot agree on the iteration, so each ends at once.
         """
         if dist.is_initialized() or threading.current_thread() is not threading.main_thread():
             yield
             return
         before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-        # A shell ignores Ctrl-C for what it runs in the background; None is a handler that is not Python's.
+        # A shell ignores Ctrl-C for background jobs; None is a handler that was not set by Python.
         before = {number: old for number, old in before.items() if old not in (signal.SIG_IGN, None)}
 
         def interrupt(number: int, frame: object) -> None:
             if self.interrupted:
                 raise KeyboardInterrupt
             self.interrupted = True
-            os.write(2, b"\nstopping after this iteration; once more stops at once\n")
+            os.write(2, b"\nstopping after this iteration; press Ctrl-C again to stop at once\n")
 
         for number in before:
             signal.signal(number, interrupt)
@@ -264,7 +263,7 @@ class AlternatingTrainer(Trainer):
                 signal.signal(number, handler)
 
     def _end_if_interrupted(self, engine: AlternatingTrainer) -> None:
-        # An epoch's last iteration ends with its epoch, which is validated.
+        # After the last iteration of an epoch, wait for the end of the epoch and its validation.
         last = engine.state.iteration % engine.state.epoch_length == 0
         if self.interrupted and (not last or engine.last_event_name == Events.EPOCH_COMPLETED):
             raise KeyboardInterrupt
@@ -288,7 +287,7 @@ class AlternatingTrainer(Trainer):
                 logs[f"{name}/total"] = total
             if player.schedule is not None:
                 player.schedule.step({term: self._average(value) for term, value in parts.items()})
-        # One transfer from the device an iteration, after all its work is queued.
+        # One transfer from the device per iteration, after all its work is queued.
         values = torch.stack([v.float() for v in logs.values()])
         if dist.is_initialized():
             dist.all_reduce(values)
@@ -319,7 +318,7 @@ class AlternatingTrainer(Trainer):
             return shared[name] if whole(name) else compute(name, own)
 
         def whole(name: str) -> bool:
-            # A tensor that an earlier turn computed is still good where its autograd graph was kept all the way back.
+            # A tensor of an earlier turn can be used again if its whole autograd graph was kept.
             if name in batch or name not in player.dependent:
                 return True
             return name in shared and shared[name].requires_grad and all(whole(n) for n in self.graph.steps[name][1])
@@ -334,12 +333,12 @@ class AlternatingTrainer(Trainer):
         autocast = torch.autocast(self.state.device.type, **self.amp_kwargs) if self.amp else contextlib.nullcontext()
         needed = {name for inputs in player.losses.inputs().values() for name in inputs}
         with autocast:
-            # Sorted, because the order in which gradients add up must not depend on the hashes of a process.
+            # Sorted, because the order of summing gradients must not depend on a process's hashes.
             values = {name: tensor(name) for name in sorted(needed)}
         total, parts = player.losses(values)
         player.optimizer.zero_grad(set_to_none=True)
         player.scaler.scale(total).backward(inputs=player.parameters)
-        # Before they are unscaled, so that all processes see an overflow in one of them and skip the step together.
+        # Before unscaling, so an overflow in one process makes all processes skip the step.
         self._average_gradients(player.parameters)
         player.scaler.unscale_(player.optimizer)
         if player.clip_norm is not None:
@@ -347,7 +346,7 @@ class AlternatingTrainer(Trainer):
         player.scaler.step(player.optimizer)
         player.scaler.update()
         player.optimizer.zero_grad(set_to_none=True)
-        # The backward pass has freed these graphs; their values stay for the others.
+        # The backward pass has freed these graphs; other players still use the values.
         for name in player.dependent:
             if name in own or name in shared:
                 shared[name] = (own if name in own else shared)[name].detach()
@@ -355,7 +354,7 @@ class AlternatingTrainer(Trainer):
 
     @staticmethod
     def _average(value: torch.Tensor) -> torch.Tensor:
-        """Over the processes, which all must take the same decisions."""
+        """Average over the processes, which must all take the same decisions."""
         if dist.is_initialized():
             value = value.clone()
             dist.all_reduce(value)
@@ -371,17 +370,17 @@ class AlternatingTrainer(Trainer):
         flat = torch.cat([g.reshape(-1) for g in grads])
         dist.all_reduce(flat)
         flat /= dist.get_world_size()
-        # Into what is there: of another layout than its weight, a gradient sends Adam a slower way.
+        # Copied in place: with a gradient in another layout than its weight, Adam is slower.
         for own, mean in zip(grads, flat.split([g.numel() for g in grads]), strict=True):
             own.copy_(mean.view_as(own))
 
 
 def of_stage(trainer: Callable[..., AlternatingTrainer], **own: Any) -> AlternatingTrainer:
-    """The trainer of one stage of a method that trains in several.
+    """Make the trainer of one stage of a method with several stages.
 
     Args:
-        trainer: in JSON an :class:`AlternatingTrainer` with ``"_mode_": "callable"``, and what all stages share.
-        own: further arguments, or those that this stage has others of.
+        trainer: in JSON an :class:`AlternatingTrainer` with ``"_mode_": "callable"`` and the arguments of all stages.
+        own: further arguments, or other values, of this stage.
     """
     return trainer(**own)
 

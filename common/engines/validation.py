@@ -1,4 +1,4 @@
-"""Validation of a training."""
+"""Validation during a training."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from ..values import is_true
 class Validation(SupervisedEvaluator):
     """A ``SupervisedEvaluator`` of a network on the validation group: PSNR on whole volumes in [0, 1].
 
-    The volumes are loaded when it first runs. ``engine.state.output`` has "image", "label" and "pred" of each.
+    The volumes are loaded in the first run. ``engine.state.output`` has "image", "label" and "pred" of each volume.
 
     Args:
-        data: the sets of :mod:`common.data.sets`, whose ``validation`` it looks at, on their ``device``.
-        network: that is trained.
-        inferer: runs it on a volume.
-        key_val_metric: metrics by name, of which the first decides which weights are best; default the PSNR.
+        data: the sets of :mod:`common.data.sets`; their ``validation`` is used, on their ``device``.
+        network: the trained network.
+        inferer: runs the network on a volume.
+        key_val_metric: metrics by name; the first one selects the best weights; default the PSNR.
         val_handlers: further handlers with ``attach``.
-        amp: whether the network runs under autocast; None for that of the training.
-        amp_kwargs: of ``torch.autocast``; default those of the training.
+        amp: whether the network runs under autocast; None for the training's setting.
+        amp_kwargs: of ``torch.autocast``; default the training's.
     """
 
     def __init__(
@@ -56,21 +56,21 @@ class Validation(SupervisedEvaluator):
         self.precision: tuple[bool | None, dict | None] = (None if amp is None else is_true(amp, "amp"), amp_kwargs)
 
     def follow(self, amp: bool, amp_kwargs: dict) -> None:
-        """Run the network in the precision of the training, where none was given."""
+        """Run the network in the precision of the training, if none was given."""
         own, kwargs = self.precision
         self.precision = (amp if own is None else own), kwargs or amp_kwargs
 
     def load(self) -> None:
-        """Read the volumes, where they have not been read."""
+        """Read the volumes, unless they are already loaded."""
         if not self.data_loader:
             volumes = self.data.validation
-            with torch.random.fork_rng(devices=[]):  # MONAI's loader would seed it anew during training
+            with torch.random.fork_rng(devices=[]):  # MONAI's loader would change the random state during training
                 self.data_loader = DataLoader(volumes, batch_size=1)
             self.state.epoch_length = len(self.data_loader)
             amp, kwargs = self.precision
             self.network = in_precision(self.trained, self.state.device, amp, kwargs)
 
     def run(self, global_epoch: int = 1) -> None:  # type: ignore[override]
-        """Look at every volume of the group."""
+        """Validate every volume of the group."""
         self.load()
         super().run(global_epoch)

@@ -1,1 +1,1 @@
-"""A bundle out of the repository: its code, its weights in the forms that clients read, one zip."""
+"""Export of a bundle: its code, its weights in the formats of clients, and one zip."""

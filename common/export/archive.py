@@ -11,10 +11,10 @@ from ..io.files import replacing
 
 
 def pack(folder: Path, path: Path) -> str:
-    """Write a folder as a zip, and its SHA-256 beside it as ``<name>.zip.sha256``, which ``sha256sum -c`` reads.
+    """Write a folder as a zip, with its SHA-256 in ``<name>.zip.sha256`` for ``sha256sum -c``.
 
     Args:
-        folder: whose name is the one folder in the zip.
+        folder: to pack. It is the only folder in the zip, under its own name.
         path: of the zip.
 
     Returns:
@@ -23,7 +23,7 @@ def pack(folder: Path, path: Path) -> str:
     with replacing(path) as temporary:
         with zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:
             for file in sorted(p for p in folder.rglob("*") if p.is_file()):
-                # The clock and the user's umask must not change the bytes.
+                # Time and umask must not change the bytes.
                 info = zipfile.ZipInfo((PurePosixPath(folder.name) / file.relative_to(folder).as_posix()).as_posix())
                 info.compress_type = zipfile.ZIP_DEFLATED
                 info.create_system = 3

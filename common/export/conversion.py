@@ -1,4 +1,4 @@
-"""The network of an exported bundle as TorchScript and as ONNX, compared with what it gives in eager mode."""
+"""The network of an exported bundle as TorchScript and as ONNX, compared with eager mode."""
 
 from __future__ import annotations
 
@@ -29,24 +29,24 @@ SIZES = ((1, 32, 32), (2, 17, 24), (1, 5, 40))  # batch and plane
 
 
 def convert(bundle: Path) -> list[str]:
-    """Write models/model.ts and models/model.onnx of a bundle that has models/model.pt, in a process of its own.
+    """Convert models/model.pt of a bundle to models/model.ts and models/model.onnx, in a new process.
 
-    All three are what the overlay models/model.json says; the ONNX form knows its digest. Further weights in models are
-    loaded once with their overlays, to see that they fit.
+    The overlay models/model.json describes all three files. The ONNX file holds the digest of the weights. Further
+    weights in models are loaded once with their overlays, as a check.
 
-    The process runs in the bundle's folder, so that it is the bundle's own code that is converted. It is a new one with
-    a fixed hash seed, because TorchScript names classes after those that the process has compiled before, and writes
-    constants in the order of a set: the same network is to give the same bytes.
+    The process runs in the bundle's folder, so the bundle's own code is converted. It has a fixed hash seed. In
+    TorchScript, names of classes depend on earlier compilations in a process, and the order of constants depends on the
+    hash seed. So the same network gives the same bytes.
 
     Args:
         bundle: folder of the bundle.
 
     Returns:
-        A line for each of the two with the largest difference from eager mode.
+        One line per file, with the largest difference from eager mode.
 
     Raises:
-        ValueError: when the weights do not fit, the network's output is not what metadata.json says, or one of the two
-            is off by more than 1e-4 on one of three shapes.
+        ValueError: if the weights do not fit, the network's output is not as in metadata.json, or a file differs from
+            eager mode by more than 1e-4 on one of three shapes.
     """
     path = os.pathsep.join([str(Path(__file__).parents[2]), *filter(None, [os.environ.get("PYTHONPATH")])])
     done = subprocess.run(
@@ -64,15 +64,15 @@ def convert(bundle: Path) -> list[str]:
 
 
 def _main() -> None:
-    sys.path.insert(0, "")  # the bundle's folder, for the modules that its configs name
+    sys.path.insert(0, "")  # the bundle's folder, for the modules in its configs
     logging.disable(logging.WARNING)
     warnings.simplefilter("ignore")
-    # MONAI prints to stdout, where only the two last lines are read.
+    # MONAI prints to stdout too; only the last two lines are read.
     print("\n".join(["", *_convert()]))
 
 
 def _convert() -> list[str]:
-    """In the bundle's folder; what :func:`convert` returns."""
+    """Do the work of :func:`convert` in the bundle's folder."""
     config, meta, weights = "configs/inference.json", "configs/metadata.json", Path("models/model.pt")
     for overlay in sorted(Path("models").glob("model_*.json")):
         _load([config, str(overlay)], overlay.with_suffix(".pt"))
@@ -102,7 +102,7 @@ def _convert() -> list[str]:
 
 
 def _load(configs: Sequence[str], weights: Path) -> tuple[ConfigParser, nn.Module]:
-    """Configs, each laid over those before it, and their network with its weights."""
+    """Read configs, each one overriding earlier ones, and load their network with its weights."""
     parser = ConfigParser()
     parser.read_config(configs)
     network, digest, degradation = map(parser.get_parsed_content, ("network_def", "digest", "degradation"))
@@ -110,12 +110,12 @@ def _load(configs: Sequence[str], weights: Path) -> tuple[ConfigParser, nn.Modul
 
 
 def _further_inputs(network: Any) -> Mapping[str, Sequence[int]]:
-    """What a network takes beside the image, in this order, and the values that each may have."""
+    """Further inputs of a network besides the image, in order, with their possible values."""
     return network.further_inputs() if hasattr(network, "further_inputs") else {}
 
 
 def _format(parser: ConfigParser, key: str) -> tuple[int, list]:
-    """Channels and spatial shape of a tensor in metadata.json, where "n" is a size that is free."""
+    """Channels and spatial shape of a tensor in metadata.json; "n" is a free size."""
     tensor = parser[f"_meta_#network_data_format#{key}"]
     return tensor["num_channels"], tensor["spatial_shape"]
 
@@ -131,7 +131,7 @@ def _shapes(parser: ConfigParser) -> list[tuple[int, ...]]:
 
 
 def _check_shape(parser: ConfigParser, image: torch.Tensor, result: torch.Tensor) -> None:
-    """Refuse a network whose output has another shape than metadata.json says."""
+    """Refuse a network whose output shape differs from metadata.json."""
     _, spatial = _format(parser, "inputs#image")
     channels, said = _format(parser, "outputs#pred")
     expected = [image.shape[0], channels]
@@ -145,7 +145,7 @@ def _check_shape(parser: ConfigParser, image: torch.Tensor, result: torch.Tensor
 
 
 def _to_onnx(network: Any, parser: ConfigParser, path: Path) -> None:
-    """Every size that metadata.json calls n, and the batch, is free."""
+    """Export to ONNX. Free sizes are the batch and every "n" of metadata.json."""
     import onnx
 
     _, spatial = _format(parser, "inputs#image")
@@ -176,7 +176,7 @@ def _to_onnx(network: Any, parser: ConfigParser, path: Path) -> None:
 
 
 def _strip_torchscript(path: Path) -> None:
-    """Take out what only tells where the code lay on the machine that made the file, and an id of that."""
+    """Remove source paths of the exporting machine, and the serialization id."""
     with replacing(path) as temporary:
         with zipfile.ZipFile(path) as source, zipfile.ZipFile(temporary, "w") as target:
             for member in source.infolist():
@@ -190,7 +190,7 @@ def _strip_torchscript(path: Path) -> None:
 
 
 def _strip_onnx(graph) -> None:
-    """Take out the traces of each node: paths of the machine that made the file."""
+    """Remove the traces of each node, which hold paths of the exporting machine."""
     del graph.metadata_props[:]
     for node in graph.node:
         node.doc_string = ""

@@ -1,4 +1,4 @@
-"""The modules of this package that a bundle needs, and a copy of them under a name of the bundle's own."""
+"""The modules of this package that a bundle needs, and their copy under the bundle's own package name."""
 
 from __future__ import annotations
 
@@ -30,11 +30,10 @@ def strings_in(value: Any) -> Iterator[str]:
 
 
 def needed_modules(configs: Iterable[str], docs: str = "") -> list[Path]:
-    """The files of this package that configs need, with all that these files import of it in turn.
+    """Find the files of this package that configs need, with all imports of these files from the package.
 
     A package's ``__init__.py`` imports all its modules, so names are followed to the modules that define them. Commands
-    that the docs (``python -m common <command>``) or messages in the code (:func:`common.cli_help.called`) name belong
-    to it.
+    are included if the docs (``python -m common <command>``) or messages (:func:`common.cli_help.called`) name them.
 
     Args:
         configs: every string value of the configs.
@@ -44,7 +43,7 @@ def needed_modules(configs: Iterable[str], docs: str = "") -> list[Path]:
         Paths relative to the package, sorted, without the ``__init__.py`` of the packages on the way.
 
     Raises:
-        ValueError: when a config names something that is not there.
+        ValueError: if a config names something that does not exist.
     """
     wanted: list[tuple[str, ...]] = []
     for text in configs:
@@ -66,14 +65,14 @@ def needed_modules(configs: Iterable[str], docs: str = "") -> list[Path]:
 
 
 def copy_modules(modules: Iterable[Path], folder: Path, name: str) -> None:
-    """Copy modules with the ``__init__.py`` files above them, cut to what is copied, as a package of another name.
+    """Copy modules as a package with another name, with the ``__init__.py`` files above them cut to these modules.
 
-    What stands beside a module under its name, with another ending, is its own: a template, for example.
+    Files next to a module with its name and another ending, for example templates, are copied too.
 
     Args:
         modules: from :func:`needed_modules`.
-        folder: that the package is made in.
-        name: of the package; where docstrings and messages name this package, they name that one.
+        folder: parent of the new package.
+        name: of the new package; it replaces this package's name in docstrings and messages too.
     """
     modules = list(modules)
     packages = {parent for path in modules for parent in path.parents}
@@ -89,15 +88,15 @@ def copy_modules(modules: Iterable[Path], folder: Path, name: str) -> None:
 
 
 def renamed(text: str, name: str) -> str:
-    """Text in which this package has another name, in dotted names and in commands."""
+    """Replace this package's name in a text, in dotted names and in commands."""
     inside = "|".join(sorted(p.stem for p in ROOT.iterdir() if p.suffix == ".py" or (p / "__init__.py").is_file()))
     return re.sub(rf"\b{NAME}(?=[./](?:{inside})\b)|(?<=python -m ){NAME}\b", name, text)
 
 
 def distributions(configs: Iterable[str], modules: Iterable[Path]) -> dict[str, str]:
-    """What must be installed for configs and modules: names as pip knows them, and where each is imported.
+    """Packages that configs and modules need: names for pip, and a place of the import of each.
 
-    Imports within ``try`` are left out: the modules do without them, or say what is missing and for what.
+    Imports within ``try`` are left out: modules work without them, or report the missing package.
     """
     imported: dict[Any, str] = {}
     known = packages_distributions()
@@ -117,7 +116,7 @@ def distributions(configs: Iterable[str], modules: Iterable[Path]) -> dict[str, 
     for text in configs:
         match = _IMPORT.match(text)
         root = match and (match[1] or match[2])
-        # Dots stand in other strings too, so that only what is installed counts.
+        # Other strings have dots too, so only installed packages count.
         if root in known:
             imported.setdefault(root, "the configs")
     others = {n: where for n, where in imported.items() if n not in sys.stdlib_module_names and n != NAME}
@@ -125,14 +124,14 @@ def distributions(configs: Iterable[str], modules: Iterable[Path]) -> dict[str, 
 
 
 def _commands(text: str) -> list[Path]:
-    """The modules of the commands that a text tells people to run."""
+    """The modules of the commands in a text."""
     paths = {Path("commands", f"{command.replace('-', '_')}.py") for command in _COMMAND.findall(text)}
     found = sorted(path for path in paths if (ROOT / path).is_file())
     return [Path("__main__.py"), *found] if found else []
 
 
 def _imports(tree: ast.AST, path: Path) -> Iterator[tuple[str, ...]]:
-    """What a module imports of this package, wherever it does, as names within the package."""
+    """All imports of a module from this package, as names within the package."""
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom) and node.level:
             package = path.parts[: len(path.parts) - node.level]
@@ -151,7 +150,7 @@ def _module_of(name: tuple[str, ...]) -> Path:
             for node in ast.parse((ROOT / init).read_text()).body:
                 if isinstance(node, ast.ImportFrom) and part in [alias.asname or alias.name for alias in node.names]:
                     return _module_of((*package.parts, *node.module.split(".")))  # type: ignore[union-attr]
-            raise ValueError(f"{'.'.join((NAME, *name))} does not exist: '{part}' is nothing of {ROOT / package}.")
+            raise ValueError(f"{'.'.join((NAME, *name))} does not exist: {ROOT / package} has no '{part}'.")
     return Path(*name, "__init__.py")
 
 

@@ -7,7 +7,7 @@ from torch import nn
 
 
 class AdaptationLoss(nn.Module):
-    """Mean distance of verdicts from undecided, ``mean |D - target|`` (one summand of Liu et al. 2023, eq. 8 and 9).
+    """Mean distance of verdicts from undecided, ``mean |D - target|`` (one term of Liu et al. 2023, eq. 8 and 9).
 
     Args:
         target: the verdict of a discriminator that cannot tell the domains apart.

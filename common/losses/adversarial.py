@@ -1,4 +1,4 @@
-"""What is asked of a discriminator's verdict: by the discriminator itself, and by who is judged."""
+"""Adversarial losses, for discriminators and for generators."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ class LeastSquaresLoss(nn.Module):
 class CrossEntropyLoss(nn.Module):
     """Binary cross-entropy of logits against one verdict (Goodfellow et al. 2014; Wang et al. 2023, eq. 5 and 6).
 
-    MONAI's ``PatchAdversarialLoss`` takes the logarithm of a sigmoid, whose gradient is 0 where a discriminator is
-    sure; here both are one function, whose gradient is not.
+    MONAI's ``PatchAdversarialLoss`` takes the logarithm of a sigmoid. Its gradient is 0 if the discriminator is sure.
+    Here sigmoid and logarithm are one function, which keeps its gradient.
 
     Args:
         target: the verdict to be reached, 1 for real and 0 for generated.
@@ -43,11 +43,11 @@ class CrossEntropyLoss(nn.Module):
 
 
 class WassersteinLoss(nn.Module):
-    """The mean verdict of a critic, to be raised or lowered (Arjovsky et al. 2017; Gulrajani et al. 2017, eq. 3).
+    """The mean verdict of a critic, to raise or to lower (Arjovsky et al. 2017; Gulrajani et al. 2017, eq. 3).
 
     Args:
-        raised: whether the verdict is to rise: that on real images for the critic, that on generated ones for the
-            generator; False for that on generated images for the critic.
+        raised: whether to raise the verdict. True for real images in the critic's loss, and for generated images in the
+            generator's loss; False for generated images in the critic's loss.
     """
 
     def __init__(self, raised: bool) -> None:
@@ -60,14 +60,14 @@ class WassersteinLoss(nn.Module):
 
 
 class GradientPenalty(nn.Module):
-    r"""What a critic pays for a slope that is not 1 (Gulrajani et al. 2017, eq. 3, without lambda).
+    r"""Penalty on a critic's slope that differs from 1 (Gulrajani et al. 2017, eq. 3, without lambda).
 
     .. math:: \left( \lVert \nabla_x D(x) \rVert_2 - 1 \right)^2, \qquad x = u\,r + (1 - u)\,f
 
-    with one u for each pair of a real and a generated image, drawn evenly from 0 to 1.
+    with one u for each pair of a real and a generated image, drawn uniformly from 0 to 1.
 
     Args:
-        critic: D, the graph's own network; its gradient is taken twice.
+        critic: D, the network of the graph; its gradient is differentiated again.
     """
 
     second_order = True

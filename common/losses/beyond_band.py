@@ -1,4 +1,4 @@
-"""What agreement with the scan cannot give: an error beyond the frequencies that the scan has measured."""
+"""An error beyond the frequencies that the scan has measured, which agreement with the scan cannot reduce."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from ..degradations import BandLimit
 
 
 class BeyondBandLoss(nn.Module):
-    r"""``mean |e - B e|`` of the difference ``e`` of two patches, with ``B`` the band of k-space that LR has.
+    r"""``mean |e - B e|`` of the difference ``e`` of two patches; ``B`` keeps the band of k-space of LR.
 
-    At inference a result is made to agree with the scan, which sets what lies within the band. What is left of the
-    error lies beyond it, so a network that is trained on this spends itself on what the scan does not say. It takes the
-    difference of the two patches as periodic.
+    At inference, agreement with the scan corrects the result within the band. The remaining error lies beyond it. So
+    this loss directs the network to frequencies that the scan does not hold. The difference of the two patches is taken
+    as periodic.
 
     Args:
         factors: HR voxels per LR voxel along each axis, at least one larger than 1.

@@ -1,4 +1,4 @@
-"""The terms of the downsampling GAN: its regularisers of kernels, and the schedule of their weights."""
+"""Losses of the downsampling GAN: regularisers of kernels, and the schedule of their weights."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from torch import nn
 
 
 class DownscaleLoss(nn.Module):
-    """Mean distance of LR patches from others, a kernel (Huang et al. 2021, eq. 3, first term)."""
+    """Mean distance between two sets of LR patches, per kernel (Huang et al. 2021, eq. 3, first term)."""
 
     def forward(self, lr: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
-        """Two of ``(kernels, crops, h, w)`` to ``(kernels,)``."""
+        """Two tensors ``(kernels, crops, h, w)`` to ``(kernels,)``."""
         return (lr - reference).abs().mean(dim=(1, 2, 3))
 
 
@@ -26,10 +26,10 @@ class SumToOneLoss(nn.Module):
 
 
 class BoundaryLoss(nn.Module):
-    """``mean |k m|``, with a mask m that is not 0 on the periphery only (Huang et al. 2021, eq. 3, third term).
+    """``mean |k m|``, with a mask m that is nonzero on the periphery only (Huang et al. 2021, eq. 3, third term).
 
-    The paper does not give m. Here it is that of the code of Bell-Kligler et al. 2019: 0 within the outer two pixels
-    (for K = 13), outwards of that ``30 (1 - exp(-r^2 / (2 K^2)))`` at the distance r from the middle.
+    The paper does not give m. This is the mask of the code of Bell-Kligler et al. 2019. For K = 13 it is 0 except in
+    the outer two pixels. There it is ``30 (1 - exp(-r^2 / (2 K^2)))`` at the distance r from the middle.
 
     Args:
         size: K, odd.
@@ -60,12 +60,12 @@ class SparsityLoss(nn.Module):
 
 
 class CentreLoss(nn.Module):
-    """Distance of the kernel's centre of mass from where it should be, in pixels (Huang et al. 2021, eq. 3, last term).
+    """Distance of the kernel's centre of mass from its target, in pixels (Huang et al. 2021, eq. 3, last term).
 
     Args:
         size: K, odd.
-        offset: where the centre should be, from the middle of the kernel, in HR pixels: 0 for LR voxels that lie on HR
-            voxels, 0.5 for LR voxels that lie between two (``Degradation.offset``).
+        offset: target of the centre, from the middle of the kernel, in HR pixels: 0 if LR voxels lie on HR voxels, 0.5
+            if they lie between two (``Degradation.offset``).
     """
 
     def __init__(self, size: int, offset: float) -> None:
@@ -84,15 +84,15 @@ class CentreLoss(nn.Module):
 class KernelSchedule:
     """Weights of the regularisers, which change for each kernel on its own (Huang et al. 2021, section 2.A.2).
 
-    They begin as ``first``. Every ``interval`` iterations the weight of "bicubic" is multiplied by ``decay``, from the
-    first time on that the term is found below ``threshold``: a decay that has begun goes on, whatever the term does.
-    Where the weight has fallen below 0.005, the weights are those of ``late``. In a
-    :class:`~common.losses.LossTable`, a row's weight is ``schedule["<name>"]``.
+    They begin as ``first``. Every ``interval`` iterations the "bicubic" term is compared with ``threshold``. Once it
+    was below, its weight is multiplied by ``decay`` each time, whatever the term does. When the weight is below 0.005,
+    the weights in ``late`` apply. In a :class:`~common.losses.LossTable`, a row's weight is
+    ``schedule["<name>"]``.
 
     Args:
-        kernels: how many.
+        kernels: number of kernels.
         first: weight of each term at the beginning.
-        late: weights of the terms that change when the bicubic term has done its work.
+        late: weights of the terms that change once the bicubic term has little weight.
         threshold: of the bicubic term, in units of normalised intensity.
         interval: iterations between decays.
         decay: factor of a decay.
@@ -120,7 +120,7 @@ class KernelSchedule:
         self.iteration = 0
 
     def __getitem__(self, name: str) -> ScheduledWeight:
-        """The weight of a term, as it is at any time."""
+        """The current weight of a term."""
         if name not in self.weights:
             raise KeyError(f"KernelSchedule has no weight '{name}'; known: {', '.join(self.weights)}.")
         return ScheduledWeight(self, name)

@@ -1,4 +1,4 @@
-"""The anchor: what of a learned LR image is not the adversary's to choose."""
+"""The anchor: it fixes low frequencies of a learned LR image, which the adversary must not change."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from ..networks.slab import slab_to_channels
 class LowFrequencyLoss(nn.Module):
     """``mean |G x - G y|``, with ``G`` a Gaussian low-pass in plane and the mean across the slab.
 
-    Unpaired losses are content with a learned LR image that is shifted or rescaled. This one is not: it compares low
-    frequencies with those of a generic degradation of the same HR image, and leaves the frequencies in which
-    degradations differ to the adversary. A slab is so thin that all differences between its slices are such
-    frequencies, so the order of its slices is not compared, unless each is compared by itself: a network that could
-    exchange or mix them needs that, and then has the generic degradation's profile across the slab.
+    Unpaired losses accept a learned LR image that is shifted or rescaled; this loss does not. It compares low
+    frequencies with those of a generic degradation of the same HR image. It leaves to the adversary the frequencies in
+    which degradations differ. In a thin slab, these include all differences between slices, so only their mean is
+    compared. A network that could exchange or mix slices needs ``each_slice``. It then learns the generic degradation's
+    profile across the slab.
 
     Args:
-        sigma: of the low-pass in LR pixels; only where the Gaussian fits into the slab is compared.
-        each_slice: whether each slice is compared, in place of their mean.
+        sigma: of the low-pass in LR pixels. Pixels are compared only where the Gaussian fits into the slab.
+        each_slice: whether to compare each slice instead of their mean.
     """
 
     def __init__(self, sigma: float = 2.0, each_slice: bool = False) -> None:
@@ -33,7 +33,7 @@ class LowFrequencyLoss(nn.Module):
     def forward(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         """Two slabs ``(B, 1, H, W, Z)`` to a scalar."""
         difference = slab_to_channels(x.float() - y.float())
-        # One image a slice, or one of the mean.
+        # One image per slice, or one of the mean.
         difference = difference.flatten(0, 1)[:, None] if self.each_slice else difference.mean(dim=1, keepdim=True)
         difference = F.conv2d(difference, self.kernel.view(1, 1, -1, 1))
         return F.conv2d(difference, self.kernel.view(1, 1, 1, -1)).abs().mean()

@@ -1,4 +1,4 @@
-"""Distance of two images as a network for photographs sees them."""
+"""Distance between two images in the features of a network for photographs."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ class PerceptualLoss(nn.Module):
     """Mean squared distance of two images' features in VGG-16 (Johnson et al. 2016; Wang et al. 2023, eq. 4).
 
     Args:
-        weights: torchvision's file ``vgg16-397923af.pth``; without it the loss is off, which a printed line says.
+        weights: torchvision's file ``vgg16-397923af.pth``; None turns the loss off, with a printed line.
         layer: as for :class:`common.networks.VGG16Features`.
 
     Attributes:
-        given: whether there are weights: a factor for the loss's weight in a table, where 0 leaves it out.
+        given: whether there are weights. It is a factor of the loss's weight in a table, where 0 leaves the loss out.
     """
 
     def __init__(self, weights: str | os.PathLike | None, layer: str = "relu4_3") -> None:
@@ -33,7 +33,7 @@ class PerceptualLoss(nn.Module):
             say("the perceptual loss is off: it needs the weights of VGG-16, --vgg_weights FILE")
 
     def to(self, device: torch.device) -> PerceptualLoss:  # type: ignore[override]
-        """Move the network to a device, in the layout that the others have."""
+        """Move the network to a device, in the layout of the other networks."""
         if self.features is not None:
             to_channels_last(self.features, device)
         return self

@@ -12,9 +12,9 @@ from ..networks.slab import slab_to_channels
 class SquaredSSIMLoss(nn.Module):
     """``mean_i |1 - SSIM(x_i, y_i)^2|`` over the samples of a batch (Liu et al. 2023, eq. 2).
 
-    SSIM is 2-D with a Gaussian window, slice by slice, because an 11-voxel window does not fit across a slab of 3 or 6
-    slices; a sample's SSIM is the mean over its slices. It is computed in float32 also under autocast. The window is
-    held where the loss is: MONAI's makes it anew on the CPU each time, which a GPU would wait for.
+    SSIM is 2-D with a Gaussian window, because an 11-voxel window does not fit across a slab of 3 or 6 slices. A
+    sample's SSIM is the mean over its slices. It is computed in float32 even under autocast. The window stays on the
+    loss's device; MONAI's loss makes it on the CPU at each call, so a GPU has to wait.
 
     Args:
         window: edge of the Gaussian window in pixels.
@@ -40,6 +40,6 @@ class SquaredSSIMLoss(nn.Module):
         window = self.window.expand(x.shape[1], -1, -1, -1)
         means = [F.conv2d(z, window, groups=x.shape[1]) for z in (x, y, x * x, y * y, x * y)]
         mu_x, mu_y, mu_xx, mu_yy, mu_xy = means
-        c1, c2 = 0.01**2, 0.03**2  # of images in [0, 1]
+        c1, c2 = 0.01**2, 0.03**2  # for images in [0, 1]
         structure = (2 * (mu_xy - mu_x * mu_y) + c2) / ((mu_xx - mu_x * mu_x) + (mu_yy - mu_y * mu_y) + c2)
         return ((2 * mu_x * mu_y + c1) / (mu_x**2 + mu_y**2 + c1)) * structure

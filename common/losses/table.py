@@ -1,4 +1,4 @@
-"""A weighted sum of named terms, one row a term of the paper's equation."""
+"""A weighted sum of named terms, one row per term of the paper's equation."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from torch import nn
 
 @runtime_checkable
 class ChangingWeight(Protocol):
-    """A weight that changes while training goes on."""
+    """A weight that changes during training."""
 
     def value(self) -> torch.Tensor:
-        """Factors now, of the shape of the term that they weigh."""
+        """The current factors, in the shape of the term that they weigh."""
 
     def to(self, device: torch.device) -> Any:
         """Keep the factors on this device from now on."""
@@ -24,14 +24,14 @@ class LossTable:
     """Weighted terms over a graph's tensors.
 
     Args:
-        rows: ``{"name": [weight, loss, "input", ...]}``: the term's name; its factor, a number or a
-            :class:`ChangingWeight`; a callable that gives a scalar or a tensor that is averaged; the names of the
-            tensors that it is given, in order. A term of weight 0 is never computed. A row that is None, as an overlay
-            sets it, is left out.
+        rows: ``{"name": [weight, loss, "input", ...]}``. ``name`` is the term's name. ``weight`` is a number or a
+            :class:`ChangingWeight`. ``loss`` is a callable that gives a scalar, or a tensor that is averaged. The
+            inputs are the names of its tensors, in order. A term of weight 0 is never computed. A row that an overlay
+            sets to None is left out.
 
     Raises:
-        ValueError: when a row is no list of at least three, has no number of at least 0 or changing weight first, no
-            callable second, or no names after it. The message names the row.
+        ValueError: if a row is not a list of at least three items: a number of at least 0 or a changing weight, a
+            callable, and names. The message names the row.
     """
 
     def __init__(self, rows: Mapping[str, Sequence[Any] | None] | None) -> None:
@@ -48,7 +48,7 @@ class LossTable:
             if isinstance(weight, bool) or not isinstance(weight, (int, float, ChangingWeight)):
                 raise ValueError(f"{label}: the weight is {weight!r}, expected a number or a weight of a schedule.")
             if isinstance(weight, (int, float)) and weight < 0:
-                raise ValueError(f"{label}: the weight is {weight}, expected 0 or more: a loss is not to grow.")
+                raise ValueError(f"{label}: the weight is {weight}, expected 0 or more: negative ones raise the loss.")
             if not callable(loss):
                 raise ValueError(f"{label}: the loss is {loss!r}, expected a callable, for example a torch loss.")
             if not all(isinstance(tensor, str) for tensor in inputs):
@@ -62,11 +62,11 @@ class LossTable:
 
     @property
     def second_order(self) -> bool:
-        """Whether a loss takes the gradient of a gradient."""
+        """Whether a loss differentiates a gradient."""
         return any(getattr(loss, "second_order", False) for _, loss, _ in self.terms.values())
 
     def to(self, device: torch.device) -> LossTable:
-        """Move what the losses hold, and weights that change, to a device; a copy an iteration would be waited for."""
+        """Move losses and changing weights to a device, once; a copy in each iteration would block."""
         for weight, loss, _ in self.terms.values():
             for part in (weight, loss):
                 if isinstance(part, (nn.Module, ChangingWeight)):
@@ -74,7 +74,7 @@ class LossTable:
         return self
 
     def __call__(self, values: Mapping[str, torch.Tensor]) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        """The weighted sum and the terms without their weights.
+        """Compute the weighted sum, and the terms without their weights.
 
         Args:
             values: the graph's tensors by name.

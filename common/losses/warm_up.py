@@ -1,4 +1,4 @@
-"""A weight that waits until what it weighs means something."""
+"""A weight that is 0 until its term is meaningful."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import torch
 
 
 class WarmUp:
-    """A weight in a :class:`~common.losses.LossTable` that is 0 for the first iterations, and its player's schedule.
+    """A weight in a :class:`~common.losses.LossTable` that is 0 in the first iterations; also its player's schedule.
 
     Args:
-        iterations: for which it is 0.
-        weight: after them.
+        iterations: number of iterations for which it is 0.
+        weight: after these iterations.
     """
 
     def __init__(self, iterations: int, weight: float = 1.0) -> None:
@@ -22,7 +22,7 @@ class WarmUp:
         self.iteration = 0
 
     def value(self) -> torch.Tensor:
-        """The weight now, a scalar."""
+        """The current weight, a scalar."""
         return self.weights[int(self.iteration >= self.iterations)]
 
     def to(self, device: torch.device) -> WarmUp:

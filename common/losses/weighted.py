@@ -1,4 +1,4 @@
-"""An error that does not count everywhere alike."""
+"""An error with a weight per pixel."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Networks that the bundles share, one family a file."""
+"""Networks that the bundles share, one family per file."""
 
 from .cyclegan import AtVoxels, ImagePool
 from .dasr import DomainDistance, HighBands

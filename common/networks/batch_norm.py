@@ -9,7 +9,7 @@ from torch import nn
 
 
 class _SynchronisedBatchNorm2d(nn.BatchNorm2d):
-    """``torch.nn.SyncBatchNorm``, which is for GPUs only, by a differentiable sum over the processes."""
+    """``torch.nn.SyncBatchNorm`` for any device: a differentiable sum over the processes. Torch's is for GPUs only."""
 
     num_batches_tracked: torch.Tensor
     running_mean: torch.Tensor
@@ -19,7 +19,7 @@ class _SynchronisedBatchNorm2d(nn.BatchNorm2d):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if not self.training:
             return super().forward(x)
-        # In float32 under autocast too, as the sums are over a whole batch.
+        # In float32 even under autocast, because the sums are over a whole batch.
         values = x.float()
         count = values.new_full((1,), values.numel() / values.shape[1])
         sums = torch.cat([values.sum(dim=(0, 2, 3)), (values**2).sum(dim=(0, 2, 3)), count])
@@ -35,13 +35,13 @@ class _SynchronisedBatchNorm2d(nn.BatchNorm2d):
 
 
 def synchronise_batch_norm(network: nn.Module) -> None:
-    """Let every ``BatchNorm2d`` of a network see the batches of all processes while it is trained, in place.
+    """Make every ``BatchNorm2d`` of a network see the batches of all processes in training, in place.
 
     Args:
-        network: used by every process of the default group in step; its weights and their names stay.
+        network: every process of the default group uses it in step. Its weights and their names do not change.
 
     Raises:
-        RuntimeError: when the processes are not joined.
+        RuntimeError: if the processes are not joined.
     """
     if not dist.is_initialized():
         raise RuntimeError("synchronise_batch_norm: torch.distributed is not initialised.")

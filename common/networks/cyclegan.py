@@ -1,4 +1,4 @@
-"""What CycleGAN needs besides generators and discriminators, where its two domains have different grids."""
+"""Parts of CycleGAN besides generators and discriminators, for two domains with different grids."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from ..degradations import Degradation
 
 
 class AtVoxels(nn.Module):
-    """An HR slab at the centres of LR voxels: by linear interpolation, which is all that is done to it.
+    """Sample an HR slab at the centres of LR voxels, by linear interpolation only.
 
     Args:
-        degradation: from HR to LR: whole factors, and where LR voxels lie.
+        degradation: from HR to LR. It gives the whole factors and the positions of LR voxels.
     """
 
     def __init__(self, degradation: Degradation) -> None:
@@ -34,13 +34,13 @@ class AtVoxels(nn.Module):
 
 
 class ImagePool(nn.Module):
-    """Images that were made before, with which a discriminator is shown those of now (Zhu et al. 2017, section 4).
+    """A pool of earlier images, which a discriminator sees mixed with the new ones (Zhu et al. 2017, section 4).
 
-    Until the pool is full it takes in every image, and gives it back. Then half of the images, at random, are exchanged
-    for one from the pool.
+    Until the pool is full, it stores every image and returns it. Then a random half of the images is exchanged for
+    images from the pool.
 
     Args:
-        size: of the pool, in images; at least that of a batch.
+        size: number of images in the pool; at least the batch size.
     """
 
     def __init__(self, size: int = 50) -> None:
@@ -51,10 +51,10 @@ class ImagePool(nn.Module):
 
     @torch.no_grad()
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """A batch ``(B, ...)`` to one of the same size, without gradient.
+        """Map a batch ``(B, ...)`` to one of the same size, without gradient.
 
         Raises:
-            ValueError: when the batch is larger than the pool.
+            ValueError: if the batch is larger than the pool.
         """
         count = len(images)
         if count > self.size:
@@ -74,7 +74,7 @@ class ImagePool(nn.Module):
         return torch.where(exchanged, before, images)
 
     def get_extra_state(self) -> dict[str, Any]:
-        """The images, and how many were taken in."""
+        """The images, and how many were stored."""
         return {"images": None if self.images is None else self.images.clone(), "taken": self.taken}
 
     def set_extra_state(self, state: Mapping[str, Any]) -> None:

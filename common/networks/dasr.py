@@ -1,4 +1,4 @@
-"""What DASR's losses look at: the bands of a Haar transform, and how far a patch is from the target's domain."""
+"""Inputs of DASR's losses: the bands of a Haar transform, and the distance of a patch from the target domain."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ class HighBands(nn.Module):
 
 
 class DomainDistance(nn.Module):
-    """How much each HR pixel of a generated LR image counts: what a discriminator of small patches says of its place.
+    """Weights of HR pixels, from a discriminator's verdicts on small patches of the generated LR image.
 
-    Verdicts are logits of "of the target". Their probabilities are repeated to the border of the image, which patches
-    do not reach, and interpolated onto the HR grid (Wei et al. 2021). No gradient passes.
+    Verdicts are logits for "from the target". Their probabilities are repeated up to the border of the image, which
+    patches do not reach. Then they are interpolated onto the HR grid (Wei et al. 2021). No gradient passes.
 
     Args:
-        degradation: from HR to LR, which has one factor in plane.
+        degradation: from HR to LR, with one factor in plane.
     """
 
     def __init__(self, degradation: Degradation) -> None:

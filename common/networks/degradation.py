@@ -1,4 +1,4 @@
-"""A degradation that is learned: a linear kernel, sampled, and the noise of a magnitude image."""
+"""A learned degradation: a linear kernel, sampling, and the noise of a magnitude image."""
 
 from __future__ import annotations
 
@@ -19,32 +19,32 @@ from .slab import channels_to_slab, slab_to_channels
 class LinearDegradation(nn.Module):
     """A learnable point spread function, the same everywhere, followed by sampling.
 
-    ``lr[i] = sum_d k[d] x[s i + offset + d]``, where ``k`` is the product of one kernel an axis. Each is the Fourier
-    transform of a real, even window over k-space, ``k[d] = integral W(f) cos(2 pi f d) df``, scaled to sum 1. So the
-    mean is kept and the phase is zero, and contrast and position cannot drift however long the adversarial training
-    goes on. The window is 1 at zero frequency and never rises, ``W(f_n) = exp(-sum_{m <= n} p_m^2)`` with the
-    parameters ``p`` and linear between the ``f_n``: no filter of a scanner amplifies.
+    ``lr[i] = sum_d k[d] x[s i + offset + d]``, where ``k`` is the product of one kernel per axis. Each kernel is the
+    Fourier transform of a real, even window over k-space, ``k[d] = integral W(f) cos(2 pi f d) df``, scaled to sum 1.
+    This keeps the mean, and the phase is zero. Contrast and position therefore cannot drift in adversarial training.
+    The window is 1 at zero frequency and never rises, because no filter of a scanner amplifies. It is
+    ``W(f_n) = exp(-sum_{m <= n} p_m^2)`` with the parameters ``p``, and linear between the ``f_n``.
 
-    Along a Fourier-encoded axis (both axes in plane, and the third in a 3-D acquisition) the scanner samples k-space up
-    to the Nyquist frequency of the LR voxels and no further. There the input is HR within that band
-    (:class:`common.degradations.BandLimit`), and what is learned is the shape of the window: apodisation, filters,
-    relaxation during the readout. Along a slice-selected axis (2-D multi-slice) the input is HR itself and the window
-    reaches to the Nyquist frequency of HR, as a slice profile may alias. The corners of an elliptical k-space, the
-    phase of partial Fourier, and noise that HR does not have are outside its reach.
+    Along a Fourier-encoded axis, the scanner samples k-space up to the Nyquist frequency of the LR voxels. These are
+    both axes in plane, and the third axis of a 3-D acquisition. There the input is HR within that band
+    (:class:`common.degradations.BandLimit`). The module learns the shape of the window: apodisation, filters and
+    relaxation during the readout. Along a slice-selected axis (2-D multi-slice), the input is HR itself. There the
+    window reaches to the Nyquist frequency of HR, because a slice profile may alias. The module cannot model the
+    corners of an elliptical k-space, the phase of partial Fourier, or noise that HR does not have.
 
-    It starts as a generic blur, a Gaussian: along a slice-selected axis its full width at half maximum is the LR
-    spacing, and half of that where k-space is sampled, whose end is what limits the resolution there.
+    The initial kernel is a generic Gaussian blur. Along a slice-selected axis its full width at half maximum is the LR
+    spacing. Along a Fourier-encoded axis it is half of that, because the end of k-space limits the resolution there.
 
     Args:
-        factors: factors ``(H, W, Z)`` by which each axis is sampled; an axis of factor 1 is left as it is.
-        offset: centre of LR voxel 0 in HR voxels an axis (``Degradation.offset``).
+        factors: factors ``(H, W, Z)`` by which each axis is sampled; an axis of factor 1 does not change.
+        offset: centre of LR voxel 0 in HR voxels, per axis (``Degradation.offset``).
         fourier_encoded: whether each axis is Fourier-encoded.
         radius: of the kernel in HR voxels.
-        margin: HR voxels around the slab that the input has on every side; at least the radius.
-        nodes: frequencies from 0 to the window's end at which it is learned, linear between.
+        margin: HR voxels that the input has around the slab on every side; at least the radius.
+        nodes: number of learned values of the window, from frequency 0 to its end; it is linear between them.
 
     Raises:
-        ValueError: when the margin is smaller than the radius.
+        ValueError: if the margin is smaller than the radius.
     """
 
     def __init__(
@@ -66,16 +66,16 @@ class LinearDegradation(nn.Module):
         self.starts: list[int] = []
         self.decays = nn.ParameterList()
         for axis, (f, o, encoded) in enumerate(zip(factors, offset, fourier_encoded, strict=True)):
-            # Taps lie on HR voxels: around the centre of LR voxel 0, which may be half-way between two of them.
+            # Taps lie on HR voxels around the centre of LR voxel 0, which may lie half-way between two of them.
             first = math.ceil(o - radius) if f > 1 else 0
             positions = torch.arange(first, math.floor(o + radius) + 1 if f > 1 else 1, dtype=torch.float64) - o
             self.starts.append(margin + first)
             end = 0.5 / f if encoded else 0.5
-            frequencies = torch.linspace(0, end, nodes, dtype=torch.float64)  # in cycles an HR voxel
+            frequencies = torch.linspace(0, end, nodes, dtype=torch.float64)  # in cycles per HR voxel
             fine = (torch.arange(64 * (nodes - 1), dtype=torch.float64) + 0.5) * end / (64 * (nodes - 1))
             hats = (1 - (fine[:, None] - frequencies).abs() * (nodes - 1) / end).clamp_min(0)
             transform = torch.cos(2 * math.pi * positions[:, None] * fine) @ hats * (fine[1] - fine[0])
-            # Beyond its end, where a band-limited input has nothing, the window stays level, for a short kernel.
+            # Beyond its end the window stays level: a band-limited input has nothing there, and the kernel is shorter.
             level = 0.5 * torch.sinc(positions) - end * torch.sinc(2 * end * positions)
             transform[:, -1] += level
             self.register_buffer(f"transform_{axis}", transform.float(), persistent=False)
@@ -84,12 +84,12 @@ class LinearDegradation(nn.Module):
             self.decays.append(nn.Parameter((2 * (math.pi * sigma * frequencies) ** 2).diff().sqrt().float()))
 
     def windows(self) -> list[tuple[torch.Tensor, torch.Tensor]]:
-        """Along the axes of the volume frequencies in cycles an HR voxel, and the window there."""
+        """Per axis of the volume, frequencies in cycles per HR voxel, and the window at these."""
         windows = [torch.exp(-F.pad(decay.square(), (1, 0)).cumsum(0)) for decay in self.decays]
         return [(getattr(self, f"frequencies_{axis}"), window) for axis, window in enumerate(windows)]
 
     def kernels(self) -> list[torch.Tensor]:
-        """The point spread function's factors along the axes of the volume, with sum 1."""
+        """The point spread function's kernels along the axes of the volume, each with sum 1."""
         kernels = [getattr(self, f"transform_{axis}") @ window for axis, (_, window) in enumerate(self.windows())]
         return [k / k.sum() for k in kernels]
 
@@ -97,11 +97,11 @@ class LinearDegradation(nn.Module):
         """``(B, 1, H + 2 margin, W + 2 margin, Z + 2 margin)`` to ``(B, 1, H / fx, W / fy, Z / fz)``, float32.
 
         The slabs are band-limited along Fourier-encoded axes. ``turn``, ``(B, 3)``, says which axis of the volume lies
-        along H, W and Z of each, None for 0, 1 and 2. It is read only where the axes are of one kind, as slabs of
-        others cannot be turned.
+        along H, W and Z of each slab; None stands for 0, 1 and 2. It is read only if all axes are alike, because other
+        slabs cannot be turned.
         """
-        # The kernel is small against the volume, but products with banded matrices beat strided convolutions of one
-        # channel on a CPU by far, and are exact at any size. Under autocast they would lose 16 of 24 bits.
+        # The kernel is much smaller than the volume. Still, on a CPU, products with banded matrices are far faster than
+        # strided convolutions of one channel, and exact at any size. Under autocast they would lose 16 of 24 bits.
         with torch.autocast(hr.device.type, enabled=False):
             kernels: Any = [k.expand(len(hr), -1) for k in self.kernels()]
             if turn is not None and self.alike:
@@ -116,7 +116,7 @@ class LinearDegradation(nn.Module):
             return torch.einsum("bih,bchjz->bcijz", x, out)
 
     def _matrices(self, kernels: torch.Tensor, start: int, length: int, factor: int) -> torch.Tensor:
-        """Banded matrices, one a kernel."""
+        """Banded matrices, one per kernel."""
         rows = (length - 2 * self.margin) // factor
         first = start + factor * torch.arange(rows, device=kernels.device)
         columns = first[:, None] + torch.arange(kernels.shape[1], device=kernels.device)
@@ -126,13 +126,13 @@ class LinearDegradation(nn.Module):
 
 
 class JoinBands(nn.Module):
-    """Low frequencies of one slab and high frequencies of another, ``G x + (y - G y)`` in the plane of each slice.
+    """Low frequencies of one slab plus high frequencies of another, ``G x + (y - G y)`` in the plane of each slice.
 
-    So whatever makes the second can add or take detail, while what is wider than a few pixels, contrast above all,
-    stays as in the first. A second slab that is displaced takes its detail with it.
+    The second slab can add or remove detail. What is wider than a few pixels, above all contrast, stays as in the first
+    slab. The detail of a displaced second slab is displaced too.
 
     Args:
-        sigma: of the Gaussian low-pass G in pixels; at a border it is divided by what of it lies within the slab.
+        sigma: of the Gaussian low-pass G in pixels; at a border, G is normalised to its part within the slab.
     """
 
     def __init__(self, sigma: float = 1.0) -> None:
@@ -155,19 +155,19 @@ class JoinBands(nn.Module):
 
 
 class ReceiverNoise(nn.Module):
-    r"""Noise of both channels of a receiver, and the magnitude as a scanner shows it; no parameters.
+    r"""Add noise to both channels of a receiver and take the magnitude, as a scanner does; no parameters.
 
     .. math:: \sqrt{(x + n_1)^2 + n_2^2}
 
-    So position and contrast stay as they are, but for what the magnitude does to air. Where x is negative, as ringing
-    is in what was no magnitude, it is added to the noise of 0: without noise it stays as it is.
+    Position and contrast do not change, except for the effect of the magnitude in air. Negative x, such as ringing
+    where no magnitude was taken, is added to the noise of 0. Without noise it does not change.
 
     References:
         Gudbjartsson and Patz, The Rician distribution of noisy MRI data, MRM 1995.
     """
 
     def forward(self, lr: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
-        """Slices or slabs ``(B, 1, h, w, z)`` and noise ``(B, 2, h, w, z)`` to the same as ``lr``, float32."""
+        """Slices or slabs ``(B, 1, h, w, z)`` and noise ``(B, 2, h, w, z)`` to the shape of ``lr``, float32."""
         with torch.autocast(lr.device.type, enabled=False):
             real, imaginary = noise.float().split(1, dim=1)
             positive, negative = lr.float().clamp_min(0), lr.float().clamp_max(0)

@@ -16,12 +16,12 @@ from .slab import slab_to_channels
 
 class _Float32SpectralNorm(_SpectralNorm):
     def forward(self, weight: torch.Tensor) -> torch.Tensor:
-        with torch.autocast(weight.device.type, enabled=False):  # which on a GPU takes in products with vectors
+        with torch.autocast(weight.device.type, enabled=False):  # on a GPU it includes products with vectors
             return super().forward(weight)
 
 
 def spectral_norm(convolution: nn.Conv2d) -> nn.Conv2d:
-    """``torch.nn.utils.parametrizations.spectral_norm``, in float32 under autocast too."""
+    """``torch.nn.utils.parametrizations.spectral_norm``, in float32 even under autocast."""
     register_parametrization(convolution, "weight", _Float32SpectralNorm(convolution.weight))
     return convolution
 
@@ -31,17 +31,17 @@ def _as_image(x: torch.Tensor) -> torch.Tensor:
 
 
 class VGGDiscriminator(nn.Module):
-    """A VGG with one verdict an image (Liu et al. 2023, fig. 3; Ledig et al. 2017, fig. 4, without batch norm).
+    """A VGG with one verdict per image (Liu et al. 2023, fig. 3; Ledig et al. 2017, fig. 4, without batch norm).
 
-    Each width has two 3x3 convolutions with LeakyReLU, the second with stride 2; then the global mean and two dense
-    layers. There is no batch norm, so that the halves of a batch on two GPUs are judged as the whole would be.
+    Each width has two 3x3 convolutions with LeakyReLU, the second with stride 2. The global mean and two dense layers
+    follow. There is no batch norm, so a batch split over two GPUs gets the same verdicts as the whole batch.
 
     Args:
         channels: of the input: slices of a slab or channels of a feature map.
         widths: channels of the stages.
         dense: width of the hidden dense layer.
-        layer_norm: whether what each convolution but the first gives is normalised over channels and pixels, as a
-            critic whose gradient is penalised allows (Gulrajani et al. 2017, section 4).
+        layer_norm: whether the output of each convolution except the first is normalised over channels and pixels. A
+            critic with a gradient penalty allows this (Gulrajani et al. 2017, section 4).
     """
 
     def __init__(
@@ -65,21 +65,21 @@ class VGGDiscriminator(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """A slab ``(B, 1, H, W, channels)`` or features ``(B, channels, H, W)`` to verdicts ``(B, 1)``."""
         features = self.body(_as_image(x))
-        # A critic's verdicts may be large, and differ by little.
+        # A critic's verdicts may be large and differ little.
         with torch.autocast(features.device.type, enabled=False):
             features = features.to(torch.promote_types(features.dtype, torch.float32))
             return self.head(features.mean(dim=(2, 3)))
 
 
 class Standardised(nn.Module):
-    """What is judged, each channel less its mean and over its deviation, of all that was judged before.
+    """Standardise each channel of the input by the running mean and deviation of all earlier inputs.
 
-    Batches of two domains are not standardised each by itself, as that would hide in what they differ. Until
-    something has been judged in training nothing is changed.
+    Batches of two domains are not standardised separately, because that would hide their differences. Before the first
+    input in training, nothing is changed.
 
     Args:
         channels: of the input.
-        momentum: share that a batch has in mean and deviation.
+        momentum: weight of a batch in the running mean and deviation.
     """
 
     def __init__(self, channels: int, momentum: float = 0.01) -> None:
@@ -91,7 +91,7 @@ class Standardised(nn.Module):
         self.judged: torch.Tensor
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """``(B, channels, H, W)`` to the same, float32."""
+        """``(B, channels, H, W)`` to the same shape, float32."""
         with torch.autocast(x.device.type, enabled=False):
             x = x.float()
             if self.training:
@@ -105,30 +105,29 @@ class Standardised(nn.Module):
         if dist.is_initialized():
             dist.all_reduce(moments)
             moments /= dist.get_world_size()
-        # The first batches count alike.
+        # The first batches have equal weights.
         self.judged += 1
         self.moments.lerp_(moments, torch.clamp(1 / self.judged, min=self.momentum))
 
 
 class PatchDiscriminator(nn.Module):
-    """A verdict a small patch: one wide convolution, then 1x1 convolutions (Bell-Kligler et al. 2019, section 4).
+    """One verdict per small patch: a wide convolution, then 1x1 convolutions (Bell-Kligler et al. 2019, section 4).
 
-    It sees no more than a few pixels at once, so it can judge blur, ringing and noise and cannot know anatomy by heart.
-    Every layer is divided by its largest singular value (Miyato et al. 2018). Degradations differ in detail that is
-    faint beside the image, and layers of norm 1 cannot tell what differs by a hundredth; so it is the detail,
-    amplified, that is judged.
+    It sees only a few pixels at once. So it can judge blur, ringing and noise, but cannot memorise anatomy. Every layer
+    is divided by its largest singular value (Miyato et al. 2018). Degradations differ in faint detail, and layers of
+    norm 1 cannot separate images that differ by a hundredth. Therefore the amplified detail is judged.
 
     Args:
         channels: of the input: slices of a slab or channels of a feature map.
         features: channels of the hidden layers.
-        layers: number of 1x1 convolutions after the first layer, the last of which gives the verdict.
+        layers: number of 1x1 convolutions after the first layer; the last one gives the verdict.
         kernel_size: edge of the first convolution in pixels.
-        detail: gain of what a binomial low-pass leaves of the input, 3x3 in plane and 3 across the slab, which is
-            judged in the input's place; 0 judges the input itself.
-        standardised: whether the input is :class:`Standardised`; for features, whose channels vary by thousandths,
-            which layers of norm 1 cannot tell apart either.
-        turns: number of kinds of slabs that are judged apart, by a last layer each: 3 where any axis of a volume may
-            lie across a slab.
+        detail: gain of the high-pass that is judged instead of the input: the input minus its binomial low-pass, 3x3 in
+            plane and 3 across the slab; 0 judges the input itself.
+        standardised: whether the input is :class:`Standardised`. Use it for features: their channels vary by
+            thousandths, which layers of norm 1 cannot separate.
+        turns: number of kinds of slabs, each with a last layer of its own: 3 if any axis of a volume may lie across a
+            slab.
     """
 
     def __init__(
@@ -171,7 +170,7 @@ class PatchDiscriminator(nn.Module):
         if self.standardised is not None:
             image = self.standardised(image)
         if self.detail:
-            # In bfloat16 the image would be rounded as coarsely as its detail is.
+            # In bfloat16 the rounding of the image would be as large as its detail.
             with torch.autocast(image.device.type, enabled=False):
                 image = image.to(self.high_pass.dtype)
                 in_plane = F.conv2d(image, self.high_pass, groups=image.shape[1])

@@ -1,4 +1,4 @@
-"""The downsampling network that is trained pixel by pixel."""
+"""A downsampling network for a pixel-wise loss."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from .slab import channels_to_slab, slab_to_channels
 
 
 class DownsamplingNetwork(nn.Module):
-    """A fully convolutional network from HR slices to LR ones, as free as networks are (after Chun et al. 2019).
+    """A fully convolutional network from HR to LR slices, without constraints (after Chun et al. 2019).
 
-    A 3x3 convolution, residual blocks at the HR resolution, a convolution of ``factor`` x ``factor`` with that stride,
-    which lies on the HR voxels of each LR voxel, and a 3x3 convolution to the image. What the original's sizes are is
-    not known here.
+    It has a 3x3 convolution and residual blocks at the HR resolution. A convolution of ``factor`` x ``factor`` with
+    that stride follows, which covers the HR voxels of each LR voxel. A 3x3 convolution gives the image. The sizes of
+    the original network are not known.
 
     Args:
         features: channels.
         blocks: residual blocks.
-        factor: by which LR is coarser in plane.
+        factor: HR pixels per LR pixel in plane.
     """
 
     def __init__(self, features: int = 64, blocks: int = 4, factor: int = 2) -> None:

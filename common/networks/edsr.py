@@ -25,25 +25,25 @@ class ResidualBlock(nn.Module):
         )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """``(B, features, H, W)`` to the same."""
+        """``(B, features, H, W)`` to the same shape."""
         return x + self.body(x)
 
 
 class EDSR(nn.Module):
-    """EDSR, the baseline form of Lim et al. 2017, as Huang et al. 2021, section 2.B, use it, for single slices.
+    """EDSR for single slices: the baseline of Lim et al. 2017, as used by Huang et al. 2021, section 2.B.
 
     With 16 blocks, 64 features, a factor of 2 and one channel it has 1,367,553 parameters.
 
     Args:
         features: channels.
         blocks: residual blocks.
-        degradation: from HR to LR, in plane alone: which factor the network has, by a pixel shuffle, and where LR
-            pixels lie; None for slices that are as fine as the result.
-        residual: whether the network learns what the interpolated slice misses, beginning with nothing; the paper has
-            False.
+        degradation: from HR to LR, in plane only. It gives the factor of the pixel shuffle and the positions of LR
+            pixels. None for slices that are as fine as the result.
+        residual: whether the network learns the difference from the interpolated slice, with 0 at the start; False in
+            the paper.
 
     Raises:
-        ValueError: for a degradation that does not act in plane alone.
+        ValueError: if the degradation does not act in plane only.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""A network's mean over the forms of its input."""
+"""A network's mean over mirrored and transposed copies of its input."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from torch import nn
 
 
 class GeometricEnsemble(nn.Module):
-    """The mean of what a network for slabs makes of a slab's eight forms, each brought back.
+    """The mean of a network's results for the eight forms of a slab, each transformed back.
 
-    The forms are the slab's mirror images in plane and those of the slab whose axes in plane are exchanged, for a
-    network that keeps the grid (the geometric ensemble loss of Maeda 2020).
+    The forms are the mirror images in plane of the slab and of its transpose in plane. The network must keep the grid.
+    Source: the geometric ensemble loss of Maeda 2020.
 
     Args:
         network: maps ``(B, 1, H, W, Z)`` to the same size.

@@ -1,7 +1,7 @@
-"""Layers that compute in float32 under autocast too.
+"""Layers that compute in float32 even under autocast.
 
-In bfloat16 an image has steps of 1/256 between 1/2 and 1. What a network makes of it shows them where the first
-convolution reads the image so, and where a network that learns all of the image ends in them.
+In bfloat16 an image has steps of 1/256 between 1/2 and 1. A network's result shows these steps if its first convolution
+reads the image in bfloat16. It also shows them if the last one gives the whole image in bfloat16.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ class ToImage(nn.Conv2d):
 
     def in_float32(self, image: torch.Tensor) -> torch.Tensor:
         """The convolution without autocast."""
-        if torch.jit.is_scripting():  # which knows no autocast but of a constant device
+        if torch.jit.is_scripting():  # scripts support autocast of a constant device only
             return self._conv_forward(image, self.weight, self.bias)
         else:
             with torch.autocast(image.device.type, enabled=False):
@@ -29,7 +29,7 @@ class ToImage(nn.Conv2d):
 
 
 class FromImage(ToImage):
-    """A convolution of an image, which is read as float32; the result has the type that autocast gives others."""
+    """A convolution that reads an image in float32; the result has the type that autocast gives other layers."""
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
         """As ``nn.Conv2d``."""
@@ -42,8 +42,8 @@ class FromImage(ToImage):
 
 
 class InstanceNorm(nn.Module):
-    """Instance norm without parameters; torch's would have mean and variance in the type of its input."""
+    """Instance norm without parameters, in float32; torch computes mean and variance in the input's type."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """``(B, C, H, W)`` to the same, in the type that it has."""
+        """``(B, C, H, W)`` to the same shape and type."""
         return F.instance_norm(x if x.dtype == torch.float64 else x.float()).to(x.dtype)

@@ -17,14 +17,14 @@ from .slab import batch_to_slices, slices_to_batch, to_channels_last
 
 
 def _layer(inputs: int, features: int, convolution: type[nn.Conv2d] = nn.Conv2d) -> nn.Sequential:
-    """3x3 convolution, batch norm, ReLU: what each layer of the paper's fig. 2 is."""
+    """3x3 convolution, batch norm and ReLU: one layer of the paper's fig. 2."""
     return nn.Sequential(
         convolution(inputs, features, 3, padding=1, bias=False), nn.BatchNorm2d(features), nn.ReLU(inplace=True)
     )
 
 
 class GuidedResidualDenseBlock(nn.Module):
-    """A residual dense block whose first input is joined by the guide's features.
+    """A residual dense block; the guide's features are concatenated to its input.
 
     Args:
         features: channels of the trunk and of each layer's output.
@@ -49,12 +49,12 @@ class GuidedResidualDenseBlock(nn.Module):
 class GuidedRDN(nn.Module):
     """Guided residual dense network: an interpolated LR image and an HR guide of another contrast to an HR image.
 
-    A trunk of guided residual dense blocks; a branch of convolutions over the guide, whose features after its d-th
-    layer join in the d-th block; the blocks' outputs fused; the result added to the interpolated image. The last
-    convolution starts at zero, so that an untrained network is the interpolation.
+    The trunk consists of guided residual dense blocks. A branch of convolutions reads the guide; its d-th layer gives
+    the guide's features of the d-th block. The outputs of the blocks are fused and added to the interpolated image. The
+    last convolution starts at zero, so an untrained network gives the interpolation.
 
     Args:
-        guided: whether there is a guide. Without it this is the paper's Model 1.
+        guided: whether there is a guide. Without one, this is the paper's Model 1.
         features: channels of every layer.
         blocks: guided residual dense blocks.
         layers: densely connected layers in each block.
@@ -76,7 +76,7 @@ class GuidedRDN(nn.Module):
             nn.init.zeros_(parameter)
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
-        """Slices of interpolated LR and guide, ``(B, 2, H, W, Z)``, or without guide, to ``(B, 1, H, W, Z)``."""
+        """Interpolated LR and guide, ``(B, 2, H, W, Z)``, or LR only, ``(B, 1, H, W, Z)``, to ``(B, 1, H, W, Z)``."""
         planes = slices_to_batch(image)
         lr = planes[:, :1]
         guide: list[torch.Tensor] = []
@@ -95,14 +95,14 @@ class GuidedRDN(nn.Module):
 
 
 class Cascade(nn.Module):
-    """The networks of a cascade's stages as one module, so that one file holds their weights.
+    """The networks of a cascade's stages as one module, so one file holds their weights.
 
     Args:
         stages: networks of one architecture, in the order of the stages.
-        factor: in-plane factor of a stage. It is saved with the weights, which are of no use at another.
+        factor: in-plane factor of a stage. It is saved with the weights, which fit this factor only.
 
     Raises:
-        ValueError: while weights are loaded, when they are for another factor.
+        ValueError: if loaded weights are for another factor.
     """
 
     def __init__(self, stages: Sequence[nn.Module], factor: float) -> None:
@@ -114,7 +114,7 @@ class Cascade(nn.Module):
         self.register_load_state_dict_pre_hook(_check_factor)
 
     def forward(self, image: torch.Tensor, stage: int = -1) -> torch.Tensor:
-        """Apply the network of one stage, from 0, to an image on the grid of the stage's output; -1 is the last."""
+        """Apply the network of a stage (from 0; -1 is the last) to an image on the grid of the stage's output."""
         if stage < 0:
             stage = len(self.stages) + stage
         for i, network in enumerate(self.stages):
@@ -123,11 +123,11 @@ class Cascade(nn.Module):
         raise ValueError("the cascade has no such stage")
 
     def further_inputs(self) -> dict[str, range]:
-        """What an exported network takes beside the image: the stage, where there are several."""
+        """Further inputs of an exported network besides the image: the stage, if there are several."""
         return {"stage": range(len(self.stages))} if len(self.stages) > 1 else {}
 
     def for_onnx(self) -> nn.Module:
-        """The same weights in a form that ONNX has: the stage is a tensor, and chosen when the network is run."""
+        """The same weights in a form that ONNX supports: the stage is a tensor, chosen when the network runs."""
         return _ChosenStage(self.stages) if len(self.stages) > 1 else self.stages[0]
 
 
@@ -137,10 +137,10 @@ def cascade_of(network: Callable[[], nn.Module], scale: Sequence[int], stages: i
     Args:
         network: makes the network of a stage; in JSON a network with ``"_mode_": "callable"``.
         scale: factors of the whole cascade, ``[n, n, 1]``.
-        stages: how many.
+        stages: number of stages.
 
     Raises:
-        ValueError: for a scale or a number of stages that is none.
+        ValueError: if the scale or the number of stages is not valid.
     """
     check_whole(cascade=stages)
     factor = in_plane(scale=scale) ** (1 / stages)
@@ -167,11 +167,11 @@ class _ChosenStage(nn.Module):
 class _SplitBlock(nn.Module):
     """A guided residual dense block for inference: the convolution of a concatenation is a sum of convolutions.
 
-    As soon as features are there, their share in all layers that follow is computed by one wide convolution, so that
-    nothing is concatenated and no convolution has few outputs of many inputs, which is slow.
+    As soon as features exist, one wide convolution computes their share in all later layers. So nothing is
+    concatenated, and no convolution has many inputs and few outputs, which is slow.
 
     Args:
-        block: whose batch norms have been folded.
+        block: with its batch norms folded into the convolutions.
     """
 
     def __init__(self, block: GuidedResidualDenseBlock) -> None:
@@ -210,15 +210,15 @@ def _check_factor(cascade: Cascade, state: dict[str, torch.Tensor], prefix: str,
         count = len(cascade.stages)
         raise ValueError(
             f"the weights are for {count} stages of factor {found:.4g} (scale {found**count:.4g}), the config has "
-            f"{expected:.4g} (scale {expected**count:.4g}); set scale to that of the training."
+            f"{expected:.4g} (scale {expected**count:.4g}); set scale to the scale of the training."
         )
 
 
 def prepare_for_inference(network: nn.Module) -> nn.Module:
-    """A copy of a trained network that gives the same, up to rounding, in less time and memory.
+    """Copy a trained network in a form that needs less time and memory; results are equal up to rounding.
 
-    Batch norms that follow a convolution in an ``nn.Sequential`` are folded into it, and guided residual dense blocks
-    compute each layer's input as a sum instead of a concatenation.
+    Batch norms after a convolution in an ``nn.Sequential`` are folded into it. Guided residual dense blocks compute
+    each layer's input as a sum instead of a concatenation.
 
     Args:
         network: in evaluation mode.
@@ -227,7 +227,7 @@ def prepare_for_inference(network: nn.Module) -> nn.Module:
         The copy, on the same device, in channels-last layout. It is for inference only: its weights have other names.
 
     Raises:
-        ValueError: when the network is in training mode.
+        ValueError: if the network is in training mode.
     """
     if network.training:
         raise ValueError("prepare_for_inference needs a network in evaluation mode: call network.eval() first.")
@@ -244,8 +244,8 @@ def prepare_for_inference(network: nn.Module) -> nn.Module:
 
 
 class Concatenate(nn.Module):
-    """Join tensors along the channels, as a step of a graph."""
+    """Concatenate tensors along the channels, as a step of a graph."""
 
     def forward(self, *tensors: torch.Tensor) -> torch.Tensor:
-        """``(B, C_i, ...)`` each to ``(B, sum of C_i, ...)``."""
+        """Tensors ``(B, C_i, ...)`` to ``(B, sum of C_i, ...)``."""
         return torch.cat(tensors, dim=1)

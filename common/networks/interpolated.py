@@ -1,4 +1,4 @@
-"""Networks that begin where interpolation ends: from an interpolated slice to a better one of the same size."""
+"""Networks that improve an interpolated slice; the result has the same size."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from .slab import channels_to_slab, slab_to_channels
 
 
 class OnInterpolated(nn.Module):
-    """A 2-D network on an LR slice that has been interpolated onto the HR grid.
+    """Apply a 2-D network to an LR slice that is interpolated onto the HR grid.
 
     Args:
-        body: maps ``(B, 1, H, W)`` to the same; its last convolution gives the result.
-        degradation: from HR to LR: which factors it has in plane, and where LR pixels lie.
-        residual: whether the body learns what the interpolation misses, beginning with nothing; False where it learns
-            all of the image.
+        body: maps ``(B, 1, H, W)`` to the same shape; its last convolution gives the result.
+        degradation: from HR to LR. It gives the factors in plane and the positions of LR pixels.
+        residual: whether the body learns the difference from the interpolation, with 0 at the start; if False, it
+            learns the whole image.
 
     Raises:
-        ValueError: for a degradation that does not act in plane alone.
+        ValueError: if the degradation does not act in plane only.
     """
 
     def __init__(self, body: nn.Module, degradation: Degradation, residual: bool | str = True) -> None:

@@ -30,17 +30,17 @@ def _quadratic(position: float, slices: int) -> torch.Tensor:
 
 
 class _Interpolation(nn.Module):
-    """A fixed network that computes in float32, autocast or not.
+    """A fixed network that computes in float32, with or without autocast.
 
-    Under autocast it would be rounded as coarsely as what a network adds to it, and a discriminator of detail sees the
-    rounding. The sum of float32 and what autocast made is in float32.
+    Under autocast its rounding would be as coarse as that of the network's residual, and a discriminator of detail sees
+    the rounding. The sum of this and a residual in lower precision is in float32.
     """
 
     interpolated: Callable[[torch.Tensor], torch.Tensor]
 
     def forward(self, lr: torch.Tensor) -> torch.Tensor:
-        """What :meth:`interpolated` makes of an LR image or slab."""
-        if torch.jit.is_scripting():  # which knows no autocast but of a constant device
+        """Apply :meth:`interpolated` to an LR image or slab, in float32."""
+        if torch.jit.is_scripting():  # scripts support autocast of a constant device only
             return self.interpolated(lr)
         else:
             with torch.autocast(lr.device.type, enabled=False):
@@ -51,19 +51,19 @@ class SlabInterpolation(_Interpolation):
     """Cubic interpolation of an LR slab onto the HR slab's grid; no parameters.
 
     HR voxel ``j`` of an axis lies at LR coordinate ``(j - offset) / scale``. In plane this is Keys' cubic convolution
-    (a = -1/2). Across the slab only its own slices are there, so the parabola through the nearest three is used:
-    where two slabs share an output slice half-way between their centres, as :class:`common.inferers.SlabInferer`
-    has them do for even scales, the mean of the two parabolas is again Keys' cubic. Positions outside the slab take
-    the value of its outermost slice.
+    (a = -1/2). Across the slab it is the parabola through the nearest three slices, because other slabs' slices are not
+    available. At even scales, :class:`common.inferers.SlabInferer` lets two slabs share an output slice half-way
+    between their centres. The mean of the two parabolas is then Keys' cubic again. Positions outside the slab take the
+    value of its outermost slice.
 
     Args:
-        slices: slices of the LR slab, at least 3; or 1, where the factor across is 1.
+        slices: slices of the LR slab, at least 3; or 1, if the factor across is 1.
         scale: factors ``(H, W, Z)``.
-        offset: centre of LR voxel 0 in HR voxels an axis: 0 for k-space truncation, ``(scale - 1) / 2`` for
+        offset: centre of LR voxel 0 in HR voxels, per axis: 0 for k-space truncation, ``(scale - 1) / 2`` for
             block averages (``Degradation.offset``).
 
     Raises:
-        ValueError: when there are too few slices or the in-plane factors or offsets differ.
+        ValueError: if there are too few slices, or the in-plane factors or offsets differ.
     """
 
     def __init__(self, slices: int, scale: Sequence[int], offset: Sequence[float]) -> None:
@@ -80,7 +80,7 @@ class SlabInterpolation(_Interpolation):
         kernel = torch.einsum("ai,bj->abij", phases, phases).reshape(-1, 1, 5, 5)
         positions = [(o - offset[2]) / scale[2] for o in range(slices * scale[2])]
         across = torch.ones(1, 1) if slices == 1 else torch.stack([_quadratic(p, slices) for p in positions])
-        # Saved with the weights, which mean nothing without the interpolation that they were trained on.
+        # Saved with the weights, which are valid only with the interpolation that they were trained on.
         self.register_buffer("in_plane", kernel.float())
         self.register_buffer("across", across)
         self.in_plane: torch.Tensor
@@ -99,8 +99,8 @@ class SlabInterpolation(_Interpolation):
 class AxisInterpolation(_Interpolation):
     """Keys' cubic convolution (a = -1/2) of images along their last axis; no parameters.
 
-    HR column ``j`` lies at LR coordinate ``(j - offset) / factor``. Beyond the edges an image goes on as its outermost
-    columns.
+    HR column ``j`` lies at LR coordinate ``(j - offset) / factor``. Beyond the edges, the outermost columns are
+    repeated.
 
     Args:
         factor: HR columns per LR column.
@@ -111,7 +111,7 @@ class AxisInterpolation(_Interpolation):
         super().__init__()
         taps = torch.arange(-2, 3, dtype=torch.float64)
         phases = torch.stack([keys_cubic((p - offset) / factor - taps) for p in range(factor)])
-        # Saved with the weights, which mean nothing without the interpolation that they were trained on.
+        # Saved with the weights, which are valid only with the interpolation that they were trained on.
         self.register_buffer("phases", phases[:, None, None].float())
         self.phases: torch.Tensor
 
@@ -122,16 +122,16 @@ class AxisInterpolation(_Interpolation):
 
 
 class SplineInterpolation(nn.Module):
-    """Cubic spline interpolation of LR volumes or patches onto an HR grid, less a margin on every side of it.
+    """Cubic spline interpolation of LR volumes or patches onto an HR grid, without a margin on every side.
 
-    HR voxel ``j`` of an axis lies at LR coordinate ``(j - offset) / factor``. The margin takes away what the LR patch's
-    borders had a part in. No parameters.
+    HR voxel ``j`` of an axis lies at LR coordinate ``(j - offset) / factor``. The margin holds the HR voxels that the
+    borders of the LR patch affect. No parameters.
 
     Args:
-        factors: HR voxels per LR voxel along each of the last three axes, at least 1, whole or not.
-        offset: centre of LR voxel 0 in HR voxels an axis (``Degradation.offset``).
-        size: voxels of the HR grid along each axis, the margin included.
-        margin: HR voxels that are cut off on each side along each axis.
+        factors: HR voxels per LR voxel along each of the last three axes, at least 1, not necessarily whole.
+        offset: centre of LR voxel 0 in HR voxels, per axis (``Degradation.offset``).
+        size: voxels of the HR grid along each axis, with the margin.
+        margin: HR voxels that are cut off at each end of each axis.
     """
 
     def __init__(
@@ -142,9 +142,9 @@ class SplineInterpolation(nn.Module):
         self.size, self.margin = tuple(size), tuple(margin)
 
     def forward(self, lr: torch.Tensor) -> torch.Tensor:
-        """``(..., x, y, z)`` to the size less twice the margin an axis."""
+        """``(..., x, y, z)`` to the HR size without the margin at both ends of each axis."""
         axes = zip(lr.shape[-3:], self.size, self.factors, self.offset, self.margin, strict=True)
-        # The LR samples that the margin lies between are read, only the rows of the matrix are left out.
+        # LR samples in the margin are read; only the margin's rows of the matrix are left out.
         return apply_along(lr, [_rows(n, size, f, o, m) for n, size, f, o, m in axes])
 
 
@@ -152,9 +152,9 @@ def patch_interpolation(degradation: Degradation, hr_patch: int, margin: int) ->
     """Spline interpolation of LR patches of slices onto their HR patches.
 
     Args:
-        degradation: from HR to LR, in plane alone.
-        hr_patch: edge of what comes out, in HR pixels.
-        margin: HR pixels around it that the LR patch covers.
+        degradation: from HR to LR, in plane only.
+        hr_patch: edge of the result in HR pixels.
+        margin: HR pixels around the result that the LR patch covers too.
     """
     edge = hr_patch + 2 * margin
     return SplineInterpolation(degradation.factors, degradation.offset, (edge, edge, 1), (margin, margin, 0))

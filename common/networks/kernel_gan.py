@@ -1,7 +1,7 @@
-"""Many deep linear generators and patch discriminators at once: one pair for each degradation kernel.
+"""Many deep linear generators and patch discriminators at once: one pair per degradation kernel.
 
-Each kernel is learned by a small network of its own. One at a time they would leave a processor idle and a GPU more so;
-here their parameters are stacked along a first axis, and every operation acts on all of them.
+A small network learns each kernel. One network at a time would leave a CPU, and even more a GPU, mostly idle. Here the
+parameters of all networks are stacked along a first axis, and every operation acts on all of them.
 """
 
 from __future__ import annotations
@@ -19,23 +19,23 @@ SOBEL_X = ((-1.0, 0.0, 1.0), (-2.0, 0.0, 2.0), (-1.0, 0.0, 1.0))
 
 
 class KernelGenerator(nn.Module):
-    """Deep linear networks, each of which is a convolution with one small kernel (Huang et al. 2021, fig. 2b).
+    """Deep linear networks, each equal to a convolution with one small kernel (Huang et al. 2021, fig. 2b).
 
-    Layers without bias and activation, the last with a stride, are one strided convolution with the composed kernel
-    and nothing else; so it is the kernel that is computed, and :class:`KernelSampling` applies it. For 7x7, 5x5, 3x3
-    and three 1x1 layers of 64 channels and patches of 64x64 that is 1.1 million multiply-adds a kernel and 0.1 million
-    a patch, in the place of 431 million a patch, and the gradients of the layers are the same. What the depth does to
-    the optimisation stays.
+    Layers without bias and activation, the last with a stride, equal one strided convolution with the composed kernel.
+    So only this kernel is computed, and :class:`KernelSampling` applies it. The paper has layers of 7x7, 5x5, 3x3 and
+    three 1x1 with 64 channels, and patches of 64x64. For these, the kernel needs 1.1 million multiply-adds, and each
+    patch 0.1 million instead of 431 million. The gradients of the layers, and the effect of depth on the optimisation,
+    are the same.
 
-    A moving average of each kernel over the last iterations of training is kept in the buffer ``average``, because
-    adversaries never come to rest.
+    The buffer ``average`` keeps a moving average of each kernel over the last iterations of training, because
+    adversarial training does not converge to a fixed point.
 
     Args:
-        kernels: how many networks.
-        features: channels of every layer but the last.
+        kernels: number of networks.
+        features: channels of every layer except the last.
         sizes: edges of the layers' kernels, odd.
-        gain: of the Xavier initialisation; 0.1 is that of Bell-Kligler et al. 2019's code.
-        memory: iterations over which the average forgets.
+        gain: of the Xavier initialisation; the code of Bell-Kligler et al. 2019 has 0.1.
+        memory: length of the moving average in iterations.
     """
 
     def __init__(
@@ -67,13 +67,13 @@ class KernelGenerator(nn.Module):
         """The composed kernels ``(kernels, K, K)``, K = 13 for the sizes of the paper."""
         kernels = self._compose()
         if self.training:
-            # The plain mean until there is as much to remember as it remembers.
+            # The plain mean until `memory` iterations are done.
             self.seen += 1
             self.average.lerp_(kernels.detach(), 1 / self.seen.clamp(max=self.memory))
         return kernels
 
     def _compose(self) -> torch.Tensor:
-        # From the last layer, which has one channel, to the first: the widest products never arise.
+        # From the last layer, which has one channel, to the first. This avoids the widest products.
         kernels = self.layers[-1][:, 0]
         for layer in list(self.layers)[-2::-1]:
             count, out, inputs, k, _ = layer.shape
@@ -85,7 +85,7 @@ class KernelGenerator(nn.Module):
 
 
 def _patches(images: torch.Tensor, size: int) -> torch.Tensor:
-    """What ``F.unfold`` gives of images ``(n, c, H, W)``, which on CUDA it makes one image at a time.
+    """``F.unfold`` of images ``(n, c, H, W)``, all at once; torch's handles one image at a time on CUDA.
 
     Returns:
         ``(n, c, size^2, (H - size + 1) (W - size + 1))``.
@@ -95,7 +95,7 @@ def _patches(images: torch.Tensor, size: int) -> torch.Tensor:
 
 
 class _Patches(torch.autograd.Function):
-    """Patches of images, differentiable: ``F.unfold`` where it and its backward are one launch."""
+    """Patches of images, differentiable: ``F.unfold`` in one launch, forward and backward."""
 
     @staticmethod
     def forward(ctx: Any, images: torch.Tensor, size: int) -> torch.Tensor:
@@ -122,7 +122,7 @@ class _Overlaid(torch.autograd.Function):
 
 
 class FixedKernel(nn.Module):
-    """A kernel that is not learned, as a step of a graph.
+    """A fixed kernel, as a step of a graph.
 
     Args:
         kernel: ``(K, K)``.
@@ -139,10 +139,10 @@ class FixedKernel(nn.Module):
 
 
 class KernelSampling(nn.Module):
-    """Convolve patches with a kernel of their own and keep every ``factor``-th pixel; no parameters.
+    """Convolve patches with their kernels and keep every ``factor``-th pixel; no parameters.
 
-    ``lr[i] = sum_d k[d] hr[factor i + d]``, where all of the kernel lies on the patch. So 64x64 pixels give 26x26 for a
-    kernel of 13x13 and a factor of 2.
+    ``lr[i] = sum_d k[d] hr[factor i + d]``, where the whole kernel lies on the patch. With a kernel of 13x13 and a
+    factor of 2, 64x64 pixels give 26x26.
 
     Args:
         factor: HR pixels per LR pixel.
@@ -157,7 +157,7 @@ class KernelSampling(nn.Module):
 
         Args:
             hr: ``(kernels, crops, H, W)``, or slices ``(kernels, 1, H, W, 1)``.
-            kernels: ``(kernels, K, K)``, or ``(1, K, K)`` for one that is everywhere the same.
+            kernels: ``(kernels, K, K)``, or ``(1, K, K)`` for one kernel for all patches.
 
         Returns:
             ``(kernels, crops, h, w)``, or ``(kernels, 1, h, w, 1)``; h = (H - K) // factor + 1.
@@ -169,10 +169,10 @@ class KernelSampling(nn.Module):
 
 
 class _Sampling(torch.autograd.Function):
-    """Strided convolution with a kernel an image, differentiable in the kernels.
+    """Strided convolution with one kernel per image, differentiable in the kernels.
 
-    torch differentiates a grouped strided convolution slowly on the CPU. The gradient of the kernels is a convolution
-    too, of the images with the gradient of the output, its pixels ``factor`` apart. HR patches are data and get none.
+    torch differentiates a grouped strided convolution slowly on the CPU. The gradient of the kernels is the convolution
+    of the images with the output's gradient, dilated by ``factor``. HR patches are data and get no gradient.
     """
 
     @staticmethod
@@ -194,19 +194,19 @@ class _Sampling(torch.autograd.Function):
 class KernelDiscriminator(nn.Module):
     """Discriminators of 7x7 patches of an LR image and its edge maps (Huang et al. 2021, fig. 2c and eq. 1).
 
-    A wide convolution and 1x1 convolutions, with spectral norm (Miyato et al. 2018) on all, batch norm and ReLU
-    between, and a sigmoid. The first reads the image and its two Sobel maps. These are linear in the image, so they are
-    composed with the first layer: 81 taps on one channel instead of 147 on three. Pixels whose Sobel maps would need
-    what is outside of the image get no verdict. Batch norm's statistics are those of one crop, as with the paper's
-    batch of one, so that the brightness and the contrast of a crop do not give it away.
+    Each is a wide convolution and 1x1 convolutions with spectral norm (Miyato et al. 2018), batch norm and ReLU
+    between them, and a sigmoid. The first layer reads the image and its two Sobel maps. These are linear in the image,
+    so they are composed with the first layer: 81 taps on one channel instead of 147 on three. Pixels get no verdict
+    where Sobel maps would need pixels outside the image. Batch norm uses the statistics of one crop, as the paper's
+    batch of one does. So a crop's brightness and contrast do not reveal whether it is real.
 
     Args:
-        kernels: how many discriminators.
+        kernels: number of discriminators.
         features: channels of the hidden layers.
-        layers: number of convolutions after the first, the last of which gives the verdict.
+        layers: number of convolutions after the first; the last one gives the verdict.
         size: edge of the first convolution in pixels.
-        detail: whether the image is judged without its 3x3 mean: degradations differ in detail, and where no HR and LR
-            image are of one subject, the rest is what subjects differ in. False for the paper's form.
+        detail: whether the image is judged without its 3x3 mean. Degradations differ in detail. If HR and LR images are
+            of different subjects, the rest is what subjects differ in. False in the paper.
     """
 
     def __init__(
@@ -216,7 +216,7 @@ class KernelDiscriminator(nn.Module):
         self.size = size
         self.detail = is_true(detail, "detail")
         shapes = {"first": (kernels, features, 3 * size**2)}
-        # Not four-dimensional, or it would be stored as the weights of convolutions are.
+        # Not four-dimensional, because such weights are stored in the channels-last layout.
         shapes["hidden"] = ((layers - 1) * kernels, features, features)
         shapes["last"] = (kernels, 1, features)
         for name, shape in shapes.items():
@@ -233,7 +233,7 @@ class KernelDiscriminator(nn.Module):
         """Images ``(kernels, crops, h, w)`` to verdicts ``(kernels, crops, h - size - 1, w - size - 1)`` in [0, 1].
 
         Raises:
-            ValueError: when there would be fewer than 2x2 verdicts.
+            ValueError: if there would be fewer than 2x2 verdicts.
         """
         kernels, crops, height, width = lr.shape
         edge = self.size + 2
@@ -247,7 +247,7 @@ class KernelDiscriminator(nn.Module):
         first, hidden, last = self._normed("first") @ self.triplet, self._normed("hidden"), self._normed("last")
         x = first @ _Patches.apply(lr, edge).transpose(1, 2).reshape(kernels, edge**2, -1)
         for i, weight in enumerate([*hidden.unflatten(0, (-1, kernels)), last]):
-            # Each channel of each crop is a group of its own.
+            # Each channel of each crop is one group.
             groups = kernels * x.shape[1] * crops
             gain, bias = (p[i].repeat_interleave(crops) for p in (self.norm_weight, self.norm_bias))
             normed = F.group_norm(x.reshape(1, groups, -1), groups, gain, bias)
@@ -256,7 +256,7 @@ class KernelDiscriminator(nn.Module):
         return verdict.reshape(kernels, crops, height - edge + 1, width - edge + 1)
 
     def _normed(self, name: str) -> torch.Tensor:
-        """A stack of layers divided by their largest singular values, which each pass in training refines."""
+        """A stack of layers divided by their largest singular values; each pass in training refines these."""
         weight, u = getattr(self, name), getattr(self, f"{name}_u")
         with torch.no_grad():
             v = F.normalize(weight.mT @ u, dim=-2)
@@ -279,14 +279,14 @@ def _triplet(size: int) -> torch.Tensor:
 
 
 class GradientReversal(nn.Module):
-    """The identity, whose gradient is negated (Ganin and Lempitsky 2015).
+    """The identity with a negated gradient (Ganin and Lempitsky 2015).
 
-    Where one loss is minimised by one player's networks and maximised by another's, as in Huang et al. 2021, eq. 2, it
-    lets one forward and one backward pass serve both: what comes after it is minimised, what comes before it maximised.
+    In Huang et al. 2021, eq. 2, one player's networks minimise a loss that another's maximise. This module serves both
+    in one forward and one backward pass: networks after it minimise the loss, networks before it maximise it.
     """
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Any tensor, as it is."""
+        """Return the tensor unchanged."""
         return _Reversal.apply(x)
 
 

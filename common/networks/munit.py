@@ -10,10 +10,10 @@ from .float32 import FromImage, InstanceNorm, ToImage
 
 
 class ContentEncoder(nn.Module):
-    """An image to its content: structure at a quarter of the resolution, without the intensities' mean and scale.
+    """Encode an image's content: structure at a quarter of the resolution, without mean and scale of intensities.
 
-    A 7x7 convolution, ``downsamplings`` 4x4 convolutions with stride 2 that double the channels, residual blocks; each
-    convolution with instance norm and ReLU.
+    It has a 7x7 convolution, ``downsamplings`` 4x4 convolutions with stride 2 that double the channels, and residual
+    blocks. Instance norm and ReLU follow each convolution.
 
     Args:
         features: channels of the first convolution.
@@ -52,18 +52,18 @@ class _ResidualBlock(nn.Module):
 
 
 class AttributeEncoder(nn.Module):
-    """An image to its attributes, a short vector that says how its kind of images looks.
+    """Encode an image's attributes: a short vector that describes the appearance of its kind of images.
 
-    A 7x7 convolution, 4x4 convolutions with stride 2 and ReLU, the mean over the image, and a 1x1 convolution. There is
-    no instance norm: the intensities' mean and scale are what attributes are about.
+    It has a 7x7 convolution, 4x4 convolutions with stride 2 and ReLU, the mean over the image, and a 1x1 convolution.
+    There is no instance norm, because attributes describe the mean and scale of intensities.
 
     Args:
-        attributes: values of the vector.
+        attributes: length of the vector.
         features: channels of the first convolution; they double with each of the first two halvings.
         downsamplings: halvings of the resolution, at least 2.
 
     Attributes:
-        smallest: least pixels of an image along each axis.
+        smallest: smallest size of an image along each axis, in pixels.
     """
 
     def __init__(self, attributes: int = 8, features: int = 64, downsamplings: int = 4) -> None:
@@ -85,16 +85,16 @@ class AttributeEncoder(nn.Module):
 
 
 class AdaptiveDecoder(nn.Module):
-    """Content and attributes to an image in [-1, 1].
+    """Decode content and attributes to an image in [-1, 1].
 
-    Residual blocks whose norms are adaptive: each channel has the mean and scale that a perceptron makes of the
-    attributes (Huang and Belongie 2017, eq. 8). Then ``upsamplings`` times nearest-neighbour upsampling and a 5x5
-    convolution that halves the channels, with layer norm and ReLU; a 7x7 convolution and tanh.
+    Residual blocks have adaptive norms: a perceptron computes each channel's mean and scale from the attributes (Huang
+    and Belongie 2017, eq. 8). Then follow ``upsamplings`` steps of nearest-neighbour upsampling and a 5x5 convolution
+    that halves the channels, with layer norm and ReLU. A 7x7 convolution and tanh give the image.
 
     Args:
-        attributes: values of the vector.
-        features: channels of the image before the last convolution, those of the encoder's first.
-        upsamplings: doublings of the resolution, the encoder's halvings.
+        attributes: length of the vector.
+        features: channels before the last convolution, equal to those of the encoder's first convolution.
+        upsamplings: doublings of the resolution, equal to the encoder's halvings.
         blocks: residual blocks.
         hidden: width of the perceptron's two hidden layers.
     """
@@ -117,7 +117,7 @@ class AdaptiveDecoder(nn.Module):
             tail += [
                 nn.Upsample(scale_factor=2),
                 nn.Conv2d(content, content // 2, 5, padding=2, padding_mode="reflect"),
-                nn.GroupNorm(1, content // 2),  # of one group: layer norm
+                nn.GroupNorm(1, content // 2),  # one group: layer norm
                 nn.ReLU(inplace=True),
             ]
             content //= 2
@@ -140,26 +140,26 @@ class _AdaptiveBlock(nn.Module):
         self.second = nn.Conv2d(features, features, 3, padding=1, padding_mode="reflect")
 
     def forward(self, x: torch.Tensor, parameters: torch.Tensor) -> torch.Tensor:
-        """``parameters`` ``(B, 4 features)``: shift and scale, as a difference from 1, of both norms."""
+        """``parameters``, ``(B, 4 features)``: shift, and scale minus 1, of both norms."""
         shift_1, scale_1, shift_2, scale_2 = (p[:, :, None, None] for p in parameters.chunk(4, dim=1))
         hidden = torch.relu(self.norm(self.first(x)) * (1 + scale_1) + shift_1)
         return x + self.norm(self.second(hidden)) * (1 + scale_2) + shift_2
 
 
 class MultiScaleDiscriminator(nn.Module):
-    """Verdicts on patches of an image at several resolutions (Wang et al. 2018, section 3.2, as MUNIT has it).
+    """Verdicts on patches of an image at several resolutions (Wang et al. 2018, section 3.2, in MUNIT's form).
 
-    At each scale 4x4 convolutions with stride 2 and LeakyReLU, without norm, and a 1x1 convolution; between the scales
-    the image is averaged over 3x3 pixels with stride 2. MONAI's ``MultiScalePatchDiscriminator`` has one resolution
-    and deeper networks instead, and batch norm.
+    Each scale has 4x4 convolutions with stride 2 and LeakyReLU, without norm, and a 1x1 convolution. Between scales the
+    image is averaged over 3x3 pixels with stride 2. MONAI's ``MultiScalePatchDiscriminator`` has one resolution, deeper
+    networks and batch norm instead.
 
     Args:
-        features: channels of the first convolution; each that follows has twice as many.
+        features: channels of the first convolution; each later one has twice as many.
         layers: convolutions with stride 2.
-        scales: resolutions.
+        scales: number of resolutions.
 
     Attributes:
-        smallest: least pixels of an image along each axis.
+        smallest: smallest size of an image along each axis, in pixels.
     """
 
     def __init__(self, features: int = 64, layers: int = 4, scales: int = 3) -> None:
@@ -181,7 +181,7 @@ class MultiScaleDiscriminator(nn.Module):
         return nn.Sequential(*body, nn.Conv2d(inputs, 1, 1))
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
-        """``(B, 1, H, W)`` to logits ``(B, scales, h, w)``: those of coarser scales repeated on the finest's grid."""
+        """``(B, 1, H, W)`` to logits ``(B, scales, h, w)``; coarser scales are repeated on the finest grid."""
         verdicts: list[torch.Tensor] = []
         for judge in self.scales:
             verdict = judge(image)

@@ -16,35 +16,35 @@ NO_SEAL = b"0" * 64
 
 
 def sealed(content: bytes) -> bytes:
-    """An ONNX file in whose metadata the place of its SHA-256 is empty (``NO_SEAL``), with that in it.
+    """Put the SHA-256 of an ONNX file in the place that its metadata keeps for it (``NO_SEAL``).
 
-    The format has no checksums: a weight that has changed would be computed with.
+    The format has no checksums, so a damaged weight would not be noticed.
     """
     return content.replace(NO_SEAL, hashlib.sha256(content).hexdigest().encode())
 
 
 def _providers(onnxruntime: ModuleType) -> list[str]:
-    """Where this build of onnxruntime computes; not TensorRT, which it names first and which builds for minutes."""
+    """Providers of this build of onnxruntime: CUDA and CPU, but not TensorRT, which needs minutes to build."""
     available = onnxruntime.get_available_providers()
     return [name for name in ("CUDAExecutionProvider", "CPUExecutionProvider") if name in available]
 
 
 class OnnxNetwork(nn.Module):
-    """An exported network (``models/model.onnx``) in the place of the eager one.
+    """An exported network (``models/model.onnx``) instead of the eager one.
 
-    It runs on the CPU, or on the GPU where onnxruntime-gpu is installed; the result is on the input's device.
+    It runs on the CPU, or on the GPU if onnxruntime-gpu is installed. The result is on the input's device. The
+    attribute ``origin`` is the same as for a network from :func:`common.weights.load`.
 
     Args:
-        path: of the file, models/model.onnx of an exported bundle, with its overlay models/model.json. The
-            attribute ``origin`` is as that of a network from :func:`common.weights.load`.
-        digest: of the weights, as the config has it; None where it does not say.
-        degradation: of the config; the overlay must have the same scale and place of LR voxels.
+        path: the file models/model.onnx of an exported bundle, with its overlay models/model.json.
+        digest: of the weights, from the config; None if the config has none.
+        degradation: of the config; the overlay must have the same scale and positions of LR voxels.
 
     Raises:
-        FileNotFoundError: when there is no such file.
-        ImportError: when onnxruntime is not installed.
-        ValueError: when onnxruntime cannot read the file, it was changed since its export, or it does not belong to
-            its overlay or to the config.
+        FileNotFoundError: if there is no such file.
+        ImportError: if onnxruntime is not installed.
+        ValueError: if onnxruntime cannot read the file, it was changed since its export, or it does not belong to its
+            overlay or to the config.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class OnnxNetwork(nn.Module):
         from ..weights import check_digest, check_grid, read_overlay
 
         if not Path(path).is_file():
-            raise FileNotFoundError(f"there is no ONNX model at {path}; export the bundle first, which makes one.")
+            raise FileNotFoundError(f"there is no ONNX model at {path}; make one: export the bundle.")
         try:
             import onnxruntime
         except ImportError as error:
@@ -69,7 +69,7 @@ class OnnxNetwork(nn.Module):
         said, content = self.session.get_modelmeta().custom_metadata_map, Path(path).read_bytes()
         seal, found = said.get("seal"), said.get("digest")
         if seal is not None and sealed(content.replace(seal.encode(), NO_SEAL)) != content:
-            raise ValueError(f"{path}: the file is not as it was exported (its SHA-256 is another); export it anew.")
+            raise ValueError(f"{path}: the file was changed since its export (its SHA-256 differs); export it again.")
         overlay = read_overlay(path) or {}
         if degradation is not None:
             check_grid(path, overlay, degradation)
@@ -84,12 +84,12 @@ class OnnxNetwork(nn.Module):
         """Apply the network.
 
         Args:
-            image: as the network takes it.
-            choice: what it takes beside the image, where it does: the stage of a cascade, or the axis across a slab;
-                -1, the default, is the last.
+            image: the network's input.
+            choice: a further input, if the network has one: the stage of a cascade, or the axis across a slab; -1, the
+                default, is the last.
 
         Returns:
-            As the network gives it, float32.
+            The network's output, float32.
         """
         feeds = {"image": image.detach().float().cpu().contiguous().numpy()}
         for name in self.inputs - {"image"}:

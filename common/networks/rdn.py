@@ -1,4 +1,4 @@
-"""The residual dense network, with an upsampler for one axis of its images (Zhang et al. 2018)."""
+"""The residual dense network, with an upsampler along one axis (Zhang et al. 2018)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class ResidualDenseBlock(nn.Module):
     Zhang et al. 2018, fig. 3.
 
     Args:
-        features: channels that come in and go out.
+        features: channels of input and output.
         growth: channels of each layer's output.
         layers: densely connected layers.
     """
@@ -28,7 +28,7 @@ class ResidualDenseBlock(nn.Module):
         self.fusion = nn.Conv2d(features + layers * growth, features, 1)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """``(B, features, H, W)`` to the same."""
+        """``(B, features, H, W)`` to the same shape."""
         dense = x
         for layer in self.layers:
             dense = torch.cat([dense, torch.relu(layer(dense))], dim=1)
@@ -38,17 +38,17 @@ class ResidualDenseBlock(nn.Module):
 class RDN(nn.Module):
     """Residual dense network that makes images finer along their last axis (Wang et al. 2023, section 2.1).
 
-    With the default sizes and one channel, all but the upsampler and the last convolution have 21,972,800 parameters.
+    With the default sizes and one channel, it has 21,972,800 parameters without the upsampler and the last convolution.
 
     Args:
-        degradation: from HR to LR, along the last axis: which factor the network has, and where LR columns lie. One
-            convolution makes the channels of all the new columns.
+        degradation: from HR to LR, along the last axis. It gives the factor and the positions of LR columns. One
+            convolution computes the channels of all new columns.
         features: channels of the trunk.
         growth: channels that each layer of a block adds.
         blocks: residual dense blocks.
         layers: densely connected layers in each block.
-        residual: whether the network learns what cubic interpolation misses, beginning with nothing; the paper has
-            False.
+        residual: whether the network learns the difference from cubic interpolation, with 0 at the start; False in the
+            paper.
     """
 
     def __init__(
@@ -87,7 +87,7 @@ class RDN(nn.Module):
             outputs.append(x)
         x = self.upsampler(shallow + self.fusion(torch.cat(outputs, dim=1)))
         batch, _, height, width = x.shape
-        # Column factor * w + k of the result is made of channels k * features to (k + 1) * features of column w.
+        # Channels k * features to (k + 1) * features of column w give column factor * w + k of the result.
         x = x.reshape(batch, self.factor, -1, height, width).permute(0, 2, 3, 4, 1)
         sr = self.tail(x.reshape(batch, -1, height, width * self.factor))
         if self.base is not None:
@@ -96,7 +96,7 @@ class RDN(nn.Module):
 
 
 class SignedRange(nn.Module):
-    """Calls a network for images in [-1, 1] on images in [0, 1].
+    """Apply a network for images in [-1, 1] to images in [0, 1].
 
     Args:
         network: maps an image in [-1, 1] to another.
@@ -107,5 +107,5 @@ class SignedRange(nn.Module):
         self.network, self.sizes = network, getattr(network, "sizes", {})
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
-        """An image in [0, 1] to the network's result, brought to [0, 1] too."""
+        """Map an image in [0, 1] to the network's result, scaled to [0, 1]."""
         return (self.network(2 * image - 1) + 1) / 2

@@ -14,18 +14,18 @@ from .slab import batch_to_slices, slices_to_batch
 
 
 class ReCNN(nn.Module):
-    """3x3 convolutions with ReLU between, whose result is added to the interpolated slice (Pham et al. 2019, in 2-D).
+    """3x3 convolutions with ReLU between, added to the interpolated slice (Pham et al. 2019, in 2-D).
 
-    The last convolution starts at zero, so that an untrained network is the interpolation; the others as He et al.
-    (ICCV 2015) have it: from torch's default, by which signals fade from layer to layer, the rectifiers died.
+    The last convolution starts at zero, so an untrained network gives the interpolation. The others have the
+    initialisation of He et al. 2015. With torch's default, signals fade from layer to layer, and the ReLUs died.
 
     Args:
         guided: whether there is a guide, as a second channel.
-        features: channels of every layer but the last.
+        features: channels of every layer except the last.
         layers: number of convolutions, at least 2; 10 for 10L-ReCNN.
 
     Raises:
-        ValueError: when there are fewer layers.
+        ValueError: if there are fewer layers.
     """
 
     def __init__(self, guided: bool | str = True, features: int = 64, layers: int = 10) -> None:
@@ -47,7 +47,7 @@ class ReCNN(nn.Module):
         nn.init.zeros_(body[-1].weight)
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
-        """Slices of interpolated LR and guide, ``(B, 2, H, W, Z)``, or without guide, to ``(B, 1, H, W, Z)``."""
+        """Interpolated LR and guide, ``(B, 2, H, W, Z)``, or LR only, ``(B, 1, H, W, Z)``, to ``(B, 1, H, W, Z)``."""
         planes = slices_to_batch(image)
         sr = planes[:, :1] + self.body(planes)
         return batch_to_slices(sr, image.shape[0])

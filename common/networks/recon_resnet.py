@@ -38,14 +38,14 @@ class ReconResNet(nn.Module):
     Args:
         features: channels of the first convolution; twice as many after each halving.
         blocks: residual blocks.
-        dropout: probability that a channel is left out within a block, in training.
-        residual: whether it learns what the interpolation misses, beginning with nothing; False for the original's
-            form, which learns all of the image, and a sigmoid at its end.
+        dropout: probability that a block leaves a channel out, in training.
+        residual: whether it learns the difference from the interpolation, with 0 at the start. False for the original,
+            which learns the whole image and ends with a sigmoid.
 
     Source:
         Chatterjee et al., ReconResNet: Regularised residual learning for MR image reconstruction of undersampled
-        Cartesian and radial data, Computers in Biology and Medicine 143, 2022 (arXiv 2103.09203); the layers are those
-        of the authors' repository, NCC1701.
+        Cartesian and radial data, Computers in Biology and Medicine 143, 2022 (arXiv 2103.09203). The layers are as in
+        the authors' repository, NCC1701.
     """
 
     def __init__(self, features: int = 64, blocks: int = 14, dropout: float = 0.2, residual: bool | str = True) -> None:
@@ -69,8 +69,8 @@ class ReconResNet(nn.Module):
                 nn.init.zeros_(parameter)
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
-        """Images ``(B, 1, H, W)`` to the same, whatever their sizes are multiples of."""
-        # Halved twice and reflected at its borders: multiples of 4, at least 16. Scripts do not take names for these.
+        """Images ``(B, 1, H, W)`` of any size to the same shape."""
+        # Halved twice and reflected at its borders: multiples of 4, at least 16. Scripts cannot read named constants.
         height, width = image.shape[-2], image.shape[-1]
         below, beside = max(16 - height, -height % 4), max(16 - width, -width % 4)
         padded = F.pad(image, [0, beside, 0, below], mode="replicate")

@@ -1,4 +1,4 @@
-"""Thin slabs: a few neighbouring slices of a volume are the channels of a 2-D network."""
+"""Thin slabs: a few neighbouring slices of a volume as the channels of a 2-D network."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def slab_to_channels(slab: torch.Tensor) -> torch.Tensor:
         slab: ``(B, 1, H, W, Z)``.
 
     Returns:
-        ``(B, Z, H, W)``; without a copy, and in channels-last layout where the slab is contiguous.
+        ``(B, Z, H, W)``, without a copy; in channels-last layout if the slab is contiguous.
     """
     return slab[:, 0].permute(0, 3, 1, 2)
 
@@ -41,10 +41,10 @@ def batch_to_slices(planes: torch.Tensor, batch: int) -> torch.Tensor:
 
 
 class AsImages(nn.Module):
-    """Calls a network for slabs of one slice on 2-D images.
+    """Apply a network for slabs of one slice to 2-D images.
 
     Args:
-        network: maps ``(B, 1, H, W, 1)`` to such a slab.
+        network: maps a slab ``(B, 1, H, W, 1)`` to a slab of one slice.
     """
 
     def __init__(self, network: nn.Module) -> None:
@@ -57,7 +57,7 @@ class AsImages(nn.Module):
 
 
 def to_channels_last(network: _Network, device: torch.device | str) -> _Network:
-    """Move a network to a device, its 2-D convolutions in the layout that :func:`slab_to_channels` gives slabs."""
+    """Move a network to a device; its 2-D convolutions get the channels-last layout of :func:`slab_to_channels`."""
     network.to(device)
     for parameter in network.parameters():
         if parameter.ndim == 4:
@@ -69,15 +69,15 @@ class SlabEncoder(nn.Module):
     """The encoder of a thin slab: 3x3 convolutions with LeakyReLU between (Liu et al. 2023, fig. 3).
 
     Args:
-        slices: slices of the slab that comes in.
+        slices: slices of the input slab.
         features: channels of every layer.
         layers: number of convolutions, at least 1.
-        stride: in-plane factors ``(H, W)`` by which the first convolution downsamples; (1, 1) keeps the size. The
-            downsampling feature extractor of the paper takes the scale of the super-resolution here.
+        stride: in-plane factors ``(H, W)`` by which the first convolution downsamples; (1, 1) keeps the size. For the
+            paper's downsampling feature extractor, give the scale of the super-resolution.
         offset: centre of feature pixel 0 in pixels of the slab, a multiple of 1/2, along H and W
-            (``Degradation.offset``). The first convolution is centred there: between two pixels with an even kernel.
-        turns: kinds of slabs that are told apart, by a vector that is added to what the first convolution gives: 3
-            where any axis of a volume may lie across a slab; 1 tells none apart.
+            (``Degradation.offset``). The first convolution is centred there; between two pixels its kernel is even.
+        turns: number of kinds of slabs. A vector per kind is added to the output of the first convolution. 3 if any
+            axis of a volume may lie across a slab; 1 for no distinction.
     """
 
     def __init__(
@@ -103,8 +103,8 @@ class SlabEncoder(nn.Module):
     def forward(self, slab: torch.Tensor, turn: torch.Tensor | None = None) -> torch.Tensor:
         """Slabs ``(B, 1, H, W, slices)`` to features ``(B, features, H / stride, W / stride)``.
 
-        ``turn``, ``(B, 3)`` or ``(1, 3)``, says which axis of the volume lies along H, W and Z of each slab. None is
-        for 0, 1 and 2. Only the last is read, and only with ``turns``.
+        ``turn``, ``(B, 3)`` or ``(1, 3)``, says which axis of the volume lies along H, W and Z of each slab. None
+        stands for 0, 1 and 2. Only the last of the three is read, and only with ``turns``.
         """
         features = slab_to_channels(slab)
         for i, layer in enumerate(self.body):
@@ -116,11 +116,11 @@ class SlabEncoder(nn.Module):
 
 
 class SlabSuperResolver(nn.Module):
-    """Encoder and decoder as one network from an LR slab to an HR slab: what inference needs.
+    """Encoder and decoder as one network from an LR slab to an HR slab, for inference.
 
     Args:
         encoder: maps a slab to features.
-        decoder: maps features, and the slab that they came from, to the HR slab.
+        decoder: maps the features and their slab to the HR slab.
     """
 
     def __init__(self, encoder: nn.Module, decoder: nn.Module) -> None:
@@ -131,17 +131,18 @@ class SlabSuperResolver(nn.Module):
     def forward(self, lr: torch.Tensor, axis: int = -1) -> torch.Tensor:
         """Slabs ``(B, 1, H, W, Z)`` to ``(B, 1, sx H, sy W, sz Z)``.
 
-        ``axis`` of the volume lies across the slabs; -1 is the last. An encoder without ``turns`` does not look at it.
+        ``axis`` is the axis of the volume that lies across the slabs; -1 is the last. An encoder without ``turns``
+        ignores it.
         """
         turn = torch.full((1, 3), axis, dtype=torch.long, device=lr.device)
         return self.decoder(self.encoder(lr, turn), lr)
 
     def further_inputs(self) -> dict[str, range]:
-        """What an exported network takes beside the slab: the axis, where the encoder tells slabs apart."""
+        """Further inputs of an exported network besides the slab: the axis, if the encoder has ``turns``."""
         return {"axis": range(self.encoder.turns)} if self.encoder.turns > 1 else {}
 
     def for_onnx(self) -> nn.Module:
-        """The same weights in a form that ONNX has: the axis is a tensor."""
+        """The same weights in a form that ONNX supports: the axis is a tensor."""
         return _ChosenAxis(self) if self.encoder.turns > 1 else self
 
 

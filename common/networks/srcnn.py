@@ -12,10 +12,10 @@ class SRCNN(nn.Sequential):
 
     Args:
         kernels: edges of the convolutions' kernels, odd.
-        features: channels after each convolution but the last, so one number less.
+        features: channels after each convolution except the last: one number fewer than ``kernels``.
 
     Raises:
-        ValueError: when there are not as many.
+        ValueError: if the numbers do not fit.
     """
 
     def __init__(self, features: list[int], kernels: Sequence[int] = (9, 1, 5)) -> None:

@@ -16,17 +16,17 @@ from .slab import SlabEncoder, SlabSuperResolver, channels_to_slab
 
 
 class RCAB(nn.Module):
-    """Residual channel attention block: two convolutions, and a gain a channel from the global mean.
+    """Residual channel attention block: two convolutions, and a gain per channel from the global mean.
 
     Args:
         features: channels.
-        reduction: ratio by which the attention's bottleneck is narrower; ``features`` must be at least that.
+        reduction: ratio of ``features`` to the channels of the attention's bottleneck; at most ``features``.
     """
 
     def __init__(self, features: int, reduction: int) -> None:
         super().__init__()
         if reduction > features:
-            raise ValueError(f"reduction is {reduction}, expected at most the {features} features; set it too.")
+            raise ValueError(f"reduction is {reduction}, expected at most the {features} features; set reduction too.")
         self.body = nn.Sequential(
             nn.Conv2d(features, features, 3, padding=1),
             nn.ReLU(inplace=True),
@@ -40,7 +40,7 @@ class RCAB(nn.Module):
         )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """``(B, features, H, W)`` to the same."""
+        """``(B, features, H, W)`` to the same shape."""
         y = self.body(x)
         return x + y * self.attention(y.mean(dim=(2, 3), keepdim=True))
 
@@ -58,13 +58,13 @@ class Residual(nn.Module):
 
 
 class Earlier(nn.Module):
-    """Moves an image towards its first pixel by a fraction of one too, without blurring it.
+    """Shift an image towards its first pixel, also by fractions of a pixel, without blur.
 
-    By a fraction, some channels move one pixel further than the others, so many that the mean over the channels is
-    right; the convolution that follows mixes them. Outside the image its outermost pixels are repeated.
+    For a fraction, some channels shift one pixel further than the others. Their number is chosen so that the mean shift
+    is right; the next convolution mixes the channels. Outside the image, its outermost pixels are repeated.
 
     Args:
-        pixels: along H and W, not negative.
+        pixels: shift along H and W, at least 0.
     """
 
     def __init__(self, pixels: Sequence[float]) -> None:
@@ -72,7 +72,7 @@ class Earlier(nn.Module):
         self.pixels = [float(p) for p in pixels]
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """``(B, channels, H, W)`` to the same."""
+        """``(B, channels, H, W)`` to the same shape."""
         for axis, pixels in enumerate(self.pixels):
             whole = int(pixels)
             further = int((pixels - whole) * x.shape[1] + 0.5)
@@ -82,7 +82,7 @@ class Earlier(nn.Module):
 
 
 def _earlier(x: torch.Tensor, axis: int, pixels: int) -> torch.Tensor:
-    # Not by padding, whose gradient is not the same from run to run on a GPU.
+    # Not by padding, because its gradient on a GPU differs from run to run.
     size = x.shape[axis]
     return torch.cat([x.narrow(axis, pixels, size - pixels)] + [x.narrow(axis, size - 1, 1)] * pixels, dim=axis)
 
@@ -91,20 +91,20 @@ class TSRCANDecoder(nn.Module):
     """The TS-RCAN decoder: features to a slab, upsampled or at the features' size.
 
     Args:
-        slices: slices of the slab that comes out.
-        features: channels of the trunk, and of the features that come in.
+        slices: slices of the output slab.
+        features: channels of the trunk and of the input features.
         groups: residual groups.
         blocks: RCAB in each group; a convolution closes each group.
         reduction: of the channel attention.
         scale: in-plane factors ``(H, W)`` of the pixel shuffle, which are equal; (1, 1) leaves the upsampler out.
-        base: None, or a module that maps the slab the features came from to a slab of the output's size, which
-            is added to the output: the global residual. It has no parameters of its own.
-        offset: centre of feature pixel 0 in pixels of the output along H and W (``Degradation.offset``), on which the
-            pixels that are shuffled from it are centred; None leaves them where the shuffle puts them, on
-            ``(scale - 1) / 2``. At most that.
+        base: the global residual: a module without parameters from the input slab to a slab of the output's size,
+            which is added to the output. None for no residual.
+        offset: centre of feature pixel 0 in pixels of the output along H and W (``Degradation.offset``). The pixels
+            that are shuffled from it are centred there. From 0 to ``(scale - 1) / 2``, where the shuffle puts them;
+            None for the latter.
 
     Raises:
-        ValueError: when the two in-plane factors differ, or an offset is negative or too large.
+        ValueError: if the two in-plane factors differ, or an offset is negative or too large.
     """
 
     def __init__(
@@ -122,7 +122,7 @@ class TSRCANDecoder(nn.Module):
         if scale[0] != scale[1]:
             raise ValueError(
                 f"TSRCANDecoder upsamples by pixel shuffle, which needs one in-plane factor, but scale is {scale}. "
-                "Order the axes so that the axis with the other factor is the slab's (slice_axis)."
+                "Choose slice_axis so that the axis with the other factor lies across the slab."
             )
         middle = (scale[0] - 1) / 2
         if offset is not None and not all(0 <= o <= middle for o in offset):
@@ -146,17 +146,17 @@ class TSRCANDecoder(nn.Module):
         self.tail = (ToImage if base is None else nn.Conv2d)(features, slices, 3, padding=1)
         self.base = base
         if base is not None:
-            # The output starts as the interpolation, and training has the detail left to learn.
+            # The output starts as the interpolation; training learns the detail.
             for parameter in self.tail.parameters():
                 nn.init.zeros_(parameter)
 
     def forward(self, features: torch.Tensor, slab: torch.Tensor | None = None) -> torch.Tensor:
         """Features ``(B, features, H, W)`` to ``(B, 1, scale H, scale W, slices)``.
 
-        Of ``slab``, ``(B, 1, H, W, Z)``, the global residual is made; it is needed and read only with a ``base``.
+        The global residual is made from ``slab``, ``(B, 1, H, W, Z)``. It is needed only with a ``base``.
 
         Raises:
-            ValueError: when the decoder has a ``base`` and no slab is given.
+            ValueError: if the decoder has a ``base`` and no slab is given.
         """
         out = channels_to_slab(self.tail(self.upsampler(self.trunk(self.head(features)))))
         if self.base is not None:
@@ -171,12 +171,12 @@ class TSRCAN(SlabSuperResolver):
 
     Args:
         slices: slices of the LR slab.
-        degradation: from HR to LR: which factors the network has, and where LR pixels lie; None for slabs that are as
-            fine as the result, which the network translates.
+        degradation: from HR to LR. It gives the factors and the positions of LR pixels. None for slabs that are as fine
+            as the result, which the network translates.
         features: channels of every layer.
         groups, blocks, reduction: of :class:`TSRCANDecoder`.
-        residual: whether the network learns what the interpolated slab misses, beginning with nothing; the paper has
-            False, and then what is shuffled from a pixel is centred on it, as the interpolation is.
+        residual: whether the network learns the difference from the interpolated slab, with 0 at the start. False in
+            the paper; then the pixels that are shuffled from a pixel are centred on it, as in the interpolation.
         turns: of :class:`~common.networks.SlabEncoder`.
     """
 
@@ -207,7 +207,7 @@ class TSRCAN(SlabSuperResolver):
 
 
 class TranslatedTSRCAN(nn.Sequential):
-    """Two TS-RCAN in turn: one that translates LR slabs, and one that super-resolves what that gives.
+    """Two TS-RCAN in sequence: the first translates LR slabs, the second super-resolves the result.
 
     Args:
         slices, degradation, features, groups, blocks, reduction, residual: as for :class:`TSRCAN`.
@@ -235,11 +235,12 @@ class TSRCANDegrader(SlabSuperResolver):
 
     Args:
         slices: slices of the LR slab.
-        degradation: from HR to LR: which factors the network has, and where LR pixels lie.
+        degradation: from HR to LR. It gives the factors and the positions of LR pixels.
         features: channels of every layer.
         groups, blocks, reduction: of :class:`TSRCANDecoder`.
-        residual: whether the decoder adds what ``base`` makes of the slab that it is given, beginning with nothing.
-        base: to an LR slab; default the identity, of an LR slab. As one network the degrader gives it the HR slab.
+        residual: whether the decoder learns the difference from ``base`` of its slab, with 0 at the start.
+        base: maps the decoder's slab to an LR slab; default the identity, for an LR slab. If the degrader is called as
+            one network, the decoder's slab is the HR slab.
     """
 
     def __init__(

@@ -11,12 +11,12 @@ from .float32 import FromImage, ToImage
 
 
 class SliceBetween(nn.Module):
-    """Residual blocks that give the slice half-way between two (after Lu et al. 2021), beginning with their mean.
+    """Residual blocks that predict the slice half-way between two (after Lu et al. 2021), with their mean at the start.
 
     Args:
         features: channels.
         blocks: residual blocks.
-        residual: whether the mean of the two is added; else the network learns all of the slice.
+        residual: whether the mean of the two is added; else the network learns the whole slice.
     """
 
     def __init__(self, features: int = 64, blocks: int = 16, residual: bool | str = True) -> None:
@@ -31,6 +31,6 @@ class SliceBetween(nn.Module):
                 nn.init.zeros_(parameter)
 
     def forward(self, sides: torch.Tensor) -> torch.Tensor:
-        """Two slices ``(B, 2, H, W)`` to that between them, ``(B, 1, H, W)``."""
+        """Two slices ``(B, 2, H, W)`` to the slice between them, ``(B, 1, H, W)``."""
         between = self.body(sides)
         return between + sides.mean(dim=1, keepdim=True) if self.residual else between

@@ -16,7 +16,7 @@ class VDSR(nn.Sequential):
         layers: number of convolutions, at least 2.
 
     Raises:
-        ValueError: for fewer layers.
+        ValueError: if there are fewer layers.
     """
 
     def __init__(self, features: int = 64, layers: int = 20) -> None:

@@ -10,7 +10,7 @@ from torch import nn
 
 from ..io.files import load_state
 
-# Convolutions of each of the five parts, and their channels (Simonyan and Zisserman 2015, table 1, D).
+# Number of convolutions, and channels, of each of the five parts (Simonyan and Zisserman 2015, table 1, D).
 _PARTS = ((2, 64), (2, 128), (3, 256), (3, 512), (3, 512))
 
 # Mean and standard deviation of ImageNet's colours, on which the published weights were trained.
@@ -24,11 +24,11 @@ class VGG16Features(nn.Module):
 
     Args:
         weights: torchvision's file ``vgg16-397923af.pth``.
-        layer: after whose ReLU the features are taken, "relu1_1" to "relu5_3".
+        layer: ReLU that gives the features, "relu1_1" to "relu5_3".
 
     Raises:
-        FileNotFoundError: when there is no file of weights; the message says how to get it.
-        ValueError: when there is no such layer, or the file does not hold VGG-16's weights.
+        FileNotFoundError: if there is no file of weights; the message says how to get it.
+        ValueError: if there is no such layer, or the file does not hold VGG-16's weights.
     """
 
     def __init__(self, weights: str | os.PathLike | None, layer: str = "relu4_3") -> None:
@@ -47,10 +47,10 @@ class VGG16Features(nn.Module):
         self.features = nn.Sequential(*body[: ends[layer]])
         if weights is None or not Path(weights).is_file():
             raise FileNotFoundError(
-                f"the perceptual loss needs the weights of VGG-16, found {weights or 'none'}. Where torchvision and a "
-                "network are, torchvision.models.vgg16(weights='IMAGENET1K_V1') leaves them in "
-                "~/.cache/torch/hub/checkpoints/vgg16-397923af.pth; name the file, --vgg_weights FILE, or train "
-                "without this loss: leave --vgg_weights out."
+                f"the perceptual loss needs the weights of VGG-16, found {weights or 'none'}. On a machine with "
+                "torchvision and internet, torchvision.models.vgg16(weights='IMAGENET1K_V1') writes them to "
+                "~/.cache/torch/hub/checkpoints/vgg16-397923af.pth. Name the file: --vgg_weights FILE. To train "
+                "without this loss, leave --vgg_weights out."
             )
         state = load_state(Path(weights), "cpu")
         own = {key: state.get(key) if isinstance(state, dict) else None for key in self.state_dict()}
@@ -58,7 +58,7 @@ class VGG16Features(nn.Module):
             self.load_state_dict(own)
         except (AttributeError, RuntimeError, TypeError):
             raise ValueError(
-                f"{weights}: not the weights of VGG-16, expected features.0.weight and so on to {list(own)[-1]}, with "
+                f"{weights}: not the weights of VGG-16, expected features.0.weight to {list(own)[-1]} with "
                 "torchvision's shapes. Name torchvision's file: --vgg_weights FILE."
             ) from None
         self.requires_grad_(False)

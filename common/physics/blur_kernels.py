@@ -1,4 +1,4 @@
-"""Kernels of degradations in plane: known ones, what they look like, and files of them."""
+"""Kernels of degradations in plane: known kernels, their description, and their files."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def gaussian_kernel(
     """A Gaussian, sampled, with sum 1.
 
     Args:
-        sigma: standard deviation in HR pixels; two for an anisotropic one, along its own two axes.
+        sigma: standard deviation in HR pixels; two numbers, along its two axes, if it is anisotropic.
         angle: degrees from the first image axis to the first axis of the Gaussian, towards the second image axis.
         size: K, odd.
         offset: of its centre from the middle of the kernel, in HR pixels along both axes.
@@ -57,41 +57,41 @@ def zero_filling_kernel(
 ) -> torch.Tensor:
     """The point spread function of a scan whose outer k-space is zero, with a Fermi filter against ringing.
 
-    Of k-space, a share of ``1 / factor`` along each axis is kept: for 2 that is 25 %, and 75 % are zero (Huang et al.
-    2021, section 2.C.2). It is multiplied with ``1 / (1 + exp((r - radius) / width))``, where r is the distance from
-    the centre, 1 at the edge of what is kept (Bernstein et al. 2001). The paper gives neither radius nor width.
+    Along each axis, ``1 / factor`` of k-space is kept: for factor 2 this is 25 % of k-space, and 75 % is zero (Huang et
+    al. 2021, section 2.C.2). It is multiplied by ``1 / (1 + exp((r - radius) / width))``, where r is the distance from
+    the centre, 1 at the edge of the kept part (Bernstein et al. 2001). Huang et al. give neither radius nor width.
 
     Args:
         factor: HR pixels per LR pixel.
-        size: K, odd; what lies further out is cut off.
+        size: K, odd; the kernel is cut off beyond it.
         offset: of its centre from the middle of the kernel, in HR pixels.
-        radius: of the filter, at which it is 1/2, as a share of what is kept.
-        width: over which it falls, as a share of what is kept.
+        radius: where the filter is 1/2, relative to the kept part.
+        width: over which the filter falls, relative to the kept part.
 
     Returns:
         ``(K, K)`` with sum 1, float32.
     """
     nodes = 512
-    f = (np.arange(nodes) + 0.5) / nodes - 0.5  # of what is kept, from edge to edge
+    f = (np.arange(nodes) + 0.5) / nodes - 0.5  # relative to the kept part, from edge to edge
     r = 2 * np.hypot(f[:, None], f)
     window = 1 / (1 + np.exp((r - radius) / width))
     position = np.arange(size) - (size - 1) / 2 - offset
     wave = np.cos(2 * np.pi * position[:, None] * f / factor)
-    # Cut off at the same distance on both sides: its tails are long enough to shift the image otherwise.
+    # Cut off at the same distance on both sides; otherwise its long tails would shift the image.
     wave[np.abs(position) > (size - 1) / 2 - abs(offset) + 1e-9] = 0
     kernel = wave @ window @ wave.T
     return torch.from_numpy(kernel / kernel.sum()).float()
 
 
 def drawn_kernels(count: int, factor: int, seed: int, size: int = 33, offset: float = 0.0) -> torch.Tensor:
-    """Kernels of a family that holds what scanners and their reconstructions do to a plane, drawn at random.
+    """Draw random kernels from a family that models scanners and their reconstructions in plane.
 
-    Each is, evenly, one of three: a Gaussian, whose standard deviations along its two axes are drawn from 0.6 to 2 HR
-    pixels and its angle from 0 to 180 degrees; truncation of k-space (:func:`zero_filling_kernel` without its filter);
-    or zero filling with the filter's radius drawn from 0.7 to 1.2 and its width from 0.03 to 0.2.
+    Each kernel is one of three kinds, with equal probability. A Gaussian has standard deviations along its two axes
+    from 0.6 to 2 HR pixels and an angle from 0 to 180 degrees. Truncation of k-space is :func:`zero_filling_kernel`
+    without its filter. Zero filling has a filter with a radius from 0.7 to 1.2 and a width from 0.03 to 0.2.
 
     Args:
-        count: how many.
+        count: number of kernels.
         factor: HR pixels per LR pixel.
         seed: of the draws.
         size: K, odd.
@@ -114,7 +114,7 @@ def drawn_kernels(count: int, factor: int, seed: int, size: int = 33, offset: fl
 
 
 def describe_kernel(kernel: torch.Tensor | np.ndarray) -> dict[str, Any]:
-    """What a kernel does, by the Gaussian that fits it best (least squares).
+    """Describe a kernel by the Gaussian that fits it best (least squares).
 
     Args:
         kernel: ``(K, K)``.
@@ -122,9 +122,10 @@ def describe_kernel(kernel: torch.Tensor | np.ndarray) -> dict[str, Any]:
     Returns:
         "fwhm": full widths at half maximum along the long and the short axis in HR pixels; "angle": of the long axis in
         degrees, 0 to 180, from the first image axis towards the second; "centre": from the middle of the kernel in HR
-        pixels along both axes; "sum" of the kernel; "residual": norm of what the Gaussian misses, over the kernel's.
+        pixels along both axes; "sum" of the kernel; "residual": norm of the difference from the Gaussian, over
+        the kernel's norm.
     """
-    from scipy.optimize import least_squares  # here, because it takes long to load, and inference needs none
+    from scipy.optimize import least_squares  # here, because it is slow to import and inference does not need it
 
     k = np.asarray(kernel, dtype=np.float64)
     size = k.shape[0]
@@ -159,13 +160,13 @@ def kernel_error(kernel: torch.Tensor, truth: torch.Tensor) -> float:
 
 
 def save_kernels(path: str | os.PathLike, kernels: Sequence[Mapping[str, Any]], **about: Any) -> None:
-    """Write kernels as JSON that can be read and edited.
+    """Write kernels as JSON that people can read and edit.
 
     Args:
         path: of the file.
-        kernels: each ``{"volume": "<file>", "slice": 31, "kernel": (K, K), ...}``; slice is None where the kernel is
-            that of a volume.
-        about: what else the file says.
+        kernels: each ``{"volume": "<file>", "slice": 31, "kernel": (K, K), ...}``; slice is None if the
+            kernel is of a whole volume.
+        about: further keys of the file.
     """
     rows = []
     for entry in kernels:
@@ -179,21 +180,21 @@ def save_kernels(path: str | os.PathLike, kernels: Sequence[Mapping[str, Any]], 
 
 
 def read_kernels(folder: str | os.PathLike) -> list[dict[str, Any]]:
-    """The entries of all files of kernels in a folder, in the order of their names.
+    """Read all files of kernels in a folder, in the order of their names.
 
     Returns:
-        As they were saved, "kernel" as a tensor ``(K, K)``, and "file", and what the file says of all its kernels.
+        The saved entries. "kernel" is a tensor ``(K, K)``. "file" and the keys of the whole file are added.
 
     Raises:
-        FileNotFoundError: when there is no such file.
-        ValueError: when a file is no JSON of kernels, or a kernel is not square with an odd edge, finite and of sum 1
-            (to 1 %), or the sizes differ. The message names the file and the entry.
+        FileNotFoundError: if there is no file of kernels.
+        ValueError: if a file is not a JSON of kernels; if a kernel is not square with an odd edge, finite and of sum 1
+            (to 1 %); or if the sizes differ. The message names the file and the entry.
     """
     files = sorted(Path(folder).glob("kernels*.json"), key=lambda p: (len(p.name), p.name))
     if not files:
         raise FileNotFoundError(
-            f"{folder} holds no kernels*.json: estimate the kernels first (run stage_1), or name the folder that has "
-            "them with --kernel_dir DIR."
+            f"{folder} holds no kernels*.json: estimate the kernels first (run stage_1), or name their folder with "
+            "--kernel_dir DIR."
         )
     found: list[dict[str, Any]] = []
     for file in files:
@@ -202,7 +203,7 @@ def read_kernels(folder: str | os.PathLike) -> list[dict[str, Any]]:
             entries = about.pop("kernels")
             entries = [{**about, **entry, "file": str(file)} for entry in entries]
         except (ValueError, KeyError, TypeError) as error:
-            raise ValueError(f"{file}: not a file of kernels ({error}); estimate them anew.") from None
+            raise ValueError(f"{file}: not a file of kernels ({error}); estimate them again.") from None
         for i, entry in enumerate(entries):
             try:
                 kernel = torch.tensor(entry["kernel"], dtype=torch.float32)
@@ -211,7 +212,7 @@ def read_kernels(folder: str | os.PathLike) -> list[dict[str, Any]]:
             if kernel.ndim != 2 or kernel.shape[0] != kernel.shape[1] or len(kernel) % 2 == 0:
                 raise ValueError(f"{file}, kernel {i}: its shape is {tuple(kernel.shape)}, expected an odd square.")
             if not bool(kernel.isfinite().all()):
-                raise ValueError(f"{file}, kernel {i}: it has entries that are not finite, expected numbers.")
+                raise ValueError(f"{file}, kernel {i}: some entries are not finite, expected finite numbers.")
             if abs(float(kernel.sum()) - 1) > 0.01:
                 raise ValueError(
                     f"{file}, kernel {i}: its sum is {float(kernel.sum()):.4g}, expected 1: a degradation keeps the "
@@ -231,9 +232,9 @@ def read_kernels(folder: str | os.PathLike) -> list[dict[str, Any]]:
 def load_kernels(
     folder: str | os.PathLike, factor: int, offset: float, hr_spacing: Sequence[float], volumes: Sequence[str]
 ) -> torch.Tensor:
-    """The kernels of a folder for a training, which must be of the kind that they were estimated for.
+    """Load the kernels in a folder for a training with the settings of their estimation.
 
-    LR volumes without a kernel are reported: their estimation may have been interrupted.
+    LR volumes without a kernel are reported, because their estimation may have been interrupted.
 
     Args:
         folder: with files of kernels.
@@ -246,8 +247,8 @@ def load_kernels(
         ``(N, K, K)``.
 
     Raises:
-        FileNotFoundError, ValueError: as :func:`read_kernels`; and when a file says another factor, offset, or spacing
-            (by more than 5 %).
+        FileNotFoundError, ValueError: as :func:`read_kernels`; also if a file has another factor, offset or spacing (by
+            more than 5 %).
     """
     entries = read_kernels(folder)
     for entry in entries:
@@ -264,22 +265,22 @@ def load_kernels(
             if not agrees:
                 raise ValueError(
                     f"{entry['file']}: its {key} is {found}, expected {expected} as in this training; estimate the "
-                    "kernels anew (run stage_1), or use the settings and HR scans that they were estimated with."
+                    "kernels again (run stage_1), or use the settings and HR scans of their estimation."
                 )
     missing = sorted(set(map(str, volumes)) - {entry["volume"] for entry in entries})
     if missing:
         print(
-            f"warning: {folder} has no kernel of {', '.join(missing)}; if their estimation was interrupted, go on "
-            "with --resume True"
+            f"warning: {folder} has no kernel of {', '.join(missing)}; if their estimation was interrupted, "
+            "continue it with --resume True"
         )
     return torch.stack([entry["kernel"] for entry in entries])
 
 
 def centred(kernel: torch.Tensor, offset: float) -> torch.Tensor:
-    """A kernel moved so that the Gaussian that fits it best is centred on ``offset`` from its middle, with its sum.
+    """Shift a kernel so that its best-fitting Gaussian is centred on ``offset`` from its middle; keep its sum.
 
-    Patches cannot tell where a kernel is centred, and the centre of mass that eq. 3 holds in place is not where the
-    image appears when a kernel has side lobes on one side. Cubic spline interpolation; outside of the kernel is 0.
+    Patches do not determine the centre of a kernel. Huang et al. 2021, eq. 3, fixes the centre of mass. With side lobes
+    on one side, this is not where the image appears. Cubic spline interpolation; outside the kernel is 0.
     """
     shift = [offset - c for c in describe_kernel(kernel)["centre"]]
     if max(map(abs, shift)) > len(kernel) / 4:

@@ -1,4 +1,4 @@
-"""Numbers of voxels along the three axes, the one across the slices last, of methods that act on some of them only."""
+"""Scales and patch sizes along the three axes, for methods that act on some axes; across the slices is last."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from collections.abc import Sequence
 
 
 def in_plane(**named: Sequence[int]) -> int:
-    """n of ``[n, n, 1]``: the scale of a method that leaves the slices as they are, or the size of its patch.
+    """Return n of ``[n, n, 1]``: the scale, or the patch size, of a method that acts in plane only.
 
     Args:
-        named: one list of three numbers by the name of its key, as ``in_plane(scale=[2, 2, 1])``.
+        named: one list of three numbers under its key, such as ``in_plane(scale=[2, 2, 1])``.
 
     Raises:
-        ValueError: for any other list; the message names the key.
+        ValueError: if the list is different; the message names the key.
     """
     ((name, numbers),) = named.items()
     if not _whole(numbers) or numbers[0] != numbers[1] or numbers[2] != 1:
@@ -24,20 +24,20 @@ def patch_of(lr_patch: int | Sequence[int], slices: int = 1) -> list[int]:
     """Voxels of an LR patch along each axis.
 
     Args:
-        lr_patch: as many, or one number for both axes in plane.
-        slices: across them, where it is one number.
+        lr_patch: three numbers, or one number for both axes in plane.
+        slices: number of slices, if ``lr_patch`` is one number.
     """
     return [lr_patch, lr_patch, slices] if isinstance(lr_patch, int) else list(lr_patch)
 
 
 def along_each_axis(**named: Sequence[int]) -> list[int]:
-    """The three numbers of the scale of a method that may act along any axis.
+    """Return the three numbers of the scale of a method that can act along any axis.
 
     Args:
         named: as for :func:`in_plane`.
 
     Raises:
-        ValueError: for anything but three whole numbers of at least 1; the message names the key.
+        ValueError: if these are not three whole numbers of at least 1; the message names the key.
     """
     ((name, numbers),) = named.items()
     if not _whole(numbers):
@@ -46,14 +46,14 @@ def along_each_axis(**named: Sequence[int]) -> list[int]:
 
 
 def across_slices(whole: bool = True, **named: Sequence[float]) -> float:
-    """n of ``[1, 1, n]``: the scale of a method that leaves the pixels of a slice as they are.
+    """Return n of ``[1, 1, n]``: the scale of a method that acts across slices only.
 
     Args:
         whole: whether n must be a whole number.
         named: as for :func:`in_plane`.
 
     Raises:
-        ValueError: for any other list; the message names the key.
+        ValueError: if the list is different; the message names the key.
     """
     ((name, numbers),) = named.items()
     if not (_whole(numbers) if whole else _numbers(numbers)) or numbers[0] != 1 or numbers[1] != 1:
@@ -65,17 +65,17 @@ def across_slices(whole: bool = True, **named: Sequence[float]) -> float:
 
 
 def zero_shot(**named: Sequence[int]) -> dict[str, list[int]]:
-    """What a network for images can learn from the scan itself, which is to become finer by a scale.
+    """Choose the images from which a 2-D network learns to super-resolve the scan itself by a scale.
 
     Args:
         named: as for :func:`in_plane`.
 
     Returns:
-        ``"planes"``, the axes across which lie the images that are to become finer; ``"taught_by"``, those across which
-        lie images that teach it; ``"of_images"``, three numbers, by how much a layer of one of these becomes coarser.
+        ``"planes"``: axes; the images to super-resolve lie across them. ``"taught_by"``: axes; the training images lie
+        across them. ``"of_images"``: three factors by which a layer of a training image becomes coarser.
 
     Raises:
-        ValueError: for anything but [n, n, n], [n, n, 1] and [1, 1, n]; the message names the key.
+        ValueError: if the scale is not [n, n, n], [n, n, 1] or [1, 1, n]; the message names the key.
     """
     ((name, numbers),) = named.items()
     if (

@@ -21,19 +21,19 @@ def keys_cubic(x: torch.Tensor) -> torch.Tensor:
 def spline_matrix(size: int, positions: np.ndarray) -> np.ndarray:
     """The cubic spline through samples, evaluated at positions, as a matrix.
 
-    scipy's ``map_coordinates(order=3, mode="nearest")``: prefilter, border and sampling are linear in the samples and
-    separable over the axes, so its answer to unit impulses is all there is to know about an axis.
+    This is scipy's ``map_coordinates(order=3, mode="nearest")``. Prefilter, border and sampling are linear in the
+    samples and separable over the axes, so the responses to unit impulses give the matrix of an axis.
 
     Args:
         size: number N of samples, at positions 0 to N - 1.
-        positions: where the spline is evaluated, shape (M,); outside of the samples it keeps the outermost value.
+        positions: where the spline is evaluated, shape (M,); outside the samples, the outermost value is repeated.
 
     Returns:
         Matrix (M, N) in float64.
     """
     columns = [map_coordinates(impulse, [positions], order=3, mode="nearest") for impulse in np.eye(size)]
     matrix = np.stack(columns, axis=1)
-    # The filter's tails end in numbers so small that processors take a hundred times as long for each of them.
+    # The filter's tails end in numbers so small that processors need a hundred times as long for each.
     matrix[np.abs(matrix) < 1e-20] = 0
     return matrix
 
@@ -51,12 +51,12 @@ def apply_along(
 
     Args:
         volume: ``(..., X, Y, Z)`` for three matrices.
-        matrices: for each axis, a matrix (new size, size), which is taken for constant: one that comes again is not
-            copied to the volume's device again.
+        matrices: for each axis, a matrix (new size, size). It must be constant, because its copy on the volume's
+            device is cached.
         transposed: whether to multiply by the transposes, (size, new size).
 
     Returns:
-        The tensor with the new sizes, in the volume's type, autocast or not.
+        The tensor with the new sizes, in the volume's type, with or without autocast.
     """
     # Under autocast the products would lose 16 of 24 bits.
     with torch.autocast(volume.device.type, enabled=False):
@@ -69,6 +69,6 @@ def apply_along(
 
 @lru_cache(maxsize=64)
 def _held(matrix: torch.Tensor, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
-    # A tensor is its own key, not its values. It may be needed in training after an inference without autograd.
+    # The key is the tensor object, not its values. Training may need it after inference, which has no autograd.
     with torch.inference_mode(False):
         return matrix.to(device, dtype, non_blocking=True)

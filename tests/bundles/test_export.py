@@ -140,7 +140,7 @@ def test_forms(bundle, tiny, exported, tmp_path):
         content[content.index(weight[:64])] ^= 1
         changed = tmp_path / "changed.onnx"
         changed.write_bytes(content)
-        with pytest.raises(ValueError, match=r"changed\.onnx: the file is not as it was exported"):
+        with pytest.raises(ValueError, match=r"changed\.onnx: the file was changed since its export"):
             OnnxNetwork(changed)
         shutil.copyfile(files[1], changed)
         write_overlay(changed, {**overlay, "digest": "0" * 64})

@@ -1,1 +1,1 @@
-"""The MONAI Deploy application. Of this package it imports :mod:`common.io.dicom_series` alone."""
+"""The MONAI Deploy application. It imports only :mod:`common.io.dicom_series` from this package."""

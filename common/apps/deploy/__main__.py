@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 
-sys.path.insert(1, str(Path(__file__).resolve().parents[3]))  # where common lies
+sys.path.insert(1, str(Path(__file__).resolve().parents[3]))  # folder of common
 
 from app import main
 

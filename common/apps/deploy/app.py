@@ -15,7 +15,7 @@ from monai.deploy.conditions import CountCondition
 from monai.deploy.core import AppContext, Application, Model, RuntimeEnv
 from operators import BundleOperator, LoaderOperator, SelectorOperator, VolumeOperator, WriterOperator
 
-# Keys of inference.json that say where NIfTI files are: DICOM comes and goes by -i and -o.
+# Keys of inference.json with paths of NIfTI files; DICOM is read from -i and written to -o.
 _OF_FILES = {"bundle_root", "dataset_dir", "output_dir", "lr", "guide", "subject", "imports"}
 
 
@@ -26,7 +26,7 @@ class App(Application):
         context: with the input and output folder.
         bundle: folder of an exported bundle.
         overrides: values for keys of its ``inference.json``.
-        part: folder in the output folder for what is not yet whole.
+        part: folder in the output folder for incomplete results.
         series: SeriesInstanceUID of the series to super-resolve, or None for the only MR series.
         guide: SeriesInstanceUID of the guide of a guided bundle, or None.
     """
@@ -42,7 +42,7 @@ class App(Application):
     ) -> None:
         self.context, self.bundle, self.overrides, self.part = context, bundle, overrides, part
         self.series, self.guide = series, guide
-        # Without our own arguments, which Holoscan would read as its own.
+        # Without our own arguments, because Holoscan would parse them.
         super().__init__([sys.executable, sys.argv[0]])
 
     def compose(self) -> None:
@@ -77,7 +77,7 @@ def main(argv: Sequence[str]) -> int:
         argv: the command line.
 
     Returns:
-        The exit code: 0 when the series is written, 1 when something is wrong with the input, 2 with the command line.
+        The exit code: 0 if the series is written, 1 if the input is wrong, 2 if the command line is wrong.
     """
     own = argparse.ArgumentParser(prog="deploy", add_help=False, allow_abbrev=False)
     own.add_argument("--series", metavar="UID", help="SeriesInstanceUID to super-resolve (default: the only MR series)")
@@ -95,15 +95,15 @@ def main(argv: Sequence[str]) -> int:
         context = Application.init_app_context([argv[0], *rest])
         check_guide(bundle, overrides, options.guide)
         if not Path(context.input_path).is_dir():
-            raise ValueError(f"{context.input_path}: no such folder; give that of the DICOM files with -i.")
+            raise ValueError(f"{context.input_path}: no such folder; give the folder of the DICOM files with -i.")
         context.models = Model(str(bundle))
         output = Path(context.output_path)
         output.mkdir(parents=True, exist_ok=True)
-        # Made first, so that a folder that cannot be written to is known before anything is computed.
+        # Made first, so a folder that is not writable fails before the computation.
         with tempfile.TemporaryDirectory(prefix=".part-", dir=output) as part:
             App(context, bundle, overrides, Path(part), options.series, options.guide).run()
     except Exception as error:
-        # Not known mistakes of the input keep their traceback.
+        # Unexpected errors keep their traceback.
         if not isinstance(error, (ValueError, OSError, RuntimeError)):
             traceback.print_exception(error)
         while error.__cause__ is not None:
@@ -121,10 +121,10 @@ def _model_path(argv: Sequence[str]) -> Path:
 
 
 def find_bundle(path: Path) -> Path:
-    """The folder of the bundle: the model path, or the only folder in it, where packaged apps have their models.
+    """Find the folder of the bundle: the model path, or the only folder in it, as in packaged apps.
 
     Raises:
-        ValueError: when there is not exactly one exported bundle.
+        ValueError: if there is not exactly one exported bundle.
     """
     folders = [
         folder for folder in (path, *sorted(path.glob("*"))) if (folder / "configs" / "inference.json").is_file()
@@ -141,10 +141,10 @@ def find_bundle(path: Path) -> Path:
 def read_overrides(argv: Sequence[str], bundle: Path) -> tuple[dict[str, Any], list[str]]:
     """Take ``--KEY VALUE`` for keys of the bundle's ``inference.json`` out of a command line.
 
-    The overlay of a ``--checkpoint``, which says what these weights are, is read before the other keys.
+    The overlay of a ``--checkpoint``, which describes the weights, is read before the other keys.
 
     Returns:
-        The values by key, read as JSON where they are JSON, and the rest of the command line.
+        The values by key, parsed if they are JSON, and the rest of the command line.
     """
     config = _config(bundle)
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, argument_default=argparse.SUPPRESS)
@@ -159,23 +159,23 @@ def read_overrides(argv: Sequence[str], bundle: Path) -> tuple[dict[str, Any], l
 
 
 def check_guide(bundle: Path, overrides: Mapping[str, Any], guide: str | None) -> None:
-    """Refuse a guide for a bundle that takes none, and a bundle that needs one without.
+    """Refuse a guide for a bundle without guides, and a missing guide for a guided bundle.
 
     Raises:
-        ValueError: with what to give.
+        ValueError: if the guide does not fit; the message says what to give.
     """
     guided = _is_guided(bundle, overrides)
     if guided and guide is None:
         raise ValueError(
             f"{bundle.name} needs a guide, a second series, finer in plane and of another contrast. Name both: "
-            "--series SeriesInstanceUID --guide SeriesInstanceUID; or --checkpoint with weights that take none."
+            "--series SeriesInstanceUID --guide SeriesInstanceUID. Or give --checkpoint with weights without a guide."
         )
     if guide is not None and not guided:
         raise ValueError(f"{bundle.name} takes no guide; leave --guide out.")
 
 
 def _is_guided(bundle: Path, overrides: Mapping[str, Any]) -> bool:
-    """Whether the bundle takes a guide: its weights say so, unless an override says otherwise."""
+    """Whether the bundle takes a guide, by its weights or an override."""
     return str({**_config(bundle), **overrides}.get("guided", False)).lower() == "true"
 
 
@@ -187,7 +187,7 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         return json.loads(path.read_text())
     except ValueError as error:
-        raise ValueError(f"{path}: not JSON ({error}); the file is damaged, get it again.") from None
+        raise ValueError(f"{path}: not JSON ({error}); the file is damaged, copy it again.") from None
 
 
 def _json_or_text(text: str) -> Any:

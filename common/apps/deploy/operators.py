@@ -1,4 +1,4 @@
-"""The SDK's operators, each with what it lacks for super-resolution put right, and a writer."""
+"""The SDK's operators, corrected for super-resolution, and a writer."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ RULES = '{"selections": [{"name": "MR", "conditions": {"Modality": "^MR$"}}]}'
 
 
 class LoaderOperator(DICOMDataLoaderOperator):
-    """The SDK's loader without its silence.
+    """The SDK's loader, with errors instead of silent losses.
 
-    The SDK passes over files that it cannot parse, drops all but one image at each place, merges series of the same UID
-    and holds all pixels of a study in memory. Here each of these is an error or left to the check of the one series
-    that is used, and only headers are read.
+    The SDK skips files that it cannot parse and drops all images but one at each position. It merges series of the same
+    UID, and holds all pixels of a study in memory. Here these cases are errors, now or in the check of the used series,
+    and only headers are read.
     """
 
     def load_data_to_studies(self, input_path: Path) -> list[DICOMStudy]:
@@ -58,7 +58,7 @@ class LoaderOperator(DICOMDataLoaderOperator):
 
 
 class SelectorOperator(DICOMSeriesSelectorOperator):
-    """The SDK's selector, which takes the first of several series; here it must be told which.
+    """The SDK's selector takes the first of several series; this one needs a choice.
 
     Args:
         series: SeriesInstanceUID of the series to super-resolve, or None for the only MR series.
@@ -73,8 +73,8 @@ class SelectorOperator(DICOMSeriesSelectorOperator):
         """Select the series named on the command line, or the only one of modality MR.
 
         Raises:
-            ValueError: when a series is not there, or there is not exactly one MR series to choose; the message lists
-                what there is.
+            ValueError: if a series is missing, or there is not exactly one MR series to choose; the message lists all
+                series.
         """
         matched = super().filter(selection_rules, dicom_study_list, all_matched)
         candidates = [(study.study, found.series) for study in matched for found in study.selected_series]
@@ -100,19 +100,19 @@ class SelectorOperator(DICOMSeriesSelectorOperator):
 
 
 class VolumeOperator(DICOMSeriesToVolumeOperator):
-    """The SDK's conversion to a volume, with its geometry and values put right.
+    """The SDK's conversion to a volume, with corrected geometry and values.
 
-    The SDK exchanges the two pixel spacings, takes the spacing of the slices from the first two, drops slices without a
-    position, casts all slices to the type of the first, which cuts off the fractions of the others, and turns inverted
-    images over. :func:`common.io.dicom_series.read.read_volume` refuses what is not one even stack, and keeps float
-    precision.
+    The SDK exchanges the two pixel spacings, takes the slice spacing from the first two slices, and drops slices
+    without a position. It casts all slices to the type of the first, which truncates fractions. It inverts
+    MONOCHROME1 images. :func:`common.io.dicom_series.read.read_volume` accepts only one evenly spaced stack, and keeps
+    float precision.
 
-    Named outputs: an ``Image`` for each selected series, "image" and, where there is one, "guide"; and "source", the
-    volume to super-resolve with its headers.
+    Named outputs: an ``Image`` for each selected series, "image" and possibly "guide"; and "source", the volume to
+    super-resolve with its headers.
 
     Args:
         names: of the images.
-        one_frame: whether a guide must be in the frame of reference of its scan, as it must unless it is registered.
+        one_frame: whether a guide must have the frame of reference of its scan; needed unless it is registered.
     """
 
     def __init__(self, fragment: Fragment, *args, names: list[str], one_frame: bool, **kwargs) -> None:
@@ -136,8 +136,8 @@ class VolumeOperator(DICOMSeriesToVolumeOperator):
         frames = {volume.headers[0].get("FrameOfReferenceUID") for volume in volumes.values()}
         if self.one_frame and len(frames) > 1:
             raise ValueError(
-                "the series and its guide are in different frames of reference, so that their places do not tell how "
-                "they lie on each other; choose a guide of the same session, or add --register true."
+                "the series and its guide have different frames of reference, so their relative position is not known; "
+                "choose a guide of the same session, or add --register true."
             )
         for name, volume in volumes.items():
             op_output.emit(_to_image(volume), name)
@@ -145,11 +145,11 @@ class VolumeOperator(DICOMSeriesToVolumeOperator):
 
 
 class BundleOperator(MonaiBundleInferenceOperator):
-    """The SDK's bundle operator for volumes whose values and grid are the result.
+    """The SDK's bundle operator, with the values and the grid of the result.
 
-    The SDK casts image outputs to uint8, hands on the input's affine, reads the weights relative to the working
-    directory, and runs transforms that save files. Here values, affine and metadata are those of postprocessing, the
-    network is that of the evaluator which ``inference.json`` builds, with ``weights_only=True``, and nothing is saved.
+    The SDK casts image outputs to uint8, keeps the input's affine, reads the weights relative to the working directory,
+    and runs transforms that save files. Here values, affine and metadata come from postprocessing. The network comes
+    from the evaluator of ``inference.json``, loaded with ``weights_only=True``. Nothing is saved.
 
     Args:
         bundle: the exported bundle's folder.
@@ -170,7 +170,7 @@ class BundleOperator(MonaiBundleInferenceOperator):
         )
 
     def _init_config(self, config_names) -> None:
-        # As the SDK's, but with the overrides in before anything is built, and with what the evaluator is made of.
+        # As in the SDK, but with overrides set before anything is built, and with the parts of the evaluator.
         sys.path.insert(0, str(self.bundle_path))
         self._parser = get_bundle_config(str(self.bundle_path), config_names)
         for key, value in {**self.overrides, "dataset#data": []}.items():
@@ -195,13 +195,13 @@ class BundleOperator(MonaiBundleInferenceOperator):
 
 
 class WriterOperator(Operator):
-    """Write the result as a derived MR series, ``<output>/<SeriesInstanceUID>``, all of it or nothing.
+    """Write the result as a derived MR series, ``<output>/<SeriesInstanceUID>``, completely or not at all.
 
-    Named inputs: "pred", an ``Image`` with "affine" and "bundle", and "source", the volume it was made from.
+    Named inputs: "pred", an ``Image`` with "affine" and "bundle", and "source", its source volume.
 
     Args:
-        output: folder for the folder of the series.
-        part: folder on the same disk, where the files lie until all are written.
+        output: parent of the series' folder.
+        part: folder on the same disk, for the files until all are written.
     """
 
     def __init__(self, fragment: Fragment, *args, output: Path, part: Path, **kwargs) -> None:
@@ -214,7 +214,7 @@ class WriterOperator(Operator):
         spec.input("source")
 
     def compute(self, op_input, op_output, context) -> None:
-        """Write the files and move them to their place."""
+        """Write the files, then move their folder to the output."""
         result, source = op_input.receive("pred"), op_input.receive("source")
         metadata = result.metadata()
         folder = self.part / "series"
@@ -225,7 +225,7 @@ class WriterOperator(Operator):
 
 
 def _to_image(volume: Volume) -> Image:
-    """A volume as the SDK's ``Image``, with the keys that its bundle operator reads."""
+    """Convert a volume to the SDK's ``Image``, with the keys for its bundle operator."""
     first, thickness = volume.headers[0], slice_thickness(volume.headers)
     row, column, depth = np.linalg.norm(volume.affine[:3, :3], axis=0)
     return Image(
@@ -236,7 +236,7 @@ def _to_image(volume: Volume) -> Image:
             "depth_pixel_spacing": depth,
             "nifti_affine_transform": volume.affine,
             "space": "RAS",
-            # What the bundle's transforms name in their messages.
+            # For messages of the bundle's transforms.
             "filename_or_obj": f"series {first.SeriesInstanceUID} ({Path(first.filename).parent})",
             **({} if thickness is None else {"SliceThickness": thickness}),
         },

@@ -29,37 +29,36 @@ logger = logging.getLogger(__name__)
 
 
 def _root_cause(error: BaseException) -> str:
-    """What first went wrong: MONAI wraps the errors of a config in others."""
+    """The first error of a chain, because MONAI wraps the errors of a config in others."""
     while error.__cause__ is not None:
         error = error.__cause__
     return str(error) or type(error).__name__
 
 
 def _lies_in(path: Any, folder: str) -> bool:
-    """Whether a path lies in a folder, however it is written."""
+    """Whether a path is in a folder, also for relative paths."""
     return Path(os.path.abspath(folder)) in Path(os.path.abspath(str(path))).parents
 
 
 def _free_memory() -> None:
-    """Give back what a request needed: bundles let the C library of Linux keep it, which suits a batch."""
+    """Free the memory of a request; bundles let Linux's C library keep it, which is faster for a batch."""
     gc.collect()
     torch.cuda.empty_cache()
-    with contextlib.suppress(AttributeError, OSError, TypeError):  # other C libraries do not keep it
+    with contextlib.suppress(AttributeError, OSError, TypeError):  # other C libraries do not keep memory
         ctypes.CDLL(None).malloc_trim(0)
 
 
 class SuperResolutionTask(InferTask):
-    """An exported bundle's own inference, ``configs/inference.json``, of one image a request.
+    """An exported bundle's own inference, ``configs/inference.json``, with one image per request.
 
-    Options that a request may set are the config's switches, but for those that the weights' overlay sets, and its
-    ``..._axis``.
+    A request can set the config's true/false options, except those that the weights' overlay sets, and ``..._axis``.
 
     Args:
         folder: of the bundle.
-        results: folder of this task's own for what the config writes; its parent takes the results.
+        results: this task's folder for files of the config; results are moved to its parent.
 
     Raises:
-        Exception: what the config raises, when the bundle does not load.
+        Exception: of the config, if the bundle does not load.
     """
 
     def __init__(self, folder: Path, results: Path) -> None:
@@ -88,24 +87,24 @@ class SuperResolutionTask(InferTask):
         )
 
     def info(self) -> dict[str, Any]:
-        """What clients are told of the model: MONAI Label's fields, the version, and the scale along each axis."""
+        """Information for clients: MONAI Label's fields, the version, and the scale along each axis."""
         return {**super().info(), "version": self.version, "scale": self.scale}
 
     def is_valid(self) -> bool:
-        """Whether to list the model: one that did not load is not there."""
+        """Whether to list the model: always, because only loaded models exist."""
         return True
 
     def __call__(self, request: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
         """Super-resolve one image.
 
         Args:
-            request: with the paths "image" and, for a guided model, "guide"; perhaps options and "device".
+            request: with the paths "image" and, for a guided model, "guide"; optionally options and "device".
 
         Returns:
-            The path of a NIfTI file, which is the caller's to remove, and what it was made with.
+            The path of a NIfTI file, which the caller removes, and the version, scale and options.
 
         Raises:
-            ValueError: when an option is none, or the case fails; the message says why.
+            ValueError: if an option has a wrong value, or the case fails; the message says why.
         """
         overrides = self._overrides(request)
         entry = {key: request[key] for key in ("image", "guide") if key in request}
@@ -116,7 +115,7 @@ class SuperResolutionTask(InferTask):
                 if self.guided
                 else "this model takes no guide; leave it out of the params of the request."
             )
-        # Nothing here is shared between threads: MONAI Label's server takes one request after the other.
+        # Not safe for threads, but MONAI Label's server takes one request at a time.
         if overrides != self.overrides:
             self._load(overrides)
         try:
@@ -137,7 +136,7 @@ class SuperResolutionTask(InferTask):
         return str(path), {"version": self.version, "scale": self.scale, "options": options}
 
     def _overrides(self, request: Mapping[str, Any]) -> dict[str, Any]:
-        """The options of a request that differ from the config's, checked: MONAI would evaluate text with a $."""
+        """The checked options of a request that differ from the config; MONAI would evaluate text with a $."""
         overrides = {}
         for key, default in self.options.items():
             value = request.get(key, default)
@@ -154,7 +153,7 @@ class SuperResolutionTask(InferTask):
         return overrides
 
     def _load(self, overrides: Mapping[str, Any]) -> None:
-        """Build the config with these overrides, and with code of this bundle's folder only."""
+        """Build the config with these overrides, with code from this bundle's folder only."""
         parser = ConfigParser()
         parser.read_config(self.config_files)
         parser.update(
@@ -162,12 +161,12 @@ class SuperResolutionTask(InferTask):
                 "bundle_root": str(self.folder),
                 "output_dir": str(self.results),
                 "dataset::data": [{}],
-                # The overlay has the path at which the weights were trained.
+                # The overlay holds the path where the weights were trained.
                 **({"checkpoint": str(self.folder / "models" / "model.pt")} if len(self.config_files) > 1 else {}),
                 **overrides,
             }
         )
-        # Another bundle's package may have this one's name, as two trainings of one version do.
+        # Packages of two bundles can have one name, such as two trainings of one version.
         packages = {path.parent.name for path in self.folder.glob("*/__init__.py")}
         for name in [name for name in sys.modules if name.partition(".")[0] in packages]:
             del sys.modules[name]
@@ -182,7 +181,7 @@ class SuperResolutionTask(InferTask):
 
 
 class SuperResolutionApp(MONAILabelApp):
-    """Every exported bundle in the folder ``--conf bundles`` as a model with the name of its own folder.
+    """Serve every exported bundle in the folder ``--conf bundles``, as a model with its folder's name.
 
     Args:
         app_dir: folder of this file.
@@ -190,17 +189,17 @@ class SuperResolutionApp(MONAILabelApp):
         conf: with the key "bundles".
 
     Raises:
-        FileNotFoundError: when there is no such folder, or no bundle in it that loads.
+        FileNotFoundError: if there is no such folder, or no bundle in it loads.
     """
 
     def __init__(self, app_dir: str, studies: str, conf: Mapping[str, str]) -> None:
-        # Uploads and results lie in a folder of this server's own, so that it knows them and nobody else's.
+        # This server has its own folder of uploads and results, so it accepts no other temporary files.
         tempfile.tempdir = tempfile.mkdtemp(prefix="monailabel-")
         atexit.register(shutil.rmtree, tempfile.tempdir, ignore_errors=True)
         super().__init__(app_dir, studies, conf, name="MRI super-resolution", description="Super-resolution of MRI")
 
     def init_infers(self) -> dict[str, InferTask]:
-        """The models by name; a bundle that does not load is logged with the reason."""
+        """Load the models by name; if a bundle does not load, the reason is logged."""
         if "bundles" not in self.conf:
             raise FileNotFoundError("no folder of exported bundles; start the server with --conf bundles FOLDER.")
         root = Path(self.conf["bundles"])
@@ -217,7 +216,7 @@ class SuperResolutionApp(MONAILabelApp):
         if not tasks:
             raise FileNotFoundError(
                 f"--conf bundles {root}: no bundle in it loads; expected folders with configs/inference.json, "
-                "configs/metadata.json and models/model.pt, as `python -m common export` makes them."
+                "configs/metadata.json and models/model.pt, as written by `python -m common export`."
             )
         return tasks
 
@@ -225,16 +224,16 @@ class SuperResolutionApp(MONAILabelApp):
         """Super-resolve one image.
 
         Args:
-            request: with "model" and "image", an id of the datastore or what was uploaded; see
+            request: with "model" and "image", an id of the datastore or the path of an upload; see
                 :class:`SuperResolutionTask` for the rest.
             datastore: default the app's own.
 
         Returns:
-            "file", the path of the result, and "params", what it was made with.
+            "file", the path of the result, and "params", its version, scale and options.
 
         Raises:
-            HTTPException: with the reason: 404 for a model or image that is not there, 422 for a case that fails, 500
-                for all else.
+            HTTPException: with the reason: 404 for a missing model or image, 422 for a failed case, 500 for other
+                errors.
         """
         datastore = datastore or self.datastore()
         named = {key: str(request[key]) for key in ("image", "guide") if key in request}
@@ -265,7 +264,7 @@ class SuperResolutionApp(MONAILabelApp):
         return {"file": file, "params": params}
 
     def _find(self, name: str, datastore: Any) -> str:
-        """The path of an image. Other files of this machine are none, or clients could read them by naming them."""
+        """The path of an image. Other files of this machine are refused, because clients must not read them."""
         uploads = [tempfile.gettempdir(), *([self._sessions.store_path] if self._sessions else [])]
         uploaded = any(_lies_in(name, folder) for folder in uploads)
         try:
@@ -275,8 +274,8 @@ class SuperResolutionApp(MONAILabelApp):
         if not os.path.exists(path):
             raise HTTPException(404, f"there is no image '{name}'; GET /datastore/?output=all lists them.")
         if os.path.isdir(path):
-            raise ValueError(f"{path}: a folder; expected one NIfTI file, as dcm2niix makes it of a DICOM series.")
+            raise ValueError(f"{path}: a folder; expected one NIfTI file. Convert a DICOM series with dcm2niix.")
         return path
 
     def _download_dcmqi_tools(self) -> None:
-        """Do not fetch tools for DICOM segmentations, as MONAI Label would for a DICOMweb server: none are made."""
+        """Do not download tools for DICOM segmentations, as MONAI Label does: this app makes none."""
