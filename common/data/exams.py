@@ -1,4 +1,4 @@
-"""The exams that inference is to combine."""
+"""The exams whose stacks inference combines."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ from .simulation.cohort import simulated_exam
 
 
 class Exams(Scans):
-    """Stacks of thick slices, those of an exam together: what lies in one folder and is named alike but for the plane.
+    """Stacks of thick slices, grouped by exam: files in one folder whose names differ only in the plane.
 
-    A stack that cannot be read is left out, with a warning; an exam whose first cannot be read fails. A scan by itself
-    is passed over with a line.
+    A stack that cannot be read is left out with a warning. If the first stack cannot be read, the exam fails. A single
+    scan is skipped with a printed line.
 
     Args:
         dataset_dir: folder; None for an exam that is simulated in ``output_dir/scan``.
         slice_axis: as for :class:`Scans`.
         check_mr: whether scans are refused whose values look like those of CT.
         even_slices: whether slices that alternate in brightness are evened out.
-        register: whether guides, which entries of one's own may have, are registered, see
+        register: whether to register guides, which given entries may have, see
             :class:`common.transforms.ResampleGuided`.
-        options: further ones of :class:`Scans`.
+        options: further arguments of :class:`Scans`.
     """
 
     def __init__(
@@ -62,15 +62,16 @@ class Exams(Scans):
         contrast: str,
         *_: Any,
     ) -> list[dict[str, Any]]:
-        """What there is to do: an entry for each exam."""
+        """One entry for each exam."""
         found = find_images(dataset_dir or simulated_exam(f"{output_dir}/scan", contrast))
         groups = grouped(found, lambda entry: exam_of(entry["image"]))
         exams = [joined(group) for group in groups if len(group) > 1]
-        alone = {group[0]["image"]: "no other stack of its exam lies with it" for group in groups if len(group) == 1}
+        alone = {group[0]["image"]: "the folder has no other stack of its exam" for group in groups if len(group) == 1}
         if not exams:
             raise ValueError(
-                f"{dataset_dir}: found {', '.join(alone)}, expected stacks of one exam, in one folder and named alike "
-                "but for the plane, as brain_ax.nii.gz and brain_cor.nii.gz; or name them: mri-sr A B --together."
+                f"{dataset_dir}: found {', '.join(alone)}, expected stacks of one exam in one folder, with names that "
+                "differ only in the plane, such as brain_ax.nii.gz and brain_cor.nii.gz. Or name the stacks: "
+                "mri-sr A B --together."
             )
         say_passed_over(alone)
         return exams
@@ -81,7 +82,7 @@ class Exams(Scans):
             [
                 LoadScand("image", slice_axis=self._slice_axis, normalise=False),
                 *([CheckMRd("image")] if self._check_mr else []),
-                # Interpolation leaves some voxels negative; with them the stacks would not have one zero.
+                # Interpolation leaves negative voxels; normalised with them, the stacks would differ in their zero.
                 ThresholdIntensityd("image", threshold=0.0),
                 NormaliseVolumed("image"),
                 *([EvenSlicesd("image")] if self._even_slices else []),

@@ -1,4 +1,4 @@
-"""The scans that inference is to super-resolve."""
+"""The scans that inference super-resolves."""
 
 from __future__ import annotations
 
@@ -31,29 +31,29 @@ from .simulation.cohort import simulated_scan
 
 
 class Scans(Dataset):
-    """The scans of a folder, or one of a file, or a simulated one; those that this process has to do.
+    """The scans of a folder, a single file, or a simulated scan; this process's share of them.
 
     Args:
         dataset_dir: file or folder; None for a scan that is simulated in ``output_dir/scan``.
-        slice_axis: axis across the slices, as for :class:`common.transforms.LoadScand`; None for "SI" where the scale
-            is the same along all axes, else "auto".
-        training_range: that scans are compared with; None for that of the weights, where their overlay has one.
-        across_slices: the scale [1, 1, n] of a method that makes slices thinner, which refuses scans without thick
-            ones; None for other methods.
+        slice_axis: axis across the slices, as for :class:`common.transforms.LoadScand`; None for "SI" if the scale is
+            the same along all axes, else "auto".
+        training_range: range that scans are compared with; None for the range in the weights' overlay, if any.
+        across_slices: the scale [1, 1, n] of a method that makes slices thinner and needs thick slices; None for other
+            methods.
         contrast: of the simulated scan.
-        lr: pattern of the scans' files where each has a guide.
+        lr: pattern of the scans' files, if there are guides.
         guide: pattern of the guides' files; None for scans without guides.
         subject: pattern of the part of a path that names the subject; see :func:`common.data.find_pairs`.
-        skip_existing: whether scans are left out whose results are there whole.
-        shard: such as "3/16", the share of the scans that is done here; None for all.
+        skip_existing: whether to skip scans with complete results.
+        shard: this process's share of the scans, such as "3/16"; None for all.
         bids: whether results are named as BIDS derivatives.
         denoise: whether scans are denoised slice by slice.
-        lr_spacing: in mm, to which pixels in plane are resized, see :func:`common.transforms.resized_planes`; None
-            for pixels as they are.
-        data: entries, in the place of those that are found.
+        lr_spacing: pixel size in plane in mm to resize to, see :func:`common.transforms.resized_planes`; None for no
+            resizing.
+        data: entries to use; None to find them.
 
     Raises:
-        ValueError: when ``across_slices`` is no such scale.
+        ValueError: when ``across_slices`` is not such a scale.
     """
 
     def __init__(
@@ -87,12 +87,12 @@ class Scans(Dataset):
         degradation: Degradation | None,
         trained_on: Mapping[str, Sequence[float]] | None = None,
     ) -> None:
-        """Find what is to be done, unless the entries were given, and settle how a scan is read.
+        """Find the entries, unless they were given, and set up how scans are read.
 
         Args:
             output_dir: folder of the results.
-            degradation: from HR to a scan, of which a simulated one is made.
-            trained_on: the range of the scans that the weights were trained on, where no other was given.
+            degradation: from HR to a scan, for simulated scans.
+            trained_on: training range of the weights; used if no ``training_range`` was given.
         """
         compared = CheckTrainingRanged("image", training_range=self._training_range or trained_on)
         self.transform = Compose(self.steps(compared, output_dir, degradation))
@@ -114,13 +114,13 @@ class Scans(Dataset):
         guide: str | None,
         subject: str | None,
     ) -> list[dict[str, Any]]:
-        """What there is to do; the arguments are as for the class, and for :meth:`find`."""
+        """The entries; the arguments are as for the class and :meth:`find`."""
         if dataset_dir is None:
             dataset_dir = simulated_scan(f"{output_dir}/scan", degradation, contrast, None if guide is None else "t1w")
         return find_images(dataset_dir) if lr is None else find_pairs(dataset_dir, lr, guide, subject)
 
     def steps(self, compared: CheckTrainingRanged, output_dir: str, degradation: Degradation | Any) -> list[Callable]:
-        """Transforms that read a scan, among them ``compared``; the others of the arguments are as for :meth:`find`."""
+        """Transforms that read a scan, including ``compared``; the other arguments are as for :meth:`find`."""
         axis = self._slice_axis or ("SI" if len(set(degradation.factors)) == 1 else "auto")
         return [
             LoadScand("image", slice_axis=axis),
@@ -137,7 +137,7 @@ class GuidedScans(Scans):
     Args:
         dataset_dir, lr, contrast, options: as for :class:`Scans`.
         guide: pattern of the guides' files.
-        guided: whether there are guides; without, ``guide`` is not looked at.
+        guided: whether there are guides; if not, ``guide`` is ignored.
         register: whether guides are registered to their scans, see :class:`common.transforms.ResampleGuided`.
     """
 
@@ -155,7 +155,7 @@ class GuidedScans(Scans):
         super().__init__(dataset_dir, lr=lr, guide=guide if self._guided else None, contrast=contrast, **options)
 
     def steps(self, compared: CheckTrainingRanged, output_dir: str, degradation: Degradation) -> list[Callable]:
-        """As those of :class:`Scans`, and of the guide."""
+        """Transforms of :class:`Scans`, and those for the guide."""
         steps = super().steps(compared, output_dir, degradation)
         if not self._guided:
             return steps
@@ -173,8 +173,8 @@ class ThickScans(Scans):
         slice_axis: as for :class:`Scans`.
         check_mr: whether scans are refused whose values look like those of CT.
         even_slices: whether slices that alternate in brightness are evened out.
-        models: folder of weights with their overlays; a message names the one that fits a scan better.
-        options: further ones of :class:`Scans`.
+        models: folder of weights with their overlays; messages name the overlay that fits a scan better.
+        options: further arguments of :class:`Scans`.
 
     Raises:
         ValueError: for any other scale.

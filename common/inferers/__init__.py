@@ -1,4 +1,4 @@
-"""Inferers: slabs, slices, orthogonal directions, agreement with a scan, training on it, and those without network."""
+"""Inferers: slabs, slices, orthogonal directions, agreement with a scan, training on a scan, classical methods."""
 
 from .adapted import AdaptedInferer
 from .axes import AxesInferer

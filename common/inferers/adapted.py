@@ -1,4 +1,4 @@
-"""Weights that are trained a little further on the scan that they are to super-resolve."""
+"""Fine-tuning of weights on the scan that is to be super-resolved."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ from ..runtime.workers import side_by_side
 from ..values import check_whole
 from .pieces import over_pieces
 
-_HELD_OUT = 8  # of so many planes of the scan one
+_HELD_OUT = 8  # one of this number of planes is held out
 _TIMED = 20  # iterations
-_TRIED = (16, 64)  # voxels along X and Y of what the inferer is timed on, first to warm up
-_LOOKED_AT = 32  # images across the slices, for each axis in plane; about that many
-_PIXELS = 4096  # of the patches that one thread takes at once: with fewer, what each call costs is above a tenth
+_TRIED = (16, 64)  # voxels along X and Y on which the inferer is timed; the first is to warm up
+_LOOKED_AT = 32  # approximate number of images across the slices that are checked, for each axis in plane
+_PIXELS = 4096  # of the patches in one call of a thread: with fewer, the overhead of calls is above 10 %
 _PIXEL_BYTES = 32768  # of the activations that gradients need
-_ORDINARY = (0.5, 1.3)  # of the median of tissue
-_BRIGHTER = 0.1  # of the same
-_FEWEST = 0.005  # of tissue: what is rarer says nothing
-_INVENTS = 2  # times as much as in planes; real volumes that are thickened here have 0.6 to 1.6 times as much
-# Widths; beyond, as of thickness in cm, a network sharpens what is not blurred, or does not learn to.
+_ORDINARY = (0.5, 1.3)  # range of ordinary tissue, relative to its median
+_BRIGHTER = 0.1  # least overshoot that counts, relative to the same median
+_FEWEST = 0.005  # share of tissue; less overshoot is accepted
+_INVENTS = 2  # times the overshoot in planes that is accepted; real volumes that were thickened here had 0.6 to 1.6
+# Widths. Outside (for example thickness in cm) a network sharpens what is not blurred, or does not learn to sharpen.
 _BELIEVED = (0.5, 2.0)
 _SOURCES = {
     "protocol": "as its protocol says",
@@ -46,42 +46,42 @@ _SOURCES = {
 
 
 class AdaptedInferer(Inferer):
-    """Trains a copy of the network on images of the scan, and runs an inferer with whichever of the two is better.
+    """Fine-tunes a copy of the network on images of the scan, and runs an inferer with the better of the two.
 
-    The planes of a stack of thick slices are fine along both of their axes. Degraded along one axis as the scanner
-    thickens slices they are pairs of the scan's own contrast, noise and anatomy, and teach what is missing across the
-    slices. Better is what has the smaller mean square error on the images, every eighth, that no patch is cut from, so
-    the result never rests on weights that do worse there than those that were given, or than interpolation where a
-    network begins from that. They are degraded as the patches are: where the scanner's profile is another than the
-    degradation's, this does not see it.
+    The planes of a stack of thick slices are fine along both axes. They are degraded along one axis, as the scanner
+    thickens slices. This gives training pairs with the scan's own contrast, noise and anatomy. Every eighth image is
+    held out. The copy is used only if it has the smaller mean square error on held-out images: smaller than with the
+    given weights, and smaller than by interpolation for networks that start from it. Held-out images are degraded like
+    the patches, so this test does not see a difference between the degradation and the scanner's profile.
 
-    What that can do is draw bright rims along edges across the slices, which no slice has. So with a slice profile the
-    copy is not used either where it makes ordinary tissue brighter than all slices around more than twice as often as
-    it does so in planes that are held out, and in more than 0.5 % of it.
+    Such a difference can cause bright rims along edges across the slices. So with a slice profile there is a second
+    test: how often ordinary tissue becomes brighter than all slices around it. The copy is not used if this happens in
+    more than 0.5 % of the tissue and more than twice as often as in held-out planes.
 
-    Slices may be brighter than those beside them for no reason of anatomy; rows of a plane are not. With ``gains`` rows
-    of the patches are made so, lest the network learns to sharpen them.
+    Neighbouring slices may differ in brightness for technical reasons, unlike rows of a plane. With ``gains`` rows of
+    the patches are made to differ too, so that the network does not learn to sharpen such differences.
 
     Args:
         inferer: runs the network over a volume.
-        degradation: as for :meth:`~common.data.loaders.image_pairs.ImagePairs.of`; with
-            :class:`~common.degradations.Interpolated` what is left is what a network begins from that keeps sizes. A
-            :class:`~common.degradations.FittedProfile` is fitted to each scan of which no thickness is told, or none
-            of 0.5 to 2 distances of its slices.
-        iterations: of training, 0 for none; a network that cannot be trained, as an exported one, goes without.
-        batch_size: patches an iteration.
-        lr_patch: size of a patch of what the degradation has left, along both axes of the image.
-        learning_rate: of Adam at the beginning, from which it falls along a cosine.
-        planes: axes of the scan (X, Y, Z) across which the images are taken; default those that a
-            :class:`~common.degradations.ZeroShotImages` names, else Z.
-        scales: sizes, of at most 1, to which the images are brought before they are degraded, where that leaves enough
-            of them; each is drawn as often as it has pixels. Default those of an ``ZeroShotImages``, else 1.
-        seed: of the patches that are drawn.
-        gains: how much thick slices of a patch differ in brightness: the largest standard deviation of its logarithm;
-            with a slice profile alone.
+        degradation: as for :meth:`~common.data.loaders.image_pairs.ImagePairs.of`. With
+            :class:`~common.degradations.Interpolated`, the network keeps sizes and its input is interpolated. A
+            :class:`~common.degradations.FittedProfile` is fitted to each scan, unless the protocol gives a slice
+            thickness of 0.5 to 2 distances of the slices.
+        iterations: of training, 0 for none. A network that cannot be trained, such as an exported one, is used as it
+            is.
+        batch_size: patches per iteration.
+        lr_patch: size of a patch after the degradation, along both axes of the image.
+        learning_rate: of Adam at the beginning; it decays along a cosine.
+        planes: axes of the scan (X, Y, Z) across which the images are taken; by default those of
+            :class:`~common.degradations.ZeroShotImages`, else Z.
+        scales: factors, at most 1, by which the images are resized before they are degraded, if they stay large enough.
+            Each is drawn in proportion to its pixels. By default those of ``ZeroShotImages``, else 1.
+        seed: of the drawn patches.
+        gains: largest standard deviation of the logarithm of brightness between thick slices of a patch; with a slice
+            profile only.
 
     Attributes:
-        said: what came of it for the last volume, for those who describe a result.
+        said: report on the last volume, for the description of the result.
 
     Raises:
         ValueError: when ``iterations`` is negative or no whole number, a patch or a batch is empty, a scale is above 1
@@ -89,7 +89,7 @@ class AdaptedInferer(Inferer):
 
     Source:
         Zhao et al., SMORE: A Self-Supervised Anti-Aliasing and Super-Resolution Algorithm for MRI Using Deep Learning,
-        IEEE TMI 2021, which trains on the scan alone, from nothing; the scales are those of Shocher et al., "Zero-Shot"
+        IEEE TMI 2021, which trains on the scan alone, from scratch. Scales: Shocher et al., "Zero-Shot"
         super-resolution using deep internal learning, IEEE CVPR 2018.
     """
 
@@ -110,8 +110,8 @@ class AdaptedInferer(Inferer):
         check_whole(0, **{"iterations (adapt_iterations)": iterations})
         if batch_size < 1 or len(lr_patch) != 2 or min(lr_patch) < 1:
             raise ValueError(
-                f"batch_size is {batch_size!r} and lr_patch {list(lr_patch)!r}, expected a number of patches and two "
-                "sizes of a patch, each at least 1."
+                f"batch_size is {batch_size!r} and lr_patch {list(lr_patch)!r}, expected a number of patches and the "
+                "two sizes of a patch, each at least 1."
             )
         if not 0 <= gains < np.inf:
             raise ValueError(f"gains is {gains!r}, expected a number of at least 0.")
@@ -126,14 +126,14 @@ class AdaptedInferer(Inferer):
 
     @property
     def learns(self) -> bool:
-        """Whether it trains at all."""
+        """Whether there is any training."""
         return self.iterations > 0
 
     def __call__(self, inputs: torch.Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any) -> torch.Tensor:
-        """As the inferer, of ``(B, 1, X, Y, Z)``, slices along the last axis.
+        """Fine-tune, then run the inferer on ``(B, 1, X, Y, Z)``, slices along the last axis.
 
         The network is a module that maps images ``(b, 1, H, W)`` to ``(b, 1, H, f W)``, f the degradation's last
-        factor; it stays as it is. One under autocast is trained under it, and its weights stay in float32.
+        factor; it is not changed. Under autocast it is trained under autocast, with weights in float32.
         """
         if not self.iterations:
             return self.inferer(inputs, network, *args, **kwargs)
@@ -144,7 +144,7 @@ class AdaptedInferer(Inferer):
             return self.inferer(inputs, better, *args, **kwargs)
 
     def _seconds(self, volume: torch.Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any) -> float:
-        """How long the inferer will take, by the middle of the volume."""
+        """Estimate the inferer's time in seconds from the middle of the volume."""
         seconds = 0.0
         for size in _TRIED:
             middle = volume
@@ -158,9 +158,9 @@ class AdaptedInferer(Inferer):
         return seconds
 
     def _better(self, volume: torch.Tensor, network: Any, seconds: float) -> nn.Module:
-        """The network or its trained copy, by their errors on images that are held out.
+        """The network or its trained copy, whichever has the smaller error on held-out images.
 
-        It takes so many seconds to run the inferer.
+        ``seconds`` is the estimated time of the inferer.
         """
         self.said, degradation, bare = {}, self.degradation, plain(network)
         exported = isinstance(bare, torch.jit.ScriptModule)
@@ -175,11 +175,11 @@ class AdaptedInferer(Inferer):
                 if not _BELIEVED[0] <= told <= _BELIEVED[1]:
                     tqdm.write(
                         f"warning: by SliceThickness slices are {told:.3g} times as thick as they are apart, expected "
-                        f"{_BELIEVED[0]} to {_BELIEVED[1]}: not believed, but what the scan shows; --adapt_profile "
-                        "insists"
+                        f"{_BELIEVED[0]} to {_BELIEVED[1]}: ignored, the scan is measured instead; to use it, set "
+                        "--adapt_profile"
                     )
                     told = None
-            with one_thread():  # lest the last bits of its sums hang on the number of threads
+            with one_thread():  # so that rounding does not depend on the number of threads
                 width = told or degradation.width(volume)
             source = "protocol" if told else "scan" if width else "assumed"
             degradation = degradation.of(width)
@@ -200,17 +200,17 @@ class AdaptedInferer(Inferer):
         if not trained_on:
             self.said = {}
             tqdm.write(
-                "no training on the scan: it has too few planes to train on and to hold out; the weights as they were "
-                "make the result"
+                "no training on the scan: it has too few planes to train on and to hold out; the original weights make "
+                "the result"
             )
             return network
         uneven = None
         if self.gains and isinstance(degradation, GaussianProfile):
             uneven = SliceGains(degradation, dark=0.0).to(volume.device)
-        # Then images that are held out are looked at, or for rims those of the scan.
+        # After training, held-out images are evaluated, and with a slice profile images of the scan for rims.
         with step(then=seconds / _HELD_OUT * (1 if isinstance(degradation, Interpolated) else 2)):
             adapted = self._trained(trained_on, copy.deepcopy(network), uneven)
-        # A network that stands behind interpolation and has not learned yet may be worse than that.
+        # A network after interpolation that has not learned much may be worse than interpolation alone.
         starts: list[nn.Module] = [network, nn.Identity()] if isinstance(degradation, Interpolated) else [network]
         stacks = [each.lr for each in held]
         errors = [_error(held, _made(each, stacks)) for each in starts]
@@ -228,19 +228,20 @@ class AdaptedInferer(Inferer):
             if made > max(_INVENTS * own, _FEWEST):
                 why = "it drew rims that the scan does not show"
         self.said["Used"] = not why
-        kept = "the weights as they were make" if before == errors[0] else "interpolation alone makes"
+        kept = "the original weights make" if before == errors[0] else "interpolation alone makes"
         took = f"training on the scan ({duration(time.perf_counter() - began)})"
         tqdm.write(
             f"{took} was not used: {why}; {kept} the result"
             if why
-            else f"{took} is used: planes of it that were held out gain {last - first:.2f} dB"
+            else f"{took} is used: held-out planes gain {last - first:.2f} dB"
         )
         return starts[errors.index(before)] if why else adapted
 
     def _trained(self, examples: Sequence[ImagePairs], network: nn.Module, uneven: SliceGains | None) -> nn.Module:
-        """The network, trained on patches, whose slices differ in brightness where there is ``uneven``.
+        """Train the network on patches; with ``uneven`` their slices differ in brightness.
 
-        On a CPU a batch is divided into parts, as many for any number of threads, whose gradients are added in order.
+        On a CPU a batch is divided into parts whose gradients are added in order. Their number does not depend on the
+        number of threads.
         """
         rng = np.random.default_rng(self.seed)
         pixels = np.array([each.lr.numel() for each in examples])
@@ -265,13 +266,13 @@ class AdaptedInferer(Inferer):
         began = time.perf_counter()
         with torch.enable_grad():
             for i in range(self.iterations):
-                # A batch of one stack, as those of small scans have patches of sizes of their own.
+                # A batch is from one stack, because stacks of small scans differ in the size of patches.
                 drawn = examples[rng.choice(len(examples), p=pixels / pixels.sum())]
                 optimizer.zero_grad(set_to_none=False)
                 batch = self._batch(drawn, count, uneven is not None, rng)
                 for found in side_by_side(gradients, batch, device, count * size * _PIXEL_BYTES):
                     for total, part in zip(sums, found, strict=True):
-                        if part is not None:  # of a parameter that the network does not use
+                        if part is not None:  # None for a parameter that the network does not use
                             total.add_(part, alpha=1 / self.batch_size)
                 with one_thread():
                     optimizer.step()
@@ -289,7 +290,7 @@ class AdaptedInferer(Inferer):
     def _batch(
         self, drawn: ImagePairs, count: int, uneven: bool, rng: np.random.Generator
     ) -> Iterator[tuple[torch.Tensor, ...]]:
-        """Patches in parts of ``count``: HR and LR, and the gains of slices where they are ``uneven``."""
+        """Yield patches in parts of ``count``: HR, LR, and with ``uneven`` the gains of slices."""
         for first in range(0, self.batch_size, count):
             pairs = [drawn.patch(self.lr_patch, rng) for _ in range(min(count, self.batch_size - first))]
             hr, lr = (torch.stack(images) for images in zip(*pairs, strict=True))
@@ -299,27 +300,27 @@ class AdaptedInferer(Inferer):
 
 def _made(network: nn.Module, stacks: Sequence[torch.Tensor]) -> list[torch.Tensor]:
     """What a network makes of the images of each stack ``(n, 1, H, W)``."""
-    with listening(lambda share: None):  # it is no share of the training
+    with listening(lambda share: None):  # not part of the training's progress
         return [torch.cat([*over_pieces(network, stack.split(1))]) for stack in stacks]
 
 
 def _error(examples: Sequence[ImagePairs], made: Sequence[torch.Tensor]) -> float:
-    """Mean square error of what was made of the LR images."""
+    """Mean square error of the SR images."""
     with one_thread():
         total = sum((sr - each.hr).square().sum().item() for sr, each in zip(made, examples, strict=True))
     return total / sum(each.hr.numel() for each in examples)
 
 
 def _images_of_stack(volume: torch.Tensor) -> list[torch.Tensor]:
-    """Images of a stack ``(B, 1, X, Y, Z)`` across X, and across Y, each ``(n, 1, H, Z)``, evenly taken."""
+    """Evenly spaced images of a stack ``(B, 1, X, Y, Z)`` across X, and across Y, each ``(n, 1, H, Z)``."""
     stacks = [volume.movedim(axis, 1).flatten(0, 1) for axis in (2, 3)]
     return [images[:: max(len(images) // _LOOKED_AT, 1)] for images in stacks]
 
 
 def _overshoot(stacks: Sequence[torch.Tensor], made: Sequence[torch.Tensor], tissue: torch.Tensor) -> float:
-    """Share of ordinary tissue that comes out brighter than the 5 x 3 pixels of an LR image ``(n, 1, H, W)`` around it.
+    """Share of ordinary tissue that becomes brighter than all 5 x 3 LR pixels around it, images ``(n, 1, H, W)``.
 
-    Where these are dark or bright, at the edge of the head and at its fat, is not looked at.
+    Dark and bright surroundings, such as the edge of the head and fat, are left out.
     """
     brighter = ordinary = torch.zeros((), dtype=torch.long, device=tissue.device)
     for lr, sr in zip(stacks, made, strict=True):

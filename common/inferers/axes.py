@@ -1,4 +1,4 @@
-"""Slabs across each of several axes of a volume, and of its mirror image."""
+"""Run a slab inferer across several axes of a volume and of its mirror image."""
 
 from __future__ import annotations
 
@@ -20,30 +20,30 @@ _SPATIAL = (2, 3, 4)
 class AxesInferer(Inferer):
     """Runs an inferer with each of several axes of a volume as the last, and averages the results.
 
-    A slab network sees little along its last axis. Where the factor is the same along every axis, each may be the one
-    across the slabs, and the mean of three results has seen every direction in plane. A network is not quite the same
-    for a mirror image: with ``mirrored`` that of the volume, along all of its axes, is super-resolved too. Where LR
-    voxel i lies on HR voxel f i + o, it lies on f i + f - 1 - o of the mirror image's, so its result is moved by
-    f - 1 - 2 o voxels; what is then missing at the border is taken from the other one.
+    A slab network sees little along its last axis. If the factor is the same along every axis, slabs may run across any
+    axis, and the mean of three results has seen every direction in plane. A network's result differs a little for a
+    mirror image. With ``mirrored`` the volume, mirrored along all axes, is super-resolved too. LR voxel i lies on HR
+    voxel f i + o, but on f i + f - 1 - o in the mirror image. So the result of the mirror image is moved by
+    f - 1 - 2 o voxels. The voxels that are then missing at the border are taken from the other result.
 
     Args:
         inferer: runs the network over a volume, slab by slab along the last axis.
         axes: axes (0, 1, 2) of the volume that run across the slabs in turn; None for all with ``any_axis``, else 2.
-        any_axis: whether the network may be given slabs across any axis.
+        any_axis: whether the network accepts slabs across any axis.
         pass_axis: whether the network takes the axis as its second argument.
-        mirrored: whether the mean is of mirror images too.
-        offset: o along each axis, of which f - 1 - 2 o is a whole number, 0 or more; as the degradation's.
-        spread: whether to keep, as :attr:`deviation`, how much the results that are averaged differ.
-        degradation: linear, from a result to the scan. What it lets through is measured, so the spread is that of the
-            rest: of :math:`x - f_x f_y f_z A^T A x`, without the share that the scan says.
+        mirrored: whether mirror images are averaged too.
+        offset: o along each axis, as in the degradation; f - 1 - 2 o must be a whole number of at least 0.
+        spread: whether to keep the standard deviation of the averaged results as :attr:`deviation`.
+        degradation: linear, from a result to the scan. The scan measures the part of a result that it lets through. So
+            the spread is computed without that part, of :math:`x - f_x f_y f_z A^T A x`.
 
     Attributes:
-        deviation: standard deviation over the results of the last volume, in each voxel, as large as the result; None
-            without ``spread``.
-        complete: whether the results are of all axes that there are, and of mirror images.
+        deviation: standard deviation over the results of the last volume in each voxel, with the size of the result;
+            None without ``spread``.
+        complete: whether all possible axes and mirror images are used.
 
     Raises:
-        ValueError: when ``axes`` are not distinct spatial axes, or there is a ``spread`` of one result.
+        ValueError: when ``axes`` are not distinct spatial axes, or ``spread`` is asked for a single result.
     """
 
     def __init__(
@@ -72,14 +72,14 @@ class AxesInferer(Inferer):
         if self.spread and len(self.axes) * (1 + self.mirrored) < 2:
             raise ValueError(
                 f"AxesInferer: uncertainty is the spread of several results, but axes {list(self.axes)} and mirrored "
-                f"{self.mirrored} give one; take more axes, or mirrored true."
+                f"{self.mirrored} give one. Use more axes, or mirrored true."
             )
 
     def __call__(self, inputs: torch.Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any) -> torch.Tensor:
         """The mean of the inferer's results on ``(B, 1, X, Y, Z)``.
 
         Raises:
-            ValueError: when a mirror image's result would have to be moved by a part of a voxel.
+            ValueError: when a mirror image's result would have to be moved by a fraction of a voxel.
         """
         volume = inputs.as_tensor() if isinstance(inputs, MetaTensor) else inputs
         total: Any = None
@@ -90,7 +90,7 @@ class AxesInferer(Inferer):
                 moments.add(self._unmeasured(copy))
             total = copy.contiguous() if total is None else total.add_(copy)
             count += 1
-            del copy  # else it would stand beside the next one
+            del copy  # frees its memory before the next one
         if moments is not None:
             self.deviation = moments.deviation()
         return total if count == 1 else total.div_(count)
@@ -104,7 +104,7 @@ class AxesInferer(Inferer):
     def _copies(
         self, volume: torch.Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any
     ) -> Iterator[torch.Tensor]:
-        """The results that are averaged, one after the other."""
+        """Yield the results that are averaged."""
         count = len(self.axes) * (1 + self.mirrored)
         for i, axis in enumerate(self.axes):
             order = [0, 1, *(2 + a for a in range(3) if a != axis), 2 + axis]
@@ -123,15 +123,15 @@ class AxesInferer(Inferer):
                     mirror_image = run(volume.flip(_SPATIAL)).flip(_SPATIAL)
                 yield self._moved(mirror_image, volume.shape[2:], result)
                 del mirror_image
-            del result  # else it would stand beside the next one
+            del result  # frees its memory before the next one
 
     def _moved(self, mirror_image: torch.Tensor, lr_size: Sequence[int], plain: torch.Tensor) -> torch.Tensor:
-        """A mirror image's result, mirrored back, where it lies in the volume; its border is that of ``plain``."""
+        """Move a mirror image's result, mirrored back, to its position in the volume, with the border of ``plain``."""
         steps = [n // k - 1 - 2 * o for n, k, o in zip(plain.shape[2:], lr_size, self.offset, strict=True)]
         if any(step < 0 or step != round(step) for step in steps):
             raise ValueError(
-                f"mirrored needs results that are moved by whole voxels, but offset {list(self.offset)} moves them by "
-                f"{steps}; leave it out."
+                f"mirrored moves results by whole voxels, but with offset {list(self.offset)} they must move by "
+                f"{steps}. Leave mirrored out."
             )
         sizes = plain.shape[2:]
         there: Any = (..., *(slice(round(step), n) for step, n in zip(steps, sizes, strict=True)))

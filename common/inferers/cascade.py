@@ -17,12 +17,12 @@ from .pieces import over_pieces
 
 
 def back_project(sr: torch.Tensor, lr: torch.Tensor, degradation: Degradation, iterations: int) -> torch.Tensor:
-    r"""Iterative back projection: correct an SR volume by what its degradation misses of the LR scan.
+    r"""Iterative back projection: correct an SR volume by the difference between LR scan and degraded volume.
 
     .. math:: x_{t+1} = x_t + f_0 f_1 f_2\, A^T (y - A x_t)
 
-    Iwamoto et al. 2022, eq. 6, after Irani and Peleg 1991. The factors make up for those by which the adjoint spreads
-    an LR voxel, so that next to nothing of a constant error is left in the LR scan after one iteration.
+    Iwamoto et al. 2022, eq. 6, after Irani and Peleg 1991. The adjoint spreads an LR voxel over HR voxels; the factors
+    compensate for that. So one iteration removes a constant error almost completely.
 
     Args:
         sr: estimate x ``(..., X, Y, Z)``.
@@ -40,15 +40,15 @@ def back_project(sr: torch.Tensor, lr: torch.Tensor, degradation: Degradation, i
 
 
 class CascadeInferer(Inferer):
-    """Runs stages of a cascade over whole volumes: interpolate, apply the stage's network, and on to the next grid.
+    """Runs the stages of a cascade over whole volumes. Each stage interpolates, then applies its network.
 
-    Stage by stage the plane becomes ``factor`` times as fine, on grids that share the edge of the scan's field of view:
-    after t stages, n LR voxels have become n factor^t, rounded to the nearest, of exactly 1 / factor^t of their size.
-    The guide is brought from its own grid to that of each stage by :class:`~common.degradations.GaussianProfile`.
+    Each stage makes the plane ``factor`` times as fine. All grids share the edge of the scan's field of view. After t
+    stages, n LR voxels have become n factor^t voxels (rounded), each exactly 1 / factor^t of the size. The guide is
+    brought from its own grid to that of each stage by :class:`~common.degradations.GaussianProfile`.
 
     Args:
         factor: of one stage in plane, more than 1, whole or not.
-        stages: how many stages run, from the first on; or which, counted from 1, in order. None leave the input as it
+        stages: number of stages to run, from the first; or a list of stages, counted from 1. 0 leaves the input as it
             is.
         guide_factor: in-plane size of the input's voxels over the guide's; the guide is at least as fine as the result.
             By default it is as fine as the result.
@@ -72,7 +72,7 @@ class CascadeInferer(Inferer):
             raise ValueError("CascadeInferer: back projection needs the degradation.")
         self.factor = factor
         self.stages = tuple(range(1, stages + 1) if isinstance(stages, int) else stages)
-        # The last bit apart: the factor of three stages is no whole number.
+        # Rounding: by the last bit, the factor of three stages is not a whole number.
         self.guide_factor = round(factor ** len(self.stages), 12) if guide_factor is None else guide_factor
         self.degradation = degradation
         self.iterations = iterations
@@ -115,7 +115,7 @@ class CascadeInferer(Inferer):
         return CascadeInferer(self.factor, [stage])
 
     def guide_shape(self, lr_shape: Sequence[int]) -> tuple[int, int, int]:
-        """Voxels that the guide of an LR volume of ``(X, Y, Z)`` has."""
+        """Number of voxels of the guide for an LR volume of ``(X, Y, Z)``."""
         x, y, z = lr_shape
         return math.floor(x * self.guide_factor + 0.5), math.floor(y * self.guide_factor + 0.5), z
 
@@ -125,9 +125,9 @@ class CascadeInferer(Inferer):
         if tuple(guide.shape[2:]) != expected:
             raise ValueError(
                 f"the guide has {tuple(guide.shape[2:])} voxels, expected {expected}: {self.guide_factor:g} times "
-                "those of the LR volume in plane, slice by slice. ResampleGuided brings it there."
+                "those of the LR volume in plane, with the same slices. Resample it with ResampleGuided."
             )
-        # The last bit apart: 2 / (2 ** (1 / 2)) ** 2 is less than 1.
+        # Rounding: by the last bit, 2 / (2 ** (1 / 2)) ** 2 is less than 1.
         factor = round(self.guide_factor / self.factor**done, 12)
         return GaussianProfile((factor, factor, 1))(_plain(guide))
 
@@ -137,5 +137,5 @@ class CascadeInferer(Inferer):
 
 
 def _plain(volume: torch.Tensor) -> torch.Tensor:
-    """Without meta data, which would follow every operation at a cost."""
+    """Remove meta data, which would slow down every operation."""
     return (volume.as_tensor() if isinstance(volume, MetaTensor) else volume).float()

@@ -1,4 +1,4 @@
-"""A network's results held against the scan."""
+"""Check a network's result against the scan."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from ..metrics.agreement import disagreement
 
 
 class CheckedInferer(Inferer):
-    """Warns of a scan whose result disagrees with it more than results did in validation.
+    """Warns if a result disagrees with its scan more than results did in validation.
 
-    What a network adds beyond the scan nobody can check; that it leaves standing what the scan says, anybody can.
-    A network that does not, works on something that it was not trained for, and may be worse than interpolation.
+    Detail that a network adds cannot be checked, but the degraded result must agree with the scan. If it does not, the
+    scan is unlike the training scans, and the result may be worse than interpolation.
 
     Args:
-        inferer: gives the result, which is returned as it is.
-        degradations: linear operators from the result to the scan, of which that counts which agrees best.
-        highest: of :func:`common.metrics.disagreement` in validation, with a margin; None checks nothing.
+        inferer: gives the result, which is returned unchanged.
+        degradations: linear operators from the result to the scan; the one that agrees best is used.
+        highest: highest value of :func:`common.metrics.disagreement` in validation, with a margin; None checks nothing.
     """
 
     def __init__(self, inferer: Inferer, degradations: Sequence[Degradation], highest: float | None) -> None:
@@ -34,17 +34,17 @@ class CheckedInferer(Inferer):
         self.highest = highest
 
     def __call__(self, inputs: torch.Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any) -> torch.Tensor:
-        """As the inferer, of ``(B, 1, X, Y, Z)``, normalised so that 0 is no signal."""
+        """Run the inferer on ``(B, 1, X, Y, Z)``, normalised so that 0 is no signal, and check its result."""
         sr = self.inferer(inputs, network, *args, **kwargs)
         if self.highest is not None:
             lr = inputs.as_tensor() if isinstance(inputs, MetaTensor) else inputs
             found = disagreement(sr, lr, self.degradations)
             if not found <= self.highest:  # NaN agrees with nothing
                 missed = (
-                    "what it made cannot be compared with the scan, because one of them has no signal or voxels that "
+                    "its result cannot be compared with the scan, because one of them has no signal or voxels that "
                     "are not finite"
                     if math.isnan(found)
-                    else f"degraded again, what it made differs from the scan by {found:.1%} of the brightness of "
+                    else f"degraded again, its result differs from the scan by {found:.1%} of the brightness of "
                     f"tissue, in validation by at most {self.highest:.1%}"
                 )
                 warnings.warn(

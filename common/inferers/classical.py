@@ -1,4 +1,4 @@
-"""Reconstructions that no network is needed for: interpolation, zero filling, total variation."""
+"""Reconstructions without a network: interpolation, zero filling, total variation."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ class SplineInferer(Inferer):
         self.degradation = degradation
 
     def __call__(self, inputs: torch.Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any) -> torch.Tensor:
-        """Interpolate a batch of volumes ``(B, 1, X, Y, Z)``; ``network`` and what follows have no part in it."""
+        """Interpolate a batch of volumes ``(B, 1, X, Y, Z)``; ``network`` and further arguments are ignored."""
         return interpolated(_plain(inputs), self.degradation).contiguous()
 
 
 class ZeroFillingInferer(Inferer):
-    """Fills the k-space beyond a volume's own with zeros, as scanners offer it, and runs no network.
+    """Zero-fills a volume's k-space, as scanners can do, and runs no network.
 
     Args:
-        degradation: from HR to the volume, which says where LR voxels lie; its factors are whole.
+        degradation: from HR to the volume, for the position of LR voxels; its factors are whole.
 
     Raises:
         ValueError: when a factor is not whole.
@@ -47,7 +47,7 @@ class ZeroFillingInferer(Inferer):
         self.truncation = KSpaceTruncation(degradation.factors)
 
     def __call__(self, inputs: torch.Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any) -> torch.Tensor:
-        """Zero-fill a batch of volumes ``(B, 1, X, Y, Z)``; ``network`` and what follows have no part in it."""
+        """Zero-fill a batch of volumes ``(B, 1, X, Y, Z)``; ``network`` and further arguments are ignored."""
         volume = self.truncation.adjoint(_plain(inputs)).mul_(math.prod(self.truncation.factors))
         for axis, offset in enumerate(self.offset, start=2):
             if offset:
@@ -67,7 +67,7 @@ class TotalVariationInferer(Inferer):
 
     .. math:: \hat x = \arg\min_x \tfrac{1}{2} \prod_i f_i \|A x - y\|^2 + \lambda\,\mathrm{TV}(x)
 
-    with the isotropic total variation, by FISTA from cubic interpolation; each proximal step is scikit-image's.
+    TV is isotropic. FISTA starts from cubic interpolation; scikit-image computes the proximal steps.
 
     Args:
         degradation: the linear operator A from HR to the scan y.
@@ -94,7 +94,7 @@ class TotalVariationInferer(Inferer):
         self.degradation, self.weight, self.iterations = degradation, weight, iterations
 
     def __call__(self, inputs: torch.Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any) -> torch.Tensor:
-        """Reconstruct a batch of volumes ``(B, 1, X, Y, Z)``; ``network`` and what follows have no part in it."""
+        """Reconstruct a batch of volumes ``(B, 1, X, Y, Z)``; ``network`` and further arguments are ignored."""
         from skimage.restoration import denoise_tv_chambolle  # here, because it takes long to load
 
         lr = _plain(inputs)
@@ -114,7 +114,7 @@ class TotalVariationInferer(Inferer):
         return found
 
     def _largest_eigenvalue(self, volume: torch.Tensor) -> float:
-        """Of the scaled normal operator, by power iterations on a small volume."""
+        """Largest eigenvalue of the scaled normal operator, by power iterations on a small volume."""
         size = [min(n, 8 * max(1, round(f))) for n, f in zip(volume.shape[2:], self.degradation.factors, strict=True)]
         size = [n // round(f) * round(f) for n, f in zip(size, self.degradation.factors, strict=True)]
         vector = torch.rand(1, 1, *size, generator=torch.Generator().manual_seed(0)).to(volume.device)

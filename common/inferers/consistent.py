@@ -1,4 +1,4 @@
-"""Results that agree with the scan that they were made from."""
+"""Correct results until they agree with their scan."""
 
 from __future__ import annotations
 
@@ -17,37 +17,36 @@ from ..runtime.progress import report, step
 from ..values import check_whole
 
 _WINDOW = 5  # LR voxels
-_SECONDS = 8e-9  # that a correction takes for a voxel of the result on a CPU, roughly: for the time that is left
+_SECONDS = 8e-9  # rough time of a correction per voxel of the result on a CPU, to estimate the remaining time
 
 
 class ConsistentInferer(Inferer):
-    r"""Corrects a result until, degraded again, it is the scan but for the scan's noise, and nowhere negative.
+    r"""Corrects a result until it is not negative and, degraded again, agrees with the scan except for noise.
 
-    Projections onto the two sets in turn: what the scanner measured, as in the iterative back projection of
-    :func:`back_project`, and images that are magnitudes. With k-space truncation the first puts the measured part of
-    k-space back as it was (half-way each time at the Nyquist frequency of even sizes), so that all that a network has
-    added lies beyond it.
+    Two projections alternate: onto volumes that agree with the measurement, as in :func:`back_project`, and onto
+    volumes that are not negative. With k-space truncation the first restores the measured part of k-space, and keeps
+    what the network added beyond it. At the Nyquist frequency of even sizes each projection goes half-way.
 
-    Noise is no part of what the result is to agree with. Its level :math:`\sigma` is measured in the scan's air
-    (:func:`common.physics.noise.noise_in_air`). What the result x misses of the scan y, less what noise adds to a
-    magnitude, counts in each voxel by the share that is not noise,
+    The result should not agree with noise. The noise level :math:`\sigma` is measured in the scan's air
+    (:func:`common.physics.noise.noise_in_air`). The difference between scan y and degraded result A x is corrected for
+    the bias b of noise in magnitudes. In each voxel it is weighted by the share of its power that is not noise,
 
     .. math:: w = \max(0, 1 - \sigma^2 / P), \qquad P = \overline{(y - A x - b_\sigma(A x))^2},
 
-    the mean over 5x5x5 voxels, of the result before the first correction. Without noise, or air that shows it, w is 1.
+    where P is a mean over 5x5x5 voxels, computed before the first correction. If there is no noise, or no air to
+    measure it, w is 1.
 
-    Operators on k-space take a volume for periodic, and a scan whose field of view ends in tissue is not: taken as it
-    is, the jump from one side to the other would ring through the corrected volume. So along each axis that is degraded
-    the result is prolonged by ``margin`` LR voxels, which lead from its end back to its beginning, and about which the
-    scan says nothing.
+    Operators on k-space assume periodic volumes. If the field of view ends in tissue, the jump from one side to the
+    other would cause ringing. So the result is extended by at least ``margin`` LR voxels along each degraded axis. They
+    lead linearly from its end back to its beginning, and are not compared with the scan.
 
     Args:
         inferer: gives the result to correct.
         degradation: the linear operator from the result to the scan.
-        iterations: of the two projections, the last being the one onto magnitudes.
-        margin: fewest LR voxels between the end of the volume and its periodic repetition; a few more make a length
-            that is transformed fast. 0 adds none, which is right for a scan that is periodic, as one that was simulated
-            by truncating the k-space of a volume with tissue at its border.
+        iterations: of the two projections; the last is the one onto volumes that are not negative.
+        margin: least number of LR voxels between the end of the volume and its periodic repetition; a few more are
+            added if FFTs are then faster. Use 0 for periodic scans, such as those simulated by truncating the k-space
+            of a volume with tissue at its border.
 
     Raises:
         TypeError: when the degradation is not linear.
@@ -62,8 +61,8 @@ class ConsistentInferer(Inferer):
         super().__init__()
         if not degradation.linear:
             raise TypeError(
-                "ConsistentInferer needs a linear degradation, for its adjoint. Give the linear part, which says what "
-                f"of the object the scan holds: {degradation.why_not_linear()}"
+                "ConsistentInferer needs a linear degradation, for its adjoint. Give its linear part: "
+                f"{degradation.why_not_linear()}"
             )
         check_whole(0, **{"iterations (the configs' projections)": iterations})
         self.inferer = inferer
@@ -87,7 +86,7 @@ class ConsistentInferer(Inferer):
         sr = _lead_back(sr, [margin * factor for margin, factor in zip(margins, factors, strict=True)])
         scanned: Any = (..., *(slice(n) for n in sizes))
         outside = [size for margin in reversed(margins) for size in (0, margin)]
-        # A GPU would be waited for.
+        # On a GPU, any() would wait for it.
         noisy, weight = lr.device.type != "cpu" or bool(noise.any()), None
         with step():
             for i in range(self.iterations):
@@ -95,23 +94,23 @@ class ConsistentInferer(Inferer):
                 if noisy:
                     weight = _share_of_signal(missed, noise) if weight is None else weight
                     missed.mul_(weight)
-                # No back_project, which weighs nothing. In place, because a volume more is what memory is short of.
+                # Not back_project, which has no weights. In place, to save the memory of a volume.
                 sr = sr.add_(degradation.adjoint(F.pad(missed, outside)), alpha=gain).clamp_min_(0)
                 report((i + 1) / self.iterations)
         return sr[inside].contiguous()
 
 
 def _fast_margin(size: int, least: int) -> int:
-    """Voxels to append, at least so many or 0, to an axis that is to be transformed up to four times as fast."""
+    """Voxels to append to an axis, at least ``least`` or 0, so that FFTs are up to four times as fast."""
     margin = least
-    # Of lengths that are no multiples of 4, or have larger prime factors, FFTs are slow.
+    # FFTs are slow for lengths that are not multiples of 4, or have larger prime factors.
     while least and ((size + margin) % 4 or (2 * 3 * 5 * 7 * 11) ** 32 % (size + margin)):
         margin += 1
     return margin
 
 
 def _unexplained(lr: torch.Tensor, again: torch.Tensor, noise: torch.Tensor | Any) -> torch.Tensor:
-    """What of a scan a result that was degraded again and given the scan's noise, if any, does not show."""
+    """Difference between the scan and the degraded result, minus the bias of noise, if any."""
     missed = lr - again
     # In parts, because the bias takes many times their memory.
     for part, signal in () if noise is None else zip(missed.split(8, dim=2), again.split(8, dim=2), strict=True):
@@ -120,8 +119,8 @@ def _unexplained(lr: torch.Tensor, again: torch.Tensor, noise: torch.Tensor | An
 
 
 def _share_of_signal(missed: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
-    """Share of the power around each voxel that is no noise; all of it where nothing is missed and there is none."""
-    # Padded before, because volumes may be thinner than the window.
+    """Share of the power around each voxel that is not noise; 1 if there is neither a difference nor noise."""
+    # Padded first, because volumes may be thinner than the window.
     power = F.pad(missed.square(), [_WINDOW // 2] * 6, mode="replicate")
     for window in ((_WINDOW, 1, 1), (1, _WINDOW, 1), (1, 1, _WINDOW)):
         power = F.avg_pool3d(power, window, stride=1)
@@ -129,7 +128,7 @@ def _share_of_signal(missed: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
 
 
 def _lead_back(volume: torch.Tensor, lengths: Sequence[int]) -> torch.Tensor:
-    """A copy with so many voxels appended to each axis, which lead on a straight line from its end to its beginning."""
+    """A copy with ``lengths`` voxels appended along each axis, linearly from its end to its beginning."""
     sizes = list(volume.shape[2:])
     longer = volume.new_empty(
         (*volume.shape[:2], *(size + length for size, length in zip(sizes, lengths, strict=True)))

@@ -1,4 +1,4 @@
-"""The mean of what a network makes of mirrored and turned images."""
+"""Test-time augmentation: combine a network's results for mirrored and turned images."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from ..values import is_true
 
 
 class EnsembleInferer(Inferer):
-    """Runs an inferer with the middle of what a network for images makes of each image's mirrored and turned forms.
+    """Runs an inferer with the median of a 2-D network's results for mirrored and turned forms of each image.
 
-    The four mirror images, and, where what the images lack is the same along both axes, those of the image turned by 90
-    degrees, each brought back. In each pixel it is the median, of an even number the mean of the two in the middle.
+    There are four mirrored forms. If images lack the same detail along both axes, forms turned by 90 degrees can be
+    added. Each result is mirrored and turned back. The median of an even number is the mean of the middle two.
 
     Args:
         inferer: runs the network over a volume, image by image.
         turned: whether images are turned too: eight forms, not four.
-        enabled: whether there is more than the image itself.
+        enabled: whether forms are used at all; else only the image itself.
 
     Source:
         Shocher et al., "Zero-Shot" super-resolution using deep internal learning, IEEE CVPR 2018, section 3.1.
@@ -33,7 +33,7 @@ class EnsembleInferer(Inferer):
         self.forms = [(way, axes) for way in ways for axes in ([], [2], [3], [2, 3])]
 
     def __call__(self, inputs: torch.Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any) -> torch.Tensor:
-        """As the inferer; the network maps images ``(b, 1, H, W)`` to images of that size."""
+        """Run the inferer; the network maps images ``(b, 1, H, W)`` to images of the same size."""
 
         def middle(images: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
             results = []

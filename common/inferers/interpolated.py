@@ -1,4 +1,4 @@
-"""Super-resolution by networks that begin where interpolation ends."""
+"""Super-resolution by networks that work on interpolated volumes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Super-resolution of a volume by a network for its slices in two orthogonal directions."""
+"""Super-resolution of a volume by a 2-D network for its images in orthogonal directions."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ _ON_A_GPU = 16  # images
 
 
 class OrthogonalInferer(Inferer):
-    r"""Runs a 2-D network over all images of a volume in several directions, two where they contain its last axis.
+    r"""Runs a 2-D network over all images of a volume in several directions, by default the two with the last axis.
 
-    What the directions make is averaged, or each frequency is taken from those that have more of it, by their
-    magnitudes to the power p (Fourier burst accumulation):
+    The results are averaged, or combined by Fourier burst accumulation. Each frequency is then weighted by its
+    magnitude to the power p:
 
     .. math:: X = \sum_i w_i X_i, \qquad w_i = |X_i|^p / \sum_j |X_j|^p
 
     Args:
-        planes: axes of the volume (X, Y, Z) across which images are taken: 0 gives images (Y, Z), 1 images (X, Z),
-            and 2, where the network keeps their size, images (X, Y).
-        batch: images at once; None for 16 on a GPU, which one would leave idle, and one elsewhere.
-        power: p, at least 0, which is the average.
-        keeps_size: whether the network gives images of the size that it takes.
+        planes: axes of the volume (X, Y, Z) across which images are taken: 0 gives images (Y, Z), 1 gives (X, Z), and 2
+            gives (X, Y), with ``keeps_size`` only.
+        batch: images at once; None for 16 on a GPU, which a single image would not fill, and 1 elsewhere.
+        power: p, at least 0; 0 gives the average.
+        keeps_size: whether the network's output has the size of its input.
 
     Raises:
-        ValueError: when ``planes`` are others, or ``power`` is negative.
+        ValueError: when ``planes`` are not such axes, or ``power`` is negative.
 
     Source:
         Zhao et al. 2021, section II-D, after Delbracio and Sapiro, Burst deblurring: removing camera shake through
@@ -57,7 +57,7 @@ class OrthogonalInferer(Inferer):
     def __call__(self, inputs: torch.Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any) -> torch.Tensor:
         """``(B, 1, X, Y, Z)`` to ``(B, 1, X, Y, factor Z)``, float32.
 
-        The network maps images ``(b, 1, H, W)``, Z the last where they have it, to ``(b, 1, H, factor W)``.
+        The network maps images ``(b, 1, H, W)`` to ``(b, 1, H, factor W)``. If images have the axis Z, it is the last.
         """
         volume = inputs.as_tensor() if isinstance(inputs, MetaTensor) else inputs
         if len(volume) > 1:
@@ -67,7 +67,7 @@ class OrthogonalInferer(Inferer):
             with part(i, len(self.planes)):
                 results.append(self._across(axis, volume, network, *args, **kwargs))
             if not self.power and i:
-                results = [results[0].add_(results.pop())]  # which spares memory
+                results = [results[0].add_(results.pop())]  # saves memory
         if self.power and len(results) > 1:
             return _accumulated(results, self.power)
         return results[0].div_(len(self.planes))
@@ -75,7 +75,7 @@ class OrthogonalInferer(Inferer):
     def _across(
         self, axis: int, volume: torch.Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any
     ) -> torch.Tensor:
-        """What the network makes of all images across an axis of a volume ``(1, 1, X, Y, Z)``, as a volume."""
+        """Run the network on all images across an axis of a volume ``(1, 1, X, Y, Z)``; returns a volume."""
         images = volume[0].movedim(axis + 1, 0)
         batch = self.batch or (_ON_A_GPU if volume.is_cuda else 1)
         out: Any = None
@@ -93,7 +93,7 @@ class OrthogonalInferer(Inferer):
 def _accumulated(results: Sequence[torch.Tensor], power: float) -> torch.Tensor:
     """Fourier burst accumulation of volumes ``(B, 1, X, Y, Z)``."""
     spectra = torch.stack([torch.fft.rfftn(result, dim=(2, 3, 4)) for result in results])
-    # Powers of magnitudes leave the range of float32 soon; their quotients do not.
+    # Powers of magnitudes would leave the range of float32; their quotients do not.
     magnitudes = spectra.abs().clamp_(min=torch.finfo(torch.float32).tiny)
     spectra *= magnitudes.log_().mul_(power).softmax(dim=0)
     return torch.fft.irfftn(spectra.sum(dim=0), s=results[0].shape[2:], dim=(2, 3, 4))

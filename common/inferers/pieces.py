@@ -1,4 +1,4 @@
-"""A network over pieces of a volume."""
+"""Run a network over pieces of a volume."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ import torch
 from ..runtime.progress import report
 from ..runtime.workers import side_by_side
 
-# Of the activations for a pixel of an image: 64 features of 16 layers of an RDN, and as much for what comes and goes.
+# Memory of the activations per pixel: 64 features of 16 layers of an RDN, and as much for temporary tensors.
 _PIXEL_BYTES = 8192
 
 
 def over_pieces(
     network: Callable[..., torch.Tensor], pieces: Sequence[torch.Tensor], *args: Any, **kwargs: Any
 ) -> Iterator[torch.Tensor]:
-    """What a network makes of each piece, in order, as float32; on a CPU several at once.
+    """Yield the network's result for each piece, in order, as float32; a CPU works on several at once.
 
     Args:
-        network: called with a piece, and the further arguments.
+        network: called with a piece and the further arguments.
         pieces: images or slices ``(b, ...)``, on one device, at least one.
     """
     size = max(piece.numel() for piece in pieces) * _PIXEL_BYTES

@@ -16,16 +16,16 @@ from ..runtime.progress import report
 from ..runtime.workers import side_by_side
 
 _Span = tuple[int, int, int, int]
-_Piece = tuple[tuple[_Span, _Span], int, int]  # a tile, and slabs from the first to the one after the last
-# Of the activations for a pixel of an LR slab: 2.5 KiB with 64 features in float32, and what cuDNN works in.
+_Piece = tuple[tuple[_Span, _Span], int, int]  # a tile, first slab, and end of its slabs
+# Memory of the activations per pixel of an LR slab: 2.5 KiB with 64 features in float32, and cuDNN's workspace.
 _PIXEL_BYTES = 4096
 
 
 def slice_weights(slices: int, scale: int, offset: float) -> torch.Tensor:
-    """Share of each output slice of a slab in the volume: its distance to the slab's centre slice decides.
+    """Weight of each output slice of a slab in the volume, by its distance to the slab's centre slice.
 
-    Output slice ``o`` of a slab lies at ``(o - offset) / scale`` in LR slices. It belongs to the slab whose centre is
-    nearest, and to both in equal parts where two are equally near.
+    Output slice ``o`` of a slab lies at ``(o - offset) / scale`` in LR slices. It is taken from the slab whose centre
+    is nearest. If two slabs are equally near, their mean is taken.
 
     Args:
         slices: odd number of LR slices of the slab.
@@ -42,20 +42,19 @@ def slice_weights(slices: int, scale: int, offset: float) -> torch.Tensor:
 
 
 class SlabInferer(Inferer):
-    """Runs a slab network over a volume, slab by slab and, where the plane is large, tile by tile.
+    """Runs a slab network over a volume, slab by slab and, if the plane is large, tile by tile.
 
-    Every LR slice is the centre of one slab; the outermost are repeated outwards for that. Of a slab's output only the
-    slices nearest to its centre enter the volume, because the outer ones are extrapolated (see :func:`slice_weights`).
-    A tile is computed with a halo that is thrown away, so that tiles leave no seam: for a network whose receptive field
-    is within the halo, the result does not depend on the tiles. Memory is the volume twice, its result, and a tile
-    of one slab; on a GPU of as many slabs as fit into what is free of its memory, so that it is not waited for slab by
-    slab.
+    Every LR slice is the centre of one slab; the outermost slices are repeated outwards. Only the output slices nearest
+    to a slab's centre enter the volume, because the outer ones are extrapolated (see :func:`slice_weights`). A tile is
+    computed with a halo that is discarded, so there are no seams. If the network's receptive field is within the halo,
+    the result does not depend on the tiles. Memory holds the volume twice, its result, and a tile of one slab. On a GPU
+    it holds as many slabs as fit into free memory, for speed.
 
     Args:
-        degradation: from HR to LR, whose factors ``(H, W, Z)`` the network has.
+        degradation: from HR to LR, with the network's factors ``(H, W, Z)``.
         slices: odd number of slices of a slab.
-        tile: largest edge of a tile in LR pixels, its halo included.
-        halo: LR pixels on each side of a tile that are computed and thrown away.
+        tile: largest edge of a tile in LR pixels, including its halo.
+        halo: LR pixels on each side of a tile that are computed and discarded.
 
     Raises:
         ValueError: when ``slices`` is even or a tile has no pixels left within its halo.
@@ -78,7 +77,7 @@ class SlabInferer(Inferer):
         self.weights = slice_weights(slices, self.scale[2], degradation.offset[2]).tolist()
         used = [o for o, weight in enumerate(self.weights) if weight]
         own = slices // 2 * self.scale[2]
-        # Output slices that enter the volume: of any slab, and of the outermost, which share nothing outwards.
+        # Output slices that enter the volume, of inner slabs and of the outermost, which have no outer neighbour.
         self.used = slice(min(used[0], own), max(used[-1] + 1, own + self.scale[2]))
         self.tile, self.halo = tile, halo
 
@@ -89,13 +88,13 @@ class SlabInferer(Inferer):
         """
         batch, channels, height, width, depth = inputs.shape
         sx, sy, sz = self.scale
-        # Meta data would follow every operation of the network, at a cost.
+        # Meta data would slow down every operation of the network.
         volume = inputs.as_tensor() if isinstance(inputs, MetaTensor) else inputs
         half = self.slices // 2
-        # Not an index, which would be copied to the device.
+        # Not indexed, because an index would be copied to the device.
         padded = torch.cat([volume[..., :1]] * half + [volume] + [volume[..., -1:]] * half, dim=-1)
         weights = self._weights(depth, volume.device)
-        # Slab z's output slices are added from slice z sz on; what lies outside of the volume is left out at the end.
+        # Slab z's output slices are added from slice z sz on; slices outside of the volume are cut off at the end.
         length, outside = weights.shape[1], half * sz - self.used.start
         out = torch.zeros((batch, channels, sx * height, sy * width, (depth - 1) * sz + length), device=volume.device)
         tiles = list(itertools.product(self._spans(height), self._spans(width)))
@@ -133,7 +132,7 @@ class SlabInferer(Inferer):
         for piece, result in side_by_side(work, pieces(), volume.device, size):
             ((y0, y1, y2, y3), (x0, x1, x2, x3)), first, stop = piece
             inner = out[:, :, y1 * sx : y2 * sx, x1 * sy : x2 * sy].unfold(-1, length, sz)
-            # Neighbours overlap, which one operator could not add.
+            # Neighbouring slabs overlap, so they are added by separate calls.
             apart = -(-length // sz)
             for begin in range(first, min(first + apart, stop)):
                 share = result[..., begin - first :: apart, :]
@@ -143,11 +142,11 @@ class SlabInferer(Inferer):
         return out[..., outside : outside + sz * depth]
 
     def _weights(self, depth: int, device: torch.device) -> torch.Tensor:
-        """Share of each output slice that is used of each slab in the volume, ``(depth, n)``."""
+        """Weights ``(depth, n)`` in the volume of the output slices that each slab contributes."""
         weights = torch.empty((depth, len(self.weights)), device=device)
         for o, weight in enumerate(self.weights):
             weights[:, o] = weight
-        # Outwards from the first and the last slab there is no other to share with.
+        # The first and the last slab have no outer neighbour to share slices with.
         centre = self.weights.index(1.0)
         weights[0, :centre] = 1
         weights[-1, centre + 1 :] = 1

@@ -1,4 +1,4 @@
-"""Thin slices by halving the distance between slices, again and again."""
+"""Thin slices by repeatedly halving the distance between slices."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from .pieces import over_pieces
 
 
 class BetweenInferer(Inferer):
-    """Puts a slice between each two of a volume until they are as near as half a thin slice, and takes the thin ones.
+    """Inserts slices half-way between neighbours until they are half a thin slice apart, and selects the thin slices.
 
-    Thin slices do not lie where thick ones do: of two, they are at -1/4 and 1/4 of the distance. So the distance is
-    halved once more than their number asks, and the thin slices are taken where they lie; by a cubic spline, where the
-    factor is no power of 2. Beyond its ends a volume goes on as its outermost slices. The network maps two images
-    ``(b, 2, X, Y)`` to the one between them, ``(b, 1, X, Y)``.
+    Thin slices are not at the positions of thick ones: for a factor of 2, they are at -1/4 and 1/4 of the distance. So
+    the distance is halved once more than their number needs. If the factor is not a power of 2, a cubic spline samples
+    the thin slices. The outermost slices are repeated outwards. The network maps two images ``(b, 2, X, Y)`` to the one
+    between them, ``(b, 1, X, Y)``.
 
     Args:
-        degradation: from HR to LR, along the last axis alone; says where thin slices lie.
+        degradation: from HR to LR, along the last axis only; gives the positions of thin slices.
         batch: pairs of slices at once; None for 16 on a GPU, and 1 elsewhere.
     """
 

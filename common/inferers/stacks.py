@@ -1,4 +1,4 @@
-"""Several thick stacks of one exam into one volume."""
+"""Combine several thick stacks of one exam into one volume."""
 
 from __future__ import annotations
 
@@ -35,28 +35,28 @@ from ..stacks import (
 from ..transforms.scan.scan_statistics import CheckTrainingRanged
 from ..values import is_true
 
-_ALIKE = 0.5  # likeness; of one contrast 0.6 with noise of 10 %, of two contrasts 0.3 at most so far
-_WORSE = 0.002  # of a correlation, by which a registration may lower it
-_OVERLAP = 0.3  # of a stack's tissue, that must lie in the first stack
+_ALIKE = 0.5  # least likeness; measured: 0.6 for one contrast with noise of 10 %, at most 0.3 for two contrasts
+_WORSE = 0.002  # decrease of the correlation that a registration may cause
+_OVERLAP = 0.3  # share of a stack's tissue that must lie in the first stack
 _TURNED = 0.7  # cosine between the directions across the slices of two stacks; below, one shows the other's thickness
-_MEDIAN = 0.6745  # of the absolute values of normal noise, over its standard deviation
-_COPIES, _COPIES_OF_STACK, _COPIES_OF_GUIDE = 14, 3, 14  # of the volume in float32 that are held at once, by counting
-_ROUNDS = 2  # of finding where each slice lies
-# Standard deviations of a stack's noise that agreement leaves out: the networks and the mean have taken noise away.
+_MEDIAN = 0.6745  # median of the absolute values of normal noise, over its standard deviation
+_COPIES, _COPIES_OF_STACK, _COPIES_OF_GUIDE = 14, 3, 14  # counted copies of the volume in float32, held at once
+_ROUNDS = 2  # of registering each slice
+# Factor on a stack's noise in agreement: networks and averaging have already removed noise.
 _NOISE = 2.0
-_MODEL = 0.004  # standard deviation of what the operators miss of a scan without noise
+_MODEL = 0.004  # standard deviation of the operators' error for a scan without noise
 
 
 @dataclass
 class _Stack:
-    """A stack, as it is given, and made thin.
+    """A given stack, and its thin version.
 
     Attributes:
         voxels: ``(X, Y, Z)``, slices along the last axis.
         affine: 4x4, mm.
-        thin: what a network made of it, over the same field of view.
+        thin: the network's result with thin slices, over the same field of view.
         thickness: of its slices in distances of their centres.
-        fixed: whether the thickness is known, and not to be found in the other stacks.
+        fixed: whether the thickness is known; else the other stacks may show it.
         name: its file.
     """
 
@@ -71,19 +71,19 @@ class _Stack:
 class StacksInferer(Inferer):
     """Make each stack thin, find where it lies, combine all, and correct the result until it agrees with each.
 
-    A stack that does not fit the first is left out with a warning that says why. The result has cubes for voxels; it
-    covers the first stack's field of view, and is as bright as that.
+    A stack that does not fit the first is left out with a warning that says why. The result has cubic voxels, and the
+    field of view and brightness of the first stack.
 
     Args:
-        networks: the networks, by how many thin slices they make of a thick one.
-        thin: makes the inferer that makes a stack thin, of its slice profile as ``degradation``.
-        profile: width of the slices in distances of their centres, or "auto": as the protocol says, else as the other
-            stacks show it.
-        spacing: of the result in mm; None for the finest of all stacks.
-        slice_motion: whether each slice is thought to have moved by itself.
+        networks: networks by the number of thin slices per thick slice.
+        thin: function that makes the inferer for thin slices, with the slice profile as ``degradation``.
+        profile: slice thickness in distances of the slices' centres, or "auto": from the protocol, else from the other
+            stacks.
+        spacing: of the result in mm; None for the finest spacing of all stacks.
+        slice_motion: whether to register each slice separately.
 
     Attributes:
-        said: what became of each stack of the last exam, for those who describe a result.
+        said: report on each stack of the last exam, for the description of the result.
 
     Raises:
         ValueError: for a spacing that is not above 0.
@@ -114,11 +114,11 @@ class StacksInferer(Inferer):
         others: Sequence[MetaTensor | Any] = (),
         guide: MetaTensor | Any = None,
     ) -> MetaTensor:
-        """One volume from the stacks of an exam.
+        """Make one volume from the stacks of an exam.
 
         Args:
             inputs: first stack ``(1, 1, X, Y, Z)`` with its affine, about in [0, 1], slices along the last axis.
-            network: of one factor; of others they are loaded as they are needed.
+            network: for one factor; those for other factors are loaded when needed.
             others: the further stacks.
             guide: a scan of another contrast that lies on the first stack, ``(1, 1, X, Y, Z)`` with its affine, about
                 in [0, 1]; its edges guide the agreement.
@@ -143,7 +143,7 @@ class StacksInferer(Inferer):
         return MetaTensor(volume[None, None], affine=torch.from_numpy(affine)[None])
 
     def _made_thin(self, stack: MetaTensor, network: nn.Module, voxel: float) -> _Stack:
-        """A stack with what a network makes of it, nearly as thin as the result's voxels."""
+        """Make a stack thin by a network, to nearly the result's voxel size."""
         affine = _affine(stack)
         factor, network = self.networks.of(_spacing(stack)[2] / voxel, network)
         CheckTrainingRanged("image", self.networks.ranges[factor])({"image": stack[0]})
@@ -157,7 +157,7 @@ class StacksInferer(Inferer):
         return _Stack(voxels, affine, thin, said.get("Profile", 1.0), fixed, name)
 
     def _together(self, stacks: Sequence[_Stack], size: Sequence[int], affine: np.ndarray, guide: Any) -> torch.Tensor:
-        """The volume of this size and affine that the stacks make."""
+        """Combine the stacks into a volume of this size and affine."""
         first = stacks[0]
         start = Resampling(first.thin.shape, size, np.linalg.inv(_thinner(first.affine, first)) @ affine)(first.thin)
         placed = [first]
@@ -171,8 +171,8 @@ class StacksInferer(Inferer):
         if len(placed) < 2 and guide is None:
             reasons = "; ".join(f"{name}: {said['LeftOut']}" for name, said in self.said.items() if "LeftOut" in said)
             raise ValueError(
-                f"{first.name}: no other stack fits it ({reasons}). Make it thin alone, without --together, or leave "
-                "out what is of another contrast or another person."
+                f"{first.name}: no other stack fits it ({reasons}). Use it alone, without --together, or leave out "
+                "stacks of another contrast or another person."
             )
         placed = [self._as_thick_as_others_show(stack, placed) for stack in placed]
         operators = [_operator(size, affine, stack) for stack in placed]
@@ -222,7 +222,7 @@ class StacksInferer(Inferer):
         return found
 
     def _as_thick_as_others_show(self, stack: _Stack, placed: Sequence[_Stack]) -> _Stack:
-        """A stack as thick as the others show it, which are fine across its slices; a known thickness stays."""
+        """Set a stack's thickness from others that are fine across its slices, unless its thickness is known."""
         across = stack.affine[:3, 2] / np.linalg.norm(stack.affine[:3, 2])
         shown: list[Any] = []
         for other in placed:
@@ -246,7 +246,7 @@ class StacksInferer(Inferer):
             reason = f"{found.overlap:.0%} of its tissue lies in the first stack, expected at least {_OVERLAP:.0%}"
         elif after < before - _WORSE:
             reason = (
-                f"registered, it is less like the first stack than before: correlation {after:.2f} after {before:.2f}"
+                f"registration makes it less like the first stack: correlation {before:.2f} before, {after:.2f} after"
             )
         elif alike < _ALIKE:
             reason = (
@@ -260,7 +260,7 @@ class StacksInferer(Inferer):
 
 
 def _check_memory(size: Sequence[int], voxel: float, stacks: int, guided: bool, device: torch.device) -> None:
-    """Refuse a volume for which the memory that is free does not suffice."""
+    """Refuse a volume that needs more than the free memory."""
     copies = _COPIES + _COPIES_OF_STACK * stacks + (_COPIES_OF_GUIDE if guided else 0)
     needed, free = 4.0 * math.prod(size) * copies, free_memory(device)
     if needed > free:
@@ -272,7 +272,7 @@ def _check_memory(size: Sequence[int], voxel: float, stacks: int, guided: bool, 
 
 
 def _noise_of(voxels: torch.Tensor) -> float:
-    """Standard deviation of a stack's noise ``(X, Y, Z)``: in air, or where that is masked, in the detail of tissue."""
+    """Standard deviation of a stack's noise ``(X, Y, Z)``, in air, or in the detail of tissue if air is masked."""
     found = float(noise_in_air(voxels[None, None])[0])
     if not math.isnan(found):
         return found
@@ -283,18 +283,18 @@ def _noise_of(voxels: torch.Tensor) -> float:
 def _operator(
     size: Sequence[int], affine: np.ndarray, stack: _Stack, slice_motions: np.ndarray | None = None
 ) -> StackOperator:
-    """What a stack shows of a volume of this size and affine."""
+    """The operator from a volume of this size and affine to a stack."""
     known = stack.voxels.shape, stack.affine, stack.thickness
     return StackOperator(size, affine, *known, slice_motions, stack.voxels.device)
 
 
 def _thinner(affine: np.ndarray, stack: _Stack) -> np.ndarray:
-    """The affine of what a network made of a stack that lies somewhere."""
+    """The affine of a stack's thin version, from an affine of the stack."""
     return GaussianProfile((1, 1, stack.thin.shape[2] / stack.voxels.shape[2])).hr_affine(affine)
 
 
 def _file_of(stack: MetaTensor) -> str:
-    """A stack's file; of a batch of one, that of the first."""
+    """A stack's file; for a batch of one, that of its only stack."""
     file = stack.meta.get("filename_or_obj", "stack")
     return str(file[0] if isinstance(file, list | tuple) else file)
 
@@ -304,5 +304,5 @@ def _spacing(stack: MetaTensor) -> np.ndarray:
 
 
 def _affine(volume: MetaTensor) -> np.ndarray:
-    """Of a volume, or of a batch of one."""
+    """Affine of a volume, or of a batch of one."""
     return np.asarray(volume.affine, dtype=np.float64).reshape(-1, 4, 4)[0]

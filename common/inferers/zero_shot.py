@@ -1,4 +1,4 @@
-"""Super-resolution by a network that a scan taught, or many scans."""
+"""Super-resolution by a network that was trained on the scan itself or on many scans."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from .orthogonal import OrthogonalInferer
 
 
 class ZeroShotInferer(ConsistentInferer):
-    """Runs a network for images over an interpolated volume, across each axis whose images become finer.
+    """Runs a 2-D network over an interpolated volume, across each axis whose images become finer.
 
-    Each image is mirrored, and turned too where the volume becomes finer in plane. The mean over the directions is made
-    to agree with the scan.
+    Each image is mirrored, and also turned if the volume becomes finer in plane. The mean over the directions is
+    corrected to agree with the scan.
 
     Args:
         degradation: from HR to the scan, of factors [n, n, n], [n, n, 1] or [1, 1, n].
-        ensemble: whether there is more than each image itself.
-        iterations: of :class:`ConsistentInferer`; 0 for a result as the network makes it.
+        ensemble: whether to use mirrored and turned images, see :class:`EnsembleInferer`.
+        iterations: of :class:`ConsistentInferer`; 0 leaves the network's result unchanged.
 
     Raises:
         ValueError: for other factors.

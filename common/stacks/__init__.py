@@ -1,4 +1,4 @@
-"""Several thick stacks of one head into one volume: where each lies, what each knows, and what all agree with."""
+"""Combine several thick stacks of one head into one volume: registration, thickness, weighting and agreement."""
 
 from .agreement import agree
 from .brightness import Brightness

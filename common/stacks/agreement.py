@@ -24,23 +24,23 @@ def agree(
     iterations: int = 5,
     guide: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    r"""Correct a volume until it shows all stacks at once, as far as their noise allows.
+    r"""Correct a volume until it agrees with all stacks at once, as far as their noise allows.
 
-    By conjugate gradients from the volume :math:`x_0` on,
+    Conjugate gradients start from the volume :math:`x_0` and solve
 
     .. math:: \min_x \sum_k \frac{\lVert y_k - A_k x \rVert^2}{\sigma_k^2} + \frac{\lVert x - x_0 \rVert^2}{\tau^2}
         + \frac{2 R(x)}{0.0125}
 
-    The last term is that of :class:`~common.stacks.guide.GuidingEdges`, where there is a guide; then three times, each
-    time with another quadratic form in its place.
+    The last term is used with a guide only, see :class:`~common.stacks.guide.GuidingEdges`. It is not quadratic, so the
+    problem is solved three times, each time with a new quadratic form in place of R.
 
     Args:
         volume: :math:`x_0`, ``(X, Y, Z)``.
-        stacks: :math:`y_k`, as bright as the volume.
-        operators: :math:`A_k`, one for each.
-        variances: :math:`\sigma_k^2`, of what each stack may be off.
-        error: :math:`\tau`, by how much the volume may be off, standard deviation.
-        iterations: of the conjugate gradients, each time.
+        stacks: :math:`y_k`, with the brightness of the volume.
+        operators: :math:`A_k`, one for each stack.
+        variances: :math:`\sigma_k^2`, variance of the error of each stack.
+        error: :math:`\tau`, standard deviation of the volume's error.
+        iterations: of the conjugate gradients for each solution.
         guide: on the grid of the volume, about in [0, 1].
 
     Returns:
@@ -66,7 +66,7 @@ def agree(
 def _conjugate_gradients(
     image: Callable[[torch.Tensor], torch.Tensor], right: torch.Tensor, start: torch.Tensor, iterations: int
 ) -> torch.Tensor:
-    """What a symmetric linear function takes to ``right``, nearly, from a start on."""
+    """Solve ``image(x) = right`` approximately for a symmetric linear function, from a start."""
     volume, residual = start.clone(), right - image(start)
     direction, power = residual.clone(), residual.square().sum()
     enough = _CONVERGED * power

@@ -1,4 +1,4 @@
-"""How much brighter one stack is than another, where: coils and receivers differ between acquisitions."""
+"""Fields of relative brightness between stacks: coils and receivers differ between acquisitions."""
 
 from __future__ import annotations
 
@@ -14,29 +14,29 @@ _BLUR = 6.0  # mm, standard deviation
 _TISSUE = 0.3  # of the brightest, above which blurred voxels are compared
 _VOXELS = 40_000
 _STEPS = 10
-_OUTLYING = 2.0  # standard deviations of a logarithm, from which on a voxel counts less
+_OUTLYING = 2.0  # standard deviations of a logarithm; above, a voxel counts less
 _POWERS = [powers for powers in itertools.product(range(3), repeat=3) if sum(powers) <= 2]
 
 
 class Brightness:
-    r"""A stack's brightness over what a volume shows of it: the exponential of a polynomial of degree 2.
+    r"""A stack's brightness relative to the volume: the exponential of a polynomial of degree 2.
 
     .. math:: g(u) = \exp \sum_{|p| \le 2} c_p\, u_0^{p_0} u_1^{p_1} u_2^{p_2}
 
     The coordinates :math:`u` run from -1 to 1 from edge to edge of the field of view.
-    Both are blurred before they are compared, as the volume may be wrong in its detail. The coefficients are those of
-    least squares over voxels of tissue; those that are far off count less. Beyond them the field stays in the range
-    that it has among them.
+    Stack and volume are blurred before they are compared, because the volume's detail may be wrong. The coefficients
+    are fitted by least squares to voxels of tissue. Outliers count less. Elsewhere the field is clipped to its range
+    in tissue.
 
     Args:
         stack: ``(X, Y, Z)``.
-        shown: the same voxels as the volume shows them.
-        seen: which of them the volume shows, 1 or 0.
+        shown: the volume's values in the same voxels.
+        seen: 1 in voxels that lie in the volume, else 0.
         spacing: of the voxels in mm.
 
     Attributes:
-        mean: the factor on the mean of the logarithms of the voxels that were compared.
-        range: of those logarithms.
+        mean: geometric mean of the field over the compared voxels.
+        range: lowest and highest logarithm of the field in these voxels.
     """
 
     def __init__(self, stack: torch.Tensor, shown: torch.Tensor, seen: torch.Tensor, spacing: Sequence[float]) -> None:
@@ -66,5 +66,5 @@ class Brightness:
 
 
 def _coordinates(n: int) -> np.ndarray:
-    """Of the centres of n voxels from -1 to 1."""
+    """Coordinates of the centres of n voxels, from -1 to 1."""
     return (2 * np.arange(n) + 1) / n - 1

@@ -1,4 +1,4 @@
-"""Several volumes of one head into one, each where it knows more."""
+"""Combine several volumes of one head, each weighted by its accuracy."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import torch
 
-_LEAST = 0.001  # error of what slices let through whole, over the power of the head
-_FAINTEST = 1e-12  # power of a shell, of that of the brightest, lest all weights be 0
-_SHELLS = 100  # of frequencies a voxel, in which the head's power is averaged
+_LEAST = 0.001  # error at frequencies that the slices keep whole, relative to the power of the head
+_FAINTEST = 1e-12  # least power of a shell, relative to the brightest: else all weights could be 0
+_SHELLS = 100  # shells per cycle/voxel, in which the head's power is averaged
 
 
 def in_k_space(
@@ -20,23 +20,24 @@ def in_k_space(
     sigmas: Sequence[float],
     noise: Sequence[float],
 ) -> torch.Tensor:
-    r"""The mean of thin volumes that were made of thick slices, weighted in k-space by how little each is wrong.
+    r"""Average thin volumes that were made from thick slices, weighted in k-space by the inverse of their error.
 
     .. math:: w_k(f) = 1 \Big/ \Big( (1 - H_k(f))^2 + \frac{\nu_k^2}{P(|f|)} + 0.001 \Big), \qquad
         H_k(f) = e^{-2 (\pi \sigma_k\, n_k \cdot f)^2}
 
-    A network has guessed what its slices did not let through, 1 - H; noise has the same power at all frequencies, the
-    head less at high ones. Where a volume has no voxels, the others take its place.
+    A network has guessed the share 1 - H that its slices did not let through. Noise has the same power at all
+    frequencies, but the power P of the head is lower at high ones. Where a volume has no voxels, the mean of the
+    others is used.
 
     Args:
         volumes: on one grid ``(X, Y, Z)``.
-        inside: where each has voxels.
-        across: for each the direction across its slices, :math:`n_k`, in voxels, of length 1.
-        sigmas: of the profiles of its slices, :math:`\sigma_k`, in voxels.
-        noise: standard deviation of each, :math:`\nu_k`.
+        inside: masks of the voxels that each volume covers.
+        across: direction across the slices of each volume, :math:`n_k`, in voxels, of length 1.
+        sigmas: standard deviation of each slice profile, :math:`\sigma_k`, in voxels.
+        noise: standard deviation of the noise of each volume, :math:`\nu_k`.
 
     Returns:
-        The volume; 0 where none has voxels.
+        The volume; 0 where no volume has voxels.
     """
     size, device = volumes[0].shape, volumes[0].device
     mean = sum(v * m for v, m in zip(volumes, inside, strict=True)) / sum(m.float() for m in inside).clamp_min(1)  # type: ignore[union-attr]

@@ -1,4 +1,4 @@
-"""What a scan of another contrast says of a volume: where its edges run, and nothing of how bright it is."""
+"""Guidance by a scan of another contrast: it shows where edges run, not how bright the volume is."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ _SMOOTH = 0.02  # of the volume's range: slopes well below are none
 
 
 class GuidingEdges:
-    r"""Directional total variation: a volume's slopes that do not run along the guide's are thought unlikely.
+    r"""Directional total variation: penalises slopes of a volume that are not parallel to the guide's slopes.
 
     .. math:: R(x) = \sum \lVert \nabla x - \xi \langle \xi, \nabla x \rangle \rVert, \qquad
         \xi = \frac{\nabla g}{\sqrt{\lVert \nabla g \rVert^2 + 0.03^2}}
 
-    Where the guide is flat this is total variation; across its edges slopes of either sign and any size are free.
+    Where the guide is flat, this is total variation. Across its edges, slopes of any sign and size cost nothing.
 
     Args:
         guide: g, ``(X, Y, Z)``, about in [0, 1].
@@ -33,13 +33,13 @@ class GuidingEdges:
     def around(self, volume: torch.Tensor) -> Callable[[torch.Tensor], torch.Tensor]:
         """Half the gradient of a quadratic form that touches R from above at a volume ``(X, Y, Z)``, up to a constant.
 
-        The function is linear and symmetric; of itself it makes half the gradient of R there.
+        The function is linear and symmetric. Applied to that volume, it gives half the gradient of R.
         """
         steep = 0.5 / (self._across(_slopes(volume)).square().sum(dim=0) + _SMOOTH**2).sqrt()
         return lambda x: _transposed(self._across(steep * self._across(_slopes(x))))
 
     def _across(self, slopes: torch.Tensor) -> torch.Tensor:
-        """What of slopes does not run along the guide's."""
+        """The part of slopes that is not parallel to the guide's slopes."""
         return slopes - self.directions * (self.directions * slopes).sum(dim=0)
 
 

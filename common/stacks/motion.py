@@ -16,12 +16,12 @@ from .operator import WIDTH
 from .points import tissue_points
 from .resampling import sampled, spline_coefficients
 
-_COARSE = (4.0, 2.0, 1.0)  # mm, by which both are blurred before they are compared as they are
-_FEWEST = 100  # points, that tell anything
+_COARSE = (4.0, 2.0, 1.0)  # mm, blur of both volumes in each coarse stage
+_FEWEST = 100  # points that a fit needs
 _STEPS = 20
-_SMALL = 1e-3  # mm and degrees, of a step after which no further is taken
-_LIKELY = 2.0  # mm and degrees, of a slice's motion
-_OUTLYING = 3.0  # standard deviations of what is missed, from which on a point counts less
+_SMALL = 1e-3  # mm and degrees: the fit stops after a smaller step
+_LIKELY = 2.0  # mm and degrees, standard deviation of a slice's motion
+_OUTLYING = 3.0  # standard deviations of the residual; above, a point counts less
 
 
 @dataclass(frozen=True)
@@ -29,9 +29,9 @@ class Motion:
     """How a stack lies on a volume.
 
     Attributes:
-        numbers: three mm along the axes of the world, and a rotation about the stack's centre as a vector in degrees.
-        matrix: (4, 4) in mm, by which the stack's affine is to be multiplied.
-        correlation: of the two where they are compared, before and after.
+        numbers: translation along the axes of the world in mm, and rotation vector about the stack's centre in degrees.
+        matrix: (4, 4) in mm; multiply the stack's affine by it from the left.
+        correlation: between stack and volume at the compared points, before and after registration.
         overlap: share of the stack's tissue that lies in the volume.
     """
 
@@ -42,7 +42,7 @@ class Motion:
 
 
 def rigid(motion: np.ndarray, centre: np.ndarray) -> np.ndarray:
-    """The matrix (4, 4) of a motion: three mm, and a rotation about a centre as a vector in degrees."""
+    """The matrix (4, 4) of a motion: a translation in mm, and a rotation vector about a centre in degrees."""
     matrix = np.eye(4)
     matrix[:3, :3] = Rotation.from_rotvec(motion[3:], degrees=True).as_matrix()
     matrix[:3, 3] = centre + motion[:3] - matrix[:3, :3] @ centre
@@ -58,15 +58,15 @@ def found_motion(
 ) -> Motion:
     """Find where a stack lies on a volume by least squares, from coarse to fine.
 
-    Coarse, the thin volume that a network made of the stack is compared with the volume, both blurred; at last the
-    stack itself with the volume averaged along its slices. Steps are those of Gauss and Newton; points that miss by
-    much, as those that only one of the two shows, count less.
+    The coarse stages compare the volume with the thin volume that a network made from the stack, both blurred. The last
+    stage compares the stack itself with the volume, averaged over the slice profile. All stages use Gauss-Newton steps.
+    Points with large residuals count less, such as those that only one of the two shows.
 
     Args:
         volume: ``(X, Y, Z)``.
         affine: of the volume, whose voxels are cubes (mm).
-        thin: what a network made of the stack, and its affine.
-        stack: slices along the last axis, and its affine.
+        thin: the thin volume that a network made from the stack, and its affine.
+        stack: voxels with slices along the last axis, and its affine.
         thickness: of the slices in distances of their centres.
     """
     centre = (stack[1] @ [*(np.array(stack[0].shape) - 1) / 2, 1])[:3]
@@ -84,18 +84,18 @@ def found_motion(
 def found_slice_motions(
     volume: np.ndarray, affine: np.ndarray, stack: np.ndarray, stack_affine: np.ndarray, thickness: float = 1.0
 ) -> np.ndarray:
-    """Find by how much each slice of a stack lies off a volume.
+    """Find the motion of each slice of a stack relative to a volume.
 
-    Motions of some mm and degrees are thought likely, so a slice that shows little stays where it is.
+    Motions are penalised by a standard deviation of 2 mm and degrees, so a slice that shows little hardly moves.
 
     Args:
         volume, affine: as for :func:`found_motion`.
         stack: slices along the last axis.
-        stack_affine: 4x4, where the stack lies on the volume.
+        stack_affine: 4x4, of the registered stack (mm).
         thickness: of the slices in distances of their centres.
 
     Returns:
-        (Z, 4, 4) in mm, by which the affine is to be multiplied for each slice.
+        (Z, 4, 4) in mm; multiply the affine by it from the left for each slice.
     """
     found, coefficients = [], _spline(volume)
     for i in range(stack.shape[2]):
@@ -112,7 +112,7 @@ def _spline(volume: np.ndarray) -> torch.Tensor:
 
 
 class _Fit:
-    """Points of a stack, and what a volume, by its spline's coefficients, shows at them where a motion puts them."""
+    """Fits the motion of a stack's points to a volume, given by its spline coefficients."""
 
     def __init__(
         self,
@@ -137,9 +137,9 @@ class _Fit:
         self.coefficients, self.into, self.centre = coefficients, np.linalg.inv(affine), centre
 
     def best(self, motion: np.ndarray, likely: float = np.inf) -> np.ndarray:
-        """The motion of least squares near one; how bright the stack is, is fitted with it.
+        """Fit motion and brightness of the stack by least squares, from a given motion.
 
-        Motions of ``likely`` mm and degrees, standard deviations, are thought likely.
+        ``likely`` is the standard deviation of the motion in mm and degrees; larger motions are penalised.
         """
         for _ in range(_STEPS):
             shown, slopes, inside = self._shown(motion)
@@ -161,14 +161,14 @@ class _Fit:
         return motion
 
     def alike(self, motion: np.ndarray) -> tuple[float, float]:
-        """Correlation of the stack's points with what the volume shows at them, and the share that lies in it."""
+        """Correlation between the stack's points and the volume, and the share of points that lies in the volume."""
         shown, _, inside = self._shown(motion)
         if inside.sum() < _FEWEST:
             return 0.0, float(inside.mean())
         return float(np.corrcoef(self.values.numpy()[inside], shown[inside])[0, 1]), float(inside.mean())
 
     def _shown(self, motion: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """What the volume shows at each point, its slopes along the six numbers, and which points lie in the volume."""
+        """The volume's values at the points, their derivatives by the six numbers, and which points lie inside."""
         turned = Rotation.from_rotvec(motion[3:], degrees=True).as_matrix()
         arms = np.einsum("ij,jpn->ipn", turned, self.points - self.centre[:, None, None])
         world = arms + (self.centre + motion[:3])[:, None, None]
@@ -180,10 +180,10 @@ class _Fit:
             shown: Any = sampled(self.coefficients, positions)
             (slope,) = torch.autograd.grad(shown.sum(), positions)
         shown = (shown.detach().reshape(at.shape[1:]) @ self.weights).double().numpy()
-        # in mm along the axes of the world, times the share of the profile
+        # per mm along the axes of the world, times the weight of the profile
         slope = np.einsum("ji,jpn->ipn", self.into[:3, :3], slope.double().numpy().reshape(at.shape))
         slope = slope * self.weights.double().numpy()
-        # A rotation by a vector w moves an arm r by w x r: the slope along w is r x slope. Of small changes of a
-        # rotation that is there already these are the changes of its vector nearly, which the next step corrects.
+        # A rotation by a small vector w moves an arm r by w x r, so the slope along w is r x slope. After a rotation
+        # this is only approximate; the next step corrects it.
         turns = np.cross(arms, slope, axis=0).sum(axis=2) * math.pi / 180
         return shown, np.concatenate([slope.sum(axis=2), turns]).T, inside

@@ -1,4 +1,4 @@
-"""From a volume to a stack of thick slices, wherever that lies."""
+"""The forward model from a volume to a stack of thick slices at any position."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from ..physics.gaussian import FWHM_PER_SIGMA
 from ..physics.spline import apply_along
 from .resampling import Resampling
 
-_TELLING = 1.05  # a stack's voxels that are coarser by less are taken for as fine as the volume's
-_WHOLE = 0.99  # of a slice's profile
-WIDTH = 2.5  # standard deviations of a slice's profile, which hold 98.8 % of it
+_TELLING = 1.05  # below this ratio of voxel sizes, the stack's voxels count as fine as the volume's
+_WHOLE = 0.99  # share of a slice's profile that must lie in the volume
+WIDTH = 2.5  # standard deviations of a slice's profile on each side, which hold 98.8 % of it
 
 
 class StackOperator:
-    """What a stack shows of a volume: its voxels where the stack's lie, averaged as those are thick, and its transpose.
+    """Simulates a stack from a volume: resamples to the stack's position and averages over its voxels.
 
-    The volume is brought by cubic splines onto a grid that is the stack's, but as fine as the volume, and averaged
-    there with a Gaussian as wide as the slices, and in plane as wide as the pixels. Where each slice has moved by
-    itself, each has planes of its own there. Voxels of the stack that reach beyond the volume are 0.
+    Cubic splines resample the volume to the stack's grid, at the volume's voxel size. There it is averaged with a
+    Gaussian as wide as the slices, and in plane as wide as the pixels. If slices have moved separately, each slice has
+    its own planes. Voxels of the stack that reach beyond the volume are 0.
 
     Args:
         size: of the volume ``(X, Y, Z)``, whose voxels are cubes.
@@ -31,13 +31,13 @@ class StackOperator:
         stack_size: of the stack, slices along its last axis.
         stack_affine: of the stack (mm), with the patient's motion.
         thickness: of the slices in distances of their centres; less than 1 is a gap.
-        slice_motions: (Z, 4, 4), by which each slice has moved besides (mm); None where they have not.
+        slice_motions: (Z, 4, 4), additional motion of each slice (mm); None for no such motion.
         device: of the volume.
 
     Attributes:
-        seen: the stack's voxels ``(X, Y, Z)`` that lie in the volume with their whole slice, 1, and the others, 0.
+        seen: ``(X, Y, Z)``, 1 in voxels of the stack that lie in the volume over the whole slice profile, else 0.
         across: the direction across the slices in the volume's voxels, of length 1.
-        sigma: of the profile across the slices, in the volume's voxels.
+        sigma: standard deviation of the slice profile, in the volume's voxels.
     """
 
     def __init__(
@@ -71,20 +71,20 @@ class StackOperator:
         self.seen = (self.slices(self.in_plane(inside)) > _WHOLE).float()
 
     def __call__(self, volume: torch.Tensor) -> torch.Tensor:
-        """Returns the stack that a volume ``(X, Y, Z)`` gives."""
+        """Returns the stack that is simulated from a volume ``(X, Y, Z)``."""
         return self.seen * self.slices(self.in_plane(self.resampling(volume)))
 
     def adjoint(self, stack: torch.Tensor) -> torch.Tensor:
-        """Returns what the transpose makes of a stack."""
+        """Returns the transpose of the operator, applied to a stack."""
         return self.resampling.adjoint(self.in_plane.adjoint(self.slices.adjoint(self.seen * stack)))
 
 
 class _OwnPlanes:
-    """Averages planes that each slice has for itself, with a Gaussian.
+    """Averages the planes of each slice with a Gaussian; slices share no planes.
 
     Args:
-        count: of slices.
-        sigma: of the Gaussian in planes.
+        count: number of slices.
+        sigma: standard deviation of the Gaussian in planes.
     """
 
     def __init__(self, count: int, sigma: float) -> None:
@@ -95,14 +95,14 @@ class _OwnPlanes:
         self.matrix = torch.from_numpy(np.kron(np.eye(count), weights / weights.sum()))
 
     def places(self, factor: float) -> np.ndarray:
-        """For each slice the matrix (4, 4) from its planes to the stack's voxels; ``factor`` planes are one slice."""
+        """Matrices (Z, 4, 4) from each slice's planes to the stack's voxels; ``factor`` planes make one slice."""
         found = np.broadcast_to(np.diag([1.0, 1.0, 1 / factor, 1.0]), (self.count, 4, 4)).copy()
         middles = np.arange(self.count) * self.each + (self.each - 1) / 2
         found[:, 2, 3] = np.arange(self.count) - middles / factor
         return found
 
     def hr_size(self, size: Sequence[int]) -> tuple[int, ...]:
-        """Voxels of the planes."""
+        """Number of voxels of all planes."""
         return (*size[:2], self.count * self.each)
 
     def __call__(self, planes: torch.Tensor) -> torch.Tensor:
@@ -110,5 +110,5 @@ class _OwnPlanes:
         return apply_along(planes, [None, None, self.matrix])
 
     def adjoint(self, slices: torch.Tensor) -> torch.Tensor:
-        """Returns the transpose of that."""
+        """Returns the transpose, applied to slices."""
         return apply_along(slices, [None, None, self.matrix], transposed=True)

@@ -1,4 +1,4 @@
-"""Cubic splines through a volume, at any points, and the transpose of that."""
+"""Cubic splines through a volume, sampled at any points, and their transpose."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from torch.nn import functional as F
 
 from ..physics.spline import apply_along
 
-_POINTS = 300_000  # that are computed at a time: more take memory and no less time
-_NEAR = 1e-4  # voxels, by which a grid may be off another and still be the same
+_POINTS = 300_000  # computed at a time: more take memory and save no time
+_NEAR = 1e-4  # voxels; grids that differ by less are the same
 
 
 @lru_cache(maxsize=16)
 def _prefilter(size: int) -> torch.Tensor:
-    """From samples to the coefficients of the cubic B-spline through them, whose borders repeat."""
+    """Matrix from samples to the coefficients of the cubic B-spline through them; borders repeat."""
     matrix = np.diag(np.full(size, 4.0)) + np.diag(np.ones(size - 1), 1) + np.diag(np.ones(size - 1), -1)
     matrix[0, 0] += 1
     matrix[-1, -1] += 1
@@ -36,12 +36,12 @@ def spline_coefficients(volume: torch.Tensor, transposed: bool = False) -> torch
 
 
 def sampled(coefficients: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
-    """The cubic B-spline of some coefficients at positions, to which, as to the coefficients, gradients flow.
+    """Sample a cubic B-spline at positions. Gradients flow to coefficients and positions.
 
     A cubic spline is the sum of eight linear interpolations between weighted coefficients.
 
     Args:
-        coefficients: ``(X, Y, Z)``, of :func:`spline_coefficients`.
+        coefficients: ``(X, Y, Z)``, from :func:`spline_coefficients`.
         positions: ``(3, N)`` in voxels; beyond the volume its border repeats.
 
     Returns:
@@ -63,7 +63,7 @@ def sampled(coefficients: torch.Tensor, positions: torch.Tensor) -> torch.Tensor
 
 
 def _two_places(position: torch.Tensor, size: int) -> tuple[tuple, tuple]:
-    """The weights and places, from -1 to 1, of the two linear interpolations that make a cubic one along an axis."""
+    """Weights and places (-1 to 1) of the two linear interpolations that make a cubic one along an axis."""
     before = position.floor()
     t = position - before
     w = ((1 - t) ** 3 / 6, (3 * t**3 - 6 * t**2 + 4) / 6, (-3 * t**3 + 3 * t**2 + 3 * t + 1) / 6, t**3 / 6)
@@ -73,13 +73,13 @@ def _two_places(position: torch.Tensor, size: int) -> tuple[tuple, tuple]:
 
 
 class Resampling:
-    """A volume on another grid, by cubic splines; 0 where that lies outside of the volume.
+    """Resamples a volume to another grid by cubic splines; 0 outside of the volume.
 
     Args:
         size: of the volume ``(X, Y, Z)``.
         new_size: of the other grid.
-        places: matrix (4, 4) from a voxel of the other grid to where it lies in the volume, in voxels; or (K, 4, 4) for
-            each of K blocks of planes along the last axis.
+        places: matrix (4, 4) from voxels of the other grid to voxels of the volume; or (K, 4, 4), one for each of K
+            blocks of planes along the last axis.
     """
 
     def __init__(self, size: Sequence[int], new_size: Sequence[int], places: np.ndarray) -> None:
@@ -99,7 +99,7 @@ class Resampling:
         return torch.cat(parts).reshape(self.new_size)
 
     def adjoint(self, volume: torch.Tensor) -> torch.Tensor:
-        """Returns what the transpose makes of a volume on the other grid."""
+        """Returns the transpose, applied to a volume on the other grid."""
         if self.identical:
             return volume
         values = volume.reshape(-1)
@@ -110,13 +110,13 @@ class Resampling:
         return spline_coefficients(coefficients.grad, transposed=True)  # type: ignore[arg-type]
 
     def inside(self, device: torch.device | str = "cpu", margin: float = 0.5) -> torch.Tensor:
-        """Returns which voxels of the other grid lie in the volume, or ``margin`` voxels beyond its outer centres."""
+        """Returns which voxels of the other grid lie at most ``margin`` voxels beyond the volume's outer centres."""
         return torch.cat([inside for *_, inside in self._parts(device, margin)]).reshape(self.new_size) > 0
 
     def _parts(
         self, device: torch.device | str, margin: float = 0.5
     ) -> Iterator[tuple[slice, torch.Tensor, torch.Tensor]]:
-        """Positions in the volume of some voxels of the other grid at a time, and 1 for those inside of it, else 0."""
+        """Yield parts of the other grid: indices, positions in the volume, and 1 inside of it, else 0."""
         x, y, z = (torch.arange(n, device=device, dtype=torch.float64) for n in self.new_size)
         planes = np.arange(len(z)) * len(self.places) // len(z)
         own = torch.from_numpy(self.places[planes, :3]).to(device).permute(1, 2, 0)
@@ -132,7 +132,7 @@ class Resampling:
 
 
 def cubes_over(size: Sequence[int], affine: np.ndarray, voxel: float) -> tuple[tuple[int, ...], np.ndarray]:
-    """The grid of cubes over a volume's field of view, whose first corner stays where it is.
+    """The grid of cubic voxels over a volume's field of view, from the same first corner.
 
     Args:
         size: of the volume ``(X, Y, Z)``.

@@ -1,4 +1,4 @@
-"""How thick the slices of a stack are, by another stack that is fine across them."""
+"""The slice thickness of a stack, measured by another stack that is fine across its slices."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ from .resampling import sampled, spline_coefficients
 
 _RANGE = (0.5, 2.0)  # distances of the slices' centres
 _TO = 0.005
-_FEWEST = 100  # points, that tell anything
+_FEWEST = 100  # points that the search needs
 
 
 def found_thickness(
     volume: np.ndarray, affine: np.ndarray, stack: np.ndarray, stack_affine: np.ndarray
 ) -> float | None:
-    """The thickness of slices with which a volume, averaged along them, is most like a stack, by their correlation.
+    """Find the slice thickness at which a volume, averaged over the slices, correlates best with a stack.
 
     Args:
         volume: ``(X, Y, Z)``, fine across the slices of the stack.
         affine: of the volume (mm).
         stack: slices along the last axis.
-        stack_affine: where it lies on the volume (mm).
+        stack_affine: of the registered stack (mm).
 
     Returns:
-        Full width at half maximum of a Gaussian, 0.5 to 2 distances of the slices' centres; None where the two have
-        fewer than 100 points in common.
+        Full width at half maximum of a Gaussian, 0.5 to 2 distances of the slices' centres. None if the two have fewer
+        than 100 points in common.
     """
     distance = np.linalg.norm(stack_affine[:3, 2])
     step = np.linalg.norm(affine[:3, :3], axis=0).min() / 2

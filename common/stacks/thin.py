@@ -17,29 +17,29 @@ from ..weights import load, read_overlay
 
 
 def thin_slice_network(factor: int, **sizes: Any) -> SignedRange:
-    """The network that makes ``factor`` thin slices of each thick one.
+    """The network that makes ``factor`` thin slices from each thick one.
 
     Args:
-        factor: thin slices for a thick one.
+        factor: thin slices per thick slice.
         sizes: further arguments of :class:`common.networks.RDN`.
 
     Source:
-        SRNet of Wang et al. 2023, whose weights ct_guided has.
+        SRNet of Wang et al. 2023, as in the bundle ct_guided.
     """
     return SignedRange(RDN(degradation=GaussianProfile((1, 1, factor)), **sizes))
 
 
 class ThinSliceNetworks:
-    """Weights for several factors; each overlay in a folder says of which its weights are. They are loaded when needed.
+    """Networks for several factors, loaded when needed. The overlay of each weights file names its factor.
 
     Args:
         models: folder of weights, each with its overlay.
-        network: makes the network of a factor, as :func:`thin_slice_network`.
+        network: function that makes the network of a factor, such as :func:`thin_slice_network`.
         device: where the networks run.
 
     Attributes:
-        files: of the weights, by factor.
-        ranges: what their training saw, by factor; None where it is not known.
+        files: weights files by factor.
+        ranges: training ranges by factor; None if unknown.
 
     Raises:
         FileNotFoundError: when the folder holds no weights.
@@ -53,7 +53,7 @@ class ThinSliceNetworks:
         self.files = {overlay["scale"][2]: path for path, overlay in known.items()}
         self.ranges = {overlay["scale"][2]: overlay.get("training_range") for overlay in known.values()}
         if not self.files:
-            raise FileNotFoundError(f"{models} holds no weights; expected model.pt with model.json beside it, or more.")
+            raise FileNotFoundError(f"{models} holds no weights; expected model.pt with model.json next to it.")
         self.network, self.device = network, device
         self.loaded: dict[int, nn.Module] = {}
 
@@ -61,11 +61,11 @@ class ThinSliceNetworks:
         """The factor nearest to a ratio, and its network.
 
         Args:
-            ratio: how many times as thick slices are as they are to be.
-            like: a network that has been loaded, in whose precision others run; it is that of its own factor.
+            ratio: slice thickness over the wanted thickness.
+            like: the network that is already loaded. It is returned if it has that factor. Others run in its precision.
 
         Raises:
-            ValueError: when weights do not belong to the network.
+            ValueError: when the weights do not fit the network.
         """
         factor = min(self.files, key=lambda known: abs(known - ratio))
         path = self.files[factor]

@@ -1,4 +1,4 @@
-"""What a result leaves of its scan, kept with it."""
+"""Measure the agreement of a result with its scan."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from ..metrics.agreement import disagreement
 
 
 class MeasureAgreementd(MapTransform):
-    """Put into an entry, as "agreement", what its result misses of the scan: :func:`common.metrics.disagreement`.
+    """Store the difference between degraded result and scan as "agreement": :func:`common.metrics.disagreement`.
 
     Args:
-        keys: key of the result ``(1, X, Y, Z)``, normalised as the scan is, before :class:`RestoreVolumed`.
-        reference: of the scan ``(1, X, Y, Z)``.
+        keys: key of the result ``(1, X, Y, Z)``, normalised as the scan, before :class:`RestoreVolumed`.
+        reference: key of the scan ``(1, X, Y, Z)``.
         degradation: from the result to the scan.
     """
 

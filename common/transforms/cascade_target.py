@@ -1,4 +1,4 @@
-"""What a stage of a cascade is trained on."""
+"""The training target of one stage of a cascade."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ if TYPE_CHECKING:  # inferers read volumes too
 
 
 class StageTargetd(MapTransform):
-    """Let an LR scan, or what the stages before have made of it, serve as HR for the training of a stage.
+    """Use an LR scan, or the output of earlier stages, as HR for the training of a stage.
 
-    Iwamoto et al. 2022, eq. 4 and section II-D: the scan after the stages before is HR (key "hr"), its degraded version
-    is LR (key of the scan), and the guide, if there is one (key "guide"), is brought to the same grid. HR and guide are
-    cut at their far ends, by little more than an LR voxel at most, to a size that the degradation leads back to.
+    Iwamoto et al. 2022, eq. 4 and section II-D. The output of the earlier stages is HR (key "hr"), and its degraded
+    version is LR (key of the scan). A guide (key "guide") is resampled to the grid of HR. HR and guide are cropped at
+    their far ends, by little more than an LR voxel at most, to a size that fits the degradation.
 
     Args:
-        keys: key of the LR scan ``(1, X, Y, Z)``; the guide is on the grid that the whole cascade leads to.
+        keys: key of the LR scan ``(1, X, Y, Z)``; the guide is on the grid of the whole cascade's result.
         inferer: runs the whole cascade.
-        network: the cascade, with the weights of the stages before.
+        network: the cascade, with the weights of the earlier stages.
         degradation: of a stage.
         device: where the network runs.
     """
@@ -48,7 +48,7 @@ class StageTargetd(MapTransform):
         self.device = device
 
     def at_stage(self, stage: int, network: nn.Module) -> StageTargetd:
-        """The same for another stage, with the weights of the stages before it."""
+        """A copy for another stage, with the weights of the stages before it."""
         other = copy.copy(self)
         other.inferer, other.network = self.whole.before(stage), network
         return other

@@ -1,4 +1,4 @@
-"""Noise out of LR scans, which a GAN would otherwise learn as part of the degradation."""
+"""Denoise LR scans, because a GAN would learn noise as part of the degradation."""
 
 from __future__ import annotations
 
@@ -25,10 +25,9 @@ _MAD_PER_SIGMA = 0.6744897501960817
 class DenoiseSlicesd(MapTransform):
     """Denoise a volume by non-local means, slice by slice across its last axis: scikit-image, fast mode.
 
-    Patches of 5 x 5 voxels are compared within 21 x 21; the cut-off is 0.8 of the noise, which is estimated once for
-    the volume, see :func:`estimate_noise`, so that all slices are smoothed alike. A volume without noise comes back
-    nearly as it was. Denoise before anything resamples: interpolation makes noise smooth, and then it is neither
-    recognised nor removed.
+    Patches of 5 x 5 voxels are compared within 21 x 21. The cut-off is 0.8 times the noise. Noise is estimated once
+    per volume (:func:`estimate_noise`), so all slices are smoothed alike. A volume without noise hardly changes.
+    Denoise before resampling: interpolation makes noise smooth, and smooth noise is not recognised.
 
     Args:
         keys: of volumes ``(1, X, Y, Z)`` in any range, the slices along the last axis.
@@ -58,10 +57,10 @@ class DenoiseSlicesd(MapTransform):
 def estimate_noise(slices: np.ndarray) -> float:
     """The standard deviation of the noise in the tissue of a volume.
 
-    Of each slice as Donoho and Johnstone 1994, section 4.2, have it: the median absolute value of the diagonal details
-    in the tissue (:func:`common.physics.noise.tissue_details`), over 0.674. Of the slices it is the median, so those
-    with artefacts do not count. ``skimage.restoration.estimate_sigma`` is the same for one slice and without
-    the threshold; it needs PyWavelets, which nothing else here does.
+    For each slice: the median absolute value of the diagonal details in the tissue
+    (:func:`common.physics.noise.tissue_details`), divided by 0.674 (Donoho and Johnstone 1994, section 4.2). The result
+    is the median over the slices, so slices with artefacts do not count. ``skimage.restoration.estimate_sigma`` does
+    the same for one slice without the threshold, but needs PyWavelets.
 
     Args:
         slices: volume ``(Z, X, Y)`` in float64.

@@ -1,4 +1,4 @@
-"""The further stacks of an exam, read as its first is, and a result on a grid of one's own."""
+"""Load the further stacks of an exam, bring guides to them, and resample results to the grid of a file."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from .scan.volume import with_meta
 
 
 class LoadStacksd(Transform):
-    """Read each file of an entry's "stacks"; one that cannot be read is left out, with a warning that says why.
+    """Read each file of an entry's "stacks"; leave out those that cannot be read, with a warning.
 
     Args:
-        read: reads an entry with one scan, "image".
+        read: function that reads an entry with one scan, "image".
     """
 
     def __init__(self, read: Callable) -> None:
@@ -44,9 +44,9 @@ class LoadStacksd(Transform):
 
 
 class GuideStacksd(Transform):
-    """Bring an entry's "guide", where it has one, onto cubes over its first stack: see :class:`ResampleGuided`.
+    """Resample an entry's "guide", if any, to cubic voxels over its first stack: see :class:`ResampleGuided`.
 
-    One that does not fit is left out with a warning where there are further stacks.
+    If there are further stacks, a guide that does not fit is left out with a warning.
 
     Args:
         register: as for :class:`ResampleGuided`.
@@ -71,14 +71,14 @@ class GuideStacksd(Transform):
 
 
 class OnGridOfd(MapTransform):
-    """Bring volumes onto the grid of a file, by cubic splines; 0 beyond their field of view.
+    """Resample volumes to the grid of a file, by cubic splines; 0 outside of their field of view.
 
     Args:
         keys: of volumes ``(1, X, Y, Z)`` with an affine.
         like: the file.
 
     Raises:
-        ValueError: when none of its voxels lies in a volume.
+        ValueError: when no voxel of the file lies in the volume.
     """
 
     def __init__(self, keys: KeysCollection, like: str | os.PathLike) -> None:

@@ -205,7 +205,7 @@ def test_what_is_no_thick_mr_or_no_ct(cohort, trained, tmp_path, clinic):
         (ct_as_mr, rf"{ct.name}.*CT.*--check_mr False"),
         (no_slices, rf"{lr.name}.*thick"),
         ({"vgg_weights": "none.pth"}, "VGG-16, found none.pth.*--vgg_weights FILE"),
-        ({"scale": [1, 1, 7]}, "scale makes 7 slices of one, expected a whole number from 2 to 6"),
+        ({"scale": [1, 1, 7]}, "scale makes 7 slices from one, expected a whole number from 2 to 6"),
         ({"lr_patch": [24, 3], "scale": [1, 1, 5]}, "24x15 pixels.*multiples of 4"),
         ({"lr_patch": 16}, "lr_patch is 16, expected two numbers"),
         ({"graph#networks#attributes_mr#downsamplings": 5}, "at least 32"),

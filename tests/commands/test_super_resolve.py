@@ -185,7 +185,7 @@ def test_a_scan_that_was_interpolated_is_taken_as_acquired(tmp_path, capsys):
     assert capsys.readouterr().out.count("udean 2x2x2, 2 x 1.95 x 2 mm to 1 x 0.975 x 1 mm") == 2
     for result in (tmp_path / "out").glob("*_sr.nii.gz"):
         assert nib.load(result).shape == (48, 40, 24)
-        assert "taken as acquired, 24x20x12 of its 48x30x12" in result.with_suffix("").with_suffix(".json").read_text()
+        assert "used as acquired, 24x20x12 of its 48x30x12" in result.with_suffix("").with_suffix(".json").read_text()
     (first, *_) = derived = dicom.read(next((tmp_path / "out").glob("*_dicom/*")))
     assert (len(derived), first.Rows, first.Columns) == (24, 40, 48)
     assert first.PixelSpacing == pytest.approx([0.975, 1])

@@ -1,4 +1,4 @@
-"""Subjects of a datalist that may be one person: files whose names begin alike."""
+"""Find subjects of a datalist that may be one person, by names with the same beginning."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ _WHICH = re.compile(
 )
 _WORD = "[^/_. -]+"
 _SEPARATOR = "[_. -]"
-_MOST = 6  # scans of a person; where more begin alike, that names a study or a site
+_MOST = 6  # scans of a person; a beginning that more names share is that of a study or a site
 
 
 def alike(root: Path, subjects: Mapping[str, str]) -> list[list[str]]:
     """Groups of subjects that may be one person.
 
-    Either their names are the same but for words at the end that name scans, such as ``_t1w`` and ``_flair``. Or they
-    are the same up to a separator, and their grids, shape and affine, agree with each other and with no others: in a
-    cohort on the grid of a template all agree, which says nothing. Files with BIDS's ``sub-<label>`` are not looked at.
+    Either the names differ only in words at the end that name scans, such as ``_t1w`` and ``_flair``. Or they are the
+    same up to a separator, and shape and affine agree with each other but with no other file: if a whole cohort is on
+    the grid of a template, the grid shows nothing. Files with BIDS's ``sub-<label>`` are ignored.
 
     Args:
         root: folder of the paths.
@@ -64,7 +64,7 @@ def alike(root: Path, subjects: Mapping[str, str]) -> list[list[str]]:
 
 
 def joining(subjects: Mapping[str, str], groups: Sequence[Sequence[str]]) -> str:
-    """A regular expression for ``--subject`` that makes each of these groups one subject, and leaves the others apart.
+    """A regular expression for ``--subject`` that makes each of these groups one subject and keeps others separate.
 
     Args:
         subjects: of each path.
@@ -82,7 +82,7 @@ def joining(subjects: Mapping[str, str], groups: Sequence[Sequence[str]]) -> str
 
 
 def _start(names: Sequence[str]) -> str:
-    """What names have in common up to a separator."""
+    """The common beginning of names, up to a separator."""
     first, last = min(names), max(names)
     start = first
     while not (last.startswith(start) and all(re.match(f"{_SEPARATOR}|$", name[len(start) :]) for name in names)):
@@ -95,11 +95,11 @@ def _grid(path: Path) -> tuple | None:
         image = open_image(path)
         return (*image.shape[:3], *np.round(image.affine[:3], 3).ravel().tolist())
     except Exception:
-        return None  # what is wrong with a file is said when it is loaded
+        return None  # errors in a file are reported when it is loaded
 
 
 def _merged(groups: Sequence[set[str]]) -> list[set[str]]:
-    """Sets, of which those that overlap are one."""
+    """Merge sets that overlap."""
     merged: list[set[str]] = []
     for group in groups:
         apart = [other for other in merged if not other & group]

@@ -35,22 +35,22 @@ def load_datalist(
 
     Args:
         dataset_dir: folder with ``dataset.json``.
-        group: "source", what is known in high resolution when training; "target", the scans to learn from;
-            "validation"; or "test".
-        kinds: keep of an entry's paths only these, and only entries with an "hr", "lr" or "ct" left. "hr" is a
+        group: "source", high-resolution volumes for training; "target", the scans to learn from; "validation"; or
+            "test".
+        kinds: kinds of paths to keep. Entries without "hr", "lr" or "ct" among them are left out. "hr" is a
             high-resolution MR volume of the contrast that is to be super-resolved, "lr" a low-resolution scan of it,
             "guide" a high-resolution volume of another contrast of the same subject, "ct" a high-resolution CT.
-        needs: a kind that every entry must hold.
-        optional: whether entries that lack what is needed are passed over, and there may be none at all.
+        needs: a kind that every entry must have.
+        optional: whether entries without the needed kind are skipped, and the result may be empty.
 
     Returns:
-        One dict per entry: an absolute path under each kind that it holds, and "subject".
+        One dict per entry: an absolute path for each of its kinds, and "subject".
 
     Raises:
-        FileNotFoundError: no such folder, no ``dataset.json``, or a listed file is missing.
-        ValueError: empty folder name, bad JSON, an unknown group or setting, nothing usable in a group that is not
-            optional, an entry without a volume or without what it needs, a file of a format that is not read, or
-            subjects in two groups, see :func:`check_subjects`.
+        FileNotFoundError: when the folder, ``dataset.json`` or a listed file does not exist.
+        ValueError: for an empty folder name, bad JSON, an unknown group or setting, an empty group that is not
+            optional, an entry without a volume or without the needed kind, a file of an unknown format, or subjects in
+            two groups, see :func:`check_subjects`.
     """
     if group not in GROUPS:
         raise ValueError(f"group is {group!r}; expected one of {', '.join(GROUPS)}.")
@@ -66,18 +66,18 @@ def cross_validation(
     kinds: str | Sequence[str] = SCANS,
     needs: str | None = None,
 ) -> list[dict]:
-    """Entries of one fold of a cross-validation over the subjects of all groups but validation, which may be empty.
+    """Entries of one fold of a cross-validation over the subjects of all groups except validation.
 
-    The folds are of the subjects with a known HR volume, and depend on them alone, so that every fold's training agrees
-    on them; all others can be evaluated in none, and always train. A subject's HR volume of source and LR volume of
-    target, where it has one of each, are one entry. The CT of source is an entry of its own: that of a subject that a
-    fold holds out does not train there.
+    Folds are made of the subjects with a known HR volume, and depend on these only, so they are the same in all runs.
+    Other subjects cannot be evaluated and always train. If a subject has one HR volume in source and one LR volume in
+    target, they become one entry. The CT of source is a separate entry; it does not train in the fold that holds its
+    subject out. The validation group may be empty.
 
     Args:
         dataset_dir: folder with ``dataset.json``.
-        folds: how many, 2 or more.
-        fold: which, from 0.
-        held_out: the entries that the fold holds out, to evaluate on, or all others, to train on.
+        folds: number of folds, 2 or more.
+        fold: number of the fold, from 0.
+        held_out: True for the held-out entries, to evaluate on; False for all others, to train on.
         kinds: as for :func:`load_datalist`.
         needs: as for :func:`load_datalist`; held-out scans need "hr" in any case.
 
@@ -86,7 +86,7 @@ def cross_validation(
 
     Raises:
         FileNotFoundError: as :func:`load_datalist`.
-        ValueError: as :func:`load_datalist`, and for no such fold, fewer subjects than folds, or a held-out scan
+        ValueError: as :func:`load_datalist`, and for an unknown fold, fewer subjects than folds, or a held-out scan
             without "hr".
     """
     if folds < 2 or fold not in range(folds):
@@ -96,7 +96,7 @@ def cross_validation(
     for group in ("source", "target", "test"):
         for entry in groups[group]:
             scan = {key: value for key, value in entry.items() if key != "ct"}
-            # Of a misaligned cohort source and target may list the same scan.
+            # In a misaligned cohort, source and target may list the same scan.
             if any(scan.get(kind) for kind in SCANS) and scan not in scans:
                 scans.append(scan)
             if group == "source" and entry.get("ct"):
@@ -116,7 +116,7 @@ def cross_validation(
 
 
 def _joined(entries: list[dict]) -> list[dict]:
-    """The entries, by subject; an HR and an LR volume of a subject that has no others are one entry."""
+    """Entries by subject; if a subject has just one HR and one LR volume, they become one entry."""
     of_subject: dict[str, list[dict]] = {}
     for entry in entries:
         of_subject.setdefault(str(entry["subject"]), []).append(entry)
@@ -128,7 +128,7 @@ def _joined(entries: list[dict]) -> list[dict]:
 
 
 def check_misaligned(dataset_dir: str, misaligned: bool) -> None:
-    """Refuse to move the HR volumes of a cohort whose source and target are other subjects.
+    """Refuse to move the HR volumes of a cohort whose source and target have different subjects.
 
     Args:
         dataset_dir: folder with ``dataset.json``.
@@ -136,14 +136,14 @@ def check_misaligned(dataset_dir: str, misaligned: bool) -> None:
 
     Raises:
         FileNotFoundError, ValueError: as :func:`load_datalist`.
-        ValueError: when they are, and the datalist does not say that it is misaligned.
+        ValueError: when ``misaligned`` is true but the datalist does not say so.
     """
     path, _ = _read(dataset_dir)
     data = json.loads(path.read_text(encoding="utf-8"))
     if misaligned and not (data.get("misaligned") is True or data.get("setting") == "misaligned"):
         raise ValueError(
-            f"misaligned is true, but {path} is not of a misaligned cohort, whose source and target are the same "
-            "subjects. Leave --misaligned out (in a table take another: of udean's I_unpaired), or make the file with: "
+            f"misaligned is true, but {path} is not of a misaligned cohort, whose source and target have the same "
+            "subjects. Leave --misaligned out (in a table of udean, use I_unpaired), or make the file with: "
             f"{called('datalist')} --misaligned true ..."
         )
 
@@ -162,11 +162,11 @@ def _read(dataset_dir: str) -> tuple[Path, dict[str, list[dict]]]:
         ) from error
     if not isinstance(data, dict):
         raise ValueError(f'{path}: expected an object, {{"source": [...], ...}}, found a {type(data).__name__}.')
-    # Earlier files have a setting. Two of them named things otherwise.
+    # Older files have a "setting". Two settings used other names.
     setting = data.get("setting", "unpaired")
     if setting not in ("unpaired", "misaligned", "guided", "cross_modality"):
         raise ValueError(
-            f'{path}: "setting" is {setting!r}, which says nothing any more. Leave it out, or make the file anew with: '
+            f'{path}: "setting" is {setting!r}, which is not used any more. Remove it, or make the file anew with: '
             f"{_command(root, ['hr'])}"
         )
     if setting == "guided":
@@ -198,7 +198,7 @@ def _usable(
     needs: str | None,
     optional: bool = False,
 ) -> list[dict]:
-    """The entries with a volume among ``kinds``, of their paths these, absolute and checked."""
+    """The entries that have a volume among ``kinds``, with only these paths, absolute and checked."""
     wanted = (kinds,) if isinstance(kinds, str) else tuple(kinds)
     volumes = [kind for kind in (*SCANS, "ct") if kind in wanted]
     entries = [entry for entry in entries if any(entry.get(kind) for kind in volumes)]
@@ -225,7 +225,7 @@ def _usable(
     unread = [file for file in listed if ending(file) is None]
     if unread:
         raise ValueError(
-            f"{path}: {len(unread)} listed files of {where} are of a format that is not read, expected "
+            f"{path}: {len(unread)} listed files of {where} have a format that cannot be read, expected "
             f"{', '.join(ENDINGS)}; convert them to NIfTI:\n" + "\n".join(unread)
         )
     return entries
@@ -242,12 +242,12 @@ def _require(path: Path, groups: Mapping[str, list[dict]], entries: list[dict], 
 
 
 def _command(root: Path, kinds: Sequence[str], groups: Mapping[str, list[dict]] | None = None) -> str:
-    """What writes a file with volumes of these kinds beside those that the groups hold."""
+    """The command that writes a file with volumes of these kinds and of those that the groups have."""
     held = {kind for entries in (groups or {}).values() for entry in entries for kind in KINDS if entry.get(kind)}
     patterns = " ".join(f"--{kind} PATTERN" for kind in KINDS if kind in held | set(kinds))
     return (
         f"{called('datalist')} --dataset_dir {root} {patterns} (a PATTERN is e.g. '*/*_t1w.nii.gz'; "
-        f"{called('datalist')} --help tells the rest)"
+        f"see {called('datalist')} --help)"
     )
 
 
@@ -258,7 +258,7 @@ def counted(entries: Sequence[Mapping]) -> str:
 
 
 def folder(dataset_dir: str | os.PathLike) -> Path:
-    """The folder of the data, as an absolute path; a ValueError or FileNotFoundError where there is none."""
+    """The folder of the data as an absolute path. Raises a ValueError or FileNotFoundError if there is none."""
     if not str(dataset_dir or "").strip():
         raise ValueError("dataset_dir is empty; give the folder of the data, e.g. --dataset_dir /data/mri.")
     root = Path(dataset_dir).expanduser().absolute()
@@ -272,8 +272,8 @@ def find(root: Path, patterns: str | Sequence[str] | None, option: str) -> list[
 
     Args:
         root: folder that patterns and paths are relative to.
-        patterns: several separated by commas; none find nothing.
-        option: of the command line, that the patterns were given with, for messages.
+        patterns: glob patterns, separated by commas; None finds nothing.
+        option: command-line option of the patterns, for messages.
 
     Returns:
         Paths relative to ``root``, sorted.
@@ -289,7 +289,7 @@ def find(root: Path, patterns: str | Sequence[str] | None, option: str) -> list[
         parts = Path(pattern.strip()).parts
         matches = [path for path in files_below(root, None if "**" in parts else len(parts)) if _fits(path, parts)]
         if not matches:
-            without = " Scans that have no guide are trained on and super-resolved with --guided false."
+            without = " For scans without guides, use --guided false."
             raise FileNotFoundError(
                 f"no files match --{option} '{pattern}' in {root}." + (without if option == "guide" else "")
             )
@@ -298,13 +298,13 @@ def find(root: Path, patterns: str | Sequence[str] | None, option: str) -> list[
 
 
 def files_below(root: Path, depth: int | None = None) -> list[str]:
-    """Paths of the files of a folder and those below it; hidden ones, and links in circles, left out.
+    """Paths of the files of a folder and its subfolders, without hidden files and circular links.
 
-    Linked ones are among them, and links whose targets are not there: they may be scans.
+    Links are followed. Links without a target are listed too, because they may be scans.
 
     Args:
         root: the folder.
-        depth: how many parts a path may have, 1 for the folder's own files; default any number.
+        depth: largest number of parts of a path, 1 for the folder's own files; default any number.
 
     Returns:
         Paths relative to ``root``, sorted.
@@ -329,19 +329,19 @@ def files_below(root: Path, depth: int | None = None) -> list[str]:
 
 
 def _is_file(place: str, name: str) -> bool:
-    """Whether it is a file, or a link to nothing."""
+    """Whether the path is a file, or a link without a target."""
     path = os.path.join(place, name)
     return os.path.isfile(path) or (os.path.islink(path) and not os.path.exists(path))
 
 
 def _identity(folder: str | os.PathLike) -> tuple[int, int]:
-    """What tells a folder from others, by whatever path it is reached."""
+    """Device and inode of a folder, which are the same for all paths to it."""
     status = os.stat(folder)
     return status.st_dev, status.st_ino
 
 
 def _fits(path: str, pattern: Sequence[str]) -> bool:
-    """Whether a path fits the parts of a glob pattern, of which ``**`` stands for any number of folders."""
+    """Whether a path fits the parts of a glob pattern, where ``**`` matches any number of folders."""
 
     def fits(parts: Sequence[str], pattern: Sequence[str]) -> bool:
         if not pattern:
@@ -354,7 +354,7 @@ def _fits(path: str, pattern: Sequence[str]) -> bool:
 
 
 def subject_of(path: str, expression: str | None) -> str:
-    """The subject of a file, by its path; a ValueError where the expression, if given, does not match."""
+    """The subject of a file, by its path. Raises a ValueError if a given expression does not match."""
     if expression is None:
         found = SUBJECT.search(path)
         return found[0] if found else Path(path).name.split(".")[0]
@@ -373,15 +373,15 @@ def check_exclusive(files: Mapping[str, Sequence[str]]) -> None:
 
 
 def one_each(paths: Sequence[str], subjects: Mapping[str, str], option: str) -> dict[str, str]:
-    """The path of each subject; a ValueError where a subject has several."""
+    """The path of each subject. Raises a ValueError if a subject has several."""
     found: dict[str, list[str]] = {}
     for path in paths:
         found.setdefault(subjects[path], []).append(path)
     several = [f"{name} ({', '.join(of_name)})" for name, of_name in found.items() if len(of_name) > 1]
     if several:
         raise ValueError(
-            f"--{option} matches several volumes of {', '.join(several)}; expected one of a subject. Narrow the "
-            "pattern, or say with --subject, a regular expression, what a subject is."
+            f"--{option} matches several volumes of {', '.join(several)}; expected one per subject. Narrow the "
+            "pattern, or give a regular expression for the subject, --subject."
         )
     return {name: of_name[0] for name, of_name in found.items()}
 
@@ -394,16 +394,16 @@ def check_partners(scans: Collection[str], guides: Collection[str]) -> None:
         counts = (" and " if len(scans) == len(guides) else " but ").join(counts)
         listing = [f"without a {kind}: {', '.join(names)}" for kind, names in alone.items() if names]
         raise ValueError(
-            f"{counts}; {'; '.join(listing)}. Each scan needs the guide of its subject: add or leave out what is "
-            "alone, or say with --subject, a regular expression, which part of a path is the subject."
+            f"{counts}; {'; '.join(listing)}. Each scan needs the guide of its subject: add the missing files or leave "
+            "these out, or give a regular expression for the subject in a path, --subject."
         )
 
 
 def check_subjects(groups: Mapping[str, Sequence[Mapping]], misaligned: bool, where: str) -> None:
     """Refuse, with a ValueError that begins with ``where``, subjects in two groups.
 
-    Source and target may share subjects in a misaligned file; and the CT of a subject may be in source beside its MR in
-    target in any, because CT and MR are never paired.
+    In a misaligned file, source and target may share subjects. In any file, the CT of a subject may be in source and
+    its MR in target, because CT and MR are never paired.
     """
     for first, second in combinations(GROUPS, 2):
         training = (first, second) == ("source", "target")
@@ -418,7 +418,7 @@ def check_subjects(groups: Mapping[str, Sequence[Mapping]], misaligned: bool, wh
                 f"{where}: subjects {', '.join(shared)} are in {first} and in {second}, expected in one of them. Move "
                 "their volumes to one group"
                 + (
-                    ', or say that HR and LR are of the same subjects: "misaligned": true (--misaligned true).'
+                    ', or, if HR and LR are of the same subjects, set "misaligned": true (--misaligned true).'
                     if training
                     else "."
                 )
@@ -426,15 +426,15 @@ def check_subjects(groups: Mapping[str, Sequence[Mapping]], misaligned: bool, wh
 
 
 def as_hr(entries: Sequence[Mapping]) -> list[dict]:
-    """Entries with the CT volume in the place of "hr", alone."""
+    """Entries with only the CT volume, under "hr"."""
     return [{"hr": entry["ct"], "subject": entry["subject"]} for entry in entries]
 
 
 def only_hr(entries: Sequence[Mapping]) -> list[dict]:
-    """Entries whose HR volume is known, with it alone.
+    """Entries with a known HR volume, with only this volume.
 
     Raises:
-        ValueError: when there is none.
+        ValueError: when no entry has an HR volume.
     """
     known = [{"hr": entry["hr"], "subject": entry["subject"]} for entry in entries if "hr" in entry]
     if not known:
@@ -457,6 +457,6 @@ def only_case(entries: Sequence[dict], case: int) -> list[dict]:
 
 
 def as_lr(entries: Sequence[Mapping]) -> list[dict]:
-    """Entries as LR scans: the LR scans alone; where there is none at all, the HR scans, to be degraded."""
+    """Entries with only their LR scans; if no entry has one, with their HR scans, to be degraded."""
     authentic = [{k: v for k, v in entry.items() if k != "hr"} for entry in entries if "lr" in entry]
     return authentic or [dict(entry) for entry in entries]

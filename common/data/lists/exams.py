@@ -1,4 +1,4 @@
-"""Which scans are stacks of one exam."""
+"""Find the scans that are stacks of one exam."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ _WORD = re.compile(r"[^\s_.]+")
 
 
 def exam_of(path: str) -> Hashable:
-    """What the stacks of one exam have in common by their files: the folder, and the name but for its plane."""
+    """A key that the stacks of one exam share: the folder, and the name without its plane."""
     return str(Path(path).parent), _words(case_stem(path))
 
 
 def grouped(items: Sequence[_Item], key: Callable[[_Item], Hashable]) -> list[list[_Item]]:
-    """Items of the same key together, each group where its first item was."""
+    """Group items by key, in the order of their first items."""
     groups: dict[Hashable, list[_Item]] = {}
     for item in items:
         groups.setdefault(key(item), []).append(item)
@@ -32,13 +32,13 @@ def grouped(items: Sequence[_Item], key: Callable[[_Item], Hashable]) -> list[li
 
 
 def joined(entries: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """The entry of an exam: that of its first stack, with the others' files as "stacks", named after all.
+    """The entry of an exam: that of its first stack, with the other files as "stacks" and a common name.
 
     Args:
         entries: of the stacks, each with "image" and "name".
 
     Returns:
-        The entry. Its name has the words that all names have; where there are none, it has all names.
+        The entry. Its name has the words that all names share, or all names if they share none.
     """
     first, *others = entries
     names = [entry["name"] for entry in entries]

@@ -28,27 +28,27 @@ from .datalist import SUBJECT, check_exclusive, files_below, find, folder, subje
 def find_images(path: str | os.PathLike, dicom: bool = False) -> list[dict[str, str]]:
     """Entries for inference: the scans of a folder, in the order of their paths, or one file.
 
-    Every file that looks like a scan is an entry, or a printed line says why it is passed over: it is a result of
-    super-resolution, see :func:`is_result`, or no magnitude MR image, see :func:`common.io.scan_kinds.no_scan`.
+    Files that look like scans become entries. Results of super-resolution (:func:`is_result`) and files that are not
+    magnitude MR images (:func:`common.io.scan_kinds.no_scan`) are skipped, with a printed line.
 
     Args:
         path: a folder, searched with its subfolders, linked ones too; or a file.
-        dicom: whether the caller looks after the DICOM files of a folder, and all that are named so.
+        dicom: whether the caller treats the DICOM files, by content or name.
 
     Returns:
-        ``[{"image": path, "name": name}, ...]``, as :func:`named` names them. One that cannot be read, by its format or
-        because its content is not here, has a "problem". Of the DICOM files of a folder one stands for all.
+        ``[{"image": path, "name": name}, ...]``, with names from :func:`named`. An entry has a "problem" if its format
+        cannot be read or its content is missing. One entry represents all DICOM files of a folder.
 
     Raises:
-        FileNotFoundError: when there is no such path, or nothing that looks like a scan in the folder.
-        ValueError: when there are only files that are passed over.
+        FileNotFoundError: when the path does not exist, or the folder has no file that looks like a scan.
+        ValueError: when all files are skipped.
     """
     root = Path(path).expanduser()
     if root.is_file() or (root.is_symlink() and not root.exists()):
         return named(_entries([root], by_itself=True), root.parent)
     if not root.is_dir():
         raise FileNotFoundError(f"dataset_dir '{path}' is neither a folder nor a file; name scans to super-resolve.")
-    # A folder that is reached in two ways is read once.
+    # A folder with two paths is read once.
     found = {file.parent.resolve() / file.name: file for file in (root / name for name in reversed(files_below(root)))}
     every = sorted(found.values())
     files = scan_files(every)
@@ -58,27 +58,25 @@ def find_images(path: str | os.PathLike, dicom: bool = False) -> list[dict[str, 
         unnamed = [file for file in every if not looks_like_scan(file) and may_be_dicom(file)]
         files = sorted({*files, *unnamed, *absent_images(every)})
     if not files:
-        raise FileNotFoundError(
-            f"dataset_dir '{path}' holds no scan, in its subfolders neither; expected {', '.join(ENDINGS)}."
-        )
+        raise FileNotFoundError(f"dataset_dir '{path}' and its subfolders hold no scan; expected {', '.join(ENDINGS)}.")
     return named(_entries(files), root)
 
 
 def absent_images(files: Iterable[Path]) -> dict[Path, str]:
-    """Files of DICOM images whose content is not here, each with the reason.
+    """DICOM files whose content is missing, each with the reason.
 
-    Many DICOM files have names without an ending. Such a name counts where the folder has DICOM files, or nothing but
-    several of these.
+    Many DICOM files have names without an ending. Such a name counts if the folder has DICOM files, or has only
+    several such names.
     """
     of_folder: dict[Path, list[Path]] = {}
     for file in files:
         of_folder.setdefault(file.parent, []).append(file)
     found: dict[Path, str] = {}
     for own in of_folder.values():
-        # A UID ends in a point and a number, which is no ending.
+        # A UID ends in a point and a number, which is not a file ending.
         candidates = [file for file in own if named_as_dicom(file) or not file.suffix[1:2].isalpha()]
         absent = {file: reason for file in candidates if (reason := missing_content(file)) is not None}
-        # A single one may be the link to a folder that is gone; and it is no stack.
+        # A single one is not a stack, and may be a link to a folder that no longer exists.
         if absent and (len(absent) == len(own) > 1 or any(named_as_dicom(file) or may_be_dicom(file) for file in own)):
             found |= absent
     return found
@@ -92,25 +90,25 @@ def find_pairs(
 ) -> list[dict[str, str]]:
     """Entries for inference: the scans of a folder that match a pattern, each with the guide of its subject.
 
-    One scan and one guide are a pair whatever their names, unless these have two labels ``sub-<label>``. Scans of one
-    subject share its guide. A scan without guide, or with several, is an entry with a "problem"; guides without scan
-    are named in a printed line. What is no scan is passed over, as by :func:`find_images`.
+    A single scan and a single guide are a pair, unless their names have different labels ``sub-<label>``. Scans of one
+    subject share its guide. A scan with no guide or several guides becomes an entry with a "problem". Guides without a
+    scan are named in a printed line. Files that are not scans are skipped, as by :func:`find_images`.
 
     Args:
-        dataset_dir: folder of the scans, that patterns are relative to; or one scan, whatever ``lr`` is.
-        lr: glob patterns of LR scans, several separated by commas; ``**`` goes into subfolders.
-        guide: glob patterns of guides, or the path of one; default none, scans alone.
+        dataset_dir: folder of the scans and base of the patterns; or one scan, and ``lr`` is ignored.
+        lr: glob patterns of LR scans, separated by commas; ``**`` goes into subfolders.
+        guide: glob patterns of guides, or the path of one; default none, for scans without guides.
         subject: regular expression whose first group, or whole match, in the path is the subject; by default BIDS's
             ``sub-<label>``, else the file's name without extensions.
 
     Returns:
-        ``[{"image": path, "guide": path, "name": name}, ...]``, in the order of the scans' paths, as :func:`named`
-        names them; one with a "problem", which says why it cannot be done, has no guide.
+        ``[{"image": path, "guide": path, "name": name}, ...]``, in the order of the scans' paths, with names from
+        :func:`named`. An entry with a "problem", the reason why it fails, has no guide.
 
     Raises:
-        FileNotFoundError: no such folder, or nothing that matches and looks like a scan.
-        ValueError: no pattern of scans, a file that matches both patterns, only files that are passed over, or a guide
-            that is named and is none.
+        FileNotFoundError: when the folder does not exist, or no matching file looks like a scan.
+        ValueError: for no pattern of scans, a file that matches both patterns, only files that are skipped, or a named
+            guide that is not one.
     """
     one = Path(dataset_dir or "").expanduser()
     root = one.absolute().parent if one.is_file() else folder(dataset_dir)
@@ -126,7 +124,7 @@ def find_pairs(
 
 
 def find_scans(path: str | os.PathLike, guide: str | None = None, subject: str | None = None) -> list[dict[str, str]]:
-    """Entries as :func:`find_images` finds them, without guides and DICOM, each with the guide of its subject.
+    """Entries from :func:`find_images`, without guides and DICOM, each with the guide of its subject.
 
     Args:
         path: a folder or a file.
@@ -148,21 +146,21 @@ def find_scans(path: str | os.PathLike, guide: str | None = None, subject: str |
     taken = {os.path.realpath(root / name) for name in guides}
     entries = [entry for entry in entries if os.path.realpath(entry["image"]) not in taken]
     if not entries:
-        raise ValueError(f"{path}: found guides only, expected scans beside them; narrow --guide '{guide}'.")
+        raise ValueError(f"{path}: found guides only, expected scans too; narrow --guide '{guide}'.")
     return _with_guides(entries, root, guides, subject)
 
 
 def named(entries: Sequence[Mapping[str, str]], root: Path) -> list[dict[str, str]]:
-    """Entries with the "name" of their results: that of the file without extensions; where several are equal, after
-    their folders.
+    """Add the "name" of their results to entries: the file's name without extensions, preceded by its folders if names
+    are equal.
 
     Args:
         entries: with "image".
-        root: folder that the folders are named from.
+        root: folder that the folders are relative to.
 
     Returns:
-        The entries. Those whose names are the same nonetheless, such as of a.nii and a.nii.gz, have a "problem", as
-        those have that came with one.
+        The entries. Those whose names are still equal, such as a.nii and a.nii.gz, get a "problem". A given "problem"
+        is kept.
     """
     stems = [case_stem(entry["image"]) for entry in entries]
     of_stem = Counter(stems)
@@ -183,14 +181,14 @@ def named(entries: Sequence[Mapping[str, str]], root: Path) -> list[dict[str, st
 
 def is_result(path: str | os.PathLike) -> bool:
     """Whether a file's header says that it is a result of super-resolution."""
-    image = image_or_none(path)  # what is wrong with a file is said when it is loaded
+    image = image_or_none(path)  # errors in a file are reported when it is loaded
     if image is None or not isinstance(image.header, nib.Nifti1Header):
         return False
     return image.header["descrip"].tobytes().startswith(b"super-resolved")
 
 
 def _entries(files: Sequence[Path], by_itself: bool = False) -> list[dict[str, str]]:
-    """Entries of files that look like scans. Of what is passed over printed lines tell; one by itself is refused."""
+    """Entries of files that look like scans. Skipped files are printed; a single skipped file is refused."""
     entries: list[dict[str, str]] = []
     results, others = [], {}
     for file, problem in _problems(files):
@@ -212,7 +210,7 @@ def _entries(files: Sequence[Path], by_itself: bool = False) -> list[dict[str, s
 
 
 def _problems(files: Sequence[Path]) -> list[tuple[Path, str | None]]:
-    """Each file, and why it cannot be read; of the DICOM files of a folder only the first with each reason."""
+    """Each file, and why it cannot be read; for DICOM files of a folder, only the first file for each reason."""
     found: dict[Any, list[tuple[Path, str | None]]] = {}
     for file in files:
         dicom = named_as_dicom(file) or not looks_like_scan(file)
@@ -227,7 +225,7 @@ def _problems(files: Sequence[Path]) -> list[tuple[Path, str | None]]:
 
 
 def _nothing(results: Sequence[Path], others: Mapping[str, str]) -> str:
-    """What is said where all files are passed over."""
+    """The message if all files are skipped."""
     more = len(results) + len(others) - 1
     if results:
         found = "results of super-resolution" + (" and files that are no scans" if others else "")
@@ -247,7 +245,7 @@ def _matching(root: Path, patterns: str | Sequence[str], option: str) -> list[st
 
 
 def _guides(root: Path, guide: str | Sequence[str], tell: bool) -> list[str]:
-    """Paths of guides: relative to ``root`` where they match patterns, absolute where a file is named."""
+    """Paths of guides: relative to ``root`` for patterns, absolute for a named file."""
     if isinstance(guide, str) and ((path := Path(guide).expanduser()).is_file() or missing_content(path)):
         if reason := _no_guide(path):
             raise ValueError(f"--guide {guide}: {reason}")
@@ -270,7 +268,7 @@ def _no_guide(path: Path) -> str | None:
 def _with_guides(
     entries: Sequence[Mapping[str, str]], root: Path, guides: Sequence[str], subject: str | None
 ) -> list[dict[str, str]]:
-    """Entries with the "guide" of each, or the "problem" with it."""
+    """Add to each entry its "guide", or a "problem"."""
     scans = [os.path.relpath(entry["image"], root) for entry in entries]
     found = _paired(scans, guides, subject)
     found = [{**own, "guide": str(root / own["guide"])} if "guide" in own else own for own in found]
@@ -278,7 +276,7 @@ def _with_guides(
 
 
 def _paired(scans: Sequence[str], guides: Sequence[str], subject: str | None) -> list[dict[str, str]]:
-    """For each scan its "guide", or the "problem" with it."""
+    """For each scan its "guide", or a "problem"."""
     if len(scans) == len(guides) == 1:
         labels = [match[0] for name in (*scans, *guides) if (match := SUBJECT.search(name))]
         if len(set(labels)) > 1:
@@ -300,7 +298,7 @@ def _paired(scans: Sequence[str], guides: Sequence[str], subject: str | None) ->
     found: list[dict[str, str]] = []
     for path, name in zip(scans, subjects, strict=True):
         own = of_subject.get(name, [])
-        advice = "say with --subject, a regular expression, which part of a path is the subject."
+        advice = "give a regular expression for the subject in a path, --subject."
         if len(own) == 1:
             found.append({"guide": own[0]})
         elif own:

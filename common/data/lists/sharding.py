@@ -1,4 +1,4 @@
-"""What is left to do of a list of scans, and which part of it this process does."""
+"""Select the scans of a list that are left to do, and this process's share of them."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ def own_share(
     shard: str | None = None,
     bids: bool | str = False,
 ) -> list[dict[str, Any]]:
-    """The entries that this process is to do.
+    """The entries that this process has to do.
 
-    Jobs of an array and processes under torchrun each take every n-th entry, both together where there are both, so
-    that an entry is done once, whatever their numbers and whatever is done already.
+    Jobs of an array and processes under torchrun take every n-th entry; both can be combined. So each entry is done
+    once, for any number of jobs and existing results.
 
     Args:
-        entries: as :func:`common.data.find_images` finds them.
+        entries: from :func:`common.data.find_images`.
         output_dir: folder of the results.
-        skip_existing: whether to leave out entries whose results stand there whole.
+        skip_existing: whether to skip entries with complete results.
         shard: "3/16" for the third of 16 parts; default all.
         bids: whether results are named as BIDS derivatives.
 
     Returns:
-        The entries; one whose result cannot be named, or would be written over a scan or a guide of the list, has a
-        "problem".
+        The entries. An entry has a "problem" if its result cannot be named, or would overwrite a scan or a guide of the
+        list.
 
     Raises:
         ValueError: when ``shard`` is not as described, or a switch is neither true nor false.
@@ -65,18 +65,18 @@ def own_share(
 
 
 def _shard(shard: str | None) -> tuple[int, int]:
-    """The number of a part, from 1, and how many there are."""
+    """The number of a part, from 1, and the number of parts."""
     if shard is None:
         return 1, 1
     found = re.fullmatch(r"(\d+)/(\d+)", str(shard))
     part, parts = (int(found[1]), int(found[2])) if found else (0, 0)
     if not 1 <= part <= parts:
-        raise ValueError(f"shard is {shard!r}, expected a part and how many there are, as --shard 3/16.")
+        raise ValueError(f"shard is {shard!r}, expected part/parts, such as --shard 3/16.")
     return part, parts
 
 
 def is_whole(path: Path) -> bool:
-    """Whether a result is there and was not cut off, as a copy may be: gzip ends with the size of what it holds."""
+    """Whether a result exists and is complete, by the size at the end of gzip files."""
     try:
         image: Any = open_image(path)
         with path.open("rb") as file:

@@ -1,4 +1,4 @@
-"""What the headers of a datalist's scans say of their grids, and whether they agree."""
+"""Read the grids of a datalist's scans from their headers, and check that they agree."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def check_scale(source: Sequence[Mapping], target: Sequence[Mapping], factors: S
 
     Args:
         source: entries with "hr".
-        target: entries, of which those with "lr" are checked against the median HR spacing, within 20 %.
+        target: entries; those with "lr" are checked against the median HR spacing, within 20 %.
         factors: of the super-resolution, in the order of the axes after :class:`common.transforms.SliceAxisd`.
         slice_axis: as for :class:`common.transforms.SliceAxisd`.
 
@@ -46,14 +46,14 @@ def in_plane_spacing(entries: Sequence[Mapping], slice_axis: str) -> list[float]
     """Median spacing of the HR scans in plane.
 
     Args:
-        entries: with "hr"; files that cannot be read are passed over, and reported when the volumes are loaded.
+        entries: with "hr". Files that cannot be read are skipped here and reported when the volumes are loaded.
         slice_axis: as for :class:`common.transforms.SliceAxisd`.
 
     Returns:
         Two numbers in mm, in the order of the axes after :class:`common.transforms.SliceAxisd`.
 
     Raises:
-        ValueError: when a scan's spacing is off the median by more than 5 %: kernels are counted in HR voxels.
+        ValueError: when a scan's spacing differs from the median by more than 5 %, because kernels are in HR voxels.
     """
     spacing = {entry["hr"]: found for entry in entries if (found := _spacing(entry["hr"], slice_axis)) is not None}
     if not spacing:
@@ -71,10 +71,10 @@ def in_plane_spacing(entries: Sequence[Mapping], slice_axis: str) -> list[float]
 
 
 def thin_slice_spacing(entries: Sequence[Mapping], slice_axis: str, scale: int) -> list[float]:
-    """Median spacing of the HR grid that super-resolution across slices leads to.
+    """Median spacing of the HR grid after super-resolution across slices.
 
     Args:
-        entries: of MR; with "lr", thick slices, else with "hr", thin ones. Files that cannot be read are passed over,
+        entries: of MR, with "lr" (thick slices) or else "hr" (thin slices). Files that cannot be read are skipped here
             and reported when the volumes are loaded.
         slice_axis: axis across the slices, "LR", "AP" or "SI", as from :func:`slice_axis_of`.
         scale: HR slices per LR slice.
@@ -84,7 +84,7 @@ def thin_slice_spacing(entries: Sequence[Mapping], slice_axis: str, scale: int) 
         when no file can be read.
 
     Raises:
-        ValueError: when a scan's grid is off the median by more than 20 % on an axis.
+        ValueError: when a scan's grid differs from the median by more than 20 % on an axis.
     """
     grids = {}
     for entry in entries:
@@ -107,25 +107,25 @@ def thin_slice_spacing(entries: Sequence[Mapping], slice_axis: str, scale: int) 
 
 
 def cubes(mm: np.ndarray) -> tuple[float, ...]:
-    """The scale across slices that makes voxels of this spacing cubes, as nearly as whole thousandths do."""
+    """The scale across slices that makes voxels of this spacing cubic, rounded to thousandths."""
     factor = max(1.0, round(float(mm[2] / np.sqrt(mm[0] * mm[1])), 3))
     return 1, 1, int(factor) if factor.is_integer() else factor
 
 
 def slice_axis_of(entries: Sequence[Mapping], slice_axis: str) -> str:
-    """The anatomical axis across the slices of all scans, for volumes too whose own spacing does not tell it.
+    """The anatomical axis across the slices of all scans, also for volumes whose own spacing does not show it.
 
     Args:
-        entries: with "lr", whose scan counts where there is one, or "hr". Files that cannot be read are passed over,
-            and reported when the volumes are loaded.
-        slice_axis: "LR", "AP" or "SI"; or "auto", as the scans' spacing shows it (those which do not show it, such as
-            isotropic ones, follow the others).
+        entries: with "lr", or else "hr". Files that cannot be read are skipped here and reported when the volumes are
+            loaded.
+        slice_axis: "LR", "AP" or "SI"; or "auto" to find it by the scans' spacing. Scans that do not show it, such as
+            isotropic ones, follow the others.
 
     Returns:
-        "LR", "AP" or "SI"; where no file can be read "SI".
+        "LR", "AP" or "SI"; "SI" if no file can be read.
 
     Raises:
-        ValueError: when scans have different axes, or none shows it, with the files.
+        ValueError: when scans have different axes, or no scan shows its axis; the message lists the files.
     """
     if slice_axis != "auto":
         return slice_axis
@@ -144,7 +144,7 @@ def slice_axis_of(entries: Sequence[Mapping], slice_axis: str) -> str:
         raise ValueError(
             "slice_axis is 'auto', expected the same axis across slices in all scans, but found:\n  "
             + "\n  ".join(f"{path}: {axis}" for path, axis in found.items())
-            + "\nTrain on one of them: leave the others out, or say the axis, for example --slice_axis SI."
+            + "\nTrain on one axis: leave the other scans out, or set the axis, for example --slice_axis SI."
         )
     if unclear and not found:
         raise ValueError("slice_axis is 'auto', but no scan shows it:\n  " + "\n  ".join(unclear))
@@ -152,7 +152,7 @@ def slice_axis_of(entries: Sequence[Mapping], slice_axis: str) -> str:
 
 
 def _spacing(path: str, slice_axis: str) -> np.ndarray | None:
-    """Of a file, in the order of the axes after SliceAxisd; None where it cannot be read."""
+    """Spacing of a file, in the order of the axes after SliceAxisd; None if it cannot be read."""
     try:
         affine = open_image(path).affine
         return np.linalg.norm(affine[:3, :3], axis=0)[list(slice_permutation(affine, slice_axis))]

@@ -1,1 +1,1 @@
-"""Volumes in memory, and what networks are given of them."""
+"""Volumes in memory, and batches for networks."""

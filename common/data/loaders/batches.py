@@ -1,4 +1,4 @@
-"""Batches on their device, with no more copies between main memory and a GPU than one."""
+"""Batches on their device, with at most one copy from main memory to a GPU."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ _ALIGNED = 16  # bytes; a multiple of every type's size
 def stacked(tensors: Mapping[str, Sequence[torch.Tensor]], device: torch.device) -> dict[str, torch.Tensor]:
     """Stack tensors by name on a device.
 
-    Those that are there already are stacked there. The others go there all together, in one copy from pinned memory
-    for which the host does not wait.
+    Tensors that are on the device are stacked there. The others are moved together, in one asynchronous copy from
+    pinned memory.
 
     Args:
         tensors: for each name tensors of one shape, one type and one device.

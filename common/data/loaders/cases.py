@@ -1,4 +1,4 @@
-"""Cases one by one, so that a bad one does not stop the others."""
+"""Load cases one by one, so that a bad case does not stop the others."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ class CaseFailure:
 
 
 class CaseLoader:
-    """Batches of one case in a dataset's order; where a case cannot be loaded, its :class:`CaseFailure` instead.
+    """Batches of one case in a dataset's order; a :class:`CaseFailure` for a case that cannot be loaded.
 
     Args:
-        dataset: of dictionaries, with the entries in ``dataset.data``. An entry that has a "problem" is not loaded:
-            that text is why it failed.
+        dataset: of dictionaries, with the entries in ``dataset.data``. An entry with a "problem" is not loaded; this
+            text is the reason of its failure.
     """
 
     def __init__(self, dataset: Any) -> None:
@@ -54,14 +54,14 @@ def prepare_lr_hr(
     """The ``prepare_batch`` of cases: the scan is the input, HR the truth, a guide or further stacks a second input.
 
     Args:
-        batchdata: with the scan as "lr", or where there is none as "image"; "hr", "guide" and "stacks", further scans
-            of an exam, may be there or not.
+        batchdata: with the scan as "lr", or else as "image"; optionally "hr", "guide" and "stacks" (further scans of
+            an exam).
         device: where the volumes go.
         non_blocking: as for ``torch.Tensor.to``.
 
     Returns:
-        The scan and HR, which is None where it is not known; with a guide also ``(guide,)`` and ``{}``, which are
-        further arguments of the network; with stacks ``(stacks,)``, and a guide by name.
+        The scan, and HR or None. With a guide also ``(guide,)`` and ``{}``, the further arguments of the network. With
+        stacks ``(stacks,)``, and a guide by name.
     """
 
     def moved(key: str) -> Any:

@@ -1,4 +1,4 @@
-"""Pairs of 2-D images: those of a volume, and what a degradation leaves of them."""
+"""Pairs of 2-D images: images of a volume and their degraded versions."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ _SMALLEST = 16  # pixels of an image that was made smaller
 
 @dataclass(frozen=True)
 class ImagePairs:
-    """Images and what is left of them.
+    """Images and their degraded versions.
 
     Attributes:
         hr: ``(n, 1, H, f W)``.
         lr: ``(n, 1, H, W)``.
-        tissue: where ``lr`` is no air, ``(H, W, n)``.
+        tissue: mask of ``lr`` without air, ``(H, W, n)``.
     """
 
     hr: torch.Tensor
@@ -31,16 +31,15 @@ class ImagePairs:
 
     @classmethod
     def of(cls, images: torch.Tensor, degradation: Degradation | Interpolated, scale: float = 1.0) -> ImagePairs:
-        """Degrade images ``(n, 1, H, W)``, each taken for a volume of one layer.
+        """Degrade images ``(n, 1, H, W)``, each as a volume of one layer.
 
-        They are degraded whole: what becomes of a patch hangs on what is around it, with k-space truncation on all of
-        the image.
+        Whole images are degraded, not patches: a degraded patch depends on its surroundings, and with k-space
+        truncation on the whole image.
 
         Args:
-            images: of any size; rows and columns that are left over by a whole factor are left out.
-            degradation: of ``(1, H, W)``, along the last axis alone, or along both without a change of size.
-            scale: size, at most 1, to which the images are brought before, each pixel a Gaussian mean of those in its
-                place.
+            images: of any size; they are cropped to a multiple of a whole factor.
+            degradation: of ``(1, H, W)``, along the last axis only, or along both without a change of size.
+            scale: factor, at most 1, by which the images are resized first, with a Gaussian mean.
         """
         if scale < 1:
             shrink = GaussianProfile((1, 1 / scale, 1 / scale))
@@ -53,13 +52,13 @@ class ImagePairs:
     def at_scales(
         cls, images: torch.Tensor, degradation: Degradation | Interpolated, scales: Sequence[float]
     ) -> list[ImagePairs]:
-        """:meth:`of` at several scales, but those below 1 at which images have fewer than 16 rows or columns."""
+        """:meth:`of` at several scales, without those below 1 that leave fewer than 16 rows or columns."""
         smallest = min(images.shape[2:])
         fitting = [scale for scale in scales if scale == 1 or smallest * scale >= _SMALLEST]
         return [cls.of(images, degradation, scale) for scale in fitting or [1.0]]
 
     def patch(self, size: Sequence[int], rng: np.random.Generator) -> tuple[torch.Tensor, torch.Tensor]:
-        """A patch of both, ``(1, p, f w)`` and ``(1, p, w)``, of at most this size, mirrored alike at random."""
+        """A pair of patches, ``(1, p, f w)`` and ``(1, p, w)``, of at most this size, mirrored together at random."""
         height, width = (min(n, most) for n, most in zip(size, self.lr.shape[2:], strict=True))
         x, y, n = draw_start(self.tissue, (height, width, 1), rng)
         factor = self.hr.shape[3] // self.lr.shape[3]
@@ -70,31 +69,31 @@ class ImagePairs:
 
 
 def _without_rest(images: torch.Tensor, degradation: Degradation) -> torch.Tensor:
-    """Images of which a degradation's whole factors leave no rows or columns over."""
+    """Crop images to multiples of a degradation's whole factors."""
     sizes = zip(images.shape[2:], degradation.factors[1:], strict=True)
     rows, columns = (n // factor * factor if isinstance(factor, int) else n for n, factor in sizes)
     return images[:, :, :rows, :columns]
 
 
 def images_across(volumes: torch.Tensor, axis: int) -> list[torch.Tensor]:
-    """Images ``(n, 1, H, W)`` of volumes ``(B, 1, X, Y, Z)`` across an axis, and the same with H and W exchanged."""
+    """Images ``(n, 1, H, W)`` of volumes ``(B, 1, X, Y, Z)`` across an axis, and the same with H and W swapped."""
     images = volumes.movedim(2 + axis, 1).flatten(0, 1)
     return [images, images.transpose(2, 3)]
 
 
 class ImagePairLoader(PatchLoader):
-    """Patches of images of volumes, and of what a degradation has left of these, without end.
+    """Endless batches of patches of images of volumes, and of their degraded versions.
 
-    A batch is ``{"hr": (B, 1, p, f w), "lr": (B, 1, p, w)}``. Patches that are mostly air are avoided, and each pair is
-    mirrored at random along either axis, which is right for what acts on a mirror image in the same way.
+    A batch is ``{"hr": (B, 1, p, f w), "lr": (B, 1, p, w)}``. Patches that are mostly air are avoided. Each pair is
+    mirrored at random along either axis, so the degradation must act alike on mirror images.
 
     Args:
         volumes: slices along the last axis, in [0, 1].
-        key: of the volumes; "lr" where the planes of LR scans are what is learned from.
+        key: of the volumes; "lr" to learn from the planes of LR scans.
         degradation: as for :meth:`ImagePairs.of`.
         lr_patch: size ``(p, w)``.
-        planes: axes of a volume (X, Y, Z) across which images are taken; either axis of these comes last.
-        batch_size: patches a batch, over all processes.
+        planes: axes of a volume (X, Y, Z) across which images are taken, with either image axis last.
+        batch_size: patches per batch, over all processes.
         seed: of the draws.
         device: of the batches.
         scales: as of :meth:`ImagePairs.at_scales`; one is drawn for each patch.
@@ -128,9 +127,9 @@ class ImagePairLoader(PatchLoader):
             if not large:
                 sizes = sorted({tuple(each.lr.shape[2:]) for each in pairs})
                 raise ValueError(
-                    f"{entry.get(key, entry)}: of images of the {key} volume of {tuple(item[key].shape[1:])} voxels "
-                    f"{sizes} pixels are left, fewer than the patch {self.lr_patch}; use a smaller lr_patch, or leave "
-                    "the volume out."
+                    f"{entry.get(key, entry)}: the {key} volume has {tuple(item[key].shape[1:])} voxels, and its "
+                    f"degraded images {sizes} pixels, fewer than the patch {self.lr_patch}; use a smaller lr_patch, or "
+                    "leave the volume out."
                 )
             self.pairs.append(large)
 

@@ -1,4 +1,4 @@
-"""Crops from which degradation kernels are learned: many kernels' at once."""
+"""Crops to learn many degradation kernels at once."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from .slabs import AIR, PatchLoader, check_fit
 from .volumes import VolumeCache
 
 _TISSUE = 0.05  # of a slice's pixels, at least
-_SLICES = 32  # of a volume that serves with more than one of its slices: neighbours are all but the same
+_SLICES = 32  # most slices of a volume that are used together: neighbours are almost the same
 
 
 @dataclass
 class KernelCase:
-    """What one kernel is learned from.
+    """The slices that one kernel is learned from.
 
     Attributes:
         volume: file of the LR volume.
@@ -37,18 +37,18 @@ class KernelCase:
 
 
 def kernel_cases(source: VolumeCache, target: VolumeCache, per: str, slice_step: int = 1) -> list[KernelCase]:
-    """Which LR and HR slices each kernel is learned from.
+    """Choose the LR and HR slices for each kernel.
 
-    HR slices are those of the source volumes of the same subject; for the kernel of one slice, the nearest to its
-    centre in space (Huang et al. 2021, section 2.A.2), and where there is none, all of the subject's. Where the source
-    has not that subject, they are those of all source volumes. Slices of air are left out, and reported, as are LR
-    scans with more detail than HR scans that are sampled without any blur: no kernel that blurs can explain them.
+    HR slices are from source volumes of the same subject. For the kernel of one slice, the HR slice nearest to its
+    centre is used (Huang et al. 2021, section 2.A.2), or all of the subject's slices if there is none. If the source
+    lacks the subject, slices of all source volumes are used. Slices of air are left out and reported. LR scans with
+    more detail than HR scans sampled without blur are reported, because no blur kernel can explain them.
 
     Args:
         source: volumes with the key "hr".
         target: volumes with the key "lr".
         per: "slice" for a kernel a slice, or "volume" for one a volume.
-        slice_step: use every so manieth slice of the LR volumes.
+        slice_step: distance between the slices of the LR volumes that are used, in slices.
 
     Raises:
         ValueError: when ``per`` is neither, the step is less than 1, or a volume is all air.
@@ -82,8 +82,8 @@ def kernel_cases(source: VolumeCache, target: VolumeCache, per: str, slice_step:
     _report_sharp(cases)
     if per == "slice" and alone:
         print(
-            f"kernels: the source has no HR scan of {', '.join(sorted(alone))}; the kernel of a single slice is then "
-            "estimated less well than that of a volume (kernel_per volume)"
+            f"kernels: the source has no HR scan of {', '.join(sorted(alone))}; kernels of single slices are then less "
+            "accurate than those of volumes (kernel_per volume)"
         )
     if left_out:
         print(f"kernels: {left_out} slices of the LR volumes are (nearly) all air and get no kernel")
@@ -91,7 +91,7 @@ def kernel_cases(source: VolumeCache, target: VolumeCache, per: str, slice_step:
 
 
 def check_target(target: VolumeCache, lr_crop: int) -> None:
-    """Refuse LR volumes from which no kernel could be learned, before any kernel is.
+    """Refuse LR volumes from which no kernel can be learned, before learning starts.
 
     Args:
         target: volumes with the key "lr".
@@ -106,16 +106,16 @@ def check_target(target: VolumeCache, lr_crop: int) -> None:
 
 
 class KernelCropLoader(PatchLoader):
-    """Batches of HR and LR crops for each of many kernels, without end.
+    """Endless batches of HR and LR crops for each of many kernels.
 
     A batch is ``{"hr": (kernels, crops, c, c), "lr": (kernels, crops, d, d)}``. HR and LR crops are drawn independently
-    of each other: a slice of the case evenly, and a place in it with a probability proportional to the mean magnitude
-    of the gradient in the crop (Huang et al. 2021, section 2.A.2).
+    of each other. Slices of the case have equal probability. The probability of a place is proportional to the mean
+    magnitude of the gradient in the crop (Huang et al. 2021, section 2.A.2).
 
     Args:
-        source: the volumes of the cases, with the key "hr", for the check of their sizes.
+        source: the volumes of the cases, with the key "hr", to check their sizes.
         target: likewise, with the key "lr".
-        cases: one a kernel.
+        cases: one for each kernel.
         crop: edge c of an HR crop in pixels.
         lr_crop: edge d of an LR crop in pixels.
         crops: of each kernel and kind in a batch, over all processes.
@@ -148,7 +148,7 @@ class KernelCropLoader(PatchLoader):
     def __iter__(self) -> Iterator[dict[str, torch.Tensor]]:
         while True:
             self.iteration += 1
-            # Row by row, so that what a kernel sees does not depend on how many others there are.
+            # Row by row, so that a kernel's crops do not depend on the number of kernels.
             rng = np.random.default_rng([self.seed, self.iteration])
             draws = torch.from_numpy(rng.random((len(self.cases), self.crops, 4)))
             draws = stacked({"draws": draws[:, list(self.samples)].unbind()}, self.device)["draws"]
@@ -156,10 +156,10 @@ class KernelCropLoader(PatchLoader):
 
 
 class _Bank:
-    """Slices of many sizes in one tensor, from which crops of many cases are cut by one operation."""
+    """Slices of many sizes in one tensor, to cut crops of many cases by one operation."""
 
     def __init__(self, cases: Sequence[Sequence[torch.Tensor]], crop: int, device: torch.device) -> None:
-        # Cases share slices, which are kept once.
+        # Slices that cases share are kept once.
         index: dict[tuple[int, tuple], int] = {}
         slices: list[torch.Tensor] = []
         members = []
@@ -190,7 +190,7 @@ class _Bank:
         self.first_member = table([0, *np.cumsum([len(own) for own in members])[:-1]])
 
     def crops(self, draws: torch.Tensor) -> torch.Tensor:
-        """Draws ``(cases, crops, 2)`` in [0, 1) to crops ``(cases, crops, c, c)``."""
+        """Convert draws ``(cases, crops, 2)`` in [0, 1) to crops ``(cases, crops, c, c)``."""
         chosen = (draws[..., 0] * self.counts[:, None]).long()
         plane = self.members[self.first_member[:, None] + chosen]
         place = torch.searchsorted(self.places, plane + draws[..., 1], right=True)
@@ -227,7 +227,7 @@ def _nearest(lr_affine: np.ndarray | None, lr_shape: Sequence[int], z: int, hr_a
 
 
 def _report_sharp(cases: Sequence[KernelCase]) -> None:
-    """Say which LR volumes have more detail than HR slices of which every other pixel is taken."""
+    """Warn of LR volumes with more detail than HR slices that are sampled at every other pixel."""
     found: dict[str, list[tuple[float, float]]] = {}
     for case in cases:
         lr = np.median([_detail(plane) for plane in case.lr])
@@ -238,7 +238,7 @@ def _report_sharp(cases: Sequence[KernelCase]) -> None:
         if lr > hr:
             print(
                 f"warning: {volume} has more detail than HR scans that are sampled without any blur ({lr:.3f} against "
-                f"{hr:.3f}), so its kernel cannot be found. Are HR and LR exchanged, or are the HR scans blurred?"
+                f"{hr:.3f}), so its kernel cannot be found. Are HR and LR swapped, or are the HR scans blurred?"
             )
 
 
@@ -250,7 +250,7 @@ def _detail(plane: torch.Tensor) -> float:
 
 
 def _spread(slices: Sequence[int]) -> list[int]:
-    """At most ``_SLICES`` of them, evenly spread."""
+    """Select at most ``_SLICES`` slices, evenly spread."""
     if len(slices) <= _SLICES:
         return list(slices)
     return [slices[round(i)] for i in np.linspace(0, len(slices) - 1, _SLICES)]

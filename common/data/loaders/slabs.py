@@ -17,20 +17,20 @@ from .batches import stacked
 from .volumes import VolumeCache
 
 AIR = 0.05  # of the normalised intensity
-_TISSUE = 0.3  # of a slab's voxels, at least, where the volume has such slabs
+_TISSUE = 0.3  # least share of tissue in a slab, if the volume has such slabs
 _TRIES = 20
-_TURNS = ((0, 1, 2), (0, 2, 1), (1, 2, 0))  # orders of a volume's axes, by which any may run across the slabs
+_TURNS = ((0, 1, 2), (0, 2, 1), (1, 2, 0))  # orders of a volume's axes; each has another axis across the slabs
 
 
 def tissue_masks(volumes: VolumeCache, key: str) -> list[np.ndarray]:
-    """Where each volume is not air, ``(X, Y, Z)``: in main memory, so that no draw waits for a GPU."""
+    """Masks ``(X, Y, Z)`` of each volume without air, in main memory, so that no draw waits for a GPU."""
     # Slice by slice in memory, as most patches are cut.
     masks = [(item[key][0] > AIR).permute(2, 0, 1).contiguous().cpu() for item in volumes.items]
     return [mask.numpy().transpose(1, 2, 0) for mask in masks]
 
 
 def draw_start(tissue: np.ndarray, size: Sequence[int], rng: np.random.Generator) -> list[int]:
-    """First voxel of a random patch of ``size`` that is not mostly air, of a volume by its mask."""
+    """Draw the first voxel of a random patch of ``size`` that is not mostly air, by the volume's mask."""
     best = [0, 0, 0]
     most: Any = -1
     enough = _TISSUE * -(-size[0] // 2) * -(-size[1] // 2)
@@ -45,7 +45,7 @@ def draw_start(tissue: np.ndarray, size: Sequence[int], rng: np.random.Generator
 
 
 def draw_gains(most: float, slices: int, rng: np.random.Generator) -> torch.Tensor:
-    """Brightness of thick slices ``(1, 1, slices)``: its logarithm is normal, with a deviation of ``most`` at most."""
+    """Draw the brightness of thick slices ``(1, 1, slices)``: log-normal, with a deviation of at most ``most``."""
     return torch.from_numpy(np.exp(most * rng.random() * rng.standard_normal((1, 1, slices)))).float()
 
 
@@ -66,7 +66,7 @@ def cut_with_margin(volume: torch.Tensor, start: Sequence[int], size: Sequence[i
 
 
 def _drawn_turn(rng: np.random.Generator, any_axis: bool) -> tuple[int, tuple[int, ...]]:
-    """Which of the turns a slab has, and the order in which the axes of a channel-first volume are taken for it."""
+    """Draw the turn of a slab, and the order of the axes of a channel-first volume for it."""
     turn = int(rng.integers(len(_TURNS))) if any_axis else 0
     return turn, (0, *(axis + 1 for axis in _TURNS[turn]))
 
@@ -84,7 +84,7 @@ def _check_turns(any_axis: bool, factors: Sequence[int]) -> None:
 def check_fit(
     volumes: VolumeCache, key: str, size: Sequence[int], group: str, option: str = "lr_patch", turned: bool = False
 ) -> None:
-    """Refuse volumes smaller than a patch of this size, which ``option`` sets; where it is ``turned``, in any way."""
+    """Refuse volumes smaller than a patch of this size, which ``option`` sets; with ``turned`` in any orientation."""
     for item, entry in zip(volumes.items, volumes.data, strict=True):
         shape = tuple(item[key].shape[1:])
         if any(n < (max(size) if turned else k) for n, k in zip(shape, size, strict=True)):
@@ -95,7 +95,7 @@ def check_fit(
 
 
 class PatchLoader:
-    """Batches as a function of the seed and of how many were drawn before, so that a run resumes exactly."""
+    """Batches that depend only on the seed and the iteration, so that a run can resume exactly."""
 
     def __init__(self, batch_size: int, seed: int, device: torch.device | str, option: str = "batch_size") -> None:
         check_whole(**{option: batch_size})
@@ -110,7 +110,7 @@ class PatchLoader:
         self.iteration = 0
 
     def set_iteration(self, iteration: int) -> None:
-        """Say how many batches were drawn before the next one."""
+        """Set the number of batches that were drawn before the next one."""
         self.iteration = iteration
 
     def __iter__(self) -> Iterator[dict[str, torch.Tensor]]:
@@ -121,7 +121,7 @@ class PatchLoader:
             )
 
     def _sample(self, rng: np.random.Generator) -> dict[str, Any]:
-        """What is drawn of one sample; tensors where the volumes are, and no value of theirs is read here."""
+        """Draw one sample; tensors stay on the device of the volumes, and their values are not read."""
         raise NotImplementedError(f"{type(self).__name__} must implement _sample(rng) -> tensors by name.")
 
     def _batch(self, samples: Sequence[dict[str, Any]]) -> dict[str, torch.Tensor]:
@@ -130,38 +130,38 @@ class PatchLoader:
 
 
 class UnpairedSlabLoader(PatchLoader):
-    """HR slabs of the source volumes and, drawn independently, LR slabs of the target volumes, without end.
+    """Endless batches of HR slabs of the source volumes and, drawn independently, LR slabs of the target volumes.
 
     A batch is ``{"hr": (B, 1, sx h, sy w, sz z), "lr": (B, 1, h, w, z)}``, and
 
-    - ``"hr_context"``: the HR slab's place in the volume "hr_band", with a margin on every side;
-    - ``"noise": (B, 2, h, w, z)``: for the two channels of a receiver, normal numbers of a standard deviation drawn for
-      the slab, less the noise that the source has itself; and ``"training_noise"``, the same numbers, of another one;
-    - ``"turn"`` and ``"lr_turn"``, ``(B, 3)``: which axis of its volume lies along each of the HR and LR slab.
+    - ``"hr_context"``: the same place in the volume "hr_band", with a margin on every side;
+    - ``"noise": (B, 2, h, w, z)``: normal noise for the two channels of a receiver. Its standard deviation is drawn for
+      each slab and reduced by the source's own noise. ``"training_noise"`` is the same with another deviation;
+    - ``"turn"`` and ``"lr_turn"``, ``(B, 3)``: the volume's axis along each axis of the HR and LR slab.
 
-    Without a margin there is neither context nor noise. With ``paired`` there is ``"lr_source": (B, 1, h, w, z)``, what
-    a known degradation has made of "hr".
+    Without a margin there is neither context nor noise. With ``paired`` there is ``"lr_source": (B, 1, h, w, z)``, made
+    from "hr" by a known degradation.
 
-    Slabs that are mostly air are avoided. Slabs of both groups are mirrored at random along each axis, and with
-    ``any_axis`` turned, independently: nothing pairs them.
+    Slabs that are mostly air are avoided. Slabs are mirrored at random along each axis, and with ``any_axis`` turned.
+    Both groups are drawn independently, because they are not paired.
 
     Args:
-        source: volumes with the key "hr", and with a margin "hr_band", which is HR as the degradation takes it.
+        source: volumes with the key "hr", and with a margin also "hr_band", the degradation's input.
         target: volumes with the key "lr".
         lr_patch: size ``(h, w, z)`` of an LR slab.
-        factors: of the super-resolution, an axis.
+        factors: of the super-resolution, for each axis.
         margin: HR voxels around the HR slab in ``hr_context``; outside the volume its outermost voxels are repeated.
-            None for methods that learn from the slabs alone.
-        paired: whether the source's volumes have the key "lr" too, of a ``factors``-th of their voxels. Their slabs are
-            not mirrored then, as k-space truncation does not keep the places of a mirrored pair.
-        batch_size: slabs a batch, over all processes.
+            None for methods that learn from slabs only.
+        paired: whether the source's volumes also have the key "lr", with voxels ``factors`` times as large. Their slabs
+            are then not mirrored, because k-space truncation does not keep the positions of a mirrored pair.
+        batch_size: slabs per batch, over all processes.
         seed: of the draws.
         device: of the batches.
         any_axis: whether slabs are cut across any axis of the volumes, drawn for each slab, instead of the last only.
-        noise_levels: standard deviations of "noise", in units of the normalised intensity, of which one is drawn
-            evenly for each slab.
-        training_noise: those of "training_noise", drawn in the same way; where they are ``noise_levels``, both are the
-            same.
+        noise_levels: standard deviations of "noise", in units of the normalised intensity. One is drawn for each slab,
+            with equal probability.
+        training_noise: standard deviations of "training_noise", drawn in the same way. If they equal ``noise_levels``,
+            both noises are the same.
 
     Raises:
         ValueError: when a volume is smaller than a patch, the batch does not divide among the processes, there is no
@@ -239,7 +239,7 @@ class UnpairedSlabLoader(PatchLoader):
 
 
 def checked_levels(**named: Sequence[float]) -> list[float]:
-    """Levels of noise by the name of their key; a ValueError unless they are one or more numbers of at least 0."""
+    """Noise levels by name. Raises a ValueError unless they are one or more numbers of at least 0."""
     ((name, levels),) = named.items()
     if not isinstance(levels, (list, tuple)) or not levels or not all(level >= 0 for level in levels):
         raise ValueError(
@@ -249,34 +249,34 @@ def checked_levels(**named: Sequence[float]) -> list[float]:
 
 
 def _added(levels: Sequence[float], own: float, rng: np.random.Generator) -> float:
-    """The noise that makes up one of the levels with what there is already."""
+    """Draw a level, and return the noise to add to existing noise to reach it."""
     level = levels[int(rng.integers(len(levels)))]
     return max(0.0, level**2 - own**2) ** 0.5
 
 
 class PairedSlabLoader(PatchLoader):
-    """LR slabs and the HR slabs at the same place, for supervised training, with "turn" as of the unpaired ones.
+    """LR slabs and HR slabs at the same place, for supervised training, with "turn" as in :class:`UnpairedSlabLoader`.
 
-    With ``chance`` a batch has ``"chance": (B, 1)`` too, a number drawn evenly from 0 to 1 for each pair.
+    With ``chance`` a batch also has ``"chance": (B, 1)``, a uniform random number from 0 to 1 for each pair.
 
-    With ``turned`` each pair is mirrored along its first axis or not, and turned in plane by 0 to 3 quarter turns, as
-    is drawn. That is right only where the degradation treats all of these alike (``Degradation.turns_alike``): with
-    k-space truncation LR voxel i lies on HR voxel s i, and a mirrored pair would not keep that.
+    With ``turned`` each pair is mirrored along its first axis at random, and turned in plane by 0 to 3 quarter turns.
+    This needs a degradation that treats all of these alike (``Degradation.turns_alike``). With k-space truncation, LR
+    voxel i lies on HR voxel s i, which is not true for a mirrored pair.
 
     Args:
-        volumes: with the keys "hr" and "lr", of which HR has ``factors`` times the voxels of LR on each axis.
+        volumes: with the keys "hr" and "lr"; HR has ``factors`` times the voxels of LR on each axis.
         lr_patch: size ``(h, w, z)`` of an LR slab.
-        factors: of the super-resolution, an axis.
-        batch_size: slabs a batch, over all processes.
+        factors: of the super-resolution, for each axis.
+        batch_size: slabs per batch, over all processes.
         seed: of the draws.
         device: of the batches.
         any_axis: whether slabs are cut across any axis of the volumes, drawn for each slab, instead of the last only.
-        chance: whether a loss needs chance, which is the same on every device when it comes from here.
+        chance: whether a loss needs random numbers; drawn here, they are the same on every device.
         turned: whether pairs are mirrored and turned in plane.
 
     Raises:
         ValueError: when a volume is smaller than a patch, sizes contradict the factors, the batch does not divide,
-            ``any_axis`` is set and the factors differ, or ``turned`` is set and the plane of a patch is no square.
+            ``any_axis`` is set and the factors differ, or ``turned`` is set and patches are not square in plane.
     """
 
     def __init__(
@@ -297,8 +297,8 @@ class PairedSlabLoader(PatchLoader):
         self.chance, self.turned = chance, is_true(turned, "turned")
         if self.turned and (lr_patch[0] != lr_patch[1] or factors[0] != factors[1]):
             raise ValueError(
-                f"lr_patch is {list(lr_patch)} and the factors are {list(factors)}: slabs that are turned need as much "
-                "along the first axis as along the second; make them equal."
+                f"lr_patch is {list(lr_patch)} and the factors are {list(factors)}: slabs that are turned need equal "
+                "sizes along the first two axes."
             )
         self.lr_patch, self.factors = tuple(lr_patch), tuple(factors)
         check_fit(volumes, "lr", self.lr_patch, "source", turned=any_axis)

@@ -1,4 +1,4 @@
-"""Batches of slice patches with their guide, augmented before anything degrades them."""
+"""Batches of slice patches with their guide, augmented before they are degraded."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from .batches import stacked
 from .slabs import PatchLoader, check_fit, checked_levels, draw_start, tissue_masks
 from .volumes import VolumeCache
 
-_BEYOND = 4  # pixels around a window: two that the cubic kernel reaches, and two for roundings
+_BEYOND = 4  # pixels around a window: two for the cubic kernel, and two for rounding
 
 
 @dataclass(frozen=True)
 class _Window:
-    """What is resampled of a plane: a part of it, and where in that part the window lies.
+    """A window to resample: the part of a plane that it needs, and its position there.
 
     Attributes:
-        scale: number of the scale.
-        plane: ``(h, w)``, of the plane as much as the window needs.
+        scale: index of the scale.
+        plane: ``(h, w)``, the part of the plane that the window needs.
         theta: ``(2, 3)``, float64, as for ``torch.nn.functional.affine_grid``.
     """
 
@@ -36,19 +36,18 @@ class _Window:
 
 
 class SliceLoader(PatchLoader):
-    """Patches of HR slices, and of the guide at the same place, without end.
+    """Endless batches of patches of HR slices, and of the guide at the same place.
 
-    A batch is ``{"hr": (B, 1, p, p, 1), "hr_context", "guide"}``: "hr_context" is "hr" with a margin on each side of
-    the plane, and "guide", where the volumes have one, has the size of "hr".
+    A batch is ``{"hr": (B, 1, p, p, 1), "hr_context", "guide"}``. "hr_context" is "hr" with a margin on each side of
+    the plane. "guide", if the volumes have one, has the size of "hr".
 
-    A slice is rotated, mirrored (every other one) and rescaled before it is cut, so that a degradation in the graph
-    acts on what the augmentation has made. It is resampled with torch's cubic kernel (a = -3/4). Rescaled by s < 1, its
-    resolution is reduced to that of a scan with voxels 1 / s times as large
-    (:class:`~common.degradations.GaussianProfile`). Beyond its edges a slice goes on as its outermost pixels. Patches
-    that are mostly air are avoided.
+    Slices are rotated, mirrored (half of them) and rescaled before they are cut, so the degradation in the graph acts
+    on the augmented patch. They are resampled with torch's cubic kernel (a = -3/4). Rescaling by s < 1 reduces the
+    resolution to that of a scan with voxels 1 / s times as large (:class:`~common.degradations.GaussianProfile`).
+    Outermost pixels are repeated beyond the edges. Patches that are mostly air are avoided.
 
     Args:
-        volumes: with the key "hr", and "guide" on the same grid. They are laid out anew, slice by slice, in place.
+        volumes: with the key "hr", and "guide" on the same grid. Their memory layout is changed in place, to slices.
         patch: edge p of a patch in pixels.
         margin: pixels around the patch in ``hr_context``.
         angles: degrees by which a slice may be rotated, drawn evenly.
@@ -56,8 +55,8 @@ class SliceLoader(PatchLoader):
         seed: of the draws.
         device: of the batches.
         scales: factors by which it may be rescaled, 0 < s <= 1, drawn evenly.
-        guide_shift: pixels by which the guide may be off along each axis, drawn evenly from minus to plus that much.
-        group: of the datalist that the volumes are of, for messages.
+        guide_shift: largest shift of the guide along each axis in pixels, drawn uniformly in both directions.
+        group: group of the volumes in the datalist, for messages.
 
     Raises:
         ValueError: when a volume is smaller than a patch, a scale is out of its range, or the batch does not divide
@@ -89,8 +88,8 @@ class SliceLoader(PatchLoader):
         self.volumes = volumes
         self.tissue = tissue_masks(volumes, "hr")
         size = patch + 2 * margin
-        # Before its resolution is reduced a window has more pixels: a whole number, so not quite the scale's, of which
-        # exactly the size is made.
+        # Before its resolution is reduced, a window has more pixels. Their number is rounded, so it does not quite fit
+        # the scale; the reduction gives exactly the size.
         self.sources = [math.floor(size / scale + 0.5) for scale in self.scales]
         self.profiles = [GaussianProfile((1, source / size, source / size)) for source in self.sources]
 
@@ -115,7 +114,7 @@ class SliceLoader(PatchLoader):
         """A window about a point of a plane ``(H, W)``, rotated, and then mirrored along its rows."""
         half = (self.sources[scale] - 1) / 2
         cos, sin = math.cos(math.radians(angle)), math.sin(math.radians(angle))
-        # So much that windows of any angle have parts of the same size, which are resampled together.
+        # Parts have the same size for all angles, so that they can be resampled together.
         edge = 2 * (math.ceil(math.sqrt(2) * half) + _BEYOND)
         sizes = [min(edge, n) for n in plane.shape]
         starts = [
@@ -156,7 +155,7 @@ class SliceLoader(PatchLoader):
 
     def _resampled(self, planes: torch.Tensor, thetas: torch.Tensor, scale: int) -> torch.Tensor:
         """Parts of planes ``(n, h, w)`` to windows ``(n, 1, p + 2 m, p + 2 m)``."""
-        # affine_grid's, of which most is a sum.
+        # The same as affine_grid, mostly by a sum.
         along = torch.linspace(-1, 1, self.sources[scale], dtype=thetas.dtype, device=thetas.device)[:, None]
         across, down, middle = thetas[:, None].unbind(-1)
         grid = (down * along).to(planes)[:, :, None] + (across * along + middle).to(planes)[:, None]
@@ -165,10 +164,10 @@ class SliceLoader(PatchLoader):
 
 
 class KernelSliceLoader(SliceLoader):
-    """A :class:`SliceLoader` whose batches also bring what makes LR patches of the HR ones.
+    """A :class:`SliceLoader` whose batches also have kernels and noise to make LR patches.
 
-    That is for each patch a kernel, drawn evenly, "kernel" ``(B, K, K)``; and the noise of both channels of a receiver,
-    "noise" ``(B, 2, p / f, p / f, 1)``, normally distributed with a standard deviation that is drawn evenly.
+    For each patch there is a random kernel, "kernel" ``(B, K, K)``, and normal noise for both channels of a receiver,
+    "noise" ``(B, 2, p / f, p / f, 1)``, with a standard deviation drawn from ``noise_levels``.
 
     Args:
         volumes: as for :class:`SliceLoader`.
@@ -178,7 +177,7 @@ class KernelSliceLoader(SliceLoader):
         options: the other arguments of :class:`SliceLoader`.
 
     Raises:
-        ValueError: as :class:`SliceLoader`, and when there is no noise level or one is negative.
+        ValueError: as :class:`SliceLoader`, and when there is no noise level or a negative one.
     """
 
     option = "lr_patch"

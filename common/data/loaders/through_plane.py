@@ -1,4 +1,4 @@
-"""Batches of images that contain the axis across the slices: of HR volumes and, drawn independently, of LR scans."""
+"""Batches of images with the axis across the slices, of HR volumes and, drawn independently, of LR scans."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from .slabs import PatchLoader, check_fit, draw_gains, draw_start, permuted, tis
 from .volumes import VolumeCache
 
 MULTIPLE = 4  # of an image's pixels along each axis, which the content encoders need
-_ACROSS = ((0, 1, 3, 2), (0, 2, 3, 1))  # one of a channel-first volume's first axes, its last, and the other one
+_ACROSS = ((0, 1, 3, 2), (0, 2, 3, 1))  # channel, an axis in plane, the axis across the slices, the other in plane
 _ANY = tuple((0, *axes) for axes in itertools.permutations((1, 2, 3)))
 
 
 def check_patch(lr_patch: Sequence[int], factor: int, smallest: int) -> None:
-    """Refuse patches whose HR images translation networks cannot take.
+    """Refuse patches whose HR images do not fit the translation networks.
 
     Args:
         lr_patch: size ``(p, w)`` of an LR patch.
@@ -42,36 +42,34 @@ def check_patch(lr_patch: Sequence[int], factor: int, smallest: int) -> None:
 
 
 class ThroughPlaneLoader(PatchLoader):
-    """Patches of thin-slice volumes and, drawn independently, of thick-slice scans, without end.
+    """Endless batches of patches of thin-slice volumes and, drawn independently, of thick-slice scans.
 
-    A batch is ``{"hr": (B, 1, p, factor w), "hr_recoloured", "lr": (B, 1, p, w), "gains": (B, 1, 1, w)}``, of which
-    images of [0, 1] have become such of [-1, 1]; "hr_recoloured" is "hr" with another contrast, or the same where there
-    are no ``contrasts``, and "gains" says how bright its thick slices are to be. With ``attributes`` it also has random
-    attribute codes ``"prior_ct"`` and ``"prior_mr"`` ``(B, attributes)``, of the standard normal distribution. The last
-    axis of an image runs across the slices; the other is one of the two in plane, drawn for each patch. Patches that
-    are mostly air are avoided. Each is mirrored at random along the axis in plane, and HR patches along the other too:
-    nothing pairs them, and the degradation acts on what the augmentation has made.
+    A batch is ``{"hr": (B, 1, p, factor w), "hr_recoloured", "lr": (B, 1, p, w), "gains": (B, 1, 1, w)}``. Images are
+    mapped from [0, 1] to [-1, 1]. "hr_recoloured" is "hr" with another contrast, or the same without ``contrasts``.
+    "gains" is the brightness of its thick slices. With ``attributes`` there are random attribute codes ``"prior_ct"``
+    and ``"prior_mr"`` ``(B, attributes)``, of the standard normal distribution. The last axis of an image runs across
+    the slices; the other is one of the two in plane, drawn for each patch. Patches that are mostly air are avoided.
+    Each patch is mirrored at random along the axis in plane. HR patches are mirrored along the other too: they are not
+    paired, and are degraded after augmentation.
 
     Args:
         source: HR volumes, key "hr", slices along the last axis, in [0, 1].
-        target: LR scans, key "lr", slices along the last axis, in [0, 1] but for few brighter voxels.
+        target: LR scans, key "lr", slices along the last axis, in [0, 1] except for a few brighter voxels.
         lr_patch: size ``(p, w)`` of an LR patch.
         factor: HR slices per LR slice.
         batch_size: patches a batch, over all processes.
         seed: of the draws.
         device: of the batches.
         attributes: values of an attribute code; 0 for none.
-        contrasts: control points of a random curve that maps the intensities of "hr" to those of "hr_recoloured", so
-            that a network that is trained on these cannot rely on one contrast; at least 3, or 0 for none. The darkest
-            stays the darkest; what lies between may be exchanged, as CT and MR exchange bone and brain.
-        gains: how much brightness differs from one thick slice to the next: the largest standard deviation of its
-            logarithm, of which each patch has a share, drawn evenly (:class:`~common.networks.SliceGains` applies
-            them). 0 for none.
-        any_axis: whether any axis of the source's volumes may run across the slices, not the last alone: for isotropic
-            volumes.
-        zoom: by how much the pixels in plane may be smaller than those of the source's volumes, at least 1. Each patch
-            is cut so much narrower, by a factor whose logarithm is drawn evenly, and interpolated with a cubic spline:
-            scanners make pixels in plane that are finer than the slices will be.
+        contrasts: number of control points of a random curve from the intensities of "hr" to those of "hr_recoloured";
+            at least 3, or 0 for none. A network then cannot rely on one contrast. The darkest intensity stays the
+            darkest; the order of others may change, as for bone and brain between CT and MR.
+        gains: largest standard deviation of the logarithm of brightness between thick slices. Each patch has a random
+            share of it (:class:`~common.networks.SliceGains` applies them). 0 for none.
+        any_axis: whether any axis of the source's volumes may run across the slices; for isotropic volumes.
+        zoom: largest factor, at least 1, by which pixels in plane are smaller than those of the source's volumes.
+            Scanners make pixels that are finer than the result's slices. Each patch is cut narrower by a random factor
+            with a uniform logarithm, and interpolated with a cubic spline.
 
     Raises:
         ValueError: when a volume is smaller than a patch, there are 1 or 2 control points, ``gains`` or ``zoom`` is out
@@ -137,7 +135,7 @@ class ThroughPlaneLoader(PatchLoader):
         return sample
 
     def _curve(self, rng: np.random.Generator) -> torch.Tensor:
-        """Heights of a curve at its control points, of which the first is 0 and the highest 1."""
+        """Draw the heights of a curve at its control points; the first is 0, the highest 1."""
         heights = rng.random(self.contrasts)
         heights[0] = 0
         return torch.from_numpy((heights / heights.max()).astype(np.float32))

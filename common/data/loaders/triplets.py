@@ -12,21 +12,21 @@ from .volumes import VolumeCache
 
 
 class TripletLoader(PatchLoader):
-    """Three slices of a scan in a row, and three images across an axis in plane, equally far apart, without end.
+    """Endless batches of three successive slices of a scan, and of three equidistant images across an axis in plane.
 
     A batch is ``{"above", "slice", "below": (B, 1, p, p), "first", "second", "third": (B, 1, p, w)}``. Patches that are
-    mostly air are avoided, and each three are mirrored at random along either axis, and in their order.
+    mostly air are avoided. Each triplet is mirrored at random along either axis, and in its order.
 
     Args:
         volumes: with the key "lr", thick slices along the last axis, in [0, 1].
         lr_patch: size ``(p, w)``, p in plane and w across the slices.
-        reach: of the images across an axis in plane, largest distance of two neighbours in voxels.
-        batch_size: of each three a batch, over all processes.
+        reach: largest distance in voxels between neighbouring images across an axis in plane.
+        batch_size: triplets of each kind per batch, over all processes.
         seed: of the draws.
         device: of the batches.
 
     Raises:
-        ValueError: when a volume is smaller than what is cut of it, or the batch does not divide.
+        ValueError: when a volume is smaller than a patch, or the batch does not divide.
     """
 
     def __init__(

@@ -17,13 +17,13 @@ from ...runtime import progress
 class VolumeCache(Dataset):
     """Every volume of a group, preprocessed once and kept in memory as plain tensors.
 
-    ``affines`` has for each volume the voxel-to-world affines (4, 4) of its keys, where they are known.
+    ``affines`` holds the known voxel-to-world affines (4, 4) of each volume, by key.
 
     Args:
         data: entries of a datalist.
         transform: gives a dictionary of channel-first volumes.
         keys: of the volumes that are kept.
-        device: where they are kept where they fit; else they stay in main memory, and batches are moved.
+        device: where volumes are kept if they fit; else they stay in main memory, and batches are moved.
 
     Raises:
         ValueError: when any volume cannot be prepared, with every such file and the reason.
@@ -59,7 +59,7 @@ class VolumeCache(Dataset):
         if device.type == "cuda":
             needed = sum(v.numel() * v.element_size() for item in self.items for v in item.values())
             free, _ = torch.cuda.mem_get_info(device)
-            # Half of what is free stays for training.
+            # Half of the free memory is left for training.
             if needed < free / 2:
                 self.items = [{k: v.to(device) for k, v in item.items()} for item in self.items]
 
@@ -70,7 +70,7 @@ class VolumeCache(Dataset):
         return self.items[index]
 
     def keep_by_slice(self) -> None:
-        """Keep volumes slice by slice in memory, for who reads few slices at a time; sizes and values stay."""
+        """Store volumes slice by slice in memory, to read few slices at a time; sizes and values do not change."""
         for item in self.items:
             for key, volume in item.items():
                 item[key] = volume.permute(0, 3, 1, 2).contiguous().permute(0, 2, 3, 1)

@@ -1,4 +1,4 @@
-"""What a training, its validation and its evaluation read: one component for each way to learn."""
+"""Data for training, validation and evaluation: one component for each way to learn."""
 
 from .ct_guided import CTGuided
 from .guided import Guided

@@ -1,4 +1,4 @@
-"""What all sets of volumes have in common."""
+"""The base class of all sets of volumes."""
 
 from __future__ import annotations
 
@@ -25,25 +25,26 @@ def heads(subjects: int, split: Sequence[float], **options: Any) -> dict[str, An
 class Sets:
     """Volumes for training, validation and test, read when they are first asked for.
 
-    Each kind of sets has ``train`` and ``batches`` too; ``batch_keys`` are the names of what a batch holds.
+    Subclasses also have ``train`` and ``batches``; ``batch_keys`` are the keys of a batch.
 
     Args:
         dataset_dir: folder with ``dataset.json``; None for a cohort that is simulated in ``output_dir/data``.
-        output_dir: folder of the run, which a trainer takes too.
-        degradation: from HR to LR, whose grids the network has.
+        output_dir: folder of the run, also used by trainers.
+        degradation: from HR to LR, with the network's grids.
         batch_size: patches in a batch.
-        scan_degradation: that makes LR of HR instead, on the same grids; default ``degradation``.
-        seed: of what is drawn.
+        scan_degradation: makes LR from HR on the same grids; default ``degradation``.
+        seed: of random draws.
         slice_axis: axis across the slices, "LR", "AP", "SI" or "auto"; None for "auto", or for that of simulated heads.
-        simulated: arguments of :func:`common.data.simulation.cohort.simulated_cohort` that differ from the kind's own.
-        folds: of a cross-validation over the subjects of all groups but validation; None for the groups as they are.
-        fold: that is held out, from 0.
+        simulated: arguments of :func:`common.data.simulation.cohort.simulated_cohort` that replace the defaults of the
+            subclass.
+        folds: of a cross-validation over the subjects of all groups except validation; None to use the groups.
+        fold: number of the fold that is held out, from 0.
         device: where volumes for training are kept, and where a trainer trains.
     """
 
     SIMULATED: ClassVar[Mapping[str, Any]] = {}
     batch_keys: Sequence[str] = ("hr", "lr")
-    may_lack_validation = False  # whether nothing validates where the validation group has no HR
+    may_lack_validation = False  # whether there is no validation if the validation group has no HR
 
     def __init__(
         self,
@@ -86,9 +87,9 @@ class Sets:
         needs: str | None = None,
         optional: bool = False,
     ) -> list[dict]:
-        """Entries of a group, as :func:`~common.data.lists.datalist.load_datalist`; or of the fold in its place.
+        """Entries of a group, as :func:`~common.data.lists.datalist.load_datalist`, or of the fold.
 
-        Of a cross-validation, "test" is what the fold holds out, and any other group but validation all the rest.
+        In a cross-validation, "test" is the held-out part of the fold. Other groups, except validation, are the rest.
         """
         if self._folds is None:
             return load_datalist(self.dataset_dir, group, kinds, needs, optional)
@@ -97,7 +98,7 @@ class Sets:
         return cross_validation(self.dataset_dir, self._folds, self._fold, group == "test", kinds, needs)
 
     def scans(self) -> list[Callable]:
-        """Steps that read HR and LR of an entry; LR is made of HR where it is not there."""
+        """Steps that read HR and LR of an entry; missing LR is made from HR."""
         return [
             LoadScand(["hr", "lr"], slice_axis=self.slice_axis, allow_missing_keys=True),
             MakeLRd("hr", degradation=self.scan_degradation, like=self.degradation, allow_missing_keys=True),
@@ -109,11 +110,11 @@ class Sets:
         return Compose(self.scans())
 
     def cached(self, entries: Sequence[Mapping], load: Callable, keys: Sequence[str], training: bool) -> VolumeCache:
-        """Volumes held ready; those for training where it trains."""
+        """Volumes in memory; those for training on the training device."""
         return VolumeCache(entries, load, keys, self.device if training else "cpu")
 
     def validating(self, kinds: str | Sequence[str] = SCANS) -> list[dict]:
-        """Entries to validate with; of a cross-validation without such, the first with HR that trains."""
+        """Entries to validate with; in a cross-validation without any, the first training entry with HR."""
         found = self.listed("validation", kinds, "hr", self.may_lack_validation)
         if found or self._folds is None:
             return found

@@ -1,4 +1,4 @@
-"""Thick-slice MR, and volumes that teach how it becomes thin."""
+"""Thick-slice MR, and unpaired thin-slice volumes to learn from."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ from .thick_slices import ThickSlices
 
 
 class CTGuided(ThickSlices):
-    """Thick-slice MR, and unpaired HR volumes that teach it, CT or others; an empty validation group validates nothing.
+    """Thick-slice MR, and unpaired HR volumes (CT or MR) to learn from. Without validation entries, no validation runs.
 
     Args:
-        kind: of the volumes that teach, "ct" or "hr".
-        group: that these are in, "source" or "target".
+        kind: of the HR volumes, "ct" or "hr".
+        group: of the HR volumes, "source" or "target".
         attributes: values of an attribute code, as for :class:`~common.data.loaders.through_plane.ThroughPlaneLoader`.
         contrasts, gains, any_axis, zoom: as for that loader.
         window, ct_offset: of CT, as for :class:`common.transforms.HounsfieldWindowd`.
@@ -86,16 +86,16 @@ class CTGuided(ThickSlices):
 
     @property
     def slice_axis(self) -> str:
-        """Axis across the slices of the scans that weights are for."""
+        """Axis across the slices of the scans that the weights are for."""
         return "auto" if self.any_axis else self._axis
 
     @cached_property
     def _axis(self) -> str:
-        """That of the scans here."""
+        """Axis across the slices of the training scans."""
         return super().slice_axis
 
     def validating(self, kinds: str | Sequence[str] = SCANS) -> list[dict]:
-        """Entries to validate with, of a cross-validation too those of the validation group alone."""
+        """Entries to validate with, always from the validation group, also in a cross-validation."""
         return self.listed("validation", kinds, "hr", True)
 
     @cached_property
@@ -119,7 +119,7 @@ class CTGuided(ThickSlices):
 
     @cached_property
     def load_ct(self) -> Compose:
-        """Reads an entry of CT, at the spacing that the MR will have."""
+        """Reads an entry of CT, at the spacing of super-resolved MR."""
         spacing = thin_slice_spacing(self.learned_from, self._axis, self.scale[2])
         axis = slice_axis_of(self.learned_from, self._axis)
         return Compose(
@@ -132,7 +132,7 @@ class CTGuided(ThickSlices):
 
     @cached_property
     def source(self) -> VolumeCache:
-        """Volumes that teach, "hr"."""
+        """HR volumes to learn from, "hr"."""
         if self.kind == "ct":
             return self.cached(as_hr(self.listed(self.group, "ct")), self.load_ct, ["hr"], True)
         return self.cached(only_hr(self.listed(self.group)), self.load, ["hr"], True)

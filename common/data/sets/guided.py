@@ -29,20 +29,20 @@ class Guided(Sets):
         hr_patch: pixels along the edge of an HR patch.
         margin: pixels around it that its degradation needs.
         guided: whether there are guides. Without, a batch's "guide" has no channel.
-        target: makes HR of a scan, so that no HR is looked at; None to learn from HR.
-        group: that it learns from, "source" or "target"; with ``case`` any.
+        target: makes HR from a scan, and given HR is ignored; None to learn from HR.
+        group: to learn from, "source" or "target"; with ``case`` any.
         angle_step: patches are turned by multiples of this, in degrees.
         scales: factors by which patches may be rescaled.
         register: whether guides are registered to their scans, see :class:`common.transforms.ResampleGuided`.
         registration_error: millimetres by which guides are moved along each axis.
         guide_shift: pixels by which the guide of a patch may be moved.
-        contrasts: pairs of an HR scan's and its guide's contrast. Each scan is learned from once for each pair, which
-            takes the place of the first pair in the names of its files.
-        case: number from 0 of the one scan of ``group`` that training, validation and test are to have; None for all.
+        contrasts: pairs of contrasts of HR scan and guide. Each scan is used once for each pair. File names are those
+            of the first pair, with its contrasts replaced.
+        case: number, from 0, of the only scan of ``group`` for training, validation and test; None for all.
         degradation, options: as for :class:`Sets`.
 
     Raises:
-        ValueError: for a degradation that does not act in plane alone.
+        ValueError: for a degradation that does not act in plane only.
     """
 
     SIMULATED: ClassVar[Mapping[str, Any]] = {
@@ -89,17 +89,17 @@ class Guided(Sets):
         }
 
     def at_stage(self, stage: int, network: nn.Module) -> Guided:
-        """The same scans for a stage of a cascade, whose volumes are made anew.
+        """The same scans for another stage of a cascade, with new volumes.
 
         Args:
             stage: from 1.
-            network: the cascade, with the weights of the stages before.
+            network: the cascade, with the weights of the earlier stages.
 
         Raises:
             ValueError: for a later stage of a method that learns from HR.
         """
         if self.target is None and stage > 1:
-            raise ValueError(f"stage is {stage}, expected at most 1 where HR teaches: set --cascade 1.")
+            raise ValueError(f"stage is {stage}, expected at most 1 for learning from HR: set --cascade 1.")
         other = copy.copy(self)
         for name in ("train", "batches", "validation"):
             other.__dict__.pop(name, None)
@@ -125,7 +125,7 @@ class Guided(Sets):
 
     def _entries(self, group: str) -> list[dict]:
         """Entries of a group, or of the one case."""
-        # Where HR teaches, LR is made of it, whatever else there is.
+        # For learning from HR, LR is always made from it.
         scans = ("hr",) if self.target is None and group == self.group else ("hr", "lr")
         needs = "guide" if self.guides else "hr" if self.target is None else None
         entries = self.listed(group if self.case is None else self.group, (*scans, *self.guides), needs)
@@ -161,7 +161,7 @@ class Guided(Sets):
 
 
 class _Batches(SliceLoader):
-    """Batches whose guide has no channel where the volumes have none."""
+    """Batches whose guide has no channel if the volumes have no guide."""
 
     def _batch(self, samples: Sequence[dict[str, Any]]) -> dict[str, torch.Tensor]:
         batch = super()._batch(samples)

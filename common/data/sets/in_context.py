@@ -1,4 +1,4 @@
-"""Unpaired slabs for a method that learns the degradation: HR with what lies around it, and noise."""
+"""Unpaired slabs for a method that learns the degradation: HR with its surroundings, and noise."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ def across_any_axis(any_axis: bool | str | None, factors: Sequence[int], fourier
     """Whether slabs are cut across any axis of a volume, not the last only.
 
     Args:
-        any_axis: what the config says; None for True where the axes are alike.
-        factors: of the super-resolution, an axis.
+        any_axis: the config's value; None for True if the axes are alike.
+        factors: of the super-resolution, for each axis.
         fourier_encoded: whether each axis is Fourier-encoded.
 
     Raises:
-        ValueError: when they are to be, and the axes are not alike.
+        ValueError: when ``any_axis`` is true and the axes are not alike.
     """
     if any_axis is None:
         return len(set(factors)) == 1 and all(fourier_encoded)
@@ -40,16 +40,16 @@ def across_any_axis(any_axis: bool | str | None, factors: Sequence[int], fourier
 
 
 class UnpairedInContext(Unpaired):
-    """As :class:`Unpaired`; the batches have "hr_context", "noise", "training_noise", "turn" and "lr_turn" too.
+    """:class:`Unpaired` with "hr_context", "noise", "training_noise", "turn" and "lr_turn" in its batches.
 
-    See :class:`common.data.UnpairedSlabLoader` for what these are.
+    See :class:`common.data.UnpairedSlabLoader` for these keys.
 
     Args:
         margin: HR voxels around the HR slab in "hr_context".
-        fourier_encoded: whether each axis is Fourier-encoded: there "hr_context" is within the band of LR.
-        any_axis: whether slabs are cut across any axis of the volumes; None for True where the axes are alike.
-        noise_levels: of the target's scans, standard deviations; None for what their air shows.
-        training_noise: that the network is trained on; None for ``noise_levels``.
+        fourier_encoded: whether each axis is Fourier-encoded; along these "hr_context" is limited to LR's band.
+        any_axis: whether slabs are cut across any axis of the volumes; None for True if the axes are alike.
+        noise_levels: standard deviations of the noise in the target's scans; None to measure them in air.
+        training_noise: standard deviations of the noise that the network is trained on; None for ``noise_levels``.
         options: of :class:`Unpaired`.
 
     Attributes:
@@ -95,7 +95,7 @@ class UnpairedInContext(Unpaired):
 
     @cached_property
     def train(self) -> VolumeCache:
-        """Volumes of the source, "hr", and as the degradation takes it "hr_band"."""
+        """Volumes of the source, "hr", and "hr_band", the degradation's input."""
         return self.cached(self.checked_source(), self.load_source, ["hr", "hr_band"], True)
 
     @cached_property

@@ -18,15 +18,15 @@ from .base import Sets, heads
 
 
 class Pairs(Sets):
-    """Pairs of LR and HR volumes in plane. LR is made of HR where it is not there.
+    """Pairs of LR and HR volumes in plane. Missing LR is made from HR.
 
     Args:
-        group: whose HR volumes it learns from, "source" or "target".
+        group: of the HR volumes to learn from, "source" or "target".
         lr_patch: voxels of an LR patch along both axes in plane, or ``[n, n, 1]``.
-        turned: whether pairs are mirrored and turned, where the degradation treats these alike.
-        chance: whether each pair comes with a number that is drawn for it.
-        register: whether a known LR volume is brought onto its HR volume before it is learned from.
-        denoise: whether the LR volumes that are learned from are denoised.
+        turned: whether pairs are mirrored and turned, if the degradation treats these alike.
+        chance: whether each pair has a random number.
+        register: whether a given LR volume is registered to its HR volume for training.
+        denoise: whether LR volumes are denoised for training.
         options: of :class:`Sets`.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Scans alone: what a network for images learns from LR volumes themselves."""
+"""LR scans only, for 2-D networks that learn from the scans themselves."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from .base import Sets, heads
 class ScansAlone(Sets):
     """LR volumes, whose images are degraded once more, for methods that learn from the scans themselves.
 
-    LR is made of HR where it is not there. Where the validation group is empty nothing validates.
+    Missing LR is made from HR. If the validation group is empty, there is no validation.
 
     Args:
         lr_patch: pixels of a patch of an image, ``[h, w]``.
-        image_degradation: of the images that teach; default that of ``degradation``, at their own size.
-        across_slices: whether the method acts across slices alone, so that LR must have thick ones.
-        slice_axis: as for :class:`Sets`; None is "SI" too where the factors are all alike.
+        image_degradation: of the training images; default that of ``degradation``, at their own size.
+        across_slices: whether the method acts across slices only, so that LR must have thick slices.
+        slice_axis: as for :class:`Sets`; None is also "SI" if all factors are equal.
         degradation, options: as for :class:`Sets`.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Pairs of slabs of the source alone: the supervised counterpart of unpaired training."""
+"""Pairs of slabs of the source only: the supervised counterpart of unpaired training."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from .unpaired import Unpaired
 class SourcePairs(Unpaired):
     """HR slabs of the source with LR at the same place, for supervised training of a method that needs no pairs.
 
-    LR is made of HR where it is not there. Validation and test are those of :class:`Unpaired`.
+    Missing LR is made from HR. Validation and test are those of :class:`Unpaired`.
 
     Args:
-        source_degradation: that makes LR of the source's HR; default ``degradation``.
-        copies: of each HR volume, each mirrored at random along each axis before LR is made of it. Scans with LR of
-            their own are taken once, as they are.
+        source_degradation: makes LR from the source's HR; default ``degradation``.
+        copies: number of copies of each HR volume, mirrored at random along each axis before they are degraded. Scans
+            with their own LR are used once, unchanged.
         registered: whether HR that was moved (``misaligned``) is registered to LR again.
         fourier_encoded, any_axis: as for :class:`UnpairedInContext`.
         options: of :class:`Unpaired`.

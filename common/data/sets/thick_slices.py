@@ -1,4 +1,4 @@
-"""Scans with thick slices, for methods that make these thin."""
+"""Scans with thick slices, for methods that make slices thin."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from .base import Sets, heads
 
 
 class ThickSlices(Sets):
-    """What these sets have in common: LR is made of HR where it is not there, and its slices must be thick.
+    """Base class of sets with thick slices. Missing LR is made from HR; given LR must have thick slices.
 
     Args:
         lr_patch: pixels of a patch; the second is across the slices.
         options: of :class:`Sets`.
 
     Raises:
-        ValueError: for a degradation that does not act across the slices alone.
+        ValueError: for a degradation that does not act across the slices only.
     """
 
     def __init__(self, *, lr_patch: Sequence[int], **options: Any) -> None:
@@ -41,11 +41,11 @@ class ThickSlices(Sets):
 
 
 class HRImages(ThickSlices):
-    """Images of HR volumes, and what is left of them when they are degraded and interpolated.
+    """Images of HR volumes, and their degraded and interpolated versions.
 
     Args:
         planes: axes of a volume (X, Y, Z) across which images are taken.
-        group: whose HR volumes it learns from, "source" or "target".
+        group: of the HR volumes to learn from, "source" or "target".
         options: of :class:`ThickSlices`.
     """
 
@@ -68,10 +68,10 @@ class HRImages(ThickSlices):
 
 
 class Triplets(ThickSlices):
-    """Three slices in a row of LR scans alone; where the validation group is empty, nothing validates.
+    """Three successive slices of LR scans; if the validation group is empty, there is no validation.
 
     Args:
-        reach: of images across an axis in plane, largest distance of two neighbours; default half a slice's thickness.
+        reach: largest distance between neighbouring images across an axis in plane; default half a slice's thickness.
         options: of :class:`ThickSlices`.
     """
 

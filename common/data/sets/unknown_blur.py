@@ -1,4 +1,4 @@
-"""HR scans, and LR scans of other people or days, whose blur in plane nobody knows."""
+"""HR scans, and LR scans of other people or days with unknown blur in plane."""
 
 from __future__ import annotations
 
@@ -25,24 +25,24 @@ from .base import Sets, heads
 
 
 class UnknownBlur(Sets):
-    """HR scans of the source and LR scans of the target, whose kernels in plane are estimated, and then learned from.
+    """HR scans of the source and LR scans of the target, to estimate kernels in plane and to train with them.
 
-    :meth:`parts` is what kernels are estimated from; ``batches`` are HR slices with these kernels and the noise of the
-    LR scans. LR of target and test is made of HR where it is not there, and that of validation always.
+    :meth:`parts` gives the crops for the estimation of kernels. ``batches`` are HR slices with these kernels and the
+    noise of the LR scans. Missing LR of target and test is made from HR; LR of validation is always made from HR.
 
     Args:
-        kernel_dir: folder of the files of kernels.
+        kernel_dir: folder of the kernel files.
         lr_patch: voxels of an LR patch along both axes in plane, or ``[n, n, 1]``.
         group: of the LR scans whose kernels are estimated.
-        kernels: ``(N, K, K)`` or ``(K, K)``, known ones in the place of those in ``kernel_dir``.
+        kernels: ``(N, K, K)`` or ``(K, K)``, known kernels to use instead of those in ``kernel_dir``.
         noise_levels: standard deviations of the noise in batches; default those of the LR scans.
-        validation_degradation: that makes LR for validation; default the mean of the kernels, with the mean noise.
-        kernel_per: "slice" for a kernel a slice of the LR scans, or "volume" for one a volume.
-        slice_step: distance of two slices of the LR scans that are used.
+        validation_degradation: makes LR for validation; default the mean of the kernels, with the mean noise.
+        kernel_per: "slice" for one kernel per slice of the LR scans, or "volume" for one per volume.
+        slice_step: distance between the slices of the LR scans that are used.
         batch_volumes: LR scans in a part.
-        kernel_size: edge of the kernels that are estimated, in HR pixels.
-        crop: edge of an HR crop that a kernel is estimated from, in pixels.
-        crops: of each kernel in a batch.
+        kernel_size: edge of the estimated kernels, in HR pixels.
+        crop: edge of an HR crop for the estimation, in pixels.
+        crops: crops of each kernel in a batch.
         denoise: whether LR scans are denoised before their kernels are estimated.
         angles: in degrees, by which slices in batches are turned.
         register: whether LR scans of the test group are registered to their HR scans.
@@ -50,7 +50,8 @@ class UnknownBlur(Sets):
         options: of :class:`Sets`.
 
     Raises:
-        ValueError: for a degradation or an ``lr_patch`` that is not in plane alone, or no whole ``batch_volumes``.
+        ValueError: for a degradation or an ``lr_patch`` that is not in plane only, or a ``batch_volumes`` that is not
+            whole.
     """
 
     SIMULATED: ClassVar[Mapping[str, Any]] = heads(12, [4, 4, 1, 3], spacing=1.5)
@@ -93,7 +94,7 @@ class UnknownBlur(Sets):
 
     @cached_property
     def load(self) -> LoadScand:  # type: ignore[override]
-        """Reads an entry, as it is."""
+        """Reads an entry without changes."""
         return LoadScand(["hr", "lr"], slice_axis=self.slice_axis, allow_missing_keys=True)
 
     @cached_property
@@ -108,16 +109,16 @@ class UnknownBlur(Sets):
 
     @cached_property
     def target(self) -> list[dict]:
-        """Entries with LR, or with HR of which it is made."""
+        """Entries with LR, or with HR to make LR from."""
         return as_lr(self.listed(self.group, ("hr", "lr")))
 
     @cached_property
     def hr_spacing(self) -> list[float]:
-        """Of an HR pixel along both axes in mm."""
+        """Spacing of HR pixels along both axes in mm."""
         return in_plane_spacing(self.source, self.slice_axis)
 
     def parts(self) -> Iterator[KernelCropLoader]:
-        """Crops for the kernels of ``batch_volumes`` LR scans after the other.
+        """Yield crops for the kernels of ``batch_volumes`` LR scans at a time.
 
         Raises:
             ValueError: before the first part, when a volume of any part, of validation or for ``batches`` cannot be
@@ -133,14 +134,14 @@ class UnknownBlur(Sets):
             yield KernelCropLoader(source, target, cases, self.crop, self.lr_crop, self.crops, self.seed, self.device)
 
     def lr_scans(self, entries: Sequence[Mapping], denoise: bool) -> VolumeCache:
-        """LR scans as kernels are estimated from them, "lr": their pixels are ``factor`` times as large as HR ones."""
+        """LR scans for the estimation of kernels, "lr", with pixels ``factor`` times as large as HR pixels."""
         resized = resized_planes("lr", [self.factor * mm for mm in self.hr_spacing])
         denoised = [DenoiseSlicesd("lr")] if denoise else []
         return self.cached(entries, Compose([self.load_lr, *denoised, *resized]), ["lr"], False)
 
     @cached_property
     def kernels(self) -> torch.Tensor:
-        """``(N, K, K)``."""
+        """Kernels ``(N, K, K)``."""
         known = self._known["kernels"]
         if known is not None:
             return known.reshape(-1, *known.shape[-2:])

@@ -1,4 +1,4 @@
-"""Volumes of two groups that nothing pairs: HR of the source, LR of the target."""
+"""Unpaired volumes of two groups: HR of the source, LR of the target."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ from .base import Sets, heads
 class Unpaired(Sets):
     """HR slabs of the source and LR slabs of the target, for methods that learn without pairs.
 
-    LR of target, validation and test is made of HR where it is not there.
+    Missing LR of target, validation and test is made from HR.
 
     Args:
         lr_patch: voxels of an LR slab along both axes in plane, or ``[h, w, slices]``.
         slices: of an LR slab.
-        paired: whether batches have "lr_source" too, what ``degradation`` makes of the HR slab.
-        misaligned: whether HR of the source is moved at random, where source and target are the same subjects.
+        paired: whether batches also have "lr_source", the HR slab degraded by ``degradation``.
+        misaligned: whether HR of the source is moved at random; source and target then have the same subjects.
         options: of :class:`Sets`.
 
     Raises:
-        ValueError: for a degradation without three whole factors, or ``paired`` where no LR is made of the source.
-            When ``train`` is first read: for LR scans of another spacing than the factors ask for, or ``misaligned``
-            and a cohort of other subjects.
+        ValueError: for a degradation without three whole factors, or ``paired`` in a subclass without "lr_source".
+            When ``train`` is first read: for LR scans whose spacing does not fit the factors, or for ``misaligned`` if
+            source and target have different subjects.
     """
 
     SIMULATED: ClassVar[Mapping[str, Any]] = heads(16, [7, 6, 1, 2], spacing=1.2)
@@ -58,7 +58,7 @@ class Unpaired(Sets):
         self._patches |= {"lr_patch": patch_of(lr_patch, slices), "factors": self.scale}
 
     def checked_source(self) -> list[dict]:
-        """Entries of the source, when those of both groups suit the degradation and ``misaligned``."""
+        """Entries of the source, after a check that both groups fit the degradation and ``misaligned``."""
         source, target = self.listed("source", "hr"), self.listed("target", ("hr", "lr"))
         check_misaligned(self.dataset_dir, self.misaligned)
         check_scale(source, target, self.scale, self.slice_axis)
@@ -95,5 +95,5 @@ class Unpaired(Sets):
 
     @property
     def test(self) -> Dataset:
-        """Volumes to measure with; "hr" where it is known, and "lr"."""
+        """Volumes to measure with, "lr", and "hr" if known."""
         return Dataset(self.listed("test", ("hr", "lr")), self.load)

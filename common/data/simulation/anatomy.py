@@ -196,16 +196,16 @@ def _distance_to_zero(field: np.ndarray, spacing: float, floor: float) -> tuple[
 
 
 def _inside(distance: np.ndarray, spacing: float) -> np.ndarray:
-    """Share of what a voxel sees that lies on the negative side of a boundary at a signed distance in mm.
+    """Share of a voxel on the negative side of a boundary at a signed distance in mm.
 
-    A scanner's point spread is wider than the voxel's cube. With a ramp of one voxel, cubic interpolation after
-    truncating k-space by two misses by 4 dB more than on a sharp real T1w volume; with 1.75 voxels, by 1 dB.
+    A scanner's point spread is wider than the voxel's cube. With a ramp of one voxel, the error of cubic interpolation
+    after truncating k-space by two is 4 dB larger than on a sharp real T1w volume; with 1.75 voxels, 1 dB larger.
     """
     return np.clip(0.5 - distance / np.float32(1.75 * spacing), 0, 1)
 
 
 def head_from_template(spacing: float, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """One subject's head: the MNI152 average head, warped, sharpened, with folds, vessels and head layers of its own.
+    """One subject's head: the MNI152 average head, warped and sharpened, with its own folds, vessels and head layers.
 
     Args:
         spacing: isotropic voxel size in mm.

@@ -1,4 +1,4 @@
-"""Simulated scans for a run that was given none."""
+"""Simulated scans for runs without data."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from ...degradations import Degradation, GaussianProfile
 from ...io.files import replacing
 
 _SETTINGS = "simulated.json"
-_SCAN_SEED = 1000  # of the head that inference is shown: no cohort has it
+_SCAN_SEED = 1000  # of the head for inference, which is in no cohort
 _told: set[str] = set()
 
 
 def simulated_cohort(folder: str, datalist: Mapping[str, Any], **settings: Any) -> str:
-    """The folder of a simulated cohort with its ``dataset.json``, made where it is not there yet.
+    """The folder of a simulated cohort with its ``dataset.json``, made if it does not exist.
 
-    It is a config's default for ``dataset_dir``: an expression that ``--dataset_dir`` replaces. Of several processes
-    one makes the cohort and the others wait. It is moved to its place when it is complete; what a killed process has
-    left is finished.
+    Configs use it as default for ``dataset_dir``, which ``--dataset_dir`` replaces. If there are several processes, one
+    makes the cohort and the others wait. It is moved to its place when complete. The rest of a killed process is
+    completed.
 
     Args:
         folder: of the cohort.
@@ -40,8 +40,8 @@ def simulated_cohort(folder: str, datalist: Mapping[str, Any], **settings: Any) 
         The folder.
 
     Raises:
-        FileExistsError: when the folder is there, and holds no simulated cohort or one with other settings.
-        ModuleNotFoundError: when nilearn, of the extra ``demo``, is needed and not installed.
+        FileExistsError: when the folder exists without a simulated cohort, or with one of other settings.
+        ModuleNotFoundError: when nilearn (extra ``demo``) is needed and not installed.
     """
 
     def make(place: Path) -> None:
@@ -64,18 +64,18 @@ def simulated_cohort(folder: str, datalist: Mapping[str, Any], **settings: Any) 
 def simulated_scan(
     folder: str, degradation: Degradation, contrast: str = "t1w", guide: str | None = None, spacing: float = 1.0
 ) -> str:
-    """A simulated LR scan for inference, made where it is not there yet, as :func:`simulated_cohort` is.
+    """A simulated LR scan for inference, made if it does not exist, see :func:`simulated_cohort`.
 
     Args:
-        folder: for a folder named by the degradation's factors, with ``simulated_<contrast>.nii.gz``, and
-            ``..._hr.nii.gz``, which it was made from.
+        folder: gets a subfolder named by the degradation's factors, with ``simulated_<contrast>.nii.gz`` and its HR
+            volume ``..._hr.nii.gz``.
         degradation: from HR to LR; the slices are axial.
         contrast: of the scan, as for :func:`~common.commands.simulate.simulate`.
-        guide: another contrast of the head, which is there too, in HR; default none.
+        guide: another contrast of the head, which is also written, in HR; default none.
         spacing: of HR in mm.
 
     Returns:
-        The scan's path; with a guide the folder that holds both.
+        The scan's path; with a guide the folder of both.
 
     Raises:
         FileExistsError, ModuleNotFoundError: as :func:`simulated_cohort`.
@@ -105,11 +105,11 @@ def simulated_scan(
 
 
 def simulated_exam(folder: str, contrast: str = "t1w", thickness: int = 4, spacing: float = 1.4) -> str:
-    """A simulated exam of three thick stacks, made where it is not there yet, as :func:`simulated_cohort` is.
+    """A simulated exam of three thick stacks, made if it does not exist, see :func:`simulated_cohort`.
 
     Args:
-        folder: for a folder with ``simulated_<contrast>_sag.nii.gz``, ``_cor``, ``_ax`` and ``hr/simulated_...``, which
-            they were made from.
+        folder: gets a subfolder with ``simulated_<contrast>_sag.nii.gz``, ``_cor``, ``_ax`` and their HR volume
+            ``hr/simulated_...``.
         contrast: as for :func:`~common.commands.simulate.simulate`.
         thickness: of the slices in voxels of HR.
         spacing: of HR in mm.
@@ -144,7 +144,7 @@ def simulated_exam(folder: str, contrast: str = "t1w", thickness: int = 4, spaci
 
 
 def _save_degraded(hr: Path, degradation: Degradation, path: Path) -> None:
-    """Write what a degradation makes of an HR file, cut to whole LR voxels."""
+    """Degrade an HR file, cropped to whole LR voxels, and write the result."""
     image: Any = nib.load(hr)
     sizes = [n // factor * factor for n, factor in zip(image.shape, degradation.factors, strict=True)]
     volume = torch.from_numpy(image.get_fdata()[tuple(map(slice, sizes))])
@@ -160,7 +160,7 @@ def slice_axis_in(dataset_dir: str) -> str:
 
 
 def _make_once(folder: Path, settings: Mapping[str, Any], make) -> None:
-    """Call ``make`` with a folder to fill, which then becomes ``folder``; do nothing where that is there already."""
+    """Call ``make`` with a temporary folder, then rename it to ``folder``; do nothing if that exists already."""
     settings = json.loads(json.dumps(settings))
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(folder.with_name(f".lock-{folder.name}")):
@@ -171,7 +171,7 @@ def _make_once(folder: Path, settings: Mapping[str, Any], make) -> None:
                 raise FileExistsError(
                     f"{folder} is in the way of simulated scans: it holds "
                     + (f"others, made with {found} instead of {settings}" if found else "something else")
-                    + f". Use what it holds with --dataset_dir {folder}, or name another --output_dir."
+                    + f". Use these with --dataset_dir {folder}, or set another --output_dir."
                 )
             return
         temporary = folder.with_name(f".part-{folder.name}")
@@ -182,7 +182,7 @@ def _make_once(folder: Path, settings: Mapping[str, Any], make) -> None:
             with replacing(begun) as new:
                 new.write_text(told, encoding="utf-8")
         try:
-            # What it prints is of the temporary folder.
+            # Its output names the temporary folder.
             with contextlib.redirect_stdout(io.StringIO()):
                 make(temporary)
         except ModuleNotFoundError as error:
@@ -193,7 +193,7 @@ def _make_once(folder: Path, settings: Mapping[str, Any], make) -> None:
 
 
 def _tell(folder: str, line: str) -> None:
-    """Say it once in a process, and in one process of a run."""
+    """Print a line once, in one process of a run."""
     if str(folder) not in _told and os.environ.get("RANK", "0") == "0":
         print(line, flush=True)
     _told.add(str(folder))

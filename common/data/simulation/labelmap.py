@@ -36,7 +36,7 @@ LABELS = {
 #: Parcellations of cortex (grey) and of the white matter beneath it: FreeSurfer's aparc, a2009s and wmparc ranges.
 PARCELLATIONS = {"gm": ((1000, 3000), (11100, 11176), (12100, 12176)), "wm": ((3000, 5003), (13100, 14176))}
 SKIN, SOFT_TISSUE = 511, 507
-#: Thickness in mm of the fat that is put below the skin: label 507 does not tell fat from muscle.
+#: Thickness in mm of the fat below the skin, which is added because label 507 contains both fat and muscle.
 FAT = 4.0
 
 
@@ -77,7 +77,7 @@ def head_from_labels(
         path: NIfTI of integer labels, any orientation.
         spacing: voxel size of the result in mm along R, A and S.
         blur: standard deviation of the smoothing, in voxels of the result or of the map, whichever are larger.
-        margin: air around the head that is left, in mm and two voxels more, as far as the map has it.
+        margin: air to keep around the head in mm, plus two voxels, if the map has so much.
 
     Returns:
         Tissue fractions of shape (len(TISSUES), X, Y, Z) and the 4x4 affine in mm; axes closest to R, A, S.
@@ -100,7 +100,7 @@ def head_from_labels(
         near_skin = F.max_pool3d(near_skin, kernel, stride=1, padding=[k // 2 for k in kernel])
     tissue[(values == SOFT_TISSUE) & (near_skin[0, 0].numpy() > 0)] = TISSUES.index("fat")
 
-    # Such maps have unlabelled voxels strewn in the CSF and the eyes, which would be air.
+    # Such maps have scattered unlabelled voxels in the CSF and the eyes, which would become air.
     csf = TISSUES.index("csf")
     tissue[(tissue == 0) & (ndimage.uniform_filter((tissue == csf).astype(np.float32), 5) > 0.4)] = csf
 
@@ -112,7 +112,7 @@ def head_from_labels(
     affine = image.affine @ np.diag([*ratio, 1.0])
     affine[:3, 3] += affine[:3, :3] @ first
     sigma = blur * np.maximum(ratio, 1)
-    # Of the head alone: fractions are ten volumes, of hundreds of millions of voxels where these are small.
+    # Crop to the head: fractions are ten volumes, with hundreds of millions of voxels if voxels are small.
     fractions = np.zeros((len(TISSUES), *(last - first)), np.float32)
     for index in np.unique(tissue):
         share = ndimage.gaussian_filter((tissue == index).astype(np.float32), sigma, truncate=3)
@@ -125,7 +125,7 @@ def head_from_labels(
 
 
 def _projections(volume: np.ndarray) -> list[Any]:
-    """Of a mask, onto each of its axes."""
+    """Project a mask onto each of its axes."""
     return [volume.any(axis=tuple(other for other in range(3) if other != axis)) for axis in range(3)]
 
 

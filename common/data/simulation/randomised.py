@@ -7,20 +7,20 @@ from scipy import fft, ndimage
 
 from .signal import RELAXATION, TISSUES, bias_field, inversion_recovery, mprage, tse
 
-#: Tissues with a structure of their own finer than the label maps: they get texture. CSF, blood and bone do not.
+#: Tissues with structure finer than the label maps, which get texture. CSF, blood and bone do not.
 _TEXTURED = ("wm", "gm", "marrow", "fat", "muscle")
 _BRAIN = ("wm", "gm", "csf", "blood")
 
 
 def acquire_random(fractions: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Scan a head with a protocol that nobody chose, so that a network trained on many relies on none of them.
+    """Scan a head with a random protocol, so that a network trained on many does not rely on one.
 
     Drawn uniformly, one after the other:
 
     - contrast: MPRAGE (inversion time 600 to 1200 ms, flip angle 5 to 12 degrees), spin echo (TR 400 to 900 ms, TE 8 to
       20 ms), turbo spin echo (TR 2500 to 8000 ms, TE 10 to 130 ms), FLAIR (TR 6000 to 11000 ms, TE 80 to 140 ms, CSF
-      nulled to 15 %), each with T1, T2 and proton density of every tissue varied by 10 % (one standard deviation); or,
-      every other time, a signal for each tissue that follows no physics;
+      nulled to 15 %), each with T1, T2 and proton density of every tissue varied by 10 % (one standard deviation). With
+      probability 1/2, tissues have random signals without physics instead;
     - texture: in white and grey matter, marrow, fat and muscle a random field whose amplitude falls with spatial
       frequency as f to the power of -1 to -2, with a standard deviation of 1 to 8 % of the tissue's signal;
     - bias field: up to 0 to 40 % from 1;
@@ -56,7 +56,7 @@ def acquire_random(fractions: np.ndarray, rng: np.random.Generator) -> np.ndarra
         volume *= ndimage.binary_closing(fractions[TISSUES.index("air")] < 0.5, iterations=2)
     elif mask == 2:
         volume *= _brain_mask(fractions)
-    # A mask may take the brightest away.
+    # A mask may remove the brightest voxels.
     return np.rint(volume * (1000 / np.quantile(volume, 0.999))).clip(0, 32767).astype(np.int16)
 
 
@@ -103,7 +103,7 @@ def _brain_mask(fractions: np.ndarray) -> np.ndarray:
     labelled, count = ndimage.label(tissue)
     if count > 1:
         tissue = labelled == 1 + np.argmax(np.bincount(labelled.ravel())[1:])
-    # CSF and vessels of the sulci, not those elsewhere in the head.
+    # Only CSF and vessels of the sulci, not those elsewhere in the head.
     near = ndimage.binary_closing(np.pad(tissue, 4), iterations=4)[4:-4, 4:-4, 4:-4]
     inside = fractions[[TISSUES.index(t) for t in _BRAIN]].sum(0) > 0.5
     return tissue | (near & inside)

@@ -1,4 +1,4 @@
-"""CT: its offset to Hounsfield units, what is not the patient, and a window; and MR that is CT in truth."""
+"""CT: offset to Hounsfield units, body mask and window; and a check for CT that is given as MR."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ..scan.volume import with_meta
 AIR = -1000.0
 # Scanners clip at -1024 HU and write this, or less, outside of the circle that they reconstruct.
 _PADDING = -1024.0
-# The intensities of CT, in HU: lung and all that is emptier, what only edges between air and body show, tissue, bone.
+# Ranges of CT in HU: lung and emptier, edges between air and body, tissue, bone.
 _EMPTY, _EDGE, _TISSUE, _BONE = -700.0, (-600.0, -200.0), (-200.0, 150.0), 300.0
 # Least share of all voxels that is empty, and of the body's that is bone.
 _LEAST_EMPTY, _LEAST_BONE = 5e-4, 1e-3
@@ -28,22 +28,22 @@ _LEAST_PEAK, _PEAK_WIDTH = 0.29, 100
 # Voxels of edges for each one of tissue: CT of heads 0.04, of lungs 0.15; MR 0.17 to 1.5 where it has a peak.
 _MOST_EDGE = 0.25
 _SAMPLES = 2_000_000
-# Body mask, in HU and mm: half-way from air to tissue; grid; radius under which things are no body; how far what the
-# opening took from the body is put back; and what is kept around it.
+# Body mask, in HU and mm: threshold half-way from air to tissue; grid; radius of the opening; distance up to which
+# removed parts are restored; margin around the body.
 _SURFACE, _GRID, _THIN, _RESTORE, _MARGIN = -500.0, 2.0, 5.0, 20.0, 3.0
 
 
 class HounsfieldWindowd(MapTransform):
-    """From CT as it is stored to a window of Hounsfield units, with nothing but air around the patient.
+    """Map stored CT to a window of Hounsfield units, with only air around the patient.
 
-    Padding outside of the scanner's circle becomes air, the offset to HU is found or given, what is not the body
-    (table, headrest) becomes air, and the window is mapped linearly to [0, 1] and clipped.
+    The offset to HU is found or given. Padding outside of the scanner's circle becomes air, and so does all that is not
+    the body (table, headrest). Then the window is mapped linearly to [0, 1] and clipped.
 
     Args:
         keys: of channel-first CT volumes ``(1, X, Y, Z)`` with an affine in mm.
         window: lowest and highest value in HU; they become 0 and 1.
-        offset: HU = stored value + offset; "auto" finds 0, -1000 or -1024, as :func:`find_ct_offset`; a number is taken
-            without any check of the intensities.
+        offset: HU = stored value + offset. "auto" finds 0, -1000 or -1024, see :func:`find_ct_offset`. A number is
+            used without a check of the intensities.
         allow_missing_keys: whether an entry may lack a key.
 
     Raises:
@@ -85,8 +85,8 @@ class HounsfieldWindowd(MapTransform):
             if windowed.min() == windowed.max():
                 raise ValueError(
                     f"{file}: nothing is left in the window {self.low:g} to {self.high:g} HU, the values are "
-                    f"{hu.min().item():g} to {hu.max().item():g} HU; give another --data#window, or --data#ct_offset "
-                    "if these are not HU."
+                    f"{hu.min().item():g} to {hu.max().item():g} HU. Use another --data#window, or --data#ct_offset if "
+                    "these are not HU."
                 )
             d[key] = with_meta(windowed, ct.affine, ct.meta)
         return d
@@ -100,28 +100,27 @@ class HounsfieldWindowd(MapTransform):
                 f"{file}: does not look like CT in Hounsfield units (HU): it ranges from {stored.min().item():g} to "
                 f"{stored.max().item():g} (0.1st percentile {low:g}, median {median:g}, 99.9th {high:g}). Expected are "
                 "air at about -1000, most of the body within -150 to 100 and some bone above 300, or all of these "
-                "1000 or 1024 higher. Is it MR? If it is CT, say what its values are: --data#ct_offset NUMBER "
-                "(HU = stored value + NUMBER)."
+                "1000 or 1024 higher. Is it MR? If it is CT, set --data#ct_offset NUMBER (HU = stored value + NUMBER)."
             )
         if offset:
             warnings.warn(
                 f"{file}: stored values look like CT {-offset:g} above Hounsfield units; {offset:g} is added to them. "
-                f"To say so without this warning: --data#ct_offset {offset:g}.",
+                f"To avoid this warning, set --data#ct_offset {offset:g}.",
                 stacklevel=2,
             )
         return offset
 
 
 class CheckMRd(MapTransform):
-    """Refuse volumes that are given as MR and are CT by their intensities.
+    """Refuse volumes that are given as MR but have the intensities of CT.
 
     Args:
         keys: of volumes.
         allow_missing_keys: whether an entry may lack a key.
 
     Raises:
-        ValueError: when more than a thousandth of the voxels is far below 0, or the intensities are those of CT at some
-            offset; the message names the file.
+        ValueError: when more than 0.1 % of the voxels are far below 0, or the intensities are those of CT at one of the
+            known offsets; the message names the file.
     """
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
@@ -141,17 +140,17 @@ class CheckMRd(MapTransform):
 
 
 def find_ct_offset(stored: torch.Tensor | np.ndarray) -> float | None:
-    """What must be added to stored values to have Hounsfield units, if they look like CT at all.
+    """Find the offset from stored values to Hounsfield units, if they look like CT.
 
     CT has air, a narrow peak of soft tissue and fat about 1000 above it, bone, and hardly anything between air and
-    fat. No scaling of an MR volume has all of these, nor a peak as narrow.
+    fat. An MR volume does not have all of these at any scaling, and its peak is wider.
 
     Args:
         stored: voxels of any shape.
 
     Returns:
-        0 for values in HU, -1000 or -1024 for those whose air is at 0 or 24, None for what is not CT. With air that
-        is cut off to a constant 0, -1000.
+        0 for values in HU, -1000 or -1024 if air is at 0 or 24, None if the values are not CT. If air is clipped to a
+        constant 0, the offset is -1000.
     """
     values = _sample(stored)
     for offset in (0.0, AIR):
@@ -169,7 +168,7 @@ def _sample(values: torch.Tensor | np.ndarray) -> np.ndarray:
 
 
 def _is_hounsfield(values: np.ndarray) -> bool:
-    # Padding is no air: it would make air of stored values that are 1000 too high pass for tissue.
+    # Padding does not count as air. Else, in values that are 1000 too high, air would pass for tissue.
     hu = values[values >= _PADDING]
     body = hu[hu > _EDGE[0]]
     tissue = body[(body > _TISSUE[0]) & (body < _TISSUE[1])]
@@ -194,11 +193,11 @@ def _air_level(values: np.ndarray) -> float:
 
 
 def padding_to_air(hu: torch.Tensor) -> torch.Tensor:
-    """Make air of what lies outside of the scanned region.
+    """Replace padding outside of the scanned region by air.
 
     Args:
-        hu: ``(1, X, Y, Z)`` in HU; padded with -1024 or less, or, as resampling does, with exact zeros from a corner of
-            the volume on, where it has air too.
+        hu: ``(1, X, Y, Z)`` in HU, padded with -1024 or less. If the volume has air too, exact zeros that reach a
+            corner also count as padding, because resampling leaves them.
 
     Returns:
         A new tensor of that shape.
@@ -216,18 +215,18 @@ def padding_to_air(hu: torch.Tensor) -> torch.Tensor:
 
 
 def body_mask(hu: torch.Tensor, spacing: Sequence[float]) -> np.ndarray:
-    """Where the patient is: parts of the volume above air that are thick and large, and what they enclose.
+    """Find the patient: large, thick parts of the volume above air, with their holes filled.
 
-    Thresholded and opened, so that the thin shells of tables and headrests go; of what is left, all parts of at least a
-    tenth of the largest one; the body's thin parts (ears) are put back; holes in any plane (lung, sinuses, bowel) are
-    filled. All of this on a grid of at most 2 mm, with a margin of 3 mm, so that the skin is inside.
+    The volume is thresholded on a grid of at most 2 mm. Opening removes the thin shells of tables and headrests. Parts
+    with at least a tenth of the largest part's size are kept, and their thin parts (ears) are restored. Holes in any
+    plane (lung, sinuses, bowel) are filled. A margin of 3 mm keeps the skin inside.
 
     Args:
         hu: ``(X, Y, Z)`` in HU.
         spacing: of the three axes in mm.
 
     Returns:
-        Boolean array ``(X, Y, Z)``; everything, where there is no air.
+        Boolean array ``(X, Y, Z)``; True everywhere if there is no air.
     """
     factors = [max(1, int(_GRID / size)) for size in spacing]
     pooled = avg_pool3d(hu[None, None], factors, ceil_mode=True)[0, 0]

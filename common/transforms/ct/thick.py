@@ -1,4 +1,4 @@
-"""Thick slices: whether a volume has them, and HR volumes at the spacing that they are to have."""
+"""Check for thick slices, and resample HR volumes to a given spacing."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ _SCALES = (2, 6)
 
 
 def check_slice_factor(scale: float) -> None:
-    """Refuse, with a ValueError, slices that are to be made of one that are not 2 to 6."""
+    """Raise a ValueError unless the number of thin slices per thick slice is a whole number from 2 to 6."""
     if isinstance(scale, bool) or not isinstance(scale, int) or not _SCALES[0] <= scale <= _SCALES[1]:
         raise ValueError(
-            f"scale makes {scale!r} slices of one, expected a whole number from {_SCALES[0]} to {_SCALES[1]}, "
+            f"scale makes {scale!r} slices from one, expected a whole number from {_SCALES[0]} to {_SCALES[1]}, "
             'for example --scale "[1,1,4]".'
         )
 
@@ -36,12 +36,12 @@ class CheckThickSlicesd(MapTransform):
 
     Args:
         keys: of channel-first volumes ``(1, X, Y, Z)`` whose slices run along the last axis.
-        scale: slices that are to be made of one, more than 1, whole or not.
-        models: folder of weights with their overlays, of which a message names the one that fits; None for training.
+        scale: thin slices per thick slice, more than 1, whole or not.
+        models: folder of weights with their overlays. Messages name the overlay that fits. None for training.
         allow_missing_keys: whether an entry may lack a key.
 
     Raises:
-        ValueError: when a spacing contradicts that; the message names the file.
+        ValueError: when slices are not thick, or would become thinner than the pixels; the message names the file.
     """
 
     def __init__(
@@ -66,8 +66,8 @@ class CheckThickSlicesd(MapTransform):
         if thickness * _ROUNDING < _ALIKE * pixel:
             raise ValueError(
                 f"{found}, isotropic or nearly: no thick slices, which are at least {_ALIKE} times the pixels. This "
-                "method makes thick slices thin. Leave the volume out; for training, thin-slice MR is listed as hr and "
-                "thickened; or slice_axis is wrong."
+                "method makes thick slices thin. Check slice_axis, or leave the volume out. For training, list "
+                "thin-slice MR as hr; it is then thickened."
             )
         if result * _ROUNDING < pixel / _ALIKE:
             raise ValueError(
@@ -82,7 +82,7 @@ class CheckThickSlicesd(MapTransform):
             )
 
     def _advice(self, ratio: float) -> str:
-        """What to do about slices that do not fit the scale."""
+        """Advice for slices that do not fit the scale."""
         fitting = [1, 1, int(np.clip(round(ratio), *_SCALES))]
         if self.models is None:
             return f'The scale that fits is --scale "{fitting}".'.replace(", ", ",")
@@ -95,9 +95,9 @@ class CheckThickSlicesd(MapTransform):
 class ResampleHRd(MapTransform):
     """Bring HR volumes to a spacing, with a low-pass along the axes that become coarser.
 
-    Those are averaged with a Gaussian profile (:class:`~common.degradations.GaussianProfile`), the others interpolated
-    with a cubic spline, which overshoots a little at edges. The edge of the field of view stays where the first voxels
-    are and is off by less than a new voxel at the other end. An axis that is right to 1 % is left alone.
+    Axes that become coarser are averaged with a Gaussian profile (:class:`~common.degradations.GaussianProfile`). The
+    others are interpolated with a cubic spline, which overshoots a little at edges. The near edge of the field of view
+    stays in place; the far edge moves by less than a new voxel. An axis that is right to 1 % is left alone.
 
     Args:
         keys: of channel-first volumes ``(1, X, Y, Z)`` with an affine.
@@ -120,7 +120,7 @@ class ResampleHRd(MapTransform):
             affine = np.asarray(d[key].affine, dtype=np.float64)
             factors = self.spacing / np.linalg.norm(affine[:3, :3], axis=0)
             factors[np.abs(factors - 1) < 0.01] = 1
-            # Two kinds of axes, and each operator leaves the other's alone.
+            # Each operator changes its own axes only.
             coarser, finer = GaussianProfile(np.maximum(factors, 1)), GaussianProfile(np.maximum(1 / factors, 1))
             volume = d[key].as_tensor()
             # A whole factor takes whole blocks: what is left over at the far end is less than a new voxel.

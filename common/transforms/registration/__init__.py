@@ -1,1 +1,1 @@
-"""Volumes of a subject onto each other, or off each other."""
+"""Registration of volumes of a subject, and simulated misalignment."""

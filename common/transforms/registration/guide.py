@@ -1,4 +1,4 @@
-"""A guide, a scan that shows the same subject in more detail and another contrast, on the grid of the result."""
+"""Bring a guide, a finer scan of the same subject in another contrast, onto the grid of the result."""
 
 from __future__ import annotations
 
@@ -31,16 +31,16 @@ from .register import register_guide
 
 # Normalised intensity above which a voxel shows tissue and not air.
 _TISSUE = 0.05
-# A guide is coarse when its samples lie this much further apart than those that it should guide.
+# A guide is too coarse if its spacing is more than this times that of the volume that it guides.
 _COARSER = 1.25
 CUBIC = 3
 
 
 class ShiftGuided(MapTransform):
-    """Move a guide off its scan by the same distance along each patient axis, as errors of registration do.
+    """Misalign a guide by the same distance along each patient axis, to simulate errors of registration.
 
-    The affine moves, no voxel is resampled. Whether to the one side or the other is drawn from the subject, or from the
-    file's name where the entry names no subject: so a subject is moved the same way in any order and run.
+    Only the affine changes. The signs are derived from the subject, or from the file's name if the entry has no
+    subject. So a subject is moved in the same direction in every run.
 
     Args:
         keys: of guides ``(1, X, Y, Z)`` with an affine.
@@ -69,27 +69,27 @@ class ShiftGuided(MapTransform):
 
 
 class ResampleGuided(MapTransform):
-    """Bring a guide onto the HR grid of an LR scan, through both affines: the grid of the result.
+    """Resample a guide to the HR grid of an LR scan, through both affines.
 
-    The grid is that of ``degradation.hr_affine`` and ``hr_size``. Where its voxels are longer than the guide's, as
-    thick slices are, the guide is first blurred along them, or it would alias: by a Gaussian whose squared FWHM is the
-    squared length of the grid's voxel less that of the guide's in the same direction. Then it is resampled once, with
-    cubic splines, and clipped to its own range, since splines overshoot; outside its field of view it is 0. A guide
-    that lies on the grid already is cut to the grid's size, bit for bit.
+    The grid is given by ``degradation.hr_affine`` and ``hr_size``. Where its voxels are longer than the guide's (thick
+    slices), the guide is first blurred to avoid aliasing. The squared FWHM of this Gaussian is the squared length of
+    the grid's voxel minus that of the guide's in the same direction. Then the guide is resampled once with cubic
+    splines and clipped to its own range, because splines overshoot. Outside its field of view it is 0. A guide that is
+    already on the grid is only cropped.
 
     Args:
         keys: of guides ``(1, X, Y, Z)`` with an affine.
         reference: key of the LR scan ``(1, X, Y, Z)``, in about [0, 1], its axes ordered as the factors are.
         degradation: from HR to LR.
         coverage: smallest share of the LR scan's tissue that must lie in the guide's field of view.
-        register: whether to move the guide rigidly onto the LR scan first, see :func:`register_guide`; "auto" does so,
-            with a warning, where :func:`misplacement` says that the guide lies elsewhere. False takes it as it lies.
+        register: whether to register the guide rigidly to the LR scan first, see :func:`register_guide`. "auto" does
+            so, with a warning, only if :func:`misplacement` finds the guide misaligned.
         quality_dir: folder for the quality of the registration, ``<LR scan's name>_registration.json``.
 
     Raises:
         ImportError: when the guide is to be moved and SimpleITK is not installed.
-        ValueError: when ``register`` is none of the three; when the guide is coarser than the LR scan, does
-            not cover it, or does not lie on it after registration; the message names both files and says by how much.
+        ValueError: when ``register`` is not true, false or "auto"; when the guide is coarser than the LR scan, does
+            not cover it, or does not lie on it after registration. The message names both files and says by how much.
     """
 
     def __init__(
@@ -136,22 +136,22 @@ class ResampleGuided(MapTransform):
     def _put_in_place(
         self, lr: MetaTensor, guide: MetaTensor, names: Mapping[str, Any]
     ) -> tuple[MetaTensor, dict[str, Any]]:
-        """The guide as it lies, where it lies right, else registered, and then the quality of that."""
+        """The guide, registered if it is misaligned, and the quality of the registration, empty if there was none."""
         found = misplacement(lr, guide)
         if not found["misplaced"] or found["step"] == "none":
-            return guide, {}  # where they do not even overlap, that is what is said of the guide
+            return guide, {}  # without overlap, the check of coverage raises the error
         why = f"a step of {found['step']} makes the two {found['gain']:.1%} more alike"
         try:
             moved, quality = self._registered(lr, guide, names)
         except ImportError as error:
             raise ImportError(
-                f"{names['guide']}: the guide does not lie on {names['lr']} ({why}), and to register it {error} Or "
-                "register it yourself, leave the guide out, or take it as it lies (--register false)."
+                f"{names['guide']}: the guide does not lie on {names['lr']} ({why}); {error} Or register it yourself, "
+                "leave the guide out, or use it unregistered (--register false)."
             ) from None
         shift, angle = np.linalg.norm(quality["translation_mm"]), quality["rotation_degrees"]
         warnings.warn(
             f"guide registered, {shift:.1f} mm and {angle:.1f} degrees away; {names['guide']} did not lie on "
-            f"{names['lr']}: {why}. Look at the result, and compare it with that without the guide.",
+            f"{names['lr']}: {why}. Compare the result with one without the guide.",
             stacklevel=2,
         )
         return moved, quality
@@ -159,15 +159,15 @@ class ResampleGuided(MapTransform):
     def _registered(
         self, lr: MetaTensor, guide: MetaTensor, names: Mapping[str, Any]
     ) -> tuple[MetaTensor, dict[str, Any]]:
-        """The guide moved onto the LR scan, and the quality; refused where it does not lie there then."""
+        """The registered guide and the quality of the registration. Raises a ValueError if it is still misaligned."""
         affine, quality = register_guide(lr, guide)
         moved = with_meta(guide.as_tensor(), affine, guide.meta)
         left = misplacement(lr, moved, steps=(2.0,))  # rigid registration leaves up to about half a millimetre
         if left["misplaced"]:
             raise ValueError(
-                f"{names['guide']}: the guide cannot be brought onto {names['lr']}: registered, a step of "
+                f"{names['guide']}: the guide cannot be registered to {names['lr']}: after registration, a step of "
                 f"{left['step']} still makes the two {left['gain']:.1%} more alike, expected at most {GAIN:.0%}. Are "
-                "both of one person? Leave the guide out, or take it as it lies (--register false)."
+                "both of one person? Leave the guide out, or use it unregistered (--register false)."
             )
         return moved, {**quality, "similarity": left["similarity"]}
 
@@ -178,25 +178,25 @@ class ResampleGuided(MapTransform):
         finer = factors > 1
         spacing = np.linalg.norm(np.asarray(lr.affine, dtype=np.float64)[:3, :3], axis=0)
         directions = np.asarray(lr.affine, dtype=np.float64)[:3, :3] / spacing
-        # Along each direction, how far it is from one sample of the guide to the next.
+        # Distance between the guide's samples along each direction.
         apart = 1 / np.linalg.norm(np.linalg.solve(columns, directions), axis=0)
         said = f"{np.round(apart[finer], 3).tolist()} mm"
         if np.any(apart[finer] > _COARSER * spacing[finer]):
             raise ValueError(
                 f"{names['guide']}: the guide is coarser than the scan that it should guide, {names['lr']}; are the "
-                f"two swapped? Along the axes that are to be finer the guide has a sample every {said}, the scan every "
+                f"two swapped? Along the axes to be refined, the guide's samples are {said} apart, the scan's "
                 f"{np.round(spacing[finer], 3).tolist()} mm. Give the finer scan as the guide."
             )
         if np.any(apart[finer] > _COARSER * (spacing / factors)[finer]):
             warnings.warn(
-                f"{names['guide']}: along the axes that are to be finer the guide has a sample every {said}, the "
-                f"result of {names['lr']} every {np.round((spacing / factors)[finer], 3).tolist()} mm; the guide adds "
+                f"{names['guide']}: along the axes to be refined, the guide's samples are {said} apart, those of the "
+                f"result of {names['lr']} {np.round((spacing / factors)[finer], 3).tolist()} mm; the guide adds "
                 "no detail below its own spacing.",
                 stacklevel=2,
             )
 
     def _check_coverage(self, lr: MetaTensor, guide: MetaTensor, names: Mapping[str, Any]) -> None:
-        """Refuse a guide whose field of view, to the edges of its voxels, leaves out tissue of the LR scan."""
+        """Refuse a guide whose field of view (to the edges of its voxels) does not cover the LR scan's tissue."""
         affine = np.asarray(guide.affine, dtype=np.float64)
         to_guide = np.linalg.solve(affine, np.asarray(lr.affine, dtype=np.float64))
         tissue = np.argwhere(lr.as_tensor()[0].numpy() > _TISSUE)
@@ -219,13 +219,13 @@ class ResampleGuided(MapTransform):
 
 
 def _along(guide: MetaTensor, grid: np.ndarray) -> MetaTensor:
-    """A guide whose axes are those of a grid, as nearly as they can be, so that it is the same however it is stored."""
+    """A guide with its axes reordered and mirrored to match a grid, so that its storage order has no influence."""
     orientation = io_orientation(np.linalg.solve(grid, np.asarray(guide.affine, dtype=np.float64)))
     return with_meta(*reorient_volume(guide.as_tensor(), guide.affine, orientation), guide.meta)
 
 
 def _resample(volume: np.ndarray, affine: np.ndarray, grid: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
-    """A volume ``(X, Y, Z)`` and its affine, as the voxels of another grid of this affine and size show it."""
+    """Resample a volume ``(X, Y, Z)`` with its affine to a grid with another affine and size."""
     matrix = np.linalg.solve(affine, grid)
     if np.abs(matrix - np.eye(4)).max() < 1e-4 and all(n <= m for n, m in zip(size, volume.shape, strict=True)):
         return volume[tuple(slice(n) for n in size)].copy()

@@ -1,4 +1,4 @@
-"""Misalignment: how a subject lies differently between two scans."""
+"""Simulated misalignment of a subject between two scans."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ CUBIC = 3
 
 
 class RandMisalign(RandomizableTransform):
-    r"""Move and shrink the subject at random, as between two scans, while the scanner's grid stays where it is.
+    r"""Move and shrink the subject at random, as between two scans; the scanner's grid stays in place.
 
     .. math:: y(p) = x(M^{-1} p), \qquad M = T_{\mathrm{HF,LR}}\; R_{\mathrm{HF}}\; R_{\mathrm{LR}}\;
               S_{\mathrm{AP,LR}}
@@ -33,10 +33,10 @@ class RandMisalign(RandomizableTransform):
     with cubic splines; voxels that come from outside the volume repeat its border, and the result is clipped to the
     range of the input, since splines overshoot. The affine of the volume does not change.
 
-    Magnitudes are uniform in their ranges and independent. The paper gives no signs: rotations and translations go
-    either way with even odds here, since patients do; shrinking always shrinks. A translation by one voxel is the voxel
-    spacing of the array axis nearest to the anatomical one, and shrinking by n voxels scales by (N - n) / N, with N the
-    size of that array axis.
+    Magnitudes are uniform in their ranges and independent. The paper gives no signs: here rotations and translations
+    have either sign with equal probability, and shrinking always shrinks. A translation by one voxel is the spacing of
+    the array axis nearest to the anatomical one. Shrinking by n voxels scales by (N - n) / N, with N the size of that
+    array axis.
 
     Args:
         rotation: range of the rotation about the H-F and L-R axes, in degrees.
@@ -84,7 +84,7 @@ class RandMisalign(RandomizableTransform):
         self.shrink_voxels[shrinking] = self.R.uniform(*self.shrink, size=2)
 
     def world_matrix(self, affine: np.ndarray, size: Any) -> np.ndarray:
-        """Where the misalignment drawn last takes each point of the subject.
+        """The world matrix of the misalignment that was drawn last.
 
         Args:
             affine: voxel-to-world affine (4, 4) of the volume, RAS, in mm.
@@ -99,7 +99,7 @@ class RandMisalign(RandomizableTransform):
         affine, size = np.asarray(affine, dtype=np.float64), np.asarray(size)
         if np.linalg.matrix_rank(affine[:3, :3]) < 3:
             raise ValueError(
-                f"RandMisalign needs an invertible affine to tell head from feet, got {affine.tolist()}. "
+                f"RandMisalign needs an invertible affine to find the patient's axes, got {affine.tolist()}. "
                 "Repair the volume's header, e.g. with nibabel, before it is loaded."
             )
         # For each world axis the array axis that is nearest to it.
@@ -123,7 +123,7 @@ class RandMisalign(RandomizableTransform):
 
         Args:
             img: volume ``(C, X, Y, Z)`` with its affine.
-            randomize: whether to draw anew, or to repeat what was drawn last.
+            randomize: whether to draw anew; else the last draw is repeated.
 
         Returns:
             The misaligned volume, same shape, affine, device and floating dtype (float32 for integers).
@@ -134,7 +134,7 @@ class RandMisalign(RandomizableTransform):
         """
         if not isinstance(img, MetaTensor):
             raise TypeError(
-                f"RandMisalign expects a MetaTensor, whose affine tells head from feet, got {type(img).__name__}. "
+                f"RandMisalign expects a MetaTensor, whose affine gives the patient's axes, got {type(img).__name__}. "
                 "Load the volume with monai.transforms.LoadImage, or wrap it: MetaTensor(volume, affine=affine)."
             )
         if img.ndim != 4:

@@ -1,4 +1,4 @@
-"""Whether a guide lies on its scan: measured where it lies, nothing is moved."""
+"""Measure whether a guide is aligned with its scan; nothing is moved."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from skimage.filters import threshold_otsu
 from ...physics.gaussian import FWHM_PER_SIGMA
 
 _SPACING = 2.0  # mm, to which both volumes are blurred
-# A guide is off its scan when a small step makes the two more alike by more than this share. On six real pairs the best
-# step did so by 0.009 at most where the guide lay right, and by 0.026 at least where it was off by 1.4 mm or more
+# A guide is misaligned if a small step raises the similarity by more than this share. On six real pairs the best step
+# raised it by at most 0.009 if the guide was aligned, and by at least 0.026 if it was off by 1.4 mm or more
 # (tests/benchmarks/guide_placement.py in revision 225863a).
 _STEPS, GAIN = (1.0, 2.0), 0.02
 _POINTS, _BINS = 40_000, 64
@@ -24,11 +24,12 @@ _AROUND = {"LR": "left-right", "PA": "posterior-anterior", "IS": "inferior-super
 
 
 def misplacement(lr: MetaTensor, guide: MetaTensor, steps: Sequence[float] = _STEPS) -> dict[str, Any]:
-    """Whether a small step makes a guide more like its LR scan than it is where its affine puts it.
+    """Test whether a small step makes a guide more similar to its LR scan than its affine does.
 
-    The similarity is scikit-image's normalised mutual information, less 1, at 40,000 points drawn in the LR scan, both
-    volumes blurred to 2 mm. Steps go to each side and about each axis, twelve of each size. An error of less than half
-    the smallest is not seen. What lies outside of the guide's field of view is not compared.
+    The similarity is scikit-image's normalised mutual information minus 1. It is computed at 40,000 random points in
+    the LR scan, with both volumes blurred to 2 mm. There are twelve steps of each size: to each side and about each
+    axis. Errors below half the smallest step are not seen. Points outside of the guide's field of view are not
+    compared.
 
     Args:
         lr: volume ``(1, X, Y, Z)`` with its affine (mm).
@@ -36,8 +37,8 @@ def misplacement(lr: MetaTensor, guide: MetaTensor, steps: Sequence[float] = _ST
         steps: sizes in mm and degrees.
 
     Returns:
-        ``similarity`` where the guide lies, from 0 to 1; ``step``, the one that raises it most, in words;
-        ``gain``, by how much of it; ``misplaced``, whether that is more than in pairs that lie on each other. Where the
+        ``similarity``: at the guide's present position, 0 to 1. ``step``: the best step, in words. ``gain``: relative
+        increase of the similarity by that step. ``misplaced``: whether the gain is larger than in aligned pairs. If the
         two do not overlap, similarity and gain are 0 and ``misplaced`` is true.
     """
     from skimage.metrics import normalized_mutual_information  # here, because it loads scipy.stats, which takes long
@@ -75,7 +76,7 @@ def misplacement(lr: MetaTensor, guide: MetaTensor, steps: Sequence[float] = _ST
 
 
 def _blurred(volume: MetaTensor) -> np.ndarray:
-    """A volume ``(1, X, Y, Z)`` as voxels of the working spacing would show it, on its own grid."""
+    """A volume ``(1, X, Y, Z)`` on its own grid, blurred to the working spacing."""
     spacing = np.linalg.norm(np.asarray(volume.affine)[:3, :3], axis=0)
     sigma = np.sqrt(np.maximum(_SPACING**2 - spacing**2, 0)) / FWHM_PER_SIGMA / spacing
     return gaussian_filter(torch.as_tensor(volume)[0].float().numpy(), sigma)

@@ -1,5 +1,5 @@
-"""Registration: of HR to LR for the supervised baseline on misaligned pairs, of a guide to an LR scan, and of an
-authentic LR scan to HR for evaluation."""
+"""Registration of HR to LR (supervised baseline on misaligned pairs), of guides to LR scans, and of authentic LR scans
+to HR (evaluation)."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from ..scan.volume import with_meta
 # Voxels in mm at which a guide is registered. On simulated pairs of 1 mm and 1 x 1 x 5 mm the error was 0.1 to 0.5 mm,
 # most of it across the slices; voxels of 1 mm took five times as long and gained no more than 0.1 mm.
 _WORKING_SPACING = 2.0
-# Share of the voxels that are compared; a B-spline, whose every sample costs 200 times as much, takes about this many.
+# Share of the voxels that are compared; for a B-spline, where a sample costs 200 times as much, about this number.
 _SHARE, _SAMPLES = 0.2, 20_000
 # Of the B-spline's control points, in mm. Breathing is smooth over some centimetres; finer splines begin to follow
 # noise and artefacts, which evaluation should see.
@@ -39,17 +39,16 @@ _ITERATIONS = 60
 def register_guide(lr: MetaTensor, guide: MetaTensor) -> tuple[np.ndarray, dict[str, Any]]:
     """Find the rigid motion of a guide onto an LR scan: Mattes mutual information, SimpleITK.
 
-    Both lie where their affines say, on any two grids; the search begins there, so the affines must be roughly right.
-    No voxel is resampled: the guide is moved by giving it the affine that is returned.
+    The two may be on any grids. The search starts from their affines, which must be roughly right. No voxel is
+    resampled: to move the guide, give it the returned affine.
 
     Args:
         lr: volume ``(1, X, Y, Z)`` with its affine (mm).
         guide: volume ``(1, X, Y, Z)`` of the same subject with its affine (mm).
 
     Returns:
-        The affine (4, 4) of the moved guide, and the quality: the mutual information of the two volumes before and
-        after, in nats, the motion of the LR scan's centre as three numbers in mm (to the right, anterior and superior),
-        and the angle of the rotation in degrees.
+        The affine (4, 4) of the moved guide, and the quality: mutual information before and after in nats, translation
+        of the LR scan's centre in mm (right, anterior, superior), and angle of the rotation in degrees.
 
     Raises:
         ImportError: when SimpleITK is not installed.
@@ -63,13 +62,13 @@ def register_guide(lr: MetaTensor, guide: MetaTensor) -> tuple[np.ndarray, dict[
 class RegisterHRd(MapTransform):
     """Move a misaligned HR volume rigidly onto its LR volume: Mattes mutual information, SimpleITK.
 
-    It stands for the registration of Liu et al. 2023, table I, which used extended mutual information in Amira 3D. HR
+    This replaces the registration of Liu et al. 2023, table I, which used extended mutual information in Amira 3D. HR
     is resampled on its own grid with a cubic B-spline.
 
     Args:
         keys: key of the HR volume ``(1, X, Y, Z)``.
-        lr_key: of the LR volume.
-        degradation: from HR to LR; says where LR voxels lie on HR's.
+        lr_key: key of the LR volume.
+        degradation: from HR to LR; gives the position of LR voxels on the HR grid.
 
     Raises:
         ImportError: when SimpleITK is not installed.
@@ -100,22 +99,21 @@ class RegisterHRd(MapTransform):
 
 
 class RegisterLRd(MapTransform):
-    """Warp an entry's own LR scan onto its HR volume, since patients move in between; for evaluation only.
+    """Warp an entry's own LR scan onto its HR volume, because patients move in between; for evaluation only.
 
-    First rigidly, then by a cubic B-spline, both by Mattes mutual information, coarse to fine, with SimpleITK, in one
-    thread, so that each run finds the same. It stands for the B-spline registration of the downsampling GAN's paper. LR
-    is resampled once, with cubic B-splines, to the grid that the degradation gives for HR, and clipped to its own
-    range; what lies outside of its field of view repeats its border. A step that makes the two less alike, or that
-    folds space over, is left out with a warning: the evaluation goes on, with the scan as it was before that step. An
-    entry without HR or without LR stays as it is.
+    SimpleITK registers rigidly, then by a cubic B-spline, both with Mattes mutual information, coarse to fine. It runs
+    in one thread, so that each run finds the same. This replaces the B-spline registration of the downsampling GAN's
+    paper. LR is resampled once, with cubic B-splines, to the grid that the degradation gives for HR, and clipped to its
+    own range. Outside of LR's field of view its border is repeated. A step that lowers the similarity, or that folds
+    space, is left out with a warning. An entry without HR or without LR stays as it is.
 
     Args:
         keys: key of the LR scan ``(1, X, Y, Z)`` with its affine.
-        reference: of the HR volume ``(1, X, Y, Z)``.
-        degradation: from HR to LR; says where LR voxels lie on HR's.
-        quality_dir: folder for what was done, ``<LR scan's name>_registration.json``: the mutual information in nats
-            before and after, mean and largest displacement of tissue in mm, which steps were applied, the least
-            Jacobian determinant, and the share of voxels from outside of LR's field of view.
+        reference: key of the HR volume ``(1, X, Y, Z)``.
+        degradation: from HR to LR; gives the position of LR voxels on the HR grid.
+        quality_dir: folder for ``<LR scan's name>_registration.json``: mutual information in nats before and after,
+            mean and largest displacement of tissue in mm, the applied steps, the least Jacobian determinant, and the
+            share of voxels from outside of LR's field of view.
 
     Raises:
         ImportError: when SimpleITK is not installed.
@@ -185,7 +183,7 @@ class RegisterLRd(MapTransform):
             )
             warnings.warn(
                 f"{lr.meta.get('filename_or_obj', 'the LR scan')}: the {step} registration to "
-                f"{hr.meta.get('filename_or_obj', 'the HR volume')} is left out, since {why}. Look at both, and leave "
+                f"{hr.meta.get('filename_or_obj', 'the HR volume')} is left out, because {why}. Look at both. Leave "
                 "the pair out of the evaluation if they do not show the same.",
                 stacklevel=2,
             )
@@ -215,9 +213,9 @@ def _simpleitk() -> ModuleType:
 
 @contextmanager
 def _one_thread(sitk: ModuleType) -> Iterator[None]:
-    """With more, sums are rounded in another order each time, and a B-spline ended up to 2 mm elsewhere."""
+    """Run SimpleITK in one thread. With more, rounding varies, and B-splines differed by up to 2 mm between runs."""
     before = sitk.ProcessObject.GetGlobalDefaultNumberOfThreads()
-    # For all of SimpleITK: the optimizers do not heed the number of threads of their method.
+    # Set globally, because the optimizers ignore the number of threads of their method.
     sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
     try:
         yield
@@ -228,7 +226,7 @@ def _one_thread(sitk: ModuleType) -> Iterator[None]:
 def _register_in_place(
     sitk: ModuleType, fixed: MetaTensor, moving: MetaTensor, kinds: tuple[str, str]
 ) -> tuple[Any, dict[str, Any], Any, Any]:
-    """Register two volumes rigidly from where their affines put them on: see _register; and their working images."""
+    """Register two volumes rigidly, starting from their affines: the result of _register and their working images."""
     names = [volume.meta.get("filename_or_obj", kind) for volume, kind in zip((fixed, moving), kinds, strict=True)]
     for volume, name in zip((fixed, moving), names, strict=True):
         axes = _axes(volume.affine)
@@ -236,7 +234,7 @@ def _register_in_place(
         if off > 1e-3:
             raise ValueError(
                 f"{name}: its axes are not orthogonal (the cosine between two is {off:.4f}, expected less than 0.001), "
-                "so no rigid motion aligns it; resample it on orthogonal axes or leave registration out."
+                "so no rigid motion aligns it. Resample it to orthogonal axes, or do not register it."
             )
     images = [_working_image(sitk, volume) for volume in (fixed, moving)]
     start = sitk.Euler3DTransform()
@@ -245,7 +243,7 @@ def _register_in_place(
         return *_register(sitk, *images, start), *images  # type: ignore[call-arg]
     except RuntimeError as error:
         raise ValueError(
-            f"{names[1]} cannot be registered to {names[0]}: where their affines put them they share no tissue. Check "
+            f"{names[1]} cannot be registered to {names[0]}: by their affines they share no tissue. Check "
             "that both files are of one subject and session and that their headers are right. (SimpleITK: "
             f"{str(error).strip().splitlines()[-1]})"
         ) from None
@@ -299,7 +297,7 @@ def _volumes(points: np.ndarray) -> np.ndarray:
 
 
 def _register(sitk: ModuleType, fixed: Any, moving: Any, start: Any) -> tuple[Any, dict[str, Any]]:
-    """The transform from ``fixed`` to ``moving``, found from ``start`` on, and its quality: see register_guide."""
+    """Find the transform from ``fixed`` to ``moving``, starting from ``start``, and its quality: see register_guide."""
     method = _mutual_information(sitk, _SHARE)
     method.SetOptimizerAsRegularStepGradientDescent(
         learningRate=1.0, minStep=1e-4, numberOfIterations=200, relaxationFactor=0.6
@@ -333,13 +331,13 @@ def _matrix(transform: Any) -> np.ndarray:
 
 
 def _working_image(sitk: ModuleType, volume: MetaTensor) -> Any:
-    """A volume where its affine says, with blocks of its voxels averaged where these are small."""
+    """A volume as an image at the place of its affine; small voxels are averaged in blocks."""
     image = _image(sitk, volume, np.asarray(volume.affine, dtype=np.float64))
     return sitk.BinShrink(image, [max(1, round(_WORKING_SPACING / s)) for s in image.GetSpacing()])
 
 
 def _image(sitk: ModuleType, volume: torch.Tensor, affine: np.ndarray) -> Any:
-    """A volume at the place of an affine. Its world is taken as it is, RAS or other: the two images share it."""
+    """A volume as an image at the place of an affine. World coordinates are not converted (RAS or other)."""
     image = sitk.GetImageFromArray(torch.as_tensor(volume)[0].float().numpy().transpose(2, 1, 0))
     image.SetSpacing(np.linalg.norm(affine[:3, :3], axis=0).tolist())
     image.SetOrigin(affine[:3, 3].tolist())

@@ -1,1 +1,1 @@
-"""From a file to a volume that a network reads, checked, and back."""
+"""Load, check and normalise scans, and save results."""

@@ -1,4 +1,4 @@
-"""A scan at the matrix that was acquired, where the scanner interpolated it to a larger one."""
+"""Bring scans that the scanner interpolated back to the acquired matrix."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from scipy.fft import irfft, rfft
 
 from .volume import with_meta
 
-_NEARLY = 0.9  # of the image's matrix; what is more is not worth a crop
-# Bands of k-space on both sides of where acquired samples end, in units of that; how much less amplitude the outer one
-# has there; and the share of the lines, the brightest, that are looked at, as a magnitude fills k-space where air is
-# noise. In a T2w by Philips whose header says its matrix it is 0.08 and 0.11, in simulated scans with 1 % noise 0.09 to
-# 0.30, and in most that were not interpolated 0.4 to 0.7.
+_NEARLY = 0.9  # of the image's matrix; an acquired matrix above this is not worth a crop
+# Bands of k-space inside and outside of the acquired samples, in units of their highest frequency; largest ratio of the
+# amplitudes, outside over inside; share of the lines that are compared. These are the brightest, because noise in the
+# air of a magnitude image fills k-space. The ratio was 0.08 and 0.11 in a Philips T2w with its matrix in the header,
+# 0.09 to 0.30 in simulated scans with 1 % noise, and 0.4 to 0.7 in most scans that were not interpolated.
 _INSIDE, _OUTSIDE, _EMPTY, _BRIGHTEST = (0.7, 0.9), (1.05, 1.3), 0.4, 0.1
 
 
@@ -28,10 +28,10 @@ def crop_k_space(volume: np.ndarray, sizes: Sequence[int]) -> np.ndarray:
 
     .. math:: y_m = \frac{1}{N}\,\sum_{|k| \le n/2} X_k\, e^{2 \pi i k m / n}, \qquad X = \mathrm{FFT}(x)
 
-    Sample 0 stays where it is, and the mean is kept. For even n the samples at -n/2 and n/2 are added, as zero-filling
-    leaves half of what was acquired in each. Scanners fill complex k-space and then take the magnitude, so that a
-    little of the volume lies beyond n/2, and ringing may come out below 0. So the magnitude is taken again, unless the
-    volume has negative values itself.
+    Sample 0 keeps its position, and the mean is kept. For even n the samples at -n/2 and n/2 are added, because
+    zero-filling leaves half of the acquired sample in each. Scanners fill complex k-space and then take the magnitude.
+    So a little of the volume lies beyond n/2, and ringing may be negative. The magnitude is taken again, unless the
+    volume itself has negative values.
 
     Args:
         volume: ``(X, Y, Z)``.
@@ -53,21 +53,22 @@ def crop_k_space(volume: np.ndarray, sizes: Sequence[int]) -> np.ndarray:
 
 
 def acquired_affine(affine: np.ndarray, shape: Sequence[int], sizes: Sequence[int]) -> np.ndarray:
-    """The affine of :func:`crop_k_space`'s result: voxels larger by ``shape / sizes``, the first where it was."""
+    """The affine of :func:`crop_k_space`'s result: voxels are ``shape / sizes`` times as large, the first stays."""
     return np.asarray(affine, dtype=np.float64) @ np.diag([*np.divide(shape, sizes), 1.0])
 
 
 def stated_matrix(said: Mapping[str, Any], shape: Sequence[int]) -> list[int]:
-    """The matrix that was acquired, as a scan's JSON says it.
+    """Read the acquired matrix from a scan's sidecar JSON.
 
     Args:
-        said: with dcm2niix's keys ``AcquisitionMatrixPE`` (lines of phase encoding), ``FrequencyEncodingSteps`` or
-            Siemens's ``BaseResolution`` (samples of a line) and ``InPlanePhaseEncodingDirectionDICOM``: "ROW" where
-            phase is encoded along the rows, the first axis of the file, "COL" where along the second.
+        said: the JSON, with dcm2niix's keys ``AcquisitionMatrixPE`` (lines of phase encoding),
+            ``FrequencyEncodingSteps`` or Siemens's ``BaseResolution`` (samples of a line) and
+            ``InPlanePhaseEncodingDirectionDICOM``: "ROW" for phase encoding along the first axis of the file, "COL"
+            along the second.
         shape: of the file, ``(X, Y, Z)``.
 
     Returns:
-        Samples along each axis of the file: those of the file where nothing is said, or hardly fewer.
+        Acquired samples along each axis of the file; the file's own if the JSON gives none, or more than 90 % of them.
     """
     phase, frequency = (
         next((int(n) for key in keys if isinstance(n := said.get(key), int | float) and 2 <= n < 1e6), None)
@@ -75,22 +76,23 @@ def stated_matrix(said: Mapping[str, Any], shape: Sequence[int]) -> list[int]:
     )
     direction = str(said.get("InPlanePhaseEncodingDirectionDICOM")).upper()[:3]
     if phase != frequency and direction not in ("ROW", "COL"):
-        return list(shape)  # nobody knows which is which
+        return list(shape)  # it is unknown which axis has which number
     matrix = (phase, frequency) if direction == "ROW" else (frequency, phase)
     in_plane = [n if n and n <= _NEARLY * whole else whole for n, whole in zip(matrix, shape[:2], strict=True)]
     return [*in_plane, shape[2]]
 
 
 class AcquiredMatrixd(MapTransform):
-    """Bring scans that the scanner interpolated to the matrix that was acquired, each with a warning that says so.
+    """Bring scans that the scanner interpolated back to the acquired matrix, with a warning for each.
 
     Args:
-        keys: of volumes ``(1, X, Y, Z)``, axes as in the file. Those are changed whose entry has a "<key>_matrix", the
-            samples that were acquired along each axis.
+        keys: of volumes ``(1, X, Y, Z)``, axes as in the file. A volume is changed if its entry has "<key>_matrix", the
+            acquired samples along each axis.
         allow_missing_keys: whether an entry may lack a key.
 
     Raises:
-        ValueError: when the volume has fewer, or k-space does not end there; the message names the file.
+        ValueError: when the matrix is larger than the volume, or k-space does not end there; the message names the
+            file.
     """
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
@@ -109,24 +111,24 @@ def _as_acquired(volume: Any, sizes: Sequence[int]) -> torch.Tensor:
         )
     if list(sizes) == shape:
         warnings.warn(
-            f"{file}: nothing says that fewer voxels were acquired than the file has, {_in_words(shape)}; taken as it "
-            'is. If the protocol says it, say it: --acquired_matrix "[256,205,44]", along the axes of the file.',
+            f"{file}: no header says that fewer voxels were acquired than the file has, {_in_words(shape)}; it is used "
+            'as it is. If the protocol says so, set --acquired_matrix "[256,205,44]", along the axes of the file.',
             stacklevel=2,
         )
         return volume
     said = f"{_in_words(sizes)} of its {_in_words(shape)} voxels"
     if not all(_ends_at(voxels, axis, n) for axis, n in enumerate(sizes)):
         raise ValueError(
-            f"{file}: {said} are said to be acquired, but k-space does not end there, and detail would be lost; leave "
-            "--acquired_matrix out for this scan."
+            f"{file}: {said} should have been acquired, but k-space does not end there, and detail would be lost. "
+            "Leave --acquired_matrix out for this scan."
         )
-    warnings.warn(f"{file}: taken as acquired, {said}; the others were interpolated by the scanner.", stacklevel=2)
+    warnings.warn(f"{file}: used as acquired, {said}; the others were interpolated by the scanner.", stacklevel=2)
     cropped = torch.from_numpy(crop_k_space(voxels, sizes))[None]
     return with_meta(cropped, acquired_affine(volume.affine, shape, sizes), volume.meta)
 
 
 def _ends_at(volume: np.ndarray, axis: int, n: int) -> bool:
-    """Whether k-space along an axis holds little beyond ``n`` samples: noise, and what a magnitude leaves there."""
+    """Whether k-space along an axis is nearly empty beyond ``n`` samples, except for noise and magnitude effects."""
     lines = np.moveaxis(volume, axis, -1).reshape(-1, volume.shape[axis])
     means = lines.mean(axis=1)
     lines = lines[means >= np.quantile(means, 1 - _BRIGHTEST)]
@@ -134,7 +136,7 @@ def _ends_at(volume: np.ndarray, axis: int, n: int) -> bool:
     frequency = np.arange(power.size) / (n / 2)
     inner, outer = (power[(frequency >= low) & (frequency <= high)] for low, high in (_INSIDE, _OUTSIDE))
     if not inner.size or not outer.size:
-        return True  # the image has hardly more
+        return True  # the image has hardly more samples
     return bool(np.sqrt(outer.mean()) < _EMPTY * np.sqrt(inner.mean()))
 
 

@@ -1,4 +1,4 @@
-"""Checks of what comes in, so that bad input is named before anything is computed."""
+"""Checks of input files and volumes before anything is computed."""
 
 from __future__ import annotations
 
@@ -26,28 +26,28 @@ from ...io.images import open_image
 from ...io.nifti_affines import warn_of_forms
 from .extremes import find_extremes
 
-# Least share of neighbours that are equal along each axis, by which a label map is told from a scan.
+# Above this share of equal neighbours along each axis, a volume is a label map and not a scan.
 _PIECEWISE = 0.5
 
 
 class CheckHeaderd(MapTransform):
-    """Refuse files that are not single 3-D volumes, or are not whole, before their voxels are used.
+    """Refuse files that are not single 3-D volumes or are incomplete, before their voxels are used.
 
-    A file is read to its end once, because gzip tells only there whether what it holds is what was written.
+    A file is read to its end once, because gzip's checksum is there.
 
     Accepted with a warning: further axes of length 1; no orientation (both NIfTI form codes 0), for which the warning
     says what is assumed; forms that contradict each other; and each repair of :func:`~common.io.images.open_image`.
-    Values that are no paths, such as volumes that a client has already loaded, pass unchecked.
+    Values that are not paths, such as volumes that a client has already loaded, are not checked.
 
     Args:
         keys: of the paths.
         allow_missing_keys: whether an entry may lack a key.
 
     Raises:
-        FileNotFoundError: when there is no such file.
-        ValueError: when :func:`~common.io.images.open_image` cannot read the file, it is not 3-D, has RGB or complex
-            voxels, has an affine that is not finite or not invertible, or is damaged, shorter or longer than its header
-            says.
+        FileNotFoundError: when the file does not exist.
+        ValueError: when the file cannot be read by :func:`~common.io.images.open_image`, is not 3-D, has RGB or complex
+            voxels, has an affine that is not finite or not invertible, is damaged, or does not have the size that its
+            header says.
     """
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
@@ -66,11 +66,11 @@ class CheckHeaderd(MapTransform):
             if not shape or min(shape) < 1:
                 advice = "the header is damaged, get a whole copy of the file"
             elif set(shape[4:]) - {1}:
-                advice = "several values a voxel are no scan, such as a deformation has them; leave the file out"
+                advice = "it has several values per voxel, such as a deformation field, and is no scan; leave it out"
             elif set(shape[3:]) - {1}:
-                advice = "save each volume of the series as a file of its own (for NIfTI, fslsplit does that)"
+                advice = "save each volume of the series as a separate file (for NIfTI, fslsplit does that)"
             else:
-                advice = "a single slice holds no volume, give the whole stack in one file"
+                advice = "a single slice is no volume, give the whole stack in one file"
             raise ValueError(f"{path}: the image has shape {shape}, expected a 3-D volume; {advice}.")
         check_affine(path, image.affine)
         _check_whole_file(path, image)
@@ -106,7 +106,7 @@ def check_affine(path: str | os.PathLike, affine: np.ndarray) -> None:
 
 
 def _check_whole_file(path: Path, image: nib.spatialimages.SpatialImage) -> None:
-    """Refuse a file that cannot be read to its end, and a NIfTI with fewer bytes than its header says, or many more."""
+    """Refuse a file that cannot be read to its end, or whose size does not fit its header."""
     stored = image.dataobj
     file = getattr(stored, "file_like", None)
     found = 0
@@ -115,7 +115,7 @@ def _check_whole_file(path: Path, image: nib.spatialimages.SpatialImage) -> None
             with ImageOpener(file) as opened:  # type: ignore[arg-type]
                 while block := opened.read(2**22):
                     found += len(block)
-        else:  # a format that is read in another way
+        else:  # a format without a file object
             np.asanyarray(stored)
     except (OSError, EOFError, ValueError, zlib.error) as error:
         raise ValueError(f"{path}: {str(error).rstrip('.')}; the file is damaged, get a whole copy of it.") from None
@@ -123,7 +123,7 @@ def _check_whole_file(path: Path, image: nib.spatialimages.SpatialImage) -> None
         return
     shape = tuple(int(n) for n in image.shape)
     expected = int(stored.offset) + math.prod(shape) * image.get_data_dtype().itemsize
-    # Some programs write a few bytes more, and other formats than NIfTI and its forebear may have more to say.
+    # Some programs append a few bytes to NIfTI and Analyze; other formats may append more.
     most = expected + 4096 if isinstance(image, nib.analyze.AnalyzeImage) else math.inf
     if not expected <= found <= most:
         raise ValueError(
@@ -133,15 +133,15 @@ def _check_whole_file(path: Path, image: nib.spatialimages.SpatialImage) -> None
 
 
 class CheckVoxelsd(MapTransform):
-    """Refuse volumes whose voxels are not finite in tissue, are all equal, are no intensities, or are too few.
+    """Refuse volumes with non-finite tissue, constant volumes, masks, label maps and volumes with too few voxels.
 
-    Voxels that are not finite outside of tissue become what air is to :class:`NormaliseVolumed`, 0 or the volume's
-    minimum where that is negative, with a warning. Tissue is what is brighter than Otsu's threshold, what it encloses,
-    and a slice or line between two parts of it.
+    Non-finite voxels outside of tissue are set to air, with a warning: 0, or the volume's minimum if that is negative,
+    as in :class:`NormaliseVolumed`. Tissue is what is brighter than Otsu's threshold, what it encloses, and a slice or
+    line between two parts of it.
 
-    No intensities are those of a mask, which has two values, and of a label map: whole numbers, and along each axis
-    half of the neighbours or more, apart from the background, are equal. Measured: in label maps of heads 85 to 90 % at
-    1 mm, 57 to 70 % at 4 mm; in scans 1 to 11 %, stored as 8 bits and smoothed up to 24 %.
+    A mask has two values. A label map has whole numbers, and along each axis at least half of the neighbours are equal,
+    not counting the background. Measured in label maps of heads: 85 to 90 % at 1 mm, 57 to 70 % at 4 mm. In scans: 1 to
+    11 %, and up to 24 % if stored as 8 bits and smoothed.
 
     Args:
         keys: of channel-first volumes ``(1, X, Y, Z)``.
@@ -149,7 +149,7 @@ class CheckVoxelsd(MapTransform):
         allow_missing_keys: whether an entry may lack a key.
 
     Raises:
-        ValueError: when a volume fails; the message names its file and says how.
+        ValueError: when a volume fails a check; the message names the file and the reason.
     """
 
     def __init__(self, keys: KeysCollection, minimum: int = 3, allow_missing_keys: bool = False) -> None:
@@ -175,16 +175,16 @@ class CheckVoxelsd(MapTransform):
             if found := _no_intensities(volume.numpy()):
                 raise ValueError(
                     f"{file}: {found}. Interpolation would make values between these. Resample it with nearest "
-                    "neighbours, for example by nibabel.processing.resample_from_to(..., order=0), or leave it out. A "
-                    "phantom without noise needs a little: a thousandth of its range is enough."
+                    "neighbours, for example by nibabel.processing.resample_from_to(..., order=0), or leave it out. To "
+                    "a phantom without noise, add noise of a thousandth of its range."
                 )
         return d
 
 
 def _no_intensities(volume: np.ndarray) -> str | None:
-    """What a volume ``(1, X, Y, Z)``, which is not constant, is where its voxels are no intensities."""
+    """Describe a non-constant volume ``(1, X, Y, Z)`` that is a mask or a label map; None for intensities."""
     low, high = volume.min(), volume.max()
-    # Most scans are told by a few voxels.
+    # For most scans a few voxels suffice.
     if all(((v == low) | (v == high)).all() for v in (volume[..., ::7, ::7, ::7], volume)):
         return f"a mask, every voxel is {low:g} or {high:g}"
     few = volume[0, ::2, ::2, ::2]
@@ -195,7 +195,7 @@ def _no_intensities(volume: np.ndarray) -> str | None:
     shares = []
     for axis in range(3):
         along = np.moveaxis(volume[0], axis, 0)
-        # Both pairs that a voxel is in, because nearest neighbours make every other pair of a scan equal.
+        # Both pairs of each voxel: upsampling by nearest neighbours makes every other pair of a scan equal.
         for first in (0, 1):
             here, there = along[first:-1:2, ::2, ::2], along[first + 1 :: 2, ::2, ::2]
             inside = (here != background) & (there != background)
@@ -206,12 +206,12 @@ def _no_intensities(volume: np.ndarray) -> str | None:
 
 
 def _without_non_finite(volume: torch.Tensor, finite: np.ndarray, file: Any) -> torch.Tensor:
-    """A volume ``(1, X, Y, Z)`` whose voxels outside of tissue are made finite; those in tissue are refused."""
+    """Make voxels outside of tissue finite in a volume ``(1, X, Y, Z)``; refuse non-finite voxels in tissue."""
     values = torch.as_tensor(volume).numpy()
     found = f"{file}: {np.sum(~finite)} of {finite.size} voxels are NaN or infinite"
     if not finite.any():
         raise ValueError(f"{found}, so there is no image; leave the volume out.")
-    # A fill value or a hot voxel is no measure of what is air and what tissue.
+    # Fill values and hot voxels would spoil the threshold between air and tissue.
     usual = values[finite]
     extremes = find_extremes(usual.reshape(1, 1, -1))
     usual = usual if extremes is None else usual[~extremes[0, 0]]
@@ -221,7 +221,7 @@ def _without_non_finite(volume: torch.Tensor, finite: np.ndarray, file: Any) -> 
     in_tissue = int(np.sum(~finite[0] & _tissue(clipped > threshold_otsu(clipped.ravel()), finite[0])))
     if in_tissue:
         raise ValueError(
-            f"{found}, {in_tissue} of them in tissue; nobody knows what was there: repair the volume or leave it out."
+            f"{found}, {in_tissue} of them in tissue, where no value can be assumed; repair the volume or leave it out."
         )
     warnings.warn(f"{found}, all outside of tissue; set to {low:g}.", stacklevel=2)
     volume = volume.clone()
@@ -230,10 +230,10 @@ def _without_non_finite(volume: torch.Tensor, finite: np.ndarray, file: Any) -> 
 
 
 def _tissue(bright: np.ndarray, finite: np.ndarray) -> np.ndarray:
-    """Where tissue is: what is bright, what that encloses, and what is not finite between two such voxels.
+    """Find tissue: bright voxels, voxels that they enclose, and non-finite voxels between two of them.
 
-    The last holds for a slice or a line that is lost. Where most of the volume's border is not finite, these voxels are
-    the background of a mask, and folds of tissue lie on both sides of it.
+    The last are lost slices or lines. If most of the volume's border is not finite, they do not count, because they
+    are then the background of a mask between folds of tissue.
     """
     tissue = bright.copy()
     faces = [(axis, end) for axis in range(3) for end in (0, -1)]
@@ -252,17 +252,17 @@ def _tissue(bright: np.ndarray, finite: np.ndarray) -> np.ndarray:
 
 
 def _last_finite(mask: np.ndarray, finite: np.ndarray, axis: int) -> np.ndarray:
-    """Along an axis, the mask at the last finite voxel so far; False before the first."""
+    """For each voxel, the mask at the last finite voxel up to it along an axis; False before the first."""
     index = np.arange(mask.shape[axis]).reshape([-1 if a == axis else 1 for a in range(3)])
     last = np.maximum.accumulate(np.where(finite, index, 0), axis=axis)
     return np.take_along_axis(mask & finite, last, axis=axis)
 
 
 class CheckPlanesd(MapTransform):
-    """Refuse LR volumes whose pixels are not about ``spacing`` in size: they are no LR scans of these HR scans.
+    """Refuse LR volumes whose pixel size is not near ``spacing``, because they do not belong to the HR scans.
 
-    Up to a factor of 1.5 a volume is resized to it, with a cubic spline and without a low-pass: the degradation that is
-    to be learned must not be changed by more than that.
+    Up to a factor of 1.5 is accepted: :func:`resized_planes` then resizes with a cubic spline and no low-pass. More
+    resizing would change the degradation that is to be learned.
 
     Args:
         keys: of channel-first volumes whose slices run along the last axis.
@@ -286,7 +286,7 @@ class CheckPlanesd(MapTransform):
                 raise ValueError(
                     f"{d[key].meta.get('filename_or_obj', key)}: its pixels are {np.round(found, 3).tolist()} mm in "
                     f"plane, expected about {np.round(self.spacing, 3).tolist()} mm, scale times the spacing of the HR "
-                    "scans. Are LR and HR exchanged, or is slice_axis wrong? Else resample one of them yourself."
+                    "scans. Are LR and HR swapped, or is slice_axis wrong? If not, resample LR or HR."
                 )
         return d
 

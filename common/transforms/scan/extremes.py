@@ -1,4 +1,4 @@
-"""Voxels that no signal can have: fill values, hot voxels and the like, set aside before a scan is scaled."""
+"""Extreme voxels such as fill values and hot voxels, which are set aside before a scan is scaled."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from scipy import ndimage
 _KEPT = "extremes"
 # Measured on 9 real MR volumes and a CT: their brightest voxel is 1.3 to 3.4 times the 99.9th percentile.
 _BELOW, _ABOVE = 1.0, 5.0
-_NEGATIVE = 0.05  # so far below 0, in ranges, magnitudes may lie
-# Share of voxels that may lie beyond the rest; of small volumes that of _FEWEST voxels, up to _MOST.
+_NEGATIVE = 0.05  # how far below 0 magnitudes may be, in ranges
+# Share of voxels that may be extreme; in small volumes the share of _FEWEST voxels, up to _MOST_TAIL.
 _TAIL, _FEWEST, _MOST_TAIL = 0.001, 100, 0.01
-# Of a value that many voxels have: the least gap to the rest, in ranges of the rest.
+# Least gap between a frequent value and the rest, in ranges of the rest.
 _GAP_BELOW, _GAP_ABOVE = 0.1, 1.0
 _LEVELS, _LARGEST_SHARE, _THICK = 16, 0.8, 2
 _SAMPLES, _CHUNK, _NEIGHBOURS = 2**20, 2**17, 13
@@ -31,19 +31,19 @@ _AROUND = [step for step in itertools.product((-1, 0, 1), repeat=3) if any(step)
 def find_extremes(volume: np.ndarray) -> np.ndarray | None:
     """Find voxels far beyond all others: a fill value around or in the field of view, hot voxels, outliers.
 
-    The rest ranges from its 0.1st percentile, or 0 where that is higher, to its 99.9th; its lowest and highest value
-    do not count in these, so that a fill of any share does not hide itself. Extreme is what lies five such ranges above
-    or below; one below where the rest are magnitudes, which are not negative. A value that many voxels have is extreme
-    from a tenth of the range below 0, or a whole range above the rest, where nothing lies between. What varies and is
-    more than four voxels thick is an object, however bright; thin bright objects in a field of little else are taken
-    for outliers. Zero is air, and never extreme.
+    The range of the rest is from its 0.1st percentile, or 0 if that is lower, to its 99.9th percentile. Its lowest and
+    highest value are left out of these, so that a fill value of any share is found. Voxels more than five ranges above
+    or below the rest are extreme; below magnitudes, which are not negative, more than one range. A frequent value is
+    extreme if it is separated from the rest by a gap of a tenth of the range below 0, or of one range above the rest.
+    Bright voxels that vary and are more than four voxels thick are an object, not extreme. Thin bright objects in an
+    almost empty field count as outliers. Zero is air, and never extreme.
 
     Args:
         volume: ``(X, Y, Z)``, finite, any units.
 
     Returns:
-        True at extreme voxels; None where there are none, where the rest has fewer than 16 different values, or where
-        more than 80 % would be extreme.
+        True at extreme voxels. None if there are none, if the rest has fewer than 16 different values, or if more than
+        80 % of the voxels would be extreme.
     """
     lowest, highest = float(volume.min()), float(volume.max())
     flat = volume.ravel(order="K")  # no copy
@@ -69,12 +69,12 @@ def find_extremes(volume: np.ndarray) -> np.ndarray | None:
 
 
 def _between(values: np.ndarray, low: float, high: float) -> np.ndarray:
-    """Of sorted values those from ``low`` to ``high``, both included."""
+    """Select sorted values from ``low`` to ``high``, both included."""
     return values[np.searchsorted(values, low, "left") : np.searchsorted(values, high, "right")]
 
 
 def _limits(values: np.ndarray, lowest: float, highest: float, step: int) -> tuple[float, float]:
-    """Below and above what voxels are extreme, by the extremes of all and a sorted sample of one in ``step``."""
+    """Limits beyond which voxels are extreme, from the extremes of all voxels and a sorted sample of 1 in ``step``."""
     low, high = lowest, highest
     for _ in range(3):
         rest = values[np.searchsorted(values, low, "right") : np.searchsorted(values, high, "left")]
@@ -93,7 +93,7 @@ def _limits(values: np.ndarray, lowest: float, highest: float, step: int) -> tup
         if highest - rest[-1] >= _GAP_ABOVE * span and _share(values, highest) >= _TAIL:
             above = min(above, (highest + rest[-1]) / 2)
         with np.errstate(over="ignore"):
-            below, above = float(np.float32(below)), float(np.float32(above))  # as voxels are compared with them
+            below, above = float(np.float32(below)), float(np.float32(above))  # in the precision of the voxels
         if lowest < below or highest > above:
             return below, above
         # A second fill value may hide behind the first.
@@ -107,27 +107,27 @@ def _limits(values: np.ndarray, lowest: float, highest: float, step: int) -> tup
 
 
 def _share(values: np.ndarray, value: float) -> float:
-    """Share of sorted values that are equal to one."""
+    """Share of sorted values that are equal to ``value``."""
     return len(_between(values, value, value)) / max(len(values), 1)
 
 
 def _is_object(found: np.ndarray, volume: np.ndarray) -> bool:
-    """Whether what was found holds a thick clump of different values, such as a small sample in a field of noise."""
+    """Whether the extreme voxels include a thick object of varied values, such as a small sample in noise."""
     values, counts = np.unique(volume[found], return_counts=True)
     varied = found & ~np.isin(volume, values[counts >= _TAIL * volume.size])
     return bool(ndimage.binary_erosion(varied, np.ones((3, 3, 3)), iterations=_THICK).any())
 
 
 def without_extremes(volume: np.ndarray, found: np.ndarray) -> np.ndarray:
-    """A volume whose extreme voxels are replaced by what is around them.
+    """Replace the extreme voxels of a volume by the median of their neighbours.
 
     Args:
         volume: ``(X, Y, Z)``.
-        found: as :func:`find_extremes` gives it.
+        found: mask of extreme voxels, from :func:`find_extremes`.
 
     Returns:
-        Such a voxel is the median of its neighbours where at least half of the 26 are none; else no signal, 0, or the
-        minimum of the rest where that is negative.
+        The volume. The median is used if at least half of the 26 neighbours are not extreme. Else the voxel becomes 0,
+        or the minimum of the rest if that is negative.
     """
     clean = volume.copy()
     clean[found] = min(float(volume[~found].min()), 0.0)
@@ -147,16 +147,16 @@ def without_extremes(volume: np.ndarray, found: np.ndarray) -> np.ndarray:
 
 
 def cleaned(volume: np.ndarray) -> np.ndarray:
-    """A volume ``(X, Y, Z)`` without its extreme voxels, to scale or draw it; as it is where it has none."""
+    """A volume ``(X, Y, Z)`` without its extreme voxels, for scaling or drawing; unchanged if it has none."""
     found = find_extremes(volume)
     return volume if found is None else without_extremes(volume, found)
 
 
 class SetAsideExtremesd(MapTransform):
-    """Keep extreme voxels (:func:`find_extremes`) out of a scan's scale and of what the network sees, with a warning.
+    """Remove extreme voxels (:func:`find_extremes`) before normalisation and the network, with a warning.
 
-    They are replaced by :func:`without_extremes`, and kept with the volume for :func:`put_back`. A volume without any
-    is passed on as it is.
+    :func:`without_extremes` replaces them, and the volume's meta data keep them for :func:`put_back`. A volume without
+    extreme voxels is not changed.
 
     Args:
         keys: of channel-first volumes ``(1, X, Y, Z)`` of finite voxels, with the axes as they are stored.
@@ -177,14 +177,14 @@ class SetAsideExtremesd(MapTransform):
             affine = getattr(volume, "affine", torch.eye(4, dtype=torch.float64))
             values = array[found]
             one = (values == values[0]).all()
-            kept = io.BytesIO()  # bytes, as batches may hold volumes of which each has set aside others
+            kept = io.BytesIO()  # bytes, because volumes in a batch may differ in their extreme voxels
             np.savez_compressed(kept, affine=affine, found=found, values=values[:1] if one else values)
             d[key] = MetaTensor(torch.from_numpy(clean)[None], affine=affine, meta={**meta, _KEPT: kept.getvalue()})
         return d
 
 
 def _said(volume: np.ndarray, found: np.ndarray, clean: np.ndarray) -> str:
-    """What is extreme, where, and what becomes of it."""
+    """The warning: which voxels are extreme, where, and what happens to them."""
     values, counts = np.unique(volume[found], return_counts=True)
     if len(values) <= 3:
         what = " and ".join(f"{count} of {value:.7g}" for value, count in zip(values, counts, strict=True))
@@ -197,20 +197,20 @@ def _said(volume: np.ndarray, found: np.ndarray, clean: np.ndarray) -> str:
     where = f"within voxels ({where})" if count == 1 else f"in {count} places, the largest within voxels ({where})"
     return (
         f"voxels far beyond the rest ({clean.min():.6g} to {clean.max():.6g}): {what}, {where}, "
-        "counted from 0; taken for no signal. Scale and network do not see them; a result has them as they were."
+        "counted from 0. They are ignored by normalisation and network, and put back into results."
     )
 
 
 def put_back(result: np.ndarray, affine: np.ndarray | torch.Tensor, meta: Mapping[Hashable, Any]) -> None:
-    """Put what was set aside of a scan into its result, in place.
+    """Put the extreme voxels of a scan back into its result, in place.
 
-    A voxel of the result has the value of the nearest voxel of the scan where that was set aside. It is not
-    interpolated: cubic interpolation would ring over what is near, and masks are made by the exact fill value.
+    If the nearest voxel of the scan was set aside, the voxel of the result gets its value. There is no interpolation:
+    it would ring into the neighbourhood, and users mask by the exact fill value.
 
     Args:
         result: ``(X, Y, Z)``, integers or floats, with the axes as the scan is stored.
         affine: of the result, 4x4, voxel to world.
-        meta: of the scan, in which :class:`SetAsideExtremesd` may have kept something.
+        meta: of the scan, where :class:`SetAsideExtremesd` keeps extreme voxels.
     """
     if _KEPT not in meta:
         return
@@ -218,7 +218,7 @@ def put_back(result: np.ndarray, affine: np.ndarray | torch.Tensor, meta: Mappin
     found, values = kept["found"], np.zeros(kept["found"].shape, np.float32)
     values[found] = kept["values"]
     to_scan = np.linalg.solve(np.asarray(kept["affine"], np.float64), np.asarray(affine, np.float64))
-    # Half-way between two voxels counts to the one further left, posterior or inferior, however they are stored.
+    # Half-way between two voxels, the one further left, posterior or inferior is taken, in any storage order.
     forwards = io_orientation(kept["affine"])[:, 1]
     nearest = []
     for axis, size in enumerate(found.shape):
@@ -234,7 +234,7 @@ def put_back(result: np.ndarray, affine: np.ndarray | torch.Tensor, meta: Mappin
 
 
 def in_type(values: np.ndarray, dtype: np.dtype) -> np.ndarray:
-    """Round float32 values to an integer type, and cut off what it does not hold; for other types as they are.
+    """Round float32 values to an integer type and clip them to its range; for other types, return them unchanged.
 
     Args:
         values: changed in place.

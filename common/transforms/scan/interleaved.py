@@ -1,4 +1,4 @@
-"""Slices that were acquired in two passes, every other one first."""
+"""Correct slices that alternate in brightness, as in interleaved acquisition."""
 
 from __future__ import annotations
 
@@ -12,28 +12,31 @@ import torch
 from monai.transforms import MapTransform
 from scipy import ndimage
 
-_SMOOTHED = 3  # pixels, standard deviation: neither noise nor slices that are not quite registered count
+_SMOOTHED = 3  # pixels, standard deviation of a blur against noise and small motion
 _TISSUE = 0.1
 _PIXELS = 200  # of tissue that three slices have in common
-_LEAST = 0.005  # of a slice's brightness, what nobody sees
+_LEAST = 0.005  # of a slice's brightness; less is invisible
 _SURE = 4  # standard errors
 _STEPS = 8  # of four slices each
-# These share slices, by which the error of their mean is larger than that of as many that do not: for gains g that are
-# independent, a step is (g + 3 g + 3 g + g) / 8 with signs in turn.
+# Steps share slices, so the error of their mean is larger than for independent steps. For independent gains g, a step
+# is (g + 3 g + 3 g + g) / 8 with alternating signs.
 _SHARED = math.sqrt(64 / 20)
 _QUARTILE = 0.6744897501960817  # of a normal distribution of width 1, within which half of it lies
 
 
 def alternation(volume: torch.Tensor) -> float:
-    """By how much slices alternate in brightness: the logarithm of an even slice's gain, minus that of an odd one's.
+    """Measure how much slices alternate in brightness.
 
-    A slice is compared with the mean of its two neighbours, by the median over the tissue that the three have in
-    common, and the next slice with its own; the result is the median over the slices, and 0 where it is not certain,
-    there are fewer than 11 slices, or it is too small to be seen. Brightness that changes otherwise, as anatomy and the
-    coil make it, does not count.
+    Each slice is compared with the mean of its two neighbours: the median difference of logarithms over the tissue that
+    the three have in common. The result is the median over the slices. Smooth changes of brightness, by anatomy or
+    coil, cancel.
 
     Args:
         volume: ``(1, X, Y, Z)``, about in [0, 1], slices along the last axis.
+
+    Returns:
+        Logarithm of an even slice's gain, minus that of an odd one's. 0 if it is uncertain or too small to be seen, or
+        if there are fewer than 11 slices.
     """
     slices = ndimage.gaussian_filter(volume[0].float().cpu().numpy(), (_SMOOTHED, _SMOOTHED, 0))
     tissue, logs = slices > _TISSUE, np.log(np.maximum(slices, 1e-3))
@@ -43,22 +46,22 @@ def alternation(volume: torch.Tensor) -> float:
         if common.sum() >= _PIXELS:
             gains[k] = np.median((logs[..., k] - (logs[..., k - 1] + logs[..., k + 1]) / 2)[common]) / 2
     gains[1::2] *= -1
-    # On the mean of two in turn what is curved, as anatomy is along the slices, cancels.
+    # In the mean of two successive gains, the curvature of anatomy along the slices cancels.
     gains = (gains[1:] + gains[:-1]) / 2
     gains = gains[np.isfinite(gains)]
     if len(gains) < _STEPS:
         return 0.0
     middle = float(np.median(gains))
-    # Of a median, from the deviation that a normal distribution would have.
+    # Standard error of a median, for a normal distribution.
     deviation = float(np.median(np.abs(gains - np.median(gains)))) / _QUARTILE
     error = _SHARED * math.sqrt(math.pi / 2) * deviation / math.sqrt(len(gains))
     return 2 * middle if abs(middle) > max(_LEAST, _SURE * error) else 0.0
 
 
 class EvenSlicesd(MapTransform):
-    """Even out slices that alternate in brightness, as those of interleaved acquisition do, and warn of it.
+    """Even out slices that alternate in brightness, as in interleaved acquisition, with a warning.
 
-    Made thin as they are they would leave bands: the difference between neighbours is no anatomy.
+    Else the alternation, which is not anatomy, would leave bands in thin slices.
 
     Args:
         keys: of volumes ``(1, X, Y, Z)``, about in [0, 1], whose slices run along the last axis.

@@ -1,4 +1,4 @@
-"""From a file to a volume that a network reads."""
+"""Load a scan as a volume that a network can read."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from .volume import NormaliseVolumed, SliceAxisd
 
 
 def read_volume(path: str | os.PathLike) -> MetaTensor:
-    """Read a volume as :func:`~common.io.images.open_image` opens it, without axes of length 1 after the third.
+    """Read a volume with :func:`~common.io.images.open_image`, without axes of length 1 after the third.
 
-    MONAI's reader is not used, because it moves voxels: where sizes in a header differ a little, it writes one form
-    over the other.
+    MONAI's reader is not used, because it can move voxels: if voxel sizes in a header differ a little, it overwrites
+    one form by the other.
 
     Args:
         path: of a file that :class:`CheckHeaderd` accepts.
@@ -38,7 +38,7 @@ def read_volume(path: str | os.PathLike) -> MetaTensor:
 
 
 def _as_float32(voxels: np.ndarray, path: str | os.PathLike) -> np.ndarray:
-    """Voxels as float32, of which those beyond its range become its largest numbers, with a warning."""
+    """Convert voxels to float32; clip those beyond its range, with a warning."""
     with np.errstate(over="ignore"):
         single = voxels.astype(np.float32)
     if voxels.dtype.kind != "f" or voxels.dtype.itemsize <= 4:
@@ -47,7 +47,7 @@ def _as_float32(voxels: np.ndarray, path: str | os.PathLike) -> np.ndarray:
     if beyond.any():
         largest = np.finfo(np.float32).max
         found = f"{path}: {beyond.sum()} of {beyond.size} voxels are beyond the range of float32"
-        warnings.warn(f"{found}; taken for its largest number, {largest:.4g}.", stacklevel=3)
+        warnings.warn(f"{found}; set to its largest number, {largest:.4g}.", stacklevel=3)
         single[beyond] = np.copysign(largest, single[beyond])
     return single
 
@@ -60,18 +60,18 @@ class LoadScand(MapTransform):
 
     Args:
         keys: of paths, or of volumes ``(X, Y, Z)`` that a client has already loaded, which are not checked as files.
-        slice_axis: anatomical axis across the slices, "LR", "AP", "SI", or "auto" as the spacing shows it.
-        ordered: whether to put that axis last, and let each run to right, anterior or superior; else the axes stay as
-            they are stored.
+        slice_axis: anatomical axis across the slices, "LR", "AP", "SI", or "auto" to choose by the spacing.
+        ordered: whether to put that axis last, with all axes to the right, anterior or superior; else the axes stay as
+            stored.
         normalise: whether to scale intensities to [0, 1].
-        set_aside: whether extreme voxels are set aside; not of CT, whose padding :class:`HounsfieldWindowd` knows.
+        set_aside: whether to set extreme voxels aside; false for CT, where :class:`HounsfieldWindowd` treats padding.
         allow_missing_keys: whether an entry may lack a key.
 
     Returns:
-        The entry, of whose keys each is a volume ``(1, X, Y, Z)``.
+        The entry, with a volume ``(1, X, Y, Z)`` under each key.
 
     Raises:
-        FileNotFoundError, ValueError: as the steps do; the message names the file.
+        FileNotFoundError, ValueError: when a step raises it; the message names the file.
     """
 
     def __init__(

@@ -20,22 +20,22 @@ from ...io.nifti_affines import placed_image
 
 
 class SaveVolumed(MapTransform):
-    """Write a volume as NIfTI under a temporary name and move it, so that no half-written file is ever there.
+    """Write a volume as NIfTI under a temporary name and rename it, so that there is never an incomplete file.
 
-    Both forms of the file that the volume was made from are kept, each carried to the volume's grid, with their codes
-    and what else of the header stays true, see :func:`placed_image`. The path is left in ``data["saved_to"]``, as text.
+    The input file's sform and qform, their codes, and header fields that are still valid are carried to the volume's
+    grid, see :func:`placed_image`. ``data["saved_to"]`` holds the path as text.
 
     Args:
         keys: of channel-first volumes ``(1, X, Y, Z)`` with an affine and ``filename_or_obj``.
-        output_dir: folder, made when it is not there.
-        postfix: what the result is; the file is :func:`~common.io.naming.result_path` of the entry's "name", or
-            without one of the input's name.
+        output_dir: folder, created if it does not exist.
+        postfix: kind of the result in the file's name. The path is :func:`~common.io.naming.result_path` of the
+            entry's "name", or else of the input's name.
         bids: whether the file is named as a BIDS derivative.
-        description: what the file says of itself, in the header's ``descrip``, which holds 80 bytes.
-        window: whether the grey window that the input's header names, if any, suits the volume too.
+        description: text for the header's ``descrip``, at most 80 bytes.
+        window: whether to keep the grey window of the input's header.
 
     Raises:
-        ValueError: with ``bids``, when the scan is not named as BIDS has it.
+        ValueError: with ``bids``, when the scan's name is not a BIDS name.
         PermissionError, OSError: when the folder cannot be written to.
     """
 

@@ -1,4 +1,4 @@
-"""Whether a scan is like those that weights were trained on, by a few numbers."""
+"""Compare a scan with the scans that weights were trained on, by a few statistics."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from skimage.filters import threshold_otsu
 from ...io.affines import ROUNDING
 from ...physics.noise import tissue_details
 
-# What each statistic is called, its unit, and what it may mean to lie below the range and above it.
+# Name and unit of each statistic, and the possible meaning of values below and above the range.
 _STATISTICS = {
     "in_plane_spacing": (
         "spacing in plane",
@@ -77,32 +77,31 @@ _STATISTICS = {
         "more than a head, inverted contrast, or a spacing that is wrong",
     ),
 }
-# Ranges are widened by this factor, and that of air by so much besides: with zeroed background it is 0 in all scans.
+# Ranges are widened by this factor. That of air is widened further: with zeroed background it is 0 in all scans.
 _MARGIN, _AIR_MARGIN = 1.25, 0.02
 # Bands of k-space along an axis, in Nyquist frequencies, and the fewest voxels whose spectrum has both.
 _INNER, _OUTER, _FEWEST = (0.4, 0.6), (0.8, 1.0), 8
-# Noise is taken from the smoothest tenth of windows of so many wavelet coefficients along each axis.
+# Noise is measured in windows of 3 wavelet coefficients along each axis, at the 10th percentile of their power.
 _WINDOW, _SMOOTHEST = 3, 0.1
 
 
 class CheckTrainingRanged(MapTransform):
-    """Warn of volumes whose statistics lie outside of those that the weights were trained on, or measured to suit.
+    """Warn of volumes whose statistics are outside of the training range of the weights.
 
-    One warning a volume names its file, each statistic outside of its range, what was found, the range and what it may
-    mean. Nothing is changed and nothing is refused. A volume that passes is no better than its statistics: pathology,
-    motion and artefacts are not seen.
+    One warning per volume names its file and each statistic outside of its range: value, range and possible meaning.
+    No volume is changed or refused. The statistics do not see pathology, motion and artefacts.
 
-    The warning is shown for each volume, also for one that was warned of before; ``-W ignore`` and other filters hold.
+    The warning is repeated if the same volume comes again; ``-W ignore`` and other filters apply.
 
     Args:
-        keys: of volumes ``(1, X, Y, Z)`` with an affine in mm, slabs or slices along the last axis, as
-            :class:`SliceAxisd` and :class:`NormaliseVolumed` leave them.
-        training_range: for names of :func:`scan_statistics` lowest and highest value, as ``python -m common
-            training-range`` prints them; what is not named is not checked. None checks nothing.
+        keys: of volumes ``(1, X, Y, Z)`` with an affine in mm, slabs or slices along the last axis, after
+            :class:`SliceAxisd` and :class:`NormaliseVolumed`.
+        training_range: lowest and highest value for names of :func:`scan_statistics`, as printed by ``python -m common
+            training-range``. Other statistics are not checked. None checks nothing.
         allow_missing_keys: whether an entry may lack a key.
 
     Raises:
-        ValueError: when ``training_range`` has an unknown name, or no ascending pair of numbers for one.
+        ValueError: when ``training_range`` has an unknown name, or a value that is not an ascending pair of numbers.
     """
 
     def __init__(
@@ -137,12 +136,12 @@ class CheckTrainingRanged(MapTransform):
                     "Do not trust fine detail in the result; compare it with cubic interpolation, or train on scans "
                     "like this one.\n  " + "\n  ".join(outside)
                 )
-                # Not warn(): in a server that would tell of a scan only the first time that it is sent.
+                # Not warn(): a server would show the warning only the first time that a scan is sent.
                 warnings.warn_explicit(message, UserWarning, __file__, 0)
         return dict(data)
 
     def _outside(self, name: str, values: Sequence[float]) -> list[str]:
-        """A line for a statistic of which a value is outside of the range, which NaN is not."""
+        """Lines for a statistic with values outside of its range; NaN is never outside."""
         low, high = self.training_range.get(name, (-np.inf, np.inf))
         label, unit, below, above = _STATISTICS[name]
         least, most = low - ROUNDING * abs(low), high + ROUNDING * abs(high)
@@ -155,18 +154,17 @@ class CheckTrainingRanged(MapTransform):
 
 
 def scan_statistics(volume: torch.Tensor | np.ndarray, affine: torch.Tensor | np.ndarray) -> dict[str, list[float]]:
-    """Numbers that tell scans that a network knows from others: resolution, noise, contrast.
+    """Compute statistics of resolution, noise and contrast, to compare a scan with training scans.
 
     All intensities are in units of the volume's own 99.9th percentile. Tissue is what is brighter than Otsu's
     threshold.
 
     ``in_plane_spacing``, ``slice_spacing``
-        Of the voxels in mm.
+        Spacing of the voxels in mm.
     ``noise``
-        Standard deviation, from the wavelet details that are diagonal in all three axes (the subband HHH, in the
-        tissue, as Coupe et al. 2010 have it), where they are smallest: at the spacing of LR scans most of them are
-        anatomy. Mean squares over windows of 3x3x3 details that lie in the tissue; the tenth percentile of these, over
-        that of white noise. Low-intensity bias of the Rician distribution is not corrected.
+        Standard deviation, from the wavelet details in the subband HHH in tissue (Coupe et al. 2010). At the spacing of
+        LR scans most details are anatomy, so the smallest are used: the tenth percentile of mean squares over windows
+        of 3x3x3 details, divided by that of white noise. The bias of the Rician distribution is not corrected.
     ``in_plane_detail``, ``slice_detail``
         Root of the mean power between 0.8 and 1 of the Nyquist frequency along an axis, over that between 0.4 and 0.6,
         after a Hann window. 0.2 to 0.7 in scans as acquired, and 0.03 to 0.16 with zero-filled k-space, to which many
@@ -176,15 +174,15 @@ def scan_statistics(volume: torch.Tensor | np.ndarray, affine: torch.Tensor | np
     ``tissue_median``, ``tissue_spread``
         Median of the tissue, and its interquartile range over the median.
     ``tissue_volume``
-        In litres; unlike its share of the voxels it does not depend on how much air is in the field of view.
+        In litres; it does not depend on the amount of air in the field of view.
 
     Args:
         volume: ``(1, X, Y, Z)``, slabs or slices along the last axis, 0 or a little more in air.
         affine: 4x4, voxel to world in mm.
 
     Returns:
-        For each statistic its values: two for those in plane, one for each axis, else one. NaN where a value is not
-        defined, as in a constant volume.
+        The values of each statistic: two for those in plane, one for each axis, else one. NaN if a value is undefined,
+        as in a constant volume.
 
     References:
         Coupe et al., Robust Rician noise estimation for MR images, Medical Image Analysis 2010.
@@ -219,15 +217,15 @@ def scan_statistics(volume: torch.Tensor | np.ndarray, affine: torch.Tensor | np
 def widened_range(statistics: Iterable[Mapping[str, Sequence[float]]]) -> dict[str, list[float]]:
     """The range of volumes' statistics, from their smallest over 1.25 to their largest times 1.25.
 
-    A volume more from where n came from has, in each statistic, a chance of 2 in n + 1 to lie outside of their range:
-    hence the margin, a factor since the statistics are positive and their scatter is proportional. The range of air
-    reaches 0.02 further.
+    Another volume from the same source has a chance of 2 in n + 1 to be outside of the range of n volumes, in each
+    statistic. This is the reason for the margin. It is a factor because the statistics are positive with proportional
+    scatter. The range of air is extended by another 0.02.
 
     Args:
         statistics: of each volume, from :func:`scan_statistics`.
 
     Returns:
-        For each statistic lowest and highest value, to three digits; without those that are not defined for any volume.
+        Lowest and highest value of each statistic, to three digits. Statistics that no volume defines are left out.
     """
     found: dict[str, list[float]] = {}
     for of_volume in statistics:
@@ -247,7 +245,7 @@ def widened_range(statistics: Iterable[Mapping[str, Sequence[float]]]) -> dict[s
 def _noise(values: np.ndarray) -> float:
     details, tissue = tissue_details(values, (0, 1, 2))
     power = uniform_filter(details.astype(np.float64) ** 2, _WINDOW)
-    # A window with a part of its details elsewhere would count air, or the edge.
+    # A window that is partly outside of tissue would include air or the edge.
     within = uniform_filter(tissue.astype(np.float64), _WINDOW) > 1 - 1e-6
     if not within.any():
         within = tissue

@@ -1,4 +1,4 @@
-"""From a volume as it is stored to one that a slab network reads, and back."""
+"""Convert stored volumes to the axes and intensities that networks read, and back."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _SCALE = "intensity_range"
 def reorient_volume(
     volume: torch.Tensor, affine: np.ndarray | torch.Tensor, orientation: np.ndarray
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Exchange and mirror the axes of ``(C, X, Y, Z)`` as nibabel's ``apply_orientation`` does, and its affine."""
+    """Permute and mirror the axes of ``(C, X, Y, Z)`` and its affine, like nibabel's ``apply_orientation``."""
     place = np.asarray(affine, dtype=np.float64) @ inv_ornt_aff(orientation, volume.shape[1:])
     mirrored = [axis + 1 for axis in range(3) if orientation[axis, 1] < 0]
     order = [int(axis) + 1 for axis in np.argsort(orientation[:, 0])]
@@ -33,11 +33,11 @@ def reorient_volume(
 
 
 class SliceAxisd(MapTransform):
-    """Order the axes so that a given anatomical axis, across the slices, is the last, whatever the stored order.
+    """Order the axes so that the anatomical axis across the slices is last, for any stored order.
 
-    Each axis runs to the right, anterior or superior: a scan gives the same volume in whatever order and directions it
-    is stored, so that where LR voxels lie on HR voxels is told by the world and not by the file.
-    :class:`RestoreVolumed` puts order and directions back.
+    Each axis runs to the right, anterior or superior. So a scan gives the same volume in any storage order, and the
+    position of LR voxels on HR voxels does not depend on the file. :class:`RestoreVolumed` restores order and
+    directions.
 
     Args:
         keys: of channel-first volumes with an affine.
@@ -65,10 +65,10 @@ class SliceAxisd(MapTransform):
 
 
 class NormaliseVolumed(MapTransform):
-    """Scale a volume so that 0, or its minimum where that is negative, becomes 0 and its 99.9th percentile 1.
+    """Scale a volume so that 0, or its minimum if that is negative, becomes 0, and its 99.9th percentile 1.
 
-    Nothing is clipped: the few brighter voxels (vessels, fat) stay above 1. The range is kept with the volume, and
-    :class:`RestoreVolumed` puts it back.
+    Nothing is clipped: brighter voxels (vessels, fat) stay above 1. The range is stored in the meta data, and
+    :class:`RestoreVolumed` restores it.
 
     Args:
         keys: of volumes.
@@ -93,18 +93,18 @@ class NormaliseVolumed(MapTransform):
 class MakeLRd(MapTransform):
     """Degrade the HR volume of an entry that has no LR volume of its own.
 
-    HR is cut at its far ends to a multiple of the factors, so that the first sample stays where it is. An entry's own
-    LR volume is used as it is; HR beside it must have ``factors`` times its voxels.
+    HR is cropped at its far ends to a multiple of the factors, so the first sample stays in place. An entry's own LR
+    volume is not changed; HR must then have ``factors`` times its voxels.
 
     Args:
         keys: the key of the HR volume.
         degradation: from HR to LR.
         allow_missing_keys: whether an entry may lack HR, as authentic LR scans do.
-        like: the degradation whose LR grid the networks are built for; None where that is ``degradation``.
+        like: the degradation whose LR grid the networks are built for; None for ``degradation``.
 
     Raises:
-        ValueError: when ``degradation`` has other factors than ``like``, or leaves LR voxels elsewhere; when an entry's
-            own HR and LR contradict the factors, or LR does not lie on HR in space.
+        ValueError: when factors or offset of ``degradation`` and ``like`` differ; when an entry's own HR and LR
+            contradict the factors, or LR does not lie on HR in space.
     """
 
     def __init__(
@@ -164,19 +164,19 @@ class MakeLRd(MapTransform):
 
 
 class RestoreVolumed(MapTransform):
-    """Give a super-resolved volume the axes, place, units and data type of the volume it was made from.
+    """Give a super-resolved volume the axes, position, units and data type of its input.
 
-    Integers on disk come back as the same integers, rounded; where the file scales its integers, as float32. Values
-    below the input's smallest are cut off there, so that a magnitude image stays one. What
-    :class:`SetAsideExtremesd` kept of the scan is put back.
+    If the file holds integers, the result is rounded to that type; if the file scales its integers, it is float32.
+    Values below the input's minimum are clipped, so a magnitude image stays one. Voxels that
+    :class:`SetAsideExtremesd` removed are put back.
 
     Args:
         keys: of the super-resolved volumes, channel-first.
-        reference: key of the input volume, as it was prepared.
-        degradation: whose inverse affine the result has; None where the volume has an affine of its own, in the order
-            of the prepared input's axes.
-        deviations: whether the volumes are standard deviations of such: these are scaled, and no more than that, and
-            stored as float32.
+        reference: key of the prepared input volume.
+        degradation: from the result to the input, for the result's affine; None if the volume has its own affine, in
+            the axis order of the prepared input.
+        deviations: whether the volumes are standard deviations; they are only scaled, clipped at 0 and stored as
+            float32.
 
     Raises:
         ValueError: when a result is not finite, or constant where the scan is not; the message names the scan's file.
@@ -209,10 +209,10 @@ class RestoreVolumed(MapTransform):
             if not np.isfinite(span).all() or (span[0] == span[1] and not constant):
                 raise ValueError(
                     f"{file}: the result has voxels from {span[0]:g} to {span[1]:g}, which is no image, so it is not "
-                    "written. Scale the values of the scan to about 0 to 1000 and run it again; if that does not help, "
-                    "the weights do not fit it: name others by --checkpoint, or another --bundle."
+                    "written. Scale the values of the scan to about 0 to 1000 and run it again. If that does not help, "
+                    "the weights do not fit; set another --checkpoint or --bundle."
                 )
-            # In place, because a volume more is what memory is short of.
+            # In place, to save the memory of a volume.
             values, affine_out = reorient_volume(values.add_(low).clamp_min_(floor), affine, as_stored)
             array = values.numpy()
             if not self.deviations:
@@ -229,10 +229,10 @@ class RestoreVolumed(MapTransform):
 
 
 def stored_dtype(path: Any) -> np.dtype:
-    """Data type in which a result made from this file is stored: its own integers, else float32."""
+    """Data type of a result that is made from this file: the file's integer type, else float32."""
     image = None if path is None else image_or_none(path)
     if image is not None and image.get_data_dtype().kind in "iu":
-        # ITK's are floats where they are scaled; of other formats a voxel shows whether it comes as it is stored.
+        # ITK's voxels are floats if they are scaled. In other formats, one voxel shows whether they are scaled.
         voxels = image.dataobj
         dtype = (voxels if isinstance(voxels, ItkVoxels) else np.asanyarray(voxels[0, 0, 0])).dtype
         if dtype.kind in "iu":
@@ -241,16 +241,16 @@ def stored_dtype(path: Any) -> np.dtype:
 
 
 def with_meta(volume: torch.Tensor, affine: Any, meta: Mapping) -> MetaTensor:
-    """A volume on a new grid, with what else is known of the one it was made from."""
+    """A volume with a new affine, and the other meta data of its source."""
     return MetaTensor(volume, affine=affine, meta={k: v for k, v in meta.items() if k != "affine"})
 
 
 def in_units(volume: torch.Tensor, scan: MetaTensor) -> np.ndarray:
-    """A volume ``(1, X, Y, Z)`` on the scale of a scan of :class:`NormaliseVolumed`, as an array in its file's units.
+    """Convert a volume ``(1, X, Y, Z)`` that is scaled like a normalised scan to the units of the scan's file.
 
     Args:
-        volume: the scan itself, or what was made from it.
-        scan: that has its range with it.
+        volume: the scan itself, or a volume made from it.
+        scan: from :class:`NormaliseVolumed`, with its range.
 
     Returns:
         Array of shape (X, Y, Z).

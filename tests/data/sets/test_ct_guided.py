@@ -50,7 +50,7 @@ def test_mr_may_teach_and_weights_for_any_axis_say_so(options):
 def test_refused(options):
     refused(lambda: CTGuided(**options, kind="lr"), ValueError, "kind is 'lr'", "ct or hr")
     seven = options | {"degradation": GaussianProfile((1, 1, 7))}
-    refused(lambda: CTGuided(**seven), ValueError, "7 slices of one", "from 2 to 6")
+    refused(lambda: CTGuided(**seven), ValueError, "7 slices from one", "from 2 to 6")
     network = nn.Identity()
     graph = SimpleNamespace(networks={"judge": network, "other": torch.nn.ReLU()})
     CTGuided(**options).check(graph)

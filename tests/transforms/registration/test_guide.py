@@ -140,7 +140,7 @@ def test_how_fine_a_guide_must_be_and_what_it_must_cover():
     for call, words in [
         (lambda: resampled(fine, coarse), ["coarse.nii", "fine.nii", "swapped?", [1.8, 1.8], [0.9, 0.9]]),
         # Fine enough within its own slices, but these lie across those of the scan.
-        (lambda: resampled(fine, sagittal), ["coarser than", "a sample every [4.0, 0.9] mm"]),
+        (lambda: resampled(fine, sagittal), ["coarser than", "samples are [4.0, 0.9] mm apart"]),
         *[(lambda part=part: resampled(whole, part), beyond) for part in parts],
         (lambda: resampled(t2, far), ["far.nii", "covers 0.0%", "t2.nii", "do not overlap at all", " mm to R"]),
         (lambda: resampled(t2, far, register=True), ["far.nii", "cannot be registered", "t2.nii", "share no tissue"]),
@@ -175,7 +175,7 @@ def test_registration_puts_a_moved_guide_back_and_auto_no_other(tmp_path, monkey
     wrong = from_matvec(np.eye(3), [0, 6, 0]) @ guide.affine.numpy()
     with monkeypatch.context() as patch:
         patch.setattr(guides, "register_guide", lambda *_: (wrong, {}))
-        refused(lambda: auto(moved), ValueError, "t1.nii.gz", "cannot be brought onto", "t2.nii", "Leave the guide out")
+        refused(lambda: auto(moved), ValueError, "t1.nii.gz", "be registered to", "t2.nii", "Leave the guide out")
     monkeypatch.setitem(sys.modules, "SimpleITK", None)
     refused(lambda: auto(moved), ImportError, "t1.nii.gz", "does not lie on", "needs SimpleITK", "--register false")
 

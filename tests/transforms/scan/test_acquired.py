@@ -76,7 +76,7 @@ def test_a_scan_is_taken_as_acquired_and_not_where_detail_would_be_lost():
     def taken(matrix):
         return AcquiredMatrixd("image")({"image": scan_of(filled, OBLIQUE, file), "image_matrix": matrix})["image"]
 
-    found = told(lambda: taken(sizes), f"{file}: taken as acquired, 40x36x12 of its 60x72x12 voxels")
+    found = told(lambda: taken(sizes), f"{file}: used as acquired, 40x36x12 of its 60x72x12 voxels")
     np.testing.assert_array_equal(found[0], crop_k_space(filled, sizes))
     np.testing.assert_allclose(found.affine, acquired_affine(OBLIQUE, filled.shape, sizes))
     assert found.meta["filename_or_obj"] == file

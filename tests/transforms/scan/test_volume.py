@@ -295,7 +295,7 @@ def test_a_file_that_is_no_volume_is_refused_before_it_is_read(tmp_path):
         ("a.nii", lambda p: nifti(p, (20, 20)), ValueError, [(20, 20), "3-D volume", "single slice"]),
         ("a.nii", lambda p: nifti(p, (20, 20, 1)), ValueError, [(20, 20, 1), "3-D volume", "single slice"]),
         ("a.nii", lambda p: nifti(p, (5, 5, 5, 3)), ValueError, [(5, 5, 5, 3), "each volume", "fslsplit"]),
-        ("a.nii", lambda p: nifti(p, (5, 5, 5, 1, 2)), ValueError, [(5, 5, 5, 1, 2), "several values a voxel"]),
+        ("a.nii", lambda p: nifti(p, (5, 5, 5, 1, 2)), ValueError, [(5, 5, 5, 1, 2), "several values per voxel"]),
         ("a.nii", lambda p: nifti(p, dtype=rgb), ValueError, ["one real number each, not colour"]),
         ("a.nii", lambda p: nifti(p, dtype=np.complex64), ValueError, ["complex64", "one real number each"]),
         ("a.nii", lambda p: nifti(p, qform=0, srow_x=0), ValueError, ["not invertible", "write a valid sform"]),
