@@ -61,7 +61,7 @@ class ConsistentInferer(Inferer):
         super().__init__()
         if not degradation.linear:
             raise TypeError(
-                "ConsistentInferer needs a linear degradation, for its adjoint. Give its linear part: "
+                "ConsistentInferer needs a linear degradation, for its adjoint. Give the linear part: "
                 f"{degradation.why_not_linear()}"
             )
         check_whole(0, **{"iterations (the configs' projections)": iterations})

@@ -322,7 +322,7 @@ def test_what_cannot_be_trained(cohort, tmp_path):
     crop = ["'target'", "sub-small_lr.nii.gz: the lr volume has (10, 22, 36)", "smaller crop"]
     patch = ["'source'", "sub-0_t1w.nii.gz: the hr volume has (40, 44, 36)", "smaller lr_patch"]
     for groups, override, words in (
-        ({"source": [{"hr": coarse}], "target": [fine]}, {}, [*spacing, "[4.0, 4.4] mm", "LR and HR exchanged"]),
+        ({"source": [{"hr": coarse}], "target": [fine]}, {}, [*spacing, "[4.0, 4.4] mm", "LR and HR swapped"]),
         ({"target": [{"lr": coarse}, fine]}, {"data#batch_volumes": 1}, spacing),
         ({"source": [*entries["source"], {"hr": coarse}]}, {}, median),
         ({"target": [*entries["target"], small]}, {"data#batch_volumes": 2}, crop),

@@ -149,7 +149,7 @@ def test_how_fine_a_guide_must_be_and_what_it_must_cover():
         refused(call, ValueError, *words)
     resampled(whole, parts[0], coverage=0.6)
     told(lambda: resampled(coarse, fine))
-    told(lambda: resampled(t2, medium), "medium.nii", "every [1.5, 1.5] mm", "t2.nii", "every [1.0, 1.0]", "no detail")
+    told(lambda: resampled(t2, medium), "medium.nii", "[1.5, 1.5] mm apart", "t2.nii", "[1.0, 1.0]", "no detail")
 
 
 def test_registration_puts_a_moved_guide_back_and_auto_no_other(tmp_path, monkeypatch):

@@ -80,6 +80,6 @@ def test_a_scan_is_taken_as_acquired_and_not_where_detail_would_be_lost():
     np.testing.assert_array_equal(found[0], crop_k_space(filled, sizes))
     np.testing.assert_allclose(found.affine, acquired_affine(OBLIQUE, filled.shape, sizes))
     assert found.meta["filename_or_obj"] == file
-    assert told(lambda: taken([60, 72, 12]), f"{file}: nothing says", "--acquired_matrix").shape[1:] == filled.shape
+    assert told(lambda: taken([60, 72, 12]), f"{file}: no header says", "--acquired_matrix").shape[1:] == filled.shape
     refused(lambda: taken([24, 36, 12]), ValueError, file, "k-space does not end there")
     refused(lambda: taken([40, 99, 12]), ValueError, file, "at most the file's voxels, [60, 72, 12]")
