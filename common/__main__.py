@@ -1,4 +1,4 @@
-"""``python -m common <command>``, or ``mri-sr <command>``: the commands that are no bundle's own."""
+"""``python -m common <command>``, or ``mri-sr <command>``: the commands that all bundles share."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ import fire
 from .cli_help import PROGRAM, as_texts, called, help_text, misuse
 from .errors import INTERRUPTED, Output, report
 
-# OpenMP's threads spin while they wait, which costs much beside other work; they read this when torch is imported.
+# OpenMP's threads spin while they wait. This is slow next to other work. OpenMP reads this when torch is imported.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 # These read configs that name modules and files of the repository.
@@ -27,9 +27,9 @@ _OF_REPOSITORY = {"ablate", "draw", "export", "new", "profile", "training-range"
 
 
 def summaries() -> dict[str, str]:
-    """What each command does, by its name: the first lines of its module, which is not imported for it.
+    """Summaries of the commands by name: the first lines of each module, which is not imported.
 
-    An exported bundle has the commands that it needs.
+    An exported bundle has only the commands that it needs.
     """
     found = {}
     for name, path in _files().items():
@@ -62,14 +62,14 @@ def command(name: str) -> Callable:
 
 
 def mri_sr() -> None:
-    """Run ``mri-sr``, as it is called where this package is installed: a command, or ``super-resolve`` without a name.
+    """Run ``mri-sr``, the program that an installation adds: a named command, or ``super-resolve`` without a name.
 
-    In the repository's folder the commands that read its configs are those of the repository.
+    In the repository's folder, commands that read its configs run from the repository.
     """
     words = sys.argv[1:]
     if not words or words[0] in ("-h", "--help"):
         main(["super-resolve", "--help"], "mri-sr")
-        print("\nA command's name is the command, and a scan that is called so is ./NAME:\n")
+        print("\nIf a scan is named like a command, write ./NAME. The commands:\n")
         main([])
     elif words[0] in _OF_REPOSITORY and Path("common", "__main__.py").is_file():
         sys.exit(subprocess.call([sys.executable, "-m", "common", *words]))
@@ -80,17 +80,17 @@ def mri_sr() -> None:
 
 
 def _misspelt(word: str) -> bool:
-    """Whether a word is rather a command's name, misspelt, than a path."""
+    """Whether a word is a misspelt command rather than a path."""
     return (
         word.replace("-", "").isalpha() and not Path(word).exists() and bool(difflib.get_close_matches(word, _files()))
     )
 
 
 def main(words: Sequence[str] | None = None, title: str | None = None) -> None:
-    """Run a command, once its command line has been found right; an error is printed as one message.
+    """Check the command line and run the command. An error is printed as one message.
 
     Args:
-        words: the command's name and what follows it; default those of the command line.
+        words: the command's name and what follows it; default is this process's command line.
         title: how the command is called, for messages.
 
     Raises:
@@ -110,7 +110,7 @@ def main(words: Sequence[str] | None = None, title: str | None = None) -> None:
 
 def _run(words: list[str], title: str | None) -> None:
     if not words or words[0] in ("-h", "--help"):
-        print(f"{PROGRAM} <command>, of which --help tells the options; {PROGRAM} --version:\n")
+        print(f"{PROGRAM} <command> [options]; {PROGRAM} <command> --help; {PROGRAM} --version. Commands:\n")
         print("\n".join(f"  {name:15} {text}" for name, text in summaries().items()))
         return
     if words[0] == "--version":
@@ -127,8 +127,8 @@ def _run(words: list[str], title: str | None) -> None:
             "the folder of the repository's README.md."
         )
     if problems := misuse(function, words):
-        raise ValueError("\n".join([*problems, f"{title} --help tells the options."]))
-    # Fire reads values as Python does; what is text stays so, as a folder that is named 2024.
+        raise ValueError("\n".join([*problems, f"{title} --help lists the options."]))
+    # Fire reads values as Python literals. Text arguments stay text, for example a folder named 2024.
     texts = {
         p.name: str for p in inspect.signature(function).parameters.values() if p.annotation in ("str", "str | None")
     }
@@ -136,7 +136,7 @@ def _run(words: list[str], title: str | None) -> None:
 
 
 def _versions() -> list[str]:
-    """Of this package, where it is installed, and of what it computes with."""
+    """Versions of this package, if it is installed, and of the libraries that it computes with."""
     found = [f"{name} {metadata.version(name)}" for name in ("torch", "monai")]
     try:
         return [f"mri-sr-bundles {metadata.version('mri-sr-bundles')}", *found]
@@ -145,7 +145,7 @@ def _versions() -> list[str]:
 
 
 def _without_traceback(words: Sequence[str]) -> tuple[list[str], bool]:
-    """The command line without --traceback, which every command has, and whether it is set."""
+    """Take --traceback out of a command line; return the rest and whether it is set."""
     left = [part for word in words for part in (word.split("=", 1) if word.startswith("--traceback=") else [word])]
     if "--traceback" not in left:
         return left, False

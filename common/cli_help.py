@@ -1,6 +1,6 @@
-"""What a command of ``python -m common`` takes: its help, and what of a command line does not fit it, told beforehand.
+"""The help of a command of ``python -m common``, and a check of its command line before it runs.
 
-Fire tells of an option that a command lacks when the command has run without it, and its help texts are cut off.
+Fire reports an unknown option only after the command has run without it, and cuts its help texts off.
 """
 
 from __future__ import annotations
@@ -13,25 +13,28 @@ import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from inspect import Parameter
 
-PROGRAM = "mri-sr" if __package__ == "mri_sr_bundles.common" else f"python -m {__package__}"  # as it is called here
+PROGRAM = "mri-sr" if __package__ == "mri_sr_bundles.common" else f"python -m {__package__}"  # how it is called here
 _FLAG = re.compile("--|-[a-zA-Z]")  # as fire reads it: -1 is a number
 _NUMBER = re.compile(r"-?\d+\.?\d*(e-?\d+)?")
 
 
 def called(command: str) -> str:
-    """How a command is called where this package is as it is: in its repository, installed, or within a bundle."""
+    """How to call a command from here: the repository, an installation or an exported bundle."""
     return f"{PROGRAM} {command}"
 
 
 def misuse(function: Callable, words: Sequence[str]) -> list[str]:
-    """What of a command line does not fit a command, a sentence each.
+    """Find what does not fit a command in its command line.
 
-    Words that stand by themselves come before the options. They fill, in order, the arguments before ``*`` in the
-    function's signature, or where it has no ``*`` those that must be given; or they are all those of ``*words``.
+    Words without an option come before the options. In order, they fill the arguments before ``*`` in the function's
+    signature. Without ``*`` they fill the required arguments. With ``*words`` they all belong to it.
 
     Args:
         function: the command.
         words: what follows its name.
+
+    Returns:
+        A sentence for each problem.
     """
     options, takes_any = _options(function)
     alone, given = read(words)
@@ -42,7 +45,7 @@ def misuse(function: Callable, words: Sequence[str]) -> list[str]:
         name = several or (_placed(options)[place] if place < len(_placed(options)) else None)
         if name is None or name in given or after:
             behind = f" after --{after}" if after else ""
-            problems.append(f"'{word}'{behind} stands by itself; did you quote the pattern or the list?")
+            problems.append(f"'{word}'{behind} belongs to no option; did you quote the pattern or the list?")
         else:
             filled.append(name)
     for name, value in given.items():
@@ -57,11 +60,11 @@ def misuse(function: Callable, words: Sequence[str]) -> list[str]:
 
 
 def help_text(function: Callable, name: str) -> str:
-    """A command's docstring without what it raises, for the width of the terminal, and its arguments.
+    """Write a command's help for the width of the terminal: its docstring without ``Raises``, and its arguments.
 
     Args:
         function: the command.
-        name: how it is called, for example "python -m common simulate".
+        name: how the command is called, for example "python -m common simulate".
     """
     options, takes_any = _options(function)
     described, arguments = _parts(inspect.getdoc(function) or "")
@@ -84,37 +87,41 @@ def help_text(function: Callable, name: str) -> str:
     if takes_any:
         text = next((text for key, text in arguments.items() if key not in options), "")
         lines += ["  --<any key>", *textwrap.wrap(text, width, initial_indent=" " * 6, subsequent_indent=" " * 6)]
-    lines += ["  --traceback  (false)", "      true to see where in the code an error was raised."]
+    lines += ["  --traceback  (false)", "      true to print where in the code an error was raised."]
     return "\n".join(lines)
 
 
 def _options(function: Callable) -> tuple[dict[str, Parameter], bool]:
-    """The arguments that a function names, and whether it takes others."""
+    """The named arguments of a function, and whether it takes others."""
     parameters = inspect.signature(function).parameters.values()
     named = {p.name: p for p in parameters if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)}
     return named, any(p.kind is p.VAR_KEYWORD for p in parameters)
 
 
 def _several(function: Callable) -> str | None:
-    """The name of the argument that takes all words by themselves, if there is one."""
+    """The name of the argument that takes all words without an option, if there is one."""
     parameters = inspect.signature(function).parameters.values()
     return next((p.name for p in parameters if p.kind is p.VAR_POSITIONAL), None)
 
 
 def as_texts(function: Callable, words: Sequence[str]) -> list[str]:
-    """A command line in which Fire reads as texts the words by themselves of a function that takes any number."""
+    """Quote the words without an option if the function takes any number of them, so that Fire reads them as text."""
     count = len(read(words)[0]) if _several(function) else 0  # these come first
     return [*map(repr, words[:count]), *words[count:]]
 
 
 def _placed(options: Mapping[str, Parameter]) -> list[str]:
-    """The arguments that words by themselves fill."""
+    """The arguments that words without an option fill."""
     ordered = [p for p in options.values() if p.kind is not p.KEYWORD_ONLY]
     return [p.name for p in ordered if len(ordered) < len(options) or p.default is p.empty]
 
 
 def read(words: Sequence[str]) -> tuple[list[tuple[str, str]], dict[str, str | None]]:
-    """Words by themselves with the option before each, "" if there is none; and options with the word of each."""
+    """Split a command line.
+
+    Returns:
+        Words without an option, each with the option before it or ""; and the word of each option, or None.
+    """
     alone: list[tuple[str, str]] = []
     given: dict[str, str | None] = {}
     latest, waits = "", False
@@ -131,7 +138,7 @@ def read(words: Sequence[str]) -> tuple[list[tuple[str, str]], dict[str, str | N
 
 
 def _misfit(option: Parameter, value: str | None) -> list[str]:
-    """Why an option's word is none for it."""
+    """Why a word is not a value for an option."""
     kinds = str(option.annotation).split(" | ")
     if _is_switch(option):
         fits = value is None or value.lower() in ("true", "false") or "str" in kinds
@@ -150,7 +157,7 @@ def _is_switch(option: Parameter | None) -> bool:
 
 
 def _meant(name: str, names: Mapping[str, object] | Sequence[str], verb: str = "mean") -> str:
-    """The end of a sentence: what a name resembles."""
+    """The end of a sentence: the names that resemble this one."""
     close = difflib.get_close_matches(name, list(names), n=3)
     if not close:
         return "."
@@ -181,7 +188,7 @@ def _until_dedent(text: str) -> Iterator[str]:
 
 
 def _written(default: object) -> str:
-    """A default as it would be given; nothing for None."""
+    """A default as a command line gives it; empty for None."""
     if isinstance(default, bool):
         return str(default).lower()
     if isinstance(default, (list, tuple)):

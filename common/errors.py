@@ -1,4 +1,4 @@
-"""What a user is told of an error that ends a program: one message, and the traceback where it is asked for."""
+"""Report an error that ends a program: one message, and the traceback if it is asked for."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any, TextIO
 
 PACKAGE = Path(__file__).parent
-INTERRUPTED, UNREAD = 130, 141  # exit statuses, as shells have them
-_SAY_ALL = (ValueError, OSError, ImportError, RuntimeError)  # whose messages do without their names
+INTERRUPTED, UNREAD = 130, 141  # exit statuses of shells
+_SAY_ALL = (ValueError, OSError, ImportError, RuntimeError)  # errors whose messages need no type name
 
-# What MONAI says of components, which blocks have made functions of, and of expressions.
+# MONAI's messages about components, which blocks may wrap in functools.partial, and about expressions.
 _COMPONENT = re.compile(r"Failed to instantiate component '(?:functools\.partial\(<\w+ ')?([\w.]+)")
 _EXPRESSION = re.compile(r"Failed to evaluate \w+:\s*(.+)", re.DOTALL)
 _REFERENCE = re.compile(r"__local_refs\['(.+?)'\]")
@@ -26,10 +26,10 @@ class RunsFailedError(RuntimeError):
 
 
 def message_of(error: BaseException) -> str:
-    """The first cause of an error, in the words of whoever raised it.
+    """The message of an error's first cause.
 
-    MONAI wraps what goes wrong in a config in errors of its own. A cause from another library, which knows nothing of
-    the config, is told with the component or expression that MONAI was at.
+    MONAI wraps errors in a config in errors of its own. Messages from other libraries do not mention the config. The
+    component or expression that MONAI was evaluating is added to them.
     """
     around = None
     while error.__cause__ is not None:
@@ -47,19 +47,19 @@ def message_of(error: BaseException) -> str:
 
 
 def first_cause(error: BaseException) -> BaseException:
-    """What was raised first, under what MONAI and others wrapped it in."""
+    """The first error of a chain: MONAI and others wrap it in errors of their own."""
     while error.__cause__ is not None:
         error = error.__cause__
     return error
 
 
 class Output:
-    """A stream that ends the program without a word when nobody reads it any more, as ``| head`` leaves it.
+    """A stream that ends the program silently when its reader has closed it, for example ``| head``.
 
-    It raises ``SystemExit(141)``, which handlers of errors let pass.
+    It raises ``SystemExit(141)``, which error handlers do not catch.
 
     Args:
-        stream: to write to.
+        stream: the stream to write to.
     """
 
     def __init__(self, stream: TextIO) -> None:
@@ -80,17 +80,17 @@ class Output:
         try:
             return call(*args)
         except BrokenPipeError:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), self._stream.fileno())  # Python flushes it once more at its end
+            os.dup2(os.open(os.devnull, os.O_WRONLY), self._stream.fileno())  # Python flushes it again when it ends
             raise SystemExit(UNREAD) from None
 
 
 def report(error: BaseException, with_traceback: bool) -> str:
-    """The message with which a program ends.
+    """The last message of a program that an error ended.
 
     Args:
-        error: what ended it.
-        with_traceback: whether to print the traceback. Without, that of an error which is none of this package's own
-            messages is kept in a file of the folder for temporary files, which the message names.
+        error: the error.
+        with_traceback: whether to print the traceback. If not, and the error is not one of this package's own
+            messages, the traceback is saved in a temporary file, which the message names.
     """
     text = f"error: {message_of(error)}"
     if with_traceback:
@@ -101,17 +101,17 @@ def report(error: BaseException, with_traceback: bool) -> str:
         ) as log:
             log.writelines(traceback.format_exception(error))
         text += f"\nThe traceback is in {log.name}; --traceback true prints it."
-    sys.stdout.flush()  # so that the message comes last where both go to one file
+    sys.stdout.flush()  # so that the message comes last if both go to one file
     return text
 
 
 def _is_ours(error: BaseException) -> bool:
-    """Whether the first cause was raised by this package, with a message that is meant for its users."""
+    """Whether this package raised the first cause, with a message for its users."""
     error = first_cause(error)
     place = error.__traceback__
     while place is not None and place.tb_next is not None:
         place = place.tb_next
-    # TypeErrors and the like may come from code of this package, but were not raised with a message.
+    # TypeErrors and the like may come from this package's code, but without a message for users.
     return (
         place is not None
         and isinstance(error, _SAY_ALL)

@@ -12,14 +12,14 @@ class TensorGraph(nn.Module):
     """The forward pass of a method: each step applies a network to tensors of the batch or of earlier steps.
 
     Args:
-        networks: modules by name: networks, degradation operators, filters.
+        networks: modules by name: networks, degradation operators or filters.
         steps: ``{"output": ["network", "input", ...]}`` in order of computation. An input is the output of an earlier
-            step or one of ``batch_keys``; a network that gives its own parameters takes none.
-        batch_keys: names that the batch brings.
+            step or one of ``batch_keys``. A network that returns its own parameters takes no input.
+        batch_keys: names of the tensors in the batch.
 
     Raises:
-        ValueError: when a step names a network or an input that is not known where it stands, when its output hides
-            a batch key, or when a step is not a list of names. The message names the step and lists what is known.
+        ValueError: when a step names an unknown network or an input that no earlier step computes, when its output
+            hides a batch key, or when a step is not a list of names. The message names the step and the known names.
 
     Example:
         >>> graph = TensorGraph({"half": torch.nn.AvgPool1d(2)}, {"lr": ["half", "hr"]}, batch_keys=["hr"])
@@ -67,10 +67,10 @@ class TensorGraph(nn.Module):
         for name in names:
             if name not in self.steps and name not in self.batch_keys:
                 known = ", ".join([*self.batch_keys, *self.steps])
-                raise ValueError(f"{user}: its input '{name}' is no tensor of the graph; known: {known}.")
+                raise ValueError(f"{user}: its input '{name}' is not a tensor of the graph; known: {known}.")
 
     def depending_on(self, networks: Iterable[str]) -> frozenset[str]:
-        """Names of the steps whose output any of the networks had a part in."""
+        """Names of the steps whose output depends on any of the networks."""
         owned = set(networks)
         found: set[str] = set()
         for output, (network, inputs) in self.steps.items():
@@ -79,12 +79,12 @@ class TensorGraph(nn.Module):
         return frozenset(found)
 
     def compute(self, output: str, values: Mapping[str, torch.Tensor]) -> torch.Tensor:
-        """Compute the one step ``output`` from the values of its inputs."""
+        """Compute the step ``output`` from the values of its inputs."""
         network, inputs = self.steps[output]
         return self.networks[network](*[values[name] for name in inputs])
 
     def forward(self, batch: Mapping[str, torch.Tensor], outputs: Iterable[str]) -> dict[str, torch.Tensor]:
-        """Compute the named outputs, and of the other steps only those that they need.
+        """Compute the named outputs and the steps that they need.
 
         Args:
             batch: tensors by name, with at least the batch keys that are needed.

@@ -1,4 +1,4 @@
-"""What `python -m monai.bundle run` leaves to the bundle: misspelt overrides, and errors that can be read."""
+"""Checks that `python -m monai.bundle run` lacks: unknown overrides, and readable errors."""
 
 from __future__ import annotations
 
@@ -33,26 +33,26 @@ _OF_RUN = {
     "workflow_type", "properties_path",
 }  # fmt: skip
 _READ_BY_MONAI = {"imports", "initialize", "run", "finalize"}
-# Keys at the top that MONAI looks up in a bundle, which an overlay may set for it.
+# Top-level keys that MONAI looks up in a bundle. An overlay may set them.
 _LOOKED_UP = _READ_BY_MONAI | {
     known["id"].split("::")[0]  # type: ignore[attr-defined, index]
     for known in (TrainProperties | InferProperties).values()
     if "id" in known
 }
 _OF_COMPONENTS = {"_target_", "_mode_", "_disabled_", "_requires_", "_desc_"}
-_MOST = 4  # keys that a message proposes
+_MOST = 4  # number of keys that a message proposes
 
 
 def top_of(key: str) -> str:
-    """The key at the top of a config that a key lies under: of ``train#dataset::data`` it is ``train``."""
+    """The top-level key of a key: ``train`` for ``train#dataset::data``."""
     return re.split("#|::", key)[0]
 
 
 def check_device(device: torch.device | str) -> None:
-    """Refuse a GPU that is not there.
+    """Refuse a GPU that does not exist.
 
     Raises:
-        ValueError: when torch finds no GPU, or none of this number.
+        ValueError: when torch finds no GPU, or no GPU with this number.
     """
     device = torch.device(device)
     count = torch.cuda.device_count()
@@ -62,21 +62,20 @@ def check_device(device: torch.device | str) -> None:
 
 
 def check(argv: Sequence[str] | None = None) -> None:
-    """Make the command line strict: refuse unknown overrides, and end every error with its first cause in plain words.
+    """Refuse unknown overrides, and report every later error by its first cause.
 
-    MONAI accepts a misspelt ``--key`` without a word, and wraps what goes wrong in errors of its own. This reads the
-    command line of ``python -m monai.bundle run`` when a run starts. In another program, such as a server that loads
-    the bundle, it does nothing.
+    MONAI accepts a misspelt ``--key`` silently, and wraps errors in errors of its own. This function reads the command
+    line of ``python -m monai.bundle run`` when a run starts. In another program, such as a server that loads the
+    bundle, it does nothing.
 
     With ``--traceback True`` the traceback is printed above the message.
 
     Args:
-        argv: the command line; default that of this process.
+        argv: the command line; default is that of this process.
 
     Raises:
-        ValueError: with each override and each overlay's key that nothing would read, and the keys that were meant.
-            With each override of another kind than the config's value. With each overlay that sets to null what no
-            config has.
+        ValueError: lists overrides and overlay keys that nothing reads, with similar keys; overrides of another type
+            than the config's value; and overlays that set a missing key to null.
     """
     argv = list(sys.argv if argv is None else argv)
     if "run" not in argv[1:2] or Path(argv[0]).parent.name != "bundle":
@@ -102,7 +101,7 @@ def check(argv: Sequence[str] | None = None) -> None:
     for key, value in overrides.items():
         place, _, left = _reached(key, config.content)
         row = isinstance(place, dict) and not _is_component(place) and len(left) == 1 and "#" in key
-        # A row that is not there cannot be left out.
+        # A missing row cannot be left out.
         problem = config.unread(key, "--", row and value == "$None") or config.unfit(key, value)
         problems += [f"--{problem}"] if problem else []
     if problems:
@@ -110,17 +109,17 @@ def check(argv: Sequence[str] | None = None) -> None:
 
 
 def unread(content: dict, key: str) -> str | None:
-    """Why nothing in a config would read a key, and which was meant; None when something reads it.
+    """Why nothing in a config reads a key, with similar keys; None if something reads it.
 
     Args:
-        content: of the config.
-        key: of an override, as ``evaluator#amp``.
+        content: the config.
+        key: an override's key, such as ``evaluator#amp``.
     """
     return _Config(content).unread(key, "--")
 
 
 class _Ending:
-    """An excepthook: what is said when a run ends with an error, or is interrupted."""
+    """An excepthook that prints why a run ended: an error or an interruption."""
 
     def __init__(self) -> None:
         self.with_traceback = False
@@ -136,12 +135,12 @@ class _Ending:
 
 
 def _says_why(record: logging.LogRecord) -> bool:
-    """Whether a log line is other than ignite's on an engine that Ctrl-C ended: that has a message of its own."""
+    """A log filter that drops Ignite's line about an engine that Ctrl-C ended; another message reports that."""
     return not record.getMessage().endswith("is terminating due to exception: ")
 
 
 def _given(argv: Sequence[str]) -> dict[str, Any]:
-    """What a command line sets, and the file that it names with ``--args_file``; "" for an option without a value."""
+    """The options of a command line and of its ``--args_file``; "" for an option without a value."""
     given: dict[str, Any] = {key: "" if value is None else value for key, value in read(argv[2:])[1].items()}
     if "args_file" in given and os.path.isfile(given["args_file"]):
         given = {**ConfigParser.load_config_file(given["args_file"]), **given}
@@ -149,7 +148,7 @@ def _given(argv: Sequence[str]) -> dict[str, Any]:
 
 
 def _files(files: str | Sequence[str]) -> Sequence[str]:
-    """Paths of config files, which the command line may have as one text."""
+    """Paths of config files; a command line may give them as one text."""
     if not isinstance(files, str):
         return files
     text = files.strip()
@@ -160,7 +159,7 @@ def _files(files: str | Sequence[str]) -> Sequence[str]:
 
 
 def _elsewhere(file: str) -> str | None:
-    """Why the weights that an overlay names are not those next to it; None where they are, or it names none."""
+    """Report an overlay that names other weights than the file next to it; None if it names that file or none."""
     overlay = ConfigParser.load_config_file(file)
     named, own = overlay.get("checkpoint"), Path(file).with_suffix(".pt")
     if "digest" not in overlay or not isinstance(named, str) or named.startswith("$") or not own.is_file():
@@ -174,24 +173,27 @@ def _elsewhere(file: str) -> str | None:
 
 
 def _merged(files: Sequence[str], entries: Set[str | None]) -> tuple[ConfigParser, list[str]]:
-    """Config files, each laid over those before it, and what is wrong with the overlays.
+    """Merge config files in order, and check the overlays.
 
     Args:
-        files: paths.
+        files: paths of the config files.
         entries: keys that the command line runs.
+
+    Returns:
+        The merged config, and a sentence for each problem.
     """
     parser = ConfigParser(config={})
     new: list[tuple[str, str, str]] = []
     for number, file in enumerate(files):
         overlay = ConfigParser.load_config_file(file)
         own = _Config(overlay)
-        of_weights = {"digest", "trained"} <= overlay.keys()  # which tells of them what no config needs
+        of_weights = {"digest", "trained"} <= overlay.keys()  # these also have keys that no config reads
         for key, value in overlay.items():
             plain = key.removeprefix("+")
             place, before, left = _reached(plain, parser.get())
             top = _parts(plain)[0]
             free = number == 0 or of_weights or top in _LOOKED_UP | entries or top.startswith(("_", "run_"))
-            # What a key needs may come later, in this overlay or another; what is not there cannot be left out.
+            # A later key or overlay may use this key. A missing key cannot be left out.
             checked = left and (before or not (free or own.is_referred_to((top,))))
             if checked and (problem := _Config(parser.get()).unread(plain, "", value is None)):
                 new.append((file, plain, problem))
@@ -202,10 +204,10 @@ def _merged(files: Sequence[str], entries: Set[str | None]) -> tuple[ConfigParse
 
 
 class _Config:
-    """What a merged config reads.
+    """A merged config, and which keys it reads.
 
     Args:
-        content: of the config.
+        content: the config.
     """
 
     def __init__(self, content: dict) -> None:
@@ -215,22 +217,22 @@ class _Config:
         self.add_references(content)
 
     def add_references(self, content: Any) -> None:
-        """Let it refer to what these values refer to."""
+        """Add the references in these values."""
         for _, value in _leaves(content):
             if isinstance(value, str):
                 self.references |= set(map(_parts, ReferenceResolver.match_refs_pattern(value)))
 
     def is_referred_to(self, parts: tuple[str, ...]) -> bool:
-        """Whether a value refers to a key, or to what it holds or belongs to."""
+        """Whether a value refers to a key, to a part of it, or to a whole that it is part of."""
         return any(reference[: len(parts)] == parts[: len(reference)] for reference in self.references)
 
     def unread(self, key: str, dashes: str, left_out: bool = False) -> str | None:
-        """Why nothing would read a key, and which was meant; None when something reads it.
+        """Why nothing reads a key, with similar keys; None if something reads it.
 
         Args:
-            key: of an override or overlay.
-            dashes: before the keys that are proposed.
-            left_out: whether it is to be left out, for which it must be there.
+            key: a key of an override or overlay.
+            dashes: what to write before the proposed keys.
+            left_out: whether the key is to be left out; it must then exist.
         """
         place, before, left = _reached(key, self.content)
         path = "#".join(before)
@@ -249,24 +251,24 @@ class _Config:
         return f"{key}: {f'{path} has' if path else 'the configs have'} no such key{proposed}"
 
     def unfit(self, key: str, value: Any) -> str | None:
-        """What is wrong with an override's value; None when nothing is."""
+        """What is wrong with an override's value; None if it fits."""
         place, _, left = _reached(key, self.content)
         text = str(value).strip()
         if text in ("true", "false") and isinstance(value, str) and self._needs_switch(_parts(key)):
-            return f"{key} is '{text}', which is text where the config reads a switch; give True or False."
+            return f"{key} is '{text}', but the config reads a switch; give True or False."
         if isinstance(value, str) and (text == "null" or (text == "None" and (left or place is not None))):
-            return f"{key} is {text}, but MONAI passes over None; for none give --{key} '$None'."
+            return f"{key} is {text}, which MONAI ignores; for no value give --{key} '$None'."
         return None if left else _of_another_kind(key, value, place)
 
     def going_on(self) -> str:
-        """What is said of an interrupted run: how to go on with it."""
+        """How to continue an interrupted run, as the end of a message."""
         if "resume" in self.content:
             return "; the same command with --resume True goes on from the last state that was saved"
         places = [path for path, component in self._components() if "skip_existing" in _arguments(component)]
         return f"; the same command with --{places[0]}#skip_existing True goes on with what is left" if places else ""
 
     def _reads(self, place: Any, before: list[str], left: list[str]) -> bool:
-        """Whether anything reads a key that is not there yet."""
+        """Whether anything reads a key that the config does not have yet."""
         if len(left) > 1 or not isinstance(place, dict):
             return False
         if not before and left[0] in self.read:
@@ -280,7 +282,7 @@ class _Config:
         return within or self.is_referred_to((*before, *left))
 
     def _needs_switch(self, parts: tuple[str, ...]) -> bool:
-        """Whether a value is used where text would be taken for true: in an expression, or by others' components."""
+        """Whether text would count as true for a value's reader: an expression, or a component of another package."""
         readers, new = set(), {parts}
         while new:
             readers |= new
@@ -303,7 +305,7 @@ class _Config:
             todo += [((*path, key), item) for key, item in _items(value)]
 
     def _meant(self, place: Any, path: str, left: list[str]) -> list[str]:
-        """Keys that resemble one that is not there, and those of components that take an argument of its name."""
+        """Existing keys that resemble a missing one, and components that have an argument of its name."""
         names = [str(key) for key in place] if isinstance(place, dict) else []
         names += _arguments(place) if _is_component(place) else []
         close = difflib.get_close_matches(left[0], [name for name in names if name not in _OF_COMPONENTS], n=3)
@@ -324,14 +326,14 @@ def _parts(key: str) -> tuple[str, ...]:
 
 
 def _items(value: Any) -> list[tuple[str, Any]]:
-    """What a dictionary or a list holds."""
+    """The items of a dictionary or a list, with their keys."""
     if isinstance(value, Mapping):
         return [(str(key), item) for key, item in value.items()]
     return [(str(i), item) for i, item in enumerate(value)] if isinstance(value, list) else []
 
 
 def _leaves(value: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
-    """Every value that holds no others, with its path."""
+    """Every value that is not a dictionary or a list, with its path."""
     if not isinstance(value, (Mapping, list)):
         yield path, value
     for key, item in _items(value):
@@ -339,7 +341,7 @@ def _leaves(value: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str,
 
 
 def _reached(key: str, content: dict) -> tuple[Any, list[str], list[str]]:
-    """How far a key leads: what is there, and the key's parts up to it and after it."""
+    """Follow a key as far as it exists: the value there, and the key's parts before and after that point."""
     parts = list(_parts(key))
     place: Any = content
     for depth, part in enumerate(parts):
@@ -353,7 +355,7 @@ def _reached(key: str, content: dict) -> tuple[Any, list[str], list[str]]:
 
 
 def _nested(path: str, parts: Sequence[str]) -> str:
-    """The option that sets the first of some parts of a key to a dictionary with the others."""
+    """The option that sets the first part of a key to a dictionary with the other parts."""
     inner = "".join(f"{{'{part}': " for part in parts[1:]) + "..." + "}" * (len(parts) - 1)
     return f'{path}#{parts[0]} "{inner}"'
 
@@ -364,7 +366,7 @@ def _is_component(value: Any) -> bool:
 
 @functools.cache
 def _located(target: str) -> Any:
-    """The class or function that a component is made by; None where only a run can say."""
+    """The class or function that makes a component; None if only a run shows it."""
     if target.startswith("$"):
         return None
     try:
@@ -375,13 +377,13 @@ def _located(target: str) -> Any:
 
 
 def _is_ours(owner: Any) -> bool:
-    """Whether what a value is given to is this package's, or no component."""
+    """Whether the owner of a value is a component of this package, or not a component."""
     made_by = _located(owner["_target_"]) if _is_component(owner) else None
     return made_by is None or str(made_by.__module__).startswith(str(__package__))
 
 
 def _parameters(component: dict) -> Mapping[str, inspect.Parameter] | None:
-    """The parameters of a component, with those that its ``**options`` are; None where they cannot be told."""
+    """The parameters of a component, including those behind ``**options``; None if they are unknown."""
     made_by = _located(component["_target_"])
     try:
         return None if made_by is None else _with_options(made_by)
@@ -390,10 +392,12 @@ def _parameters(component: dict) -> Mapping[str, inspect.Parameter] | None:
 
 
 def _with_options(made_by: Any) -> dict[str, inspect.Parameter]:
-    """Parameters of a class or function; ``**options`` of ours are those of what ``options_of`` names, or of the base.
+    """Parameters of a class or function.
+
+    In this package, ``**options`` are the parameters of the class or function in ``options_of``, or of the base class.
 
     Raises:
-        TypeError, ValueError: where they cannot be told.
+        TypeError, ValueError: when the signature is unknown.
     """
     parameters = dict(inspect.signature(made_by).parameters)
     rest = [name for name, p in parameters.items() if p.kind is p.VAR_KEYWORD]
@@ -402,7 +406,7 @@ def _with_options(made_by: Any) -> dict[str, inspect.Parameter]:
     owner, *bases = [made_by]
     if isinstance(made_by, type):
         owner, *bases = [kind for kind in made_by.__mro__ if "__init__" in vars(kind)]
-    # Others' classes, as torch.nn.Identity, may take what they do not pass on.
+    # Other classes, such as torch.nn.Identity, may take options that they do not pass on.
     base = bases[0] if bases and str(owner.__module__).startswith(str(__package__)) else object
     passed_to = vars(owner).get("options_of", base)
     if passed_to is object:
@@ -417,7 +421,7 @@ def _arguments(component: dict) -> list[str]:
 
 
 def _takes(component: dict, name: str) -> bool:
-    """Whether a component has an argument of a name, as far as is known."""
+    """Whether a component has an argument of this name, or its arguments are unknown."""
     parameters = _parameters(component)
     return (
         parameters is None
@@ -428,7 +432,7 @@ def _takes(component: dict, name: str) -> bool:
 
 
 def _of_another_kind(key: str, value: Any, default: Any) -> str | None:
-    """What is wrong with an override that is of another kind than what the configs have; None when nothing is."""
+    """What is wrong with an override of another type than the config's value; None if it fits."""
     text = str(value).strip()
     if text.startswith(("$", "@", "%")):
         return None
@@ -442,11 +446,11 @@ def _of_another_kind(key: str, value: Any, default: Any) -> str | None:
 
 
 def _is_list(default: Any) -> bool:
-    """Whether a config has a list, or an expression of one."""
+    """Whether a config's value is a list, or an expression that gives one."""
     if not isinstance(default, str) or not default.startswith("$"):
         return isinstance(default, list)
     try:
-        # References are names to Python's parser.
+        # References become names, so that Python can parse the expression.
         tree = ast.parse(
             re.sub(r"@([\w:#]+)", lambda match: "_" + re.sub(r"\W", "_", match[1]), default[1:]), mode="eval"
         )

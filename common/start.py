@@ -1,4 +1,4 @@
-"""How a run of a config begins."""
+"""The start of a run of a config."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from .runtime import threads
 
 
 def start(device: torch.device | str, seed: int | None = None) -> None:
-    """Check the command line and the device, settle the number of threads, and seed what is random.
+    """Check the command line and the device, set the number of threads, and seed the random generators.
 
     It is the first entry of a config's ``initialize``.
 
     Args:
-        device: of the run.
-        seed: of the networks' first weights and all that is drawn at random; None for a run that draws nothing.
+        device: the device of the run.
+        seed: seed of the initial weights and of all random draws; None for a run without random draws.
 
     Raises:
-        ValueError: as :func:`common.override_checks.check`; or when the device is not there.
+        ValueError: as :func:`common.override_checks.check`; or when the device does not exist.
     """
     check()
     check_device(device)
@@ -30,14 +30,14 @@ def start(device: torch.device | str, seed: int | None = None) -> None:
 
 
 def require(condition: bool, message: str) -> None:
-    """Refuse a run whose config contradicts itself, in ``initialize`` of the overlay that would be misused.
+    """Refuse a run whose config contradicts itself. Overlays call it in ``initialize``.
 
     Args:
-        condition: that must hold.
-        message: of the error where it does not.
+        condition: must be true.
+        message: the error message.
 
     Raises:
-        ValueError: when it does not.
+        ValueError: when the condition is false.
     """
     if not condition:
         raise ValueError(message)

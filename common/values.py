@@ -1,14 +1,14 @@
-"""Values as configs and command lines give them."""
+"""Values from configs and command lines."""
 
 from __future__ import annotations
 
 
 def is_true(value: bool | str, name: str) -> bool:
-    """A switch's value: the command line gives ``--resume true`` as text, a config gives true.
+    """Read a switch: the command line gives ``--resume true`` as text, a config gives true.
 
     Args:
-        value: of the switch.
-        name: what it is called where it is set, for the message.
+        value: the switch's value.
+        name: its option or key, for the message.
 
     Raises:
         ValueError: when the value is neither true nor false.
@@ -20,10 +20,10 @@ def is_true(value: bool | str, name: str) -> bool:
 
 
 def check_whole(least: int = 1, /, **values: float) -> None:
-    """Refuse settings that are no whole number of at least ``least``.
+    """Refuse settings that are not whole numbers of at least ``least``.
 
     Raises:
-        ValueError: with the name and the value of the first that is not.
+        ValueError: with the name and the value of the first wrong setting.
     """
     for name, value in values.items():
         if isinstance(value, bool) or not isinstance(value, int) or value < least:

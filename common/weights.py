@@ -1,4 +1,4 @@
-"""Weights, and the overlay beside them that says what they are: ``model.pt`` and ``model.json``, an ordinary config."""
+"""Weights ``model.pt`` with their overlay ``model.json``, a config that describes them."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ from .networks.slab import to_channels_last
 
 _Network = TypeVar("_Network", bound=nn.Module)
 
-# What the state of a training has, see common.handlers.ResumableState.
+# Keys of a training's state, see common.handlers.ResumableState.
 STATE = {"iteration", "max_epochs", "epoch_length", "threads", "settings", "graph", "players", "random"}
 
 
 class SavedWeights:
-    """Writes a network's weights, and beside each file the overlay that says what they are.
+    """Writes a network's weights, and next to each file the overlay that describes them.
 
-    The overlay is a config: laid over train.json, evaluate.json or inference.json, it gives the sizes that the weights
-    need, their ``checkpoint``, the ``digest`` of their tensors, and under ``trained`` where they come from.
+    The overlay is a config. Laid over train.json, evaluate.json or inference.json, it sets the sizes that the weights
+    need, their ``checkpoint`` and the ``digest`` of their tensors. Its key ``trained`` says where they come from.
 
     Args:
-        network: whose ``state_dict`` is kept.
-        paths: of the files; all hold the same.
-        sizes: values by the keys of the bundle's configs that these weights need, beside those in the network's
-            attribute ``sizes``, if it has one; what JSON can hold.
-        offset: centre of LR voxel 0 in HR voxels along each axis; None where it does not matter.
+        network: the network; its ``state_dict`` is written.
+        paths: the files to write; all get the same content.
+        sizes: values of config keys that these weights need, in addition to the network's attribute ``sizes``, if it
+            has one. JSON must be able to hold them.
+        offset: centre of LR voxel 0 in HR voxels along each axis; None if it does not matter.
         bundle_root: folder of the bundle.
-        precision: in which the network is trained, such as "bfloat16".
+        precision: type of numbers in training, such as "bfloat16".
     """
 
     def __init__(
@@ -55,11 +55,11 @@ class SavedWeights:
         self.bundle_root = Path(bundle_root)
 
     def save(self, iteration: int | None = None, **metrics: float) -> None:
-        """Write the files as the weights are now.
+        """Write the present weights to the files.
 
         Args:
-            iteration: of the training, from 0; None where it is not known.
-            metrics: of a validation of these weights, by name.
+            iteration: iteration of the training, from 0; None if unknown.
+            metrics: validation metrics of these weights by name.
         """
         state = self.network.state_dict()
         metadata = self.bundle_root / "configs" / "metadata.json"
@@ -77,12 +77,12 @@ class SavedWeights:
 
 
 def write(state: Mapping[str, torch.Tensor], path: Path, overlay: Mapping[str, Any]) -> None:
-    """Write weights and their overlay; each file is whole or as it was.
+    """Write weights and their overlay. Each file is written whole, or stays as it was.
 
     Args:
         state: tensors by name.
-        path: of the weights.
-        overlay: keys and values of the config beside them.
+        path: file of the weights.
+        overlay: keys and values of the overlay.
     """
     with replacing(path) as temporary, replacing(path.with_suffix(".json")) as beside:
         beside.write_text(_as_text(overlay))
@@ -92,35 +92,35 @@ def write(state: Mapping[str, torch.Tensor], path: Path, overlay: Mapping[str, A
 
 
 def write_overlay(path: str | os.PathLike, overlay: Mapping[str, Any]) -> None:
-    """Write the overlay of weights that are there; it is whole or as it was.
+    """Write the overlay of existing weights. The file is written whole, or stays as it was.
 
     Args:
-        path: of the weights.
-        overlay: keys and values of the config beside them.
+        path: file of the weights.
+        overlay: keys and values of the overlay.
     """
     with replacing(Path(path).with_suffix(".json")) as beside:
         beside.write_text(_as_text(overlay))
 
 
 def read_overlay(path: str | os.PathLike) -> dict[str, Any] | None:
-    """What lies beside a file of weights and says what they are; None where nothing does.
+    """Read the overlay next to a file of weights; None if there is none.
 
     Raises:
-        ValueError: when the file cannot be read, or is no overlay of weights.
+        ValueError: when the file cannot be read, or is not an overlay of weights.
     """
     file = Path(path).with_suffix(".json")
     if not file.is_file():
         return None
     overlay, problem = read_object(file)
     if problem := problem or _wrong_in(overlay):
-        raise ValueError(f"{file}: not the overlay of weights ({problem}); mend it, get it anew, or train anew.")
+        raise ValueError(f"{file}: not the overlay of weights ({problem}); correct it, get it again, or train again.")
     return overlay
 
 
 def no_overlay(path: Path) -> str:
-    """What to do where weights have no overlay beside them, as a message."""
+    """Message that says what to do if weights have no overlay."""
     return (
-        f"There is no {path.stem}.json beside the weights: copy it there. For weights of an earlier version "
+        f"There is no {path.stem}.json next to the weights; copy it there. For weights of an earlier version, "
         f"{called('overlay')} --checkpoint {path} makes it."
     )
 
@@ -133,36 +133,36 @@ def load(
     degradation: Degradation | None = None,
     option: str = "checkpoint",
 ) -> _Network:
-    """Load weights into a network of the same architecture, and refuse what does not belong together.
+    """Load weights into a network, and refuse weights that do not belong to it.
 
     Args:
-        network: to load into; the overlay must have the same values as its attribute ``sizes``, if it has one.
-        path: of a file with the network's ``state_dict``, loaded with ``weights_only=True``.
-        device: of the network.
-        digest: of the tensors, as the config has it; None where it does not say.
-        degradation: of the config; the overlay beside the weights must have the same scale and place of LR voxels.
-        option: what the path is called where it is set, for messages.
+        network: the network to load into. Its attribute ``sizes``, if it has one, must agree with the overlay.
+        path: file with the network's ``state_dict``, loaded with ``weights_only=True``.
+        device: device of the network.
+        digest: digest of the tensors in the config; None if the config has none.
+        degradation: degradation of the config. Its scale and offset of LR voxels must agree with the overlay.
+        option: name of the option that sets the path, for messages.
 
     Returns:
-        The network, on the device, in evaluation mode. Its attribute ``origin`` has what the overlay says under
-        ``trained``, with ``path``, ``sha256`` and ``file_sha256``.
+        The network, on the device, in evaluation mode. Its attribute ``origin`` holds the overlay's ``trained``, and
+        ``path``, ``sha256`` and ``file_sha256``.
 
     Raises:
         FileNotFoundError: when there is no such file.
-        ValueError: when the file is corrupt or was changed, when its weights are those of another network,
-            architecture or config, or when not all of them are finite.
+        ValueError: when the file is damaged or was changed, when its weights belong to another network, architecture
+            or config, or when not all of them are finite.
     """
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(
-            f"there are no weights at {path}; train the bundle first, or name a file with --{option} PATH, as for "
-            "weights that were moved."
+            f"there are no weights at {path}; train the bundle first, or, if they were moved, name their file with "
+            f"--{option} PATH."
         )
     overlay = read_overlay(path) or {}
     trained = overlay.get("trained", {})
     if trained.get("network", type(network).__name__) != type(network).__name__:
         raise ValueError(
-            f"{path}: expected the weights of a {type(network).__name__}, found those of a {trained['network']}, of "
+            f"{path}: expected the weights of a {type(network).__name__}, found weights of a {trained['network']} of "
             f"the bundle {trained.get('bundle')}; name a file of this bundle with --{option} PATH."
         )
     if degradation is not None:
@@ -175,7 +175,7 @@ def load(
     bad = [name for name, value in state.items() if not torch.isfinite(value).all()]
     if bad:
         raise ValueError(
-            f"{path}: {bad[0]} and {len(bad) - 1} other weights are NaN or infinite; train anew, or get a whole file."
+            f"{path}: {bad[0]} and {len(bad) - 1} other weights are NaN or infinite; train again, or get a whole file."
         )
     try:
         network.load_state_dict(state)
@@ -187,32 +187,30 @@ def load(
 
 
 def check_digest(path: str | os.PathLike, found: str | None, overlay: Mapping[str, Any], digest: str | None) -> None:
-    """Refuse weights that are others than their overlay, or the config, says.
+    """Refuse weights whose digest is not that of their overlay or of the config.
 
     Args:
-        path: of the weights.
-        found: digest of their tensors; None where they do not tell.
-        overlay: what lies beside them; empty where nothing does.
-        digest: as the config has it; None where it does not say.
+        path: file of the weights.
+        found: digest of their tensors; None if it is unknown.
+        overlay: overlay of the weights; empty if there is none.
+        digest: digest in the config; None if the config has none.
     """
     path = Path(path)
     if found != overlay.get("digest", found):
         raise ValueError(
-            f"{path}: these are not the weights that {path.with_suffix('.json').name} beside them describes (another "
+            f"{path}: these are not the weights that {path.with_suffix('.json').name} next to them describes (another "
             "digest); one of the files is damaged or was changed, or a training was killed while it wrote them. Get "
-            "both files anew, or go on with that training by --resume True."
+            "both files again, or go on with that training by --resume True."
         )
     if digest is not None and found != digest:
-        raise ValueError(
-            f"{path}: the config is that of other weights (its digest is another). {_lay(path, bool(overlay))}"
-        )
+        raise ValueError(f"{path}: the config belongs to other weights (another digest). {_lay(path, bool(overlay))}")
 
 
 def check_grid(path: str | os.PathLike, overlay: Mapping[str, Any], degradation: Degradation) -> None:
-    """Refuse weights that were trained for another scale, or for LR voxels that lie elsewhere."""
+    """Refuse weights that were trained for another scale or another offset of LR voxels."""
     offset = overlay.get("trained", {}).get("offset")
-    # The degradation is no part of an overlay.
-    known = "Lay the config with the degradation that they were trained with over this one, or give --degradation."
+    # The degradation is not part of an overlay.
+    known = "Lay the config of their training's degradation over this one, or give --degradation."
     checks = [
         ("scale", overlay.get("scale"), list(degradation.factors), f"Leave out what sets it. {_lay(Path(path), True)}"),
         ("offset of LR voxels", offset, list(degradation.offset), known),
@@ -223,7 +221,7 @@ def check_grid(path: str | os.PathLike, overlay: Mapping[str, Any], degradation:
 
 
 def digest_of(state: Mapping[str, torch.Tensor]) -> str:
-    """SHA-256 of the names, types, shapes and values of tensors, in the order of the names."""
+    """SHA-256 of the names, types, shapes and values of tensors, sorted by name."""
     digest = hashlib.sha256()
     for name in sorted(state):
         value = state[name].detach().cpu().contiguous()
@@ -233,7 +231,7 @@ def digest_of(state: Mapping[str, torch.Tensor]) -> str:
 
 
 def as_plain(value: Any) -> Any:
-    """A value as it comes back from JSON: tuples are lists there.
+    """Convert a value to what JSON gives back, with lists for tuples.
 
     Raises:
         ValueError: when JSON cannot hold it.
@@ -241,7 +239,7 @@ def as_plain(value: Any) -> Any:
     try:
         return json.loads(json.dumps(value))
     except TypeError:
-        raise ValueError(f"sizes: found {value!r}, expected what JSON can hold.") from None
+        raise ValueError(f"sizes: found {value!r}, expected values that JSON can hold.") from None
 
 
 def _as_text(overlay: Mapping[str, Any]) -> str:
@@ -249,7 +247,7 @@ def _as_text(overlay: Mapping[str, Any]) -> str:
 
 
 def _wrong_in(overlay: Mapping[str, Any]) -> str | None:
-    """What is wrong with an overlay, which people may edit; None where nothing is."""
+    """What is wrong with an overlay, which people may edit; None if it is right."""
     if not {"digest", "trained"} <= overlay.keys():
         return "found no digest and trained, expected both"
     trained = overlay["trained"]
@@ -262,13 +260,13 @@ def _wrong_in(overlay: Mapping[str, Any]) -> str | None:
 
 
 def _check_tensors(path: Path, state: Any, network: nn.Module, option: str, lies_beside: bool) -> None:
-    """Refuse what is no file of weights, or not of this network."""
+    """Refuse a file that does not hold weights, or holds weights of another network."""
     if isinstance(state, dict) and STATE <= state.keys():
         files = [path.with_name("model_last.pt"), path.with_name("model.pt")]
         there = [f"--{option} {file}" for file in files if file.is_file()]
         raise ValueError(
-            f"{path} is the state of a training at iteration {state['iteration']}, from which --resume True goes on, "
-            f"and no file of weights; name its weights{': ' + ' or '.join(there) if there else ''}."
+            f"{path} is the state of a training at iteration {state['iteration']}, for --resume True, not a file of "
+            f"weights; name its weights{': ' + ' or '.join(there) if there else ''}."
         )
     if not isinstance(state, dict):
         raise ValueError(f"{path}: expected a dictionary of weights, found {type(state).__name__}.")
@@ -290,19 +288,19 @@ def _check_tensors(path: Path, state: Any, network: nn.Module, option: str, lies
 
 
 def _check_sizes(path: Path, overlay: Mapping[str, Any], sizes: Mapping[str, Any]) -> None:
-    """Refuse weights for a network of other sizes, of which some, as ``residual``, do not show in the tensors."""
+    """Refuse weights for a network of other sizes. Some, such as ``residual``, do not show in the tensors."""
     for key in overlay.keys() & sizes.keys():
         _check_same(path, key, overlay[key], sizes[key], _lay(path, True))
 
 
 def _check_same(path: str | os.PathLike, name: str, theirs: Any, ours: Any, advice: str) -> None:
-    """Refuse a value that the weights were trained with another of."""
+    """Refuse a value that differs from the one in the weights' training."""
     if theirs != as_plain(ours):
         raise ValueError(f"{path}: {name} is {as_plain(ours)}, but these weights were trained with {theirs}. {advice}")
 
 
 def _lay(path: Path, lies_beside: bool) -> str:
-    """What to do where config and weights differ."""
+    """What to do if config and weights differ."""
     if lies_beside:
         overlay = path.with_suffix(".json")
         return f"Lay the weights' own overlay over the config: --config_file \"['CONFIG.json','{overlay}']\"."
@@ -310,7 +308,7 @@ def _lay(path: Path, lies_beside: bool) -> str:
 
 
 def _fits(value: Any, own: torch.Tensor) -> bool:
-    """Whether something from a file can be a network's own weight."""
+    """Whether a value from a file can replace a network's weight."""
     return (
         isinstance(value, torch.Tensor)
         and value.layout == torch.strided

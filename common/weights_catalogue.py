@@ -1,4 +1,4 @@
-"""Which weights there are in a folder of bundles, and which of them suit a scan, by its spacing."""
+"""The weights in a folder of bundles, and the choice of weights for a scan by its spacing."""
 
 from __future__ import annotations
 
@@ -24,29 +24,30 @@ from .weights import read_overlay
 
 BUNDLES = ROOT.parent / "bundles"
 _CONFIG = Path("configs", "inference.json")
-WITHIN = 1 + ROUNDING  # outside of the range of the spacing by no more than rounding
-# Up to these factors outside of it weights are used, with a warning: on a real head that was made into a stack of thick
-# slices they were still better than cubic there. The first is of the axis that is least so, the second of the others: a
-# mouse's thick slices may be as far apart as a head's thin ones, and are no head.
+WITHIN = 1 + ROUNDING  # excess up to this factor is rounding
+# Up to these factors outside of the range, weights are used with a warning. On a real head, made into a stack of thick
+# slices, they were still better than cubic there. The first limits the axis that is nearest to the range, the second
+# the others: a mouse's thick slices can be as far apart as a human head's thin slices.
 _TOO_FINE, _FAR_TOO_FINE, _TOO_COARSE = 2.0, 4.0, 2.5
-_UNEVEN = 1.4  # slices that are so many times thicker, or thinner, than pixels are wide come first
+_UNEVEN = 1.4  # ratio of slice thickness to pixel size, or its inverse, above which only the coarser axes are refined
 
 
 @dataclass(frozen=True)
 class Offer:
-    """Weights of a bundle, or one that learns from the scan itself, with what of it decides on its use.
+    """Weights of a bundle, or a bundle that learns from the scan itself, and what decides on their use.
 
     Attributes:
-        bundle: its folder.
-        overlay: of the weights, to lay over its inference.json; None where that is of these weights, or needs none.
-        overrides: of its inference.json, with the checkpoint where there is one.
+        bundle: folder of the bundle.
+        overlay: overlay of the weights, to lay over inference.json; None if inference.json is for these weights, or
+            if the bundle needs none.
+        overrides: overrides of inference.json, with the checkpoint if there is one.
         scale: voxels of the result for a voxel of the scan, along the ordered axes.
-        slice_axis: as for :func:`common.io.affines.slice_permutation`; None where any will do that the scan shows.
-        ranges: lowest and highest spacing in the training by axis; None where it is not known.
+        slice_axis: as for :func:`common.io.affines.slice_permutation`; None if the scan may decide.
+        ranges: lowest and highest spacing in the training in mm by axis; None if unknown.
         guided: whether it needs a guide.
-        there: whether the file of the weights is there, or none is needed.
-        free: of a method that needs none, and whose scale nobody has given: along which axes it may act, "across" the
-            slices or "any"; else None.
+        there: whether the file of the weights exists, or none is needed.
+        free: along which axes a method without weights may act if no scale is given: "across" the slices or "any";
+            None for other methods.
     """
 
     bundle: Path
@@ -60,7 +61,7 @@ class Offer:
     free: str | None = None
 
     def at(self, scale: Sequence[Any]) -> Offer:
-        """This with the given scale, where it takes any; else as it is."""
+        """This offer with the given scale if it takes any scale; else unchanged."""
         if self.free is None:
             return self
         return replace(self, scale=tuple(scale), overrides={**self.overrides, "scale": list(scale)}, free=None)
@@ -75,14 +76,13 @@ class Offer:
 
         Args:
             entries: as :func:`common.data.find_scans` finds them.
-            overrides: besides those of the offer, by key; paths as ``Path``, since the parser takes the # in a text as
-                its own.
+            overrides: further overrides by key. Paths must be ``Path``, since the parser interprets # in text.
         """
         workflow = ConfigWorkflow(
             config_file=_files(self.bundle, self.overlay), workflow_type="infer", logging_file=False
         )
         workflow.parser.set(_renamed(workflow.parser.config))
-        # A tuple, as the parser changes the texts in lists.
+        # A tuple, because the parser changes text in lists.
         own = {"bundle_root": str(self.bundle), **self.overrides}
         workflow.parser.update({**own, **overrides, "dataset#data": tuple(entries)})
         return workflow
@@ -94,10 +94,10 @@ class Choice:
 
     Attributes:
         offer: the weights.
-        slice_axis: to use them with.
-        spacing: of the scan and of the result in mm, along the axes as they are stored.
-        excess: how far the scan lies outside of the range of the spacing: by which factor, 1 where it is inside.
-        doubt: what speaks against the use; None where nothing does.
+        slice_axis: the slice axis to use them with.
+        spacing: spacing of the scan and of the result in mm, along the stored axes.
+        excess: factor by which the scan's spacing lies outside of the training range; 1 if it is inside.
+        doubt: why not to use them; None if there is no reason.
     """
 
     offer: Offer
@@ -113,23 +113,23 @@ class Choice:
 
 
 def offers(bundle: str | None, overrides: Mapping[str, Any], options: Sequence[str] = ()) -> list[Offer]:
-    """What the bundles have weights for, there or not: each by its inference.json, and by the overlays in models.
+    """List the weights of the bundles, by inference.json and by the overlays in models. Their files may be missing.
 
     Args:
-        bundle: folder of a bundle, or its name; None for all but those whose inference.json says ``on_request`` and
-            those that need no weights, or for that which the overlay of a given checkpoint says.
-        overrides: of the configurations; each is for those that know its key. One that only bundles ``on_request`` know
-            asks for these.
+        bundle: folder or name of a bundle. None: the bundle in the overlay of a given checkpoint; without a checkpoint
+            all bundles except those that are ``on_request`` in inference.json and those that need no weights.
+        overrides: overrides of the configurations. Each applies to the configurations that have its key. A key that
+            only ``on_request`` bundles have selects these.
         options: other names that a misspelt key may have meant.
 
     Raises:
         FileNotFoundError: when there is no such bundle, no such checkpoint, or no overlay of it.
-        ValueError: when no bundle has a key that is overridden.
+        ValueError: when no bundle has an overridden key.
     """
     if "checkpoint" in overrides:
         bundle = _bundle_of(Path(str(overrides["checkpoint"])), bundle)
     configs = {folder: _parser(folder) for folder in _folders(bundle)}
-    # Those on request are for scans of a kind that a scan does not show.
+    # Bundles on request are for a kind of scan that the file does not show.
     usual = [folder for folder in configs if bundle is not None or not configs[folder].get("on_request", False)]
     able = usual
     if not all(any(_knows(configs[folder], key) for folder in usual) for key in overrides):
@@ -153,15 +153,18 @@ def offers(bundle: str | None, overrides: Mapping[str, Any], options: Sequence[s
 
 
 def choose(affine: np.ndarray, known: Sequence[Offer], guided: bool) -> list[Choice]:
-    """What may be done with a scan, best first: what its spacing is in the range of, then what makes its voxels cubes.
+    """Rank the weights for a scan: first those trained for its spacing, then those that make its voxels cubic.
 
     Args:
-        affine: 4x4, of the scan, voxel to world in mm.
-        known: weights that there are, or might be.
+        affine: 4x4, voxel to world of the scan, in mm.
+        known: the weights to choose from.
         guided: whether there is a guide.
 
+    Returns:
+        The choices, best first.
+
     Raises:
-        ValueError: when for none of them it is clear which axis runs across the slices, or what scale suits.
+        ValueError: when the slice axis or the scale is unclear for all of them.
     """
     choices = []
     unclear: ValueError | None = None
@@ -173,12 +176,12 @@ def choose(affine: np.ndarray, known: Sequence[Offer], guided: bool) -> list[Cho
             continue
         axes = [offer.slice_axis or ("SI" if len(set(offer.scale)) == 1 else "auto")]
         if len(set(offer.scale)) > 1 and "slice_axis" not in offer.overrides and "auto" not in axes:
-            axes.insert(0, "auto")  # before that of the training: the slices may lie otherwise here
+            axes.insert(0, "auto")  # before the training's axis: the slices of this scan may run along another
         for axis in axes if offer.guided == guided else ():
             try:
                 order = slice_permutation(affine, axis)
             except ValueError as error:
-                unclear = error  # the spacing does not tell which axis runs across the slices
+                unclear = error  # the spacing does not show which axis runs across the slices
                 continue
             choices.append(_choice(affine, offer, axis, order))
             break
@@ -188,7 +191,7 @@ def choose(affine: np.ndarray, known: Sequence[Offer], guided: bool) -> list[Cho
 
     def rank(choice: Choice) -> tuple:
         unknown = choice.offer.ranges.count(None)
-        # Of scales across slices that make voxels alike the least: slices are not to be finer than the plane.
+        # Among scales that give similar voxels the smallest: slices must not become finer than pixels.
         scale = math.prod(choice.offer.scale)
         return choice.excess > WITHIN, round(choice.anisotropy, 2), unknown, round(choice.excess, 2), scale
 
@@ -196,7 +199,7 @@ def choose(affine: np.ndarray, known: Sequence[Offer], guided: bool) -> list[Cho
 
 
 def learn_from_scan(affine: np.ndarray, guided: bool) -> list[Choice]:
-    """What the bundles that learn from the scan itself would do with a scan, as :func:`choose`; none where none suits.
+    """Rank the bundles that learn from the scan itself, as :func:`choose`; empty if none suits.
 
     Args:
         affine: as for :func:`choose`.
@@ -219,19 +222,19 @@ def in_words(spacing: Sequence[float]) -> str:
 
 
 def _bundle_of(checkpoint: Path, bundle: str | None) -> str:
-    """The bundle that the overlay of weights says they are of; or the one that is named, and must be that."""
+    """The bundle of weights, from their overlay. If a bundle is given, it must be the same."""
     if not checkpoint.is_file():
         raise FileNotFoundError(f"--checkpoint {checkpoint}: there is no such file.")
     overlay = read_overlay(checkpoint)
     if overlay is None:
         raise FileNotFoundError(
-            f"--checkpoint {checkpoint}: there is no {checkpoint.stem}.json, which says what they are, in its folder; "
-            f"copy it there. For weights of an earlier version {called('overlay')} --checkpoint {checkpoint} makes it."
+            f"--checkpoint {checkpoint}: there is no {checkpoint.stem}.json, which describes them, in its folder; "
+            f"copy it there. For weights of an earlier version, {called('overlay')} --checkpoint {checkpoint} makes it."
         )
     said = overlay["trained"].get("bundle")
     if bundle is None and said is None:
         raise ValueError(
-            f"--checkpoint {checkpoint}: its overlay does not say of which bundle the weights are; name a --bundle."
+            f"--checkpoint {checkpoint}: its overlay does not say which bundle the weights belong to; give --bundle."
         )
     if bundle is not None and said not in (None, Path(bundle).name):
         raise ValueError(
@@ -254,7 +257,7 @@ def _folders(bundle: str | None) -> list[Path]:
 
 
 def _weights(folder: Path, overrides: Mapping[str, Any]) -> list[tuple[Path | None, Path | None]]:
-    """A bundle's weights, there or not, each with its overlay; None and None of a bundle that needs none."""
+    """A bundle's weights, existing or not, each with its overlay; None and None for a bundle without weights."""
     if "checkpoint" in overrides:
         checkpoint = Path(str(overrides["checkpoint"]))
         return [(checkpoint, checkpoint.with_suffix(".json"))]
@@ -267,12 +270,12 @@ def _weights(folder: Path, overrides: Mapping[str, Any]) -> list[tuple[Path | No
 
 
 def _files(folder: Path, overlay: Path | None) -> list[str]:
-    """The configs of weights, each laid over those before it."""
+    """The config files of weights, in the order in which they are laid over each other."""
     return [str(file) for file in (folder / _CONFIG, overlay) if file is not None]
 
 
 def _parser(folder: Path, overlay: Path | None = None, overrides: Mapping[str, Any] | None = None) -> ConfigParser:
-    """Of a bundle's configuration, which runs from any folder, and under whatever name this package is installed."""
+    """Parser of a bundle's configuration, for any working folder and any name of this package."""
     parser = ConfigParser(_renamed(ConfigParser.load_config_files(_files(folder, overlay))))
     parser.update({"bundle_root": str(folder), **(overrides or {})})
     return parser
@@ -318,10 +321,10 @@ def _offer(folder: Path, checkpoint: Path | None, overlay: Path | None, override
 
 
 def _suiting(affine: np.ndarray, offer: Offer) -> tuple[float, ...]:
-    """The scale of a method that takes any, which makes a scan's voxels cubes, or halves those that nearly are.
+    """Scale for a method that takes any: it makes the voxels cubic, or halves them if they nearly are.
 
     Raises:
-        ValueError: when it acts across slices alone, and nothing tells which axis that is, or they are thin.
+        ValueError: when the method acts only across slices, and these are unclear or already thin.
     """
     axis = offer.overrides.get("slice_axis", "auto")
     try:
@@ -334,7 +337,7 @@ def _suiting(affine: np.ndarray, offer: Offer) -> tuple[float, ...]:
     if offer.free == "across":
         if max(scale := cubes(mm)) == 1:
             raise ValueError(
-                f"{offer.bundle.name} makes slices thinner, and those of {in_words(mm)} are no thicker than pixels are "
+                f"{offer.bundle.name} makes slices thinner, but those of {in_words(mm)} are no thicker than pixels are "
                 'wide; give a scale, for example --scale "[1,1,2]", or another --bundle.'
             )
         return scale
@@ -362,7 +365,7 @@ def _choice(affine: np.ndarray, offer: Offer, axis: str, order: Sequence[int]) -
 
 
 def _ranged(ordered: np.ndarray, offer: Offer, *others: Sequence[Any]) -> list[tuple]:
-    """Spacing, range and others of the axes whose range is known."""
+    """Spacing, range and other values of the axes with a known range."""
     return [row for row in zip(ordered, offer.ranges, *others, strict=True) if row[1] is not None]
 
 

@@ -48,9 +48,9 @@ def test_what_does_not_fit_is_told():
         (take, "--source=-1 --nodry --output-dir b"),
         (take, "a --dry False --size=[1,2]"),
         (take, "a --siz 3,4", "--siz: there is no such option; did you mean --size?"),
-        (take, "a b c d", "'c' stands by itself; did you quote", "'d' stands by itself; did you quote"),
-        (take, "a --size 1,2 b", "'b' after --size stands by itself; did you quote the pattern"),
-        (take, "a --source b", "'a' stands by itself"),
+        (take, "a b c d", "'c' belongs to no option; did you quote", "'d' belongs to no option; did you quote"),
+        (take, "a --size 1,2 b", "'b' after --size belongs to no option; did you quote the pattern"),
+        (take, "a --source b", "'a' belongs to no option"),
         (take, "--sorce b", "--sorce: there is no such option", "--source is missing; you wrote --sorce."),
         (take, "a --size 3", "--size is 3, expected several, for example --size 3,4."),
         (take, "a --dry maybe", "--dry is 'maybe', expected True or False."),
@@ -59,7 +59,7 @@ def test_what_does_not_fit_is_told():
         (take, "a --nosize", "--nosize: there is no such option"),
         (take, "a -- --trace", "--: there is no such option", "--trace: there is no such option"),
         (give, "a --loss#weight 3 --anything"),
-        (give, "a b", "'b' stands by itself"),  # of a command without * only what must be given
+        (give, "a b", "'b' belongs to no option"),  # of a command without * only what must be given
         (give, "--outputdir a", "--output_dir is missing; you wrote --outputdir."),
     ):
         found = misuse(function, line.split())

@@ -237,7 +237,7 @@ def test_a_key_that_nothing_would_read_is_answered_with_those_that_were_meant(co
         ("--values#rat 3", "did you mean --values#rate?"),
         ("--train#dataset#x 1", "train#dataset is an expression ($@data.train); replace it as a whole."),
         ("--validate#evaluator#inferer#roi_size 1", "is the same as inferer (@inferer); set it there"),
-        ("--guided true", "--guided is 'true', which is text where the config reads a switch; give True or False."),
+        ("--guided true", "--guided is 'true', but the config reads a switch; give True or False."),
         ("--residual false", "--residual is 'false'", "give True or False"),  # others' components read it
         ("--players#generator#optimizer#amsgrad true", "give True or False"),
         ("--players#generator#clip_norm None", "'$None'"),

@@ -92,7 +92,7 @@ def test_what_does_not_belong_together_is_refused(path):
             "[0.0, 0.0, 0.0]",
             "--degradation",
         ),
-        (lambda: load(network_of(), path, digest="ab"), "config is that of other weights", lay),
+        (lambda: load(network_of(), path, digest="ab"), "config belongs to other weights", lay),
         (lambda: load(network_of(4), path), "(3, 1, 3, 3) float32 instead of (4, 1, 3, 3)", lay),
     ):
         refused(begin, ValueError, path, *words)

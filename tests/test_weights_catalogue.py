@@ -169,7 +169,7 @@ def test_weights_of_ones_own_bring_their_overlay(models, tmp_path):
     overlay = json.loads(own.with_suffix(".json").read_text())
     del overlay["trained"]["bundle"]
     own.with_suffix(".json").write_text(json.dumps(overlay))
-    refused(lambda: offers(None, {"checkpoint": str(own)}), ValueError, own, "name a --bundle")
+    refused(lambda: offers(None, {"checkpoint": str(own)}), ValueError, own, "give --bundle")
     assert len(offers("srcnn", {"checkpoint": str(own)})) == 1
     own.with_suffix(".json").unlink()
     words = own, "no own.json, which", "overlay --checkpoint"

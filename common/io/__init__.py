@@ -1,1 +1,1 @@
-"""Files, images and DICOM series: what they are, and how they are read and written."""
+"""Read, write, name and classify files, images and DICOM series."""

@@ -1,4 +1,4 @@
-"""Which way the axes of a stored volume run."""
+"""Order and direction of the axes of a stored volume."""
 
 from __future__ import annotations
 
@@ -7,25 +7,25 @@ import numpy as np
 import torch
 
 _AXES = {"LR": 0, "AP": 1, "SI": 2}
-# Spacings that tell slices: thick ones are at least 1.5 times their pixels, up to what headers round. Less is usual in
-# 3-D scans, 1.2 x 1 x 1 mm for example, which have no slices.
+# Spacings that show slices: thick slices are at least 1.5 times as thick as pixels are wide, up to rounding in headers.
+# Smaller ratios are usual in 3-D scans without slices, for example 1.2 x 1 x 1 mm.
 _TELLING = 1.5 / 1.001
-#: What lies beyond a range by no more than this part of its end is inside: headers round.
+#: A value beyond a range by no more than this share of its end counts as inside, because headers round.
 ROUNDING = 0.005
 
 
 def slice_orientation(affine: np.ndarray | torch.Tensor, slice_axis: str | None) -> np.ndarray:
     """Order and directions of a volume's axes that put the axis across the slices last, the others as LR, AP, SI.
 
-    Each axis runs to the right, anterior or superior, as nearly as it does.
+    Each axis then runs to the right, anterior or superior, as nearly as possible.
 
     Args:
         affine: 4x4, voxel to world (RAS, mm).
         slice_axis: as for :func:`slice_permutation`.
 
     Returns:
-        As nibabel's ``apply_orientation`` takes it, ``(3, 2)``: for each stored axis, which of the ordered ones it is,
-        and 1, or -1 where it is to be mirrored.
+        Orientation for nibabel's ``apply_orientation``, ``(3, 2)``: for each stored axis the number of the ordered
+        axis, and 1, or -1 if the axis is to be mirrored.
 
     Raises:
         ValueError: as :func:`slice_permutation`.
@@ -41,14 +41,14 @@ def slice_permutation(affine: np.ndarray | torch.Tensor, slice_axis: str | None)
 
     Args:
         affine: 4x4, voxel to world (RAS, mm).
-        slice_axis: anatomical axis across the slices, "LR", "AP" or "SI"; or "auto", as the spacing
-            shows it: the two axes whose spacings are most alike are in plane, where they are so by far.
+        slice_axis: anatomical axis across the slices, "LR", "AP" or "SI"; or "auto" to take it from the spacing.
+            Then the two axes with the most similar spacings are in plane, if they are more similar by far.
 
     Returns:
         Axis of the stored volume for each axis of the ordered one.
 
     Raises:
-        ValueError: when ``slice_axis`` is none of the four, or the spacing does not tell the slices.
+        ValueError: when ``slice_axis`` is none of the four, or the spacing does not show the slices.
     """
     if slice_axis not in (*_AXES, "auto"):
         raise ValueError(f"slice_axis is {slice_axis!r}, expected one of {', '.join(_AXES)}, auto.")
@@ -66,8 +66,8 @@ def _axis_across(affine: np.ndarray | torch.Tensor) -> int:
     best, second, _ = np.sort(ratios)
     if second / best < _TELLING:
         raise ValueError(
-            f"the spacing {np.round(spacing, 3).tolist()} mm does not tell which axis runs across the slices; say "
-            f"it, for example --slice_axis SI ({', '.join(_AXES)}). Is it the scan that was meant, not a guide or a "
+            f"the spacing {np.round(spacing, 3).tolist()} mm does not show which axis runs across the slices; "
+            f"name it, for example --slice_axis SI ({', '.join(_AXES)}). Is this the right scan, not a guide or a "
             "thin-slice scan?"
         )
     return int(ratios.argmin())

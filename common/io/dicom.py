@@ -1,4 +1,4 @@
-"""DICOM in, DICOM out: MR series as NIfTI, and results as derived series."""
+"""Convert DICOM MR series to NIfTI, and write results as derived DICOM series."""
 
 from __future__ import annotations
 
@@ -36,16 +36,16 @@ except ImportError as error:
 
 @dataclass
 class Series:
-    """A series of DICOM images, or a part of one that can be a volume: one of its echoes, say.
+    """A series of DICOM images, or a part of one that can be a volume, such as one echo.
 
     Attributes:
         description: one line for a person: UID, number, description, part, modality, number of files.
-        headers: of its images without pixels, each with its file as ``filename``; in the order of the slices where the
-            series is a volume.
-        affine: 4x4, index ``(column, row, slice)`` to world (RAS, mm); None where the series is no volume.
-        problem: why the series cannot be read as a volume, though it should be, or None.
-        no_scan: why it is nothing to super-resolve, or None: phase images, a map, a localizer, another modality.
-        part: which images of a series that holds others too, such as "echo 2, TE 90 ms", or empty.
+        headers: headers of its images without pixels, each with its file as ``filename``. If the series is a volume,
+            they are in the order of the slices.
+        affine: 4x4, index ``(column, row, slice)`` to world (RAS, mm); None if the series is not a volume.
+        problem: why the series cannot be read as a volume, or None.
+        no_scan: why it is not for super-resolution (phase images, a map, a localizer, another modality), or None.
+        part: name of the part, such as "echo 2, TE 90 ms"; empty for a whole series.
     """
 
     description: str
@@ -62,19 +62,18 @@ class Series:
 
 
 def find_series(folder: str | os.PathLike) -> list[Series]:
-    """Every DICOM series under a folder, by its headers alone; those that hold several stacks in parts.
+    """Find every DICOM series under a folder by its headers. A series with several stacks is split into parts.
 
-    A series of MR slices that is no stack has the reason as its problem. So has each that lies in a folder with a
-    damaged file, or with one whose content is not here, since nobody knows whose slice that was; where no series lies
-    with it, it is one of its own. Copies
-    of a file are passed over with a line that names them.
+    If a series of MR slices is not a stack, its ``problem`` is the reason. A damaged file, or a file whose content is
+    not here, is a problem for every series in its folder, because it may be a slice of any of them. If its
+    folder has no scan, such files become one series with a problem. Copies of a file are skipped with a line that
+    names them.
 
     Args:
-        folder: searched with all folders in it. Files that are no DICOM are passed over, and names that begin with a
-            dot.
+        folder: searched with all folders in it. Files that are not DICOM and names that begin with a dot are skipped.
 
     Returns:
-        In the order of the files' names; none where there is no DICOM file.
+        The series in the order of the files' names; empty if there is no DICOM file.
     """
     found: dict[tuple[str, str], list[Dataset]] = {}
     damaged: dict[Path, dict[Path, str]] = {}
@@ -100,11 +99,11 @@ def find_series(folder: str | os.PathLike) -> list[Series]:
 def to_nifti(series: Series, path: str | os.PathLike) -> None:
     """Write a series as NIfTI: axes (column, row, slice), values in the series' units as float32.
 
-    Beside it a JSON of the same name has the ``SliceThickness`` in mm, where all slices have the same.
+    If all slices have the same ``SliceThickness``, a JSON next to it, with the same name, holds it in mm.
 
     Args:
-        series: one without a problem.
-        path: of the file.
+        series: a series without a problem.
+        path: the file to write.
 
     Raises:
         ValueError: when pixels are missing or cannot be decoded; the message names the file.
@@ -115,16 +114,16 @@ def to_nifti(series: Series, path: str | os.PathLike) -> None:
 
 
 def said_by_dicom(headers: Sequence[Dataset]) -> dict[str, Any]:
-    """What the tags (0018,1310) and (0018,1312) of a series say, in the keys of dcm2niix.
+    """Read the tags (0018,1310) and (0018,1312) of a series as keys of dcm2niix.
 
-    The tag's four numbers are samples of frequency along rows and columns, then of phase along both; the unused ones
-    are 0. Only the other tag says which axis is which: Philips fills them in one order for both.
+    The four numbers of (0018,1310) count frequency samples along rows and columns, then phase samples along both.
+    Unused numbers are 0. Only (0018,1312) shows which axis is which: Philips fills the numbers in one order for both.
 
     Args:
-        headers: of all slices; what they do not share says nothing.
+        headers: headers of all slices. Tags that differ between slices are ignored.
 
     Returns:
-        The keys; none where the tags are missing or hold something else.
+        The keys and values; empty if the tags are missing or hold something else.
     """
     found = {(str(h.get("AcquisitionMatrix")), h.get("InPlanePhaseEncodingDirection")) for h in headers}
     matrix = headers[0].get("AcquisitionMatrix")
@@ -138,11 +137,11 @@ def said_by_dicom(headers: Sequence[Dataset]) -> dict[str, Any]:
 
 
 def weighting(header: Dataset) -> tuple[bool, ...]:
-    """What decides on the contrast of an image, as far as stacks of one exam must agree in it.
+    """The properties of an image's contrast in which stacks of one exam must agree.
 
     Returns:
-        Whether the echo time is above 30 ms, the repetition time above 1500 ms, the inversion time above 1500 ms; and
-        whether it is of gradient echoes, and with a contrast agent. What a header does not say counts as no.
+        Whether the echo time is above 30 ms, the repetition time above 1500 ms, the inversion time above 1500 ms, the
+        sequence a gradient echo, and whether a contrast agent was used. False for what the header lacks.
     """
     times = ("EchoTime", 30), ("RepetitionTime", 1500), ("InversionTime", 1500)
     return (
@@ -155,13 +154,13 @@ def weighting(header: Dataset) -> tuple[bool, ...]:
 def write_derived(
     series: Series, result: str | os.PathLike, folder: str | os.PathLike, bundle: Mapping[str, Any]
 ) -> Path:
-    """Write a result that was made from :func:`to_nifti`'s file as a derived series, all of it or nothing.
+    """Write a result of :func:`to_nifti`'s file as a derived series, either completely or not at all.
 
     Args:
-        series: that the result was made from.
+        series: the source of the result.
         result: NIfTI file, with the axes of :func:`to_nifti`.
-        folder: made when it is not there; the series becomes a folder in it, named by the new SeriesInstanceUID. Older
-            ones in it that were made of the same images are then removed.
+        folder: created if it is missing. The series becomes a folder in it, named by the new SeriesInstanceUID. Older
+            derived series of the same images in it are then removed.
         bundle: the ``metadata.json`` of the bundle that made it, with the SHA-256 of its weights as "sha256".
 
     Returns:
@@ -192,15 +191,15 @@ def write_derived(
 
 
 def is_derived(header: Dataset) -> bool:
-    """Whether an image is one that :func:`write_derived` wrote."""
+    """Whether :func:`write_derived` wrote an image."""
     return bool(DERIVED.match(str(header.get("DerivationDescription", ""))))
 
 
 def _remove_derived(folder: Path, sources: set[str]) -> None:
-    """Remove files that :func:`write_derived` made of a stack, and their folder if nothing else is in it.
+    """Remove files that :func:`write_derived` made from a stack, and their folder if nothing else is in it.
 
     Args:
-        folder: with the name of the derived series.
+        folder: folder with the name of the derived series.
         sources: SOPInstanceUIDs of the images of the stack.
     """
     made = [path for path in folder.iterdir() if _is_made_of(path, sources, folder.name)]
@@ -211,13 +210,13 @@ def _remove_derived(folder: Path, sources: set[str]) -> None:
 
 
 def _is_made_of(path: Path, sources: set[str], uid: str) -> bool:
-    """Whether a file is an image that :func:`write_derived` made of these images, in the derived series of a UID."""
+    """Whether :func:`write_derived` made a file from these images, in the derived series ``uid``."""
     if path.is_symlink() or not path.is_file():
         return False
     try:
         header = read_header(path)
     except ValueError:
-        return False  # damaged, so nobody knows whose it is
+        return False  # damaged, so its series is unknown
     if header is None or not is_derived(header) or header.SeriesInstanceUID != uid:
         return False
     referenced = [
@@ -235,7 +234,7 @@ def _damage(of_file: Mapping[Path, str]) -> str:
 
 
 def _series_of(headers: list[Dataset], damaged: Mapping[Path, str]) -> list[Series]:
-    """The images of one series as one, or where it holds several stacks as several."""
+    """Split the images of one series into its stacks."""
     try:
         headers, copies = without_copies(headers)
     except ValueError as error:
@@ -260,18 +259,18 @@ def _checked(part: Part, damaged: Mapping[Path, str]) -> Series:
 
 
 def _unrounded(affine: np.ndarray, source: np.ndarray) -> np.ndarray:
-    """The affine of a result in float64, of which NIfTI keeps 24 bits.
+    """Restore a result's affine in float64; NIfTI keeps only 24 bits.
 
-    Its voxels lie at simple fractions of the source's: those are found and the source's affine, which is exact, is
-    applied to them.
+    The result's voxels lie at simple fractions of the source's voxels. These fractions are found, and multiplied by
+    the source's exact affine.
 
     Raises:
-        ValueError: when the axes are not the source's.
+        ValueError: when the axes are not the source's axes.
     """
     index = np.linalg.solve(source, affine)
     axes = index[:3, :3]
     if np.abs(axes - np.diag(np.diag(axes))).max() > 1e-3 or np.diag(axes).min() <= 0:
-        raise ValueError("the axes are not those of the DICOM series, expected a result that was made from it.")
+        raise ValueError("the axes are not those of the DICOM series, expected a result made from it.")
     simple = np.vectorize(lambda number: float(Fraction(number).limit_denominator(64)))(index)
     rounding = np.array([1e-6, 1e-6, 1e-6, 1e-4])  # of an axis, and of a position, in voxels
     return source @ np.where(np.abs(simple - index) < rounding, simple, index)

@@ -1,4 +1,4 @@
-"""Files are written whole or not at all, and those that cannot be read or written are named."""
+"""Write files whole or not at all, and name files that cannot be read or written."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ _THICKEST = 1000.0  # mm
 
 @contextmanager
 def replacing(path: str | os.PathLike) -> Iterator[Path]:
-    """Give a temporary name beside ``path`` to write to, and move it there when the block ends without an error.
+    """Give a temporary file next to ``path``, and move it to ``path`` if the block ends without an error.
 
-    The name ends like ``path``, as writers choose their format by the ending, and begins with a dot, as patterns then
-    pass it over. It is always the same, so that what a killed process leaves is overwritten by the next.
+    The name ends like ``path``, because writers choose their format by the ending. It begins with a dot, so that
+    patterns skip it. It is always the same, so that the next process overwrites what a killed process left.
 
     Args:
-        path: the file to write; missing folders are made.
+        path: the file to write; missing folders are created.
 
     Yields:
         The temporary name.
@@ -44,10 +44,10 @@ def replacing(path: str | os.PathLike) -> Iterator[Path]:
 
 
 def as_json(value: Any, indent: int | None = None) -> str:
-    """JSON of numbers, texts, lists and mappings; a number that is not finite is null, as JSON has none.
+    """JSON of numbers, texts, lists and mappings. NaN and infinity become null, because JSON has neither.
 
     Args:
-        value: to write.
+        value: the value to convert.
         indent: as for ``json.dumps``.
     """
 
@@ -62,7 +62,7 @@ def as_json(value: Any, indent: int | None = None) -> str:
 
 
 def as_config(value: Any, indent: str = "") -> str:
-    """JSON as configs are written: what fits on a line stays on one."""
+    """JSON in the layout of the configs: values that fit on one line stay on it."""
     line = json.dumps(value, ensure_ascii=False)
     if not isinstance(value, (list, dict)) or not value or (indent and len(indent) + len(line) < 110):
         return line
@@ -74,14 +74,14 @@ def as_config(value: Any, indent: str = "") -> str:
 
 
 def check_writable(*folders: str | os.PathLike) -> None:
-    """Refuse folders that results could not be written to. Nothing is left behind.
+    """Refuse folders that cannot be written to. Nothing is left behind.
 
     Args:
-        folders: each may be there already or not yet.
+        folders: existing or new folders.
 
     Raises:
-        NotADirectoryError: when a file stands in a folder's place or above it.
-        PermissionError: when the folder, or the one that it would be made in, may not be written to.
+        NotADirectoryError: when a folder's path, or a part of it, is a file.
+        PermissionError: when the folder, or the existing folder above it, cannot be written to.
     """
     for folder in folders:
         place = Path(folder).absolute()
@@ -90,26 +90,26 @@ def check_writable(*folders: str | os.PathLike) -> None:
         if not place.is_dir():
             raise NotADirectoryError(f"cannot write to {folder}: {place} is a file; name another folder.")
         try:
-            # Tried, because permissions alone do not tell (root, read-only mounts).
+            # Try it: permissions alone do not show it (root, read-only mounts).
             os.rmdir(tempfile.mkdtemp(dir=place))
         except OSError as error:
             raise PermissionError(f"cannot write to {folder}: {error}; name another folder.") from None
 
 
 def load_state(path: Path, device: torch.device | str) -> Any:
-    """``torch.load`` with ``weights_only=True``, of a file whose checksums are right.
+    """Check a file's checksums and read it by ``torch.load`` with ``weights_only=True``.
 
     Raises:
         FileNotFoundError: when there is no such file.
-        ValueError: when the file cannot be read, is damaged, or holds objects whose code loading would run; or when the
-            device is a GPU and there is none.
+        ValueError: when the file cannot be read, is damaged, or holds objects that would run code; or when the device
+            is a GPU and there is none.
     """
     if not path.is_file():
         raise FileNotFoundError(f"there is no checkpoint at {path}.")
     if torch.device(device).type == "cuda" and not torch.cuda.is_available():
         raise ValueError(f"device is {device}, but torch finds no GPU; leave it out, or set it to cpu.")
     try:
-        # torch reads past checksums that are wrong.
+        # torch ignores wrong checksums.
         if zipfile.is_zipfile(path):
             with zipfile.ZipFile(path) as archive:
                 if damaged := archive.testzip():
@@ -118,26 +118,26 @@ def load_state(path: Path, device: torch.device | str) -> Any:
     except Exception as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
         if "weights_only" in reason or "Weights only" in reason:
-            # torch's advice is to load it in a way that runs what it holds.
-            reason = "it holds something else than weights, which loading might run"
+            # torch's own message recommends loading that runs the file's code.
+            reason = "it holds other objects than weights, whose code loading might run"
         raise ValueError(f"{path}: not a checkpoint that can be read ({reason}).") from None
 
 
 def sidecar(path: str | os.PathLike) -> Path:
-    """The JSON next to a scan that describes it, as BIDS and dcm2niix name it; whether it is there or not."""
+    """Path of a scan's sidecar JSON, as BIDS and dcm2niix name it. The file may be missing."""
     path = Path(path)
     return path.with_name(path.name[: len(path.name) - len(ending(path) or "")] + ".json")
 
 
 def read_sidecar(path: str | os.PathLike) -> tuple[dict[str, Any], str | None]:
-    """What the sidecar JSON of a scan says. It is only a hint, so nothing that is wrong with it is an error.
+    """Read the sidecar JSON of a scan. It is only a hint, so a fault in it is not an error.
 
     Args:
-        path: of the scan.
+        path: the scan.
 
     Returns:
-        The keys and values, none where there is no such file or it cannot be read, ``SliceThickness`` as a number in mm
-        and only where it is a thickness; and a warning that begins with the file's name where something is wrong.
+        The keys and values, empty if the file is missing or cannot be read. ``SliceThickness`` is a number in mm, and
+        is left out if it is not a thickness. Second a warning that begins with the file's name, or None.
     """
     file = sidecar(path)
     if not (file.exists() or file.is_symlink()):
@@ -145,18 +145,18 @@ def read_sidecar(path: str | os.PathLike) -> tuple[dict[str, Any], str | None]:
     said, problem = read_object(file)
     if problem is not None:
         problem = (missing_content(file) or problem).rstrip(".")
-        return {}, f"{file}: {problem}; nothing in it is used. Mend or remove it."
+        return {}, f"{file}: {problem}; nothing in it is used. Correct or remove it."
     if said.get("SliceThickness") is None:
         return said, None
     value = said.pop("SliceThickness")
     if (mm := slice_thickness(value)) is None:
         found = f"{file}: SliceThickness is {repr(value)[:60]}, expected a number of mm above 0, at most {_THICKEST:g}"
-        return said, f"{found}; it is not used. Mend or remove it."
+        return said, f"{found}; it is not used. Correct or remove it."
     return {**said, "SliceThickness": mm}, None
 
 
 def slice_thickness(value: Any) -> float | None:
-    """A thickness of slices in mm, given as a number or as text; None where it is none that slices have."""
+    """A slice thickness in mm, from a number or text; None if it is not a possible thickness."""
     try:
         mm = math.nan if isinstance(value, bool) else float(value)
     except (TypeError, ValueError, OverflowError):
@@ -165,10 +165,10 @@ def slice_thickness(value: Any) -> float | None:
 
 
 def read_object(file: Path) -> tuple[dict[str, Any], str | None]:
-    """The object in a JSON file in UTF-8, UTF-16 or Latin-1, with or without a byte order mark.
+    """Read the object in a JSON file in UTF-8, UTF-16 or Latin-1, with or without a byte order mark.
 
     Returns:
-        The object, empty where it cannot be read; and what is wrong with the file, or None.
+        The object, empty if it cannot be read; and what is wrong with the file, or None.
     """
     try:
         content = json.loads(_text(file.read_bytes()), parse_constant=str)

@@ -1,4 +1,4 @@
-"""What headers of volumes say of place and size: what is wrong there, and what is certain to have been meant."""
+"""Check the position and voxel sizes in headers of volumes, and repair faults whose correction is certain."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from nibabel.analyze import AnalyzeHeader
 from nibabel.fileholders import FileHolder
 from nibabel.spatialimages import HeaderDataError
 
-# Millimetres in a unit of NIfTI's codes, and what it is called; code 0 says nothing.
+# Length in mm and name of NIfTI's units by code; code 0 is unknown.
 _UNITS = {0: (1.0, "mm"), 1: (1000.0, "metres"), 2: (1.0, "mm"), 3: (0.001, "microns")}
 _LIKELY = 0.01, 50.0  # voxel sizes of scans, in mm
-_PLACES = 1e-6, 1e6  # voxel sizes that can be meant, in microns, mm or metres
+_PLACES = 1e-6, 1e6  # possible voxel sizes, in microns, mm or metres
 _QUATERN = "quatern_b", "quatern_c", "quatern_d"
 _OFFSET = "qoffset_x", "qoffset_y", "qoffset_z"
 _ROWS = "srow_x", "srow_y", "srow_z"
@@ -25,23 +25,23 @@ _ENDS |= {"S": "inferior to superior", "I": "superior to inferior"}
 
 
 class UnfitError(ValueError):
-    """Why a file is not taken, in sentences that do not name it."""
+    """Why a file is refused, in sentences that do not name it."""
 
 
 def read_header(kind: type[nib.AnalyzeImage], file: FileHolder) -> tuple[Any, list[str]]:
-    """A header of NIfTI or Analyze as it is, before nibabel makes 1 mm of sizes that are missing.
+    """Read a header of NIfTI or Analyze unchanged; nibabel would set missing sizes to 1 mm.
 
     Args:
-        kind: of the image.
-        file: that holds the header.
+        kind: class of the image.
+        file: the file with the header.
 
     Returns:
-        The header, and what is to be said of its extensions.
+        The header, and notes on its extensions.
     """
     with file.get_prepare_fileobj(mode="rb") as opened:
         try:
             with warnings.catch_warnings():
-                warnings.simplefilter("error")  # of an extension that has no size it could have
+                warnings.simplefilter("error")  # nibabel warns of an extension of impossible size
                 return kind.header_class.from_fileobj(opened, check=False), []
         except Exception as error:
             opened.seek(0)
@@ -50,7 +50,7 @@ def read_header(kind: type[nib.AnalyzeImage], file: FileHolder) -> tuple[Any, li
 
 
 def take_signs_off(header: AnalyzeHeader) -> list[str]:
-    """Make negative voxel sizes positive in place, as nibabel does; what is to be said of that."""
+    """Make negative voxel sizes positive in place, as nibabel does; return notes on that."""
     negative = [i for i in (1, 2, 3) if header["pixdim"][i] < 0]
     found = ", ".join(f"pixdim[{i}] = {header['pixdim'][i]:g}" for i in negative)
     header["pixdim"][negative] *= -1
@@ -58,32 +58,32 @@ def take_signs_off(header: AnalyzeHeader) -> list[str]:
 
 
 def wrong_sizes(header: AnalyzeHeader) -> np.ndarray:
-    """Which of pixdim[1] to pixdim[3] are no voxel sizes, ``(3,)``."""
+    """Which of pixdim[1] to pixdim[3] are not voxel sizes, ``(3,)``."""
     sizes = np.asarray(header["pixdim"][1:4], dtype=np.float64)
     return ~((sizes >= _PLACES[0]) & (sizes <= _PLACES[1]))
 
 
 def sizes_fault(header: AnalyzeHeader) -> str:
-    """What to say of :func:`wrong_sizes`; empty where all are right."""
+    """A message about :func:`wrong_sizes`; empty if all are right."""
     wrong = ", ".join(f"pixdim[{i + 1}] = {header['pixdim'][i + 1]:g}" for i in np.flatnonzero(wrong_sizes(header)))
     return wrong and f"it has {wrong}, which is no voxel size"
 
 
 def repair_nifti(header: nib.Nifti1Header) -> list[str]:
-    """Mend a header in place, as if it had been written right: forms, sizes and units.
+    """Repair the forms, sizes and units of a header in place.
 
-    A form that places no voxels gives way to the other; a quaternion that rounding has made longer than 1 gets length
-    1; negative sizes lose their sign, and sizes that are missing are those of the sform; metres and microns become mm.
-    Afterwards each form that has a code is valid, what has none is valid or zero, and the units are mm or unknown.
+    An invalid form is replaced by the other form. A quaternion that rounding has made longer than 1 gets length 1.
+    Negative sizes lose their sign, and missing sizes are taken from the sform. Metres and microns become mm.
+    Afterwards each form with a code is valid, a form without a code is valid or zero, and units are mm or unknown.
 
     Args:
-        header: as it was read, unchecked.
+        header: the header as read, unchecked.
 
     Returns:
         A sentence for each repair.
 
     Raises:
-        UnfitError: where nothing is left that gives voxels a place, or their size.
+        UnfitError: when the header gives no valid position or size of voxels.
     """
     _check_rank(header)
     notes = [*_begin_after_header(header), *take_signs_off(header)]
@@ -107,11 +107,11 @@ def repair_nifti(header: nib.Nifti1Header) -> list[str]:
             f"its {form} (code {header[f'{form}_code']}) is not valid: {faults[form]}" for form in coded
         )
         raise UnfitError(
-            f"{found}; so voxels have no place in space. Convert the scan again, or write a valid sform or qform, for "
-            "example with nifti_tool."
+            f"{found}; so voxels have no position. Convert the scan again, or write a valid sform or qform, "
+            "for example with nifti_tool."
         )
     if not coded and without_sizes:
-        raise UnfitError(f"{without_sizes}, and no form says them. Write the sizes in mm, for example with nifti_tool.")
+        raise UnfitError(f"{without_sizes}, and no form has them. Write the sizes in mm, for example with nifti_tool.")
     for form in (form for form in coded if faults[form]):
         notes.append(f"its {form} is not valid ({faults[form]}); its {valid[0]} is used, and the result has no {form}.")
     if sform_fault:
@@ -126,7 +126,7 @@ def repair_nifti(header: nib.Nifti1Header) -> list[str]:
 
 
 def _check_rank(header: nib.Nifti1Header) -> None:
-    """Refuse a number of axes that no image has, from which nibabel also guesses the order of bytes."""
+    """Refuse an impossible number of axes. nibabel also guesses the byte order from it."""
     rank = header["dim"][0]
     swapped = header["sizeof_hdr"].byteswap() == header.sizeof_hdr
     if not 1 <= rank <= 7:
@@ -135,7 +135,7 @@ def _check_rank(header: nib.Nifti1Header) -> None:
 
 
 def _begin_after_header(header: nib.Nifti1Header) -> list[str]:
-    """Let voxels begin where they do at the earliest, if a header of a single file leaves that out."""
+    """If the header of a single file has no vox_offset, let voxels begin right after the header."""
     if not header.is_single or header["vox_offset"]:
         return []
     header["vox_offset"] = header.single_vox_offset
@@ -143,7 +143,7 @@ def _begin_after_header(header: nib.Nifti1Header) -> list[str]:
 
 
 def _sizes_of_sform(header: nib.Nifti1Header) -> list[str]:
-    """Make sizes those of the sform where that alone places voxels, and they differ by more than rounding."""
+    """Take the sizes from the sform if it is the only form, and the sizes differ by more than rounding."""
     if not header["sform_code"] or header["qform_code"]:
         return []
     before, sizes = header["pixdim"][1:4].copy(), voxel_sizes(header.get_sform())
@@ -155,7 +155,7 @@ def _sizes_of_sform(header: nib.Nifti1Header) -> list[str]:
 
 
 def qform_of(header: nib.Nifti1Header) -> np.ndarray | None:
-    """The matrix of a header's qform, whatever its code; None where its numbers make none."""
+    """The matrix of a header's qform, whatever its code; None if its numbers are invalid."""
     try:
         matrix = header.get_qform()
     except (ValueError, HeaderDataError):
@@ -164,15 +164,15 @@ def qform_of(header: nib.Nifti1Header) -> np.ndarray | None:
 
 
 def unit_factor(sizes: np.ndarray, mm: float, unit: str) -> tuple[float, str]:
-    """What lengths are multiplied by to be in mm, where a header names another unit, which it may do wrongly.
+    """Factor from a header's unit of length to mm; 1 if the header's unit is probably wrong.
 
     Args:
-        sizes: of voxels, in the header's unit.
-        mm: length of the unit.
-        unit: its name.
+        sizes: voxel sizes in the header's unit.
+        mm: length of the unit in mm.
+        unit: name of the unit.
 
     Returns:
-        The factor, and what to say of it.
+        The factor, and a note on it.
     """
     size = " x ".join(f"{mm * s:.3g}" for s in sizes)
     if _likely(sizes) and not _likely(mm * sizes):
@@ -181,20 +181,20 @@ def unit_factor(sizes: np.ndarray, mm: float, unit: str) -> tuple[float, str]:
 
 
 def no_orientation(affine: np.ndarray, why: str) -> str:
-    """What to say of a header that has sizes alone, from which this affine was assumed."""
+    """A note on a header with sizes only, for which this affine was assumed."""
     axes = [_ENDS[code] for code in nib.aff2axcodes(affine)]
     spacing = tuple(round(float(n), 4) for n in voxel_sizes(affine))
     return (
-        f"the header gives no orientation ({why}); assumed are axes from {axes[0]}, {axes[1]} and {axes[2]}, with the "
+        f"the header gives no orientation ({why}); axes from {axes[0]}, {axes[1]} and {axes[2]} are assumed, with the "
         f"spacing {spacing} mm."
     )
 
 
 def analyze_notes(image: nib.AnalyzeImage, header: AnalyzeHeader) -> list[str]:
-    """What is to be said of Analyze, which has no orientation where SPM has not written a .mat next to it.
+    """Notes on an Analyze image, which has no orientation unless SPM wrote a .mat next to it.
 
     Raises:
-        UnfitError: where its sizes are none, and no .mat says them.
+        UnfitError: when its voxel sizes are invalid and there is no .mat.
     """
     mat: Any = image.file_map.get("mat")
     if mat is not None and Path(mat.filename).is_file():
@@ -222,7 +222,7 @@ def _fault_of_qform(header: nib.Nifti1Header) -> str:
 
 
 def _is_place(matrix: np.ndarray) -> bool:
-    """Whether an affine, in mm, microns or metres, gives each voxel a place of its own."""
+    """Whether an affine, in mm, microns or metres, gives each voxel its own position."""
     sizes = voxel_sizes(matrix)
     return bool(
         np.isfinite(matrix).all()
@@ -234,7 +234,7 @@ def _is_place(matrix: np.ndarray) -> bool:
 
 
 def _normalise_quaternion(header: nib.Nifti1Header) -> list[str]:
-    """Give a quaternion that is a little longer than 1 the length 1."""
+    """Shorten a quaternion that is slightly longer than 1 to length 1."""
     quaternion = np.array([float(header[name]) for name in _QUATERN])
     length = np.linalg.norm(quaternion)
     if not 1 < length < 1.001 or qform_of(header) is not None:
@@ -247,7 +247,7 @@ def _normalise_quaternion(header: nib.Nifti1Header) -> list[str]:
 
 
 def _in_mm(header: nib.Nifti1Header, sizes: np.ndarray) -> list[str]:
-    """Make the lengths of a header mm, as its units code and the voxel sizes of its affine say."""
+    """Convert the lengths in a header to mm, by its units code and the voxel sizes of its affine."""
     code = int(header["xyzt_units"])
     space, time = code & 7, code & 0x38
     header["xyzt_units"] = (2 if space not in (0, 2) else space) | (time if time <= 48 else 0)

@@ -1,4 +1,4 @@
-"""Volumes on disk: the formats that are read, and one way to open them."""
+"""Open volumes of all supported formats."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from nibabel.spatialimages import SpatialImage
 from .image_headers import UnfitError, analyze_notes, no_orientation, read_header, repair_nifti
 from .itk_images import open_itk
 
-# What open_image reads, the longest first. Of a pair of files the one with the header counts.
+# Endings that open_image reads, the longest first. Of a pair of files, open the one with the header.
 ENDINGS = (".nii.gz", ".nii", ".mgz", ".mgh", ".hdr", ".img", ".head", ".nrrd", ".nhdr", ".mha", ".mhd")
 
 _ITK = (".nrrd", ".nhdr", ".mha", ".mhd")
 _FORMATS = "NIfTI (.nii or .nii.gz), .mgz, .hdr with .img, AFNI, NRRD or MetaImage"
-_POINTERS = {b"/annex/objects/": "annex", b"version https://git-lfs": "lfs"}  # as what they stand for begins
+_POINTERS = {b"/annex/objects/": "annex", b"version https://git-lfs": "lfs"}  # first bytes of the pointers
 _POINTER_BYTES = 4096  # more than a pointer has
 _GOOD_RAS = 28  # byte of an MGH header's flag, which nibabel sets to 1 where it is 0
 
 
 def ending(path: str | os.PathLike) -> str | None:
-    """The ending of a file's name, in lower case, where it is that of a format that :func:`open_image` reads."""
+    """The ending of a file's name in lower case; None if :func:`open_image` does not read that format."""
     name = Path(path).name.lower()
     return next((end for end in ENDINGS if name.endswith(end)), None)
 
@@ -38,13 +38,13 @@ def ending(path: str | os.PathLike) -> str | None:
 def open_image(path: str | os.PathLike) -> SpatialImage:
     """Open a volume without reading its voxels.
 
-    Where a header is wrong and it is certain what was meant, the image is as if it had been written right.
+    Faults in the header are repaired if their correction is certain.
 
     Args:
-        path: of a file with one of :data:`ENDINGS`, or of another kind that nibabel reads.
+        path: a file with one of :data:`ENDINGS`, or of another format that nibabel reads.
 
     Returns:
-        The image; its affine is in mm. ``extra["notes"]`` has a sentence for each repair, and for what was assumed.
+        The image; its affine is in mm. ``extra["notes"]`` has a sentence for each repair and each assumption.
 
     Raises:
         FileNotFoundError: when there is no such file.
@@ -58,13 +58,13 @@ def open_image(path: str | os.PathLike) -> SpatialImage:
             return open_itk(path) if ending(path) in _ITK else _open_nibabel(path)
     except UnfitError as error:
         raise ValueError(f"{path}: {str(error).rstrip('.')}.") from None
-    except Exception as error:  # nibabel's formats have errors of their own
+    except Exception as error:  # nibabel has own errors for each format
         reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
         raise ValueError(f"{path}: not a readable image ({reason}); {_advice(path)}.") from None
 
 
 def image_or_none(path: str | os.PathLike) -> SpatialImage | None:
-    """What :func:`open_image` opens; None where a path is of no such file, as of a volume that a client has loaded."""
+    """The image by :func:`open_image`; None if that fails, for example for a volume that a client has loaded."""
     try:
         return open_image(path)
     except (ValueError, OSError):
@@ -72,26 +72,26 @@ def image_or_none(path: str | os.PathLike) -> SpatialImage | None:
 
 
 def missing_content(path: str | os.PathLike) -> str | None:
-    """Why the content of a file is not here: a link whose target is missing, or what git-annex and Git LFS leave."""
+    """Why the content of a file is not here: a broken link, or a pointer of git-annex or Git LFS; None if it is."""
     path = Path(path)
     if path.is_symlink() and not path.exists():
         target = os.readlink(path)
         if "annex/objects" in target.replace("\\", "/"):
             return _absent(path, "annex")
-        return f"it links to {target}, which is not there; put that there, or remove the link."
+        return f"it links to {target}, which does not exist; add that file, or remove the link."
     if not path.is_file() or path.stat().st_size > _POINTER_BYTES:
         return None
     try:
         with path.open("rb") as file:
             start = file.read(64)
     except OSError:
-        return None  # the reader says what is wrong with it
+        return None  # the reader reports the fault
     return next((_absent(path, kind) for begin, kind in _POINTERS.items() if start.startswith(begin)), None)
 
 
 @contextmanager
 def _nibabel_silent() -> Iterator[None]:
-    """Keep nibabel from printing what it mends in a header, without the file's name."""
+    """Silence nibabel's messages about repaired headers, which do not name the file."""
     level = imageglobals.logger.level
     imageglobals.logger.setLevel(logging.CRITICAL)
     try:
@@ -101,7 +101,7 @@ def _nibabel_silent() -> Iterator[None]:
 
 
 def _open_nibabel(path: Path) -> SpatialImage:
-    """An image of a format that nibabel knows, its header repaired."""
+    """Open an image of a format that nibabel knows, and repair its header."""
     kind = _kind(path)
     if kind is nib.MGHImage:
         return _open_mgh(path)
@@ -127,7 +127,7 @@ def _open_nibabel(path: Path) -> SpatialImage:
 
 
 def _open_mgh(path: Path) -> nib.MGHImage:
-    """An image of FreeSurfer's format; nibabel would leave its file open, and not say that it has no orientation."""
+    """Open an image of FreeSurfer's format. nibabel would leave the file open and hide a missing orientation."""
     files = nib.MGHImage.filespec_to_file_map(str(path))
     with files["image"].get_prepare_fileobj(mode="rb") as opened:
         header = nib.MGHImage.header_class.from_fileobj(opened)
@@ -140,7 +140,7 @@ def _open_mgh(path: Path) -> nib.MGHImage:
 
 
 def _kind(path: Path) -> type | None:
-    """The class of images that nibabel takes a file for, by its name and its first bytes."""
+    """nibabel's image class for a file, by its name and first bytes; None if it has none."""
     first = None
     for kind in all_image_classes:
         fits, first = kind.path_maybe_image(str(path), first)
@@ -159,7 +159,7 @@ def _check_partner(files: Mapping[str, FileHolder]) -> None:
 
 
 def _advice(path: Path) -> str:
-    """What helps with a file that cannot be read, as its first bytes show."""
+    """Advice for a file that cannot be read, by its first bytes."""
     if (absent := missing_content(path)) is not None:
         return absent.rstrip(".")
     header = path.with_suffix(".hdr")

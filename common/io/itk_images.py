@@ -1,4 +1,4 @@
-"""NRRD and MetaImage as nibabel's images, read by SimpleITK."""
+"""Read NRRD and MetaImage by SimpleITK as nibabel images."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ def open_itk(path: Path) -> SpatialImage:
     """Open an NRRD or a MetaImage without reading its voxels.
 
     Args:
-        path: of the header, which may hold the voxels too.
+        path: file with the header, which may hold the voxels too.
 
     Returns:
-        The image; its affine is in mm, R, A, S. ``extra`` has "segments", whether it is 3D Slicer's segmentation, and
-        "modalities", at most one.
+        The image; its affine is in mm (RAS). ``extra["segments"]`` is true for a segmentation of 3D Slicer, and
+        ``extra["modalities"]`` lists at most one modality.
 
     Raises:
-        UnfitError: when SimpleITK is not installed or cannot read it, it has no voxel sizes, or a voxel is no real
-            number.
+        UnfitError: when SimpleITK is not installed or cannot read the file, when it has no voxel sizes, or when a voxel
+            is not one real number.
     """
     reader = _reader(path)
     voxels: Any
@@ -42,7 +42,7 @@ def open_itk(path: Path) -> SpatialImage:
     if voxels is not None and not voxels.is_file():
         raise UnfitError(f"its voxels are in {voxels.name}, which is not there; put both files into one folder")
     if _encoding(fields) in ("bzip2", "bz2"):
-        raise UnfitError("its encoding is bzip2, which SimpleITK does not read; save it with the encoding gzip or raw")
+        raise UnfitError("its encoding is bzip2, which SimpleITK cannot read; save it with the encoding gzip or raw")
     try:
         reader.ReadImageInformation()
     except RuntimeError as error:
@@ -82,13 +82,13 @@ def open_itk(path: Path) -> SpatialImage:
 
 
 class ItkVoxels:
-    """The voxels of a file, read when they are asked for, as nibabel's array proxies are.
+    """The voxels of a file, read on access like nibabel's array proxies.
 
     Args:
-        path: of the header.
-        shape: of the volume.
-        dtype: in which voxels are stored.
-        scaling: slope and offset, which ITK does not apply; where these are not 1 and 0, voxels are float32.
+        path: file with the header.
+        shape: shape of the volume.
+        dtype: type of the stored voxels.
+        scaling: slope and offset, which ITK does not apply. If they are not 1 and 0, voxels become float32.
     """
 
     is_proxy = True
@@ -129,13 +129,13 @@ def _voxel_type(reader: Any) -> str:
 
 
 def _reason(error: RuntimeError) -> str:
-    """What SimpleITK says in its last line that says something."""
+    """The last informative line of a message of SimpleITK."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip() and not line.startswith("Reason:")]
     return lines[-1].removeprefix("sitk::ERROR:").removeprefix("ITK ERROR:").strip().rstrip(".")
 
 
 def _header(path: Path) -> tuple[dict[str, str], int, Path | None]:
-    """Fields of a header, keys in lower case; where it ends; and the file of the voxels, None where that is no one."""
+    """Fields of a header with keys in lower case, its end in bytes, and the file of the voxels; None if several."""
     meta = path.name.lower().endswith((".mha", ".mhd"))
     fields: dict[str, str] = {}
     with path.open("rb") as file:
@@ -155,7 +155,7 @@ def _header(path: Path) -> tuple[dict[str, str], int, Path | None]:
 
 
 def _scaling(fields: dict[str, str]) -> tuple[float, float]:
-    """Slope and offset of a MetaImage's voxels; a slope of 0 says none, as in NIfTI."""
+    """Slope and offset of a MetaImage's voxels. A slope of 0 means 1, as in NIfTI."""
     slope, offset = (float(fields.get(f"elementtointensityfunction{name}") or 0) for name in ("slope", "offset"))
     return slope or 1.0, offset
 
@@ -166,11 +166,11 @@ def _encoding(fields: dict[str, str]) -> str:
 
 
 def _unknown_sizes(fields: dict[str, str], number: int) -> str:
-    """The field of an NRRD that leaves the size of a voxel open, for which ITK takes 1; empty where none does.
+    """The field of an NRRD that lacks a voxel size, for which ITK would take 1; empty if all are known.
 
     Args:
-        fields: of the header.
-        number: of axes that ITK sees; it makes components of an axis of another kind, which needs no size.
+        fields: fields of the header.
+        number: number of axes in ITK. An axis of another kind becomes components there, and needs no size.
     """
     name = "space directions" if "space directions" in fields else "spacings"
     words = re.findall(r"\([^)]*\)|\S+", fields.get(name, ""))
@@ -181,7 +181,7 @@ def _unknown_sizes(fields: dict[str, str], number: int) -> str:
 
 
 def _check_compressed(path: Path) -> None:
-    """Refuse compressed voxels that are not what was written, of which SimpleITK says nothing."""
+    """Refuse compressed voxels that are damaged; SimpleITK does not report them."""
     fields, end, voxels = _header(path)
     packed = fields.get("compresseddata", "").lower() == "true" or _encoding(fields) in ("gzip", "gz")
     if voxels is None or not packed or fields.keys() & {"byte skip", "byteskip", "line skip", "lineskip"}:

@@ -1,4 +1,4 @@
-"""Where a header says that voxels lie: its sform and its qform, whether they agree, and both on another grid."""
+"""The sform and qform of NIfTI headers: check that they agree, and carry both to another grid."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import nibabel as nib
 import numpy as np
 from nibabel.spatialimages import SpatialImage
 
-# In voxels: forms further apart at a corner of the volume contradict each other. Rounding of headers stays below it.
+# In voxels. Forms that differ by more at a corner of the volume contradict each other. Rounding of headers is smaller.
 _APART = 0.1
 _FIELDS: tuple[str, ...] = "xyzt_units", "dim_info", "cal_min", "cal_max", "aux_file", "toffset"
 _FIELDS += "intent_code", "intent_name", "intent_p1", "intent_p2", "intent_p3"
@@ -19,7 +19,7 @@ _GRIDS = 4, 10, 32  # codes of extensions that describe a grid: AFNI's, Jim's an
 
 
 def warn_of_forms(path: str | os.PathLike, image: SpatialImage) -> None:
-    """Warn of what :func:`~common.io.images.open_image` repaired or assumed, and of NIfTI forms that differ."""
+    """Warn of repairs and assumptions of :func:`~common.io.images.open_image`, and of NIfTI forms that differ."""
     for note in image.extra.get("notes", ()):
         warnings.warn(f"{path}: {note}", stacklevel=2)
     header = image.header
@@ -30,32 +30,32 @@ def warn_of_forms(path: str | os.PathLike, image: SpatialImage) -> None:
         warnings.warn(
             f"{path}: its sform (code {header['sform_code']}) and its qform (code {header['qform_code']}) put voxels "
             f"up to {np.linalg.norm(apart, axis=0).max():.2f} mm apart; the sform is used, and the result has both. "
-            "Viewers that use the qform show scan and result elsewhere, but on each other.",
+            "Viewers that use the qform show scan and result at another place, but aligned with each other.",
             stacklevel=2,
         )
 
 
 def placed_image(array: np.ndarray, affine: np.ndarray, source: SpatialImage | None) -> nib.Nifti1Image:
-    """A NIfTI whose two forms are those of the image that it was made from, carried to its grid.
+    """Make a NIfTI image with the two forms of its source image, carried to the new grid.
 
-    Each form is carried by itself and keeps its code. The header keeps its units, and what else stays true on another
-    grid: the display window, intent, frequency and phase axes, repetition time, name of an auxiliary file, and those
-    extensions that describe no grid. What gives no form (a header without any, or another format) is written as the
-    affine in both, or in the sform alone where it has shear, which no qform holds.
+    Each form is carried separately and keeps its code. The header keeps its units and the fields that are true on any
+    grid: display window, intent, frequency and phase axes, repetition time, name of an auxiliary file, and extensions
+    that do not describe a grid. If the source has no form, the affine is written to both forms. If the affine has
+    shear, which a qform cannot hold, it is written to the sform only.
 
     Args:
         array: voxels ``(X, Y, Z)``, their axes as in ``source``.
         affine: 4x4, their voxels to the world of ``source.affine``, in mm.
-        source: the image that they were made from, as :func:`~common.io.images.open_image` opens it, which may have
-            another grid; None where there is none.
+        source: the source image from :func:`~common.io.images.open_image`, maybe on another grid; None if there is
+            none.
 
     Returns:
-        The image; NIfTI-2 where ``source`` is, since its forms are more precise.
+        The image; NIfTI-2 if ``source`` is, since its forms are more precise.
     """
     told: Any = source.header if source is not None and isinstance(source.header, nib.Nifti1Header) else None
     kind = nib.Nifti2Image if isinstance(told, nib.Nifti2Header) else nib.Nifti1Image
-    # Without an affine of its own, or nibabel would write that over forms that differ from it. The type is named,
-    # because nibabel refuses 64-bit integers that nobody asked for.
+    # Without an affine, because nibabel would write it over forms that differ from it. With the type, because nibabel
+    # otherwise refuses 64-bit integers.
     image = kind(array, None, dtype=array.dtype)
     image.header.set_xyzt_units("mm")
     if told is not None:
@@ -70,20 +70,20 @@ def placed_image(array: np.ndarray, affine: np.ndarray, source: SpatialImage | N
 
 
 def _apart(first: np.ndarray, second: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """How far two affines put the corners of a volume apart, in mm along the axes of the world, ``(3, 8)``."""
+    """Distances between the corners of a volume under two affines, in mm along the world's axes, ``(3, 8)``."""
     corners = np.array(list(itertools.product(*((0, n - 1) for n in shape[:3])))).T
     moved = first - second
     return moved[:3, :3] @ corners + moved[:3, 3:]
 
 
 def _only_scales(to_source: np.ndarray) -> bool:
-    """Whether voxels lie along the axes that they were made from, in the same directions."""
+    """Whether voxels lie along the source's axes, in the same directions."""
     steps = np.diag(to_source)[:3]
     return steps.min() > 0 and np.abs(to_source[:3, :3] - np.diag(steps)).max() < 1e-4 * steps.min()
 
 
 def _carry_fields(told: nib.Nifti1Header, header: nib.Nifti1Header) -> None:
-    """Copy what is true on any grid, where it is a number at all."""
+    """Copy the fields that are true on any grid, except NaN and infinity."""
     for name in _FIELDS:
         if told[name].dtype.kind != "f" or np.isfinite(told[name]):
             header[name] = told[name]
@@ -93,10 +93,10 @@ def _carry_fields(told: nib.Nifti1Header, header: nib.Nifti1Header) -> None:
 
 
 def _carry_forms(told: nib.Nifti1Header, to_source: np.ndarray, header: nib.Nifti1Header) -> None:
-    """Write the forms of ``told`` for a grid whose voxels lie at ``to_source`` in those of ``told``."""
+    """Write the forms of ``told`` for another grid; ``to_source`` maps its voxels to those of ``told``."""
     header["pixdim"][1:4] = told["pixdim"][1:4] * np.diag(to_source)[:3]
     header.set_sform(told.get_sform() @ to_source, int(told["sform_code"]))
-    # The quaternion as it is: near half a turn, where a = 0, one made from the matrix would be less precise.
+    # Copy the quaternion: near half a turn (a = 0), a quaternion from the matrix would be less precise.
     for name in ("qform_code", "quatern_b", "quatern_c", "quatern_d"):
         header[name] = told[name]
     header["pixdim"][0] = told["pixdim"][0]
@@ -105,7 +105,7 @@ def _carry_forms(told: nib.Nifti1Header, to_source: np.ndarray, header: nib.Nift
 
 
 def _write_affine(affine: np.ndarray, image: nib.Nifti1Image) -> None:
-    """Write an affine as sform, and as qform where one holds it."""
+    """Write an affine as sform, and as qform if that can hold it."""
     header = image.header
     header.set_sform(affine, 1)
     header.set_qform(affine, 1, strip_shears=True)

@@ -1,4 +1,4 @@
-"""Where a result comes from: what its file says of itself, and what the JSON beside it says."""
+"""The origin of a result, for its file and the JSON next to it."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from .files import read_object, read_sidecar
 BIDS_VERSION = "1.11.0"
 DESCRIPTION = "dataset_description.json"
 _PACKAGES = ("monai", "torch", "nibabel", "mri-sr-bundles")
-# Of a scan's own JSON, what holds for its result too, and how it is given.
+# Keys of a scan's JSON that hold for its result too, with their types.
 _KEPT = {"SkullStripped": bool, "SpatialReference": str | dict}
 
 
 def bundle_of(bundle_root: str | os.PathLike) -> dict[str, str]:
-    """Name of a bundle, which is that of its folder, and the version that its metadata.json has."""
+    """Name of a bundle, from its folder, and version, from its metadata.json."""
     root = Path(bundle_root).absolute()
     path = root / "configs" / "metadata.json"
     version = json.loads(path.read_text()).get("version") if path.is_file() else None
@@ -36,13 +36,13 @@ def bundle_of(bundle_root: str | os.PathLike) -> dict[str, str]:
 
 
 def describe(bundle_root: str | os.PathLike, degradation: Degradation | None) -> str:
-    """What a result's file says of itself, such as ``super-resolved 2x2x1 by udean 0.6.0``."""
+    """Description in a result's file, such as ``super-resolved 2x2x1 by udean 0.6.0``."""
     factors = [] if degradation is None else [_factors(degradation)]
     return " ".join(["super-resolved", *factors, "by", *bundle_of(bundle_root).values()])
 
 
 def settings_of(module: nn.Module) -> dict[str, Any]:
-    """A module's class and the arguments that it keeps, as JSON has them; modules among these likewise."""
+    """A module's class and the arguments that it stores, for JSON; modules among these in the same way."""
 
     def plain(value: Any) -> Any:
         if isinstance(value, (list, tuple, nn.ModuleList)):
@@ -60,9 +60,9 @@ def settings_of(module: nn.Module) -> dict[str, Any]:
 
 
 def weights_of(network: nn.Module, checkpoint: str | os.PathLike | None) -> dict[str, str]:
-    """File of a network's weights, the file's SHA-256, and that of the tensors in it where the network knows it.
+    """File of a network's weights, its SHA-256, and the SHA-256 of its tensors if the network knows it.
 
-    Nothing for a network that had no weights to begin with.
+    Empty for a network that started without weights.
     """
     origin: Any = getattr(network, "origin", {})
     if "path" not in origin and checkpoint is None:
@@ -77,7 +77,7 @@ def weights_of(network: nn.Module, checkpoint: str | os.PathLike | None) -> dict
 
 
 def versions() -> dict[str, str]:
-    """Of python, and of what is installed of the packages that results depend on."""
+    """Versions of Python and of the installed packages that results depend on."""
     found = {"python": platform.python_version()}
     for name in _PACKAGES:
         try:
@@ -88,7 +88,7 @@ def versions() -> dict[str, str]:
 
 
 def device_name(device: torch.device) -> str:
-    """A device with what is behind it."""
+    """A device with the name of its GPU or the number of its threads."""
     if device.type == "cuda":
         return f"{device}, {torch.cuda.get_device_name(device)}"
     threads = torch.get_num_threads()
@@ -96,12 +96,12 @@ def device_name(device: torch.device) -> str:
 
 
 def dataset_of(path: str | os.PathLike) -> Path | None:
-    """The BIDS dataset in which a file lies: the nearest folder above it with a dataset_description.json."""
+    """The BIDS dataset of a file: the nearest folder above it with a dataset_description.json."""
     return next((folder for folder in Path(os.path.abspath(path)).parents if (folder / DESCRIPTION).is_file()), None)
 
 
 def source_of(path: str | os.PathLike) -> str:
-    """A BIDS URI of a file where it lies in a BIDS dataset, which is then named as its folder, else the path."""
+    """A BIDS URI of a file in a BIDS dataset, with the folder's name as the dataset's name; else the path."""
     root = dataset_of(path)
     if root is None:
         return os.path.abspath(path)
@@ -109,9 +109,9 @@ def source_of(path: str | os.PathLike) -> str:
 
 
 def known_of_source(path: str | os.PathLike) -> dict[str, Any]:
-    """What BIDS knows of a scan that holds for its result.
+    """BIDS metadata of a scan that hold for its result, from its sidecar JSON.
 
-    It is in the sidecar JSON, and what a raw dataset holds has its skull; else it is not known and left out.
+    Scans of a raw dataset are not skull-stripped. Unknown metadata are left out.
     """
     said, _ = read_sidecar(path)
     root = dataset_of(path)
@@ -122,17 +122,17 @@ def known_of_source(path: str | os.PathLike) -> dict[str, Any]:
 
 
 def describe_dataset(output_dir: str | os.PathLike, bundle: Mapping[str, str], sources: Iterable[str]) -> None:
-    """Make the folder of results a BIDS derivative dataset: its description, and what of it is no part of BIDS.
+    """Make the folder of results a BIDS derivative dataset: write its description and a .bidsignore.
 
-    What a description says that is there stays; the bundle and the datasets of the sources are added to it.
+    An existing description is kept. The bundle and the datasets of the sources are added to it.
 
     Args:
         output_dir: folder of the results.
-        bundle: as :func:`bundle_of` gives it.
+        bundle: name and version from :func:`bundle_of`.
         sources: paths of scans and guides.
 
     Raises:
-        ValueError: when the folder is the scans' own dataset, or the description that is there cannot be read, or has
+        ValueError: when the folder is the scans' own dataset, or when the existing description cannot be read or links
             another dataset of the same name.
     """
     path = Path(output_dir).absolute() / DESCRIPTION
@@ -142,9 +142,9 @@ def describe_dataset(output_dir: str | os.PathLike, bundle: Mapping[str, str], s
         raise ValueError(f"{path.parent} is the scans' own dataset; name another folder for the derivatives.")
     found, problem = read_object(path) if path.is_file() else ({}, None)
     if problem is None and not isinstance(found.get("GeneratedBy", []), list):
-        problem = "GeneratedBy is no list"
+        problem = "GeneratedBy is not a list"
     if problem is None and not isinstance(found.get("DatasetLinks", {}), dict):
-        problem = "DatasetLinks is no object"
+        problem = "DatasetLinks is not an object"
     if problem is not None or (path.is_file() and not found):
         problem = problem or "it is empty"
         raise ValueError(f"{path} does not describe a dataset: {problem}; remove it, or name another folder.")
@@ -159,7 +159,7 @@ def describe_dataset(output_dir: str | os.PathLike, bundle: Mapping[str, str], s
     if (generator := generated_by(bundle)) not in described["GeneratedBy"]:
         described["GeneratedBy"].append(generator)
     for root in roots:
-        # A relative link survives that both are moved, as derivatives within their dataset are.
+        # A relative link stays right when a dataset is moved with the derivatives in it.
         within = root in path.parents
         link = Path(os.path.relpath(root, path.parent)).as_posix() if within else root.as_uri()
         label = _label(root)
@@ -172,7 +172,7 @@ def describe_dataset(output_dir: str | os.PathLike, bundle: Mapping[str, str], s
         del described["DatasetLinks"]
     path.parent.mkdir(parents=True, exist_ok=True)
     if described != found:
-        # Processes that share the scans all write it, so each under a name of its own first.
+        # Several processes may write it at once, so each first writes a file of its own.
         with tempfile.TemporaryDirectory(dir=path.parent, prefix=".part-") as folder:
             whole = Path(folder, DESCRIPTION)
             whole.write_text(json.dumps(described, indent=2) + "\n")
@@ -189,7 +189,7 @@ def generated_by(bundle: Mapping[str, str]) -> dict[str, str]:
 
 
 def resolution(before: list[float] | None, after: list[float] | None) -> str:
-    """Voxel sizes of a result in words, in mm, and those of its scan where they are known."""
+    """Voxel sizes of a result in mm, in words, and of its scan if they are known."""
     said = [" x ".join(f"{size:.4g}" for size in sizes) for sizes in (after, before) if sizes]
     return f"{said[0]} mm" + (f", super-resolved from {said[1]} mm" if before else "")
 

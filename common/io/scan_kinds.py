@@ -1,4 +1,4 @@
-"""What a file is, by its name, header and sidecar JSON: a scan, something that is none, or one that cannot be read."""
+"""Decide by name, header and sidecar JSON whether a file is a scan, something else, or an unreadable scan."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .dicom_series.signature import is_dicom
 from .files import read_sidecar
 from .images import ending, image_or_none, missing_content
 
-# Formats of scans that open_image does not read, and what makes a file of one that it reads.
+# Formats of scans that open_image does not read, and programs that convert them.
 _CONVERTERS = {
     ".mnc": "nib-convert, which comes with nibabel and needs h5py",
     ".rec": "parrec2nii, which comes with nibabel and takes the .PAR file next to it",
@@ -43,7 +43,7 @@ _UNREAD = sorted(_CONVERTERS, key=len, reverse=True)
 _BRUKER = "2dseq"
 _DICOM = (".dcm", ".ima")
 _AFNI = (".brik", ".brik.gz")
-# The file of the voxels, by the ending of the header that it belongs to.
+# Endings of the file of voxels, by the ending of its header.
 _VOXELS = {
     ".hdr": (".img",),
     ".hdr.gz": (".img.gz",),
@@ -57,7 +57,7 @@ _MAP = "a map of a physical quantity"
 _TEST = "a map of statistics"
 _CT = "a CT"
 _PET = "a PET"
-# By the last word of a BIDS name, in lower case; None for what is a scan.
+# By the last word of a BIDS name, in lower case; None for scans.
 _SUFFIXES = {
     **dict.fromkeys("mask dseg probseg seg segmentation label labels defacemask".split(), _LABELS),
     **dict.fromkeys("phase phase1 phase2 phasediff fieldmap".split(), _PHASE),
@@ -79,7 +79,7 @@ _WORDS = {
     **dict.fromkeys("segmentation segmentations labelmap labelmaps parcellation aparc wmparc pve".split(), _LABELS),
     **dict.fromkeys("phasediff fieldmap".split(), _PHASE),
 }
-# At the end of another name, where programs put them; elsewhere they may be somebody's initials.
+# Only at the end of another name, where programs put them. Elsewhere they may be initials.
 _LAST = {
     "phase": _PHASE,
     **dict.fromkeys("ph pha".split(), _PHASE),  # dcm2niix, and the scanners' SWI
@@ -90,7 +90,7 @@ _LAST = {
     **dict.fromkeys("pet suv".split(), _PET),
     **dict.fromkeys("label labels ribbon parc wmh".split(), _LABELS),
 }
-_DTI = set("fa md mo ad rd l1 l2 l3".split())  # in a name that says dti
+_DTI = set("fa md mo ad rd l1 l2 l3".split())  # in a name with dti
 _MASKS = re.compile("(?!un|no)[a-z0-9]*(mask|seg)s?")
 _NUMBER = re.compile(r"\d+((p\d+)?mm)?|b\d+")  # of a scan, with its voxel size or b-value
 _FLIP_ANGLE = r"(?<![a-z0-9])fa[^a-z0-9]+\d+"
@@ -98,8 +98,8 @@ _TESTS = re.compile(r"[ztf]stat\d*|spm[tf]|[ztp]map")
 _DENIED = {"no", "without", "applied"}  # "t1_mask_applied" is a scan
 _CONTRAST_PHASE = {"arterial", "venous", "portal", "delayed", "late", "early", "hepatobiliary", "equilibrium"}
 _SPM_TISSUE = re.compile("[a-z]*[cp][1-6](?!$)")  # before the name of the scan
-_FREESURFER = {"brainmask": None, "filled": _LABELS, "wm": _LABELS}  # its brainmask.mgz is the head without its skull
-_FOLDERS = {"labels", "labelstr", "labelsts", "masks", "segmentations"}  # nnU-Net gives labels their images' names
+_FREESURFER = {"brainmask": None, "filled": _LABELS, "wm": _LABELS}  # its brainmask.mgz is the skull-stripped head
+_FOLDERS = {"labels", "labelstr", "labelsts", "masks", "segmentations"}  # nnU-Net names labels like their images
 _IMAGE_TYPES: dict[str | None, str] = {
     "phase image": _PHASE,
     "real part": _PART,
@@ -122,17 +122,17 @@ _INTENTS = {*range(2, 25), *range(1001, 1011), *range(2002, 2019)}
 
 
 def no_scan(path: str | os.PathLike, ct: bool = False) -> str | None:
-    """Why a file is no magnitude MR image, by its name, its header and its sidecar JSON; no voxel is read.
+    """Why a file is not a magnitude MR image, by its name, header and sidecar JSON. No voxels are read.
 
     Args:
-        path: of a file that is there.
-        ct: whether a CT is wanted in the place of MR.
+        path: an existing file.
+        ct: whether a CT is wanted instead of MR.
 
     Returns:
-        The reason, which says where it is seen and what to do where that is wrong; or None.
+        The reason, with its evidence and what to do if it is wrong; or None.
     """
     path = Path(path)
-    image = image_or_none(path)  # what is wrong with a file is said when it is loaded
+    image = image_or_none(path)  # faults of a file are reported when it is loaded
     for found, where, mend in (
         (_by_name(path), "its name", "rename it"),
         (_LABELS if path.parent.name.lower() in _FOLDERS else None, "its folder's name", "move it"),
@@ -146,10 +146,10 @@ def no_scan(path: str | os.PathLike, ct: bool = False) -> str | None:
 
 
 def unreadable(path: str | os.PathLike) -> str | None:
-    """Why a file that looks like a scan cannot be read as it is, and what to do; None where nothing is known of that.
+    """Why a file that looks like a scan cannot be read, and what to do; None if no reason is known.
 
     Args:
-        path: of a file, or of a link whose target is not there.
+        path: a file, or a broken link.
     """
     path = Path(path)
     if (problem := missing_content(path)) is not None:
@@ -166,23 +166,23 @@ def unreadable(path: str | os.PathLike) -> str | None:
             return f"it cannot be read ({error.strerror}); make it readable, or get a whole copy of it."
         if found:
             return "DICOM is read as a series; give its folder to mri-sr, or convert it with dcm2niix."
-        return "it is named as DICOM is, and is none; get a whole copy of it, or remove it."
+        return "it is named like a DICOM file, but is none; get a whole copy of it, or remove it."
     if name.endswith(_AFNI):
         return "the .HEAD file that belongs to it is missing; put both into one folder."
     return None
 
 
 def looks_like_scan(path: str | os.PathLike) -> bool:
-    """Whether a file's name is that of a scan, in a format that is read or not."""
+    """Whether a file's name is that of a scan, in any format."""
     name = Path(path).name.lower()
     return ending(name) is not None or _unread(name) is not None or name == _BRUKER or name.endswith((*_AFNI, *_DICOM))
 
 
 def scan_files(paths: Iterable[Path]) -> list[Path]:
-    """Those of some files that look like scans, one of each scan.
+    """Select the files that look like scans, one for each scan.
 
-    Left out are the file of the voxels next to its header, such as .img next to .hdr; and a scan in a format that is
-    not read next to the same in one that is.
+    The file of voxels next to its header, such as .img next to .hdr, is left out. So is a scan in an unsupported format
+    next to the same scan in a supported one.
     """
     paths = [path for path in paths if looks_like_scan(path)]
     read = {_stem(path) for path in paths if ending(path)}
@@ -191,12 +191,12 @@ def scan_files(paths: Iterable[Path]) -> list[Path]:
 
 
 def named_as_dicom(path: Path) -> bool:
-    """Whether a file's name is that of a DICOM image, whatever it is."""
+    """Whether a file's name is that of a DICOM image, whatever its content."""
     return path.name.lower().endswith(_DICOM)
 
 
 def may_be_dicom(path: Path) -> bool:
-    """Whether a file is DICOM; of one that cannot be read, whether it is named so."""
+    """Whether a file is DICOM; if it cannot be read, whether it is named so."""
     try:
         return is_dicom(path)
     except OSError:
@@ -204,7 +204,7 @@ def may_be_dicom(path: Path) -> bool:
 
 
 def without_voxel_files(paths: Iterable[str]) -> list[str]:
-    """Paths without those of files that hold the voxels of a header that is among them."""
+    """Leave out files of voxels whose header is among the paths."""
     paths = list(paths)
     known = {path.lower() for path in paths}
     voxels = {
@@ -218,10 +218,10 @@ def without_voxel_files(paths: Iterable[str]) -> list[str]:
 
 
 def say_passed_over(reasons: Mapping[Any, str]) -> None:
-    """Print a line for each file or series that is no scan.
+    """Print a line for each file or series that is not a scan.
 
     Args:
-        reasons: why, by what it is called.
+        reasons: reasons by the name of the file or series.
     """
     for name, reason in reasons.items():
         say(f"passed over: {name}: {reason}")
@@ -251,13 +251,13 @@ def _by_name(path: Path) -> str | None:
     last = stem.rpartition("_")[2]
     if "sub" in labels and last in _SUFFIXES:
         return _SUFFIXES[last]
-    if "sub" in labels and last.startswith(("lesion-", "seg-")):  # as the Spinal Cord Toolbox has it
+    if "sub" in labels and last.startswith(("lesion-", "seg-")):  # names of the Spinal Cord Toolbox
         return _LABELS
     return _by_words(re.sub(f"sub-[a-z0-9+]+|{_FLIP_ANGLE}", "", stem))
 
 
 def _by_words(stem: str) -> str | None:
-    """By a name that BIDS would not give."""
+    """By a name that is not a BIDS name."""
     words = [word for word in re.split("[^a-z0-9]+", stem) if word and not re.fullmatch(_NUMBER, word)]
     if not words or _DENIED & set(words):
         return None
@@ -281,7 +281,7 @@ def _by_intent(image: SpatialImage | None) -> str | None:
 
 
 def _by_itk(image: SpatialImage | None, ct: bool) -> str | None:
-    """By what NRRD and MetaImage say."""
+    """By the fields of NRRD and MetaImage."""
     said = {} if image is None else image.extra
     return _LABELS if said.get("segments") else _by_modality(said.get("modalities", ()), ct)
 
@@ -303,6 +303,6 @@ def _by_sidecar(path: str | os.PathLike, ct: bool) -> str | None:
 
 
 def _by_modality(modalities: Sequence[str], ct: bool) -> str | None:
-    """By modalities as DICOM names them, in capitals."""
+    """By DICOM's names of modalities, in capitals."""
     modality = next((word for word in modalities if word not in ("MR", "MRI", "CT" if ct else "MR")), None)
     return {None: None, "CT": _CT, "PT": _PET, "PET": _PET}.get(modality, f"an image of the modality {modality}")

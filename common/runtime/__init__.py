@@ -1,1 +1,1 @@
-"""The machine that a run is on: threads, memory, processes, progress."""
+"""Resources of a run: threads, memory, processes and progress."""

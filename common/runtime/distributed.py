@@ -1,4 +1,4 @@
-"""Several processes that share the scans of a list, under torchrun: who does what, and what became of it."""
+"""Share the scans of a list between processes of torchrun, and gather their results."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ import torch.distributed as dist
 
 
 def rank() -> tuple[int, int]:
-    """Number of this process, from 0, and how many there are, on all nodes, as torchrun says."""
+    """Number of this process, from 0, and number of processes on all nodes, from torchrun."""
     return int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
 
 
 def own_device() -> torch.device:
-    """The GPU of this process, by its number on the node, else the CPU; more processes than GPUs share them."""
+    """The GPU of this process by its number on the node, or the CPU. Several processes may share a GPU."""
     if not torch.cuda.is_available():
         return torch.device("cpu")
     return torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)) % torch.cuda.device_count())
 
 
 def joined_device() -> torch.device:
-    """Join the processes that torchrun started, and give the device of this one; ``finalize`` leaves them.
+    """Join the processes that torchrun started, and return the device of this one. ``finalize`` leaves the group.
 
     Returns:
         The GPU with this process's number on the node, or the CPU.
@@ -45,11 +45,11 @@ def say(line: str) -> None:
 
 
 def join() -> None:
-    """Let the processes find each other, where there are several and they have not yet."""
+    """Connect the processes if there are several and they are not yet connected."""
     if rank()[1] > 1 and not dist.is_initialized():
-        # One may have done its scans days before another.
+        # One process may finish its scans days before another.
         dist.init_process_group("gloo", timeout=timedelta(days=30))
-        # torchrun kills the others when one ends with an error, as all do when a scan failed, before they have said so.
+        # If a scan failed, every process ends with an error. torchrun then kills the others before they report theirs.
         atexit.register(_leave)
 
 
@@ -60,10 +60,10 @@ def _leave() -> None:
 
 
 def gathered(items: Sequence[Any]) -> list[Any]:
-    """What all processes have, in their order, without what an earlier one has too; it waits for the last of them.
+    """Gather the items of all processes, in their order and without duplicates. Waits for the last process.
 
     Args:
-        items: those of this process, which can be pickled and hashed.
+        items: items of this process; they must be picklable and hashable.
     """
     if not dist.is_initialized() or dist.get_world_size() == 1:
         return list(items)

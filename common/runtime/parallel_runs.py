@@ -1,6 +1,6 @@
-"""Programs side by side: each computes with its share of the threads, and ends when the one that started it is told to.
+"""Run programs in parallel: each gets a share of the threads, and is stopped together with this program.
 
-What kills that one at once (SIGKILL) leaves them running.
+If this program is killed by SIGKILL, they go on running.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ import torch
 
 
 class Programs:
-    """Programs that are started here, each in a thread of its own, and all end when this one is told to.
+    """Starts programs, each from a thread of its own, and stops them all when this program is stopped.
 
-    It is a context, entered in the main thread. In it SIGTERM and the closing of the terminal end this program as
-    Ctrl-C does, with KeyboardInterrupt, unless they are ignored. When the context is left by that or another error,
-    each program that runs gets one SIGTERM, so that it can save how far it is, and its end is waited for; an
-    interruption in that time kills them. They are in sessions of their own, or a terminal would send Ctrl-C to them
-    too, and a trainer ends at once when it is told twice.
+    It is a context manager for the main thread. Within it, SIGTERM and the closing of the terminal raise
+    KeyboardInterrupt, like Ctrl-C, unless they are ignored. After this or another error, each running program gets one
+    SIGTERM, so that it can save its state. Their ends are awaited; a second interruption kills them. Each runs in a
+    session of its own. Otherwise a terminal would send Ctrl-C to them too, and a trainer ends at once after a second
+    signal.
 
     Args:
-        jobs: how many run side by side. With more than one, each computes with that part of the CPU's threads, at
-            least one, and its threads wait passively, unless the environment says otherwise.
+        jobs: number of programs that run in parallel. If it is above 1, each gets an equal share of the CPU's threads,
+            at least one, and its threads wait passively, unless the environment says otherwise.
     """
 
     def __init__(self, jobs: int) -> None:
@@ -43,12 +43,12 @@ class Programs:
         """Run a program and wait for its end.
 
         Args:
-            command: the program and its words.
-            log: file of what it prints, errors too.
+            command: the program and its arguments.
+            log: file for its output and errors.
 
         Returns:
-            Its exit status, negative for the signal that ended it; of a program that was not started because all are
-            being stopped, that of SIGTERM.
+            Its exit status; if a signal ended it, the negative number of the signal. While programs are being stopped,
+            none is started, and the result is that of SIGTERM.
         """
         with self.lock:
             if self.stopping:
@@ -71,7 +71,7 @@ class Programs:
     def __enter__(self) -> Programs:
         numbers = {signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)}  # Windows has no SIGHUP
         before = {number: signal.getsignal(number) for number in numbers}
-        # nohup has one ignored; None is a handler that is not Python's.
+        # nohup ignores SIGHUP. None is a handler that Python did not install.
         self.before = {number: old for number, old in before.items() if old not in (signal.SIG_IGN, None)}
         for number in self.before:
             signal.signal(number, _interrupt)
@@ -95,7 +95,7 @@ class Programs:
             for program in running:
                 program.terminate()
             if running:
-                print(f"\nstopping {len(running)} that run; once more stops at once", flush=True)
+                print(f"\nstopping {len(running)} running programs; interrupt again to kill them", flush=True)
             for program in running:
                 program.wait()
         except KeyboardInterrupt:

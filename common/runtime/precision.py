@@ -1,4 +1,4 @@
-"""Precision of the networks, which is the engine's: inferers and losses are in float32 always."""
+"""Precision of the networks. Engines set it; inferers and losses always use float32."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from .threads import one_thread
 
 _WORTH = 1.3  # times as fast as float32
 _REPEATS = 8
-_LEAST = 1000  # weights of a convolution: what a smaller one gains is lost in what each operator costs
+_LEAST = 1000  # weights of a convolution; a smaller one gains less than the overhead of its operators
 _DIMENSIONS = {nn.Conv1d: 1, nn.Conv2d: 2, nn.Conv3d: 3}
-_WORK = 2 * 10**8  # multiply-adds of a convolution that is timed, about
+_WORK = 2 * 10**8  # approximate multiply-adds of a timed convolution
 _PIXELS = 4096  # at most
 
 
 class Autocast(nn.Module):
-    """A network that runs under autocast and gives float32; its attributes are the network's.
+    """A network that runs under autocast and returns float32. It has the attributes of the network.
 
     Args:
-        network: to run.
+        network: the network to run.
         autocast: arguments of ``torch.autocast``, with ``device_type``.
     """
 
@@ -39,7 +39,7 @@ class Autocast(nn.Module):
             return getattr(super().__getattr__("network"), name)
 
     def forward(self, *inputs: Any, **named: Any) -> torch.Tensor:
-        """What the network gives, as float32."""
+        """The output of the network, as float32."""
         with torch.autocast(**self.autocast):
             return self.network(*inputs, **named).float()
 
@@ -55,10 +55,10 @@ def name_of(network: Any) -> str:
 
 
 def in_precision(network: nn.Module, device: torch.device, amp: bool | None, kwargs: dict | None) -> nn.Module:
-    """The network, under autocast where ``amp`` says so; ``kwargs`` are its own, by default bfloat16."""
+    """The network, under autocast if ``amp`` is true; ``kwargs`` are autocast's, by default bfloat16."""
     if not amp:
         return network
-    # Casts of weights are not shared, as threads run the network side by side.
+    # No cache of cast weights, because several threads run the network in parallel.
     own = {"device_type": torch.device(device).type, "dtype": torch.bfloat16, "cache_enabled": False}
     return Autocast(network, **(own | (kwargs or {})))
 
@@ -70,17 +70,17 @@ def settled(
     kwargs: dict | None = None,
     training: bool = False,
 ) -> bool:
-    """Whether networks run under autocast: as said, else on a GPU, and on a CPU where that is 1.3 times as fast.
+    """Decide whether networks run under autocast: by ``amp``; if that is None, on a GPU, or if it is faster on a CPU.
 
-    On a CPU the convolution of most weights is timed in float32 and under autocast, in tens of milliseconds, of a wide
-    layer some more. Of several processes that have joined the first decides. A line says that autocast was chosen; a
-    warning, that what was said is slower.
+    On a CPU, the convolution with the most weights is timed in float32 and under autocast, for tens of milliseconds or
+    a little longer for a wide layer. Autocast must be 1.3 times as fast. Of several connected processes, the first
+    decides. A line is printed if autocast was chosen. A warning says if a given ``amp`` is slower.
 
     Args:
-        amp: what was said, or None.
-        network: that is to run; or a module that holds several.
-        device: where it runs.
-        kwargs: of ``torch.autocast``; default bfloat16.
+        amp: the setting, or None.
+        network: the network to run, or a module that holds several.
+        device: device of the network.
+        kwargs: arguments of ``torch.autocast``; default bfloat16.
         training: whether gradients are computed too.
     """
     if torch.device(device).type != "cpu":
@@ -113,14 +113,14 @@ def _name(dtype: torch.dtype) -> str:
 
 
 def _gain(network: nn.Module, dtype: torch.dtype, training: bool) -> float:
-    """How many times as fast as in float32 the convolution of most weights is; 1 for a network without any of size."""
+    """Speed under autocast over speed in float32 of the largest convolution; 1 if all are small."""
     layers: Any = network.modules()
     known = [layer for layer in layers if type(layer) in _DIMENSIONS and layer.weight.numel() >= _LEAST]
     if not known:
         return 1.0
     layer = max(known, key=lambda layer: layer.weight.numel())
     layout = torch.channels_last if isinstance(layer, nn.Conv2d) else torch.contiguous_format
-    with torch.random.fork_rng(devices=[]):  # nothing else draws other numbers for this
+    with torch.random.fork_rng(devices=[]):  # keep the random numbers of all other code
         convolution = type(layer)(layer.in_channels, layer.out_channels, layer.kernel_size, groups=layer.groups)
     convolution.requires_grad_(training).to(memory_format=layout)
     dimensions = _DIMENSIONS[type(layer)]
@@ -129,7 +129,7 @@ def _gain(network: nn.Module, dtype: torch.dtype, training: bool) -> float:
     image = torch.ones(1, layer.in_channels, *size).to(memory_format=layout).requires_grad_(training)
     seconds: dict[bool, list[float]] = {False: [], True: []}
     with one_thread(), torch.inference_mode(False), torch.set_grad_enabled(training):
-        for _ in range(1 + _REPEATS):  # the first prepares
+        for _ in range(1 + _REPEATS):  # the first is a warm-up
             for reduced, taken in seconds.items():
                 start = time.perf_counter()
                 with torch.autocast("cpu", dtype, enabled=reduced, cache_enabled=False):

@@ -1,4 +1,4 @@
-"""How long a piece of work still takes: told where it is done, heard where it is shown."""
+"""Report the progress of work, estimate the time that is left, and show it."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from typing import Any
 from tqdm import tqdm
 
 _EVERY = 30.0  # seconds between lines, where there is no terminal
-_BEGUN = 0.03  # of a step, from which on its pace counts: pieces that are computed side by side are reported together
+_BEGUN = 0.03  # share of a step before its pace counts, because parallel pieces are reported together
 
 
 @dataclass
 class _Step:
-    """The present step: when it began, who is told how many seconds are left, and its first report, time and share."""
+    """The present step: its start, the listener for the seconds left, and time and share of its first report."""
 
     began: float
     tell: Callable[[float], Any]
@@ -36,9 +36,9 @@ def _present() -> _Step:
 
 
 def report(share: float) -> None:
-    """Tell who listens that this share of the present step, 0 to 1, is done; without a listener it does nothing.
+    """Report to the listener which share of the present step is done, 0 to 1. Without a listener it does nothing.
 
-    What is left goes on as the step has gone since its first report. Before that is what a step does but once.
+    The time that is left follows from the pace since the step's first report. Work before it is done only once.
     """
     present, now = _present(), time.perf_counter()
     if present.first is None:
@@ -52,7 +52,7 @@ def report(share: float) -> None:
 
 @contextmanager
 def listening(listener: Callable[[float], Any]) -> Iterator[None]:
-    """Take the block as a step, and call ``listener`` with the seconds that are left, as they are reported within."""
+    """Make the block a step, and call ``listener`` with the seconds that are left at each report in it."""
     token = _step.set(_Step(time.perf_counter(), listener))
     try:
         yield
@@ -62,7 +62,7 @@ def listening(listener: Callable[[float], Any]) -> Iterator[None]:
 
 @contextmanager
 def step(then: float = 0.0) -> Iterator[None]:
-    """Take the block as a step of the present one, which so many seconds of other work follow."""
+    """Make the block a step of the present one; ``then`` seconds of other work follow it."""
     tell = _present().tell
     with listening(lambda left: tell(left + then)):
         yield
@@ -71,9 +71,9 @@ def step(then: float = 0.0) -> Iterator[None]:
 
 @contextmanager
 def part(index: int, count: int, growth: float = 1.0) -> Iterator[None]:
-    """Take the block as part ``index``, from 0, of ``count`` parts of the present step.
+    """Make the block part ``index``, from 0, of ``count`` parts of the present step.
 
-    Each part is ``growth`` times as much work as the one before it.
+    Each part takes ``growth`` times as much work as the part before it.
     """
     present = _present()
     costs = [growth**i for i in range(count)]
@@ -90,10 +90,10 @@ def part(index: int, count: int, growth: float = 1.0) -> Iterator[None]:
 class Bar:
     """Shows how much is done and how much time is left: a bar in a terminal, elsewhere a line every 30 seconds.
 
-    Of several processes the first alone shows anything.
+    Of several processes, only the first shows anything.
 
     Args:
-        what: is done, in few words; it may change.
+        what: the work in a few words; it may change later.
     """
 
     def __init__(self, what: str = "") -> None:
@@ -119,17 +119,17 @@ class Bar:
         self.close()
 
     def tell(self, left: float) -> None:
-        """Show that so many seconds are left; NaN where nobody knows."""
+        """Show how many seconds are left; NaN if unknown."""
         self._told, self._left = time.perf_counter(), left
         if not math.isnan(left):
             done = self._told - self.began
-            # It never goes back, though an estimate may.
+            # The bar never goes back, though an estimate may.
             self._share = max(self._share, done / max(done + left, 1e-9))
         self._bar.set_postfix_str(f"{self.what}{self._time()}", refresh=False)
         self._bar.update(self._share - self._bar.n)
 
     def line(self) -> str:
-        """What is done, how much of it, and the time that is left, in a line."""
+        """A line with the work, its share done and the time that is left."""
         if left := self._time():
             return f"{self.what}: {min(math.floor(100 * self._share), 99)} % done{left}"
         return f"{self.what}: {duration(time.perf_counter() - self.began)} so far"
@@ -147,20 +147,20 @@ class Bar:
 
     def _say(self) -> None:
         while not self._closed.wait(_EVERY):
-            # In one piece, lest another line gets in between.
+            # One write, so that no other line comes in between.
             sys.stderr.write(self.line() + "\n")
             sys.stderr.flush()
 
 
 @contextmanager
 def shown(what: str) -> Iterator[None]:
-    """Show what is reported within the block by a :class:`Bar`."""
+    """Show the progress of the block by a :class:`Bar`."""
     with Bar(what) as bar, listening(bar.tell):
         yield
 
 
 def duration(seconds: float) -> str:
-    """A length of time in the units that people would use, two at most: "45 s", "2 min 10 s", "12 min", "2 d 4 h"."""
+    """A duration in words, with at most two units: "45 s", "2 min 10 s", "12 min", "2 d 4 h"."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     tens = round(seconds / 10)

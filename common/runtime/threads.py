@@ -1,4 +1,4 @@
-"""How many threads compute on the CPU, where nobody has said it."""
+"""Choose the number of CPU threads if the environment does not set it."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from torch.nn import functional as F
 
 _SAID = ("OMP_NUM_THREADS", "OMP_WAIT_POLICY", "MKL_NUM_THREADS", "GOMP_SPINCOUNT")
 _REPEATS = 6
-_SLOWER = 1.5  # times one thread: the least at which threads are taken to be in each other's way
+_SLOWER = 1.5  # times the duration with one thread; above it, threads count as slower
 
 
 def restore(threads: int) -> None:
-    """Compute with as many threads as an interrupted run, for the same rounding, unless the environment says it."""
+    """Use as many threads as an interrupted run, for the same rounding, unless the environment sets their number."""
     if not any(name in os.environ for name in _SAID):
         torch.set_num_threads(min(threads, os.cpu_count() or 1))
 
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Compute with one thread within the block, and in threads that begin there."""
+    """Compute with one thread within the block, and in threads that start in it."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -35,13 +35,14 @@ def one_thread() -> Iterator[None]:
 def settle() -> None:
     """Compute with fewer threads when other work on the machine makes all of them slower than one.
 
-    OpenMP's threads spin while they wait for each other. Beside other work one of them waits for a core, all others for
-    it, and what one thread does in a second takes ten. The remedy, ``OMP_WAIT_POLICY=passive``, is read when torch is
-    imported, which is too late for whoever starts after that. So a convolution is timed with one thread, then with all,
-    with half as many and so on, until some are no slower than the one: tens of milliseconds, because a trial ends when
-    it is too slow.
+    OpenMP's threads spin while they wait for each other. If other work takes a core, one thread waits for the core and
+    all others wait for that thread. Work of one second with one thread then takes ten. The remedy,
+    ``OMP_WAIT_POLICY=passive``, must be set before torch is imported, which is too late here. So a convolution is timed
+    with one thread, then with all, with half of them and so on, until it takes at most 1.5 times as long as with one.
+    This takes tens of milliseconds, because a trial ends when it is too slow.
 
-    Nothing is done where one of OpenMP's variables above says what is wanted.
+    Nothing is done if the environment has one of ``OMP_NUM_THREADS``, ``OMP_WAIT_POLICY``, ``MKL_NUM_THREADS`` and
+    ``GOMP_SPINCOUNT``.
     """
     most = torch.get_num_threads()
     if most == 1 or any(name in os.environ for name in _SAID):
@@ -53,14 +54,14 @@ def settle() -> None:
     torch.set_num_threads(threads)
     if threads < most:
         print(
-            f"{threads} of {most} threads compute, because beside the other work on this machine {most} are slower "
-            "than one. With OMP_WAIT_POLICY=passive in the environment all do.",
+            f"{threads} of {most} threads compute, because with the other work on this machine {most} are slower "
+            "than one. To use all, set OMP_WAIT_POLICY=passive in the environment.",
             flush=True,
         )
 
 
 def _seconds(threads: int, limit: float) -> float:
-    """Seconds for some convolutions of the size that networks of slices have; a little above the limit at most."""
+    """Seconds for some convolutions as in networks of slices; it stops shortly after ``limit`` seconds."""
     torch.set_num_threads(threads)
     image, weight = torch.ones(1, 32, 64, 64), torch.ones(32, 32, 3, 3)
     with torch.no_grad():

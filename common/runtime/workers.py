@@ -1,4 +1,4 @@
-"""Pieces of work side by side on the cores of a CPU."""
+"""Pieces of work in parallel on the cores of a CPU."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ Result = TypeVar("Result")
 def side_by_side(
     work: Callable[[Piece], Result], pieces: Iterable[Piece], device: torch.device, size: int
 ) -> Iterator[Result]:
-    """What a piece of work makes of each piece, in order; on a CPU several at once, a thread each.
+    """Apply ``work`` to each piece, and yield the results in order. On a CPU several pieces run in parallel threads.
 
-    Each operator then has one thread, so results are the same to the bit for any number of threads. That is faster
-    than several threads for each operator, which wait for each other. On a GPU the pieces come one after the other.
+    Each operator then has one thread, so results are equal to the bit for any number of threads. This is faster than
+    several threads for each operator, which wait for each other. On a GPU the pieces run one after another.
 
     Args:
-        work: called in any thread, with the gradient mode of the caller.
-        pieces: taken in order, a few ahead of the results.
-        device: where the work is done.
-        size: bytes that a piece takes there; no more pieces are in work than fit into half of the memory that is free.
+        work: function of a piece, called in any thread with the gradient mode of the caller.
+        pieces: the pieces, taken in order and a few ahead of the results.
+        device: device of the work.
+        size: memory of a piece in bytes. Pieces that run at once use at most half of the free memory.
     """
     if device.type != "cpu":
         yield from map(work, pieces)

@@ -123,7 +123,7 @@ def test_checkpoints(bundle, tiny, cohort, trained, tmp_path):
     runs.fails(bundle, ["train", "evaluate"], trained, f"model.pt: {size} is {double}", **evaluation)
     # Without its overlay the config must have the sizes.
     (tmp_path / "model.json").unlink()
-    refused(f"{weights}: the weights are of another architecture", "no model.json beside the weights", **{size: double})
+    refused(f"{weights}: the weights are of another architecture", "model.json next to the weights", **{size: double})
 
     run, state = shutil.copytree(trained, tmp_path / "run"), f"training_state{tiny.stages[-1]}.pt"
     again = {"dataset_dir": str(cohort), "resume": True}

@@ -248,7 +248,7 @@ def listed(entry: str):
 
 REFUSED = {
     "no weights": (lambda f: (f / "models" / "model.pt").unlink(), "no weights at .*model.pt; train the bundle first"),
-    "no overlay": (lambda f: (f / "models" / "model.json").unlink(), r"There is no model\.json beside the weights"),
+    "no overlay": (lambda f: (f / "models" / "model.json").unlink(), r"There is no model\.json next to the weights"),
     "other weights": (lambda f: torch.save({"a": torch.zeros(1)}, f / "models" / "model.pt"), "another architecture"),
     "other sizes": (spoil_text("models/model.json", '"features": 8', '"features": 9'), "another architecture"),
     "further weights": (

@@ -27,7 +27,7 @@ def test_thick_slices_alone(factor, tmp_path, capsys):
     with pytest.raises(Exception) as caught:
         runs.run("smore", ["inference"], tmp_path, scale=[1, 1, factor], **inference, **SMALL)
     message = str(runs.first_cause(caught.value))
-    assert "thin.nii.gz" in message and "does not tell which axis" in message and "stack" not in message
+    assert "thin.nii.gz" in message and "does not show which axis" in message and "stack" not in message
     assert "training on the scan (" in capsys.readouterr().out
     sr, lr = (nib.load(files[key]) for key in ("sr", "lr"))
     np.testing.assert_allclose(sr.affine, PLAIN, atol=1e-3)

@@ -253,7 +253,7 @@ UNCLEAN = {
     "two series": (again(SeriesInstanceUID="1.2.3"), r"one MR series, found 2; .*--series(.*\n)* +1\.2\.3  num"),
     "missing slice": (lambda images: images.pop(4), r"lacks 1 slices.*between 0003\.dcm .*expected even steps"),
     "out of place": (set_one(ImagePositionPatient=[-20.25, 11.5, 54.925]), r"2\.2 to 5\.8 mm apart, half.* to 4 mm"),
-    "sheared": (set_one(ImagePositionPatient=[-20.25, 13.0, 53.125]), r"0004\.dcm: the slice is 1\.5 mm beside"),
+    "sheared": (set_one(ImagePositionPatient=[-20.25, 13.0, 53.125]), r"0004\.dcm: the slice is 1\.5 mm off"),
     "two echoes": (again(EchoTime="20"), r"holds 2 stacks.*folder of its own.*: echo 1, TE 20 ms: 0010\.dcm"),
     "one slice": (lambda images: images.__delitem__(slice(1, None)), r"the only image of the series"),
     "frames": (set_all(NumberOfFrames=2), r"2 frames, expected one"),

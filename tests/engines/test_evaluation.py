@@ -34,4 +34,4 @@ def test_a_file_to_compare_with_is_loaded_before_networks_are_prepared(tmp_path,
     other, inferer = tables[0].compare_with["other"]
     assert isinstance(other, Autocast) and other is not evaluation.network and inferer is None
     assert list(other.state_dict()) == list(evaluation.network.state_dict()) != list(network.state_dict())
-    refused(lambda: begin(digest="ab"), ValueError, path, "config is that of other weights")
+    refused(lambda: begin(digest="ab"), ValueError, path, "config belongs to other weights")

@@ -1,1 +1,1 @@
-"""DICOM MR series: reading one as a volume, and writing one that is derived from it."""
+"""Read a DICOM MR series as a volume, and write a derived series."""

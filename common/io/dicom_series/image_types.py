@@ -1,4 +1,4 @@
-"""What an image is by its ImageType, in DICOM or in a sidecar JSON; needs no other package."""
+"""Kinds of images by ImageType, in DICOM or in a sidecar JSON. Imports no other package."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ _TYPES = {
 
 
 def kind_by_type(words: Sequence[str]) -> str | None:
-    """What an image is that is no magnitude.
+    """The kind of an image that is not a magnitude image.
 
     Args:
-        words: of its ImageType, in capitals.
+        words: words of its ImageType, in capitals.
 
     Returns:
-        "phase image", "real part", "imaginary part", "map", "mask", "localizer" or "projection"; None where no word
-        says so.
+        "phase image", "real part", "imaginary part", "map", "mask", "localizer" or "projection"; None if no word
+        shows one of these.
     """
     for found, pattern in _TYPES.items():
         if any(re.fullmatch(pattern, word.replace(" ", "_")) for word in words):

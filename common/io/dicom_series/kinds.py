@@ -1,4 +1,4 @@
-"""What an image is, by its tags alone: of a magnitude scan, or of something that super-resolution is not for."""
+"""Kinds of DICOM images by their tags: magnitude scans, and images that super-resolution is not for."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _MODALITIES = set(
     "BI CR CT DX ES IO IVUS KO MG NM OCT OP OPT PR PT PX REG RF RG RTDOSE RTIMAGE RTPLAN RTSTRUCT "
     "SEG SM SR US XA XC".split()
 )
-# Of the SeriesDescription of a derived image, where ImageType says nothing.
+# In the SeriesDescription of a derived image whose ImageType does not show its kind.
 _NAMES = r"E?ADC|APPARENT DIFFUSION COEFFICIENT|FRACTIONAL ANISOTROPY|COLFA|T[12]\*?[ _]MAP|R?CB[VF]|MTT|TTP|KTRANS"
 _COMPONENTS = {"PHASE": "phase image", "REAL": "real part", "IMAGINARY": "imaginary part"}
 _GE = {1: "phase image", 2: "real part", 3: "imaginary part"}
@@ -32,28 +32,28 @@ _ADVICE = {
     "phase image": "super-resolution of a phase is meaningless, choose the magnitude series.",
     "real part": "super-resolution is for magnitude images, choose the magnitude series.",
     "imaginary part": "super-resolution is for magnitude images, choose the magnitude series.",
-    "map": "its values are computed, no signal; choose a series that the scanner acquired.",
+    "map": "its values are computed and not a signal; choose a series that the scanner acquired.",
     "mask": "it has no signal; choose a scan.",
     "localizer": "a localizer is no scan; choose another series.",
-    "projection": "it has no slices; choose the series that it was made of.",
+    "projection": "it has no slices; choose the series that it was made from.",
 }
 
 
 def no_scan(headers: Sequence[Dataset]) -> str | None:
-    """Why a series is nothing to super-resolve, which is no fault of it.
+    """Why super-resolution is not for a series. This is not a fault of the series.
 
     Args:
-        headers: of its images.
+        headers: headers of its images.
 
     Returns:
-        What it is, by which tag, and what to do; None where one of the images may be of a magnitude MR scan.
+        Its kind, the tag that shows it, and what to do; None if an image may belong to a magnitude MR scan.
     """
     reasons = [_reason(header) for header in headers]
     return reasons[0] if all(reasons) else None
 
 
 def kind(header: Dataset) -> str:
-    """What the tags say that an image is: "magnitude" where they say nothing else."""
+    """The kind of an image by its tags; "magnitude" if they show no other."""
     return _kind(header)[0]
 
 
@@ -64,7 +64,7 @@ def is_mosaic(header: Dataset) -> bool:
 
 
 def _reason(header: Dataset) -> str | None:
-    """Why an image is none of a magnitude MR scan, or None."""
+    """Why an image does not belong to a magnitude MR scan, or None."""
     found, evidence = _kind(header)
     if found != "magnitude":
         return f"{'an' if found[0] == 'i' else 'a'} {found} ({evidence}): {_ADVICE[found]}"
@@ -82,7 +82,7 @@ def _reason(header: Dataset) -> str | None:
 
 
 def _kind(header: Dataset) -> tuple[str, str]:
-    """What an image is, and the tag that says so."""
+    """The kind of an image, and the tag that shows it."""
     component = words(header, "ComplexImageComponent")
     if component and component[0] in _COMPONENTS:
         return _COMPONENTS[component[0]], f"Complex Image Component {component[0]}"
@@ -100,7 +100,7 @@ def _kind(header: Dataset) -> tuple[str, str]:
 
 
 def _private(header: Dataset, group: int, element: int, creator: str) -> int | None:
-    """A whole number of a private block, wherever the block lies; where nobody says whose it is, at 10 to 10FF."""
+    """A whole number in a private block of a creator. If no block names its creator, element 10 is tried."""
     blocks = [e.tag.element for e in header.group_dataset(group) if 0x10 <= e.tag.element <= 0xFF]
     owners = {block: str(header[group, block].value).strip() for block in blocks}
     for block in [block for block, owner in owners.items() if owner == creator] or ([] if owners else [0x10]):

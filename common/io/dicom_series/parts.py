@@ -1,4 +1,4 @@
-"""The stacks that one series holds: echoes, magnitude and phase, time points; and copies of one image."""
+"""Split a series into its stacks: echoes, magnitude and phase, time points."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .kinds import kind
 from .tags import number, numbers, text, values
 
 _FOLDER = "folder"
-# What tells images at one place apart, and how a person says so; of several that do, the first is taken.
+# Tags that distinguish images at one place, with a name for a person. The first that does so is used.
 _REPEATED = {
     "InversionTime": "TI {} ms", "FlipAngle": "flip angle {}", "TemporalPositionIdentifier": "time point {}",
     "TriggerTime": "trigger time {} ms", "DiffusionBValue": "b {}", "DiffusionGradientOrientation": "direction {}",
@@ -33,8 +33,8 @@ class Part:
     """Images of a series that can be one volume.
 
     Attributes:
-        name: which they are, for a person, such as "echo 2, TE 90 ms"; empty where the series has no others.
-        headers: of the images.
+        name: name for a person, such as "echo 2, TE 90 ms"; empty if the series has no other part.
+        headers: headers of the images.
     """
 
     name: str
@@ -42,16 +42,16 @@ class Part:
 
 
 def parts(headers: Sequence[Dataset]) -> list[Part]:
-    """Split a series by the tags that tell its images apart.
+    """Split a series by the tags that distinguish its images.
 
-    Kinds of images (magnitude, phase, ...) and echoes are always apart; what else can differ, such as the flip angle,
-    is looked at where several images lie at one place.
+    Kinds of images (magnitude, phase, ...) and echoes are always split. Other tags, such as the flip angle, are used
+    only if several images lie at one place.
 
     Args:
-        headers: of the series, any order, each with its file as ``filename``.
+        headers: headers of the series in any order, each with its file as ``filename``.
 
     Returns:
-        The parts; one where there is nothing to split, or nothing that tells images at one place apart.
+        The parts; one if there is nothing to split, or if no tag distinguishes images at one place.
     """
     found = [("", list(headers))]
     for split in (_by_kind, _by_echo, _by_place):
@@ -60,20 +60,20 @@ def parts(headers: Sequence[Dataset]) -> list[Part]:
             for name, group in found
             for further, own in split(group).items()
         ]
-    # Names become those of files, where signs are lost.
+    # The names become file names, which lose special characters.
     plain = Counter(re.sub("[^A-Za-z0-9]+", "_", name) for name, _ in found)
     unique = max(plain.values()) == 1
     return [Part(name if unique else f"{name} ({i})", own) for i, (name, own) in enumerate(found, 1)]
 
 
 def differences(first: Dataset, second: Dataset) -> str:
-    """What tells two images at one place apart, in words."""
+    """The tags that distinguish two images at one place, in words."""
     tags = [*_ECHO, *(tag for tag in _REPEATED if tag != _FOLDER)]
     return ", ".join(tag for tag in tags if first.get(tag) != second.get(tag)) or "nothing but the pixels"
 
 
 def place_and_tags(header: Dataset) -> tuple[str, ...]:
-    """Where an image is, or its file where that is not known, and what tells it from others there."""
+    """Position of an image, or its file if that is unknown, and the tags that distinguish images at one place."""
     where = [text(header, tag) if values(header, tag) else header.filename for tag in _PLACE]
     return (*where, *(_value(header, tag) for tag in (*_ECHO, *_REPEATED) if tag != _FOLDER))
 
@@ -86,7 +86,7 @@ def _by_kind(headers: list[Dataset]) -> dict[str, list[Dataset]]:
 
 
 def _by_echo(headers: list[Dataset]) -> dict[str, list[Dataset]]:
-    """Images by echo time and number, in the order of the times; all where each image has its own."""
+    """Split images by echo time and number, sorted by time; no split if each image has its own."""
     keys = list(zip(*(_alike([number(header, tag) for header in headers]) for tag in _ECHO), strict=True))
     ordered = sorted(set(keys))
     if len(ordered) == 1 or 2 * len(ordered) > len(headers):
@@ -101,7 +101,7 @@ def _by_echo(headers: list[Dataset]) -> dict[str, list[Dataset]]:
 
 
 def _alike(column: Sequence[float | None]) -> list[float]:
-    """Values, those that differ by rounding made equal; one that is missing is that of all others, or -1."""
+    """Make values equal that differ by rounding. A missing value becomes that of all others, or -1."""
     firsts: list[float] = []
     for value in sorted({value for value in column if value is not None}):
         if not firsts or value - firsts[-1] > _ROUNDING * max(1, abs(value)):
@@ -111,7 +111,7 @@ def _alike(column: Sequence[float | None]) -> list[float]:
 
 
 def _by_place(headers: list[Dataset]) -> dict[str, list[Dataset]]:
-    """Images that lie at one place, by the fewest tags that tell them apart; all where none does, or each is one."""
+    """Split images at one place by the fewest tags that distinguish them; no split if none does, or none is needed."""
     places = _places(headers)
     repeats = max(Counter(places).values())
     if repeats == 1 or 2 * repeats > len(headers):
@@ -121,16 +121,16 @@ def _by_place(headers: list[Dataset]) -> dict[str, list[Dataset]]:
     for count in (1, 2, 3):
         for tags in combinations(varying, count):
             keys = list(zip(*(columns[tag] for tag in tags), strict=True))
-            # As many as lie at one place, each with one there: a tag that is of each slice tells nothing apart.
+            # Each value must occur once at each place. A tag that differs for each slice is of no use.
             if len(set(keys)) == repeats and max(Counter(zip(keys, places, strict=True)).values()) == 1:
-                # What the same images have in common too, such as the weighting of a direction, goes before it.
+                # Tags that split the images in the same way go before it, such as the b-value of a direction.
                 said = [t for t in varying if t in tags or len(set(zip(keys, columns[t], strict=True))) == repeats]
                 return _named(headers, {tag: columns[tag] for tag in said[: said.index(tags[-1]) + 1]})
     return {"": headers}
 
 
 def _named(headers: list[Dataset], columns: Mapping[str, list[str]]) -> dict[str, list[Dataset]]:
-    """Images by the values of tags, in words."""
+    """Split images by the values of tags, in words."""
     words = [_words(tag, column) for tag, column in columns.items()]
     groups: dict[str, list[Dataset]] = {}
     for header, *own in zip(headers, *columns.values(), strict=True):
@@ -140,7 +140,7 @@ def _named(headers: list[Dataset], columns: Mapping[str, list[str]]) -> dict[str
 
 
 def _places(headers: Sequence[Dataset]) -> list[int]:
-    """A number for each image, the same for those at one place; a different one for each where places are unknown."""
+    """A number for each image, equal for images at one place; all different if places are unknown."""
     try:
         row, column = np.reshape(numbers(headers[0], "ImageOrientationPatient", 6), (2, 3))
         positions = np.array([numbers(header, "ImagePositionPatient", 3) for header in headers])
@@ -161,7 +161,7 @@ def _value(header: Dataset, tag: str) -> str:
 
 
 def _words(tag: str, column: Sequence[str]) -> dict[str, str]:
-    """How to say each value of a tag: as it is where it is short, else by what others lack, or its number."""
+    """Words for each value of a tag: the value itself, what the others lack, or its number."""
     distinct = list(dict.fromkeys(column))
     said = {value: value.removesuffix(".0") or "unknown" for value in distinct}
     if tag == "ImageType":

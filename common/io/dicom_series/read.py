@@ -1,4 +1,4 @@
-"""Reading one clean MR series, with every check that loaders leave out."""
+"""Read one MR series, with the checks that other loaders lack."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ from .parts import differences, parts, place_and_tags
 from .signature import is_dicom
 from .tags import numbers, some, text, whole
 
-# An image of one volume has the same of these as the others.
+# Tags that are equal in all images of one volume.
 _SAME = (
     "PatientID", "StudyInstanceUID", "SOPClassUID", "FrameOfReferenceUID", "Rows", "Columns", "PixelSpacing",
     "ImageOrientationPatient",
 )  # fmt: skip
 _UID = re.compile(r"[0-9.]{1,64}")
-_UNIT = 1e-3  # how far direction cosines may be from unit length, right angles and those of the other slices
-_ROUNDING = 0.06  # mm; how far a position may be from where it should be: some are written with one decimal
+_UNIT = 1e-3  # allowed error of direction cosines: length, right angle, difference between slices
+_ROUNDING = 0.06  # mm; allowed error of a position, since some have one decimal
 
 
 @dataclass
@@ -58,17 +58,17 @@ class Volume:
 
 
 def read_headers(folder: str | os.PathLike) -> list[Dataset]:
-    """Read the headers of all DICOM files under a folder; other files are passed over with a line that names them.
+    """Read the headers of all DICOM files under a folder. Other files are skipped with a line that names them.
 
     Args:
-        folder: searched with all folders in it; names that begin with a dot are passed over.
+        folder: searched with all folders in it. Names that begin with a dot are skipped.
 
     Returns:
         Headers, with the file's path as ``filename``, in the order of the names.
 
     Raises:
-        ValueError: when there is no DICOM file, when one cannot be read or has no UIDs, or when two are of one image
-            and differ.
+        ValueError: when there is no DICOM file, when one cannot be read or has no UIDs, or when two files of one image
+            differ.
     """
     headers, others = [], []
     for path in files_in(folder):
@@ -88,15 +88,16 @@ def read_headers(folder: str | os.PathLike) -> list[Dataset]:
 
 
 def without_copies(headers: Sequence[Dataset]) -> tuple[list[Dataset], list[str]]:
-    """Take out the headers of files that are copies of others: the same image of the same series, with equal pixels.
+    """Take out the headers of copies: files of the same image and series with equal pixels.
 
-    The same is an image by its UID; or, as archives give copies new ones, by its place and all that tells stacks apart.
+    The same image has the same UID. Archives may give copies new UIDs, so images with equal position and distinguishing
+    tags also count as the same.
 
     Returns:
-        The header of each image with the shortest name, in their order, and the names of the files left out.
+        For each image the header with the shortest file name, in their order; and the names of the files left out.
 
     Raises:
-        ValueError: when two files say that they are the same image, and are not.
+        ValueError: when two files have the same UID but differ.
     """
     known: dict[tuple[str, str, str], Dataset] = {}
     alike: dict[tuple[str, ...], list[Dataset]] = {}
@@ -116,7 +117,7 @@ def without_copies(headers: Sequence[Dataset]) -> tuple[list[Dataset], list[str]
 
 
 def _without_resent(headers: Sequence[Dataset]) -> list[Dataset]:
-    """Of images that differ in their UIDs and pixels at most, the first with each pixels, and all that are damaged."""
+    """Of images that differ at most in UIDs and pixels, keep the first with the same pixels, and all damaged ones."""
     if len(headers) == 1:
         return [*headers]
     kept: dict[bytes | str, Dataset] = {}
@@ -124,7 +125,7 @@ def _without_resent(headers: Sequence[Dataset]) -> list[Dataset]:
         try:
             key = hashlib.sha256(b"".join(part.tobytes() for part in _read_slice(header))).digest()
         except ValueError:
-            key = header.filename  # what is wrong with it is said when it is read
+            key = header.filename  # its fault is reported when it is read
         kept.setdefault(key, header)
     return [*kept.values()]
 
@@ -138,7 +139,7 @@ def _is_copy(header: Dataset, first: Dataset) -> bool:
 
 
 def files_in(folder: str | os.PathLike[str]) -> list[Path]:
-    """All files under a folder and the folders that are linked in it, sorted; hidden ones are passed over."""
+    """All files under a folder, also in linked folders, sorted. Hidden files are skipped."""
     found: list[Path] = []
     known: set[str] = set()
     for parent, folders, names in os.walk(folder, followlinks=True):
@@ -152,7 +153,7 @@ def files_in(folder: str | os.PathLike[str]) -> list[Path]:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Without pydicom's warnings, one for each odd value of each file: what matters is checked here."""
+    """Silence pydicom's warnings about odd values in each file. This module checks the values that matter."""
     logger = logging.getLogger("pydicom")
     level = logger.level
     logger.setLevel(logging.ERROR)
@@ -166,7 +167,7 @@ def quiet() -> Iterator[None]:
 
 @quiet()
 def read_header(path: Path) -> Dataset | None:
-    """Read a DICOM image without its pixels; None for a directory of DICOM media, or what is no DICOM nor named so.
+    """Read a DICOM image without its pixels; None for a DICOMDIR, or for a file that is not DICOM by content and name.
 
     Raises:
         ValueError: when the file is damaged or lacks a UID.
@@ -196,7 +197,7 @@ def read_header(path: Path) -> Dataset | None:
 
 
 def describe(header: Dataset, count: int, part: str = "") -> str:
-    """One line on a series, or a part of one, with what a person needs to choose it."""
+    """A line about a series or a part of it, for a person who has to choose one."""
     kind = getattr(header.get("SOPClassUID"), "name", None) or "unknown kind"
     return (
         f"{header.SeriesInstanceUID}  number {header.get('SeriesNumber')}, {header.get('SeriesDescription', '')!r}, "
@@ -208,7 +209,7 @@ def read_volume(headers: Sequence[Dataset]) -> Volume:
     """Read the files of one series as a volume.
 
     Args:
-        headers: of the files, any order, as :func:`read_headers` gives them.
+        headers: headers of the files from :func:`read_headers`, in any order.
 
     Returns:
         The volume; slices run along the normal of the slice plane.
@@ -223,7 +224,7 @@ def read_volume(headers: Sequence[Dataset]) -> Volume:
         listed = "; ".join(f"{p.name}: {some([Path(h.filename).name for h in p.headers])}" for p in several)
         raise ValueError(
             f"the series {headers[0].SeriesInstanceUID} holds {len(several)} stacks, expected one. Copy the files of "
-            f"one of them into a folder of its own and name that folder. They are: {listed}."
+            f"one stack into a folder of its own and name that folder. The stacks are: {listed}."
         )
     headers, affine = stack(headers)
     return Volume(read_voxels(headers), affine, headers)
@@ -233,10 +234,10 @@ def read_voxels(headers: Sequence[Dataset]) -> np.ndarray:
     """Read the pixels of a stack.
 
     Args:
-        headers: of its files, in the order that :func:`stack` gives them.
+        headers: headers of its files, in the order of :func:`stack`.
 
     Returns:
-        ``(slices, rows, columns)``, float32, in the units that the rescale of the files gives.
+        ``(slices, rows, columns)``, float32, in the units after the files' rescale.
 
     Raises:
         ValueError: when pixels are missing, cannot be decoded, or are all declared as padding.
@@ -250,7 +251,7 @@ def read_voxels(headers: Sequence[Dataset]) -> np.ndarray:
         )
     if padding.any():
         padding = _without_signal(padding, voxels, headers[0].SeriesInstanceUID)
-        # No signal, so 0; where the signal's own values do not reach there, the nearest of them.
+        # Padding is no signal, so 0, or the signal value nearest to 0.
         signal = voxels[~padding] if not padding.all() else np.zeros(1, np.float32)
         changed = padding & (voxels != 0)
         voxels[changed] = np.clip(np.float32(0), signal.min(), signal.max())
@@ -264,15 +265,15 @@ def read_voxels(headers: Sequence[Dataset]) -> np.ndarray:
 
 
 def _without_signal(padding: np.ndarray, voxels: np.ndarray, uid: str) -> np.ndarray:
-    """What is declared as padding, without what is signal of the same value, about which a warning says so.
+    """Take signal that has the declared padding value out of the padding, with a warning.
 
-    Padding covers areas: each has 3 x 3 pixels at least, some of which may lie beyond the image. This is asked only
-    where the signal has such values.
+    Padding covers areas of at least 3 x 3 pixels, some of which may lie beyond the image. This is checked only if the
+    signal has such values.
 
     Args:
         padding: ``(slices, rows, columns)``, true for pixels of the declared value.
-        voxels: of the same shape.
-        uid: of the series.
+        voxels: values of the same shape.
+        uid: SeriesInstanceUID of the series.
     """
     signal, declared = voxels[~padding], voxels[padding]
     if not signal.size or declared.min() > signal.max() or declared.max() < signal.min():
@@ -282,7 +283,7 @@ def _without_signal(padding: np.ndarray, voxels: np.ndarray, uid: str) -> np.nda
     areas = ndimage.binary_propagation(areas[:, 2:-2, 2:-2], block, mask=padding)
     if count := np.count_nonzero(padding & ~areas & (voxels != 0)):
         warnings.warn(
-            f"series {uid}: {count} voxels have the declared PixelPaddingValue, and lie scattered among voxels with "
+            f"series {uid}: {count} voxels have the declared PixelPaddingValue, but lie scattered among voxels with "
             "signal of such values; taken for signal. If they are padding, mask them and convert the series to NIfTI.",
             stacklevel=3,
         )
@@ -290,7 +291,7 @@ def _without_signal(padding: np.ndarray, voxels: np.ndarray, uid: str) -> np.nda
 
 
 def stack(headers: Sequence[Dataset]) -> tuple[list[Dataset], np.ndarray]:
-    """Sort the headers of one part of a series along the normal of the slice plane, and give the affine of the stack.
+    """Sort the headers of one part of a series along the slices' normal, and compute the affine of the stack.
 
     Raises:
         ValueError: when the part is not one stack of evenly spaced magnitude MR slices; the message names the file,
@@ -304,14 +305,14 @@ def stack(headers: Sequence[Dataset]) -> tuple[list[Dataset], np.ndarray]:
 
 
 def rescale(header: Dataset) -> tuple[float, float]:
-    """Slope and intercept from stored integers to the image's units, 1 and 0 where the file has none."""
+    """Slope and intercept from stored integers to the image's units; 1 and 0 if the file has none."""
     slope = numbers(header, "RescaleSlope", 1)[0] if "RescaleSlope" in header else 1.0
     intercept = numbers(header, "RescaleIntercept", 1)[0] if "RescaleIntercept" in header else 0.0
     return slope, intercept
 
 
 def _check_image(header: Dataset) -> None:
-    """Refuse what is no slice of a magnitude MR image."""
+    """Refuse a file that is not a slice of a magnitude MR image."""
     path = header.filename
     if reason := no_scan([header]):
         raise ValueError(f"{path}: {reason}")
@@ -359,7 +360,7 @@ def _check_image(header: Dataset) -> None:
 
 
 def _to_nifti(path: str) -> str:
-    """What to do with images that are not one slice a file."""
+    """Advice for files that hold more than one slice."""
     folder = shlex.quote(str(Path(path).parent))
     return (
         f"Convert them to NIfTI, which splits them into volumes: dcm2niix -o FOLDER {folder}. Make a file of each "
@@ -368,7 +369,7 @@ def _to_nifti(path: str) -> str:
 
 
 def _check_same(headers: Sequence[Dataset], keyword: str) -> None:
-    """Refuse a series whose files differ in what one volume has in common."""
+    """Refuse a series whose files differ in a tag that is equal in one volume."""
 
     def differs(header: Dataset) -> bool:
         if keyword in ("PixelSpacing", "ImageOrientationPatient"):
@@ -416,7 +417,7 @@ def _stack(headers: Sequence[Dataset]) -> tuple[list[Dataset], np.ndarray]:
     if sideways.max() > max(0.1 * min(spacing), 0.02, min(2 * _ROUNDING, 0.25 * min(spacing))):
         worst = int(sideways.argmax())
         raise ValueError(
-            f"{headers[worst].filename}: the slice is {sideways[worst]:.3g} mm beside the line through the first slice "
+            f"{headers[worst].filename}: the slice is {sideways[worst]:.3g} mm off the line through the first slice "
             f"({files[0]}) along the normal, expected a stack at right angles to its slices, not a sheared one."
         )
     affine = np.eye(4)
@@ -427,35 +428,35 @@ def _stack(headers: Sequence[Dataset]) -> tuple[list[Dataset], np.ndarray]:
 
 
 def _tolerance(steps: np.ndarray) -> float:
-    """How far steps may be from each other in mm; positions are often written with two decimals."""
+    """Allowed difference between steps in mm. Positions often have two decimals."""
     return max(0.01 * float(np.median(steps)), 0.02)
 
 
 def _check_steps(uid: str, files: Sequence[str], along: np.ndarray, rounding: float) -> None:
-    """Refuse slices whose places along their normal are not even but for rounding.
+    """Refuse slices whose spacing along their normal is uneven by more than rounding.
 
     Args:
-        uid: of the series.
+        uid: SeriesInstanceUID of the series.
         files: names of the slices' files.
-        along: places of the slices in mm, ascending.
-        rounding: how far each may be from where it should be, in mm.
+        along: positions of the slices in mm, ascending.
+        rounding: allowed error of each position in mm.
     """
     steps = np.diff(along)
     if np.abs(steps - np.median(steps)).max() <= _tolerance(steps):
         return
-    # How many steps of the even stack each step is, first by the smallest, which rounding may have made too small.
+    # Each step as a number of even steps, first estimated by the smallest step, which rounding may have shortened.
     times = np.rint(steps / steps.min())
     times = np.rint(steps / (steps.sum() / times.sum()))
     index = np.concatenate([[0], np.cumsum(times)])
     slope, _ = np.polyfit(index, along, 1)
     fits = times.min() >= 1 and np.ptp(along - slope * index) / 2 <= max(min(rounding, 0.1 * slope), 0.01 * slope)
     missing = int((times - 1).sum())
-    # Where most steps are several of the smallest, that one is wrong, rather than most slices missing.
+    # If most steps are several times the smallest, the smallest is wrong, and not most slices missing.
     fits = fits and np.median(times) == 1
     if fits and missing:
         raise ValueError(
             f"the series {uid} lacks {missing} slices, the first between {files[int((times > 1).argmax())]} and the "
-            f"next file: its {len(files)} slices are {steps.min():g} mm apart and there up to {steps.max():g} mm, "
+            f"next file: its {len(files)} slices are {steps.min():g} mm apart, but up to {steps.max():g} mm there; "
             "expected even steps. Export the whole series."
         )
     if not fits:
@@ -470,7 +471,7 @@ def _check_steps(uid: str, files: Sequence[str], along: np.ndarray, rounding: fl
 
 @quiet()
 def _read_slice(header: Dataset) -> tuple[np.ndarray, np.ndarray]:
-    """Pixels of a file, in its units, float32; and which of them are padding, as it declares."""
+    """Pixels of a file in its units, float32; and which of them it declares as padding."""
     path = header.filename
     slope, intercept = rescale(header)
     try:
@@ -515,21 +516,21 @@ def _read_slice(header: Dataset) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _padding(header: Dataset, image: Dataset, pixels: np.ndarray) -> np.ndarray:
-    """Which pixels are the declared padding: from PixelPaddingValue to PixelPaddingRangeLimit, where there is one."""
+    """Which pixels are declared as padding: from PixelPaddingValue to PixelPaddingRangeLimit, if there is one."""
     first, last = (_stored(header.get(k), image) for k in ("PixelPaddingValue", "PixelPaddingRangeLimit"))
     if first is None:
         return np.zeros(pixels.shape, dtype=bool)
     low, high = sorted((first, first if last is None else last))
     padding = (pixels >= low) & (pixels <= high)
     if image.BitsStored < image.BitsAllocated and not image.file_meta.TransferSyntaxUID.is_compressed:
-        # Padding may need bits that pixels do not use, which decoding takes away.
+        # Padding may need bits above BitsStored, which decoding removes.
         words = pixel_array(image, correct_unused_bits=False)
         padding |= (words >= low) & (words <= high)
     return padding
 
 
 def _stored(value: Any, image: Dataset) -> int | None:
-    """An attribute's value as that of a stored pixel, with whatever sign it is written; None where it is none."""
+    """An attribute's value as a stored pixel, whichever sign it was written with; None if it is not a number."""
     if isinstance(value, bytes) and value:
         value = int.from_bytes(value, "little")
     if not isinstance(value, int):
@@ -540,7 +541,7 @@ def _stored(value: Any, image: Dataset) -> int | None:
 
 
 def _dcmread(path: str | os.PathLike, **options: Any) -> Dataset:
-    """Read a file that :func:`is_dicom` has found to be DICOM, with or without 'DICM'; its transfer syntax is set."""
+    """Read a file for which :func:`is_dicom` is true, with or without 'DICM'. A missing transfer syntax is set."""
     image = dcmread(path, force=True, **options)
     if "TransferSyntaxUID" not in image.file_meta:
         implicit, little = image.original_encoding
@@ -550,9 +551,9 @@ def _dcmread(path: str | os.PathLike, **options: Any) -> Dataset:
 
 
 def _drop_unreadable(header: Dataset) -> None:
-    """Take out attributes whose values are not of their type, as scanners and converters write now and then.
+    """Remove attributes whose values do not fit their type, which some scanners and converters write.
 
-    Those that a volume needs are reported as missing; the others would only be copied.
+    If a volume needs one of them, it is reported as missing later.
     """
     for tag in list(header.keys()):
         try:

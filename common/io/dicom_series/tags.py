@@ -1,4 +1,4 @@
-"""Values of DICOM attributes, whatever a file has for them."""
+"""Values of DICOM attributes, also if a file has wrong ones."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pydicom import Dataset
 
 
 def values(header: Dataset, keyword: str) -> list[Any]:
-    """An attribute's values; none where it is missing or empty."""
+    """An attribute's values; empty if it is missing or empty."""
     value = header.get(keyword)
     if value is None or value == "":
         return []
@@ -39,7 +39,7 @@ def numbers(header: Dataset, keyword: str, count: int) -> list[float]:
     """An attribute's numbers.
 
     Raises:
-        ValueError: when they are not all finite and as many as there must be.
+        ValueError: when there are not ``count`` numbers, or one is not finite.
     """
     try:
         found = [float(value) for value in values(header, keyword)]
@@ -48,7 +48,7 @@ def numbers(header: Dataset, keyword: str, count: int) -> list[float]:
     if len(found) != count or not np.isfinite(found).all():
         raise ValueError(
             f"{header.filename}: {keyword} is {text(header, keyword)}, expected {count} finite "
-            f"number{'s' if count > 1 else ''}; a volume cannot be placed or scaled without, export the series again."
+            f"number{'s' if count > 1 else ''}; a volume needs it for its position or scale, export the series again."
         )
     return found
 
@@ -57,7 +57,7 @@ def whole(header: Dataset, keyword: str, default: int | None = None) -> int:
     """An attribute's whole number above 0.
 
     Raises:
-        ValueError: when it is none.
+        ValueError: when the value is not such a number.
     """
     found = values(header, keyword) or ([] if default is None else [default])
     try:

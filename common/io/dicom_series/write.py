@@ -1,4 +1,4 @@
-"""Writing a derived MR series: a super-resolved volume as DICOM files beside the series that it was made from."""
+"""Write a super-resolved volume as a derived DICOM MR series."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from pydicom.valuerep import format_number_as_ds
 
 from .read import quiet, rescale
 
-# True of the derived series as it was of its source. Only what is the same in all source slices is carried over:
-# nothing of a single slice, of the matrix or the field of view, of other images, and no private tag.
+# Tags that are copied from the source, if they are equal in all its slices. Not copied: tags of single slices, of the
+# matrix, of the field of view and of other images, and private tags.
 _KEPT = (
     "ProtocolName", "BodyPartExamined", "Laterality", "PatientPosition", "AnatomicalOrientationType",
     "AcquisitionNumber", "AcquisitionDate", "AcquisitionTime", "AcquisitionDateTime", "BurnedInAnnotation",
@@ -30,12 +30,12 @@ _KEPT = (
     "NumberOfAverages", "ImagingFrequency", "ImagedNucleus", "MagneticFieldStrength", "ReceiveCoilName",
     "TransmitCoilName", "ContrastBolusAgent", "ContrastBolusAgentSequence", "ContrastBolusRoute", "ContrastBolusVolume",
 )  # fmt: skip
-# What the standard wants in every MR image, where the source lacks it: empty, or the word for "something else".
+# Tags that the standard requires in every MR image, if the source lacks them: empty, or the code for "other".
 _DEFAULTS = {
     "PositionReferenceIndicator": "", "PatientPosition": "", "ScanningSequence": "RM", "SequenceVariant": "NONE",
     "ScanOptions": "", "MRAcquisitionType": "", "RepetitionTime": None, "EchoTime": None, "EchoTrainLength": None,
 }  # fmt: skip
-# Body parts that have no left and right, for which the standard forbids Laterality and else demands it.
+# Body parts without left and right. The standard forbids Laterality for these and requires it for all others.
 _UNPAIRED = {
     "ABDOMEN", "ABDOMENPELVIS", "AORTA", "BACK", "BLADDER", "BRAIN", "CEREBELLUM", "CERVIX", "CHEST", "CHESTABDOMEN",
     "CHESTABDPELVIS", "CIRCLEOFWILLIS", "COCCYX", "COLON", "CORONARYARTERY", "CSPINE", "CTSPINE", "DUODENUM",
@@ -52,7 +52,7 @@ _LOSSY = {
 }  # fmt: skip
 _SERIES_NUMBER = 1000  # added to the source's
 _LENGTH = 64  # of a SeriesDescription
-# How the DerivationDescription of a series begins that is written here.
+# Beginning of the DerivationDescription in series that this module writes.
 DERIVED = re.compile(r"Super-resolution (by [^ ]+|to [^ ]+ mm) \(columns x rows x slices\) of the series ")
 
 
@@ -68,12 +68,12 @@ def write_series(
     """Write a volume as a series of MR images, one file a slice.
 
     Args:
-        folder: an empty one; files are named 0001.dcm, 0002.dcm, ...
+        folder: an empty folder; files are named 0001.dcm, 0002.dcm, ...
         voxels: ``(slices, rows, columns)``, any real type, in the units of the source.
         affine: 4x4, index ``(column, row, slice)`` to world (RAS, mm).
-        headers: of the series that the volume was made from, in the order of its slices.
+        headers: headers of the source series, in the order of its slices.
         bundle: the ``metadata.json`` of the bundle that made it, with the SHA-256 of its weights as "sha256".
-        part: which images of their series the headers are of, such as "echo 2, TE 90 ms", where it holds others too.
+        part: name of the source's part, such as "echo 2, TE 90 ms"; empty for a whole series.
 
     Returns:
         The new SeriesInstanceUID.
@@ -102,7 +102,7 @@ def write_series(
     template.WindowCenter, template.WindowWidth = _decimal(_window(headers, voxels))
 
     count = len(voxels)
-    # Slices are numbered in the direction in which those of the source are.
+    # Slices are numbered in the direction of the source's slices.
     backwards = _whole(first, "InstanceNumber") > _whole(last, "InstanceNumber")
     for k in range(count):
         number = count - k if backwards else k + 1
@@ -130,7 +130,7 @@ class _Template(SOPClass):
             sop_class_uid=MRImageStorage,
             instance_number=1,
             modality="MR",
-            # The equipment of a derived image is what derived it; the scanner is named as contributing equipment.
+            # The equipment of a derived image is the software. The scanner is named as contributing equipment.
             manufacturer=bundle["authors"][:64],
             manufacturer_model_name=name[:64],
             software_versions=version[:64],
@@ -142,12 +142,12 @@ class _Template(SOPClass):
         )
         named = first.get("SpecificCharacterSet")
         if named:
-            # pydicom has read texts of an unknown one as well as it could, and writes them in this one.
+            # If the character set is unknown, pydicom decodes text as well as it can; write that as UTF-8.
             known = all(name in python_encoding for name in np.atleast_1d(named))
             self.SpecificCharacterSet = named if known else "ISO_IR 192"
         self.copy_patient_and_study_information(first)
         if self.PatientSex not in ("M", "F", "O"):
-            self.PatientSex = ""  # unknown; anything else is no valid value
+            self.PatientSex = ""  # unknown; other values are not valid
         self.FrameOfReferenceUID = first.get("FrameOfReferenceUID") or generate_uid(prefix=None)
         for keyword in ("PositionReferenceIndicator", *_KEPT):
             value = _common(headers, keyword)
@@ -190,16 +190,16 @@ class _Template(SOPClass):
         ]
 
     def _conditional(self, keyword: str, wanted: bool) -> None:
-        """Have an attribute, empty where it is not known, if the standard demands it, and not have it if not."""
+        """Keep an attribute, or add it empty, if the standard requires it; else remove it."""
         if not wanted:
             self.pop(keyword, None)
         elif keyword not in self:
             setattr(self, keyword, None)
 
     def _lossy(self, headers: Sequence[Dataset]) -> None:
-        """An image made from one that has lost something to compression says so, for good."""
+        """Mark the image as lossy if a source image was ever compressed with loss."""
         flags = {header.get("LossyImageCompression") for header in headers}
-        # Only where the flag is missing does the file's own compression tell.
+        # The file's own compression counts only if the flag is missing.
         methods: set[Any] = {
             _LOSSY.get(h.file_meta.TransferSyntaxUID) for h in headers if not h.get("LossyImageCompression")
         }
@@ -215,26 +215,26 @@ class _Template(SOPClass):
 
 
 def _change(factors: Sequence[float], spacing: Sequence[float]) -> str:
-    """By what a series is made finer; where it is not, as one that the scanner interpolated, to which voxels in mm."""
+    """The factors of a finer series; for one that is not finer (interpolated by the scanner), its voxel sizes in mm."""
     finer = min(factors) >= 1 < max(factors)
     numbers = "x".join(f"{number:.3g}" for number in (factors if finer else spacing))
     return f"by {numbers}" if finer else f"to {numbers} mm"
 
 
 def _described(source: str, part: str, tail: str) -> str:
-    """The source's name, its part and a tail, as long as may be: the name and the part are cut at their ends."""
+    """The source's description, its part and a tail, cut to the longest valid length."""
     tail = f" {part} {tail}" if part and len(part) + len(tail) + 2 < _LENGTH // 2 else f" {tail}"
     return f"{source[: _LENGTH - len(tail)].rstrip()}{tail}".strip()
 
 
 def slice_thickness(headers: Sequence[Dataset]) -> float | None:
-    """Nominal thickness of a series' slices in mm, where all say the same and it can be one."""
+    """Nominal slice thickness of a series in mm, if it is equal in all headers and possible; else None."""
     thickness = _common(headers, "SliceThickness")
     return float(thickness) if thickness is not None and 0 < float(thickness) < 1e3 else None
 
 
 def _common(headers: Sequence[Dataset], keyword: str) -> Any:
-    """An attribute's value where all slices have the same, and the standard allows it."""
+    """An attribute's value if it is equal in all slices and valid in the standard; else None."""
     value = headers[0].get(keyword)
     if keyword not in headers[0] or any(header.get(keyword) != value for header in headers):
         return None
@@ -248,12 +248,12 @@ def _common(headers: Sequence[Dataset], keyword: str) -> Any:
 
 
 def _common_rescale(headers: Sequence[Dataset]) -> tuple[float, float]:
-    """The rescale that all slices share, else that with the finest steps."""
+    """The rescale of the slices; if they differ, the one with the finest steps."""
     return min((rescale(header) for header in headers), key=lambda pair: abs(pair[0]))
 
 
 def _encoding(voxels: np.ndarray, slope: float, intercept: float) -> tuple[np.dtype, float, float]:
-    """16-bit integers and their rescale: the source's steps where the range allows them, else its own range."""
+    """Type of 16-bit integers and their rescale: the source's if the range allows it, else from the volume's range."""
     low, high = float(voxels.min()), float(voxels.max())
     if not np.isfinite([low, high]).all():
         raise ValueError("the result has voxels that are not finite, which DICOM cannot store; are the weights sound?")
@@ -288,7 +288,7 @@ def _decimal(numbers: Sequence[float] | np.ndarray) -> list[str]:
 
 
 def _whole(header: Dataset, keyword: str) -> int:
-    """A number of a series or image, or 0 where it is none that the standard allows."""
+    """A number of a series or image; 0 if it is not valid in the standard."""
     try:
         number = int(str(header.get(keyword)))
     except ValueError:
@@ -297,7 +297,7 @@ def _whole(header: Dataset, keyword: str) -> int:
 
 
 def _equipment(headers: Sequence[Dataset], purpose: Code) -> Any:
-    """What made images, as an item that says for what it was used."""
+    """An item that describes the equipment of images and its purpose."""
     item = Dataset()
     item.PurposeOfReferenceCodeSequence = [_code(purpose)]
     for keyword in (
