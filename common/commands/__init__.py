@@ -1,1 +1,1 @@
-"""The commands of ``python -m common``: each module is one, and its one public function what it runs."""
+"""The commands of ``python -m common``. Each module is one command, with one public function that runs it."""

@@ -1,4 +1,4 @@
-"""``python -m common ablate``: trains and evaluates the rows of a table, once or with several seeds, and writes it."""
+"""``python -m common ablate``: train and evaluate the rows of a table, once or with several seeds."""
 
 from __future__ import annotations
 
@@ -34,81 +34,81 @@ def ablate(
     overwrite: bool | str = False,
     **override,
 ) -> None:
-    """Train and evaluate every row of a table on one datalist, and print and write the table, mean +- sd.
+    """Train and evaluate every row of a table on one datalist. Write and print the table as mean +- sd.
 
-    A file of tables is ``{"<table>": [<row>, ...], ...}``, and a row ``{"name": "no guide", "overlays":
-    ["train_supervised"], "override": {"guided": false}, "pool": [{"case": 0}, {"case": 1}]}``. Only the name must be
-    there. ``overlays`` are configs of the bundle laid over train.json. ``override`` sets keys of the configs. Each
-    entry of ``pool`` sets further keys for a run of its own, and the runs' test cases are pooled in the one row: for
-    example one training for each test image. Values are read as on the command line of ``python -m monai.bundle run``;
-    null is None.
+    A file of tables is ``{"<table>": [<row>, ...], ...}``. A row is ``{"name": "no guide", "overlays":
+    ["train_supervised"], "override": {"guided": false}, "pool": [{"case": 0}, {"case": 1}]}``. Only the name is
+    required. ``overlays`` are configs of the bundle that are laid over train.json. ``override`` sets keys of the
+    configs. Each entry of ``pool`` sets further keys for a run of its own, for example one training for each test
+    image. The test cases of these runs are pooled in the row. Values are read as on the command line of
+    ``python -m monai.bundle run``; null is None.
 
-    A row with ``weights``, the name of an earlier row, is not trained: it is that row, with what that one has trained,
-    and this row's overlays and overrides laid over those. ``"agreement": true`` makes results agree with their scans
+    If ``weights`` is the name of an earlier row, the row is not trained. It uses the weights, overlays and overrides of
+    that row, with its own laid over them. ``"agreement": true`` makes results agree with their scans
     (``common.inferers.ConsistentInferer``): ``{"name": "X, with agreement", "weights": "X", "agreement": true}``.
-    Where ``weights`` is null, the network is evaluated as it starts. A row whose ``start`` is the name of such a row is
-    marked *not trained* where their mean PSNR is within 0.05 dB of each other, and *below start* where it is lower; so
-    is each row that takes its weights. ``knows`` says what the row's training was told, for the column ``knew``;
-    ``iterations`` is how long it was.
+    If ``weights`` is null, the network is evaluated without training. ``start`` is the name of such a row. A row is
+    marked *not trained* if its mean PSNR is within 0.05 dB of its start's, and *below start* if it is lower. Rows that
+    take its weights are marked in the same way. ``knows`` says what the training was given, for the column ``knew``.
+    The column ``iterations`` has the length of the training.
 
     Rows may be of several bundles: ``{"name": "SRCNN", "bundle": "bundles/srcnn"}``, with overlays of that bundle.
-    Methods whose degradations differ then have different LR inputs, and are not compared on equal terms: the table has
-    a cubic row for each input, above the methods that had it. ``override`` or a key that is set for all rows makes
-    inputs equal, for example --scale "[2, 2, 1]". A key that only some methods have, such as --groups 2, is set for
-    these, and it is said which rows go without.
+    Methods with different degradations have different LR inputs, and are not compared on equal terms. The table then
+    has a cubic row for each input, above the methods with this input. An ``override`` or a key for all rows makes
+    inputs equal, for example --scale "[2, 2, 1]". If only some methods have a key, such as --groups 2, it is set for
+    these, and the other rows are listed.
 
-    A run is ``python -m monai.bundle run`` of train.json and its overlays, then with evaluate.json and the overlay of
-    the weights, models/model.json, in the current working directory. Keys such as ``evaluate#evaluator#lpips`` are for
-    the evaluations. It writes to ``output_dir/<row>``, or ``output_dir/<row>/<number>`` where it is one of a pool:
-    what the bundle writes, models/ and log.txt. The table is in ``output_dir``: table.csv, table.json, boxplots.png,
-    and for each test case ``<case>.png``, with a column for each method. A run that fails does not stop the others; its
-    row is left out of the table.
+    A run is ``python -m monai.bundle run`` in the current working directory: first with train.json and its overlays,
+    then with evaluate.json and the overlay of the weights, models/model.json. Keys such as
+    ``evaluate#evaluator#lpips`` apply to the evaluation only. The run writes what the bundle writes, models/ and
+    log.txt to ``output_dir/<row>``, or to ``output_dir/<row>/<number>`` if it is pooled. ``output_dir`` gets the table:
+    table.csv, table.json, boxplots.png, and for each test case ``<case>.png`` with a column for each method. A failed
+    run does not stop the others; its row is left out of the table.
 
-    With ``--seeds 3`` each run is made with the seeds 0, 1 and 2 (key ``seed``), in ``output_dir/<row>/seed_<seed>``,
-    all rows with the one before all with the next.
-    The mean of a method is then that over its cases, and +- is the standard deviation of this mean over the seeds, not
-    the spread of the cases. Runs are pooled, as folds are, within a seed. table.csv and table.json have each case of
-    each seed, and the pictures show seed 0. A row whose run fails with one seed is left out.
+    With ``--seeds 3`` each run is repeated with the seeds 0, 1 and 2 (key ``seed``), in
+    ``output_dir/<row>/seed_<seed>``. All rows are run with one seed before the next seed begins. A method's mean is
+    over its cases, and +- is the standard deviation of this mean over the seeds, not the spread of the cases. Runs are
+    pooled within a seed, for example folds. table.csv and table.json have each case of each seed. The pictures show
+    seed 0. If a run fails with one seed, its row is left out.
 
-    With ``--trained DIR``, the output_dir of an ablate of the same table, nothing is trained: what that one has trained
-    is evaluated, for example on other data or as another scanner degrades it.
+    With ``--trained DIR``, the output_dir of an earlier ablate of this table, nothing is trained. The weights of that
+    table are evaluated, for example on other data or with another degradation.
 
-    With ``--jobs 4`` four runs are made side by side, each with a quarter of the CPU's threads, and what one needs of
-    memory four times. A row with ``weights`` waits for the row that it takes them from. Ctrl-C stops all; --resume True
-    goes on.
+    With ``--jobs 4`` four runs are executed in parallel, each with a quarter of the CPU's threads. They need four times
+    the memory of one run. A row with ``weights`` waits for the row that trains them. Ctrl-C stops all runs; --resume
+    True continues them.
 
     Args:
-        table: a table's name in the bundle's configs/tables.json, or a .json file that holds one table.
+        table: a table's name in the bundle's configs/tables.json, or a .json file with one table.
         dataset_dir: folder of the datalist.
         output_dir: folder of the table and the runs.
-        bundle: folder of the bundle of rows that name none, for example bundles/guided_rdn.
-        folds: of a cross-validation: with more than 1, the bundle's cross_validation.json is laid over train.json, and
-            each row is run on each fold (its key ``fold``) and its test cases pooled.
-        seeds: how many seeds each row is run with; with 1 the key ``seed`` is left as the configs have it.
-        jobs: how many runs are made side by side.
-        size: an overlay that the bundle of each row has, laid over the row's own: with ``tiny`` each run takes 20 to
-            70 s on a core, to see that all is there and that the data fit. What an overlay ``x`` of a row needs for it
-            is in ``x_tiny.json``, where that is there.
-        against: a row, or cubic, with which each other row is compared by a paired t-test over the test cases, of
-            several seeds over their means; p is corrected over the rows by Holm's method.
-        row: the number of one row, from 1, to run it alone; ``merge`` makes the table when all are done, wherever they
-            ran. All rows' commands are the same but for it. A row with ``weights`` comes after the row that it takes
-            them from.
-        trained: folder of the table whose runs' weights are evaluated; None trains.
-        resume: whether to skip runs whose table.json is there and to continue trainings that were interrupted. The
-            rows and the datalist must be what they were: a row that has changed needs another name, or its folder
-            removed. A run that still goes on, as its ablate was killed, fails.
-        overwrite: whether the runs may take the place of those that ``output_dir`` holds.
-        override: keys of the configs to set in all rows, for example --max_epochs 10; none that a row itself sets.
+        bundle: folder of the bundle for rows that name none, for example bundles/guided_rdn.
+        folds: number of folds of a cross-validation. With more than 1, the bundle's cross_validation.json is laid over
+            train.json, each row is run on each fold (its key ``fold``), and its test cases are pooled.
+        seeds: number of seeds for each row; with 1 the key ``seed`` keeps its value in the configs.
+        jobs: number of runs in parallel.
+        size: an overlay of each row's bundle that is laid over the row's own overlays. With ``tiny`` each run takes 20
+            to 70 s on a core, as a check of the set-up and the data. If a row's overlay ``x`` needs other values in
+            this size, they are in ``x_tiny.json``.
+        against: a row, or cubic. Each other row is compared with it by a paired t-test over the test cases, or over
+            their means if there are several seeds. p is corrected over the rows by Holm's method.
+        row: number of one row, from 1, to run it alone. When all rows are done, on any machine, ``merge`` makes the
+            table. All rows' commands are the same except for this number. A row with ``weights`` comes after the row
+            that trains them.
+        trained: folder of the table whose weights are evaluated; None trains.
+        resume: whether to skip runs with a table.json and to continue interrupted trainings. The rows and the datalist
+            must not have changed. A changed row needs another name, or its folder removed. A run fails if an earlier
+            process of it is still running, for example after its ablate was killed.
+        overwrite: whether to replace earlier runs in ``output_dir``.
+        override: keys of the configs to set in all rows, for example --max_epochs 10; no key that a row itself sets.
 
     Raises:
-        FileNotFoundError: when the folder of the datalist, a bundle, the table, an overlay, another row's weights or
-            all that ``trained`` is to hold are not there.
-        FileExistsError: when a row's folder holds a run, and neither ``resume`` nor ``overwrite`` is true.
-        ValueError: before anything runs, when ``trained`` is ``output_dir``, ``row`` or ``against`` is no row, the
-            folder's runs were made by another command, a row is wrong, sets a key that is set for all rows, or lacks a
-            key in its configs that it sets; when all rows lack one that the command line sets; or when ``seed`` is set
-            beside more than one of ``seeds``.
+        FileNotFoundError: when the folder of the datalist, a bundle, the table, an overlay or another row's weights
+            are missing, or ``trained`` has no trained row.
+        FileExistsError: when a row's folder has a run, and neither ``resume`` nor ``overwrite`` is true.
+        ValueError: before anything runs, when ``trained`` is ``output_dir``; ``row`` or ``against`` is no row; the
+            folder's runs were made by another command; a row is wrong, sets a key that is set for all rows, or sets a
+            key that its configs lack; all rows lack a key of the command line; or ``seed`` is set together with
+            several ``seeds``.
         RunsFailedError: at the end, when runs failed; the message lists them with the last error of each.
         KeyboardInterrupt: when it was interrupted, after the runs have ended.
     """
@@ -120,14 +120,14 @@ def ablate(
     rows = rows_of(bundle, table)
     check_against(against, [row["name"] for row in rows])
     if trained is not None and Path(trained).resolve() == Path(output_dir).resolve():
-        raise ValueError(f"--trained is --output_dir, {output_dir}; name another folder for what is evaluated now.")
+        raise ValueError(f"--trained is the same as --output_dir, {output_dir}; use another --output_dir.")
     if row is not None:
         check_whole(row=row)
         if row > len(rows):
             listing = ", ".join(f"{number} {known['name']}" for number, known in enumerate(rows, start=1))
             raise ValueError(f"--row {row}: the table has the rows {listing}.")
         if against is not None:
-            raise ValueError("--against is for the whole table: give it to merge, when the rows are done.")
+            raise ValueError("--against needs the whole table: give it to merge when all rows are done.")
     if folds > 1:
         rows = [over_folds(row, folds) for row in rows]
     if size is not None:
@@ -135,7 +135,7 @@ def ablate(
     everywhere = {"dataset_dir": str(Path(dataset_dir)), **override}
     runs = runs_of(rows, Path(output_dir), everywhere, seeds, None if trained is None else Path(trained))
     for run in runs:
-        # Their own check of their command line would come only when it is their turn.
+        # Each run checks its own command line only when it starts.
         try:
             for evaluate in (True, False) if run.trains else (True,):
                 check(["bundle/__main__.py", "run", *words(run, resume, evaluate)])
@@ -145,8 +145,8 @@ def ablate(
             raise ValueError(f"{run.title}: {error}") from None
     if trained is not None and not any(run.awaits and (run.awaits / "table.json").is_file() for run in runs):
         raise FileNotFoundError(
-            f"--trained {trained}: none of the rows has been trained there: no folder of it has a table.json; name "
-            "the output_dir of an ablate of this table with as many --seeds and --folds."
+            f"--trained {trained}: no row was trained there, as no folder has a table.json; name the output_dir of an "
+            "ablate of this table with the same --seeds and --folds."
         )
     check_writable(output_dir)
     described_rows, all_runs = described(output_dir, runs), runs
@@ -155,7 +155,7 @@ def ablate(
         for run in runs:
             if run.awaits and not (run.awaits / "table.json").is_file():
                 raise FileNotFoundError(
-                    f"--row {row}: {run.awaits} has no table.json; run the row whose weights this one takes first."
+                    f"--row {row}: {run.awaits} has no table.json; first run the row that trains these weights."
                 )
     if resume or row is not None:
         check_same(output_dir, described_rows, all_rows=row is not None)
@@ -169,7 +169,7 @@ def ablate(
             )
     write_rows(output_dir, described_rows)
     if not resume:
-        # Or a later --resume would take the tables and weights of an earlier ablation for this one's.
+        # Otherwise a later --resume would use the tables and weights of an earlier ablation.
         made = {run.folder for run in runs}
         for run in all_runs:
             if made & {run.folder, run.trained}:
@@ -191,6 +191,6 @@ def ablate(
     if failures:
         listing = "\n  ".join(f"{run.title}: {failure}" for run, failure in failures)
         raise RunsFailedError(
-            f"{len(failures)} of {len(runs)} runs failed, the others are done:\n  {listing}\nThe log.txt of each "
-            "that began says more; --resume True runs only what is missing."
+            f"{len(failures)} of {len(runs)} runs failed, the others are done:\n  {listing}\nSee the log.txt of each "
+            "failed run; --resume True runs only what is missing."
         )

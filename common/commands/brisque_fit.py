@@ -1,4 +1,4 @@
-"""``python -m common brisque-fit``: a BRISQUE regressor from images that people have scored."""
+"""``python -m common brisque-fit``: fit a BRISQUE regressor to images that people have scored."""
 
 from __future__ import annotations
 
@@ -29,32 +29,31 @@ _GRID = [
 
 _FOLDS = 5
 _FEWEST = 10  # images
-_FEW = 50  # images, below which the user is warned
-_POOR = 0.7  # Spearman correlation, likewise
+_FEW = 50  # images; the user is warned below this
+_POOR = 0.7  # Spearman correlation; the user is warned below this
 _PICTURES = (".png", ".tif", ".tiff")
 
 
 def brisque_fit(csv: str, output: str) -> None:
-    """Fit a BRISQUE regressor to scores that people gave, and print how well it predicts those of unseen images.
+    """Fit a BRISQUE regressor to people's scores, and print how well it predicts the scores of unseen images.
 
-    The CSV has the header ``image,score`` or ``image,score,slice``: the path of an image, relative to the CSV; its
-    score, any finite number, where either a high or a low one may be the good one; and the slice that was looked at,
-    its index along the last axis from 0. Where slice is empty or missing, all slices of the volume that are not nearly
-    all air have the score. Images are volumes (of :data:`common.io.images.ENDINGS`; scaled as the bundles do, 0 to 0
-    and the 99.9th percentile to 1) or single slices (.png, .tif, .tiff; grey, 8 or 16 bits, scaled by the range of
-    their data type).
+    The CSV has the header ``image,score`` or ``image,score,slice``. ``image`` is the path of an image, relative to the
+    CSV. ``score`` is any finite number; high or low may be good. ``slice`` is the scored slice, an index along the last
+    axis from 0. If it is empty or missing, the score is given to all slices of the volume that are not nearly all air.
+    Images are volumes (of :data:`common.io.images.ENDINGS`; scaled as in the bundles, 0 to 0 and the 99.9th percentile
+    to 1) or single slices (.png, .tif, .tiff; grey, 8 or 16 bits, scaled by the range of their data type).
 
-    The correlations printed are those of unseen images: each score is predicted by a regressor that saw no row of its
-    image, neither for its fit nor for the choice of its hyperparameters (nested cross-validation, 5 folds). Versions of
-    one scan count as different images, so where all images are such versions, the anatomy is not unseen.
+    The printed correlations are for unseen images (nested cross-validation, 5 folds). Each score is predicted by a
+    regressor that saw no row of its image, neither in its fit nor in the choice of its hyperparameters. Versions of one
+    scan count as different images. If all images are such versions, the anatomy is not unseen.
 
     Args:
         csv: the scores; at least 10 images.
-        output: the file to write, for example brisque.npz; replaced if there.
+        output: the file to write, for example brisque.npz; an existing file is replaced.
 
     Raises:
-        ValueError: when rows are wrong, all of which the message lists, or there are too few images, or their scores
-            are all equal. Nothing is written then.
+        ValueError: when rows are wrong (the message lists them all), there are too few images, or their scores are all
+            equal. Nothing is written then.
         FileNotFoundError: when there is no such CSV.
         ModuleNotFoundError: when scikit-learn is not installed.
     """
@@ -86,9 +85,9 @@ def brisque_fit(csv: str, output: str) -> None:
         raise ValueError(f"{table}: found scores of {len(images)} images, at least {_FEWEST} are needed; score more.")
     features, scores = [row["features"] for row in rows], np.array([row["score"] for row in rows])
     if np.ptp(scores) == 0:
-        raise ValueError(f"{table}: all scores are {scores[0]:g}; a regressor needs images that differ in quality.")
+        raise ValueError(f"{table}: all scores are {scores[0]:g}; add images of different quality.")
 
-    # At random, because rows are often sorted by quality.
+        # Random folds, because rows are often sorted by quality.
     folds = dict(zip(images, np.random.default_rng(0).permutation(len(images)) % _FOLDS, strict=True))
     fold = np.array([folds[row["path"]] for row in rows])
     predicted = np.empty_like(scores)
@@ -112,8 +111,8 @@ def brisque_fit(csv: str, output: str) -> None:
     )
     if not rank >= _POOR:
         print(
-            f"warning: it does not predict these scores well (Spearman below {_POOR}). Do not compare images by it; "
-            "score more images, of the kind and range of quality that it is for."
+            f"warning: it does not predict these scores well (Spearman below {_POOR}). Do not compare images by it. "
+            "Score more images, of the kind and range of quality that it will be used on."
         )
     if len(images) < _FEW:
         print(f"warning: {len(images)} images are few (below {_FEW}), so the figures above are rough; score more.")
@@ -125,7 +124,7 @@ def _rows(csv: Path) -> tuple[list[dict], list[tuple[int, str]]]:
         raise FileNotFoundError(f"--csv {csv}: there is no such file; expected a table with the header image,score.")
     rows, bad = [], []
     try:
-        # utf-8-sig, because spreadsheets begin their files with a mark.
+        # utf-8-sig, because spreadsheets begin their files with a byte order mark.
         with csv.open(newline="", encoding="utf-8-sig") as file:
             reader = DictReader(file)
             header = [name.strip() for name in reader.fieldnames or ()]
@@ -186,13 +185,13 @@ def _read(path: Path) -> np.ndarray:
     while array.ndim > 3 and array.shape[-1] == 1:
         array = array[..., 0]
     if array.ndim != 3 or not np.isfinite(array).all() or np.ptp(array) == 0:
-        what = f"shape {array.shape}" if array.ndim != 3 else "a voxel that is not finite, or all alike"
+        what = f"shape {array.shape}" if array.ndim != 3 else "a voxel that is not finite, or all voxels equal"
         raise ValueError(f"{what}, expected a volume (X, Y, Z) of finite voxels that differ.")
     return NormaliseVolumed("image")({"image": MetaTensor(array)})["image"].numpy()
 
 
 def _slices(volume: np.ndarray, index: int | None) -> Sequence[int]:
-    """The slices that a score was given to."""
+    """Return the slices that a score applies to."""
     if index is None:
         return brisque.counting_slices(volume)
     if index >= volume.shape[-1]:
@@ -200,13 +199,13 @@ def _slices(volume: np.ndarray, index: int | None) -> Sequence[int]:
     if brisque.tissue(volume[..., index]).mean() < brisque.TISSUE:
         raise ValueError(
             f"slice {index} is nearly all air: under {brisque.TISSUE:.0%} of it has {brisque.AIR:.0%} of full scale; "
-            "take another."
+            "choose another slice."
         )
     return [index]
 
 
 def _choose(features: Sequence[np.ndarray], scores: np.ndarray, fold: np.ndarray, bar: tqdm) -> dict[str, float]:
-    """The hyperparameters whose regressors predict the scores of left-out folds with the least square error."""
+    """Return the hyperparameters with the smallest mean square error in cross-validation."""
     errors = []
     for setting in _GRID:
         predicted = np.empty_like(scores)

@@ -27,27 +27,27 @@ def compare(
 ) -> None:
     """Draw a scan, its cubic interpolation and its super-resolution side by side in three planes, as PNG or HTML.
 
-    An HTML page is to look at in a browser, without a network: planes are scrolled and zoomed together, and a curtain
-    is drawn between two volumes (:func:`common.reports.viewer`). In a PNG all are in units of the scan's 99.9th
+    An HTML page opens in a browser without a network. Its planes are scrolled and zoomed together, and a curtain is
+    drawn between two volumes (:func:`common.reports.viewer`). In a PNG all values are in units of the scan's 99.9th
     percentile.
 
-    Where a network has added something, it is in the result and not in the interpolation. Where LR voxels lie on SR
-    voxels is read from the files' affines.
+    Detail that a network has added is in the result and not in the interpolation. The positions of LR voxels on the SR
+    grid are read from the files' affines.
 
     Args:
         lr: the scan: a file that :func:`common.io.images.open_image` reads, or the folder or a file of a DICOM series.
         sr: its super-resolution, as mri-sr writes it: NIfTI, or the folder or a file of the derived DICOM series.
         output: the PNG or HTML file to write.
-        hr: the truth on the grid of ``sr``, if it is known; adds it and the errors, and to a PNG PSNR and SSIM.
-        at: point in mm (world coordinates R, A, S) through which the planes go; without it the middle of the head.
+        hr: the truth on the grid of ``sr``, if known. Adds it and the errors, and PSNR and SSIM to a PNG.
+        at: point in mm (world coordinates R, A, S) that the planes go through; default the middle of the head.
         size: with ``at``, edge in mm of what a PNG shows around the point.
 
     Raises:
         FileNotFoundError: a file or folder is not there.
         ModuleNotFoundError: for HTML, without the package that brings NiiVue.
         ImportError: for DICOM, without the packages that read it.
-        ValueError: ``output`` ends otherwise, a file or folder holds no 3-D volume or several of them, the grids do
-            not lie on each other, or the point is none or lies outside of the volume.
+        ValueError: ``output`` has another ending, a file or folder has no 3-D volume or several, the grids do not
+            match, or ``at`` is no point or lies outside of the volume.
     """
     ending = Path(output).suffix.lower()
     if ending not in (".png", ".html"):
@@ -72,7 +72,7 @@ def compare(
     if turned or factors.min() < 1 or images["sr"].shape != expected:
         raise ValueError(
             f"compare: {sr} with {images['sr'].shape} voxels does not lie on {lr} with {images['lr'].shape}: expected "
-            "the same directions, voxels as large or finer, and the same field of view. Is it made from this scan?"
+            "the same directions and field of view, and voxels of the same size or finer. Is it made from this scan?"
         )
     if hr is not None and (images["hr"].shape != expected or not np.allclose(images["hr"].affine, affine, atol=0.01)):
         raise ValueError(f"compare: {hr} does not lie on the grid of {sr}; crop or resample it first.")
@@ -80,7 +80,7 @@ def compare(
         key: np.nan_to_num(np.asarray(image.dataobj, dtype=np.float32), posinf=0.0, neginf=0.0)
         for key, image in images.items()
     }
-    # A fill value or a hot voxel would leave no greys to the scan, and ring all over its interpolation.
+    # A fill value or a hot voxel would compress the scan's grey levels and cause ringing in its interpolation.
     for key, clean in _without_extremes(volumes).items():
         volumes[key], images[key] = clean, nib.Nifti1Image(clean, images[key].affine)
     zoom = None
@@ -124,17 +124,17 @@ def compare(
 
 
 def _without_extremes(volumes: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Those of the volumes ``(X, Y, Z)`` that have extreme voxels, cleaned.
+    """Return the volumes ``(X, Y, Z)``, cleaned if they have extreme voxels.
 
-    A result has the extremes of its scan as they were, but as larger clumps, that by themselves may look like objects:
-    they are known by the values that the scan's have.
+    A result keeps the extreme voxels of its scan, but as larger clumps that may look like objects. They are recognised
+    by the values of the scan's extreme voxels.
     """
     scan = volumes["lr"]
     found = find_extremes(scan)
     least, most = -np.inf, np.inf
     if found is not None:
         rest, extremes = scan[~found], scan[found]
-        # A hundredth nearer to the rest, as DICOM rounds the values of a result.
+        # A tolerance of a hundredth, because DICOM rounds the values of a result.
         least = max((float(v) + 0.01 * abs(v) for v in extremes[extremes < rest.min()]), default=-np.inf)
         most = min((float(v) - 0.01 * abs(v) for v in extremes[extremes > rest.max()]), default=np.inf)
     clean = {} if found is None else {"lr": without_extremes(scan, found)}
@@ -163,13 +163,13 @@ def _image(option: str, name: str) -> nib.spatialimages.SpatialImage:
 
 
 def _of_series(option: str, path: Path) -> nib.Nifti1Image:
-    """The volume of the DICOM series in a folder, or of that which a file is of."""
+    """Return the volume of the DICOM series in a folder, or of the series that a file belongs to."""
     try:
-        # By name, as an exported bundle has this command but not what reads DICOM.
+        # Imported by name: an exported bundle has this command, but not the modules that read DICOM.
         dicom = importlib.import_module("...io.dicom", __name__)
     except ModuleNotFoundError:
         raise ImportError(
-            f"compare: --{option} {path}: within a bundle this compares NIfTI files; name one, or take mri-sr compare."
+            f"compare: --{option} {path}: within a bundle this compares NIfTI files; name one, or use mri-sr compare."
         ) from None
     found = dicom.find_series(path if path.is_dir() else path.parent)
     if path.is_file():
@@ -180,7 +180,7 @@ def _of_series(option: str, path: Path) -> nib.Nifti1Image:
     if len(found) > 1:
         listed = "\n  ".join(f"{series.files[0] if series.files else ''} {series.description}" for series in found)
         raise ValueError(
-            f"compare: --{option} {path} holds {len(found)} DICOM series; name one by a file of it:\n  {listed}"
+            f"compare: --{option} {path} holds {len(found)} DICOM series; name a file of one of them:\n  {listed}"
         )
     if problem := found[0].problem or found[0].no_scan:
         raise ValueError(f"compare: --{option} {path}: {found[0].description}: {problem}")

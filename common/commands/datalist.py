@@ -1,4 +1,4 @@
-"""``python -m common datalist``: which volume serves in which group, drawn at random or chosen by hand."""
+"""``python -m common datalist``: assign volumes to groups, at random or by hand."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from ..transforms.scan.load import read_volume
 from ..values import is_true
 
 _LISTED = 20  # files in a message
-# Endings of what is next to scans and describes them.
+# Endings of files that lie next to scans and describe them.
 _ABOUT_SCANS = (".json", ".bval", ".bvec", ".mat", ".tsv", ".txt")
 
 
@@ -54,49 +54,50 @@ def write_datalist(
     validation: str | Sequence[str] | None = None,
     test: str | Sequence[str] | None = None,
 ) -> None:
-    """Write ``dataset_dir/dataset.json``, which every bundle reads: each group's volumes, found by pattern.
+    """Write ``dataset_dir/dataset.json``, which every bundle reads: the volumes of each group, found by pattern.
 
-    Source is what is known in high resolution when training: HR volumes with their guides, and CT. Target are the scans
-    to learn from: a subject's LR volumes, or if it has none its HR volumes, which are degraded on the fly. Validation
-    and test hold both; one HR and one LR volume of a subject there are a true pair. In test all HR is known.
+    Source has what training knows in high resolution: HR volumes with their guides, and CT. Target has the scans to
+    learn from: a subject's LR volumes, or if there are none its HR volumes, which are degraded on the fly. Validation
+    and test have both; there, one HR and one LR volume of a subject are a true pair. In test all HR is known.
 
-    Subjects are split at random, and a guide follows its subject. With LR volumes, subjects that have one kind only go
-    to source (HR) or target (LR), and those with both are split over the other groups; if nobody has both, source,
-    validation and test share the HR ones. Without HR volumes, target and validation share the LR ones, and the others
-    stay empty. CT goes to source, except that of subjects in validation and test: it is never paired with MR. Where
-    there are guides or CT, and too few HR volumes for all groups, none go to source. Or the split is by hand: a
-    pattern for each group that is not to stay empty, which picks from the files of ``hr``, ``lr`` and ``ct``.
+    Subjects are split at random, and a guide follows its subject. With LR volumes, subjects with one kind only go to
+    source (HR) or target (LR), and subjects with both are split over the other groups. If no subject has both, source,
+    validation and test share the HR subjects. Without HR volumes, target and validation share the LR subjects, and the
+    others stay empty. CT goes to source, except for subjects in validation and test: it is never paired with MR. If
+    there are guides or CT, and too few HR volumes for all groups, no HR volumes go to source. To split by hand, give a
+    pattern for each group that is not to stay empty. It selects from the files of ``hr``, ``lr`` and ``ct``.
 
-    Each file is read and checked as training does it. Files that a pattern matches and that are no scans by what they
-    say of themselves, such as masks, are passed over with a line, and those that describe scans, such as sidecar JSON,
-    without one. Subjects of different groups whose names look like those of one person are named in a warning.
+    Each file is read and checked as in training. Files that match a pattern but are no scans by their names or headers,
+    such as masks, are skipped with a line. Files that describe scans, such as sidecar JSON, are skipped without one. A
+    warning lists subjects of different groups if their names look like one person's.
 
     Args:
         dataset_dir: folder of the data; patterns and the paths in ``dataset.json`` are relative to it.
-        hr: glob patterns of HR volumes of the contrast that is to be super-resolved, several separated by commas;
-            ``**`` goes into subfolders.
+        hr: glob patterns of HR volumes of the contrast to super-resolve, separated by commas; ``**`` goes into
+            subfolders.
         lr: glob patterns of authentic LR volumes of that contrast.
         guide: glob patterns of HR volumes of another contrast, one for each subject with MR.
         ct: glob patterns of HR CT volumes.
-        split: four shares of subjects, for source, target, validation and test, of any sum; one of 0 leaves the group
-            without MR. By default 0.4,0.4,0.1,0.1, and with CT but no HR and no guides 0.4,0.4,0,0. Where HR and LR are
-            misaligned source and target both get the sum of theirs, and without HR target does.
-        seed: same seed and same files, same split.
-        misaligned: true where source and target shall hold the same subjects, whose HR and LR volumes do not match.
-        paired: true where the HR and LR volume of a subject are a true pair, or become one by registration: source
-            holds both, for methods that learn from pairs, and the share of target.
+        split: four shares of subjects, for source, target, validation and test, with any sum. A share of 0 leaves the
+            group without MR. The default is 0.4,0.4,0.1,0.1, and with CT but no HR and no guides 0.4,0.4,0,0. If HR and
+            LR are misaligned, source and target both get the sum of their shares; without HR, target gets it.
+        seed: the same seed and files give the same split.
+        misaligned: true if source and target are to have the same subjects, whose HR and LR volumes do not match.
+        paired: true if the HR and LR volume of a subject are a true pair, or become one by registration. Source then
+            has both, for methods that learn from pairs, and also gets the share of target.
         subject: regular expression whose first group, or whole match, in the path is the subject; by default BIDS's
             ``sub-<label>``, else the file's name without extensions.
         source: pattern of the files of this group, to split by hand.
-        target: likewise.
-        validation: likewise.
+        target: as ``source``.
+        validation: as ``source``.
+        test: as ``source``; alone it is enough to evaluate existing weights.
         test: likewise; alone it is enough to evaluate weights that are there.
 
     Raises:
         FileNotFoundError: no such folder, or a pattern without files.
-        ValueError: a file that matches a pattern and that training would refuse, too few subjects, a bad split or
-            subject, subjects in two groups, with guides a subject with two volumes of a kind or with a scan or guide
-            alone, no CT that may train, or an LR volume in test whose HR is not known.
+        ValueError: a matching file that training would refuse, too few subjects, a bad split or subject, a subject in
+            two groups, with guides a subject with two volumes of a kind or with a scan or guide alone, no CT for
+            training, or an LR volume in test without known HR.
     """
     root = folder(dataset_dir)
     misaligned, paired = is_true(misaligned, "misaligned"), is_true(paired, "paired")
@@ -127,15 +128,15 @@ def write_datalist(
     unknown_hr = sorted({entry["subject"] for entry in groups["test"] if "hr" not in entry})
     if unknown_hr:
         raise ValueError(
-            f"datalist: test needs known HR, but holds LR volumes without it of {', '.join(unknown_hr)}: HR and LR are "
-            "a pair where a subject has one volume of each. Narrow --lr or --hr, or give the groups by hand, and move "
-            "them to target."
+            f"datalist: test needs known HR, but has LR volumes without it of {', '.join(unknown_hr)}: HR and LR are "
+            "a pair if a subject has one volume of each. Narrow --lr or --hr, or give the groups by hand and move "
+            "these subjects to target."
         )
     check_subjects(groups, misaligned, "datalist")
     if ct and not any("ct" in entry for entry in groups["source"]):
         raise ValueError(
             "datalist: source gets none of the CT that --ct matches: all of it is of subjects in validation or test, "
-            "where it must not train, or --source picks none of it. Add CT of others, or leave --ct out."
+            "and must not train, or --source selects none of it. Add CT of others, or leave --ct out."
         )
 
     data = {"misaligned": True, **groups} if misaligned else groups
@@ -157,10 +158,10 @@ def write_datalist(
 
 
 def _volumes(root: Path, found: Sequence[str], kind: str) -> list[str]:
-    """The files of a kind that can be loaded and are scans; of those that are none printed lines tell.
+    """Return the scans among a kind's files, and print which files are no scans.
 
     Raises:
-        ValueError: when a file cannot be loaded, or none is a scan: a list of data must not shrink without a word.
+        ValueError: when a file cannot be loaded, or no file is a scan. A list of data must not shrink silently.
     """
     paths = [path for path in without_voxel_files(found) if not path.lower().endswith(_ABOUT_SCANS)]
     if found and not paths:
@@ -190,10 +191,10 @@ def _volumes(root: Path, found: Sequence[str], kind: str) -> list[str]:
 
 
 def _fault(path: Path) -> str | None:
-    """Why training would refuse a file, which is read for that; None where it would not."""
+    """Load a file and return why training would refuse it; None if it would not."""
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # given when it is loaded
+            warnings.simplefilter("ignore")  # the warning is given when training loads the file
             CheckHeaderd("scan")({"scan": path})
             CheckVoxelsd("scan")({"scan": read_volume(path)[None]})
     except (OSError, ValueError) as error:
@@ -227,7 +228,7 @@ def _split(
     split: str | Sequence[float] | None,
     seed: int,
 ) -> dict[str, set[str]]:
-    """The files of each group; one that has a share, and volumes that it can take, gets at least one subject."""
+    """Return the files of each group. A group with a share and volumes of its kind gets at least one subject."""
     if split is None:
         ct_and_lr = files["ct"] and not files["hr"] and not files["guide"]
         split = (0.4, 0.4, 0, 0) if ct_and_lr else (0.4, 0.4, 0.1, 0.1)
@@ -252,13 +253,13 @@ def _split(
         names, pool = ["source", "validation", "test"], with_hr
     names = [name for name in names if shares[name]]
     if len(pool) < len(names) and not misaligned and not paired and (files["guide"] or files["ct"]):
-        names = [name for name in names if name != "source"]  # who learns from guides or CT needs no HR there
+        names = [name for name in names if name != "source"]  # learning from guides or CT needs no HR in source
     if len(pool) < len(names):
         kinds = "HR" if pool is with_hr or not with_lr else "LR" if pool is with_lr else "HR and LR"
         raise ValueError(
             f"datalist: found {len(pool)} subjects with {kinds} volumes ({', '.join(sorted(pool)) or 'none'}), but at "
             f"least {len(names)} are needed, one each for {', '.join(names)}. Add subjects, check --subject, which "
-            "says what a subject is, leave a group empty by a share of 0 in --split, or give the groups by hand."
+            "defines a subject, leave a group empty with a share of 0 in --split, or give the groups by hand."
         )
     if names:
         order = [sorted(pool)[i] for i in np.random.default_rng(seed).permutation(len(pool))]
@@ -288,7 +289,7 @@ def _shares(split: str | Sequence[float]) -> dict[str, float]:
 
 
 def _counts(shares: Sequence[float], total: int) -> np.ndarray:
-    """Whole numbers of this sum, each at least 1, in the proportion of the shares."""
+    """Return whole numbers with this sum, each at least 1, in proportion to the shares."""
     ideal, counts = np.array(shares) / np.sum(shares) * total, np.ones(len(shares), int)
     for _ in range(total - len(shares)):
         counts[np.argmax(ideal - counts)] += 1
@@ -298,7 +299,7 @@ def _counts(shares: Sequence[float], total: int) -> np.ndarray:
 def _entries(
     group: str, chosen: set[str], files: Mapping[str, list[str]], subjects: Mapping[str, str], paired: bool
 ) -> list[dict[str, str]]:
-    """A group's entries, by subject: one of each subject that has one volume of a kind, else one of each volume."""
+    """Return a group's entries: one for a subject with one volume of a kind, else one for each volume."""
     entries = []
     for name in sorted({subjects[path] for path in chosen if path in subjects}):
         own = {kind: [path for path in files[kind] if subjects[path] == name] for kind in KINDS}

@@ -1,4 +1,4 @@
-"""``python -m common export``: a bundle as one folder and one zip that need nothing of this repository."""
+"""``python -m common export``: write a bundle as one folder and one zip that need nothing else of this repository."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ from ..io.files import as_config, check_writable, load_state
 from ..weights import no_overlay, read_overlay
 
 ROOT = modules.ROOT.parent
-LARGE = 25 * 10**6  # bytes: the zoo takes no larger file
+LARGE = 25 * 10**6  # bytes: the largest file that the model zoo accepts
 PINNED = {"monai": "monai_version", "torch": "pytorch_version", "numpy": "numpy_version"}  # keys of metadata.json
 
 
 def export(bundle: str, output_dir: str = "dist", checkpoint: str | None = None) -> None:
-    """Write a bundle as a folder and a zip that hold all that it needs, and the zip's SHA-256.
+    """Write a bundle as a folder and a zip with all that it needs, and print the zip's SHA-256.
 
-    ``<output_dir>/<name>/`` has the configs with ``bundle_root`` ".", and inference_onnx.json, by which onnxruntime
-    computes; models/model.pt, model.ts and model.onnx, with their overlay model.json, whose values inference.json has;
-    the docs, the licence, and of this package the modules that the configs need, as a package named by the bundle and
-    its version (``udean_v1_2_0``), so that two bundles or versions in one process never share a module.
-    ``<output_dir>/<name>_v<version>.zip`` holds that folder; the same input gives the same bytes.
+    ``<output_dir>/<name>/`` has the configs with ``bundle_root`` ".", and inference_onnx.json for onnxruntime;
+    models/model.pt, model.ts and model.onnx, with their overlay model.json, whose values are also in inference.json;
+    the docs and the licence. It also has the modules of this package that the configs need. Their package is named by
+    the bundle and its version (``udean_v1_2_0``), so that two bundles or versions in one process never share a module.
+    ``<output_dir>/<name>_v<version>.zip`` has that folder; the same input gives the same bytes.
 
-    Further weights of the bundle, models/model_*.pt, come along with their overlays. With a ``checkpoint`` they do not:
-    they are not of that training.
+    Further weights of the bundle, models/model_*.pt, are exported with their overlays. With a ``checkpoint`` they are
+    left out, because they are not of that training.
 
     Args:
         bundle: folder of the bundle, for example bundles/udean.
@@ -43,10 +43,10 @@ def export(bundle: str, output_dir: str = "dist", checkpoint: str | None = None)
 
     Raises:
         FileNotFoundError: when there is no such bundle.
-        ValueError: with every reason why the bundle cannot be exported: no weights, or no overlay that says what they
-            are; weights that do not fit; a version missing from the changelog; configs that do not parse or name what
-            is not there; packages that metadata.json does not list; a file over 25 MB that large_files.yml does not
-            name; or a network whose TorchScript or ONNX form differs from it.
+        ValueError: with every reason why the bundle cannot be exported: no weights or no overlay of them; weights that
+            do not fit; a version missing from the changelog; configs that do not parse or name something that is
+            missing; packages that metadata.json does not list; a file over 25 MB that large_files.yml does not name;
+            or a network whose TorchScript or ONNX form differs from it.
         PermissionError, NotADirectoryError: when output_dir cannot be written to.
     """
     source = Path(bundle)
@@ -56,7 +56,7 @@ def export(bundle: str, output_dir: str = "dist", checkpoint: str | None = None)
     weights = Path(checkpoint) if checkpoint else source / "models" / "model.pt"
     target = output / name
     if target.exists() and not (target / "configs" / "metadata.json").is_file():
-        raise ValueError(f"{target} is there and no exported bundle; remove it, or name another --output_dir.")
+        raise ValueError(f"{target} exists and is no exported bundle; remove it, or name another --output_dir.")
     check_writable(output_dir)
     overlays, problems = _read_overlays(weights, alone=bool(checkpoint))
     configs, unreadable = _read(source, overlays.get("model", {}))
@@ -108,7 +108,7 @@ def export(bundle: str, output_dir: str = "dist", checkpoint: str | None = None)
 
 
 def _read_overlays(weights: Path, alone: bool) -> tuple[dict[str, dict], list[str]]:
-    """Overlays of weights by their new names, unless ``alone`` with those in the same folder; and what is wrong."""
+    """Return overlays of weights by their new names, and what is wrong. ``alone`` leaves out the folder's others."""
     files = {} if alone else {path.stem: path for path in sorted(weights.parent.glob("model_*.json"))}
     overlays: dict[str, dict] = {}
     problems = []
@@ -130,7 +130,7 @@ def _read_overlays(weights: Path, alone: bool) -> tuple[dict[str, dict], list[st
 
 
 def _read(source: Path, overlay: dict[str, Any]) -> tuple[dict[str, dict], list[str]]:
-    """The JSON files of configs by their names, with an overlay's values, and what is wrong with them."""
+    """Return the configs by name, with an overlay's values in inference, and what is wrong with them."""
     configs: dict[str, dict] = {}
     problems = []
     for path in sorted((source / "configs").glob("*.json")):
@@ -163,13 +163,13 @@ def _by_onnxruntime(inference: dict[str, Any]) -> dict[str, Any]:
         "digest": "@digest",
         "degradation": "@degradation",
     }
-    # What prepares a network works on its layers.
+    # ``prepare`` works on a network's layers, which an ONNX network lacks.
     prepare = {"evaluator#prepare": None} if "prepare" in evaluator else {}
     return {"checkpoint": None, "evaluator#network": network, **prepare}
 
 
 def _check(source: Path, configs: dict[str, dict]) -> list[str]:
-    """What keeps a bundle from being exported, as far as can be told without running it."""
+    """Return what keeps a bundle from being exported, as far as is known without running it."""
     problems = []
     for name in ("inference.json", "metadata.json", "logging.conf"):
         if not (source / "configs" / name).is_file():
@@ -182,7 +182,7 @@ def _check(source: Path, configs: dict[str, dict]) -> list[str]:
         elif version not in changes:
             problems.append(f"metadata.json: version {version} is not in changelog ({', '.join(changes) or 'empty'}).")
     for overlay in configs.keys() - {"metadata", "tables"}:
-        # What lies over train.json may go on with what evaluate.json has, which changes nothing of it.
+        # An overlay of train.json may also refer to keys of evaluate.json, which leaves train.json's keys unchanged.
         below = ["inference"] if overlay.startswith("inference") else ["train", "evaluate"]
         names = [name for name in below if name != overlay and overlay != "train"]
         if all(name in configs for name in names):
@@ -191,7 +191,7 @@ def _check(source: Path, configs: dict[str, dict]) -> list[str]:
 
 
 def _check_references(source: Path, names: list[str], configs: dict[str, dict]) -> list[str]:
-    """References of configs, each laid over those before it, to keys that none of them has."""
+    """Return references to keys that no config has, when each config is laid over those before it."""
     parser = ConfigParser(config={})
     for name in names:
         for key, value in copy.deepcopy(configs[name]).items():
@@ -222,8 +222,8 @@ def _copy(source: Path, folder: Path, configs: dict[str, dict], package: str) ->
 
 
 def _rewrite_docs(path: Path, source: Path, package: str, meta: dict) -> None:
-    """Commands that are run from the bundle's folder; and in README.md what must be installed for them."""
-    text = re.sub(r"\[([^]]*)\]\(\.\./\.\./[^)]*\)", r"\1", path.read_text())  # pages that do not come along
+    """Rewrite a page's commands for the bundle's folder. README.md also gets what must be installed."""
+    text = re.sub(r"\[([^]]*)\]\(\.\./\.\./[^)]*\)", r"\1", path.read_text())  # links to pages that are not exported
     text = modules.renamed(text, package)
     name = source.resolve().name
     text = text.replace(f"bundles/{name}/", "").replace(f"bundles/{name}", ".")
@@ -239,7 +239,7 @@ def _rewrite_docs(path: Path, source: Path, package: str, meta: dict) -> None:
 
 
 def _check_large(source: Path, folder: Path) -> None:
-    """Refuse files over 25 MB that large_files.yml does not name, and files of another hash than it gives."""
+    """Refuse files over 25 MB that large_files.yml does not name, and files whose hash differs from its entry."""
     path = folder / "large_files.yml"
     try:
         entries = yaml.safe_load(path.read_text())["large_files"] if path.is_file() else []
@@ -256,13 +256,13 @@ def _check_large(source: Path, folder: Path) -> None:
             entry = named[name]
             if not check_hash(file, entry["hash_val"], entry.get("hash_type", "md5")):
                 problems.append(
-                    f"{name} has not the hash_val that large_files.yml gives; publish it anew and correct it."
+                    f"{name} does not have the hash_val that large_files.yml gives; publish it anew and correct it."
                 )
         elif name not in named and size > LARGE:
             also = ", and model.ts and model.onnx, which will be as large," if name == "models/model.pt" else ""
             problems.append(
                 f"{name} has {size / 1e6:.1f} MB, more than {LARGE / 1e6:.0f}; put it{also} where "
-                "it can be fetched from, and name it in large_files.yml beside configs, with path and url."
+                "it can be fetched from, and name it in large_files.yml next to configs, with path and url."
             )
     if problems:
         raise ValueError("\n  ".join([f"{source} cannot be exported:", *problems]))

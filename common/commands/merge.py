@@ -7,9 +7,9 @@ from ..tables.merged import merged
 
 
 def merge(output_dir: str, against: str | None = None) -> None:
-    """Merge what the rows of a table have left in their folders, as ``ablate`` does at its end, and print the table.
+    """Merge the results of a table's rows, as ``ablate`` does at its end, and print the table.
 
-    A row of which a run is not done is left out, and named at the end.
+    A row with an unfinished run is left out, and named at the end.
 
     Args:
         output_dir: folder of the table: the output_dir of the ``ablate`` commands.
@@ -23,6 +23,6 @@ def merge(output_dir: str, against: str | None = None) -> None:
     if missing:
         listing = "\n  ".join(missing)
         raise RunsFailedError(
-            f"not done, so that their rows are left out:\n  {listing}\nEach folder's log.txt tells "
-            "why, where there is one; ablate --resume True, with --row or without, runs what is missing."
+            f"not done, so that their rows are left out:\n  {listing}\nSee the log.txt of each folder that has one. "
+            "ablate --resume True, with --row or without, runs what is missing."
         )

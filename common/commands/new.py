@@ -1,4 +1,4 @@
-"""``python -m common new``: a new bundle, from the one that it is like."""
+"""``python -m common new``: write a new bundle, from one that it is like."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ..io.files import as_config
 from .draw import draw
 
 _CONFIGS = ("train", "inference", "evaluate", "demo", "tiny", "small", "multi_gpu_train", "cross_validation")
-# Not of the new bundle's tests: what they would learn is tested with the bundle that it is like.
+# Left out of the new bundle's tests: what they would check is tested with the bundle that it is like.
 _TESTED_THERE = ("degradation", "networks", "budgets", "like")
 _RUN = "python -m monai.bundle run --config_file"
 _README = """# {name}
@@ -85,7 +85,7 @@ _TEST = "  test it: python -m pytest tests/bundles/test_bundles.py tests/bundles
 
 
 def new(bundle: str, like: str = "srcnn") -> None:
-    """Write all that a new bundle needs. It trains, and passes the tests of all bundles, before anything is changed.
+    """Write all files of a new bundle. It trains and passes the tests of all bundles before you change anything.
 
     Args:
         bundle: the folder to make, for example bundles/mynet. Its last part is the method's name.
@@ -94,7 +94,7 @@ def new(bundle: str, like: str = "srcnn") -> None:
     Raises:
         FileExistsError: when the folder is there.
         FileNotFoundError: when there is no bundle to begin with.
-        ValueError: when the name is not one of lower-case letters, digits and underscores.
+        ValueError: when the name has other characters than lower-case letters, digits and underscores.
     """
     folder = Path(bundle)
     name, root = folder.name, folder.as_posix()
@@ -148,7 +148,7 @@ def new(bundle: str, like: str = "srcnn") -> None:
 
 
 def _renamed(value: Any, old: str, name: str) -> Any:
-    """Config or text with the name of a bundle in place of another, but not that of a module or class."""
+    """Replace a bundle's name in a config or text, but not in the name of a module or class."""
     if isinstance(value, str):
         return re.sub(rf"(?<![\w.]){old}(?!\w)|(?<=demo_){old}(?!\w)", name, value)
     if isinstance(value, Mapping):
@@ -157,7 +157,7 @@ def _renamed(value: Any, old: str, name: str) -> Any:
 
 
 def _without_weights(source: Path, configs: Mapping[str, dict]) -> dict[str, Any]:
-    """Values of inference.json that the weights which ship decide, as they are for the method without weights."""
+    """Return the values of inference.json that depend on the shipped weights, as they are without weights."""
     overlay = source / "models" / "model.json"
     decided = json.loads(overlay.read_text()) if overlay.is_file() else {}
     train, inference = configs["train"], configs["inference"]
@@ -166,7 +166,7 @@ def _without_weights(source: Path, configs: Mapping[str, dict]) -> dict[str, Any
 
 
 def _metadata(meta: dict[str, Any], name: str) -> dict[str, Any]:
-    """That of another bundle, of a first version."""
+    """Return the metadata of another bundle, changed for a first version."""
     return meta | {
         "version": "0.1.0",
         "changelog": {"0.1.0": "first version"},
@@ -180,14 +180,14 @@ def _metadata(meta: dict[str, Any], name: str) -> dict[str, Any]:
 
 
 def _datalist(source: Path) -> str:
-    """How another bundle's page makes its list of data."""
+    """Return the command by which another bundle's page makes its datalist."""
     page = source / "docs" / "README.md"
     found = re.search("^python -m common datalist .*$", page.read_text() if page.is_file() else "", re.M)
     return found[0] if found else "python -m common datalist --dataset_dir D --help"
 
 
 def _data_license(source: Path) -> str:
-    """That of another bundle, but for its weights."""
+    """Return the data licence of another bundle, without the text about its weights."""
     paragraphs = (source / "docs" / "data_license.txt").read_text().split("\n\n")
     return "\n\n".join(text for text in paragraphs if "weights in models/" not in text)
 

@@ -1,4 +1,4 @@
-"""``python -m common overlay``: the overlay of weights that an earlier version trained."""
+"""``python -m common overlay``: write the overlay of weights that an earlier version trained."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ _RECORD = {"bundle", "version", "network", "settings", "defaults", "sha256"}
 
 
 def overlay(checkpoint: str, bundle: str | None = None) -> None:
-    """Write the overlay of weights of an earlier version, which kept what they are within their file.
+    """Write the overlay of weights of an earlier version, which kept this record within the file of weights.
 
-    The overlay has the weights' name with the ending .json; the weights stay as they are. What the bundle's configs do
-    not know is left out, with a line.
+    The overlay has the weights' name with the ending .json. The weights are not changed. Keys that the bundle's configs
+    do not have are left out, with a line.
 
     Args:
         checkpoint: the weights, a .pt file.
@@ -30,7 +30,7 @@ def overlay(checkpoint: str, bundle: str | None = None) -> None:
     Raises:
         FileNotFoundError: when there are no such weights, or no such bundle.
         FileExistsError: when they have an overlay already.
-        ValueError: when they do not say what they are, are damaged, or do not fit the bundle.
+        ValueError: when the weights have no record, are damaged, or do not fit the bundle.
     """
     path = Path(checkpoint)
     state = load_state(path, "cpu")
@@ -39,14 +39,14 @@ def overlay(checkpoint: str, bundle: str | None = None) -> None:
         raise FileExistsError(f"{file} is there already; remove it to make it anew.")
     said = _said_in(path)
     if digest_of(state) != said["sha256"]:
-        raise ValueError(f"{path}: the weights are others than it says (their SHA-256); get a whole file.")
+        raise ValueError(f"{path}: the weights do not match the SHA-256 in their record; get a whole file.")
     root = Path(__file__).parents[2] / "bundles" / said["bundle"] if bundle is None else Path(bundle)
     files = [root / "configs" / f"{name}.json" for name in ("inference", "train")]
     if not files[0].is_file():
         raise FileNotFoundError(f"{root}: there is no configs/inference.json; name the bundle's folder with --bundle.")
     known = {key for file in files if file.is_file() for key in json.loads(file.read_text())}
     values = {**said["settings"], **said["defaults"]}
-    # Where LR voxels lie is no key of most bundles.
+    # Most bundles have no key for the position of LR voxels.
     offset = None if "offset" in known else values.pop("offset", None)
     sizes = {key: value for key, value in values.items() if key in known}
     trained = {
@@ -57,7 +57,7 @@ def overlay(checkpoint: str, bundle: str | None = None) -> None:
         **said.get("training", {}),
     }
     write_overlay(path, {"checkpoint": str(path.absolute()), "digest": said["sha256"], "trained": trained, **sizes})
-    print(f"{file} says what {path.name} is")
+    print(f"{file} describes {path.name}")
     if left_out := sorted(values.keys() - known):
         print(f"left out, as {root.name} does not know it: {', '.join(left_out)}")
 
@@ -71,8 +71,8 @@ def _said_in(path: Path) -> dict[str, Any]:
             said = json.loads(archive.read(names[0])) if names else {}
     if not _RECORD <= said.keys():
         raise ValueError(
-            f"{path}: the weights do not say what they are. Write {path.stem}.json in their folder by hand, as that "
-            "of other weights, or lay a config with their sizes over inference.json."
+            f"{path}: the weights have no record of their bundle and settings. Write {path.stem}.json in their folder "
+            "by hand, like the one of other weights, or lay a config with their sizes over inference.json."
         )
     return said
 

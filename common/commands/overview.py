@@ -1,4 +1,4 @@
-"""``python -m common overview``: tables of ``ablate`` side by side, what each method gains and what it costs."""
+"""``python -m common overview``: show tables of ``ablate`` side by side, with each method's gain and cost."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from ..tables.overview import overview_of
 
 
 def overview(tables: str | Sequence[str], output_dir: str) -> None:
-    """Print the methods of several tables side by side, and draw what they gain over the time that they take.
+    """Print the methods of several tables side by side, and draw their gain against their time.
 
-    Writes ``overview.csv``, a line a method and table with PSNR, SSIM, LPIPS, cubic interpolation of the method's own
-    input, displacement, parameters of the network that inference runs, seconds and iterations of the training, seconds
-    to infer a case, whether it trained anything and what it knew; and ``overview.png``, gain in PSNR against time. A
-    row of which a run is not done is left out, and named at the end.
-    What was evaluated with the weights of another row or, by ``--trained``, of another table has the training of those.
+    Writes ``overview.csv``, one line for each method and table. Its columns are PSNR, SSIM, LPIPS, cubic interpolation
+    of the method's own input, displacement, parameters of the network in inference, seconds and iterations of the
+    training, seconds of inference for a case, whether anything was trained, and what the training knew. Writes
+    ``overview.png``, the gain in PSNR against time. A row with an unfinished run is left out, and named at the end.
+    Rows with the weights of another row, or by ``--trained`` of another table, have the training cost of those weights.
 
     Args:
-        tables: folders of tables, the output_dir of ``ablate``, with commas between; each is called by its last part.
+        tables: folders of tables, the output_dir of ``ablate``, separated by commas; the last part names a table.
         output_dir: folder to write to.
 
     Raises:

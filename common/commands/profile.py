@@ -1,4 +1,4 @@
-"""``python -m common profile``: what the networks of bundles cost."""
+"""``python -m common profile``: measure what the networks of bundles cost."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ def profile(
 ) -> None:
     """Print parameters, multiply-adds on the network's input and seconds for a volume (Liu et al. 2023, table II).
 
-    The networks have the sizes of their bundle's train.json, and their input is that of its metadata.json; weights do
-    not matter. What a method trains on each scan before is not timed.
+    The networks have the sizes of their bundle's train.json, and the input of its metadata.json. Weights do not change
+    the cost. Training on each scan before inference, which some methods do, is not timed.
 
     Args:
-        bundle: folder of the bundle, for example bundles/udean, or of several, with commas between.
+        bundle: folder of the bundle, for example bundles/udean, or of several, separated by commas.
         slab: edge in pixels of the input on which multiply-adds are counted.
-        volume: LR voxels of the volume that is timed, (H, W, D).
-        repeats: how often it is timed; with 2 or more the seconds are mean +- standard deviation.
-        override: keys of train.json to set, for example --features 32; a bundle that lacks one goes without.
+        volume: LR voxels of the timed volume, (H, W, D).
+        repeats: number of timed runs; with 2 or more the seconds are mean +- standard deviation.
+        override: keys of train.json to set, for example --features 32; a bundle without this key ignores it.
 
     Raises:
         FileNotFoundError: when a bundle has no configs/train.json.
@@ -59,7 +59,7 @@ def profile(
 
 
 def _parser(folder: Path) -> ConfigParser:
-    """Of a bundle's train.json and metadata.json."""
+    """Return a bundle's train.json and metadata.json."""
     path = folder / "configs" / "train.json"
     if not path.is_file():
         raise FileNotFoundError(f"{path}: there is no such file; --bundle names the folder of a bundle.")

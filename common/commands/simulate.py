@@ -1,4 +1,4 @@
-"""``python -m common simulate``: a cohort of simulated heads, T1w, T2w, CT and random contrasts, as NIfTI."""
+"""``python -m common simulate``: write a cohort of simulated heads, T1w, T2w, CT and random contrasts, as NIfTI."""
 
 from __future__ import annotations
 
@@ -37,25 +37,25 @@ def simulate(
 
     All contrasts of a subject lie on one grid (int16, RAS, mm, cropped to the head). "random1", "random2" and so on are
     scans whose contrast, texture, bias field, noise and masking are drawn at random, to train networks on. Subject i
-    is the same however many are made. Without ``labels`` the anatomy is nilearn's packaged MNI152 tissue maps (extra
-    ``demo``), each subject with a warp, folds, vessels and head layers of its own; with ``labels`` it is the label maps
-    as they are.
+    does not depend on the number of subjects. Without ``labels`` the anatomy is nilearn's packaged MNI152 tissue maps
+    (extra ``demo``), with a different warp, folds, vessels and head layers for each subject. With ``labels`` it is
+    the label maps, unchanged.
 
     Args:
-        output_dir: folder for the subjects; made if missing, files of the same name are replaced.
+        output_dir: folder for the subjects; made if missing. Files of the same name are replaced.
         subjects: number of subjects, at least 1.
-        seed: same seed, same voxels.
+        seed: the same seed gives the same voxels.
         contrasts: any of "t1w" (MPRAGE), "t2w" (TSE), "ct" (Hounsfield units), "random" with a number.
-        spacing: voxel size in mm, in plane, 0.4 to 4; of two numbers, each subject's is drawn between them.
+        spacing: voxel size in mm, in plane, 0.4 to 4; given two numbers, each subject's is drawn between them.
         labels: folder of FreeSurfer-style label maps, one per subject.
         noise: standard deviation of the MR noise channels as a fraction of the brighter of white and grey matter, in
             [0, 1); with 0 the CT is noise-free too. Random scans draw their own.
         bias: largest deviation of the multiplicative MR bias field from 1, in [0, 1). Random scans draw their own.
-        blur: with ``labels``, standard deviation of the smoothing of tissue boundaries in voxels, 0.2 to 2; of two
+        blur: with ``labels``, standard deviation of the smoothing of tissue boundaries in voxels, 0.2 to 2; given two
             numbers, each subject's is drawn between them.
-        thickness: with ``labels``, how many times as thick as wide the voxels of axial slices are, 1 to 6; of two
+        thickness: with ``labels``, ratio of slice thickness to in-plane voxel size of axial slices, 1 to 6; given two
             numbers, about half of the subjects have the lower, and the others' are drawn between them.
-        keep: whether files that are there stay as they are: so a run that was stopped is finished.
+        keep: whether to keep existing files, to finish a run that was stopped.
 
     Raises:
         ValueError: an argument out of range, fewer label maps than subjects, or a label map with unknown labels.
@@ -104,7 +104,7 @@ def simulate(
         fractions, affine = _crop_to_head(fractions, affine)
         (root / subject).mkdir(parents=True, exist_ok=True)
         for name, path in files_of.items():
-            # A stream per contrast: the T2w is the same with and without a T1w beside it.
+            # One random stream for each contrast: the T2w is the same with and without a T1w.
             if name in CONTRASTS:
                 rng = np.random.default_rng([seed, index, 1 + CONTRASTS.index(name)])
                 volume = acquire(fractions, name, rng, noise, bias)
@@ -116,7 +116,7 @@ def simulate(
 
 
 def _range(name: str, value: float | Sequence[float], low: float, high: float) -> tuple[float, float]:
-    """The two ends between which a subject's value is drawn; the same one twice for a number."""
+    """Return the two ends between which a subject's value is drawn; for one number, it is both ends."""
     ends = tuple(value) if isinstance(value, (list, tuple)) else (value, value)
     if len(ends) != 2 or not all(isinstance(v, (int, float)) and low <= v <= high for v in ends) or ends[0] > ends[1]:
         raise ValueError(

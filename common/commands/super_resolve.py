@@ -1,4 +1,4 @@
-"""``python -m common super-resolve``: scans in, super-resolved scans out, with the weights that suit each."""
+"""``python -m common super-resolve``: super-resolve scans, each with the weights that suit it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-# What computes is imported when something is to be computed: --help is to be quick.
+# Modules that compute are imported only when needed, so that --help is quick.
 if TYPE_CHECKING:
     from ..io.dicom import Series
     from ..weights_catalogue import Choice, Offer
@@ -40,41 +40,41 @@ def super_resolve(
 ) -> None:
     """Super-resolve scans in files and DICOM series, each with the weights that suit its voxel sizes.
 
-    The weights are those that are for voxels of such sizes, of several those that make the voxels most nearly
-    cubes; the choice is printed. Where none are, the nearest are used with a warning, up to where they are of use; a
-    scan beyond is a failure that says what would do. Each result is <name>_sr.nii.gz, that of a DICOM series also a
+    The weights are chosen by voxel sizes. If several fit, those that make the voxels most nearly cubic are used. The
+    choice is printed. If none fit, the nearest weights are used with a warning, up to a limit. A scan beyond this
+    limit fails, and the message says what would do. Each result is <name>_sr.nii.gz. A DICOM series also gets a
     derived series in <name>_dicom. Under torchrun each process takes its share of the scans.
 
-    Several thick stacks of one exam become one volume with --together: its voxels are cubes, and it lies as the first
-    of them does. A stack that does not fit the first is left out with a warning.
+    --together combines several thick stacks of one exam into one volume. Its voxels are cubic, and its axes are those
+    of the first stack. A stack that does not fit the first is left out with a warning.
 
-    Every file that looks like a scan is done, or listed with its reason. What is no magnitude MR image (masks, label
-    maps, phase, maps, PET, CT) is passed over with a line in a folder, and refused where it is named. The exit code is
-    0 when every scan is done, whatever was passed over, else 1.
+    Every file that looks like a scan is super-resolved, or listed with its reason. In a folder, images that are no
+    magnitude MR images (masks, label maps, phase, maps, PET, CT) are skipped with a line. They are refused if they are
+    named. The exit code is 0 when every scan is done, whatever was skipped, else 1.
 
     Args:
         paths: a scan (NIfTI, .mgz, .hdr and .img, AFNI, NRRD, MetaImage), a DICOM file of a series, or a folder of
-            these, with its subfolders. After it the folder of the results may come; with --together all are stacks.
-        output_dir: default the folder super_resolved beside the file, or in the folder.
-        together: whether the scans are stacks of one exam; or auto, to find which of a folder are: those of one
-            subject, contrast and frame of reference. The others are done alone.
+            these, with its subfolders. The folder of the results may follow. With --together all paths are stacks.
+        output_dir: default the folder super_resolved next to the file, or in the folder.
+        together: whether the scans are stacks of one exam. auto finds the stacks in a folder: those of one subject,
+            contrast and frame of reference. The other scans are super-resolved alone.
         guide: a finer scan of another contrast of the same person: its file, or a pattern, such as
             ``"**/*_t1w.nii.gz"``, for the guides of many scans, which are paired by subject. With --together it may be
             any scan of another contrast, and one stack is enough; only its edges are used.
-        subject: pattern of the part of a path that names the subject; default as BIDS has it, sub-<label>.
-        bundle: name or folder of a bundle, to take no other; then also for scans unlike those of its training. Those
-            that learn from the scan itself, zssr and smore, need no weights.
-        scale: for example "[2,2,1]", to take no weights of another; then also for scans unlike those of the training.
-        acquired_matrix: for scans that the scanner interpolated (zero-filled), the matrix that was acquired, at which
-            they are then taken: "header" as each header says it, or "[256,205,44]", voxels along the axes of the file.
-        skip_existing: whether to leave out scans whose results are there whole.
-        shard: "3/16" for the third of 16 parts of the scans, for jobs of an array.
+        subject: pattern of the part of a path that names the subject; default as in BIDS, sub-<label>.
+        bundle: name or folder of the only bundle to use, also for scans unlike its training data. zssr and smore learn
+            from the scan itself and need no weights.
+        scale: for example "[2,2,1]", to use only weights of this scale, also for scans unlike their training data.
+        acquired_matrix: for scans that the scanner interpolated (zero-filled), the acquired matrix, which is restored
+            first: "header" as each header says it, or "[256,205,44]", voxels along the axes of the file.
+        skip_existing: whether to skip scans whose results are complete.
+        shard: "3/16" for the third of 16 parts of the scans, for array jobs.
         bids: whether to name results as BIDS derivatives.
-        report: whether to write a page for each result, to look at in a browser.
-        dry_run: whether only to say what would be done with each scan, with warnings about it; nothing is written.
-        override: keys of a bundle's inference.json, for example --slice_axis SI, --device cpu or --evaluator#amp True;
-            where a bundle does not know a key it changes nothing, and a line says so. Of --checkpoint FILE.pt the
-            overlay FILE.json is taken too.
+        report: whether to write an HTML page for each result.
+        dry_run: whether only to print what would be done with each scan, and its warnings; nothing is written.
+        override: keys of a bundle's inference.json, for example --slice_axis SI, --device cpu or --evaluator#amp True.
+            A bundle without this key ignores it, with a line. For --checkpoint FILE.pt the overlay FILE.json is used
+            too.
 
     Raises:
         FileNotFoundError: when there is no such path, or no scan in it.
@@ -90,7 +90,7 @@ def super_resolve(
     from ..io.naming import by_name
     from ..runtime.distributed import gathered, join, rank, say
 
-    # What MONAI says of its set-up, and of a decoder that is for CUDA, is nothing about a scan.
+    # MONAI's messages about its set-up, and about a decoder for CUDA, say nothing about a scan.
     for module in ("monai.bundle.workflows", "monai.data.nvimgcodec_pydicom_plugin"):
         logging.getLogger(module).setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", message="NvImgCodecPydicomReader")
@@ -155,7 +155,7 @@ def super_resolve(
 
 @dataclass
 class _Job:
-    """A scan, or the first stack of an exam with the others, what is to be done with it, and what became of it."""
+    """A scan, or the first stack of an exam with the others; what to do with it; and how it ended."""
 
     entry: dict[str, Any]
     series: Series | Any = None
@@ -170,7 +170,7 @@ def _known_together(
     matrix: Sequence[int] | str | None,
     override: dict[str, Any],
 ) -> Offer:
-    """What combines the stacks of an exam."""
+    """Return the offer of the bundle that combines the stacks of an exam."""
     from ..weights_catalogue import offers
 
     given = {"scale": scale, "acquired_matrix": matrix} | ({} if bundle == _STACKS else {"bundle": bundle})
@@ -178,19 +178,19 @@ def _known_together(
         raise ValueError(
             f"--together goes without {' and '.join(names)}: the bundle {_STACKS} does it, for voxels of any size."
         )
-    # That of model.pt; the others' weights are found by the bundle itself.
+    # The overlay of model.pt; the bundle finds the other weights itself.
     return offers(_STACKS, override, [*inspect.signature(super_resolve).parameters])[0]
 
 
 def _known(
     bundle: str | None, scale: Sequence[int] | None, override: dict[str, Any], together: bool | str
 ) -> list[Offer]:
-    """The weights to choose from for scans by themselves."""
+    """Return the weights to choose from for single scans."""
     from ..weights_catalogue import offers
 
     if together is True:
         return []
-    if together:  # what only the other bundle knows is not for these
+    if together:  # keys that only the stacks bundle has do not apply here
         override = {
             key: value
             for key, value in override.items()
@@ -205,7 +205,7 @@ def _known(
     known = [offer.at(scale) for offer in known]
     scales = [list(other) for other in sorted({offer.scale for offer in known if offer.there})]
     if list(scale) not in scales:
-        raise ValueError(f"--scale is {scale}, expected one that there are weights for: {scales}.")
+        raise ValueError(f"--scale is {scale}, expected a scale of the weights here: {scales}.")
     return [offer for offer in known if list(offer.scale) == list(scale)]
 
 
@@ -214,7 +214,7 @@ def _folder_of(path: Path) -> Path:
 
 
 def _found(root: Path, guide: str | None, subject: str | None, temporary: Path) -> list[_Job]:
-    """What there is to do, named; DICOM series as the NIfTI files that they will be made into."""
+    """Return the jobs, named. DICOM series are named as the NIfTI files that they will be converted to."""
     from ..data import find_scans, named
 
     series = _series(root)
@@ -223,11 +223,11 @@ def _found(root: Path, guide: str | None, subject: str | None, temporary: Path) 
         try:
             scans = find_scans(root, guide, subject)
         except FileNotFoundError as error:
-            if not series:  # of a folder of DICOM there may be nothing else
+            if not series:  # a folder of DICOM may have no other scans
                 text = str(error).removeprefix("dataset_dir ").replace("no scan", "no scan and no DICOM series of one")
                 raise FileNotFoundError(text) from None
         except ValueError:
-            if not series:  # nor else than results
+            if not series:  # a folder of DICOM may have no other scans than results
                 raise
     files = [_folder_of(root) / _uid(each) / f"{_label(each)}.nii.gz" for each in series]
     entries = named([*scans, *({"image": str(file)} for file in files)], _folder_of(root))
@@ -244,9 +244,9 @@ def _found(root: Path, guide: str | None, subject: str | None, temporary: Path) 
 
 
 def _series(root: Path) -> list[Series]:
-    """The DICOM series of a folder, or that of one file; those that are results of this are no scans.
+    """Return the DICOM series of a folder, or the series of one file, without results of this command.
 
-    What is no scan at all has that as its problem where it is named by itself, and is passed over in a folder.
+    In a folder, a series that is no scan is skipped. If it is named itself, this is its problem.
     """
     from ..data.lists.datalist import files_below
     from ..data.lists.scans import absent_images
@@ -288,7 +288,7 @@ def _label(series: Series) -> str:
 
 
 def _together(jobs: Sequence[_Job], together: bool | str) -> list[_Job]:
-    """Jobs of exams, each with its stacks, and with ``auto`` those of scans that have no other stack."""
+    """Return a job for each exam with its stacks; with ``auto`` also for scans that have no other stack."""
     from ..data.lists.exams import grouped
 
     groups = [[*jobs]] if together is True else grouped(jobs, _exam)
@@ -310,7 +310,7 @@ def _exam(job: _Job) -> Hashable:
 
 
 def _joined(stacks: Sequence[_Job]) -> _Job:
-    """The job of an exam; stacks with a problem are left out of it."""
+    """Return the job of an exam, without the stacks that have a problem."""
     from ..data.lists.exams import joined
 
     for job in stacks:
@@ -340,7 +340,7 @@ def _named(job: _Job) -> str:
 
 
 def _as_acquired(jobs: Sequence[_Job], matrix: Any) -> None:
-    """Give each entry the matrix at which it is to be taken, where that is asked for."""
+    """Give each entry its acquired matrix, if it is asked for."""
     from ..transforms.scan.acquired import stated_matrix
 
     given = isinstance(matrix, list | tuple) and len(matrix) == 3 and all(isinstance(n, int) and n > 1 for n in matrix)
@@ -357,7 +357,7 @@ def _as_acquired(jobs: Sequence[_Job], matrix: Any) -> None:
 
 
 def _said(job: _Job) -> dict[str, Any]:
-    """What DICOM headers, or the sidecar JSON, say of how a scan was acquired."""
+    """Return what DICOM headers, or the sidecar JSON, say about how a scan was acquired."""
     if job.series is None:
         from ..io.files import read_sidecar
 
@@ -368,7 +368,7 @@ def _said(job: _Job) -> dict[str, Any]:
 
 
 def _choose_together(jobs: Sequence[_Job], offer: Offer | Any) -> None:
-    """Give the jobs of exams what combines stacks."""
+    """Give each exam's job the bundle that combines stacks."""
     import numpy as np
 
     from ..weights_catalogue import Choice
@@ -385,7 +385,7 @@ def _choose_together(jobs: Sequence[_Job], offer: Offer | Any) -> None:
 
 
 def _choose(jobs: Sequence[_Job], known: Sequence[Offer], guided: bool, asked: bool) -> None:
-    """Give each job its weights, or the problem with it; what was asked for is used for any scan."""
+    """Give each job its weights or its problem. Weights that the user asked for are used for any scan."""
     from ..runtime.distributed import say
     from ..transforms.scan.acquired import acquired_affine
     from ..weights_catalogue import choose
@@ -395,7 +395,7 @@ def _choose(jobs: Sequence[_Job], known: Sequence[Offer], guided: bool, asked: b
         if offer.there and offer not in there:
             say(
                 f"{offer.name} is not considered: {offer.overrides['checkpoint']} does not say on which voxel sizes it "
-                f"was trained. Take it by --bundle {offer.bundle.name}, or let training-range write that."
+                f"was trained. Use it by --bundle {offer.bundle.name}, or let training-range write them."
             )
     missing = [offer for offer in known if not offer.there]
     for job in jobs:
@@ -417,10 +417,10 @@ def _choose(jobs: Sequence[_Job], known: Sequence[Offer], guided: bool, asked: b
 
 
 def _grid(job: _Job) -> tuple[Any, tuple[int, ...]]:
-    """Affine and shape of a scan.
+    """Return the affine and shape of a scan.
 
     Raises:
-        ValueError: when it cannot be read, or gives voxels no place.
+        ValueError: when it cannot be read, or its voxels have no position.
     """
     from ..io.images import open_image
     from ..transforms.scan.check import check_affine
@@ -437,7 +437,7 @@ def _grid(job: _Job) -> tuple[Any, tuple[int, ...]]:
 def _reason(
     affine: Any, choices: Sequence[Choice], trained: Sequence[Choice], guided: bool, missing: Sequence[Offer]
 ) -> str:
-    """Why there is nothing to choose, and what would do; ``missing`` has weights that alone were asked for."""
+    """Return why no weights can be chosen, and what to do; ``missing`` are bundles that were asked for by name."""
     from ..weights_catalogue import in_words, learn_from_scan
 
     if missing:
@@ -502,7 +502,7 @@ def _derived(job: _Job, output: Path) -> Path:
 
 
 def _groups(jobs: Sequence[_Job]) -> Iterator[list[_Job]]:
-    """Jobs for one run each: those of the same weights; a DICOM series by itself, as it is made into a file before."""
+    """Group jobs into runs: jobs with the same weights together; each DICOM series alone, as it is converted first."""
     of_weights: dict[tuple, list[_Job]] = {}
     for job in jobs:
         if job.problem is None:
@@ -515,7 +515,7 @@ def _groups(jobs: Sequence[_Job]) -> Iterator[list[_Job]]:
 
 
 def _tell(group: Sequence[_Job], options: Sequence[str]) -> None:
-    """Print which weights were chosen for which scans, a line for each spacing, and options that they do not know."""
+    """Print which weights were chosen for which scans, one line for each spacing, and options that they ignore."""
     from ..weights_catalogue import WITHIN, in_words
 
     of_spacing: dict[str, list[_Job]] = {}
@@ -538,14 +538,14 @@ def _tell(group: Sequence[_Job], options: Sequence[str]) -> None:
         print(f"  {offer.bundle.name} does not know {', '.join(ignored)}, which changes nothing here", flush=True)
     if "checkpoint" not in offer.overrides:
         print(
-            f"  {offer.bundle.name} learns from each scan first, which takes minutes; how many it says soon after it "
+            f"  {offer.bundle.name} learns from each scan first, which takes minutes; it says how many soon after it "
             "has begun",
             flush=True,
         )
 
 
 def _convert(group: Sequence[_Job]) -> None:
-    """Write the NIfTI file of a DICOM series; the entry gets the warnings about that."""
+    """Write the NIfTI file of a DICOM series; its warnings go to the entry."""
     for job in group:
         for stack in (job, *job.others):
             if stack.series is not None:
@@ -646,7 +646,7 @@ def _workflow(jobs: Sequence[_Job], output: Path, **further: Any) -> Any:
 
 @contextlib.contextmanager
 def _problem_of(job: _Job) -> Iterator[None]:
-    """What goes wrong is the job's problem, and stops no other."""
+    """Record an error as the job's problem, so that the other jobs go on."""
     from ..io.naming import root_cause
 
     try:

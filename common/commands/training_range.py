@@ -1,4 +1,4 @@
-"""``python -m common training-range``: the statistics of the LR volumes that a training saw."""
+"""``python -m common training-range``: print the statistics of the LR volumes that a training saw."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ def training_range(
 ) -> None:
     """Print the range of the statistics of a training's LR volumes, as JSON, for ``training_range`` of inference.json.
 
-    The volumes are loaded, and where the training does so degraded, by the training's own configuration, with the
-    overlays and overrides that it was given. Inference then warns of scans outside of the range. Redirected to a file,
-    what is printed is an overlay of inference.json; with a ``checkpoint``, the overlay of these weights gets it.
+    The volumes are loaded, and if the training does so degraded, with the training's configs, overlays and overrides.
+    Inference then warns about scans outside of the range. The printed JSON can be saved as an overlay of
+    inference.json. With a ``checkpoint``, the overlay of these weights gets the range.
 
     Args:
         config_file: the configs of the training, one or a list, for example bundles/udean/configs/train.json.
-        group: of the data list, whose volumes the training learns from: source or target.
+        group: group of the datalist that the training learns from: source or target.
         transform: attribute of the configs' ``data`` that reads an entry, and gives "lr".
-        checkpoint: the training's weights, whose overlay the range is written into.
-        finer: by which factor pixels in plane were made finer in training than the volumes', as ``zoom`` of ct_guided.
+        checkpoint: the training's weights, whose overlay the range is written to.
+        finer: factor by which training made pixels finer in plane than the volumes', as ``zoom`` of ct_guided.
         override: keys of the configs to set, as for the training: --dataset_dir D.
 
     Raises:

@@ -1,4 +1,4 @@
-"""``python -m common unpack``: the zip of a bundle, read with suspicion."""
+"""``python -m common unpack``: check the zip of a bundle and unpack it."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from pathlib import Path, PurePosixPath
 from ..export.archive import sha256_of
 from ..io.files import check_writable
 
-LIMIT = 4 * 2**30  # bytes that a bundle may have unpacked
+LIMIT = 4 * 2**30  # bytes: the largest size of an unpacked bundle
 
 
 class RefusedError(ValueError):
-    """A zip is whole, and nothing that should be unpacked."""
+    """An intact zip that must not be unpacked."""
 
 
 def unpack(zip_file: str, output_dir: str, sha256: str | None = None) -> None:
@@ -32,10 +32,10 @@ def unpack(zip_file: str, output_dir: str, sha256: str | None = None) -> None:
     Raises:
         FileNotFoundError: when there is no such zip.
         FileExistsError: when the bundle's folder is there already.
-        ValueError: when the SHA-256 is another one, the file is no zip or damaged, a path in it is absolute, leads to
-            a parent folder or is no plain file or folder, it would unpack to more than 4 GiB, or it is not one folder
+        ValueError: when the SHA-256 differs, the file is no zip or damaged, a path in it is absolute, leads to a
+            parent folder or is no plain file or folder, it would unpack to more than 4 GiB, or it is not one folder
             with configs/metadata.json.
-        OSError: when output_dir cannot be written to, or has no room.
+        OSError: when output_dir cannot be written to, or has no space left.
     """
     path = Path(zip_file)
     if not path.is_file():
@@ -59,7 +59,7 @@ def unpack(zip_file: str, output_dir: str, sha256: str | None = None) -> None:
                 raise zipfile.BadZipFile(f"the checksum of '{damaged}' is wrong")
     except RefusedError:
         raise
-    except Exception as error:  # zipfile raises whatever a damaged header leads it to
+    except Exception as error:  # a damaged header may make zipfile raise any error
         raise ValueError(f"{path}: the zip is damaged or of an unknown kind ({error}); fetch it again.") from None
     if (output / name).exists():
         raise FileExistsError(f"{output / name} is there already; remove it, or name another --output_dir.")
@@ -73,11 +73,11 @@ def unpack(zip_file: str, output_dir: str, sha256: str | None = None) -> None:
         if made:
             shutil.rmtree(output, ignore_errors=True)
         raise OSError(f"cannot unpack to {output / name}: {error}; make room, or name another --output_dir.") from None
-    print(f"{output / name}: SHA-256 {found}{'' if sha256 else ', compared with nothing: give --sha256'}")
+    print(f"{output / name}: SHA-256 {found}{'' if sha256 else ', not verified: give --sha256'}")
 
 
 def _check_members(path: Path, archive: zipfile.ZipFile) -> str:
-    """Refuse a zip that is not one folder of plain files, a bundle's; the folder's name."""
+    """Refuse a zip that is not one folder of plain files with a bundle; return the folder's name."""
     members = archive.infolist()
     tops: set[str] = set()
     for member in members:

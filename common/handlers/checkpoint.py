@@ -1,4 +1,4 @@
-"""Checkpoints that are never half there, and the exact continuation of a run."""
+"""Checkpoints that are written whole or not at all, and the exact continuation of a run."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ from ..weights import STATE, SavedWeights, read_overlay
 
 
 def save_atomically(state: Any, path: Path) -> None:
-    """``torch.save`` under a temporary name, flushed to disk and moved to ``path``."""
+    """Run ``torch.save`` under a temporary name, flush to disk and move the file to ``path``."""
     with replacing(path) as temporary, temporary.open("wb") as file:
         torch.save(state, file)
         os.fsync(file.fileno())
 
 
 class BestModel:
-    """Keeps the weights with which validation was best.
+    """Keeps the weights with the best validation.
 
-    Attach it to the evaluator; the engine's first key metric decides, larger being better.
+    Attach it to the evaluator. The engine's first key metric decides; larger is better.
 
     Args:
         saved: writes the weights.
@@ -47,7 +47,7 @@ class BestModel:
     def _completed(self, engine: Any) -> None:
         first = not dist.is_initialized() or dist.get_rank() == 0
         best = engine.state.best_metric_epoch == engine.state.epoch
-        # The first epoch has a validation before it too, where a training starts from weights.
+        # If a training starts from weights, the first epoch also has a validation before it.
         if first and best and engine.state.metrics[engine.state.key_metric_name] == engine.state.best_metric:
             self.saved.save(**validated(engine))
 
@@ -55,8 +55,8 @@ class BestModel:
 class LastModel:
     """Keeps a network's weights as they are at the end of the latest epoch.
 
-    It is for training that nothing tells the best epoch of: what is known of HR must not choose the weights of a method
-    that has no HR.
+    It is for training in which no metric shows the best epoch. The weights of a method without HR must not be chosen by
+    known HR.
 
     Args:
         saved: writes the weights.
@@ -72,10 +72,10 @@ class LastModel:
 
 
 def validated(evaluator: Engine) -> dict[str, Any]:
-    """Which iteration of a training a validation has last looked at, and its metrics, rounded.
+    """Return the iteration of the training that the latest validation measured, and its metrics, rounded.
 
     Args:
-        evaluator: that :class:`~common.handlers.ValidationWithInitial` runs; of another the iteration is not known.
+        evaluator: of :class:`~common.handlers.ValidationWithInitial`; for any other the iteration is not known.
     """
     metrics = {name: round(float(value), 4) for name, value in evaluator.state.metrics.items()}
     return {"iteration": getattr(evaluator.state, "trained", None), **metrics}
@@ -89,7 +89,7 @@ def _training(weights: Path) -> dict[str, Any]:
 
 
 def _in_words(training: Mapping[str, Any]) -> str:
-    """What weights say of their training, as a clause."""
+    """Describe the training of weights as a clause."""
     metrics = dict(training)
     iteration = metrics.pop("iteration", None)
     text = f"the weights after iteration {iteration}" if iteration else "the weights that the training began with"
@@ -98,33 +98,33 @@ def _in_words(training: Mapping[str, Any]) -> str:
 
 
 class ResumableState:
-    """Saves everything that the rest of a run depends on, and restores it when the run starts.
+    """Saves the whole state of a run, and restores it when the run starts.
 
-    Networks, players (optimizers, schedulers, scalers), epoch, iteration, the evaluator's best metric, the number of
-    threads and the precision, on which rounding depends, and the random states of Python, NumPy and torch, of the CPU
-    and of the device that trains: a run may go on with more GPUs, or fewer. It is saved at the end of each epoch, and
-    within it by the clock and when the run is interrupted. Among the trainer's handlers it stands after the validation,
-    so that an epoch that is saved has been validated.
+    The state is networks, players (optimizers, schedulers, scalers), epoch, iteration and the evaluator's best metric;
+    the number of threads and the precision, which affect rounding; and the random states of Python, NumPy and torch, of
+    the CPU and of the training device. A run may continue with more or fewer GPUs. The state is saved at the end of
+    each epoch, by the clock within an epoch, and when the run is interrupted. Place this handler after the validation,
+    so that a saved epoch has been validated.
 
-    With each state the weights of that moment are written as a file of their own, which evaluation and inference take;
-    when the run ends, also by Ctrl-C, it says what that file and the ``model.pt`` next to it hold.
+    With each state the current weights are written to a separate file for evaluation and inference. When the run ends,
+    also by Ctrl-C, a message says what that file and the ``model.pt`` next to it contain.
 
-    A run that goes on with a larger ``max_epochs`` is prolonged: networks and optimizers are as they were, and learning
-    rates from there on are those of a run that had that length from the start.
+    A larger ``max_epochs`` prolongs a run. Networks and optimizers keep their state. From there on the learning rates
+    are those of a run that had this length from the start.
 
     Args:
         path: of the file.
-        resume: whether to continue from the file where there is one; without, the run begins anew.
-        minutes: between saves within an epoch, 0 or more; with 0 each iteration is saved, with None none by the clock.
-        evaluator: whose best metric is kept too, or None.
+        resume: whether to continue from an existing file; if not, the run begins anew.
+        minutes: between saves within an epoch, 0 or more; 0 saves each iteration, None does not save by the clock.
+        evaluator: whose best metric is saved too, or None.
         invalidates: files that are removed, with the old state, when a run begins anew or is prolonged: the states of
             stages that build on this one.
-        settings: of the networks' weights, with which the run must go on.
+        settings: of the networks' weights; a run continues only with the same settings.
         last: of the network whose weights are written with each state, or None; its one path is next to ``model.pt``.
 
     Raises:
-        ValueError: when ``minutes`` is none, or when the run starts, if the file is corrupt or of another
-            configuration.
+        ValueError: when ``minutes`` is no such number; or at the start of the run, when the file is corrupt or of
+            another configuration.
     """
 
     def __init__(
@@ -148,7 +148,7 @@ class ResumableState:
         self.last = last
 
     def attach(self, engine: Engine) -> None:
-        """Restore when the engine starts, save while it runs; all processes restore, the first saves."""
+        """Restore in all processes when the engine starts; save in the first process while it runs."""
         engine.add_event_handler(Events.STARTED, self._restore)
         if dist.is_initialized() and dist.get_rank() != 0:
             return
@@ -209,7 +209,7 @@ class ResumableState:
         tqdm.write(f"{model}: {text}\n{latest}: {_in_words(_training(latest))}.")
 
     def _wrote(self, training: Mapping[str, Any], engine: Any) -> bool:
-        """Whether a model.pt that says this of its training is written by this run, not by one before."""
+        """Whether this run, and no earlier one, wrote a model.pt with this record of its training."""
         _, *metrics = training.values() or [None]
         if metrics:
             return self.evaluator is not None and round(float(self.evaluator.state.best_metric), 4) in metrics
@@ -219,10 +219,10 @@ class ResumableState:
     def _restore(self, engine: Any) -> None:
         self.saved = time.monotonic()
         if not self.resume or not self.path.is_file():
-            # Or a later --resume would take what an earlier run has left for this one's.
+            # Otherwise a later --resume would use the state of an earlier run.
             self._remove(self.path, *self.invalidates)
             return
-        # To the CPU: there Adam keeps its count of steps, which it would have to fetch from a GPU at each of them.
+        # To the CPU, where Adam keeps its step count. It would otherwise fetch it from a GPU at each step.
         state = load_state(self.path, "cpu")
         expected = STATE | ({"best"} if self.evaluator is not None else set())
         if not isinstance(state, dict) or not expected <= state.keys():
@@ -251,14 +251,14 @@ class ResumableState:
             for name, player in engine.players.items():
                 player.load_state_dict(state["players"][name], prolonged)
         except (KeyError, RuntimeError, ValueError) as error:
-            # The first line of torch's message says only which module it is about.
+            # torch's message has the module in its first line, and the reason after it.
             reason = next(line.strip() for line in str(error).splitlines() if not line.endswith(":"))
             raise ValueError(
                 f"{self.path}: the run was started with other networks or players ({reason}). "
                 "Continue with the same settings, or start anew with --overwrite True."
             ) from None
         if prolonged and not all(player.finished for player in engine.players.values()):
-            # A run that had ended by itself ends there again, and what builds on it stays good.
+            # A run whose players have finished ends at once when it is prolonged. Stages that build on it stay valid.
             self._remove(*self.invalidates)
         engine.state.iteration = state["iteration"]
         engine.state.epoch = state["iteration"] // engine.state.epoch_length
@@ -272,7 +272,7 @@ class ResumableState:
         np.random.set_state((algorithm, keys.numpy().astype(np.uint32), position, has_gauss, gauss))
         torch.set_rng_state(saved["torch"])
         if saved["cuda"] and engine.state.device.type == "cuda":
-            # Older files have those of all GPUs.
+            # Older files have the random states of all GPUs.
             own = (engine.state.device.index or 0) % len(saved["cuda"])
             torch.cuda.set_rng_state(saved["cuda"][own], engine.state.device)
         engine.logger.info(f"continuing after iteration {engine.state.iteration} of {self.path}")

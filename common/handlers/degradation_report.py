@@ -15,13 +15,14 @@ from ..io.files import replacing
 
 
 class DegradationReport:
-    """Writes the learned degradation at the end of a training, draws it, and says the noise of the target's scans.
+    """Writes and draws the learned degradation at the end of a training, and prints the noise of the target's scans.
 
-    ``degradation.json`` holds
-    ``{"noise": [0.02, ...], "axes": [{"frequencies": [...], "window": [...], "kernel": [...]}, ...]}``: the loader's
-    ``noise_levels``, in units of the image; for the axes of the volume, that of the slices coming last, frequencies in
-    cycles an HR voxel, the window over k-space there (1 along an axis that is left as it is), and the kernel in HR
-    voxels. The picture is in the same folder. A training without a player for the degradation leaves nothing.
+    ``degradation.json`` is
+    ``{"noise": [0.02, ...], "axes": [{"frequencies": [...], "window": [...], "kernel": [...]}, ...]}``. ``noise`` is
+    the loader's ``noise_levels``, in units of the image. ``axes`` are the axes of the volume, the slice axis last:
+    frequencies in cycles per HR voxel, the window over k-space there (1 along an axis that is not degraded), and the
+    kernel in HR voxels. The picture is in the same folder. A training without a player for the degradation writes
+    nothing.
 
     Args:
         output_dir: folder of the file.

@@ -33,53 +33,52 @@ from ..weights import load
 
 
 class EvaluationReport:
-    """Writes a table of cubic interpolation against the method, over cases, and a picture of each case.
+    """Writes a table that compares the method with cubic interpolation over cases, and a picture of each case.
 
-    It attaches to an evaluator whose batches are ``{"lr", "hr"}``, and may hold ``"guide"``: another contrast of the
-    subject, ``(1, X, Y, Z)`` on the HR grid, which those of ``compare_with`` then take as second input and
-    the picture shows. The displacement is that of the result against the interpolated input, in HR voxels along the
-    axes as the method orders them (z across the slices). In ``output_dir``:
+    It attaches to an evaluator whose batches are ``{"lr", "hr"}``, and may have ``"guide"``: another contrast of the
+    subject, ``(1, X, Y, Z)`` on the HR grid. Methods in ``compare_with`` then take the guide as second input, and the
+    picture shows it. The displacement is the shift of the result against the interpolated input, in HR voxels along the
+    axes in the method's order (z across the slices). ``output_dir`` gets
     ``table.csv``, ``table.json``, ``boxplots.png``, and for each case ``<case>.png``, ``<case>_profile.png`` and
     ``<case>_planes.npz``, the columns of its picture for one with other runs
-    (:func:`common.reports.merge_pictures`). With a regressor, the table has the BRISQUE of each volume too, and with
-    ``lpips`` the LPIPS against HR. With ``report`` there is ``<case>.html`` too, a page with the scan,
-    cubic interpolation, the method and HR to look at in a browser (:func:`common.reports.viewer`).
-    ``cost.json`` says how many parameters the network has, 0 where the inferer runs none, and how many seconds the
-    inferer took for each case, with what moves the case to the device.
+    (:func:`common.reports.merge_pictures`). With a regressor the table also has the BRISQUE of each volume, and with
+    ``lpips`` the LPIPS against HR. ``report`` adds ``<case>.html``, a page for the browser with the scan, cubic
+    interpolation, the method and HR (:func:`common.reports.viewer`). ``cost.json`` has the network's number of
+    parameters, 0 if the inferer runs no network, and the inferer's seconds for each case. These include moving the case
+    to the device.
 
-    ``data_range`` says what PSNR and SSIM take for 1. ``percentile``: the 99.9th percentile of each volume, which is
-    cut to [0, 1]; LR has its own where it is a file of its own. ``maximum``, as papers have it: the largest voxel of
-    HR, by which HR and the result, both in the units of their files, are divided. Nothing is cut off but what lies
-    below the scan's smallest voxel, as in the file that is saved; an LR file must have HR's units.
+    ``data_range`` defines the data range of PSNR and SSIM. ``percentile`` is the 99.9th percentile of each volume,
+    which is cut to [0, 1]; an LR file has its own. ``maximum``, as in papers, is the largest voxel of HR. HR and the
+    result, both in the units of their files, are divided by it. Only values below the scan's smallest voxel are cut
+    off, as in the saved file. An LR file must have HR's units.
 
-    ``score_over`` says over what they are taken. ``volume``: the volume, SSIM in 3-D. ``slices``: the mean over its
-    slices along z, in 2-D; those of air do not count, as there PSNR says how black a background is, and SSIM is 1. They
-    are the same for all methods and scales (:func:`common.metrics.counting_slices` of HR in [0, 1]).
-    ``centre_slice``: of n slices the one at n // 2, counted from 0, in 2-D. The table then has bicubic
-    interpolation (:func:`common.metrics.bicubic`) beside cubic: it is the baseline of papers on 2-D networks, and a
-    weaker one. All other scores and pictures are of volumes in [0, 1] by the percentile.
+    ``score_over`` defines the region of PSNR and SSIM. ``volume`` is the volume, with SSIM in 3-D. ``slices`` is the
+    mean over the slices along z, in 2-D. Slices of air do not count, because there PSNR measures how black the
+    background is, and SSIM is 1. The slices are the same for all methods and scales
+    (:func:`common.metrics.counting_slices` of HR in [0, 1]). ``centre_slice`` is slice n // 2 of n, counted from 0, in
+    2-D. The table then also has bicubic interpolation (:func:`common.metrics.bicubic`). It is the baseline of papers on
+    2-D networks, and weaker than cubic. All other scores and pictures are of volumes in [0, 1] by the percentile.
 
     Args:
         output_dir: folder of the report.
-        degradation: from HR to LR; says where LR voxels lie.
+        degradation: from HR to LR; gives the positions of LR voxels.
         method: name of the evaluator's network in the table.
-        network: of the architecture of those in ``compare_with`` that are files; without such, None.
-        compare_with: further methods by the name of their rows in the table, which stand before the method's. Each is
-            a file of weights for ``network``, or any network with its weights loaded, which the evaluator's inferer
-            then gives what it gives its own, or ``{"network": <network>, "inferer": <inferer>}``, with an
-            inferer of its own.
+        network: with the architecture of the files in ``compare_with``; None without such files.
+        compare_with: further methods by their names in the table, where they come before the method. Each is a file of
+            weights for ``network``, or a network with its weights loaded, which runs in the evaluator's inferer with
+            the same inputs, or ``{"network": <network>, "inferer": <inferer>}`` with an inferer of its own.
         brisque: file of a regressor (``python -m common brisque-fit``), or None for no such score.
         lpips: AlexNet's weights, as for :class:`common.metrics.lpips.Lpips`; None or false for no such score.
         data_range: ``percentile`` or ``maximum``.
         score_over: ``volume``, ``slices`` or ``centre_slice``.
         report: whether to write pages.
-        ready: makes of each network in ``compare_with``, with its weights loaded, what is run; default itself.
+        ready: converts each network in ``compare_with``, with its weights loaded, to the one that runs; default same.
 
     Raises:
         ModuleNotFoundError: with ``report``, without the package that brings NiiVue.
-        ValueError: when one in ``compare_with`` is none of the three, or a file and there is no ``network``;
+        ValueError: when an entry of ``compare_with`` is none of the three, or a file without ``network``;
             ``data_range`` or ``score_over`` has another value; or with ``centre_slice`` for a degradation that
-            :func:`common.metrics.bicubic` does not take.
+            :func:`common.metrics.bicubic` does not support.
     """
 
     def __init__(
@@ -117,7 +116,7 @@ class EvaluationReport:
 
             check_viewer()
         if score_over == "centre_slice":
-            # What it refuses is refused before any case is computed.
+            # Unsupported degradations are refused before any case is computed.
             metrics.bicubic(torch.zeros(1, 1, 1), degradation.factors, degradation.offset)
 
     def attach(self, engine: Engine) -> None:
@@ -136,7 +135,7 @@ class EvaluationReport:
         def called(network: nn.Module, inputs: object) -> None:
             self.runs_network = True
 
-        # A copy that is trained on the scan has it too.
+        # A copy of the network that is trained on the scan keeps this hook.
         self.hook = plain(engine.network).register_forward_pre_hook(called)
 
     def _begins(self, engine: Engine) -> None:
@@ -238,7 +237,7 @@ def _other(
     network: nn.Module | None,
     degradation: Degradation,
 ) -> tuple[nn.Module, Callable | None]:
-    """Network and inferer of an entry of ``compare_with``, without an inferer where it is the evaluator's."""
+    """Return network and inferer of an entry of ``compare_with``; the inferer is None for the evaluator's."""
     if isinstance(entry, nn.Module):
         return entry.eval(), None
     if isinstance(entry, Mapping) and entry.keys() == {"network", "inferer"}:

@@ -1,4 +1,4 @@
-"""What the adaptation of features did, as pictures."""
+"""Pictures of what feature adaptation did."""
 
 from __future__ import annotations
 
@@ -18,26 +18,26 @@ from ..io.files import load_state
 
 
 class FeatureReport:
-    """Draws what the adaptation did: feature maps of both groups, and their distribution before and after.
+    """Draws feature maps of both groups, and their distribution before and after adaptation.
 
-    It attaches to an evaluator and draws when that has run, where the state of the training is there. In
-    ``output_dir``: ``features.png`` (Liu et al. 2023, fig. 4) and ``tsne.png`` (fig. 5). Encoders of random weights
-    differ whatever adaptation does, so "before" are those of a training without it, lambda_5 = lambda_6 = 0; where none
-    is given, the panel is left out.
+    It attaches to an evaluator. When that has run, it draws if the training's state exists. ``output_dir`` gets
+    ``features.png`` (Liu et al. 2023, fig. 4) and ``tsne.png`` (Liu et al. 2023, fig. 5). Random encoders differ even
+    without adaptation, so "before" is a training without it, lambda_5 = lambda_6 = 0. If none is given, its panel is
+    left out.
 
     Args:
         output_dir: folder of the report.
         graph: of the training.
-        source: the graph's step that gives the features of a source slab.
-        target: that of a target slab.
-        source_lr: the step that gives a source slab as LR.
+        source: the graph's step with the features of a source slab.
+        target: the graph's step with the features of a target slab.
+        source_lr: the graph's step that degrades a source slab to LR.
         state: file of a :class:`~common.handlers.ResumableState`, with the trained networks.
-        data: sets of the training, whose batches are embedded and whose first volumes are drawn.
+        data: sets of the training. Their batches are embedded, and their first volumes are drawn.
         network: the trained network from LR to SR.
         degradation: from HR to LR.
-        batches: how many are embedded.
+        batches: number of embedded batches.
         device: where the graph is computed.
-        before: file as ``state``, of the same training without adaptation; or None.
+        before: like ``state``, of the same training without adaptation; or None.
 
     Raises:
         FileNotFoundError: when ``before`` is not there.
@@ -71,7 +71,7 @@ class FeatureReport:
         self.device = device
         self.before = None if before is None else Path(before)
         if self.before is not None:
-            self._load(self.before)  # or what is wrong with it would be said when all cases are done
+            self._load(self.before)  # so that a bad file fails now, and not after all cases
 
     def attach(self, engine: Engine) -> None:
         """Draw at the end of the evaluator's run."""
@@ -132,7 +132,7 @@ class FeatureReport:
         def plane(slab: torch.Tensor, index: int) -> np.ndarray:
             return slab[0, 0, ..., index].float().cpu().numpy()
 
-        # The volumes are in the order that the slabs have, so a plane is drawn along these axes and not in the world.
+        # The volumes have the axis order of the slabs. A plane is drawn along these axes, not the world's.
         centre = slices // 2
         fine = centre * factors[2] + math.floor(self.degradation.offset[2])
         source = {"image": plane(hr, fine), "lr": plane(values[self.source_lr], centre)}

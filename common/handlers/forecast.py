@@ -1,4 +1,4 @@
-"""What a run says of its length before it is over."""
+"""A forecast of the length of a run."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from tqdm import tqdm
 
 from ..runtime.progress import duration
 
-_WARM_UP, _MEASURED = (5, 30.0), (20, 60.0)  # iterations, or seconds where these are over first
+_WARM_UP, _MEASURED = (5, 30.0), (20, 60.0)  # iterations, seconds; the limit that is reached first
 
 
 class Forecast:
-    """Says, once its pace is known, how long a run will take, when it saves, and where its weights go.
+    """Prints how long a run will take, when it saves, and where its weights go, once its pace is measured.
 
-    The pace is that of iterations 6 to 25 of this process, or of fewer where these are slow; a run that ends before
-    says nothing. Validation is measured when it first runs, and its time said then.
+    The pace is measured over iterations 6 to 25 of this process, or over fewer if they are slow. A shorter run prints
+    nothing. The first validation is measured too, and its time is printed then.
 
     Args:
         name: of the training.
@@ -80,7 +80,7 @@ class Forecast:
             tqdm.write(f"{self.name}: a validation takes {duration(took)}; with {validations} more, {left} are left.")
 
     def _left(self, engine: Any) -> tuple[int, str]:
-        """How many validations, and how much time in all, as far as validation has been measured."""
+        """Return the number of validations left, and the total time if the time of a validation is known."""
         state = engine.state
         validations = state.max_epochs // self.interval - state.iteration // state.epoch_length // self.interval
         seconds = (state.max_epochs * state.epoch_length - state.iteration) * self.pace

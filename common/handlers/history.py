@@ -1,4 +1,4 @@
-"""The course of a training run, on disk."""
+"""Losses and metrics of a training run, on disk."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ class LossHistory:
     """Writes every loss term of every iteration, and validation metrics, as JSON lines, and draws them at the end.
 
     A line is ``{"epoch": 1, "iteration": 1, "<player>/<term>": 0.1, ...}``; after a validation also
-    ``{"epoch": 1, "iteration": 100, "validation/<metric>": 30.1}``. After a resume, lines of iterations that are done
-    again are dropped first. A :class:`~common.runtime.progress.Bar` is shown. When the training completes, the curves
-    are drawn beside the file: ``history.jsonl`` becomes ``losses.png``, ``history_2.jsonl`` becomes ``losses_2.png``.
+    ``{"epoch": 1, "iteration": 100, "validation/<metric>": 30.1}``. A resumed run first drops the lines of iterations
+    that it repeats. A :class:`~common.runtime.progress.Bar` is shown. When the training completes, the curves are drawn
+    next to the file: ``history.jsonl`` becomes ``losses.png``, ``history_2.jsonl`` becomes ``losses_2.png``.
 
     Args:
         path: of the file.
@@ -67,12 +67,12 @@ class LossHistory:
                     break  # the run was killed while it wrote this line
         with replacing(self.path) as temporary:
             temporary.write_text("".join(kept))
-        # Line by line, so that a killed run leaves every line that its checkpoint counts on.
+        # Line by line, so that a killed run keeps every line up to its checkpoint.
         self.file = self.path.open("a", buffering=1)
 
     def _iteration(self, engine: Any) -> None:
         state = engine.state
-        terms = {name: value for name, value in state.output[0].items() if name != "loss"}  # which is the totals' sum
+        terms = {name: value for name, value in state.output[0].items() if name != "loss"}  # the sum of the totals
         self.file.write(as_json({"epoch": state.epoch, "iteration": state.iteration, **terms}) + "\n")
         self.done += 1
         if self.done == _WARM_UP:
@@ -91,7 +91,7 @@ class LossHistory:
             self.file.write(as_json(line) + "\n")
 
     def _finish(self, engine: Engine) -> None:
-        # A finished run that is resumed has written nothing, and its curves are there.
+        # A finished run that is resumed has written nothing, and has its curves already.
         if self.file is not None:
             from ..reports import loss_curves  # here, because matplotlib takes long to load, and inference needs none
 

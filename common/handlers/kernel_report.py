@@ -1,4 +1,4 @@
-"""What an estimation of kernels leaves behind."""
+"""Kernels and pictures that a kernel estimation writes."""
 
 from __future__ import annotations
 
@@ -21,18 +21,17 @@ _SLICES = 24  # of each kind in the picture of the MSCN distributions
 
 
 class KernelReport:
-    """Writes the kernels at the end of their estimation, and draws them and what they do.
+    """Writes the kernels at the end of their estimation, and draws them and their effect.
 
-    ``<name>.json`` holds each kernel with the volume and the slice that it belongs to, its width, angle and centre; it
-    is what the super-resolution is trained with, and can be edited. ``<name>.png`` is its picture, and
-    ``<name>_mscn.png`` has the distributions of mean subtracted contrast normalised coefficients of LR slices, of HR
-    slices that these kernels have degraded, and of HR slices that the paper's Gaussian has (Huang et al. 2021, fig. 5).
-    A run that had finished before writes nothing where the file is there, so that edited kernels stay. The file comes
-    last, so that it is not there before all is.
+    ``<name>.json`` has each kernel with its volume, slice, width, angle and centre. The super-resolution is trained
+    with it, and it can be edited. ``<name>.png`` is its picture. ``<name>_mscn.png`` has the distributions of mean
+    subtracted contrast normalised coefficients of LR slices, of HR slices degraded by these kernels, and of HR slices
+    degraded by the paper's Gaussian (Huang et al. 2021, fig. 5). If a finished run is resumed and the file exists,
+    nothing is written, so that edited kernels stay. The file is written last, when everything else exists.
 
     Args:
         path: of the JSON file.
-        generator: whose ``average`` kernels are written, divided by their sums and centred on ``offset``.
+        generator: its ``average`` kernels are written, divided by their sums and centred on ``offset``.
         loader: with the cases of the kernels.
         spacing: of an HR pixel along both axes in mm.
         factor: HR pixels per LR pixel.
@@ -93,8 +92,8 @@ class KernelReport:
         ours, gaussian = distances.values()
         if all(a > b for a, b in zip(ours, gaussian, strict=True)):
             print(
-                "warning: HR slices that the Gaussian has degraded resemble the LR scans more than those that these "
-                "kernels have degraded; look at the pictures, and do not trust the kernels"
+                "warning: HR slices degraded by the Gaussian resemble the LR scans more than HR slices degraded by "
+                "these kernels; look at the pictures, and do not trust the kernels"
             )
         if sharp:
             print(
@@ -103,7 +102,7 @@ class KernelReport:
             )
 
     def _images(self, kernels: torch.Tensor) -> dict[str, list[np.ndarray]]:
-        """LR slices, and HR slices of the same cases, degraded."""
+        """Return LR slices, and degraded HR slices of the same cases."""
         gaussian = gaussian_kernel(1.5, offset=self.offset)
         images: dict[str, list[np.ndarray]] = {"LR scans": [], "estimated kernels": [], "Gaussian (sigma 1.5)": []}
         chosen = np.unique(np.linspace(0, len(kernels) - 1, _SLICES).round().astype(int))

@@ -1,4 +1,4 @@
-"""What inference leaves beside its results."""
+"""The files that inference writes next to its results."""
 
 from __future__ import annotations
 
@@ -22,20 +22,19 @@ from ..values import is_true
 
 
 class InferenceResults:
-    """Writes a JSON beside each result that says where it comes from, and a line for each scan to a log.
+    """Writes a JSON next to each result that says how it was made, and a line for each scan to a log.
 
     It attaches to a :class:`~common.engines.CaseEvaluator` whose postprocessing has a ``SaveVolumed``. The JSON has the
-    keys of BIDS derivatives (Description, Sources, Resolution, GeneratedBy, what is known of SkullStripped), and under
-    SuperResolution the bundle, its weights, scale, degradation, agreement where a transform has put it into
-    ``data["agreement"]``, what an :class:`~common.inferers.AdaptedInferer` has made of the weights, warnings, seconds,
-    spacing, precision, versions and device. The log is :func:`log_path`; it is added to line by line, so a run that is
-    killed leaves what it has done, and runs after each other stand after each other. Numbers that are not finite are
-    null in both.
+    keys of BIDS derivatives (Description, Sources, Resolution, GeneratedBy, and SkullStripped if known). Under
+    SuperResolution it has the bundle, its weights, scale, degradation, the agreement that a transform has put into
+    ``data["agreement"]``, how an :class:`~common.inferers.AdaptedInferer` changed the weights, warnings, seconds,
+    spacing, precision, versions and device. The log is :func:`log_path`. Each case appends a line, so a killed run
+    keeps its lines, and later runs follow earlier ones. Numbers that are not finite are null in both.
 
     Args:
         output_dir: folder of the results.
         bundle_root: folder of the bundle, with ``configs/metadata.json``.
-        checkpoint: file of the weights, for a network that does not know its own; None for one that begins without any.
+        checkpoint: file of the weights, for a network that does not know its own; None if it starts without weights.
         degradation: from the result to the scan; None for a result of several scans.
         bids: whether results are named as BIDS derivatives; the folder then becomes a derivative dataset.
         shard: the share of the scans that this process has, such as "3/16", or None for all.
@@ -79,7 +78,7 @@ class InferenceResults:
         batch, output = engine.state.batch[0], engine.state.output[0]
         entry, path = engine.case.entry, Path(output["saved_to"])
         files = files_of(entry)
-        # Of a DICOM series the file is there only while it is worked on.
+        # The file of a DICOM series is temporary.
         sources = [*entry.get("sources", map(provenance.source_of, files))]
         sources[0] = entry.get("source", sources[0])
         if not self.weights:
@@ -132,19 +131,19 @@ class InferenceResults:
 
     def _say(self, engine: Any) -> None:
         if any(case.result for case in engine.cases):
-            print(f"results, each with a .json beside it, are in {self.output_dir}")
+            print(f"results, each with a .json next to it, are in {self.output_dir}")
         print(f"the log is {self.log}")
 
 
 def log_path(output_dir: str | os.PathLike, shard: str | None = None) -> Path:
-    """The log of this process, so that none writes into another's.
+    """Return the path of this process's log; no two processes share one.
 
     Args:
         output_dir: folder of the results.
         shard: such as "3/16"; under torchrun each shard is divided once more among the processes.
 
     Returns:
-        ``<output_dir>/log.jsonl``, and where the scans are shared ``log_<k>of<n>.jsonl``, k from 1.
+        ``<output_dir>/log.jsonl``, or ``log_<k>of<n>.jsonl``, k from 1, if the scans are shared.
     """
     part, parts = (int(n) for n in (shard or "1/1").split("/"))
     rank, ranks = (int(os.environ.get(name, default)) for name, default in (("RANK", 0), ("WORLD_SIZE", 1)))

@@ -10,8 +10,8 @@ class RunningMean(EMAHandler):
     """ignite's ``EMAHandler``, whose mean begins with the weights that the training begins with.
 
     Args:
-        model, momentum: of ``ignite.handlers.EMAHandler``. A network of the graph that no player trains may be its
-            ``ema_model``, which then is saved and resumed with the others.
+        model, momentum: of ``ignite.handlers.EMAHandler``. ``ema_model`` may be a network of the graph that no player
+            trains; it is then saved and resumed with the others.
     """
 
     def attach(self, engine: Engine) -> None:  # type: ignore[override]

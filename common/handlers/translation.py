@@ -1,4 +1,4 @@
-"""Translation between modalities, as it stands while it is learned."""
+"""Pictures of the translation between modalities during its training."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from ..data.loaders.volumes import VolumeCache
 class TranslationReport:
     """Draws an MR image translated to CT and back, and a CT image translated to MR and back, after each epoch.
 
-    They are the middle planes, across the first axis, of the first volumes. The engine's graph has the steps "mr",
-    "ct_fake" and "mr_cycle", and "mr_fake" and "ct_cycle", of the batch keys "lr", "hr", "prior_mr" and "prior_ct".
+    The pictures are the middle planes, across the first axis, of the first volumes. The engine's graph has the steps
+    "mr", "ct_fake", "mr_cycle", "mr_fake" and "ct_cycle", of the batch keys "lr", "hr", "prior_mr" and "prior_ct".
 
     Args:
         path: the PNG to write.
-        data: sets such as :class:`common.data.sets.CTGuided`: ``source`` are CT volumes, key "hr", and ``train``
-            thick-slice MR, key "lr", all in [0, 1]; ``degradation`` makes slices thick, ``attributes`` are values of a
-            code.
+        data: sets such as :class:`common.data.sets.CTGuided`: ``source`` has CT volumes, key "hr"; ``train`` has
+            thick-slice MR, key "lr"; all in [0, 1]. ``degradation`` makes slices thick; ``attributes`` is the length of
+            a code.
     """
 
     def __init__(self, path: str | os.PathLike, data: Any) -> None:

@@ -1,4 +1,4 @@
-"""How sure a result is: a volume beside it, and whether such volumes tell the truth."""
+"""The uncertainty of a result: a volume of standard errors, and a test of such volumes against known errors."""
 
 from __future__ import annotations
 
@@ -23,42 +23,42 @@ from ..io.images import open_image
 from ..io.naming import case_stem, result_name
 from ..transforms import RestoreVolumed, SaveVolumed
 
-_VOXELS = 200_000  # of a case, drawn: more tell nothing new
+_VOXELS = 200_000  # drawn from each case; more add nothing
 _BINS = 20
 
 
 def standard_error(deviation: Any, scale: Sequence[float]) -> Any:
-    """The root mean square error that a spread stands for.
+    """Return the root mean square error that a spread predicts.
 
     Args:
         deviation: of the results that were averaged, a tensor or an array in units of the normalised intensity.
         scale: a and b of :math:`\\sqrt{a^2 s^2 + b^2}`, which :class:`UncertaintyReport` fits.
 
     Returns:
-        As ``deviation``.
+        The standard error, like ``deviation``.
     """
     a, b = scale
     return ((a * deviation) ** 2 + b**2) ** 0.5
 
 
 class UncertaintyMap:
-    """Writes beside each result the standard error of every voxel, ``<name>_sd.nii.gz``, in the units of the result.
+    """Writes the standard error of every voxel, ``<name>_sd.nii.gz``, in the units of the result.
 
-    It attaches to a :class:`~common.engines.CaseEvaluator`, and does nothing for an inferer without a spread. What lies
-    within the scan's k-space is measured: where the inferer knows the degradation, the spread is that of the rest,
-    which the network has added. ``<name>_sd.json`` marks it: ``MeasuredKSpace`` is the middle part of the volume's
-    k-space along each of its axes that the scan holds.
+    It attaches to a :class:`~common.engines.CaseEvaluator`, and does nothing for an inferer without a spread. The scan
+    measures the part of k-space that it covers. If the inferer knows the degradation, the spread is only that of the
+    rest, which the network has added. ``MeasuredKSpace`` in ``<name>_sd.json`` is the share of the volume's k-space,
+    around its centre, that the scan has measured along each axis.
 
     Args:
-        inferer: which the results are the mean of.
+        inferer: the results are its means.
         scale: a and b of :func:`standard_error`, from validation with all axes and mirror images.
         degradation: from the result to the scan.
         output_dir: folder of the results.
         bids: whether results are named as BIDS derivatives.
 
     Raises:
-        ValueError: when there is a spread, but of other axes and mirror images, or no scale, or it is not two numbers
-            of at least 0.
+        ValueError: when there is a spread, but of other axes and mirror images or without a scale; or the scale is not
+            two numbers of at least 0.
     """
 
     def __init__(
@@ -71,14 +71,13 @@ class UncertaintyMap:
     ) -> None:
         if inferer.spread and not inferer.complete:
             raise ValueError(
-                "uncertainty is true, but how large the errors are is known of other axes and mirror images; leave out "
+                "uncertainty is true, but the error was measured with other axes and mirror images; leave out "
                 "--axes and --mirrored."
             )
         if inferer.spread and scale is None:
             raise ValueError(
-                "uncertainty is true, but the weights do not know how large the errors are that this spread stands "
-                "for; measure it on cases with known HR (evaluate_uncertainty.json) and give --uncertainty_scale "
-                "'[a,b]'."
+                "uncertainty is true, but the weights have no scale that turns this spread into an error; measure it "
+                "on cases with known HR (evaluate_uncertainty.json) and give --uncertainty_scale '[a,b]'."
             )
         valid = isinstance(scale, Sequence) and len(scale) == 2 and all(0 <= number < math.inf for number in scale)
         if scale is not None and not valid:
@@ -105,7 +104,7 @@ class UncertaintyMap:
             "what the network adds beyond the scan's k-space, scaled to the whole error in validation, in which the "
             "noise of what lies within, and is measured, has a part.",
             "Scale": list(self.scale),
-            # No voxel is measured alone, so what is measured is marked where it lies.
+            # Single voxels are not measured, but a part of k-space is.
             "MeasuredKSpace": [round(float(mm / thick), 4) for mm, thick in zip(fine, coarse, strict=True)],
         }
         with replacing(path.with_name(path.name.removesuffix(".nii.gz") + ".json")) as temporary:
@@ -113,16 +112,16 @@ class UncertaintyMap:
 
 
 class UncertaintyReport:
-    """Compares what an inferer's spread says with the errors that there are, in tissue, over cases with known HR.
+    """Compares an inferer's spread with the errors in tissue, over cases with known HR.
 
-    At the end it fits a and b of :func:`standard_error` to the mean square errors of equally many voxels each, sorted
-    by their spread, and prints them with each case's rank correlation (Spearman) of error and spread. It leaves
-    ``uncertainty.json`` and the calibration curve, ``uncertainty.png``.
+    At the end it fits a and b of :func:`standard_error` to mean square errors of groups of voxels. The groups are
+    equally large and sorted by spread. It prints a and b, and each case's rank correlation (Spearman) of error and
+    spread. It writes ``uncertainty.json`` and the calibration curve, ``uncertainty.png``.
 
     Args:
-        inferer: with a spread, which the results are the mean of.
+        inferer: with a spread; the results are its means.
         output_dir: folder of the report.
-        scale: a and b to draw the curve with; None for those that are fitted.
+        scale: a and b of the drawn curve; None for the fitted ones.
     """
 
     def __init__(
@@ -171,7 +170,7 @@ class UncertaintyReport:
 
 
 def fit(spread: np.ndarray, error: np.ndarray) -> list[float]:
-    """a and b, of which neither is negative, so that a^2 spread + b^2 is the error, both mean squares, relatively."""
+    """Fit a and b, neither negative, so that a^2 spread + b^2 has the least relative error; both are mean squares."""
     from scipy.optimize import nnls  # here, because it takes long to load, and inference needs none
 
     squares, _ = nnls(np.stack([spread / error, 1 / error], axis=1), np.ones(len(error)))

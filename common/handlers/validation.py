@@ -12,12 +12,12 @@ from monai.handlers import ValidationHandler
 class ValidationWithInitial(ValidationHandler):
     """MONAI's ``ValidationHandler``, which also validates the weights that a training starts from.
 
-    So they stay where no epoch is better; and the last epoch is validated whatever the interval is, so that a training
-    leaves weights. The evaluator finds the iteration of the training as ``engine.state.trained``. MONAI's own
-    ``exec_at_start`` does not fit: it comes before a state is restored, and validates twice.
+    So the initial weights are kept if no epoch is better. The last epoch is always validated, so that a training
+    writes weights. The evaluator finds the iteration of the training as ``engine.state.trained``. MONAI's
+    ``exec_at_start`` is not used: it runs before a state is restored, and validates twice.
 
     Args:
-        initial: file of those weights; None where a training starts from nothing.
+        initial: file of the initial weights; None if a training starts from nothing.
         options: of ``monai.handlers.ValidationHandler``.
     """
 
@@ -26,7 +26,7 @@ class ValidationWithInitial(ValidationHandler):
         self.initial = initial
 
     def attach(self, engine: Engine) -> None:
-        """Validate after epochs, and before the first where there is something to validate."""
+        """Validate after epochs, and before the first if there are initial weights."""
         super().attach(engine)
         engine.add_event_handler(Events.EPOCH_COMPLETED, self._last)
         if self.initial is not None:

@@ -1,4 +1,4 @@
-"""Pages to look at, beside the results of inference."""
+"""HTML pages of the results of inference."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from ..values import is_true
 
 
 class ResultViewer:
-    """Writes a page beside each result, to look at the scan, its cubic interpolation and the result in a browser.
+    """Writes a page next to each result that shows the scan, its cubic interpolation and the result in a browser.
 
-    It is that of :func:`common.reports.viewer`, and named as the result is, with ``.html``. The handler attaches to an
-    evaluator whose postprocessing has ``RestoreVolumed`` and ``SaveVolumed``, after an :class:`InferenceResults`, whose
-    JSON tells the page what made the result.
+    The page is written by :func:`common.reports.viewer`, with the result's name and ``.html``. The handler attaches to
+    an evaluator whose postprocessing has ``RestoreVolumed`` and ``SaveVolumed``, after an :class:`InferenceResults`.
+    The page reads its JSON for what made the result.
 
     Args:
-        degradation: from the result to the scan; says where LR voxels lie. Without, the page has no interpolation.
+        degradation: from the result to the scan; gives the positions of LR voxels. None: without interpolation.
         report: whether to write pages.
 
     Raises:

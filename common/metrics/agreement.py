@@ -13,18 +13,18 @@ from ..physics.noise import noise_in_air
 
 
 def disagreement(sr: torch.Tensor, lr: torch.Tensor, degradations: Sequence[Degradation]) -> float:
-    r"""What a result, degraded again, misses of its scan, as a share of the brightness of tissue.
+    r"""Measure how far a result, degraded again, is from its scan, relative to the brightness of tissue.
 
     .. math:: \min_A \sqrt{\max(0, \|A x - y\|^2 - \sigma^2)} / \|y\|,
 
-    norms, as root mean squares, over the voxels of the scan that are brighter than Otsu's threshold. The noise
-    :math:`\sigma` is that in the scan's air (:func:`common.physics.noise.noise_in_air`), since a result without it
-    contradicts nothing. Interpolation has a part in it too: it is to be compared with what it is on other scans.
+    where norms are root mean squares over the voxels of the scan that are brighter than Otsu's threshold. The noise
+    :math:`\sigma` is that in the scan's air (:func:`common.physics.noise.noise_in_air`), because a result without this
+    noise does not contradict the scan. Interpolation adds to the value, so compare it with values of other scans.
 
     Args:
         sr: result x ``(..., X, Y, Z)``.
         lr: scan y ``(..., X / f0, Y / f1, Z / f2)``, normalised so that 0 is no signal.
-        degradations: the operators A that the scan may have been made by.
+        degradations: the operators A that may have made the scan.
 
     Returns:
         0 where the two agree; NaN for a scan without signal.

@@ -29,7 +29,7 @@ def cubic(lr: _Volume, factors: Sequence[float], offset: Sequence[float]) -> _Vo
 
     Returns:
         The volume on the HR grid, shape (..., X * factors[0], Y * factors[1], Z * factors[2]): an array if ``lr`` is
-        one, else a tensor on its device, differentiable, and without the meta data, which is the LR grid's.
+            one, else a differentiable tensor on its device, without the meta data, which describes the LR grid.
 
     Raises:
         ValueError: When ``lr`` has fewer than three dimensions, ``factors`` or ``offset`` are not three, or a factor is
@@ -51,21 +51,21 @@ def cubic(lr: _Volume, factors: Sequence[float], offset: Sequence[float]) -> _Vo
 def bicubic(lr: torch.Tensor, factors: Sequence[int], offset: Sequence[float]) -> torch.Tensor:
     """Interpolate the slices of an LR volume by bicubic convolution, as image libraries do.
 
-    Keys' kernel with a = -0.5, as MATLAB's ``imresize`` and Pillow have it (torch's own bicubic has -0.75), at pixel
-    centres. Unlike :func:`cubic` it is no spline through the samples that all of them shape: each pixel is made of its
-    4 x 4 nearest, which blurs more. At the border the kernel's weights within the image are scaled to a sum of 1.
+    The kernel is Keys' with a = -0.5, as in MATLAB's ``imresize`` and Pillow (torch's own bicubic has -0.75), at pixel
+    centres. :func:`cubic` is a spline that depends on all samples. Here each pixel depends only on its 4 x 4 nearest
+    samples, which blurs more. At the border the kernel's weights within the image are scaled to a sum of 1.
 
     Args:
         lr: LR volume(s) of floats, shape (..., X, Y, Z), slices along the last axis.
         factors: HR voxels per LR voxel along X, Y and Z; whole, that of Z is 1.
-        offset: centre of LR voxel 0 in HR voxels: ``(factor - 1) / 2`` on each axis, which is where image libraries
-            take samples to be.
+        offset: centre of LR voxel 0 in HR voxels: ``(factor - 1) / 2`` on each axis, which is the sample position in
+            image libraries.
 
     Returns:
         The volume on the HR grid, shape (..., X * factors[0], Y * factors[1], Z).
 
     Raises:
-        ValueError: when slices are super-resolved too, or samples lie elsewhere.
+        ValueError: when slices are super-resolved too, or samples have other positions.
 
     Source:
         Keys, Cubic convolution interpolation for digital image processing, IEEE Transactions on Acoustics, Speech and
@@ -74,11 +74,11 @@ def bicubic(lr: torch.Tensor, factors: Sequence[int], offset: Sequence[float]) -
     if factors[2] != 1 or any(abs(o - (f - 1) / 2) > 1e-6 for f, o in zip(factors, offset, strict=True)):
         raise ValueError(
             f"bicubic interpolates slices whose LR pixels are centred on blocks of HR pixels; found the factors "
-            f"{list(factors)} and the offset {list(offset)}, expected 1 for Z and the offset (factor - 1) / 2, as of "
+            f"{list(factors)} and the offset {list(offset)}, expected 1 for Z and the offset (factor - 1) / 2, as in "
             "GaussianProfile or BlockAverage."
         )
     slices = lr.movedim(-1, 0)
     size = [n * int(f) for n, f in zip(lr.shape[-3:-1], factors, strict=False)]
-    # antialias has no part in making images larger, but takes Pillow's kernel.
+    # antialias has no effect when images are enlarged, but selects Pillow's kernel.
     made = F.interpolate(slices.reshape(-1, 1, *lr.shape[-3:-1]), size=size, mode="bicubic", antialias=True)
     return made.reshape(*slices.shape[:-2], *size).movedim(0, -1).contiguous()

@@ -1,4 +1,4 @@
-"""BRISQUE: how good an image looks, told without a reference, by a regressor fitted to scores that people gave."""
+"""BRISQUE: image quality without a reference, by a regressor that is fitted to people's scores."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from ..cli_help import called
 from ..io.files import replacing
 
 FORMAT = "mri-sr-bundles brisque 1"
-"""Stands in every file that a regressor is saved to."""
+"""Format name in every file of a regressor."""
 
 SETTING = ("C", "gamma", "epsilon")
-"""Hyperparameters of a regressor. C and epsilon are those of scores of standard deviation 1."""
+"""Hyperparameters of a regressor. C and epsilon apply to scores of standard deviation 1."""
 
 AIR = 0.05
 """A pixel whose local mean is below this part of full scale is air."""
@@ -30,15 +30,15 @@ TISSUE = 0.05
 """A slice counts when at least this part of its pixels is not air."""
 
 SHORTEST = 14
-"""Pixels on a side that features need: the window of 7 pixels, at half size."""
+"""Smallest number of pixels per side for the features: the 7x7 window at half size."""
 
 _SHAPES = np.linspace(0.2, 10, 9801)
 _RATIOS = gamma_function(2 / _SHAPES) ** 2 / (gamma_function(1 / _SHAPES) * gamma_function(3 / _SHAPES))
-"""E[|x|]^2 / E[x^2] of a generalised Gaussian, which rises with its shape: a table to look the shape up in."""
+"""E[|x|]^2 / E[x^2] of a generalised Gaussian, which increases with its shape: a lookup table for the shape."""
 
 
 def _local(image: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The image on the scale of 8 bits, its local mean (eq. 5) and its local standard deviation (eq. 6)."""
+    """Return the image scaled to 8 bits, its local mean (eq. 5) and its local standard deviation (eq. 6)."""
     image = np.asarray(image)
     if image.ndim != 2 or image.dtype.kind != "f" or not np.isfinite(image).all():
         what = "values that are not finite" if image.ndim == 2 and image.dtype.kind == "f" else image.dtype
@@ -60,8 +60,8 @@ def mscn(image: np.ndarray) -> np.ndarray:
     """Mean subtracted contrast normalised coefficients: ``(I - mu) / (sigma + 1)``.
 
     ``mu`` and ``sigma`` are the local mean and standard deviation in a Gaussian window of 7x7 pixels with a standard
-    deviation of 1 pixel. The image is scaled by 255 first, so that the constant 1 is one grey level of 8 bits. Beyond
-    its border the image goes on with its outermost pixels.
+    deviation of 1 pixel. The image is first scaled by 255, so that the constant 1 is one grey level of 8 bits. Beyond
+    its border the outermost pixels are repeated.
 
     Args:
         image: floats of shape (H, W), in [0, 1]; brighter pixels (vessels, fat) are taken as they are.
@@ -73,7 +73,7 @@ def mscn(image: np.ndarray) -> np.ndarray:
         ValueError: when the image is not 2-D, or its values are not finite floats.
 
     Source:
-        Eq. 4 to 6 of the downsampling GAN (2021); Mittal et al., No-reference image quality assessment in the spatial
+        Huang et al. 2021, eq. 4 to 6; Mittal et al., No-reference image quality assessment in the spatial
         domain, IEEE Transactions on Image Processing 21(12), 2012.
     """
     image, mu, sigma = _local(image)
@@ -81,7 +81,7 @@ def mscn(image: np.ndarray) -> np.ndarray:
 
 
 def tissue(image: np.ndarray) -> np.ndarray:
-    """Where an image is not air: where its local mean, as in :func:`mscn`, is at least 5 % of full scale.
+    """Mask an image's pixels that are not air: their local mean, as in :func:`mscn`, is at least 5 % of full scale.
 
     Args:
         image: floats of shape (H, W), in [0, 1].
@@ -145,11 +145,12 @@ def aggd(samples: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.nd
 
 
 def brisque_features(image: np.ndarray) -> np.ndarray:
-    """The 36 features of an image: how its MSCN coefficients, and products of neighbouring ones, are distributed.
+    """Compute the 36 features of an image: the distributions of MSCN coefficients and of products of neighbours.
 
-    At full size, then at half size (bicubic, low-passed before sampling): of the coefficients alpha and sigma^2 of a
-    generalised Gaussian; then of their products with the neighbours to the right, below, below right and below left
-    alpha, eta, sigma_left^2 and sigma_right^2 of an asymmetric one. All pixels count, air too, as in the source.
+    They are taken at full size, then at half size (bicubic, low-passed before sampling). First come alpha and sigma^2
+    of a generalised Gaussian for the coefficients. Then come alpha, eta, sigma_left^2 and sigma_right^2 of an
+    asymmetric one for their products with the neighbours to the right, below, below right and below left. All pixels
+    count, including air, as in the source.
 
     Args:
         image: floats of shape (H, W), in [0, 1], at least 14 pixels on each side.
@@ -211,17 +212,17 @@ def slice_features(volume: np.ndarray, slices: Iterable[int]) -> np.ndarray:
 def fit_regressor(
     features: np.ndarray, scores: np.ndarray, setting: Mapping[str, float]
 ) -> Callable[[np.ndarray], np.ndarray]:
-    """A support vector regressor, fitted: a function from features to scores."""
+    """Fit a support vector regressor, and return it as a function from features to scores."""
     preprocessing, svm = import_sklearn()
     scaler = preprocessing.MinMaxScaler((-1, 1)).fit(features)
-    # C and epsilon are in units of the scores, so these get a unit that does not depend on how people counted.
+    # C and epsilon are in units of the scores. Scaled scores make them independent of people's scale.
     mean, spread = scores.mean(), scores.std() or 1.0  # a fold may hold one score only
     regressor = svm.SVR(kernel="rbf", **setting).fit(scaler.transform(features), (scores - mean) / spread)
     return lambda others: regressor.predict(scaler.transform(others)) * spread + mean
 
 
 def import_sklearn():
-    """scikit-learn's preprocessing and support vector machines; an error that says how to get it where it is not."""
+    """Import scikit-learn's preprocessing and support vector machines. If missing, the error says how to install it."""
     try:
         from sklearn import preprocessing, svm
     except ModuleNotFoundError as error:
@@ -233,11 +234,11 @@ def import_sklearn():
 
 
 class Brisque:
-    """BRISQUE with a regressor of one's own. There is none built in: a score means what those meant who scored images.
+    """BRISQUE with a regressor of one's own. None is built in, because a score depends on who scored which images.
 
-    :func:`brisque_fit` makes it from scored images, :meth:`load` reads it. It is fitted anew from features and scores
-    whenever it is made, which takes milliseconds for some hundred slices and gives the same regressor each time; so its
-    file holds numbers only, and nothing in it can run.
+    :func:`brisque_fit` makes it from scored images, :meth:`load` reads it. The regressor is fitted again for each
+    object. This takes milliseconds for some hundred slices and always gives the same result. So its file has numbers
+    only, and no code.
 
     Args:
         features: of the scored slices, shape (N, 36), from :func:`brisque_features`.
@@ -246,11 +247,11 @@ class Brisque:
             scores of standard deviation 1.
 
     Raises:
-        ValueError: when the shapes or values are not these.
+        ValueError: when shapes or values differ from these.
         ModuleNotFoundError: when scikit-learn is not installed.
 
     Source:
-        Mittal et al. 2012, section III; section 3.A of the downsampling GAN (2021).
+        Mittal et al. 2012, section III; Huang et al. 2021, section 3.A.
     """
 
     def __init__(self, features: np.ndarray, scores: np.ndarray, setting: Mapping[str, float]) -> None:
@@ -292,7 +293,7 @@ class Brisque:
         Args:
             path: the file; missing folders are made.
         """
-        # Through an open file, because numpy would add .npz to a name that has it not.
+        # Through an open file, because numpy would add .npz to a name without it.
         with replacing(path) as temporary, temporary.open("wb") as file:
             np.savez(file, format=FORMAT, features=self._features, scores=self._scores, **self._setting)  # type: ignore[arg-type]
 

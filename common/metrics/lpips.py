@@ -10,18 +10,18 @@ import torch
 from torch import nn
 
 BATCH = 16
-"""Slices at a time: the first features of so many, 512x512 pixels large, take 70 MB."""
+"""Slices at a time: their first features, for 512x512 pixels, take 70 MB."""
 SHORTEST = 31
-"""Pixels that AlexNet's last convolution needs on each side of an image."""
+"""Smallest number of pixels on each side of an image for AlexNet's last convolution."""
 
 
 class Lpips:
     """LPIPS with AlexNet, as the ``lpips`` package computes it; 0 for equal volumes, smaller is more alike.
 
     Args:
-        weights: file of AlexNet's weights as torchvision publishes them (alexnet-owt-7be5be79.pth), with which nothing
-            is downloaded; or True (or "true", as the command line gives it) for those that torchvision has in its
-            cache, or downloads.
+        weights: file of AlexNet's weights as torchvision publishes them (alexnet-owt-7be5be79.pth); nothing is
+            downloaded. Or True (or "true", from the command line) for the weights in torchvision's cache, which are
+            downloaded if missing.
 
     Raises:
         ModuleNotFoundError: when ``lpips`` or torchvision is not installed.
@@ -35,7 +35,7 @@ class Lpips:
 
     def __init__(self, weights: str | os.PathLike | bool) -> None:
         lpips = _import_lpips()
-        # The command line shows the first cause of an error, so these hide the one that they put in plain words.
+        # The command line shows the first cause of an error, so these hide the cause that they explain.
         if str(weights).lower() == "true":
             try:
                 self.network = lpips.LPIPS(net="alex", verbose=False)
@@ -46,7 +46,7 @@ class Lpips:
                 ) from None
         else:
             state = _read(weights)  # type: ignore[arg-type]
-            # pnet_rand: no weights of the backbone are looked for; they come from the file.
+            # pnet_rand: the package loads no backbone weights; they come from the file.
             self.network = lpips.LPIPS(net="alex", pnet_rand=True, verbose=False)
             _load_backbone(self.network.net, state, weights)  # type: ignore[arg-type]
         self.network.eval()
@@ -86,7 +86,7 @@ class Lpips:
 
 
 def _import_lpips():
-    """The ``lpips`` package; an error that says what is missing and how to get it where it is not."""
+    """Import the ``lpips`` package. If it fails, the error says what is missing and how to install it."""
     try:
         import lpips
     except (ImportError, RuntimeError) as error:  # RuntimeError: a torchvision for another torch
@@ -104,7 +104,7 @@ def _read(path: str | os.PathLike) -> dict[str, torch.Tensor]:
         raise FileNotFoundError(f"LPIPS: {path} is no file; {advice}")
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # of many kinds, by what the file is
+    except Exception as error:  # the kind depends on the file
         raise ValueError(f"LPIPS: {path} cannot be read as weights ({type(error).__name__}); {advice}") from None
     if not isinstance(state, dict):
         raise ValueError(f"LPIPS: {path} holds a {type(state).__name__}; {advice}")

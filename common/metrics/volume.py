@@ -12,7 +12,7 @@ from skimage.registration import phase_cross_correlation
 
 
 def _pair(first: torch.Tensor | np.ndarray, second: torch.Tensor | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Both volumes as float32 arrays of shape (X, Y, Z), whatever singleton axes stood before."""
+    """Return both volumes as float32 arrays of shape (X, Y, Z), without leading singleton axes."""
     arrays = []
     for volume in (first, second):
         array = volume.detach().cpu().float().numpy() if isinstance(volume, torch.Tensor) else np.asarray(volume)
@@ -51,7 +51,7 @@ def psnr(sr: torch.Tensor | np.ndarray, hr: torch.Tensor | np.ndarray) -> float:
 def ssim(sr: torch.Tensor | np.ndarray, hr: torch.Tensor | np.ndarray) -> float:
     """Structural similarity of a volume: 3-D Gaussian window (sigma 1.5 voxels, 11 voxels wide), data range 1.
 
-    scikit-image's, which takes a quarter of the time of MONAI's ``SSIMMetric`` on a CPU (3 against 12 s for
+    scikit-image's implementation takes a quarter of the time of MONAI's ``SSIMMetric`` on a CPU (3 against 12 s for
     256x256x192 voxels on 2 cores) and agrees with it to 1e-6.
 
     Args:
@@ -80,7 +80,7 @@ def slices_psnr(sr: torch.Tensor | np.ndarray, hr: torch.Tensor | np.ndarray, sl
     Args:
         sr: volume of shape (X, Y, Z), slices along the last axis, normalised to [0, 1].
         hr: ground truth of the same shape and range.
-        slices: which count, from 0.
+        slices: indices of the slices that count, from 0.
 
     Returns:
         PSNR in dB, infinite where a slice is equal in both.
@@ -99,13 +99,13 @@ def slices_psnr(sr: torch.Tensor | np.ndarray, hr: torch.Tensor | np.ndarray, sl
 def slices_ssim(sr: torch.Tensor | np.ndarray, hr: torch.Tensor | np.ndarray, slices: Sequence[int]) -> float:
     """Structural similarity of single slices: 2-D Gaussian window (sigma 1.5, 11 pixels), data range 1.
 
-    Of a slice it is the mean over all pixels, as in eq. 10 of the source; :func:`ssim` leaves out those near the
-    border, whose window does not lie within the volume. Here the slice is mirrored there.
+    A slice's value is the mean over all pixels (Iwamoto et al. 2022, eq. 10), and the slice is mirrored at its border.
+    :func:`ssim` instead leaves out voxels near the border, whose window is not within the volume.
 
     Args:
         sr: as for :func:`slices_psnr`.
         hr: ground truth of the same shape and range.
-        slices: which count, from 0.
+        slices: indices of the slices that count, from 0.
 
     Returns:
         Mean SSIM over the slices, at most 1.
@@ -123,7 +123,7 @@ def slices_ssim(sr: torch.Tensor | np.ndarray, hr: torch.Tensor | np.ndarray, sl
 
 
 def _phase_shift(sr: np.ndarray, reference: np.ndarray, factors: Sequence[int]) -> np.ndarray:
-    """How far ``sr`` lies from ``reference`` in voxels: phase correlation of windowed volumes in 0.7 of the LR band."""
+    """Measure the shift of ``sr`` from ``reference`` in voxels: phase correlation in 0.7 of the LR band, windowed."""
     from scipy.signal.windows import hann  # here, because it takes long to load, and inference needs none
 
     spectra = []
@@ -145,16 +145,15 @@ def displacement(
 ) -> tuple[float, ...]:
     """Sub-voxel shift of an SR volume against its input, by phase correlation.
 
-    Unpaired training does not see a global shift, so it is measured. All frequencies count alike, so that neither
-    contrast nor a bias field is taken for a shift, but only those that the LR image holds: within 0.7 of its band,
-    where neither its aliasing nor the interpolation has a say. A Hann window keeps the borders of the field of view,
-    which do not move with the anatomy, out of it (without it: up to 0.1 voxel of error on cropped heads; with it:
-    0.02).
+    Unpaired training does not see a global shift, so it is measured. All frequencies have equal weight, so that neither
+    contrast nor a bias field is measured as a shift. Only frequencies within 0.7 of the LR band count, where neither
+    aliasing nor the interpolation has an effect. A Hann window removes the borders of the field of view, which do not
+    move with the anatomy (without it: up to 0.1 voxel of error on cropped heads; with it: 0.02).
 
     Args:
         sr: volume of shape (X, Y, Z), singleton axes before it are ignored, any units.
         reference: the input on the same grid, as from :func:`common.metrics.cubic`.
-        factors: HR voxels per LR voxel along X, Y and Z: what limits the band of the reference.
+        factors: HR voxels per LR voxel along X, Y and Z; they limit the band of the reference.
 
     Returns:
         Displacement along X, Y and Z in HR voxels, to 0.01: positive where SR lies at a higher index than the
@@ -169,13 +168,13 @@ def displacement(
     sr, reference = _pair(sr, reference)
     if not (np.isfinite(sr).all() and np.isfinite(reference).all()):
         raise ValueError("displacement needs finite voxels.")
-    # NaN stands for "cannot be known": phase correlation would call a constant volume well placed.
+    # NaN means "unknown": phase correlation would report no shift for a constant volume.
     if any(np.ptp(volume) <= 1e-6 * np.abs(volume).max() for volume in (sr, reference)):
         return (float("nan"),) * 3
     shift = _phase_shift(sr, reference, factors)
     whole = np.rint(shift).astype(int)
     if whole.any():
-        # The window, which stands still, takes some 4 % off a shift of anatomy that fills the field of view. That is
-        # nothing for a fraction of a voxel, so measure that.
+        # The window, which does not move, reduces the shift of anatomy that fills the field of view by some 4 %. That
+        # is negligible for a fraction of a voxel, so the remaining fraction is measured.
         shift = whole + _phase_shift(np.roll(sr, -whole, axis=(0, 1, 2)), reference, factors)
     return tuple(round(float(s), 2) + 0.0 for s in shift)

@@ -78,16 +78,16 @@ def panels_figure(
 ) -> None:
     """Draw panels side by side, in one grey window, and their errors on one colour scale.
 
-    The errors of up to two stand on the right, of more below what they are the errors of. Drawn is what all panels
-    show. The patient's right is on the left.
+    Up to two error panels are drawn on the right; more are drawn below their images. Only the region that all panels
+    cover is drawn. The patient's right is on the left.
 
     Args:
         path: the PNG to write.
         name: the case's name, for the title.
         images: by their titles, normalised to [0, 1]. ``"HR"``, or without it the last, sets the grey window;
             ``"guide"``, another contrast, has one of its own.
-        errors: of those images that have errors, by their titles.
-        scores: ``psnr`` (dB) and ``ssim`` of images, shown above them where given.
+        errors: errors by the titles of their images.
+        scores: ``psnr`` (dB) and ``ssim`` of images, shown above them if given.
     """
     # Bright spots (fat, vessels) must not darken the tissue, nor single voxels hide the errors.
     grey = {"cmap": "gray", "vmin": 0.0, "vmax": _bright([images.get("HR", list(images.values())[-1])])}
@@ -161,7 +161,7 @@ def _bright(panels: Iterable[Panel]) -> float:
 
 
 def _steepest(lines: np.ndarray, span: int) -> tuple[np.intp, ...]:
-    """Index of the line, and of its first sample, where so many samples along the last axis change most."""
+    """Return the index of the line with the largest changes over this many samples, and of its first sample."""
     steps = np.abs(np.diff(lines, axis=-1)).cumsum(axis=-1)
     before = np.pad(steps, [(0, 0)] * (lines.ndim - 1) + [(1, 0)])[..., : steps.shape[-1] - span + 2]
     steepness = steps[..., span - 2 :] - before
@@ -169,16 +169,16 @@ def _steepest(lines: np.ndarray, span: int) -> tuple[np.intp, ...]:
 
 
 def panels_profile(path: str | os.PathLike, name: str, images: Mapping[str, Panel]) -> None:
-    """Plot the intensities of several methods along one line of their panels, that of HR with the steepest edges.
+    """Plot the intensities of several methods along one line of their panels, where HR has the steepest edges.
 
-    The line runs along the axis that is super-resolved most, in the coronal plane where that is the one from inferior
-    to superior, else in the axial one, which the picture beside shows.
+    The line runs along the axis with the largest super-resolution factor. It lies in the coronal plane if that axis is
+    inferior to superior, else in the axial plane.
 
     Args:
         path: the PNG to write.
         name: the case's name, for the title.
-        images: by their titles, normalised to [0, 1], with ``"HR"``, and ``"LR"`` or ``"LR (...)"``, of which the first
-            is drawn as dots at its samples and others are left out.
+        images: by their titles, normalised to [0, 1], with ``"HR"``, and ``"LR"`` or ``"LR (...)"``. The first LR is
+            drawn as dots at its samples, and others are left out.
     """
     hr = images["HR"]
     sizes = {title: np.array([*image.planes[0].shape, image.planes[1].shape[1]]) for title, image in images.items()}

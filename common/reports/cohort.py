@@ -21,13 +21,13 @@ from .t_tests import paired_t_tests, t_tests_in_words
 from .text import aligned
 
 PLANES_FILE = "{}_planes.npz"
-"""What an evaluation leaves of a case, by its name, for its picture with other methods."""
+"""A case's planes from an evaluation, for its picture with other methods."""
 BASELINES = ("cubic", "bicubic")
-"""The rows of a table that are no method's but its input's, interpolated."""
+"""Rows of a table that are an interpolated input, not a method."""
 RESERVED = ("LR", "guide", *BASELINES, "HR")
-"""Columns of a picture that are no method's."""
+"""Columns of a picture that are not a method."""
 TOLERANCE = 1e-4
-"""In dB: interpolations of one LR scan differ by the order in which bundles take the axes."""
+"""In dB: interpolations of one LR scan differ by the axis order of the bundles."""
 
 METRICS = {
     "psnr": ("PSNR (dB)", 2),
@@ -40,17 +40,17 @@ METRICS = {
 MEASURED = {"data_range": ("percentile", "maximum"), "score_over": ("volume", "slices", "centre_slice")}
 """Options of how PSNR and SSIM are taken, as :class:`common.handlers.EvaluationReport` explains; defaults first."""
 OPTIONAL = {"brisque": ("BRISQUE", 1), "lpips": ("LPIPS", 4)}
-"""Columns that a table has where its rows have them."""
+"""Optional columns of a table."""
 
 LABELS = ("iterations", "trained", "knew")
-"""Columns after the scores, where a row has one: how long and from what was learned, and whether anything was."""
+"""Optional columns after the scores: how long and from what a row was trained, and whether it learned anything."""
 _UNTRAINED = 0.05  # dB, by choice; standard deviations over three seeds were 0.01 to 0.23 in the tables so far
 
 _BOXED = 3  # fewer cases have no quartiles
 
 _Pool: TypeAlias = Sequence["str | os.PathLike"]
-_Folders: TypeAlias = "_Pool | Mapping[int | None, _Pool]"  # of an entry; by seed where it has several
-_Found: TypeAlias = "dict[str, tuple[Path, dict[str, dict]]]"  # by case the folder of its run, and its rows by method
+_Folders: TypeAlias = "_Pool | Mapping[int | None, _Pool]"  # of an entry; by seed if it has several
+_Found: TypeAlias = "dict[str, tuple[Path, dict[str, dict]]]"  # by case: the run's folder, and its rows by method
 
 
 def _metrics(rows: Sequence[Mapping]) -> dict[str, tuple[str, int]]:
@@ -58,9 +58,9 @@ def _metrics(rows: Sequence[Mapping]) -> dict[str, tuple[str, int]]:
 
 
 def trained(psnr: float, start: float) -> str:
-    """``not trained`` for a mean PSNR within 0.05 dB of that of the untrained start, ``below start`` for a lower one.
+    """Return ``not trained`` if the mean PSNR is within 0.05 dB of the untrained start, ``below start`` if lower.
 
-    Else it is ``yes``.
+    Otherwise return ``yes``.
 
     Args:
         psnr, start: in dB.
@@ -71,7 +71,7 @@ def trained(psnr: float, start: float) -> str:
 
 
 def _values(rows: Sequence[Mapping], method: str, metric: str) -> np.ndarray:
-    """What is averaged: a metric's values, without the cases where it is not defined; with seeds the mean of each."""
+    """Return the values to average: a metric's defined values by case, or with seeds the mean of each seed."""
     by_seed: dict[int | None, list[float]] = {}
     for row in rows:
         if row["method"] == method and not math.isnan(value := float(row[metric])):
@@ -82,12 +82,12 @@ def _values(rows: Sequence[Mapping], method: str, metric: str) -> np.ndarray:
 
 
 def _seeds(rows: Sequence[Mapping]) -> list[int]:
-    """The seeds of the rows, without None, which stands for all of them."""
+    """Return the seeds of the rows. None, which means all seeds, is left out."""
     return list(dict.fromkeys(row["seed"] for row in rows if row.get("seed") is not None))
 
 
 def measured_as(rows: Sequence[Mapping]) -> dict[str, str]:
-    """How PSNR and SSIM are taken in all rows, where it is not by default.
+    """Return how PSNR and SSIM are taken in all rows, if not by default.
 
     Raises:
         ValueError: when rows differ in it.
@@ -110,26 +110,25 @@ def _number(value: float) -> float | None:
 def write_table(output_dir: str | os.PathLike, rows: Sequence[Mapping], against: str | None = None) -> str:
     """Write the results as ``table.csv`` (by case) and ``table.json`` (by case, and mean and sd by method).
 
-    Cases where a metric is NaN are left out of its mean and counted out of its ``n``. The standard deviation is that
-    of the sample (n - 1). NaN and infinity are null in JSON.
+    Cases with a NaN metric are left out of its mean and of its ``n``. The standard deviation is that of the sample
+    (n - 1). NaN and infinity are null in JSON.
 
-    Where rows have seeds, ``mean`` and ``sd`` are those of one number for each seed, the mean over its cases, and ``n``
-    is how many seeds there are: so that the spread is of the training, not of the cases.
+    If rows have seeds, ``mean`` and ``sd`` are over the seeds, with each seed's mean over its cases, and ``n`` is the
+    number of seeds. The spread is then that of the training, not of the cases.
 
     Args:
         output_dir: the folder to write to.
         rows: one mapping for each case and method with ``case``, ``method``, ``psnr`` (dB), ``ssim``, and
             ``displacement_x``, ``displacement_y``, ``displacement_z`` (HR voxels); ``brisque`` and
             ``lpips`` each in all or in none. ``data_range`` and ``score_over`` say how PSNR and SSIM are taken; the
-            table has them where they are not the defaults. ``seed``, in all or in none, is that of the training, and
-            None for what does not depend on it. ``iterations`` of the training, whether it ``trained`` anything
-            (:func:`trained`) and what it ``knew`` are the same in all rows of a method; a column that no row has is
+            table has them if they are not the defaults. ``seed``, in all or in none, is that of the training, and
+            None for rows that do not depend on it. ``iterations`` of the training, whether it ``trained`` anything
+            (:func:`trained`) and what it ``knew`` are the same in all rows of a method. A column that no row has is
             left out.
-        against: a method with which each other one is compared by a paired t-test over the cases that both have, two or
-            more, of PSNR, SSIM, BRISQUE and LPIPS: the mean difference and p, two-sided and corrected over the methods
-            by Holm's method, go to ``table.json`` as ``paired_t_test``. Of several seeds a case's value is the mean of
-            them. Where rows have ``input``, a case is one of both where that is the same: which of several LR scans of
-            the case the method was given.
+        against: a method to compare the others with by a paired t-test of PSNR, SSIM, BRISQUE and LPIPS, over two or
+            more shared cases. The mean difference and p, two-sided and corrected over the methods by Holm's method,
+            go to ``table.json`` as ``paired_t_test``. If there are several seeds, a case's value is their mean. If
+            rows have ``input``, which numbers the LR scans of a case, only cases with the same input are shared.
 
     Returns:
         The table of mean +- sd by method, in order of first appearance, to print; of one case its value.
@@ -192,10 +191,10 @@ def write_table(output_dir: str | os.PathLike, rows: Sequence[Mapping], against:
 
 
 def box_plots(path: str | os.PathLike, rows: Sequence[Mapping]) -> None:
-    """Draw the table's metrics over the cases by method: a point for each case, and a box where there are three.
+    """Draw the table's metrics over the cases by method: a point for each case, and a box if there are three.
 
-    Grey lines join the points of one case, so that a gain which holds in each case is seen even where cases differ
-    more than methods. Infinite and undefined values are not drawn. Of several seeds, a point is the mean of its case.
+    Grey lines join the points of one case. They show a gain in each case even if cases differ more than methods.
+    Infinite and undefined values are not drawn. With several seeds, a point is the mean of its case.
 
     Args:
         path: the PNG to write.
@@ -251,27 +250,27 @@ def merge_tables(
 ) -> str:
     """Join the tables of several runs into one: ``table.csv``, ``table.json`` and ``boxplots.png``.
 
-    Each run's method takes the name of its entry; an entry's folders are pooled, as the folds of a cross-validation
-    are. Each method stands below the interpolation of its own input: an entry whose cubic rows are not those of an
-    entry before it was tested on another LR or on other cases, and they are shown as ``cubic (<entry>)``. A score that
-    only some runs have is NaN for the others.
+    The method of each run takes the name of its entry. An entry's folders are pooled, for example folds of a
+    cross-validation. Each method comes below the interpolation of its own input. An entry whose cubic rows differ from
+    those of all earlier entries was tested on another LR or on other cases; its cubic rows are named
+    ``cubic (<entry>)``. A score that only some runs have is NaN for the others.
 
     Args:
         output_dir: the folder to write to.
-        folders_by_name: the folders with a ``table.json`` of :func:`write_table`, of one method beside interpolation,
-            by the name that the method has in the joint table. A value that is null there is NaN here. Of several
-            trainings of a method, the folders of each by its seed; then all entries have the same seeds.
+        folders_by_name: the folders with a ``table.json`` of :func:`write_table`, of one method and interpolation, by
+            the method's name in the joint table. A null value there is NaN here. For several trainings of a method,
+            the folders of each by its seed; then all entries have the same seeds.
         against: as for :func:`write_table`.
-        about: of entries ``iterations`` and ``knew``, as for :func:`write_table`, and ``weights`` and ``start``, the
-            entry that trained them and its untrained start: by their mean PSNR it is said whether it trained anything.
+        about: ``iterations`` and ``knew`` of entries, as for :func:`write_table`, and ``weights`` and ``start``, the
+            entry that trained them and its untrained start. Their mean PSNR decides whether it trained anything.
 
     Returns:
-        The table of mean +- sd by method, to print, over the cases or, with seeds, over these; and which methods it
-        does not compare on equal terms.
+        The table of mean +- sd by method, to print, over the cases or, with seeds, over these; and which methods are
+        not compared on equal terms.
 
     Raises:
         FileNotFoundError: when a folder has no ``table.json``.
-        ValueError: when a table has not one method beside interpolation, an entry has a name of ``RESERVED``, a case is
+        ValueError: when a table has not one method and interpolation, an entry has a name of ``RESERVED``, a case is
             in two folders of one entry and seed, or there are no entries.
     """
     runs = _runs(folders_by_name)
@@ -302,13 +301,13 @@ def merge_tables(
         listing = "\n  ".join("; ".join(entries) for entries in groups)
         text += (
             "\nThese groups are not compared on equal terms, because their LR inputs or their test cases differ:"
-            f"\n  {listing}\nEach stands below the cubic row of its own. --scale and --degradation, set for all "
+            f"\n  {listing}\nEach is below the cubic row of its own input. --scale and --degradation, set for all "
             "rows, make inputs equal."
         )
     if changing := [name for name, seeds in runs.items() if not _same_input(seeds)]:
         text += (
-            f"\nThe LR inputs of {'; '.join(changing)} change with the seed, and are part of what +- says. In the "
-            "configs, give what degrades the scans a seed of its own instead of @seed."
+            f"\nThe LR inputs of {'; '.join(changing)} change with the seed, and add to the spread after +-. To avoid "
+            "this, give the degradation of the scans its own seed in the configs, not @seed."
         )
     return text
 
@@ -319,13 +318,13 @@ def merge_pictures(output_dir: str | os.PathLike, folders_by_name: Mapping[str, 
     ``<case>_profile.png`` has their intensities along one line (:func:`common.reports.panels_profile`).
 
     The columns are those that :class:`common.handlers.EvaluationReport` drew of the runs, through the same planes, in
-    one grey window and with their errors on one colour scale. As in :func:`merge_tables`, each method stands behind the
-    LR that it was given, and behind its interpolation.
+    one grey window and with their errors on one colour scale. As in :func:`merge_tables`, each method comes after its
+    LR input and the interpolation of this input.
 
     Args:
         output_dir: the folder to write to.
-        folders_by_name: as for :func:`merge_tables`; each run has left ``<case>_planes.npz``, or it is left out. Of
-            several seeds the first is drawn.
+        folders_by_name: as for :func:`merge_tables`. Runs without ``<case>_planes.npz`` are left out. If there are
+            several seeds, the first is drawn.
 
     Returns:
         What was drawn and what was left out, to print.
@@ -372,18 +371,18 @@ def merge_pictures(output_dir: str | os.PathLike, folders_by_name: Mapping[str, 
 
 
 def _runs(folders_by_name: Mapping[str, _Folders]) -> dict[str, dict[int | None, _Found]]:
-    """What is found by entry and seed, which is None where there are none."""
+    """Return what is found by entry and seed; the seed is None if there are none."""
     runs: dict[str, dict[int | None, _Found]] = {}
     for name, folders in folders_by_name.items():
         if name in RESERVED:
-            raise ValueError(f"an entry is named '{name}', as what is no method is; give it another name.")
+            raise ValueError(f"an entry is named '{name}', a name that no method may have; give it another name.")
         by_seed = folders if isinstance(folders, Mapping) else {None: folders}
         runs[name] = {seed: _pooled(name, seed, map(Path, pool)) for seed, pool in by_seed.items()}
     return runs
 
 
 def _pooled(name: str, seed: int | None, folders: Iterable[Path]) -> _Found:
-    """The cases of an entry's folders, whose rows say the seed where there is one."""
+    """Return the cases of an entry's folders, whose rows have the seed if there is one."""
     cases: _Found = {}
     for folder in folders:
         for row in _cases(folder):
@@ -403,12 +402,12 @@ def _flat(seeds: Mapping[int | None, _Found]) -> dict[tuple[int | None, str], tu
 
 
 def _same_input(seeds: Mapping[int | None, _Found]) -> bool:
-    """Whether all seeds of an entry were tested on the same LR, as they are where it does not depend on the seed."""
+    """Whether all seeds of an entry were tested on the same LR, as is the case if it does not depend on the seed."""
     return len(_by_input(seeds)) == 1
 
 
 def _interpolated(seeds: Mapping[int | None, _Found]) -> list[dict]:
-    """The rows of an entry's interpolation: once where all seeds have the same, which is that of no seed then."""
+    """Return the rows of an entry's interpolation, once and without a seed if all seeds have the same."""
     once = None not in seeds and _same_input(seeds)
     taken = dict(list(seeds.items())[:1]) if once else seeds
     rows = [row for _, found in _flat(taken).values() for row in found.values() if row["method"] in BASELINES]
@@ -416,7 +415,7 @@ def _interpolated(seeds: Mapping[int | None, _Found]) -> list[dict]:
 
 
 def _by_input(runs: Mapping[Any, Mapping[Any, tuple[Path, Mapping[str, dict]]]]) -> list[dict]:
-    """The entries that were tested on the same LR of the same cases, as their interpolation tells, together."""
+    """Group the entries that were tested on the same LR of the same cases, found by their interpolation."""
     groups: list[tuple[dict, dict]] = []
     for name, cases in runs.items():
         found = {(c, m): row["psnr"] for c, (_, rows) in cases.items() for m, row in rows.items() if m in BASELINES}
@@ -430,7 +429,7 @@ def _by_input(runs: Mapping[Any, Mapping[Any, tuple[Path, Mapping[str, dict]]]])
 
 
 def _input(scans: dict[str, list[list[float]]], case: str, interpolated: Sequence[Mapping]) -> int:
-    """Which of the LR scans of a case that are known so far was interpolated, or a new one, then known."""
+    """Return the number of the LR scan of a case that was interpolated; a new scan is added to the known ones."""
     found = [row["psnr"] for row in interpolated if row["case"] == case]
     known = scans.setdefault(case, [])
     for number, psnr in enumerate(known):
@@ -452,7 +451,7 @@ def _cases(folder: Path) -> list[dict]:
     methods: list[Any] = list(dict.fromkeys(row["method"] for row in cases if row["method"] not in BASELINES))
     if len(methods) != 1:
         raise ValueError(
-            f"{path}: expected the rows of one method beside cubic, found {', '.join(methods) or 'none'}; evaluate the "
+            f"{path}: expected the rows of one method and cubic, found {', '.join(methods) or 'none'}; evaluate the "
             "run without --compare_with."
         )
     return cases

@@ -14,7 +14,7 @@ from .files import save_figure
 
 
 def noise_range(levels: Sequence[float]) -> str:
-    """The lowest and the highest level of noise in per cent, cut to hundredths."""
+    """Return the lowest and the highest level of noise in per cent, rounded down to hundredths."""
     low, high = (f"{math.floor(1e4 * level) / 100:.2f}" for level in (min(levels), max(levels)))
     return f"{low} %" if low == high else f"{low} to {high} %"
 
@@ -33,7 +33,7 @@ def degradation_figure(path: str | os.PathLike, about: Mapping[str, Any]) -> Non
         windows.plot(axis["frequencies"], axis["window"], style, label=name)
         kernel = np.asarray(axis["kernel"])
         kernels.plot(np.arange(kernel.size) - (kernel.size - 1) / 2, kernel, style, marker=".", label=name)
-    windows.set(xlabel="cycles an HR voxel", ylabel="window", ylim=(0, 1.05))
+    windows.set(xlabel="cycles per HR voxel", ylabel="window", ylim=(0, 1.05))
     kernels.set(xlabel="HR voxels from the centre", ylabel="kernel")
     windows.legend(title="axis of the volume")
     save_figure(figure, path)

@@ -1,4 +1,4 @@
-"""What adaptation does to features: the paper's figures 4 and 5."""
+"""Pictures of how adaptation changes features (Liu et al. 2023, fig. 4 and 5)."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ def feature_maps(
 ) -> None:
     """Show images and feature maps of the source group above those of the target group.
 
-    The channels are those with the largest variance over both groups; each has one colour scale for both, so that a
-    difference in level is seen as one.
+    The channels are those with the largest variance over both groups. Each has one colour scale for both, so that a
+    difference in level is visible.
 
     Args:
         path: the PNG to write.
         source: of one slice perpendicular to the third stored axis: ``"image"``, the HR image, shape (X, Y); ``"lr"``,
-            the LR image learned from it, shape (x, y); ``"features"``, of its encoder, shape (C, x, y); ``"affine"``,
-            of the HR volume, voxel to RAS+ millimetres.
+            the LR image that was generated from it, shape (x, y); ``"features"``, of its encoder, shape (C, x, y);
+            ``"affine"``, of the HR volume, voxel to RAS+ millimetres.
         target: likewise: ``"image"``, the SR image; ``"lr"``, the LR image; ``"features"``; ``"affine"``.
         channels: how many feature maps to show.
 
     Source:
-        Fig. 4 of UDEAN (2023).
+        Liu et al. 2023, fig. 4.
     """
     groups = (source, target)
     variance = sum(np.var(group["features"], axis=(1, 2)) for group in groups)
@@ -70,15 +70,15 @@ def feature_maps(
 
 
 def _flat(groups, key: str, *index: int):
-    """The values of one picture of each group, on end."""
+    """Flatten one picture of each group."""
     return (np.ravel(np.asarray(group[key])[index]) for group in groups)
 
 
 def feature_tsne(path: str | os.PathLike, panels: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> None:
     """Show by t-SNE how alike source and target features are, in a panel for each training.
 
-    t-SNE may part or join groups on its own, so each title has a number that does not depend on it: how often a
-    vector's nearest neighbour, in the features' own space, is of its own group (mean of both groups).
+    t-SNE may separate or join groups by itself. Each title therefore has a number that does not depend on it: how often
+    a vector's nearest neighbour, in the features' own space, is of its own group (mean of both groups).
 
     Args:
         path: the PNG to write.
@@ -89,7 +89,7 @@ def feature_tsne(path: str | os.PathLike, panels: Mapping[str, tuple[np.ndarray,
         ValueError: When there are fewer than 5 vectors in a panel.
 
     Source:
-        Fig. 5 of UDEAN (2023); van der Maaten and Hinton, Visualizing data using t-SNE, JMLR 9, 2008.
+        Liu et al. 2023, fig. 5; van der Maaten and Hinton, Visualizing data using t-SNE, JMLR 9, 2008.
     """
     try:
         from sklearn.manifold import TSNE

@@ -1,4 +1,4 @@
-"""Reports are written whole or not at all."""
+"""Write reports whole or not at all."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ..io.files import replacing
 def save_figure(figure: Figure, path: str | os.PathLike) -> None:
     """Write a figure as PNG.
 
-    The reports build ``Figure`` objects and never pyplot's, so that no display is needed and none stays open.
+    The reports build ``Figure`` objects without pyplot, so that no display is needed and no figure stays open.
 
     Args:
         figure: the figure.

@@ -22,12 +22,12 @@ def kernel_sheet(path: str | os.PathLike, kernels: Sequence[Mapping[str, Any]], 
     """Draw kernels with their widths and centres, each on the scale of its own largest value.
 
     A white ellipse is the half maximum of the Gaussian that fits best, a white cross its centre, and a black dot the
-    middle of the kernel. Of more than 64 kernels, 64 evenly spread ones are drawn.
+    middle of the kernel. If there are more than 64 kernels, 64 evenly spaced ones are drawn.
 
     Args:
         path: the PNG to write.
-        kernels: each with "kernel" ``(K, K)``, "volume", "slice", and what
-            :func:`~common.physics.blur_kernels.describe_kernel` says.
+        kernels: each with "kernel" ``(K, K)``, "volume", "slice", and the keys of
+            :func:`~common.physics.blur_kernels.describe_kernel`.
         spacing: of an HR pixel along both axes in mm.
     """
     total = len(kernels)
@@ -73,7 +73,7 @@ def kernel_sheet(path: str | os.PathLike, kernels: Sequence[Mapping[str, Any]], 
 
 
 def kernel_errors(kernels: torch.Tensor, truth: torch.Tensor, compare_with: Mapping[str, torch.Tensor]) -> str:
-    """A table of how far kernels are from the one that made the LR scans, ``|k - k'| / |k'|``.
+    """Tabulate the distance of kernels to the one that made the LR scans, ``|k - k'| / |k'|``.
 
     Args:
         kernels: the estimated ones, ``(N, K, K)``.
@@ -88,7 +88,7 @@ def kernel_errors(kernels: torch.Tensor, truth: torch.Tensor, compare_with: Mapp
     def line(name: str, kernel: torch.Tensor, error: str) -> str:
         found = describe_kernel(kernel)
         width = " x ".join(f"{w:.2f}" for w in found["fwhm"])
-        # A kernel that is as wide in all directions has none.
+        # A kernel of equal width in all directions has no angle.
         angle = f"{found['angle']:.1f}" if found["fwhm"][0] > 1.02 * found["fwhm"][1] else "-"
         return f"{name:<28}{error:>16}{width:>16}{angle:>9}"
 

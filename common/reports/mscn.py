@@ -13,7 +13,7 @@ from .files import save_figure
 
 
 def _samples(images: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """The coefficients of some images, and their products with the neighbour above left, without those in air."""
+    """Return the coefficients of images and their products with the upper left neighbour, without air."""
     # Here, because metrics load MONAI, and with it pyplot, which reports do without.
     from ..metrics.brisque import mscn, tissue
 
@@ -32,7 +32,7 @@ def _samples(images: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
 
 
 def mscn_distance(first: Sequence[np.ndarray], second: Sequence[np.ndarray]) -> tuple[float, float]:
-    """How far the distributions of MSCN coefficients, and of their products, of two groups lie apart, without air.
+    """Measure the distance of two groups' distributions of MSCN coefficients, and of their products, without air.
 
     Args:
         first: floats of shape (H, W), in [0, 1]; images may differ in shape.
@@ -46,7 +46,7 @@ def mscn_distance(first: Sequence[np.ndarray], second: Sequence[np.ndarray]) -> 
         ValueError: when a group has no images, or only air, or an image is not 2-D or not of finite floats.
 
     Source:
-        What fig. 5 of the downsampling GAN (2021) shows, as a number.
+        As a number, the comparison in Huang et al. 2021, fig. 5.
     """
     pairs = zip(_samples(first), _samples(second), strict=True)
     coefficients, products = (float(wasserstein_distance(a, b)) for a, b in pairs)
@@ -56,18 +56,18 @@ def mscn_distance(first: Sequence[np.ndarray], second: Sequence[np.ndarray]) -> 
 def mscn_figure(path: str | os.PathLike, images: Mapping[str, Sequence[np.ndarray]]) -> None:
     """Draw the distributions of MSCN coefficients and of products of neighbouring ones, a curve for each group.
 
-    Pixels whose local mean is below 5 % of full scale are air and left out. The legend says how far each group lies
-    from the first (:func:`mscn_distance`).
+    Pixels whose local mean is below 5 % of full scale are air and left out. The legend has each group's distance to
+    the first (:func:`mscn_distance`).
 
     Args:
         path: the PNG to write.
-        images: groups by their labels: floats of shape (H, W), in [0, 1]; the first is the one to resemble.
+        images: groups by their labels: floats of shape (H, W), in [0, 1]; the first is the reference.
 
     Raises:
         ValueError: when there is no group, or as :func:`mscn_distance`, with the label.
 
     Source:
-        Fig. 5 and eq. 4 of the downsampling GAN (2021).
+        Huang et al. 2021, fig. 5 and eq. 4.
     """
     if not images:
         raise ValueError("mscn_figure needs at least one group of images.")
@@ -84,13 +84,13 @@ def mscn_figure(path: str | os.PathLike, images: Mapping[str, Sequence[np.ndarra
     )
     for number, (panel, (title, name, shown)) in enumerate(zip(figure.subplots(1, 2), panels, strict=True)):
         samples = [group[number] for group in groups.values()]
-        # The tails, of the products above all, reach far and hold little. An odd number of bins has one around 0.
+        # The tails, above all of the products, are long and nearly empty. An odd number of bins has one around 0.
         limit = max(np.quantile(np.abs(values), shown) for values in samples)
         edges = np.linspace(-limit, limit, 82)
         for index, (label, values) in enumerate(zip(groups, samples, strict=True)):
             density = np.histogram(values, edges)[0] / (len(values) * (edges[1] - edges[0]))
             distance = f" ({wasserstein_distance(samples[0], values):.3f} from {next(iter(groups))})" if index else ""
-            # Styles of line, as in the paper, tell the curves apart where colours do not.
+            # Line styles, as in the paper, distinguish the curves where colours do not.
             style = ("-", "--", ":", "-.")[index % 4]
             panel.plot((edges[1:] + edges[:-1]) / 2, density, style, label=f"{label}{distance}", linewidth=1.5)
         panel.set_title(title, fontsize=10)

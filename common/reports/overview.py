@@ -1,4 +1,4 @@
-"""Methods of several tables in one: what each reaches, what it costs, and both in one picture."""
+"""A table and a picture of methods from several tables: scores and costs."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ COLUMNS = (
     "table", "method", "cases", "seeds", "psnr", "psnr_sd", "ssim", "ssim_sd", "lpips", "cubic_psnr", "cubic_ssim",
     "displacement", "parameters", "training_seconds", "iterations", "seconds", "trained", "knew",
 )  # fmt: skip
-"""Of ``overview.csv``."""
-_LOWEST = -3.0  # dB, or what diverged would hide how the others differ
+"""The columns of ``overview.csv``."""
+_LOWEST = -3.0  # dB; lower values would hide how the other methods differ
 
 
 def write_overview(output_dir: str | os.PathLike, rows: Sequence[dict]) -> str:
-    """Write ``overview.csv``, a line a method and table, and return a table to print, a line a method.
+    """Write ``overview.csv``, one line per method and table, and return a table to print, one line per method.
 
     Args:
         output_dir: the folder to write to.
-        rows: each with the ``COLUMNS``: scores are means over the cases and seeds, ``_sd`` standard deviations over the
-            seeds, NaN of one; ``displacement`` is the largest mean along an axis, in HR voxels; seconds are those of
-            the training, 0 where nothing is trained before a case is seen, and of a case's inference; NaN is what is
-            not known; ``iterations``, ``trained`` and ``knew`` are as for :func:`common.reports.write_table`.
+        rows: each with the ``COLUMNS``. Scores are means over the cases and seeds, ``_sd`` standard deviations over the
+            seeds, NaN for one seed. ``displacement`` is the largest mean along an axis, in HR voxels. Seconds are those
+            of the training, 0 if nothing is trained before inference, and of a case's inference. NaN means unknown.
+            ``iterations``, ``trained`` and ``knew`` are as for :func:`common.reports.write_table`.
 
     Returns:
         PSNR and SSIM in each table's column, as a gain over cubic interpolation of the method's own input, and whether
@@ -70,9 +70,9 @@ def write_overview(output_dir: str | os.PathLike, rows: Sequence[dict]) -> str:
 
 
 def quality_against_time(path: str | os.PathLike, rows: Sequence[dict]) -> None:
-    """Draw the gain in PSNR over the seconds to train and to infer a case, a panel a table and a point a method.
+    """Draw the gain in PSNR over the seconds to train and to infer a case, one panel per table, one point per method.
 
-    What loses more than 3 dB stands at the lower edge, with its figure in the legend.
+    A method that loses more than 3 dB is drawn at the lower edge, with its value in the legend.
 
     Args:
         path: the PNG to write.

@@ -1,4 +1,4 @@
-"""How planes of a volume are cut and drawn: oriented as radiologists read them, in millimetres."""
+"""How planes of a volume are cut and drawn: in radiological orientation, in millimetres."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Grid:
     """Volumes of one HR grid, brought to R, A, S order.
 
     Args:
-        affine: affine of the HR grid, voxel to RAS+ millimetres; where oblique, its nearest axes count.
+        affine: affine of the HR grid, voxel to RAS+ millimetres; if it is oblique, the nearest axes are used.
     """
 
     affine: np.ndarray
@@ -57,7 +57,7 @@ class Grid:
         Args:
             shape: stored shape of the volume, (X, Y, Z).
             point: voxel coordinates in the stored volume.
-            size: edge of the cube in mm; it is cut off where the volume ends.
+            size: edge of the cube in mm; it is cut off at the edge of the volume.
         """
         centre, box = [0, 0, 0], [slice(0)] * 3
         for axis, (target, flip) in enumerate(self.orientation):
@@ -69,7 +69,7 @@ class Grid:
 
 
 def content(volume: np.ndarray) -> tuple[tuple[int, ...], tuple[slice, ...]]:
-    """Where there is something to see.
+    """Find the foreground of a volume.
 
     Args:
         volume: array of shape (X, Y, Z).
@@ -83,10 +83,10 @@ def content(volume: np.ndarray) -> tuple[tuple[int, ...], tuple[slice, ...]]:
         profile = mask.sum(axis=tuple(a for a in range(3) if a != axis))
         cumulative = np.cumsum(profile)
         centre.append(int(np.searchsorted(cumulative, cumulative[-1] / 2)))
-        # Positions with under 2 % of the fullest one's voxels are vessels, wrap-around and noise.
+        # Positions with under 2 % of the voxels of the fullest one are vessels, wrap-around and noise.
         inside = np.flatnonzero(profile > 0.02 * profile.max())
         first, last = int(inside[0]), int(inside[-1])
-        # The margin holds the tissue that is darker than the threshold.
+        # The margin includes tissue that is darker than the threshold.
         margin = 2 + (last - first) // 20
         box.append(slice(max(first - margin, 0), min(last + 1 + margin, volume.shape[axis])))
     return tuple(centre), tuple(box)
@@ -94,12 +94,12 @@ def content(volume: np.ndarray) -> tuple[tuple[int, ...], tuple[slice, ...]]:
 
 @dataclass
 class View:
-    """Where a case is looked at: a voxel, and a box around it.
+    """The view of a case: a voxel, and a box around it.
 
     Args:
         affine: of a grid in R, A, S order, voxel to RAS+ millimetres.
         centre: voxel of this grid through which the planes go.
-        box: what is seen of this grid.
+        box: the visible part of this grid.
     """
 
     affine: np.ndarray
@@ -119,12 +119,12 @@ class View:
 
     @classmethod
     def of_file(cls, path: str | os.PathLike) -> View:
-        """The middle of the foreground of a scan as it is stored.
+        """Find the middle of the foreground of a scan as it is stored.
 
-        It is the same for all methods that are evaluated on the scan, whatever their factors cut off at its end and
-        in whatever order they take its axes.
+        It does not depend on the method that is evaluated on the scan: neither on what its factors cut off at the end,
+        nor on the order of its axes.
         """
-        from ..transforms.scan.extremes import cleaned  # here, as it imports MONAI's transforms, and these pyplot
+        from ..transforms.scan.extremes import cleaned  # here, because it imports MONAI's transforms and so pyplot
 
         image = nib.squeeze_image(open_image(path))
         volume = cleaned(np.nan_to_num(np.asarray(image.dataobj, dtype=np.float32), posinf=0.0, neginf=0.0))

@@ -1,4 +1,4 @@
-"""Student's paired t-test of methods over the cases that they share."""
+"""Student's paired t-test of methods over shared cases."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from .text import aligned
 
 
 def paired_t_tests(rows: Sequence[Mapping], against: str, scores: Sequence[str]) -> dict:
-    """By method and score the mean difference to another method, and the two-sided p, corrected over the methods.
+    """Return each method's mean difference to another method and its corrected two-sided p, for each score.
 
     Args:
-        rows: as for :func:`common.reports.write_table`; of several seeds a case's value is the mean of them, and where
-            rows have ``input``, cases with different ones are different cases.
-        against: the method with which the others are compared, over the cases that both have, two or more.
+        rows: as for :func:`common.reports.write_table`. If there are several seeds, a case's value is their mean. If
+            rows have ``input``, cases with different inputs are different cases.
+        against: the method that the others are compared with, over two or more shared cases.
         scores: columns of the rows.
 
     Returns:
-        ``{"against": ..., "methods": {method: {score: {"difference", "p", "n"}}}}``; p is of :func:`holm`, over the
-        methods; it is None where all differences are the same, and then no part of the correction.
+        ``{"against": ..., "methods": {method: {score: {"difference", "p", "n"}}}}``. p is corrected by :func:`holm`
+        over the methods. It is None if all differences are equal, and then not part of the correction.
 
     Raises:
         ValueError: when no row is of the method ``against``.
@@ -50,9 +50,9 @@ def paired_t_tests(rows: Sequence[Mapping], against: str, scores: Sequence[str])
 
 
 def holm(p: Sequence[float]) -> list[float]:
-    """p of several tests, corrected so that one wrong finding among all is as rare as p says.
+    """Correct the p of several tests, so that p bounds the probability of any wrong finding among them.
 
-    The smallest of m is multiplied by m, the next by m - 1 and so on; none is below one before it or above 1.
+    The smallest of m is multiplied by m, the next by m - 1 and so on. No value is below an earlier one or above 1.
 
     Source:
         Holm, A simple sequentially rejective multiple test procedure, Scand. J. Statist. 6(2), 1979.
@@ -65,7 +65,7 @@ def holm(p: Sequence[float]) -> list[float]:
 
 
 def t_tests_in_words(tests: Mapping, columns: Mapping[str, tuple[str, int]]) -> str:
-    """What to print below a table, from a line break on.
+    """Return the text below a table, beginning with a line break.
 
     Args:
         tests: of :func:`paired_t_tests`.
@@ -94,7 +94,7 @@ def _cell(test: Mapping | None, decimals: int) -> str:
 
 
 def _by_case(rows: Sequence[Mapping], method: str, score: str) -> dict[tuple, float]:
-    """A score's finite values of a method by case and input, the mean of its seeds."""
+    """Return a score's finite values of a method by case and input, each the mean of its seeds."""
     values: dict[tuple, list[float]] = {}
     for row in rows:
         if row["method"] == method and math.isfinite(value := float(row[score])):

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 
 def aligned(lines: Sequence[Sequence[str]]) -> str:
-    """A table to print: columns as wide as their widest cell, the first to the left, a rule below the first line."""
+    """Format a table: columns as wide as their widest cell, the first aligned left, a rule below the first line."""
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     lines = [lines[0], ["-" * width for width in widths], *lines[1:]]
     return "\n".join(

@@ -22,14 +22,14 @@ def _read(history: str | os.PathLike) -> dict[str, tuple[np.ndarray, np.ndarray]
         try:
             entries.append(json.loads(line))
         except json.JSONDecodeError as error:
-            # A killed run may leave its last line half written, and a resumed one goes on behind it.
+            # A killed run may leave a half-written last line, and a resumed run continues after it.
             if not line.startswith("{") or '"iteration"' not in line:
                 raise ValueError(f"{history}, line {number}: not a JSON object with an iteration.") from error
     series: dict[str, dict[int, float]] = {}
     for entry in entries:
         for key, value in entry.items():
             if key not in ("iteration", "epoch"):
-                # A resumed run repeats the iterations after its checkpoint: the later line is the one that counts.
+                # A resumed run repeats the iterations after its checkpoint; the later line counts.
                 series.setdefault(key, {})[entry["iteration"]] = math.nan if value is None else float(value)
     return {
         key: (np.array(sorted(values)), np.array([values[i] for i in sorted(values)])) for key, values in series.items()
@@ -42,7 +42,7 @@ def loss_curves(path: str | os.PathLike, history: str | os.PathLike) -> None:
     Args:
         path: the PNG to write.
         history: JSON lines as the trainer writes them: ``{"iteration": 1, "epoch": 1, "generator/image_cycle/l1": 0.1,
-            ...}``; keys that begin with ``validation/`` are drawn as points. Where a run was resumed, later lines
+            ...}``; keys that begin with ``validation/`` are drawn as points. If a run was resumed, later lines
             replace earlier ones of the same iteration.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Images translated from one modality to another and back: fig. 4 of Wang et al. 2023."""
+"""Images translated from one modality to another and back (Wang et al. 2023, fig. 4)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _PANEL = 2.6  # width of a panel in inches
 def translation_figure(
     path: str | os.PathLike, rows: Mapping[str, tuple[Mapping[str, np.ndarray], np.ndarray]]
 ) -> None:
-    """Show for each modality an image, its translation, and what comes back of it.
+    """Show for each modality an image, its translation, and the translation back.
 
     Args:
         path: the PNG to write.

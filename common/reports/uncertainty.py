@@ -1,4 +1,4 @@
-"""Whether errors are as large as they are said to be."""
+"""Calibration of predicted errors."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from ..io.files import replacing
 
 
 def calibration_curve(path: str | os.PathLike, predicted: Sequence[float], error: Sequence[float]) -> None:
-    """Draw the root mean square error of groups of voxels over the standard error that was predicted for them.
+    """Draw the root mean square error of groups of voxels over their predicted standard error.
 
     Args:
         path: the PNG to write.
-        predicted: of each group, in units of the normalised intensity.
-        error: that was found, likewise.
+        predicted: standard error of each group, in units of the normalised intensity.
+        error: root mean square error of each group, in the same units.
     """
     figure = Figure(figsize=(4.5, 4.5), dpi=150, layout="constrained")
     axes = figure.subplots()

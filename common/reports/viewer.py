@@ -33,25 +33,25 @@ def viewer(
     at: Sequence[float] | None = None,
     about: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write volumes of one field of view as an HTML file that opens without a network, and shows them side by side.
+    """Write volumes of one field of view as an HTML file that shows them side by side and needs no network.
 
-    NiiVue draws it, and is in the file. Each plane has a scale bar, its position in mm and its slice number, which
-    counts from 1 as the file stores them. Volumes are kept in 255 steps from 0, or the first one's minimum where that
-    is negative, to its 99.9th percentile, and cut off there; these are the ends of the grey window at first.
+    The file includes NiiVue, which draws it. Each plane has a scale bar, its position in mm and its slice number,
+    counted from 1 in the file's order. Values are stored in 255 steps, from 0 (or the first volume's minimum if it is
+    negative) to its 99.9th percentile, and cut off there. These are the initial ends of the grey window.
 
     Args:
         path: the file to write.
-        volumes: 3-D images by what they are called, in the order in which they stand, each on its own grid; the first
-            is the scan. Its directions are those of all.
+        volumes: 3-D images by their names, in the order of display, each on its own grid. The first is the scan, and
+            its directions apply to all.
         title: of the page.
         truth: name of the volume that is the truth; adds the absolute error of all on its grid, in colours.
         at: point in mm (world coordinates R, A, S) to look at first; without it the middle of the last volume.
         about: what made the result, with the keys of SuperResolution in its JSON (:func:`about_result`); the page shows
-            Bundle, BundleVersion, Weights, Adapted and Warnings. None where that is not known.
+            Bundle, BundleVersion, Weights, Adapted and Warnings. None if it is not known.
 
     Raises:
-        ModuleNotFoundError: without the package that brings NiiVue, or with a version of it in which NiiVue is not
-            found; the message says which to install.
+        ModuleNotFoundError: without the package that brings NiiVue, or if NiiVue is not found in its version; the
+            message says which to install.
     """
     script, licence = _niivue()
     arrays = {name: np.nan_to_num(np.asarray(image.dataobj, dtype=np.float32)) for name, image in volumes.items()}
@@ -73,14 +73,14 @@ def viewer(
         "result": html.escape([name for name in volumes if name != truth][-1]),
         "origin": html.escape(_origin(about)),
         "warnings": _warnings(about),
-        "licence": licence.replace("--", "- -"),  # it stands in a comment
+        "licence": licence.replace("--", "- -"),  # it is in an HTML comment
         "settings": json.dumps(settings).replace("<", "\\u003c"),
         "volumes": "\n".join(_embedded("volume", file, name) for name, file in files.items()),
         "niivue": _embedded("niivue", script.encode()),
     }
     page = re.sub(r"\{\{(\w+)\}\}", lambda match: parts[match[1]], _TEMPLATE.read_text(encoding="utf-8"))
     with replacing(path) as temporary:
-        # Names of files may hold bytes that are no text.
+        # File names may have bytes that are no text.
         temporary.write_text(page, encoding="utf-8", errors="replace")
 
 
@@ -91,8 +91,8 @@ def about_result(path: str | os.PathLike) -> dict[str, Any] | None:
         path: of the result, NIfTI.
 
     Returns:
-        Its object SuperResolution; None where there is no such file or another program wrote it, and with a warning
-        where it cannot be read.
+        The object SuperResolution in its JSON. None if there is no such file, another program wrote it, or it cannot be
+        read; in the last case with a warning.
     """
     found, problem = read_sidecar(path)
     if problem is not None:
@@ -102,10 +102,10 @@ def about_result(path: str | os.PathLike) -> dict[str, Any] | None:
 
 
 def check_viewer() -> None:
-    """Refuse to begin what :func:`viewer` could not end.
+    """Check the requirements of :func:`viewer` before work begins.
 
     Raises:
-        ModuleNotFoundError: as there.
+        ModuleNotFoundError: as for :func:`viewer`.
     """
     _niivue()
 
@@ -119,7 +119,7 @@ def _niivue() -> tuple[str, str]:
         raise ModuleNotFoundError(f"ipyniivue is not installed; {advice}.") from None
     files = {file.name: file.locate() for file in found.files or ()}
     script = Path(files["widget.js"]).read_text(encoding="utf-8") if "widget.js" in files else ""
-    # No package exports NiiVue by its name. Here its class is what the widget makes its first drawing with.
+    # No package exports NiiVue by its name. This finds the class with which the widget makes its first drawing.
     made = re.search(r'"Creating new Niivue instance"\).{0,120}?=new ([\w$]+)\(', script, re.DOTALL)
     *_, end = [None, *re.finditer(r"export\s*\{[\w$]+ as default\}", script)]
     if not (made and end and re.search(rf"(?<![\w$]){re.escape(made[1])}=class\b", script)):
@@ -146,7 +146,7 @@ def _origin(about: Mapping[str, Any] | None) -> str:
 
 
 def _warnings(about: Mapping[str, Any] | None) -> str:
-    """Warnings as an element that can be closed; nothing where there are none."""
+    """Format warnings as an element that can be closed; return nothing if there are none."""
     texts = (about or {}).get("Warnings")
     if not isinstance(texts, (list, tuple)) or not texts:
         return ""
@@ -156,7 +156,7 @@ def _warnings(about: Mapping[str, Any] | None) -> str:
 
 
 def _range(scan: np.ndarray) -> tuple[float, float]:
-    """The least and the greatest value that are kept, which are the ends of the first window."""
+    """Return the least and the greatest stored value, which are the ends of the first window."""
     from ..transforms.scan.extremes import cleaned
 
     scan = cleaned(scan)
@@ -183,6 +183,6 @@ def _quantised(array: np.ndarray, affine: np.ndarray, low: float, high: float) -
 
 
 def _embedded(kind: str, content: bytes, name: str = "") -> str:
-    """Content as an element that browsers take for no script of theirs."""
+    """Pack content as an element that browsers do not run as a script."""
     packed = base64.b64encode(gzip.compress(content, 6, mtime=0)).decode("ascii")
     return f'<script type="application/gzip" class="{kind}" data-name="{html.escape(name)}">{packed}</script>'

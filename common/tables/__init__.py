@@ -1,1 +1,1 @@
-"""The tables of methods that ``ablate`` makes: their rows, the runs of these, and what they leave, merged."""
+"""The tables of methods that ``ablate`` writes: their rows, the runs of the rows, and the merged results."""

@@ -1,4 +1,4 @@
-"""Runs of a table one after another or side by side, and how long those that are left will take."""
+"""Execute the runs of a table, one after another or in parallel, and estimate the time left."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from ..runtime.progress import duration
 from .runs import Run, words
 
 TRAINING_SECONDS = "training_seconds.txt"
-"""What a run's training took with the start of the program, a line each time that it went on and left something."""
+"""Seconds of a run's training, with the start of the program: one line for each start that trained something."""
 BEGUN = "training_begun.txt"
-"""While a run trains: when it began, in seconds since 1970, and how much had been logged before, in bytes."""
+"""While a run trains: its start, in seconds since 1970, and the size of its log at that time, in bytes."""
 
 
 def execute_all(runs: Sequence[Run], jobs: int, resume: bool) -> list[tuple[Run, str]]:
-    """Execute all runs, and tell of each and how long is left; one that fails does not stop the others.
+    """Execute all runs, and print each run and the time left. A failed run does not stop the others.
 
     Args:
-        runs: in their order; one that only evaluates waits for the one whose weights it takes.
-        jobs: how many are executed side by side, each with its share of the CPU's threads.
-        resume: whether runs whose table.json is there are left out, and trainings go on.
+        runs: in their order; one that only evaluates waits for the run that trains its weights.
+        jobs: number of runs in parallel, each with its share of the CPU's threads.
+        resume: whether to skip runs with a table.json and to continue trainings.
 
     Returns:
         The runs that failed, and why.
@@ -72,13 +72,13 @@ def execute_all(runs: Sequence[Run], jobs: int, resume: bool) -> list[tuple[Run,
 
 
 class Pace:
-    """How long the runs that are left will take, from those that are done.
+    """Estimates the time left from the runs that are done.
 
-    A run is taken for as long as others of its row, or else as trainings, and as evaluations where it only evaluates.
-    A run that trains nothing, such as interpolation's, says nothing of other rows.
+    The estimate for a run is the mean of other runs of its row. Without those, it is the mean of trainings, or of
+    evaluations if it only evaluates. A run that trains nothing, such as interpolation, does not count for other rows.
 
     Args:
-        jobs: how many run side by side.
+        jobs: number of runs in parallel.
     """
 
     def __init__(self, jobs: int) -> None:
@@ -92,7 +92,7 @@ class Pace:
         self.began[run.folder] = time.monotonic()
 
     def ends(self, run: Run, well: bool) -> float:
-        """Returns the seconds that it took; a run that failed says nothing of how long others take."""
+        """Return the seconds of a run. A failed run does not change the estimate."""
         seconds = time.monotonic() - self.began[run.folder]
         if well:
             self.by_row.setdefault(run.row, []).append(seconds)
@@ -103,7 +103,7 @@ class Pace:
         return seconds
 
     def left(self, waiting: Collection[Run], running: Collection[Run]) -> str | None:
-        """A length of time, or None while it cannot be told or nothing is left."""
+        """Return a length of time; None if it is not known or nothing is left."""
         left, now, seconds = [*waiting, *running], time.monotonic(), 0.0
         for run in left:
             known = self.by_row.get(run.row) or (self.trainings if run.trains else self.evaluations or self.trainings)
@@ -114,12 +114,12 @@ class Pace:
 
 
 def has_learned(folder: Path) -> bool:
-    """Whether the run of a folder has trained anything before it was evaluated: then it has left weights or a state."""
+    """Whether a folder's run was trained before its evaluation, which is so if it left weights or a state."""
     return any(folder.glob("models/*.pt"))
 
 
 def _logged(folder: Path) -> int:
-    """How much a run has logged of its training's iterations, in bytes."""
+    """Return the size of a run's log of training iterations, in bytes."""
     return sum(path.stat().st_size for path in folder.glob("history*.jsonl"))
 
 
@@ -132,7 +132,7 @@ def _execute(run: Run, resume: bool, programs: Programs) -> str | None:
     with path.open("a") as log:
         if not _locked(log):
             return (
-                f"{path}: a run that was started before still writes to it, by another command, or by one that was "
+                f"{path}: a run still writes to it, started by another command or by one that was "
                 "killed; wait for its end, or end it, and go on with --resume True."
             )
         if resume:
@@ -151,9 +151,9 @@ def _execute(run: Run, resume: bool, programs: Programs) -> str | None:
             if status != 0:
                 said_now = path.read_bytes()[before_now:].decode(errors="replace")
                 lines = [line for line in said_now.splitlines() if line.strip()]
-                # An evaluation writes its table before it ends with the cases that failed.
+                # An evaluation with failed cases writes its table before it exits with an error.
                 (run.folder / "table.json").unlink(missing_ok=True)
-                # What the bundles end with; a process that was killed has had no time for it.
+                # Bundles print this line at their end; a killed process prints none.
                 errors = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
                 said = (errors or lines or ["no output"])[-1]
                 return f"{'evaluation' if evaluate else 'training'}, exit status {status}: {said}"
@@ -163,9 +163,9 @@ def _execute(run: Run, resume: bool, programs: Programs) -> str | None:
 
 
 def _locked(log: TextIO) -> bool:
-    """Whether nobody else writes to the log, where its file system can tell.
+    """Lock the log, and return whether no other process writes to it, as far as its file system knows.
 
-    A run that is started has the file too, as its output, and with it the lock, for as long as it lives.
+    A started run inherits the file as its output, and so keeps the lock while it lives.
     """
     if fcntl is not None:
         try:
@@ -178,13 +178,13 @@ def _locked(log: TextIO) -> bool:
 
 
 def _count(folder: Path, log: Path | None = None) -> None:
-    """Add what a training that has begun took to its seconds, until now or, where it was killed, its last output."""
+    """Add the time of a training to its seconds, up to now, or up to its last output if it was killed."""
     begun = folder / BEGUN
     if not begun.is_file():
         return
     began, before = map(float, begun.read_text().split())
     end = time.time() if log is None else log.stat().st_mtime
-    # What was trained to its end before, and only started again, has taken no longer by that.
+    # A finished training that was only started again has taken no more time.
     if has_learned(folder) and _logged(folder) != before:
         with (folder / TRAINING_SECONDS).open("a") as seconds:
             seconds.write(f"{end - began:.1f}\n")

@@ -1,4 +1,4 @@
-"""The table of runs that were made one after another or one by one: what was run, what is done, and both merged."""
+"""The table of runs: what was run, what is done, and the merged results."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ ROWS = "rows.json"
 
 
 def described(output_dir: str | os.PathLike, runs: Sequence[Run]) -> dict[str, list[dict]]:
-    """The content of ``rows.json``: by row its runs.
+    """Return the content of ``rows.json``: the runs of each row.
 
-    Each with its seed, its folder and that of what is evaluated, both seen from ``output_dir``, its command, a digest
-    of the datalist, the row that trained its weights and the untrained start of that, and what its training was told.
+    Each run has its seed, its folder and that of the evaluated weights, both relative to ``output_dir``, its command, a
+    digest of the datalist, the row that trained its weights, that row's untrained start, and what its training knew.
     """
     rows: dict[str, list[dict]] = {}
     listed = Path(str(runs[0].override["dataset_dir"])) / FILE
     digest = hashlib.sha256(listed.read_bytes()).hexdigest()[:12] if listed.is_file() else None
     for run in runs:
         folder = run.folder.relative_to(output_dir).as_posix()
-        # Without where it writes, which a command from elsewhere calls otherwise.
+        # Without output_dir, which a command in another working directory spells differently.
         command = [word for word in words(run, False) if not word.startswith(("--output_dir=", "--ckpt_dir="))]
         command += evaluated_with(run)
         trained = run.trained and Path(os.path.relpath(run.trained, output_dir)).as_posix()
@@ -51,9 +51,9 @@ def check_same(output_dir: str | os.PathLike, rows: Mapping[str, Sequence[Mappin
 
     Args:
         output_dir: folder of the table.
-        rows: as of :func:`described`, of the runs that are to be made or taken as they are.
-        all_rows: whether runs that are not done, and rows that are no more, must be the same too, as they must where
-            each row has a command of its own.
+        rows: from :func:`described`, of the runs that are to be made or kept.
+        all_rows: whether unfinished runs and removed rows must be the same too. This is needed if each row has a
+            command of its own.
 
     Raises:
         ValueError: with the first run that differs, and in what.
@@ -75,7 +75,7 @@ def check_same(output_dir: str | os.PathLike, rows: Mapping[str, Sequence[Mappin
                 f"{Path(output_dir) / folder}: {ROWS} says that this was run with {was or 'less'}, now it is "
                 f"{now or 'without that'}. Give all commands the same, or another --output_dir, or remove {ROWS} and "
                 "the folders of the rows that are to be made anew."
-                + ("" if done else " What is not done may change where --resume True goes on without --row.")
+                + ("" if done else " An unfinished run may change if --resume True goes on without --row.")
             )
 
 
@@ -95,11 +95,11 @@ def write_rows(output_dir: str | os.PathLike[str], rows: Mapping[str, Sequence[M
 
 
 def merged(output_dir: str | os.PathLike, against: str | None = None) -> list[str]:
-    """Merge the rows whose runs are all done into one table and one picture a case, and print it.
+    """Merge the rows with only finished runs into one table and one picture per case, and print the table.
 
     Args:
         output_dir: folder of the table, with ``rows.json``.
-        against: as for :func:`common.reports.write_table`; while that row is not done there is no test, which is said.
+        against: as for :func:`common.reports.write_table`. If that row is not done, a line says so instead of the test.
 
     Returns:
         The folders of the runs that are not done.
@@ -131,7 +131,7 @@ def merged(output_dir: str | os.PathLike, against: str | None = None) -> list[st
 
 
 def forget(output_dir: str | os.PathLike) -> None:
-    """Remove the table and the pictures that :func:`merged` has made, of runs that are about to be made anew.
+    """Remove the table and the pictures of :func:`merged`, because runs are about to be repeated.
 
     Args:
         output_dir: folder of the table.
@@ -144,7 +144,7 @@ def forget(output_dir: str | os.PathLike) -> None:
 
 
 def check_against(against: str | None, names: Sequence[str] | Mapping) -> None:
-    """Refuse a row to compare with that is not there.
+    """Refuse a row for comparison that does not exist.
 
     Raises:
         ValueError: with the rows that are.
@@ -154,7 +154,7 @@ def check_against(against: str | None, names: Sequence[str] | Mapping) -> None:
 
 
 def rows_in(output_dir: str | os.PathLike) -> dict[str, list[dict]]:
-    """What ``rows.json`` holds, nothing where it is not there."""
+    """Return the content of ``rows.json``; empty if it does not exist."""
     path = Path(output_dir) / ROWS
     return json.loads(path.read_text()) if path.is_file() else {}
 
@@ -166,16 +166,15 @@ def not_done(output_dir: str | os.PathLike, runs: Sequence[Mapping]) -> list[str
 
 
 def about(output_dir: str | os.PathLike, runs: Sequence[Mapping]) -> dict:
-    """What is to be known of a row that is done, as :func:`common.reports.merge_tables` takes it.
+    """Return the facts about a finished row for :func:`common.reports.merge_tables`.
 
     Args:
         output_dir: folder of the table.
         runs: of the row, as of :func:`rows_in`.
 
     Returns:
-        ``iterations`` of one training of the weights, all stages and what was pooled together, None where nothing is
-        trained before a case is seen; ``knew``; and ``weights`` and ``start``, the rows whose difference is what
-        training has changed.
+        ``iterations`` of one training of the weights, over all stages and pooled runs, None if nothing is trained
+        before inference; ``knew``; and ``weights`` and ``start``, the rows whose difference is the effect of training.
     """
     folders = [folder for run in runs if (folder := weights_of(output_dir, run))]
     histories = [path.read_text().splitlines() for folder in folders for path in folder.glob("history*.jsonl")]
@@ -190,11 +189,11 @@ def about(output_dir: str | os.PathLike, runs: Sequence[Mapping]) -> dict:
 
 
 def weights_of(output_dir: str | os.PathLike, run: Mapping) -> Path | None:
-    """The folder of the run whose weights a run, as of :func:`rows_in`, evaluates; None where it evaluates none."""
+    """Return the folder of the run whose weights a run, as of :func:`rows_in`, evaluates; None without weights."""
     weights = run.get("trained", run["folder"])
     return None if weights is None else Path(output_dir) / weights
 
 
 def _taken(run: Mapping) -> list[str]:
-    """Whose weights a run evaluates and which data it has, as words beside those of its command."""
+    """Return a run's weights and data, as words that are compared with its command."""
     return [f"weights of {run.get('trained', run['folder'])}", f"{FILE} of digest {run.get('datalist')}"]

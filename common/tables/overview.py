@@ -1,4 +1,4 @@
-"""What each method of several tables reaches and costs, from what their runs have left."""
+"""Scores and costs of each method of several tables, read from the files of their runs."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def _row(folder: Path, runs: Sequence[dict], read: Sequence[Sequence[dict]]) -> 
         cost = folder / run["folder"] / "cost.json"
         costs.append(json.loads(cost.read_text()) if cost.is_file() else {"parameters": math.nan, "seconds": {}})
         weights = weights_of(folder, run)
-        # Where nothing was learned the seconds are those of a start.
+        # If nothing was learned, the seconds are only those of a start.
         training.append(_total(weights / TRAINING_SECONDS) if weights and has_learned(weights) else 0.0)
     scores = {key: [_mean(cases, key) for cases in by_seed.values()] for key in ("psnr", "ssim", "lpips")}
     shifts = [abs(_mean([case for cases in by_seed.values() for case in cases], f"displacement_{a}")) for a in "xyz"]
@@ -77,7 +77,7 @@ def _row(folder: Path, runs: Sequence[dict], read: Sequence[Sequence[dict]]) -> 
         "cubic_ssim": _mean(cubic, "ssim"),
         "displacement": max(shifts),
         "parameters": max(cost["parameters"] for cost in costs),
-        # Of one training: what was pooled is so many, seeds are as many again.
+        # Per training: the runs of a pool are summed, and seeds are averaged.
         "training_seconds": float(np.sum(training)) / len(by_seed),
         "seconds": float(np.mean([second for cost in costs for second in cost["seconds"].values()] or [math.nan])),
     }

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ..reports import RESERVED
 
-# Of a row.
+# Keys of a row.
 _KEYS = {
     "name": str,
     "bundle": str,
@@ -22,7 +22,7 @@ _KEYS = {
     "knows": str,
 }
 _JSON = {str: "string", list: "array", dict: "object", bool: "boolean", str | None: "string or null"}
-# What makes a row's results agree with their scans.
+# Keys that make a row's results agree with their scans.
 _AGREEMENT = {
     "evaluate#evaluator#inferer": {
         "_target_": "common.inferers.ConsistentInferer",
@@ -41,25 +41,25 @@ def rows_of(bundle: str | None, table: str) -> list[dict]:
 
     Returns:
         For each row ``name``, ``bundle``, ``overlays``, ``override``, ``pool``; ``weights``, the name of the row that
-        trains them, its own where it does, or None for none; ``start``, the name of the untrained start of that row,
-        and ``knows``, or None. What takes another row's weights has all that this one has, under what is its own.
+        trains them (its own name if it does, None without weights); ``start``, the name of that row's untrained start,
+        and ``knows``, or None. A row with another row's weights has all its keys, with its own laid over them.
 
     Raises:
         FileNotFoundError: when the file, a bundle or an overlay is not there.
-        ValueError: when the file is not as it should be, with the row that is wrong.
+        ValueError: when the file is not valid, with the row that is wrong.
     """
     if bundle is not None:
         _check_bundle("--bundle", bundle)
     elif not table.endswith(".json"):
         raise ValueError(
-            f"--table {table}: without --bundle there are no tables to look for it in; name its bundle with --bundle, "
+            f"--table {table}: without --bundle there are no tables to search; name its bundle with --bundle, "
             "or give a .json file whose rows name theirs."
         )
     path = Path(table) if table.endswith(".json") or bundle is None else Path(bundle) / "configs" / "tables.json"
     if not path.is_file():
         raise FileNotFoundError(
             f"{path}: there is no such file; --table is the name of a table in the bundle's configs/tables.json, or a "
-            ".json file that holds one."
+            ".json file with one table."
         )
     try:
         tables = json.loads(path.read_text())
@@ -129,7 +129,7 @@ def rows_of(bundle: str | None, table: str) -> list[dict]:
 
 
 def _evaluated_again(row: dict, rows: Mapping[str, dict], where: str) -> dict:
-    """A row that takes the weights of an earlier one, with all that this one has, under what is its own."""
+    """Return a row with the weights and keys of an earlier row, and its own keys laid over them."""
     if row["weights"] not in rows:
         raise ValueError(
             f"{where}: 'weights' is '{row['weights']}', expected null, or the name of an earlier row: "
@@ -151,7 +151,7 @@ def _evaluated_again(row: dict, rows: Mapping[str, dict], where: str) -> dict:
 
 
 def _check_bundle(where: str, bundle: str) -> None:
-    """Refuse what is no folder of a bundle."""
+    """Refuse a folder that is no bundle."""
     train = Path(bundle) / "configs" / "train.json"
     if not train.is_file():
         raise FileNotFoundError(
@@ -165,7 +165,7 @@ def overlay_of(row: Mapping, overlay: str, where: str) -> str:
     Args:
         row: with its ``name`` and ``bundle``.
         overlay: name of a config of the bundle, without ``.json``.
-        where: what names it, for the message.
+        where: the source of the name, for the message.
 
     Raises:
         FileNotFoundError: when the bundle has no such overlay.
@@ -177,7 +177,7 @@ def overlay_of(row: Mapping, overlay: str, where: str) -> str:
 
 
 def in_size(row: dict, size: str) -> dict:
-    """The row in a size: with that overlay of its bundle, and what its own overlays have for it, train_x_small.json.
+    """Return the row in a size, with this overlay of its bundle and those of its own overlays, such as train_x_small.
 
     Raises:
         FileNotFoundError: when the row's bundle has no overlay of this name.
@@ -189,7 +189,7 @@ def in_size(row: dict, size: str) -> dict:
 
 
 def over_folds(row: dict, folds: int) -> dict:
-    """The row with each of its runs on each fold of a cross-validation, so many ``folds``, its test cases pooled.
+    """Return the row with each of its runs on each of the ``folds`` of a cross-validation, and its test cases pooled.
 
     Raises:
         FileNotFoundError: when the row's bundle has no cross_validation.json.
@@ -202,5 +202,5 @@ def over_folds(row: dict, folds: int) -> dict:
 
 
 def folder_of(name: str) -> str:
-    """A row's folder: its name without what folders' names do not have."""
+    """Return a row's folder: its name without characters that are not used in folder names."""
     return re.sub(r"[^\w.+-]+", "_", name).strip("._")

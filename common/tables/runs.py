@@ -1,4 +1,4 @@
-"""The runs of a table's rows: which configs each has, what it sets, and where it writes."""
+"""The runs of a table's rows: the configs, overrides and folder of each."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ _OF_EVALUATION = {"evaluate", "checkpoint", "digest"}  # keys that evaluate.json
 
 @dataclass
 class Run:
-    """One training and its evaluation: a row's, with one of its seeds, or one of those that a row pools.
+    """One training and its evaluation: of a row, with one of its seeds, or as one of the runs that the row pools.
 
     Attributes:
         row: name of the row.
-        seed: or None, where the configs' own is left.
-        title: what it is called where it is told of.
-        folder: that it writes to.
+        seed: or None, if the configs' own is used.
+        title: its name in messages.
+        folder: its output folder.
         configs: paths of train.json and its overlays.
         override: keys of the configs that are set.
         trained: folder of the run whose weights are evaluated: its own, another row's, one of another table, or None
-            where the network is evaluated as it starts.
+            if the network is evaluated without training.
         weights: name of the row that trained them, or None.
         start: name of that row's untrained start, or None.
-        knows: what its training was told, or None.
+        knows: what its training was given, or None.
     """
 
     row: str
@@ -51,7 +51,7 @@ class Run:
 
     @property
     def awaits(self) -> Path | None:
-        """Folder of another run, whose weights it evaluates; None where there is none."""
+        """The folder of another run, whose weights it evaluates; None if there is none."""
         return None if self.trains else self.trained
 
 
@@ -62,19 +62,19 @@ def runs_of(
     seeds: int,
     trained: Path | None = None,
 ) -> list[Run]:
-    """The runs of all rows, those with one seed before those with the next.
+    """Return the runs of all rows, ordered by seed.
 
-    A key that only some rows' configs have is set for these, and which go without is printed.
+    A key that only some rows' configs have is set for these. The rows without it are printed.
 
     Args:
         rows: as of :func:`common.tables.rows.rows_of`.
         output_dir: folder of the table.
         override: keys of the configs to set in all rows.
-        seeds: how many seeds each row is run with; with 1 the key ``seed`` is left as it is.
+        seeds: number of seeds for each row; with 1 the key ``seed`` keeps its value.
         trained: folder of another table of these rows, whose weights are evaluated; None to train them.
 
     Raises:
-        ValueError: when a row sets a key that is set for all, or ``seed`` is set beside more than one of ``seeds``.
+        ValueError: when a row sets a key that is set for all, or ``seed`` is set together with several ``seeds``.
     """
     taken = {"config_file", "ckpt_dir"} & override.keys()
     if taken:
@@ -94,7 +94,7 @@ def runs_of(
                     if _overlap(key, other):
                         raise ValueError(
                             f"row '{row['name']}' sets {key}, but {other} is set for all rows, which would make rows "
-                            "equal; take it out of the row or off the command line."
+                            "equal; remove it from the row or from the command line."
                         )
         own, source = output_dir / folder_of(row["name"]), None
         if row["weights"] is not None:
@@ -110,12 +110,12 @@ def runs_of(
                 known = {key: row[key] for key in ("weights", "start", "knows")}
                 trained_in = None if source is None else source / inner
                 runs.append(Run(row["name"], seed, title, own / inner, configs, keys, trained_in, **known))
-    # What has been interrupted has as many seeds of each row.
+    # Ordered by seed, so that all rows of an interrupted table have about the same number of seeds.
     return sorted(runs, key=lambda run: run.seed or 0)
 
 
 def _configs_of(rows: Sequence[Mapping], keys: Collection[str]) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
-    """Each row's configs, by its name; and for each key the rows without it, if others have it."""
+    """Return each row's configs by its name; and for each key that some rows have, the rows without it."""
     configs = {}
     having: dict[str, set] = {key: set() for key in keys}
     for row in rows:
@@ -134,7 +134,7 @@ def _configs_of(rows: Sequence[Mapping], keys: Collection[str]) -> tuple[dict[st
 
 
 def _check_seeds(seeds: int, where: str, keys: Collection[str]) -> None:
-    """Refuse a seed that is set where several are."""
+    """Refuse ``seed`` as a key if there are several seeds."""
     if seeds > 1 and any(_overlap(key, "seed") for key in keys):
         raise ValueError(
             f"{where} sets seed, which --seeds {seeds} sets to 0 to {seeds - 1} in turn; take seed out, or leave out "
@@ -149,10 +149,10 @@ def _overlap(key: str, other: str) -> bool:
 
 
 def words(run: Run, resume: bool, evaluate: bool = False) -> list[str]:
-    """What follows ``python -m monai.bundle run`` to train, or to ``evaluate``; with ``resume`` a training goes on.
+    """Return the words after ``python -m monai.bundle run`` that train or ``evaluate``; ``resume`` continues training.
 
-    An evaluation has evaluate.json over the training's configs, and over it the overlay of the weights, where there is
-    one. Keys that evaluate.json brings are for it alone. Where nothing is trained, it has no checkpoint.
+    An evaluation lays evaluate.json over the training's configs, and over it the overlay of the weights, if there is
+    one. Keys that evaluate.json adds are for it alone. If nothing is trained, it has no checkpoint.
     """
     configs = run.configs
     models = (run.trained or run.folder) / "models"
@@ -164,7 +164,7 @@ def words(run: Run, resume: bool, evaluate: bool = False) -> list[str]:
             keys = {"checkpoint": None, **keys}
         elif overlay.is_file():
             configs.append(str(overlay))
-            keys = {"checkpoint": overlay.with_suffix(".pt"), **keys}  # where it is now
+            keys = {"checkpoint": overlay.with_suffix(".pt"), **keys}  # its present path
     else:
         keys = {key: value for key, value in keys.items() if top_of(key) not in _OF_EVALUATION}
         if resume:
@@ -173,11 +173,11 @@ def words(run: Run, resume: bool, evaluate: bool = False) -> list[str]:
 
 
 def evaluated_with(run: Run) -> list[str]:
-    """The words of a run's evaluation that its training has not."""
+    """Return the words that a run's evaluation has and its training does not have."""
     return _options({key: value for key, value in run.override.items() if top_of(key) in _OF_EVALUATION})
 
 
 def _options(keys: Mapping[str, object]) -> list[str]:
-    """Keys as words; None as an expression, as MONAI passes over an override that is None."""
+    """Return keys as words. None is an expression, because MONAI ignores an override that is None."""
     # With the equals sign, because a value may begin with a dash.
     return [f"--{key}={'$None' if value is None else value}" for key, value in keys.items()]

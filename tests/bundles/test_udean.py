@@ -332,7 +332,7 @@ def test_how_sure_results_are(cohort, tmp_path):
     options = {"dataset_dir": str(scan), "output_dir": str(out), "uncertainty": True}
     refused(["inference"], tmp_path, "--uncertainty_scale", **options)
     overlay.write_text(json.dumps({**json.loads(overlay.read_text()), "uncertainty_scale": [a, b]}))
-    refused(["inference"], tmp_path, "of other axes", axes=[2], **options)
+    refused(["inference"], tmp_path, "with other axes", axes=[2], **options)
     run(["inference"], tmp_path, **options)
     sr, sd = (nib.load(out / f"{name}_{kind}.nii.gz") for kind in ("sr", "sd"))
     np.testing.assert_allclose(sd.affine, sr.affine)

@@ -39,7 +39,7 @@ def test_old_weights_get_their_overlay(tmp_path, capsys):
     before = path.read_bytes()
     overlay(str(path))
     said = capsys.readouterr().out
-    assert "old.json says what old.pt is" in said and "left out, as srcnn does not know it: ranges\n" in said
+    assert "old.json describes old.pt" in said and "left out, as srcnn does not know it: ranges\n" in said
     found, version = read_overlay(path), {"bundle": "srcnn", "version": "0.4.0"}
     assert found.pop("trained") == {**version, "network": "OnInterpolated", "offset": [0.5, 0.5, 0.0], **training}
     sizes = {key: value for key, value in SETTINGS.items() if key != "offset"}
@@ -72,6 +72,6 @@ def test_weights_that_say_nothing_are_refused(tmp_path):
     refused(partial(overlay, str(path)), FileNotFoundError, path)
     for options in ({}, {"_use_new_zipfile_serialization": False}):
         torch.save(network_of().state_dict(), path, **options)
-        refused(partial(overlay, str(path)), ValueError, path, "do not say what they are", "model.json")
+        refused(partial(overlay, str(path)), ValueError, path, "have no record", "model.json")
     path.write_bytes(b"no weights")
     refused(partial(overlay, str(path)), ValueError, path, "not a checkpoint")
