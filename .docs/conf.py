@@ -1,6 +1,6 @@
 """The site: the Markdown pages where they lie in the repository, and the reference from the docstrings of `common`.
 
-sphinx-build -c .docs -W --keep-going . site
+sphinx-build -q -W -c .docs . site
 """
 
 import sys

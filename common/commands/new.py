@@ -78,7 +78,7 @@ _NEXT = """next:
   common/networks/{name}.py: your network; import it in common/networks/__init__.py
   {configs}/train.json and inference.json: network_def and its sizes; in train.json also train#trainer#sizes,
   graph and players
-  {root}/docs and metadata.json: what is marked FILL IN
+  {root}/docs and metadata.json: what is marked FILL IN; and a row in bundles/README.md
   see that it trains, in seconds:
     {run} "['{configs}/train.json','{configs}/tiny.json']" --output_dir W"""
 _TEST = "  test it: python -m pytest tests/bundles/test_bundles.py tests/bundles/test_export.py -k {name}"
