@@ -133,7 +133,7 @@ def test_forms(bundle, tiny, exported, tmp_path):
     if bundle == "srcnn":  # once is enough
         with pytest.raises(ValueError, match=r"model\.onnx: the scale is \[3, 3, 1\], .* with \[2, 2, 1\]"):
             OnnxNetwork(files[1], degradation=GaussianProfile((3, 3, 1)))
-        with pytest.raises(ValueError, match=r"model\.onnx: the config is that of other weights"):
+        with pytest.raises(ValueError, match=r"model\.onnx: the config belongs to other weights"):
             OnnxNetwork(files[1], "0" * 64)
         content = bytearray(files[1].read_bytes())
         weight = network.state_dict()["body.0.weight"].numpy().tobytes()
