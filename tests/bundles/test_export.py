@@ -144,7 +144,7 @@ def test_forms(bundle, tiny, exported, tmp_path):
             OnnxNetwork(changed)
         shutil.copyfile(files[1], changed)
         write_overlay(changed, {**overlay, "digest": "0" * 64})
-        with pytest.raises(ValueError, match=r"not the weights that changed\.json beside them describes"):
+        with pytest.raises(ValueError, match=r"not the weights that changed\.json next to them describes"):
             OnnxNetwork(changed)
 
 
