@@ -227,7 +227,7 @@ def test_what_is_no_thick_mr_or_no_ct(cohort, trained, tmp_path, clinic):
     message = failed(trained, scans, tmp_path / "sr")
     for name, pattern in (
         ("thick_hu", "CT.*--check_mr False"),
-        ("isotropic", "(thick|tell which axis)"),
+        ("isotropic", "(thick|show which axis)"),
         ("two", r"scale 4.*for \[1, 1, 2\].*model_2.json.*mri-sr"),
     ):
         assert re.search(rf"{name}.nii.gz: .*{pattern}", message), message
