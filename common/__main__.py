@@ -16,6 +16,7 @@ from pathlib import Path
 
 import fire
 
+from . import __version__
 from .cli_help import PROGRAM, as_texts, called, help_text, misuse
 from .errors import INTERRUPTED, Output, report
 
@@ -136,12 +137,8 @@ def _run(words: list[str], title: str | None) -> None:
 
 
 def _versions() -> list[str]:
-    """Versions of this package, if it is installed, and of the libraries that it computes with."""
-    found = [f"{name} {metadata.version(name)}" for name in ("torch", "monai")]
-    try:
-        return [f"mri-sr-bundles {metadata.version('mri-sr-bundles')}", *found]
-    except metadata.PackageNotFoundError:
-        return [str(__package__), *found]
+    """Versions of this package and of the libraries that it computes with."""
+    return [f"mri-sr-bundles {__version__}", *(f"{name} {metadata.version(name)}" for name in ("torch", "monai"))]
 
 
 def _without_traceback(words: Sequence[str]) -> tuple[list[str], bool]:

@@ -132,7 +132,7 @@ def test_how_it_ends(tmp_path, monkeypatch, capsys):
 @pytest.mark.parametrize(
     ("line", "status", "words"),
     [
-        ("--version", 0, ["torch ", "monai "]),
+        ("--version", 0, ["mri-sr-bundles 0.", "torch ", "monai "]),
         ("--help", 0, ["mri-sr PATH", "\nmri-sr <command>", "  training-range"]),
         ("compar", 1, ["did you mean compare?"]),
         ("./compare", 1, ["compare", "DICOM"]),

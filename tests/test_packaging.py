@@ -3,6 +3,8 @@ from pathlib import Path
 import pytest
 from setuptools import find_packages
 
+from common import __version__
+
 tomllib = pytest.importorskip("tomllib")  # of Python 3.11 and later
 ROOT = Path(__file__).parents[1]
 
@@ -20,3 +22,9 @@ def test_pip_installs_all_code_and_what_stands_beside_it():
     assert {
         file for name in ("configs/*", "models/*.pt", "models/*.json") for file in ROOT.glob(f"bundles/*/{name}")
     } <= installed
+
+
+def test_one_version():
+    cited = (ROOT / ".github" / "CITATION.cff").read_text()
+    assert f"\nversion: {__version__}\n" in cited
+    assert f"\n## {__version__}\n" in (ROOT / "common" / "docs" / "changelog.md").read_text()
