@@ -94,7 +94,8 @@ def new(bundle: str, like: str = "srcnn") -> None:
     Raises:
         FileExistsError: when the folder is there.
         FileNotFoundError: when there is no bundle to begin with.
-        ValueError: when the name has other characters than lower-case letters, digits and underscores.
+        ValueError: when the name has other characters than lower-case letters, digits and underscores, or the other
+            bundle trains nothing.
     """
     folder = Path(bundle)
     name, root = folder.name, folder.as_posix()
@@ -110,6 +111,8 @@ def new(bundle: str, like: str = "srcnn") -> None:
     for path in (folder, tests / f"{name}.py"):
         if path.exists():
             raise FileExistsError(f"{path} is there already; choose another name, or remove it.")
+    with redirect_stdout(io.StringIO()):
+        draw(str(source))  # fails, if it must, before anything is written
 
     configs = {
         config: _renamed(json.loads(path.read_text()), source.name, name)
