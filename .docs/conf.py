@@ -6,15 +6,15 @@ sphinx-build -q -W -c .docs . site
 import sys
 from pathlib import Path
 
-import tomllib
-
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
+
+import common  # noqa: E402
 
 project = "MRI super-resolution bundles"
 author = "The authors of this collection"
 copyright = f"{author}, Apache License 2.0"
-release = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+release = common.__version__
 
 root_doc = ".docs/index"
 include_patterns = [
@@ -52,5 +52,6 @@ myst_heading_anchors = 4
 myst_fence_as_directive = ["mermaid"]
 html_theme = "furo"
 html_title = project
+html_extra_path = ["index.html"]  # servers look for it here, and the contents page is in .docs
 # An overview of a package's modules has what their own pages have.
 suppress_warnings = ["ref.python"]
