@@ -1,0 +1,92 @@
+"""The bash blocks of each page run in order, as printed, in a copy of the repository. Blocks of ``sh`` do not."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from . import reader
+from .bundles import runs
+from .clients import dicom
+from .test_docs import FENCE, PAGES, ROOT
+
+SAVED = re.compile(r"(?:Save this as|Write) `([\w/.]+)`[^\n]*\n\n```\w+\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+# The reader's environment is there, and tests/reader.py makes each command short.
+PRELUDE = """
+set -euo pipefail
+pip() { :; }
+python3() { :; }
+python() { command python -m tests.reader "$@"; }
+torchrun() { python -m torch.distributed.run "$@"; }
+mri-sr() { python mri-sr "$@"; }
+"""
+
+
+def script(text: str) -> str:
+    """The bash blocks of a page, but for files that the reader saves."""
+    return "\n".join(code for kind, code in FENCE.findall(SAVED.sub("", text)) if kind == "bash")
+
+
+def coarser(page: str) -> str:
+    """How much coarser than HR the scans of a page are, along each axis."""
+    known = {"ct_guided": "114", "smore": "114", "tscn": "114", "guided_rdn": "221", "downsampling_gan": "221"}
+    return next((factors for bundle, factors in known.items() if page.startswith(f"bundles/{bundle}/")), "222")
+
+
+def provide_scans(folder: Path, page: str) -> None:
+    """Write what the pages call scans, in the folder where their commands run."""
+    factors = tuple(map(int, coarser(page)))
+    affine = reader.grid(factors)
+    for path in ("SCANS/a.nii.gz", "LR/a.nii.gz", "FOLDER_OR_FILE/a.nii.gz", "scan.nii.gz"):
+        reader.save_scan(folder / path, affine, factors)
+    reader.save_labels(folder / "LABELS", 15)
+    for prefix in ("", "FOLDER/sub-01/sub-01_"):
+        for axis, stack in enumerate(("sag", "cor", "ax")):
+            thick = tuple(4 if i == axis else 1 for i in range(3))
+            reader.save_scan(folder / f"{prefix}{stack}.nii.gz", np.eye(4), thick)
+
+
+def provide_more(folder: Path, page: str) -> None:
+    """Write what only some pages need."""
+    if "datalist --dataset_dir D" not in script(PAGES[page]):
+        groups = ("source", "target", "validation", "test")
+        hr = [reader.save_scan(folder / "D" / f"sub-{i}.nii.gz", reader.grid((2, 2, 2)), seed=i) for i in range(4)]
+        runs.datalist(folder / "D", **{group: [{"hr": path}] for group, path in zip(groups, hr, strict=True)})
+    if page == "common/docs/daily_use.md":
+        for scan, guide in (("t2", "t1"), ("FOLDER/sub-02/sub-02_t2w", "FOLDER/sub-02/sub-02_t1w")):
+            reader.save_scan(folder / f"{scan}.nii.gz", reader.grid((2, 2, 1)), (2, 2, 1))
+            reader.save_guide(folder / f"{guide}.nii.gz", reader.grid((2, 2, 1)))
+        for path, spacing in (("DICOM_FOLDER", (1.0, 1.0, 4.0)), ("OUT/NAME_dicom/UID", (0.5, 0.5, 4.0))):
+            dicom.Series(spacing=spacing).save(folder / path)
+    if page == "common/docs/serving.md":
+        runs.save_weights("udean", folder / "W" / "models" / "model.pt")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [name for name, text in PAGES.items() if script(text)])
+def test_the_commands_run(name, tmp_path):
+    for part in ("bundles", "common", "tests"):
+        shutil.copytree(ROOT / part, tmp_path / part, ignore=shutil.ignore_patterns("__pycache__"))
+    for part in ("README.md", "pyproject.toml", "LICENSE", "constraints.txt"):
+        shutil.copy(ROOT / part, tmp_path)
+    (tmp_path / ".venv" / "bin").mkdir(parents=True)
+    (tmp_path / ".venv" / "bin" / "activate").touch()
+    for provide in (provide_scans, provide_more):
+        provide(tmp_path, name)
+    for file, content in SAVED.findall(PAGES[name]):
+        (tmp_path / file).write_text(content)
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    done = subprocess.run(
+        ["bash", "-xc", PRELUDE + script(PAGES[name])],
+        cwd=tmp_path,
+        env={**os.environ, "PATH": path, "OMP_NUM_THREADS": "1", "COARSER": coarser(name)},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, (done.stdout + done.stderr)[-6000:]
