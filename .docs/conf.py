@@ -9,12 +9,12 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-import common  # noqa: E402
+from common.version import __version__  # noqa: E402
 
 project = "MRI super-resolution bundles"
 author = "The authors of this collection"
 copyright = f"{author}, Apache License 2.0"
-release = common.__version__
+release = __version__
 
 root_doc = ".docs/index"
 include_patterns = [

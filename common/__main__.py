@@ -16,9 +16,9 @@ from pathlib import Path
 
 import fire
 
-from . import __version__
 from .cli_help import PROGRAM, as_texts, called, help_text, misuse
 from .errors import INTERRUPTED, Output, report
+from .version import __version__
 
 # OpenMP's threads spin while they wait. This is slow next to other work. OpenMP reads this when torch is imported.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")

@@ -1,4 +1,4 @@
-"""``python -m tests.reader -m MODULE ...``, or ``mri-sr ...``: a command of the docs, made short.
+"""``python -m tests.reader -m MODULE ...``: a command of the docs, made short.
 
 Trainings get tiny sizes. ``datalist`` gets the volumes that its patterns name.
 """
@@ -16,13 +16,11 @@ import nibabel as nib
 import numpy as np
 from monai.bundle import ConfigParser
 
-from common.__main__ import mri_sr
 from common.degradations import GaussianProfile
 
 from .bundles import runs
 
 SHAPE = (48, 52, 44)
-BRIEF = {"iterations": 3, "adapt_iterations": 3, "ensemble": False}  # of what learns from a scan
 
 
 def grid(coarser: tuple[int, int, int]) -> np.ndarray:
@@ -50,6 +48,10 @@ def save_labels(folder: Path, count: int) -> None:
         nib.save(nib.Nifti1Image(values, np.eye(4)), folder / f"{number:02d}.nii.gz")
 
 
+def _there(folder: Path, pattern: str) -> bool:
+    return any(path.name.endswith(".nii.gz") for path in folder.glob(pattern))
+
+
 def provide(folder: Path, given: dict[str, str]) -> None:
     """Write volumes for those patterns of ``datalist`` that match none."""
     coarser = tuple(map(int, os.environ["COARSER"]))
@@ -60,9 +62,9 @@ def provide(folder: Path, given: dict[str, str]) -> None:
         if not pattern:
             continue
         if "*" in pattern and set(groups) - {pattern}:
-            wanted = [group for group in groups if not any(folder.glob(group))]
+            wanted = [group for group in groups if not _there(folder, group)]
             names = [group.replace("*", "1").removesuffix(".nii.gz") + ".nii.gz" for group in wanted]
-        elif any(folder.glob(pattern)):
+        elif _there(folder, pattern):
             continue
         else:
             others = kind == "ct" or (kind == "lr" and "hr" in given and "paired" not in given)  # of other people
@@ -81,22 +83,17 @@ def tiny_run(words: list[str]) -> list[str]:
     at = words.index("--config_file") + 1
     files = words[at].strip("[]").replace("'", "").split(",")
     configs = {Path(file).stem for file in files}
-    bundle = re.search(r"bundles/(\w+)/", files[0])[1]
-    parser = ConfigParser()
-    parser.read_config([file for file in files if Path(file).is_file()])
-    overlay = {key: value for key, value in BRIEF.items() if isinstance(parser.get(key), int)}
-    if (
-        "train" in configs
-        and not configs & {"inference", "scan_alone"}
-        and ("demo" in configs) >= ("evaluate" in configs)
-    ):
-        tiny = runs.TINY[bundle]
-        overlay |= {**tiny.training, **tiny.lasting(1, 2)}
-        if "--initial" not in words and not any("models/" in file for file in files):
-            overlay.update(tiny.network)
-        if "--dataset_dir" not in words:
-            overlay["data#simulated"] = _few(parser.get_parsed_content("data")._simulated)
+    if "demo" not in configs and configs & {"inference", "scan_alone", "evaluate"}:
+        return words  # trains nothing, or only on the scan
+    tiny = runs.TINY[re.search(r"bundles/(\w+)/", files[0])[1]]
+    overlay = {**tiny.training, **tiny.lasting(1, 2)}
     overlay.pop("slice_axis", None)
+    if "--initial" not in words and not any("models/" in file for file in files):
+        overlay.update(tiny.network)
+    if "--dataset_dir" not in words:
+        parser = ConfigParser()
+        parser.read_config(files)
+        overlay["data#simulated"] = _few(parser.get_parsed_content("data")._simulated)
     words = _without(words, overlay)
     Path("tiny_overlay.json").write_text(json.dumps(overlay, default=list))
     words[words.index("--config_file") + 1] = str([*files, "tiny_overlay.json"])
@@ -131,18 +128,7 @@ def _sizes(words: list[str]) -> list[str]:
     return [*tiny.network, *tiny.training, "learning_rate", "val_interval"]
 
 
-def _brief(words: list[str]) -> list[str]:
-    """Options that shorten ``super-resolve`` by a named bundle that learns from the scan."""
-    if "--bundle" not in words:
-        return []
-    known = runs.content(words[words.index("--bundle") + 1], None, "inference")
-    return [word for key, value in BRIEF.items() if key in known for word in (f"--{key}", str(value))]
-
-
 def main(words: list[str]) -> None:
-    if words[0] == "mri-sr":
-        sys.argv = words + _brief(words)
-        return mri_sr()
     at = len(words) - words[::-1].index("-m")
     match words[at : at + 2]:
         case ["monai.bundle", "run"]:
@@ -156,8 +142,6 @@ def main(words: list[str]) -> None:
             words = [*_without(words, ["size", *_sizes(words)]), "--size", "tiny"]
             if not any(word.endswith(".json") for word in words):
                 words += ["--row", "1"]  # test_tasks.py and test_tables_of_the_papers.py have the others
-        case ["common", "super-resolve"]:
-            words += _brief(words)
         case ["pytest", *_]:
             words += ["--collect-only", "-q"]
     os.execv(sys.executable, [sys.executable, *words])

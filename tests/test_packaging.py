@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 from setuptools import find_packages
 
-from common import __version__
+from common.version import __version__
 
 tomllib = pytest.importorskip("tomllib")  # of Python 3.11 and later
 ROOT = Path(__file__).parents[1]
