@@ -89,7 +89,10 @@ def tiny_run(words: list[str]) -> list[str]:
     overlay = {**tiny.training, **tiny.lasting(1, 2)}
     overlay.pop("slice_axis", None)
     if "--initial" not in words and not any("models/" in file for file in files):
-        overlay.update(tiny.network)
+        chosen = {
+            key for file in files if "/train.json" not in file and "/demo.json" not in file for key in _keys(file)
+        }
+        overlay.update({key: value for key, value in tiny.network.items() if key not in chosen})
     if "--dataset_dir" not in words:
         parser = ConfigParser()
         parser.read_config(files)
@@ -100,11 +103,15 @@ def tiny_run(words: list[str]) -> list[str]:
     return words
 
 
+def _keys(file: str) -> set[str]:
+    return set(json.loads(Path(file).read_text()))
+
+
 def _few(simulated: dict) -> dict[str, object]:
     """What a training simulates, with few and coarse subjects."""
     few = {**simulated, "spacing": 4}
     if "labels" in few:
-        few.update(labels="@labels", spacing=2.5)
+        few.update(labels="@labels", spacing=2.0)
     if "split" in few["datalist"]:
         split = [min(subjects, 2) for subjects in few["datalist"]["split"]]
         few.update(subjects=sum(split), datalist={**few["datalist"], "split": split})
@@ -125,7 +132,7 @@ def _sizes(words: list[str]) -> list[str]:
     if "--bundle" not in words:
         return []
     tiny = runs.TINY[Path(words[words.index("--bundle") + 1]).name]
-    return [*tiny.network, *tiny.training, "learning_rate", "val_interval"]
+    return [key for key in (*tiny.network, *tiny.training, "learning_rate", "val_interval") if key != "slice_axis"]
 
 
 def main(words: list[str]) -> None:

@@ -21,7 +21,8 @@ def rows(*options):
 @pytest.mark.slow
 def test_each_bundle_that_ships_weights_does_the_work_of_a_plain_loop():
     found = rows("--shape", "48,40,36")
-    assert {row["bundle"] for row in found} == {path.parents[1].name for path in ROOT.glob("bundles/*/models/model.pt")}
+    shipped = {path.parents[1].name for path in ROOT.glob("bundles/*/models/model.pt")}
+    assert {row["bundle"] for row in found} == shipped - {"stacks"}  # which takes several scans
     for row in found:
         assert float(row["plain loop, 1e9 multiply-adds"]) == pytest.approx(float(row["this, 1e9"]), rel=0.1)
         parts = [float(row[f"{part}, s"]) for part in ("network", "agreement", "fine-tuning", "rest")]

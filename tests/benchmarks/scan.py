@@ -178,13 +178,13 @@ def main(bundle=None, shape=(80, 96, 64), scan=None, revision=None, rounds=1) ->
     """Measure, and print a table in Markdown.
 
     Args:
-        bundle: one to measure; default all that ship weights. A scan needs one.
+        bundle: one to measure; default all that ship weights and take one scan. A scan needs one.
         shape: voxels of a simulated scan.
         scan: a NIfTI file in the place of a simulated scan, for a bundle that needs no guide.
         revision: of this repository, for example 225863a, whose super-resolve is measured too, in turn.
         rounds: how often all are measured; the quickest counts.
     """
-    shipped = sorted(path.parents[1].name for path in _ROOT.glob("bundles/*/models/model.pt"))
+    shipped = sorted({path.parents[1].name for path in _ROOT.glob("bundles/*/models/model.pt")} - {"stacks"})
     if bundle not in (None, *shipped):
         raise ValueError(f"bundle is {bundle!r}, expected one of {', '.join(shipped)}.")
     if scan and (bundle is None or config(bundle).get("guided", False)):

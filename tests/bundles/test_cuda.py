@@ -235,14 +235,6 @@ def test_two_gpus(bundle, tiny, cohort, played, tmp_path):
             np.testing.assert_allclose([*second.values()], [*first.values()], rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("bundle", ["srcnn"], indirect=True)
-def test_two_processes_on_the_cpu_of_a_machine_with_gpus(bundle, tiny, cohort, tmp_path):
-    """They are joined by gloo: nccl moves nothing but what is on GPUs."""
-    break_off_together(bundle, tmp_path, {"dataset_dir": str(cohort), "device": "cpu", **tiny.lasting(*LENGTH)})
-    assert len(runs.history(tmp_path, tiny.stages[0])) == 2
-
-
 def break_off_together(bundle, folder, settings):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
