@@ -144,7 +144,7 @@ def main(words: list[str]) -> None:
             given = dict(zip([word.removeprefix("--") for word in words[at + 2 :: 2]], words[at + 3 :: 2], strict=True))
             provide(Path(given["dataset_dir"]), given)
         case ["common", "simulate"]:
-            words += ["--spacing", "4"]
+            words += ["--spacing", "2"]
         case ["common", "ablate"]:
             words = [*_without(words, ["size", *_sizes(words)]), "--size", "tiny"]
             if not any(word.endswith(".json") for word in words):

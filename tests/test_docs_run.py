@@ -69,8 +69,8 @@ def provide_more(folder: Path, page: str) -> None:
         runs.datalist(folder / "D", **{group: [{"hr": path}] for group, path in zip(groups, hr, strict=True)})
     if page == "common/docs/daily_use.md":
         for scan, guide in (("t2", "t1"), ("FOLDER/sub-01/sub-01_t2w", "FOLDER/sub-01/sub-01_t1w")):
-            reader.save_scan(folder / f"{scan}.nii.gz", reader.grid((2, 2, 1)), (2, 2, 1))
-            reader.save_guide(folder / f"{guide}.nii.gz", reader.grid((2, 2, 1)))
+            reader.save_scan(folder / f"{scan}.nii.gz", np.eye(4), (2, 2, 4))
+            reader.save_guide(folder / f"{guide}.nii.gz", np.eye(4))
         for path, spacing in (("DICOM_FOLDER", (1.0, 1.0, 4.0)), ("OUT/NAME_dicom/UID", (0.5, 0.5, 4.0))):
             dicom.Series(spacing=spacing).save(folder / path)
     if page == "common/docs/serving.md":

@@ -24,7 +24,9 @@ def test_each_bundle_that_ships_weights_does_the_work_of_a_plain_loop():
     shipped = {path.parents[1].name for path in ROOT.glob("bundles/*/models/model.pt")}
     assert {row["bundle"] for row in found} == shipped - {"stacks"}  # which takes several scans
     for row in found:
-        assert float(row["plain loop, 1e9 multiply-adds"]) == pytest.approx(float(row["this, 1e9"]), rel=0.1)
+        times = 2 if float(row["fine-tuning, s"]) else 1  # fine-tuned weights are compared with the shipped ones
+        plain = float(row["plain loop, 1e9 multiply-adds"])
+        assert times * plain == pytest.approx(float(row["this, 1e9"]), rel=0.1)
         parts = [float(row[f"{part}, s"]) for part in ("network", "agreement", "fine-tuning", "rest")]
         assert sum(parts) == pytest.approx(float(row["this, s"]), abs=0.03)
         assert all(
