@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import logging
 import os
+import re
 import struct
 import subprocess
 import sys
@@ -58,8 +59,8 @@ def convert(bundle: Path) -> list[str]:
         check=False,
     )
     if done.returncode != 0:
-        lines = [line for line in done.stderr.splitlines() if line.strip()]
-        raise ValueError(lines[-1].removeprefix("ValueError: ") if lines else f"exit status {done.returncode}")
+        said = re.split(r"^(?=\S*Error: )", done.stderr.strip(), flags=re.MULTILINE)[-1]
+        raise ValueError(said.removeprefix("ValueError: ") or f"exit status {done.returncode}")
     return done.stdout.splitlines()[-2:]
 
 

@@ -214,6 +214,7 @@ class TranslatedTSRCAN(nn.Sequential):
     """
 
     options_of = TSRCAN
+    __jit_unused_properties__ = ("translator", "super_resolver")  # TorchScript refuses their annotations
 
     def __init__(self, slices: int, degradation: Degradation, **sizes: Any) -> None:
         super().__init__(TSRCAN(slices, **sizes), TSRCAN(slices, degradation, **sizes))

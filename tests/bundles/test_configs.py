@@ -6,6 +6,7 @@ import pkgutil
 import re
 
 import pytest
+import torch
 
 from . import runs
 
@@ -111,6 +112,12 @@ def test_a_value_is_a_literal_a_reference_or_a_component(path):
             assert known, f"{key}: {text} has {wrong}"
             found.add(known)
     assert found == others
+
+
+@pytest.mark.parametrize("bundle", runs.BUNDLES)
+def test_the_network_is_one_for_torchscript(bundle):
+    """Which an export needs."""
+    torch.jit.script(runs.content(bundle, "network_def", "inference", **runs.TINY[bundle].network))
 
 
 def test_a_target_is_no_module():
