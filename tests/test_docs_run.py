@@ -71,8 +71,8 @@ def provide_more(folder: Path, page: str) -> None:
         for scan, guide in (("t2", "t1"), ("FOLDER/sub-01/sub-01_t2w", "FOLDER/sub-01/sub-01_t1w")):
             reader.save_scan(folder / f"{scan}.nii.gz", np.eye(4), (2, 2, 4))
             reader.save_guide(folder / f"{guide}.nii.gz", np.eye(4))
-        for path, spacing in (("DICOM_FOLDER", (1.0, 1.0, 4.0)), ("OUT/NAME_dicom/UID", (0.5, 0.5, 4.0))):
-            dicom.Series(spacing=spacing).save(folder / path)
+        for path, n in (("DICOM_FOLDER", 1), ("OUT/NAME_dicom/UID", 2)):
+            dicom.Series(spacing=(1 / n, 1 / n, 4.0), shape=(32 * n, 28 * n, 10)).save(folder / path)
     if page == "common/docs/serving.md":
         runs.save_weights("udean", folder / "W" / "models" / "model.pt")
 

@@ -174,6 +174,8 @@ def _of_series(option: str, path: Path) -> nib.Nifti1Image:
     found = dicom.find_series(path if path.is_dir() else path.parent)
     if path.is_file():
         found = [series for series in found if path.resolve() in [file.resolve() for file in series.files]]
+    elif scans := [series for series in found if not any(map(dicom.is_derived, series.headers))]:
+        found = scans  # mri-sr puts its results into the scan's folder
     if not found:
         what = "holds no DICOM series" if path.is_dir() else "is neither a volume nor DICOM"
         raise ValueError(f"compare: --{option} {path} {what}; name a NIfTI file, or the folder of a series.")

@@ -64,8 +64,6 @@ FILL IN
 """
 _RESULTS = """# {name}: results
 
-All from the repository's root.
-
 ## Demo
 
 ```bash

@@ -154,8 +154,10 @@ def _execute(run: Run, resume: bool, programs: Programs) -> str | None:
                 # An evaluation with failed cases writes its table before it exits with an error.
                 (run.folder / "table.json").unlink(missing_ok=True)
                 # Bundles print this line at their end; a killed process prints none.
-                errors = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
-                said = (errors or lines or ["no output"])[-1]
+                last = max((i for i, line in enumerate(lines) if line.startswith("error: ")), default=len(lines) - 1)
+                said = lines[last].removeprefix("error: ") if lines else "no output"
+                if said.endswith(":") and len(lines) > last + 1:
+                    said += f" {lines[last + 1].strip()}"  # the first of a list
                 return f"{'evaluation' if evaluate else 'training'}, exit status {status}: {said}"
     if not (run.folder / "table.json").is_file():
         return "evaluation: it has written no table.json."

@@ -116,12 +116,14 @@ def test_dicom(tmp_path):
     bundle = {"name": "n", "version": "1.0.0", "authors": "a", "sha256": "0"}
     derived = write_derived(lr, tmp_path / "sr.nii.gz", tmp_path / "out", bundle)
     pictures = []
-    for scan in ("lr.nii.gz", "scan", "scan/0000.dcm"):
+    for scan in ("lr.nii.gz", "scan", "scan/0000.dcm", "."):  # the last has the result too
         compare(str(tmp_path / scan), str(derived), str(tmp_path / "out.png"))
         pictures.append(imread(tmp_path / "out.png")[100:])  # below the title, which is the file's name
     assert all(np.array_equal(pictures[0], other) for other in pictures[1:])
+    for name in ("a", "b"):
+        series.save(tmp_path / "two" / name)
     for options, *words in (
-        ({"lr": tmp_path}, "--lr", "holds 2 DICOM series", tmp_path / "scan" / "0000.dcm"),
+        ({"lr": tmp_path / "two"}, "--lr", "holds 2 DICOM series", tmp_path / "two" / "a" / "0000.dcm"),
         ({"sr": tmp_path / "nothing"}, "--sr", "holds no DICOM series"),
     ):
         (tmp_path / "nothing").mkdir(exist_ok=True)

@@ -84,6 +84,8 @@ class CheckThickSlicesd(MapTransform):
     def _advice(self, ratio: float) -> str:
         """Advice for slices that do not fit the scale."""
         fitting = [1, 1, int(np.clip(round(ratio), *_SCALES))]
+        if fitting[2] == self.scale:
+            return "No larger scale has weights."
         if self.models is None:
             return f'The scale that fits is --scale "{fitting}".'.replace(", ", ",")
         overlays = (path for path in sorted(Path(self.models).glob("*.json")) if read_object(path)[0] is not None)
