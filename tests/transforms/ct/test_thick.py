@@ -41,6 +41,7 @@ def test_weights_that_fit_are_named_or_who_chooses_them(tmp_path):
         (tmp_path / f"{name}.json").write_text(text)
     refused(lambda: check((1, 1, 2), 4, tmp_path), ValueError, "[1, 1, 2]", tmp_path / "model_2.json", "or take mri-sr")
     told(lambda: check((1, 1, 6), 3, tmp_path), "anisotropic", "Take mri-sr")
+    told(lambda: check((1, 1, 12), 6, tmp_path), "anisotropic", "No larger scale")
 
 
 @pytest.mark.parametrize(
