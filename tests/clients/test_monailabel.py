@@ -239,7 +239,7 @@ def test_options(server, own):
     model = "downsampling_gan", stem(scan)
     assert server.infer(*model, slice_axis="LR", denoise_input="true").shape == (x, 2 * y, 2 * z)
     assert same(server.infer(*model, device="cpu", result_extension=".nrrd", result_dtype="uint8"), expected)
-    for wrong in ("$open('evaluated', 'w')", "@bundle_root", "", 3, None):
+    for wrong in ("$open('evaluated', 'w')", "@bundle_root", "", 3):
         server.refuses(422, "slice_axis is .*, expected", *model, slice_axis=wrong)
     server.refuses(422, "slice_axis is 'XY', expected one of LR, AP, SI", *model, slice_axis="XY")
     server.refuses(422, "denoise_input is 'perhaps', expected True or False", *model, denoise_input="perhaps")
