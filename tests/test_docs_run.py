@@ -87,8 +87,8 @@ def test_the_commands_run(name, tmp_path):
         shutil.copy(ROOT / part, tmp_path)
     (tmp_path / ".venv" / "bin").mkdir(parents=True)
     (tmp_path / ".venv" / "bin" / "activate").touch()
-    for provide in (provide_scans, provide_more):
-        provide(tmp_path, name)
+    provide_scans(tmp_path, name)
+    provide_more(tmp_path, name)
     for file, content in SAVED.findall(PAGES[name]):
         (tmp_path / file).write_text(content)
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"

@@ -117,7 +117,8 @@ def test_a_value_is_a_literal_a_reference_or_a_component(path):
 @pytest.mark.parametrize("bundle", runs.BUNDLES)
 def test_the_network_is_one_for_torchscript(bundle):
     """Which an export needs."""
-    torch.jit.script(runs.content(bundle, "network_def", "inference", **runs.TINY[bundle].network))
+    network = runs.content(bundle, "network_def", "inference", **runs.TINY[bundle].network)
+    assert isinstance(torch.jit.script(network), torch.jit.ScriptModule)
 
 
 def test_a_target_is_no_module():
