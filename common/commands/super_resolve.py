@@ -8,7 +8,7 @@ import logging
 import re
 import tempfile
 import warnings
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -472,28 +472,27 @@ def _reason(
 def _own(jobs: Sequence[_Job], output: Path, skip_existing: bool, shard: str | None, bids: bool) -> list[_Job]:
     """The jobs that this process does."""
     from ..data.lists.sharding import is_whole, own_share
-    from ..io.naming import result_path
+    from ..io.inputs import describe_inputs
 
     entries = [
         {**job.entry, "index": i, **({"problem": job.problem} if job.problem else {})} for i, job in enumerate(jobs)
     ]
-    own = []
-    for entry in own_share(entries, output, shard=shard, bids=bids):
+
+    def describe(entry: Mapping[str, Any]) -> list[dict[str, Any]]:
         job = jobs[entry["index"]]
-        job.problem = entry.get("problem")
-        own.append(job)
-    if not skip_existing:
-        return own
-    left = [
-        job
-        for job in own
-        if job.problem
-        or not is_whole(result_path(output, job.entry["name"], bids=bids))
-        or (job.series is not None and not any(_derived(job, output).glob("*/*.dcm")))
-    ]
-    if len(left) < len(own):
-        print(f"{len(own) - len(left)} of {len(own)} scans have their results in {output}", flush=True)
-    return left
+        _convert([job])
+        if job.problem:
+            raise ValueError(job.problem)
+        return describe_inputs(job.entry)
+
+    def is_done(entry: Mapping[str, Any], path: Path) -> bool:
+        job = jobs[entry["index"]]
+        return is_whole(path) and (job.series is None or any(_derived(job, output).glob("*/*.dcm")))
+
+    own = own_share(entries, output, skip_existing, shard, bids, describe, is_done)
+    for entry in own:
+        jobs[entry["index"]].problem = entry.get("problem")
+    return [jobs[entry["index"]] for entry in own]
 
 
 def _derived(job: _Job, output: Path) -> Path:
@@ -553,14 +552,18 @@ def _convert(group: Sequence[_Job]) -> None:
 
 
 def _convert_one(stack: _Job, job: _Job) -> None:
-    """Write the NIfTI file of a series of a job."""
-    from ..io.dicom import to_nifti
+    """Write the NIfTI file of a series of a job, unless it is there, and describe the series as an input."""
+    from ..io.dicom import describe_series, to_nifti
 
     path = Path(stack.entry["image"])
+    inputs = job.entry.setdefault("inputs", {})
+    if str(path) in inputs:  # it was compared with a result that is there
+        return
     path.parent.mkdir(parents=True, exist_ok=True)
     with _problem_of(job), warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", UserWarning)
         to_nifti(stack.series, path)
+        inputs[str(path)] = describe_series(stack.series, path)
         own = f"series {_uid(stack.series)}: "
         texts = [str(each.message).removeprefix(own) for each in caught]
         job.entry.setdefault("warnings", []).extend(f"{stack.entry['name']}: {text}" for text in texts)

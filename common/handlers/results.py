@@ -16,6 +16,7 @@ from ..degradations import Degradation
 from ..io import provenance
 from ..io.files import as_json, replacing
 from ..io.images import image_or_none
+from ..io.inputs import describe_inputs
 from ..io.naming import files_of, result_name
 from ..runtime.precision import name_of
 from ..values import is_true
@@ -26,8 +27,8 @@ class InferenceResults:
 
     It attaches to a :class:`~common.engines.CaseEvaluator` whose postprocessing has a ``SaveVolumed``. The JSON has the
     keys of BIDS derivatives (Description, Sources, Resolution, GeneratedBy, and SkullStripped if known). Under
-    SuperResolution it has the bundle, its weights, scale, degradation, the agreement that a transform has put into
-    ``data["agreement"]``, how an :class:`~common.inferers.AdaptedInferer` changed the weights, warnings, seconds,
+    SuperResolution it has the bundle, its weights, scale, degradation, the inputs with digests of their voxels
+    (:func:`common.io.inputs.describe_inputs`), the agreement that a transform has put into ``data["agreement"]``, how an :class:`~common.inferers.AdaptedInferer` changed the weights, warnings, seconds,
     spacing, precision, versions and device. The log is :func:`log_path`. Each case appends a line, so a killed run
     keeps its lines, and later runs follow earlier ones. Numbers that are not finite are null in both.
 
@@ -64,6 +65,8 @@ class InferenceResults:
         """Describe each result when it is written, and log each case when it is done or has failed."""
         if self.bids:
             engine.add_event_handler(Events.STARTED, self._describe_dataset)
+        # Before the result is written, so that a run that is killed leaves no result without its JSON.
+        engine.add_event_handler(IterationEvents.FORWARD_COMPLETED, self._describe_inputs)
         engine.add_event_handler(IterationEvents.MODEL_COMPLETED, self._describe)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self._log)
         engine.add_event_handler(Events.COMPLETED, self._say)
@@ -73,6 +76,9 @@ class InferenceResults:
         entries = engine.data_loader.dataset.data
         sources = (file for entry in entries for file in files_of(entry))
         provenance.describe_dataset(self.output_dir, self.bundle, sources)
+
+    def _describe_inputs(self, engine: Any) -> None:
+        self.inputs = describe_inputs(engine.case.entry)
 
     def _describe(self, engine: Any) -> None:
         batch, output = engine.state.batch[0], engine.state.output[0]
@@ -93,6 +99,7 @@ class InferenceResults:
             "Degradation": self.degradation and provenance.settings_of(self.degradation),
             "Agreement": None if agreement is None else float(agreement),
             "Adapted": getattr(engine.inferer, "said", None) or None,
+            "Inputs": self.inputs,
             "SpacingBefore": before,
             "SpacingAfter": after,
             "Warnings": engine.case.warnings,

@@ -18,6 +18,7 @@ import numpy as np
 from ..data.lists.scans import absent_images
 from ..runtime.distributed import say
 from .files import sidecar
+from .inputs import digest_voxels
 from .nifti_affines import placed_image
 
 try:
@@ -113,6 +114,21 @@ def to_nifti(series: Series, path: str | os.PathLike) -> None:
         sidecar(path).write_text(json.dumps({"SliceThickness": thickness}) + "\n")
 
 
+def describe_series(series: Series, converted: str | os.PathLike) -> dict[str, Any]:
+    """Describe a series as an input of a result: its UID, part and instances, and the digest of its voxels.
+
+    Args:
+        series: a series without a problem.
+        converted: its file by :func:`to_nifti`.
+    """
+    return {
+        "SeriesInstanceUID": str(series.headers[0].SeriesInstanceUID),
+        **({"Part": series.part} if series.part else {}),
+        "Instances": list(dict.fromkeys(str(header.SOPInstanceUID) for header in series.headers)),
+        "Sha256": digest_voxels(converted),
+    }
+
+
 def said_by_dicom(headers: Sequence[Dataset]) -> dict[str, Any]:
     """Read the tags (0018,1310) and (0018,1312) of a series as keys of dcm2niix.
 
@@ -160,7 +176,7 @@ def write_derived(
         series: the source of the result.
         result: NIfTI file, with the axes of :func:`to_nifti`.
         folder: created if it is missing. The series becomes a folder in it, named by the new SeriesInstanceUID. Older
-            derived series of the same images in it are then removed.
+            derived series of some of these images in it are then removed.
         bundle: the ``metadata.json`` of the bundle that made it, with the SHA-256 of its weights as "sha256".
 
     Returns:
@@ -196,7 +212,7 @@ def is_derived(header: Dataset) -> bool:
 
 
 def _remove_derived(folder: Path, sources: set[str]) -> None:
-    """Remove files that :func:`write_derived` made from a stack, and their folder if nothing else is in it.
+    """Remove files that :func:`write_derived` made from a stack or a part of it, and their folder if nothing is left.
 
     Args:
         folder: folder with the name of the derived series.
@@ -210,7 +226,7 @@ def _remove_derived(folder: Path, sources: set[str]) -> None:
 
 
 def _is_made_of(path: Path, sources: set[str], uid: str) -> bool:
-    """Whether :func:`write_derived` made a file from these images, in the derived series ``uid``."""
+    """Whether :func:`write_derived` made a file from some of these images, in the derived series ``uid``."""
     if path.is_symlink() or not path.is_file():
         return False
     try:
@@ -224,7 +240,7 @@ def _is_made_of(path: Path, sources: set[str], uid: str) -> bool:
         for item in header.get("ReferencedSeriesSequence", [])
         for image in item.get("ReferencedInstanceSequence", [])
     ]
-    return set(referenced) == sources
+    return not sources.isdisjoint(referenced)
 
 
 def _damage(of_file: Mapping[Path, str]) -> str:

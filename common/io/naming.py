@@ -15,6 +15,7 @@ from .images import ending
 
 # Entities in names of derived anatomical images, in order (BIDS specification 1.11).
 _ENTITIES = ("sub", "ses", "task", "acq", "ce", "rec", "run", "echo", "part", "chunk", "space", "res", "desc")
+_LONGEST = 249  # bytes of a file's name: file systems take 255, and a file is written as .part-<name> first
 _SUFFIXES = ("T1w", "T2w", "PDw", "T2starw", "FLAIR", "inplaneT1", "inplaneT2", "PDT2", "angio", "UNIT1")
 
 
@@ -100,10 +101,19 @@ def result_path(output_dir: str | os.PathLike, name: str, postfix: str = "sr", b
         ``<output_dir>/<name>_<postfix>.nii.gz``, or the derivative's path.
 
     Raises:
-        ValueError: when a BIDS derivative is wanted and the scan's name is not that of an anatomical image in BIDS.
+        ValueError: when a BIDS derivative is wanted and the scan's name is not that of an anatomical image in BIDS; or
+            when the file's name would be too long.
     """
-    if not is_true(bids, "bids"):
-        return Path(output_dir) / f"{name}_{postfix}.nii.gz"
+    path = Path(output_dir) / (_derivative(name, postfix) if is_true(bids, "bids") else f"{name}_{postfix}.nii.gz")
+    if (size := len(os.fsencode(path.name))) > _LONGEST:
+        raise ValueError(
+            f"{name}: the name of its result would have {size} bytes, expected at most {_LONGEST}; rename the scan."
+        )
+    return path
+
+
+def _derivative(name: str, postfix: str) -> Path:
+    """The path of a BIDS derivative in its dataset."""
     *parts, suffix = name.split("_")
     entities = dict(part.split("-", 1) for part in parts if re.fullmatch("[a-z]+-[a-zA-Z0-9]+", part))
     if len(entities) < len(parts) or "sub" not in entities or not entities.keys() <= set(_ENTITIES):
@@ -120,4 +130,4 @@ def result_path(output_dir: str | os.PathLike, name: str, postfix: str = "sr", b
     entities |= {"res": "high", "desc": entities.get("desc", "") + postfix}
     folders = [f"{key}-{entities[key]}" for key in ("sub", "ses") if key in entities]
     labels = [f"{key}-{entities[key]}" for key in _ENTITIES if key in entities]
-    return Path(output_dir, *folders, "anat", "_".join([*labels, suffix]) + ".nii.gz")
+    return Path(*folders, "anat", "_".join([*labels, suffix]) + ".nii.gz")

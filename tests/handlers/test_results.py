@@ -18,6 +18,7 @@ from common.degradations import BandLimit, ComposeDegradations, GaussianProfile,
 from common.engines import CaseEvaluator
 from common.engines.evaluator import CasesFailedError
 from common.handlers import InferenceResults, log_path
+from common.io.inputs import digest_voxels
 from common.io.provenance import describe, settings_of
 from common.transforms import LoadScand, RestoreVolumed, SaveVolumed
 from tests.refused import refused
@@ -72,6 +73,9 @@ def test_a_result_says_where_it_comes_from(bundle, tmp_path, capsys):
     assert said == expected | {"Sources": [str(path)], "GeneratedBy": [METHOD]}
     assert own.pop("Seconds") > 0 and own.pop("Device").startswith("cpu, ")
     assert own.pop("Precision") == "float32"
+    assert own.pop("Inputs") == [
+        {"File": str(path), "Bytes": path.stat().st_size, "Sha256": digest_voxels(path)},
+    ]
     assert own.pop("Versions").keys() >= {"python", "monai", "torch", "nibabel"}
     weights = {"File": "model.pt", "FileSha256": hashlib.sha256(b"weights").hexdigest()}
     expected = {"Bundle": "method", "BundleVersion": "1.2.3", "Weights": weights, "Scale": [2, 2, 1], "Agreement": 0.25}

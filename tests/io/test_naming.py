@@ -20,6 +20,13 @@ def test_results_are_named_as_bids_derivatives_unless_their_names_or_suffixes_ar
         refused(lambda name=name: result_path("out", name, bids=True), ValueError, f"{name}: ", *said, "--bids")
 
 
+def test_a_name_that_file_systems_refuse_is_refused_first():
+    """A file is written as .part-NAME first; letters may have two bytes."""
+    for letter, most in (("x", 239), ("ä", 119)):
+        assert len(result_path("out", letter * most).name.encode()) + len(".part-") <= 255
+        refused(lambda name=letter * (most + 1): result_path("out", name), ValueError, "at most 249", "rename the scan")
+
+
 def test_an_entry_is_named_by_its_name_or_its_file_and_not_twice_in_a_line():
     entry = {"image": "/data/a.b/scan.nii.gz", "guide": "/data/guide.nii", "subject": "anna"}
     assert result_name(entry) == "anna_scan" and result_name(entry | {"name": "one"}) == "one"

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ...io.images import open_image
+from ...io.inputs import describe_inputs, find_owner
 from ...io.naming import files_of, result_path
 from ...runtime.distributed import rank
 from ...values import is_true
@@ -22,6 +25,8 @@ def own_share(
     skip_existing: bool | str = False,
     shard: str | None = None,
     bids: bool | str = False,
+    describe: Callable[[Mapping[str, Any]], list[dict[str, Any]]] = describe_inputs,
+    is_done: Callable[[Mapping[str, Any], Path], bool] = lambda entry, path: is_whole(path),
 ) -> list[dict[str, Any]]:
     """The entries that this process has to do.
 
@@ -31,37 +36,63 @@ def own_share(
     Args:
         entries: from :func:`common.data.find_images`.
         output_dir: folder of the results.
-        skip_existing: whether to skip entries with complete results.
+        skip_existing: whether to skip entries with complete results that were made of the same inputs.
         shard: "3/16" for the third of 16 parts; default all.
         bids: whether results are named as BIDS derivatives.
+        describe: the inputs of an entry, called only if something is where its result goes.
+        is_done: whether the result of an entry at a path is complete.
 
     Returns:
-        The entries. An entry has a "problem" if its result cannot be named, or would overwrite a scan or a guide of the
-        list.
+        The entries. An entry has a "problem" if its result cannot be named; would overwrite a scan or a guide of the
+        list, another entry's result, or a result of another scan; or if its inputs cannot be read again.
 
     Raises:
         ValueError: when ``shard`` is not as described, or a switch is neither true nor false.
     """
     part, parts = _shard(shard)
     skip, bids = is_true(skip_existing, "skip_existing"), is_true(bids, "bids")
+    checked, paths = _with_paths(entries, output_dir, bids)
+    number, count = rank()
+    own = [*zip(checked, paths, strict=True)][part - 1 :: parts][number::count]
+    left = []
+    for entry, path in own:
+        if "problem" not in entry and path is not None:
+            owner = find_owner(path, partial(describe, entry))
+            if owner == "same" and skip and is_done(entry, path):
+                continue
+            if owner == "changed":
+                print(f"{entry['name']}: its inputs have changed since {path} was made; it is made again", flush=True)
+            elif owner not in ("nobody", "same"):
+                entry["problem"] = owner
+        left.append(entry)
+    if len(left) < len(own):
+        whose = f"process {number + 1} of {count}: " if count > 1 else ""
+        print(f"{whose}{len(own) - len(left)} of {len(own)} scans have their results in {output_dir}", flush=True)
+    return left
+
+
+def _with_paths(
+    entries: Sequence[Mapping[str, Any]], output_dir: str | os.PathLike, bids: bool
+) -> tuple[list[dict[str, Any]], list[Path | None]]:
+    """Entries with the "problem" of their result's path, if any; and the paths."""
     inputs = {os.path.realpath(file) for entry in entries for file in files_of(entry)}
-    checked, paths = [], {}
+    checked, paths = [], []
     for entry in entries:
-        problem = ""
+        path, problem = None, None
         try:
-            path = paths[entry["name"]] = result_path(output_dir, entry["name"], bids=bids)
+            path = result_path(output_dir, entry["name"], bids=bids)
             if os.path.realpath(path) in inputs:
                 problem = f"{entry['image']}: its result would be written over {path}; name another output folder."
         except ValueError as error:
             problem = str(error)
         checked.append({**({"problem": problem} if problem else {}), **entry})
-    number, count = rank()
-    own = checked[part - 1 :: parts][number::count]
-    left = [entry for entry in own if "problem" in entry or not (skip and is_whole(paths[entry["name"]]))]
-    if len(left) < len(own):
-        whose = f"process {number + 1} of {count}: " if count > 1 else ""
-        print(f"{whose}{len(own) - len(left)} of {len(own)} scans have their results in {output_dir}", flush=True)
-    return left
+        paths.append(path)
+    count = Counter(path for path, entry in zip(paths, checked, strict=True) if "problem" not in entry)
+    for path, entry in zip(paths, checked, strict=True):
+        if count[path] > 1 and "problem" not in entry:
+            names = [other["name"] for other, its in zip(checked, paths, strict=True) if its == path]
+            entry["problem"] = f"{path} would be the result of {' and of '.join(names)}; rename one of them."
+    return checked, paths
 
 
 def _shard(shard: str | None) -> tuple[int, int]:

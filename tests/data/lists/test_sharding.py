@@ -1,9 +1,12 @@
 """What is done of a list: each entry once, by whatever number of jobs and processes, and nothing that is done."""
 
+import json
+
 import nibabel as nib
 import numpy as np
 
 from common.data.lists.sharding import own_share
+from common.io.inputs import describe_inputs
 from common.io.naming import result_path
 from tests.refused import refused
 
@@ -23,16 +26,74 @@ def test_jobs_of_an_array_share_the_list(tmp_path):
         refused(lambda shard=shard: names(tmp_path, shard=shard), ValueError, f"shard is {shard!r}", "--shard 3/16")
 
 
+def scan(path, seed=0):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    values = np.random.default_rng(seed).integers(0, 99, (3, 4, 5)).astype(np.int16)
+    nib.save(nib.Nifti1Image(values, np.eye(4)), path)
+    return path
+
+
+def result(entry, output):
+    """A result with what its JSON says of the scan."""
+    path = scan(result_path(output, entry["name"]))
+    described = {"SuperResolution": {"Inputs": describe_inputs(entry)}}
+    path.with_name(f"{entry['name']}_sr.json").write_text(json.dumps(described))
+    return path
+
+
 def test_what_is_done_is_left_out(tmp_path, capsys):
     """A result that was cut off, or is none, is not done; shares do not depend on what is done."""
-    for name in "0123":
-        nib.save(nib.Nifti1Image(np.arange(60.0).reshape(3, 4, 5), np.eye(4)), result_path(tmp_path, name))
-    result_path(tmp_path, "1").write_bytes(result_path(tmp_path, "1").read_bytes()[:-30])
-    result_path(tmp_path, "2").write_bytes(b"no image")
-    assert names(tmp_path, skip_existing="true") == ["1", "2", "4"]
+    entries = [{"image": str(scan(tmp_path / f"{i}.nii")), "name": f"{i}"} for i in range(5)]
+    paths = [result(entry, tmp_path) for entry in entries[:4]]
+    paths[1].write_bytes(paths[1].read_bytes()[:-30])
+    paths[2].write_bytes(b"no image")
+
+    def left(skip=True, shard=None):
+        return [entry["name"] for entry in own_share(entries, tmp_path, skip, shard)]
+
+    assert left("true") == ["1", "2", "4"]
     assert f"2 of 5 scans have their results in {tmp_path}" in capsys.readouterr().out
-    assert [names(tmp_path, True, shard=f"{k}/2") for k in (1, 2)] == [["2", "4"], ["1"]]
-    assert names(tmp_path) == ["0", "1", "2", "3", "4"]
+    assert [left(shard=f"{k}/2") for k in (1, 2)] == [["2", "4"], ["1"]]
+    assert left(False) == ["0", "1", "2", "3", "4"]
+
+
+def test_a_result_belongs_to_its_scan(tmp_path, capsys):
+    """A scan that moved is done, one that changed is done again, and that of another scan is never touched."""
+    first, out = scan(tmp_path / "a" / "t1.nii.gz"), tmp_path / "out"
+    path = result({"image": str(first), "name": "t1"}, out)
+
+    def state(image, skip=True):
+        left = own_share([{"image": str(image), "name": "t1"}], out, skip)
+        return left[0].get("problem", "to do") if left else "done"
+
+    assert state(first) == "done" and state(first, skip=False) == "to do"
+    moved = tmp_path / "moved.nii"  # and no longer compressed
+    nib.save(nib.load(first), moved)
+    assert state(moved) == "done" and state(moved, skip=False) == "to do"
+    other = scan(tmp_path / "b" / "t1.nii.gz", seed=1)
+    for skip in (True, False):
+        assert f"{path} was made of {first}, expected {other}; name another output folder" in state(other, skip)
+    assert capsys.readouterr().out.count("again") == 0
+    image = nib.load(first)
+    nib.save(nib.Nifti1Image(np.asarray(image.dataobj), np.diag([2, 1, 1, 1])), first)
+    assert state(first) == "to do" and "its inputs have changed" in capsys.readouterr().out
+    assert state(tmp_path / "gone.nii").startswith(f"{tmp_path}/gone.nii: there is no such file")
+    path.with_name("t1_sr.json").write_text("{}")
+    assert "does not say which scan it was made of" in state(first)
+    path.with_name("t1_sr.json").unlink()
+    assert "does not say which scan it was made of" in state(first)
+    path.unlink()
+    assert state(other) == "to do"
+
+
+def test_results_that_would_meet_are_refused(tmp_path):
+    """Two resolutions of one person have one name as BIDS derivatives."""
+    names = [f"sub-01_space-MNI_res-{n}_T1w" for n in (1, 2)] + ["sub-02_T1w"]
+    found = [{"image": f"in/{name}.nii", "name": name} for name in names]
+    *both, alone = own_share(found, tmp_path, bids=True)
+    assert all("_res-high_desc-sr_T1w.nii.gz would be the result of" in entry["problem"] for entry in both)
+    assert "problem" not in alone
+    assert not any("problem" in entry for entry in own_share(found, tmp_path))
 
 
 def test_no_result_is_written_over_a_scan(tmp_path):

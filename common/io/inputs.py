@@ -1,0 +1,96 @@
+"""The scans that a result was made of: so that no result is taken for another scan's, or overwritten by it."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .files import read_object
+from .images import open_image
+from .naming import files_of
+
+
+def describe_inputs(entry: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Describe the inputs of an entry: the scan, its guide, further stacks.
+
+    Args:
+        entry: its "inputs" has the descriptions of files that were converted, by file.
+
+    Returns:
+        For each file its path, size in bytes and digest, see :func:`digest_voxels`.
+
+    Raises:
+        FileNotFoundError, ValueError: when a file cannot be read.
+    """
+    known = entry.get("inputs", {})
+    return [known.get(file) or _describe_file(file) for file in files_of(entry)]
+
+
+def digest_voxels(path: str | os.PathLike) -> str:
+    """SHA-256 of a file's voxels, shape and affine. Compression does not change it.
+
+    Raises:
+        FileNotFoundError, ValueError: when the file cannot be read.
+    """
+    image = open_image(path)
+    try:
+        voxels = np.ascontiguousarray(np.asanyarray(image.dataobj).T)
+    except Exception as error:  # nibabel has own errors for each format
+        raise ValueError(f"{path}: its voxels cannot be read ({error}); get a whole copy of it.") from None
+    # Affines of one file differ by rounding between formats and libraries.
+    found = hashlib.sha256(repr((image.shape, image.affine.astype(np.float32).tolist())).encode())
+    found.update(memoryview(voxels).cast("B") if voxels.size else b"")
+    return found.hexdigest()
+
+
+def find_owner(result: Path, describe: Callable[[], list[dict[str, Any]]]) -> str:
+    """Compare the inputs of an existing result with those of a new one.
+
+    Args:
+        result: the path of the result, with its JSON next to it.
+        describe: returns the inputs of the new result, as :func:`describe_inputs`; called only if there is a result.
+
+    Returns:
+        "nobody" if nothing is there; "same" if the inputs are equal, wherever their files lie; "changed" if the first
+        is the same file or series with other content, or another input changed; else why it cannot be overwritten, or
+        why the inputs cannot be read.
+    """
+    described = result.with_name(result.name.removesuffix(".nii.gz") + ".json")
+    if not result.exists() and not described.exists():
+        return "nobody"
+    content, _ = read_object(described) if described.is_file() else ({}, None)
+    own = content.get("SuperResolution")
+    known = own.get("Inputs") if isinstance(own, dict) else None
+    if not isinstance(known, list) or not known or not all(isinstance(each, dict) for each in known):
+        return (
+            f"{result} or its JSON is there, and does not say which scan it was made of; remove both, or name another "
+            "output folder."
+        )
+    try:
+        inputs = describe()
+    except (OSError, ValueError) as error:
+        return str(error)
+    if [each.get("Sha256") for each in known] == [each["Sha256"] for each in inputs]:
+        return "same"
+    first, new = _identify(known[0]), _identify(inputs[0])
+    if first == new:
+        return "changed"
+    return f"{result} was made of {first}, expected {new}; name another output folder, or rename the scan."
+
+
+def _describe_file(path: str) -> dict[str, Any]:
+    digest = digest_voxels(path)
+    return {"File": os.path.realpath(path), "Bytes": os.stat(path).st_size, "Sha256": digest}
+
+
+def _identify(described: Mapping[str, Any]) -> str:
+    """A file, or a series and its part."""
+    if "File" in described:
+        return str(described["File"])
+    part = described.get("Part")
+    return f"DICOM series {described.get('SeriesInstanceUID')}" + (f", {part}" if part else "")
