@@ -123,6 +123,7 @@ def super_resolve(
             jobs, known, guide is not None, asked=bundle is not None or scale is not None or "checkpoint" in override
         )
         jobs = _own(jobs, output, skip_existing, shard, bids)
+        _check_room(jobs, output)
         if not dry_run:
             check_writable(output)
         if not jobs:
@@ -493,6 +494,25 @@ def _own(jobs: Sequence[_Job], output: Path, skip_existing: bool, shard: str | N
     for entry in own:
         jobs[entry["index"]].problem = entry.get("problem")
     return [jobs[entry["index"]] for entry in own]
+
+
+def _check_room(jobs: Sequence[_Job], output: Path) -> None:
+    """Give jobs a problem if their results cannot be written for lack of room."""
+    import math
+
+    from ..io.files import check_room
+
+    files = 0.0
+    for job in jobs:
+        if job.problem is None:
+            before, after = map(math.prod, job.choice.spacing)
+            stored = [job.entry["image"]] if job.series is None else job.series.files
+            # A compressed result has about as many bytes a voxel as a compressed scan. Half of it is certainly needed.
+            scan = min(sum(Path(file).stat().st_size for file in stored), math.prod(_grid(job)[1]))
+            size = scan * before / after / 2
+            files += size
+            with _problem_of(job):
+                check_room(output, size, files)
 
 
 def _derived(job: _Job, output: Path) -> Path:

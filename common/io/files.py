@@ -6,6 +6,8 @@ import codecs
 import json
 import math
 import os
+import resource
+import shutil
 import tempfile
 import zipfile
 from collections.abc import Iterator, Mapping
@@ -84,9 +86,7 @@ def check_writable(*folders: str | os.PathLike) -> None:
         PermissionError: when the folder, or the existing folder above it, cannot be written to.
     """
     for folder in folders:
-        place = Path(folder).absolute()
-        while not place.exists():
-            place = place.parent
+        place = _existing(folder)
         if not place.is_dir():
             raise NotADirectoryError(f"cannot write to {folder}: {place} is a file; name another folder.")
         try:
@@ -94,6 +94,44 @@ def check_writable(*folders: str | os.PathLike) -> None:
             os.rmdir(tempfile.mkdtemp(dir=place))
         except OSError as error:
             raise PermissionError(f"cannot write to {folder}: {error}; name another folder.") from None
+
+
+def check_room(folder: str | os.PathLike, file: float, files: float) -> None:
+    """Refuse to write files that do not fit into a folder. Quotas of users are not seen.
+
+    Args:
+        folder: existing or new folder.
+        file: size of a file in bytes.
+        files: size of this and all earlier files together.
+
+    Raises:
+        ValueError: when the file is larger than this process may write (``ulimit -f``), or the disk lacks room.
+    """
+    free = shutil.disk_usage(_existing(folder)).free
+    limit, _ = resource.getrlimit(resource.RLIMIT_FSIZE)
+    if limit != resource.RLIM_INFINITY and file > limit:
+        raise ValueError(
+            f"its result needs at least {in_mib(file)}, and this process may write files of at most {in_mib(limit)}; "
+            "raise the limit (ulimit -f)."
+        )
+    if files > free:
+        raise ValueError(
+            f"the results up to this one need at least {in_mib(files)}, and {folder} has room for {in_mib(free)}; make "
+            "room, or name another output folder."
+        )
+
+
+def in_mib(size: float) -> str:
+    """A size in bytes, in words."""
+    return f"{size / 2**20:.3g} MiB"
+
+
+def _existing(folder: str | os.PathLike) -> Path:
+    """The folder, or the nearest one above it that is there."""
+    place = Path(folder).absolute()
+    while not place.exists():
+        place = place.parent
+    return place
 
 
 def load_state(path: Path, device: torch.device | str) -> Any:

@@ -44,7 +44,7 @@ def digest_voxels(path: str | os.PathLike) -> str:
         raise ValueError(f"{path}: its voxels cannot be read ({error}); get a whole copy of it.") from None
     # Affines of one file differ by rounding between formats and libraries.
     found = hashlib.sha256(repr((image.shape, image.affine.astype(np.float32).tolist())).encode())
-    found.update(memoryview(voxels).cast("B") if voxels.size else b"")
+    found.update(voxels.data)
     return found.hexdigest()
 
 

@@ -2,10 +2,12 @@
 
 import json
 import os
+import resource
 import shutil
 import subprocess
 import sys
 from functools import partial
+from types import SimpleNamespace
 
 import nibabel as nib
 import numpy as np
@@ -195,6 +197,47 @@ def test_a_scan_that_was_interpolated_is_taken_as_acquired(tmp_path, capsys):
         refused(
             lambda wrong=wrong: begin(acquired_matrix=wrong), ValueError, "--acquired_matrix", repr(wrong), "header"
         )
+
+
+def test_a_result_that_has_no_room_is_refused_before_computing(tmp_path, capsys):
+    """By the largest file that a process may write, and by the free bytes of the disk for all results together."""
+    for name in "ab":
+        scan(tmp_path / "in" / f"{name}.nii.gz", (1.5, 1.5, 1.5))
+    size = (tmp_path / "in" / "a.nii.gz").stat().st_size
+    begin = partial(super_resolve, str(tmp_path / "in"), str(tmp_path / "out"), dry_run=True)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    for limit, failed in ((2 * size, 2), (16 * size, 0)):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))
+        try:
+            begin() if not failed else refused(begin, RunsFailedError, f"{failed} of 2 scans", "ulimit -f")
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=6 * size))
+        refused(begin, RunsFailedError, "1 of 2 scans", "b.nii.gz: the results up to this one need", "make room")
+    assert capsys.readouterr().out.count("would write") == 3
+
+
+def test_a_series_that_grew_is_done_again_and_another_patients_is_refused(tmp_path, capsys):
+    """The derived series of what had arrived before goes; nothing of the first patient's is touched."""
+    images = dicom.Series().images()
+    begin = partial(super_resolve, bundle="udean", projections=0, skip_existing=True)
+    for count in (len(images) - 2, len(images)):
+        dicom.save(images[:count], tmp_path / "in")
+        begin(str(tmp_path / "in"), str(tmp_path / "out"))
+        assert len(list((tmp_path / "out").glob("*_dicom/*/*.dcm"))) == 2 * count
+    described = json.loads(next((tmp_path / "out").glob("*_sr.json")).read_text())["SuperResolution"]["Inputs"]
+    assert set(described[0]["Instances"]) == {image.SOPInstanceUID for image in images}
+    assert "its inputs have changed" in capsys.readouterr().out
+    before = {name: (tmp_path / "out" / name).stat().st_mtime_ns for name in files(tmp_path / "out")}
+    dicom.Series(seed=1).save(tmp_path / "other")
+    for skip in (True, False):
+        refused(
+            lambda skip=skip: begin(str(tmp_path / "other"), str(tmp_path / "out"), skip_existing=skip),
+            RunsFailedError,
+            f"was made of DICOM series {images[0].SeriesInstanceUID}, expected DICOM series",
+        )
+    assert {name: (tmp_path / "out" / name).stat().st_mtime_ns for name in files(tmp_path / "out")} == before
 
 
 @pytest.mark.slow
