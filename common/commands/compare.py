@@ -24,6 +24,7 @@ def compare(
     hr: str | None = None,
     at: Sequence[float] | None = None,
     size: float = 60.0,
+    overwrite: bool = False,
 ) -> None:
     """Draw a scan, its cubic interpolation and its super-resolution side by side in three planes, as PNG or HTML.
 
@@ -41,9 +42,11 @@ def compare(
         hr: the truth on the grid of ``sr``, if known. Adds it and the errors, and PSNR and SSIM to a PNG.
         at: point in mm (world coordinates R, A, S) that the planes go through; default the middle of the head.
         size: with ``at``, edge in mm of what a PNG shows around the point.
+        overwrite: whether to replace an existing file.
 
     Raises:
         FileNotFoundError: a file or folder is not there.
+        FileExistsError: ``output`` is there, without ``overwrite``.
         ModuleNotFoundError: for HTML, without the package that brings NiiVue.
         ImportError: for DICOM, without the packages that read it.
         ValueError: ``output`` has another ending, a file or folder has no 3-D volume or several, the grids do not
@@ -53,6 +56,11 @@ def compare(
     if ending not in (".png", ".html"):
         raise ValueError(
             f"compare: --output is {output}, expected a name that ends in .png, or in .html for a browser."
+        )
+    if Path(output).exists() and not overwrite:
+        raise FileExistsError(
+            f"compare: --output {output} is there, maybe of another scan; name another file, or replace it by "
+            "--overwrite true."
         )
     if ending == ".html":
         check_viewer()

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..errors import RunsFailedError
-from ..reports.overview import quality_against_time, write_overview
+from ..reports.overview import quality_against_time, tables_in, write_overview
 from ..tables.overview import overview_of
 
 
@@ -26,6 +26,7 @@ def overview(tables: str | Sequence[str], output_dir: str) -> None:
 
     Raises:
         FileNotFoundError: when no ``ablate`` has written to a folder.
+        FileExistsError: when ``output_dir`` has an overview of other tables.
         ValueError: when two folders end alike, nothing is done, or PSNR and SSIM are not on one scale in all.
         RunsFailedError: at the end, when runs are not done.
     """
@@ -35,6 +36,10 @@ def overview(tables: str | Sequence[str], output_dir: str) -> None:
     names = [folder.name for folder in folders]
     if len(set(names)) < len(names):
         raise ValueError(f"--tables {','.join(map(str, folders))}: two folders end alike, and tables are called so.")
+    if others := tables_in(output_dir) - set(names):
+        raise FileExistsError(
+            f"{output_dir} has an overview of other tables, {', '.join(sorted(others))}; name another folder."
+        )
     rows, missing = overview_of(folders)
     if not rows:
         raise ValueError(f"{', '.join(map(str, folders))}: no row is done.")

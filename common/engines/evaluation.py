@@ -47,6 +47,7 @@ class Evaluation(CaseEvaluator):
     Raises:
         FileNotFoundError, ValueError: if the weights are missing, or do not belong to the config.
         PermissionError, NotADirectoryError: if ``output_dir`` is not writable.
+        FileExistsError: if ``output_dir`` has a table of other scans.
     """
 
     def __init__(
@@ -73,9 +74,10 @@ class Evaluation(CaseEvaluator):
         amp: bool | str | None = None,
         amp_kwargs: dict | None = None,
     ) -> None:
-        from ..handlers import EvaluationReport
+        from ..handlers import EvaluationReport, check_own_table
 
         check_writable(output_dir)
+        check_own_table(output_dir, (entry["hr"] for entry in data.test.data))
         if checkpoint is None:
             network = network.to(device).eval()
         else:

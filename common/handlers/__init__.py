@@ -2,7 +2,7 @@
 
 from .checkpoint import BestModel, LastModel, ResumableState
 from .degradation_report import DegradationReport
-from .evaluation import EvaluationReport
+from .evaluation import EvaluationReport, check_own_table
 from .features import FeatureReport
 from .forecast import Forecast
 from .history import LossHistory

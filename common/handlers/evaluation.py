@@ -6,7 +6,7 @@ import copy
 import json
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from torch import nn
 from .. import metrics
 from ..degradations import Degradation
 from ..io import provenance
-from ..io.files import replacing
+from ..io.files import read_object, replacing
 from ..io.naming import case_stem
 from ..metrics.lpips import Lpips
 from ..runtime.precision import plain
@@ -44,8 +44,8 @@ class EvaluationReport:
     (:func:`common.reports.merge_pictures`). With a regressor the table also has the BRISQUE of each volume, and with
     ``lpips`` the LPIPS against HR. ``report`` adds ``<case>.html``, a page for the browser with the scan, cubic
     interpolation, the method and HR (:func:`common.reports.viewer`). ``cost.json`` has the network's number of
-    parameters, 0 if the inferer runs no network, and the inferer's seconds for each case. These include moving the case
-    to the device.
+    parameters, 0 if the inferer runs no network, the inferer's seconds for each case, which include moving the case to
+    the device, and the HR files.
 
     ``data_range`` defines the data range of PSNR and SSIM. ``percentile`` is the 99.9th percentile of each volume,
     which is cut to [0, 1]; an LR file has its own. ``maximum``, as in papers, is the largest voxel of HR. HR and the
@@ -128,6 +128,7 @@ class EvaluationReport:
         engine.add_event_handler(Events.COMPLETED, self._finish)
 
     def _started(self, engine: Any) -> None:
+        self.sources: list[str] = []
         self.rows: list[dict] = []
         self.seconds: dict[str, float] = {}
         self.runs_network = False
@@ -158,6 +159,7 @@ class EvaluationReport:
             if any(row["case"] == name for row in self.rows):
                 raise ValueError(f"two cases are named {name}; give their files or subjects different names.")
             self.seconds[name] = self.took
+            self.sources.append(os.path.realpath(str(hr.meta["filename_or_obj"])))
             guide = batch.get("guide")
             volumes = {"cubic": metrics.cubic(torch.as_tensor(lr).cpu(), factors, offset)}
             if self.measured["score_over"] == "centre_slice":
@@ -227,8 +229,28 @@ class EvaluationReport:
         reports.box_plots(self.output_dir / "boxplots.png", self.rows)
         parameters = sum(p.numel() for p in engine.network.parameters()) if self.runs_network else 0
         with replacing(self.output_dir / "cost.json") as path:
-            path.write_text(json.dumps({"parameters": parameters, "seconds": self.seconds}, indent=2) + "\n")
+            cost = {"parameters": parameters, "seconds": self.seconds, "sources": self.sources}
+            path.write_text(json.dumps(cost, indent=2) + "\n")
         print(f"table and pictures are in {self.output_dir}")
+
+
+def check_own_table(output_dir: str | os.PathLike, hr: Iterable[str | os.PathLike]) -> None:
+    """Refuse a folder that has a table of HR files which are not evaluated now, so that no other scan's table is lost.
+
+    Args:
+        output_dir: folder of a report.
+        hr: the HR files that are evaluated now.
+
+    Raises:
+        FileExistsError: when there is such a table.
+    """
+    before, _ = read_object(Path(output_dir) / "cost.json")
+    if others := sorted(set(before.get("sources", ())) - {os.path.realpath(file) for file in hr}):
+        more = f" and {len(others) - 1} more" if len(others) > 1 else ""
+        raise FileExistsError(
+            f"{output_dir} has a table of other scans, {others[0]}{more}; name another --output_dir (with --checkpoint "
+            "for the weights), or remove the table."
+        )
 
 
 def _other(

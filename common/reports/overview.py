@@ -25,6 +25,15 @@ COLUMNS = (
 _LOWEST = -3.0  # dB; lower values would hide how the other methods differ
 
 
+def tables_in(output_dir: str | os.PathLike) -> set[str]:
+    """Names of the tables in the overview of a folder; empty if it has none."""
+    path = Path(output_dir) / "overview.csv"
+    if not path.is_file():
+        return set()
+    with path.open(newline="") as file:
+        return {row["table"] for row in csv.DictReader(file) if row.get("table")}
+
+
 def write_overview(output_dir: str | os.PathLike, rows: Sequence[dict]) -> str:
     """Write ``overview.csv``, one line per method and table, and return a table to print, one line per method.
 

@@ -211,6 +211,8 @@ def test_untrained_starts_and_what_was_known(run, out, commands, capsys):
     assert "within 0.05 dB" in said and "not trained  the kernel" in said
     again = out.with_name("again")
     overview(str(out), str(again))
+    out.with_name("other").symlink_to(out)
+    refused(lambda: overview(str(out.with_name("other")), str(again)), FileExistsError, again, "other tables", out.name)
     labels = {"start": ("", "", ""), "start, agreeing": ("", "", ""), "a": ("9", "not trained", "the kernel")}
     labels |= dict.fromkeys(("a, agreeing", "a, again"), ("9", "not trained", "the kernel"))
     for path, more in ((out / "table.csv", {"cubic": ("", "", "")}), (again / "overview.csv", {})):

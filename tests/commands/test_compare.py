@@ -65,7 +65,8 @@ def test_the_page(case, tmp_path, capsys):
     compare(case["lr"], case["sr"], output)
     assert list(Page(output).volumes) == ["scan", "cubic", "SR"] and "not known which weights" in Page(output).text
     Path(case["sr"]).with_suffix("").with_suffix(".json").write_text('{"SuperResolution": {"Bundle": "udean"}}')
-    compare(**case, output=output, at=AT)
+    refused(lambda: compare(**case, output=output), FileExistsError, output, "--overwrite true")
+    compare(**case, output=output, at=AT, overwrite=True)
     page, lr = Page(output), nib.load(case["lr"])
     assert (
         page.title == "lr.nii.gz" and "made by udean" in page.text and capsys.readouterr().out.endswith("look.html\n")
@@ -91,7 +92,7 @@ def test_the_picture_does_not_depend_on_the_storage(tmp_path):
     def drawn(name, voxels, axes="RAS", hr=hr):
         scan = save(tmp_path / name / "lr.nii.gz", voxels, affine, axes=axes)
         result = save(tmp_path / name / "sr.nii.gz", hr, OBLIQUE, axes=axes)
-        compare(str(scan), str(result), str(tmp_path / "out.png"))
+        compare(str(scan), str(result), str(tmp_path / "out.png"), overwrite=True)
         return imread(tmp_path / "out.png")
 
     picture = drawn("plain", lr)
@@ -117,7 +118,7 @@ def test_dicom(tmp_path):
     derived = write_derived(lr, tmp_path / "sr.nii.gz", tmp_path / "out", bundle)
     pictures = []
     for scan in ("lr.nii.gz", "scan", "scan/0000.dcm", "."):  # the last has the result too
-        compare(str(tmp_path / scan), str(derived), str(tmp_path / "out.png"))
+        compare(str(tmp_path / scan), str(derived), str(tmp_path / "out.png"), overwrite=True)
         pictures.append(imread(tmp_path / "out.png")[100:])  # below the title, which is the file's name
     assert all(np.array_equal(pictures[0], other) for other in pictures[1:])
     for name in ("a", "b"):
@@ -128,7 +129,7 @@ def test_dicom(tmp_path):
     ):
         (tmp_path / "nothing").mkdir(exist_ok=True)
         paths = {key: str(value) for key, value in {"lr": tmp_path / "scan", "sr": derived, **options}.items()}
-        refused(lambda paths=paths: compare(**paths, output=str(tmp_path / "out.png")), ValueError, *words)
+        refused(lambda paths=paths: compare(**paths, output=str(tmp_path / "no.png")), ValueError, *words)
 
 
 def test_the_cube_is_around_the_point_whatever_the_storage():

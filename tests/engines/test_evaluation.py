@@ -1,9 +1,12 @@
 """Evaluation runs what it compares as it runs its own network, and knows its weights by their digest."""
 
+import json
+import os
 from functools import partial
 from types import SimpleNamespace
 
 import torch
+from monai.data import Dataset
 
 import common.handlers
 from common.degradations import GaussianProfile
@@ -28,10 +31,16 @@ def test_a_file_to_compare_with_is_loaded_before_networks_are_prepared(tmp_path,
     monkeypatch.setattr(common.handlers, "EvaluationReport", Table)
     options = {"output_dir": tmp_path / "out", "method": "mine", "checkpoint": path, "amp": True}
     options |= {"compare_with": {"other": str(path)}, "prepare": prepare_for_inference}
-    data, degradation = SimpleNamespace(test=[]), GaussianProfile((2, 2, 1))
+    data, degradation = SimpleNamespace(test=Dataset([{"hr": "b.nii"}])), GaussianProfile((2, 2, 1))
     begin = partial(Evaluation, torch.device("cpu"), data, network, None, degradation, **options)
     evaluation = begin(digest=digest_of(network.state_dict()))
     other, inferer = tables[0].compare_with["other"]
     assert isinstance(other, Autocast) and other is not evaluation.network and inferer is None
     assert list(other.state_dict()) == list(evaluation.network.state_dict()) != list(network.state_dict())
     refused(lambda: begin(digest="ab"), ValueError, path, "config belongs to other weights")
+    # A table of the same scans is replaced, that of others is not.
+    (tmp_path / "out").mkdir()
+    for name, begins in (("b", True), ("a", False)):
+        cost = {"parameters": 1, "seconds": {}, "sources": [os.path.realpath(f"{name}.nii")]}
+        (tmp_path / "out" / "cost.json").write_text(json.dumps(cost))
+        begin() if begins else refused(begin, FileExistsError, "a table of other scans", "a.nii", "--output_dir")

@@ -6,6 +6,7 @@ import math
 import re
 import subprocess
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import nibabel as nib
@@ -136,6 +137,7 @@ def test_any_network_is_evaluated_beside_the_method_and_given_its_guide(tmp_path
     cost = json.loads((tmp_path / "out" / "cost.json").read_text())
     assert cost["parameters"] == 1 and list(cost["seconds"]) == [rows["half"]["case"]]
     assert cost["seconds"][rows["half"]["case"]] > 0
+    assert [Path(source).name.partition(".")[0] for source in cost["sources"]] == [rows["half"]["case"]]
     assert rows["perfect"]["lpips"] < 1e-6 < rows["half"]["lpips"] < rows["a quarter"]["lpips"]
     assert rows["half"]["psnr"] < 40 and (rows["perfect"]["psnr"] is None or rows["perfect"]["psnr"] > 100)
     assert rows["repeated"]["psnr"] == pytest.approx(psnr(repeated, hr.clamp(0, 1)), abs=1e-4)
