@@ -66,6 +66,22 @@ def parts(headers: Sequence[Dataset]) -> list[Part]:
     return [Part(name if unique else f"{name} ({i})", own) for i, (name, own) in enumerate(found, 1)]
 
 
+def split_series(headers: Sequence[Dataset]) -> list[list[Dataset]]:
+    """Split images with one SeriesInstanceUID by SeriesNumber and SeriesDescription, as two series may get one UID.
+
+    Args:
+        headers: headers of images with one SeriesInstanceUID.
+
+    Returns:
+        The series; one if each image has a number or description of its own.
+    """
+    series: dict[tuple[str, ...], list[Dataset]] = {}
+    for header in headers:
+        name = re.sub("[^A-Za-z0-9]+", "_", text(header, "SeriesDescription"))  # as in the names of files
+        series.setdefault((text(header, "SeriesNumber"), name), []).append(header)
+    return [*series.values()] if 2 * len(series) <= len(headers) else [[*headers]]
+
+
 def differences(first: Dataset, second: Dataset) -> str:
     """The tags that distinguish two images at one place, in words."""
     tags = [*_ECHO, *(tag for tag in _REPEATED if tag != _FOLDER)]
@@ -140,9 +156,12 @@ def _named(headers: list[Dataset], columns: Mapping[str, list[str]]) -> dict[str
 
 
 def _places(headers: Sequence[Dataset]) -> list[int]:
-    """A number for each image, equal for images at one place; all different if places are unknown."""
+    """A number for each image, equal for images at one place; all different if places are unknown or not parallel."""
     try:
-        row, column = np.reshape(numbers(headers[0], "ImageOrientationPatient", 6), (2, 3))
+        orientations = np.array([numbers(header, "ImageOrientationPatient", 6) for header in headers])
+        if np.ptp(orientations, axis=0).max() > 0.01:
+            return list(range(len(headers)))
+        row, column = orientations[0].reshape(2, 3)
         positions = np.array([numbers(header, "ImagePositionPatient", 3) for header in headers])
     except ValueError:
         return list(range(len(headers)))
