@@ -146,16 +146,15 @@ def _kind(header: Dataset) -> tuple[str, str]:
         said = _private(header, *tag)
         said = said.decode("latin-1").split("\\") if isinstance(said, bytes) else np.atleast_1d(said).tolist()
         said = [str(word).strip().upper() for word in said]
-        if (found := kind_by_type(said)) in _GE.values():
+        if (found := kind_by_type(said)) is not None and found in _GE.values():
             return found, f"{vendor}' private image type is {' '.join(said)}"
     name = text(header, "SeriesDescription").upper()
     says_nothing = image_type[:1] == ["DERIVED"] and set(image_type[2:]) <= {"OTHER"}
-    for found, pattern, asked in (
-        ("map", _NAMES, says_nothing),
-        ("phase image", _PHASES, not is_magnitude(image_type)),
-    ):
-        if asked and _says(name, pattern):
-            return found, f"ImageType {text(header, 'ImageType')}, SeriesDescription '{header.SeriesDescription}'"
+    described = f"ImageType {text(header, 'ImageType')}, SeriesDescription '{header.get('SeriesDescription')}'"
+    if says_nothing and _says(name, _NAMES):
+        return "map", described
+    if not is_magnitude(image_type) and _says(name, _PHASES):
+        return "phase image", described
     return "magnitude", ""
 
 
