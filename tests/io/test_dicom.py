@@ -24,6 +24,7 @@ from pydicom.uid import (
 from scipy.ndimage import zoom
 
 from common.io.dicom import find_series, is_derived, to_nifti, write_derived
+from common.io.dicom_series.read import read_headers, read_volume
 from common.io.dicom_series.signature import is_dicom
 from common.io.images import ENDINGS
 
@@ -330,6 +331,7 @@ def test_two_series_with_one_uid_are_told_apart_by_number_and_description(shift,
         scan = nib.load(tmp_path / "scan.nii")
         np.testing.assert_array_equal(scan.get_fdata(), phantom.values)
         np.testing.assert_allclose(scan.affine[:3, 3], [20.25, -11.5, 37.125 + up], atol=1e-5)
+    refused(lambda: read_volume(read_headers(tmp_path)), ValueError, "holds 2 stacks", "number 4, 'post'", "0001.dcm")
     for image in images:
         image.SeriesNumber, image.SeriesDescription = 3, "t2 tse"
     dicom.save(images, tmp_path / "alike")
@@ -374,7 +376,7 @@ def test_pixels_that_cannot_be_decoded_say_which_decoder_to_install(syntax, advi
     )
 
 
-@pytest.mark.parametrize("source", [None, (-15456, 34624), (0.5, 1), "its own"])
+@pytest.mark.parametrize("source", [None, (-15456, 34624), (-15456, 900), (0.5, 1), "its own"])
 @pytest.mark.parametrize("slopes", [(1.0,), (0.25, 0.3), (1e-8, 3e-8)])
 def test_windows_show_the_signal(slopes, source, tmp_path):
     """And values are the result's to the last bit, also if they are tiny or beside fill values."""

@@ -156,12 +156,9 @@ def _named(headers: list[Dataset], columns: Mapping[str, list[str]]) -> dict[str
 
 
 def _places(headers: Sequence[Dataset]) -> list[int]:
-    """A number for each image, equal for images at one place; all different if places are unknown or not parallel."""
+    """A number for each image, equal for images at one place; all different if places are unknown."""
     try:
-        orientations = np.array([numbers(header, "ImageOrientationPatient", 6) for header in headers])
-        if np.ptp(orientations, axis=0).max() > 0.01:
-            return list(range(len(headers)))
-        row, column = orientations[0].reshape(2, 3)
+        row, column = np.reshape(numbers(headers[0], "ImageOrientationPatient", 6), (2, 3))
         positions = np.array([numbers(header, "ImagePositionPatient", 3) for header in headers])
     except ValueError:
         return list(range(len(headers)))

@@ -30,7 +30,7 @@ from pydicom.uid import (
 from scipy import ndimage
 
 from .kinds import ENHANCED, image_no_scan, is_mosaic, no_scan
-from .parts import differences, parts, place_and_tags
+from .parts import differences, parts, place_and_tags, split_series
 from .signature import is_dicom
 from .tags import numbers, some, text, whole
 
@@ -229,9 +229,12 @@ def read_volume(headers: Sequence[Dataset]) -> Volume:
     """
     if reason := no_scan(headers):
         raise ValueError(f"{headers[0].filename}: {reason}")
-    several = parts(headers)
+    several = [part for own in split_series(headers) for part in parts(own)]
     if len(several) > 1:
-        listed = "; ".join(f"{p.name}: {some([Path(h.filename).name for h in p.headers])}" for p in several)
+        listed = "; ".join(
+            f"{p.name or describe(p.headers[0], len(p.headers))}: {some([Path(h.filename).name for h in p.headers])}"
+            for p in several
+        )
         raise ValueError(
             f"the series {headers[0].SeriesInstanceUID} holds {len(several)} stacks, expected one. Copy the files of "
             f"one stack into a folder of its own and name that folder. The stacks are: {listed}."
