@@ -24,7 +24,7 @@ from .nifti_affines import placed_image
 try:
     from pydicom import Dataset
 
-    from .dicom_series.kinds import image_no_scan, no_scan
+    from .dicom_series.kinds import is_slice, no_scan
     from .dicom_series.parts import Part, parts, split_series
     from .dicom_series.read import describe, files_in, read_header, read_voxels, stack, without_copies
     from .dicom_series.tags import number, some, text, words
@@ -239,8 +239,8 @@ def _damage(of_file: Mapping[Path, str]) -> str:
 
 
 def _gather_single(found: dict[tuple[str, str], list[Dataset]]) -> None:
-    """Put images that are alone under their two UIDs, but alike, under the UIDs of the first."""
-    single = [uids for uids, headers in found.items() if len(headers) == 1 and image_no_scan(headers[0]) is None]
+    """Put slices that are alone under their two UIDs, but alike, under the UIDs of the first."""
+    single = [uids for uids, headers in found.items() if len(headers) == 1 and is_slice(headers[0])]
     counts = Counter(uid for uids in single for uid in uids)
     alike: dict[tuple[str, ...], list[tuple[str, str]]] = {}
     for uids in single:

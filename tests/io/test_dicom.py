@@ -346,11 +346,14 @@ def test_two_series_with_one_uid_are_told_apart_by_number_and_description(shift,
 @pytest.mark.parametrize("keyword", ["StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID"])
 def test_uids_that_an_anonymiser_spoilt_are_said_once(keyword, tmp_path):
     dicom.Series(seed=1).save(tmp_path / "other")
+    for name in "12":  # one file is the whole series
+        attributes = {"SOPClassUID": EnhancedMRImageStorage}
+        dicom.save(dicom.Series(attributes=attributes).images()[:1], tmp_path / "frames" / name)
     for k, image in enumerate(images := dicom.Series().images()):
         setattr(image, keyword, "1.2.3" if keyword[1] == "O" else f"1.2.{k + 3}")
     dicom.save(images, tmp_path / "spoilt")
-    other, spoilt = find_series(tmp_path)
-    assert other.problem is None and len(spoilt.files) == 10
+    *frames, other, spoilt = find_series(tmp_path)
+    assert [len(each.files) for each in frames] == [1, 1] and other.problem is None and len(spoilt.files) == 10
     wrong = "10 files have it" if keyword[1] == "O" else f"each of 10 images has a {keyword} of its own"
     has(spoilt.problem, wrong, "expected one", "anonymise")
 

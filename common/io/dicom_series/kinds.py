@@ -82,6 +82,12 @@ def is_mosaic(header: Dataset) -> bool:
     return bool({"MOSAIC", "VFRAME"} & set(words(header, "ImageType"))) or max(count or 0 for count in counts) > 1
 
 
+def is_slice(header: Dataset) -> bool:
+    """Whether an image is one slice of an MR scan, and not a file of many frames."""
+    one = header.get("SOPClassUID") == MRImageStorage and header.get("NumberOfFrames") in (None, 1)
+    return one and not is_mosaic(header) and image_no_scan(header) is None
+
+
 def image_no_scan(header: Dataset) -> str | None:
     """Why an image alone is not one of a magnitude MR scan, or None."""
     found, evidence = _kind(header)
