@@ -241,7 +241,16 @@ KINDS = {
         *(typed("LOCALIZER"), {PLANE: 256}, described("t2 tse", "localizer"), described("", "3-plane loc")),
         *map(
             described,
-            ("Localiser", "AAHead_Scout", "AAHScout_32ch", "Survey", "3Plane_Loc_SSFSE", "SAG LOC", "plan scan"),
+            (
+                "Localiser",
+                "Repérage",
+                "AAHead_Scout",
+                "AAHScout_32ch",
+                "Survey",
+                "3Plane_Loc_SSFSE",
+                "SAG LOC",
+                "plan scan",
+            ),
         ),
     ],
     "a colour image": [{"SamplesPerPixel": 3, "PhotometricInterpretation": "RGB", "PlanarConfiguration": 0}],

@@ -33,7 +33,7 @@ _NAMES = r"E?ADC|APPARENT DIFFUSION COEFFICIENT|FRACTIONAL ANISOTROPY|COLFA|T[12
 _PHASES = r"PHA|PHASE[ _]?(MAP|IMAGES?|DIFF(ERENCE)?)"
 # In the description of a localizer; the second ones also name scans, so they count only for few slices.
 _LOCALIZERS = (
-    r"LO[CK]ALI[SZ](ER|IERER|ADOR|ATEUR)S?\d*|(AA[A-Z]*)?SCOUTS?\d*|SMART ?BRAIN|PLAN[ _-]?SCAN|"
+    r"LO[CK]ALI[SZ]+(ER|IERER|ADOR|ATEUR|ATORE)S?\d*|REP[EÉ]RAGES?|(AA[A-Z]*)?SCOUTS?\d*|SMART ?BRAIN|PLAN[ _-]?SCAN|"
     r"(3|THREE|TRI|MULTI)[ _-]?P(L|LANE)?[ _-]?LOC"
 )
 _PERHAPS = r"SURVEYS?\d*|LOCS?\d*|PILOTS?|(3|THREE|TRI)[ _-]?(PL|PLANES?)"
