@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import tempfile
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -24,15 +25,18 @@ from .nifti_affines import placed_image
 try:
     from pydicom import Dataset
 
-    from .dicom_series.kinds import no_scan
-    from .dicom_series.parts import Part, parts
+    from .dicom_series.kinds import is_slice, no_scan
+    from .dicom_series.parts import Part, parts, split_series
     from .dicom_series.read import describe, files_in, read_header, read_voxels, stack, without_copies
-    from .dicom_series.tags import number, some, words
+    from .dicom_series.tags import number, some, text, words
     from .dicom_series.write import DERIVED, slice_thickness, write_series
 except ImportError as error:
     raise ImportError(
         f"DICOM needs pydicom and highdicom ({error.name} is missing): pip install 'mri-sr-bundles[dicom]'."
     ) from error
+
+# Tags that are equal in the slices of a series.
+_ALIKE = ("PatientID", "SeriesDescription", "Modality", "Rows", "Columns", "PixelSpacing")
 
 
 @dataclass
@@ -91,6 +95,7 @@ def find_series(folder: str | os.PathLike) -> list[Series]:
             continue
         if header is not None:
             found.setdefault((header.StudyInstanceUID, header.SeriesInstanceUID), []).append(header)
+    _gather_single(found)
     said = {parent: _damage(of_file) for parent, of_file in damaged.items()}
     series = [each for headers in found.values() for each in _series_of(headers, said)]
     alone = said.keys() - {path.parent for each in series if each.no_scan is None for path in each.files}
@@ -249,15 +254,45 @@ def _damage(of_file: Mapping[Path, str]) -> str:
     return first + (f" (nor can be read, next to it: {some([path.name for path, _ in others])})" if others else "")
 
 
+def _gather_single(found: dict[tuple[str, str], list[Dataset]]) -> None:
+    """Put slices that are alone under their two UIDs, but alike, under the UIDs of the first."""
+    single = [uids for uids, headers in found.items() if len(headers) == 1 and is_slice(headers[0])]
+    counts = Counter(uid for uids in single for uid in uids)
+    alike: dict[tuple[str, ...], list[tuple[str, str]]] = {}
+    for uids in single:
+        shared = next((uid for uid in uids if counts[uid] > 1), "")
+        alike.setdefault((shared, *(text(found[uids][0], keyword) for keyword in _ALIKE)), []).append(uids)
+    for first, *others in alike.values():
+        found[first] += [header for uids in others for header in found.pop(uids)]
+
+
 def _series_of(headers: list[Dataset], damaged: Mapping[Path, str]) -> list[Series]:
-    """Split the images of one series into its stacks."""
-    try:
-        headers, copies = without_copies(headers)
-    except ValueError as error:
-        return [Series(describe(headers[0], len(headers)), headers, problem=str(error), no_scan=no_scan(headers))]
-    if copies:
-        say(f"{describe(headers[0], len(headers))}: passed over, copies of its other files: {some(copies)}")
-    return [_checked(part, damaged) for part in parts(headers)]
+    """Split the images of one SeriesInstanceUID into series, and these into their stacks."""
+    found = []
+    own_uids = [
+        k for k in ("StudyInstanceUID", "SeriesInstanceUID") if len({header[k].value for header in headers}) > 1
+    ]
+    if own_uids:
+        first, count = headers[0], len(headers)
+        given = " ".join(f"-m {keyword}={first[keyword].value}" for keyword in own_uids)
+        problem = (
+            f"each of {count} images has a {' and a '.join(own_uids)} of its own, expected one for all slices of a "
+            "stack. An export or an anonymiser made them. Export the series again, or give a copy of the files one: "
+            f"dcmodify -nb {given} FILES, with dcmtk."
+        )
+        return [Series(describe(first, count), headers, problem=problem, no_scan=no_scan(headers))]
+    for own in split_series(headers):
+        line = describe(own[0], len(own))
+        try:
+            own, copies = without_copies(own)
+        except ValueError as error:
+            found.append(Series(line, own, problem=str(error), no_scan=no_scan(own)))
+            continue
+        if copies:
+            say(f"{line}: passed over, copies of its other files: {some(copies)}")
+        whole = no_scan(own)
+        found += [Series(line, own, no_scan=whole)] if whole else [_checked(part, damaged) for part in parts(own)]
+    return found
 
 
 def _checked(part: Part, damaged: Mapping[Path, str]) -> Series:

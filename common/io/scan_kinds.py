@@ -13,7 +13,7 @@ from nibabel.nifti1 import intent_codes
 from nibabel.spatialimages import SpatialImage
 
 from ..runtime.distributed import say
-from .dicom_series.image_types import kind_by_type
+from .dicom_series.image_types import NO_PHASE, kind_by_type, part_by_words
 from .dicom_series.signature import is_dicom
 from .files import read_sidecar
 from .images import ending, image_or_none, missing_content
@@ -81,9 +81,6 @@ _WORDS = {
 }
 # Only at the end of another name, where programs put them. Elsewhere they may be initials.
 _LAST = {
-    "phase": _PHASE,
-    **dict.fromkeys("ph pha".split(), _PHASE),  # dcm2niix, and the scanners' SWI
-    **dict.fromkeys("real imag imaginary".split(), _PART),
     **dict.fromkeys("adc fa qsm chimap t1map t2map t2starmap r2starmap b0map b1map map maps".split(), _MAP),
     **dict.fromkeys("cbf cbv rcbf rcbv mtt ttp tmax ktrans".split(), _MAP),
     "ct": _CT,
@@ -92,11 +89,10 @@ _LAST = {
 }
 _DTI = set("fa md mo ad rd l1 l2 l3".split())  # in a name with dti
 _MASKS = re.compile("(?!un|no)[a-z0-9]*(mask|seg)s?")
-_NUMBER = re.compile(r"\d+((p\d+)?mm)?|b\d+")  # of a scan, with its voxel size or b-value
+_NUMBER = re.compile(r"\d+((p\d+)?mm)?|b\d+|e(cho)?\d+")  # of a scan, with its voxel size, b-value or echo
 _FLIP_ANGLE = r"(?<![a-z0-9])fa[^a-z0-9]+\d+"
 _TESTS = re.compile(r"[ztf]stat\d*|spm[tf]|[ztp]map")
 _DENIED = {"no", "without", "applied"}  # "t1_mask_applied" is a scan
-_CONTRAST_PHASE = {"arterial", "venous", "portal", "delayed", "late", "early", "hepatobiliary", "equilibrium"}
 _SPM_TISSUE = re.compile("[a-z]*[cp][1-6](?!$)")  # before the name of the scan
 _FREESURFER = {"brainmask": None, "filled": _LABELS, "wm": _LABELS}  # its brainmask.mgz is the skull-stripped head
 _FOLDERS = {"labels", "labelstr", "labelsts", "masks", "segmentations"}  # nnU-Net names labels like their images
@@ -261,7 +257,8 @@ def _by_words(stem: str) -> str | None:
     words = [word for word in re.split("[^a-z0-9]+", stem) if word and not re.fullmatch(_NUMBER, word)]
     if not words or _DENIED & set(words):
         return None
-    if words[-1] == "phase" and _CONTRAST_PHASE & set(words):
+    capitals = [word.upper() for word in words]
+    if words[-1] == "phase" and NO_PHASE & set(capitals[-2:-1]):
         return None
     if any(_TESTS.fullmatch(word) for word in words):
         return _TEST
@@ -269,7 +266,8 @@ def _by_words(stem: str) -> str | None:
         return _LABELS
     if "dti" in words and words[-1] in _DTI:
         return _MAP
-    return next((_WORDS[word] for word in words if word in _WORDS), _LAST.get(words[-1]))
+    part = part_by_words(["_".join(capitals[i:]) for i in range(len(words))])
+    return next((_WORDS[word] for word in words if word in _WORDS), _IMAGE_TYPES.get(part) or _LAST.get(words[-1]))
 
 
 def _by_intent(image: SpatialImage | None) -> str | None:
@@ -294,12 +292,11 @@ def _by_sidecar(path: str | os.PathLike, ct: bool) -> str | None:
         values = value if isinstance(value, list) else [value]
         return [word.strip().upper() for word in values if type(word) is str and word.strip()]
 
-    types = [word for value in words("ImageType") for word in value.split("\\")]
-    found = _IMAGE_TYPES.get(kind_by_type(types))
-    component = next((_PARTS.get(word.lower()) for word in words("ComplexImageComponent")), None)
+    keys = ("ComplexImageComponent", "ImageType", "ImageTypeText")
+    found = _IMAGE_TYPES.get(kind_by_type([word for key in keys for value in words(key) for word in value.split("\\")]))
     units = next((_UNITS.get(word.lower()) for word in words("Units")), None)
     modalities = words("Modality") or ["PT" for key in _TRACER if words(key)]
-    return found or component or units or _by_modality(modalities, ct)
+    return found or units or _by_modality(modalities, ct)
 
 
 def _by_modality(modalities: Sequence[str], ct: bool) -> str | None:

@@ -1,4 +1,5 @@
 import copy
+import dataclasses
 import gzip
 import importlib
 import json
@@ -9,10 +10,21 @@ import sys
 import nibabel as nib
 import numpy as np
 import pytest
-from pydicom.uid import CTImageStorage, EnhancedMRImageStorage, generate_uid
+from pydicom.encaps import encapsulate
+from pydicom.pixels import apply_windowing
+from pydicom.uid import (
+    MPEG2MPML,
+    CTImageStorage,
+    EnhancedMRImageStorage,
+    HTJ2KLossless,
+    JPEGLosslessSV1,
+    JPEGLSLossless,
+    generate_uid,
+)
 from scipy.ndimage import zoom
 
 from common.io.dicom import find_series, is_derived, to_nifti, write_derived
+from common.io.dicom_series.read import read_headers, read_volume
 from common.io.dicom_series.signature import is_dicom
 from common.io.images import ENDINGS
 
@@ -22,10 +34,20 @@ from ..refused import has, refused
 
 BUNDLE = {"name": "UDEAN: super-resolution", "version": "1.2.3", "authors": "someone", "sha256": "0" * 64}
 SERIES = {
-    "integers, oblique": dicom.Series(angles=(8, -5, 12), spacing=(0.9, 1.1, 4.0)),
-    "signed, backwards": dicom.Series("sagittal", angles=(3, 4, -6), minimum=-300, backwards=True),
-    "slices rescaled": dicom.Series("coronal", slopes=(0.25, 0.5), intercept=-20.0),
+    "integers, oblique": dicom.Series(angles=(8, -5, 12), spacing=(0.9, 1.1, 4.0), attributes={"Laterality": "L"}),
+    "signed, backwards": dicom.Series(
+        "sagittal",
+        angles=(3, 4, -6),
+        minimum=-300,
+        backwards=True,
+        attributes={"BodyPartExamined": "KNEE", "Laterality": "R"},
+    ),
+    "slices rescaled": dicom.Series(
+        "coronal", slopes=(0.25, 0.5), intercept=-20.0, attributes={"BodyPartExamined": "HAND"}
+    ),
 }
+# The standard forbids it for the brain, and requires it, perhaps empty, for parts of the body that exist twice.
+LATERALITIES = {"BRAIN": "absent", "KNEE": "R", "HAND": ""}
 
 
 @pytest.mark.parametrize("phantom", SERIES.values(), ids=SERIES)
@@ -58,6 +80,10 @@ def test_a_scan_becomes_nifti_and_its_result_a_derived_series(phantom, tmp_path)
         # NIfTI keeps 24 bits of an affine, and the result lies where the series says nonetheless.
         np.testing.assert_allclose(place, affine @ finer, atol=1e-8)
         assert step == (0.25 if phantom.slopes else 1)
+        # No reader takes it for the scan itself.
+        assert images[0].ImageType == ["DERIVED", "SECONDARY", "OTHER"]
+        assert images[0].SeriesNumber == inputs[0].SeriesNumber + 1000
+        assert images[0].get("Laterality", "absent") == LATERALITIES[images[0].BodyPartExamined]
         assert folder == tmp_path / "out" / images[0].SeriesInstanceUID and len(images) == values.shape[2]
         assert images[0].ReferencedSeriesSequence[0].SeriesInstanceUID == inputs[0].SeriesInstanceUID
         assert images[0].StudyInstanceUID == inputs[0].StudyInstanceUID
@@ -188,38 +214,206 @@ def test_the_stacks_of_one_series_are_told_apart_by_their_tags(values, names, al
     assert [each.part for each in find_series(tmp_path / "between")] == (names if always else [""])
 
 
+def typed(*words):
+    return {"ImageType": ["ORIGINAL", "PRIMARY", *words]}
+
+
+def described(text, protocol="", **values):
+    return {"SeriesDescription": text, "ProtocolName": protocol, **values}
+
+
+GE, XA = (0x43, "GEMS_PARM_01", 0x2F, "SS"), (0x21, "SIEMENS MR SDI 02", 0x75, "CS")
+PHILIPS = (0x2005, "Philips MR Imaging DD 001", 0x11, "CS")
+UIH, PLANE = (0x65, "Image Private Header", 0x50, "DS"), (0x19, "GEMS_ACQU_01", 0x17, "SS")
 KINDS = {
     "a phase image": [
-        *({"ImageType": ["ORIGINAL", "PRIMARY", word]} for word in ("P", "PHASE MAP", "VELOCITY MAP")),
-        {"ComplexImageComponent": "PHASE"},
-        {"GE": 1},
+        *map(typed, ("P", "PHASE MAP", "VELOCITY MAP", "SW_P_FFE", "SW_P", "P_TFE", "PHASE_IMAGE", "RAW PHASE", "PHA")),
+        *({"ComplexImageComponent": "PHASE"}, {GE: 1}, {XA: ["ORIGINAL", "PRIMARY", "P", "ND"]}, {PHILIPS: "P"}),
+        typed("OTHER") | described("FILT_PHA: Ax SWAN"),
     ],
-    "a real part": [{"ImageType": ["ORIGINAL", "PRIMARY", "R_FFE", "R", "FFE"]}, {"GE": 2}],
-    "an imaginary part": [{"ImageType": ["ORIGINAL", "PRIMARY", "I_FFE", "I", "FFE"]}, {"GE": 3}],
+    "a real part": [typed("R_FFE", "R", "FFE"), typed("SW_R_FFE"), typed("REAL_IMAGE"), typed("CR_IR"), {GE: 2}],
+    "an imaginary part": [typed("I_FFE", "I", "FFE"), typed("T1", "NONE", "IMAGINARY"), {GE: 3}, {PHILIPS: "I"}],
     "a map": [
         *({"ImageType": ["DERIVED", "PRIMARY", word]} for word in ("ADC", "FA", "T2_STAR MAP", "RELCBF")),
         {"ImageType": ["DERIVED", "SECONDARY"], "SeriesDescription": "ep2d_ADC"},
     ],
-    "a localizer": [{"ImageType": ["ORIGINAL", "PRIMARY", "LOCALIZER"]}],
+    "a localizer": [
+        *(typed("LOCALIZER"), {PLANE: 256}, described("t2 tse", "localizer"), described("", "3-plane loc")),
+        *map(
+            described,
+            (
+                "Localiser",
+                "Repérage",
+                "AAHead_Scout",
+                "AAHScout_32ch",
+                "Survey",
+                "3Plane_Loc_SSFSE",
+                "SAG LOC",
+                "plan scan",
+            ),
+        ),
+    ],
     "a colour image": [{"SamplesPerPixel": 3, "PhotometricInterpretation": "RGB", "PlanarConfiguration": 0}],
     "a projection": [{"ImageType": ["DERIVED", "PRIMARY", "PROJECTION IMAGE", "MIP"]}],
     "Modality is PT": [{"Modality": "PT"}],
-    "a mosaic": [{"ImageType": ["ORIGINAL", "PRIMARY", "M", "MOSAIC"]}],
-    "None": [{"ImageType": ["ORIGINAL", "PRIMARY", "OUT_PHASE"]}, {"ImageType": None, "Modality": None}, {"GE": 0}],
+    "a mosaic": [typed("M", "MOSAIC"), typed("M", "VFRAME"), {UIH: 27}],
+    "None": [
+        *map(typed, ("OUT_PHASE", "IN PHASE", "SW_M_FFE", "M_TFE", "MAGNITUDE", "PSIR")),
+        *(
+            {"ImageType": None, "Modality": None},
+            {GE: 0},
+            {PHILIPS: "M"},
+            {XA: ["ORIGINAL", "PRIMARY", "M"]},
+            {PLANE: 2},
+        ),
+        *({"ComplexImageComponent": "MIXED"}, described("t2 Pha_Images"), typed("OTHER") | described("portal phase")),
+        *(
+            described("allocated local"),
+            described("T1", "brain survey"),
+            described("task-localizer", ScanningSequence="EP"),
+        ),
+    ],
 }
 
 
 @pytest.mark.parametrize(("kind", "values"), [(kind, values) for kind, many in KINDS.items() for values in many])
 def test_what_an_image_is_its_tags_say(kind, values, tmp_path):
-    images = dicom.Series(attributes={k: value for k, value in values.items() if k != "GE"}).images()
-    for image in images if "GE" in values else ():
-        image.private_block(0x43, "OTHER", create=True)
-        image.private_block(0x43, "GEMS_PARM_01", create=True).add_new(0x2F, "SS", values["GE"])
+    images = dicom.Series(attributes={k: value for k, value in values.items() if isinstance(k, str)}).images()
+    for image in images:
+        for (group, creator, element, vr), value in ((k, value) for k, value in values.items() if isinstance(k, tuple)):
+            image.private_block(group, "OTHER", create=True)
+            image.private_block(group, creator, create=True).add_new(element, vr, value)
     dicom.save(images, tmp_path)
     (series,) = find_series(tmp_path)
     # A mosaic is a scan, which somebody must convert.
     assert kind in str(series.problem if kind == "a mosaic" else series.no_scan)
     assert (series.affine is None) == (kind != "None")
+
+
+def under_one_uid(*series):
+    uids = dict.fromkeys(("SeriesInstanceUID", "StudyInstanceUID", "FrameOfReferenceUID"), "1.2.3")
+    return [image for each in series for image in dataclasses.replace(each, attributes=each.attributes | uids).images()]
+
+
+@pytest.mark.parametrize(
+    ("planes", "angles", "slices", "kind"),
+    [
+        (("axial", "sagittal", "coronal"), (0,), 3, "no_scan"),
+        (("axial", "sagittal", "coronal"), (0,), 25, "problem"),  # stacks of scans
+        (("axial",), (0, 15, -15), 4, "problem"),  # along the discs of a spine
+        (("axial",), tuple(range(0, 180, 20)), 2, "problem"),  # radial
+        (("axial",), (0,), 25, "affine"),
+    ],
+)
+def test_few_slices_across_each_other_are_a_localizer(planes, angles, slices, kind, tmp_path):
+    """A stack of many slices is a scan, though its name is that of a localizer's."""
+    dicom.save(
+        under_one_uid(
+            *(
+                dicom.Series(plane, (angle, 0, 0), shape=(16, 16, slices), attributes=described("Survey", "Survey"))
+                if kind == "affine"
+                else dicom.Series(plane, (angle, 0, 0), shape=(16, 16, slices))
+                for plane in planes
+                for angle in angles
+            )
+        ),
+        tmp_path,
+    )
+    (series,) = find_series(tmp_path)
+    assert [name for name in ("affine", "no_scan", "problem") if getattr(series, name) is not None] == [kind]
+    assert kind != "no_scan" or "a localizer (3 planes of at most 3 slices)" in series.no_scan
+    assert kind != "problem" or "ImageOrientationPatient" in series.problem
+
+
+@pytest.mark.parametrize("shift", [0, 2, 1.3])
+def test_two_series_with_one_uid_are_told_apart_by_number_and_description(shift, tmp_path):
+    """Also if the slices of one lie between those of the other."""
+    first, second = dicom.Series(), dicom.Series(seed=1, attributes={"SeriesNumber": 4, "SeriesDescription": "post"})
+    images = under_one_uid(first, second)
+    for image in images[10:]:
+        image.ImagePositionPatient[2] += shift
+    dicom.save(images[::2] + images[1::2], tmp_path)
+    found = find_series(tmp_path)
+    assert [(each.headers[0].SeriesDescription, each.problem) for each in found] == [("t2 tse", None), ("post", None)]
+    for each, phantom, up in zip(found, (first, second), (0, shift), strict=True):
+        to_nifti(each, tmp_path / "scan.nii")
+        scan = nib.load(tmp_path / "scan.nii")
+        np.testing.assert_array_equal(scan.get_fdata(), phantom.values)
+        np.testing.assert_allclose(scan.affine[:3, 3], [20.25, -11.5, 37.125 + up], atol=1e-5)
+    refused(lambda: read_volume(read_headers(tmp_path)), ValueError, "holds 2 stacks", "number 4, 'post'", "0001.dcm")
+    for image in images:
+        image.SeriesNumber, image.SeriesDescription = 3, "t2 tse"
+    dicom.save(images, tmp_path / "alike")
+    (mixed,) = find_series(tmp_path / "alike")
+    has(
+        mixed.problem,
+        "expected",
+        {0: "several images at one place", 2: "2 slices or more of each InstanceNumber"}.get(shift, "stack"),
+    )
+
+
+@pytest.mark.parametrize("keyword", ["StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID"])
+def test_uids_that_an_anonymiser_spoilt_are_said_once(keyword, tmp_path):
+    dicom.Series(seed=1).save(tmp_path / "other")
+    for name in "12":  # one file is the whole series
+        attributes = {"SOPClassUID": EnhancedMRImageStorage}
+        dicom.save(dicom.Series(attributes=attributes).images()[:1], tmp_path / "frames" / name)
+    for k, image in enumerate(images := dicom.Series().images()):
+        setattr(image, keyword, "1.2.3" if keyword[1] == "O" else f"1.2.{k + 3}")
+    dicom.save(images, tmp_path / "spoilt")
+    *frames, other, spoilt = find_series(tmp_path)
+    assert [len(each.files) for each in frames] == [1, 1] and other.problem is None and len(spoilt.files) == 10
+    wrong = "10 files have it" if keyword[1] == "O" else f"each of 10 images has a {keyword} of its own"
+    has(spoilt.problem, wrong, "expected one", "anonymise")
+
+
+@pytest.mark.parametrize(
+    ("syntax", "advice"),
+    [
+        (HTJ2KLossless, "pip install pylibjpeg pylibjpeg-openjpeg; or"),
+        (JPEGLosslessSV1, "pip install pylibjpeg pylibjpeg-libjpeg; or"),
+        (JPEGLSLossless, "get a whole copy"),
+        (MPEG2MPML, "pydicom has no decoder"),
+    ],
+)
+def test_pixels_that_cannot_be_decoded_say_which_decoder_to_install(syntax, advice, tmp_path):
+    for image in (images := dicom.Series().images()):
+        image.file_meta.TransferSyntaxUID = syntax
+        image.PixelData = encapsulate([b"no image"])
+        image["PixelData"].is_undefined_length = True
+    dicom.save(images, tmp_path)
+    (series,) = find_series(tmp_path)
+    refused(
+        lambda: to_nifti(series, tmp_path / "scan.nii"), ValueError, "0000.dcm", "be decoded", advice, "uncompressed"
+    )
+
+
+@pytest.mark.parametrize("source", [None, (-15456, 34624), (-15456, 900), (0.5, 1), "its own"])
+@pytest.mark.parametrize("slopes", [(1.0,), (0.25, 0.3), (1e-8, 3e-8)])
+def test_windows_show_the_signal(slopes, source, tmp_path):
+    """And values are the result's to the last bit, also if they are tiny or beside fill values."""
+    phantom = dicom.Series(slopes=slopes, minimum=-1)
+    signal = np.ptp(phantom.values)
+    own = (float(signal) / 3, float(signal) / 2)
+    center, width = (None, None) if source is None else own if source == "its own" else source
+    for k, image in enumerate(images := phantom.images()):
+        pixels = phantom.stored[:, :, k].T.copy()
+        pixels[:4] = -32768
+        image.PixelData, image.WindowCenter, image.WindowWidth = pixels.tobytes(), center, width
+    dicom.save(images, tmp_path / "in")
+    (series,) = find_series(tmp_path / "in")
+    to_nifti(series, tmp_path / "sr.nii")
+    folder = write_derived(series, tmp_path / "sr.nii", tmp_path / "out", BUNDLE)
+    derived, result = dicom.read(folder)[0], nib.load(tmp_path / "sr.nii").get_fdata()
+    step = float(derived.get("RescaleSlope", 1))
+    assert step < signal / 400
+    np.testing.assert_allclose(dicom.read_by_itk(folder)[0], result, atol=0.501 * step)
+    center, width = float(derived.WindowCenter), float(derived.WindowWidth)
+    assert 0.3 * signal < width < 1.1 * signal and 0 < center < 0.7 * signal
+    shown = apply_windowing(result, derived)
+    assert np.mean((shown > shown.min()) & (shown < shown.max()), where=result > 0) > 0.6
+    if source == "its own":
+        np.testing.assert_allclose((center, width), own, rtol=1e-6)
 
 
 TISSUE = int(dicom.Series().stored[16, 14, 4])

@@ -12,6 +12,7 @@ SCANS = """sub-01_T1w.nii.gz mask01_T1w.nii head_labelled.nii T1_masked.nii t1_w
     damask_t1.nii label_study_t1.nii msseg_01_flair.nii anat_mask_removed.nii brainmask.mgz
     sub-01_part-mag_T1w.nii sub-01_UNIT1.nii liver_arterial_phase.nii phase_3_t1.nii scan_ct_guided.nii
     ct01_t1.nii unmasked.nii nomask.nii atlas_t1.nii scaled+tlrc.HEAD a.nrrd c1_t1.nii fa_t1.nii real_t1.nii
+    dixon_in_phase.nii t1_opp_phase_2mm.nii sub_p.nii swi_sw_m_ffe.nii t2_cr.nii sub_p_t1.nii
     sub-fa_T1w.nii head_md.nii t1_fa_30.nii dwi_b1000.nii map01_t1.nii"""
 OTHERS = """sub-01_mask.nii.gz brain_mask_1.nii sub-01_dseg.nii T1_brain_mask.nii T1_seg.nii.gz t1.seg.nrrd
     x-label.nrrd aparc+aseg.mgz lh.ribbon.mgz brainmask.nii sub-01_T2w_seg-manual.nii
@@ -19,7 +20,8 @@ OTHERS = """sub-01_mask.nii.gz brain_mask_1.nii sub-01_dseg.nii T1_brain_mask.ni
     sub-01_phasediff.nii fmap_ph.nii gre_phase.nii sub-01_T1map.nii sub-01_T2w_gmseg.nii
     sub-01_T2w_lesion-manual.nii dwi_adc.nii sub-01_part-imag_bold.nii zstat1.nii spmT_0001.nii
     sub-01_pet.nii head_ct_0p7mm.nii.gz dti_FA.nii dti_L1.nii adc_map.nii ADC_b1000.nii cbf.nii swi_pha.nii
-    gre_real.nii suv.nii T1Mask.nii c1t1_masked.nii"""
+    gre_e2_ph.nii gre_phase_e2.nii 12_Pha_Images.nii swi_SW_P_FFE.nii b0_P_FFE.nii phase_map.nii velocity.nii
+    gre_imaginary_e1.nii real_image.nii gre_real.nii suv.nii T1Mask.nii c1t1_masked.nii"""
 
 
 def image(path, intent="none", **sidecar):
@@ -53,7 +55,11 @@ def test_names(tmp_path, names, are):
         ("none", {"ImageType": ["ORIGINAL", "PRIMARY", "P", "ND"]}, "phase"),
         ("none", {"ImageType": "DERIVED\\PRIMARY\\ADC"}, "map"),
         ("none", {"ImageType": ["DERIVED", "PRIMARY", "MIP"]}, "projection"),
+        ("none", {"ImageType": ["ORIGINAL", "PRIMARY", "SW_P_FFE", "SW_P", "FFE"]}, "phase"),
+        ("none", {"ImageType": ["ORIGINAL", "PRIMARY", "T1", "NONE", "IMAGINARY"]}, "real or imaginary"),
+        ("none", {"ImageTypeText": ["ORIGINAL", "PRIMARY", "P", "ND"]}, "phase"),
         ("none", {"ComplexImageComponent": "REAL"}, "real or imaginary"),
+        ("none", {"ComplexImageComponent": "MIXED", "ImageType": ["ORIGINAL", "PRIMARY", "SW_M_FFE", "SW_M"]}, None),
         ("none", {"Units": "Hz"}, "phase"),
         ("none", {"Units": "ms"}, "a map"),
         ("none", {"Modality": "", "Units": " ", "ImageType": [""], "TracerName": ""}, None),

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Sequence
+from typing import Any
 
+import numpy as np
 from pydicom import Dataset
 from pydicom.uid import (
     UID,
@@ -14,8 +17,8 @@ from pydicom.uid import (
     MRImageStorage,
 )
 
-from .image_types import kind_by_type
-from .tags import text, words
+from .image_types import is_magnitude, kind_by_type
+from .tags import numbers, text, values, words
 
 ENHANCED = (EnhancedMRImageStorage, LegacyConvertedEnhancedMRImageStorage, EnhancedMRColorImageStorage)
 
@@ -26,7 +29,17 @@ _MODALITIES = set(
 )
 # In the SeriesDescription of a derived image whose ImageType does not show its kind.
 _NAMES = r"E?ADC|APPARENT DIFFUSION COEFFICIENT|FRACTIONAL ANISOTROPY|COLFA|T[12]\*?[ _]MAP|R?CB[VF]|MTT|TTP|KTRANS"
-_COMPONENTS = {"PHASE": "phase image", "REAL": "real part", "IMAGINARY": "imaginary part"}
+# In the SeriesDescription of an image whose ImageType does not say "magnitude".
+_PHASES = r"PHA|PHASE[ _]?(MAP|IMAGES?|DIFF(ERENCE)?)"
+# In the description of a localizer; the second ones also name scans, so they count only for few slices.
+_LOCALIZERS = (
+    r"LO[CK]ALI[SZ]+(ER|IERER|ADOR|ATEUR|ATORE)S?\d*|REP[EÉ]RAGES?|(AA[A-Z]*)?SCOUTS?\d*|SMART ?BRAIN|PLAN[ _-]?SCAN|"
+    r"(3|THREE|TRI|MULTI)[ _-]?P(L|LANE)?[ _-]?LOC"
+)
+_PERHAPS = r"SURVEYS?\d*|LOCS?\d*|PILOTS?|(3|THREE|TRI)[ _-]?(PL|PLANES?)"
+_FEW = 20  # slices of one orientation
+# Private tags with words as in ImageType.
+_TYPES = {"Siemens": (0x0021, 0x75, "SIEMENS MR SD"), "Philips": (0x2005, 0x11, "Philips MR Imaging DD 001")}
 _GE = {1: "phase image", 2: "real part", 3: "imaginary part"}
 _ADVICE = {
     "phase image": "super-resolution of a phase is meaningless, choose the magnitude series.",
@@ -46,10 +59,13 @@ def no_scan(headers: Sequence[Dataset]) -> str | None:
         headers: headers of its images.
 
     Returns:
-        Its kind, the tag that shows it, and what to do; None if an image may belong to a magnitude MR scan.
+        Its kind, what shows it, and what to do; None if an image may belong to a magnitude MR scan.
     """
-    reasons = [_reason(header) for header in headers]
-    return reasons[0] if all(reasons) else None
+    reasons = [image_no_scan(header) for header in headers]
+    if all(reasons):
+        return reasons[0]
+    evidence = _localizer(headers)
+    return f"a localizer ({evidence}): {_ADVICE['localizer']}" if evidence else None
 
 
 def kind(header: Dataset) -> str:
@@ -58,13 +74,22 @@ def kind(header: Dataset) -> str:
 
 
 def is_mosaic(header: Dataset) -> bool:
-    """Whether an image holds all slices of a volume next to each other, as Siemens stores them."""
-    count = _private(header, 0x0019, 0x0A, "SIEMENS MR HEADER")
-    return "MOSAIC" in words(header, "ImageType") or (count or 0) > 1
+    """Whether an image holds all slices of a volume next to each other, as Siemens and United Imaging store them."""
+    counts = [
+        _private_number(header, 0x0019, 0x0A, "SIEMENS MR HEADER"),
+        _private_number(header, 0x0065, 0x50, "Image Private Header"),
+    ]
+    return bool({"MOSAIC", "VFRAME"} & set(words(header, "ImageType"))) or max(count or 0 for count in counts) > 1
 
 
-def _reason(header: Dataset) -> str | None:
-    """Why an image does not belong to a magnitude MR scan, or None."""
+def is_slice(header: Dataset) -> bool:
+    """Whether an image is one slice of an MR scan, and not a file of many frames."""
+    one = header.get("SOPClassUID") == MRImageStorage and header.get("NumberOfFrames") in (None, 1)
+    return one and not is_mosaic(header) and image_no_scan(header) is None
+
+
+def image_no_scan(header: Dataset) -> str | None:
+    """Why an image alone is not one of a magnitude MR scan, or None."""
     found, evidence = _kind(header)
     if found != "magnitude":
         return f"{'an' if found[0] == 'i' else 'a'} {found} ({evidence}): {_ADVICE[found]}"
@@ -81,35 +106,82 @@ def _reason(header: Dataset) -> str | None:
     return None
 
 
+def _localizer(headers: Sequence[Dataset]) -> str | None:
+    """What shows that a series is a localizer, though its ImageType does not say so; None if nothing does."""
+    planes = _planes(headers)
+    few = bool(planes) and max(planes.values()) <= _FEW
+    # Planes at more than 60 degrees. Stacks that follow the discs of a spine are less tilted.
+    across = 1 < len(planes) <= 5 and min(abs(np.dot(a, b)) for a, b in itertools.combinations(planes, 2)) < 0.5
+    if "EP" not in words(headers[0], "ScanningSequence"):  # "localizer" is also a task in functional MRI
+        keys = [key for key in ("SeriesDescription", "ProtocolName") if values(headers[0], key)]
+        for key in keys:
+            name = text(headers[0], key)
+            doubtful = key == keys[0] and (few or across) and _says(name.upper(), _PERHAPS)
+            if doubtful or _says(name.upper(), _LOCALIZERS):
+                return f"{key} '{name}'"
+    if any(_private_number(header, 0x0019, 0x17, "GEMS_ACQU_01") == 256 for header in headers):
+        return "GE's (0019,1017) is 256, three planes"
+    return f"{len(planes)} planes of at most {max(planes.values())} slices" if few and across else None
+
+
+def _planes(headers: Sequence[Dataset]) -> dict[tuple[float, ...], int]:
+    """Normals of a series' planes, which differ by more than some 3 degrees, and numbers of places on each."""
+    places: dict[tuple[float, ...], set[str]] = {}
+    for header in headers:
+        try:
+            row, column = np.reshape(numbers(header, "ImageOrientationPatient", 6), (2, 3))
+        except ValueError:
+            return {}
+        normal = np.cross(row, column)
+        plane = next((known for known in places if abs(np.dot(known, normal)) > 0.9985), tuple(normal.tolist()))
+        places.setdefault(plane, set()).add(text(header, "ImagePositionPatient"))
+    return {plane: len(found) for plane, found in places.items()}
+
+
 def _kind(header: Dataset) -> tuple[str, str]:
     """The kind of an image, and the tag that shows it."""
-    component = words(header, "ComplexImageComponent")
-    if component and component[0] in _COMPONENTS:
-        return _COMPONENTS[component[0]], f"Complex Image Component {component[0]}"
-    code = _private(header, 0x0043, 0x2F, "GEMS_PARM_01")
+    component, image_type = words(header, "ComplexImageComponent"), words(header, "ImageType")
+    if (found := kind_by_type(component)) is not None:
+        return found, f"Complex Image Component {component[0]}"
+    code = _private_number(header, 0x0043, 0x2F, "GEMS_PARM_01")
     if code in _GE:
         return _GE[code], f"GE's (0043,102F) is {code}"
-    image_type = words(header, "ImageType")
     if (found := kind_by_type(image_type)) is not None:
         return found, f"ImageType {text(header, 'ImageType')}"
+    for vendor, tag in _TYPES.items():
+        said = _private(header, *tag)
+        said = said.decode("latin-1").split("\\") if isinstance(said, bytes) else np.atleast_1d(said).tolist()
+        said = [str(word).strip().upper() for word in said]
+        if (found := kind_by_type(said)) is not None and found in _GE.values():
+            return found, f"{vendor}' private image type is {' '.join(said)}"
     name = text(header, "SeriesDescription").upper()
     says_nothing = image_type[:1] == ["DERIVED"] and set(image_type[2:]) <= {"OTHER"}
-    if says_nothing and re.search(rf"(?<![A-Z0-9])({_NAMES})(?![A-Z0-9])", name):
-        return "map", f"ImageType {text(header, 'ImageType')}, SeriesDescription '{header.SeriesDescription}'"
+    described = f"ImageType {text(header, 'ImageType')}, SeriesDescription '{header.get('SeriesDescription')}'"
+    if says_nothing and _says(name, _NAMES):
+        return "map", described
+    if not is_magnitude(image_type) and _says(name, _PHASES):
+        return "phase image", described
     return "magnitude", ""
 
 
-def _private(header: Dataset, group: int, element: int, creator: str) -> int | None:
-    """A whole number in a private block of a creator. If no block names its creator, element 10 is tried."""
+def _says(name: str, pattern: str) -> bool:
+    """Whether a name in capitals has whole words that fit a pattern."""
+    return re.search(rf"(?<![A-Z0-9])({pattern})(?![A-Z0-9])", name) is not None
+
+
+def _private_number(header: Dataset, group: int, element: int, creator: str) -> int | None:
+    """A whole number in a private block, also if its bytes were not decoded."""
+    value = _private(header, group, element, creator)
+    try:
+        return int.from_bytes(value[:2], "little") if isinstance(value, bytes) else int(value)
+    except (TypeError, ValueError):
+        return None
+
+
+def _private(header: Dataset, group: int, element: int, creator: str) -> Any:
+    """A value in a private block whose creator begins so, or None. If no block names its creator, 0x10 is tried."""
     blocks = [e.tag.element for e in header.group_dataset(group) if 0x10 <= e.tag.element <= 0xFF]
     owners = {block: str(header[group, block].value).strip() for block in blocks}
-    for block in [block for block, owner in owners.items() if owner == creator] or ([] if owners else [0x10]):
-        found = header.get((group, (block << 8) + element))
-        if found is None:
-            continue
-        value = int.from_bytes(found.value[:2], "little") if isinstance(found.value, bytes) else found.value
-        try:
-            return int(value)
-        except (TypeError, ValueError):
-            continue
-    return None
+    own = [block for block, owner in owners.items() if owner.startswith(creator)]
+    found = [header.get((group, (block << 8) + element)) for block in own or ([] if owners else [0x10])]
+    return next((each.value for each in found if each is not None), None)

@@ -66,6 +66,22 @@ def parts(headers: Sequence[Dataset]) -> list[Part]:
     return [Part(name if unique else f"{name} ({i})", own) for i, (name, own) in enumerate(found, 1)]
 
 
+def split_series(headers: Sequence[Dataset]) -> list[list[Dataset]]:
+    """Split images with one SeriesInstanceUID by SeriesNumber and SeriesDescription, as two series may get one UID.
+
+    Args:
+        headers: headers of images with one SeriesInstanceUID.
+
+    Returns:
+        The series; one if each image has a number or description of its own.
+    """
+    series: dict[tuple[str, ...], list[Dataset]] = {}
+    for header in headers:
+        name = re.sub("[^A-Za-z0-9]+", "_", text(header, "SeriesDescription"))  # as in the names of files
+        series.setdefault((text(header, "SeriesNumber"), name), []).append(header)
+    return [*series.values()] if 2 * len(series) <= len(headers) else [[*headers]]
+
+
 def differences(first: Dataset, second: Dataset) -> str:
     """The tags that distinguish two images at one place, in words."""
     tags = [*_ECHO, *(tag for tag in _REPEATED if tag != _FOLDER)]

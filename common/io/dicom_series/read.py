@@ -10,6 +10,7 @@ import os
 import re
 import shlex
 import warnings
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,8 +18,9 @@ from typing import Any
 
 import numpy as np
 from pydicom import Dataset, dcmread
-from pydicom.pixels import pixel_array
+from pydicom.pixels import get_decoder, pixel_array
 from pydicom.uid import (
+    UID,
     ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
@@ -27,8 +29,8 @@ from pydicom.uid import (
 )
 from scipy import ndimage
 
-from .kinds import ENHANCED, is_mosaic, no_scan
-from .parts import differences, parts, place_and_tags
+from .kinds import ENHANCED, image_no_scan, is_mosaic, no_scan
+from .parts import differences, parts, place_and_tags, split_series
 from .signature import is_dicom
 from .tags import numbers, some, text, whole
 
@@ -100,6 +102,7 @@ def without_copies(headers: Sequence[Dataset]) -> tuple[list[Dataset], list[str]
         ValueError: when two files have the same UID but differ.
     """
     known: dict[tuple[str, str, str], Dataset] = {}
+    counts = Counter(header.SOPInstanceUID for header in headers)
     alike: dict[tuple[str, ...], list[Dataset]] = {}
     for header in sorted(headers, key=lambda header: len(Path(header.filename).name)):
         uids = header.StudyInstanceUID, header.SeriesInstanceUID, header.SOPInstanceUID
@@ -107,9 +110,16 @@ def without_copies(headers: Sequence[Dataset]) -> tuple[list[Dataset], list[str]
         if first is header:
             alike.setdefault((*uids[:2], *place_and_tags(header)), []).append(header)
         elif not _is_copy(header, first):
+            count = counts[header.SOPInstanceUID]
             raise ValueError(
                 f"{header.filename}: the SOPInstanceUID is that of {first.filename} ({header.SOPInstanceUID}), but "
-                "pixels or position differ, expected one file of each image; take the wrong one out of the folder."
+                "pixels or position differ, expected one file of each image; "
+                + (
+                    "take the wrong one out of the folder."
+                    if count == 2
+                    else f"{count} files have it, perhaps by an anonymiser. Anonymise them again with a UID for each "
+                    "image, or convert the folder to NIfTI with dcm2niix."
+                )
             )
     kept = {header.filename for own in alike.values() for header in _without_resent(own)}
     copies = [Path(header.filename).name for header in headers if header.filename not in kept]
@@ -219,9 +229,12 @@ def read_volume(headers: Sequence[Dataset]) -> Volume:
     """
     if reason := no_scan(headers):
         raise ValueError(f"{headers[0].filename}: {reason}")
-    several = parts(headers)
+    several = [part for own in split_series(headers) for part in parts(own)]
     if len(several) > 1:
-        listed = "; ".join(f"{p.name}: {some([Path(h.filename).name for h in p.headers])}" for p in several)
+        listed = "; ".join(
+            f"{p.name or describe(p.headers[0], len(p.headers))}: {some([Path(h.filename).name for h in p.headers])}"
+            for p in several
+        )
         raise ValueError(
             f"the series {headers[0].SeriesInstanceUID} holds {len(several)} stacks, expected one. Copy the files of "
             f"one stack into a folder of its own and name that folder. The stacks are: {listed}."
@@ -314,7 +327,7 @@ def rescale(header: Dataset) -> tuple[float, float]:
 def _check_image(header: Dataset) -> None:
     """Refuse a file that is not a slice of a magnitude MR image."""
     path = header.filename
-    if reason := no_scan([header]):
+    if reason := image_no_scan(header):
         raise ValueError(f"{path}: {reason}")
     kind = header.get("SOPClassUID")
     if kind in ENHANCED:
@@ -411,6 +424,13 @@ def _stack(headers: Sequence[Dataset]) -> tuple[list[Dataset], np.ndarray]:
             f"{differences(headers[i], headers[i + 1])}), expected one. Copy the files of one echo, time point or "
             "diffusion weighting into a folder of its own and name that folder."
         )
+    instances = Counter(text(header, "InstanceNumber") for header in headers)
+    if len(instances) > 1 and (times := min(instances.values())) > 1:
+        raise ValueError(
+            f"the series {uid} has {times} slices or more of each InstanceNumber, expected one: they look like {times} "
+            "stacks that lie between each other. Copy the files of one stack into a folder of its own and name that "
+            "folder."
+        )
     _check_steps(uid, files, along, _ROUNDING * np.abs(normal).sum())
     spacing = numbers(headers[0], "PixelSpacing", 2)
     sideways = np.linalg.norm(positions - positions[0] - along[:, None] * normal, axis=1)
@@ -495,8 +515,7 @@ def _read_slice(header: Dataset) -> tuple[np.ndarray, np.ndarray]:
         raise ValueError(
             f"{path}: the pixel data cannot be decoded ({reason}). "
             + (
-                f"They are compressed, {syntax.name}; decompress the series first, for example with dcmtk's "
-                "dcmdjpeg, or install a decoder: pip install pylibjpeg pylibjpeg-libjpeg."
+                f"They are compressed, {syntax.name}; {_decoders(syntax)}"
                 if compressed
                 else "The file does not say how they are compressed; export the series uncompressed."
                 if image["PixelData"].is_undefined_length
@@ -513,6 +532,18 @@ def _read_slice(header: Dataset) -> tuple[np.ndarray, np.ndarray]:
             "the file is damaged, export the series again."
         )
     return values, padding
+
+
+def _decoders(syntax: UID) -> str:
+    """What to do if pixels of a transfer syntax cannot be decoded."""
+    try:
+        decoder = get_decoder(syntax)
+    except NotImplementedError:
+        return "pydicom has no decoder for this. Export the series uncompressed."
+    found = "the file is damaged or of another kind, get a whole copy of it" if decoder.is_available else ""
+    packages = re.findall("pylibjpeg-[a-z]+", " ".join(decoder.missing_dependencies))
+    other = f"install {'another' if found else 'a'} decoder, pip install pylibjpeg {packages[0]}" if packages else ""
+    return f"{'; or '.join(filter(None, (found, other)))}; or export the series uncompressed."
 
 
 def _padding(header: Dataset, image: Dataset, pixels: np.ndarray) -> np.ndarray:

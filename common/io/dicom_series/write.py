@@ -51,6 +51,8 @@ _LOSSY = {
     "1.2.840.10008.1.2.4.203": "ISO_15444_15",
 }  # fmt: skip
 _SERIES_NUMBER = 1000  # added to the source's
+_EXACT = 256  # window width below which the halves in the standard's default function for windows matter
+_WIDTHS = 0.01, 10  # of the source's window, in ranges of the signal; others were made for fill values or tiny values
 _LENGTH = 64  # of a SeriesDescription
 # Beginning of the DerivationDescription in series that this module writes.
 DERIVED = re.compile(r"Super-resolution (by [^ ]+|to [^ ]+ mm) \(columns x rows x slices\) of the series ")
@@ -99,7 +101,10 @@ def write_series(
     if (slope, intercept) != (1, 0):
         template.RescaleSlope, template.RescaleIntercept = _decimal([slope, intercept])
         template.RescaleType = _common(headers, "RescaleType") or "US"
-    template.WindowCenter, template.WindowWidth = _decimal(_window(headers, voxels))
+    center, width = _window(headers, voxels)
+    template.WindowCenter, template.WindowWidth = _decimal([center, width])
+    if width < _EXACT:
+        template.VOILUTFunction = "LINEAR_EXACT"
 
     count = len(voxels)
     # Slices are numbered in the direction of the source's slices.
@@ -266,7 +271,12 @@ def _encoding(voxels: np.ndarray, slope: float, intercept: float) -> tuple[np.dt
 
 
 def _window(headers: Sequence[Dataset], voxels: np.ndarray) -> tuple[float, float]:
-    """One window for all slices: the median of the source's, else the range of the volume without its extremes."""
+    """One window for all slices: the median of the source's if it fits the signal, else the signal's range."""
+    # The least and the greatest value of a slice may be fill values. A rescale may make them differ between slices.
+    low, high = (extreme(voxels, axis=(1, 2), keepdims=True) for extreme in (np.min, np.max))
+    signal = voxels[(voxels > low) & (voxels < high)]
+    signal = (signal if signal.size else voxels).astype(np.float64)
+    span = float(np.ptp(signal))
     pairs = []
     for header in headers:
         try:
@@ -276,10 +286,10 @@ def _window(headers: Sequence[Dataset], voxels: np.ndarray) -> tuple[float, floa
             continue
     if pairs and np.isfinite(pairs).all():
         center, width = np.median(pairs, axis=0)
-    else:
-        low, high = np.quantile(voxels, [0.005, 0.995])
-        center, width = (low + high) / 2, high - low
-    return float(center), max(float(width), 1.0)
+        if signal.min() <= center <= signal.max() and _WIDTHS[0] * span <= width <= _WIDTHS[1] * span:
+            return float(center), float(width)
+    first, last = np.quantile(signal, [0.005, 0.995])
+    return float(first + last) / 2, float(last - first) or span or 1.0
 
 
 def _decimal(numbers: Sequence[float] | np.ndarray) -> list[str]:
