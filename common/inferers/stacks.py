@@ -32,7 +32,8 @@ from ..stacks import (
     in_k_space,
     likeness,
 )
-from ..transforms.scan.extremes import extremes_on, left_unmeasured, nearest_on
+from ..transforms.labels import nearest_on
+from ..transforms.scan.extremes import extremes_on, left_unmeasured
 from ..transforms.scan.scan_statistics import CheckTrainingRanged
 from ..values import is_true
 
@@ -195,7 +196,7 @@ class StacksInferer(Inferer):
                 self.said[stack.name]["Brightness"] = round(brightness.mean, 4)
             resampling = Resampling(made.shape, size, np.linalg.inv(_thinner(stack.affine, stack)) @ affine)
             thin.append(resampling(made) if i > 0 else start)
-            extreme = torch.from_numpy(nearest_on(size, affine, stack.extreme, stack.affine)).to(made.device)
+            extreme = torch.from_numpy(nearest_on(stack.extreme, stack.affine, size, affine)).to(made.device)
             inside.append(resampling.inside(made.device) & ~extreme)
         measured = [stack.voxels for stack in placed]
         noise = [_noise_of(voxels) for voxels in measured]
