@@ -27,6 +27,7 @@ def super_resolve(
     output_dir: str | None = None,
     together: bool | str = False,
     guide: str | None = None,
+    label: str | None = None,
     subject: str | None = None,
     bundle: str | None = None,
     scale: Sequence[int] | None = None,
@@ -61,6 +62,9 @@ def super_resolve(
         guide: a finer scan of another contrast of the same person: its file, or a pattern, such as
             ``"**/*_t1w.nii.gz"``, for the guides of many scans, which are paired by subject. With --together it may be
             any scan of another contrast, and one stack is enough; only its edges are used.
+        label: a label map in the scan's space, on any grid: its file, or a pattern, such as ``"**/*_dseg.nii.gz"``, for
+            those of many scans, which are paired by subject. It is written on the result's grid, as
+            <name>_sr_label.nii.gz. Each voxel gets the most probable label by linear interpolation.
         subject: pattern of the part of a path that names the subject; default as in BIDS, sub-<label>.
         bundle: name or folder of the only bundle to use, also for scans unlike its training data. zssr and smore learn
             from the scan itself and need no weights.
@@ -114,7 +118,7 @@ def super_resolve(
             raise FileNotFoundError(f"{path}: {missing_content(root) or 'there is no such file or folder.'}{hint}")
     output = Path(output_dir).expanduser() if output_dir else _folder_of(roots[0]) / _RESULTS
     with tempfile.TemporaryDirectory(prefix="super_resolve-") as temporary:
-        jobs = [job for root in roots for job in _found(root, guide, subject, Path(temporary))]
+        jobs = [job for root in roots for job in _found(root, guide, subject, label, Path(temporary))]
         if together:
             jobs = _together(jobs, together)
         _as_acquired(jobs, acquired_matrix)
@@ -214,7 +218,7 @@ def _folder_of(path: Path) -> Path:
     return path if path.is_dir() else path.parent
 
 
-def _found(root: Path, guide: str | None, subject: str | None, temporary: Path) -> list[_Job]:
+def _found(root: Path, guide: str | None, subject: str | None, label: str | None, temporary: Path) -> list[_Job]:
     """Return the jobs, named. DICOM series are named as the NIfTI files that they will be converted to."""
     from ..data import find_scans, named
 
@@ -222,7 +226,7 @@ def _found(root: Path, guide: str | None, subject: str | None, temporary: Path) 
     scans: list[dict[str, str]] = []
     if root.is_dir() or not series:
         try:
-            scans = find_scans(root, guide, subject)
+            scans = find_scans(root, guide, subject, label)
         except FileNotFoundError as error:
             if not series:  # a folder of DICOM may have no other scans
                 text = str(error).removeprefix("dataset_dir ").replace("no scan", "no scan and no DICOM series of one")
@@ -241,6 +245,10 @@ def _found(root: Path, guide: str | None, subject: str | None, temporary: Path) 
         job.problem = job.problem or (f"{each.description}: {each.problem}" if each.problem else None)
         if guide is not None:
             job.problem = f"{each.description}: guides are for NIfTI; convert the series, or leave --guide out."
+        if label is not None and job.problem is None:
+            if len(jobs) > 1 or not Path(label).expanduser().is_file():
+                job.problem = f"{each.description}: with --label, name this series alone and the file of its label map."
+            job.entry["label_map"] = label
     return jobs
 
 
@@ -474,6 +482,7 @@ def _own(jobs: Sequence[_Job], output: Path, skip_existing: bool, shard: str | N
     """The jobs that this process does."""
     from ..data.lists.sharding import is_whole, own_share
     from ..io.inputs import describe_inputs
+    from ..io.naming import label_path
 
     entries = [
         {**job.entry, "index": i, **({"problem": job.problem} if job.problem else {})} for i, job in enumerate(jobs)
@@ -488,7 +497,11 @@ def _own(jobs: Sequence[_Job], output: Path, skip_existing: bool, shard: str | N
 
     def is_done(entry: Mapping[str, Any], path: Path) -> bool:
         job = jobs[entry["index"]]
-        return is_whole(path) and (job.series is None or any(_derived(job, output).glob("*/*.dcm")))
+        return (
+            is_whole(path)
+            and ("label_map" not in job.entry or is_whole(label_path(output, job.entry["name"], bids)))
+            and (job.series is None or any(_derived(job, output).glob("*/*.dcm")))
+        )
 
     own = own_share(entries, output, skip_existing, shard, bids, describe, is_done)
     for entry in own:
@@ -632,7 +645,7 @@ def _write_derived(job: _Job, parser: Any, output: Path, bids: bool) -> None:
 def _look(group: Sequence[_Job], output: Path, bids: bool) -> None:
     """Load scans and check them as their bundle's workflow does, and say what would be done."""
     from ..data import CaseFailure, CaseLoader
-    from ..io.naming import by_name, result_path, root_cause, without_name
+    from ..io.naming import by_name, label_path, result_path, root_cause, without_name
 
     jobs = [job for job in group if job.problem is None]
     if not jobs:
@@ -654,7 +667,9 @@ def _look(group: Sequence[_Job], output: Path, bids: bool) -> None:
             if isinstance(batch, CaseFailure):
                 job.problem = batch.reason
                 continue
-            print(f"would write {result_path(output, job.entry['name'], bids=bids)}", flush=True)
+            paths = [result_path(output, job.entry["name"], bids=bids)]
+            paths += [label_path(output, job.entry["name"], bids)] * ("label_map" in job.entry)
+            print(f"would write {' and '.join(map(str, paths))}", flush=True)
             texts = [*job.entry.get("warnings", ()), *(str(warning.message) for warning in caught)]
             for text in dict.fromkeys(by_name(without_name(text, job.entry), job.entry) for text in texts):
                 print(f"  warning: {text}", flush=True)

@@ -13,6 +13,7 @@ from ..degradations import Degradation
 from ..physics.scale import across_slices as check_across_slices
 from ..runtime.distributed import join
 from ..transforms import (
+    CheckLabelsd,
     CheckMRd,
     CheckThickSlicesd,
     CheckTrainingRanged,
@@ -95,7 +96,8 @@ class Scans(Dataset):
             trained_on: training range of the weights; used if no ``training_range`` was given.
         """
         compared = CheckTrainingRanged("image", training_range=self._training_range or trained_on)
-        self.transform = Compose(self.steps(compared, output_dir, degradation))
+        labels = CheckLabelsd("label_map", "image", output_dir, self.bids, allow_missing_keys=True)
+        self.transform = Compose([*self.steps(compared, output_dir, degradation), labels])
         if self._found:
             return
         *place, skip = self._place

@@ -18,7 +18,7 @@ from ..degradations import Degradation
 from ..io import provenance
 from ..io.files import check_writable
 from ..runtime.precision import in_precision, settled
-from ..transforms import MeasureAgreementd, OnGridOfd, RestoreVolumed, SaveVolumed
+from ..transforms import MeasureAgreementd, OnGridOfd, RestoreVolumed, SaveLabelsd, SaveVolumed
 from ..values import is_true
 from ..weights import load, read_overlay
 from .evaluator import CaseEvaluator
@@ -42,7 +42,8 @@ class Inference(CaseEvaluator):
         bundle_root: folder of the bundle.
         like: file with the grid of the results; None for the grid that follows from the scan and the scale.
         prepare: converts the network with its weights to an equal, faster network; None for no conversion.
-        postprocessing: of each case; default: measure agreement with the scan, restore its units and grid, and save.
+        postprocessing: of each case; default: measure agreement with the scan, restore its units and grid, and save; a
+            label map of the scan too.
         report: whether to write an HTML page for each result.
         val_handlers: further handlers with ``attach``.
         amp: whether the network runs under autocast; None for the choice of :func:`common.runtime.precision.settled`.
@@ -97,6 +98,7 @@ class Inference(CaseEvaluator):
                 *([] if degradation is None else [MeasureAgreementd("pred", **grid)]),
                 RestoreVolumed("pred", **grid),
                 *([] if like is None else [OnGridOfd("pred", like)]),
+                SaveLabelsd("label_map", "pred", str(output_dir), bids=dataset.bids, allow_missing_keys=True),
                 SaveVolumed("pred", str(output_dir), "sr", bids=dataset.bids, description=description),
             ]
         )

@@ -32,6 +32,8 @@ from ..stacks import (
     in_k_space,
     likeness,
 )
+from ..transforms.labels import nearest_on
+from ..transforms.scan.extremes import extremes_on, left_unmeasured
 from ..transforms.scan.scan_statistics import CheckTrainingRanged
 from ..values import is_true
 
@@ -58,6 +60,7 @@ class _Stack:
         thickness: of its slices in distances of their centres.
         fixed: whether the thickness is known; else the other stacks may show it.
         name: its file.
+        extreme: ``(X, Y, Z)``, which voxels were set aside, and so have no measured value.
     """
 
     voxels: torch.Tensor
@@ -66,6 +69,7 @@ class _Stack:
     thickness: float
     fixed: bool
     name: str
+    extreme: np.ndarray
 
 
 class StacksInferer(Inferer):
@@ -139,8 +143,10 @@ class StacksInferer(Inferer):
             with part(i, len(given) + 1):
                 stacks.append(self._made_thin(stack, network, voxel))
         with part(len(given), len(given) + 1):
-            volume = self._together(stacks, size, affine, guide)
-        return MetaTensor(volume[None, None], affine=torch.from_numpy(affine)[None])
+            volume, others = self._together(stacks, size, affine, guide)
+        left = left_unmeasured(inputs.meta, [(~stack.extreme, stack.affine) for stack in others])
+        meta = {key: [kept] for key, kept in left.items()}
+        return MetaTensor(volume[None, None], affine=torch.from_numpy(affine)[None], meta=meta)
 
     def _made_thin(self, stack: MetaTensor, network: nn.Module, voxel: float) -> _Stack:
         """Make a stack thin by a network, to nearly the result's voxel size."""
@@ -154,10 +160,13 @@ class StacksInferer(Inferer):
         self.said[name] = said
         voxels, thin = (torch.as_tensor(v)[0, 0].float() for v in (stack, thin))
         fixed = self.profile != "auto" or said.get("ProfileFrom") == "protocol"
-        return _Stack(voxels, affine, thin, said.get("Profile", 1.0), fixed, name)
+        extreme = extremes_on(voxels.shape, affine, stack.meta)
+        return _Stack(voxels, affine, thin, said.get("Profile", 1.0), fixed, name, extreme)
 
-    def _together(self, stacks: Sequence[_Stack], size: Sequence[int], affine: np.ndarray, guide: Any) -> torch.Tensor:
-        """Combine the stacks into a volume of this size and affine."""
+    def _together(
+        self, stacks: Sequence[_Stack], size: Sequence[int], affine: np.ndarray, guide: Any
+    ) -> tuple[torch.Tensor, list[_Stack]]:
+        """Combine the stacks into a volume of this size and affine; return also the others that fit the first."""
         first = stacks[0]
         start = Resampling(first.thin.shape, size, np.linalg.inv(_thinner(first.affine, first)) @ affine)(first.thin)
         placed = [first]
@@ -187,7 +196,8 @@ class StacksInferer(Inferer):
                 self.said[stack.name]["Brightness"] = round(brightness.mean, 4)
             resampling = Resampling(made.shape, size, np.linalg.inv(_thinner(stack.affine, stack)) @ affine)
             thin.append(resampling(made) if i > 0 else start)
-            inside.append(resampling.inside(made.device))
+            extreme = torch.from_numpy(nearest_on(stack.extreme, stack.affine, size, affine)).to(made.device)
+            inside.append(resampling.inside(made.device) & ~extreme)
         measured = [stack.voxels for stack in placed]
         noise = [_noise_of(voxels) for voxels in measured]
         volume = in_k_space(thin, inside, [o.across for o in operators], [o.sigma for o in operators], noise)
@@ -203,7 +213,7 @@ class StacksInferer(Inferer):
                 own = found_slice_motions(shown, affine, stack.voxels.cpu().numpy(), stack.affine, stack.thickness)
                 operators[i] = _operator(size, affine, stack, own)
             volume = agree(volume, measured, operators, variances, guide=guide)
-        return volume
+        return volume, placed[1:]
 
     def _found(self, stack: _Stack, volume: torch.Tensor, affine: np.ndarray) -> Motion:
         """The motion of a stack onto a volume."""
@@ -285,7 +295,9 @@ def _operator(
 ) -> StackOperator:
     """The operator from a volume of this size and affine to a stack."""
     known = stack.voxels.shape, stack.affine, stack.thickness
-    return StackOperator(size, affine, *known, slice_motions, stack.voxels.device)
+    operator = StackOperator(size, affine, *known, slice_motions, stack.voxels.device)
+    operator.seen *= torch.from_numpy(~stack.extreme).to(operator.seen)
+    return operator
 
 
 def _thinner(affine: np.ndarray, stack: _Stack) -> np.ndarray:

@@ -16,7 +16,7 @@ from .naming import files_of
 
 
 def describe_inputs(entry: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Describe the inputs of an entry: the scan, its guide, further stacks.
+    """Describe the inputs of an entry: the scan, its guide, further stacks, its label map.
 
     Args:
         entry: its "inputs" has the descriptions of files that were converted, by file.
@@ -28,7 +28,8 @@ def describe_inputs(entry: Mapping[str, Any]) -> list[dict[str, Any]]:
         FileNotFoundError, ValueError: when a file cannot be read.
     """
     known = entry.get("inputs", {})
-    return [known.get(file) or _describe_file(file) for file in files_of(entry)]
+    files = [*files_of(entry), *([entry["label_map"]] if "label_map" in entry else [])]
+    return [known.get(file) or _describe_file(file) for file in files]
 
 
 def digest_voxels(path: str | os.PathLike) -> str:

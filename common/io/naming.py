@@ -131,3 +131,23 @@ def _derivative(name: str, postfix: str) -> Path:
     folders = [f"{key}-{entities[key]}" for key in ("sub", "ses") if key in entities]
     labels = [f"{key}-{entities[key]}" for key in _ENTITIES if key in entities]
     return Path(*folders, "anat", "_".join([*labels, suffix]) + ".nii.gz")
+
+
+def label_path(output_dir: str | os.PathLike, name: str, bids: bool | str = False) -> Path:
+    """The path of the label map that goes with a scan's result.
+
+    Args:
+        output_dir, name, bids: as for :func:`result_path`.
+
+    Returns:
+        ``<output_dir>/<name>_sr_label.nii.gz``, or for BIDS the result's path with the suffix dseg. Its ``desc`` has
+        the scan's suffix, because several scans may share a label map.
+
+    Raises:
+        ValueError: as :func:`result_path`.
+    """
+    if not is_true(bids, "bids"):
+        return result_path(output_dir, f"{name}_sr", "label")
+    suffix = name.rpartition("_")[2]
+    path = result_path(output_dir, name, f"sr{suffix}", bids)
+    return path.with_name(path.name.removesuffix(f"{suffix}.nii.gz") + "dseg.nii.gz")

@@ -170,6 +170,66 @@ def test_dicom(tmp_path, capsys):
     refused(lambda: super_resolve(named, dry_run=True), RunsFailedError, "a phase image", "choose the magnitude")
 
 
+def test_label_maps_go_with_their_scans(tmp_path, capsys):
+    """On exactly the result's grid, whatever theirs; one that does not fit fails its scan before it is computed."""
+    data, output = tmp_path / "in", tmp_path / "out"
+    spacing, shape = (1.5, 1.5, 1.5), (22, 20, 18)
+    lesion = np.zeros(shape, np.uint8)
+    lesion[8:12, 6:12, 7:11] = 4
+    labels = {"1": lesion, "2": np.flip(lesion, 0), "3": lesion + 0.5, "4": None}
+    for subject, voxel in labels.items():
+        scan(data / f"sub-{subject}_T1w.nii.gz", spacing)
+        if voxel is not None:
+            place = np.diag([*spacing, 1.0])
+            if subject == "2":  # stored in another order
+                place = place @ np.array([[-1, 0, 0, shape[0] - 1], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]])
+            runs.save(data / f"sub-{subject}_lesion.nii.gz", voxel, place, dtype=voxel.dtype)
+    begin = partial(super_resolve, str(data), str(output), label="*_lesion.nii.gz", projections=0)
+    why = ["2 of 4 scans", "sub-3_lesion.nii.gz: 7920 of 7920 voxels are no whole numbers", "has no label map"]
+    refused(lambda: begin(dry_run=True), RunsFailedError, *why)
+    said = capsys.readouterr().out
+    assert f"would write {output / 'sub-1_T1w_sr.nii.gz'} and {output / 'sub-1_T1w_sr_label.nii.gz'}\n" in said
+    assert "passed over" not in said and not output.exists()
+    refused(begin, RunsFailedError, *why)
+    kinds = ("sr.json", "sr.nii.gz", "sr_label.nii.gz")
+    assert files(output) == ["log.jsonl", *(f"sub-{n}_T1w_{kind}" for n in "12" for kind in kinds)]
+    for subject in "12":
+        result, made = (nib.load(output / f"sub-{subject}_T1w_{kind}") for kind in kinds[1:])
+        assert made.get_data_dtype() == np.uint8 and made.header.get_sform(coded=True)[1] == 2
+        np.testing.assert_array_equal(made.affine, result.affine)
+        found = np.asarray(made.dataobj)
+        assert found.shape == result.shape and set(np.unique(found)) == {0, 4}
+        assert np.sum(found == 4) == pytest.approx(8 * np.sum(lesion == 4), rel=0.05)
+        place = np.argwhere(found == 4).mean(axis=0) / 2
+        np.testing.assert_allclose(place, np.argwhere(lesion).mean(axis=0), atol=0.3)
+    # The next time a scan is done anew only where its label map is missing.
+    capsys.readouterr()
+    (output / "sub-2_T1w_sr_label.nii.gz").unlink()
+    refused(lambda: begin(skip_existing=True), RunsFailedError)
+    assert "1 of 4 scans have their results" in capsys.readouterr().out
+    assert (output / "sub-2_T1w_sr_label.nii.gz").exists()
+    super_resolve(str(data / "sub-1_T1w.nii.gz"), str(output), label=str(data / "sub-1_lesion.nii.gz"), bids=True)
+    bids = output / "sub-1" / "anat" / "sub-1_res-high_desc-sr"
+    assert (bids.parent / f"{bids.name}_T1w.nii.gz").exists() and (bids.parent / f"{bids.name}T1w_dseg.nii.gz").exists()
+
+
+def test_label_map_of_a_series(tmp_path):
+    """A DICOM series takes the file that is named with it."""
+    dicom.Series().save(tmp_path / "series")
+    super_resolve(str(tmp_path / "series"), str(tmp_path / "plain"), bundle="udean", projections=0)
+    (result,) = (nib.load(path) for path in (tmp_path / "plain").glob("*_sr.nii.gz"))
+    labels = np.zeros(result.shape, np.int16)
+    labels[10:20, 10:20, 4:8] = -2
+    path = tmp_path / "labels.nii.gz"
+    nib.save(nib.Nifti1Image(labels, result.affine), path)
+    begin = partial(super_resolve, str(tmp_path / "series"), str(tmp_path / "out"), bundle="udean", projections=0)
+    begin(label=str(path))
+    (made,) = (nib.load(path) for path in (tmp_path / "out").glob("*_sr_label.nii.gz"))
+    np.testing.assert_array_equal(np.asarray(made.dataobj), labels)
+    refused(lambda: begin(label="*_dseg.nii.gz"), RunsFailedError, "--label", "name this series alone")
+    refused(lambda: begin(label=str(next((tmp_path / "series").iterdir()))), RunsFailedError, "DICOM")
+
+
 def test_a_scan_that_was_interpolated_is_taken_as_acquired(tmp_path, capsys):
     """By its own header; the choice of weights, the result and the derived series are of that grid."""
     sizes, filled = (24, 20, 12), (48, 30, 12)

@@ -6,14 +6,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from monai.data import MetaTensor
+from monai.data import MetaTensor, decollate_batch, list_data_collate
 from scipy.ndimage import binary_erosion
 
 from common.degradations import GaussianProfile
 from common.inferers import SplineInferer, StacksInferer
+from common.transforms import LoadScand, RestoreVolumed
 
 from ..refused import has, refused
-from .phantom import Phantom, grid, moved
+from .phantom import Phantom, grid, moved, save
 
 
 class Networks:
@@ -124,3 +125,28 @@ def test_a_stack_of_two_thirds_of_the_slices_and_larger_pixels():
     alone = np.asarray(SplineInferer(GaussianProfile((1, 1, 4)))(first, torch.nn.Identity()))
     assert psnr(result, true) > psnr(alone, true) + 1
     assert np.abs(np.asarray(result)[0, 0] - np.asarray(alone)[0, 0])[:12].mean() < 0.01
+
+
+def test_extreme_voxels_give_way_to_what_another_stack_measured(tmp_path):
+    """Spikes and a fill value of one stack stay only where no other stack has slices."""
+    phantom, (shape, affine), (side, place) = Phantom(3), grid(2), grid(0)
+    clean, covered = phantom.stack(shape, affine), np.s_[24:]
+    place[:3, 3] += 6 * place[:3, 2]
+    spoilt, spikes = clean.copy(), tuple(np.random.default_rng(0).integers(8, 56, (2, 12)))
+    spoilt[(*spikes, 5)], spoilt[:, 34:44, 8:] = 32, -9
+    expected = np.repeat(spoilt, 4, axis=2)
+    sagittal = phantom.stack((*side[:2], 10), place)
+    sagittal[30, 30, 4] = 50  # in a stack that is not the first
+    read, made = LoadScand("image", slice_axis="auto"), []
+    other = read({"image": save(tmp_path / "sag.nii.gz", sagittal, place)})["image"][None]
+    for name, voxels in (("clean", clean), ("spoilt", spoilt)):
+        image = read({"image": save(tmp_path / f"{name}.nii.gz", voxels, affine)})["image"]
+        (volume,) = decollate_batch(inferer()(list_data_collate([image]), torch.nn.Identity(), [other]))
+        restored = RestoreVolumed("pred", "image", None)({"image": image, "pred": volume})["pred"]
+        made.append(restored[0].numpy() / 1000)
+    extreme = (expected > 20) | (expected < -1)
+    np.testing.assert_array_equal(made[1][:24][extreme[:24]], expected[:24][extreme[:24]])
+    true = phantom.on(made[1].shape, np.asarray(volume.affine))
+    hidden = extreme[covered]
+    assert hidden.any() and np.abs(made[1] - true)[covered][hidden].mean() < 0.08
+    assert np.abs(made[1] - made[0])[covered][~hidden].max() < 0.1

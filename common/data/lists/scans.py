@@ -24,8 +24,10 @@ from ...io.scan_kinds import (
 from ...runtime.distributed import say
 from .datalist import SUBJECT, check_exclusive, files_below, find, folder, subject_of
 
+_KINDS = {"guide": "guide", "label": "label map"}  # by option
 
-def find_images(path: str | os.PathLike, dicom: bool = False) -> list[dict[str, str]]:
+
+def find_images(path: str | os.PathLike, dicom: bool = False, label_maps: Iterable[str] = ()) -> list[dict[str, str]]:
     """Entries for inference: the scans of a folder, in the order of their paths, or one file.
 
     Files that look like scans become entries. Results of super-resolution (:func:`is_result`) and files that are not
@@ -34,6 +36,7 @@ def find_images(path: str | os.PathLike, dicom: bool = False) -> list[dict[str, 
     Args:
         path: a folder, searched with its subfolders, linked ones too; or a file.
         dicom: whether the caller treats the DICOM files, by content or name.
+        label_maps: files in a folder that are no scans, and of which nothing is printed.
 
     Returns:
         ``[{"image": path, "name": name}, ...]``, with names from :func:`named`. An entry has a "problem" if its format
@@ -50,7 +53,8 @@ def find_images(path: str | os.PathLike, dicom: bool = False) -> list[dict[str, 
         raise FileNotFoundError(f"dataset_dir '{path}' is neither a folder nor a file; name scans to super-resolve.")
     # A folder with two paths is read once.
     found = {file.parent.resolve() / file.name: file for file in (root / name for name in reversed(files_below(root)))}
-    every = sorted(found.values())
+    no_scans = {os.path.realpath(name) for name in label_maps}
+    every = [file for file in sorted(found.values()) if os.path.realpath(file) not in no_scans]
     files = scan_files(every)
     if dicom:
         files = [file for file in files if not named_as_dicom(file)]
@@ -115,39 +119,43 @@ def find_pairs(
     if not lr and not one.is_file():
         raise ValueError("no --lr pattern; name the scans to super-resolve, e.g. --lr '*_t2w.nii.gz'.")
     scans = [one.name] if one.is_file() else _matching(root, lr, "lr")
-    guides = [] if guide is None else _guides(root, guide, tell=True)
+    guides = [] if guide is None else _partners(root, guide, "guide", tell=True)
     if one.is_file():
         guides = [path for path in guides if path != one.name]
     check_exclusive({"lr": scans, "guide": guides})
     entries = _entries([root / path for path in scans], by_itself=one.is_file())
-    return named(entries if guide is None else _with_guides(entries, root, guides, subject), root)
+    return named(entries if guide is None else _with_partners(entries, root, guides, subject, "guide"), root)
 
 
-def find_scans(path: str | os.PathLike, guide: str | None = None, subject: str | None = None) -> list[dict[str, str]]:
-    """Entries from :func:`find_images`, without guides and DICOM, each with the guide of its subject.
+def find_scans(
+    path: str | os.PathLike, guide: str | None = None, subject: str | None = None, label: str | None = None
+) -> list[dict[str, str]]:
+    """Entries from :func:`find_images`, without guides and DICOM, each with guide and label map of its subject.
 
     Args:
         path: a folder or a file.
         guide: glob patterns of guides, relative to the folder, or the path of one; default none.
         subject: as for :func:`find_pairs`.
+        label: glob patterns of label maps, or the path of one; default none.
 
     Returns:
-        As :func:`find_pairs`.
+        As :func:`find_pairs`; a label map is under "label_map".
 
     Raises:
         FileNotFoundError, ValueError: as :func:`find_images`; or when there are guides only.
     """
-    entries = find_images(path, dicom=True)
-    if guide is None:
-        return entries
     root = Path(path).expanduser().absolute()
     root = root.parent if root.is_file() else root
-    guides = _guides(root, guide, tell=False)  # find_images has said what is no scan
-    taken = {os.path.realpath(root / name) for name in guides}
-    entries = [entry for entry in entries if os.path.realpath(entry["image"]) not in taken]
-    if not entries:
-        raise ValueError(f"{path}: found guides only, expected scans too; narrow --guide '{guide}'.")
-    return _with_guides(entries, root, guides, subject)
+    label_maps = [] if label is None else _partners(root, label, "label", tell=True)
+    entries = find_images(path, dicom=True, label_maps=[str(root / name) for name in label_maps])
+    if guide is not None:
+        guides = _partners(root, guide, "guide", tell=False)  # find_images has said what is no scan
+        taken = {os.path.realpath(root / name) for name in guides}
+        entries = [entry for entry in entries if os.path.realpath(entry["image"]) not in taken]
+        if not entries:
+            raise ValueError(f"{path}: found guides only, expected scans too; narrow --guide '{guide}'.")
+        entries = _with_partners(entries, root, guides, subject, "guide")
+    return entries if label is None else _with_partners(entries, root, label_maps, subject, "label")
 
 
 def named(entries: Sequence[Mapping[str, str]], root: Path) -> list[dict[str, str]]:
@@ -244,67 +252,72 @@ def _matching(root: Path, patterns: str | Sequence[str], option: str) -> list[st
     return files
 
 
-def _guides(root: Path, guide: str | Sequence[str], tell: bool) -> list[str]:
-    """Paths of guides: relative to ``root`` for patterns, absolute for a named file."""
-    if isinstance(guide, str) and ((path := Path(guide).expanduser()).is_file() or missing_content(path)):
-        if reason := _no_guide(path):
-            raise ValueError(f"--guide {guide}: {reason}")
+def _partners(root: Path, given: str | Sequence[str], option: str, tell: bool) -> list[str]:
+    """Paths of guides or label maps: relative to ``root`` for patterns, absolute for a named file."""
+    if isinstance(given, str) and ((path := Path(given).expanduser()).is_file() or missing_content(path)):
+        if reason := _no_partner(path, option):
+            raise ValueError(f"--{option} {given}: {reason}")
         return [str(path.absolute())]
-    files = [path for path in _matching(root, guide, "guide") if not is_result(root / path)]
-    reasons = {path: reason for path in files if (reason := _no_guide(root / path)) is not None}
+    files = [path for path in _matching(root, given, option) if not is_result(root / path)]
+    reasons = {path: reason for path in files if (reason := _no_partner(root / path, option)) is not None}
     if tell:
         say_passed_over(reasons)
     return [path for path in files if path not in reasons]
 
 
-def _no_guide(path: Path) -> str | None:
+def _no_partner(path: Path, option: str) -> str | None:
+    if option == "label" and may_be_dicom(path):
+        return "it is DICOM, expected a label map in another format; convert it to NIfTI, e.g. with dcmqi."
     if (reason := unreadable(path) or missing_content(path)) is not None:
         return reason
     if ending(path) is None:
         return f"not a format that is read; expected one of {', '.join(ENDINGS)}."
-    return no_scan(path)
+    return None if option == "label" else no_scan(path)
 
 
-def _with_guides(
-    entries: Sequence[Mapping[str, str]], root: Path, guides: Sequence[str], subject: str | None
+def _with_partners(
+    entries: Sequence[Mapping[str, str]], root: Path, partners: Sequence[str], subject: str | None, option: str
 ) -> list[dict[str, str]]:
-    """Add to each entry its "guide", or a "problem"."""
+    """Add to each entry its "guide" or "label_map", or a "problem"."""
     scans = [os.path.relpath(entry["image"], root) for entry in entries]
-    found = _paired(scans, guides, subject)
-    found = [{**own, "guide": str(root / own["guide"])} if "guide" in own else own for own in found]
+    found = _paired(scans, partners, subject, option)
+    key = _KINDS[option].replace(" ", "_")
+    found = [{key: str(root / own["partner"])} if "partner" in own else own for own in found]
     return [{**entry, **own} for entry, own in zip(entries, found, strict=True)]
 
 
-def _paired(scans: Sequence[str], guides: Sequence[str], subject: str | None) -> list[dict[str, str]]:
-    """For each scan its "guide", or a "problem"."""
-    if len(scans) == len(guides) == 1:
-        labels = [match[0] for name in (*scans, *guides) if (match := SUBJECT.search(name))]
+def _paired(scans: Sequence[str], partners: Sequence[str], subject: str | None, option: str) -> list[dict[str, str]]:
+    """For each scan its "partner", a guide or label map, or a "problem"."""
+    kind = _KINDS[option]
+    if len(scans) == len(partners) == 1:
+        labels = [match[0] for name in (*scans, *partners) if (match := SUBJECT.search(name))]
         if len(set(labels)) > 1:
             return [
                 {
-                    "problem": f"{scans[0]} is of {labels[0]} and the guide {guides[0]} of {labels[1]}, expected the "
-                    "same person; name the guide of this scan."
+                    "problem": f"{scans[0]} is of {labels[0]} and the {kind} {partners[0]} of {labels[1]}, expected "
+                    f"the same person; name the {kind} of this scan."
                 }
             ]
-        return [{"guide": guides[0]}]
+        return [{"partner": partners[0]}]
     of_subject: dict[str, list[str]] = {}
-    for path in guides:
+    for path in partners:
         of_subject.setdefault(subject_of(path, subject), []).append(path)
     subjects = [subject_of(path, subject) for path in scans]
     unused = [path for name, paths in of_subject.items() if name not in subjects for path in paths]
     if unused:
         more = f" and {len(unused) - 3} more" if len(unused) > 3 else ""
-        say(f"{len(unused)} of {len(guides)} guides have no scan and are not used: {', '.join(unused[:3])}{more}")
+        say(f"{len(unused)} of {len(partners)} {kind}s have no scan and are not used: {', '.join(unused[:3])}{more}")
     found: list[dict[str, str]] = []
     for path, name in zip(scans, subjects, strict=True):
         own = of_subject.get(name, [])
         advice = "give a regular expression for the subject in a path, --subject."
         if len(own) == 1:
-            found.append({"guide": own[0]})
+            found.append({"partner": own[0]})
         elif own:
             found.append(
-                {"problem": f"{path}: {name} has several guides ({', '.join(own)}); narrow --guide, or {advice}"}
+                {"problem": f"{path}: {name} has several {kind}s ({', '.join(own)}); narrow --{option}, or {advice}"}
             )
         else:
-            found.append({"problem": f"{path}: {name} has no guide; add it, use --guided false, or {advice}"})
+            without = "use --guided false" if option == "guide" else "leave --label out"
+            found.append({"problem": f"{path}: {name} has no {kind}; add it, {without}, or {advice}"})
     return found

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import itertools
 import warnings
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,8 @@ from monai.data import MetaTensor
 from monai.transforms import MapTransform
 from nibabel.orientations import io_orientation
 from scipy import ndimage
+
+from ..labels import nearest_on
 
 _KEPT = "extremes"
 # Measured on 9 real MR volumes and a CT: their brightest voxel is 1.3 to 3.4 times the 99.9th percentile.
@@ -177,10 +179,61 @@ class SetAsideExtremesd(MapTransform):
             affine = getattr(volume, "affine", torch.eye(4, dtype=torch.float64))
             values = array[found]
             one = (values == values[0]).all()
-            kept = io.BytesIO()  # bytes, because volumes in a batch may differ in their extreme voxels
-            np.savez_compressed(kept, affine=affine, found=found, values=values[:1] if one else values)
-            d[key] = MetaTensor(torch.from_numpy(clean)[None], affine=affine, meta={**meta, _KEPT: kept.getvalue()})
+            meta |= _to_keep(affine=affine, found=found, values=values[:1] if one else values)
+            d[key] = MetaTensor(torch.from_numpy(clean)[None], affine=affine, meta=meta)
         return d
+
+
+def _to_keep(**arrays: Any) -> dict[Hashable, Any]:
+    """Meta data with arrays as bytes, because volumes in a batch may differ in their extreme voxels."""
+    kept = io.BytesIO()
+    np.savez_compressed(kept, **arrays)
+    return {_KEPT: kept.getvalue()}
+
+
+def _kept_in(meta: Mapping[Hashable, Any]) -> Mapping[str, np.ndarray]:
+    """The arrays that meta data keep; those of a batch of one too."""
+    kept = meta[_KEPT]
+    return np.load(io.BytesIO(kept[0] if isinstance(kept, list) else kept))
+
+
+def extremes_on(size: Sequence[int], affine: np.ndarray, meta: Mapping[Hashable, Any]) -> np.ndarray:
+    """Which voxels of a grid were set aside in a scan: those whose nearest voxel of the scan was.
+
+    Args:
+        size: of the grid ``(X, Y, Z)``.
+        affine: of the grid, 4x4, voxel to world.
+        meta: of the scan, where :class:`SetAsideExtremesd` keeps extreme voxels.
+
+    Returns:
+        Mask ``(X, Y, Z)``.
+    """
+    if _KEPT not in meta:
+        return np.zeros(size, bool)
+    kept = _kept_in(meta)
+    return nearest_on(kept["found"], kept["affine"], size, affine)
+
+
+def left_unmeasured(
+    meta: Mapping[Hashable, Any], others: Sequence[tuple[np.ndarray, np.ndarray]]
+) -> dict[Hashable, Any]:
+    """The extreme voxels of a scan that lie where no other scan measured, for :func:`put_back`.
+
+    Args:
+        meta: of the scan, where :class:`SetAsideExtremesd` keeps extreme voxels.
+        others: of each other scan, a mask of the voxels that it measured, and its affine.
+
+    Returns:
+        Meta data that keep these voxels only; empty if the scan has no extreme voxels.
+    """
+    if _KEPT not in meta:
+        return {}
+    kept = _kept_in(meta)
+    found, values = kept["found"], kept["values"]
+    left = found.copy()
+    for measured, affine in others:
+        left &= ~nearest_on(measured, affine, found.shape, kept["affine"])
+    return _to_keep(affine=kept["affine"], found=left, values=values if len(values) == 1 else values[left[found]])
 
 
 def _said(volume: np.ndarray, found: np.ndarray, clean: np.ndarray) -> str:
@@ -197,7 +250,8 @@ def _said(volume: np.ndarray, found: np.ndarray, clean: np.ndarray) -> str:
     where = f"within voxels ({where})" if count == 1 else f"in {count} places, the largest within voxels ({where})"
     return (
         f"voxels far beyond the rest ({clean.min():.6g} to {clean.max():.6g}): {what}, {where}, "
-        "counted from 0. They are ignored by normalisation and network, and put back into results."
+        "counted from 0. They are ignored by normalisation and network, and put back into the result where no other "
+        "stack measured."
     )
 
 
@@ -214,7 +268,7 @@ def put_back(result: np.ndarray, affine: np.ndarray | torch.Tensor, meta: Mappin
     """
     if _KEPT not in meta:
         return
-    kept = np.load(io.BytesIO(meta[_KEPT]))
+    kept = _kept_in(meta)
     found, values = kept["found"], np.zeros(kept["found"].shape, np.float32)
     values[found] = kept["values"]
     to_scan = np.linalg.solve(np.asarray(kept["affine"], np.float64), np.asarray(affine, np.float64))

@@ -223,7 +223,8 @@ class RestoreVolumed(MapTransform):
                         f"the scan is from {floor:g} to {scan.max().item() * scale + low:g}. Store the scan as float32 "
                         "and run it again."
                     )
-                put_back(array[0], affine_out, source.meta)
+                # An inferer that combines stacks says itself what is put back.
+                put_back(array[0], affine_out, {**source.meta, **getattr(d[key], "meta", {})})
             d[key] = with_meta(torch.as_tensor(array), affine_out, source.meta)
         return d
 

@@ -1,0 +1,43 @@
+"""``python -m common label``: bring a label map to the grid of a scan or of a result."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+
+from ..io.files import check_writable
+from ..io.images import open_image
+from ..transforms.labels import check_overlap, read_labels, resample_labels, write_labels
+from ..transforms.scan.check import check_affine
+
+
+def label(label: str, like: str, output: str) -> None:
+    """Bring a label map to the grid of another image in the same space: from a result back to its scan, or the reverse.
+
+    Each voxel gets the label with the greatest share of its volume.
+
+    Args:
+        label: the label map: whole numbers, in NIfTI or another format that is read.
+        like: image whose grid the labels get, such as the scan.
+        output: file for the labels; its name ends in .nii.gz or .nii.
+
+    Raises:
+        FileNotFoundError: when there is no such file.
+        ValueError: when a file cannot be read, the label map holds other values than labels or lies elsewhere, or
+            output would be written over an input or does not end so.
+    """
+    path = Path(output).expanduser()
+    if not path.name.endswith((".nii.gz", ".nii")):
+        raise ValueError(f"--output is {output}, expected a name that ends in .nii.gz or .nii.")
+    if os.path.realpath(path) in map(os.path.realpath, (label, like)):
+        raise ValueError(f"--output {output}: that would be written over an input; name another file.")
+    check_writable(path.parent)
+    grid = open_image(like)
+    check_affine(like, grid.affine)
+    labels = read_labels(label)
+    size, affine, target = grid.shape[:3], open_image(label).affine, np.asarray(grid.affine, np.float64)
+    check_overlap(label, labels, affine, size, target)
+    write_labels(path, resample_labels(labels, affine, size, target), target, grid, f"labels of {Path(label).name}")
+    print(f"{label} on the grid of {like} -> {path}", flush=True)

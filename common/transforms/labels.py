@@ -1,0 +1,275 @@
+"""Bring label maps to the grid of another image."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Hashable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+from monai.config import KeysCollection
+from monai.data import MetaTensor
+from monai.transforms import MapTransform
+from nibabel.orientations import apply_orientation, inv_ornt_aff, io_orientation, ornt_transform
+from nibabel.spatialimages import SpatialImage
+from scipy import ndimage
+
+from ..io.dicom_series.signature import is_dicom
+from ..io.files import replacing
+from ..io.images import image_or_none, open_image
+from ..io.naming import case_stem, label_path
+from ..io.nifti_affines import placed_image
+
+_TIE = 1e-3  # voxels by which points are moved, so that none lies half-way between two voxels
+_LEFT, _RIGHT = (-1, -1, -1), (1, -1, -1)
+_NEAR = 0.01  # relative difference of voxel sizes that are the same
+_STRAIGHT = 1e-6  # voxels; axes that turn less are parallel
+
+
+def read_labels(path: str | os.PathLike) -> np.ndarray:
+    """Read a label map.
+
+    Args:
+        path: a file of one label per voxel, in any format that is read.
+
+    Returns:
+        Labels ``(X, Y, Z)``, of the file's data type; int32 if the file scales its voxels.
+
+    Raises:
+        FileNotFoundError, ValueError: when it cannot be read or is no label map; the message names it.
+    """
+    from .scan.check import CheckHeaderd  # which uses this module
+
+    if Path(path).is_file() and is_dicom(path):
+        raise ValueError(f"{path}: it is DICOM, expected a label map in another format; convert it to NIfTI.")
+    image = open_image(path)
+    if set(image.shape[3:]) - {1}:
+        raise ValueError(
+            f"{path}: its shape is {image.shape}, expected one label per voxel; if it holds the probability of each "
+            "label, write the number of the most probable one."
+        )
+    CheckHeaderd("label_map")({"label_map": path})
+    voxels = np.asanyarray(image.dataobj).reshape(image.shape[:3])
+    whole = np.isfinite(voxels) & (voxels == np.rint(voxels))
+    if not whole.all():
+        raise ValueError(
+            f"{path}: {np.sum(~whole)} of {whole.size} voxels are no whole numbers, such as {voxels[~whole][0]:g}, "
+            "expected labels; if it holds probabilities, set a threshold first."
+        )
+    stored = image.get_data_dtype().newbyteorder("=")
+    return voxels.astype(stored if getattr(image.dataobj, "slope", 1) == 1 else np.int32)
+
+
+def resample_labels(labels: np.ndarray, affine: np.ndarray, size: Sequence[int], like: np.ndarray) -> np.ndarray:
+    """Resample labels to another grid: each voxel gets the label with the greatest share of its volume.
+
+    Each label's mask is interpolated linearly, and averaged over each voxel of the grid. If the grid is finer, a voxel
+    of the labels may lose most of its volume to its neighbours, such as a lesion of one voxel. It then keeps all of it.
+    So the same function gives the labels back on their own grid, exactly if its voxels are whole voxels of the other.
+
+    Args:
+        labels: ``(X, Y, Z)``.
+        affine: of the labels, 4x4, voxel to world.
+        size: of the grid ``(X', Y', Z')``.
+        like: affine of the grid.
+
+    Returns:
+        Labels ``(X', Y', Z')`` of the same data type, 0 outside of the given ones.
+    """
+    found = _most_probable(labels, affine, size, like)
+    finer = (_voxels_across(affine, like) < 1 + _NEAR).all()
+    # Points half-way between two voxels belong to one of them; a voxel that is lost without them gets them too.
+    for sides in (_LEFT, _RIGHT) if finer else ():
+        lost = _most_probable(found, like, labels.shape, affine) != labels
+        if not lost.any():
+            break
+        where = nearest_on(lost, affine, size, like, sides)
+        found[where] = nearest_on(labels, affine, size, like, sides)[where]
+    return found
+
+
+def nearest_on(
+    volume: np.ndarray, affine: np.ndarray, size: Sequence[int], like: np.ndarray, sides: Sequence[int] = _LEFT
+) -> np.ndarray:
+    """Sample a volume at its nearest voxels; 0 outside of it.
+
+    Args:
+        volume, affine, size, like: as for :func:`resample_labels`.
+        sides: to which side a point goes that lies half-way between two voxels: -1 for left, posterior and inferior, 1
+            for the other side.
+
+    Returns:
+        Array of shape ``size``.
+    """
+    if not volume.any():
+        return np.zeros(size, volume.dtype)
+    places = _places(affine, like, sides)
+    options: dict[str, Any] = {"order": 0, "mode": "grid-constant"}
+    return ndimage.affine_transform(volume, places[:3, :3], places[:3, 3], tuple(size), **options)
+
+
+def _most_probable(labels: np.ndarray, affine: np.ndarray, size: Sequence[int], like: np.ndarray) -> np.ndarray:
+    """The label with the greatest share of each voxel's volume, by linear interpolation."""
+    turned = ornt_transform(io_orientation(affine), io_orientation(like))  # scipy is faster along parallel axes
+    affine, labels = affine @ inv_ornt_aff(turned, labels.shape), apply_orientation(labels, turned)
+    places = _places(affine, like)
+    # Points inside of each voxel, along its axes.
+    parts = np.ceil(_voxels_across(affine, like) - _NEAR).astype(int).clip(1)
+    steps, start = places[:3, :3] / parts, places[:3, 3] + places[:3, :3] @ ((1 / parts - 1) / 2)
+    straight = np.abs(steps - np.diag(np.diag(steps))).max() < _STRAIGHT
+    found, best = np.zeros(size, labels.dtype), np.zeros(size, np.float32)
+    values, index = np.unique(labels, return_inverse=True)
+    boxes = ndimage.find_objects(index.reshape(labels.shape) + 1)
+    for value, box in zip(values, boxes, strict=True):
+        first, last = _reach(box, places, size)
+        near, n = tuple(map(slice, first, last)), (last - first).clip(0)
+        shares = ndimage.affine_transform(
+            (labels == value).astype(np.float32),
+            np.diag(steps) if straight else steps,
+            start + places[:3, :3] @ first,
+            tuple(n * parts),
+            order=1,
+            mode="nearest",
+        )
+        shares = shares.reshape(n[0], parts[0], n[1], parts[1], n[2], parts[2]).mean(axis=(1, 3, 5))
+        most = shares > best[near]
+        found[near][most], best[near][most] = value, shares[most]
+    found[~nearest_on(np.ones(labels.shape, bool), affine, size, like)] = 0
+    return found
+
+
+def _places(affine: np.ndarray, like: np.ndarray, sides: Sequence[int] = _LEFT) -> np.ndarray:
+    """Matrix from voxels of ``like`` to voxels of ``affine``; points are moved a little to these sides of the world.
+
+    So those half-way between two voxels fall to the same side in any storage order.
+    """
+    size = np.linalg.norm(affine[:3, :3], axis=0).min()
+    moved = np.array(like, dtype=np.float64)
+    moved[:3, 3] += _TIE * size * np.array(sides)
+    return np.linalg.solve(np.asarray(affine, dtype=np.float64), moved)
+
+
+def _voxels_across(affine: np.ndarray, like: np.ndarray) -> np.ndarray:
+    """How many voxels of ``affine`` a voxel of ``like`` reaches over, along each of its axes."""
+    return np.abs(np.linalg.solve(affine, like)[:3, :3]).max(axis=0)
+
+
+def _reach(box: Sequence[slice], places: np.ndarray, size: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+    """The first and last voxels of a grid that a box of another one, and a voxel around it, reaches."""
+    corners = np.array(list(itertools.product(*((side.start - 1, side.stop) for side in box))))
+    ends = np.linalg.solve(places[:3, :3], (corners - places[:3, 3]).T)
+    first, last = np.floor(ends.min(axis=1) - 0.5), np.ceil(ends.max(axis=1) + 0.5) + 1
+    return first.astype(int).clip(0, size), last.astype(int).clip(0, size)
+
+
+def write_labels(
+    path: str | os.PathLike,
+    labels: np.ndarray,
+    affine: np.ndarray,
+    source: SpatialImage | None,
+    description: str = "",
+) -> None:
+    """Write a label map as NIfTI, whole or not at all.
+
+    Args:
+        path: ends in .nii or .nii.gz.
+        labels: ``(X, Y, Z)``.
+        affine: of the labels.
+        source: image whose header's forms they get, see :func:`~common.io.nifti_affines.placed_image`.
+        description: text for the header's ``descrip``, at most 80 bytes.
+    """
+    image = placed_image(labels, affine, source)
+    image.header.set_intent("label")
+    image.header["cal_min"] = image.header["cal_max"] = 0
+    image.header["descrip"] = description.encode("ascii", "replace")[:80]
+    with replacing(path) as temporary:
+        nib.save(image, temporary)
+
+
+def check_overlap(path: Any, labels: np.ndarray, affine: np.ndarray, size: Sequence[int], like: np.ndarray) -> None:
+    """Refuse a label map whose labels all lie outside of another grid.
+
+    Args:
+        path: of the label map, for the message.
+        labels, affine, size, like: as for :func:`resample_labels`.
+
+    Raises:
+        ValueError: when none lies in it; for a map without labels, when no voxel of it does.
+    """
+    to_grid = np.linalg.solve(like, affine)
+    voxels = np.argwhere(labels if labels.any() else np.ones_like(labels))
+    inside = np.ones(len(voxels), bool)
+    for row, n in zip(to_grid[:3], size, strict=True):
+        at = voxels @ row[:3] + row[3]
+        inside &= (at > -0.5) & (at < n - 0.5)
+    if not inside.any():
+        raise ValueError(
+            f"{path}: none of its labels lies in the field of view of the scan; expected a label map in the same "
+            "space. Register it to the scan first, or name the label map of this scan."
+        )
+
+
+class CheckLabelsd(MapTransform):
+    """Refuse label maps that cannot be brought to a scan's result, before the result is computed.
+
+    Args:
+        keys: of the label maps' paths.
+        reference: key of the scan ``(1, X, Y, Z)`` with an affine.
+        output_dir: folder of the results.
+        bids: whether results are named as BIDS derivatives.
+        allow_missing_keys: whether an entry may lack a key.
+
+    Raises:
+        FileNotFoundError, ValueError: as :func:`read_labels` and :func:`check_overlap`; or when the result would be
+            written over the label map.
+    """
+
+    def __init__(
+        self,
+        keys: KeysCollection,
+        reference: str,
+        output_dir: str | os.PathLike,
+        bids: bool = False,
+        allow_missing_keys: bool = False,
+    ) -> None:
+        super().__init__(keys, allow_missing_keys)
+        self.reference, self.output_dir, self.bids = reference, output_dir, bids
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        d = dict(data)
+        for key in self.key_iterator(d):
+            self._apply(d[key], d[self.reference], d)
+        return d
+
+    def _apply(self, file: str, scan: MetaTensor, entry: Mapping[Hashable, Any]) -> None:
+        check_overlap(file, read_labels(file), open_image(file).affine, scan.shape[1:], _affine(scan))
+        if os.path.realpath(file) == os.path.realpath(self._path(scan, entry)):
+            raise ValueError(f"{file}: its result would be written over it; name another output folder.")
+
+    def _path(self, volume: MetaTensor, entry: Mapping[Hashable, Any]) -> Path:
+        """The path of the label map of a result."""
+        name = entry.get("name") or case_stem(volume.meta["filename_or_obj"], entry.get("subject"))
+        return label_path(self.output_dir, name, self.bids)
+
+
+class SaveLabelsd(CheckLabelsd):
+    """Write label maps on the grid of a result, see :func:`resample_labels`, to :func:`~common.io.naming.label_path`.
+
+    Args:
+        keys, output_dir, bids, allow_missing_keys: as for :class:`CheckLabelsd`.
+        reference: key of the result ``(1, X, Y, Z)``, with an affine and the ``filename_or_obj`` of its scan.
+    """
+
+    def _apply(self, file: str, result: MetaTensor, entry: Mapping[Hashable, Any]) -> None:
+        labels = resample_labels(read_labels(file), open_image(file).affine, result.shape[1:], _affine(result))
+        source = image_or_none(result.meta["filename_or_obj"])
+        # The first words keep it out of the next run, as those of results do.
+        about = f"super-resolved grid, labels of {Path(file).name}"
+        write_labels(self._path(result, entry), labels, _affine(result), source, about)
+
+
+def _affine(volume: MetaTensor) -> np.ndarray:
+    return np.asarray(volume.affine, dtype=np.float64)
