@@ -246,7 +246,7 @@ def _found(root: Path, guide: str | None, subject: str | None, temporary: Path) 
 def _series(root: Path) -> list[Series]:
     """Return the DICOM series of a folder, or the series of one file, without results of this command.
 
-    In a folder, a series that is no scan is skipped. If it is named itself, this is its problem.
+    A series that is no scan is skipped. If the file that is named holds nothing else, this is its problem.
     """
     from ..data.lists.datalist import files_below
     from ..data.lists.scans import absent_images
@@ -264,7 +264,8 @@ def _series(root: Path) -> list[Series]:
         say(f"{len(found) - len(scans)} of {len(found)} DICOM series are results of super-resolution: passed over")
     if root.is_file():
         scans = [each for each in scans if root.resolve() in [file.resolve() for file in each.files]]
-        return [replace(each, problem=each.no_scan or each.problem) for each in scans]
+        if all(each.no_scan for each in scans):
+            return [replace(each, problem=each.no_scan) for each in scans]
     say_passed_over({each.description: each.no_scan for each in scans if each.no_scan})
     return [each for each in scans if not each.no_scan]
 

@@ -25,8 +25,8 @@ try:
 
     from .dicom_series.kinds import no_scan
     from .dicom_series.parts import Part, parts
-    from .dicom_series.read import describe, files_in, read_header, read_voxels, stack, without_copies
-    from .dicom_series.tags import number, some, words
+    from .dicom_series.read import describe, files_in, read_header, read_images, read_voxels, stack, without_copies
+    from .dicom_series.tags import number, some, values, words
     from .dicom_series.write import DERIVED, slice_thickness, write_series
 except ImportError as error:
     raise ImportError(
@@ -57,8 +57,8 @@ class Series:
 
     @property
     def files(self) -> list[Path]:
-        """Its files."""
-        return [Path(header.filename) for header in self.headers]
+        """Its files, each once."""
+        return [Path(name) for name in dict.fromkeys(header.filename for header in self.headers)]
 
 
 def find_series(folder: str | os.PathLike) -> list[Series]:
@@ -75,7 +75,7 @@ def find_series(folder: str | os.PathLike) -> list[Series]:
     Returns:
         The series in the order of the files' names; empty if there is no DICOM file.
     """
-    found: dict[tuple[str, str], list[Dataset]] = {}
+    found: dict[tuple[str, str, bool], list[Dataset]] = {}
     damaged: dict[Path, dict[Path, str]] = {}
     files = files_in(folder)
     absent = absent_images(files)
@@ -84,12 +84,14 @@ def find_series(folder: str | os.PathLike) -> list[Series]:
             damaged.setdefault(path.parent, {})[path] = f"{path}: {absent[path]}"
             continue
         try:
-            header = read_header(path)
+            images = read_images(path)
         except ValueError as error:
             damaged.setdefault(path.parent, {})[path] = str(error)
             continue
-        if header is not None:
-            found.setdefault((header.StudyInstanceUID, header.SeriesInstanceUID), []).append(header)
+        for header in images:
+            # Some scanners put raw data and reports into the series of the images.
+            is_image = "Rows" in header or no_scan([header]) is None
+            found.setdefault((header.StudyInstanceUID, header.SeriesInstanceUID, is_image), []).append(header)
     said = {parent: _damage(of_file) for parent, of_file in damaged.items()}
     series = [each for headers in found.values() for each in _series_of(headers, said)]
     alone = said.keys() - {path.parent for each in series if each.no_scan is None for path in each.files}
@@ -181,7 +183,7 @@ def write_derived(
             new = made.rename(Path(folder) / uid)
     except ValueError as error:
         raise ValueError(f"{result}: {error}") from None
-    sources = {str(header.SOPInstanceUID) for header in series.headers}
+    sources = {(str(header.SOPInstanceUID), getattr(header, "frame", 0) + 1) for header in series.headers}
     for other in Path(folder).iterdir():
         with contextlib.suppress(FileNotFoundError):  # another run may remove it at the same time
             older = other.stat().st_mtime_ns < new.stat().st_mtime_ns
@@ -195,12 +197,12 @@ def is_derived(header: Dataset) -> bool:
     return bool(DERIVED.match(str(header.get("DerivationDescription", ""))))
 
 
-def _remove_derived(folder: Path, sources: set[str]) -> None:
+def _remove_derived(folder: Path, sources: set[tuple[str, int]]) -> None:
     """Remove files that :func:`write_derived` made from a stack, and their folder if nothing else is in it.
 
     Args:
         folder: folder with the name of the derived series.
-        sources: SOPInstanceUIDs of the images of the stack.
+        sources: SOPInstanceUIDs and numbers of frames of the images of the stack.
     """
     made = [path for path in folder.iterdir() if _is_made_of(path, sources, folder.name)]
     for path in made:
@@ -209,7 +211,7 @@ def _remove_derived(folder: Path, sources: set[str]) -> None:
         folder.rmdir()
 
 
-def _is_made_of(path: Path, sources: set[str], uid: str) -> bool:
+def _is_made_of(path: Path, sources: set[tuple[str, int]], uid: str) -> bool:
     """Whether :func:`write_derived` made a file from these images, in the derived series ``uid``."""
     if path.is_symlink() or not path.is_file():
         return False
@@ -219,12 +221,12 @@ def _is_made_of(path: Path, sources: set[str], uid: str) -> bool:
         return False  # damaged, so its series is unknown
     if header is None or not is_derived(header) or header.SeriesInstanceUID != uid:
         return False
-    referenced = [
-        str(image.get("ReferencedSOPInstanceUID"))
-        for item in header.get("ReferencedSeriesSequence", [])
-        for image in item.get("ReferencedInstanceSequence", [])
-    ]
-    return set(referenced) == sources
+    referenced = {
+        (str(item.get("ReferencedSOPInstanceUID")), int(frame))
+        for item in header.get("SourceImageSequence", [])
+        for frame in values(item, "ReferencedFrameNumber") or [1]
+    }
+    return referenced == sources
 
 
 def _damage(of_file: Mapping[Path, str]) -> str:

@@ -166,6 +166,10 @@ def test_dicom(tmp_path, capsys):
     assert f"passed over: {phase[0].SeriesInstanceUID}" in capsys.readouterr().out
     named = str(folder / "phase" / "0000.dcm")
     refused(lambda: super_resolve(named, dry_run=True), RunsFailedError, "a phase image", "choose the magnitude")
+    dicom.save(dicom.enhanced([*dicom.Series().images(), *phase]), tmp_path / "both")
+    super_resolve(str(tmp_path / "both" / "0000.dcm"), bundle="udean", dry_run=True)
+    said = capsys.readouterr().out
+    assert "phase image" in said and "t2_tse_magnitude_sr.nii.gz" in said
 
 
 def test_a_scan_that_was_interpolated_is_taken_as_acquired(tmp_path, capsys):
