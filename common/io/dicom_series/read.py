@@ -377,10 +377,7 @@ def _check_image(header: Dataset) -> None:
 def _to_nifti(path: str) -> str:
     """Advice for files that hold more than one slice."""
     folder = shlex.quote(str(Path(path).parent))
-    return (
-        f"Convert them to NIfTI, which splits them into volumes: dcm2niix -o FOLDER {folder}. Make a file of each "
-        "volume of a 4-D one (fslsplit, or nibabel's four_to_three)."
-    )
+    return f"Convert them to NIfTI, which splits them into volumes: dcm2niix -o FOLDER {folder}."
 
 
 def _check_same(headers: Sequence[Dataset], keyword: str) -> None:
