@@ -23,6 +23,7 @@ from .nifti_affines import placed_image
 try:
     from pydicom import Dataset
 
+    from .dicom_series.enhanced import check_concatenations
     from .dicom_series.kinds import no_scan
     from .dicom_series.parts import Part, parts
     from .dicom_series.read import describe, files_in, read_header, read_images, read_voxels, stack, without_copies
@@ -239,6 +240,7 @@ def _series_of(headers: list[Dataset], damaged: Mapping[Path, str]) -> list[Seri
     """Split the images of one series into its stacks."""
     try:
         headers, copies = without_copies(headers)
+        check_concatenations(headers)
     except ValueError as error:
         return [Series(describe(headers[0], len(headers)), headers, problem=str(error), no_scan=no_scan(headers))]
     if copies:

@@ -20,7 +20,7 @@ from .naming import case_stem, result_path
 from .nifti_affines import placed_image
 
 _TIMES = {nib.MGHImage: "msec", AFNIImage: "sec"}  # units of the fourth voxel size
-_GRADIENTS = (".bval", ".bvec")
+_GRADIENTS = (".bval", ".bvec", ".bvals", ".bvecs")
 
 
 def count_volumes(path: str | os.PathLike) -> int:
@@ -41,6 +41,9 @@ def split_volumes(path: str | os.PathLike, folder: str | os.PathLike) -> list[Pa
 
     Returns:
         The N files, all of the name of the image, in folders of their own.
+
+    Raises:
+        ValueError: when a volume is no magnitude image by its values, such as a component of vectors.
     """
     image = open_image(path)
     voxels: Any = image.dataobj if isinstance(image.dataobj, ArrayProxy) else np.asanyarray(image.dataobj)
@@ -48,6 +51,12 @@ def split_volumes(path: str | os.PathLike, folder: str | os.PathLike) -> list[Pa
     for number, file in enumerate(files):
         file.parent.mkdir(parents=True)
         volume = np.asanyarray(voxels[:, :, :, number]).reshape(image.shape[:3])
+        low, high = float(volume.min()), float(volume.max())
+        if low < -0.5 * abs(high):
+            raise ValueError(
+                f"{path}: volume {number + 1} of {len(files)} holds {low:g} to {high:g}, as vectors, tensors, "
+                "phases and statistics have; expected magnitude images. Leave it out, or set negative values to 0."
+            )
         nib.save(placed_image(volume, image.affine, image), file)
         if sidecar(path).is_file() and read_sidecar(path)[1] is None:
             shutil.copyfile(sidecar(path), sidecar(file))

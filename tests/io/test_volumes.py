@@ -5,6 +5,8 @@ import SimpleITK as sitk
 
 from common.io.volumes import count_volumes, join_results, split_volumes
 
+from ..refused import refused
+
 AFFINE = np.array([[-2.0, 0, 0, 30], [0, 2, 0.5, -20], [0, -0.5, 3, 10], [0, 0, 0, 1]])
 VOXELS = np.random.default_rng(0).integers(-300, 3000, (6, 5, 4, 3)).astype(np.int16)
 
@@ -49,6 +51,12 @@ def test_volumes_are_split_and_joined_without_a_change(form, tmp_path):
         step = (2500, "msec") if form == "mgz" else (2.5, "sec")
         assert (joined.header["pixdim"][4], joined.header.get_xyzt_units()[1]) == step
     assert [file.name for file in (tmp_path / "out").iterdir()] == ["scan_sr.nii.gz"]
+
+
+def test_vectors_are_no_scan(tmp_path):
+    """Such as the eigenvectors of a tensor, which are 4-D images of three volumes."""
+    nib.save(nib.Nifti1Image(np.random.default_rng(0).uniform(-1, 1, (4, 4, 4, 3)), AFFINE), tmp_path / "dti_V1.nii")
+    refused(lambda: split_volumes(tmp_path / "dti_V1.nii", tmp_path), ValueError, "dti_V1.nii", "vectors", "-0.9")
 
 
 def test_what_is_no_series_of_volumes_counts_as_one(tmp_path):

@@ -27,7 +27,7 @@ from pydicom.uid import (
 )
 from scipy import ndimage
 
-from .enhanced import frames
+from .enhanced import check_concatenations, frames
 from .kinds import ENHANCED, is_mosaic, no_scan
 from .parts import differences, parts, place_and_tags
 from .signature import is_dicom
@@ -82,6 +82,7 @@ def read_headers(folder: str | os.PathLike) -> list[Dataset]:
     if others:
         print(f"{folder}: passed over, no DICOM images: {some(others)}")
     headers, copies = without_copies(headers)
+    check_concatenations(headers)
     if copies:
         print(f"{folder}: passed over, copies of other files: {some(copies)}")
     return headers
