@@ -44,7 +44,8 @@ def super_resolve(
     The weights are chosen by voxel sizes. If several fit, those that make the voxels most nearly cubic are used. The
     choice is printed. If none fit, the nearest weights are used with a warning, up to a limit. A scan beyond this
     limit fails, and the message says what would do. Each result is <name>_sr.nii.gz. A DICOM series also gets a
-    derived series in <name>_dicom. Under torchrun each process takes its share of the scans.
+    derived series in <name>_dicom. A 4-D scan is done volume by volume, and its result has all volumes. Under torchrun
+    each process takes its share of the scans.
 
     --together combines several thick stacks of one exam into one volume. Its voxels are cubic, and its axes are those
     of the first stack. A stack that does not fit the first is left out with a warning.
@@ -255,7 +256,7 @@ def _found(root: Path, guide: str | None, subject: str | None, label: str | None
 def _series(root: Path) -> list[Series]:
     """Return the DICOM series of a folder, or the series of one file, without results of this command.
 
-    In a folder, a series that is no scan is skipped. If it is named itself, this is its problem.
+    A series that is no scan is skipped. If the file that is named holds nothing else, this is its problem.
     """
     from ..data.lists.datalist import files_below
     from ..data.lists.scans import absent_images
@@ -273,7 +274,8 @@ def _series(root: Path) -> list[Series]:
         say(f"{len(found) - len(scans)} of {len(found)} DICOM series are results of super-resolution: passed over")
     if root.is_file():
         scans = [each for each in scans if root.resolve() in [file.resolve() for file in each.files]]
-        return [replace(each, problem=each.no_scan or each.problem) for each in scans]
+        if all(each.no_scan for each in scans):
+            return [replace(each, problem=each.no_scan) for each in scans]
     say_passed_over({each.description: each.no_scan for each in scans if each.no_scan})
     return [each for each in scans if not each.no_scan]
 
@@ -534,12 +536,12 @@ def _derived(job: _Job, output: Path) -> Path:
 
 
 def _groups(jobs: Sequence[_Job]) -> Iterator[list[_Job]]:
-    """Group jobs into runs: jobs with the same weights together; each DICOM series alone, as it is converted first."""
+    """Group jobs into runs: jobs with the same weights together; each DICOM series and each 4-D scan alone."""
     of_weights: dict[tuple, list[_Job]] = {}
     for job in jobs:
         if job.problem is None:
             offer = job.choice.offer
-            converted = any(stack.series is not None for stack in (job, *job.others))
+            converted = any(stack.series is not None for stack in (job, *job.others)) or _has_volumes(job)
             series = job.entry["name"] if converted else None
             key = (offer.bundle, offer.overrides.get("checkpoint"), offer.scale, job.choice.slice_axis, series)
             of_weights.setdefault(key, []).append(job)
@@ -607,6 +609,8 @@ def _run(group: Sequence[_Job], output: Path, bids: bool, **options: Any) -> Non
     jobs = [job for job in group if job.problem is None]
     if not jobs:
         return
+    if _has_volumes(jobs[0]):
+        return _run_volumes(jobs[0], output, bids, **options)
     from ..engines.evaluator import CasesFailedError
     from ..errors import first_cause
     from ..io.naming import root_cause
@@ -631,6 +635,83 @@ def _run(group: Sequence[_Job], output: Path, bids: bool, **options: Any) -> Non
                 _write_derived(job, workflow.parser, output, bids)
 
 
+def _has_volumes(job: _Job) -> bool:
+    """Whether a job's scan is a 4-D image, whose volumes are done one by one."""
+    from ..io.volumes import count_volumes
+
+    return job.series is None and "stacks" not in job.entry and count_volumes(job.entry["image"]) > 1
+
+
+def _volumes(job: _Job, folder: Path) -> list[_Job]:
+    """Write the volumes of a 4-D scan into a folder, and give each a job, with the warnings about the scan.
+
+    The label map goes with the first volume.
+    """
+    from ..io.inputs import describe_inputs
+    from ..io.provenance import source_of
+    from ..io.volumes import split_volumes
+    from ..transforms.scan.check import check_header
+
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", UserWarning)
+        check_header(Path(job.entry["image"]), volumes=True)
+        files = split_volumes(job.entry["image"], folder)
+    texts = [*job.entry.get("warnings", ()), *(str(each.message) for each in caught)]
+    described, *_ = describe_inputs(job.entry)
+    entry = {"source": source_of(job.entry["image"]), **job.entry, "warnings": texts}
+    entry["inputs"] = {str(file): described for file in files}
+    width = len(str(len(files)))
+    volumes = []
+    for i, file in enumerate(files, 1):
+        own = {**entry, "image": str(file), "name": f"{entry['name']}_volume_{i:0{width}d}"}
+        volumes.append(replace(job, entry=own))
+        entry.pop("label_map", None)
+    return volumes
+
+
+def _raise_first(job: _Job, volumes: Sequence[_Job]) -> None:
+    """Raise the first problem of a volume as one of its scan."""
+    from ..io.naming import without_name
+
+    for i, volume in enumerate(volumes, 1):
+        if volume.problem is not None:
+            reason = without_name(volume.problem, volume.entry)
+            raise ValueError(f"{job.entry['image']}: volume {i} of {len(volumes)}: {reason}")
+
+
+def _run_volumes(job: _Job, output: Path, bids: bool, **options: Any) -> None:
+    """Super-resolve each volume of a 4-D scan, and join the results if none failed."""
+    from ..handlers.results import log_joined, log_path
+    from ..io.provenance import bundle_of, describe_dataset
+    from ..io.volumes import join_results
+
+    options.pop("dataset#bids", None)
+    shard, path = options.get("dataset#shard"), None
+    output.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".part-", dir=output) as part:
+        results = Path(part) / "results"
+        with _problem_of(job):
+            if bids:
+                describe_dataset(output, bundle_of(job.choice.offer.bundle), [job.entry["image"]])
+            volumes = _volumes(job, Path(part))
+            _run(volumes, results, bids=False, **options)
+            _raise_first(job, volumes)
+            names = [volume.entry["name"] for volume in volumes]
+            path = join_results(results, names, job.entry["image"], output, job.entry["name"], bids)
+            print(f"{job.entry['name']} -> {path}, {len(volumes)} volumes", flush=True)
+        log_joined(log_path(results, shard), log_path(output, shard), job.entry, path, job.problem)
+
+
+def _look_at_volumes(job: _Job, output: Path, bids: bool) -> None:
+    """Check each volume of a 4-D scan, and say what would be done."""
+    with tempfile.TemporaryDirectory() as folder, _problem_of(job):
+        volumes = _volumes(job, Path(folder))
+        for volume in volumes:
+            volume.entry["name"] = job.entry["name"]
+        _look(volumes, output, bids)
+        _raise_first(job, volumes)
+
+
 def _write_derived(job: _Job, parser: Any, output: Path, bids: bool) -> None:
     from ..io.dicom import write_derived
     from ..io.naming import result_path
@@ -650,6 +731,9 @@ def _look(group: Sequence[_Job], output: Path, bids: bool) -> None:
     jobs = [job for job in group if job.problem is None]
     if not jobs:
         return
+    if _has_volumes(jobs[0]):
+        return _look_at_volumes(jobs[0], output, bids)
+    said: set[tuple[str, str]] = set()
     with tempfile.TemporaryDirectory() as nowhere:
         workflow = _workflow(jobs, Path(nowhere))
         try:
@@ -667,12 +751,16 @@ def _look(group: Sequence[_Job], output: Path, bids: bool) -> None:
             if isinstance(batch, CaseFailure):
                 job.problem = batch.reason
                 continue
-            paths = [result_path(output, job.entry["name"], bids=bids)]
-            paths += [label_path(output, job.entry["name"], bids)] * ("label_map" in job.entry)
-            print(f"would write {' and '.join(map(str, paths))}", flush=True)
+            path = str(result_path(output, job.entry["name"], bids=bids))
+            if "label_map" in job.entry:
+                path += f" and {label_path(output, job.entry['name'], bids)}"
             texts = [*job.entry.get("warnings", ()), *(str(warning.message) for warning in caught)]
-            for text in dict.fromkeys(by_name(without_name(text, job.entry), job.entry) for text in texts):
-                print(f"  warning: {text}", flush=True)
+            texts = [f"  warning: {by_name(without_name(text, job.entry), job.entry)}" for text in texts]
+            for line in (f"would write {path}", *texts):
+                # Numbers in further lines differ between volumes.
+                if (key := (path, line.partition("\n")[0])) not in said:
+                    print(line, flush=True)
+                said.add(key)
 
 
 def _workflow(jobs: Sequence[_Job], output: Path, **further: Any) -> Any:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -122,22 +124,11 @@ class InferenceResults:
 
     def _log(self, engine: Any) -> None:
         case = engine.case
-        files = {key: case.entry[key] for key in ("image", "guide", "stacks") if key in case.entry}
-        files |= {"image": case.entry["source"]} if "source" in case.entry else {}
-        record = {
-            "finished": datetime.now().astimezone().isoformat(timespec="seconds"),
-            "name": result_name(case.entry),
-            **files,
-            "result": case.result,
-            "error": case.error,
-            "warnings": case.warnings,
-            "seconds": round(case.seconds, 3),
-        }
-        self.log.parent.mkdir(parents=True, exist_ok=True)
-        with self.log.open("a") as file:
-            file.write(as_json(record) + "\n")
+        _append(self.log, case.entry, case.result, case.error, case.warnings, case.seconds)
 
     def _say(self, engine: Any) -> None:
+        if self.output_dir.parent.name.startswith(".part-"):
+            return  # the results of volumes, which are joined elsewhere
         if any(case.result for case in engine.cases):
             print(f"results, each with a .json next to it, are in {self.output_dir}")
         print(f"the log is {self.log}")
@@ -157,6 +148,48 @@ def log_path(output_dir: str | os.PathLike, shard: str | None = None) -> Path:
     rank, ranks = (int(os.environ.get(name, default)) for name, default in (("RANK", 0), ("WORLD_SIZE", 1)))
     part, parts = (part - 1) * ranks + rank + 1, parts * ranks
     return Path(output_dir) / ("log.jsonl" if parts == 1 else f"log_{part}of{parts}.jsonl")
+
+
+def log_joined(
+    volumes: Path, log: Path, entry: Mapping[str, Any], result: str | os.PathLike | None, error: str | None
+) -> None:
+    """Log a 4-D scan, whose volumes were done one by one.
+
+    Args:
+        volumes: log of its volumes, which may be missing.
+        log: from :func:`log_path`.
+        entry: of the scan.
+        result: its path, or None.
+        error: reason of the failure, or None.
+    """
+    said = [json.loads(line) for line in volumes.read_text().splitlines()] if volumes.is_file() else []
+    texts = list(dict.fromkeys(text for one in said for text in one["warnings"]))
+    _append(log, entry, None if result is None else str(result), error, texts, sum(one["seconds"] for one in said))
+
+
+def _append(
+    log: Path,
+    entry: Mapping[str, Any],
+    result: str | None,
+    error: str | None,
+    warnings: Sequence[str],
+    seconds: float,
+) -> None:
+    """Append a scan's line to a log."""
+    files = {key: entry[key] for key in ("image", "guide", "stacks") if key in entry}
+    files |= {"image": entry["source"]} if "source" in entry else {}
+    record = {
+        "finished": datetime.now().astimezone().isoformat(timespec="seconds"),
+        "name": result_name(entry),
+        **files,
+        "result": result,
+        "error": error,
+        "warnings": warnings,
+        "seconds": round(seconds, 3),
+    }
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("a") as file:
+        file.write(as_json(record) + "\n")
 
 
 def _spacing(path: str | os.PathLike) -> list[float] | None:

@@ -25,10 +25,11 @@ from .nifti_affines import placed_image
 try:
     from pydicom import Dataset
 
+    from .dicom_series.enhanced import check_concatenations
     from .dicom_series.kinds import is_slice, no_scan
     from .dicom_series.parts import Part, parts, split_series
-    from .dicom_series.read import describe, files_in, read_header, read_voxels, stack, without_copies
-    from .dicom_series.tags import number, some, text, words
+    from .dicom_series.read import describe, files_in, read_header, read_images, read_voxels, stack, without_copies
+    from .dicom_series.tags import number, some, text, values, words
     from .dicom_series.write import DERIVED, slice_thickness, write_series
 except ImportError as error:
     raise ImportError(
@@ -62,8 +63,8 @@ class Series:
 
     @property
     def files(self) -> list[Path]:
-        """Its files."""
-        return [Path(header.filename) for header in self.headers]
+        """Its files, each once."""
+        return [Path(name) for name in dict.fromkeys(header.filename for header in self.headers)]
 
 
 def find_series(folder: str | os.PathLike) -> list[Series]:
@@ -80,7 +81,7 @@ def find_series(folder: str | os.PathLike) -> list[Series]:
     Returns:
         The series in the order of the files' names; empty if there is no DICOM file.
     """
-    found: dict[tuple[str, str], list[Dataset]] = {}
+    found: dict[tuple[str, str, bool], list[Dataset]] = {}
     damaged: dict[Path, dict[Path, str]] = {}
     files = files_in(folder)
     absent = absent_images(files)
@@ -89,12 +90,14 @@ def find_series(folder: str | os.PathLike) -> list[Series]:
             damaged.setdefault(path.parent, {})[path] = f"{path}: {absent[path]}"
             continue
         try:
-            header = read_header(path)
+            images = read_images(path)
         except ValueError as error:
             damaged.setdefault(path.parent, {})[path] = str(error)
             continue
-        if header is not None:
-            found.setdefault((header.StudyInstanceUID, header.SeriesInstanceUID), []).append(header)
+        for header in images:
+            # Some scanners put raw data and reports into the series of the images.
+            is_image = "Rows" in header or no_scan([header]) is None
+            found.setdefault((header.StudyInstanceUID, header.SeriesInstanceUID, is_image), []).append(header)
     _gather_single(found)
     said = {parent: _damage(of_file) for parent, of_file in damaged.items()}
     series = [each for headers in found.values() for each in _series_of(headers, said)]
@@ -202,7 +205,7 @@ def write_derived(
             new = made.rename(Path(folder) / uid)
     except ValueError as error:
         raise ValueError(f"{result}: {error}") from None
-    sources = {str(header.SOPInstanceUID) for header in series.headers}
+    sources = {(str(header.SOPInstanceUID), getattr(header, "frame", 0) + 1) for header in series.headers}
     for other in Path(folder).iterdir():
         with contextlib.suppress(FileNotFoundError):  # another run may remove it at the same time
             older = other.stat().st_mtime_ns < new.stat().st_mtime_ns
@@ -216,12 +219,12 @@ def is_derived(header: Dataset) -> bool:
     return bool(DERIVED.match(str(header.get("DerivationDescription", ""))))
 
 
-def _remove_derived(folder: Path, sources: set[str]) -> None:
+def _remove_derived(folder: Path, sources: set[tuple[str, int]]) -> None:
     """Remove files that :func:`write_derived` made from a stack or a part of it, and their folder if nothing is left.
 
     Args:
         folder: folder with the name of the derived series.
-        sources: SOPInstanceUIDs of the images of the stack.
+        sources: SOPInstanceUIDs and numbers of frames of the images of the stack.
     """
     made = [path for path in folder.iterdir() if _is_made_of(path, sources, folder.name)]
     for path in made:
@@ -230,7 +233,7 @@ def _remove_derived(folder: Path, sources: set[str]) -> None:
         folder.rmdir()
 
 
-def _is_made_of(path: Path, sources: set[str], uid: str) -> bool:
+def _is_made_of(path: Path, sources: set[tuple[str, int]], uid: str) -> bool:
     """Whether :func:`write_derived` made a file from some of these images, in the derived series ``uid``."""
     if path.is_symlink() or not path.is_file():
         return False
@@ -240,11 +243,11 @@ def _is_made_of(path: Path, sources: set[str], uid: str) -> bool:
         return False  # damaged, so its series is unknown
     if header is None or not is_derived(header) or header.SeriesInstanceUID != uid:
         return False
-    referenced = [
-        str(image.get("ReferencedSOPInstanceUID"))
-        for item in header.get("ReferencedSeriesSequence", [])
-        for image in item.get("ReferencedInstanceSequence", [])
-    ]
+    referenced = {
+        (str(item.get("ReferencedSOPInstanceUID")), int(frame))
+        for item in header.get("SourceImageSequence", [])
+        for frame in values(item, "ReferencedFrameNumber") or [1]
+    }
     return not sources.isdisjoint(referenced)
 
 
@@ -254,13 +257,13 @@ def _damage(of_file: Mapping[Path, str]) -> str:
     return first + (f" (nor can be read, next to it: {some([path.name for path, _ in others])})" if others else "")
 
 
-def _gather_single(found: dict[tuple[str, str], list[Dataset]]) -> None:
+def _gather_single(found: dict[tuple[str, str, bool], list[Dataset]]) -> None:
     """Put slices that are alone under their two UIDs, but alike, under the UIDs of the first."""
     single = [uids for uids, headers in found.items() if len(headers) == 1 and is_slice(headers[0])]
-    counts = Counter(uid for uids in single for uid in uids)
-    alike: dict[tuple[str, ...], list[tuple[str, str]]] = {}
+    counts = Counter(uid for uids in single for uid in uids[:2])
+    alike: dict[tuple[str, ...], list[tuple[str, str, bool]]] = {}
     for uids in single:
-        shared = next((uid for uid in uids if counts[uid] > 1), "")
+        shared = next((uid for uid in uids[:2] if counts[uid] > 1), "")
         alike.setdefault((shared, *(text(found[uids][0], keyword) for keyword in _ALIKE)), []).append(uids)
     for first, *others in alike.values():
         found[first] += [header for uids in others for header in found.pop(uids)]
@@ -285,6 +288,7 @@ def _series_of(headers: list[Dataset], damaged: Mapping[Path, str]) -> list[Seri
         line = describe(own[0], len(own))
         try:
             own, copies = without_copies(own)
+            check_concatenations(own)
         except ValueError as error:
             found.append(Series(line, own, problem=str(error), no_scan=no_scan(own)))
             continue

@@ -1,5 +1,6 @@
 """MR series made of a phantom, as scanners store them, and ways to read a series back."""
 
+import copy
 import subprocess
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -10,7 +11,7 @@ import numpy as np
 import SimpleITK as sitk
 from pydicom import Dataset, dcmread
 from pydicom.dataset import FileMetaDataset
-from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage, generate_uid
+from pydicom.uid import EnhancedMRImageStorage, ExplicitVRLittleEndian, MRImageStorage, generate_uid
 from pydicom.valuerep import format_number_as_ds
 from scipy.ndimage import gaussian_filter
 from scipy.spatial.transform import Rotation
@@ -124,6 +125,63 @@ def save(images: Sequence[Dataset], folder: Path, change: Callable[[bytes], byte
         path = folder / f"{i:04d}.dcm"
         image.save_as(path, enforce_file_format=True)
     path.write_bytes(change(path.read_bytes()))
+
+
+# Functional groups of enhanced images, with the attributes of classic images that they hold.
+GROUPS = {
+    "PixelMeasuresSequence": {"PixelSpacing", "SliceThickness", "SpacingBetweenSlices"},
+    "PlanePositionSequence": {"ImagePositionPatient"},
+    "PlaneOrientationSequence": {"ImageOrientationPatient"},
+    "PixelValueTransformationSequence": {"RescaleSlope", "RescaleIntercept", "RescaleType"},
+    "FrameVOILUTSequence": {"WindowCenter", "WindowWidth"},
+    "MRTimingAndRelatedParametersSequence": {"RepetitionTime", "FlipAngle", "EchoTrainLength"},
+    "MREchoSequence": {"EchoTime": "EffectiveEchoTime"},
+    "MRImageFrameTypeSequence": {"ImageType": "FrameType", "ComplexImageComponent": "ComplexImageComponent"},
+    "MRModifierSequence": {"InversionTime": "InversionTimes"},
+    "MRDiffusionSequence": {"DiffusionBValue", "DiffusionGradientDirectionSequence"},
+    "CardiacSynchronizationSequence": {"TriggerTime": "NominalCardiacTriggerDelayTime"},
+    "FrameContentSequence": {"TemporalPositionIndex", "StackID", "InStackPositionNumber", "DimensionIndexValues"},
+}
+
+
+def enhanced(images: Sequence[Dataset], files: int = 1) -> list[Dataset]:
+    """Classic images as one enhanced image, or as a concatenation of several, with a frame for each in their order."""
+    parts, concatenation = np.array_split(np.arange(len(images)), files), generate_uid(prefix=None)
+    found = []
+    for number, part in enumerate(parts, 1):
+        own = [images[i] for i in part]
+        image = copy.deepcopy(own[0])
+        image.SOPClassUID = image.file_meta.MediaStorageSOPClassUID = EnhancedMRImageStorage
+        image.SOPInstanceUID = image.file_meta.MediaStorageSOPInstanceUID = generate_uid(prefix=None)
+        image.NumberOfFrames, image.InstanceNumber = len(own), number
+        if files > 1:
+            image.ConcatenationUID, image.InConcatenationNumber = concatenation, number
+            image.InConcatenationTotalNumber = files
+        image.EchoPulseSequence = {"SE": "SPIN", "GR": "GRADIENT"}[image.ScanningSequence]
+        del image.ScanningSequence
+        image.SharedFunctionalGroupsSequence, image.PerFrameFunctionalGroupsSequence = [Dataset()], []
+        for frame in own:
+            groups = Dataset()
+            for group, keywords in GROUPS.items():
+                item = Dataset()
+                for keyword in keywords:
+                    if keyword in frame:
+                        name = keywords[keyword] if isinstance(keywords, dict) else keyword
+                        value = frame[keyword].value
+                        setattr(item, name, float(value) if name != keyword and name != "FrameType" else value)
+                        if keyword in image:
+                            delattr(image, keyword)
+                if len(item):
+                    setattr(groups, group, [item])
+            # What a vendor keeps for itself is no attribute of the frame.
+            old = groups.private_block(0x2005, "Philips MR Imaging DD 005", create=True)
+            old.add_new(0x0F, "SQ", [Dataset()])
+            old[0x0F].value[0].RescaleSlope, old[0x0F].value[0].ImagePositionPatient = 7, [0, 0, 0]
+            image.PerFrameFunctionalGroupsSequence.append(groups)
+        image.ImageType = ["ORIGINAL", "PRIMARY", "T1", "MIXED"]
+        image.PixelData = b"".join(frame.PixelData for frame in own)
+        found.append(image)
+    return found
 
 
 def read(folder: Path) -> list[Dataset]:

@@ -168,6 +168,67 @@ def test_dicom(tmp_path, capsys):
     assert f"passed over: {phase[0].SeriesInstanceUID}" in capsys.readouterr().out
     named = str(folder / "phase" / "0000.dcm")
     refused(lambda: super_resolve(named, dry_run=True), RunsFailedError, "a phase image", "choose the magnitude")
+    dicom.save(dicom.enhanced([*dicom.Series().images(), *phase]), tmp_path / "both")
+    super_resolve(str(tmp_path / "both" / "0000.dcm"), bundle="udean", dry_run=True)
+    said = capsys.readouterr().out
+    assert "phase image" in said and "t2_tse_magnitude_sr.nii.gz" in said
+
+
+def test_a_4d_scan_is_done_volume_by_volume(tmp_path, capsys):
+    """Each volume as if it were alone, with time step and b-values; or none, if one cannot be done."""
+    data, output, affine = tmp_path / "in", tmp_path / "out", np.diag([1.5, 1.5, 1.5, 1.0])
+    volumes = [(runs.phantom(0, (22, 20, 18)) * factor).astype(np.int16) for factor in (1, 0.6, 0.3)]
+    for i, volume in enumerate(volumes, 1):
+        runs.save(tmp_path / "alone" / f"{i}.nii.gz", volume, affine, dtype=np.int16)
+    image = nib.Nifti1Image(np.stack(volumes, -1), affine)
+    image.header.set_xyzt_units("mm", "sec")
+    image.header["pixdim"][4] = 2.5
+    data.mkdir()
+    nib.save(image, data / "dwi.nii.gz")
+    (data / "dwi.json").write_text('{"SkullStripped": true}')
+    for name, text in {"bval": "0 1000 2000\n", "bvec": "0 1 0\n0 0 1\n0 0 0\n"}.items():
+        (data / f"dwi.{name}").write_text(text)
+    volumes[1][:] = 0
+    nib.save(nib.Nifti1Image(np.stack(volumes, -1), affine), data / "empty.nii")
+    why = "empty.nii: volume 2 of 3: every voxel is 0"
+    options = {"scale": [2, 2, 2], "projections": 0}
+    begin = partial(super_resolve, str(data), str(output), **options)
+    refused(lambda: begin(dry_run=True), RunsFailedError, why)
+    assert capsys.readouterr().out.count("would write") == 2 and not output.exists()
+    refused(begin, RunsFailedError, "1 of 2 scans failed", why)
+    assert files(output) == ["dwi_sr.bval", "dwi_sr.bvec", "dwi_sr.json", "dwi_sr.nii.gz", "log.jsonl"]
+    super_resolve(str(tmp_path / "alone"), **options)
+    alone = tmp_path / "alone" / "super_resolved"
+    made, first = nib.load(output / "dwi_sr.nii.gz"), nib.load(alone / "1_sr.nii.gz")
+    assert made.get_data_dtype() == np.int16 and made.header["pixdim"][4] == 2.5
+    assert made.header.get_xyzt_units() == ("mm", "sec")
+    np.testing.assert_array_equal(made.affine, first.affine)
+    for i in range(3):
+        np.testing.assert_array_equal(made.dataobj[..., i], voxels(alone / f"{i + 1}_sr.nii.gz"))
+    for name in ("bval", "bvec"):
+        assert (output / f"dwi_sr.{name}").read_bytes() == (data / f"dwi.{name}").read_bytes()
+    # The result belongs to the 4-D scan.
+    described = json.loads((output / "dwi_sr.json").read_text())["SuperResolution"]["Inputs"]
+    assert [each["File"] for each in described] == [str(data / "dwi.nii.gz")]
+    capsys.readouterr()
+    refused(partial(begin, skip_existing=True), RunsFailedError, "1 of 1 scans failed", why)
+    assert "1 of 2 scans have their results" in capsys.readouterr().out
+    said = json.loads((output / "dwi_sr.json").read_text())
+    own = [json.loads((alone / f"{i}_sr.json").read_text())["SuperResolution"] for i in (1, 2, 3)]
+    assert said["Sources"] == [str(data / "dwi.nii.gz")] and said["SkullStripped"] is True
+    assert "dwi.nii.gz" in said["Description"]
+    assert [one["Agreement"] for one in said["SuperResolution"]["Volumes"]] == [one["Agreement"] for one in own]
+    assert said["SuperResolution"]["Bundle"] == "udean"
+    log = {one["name"]: one for one in map(json.loads, (output / "log.jsonl").read_text().splitlines())}
+    assert len(log) == 2 and log["dwi"]["result"] == str(output / "dwi_sr.nii.gz") and why in log["empty"]["error"]
+    (data / "empty.nii").unlink()
+    capsys.readouterr()
+    begin(skip_existing=True)
+    assert "1 of 1 scans have their results" in capsys.readouterr().out
+    for name, shape in {"field": (9, 8, 7, 1, 3), "colour": (9, 8, 7, 2)}.items():
+        kind = [("R", "u1"), ("G", "u1"), ("B", "u1")] if name == "colour" else np.int16
+        nib.save(nib.Nifti1Image(np.zeros(shape, kind), affine), tmp_path / f"{name}.nii")
+        refused(lambda name=name: super_resolve(str(tmp_path / f"{name}.nii"), **options), RunsFailedError, name)
 
 
 def test_label_maps_go_with_their_scans(tmp_path, capsys):

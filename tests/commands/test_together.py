@@ -1,7 +1,9 @@
 """``mri-sr A B C --together``: stacks of one exam become one volume."""
 
 import json
+import shutil
 from functools import partial
+from types import SimpleNamespace
 
 import nibabel as nib
 import numpy as np
@@ -167,7 +169,7 @@ def test_the_dicom_series_of_an_exam(tmp_path, capsys):
     assert len(told["Sources"]) == 2 and all("DICOM series" in source for source in told["Sources"])
 
 
-def test_what_does_not_fit_together_is_refused(tmp_path):
+def test_what_does_not_fit_together_is_refused(tmp_path, monkeypatch):
     phantom = Phantom(4)
     ax = stack(tmp_path / "ax.nii.gz", phantom, 2)
     other = stack(tmp_path / "other.nii.gz", Phantom(4, contrast=-1), 0)
@@ -183,6 +185,7 @@ def test_what_does_not_fit_together_is_refused(tmp_path):
     refused(lambda: super_resolve(ax, spacing=0.8, **out), ValueError, "--spacing", "--together")
     refused(lambda: together(ax, other, scale=[1, 1, 4], bundle="smore", **out), ValueError, "--scale and --bundle")
     refused(lambda: together(ax, other, spacing="fine", **out), ValueError, "--spacing is 'fine'")
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=1e18))
     refused(lambda: together(ax, other, spacing=0.01, **out), RunsFailedError, "GiB of memory", "give --spacing 0.")
     refused(lambda: together(ax, ax, **out), RunsFailedError, "ax.nii.gz: named twice")
     refused(lambda: together(str(tmp_path), "gone", **out), FileNotFoundError, "--output_dir")

@@ -15,14 +15,16 @@ from pydicom import Dataset
 from .kinds import kind
 from .tags import number, numbers, text, values
 
-_FOLDER = "folder"
+_FOLDER, _INSTANCE = "folder", "SOPInstanceUIDOfConcatenationSource"
 # Tags that distinguish images at one place, with a name for a person. The first that does so is used.
 _REPEATED = {
     "InversionTime": "TI {} ms", "FlipAngle": "flip angle {}", "TemporalPositionIdentifier": "time point {}",
     "TriggerTime": "trigger time {} ms", "DiffusionBValue": "b {}", "DiffusionGradientOrientation": "direction {}",
     "AcquisitionNumber": "acquisition {}", "ImageType": "type {}", "SequenceName": "sequence {}",
-    "AcquisitionTime": "acquired at {}", _FOLDER: "folder {}",
+    "AcquisitionTime": "acquired at {}", "DimensionIndexValues": "dimension {}",
+    _INSTANCE: "instance {}", _FOLDER: "folder {}",
 }  # fmt: skip
+_NUMBERED = ("DiffusionGradientOrientation", "DimensionIndexValues", _INSTANCE)
 _ECHO = ("EchoTime", "EchoNumbers")
 _PLACE = ("ImagePositionPatient", "ImageOrientationPatient")
 _ROUNDING = 0.01  # of echo times: ms, and as a share of them
@@ -54,7 +56,7 @@ def parts(headers: Sequence[Dataset]) -> list[Part]:
         The parts; one if there is nothing to split, or if no tag distinguishes images at one place.
     """
     found = [("", list(headers))]
-    for split in (_by_kind, _by_echo, _by_place):
+    for split in (_by_kind, _by_stack, _by_echo, _by_place):
         found = [
             (", ".join(filter(None, (name, further))), own)
             for name, group in found
@@ -91,7 +93,7 @@ def differences(first: Dataset, second: Dataset) -> str:
 def place_and_tags(header: Dataset) -> tuple[str, ...]:
     """Position of an image, or its file if that is unknown, and the tags that distinguish images at one place."""
     where = [text(header, tag) if values(header, tag) else header.filename for tag in _PLACE]
-    return (*where, *(_value(header, tag) for tag in (*_ECHO, *_REPEATED) if tag != _FOLDER))
+    return (*where, *(_value(header, tag) for tag in (*_ECHO, *_REPEATED) if tag not in (_FOLDER, _INSTANCE)))
 
 
 def _by_kind(headers: list[Dataset]) -> dict[str, list[Dataset]]:
@@ -99,6 +101,14 @@ def _by_kind(headers: list[Dataset]) -> dict[str, list[Dataset]]:
     for header in headers:
         groups.setdefault(kind(header), []).append(header)
     return groups if len(groups) > 1 else {"": headers}
+
+
+def _by_stack(headers: list[Dataset]) -> dict[str, list[Dataset]]:
+    """Split frames of enhanced images by their stack; no split if each frame has its own."""
+    stacks = list(dict.fromkeys(text(header, "StackID") for header in headers))
+    if len(stacks) == 1 or 2 * len(stacks) > len(headers):
+        return {"": headers}
+    return {f"stack {stack}": [h for h in headers if text(h, "StackID") == stack] for stack in stacks}
 
 
 def _by_echo(headers: list[Dataset]) -> dict[str, list[Dataset]]:
@@ -185,7 +195,7 @@ def _words(tag: str, column: Sequence[str]) -> dict[str, str]:
         said = {value: " ".join(w for w in value.split("\\") if w not in shared) or value for value in distinct}
     elif tag == _FOLDER:
         said = {value: Path(value).name for value in distinct}
-    elif tag == "DiffusionGradientOrientation":
+    elif tag in _NUMBERED:
         said = {value: str(i) for i, value in enumerate(distinct, 1)}
     if len(set(said.values())) < len(distinct):
         said = {value: str(i) for i, value in enumerate(distinct, 1)}

@@ -29,10 +29,11 @@ from pydicom.uid import (
 )
 from scipy import ndimage
 
+from .enhanced import check_concatenations, frames
 from .kinds import ENHANCED, image_no_scan, is_mosaic, no_scan
 from .parts import differences, parts, place_and_tags, split_series
 from .signature import is_dicom
-from .tags import numbers, some, text, whole
+from .tags import name, numbers, some, text, whole
 
 # Tags that are equal in all images of one volume.
 _SAME = (
@@ -60,7 +61,7 @@ class Volume:
 
 
 def read_headers(folder: str | os.PathLike) -> list[Dataset]:
-    """Read the headers of all DICOM files under a folder. Other files are skipped with a line that names them.
+    """Read the headers of all DICOM images under a folder. Other files are skipped with a line that names them.
 
     Args:
         folder: searched with all folders in it. Names that begin with a dot are skipped.
@@ -74,16 +75,16 @@ def read_headers(folder: str | os.PathLike) -> list[Dataset]:
     """
     headers, others = [], []
     for path in files_in(folder):
-        header = read_header(path)
-        if header is None:
+        images = read_images(path)
+        headers += images
+        if not images:
             others.append(path.name)
-        else:
-            headers.append(header)
     if not headers:
         raise ValueError(f"{folder}: no DICOM file in it, expected those of an MR series; found {some(others)}.")
     if others:
         print(f"{folder}: passed over, no DICOM images: {some(others)}")
     headers, copies = without_copies(headers)
+    check_concatenations(headers)
     if copies:
         print(f"{folder}: passed over, copies of other files: {some(copies)}")
     return headers
@@ -101,12 +102,12 @@ def without_copies(headers: Sequence[Dataset]) -> tuple[list[Dataset], list[str]
     Raises:
         ValueError: when two files have the same UID but differ.
     """
-    known: dict[tuple[str, str, str], Dataset] = {}
-    counts = Counter(header.SOPInstanceUID for header in headers)
+    known: dict[tuple[str | int, ...], Dataset] = {}
+    counts = Counter(uid for _, uid in {(header.filename, header.SOPInstanceUID) for header in headers})
     alike: dict[tuple[str, ...], list[Dataset]] = {}
     for header in sorted(headers, key=lambda header: len(Path(header.filename).name)):
         uids = header.StudyInstanceUID, header.SeriesInstanceUID, header.SOPInstanceUID
-        first = known.setdefault(uids, header)
+        first = known.setdefault((*uids, getattr(header, "frame", 0)), header)
         if first is header:
             alike.setdefault((*uids[:2], *place_and_tags(header)), []).append(header)
         elif not _is_copy(header, first):
@@ -122,7 +123,7 @@ def without_copies(headers: Sequence[Dataset]) -> tuple[list[Dataset], list[str]
                 )
             )
     kept = {header.filename for own in alike.values() for header in _without_resent(own)}
-    copies = [Path(header.filename).name for header in headers if header.filename not in kept]
+    copies = list(dict.fromkeys(Path(header.filename).name for header in headers if header.filename not in kept))
     return [header for header in headers if header.filename in kept], copies
 
 
@@ -206,12 +207,23 @@ def read_header(path: Path) -> Dataset | None:
     return header
 
 
+@quiet()
+def read_images(path: Path) -> list[Dataset]:
+    """Read the header of each image in a file: of each frame of an enhanced MR image, else of the file.
+
+    Raises:
+        ValueError: as :func:`read_header`.
+    """
+    header = read_header(path)
+    return [] if header is None else frames(header)
+
+
 def describe(header: Dataset, count: int, part: str = "") -> str:
     """A line about a series or a part of it, for a person who has to choose one."""
     kind = getattr(header.get("SOPClassUID"), "name", None) or "unknown kind"
     return (
         f"{header.SeriesInstanceUID}  number {header.get('SeriesNumber')}, {header.get('SeriesDescription', '')!r}, "
-        f"{part}{', ' if part else ''}{header.get('Modality')}, {count} files ({kind})"
+        f"{part}{', ' if part else ''}{header.get('Modality')}, {count} images ({kind})"
     )
 
 
@@ -232,12 +244,12 @@ def read_volume(headers: Sequence[Dataset]) -> Volume:
     several = [part for own in split_series(headers) for part in parts(own)]
     if len(several) > 1:
         listed = "; ".join(
-            f"{p.name or describe(p.headers[0], len(p.headers))}: {some([Path(h.filename).name for h in p.headers])}"
-            for p in several
+            f"{p.name or describe(p.headers[0], len(p.headers))}: {some([name(h) for h in p.headers])}" for p in several
         )
         raise ValueError(
             f"the series {headers[0].SeriesInstanceUID} holds {len(several)} stacks, expected one. Copy the files of "
-            f"one stack into a folder of its own and name that folder. The stacks are: {listed}."
+            "one stack into a folder of its own and name that folder; mri-sr does each stack. "
+            f"The stacks are: {listed}."
         )
     headers, affine = stack(headers)
     return Volume(read_voxels(headers), affine, headers)
@@ -255,7 +267,8 @@ def read_voxels(headers: Sequence[Dataset]) -> np.ndarray:
     Raises:
         ValueError: when pixels are missing, cannot be decoded, or are all declared as padding.
     """
-    slices, paddings = zip(*(_read_slice(header) for header in headers), strict=True)
+    opened: dict[str, Dataset] = {}
+    slices, paddings = zip(*(_read_slice(header, opened) for header in headers), strict=True)
     voxels, padding = np.stack(slices), np.stack(paddings)
     if padding.all() and voxels.any():
         raise ValueError(
@@ -330,9 +343,7 @@ def _check_image(header: Dataset) -> None:
     if reason := image_no_scan(header):
         raise ValueError(f"{path}: {reason}")
     kind = header.get("SOPClassUID")
-    if kind in ENHANCED:
-        raise ValueError(f"{path}: {kind.name}, a file with many frames; expected one file a slice. {_to_nifti(path)}")
-    if kind != MRImageStorage:
+    if kind not in (MRImageStorage, *ENHANCED):
         raise ValueError(
             f"{path}: SOPClassUID is {text(header, 'SOPClassUID')}, expected MR Image Storage; export the series from "
             "its archive again, as MR images, one file a slice."
@@ -342,9 +353,13 @@ def _check_image(header: Dataset) -> None:
             f"{path}: a mosaic (ImageType {text(header, 'ImageType')}), all slices of a volume next to each other; "
             f"expected one file a slice. {_to_nifti(path)}"
         )
-    frames, samples = (whole(header, keyword, 1) for keyword in ("NumberOfFrames", "SamplesPerPixel"))
-    if frames != 1:
-        raise ValueError(f"{path}: {frames} frames, expected one slice a file. {_to_nifti(path)}")
+    count, samples = (whole(header, keyword, 1) for keyword in ("NumberOfFrames", "SamplesPerPixel"))
+    if count != 1:
+        raise ValueError(
+            f"{path}: {count} frames, but no item for each in its Per-Frame Functional Groups Sequence, which says "
+            "where each lies; expected one slice a file, or such items. An anonymiser may have removed them: export "
+            "the series from the scanner again."
+        )
     if samples != 1 or header.get("PhotometricInterpretation") != "MONOCHROME2":
         raise ValueError(
             f"{path}: {samples} samples a pixel, {header.get('PhotometricInterpretation')}; expected 1, MONOCHROME2. "
@@ -375,10 +390,7 @@ def _check_image(header: Dataset) -> None:
 def _to_nifti(path: str) -> str:
     """Advice for files that hold more than one slice."""
     folder = shlex.quote(str(Path(path).parent))
-    return (
-        f"Convert them to NIfTI, which splits them into volumes: dcm2niix -o FOLDER {folder}. Make a file of each "
-        "volume of a 4-D one (fslsplit, or nibabel's four_to_three)."
-    )
+    return f"Convert them to NIfTI, which splits them into volumes: dcm2niix -o FOLDER {folder}."
 
 
 def _check_same(headers: Sequence[Dataset], keyword: str) -> None:
@@ -414,7 +426,7 @@ def _stack(headers: Sequence[Dataset]) -> tuple[list[Dataset], np.ndarray]:
     positions = np.array([numbers(header, "ImagePositionPatient", 3) for header in headers])
     order = np.argsort(positions @ normal, kind="stable")
     headers, positions = [headers[i] for i in order], positions[order]
-    files = [Path(header.filename).name for header in headers]
+    files = [name(header) for header in headers]
     along = (positions - positions[0]) @ normal
     steps = np.diff(along)
     if steps.min() <= _tolerance(steps):
@@ -425,7 +437,8 @@ def _stack(headers: Sequence[Dataset]) -> tuple[list[Dataset], np.ndarray]:
             "diffusion weighting into a folder of its own and name that folder."
         )
     instances = Counter(text(header, "InstanceNumber") for header in headers)
-    if len(instances) > 1 and (times := min(instances.values())) > 1:
+    is_classic = not hasattr(headers[0], "frame")  # frames may have the number of their file
+    if is_classic and len(instances) > 1 and (times := min(instances.values())) > 1:
         raise ValueError(
             f"the series {uid} has {times} slices or more of each InstanceNumber, expected one: they look like {times} "
             "stacks that lie between each other. Copy the files of one stack into a folder of its own and name that "
@@ -490,12 +503,21 @@ def _check_steps(uid: str, files: Sequence[str], along: np.ndarray, rounding: fl
 
 
 @quiet()
-def _read_slice(header: Dataset) -> tuple[np.ndarray, np.ndarray]:
-    """Pixels of a file in its units, float32; and which of them it declares as padding."""
-    path = header.filename
+def _read_slice(header: Dataset, opened: dict[str, Dataset] | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """Pixels of a file or frame in its units, float32; and which of them it declares as padding.
+
+    Args:
+        header: of the image.
+        opened: the file that was read last, by its path, so that it is not read again for each of its frames.
+    """
+    path, index = header.filename, getattr(header, "frame", 0)
     slope, intercept = rescale(header)
+    opened = {} if opened is None else opened
     try:
-        image = _dcmread(path)
+        if path not in opened:
+            opened.clear()
+            opened[path] = _dcmread(path)
+        image = opened[path]
         syntax = image.file_meta.TransferSyntaxUID
         compressed = syntax.is_compressed
     except Exception as error:
@@ -508,7 +530,7 @@ def _read_slice(header: Dataset) -> tuple[np.ndarray, np.ndarray]:
     if "PixelData" not in image:
         raise ValueError(f"{path}: no pixel data, expected an image; export the series with its pixels.")
     try:
-        pixels = image.pixel_array
+        pixels = pixel_array(image, index=index)
         padding = _padding(header, image, pixels)
     except Exception as error:
         reason = " ".join(str(error).split())
@@ -555,7 +577,7 @@ def _padding(header: Dataset, image: Dataset, pixels: np.ndarray) -> np.ndarray:
     padding = (pixels >= low) & (pixels <= high)
     if image.BitsStored < image.BitsAllocated and not image.file_meta.TransferSyntaxUID.is_compressed:
         # Padding may need bits above BitsStored, which decoding removes.
-        words = pixel_array(image, correct_unused_bits=False)
+        words = pixel_array(image, index=getattr(header, "frame", 0), correct_unused_bits=False)
         padding |= (words >= low) & (words <= high)
     return padding
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,12 @@ def values(header: Dataset, keyword: str) -> list[Any]:
 def text(header: Dataset, keyword: str) -> str:
     """An attribute's values for a message."""
     return "\\".join(str(value) for value in values(header, keyword)) or "missing or unreadable"
+
+
+def name(header: Dataset) -> str:
+    """The name of an image's file, and the number of the frame in it."""
+    file = Path(header.filename).name
+    return f"{file}, frame {header.frame + 1}" if hasattr(header, "frame") else file
 
 
 def words(header: Dataset, keyword: str) -> list[str]:

@@ -18,6 +18,7 @@ from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage, generate_uid
 from pydicom.valuerep import format_number_as_ds
 
 from .read import quiet, rescale
+from .tags import values
 
 # Tags that are copied from the source, if they are equal in all its slices. Not copied: tags of single slices, of the
 # matrix, of the field of view and of other images, and private tags.
@@ -181,12 +182,12 @@ class _Template(SOPClass):
         self._lossy(headers)
 
         purpose = _code(codes.DCM.SourceImageForImageProcessingOperation)
-        self.SourceImageSequence = [_reference(header) for header in headers]
+        self.SourceImageSequence = _references(headers)
         for item in self.SourceImageSequence:
             item.PurposeOfReferenceCodeSequence = [purpose]
         series = Dataset()
         series.SeriesInstanceUID = first.SeriesInstanceUID
-        series.ReferencedInstanceSequence = [_reference(header) for header in headers]
+        series.ReferencedInstanceSequence = [_reference(h) for h in {h.SOPInstanceUID: h for h in headers}.values()]
         self.ReferencedSeriesSequence = [series]
         self.ContributingEquipmentSequence = [
             *first.get("ContributingEquipmentSequence", []),
@@ -323,6 +324,16 @@ def _equipment(headers: Sequence[Dataset], purpose: Code) -> Any:
 def _placed(numbers: Sequence[float] | np.ndarray) -> list[str]:
     """Lengths and directions as decimal strings, to a millionth of a micrometre, without the noise of arithmetic."""
     return _decimal(np.round(numbers, 9) + 0.0)
+
+
+def _references(headers: Sequence[Dataset]) -> list[Dataset]:
+    """An item for each instance, with the numbers of the frames that were used of an enhanced image."""
+    items = {header.SOPInstanceUID: _reference(header) for header in headers}
+    for header in headers:
+        if hasattr(header, "frame"):
+            item = items[header.SOPInstanceUID]
+            item.ReferencedFrameNumber = [*values(item, "ReferencedFrameNumber"), header.frame + 1]
+    return list(items.values())
 
 
 def _reference(header: Dataset) -> Dataset:

@@ -53,32 +53,36 @@ class CheckHeaderd(MapTransform):
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         for key in self.key_iterator(data):
             if isinstance(data[key], (str, os.PathLike)):
-                self._check(Path(data[key]))
+                check_header(Path(data[key]))
         return dict(data)
 
-    @staticmethod
-    def _check(path: Path) -> None:
-        image = open_image(path)
-        if image.get_data_dtype().names is not None or image.get_data_dtype().kind not in "iuf":
-            raise ValueError(f"{path}: voxels are {image.get_data_dtype()}, expected one real number each, not colour.")
-        shape = tuple(int(n) for n in image.shape)
-        if len(shape) < 3 or min(shape[:3]) < 2 or set(shape[3:]) - {1}:
-            if not shape or min(shape) < 1:
-                advice = "the header is damaged, get a whole copy of the file"
-            elif set(shape[4:]) - {1}:
-                advice = "it has several values per voxel, such as a deformation field, and is no scan; leave it out"
-            elif set(shape[3:]) - {1}:
-                advice = "save each volume of the series as a separate file (for NIfTI, fslsplit does that)"
-            else:
-                advice = "a single slice is no volume, give the whole stack in one file"
-            raise ValueError(f"{path}: the image has shape {shape}, expected a 3-D volume; {advice}.")
-        check_affine(path, image.affine)
-        _check_whole_file(path, image)
-        if len(shape) > 3 and not isinstance(image, AFNIImage):  # whose files all have more axes
-            warnings.warn(f"{path}: the image has shape {shape}, one volume; taken as 3-D.", stacklevel=2)
-        if (problem := read_sidecar(path)[1]) is not None:
-            warnings.warn(problem, stacklevel=2)
-        warn_of_forms(path, image)
+
+def check_header(path: Path, volumes: bool = False) -> None:
+    """Check one file as :class:`CheckHeaderd` does, or a 4-D one, whose volumes will be read one by one."""
+    image = open_image(path)
+    if image.get_data_dtype().names is not None or image.get_data_dtype().kind not in "iuf":
+        raise ValueError(f"{path}: voxels are {image.get_data_dtype()}, expected one real number each, not colour.")
+    shape = tuple(int(n) for n in image.shape)
+    if len(shape) < 3 or min(shape) < 1 or min(shape[:3]) < 2 or set(shape[3 + volumes :]) - {1}:
+        if not shape or min(shape) < 1:
+            advice = "the header is damaged, get a whole copy of the file"
+        elif set(shape[4:]) - {1}:
+            advice = "it has several values per voxel, such as a deformation field, and is no scan; leave it out"
+        elif set(shape[3:]) - {1}:
+            advice = (
+                "save each volume as a file (for NIfTI, fslsplit does that); mri-sr does a 4-D scan volume by volume, "
+                "but no 4-D guide or stack"
+            )
+        else:
+            advice = "a single slice is no volume, give the whole stack in one file"
+        raise ValueError(f"{path}: the image has shape {shape}, expected a 3-D volume; {advice}.")
+    check_affine(path, image.affine)
+    _check_whole_file(path, image)
+    if len(shape) > 3 and not volumes and not isinstance(image, AFNIImage):  # whose files all have more axes
+        warnings.warn(f"{path}: the image has shape {shape}, one volume; taken as 3-D.", stacklevel=2)
+    if (problem := read_sidecar(path)[1]) is not None:
+        warnings.warn(problem, stacklevel=2)
+    warn_of_forms(path, image)
 
 
 def check_affine(path: str | os.PathLike, affine: np.ndarray) -> None:

@@ -1,0 +1,119 @@
+"""Frames of enhanced multi-frame MR images as headers of single slices."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+
+from pydicom import Dataset
+from pydicom.datadict import dictionary_VR, tag_for_keyword
+
+from .kinds import ENHANCED
+from .tags import values, words
+
+_SHARED, _EACH = "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"
+# Attributes of frames, and those of classic images with the same meaning.
+_CLASSIC = {
+    "FrameType": "ImageType", "EffectiveEchoTime": "EchoTime", "InversionTimes": "InversionTime",
+    "TemporalPositionIndex": "TemporalPositionIdentifier", "NominalCardiacTriggerDelayTime": "TriggerTime",
+    "FrameAcquisitionNumber": "AcquisitionNumber", "PulseSequenceName": "SequenceName",
+    "ResonantNucleus": "ImagedNucleus", "TransmitterFrequency": "ImagingFrequency",
+    "InStackPositionNumber": "InstanceNumber",
+}  # fmt: skip
+# Attributes of sequences, their values, and the word for ScanningSequence.
+_SEQUENCES = (
+    ("EchoPulseSequence", "SPIN", "SE"), ("EchoPulseSequence", "BOTH", "SE"), ("EchoPulseSequence", "GRADIENT", "GR"),
+    ("EchoPulseSequence", "BOTH", "GR"), ("InversionRecovery", "YES", "IR"), ("EchoPlanarPulseSequence", "YES", "EP"),
+)  # fmt: skip
+_SLICE = {tag_for_keyword(keyword) for keyword in ("InStackPositionNumber", "ImagePositionPatient")}
+
+
+def frames(header: Dataset) -> list[Dataset]:
+    """Split the header of an enhanced MR image into headers of its frames, with the attributes of classic MR images.
+
+    Private groups of frames are left out. Of DimensionIndexValues only the dimensions across volumes are kept.
+
+    Args:
+        header: header of any DICOM image without its pixels, with its file as ``filename``.
+
+    Returns:
+        The header of each frame, with its index from 0 as ``frame``. Only ``header`` for other images, and for
+        enhanced ones that do not describe each frame.
+    """
+    each = values(header, _EACH)
+    if header.get("SOPClassUID") not in ENHANCED or len(each) != header.get("NumberOfFrames"):
+        return [header]
+    across = [item.get("DimensionIndexPointer") not in _SLICE for item in header.get("DimensionIndexSequence", [])]
+    common = Dataset({e.tag: e for e in header if e.keyword not in (_SHARED, _EACH, "NumberOfFrames")})
+    # Frames of one concatenation belong together, and so do those of one file that is no part of any.
+    common.SOPInstanceUIDOfConcatenationSource = header.get("ConcatenationUID") or header.SOPInstanceUID
+    for item in values(header, _SHARED):
+        _add_groups(common, item)
+    found = []
+    for index, item in enumerate(each):
+        frame = Dataset(dict(common.items()))
+        _add_groups(frame, item)
+        _add_classic(frame)
+        indices = zip(values(frame, "DimensionIndexValues"), across, strict=False)
+        frame.add_new("DimensionIndexValues", "UL", [index for index, kept in indices if kept])
+        frame.filename, frame.file_meta, frame.frame = header.filename, header.file_meta, index
+        found.append(frame)
+    return found
+
+
+def check_concatenations(headers: Sequence[Dataset]) -> None:
+    """Refuse a concatenation of which files are missing, which may be the last slices.
+
+    Args:
+        headers: headers of all images of a series.
+
+    Raises:
+        ValueError: when there are fewer files than a concatenation says; the message names one of them.
+    """
+    last = {(h.get("ConcatenationUID"), h.get("InConcatenationNumber")): h for h in headers}
+    for header in last.values():
+        total = header.get("InConcatenationTotalNumber")
+        here = sum(uid == header.get("ConcatenationUID") for uid, _ in last)
+        if isinstance(total, int) and here < total:
+            raise ValueError(
+                f"{header.filename}: one of {total} files of a concatenation (InConcatenationTotalNumber), but only "
+                f"{here} are here; export the whole series."
+            )
+
+
+def _add_groups(frame: Dataset, groups: Dataset) -> None:
+    """Add the attributes of functional groups to a frame. Those of several items, and private ones, are left out."""
+    for group in _readable(groups):
+        if group.VR == "SQ" and not group.tag.is_private and len(group.value) == 1:
+            frame.update({element.tag: element for element in _readable(group.value[0])})
+
+
+def _readable(item: Dataset) -> Iterator:
+    """The elements of an item whose values fit their type."""
+    for tag in list(item.keys()):
+        with contextlib.suppress(Exception):  # of several kinds, whatever the value is
+            yield item[tag]
+
+
+def _add_classic(frame: Dataset) -> None:
+    """Add the attributes by which classic MR images say the same."""
+    said = {classic: values(frame, keyword) for keyword, classic in _CLASSIC.items()}
+    for item in values(frame, "DiffusionGradientDirectionSequence"):
+        said["DiffusionGradientOrientation"] = values(item, "DiffusionGradientOrientation")
+    if frame.get("FrameLaterality") in ("R", "L"):
+        said["Laterality"] = [frame.FrameLaterality]
+    if not values(frame, "ScanningSequence"):
+        known = ((word, words(frame, keyword) == [value]) for keyword, value, word in _SEQUENCES)
+        said["ScanningSequence"] = [word for word, is_so in known if is_so]
+    for item in values(frame, "ContrastBolusAgentSequence"):
+        said["ContrastBolusAgent"] = values(item, "CodeMeaning")
+    counts = [frame.get(f"MRAcquisition{name}") for name in ("FrequencyEncodingSteps", "PhaseEncodingStepsInPlane")]
+    if None not in counts:
+        said["AcquisitionMatrix"] = [counts[0], 0, 0, counts[1]]
+    for keyword, found in said.items():
+        if found:
+            vr = dictionary_VR(keyword)
+            # Times in ms are floats here, with more digits than decimal strings have.
+            found = [f"{value:.8g}" if vr == "DS" else value for value in found]
+            # An attribute of all frames is replaced and not changed, because the frames share it.
+            frame.add_new(keyword, vr, found if len(found) > 1 else found[0])

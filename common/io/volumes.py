@@ -1,0 +1,142 @@
+"""4-D images: their volumes as files, and the volumes' results as one file."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+from nibabel.arrayproxy import ArrayProxy
+from nibabel.brikhead import AFNIImage
+
+from .files import as_json, read_sidecar, replacing, sidecar
+from .images import image_or_none, open_image
+from .naming import case_stem, label_path, result_path
+from .nifti_affines import placed_image
+
+_TIMES = {nib.MGHImage: "msec", AFNIImage: "sec"}  # units of the fourth voxel size
+_GRADIENTS = (".bval", ".bvec", ".bvals", ".bvecs")
+
+
+def count_volumes(path: str | os.PathLike) -> int:
+    """How many 3-D volumes an image has: the length of its fourth axis, if later axes have length 1; else 1."""
+    image = image_or_none(path)  # faults of a file are reported when it is loaded
+    shape = () if image is None else image.shape
+    return int(shape[3]) if len(shape) > 3 and not set(shape[4:]) - {1} else 1
+
+
+def split_volumes(path: str | os.PathLike, folder: str | os.PathLike) -> list[Path]:
+    """Write each volume of a 4-D image as NIfTI, with the type of its voxels, and its sidecar JSON next to it.
+
+    Only one volume is in memory, except of NRRD and MetaImage, which are read as a whole.
+
+    Args:
+        path: an image with voxels ``(X, Y, Z, N)``, of a format that :func:`~common.io.images.open_image` reads.
+        folder: for the files.
+
+    Returns:
+        The N files, all of the name of the image, in folders of their own.
+
+    Raises:
+        ValueError: when a volume is no magnitude image by its values, such as a component of vectors.
+    """
+    image = open_image(path)
+    voxels: Any = image.dataobj if isinstance(image.dataobj, ArrayProxy) else np.asanyarray(image.dataobj)
+    files = [Path(folder, f"{number:04d}", f"{case_stem(path)}.nii.gz") for number in range(1, image.shape[3] + 1)]
+    for number, file in enumerate(files):
+        file.parent.mkdir(parents=True)
+        volume = np.asanyarray(voxels[:, :, :, number]).reshape(image.shape[:3])
+        low, high = float(volume.min()), float(volume.max())
+        if low < -0.5 * abs(high):
+            raise ValueError(
+                f"{path}: volume {number + 1} of {len(files)} holds {low:g} to {high:g}, as vectors, tensors, "
+                "phases and statistics have; expected magnitude images. Leave it out, or set negative values to 0."
+            )
+        nib.save(placed_image(volume, image.affine, image), file)
+        if sidecar(path).is_file() and read_sidecar(path)[1] is None:
+            shutil.copyfile(sidecar(path), sidecar(file))
+    return files
+
+
+def join_results(
+    folder: str | os.PathLike,
+    names: Sequence[str],
+    source: str | os.PathLike,
+    output_dir: str | os.PathLike,
+    name: str,
+    bids: bool = False,
+) -> Path:
+    """Join the results of the volumes of a 4-D image: images to 4-D images, JSON files to one, b-values unchanged.
+
+    The joined JSON has what holds for all volumes, the sum of their ``Seconds``, and the rest as a list ``Volumes``.
+    Of other files, such as reports and label maps, that of the first volume is kept.
+
+    Args:
+        folder: with the results.
+        names: of the volumes' results, in the order of the volumes.
+        source: the 4-D image. Files of b-values and directions next to it, named like it, are copied.
+        output_dir: folder of the joined results.
+        name: of the joined results.
+        bids: whether they are named as BIDS derivatives.
+
+    Returns:
+        The path of the joined image.
+    """
+    path = result_path(output_dir, name, bids=bids)
+    firsts = sorted(Path(folder).glob(f"{names[0]}_*"), key=lambda file: file.name.endswith("_sr.nii.gz"))
+    for first in firsts:
+        rest = first.name.removeprefix(names[0])
+        postfix, _, end = rest.removeprefix("_").partition(".")
+        is_label = postfix == "sr_label"
+        target = label_path(output_dir, name, bids) if is_label else result_path(output_dir, name, postfix, bids)
+        files = [first.with_name(own + rest) for own in names]
+        with replacing(target.with_name(target.name.removesuffix("nii.gz") + end)) as temporary:
+            if end == "nii.gz" and not is_label:
+                _join_images(files, open_image(source), temporary)
+            elif end == "json":
+                said = [json.loads(file.read_text(encoding="utf-8")) for file in files]
+                temporary.write_text(as_json(_joined(said), indent=2) + "\n", encoding="utf-8")
+            else:
+                shutil.copyfile(first, temporary)
+    for end in _GRADIENTS:
+        if (table := sidecar(source).with_suffix(end)).is_file():
+            shutil.copyfile(table, path.with_name(path.name.removesuffix(".nii.gz") + end))
+    return path
+
+
+def _join_images(files: Sequence[Path], source: Any, path: Path) -> None:
+    """Write 3-D NIfTI files of one grid as a 4-D one, with the time step of its source."""
+    first: Any = nib.load(files[0])
+    dtype = np.result_type(*(nib.load(file).get_data_dtype() for file in files))  # type: ignore[attr-defined]
+    # On disk, because all volumes may be more than the memory holds.
+    stored = files[0].with_name(f"{files[0].name}.voxels")
+    voxels = np.memmap(stored, dtype, "w+", shape=(*first.shape, len(files)), order="F")
+    for number, file in enumerate(files):
+        voxels[..., number] = np.asanyarray(nib.load(file).dataobj)  # type: ignore[attr-defined]
+    image = type(first)(voxels, None, first.header, dtype=dtype)
+    if unit := _TIMES.get(type(source)):
+        image.header.set_xyzt_units("mm", unit)
+        image.header["pixdim"][4] = source.header.get_zooms()[3]
+    nib.save(image, path)
+    stored.unlink()
+
+
+def _joined(said: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The JSON of several volumes as one."""
+    own = [one["SuperResolution"] for one in said]
+    keys = list(dict.fromkeys(key for one in own for key in one))
+    # Only the first volume has a label map among its inputs.
+    same = [key for key in keys if key == "Inputs" or all(one.get(key) == own[0].get(key) for one in own)]
+    return {
+        **said[0],
+        "SuperResolution": {
+            **{key: own[0][key] for key in same},
+            "Seconds": round(sum(one["Seconds"] for one in own), 3),
+            "Volumes": [{key: one[key] for key in keys if key in one and key not in same} for one in own],
+        },
+    }
