@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import torch
 from monai.data import Dataset
 from monai.transforms import Compose
 
@@ -14,6 +15,7 @@ from ..physics.scale import across_slices as check_across_slices
 from ..runtime.distributed import join
 from ..transforms import (
     CheckLabelsd,
+    CheckMemoryd,
     CheckMRd,
     CheckThickSlicesd,
     CheckTrainingRanged,
@@ -87,6 +89,7 @@ class Scans(Dataset):
         output_dir: str,
         degradation: Degradation | None,
         trained_on: Mapping[str, Sequence[float]] | None = None,
+        device: torch.device | None = None,
     ) -> None:
         """Find the entries, unless they were given, and set up how scans are read.
 
@@ -94,10 +97,12 @@ class Scans(Dataset):
             output_dir: folder of the results.
             degradation: from HR to a scan, for simulated scans.
             trained_on: training range of the weights; used if no ``training_range`` was given.
+            device: where the network runs, for a check of the memory; None for no check.
         """
         compared = CheckTrainingRanged("image", training_range=self._training_range or trained_on)
         labels = CheckLabelsd("label_map", "image", output_dir, self.bids, allow_missing_keys=True)
-        self.transform = Compose([*self.steps(compared, output_dir, degradation), labels])
+        memory = [] if degradation is None or device is None else [CheckMemoryd("image", degradation, device)]
+        self.transform = Compose([*self.steps(compared, output_dir, degradation), *memory, labels])
         if self._found:
             return
         *place, skip = self._place

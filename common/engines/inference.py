@@ -90,7 +90,7 @@ class Inference(CaseEvaluator):
         overlay = (None if path is None else read_overlay(path)) or {}
         network = network if prepare is None else prepare(network)
         amp = settled(None if amp is None else is_true(amp, "amp"), network, device, amp_kwargs)
-        dataset.find(str(output_dir), degradation, overlay.get("training_range"))
+        dataset.find(str(output_dir), degradation, overlay.get("training_range"), torch.device(device))
         grid: dict[str, Any] = {"reference": "image", "degradation": degradation}
         description = provenance.describe(bundle_root, degradation)
         standard = Compose(

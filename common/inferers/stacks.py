@@ -16,7 +16,7 @@ from torch import nn
 
 from ..degradations import GaussianProfile, slice_profile
 from ..physics.noise import noise_in_air, tissue_details
-from ..runtime.memory import free_memory
+from ..runtime.memory import check_memory
 from ..runtime.progress import part
 from ..stacks import (
     Brightness,
@@ -137,7 +137,12 @@ class StacksInferer(Inferer):
         given = [inputs, *others]
         voxel = self.spacing or min(float(_spacing(stack).min()) for stack in given)
         size, affine = cubes_over(inputs.shape[2:], _affine(inputs), voxel)
-        _check_memory(size, voxel, len(given), guide is not None, inputs.device)
+        copies = _COPIES + _COPIES_OF_STACK * len(given) + (0 if guide is None else _COPIES_OF_GUIDE)
+
+        def coarser(excess: float) -> str:
+            return f"give --spacing {voxel * 1.05 * excess ** (1 / 3):.2g}, or free some"
+
+        check_memory(size, copies, inputs.device, "a volume", coarser)
         stacks = []
         for i, stack in enumerate(given):
             with part(i, len(given) + 1):
@@ -267,18 +272,6 @@ class StacksInferer(Inferer):
             self.said[stack.name]["LeftOut"] = reason
             warnings.warn(f"{stack.name}: left out; {reason}.", stacklevel=2)
         return reason is not None
-
-
-def _check_memory(size: Sequence[int], voxel: float, stacks: int, guided: bool, device: torch.device) -> None:
-    """Refuse a volume that needs more than the free memory."""
-    copies = _COPIES + _COPIES_OF_STACK * stacks + (_COPIES_OF_GUIDE if guided else 0)
-    needed, free = 4.0 * math.prod(size) * copies, free_memory(device)
-    if needed > free:
-        raise ValueError(
-            f"a volume of {' x '.join(map(str, size))} voxels of {voxel:.3g} mm takes about {needed / 2**30:.1f} GiB "
-            f"of memory, {free / 2**30:.1f} GiB are free; give "
-            f"--spacing {voxel * 1.05 * (needed / free) ** (1 / 3):.2g}, or free some."
-        )
 
 
 def _noise_of(voxels: torch.Tensor) -> float:

@@ -24,6 +24,8 @@ def root_cause(error: BaseException) -> str:
     error = first_cause(error)
     lines = str(error).strip().splitlines()
     message = lines[0] if lines else ""
+    if isinstance(error, MemoryError) or "DefaultCPUAllocator" in message:
+        return "there is too little memory for it; free some, crop the scan, or use a larger machine."
     # Messages of this package need no type name; others do.
     if not isinstance(error, (ValueError, FileNotFoundError)):
         message = f"{type(error).__name__}: {message}"

@@ -5,9 +5,15 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import math
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
+
+try:
+    import resource
+except ImportError:  # not on Windows
+    resource = None  # type: ignore[assignment]
 
 # Constants of glibc's malloc.h.
 _TRIM_THRESHOLD, _TOP_PAD, _MMAP_MAX, _ARENA_MAX = -1, -2, -4, -8
@@ -44,13 +50,47 @@ def pieces_at_once(device: torch.device, size: int, most: int = 32) -> int:
     return 1 if device.type != "cuda" else int(min(max(free_memory(device) // size, 1), most))
 
 
+def check_memory(
+    size: Sequence[int], copies: float, device: torch.device, what: str, advice: Callable[[float], str]
+) -> None:
+    """Refuse a volume that needs more than the free memory.
+
+    Args:
+        size: of the volume.
+        copies: how many of it, in float32, are held at once.
+        device: of the volume.
+        what: the volume, for the message.
+        advice: function of needed over free memory that says what to do.
+
+    Raises:
+        ValueError: when it does not fit.
+    """
+    with contextlib.suppress(AttributeError, OSError, TypeError):
+        ctypes.CDLL(None).malloc_trim(0)  # what the process keeps is free too, see keep_freed_memory
+    needed, free = 4.0 * math.prod(size) * copies, free_memory(device)
+    if needed > free:
+        raise ValueError(
+            f"{what} of {' x '.join(map(str, size))} voxels takes at least {needed / 2**30:.1f} GiB of memory, "
+            f"{free / 2**30:.1f} GiB are free; {advice(needed / max(free, 1))}."
+        )
+
+
 def free_memory(device: torch.device) -> float:
     """Free memory of a device in bytes; for main memory infinite on other systems than Linux."""
     if device.type == "cuda":
         # Memory that torch has reserved, but no tensor uses, is free too.
         held = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return torch.cuda.mem_get_info(device)[0] + held
-    return min(_numbers(Path("/proc/meminfo")).get("MemAvailable:", math.inf) * 1024, _left_to_group())
+    return min(
+        _numbers(Path("/proc/meminfo")).get("MemAvailable:", math.inf) * 1024, _left_to_group(), _left_to_process()
+    )
+
+
+def _left_to_process() -> float:
+    """Bytes left below the process's limit of address space, ``ulimit -v``."""
+    if resource is None or (limit := resource.getrlimit(resource.RLIMIT_AS)[0]) == resource.RLIM_INFINITY:
+        return math.inf
+    return max(limit - _numbers(Path("/proc/self/status")).get("VmSize:", 0) * 1024, 0)
 
 
 def _left_to_group() -> float:
@@ -73,4 +113,4 @@ def _numbers(file: Path) -> dict[str, int]:
         lines = [line.split() for line in file.read_text().splitlines()]
     except OSError:
         return {}
-    return {line[0]: int(line[1]) for line in lines if len(line) > 1}
+    return {line[0]: int(line[1]) for line in lines if len(line) > 1 and line[1].isdigit()}

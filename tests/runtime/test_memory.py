@@ -1,3 +1,4 @@
+import json
 import platform
 import subprocess
 import sys
@@ -7,6 +8,7 @@ import pytest
 
 PROGRAM = """
 import torch
+from common.io.naming import root_cause
 from common.runtime.memory import keep_freed_memory
 def resident():
     return int(open("/proc/self/statm").read().split()[1]) * 4096
@@ -22,3 +24,50 @@ print(kept(), keep_freed_memory(), kept())
 def test_the_c_library_keeps_freed_memory_when_it_is_asked_for():
     said = subprocess.check_output([sys.executable, "-c", PROGRAM], cwd=Path(__file__).parents[2], text=True)
     assert said == "False None True\n"
+
+
+LIMITED = """
+import json
+import resource
+import numpy as np
+import torch
+from monai.data import MetaTensor
+from common.degradations import KSpaceTruncation
+from common.io.naming import root_cause
+from common.runtime.memory import keep_freed_memory
+from common.transforms import CheckMemoryd
+scan = {"image": MetaTensor(torch.zeros(1, 100, 100, 100), meta={"filename_or_obj": "scan.nii.gz"})}
+check = CheckMemoryd("image", KSpaceTruncation((2, 2, 2)), torch.device("cpu"))
+def said():
+    try:
+        check(scan)
+    except ValueError as error:
+        return str(error)
+def allow(mib):
+    limit = int(open("/proc/self/statm").read().split()[0]) * 4096 + mib * 2**20
+    resource.setrlimit(resource.RLIMIT_AS, (limit, resource.getrlimit(resource.RLIMIT_AS)[1]))
+keep_freed_memory()
+found = [said()]
+allow(200)
+torch.ones(40 * 2**18)  # which the process keeps, but is free
+found.append(said())
+allow(80)
+found.append(said())
+for make in (np.ones, torch.ones):  # if a step fails all the same
+    try:
+        make(2**28)
+    except Exception as error:
+        found.append(root_cause(error))
+print(json.dumps(found))
+"""
+
+
+@pytest.mark.skipif(platform.system() != "Linux", reason="free memory is known on Linux only")
+def test_a_scan_whose_result_does_not_fit_is_refused_by_name():
+    """Four times 30 MiB, below a limit as ulimit -v sets it."""
+    said = json.loads(
+        subprocess.check_output([sys.executable, "-c", LIMITED], cwd=Path(__file__).parents[2], text=True)
+    )
+    assert said[:2] == [None, None]
+    assert "scan.nii.gz: its result of 200 x 200 x 200 voxels takes at least 0.1 GiB" in said[2]
+    assert len(said) == 5 and all("too little memory" in text for text in said[3:])

@@ -132,6 +132,22 @@ def test_scans_and_guides_are_paired_by_subject_in_any_order(tmp_path):
     assert find_pairs(str(scan), "nothing", other) == [{**entry, "guide": other}]
 
 
+def test_a_label_map_is_paired_as_a_guide_is_and_is_no_scan(tmp_path, capsys):
+    touch(tmp_path, *(f"sub-1_{name}.nii" for name in ("t2w", "t1w", "dseg")), "x/labels.nii")
+    expected = {key: str(tmp_path / f"sub-1_{key}.nii") for key in ("t2w", "t1w", "dseg")}
+    (entry,) = find_scans(tmp_path, "*_t1w.nii", label="*_dseg.nii")
+    assert entry == {
+        "image": expected["t2w"], "name": "sub-1_t2w", "guide": expected["t1w"], "label_map": expected["dseg"]
+    }  # fmt: skip
+    assert "dseg" not in capsys.readouterr().out
+    first, second = find_scans(tmp_path, label="*_dseg.nii")
+    assert first["label_map"] == second["label_map"] == expected["dseg"]
+    (entry,) = find_scans(tmp_path / "sub-1_t2w.nii", label=str(tmp_path / "x" / "labels.nii"))
+    assert entry["label_map"] == str(tmp_path / "x" / "labels.nii")
+    *_, other = find_scans(tmp_path, label="*_dseg.nii", subject="(t2w|dseg|t1w)")
+    assert "has no label map" in other["problem"] and "leave --label out" in other["problem"]
+
+
 def test_scans_without_one_guide_have_a_problem_and_the_others_are_paired(tmp_path, capsys):
     touch(tmp_path, *(f"{name}.nii" for name in ("a_t2", "b_t2", "d_t2", "a_t1", "c_t1", "d_t1", "d2_t1")))
     paired, none, several = pairs(tmp_path, "*_t2*", "*_t1*", subject="^(.)")
