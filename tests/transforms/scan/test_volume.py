@@ -215,6 +215,15 @@ def check_voxels(values, **options):
 LABELS = doubled(doubled(torch.randint(0, 5, (1, 6, 6, 6), generator=torch.Generator().manual_seed(0)).float()))
 
 
+def thin_labels():
+    """Points, a line and planes of labels in an empty field, which are no neighbours along one axis at least."""
+    points, line, planes = torch.zeros(3, 1, 40, 40, 40)
+    for n in range(1, 9):
+        points[0, 17 + n % 3, 20, 4 * n + 1] = line[0, 18 + n % 2, 20, 4 * n : 4 * n + 4] = n
+        planes[0, 21, 10:20, 4 * n : 4 * n + 3] = n
+    return points, line, planes
+
+
 def check_planes(spacing, expected=(2.5, 2.5), tilt=0):
     lr = volume(affine=grids.affine_of("LAS", spacing, (tilt, -0.7 * tilt, 2 * tilt)))
     assert CheckPlanesd("lr", expected)({"lr": lr})["lr"] is lr
@@ -237,6 +246,7 @@ def test_refused():
         (lambda: check_voxels(volume(), minimum=6), ["a.nii", (5, 6, 7), "slab: 6"]),
         (lambda: check_voxels(volume(1.0 * (torch.rand(1, 9, 9, 9) > 0.5))), ["a.nii", "a mask", "0 or 1", "order=0"]),
         (lambda: check_voxels(volume(LABELS)), ["a.nii", "a label map", "of neighbours are equal", "order=0"]),
+        *[(lambda v=v: check_voxels(volume(v)), ["a.nii", "label", "8 whole numbers"]) for v in thin_labels()],
         (lambda: check_planes((1.6, 2.5, 2.5)), ["a.nii", "[1.6, 2.5] mm", "about [2.5, 2.5] mm"]),
         (lambda: check_planes((2.5, 3.8, 2.5), tilt=10), ["a.nii", "[2.5, 3.8] mm", "about [2.5, 2.5] mm"]),
         (lambda: check_planes((1.25, 1.25, 5), tilt=10), ["a.nii", "[1.25, 1.25] mm", "about [2.5, 2.5] mm"]),
@@ -359,7 +369,11 @@ def test_what_passes_the_checks(tmp_path):
     scan = torch.from_numpy(runs.phantom(0, (24, 26, 22)))[None]
     eight = (scan / scan.max() * 255).round()
     enlarged = eight.repeat_interleave(2, 1).repeat_interleave(2, 2).repeat_interleave(2, 3)
-    for values in (eight, enlarged, LABELS + torch.rand(LABELS.shape)):
+    # A small brain with few values in a wide field, and one slice of it.
+    wide = torch.nn.functional.pad((eight / 8).round() * (eight > 80), [40] * 6)
+    slice_only = torch.zeros_like(wide).index_copy(3, torch.tensor([51]), wide[..., 51:52])
+    assert wide.count_nonzero() < 0.02 * wide.numel() and len(wide.unique()) < 32
+    for values in (eight, enlarged, LABELS + torch.rand(LABELS.shape), wide, slice_only):
         assert check_voxels(volume(values)) is not None
     # Planes within a factor of 1.5 on each axis, whatever the slices' distance.
     check_planes((2.5, 2.5, 9))
