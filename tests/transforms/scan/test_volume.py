@@ -360,6 +360,22 @@ def test_headers_are_mended_where_it_is_certain_what_was_meant_and_a_warning_say
                 assert result.header[f"{form}_code"] == 0 < result.header[f"{other}_code"]
 
 
+@pytest.mark.parametrize("bits", [8, 12, 16])
+def test_unsigned_voxels_that_were_stored_as_signed_are_refused_and_no_others(bits):
+    unsigned = torch.from_numpy(runs.phantom(0, (48, 52, 44)))[None]
+    unsigned = (unsigned / unsigned.max() * 0.8 * 2**bits).round()
+    half, whole = 2 ** (bits - 1), 2**bits
+    wrapped = torch.where(unsigned < half, unsigned, unsigned - whole)
+    refused(lambda: check_voxels(volume(wrapped)), ValueError, "a.nii", f"{bits} bits", f"Add {whole} ", "negative")
+    # Phase in the whole range, masked or not; a fill value with hot voxels; an image with a sign.
+    x, y, _ = torch.meshgrid(*(torch.arange(n) / 8.0 for n in unsigned.shape[1:]), indexing="ij")
+    phase = torch.remainder(x + 3 * torch.sin(y), 2)[None] * (half - 0.5) - half + 0.5
+    filled = torch.where(unsigned < whole / 20, -half, unsigned / 2)
+    filled[0, 20, 20, 20] = half - 1
+    for values in (phase.round(), (phase * (unsigned > whole / 20)).round(), filled, unsigned - half):
+        assert check_voxels(volume(values)) is not None
+
+
 def test_what_passes_the_checks(tmp_path):
     """Volumes that are no files; a few bytes after a NIfTI's voxels; FreeSurfer's files with a history after them."""
     entry = {"image": volume(), "other": 5}
