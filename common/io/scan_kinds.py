@@ -40,6 +40,7 @@ _CONVERTERS = {
     ".img.gz": "gunzip, which both files of the pair need",
 }
 _UNREAD = sorted(_CONVERTERS, key=len, reverse=True)
+_ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".7z", ".rar")
 _BRUKER = "2dseq"
 _DICOM = (".dcm", ".ima")
 _AFNI = (".brik", ".brik.gz")
@@ -236,6 +237,12 @@ def without_voxel_files(paths: Iterable[str]) -> list[str]:
         for other in others
     }
     return [path for path in paths if path.lower() not in voxels]
+
+
+def archives(paths: Iterable[Path]) -> dict[Path, str]:
+    """The files that are archives of others by their names, each with what to do."""
+    found = [path for path in paths if path.name.lower().endswith(_ARCHIVES) and not looks_like_scan(path)]
+    return dict.fromkeys(found, "an archive; unpack it if it holds scans.")
 
 
 def say_passed_over(reasons: Mapping[Any, str]) -> None:

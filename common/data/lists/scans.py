@@ -13,6 +13,7 @@ import nibabel as nib
 from ...io.images import ENDINGS, ending, image_or_none, missing_content
 from ...io.naming import case_stem
 from ...io.scan_kinds import (
+    archives,
     looks_like_scan,
     may_be_dicom,
     named_as_dicom,
@@ -52,6 +53,7 @@ def find_images(path: str | os.PathLike, dicom: bool = False) -> list[dict[str, 
     found = {file.parent.resolve() / file.name: file for file in (root / name for name in reversed(files_below(root)))}
     every = sorted(found.values())
     files = scan_files(every)
+    say_passed_over(archives(every))
     if dicom:
         files = [file for file in files if not named_as_dicom(file)]
     else:

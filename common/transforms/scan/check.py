@@ -125,7 +125,10 @@ def _check_whole_file(path: Path, image: nib.spatialimages.SpatialImage) -> None
         else:  # a format without a file object
             np.asanyarray(stored)
     except (OSError, EOFError, ValueError, zlib.error) as error:
-        raise ValueError(f"{path}: {str(error).rstrip('.')}; the file is damaged, get a whole copy of it.") from None
+        advice = "the file is damaged, get a whole copy of it"
+        if str(error).startswith("Not a gzipped file"):  # it began as one
+            advice = "other bytes follow what is compressed; gunzip leaves them out, or get a whole copy of the file"
+        raise ValueError(f"{path}: {str(error).rstrip('.')}; {advice}.") from None
     if not isinstance(stored, ArrayProxy):
         return
     shape = tuple(int(n) for n in image.shape)
