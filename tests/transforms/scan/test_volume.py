@@ -312,6 +312,15 @@ def test_a_file_that_is_no_volume_is_refused_before_it_is_read(tmp_path):
         ("a.nii", lambda p: nifti(p, qform=0, srow_x=np.nan), ValueError, ["not invertible", "nan"]),
         ("a.nii", lambda p: nifti(p, sform=0, pixdim=[1, 0, 1, 9e9] * 2), ValueError, ["pixdim[1] = 0, pixdim[3]"]),
         ("a.nii", lambda p: nifti(p, sform=0, qform=0, pixdim=[1, 1, 1, np.nan] * 2), ValueError, ["pixdim[3] = nan"]),
+        *[
+            (
+                "a.nii",
+                lambda p, q=q: nifti(p, qform=q, pixdim=[1, 2.25, 2.75, 5] * 2),
+                ValueError,
+                ["2.25 x 2.75 x 5 mm", "0.9 x 1.1 x 2 mm", "sform_code 0", "pixdim '1 0.9 1.1 2 1"],
+            )
+            for q in (0, 1)
+        ],
         ("a.nii", lambda p: nifti(p, sform=0, quatern_b=1.1), ValueError, ["quatern_b", "1.1", "length of 1"]),
         ("a.nii", lambda p: p.write_bytes(nifti(p).read_bytes() + bytes(4097)), ValueError, [4869, 772, (5, 6, 7)]),
         ("a.nii", lambda p: p.write_bytes(nifti(p).read_bytes()[:-1]), ValueError, [771, 772, (5, 6, 7)]),
@@ -338,6 +347,8 @@ def test_headers_are_mended_where_it_is_certain_what_was_meant_and_a_warning_say
         ({"affine": turned, "sform": 0, "quatern_d": 1.0000007}, ["quaternion", "1.0000007"]),
         ({"affine": turned, "quatern_d": 1.0000007}, ["quaternion", "1.0000007"]),
         ({"pixdim": [1, 0, 1.1, 1e30, 0, 0, 0, 0], "qform": 0}, ["pixdim[1] = 0, pixdim[3] = 1e+30", "its sform"]),
+        ({"pixdim": [1] * 8, "qform": 0}, ["voxels of 1 x 1 x 1", "its sform of 0.9 x 1.1 x 2; the sform is used"]),
+        ({"pixdim": [1, 0.9, 1.1, 1.4] * 2, "qform": 0}, ["voxels of 0.9 x 1.1 x 1.4", "the sform is used"]),
         ({"pixdim": [1, -0.9, 1.1, -2] * 2, "sform": 0}, ["pixdim[1] = -0.9, pixdim[3] = -2; taken without the sign"]),
         ({"xyzt_units": 5}, ["code 5", "taken for mm"]),
         ({"xyzt_units": 2 + 56}, []),
@@ -358,6 +369,8 @@ def test_headers_are_mended_where_it_is_certain_what_was_meant_and_a_warning_say
         for form, other in (("sform", "qform"), ("qform", "sform")):
             if f"its {form} is not valid" in words:
                 assert result.header[f"{form}_code"] == 0 < result.header[f"{other}_code"]
+    path = nifti(tmp_path / "b.nii", pixdim=[1, 0.9, 1.1, 1.4] * 2)
+    told(lambda: CheckHeaderd("image")({"image": path}), "b.nii", "mm apart", "0.9 x 1.1 x 2 and 0.9 x 1.1 x 1.4 mm")
 
 
 @pytest.mark.parametrize("bits", [8, 12, 16])
