@@ -94,8 +94,8 @@ class CheckThickSlicesd(MapTransform):
         if laid is None:
             return f"Weights for {fitting} would fit, and there are none in {self.models}."
         return (
-            f"The weights for {scale} would make slices of {thickness / fitting[2]:.3g} mm; with monai.bundle, lay their "
-            f"overlay over the config: {laid}."
+            f"The weights for {scale} would make slices of {thickness / fitting[2]:.3g} mm; with monai.bundle, lay "
+            f"their overlay over the config: {laid}."
         )
 
 
