@@ -83,15 +83,17 @@ _LAST = {
     "phase": _PHASE,
     **dict.fromkeys("ph pha".split(), _PHASE),  # dcm2niix, and the scanners' SWI
     **dict.fromkeys("real imag imaginary".split(), _PART),
-    **dict.fromkeys("adc fa qsm mtr mtsat cbf cbv rcbf rcbv mtt ttp tmax ktrans ndi odi isovf tsnr".split(), _MAP),
+    **dict.fromkeys("adc fa gfa qsm mtr mtsat cbf cbv rcbf rcbv mtt ttp tmax ktrans ndi odi isovf tsnr".split(), _MAP),
     "ct": _CT,
     **dict.fromkeys("pet suv".split(), _PET),
     **dict.fromkeys("label labels ribbon parc wmh".split(), _LABELS),
 }
-_DTI = set("fa md mo ad rd l1 l2 l3".split())  # in a name with dti or dmri
+_DTI = set("fa md mo ad rd l1 l2 l3 sse mode mk ak rk".split())  # in a name with dti or dmri
 _MASKS = re.compile(r"(?!un|no)[a-z0-9]*(mask|seg)(s|inv|\d*)")
 # These words may follow the name of a mask.
-_STATES = set("auto manual edited manedit final fs bet drawem rca labeled labelled healthy unhealthy".split())
+_STATES = set(
+    "auto manual edited manedit final fs bet drawem rca labeled labelled healthy unhealthy left right lst".split()
+)
 _MAPS = re.compile("[a-z0-9]*maps?")
 # What FreeSurfer, FSL, SPM, ANTs, the Spinal Cord Toolbox and the HCP's pipelines compute from scans. Words are
 # separated by "_", and a number may follow the last.
@@ -99,12 +101,12 @@ _OUTPUTS = {
     re.compile(rf"(?:^|_)(?:{words})\d*(?=_|$)"): kind
     for words, kind in {
         r"aseg|asegedit|aparc|wmparc|entowm|ctrl_pts|surface_defects|thalamic_nuclei|cerebnet|hypvinn": _LABELS,
-        r"sclimbic|labels|rois(_\d+)?$|label_?map_?volume|labeled_discs|centerline|^pam50_(?!t[12]).*": _LABELS,
-        r"pve|mixeltype|bet_skull|posteriors|probability|prob$|dartelinput|^ples_.*|^tpm$|^template_[0-7]$": _LABELS,
-        r"fod|wmfod|icvf": _MAP,
+        r"sclimbic|callosum|vsinus|mca_dura|spinal_levels?|classes$|labels|rois(_\d+)?$|label_?map_?volume|labeled_discs|centerline|^pam50_(?!t[12]).*": _LABELS,
+        r"pve|mixeltype|bet_skull|posteriors|probability|probs?$|dartelinput|^ples_.*|^tpm$|^template_[0-7]$": _LABELS,
+        r"fod|wmfod|5tt|gmwmi|tdi|icvf|skeleton(i[sz]ed)?$": _MAP,
         r"(bias|log)_?field(?!_?(corr|rem))|totbias|bias(_init|_vol\d*)?$|(log_?)?jacobians?|jac$": _MADE,
         r"cort(ex|ical)_?thickness|(?<!slice_)thickness$|(t1w?_?)?divided_?by_?t2w?|t1w?_?t2w?_?ratio": _MADE,
-        r"deformation|displacement_field|nonlin_field|(field_?|warp_?|nonlin_)coeff?|warp$|inverse_?warp$": _MADE,
+        r"deformation(_?field)?|disp(lacement)?_?field|nonlin_field|(field_?|warp_?|nonlin_)coeff?|warp$|inverse_?warp$": _MADE,
         r"^warp_.*": _MADE,
         r"^(beta|con|ess|resi)_\d{4}$|^(resms|rpv|sigmasquareds|(var)?cope\d+|pe\d+)$|.*corrp.*": _TEST,
     }.items()
@@ -116,11 +118,14 @@ _TESTS = re.compile(r"z?[ztf]stat\d*|spm[tf]|[ztp]map")
 _DENIED = {"no", "without", "applied"}  # "t1_mask_applied" is a scan
 _CONTRAST_PHASE = {"arterial", "venous", "portal", "delayed", "late", "early", "hepatobiliary", "equilibrium"}
 _SPM = re.compile("([a-z]*[cp][0-6]|wj_)(?!$)")  # before the name of the scan
-_MODULATED = re.compile("s?m0?w[cp][1-6](?!$)")
+_TISSUE = re.compile("s?((m0?)?w|mwmw)[cp][0-6](?=[a-z])|s?rc[1-3](?=[a-z])")  # of SPM and CAT12, wherever the scan is
 _FREESURFER = {"brainmask": None, "filled": _LABELS, "wm": _LABELS}  # its brainmask.mgz is the skull-stripped head
 # nnU-Net and TotalSpineSeg name labels like their images.
-_FOLDERS = set("labels labelstr labelsts gt_segmentations masks segmentations".split())
-_FOLDERS |= {f"step{step}_{what}" for step in (1, 2) for what in "raw output cord canal levels".split()}
+_FOLDERS = {
+    **dict.fromkeys("labels labelstr labelsts gt_segmentations masks segmentations mri_atlas".split(), _LABELS),
+    **{f"step{step}_{what}": _LABELS for step in (1, 2) for what in "raw output cord canal levels".split()},
+    "xfms": _MADE,
+}
 _IMAGE_TYPES: dict[str | None, str] = {
     "phase image": _PHASE,
     "real part": _PART,
@@ -156,7 +161,7 @@ def no_scan(path: str | os.PathLike, ct: bool = False) -> str | None:
     image = image_or_none(path)  # faults of a file are reported when it is loaded
     for found, where, mend in (
         (_by_name(path), "its name", "rename it"),
-        (_LABELS if path.parent.name.lower() in _FOLDERS else None, "its folder's name", "move it"),
+        (_FOLDERS.get(path.parent.name.lower()), "its folder's name", "move it"),
         (_by_intent(image), "the intent code of its header", "set that to 0"),
         (_by_shape(image), "its shape", "mend its header"),
         (_by_itk(image, ct), "its header", "mend that"),
@@ -270,7 +275,7 @@ def _by_name(path: Path) -> str | None:
     first = re.split("[.-]", stem)[0]
     if ending(path) in (".mgz", ".mgh") and first in _FREESURFER:
         return _FREESURFER[first]
-    if _MODULATED.match(stem) or ((tissue := _SPM.match(stem)) and _is_of_scan(path, tissue.end())):
+    if _TISSUE.match(stem) or ((tissue := _SPM.match(stem)) and _is_of_scan(path, tissue.end())):
         return _LABELS
     labels = dict(part.split("-", 1) for part in stem.split("_") if re.fullmatch("[a-z]+-[a-z0-9+]+", part))
     if labels.get("part") in _PARTS:
@@ -289,7 +294,7 @@ def _by_name(path: Path) -> str | None:
 
 def _is_of_scan(path: Path, start: int) -> bool:
     """Whether a name goes on from ``start`` with that of a scan: of BIDS, or next to it or in the folder above."""
-    rest = path.name[start:]
+    rest = re.sub(r"_(affine|rigid)(?=\.)", "", path.name[start:])
     return rest.startswith("sub-") or any((folder / rest).is_file() for folder in (path.parent, path.parent.parent))
 
 

@@ -20,7 +20,7 @@ SCANS = """sub-01_T1w.nii.gz mask01_T1w.nii head_labelled.nii T1_masked.nii t1_w
     T1w_acpc_dc_restore_brain.nii T1w_restore.2.nii template2anat.nii PAM50_t2s.nii sub-01_dwiref.nii
     BraTS-GLI-1-000-t2f.nii anatQQ.FT+tlrc.HEAD sub-01_T2w_restore_brain.nii zero_filled_t1.nii lesion_filled_t1.nii
     t1_slice_thickness_5mm.nii slice_thickness.nii low_field.nii lumbar_discs.nii posterior_fossa.nii con_t1.nii
-    y_t1.nii level3_t1.nii p0_t1.nii jac_t1.nii warp_study/t1.nii"""
+    y_t1.nii level3_t1.nii p0_t1.nii jac_t1.nii rp1t1.nii wp1_t1.nii t2_right.nii"""
 OTHERS = """sub-01_mask.nii.gz brain_mask_1.nii sub-01_dseg.nii T1_brain_mask.nii T1_seg.nii.gz t1.seg.nrrd
     x-label.nrrd aparc+aseg.mgz lh.ribbon.mgz brainmask.nii sub-01_T2w_seg-manual.nii
     sub-01_label-GM_probseg.nii c1sub-01_T1w.nii wm.mgz labelsTr/a.nii.gz sub-01_part-phase_T1w.nii
@@ -40,7 +40,8 @@ OTHERS = """sub-01_mask.nii.gz brain_mask_1.nii sub-01_dseg.nii T1_brain_mask.ni
     t2_centerline.nii PAM50_wm.nii PAM50_atlas_00.nii warp_template2anat.nii dmri_MD.nii mtr.nii
     BiasField_acpc_dc.nii T1wDividedByT2w.nii sub-01_T1wdividedbyT2w.nii brainmask_fs.nii NonlinearRegJacobians.nii
     sub-01_model-tensor_param-fa_dwimap.nii sub-01_T2w_label-discs_dlabel.nii TSNR.FT+tlrc.HEAD rCBF.nii
-    BraTS-GLI-1-000-mask-unhealthy.nii LabelMapVolume.nrrd gt_segmentations/a.nii step2_output/a.nii"""
+    BraTS-GLI-1-000-mask-unhealthy.nii LabelMapVolume.nrrd gt_segmentations/a.nii step2_output/a.nii
+    wc1anon.nii mwmwp1t1.nii rp1t1_masked_affine.nii xfms/acpc_dc2standard.nii warp.to.mni152.1.0mm.inv.nii"""
 
 
 def image(path, intent="none", **sidecar):
