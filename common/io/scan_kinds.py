@@ -101,13 +101,14 @@ _OUTPUTS = {
     re.compile(rf"(?:^|_)(?:{words})\d*(?=_|$)"): kind
     for words, kind in {
         r"aseg|asegedit|aparc|wmparc|entowm|ctrl_pts|surface_defects|thalamic_nuclei|cerebnet|hypvinn": _LABELS,
-        r"sclimbic|callosum|vsinus|mca_dura|spinal_levels?|classes$|labels|rois(_\d+)?$|label_?map_?volume|labeled_discs|centerline|^pam50_(?!t[12]).*": _LABELS,
+        r"sclimbic|callosum|vsinus|mca_dura|labels|label_?map_?volume|rois(_\d+)?$|classes$": _LABELS,
+        r"labeled_discs|spinal_levels?|centerline|^pam50_(?!t[12]).*": _LABELS,
         r"pve|mixeltype|bet_skull|posteriors|probability|probs?$|dartelinput|^ples_.*|^tpm$|^template_[0-7]$": _LABELS,
         r"fod|wmfod|5tt|gmwmi|tdi|icvf|skeleton(i[sz]ed)?$": _MAP,
         r"(bias|log)_?field(?!_?(corr|rem))|totbias|bias(_init|_vol\d*)?$|(log_?)?jacobians?|jac$": _MADE,
         r"cort(ex|ical)_?thickness|(?<!slice_)thickness$|(t1w?_?)?divided_?by_?t2w?|t1w?_?t2w?_?ratio": _MADE,
-        r"deformation(_?field)?|disp(lacement)?_?field|nonlin_field|(field_?|warp_?|nonlin_)coeff?|warp$|inverse_?warp$": _MADE,
-        r"^warp_.*": _MADE,
+        r"deformation(_?field)?|disp(lacement)?_?field|nonlin_field|(field_?|warp_?|nonlin_)coeff?": _MADE,
+        r"warp$|inverse_?warp$|^warp_.*": _MADE,
         r"^(beta|con|ess|resi)_\d{4}$|^(resms|rpv|sigmasquareds|(var)?cope\d+|pe\d+)$|.*corrp.*": _TEST,
     }.items()
 }
@@ -192,7 +193,7 @@ def unreadable(path: str | os.PathLike) -> str | None:
         except OSError as error:
             return f"it cannot be read ({error.strerror}); make it readable, or get a whole copy of it."
         if found:
-            return "mri-sr reads DICOM by the folder of a series; for other uses, as a guide, convert it with dcm2niix."
+            return "DICOM is read as a series, by its folder, by mri-sr only; else, as for a guide, convert it with dcm2niix."
         return "it is named like a DICOM file, but is none; get a whole copy of it, or remove it."
     if name.endswith(_AFNI):
         return "the .HEAD file that belongs to it is missing; put both into one folder."
