@@ -16,7 +16,7 @@ from pathlib import Path
 
 import fire
 
-from .cli_help import PROGRAM, as_texts, called, help_text, misuse
+from .cli_help import PROGRAM, as_texts, called, help_text, misuse, split
 from .errors import INTERRUPTED, Output, report
 from .version import __version__
 
@@ -119,7 +119,7 @@ def _run(words: list[str], title: str | None) -> None:
         return
     name, *words = words
     function, title = command(name), title or called(name)
-    if "--help" in words or "-h" in words:
+    if {"--help", "-h"} & {*split(words)[0]}:
         print(help_text(function, title))
         return
     if name in _OF_REPOSITORY and PROGRAM == "mri-sr":
@@ -143,14 +143,15 @@ def _versions() -> list[str]:
 
 def _without_traceback(words: Sequence[str]) -> tuple[list[str], bool]:
     """Take --traceback out of a command line; return the rest and whether it is set."""
-    left = [part for word in words for part in (word.split("=", 1) if word.startswith("--traceback=") else [word])]
-    if "--traceback" not in left:
-        return left, False
-    at = left.index("--traceback")
-    has_value = left[at + 1 : at + 2] and left[at + 1].lower() in ("true", "false")
-    value = left.pop(at + 1) if has_value else "true"
-    del left[at]
-    return left, value.lower() == "true"
+    before, _ = split(words)
+    left = [part for word in before for part in (word.split("=", 1) if word.startswith("--traceback=") else [word])]
+    value = "false"
+    if "--traceback" in left:
+        at = left.index("--traceback")
+        has_value = left[at + 1 : at + 2] and left[at + 1].lower() in ("true", "false")
+        value = left.pop(at + 1) if has_value else "true"
+        del left[at]
+    return [*left, *words[len(before) :]], value.lower() == "true"
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 import inspect
+import os
 import re
 import shutil
 import textwrap
@@ -27,7 +28,8 @@ def misuse(function: Callable, words: Sequence[str]) -> list[str]:
     """Find what does not fit a command in its command line.
 
     Words without an option come before the options. In order, they fill the arguments before ``*`` in the function's
-    signature. Without ``*`` they fill the required arguments. With ``*words`` they all belong to it.
+    signature. Without ``*`` they fill the required arguments. With ``*words`` they all belong to it. No word after
+    ``--`` is an option, even if it begins with a dash.
 
     Args:
         function: the command.
@@ -39,7 +41,19 @@ def misuse(function: Callable, words: Sequence[str]) -> list[str]:
     options, takes_any = _options(function)
     alone, given = read(words)
     several = _several(function)
-    problems = []
+    before, behind = split(words)
+    problems = [
+        f"'{word}' is a file whose name begins with a dash; write such names after --, behind all options."
+        for word in before
+        if _FLAG.match(word) and os.path.exists(word)
+    ]
+    problems += [
+        f"'{word}' after -- is taken for a name; write options before --."
+        for word in behind
+        if word.startswith("--") and word[2:].partition("=")[0] in options and not os.path.exists(word)
+    ]
+    if problems:
+        return problems
     filled = []
     for place, (word, after) in enumerate(alone):
         name = several or (_placed(options)[place] if place < len(_placed(options)) else None)
@@ -105,9 +119,23 @@ def _several(function: Callable) -> str | None:
 
 
 def as_texts(function: Callable, words: Sequence[str]) -> list[str]:
-    """Quote the words without an option if the function takes any number of them, so that Fire reads them as text."""
-    count = len(read(words)[0]) if _several(function) else 0  # these come first
-    return [*map(repr, words[:count]), *words[count:]]
+    """Write a command line for Fire, which would read numbers in paths, and take words after ``--`` as its own options.
+
+    Words without an option are quoted if the function takes any number of them. Else the words after ``--`` get the
+    names of their arguments.
+    """
+    before, behind = split(words)
+    count = len(read(before)[0])  # these come first
+    if _several(function):
+        return [*map(repr, [*before[:count], *behind]), *before[count:]]
+    names = _placed(_options(function)[0])[count:]
+    return [*before, *(f"--{name}={word}" for name, word in zip(names, behind, strict=False))]
+
+
+def split(words: Sequence[str]) -> tuple[Sequence[str], Sequence[str]]:
+    """The words before and after ``--``."""
+    at = [*words, "--"].index("--")
+    return words[:at], words[at + 1 :]
 
 
 def _placed(options: Mapping[str, Parameter]) -> list[str]:
@@ -125,7 +153,8 @@ def read(words: Sequence[str]) -> tuple[list[tuple[str, str]], dict[str, str | N
     alone: list[tuple[str, str]] = []
     given: dict[str, str | None] = {}
     latest, waits = "", False
-    for word in words:
+    before, behind = split(words)
+    for word in before:
         if _FLAG.match(word):
             latest, equals, value = word.lstrip("-").partition("=")
             latest = latest.replace("-", "_")
@@ -134,7 +163,7 @@ def read(words: Sequence[str]) -> tuple[list[tuple[str, str]], dict[str, str | N
             given[latest], waits = word, False
         else:
             alone.append((word, latest))
-    return alone, given
+    return [*alone, *((word, "") for word in behind)], given
 
 
 def _misfit(option: Parameter, value: str | None) -> list[str]:

@@ -57,13 +57,46 @@ def test_what_does_not_fit_is_told():
         (take, "a --size --dry", "--size has no value."),
         (take, "", "--source is missing."),
         (take, "a --nosize", "--nosize: there is no such option"),
-        (take, "a -- --trace", "--: there is no such option", "--trace: there is no such option"),
+        (take, "--size 1,2 -- -a --trace"),
+        (take, "-- a b c", "'c' belongs to no option"),
+        (take, "-- a --size", "'--size' after -- is taken for a name; write options before --"),
+        (take, "--source=a -- b", "'b' belongs to no option"),
         (give, "a --loss#weight 3 --anything"),
         (give, "a b", "'b' belongs to no option"),  # of a command without * only what must be given
         (give, "--outputdir a", "--output_dir is missing; you wrote --outputdir."),
     ):
         found = misuse(function, line.split())
         assert len(found) == len(said) and all(map(str.__contains__, found, said)), (line, found)
+
+
+@pytest.mark.parametrize(
+    "words, expected",
+    [
+        (["a", "--size", "1,2", "--", "-T1 3D.nii"], ("a", "-T1 3D.nii", (1, 2))),
+        (["--dry", "--", "--help", "--traceback"], ("--help", "--traceback", (3, 4))),
+        (["--", "-h"], ("-h", None, (3, 4))),
+    ],
+)
+def test_names_may_begin_with_a_dash(tmp_path, monkeypatch, words, expected):
+    """After two dashes. Without these, the message says so."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(__main__, "command", lambda name: run)
+
+    def run(source: str, output_dir: str | None = None, *, size: tuple[int, int] = (3, 4), dry: bool = False):
+        found.append((source, output_dir, size))
+
+    def run_all(*paths: str, dry: bool = False):
+        found.append((*paths, dry))
+
+    run.__annotations__ |= {"source": "str", "output_dir": "str | None"}
+    found: list = []
+    __main__.main(["take", *words])
+    assert found == [expected]
+    monkeypatch.setattr(__main__, "command", lambda name: run_all)
+    __main__.main(["take", "--dry", "--", *words[words.index("--") + 1 :]])
+    assert found[1] == (*words[words.index("--") + 1 :], True)
+    (tmp_path / "-T1 3D.nii").touch()
+    refused(lambda: __main__.main(["take", "-T1 3D.nii", "out"]), SystemExit, "-T1 3D.nii", "after --")
 
 
 def test_help_is_whole(monkeypatch):

@@ -3,13 +3,14 @@
 import json
 import shutil
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from common import weights_catalogue
 from common.weights import SavedWeights
-from common.weights_catalogue import BUNDLES, choose, learn_from_scan, offers
+from common.weights_catalogue import BUNDLES, Offer, choose, learn_from_scan, offers
 
 from .bundles import runs
 from .refused import refused
@@ -53,6 +54,41 @@ def test_what_no_weights_are_for(spacing, why):
     assert others == (["smore 1x1x5", "zssr 1x1x5"] if np.ndim(spacing) else ["zssr 2x2x2"])
     choices = choose(affine, THERE, False)
     assert choices and all(choice.doubt for choice in choices) and why in choices[0].doubt
+
+
+def offer(scale, in_plane=(1, 2), across=(1, 2), **more):
+    """Weights that were trained on these voxel sizes in mm, or a method without weights."""
+    ranges = (in_plane, in_plane, across)
+    return Offer(Path("method"), None, {"slice_axis": "SI"}, scale, "SI", ranges, False, True, **more)
+
+
+@pytest.mark.parametrize(
+    "inside, outside, word",
+    [
+        ((0.51, 0.51, 0.51), (0.49, 0.49, 0.49), "finer"),  # half of the finest
+        ((0.9, 0.9, 0.26), (0.9, 0.9, 0.24), "finer"),  # a quarter along an axis, if another is nearer
+        ((4.9, 4.9, 4.9), (5.1, 5.1, 5.1), "coarser"),  # 2.5 times the coarsest
+        ((1.5, 1.5, 4.9), (1.5, 1.5, 5.1), "coarser"),
+    ],
+)
+def test_how_far_outside_of_their_range_weights_are_used(inside, outside, word):
+    known = [offer((2, 2, 2))]
+    (used,), (not_used,) = (choose(np.diag([*spacing, 1.0]), known, False) for spacing in (inside, outside))
+    assert used.doubt is None and word in not_used.doubt
+
+
+def test_voxels_half_a_percent_outside_of_a_range_are_inside():
+    cubic, wide = offer((2, 2, 2)), offer((2, 2, 1), (1, 3), (1, 3))
+    for size, first in ((2.009, cubic), (2.012, wide)):
+        assert choose(np.diag([size] * 3 + [1.0]), [wide, cubic], False)[0].offer is first
+
+
+def test_which_axes_a_method_without_weights_refines():
+    """Only the slices' if they are 1.4 times as thick as pixels, only the pixels' if these are as much wider."""
+    known = [offer((1, 1, 1), None, None, free="any")]
+    for thickness, scale in ((1.38, (2, 2, 2)), (1.42, (1, 1, 2)), (1 / 1.38, (2, 2, 2)), (1 / 1.42, (2, 2, 1))):
+        (found,) = choose(np.diag([1, 1, thickness, 1]), known, False)
+        assert found.offer.scale == scale, thickness
 
 
 def test_slices_lie_where_the_spacing_shows_it():

@@ -10,7 +10,6 @@ from monai.transforms import Compose, ThresholdIntensityd
 from ..degradations import Degradation
 from ..io.scan_kinds import say_passed_over
 from ..transforms import (
-    CheckMRd,
     CheckTrainingRanged,
     EvenSlicesd,
     GuideStacksd,
@@ -34,7 +33,6 @@ class Exams(Scans):
     Args:
         dataset_dir: folder; None for an exam that is simulated in ``output_dir/scan``.
         slice_axis: as for :class:`Scans`.
-        check_mr: whether scans are refused whose values look like those of CT.
         even_slices: whether slices that alternate in brightness are evened out.
         register: whether to register guides, which given entries may have, see
             :class:`common.transforms.ResampleGuided`.
@@ -45,13 +43,11 @@ class Exams(Scans):
         self,
         dataset_dir: str | None,
         slice_axis: str = "auto",
-        check_mr: bool | str = True,
         even_slices: bool | str = True,
         register: bool | str = "auto",
         **options: Any,
     ) -> None:
-        self._check_mr, self._even_slices = is_true(check_mr, "check_mr"), is_true(even_slices, "even_slices")
-        self._register = register
+        self._even_slices, self._register = is_true(even_slices, "even_slices"), register
         super().__init__(dataset_dir, slice_axis, **options)
 
     def entries(
@@ -80,13 +76,12 @@ class Exams(Scans):
         """Transforms that read an exam."""
         read = Compose(
             [
-                LoadScand("image", slice_axis=self._slice_axis, normalise=False),
-                *([CheckMRd("image")] if self._check_mr else []),
+                LoadScand("image", slice_axis=self._slice_axis, normalise=False, check_mr=self._check_mr),
                 # Interpolation leaves negative voxels; normalised with them, the stacks would differ in their zero.
                 ThresholdIntensityd("image", threshold=0.0),
                 NormaliseVolumed("image"),
                 *([EvenSlicesd("image")] if self._even_slices else []),
             ]
         )
-        guide = LoadScand("guide", ordered=False, allow_missing_keys=True)
+        guide = LoadScand("guide", ordered=False, check_mr=self._check_mr, allow_missing_keys=True)
         return [read, LoadStacksd(read), guide, GuideStacksd(self._register, output_dir)]

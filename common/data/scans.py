@@ -16,7 +16,6 @@ from ..runtime.distributed import join
 from ..transforms import (
     CheckLabelsd,
     CheckMemoryd,
-    CheckMRd,
     CheckThickSlicesd,
     CheckTrainingRanged,
     DenoiseSlicesd,
@@ -53,6 +52,7 @@ class Scans(Dataset):
         denoise: whether scans are denoised slice by slice.
         lr_spacing: pixel size in plane in mm to resize to, see :func:`common.transforms.resized_planes`; None for no
             resizing.
+        check_mr: whether scans and guides are refused whose values look like those of CT.
         data: entries to use; None to find them.
 
     Raises:
@@ -74,11 +74,13 @@ class Scans(Dataset):
         bids: bool | str = False,
         denoise: bool | str = False,
         lr_spacing: Sequence[float] | None = None,
+        check_mr: bool | str = True,
         data: Sequence[Mapping[str, Any]] | None = None,
     ) -> None:
         self.bids, self.shard = is_true(bids, "bids"), shard
         self._place = (dataset_dir, contrast, lr, guide, subject, is_true(skip_existing, "skip_existing"))
         self._slice_axis, self._training_range = slice_axis, training_range
+        self._check_mr = is_true(check_mr, "check_mr")
         self._denoise, self._lr_spacing = is_true(denoise, "denoise"), lr_spacing
         self._factor = None if across_slices is None else check_across_slices(whole=False, scale=across_slices)
         super().__init__([] if data is None else data)
@@ -130,7 +132,7 @@ class Scans(Dataset):
         """Transforms that read a scan, including ``compared``; the other arguments are as for :meth:`find`."""
         axis = self._slice_axis or ("SI" if len(set(degradation.factors)) == 1 else "auto")
         return [
-            LoadScand("image", slice_axis=axis),
+            LoadScand("image", slice_axis=axis, check_mr=self._check_mr),
             compared,
             *([DenoiseSlicesd("image")] if self._denoise else []),
             *([] if self._lr_spacing is None else resized_planes("image", self._lr_spacing)),
@@ -167,7 +169,7 @@ class GuidedScans(Scans):
         if not self._guided:
             return steps
         grid: dict[str, Any] = {"degradation": degradation, "register": self._register, "quality_dir": output_dir}
-        load = LoadScand("guide", ordered=False, allow_missing_keys=True)
+        load = LoadScand("guide", ordered=False, check_mr=self._check_mr, allow_missing_keys=True)
         return [steps[0], load, *steps[1:], ResampleGuided("guide", reference="image", **grid)]
 
 
@@ -178,7 +180,6 @@ class ThickScans(Scans):
         dataset_dir: as for :class:`Scans`.
         scale: ``[1, 1, n]``, n thin slices for each thick one.
         slice_axis: as for :class:`Scans`.
-        check_mr: whether scans are refused whose values look like those of CT.
         even_slices: whether slices that alternate in brightness are evened out.
         models: folder of weights with their overlays; messages name the overlay that fits a scan better.
         options: further arguments of :class:`Scans`.
@@ -192,22 +193,20 @@ class ThickScans(Scans):
         dataset_dir: str | None,
         scale: Sequence[int],
         slice_axis: str | None = "auto",
-        check_mr: bool | str = True,
         even_slices: bool | str = True,
         models: str | os.PathLike | None = None,
         **options: Any,
     ) -> None:
         factor = check_across_slices(scale=scale)
         check_slice_factor(factor)
-        self._check_mr, self._even_slices = is_true(check_mr, "check_mr"), is_true(even_slices, "even_slices")
+        self._even_slices = is_true(even_slices, "even_slices")
         self._fits = CheckThickSlicesd("image", scale=factor, models=models)
         super().__init__(dataset_dir, slice_axis, **options)
 
     def steps(self, compared: CheckTrainingRanged, output_dir: str, degradation: Degradation) -> list[Callable]:
         """Transforms that read a scan."""
         return [
-            LoadScand("image", slice_axis=self._slice_axis, normalise=False),
-            *([CheckMRd("image")] if self._check_mr else []),
+            LoadScand("image", slice_axis=self._slice_axis, normalise=False, check_mr=self._check_mr),
             NormaliseVolumed("image"),
             *([EvenSlicesd("image")] if self._even_slices else []),
             self._fits,

@@ -16,6 +16,7 @@ from nibabel.spatialimages import HeaderDataError
 # Length in mm and name of NIfTI's units by code; code 0 is unknown.
 _UNITS = {0: (1.0, "mm"), 1: (1000.0, "metres"), 2: (1.0, "mm"), 3: (0.001, "microns")}
 _LIKELY = 0.01, 50.0  # voxel sizes of scans, in mm
+_SCALED = 1.5  # factor by which a registration to a template may scale voxels
 _PLACES = 1e-6, 1e6  # possible voxel sizes, in microns, mm or metres
 _QUATERN = "quatern_b", "quatern_c", "quatern_d"
 _OFFSET = "qoffset_x", "qoffset_y", "qoffset_z"
@@ -143,14 +144,26 @@ def _begin_after_header(header: nib.Nifti1Header) -> list[str]:
 
 
 def _sizes_of_sform(header: nib.Nifti1Header) -> list[str]:
-    """Take the sizes from the sform if it is the only form, and the sizes differ by more than rounding."""
-    if not header["sform_code"] or header["qform_code"]:
+    """Take the sizes from the sform if it is the only form, and the sizes differ by more than rounding.
+
+    Refuse sizes that differ by more than a registration may scale. Sizes of 1 mm say nothing: programs write them where
+    they know none.
+    """
+    if not header["sform_code"]:
         return []
     before, sizes = header["pixdim"][1:4].copy(), voxel_sizes(header.get_sform())
-    if np.allclose(before, sizes, rtol=0.01, atol=0):
+    found, used = (" x ".join(f"{size:.3g}" for size in each) for each in (before, sizes))
+    ratios = before / sizes
+    if (header["qform_code"] or (before != 1).any()) and not 1 / _SCALED <= ratios.min() <= ratios.max() <= _SCALED:
+        keep = {"sform_code": 0, "qform_code": 1}, {"qform_code": 0, "pixdim": f"'1 {used.replace(' x', '')} 1 1 1 1'"}
+        of_pixdim, of_sform = (" ".join(f"-mod_field {key} {value}" for key, value in each.items()) for each in keep)
+        raise UnfitError(
+            f"its pixdim has voxels of {found} mm, and its sform of {used} mm; only one can be right. If pixdim is, "
+            f"say nifti_tool -mod_hdr {of_pixdim} -infiles SCAN -prefix MENDED; if the sform is, {of_sform} instead"
+        )
+    if header["qform_code"] or np.allclose(before, sizes, rtol=0.01, atol=0):
         return []
     header["pixdim"][1:4] = sizes
-    found, used = (" x ".join(f"{size:.3g}" for size in each) for each in (before, sizes))
     return [f"its pixdim has voxels of {found}, and its sform of {used}; the sform is used, and it has no valid qform."]
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gzip
 import logging
 import os
 import shlex
+import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,6 +27,17 @@ ENDINGS = (".nii.gz", ".nii", ".mgz", ".mgh", ".hdr", ".img", ".head", ".nrrd", 
 _ITK = (".nrrd", ".nhdr", ".mha", ".mhd")
 _FORMATS = "NIfTI (.nii or .nii.gz), .mgz, .hdr with .img, AFNI, NRRD or MetaImage"
 _POINTERS = {b"/annex/objects/": "annex", b"version https://git-lfs": "lfs"}  # first bytes of the pointers
+# Of other files, by their first bytes: what they are, and what helps.
+_OTHERS = {
+    b"PK\x03\x04": "it is a zip archive; unzip it",
+    b"BZh": "it is compressed by bzip2; decompress it with bunzip2",
+    b"\xfd7zXZ": "it is compressed by xz; decompress it with unxz",
+    b"\x28\xb5\x2f\xfd": "it is compressed by zstd; decompress it with unzstd",
+    b"7z\xbc\xaf": "it is a 7z archive; extract it",
+    b"Rar!": "it is a RAR archive; extract it",
+    b"<": "it is a web page or XML, perhaps of a login that a download needs; get the scan again",
+}
+_GZIP = b"\x1f\x8b"
 _POINTER_BYTES = 4096  # more than a pointer has
 _GOOD_RAS = 28  # byte of an MGH header's flag, which nibabel sets to 1 where it is 0
 
@@ -170,17 +183,31 @@ def _advice(path: Path) -> str:
             first = file.read(132)
     except OSError:
         return "make it readable, or get a whole copy of it"
-    compressed, named_so = first.startswith(b"\x1f\x8b"), path.name.lower().endswith((".gz", ".mgz"))
+    compressed, named_so = first.startswith(_GZIP), path.name.lower().endswith((".gz", ".mgz"))
     if not first:
         return "it is empty, get a whole copy of it"
     if first.endswith(b"DICM"):
         return "it is a DICOM file; name the folder of its series"
+    for begin, advice in _OTHERS.items():
+        if first.lstrip().startswith(begin):
+            return advice
+    if compressed and _decompressed(path).startswith(_GZIP):
+        return "it is compressed twice by gzip; decompress it once, by gunzip"
     if compressed and not named_so:
         return "it is compressed by gzip; add .gz to its name"
     if named_so and not compressed:
         plain = any(int.from_bytes(first[:4], order) in (348, 540) for order in ("little", "big"))
         return f"it is not compressed by gzip; {'take .gz off its name' if plain else 'get a whole copy of it'}"
     return f"expected {_FORMATS}"
+
+
+def _decompressed(path: Path) -> bytes:
+    """The first bytes that a file compressed by gzip holds; none if it is damaged."""
+    try:
+        with gzip.open(path) as file:
+            return file.read(len(_GZIP))
+    except (OSError, EOFError, zlib.error):
+        return b""
 
 
 def _absent(path: Path, kind: str) -> str:

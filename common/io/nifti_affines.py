@@ -9,6 +9,7 @@ from typing import Any
 
 import nibabel as nib
 import numpy as np
+from nibabel.affines import voxel_sizes
 from nibabel.spatialimages import SpatialImage
 
 # In voxels. Forms that differ by more at a corner of the volume contradict each other. Rounding of headers is smaller.
@@ -25,12 +26,15 @@ def warn_of_forms(path: str | os.PathLike, image: SpatialImage) -> None:
     header = image.header
     if not isinstance(header, nib.Nifti1Header) or not header["sform_code"] or not header["qform_code"]:
         return
-    apart = _apart(header.get_sform(), header.get_qform(), image.shape)
+    forms = header.get_sform(), header.get_qform()
+    apart = _apart(*forms, image.shape)
     if np.abs(np.linalg.solve(image.affine[:3, :3], apart)).max() > _APART:
+        of_sform, of_qform = (" x ".join(f"{mm:.3g}" for mm in voxel_sizes(form)) for form in forms)
+        sizes = "" if of_sform == of_qform else f" and have voxels of {of_sform} and {of_qform} mm"
         warnings.warn(
             f"{path}: its sform (code {header['sform_code']}) and its qform (code {header['qform_code']}) put voxels "
-            f"up to {np.linalg.norm(apart, axis=0).max():.2f} mm apart; the sform is used, and the result has both. "
-            "Viewers that use the qform show scan and result at another place, but aligned with each other.",
+            f"up to {np.linalg.norm(apart, axis=0).max():.2f} mm apart{sizes}; the sform is used, and the result has "
+            "both. Viewers that use the qform show scan and result at another place, but aligned with each other.",
             stacklevel=2,
         )
 

@@ -40,6 +40,7 @@ _CONVERTERS = {
     ".img.gz": "gunzip, which both files of the pair need",
 }
 _UNREAD = sorted(_CONVERTERS, key=len, reverse=True)
+_ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".7z", ".rar")
 _BRUKER = "2dseq"
 _DICOM = (".dcm", ".ima")
 _AFNI = (".brik", ".brik.gz")
@@ -55,17 +56,15 @@ _PHASE = "a phase image, or a map made of one"
 _PART = "the real or imaginary part of an image"
 _MAP = "a map of a physical quantity"
 _TEST = "a map of statistics"
+_MADE = "a map that a program computed from images"
 _CT = "a CT"
 _PET = "a PET"
 # By the last word of a BIDS name, in lower case; None for scans.
 _SUFFIXES = {
-    **dict.fromkeys("mask dseg probseg seg segmentation label labels defacemask".split(), _LABELS),
+    **dict.fromkeys("mask dseg dlabel probseg seg segmentation label labels defacemask".split(), _LABELS),
     **dict.fromkeys("phase phase1 phase2 phasediff fieldmap".split(), _PHASE),
-    **dict.fromkeys(
-        "t1map t2map t2starmap t1rho r1map r2map r2starmap pdmap mtrmap mtsat mtvmap mwfmap s0map m0map chimap tb1map "
-        "rb1map b0map b1map dwimap adc fa md ad rd xfm".split(),
-        _MAP,
-    ),
+    **dict.fromkeys("t1rho mtsat adc fa md ad rd alff reho".split(), _MAP),
+    "xfm": _MADE,
     "statmap": _TEST,
     "pet": _PET,
     "ct": _CT,
@@ -76,26 +75,54 @@ _SUFFIXES = {
 _PARTS = {"phase": _PHASE, "real": _PART, "imag": _PART, "imaginary": _PART}  # BIDS's part-<label>
 # Anywhere in another name, as a whole word.
 _WORDS = {
-    **dict.fromkeys("segmentation segmentations labelmap labelmaps parcellation aparc wmparc pve".split(), _LABELS),
+    **dict.fromkeys("segmentation segmentations labelmap labelmaps parcellation".split(), _LABELS),
     **dict.fromkeys("phasediff fieldmap".split(), _PHASE),
 }
 # Only at the end of another name, where programs put them. Elsewhere they may be initials.
 _LAST = {
-    **dict.fromkeys("adc fa qsm chimap t1map t2map t2starmap r2starmap b0map b1map map maps".split(), _MAP),
-    **dict.fromkeys("cbf cbv rcbf rcbv mtt ttp tmax ktrans".split(), _MAP),
+    **dict.fromkeys("adc fa gfa qsm mtr mtsat cbf cbv rcbf rcbv mtt ttp tmax ktrans ndi odi isovf tsnr".split(), _MAP),
     "ct": _CT,
     **dict.fromkeys("pet suv".split(), _PET),
     **dict.fromkeys("label labels ribbon parc wmh".split(), _LABELS),
 }
-_DTI = set("fa md mo ad rd l1 l2 l3".split())  # in a name with dti
-_MASKS = re.compile("(?!un|no)[a-z0-9]*(mask|seg)s?")
-_NUMBER = re.compile(r"\d+((p\d+)?mm)?|b\d+|e(cho)?\d+")  # of a scan, with its voxel size, b-value or echo
+_DTI = set("fa md mo ad rd l1 l2 l3 sse mode mk ak rk".split())  # in a name with dti or dmri
+_MASKS = re.compile(r"(?!un|no)[a-z0-9]*(mask|seg)(s|inv|\d*)")
+# These words may follow the name of a mask.
+_STATES = set(
+    "auto manual edited manedit final fs bet drawem rca labeled labelled healthy unhealthy left right lst".split()
+)
+_MAPS = re.compile("[a-z0-9]*maps?")
+# What FreeSurfer, FSL, SPM, ANTs, the Spinal Cord Toolbox and the HCP's pipelines compute from scans. Words are
+# separated by "_", and a number may follow the last.
+_OUTPUTS = {
+    re.compile(rf"(?:^|_)(?:{words})\d*(?=_|$)"): kind
+    for words, kind in {
+        r"aseg|asegedit|aparc|wmparc|entowm|ctrl_pts|surface_defects|thalamic_nuclei|cerebnet|hypvinn": _LABELS,
+        r"sclimbic|callosum|vsinus|mca_dura|labels|label_?map_?volume|rois(_\d+)?$|classes$": _LABELS,
+        r"labeled_discs|spinal_levels?|centerline|^pam50_(?!t[12]).*": _LABELS,
+        r"pve|mixeltype|bet_skull|posteriors|probability|probs?$|dartelinput|^ples_.*|^tpm$|^template_[0-7]$": _LABELS,
+        r"fod|wmfod|5tt|gmwmi|tdi|icvf|skeleton(i[sz]ed)?$": _MAP,
+        r"(bias|log)_?field(?!_?(corr|rem))|totbias|bias(_init|_vol\d*)?$|(log_?)?jacobians?|jac$": _MADE,
+        r"cort(ex|ical)_?thickness|(?<!slice_)thickness$|(t1w?_?)?divided_?by_?t2w?|t1w?_?t2w?_?ratio": _MADE,
+        r"deformation(_?field)?|disp(lacement)?_?field|nonlin_field|(field_?|warp_?|nonlin_)coeff?": _MADE,
+        r"warp$|inverse_?warp$|^warp_.*": _MADE,
+        r"^(beta|con|ess|resi)_\d{4}$|^(resms|rpv|sigmasquareds|(var)?cope\d+|pe\d+)$|.*corrp.*": _TEST,
+    }.items()
+}
+_NUMBER = re.compile(r"\d+((p\d+)?mm)?|[bv]\d+|e(cho)?\d+")  # with a voxel size, b-value, version or echo
+_AFNI_VIEW = r"(\..*)?\+(orig|acpc|tlrc)$"  # with the subject before it
 _FLIP_ANGLE = r"(?<![a-z0-9])fa[^a-z0-9]+\d+"
-_TESTS = re.compile(r"[ztf]stat\d*|spm[tf]|[ztp]map")
+_TESTS = re.compile(r"z?[ztf]stat\d*|spm[tf]|[ztp]map")
 _DENIED = {"no", "without", "applied"}  # "t1_mask_applied" is a scan
-_SPM_TISSUE = re.compile("[a-z]*[cp][1-6](?!$)")  # before the name of the scan
+_SPM = re.compile("([a-z]*[cp][0-6]|wj_)(?!$)")  # before the name of the scan
+_TISSUE = re.compile("s?((m0?)?w|mwmw)[cp][0-6](?=[a-z])|s?rc[1-3](?=[a-z])")  # of SPM and CAT12, wherever the scan is
 _FREESURFER = {"brainmask": None, "filled": _LABELS, "wm": _LABELS}  # its brainmask.mgz is the skull-stripped head
-_FOLDERS = {"labels", "labelstr", "labelsts", "masks", "segmentations"}  # nnU-Net names labels like their images
+# nnU-Net and TotalSpineSeg name labels like their images.
+_FOLDERS = {
+    **dict.fromkeys("labels labelstr labelsts gt_segmentations masks segmentations mri_atlas".split(), _LABELS),
+    **{f"step{step}_{what}": _LABELS for step in (1, 2) for what in "raw output cord canal levels".split()},
+    "xfms": _MADE,
+}
 _IMAGE_TYPES: dict[str | None, str] = {
     "phase image": _PHASE,
     "real part": _PART,
@@ -131,8 +158,9 @@ def no_scan(path: str | os.PathLike, ct: bool = False) -> str | None:
     image = image_or_none(path)  # faults of a file are reported when it is loaded
     for found, where, mend in (
         (_by_name(path), "its name", "rename it"),
-        (_LABELS if path.parent.name.lower() in _FOLDERS else None, "its folder's name", "move it"),
+        (_FOLDERS.get(path.parent.name.lower()), "its folder's name", "move it"),
         (_by_intent(image), "the intent code of its header", "set that to 0"),
+        (_by_shape(image), "its shape", "mend its header"),
         (_by_itk(image, ct), "its header", "mend that"),
         (_by_sidecar(path, ct), "its sidecar JSON", "mend that"),
     ):
@@ -161,7 +189,7 @@ def unreadable(path: str | os.PathLike) -> str | None:
         except OSError as error:
             return f"it cannot be read ({error.strerror}); make it readable, or get a whole copy of it."
         if found:
-            return "DICOM is read as a series; give its folder to mri-sr, or convert it with dcm2niix."
+            return "DICOM is read as a series by mri-sr, from its folder; as a guide, convert it with dcm2niix."
         return "it is named like a DICOM file, but is none; get a whole copy of it, or remove it."
     if name.endswith(_AFNI):
         return "the .HEAD file that belongs to it is missing; put both into one folder."
@@ -213,6 +241,12 @@ def without_voxel_files(paths: Iterable[str]) -> list[str]:
     return [path for path in paths if path.lower() not in voxels]
 
 
+def archives(paths: Iterable[Path]) -> dict[Path, str]:
+    """The files that are archives of others by their names, each with what to do."""
+    found = [path for path in paths if path.name.lower().endswith(_ARCHIVES) and not looks_like_scan(path)]
+    return dict.fromkeys(found, "an archive; unpack it if it holds scans.")
+
+
 def say_passed_over(reasons: Mapping[Any, str]) -> None:
     """Print a line for each file or series that is not a scan.
 
@@ -233,13 +267,12 @@ def _unread(name: str) -> str | None:
 
 
 def _by_name(path: Path) -> str | None:
-    end = ending(path)
-    stem = Path(_stem(path)).name.lower()
-    if end in (".mgz", ".mgh") and stem in _FREESURFER:
-        return _FREESURFER[stem]
-    if (tissue := _SPM_TISSUE.match(stem)) and (
-        stem.startswith("sub-", tissue.end()) or path.with_name(path.name[tissue.end() :]).is_file()
-    ):
+    name = re.sub(_AFNI_VIEW, "", Path(_stem(path)).name)
+    stem = name.lower()
+    first = re.split("[.-]", stem)[0]
+    if ending(path) in (".mgz", ".mgh") and first in _FREESURFER:
+        return _FREESURFER[first]
+    if _TISSUE.match(stem) or ((tissue := _SPM.match(stem)) and _is_of_scan(path, tissue.end())):
         return _LABELS
     labels = dict(part.split("-", 1) for part in stem.split("_") if re.fullmatch("[a-z]+-[a-z0-9+]+", part))
     if labels.get("part") in _PARTS:
@@ -249,12 +282,23 @@ def _by_name(path: Path) -> str | None:
         return _SUFFIXES[last]
     if "sub" in labels and last.startswith(("lesion-", "seg-")):  # names of the Spinal Cord Toolbox
         return _LABELS
-    return _by_words(re.sub(f"sub-[a-z0-9+]+|{_FLIP_ANGLE}", "", stem))
+    # Also as words that begin with a capital, as ANTs writes them.
+    for spelt in (name, re.sub("(?<=[a-z0-9])(?=[A-Z])", "_", name)):
+        if (found := _by_words(re.sub(f"sub-[a-z0-9+]+|{_FLIP_ANGLE}", "", spelt.lower()))) is not None:
+            return found
+    return None
+
+
+def _is_of_scan(path: Path, start: int) -> bool:
+    """Whether a name goes on from ``start`` with that of a scan: of BIDS, or next to it or in the folder above."""
+    rest = re.sub(r"_(affine|rigid)(?=\.)", "", path.name[start:])
+    return rest.startswith("sub-") or any((folder / rest).is_file() for folder in (path.parent, path.parent.parent))
 
 
 def _by_words(stem: str) -> str | None:
-    """By a name that is not a BIDS name."""
-    words = [word for word in re.split("[^a-z0-9]+", stem) if word and not re.fullmatch(_NUMBER, word)]
+    """By a name that is not a BIDS name, in lower case."""
+    parts = [word for word in re.split("[^a-z0-9]+", stem) if word]
+    words = [word for word in parts if not re.fullmatch(_NUMBER, word)]
     if not words or _DENIED & set(words):
         return None
     capitals = [word.upper() for word in words]
@@ -262,12 +306,20 @@ def _by_words(stem: str) -> str | None:
         return None
     if any(_TESTS.fullmatch(word) for word in words):
         return _TEST
-    if _MASKS.fullmatch(words[-1]):
+    before = [*words]
+    while len(before) > 1 and before[-1] in _STATES:
+        before.pop()
+    if _MASKS.fullmatch(before[-1]):
         return _LABELS
-    if "dti" in words and words[-1] in _DTI:
+    if {"dti", "dmri"} & set(words) and words[-1] in _DTI:
         return _MAP
     part = part_by_words(["_".join(capitals[i:]) for i in range(len(words))])
-    return next((_WORDS[word] for word in words if word in _WORDS), _IMAGE_TYPES.get(part) or _LAST.get(words[-1]))
+    joined = "_".join(parts)
+    kinds = [_WORDS[word] for word in words if word in _WORDS]
+    kinds += [kind for pattern, kind in _OUTPUTS.items() if pattern.search(joined)]
+    kinds += [_IMAGE_TYPES[part]] if part in _IMAGE_TYPES else []
+    kinds += [_LAST[words[-1]]] if words[-1] in _LAST else []
+    return next(iter(kinds), _MAP if _MAPS.fullmatch(words[-1]) else None)
 
 
 def _by_intent(image: SpatialImage | None) -> str | None:
@@ -276,6 +328,13 @@ def _by_intent(image: SpatialImage | None) -> str | None:
     if code in _LABEL_INTENTS:
         return _LABELS
     return f"an image of the kind '{intent_codes.label[code]}'" if code in _INTENTS and code in intent_codes else None
+
+
+def _by_shape(image: SpatialImage | None) -> str | None:
+    shape = () if image is None else tuple(image.shape)
+    if len(shape) > 2 and min(shape) > 0 and sum(n > 1 for n in shape[:3]) < 2:
+        return "values along a line, as of a surface"
+    return "vectors, as of a deformation field" if shape[3:4] == (1,) and set(shape[4:]) - {1} else None
 
 
 def _by_itk(image: SpatialImage | None, ct: bool) -> str | None:

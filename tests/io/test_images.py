@@ -1,8 +1,11 @@
 """Volumes in each format that is read, against the same volume as NIfTI; and files that are none, with what helps."""
 
+import bz2
 import gzip
 import itertools
+import lzma
 import sys
+import zipfile
 import zlib
 
 import nibabel as nib
@@ -152,6 +155,13 @@ def test_what_cannot_be_read_is_refused_with_what_helps(tmp_path, monkeypatch):
         ("a.nii", lambda p: p.write_bytes(gzip.compress(nii)), ["add .gz to its name"]),
         ("a.nii.gz", lambda p: p.write_bytes(nii), ["take .gz off its name"]),
         ("b.nii.gz", lambda p: p.write_bytes(b""), ["empty", "whole copy"]),
+        ("twice.nii.gz", lambda p: p.write_bytes(gzip.compress(gzip.compress(nii))), ["compressed twice", "gunzip"]),
+        ("twice.nii", lambda p: p.write_bytes(gzip.compress(gzip.compress(nii))), ["compressed twice", "gunzip"]),
+        ("z.nii.gz", lambda p: zipfile.ZipFile(p, "w").writestr("a.nii", nii), ["zip archive", "unzip"]),
+        ("z.nii", lambda p: p.write_bytes(bz2.compress(nii)), ["bunzip2"]),
+        ("z.mgz", lambda p: p.write_bytes(lzma.compress(nii)), ["unxz"]),
+        ("y.nii.gz", lambda p: p.write_bytes(b"\n<!DOCTYPE html><html>"), ["web page", "get the scan again"]),
+        ("w.nii.gz", lambda p: p.write_bytes(gzip.compress(nii) + b"<html>"), ["other bytes follow", "gunzip"]),
         ("c.nrrd", lambda p: nrrd(p, "1 1 nan"), ["'spacings: 1 1 nan'", "unknown"]),
         ("d.nrrd", lambda p: nrrd(p, "1 1 2", encoding="BZ2"), ["bzip2", "gzip or raw"]),
         ("e.img", lambda p: p.write_bytes(bytes(128) + b"DICM" + bytes(500)), ["e.hdr", "not there"]),

@@ -13,6 +13,7 @@ import nibabel as nib
 from ...io.images import ENDINGS, ending, image_or_none, missing_content
 from ...io.naming import case_stem
 from ...io.scan_kinds import (
+    archives,
     looks_like_scan,
     may_be_dicom,
     named_as_dicom,
@@ -56,6 +57,7 @@ def find_images(path: str | os.PathLike, dicom: bool = False, label_maps: Iterab
     no_scans = {os.path.realpath(name) for name in label_maps}
     every = [file for file in sorted(found.values()) if os.path.realpath(file) not in no_scans]
     files = scan_files(every)
+    say_passed_over(archives(every))
     if dicom:
         files = [file for file in files if not named_as_dicom(file)]
     else:

@@ -11,7 +11,6 @@ from monai.transforms import Compose
 
 from ...graph import TensorGraph
 from ...transforms import (
-    CheckMRd,
     CheckThickSlicesd,
     HounsfieldWindowd,
     LoadScand,
@@ -109,8 +108,7 @@ class CTGuided(ThickSlices):
         some: dict[str, Any] = {"keys": SCANS, "allow_missing_keys": True}
         return Compose(
             [
-                LoadScand(**some, slice_axis=self._axis, normalise=False),
-                *([CheckMRd(**some)] if self.check_mr else []),
+                LoadScand(**some, slice_axis=self._axis, normalise=False, check_mr=self.check_mr),
                 NormaliseVolumed(**some),
                 MakeLRd("hr", degradation=self.scan_degradation, like=self.degradation, allow_missing_keys=True),
                 CheckThickSlicesd("lr", scale=self.scale[2]),

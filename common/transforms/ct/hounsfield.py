@@ -133,8 +133,8 @@ class CheckMRd(MapTransform):
                 file = getattr(data[key], "meta", {}).get("filename_or_obj", key)
                 raise ValueError(
                     f"{file}: is given as MR but its values, {low:.5g} to {high:.5g} (0.1st to 99.9th percentile), are "
-                    "those of CT; MR is 0 or a little more in air. Are MR and CT exchanged? If it is MR: "
-                    "--data#check_mr False for training, --check_mr False for inference."
+                    "those of CT; MR is 0 or a little more in air. Are MR and CT exchanged? Leave CT out. If it is MR: "
+                    "--data#check_mr False for training, --dataset#check_mr False for inference."
                 )
         return dict(data)
 

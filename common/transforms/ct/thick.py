@@ -72,26 +72,31 @@ class CheckThickSlicesd(MapTransform):
         if result * _ROUNDING < pixel / _ALIKE:
             raise ValueError(
                 f"{found}; with scale {self.scale:g} slices would be {result:.3g} mm, finer than the plane. "
-                f"{self._advice(thickness / pixel)}"
+                f"{self._advice(thickness, pixel)}"
             )
         if result > _ALIKE * pixel * _ROUNDING:
             warnings.warn(
                 f"{found}; with scale {self.scale:g} the result stays anisotropic: slices of {result:.3g} mm. "
-                f"{self._advice(thickness / pixel)}",
+                f"{self._advice(thickness, pixel)}",
                 stacklevel=2,
             )
 
-    def _advice(self, ratio: float) -> str:
-        """Advice for slices that do not fit the scale."""
-        fitting = [1, 1, int(np.clip(round(ratio), *_SCALES))]
+    def _advice(self, thickness: float, pixel: float) -> str:
+        """Advice for slices that do not fit the scale; spacings in mm."""
+        fitting = [1, 1, int(np.clip(round(thickness / pixel), *_SCALES))]
         if fitting[2] == self.scale:
             return "No larger scale has weights."
+        scale = f'--scale "{fitting}"'.replace(", ", ",")
         if self.models is None:
-            return f'The scale that fits is --scale "{fitting}".'.replace(", ", ",")
+            return f"The scale that fits is {scale}."
         overlays = (path for path in sorted(Path(self.models).glob("*.json")) if read_object(path)[0] is not None)
         laid = next((path for path in overlays if read_object(path)[0].get("scale") == fitting), None)
-        lay = f"lay the overlay of the weights for {fitting} over the config ({laid}), or " if laid else ""
-        return f"{lay[:1].upper()}{lay[1:]}{'take' if laid else 'Take'} mri-sr, which chooses weights by the spacing."
+        if laid is None:
+            return f"Weights for {fitting} would fit, and there are none in {self.models}."
+        return (
+            f"The weights for {scale} would make slices of {thickness / fitting[2]:.3g} mm; with monai.bundle, lay "
+            f"their overlay over the config: {laid}."
+        )
 
 
 class ResampleHRd(MapTransform):

@@ -14,6 +14,7 @@ from monai.data import MetaTensor
 from monai.transforms import Compose, EnsureChannelFirst, MapTransform
 
 from ...io.images import open_image
+from ..ct.hounsfield import CheckMRd
 from .acquired import AcquiredMatrixd
 from .check import CheckHeaderd, CheckVoxelsd
 from .extremes import SetAsideExtremesd
@@ -56,7 +57,7 @@ class LoadScand(MapTransform):
     """Load a scan: check its header, read it, check its voxels, put the slice axis last, and normalise it.
 
     The steps are :class:`CheckHeaderd`, :func:`read_volume`, :class:`CheckVoxelsd`, :class:`SetAsideExtremesd`,
-    :class:`AcquiredMatrixd`, :class:`SliceAxisd` and :class:`NormaliseVolumed`.
+    :class:`~common.transforms.CheckMRd`, :class:`AcquiredMatrixd`, :class:`SliceAxisd` and :class:`NormaliseVolumed`.
 
     Args:
         keys: of paths, or of volumes ``(X, Y, Z)`` that a client has already loaded, which are not checked as files.
@@ -65,6 +66,7 @@ class LoadScand(MapTransform):
             stored.
         normalise: whether to scale intensities to [0, 1].
         set_aside: whether to set extreme voxels aside; false for CT, where :class:`HounsfieldWindowd` treats padding.
+        check_mr: whether volumes are refused whose values look like those of CT.
         allow_missing_keys: whether an entry may lack a key.
 
     Returns:
@@ -81,6 +83,7 @@ class LoadScand(MapTransform):
         ordered: bool = True,
         normalise: bool = True,
         set_aside: bool = True,
+        check_mr: bool = False,
         allow_missing_keys: bool = False,
     ) -> None:
         super().__init__(keys, allow_missing_keys)
@@ -90,6 +93,8 @@ class LoadScand(MapTransform):
         steps: list[Any] = [CheckVoxelsd(**some)]
         if set_aside:
             steps.append(SetAsideExtremesd(**some))
+        if check_mr:
+            steps.append(CheckMRd(**some))
         steps.append(AcquiredMatrixd(**some))
         if ordered:
             steps.append(SliceAxisd(**some, slice_axis=slice_axis))

@@ -41,22 +41,22 @@ _STATISTICS = {
     "in_plane_detail": (
         "detail in plane",
         "",
-        "the outer k-space is empty: zero-filled, interpolated or blurred; mri-sr --acquired_matrix header takes a "
-        "scan that the scanner zero-filled as it was acquired",
+        "the outer k-space is empty: zero-filled, interpolated or blurred; with --acquired_matrix header, "
+        "mri-sr takes a scan that the scanner zero-filled as it was acquired",
         "harder edges than in scans; aliased, or no scan at all",
     ),
     "slice_detail": (
         "detail across slabs or slices",
         "",
         "the outer k-space is empty: zero-filled, interpolated or blurred; where the protocol says how many slices "
-        'were acquired, mri-sr --acquired_matrix "[X,Y,Z]" takes those, voxels along the axes of the file',
+        'were acquired, --acquired_matrix "[X,Y,Z]" lets mri-sr take those, voxels along the axes of the file',
         "neighbouring slices differ more; gaps between slices, aliased, or no scan at all",
     ),
     "air": (
         "brightness of air",
         "",
         "the background is set to 0, as by skull-stripping",
-        "where air is expected it is bright: values below 0 (set them to 0), inverted contrast, or cropped to tissue",
+        "where air is expected it is bright: inverted contrast, values below 0, or cropped to tissue",
     ),
     "tissue_median": (
         "brightness of tissue",
@@ -73,7 +73,7 @@ _STATISTICS = {
     "tissue_volume": (
         "volume of tissue",
         " l",
-        "a part of the head only, another part of the body, CT, or a spacing that is wrong",
+        "a part of the head only, another part of the body, a child, an animal, or a spacing that is wrong",
         "more than a head, inverted contrast, or a spacing that is wrong",
     ),
 }

@@ -27,9 +27,15 @@ def pairs(root, *patterns, **options):
     return [{key: value.removeprefix(f"{root}/") for key, value in entry.items()} for entry in found]
 
 
-def test_images_are_found_in_a_folder_and_below_in_order(tmp_path):
+def test_images_are_found_in_a_folder_and_below_in_order(tmp_path, capsys):
     touch(tmp_path, "b.nii", "sub/a.nii.gz", "sub/C.NII.GZ", ".hidden.nii", ".git/d.nii", "notes.txt", "c.nii.bak")
     assert list(images(tmp_path).items()) == [("b", "b.nii"), ("C", "sub/C.NII.GZ"), ("a", "sub/a.nii.gz")]
+    touch(tmp_path, "study.ZIP", "sub/dicom.tar.gz")
+    images(tmp_path)
+    said = capsys.readouterr().out.splitlines()
+    assert [line.split(": ")[1:] for line in said] == [
+        [str(tmp_path / name), "an archive; unpack it if it holds scans."] for name in ("study.ZIP", "sub/dicom.tar.gz")
+    ]
     assert find_images(str(tmp_path / "b.nii")) == [{"image": str(tmp_path / "b.nii"), "name": "b"}]
 
 

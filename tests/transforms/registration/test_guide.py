@@ -180,6 +180,15 @@ def test_registration_puts_a_moved_guide_back_and_auto_no_other(tmp_path, monkey
     refused(lambda: auto(moved), ImportError, "t1.nii.gz", "does not lie on", "needs SimpleITK", "--register false")
 
 
+def test_auto_warns_of_a_guide_with_the_same_outline_and_other_anatomy():
+    def stranger(world):
+        return np.abs(np.sin(world / 6)).prod(-1) + 0.3 * (subject(world) > 0.05)
+
+    lr, place = scan("t2", "RAS", (2, 2, 3), (36, 36, 22)), ("LSA", (1, 1, 1), (80, 80, 80), (4, -3, 9))
+    words = "t1.nii.gz", "hardly resembles", "t2.nii.gz", "0.05", "Are both of one person?"
+    told(lambda: resampled(lr, scan("t1", *place, see=stranger), register="auto"), *words)
+
+
 def test_a_subjects_guide_is_shifted_the_same_way_in_any_order_and_run():
     affine = affine_of("PIR", (1, 2, 3), (10, 20, 30))
 

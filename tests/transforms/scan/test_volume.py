@@ -215,6 +215,15 @@ def check_voxels(values, **options):
 LABELS = doubled(doubled(torch.randint(0, 5, (1, 6, 6, 6), generator=torch.Generator().manual_seed(0)).float()))
 
 
+def thin_labels():
+    """Points, a line and planes of labels in an empty field, which are no neighbours along one axis at least."""
+    points, line, planes = torch.zeros(3, 1, 40, 40, 40)
+    for n in range(1, 9):
+        points[0, 17 + n % 3, 20, 4 * n + 1] = line[0, 18 + n % 2, 20, 4 * n : 4 * n + 4] = n
+        planes[0, 21, 10:20, 4 * n : 4 * n + 3] = n
+    return points, line, planes
+
+
 def check_planes(spacing, expected=(2.5, 2.5), tilt=0):
     lr = volume(affine=grids.affine_of("LAS", spacing, (tilt, -0.7 * tilt, 2 * tilt)))
     assert CheckPlanesd("lr", expected)({"lr": lr})["lr"] is lr
@@ -237,6 +246,7 @@ def test_refused():
         (lambda: check_voxels(volume(), minimum=6), ["a.nii", (5, 6, 7), "slab: 6"]),
         (lambda: check_voxels(volume(1.0 * (torch.rand(1, 9, 9, 9) > 0.5))), ["a.nii", "a mask", "0 or 1", "order=0"]),
         (lambda: check_voxels(volume(LABELS)), ["a.nii", "a label map", "of neighbours are equal", "order=0"]),
+        *[(lambda v=v: check_voxels(volume(v)), ["a.nii", "label", "8 whole numbers"]) for v in thin_labels()],
         (lambda: check_planes((1.6, 2.5, 2.5)), ["a.nii", "[1.6, 2.5] mm", "about [2.5, 2.5] mm"]),
         (lambda: check_planes((2.5, 3.8, 2.5), tilt=10), ["a.nii", "[2.5, 3.8] mm", "about [2.5, 2.5] mm"]),
         (lambda: check_planes((1.25, 1.25, 5), tilt=10), ["a.nii", "[1.25, 1.25] mm", "about [2.5, 2.5] mm"]),
@@ -302,6 +312,15 @@ def test_a_file_that_is_no_volume_is_refused_before_it_is_read(tmp_path):
         ("a.nii", lambda p: nifti(p, qform=0, srow_x=np.nan), ValueError, ["not invertible", "nan"]),
         ("a.nii", lambda p: nifti(p, sform=0, pixdim=[1, 0, 1, 9e9] * 2), ValueError, ["pixdim[1] = 0, pixdim[3]"]),
         ("a.nii", lambda p: nifti(p, sform=0, qform=0, pixdim=[1, 1, 1, np.nan] * 2), ValueError, ["pixdim[3] = nan"]),
+        *[
+            (
+                "a.nii",
+                lambda p, q=q: nifti(p, qform=q, pixdim=[1, 2.25, 2.75, 5] * 2),
+                ValueError,
+                ["2.25 x 2.75 x 5 mm", "0.9 x 1.1 x 2 mm", "sform_code 0", "pixdim '1 0.9 1.1 2 1"],
+            )
+            for q in (0, 1)
+        ],
         ("a.nii", lambda p: nifti(p, sform=0, quatern_b=1.1), ValueError, ["quatern_b", "1.1", "length of 1"]),
         ("a.nii", lambda p: p.write_bytes(nifti(p).read_bytes() + bytes(4097)), ValueError, [4869, 772, (5, 6, 7)]),
         ("a.nii", lambda p: p.write_bytes(nifti(p).read_bytes()[:-1]), ValueError, [771, 772, (5, 6, 7)]),
@@ -328,6 +347,8 @@ def test_headers_are_mended_where_it_is_certain_what_was_meant_and_a_warning_say
         ({"affine": turned, "sform": 0, "quatern_d": 1.0000007}, ["quaternion", "1.0000007"]),
         ({"affine": turned, "quatern_d": 1.0000007}, ["quaternion", "1.0000007"]),
         ({"pixdim": [1, 0, 1.1, 1e30, 0, 0, 0, 0], "qform": 0}, ["pixdim[1] = 0, pixdim[3] = 1e+30", "its sform"]),
+        ({"pixdim": [1] * 8, "qform": 0}, ["voxels of 1 x 1 x 1", "its sform of 0.9 x 1.1 x 2; the sform is used"]),
+        ({"pixdim": [1, 0.9, 1.1, 1.4] * 2, "qform": 0}, ["voxels of 0.9 x 1.1 x 1.4", "the sform is used"]),
         ({"pixdim": [1, -0.9, 1.1, -2] * 2, "sform": 0}, ["pixdim[1] = -0.9, pixdim[3] = -2; taken without the sign"]),
         ({"xyzt_units": 5}, ["code 5", "taken for mm"]),
         ({"xyzt_units": 2 + 56}, []),
@@ -348,6 +369,24 @@ def test_headers_are_mended_where_it_is_certain_what_was_meant_and_a_warning_say
         for form, other in (("sform", "qform"), ("qform", "sform")):
             if f"its {form} is not valid" in words:
                 assert result.header[f"{form}_code"] == 0 < result.header[f"{other}_code"]
+    path = nifti(tmp_path / "b.nii", pixdim=[1, 0.9, 1.1, 1.4] * 2)
+    told(lambda: CheckHeaderd("image")({"image": path}), "b.nii", "mm apart", "0.9 x 1.1 x 2 and 0.9 x 1.1 x 1.4 mm")
+
+
+@pytest.mark.parametrize("bits", [8, 12, 16])
+def test_unsigned_voxels_that_were_stored_as_signed_are_refused_and_no_others(bits):
+    unsigned = torch.from_numpy(runs.phantom(0, (48, 52, 44)))[None]
+    unsigned = (unsigned / unsigned.max() * 0.8 * 2**bits).round()
+    half, whole = 2 ** (bits - 1), 2**bits
+    wrapped = torch.where(unsigned < half, unsigned, unsigned - whole)
+    refused(lambda: check_voxels(volume(wrapped)), ValueError, "a.nii", f"{bits} bits", f"Add {whole} ", "negative")
+    # Phase in the whole range, masked or not; a fill value with hot voxels; an image with a sign.
+    x, y, _ = torch.meshgrid(*(torch.arange(n) / 8.0 for n in unsigned.shape[1:]), indexing="ij")
+    phase = torch.remainder(x + 3 * torch.sin(y), 2)[None] * (half - 0.5) - half + 0.5
+    filled = torch.where(unsigned < whole / 20, -half, unsigned / 2)
+    filled[0, 20, 20, 20] = half - 1
+    for values in (phase.round(), (phase * (unsigned > whole / 20)).round(), filled, unsigned - half):
+        assert check_voxels(volume(values)) is not None
 
 
 def test_what_passes_the_checks(tmp_path):
@@ -359,7 +398,11 @@ def test_what_passes_the_checks(tmp_path):
     scan = torch.from_numpy(runs.phantom(0, (24, 26, 22)))[None]
     eight = (scan / scan.max() * 255).round()
     enlarged = eight.repeat_interleave(2, 1).repeat_interleave(2, 2).repeat_interleave(2, 3)
-    for values in (eight, enlarged, LABELS + torch.rand(LABELS.shape)):
+    # A small brain with few values in a wide field, and one slice of it.
+    wide = torch.nn.functional.pad((eight / 8).round() * (eight > 80), [40] * 6)
+    slice_only = torch.zeros_like(wide).index_copy(3, torch.tensor([51]), wide[..., 51:52])
+    assert wide.count_nonzero() < 0.02 * wide.numel() and len(wide.unique()) < 32
+    for values in (eight, enlarged, LABELS + torch.rand(LABELS.shape), wide, slice_only):
         assert check_voxels(volume(values)) is not None
     # Planes within a factor of 1.5 on each axis, whatever the slices' distance.
     check_planes((2.5, 2.5, 9))
