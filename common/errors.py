@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import sys
@@ -56,7 +57,8 @@ def first_cause(error: BaseException) -> BaseException:
 class Output:
     """A stream that ends the program silently when its reader has closed it, for example ``| head``.
 
-    It raises ``SystemExit(141)``, which error handlers do not catch.
+    It raises ``SystemExit(141)``, which error handlers do not catch. Characters that the stream cannot encode, such as
+    those of a file's name that is no UTF-8, are written as escapes.
 
     Args:
         stream: the stream to write to.
@@ -64,6 +66,8 @@ class Output:
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)

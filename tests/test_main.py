@@ -6,11 +6,13 @@ import sys
 from pathlib import Path
 from unittest.mock import Mock
 
+import numpy as np
 import pytest
 
 from common import __main__
 from common.cli_help import help_text, misuse
 
+from .bundles.runs import save
 from .refused import has, refused
 
 ROOT = Path(__file__).parents[1]
@@ -160,6 +162,13 @@ def test_how_it_ends(tmp_path, monkeypatch, capsys):
         assert "Traceback" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == [log]
     assert "--traceback" not in end(ValueError("x"), "--traceback", "false").partition("\n")[0]
+
+
+def test_a_name_that_is_no_utf8_stops_nothing(tmp_path, capsys):
+    for name in (b"a", b"m\xfcller", b"z"):
+        save(tmp_path / os.fsdecode(name + b".nii.gz"), np.ones((20, 20, 20), np.int16), np.diag([1.5, 1.5, 1.5, 1]))
+    __main__.main(["super-resolve", str(tmp_path), "--bundle", "zssr", "--dry_run"])
+    has(capsys.readouterr().out, "a_sr.nii.gz", "m\\udcfcller_sr.nii.gz", "z_sr.nii.gz")
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from ..data.lists.alike import alike, joining
+from ..data.lists.alike import joining, persons
 from ..data.lists.datalist import (
     FILE,
     GROUPS,
@@ -69,7 +69,7 @@ def write_datalist(
 
     Each file is read and checked as in training. Files that match a pattern but are no scans by their names or headers,
     such as masks, are skipped with a line. Files that describe scans, such as sidecar JSON, are skipped without one. A
-    warning lists subjects of different groups if their names look like one person's.
+    warning lists files of different groups if their paths look like one person's.
 
     Args:
         dataset_dir: folder of the data; patterns and the paths in ``dataset.json`` are relative to it.
@@ -86,7 +86,7 @@ def write_datalist(
         paired: true if the HR and LR volume of a subject are a true pair, or become one by registration. Source then
             has both, for methods that learn from pairs, and also gets the share of target.
         subject: regular expression whose first group, or whole match, in the path is the subject; by default BIDS's
-            ``sub-<label>``, else the file's name without extensions.
+            ``sub-<label>``, else the file's name without its ending. ``sub-A`` and ``Sub-a`` are one.
         source: pattern of the files of this group, to split by hand.
         target: as ``source``.
         validation: as ``source``.
@@ -111,7 +111,12 @@ def write_datalist(
     if not files["hr"] and not files["lr"]:
         raise ValueError("datalist: no --hr and no --lr pattern; give MR volumes to learn from: --hr '*/*_t1w.nii.gz'.")
     check_exclusive(files)
-    subjects = {path: subject_of(path, subject) for paths in files.values() for path in paths}
+    spellings: dict[str, str] = {}
+    subjects = {
+        path: spellings.setdefault((name := subject_of(path, subject)).casefold(), name)
+        for paths in files.values()
+        for path in paths
+    }
     if guide:
         of_subject = {kind: one_each(files[kind], subjects, kind) for kind in (*SCANS, "guide")}
         check_partners({*of_subject["hr"], *of_subject["lr"]}, of_subject["guide"])
@@ -119,7 +124,7 @@ def write_datalist(
     if any(by_hand.values()):
         chosen = {group: set(find(root, pattern, group)) for group, pattern in by_hand.items()}
     else:
-        chosen = _split(files, subjects, misaligned, paired, split, seed)
+        chosen = _split(root, files, subjects, misaligned, paired, split, seed)
     groups = {group: _entries(group, chosen[group], files, subjects, paired) for group in GROUPS}
     for group, entries in groups.items():
         if by_hand[group] and not entries:
@@ -203,24 +208,37 @@ def _fault(path: Path) -> str | None:
 
 
 def _ask(root: Path, groups: Mapping[str, Sequence[Mapping[str, str]]], misaligned: bool) -> None:
-    """Print a warning where subjects of different groups may be one person."""
-    group_of, subjects = {}, {}
-    for group, entries in groups.items():
-        for entry in entries:
-            for kind in (*SCANS, "ct"):
-                if kind in entry:
-                    subjects[entry[kind]] = entry["subject"]
-                    group_of[entry["subject"]] = "source" if misaligned and group == "target" else group
-    found = [names for names in alike(root, subjects) if len({group_of[name] for name in names}) > 1]
+    """Print a warning where volumes of different groups may be of one person."""
+    group_of = {
+        entry[kind]: "source" if misaligned and group == "target" else group
+        for group, entries in groups.items()
+        for entry in entries
+        for kind in (*SCANS, "ct")
+        if kind in entry
+    }
+    person = persons(root, group_of)
+    of_person: dict[str, list[str]] = {}
+    for path in group_of:
+        of_person.setdefault(person[path], []).append(path)
+    found = [paths for paths in of_person.values() if len({group_of[path] for path in paths}) > 1]
     if found:
-        listing = "\n  ".join(f"{', '.join(f'{name} ({group_of[name]})' for name in names)}" for names in found)
+        listing = "\n  ".join(", ".join(f"{path} ({group_of[path]})" for path in paths) for paths in found[:_LISTED])
+        if len(found) > _LISTED:
+            listing += f"\n  and {len(found) - _LISTED} more"
         print(
             f"warning: by their names these may be scans of one person, in different groups:\n  {listing}\n"
-            f"If they are, give the same command with --subject {shlex.quote(joining(subjects, found))}"
+            f"If they are, give the same command with {_option(person)}"
         )
 
 
+def _option(person: Mapping[str, str]) -> str:
+    """The option that makes each of these persons one subject."""
+    expression = joining(person)
+    return "a regular expression for --subject" if expression is None else f"--subject {shlex.quote(expression)}"
+
+
 def _split(
+    root: Path,
     files: Mapping[str, list[str]],
     subjects: Mapping[str, str],
     misaligned: bool,
@@ -256,10 +274,13 @@ def _split(
         names = [name for name in names if name != "source"]  # learning from guides or CT needs no HR in source
     if len(pool) < len(names):
         kinds = "HR" if pool is with_hr or not with_lr else "LR" if pool is with_lr else "HR and LR"
+        person = persons(root, subjects)
+        more = len({*person.values()}) > len({*subjects.values()})
         raise ValueError(
             f"datalist: found {len(pool)} subjects with {kinds} volumes ({', '.join(sorted(pool)) or 'none'}), but at "
             f"least {len(names)} are needed, one each for {', '.join(names)}. Add subjects, check --subject, which "
             "defines a subject, leave a group empty with a share of 0 in --split, or give the groups by hand."
+            + (f" If a file is named like others in other folders, give {_option(person)}" if more else "")
         )
     if names:
         order = [sorted(pool)[i] for i in np.random.default_rng(seed).permutation(len(pool))]

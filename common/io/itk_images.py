@@ -117,6 +117,8 @@ def _reader(path: Path) -> Any:
         raise UnfitError(
             "NRRD and MetaImage need SimpleITK, which is not installed: pip install SimpleITK, or convert it to NIfTI"
         ) from None
+    if str(path).encode(errors="ignore").decode() != str(path):
+        raise UnfitError("its path is not in UTF-8, which ends SimpleITK; rename it, or convert it to NIfTI")
     reader = ImageFileReader()
     reader.SetFileName(str(path))
     return reader

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from nibabel.affines import from_matvec
 
-from .files import save_figure
+from .files import escape, save_figure
 from .planes import PLANES, Grid, Panel, View, draw_plane, label_ends
 
 _PANEL = 1.9  # width of a panel in inches
@@ -99,7 +99,7 @@ def panels_figure(
     size = np.ptp(window, axis=1)
     ratios: Any = [max(size[2 if n < 2 else 1] / size[1 if n == 0 else 0], 0.2) for n in PLANES.values()]
     ratios = np.repeat(ratios, 2 if below else 1)
-    titles = {title: textwrap.wrap(title, 22) for title in images}
+    titles = {title: textwrap.wrap(escape(title), 22) for title in images}
     lines = max(map(len, titles.values())) + 1
     left, right, top, bottom = 0.3, 0.8 if errors else 0.1, 0.48 + 0.16 * lines, 0.1
     width, height = columns * _PANEL + left + right, sum(ratios) * _PANEL + top + bottom
@@ -118,7 +118,7 @@ def panels_figure(
             "hspace": 0.03,
         },
     )
-    figure.suptitle(name, y=1 - 0.08 / height, va="top", fontsize=12)
+    figure.suptitle(escape(name), y=1 - 0.08 / height, va="top", fontsize=12)
     for panel in axes.ravel():
         panel.set_axis_off()
 
@@ -143,7 +143,7 @@ def panels_figure(
         for panel, (title, image) in zip(of_errors, errors.items(), strict=True):
             drawn = draw(panel, image, row, normal, heat)
             if row == 0 and not below:
-                panel.set_title(f"|{title} - HR|\n", fontsize=10)
+                panel.set_title(f"|{escape(title)} - HR|\n", fontsize=10)
         label_ends(of_images[0], normal)
         label = {"rotation": 90, "ha": "right", "va": "center"}
         of_images[0].text(-0.05, 0.5, plane, transform=of_images[0].transAxes, **label)
@@ -219,7 +219,7 @@ def panels_profile(path: str | os.PathLike, name: str, images: Mapping[str, Pane
             style = {"color": "black", "linewidth": 2.0}
         else:
             style = {"color": next(colours), "linewidth": 1.2}
-        plot.plot(where, own, label=title, **style)
+        plot.plot(where, own, label=escape(title), **style)
         seen.append(own[(where >= window.min()) & (where <= window.max())])
     seen = np.concatenate(seen)
     plot.set_xlim(window.min(), window.max())
@@ -233,5 +233,5 @@ def panels_profile(path: str | os.PathLike, name: str, images: Mapping[str, Pane
     label_ends(picture, normal)
     trace = [window * direction, np.full(span, at)]
     picture.plot(*(trace if axis < side else trace[::-1]), color="tab:red", linewidth=1.5)
-    picture.set_title(name, fontsize=10)
+    picture.set_title(escape(name), fontsize=10)
     save_figure(figure, path)

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 
 from ..io.files import replacing
 from .case import error, panels_figure, panels_profile
-from .files import save_figure
+from .files import escape, save_figure
 from .planes import load_panels
 from .t_tests import paired_t_tests, t_tests_in_words
 from .text import aligned
@@ -163,7 +163,10 @@ def write_table(output_dir: str | os.PathLike, rows: Sequence[Mapping], against:
         own = next(row for row in rows if row["method"] == method)
         lines.append([*line, *("-" if own.get(label) is None else str(own[label]) for label in labels)])
 
-    with replacing(Path(output_dir) / "table.csv") as path, path.open("w", newline="") as file:
+    with (
+        replacing(Path(output_dir) / "table.csv") as path,
+        path.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file,
+    ):
         writer = csv.DictWriter(file, [*columns, *labels], extrasaction="ignore")
         writer.writeheader()
         writer.writerows(rows)
@@ -232,7 +235,7 @@ def box_plots(path: str | os.PathLike, rows: Sequence[Mapping]) -> None:
             panel.plot(i + spread, values[i], "o", color=colour, markersize=4, zorder=3)
         panel.set_title(metrics[metric][0], fontsize=10)
         slanted = {"rotation": 30, "ha": "right", "rotation_mode": "anchor"} if len(methods) > 2 else {}
-        panel.set_xticks(range(len(methods)), methods, **slanted)
+        panel.set_xticks(range(len(methods)), map(escape, methods), **slanted)
         panel.grid(axis="y", alpha=0.3)
     # One scale for the three shifts, with room for 0.1 voxel, so that nothing small looks large.
     limit = 1.1 * max(0.1, float(np.nanmax(np.abs(table[2:5]), initial=0.0)))

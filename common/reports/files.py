@@ -9,6 +9,11 @@ from matplotlib.figure import Figure
 from ..io.files import replacing
 
 
+def escape(name: str) -> str:
+    """The text that a figure shows as this name of a file: matplotlib reads what stands between two $ as a formula."""
+    return name.encode(errors="backslashreplace").decode().replace("$", r"\$")
+
+
 def save_figure(figure: Figure, path: str | os.PathLike) -> None:
     """Write a figure as PNG.
 

@@ -13,7 +13,7 @@ import torch
 from matplotlib.figure import Figure
 
 from ..physics.blur_kernels import describe_kernel, kernel_error
-from .files import save_figure
+from .files import escape, save_figure
 
 _MOST = 64
 
@@ -60,7 +60,8 @@ def kernel_sheet(path: str | os.PathLike, kernels: Sequence[Mapping[str, Any]], 
         name = name if entry["slice"] is None else f"{name}, slice {entry['slice']}"
         widths = " x ".join(f"{w:.1f}" for w in entry["fwhm"])
         panel.set_title(
-            f"{name}\nFWHM {widths} px, {entry['angle']:.0f}°\ncentre {centre[0]:+.2f}, {centre[1]:+.2f}", fontsize=6
+            f"{escape(name)}\nFWHM {widths} px, {entry['angle']:.0f}°\ncentre {centre[0]:+.2f}, {centre[1]:+.2f}",
+            fontsize=6,
         )
         panel.set_xticks([])
         panel.set_yticks([])

@@ -1,5 +1,7 @@
 """``python -m common compare``: what it draws, where, and what it refuses."""
 
+import os
+import shutil
 from pathlib import Path
 from unittest.mock import Mock
 
@@ -8,6 +10,7 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 
+from common.__main__ import main
 from common.commands import compare as module
 from common.commands.compare import compare
 from common.degradations import BlockAverage, KSpaceTruncation
@@ -57,6 +60,26 @@ def test_what_is_drawn(case, tmp_path, monkeypatch):
     assert drawn["scores"]["cubic"]["psnr"] == pytest.approx(psnr(expected.clip(0, 1), (hr / top).clip(0, 1)), abs=1e-3)
     pictures = [imread(path) for path in (whole, near)]
     assert all(picture.std() > 0.05 for picture in pictures) and pictures[0].shape != pictures[1].shape
+
+
+@pytest.mark.parametrize("name", [b"m\xfcller", b"PRICE$x^{$", b"a$b$c_\\d"])
+def test_any_name_of_a_file(case, tmp_path, capsys, name):
+    """No UTF-8, or what looks like a formula: the picture is that of a plain name, but for the title."""
+    pictures = [tmp_path / f"plain{ending}" for ending in (".png", ".html")]
+    named = tmp_path / os.fsdecode(name)
+    for lr, outputs in (
+        ("plain.nii.gz", pictures),
+        (f"{named.name}.nii.gz", [Path(f"{named}.png"), Path(f"{named}.html")]),
+    ):
+        shutil.copy(case["lr"], tmp_path / lr)
+        for output in outputs:
+            main(["compare", str(tmp_path / lr), case["sr"], str(output)])
+    said = capsys.readouterr().out.splitlines()
+    assert said[2:] == [
+        f"Wrote {named}{ending}".encode(errors="backslashreplace").decode() for ending in (".png", ".html")
+    ]
+    plain, other = imread(pictures[0]), imread(f"{named}.png")
+    assert plain.shape == other.shape and 0 < (plain != other).any(axis=(1, 2)).sum() < 40  # rows of the title
 
 
 def test_the_page(case, tmp_path, capsys):

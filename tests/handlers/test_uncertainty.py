@@ -1,13 +1,19 @@
 """Standard errors: the spread over results, what is measured, how errors are fitted, and what is written."""
 
+import json
 from functools import partial
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from ignite.engine import Engine
+from monai.data import MetaTensor
+from monai.engines import IterationEvents
 
+from common.data.loaders.slabs import AIR
 from common.degradations import KSpaceTruncation
-from common.handlers.uncertainty import UncertaintyMap, fit, standard_error
+from common.handlers.uncertainty import UncertaintyMap, UncertaintyReport, fit, standard_error
 from common.inferers import AxesInferer
 from tests.refused import refused
 
@@ -45,6 +51,28 @@ def test_a_fit_finds_what_errors_were_made_with():
         found = fit(*(np.array([np.mean(v[b] ** 2) for b in bins]) for v in (spread, error)))
         assert found == pytest.approx(scale, abs=0.03 * max(scale))
     torch.testing.assert_close(standard_error(torch.tensor([0.0, 3.0]), [4.0, 5.0]), torch.tensor([5.0, 13.0]))
+
+
+def test_tissue_alone_is_measured(tmp_path):
+    """Air, half of the volume, has other errors than twice the spread."""
+    rng = np.random.default_rng(0)
+    spread, air = rng.uniform(0.01, 0.1, (20, 20, 20)), np.arange(8000).reshape(20, 20, 20) < 4000
+    hr = np.where(air, 0.8 * AIR, 1.2 * AIR)
+    error = np.where(air, rng.uniform(0.2, 0.5, spread.shape), 2 * spread * rng.choice([-1, 1], spread.shape))
+    label = MetaTensor(hr[None], meta={"filename_or_obj": "a.nii"})
+
+    def step(engine, batch):
+        engine.state.output = [{"label": label, "pred": (hr + error)[None]}]
+        engine.fire_event(IterationEvents.MODEL_COMPLETED)
+
+    engine = Engine(step)
+    engine.register_events(*IterationEvents)
+    engine.case = SimpleNamespace(entry={})
+    inferer = SimpleNamespace(deviation=torch.tensor(spread)[None, None])
+    UncertaintyReport(inferer, tmp_path).attach(engine)
+    engine.run([0])
+    found = json.loads((tmp_path / "uncertainty.json").read_text())
+    assert found["scale"] == pytest.approx([2, 0], abs=1e-3) and found["rank_correlation"]["a"] == pytest.approx(1)
 
 
 def test_refused():

@@ -182,6 +182,7 @@ def test_what_cannot_be_read_is_refused_with_what_helps(tmp_path, monkeypatch):
         ("t.nrrd", lambda p: sitk.WriteImage(sitk.Image([4] * 3, sitk.sitkComplexFloat32), str(p)), ["one real"]),
         ("u.mha", lambda p: p.write_bytes(save(p).read_bytes().replace(b"ElementSpacing", b"X")), ["no voxel sizes"]),
         ("v.nrrd", lambda p: sitk.WriteImage(sitk.Image([4, 4, 4, 2], sitk.sitkInt16), str(p)), ["(4, 4, 4, 2)"]),
+        ("\udcfc.nrrd", lambda p: p.write_bytes(save(tmp_path / "u.nrrd").read_bytes()), ["UTF-8", "rename"]),
         ("x.nii", lambda p: patched(save(p), 40, b"\x09"), ["dim[0] = 9"]),
         ("w.dscalar.nii", lambda p: p.write_bytes(zlib.compress(nii)), ["expected NIfTI", "MetaImage"]),
     ]:  # fmt: skip

@@ -37,9 +37,9 @@ def test_the_ellipse_is_the_half_maximum_of_the_kernel_that_is_drawn(tmp_path, f
 
 def test_of_many_kernels_some_are_drawn(tmp_path, figures, monkeypatch):
     monkeypatch.setattr(module, "_MOST", 10)
-    kernel_sheet(tmp_path / "kernels.png", [entry(slice=i) for i in range(19)], (1.0, 1.0))
+    kernel_sheet(tmp_path / "kernels.png", [entry(slice=i, volume="a$b^$.nii") for i in range(19)], (1.0, 1.0))
     titles = [panel.get_title().split("\n")[0] for panel in figures[0].axes if panel.get_title()]
-    assert titles == [f"sub-1_t1w, slice {i}" for i in range(0, 19, 2)]
+    assert titles == [f"a\\$b^\\$, slice {i}" for i in range(0, 19, 2)]
     assert figures[0].get_suptitle().startswith("10 of 19 kernels")
 
 

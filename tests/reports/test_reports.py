@@ -18,7 +18,7 @@ from matplotlib.image import imread
 from matplotlib.transforms import Affine2D
 from monai.data import DataLoader, MetaTensor
 from monai.engines import SupervisedEvaluator
-from nibabel.affines import apply_affine, from_matvec
+from nibabel.affines import apply_affine, from_matvec, voxel_sizes
 from nibabel.orientations import axcodes2ornt, inv_ornt_aff, io_orientation
 from scipy.stats import ttest_rel
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
@@ -227,6 +227,10 @@ def test_heads_are_upright_in_their_proportions_whatever_the_orientation(tmp_pat
         inner = tuple(slice(n // 8, -n // 8) for n in pixels.shape)  # without the yellow letters at the edges
         y, x = (np.argwhere(pixels[inner] > 0.9).mean(axis=0) / pixels[inner].shape).tolist()
         assert x < 0.45 and y > 0.55 and panel.get_aspect() == 1.0, (codes, panel.get_title(), x, y)
+    for panel, (left, top, right, bottom) in zip(panels[:, 0], ("RALP", "RSLI", "ASPI"), strict=True):
+        letters = {text.get_text(): text.get_position() for text in panel.texts if len(text.get_text()) == 1}
+        assert letters[left][0] < 0.1 and letters[right][0] > 0.9 and letters[left][1] == letters[right][1] == 0.5
+        assert letters[bottom][1] < 0.1 and letters[top][1] > 0.9 and letters[top][0] == letters[bottom][0] == 0.5
     coronal = panels[1, 3].images[0]  # R-L by I-S
     left, right, low, high = coronal.get_extent()
     np.testing.assert_allclose([high - low, right - left] / np.array(coronal.get_array().shape), [3.0, 1.0])
@@ -247,6 +251,15 @@ def test_lr_voxels_are_drawn_where_they_are_in_the_world(codes):
         edges = np.delete(panel.edges, normal, axis=0)
         drawn = edges[:, 0] + (index + 0.5) * np.ptp(edges, axis=1) / plane.shape
         np.testing.assert_allclose(drawn, np.delete(point * np.diag(frame)[:3], normal), atol=1e-9)
+    # Of a box, all LR voxels are drawn that reach into it, and no others.
+    box = (slice(3, 8), slice(2, 6), slice(1, 5))
+    edges = View(frame, (5, 4, 3), tuple(box)).cut(marker, affine @ to_lr).edges / voxel_sizes(frame)[:, None]
+    corners = np.stack(np.meshgrid(*[np.arange(n + 1) - 0.5 for n in lr_shape], indexing="ij"), -1)
+    corners = apply_affine(np.linalg.inv(frame) @ affine @ to_lr, corners).reshape(-1, 3)
+    for axis, (part, drawn) in enumerate(zip(box, edges, strict=True)):
+        ends = np.unique(corners[:, axis].round(6))
+        seen = (ends[1:] > part.start - 0.5 + 1e-3) & (ends[:-1] < part.stop - 0.5 - 1e-3)
+        np.testing.assert_allclose(drawn, [ends[:-1][seen].min(), ends[1:][seen].max()], atol=1e-6)
 
 
 @pytest.mark.parametrize("codes", ["RAS", "LPI"])
@@ -295,7 +308,7 @@ def test_line_profile_draws_lr_samples_where_they_lie(tmp_path, figures, factors
     view = View(Grid(affine).canonical_affine(shape), tuple(shape // 2), tuple(slice(0, n) for n in shape))
     images = {"LR": view.cut(lr, affine @ from_matvec(np.diag(np.array(factors, float)), offset))}
     images |= {"cubic": view.cut(ramp, affine), "SR": view.cut(ramp + 0.1, affine), "HR": view.cut(ramp, affine)}
-    reports.panels_profile(tmp_path / "line.png", "ramp", images)
+    reports.panels_profile(tmp_path / "line.png", "ramp$x^{$", images)  # a name that looks like a formula
     plot = figures[0].axes[1]
     curves = {line.get_label(): line.get_xydata() for line in plot.lines}
     slope = 1 / 40 / affine[axis, axis] * (-1 if ends == "right to left" else 1)
@@ -340,6 +353,11 @@ def test_table_by_hand(tmp_path, figures):
     assert [bool(np.isfinite(box).all()) for box in boxes] == [True, False], "of two cases there are points alone"
     assert panels[2].get_ylim() == panels[3].get_ylim() and panels[3].get_ylim()[1] >= 0.5
     assert [tick.get_text() for tick in panels[0].get_xticklabels()] == ["cubic", "sr"]
+    row = {**_rows()[0], "case": "m\udcfcller", "method": "a$x^{$"}  # no UTF-8, and what looks like a formula
+    reports.write_table(tmp_path, [row])
+    reports.box_plots(tmp_path / "box.png", [row])
+    assert "\nm\\udcfcller,a$x^{$,30.0" in (tmp_path / "table.csv").read_text(encoding="utf-8")
+    assert _saved(tmp_path)["cases"][0]["case"] == "m\udcfcller"
 
 
 def test_the_spread_of_a_table_with_seeds_is_that_of_their_means(tmp_path, figures):

@@ -1,91 +1,160 @@
-"""Find subjects of a datalist that may be one person, by names with the same beginning."""
+"""Guess by the paths of scans which are of one person, and write the expression for ``--subject`` that says so."""
 
 from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from ...io.images import open_image
-from .datalist import SUBJECT, subject_of
+from ...io.naming import case_stem
+from .datalist import SUBJECT
 
-# Words at the end of a name that say which scan of a person it is, not which person.
-_WHICH = re.compile(
-    r"""([_. -](
-        t[12](star)?w? | t2s | pdw? | flair | dir | swi | dwi | mprage | mp2rage | tse | fse | gre | flash | spgr |
-        tof | stir | bold | asl | ct | mra? | mri | anat | hr | lr | low | high | iso | 2d | 3d | ax | axial | sag |
-        sagittal | cor | coronal | tra | pre | post | gd | ce | native | baseline | followup | retest |
-        (ses|session|visit|run|echo|rep|acq|tp|timepoint)-?\d*
-    ))+$""",
+_DAY, _YEAR = r"(?:0[1-9]|[12]\d|3[01])", r"(?:19|20)\d\d"
+_MONTHS = "jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec"
+# A date, with a time of day or without.
+_DATE = re.compile(
+    rf"""(?<!\d)(?: {_YEAR}([-_.]?)(?:0[1-9]|1[0-2])\1{_DAY} | {_DAY}([-_.]?){_DAY}\2{_YEAR}
+        | \d\d?[-_.]?(?:{_MONTHS})[a-z]*[-_.]?\d\d(?:\d\d)? )
+    (?: [T_ -]?(?:[01]\d|2[0-3])([-_.:]?)[0-5]\d\3[0-5]\d\.?\d* )?(?!\d)""",
     re.VERBOSE | re.IGNORECASE,
 )
+# Words that say which scan of a person it is, not which person. S..._I... are the series and image of LONI's archive.
+_WHICH = re.compile(
+    r"""(?<![a-z0-9])(?:
+        (?: t[12](?!\d)(star|wi?|[ncf])? | flair | pdw? | dir | swi | dwi | dti | adc | mprage | mp2rage | mpr | tse |
+            fse | gre | flash | spgr | bravo | space | tof | stir | bold | asl | ct | mra? | mri | ax(ial)? |
+            sag(ittal)? | cor(onal)? | tra | [23]d | post | pre | gd | ce | fs | anat | func | hr | lr | low | high |
+            iso | native | retest )+ | \d(\.\d)?t | \d+(\.\d+)?mm | s\d+_i\d+ | i\d{5,} |
+        (ses|session|visit|run|echo|rep|repeat|acq|tp|timepoint|baseline|bl|follow-?up|fu|day|week|month|year)[_ -]?\d*
+    )(?![a-z0-9])""",
+    re.VERBOSE | re.IGNORECASE,
+)
+# Behind a person's number.
+_VISIT = re.compile(r"(?<![a-z0-9])(?:(?:mr|scan|exam)[_ -]?|[mvdwy])\d+(?![a-z0-9])", re.IGNORECASE)
+_PLACE = re.compile(r"(site|cent(er|re)|hospital|scanner|cohort|study)[_ -]?\d+", re.IGNORECASE)
 _WORD = "[^/_. -]+"
 _SEPARATOR = "[_. -]"
-_MOST = 6  # scans of a person; a beginning that more names share is that of a study or a site
+_MOST = 6  # scans of a person on one grid; a beginning that more names share is that of a study or a site
+_RUN = 2  # digits in the number of a person's scan, where the person has no longer number
 
 
-def alike(root: Path, subjects: Mapping[str, str]) -> list[list[str]]:
-    """Groups of subjects that may be one person.
+def persons(root: Path, paths: Collection[str]) -> dict[str, str]:
+    """Guess the person of each scan, so that scans that may be of one person have the same.
 
-    Either the names differ only in words at the end that name scans, such as ``_t1w`` and ``_flair``. Or they are the
-    same up to a separator, and shape and affine agree with each other but with no other file: if a whole cohort is on
-    the grid of a template, the grid shows nothing. Files with BIDS's ``sub-<label>`` are ignored.
+    BIDS's ``sub-<label>`` is the person. In other names, words and dates that tell scans apart are left out. Numbers
+    at the end tell scans apart, not people, if they are no longer than the number before, and come again with others.
+    At last, names are of one person if they are the same up to a separator, and shape and affine agree with each other
+    but with no other file: if a whole cohort is on the grid of a template, the grid shows nothing.
 
     Args:
         root: folder of the paths.
-        subjects: of each path; by default these are the files' names.
-
-    Returns:
-        The subjects of each group, sorted.
+        paths: of the scans.
     """
-    names = {subject for path, subject in subjects.items() if not SUBJECT.search(path)}
-    of_scan: dict[str, set[str]] = {}
+    names = {path: SUBJECT.search(path) for path in paths}
+    known = {path: found[0].casefold() for path, found in names.items() if found}
+    labels = _without_runs(_labels([path for path in paths if path not in known]))
     of_start: dict[str, set[str]] = {}
-    for name in names:
-        of_scan.setdefault(_WHICH.sub("", name), set()).add(name)
-        of_start.setdefault(re.split(f"{_SEPARATOR}(?!.*{_SEPARATOR})", name)[0], set()).add(name)
-    found = [group for group in of_scan.values() if len(group) > 1]
+    for label in {*labels.values()}:
+        of_start.setdefault(label.rpartition("_")[0] or label, set()).add(label)
+    one = {}
     if any(1 < len(group) <= _MOST for group in of_start.values()):
-        grids = {subject: _grid(root / path) for path, subject in subjects.items()}
+        grids = {label: _grid(root / path) for path, label in labels.items()}
         count = Counter(grids.values())
-        for group in of_start.values():
-            of_grid: dict[tuple | None, set[str]] = {}
-            for name in group:
-                of_grid.setdefault(grids[name], set()).add(name)
-            found += [
-                same
-                for grid, same in of_grid.items()
-                if grid is not None and 1 < len(same) <= _MOST and len(same) == count[grid] < len(grids)
-            ]
-    return sorted(map(sorted, _merged(found)))
+        for start, group in of_start.items():
+            of_grid: dict[tuple | None, list[str]] = {}
+            for label in group:
+                if _digits(label.removeprefix(start)) <= max(_RUN, _digits(start)):
+                    of_grid.setdefault(grids[label], []).append(label)
+            for grid, same in of_grid.items():
+                if grid is not None and 1 < len(same) <= _MOST and len(same) == count[grid] < len(grids):
+                    one.update(dict.fromkeys(same, start))
+    return known | {path: one.get(label, label) for path, label in labels.items()}
 
 
-def joining(subjects: Mapping[str, str], groups: Sequence[Sequence[str]]) -> str:
-    """A regular expression for ``--subject`` that makes each of these groups one subject and keeps others separate.
+def joining(person: Mapping[str, str]) -> str | None:
+    """A regular expression for ``--subject`` that makes each of these persons one subject; None if none was found.
 
     Args:
-        subjects: of each path.
-        groups: of subjects, from :func:`alike`.
+        person: of each path, from :func:`persons`.
     """
-    one = {name: group[0] for group in groups for name in group}
-    wanted = {path: one.get(subject, subject) for path, subject in subjects.items()}
-    for words in range(3):  # the first words of a name, where these do
-        expression = f"({_WORD}{f'(?:{_SEPARATOR}{_WORD}){{0,{words}}}' if words else ''})[^/]*$"
-        made = {path: subject_of(path, expression) for path in wanted}
-        if len({*made.values()}) == len({*wanted.values()}) == len({(made[path], wanted[path]) for path in wanted}):
-            return expression
-    starts = "|".join(f"{re.escape(_start(group))}(?={_SEPARATOR})" for group in groups)
-    return f"{SUBJECT.pattern}|{starts}|[^/.]+(?=[^/]*$)"
+    words = [f"({_WORD}{f'(?:{_SEPARATOR}{_WORD}){{{n}}}' if n else ''})[^/]*" for n in range(5)]
+    skipped = ["", *(f"(?:{_WORD}{_SEPARATOR}){{{n}}}" for n in range(1, 6))]
+    places = [("", "$"), *((f"^{f'(?:[^/]+/){{{n}}}' if n else ''}", "/") for n in range(4))]
+    # Words of the file's name, then of a folder.
+    simple = (f"{start}{skip}{own}{end}" for start, end in places for skip in skipped for own in words)
+    of_person: dict[str, list[str]] = {}
+    for path, name in person.items():
+        if not SUBJECT.search(path):
+            of_person.setdefault(name, []).append(path.rpartition("/")[2])
+    starts = {re.escape(start) for files in of_person.values() if len(files) > 1 and (start := _start(files))}
+    each = [f"(?i:{SUBJECT.pattern})", *(f"{start}(?={_SEPARATOR})" for start in sorted(starts)), "[^/.]+(?=[^/]*$)"]
+    return next((expression for expression in (*simple, "|".join(each)) if _says(expression, person)), None)
 
 
-def _start(names: Sequence[str]) -> str:
+def _says(expression: str, person: Mapping[str, str]) -> bool:
+    """Whether subjects by an expression are these persons."""
+    subjects: dict[str, str] = {}
+    for path, name in person.items():
+        found = re.search(expression, path)
+        if not found or subjects.setdefault(found[found.re.groups and 1].casefold(), name) != name:
+            return False
+    return len(subjects) == len({*person.values()})
+
+
+def _labels(paths: Sequence[str]) -> dict[str, str]:
+    """The names of files without words and dates of scans; the paths, where numbered folders tell more scans apart."""
+    stems = {path: f"{path.rpartition('/')[0]}/{case_stem(path)}" for path in paths}
+    by_name = {path: _rest(stem.rpartition("/")[2]) for path, stem in stems.items()}
+    by_folder = {_rest(stem.rpartition("/")[0]) for stem in stems.values()}
+    tells = len({*by_name.values()}) >= len({name for name in by_folder if _digits(name)})
+    return {
+        path: (tells and by_name[path]) or _rest(stem) or _rest(stem, dates=False) or stem
+        for path, stem in stems.items()
+    }
+
+
+def _rest(text: str, dates: bool = True) -> str:
+    """What words and dates of scans leave of a name, up to its last number."""
+    text = _WHICH.sub("", _DATE.sub("", text) if dates else text)
+    while (found := _VISIT.search(text)) and _digits(text[: found.start()]) >= _digits(found[0]):
+        text = text[: found.start()] + text[found.end() :]
+    words = re.findall(_WORD, text.casefold())
+    numbered = [i for i, word in enumerate(words) if _digits(word)]
+    return "_".join(words[: numbered[-1] + 1] if numbered else words)
+
+
+def _without_runs(labels: Mapping[str, str]) -> dict[str, str]:
+    """Leave out numbers at the end of labels that count the scans of a person."""
+    every = {*labels.values()}
+    for count in range(1, max((label.count("_") for label in every), default=0) + 1):
+        parts = {}
+        for label in every:
+            words = label.split("_")
+            start, run = "_".join(words[:count]), "_".join(words[count:])
+            if _digits(start) >= _digits(run) or (_digits(start) and _VISIT.fullmatch(run)):
+                parts[label] = start, run
+        starts, runs = Counter(start for start, _ in parts.values()), {run for _, run in parts.values()}
+        if len(runs) <= len(starts) < len(parts):
+            return _without_runs({path: parts.get(label, (label,))[0] for path, label in labels.items()})
+    return dict(labels)
+
+
+def _digits(text: str) -> int:
+    """The length of the longest number in a text, without numbers of sites."""
+    return max(map(len, re.findall(r"\d+", _PLACE.sub("", text))), default=0)
+
+
+def _start(names: Iterable[str]) -> str:
     """The common beginning of names, up to a separator."""
     first, last = min(names), max(names)
     start = first
-    while not (last.startswith(start) and all(re.match(f"{_SEPARATOR}|$", name[len(start) :]) for name in names)):
+    while start and not (
+        last.startswith(start) and all(re.match(f"{_SEPARATOR}|$", name[len(start) :]) for name in names)
+    ):
         start = start[:-1]
     return start
 
@@ -96,12 +165,3 @@ def _grid(path: Path) -> tuple | None:
         return (*image.shape[:3], *np.round(image.affine[:3], 3).ravel().tolist())
     except Exception:
         return None  # errors in a file are reported when it is loaded
-
-
-def _merged(groups: Sequence[set[str]]) -> list[set[str]]:
-    """Merge sets that overlap."""
-    merged: list[set[str]] = []
-    for group in groups:
-        apart = [other for other in merged if not other & group]
-        merged = [*apart, group.union(*(other for other in merged if other & group))]
-    return merged

@@ -16,12 +16,13 @@ from monai.data import partition_dataset
 
 from ...cli_help import called
 from ...io.images import ENDINGS, ending, missing_content
+from ...io.naming import case_stem
 
 FILE = "dataset.json"
 GROUPS = ("source", "target", "validation", "test")
 SCANS = ("hr", "lr")
 KINDS = (*SCANS, "guide", "ct")
-SUBJECT = re.compile(r"sub-[A-Za-z0-9]+")  # as BIDS labels it
+SUBJECT = re.compile(r"sub-[a-z0-9]+", re.IGNORECASE)  # as BIDS labels it
 
 
 def load_datalist(
@@ -357,7 +358,7 @@ def subject_of(path: str, expression: str | None) -> str:
     """The subject of a file, by its path. Raises a ValueError if a given expression does not match."""
     if expression is None:
         found = SUBJECT.search(path)
-        return found[0] if found else Path(path).name.split(".")[0]
+        return found[0] if found else case_stem(path)
     found = re.search(expression, path)
     if not found:
         raise ValueError(f"--subject '{expression}' does not match {path}; it has to match every path.")
