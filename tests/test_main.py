@@ -148,6 +148,8 @@ def test_a_name_that_is_no_utf8_stops_nothing(tmp_path, capsys):
         ("--version", 0, ["mri-sr-bundles 0.", "torch ", "monai "]),
         ("--help", 0, ["mri-sr PATH", "\nmri-sr <command>", "  training-range"]),
         ("compar", 1, ["did you mean compare?"]),
+        ("bundle", 0, ["\nudean ", "\nzssr "]),
+        ("bundle udaen", 1, ["'udaen'", "did you mean udean?"]),
         ("./compare", 1, ["compare", "DICOM"]),
         ("datalist --dataset_dir . --h *", 1, ["did you mean --hr?", "mri-sr datalist --help"]),
         ("profile --bundle bundles/udean", 1, ["mri-sr profile", "folder of the repository's README.md"]),
