@@ -166,7 +166,11 @@ def test_how_it_ends(tmp_path, monkeypatch, capsys):
 
 def test_a_name_that_is_no_utf8_stops_nothing(tmp_path, capsys):
     for name in (b"a", b"m\xfcller", b"z"):
-        save(tmp_path / os.fsdecode(name + b".nii.gz"), np.ones((20, 20, 20), np.int16), np.diag([1.5, 1.5, 1.5, 1]))
+        save(
+            tmp_path / os.fsdecode(name + b".nii.gz"),
+            np.arange(8000, dtype=np.int16).reshape(20, 20, 20),
+            np.diag([1.5, 1.5, 1.5, 1]),
+        )
     __main__.main(["super-resolve", str(tmp_path), "--bundle", "zssr", "--dry_run"])
     has(capsys.readouterr().out, "a_sr.nii.gz", "m\\udcfcller_sr.nii.gz", "z_sr.nii.gz")
 
@@ -177,6 +181,8 @@ def test_a_name_that_is_no_utf8_stops_nothing(tmp_path, capsys):
         ("--version", 0, ["mri-sr-bundles 0.", "torch ", "monai "]),
         ("--help", 0, ["mri-sr PATH", "\nmri-sr <command>", "  training-range"]),
         ("compar", 1, ["did you mean compare?"]),
+        ("bundle", 0, ["\nudean ", "\nzssr "]),
+        ("bundle udaen", 1, ["'udaen'", "did you mean udean?"]),
         ("./compare", 1, ["compare", "DICOM"]),
         ("datalist --dataset_dir . --h *", 1, ["did you mean --hr?", "mri-sr datalist --help"]),
         ("profile --bundle bundles/udean", 1, ["mri-sr profile", "folder of the repository's README.md"]),

@@ -90,7 +90,7 @@ def copy_modules(modules: Iterable[Path], folder: Path, name: str) -> None:
 def renamed(text: str, name: str) -> str:
     """Replace this package's name in a text, in dotted names and in commands."""
     inside = "|".join(sorted(p.stem for p in ROOT.iterdir() if p.suffix == ".py" or (p / "__init__.py").is_file()))
-    return re.sub(rf"\b{NAME}(?=[./](?:{inside})\b)|(?<=python -m ){NAME}\b", name, text)
+    return re.sub(rf"(?<![\w.]){NAME}(?=[./](?:{inside})\b)|(?<=python -m ){NAME}\b", name, text)
 
 
 def distributions(configs: Iterable[str], modules: Iterable[Path]) -> dict[str, str]:
