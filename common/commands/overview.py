@@ -36,13 +36,13 @@ def overview(tables: str | Sequence[str], output_dir: str) -> None:
     names = [folder.name for folder in folders]
     if len(set(names)) < len(names):
         raise ValueError(f"--tables {','.join(map(str, folders))}: two folders end alike, and tables are called so.")
+    rows, missing = overview_of(folders)
+    if not rows:
+        raise ValueError(f"{', '.join(map(str, folders))}: no row is done.")
     if others := tables_in(output_dir) - set(names):
         raise FileExistsError(
             f"{output_dir} has an overview of other tables, {', '.join(sorted(others))}; name another folder."
         )
-    rows, missing = overview_of(folders)
-    if not rows:
-        raise ValueError(f"{', '.join(map(str, folders))}: no row is done.")
     print(write_overview(output_dir, rows))
     quality_against_time(Path(output_dir) / "overview.png", rows)
     print(f"overview.csv and overview.png are in {output_dir}")

@@ -305,7 +305,7 @@ def test_few_slices_and_air(cohort, tmp_path, capsys):
 
     # In the last part, and yet before the first is trained.
     lr[:] = 0
-    lr[4:6, 5, 1] = [100, 90]
+    lr[4:6, 5, 1] = [100.5, 90.25]  # no labels, which are whole numbers
     runs.save(scans[1], lr, thick)
     refused(["train"], tmp_path / "air", "sub-b_lr.nii.gz: every slice is (nearly) all air", **options)
 

@@ -225,10 +225,13 @@ def test_a_4d_scan_is_done_volume_by_volume(tmp_path, capsys):
     capsys.readouterr()
     begin(skip_existing=True)
     assert "1 of 1 scans have their results" in capsys.readouterr().out
-    for name, shape in {"field": (9, 8, 7, 1, 3), "colour": (9, 8, 7, 2)}.items():
-        kind = [("R", "u1"), ("G", "u1"), ("B", "u1")] if name == "colour" else np.int16
-        nib.save(nib.Nifti1Image(np.zeros(shape, kind), affine), tmp_path / f"{name}.nii")
-        refused(lambda name=name: super_resolve(str(tmp_path / f"{name}.nii"), **options), RunsFailedError, name)
+    colour = [("R", "u1"), ("G", "u1"), ("B", "u1")]
+    for name, volume, error in (
+        ("field", np.zeros((9, 8, 7, 1, 3), np.int16), ValueError),
+        ("colour", np.zeros((9, 8, 7, 2), colour), RunsFailedError),
+    ):
+        nib.save(nib.Nifti1Image(volume, affine), tmp_path / f"{name}.nii")
+        refused(lambda name=name: super_resolve(str(tmp_path / f"{name}.nii"), **options), error, name)
 
 
 def test_label_maps_go_with_their_scans(tmp_path, capsys):

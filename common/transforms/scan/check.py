@@ -238,7 +238,8 @@ def _no_intensities(volume: np.ndarray) -> str | None:
     background = values[counts.argmax()]
     inside = volume[0] != background
     share = inside.mean()
-    step = 2 if share > _SPARSE else 1  # a few lines could miss small labels
+    # Every second line could miss small labels, or the only slice with tissue.
+    step = 2 if share > _SPARSE and len(values) > 1 else 1
     if step == 1 and not ((labels := np.unique(volume[0][inside])) == np.rint(labels)).all():
         return None
     found = f"{len(values)} whole numbers" if step == 2 else f"{len(labels)} whole numbers in {inside.sum()} voxels"
