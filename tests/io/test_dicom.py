@@ -324,6 +324,14 @@ def test_few_slices_across_each_other_are_a_localizer(planes, angles, slices, ki
     assert kind != "problem" or "ImageOrientationPatient" in series.problem
 
 
+def test_a_stray_slice_makes_no_localizer(tmp_path):
+    """A stack with a slice across it is refused by name, and not passed over."""
+    stacks = dicom.Series(shape=(16, 16, 9)), dicom.Series("sagittal", shape=(16, 16, 1))
+    dicom.save(under_one_uid(*stacks), tmp_path)
+    (series,) = find_series(tmp_path)
+    assert series.no_scan is None and "ImageOrientationPatient" in series.problem
+
+
 @pytest.mark.parametrize("shift", [0, 2, 1.3])
 def test_two_series_with_one_uid_are_told_apart_by_number_and_description(shift, tmp_path):
     """Also if the slices of one lie between those of the other."""

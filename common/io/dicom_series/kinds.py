@@ -38,6 +38,7 @@ _LOCALIZERS = (
 )
 _PERHAPS = r"SURVEYS?\d*|LOCS?\d*|PILOTS?|(3|THREE|TRI)[ _-]?(PL|PLANES?)"
 _FEW = 20  # slices of one orientation
+_UNEVEN = 4  # times as many slices of one orientation as of another
 # Private tags with words as in ImageType.
 _TYPES = {"Siemens": (0x0021, 0x75, "SIEMENS MR SD"), "Philips": (0x2005, 0x11, "Philips MR Imaging DD 001")}
 _GE = {1: "phase image", 2: "real part", 3: "imaginary part"}
@@ -121,7 +122,9 @@ def _localizer(headers: Sequence[Dataset]) -> str | None:
                 return f"{key} '{name}'"
     if any(_private_number(header, 0x0019, 0x17, "GEMS_ACQU_01") == 256 for header in headers):
         return "GE's (0019,1017) is 256, three planes"
-    return f"{len(planes)} planes of at most {max(planes.values())} slices" if few and across else None
+    # A stray slice in the series of a stack makes no localizer.
+    even = few and max(planes.values()) <= _UNEVEN * min(planes.values())
+    return f"{len(planes)} planes of at most {max(planes.values())} slices" if even and across else None
 
 
 def _planes(headers: Sequence[Dataset]) -> dict[tuple[float, ...], int]:

@@ -28,6 +28,7 @@ _LEAST_PEAK, _PEAK_WIDTH = 0.29, 100
 # Voxels of edges for each one of tissue: CT of heads 0.04, of lungs 0.15; MR 0.17 to 1.5 where it has a peak.
 _MOST_EDGE = 0.25
 _SAMPLES = 2_000_000
+_NO_MR = -400.0  # air of CT, also if values were halved
 # Body mask, in HU and mm: threshold half-way from air to tissue; grid; radius of the opening; distance up to which
 # removed parts are restored; margin around the body.
 _SURFACE, _GRID, _THIN, _RESTORE, _MARGIN = -500.0, 2.0, 5.0, 20.0, 3.0
@@ -127,8 +128,8 @@ class CheckMRd(MapTransform):
         for key in self.key_iterator(data):
             volume = torch.as_tensor(data[key])
             low, high = np.quantile(_sample(volume), [0.001, 0.999])
-            # Resampled MR undershoots 0 by a small part of its range only.
-            negative = low < -200 and low < -0.1 * high
+            # Signed MR may have an offset, and resampled MR undershoots 0 by a small part of its range.
+            negative = low < _NO_MR and low < -0.1 * high
             if negative or find_ct_offset(volume) is not None:
                 file = getattr(data[key], "meta", {}).get("filename_or_obj", key)
                 raise ValueError(

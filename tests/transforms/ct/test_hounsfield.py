@@ -90,7 +90,7 @@ def test_mr_is_no_ct_at_any_scale(head, contrast):
     refused(
         lambda: windowed(mr), ValueError, "scan.nii.gz", "does not look like CT", " 0 to ", "MR?", "--data#ct_offset"
     )
-    for passing in (mr, mr.astype(np.int16), (mr - mr.mean()) / mr.std(), mr - 3, 30 * mr - 300 * (mr < 20)):
+    for passing in (mr, mr.astype(np.int16), (mr - mr.mean()) / mr.std(), mr - 3, mr - 300, 30 * mr - 300 * (mr < 20)):
         entry = {"mr": scan_of(passing, AFFINE)}
         assert CheckMRd("mr")(entry)["mr"] is entry["mr"]
 
