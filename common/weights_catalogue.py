@@ -71,6 +71,11 @@ class Offer:
         """Bundle and scale."""
         return f"{self.bundle.name} {'x'.join(map(str, self.scale))}" + (", guided" if self.guided else "")
 
+    @property
+    def checkpoint(self) -> Path | None:
+        """File of the weights; None for a bundle without weights."""
+        return self.overrides.get("checkpoint")
+
     def workflow(self, entries: Sequence[Mapping[str, Any]], **overrides: Any) -> ConfigWorkflow:
         """MONAI's workflow of the configuration for these entries, not yet initialised.
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from ..io.images import ending as format_of
 from ..io.images import open_image
+from ..io.inputs import digest_voxels
 from ..metrics import cubic, psnr, ssim
 from ..reports import about_result, case_figure, check_viewer, viewer
 from ..transforms.scan.extremes import find_extremes, without_extremes
@@ -50,7 +51,7 @@ def compare(
         ModuleNotFoundError: for HTML, without the package that brings NiiVue.
         ImportError: for DICOM, without the packages that read it.
         ValueError: ``output`` has another ending, a file or folder has no 3-D volume or several, the grids do not
-            match, or ``at`` is no point or lies outside of the volume.
+            match, ``sr`` was made of another scan, or ``at`` is no point or lies outside of the volume.
     """
     ending = Path(output).suffix.lower()
     if ending not in (".png", ".html"):
@@ -70,6 +71,7 @@ def compare(
         raise ValueError(f"compare: --size is {size}, expected an edge in mm above 0.")
     names = {"lr": lr, "sr": sr} | ({} if hr is None else {"hr": hr})
     images = {key: _image(key, name) for key, name in names.items()}
+    _check_made_of(lr, sr)
     affine = images["sr"].affine
     to_sr = np.linalg.solve(affine, images["lr"].affine)
     factors, offset = np.diag(to_sr)[:3], to_sr[:3, 3].round(3)
@@ -129,6 +131,18 @@ def compare(
         zoom=zoom,
     )
     print(f"Wrote {output}")
+
+
+def _check_made_of(lr: str, sr: str) -> None:
+    """Refuse a result whose JSON says that it was made of other files than the scan."""
+    inputs = (about_result(sr) or {}).get("Inputs") if format_of(sr) else None
+    if format_of(lr) is None or not isinstance(inputs, list) or not all("File" in each for each in inputs):
+        return
+    if digest_voxels(lr) not in [each.get("Sha256") for each in inputs]:
+        raise ValueError(
+            f"compare: {sr} was made of {inputs[0]['File']}, whose voxels are not those of {lr}; name that scan, or "
+            "super-resolve this one again."
+        )
 
 
 def _without_extremes(volumes: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -145,6 +145,8 @@ def write_datalist(
         )
 
     data = {"misaligned": True, **groups} if misaligned else groups
+    if (root / FILE).exists():
+        print(f"{root / FILE} is replaced")
     with replacing(root / FILE) as temporary:
         temporary.write_text(json.dumps(data, indent=2) + "\n", encoding="utf-8")
     print(f"Wrote {root / FILE}" + " (misaligned)" * misaligned)

@@ -483,8 +483,10 @@ def _reason(
 def _own(jobs: Sequence[_Job], output: Path, skip_existing: bool, shard: str | None, bids: bool) -> list[_Job]:
     """The jobs that this process does."""
     from ..data.lists.sharding import is_whole, own_share
+    from ..io.images import open_image
     from ..io.inputs import describe_inputs
     from ..io.naming import label_path
+    from ..io.provenance import is_made_by
 
     entries = [
         {**job.entry, "index": i, **({"problem": job.problem} if job.problem else {})} for i, job in enumerate(jobs)
@@ -502,7 +504,8 @@ def _own(jobs: Sequence[_Job], output: Path, skip_existing: bool, shard: str | N
         return (
             is_whole(path)
             and ("label_map" not in job.entry or is_whole(label_path(output, job.entry["name"], bids)))
-            and (job.series is None or any(_derived(job, output).glob("*/*.dcm")))
+            and (job.series is None or len([*_derived(job, output).glob("*/*.dcm")]) == open_image(path).shape[2])
+            and (job.choice is None or is_made_by(path, job.choice.offer.bundle, job.choice.offer.checkpoint))
         )
 
     own = own_share(entries, output, skip_existing, shard, bids, describe, is_done)
@@ -516,16 +519,19 @@ def _check_room(jobs: Sequence[_Job], output: Path) -> None:
     import math
 
     from ..io.files import check_room
+    from ..io.volumes import count_volumes
 
     files = 0.0
     for job in jobs:
         if job.problem is None:
             before, after = map(math.prod, job.choice.spacing)
             stored = [job.entry["image"]] if job.series is None else job.series.files
+            volumes = 1 if job.series else count_volumes(job.entry["image"])
+            voxels = math.prod(_grid(job)[1]) * volumes
             # A compressed result has about as many bytes a voxel as a compressed scan. Half of it is certainly needed.
-            scan = min(sum(Path(file).stat().st_size for file in stored), math.prod(_grid(job)[1]))
-            size = scan * before / after / 2
-            files += size
+            size = min(sum(Path(file).stat().st_size for file in stored), voxels) * before / after / 2
+            # The results of volumes are there until they are joined; a derived series has 2 bytes a voxel.
+            files += size * (1 + (volumes > 1)) + (2 * voxels * before / after if job.series else 0)
             with _problem_of(job):
                 check_room(output, size, files)
 
@@ -684,6 +690,7 @@ def _run_volumes(job: _Job, output: Path, bids: bool, **options: Any) -> None:
     from ..handlers.results import log_joined, log_path
     from ..io.provenance import bundle_of, describe_dataset
     from ..io.volumes import join_results
+    from ..transforms.scan.load import check_volume
 
     options.pop("dataset#bids", None)
     shard, path = options.get("dataset#shard"), None
@@ -694,6 +701,10 @@ def _run_volumes(job: _Job, output: Path, bids: bool, **options: Any) -> None:
             if bids:
                 describe_dataset(output, bundle_of(job.choice.offer.bundle), [job.entry["image"]])
             volumes = _volumes(job, Path(part))
+            for volume in volumes:
+                with _problem_of(volume):
+                    check_volume(volume.entry["image"])
+            _raise_first(job, volumes)
             _run(volumes, results, bids=False, **options)
             _raise_first(job, volumes)
             names = [volume.entry["name"] for volume in volumes]

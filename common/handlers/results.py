@@ -19,7 +19,7 @@ from ..io import provenance
 from ..io.files import as_json, replacing
 from ..io.images import image_or_none
 from ..io.inputs import describe_inputs
-from ..io.naming import files_of, result_name
+from ..io.naming import files_of, label_path, result_name
 from ..runtime.precision import name_of
 from ..values import is_true
 
@@ -119,8 +119,13 @@ class InferenceResults:
             "GeneratedBy": [provenance.generated_by(self.bundle)],
             "SuperResolution": {key: value for key, value in own.items() if value is not None},
         }
-        with replacing(path.with_name(path.name.removesuffix(".nii.gz") + ".json")) as temporary:
+        stem = path.name.removesuffix(".nii.gz")
+        with replacing(path.with_name(f"{stem}.json")) as temporary:
             temporary.write_text(as_json(said, indent=2) + "\n")
+        # What an earlier run wrote for another result of this name; the page of this result is written later.
+        path.with_name(f"{stem}.html").unlink(missing_ok=True)
+        if "label_map" not in entry:
+            label_path(self.output_dir, result_name(entry), self.bids).unlink(missing_ok=True)
 
     def _log(self, engine: Any) -> None:
         case = engine.case

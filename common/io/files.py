@@ -6,7 +6,6 @@ import codecs
 import json
 import math
 import os
-import resource
 import shutil
 import tempfile
 import zipfile
@@ -107,6 +106,8 @@ def check_room(folder: str | os.PathLike, file: float, files: float) -> None:
     Raises:
         ValueError: when the file is larger than this process may write (``ulimit -f``), or the disk lacks room.
     """
+    import resource  # not on Windows, where only mri-sr lacks it
+
     free = shutil.disk_usage(_existing(folder)).free
     limit, _ = resource.getrlimit(resource.RLIMIT_FSIZE)
     if limit != resource.RLIM_INFINITY and file > limit:

@@ -10,9 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from .files import read_object
+from .files import read_object, sidecar
 from .images import open_image
 from .naming import files_of
+
+_SIDECARS = (".json", ".bval", ".bvec")
 
 
 def describe_inputs(entry: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -22,7 +24,8 @@ def describe_inputs(entry: Mapping[str, Any]) -> list[dict[str, Any]]:
         entry: its "inputs" has the descriptions of files that were converted, by file.
 
     Returns:
-        For each file its path, size in bytes and digest, see :func:`digest_voxels`.
+        For each file its path, size in bytes and digest, see :func:`digest_voxels`; for sidecars next to it (JSON,
+        b-values and directions) the SHA-256 of each.
 
     Raises:
         FileNotFoundError, ValueError: when a file cannot be read.
@@ -76,7 +79,7 @@ def find_owner(result: Path, describe: Callable[[], list[dict[str, Any]]]) -> st
         inputs = describe()
     except (OSError, ValueError) as error:
         return str(error)
-    if [each.get("Sha256") for each in known] == [each["Sha256"] for each in inputs]:
+    if [*map(_content, known)] == [*map(_content, inputs)]:
         return "same"
     first, new = _identify(known[0]), _identify(inputs[0])
     if first == new:
@@ -86,7 +89,14 @@ def find_owner(result: Path, describe: Callable[[], list[dict[str, Any]]]) -> st
 
 def _describe_file(path: str) -> dict[str, Any]:
     digest = digest_voxels(path)
-    return {"File": os.path.realpath(path), "Bytes": os.stat(path).st_size, "Sha256": digest}
+    files = [sidecar(path).with_suffix(end) for end in _SIDECARS]
+    beside = {file.suffix: hashlib.sha256(file.read_bytes()).hexdigest() for file in files if file.is_file()}
+    found = {"File": os.path.realpath(path), "Bytes": os.stat(path).st_size, "Sha256": digest}
+    return {**found, **({"Sidecars": beside} if beside else {})}
+
+
+def _content(described: Mapping[str, Any]) -> tuple[Any, Any]:
+    return described.get("Sha256"), described.get("Sidecars")
 
 
 def _identify(described: Mapping[str, Any]) -> str:

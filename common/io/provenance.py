@@ -76,6 +76,16 @@ def weights_of(network: nn.Module, checkpoint: str | os.PathLike | None) -> dict
     return {**found, **({"Sha256": origin["sha256"]} if "sha256" in origin else {})}
 
 
+def is_made_by(result: str | os.PathLike, bundle: Path, checkpoint: str | os.PathLike | None) -> bool:
+    """Whether the JSON next to a result says that this bundle made it, with the weights that lie in this file now."""
+    own = read_sidecar(result)[0].get("SuperResolution")
+    own = own if isinstance(own, dict) else {}
+    known = own.get("Weights")
+    digest = known.get("FileSha256") if isinstance(known, dict) else None
+    same = checkpoint is None or digest == hashlib.sha256(Path(checkpoint).read_bytes()).hexdigest()
+    return own.get("Bundle") == bundle.name and same
+
+
 def versions() -> dict[str, str]:
     """Versions of Python and of the installed packages that results depend on."""
     found = {"python": platform.python_version()}

@@ -115,7 +115,8 @@ _FLIP_ANGLE = r"(?<![a-z0-9])fa[^a-z0-9]+\d+"
 _TESTS = re.compile(r"z?[ztf]stat\d*|spm[tf]|[ztp]map")
 _DENIED = {"no", "without", "applied"}  # "t1_mask_applied" is a scan
 _SPM = re.compile("([a-z]*[cp][0-6]|wj_)(?!$)")  # before the name of the scan
-_TISSUE = re.compile("s?((m0?)?w|mwmw)[cp][0-6](?=[a-z])|s?rc[1-3](?=[a-z])")  # of SPM and CAT12, wherever the scan is
+# Of SPM and CAT12, wherever the scan is.
+_TISSUE = re.compile("s?(m0?w|mwmw)[cp][0-6](?!$)|s?w[cp][0-6](?=[a-z])|s?rc[1-3](?=[a-z])")
 _FREESURFER = {"brainmask": None, "filled": _LABELS, "wm": _LABELS}  # its brainmask.mgz is the skull-stripped head
 # nnU-Net and TotalSpineSeg name labels like their images.
 _FOLDERS = {

@@ -5,11 +5,15 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import math
-import resource
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
+
+try:
+    import resource
+except ImportError:  # not on Windows
+    resource = None  # type: ignore[assignment]
 
 # Constants of glibc's malloc.h.
 _TRIM_THRESHOLD, _TOP_PAD, _MMAP_MAX, _ARENA_MAX = -1, -2, -4, -8
@@ -84,7 +88,7 @@ def free_memory(device: torch.device) -> float:
 
 def _left_to_process() -> float:
     """Bytes left below the process's limit of address space, ``ulimit -v``."""
-    if (limit := resource.getrlimit(resource.RLIMIT_AS)[0]) == resource.RLIM_INFINITY:
+    if resource is None or (limit := resource.getrlimit(resource.RLIMIT_AS)[0]) == resource.RLIM_INFINITY:
         return math.inf
     return max(limit - _numbers(Path("/proc/self/status")).get("VmSize:", 0) * 1024, 0)
 

@@ -26,6 +26,7 @@ from ..io.nifti_affines import placed_image
 _TIE = 1e-3  # voxels by which points are moved, so that none lies half-way between two voxels
 _LEFT, _RIGHT = (-1, -1, -1), (1, -1, -1)
 _NEAR = 0.01  # relative difference of voxel sizes that are the same
+_MANY = 50  # labels; only more are compared with their neighbours
 _STRAIGHT = 1e-6  # voxels; axes that turn less are parallel
 
 
@@ -41,7 +42,7 @@ def read_labels(path: str | os.PathLike) -> np.ndarray:
     Raises:
         FileNotFoundError, ValueError: when it cannot be read or is no label map; the message names it.
     """
-    from .scan.check import CheckHeaderd  # which uses this module
+    from .scan.check import CheckHeaderd, describe_labels  # which use this module
 
     if Path(path).is_file() and is_dicom(path):
         raise ValueError(f"{path}: it is DICOM, expected a label map in another format; convert it to NIfTI.")
@@ -58,6 +59,11 @@ def read_labels(path: str | os.PathLike) -> np.ndarray:
         raise ValueError(
             f"{path}: {np.sum(~whole)} of {whole.size} voxels are no whole numbers, such as {voxels[~whole][0]:g}, "
             "expected labels; if it holds probabilities, set a threshold first."
+        )
+    count = len(np.unique(voxels))
+    if count > _MANY and describe_labels(voxels[None]) is None:
+        raise ValueError(
+            f"{path}: it has {count} different values, and neighbours are rarely equal, as in a scan; expected labels."
         )
     stored = image.get_data_dtype().newbyteorder("=")
     return voxels.astype(stored if getattr(image.dataobj, "slope", 1) == 1 else np.int32)

@@ -1,5 +1,6 @@
 """``python -m common compare``: what it draws, where, and what it refuses."""
 
+import json
 import os
 import shutil
 from pathlib import Path
@@ -15,6 +16,7 @@ from common.commands import compare as module
 from common.commands.compare import compare
 from common.degradations import BlockAverage, KSpaceTruncation
 from common.io.dicom import find_series, to_nifti, write_derived
+from common.io.inputs import describe_inputs
 from common.metrics import cubic, psnr
 from common.reports.planes import Grid
 
@@ -80,6 +82,18 @@ def test_any_name_of_a_file(case, tmp_path, capsys, name):
     ]
     plain, other = imread(pictures[0]), imread(f"{named}.png")
     assert plain.shape == other.shape and 0 < (plain != other).any(axis=(1, 2)).sum() < 40  # rows of the title
+
+
+def test_another_scans_result_is_refused(case, tmp_path):
+    """By what its JSON says of its inputs, though both scans lie on one grid."""
+    described = {"SuperResolution": {"Inputs": describe_inputs({"image": case["lr"]})}}
+    Path(case["sr"]).with_suffix("").with_suffix(".json").write_text(json.dumps(described))
+    compare(case["lr"], case["sr"], str(tmp_path / "look.png"))
+    scan = nib.load(case["lr"])
+    other = str(save(tmp_path / "other.nii.gz", scan.get_fdata()[::-1], scan.affine))
+    words = f"{case['sr']} was made of {case['lr']}", f"not those of {other}"
+    refused(lambda: compare(other, case["sr"], str(tmp_path / "wrong.png")), ValueError, *words)
+    assert not (tmp_path / "wrong.png").exists()
 
 
 def test_the_page(case, tmp_path, capsys):

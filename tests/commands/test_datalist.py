@@ -309,6 +309,9 @@ def _asked(root, capsys, names, grids):
         [[f"BraTS-GLI-0000{i}-00{k}-t1n.nii" for k in range(1 + i % 2)] for i in range(8)],
         [[f"s{i}{c}.nii" for c in ("_ses-01", "_Visit2", "-tp3", "_m06", "_followup")] for i in range(1, 6)],
         [[f"P{i:02d}_T1w.nii", f"p{i:02d}_ce.nii"] for i in range(5)],
+        [[f"{name}_{year}.nii" for year in (2019, 2021)] for name in ("smith", "jones", "miller", "ann_brown")],
+        [[f"{year}_P{i:02d}.nii" for year in (2019, 2021)] for i in range(5)],
+        [[f"P{i:02d}_{year}0{i + 1}12.nii" for year in (19, 21)] for i in range(5)],
         [["p/a_1_t1.nii", "q/a_1_t2.nii"], ["a_2.nii"], ["sub-1_t1w.nii", "Sub-1_ses-2_t1w.nii"], ["sub-2_t1w.nii"]],
         [["k113_t1w.nii", "k113_t2w.nii", "k113_flair.nii"], ["ann.nii"], ["k11.nii"], ["k12.nii"]],
     ],
@@ -335,6 +338,8 @@ def test_scans_that_may_be_of_one_person_are_asked_about(tmp_path, capsys, peopl
         [f"study2_PD{i:02d}.nii" for i in range(8)],
         [f"study2_m{i:02d}.nii" for i in range(8)],
         [f"T1{i:02d}.nii" for i in range(8)],
+        [f"scan_{year}.nii" for year in range(2001, 2009)],
+        [f"{number}_3T.nii" for number in (100307, 100408, 101107, 101309)],
     ],
 )
 def test_persons_of_a_cohort_stay_apart(cohort):

@@ -163,6 +163,15 @@ def test_dicom(tmp_path, capsys):
     said = capsys.readouterr().out
     assert "1 of 2 DICOM series are results of super-resolution" in said and "1 of 1 scans have their results" in said
     assert files(output) == made
+    # A derived series that lost a slice is made again, and so is a result of other weights.
+    (output / derived[0]).unlink()
+    for options in ({}, {"scale": [2, 2, 1]}):
+        super_resolve(str(folder), bundle="udean", skip_existing=True, projections=0, **options)
+        assert "have their results" not in capsys.readouterr().out
+        assert len([name for name in files(output) if name.endswith(".dcm")]) == (1 if options else 2) * len(images)
+    super_resolve(str(folder), bundle="udean", projections=0)
+    made = files(output)
+    derived = [name for name in made if name.endswith(".dcm")]
     phase = dicom.Series(attributes={"ImageType": ["ORIGINAL", "PRIMARY", "P"]}).save(folder / "phase")
     super_resolve(str(folder), bundle="udean", dry_run=True)
     assert f"passed over: {phase[0].SeriesInstanceUID}" in capsys.readouterr().out
@@ -272,6 +281,9 @@ def test_label_maps_go_with_their_scans(tmp_path, capsys):
     refused(lambda: begin(skip_existing=True), RunsFailedError)
     assert "1 of 4 scans have their results" in capsys.readouterr().out
     assert (output / "sub-2_T1w_sr_label.nii.gz").exists()
+    # Without its label map a scan is done anew, and what does not belong to the new result goes.
+    super_resolve(str(data / "sub-2_T1w.nii.gz"), str(output), projections=0, skip_existing=True)
+    assert not (output / "sub-2_T1w_sr_label.nii.gz").exists()
     super_resolve(str(data / "sub-1_T1w.nii.gz"), str(output), label=str(data / "sub-1_lesion.nii.gz"), bids=True)
     bids = output / "sub-1" / "anat" / "sub-1_res-high_desc-sr"
     assert (bids.parent / f"{bids.name}_T1w.nii.gz").exists() and (bids.parent / f"{bids.name}T1w_dseg.nii.gz").exists()

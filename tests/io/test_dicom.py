@@ -228,7 +228,7 @@ KINDS = {
     "a phase image": [
         *map(typed, ("P", "PHASE MAP", "VELOCITY MAP", "SW_P_FFE", "SW_P", "P_TFE", "PHASE_IMAGE", "RAW PHASE", "PHA")),
         *({"ComplexImageComponent": "PHASE"}, {GE: 1}, {XA: ["ORIGINAL", "PRIMARY", "P", "ND"]}, {PHILIPS: "P"}),
-        typed("OTHER") | described("FILT_PHA: Ax SWAN"),
+        *(typed("OTHER") | described(name) for name in ("FILT_PHA: Ax SWAN", "SWI_Phase", "gre_field_mapping phase 2")),
     ],
     "a real part": [typed("R_FFE", "R", "FFE"), typed("SW_R_FFE"), typed("REAL_IMAGE"), typed("CR_IR"), {GE: 2}],
     "an imaginary part": [typed("I_FFE", "I", "FFE"), typed("T1", "NONE", "IMAGINARY"), {GE: 3}, {PHILIPS: "I"}],
@@ -237,7 +237,13 @@ KINDS = {
         {"ImageType": ["DERIVED", "SECONDARY"], "SeriesDescription": "ep2d_ADC"},
     ],
     "a localizer": [
-        *(typed("LOCALIZER"), {PLANE: 256}, described("t2 tse", "localizer"), described("", "3-plane loc")),
+        *(
+            typed("LOCALIZER"),
+            {PLANE: 256},
+            described("t2 tse", "localizer"),
+            described("", "3-plane loc"),
+            described("topogram"),
+        ),
         *map(
             described,
             (
@@ -265,7 +271,11 @@ KINDS = {
             {XA: ["ORIGINAL", "PRIMARY", "M"]},
             {PLANE: 2},
         ),
-        *({"ComplexImageComponent": "MIXED"}, described("t2 Pha_Images"), typed("OTHER") | described("portal phase")),
+        *(
+            {"ComplexImageComponent": "MIXED"},
+            described("t2 Pha_Images"),
+            *map(described, ("portal phase", "GRE in phase")),
+        ),
         *(
             described("allocated local"),
             described("T1", "brain survey"),

@@ -97,6 +97,9 @@ DIMENSIONS = [
     ([{"TemporalPositionIndex": i, "EchoTime": str(t)} for t in (9, 20) for i in (1, 2)],
      "echo 1, TE 9 ms, time point 1;echo 1, TE 9 ms, time point 2;"
      "echo 2, TE 20 ms, time point 1;echo 2, TE 20 ms, time point 2"),
+    ([{"TemporalPositionIndex": i, "DiffusionBValue": b, "DimensionIndexValues": 2 * i + j}
+      for i in (1, 2) for j, b in enumerate((0.0, 700.0))],
+     "time point 1, b 0;time point 1, b 700;time point 2, b 0;time point 2, b 700"),
     ([{"StackID": "1"}, {"StackID": "7"}], "stack 1;stack 7"),
     ([{"DimensionIndexValues": i} for i in (1, 2)], "dimension 1;dimension 2"),
     ([{}, {}], ""),

@@ -43,7 +43,8 @@ OTHERS = """sub-01_mask.nii.gz brain_mask_1.nii sub-01_dseg.nii T1_brain_mask.ni
      BiasField_acpc_dc.nii T1wDividedByT2w.nii sub-01_T1wdividedbyT2w.nii brainmask_fs.nii NonlinearRegJacobians.nii
      sub-01_model-tensor_param-fa_dwimap.nii sub-01_T2w_label-discs_dlabel.nii TSNR.FT+tlrc.HEAD rCBF.nii
      BraTS-GLI-1-000-mask-unhealthy.nii LabelMapVolume.nrrd gt_segmentations/a.nii step2_output/a.nii wc1anon.nii
-     mwmwp1t1.nii rp1t1_masked_affine.nii xfms/acpc_dc2standard.nii warp.to.mni152.1.0mm.inv.nii"""
+     mwmwp1t1.nii mwp1002_S_0413.nii smwp2_subj.nii rp1t1_masked_affine.nii
+     xfms/acpc_dc2standard.nii warp.to.mni152.1.0mm.inv.nii"""
 
 
 def image(path, intent="none", **sidecar):

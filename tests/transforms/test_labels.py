@@ -6,7 +6,7 @@ import pytest
 
 from common.commands.label import label
 from common.degradations import BlockAverage, GaussianProfile, KSpaceTruncation
-from common.transforms.labels import resample_labels
+from common.transforms.labels import read_labels, resample_labels
 from tests.bundles import runs
 from tests.refused import refused
 from tests.transforms.grids import affine_of, index_of, stored_as, world_of
@@ -37,6 +37,20 @@ def test_any_labels_come_back_from_a_finer_grid(degradation, codes):
     assert fine.dtype == NOISE.dtype and np.isin(fine, NOISE).all()
     np.testing.assert_array_equal(resample_labels(fine, np.asarray(finer), SIZE, affine), NOISE)
     np.testing.assert_array_equal(resample_labels(NOISE, affine, SIZE, affine), NOISE)
+
+
+def test_a_scan_is_no_label_map(tmp_path):
+    """Many values that neighbours rarely share are intensities; many labels are labels."""
+    rng = np.random.default_rng(0)
+    values = {
+        "scan": rng.integers(0, 900, (12, 14, 16)),
+        "atlas": np.kron(rng.integers(0, 99, (4, 5, 6)), np.ones((4, 4, 4))),
+    }
+    files = {name: tmp_path / f"{name}.nii" for name in values}
+    for name, file in files.items():
+        nib.save(nib.Nifti1Image(values[name].astype(np.int16), np.eye(4)), file)
+    np.testing.assert_array_equal(read_labels(files["atlas"]), values["atlas"])
+    refused(lambda: read_labels(files["scan"]), ValueError, "scan.nii: it has", "different values", "expected labels")
 
 
 def test_objects_come_back_where_voxels_share_a_voxel():

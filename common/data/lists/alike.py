@@ -22,6 +22,8 @@ _DATE = re.compile(
     (?: [T_ -]?(?:[01]\d|2[0-3])([-_.:]?)[0-5]\d\3[0-5]\d\.?\d* )?(?!\d)""",
     re.VERBOSE | re.IGNORECASE,
 )
+# A year, or year, month and day in six digits, which may also be the number of a person.
+_YEARS, _SHORT = re.compile(_YEAR), re.compile(rf"\d\d(?:0[1-9]|1[0-2]){_DAY}")
 # Words that say which scan of a person it is, not which person. S..._I... are the series and image of LONI's archive.
 _WHICH = re.compile(
     r"""(?<![a-z0-9])(?:
@@ -47,6 +49,7 @@ def persons(root: Path, paths: Collection[str]) -> dict[str, str]:
 
     BIDS's ``sub-<label>`` is the person. In other names, words and dates that tell scans apart are left out. Numbers
     at the end tell scans apart, not people, if they are no longer than the number before, and come again with others.
+    So do years at an end, and dates of six digits behind a number.
     At last, names are of one person if they are the same up to a separator, and shape and affine agree with each other
     but with no other file: if a whole cohort is on the grid of a template, the grid shows nothing.
 
@@ -123,6 +126,8 @@ def _rest(text: str, dates: bool = True) -> str:
     while (found := _VISIT.search(text)) and _digits(text[: found.start()]) >= _digits(found[0]):
         text = text[: found.start()] + text[found.end() :]
     words = re.findall(_WORD, text.casefold())
+    if len(words) > 1 and _YEARS.fullmatch(words[0]):
+        words = [*words[1:], words[0]]
     numbered = [i for i, word in enumerate(words) if _digits(word)]
     return "_".join(words[: numbered[-1] + 1] if numbered else words)
 
@@ -135,10 +140,11 @@ def _without_runs(labels: Mapping[str, str]) -> dict[str, str]:
         for label in every:
             words = label.split("_")
             start, run = "_".join(words[:count]), "_".join(words[count:])
-            if _digits(start) >= _digits(run) or (_digits(start) and _VISIT.fullmatch(run)):
+            dated = _YEARS.fullmatch(run) or (_digits(start) and (_VISIT.fullmatch(run) or _SHORT.fullmatch(run)))
+            if dated or _digits(start) >= _digits(run):
                 parts[label] = start, run
         starts, runs = Counter(start for start, _ in parts.values()), {run for _, run in parts.values()}
-        if len(runs) <= len(starts) < len(parts):
+        if (len(runs) <= len(starts) or all(map(_SHORT.fullmatch, runs))) and 1 < len(starts) < len(parts):
             return _without_runs({path: parts.get(label, (label,))[0] for path, label in labels.items()})
     return dict(labels)
 

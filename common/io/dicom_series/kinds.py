@@ -30,11 +30,14 @@ _MODALITIES = set(
 # In the SeriesDescription of a derived image whose ImageType does not show its kind.
 _NAMES = r"E?ADC|APPARENT DIFFUSION COEFFICIENT|FRACTIONAL ANISOTROPY|COLFA|T[12]\*?[ _]MAP|R?CB[VF]|MTT|TTP|KTRANS"
 # In the SeriesDescription of an image whose ImageType does not say "magnitude".
-_PHASES = r"PHA|PHASE[ _]?(MAP|IMAGES?|DIFF(ERENCE)?)"
+_PHASES = (
+    r"PHA|PHASE[ _]?(MAP|IMAGES?|DIFF(ERENCE)?)|"
+    r"(SWI|SWAN|QSM|GRE|B0|FIELD[ _-]?MAP(PING)?)([ _-][A-Z0-9]+)*[ _-]PHASE(?=[ _-]?\d*$)"
+)
 # In the description of a localizer; the second ones also name scans, so they count only for few slices.
 _LOCALIZERS = (
-    r"LO[CK]ALI[SZ]+(ER|IERER|ADOR|ATEUR|ATORE)S?\d*|REP[EÉ]RAGES?|(AA[A-Z]*)?SCOUTS?\d*|SMART ?BRAIN|PLAN[ _-]?SCAN|"
-    r"(3|THREE|TRI|MULTI)[ _-]?P(L|LANE)?[ _-]?LOC"
+    r"LO[CK]ALI[SZ]+(ER|IERER|ADOR|ATEUR|ATORE)S?\d*|REP[EÉ]RAGES?|(AA[A-Z]*)?SCOUTS?\d*|TOPOGRAMS?\d*|"
+    r"SMART ?BRAIN|PLAN[ _-]?SCAN|(3|THREE|TRI|MULTI)[ _-]?P(L|LANE)?[ _-]?LOC"
 )
 _PERHAPS = r"SURVEYS?\d*|LOCS?\d*|PILOTS?|(3|THREE|TRI)[ _-]?(PL|PLANES?)"
 _FEW = 20  # slices of one orientation

@@ -25,6 +25,7 @@ _REPEATED = {
     _INSTANCE: "instance {}", _FOLDER: "folder {}",
 }  # fmt: skip
 _NUMBERED = ("DiffusionGradientOrientation", "DimensionIndexValues", _INSTANCE)
+_UNCLEAR = ("DimensionIndexValues", _INSTANCE, _FOLDER)
 _ECHO = ("EchoTime", "EchoNumbers")
 _PLACE = ("ImagePositionPatient", "ImageOrientationPatient")
 _ROUNDING = 0.01  # of echo times: ms, and as a share of them
@@ -144,13 +145,15 @@ def _by_place(headers: list[Dataset]) -> dict[str, list[Dataset]]:
         return {"": headers}
     columns = {tag: [_value(header, tag) for header in headers] for tag in _REPEATED}
     varying = [tag for tag, column in columns.items() if len(set(column)) > 1]
-    for count in (1, 2, 3):
-        for tags in combinations(varying, count):
+    # Tags that say what they mean go first.
+    clear, numbers_only = ([tag for tag in varying if (tag in _UNCLEAR) == unclear] for unclear in (False, True))
+    for known, count in ((known, count) for known in (clear, [*clear, *numbers_only]) for count in (1, 2, 3)):
+        for tags in combinations(known, count):
             keys = list(zip(*(columns[tag] for tag in tags), strict=True))
             # Each value must occur once at each place. A tag that differs for each slice is of no use.
             if len(set(keys)) == repeats and max(Counter(zip(keys, places, strict=True)).values()) == 1:
                 # Tags that split the images in the same way go before it, such as the b-value of a direction.
-                said = [t for t in varying if t in tags or len(set(zip(keys, columns[t], strict=True))) == repeats]
+                said = [t for t in known if t in tags or len(set(zip(keys, columns[t], strict=True))) == repeats]
                 return _named(headers, {tag: columns[tag] for tag in said[: said.index(tags[-1]) + 1]})
     return {"": headers}
 

@@ -196,7 +196,7 @@ class CheckVoxelsd(MapTransform):
                     "negative voxel, and save as float, or convert the scan again. For NIfTI with voxels of 16 bits: "
                     "nifti_tool -mod_hdr -mod_field datatype 512 -infiles SCAN -prefix MENDED"
                 )
-            if found := _no_intensities(volume.numpy()):
+            if found := describe_labels(volume.numpy()):
                 raise ValueError(
                     f"{file}: {found}. Interpolation would make values between these. Resample it with nearest "
                     "neighbours, for example by nibabel.processing.resample_from_to(..., order=0), or leave it out. To "
@@ -225,7 +225,7 @@ def _wrapped_bits(volume: np.ndarray) -> int | None:
     return bits if unsigned < _MOST_JUMPS * signed else None
 
 
-def _no_intensities(volume: np.ndarray) -> str | None:
+def describe_labels(volume: np.ndarray) -> str | None:
     """Describe a non-constant volume ``(1, X, Y, Z)`` that is a mask or a label map; None for intensities."""
     low, high = volume.min(), volume.max()
     # For most scans a few voxels suffice.

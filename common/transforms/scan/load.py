@@ -38,6 +38,16 @@ def read_volume(path: str | os.PathLike) -> MetaTensor:
     return MetaTensor(torch.from_numpy(voxels), affine=image.affine, meta={"filename_or_obj": str(path)})
 
 
+def check_volume(path: str | os.PathLike) -> None:
+    """Check the header and the voxels of a file before anything is computed.
+
+    Raises:
+        ValueError: as :class:`CheckHeaderd` and :class:`CheckVoxelsd`.
+    """
+    CheckHeaderd("image")({"image": str(path)})
+    CheckVoxelsd("image")({"image": read_volume(path)[None]})
+
+
 def _as_float32(voxels: np.ndarray, path: str | os.PathLike) -> np.ndarray:
     """Convert voxels to float32; clip those beyond its range, with a warning."""
     with np.errstate(over="ignore"):
