@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
+import warnings
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -92,6 +93,9 @@ class InferenceResults:
         sources[0] = entry.get("source", sources[0])
         if not self.weights:
             self.weights = provenance.weights_of(engine.network, self.checkpoint)
+        labels = label_path(self.output_dir, result_name(entry), self.bids)
+        if "label_map" not in entry and labels.exists():
+            warnings.warn(f"{labels} is of an earlier result; give --label again, or remove it.", stacklevel=2)
         before, after = _spacing(files[0]), _spacing(path)
         agreement = output.get("agreement", batch.get("agreement"))
         own = {
@@ -122,10 +126,7 @@ class InferenceResults:
         stem = path.name.removesuffix(".nii.gz")
         with replacing(path.with_name(f"{stem}.json")) as temporary:
             temporary.write_text(as_json(said, indent=2) + "\n")
-        # What an earlier run wrote for another result of this name; the page of this result is written later.
-        path.with_name(f"{stem}.html").unlink(missing_ok=True)
-        if "label_map" not in entry:
-            label_path(self.output_dir, result_name(entry), self.bids).unlink(missing_ok=True)
+        path.with_name(f"{stem}.html").unlink(missing_ok=True)  # of an earlier result; that of this one comes later
 
     def _log(self, engine: Any) -> None:
         case = engine.case
@@ -177,7 +178,7 @@ def _append(
     entry: Mapping[str, Any],
     result: str | None,
     error: str | None,
-    warnings: Sequence[str],
+    texts: Sequence[str],
     seconds: float,
 ) -> None:
     """Append a scan's line to a log."""
@@ -189,7 +190,7 @@ def _append(
         **files,
         "result": result,
         "error": error,
-        "warnings": warnings,
+        "warnings": texts,
         "seconds": round(seconds, 3),
     }
     log.parent.mkdir(parents=True, exist_ok=True)
