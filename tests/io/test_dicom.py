@@ -274,7 +274,7 @@ KINDS = {
         *(
             {"ComplexImageComponent": "MIXED"},
             described("t2 Pha_Images"),
-            *map(described, ("portal phase", "GRE in phase")),
+            *(typed("OTHER") | described(name) for name in ("portal phase", "GRE in phase", "GRE T1 opp phase")),
         ),
         *(
             described("allocated local"),

@@ -17,7 +17,7 @@ from pydicom.uid import (
     MRImageStorage,
 )
 
-from .image_types import is_magnitude, kind_by_type
+from .image_types import NO_PHASE, is_magnitude, kind_by_type
 from .tags import numbers, text, values, words
 
 ENHANCED = (EnhancedMRImageStorage, LegacyConvertedEnhancedMRImageStorage, EnhancedMRColorImageStorage)
@@ -32,7 +32,8 @@ _NAMES = r"E?ADC|APPARENT DIFFUSION COEFFICIENT|FRACTIONAL ANISOTROPY|COLFA|T[12
 # In the SeriesDescription of an image whose ImageType does not say "magnitude".
 _PHASES = (
     r"PHA|PHASE[ _]?(MAP|IMAGES?|DIFF(ERENCE)?)|"
-    r"(SWI|SWAN|QSM|GRE|B0|FIELD[ _-]?MAP(PING)?)([ _-][A-Z0-9]+)*[ _-]PHASE(?=[ _-]?\d*$)"
+    r"(SWI|SWAN|QSM|GRE|B0|FIELD[ _-]?MAP(PING)?)"
+    rf"([ _-](?!({'|'.join(NO_PHASE)})[ _-])[A-Z0-9]+)*[ _-]PHASE(?=[ _-]?\d*$)"
 )
 # In the description of a localizer; the second ones also name scans, so they count only for few slices.
 _LOCALIZERS = (
