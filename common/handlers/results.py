@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import time
@@ -93,9 +94,10 @@ class InferenceResults:
         sources[0] = entry.get("source", sources[0])
         if not self.weights:
             self.weights = provenance.weights_of(engine.network, self.checkpoint)
-        labels = label_path(self.output_dir, result_name(entry), self.bids)
-        if "label_map" not in entry and labels.exists():
-            warnings.warn(f"{labels} is of an earlier result; give --label again, or remove it.", stacklevel=2)
+        with contextlib.suppress(ValueError):  # a name that is too long for a label map has none
+            labels = label_path(self.output_dir, result_name(entry), self.bids)
+            if "label_map" not in entry and labels.exists():
+                warnings.warn(f"{labels} is of an earlier result; give --label again, or remove it.", stacklevel=2)
         before, after = _spacing(files[0]), _spacing(path)
         agreement = output.get("agreement", batch.get("agreement"))
         own = {

@@ -90,6 +90,13 @@ def test_a_result_says_where_it_comes_from(bundle, tmp_path, capsys):
     assert weights == {"File": "best.onnx", "FileSha256": "ff", "Sha256": "ee"}
 
 
+def test_the_longest_name_has_a_result(bundle, tmp_path):
+    """Though a label map of this name could not be written."""
+    path = scan(tmp_path / "in" / f"{'x' * 239}.nii.gz")
+    infer(bundle, path, tmp_path / "out")
+    assert (tmp_path / "out" / f"{'x' * 239}_sr.json").exists()
+
+
 def test_an_agreement_that_is_none_is_null_and_a_fill_value_goes_through_the_evaluator(bundle, tmp_path):
     path, out = scan(tmp_path / "a.nii"), tmp_path / "out"
     volume = nib.load(path).get_fdata()
