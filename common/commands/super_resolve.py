@@ -72,7 +72,7 @@ def super_resolve(
         scale: for example "[2,2,1]", to use only weights of this scale, also for scans unlike their training data.
         acquired_matrix: for scans that the scanner interpolated (zero-filled), the acquired matrix, which is restored
             first: "header" as each header says it, or "[256,205,44]", voxels along the axes of the file.
-        skip_existing: whether to skip scans whose results are complete.
+        skip_existing: whether to skip scans whose results are complete, and made of the same inputs by these weights.
         shard: "3/16" for the third of 16 parts of the scans, for array jobs.
         bids: whether to name results as BIDS derivatives.
         report: whether to write an HTML page for each result.

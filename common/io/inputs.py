@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 from collections.abc import Callable, Mapping
@@ -89,8 +90,10 @@ def find_owner(result: Path, describe: Callable[[], list[dict[str, Any]]]) -> st
 
 def _describe_file(path: str) -> dict[str, Any]:
     digest = digest_voxels(path)
-    files = [sidecar(path).with_suffix(end) for end in _SIDECARS]
-    beside = {file.suffix: hashlib.sha256(file.read_bytes()).hexdigest() for file in files if file.is_file()}
+    beside = {}
+    for file in (sidecar(path).with_suffix(end) for end in _SIDECARS):
+        with contextlib.suppress(OSError):  # none, or one that cannot be read: it is only a hint
+            beside[file.suffix] = hashlib.sha256(file.read_bytes()).hexdigest()
     found = {"File": os.path.realpath(path), "Bytes": os.stat(path).st_size, "Sha256": digest}
     return {**found, **({"Sidecars": beside} if beside else {})}
 
