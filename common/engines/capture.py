@@ -126,7 +126,8 @@ class IterationCapture:
     def _warm_up(self, batch: dict[str, torch.Tensor]) -> Any:
         """Compute an iteration on the stream of the recording. The last one finds where the processor waits."""
         mode = torch.cuda.get_sync_debug_mode()
-        self._side.wait_stream(torch.cuda.current_stream())
+        current = torch.cuda.current_stream(self.device)
+        self._side.wait_stream(current)
         with warnings.catch_warnings(record=True) as found, self._rates_on_device(), torch.cuda.stream(self._side):
             warnings.filterwarnings("ignore", _CAPTURABLE)
             warnings.filterwarnings("always", _WAITS)
@@ -136,7 +137,7 @@ class IterationCapture:
                 result = self.play(batch)
             finally:
                 torch.cuda.set_sync_debug_mode(mode)
-        torch.cuda.current_stream().wait_stream(self._side)
+        current.wait_stream(self._side)
         for warning in found:
             if "synchronizing CUDA" not in str(warning.message):
                 warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
