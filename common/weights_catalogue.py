@@ -76,20 +76,18 @@ class Offer:
         """File of the weights; None for a bundle without weights."""
         return self.overrides.get("checkpoint")
 
-    def workflow(self, entries: Sequence[Mapping[str, Any]], **overrides: Any) -> ConfigWorkflow:
-        """MONAI's workflow of the configuration for these entries, not yet initialised.
+    def workflow(self, **overrides: Any) -> ConfigWorkflow:
+        """MONAI's workflow of the configuration, with no cases and not yet initialised.
 
         Args:
-            entries: as :func:`common.data.find_scans` finds them.
             overrides: further overrides by key. Paths must be ``Path``, since the parser interprets # in text.
         """
         workflow = ConfigWorkflow(
             config_file=_files(self.bundle, self.overlay), workflow_type="infer", logging_file=False
         )
         workflow.parser.set(_renamed(workflow.parser.config))
-        # A tuple, because the parser changes text in lists.
         own = {"bundle_root": str(self.bundle), **self.overrides}
-        workflow.parser.update({**own, **overrides, "dataset#data": tuple(entries)})
+        workflow.parser.update({**own, **overrides, "dataset#data": []})
         return workflow
 
 

@@ -170,11 +170,11 @@ def test_overlays_say_which_weights_there_are(models):
     (offer, _) = offers(str(moved.parent), {"device": "cpu"})
     assert offer.slice_axis == "AP" and offer.ranges == ((1, 2), (1, 2), None)
     assert offer.overrides == {"device": "cpu", "checkpoint": moved / "model.pt"}
-    workflow = offer.workflow([{"image": "a#b.nii"}], output_dir=moved / "a#b", slice_axis="SI")
+    workflow = offer.workflow(output_dir=moved / "a#b", slice_axis="SI")
     workflow.initialize()
     evaluator = workflow.parser.get_parsed_content("evaluator")
     assert evaluator.network.origin["path"] == str(moved / "model.pt")
-    assert evaluator.data_loader.dataset.data == ({"image": "a#b.nii"},) and workflow.parser["slice_axis"] == "SI"
+    assert len(evaluator.data_loader) == 0 and workflow.parser["slice_axis"] == "SI"
     for changes, words in (
         ({"scale": "2x2x1"}, "scale is '2x2x1', expected three numbers"),
         ({"training_range": [1, 2]}, "training_range is [1, 2]"),
@@ -199,7 +199,7 @@ def test_weights_of_ones_own_bring_their_overlay(models, tmp_path):
         shutil.move(models / f"own{ending}", own.with_suffix(ending))
     (offer,) = offers(None, {"checkpoint": str(own)})
     assert (offer.name, offer.overlay, offer.there) == ("srcnn 4x4x1", own.with_suffix(".json"), True)
-    network = offer.workflow([], output_dir=tmp_path).parser.get_parsed_content("evaluator").network
+    network = offer.workflow(output_dir=tmp_path).parser.get_parsed_content("evaluator").network
     assert network.origin["path"] == str(own)
     refused(lambda: offers("other", {"checkpoint": str(own)}), ValueError, own, "weights of srcnn", "--bundle other")
     overlay = json.loads(own.with_suffix(".json").read_text())
@@ -224,6 +224,6 @@ def test_the_package_may_have_another_name(models, monkeypatch):
     """As where it is installed: references to it follow, and paths stay."""
     monkeypatch.setattr(weights_catalogue, "__package__", "mri_sr_bundles.common")
     (offer, _) = offers(None, {})
-    config = offer.workflow([], output_dir=models / "common" / "data").parser.config
+    config = offer.workflow(output_dir=models / "common" / "data").parser.config
     assert config["evaluator"]["_target_"] == "mri_sr_bundles.common.engines.Inference"
     assert config["output_dir"] == models / "common" / "data" and config["checkpoint"] == models / "model.pt"

@@ -195,8 +195,8 @@ def _of_series(option: str, path: Path) -> nib.Nifti1Image:
         ) from None
     found = dicom.find_series(path if path.is_dir() else path.parent)
     if path.is_file():
-        found = [series for series in found if path.resolve() in [file.resolve() for file in series.files]]
-    elif scans := [series for series in found if not any(map(dicom.is_derived, series.headers))]:
+        found = [series for series in found if series.has_file(path)]
+    elif scans := [series for series in found if not series.derived]:
         found = scans  # mri-sr puts its results into the scan's folder
     if not found:
         what = "holds no DICOM series" if path.is_dir() else "is neither a volume nor DICOM"

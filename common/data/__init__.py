@@ -1,10 +1,11 @@
 """Datalists, volumes in memory, slabs and cases."""
 
+from .case import Case
 from .exams import Exams
 from .lists.datalist import load_datalist
-from .lists.scans import find_images, find_pairs, find_scans, named
+from .lists.scans import find_images, find_pairs, find_scans
 from .lists.spacing import check_scale, in_plane_spacing, slice_axis_of, thin_slice_spacing
-from .loaders.cases import CaseFailure, CaseLoader, prepare_lr_hr
+from .loaders.cases import CaseLoader, prepare_lr_hr
 from .loaders.image_pairs import ImagePairLoader
 from .loaders.kernel_crops import KernelCropLoader, kernel_cases
 from .loaders.slabs import PairedSlabLoader, UnpairedSlabLoader

@@ -18,7 +18,8 @@ from ..transforms import (
     NormaliseVolumed,
 )
 from ..values import is_true
-from .lists.exams import exam_of, grouped, joined
+from .case import Case
+from .lists.exams import combine_stacks, exam_of, group_by
 from .lists.scans import find_images
 from .scans import Scans
 from .simulation.cohort import simulated_exam
@@ -50,18 +51,18 @@ class Exams(Scans):
         self._even_slices, self._register = is_true(even_slices, "even_slices"), register
         super().__init__(dataset_dir, slice_axis, **options)
 
-    def entries(
+    def find_cases(
         self,
         output_dir: str,
         degradation: Degradation | None,
         dataset_dir: str | None,
         contrast: str,
         *_: Any,
-    ) -> list[dict[str, Any]]:
-        """One entry for each exam."""
+    ) -> list[Case]:
+        """One case for each exam."""
         found = find_images(dataset_dir or simulated_exam(f"{output_dir}/scan", contrast))
-        groups = grouped(found, lambda entry: exam_of(entry["image"]))
-        exams = [joined(group) for group in groups if len(group) > 1]
+        groups = group_by(found, lambda case: exam_of(case["image"]))
+        exams = [combine_stacks(group) for group in groups if len(group) > 1]
         alone = {group[0]["image"]: "the folder has no other stack of its exam" for group in groups if len(group) == 1}
         if not exams:
             raise ValueError(

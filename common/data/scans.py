@@ -27,8 +27,9 @@ from ..transforms import (
     resized_planes,
 )
 from ..values import is_true
+from .case import Case
 from .lists.scans import find_images, find_pairs
-from .lists.sharding import own_share
+from .lists.sharding import select_cases
 from .simulation.cohort import simulated_scan
 
 
@@ -53,7 +54,7 @@ class Scans(Dataset):
         lr_spacing: pixel size in plane in mm to resize to, see :func:`common.transforms.resized_planes`; None for no
             resizing.
         check_mr: whether scans and guides are refused whose values look like those of CT.
-        data: entries to use; None to find them.
+        data: cases, or their entries; None to find them.
 
     Raises:
         ValueError: when ``across_slices`` is not such a scale.
@@ -93,7 +94,7 @@ class Scans(Dataset):
         trained_on: Mapping[str, Sequence[float]] | None = None,
         device: torch.device | None = None,
     ) -> None:
-        """Find the entries, unless they were given, and set up how scans are read.
+        """Find the cases, unless they were given, and set up how scans are read.
 
         Args:
             output_dir: folder of the results.
@@ -108,12 +109,12 @@ class Scans(Dataset):
         if self._found:
             return
         *place, skip = self._place
-        found = self.entries(output_dir, degradation, *place)
-        self.data = own_share(found, output_dir, skip, self.shard, self.bids)
+        found = self.find_cases(output_dir, degradation, *place)
+        self.data = select_cases(found, output_dir, skip, self.shard, self.bids)
         join()
         self._found = True
 
-    def entries(
+    def find_cases(
         self,
         output_dir: str,
         degradation: Degradation | Any,
@@ -122,8 +123,8 @@ class Scans(Dataset):
         lr: str | None,
         guide: str | None,
         subject: str | None,
-    ) -> list[dict[str, Any]]:
-        """The entries; the arguments are as for the class and :meth:`find`."""
+    ) -> list[Case]:
+        """The cases; the arguments are as for the class and :meth:`find`."""
         if dataset_dir is None:
             dataset_dir = simulated_scan(f"{output_dir}/scan", degradation, contrast, None if guide is None else "t1w")
         return find_images(dataset_dir) if lr is None else find_pairs(dataset_dir, lr, guide, subject)

@@ -7,9 +7,9 @@ import math
 import sys
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from statistics import fmean, linear_regression
 from typing import Any
 
@@ -18,9 +18,9 @@ from ignite.engine import Events
 from monai.engines import IterationEvents, SupervisedEvaluator
 from tqdm import tqdm
 
-from ..data.loaders.cases import CaseFailure
+from ..data.case import Case
 from ..io.images import open_image
-from ..io.naming import by_name, case_name, failure, few_words, result_name, root_cause, without_name
+from ..io.naming import case_name, failure
 from ..runtime import progress
 from ..runtime.distributed import gathered, rank
 from ..runtime.memory import keep_freed_memory
@@ -32,52 +32,13 @@ class CasesFailedError(RuntimeError):
     """Some cases of a batch failed; the others are done.
 
     Args:
-        failures: the failed cases; the message lists them with the reasons.
+        failures: a line for each failed case, with the reason.
         total: number of all cases.
-
-    Attributes:
-        failures: as given.
     """
 
-    def __init__(self, failures: Sequence[CaseFailure], total: int) -> None:
-        listing = "\n  ".join(failure(case.case, case.reason) for case in failures)
+    def __init__(self, failures: Sequence[str], total: int) -> None:
+        listing = "\n  ".join(failures)
         super().__init__(f"{len(failures)} of {total} cases failed, the others are done:\n  {listing}")
-        self.failures = list(failures)
-
-
-@dataclass
-class Case:
-    """State and result of a case.
-
-    Attributes:
-        entry: of the data list.
-        started: start of its loading, by ``time.perf_counter``.
-        voxels: number of voxels of the scan.
-        inferred: end of the network's work, or None.
-        ended: end of its handlers' work.
-        seconds: duration, with loading and postprocessing.
-        warnings: texts of the warnings about it, each once; the "warnings" of its entry come first.
-        result: path of the file from ``SaveVolumed``.
-        error: reason of the failure, or None.
-    """
-
-    entry: Mapping[str, Any]
-    started: float
-    voxels: float = 1.0
-    inferred: float | Any = None
-    ended: float = 0.0
-    seconds: float = 0.0
-    warnings: list[str] = field(default_factory=list)
-    result: str | None = None
-    error: str | None = None
-
-    def line(self) -> str:
-        """The case in one line."""
-        name, took = result_name(self.entry), f"{self.seconds:.1f} s"
-        if self.error is not None:
-            return f"{name}: failed after {took}: {few_words(self.error, self.entry)}"
-        said = [f"warning: {few_words(text, self.entry)}" for text in self.warnings]
-        return "; ".join([f"{name} -> {self.result}, {took}" if self.result else f"{name}, {took}", *said])
 
 
 class CaseEvaluator(SupervisedEvaluator):
@@ -106,50 +67,53 @@ class CaseEvaluator(SupervisedEvaluator):
         self.logger.setLevel(logging.CRITICAL)
         self.case: Case | Any = None
         self.cases: list[Case] = []
+        self._tried: list[Case] = []
         self.add_event_handler(Events.GET_BATCH_STARTED, self._begin)
         self.add_event_handler(IterationEvents.FORWARD_COMPLETED, self._inferred)
         # After the given handlers, because they can warn too.
         self.add_event_handler(Events.ITERATION_COMPLETED, self._finish)
 
     @property
-    def failures(self) -> list[CaseFailure]:
+    def failures(self) -> list[Case]:
         """The cases of the last run that failed."""
-        return [CaseFailure(case_name(case.entry), case.error) for case in self.cases if case.error is not None]
+        return [case for case in self.cases if case.problem is not None]
 
     def run(self, global_epoch: int = 1) -> None:  # type: ignore[override]
         """Process every case, then raise if any failed."""
-        self.case, self.cases = None, []
-        total = len(self.data_loader)
+        for case in self._tried:
+            case.problem = None  # of an earlier run
+        self.case, self.cases, self._tried = None, [], []
         # One of many processes may have no cases.
-        if total:
-            self._run_cases(total, global_epoch)
+        if self.data_loader.cases:
+            self._run_cases(global_epoch)
         else:
             print("no scans to do", flush=True)
-        every = gathered([case_name(entry) for entry in self.data_loader.dataset.data])
-        if failures := gathered(self.failures):
+        every = gathered([case_name(case) for case in self.data_loader.cases])
+        if failures := gathered([failure(case_name(case), str(case.problem)) for case in self.failures]):
             if rank()[0] > 0 and dist.is_initialized():
                 sys.exit(1)  # the first process reports the failures
             raise CasesFailedError(failures, len(every))
 
-    def _run_cases(self, total: int, global_epoch: int) -> None:
+    def _run_cases(self, global_epoch: int) -> None:
         if self.state.device.type == "cpu":
             keep_freed_memory()
         started = time.perf_counter()
-        self.voxels = _voxels(self.data_loader.dataset.data)
+        self.state.epoch_length = len(self.data_loader)  # the cases may be others than at the start
+        _count_voxels(self.data_loader.cases)
         with self._recording(), progress.Bar() as self.bar, progress.listening(self._advance):
             super().run(global_epoch)
         print("\n".join(self._summary(time.perf_counter() - started)), flush=True)
 
     def _begin(self) -> None:
-        entries = self.data_loader.dataset.data
-        if len(self.cases) == len(entries):
+        cases, number = self.data_loader.cases, len(self.cases)
+        if number == len(cases):
             return  # Ignite calls once more than there are cases
-        entry = entries[len(self.cases)]
-        number = len(self.cases)
-        self.case = Case(entry, time.perf_counter(), self.voxels[number], warnings=[*entry.get("warnings", ())])
-        self.loading = True
-        several = len(entries) > 1
-        self.bar.what = f"{number + 1}/{len(entries)} " * several + result_name(entry) + ", all scans" * several
+        self.case, self.loading = cases[number], True
+        self.case.started, self.case.inferred, self.case.result = time.perf_counter(), None, None
+        if self.case.problem is None:
+            self._tried.append(self.case)
+        several = len(cases) > 1
+        self.bar.what = f"{number + 1}/{len(cases)} " * several + self.case.name + ", all scans" * several
         self._advance()
 
     def _inferred(self) -> None:
@@ -159,24 +123,19 @@ class CaseEvaluator(SupervisedEvaluator):
     def _iteration(self, engine: Any, batchdata: Any) -> Any:
         self.loading = False
         try:
-            if isinstance(batchdata, CaseFailure):
-                self.case.error = by_name(batchdata.reason, self.case.entry)
-                return []
-            try:
-                with progress.step():
+            output: Any = []
+            if self.case.problem is None:
+                with self.case.catch(), progress.step():
                     output = super()._iteration(engine, batchdata)
-                self.case.result = output[0].get("saved_to") if isinstance(output, list) else None
-                return output
-            except Exception as error:
-                self.case.error = by_name(root_cause(error), self.case.entry)
-                return []
+                    self.case.result = output[0].get("saved_to") if isinstance(output, list) else None
+            return output
         finally:
             self.case.seconds = time.perf_counter() - self.case.started
 
     def _advance(self, left: float = math.nan) -> None:
         """Show the time left: measured for the present step, and by other cases for later steps."""
         case, now = self.case, time.perf_counter()
-        done = [other for other in self.cases if other.error is None and other.voxels]
+        done = [other for other in self.cases if other.problem is None and other.voxels]
         if case.inferred is not None:
             left = max(self._after(done) - (now - case.inferred), 0 if math.isnan(left) else left)
         elif not self.loading:
@@ -187,7 +146,8 @@ class CaseEvaluator(SupervisedEvaluator):
         else:
             left = math.nan
         expected = _expected([*done, replace(case, ended=now + left)] if case.voxels or not done else done)
-        self.bar.tell(left + sum(expected(voxels) for voxels in self.voxels[len(self.cases) + 1 :] if voxels))
+        later = self.data_loader.cases[len(self.cases) + 1 :]
+        self.bar.tell(left + sum(expected(other.voxels) for other in later if other.voxels))
 
     def _after(self, done: Sequence[Case]) -> float:
         """Expected seconds of the present case after the network."""
@@ -200,7 +160,7 @@ class CaseEvaluator(SupervisedEvaluator):
         case.ended = time.perf_counter()
         self.cases.append(case)
         count = f"{len(self.cases)}/{len(self.data_loader)} " if len(self.data_loader) > 1 else ""
-        tqdm.write(count + case.line())
+        tqdm.write(count + case.summarise())
         sys.stdout.flush()
         if len(self.cases) == len(self.data_loader):
             self.bar.close()  # handlers may print at the end
@@ -216,7 +176,7 @@ class CaseEvaluator(SupervisedEvaluator):
             def show(message: Warning | str, category: type[Warning], *args: Any, **kwargs: Any) -> None:
                 if self.case is None or not issubclass(category, UserWarning):
                     others(message, category, *args, **kwargs)
-                elif (text := by_name(str(message), self.case.entry)) not in self.case.warnings:
+                elif (text := self.case.without_temporary(str(message))) not in self.case.warnings:
                     self.case.warnings.append(text)
 
             warnings.showwarning = show
@@ -230,9 +190,8 @@ class CaseEvaluator(SupervisedEvaluator):
         counts += [f"{failed} failed"] * (failed > 0) + [f"{len(warned)} with warnings"] * bool(warned)
         about: dict[str, list[str]] = {}
         for case in warned:
-            name = result_name(case.entry)
             for text in case.warnings:
-                about.setdefault(without_name(text, case.entry), []).append(name)
+                about.setdefault(case.without_name(text), []).append(case.name)
         lines = [", ".join(counts)]
         for text, names in list(about.items())[:_WARNINGS]:
             several = f" and {len(names) - 3} more" if len(names) > 3 else ""
@@ -253,13 +212,14 @@ def _expected(cases: Sequence[Case]) -> Callable[[float], float]:
     return lambda voxels: mean + slope * (voxels - size)
 
 
-def _voxels(entries: Sequence[Mapping[str, Any]]) -> list[float]:
-    """Voxels of each entry's scan; 0 if it cannot be read; 1 for all entries if none can be read."""
-    found = []
-    for entry in entries:
-        path: Any = next((entry[key] for key in ("image", "lr", "hr") if key in entry), None)
+def _count_voxels(cases: Sequence[Case]) -> None:
+    """Set the voxels of each case's scan: 0 if it cannot be read; 1 for all cases if none can be read."""
+    for case in cases:
+        path: Any = next((case[key] for key in ("image", "lr", "hr") if key in case), None)
         try:
-            found.append(0.0 if "problem" in entry else float(math.prod(open_image(path).shape[:3])))
+            case.voxels = 0.0 if case.problem else float(math.prod(open_image(path).shape[:3]))
         except Exception:  # reported when the case is loaded
-            found.append(0.0)
-    return found if any(found) else [1.0] * len(found)
+            case.voxels = 0.0
+    if not any(case.voxels for case in cases):
+        for case in cases:
+            case.voxels = 1.0

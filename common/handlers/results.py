@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import time
 import warnings
-from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -16,12 +14,14 @@ from ignite.engine import Engine, Events
 from monai.engines import IterationEvents
 from nibabel.affines import voxel_sizes
 
+from ..data.case import Case
+from ..data.lists.sharding import parse_shard
 from ..degradations import Degradation
 from ..io import provenance
 from ..io.files import as_json, replacing
 from ..io.images import image_or_none
-from ..io.inputs import describe_inputs
-from ..io.naming import files_of, label_path, result_name
+from ..io.naming import label_path
+from ..runtime.distributed import rank
 from ..runtime.precision import name_of
 from ..values import is_true
 
@@ -32,7 +32,7 @@ class InferenceResults:
     It attaches to a :class:`~common.engines.CaseEvaluator` whose postprocessing has a ``SaveVolumed``. The JSON has the
     keys of BIDS derivatives (Description, Sources, Resolution, GeneratedBy, and SkullStripped if known). Under
     SuperResolution it has the bundle, its weights, scale, degradation, the inputs with digests of their voxels
-    (:func:`common.io.inputs.describe_inputs`), the agreement that a transform has put into ``data["agreement"]``, how
+    (:func:`common.io.inputs.describe_file`), the agreement that a transform has put into ``data["agreement"]``, how
     an :class:`~common.inferers.AdaptedInferer` changed the weights, warnings, seconds, spacing, precision, versions and
     device. The log is :func:`log_path`. Each case appends a line, so a killed run keeps its lines, and later runs
     follow earlier ones. Numbers that are not finite are null in both.
@@ -78,25 +78,21 @@ class InferenceResults:
         self.weights: dict[str, str] = {}
 
     def _describe_dataset(self, engine: Any) -> None:
-        entries = engine.data_loader.dataset.data
-        sources = (file for entry in entries for file in files_of(entry))
+        sources = (file for case in engine.data_loader.cases for file in case.images)
         provenance.describe_dataset(self.output_dir, self.bundle, sources)
 
     def _describe_inputs(self, engine: Any) -> None:
-        self.inputs = describe_inputs(engine.case.entry)
+        self.inputs = engine.case.describe_inputs()
 
     def _describe(self, engine: Any) -> None:
         batch, output = engine.state.batch[0], engine.state.output[0]
-        entry, path = engine.case.entry, Path(output["saved_to"])
-        files = files_of(entry)
-        # The file of a DICOM series is temporary.
-        sources = [*entry.get("sources", map(provenance.source_of, files))]
-        sources[0] = entry.get("source", sources[0])
+        case, path = engine.case, Path(output["saved_to"])
+        files = case.images
         if not self.weights:
             self.weights = provenance.weights_of(engine.network, self.checkpoint)
         with contextlib.suppress(ValueError):  # a name that is too long for a label map has none
-            labels = label_path(self.output_dir, result_name(entry), self.bids)
-            if "label_map" not in entry and labels.exists():
+            labels = label_path(self.output_dir, case.name, self.bids)
+            if "label_map" not in case and labels.exists():
                 warnings.warn(f"{labels} is of an earlier result; give --label again, or remove it.", stacklevel=2)
         before, after = _spacing(files[0]), _spacing(path)
         agreement = output.get("agreement", batch.get("agreement"))
@@ -111,15 +107,15 @@ class InferenceResults:
             "Inputs": self.inputs,
             "SpacingBefore": before,
             "SpacingAfter": after,
-            "Warnings": engine.case.warnings,
-            "Seconds": round(time.perf_counter() - engine.case.started, 3),
+            "Warnings": case.warnings,
+            "Seconds": round(time.perf_counter() - case.started, 3),
             "Precision": name_of(engine.network),
             "Device": provenance.device_name(engine.state.device),
             "Versions": provenance.versions(),
         }
         said = {
             "Description": f"Super-resolved from {Path(files[0]).name} by a network; fine detail is an estimate.",
-            "Sources": sources,
+            "Sources": [case.sources.get(file) or provenance.source_of(file) for file in files],
             **provenance.known_of_source(files[0]),
             "Resolution": provenance.resolution(before, after),
             "GeneratedBy": [provenance.generated_by(self.bundle)],
@@ -131,8 +127,7 @@ class InferenceResults:
         path.with_name(f"{stem}.html").unlink(missing_ok=True)  # of an earlier result; that of this one comes later
 
     def _log(self, engine: Any) -> None:
-        case = engine.case
-        _append(self.log, case.entry, case.result, case.error, case.warnings, case.seconds)
+        log_case(self.log, engine.case)
 
     def _say(self, engine: Any) -> None:
         if self.output_dir.parent.name.startswith(".part-"):
@@ -152,48 +147,27 @@ def log_path(output_dir: str | os.PathLike, shard: str | None = None) -> Path:
     Returns:
         ``<output_dir>/log.jsonl``, or ``log_<k>of<n>.jsonl``, k from 1, if the scans are shared.
     """
-    part, parts = (int(n) for n in (shard or "1/1").split("/"))
-    rank, ranks = (int(os.environ.get(name, default)) for name, default in (("RANK", 0), ("WORLD_SIZE", 1)))
-    part, parts = (part - 1) * ranks + rank + 1, parts * ranks
+    (part, parts), (number, count) = parse_shard(shard), rank()
+    part, parts = (part - 1) * count + number + 1, parts * count
     return Path(output_dir) / ("log.jsonl" if parts == 1 else f"log_{part}of{parts}.jsonl")
 
 
-def log_joined(
-    volumes: Path, log: Path, entry: Mapping[str, Any], result: str | os.PathLike | None, error: str | None
-) -> None:
-    """Log a 4-D scan, whose volumes were done one by one.
+def log_case(log: Path, case: Case) -> None:
+    """Append a line about a case that is done or has failed to a log.
 
     Args:
-        volumes: log of its volumes, which may be missing.
         log: from :func:`log_path`.
-        entry: of the scan.
-        result: its path, or None.
-        error: reason of the failure, or None.
+        case: a scan, or an exam.
     """
-    said = [json.loads(line) for line in volumes.read_text().splitlines()] if volumes.is_file() else []
-    texts = list(dict.fromkeys(text for one in said for text in one["warnings"]))
-    _append(log, entry, None if result is None else str(result), error, texts, sum(one["seconds"] for one in said))
-
-
-def _append(
-    log: Path,
-    entry: Mapping[str, Any],
-    result: str | None,
-    error: str | None,
-    texts: Sequence[str],
-    seconds: float,
-) -> None:
-    """Append a scan's line to a log."""
-    files = {key: entry[key] for key in ("image", "guide", "stacks") if key in entry}
-    files |= {"image": entry["source"]} if "source" in entry else {}
     record = {
         "finished": datetime.now().astimezone().isoformat(timespec="seconds"),
-        "name": result_name(entry),
-        **files,
-        "result": result,
-        "error": error,
-        "warnings": texts,
-        "seconds": round(seconds, 3),
+        "name": case.name,
+        **{key: case[key] for key in ("image", "guide", "stacks") if key in case},
+        **({"image": case.source} if case.sources else {}),
+        "result": case.result,
+        "error": case.problem,
+        "warnings": case.warnings,
+        "seconds": round(case.seconds, 3),
     }
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("a") as file:

@@ -20,7 +20,7 @@ from ..degradations import Degradation
 from ..inferers import AxesInferer
 from ..io.files import replacing
 from ..io.images import open_image
-from ..io.naming import case_stem, result_name
+from ..io.naming import case_stem
 from ..transforms import RestoreVolumed, SaveVolumed
 
 _VOXELS = 200_000  # drawn from each case; more add nothing
@@ -94,7 +94,7 @@ class UncertaintyMap:
 
     def _write(self, engine: Any) -> None:
         error = standard_error(self.inferer.deviation, self.scale)[0]
-        name = result_name(engine.case.entry)
+        name = engine.case.name
         entry: dict[Hashable, Any] = {"sd": error, "image": engine.state.batch[0]["image"], "name": name}
         path = Path(self.save(self.restore(entry))["saved_to"])
         scan = entry["image"].meta["filename_or_obj"]
@@ -141,7 +141,7 @@ class UncertaintyReport:
         tissue = np.flatnonzero((hr > AIR).numpy())
         chosen = np.random.default_rng(0).permutation(tissue)[:_VOXELS]
         error, spread = (v.flatten()[chosen].double().numpy() for v in (sr - hr, self.inferer.deviation[0, 0].cpu()))
-        name = case_stem(str(output["label"].meta["filename_or_obj"]), engine.case.entry.get("subject"))
+        name = case_stem(str(output["label"].meta["filename_or_obj"]), engine.case.get("subject"))
         self.cases[name] = error, spread
 
     def _finish(self, engine: Engine) -> None:

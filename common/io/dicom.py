@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import tempfile
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -65,6 +66,27 @@ class Series:
     def files(self) -> list[Path]:
         """Its files, each once."""
         return [Path(name) for name in dict.fromkeys(header.filename for header in self.headers)]
+
+    @property
+    def uid(self) -> str:
+        """Its SeriesInstanceUID, or "damaged" if no file can be read."""
+        return str(self.headers[0].SeriesInstanceUID) if self.headers else "damaged"
+
+    @property
+    def stem(self) -> str:
+        """A name for files that are made of it."""
+        header: Any = self.headers[0] if self.headers else {}
+        words = [*(str(header.get(key) or "") for key in ("SeriesNumber", "SeriesDescription")), self.part]
+        return re.sub("[^A-Za-z0-9]+", "_", " ".join(words)).strip("_") or "series"
+
+    @property
+    def derived(self) -> bool:
+        """Whether :func:`write_derived` wrote any of it."""
+        return any(map(is_derived, self.headers))
+
+    def has_file(self, path: Path) -> bool:
+        """Whether a file is one of its files, by whatever path."""
+        return path.resolve() in [file.resolve() for file in self.files]
 
 
 def find_series(folder: str | os.PathLike) -> list[Series]:
@@ -130,7 +152,7 @@ def describe_series(series: Series, converted: str | os.PathLike) -> dict[str, A
         converted: its file by :func:`to_nifti`.
     """
     return {
-        "SeriesInstanceUID": str(series.headers[0].SeriesInstanceUID),
+        "SeriesInstanceUID": series.uid,
         **({"Part": series.part} if series.part else {}),
         "Instances": list(dict.fromkeys(str(header.SOPInstanceUID) for header in series.headers)),
         "Sha256": digest_voxels(converted),

@@ -13,27 +13,30 @@ import numpy as np
 
 from .files import read_object, sidecar
 from .images import open_image
-from .naming import files_of
 
 _SIDECARS = (".json", ".bval", ".bvec")
 
 
-def describe_inputs(entry: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Describe the inputs of an entry: the scan, its guide, further stacks, its label map.
+def describe_file(path: str) -> dict[str, Any]:
+    """Describe a file as an input of a result.
 
     Args:
-        entry: its "inputs" has the descriptions of files that were converted, by file.
+        path: an image, or a label map.
 
     Returns:
-        For each file its path, size in bytes and digest, see :func:`digest_voxels`; for sidecars next to it (JSON,
-        b-values and directions) the SHA-256 of each.
+        Its path, size in bytes and digest, see :func:`digest_voxels`; for sidecars next to it (JSON, b-values and
+        directions) the SHA-256 of each.
 
     Raises:
-        FileNotFoundError, ValueError: when a file cannot be read.
+        FileNotFoundError, ValueError: when the file cannot be read.
     """
-    known = entry.get("inputs", {})
-    files = [*files_of(entry), *([entry["label_map"]] if "label_map" in entry else [])]
-    return [known.get(file) or _describe_file(file) for file in files]
+    digest = digest_voxels(path)
+    beside = {}
+    for file in (sidecar(path).with_suffix(end) for end in _SIDECARS):
+        with contextlib.suppress(OSError):  # none, or one that cannot be read: it is only a hint
+            beside[file.suffix] = hashlib.sha256(file.read_bytes()).hexdigest()
+    found = {"File": os.path.realpath(path), "Bytes": os.stat(path).st_size, "Sha256": digest}
+    return {**found, **({"Sidecars": beside} if beside else {})}
 
 
 def digest_voxels(path: str | os.PathLike) -> str:
@@ -58,7 +61,7 @@ def find_owner(result: Path, describe: Callable[[], list[dict[str, Any]]]) -> st
 
     Args:
         result: the path of the result, with its JSON next to it.
-        describe: returns the inputs of the new result, as :func:`describe_inputs`; called only if there is a result.
+        describe: returns the inputs of the new result, each as :func:`describe_file`; called only if there is a result.
 
     Returns:
         "nobody" if nothing is there; "same" if the inputs are equal, wherever their files lie; "changed" if the first
@@ -86,16 +89,6 @@ def find_owner(result: Path, describe: Callable[[], list[dict[str, Any]]]) -> st
     if first == new:
         return "changed"
     return f"{result} was made of {first}, expected {new}; name another output folder, or rename the scan."
-
-
-def _describe_file(path: str) -> dict[str, Any]:
-    digest = digest_voxels(path)
-    beside = {}
-    for file in (sidecar(path).with_suffix(end) for end in _SIDECARS):
-        with contextlib.suppress(OSError):  # none, or one that cannot be read: it is only a hint
-            beside[file.suffix] = hashlib.sha256(file.read_bytes()).hexdigest()
-    found = {"File": os.path.realpath(path), "Bytes": os.stat(path).st_size, "Sha256": digest}
-    return {**found, **({"Sidecars": beside} if beside else {})}
 
 
 def _content(described: Mapping[str, Any]) -> tuple[Any, Any]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import textwrap
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -37,36 +36,6 @@ def failure(case: str, reason: str) -> str:
     return reason if reason.startswith(f"{case}:") else f"{case}: {reason}"
 
 
-def without_name(message: str, item: Mapping[str, Any]) -> str:
-    """Take the entry's file or name off the beginning of a warning or reason."""
-    for name in (*item.values(), result_name(item)):
-        message = message.removeprefix(f"{name}: ")
-    return message
-
-
-def by_name(message: str, item: Mapping[str, Any]) -> str:
-    """Replace the temporary file of a DICOM series in a warning or reason by the entry's name.
-
-    For an exam, each file is replaced by its stack's source: a file or a series.
-    """
-    if "sources" in item:
-        for file, source in zip(files_of(item), item["sources"], strict=True):
-            message = message.replace(file, source)
-        return message
-    return message.replace(str(item["image"]), result_name(item)) if "source" in item else message
-
-
-def few_words(message: str, item: Mapping[str, Any]) -> str:
-    """The first clause of a warning or reason about an entry, for one line."""
-    message = without_name(message, item)
-    return textwrap.shorten(re.split(r";\s|\.\s|\n", message)[0].rstrip("."), 140, placeholder=" ...")
-
-
-def files_of(item: Mapping[str, Any]) -> list[str]:
-    """The files of an entry for inference: the scan, its guide and further stacks of its exam."""
-    return [str(path) for path in (*(item[key] for key in ("image", "guide") if key in item), *item.get("stacks", ()))]
-
-
 def case_name(item: Mapping[str, Any]) -> str:
     """The files of an entry, for messages."""
     return ", ".join(str(item[key]) for key in ("hr", "lr", "image") if key in item)
@@ -83,18 +52,12 @@ def case_stem(path: str | os.PathLike, subject: str | None = None) -> str:
     return name if said else f"{subject}_{name}"
 
 
-def result_name(item: Mapping[str, Any]) -> str:
-    """The name for results of an entry: its ``name``, else the name by :func:`case_stem`."""
-    path = item.get("image") or item.get("hr") or item["lr"]
-    return item.get("name") or case_stem(path, item.get("subject"))
-
-
 def result_path(output_dir: str | os.PathLike, name: str, postfix: str = "sr", bids: bool | str = False) -> Path:
     """The path of a scan's result.
 
     Args:
         output_dir: folder of the results.
-        name: name of the scan by :func:`result_name`.
+        name: of the scan.
         postfix: kind of result, letters and digits.
         bids: whether to name the result as a BIDS derivative: ``sub-01/ses-2/anat/sub-01_ses-2_res-high_desc-sr_T1w``.
             ``postfix`` is added to an existing ``desc``. An existing ``res`` is replaced.
@@ -153,3 +116,8 @@ def label_path(output_dir: str | os.PathLike, name: str, bids: bool | str = Fals
     suffix = name.rpartition("_")[2]
     path = result_path(output_dir, name, f"sr{suffix}", bids)
     return path.with_name(path.name.removesuffix(f"{suffix}.nii.gz") + "dseg.nii.gz")
+
+
+def derived_path(output_dir: str | os.PathLike, name: str) -> Path:
+    """The folder of the derived DICOM series that are made of a scan's series."""
+    return Path(output_dir) / f"{name}_dicom"

@@ -16,7 +16,7 @@ from common.commands import compare as module
 from common.commands.compare import compare
 from common.degradations import BlockAverage, KSpaceTruncation
 from common.io.dicom import find_series, to_nifti, write_derived
-from common.io.inputs import describe_inputs
+from common.io.inputs import describe_file
 from common.metrics import cubic, psnr
 from common.reports.planes import Grid
 
@@ -86,7 +86,7 @@ def test_any_name_of_a_file(case, tmp_path, capsys, name):
 
 def test_another_scans_result_is_refused(case, tmp_path):
     """By what its JSON says of its inputs, though both scans lie on one grid."""
-    described = {"SuperResolution": {"Inputs": describe_inputs({"image": case["lr"]})}}
+    described = {"SuperResolution": {"Inputs": [describe_file(case["lr"])]}}
     Path(case["sr"]).with_suffix("").with_suffix(".json").write_text(json.dumps(described))
     compare(case["lr"], case["sr"], str(tmp_path / "look.png"))
     scan = nib.load(case["lr"])

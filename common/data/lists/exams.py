@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar
 
 from ...io.naming import case_stem
+from ..case import Case
 
-_Item = TypeVar("_Item")
 # Words of a file's name, or of a series' description, that say in which plane a stack is. Numbers do not: they may be
 # those of patients.
 _WHICH = re.compile(
@@ -23,27 +23,29 @@ def exam_of(path: str) -> Hashable:
     return str(Path(path).parent), _words(case_stem(path))
 
 
-def grouped(items: Sequence[_Item], key: Callable[[_Item], Hashable]) -> list[list[_Item]]:
-    """Group items by key, in the order of their first items."""
-    groups: dict[Hashable, list[_Item]] = {}
-    for item in items:
-        groups.setdefault(key(item), []).append(item)
+def group_by(cases: Sequence[Case], key: Callable[[Case], Hashable]) -> list[list[Case]]:
+    """Group cases by key, in the order of their first cases."""
+    groups: dict[Hashable, list[Case]] = {}
+    for case in cases:
+        groups.setdefault(key(case), []).append(case)
     return list(groups.values())
 
 
-def joined(entries: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """The entry of an exam: that of its first stack, with the other files as "stacks" and a common name.
+def combine_stacks(stacks: Sequence[Case]) -> Case:
+    """The case of an exam: that of its first stack, with the other files as "stacks" and a common name.
 
     Args:
-        entries: of the stacks, each with "image" and "name".
+        stacks: cases with "image" and "name".
 
     Returns:
-        The entry. Its name has the words that all names share, or all names if they share none.
+        The case. Its name has the words that all names share, or all names if they share none.
     """
-    first, *others = entries
-    names = [entry["name"] for entry in entries]
+    first, *others = stacks
+    names = [case.name for case in stacks]
     common = [word for word in names[0].split("_") if all(word in name.split("_") for name in names)]
-    return {**first, "name": "_".join(common or names), "stacks": [entry["image"] for entry in others]}
+    own = {"name": "_".join(common or names), "stacks": [case["image"] for case in others]}
+    series = {file: series for case in stacks for file, series in case.series.items()}
+    return replace(first, entry={**first.entry, **own}, series=series)
 
 
 def _words(name: str) -> tuple[str, ...]:

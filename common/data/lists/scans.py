@@ -23,15 +23,16 @@ from ...io.scan_kinds import (
     unreadable,
 )
 from ...runtime.distributed import say
+from ..case import Case
 from .datalist import SUBJECT, check_exclusive, files_below, find, folder, subject_of
 
 _KINDS = {"guide": "guide", "label": "label map"}  # by option
 
 
-def find_images(path: str | os.PathLike, dicom: bool = False, label_maps: Iterable[str] = ()) -> list[dict[str, str]]:
-    """Entries for inference: the scans of a folder, in the order of their paths, or one file.
+def find_images(path: str | os.PathLike, dicom: bool = False, label_maps: Iterable[str] = ()) -> list[Case]:
+    """Cases for inference: the scans of a folder, in the order of their paths, or one file.
 
-    Files that look like scans become entries. Results of super-resolution (:func:`is_result`) and files that are not
+    Files that look like scans become cases. Results of super-resolution (:func:`is_result`) and files that are not
     magnitude MR images (:func:`common.io.scan_kinds.no_scan`) are skipped, with a printed line.
 
     Args:
@@ -40,8 +41,8 @@ def find_images(path: str | os.PathLike, dicom: bool = False, label_maps: Iterab
         label_maps: files in a folder that are no scans, and of which nothing is printed.
 
     Returns:
-        ``[{"image": path, "name": name}, ...]``, with names from :func:`named`. An entry has a "problem" if its format
-        cannot be read or its content is missing. One entry represents all DICOM files of a folder.
+        Cases with "image" and the "name" of :func:`name_results`. A case has a problem if its format cannot be read or
+        its content is missing. One case represents all DICOM files of a folder.
 
     Raises:
         FileNotFoundError: when the path does not exist, or the folder has no file that looks like a scan.
@@ -49,7 +50,7 @@ def find_images(path: str | os.PathLike, dicom: bool = False, label_maps: Iterab
     """
     root = Path(path).expanduser()
     if root.is_file() or (root.is_symlink() and not root.exists()):
-        return named(_entries([root], by_itself=True), root.parent)
+        return name_results(_make_cases([root], by_itself=True), root.parent)
     if not root.is_dir():
         raise FileNotFoundError(f"dataset_dir '{path}' is neither a folder nor a file; name scans to super-resolve.")
     # A folder with two paths is read once.
@@ -65,7 +66,7 @@ def find_images(path: str | os.PathLike, dicom: bool = False, label_maps: Iterab
         files = sorted({*files, *unnamed, *absent_images(every)})
     if not files:
         raise FileNotFoundError(f"dataset_dir '{path}' and its subfolders hold no scan; expected {', '.join(ENDINGS)}.")
-    return named(_entries(files), root)
+    return name_results(_make_cases(files), root)
 
 
 def absent_images(files: Iterable[Path]) -> dict[Path, str]:
@@ -93,12 +94,12 @@ def find_pairs(
     lr: str | Sequence[str],
     guide: str | Sequence[str] | None = None,
     subject: str | None = None,
-) -> list[dict[str, str]]:
-    """Entries for inference: the scans of a folder that match a pattern, each with the guide of its subject.
+) -> list[Case]:
+    """Cases for inference: the scans of a folder that match a pattern, each with the guide of its subject.
 
     A single scan and a single guide are a pair, unless their names have different labels ``sub-<label>``. Scans of one
-    subject share its guide. A scan with no guide or several guides becomes an entry with a "problem". Guides without a
-    scan are named in a printed line. Files that are not scans are skipped, as by :func:`find_images`.
+    subject share its guide. A scan with no guide or several guides becomes a case with a problem. Guides without a scan
+    are named in a printed line. Files that are not scans are skipped, as by :func:`find_images`.
 
     Args:
         dataset_dir: folder of the scans and base of the patterns; or one scan, and ``lr`` is ignored.
@@ -108,8 +109,7 @@ def find_pairs(
             ``sub-<label>``, else the file's name without extensions.
 
     Returns:
-        ``[{"image": path, "guide": path, "name": name}, ...]``, in the order of the scans' paths, with names from
-        :func:`named`. An entry with a "problem", the reason why it fails, has no guide.
+        Cases with "image", "guide" and the "name" of :func:`name_results`, in the order of the scans' paths.
 
     Raises:
         FileNotFoundError: when the folder does not exist, or no matching file looks like a scan.
@@ -125,14 +125,16 @@ def find_pairs(
     if one.is_file():
         guides = [path for path in guides if path != one.name]
     check_exclusive({"lr": scans, "guide": guides})
-    entries = _entries([root / path for path in scans], by_itself=one.is_file())
-    return named(entries if guide is None else _with_partners(entries, root, guides, subject, "guide"), root)
+    cases = _make_cases([root / path for path in scans], by_itself=one.is_file())
+    if guide is not None:
+        _pair(cases, root, guides, subject, "guide")
+    return name_results(cases, root)
 
 
 def find_scans(
     path: str | os.PathLike, guide: str | None = None, subject: str | None = None, label: str | None = None
-) -> list[dict[str, str]]:
-    """Entries from :func:`find_images`, without guides and DICOM, each with guide and label map of its subject.
+) -> list[Case]:
+    """Cases from :func:`find_images`, without guides and DICOM, each with guide and label map of its subject.
 
     Args:
         path: a folder or a file.
@@ -149,44 +151,47 @@ def find_scans(
     root = Path(path).expanduser().absolute()
     root = root.parent if root.is_file() else root
     label_maps = [] if label is None else _partners(root, label, "label", tell=True)
-    entries = find_images(path, dicom=True, label_maps=[str(root / name) for name in label_maps])
+    cases = find_images(path, dicom=True, label_maps=[str(root / name) for name in label_maps])
     if guide is not None:
         guides = _partners(root, guide, "guide", tell=False)  # find_images has said what is no scan
         taken = {os.path.realpath(root / name) for name in guides}
-        entries = [entry for entry in entries if os.path.realpath(entry["image"]) not in taken]
-        if not entries:
+        cases = [case for case in cases if os.path.realpath(case["image"]) not in taken]
+        if not cases:
             raise ValueError(f"{path}: found guides only, expected scans too; narrow --guide '{guide}'.")
-        entries = _with_partners(entries, root, guides, subject, "guide")
-    return entries if label is None else _with_partners(entries, root, label_maps, subject, "label")
+        _pair(cases, root, guides, subject, "guide")
+    if label is not None:
+        _pair(cases, root, label_maps, subject, "label")
+    return cases
 
 
-def named(entries: Sequence[Mapping[str, str]], root: Path) -> list[dict[str, str]]:
-    """Add the "name" of their results to entries: the file's name without extensions, preceded by its folders if names
+def name_results(cases: Sequence[Case], root: Path) -> list[Case]:
+    """Give each case the "name" of its results: the file's name without extensions, preceded by its folders if names
     are equal.
 
+    Cases whose names are still equal, such as a.nii and a.nii.gz, get a problem, unless they have one.
+
     Args:
-        entries: with "image".
+        cases: with "image".
         root: folder that the folders are relative to.
 
     Returns:
-        The entries. Those whose names are still equal, such as a.nii and a.nii.gz, get a "problem". A given "problem"
-        is kept.
+        The cases.
     """
-    stems = [case_stem(entry["image"]) for entry in entries]
+    stems = [case_stem(case["image"]) for case in cases]
     of_stem = Counter(stems)
-    of_name: dict[str, list[str]] = {}
-    names = []
-    for entry, stem in zip(entries, stems, strict=True):
-        folders = Path(os.path.relpath(Path(entry["image"]).parent, root)).parts if of_stem[stem] > 1 else ()
-        names.append("_".join([*folders, stem]))
-        if "problem" not in entry:  # or it has no result
-            of_name.setdefault(names[-1], []).append(entry["image"])
-    result = []
-    for entry, name in zip(entries, names, strict=True):
-        others = ", ".join(image for image in of_name.get(name, ()) if image != entry["image"])
-        same = f"{entry['image']}: its result would have the same name, {name}, as of {others}; rename one of them."
-        result.append({**({"problem": same} if others else {}), **entry, "name": name})
-    return result
+    of_name: dict[str, list[Case]] = {}
+    for case, stem in zip(cases, stems, strict=True):
+        folders = Path(os.path.relpath(Path(case["image"]).parent, root)).parts if of_stem[stem] > 1 else ()
+        case.entry["name"] = "_".join([*folders, stem])
+        if case.problem is None:  # or it has no result
+            of_name.setdefault(case.name, []).append(case)
+    for name, same in of_name.items():
+        for case in same:
+            if others := ", ".join(other["image"] for other in same if other["image"] != case["image"]):
+                case.problem = (
+                    f"{case['image']}: its result would have the same name, {name}, as of {others}; rename one of them."
+                )
+    return [*cases]
 
 
 def is_result(path: str | os.PathLike) -> bool:
@@ -197,26 +202,26 @@ def is_result(path: str | os.PathLike) -> bool:
     return image.header["descrip"].tobytes().startswith(b"super-resolved")
 
 
-def _entries(files: Sequence[Path], by_itself: bool = False) -> list[dict[str, str]]:
-    """Entries of files that look like scans. Skipped files are printed; a single skipped file is refused."""
-    entries: list[dict[str, str]] = []
+def _make_cases(files: Sequence[Path], by_itself: bool = False) -> list[Case]:
+    """Cases of files that look like scans. Skipped files are printed; a single skipped file is refused."""
+    cases: list[Case] = []
     results, others = [], {}
     for file, problem in _problems(files):
         if problem is not None:
-            entries.append({"image": str(file), "problem": f"{file}: {problem}"})
+            cases.append(Case({"image": str(file)}, f"{file}: {problem}"))
         elif is_result(file):
             results.append(file)
         elif (reason := no_scan(file)) is not None:
             others[str(file)] = reason
         else:
-            entries.append({"image": str(file)})
+            cases.append(Case({"image": str(file)}))
     if not by_itself:
         if results:
             say(f"{len(results)} of {len(files)} files are results of super-resolution and passed over: {results[0]}")
         say_passed_over(others)
-    if not entries:
+    if not cases:
         raise ValueError(_nothing(results, others))
-    return entries
+    return cases
 
 
 def _problems(files: Sequence[Path]) -> list[tuple[Path, str | None]]:
@@ -277,30 +282,21 @@ def _no_partner(path: Path, option: str) -> str | None:
     return None if option == "label" else no_scan(path)
 
 
-def _with_partners(
-    entries: Sequence[Mapping[str, str]], root: Path, partners: Sequence[str], subject: str | None, option: str
-) -> list[dict[str, str]]:
-    """Add to each entry its "guide" or "label_map", or a "problem"."""
-    scans = [os.path.relpath(entry["image"], root) for entry in entries]
-    found = _paired(scans, partners, subject, option)
-    key = _KINDS[option].replace(" ", "_")
-    found = [{key: str(root / own["partner"])} if "partner" in own else own for own in found]
-    return [{**entry, **own} for entry, own in zip(entries, found, strict=True)]
-
-
-def _paired(scans: Sequence[str], partners: Sequence[str], subject: str | None, option: str) -> list[dict[str, str]]:
-    """For each scan its "partner", a guide or label map, or a "problem"."""
+def _pair(cases: Sequence[Case], root: Path, partners: Sequence[str], subject: str | None, option: str) -> None:
+    """Give each case the guide or label map of its subject, or a problem."""
     kind = _KINDS[option]
+    key = kind.replace(" ", "_")
+    scans = [os.path.relpath(case["image"], root) for case in cases]
     if len(scans) == len(partners) == 1:
         labels = [match[0] for name in (*scans, *partners) if (match := SUBJECT.search(name))]
         if len(set(labels)) > 1:
-            return [
-                {
-                    "problem": f"{scans[0]} is of {labels[0]} and the {kind} {partners[0]} of {labels[1]}, expected "
-                    f"the same person; name the {kind} of this scan."
-                }
-            ]
-        return [{"partner": partners[0]}]
+            cases[0].problem = (
+                f"{scans[0]} is of {labels[0]} and the {kind} {partners[0]} of {labels[1]}, expected the same person; "
+                f"name the {kind} of this scan."
+            )
+        else:
+            cases[0].entry[key] = str(root / partners[0])
+        return
     of_subject: dict[str, list[str]] = {}
     for path in partners:
         of_subject.setdefault(subject_of(path, subject), []).append(path)
@@ -309,17 +305,13 @@ def _paired(scans: Sequence[str], partners: Sequence[str], subject: str | None, 
     if unused:
         more = f" and {len(unused) - 3} more" if len(unused) > 3 else ""
         say(f"{len(unused)} of {len(partners)} {kind}s have no scan and are not used: {', '.join(unused[:3])}{more}")
-    found: list[dict[str, str]] = []
-    for path, name in zip(scans, subjects, strict=True):
+    advice = "give a regular expression for the subject in a path, --subject."
+    for case, path, name in zip(cases, scans, subjects, strict=True):
         own = of_subject.get(name, [])
-        advice = "give a regular expression for the subject in a path, --subject."
         if len(own) == 1:
-            found.append({"partner": own[0]})
+            case.entry[key] = str(root / own[0])
         elif own:
-            found.append(
-                {"problem": f"{path}: {name} has several {kind}s ({', '.join(own)}); narrow --{option}, or {advice}"}
-            )
+            case.problem = f"{path}: {name} has several {kind}s ({', '.join(own)}); narrow --{option}, or {advice}"
         else:
             without = "use --guided false" if option == "guide" else "leave --label out"
-            found.append({"problem": f"{path}: {name} has no {kind}; add it, {without}, or {advice}"})
-    return found
+            case.problem = f"{path}: {name} has no {kind}; add it, {without}, or {advice}"

@@ -1,11 +1,11 @@
-"""Select the scans of a list that are left to do, and this process's share of them."""
+"""Select the cases that are left to do, and this process's share of them."""
 
 from __future__ import annotations
 
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,90 +13,72 @@ from typing import Any
 import numpy as np
 
 from ...io.images import open_image
-from ...io.inputs import describe_inputs, find_owner
-from ...io.naming import files_of, result_path
+from ...io.inputs import find_owner
+from ...io.naming import derived_path, label_path, result_path
+from ...io.provenance import is_made_by
 from ...runtime.distributed import rank
 from ...values import is_true
+from ..case import Case
 
 
-def own_share(
-    entries: Sequence[Mapping[str, Any]],
+def select_cases(
+    cases: Sequence[Case],
     output_dir: str | os.PathLike,
     skip_existing: bool | str = False,
     shard: str | None = None,
     bids: bool | str = False,
-    describe: Callable[[Mapping[str, Any]], list[dict[str, Any]]] = describe_inputs,
-    is_done: Callable[[Mapping[str, Any], Path], bool] = lambda entry, path: is_whole(path),
-) -> list[dict[str, Any]]:
-    """The entries that this process has to do.
+    prepare: Callable[[Case], Any] = lambda case: None,
+) -> list[Case]:
+    """The cases that this process has to do.
 
-    Jobs of an array and processes under torchrun take every n-th entry; both can be combined. So each entry is done
+    Jobs of an array and processes under torchrun take every n-th case; both can be combined. So each case is done
     once, for any number of jobs and existing results.
 
-    Args:
-        entries: from :func:`common.data.find_images`.
-        output_dir: folder of the results.
-        skip_existing: whether to skip entries with complete results that were made of the same inputs.
-        shard: "3/16" for the third of 16 parts; default all.
-        bids: whether results are named as BIDS derivatives.
-        describe: the inputs of an entry, called only if something is where its result goes.
-        is_done: whether the result of an entry at a path is complete.
+    A case gets a problem if its result cannot be named; would overwrite a scan or a guide of the list, another case's
+    result, or a result of another scan; or if its inputs cannot be read again.
 
-    Returns:
-        The entries. An entry has a "problem" if its result cannot be named; would overwrite a scan or a guide of the
-        list, another entry's result, or a result of another scan; or if its inputs cannot be read again.
+    Args:
+        cases: from :func:`common.data.find_images`.
+        output_dir: folder of the results.
+        skip_existing: whether to skip cases with complete results that were made of the same inputs by these weights.
+        shard: as for :func:`parse_shard`.
+        bids: whether results are named as BIDS derivatives.
+        prepare: makes the files of a case readable; called only if something is where its result goes.
 
     Raises:
         ValueError: when ``shard`` is not as described, or a switch is neither true nor false.
     """
-    part, parts = _shard(shard)
+    part, parts = parse_shard(shard)
     skip, bids = is_true(skip_existing, "skip_existing"), is_true(bids, "bids")
-    checked, paths = _with_paths(entries, output_dir, bids)
+    paths = _check_paths(cases, output_dir, bids)
     number, count = rank()
-    own = [*zip(checked, paths, strict=True)][part - 1 :: parts][number::count]
+    share = [*zip(cases, paths, strict=True)][part - 1 :: parts][number::count]
     left = []
-    for entry, path in own:
-        if "problem" not in entry and path is not None:
-            owner = find_owner(path, partial(describe, entry))
-            if owner == "same" and skip and is_done(entry, path):
+    for case, path in share:
+        if case.problem is None and path is not None:
+            owner = find_owner(path, partial(_describe, case, prepare))
+            if owner == "same" and skip and _is_done(case, path, Path(output_dir), bids):
                 continue
             if owner == "changed":
-                print(f"{entry['name']}: its inputs have changed since {path} was made; it is made again", flush=True)
+                print(f"{case.name}: its inputs have changed since {path} was made; it is made again", flush=True)
             elif owner not in ("nobody", "same"):
-                entry["problem"] = owner
-        left.append(entry)
-    if len(left) < len(own):
+                case.problem = owner
+        left.append(case)
+    if len(left) < len(share):
         whose = f"process {number + 1} of {count}: " if count > 1 else ""
-        print(f"{whose}{len(own) - len(left)} of {len(own)} scans have their results in {output_dir}", flush=True)
+        print(f"{whose}{len(share) - len(left)} of {len(share)} scans have their results in {output_dir}", flush=True)
     return left
 
 
-def _with_paths(
-    entries: Sequence[Mapping[str, Any]], output_dir: str | os.PathLike, bids: bool
-) -> tuple[list[dict[str, Any]], list[Path | None]]:
-    """Entries with the "problem" of their result's path, if any; and the paths."""
-    inputs = {os.path.realpath(file) for entry in entries for file in files_of(entry)}
-    checked, paths = [], []
-    for entry in entries:
-        path, problem = None, None
-        try:
-            path = result_path(output_dir, entry["name"], bids=bids)
-            if os.path.realpath(path) in inputs:
-                problem = f"{entry['image']}: its result would be written over {path}; name another output folder."
-        except ValueError as error:
-            problem = str(error)
-        checked.append({**({"problem": problem} if problem else {}), **entry})
-        paths.append(path)
-    count = Counter(path for path, entry in zip(paths, checked, strict=True) if "problem" not in entry)
-    for path, entry in zip(paths, checked, strict=True):
-        if count[path] > 1 and "problem" not in entry:
-            names = [other["name"] for other, its in zip(checked, paths, strict=True) if its == path]
-            entry["problem"] = f"{path} would be the result of {' and of '.join(names)}; rename one of them."
-    return checked, paths
+def parse_shard(shard: str | None) -> tuple[int, int]:
+    """The number of a part, from 1, and the number of parts.
 
+    Args:
+        shard: "3/16" for the third of 16 parts; None for all.
 
-def _shard(shard: str | None) -> tuple[int, int]:
-    """The number of a part, from 1, and the number of parts."""
+    Raises:
+        ValueError: for any other text.
+    """
     if shard is None:
         return 1, 1
     found = re.fullmatch(r"(\d+)/(\d+)", str(shard))
@@ -106,7 +88,48 @@ def _shard(shard: str | None) -> tuple[int, int]:
     return part, parts
 
 
-def is_whole(path: Path) -> bool:
+def _check_paths(cases: Sequence[Case], output_dir: str | os.PathLike, bids: bool) -> list[Path | None]:
+    """The path of each case's result. A case whose result cannot be written there gets a problem."""
+    inputs = {os.path.realpath(file) for case in cases for file in case.images}
+    paths: list[Path | None] = []
+    for case in cases:
+        path, problem = None, None
+        try:
+            path = result_path(output_dir, case.name, bids=bids)
+            if os.path.realpath(path) in inputs:
+                problem = f"{case['image']}: its result would be written over {path}; name another output folder."
+        except ValueError as error:
+            problem = str(error)
+        case.problem = case.problem or problem
+        paths.append(path)
+    good = [(case, path) for case, path in zip(cases, paths, strict=True) if case.problem is None]
+    count = Counter(path for _, path in good)
+    for case, path in good:
+        if count[path] > 1:
+            names = [other.name for other, its in zip(cases, paths, strict=True) if its == path]
+            case.problem = f"{path} would be the result of {' and of '.join(names)}; rename one of them."
+    return paths
+
+
+def _describe(case: Case, prepare: Callable[[Case], Any]) -> list[dict[str, Any]]:
+    prepare(case)
+    if case.problem is not None:
+        raise ValueError(case.problem)
+    return case.describe_inputs()
+
+
+def _is_done(case: Case, path: Path, output: Path, bids: bool) -> bool:
+    """Whether the results of a case are complete, and made by its weights."""
+    derived = len([*derived_path(output, case.name).glob("*/*.dcm")])
+    return (
+        _is_whole(path)
+        and ("label_map" not in case or _is_whole(label_path(output, case.name, bids)))
+        and (case["image"] not in case.series or derived == open_image(path).shape[2])
+        and (case.choice is None or is_made_by(path, case.choice.offer.bundle, case.choice.offer.checkpoint))
+    )
+
+
+def _is_whole(path: Path) -> bool:
     """Whether a result exists and is complete, by the size at the end of gzip files."""
     try:
         image: Any = open_image(path)

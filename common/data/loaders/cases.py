@@ -3,30 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from monai.data import list_data_collate
 
-from ...io.naming import case_name, root_cause
 from ...runtime.progress import step
-
-
-@dataclass(frozen=True)
-class CaseFailure:
-    """A case that could not be processed, and why."""
-
-    case: str
-    reason: str
+from ..case import Case
 
 
 class CaseLoader:
-    """Batches of one case in a dataset's order; a :class:`CaseFailure` for a case that cannot be loaded.
+    """Batches of one case in a dataset's order; None for a case with a problem, or one that cannot be loaded.
 
     Args:
-        dataset: of dictionaries, with the entries in ``dataset.data``. An entry with a "problem" is not loaded; this
-            text is the reason of its failure.
+        dataset: with the cases in ``dataset.data``; entries that are dictionaries become cases. If one cannot be
+            loaded, the reason becomes its problem.
     """
 
     def __init__(self, dataset: Any) -> None:
@@ -35,16 +26,18 @@ class CaseLoader:
     def __len__(self) -> int:
         return len(self.dataset)
 
+    @property
+    def cases(self) -> list[Case]:
+        """The cases of the dataset."""
+        self.dataset.data = [each if isinstance(each, Case) else Case(each) for each in self.dataset.data]
+        return self.dataset.data
+
     def __iter__(self) -> Iterator[Any]:
-        for i, entry in enumerate(self.dataset.data):
-            if "problem" in entry:
-                yield CaseFailure(case_name(entry), entry["problem"])
-                continue
-            try:
-                with step():
+        for i, case in enumerate(self.cases):
+            batch = None
+            if case.problem is None:
+                with case.catch(), step():
                     batch = list_data_collate([self.dataset[i]])
-            except Exception as error:
-                batch = CaseFailure(case_name(entry), root_cause(error))
             yield batch
 
 

@@ -23,8 +23,10 @@ def images(root):
 
 
 def pairs(root, *patterns, **options):
+    """The entries of pairs, with their problems, if any."""
     found = find_pairs(str(root), *patterns, **options)
-    return [{key: value.removeprefix(f"{root}/") for key, value in entry.items()} for entry in found]
+    entries = [case.entry | ({"problem": case.problem} if case.problem else {}) for case in found]
+    return [{key: value.removeprefix(f"{root}/") for key, value in entry.items()} for entry in entries]
 
 
 def test_images_are_found_in_a_folder_and_below_in_order(tmp_path, capsys):
@@ -56,7 +58,7 @@ def test_equal_names_get_their_folders_or_else_a_problem(tmp_path):
     touch(tmp_path, "ann/1/t1.nii", "ann/2/t1.nii.gz", "t1.nii", "ann/t2.nii", "bob/flair.nii", "bob/flair.nii.gz")
     named = {"ann_1_t1": "ann/1/t1.nii", "ann_2_t1": "ann/2/t1.nii.gz", "t1": "t1.nii", "t2": "ann/t2.nii"}
     assert images(tmp_path) == {**named, "bob_flair": "bob/flair.nii.gz"}
-    first, _ = (entry["problem"] for entry in find_images(str(tmp_path)) if "problem" in entry)
+    first, _ = (case.problem for case in find_images(str(tmp_path)) if case.problem)
     assert f"{tmp_path}/bob/flair.nii: " in first and "bob_flair, as of" in first and "bob/flair.nii.gz; " in first
 
 
@@ -83,7 +85,7 @@ def test_what_is_no_scan_is_passed_over_and_what_cannot_be_read_has_a_problem(tm
     (tmp_path / "c_t2.nii").symlink_to("../annex/objects/c")
     for n in range(3):
         (tmp_path / f"IM{n}.dcm").symlink_to("../annex/objects/d")
-    found = {entry["name"]: entry.get("problem", "") for entry in find_images(tmp_path)}
+    found = {case.name: case.problem or "" for case in find_images(tmp_path)}
     assert list(found) == "IM0.dcm a_t1 a_t2 b_t2.mnc c_t2 e+orig g i".split() and not found["a_t1"] + found["a_t2"]
     assert (
         "2 more DICOM files" in found["IM0.dcm"]
@@ -97,7 +99,7 @@ def test_what_is_no_scan_is_passed_over_and_what_cannot_be_read_has_a_problem(tm
         (tmp_path / name).symlink_to("../annex/objects/d")
     for n in range(2):
         (tmp_path / "series" / f"{n}.2.84").write_bytes(bytes(128) + b"DICM")
-    first, second = ({e["image"]: e.get("problem", "") for e in call(tmp_path)} for call in (find_images, find_scans))
+    first, second = ({c["image"]: c.problem or "" for c in call(tmp_path)} for call in (find_images, find_scans))
     series = {path.removeprefix(f"{tmp_path}/"): text for path, text in first.items() if path not in second}
     # README may be an image as well as IM0.dcm, next to which it is.
     names = "IM0.dcm away/1.2.3 series/0.2.84 series/1.dcm series/I0".split()
@@ -151,7 +153,7 @@ def test_a_label_map_is_paired_as_a_guide_is_and_is_no_scan(tmp_path, capsys):
     (entry,) = find_scans(tmp_path / "sub-1_t2w.nii", label=str(tmp_path / "x" / "labels.nii"))
     assert entry["label_map"] == str(tmp_path / "x" / "labels.nii")
     *_, other = find_scans(tmp_path, label="*_dseg.nii", subject="(t2w|dseg|t1w)")
-    assert "has no label map" in other["problem"] and "leave --label out" in other["problem"]
+    assert "has no label map" in other.problem and "leave --label out" in other.problem
 
 
 def test_scans_without_one_guide_have_a_problem_and_the_others_are_paired(tmp_path, capsys):

@@ -1,20 +1,24 @@
 """What is done of a list: each entry once, by whatever number of jobs and processes, and nothing that is done."""
 
 import json
+from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 
-from common.data.lists.sharding import own_share
-from common.io.inputs import describe_inputs
+from common.data import Case
+from common.data.lists.sharding import select_cases
 from common.io.naming import result_path
 from tests.refused import refused
 
-ENTRIES = [{"image": f"in/{i}.nii", "name": f"{i}"} for i in range(5)]
+
+
+def named(image, name=None):
+    return Case({"image": str(image), "name": name or image.name.split(".")[0]})
 
 
 def names(*args, **options):
-    return [entry["name"] for entry in own_share(ENTRIES, *args, **options)]
+    return [case.name for case in select_cases([named(Path(f"in/{i}.nii")) for i in range(5)], *args, **options)]
 
 
 def test_jobs_of_an_array_share_the_list(tmp_path):
@@ -33,23 +37,23 @@ def scan(path, seed=0):
     return path
 
 
-def result(entry, output):
+def result(case, output):
     """A result with what its JSON says of the scan."""
-    path = scan(result_path(output, entry["name"]))
-    described = {"SuperResolution": {"Inputs": describe_inputs(entry)}}
-    path.with_name(f"{entry['name']}_sr.json").write_text(json.dumps(described))
+    path = scan(result_path(output, case.name))
+    described = {"SuperResolution": {"Inputs": case.describe_inputs()}}
+    path.with_name(f"{case.name}_sr.json").write_text(json.dumps(described))
     return path
 
 
 def test_what_is_done_is_left_out(tmp_path, capsys):
     """A result that was cut off, or is none, is not done; shares do not depend on what is done."""
-    entries = [{"image": str(scan(tmp_path / f"{i}.nii")), "name": f"{i}"} for i in range(5)]
-    paths = [result(entry, tmp_path) for entry in entries[:4]]
+    cases = [named(scan(tmp_path / f"{i}.nii")) for i in range(5)]
+    paths = [result(case, tmp_path) for case in cases[:4]]
     paths[1].write_bytes(paths[1].read_bytes()[:-30])
     paths[2].write_bytes(b"no image")
 
     def left(skip=True, shard=None):
-        return [entry["name"] for entry in own_share(entries, tmp_path, skip, shard)]
+        return [case.name for case in select_cases(cases, tmp_path, skip, shard)]
 
     assert left("true") == ["1", "2", "4"]
     assert f"2 of 5 scans have their results in {tmp_path}" in capsys.readouterr().out
@@ -60,11 +64,11 @@ def test_what_is_done_is_left_out(tmp_path, capsys):
 def test_a_result_belongs_to_its_scan(tmp_path, capsys):
     """A scan that moved is done, one that changed is done again, and that of another scan is never touched."""
     first, out = scan(tmp_path / "a" / "t1.nii.gz"), tmp_path / "out"
-    path = result({"image": str(first), "name": "t1"}, out)
+    path = result(named(first), out)
 
     def state(image, skip=True):
-        left = own_share([{"image": str(image), "name": "t1"}], out, skip)
-        return left[0].get("problem", "to do") if left else "done"
+        left = select_cases([named(image, "t1")], out, skip)
+        return left[0].problem or "to do" if left else "done"
 
     assert state(first) == "done" and state(first, skip=False) == "to do"
     moved = tmp_path / "moved.nii"  # and no longer compressed
@@ -89,15 +93,13 @@ def test_a_result_belongs_to_its_scan(tmp_path, capsys):
 def test_results_that_would_meet_are_refused(tmp_path):
     """Two resolutions of one person have one name as BIDS derivatives."""
     names = [f"sub-01_space-MNI_res-{n}_T1w" for n in (1, 2)] + ["sub-02_T1w"]
-    found = [{"image": f"in/{name}.nii", "name": name} for name in names]
-    *both, alone = own_share(found, tmp_path, bids=True)
-    assert all("_res-high_desc-sr_T1w.nii.gz would be the result of" in entry["problem"] for entry in both)
-    assert "problem" not in alone
-    assert not any("problem" in entry for entry in own_share(found, tmp_path))
+    *both, alone = select_cases([named(Path(f"in/{name}.nii")) for name in names], tmp_path, bids=True)
+    assert all("_res-high_desc-sr_T1w.nii.gz would be the result of" in case.problem for case in both)
+    assert alone.problem is None
+    assert not any(case.problem for case in select_cases([named(Path(f"in/{name}.nii")) for name in names], tmp_path))
 
 
 def test_no_result_is_written_over_a_scan(tmp_path):
-    found = [{"image": str(tmp_path / f"{name}.nii.gz"), "name": name} for name in ("a", "a_sr", "b")]
-    first, *others = own_share(found, tmp_path)
-    assert "a.nii.gz: " in first["problem"] and f"over {tmp_path}/a_sr.nii.gz" in first["problem"]
-    assert others == found[1:]
+    first, *others = select_cases([named(tmp_path / f"{name}.nii.gz") for name in ("a", "a_sr", "b")], tmp_path)
+    assert "a.nii.gz: " in first.problem and f"over {tmp_path}/a_sr.nii.gz" in first.problem
+    assert [(case.name, case.problem) for case in others] == [("a_sr", None), ("b", None)]

@@ -13,7 +13,7 @@ from ignite.engine import Events
 from monai.data import Dataset
 from monai.transforms import Compose, EnsureChannelFirstd, LoadImaged
 
-from common.data import CaseFailure, CaseLoader, find_images, prepare_lr_hr
+from common.data import Case, CaseLoader, find_images, prepare_lr_hr
 from common.engines import CaseEvaluator
 from common.engines.evaluator import CasesFailedError
 from common.transforms import CheckHeaderd, CheckVoxelsd
@@ -48,15 +48,17 @@ def three_good(tmp_path):
 
 
 def test_cases_come_one_by_one_with_failures_and_problems_in_their_place(good_and_bad):
-    gone = {"image": "gone.nii", "problem": "gone.nii: no guide; name one."}
+    gone = Case({"image": str(good_and_bad[0]["image"])}, "gone.nii: no guide; name one.")
     loader = CaseLoader(Dataset([gone, *good_and_bad], PREPARATION))
     missing, first, *bad, last = found = list(loader)
-    assert len(found) == len(loader) == 6 and missing == CaseFailure(gone["image"], gone["problem"])
+    assert len(found) == len(loader) == 6 and missing is None and bad == [None] * 3
+    assert gone.problem == "gone.nii: no guide; name one." and loader.cases[0] is gone
     assert first["image"].shape == last["image"].shape == (1, 1, 5, 5, 5)
     reasons = {"b_cut": "the file is damaged", "c_4d": "3-D volume", "d_empty": "every voxel is 0"}
-    for case, (name, reason) in zip(bad, reasons.items(), strict=True):
-        assert isinstance(case, CaseFailure) and name in case.case and reason in case.reason
-        assert "transform" not in case.reason and "\n" not in case.reason  # MONAI's wrapping is taken off
+    for case, (name, reason) in zip(loader.cases[2:5], reasons.items(), strict=True):
+        assert name in case.problem and reason in case.problem
+        assert "transform" not in case.problem and "\n" not in case.problem  # MONAI's wrapping is taken off
+    assert loader.cases[1].problem is loader.cases[5].problem is None
 
 
 class Counted(torch.nn.Module):

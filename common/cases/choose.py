@@ -1,0 +1,148 @@
+"""Choose the weights of each case."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from ..data.case import Case
+from ..runtime.distributed import say
+from ..transforms.scan.acquired import acquired_affine
+from ..weights_catalogue import Choice, Offer, choose, in_words, learn_from_scan, offers
+from .discover import read_grid
+
+STACKS = "stacks"  # the bundle that combines several
+
+
+def find_offers(
+    bundle: str | None, scale: Sequence[int] | None, override: Mapping[str, Any], options: Sequence[str]
+) -> list[Offer]:
+    """Return the weights to choose from for single scans.
+
+    Args:
+        bundle: name or folder of the only bundle; None for all.
+        scale: the only scale; None for all.
+        override: keys of inference.json and their values.
+        options: other names that a misspelt key may have meant.
+
+    Raises:
+        FileNotFoundError, ValueError: as :func:`common.weights_catalogue.offers`; when a key is for stacks only, or
+            there are no weights of this scale.
+    """
+    known = offers(bundle, override, options)
+    if any(offer.bundle.name == STACKS for offer in known):
+        asked = " and ".join(f"--{name}" for name in (override if bundle is None else ["bundle stacks"]))
+        raise ValueError(f"{asked}: that is for stacks of one exam; name them all, with --together.")
+    if scale is None:
+        return known
+    known = [offer.at(scale) for offer in known]
+    scales = [list(other) for other in sorted({offer.scale for offer in known if offer.there})]
+    if list(scale) not in scales:
+        raise ValueError(f"--scale is {scale}, expected a scale of the weights here: {scales}.")
+    return [offer for offer in known if list(offer.scale) == list(scale)]
+
+
+def find_offer_for_stacks(override: Mapping[str, Any], options: Sequence[str]) -> Offer:
+    """Return the bundle that combines the stacks of an exam.
+
+    Args:
+        override, options: as for :func:`find_offers`.
+
+    Raises:
+        ValueError: for a key that this bundle does not have, or a wrong --spacing.
+    """
+    # The overlay of model.pt; the bundle finds the other weights itself.
+    offer = offers(STACKS, override, options)[0]
+    spacing = offer.overrides.get("spacing")
+    if spacing is not None and not (isinstance(spacing, int | float) and 0 < spacing):
+        raise ValueError(f"--spacing is {spacing!r}, expected mm above 0, for example --spacing 0.8.")
+    return offer
+
+
+def without_keys_of_stacks(override: Mapping[str, Any]) -> dict[str, Any]:
+    """Leave out the keys that only the bundle for stacks has."""
+    return {
+        key: value
+        for key, value in override.items()
+        if any(offer.bundle.name != STACKS for offer in offers(None, {key: value}))
+    }
+
+
+def choose_for_exams(cases: Sequence[Case], offer: Offer) -> None:
+    """Give each exam the bundle that combines stacks."""
+    for case in cases:
+        if "stacks" in case and case.problem is None:
+            with case.catch():
+                files = [case["image"], *case["stacks"]]
+                sizes = [np.linalg.norm(read_grid(case, file)[0][:3, :3], axis=0) for file in files]
+                voxel = offer.overrides.get("spacing") or min(float(size.min()) for size in sizes)
+                case.choice = Choice(offer, "auto", (tuple(sizes[0]), (voxel,) * 3), excess=1.0, doubt=None)
+
+
+def choose_weights(cases: Sequence[Case], known: Sequence[Offer], guided: bool, asked: bool) -> None:
+    """Give each case without a choice the weights that suit its voxels best, or a problem.
+
+    Args:
+        cases: the cases.
+        known: the weights to choose from.
+        guided: whether the cases have guides.
+        asked: whether the user asked for these weights; then they are used for any scan.
+    """
+    there = [offer for offer in known if offer.there and (asked or any(offer.ranges))]
+    for offer in known:
+        if offer.there and offer not in there:
+            say(
+                f"{offer.name} is not considered: {offer.overrides['checkpoint']} does not say on which voxel sizes it "
+                f"was trained. Use it by --bundle {offer.bundle.name}, or let training-range write them."
+            )
+    missing = [offer for offer in known if not offer.there]
+    for case in cases:
+        if case.problem or case.choice:
+            continue
+        with case.catch():
+            affine, shape = read_grid(case)
+            if "image_matrix" in case:
+                affine = acquired_affine(affine, shape, case["image_matrix"])
+            choices = choose(affine, there, guided)
+            case.choice = next((choice for choice in choices if asked or choice.doubt is None), None)
+            if case.choice is None:
+                trained: list[Choice] = []
+                with contextlib.suppress(ValueError):  # they are only a hint
+                    trained = choose(affine, missing, guided)
+                case.problem = _explain(affine, choices, trained, guided, [] if there else missing)
+
+
+def _explain(
+    affine: np.ndarray, choices: Sequence[Choice], trained: Sequence[Choice], guided: bool, missing: Sequence[Offer]
+) -> str:
+    """Say why no weights can be chosen, and what to do; ``missing`` are bundles that were asked for by name."""
+    if missing:
+        docs = ", ".join(str(offer.bundle / "docs" / "README.md") for offer in missing)
+        names = " and ".join(offer.bundle.name for offer in missing)
+        return f"there are no weights of {names} here. Train them, as {docs} says, and give --checkpoint FILE."
+    if not choices:
+        also = "leave --guide out, or name another --bundle" if guided else "name another --bundle, or give a --guide"
+        return f"there are no weights for scans {'with a guide' if guided else 'without a guide'}; {also}."
+    nearest = choices[0]
+    text = (
+        f"no weights here suit voxels of {in_words(nearest.spacing[0])}; of the nearest, {nearest.offer.name}, "
+        f"{nearest.doubt}."
+    )
+    for choice in learn_from_scan(affine, guided):
+        name = choice.offer.bundle.name
+        text += (
+            f" {name} needs none, as it learns from the scan, and would make voxels of {in_words(choice.spacing[1])}: "
+            f"say --bundle {name}."
+        )
+    before = max(nearest.spacing[0]) / min(nearest.spacing[0])
+    better = [choice for choice in trained if choice.anisotropy < 0.9 * before]
+    if better:
+        best = min(better, key=lambda choice: choice.anisotropy)
+        text += (
+            f" {best.offer.name} would make them {in_words(best.spacing[1])}, but has to be trained first: see "
+            f"{best.offer.bundle / 'docs' / 'README.md'}."
+        )
+    return f"{text} To use {nearest.offer.name} nonetheless, say --bundle {nearest.offer.bundle.name}."

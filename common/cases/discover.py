@@ -1,0 +1,214 @@
+"""Discover the cases in files and folders: scans and DICOM series, alone or as stacks of exams."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Hashable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..data.case import Case
+from ..data.lists.datalist import files_below
+from ..data.lists.exams import combine_stacks, exam_of, group_by
+from ..data.lists.scans import absent_images, find_scans, name_results
+from ..io.files import read_sidecar
+from ..io.images import open_image
+from ..io.scan_kinds import may_be_dicom, named_as_dicom, say_passed_over
+from ..runtime.distributed import say
+from ..transforms.scan.acquired import stated_matrix
+from ..transforms.scan.check import check_affine
+
+if TYPE_CHECKING:  # imported where there is DICOM, because its packages are optional
+    from ..io.dicom import Series
+
+
+def discover_cases(
+    roots: Sequence[Path],
+    temporary: Path,
+    guide: str | None = None,
+    subject: str | None = None,
+    label: str | None = None,
+    together: bool | str = False,
+) -> list[Case]:
+    """Find the scans and DICOM series of files and folders. What cannot be done has a problem.
+
+    Args:
+        roots: files and folders.
+        temporary: folder for the files that DICOM series will become, see :func:`convert_series`.
+        guide: pattern or file of guides, as for :func:`common.data.find_scans`.
+        subject: pattern of subjects, likewise.
+        label: pattern or file of label maps, likewise.
+        together: True if all scans are stacks of one exam; "auto" to find the stacks of each exam.
+
+    Raises:
+        FileNotFoundError, ValueError: as :func:`common.data.find_scans`, where there is no DICOM series either.
+    """
+    cases = [case for root in roots for case in _find(root, temporary, guide, subject, label)]
+    if not together:
+        return cases
+    groups = [cases] if together is True else group_by(cases, _exam)
+    return [group[0] if len(group) == 1 and together is not True else _combine(group) for group in groups]
+
+
+def folder_of(path: Path) -> Path:
+    """The folder itself, or that of a file."""
+    return path if path.is_dir() else path.parent
+
+
+def read_grid(case: Case, file: str | None = None) -> tuple[np.ndarray, tuple[int, ...]]:
+    """Read the affine and the shape of a case's scan, or of another stack.
+
+    Raises:
+        ValueError: when it cannot be read, or its voxels have no position.
+    """
+    file = file or case["image"]
+    if file in case.series:
+        series = case.series[file]
+        first = series.headers[0]
+        return series.affine, (first.Columns, first.Rows, len(series.headers))
+    image = open_image(file)
+    check_affine(file, image.affine)
+    return image.affine, image.shape[:3]
+
+
+def set_acquired_matrix(cases: Sequence[Case], matrix: Any) -> None:
+    """Give each case the matrix that was acquired.
+
+    Args:
+        cases: of scans, without exams.
+        matrix: voxels along the axes of the file; "header" to read it in each header; None to leave the cases alone.
+
+    Raises:
+        ValueError: for any other matrix.
+    """
+    given = isinstance(matrix, list | tuple) and len(matrix) == 3 and all(isinstance(n, int) and n > 1 for n in matrix)
+    if not given and matrix not in (None, "header"):
+        raise ValueError(
+            f"--acquired_matrix is {matrix!r}, expected header, or three numbers of voxels along the axes of the file, "
+            'such as "[256,205,44]".'
+        )
+    for case in cases if matrix else ():
+        if case.problem is None:
+            with case.catch():
+                case.entry["image_matrix"] = (
+                    [*matrix] if given else stated_matrix(_read_acquisition(case), read_grid(case)[1])
+                )
+
+
+def convert_series(case: Case) -> None:
+    """Write the NIfTI files of a case's DICOM series that are not there yet, with its warnings about them."""
+    if not case.series:
+        return
+    from ..io.dicom import describe_series, to_nifti
+
+    for file, series in case.series.items():
+        if file in case.inputs:  # it was compared with a result that is there
+            continue
+        Path(file).parent.mkdir(parents=True, exist_ok=True)
+        with case.catch(), warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always", UserWarning)
+            to_nifti(series, file)
+            case.inputs[file] = describe_series(series, file)
+            texts = [str(each.message).removeprefix(f"series {series.uid}: ") for each in caught]
+            name = series.stem if "stacks" in case else case.name
+            case.warnings += [f"{name}: {text}" for text in texts]
+
+
+def _find(root: Path, temporary: Path, guide: str | None, subject: str | None, label: str | None) -> list[Case]:
+    """Find the cases of a file or folder. DICOM series are named as the NIfTI files that they will become."""
+    series, folder = _find_series(root), folder_of(root)
+    scans: list[Case] = []
+    if root.is_dir() or not series:
+        try:
+            scans = find_scans(root, guide, subject, label)
+        except FileNotFoundError as error:
+            if not series:  # a folder of DICOM may have no other scans
+                text = str(error).removeprefix("dataset_dir ").replace("no scan", "no scan and no DICOM series of one")
+                raise FileNotFoundError(text) from None
+        except ValueError:
+            if not series:  # a folder of DICOM may have no other scans than results
+                raise
+    files = [Path(each.uid, f"{each.stem}.nii.gz") for each in series]
+    cases = name_results([*scans, *(Case({"image": str(folder / file)}) for file in files)], folder)
+    for case, each, file in zip(cases[len(scans) :], series, files, strict=True):
+        image = case.entry["image"] = str(temporary / file)
+        place = f"{each.files[0].parent} (DICOM series {each.uid})" if each.files else each.description
+        case.series, case.sources = {image: each}, {image: place}
+        reason = each.problem
+        if guide is not None:
+            case.problem, reason = None, "guides are for NIfTI; convert the series, or leave --guide out."
+        elif label is not None and not (case.problem or reason):
+            case.entry["label_map"] = label
+            if len(cases) > 1 or not Path(label).expanduser().is_file():
+                reason = "with --label, name this series alone and the file of its label map."
+        if case.problem is None and reason is not None:
+            case.problem = f"{each.description}: {reason}"
+    return cases
+
+
+def _find_series(root: Path) -> list[Series]:
+    """Find the DICOM series of a folder, or of one file, without results of super-resolution.
+
+    A series that is no scan is skipped. If the file that is named holds nothing else, this is its problem.
+    """
+    files = [root] if root.is_file() else [root / name for name in files_below(root)]
+    if not any(named_as_dicom(file) or may_be_dicom(file) for file in files) and not absent_images(files):
+        return []
+    from ..io.dicom import find_series
+
+    found = find_series(folder_of(root))
+    scans = [each for each in found if not each.derived]
+    if len(scans) < len(found):
+        say(f"{len(found) - len(scans)} of {len(found)} DICOM series are results of super-resolution: passed over")
+    if root.is_file():
+        scans = [each for each in scans if each.has_file(root)]
+        if all(each.no_scan for each in scans):
+            return [replace(each, problem=each.no_scan) for each in scans]
+    say_passed_over({each.description: each.no_scan for each in scans if each.no_scan})
+    return [each for each in scans if not each.no_scan]
+
+
+def _exam(case: Case) -> Hashable:
+    """What the stacks of one exam have in common."""
+    series = case.series.get(case["image"])
+    if series is None:
+        return exam_of(case["image"])
+    if not series.headers:
+        return case["image"]
+    from ..io.dicom import weighting
+
+    header = series.headers[0]
+    return header.StudyInstanceUID, header.get("FrameOfReferenceUID"), weighting(header)
+
+
+def _combine(stacks: Sequence[Case]) -> Case:
+    """Combine the stacks of an exam into one case, without those that have a problem."""
+    for case in stacks:
+        if case.problem is None:
+            with case.catch():
+                read_grid(case)
+    good = [case for case in stacks if case.problem is None]
+    files = [str(Path(case["image"]).resolve()) for case in good]
+    if twice := [case.source for i, case in enumerate(good) if files[i] in files[:i]]:
+        return replace(stacks[0], problem=f"{twice[0]}: named twice; name each stack once.")
+    reasons = [case.problem for case in stacks if case.problem is not None]
+    if len(good) < 2 and not (good and "guide" in good[0]):
+        found = f"found {len(good)} stack{'s' * (len(good) != 1)} that can be read"
+        found += ", expected at least two to combine, or one with --guide"
+        return replace(stacks[0], problem=f"{stacks[0].source}: {'; '.join([found, *reasons])}")
+    exam = combine_stacks(good)
+    exam.sources = dict(zip(exam.images, exam.images, strict=True)) | {case["image"]: case.source for case in good}
+    exam.warnings = [f"left out: {reason}" for reason in reasons]
+    return exam
+
+
+def _read_acquisition(case: Case) -> dict[str, Any]:
+    """Read what DICOM headers, or the sidecar JSON, say about how a scan was acquired."""
+    if not case.series:
+        return read_sidecar(case["image"])[0]
+    from ..io.dicom import said_by_dicom
+
+    return said_by_dicom(case.series[case["image"]].headers)

@@ -1,0 +1,265 @@
+"""Run cases through the workflows of their bundles, or say what would be done."""
+
+from __future__ import annotations
+
+import math
+import tempfile
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from monai.bundle import ConfigWorkflow
+
+from ..data.case import Case
+from ..data.loaders.cases import CaseLoader
+from ..engines.evaluator import CasesFailedError
+from ..errors import first_cause
+from ..handlers.results import log_case, log_path
+from ..io import provenance
+from ..io.files import check_room
+from ..io.inputs import describe_file
+from ..io.naming import derived_path, label_path, result_path, root_cause
+from ..io.volumes import count_volumes, join_results, split_volumes
+from ..transforms.scan.check import check_header
+from ..transforms.scan.load import check_volume
+from ..weights_catalogue import WITHIN, in_words
+from .discover import convert_series, read_grid
+
+
+def check_rooms(cases: Sequence[Case], output: Path) -> None:
+    """Give cases a problem if there is no room for their results.
+
+    Args:
+        cases: with their choices.
+        output: folder of the results.
+    """
+    files = 0.0
+    for case in cases:
+        if case.problem is None:
+            before, after = map(math.prod, case.choice.spacing)
+            series = case.series.get(case["image"])
+            stored = [case["image"]] if series is None else series.files
+            volumes = 1 if series else count_volumes(case["image"])
+            voxels = math.prod(read_grid(case)[1]) * volumes
+            # A compressed result has about as many bytes a voxel as a compressed scan. Half of it is certainly needed.
+            size = min(sum(Path(file).stat().st_size for file in stored), voxels) * before / after / 2
+            # The results of volumes are there until they are joined; a derived series has 2 bytes a voxel.
+            files += size * (1 + (volumes > 1)) + (2 * voxels * before / after if series else 0)
+            with case.catch():
+                check_room(output, size, files)
+
+
+def run_cases(
+    cases: Sequence[Case],
+    output: Path,
+    options: Sequence[str] = (),
+    bids: bool = False,
+    shard: str | None = None,
+    report: bool = False,
+    dry_run: bool = False,
+) -> None:
+    """Super-resolve cases, those with the same weights together. If one fails, the reason becomes its problem.
+
+    Args:
+        cases: with their choices.
+        output: folder of the results.
+        options: names of the overrides that the user gave; it is printed which of them a bundle ignores.
+        bids: whether results are named as BIDS derivatives.
+        shard: the share of the scans that these are, such as "3/16", for the name of the log.
+        report: whether to write an HTML page for each result.
+        dry_run: whether only to load the cases and print what would be done.
+    """
+    settings = {"dataset#shard": shard, "dataset#bids": bids, "evaluator#report": report}
+    settings = {key: value for key, value in settings.items() if value}
+    for group in _group(cases):
+        _announce(group, options)
+        for case in group:
+            convert_series(case)
+        if dry_run:
+            _process(group, output, bids, _preview)
+        else:
+            _process(group, output, bids, _run, **settings)
+
+
+def _group(cases: Sequence[Case]) -> list[list[Case]]:
+    """Group cases into runs: those with the same weights together; each DICOM series and each 4-D scan alone."""
+    groups: dict[tuple, list[Case]] = {}
+    for case in cases:
+        if case.problem is None:
+            offer = case.choice.offer
+            alone = case.name if case.series or _has_volumes(case) else None
+            key = (offer.bundle, offer.checkpoint, offer.scale, case.choice.slice_axis, alone)
+            groups.setdefault(key, []).append(case)
+    return list(groups.values())
+
+
+def _announce(group: Sequence[Case], options: Sequence[str]) -> None:
+    """Print which weights were chosen for which scans, one line for each spacing, and options that they ignore."""
+    of_spacing: dict[str, list[Case]] = {}
+    for case in group:
+        before, after = map(in_words, case.choice.spacing)
+        of_spacing.setdefault(f"{before} to {after}", []).append(case)
+    for spacing, cases in of_spacing.items():
+        names = ", ".join(case.name for case in cases[:3]) + (f" and {len(cases) - 3} more" if len(cases) > 3 else "")
+        choice = cases[0].choice
+        title = choice.offer.name
+        if "stacks" in cases[0]:
+            number = 1 + len(cases[0]["stacks"])
+            title, names = choice.offer.bundle.name, f"{names} ({number} stack{'s' * (number > 1)} each)"
+        beyond = f"; {choice.excess:.2f} times outside of the weights' voxel sizes" if choice.excess > WITHIN else ""
+        print(f"{title}, {spacing}: {names}{beyond}", flush=True)
+    offer = group[0].choice.offer
+    if ignored := [f"--{option}" for option in options if option not in offer.overrides]:
+        print(f"  {offer.bundle.name} does not know {', '.join(ignored)}, which changes nothing here", flush=True)
+    if offer.checkpoint is None:
+        print(
+            f"  {offer.bundle.name} learns from each scan first, which takes minutes; it says how many soon after it "
+            "has begun",
+            flush=True,
+        )
+
+
+def _process(group: Sequence[Case], output: Path, bids: bool, process: Callable, **settings: Any) -> None:
+    """Run or preview the cases without a problem."""
+    cases = [case for case in group if case.problem is None]
+    if cases and _has_volumes(cases[0]):
+        (_preview_volumes if process is _preview else _run_volumes)(cases[0], output, bids, **settings)
+    elif cases:
+        process(cases, output, bids, **settings)
+
+
+def _start(cases: list[Case], output: Path, **settings: Any) -> Any:
+    """Initialise the workflow of the cases' bundle, and return it with its evaluator."""
+    offer, axis = cases[0].choice.offer, cases[0].choice.slice_axis
+    if axis != offer.slice_axis:
+        settings["slice_axis"] = axis
+    workflow: ConfigWorkflow = offer.workflow(output_dir=output, **settings)
+    workflow.initialize()
+    evaluator = workflow.parser.get_parsed_content("evaluator")
+    evaluator.data_loader.dataset.data = cases
+    return workflow, evaluator
+
+
+def _run(cases: list[Case], output: Path, bids: bool, **settings: Any) -> None:
+    """Super-resolve cases, and write the derived series of DICOM."""
+    try:
+        workflow, evaluator = _start(cases, output, **settings)
+        workflow.run()
+        workflow.finalize()
+    except Exception as error:
+        if not isinstance(first_cause(error), CasesFailedError):
+            for case in cases:
+                case.problem = root_cause(error)
+    for case in cases:
+        if case["image"] in case.series and case.problem is None:
+            with case.catch():
+                _write_derived(case, workflow.parser["_meta_"], evaluator.network, output, bids)
+
+
+def _write_derived(case: Case, meta: dict[str, Any], network: Any, output: Path, bids: bool) -> None:
+    from ..io.dicom import write_derived
+
+    # A method that learned from the scan itself has no file of weights.
+    bundle = {**meta, "sha256": getattr(network, "origin", {}).get("file_sha256", "unknown")}
+    result = result_path(output, case.name, bids=bids)
+    folder = write_derived(case.series[case["image"]], result, derived_path(output, case.name), bundle)
+    print(f"{case.name} -> {folder}", flush=True)
+
+
+def _preview(cases: list[Case], output: Path, bids: bool) -> None:
+    """Load cases and check them as their bundle's workflow does, and say what would be done."""
+    said: set[tuple[str, str]] = set()
+    with tempfile.TemporaryDirectory() as nowhere:
+        try:
+            _, evaluator = _start(cases, Path(nowhere))
+        except Exception as error:
+            for case in cases:
+                case.problem = root_cause(error)
+            return
+        batches = iter(CaseLoader(evaluator.data_loader.dataset))
+        for case in cases:
+            with warnings.catch_warnings(record=True) as caught:
+                warnings.simplefilter("always")
+                next(batches)
+            if case.problem is not None:
+                continue
+            path = str(result_path(output, case.name, bids=bids))
+            if "label_map" in case:
+                path += f" and {label_path(output, case.name, bids)}"
+            texts = [*case.warnings, *(str(warning.message) for warning in caught)]
+            texts = [f"  warning: {case.without_temporary(case.without_name(text))}" for text in texts]
+            for line in (f"would write {path}", *texts):
+                # Numbers in further lines differ between volumes.
+                if (key := (path, line.partition("\n")[0])) not in said:
+                    print(line, flush=True)
+                said.add(key)
+
+
+def _has_volumes(case: Case) -> bool:
+    """Whether a case's scan is a 4-D image, whose volumes are done one by one."""
+    return not case.series and "stacks" not in case and count_volumes(case["image"]) > 1
+
+
+def _split(case: Case, folder: Path) -> list[Case]:
+    """Write the volumes of a 4-D scan into a folder, and make each a case, with the warnings about the scan.
+
+    The label map goes with the first volume.
+    """
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", UserWarning)
+        check_header(Path(case["image"]), volumes=True)
+        files = [str(file) for file in split_volumes(case["image"], folder)]
+    texts = [*case.warnings, *(str(each.message) for each in caught)]
+    described, source = describe_file(case["image"]), provenance.source_of(case["image"])
+    volumes = []
+    for i, file in enumerate(files, 1):
+        entry = {**case.entry, "image": file, "name": f"{case.name}_volume_{i:0{len(str(len(files)))}d}"}
+        if i > 1:
+            entry.pop("label_map", None)
+        volumes.append(replace(case, entry=entry, sources={file: source}, inputs={file: described}, warnings=[*texts]))
+    return volumes
+
+
+def _raise_first(case: Case, volumes: Sequence[Case]) -> None:
+    """Raise the first problem of a volume as one of its scan."""
+    for i, volume in enumerate(volumes, 1):
+        if volume.problem is not None:
+            reason = volume.without_name(volume.problem)
+            raise ValueError(f"{case['image']}: volume {i} of {len(volumes)}: {reason}")
+
+
+def _run_volumes(case: Case, output: Path, bids: bool, **settings: Any) -> None:
+    """Super-resolve each volume of a 4-D scan, and join the results if none failed."""
+    settings.pop("dataset#bids", None)
+    volumes: list[Case] = []
+    output.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".part-", dir=output) as part, case.catch():
+        results = Path(part) / "results"
+        if bids:
+            provenance.describe_dataset(output, provenance.bundle_of(case.choice.offer.bundle), [case["image"]])
+        volumes = _split(case, Path(part))
+        for volume in volumes:
+            with volume.catch():
+                check_volume(volume["image"])
+        _raise_first(case, volumes)
+        _run(volumes, results, bids=False, **settings)
+        _raise_first(case, volumes)
+        names = [volume.name for volume in volumes]
+        case.result = str(join_results(results, names, case["image"], output, case.name, bids))
+        print(f"{case.name} -> {case.result}, {len(volumes)} volumes", flush=True)
+    done = [volume for volume in volumes if volume.ended]
+    case.seconds = sum(volume.seconds for volume in done)
+    case.warnings = list(dict.fromkeys(text for volume in done for text in volume.warnings))
+    log_case(log_path(output, settings.get("dataset#shard")), case)
+
+
+def _preview_volumes(case: Case, output: Path, bids: bool) -> None:
+    """Check each volume of a 4-D scan, and say what would be done."""
+    with tempfile.TemporaryDirectory() as folder, case.catch():
+        volumes = _split(case, Path(folder))
+        for volume in volumes:
+            volume.entry["name"] = case.name
+        _preview(volumes, output, bids)
+        _raise_first(case, volumes)

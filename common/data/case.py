@@ -1,0 +1,123 @@
+"""``Case``: a scan on its way from its file to its result."""
+
+from __future__ import annotations
+
+import re
+import textwrap
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..io.inputs import describe_file
+from ..io.naming import case_stem, root_cause
+
+
+@dataclass(eq=False)
+class Case(Mapping[str, Any]):
+    """A scan, or the stacks of an exam, with its weights, and how it ended.
+
+    As a mapping it is the entry of a data list that transforms read.
+
+    Attributes:
+        entry: "image", the file of the scan, and "name", that of its results; possibly "guide", "label_map", "stacks",
+            further files of an exam, and "image_matrix", its acquired matrix. In evaluation "hr", "lr" and "subject".
+        problem: why it cannot be done, or why it failed; else None.
+        sources: what temporary files were made of, such as a DICOM series, by file.
+        series: the DICOM series that become files, by file.
+        inputs: descriptions of files that were converted, by file; see :func:`common.io.inputs.describe_file`.
+        choice: the weights, a :class:`common.weights_catalogue.Choice`; None if nothing is to be chosen.
+        warnings: texts of the warnings about it, each once.
+        result: path of the file from ``SaveVolumed``, or None.
+        voxels: number of voxels of the scan.
+        started: start of its loading, by ``time.perf_counter``.
+        inferred: end of the network's work, or None.
+        ended: end of its handlers' work.
+        seconds: duration, with loading and postprocessing.
+    """
+
+    entry: dict[str, Any]
+    problem: str | None = None
+    sources: dict[str, str] = field(default_factory=dict)
+    series: dict[str, Any] = field(default_factory=dict)
+    inputs: dict[str, dict[str, Any]] = field(default_factory=dict)
+    choice: Any = None
+    warnings: list[str] = field(default_factory=list)
+    result: str | None = None
+    voxels: float = 1.0
+    started: float = 0.0
+    inferred: float | Any = None
+    ended: float = 0.0
+    seconds: float = 0.0
+
+    def __getitem__(self, key: str) -> Any:
+        return self.entry[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.entry)
+
+    def __len__(self) -> int:
+        return len(self.entry)
+
+    @property
+    def name(self) -> str:
+        """The name of its results."""
+        path = self.get("image") or self.get("hr") or self["lr"]
+        return self.get("name") or case_stem(path, self.get("subject"))
+
+    @property
+    def images(self) -> list[str]:
+        """The files of the scan, its guide, and further stacks of its exam."""
+        return [*(str(self[key]) for key in ("image", "guide") if key in self), *map(str, self.get("stacks", ()))]
+
+    @property
+    def source(self) -> str:
+        """The scan's file, or what it was made of."""
+        image = self.get("image", "")
+        return self.sources.get(image, image)
+
+    @contextmanager
+    def catch(self) -> Iterator[None]:
+        """Make an error its problem, so that other cases go on."""
+        try:
+            yield
+        except Exception as error:
+            self.problem = self.without_temporary(root_cause(error))
+
+    def without_temporary(self, message: str) -> str:
+        """Replace temporary files in a warning or reason: by the case's name, or in an exam by what they were made of.
+
+        Args:
+            message: the text.
+        """
+        for file, source in self.sources.items():
+            message = message.replace(file, source if "stacks" in self else self.name)
+        return message
+
+    def without_name(self, message: str) -> str:
+        """Remove the case's file or name from the beginning of a warning or reason."""
+        for name in (*self.values(), self.source, self.name):
+            message = message.removeprefix(f"{name}: ")
+        return message
+
+    def shorten(self, message: str) -> str:
+        """The first clause of a warning or reason, without the case's name, for one line."""
+        clause = re.split(r";\s|\.\s|\n", self.without_name(message))[0]
+        return textwrap.shorten(clause.rstrip("."), 140, placeholder=" ...")
+
+    def describe_inputs(self) -> list[dict[str, Any]]:
+        """Describe the scan, its guide, further stacks and its label map, see :func:`common.io.inputs.describe_file`.
+
+        Raises:
+            FileNotFoundError, ValueError: when a file cannot be read.
+        """
+        files = [*self.images, *([self["label_map"]] if "label_map" in self else [])]
+        return [self.inputs.get(file) or describe_file(file) for file in files]
+
+    def summarise(self) -> str:
+        """One line that says how it ended."""
+        duration = f"{self.seconds:.1f} s"
+        if self.problem is not None:
+            return f"{self.name}: failed after {duration}: {self.shorten(self.problem)}"
+        result = f"{self.name} -> {self.result}, {duration}" if self.result else f"{self.name}, {duration}"
+        return "; ".join([result, *(f"warning: {self.shorten(text)}" for text in self.warnings)])
