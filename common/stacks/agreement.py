@@ -71,13 +71,12 @@ def _conjugate_gradients(
     direction, power = residual.clone(), residual.square().sum()
     enough = _CONVERGED * power
     for i in range(iterations):
-        if power <= enough:
-            break
         shown = image(direction)
-        length = power / (direction * shown).sum()
+        # Once converged nothing changes; to leave the loop, the host would wait for the GPU.
+        length = (power / (direction * shown).sum()).where(power > enough, 0)
         volume.add_(length * direction)
         residual = residual - length * shown
         before, power = power, residual.square().sum()
-        direction = residual + power / before * direction
+        direction = residual + (power / before).where(power > enough, 0) * direction
         report((i + 1) / iterations)
     return volume
