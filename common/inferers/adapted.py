@@ -286,7 +286,7 @@ class AdaptedInferer(Inferer):
                     )
                     tqdm.write(f"training on the scan: about {duration(seconds)} more{without}")
         optimizer.zero_grad()
-        return network.eval().requires_grad_(False)
+        return network.eval()
 
     def _batch(
         self, drawn: ImagePairs, count: int, uneven: bool, rng: np.random.Generator

@@ -1,4 +1,4 @@
-"""Batches on a simulated GPU: those of the CPU, which the host makes without waiting, with one copy at most."""
+"""Batches on a simulated GPU: those of the CPU, without a wait, and with one asynchronous copy at most."""
 
 import pytest
 import torch
@@ -13,6 +13,9 @@ from tests.data.loaders import (
 )
 from tests.data.loaders.drawn import cache, noise, take
 from tests.simulated_cuda import Run
+
+
+OPERATORS = 60  # of a batch of 2 to 16 samples
 
 
 def loaders(place, device):
@@ -38,9 +41,11 @@ def compare_on_the_simulated_device(device, place):
             device.end(kind)
             for key, value in expected.items():
                 assert batch[key].is_cuda and torch.equal(batch[key].cpu(), value), (kind, key)
-            # Constants are copied with the batch that first needs them.
             found = device.phases[kind][-1].summary()
-            print(place, kind, len(next(iter(expected.values()))), found)
+            copies = int(place == "cpu" or kind not in ("paired", "triplets", "image pairs"))
+            # Constants are copied with the batch that first needs them.
+            assert not found["waits"] and (found["copies"] == copies or iteration == 0), (kind, found)
+            assert found["operators"] <= OPERATORS, (kind, found)
 
 
 @pytest.mark.parametrize("place", ["cuda", "cpu"])
