@@ -49,7 +49,8 @@ def forms(iterations):
     yield "stacks", 0, lambda v: in_stacks(v[0, 0], iterations)
     for amp in (False, True):
         layers = nn.Sequential(*[nn.Conv3d(1, 1, 1) for _ in range(LAYERS)], double).cuda()
-        yield f"amp {amp}", 0, lambda v, n=in_precision(layers, torch.device("cuda"), amp, None): slabs()(v, n)
+        layers = in_precision(layers, torch.device("cuda"), amp, None)
+        yield f"amp {amp}", 0, lambda v, network=layers: slabs()(v, network)
 
 
 def in_stacks(volume, iterations):

@@ -14,7 +14,6 @@ from monai.data import list_data_collate
 from ...io.naming import case_name, root_cause
 from ...runtime.progress import step
 
-
 # Number of the case that this thread loads ahead; None in other threads.
 loading_ahead: ContextVar[int | None] = ContextVar("loading_ahead", default=None)
 

@@ -14,7 +14,6 @@ from tests.data.loaders import (
 from tests.data.loaders.drawn import cache, noise, take
 from tests.simulated_cuda import Run
 
-
 OPERATORS = 60  # of a batch of 2 to 16 samples
 
 
