@@ -19,6 +19,7 @@ from ignite.engine import Events
 from matplotlib.figure import Figure
 
 from common import inferers
+from common.data import CaseLoader
 from common.engines import AlternatingTrainer, Validation
 from tests import simulated_cuda
 from tests.benchmarks.gpu_setup import vgg_weights
@@ -50,6 +51,13 @@ class Watch:
 
         AlternatingTrainer.run = watched
         self.count_calls(Validation, "_iteration", "validation")
+        cases = CaseLoader.__iter__
+
+        def cases_ahead(loader):
+            assert loader.ahead
+            return cases(loader)
+
+        CaseLoader.__iter__ = cases_ahead
         for name in dir(inferers):
             if isinstance(kind := getattr(inferers, name), type):
                 self.count_calls(kind, "__call__", "volume")
