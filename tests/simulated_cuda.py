@@ -286,6 +286,11 @@ def _patch_tensors(device: SimulatedDevice) -> None:
             device.wait("tolist")
         return tolist(self)
 
+    def pinned(self):
+        if device.has(self):
+            raise DeviceError("cannot pin 'torch.cuda.FloatTensor' only dense CPU tensors can be pinned")
+        return device.put(clone(self), False, pinned=True)
+
     def copied(self, memo):
         known = id(self) in memo
         out = deepcopy(self, memo)
@@ -296,8 +301,7 @@ def _patch_tensors(device: SimulatedDevice) -> None:
     tensor.is_cpu = property(lambda self: not device.has(self))
     tensor.get_device = lambda self: device.current.index if device.has(self) else -1
     tensor.to, tensor.tolist, tensor.__deepcopy__ = moved, listed, copied
-    tensor.pin_memory = lambda self: device.put(clone(self), False, pinned=True)
-    tensor.is_pinned = lambda self: storage_of(self) in device.pinned
+    tensor.pin_memory, tensor.is_pinned = pinned, lambda self: storage_of(self) in device.pinned
     tensor.cpu = lambda self, *args, **kwargs: moved(self, "cpu")
     tensor.cuda = lambda self, *args, **kwargs: moved(self, "cuda")
     tensor.type_as = moved

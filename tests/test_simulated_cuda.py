@@ -18,7 +18,9 @@ gpu.scatter(0, torch.zeros(1, 3, dtype=torch.long), 1.0) | cpu[torch.zeros(2, dt
 gpu.__setitem__(torch.tensor([0, 1]), cpu[:2]) | F.conv2d(gpu[None, None], torch.ones(1, 1, 2, 2))
 torch.nn.BatchNorm1d(3)(gpu) | torch.randn(3, device='cuda', generator=torch.Generator())
 gpu.normal_(generator=torch.Generator()) | gpu.numpy() | np.asarray(gpu) | gpu.to('cuda:1')
-torch.set_rng_state(torch.get_rng_state().cuda()) | torch.fft.rfftn(gpu.bfloat16())""".replace("\n", " | ").split(" | ")
+torch.set_rng_state(torch.get_rng_state().cuda()) | gpu.pin_memory() | torch.fft.rfftn(gpu.bfloat16())""".replace(
+    "\n", " | "
+).split(" | ")
 # What is taken, by how often the host waits for it. A deepcopy counts as the simulation copies storages; CUDA does not.
 TAKEN = {
     0: """gpu + 1.0 | gpu * torch.tensor(2.0) | gpu + torch.zeros_like(gpu) | gpu + torch.arange(3, device=gpu.device)
