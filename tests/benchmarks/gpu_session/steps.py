@@ -22,7 +22,7 @@ from ..gpu_parts import initialized, trainer_of
 GPU = torch.cuda.is_available()
 DEVICE = torch.device("cuda", 0) if GPU else torch.device("cpu")
 HEADS = 12 if GPU else 5
-SPACING = [0.8, 1.25] if GPU else 3.6  # mm; a slab of the paper's has 128 voxels
+SPACING = [0.9, 1.25] if GPU else 3.6  # mm; a slab of the paper's has 128 voxels
 CONTRASTS = 3  # of each head, which are random ones
 EPOCHS = 6
 HELD = 0.85  # share of the rate that was measured, which training holds with its validations
