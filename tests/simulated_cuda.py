@@ -4,7 +4,8 @@ Tensors have their values and lie in the CPU's memory; a table says of which sto
 on the GPU. A dispatch mode sees every operator, those of backward passes and optimizers too, refuses operands on
 different devices as CUDA does, and puts what comes out where CUDA would. ``Tensor.device``, ``.to()``, ``.numpy()``,
 ``torch.cuda``, ``torch.save``, ``torch.load`` and ``torch.distributed`` tell and obey the table, so that training and
-inference run as they are. What the host waits for is counted, with the line of ``common`` that asked for it.
+inference run as they are. What the host waits for is counted, with the line of ``common`` that asked for it. A CUDA
+graph records operators and, as a GPU does, computes nothing; a replay computes them with the same tensors.
 
 It relies on internals of torch, whose version constraints.txt pins. What it cannot show: lists of operators that CUDA's
 autocast treats otherwise than the CPU's, and results that differ on a GPU.
@@ -17,15 +18,17 @@ import importlib
 import multiprocessing
 import os
 import sys
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.distributed as dist
+from torch._C import _AutoDispatchBelowAutograd
 from torch.multiprocessing.reductions import StorageWeakRef
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
+from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
+from torch.utils._pytree import tree_leaves, tree_map
 
 ROOT = Path(__file__).parents[1]
 CPU = torch.device("cpu")
@@ -94,6 +97,53 @@ class Phase:
         return {"waits": sum(self.waits.values()), "operators": self.operators, "where": where}
 
 
+class Graph:
+    """A CUDA graph: operators, with the tensors that they took and made."""
+
+    def __init__(self, device: "SimulatedDevice") -> None:
+        self.device, self.operators = device, []
+
+    @contextlib.contextmanager
+    def record(self) -> Iterator[None]:
+        """Record what is done; afterwards all tensors from before have their values again."""
+        device, self.before, self.made = self.device, {}, Storages()
+        random, device.graph = device.gpus[device.current.index].get_state(), self
+        try:
+            yield
+        finally:
+            device.graph = None
+            device.gpus[device.current.index].set_state(random)
+            for storage, values in self.before.values():
+                storage.copy_(values)
+
+    def keep(self, tensors: list[torch.Tensor]) -> None:
+        """Keep the values of tensors from before the recording."""
+        for storage in (storage_of(tensor) for tensor in tensors if self.device.has(tensor)):
+            if storage not in self.made and storage._cdata not in self.before:
+                self.before[storage._cdata] = storage, storage.clone()
+
+    def add(self, func: Any, args: tuple, kwargs: dict, made: list[torch.Tensor | None]) -> None:
+        """Add an operator with the present shapes of its tensors; numbers of the CPU are read now, once and for all."""
+        self.operators.append((func, *tree_map(self._fixed, (args, kwargs, made))))
+        for tensor in made:
+            if tensor is not None:
+                self.made.add(storage_of(tensor))
+
+    def _fixed(self, leaf: Any) -> Any:
+        if not isinstance(leaf, torch.Tensor):
+            return leaf
+        return leaf.detach() if self.device.has(leaf) else leaf.clone()
+
+    def replay(self) -> None:
+        with torch.no_grad(), _AutoDispatchBelowAutograd(), _disable_current_modes():
+            for func, args, kwargs, made in self.operators:
+                args, kwargs = tree_map(self._fixed, (args, kwargs))
+                results = tree_leaves(self.device.compute(func, args, kwargs, cuda=True))
+                for tensor, result in zip(made, results, strict=True):
+                    if tensor is not None:
+                        tensor.copy_(result)
+
+
 class SimulatedDevice(TorchDispatchMode):
     """Every operator: devices are checked, results put on the device, waits counted."""
 
@@ -103,6 +153,8 @@ class SimulatedDevice(TorchDispatchMode):
         self.gpus = [torch.Generator()]  # of the random numbers of each, as ``torch.cuda.default_generators``
         self.current = torch.device("cuda", 0)  # which this process uses
         self.nccl = False  # whether the processes were joined by it
+        self.graph: Graph | None = None  # that is being recorded
+        self.debug = 0  # of torch.cuda.set_sync_debug_mode
         self.phase: Phase | None = None
         self.phases: dict[str, list[Phase]] = collections.defaultdict(list)  # that are finished, in their order
 
@@ -121,6 +173,11 @@ class SimulatedDevice(TorchDispatchMode):
         return device.type == "cuda"
 
     def wait(self, kind: str) -> None:
+        if self.graph is not None:
+            raise DeviceError(f"operation not permitted when stream is capturing ({kind})")
+        if self.debug:
+            name, _, line = line_of_common().partition(":")
+            warnings.warn_explicit("called a synchronizing CUDA operation", UserWarning, name, int(line or 0))
         if self.phase is not None:
             self.phase.waits[kind, line_of_common()] += 1
 
@@ -145,15 +202,23 @@ class SimulatedDevice(TorchDispatchMode):
         if cuda and generator is not None and generator not in self.gpus:
             raise DeviceError(f"{name}: Expected a 'cuda' device type for generator but found 'cpu'")
         self._check(name, args, tensors, there)
-        draws = cuda and torch.Tag.nondeterministic_seeded in func.tags
-        with self._own_random_state() if draws else contextlib.nullcontext():
-            out = func(*args, **kwargs)
+        if self.graph is not None:
+            self.graph.keep(tensors)
+        out = self.compute(func, args, kwargs, cuda)
         known = {storage_of(tensor)._cdata for tensor in tensors if tensor.layout is torch.strided}
         results = [leaf for leaf in tree_leaves(out) if isinstance(leaf, torch.Tensor) and leaf.layout is torch.strided]
         new = [self.put(tensor, cuda) for tensor in results if storage_of(tensor)._cdata not in known]
+        if self.graph is not None and cuda:
+            made = [t if any(t is one for one in new) else None for t in tree_leaves(out)]
+            self.graph.add(func, args, kwargs, made)
         if self.phase is not None and cuda and (new or name.endswith("_")):
             self.phase.operators += 1
         return out
+
+    def compute(self, func: Any, args: tuple, kwargs: dict, cuda: bool) -> Any:
+        draws = cuda and torch.Tag.nondeterministic_seeded in func.tags
+        with self._own_random_state() if draws else contextlib.nullcontext():
+            return func(*args, **kwargs)
 
     @contextlib.contextmanager
     def _own_random_state(self) -> Iterator[None]:
@@ -232,7 +297,7 @@ def _call(log: Path, function: str, *args: Any) -> None:
 def install() -> SimulatedDevice:
     """Give this process a machine with one GPU, until it ends."""
     device = SimulatedDevice()
-    for patch in (_patch_tensors, _patch_functions, _patch_files, _patch_cuda):
+    for patch in (_patch_tensors, _patch_functions, _patch_files, _patch_cuda, _patch_graphs):
         patch(device)
     device.__enter__()
     return device
@@ -336,6 +401,7 @@ def _patch_functions(device: SimulatedDevice) -> None:
     torch.tensor, torch.as_tensor, torch.set_rng_state = tensor, as_tensor, restored
     torch.asarray, torch.nn.functional.one_hot = as_tensor, encoded
     torch.optim.Optimizer._group_tensors_by_device_and_dtype = staticmethod(grouped)
+    torch.nn.utils.clip_grad._group_tensors_by_device_and_dtype = grouped
     torch.autocast = torch.amp.autocast = torch.amp.autocast_mode.autocast = Autocast
     for name in "fft fft2 fftn ifft ifft2 ifftn rfft rfft2 rfftn irfft irfft2 irfftn".split():
         setattr(torch.fft, name, whole(getattr(torch.fft, name)))
@@ -378,3 +444,44 @@ def _patch_cuda(device: SimulatedDevice) -> None:
         for module in (torch.cuda, torch.cuda.random):
             if module is torch.cuda or hasattr(module, name):
                 setattr(module, name, value)
+
+
+def _patch_graphs(device: SimulatedDevice) -> None:
+    """CUDA graphs, streams and events, and the warnings about waits. All streams are in step."""
+
+    class Stream:
+        def __init__(self, *args):
+            pass
+
+        def wait_stream(self, other):
+            pass
+
+    class Event:
+        def record(self):
+            pass
+
+        def synchronize(self):
+            pass
+
+    streams = [Stream()]
+
+    @contextlib.contextmanager
+    def used(stream):
+        streams.append(stream)
+        yield
+        streams.pop()
+
+    @contextlib.contextmanager
+    def recording(graph, stream, capture_error_mode="global"):
+        with used(stream), graph.record():
+            yield
+
+    def debug(mode):
+        device.debug = {"default": 0, "warn": 1}.get(mode, mode)
+
+    told = {"Stream": Stream, "Event": Event, "stream": used, "current_stream": lambda *args: streams[-1]}
+    told |= {"graph": recording, "CUDAGraph": lambda: Graph(device)}
+    told["is_current_stream_capturing"] = lambda: device.graph is not None
+    told |= {"get_sync_debug_mode": lambda: device.debug, "set_sync_debug_mode": debug}
+    for name, value in told.items():
+        setattr(torch.cuda, name, value)

@@ -6,13 +6,29 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch.distributed as dist
+from ignite.engine import Engine, Events
 from monai.handlers import TensorBoardStatsHandler
 
 from ..io.files import load_state
 from ..weights import SavedWeights
+from .late_losses import LossEvents
 from .validation import Validation
+
+
+class _LossCurves(TensorBoardStatsHandler):
+    """MONAI's handler, which writes losses when they were read, at the step of their iteration."""
+
+    def attach(self, engine: Engine) -> None:
+        engine.add_event_handler(LossEvents.LOSSES_READ, self.iteration_completed)
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self.epoch_completed)
+
+    def _default_iteration_writer(self, engine: Engine, writer: Any) -> None:
+        for name, value in engine.state.output[0].items():  # type: ignore[index]
+            writer.add_scalar(name, value, engine.state.losses_of)  # type: ignore[attr-defined]
+        writer.flush()
 
 
 @dataclass(frozen=True)
@@ -148,7 +164,7 @@ def carried(
     tensorboard = []
     if not dist.is_initialized() or dist.get_rank() == 0:
         log_dir = str(folders.output_dir / "tensorboard" / folders.suffix[1:])
-        tensorboard = [TensorBoardStatsHandler(log_dir=log_dir, tag_name="loss", output_transform=lambda out: out[0])]
+        tensorboard = [_LossCurves(log_dir=log_dir)]
     return [
         *handlers,
         Forecast(name, str(folders.ckpt_dir), minutes, validator, interval),

@@ -43,7 +43,7 @@ class KernelEstimation:
         initial: file of the first weights of ``network``. It is checked before kernels are estimated.
         resume: whether to continue from the states in ckpt_dir.
         overwrite: whether to replace another run.
-        train_handlers, save_minutes: as for :class:`AlternatingTrainer`.
+        train_handlers, save_minutes, cuda_graph: as for :class:`AlternatingTrainer`.
         invalidates: further files that depend on the kernels, such as the state of the next stage.
 
     Raises:
@@ -65,6 +65,7 @@ class KernelEstimation:
         overwrite: bool | str = False,
         train_handlers: list | None = None,
         save_minutes: float | None = 5,
+        cuda_graph: bool | str | None = None,
         invalidates: Sequence[str | os.PathLike] = (),
     ) -> None:
         self.data, self.graph, self.players, self.network = data, graph, players, network
@@ -85,6 +86,7 @@ class KernelEstimation:
             "resume": resume,
             "overwrite": not resume,
             "save_minutes": save_minutes,
+            "cuda_graph": cuda_graph,
             "amp": False,
         }
 

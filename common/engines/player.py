@@ -14,9 +14,11 @@ from ..graph import TensorGraph
 from ..losses import LossTable
 from ..losses.table import ChangingWeight
 
+_OF_DEVICE = {"fused", "capturable"}  # options of an optimizer that change its speed, but not what it computes
+
 
 class Schedule(Protocol):
-    """Weights of a loss table that change with its terms."""
+    """Weights of a loss table that change with its terms, in place."""
 
     def __getitem__(self, name: str) -> ChangingWeight:
         """The current weight of this name."""
@@ -91,8 +93,16 @@ class Player:
         self._optimizer = optimizer
         self._scheduler = scheduler
 
-    def join(self, name: str, graph: TensorGraph, device: torch.device, fp16: bool) -> None:
-        """Take the networks from the graph, make optimizer and scheduler, and check the losses' inputs."""
+    def join(self, name: str, graph: TensorGraph, device: torch.device, fp16: bool, captured: bool) -> None:
+        """Take the networks from the graph, make optimizer and scheduler, and check the losses' inputs.
+
+        Args:
+            name: of the player.
+            graph: with the networks.
+            device: of the training.
+            fp16: whether the loss is scaled.
+            captured: whether steps of the optimizer are recorded as a CUDA graph.
+        """
         self.networks = self.networks or (name,)
         for network in self.networks:
             if network not in graph.networks:
@@ -104,8 +114,10 @@ class Player:
         self.dependent = graph.depending_on(self.networks)
         self.parameters = [p for n in self.networks for p in graph.networks[n].parameters() if p.requires_grad]
         # A fused optimizer skips a step that overflowed on the device; others make the host wait for the device.
-        fused = {"fused": True} if fp16 and "fused" in inspect.signature(self._optimizer).parameters else {}
-        self.optimizer = self._optimizer(self.parameters, **fused)
+        wanted = {"fused": fp16 or captured, "capturable": captured}
+        accepted = inspect.signature(self._optimizer).parameters
+        options = {option: True for option, on in wanted.items() if on and option in accepted}
+        self.optimizer = self._optimizer(self.parameters, **options)
         self.scheduler: Any = None if self._scheduler is None else self._scheduler(self.optimizer)
         self.scaler = torch.amp.GradScaler(device.type, enabled=fp16)
         self._epoch_total, self._epoch_iterations = 0.0, 0
@@ -116,11 +128,15 @@ class Player:
         groups = self.optimizer.param_groups
         return self.stop_below is not None and all(group["lr"] < self.stop_below for group in groups)
 
-    def step_scheduler(self, total: float, epoch_ends: bool) -> None:
-        """Step the scheduler, if there is one, after an iteration with this total loss."""
+    def add_total(self, total: float) -> None:
+        """Add an iteration's total loss to the epoch's, for a scheduler that looks at its mean."""
         if isinstance(self.scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau):
             self._epoch_total += total
             self._epoch_iterations += 1
+
+    def step_scheduler(self, epoch_ends: bool) -> None:
+        """Step the scheduler, if there is one, after an iteration."""
+        if isinstance(self.scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau):
             if epoch_ends:
                 self.scheduler.step(self._epoch_total / self._epoch_iterations)
                 self._epoch_total, self._epoch_iterations = 0.0, 0
@@ -145,12 +161,10 @@ class Player:
             prolonged: whether the run is longer than the run of the state, and the scheduler continues as if it had
                 been made for the longer run from the start; else it continues as in the state.
         """
-        fused = [group.get("fused") for group in self.optimizer.param_groups]
-        self.optimizer.load_state_dict(state["optimizer"])
-        # The state may be that of a run in another precision.
-        for group, own in zip(self.optimizer.param_groups, fused, strict=True):
-            if "fused" in group:
-                group["fused"] = own
+        # The state may be that of a run in another precision, or on another device.
+        own = [{name: group[name] for name in _OF_DEVICE & group.keys()} for group in self.optimizer.param_groups]
+        groups = [group | kept for group, kept in zip(state["optimizer"]["param_groups"], own, strict=True)]
+        self.optimizer.load_state_dict({**state["optimizer"], "param_groups": groups})
         if state["scaler"]:
             self.scaler.load_state_dict(state["scaler"])
         if self.scheduler is not None:

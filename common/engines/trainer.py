@@ -21,11 +21,14 @@ from ..graph import TensorGraph
 from ..io.files import check_writable
 from ..networks.batch_norm import synchronise_batch_norm
 from ..networks.slab import to_channels_last
+from ..runtime.distributed import average, average_gradients
 from ..runtime.memory import keep_freed_memory
 from ..runtime.precision import settled
 from ..values import check_whole, is_true
 from ..weights import SavedWeights, load
+from .capture import IterationCapture
 from .carried import Folders, amp_of_run, carried, check_new_run
+from .late_losses import LateLosses, LossEvents
 from .player import Player
 from .validation import Validation
 
@@ -45,7 +48,10 @@ class AlternatingTrainer(Trainer):
     Ctrl-C or SIGTERM sets ``engine.interrupted``, and ends the run with KeyboardInterrupt after the iteration.
 
     ``engine.state.output`` is a list with one dictionary, ``[{"<player>/<term>": float, "<player>/total": float,
-    "loss": float}]``, as MONAI's handlers expect of a trainer; ``loss`` is the sum of the totals.
+    "loss": float}]``, as MONAI's handlers expect of a trainer; ``loss`` is the sum of the totals. If iterations are
+    recorded as a CUDA graph, these are the losses of the iteration before. ``LossEvents.LOSSES_READ`` is fired when
+    losses are read; ``engine.state.losses_of`` is their iteration. All are read before an epoch ends or a state is
+    saved.
 
     With an ``output_dir`` it adds the standard handlers of a run: ``history.jsonl`` and its curves, a progress bar, a
     forecast, TensorBoard's files, validation, the weights with their overlays, and a state to resume from. In
@@ -83,14 +89,13 @@ class AlternatingTrainer(Trainer):
         amp: whether networks run under autocast; None for the choice of :func:`common.runtime.precision.settled`, or
             the precision of a resumed run. Losses are always in float32.
         amp_kwargs: of ``torch.autocast``; default bfloat16. With float16 each player scales its loss.
-        compile: whether to compile the players' networks (``torch.compile``). Each network then starts few large
-            operators instead of many small ones, which helps if a GPU waits for their start. The first iterations take
-            minutes. It needs a C++ compiler (CPU) or Triton (GPU).
+        cuda_graph: whether to record the GPU's work of an iteration as one CUDA graph, see
+            :class:`~common.engines.capture.IterationCapture`. None: not, because it was not measured on a GPU.
 
     Raises:
         ValueError: if a player names a network, or a term a tensor, that the graph lacks; if two players train the same
-            network; if there are no epochs or no iterations; if ``compile`` is true and a loss needs the gradient of a
-            gradient; if there is a validator and no folder to write to, or an ``initial`` and no network.
+            network; if there are no epochs or no iterations; if there is a validator and no folder to write to, or an
+            ``initial`` and no network.
         FileExistsError: if a folder holds another run, or weights without a run.
         FloatingPointError: in training, if a loss is not finite; the message names the terms.
     """
@@ -123,7 +128,7 @@ class AlternatingTrainer(Trainer):
         invalidates: Sequence[str | os.PathLike] = (),
         amp: bool | str | None = None,
         amp_kwargs: dict | None = None,
-        compile: bool | str = False,
+        cuda_graph: bool | str | None = None,
     ) -> None:
         device = torch.device(data.device if device is None else device)
         output_dir = output_dir or getattr(data, "output_dir", None)
@@ -163,22 +168,19 @@ class AlternatingTrainer(Trainer):
         self.players = {name: player for name, player in players.items() if player is not None}
         self.interrupted = False
         fp16 = amp and self.amp_kwargs.get("dtype") == torch.float16
-        compile = is_true(compile, "compile")
+        captured = cuda_graph is not None and is_true(cuda_graph, "cuda_graph")
         for name, player in self.players.items():
-            player.join(name, graph, self.state.device, fp16)
-            if compile and player.losses.second_order:
-                raise ValueError(
-                    f"compile is true, but torch.compile cannot take the gradient of a gradient, which the player "
-                    f"'{name}' needs. Leave compile out."
-                )
+            player.join(name, graph, self.state.device, fp16, captured and device.type == "cuda")
             for name_of_network in player.networks:
                 if name_of_network in owner:
                     raise ValueError(
                         f"players '{owner[name_of_network]}' and '{name}' both train the network '{name_of_network}'."
                     )
                 owner[name_of_network] = name
-                if compile:
-                    graph.networks[name_of_network].compile()  # in place, so that its weights keep their names
+        self.capture = IterationCapture(self._play, self.players, self.state.device) if captured else None
+        self._late: list[LateLosses] = []
+        self.register_events(*LossEvents)
+        self.add_event_handler(Events.COMPLETED, lambda: self.read_losses())  # of a run that a handler ended
         standard, self.validator = [], None
         if output_dir is not None:
             if not getattr(data, "validates", True):
@@ -277,32 +279,47 @@ class AlternatingTrainer(Trainer):
         if missing:
             raise ValueError(f"the graph needs {missing} of each batch, but the loader gives {list(batchdata)}.")
         batch = {key: batchdata[key].to(engine.state.device, non_blocking=True) for key in self.graph.batch_keys}
+        terms, values = (self.capture or self._play)(batch)
+        names = [f"{name}/{term}" for name, parts in terms.items() for term in parts]
+        self._late.append(LateLosses(engine.state.iteration, names, values))
+        epoch_ends = engine.state.iteration % engine.state.epoch_length == 0
+        # While the GPU computes an iteration, the processor reads the losses of the one before.
+        self.read_losses(but=1 if self.capture is not None and self.capture.recorded and not epoch_ends else 0)
+        for name, player in self.players.items():
+            if player.schedule is not None:
+                player.schedule.step({term: average(value) for term, value in terms[name].items()})
+            player.step_scheduler(epoch_ends)
+        return self.state.output
+
+    def read_losses(self, but: int = 0) -> None:
+        """Wait for the losses that were not read yet, and fire ``LossEvents.LOSSES_READ`` for each iteration.
+
+        Args:
+            but: number of the latest iterations that are left.
+
+        Raises:
+            FloatingPointError: if a loss is not finite.
+        """
+        while len(self._late) > but:
+            late = self._late.pop(0)
+            output = late.read()
+            for name, player in self.players.items():
+                player.add_total(output[f"{name}/total"])
+            output["loss"] = sum(output[f"{name}/total"] for name in self.players)
+            self.state.output, self.state.losses_of = [output], late.iteration
+            self.fire_event(LossEvents.LOSSES_READ)
+
+    def _play(self, batch: dict[str, torch.Tensor]) -> tuple[dict[str, dict[str, torch.Tensor]], torch.Tensor]:
+        """All turns of an iteration: each player's terms, whose "total" is the last, and the means of all terms."""
         self.graph.train()
         shared: dict[str, torch.Tensor] = {}
-        logs: dict[str, torch.Tensor] = {}
+        terms = {}
         for name, player in self.players.items():
             for _ in range(player.steps):
                 total, parts = self._turn(player, batch, shared)
-                logs.update({f"{name}/{term}": value.mean() for term, value in parts.items()})
-                logs[f"{name}/total"] = total
-            if player.schedule is not None:
-                player.schedule.step({term: self._average(value) for term, value in parts.items()})
-        # One transfer from the device per iteration, after all its work is queued.
-        values = torch.stack([v.float() for v in logs.values()])
-        if dist.is_initialized():
-            dist.all_reduce(values)
-            values /= dist.get_world_size()
-        output = dict(zip(logs, values.tolist(), strict=True))
-        wrong = [term for term, value in output.items() if value != value or abs(value) == float("inf")]
-        if wrong:
-            raise FloatingPointError(
-                f"iteration {engine.state.iteration}: not finite: {', '.join(wrong)}. Lower the learning rate, "
-                "clip the gradient (clip_norm), or turn amp off."
-            )
-        output["loss"] = sum(output[f"{name}/total"] for name in self.players)
-        for name, player in self.players.items():
-            player.step_scheduler(output[f"{name}/total"], engine.state.iteration % engine.state.epoch_length == 0)
-        return [output]
+            terms[name] = {**parts, "total": total}
+        values = torch.stack([value.mean().float() for parts in terms.values() for value in parts.values()])
+        return terms, average(values)
 
     def _turn(
         self, player: Player, batch: dict[str, torch.Tensor], shared: dict[str, torch.Tensor]
@@ -339,7 +356,7 @@ class AlternatingTrainer(Trainer):
         player.optimizer.zero_grad(set_to_none=True)
         player.scaler.scale(total).backward(inputs=player.parameters)
         # Before unscaling, so an overflow in one process makes all processes skip the step.
-        self._average_gradients(player.parameters)
+        average_gradients(player.parameters)
         player.scaler.unscale_(player.optimizer)
         if player.clip_norm is not None:
             nn.utils.clip_grad_norm_(player.parameters, player.clip_norm)
@@ -351,28 +368,6 @@ class AlternatingTrainer(Trainer):
             if name in own or name in shared:
                 shared[name] = (own if name in own else shared)[name].detach()
         return total.detach(), parts
-
-    @staticmethod
-    def _average(value: torch.Tensor) -> torch.Tensor:
-        """Average over the processes, which must all take the same decisions."""
-        if dist.is_initialized():
-            value = value.clone()
-            dist.all_reduce(value)
-            value /= dist.get_world_size()
-        return value
-
-    @staticmethod
-    def _average_gradients(parameters: Sequence[nn.Parameter]) -> None:
-        if not dist.is_initialized():
-            return
-        parameters = [p for p in parameters if p.grad is not None]
-        grads: list[Any] = [p.grad for p in parameters]
-        flat = torch.cat([g.reshape(-1) for g in grads])
-        dist.all_reduce(flat)
-        flat /= dist.get_world_size()
-        # Copied in place: with a gradient in another layout than its weight, Adam is slower.
-        for own, mean in zip(grads, flat.split([g.numel() for g in grads]), strict=True):
-            own.copy_(mean.view_as(own))
 
 
 def of_stage(trainer: Callable[..., AlternatingTrainer], **own: Any) -> AlternatingTrainer:

@@ -163,6 +163,7 @@ class ResumableState:
             self._save(engine)
 
     def _save(self, engine: Any) -> None:
+        engine.read_losses()  # so that no state has weights of a loss that is not finite, or a history with a gap
         device = engine.state.device
         keys: Any
         algorithm, keys, position, has_gauss, gauss = np.random.get_state()

@@ -14,6 +14,7 @@ import torch.distributed as dist
 from ignite.engine import Engine, Events
 from tqdm.contrib.logging import logging_redirect_tqdm
 
+from ..engines.late_losses import LossEvents
 from ..io.files import as_json, replacing
 from ..runtime.progress import Bar
 
@@ -42,7 +43,7 @@ class LossHistory:
         if dist.is_initialized() and dist.get_rank() != 0:
             return
         engine.add_event_handler(Events.EPOCH_STARTED, self._trim)
-        engine.add_event_handler(Events.ITERATION_COMPLETED, self._iteration)
+        engine.add_event_handler(LossEvents.LOSSES_READ, self._write)
         if self.evaluator is not None:
             self.evaluator.add_event_handler(Events.COMPLETED, lambda evaluator: self._validated(engine))
         engine.add_event_handler(Events.COMPLETED, self._finish)
@@ -70,18 +71,20 @@ class LossHistory:
         # Line by line, so that a killed run keeps every line up to its checkpoint.
         self.file = self.path.open("a", buffering=1)
 
-    def _iteration(self, engine: Any) -> None:
-        state = engine.state
+    def _write(self, engine: Any) -> None:
+        if self.file is None:
+            return  # an iteration outside of a run
+        state, iteration = engine.state, engine.state.losses_of
         terms = {name: value for name, value in state.output[0].items() if name != "loss"}  # the sum of the totals
-        self.file.write(as_json({"epoch": state.epoch, "iteration": state.iteration, **terms}) + "\n")
+        self.file.write(as_json({"epoch": state.epoch, "iteration": iteration, **terms}) + "\n")
         self.done += 1
         if self.done == _WARM_UP:
             self.since = time.perf_counter()
         total = state.max_epochs * state.epoch_length
-        self.bar.what = f"training, iteration {state.iteration} of {total}{self.metrics}"
+        self.bar.what = f"training, iteration {iteration} of {total}{self.metrics}"
         timed = self.done - _WARM_UP
         pace = (time.perf_counter() - self.since) / timed if timed > 0 else math.nan
-        self.bar.tell(pace * (total - state.iteration))
+        self.bar.tell(pace * (total - iteration))
 
     def _validated(self, engine: Engine) -> None:
         if self.file is not None:

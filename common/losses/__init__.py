@@ -13,7 +13,7 @@ from .kernel import (
 )
 from .low_frequency import LowFrequencyLoss
 from .perceptual import PerceptualLoss
-from .ssim import SquaredSSIMLoss
+from .ssim import SquaredSSIMLoss, SSIMLoss
 from .table import LossTable
 from .warm_up import WarmUp
 from .weighted import WeightedL1Loss

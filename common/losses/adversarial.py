@@ -70,8 +70,6 @@ class GradientPenalty(nn.Module):
         critic: D, the network of the graph; its gradient is differentiated again.
     """
 
-    second_order = True
-
     def __init__(self, critic: nn.Module) -> None:
         super().__init__()
         self.critic = critic

@@ -114,7 +114,7 @@ class KernelSchedule:
         if unknown:
             raise ValueError(f"KernelSchedule: {', '.join(unknown)} not among the first weights, {', '.join(first)}.")
         self.weights = {name: torch.full((kernels,), float(weight)) for name, weight in first.items()}
-        self.begun = self.weights["bicubic"]
+        self.begun = self.weights["bicubic"].clone()
         self.late = dict(late)
         self.threshold, self.interval, self.decay = threshold, interval, decay
         self.iteration = 0
@@ -138,14 +138,13 @@ class KernelSchedule:
             return
         weight = self.weights["bicubic"]
         decays = (terms["bicubic"].to(weight) < self.threshold) | (weight < self.begun)
-        weight = torch.where(decays, weight * self.decay, weight)
-        self.weights["bicubic"] = weight
+        weight.copy_(torch.where(decays, weight * self.decay, weight))
         for name, value in self.late.items():
-            self.weights[name] = torch.where(weight < 0.005, value, self.weights[name])
+            self.weights[name].masked_fill_(weight < 0.005, value)
 
     def state_dict(self) -> dict[str, Any]:
         """The weights and the iteration."""
-        return {"iteration": self.iteration, "weights": dict(self.weights)}
+        return {"iteration": self.iteration, "weights": {name: weight.clone() for name, weight in self.weights.items()}}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore what :meth:`state_dict` gave."""
@@ -153,7 +152,7 @@ class KernelSchedule:
         for name, weight in state["weights"].items():
             if weight.shape != self.weights[name].shape:
                 raise ValueError(f"{len(weight)} kernels instead of {len(self.weights[name])}")
-            self.weights[name] = weight.to(self.begun.device)
+            self.weights[name].copy_(weight)
 
 
 class ScheduledWeight:

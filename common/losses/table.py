@@ -14,7 +14,7 @@ class ChangingWeight(Protocol):
     """A weight that changes during training."""
 
     def value(self) -> torch.Tensor:
-        """The current factors, in the shape of the term that they weigh."""
+        """The current factors, in the shape of the term that they weigh: one tensor, which is changed in place."""
 
     def to(self, device: torch.device) -> Any:
         """Keep the factors on this device from now on."""
@@ -61,9 +61,9 @@ class LossTable:
         return {name: inputs for name, (_, _, inputs) in self.terms.items()}
 
     @property
-    def second_order(self) -> bool:
-        """Whether a loss differentiates a gradient."""
-        return any(getattr(loss, "second_order", False) for _, loss, _ in self.terms.values())
+    def changing(self) -> list[ChangingWeight]:
+        """The weights that change during training."""
+        return [weight for weight, _, _ in self.terms.values() if isinstance(weight, ChangingWeight)]
 
     def to(self, device: torch.device) -> LossTable:
         """Move losses and changing weights to a device, once; a copy in each iteration would block."""

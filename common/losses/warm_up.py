@@ -17,22 +17,23 @@ class WarmUp:
     """
 
     def __init__(self, iterations: int, weight: float = 1.0) -> None:
-        self.weights = torch.tensor([0.0, weight])
-        self.iterations = iterations
-        self.iteration = 0
+        self.weight, self.iterations, self.iteration = weight, iterations, 0
+        self.current = torch.tensor(0.0)
+        self._set()
 
     def value(self) -> torch.Tensor:
         """The current weight, a scalar."""
-        return self.weights[int(self.iteration >= self.iterations)]
+        return self.current
 
     def to(self, device: torch.device) -> WarmUp:
         """Keep the weight on this device from now on."""
-        self.weights = self.weights.to(device)
+        self.current = self.current.to(device)
         return self
 
     def step(self, terms: Mapping[str, torch.Tensor]) -> None:
         """Count an iteration, whatever its terms."""
         self.iteration += 1
+        self._set()
 
     def state_dict(self) -> dict[str, Any]:
         """The iteration."""
@@ -41,3 +42,7 @@ class WarmUp:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore what :meth:`state_dict` gave."""
         self.iteration = state["iteration"]
+        self._set()
+
+    def _set(self) -> None:
+        self.current.fill_(self.weight * (self.iteration >= self.iterations))

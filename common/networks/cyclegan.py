@@ -47,7 +47,7 @@ class ImagePool(nn.Module):
         super().__init__()
         self.size = size
         self.images: torch.Tensor | None = None
-        self.taken = 0
+        self.taken = torch.tensor(0)
 
     @torch.no_grad()
     def forward(self, images: torch.Tensor) -> torch.Tensor:
@@ -61,22 +61,21 @@ class ImagePool(nn.Module):
             raise ValueError(f"ImagePool: a batch has {count} images, more than the pool of {self.size}; set its size.")
         if self.images is None:
             self.images = images.new_zeros(self.size, *images.shape[1:])
-        self.images = self.images.to(images)
-        if self.taken < self.size:
-            places = torch.arange(self.taken, self.taken + count, device=images.device) % self.size
-            self.images[places] = images
-            self.taken += count
-            return images
-        places = torch.randperm(self.size, device=images.device)[:count]
+        self.images, self.taken = self.images.to(images), self.taken.to(images.device)
+        # All is decided by tensors, because Python does not run in an iteration that is recorded as a CUDA graph.
+        filling = self.taken < self.size
+        next_places = (self.taken + torch.arange(count, device=images.device)) % self.size
+        places = torch.where(filling, next_places, torch.randperm(self.size, device=images.device)[:count])
         exchanged = (torch.rand(count, device=images.device) < 0.5).view(-1, *[1] * (images.ndim - 1))
         before = self.images[places]
-        self.images[places] = torch.where(exchanged, images, before)
-        return torch.where(exchanged, before, images)
+        self.images[places] = torch.where(filling | exchanged, images, before)
+        self.taken.add_(count).clamp_(max=self.size)
+        return torch.where(filling | ~exchanged, images, before)
 
     def get_extra_state(self) -> dict[str, Any]:
         """The images, and how many were stored."""
-        return {"images": None if self.images is None else self.images.clone(), "taken": self.taken}
+        return {"images": None if self.images is None else self.images.clone(), "taken": int(self.taken)}
 
     def set_extra_state(self, state: Mapping[str, Any]) -> None:
         """Restore what :meth:`get_extra_state` gave."""
-        self.images, self.taken = state["images"], state["taken"]
+        self.images, self.taken = state["images"], torch.tensor(state["taken"])

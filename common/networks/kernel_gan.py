@@ -257,12 +257,13 @@ class KernelDiscriminator(nn.Module):
 
     def _normed(self, name: str) -> torch.Tensor:
         """A stack of layers divided by their largest singular values; each pass in training refines these."""
-        weight, u = getattr(self, name), getattr(self, f"{name}_u")
+        weight, kept = getattr(self, name), getattr(self, f"{name}_u")
+        u = kept
         with torch.no_grad():
             v = F.normalize(weight.mT @ u, dim=-2)
             if self.training:
                 u = F.normalize(weight @ v, dim=-2)
-                setattr(self, f"{name}_u", u)
+                kept.copy_(u)  # in place, so that a recorded iteration finds it
         return weight * (u.mT @ (weight @ v)).reciprocal()
 
 

@@ -1,4 +1,4 @@
-"""Share the scans of a list between processes of torchrun, and gather their results."""
+"""Work of several processes of torchrun: scans are shared and results gathered, gradients are averaged."""
 
 from __future__ import annotations
 
@@ -70,3 +70,23 @@ def gathered(items: Sequence[Any]) -> list[Any]:
     everyone: list[Any] = [None] * dist.get_world_size()
     dist.all_gather_object(everyone, list(items))
     return list(dict.fromkeys(item for own in everyone for item in own))
+
+
+def average(value: torch.Tensor) -> torch.Tensor:
+    """The mean of a tensor over the processes, which must all take the same decisions."""
+    if dist.is_initialized():
+        value = value.clone()
+        dist.all_reduce(value)
+        value /= dist.get_world_size()
+    return value
+
+
+def average_gradients(parameters: Sequence[torch.nn.Parameter]) -> None:
+    """Average the gradients of parameters over the processes, in place."""
+    if not dist.is_initialized():
+        return
+    gradients: list[Any] = [p.grad for p in parameters if p.grad is not None]
+    means = average(torch.cat([gradient.reshape(-1) for gradient in gradients]))
+    # Copied in place: with a gradient in another layout than its weight, Adam is slower.
+    for gradient, mean in zip(gradients, means.split([g.numel() for g in gradients]), strict=True):
+        gradient.copy_(mean.view_as(gradient))

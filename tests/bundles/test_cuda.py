@@ -19,7 +19,7 @@ from ignite.engine import Events
 from matplotlib.figure import Figure
 
 from common import inferers
-from common.engines import AlternatingTrainer
+from common.engines import AlternatingTrainer, capture
 from tests import simulated_cuda
 from tests.benchmarks.gpu_setup import vgg_weights
 
@@ -100,13 +100,15 @@ class Watch:
 def in_precision(bundle, names, options):
     """Overrides of every engine of configs."""
     engines = runs.content(bundle, None, *names).get()
-    if names == ["train"]:
-        found = [f"{key}#trainer" for key, value in engines.items() if isinstance(value, dict) and "trainer" in value]
-        # The estimation of kernels is in float32.
-        found = [path for path in found if "KernelEstimation" not in str(engines[path.split("#")[0]]["trainer"])]
-    else:
-        found = ["evaluate#evaluator" if "evaluate" in names else "evaluator"]
-    return {f"{path}#{key}": value for path in found for key, value in options.items()}
+    if {"evaluate", "inference"} & {*names}:
+        return {f"{'evaluate#' * ('evaluate' in names)}evaluator#{key}": value for key, value in options.items()}
+    return {
+        f"{key}#trainer#{option}": value
+        for key, part in engines.items()
+        if isinstance(part, dict) and "trainer" in part
+        for option, value in options.items()
+        if "KernelEstimation" not in str(part["trainer"]) or "amp" not in option  # kernels are in float32
+    }
 
 
 def start(bundle, names, folder, **override):
@@ -153,6 +155,27 @@ def play(device, bundle, precision, folder, data, scan):
     watch.run(bundle, ["inference"], folder / "whole", **scan)
     counts["inference"] = watch.worst()
     (folder / "counts.json").write_text(json.dumps(counts))
+
+
+def play_recorded(device, bundle, names, folder, settings):
+    """Train with iterations that are recorded, and with the same ones that are not."""
+    without_pictures()
+    run = AlternatingTrainer.run
+    options = in_precision(bundle, names, {"amp": True, "cuda_graph": True})
+
+    def watched(trainer):
+        run(trainer)
+        assert trainer.capture.recorded == (capture._WARM_UP == 3), trainer.capture.reason
+
+    AlternatingTrainer.run = watched
+    for capture._WARM_UP, name in ((3, "recorded"), (10**9, "usual")):
+        start(bundle, names, folder / name, **settings, **options)
+    for path in [*folder.glob("recorded/models/*.pt"), *folder.glob("recorded/out/*.jsonl")]:
+        other = folder / "usual" / path.relative_to(folder / "recorded")
+        if path.suffix == ".pt":
+            assert runs.same(*(torch.load(file, weights_only=True) for file in (path, other))), path
+        else:
+            assert path.read_text() == other.read_text(), path
 
 
 def play_alone(device, bundle, names, folder, settings):
@@ -244,21 +267,29 @@ def break_off_together(bundle, folder, settings):
         run.finish()
 
 
-@pytest.mark.slow
+OVERLAYS = [
+    ("srcnn", "paper", {}),
+    ("udean", "window", {}),
+    ("udean", "train_supervised", {}),
+    ("guided_rdn", "train_supervised", {"cascade": 1}),
+    ("downsampling_gan", "train_gaussian", {}),
+    ("downsampling_gan", "train_zero_filling", {}),
+    ("ct_guided", "paper", {}),
+    ("ct_guided", "train_supervised", {}),
+]
+
+
 @pytest.mark.parametrize(
-    ("bundle", "overlay", "override"),
-    [
-        ("srcnn", "paper", {}),
-        ("udean", "window", {}),
-        ("udean", "train_supervised", {}),
-        ("guided_rdn", "train_supervised", {"cascade": 1}),
-        ("downsampling_gan", "train_gaussian", {}),
-        ("downsampling_gan", "train_zero_filling", {}),
-        ("ct_guided", "paper", {}),
-        ("ct_guided", "train_supervised", {}),
-    ],
-    indirect=["bundle"],
+    ("bundle", "overlay", "override"), [(name, "train", {}) for name in runs.TINY] + OVERLAYS, indirect=["bundle"]
 )
+def test_recorded_iterations_train_as_usual_ones(bundle, overlay, override, tiny, cohort, tmp_path):
+    settings = {"dataset_dir": str(cohort), **tiny.lasting(2, 10), **override}
+    names = [*dict.fromkeys(["train", overlay])]
+    run_of(play_recorded, tmp_path / "log.txt", bundle, names, tmp_path, settings).finish()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("bundle", "overlay", "override"), OVERLAYS, indirect=["bundle"])
 def test_overlays(bundle, overlay, override, tiny, cohort, tmp_path):
     settings = {"dataset_dir": str(cohort), **tiny.lasting(1, 2), **override}
     for names in (["train", overlay], ["train", overlay, "evaluate"]):

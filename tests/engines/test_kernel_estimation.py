@@ -98,7 +98,7 @@ def test_the_schedule_is_stepped_once_an_iteration_and_kept_with_the_player():
     trainer.run()
     total = (0.1 * 0.3 + 0.7) / 2
     assert trainer.state.output == [pytest.approx({"p/bicubic": 0.5, "p/total": total, "loss": total})]
-    other.join("p", graph, torch.device("cpu"), False)
+    other.join("p", graph, torch.device("cpu"), False, False)
     other.load_state_dict(player.state_dict())
     for schedule in (player.schedule, other.schedule):
         assert schedule.iteration == 5 and schedule.weights["bicubic"].tolist() == pytest.approx([0.1, 1.0])
@@ -116,7 +116,7 @@ def test_a_player_may_have_what_players_have_by_default(tmp_path):
     estimation = KernelEstimation(1, 1, data, graph, players, nn.PReLU(), tmp_path, invalidates=[later])
     graph, players = estimation.made(kernels=4)
     for name, eps in (("bare", 1e-8), ("adam", 2.5e-7)):
-        players[name].join(name, graph, torch.device("cpu"), False)
+        players[name].join(name, graph, torch.device("cpu"), False, False)
         assert players[name].optimizer.defaults["eps"] == eps
     assert estimation._building_on(1) == [later]
 

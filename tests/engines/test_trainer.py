@@ -1,7 +1,6 @@
 """The trainer against games written out by hand, and what each player's turn may touch."""
 
 import copy
-import shutil
 from functools import partial
 from itertools import islice
 
@@ -11,10 +10,8 @@ from ignite.engine import Events
 from torch import nn
 from torch.optim.lr_scheduler import LambdaLR, ReduceLROnPlateau
 
-from common.degradations import GaussianProfile
 from common.engines import AlternatingTrainer, ConstantThenLinear, Player, StepEpochs, of_stage
 from common.graph import TensorGraph
-from common.networks import RDN
 from tests.engines.games import Batches, close_to, spiked
 from tests.refused import refused
 
@@ -362,34 +359,3 @@ def test_refused():
     refused(lambda: trainer_of(players_of(), validator=object(), network=Net()), ValueError, "validator", "output_dir")
     refused(lambda: trainer_of(players_of(), initial="a.pt"), ValueError, "initial is a.pt", "no network")
     refused(trainer_of(players_of(), batches=[{"hr": torch.rand(1, 2, 6, 5)}]).run, ValueError, "['lr']", "['hr']")
-
-
-def compiled_or_not(compile):
-    """A generator that adds to an interpolation, and its judge, whose turns share a forward pass."""
-    torch.manual_seed(0)
-    judge = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Conv2d(4, 1, 3))
-    networks = {"sr_net": RDN(GaussianProfile((1, 1, 4)), 4, 4, 1, 1), "judge": judge}
-    rows = {"l1": [1.0, l1, "fake", "hr"], "fool": [0.1, close_to(1), "verdict"]}
-    players = {"judge": Player(["judge"], ADAM, JUDGE), "sr_net": Player(["sr_net"], ADAM, rows)}
-    steps = {"fake": ["sr_net", "lr"], "verdict": ["judge", "fake"], "real": ["judge", "hr"]}
-    batches = [{"lr": torch.rand(1, 1, 8, 4), "hr": torch.rand(1, 1, 8, 16)} for _ in range(3)]
-    return trainer_of(players, networks, 3, steps, batches=batches, compile=compile)
-
-
-def test_compiled_networks_keep_the_names_of_their_weights():
-    plain, compiled = (compiled_or_not(compile).graph for compile in (False, "true"))
-    assert list(compiled.state_dict()) == list(plain.state_dict())
-    assert all(network._compiled_call_impl is None for network in plain.networks.values())
-    assert all(network._compiled_call_impl is not None for network in compiled.networks.values())
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(shutil.which("g++") is None, reason="needs a C++ compiler")
-def test_compiled_networks_are_trained_the_same():
-    trainers, outputs = [compiled_or_not(False), compiled_or_not(True)], ([], [])
-    for trainer, found in zip(trainers, outputs, strict=True):
-        trainer.add_event_handler(Events.ITERATION_COMPLETED, lambda e, found=found: found.append(*e.state.output))
-        trainer.run()
-    assert len(outputs[0]) == 3 and outputs[1] == [pytest.approx(losses, abs=1e-5) for losses in outputs[0]]
-    plain, compiled = (trainer.graph.state_dict() for trainer in trainers)
-    torch.testing.assert_close(compiled, plain, rtol=1e-4, atol=1e-5)

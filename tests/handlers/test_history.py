@@ -8,8 +8,18 @@ import pytest
 from ignite.engine import Engine, Events
 from matplotlib.image import imread
 
+from common.engines.late_losses import LossEvents
 from common.handlers import LossHistory
 from common.runtime.progress import Bar
+
+
+def read_losses_at_once(engine):
+    def read():
+        engine.state.losses_of = engine.state.iteration
+        engine.fire_event(LossEvents.LOSSES_READ)
+
+    engine.register_events(*LossEvents)
+    engine.add_event_handler(Events.ITERATION_COMPLETED, read)
 
 
 def train(path, fails=False, done=0):
@@ -22,6 +32,7 @@ def train(path, fails=False, done=0):
 
     engine = Engine(step)
     engine.add_event_handler(Events.STARTED, lambda: vars(engine.state).update(epoch=done, iteration=3 * done))
+    read_losses_at_once(engine)
     LossHistory(path).attach(engine)
     logging.getLogger().addHandler(handler := logging.StreamHandler(sys.stdout))
     seen = []
@@ -53,6 +64,7 @@ def test_the_time_that_is_left_follows_the_pace_after_the_first_iterations(tmp_p
     now, told, engine = [0.0], [], Engine(lambda engine, batch: [{"generator/l1": 1.0, "loss": 1.0}])
     monkeypatch.setattr(time, "perf_counter", lambda: now[0])
     monkeypatch.setattr(Bar, "tell", lambda bar, left: told.append((bar.what, left)))
+    read_losses_at_once(engine)
     LossHistory(tmp_path / "history.jsonl").attach(engine)
     engine.add_event_handler(
         Events.ITERATION_STARTED, lambda: now.append(now.pop() + (9 if engine.state.iteration <= 5 else 2))

@@ -1,5 +1,6 @@
 """Losses against independent formulas, the table that weighs them, and weights that change."""
 
+import monai.losses
 import numpy as np
 import pytest
 import torch
@@ -31,6 +32,8 @@ def test_ssim_loss_is_equation_2_slice_by_slice_and_trains_in_float32():
     assert loss(x, x).item() == pytest.approx(0, abs=1e-6)
     ssim, _ = compute_ssim_and_cs(slab_to_channels(x), slab_to_channels(y), 2, (11, 11), (1.5, 1.5))
     torch.testing.assert_close(loss(x, y), (1 - ssim.mean(dim=(1, 2, 3)) ** 2).mean())
+    images = slab_to_channels(x), slab_to_channels(y)
+    torch.testing.assert_close(losses.SSIMLoss()(*images), monai.losses.SSIMLoss(2)(*images))
     full = loss(x, y.requires_grad_())
     full.backward()
     assert torch.isfinite(y.grad).all() and y.grad.abs().max() > 0

@@ -1,0 +1,173 @@
+"""Iterations that are recorded as a CUDA graph train as others do; on a GPU that is simulated."""
+
+import json
+import signal
+from functools import partial
+
+import pytest
+import torch
+from ignite.engine import Events
+from torch import nn
+from torch.optim.lr_scheduler import CosineAnnealingLR
+
+from common.engines import AlternatingTrainer, Player, capture
+from common.graph import TensorGraph
+from common.losses import WarmUp
+from common.networks import ImagePool
+from tests import simulated_cuda
+from tests.bundles import runs
+from tests.engines.games import Batches, close_to
+
+EPOCHS, LENGTH = 2, 8
+ADAM = partial(torch.optim.Adam, lr=1e-2)
+l1 = nn.L1Loss()
+
+
+class Noisy(nn.Module):
+    """Draws from the GPU's generator."""
+
+    def __init__(self):
+        super().__init__()
+        self.convolution = nn.Conv2d(1, 1, 3, padding=1)
+
+    def forward(self, x):
+        return self.convolution(x + 0.1 * torch.randn_like(x))
+
+
+class Waiting(Noisy):
+    def forward(self, x):
+        return super().forward(x) * float(x.mean())
+
+
+class Refusing(Noisy):
+    """Does what a recording does not allow."""
+
+    def forward(self, x):
+        if torch.cuda.is_current_stream_capturing():
+            raise RuntimeError("not allowed\nin a recording")
+        return super().forward(x)
+
+
+class Renewed(WarmUp):
+    """Its weight is a new tensor each time that it is looked at."""
+
+    def value(self):
+        return self.current + 0
+
+
+class Spoilt(Batches):
+    """The batch of iteration 13 is not finite."""
+
+    def __iter__(self):
+        for batch in super().__iter__():
+            yield {key: value * (float("nan") if self.iteration == 13 else 1) for key, value in batch.items()}
+
+
+class Cut(Batches):
+    """Every third batch is smaller."""
+
+    def __iter__(self):
+        for batch in super().__iter__():
+            yield {key: value[: len(value) - (self.iteration % 3 == 0)] for key, value in batch.items()}
+
+
+def trainer_of(folder, network=Noisy, optimizer=ADAM, schedule=WarmUp, batches=Batches, cuda_graph=True, **options):
+    torch.manual_seed(0)
+    wait = schedule(6)
+    judge = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Conv2d(4, 1, 3))
+    cosine = partial(CosineAnnealingLR, T_max=EPOCHS * LENGTH)
+    rows = {"l1": [1.0, l1, "fake", "hr"], "fool": [wait, close_to(1), "verdict"]}
+    against = {"real": [1.0, close_to(1), "real"], "fake": [1.0, close_to(0), "judged"]}
+    networks = {"net": network(), "judge": judge, "pool": ImagePool(7)}
+    steps = {"fake": ["net", "lr"], "verdict": ["judge", "fake"], "real": ["judge", "hr"]}
+    steps |= {"pooled": ["pool", "fake"], "judged": ["judge", "pooled"]}
+    players = {
+        "net": Player(["net"], optimizer, rows, scheduler=cosine, clip_norm=0.5, schedule=wait),
+        "judge": Player(["judge"], ADAM, against, steps=2),
+    }
+    graph = TensorGraph(networks, steps)
+    return AlternatingTrainer(
+        EPOCHS, batches(3, 1, 6, 5), graph, players, LENGTH, torch.device("cuda"), networks["net"],
+        output_dir=folder, cuda_graph=cuda_graph, amp=False, **options,
+    )  # fmt: skip
+
+
+def trained(folder, recorded=True, warm_up=3, **options):
+    capture._WARM_UP = warm_up
+    trainer = trainer_of(folder, **options)
+    trainer.run()
+    assert trainer.capture.recorded == recorded, trainer.capture.reason
+    return trainer
+
+
+def same(folders):
+    states = [torch.load(folder / "models" / "training_state.pt", weights_only=True) for folder in folders]
+    histories = [(folder / "history.jsonl").read_text() for folder in folders]
+    assert len(histories[0].splitlines()) == EPOCHS * LENGTH
+    return histories[0] == histories[1] and all(runs.same(states[0][k], states[1][k]) for k in ("graph", "players"))
+
+
+def play(device, folder):
+    """In the process that has the device."""
+    without_pictures()
+    trainer = trained(folder / "recorded")
+    trained(folder / "usual", False, warm_up=10**9)
+    assert same([folder / "recorded", folder / "usual"])
+    rates = [group["lr"] for player in trainer.players.values() for group in player.optimizer.param_groups]
+    assert all(isinstance(rate, float) for rate in rates) and rates[0] != rates[1]
+
+    # Stopped by a signal in the second epoch, and resumed.
+    trainer = trainer_of(folder / "resumed")
+    stop = Events.ITERATION_STARTED(once=LENGTH + 5)
+    trainer.add_event_handler(stop, lambda: signal.raise_signal(signal.SIGTERM))
+    with pytest.raises(KeyboardInterrupt):
+        trainer.run()
+    capture._WARM_UP = 3
+    lines = (folder / "resumed" / "history.jsonl").read_text().splitlines()
+    assert [json.loads(line)["iteration"] for line in lines] == [*range(1, LENGTH + 6)]
+    trained(folder / "resumed", resume=True, recorded=False)  # three iterations are left
+    assert same([folder / "recorded", folder / "resumed"])
+
+    # A loss that is not finite.
+    with pytest.raises(FloatingPointError, match="iteration 13: not finite: net/l1"):
+        trained(folder / "spoilt", batches=Spoilt)
+    state = torch.load(folder / "spoilt" / "models" / "training_state.pt", weights_only=True)
+    assert state["iteration"] == LENGTH
+
+    # Batches of another shape are computed as usual.
+    trained(folder / "cut", batches=Cut)
+    trained(folder / "cut_usual", False, warm_up=10**9, batches=Cut)
+    assert same([folder / "cut", folder / "cut_usual"])
+
+
+def play_obstacles(device, folder):
+    """What cannot be recorded goes on as usual, and a line says why."""
+    without_pictures()
+    obstacles = {
+        "waiting": ({"network": Waiting}, "the processor waits for the GPU in "),
+        "refusing": ({"network": Refusing}, "the recording failed: not allowed"),
+        "sgd": ({"optimizer": partial(torch.optim.SGD, lr=1e-2)}, "SGD, the optimizer of the player 'net', is not"),
+        "renewed": ({"schedule": Renewed}, "a weight of a schedule"),
+    }
+    for name, (options, reason) in obstacles.items():
+        trainer = trained(folder / name, recorded=False, **options)
+        assert reason in trainer.capture.reason, trainer.capture.reason
+        trained(folder / f"{name}_usual", recorded=False, warm_up=10**9, **options)
+        histories = [runs.history(folder / n) for n in (name, f"{name}_usual")]
+        for one, other in zip(*histories, strict=True):
+            assert one == pytest.approx(other, rel=1e-5)
+
+
+def without_pictures():
+    import common.reports
+
+    common.reports.loss_curves = lambda *args: None
+
+
+@pytest.mark.parametrize("function", [play, play_obstacles])
+def test_recorded_iterations(function, tmp_path):
+    simulated_cuda.Run(tmp_path / "log.txt", f"{__name__}:{function.__name__}", tmp_path).finish()
+    said = (tmp_path / "log.txt").read_text()
+    # The optimizer that cannot be recorded is found in both of its runs.
+    assert said.count("cuda_graph: iterations are not recorded, because ") == (0 if function is play else 5)
+    assert "constructed with capturable=True" not in said
