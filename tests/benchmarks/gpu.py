@@ -2,7 +2,7 @@
 
 Of each training of each bundle, on simulated data. Equality: iterations captured in a CUDA graph against iterations
 that are not, in float32 and bf16; a resumed training against one that was not stopped; float32 against the CPU; and
-whether the host waits once an iteration. Speed, captured and not: iterations a second, the share of the time in which
+whether the host waits. Speed, captured and not: iterations a second, the share of the time in which
 the GPU computes, and memory; then seconds for a volume. All bundles have processes of their own, and each part is
 written down when it is done: ``--bundle udean`` goes on in the same file. Without a GPU the same code runs at tiny
 sizes, where figures mean nothing.
@@ -91,12 +91,14 @@ _FIGURES = {
     "equality": {
         "recorded": "captured",
         "reason": "why not",
+        "replayed_float32": "replayed, float32",
+        "replayed_bf16": "replayed, bf16",
         "captured_float32": "captured, float32",
         "captured_bf16": "captured, bf16",
     },
     "resumed": {"resumed_difference": "resumed"},
     "float32": {"loss_difference": "from CPU"},
-    "waits": {"synchronisations": "waits/it"},
+    "waits": {"waits": "waits"},
     "volume": {"seconds_bf16": "bf16, s", "seconds_float32": "float32, s", "volume_gib": "bf16, GiB"},
     "volume, float32": {"result_difference": "from CPU, volume"},
 }
@@ -156,7 +158,7 @@ def measure(
             part(training.name, "equality", EQUALITY, own.equality)
             part(training.name, "resumed", EQUALITY, own.resumed)
             part(training.name, "float32", EQUALITY, own.float32)
-            part(training.name, "waits", EQUALITY, own.synchronisations)
+            part(training.name, "waits", EQUALITY, own.waits)
             part(training.name, "speed", SPEED, partial(own.speed, False))
             part(training.name, "speed, captured", SPEED, partial(own.speed, True))
             own.leave()

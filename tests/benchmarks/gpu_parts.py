@@ -1,6 +1,7 @@
 """What ``tests.benchmarks.gpu`` measures of a bundle, part by part; the same code on a GPU and on a CPU."""
 
 import contextlib
+import math
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -13,7 +14,7 @@ from ignite.engine import Events
 from monai.bundle import ConfigWorkflow
 from torch.profiler import ProfilerActivity, profile
 
-from common.engines import AlternatingTrainer
+from common.engines import AlternatingTrainer, capture
 from tests.bundles import runs
 
 from .common_parts import seconds, synchronize
@@ -42,9 +43,8 @@ def peak_gib(device: torch.device, others: float) -> float | None:
 
 
 def recording(trainer: AlternatingTrainer) -> dict[str, object]:
-    """Whether a trainer has recorded its iteration, and if not, why."""
-    capture = trainer.capture
-    return {"recorded": capture is not None and capture.recorded, "reason": capture and capture.reason}
+    """Whether a trainer that is to capture has recorded its iteration, and if not, why."""
+    return {"recorded": trainer.capture.recorded, "reason": trainer.capture.reason}
 
 
 def initialized(files: Sequence[str], kind: str, device: torch.device, **override: object) -> ConfigWorkflow:
@@ -108,20 +108,20 @@ class MeasuredTraining:
             states = shutil.ignore_patterns("training_state*")
             shutil.copytree(self.left, self.folder, dirs_exist_ok=True, ignore=states)
 
-    def synchronisations(self) -> dict[str, object]:
-        """Refuse all but one in the first iterations, the loader's part included."""
-        trainer, refused = self.build(self.beside("waits"), 1, 3), []
-        for number in range(1, 4):
-            try:
-                with synchronisation_refused(self.device) as let_through:
-                    trainer._iteration(trainer, next(iter(trainer.data_loader)))
-                if len(let_through) != 1:
-                    refused.append(f"iteration {number}: {len(let_through)} transfers of logs, expected 1")
-            except RuntimeError as error:
-                refused.append(f"iteration {number}: {place(error)}")
+    def waits(self) -> dict[str, object]:
+        """Refuse that the host waits in iterations, the loader's part included, when others have been recorded."""
+        refused = []
+        for captured in (False, True):
+            trainer = self.build(self.beside(f"waits_{captured}"), 1, 8, captured=captured)
+            for number in range(1, 8):
+                try:
+                    with synchronisation_refused(self.device) if number > 5 else contextlib.nullcontext():
+                        trainer._iteration(trainer, next(iter(trainer.data_loader)))
+                except RuntimeError as error:
+                    refused.append(f"iteration {number}{', captured' * captured}: {place(error)}")
         if refused:
             raise RuntimeError("; ".join(refused))
-        return {"synchronisations": 1}
+        return {"waits": 0}
 
     def speed(self, captured: bool) -> dict[str, object]:
         """Train in earnest: iterations a second after the first few, and memory."""
@@ -184,16 +184,25 @@ class MeasuredTraining:
         return {"batch_difference": batches, "loss_difference": losses}
 
     def equality(self) -> dict[str, object]:
-        """The losses of iterations that are captured against those of iterations that are not, in both precisions."""
+        """The losses of iterations that are captured against those of iterations that are not, in both precisions.
+
+        The optimizers of a captured training are others, so it is also compared with one that never begins to record.
+        """
         found, iterations = {}, 20 if self.device.type == "cuda" else 4
         for precision, amp in {"float32": False, **({"bf16": True} if self.training.amp else {})}.items():
-            folders = [self.beside(f"{precision}_{captured}") for captured in (False, True)]
-            for captured, folder in enumerate(folders):
-                trainer = self.build(folder, 1, iterations, captured=bool(captured), amp=amp)
-                trainer.run()
-                self.left = folder
-            found[f"captured_{precision}"] = self._worst(*folders)
-        check(f"losses, captured against not, {found}", max(found.values()), EQUAL if self._exact else RESUMED)
+            folders = []
+            for captured, warm_up in ((False, 0), (True, math.inf), (True, capture._WARM_UP)):
+                self.left = self.beside(f"{precision}_{captured}_{warm_up}")
+                with mock.patch.object(capture, "_WARM_UP", warm_up):
+                    trainer = self.build(self.left, 1, iterations, captured=captured, amp=amp)
+                    trainer.run()
+                folders.append(self.left)
+            plain, computed, replayed = folders
+            found[f"replayed_{precision}"] = self._worst(computed, replayed)
+            found[f"captured_{precision}"] = self._worst(plain, replayed)
+        worst = max(value for name, value in found.items() if "replayed" in name)
+        check(f"losses, replayed against computed, of {found}", worst, EQUAL if self._exact else RESUMED)
+        check(f"losses, captured against not, of {found}", found["captured_float32"], RESUMED)
         return found | recording(trainer)
 
     def resumed(self) -> dict[str, object]:
