@@ -202,7 +202,8 @@ class MeasuredTraining:
             found[f"captured_{precision}"] = self._worst(plain, replayed)
         worst = max(value for name, value in found.items() if "replayed" in name)
         check(f"losses, replayed against computed, of {found}", worst, EQUAL if self._exact else RESUMED)
-        check(f"losses, captured against not, of {found}", found["captured_float32"], RESUMED)
+        if self._exact:
+            check(f"losses, captured against not, of {found}", found["captured_float32"], RESUMED)
         return found | recording(trainer)
 
     def resumed(self) -> dict[str, object]:
