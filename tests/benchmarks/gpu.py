@@ -2,10 +2,10 @@
 
 Of each training of each bundle, on simulated data. Equality: iterations captured in a CUDA graph against iterations
 that are not, in float32 and bf16; a resumed training against one that was not stopped; float32 against the CPU; and
-whether the host waits. Speed, captured and not: iterations a second, the share of the time in which
-the GPU computes, and memory; then seconds for a volume. All bundles have processes of their own, and each part is
-written down when it is done: ``--bundle udean`` goes on in the same file. Without a GPU the same code runs at tiny
-sizes, where figures mean nothing.
+whether the host waits. Speed, captured and not: iterations a second, memory, and the share of the time in which the GPU
+computes; then seconds for a volume. All bundles have processes of their own, and each part is written down when it is
+done: ``--bundle udean`` goes on in the same file. Without a GPU the same code runs at tiny sizes, where figures mean
+nothing.
 """
 
 import gc
