@@ -116,15 +116,17 @@ class Graph:
             for storage, values in self.before.values():
                 storage.copy_(values)
 
-    def keep(self, tensors: list[torch.Tensor]) -> None:
-        """Keep the values of tensors from before the recording."""
-        for storage in (storage_of(tensor) for tensor in tensors if self.device.has(tensor)):
-            if storage not in self.made and storage._cdata not in self.before:
-                self.before[storage._cdata] = storage, storage.clone()
+    def keep(self, args: tuple, kwargs: dict) -> tuple:
+        """Operands in their present shapes; values from before the recording are kept, numbers of the CPU are read."""
+        for leaf in tree_leaves((args, kwargs)):
+            if isinstance(leaf, torch.Tensor) and self.device.has(leaf):
+                storage = storage_of(leaf)
+                if storage not in self.made and storage._cdata not in self.before:
+                    self.before[storage._cdata] = storage, storage.clone()
+        return tree_map(self._fixed, (args, kwargs))
 
-    def add(self, func: Any, args: tuple, kwargs: dict, made: list[torch.Tensor | None]) -> None:
-        """Add an operator with the present shapes of its tensors; numbers of the CPU are read now, once and for all."""
-        self.operators.append((func, *tree_map(self._fixed, (args, kwargs, made))))
+    def add(self, func: Any, operands: tuple, made: list[torch.Tensor | None]) -> None:
+        self.operators.append((func, *operands, tree_map(self._fixed, made)))
         for tensor in made:
             if tensor is not None:
                 self.made.add(storage_of(tensor))
@@ -202,15 +204,14 @@ class SimulatedDevice(TorchDispatchMode):
         if cuda and generator is not None and generator not in self.gpus:
             raise DeviceError(f"{name}: Expected a 'cuda' device type for generator but found 'cpu'")
         self._check(name, args, tensors, there)
-        if self.graph is not None:
-            self.graph.keep(tensors)
+        operands = () if self.graph is None else self.graph.keep(args, kwargs)
         out = self.compute(func, args, kwargs, cuda)
         known = {storage_of(tensor)._cdata for tensor in tensors if tensor.layout is torch.strided}
         results = [leaf for leaf in tree_leaves(out) if isinstance(leaf, torch.Tensor) and leaf.layout is torch.strided]
         new = [self.put(tensor, cuda) for tensor in results if storage_of(tensor)._cdata not in known]
         if self.graph is not None and cuda:
             made = [t if any(t is one for one in new) else None for t in tree_leaves(out)]
-            self.graph.add(func, args, kwargs, made)
+            self.graph.add(func, operands, made)
         if self.phase is not None and cuda and (new or name.endswith("_")):
             self.phase.operators += 1
         return out

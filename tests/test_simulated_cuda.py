@@ -6,6 +6,7 @@ import json
 import re
 
 import numpy as np
+import pytest
 import torch
 from monai.data import MetaTensor
 from torch.nn import functional as F
@@ -68,8 +69,43 @@ def play(device, path):
     path.write_text(json.dumps(said))
 
 
+def play_graph(device):
+    """In the process that has the device: a recording computes nothing, a replay all, with what there is then."""
+    x, host, graph = torch.full((3,), 2.0, device="cuda"), torch.tensor(10.0), torch.cuda.CUDAGraph()
+    random, side = torch.cuda.get_rng_state(), torch.cuda.Stream()
+    with torch.cuda.graph(graph, stream=side):
+        doubled = x[:2] * 2
+        x.add_(1)
+        raised, drawn = doubled + host, torch.rand(3, device="cuda")
+        column = (x * 1)[:, None].clone().squeeze_(1).unsqueeze_(0)
+    assert torch.equal(torch.cuda.get_rng_state(), random)
+    assert x.tolist() == [2, 2, 2]
+    host.fill_(0)
+    for value in (3.0, 5.0):
+        x.fill_(value)
+        graph.replay()
+        state = torch.cuda.get_rng_state()
+        torch.cuda.set_rng_state(random)
+        assert torch.equal(drawn, torch.rand(3, device="cuda"))
+        random = state
+        torch.cuda.set_rng_state(random)
+        assert (x.tolist(), doubled.tolist(), raised.tolist()) == (
+            [value + 1] * 3,
+            [2 * value] * 2,
+            [2 * value + 10] * 2,
+        )
+        assert column.tolist() == [[value + 1] * 3]
+    for wait in (lambda: float(x.sum()), lambda: x.cpu(), lambda: x.copy_(torch.ones(3)), torch.cuda.synchronize):
+        with pytest.raises(simulated_cuda.DeviceError, match="capturing"), torch.cuda.graph(graph, stream=side):
+            wait()
+    torch.cuda.set_sync_debug_mode("warn")
+    with pytest.warns(UserWarning, match="synchronizing CUDA"):
+        float(x.sum())
+
+
 def test_it_refuses_what_cuda_refuses_counts_waits_and_trains(tmp_path):
     simulated_cuda.Run(tmp_path / "log.txt", f"{__name__}:play", tmp_path / "said.json").finish()
+    simulated_cuda.Run(tmp_path / "log.txt", f"{__name__}:play_graph").finish()
     said = json.loads((tmp_path / "said.json").read_text())
     for expression in REFUSED:
         assert re.search("device|cuda", str(said[expression])), (expression, said[expression])

@@ -12,6 +12,7 @@ import torch
 import torch.distributed as dist
 from tqdm import tqdm
 
+from ..io.naming import root_cause
 from .player import Player
 
 _WARM_UP = 3  # iterations before the recording
@@ -27,11 +28,11 @@ class IterationCapture:
     recorded with fixed tensors for the batch, the learning rates and the result. Before each replay, a batch and the
     learning rates are copied to these tensors.
 
-    A replay runs no Python. So what ``play`` does must not depend on Python values that change, and the weights of a
-    :class:`~common.engines.player.Schedule` must keep their tensor.
+    A replay runs no Python. So ``play`` must not depend on Python values that change, and buffers and changing weights
+    of losses must be changed in place.
 
-    If an iteration cannot be recorded, all iterations are computed as usual, and a line says why. A batch of another
-    shape than the first is computed as usual, too.
+    If an iteration cannot be recorded, or an optimizer's options or the tensor of a changing weight change, iterations
+    are computed as usual, and a line says why. So is a batch of another shape than the first.
 
     Args:
         play: the GPU's work of an iteration: tensors by name to any structure of tensors.
@@ -72,7 +73,9 @@ class IterationCapture:
         if self._graph is None:
             self._record(batch)
         elif any(weight.value() is not factor for weight, factor in self._factors):
-            self._give_up("a weight of a schedule is not in the tensor of the recording")
+            self._give_up("a weight of a schedule has a new tensor")
+        elif [_fixed(group) for group, _ in self._rates] != self._fixed:
+            self._give_up("options of an optimizer have changed, besides its learning rate")
         if self._graph is None or _shapes(batch) != _shapes(self._batch):
             with self._rates_on_device():
                 return self.play(batch)
@@ -147,6 +150,7 @@ class IterationCapture:
         self._batch = {name: tensor.clone() for name, tensor in batch.items()}
         weights = [weight for player in self.players.values() for weight in player.losses.changing]
         self._factors = [(weight, weight.value()) for weight in weights]
+        self._fixed = [_fixed(group) for group, _ in self._rates]
         graph = torch.cuda.CUDAGraph()
         # Other threads, such as NCCL's, may go on with work that a recording does not allow.
         recording = torch.cuda.graph(graph, stream=self._side, capture_error_mode="thread_local")
@@ -154,9 +158,14 @@ class IterationCapture:
             with torch.cuda.stream(self._side), recording, self._rates_on_device():
                 self._result = self.play(self._batch)
         except RuntimeError as error:
-            self._give_up(f"the recording failed: {str(error).splitlines()[0]}")
+            self._give_up(f"the recording failed: {root_cause(error)}")
         else:
             self._graph = graph
+
+
+def _fixed(group: Mapping[str, Any]) -> dict[str, Any]:
+    """Options of an optimizer that a recording fixes."""
+    return {name: value for name, value in group.items() if name not in ("params", "lr")}
 
 
 def _shapes(batch: Mapping[str, torch.Tensor]) -> dict[str, torch.Size]:

@@ -8,7 +8,7 @@ import pytest
 import torch
 from ignite.engine import Events
 from torch import nn
-from torch.optim.lr_scheduler import CosineAnnealingLR
+from torch.optim.lr_scheduler import CosineAnnealingLR, OneCycleLR
 
 from common.engines import AlternatingTrainer, Player, capture
 from common.graph import TensorGraph
@@ -71,30 +71,36 @@ class Cut(Batches):
             yield {key: value[: len(value) - (self.iteration % 3 == 0)] for key, value in batch.items()}
 
 
-def trainer_of(folder, network=Noisy, optimizer=ADAM, schedule=WarmUp, batches=Batches, cuda_graph=True, **options):
+COSINE = partial(CosineAnnealingLR, T_max=EPOCHS * LENGTH)
+
+
+def trainer_of(folder, network=Noisy, optimizer=ADAM, schedule=WarmUp, batches=Batches, scheduler=COSINE, **options):
     torch.manual_seed(0)
     wait = schedule(6)
     judge = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Conv2d(4, 1, 3))
-    cosine = partial(CosineAnnealingLR, T_max=EPOCHS * LENGTH)
     rows = {"l1": [1.0, l1, "fake", "hr"], "fool": [wait, close_to(1), "verdict"]}
     against = {"real": [1.0, close_to(1), "real"], "fake": [1.0, close_to(0), "judged"]}
     networks = {"net": network(), "judge": judge, "pool": ImagePool(7)}
     steps = {"fake": ["net", "lr"], "verdict": ["judge", "fake"], "real": ["judge", "hr"]}
     steps |= {"pooled": ["pool", "fake"], "judged": ["judge", "pooled"]}
     players = {
-        "net": Player(["net"], optimizer, rows, scheduler=cosine, clip_norm=0.5, schedule=wait),
+        "net": Player(["net"], optimizer, rows, scheduler=scheduler, clip_norm=0.5, schedule=wait),
         "judge": Player(["judge"], ADAM, against, steps=2),
     }
     graph = TensorGraph(networks, steps)
+    options = {"device": torch.device("cuda"), "network": networks["net"], "amp": False, **options}
     return AlternatingTrainer(
-        EPOCHS, batches(3, 1, 6, 5), graph, players, LENGTH, torch.device("cuda"), networks["net"],
-        output_dir=folder, cuda_graph=cuda_graph, amp=False, **options,
-    )  # fmt: skip
+        EPOCHS, batches(3, 1, 6, 5), graph, players, LENGTH, output_dir=folder, cuda_graph=True, **options
+    )
 
 
 def trained(folder, recorded=True, warm_up=3, **options):
     capture._WARM_UP = warm_up
     trainer = trainer_of(folder, **options)
+    trainer.late = []  # by how many iterations
+    trainer.add_event_handler(
+        Events.ITERATION_COMPLETED, lambda: trainer.late.append(trainer.state.iteration - trainer.state.losses_of)
+    )
     trainer.run()
     assert trainer.capture.recorded == recorded, trainer.capture.reason
     return trainer
@@ -111,7 +117,8 @@ def play(device, folder):
     """In the process that has the device."""
     without_pictures()
     trainer = trained(folder / "recorded")
-    trained(folder / "usual", False, warm_up=10**9)
+    assert trainer.late == [0, 0, 0, 1, 1, 1, 1, 0, 1, 1, 1, 1, 1, 1, 1, 0]
+    assert not any(trained(folder / "usual", False, warm_up=10**9).late)
     assert same([folder / "recorded", folder / "usual"])
     rates = [group["lr"] for player in trainer.players.values() for group in player.optimizer.param_groups]
     assert all(isinstance(rate, float) for rate in rates) and rates[0] != rates[1]
@@ -145,16 +152,18 @@ def play_obstacles(device, folder):
     without_pictures()
     obstacles = {
         "waiting": ({"network": Waiting}, "the processor waits for the GPU in "),
-        "refusing": ({"network": Refusing}, "the recording failed: not allowed"),
-        "sgd": ({"optimizer": partial(torch.optim.SGD, lr=1e-2)}, "SGD, the optimizer of the player 'net', is not"),
+        "refusing": ({"network": Refusing}, "the recording failed: RuntimeError: not allowed"),
+        "adafactor": ({"optimizer": torch.optim.Adafactor}, "Adafactor, the optimizer of the player 'net', is not"),
         "renewed": ({"schedule": Renewed}, "a weight of a schedule"),
+        "float16": ({"amp": True, "amp_kwargs": {"dtype": torch.float16}}, "with float16, "),
+        "cycled": ({"scheduler": partial(OneCycleLR, max_lr=0.01, total_steps=20)}, "options of an optimizer"),
     }
     for name, (options, reason) in obstacles.items():
         trainer = trained(folder / name, recorded=False, **options)
         assert reason in trainer.capture.reason, trainer.capture.reason
         trained(folder / f"{name}_usual", recorded=False, warm_up=10**9, **options)
-        histories = [runs.history(folder / n) for n in (name, f"{name}_usual")]
-        for one, other in zip(*histories, strict=True):
+        texts = [(folder / n / "history.jsonl").read_text() for n in (name, f"{name}_usual")]
+        for one, other in zip(*(map(json.loads, text.splitlines()) for text in texts), strict=True):
             assert one == pytest.approx(other, rel=1e-5)
 
 
@@ -168,6 +177,11 @@ def without_pictures():
 def test_recorded_iterations(function, tmp_path):
     simulated_cuda.Run(tmp_path / "log.txt", f"{__name__}:{function.__name__}", tmp_path).finish()
     said = (tmp_path / "log.txt").read_text()
-    # The optimizer that cannot be recorded is found in both of its runs.
-    assert said.count("cuda_graph: iterations are not recorded, because ") == (0 if function is play else 5)
+    # What is known before the first iteration is found in both runs.
+    assert said.count("cuda_graph: iterations are not recorded, because ") == (0 if function is play else 8)
     assert "constructed with capturable=True" not in said
+
+
+def test_a_cpu_trains_as_usual(tmp_path, capsys):
+    trained(tmp_path, recorded=False, device=torch.device("cpu"))
+    assert "cuda_graph: iterations are not recorded, because the device is cpu, not a GPU." in capsys.readouterr().out
