@@ -8,7 +8,7 @@ from common.engines import Player
 from tests.benchmarks import gpu
 from tests.benchmarks.common_parts import command
 from tests.benchmarks.gpu_parts import MeasuredTraining
-from tests.benchmarks.gpu_setup import TINY, TRAININGS, make_cohort, settings
+from tests.benchmarks.gpu_setup import PAPER, STAGES, TINY, TRAININGS, make_cohort, settings
 from tests.benchmarks.gpu_tools import check, covered, difference, synchronisation_refused
 
 from .bundles import runs
@@ -57,6 +57,17 @@ def test_without_a_gpu_the_same_code_runs_at_tiny_sizes(tmp_path, capsys):
 def test_each_form(bundle, tmp_path):
     gpu.main(bundle=bundle, output=str(tmp_path / "gpu.json"), device="cpu")
     assert all(row["took"] > 0 for row in measured(tmp_path / "gpu.json", bundle))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("bundle", STAGES)
+def test_phantoms_are_such_as_train_json_asks_for(bundle, tmp_path):
+    override = settings(bundle, PAPER, make_cohort(bundle, PAPER, tmp_path / "cohort"))
+    for training in TRAININGS[bundle]:
+        if training.form or training is TRAININGS[bundle][0]:  # later stages need what the first has left
+            own = MeasuredTraining(bundle, training, PAPER, CPU, tmp_path / training.name, override, 1)
+            trainer = own.build(own.beside("own"), 1, 1)
+            assert {*trainer.graph.batch_keys} <= next(iter(trainer.data_loader)).keys()
 
 
 def test_what_fails_is_said_and_the_rest_measured(tmp_path, monkeypatch, capsys):

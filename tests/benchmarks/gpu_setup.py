@@ -87,4 +87,5 @@ def settings(bundle: str, sizes: Sizes, cohort: Path) -> dict[str, object]:
         return {**override, **tiny.network, **tiny.training}
     if bundle == "ct_guided":
         override["vgg_weights"] = str(vgg_weights(cohort / "vgg16.pth"))
-    return override | {k: tiny.training[k] for k in ("slice_axis", "ct_offset", "window") if k in tiny.training}
+    of_phantoms = ("slice_axis", "data#ct_offset", "data#window")
+    return override | {key: tiny.training[key] for key in of_phantoms if key in tiny.training}
