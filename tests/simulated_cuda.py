@@ -458,7 +458,7 @@ def _patch_graphs(device: SimulatedDevice) -> None:
             pass
 
     class Event:
-        def record(self):
+        def record(self, stream):
             pass
 
         def synchronize(self):

@@ -32,7 +32,7 @@ class IterationCapture:
     of losses must be changed in place.
 
     If an iteration cannot be recorded, or an optimizer's options or the tensor of a changing weight change, iterations
-    are computed as usual, and a line says why. So is a batch of another shape than the first.
+    are computed as usual, and a line says why. So is a batch of another shape than the recorded one.
 
     Args:
         play: the GPU's work of an iteration: tensors by name to any structure of tensors.
@@ -74,10 +74,10 @@ class IterationCapture:
             self._record(batch)
         elif any(weight.value() is not factor for weight, factor in self._factors):
             self._give_up("a weight of a schedule has a new tensor")
-        elif [_fixed(group) for group, _ in self._rates] != self._fixed:
+        elif [_read_options(group) for group, _ in self._rates] != self._options:
             self._give_up("options of an optimizer have changed, besides its learning rate")
-        if self._graph is None or _shapes(batch) != _shapes(self._batch):
-            with self._rates_on_device():
+        if self._graph is None or _read_shapes(batch) != _read_shapes(self._batch):
+            with self._put_rates_on_device():
                 return self.play(batch)
         for name, tensor in self._batch.items():
             tensor.copy_(batch[name])
@@ -85,14 +85,14 @@ class IterationCapture:
         return self._result
 
     def _begin(self) -> None:
-        if reason := self._obstacle():
+        if reason := self._find_obstacle():
             self._give_up(reason)
             return
         groups = [group for player in self.players.values() for group in player.optimizer.param_groups]
         self._rates = [(group, torch.zeros((), device=self.device)) for group in groups]
         self._side = torch.cuda.Stream(self.device)
 
-    def _obstacle(self) -> str | None:
+    def _find_obstacle(self) -> str | None:
         """Why iterations cannot be recorded, as far as it is known before the first."""
         if self.device.type != "cuda":
             return f"the device is {self.device}, not a GPU"
@@ -112,7 +112,7 @@ class IterationCapture:
             tqdm.write(f"cuda_graph: iterations are not recorded, because {reason}.")
 
     @contextlib.contextmanager
-    def _rates_on_device(self) -> Iterator[None]:
+    def _put_rates_on_device(self) -> Iterator[None]:
         """Let the optimizers read their learning rates on the GPU; schedulers compute them on the processor."""
         computed = [group["lr"] for group, _ in self._rates]
         for group, rate in self._rates:
@@ -126,8 +126,9 @@ class IterationCapture:
     def _warm_up(self, batch: dict[str, torch.Tensor]) -> Any:
         """Compute an iteration on the stream of the recording. The last one finds where the processor waits."""
         mode = torch.cuda.get_sync_debug_mode()
-        self._side.wait_stream(torch.cuda.current_stream())
-        with warnings.catch_warnings(record=True) as found, self._rates_on_device(), torch.cuda.stream(self._side):
+        current = torch.cuda.current_stream(self.device)
+        self._side.wait_stream(current)
+        with warnings.catch_warnings(record=True) as found, self._put_rates_on_device(), torch.cuda.stream(self._side):
             warnings.filterwarnings("ignore", _CAPTURABLE)
             warnings.filterwarnings("always", _WAITS)
             if self._done == _WARM_UP:
@@ -136,7 +137,7 @@ class IterationCapture:
                 result = self.play(batch)
             finally:
                 torch.cuda.set_sync_debug_mode(mode)
-        torch.cuda.current_stream().wait_stream(self._side)
+        current.wait_stream(self._side)
         for warning in found:
             if "synchronizing CUDA" not in str(warning.message):
                 warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
@@ -150,12 +151,12 @@ class IterationCapture:
         self._batch = {name: tensor.clone() for name, tensor in batch.items()}
         weights = [weight for player in self.players.values() for weight in player.losses.changing]
         self._factors = [(weight, weight.value()) for weight in weights]
-        self._fixed = [_fixed(group) for group, _ in self._rates]
+        self._options = [_read_options(group) for group, _ in self._rates]
         graph = torch.cuda.CUDAGraph()
         # Other threads, such as NCCL's, may go on with work that a recording does not allow.
         recording = torch.cuda.graph(graph, stream=self._side, capture_error_mode="thread_local")
         try:
-            with torch.cuda.stream(self._side), recording, self._rates_on_device():
+            with torch.cuda.stream(self._side), recording, self._put_rates_on_device():
                 self._result = self.play(self._batch)
         except RuntimeError as error:
             self._give_up(f"the recording failed: {root_cause(error)}")
@@ -163,10 +164,10 @@ class IterationCapture:
             self._graph = graph
 
 
-def _fixed(group: Mapping[str, Any]) -> dict[str, Any]:
+def _read_options(group: Mapping[str, Any]) -> dict[str, Any]:
     """Options of an optimizer that a recording fixes."""
     return {name: value for name, value in group.items() if name not in ("params", "lr")}
 
 
-def _shapes(batch: Mapping[str, torch.Tensor]) -> dict[str, torch.Size]:
+def _read_shapes(batch: Mapping[str, torch.Tensor]) -> dict[str, torch.Size]:
     return {name: tensor.shape for name, tensor in batch.items()}

@@ -33,7 +33,7 @@ class LateLosses:
             self.values = torch.empty(values.shape, pin_memory=True)
             self.values.copy_(values, non_blocking=True)
             self._arrived = torch.cuda.Event()
-            self._arrived.record()
+            self._arrived.record(torch.cuda.current_stream(values.device))
 
     def read(self) -> dict[str, float]:
         """Wait for the losses, and return them by name.
