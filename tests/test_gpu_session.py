@@ -1,25 +1,28 @@
+import json
 import re
 from importlib import metadata
+from unittest.mock import Mock
 
 import tomllib
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from tests.benchmarks.gpu_session import __main__ as gpu_session
-from tests.benchmarks.gpu_session import session, wheels
+from tests.benchmarks.gpu_session import session, steps, wheels
 
 from .refused import refused
 
 
 def test_a_step_that_fails_or_takes_too_long_leaves_the_others(tmp_path, monkeypatch, capsys):
-    def run(session, output, scratch):
+    def run(queue):
+        session = queue.session
         session.step("broken", "no_such_module")
         session.step("late", "timeit", "-n", 1, "print('begun', flush=True); __import__('time').sleep(60)", until=0.2)
         session.step("too late", "platform", until=0.0)
         session.step("good", "timeit", "-n", 1, "-r", 1, "print('bar', end='\\r'); print('done')")
 
     monkeypatch.setattr(session, "GRACE", 0.5)
-    monkeypatch.setattr(gpu_session, "run", run)
+    monkeypatch.setattr(gpu_session.Queue, "run", run)
     monkeypatch.setattr("sys.argv", ["gpu_session", "--minutes", "0.2", "--output", str(tmp_path)])
     assert gpu_session.main() == 1
     log = (tmp_path / "log.txt").read_text()
@@ -28,6 +31,33 @@ def test_a_step_that_fails_or_takes_too_long_leaves_the_others(tmp_path, monkeyp
     assert re.search(r"s\] too late: FAILED: no time is left\n", log)
     assert re.search(r"s\] good: passed \[.* s\]\ndone\n", log)
     assert log.endswith("] FAILED: broken, late, too late\n") and "] good: passed [" in capsys.readouterr().out
+
+
+def test_figures_are_written_when_they_exist_and_choose_the_training(tmp_path):
+    figures, rows = tmp_path / "gpu.json", []
+
+    def step(name, *words, **options):
+        path = words[words.index("--output") + 1]
+        if rows:  # a step that was ended early may leave no file
+            path.write_text(json.dumps({"machine": {"device": "GPU"}, "parts": rows}))
+
+    def chosen_after(what, bundle, *found):
+        rows[:] = [{"bundle": bundle, "training": "training", **row} for row in found]
+        gpu_session.Queue(Mock(step=step), tmp_path, tmp_path).measure(bundle, what, 1.0)
+        return steps.choose(figures)
+
+    slow, fast = {"part": "speed", "iterations_a_second": 7.0}, "captured_iterations_a_second"
+    assert steps.choose(figures) == chosen_after("equality", "dasr") == (False, steps.LEAST)
+    assert chosen_after("speed", "ct_guided", slow) == (False, steps.LEAST)
+    assert chosen_after("speed", "udean", slow) == (False, 7.0)
+    equal = {"part": "equality", "recorded": True}
+    assert chosen_after("equality", "udean", equal) == (True, steps.LEAST)
+    assert chosen_after("speed", "udean", slow, {"part": "speed, captured", fast: 30.0}) == (True, 30.0)
+    found = json.loads(figures.read_text())
+    assert {kind: len(record["parts"]) for kind, record in found.items()} == {"equality": 1, "speed": 3}
+    assert all(record["machine"] == {"device": "GPU"} for record in found.values())
+    assert chosen_after("equality", "udean", {**equal, "recorded": False}) == (False, 7.0)
+    assert chosen_after("equality", "udean", {"part": "equality", "error": "not equal"}) == (False, 7.0)
 
 
 def test_what_is_carried_needs_nothing_else():

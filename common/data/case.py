@@ -30,10 +30,10 @@ class Case(Mapping[str, Any]):
         warnings: texts of the warnings about it, each once.
         result: path of the file from ``SaveVolumed``, or None.
         voxels: number of voxels of the scan.
-        started: start of its loading, by ``time.perf_counter``.
+        started: when its turn began, by ``time.perf_counter``; it may have been loaded ahead.
         inferred: end of the network's work, or None.
         ended: end of its handlers' work.
-        seconds: duration, with loading and postprocessing.
+        seconds: duration of its turn, with loading and postprocessing.
     """
 
     entry: dict[str, Any]

@@ -19,6 +19,7 @@ from monai.engines import IterationEvents, SupervisedEvaluator
 from tqdm import tqdm
 
 from ..data.case import Case
+from ..data.loaders.cases import loading_ahead
 from ..io.images import open_image
 from ..io.naming import case_name, failure
 from ..runtime import progress
@@ -46,7 +47,7 @@ class CaseEvaluator(SupervisedEvaluator):
 
     After a failed case, ``engine.state.output`` is an empty list. There is one :class:`~common.runtime.progress.Bar`
     for all cases. One line per case shows its result, its seconds, and short forms of its warnings. These are all
-    ``UserWarning`` between the loading of the case and the end of its handlers. They are listed in full at the end.
+    ``UserWarning`` in the loading of the case and until the end of its handlers. They are listed in full at the end.
     Handlers find the case as ``engine.case``, and finished cases in ``engine.cases``. Args are those of
     ``SupervisedEvaluator``; the loader is a :class:`common.data.CaseLoader`.
 
@@ -174,10 +175,12 @@ class CaseEvaluator(SupervisedEvaluator):
             others = warnings.showwarning
 
             def show(message: Warning | str, category: type[Warning], *args: Any, **kwargs: Any) -> None:
-                if self.case is None or not issubclass(category, UserWarning):
+                ahead = loading_ahead.get()
+                case = self.case if ahead is None else self.data_loader.cases[ahead]
+                if case is None or not issubclass(category, UserWarning):
                     others(message, category, *args, **kwargs)
-                elif (text := self.case.without_temporary(str(message))) not in self.case.warnings:
-                    self.case.warnings.append(text)
+                elif (text := case.without_temporary(str(message))) not in case.warnings:
+                    case.warnings.append(text)
 
             warnings.showwarning = show
             yield

@@ -1,11 +1,10 @@
 """What the benchmarks share: a bundle's objects without its data, and measurements in processes of their own."""
 
-import contextlib
 import multiprocessing
 import statistics
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 
 import fire
@@ -49,33 +48,3 @@ def in_own_process(function: Callable, *args):
     """The result of a function that runs in a new process, so that its peak memory is its own."""
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
         return pool.submit(function, *args).result()
-
-
-def plain_iteration(trainer, batch: Mapping[str, torch.Tensor]) -> Callable[[], None]:
-    """An iteration of a plain loop: the forward pass is computed for each player anew, as MONAI's GanTrainer does."""
-    graph, players = trainer.graph, trainer.players
-
-    def needed(outputs: set[str]) -> set[str]:
-        found = set(outputs)
-        for output in reversed(graph.steps):
-            if output in found:
-                found.update(graph.steps[output][1])
-        return found
-
-    reads = {n: needed({t for row in p.losses.inputs().values() for t in row}) for n, p in players.items()}
-    # All that generators make, and the verdicts that the player reads; without gradients where it has no part.
-    made = {o for o in set().union(*reads.values()) & {*graph.steps} if "discriminator" not in graph.steps[o][0]}
-    steps = {n: [o for o in graph.steps if o in found | made] for n, found in reads.items()}
-
-    def iteration() -> None:
-        for name, player in players.items():
-            values = dict(batch)
-            for output in steps[name]:
-                with contextlib.nullcontext() if output in player.dependent else torch.no_grad():
-                    values[output] = graph.compute(output, values)
-            total, _ = player.losses(values)
-            player.optimizer.zero_grad()
-            total.backward(inputs=player.parameters)
-            player.optimizer.step()
-
-    return iteration

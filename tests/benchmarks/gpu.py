@@ -1,10 +1,11 @@
-"""The whole measurement of a GPU in about 10 minutes: ``python -m tests.benchmarks.gpu --output gpu.json``.
+"""The whole measurement of a GPU: ``python -m tests.benchmarks.gpu --output gpu.json``.
 
-Of each training of each bundle, at the sizes of train.json on simulated data: iterations a second, the shares of the
-time in which the GPU computes and of its bf16 peak, memory, the time against a plain loop in float32; whether the host
-waits once an iteration; float32 against the CPU; and a resumed training against one that was not stopped. Then seconds
-for a volume. Each bundle is measured in a process of its own, and each part is written down when it is done: ``--bundle
-udean`` goes on in the same file. Without a GPU the same code runs at tiny sizes, where figures mean nothing.
+Of each training of each bundle, on simulated data. Equality: iterations captured in a CUDA graph against iterations
+that are not, in float32 and bf16; a resumed training against one that was not stopped; float32 against the CPU; and
+whether the host waits. Speed, captured and not: iterations a second, memory, and the share of the time in which the GPU
+computes; then seconds for a volume. All bundles have processes of their own, and each part is written down when it is
+done: ``--bundle udean`` goes on in the same file. Without a GPU the same code runs at tiny sizes, where figures mean
+nothing.
 """
 
 import gc
@@ -12,7 +13,8 @@ import json
 import tempfile
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -20,13 +22,15 @@ from torch.utils import collect_env
 
 from common.io.files import replacing
 from common.override_checks import check_device
-from common.values import check_whole
+from common.values import check_whole, is_true
 from tests.bundles import runs
 
 from . import gpu_parts as parts
 from .common_parts import command, in_own_process
 from .gpu_setup import PAPER, TINY, TRAININGS, Sizes, make_cohort, settings
 from .gpu_tools import place, quiet
+
+EQUALITY, SPEED = "equality", "speed"
 
 
 class Record:
@@ -73,36 +77,46 @@ class Record:
     def failed(self, bundles: Sequence[str]) -> list[str]:
         return [f"{_name(row)}: {row['error']}" for row in self.parts if row["bundle"] in bundles and "error" in row]
 
-    def table(self) -> str:
-        figures: dict[tuple[str, str], dict[str, object]] = {}
-        for row in self.parts:
-            own = figures.setdefault((row["bundle"], row["training"]), {})
-            own |= dict.fromkeys((_TRAINING | _VOLUME).get(row["part"], ()), "FAILED") if "error" in row else row
-        lines = []
-        for kind, sign in ((_TRAINING, "iterations_a_second"), (_VOLUME, "seconds_bf16")):
-            columns = {figure: heading for part in kind.values() for figure, heading in part.items()}
-            lines += [*_rows({key: own for key, own in figures.items() if sign in own}, columns), ""]
-        goals = "goals: an iteration in a third of a plain loop's time (0.333), a volume in 0.25 s"
-        return "\n".join([*lines, goals])
-
     def _save(self) -> None:
         with replacing(self.path) as temporary:
             temporary.write_text(json.dumps({"machine": self.machine, "parts": self.parts}, indent=1) + "\n")
 
 
 # Of each part the figures, and how they are headed in the table.
-_TRAINING = {
-    "training": {"iterations_a_second": "it/s", "peak_gib": "GiB"},
-    "computing": {"busy_share": "busy", "operators": "operators/it", "tflops": "TFLOP/s", "peak_share": "of bf16 peak"},
-    "plain loop": {"plain_seconds": "plain loop, s/it", "of_plain": "of plain loop"},
-    "waits": {"synchronisations": "waits/it"},
-    "float32": {"loss_difference": "from CPU"},
+_FIGURES = {
+    "speed": {"iterations_a_second": "it/s", "peak_gib": "GiB"},
+    "busy": {"busy_share": "busy", "operators": "kernels/it"},
+    "speed, captured": {"captured_iterations_a_second": "captured: it/s", "captured_peak_gib": "captured: GiB"},
+    "busy, captured": {"captured_busy_share": "captured: busy", "captured_operators": "captured: kernels/it"},
+    "equality": {
+        "recorded": "captured",
+        "reason": "why not",
+        "replayed_float32": "replayed, float32",
+        "replayed_bf16": "replayed, bf16",
+        "captured_float32": "captured, float32",
+        "captured_bf16": "captured, bf16",
+    },
     "resumed": {"resumed_difference": "resumed"},
+    "float32": {"loss_difference": "from CPU"},
+    "waits": {"waits": "waits"},
+    "volume": {"seconds_bf16": "bf16, s", "seconds_float32": "float32, s", "volume_gib": "bf16, GiB"},
+    "volume, float32": {"result_difference": "from CPU, volume"},
 }
-_VOLUME = {
-    "volume": dict(seconds_bf16="bf16, s", seconds_float32="float32, s", paper_seconds="the paper, s", peak_gib="GiB"),
-    "volume, float32": {"result_difference": "from CPU"},
-}
+
+
+def table(rows: Sequence[Mapping[str, object]]) -> str:
+    """A line for each training and each bundle's volumes, with the figures of its parts."""
+    figures: dict[str, dict[str, object]] = {}
+    for row in rows:
+        own = figures.setdefault(f"{row['bundle']} {row['training']}".strip(), {})
+        own |= dict.fromkeys(_FIGURES.get(row["part"], ()), "FAILED") if "error" in row else row
+    columns = {figure: heading for part in _FIGURES.values() for figure, heading in part.items()}
+    columns = {figure: head for figure, head in columns.items() if any(figure in own for own in figures.values())}
+    lines = [["", *columns.values()], ["---"] * (1 + len(columns))]
+    for name, own in figures.items():
+        if own.keys() & columns.keys():
+            lines.append([name, *(_short(own.get(figure)) for figure in columns)])
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def _name(row: dict[str, object]) -> str:
@@ -115,78 +129,82 @@ def _short(value: object) -> str:
     return "-" if value is None else str(value)
 
 
-def _rows(figures: dict[tuple[str, str], dict[str, object]], columns: dict[str, str]) -> list[str]:
-    lines = [["", *columns.values()], ["---"] * (1 + len(columns))]
-    for key, own in figures.items():
-        lines.append([" ".join(filter(None, key)), *(_short(own.get(column)) for column in columns)])
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return [" | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines]
-
-
-def measure(bundle: str, sizes: Sizes, device: torch.device, iterations: int, path: Path, **more: object) -> None:
-    """All parts of a bundle, in this process, with so many timed iterations a training; more is of train.json."""
-    record, prepared = Record(path), {}
+def measure(
+    bundle: str, sizes: Sizes, device: torch.device, iterations: int, path: Path, only: str | None, **more: object
+) -> None:
+    """The parts of a bundle, in this process, with so many timed iterations a training; more is of train.json."""
+    record, override = Record(path), {}
     if device.type == "cuda":
         torch.cuda.set_device(device)  # which is waited for
 
     def prepare() -> dict[str, object]:
-        cohort = make_cohort(bundle, sizes, Path(folder) / "cohort")
-        prepared["peak"] = parts.matrix_product(device, sizes.matrix)
-        prepared["override"] = {**settings(bundle, sizes, cohort), **more}
-        return {"matrix_tflops": prepared["peak"] / 1e12}
+        override.update({**settings(bundle, sizes, make_cohort(bundle, sizes, Path(folder) / "cohort")), **more})
+        return {}
+
+    def part(training: str, name: str, of: str, measured: Callable[[], dict[str, object]]) -> None:
+        if only in (None, of):
+            record.part(bundle, training, name, measured)
+            gc.collect()  # trainers and their handlers know each other, and hold the GPU's memory
+            torch.cuda.empty_cache()  # inferers look at what is free
 
     with tempfile.TemporaryDirectory() as folder:
         record.part(bundle, "", "data", prepare)
-        if not prepared:
+        if not override:
             return
-        trained = Path(folder) / bundle
+        trainings = []
         for training in TRAININGS[bundle]:
-            own = parts.MeasuredTraining(bundle, training, sizes, device, trained, iterations=iterations, **prepared)
-            record.part(bundle, training.name, "waits", own.synchronisations)
-            record.part(bundle, training.name, "training", own.timed)
-            record.part(bundle, training.name, "computing", own.computing)
-            record.part(bundle, training.name, "float32", own.float32)
-            record.part(bundle, training.name, "plain loop", own.plain)
-            record.part(bundle, training.name, "resumed", own.resumed)
-            del own
-            gc.collect()  # trainers and their handlers know each other, and hold the GPU's memory
-            torch.cuda.empty_cache()  # inferers look at what is free
-        inference = parts.MeasuredInference(bundle, sizes, device, trained)
-        record.part(bundle, "", "volume", inference.timed)
-        record.part(bundle, "", "volume, float32", inference.float32)
+            trained = Path(folder) / f"{bundle}{training.form}"
+            own = parts.MeasuredTraining(bundle, training, sizes, device, trained, override, iterations)
+            part(training.name, "equality", EQUALITY, own.equality)
+            part(training.name, "resumed", EQUALITY, own.resumed)
+            part(training.name, "float32", EQUALITY, own.float32)
+            part(training.name, "waits", EQUALITY, own.waits)
+            part(training.name, "speed", SPEED, partial(own.speed, False))
+            part(training.name, "speed, captured", SPEED, partial(own.speed, True))
+            own.leave()
+            trainings.append(own)
+        inference = parts.MeasuredInference(bundle, sizes, device, Path(folder) / bundle)
+        part("", "volume", SPEED, inference.timed)
+        part("", "volume, float32", EQUALITY, inference.float32)
+        for own in trainings:
+            part(own.training.name, "busy", SPEED, partial(own.busy, False))
+            part(own.training.name, "busy, captured", SPEED, partial(own.busy, True))
 
 
-def main(bundle=None, iterations=None, output=None, device=None) -> None:
+def main(bundle=None, only=None, tiny=False, iterations=None, output=None, device=None) -> None:
     """Measure, print a table, and say what is wrong; with any, end with 1.
 
     Args:
         bundle: one to measure; default all.
-        iterations: of each training that are timed; default 200, on a CPU 2.
+        only: "equality" or "speed"; default both.
+        tiny: whether networks and volumes are tiny, as they are on a CPU.
+        iterations: of each training that are timed, at most; default 200, tiny 2.
         output: JSON file of the figures; what it holds of other bundles is kept.
         device: default the GPU where there is one, else the CPU.
     """
-    if bundle not in (None, *TRAININGS):
-        raise ValueError(f"bundle is {bundle!r}, expected one of {', '.join(TRAININGS)}.")
+    for name, value, known in (("bundle", bundle, TRAININGS), ("only", only, (EQUALITY, SPEED))):
+        if value not in (None, *known):
+            raise ValueError(f"{name} is {value!r}, expected one of {', '.join(known)}.")
     where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     check_device(where)
     where = torch.device("cuda", where.index or 0) if where.type == "cuda" else where
-    sizes = PAPER if where.type == "cuda" else TINY
+    sizes = TINY if where.type == "cpu" or is_true(tiny, "tiny") else PAPER
     iterations = sizes.iterations if iterations is None else iterations
     check_whole(iterations=iterations)
     if where.type == "cpu":
         print("no GPU is measured; the same code runs at tiny sizes on the CPU, where figures mean nothing", flush=True)
-    bundles = [bundle] if bundle else [*TRAININGS]
+    bundles, run = ([bundle], measure) if bundle else ([*TRAININGS], partial(in_own_process, measure))
     with tempfile.TemporaryDirectory() as folder:
         path = Path(output or Path(folder) / "gpu.json")
         Record(path).begin(_machine(where, sizes), bundles)
         for name in bundles:
             try:
-                in_own_process(measure, name, sizes, where, iterations, path)
+                run(name, sizes, where, iterations, path, only)
             except Exception as error:  # the process has died, or the disk is full
                 row = {"bundle": name, "training": "", "part": "process", "took": 0.0, "error": place(error)}
                 Record(path).add(row)
         record = Record(path)
-    print(f"\n{record.machine}\n\n{record.table()}")
+    print(f"\n{record.machine}\n\n{table(record.parts)}")
     failed = record.failed(bundles)
     print("\n".join(["", *(f"FAILED {line}" for line in failed)]) if failed else "\nall parts passed", flush=True)
     if failed:

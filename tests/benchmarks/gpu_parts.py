@@ -1,11 +1,11 @@
 """What ``tests.benchmarks.gpu`` measures of a bundle, part by part; the same code on a GPU and on a CPU."""
 
 import contextlib
-import functools
+import math
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from unittest import mock
 
@@ -13,42 +13,38 @@ import torch
 from ignite.engine import Events
 from monai.bundle import ConfigWorkflow
 from torch.profiler import ProfilerActivity, profile
-from torch.utils.flop_counter import FlopCounterMode
 
-from common.engines import AlternatingTrainer
+from common.engines import AlternatingTrainer, capture
 from tests.bundles import runs
 
-from .common_parts import plain_iteration, seconds, synchronize
+from .common_parts import seconds, synchronize
 from .gpu_setup import Sizes, Training
 from .gpu_tools import check, covered, cudnn, difference, place, relative, synchronisation_refused
 
-MOST_SECONDS = 20  # that are timed, of a training
+MOST_SECONDS = 3  # that are timed, of a training
 # Largest differences of float32 on the device from the CPU, TF32 off, of the CPU's value: losses of an iteration, some
 # of them after steps of Adam, which makes much of rounding; batches and results, of the largest voxel.
 LOSSES, VOXELS = 1e-3, 1e-4
-PAPER_SECONDS = 2.30  # for a volume, of UDEAN (its authors' figure)
-RESUMED = 0.05  # largest difference of the losses where atomic additions keep a resumed run from being the same
+EQUAL = 1e-6  # of losses, captured against not
+RESUMED = 0.05  # the same, and of a resumed run's, where atomic additions keep a run from being the same
 
 
-def matrix_product(device: torch.device, size: int) -> float:
-    """bf16 operations a second of a matrix product, which no network exceeds."""
-    a, b = (torch.randn(size, size, device=device).bfloat16() for _ in range(2))
-    return 2 * size**3 / seconds(lambda: a @ b, 20)
+def forget_peak(device: torch.device) -> float:
+    """Measure the peak anew; GiB that are reserved now, which are others'."""
+    if device.type != "cuda":
+        return 0.0
+    torch.cuda.reset_peak_memory_stats(device)
+    return torch.cuda.memory_reserved(device) / 2**30
 
 
-def forget_peak(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)
+def peak_gib(device: torch.device, others: float) -> float | None:
+    """The peak of what torch reserves: what a CUDA graph holds is not allocated between its replays."""
+    return torch.cuda.max_memory_reserved(device) / 2**30 - others if device.type == "cuda" else None
 
 
-def gpu_gib(device: torch.device) -> float | None:
-    return torch.cuda.max_memory_allocated(device) / 2**30 if device.type == "cuda" else None
-
-
-class Whole(contextlib.nullcontext):
-    """In the place of torch's tracker of modules, which cannot follow the gradient of a gradient: all is one."""
-
-    parents = ("Global",)
+def recording(trainer: AlternatingTrainer) -> dict[str, object]:
+    """Whether a trainer that is to capture has recorded its iteration, and if not, why."""
+    return {"recorded": trainer.capture.recorded, "reason": trainer.capture.reason}
 
 
 def initialized(files: Sequence[str], kind: str, device: torch.device, **override: object) -> ConfigWorkflow:
@@ -82,69 +78,56 @@ class MeasuredTraining:
     training: Training
     sizes: Sizes
     device: torch.device
-    folder: Path  # for the bundle's trainings; the first of them makes it, the next find there what it has left
+    folder: Path  # that holds what the trainings before this one have left
     override: Mapping[str, object]  # of train.json
     iterations: int  # to time
-    peak: float  # bf16 operations a second of a matrix product
-    _seconds: float | None = None
+    left: Path | None = None  # folder of the latest run of this training that has ended
+    timed: dict[bool, tuple[AlternatingTrainer, float]] = field(default_factory=dict)  # with iterations a second
 
     def build(
-        self, folder: Path, epochs: int, iterations: int, device=None, float32: bool = False, **more: object
+        self, folder: Path, epochs: int, iterations: int, device=None, captured=False, amp=None, **more: object
     ) -> AlternatingTrainer:
-        lasting = runs.TINY[self.bundle].lasting(epochs, iterations)
-        precision = {self.training.amp: False} if float32 and self.training.amp else {}
-        override = {**self.override, **lasting, **self.training.override, **precision, **more}
+        """The trainer before it runs; amp is left to it where it is None, or where it has no choice."""
+        options = {"cuda_graph": captured, **({"amp": amp} if self.training.amp and amp is not None else {})}
+        override = {**self.override, **runs.TINY[self.bundle].lasting(epochs, iterations), **self.training.override}
+        override |= {f"{self.training.trainer}#{key}": value for key, value in options.items()} | more
         folders = {"output_dir": str(folder / "out"), "ckpt_dir": str(folder / "models")}
-        files, where = runs.configs(self.bundle, "train"), device or self.device
+        files = runs.configs(self.bundle, "train", *filter(None, [self.training.form]))
+        where = device or self.device
         return trainer_of(initialized(files, "train", where, run_id=self.training.run, **folders, **override))
 
     def beside(self, name: str) -> Path:
         """A new folder that holds what the trainings before this one have left, but not what this one does."""
-        folder = self.folder.with_name(f"{self.training.name}_{name}")
-        return shutil.copytree(self.before, folder, dirs_exist_ok=True)
-
-    @functools.cached_property
-    def before(self) -> Path:
         self.folder.mkdir(exist_ok=True)
-        folder = self.folder.with_name(f"{self.training.name}_before")
-        return shutil.copytree(self.folder, folder, ignore=shutil.ignore_patterns("training_state*"))
+        folder = self.folder.with_name(f"{self.training.name}_{name}")
+        return shutil.copytree(self.folder, folder)
 
-    @functools.cached_property
-    def trainer(self) -> AlternatingTrainer:
-        _ = self.before
-        return self.build(self.folder, 1, self.sizes.warm + self.iterations)
+    def leave(self) -> None:
+        """Leave what this training gave to the later ones."""
+        if self.left is not None:
+            states = shutil.ignore_patterns("training_state*")
+            shutil.copytree(self.left, self.folder, dirs_exist_ok=True, ignore=states)
 
-    @functools.cached_property
-    def trainer_float32(self) -> AlternatingTrainer:
-        return self.build(self.beside("float32"), 1, 1, float32=True)
-
-    @property
-    def seconds(self) -> float:
-        if self._seconds is None:
-            raise RuntimeError("there are no seconds an iteration, because the training failed")
-        return self._seconds
-
-    def iterate(self, batches: Iterator[dict[str, torch.Tensor]]) -> None:
-        self.trainer._iteration(self.trainer, next(batches))
-
-    def synchronisations(self) -> dict[str, object]:
-        """Refuse all but one in the first iterations, the loader's part included."""
-        loader, refused = self.trainer.data_loader, []
-        for number in range(1, 4):
-            try:
-                with synchronisation_refused(self.device) as let_through:
-                    self.iterate(iter(loader))
-                if len(let_through) != 1:
-                    refused.append(f"iteration {number}: {len(let_through)} transfers of logs, expected 1")
-            except RuntimeError as error:
-                refused.append(f"iteration {number}: {place(error)}")
+    def waits(self) -> dict[str, object]:
+        """Refuse that the host waits in iterations, the loader's part included, when others have been recorded."""
+        refused = []
+        for captured in (False, True):
+            trainer = self.build(self.beside(f"waits_{captured}"), 1, 8, captured=captured)
+            for number in range(1, 8):
+                try:
+                    with synchronisation_refused(self.device) if number > 5 else contextlib.nullcontext():
+                        trainer._iteration(trainer, next(iter(trainer.data_loader)))
+                except RuntimeError as error:
+                    refused.append(f"iteration {number}{', captured' * captured}: {place(error)}")
         if refused:
             raise RuntimeError("; ".join(refused))
-        return {"synchronisations": 1}
+        return {"waits": 0}
 
-    def timed(self) -> dict[str, object]:
-        """Train in earnest: iterations a second after the first few, and the memory that they took."""
-        warm, times, gib = self.sizes.warm, {}, {}
+    def speed(self, captured: bool) -> dict[str, object]:
+        """Train in earnest: iterations a second after the first few, and memory."""
+        warm, times, memory = self.sizes.warm, {}, {}
+        folder, others = self.beside(f"speed_{captured}"), forget_peak(self.device)
+        trainer = self.build(folder, 1, warm + self.iterations, captured=captured)
 
         def look(engine: AlternatingTrainer) -> None:
             number, state = engine.state.iteration, engine.state
@@ -152,44 +135,44 @@ class MeasuredTraining:
             if number in (warm, state.epoch_length) or late:  # what takes too long ends its epoch here
                 synchronize()
                 times[number] = time.perf_counter()
-                if number == warm:
-                    forget_peak(self.device)
-                else:
+                if number != warm:
                     state.epoch_length = number
-                    gib["peak_gib"] = gpu_gib(self.device)
+                    memory["peak_gib"] = peak_gib(self.device, others)
 
-        self.trainer.add_event_handler(Events.ITERATION_COMPLETED, look)
-        self.trainer.run()
-        last = max(times)
-        self._seconds = (times[last] - times[warm]) / (last - warm)
-        return {"iterations": last - warm, "iterations_a_second": 1 / self.seconds, **gib}
+        trainer.add_event_handler(Events.ITERATION_COMPLETED, look)
+        trainer.run()
+        self.left, last = folder, max(times)
+        rate = (last - warm) / (times[last] - times[warm])
+        self.timed[captured] = trainer, rate
+        found = {"iterations": last - warm, "iterations_a_second": rate, **memory}
+        return {f"captured_{key}": value for key, value in found.items()} | recording(trainer) if captured else found
 
-    def computing(self) -> dict[str, object]:
-        """The shares of the time without the profiler, which slows the host alone, and of the bf16 peak."""
-        taken = self.seconds
+    def busy(self, captured: bool) -> dict[str, object]:
+        """The share of the time of :meth:`speed` in which the GPU computes, and the operators an iteration.
+
+        It comes after all that is timed: a profiler makes the host slower, also when it has ended.
+        """
+        if captured not in self.timed:
+            raise RuntimeError("there are no iterations a second, because the training failed")
+        trainer, rate = self.timed[captured]
         kind = ProfilerActivity.CUDA if self.device.type == "cuda" else ProfilerActivity.CPU
-        batches = iter(self.trainer.data_loader)
+        batches, number = iter(trainer.data_loader), self.sizes.profiled
         with profile(activities=[kind]) as profiled:
-            for _ in range(self.sizes.profiled):
-                self.iterate(batches)
+            for _ in range(number):
+                trainer._iteration(trainer, next(batches))
             synchronize()
         events = [e for e in profiled.events() if e.device_type.name == kind.name and not e.is_user_annotation]
-        microseconds = covered([(event.time_range.start, event.time_range.end) for event in events])
-        counter = FlopCounterMode(display=False)
-        counter.mod_tracker = Whole()
-        with counter:
-            self.iterate(batches)
-        rate = counter.get_total_flops() / taken
-        busy, operators = (value / self.sizes.profiled for value in (microseconds / 1e6, len(events)))
-        shares = {"busy_share": busy / taken, "peak_share": rate / self.peak}
-        return {**shares, "operators": round(operators), "tflops": rate / 1e12}
+        taken = covered([(event.time_range.start, event.time_range.end) for event in events]) / 1e6
+        found = {"busy_share": taken * rate / number, "operators": round(len(events) / number)}
+        return {f"captured_{key}": value for key, value in found.items()} if captured else found
 
     def float32(self) -> dict[str, object]:
         """One batch and one iteration on the device against the CPU's."""
-        on_cpu = self.build(self.beside("cpu"), 1, 1, device=torch.device("cpu"), float32=True)
+        cpu = torch.device("cpu")
+        on_cpu = self.build(self.beside("cpu"), 1, 1, device=cpu, amp=False)
         batch = next(iter(on_cpu.data_loader))
         with cudnn(allow_tf32=False):  # when data is prepared, too: by the networks of earlier stages
-            own = self.trainer_float32
+            own = self.build(self.beside("float32"), 1, 1, amp=False)
             own.graph.load_state_dict(on_cpu.graph.state_dict())
             own_batch = next(iter(own.data_loader))
             (found,) = own._iteration(own, batch)
@@ -200,36 +183,45 @@ class MeasuredTraining:
         check("an iteration's losses", losses, LOSSES)
         return {"batch_difference": batches, "loss_difference": losses}
 
-    def plain(self) -> dict[str, object]:
-        """An iteration against that of a plain loop: no trainer and no loader, float32, torch's own defaults."""
-        trainer = self.trainer_float32
-        batch = {key: value.to(self.device) for key, value in next(iter(trainer.data_loader)).items()}
-        # The trainer has laid both out for its own convolutions, and its optimizers' states too.
-        trainer.graph.to(memory_format=torch.contiguous_format)
-        for player in trainer.players.values():
-            player.optimizer.state.clear()
-        with cudnn(deterministic=False, allow_tf32=True):
-            taken = seconds(plain_iteration(trainer, batch), self.sizes.repeats)
-        return {"plain_seconds": taken, "of_plain": self.seconds / taken}
+    def equality(self) -> dict[str, object]:
+        """The losses of iterations that are captured against those of iterations that are not, in both precisions.
+
+        The optimizers of a captured training are others, so it is also compared with one that never begins to record.
+        """
+        found, iterations = {}, 20 if self.device.type == "cuda" else 4
+        for precision, amp in {"float32": False, **({"bf16": True} if self.training.amp else {})}.items():
+            folders = []
+            for captured, warm_up in ((False, 0), (True, math.inf), (True, capture._WARM_UP)):
+                self.left = self.beside(f"{precision}_{captured}_{warm_up}")
+                with mock.patch.object(capture, "_WARM_UP", warm_up):
+                    trainer = self.build(self.left, 1, iterations, captured=captured, amp=amp)
+                    trainer.run()
+                folders.append(self.left)
+            plain, computed, replayed = folders
+            found[f"replayed_{precision}"] = self._worst(computed, replayed)
+            found[f"captured_{precision}"] = self._worst(plain, replayed)
+        worst = max(value for name, value in found.items() if "replayed" in name)
+        check(f"losses, replayed against computed, of {found}", worst, EQUAL if self._exact else RESUMED)
+        if self._exact:
+            check(f"losses, captured against not, of {found}", found["captured_float32"], RESUMED)
+        return found | recording(trainer)
 
     def resumed(self) -> dict[str, object]:
-        """A training that was stopped in the second of five iterations and resumed, against one that was not."""
+        """A captured training that was stopped in the fifth of eleven iterations and resumed, against a whole one."""
         whole, stopped = self.beside("whole"), self.beside("stopped")
-        self._run_until(5, whole)
-        self._run_until(2, stopped)
-        self._run_until(5, stopped, resume=True)
-        pairs = zip(*(runs.history(folder, self.training.suffix) for folder in (whole, stopped)), strict=True)
-        worst = max(relative(other[key], value) for one, other in pairs for key, value in one.items())
-        exact = self.training.exact or self.device.type == "cpu"
-        check("the losses of a resumed run", worst, 0 if exact else RESUMED)
+        self._run_until(11, whole)
+        self._run_until(5, stopped)
+        self._run_until(11, stopped, resume=True)
+        worst = self._worst(whole, stopped)
+        check("the losses of a resumed run", worst, 0 if self._exact else RESUMED)
         bitwise = worst == 0 and self._same_weights(whole, stopped)
-        if exact and not bitwise:
+        if self._exact and not bitwise:
             raise RuntimeError("the losses of a resumed run are the same, but not its weights and optimizers")
         return {"resumed_difference": worst, "resumed_bitwise": bitwise}
 
     def _run_until(self, iteration: int, folder: Path, **override: object) -> None:
-        """Train for two epochs of three iterations, stopped after this one, before pictures are drawn, by Ctrl-C."""
-        trainer = self.build(folder, 2, 3, **override)
+        """Train for two epochs of six iterations, stopped after this one, before pictures are drawn, by Ctrl-C."""
+        trainer = self.build(folder, 2, 6, captured=True, amp=self.device.type == "cuda", **override)
         stop = Events.ITERATION_STARTED(once=iteration)
         trainer.add_event_handler(stop, lambda engine: setattr(engine, "interrupted", True))
         try:
@@ -237,6 +229,15 @@ class MeasuredTraining:
         except KeyboardInterrupt:
             return
         raise RuntimeError(f"the training was to stop in iteration {iteration}, not in {trainer.state.iteration}")
+
+    @property
+    def _exact(self) -> bool:
+        return self.training.exact or self.device.type == "cpu"
+
+    def _worst(self, *folders: Path) -> float:
+        """The largest difference of the losses of two runs."""
+        pairs = zip(*(runs.history(folder, self.training.suffix) for folder in folders), strict=True)
+        return max(relative(other[key], value) for one, other in pairs for key, value in one.items())
 
     def _same_weights(self, *folders: Path) -> bool:
         name = f"models/training_state{self.training.suffix}.pt"
@@ -275,12 +276,10 @@ class MeasuredInference:
         """Seconds for a volume in bf16 and in float32 as torch computes it by default, and memory in bf16."""
         figures = {}
         for name, amp in (("float32", False), ("bf16", True)):
-            infer = self.call(self.sizes.result, self.device, amp)
-            forget_peak(self.device)
+            infer, others = self.call(self.sizes.result, self.device, amp), forget_peak(self.device)
             with cudnn(deterministic=False):  # which the trainings of this process have set
                 figures[f"seconds_{name}"] = seconds(infer, self.sizes.repeats)
-        paper = PAPER_SECONDS if self.sizes.name == "paper" else None
-        return {**figures, "paper_seconds": paper, "peak_gib": gpu_gib(self.device)}
+        return {**figures, "volume_gib": peak_gib(self.device, others)}
 
     def float32(self) -> dict[str, object]:
         """A small volume on the device against the CPU's."""

@@ -15,15 +15,14 @@ class Sizes:
     hr: tuple[int, int, int]  # voxels of the HR volumes to train on
     result: tuple[int, int, int]  # voxels of the volume that is inferred
     checked: tuple[int, int, int]  # voxels of the one that is inferred on the CPU too
-    matrix: int  # rows of the matrix product
     warm: int  # iterations before those that are timed
     iterations: int  # that are timed unless it is said how many
     profiled: int  # iterations under the profiler
     repeats: int  # of which a median is taken
 
 
-PAPER = Sizes("paper", (160, 160, 144), (160, 160, 128), (48, 48, 32), 8192, 10, 200, 10, 5)
-TINY = Sizes("tiny", (40, 44, 36), (24, 24, 16), (24, 24, 16), 256, 1, 2, 1, 1)
+PAPER = Sizes("paper", (160, 160, 144), (160, 160, 128), (48, 48, 32), 6, 200, 4, 5)
+TINY = Sizes("tiny", (40, 44, 36), (24, 24, 16), (24, 24, 16), 1, 2, 1, 1)
 
 
 @dataclass(frozen=True)
@@ -31,26 +30,29 @@ class Training:
     suffix: str = ""  # of its history and state
     override: Mapping[str, object] = field(default_factory=dict)  # that chooses it
     run: str = "run"  # the entry that runs it, or begins with it
-    amp: str | None = "train#trainer#amp"  # the key that sets its precision; None where that is float32 always
+    trainer: str = "train#trainer"  # the key of its options
+    amp: bool = True  # whether its precision can be chosen; else it is float32 always
     exact: bool = True  # as of runs.Tiny; kernel estimation and the later stages of ct_guided are not
+    form: str = ""  # the overlay that makes it
 
     @property
     def name(self) -> str:
-        return self.suffix.strip("_") or "training"
+        return self.form or self.suffix.strip("_") or "training"
 
 
 def _stage(number: int, exact: bool) -> Training:
-    return Training(f"_{number}", run=f"run_stage_{number}", amp="trainer#amp", exact=exact)
+    return Training(f"_{number}", run=f"run_stage_{number}", trainer="trainer", exact=exact)
 
 
 # In the order in which one needs what the one before has left. Later stages of guided_rdn are the second again.
 STAGES = {
     "ct_guided": (_stage(1, exact=True), _stage(2, exact=False), _stage(3, exact=False)),
     "downsampling_gan": (
-        Training("_kernels_1", run="stage_1", amp=None, exact=False),
+        Training("_kernels_1", run="stage_1", trainer="estimation#trainer", amp=False, exact=False),
         Training("_edsr", run="stage_2"),
     ),
     "guided_rdn": (Training("_1", {"stages": [1]}), Training("_2", {"stages": [2]})),
+    "udean": (Training(), Training(form="window")),
 }
 TRAININGS = {name: STAGES.get(name, (Training(exact=tiny.exact),)) for name, tiny in runs.TINY.items()}
 
@@ -85,4 +87,5 @@ def settings(bundle: str, sizes: Sizes, cohort: Path) -> dict[str, object]:
         return {**override, **tiny.network, **tiny.training}
     if bundle == "ct_guided":
         override["vgg_weights"] = str(vgg_weights(cohort / "vgg16.pth"))
-    return override | {k: tiny.training[k] for k in ("slice_axis", "ct_offset", "window") if k in tiny.training}
+    of_phantoms = ("slice_axis", "data#ct_offset", "data#window")
+    return override | {key: tiny.training[key] for key in of_phantoms if key in tiny.training}

@@ -113,6 +113,10 @@ def same(folders):
     return histories[0] == histories[1] and all(runs.same(states[0][k], states[1][k]) for k in ("graph", "players"))
 
 
+def iterations(folder):
+    return [json.loads(line)["iteration"] for line in (folder / "history.jsonl").read_text().splitlines()]
+
+
 def play(device, folder):
     """In the process that has the device."""
     without_pictures()
@@ -124,16 +128,21 @@ def play(device, folder):
     assert all(isinstance(rate, float) for rate in rates) and rates[0] != rates[1]
 
     # Stopped by a signal in the second epoch, and resumed.
+    capture._WARM_UP = 3
     trainer = trainer_of(folder / "resumed")
     stop = Events.ITERATION_STARTED(once=LENGTH + 5)
     trainer.add_event_handler(stop, lambda: signal.raise_signal(signal.SIGTERM))
     with pytest.raises(KeyboardInterrupt):
         trainer.run()
-    capture._WARM_UP = 3
-    lines = (folder / "resumed" / "history.jsonl").read_text().splitlines()
-    assert [json.loads(line)["iteration"] for line in lines] == [*range(1, LENGTH + 6)]
+    assert trainer.capture.recorded and iterations(folder / "resumed") == [*range(1, LENGTH + 6)]
     trained(folder / "resumed", resume=True, recorded=False)  # three iterations are left
     assert same([folder / "recorded", folder / "resumed"])
+
+    # Ended by a handler.
+    trainer = trainer_of(folder / "ended")
+    trainer.add_event_handler(Events.ITERATION_COMPLETED(once=6), lambda: trainer.terminate())
+    trainer.run()
+    assert iterations(folder / "ended") == [*range(1, 7)]
 
     # A loss that is not finite.
     with pytest.raises(FloatingPointError, match="iteration 13: not finite: net/l1"):

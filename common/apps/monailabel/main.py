@@ -124,7 +124,7 @@ class SuperResolutionTask(InferTask):
                 self.evaluator.run()
             except Exception as error:
                 failures = self.evaluator.failures
-                raise ValueError(failures[0].reason if failures else _root_cause(error)) from None
+                raise ValueError(failures[0].problem if failures else _root_cause(error)) from None
             (result,) = self.results.glob("*_sr.nii.gz")
             path = self.results.parent / f"{uuid.uuid4().hex}_{result.name}"
             result.rename(path)

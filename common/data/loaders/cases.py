@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import ContextVar
 from typing import Any
 
 import torch
@@ -11,6 +13,9 @@ from monai.data import list_data_collate
 from ...runtime.progress import step
 from ..case import Case
 
+# Number of the case that this thread loads ahead; None in other threads.
+loading_ahead: ContextVar[int | None] = ContextVar("loading_ahead", default=None)
+
 
 class CaseLoader:
     """Batches of one case in a dataset's order; None for a case with a problem, or one that cannot be loaded.
@@ -18,10 +23,11 @@ class CaseLoader:
     Args:
         dataset: with the cases in ``dataset.data``; entries that are dictionaries become cases. If one cannot be
             loaded, the reason becomes its problem.
+        ahead: whether a thread loads the next case while the present one is processed.
     """
 
-    def __init__(self, dataset: Any) -> None:
-        self.dataset = dataset
+    def __init__(self, dataset: Any, ahead: bool = False) -> None:
+        self.dataset, self.ahead = dataset, ahead
 
     def __len__(self) -> int:
         return len(self.dataset)
@@ -33,12 +39,26 @@ class CaseLoader:
         return self.dataset.data
 
     def __iter__(self) -> Iterator[Any]:
-        for i, case in enumerate(self.cases):
-            batch = None
-            if case.problem is None:
-                with case.catch(), step():
-                    batch = list_data_collate([self.dataset[i]])
-            yield batch
+        cases, following = self.cases, None
+        with ThreadPoolExecutor(1) as pool:
+            for i, case in enumerate(cases):
+                batch = None
+                if case.problem is None:
+                    with case.catch():
+                        # What failed ahead is loaded again, because the case before may have needed the memory.
+                        batch = self._load(i) if following is None or following.exception() else following.result()
+                following = None
+                if self.ahead and i + 1 < len(cases) and cases[i + 1].problem is None:
+                    following = pool.submit(self._load_ahead, i + 1)
+                yield batch
+
+    def _load(self, i: int) -> Any:
+        with step():
+            return list_data_collate([self.dataset[i]])
+
+    def _load_ahead(self, i: int) -> Any:
+        loading_ahead.set(i)
+        return self._load(i)
 
 
 def prepare_lr_hr(

@@ -1,13 +1,15 @@
-"""What a quarter of an hour with a GPU is for: ``python -m tests.benchmarks.gpu_session``, see README.md.
+"""The queue of what ten minutes with a GPU are for: ``python -m tests.benchmarks.gpu_session``, see README.md.
 
 Only the standard library is imported: all else is installed by the first step.
 """
 
 import argparse
+import json
 import os
 import shutil
 import sys
 import tempfile
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -15,53 +17,84 @@ from . import wheels
 from .session import Session
 
 STEPS = "tests.benchmarks.gpu_session.steps"
-# Shares of the session at whose ends the steps are ended; what a step leaves is the next one's.
-HEADS, SMOKE, BENCHMARK, TRAINED, EVALUATED = 0.5, 0.55, 0.7, 0.87, 0.97
+MINUTES = 9.5  # in one command of at most ten
+# The minutes in which these end at the latest; what one leaves is the next one's.
+EQUALITY, SPEED, TRAINING, EVALUATION = 2.5, 5.5, 8.0, 9.0
+PLAN = {
+    EQUALITY: "equality: each bundle that trains, tiny, captured against not, resumed, and against the CPU; heads",
+    SPEED: "speed: udean, ct_guided, guided_rdn and downsampling_gan at the sizes of train.json, captured and not",
+    TRAINING: "training: UDEAN as published on simulated heads, captured if it was equal",
+    EVALUATION: "evaluation: these weights and those that ship, on a head that was held out",
+    MINUTES: "table",
+}
+TIMED = ("udean", "ct_guided", "guided_rdn", "downsampling_gan")
 
 
-def run(session: Session, output: Path, scratch: Path) -> None:
-    """All steps; what fails leaves the others."""
-    heads, trained = scratch / "heads", scratch / "run" / "trained"
-    pip = ("pip", "install", "-q", "--no-index", "--no-deps", "--no-compile", "--no-cache-dir")
-    session.step("wheels", *pip, "--target", scratch / "site", *sorted(wheels.WHEELS.glob("*.whl")), until=HEADS)
-    cores = os.cpu_count() or 1
-    with ThreadPoolExecutor(1 + max(1, cores // 2)) as pool:
-        pool.submit(session.step, "heads", STEPS, "heads", heads, cores, until=HEADS, OMP_NUM_THREADS="1")
-        for path in sorted(wheels.ROOT.glob("bundles/*/configs/metadata.json")):
-            words, bundle = (STEPS, "smoke"), path.parts[-3]
-            pool.submit(session.step, f"smoke {bundle}", *words, bundle, scratch, until=SMOKE, OMP_NUM_THREADS="1")
-    short = ("--bundle", "udean", "--iterations", 30, "--output", output / "gpu.json")
-    session.step("benchmark", "tests.benchmarks.gpu", *short, until=BENCHMARK)
-    seconds = f"{session.left(TRAINED) - 30:.0f}"
-    session.step("training", STEPS, "train", heads, scratch / "run", output, seconds, until=TRAINED)
-    for name in ("models/model.pt", "models/model.json", "history.jsonl"):
-        if (trained / name).is_file():
-            shutil.copy(trained / name, output)
-    overlays = {"this training": trained / "models" / "model.json", "shipped": Path("bundles/udean/models/model.json")}
-    with ThreadPoolExecutor() as pool:
-        for method, overlay in overlays.items():
-            pool.submit(_evaluate, session, method, overlay, heads, scratch / "evaluated")
-    evaluated = sorted((scratch / "evaluated").glob("*/table.json"), reverse=True)
-    session.step("table", STEPS, "table", output, *(path.parent for path in evaluated))
+class Queue:
+    """The steps, in their order; what fails or is late leaves the others."""
 
+    def __init__(self, session: Session, output: Path, scratch: Path) -> None:
+        self.session, self.output, self.scratch, self._lock = session, output, scratch, threading.Lock()
 
-def _evaluate(session: Session, method: str, overlay: Path, heads: Path, folder: Path) -> None:
-    files = [*(f"bundles/udean/configs/{name}.json" for name in ("train", "window", "evaluate")), str(overlay)]
-    options = {"config_file": files, "dataset_dir": heads, "output_dir": folder / method.replace(" ", "_")}
-    words = [word for key, value in {**options, "method": method}.items() for word in (f"--{key}", str(value))]
-    session.step(f"evaluation of {method}", "monai.bundle", "run", *words, until=EVALUATED)
+    def run(self) -> None:
+        heads, cores = self.scratch / "heads", os.cpu_count() or 1
+        pip = ("pip", "install", "-q", "--no-index", "--no-deps", "--no-compile", "--no-cache-dir")
+        self.step("wheels", EQUALITY, *pip, "--target", self.scratch / "site", *sorted(wheels.WHEELS.glob("*.whl")))
+        bundles = {path.parts[-3] for path in wheels.ROOT.glob("bundles/*/configs/train.json")}
+        with ThreadPoolExecutor(1 + max(1, cores // 2)) as pool:
+            pool.submit(self.step, "heads", EQUALITY, STEPS, "heads", heads, cores // 2, OMP_NUM_THREADS="1")
+            for bundle in sorted(bundles, key=lambda name: (name not in TIMED, name)):  # those that take longest first
+                pool.submit(self.measure, bundle, "equality", EQUALITY, "--tiny", True, OMP_NUM_THREADS="1")
+        for bundle in TIMED:
+            self.measure(bundle, "speed", SPEED)
+        trained, figures = self.scratch / "trained", self.output / "gpu.json"
+        seconds = f"{self.session.left(TRAINING / MINUTES) - 30:.0f}"
+        self.step("training", TRAINING, STEPS, "train", heads, trained, figures, seconds)
+        for name in ("models/model.pt", "models/model.json", "history.jsonl"):
+            if (trained / name).is_file():
+                shutil.copy(trained / name, self.output)
+        overlays = {"as published": ("paper", trained / "models"), "shipped": ("window", Path("bundles/udean/models"))}
+        with ThreadPoolExecutor() as pool:
+            for method, (form, models) in overlays.items():
+                pool.submit(self.evaluate, method, form, models / "model.json", heads)
+        self.step("table", MINUTES, STEPS, "table", self.output, *sorted(self.scratch.glob("evaluated_*")))
+
+    def step(self, name: str, end: float, *words: object, **environment: str) -> None:
+        self.session.step(name, *words, until=end / MINUTES, **environment)
+
+    def measure(self, bundle: str, what: str, end: float, *options: object, **environment: str) -> None:
+        """Measure a bundle, and write gpu.json anew: {"equality": {"machine", "parts"}, "speed": the same}."""
+        folder = self.scratch / what
+        folder.mkdir(exist_ok=True)
+        words = ("tests.benchmarks.gpu", "--bundle", bundle, "--only", what, "--output", folder / f"{bundle}.json")
+        self.step(f"{what} of {bundle}", end, *words, *options, **environment)
+        with self._lock:
+            found = {}
+            for path in sorted([*self.scratch.glob("equality/*.json"), *self.scratch.glob("speed/*.json")]):
+                record = json.loads(path.read_text())
+                found.setdefault(path.parent.name, {**record, "parts": []})["parts"] += record["parts"]
+            (self.output / "gpu.json").write_text(json.dumps(found, indent=1) + "\n")
+
+    def evaluate(self, method: str, form: str, overlay: Path, heads: Path) -> None:
+        files = [*(f"bundles/udean/configs/{name}.json" for name in ("train", form, "evaluate")), str(overlay)]
+        folder = self.scratch / f"evaluated_{form}"
+        options = {"config_file": files, "dataset_dir": heads, "output_dir": folder, "method": method}
+        words = [word for key, value in options.items() for word in (f"--{key}", str(value))]
+        self.step(f"evaluation of {method}", EVALUATION, "monai.bundle", "run", *words)
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.gpu_session", description=__doc__)
-    parser.add_argument("--minutes", type=float, default=13, help="of the whole session")
+    parser.add_argument("--minutes", type=float, default=MINUTES, help="of the whole queue; default %(default)s")
     parser.add_argument("--output", type=Path, default=os.environ.get("OUT"), help="folder for results; default $OUT")
     parser.add_argument("--fetch", action="store_true", help="download the wheels, and no more")
-    parser.add_argument("--dry-run", action="store_true", help="print what travels, and no more")
+    parser.add_argument("--dry-run", action="store_true", help="print the steps and what travels, and no more")
     options = parser.parse_args()
     if options.fetch:
         wheels.fetch()
     if options.fetch or options.dry_run:
+        for end, step in PLAN.items():
+            print(f"until {end / MINUTES * options.minutes:4.1f} min  {step}")
         wheels.report()
         return 0
     if options.output is None:
@@ -70,7 +103,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as scratch:
         os.chdir(wheels.ROOT)
         session = Session(output, options.minutes, PYTHONPATH=f"{scratch}/site", OMP_WAIT_POLICY="passive")
-        run(session, output, Path(scratch))
+        Queue(session, output, Path(scratch)).run()
     for path in sorted(output.iterdir()):
         session.say(f"{path.stat().st_size / 2**20:6.2f} MiB {path.name}")
     if (output / "table.md").is_file():

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[3]
-WHEELS, LABELS = ROOT / ".wheels", ROOT / ".labels"  # what is carried; label maps of heads may be left out
+WHEELS = ROOT / ".wheels"  # what is carried
 PYTHON = "3.12"  # of the machine with the GPU
 MOST_MIB = 64  # that travel
 
@@ -16,9 +16,9 @@ MOST_MIB = 64  # that travel
 def carried() -> list[str]:
     """Packages that the machine lacks, as constraints.txt pins them; preinstalled.txt names those that it has.
 
-    nilearn has the tissue maps that heads are simulated from where there are no label maps.
+    nilearn has the tissue maps that heads are simulated from.
     """
-    names = ["monai", "pytorch-ignite", "nibabel", "fire", "termcolor", *([] if LABELS.is_dir() else ["nilearn"])]
+    names = ["monai", "pytorch-ignite", "nibabel", "fire", "termcolor", "nilearn"]
     versions = dict(line.split("==") for line in (ROOT / "constraints.txt").read_text().split())
     return [f"{name}=={versions[name]}" for name in names]
 
@@ -39,8 +39,6 @@ def report() -> None:
     """
     sizes = {path.name: path.stat().st_size for path in sorted(WHEELS.glob("*.whl"))}
     missing = [pin for pin in carried() if not any(name.startswith(_start(pin)) for name in sizes)]
-    if LABELS.is_dir():
-        sizes["label maps"] = sum(path.stat().st_size for path in LABELS.iterdir())
     listed = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
     files = subprocess.run(listed, cwd=ROOT, check=True, capture_output=True, text=True).stdout.split("\0")
     sizes["files that git does not ignore"] = sum((ROOT / f).stat().st_size for f in files if (ROOT / f).is_file())

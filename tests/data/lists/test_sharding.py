@@ -12,7 +12,6 @@ from common.io.naming import result_path
 from tests.refused import refused
 
 
-
 def named(image, name=None):
     return Case({"image": str(image), "name": name or image.name.split(".")[0]})
 
