@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,102 +18,107 @@ from .discover import read_grid
 STACKS = "stacks"  # the bundle that combines several
 
 
+@dataclass(frozen=True)
+class Offers:
+    """What there is to choose from.
+
+    Attributes:
+        single: weights for single scans.
+        stacks: the bundle that combines the stacks of an exam, or None.
+        asked: whether the user asked for these weights; then they are used for any scan.
+    """
+
+    single: list[Offer]
+    stacks: Offer | None
+    asked: bool
+
+
 def find_offers(
-    bundle: str | None, scale: Sequence[int] | None, override: Mapping[str, Any], options: Sequence[str]
-) -> list[Offer]:
-    """Return the weights to choose from for single scans.
+    bundle: str | None,
+    scale: Sequence[int] | None,
+    override: Mapping[str, Any],
+    together: bool | str,
+    options: Sequence[str],
+) -> Offers:
+    """Find the weights to choose from.
 
     Args:
         bundle: name or folder of the only bundle; None for all.
         scale: the only scale; None for all.
         override: keys of inference.json and their values.
+        together: True for stacks of one exam only, "auto" for these and single scans, False for single scans only.
         options: other names that a misspelt key may have meant.
 
     Raises:
-        FileNotFoundError, ValueError: as :func:`common.weights_catalogue.offers`; when a key is for stacks only, or
-            there are no weights of this scale.
+        FileNotFoundError, ValueError: as :func:`common.weights_catalogue.offers`; or when options do not fit together.
     """
-    known = offers(bundle, override, options)
-    if any(offer.bundle.name == STACKS for offer in known):
-        asked = " and ".join(f"--{name}" for name in (override if bundle is None else ["bundle stacks"]))
-        raise ValueError(f"{asked}: that is for stacks of one exam; name them all, with --together.")
-    if scale is None:
-        return known
-    known = [offer.at(scale) for offer in known]
-    scales = [list(other) for other in sorted({offer.scale for offer in known if offer.there})]
-    if list(scale) not in scales:
-        raise ValueError(f"--scale is {scale}, expected a scale of the weights here: {scales}.")
-    return [offer for offer in known if list(offer.scale) == list(scale)]
+    stacks, known, asked = None, [], bundle is not None or scale is not None or "checkpoint" in override
+    if together:
+        # The overlay of model.pt; the bundle finds the other weights itself.
+        stacks = offers(STACKS, override, options)[0]
+        spacing = stacks.overrides.get("spacing")
+        if spacing is not None and not (isinstance(spacing, int | float) and 0 < spacing):
+            raise ValueError(f"--spacing is {spacing!r}, expected mm above 0, for example --spacing 0.8.")
+        # Keys that only this bundle has do not apply to single scans.
+        override = {
+            key: value
+            for key, value in override.items()
+            if any(offer.bundle.name != STACKS for offer in offers(None, {key: value}))
+        }
+    if together is not True:
+        known = offers(bundle, override, options)
+        if any(offer.bundle.name == STACKS for offer in known):
+            names = " and ".join(f"--{name}" for name in (override if bundle is None else ["bundle stacks"]))
+            raise ValueError(f"{names}: that is for stacks of one exam; name them all, with --together.")
+    if scale is not None:
+        known = [offer.at(scale) for offer in known]
+        scales = [list(other) for other in sorted({offer.scale for offer in known if offer.there})]
+        if list(scale) not in scales:
+            raise ValueError(f"--scale is {scale}, expected a scale of the weights here: {scales}.")
+        known = [offer for offer in known if list(offer.scale) == list(scale)]
+    return Offers(known, stacks, asked)
 
 
-def find_offer_for_stacks(override: Mapping[str, Any], options: Sequence[str]) -> Offer:
-    """Return the bundle that combines the stacks of an exam.
+def choose_weights(cases: Sequence[Case], known: Offers, guided: bool) -> None:
+    """Give each case the weights that suit its voxels best, or a problem.
 
     Args:
-        override, options: as for :func:`find_offers`.
-
-    Raises:
-        ValueError: for a key that this bundle does not have, or a wrong --spacing.
-    """
-    # The overlay of model.pt; the bundle finds the other weights itself.
-    offer = offers(STACKS, override, options)[0]
-    spacing = offer.overrides.get("spacing")
-    if spacing is not None and not (isinstance(spacing, int | float) and 0 < spacing):
-        raise ValueError(f"--spacing is {spacing!r}, expected mm above 0, for example --spacing 0.8.")
-    return offer
-
-
-def without_keys_of_stacks(override: Mapping[str, Any]) -> dict[str, Any]:
-    """Leave out the keys that only the bundle for stacks has."""
-    return {
-        key: value
-        for key, value in override.items()
-        if any(offer.bundle.name != STACKS for offer in offers(None, {key: value}))
-    }
-
-
-def choose_for_exams(cases: Sequence[Case], offer: Offer) -> None:
-    """Give each exam the bundle that combines stacks."""
-    for case in cases:
-        if "stacks" in case and case.problem is None:
-            with case.catch():
-                files = [case["image"], *case["stacks"]]
-                sizes = [np.linalg.norm(read_grid(case, file)[0][:3, :3], axis=0) for file in files]
-                voxel = offer.overrides.get("spacing") or min(float(size.min()) for size in sizes)
-                case.choice = Choice(offer, "auto", (tuple(sizes[0]), (voxel,) * 3), excess=1.0, doubt=None)
-
-
-def choose_weights(cases: Sequence[Case], known: Sequence[Offer], guided: bool, asked: bool) -> None:
-    """Give each case without a choice the weights that suit its voxels best, or a problem.
-
-    Args:
-        cases: the cases.
-        known: the weights to choose from.
+        cases: scans and exams.
+        known: what there is to choose from.
         guided: whether the cases have guides.
-        asked: whether the user asked for these weights; then they are used for any scan.
     """
-    there = [offer for offer in known if offer.there and (asked or any(offer.ranges))]
-    for offer in known:
+    there = [offer for offer in known.single if offer.there and (known.asked or any(offer.ranges))]
+    for offer in known.single:
         if offer.there and offer not in there:
             say(
                 f"{offer.name} is not considered: {offer.overrides['checkpoint']} does not say on which voxel sizes it "
                 f"was trained. Use it by --bundle {offer.bundle.name}, or let training-range write them."
             )
-    missing = [offer for offer in known if not offer.there]
+    missing = [offer for offer in known.single if not offer.there]
     for case in cases:
-        if case.problem or case.choice:
+        if case.problem is not None:
             continue
         with case.catch():
+            if "stacks" in case:
+                case.choice = _choose_for_exam(case, known.stacks)
+                continue
             affine, shape = read_grid(case)
             if "image_matrix" in case:
                 affine = acquired_affine(affine, shape, case["image_matrix"])
             choices = choose(affine, there, guided)
-            case.choice = next((choice for choice in choices if asked or choice.doubt is None), None)
+            case.choice = next((choice for choice in choices if known.asked or choice.doubt is None), None)
             if case.choice is None:
                 trained: list[Choice] = []
                 with contextlib.suppress(ValueError):  # they are only a hint
                     trained = choose(affine, missing, guided)
                 case.problem = _explain(affine, choices, trained, guided, [] if there else missing)
+
+
+def _choose_for_exam(case: Case, offer: Any) -> Choice:
+    """The bundle for stacks, with cubic voxels of the smallest size in any stack, unless another size is asked for."""
+    sizes = [np.linalg.norm(read_grid(case, file)[0][:3, :3], axis=0) for file in (case["image"], *case["stacks"])]
+    voxel = offer.overrides.get("spacing") or min(float(size.min()) for size in sizes)
+    return Choice(offer, "auto", (tuple(sizes[0]), (voxel,) * 3), excess=1.0, doubt=None)
 
 
 def _explain(

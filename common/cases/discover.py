@@ -13,10 +13,10 @@ import numpy as np
 from ..data.case import Case
 from ..data.lists.datalist import files_below
 from ..data.lists.exams import combine_stacks, exam_of, group_by
-from ..data.lists.scans import absent_images, find_scans, name_results
+from ..data.lists.scans import find_scans, name_results
 from ..io.files import read_sidecar
 from ..io.images import open_image
-from ..io.scan_kinds import may_be_dicom, named_as_dicom, say_passed_over
+from ..io.scan_kinds import absent_images, may_be_dicom, named_as_dicom, say_passed_over
 from ..runtime.distributed import say
 from ..transforms.scan.acquired import stated_matrix
 from ..transforms.scan.check import check_affine
@@ -123,7 +123,7 @@ def _find(root: Path, temporary: Path, guide: str | None, subject: str | None, l
     scans: list[Case] = []
     if root.is_dir() or not series:
         try:
-            scans = find_scans(root, guide, subject, label)
+            scans = find_scans(root, None, guide, subject, label, dicom=True)
         except FileNotFoundError as error:
             if not series:  # a folder of DICOM may have no other scans
                 text = str(error).removeprefix("dataset_dir ").replace("no scan", "no scan and no DICOM series of one")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import tempfile
+import time
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -234,6 +235,7 @@ def _run_volumes(case: Case, output: Path, bids: bool, **settings: Any) -> None:
     """Super-resolve each volume of a 4-D scan, and join the results if none failed."""
     settings.pop("dataset#bids", None)
     volumes: list[Case] = []
+    case.started = time.perf_counter()
     output.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".part-", dir=output) as part, case.catch():
         results = Path(part) / "results"
@@ -249,9 +251,7 @@ def _run_volumes(case: Case, output: Path, bids: bool, **settings: Any) -> None:
         names = [volume.name for volume in volumes]
         case.result = str(join_results(results, names, case["image"], output, case.name, bids))
         print(f"{case.name} -> {case.result}, {len(volumes)} volumes", flush=True)
-    done = [volume for volume in volumes if volume.ended]
-    case.seconds = sum(volume.seconds for volume in done)
-    case.warnings = list(dict.fromkeys(text for volume in done for text in volume.warnings))
+    case.warnings = list(dict.fromkeys(text for volume in volumes if volume.ended for text in volume.warnings))
     log_case(log_path(output, settings.get("dataset#shard")), case)
 
 

@@ -80,14 +80,7 @@ def super_resolve(
     from ..startup import import_monai
 
     import_monai()
-    from ..cases.choose import (
-        STACKS,
-        choose_for_exams,
-        choose_weights,
-        find_offer_for_stacks,
-        find_offers,
-        without_keys_of_stacks,
-    )
+    from ..cases.choose import STACKS, choose_weights, find_offers
     from ..cases.discover import convert_series, discover_cases, folder_of, set_acquired_matrix
     from ..cases.run import check_rooms, run_cases
     from ..data.lists.sharding import select_cases
@@ -101,17 +94,12 @@ def super_resolve(
     for module in ("monai.bundle.workflows", "monai.data.nvimgcodec_pydicom_plugin"):
         logging.getLogger(module).setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", message="NvImgCodecPydicomReader")
-    options = [*inspect.signature(super_resolve).parameters]
-    if together:
-        given = {"scale": scale, "acquired_matrix": acquired_matrix, "bundle": None if bundle == STACKS else bundle}
-        if names := [f"--{name}" for name, value in given.items() if value is not None]:
-            raise ValueError(
-                f"--together goes without {' and '.join(names)}: the bundle {STACKS} does it, for voxels of any size."
-            )
-        for_stacks = find_offer_for_stacks(override, options)
-    known = []
-    if together is not True:
-        known = find_offers(bundle, scale, without_keys_of_stacks(override) if together else override, options)
+    given = {"scale": scale, "acquired_matrix": acquired_matrix, "bundle": None if bundle == STACKS else bundle}
+    if together and (names := [f"--{name}" for name, value in given.items() if value is not None]):
+        raise ValueError(
+            f"--together goes without {' and '.join(names)}: the bundle {STACKS} does it, for voxels of any size."
+        )
+    known = find_offers(bundle, scale, override, together, [*inspect.signature(super_resolve).parameters])
     if together not in (True, False, "auto"):
         raise ValueError(f"--together is {together!r}, expected nothing after it, or auto; name the scans before it.")
     if not paths:
@@ -132,10 +120,7 @@ def super_resolve(
     with tempfile.TemporaryDirectory(prefix="super_resolve-") as temporary:
         cases = discover_cases(roots, Path(temporary), guide, subject, label, together)
         set_acquired_matrix(cases, acquired_matrix)
-        if together:
-            choose_for_exams(cases, for_stacks)
-        asked = bundle is not None or scale is not None or "checkpoint" in override
-        choose_weights(cases, known, guide is not None, asked)
+        choose_weights(cases, known, guide is not None)
         cases = select_cases(cases, output, skip_existing, shard, bids, convert_series)
         check_rooms(cases, output)
         if not dry_run:

@@ -3,7 +3,7 @@
 from .case import Case
 from .exams import Exams
 from .lists.datalist import load_datalist
-from .lists.scans import find_images, find_pairs, find_scans
+from .lists.scans import find_scans
 from .lists.spacing import check_scale, in_plane_spacing, slice_axis_of, thin_slice_spacing
 from .loaders.cases import CaseLoader, prepare_lr_hr
 from .loaders.image_pairs import ImagePairLoader

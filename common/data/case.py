@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import textwrap
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -32,8 +33,7 @@ class Case(Mapping[str, Any]):
         voxels: number of voxels of the scan.
         started: when its turn began, by ``time.perf_counter``; it may have been loaded ahead.
         inferred: end of the network's work, or None.
-        ended: end of its handlers' work.
-        seconds: duration of its turn, with loading and postprocessing.
+        ended: end of its handlers' work; 0 before.
     """
 
     entry: dict[str, Any]
@@ -48,7 +48,6 @@ class Case(Mapping[str, Any]):
     started: float = 0.0
     inferred: float | Any = None
     ended: float = 0.0
-    seconds: float = 0.0
 
     def __getitem__(self, key: str) -> Any:
         return self.entry[key]
@@ -75,6 +74,11 @@ class Case(Mapping[str, Any]):
         """The scan's file, or what it was made of."""
         image = self.get("image", "")
         return self.sources.get(image, image)
+
+    @property
+    def seconds(self) -> float:
+        """Duration of its turn, until now if it has not ended."""
+        return (self.ended or time.perf_counter()) - self.started
 
     @contextmanager
     def catch(self) -> Iterator[None]:

@@ -20,7 +20,7 @@ from ..transforms import (
 from ..values import is_true
 from .case import Case
 from .lists.exams import combine_stacks, exam_of, group_by
-from .lists.scans import find_images
+from .lists.scans import find_scans
 from .scans import Scans
 from .simulation.cohort import simulated_exam
 
@@ -60,7 +60,7 @@ class Exams(Scans):
         *_: Any,
     ) -> list[Case]:
         """One case for each exam."""
-        found = find_images(dataset_dir or simulated_exam(f"{output_dir}/scan", contrast))
+        found = find_scans(dataset_dir or simulated_exam(f"{output_dir}/scan", contrast))
         groups = group_by(found, lambda case: exam_of(case["image"]))
         exams = [combine_stacks(group) for group in groups if len(group) > 1]
         alone = {group[0]["image"]: "the folder has no other stack of its exam" for group in groups if len(group) == 1}

@@ -28,7 +28,7 @@ from ..transforms import (
 )
 from ..values import is_true
 from .case import Case
-from .lists.scans import find_images, find_pairs
+from .lists.scans import find_scans
 from .lists.sharding import select_cases
 from .simulation.cohort import simulated_scan
 
@@ -46,7 +46,7 @@ class Scans(Dataset):
         contrast: of the simulated scan.
         lr: pattern of the scans' files, if there are guides.
         guide: pattern of the guides' files; None for scans without guides.
-        subject: pattern of the part of a path that names the subject; see :func:`common.data.find_pairs`.
+        subject: pattern of the part of a path that names the subject; see :func:`common.data.find_scans`.
         skip_existing: whether to skip scans with complete results.
         shard: this process's share of the scans, such as "3/16"; None for all.
         bids: whether results are named as BIDS derivatives.
@@ -127,7 +127,7 @@ class Scans(Dataset):
         """The cases; the arguments are as for the class and :meth:`find`."""
         if dataset_dir is None:
             dataset_dir = simulated_scan(f"{output_dir}/scan", degradation, contrast, None if guide is None else "t1w")
-        return find_images(dataset_dir) if lr is None else find_pairs(dataset_dir, lr, guide, subject)
+        return find_scans(dataset_dir, lr, guide, subject)
 
     def steps(self, compared: CheckTrainingRanged, output_dir: str, degradation: Degradation | Any) -> list[Callable]:
         """Transforms that read a scan, including ``compared``; the other arguments are as for :meth:`find`."""

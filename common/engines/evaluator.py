@@ -110,7 +110,8 @@ class CaseEvaluator(SupervisedEvaluator):
         if number == len(cases):
             return  # Ignite calls once more than there are cases
         self.case, self.loading = cases[number], True
-        self.case.started, self.case.inferred, self.case.result = time.perf_counter(), None, None
+        self.case.started, self.case.inferred, self.case.ended = time.perf_counter(), None, 0.0
+        self.case.result = None
         if self.case.problem is None:
             self._tried.append(self.case)
         several = len(cases) > 1
@@ -123,15 +124,12 @@ class CaseEvaluator(SupervisedEvaluator):
 
     def _iteration(self, engine: Any, batchdata: Any) -> Any:
         self.loading = False
-        try:
-            output: Any = []
-            if self.case.problem is None:
-                with self.case.catch(), progress.step():
-                    output = super()._iteration(engine, batchdata)
-                    self.case.result = output[0].get("saved_to") if isinstance(output, list) else None
-            return output
-        finally:
-            self.case.seconds = time.perf_counter() - self.case.started
+        output: Any = []
+        if self.case.problem is None:
+            with self.case.catch(), progress.step():
+                output = super()._iteration(engine, batchdata)
+                self.case.result = output[0].get("saved_to") if isinstance(output, list) else None
+        return output
 
     def _advance(self, left: float = math.nan) -> None:
         """Show the time left: measured for the present step, and by other cases for later steps."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import time
 import warnings
 from datetime import datetime
 from pathlib import Path
@@ -108,7 +107,7 @@ class InferenceResults:
             "SpacingBefore": before,
             "SpacingAfter": after,
             "Warnings": case.warnings,
-            "Seconds": round(time.perf_counter() - case.started, 3),
+            "Seconds": round(case.seconds, 3),
             "Precision": name_of(engine.network),
             "Device": provenance.device_name(engine.state.device),
             "Versions": provenance.versions(),

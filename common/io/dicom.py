@@ -17,11 +17,11 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 
-from ..data.lists.scans import absent_images
 from ..runtime.distributed import say
 from .files import sidecar
 from .inputs import digest_voxels
 from .nifti_affines import placed_image
+from .scan_kinds import absent_images
 
 try:
     from pydicom import Dataset

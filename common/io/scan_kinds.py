@@ -228,6 +228,26 @@ def may_be_dicom(path: Path) -> bool:
         return named_as_dicom(path)
 
 
+def absent_images(files: Iterable[Path]) -> dict[Path, str]:
+    """DICOM files whose content is missing, each with the reason.
+
+    Many DICOM files have names without an ending. Such a name counts if the folder has DICOM files, or has only
+    several such names.
+    """
+    of_folder: dict[Path, list[Path]] = {}
+    for file in files:
+        of_folder.setdefault(file.parent, []).append(file)
+    found: dict[Path, str] = {}
+    for own in of_folder.values():
+        # A UID ends in a point and a number, which is not a file ending.
+        candidates = [file for file in own if named_as_dicom(file) or not file.suffix[1:2].isalpha()]
+        absent = {file: reason for file in candidates if (reason := missing_content(file)) is not None}
+        # A single one is not a stack, and may be a link to a folder that no longer exists.
+        if absent and (len(absent) == len(own) > 1 or any(named_as_dicom(file) or may_be_dicom(file) for file in own)):
+            found |= absent
+    return found
+
+
 def without_voxel_files(paths: Iterable[str]) -> list[str]:
     """Leave out files of voxels whose header is among the paths."""
     paths = list(paths)

@@ -13,7 +13,7 @@ import torch
 from monai.data import Dataset
 from monai.transforms import Compose
 
-from common.data import CaseLoader, find_images
+from common.data import CaseLoader, find_scans
 from common.degradations import BandLimit, ComposeDegradations, GaussianProfile, KSpaceTruncation
 from common.engines import CaseEvaluator
 from common.engines.evaluator import CasesFailedError
@@ -54,7 +54,7 @@ def warned(data, agreement=0.25):
 
 def infer(bundle, scans, output_dir, network=None, bids=False, shard=None, warned=warned):
     """Scans through nearest-neighbour interpolation, as inference.json would run them."""
-    dataset = Dataset(find_images(str(scans)), LoadScand("image", slice_axis="SI"))
+    dataset = Dataset(find_scans(str(scans)), LoadScand("image", slice_axis="SI"))
     save = SaveVolumed("pred", output_dir, bids=bids, description=describe(bundle, DEGRADATION))
     options = {"postprocessing": Compose([RestoreVolumed("pred", "image", DEGRADATION), warned, save])}
     options |= {"val_handlers": [InferenceResults(output_dir, bundle, bundle / "model.pt", DEGRADATION, bids, shard)]}

@@ -18,7 +18,7 @@ import pytest
 import torch
 from monai.data import Dataset
 
-from common.data import CaseLoader, find_images, prepare_lr_hr
+from common.data import CaseLoader, find_scans, prepare_lr_hr
 from common.degradations import GaussianProfile, Interpolated, KSpaceTruncation
 from common.engines import CaseEvaluator
 from common.inferers import (
@@ -146,7 +146,7 @@ def test_all_that_is_done_with_scans_is_in_the_time_that_is_left(clock, monkeypa
 
     evaluator = CaseEvaluator(
         torch.device("cpu"),
-        CaseLoader(Dataset(find_images(str(tmp_path)), load)),
+        CaseLoader(Dataset(find_scans(str(tmp_path)), load)),
         Network(),
         inferer=inferer,
         prepare_batch=prepare_lr_hr,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import nibabel as nib
 from ...io.images import ENDINGS, ending, image_or_none, missing_content
 from ...io.naming import case_stem
 from ...io.scan_kinds import (
+    absent_images,
     archives,
     looks_like_scan,
     may_be_dicom,
@@ -24,39 +25,83 @@ from ...io.scan_kinds import (
 )
 from ...runtime.distributed import say
 from ..case import Case
-from .datalist import SUBJECT, check_exclusive, files_below, find, folder, subject_of
+from .datalist import SUBJECT, check_exclusive, files_below, find, subject_of
 
 _KINDS = {"guide": "guide", "label": "label map"}  # by option
 
 
-def find_images(path: str | os.PathLike, dicom: bool = False, label_maps: Iterable[str] = ()) -> list[Case]:
+def find_scans(
+    path: str | os.PathLike,
+    lr: str | Sequence[str] | None = None,
+    guide: str | Sequence[str] | None = None,
+    subject: str | None = None,
+    label: str | None = None,
+    dicom: bool = False,
+) -> list[Case]:
     """Cases for inference: the scans of a folder, in the order of their paths, or one file.
 
     Files that look like scans become cases. Results of super-resolution (:func:`is_result`) and files that are not
-    magnitude MR images (:func:`common.io.scan_kinds.no_scan`) are skipped, with a printed line.
+    magnitude MR images (:func:`common.io.scan_kinds.no_scan`) are skipped, with a printed line. Guides and label maps
+    are no scans.
+
+    A single scan and a single guide are a pair, unless their names have different labels ``sub-<label>``. Scans of one
+    subject share its guide. A scan with no guide or several guides gets a problem. Guides without a scan are named in a
+    printed line. So it is with label maps.
 
     Args:
-        path: a folder, searched with its subfolders, linked ones too; or a file.
+        path: a folder, searched with its subfolders, linked ones too, and base of the patterns; or a file.
+        lr: glob patterns of the scans in a folder, separated by commas; ``**`` goes into subfolders. None for all.
+        guide: glob patterns of guides, or the path of one; None for scans without guides.
+        subject: regular expression whose first group, or whole match, in the path is the subject; by default BIDS's
+            ``sub-<label>``, else the file's name without extensions.
+        label: glob patterns of label maps, or the path of one; None for none.
         dicom: whether the caller treats the DICOM files, by content or name.
-        label_maps: files in a folder that are no scans, and of which nothing is printed.
 
     Returns:
-        Cases with "image" and the "name" of :func:`name_results`. A case has a problem if its format cannot be read or
-        its content is missing. One case represents all DICOM files of a folder.
+        Cases with "image", the "name" of :func:`name_results`, and "guide" and "label_map". A case has a problem if its
+        format cannot be read or its content is missing. One case represents all DICOM files of a folder.
 
     Raises:
-        FileNotFoundError: when the path does not exist, or the folder has no file that looks like a scan.
-        ValueError: when all files are skipped.
+        FileNotFoundError: when the path does not exist, or no file, or none that matches, looks like a scan.
+        ValueError: for an empty pattern of scans, a file that matches the patterns of scans and guides, only files that
+            are skipped, guides only, or a named guide or label map that is not one.
     """
     root = Path(path).expanduser()
-    if root.is_file() or (root.is_symlink() and not root.exists()):
-        return name_results(_make_cases([root], by_itself=True), root.parent)
-    if not root.is_dir():
+    alone = root.is_file() or (root.is_symlink() and not root.exists())
+    if not alone and not root.is_dir():
         raise FileNotFoundError(f"dataset_dir '{path}' is neither a folder nor a file; name scans to super-resolve.")
+    if not alone and lr is not None and not lr:
+        raise ValueError("no --lr pattern; name the scans to super-resolve, e.g. --lr '*_t2w.nii.gz'.")
+    folder = (root.parent if alone else root).absolute()
+    label_maps = [] if label is None else _find_partners(folder, label, "label", tell=True)
+    if alone:
+        files = [root]
+    elif lr is not None:
+        files = [folder / name for name in _match(folder, lr, "lr")]
+    else:
+        files = _list_scans(root, dicom, {os.path.realpath(folder / name) for name in label_maps})
+    cases = name_results(_make_cases(files, by_itself=alone), folder)
+    if guide is not None:
+        guides = _find_partners(folder, guide, "guide", tell=lr is not None)  # or it is said above what is no scan
+        if alone:
+            guides = [name for name in guides if os.path.realpath(folder / name) != os.path.realpath(root)]
+        elif lr is not None:
+            check_exclusive({"lr": [os.path.relpath(file, folder) for file in files], "guide": guides})
+        taken = {os.path.realpath(folder / name) for name in guides}
+        cases = [case for case in cases if os.path.realpath(case["image"]) not in taken]
+        if not cases:
+            raise ValueError(f"{path}: found guides only, expected scans too; narrow --guide '{guide}'.")
+        _pair(cases, folder, guides, subject, "guide")
+    if label is not None:
+        _pair(cases, folder, label_maps, subject, "label")
+    return cases
+
+
+def _list_scans(root: Path, dicom: bool, others: Collection[str]) -> list[Path]:
+    """The files of a folder that look like scans, without other files; ``dicom`` as for :func:`find_scans`."""
     # A folder with two paths is read once.
     found = {file.parent.resolve() / file.name: file for file in (root / name for name in reversed(files_below(root)))}
-    no_scans = {os.path.realpath(name) for name in label_maps}
-    every = [file for file in sorted(found.values()) if os.path.realpath(file) not in no_scans]
+    every = [file for file in sorted(found.values()) if os.path.realpath(file) not in others]
     files = scan_files(every)
     say_passed_over(archives(every))
     if dicom:
@@ -65,103 +110,8 @@ def find_images(path: str | os.PathLike, dicom: bool = False, label_maps: Iterab
         unnamed = [file for file in every if not looks_like_scan(file) and may_be_dicom(file)]
         files = sorted({*files, *unnamed, *absent_images(every)})
     if not files:
-        raise FileNotFoundError(f"dataset_dir '{path}' and its subfolders hold no scan; expected {', '.join(ENDINGS)}.")
-    return name_results(_make_cases(files), root)
-
-
-def absent_images(files: Iterable[Path]) -> dict[Path, str]:
-    """DICOM files whose content is missing, each with the reason.
-
-    Many DICOM files have names without an ending. Such a name counts if the folder has DICOM files, or has only
-    several such names.
-    """
-    of_folder: dict[Path, list[Path]] = {}
-    for file in files:
-        of_folder.setdefault(file.parent, []).append(file)
-    found: dict[Path, str] = {}
-    for own in of_folder.values():
-        # A UID ends in a point and a number, which is not a file ending.
-        candidates = [file for file in own if named_as_dicom(file) or not file.suffix[1:2].isalpha()]
-        absent = {file: reason for file in candidates if (reason := missing_content(file)) is not None}
-        # A single one is not a stack, and may be a link to a folder that no longer exists.
-        if absent and (len(absent) == len(own) > 1 or any(named_as_dicom(file) or may_be_dicom(file) for file in own)):
-            found |= absent
-    return found
-
-
-def find_pairs(
-    dataset_dir: str | os.PathLike,
-    lr: str | Sequence[str],
-    guide: str | Sequence[str] | None = None,
-    subject: str | None = None,
-) -> list[Case]:
-    """Cases for inference: the scans of a folder that match a pattern, each with the guide of its subject.
-
-    A single scan and a single guide are a pair, unless their names have different labels ``sub-<label>``. Scans of one
-    subject share its guide. A scan with no guide or several guides becomes a case with a problem. Guides without a scan
-    are named in a printed line. Files that are not scans are skipped, as by :func:`find_images`.
-
-    Args:
-        dataset_dir: folder of the scans and base of the patterns; or one scan, and ``lr`` is ignored.
-        lr: glob patterns of LR scans, separated by commas; ``**`` goes into subfolders.
-        guide: glob patterns of guides, or the path of one; default none, for scans without guides.
-        subject: regular expression whose first group, or whole match, in the path is the subject; by default BIDS's
-            ``sub-<label>``, else the file's name without extensions.
-
-    Returns:
-        Cases with "image", "guide" and the "name" of :func:`name_results`, in the order of the scans' paths.
-
-    Raises:
-        FileNotFoundError: when the folder does not exist, or no matching file looks like a scan.
-        ValueError: for no pattern of scans, a file that matches both patterns, only files that are skipped, or a named
-            guide that is not one.
-    """
-    one = Path(dataset_dir or "").expanduser()
-    root = one.absolute().parent if one.is_file() else folder(dataset_dir)
-    if not lr and not one.is_file():
-        raise ValueError("no --lr pattern; name the scans to super-resolve, e.g. --lr '*_t2w.nii.gz'.")
-    scans = [one.name] if one.is_file() else _matching(root, lr, "lr")
-    guides = [] if guide is None else _partners(root, guide, "guide", tell=True)
-    if one.is_file():
-        guides = [path for path in guides if path != one.name]
-    check_exclusive({"lr": scans, "guide": guides})
-    cases = _make_cases([root / path for path in scans], by_itself=one.is_file())
-    if guide is not None:
-        _pair(cases, root, guides, subject, "guide")
-    return name_results(cases, root)
-
-
-def find_scans(
-    path: str | os.PathLike, guide: str | None = None, subject: str | None = None, label: str | None = None
-) -> list[Case]:
-    """Cases from :func:`find_images`, without guides and DICOM, each with guide and label map of its subject.
-
-    Args:
-        path: a folder or a file.
-        guide: glob patterns of guides, relative to the folder, or the path of one; default none.
-        subject: as for :func:`find_pairs`.
-        label: glob patterns of label maps, or the path of one; default none.
-
-    Returns:
-        As :func:`find_pairs`; a label map is under "label_map".
-
-    Raises:
-        FileNotFoundError, ValueError: as :func:`find_images`; or when there are guides only.
-    """
-    root = Path(path).expanduser().absolute()
-    root = root.parent if root.is_file() else root
-    label_maps = [] if label is None else _partners(root, label, "label", tell=True)
-    cases = find_images(path, dicom=True, label_maps=[str(root / name) for name in label_maps])
-    if guide is not None:
-        guides = _partners(root, guide, "guide", tell=False)  # find_images has said what is no scan
-        taken = {os.path.realpath(root / name) for name in guides}
-        cases = [case for case in cases if os.path.realpath(case["image"]) not in taken]
-        if not cases:
-            raise ValueError(f"{path}: found guides only, expected scans too; narrow --guide '{guide}'.")
-        _pair(cases, root, guides, subject, "guide")
-    if label is not None:
-        _pair(cases, root, label_maps, subject, "label")
-    return cases
+        raise FileNotFoundError(f"dataset_dir '{root}' and its subfolders hold no scan; expected {', '.join(ENDINGS)}.")
+    return files
 
 
 def name_results(cases: Sequence[Case], root: Path) -> list[Case]:
@@ -250,7 +200,7 @@ def _nothing(results: Sequence[Path], others: Mapping[str, str]) -> str:
     return f"{first}: {reason}" + (f" Nor are {more} more files here, such as {[*others][1]}, scans." if more else "")
 
 
-def _matching(root: Path, patterns: str | Sequence[str], option: str) -> list[str]:
+def _match(root: Path, patterns: str | Sequence[str], option: str) -> list[str]:
     files = [path.relative_to(root).as_posix() for path in scan_files(root / p for p in find(root, patterns, option))]
     if not files:
         raise FileNotFoundError(
@@ -259,13 +209,13 @@ def _matching(root: Path, patterns: str | Sequence[str], option: str) -> list[st
     return files
 
 
-def _partners(root: Path, given: str | Sequence[str], option: str, tell: bool) -> list[str]:
+def _find_partners(root: Path, given: str | Sequence[str], option: str, tell: bool) -> list[str]:
     """Paths of guides or label maps: relative to ``root`` for patterns, absolute for a named file."""
     if isinstance(given, str) and ((path := Path(given).expanduser()).is_file() or missing_content(path)):
         if reason := _no_partner(path, option):
             raise ValueError(f"--{option} {given}: {reason}")
         return [str(path.absolute())]
-    files = [path for path in _matching(root, given, option) if not is_result(root / path)]
+    files = [path for path in _match(root, given, option) if not is_result(root / path)]
     reasons = {path: reason for path in files if (reason := _no_partner(root / path, option)) is not None}
     if tell:
         say_passed_over(reasons)

@@ -38,7 +38,7 @@ def select_cases(
     result, or a result of another scan; or if its inputs cannot be read again.
 
     Args:
-        cases: from :func:`common.data.find_images`.
+        cases: from :func:`common.data.find_scans`.
         output_dir: folder of the results.
         skip_existing: whether to skip cases with complete results that were made of the same inputs by these weights.
         shard: as for :func:`parse_shard`.

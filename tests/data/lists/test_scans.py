@@ -1,11 +1,12 @@
 """Scans and guides are found, paired by subject, and named where they cannot be; results are no scans."""
 
 import gzip
+from functools import partial
 
 import nibabel as nib
 import numpy as np
 
-from common.data import find_images, find_pairs, find_scans
+from common.data import find_scans
 from tests.refused import refused
 
 SCAN = nib.Nifti1Image(np.arange(27, dtype=np.int16).reshape(3, 3, 3), np.eye(4)).to_bytes()
@@ -19,12 +20,12 @@ def touch(root, *names):
 
 
 def images(root):
-    return {entry["name"]: entry["image"].removeprefix(f"{root}/") for entry in find_images(str(root))}
+    return {entry["name"]: entry["image"].removeprefix(f"{root}/") for entry in find_scans(str(root))}
 
 
 def pairs(root, *patterns, **options):
     """The entries of pairs, with their problems, if any."""
-    found = find_pairs(str(root), *patterns, **options)
+    found = find_scans(str(root), *patterns, **options)
     entries = [case.entry | ({"problem": case.problem} if case.problem else {}) for case in found]
     return [{key: value.removeprefix(f"{root}/") for key, value in entry.items()} for entry in entries]
 
@@ -38,7 +39,7 @@ def test_images_are_found_in_a_folder_and_below_in_order(tmp_path, capsys):
     assert [line.split(": ")[1:] for line in said] == [
         [str(tmp_path / name), "an archive; unpack it if it holds scans."] for name in ("study.ZIP", "sub/dicom.tar.gz")
     ]
-    assert find_images(str(tmp_path / "b.nii")) == [{"image": str(tmp_path / "b.nii"), "name": "b"}]
+    assert find_scans(str(tmp_path / "b.nii")) == [{"image": str(tmp_path / "b.nii"), "name": "b"}]
 
 
 def test_linked_folders_are_followed_once_also_in_circles_and_by_patterns(tmp_path):
@@ -58,7 +59,7 @@ def test_equal_names_get_their_folders_or_else_a_problem(tmp_path):
     touch(tmp_path, "ann/1/t1.nii", "ann/2/t1.nii.gz", "t1.nii", "ann/t2.nii", "bob/flair.nii", "bob/flair.nii.gz")
     named = {"ann_1_t1": "ann/1/t1.nii", "ann_2_t1": "ann/2/t1.nii.gz", "t1": "t1.nii", "t2": "ann/t2.nii"}
     assert images(tmp_path) == {**named, "bob_flair": "bob/flair.nii.gz"}
-    first, _ = (case.problem for case in find_images(str(tmp_path)) if case.problem)
+    first, _ = (case.problem for case in find_scans(str(tmp_path)) if case.problem)
     assert f"{tmp_path}/bob/flair.nii: " in first and "bob_flair, as of" in first and "bob/flair.nii.gz; " in first
 
 
@@ -75,7 +76,7 @@ def test_results_are_no_scans_wherever_they_lie(tmp_path, capsys):
     (entry,) = pairs(tmp_path, "a.*,a_s*", "**/a_t1*")
     assert entry["guide"] == "a_t1.nii.gz"
     for path in ("a_sr.nii.gz", "out"):
-        refused(lambda path=path: find_images(tmp_path / path), ValueError, "_sr.nii.gz: ", "results")
+        refused(lambda path=path: find_scans(tmp_path / path), ValueError, "_sr.nii.gz: ", "results")
 
 
 def test_what_is_no_scan_is_passed_over_and_what_cannot_be_read_has_a_problem(tmp_path, capsys):
@@ -85,7 +86,7 @@ def test_what_is_no_scan_is_passed_over_and_what_cannot_be_read_has_a_problem(tm
     (tmp_path / "c_t2.nii").symlink_to("../annex/objects/c")
     for n in range(3):
         (tmp_path / f"IM{n}.dcm").symlink_to("../annex/objects/d")
-    found = {case.name: case.problem or "" for case in find_images(tmp_path)}
+    found = {case.name: case.problem or "" for case in find_scans(tmp_path)}
     assert list(found) == "IM0.dcm a_t1 a_t2 b_t2.mnc c_t2 e+orig g i".split() and not found["a_t1"] + found["a_t2"]
     assert (
         "2 more DICOM files" in found["IM0.dcm"]
@@ -99,7 +100,9 @@ def test_what_is_no_scan_is_passed_over_and_what_cannot_be_read_has_a_problem(tm
         (tmp_path / name).symlink_to("../annex/objects/d")
     for n in range(2):
         (tmp_path / "series" / f"{n}.2.84").write_bytes(bytes(128) + b"DICM")
-    first, second = ({c["image"]: c.problem or "" for c in call(tmp_path)} for call in (find_images, find_scans))
+    first, second = (
+        {c["image"]: c.problem or "" for c in call(tmp_path)} for call in (find_scans, partial(find_scans, dicom=True))
+    )
     series = {path.removeprefix(f"{tmp_path}/"): text for path, text in first.items() if path not in second}
     # README may be an image as well as IM0.dcm, next to which it is.
     names = "IM0.dcm away/1.2.3 series/0.2.84 series/1.dcm series/I0".split()
@@ -110,10 +113,10 @@ def test_what_is_no_scan_is_passed_over_and_what_cannot_be_read_has_a_problem(tm
     whole, *others = pairs(tmp_path, "*_t2*", "a_t1.*,*_mask.nii", subject="^a|(.)_")
     assert whole["guide"] == "a_t1.hdr" and [bool(entry["problem"]) for entry in others] == [True, True]
     for path in ("a_t2_mask.nii", "m"):
-        refused(lambda path=path: find_images(tmp_path / path), ValueError, "_mask.nii: a mask", "rename")
+        refused(lambda path=path: find_scans(tmp_path / path), ValueError, "_mask.nii: a mask", "rename")
     for guide, words in (("a_t2_mask.nii", "a mask"), ("c_t2.nii", "datalad get"), ("a_t2.json", "format")):
         path = str(tmp_path / guide)
-        refused(lambda path=path: find_pairs(tmp_path, "a_t2.nii", path), ValueError, f"--guide {path}", words)
+        refused(lambda path=path: find_scans(tmp_path, "a_t2.nii", path), ValueError, f"--guide {path}", words)
 
 
 def test_scans_and_guides_are_paired_by_subject_in_any_order(tmp_path):
@@ -135,15 +138,15 @@ def test_scans_and_guides_are_paired_by_subject_in_any_order(tmp_path):
     touch(tmp_path, "x/a_t2.nii", "x/a_t1.nii", "x/b_t2.nii", "y/other.nii")
     scan, other = tmp_path / "x" / "a_t2.nii", str(tmp_path / "y" / "other.nii")
     entry = {"image": str(scan), "name": "a_t2"}
-    assert find_pairs(str(scan), "**/*_t2w.nii.gz", None) == [entry]
-    assert find_pairs(str(scan), "nothing", "*_t1.nii") == [{**entry, "guide": str(tmp_path / "x" / "a_t1.nii")}]
-    assert find_pairs(str(scan), "nothing", other) == [{**entry, "guide": other}]
+    assert find_scans(str(scan), "**/*_t2w.nii.gz", None) == [entry]
+    assert find_scans(str(scan), "nothing", "*_t1.nii") == [{**entry, "guide": str(tmp_path / "x" / "a_t1.nii")}]
+    assert find_scans(str(scan), "nothing", other) == [{**entry, "guide": other}]
 
 
 def test_a_label_map_is_paired_as_a_guide_is_and_is_no_scan(tmp_path, capsys):
     touch(tmp_path, *(f"sub-1_{name}.nii" for name in ("t2w", "t1w", "dseg")), "x/labels.nii")
     expected = {key: str(tmp_path / f"sub-1_{key}.nii") for key in ("t2w", "t1w", "dseg")}
-    (entry,) = find_scans(tmp_path, "*_t1w.nii", label="*_dseg.nii")
+    (entry,) = find_scans(tmp_path, guide="*_t1w.nii", label="*_dseg.nii", dicom=True)
     assert entry == {
         "image": expected["t2w"], "name": "sub-1_t2w", "guide": expected["t1w"], "label_map": expected["dseg"]
     }  # fmt: skip
@@ -172,11 +175,11 @@ def test_scans_without_one_guide_have_a_problem_and_the_others_are_paired(tmp_pa
 def test_refused(tmp_path):
     touch(tmp_path, "a_t2.nii", "a_t1.nii", "notes.txt", "empty/notes.txt")
     for call, kind, words in (
-        (lambda: find_images(tmp_path / "nowhere"), FileNotFoundError, ["dataset_dir", "nowhere"]),
-        (lambda: find_images(tmp_path / "empty"), FileNotFoundError, ["dataset_dir", "empty", ".nii.gz"]),
-        (lambda: find_pairs(tmp_path, "*_t3*", "*_t1*"), FileNotFoundError, ["--lr '*_t3*'", tmp_path]),
-        (lambda: find_pairs(tmp_path, "*_t2*", "notes*"), FileNotFoundError, ["--guide 'notes*'", ".nii.gz"]),
-        (lambda: find_pairs(tmp_path, ""), ValueError, ["no --lr"]),
-        (lambda: find_pairs(tmp_path, "*.nii", "*_t1*"), ValueError, ["a_t1.nii", "--lr and --guide"]),
+        (lambda: find_scans(tmp_path / "nowhere"), FileNotFoundError, ["dataset_dir", "nowhere"]),
+        (lambda: find_scans(tmp_path / "empty"), FileNotFoundError, ["dataset_dir", "empty", ".nii.gz"]),
+        (lambda: find_scans(tmp_path, "*_t3*", "*_t1*"), FileNotFoundError, ["--lr '*_t3*'", tmp_path]),
+        (lambda: find_scans(tmp_path, "*_t2*", "notes*"), FileNotFoundError, ["--guide 'notes*'", ".nii.gz"]),
+        (lambda: find_scans(tmp_path, ""), ValueError, ["no --lr"]),
+        (lambda: find_scans(tmp_path, "*.nii", "*_t1*"), ValueError, ["a_t1.nii", "--lr and --guide"]),
     ):
         refused(call, kind, *words)

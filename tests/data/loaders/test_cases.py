@@ -14,7 +14,7 @@ from ignite.engine import Events
 from monai.data import Dataset
 from monai.transforms import Compose, EnsureChannelFirstd, LoadImaged
 
-from common.data import Case, CaseLoader, find_images, prepare_lr_hr
+from common.data import Case, CaseLoader, find_scans, prepare_lr_hr
 from common.engines import CaseEvaluator
 from common.engines.evaluator import CasesFailedError
 from common.transforms import CheckHeaderd, CheckVoxelsd
@@ -38,14 +38,14 @@ def good_and_bad(tmp_path):
     write(tmp_path / "c_4d.nii", (6, 6, 6, 2))
     write(tmp_path / "d_empty.nii", values=1)
     write(tmp_path / "e_good.nii")
-    return find_images(str(tmp_path))
+    return find_scans(str(tmp_path))
 
 
 @pytest.fixture
 def three_good(tmp_path):
     for name in "abc":
         write(tmp_path / f"{name}.nii")
-    return find_images(str(tmp_path))
+    return find_scans(str(tmp_path))
 
 
 ahead_or_not = pytest.mark.parametrize("ahead", [False, True])

@@ -13,7 +13,7 @@ import numpy as np
 from common.commands import simulate as simulation
 from common.commands.datalist import write_datalist
 from common.commands.simulate import simulate
-from common.data import find_pairs, load_datalist
+from common.data import find_scans, load_datalist
 from common.data.simulation import anatomy, cohort
 from common.data.simulation.cohort import simulated_cohort, simulated_scan, slice_axis_in
 from common.degradations import GaussianProfile
@@ -90,7 +90,7 @@ def test_a_scan_is_what_the_degradation_makes_of_a_head_and_its_guide_is_found(t
     assert folder == str(tmp_path / "scan" / "2x2x1") and slice_axis_in(folder) == "SI"
     (said,) = capsys.readouterr().out.splitlines()
     assert "a simulated t2w scan" in said and "--dataset_dir FOLDER_OR_FILE" in said
-    (pair,) = find_pairs(folder, "**/*_t2w.nii.gz", "**/*_t1w.nii.gz")
+    (pair,) = find_scans(folder, "**/*_t2w.nii.gz", "**/*_t1w.nii.gz")
     hr, lr, guide = (nib.load(path) for path in (f"{folder}/simulated_t2w_hr.nii.gz", pair["image"], pair["guide"]))
     assert guide.shape == hr.shape and np.array_equal(guide.affine, hr.affine)
     whole = tuple(slice(n // f * f) for n, f in zip(hr.shape, degradation.factors, strict=True))
