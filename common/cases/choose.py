@@ -13,7 +13,6 @@ from ..data.case import Case
 from ..runtime.distributed import say
 from ..transforms.scan.acquired import acquired_affine
 from ..weights_catalogue import Choice, Offer, choose, in_words, learn_from_scan, offers
-from .discover import read_grid
 
 STACKS = "stacks"  # the bundle that combines several
 
@@ -102,7 +101,7 @@ def choose_weights(cases: Sequence[Case], known: Offers, guided: bool) -> None:
             if "stacks" in case:
                 case.choice = _choose_for_exam(case, known.stacks)
                 continue
-            affine, shape = read_grid(case)
+            affine, shape = case.read_grid()
             if "image_matrix" in case:
                 affine = acquired_affine(affine, shape, case["image_matrix"])
             choices = choose(affine, there, guided)
@@ -116,7 +115,7 @@ def choose_weights(cases: Sequence[Case], known: Offers, guided: bool) -> None:
 
 def _choose_for_exam(case: Case, offer: Any) -> Choice:
     """The bundle for stacks, with cubic voxels of the smallest size in any stack, unless another size is asked for."""
-    sizes = [np.linalg.norm(read_grid(case, file)[0][:3, :3], axis=0) for file in (case["image"], *case["stacks"])]
+    sizes = [np.linalg.norm(case.read_grid(file)[0][:3, :3], axis=0) for file in (case["image"], *case["stacks"])]
     voxel = offer.overrides.get("spacing") or min(float(size.min()) for size in sizes)
     return Choice(offer, "auto", (tuple(sizes[0]), (voxel,) * 3), excess=1.0, doubt=None)
 

@@ -8,18 +8,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from ..data.case import Case
 from ..data.lists.datalist import files_below
 from ..data.lists.exams import combine_stacks, exam_of, group_by
 from ..data.lists.scans import find_scans, name_results
 from ..io.files import read_sidecar
-from ..io.images import open_image
 from ..io.scan_kinds import absent_images, may_be_dicom, named_as_dicom, say_passed_over
 from ..runtime.distributed import say
 from ..transforms.scan.acquired import stated_matrix
-from ..transforms.scan.check import check_affine
 
 if TYPE_CHECKING:  # imported where there is DICOM, because its packages are optional
     from ..io.dicom import Series
@@ -50,28 +46,16 @@ def discover_cases(
     if not together:
         return cases
     groups = [cases] if together is True else group_by(cases, _exam)
-    return [group[0] if len(group) == 1 and together is not True else _combine(group) for group in groups]
+    exams = [group[0] if len(group) == 1 and together is not True else combine_stacks(group) for group in groups]
+    for exam in exams:
+        if "stacks" in exam:
+            exam.sources = {image: image for image in exam.images} | exam.sources
+    return exams
 
 
 def folder_of(path: Path) -> Path:
     """The folder itself, or that of a file."""
     return path if path.is_dir() else path.parent
-
-
-def read_grid(case: Case, file: str | None = None) -> tuple[np.ndarray, tuple[int, ...]]:
-    """Read the affine and the shape of a case's scan, or of another stack.
-
-    Raises:
-        ValueError: when it cannot be read, or its voxels have no position.
-    """
-    file = file or case["image"]
-    if file in case.series:
-        series = case.series[file]
-        first = series.headers[0]
-        return series.affine, (first.Columns, first.Rows, len(series.headers))
-    image = open_image(file)
-    check_affine(file, image.affine)
-    return image.affine, image.shape[:3]
 
 
 def set_acquired_matrix(cases: Sequence[Case], matrix: Any) -> None:
@@ -94,7 +78,7 @@ def set_acquired_matrix(cases: Sequence[Case], matrix: Any) -> None:
         if case.problem is None:
             with case.catch():
                 case.entry["image_matrix"] = (
-                    [*matrix] if given else stated_matrix(_read_acquisition(case), read_grid(case)[1])
+                    [*matrix] if given else stated_matrix(_read_acquisition(case), case.read_grid()[1])
                 )
 
 
@@ -182,27 +166,6 @@ def _exam(case: Case) -> Hashable:
 
     header = series.headers[0]
     return header.StudyInstanceUID, header.get("FrameOfReferenceUID"), weighting(header)
-
-
-def _combine(stacks: Sequence[Case]) -> Case:
-    """Combine the stacks of an exam into one case, without those that have a problem."""
-    for case in stacks:
-        if case.problem is None:
-            with case.catch():
-                read_grid(case)
-    good = [case for case in stacks if case.problem is None]
-    files = [str(Path(case["image"]).resolve()) for case in good]
-    if twice := [case.source for i, case in enumerate(good) if files[i] in files[:i]]:
-        return replace(stacks[0], problem=f"{twice[0]}: named twice; name each stack once.")
-    reasons = [case.problem for case in stacks if case.problem is not None]
-    if len(good) < 2 and not (good and "guide" in good[0]):
-        found = f"found {len(good)} stack{'s' * (len(good) != 1)} that can be read"
-        found += ", expected at least two to combine, or one with --guide"
-        return replace(stacks[0], problem=f"{stacks[0].source}: {'; '.join([found, *reasons])}")
-    exam = combine_stacks(good)
-    exam.sources = dict(zip(exam.images, exam.images, strict=True)) | {case["image"]: case.source for case in good}
-    exam.warnings = [f"left out: {reason}" for reason in reasons]
-    return exam
 
 
 def _read_acquisition(case: Case) -> dict[str, Any]:

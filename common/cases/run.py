@@ -26,7 +26,7 @@ from ..io.volumes import count_volumes, join_results, split_volumes
 from ..transforms.scan.check import check_header
 from ..transforms.scan.load import check_volume
 from ..weights_catalogue import WITHIN, in_words
-from .discover import convert_series, read_grid
+from .discover import convert_series
 
 
 def check_rooms(cases: Sequence[Case], output: Path) -> None:
@@ -43,7 +43,7 @@ def check_rooms(cases: Sequence[Case], output: Path) -> None:
             series = case.series.get(case["image"])
             stored = [case["image"]] if series is None else series.files
             volumes = 1 if series else count_volumes(case["image"])
-            voxels = math.prod(read_grid(case)[1]) * volumes
+            voxels = math.prod(case.read_grid()[1]) * volumes
             # A compressed result has about as many bytes a voxel as a compressed scan. Half of it is certainly needed.
             size = min(sum(Path(file).stat().st_size for file in stored), voxels) * before / after / 2
             # The results of volumes are there until they are joined; a derived series has 2 bytes a voxel.

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from ..data.case import Case
 from ..data.lists.alike import joining, persons
 from ..data.lists.datalist import (
     FILE,
@@ -173,40 +174,32 @@ def _volumes(root: Path, found: Sequence[str], kind: str) -> list[str]:
     paths = [path for path in without_voxel_files(found) if not path.lower().endswith(_ABOUT_SCANS)]
     if found and not paths:
         raise ValueError(f"datalist: --{kind} matches no scan, only files such as {found[0]}; name scans.")
-    problems, others = {}, {}
-    for path in tqdm(paths, f"checking {kind}", delay=3, leave=False, disable=None):
-        if (reason := unreadable(root / path)) is not None:
-            problems[path] = reason
-        elif ending(path) is None:
-            problems[path] = f"not an image that is read ({', '.join(ENDINGS)}); narrow the pattern."
-        elif (reason := no_scan(root / path, ct=kind == "ct")) is not None:
-            others[path] = reason
-        elif (reason := _fault(root / path)) is not None:
-            problems[path] = reason
-    if problems:
-        listing = "\n  ".join(f"{path}: {reason}" for path, reason in [*problems.items()][:_LISTED])
-        if len(problems) > _LISTED:
-            listing += f"\n  and {len(problems) - _LISTED} more"
+    cases, others = [Case({kind: path}) for path in paths], {}
+    for case in tqdm(cases, f"checking {kind}", delay=3, leave=False, disable=None):
+        path = root / case[kind]
+        case.problem = unreadable(path)
+        if case.problem is None and ending(path) is None:
+            case.problem = f"not an image that is read ({', '.join(ENDINGS)}); narrow the pattern."
+        elif case.problem is None and (reason := no_scan(path, ct=kind == "ct")) is not None:
+            others[case[kind]] = reason
+        elif case.problem is None:
+            with case.catch(), warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # the warning is given when training loads the file
+                CheckHeaderd("scan")({"scan": path})
+                CheckVoxelsd("scan")({"scan": read_volume(path)[None]})
+    if failed := [case for case in cases if case.problem is not None]:
+        lines = [f"{case[kind]}: " + str(case.problem).removeprefix(f"{root / case[kind]}: ") for case in failed]
+        listing = "\n  ".join(lines[:_LISTED])
+        if len(failed) > _LISTED:
+            listing += f"\n  and {len(failed) - _LISTED} more"
         raise ValueError(
-            f"datalist: {len(problems)} of {len(paths)} files of --{kind} cannot be used; mend or remove them, or "
+            f"datalist: {len(failed)} of {len(paths)} files of --{kind} cannot be used; mend or remove them, or "
             f"narrow the pattern:\n  {listing}"
         )
     if paths and len(others) == len(paths):
         raise ValueError(f"datalist: --{kind} matches no scan: {paths[0]}: {others[paths[0]]}")
     say_passed_over(others)
     return [path for path in paths if path not in others]
-
-
-def _fault(path: Path) -> str | None:
-    """Load a file and return why training would refuse it; None if it would not."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # the warning is given when training loads the file
-            CheckHeaderd("scan")({"scan": path})
-            CheckVoxelsd("scan")({"scan": read_volume(path)[None]})
-    except (OSError, ValueError) as error:
-        return str(error).removeprefix(f"{path}: ")
-    return None
 
 
 def _ask(root: Path, groups: Mapping[str, Sequence[Mapping[str, str]]], misaligned: bool) -> None:

@@ -10,8 +10,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
+from ..io.images import open_image
 from ..io.inputs import describe_file
-from ..io.naming import case_stem, root_cause
+from ..io.naming import case_name, case_stem, failure, root_cause
+from ..transforms.scan.check import check_affine
 
 
 @dataclass(eq=False)
@@ -76,6 +80,11 @@ class Case(Mapping[str, Any]):
         return self.sources.get(image, image)
 
     @property
+    def failure(self) -> str:
+        """Its problem, for a list of failures."""
+        return failure(case_name(self), str(self.problem))
+
+    @property
     def seconds(self) -> float:
         """Duration of its turn, until now if it has not ended."""
         return (self.ended or time.perf_counter()) - self.started
@@ -108,6 +117,21 @@ class Case(Mapping[str, Any]):
         """The first clause of a warning or reason, without the case's name, for one line."""
         clause = re.split(r";\s|\.\s|\n", self.without_name(message))[0]
         return textwrap.shorten(clause.rstrip("."), 140, placeholder=" ...")
+
+    def read_grid(self, file: str | None = None) -> tuple[np.ndarray, tuple[int, ...]]:
+        """Read the affine and the shape of its scan, or of another stack.
+
+        Raises:
+            ValueError: when it cannot be read, or its voxels have no position.
+        """
+        file = file or self["image"]
+        if file in self.series:
+            series = self.series[file]
+            first = series.headers[0]
+            return series.affine, (first.Columns, first.Rows, len(series.headers))
+        image = open_image(file)
+        check_affine(file, image.affine)
+        return image.affine, image.shape[:3]
 
     def describe_inputs(self) -> list[dict[str, Any]]:
         """Describe the scan, its guide, further stacks and its label map, see :func:`common.io.inputs.describe_file`.

@@ -28,8 +28,7 @@ from .simulation.cohort import simulated_exam
 class Exams(Scans):
     """Stacks of thick slices, grouped by exam: files in one folder whose names differ only in the plane.
 
-    A stack that cannot be read is left out with a warning. If the first stack cannot be read, the exam fails. A single
-    scan is skipped with a printed line.
+    A stack that cannot be read is left out with a warning. A single scan is skipped with a printed line.
 
     Args:
         dataset_dir: folder; None for an exam that is simulated in ``output_dir/scan``.

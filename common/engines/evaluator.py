@@ -21,7 +21,7 @@ from tqdm import tqdm
 from ..data.case import Case
 from ..data.loaders.cases import loading_ahead
 from ..io.images import open_image
-from ..io.naming import case_name, failure
+from ..io.naming import case_name
 from ..runtime import progress
 from ..runtime.distributed import gathered, rank
 from ..runtime.memory import keep_freed_memory
@@ -90,7 +90,7 @@ class CaseEvaluator(SupervisedEvaluator):
         else:
             print("no scans to do", flush=True)
         every = gathered([case_name(case) for case in self.data_loader.cases])
-        if failures := gathered([failure(case_name(case), str(case.problem)) for case in self.failures]):
+        if failures := gathered([case.failure for case in self.failures]):
             if rank()[0] > 0 and dist.is_initialized():
                 sys.exit(1)  # the first process reports the failures
             raise CasesFailedError(failures, len(every))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import replace
@@ -32,20 +33,39 @@ def group_by(cases: Sequence[Case], key: Callable[[Case], Hashable]) -> list[lis
 
 
 def combine_stacks(stacks: Sequence[Case]) -> Case:
-    """The case of an exam: that of its first stack, with the other files as "stacks" and a common name.
+    """Combine the stacks of an exam into one case, without those that have a problem.
 
     Args:
         stacks: cases with "image" and "name".
 
     Returns:
-        The case. Its name has the words that all names share, or all names if they share none.
+        The case of the first stack that can be read, with the other files as "stacks". Its name has the words that all
+        names share, or all names if they share none. Stacks that are left out are warnings. It has a problem if a stack
+        is there twice, or there is nothing to combine.
     """
-    first, *others = stacks
-    names = [case.name for case in stacks]
+    for case in stacks:
+        if case.problem is None:
+            with case.catch():
+                case.read_grid()
+    good = [case for case in stacks if case.problem is None]
+    reasons = [case.problem for case in stacks if case.problem is not None]
+    files = [os.path.realpath(case["image"]) for case in good]
+    if twice := [case.source for i, case in enumerate(good) if files[i] in files[:i]]:
+        return replace(stacks[0], problem=f"{twice[0]}: named twice; name each stack once.")
+    if len(good) < 2 and not (good and "guide" in good[0]):
+        found = f"found {len(good)} stack{'s' * (len(good) != 1)} that can be read"
+        found += ", expected at least two to combine, or one with --guide"
+        return replace(stacks[0], problem=f"{stacks[0].source}: {'; '.join([found, *reasons])}")
+    names = [case.name for case in good]
     common = [word for word in names[0].split("_") if all(word in name.split("_") for name in names)]
-    own = {"name": "_".join(common or names), "stacks": [case["image"] for case in others]}
-    series = {file: series for case in stacks for file, series in case.series.items()}
-    return replace(first, entry={**first.entry, **own}, series=series)
+    own = {"name": "_".join(common or names), "stacks": [case["image"] for case in good[1:]]}
+    return replace(
+        good[0],
+        entry={**good[0].entry, **own},
+        series={file: series for case in good for file, series in case.series.items()},
+        sources={file: source for case in good for file, source in case.sources.items()},
+        warnings=[f"left out: {reason}" for reason in reasons],
+    )
 
 
 def _words(name: str) -> tuple[str, ...]:

@@ -10,8 +10,8 @@ import torch
 from monai.utils import convert_to_tensor
 from torch.utils.data import Dataset
 
-from ...io.naming import case_name, failure, root_cause
 from ...runtime import progress
+from ..case import Case
 
 
 class VolumeCache(Dataset):
@@ -40,20 +40,18 @@ class VolumeCache(Dataset):
         self.transform = transform
         self.items: list[dict[str, torch.Tensor]] = []
         self.affines: list[dict[str, np.ndarray]] = []
-        failures: list[str] = []
+        cases = [Case(dict(entry)) for entry in self.data]
         with progress.shown("preparing volumes"):
-            for i, entry in enumerate(self.data):
-                try:
-                    with progress.part(i, len(self.data)):
-                        item = transform(dict(entry))
+            for i, case in enumerate(cases):
+                with case.catch():
+                    with progress.part(i, len(cases)):
+                        item = transform(dict(case))
                     self.items.append(
                         {key: convert_to_tensor(item[key], track_meta=False).float().contiguous() for key in keys}
                     )
                     known = {key: getattr(item[key], "affine", None) for key in keys}
                     self.affines.append({key: np.asarray(a, np.float64) for key, a in known.items() if a is not None})
-                except Exception as error:
-                    failures.append(failure(case_name(entry), root_cause(error)))
-        if failures:
+        if failures := [case.failure for case in cases if case.problem is not None]:
             raise ValueError("these volumes cannot be used:\n  " + "\n  ".join(failures))
         device = torch.device(device)
         if device.type == "cuda":
