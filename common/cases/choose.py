@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,28 +16,13 @@ from ..weights_catalogue import Choice, Offer, choose, in_words, learn_from_scan
 STACKS = "stacks"  # the bundle that combines several
 
 
-@dataclass(frozen=True)
-class Offers:
-    """What there is to choose from.
-
-    Attributes:
-        single: weights for single scans.
-        stacks: the bundle that combines the stacks of an exam, or None.
-        asked: whether the user asked for these weights; then they are used for any scan.
-    """
-
-    single: list[Offer]
-    stacks: Offer | None
-    asked: bool
-
-
 def find_offers(
     bundle: str | None,
     scale: Sequence[int] | None,
     override: Mapping[str, Any],
     together: bool | str,
     options: Sequence[str],
-) -> Offers:
+) -> tuple[list[Offer], Offer | None]:
     """Find the weights to choose from.
 
     Args:
@@ -48,10 +32,13 @@ def find_offers(
         together: True for stacks of one exam only, "auto" for these and single scans, False for single scans only.
         options: other names that a misspelt key may have meant.
 
+    Returns:
+        The weights for single scans; and the bundle that combines the stacks of an exam, or None.
+
     Raises:
         FileNotFoundError, ValueError: as :func:`common.weights_catalogue.offers`; or when options do not fit together.
     """
-    stacks, known, asked = None, [], bundle is not None or scale is not None or "checkpoint" in override
+    known, stacks = [], None
     if together:
         # The overlay of model.pt; the bundle finds the other weights itself.
         stacks = offers(STACKS, override, options)[0]
@@ -75,37 +62,41 @@ def find_offers(
         if list(scale) not in scales:
             raise ValueError(f"--scale is {scale}, expected a scale of the weights here: {scales}.")
         known = [offer for offer in known if list(offer.scale) == list(scale)]
-    return Offers(known, stacks, asked)
+    return known, stacks
 
 
-def choose_weights(cases: Sequence[Case], known: Offers, guided: bool) -> None:
+def choose_weights(
+    cases: Sequence[Case], known: Sequence[Offer], stacks: Offer | None, guided: bool, asked: bool
+) -> None:
     """Give each case the weights that suit its voxels best, or a problem.
 
     Args:
         cases: scans and exams.
-        known: what there is to choose from.
+        known: the weights for single scans.
+        stacks: the bundle for exams; None if there are none.
         guided: whether the cases have guides.
+        asked: whether the user asked for these weights; then they are used for any scan.
     """
-    there = [offer for offer in known.single if offer.there and (known.asked or any(offer.ranges))]
-    for offer in known.single:
+    there = [offer for offer in known if offer.there and (asked or any(offer.ranges))]
+    for offer in known:
         if offer.there and offer not in there:
             say(
                 f"{offer.name} is not considered: {offer.overrides['checkpoint']} does not say on which voxel sizes it "
                 f"was trained. Use it by --bundle {offer.bundle.name}, or let training-range write them."
             )
-    missing = [offer for offer in known.single if not offer.there]
+    missing = [offer for offer in known if not offer.there]
     for case in cases:
         if case.problem is not None:
             continue
         with case.catch():
             if "stacks" in case:
-                case.choice = _choose_for_exam(case, known.stacks)
+                case.choice = _choose_for_exam(case, stacks)
                 continue
             affine, shape = case.read_grid()
             if "image_matrix" in case:
                 affine = acquired_affine(affine, shape, case["image_matrix"])
             choices = choose(affine, there, guided)
-            case.choice = next((choice for choice in choices if known.asked or choice.doubt is None), None)
+            case.choice = next((choice for choice in choices if asked or choice.doubt is None), None)
             if case.choice is None:
                 trained: list[Choice] = []
                 with contextlib.suppress(ValueError):  # they are only a hint

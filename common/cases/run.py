@@ -6,7 +6,7 @@ import math
 import tempfile
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from typing import Any
 from monai.bundle import ConfigWorkflow
 
 from ..data.case import Case
+from ..data.lists.exams import group_by
 from ..data.loaders.cases import CaseLoader
 from ..engines.evaluator import CasesFailedError
 from ..errors import first_cause
@@ -29,7 +30,7 @@ from ..weights_catalogue import WITHIN, in_words
 from .discover import convert_series
 
 
-def check_rooms(cases: Sequence[Case], output: Path) -> None:
+def check_space(cases: Sequence[Case], output: Path) -> None:
     """Give cases a problem if there is no room for their results.
 
     Args:
@@ -74,35 +75,31 @@ def run_cases(
     """
     settings = {"dataset#shard": shard, "dataset#bids": bids, "evaluator#report": report}
     settings = {key: value for key, value in settings.items() if value}
-    for group in _group(cases):
+    for group in group_by([case for case in cases if case.problem is None], _describe_run):
         _announce(group, options)
         for case in group:
             convert_series(case)
+        ready = [case for case in group if case.problem is None]
+        if not ready:
+            continue
+        volumes = _has_volumes(ready[0])
         if dry_run:
-            _process(group, output, bids, _preview)
+            (_preview_volumes if volumes else _preview)(ready, output, bids)
         else:
-            _process(group, output, bids, _run, **settings)
+            (_run_volumes if volumes else _run)(ready, output, bids, **settings)
 
 
-def _group(cases: Sequence[Case]) -> list[list[Case]]:
-    """Group cases into runs: those with the same weights together; each DICOM series and each 4-D scan alone."""
-    groups: dict[tuple, list[Case]] = {}
-    for case in cases:
-        if case.problem is None:
-            offer = case.choice.offer
-            alone = case.name if case.series or _has_volumes(case) else None
-            key = (offer.bundle, offer.checkpoint, offer.scale, case.choice.slice_axis, alone)
-            groups.setdefault(key, []).append(case)
-    return list(groups.values())
+def _describe_run(case: Case) -> tuple:
+    """What the cases of a run share: their weights. Each DICOM series and each 4-D scan has a run of its own."""
+    offer = case.choice.offer
+    alone = case.name if case.series or _has_volumes(case) else None
+    return offer.bundle, offer.checkpoint, offer.scale, case.choice.slice_axis, alone
 
 
 def _announce(group: Sequence[Case], options: Sequence[str]) -> None:
     """Print which weights were chosen for which scans, one line for each spacing, and options that they ignore."""
-    of_spacing: dict[str, list[Case]] = {}
-    for case in group:
-        before, after = map(in_words, case.choice.spacing)
-        of_spacing.setdefault(f"{before} to {after}", []).append(case)
-    for spacing, cases in of_spacing.items():
+    for cases in group_by(group, lambda case: tuple(map(in_words, case.choice.spacing))):
+        before, after = map(in_words, cases[0].choice.spacing)
         names = ", ".join(case.name for case in cases[:3]) + (f" and {len(cases) - 3} more" if len(cases) > 3 else "")
         choice = cases[0].choice
         title = choice.offer.name
@@ -110,7 +107,7 @@ def _announce(group: Sequence[Case], options: Sequence[str]) -> None:
             number = 1 + len(cases[0]["stacks"])
             title, names = choice.offer.bundle.name, f"{names} ({number} stack{'s' * (number > 1)} each)"
         beyond = f"; {choice.excess:.2f} times outside of the weights' voxel sizes" if choice.excess > WITHIN else ""
-        print(f"{title}, {spacing}: {names}{beyond}", flush=True)
+        print(f"{title}, {before} to {after}: {names}{beyond}", flush=True)
     offer = group[0].choice.offer
     if ignored := [f"--{option}" for option in options if option not in offer.overrides]:
         print(f"  {offer.bundle.name} does not know {', '.join(ignored)}, which changes nothing here", flush=True)
@@ -120,15 +117,6 @@ def _announce(group: Sequence[Case], options: Sequence[str]) -> None:
             "has begun",
             flush=True,
         )
-
-
-def _process(group: Sequence[Case], output: Path, bids: bool, process: Callable, **settings: Any) -> None:
-    """Run or preview the cases without a problem."""
-    cases = [case for case in group if case.problem is None]
-    if cases and _has_volumes(cases[0]):
-        (_preview_volumes if process is _preview else _run_volumes)(cases[0], output, bids, **settings)
-    elif cases:
-        process(cases, output, bids, **settings)
 
 
 def _start(cases: list[Case], output: Path, **settings: Any) -> Any:
@@ -231,10 +219,10 @@ def _raise_first(case: Case, volumes: Sequence[Case]) -> None:
             raise ValueError(f"{case['image']}: volume {i} of {len(volumes)}: {reason}")
 
 
-def _run_volumes(case: Case, output: Path, bids: bool, **settings: Any) -> None:
-    """Super-resolve each volume of a 4-D scan, and join the results if none failed."""
+def _run_volumes(cases: list[Case], output: Path, bids: bool, **settings: Any) -> None:
+    """Super-resolve each volume of the only case, a 4-D scan, and join the results if none failed."""
     settings.pop("dataset#bids", None)
-    volumes: list[Case] = []
+    (case,), volumes = cases, list[Case]()
     case.started = time.perf_counter()
     output.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".part-", dir=output) as part, case.catch():
@@ -255,8 +243,9 @@ def _run_volumes(case: Case, output: Path, bids: bool, **settings: Any) -> None:
     log_case(log_path(output, settings.get("dataset#shard")), case)
 
 
-def _preview_volumes(case: Case, output: Path, bids: bool) -> None:
-    """Check each volume of a 4-D scan, and say what would be done."""
+def _preview_volumes(cases: list[Case], output: Path, bids: bool) -> None:
+    """Check each volume of the only case, a 4-D scan, and say what would be done."""
+    (case,) = cases
     with tempfile.TemporaryDirectory() as folder, case.catch():
         volumes = _split(case, Path(folder))
         for volume in volumes:

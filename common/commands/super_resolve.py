@@ -82,7 +82,7 @@ def super_resolve(
     import_monai()
     from ..cases.choose import STACKS, choose_weights, find_offers
     from ..cases.discover import convert_series, discover_cases, folder_of, set_acquired_matrix
-    from ..cases.run import check_rooms, run_cases
+    from ..cases.run import check_space, run_cases
     from ..data.lists.sharding import select_cases
     from ..errors import RunsFailedError
     from ..io.files import check_writable
@@ -99,7 +99,7 @@ def super_resolve(
         raise ValueError(
             f"--together goes without {' and '.join(names)}: the bundle {STACKS} does it, for voxels of any size."
         )
-    known = find_offers(bundle, scale, override, together, [*inspect.signature(super_resolve).parameters])
+    known, stacks = find_offers(bundle, scale, override, together, [*inspect.signature(super_resolve).parameters])
     if together not in (True, False, "auto"):
         raise ValueError(f"--together is {together!r}, expected nothing after it, or auto; name the scans before it.")
     if not paths:
@@ -120,9 +120,10 @@ def super_resolve(
     with tempfile.TemporaryDirectory(prefix="super_resolve-") as temporary:
         cases = discover_cases(roots, Path(temporary), guide, subject, label, together)
         set_acquired_matrix(cases, acquired_matrix)
-        choose_weights(cases, known, guide is not None)
+        asked = bundle is not None or scale is not None or "checkpoint" in override
+        choose_weights(cases, known, stacks, guide is not None, asked)
         cases = select_cases(cases, output, skip_existing, shard, bids, convert_series)
-        check_rooms(cases, output)
+        check_space(cases, output)
         if not dry_run:
             check_writable(output)
         if not cases:

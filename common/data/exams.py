@@ -50,22 +50,16 @@ class Exams(Scans):
         self._even_slices, self._register = is_true(even_slices, "even_slices"), register
         super().__init__(dataset_dir, slice_axis, **options)
 
-    def find_cases(
-        self,
-        output_dir: str,
-        degradation: Degradation | None,
-        dataset_dir: str | None,
-        contrast: str,
-        *_: Any,
-    ) -> list[Case]:
+    def find_cases(self, output_dir: str, degradation: Degradation | None) -> list[Case]:
         """One case for each exam."""
-        found = find_scans(dataset_dir or simulated_exam(f"{output_dir}/scan", contrast))
+        path = self._dataset_dir
+        found = find_scans(simulated_exam(f"{output_dir}/scan", self._contrast) if path is None else path)
         groups = group_by(found, lambda case: exam_of(case["image"]))
         exams = [combine_stacks(group) for group in groups if len(group) > 1]
         alone = {group[0]["image"]: "the folder has no other stack of its exam" for group in groups if len(group) == 1}
         if not exams:
             raise ValueError(
-                f"{dataset_dir}: found {', '.join(alone)}, expected stacks of one exam in one folder, with names that "
+                f"{path}: found {', '.join(alone)}, expected stacks of one exam in one folder, with names that "
                 "differ only in the plane, such as brain_ax.nii.gz and brain_cor.nii.gz. Or name the stacks: "
                 "mri-sr A B --together."
             )

@@ -79,7 +79,8 @@ class Scans(Dataset):
         data: Sequence[Mapping[str, Any]] | None = None,
     ) -> None:
         self.bids, self.shard = is_true(bids, "bids"), shard
-        self._place = (dataset_dir, contrast, lr, guide, subject, is_true(skip_existing, "skip_existing"))
+        self._dataset_dir, self._contrast, self._patterns = dataset_dir, contrast, (lr, guide, subject)
+        self._skip = is_true(skip_existing, "skip_existing")
         self._slice_axis, self._training_range = slice_axis, training_range
         self._check_mr = is_true(check_mr, "check_mr")
         self._denoise, self._lr_spacing = is_true(denoise, "denoise"), lr_spacing
@@ -108,26 +109,18 @@ class Scans(Dataset):
         self.transform = Compose([*self.steps(compared, output_dir, degradation), *memory, labels])
         if self._found:
             return
-        *place, skip = self._place
-        found = self.find_cases(output_dir, degradation, *place)
-        self.data = select_cases(found, output_dir, skip, self.shard, self.bids)
+        found = self.find_cases(output_dir, degradation)
+        self.data = select_cases(found, output_dir, self._skip, self.shard, self.bids)
         join()
         self._found = True
 
-    def find_cases(
-        self,
-        output_dir: str,
-        degradation: Degradation | Any,
-        dataset_dir: str | None,
-        contrast: str | Any,
-        lr: str | None,
-        guide: str | None,
-        subject: str | None,
-    ) -> list[Case]:
-        """The cases; the arguments are as for the class and :meth:`find`."""
-        if dataset_dir is None:
-            dataset_dir = simulated_scan(f"{output_dir}/scan", degradation, contrast, None if guide is None else "t1w")
-        return find_scans(dataset_dir, lr, guide, subject)
+    def find_cases(self, output_dir: str, degradation: Degradation | Any) -> list[Case]:
+        """The cases; the arguments are as for :meth:`find`."""
+        lr, guide, subject = self._patterns
+        path, guide_contrast = self._dataset_dir, None if guide is None else "t1w"
+        if path is None:
+            path = simulated_scan(f"{output_dir}/scan", degradation, self._contrast, guide_contrast)
+        return find_scans(path, lr, guide, subject)
 
     def steps(self, compared: CheckTrainingRanged, output_dir: str, degradation: Degradation | Any) -> list[Callable]:
         """Transforms that read a scan, including ``compared``; the other arguments are as for :meth:`find`."""

@@ -68,7 +68,7 @@ def find_scans(
     """
     root = Path(path).expanduser()
     alone = root.is_file() or (root.is_symlink() and not root.exists())
-    if not alone and not root.is_dir():
+    if not str(path).strip() or not (alone or root.is_dir()):
         raise FileNotFoundError(f"dataset_dir '{path}' is neither a folder nor a file; name scans to super-resolve.")
     if not alone and lr is not None and not lr:
         raise ValueError("no --lr pattern; name the scans to super-resolve, e.g. --lr '*_t2w.nii.gz'.")

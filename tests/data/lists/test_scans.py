@@ -176,6 +176,7 @@ def test_refused(tmp_path):
     touch(tmp_path, "a_t2.nii", "a_t1.nii", "notes.txt", "empty/notes.txt")
     for call, kind, words in (
         (lambda: find_scans(tmp_path / "nowhere"), FileNotFoundError, ["dataset_dir", "nowhere"]),
+        (lambda: find_scans(""), FileNotFoundError, ["dataset_dir ''"]),
         (lambda: find_scans(tmp_path / "empty"), FileNotFoundError, ["dataset_dir", "empty", ".nii.gz"]),
         (lambda: find_scans(tmp_path, "*_t3*", "*_t1*"), FileNotFoundError, ["--lr '*_t3*'", tmp_path]),
         (lambda: find_scans(tmp_path, "*_t2*", "notes*"), FileNotFoundError, ["--guide 'notes*'", ".nii.gz"]),
