@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from ..data.case import Case
 from ..data.lists.datalist import files_below
-from ..data.lists.exams import combine_stacks, exam_of, group_by
+from ..data.lists.exams import combine_stacks, group_by, identify_exam
 from ..data.lists.scans import find_scans, name_results
 from ..io.files import read_sidecar
-from ..io.scan_kinds import absent_images, may_be_dicom, named_as_dicom, say_passed_over
+from ..io.scan_kinds import find_absent_images, may_be_dicom, named_as_dicom, say_passed_over
 from ..runtime.distributed import say
 from ..transforms.scan.acquired import stated_matrix
 
@@ -45,7 +45,7 @@ def discover_cases(
     cases = [case for root in roots for case in _find(root, temporary, guide, subject, label)]
     if not together:
         return cases
-    groups = [cases] if together is True else group_by(cases, _exam)
+    groups = [cases] if together is True else group_by(cases, _identify_exam)
     exams = [group[0] if len(group) == 1 and together is not True else combine_stacks(group) for group in groups]
     for exam in exams:
         if "stacks" in exam:
@@ -53,7 +53,7 @@ def discover_cases(
     return exams
 
 
-def folder_of(path: Path) -> Path:
+def get_folder(path: Path) -> Path:
     """The folder itself, or that of a file."""
     return path if path.is_dir() else path.parent
 
@@ -77,9 +77,9 @@ def set_acquired_matrix(cases: Sequence[Case], matrix: Any) -> None:
     for case in cases if matrix else ():
         if case.problem is None:
             with case.catch():
-                case.entry["image_matrix"] = (
-                    [*matrix] if given else stated_matrix(_read_acquisition(case), case.read_grid()[1])
-                )
+                image = case["image"]
+                said = case.series[image].acquisition if case.series else read_sidecar(image)[0]
+                case.entry["image_matrix"] = [*matrix] if given else stated_matrix(said, case.read_grid()[1])
 
 
 def convert_series(case: Case) -> None:
@@ -103,7 +103,7 @@ def convert_series(case: Case) -> None:
 
 def _find(root: Path, temporary: Path, guide: str | None, subject: str | None, label: str | None) -> list[Case]:
     """Find the cases of a file or folder. DICOM series are named as the NIfTI files that they will become."""
-    series, folder = _find_series(root), folder_of(root)
+    series, folder = _find_series(root), get_folder(root)
     scans: list[Case] = []
     if root.is_dir() or not series:
         try:
@@ -139,11 +139,11 @@ def _find_series(root: Path) -> list[Series]:
     A series that is no scan is skipped. If the file that is named holds nothing else, this is its problem.
     """
     files = [root] if root.is_file() else [root / name for name in files_below(root)]
-    if not any(named_as_dicom(file) or may_be_dicom(file) for file in files) and not absent_images(files):
+    if not any(named_as_dicom(file) or may_be_dicom(file) for file in files) and not find_absent_images(files):
         return []
     from ..io.dicom import find_series
 
-    found = find_series(folder_of(root))
+    found = find_series(get_folder(root))
     scans = [each for each in found if not each.derived]
     if len(scans) < len(found):
         say(f"{len(found) - len(scans)} of {len(found)} DICOM series are results of super-resolution: passed over")
@@ -155,23 +155,7 @@ def _find_series(root: Path) -> list[Series]:
     return [each for each in scans if not each.no_scan]
 
 
-def _exam(case: Case) -> Hashable:
+def _identify_exam(case: Case) -> Hashable:
     """What the stacks of one exam have in common."""
     series = case.series.get(case["image"])
-    if series is None:
-        return exam_of(case["image"])
-    if not series.headers:
-        return case["image"]
-    from ..io.dicom import weighting
-
-    header = series.headers[0]
-    return header.StudyInstanceUID, header.get("FrameOfReferenceUID"), weighting(header)
-
-
-def _read_acquisition(case: Case) -> dict[str, Any]:
-    """Read what DICOM headers, or the sidecar JSON, say about how a scan was acquired."""
-    if not case.series:
-        return read_sidecar(case["image"])[0]
-    from ..io.dicom import said_by_dicom
-
-    return said_by_dicom(case.series[case["image"]].headers)
+    return identify_exam(case["image"]) if series is None else series.exam

@@ -178,7 +178,7 @@ def _preview(cases: list[Case], output: Path, bids: bool) -> None:
             if "label_map" in case:
                 path += f" and {label_path(output, case.name, bids)}"
             texts = [*case.warnings, *(str(warning.message) for warning in caught)]
-            texts = [f"  warning: {case.without_temporary(case.without_name(text))}" for text in texts]
+            texts = [f"  warning: {case.hide_temporary_files(case.strip_name(text))}" for text in texts]
             for line in (f"would write {path}", *texts):
                 # Numbers in further lines differ between volumes.
                 if (key := (path, line.partition("\n")[0])) not in said:
@@ -215,7 +215,7 @@ def _raise_first(case: Case, volumes: Sequence[Case]) -> None:
     """Raise the first problem of a volume as one of its scan."""
     for i, volume in enumerate(volumes, 1):
         if volume.problem is not None:
-            reason = volume.without_name(volume.problem)
+            reason = volume.strip_name(volume.problem)
             raise ValueError(f"{case['image']}: volume {i} of {len(volumes)}: {reason}")
 
 

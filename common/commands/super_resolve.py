@@ -81,7 +81,7 @@ def super_resolve(
 
     import_monai()
     from ..cases.choose import STACKS, choose_weights, find_offers
-    from ..cases.discover import convert_series, discover_cases, folder_of, set_acquired_matrix
+    from ..cases.discover import convert_series, discover_cases, get_folder, set_acquired_matrix
     from ..cases.run import check_space, run_cases
     from ..data.lists.sharding import select_cases
     from ..errors import RunsFailedError
@@ -116,7 +116,7 @@ def super_resolve(
         if not root.exists():
             hint = " With --together the folder of the results is --output_dir." if together is True else ""
             raise FileNotFoundError(f"{path}: {missing_content(root) or 'there is no such file or folder.'}{hint}")
-    output = Path(output_dir).expanduser() if output_dir else folder_of(roots[0]) / _RESULTS
+    output = Path(output_dir).expanduser() if output_dir else get_folder(roots[0]) / _RESULTS
     with tempfile.TemporaryDirectory(prefix="super_resolve-") as temporary:
         cases = discover_cases(roots, Path(temporary), guide, subject, label, together)
         set_acquired_matrix(cases, acquired_matrix)
@@ -132,7 +132,7 @@ def super_resolve(
             say(f"results go to {output}")
         run_cases(cases, output, [*override], bids, shard, report, dry_run)
     join()
-    every = gathered([(case.source, case.problem and case.without_temporary(case.problem)) for case in cases])
+    every = gathered([(case.source, case.problem and case.hide_temporary_files(case.problem)) for case in cases])
     failures = [failure(source, problem) for source, problem in every if problem]
     if failures:
         if rank()[0] > 0:

@@ -95,9 +95,9 @@ class Case(Mapping[str, Any]):
         try:
             yield
         except Exception as error:
-            self.problem = self.without_temporary(root_cause(error))
+            self.problem = self.hide_temporary_files(root_cause(error))
 
-    def without_temporary(self, message: str) -> str:
+    def hide_temporary_files(self, message: str) -> str:
         """Replace temporary files in a warning or reason: by the case's name, or in an exam by what they were made of.
 
         Args:
@@ -107,7 +107,7 @@ class Case(Mapping[str, Any]):
             message = message.replace(file, source if "stacks" in self else self.name)
         return message
 
-    def without_name(self, message: str) -> str:
+    def strip_name(self, message: str) -> str:
         """Remove the case's file or name from the beginning of a warning or reason."""
         for name in (*self.values(), self.source, self.name):
             message = message.removeprefix(f"{name}: ")
@@ -115,7 +115,7 @@ class Case(Mapping[str, Any]):
 
     def shorten(self, message: str) -> str:
         """The first clause of a warning or reason, without the case's name, for one line."""
-        clause = re.split(r";\s|\.\s|\n", self.without_name(message))[0]
+        clause = re.split(r";\s|\.\s|\n", self.strip_name(message))[0]
         return textwrap.shorten(clause.rstrip("."), 140, placeholder=" ...")
 
     def read_grid(self, file: str | None = None) -> tuple[np.ndarray, tuple[int, ...]]:

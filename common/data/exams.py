@@ -19,7 +19,7 @@ from ..transforms import (
 )
 from ..values import is_true
 from .case import Case
-from .lists.exams import combine_stacks, exam_of, group_by
+from .lists.exams import combine_stacks, group_by, identify_exam
 from .lists.scans import find_scans
 from .scans import Scans
 from .simulation.cohort import simulated_exam
@@ -54,7 +54,7 @@ class Exams(Scans):
         """One case for each exam."""
         path = self._dataset_dir
         found = find_scans(simulated_exam(f"{output_dir}/scan", self._contrast) if path is None else path)
-        groups = group_by(found, lambda case: exam_of(case["image"]))
+        groups = group_by(found, lambda case: identify_exam(case["image"]))
         exams = [combine_stacks(group) for group in groups if len(group) > 1]
         alone = {group[0]["image"]: "the folder has no other stack of its exam" for group in groups if len(group) == 1}
         if not exams:

@@ -70,7 +70,7 @@ class CaseEvaluator(SupervisedEvaluator):
         self.cases: list[Case] = []
         self._tried: list[Case] = []
         self.add_event_handler(Events.GET_BATCH_STARTED, self._begin)
-        self.add_event_handler(IterationEvents.FORWARD_COMPLETED, self._inferred)
+        self.add_event_handler(IterationEvents.FORWARD_COMPLETED, self._end_inference)
         # After the given handlers, because they can warn too.
         self.add_event_handler(Events.ITERATION_COMPLETED, self._finish)
 
@@ -101,9 +101,9 @@ class CaseEvaluator(SupervisedEvaluator):
         started = time.perf_counter()
         self.state.epoch_length = len(self.data_loader)  # the cases may be others than at the start
         _count_voxels(self.data_loader.cases)
-        with self._recording(), progress.Bar() as self.bar, progress.listening(self._advance):
+        with self._record_warnings(), progress.Bar() as self.bar, progress.listening(self._advance):
             super().run(global_epoch)
-        print("\n".join(self._summary(time.perf_counter() - started)), flush=True)
+        print("\n".join(self._summarise(time.perf_counter() - started)), flush=True)
 
     def _begin(self) -> None:
         cases, number = self.data_loader.cases, len(self.cases)
@@ -118,7 +118,7 @@ class CaseEvaluator(SupervisedEvaluator):
         self.bar.what = f"{number + 1}/{len(cases)} " * several + self.case.name + ", all scans" * several
         self._advance()
 
-    def _inferred(self) -> None:
+    def _end_inference(self) -> None:
         self.case.inferred = time.perf_counter()
         self._advance()
 
@@ -136,19 +136,19 @@ class CaseEvaluator(SupervisedEvaluator):
         case, now = self.case, time.perf_counter()
         done = [other for other in self.cases if other.problem is None and other.voxels]
         if case.inferred is not None:
-            left = max(self._after(done) - (now - case.inferred), 0 if math.isnan(left) else left)
+            left = max(self._expect_postprocessing(done) - (now - case.inferred), 0 if math.isnan(left) else left)
         elif not self.loading:
-            left += self._after(done)
+            left += self._expect_postprocessing(done)
         elif done:
             # An unreadable scan fails quickly.
-            left = max(_expected(done)(case.voxels) - (now - case.started), 0) if case.voxels else 0.0
+            left = max(_fit_duration(done)(case.voxels) - (now - case.started), 0) if case.voxels else 0.0
         else:
             left = math.nan
-        expected = _expected([*done, replace(case, ended=now + left)] if case.voxels or not done else done)
+        expected = _fit_duration([*done, replace(case, ended=now + left)] if case.voxels or not done else done)
         later = self.data_loader.cases[len(self.cases) + 1 :]
         self.bar.tell(left + sum(expected(other.voxels) for other in later if other.voxels))
 
-    def _after(self, done: Sequence[Case]) -> float:
+    def _expect_postprocessing(self, done: Sequence[Case]) -> float:
         """Expected seconds of the present case after the network."""
         if not done:
             return self.after * self.case.voxels
@@ -165,7 +165,7 @@ class CaseEvaluator(SupervisedEvaluator):
             self.bar.close()  # handlers may print at the end
 
     @contextmanager
-    def _recording(self) -> Iterator[None]:
+    def _record_warnings(self) -> Iterator[None]:
         """Record the warnings about each case; other warnings, such as those about code, are shown as usual."""
         with warnings.catch_warnings():
             # By default Python shows a warning once. Appended, so filters of the user take precedence.
@@ -177,13 +177,13 @@ class CaseEvaluator(SupervisedEvaluator):
                 case = self.case if ahead is None else self.data_loader.cases[ahead]
                 if case is None or not issubclass(category, UserWarning):
                     others(message, category, *args, **kwargs)
-                elif (text := case.without_temporary(str(message))) not in case.warnings:
+                elif (text := case.hide_temporary_files(str(message))) not in case.warnings:
                     case.warnings.append(text)
 
             warnings.showwarning = show
             yield
 
-    def _summary(self, seconds: float) -> list[str]:
+    def _summarise(self, seconds: float) -> list[str]:
         """Final lines: the number of finished cases, and all warnings in full with the names of their cases."""
         failed = len(self.failures)
         warned = [case for case in self.cases if case.warnings]
@@ -192,7 +192,7 @@ class CaseEvaluator(SupervisedEvaluator):
         about: dict[str, list[str]] = {}
         for case in warned:
             for text in case.warnings:
-                about.setdefault(case.without_name(text), []).append(case.name)
+                about.setdefault(case.strip_name(text), []).append(case.name)
         lines = [", ".join(counts)]
         for text, names in list(about.items())[:_WARNINGS]:
             several = f" and {len(names) - 3} more" if len(names) > 3 else ""
@@ -202,7 +202,7 @@ class CaseEvaluator(SupervisedEvaluator):
         return lines
 
 
-def _expected(cases: Sequence[Case]) -> Callable[[float], float]:
+def _fit_duration(cases: Sequence[Case]) -> Callable[[float], float]:
     """Expected seconds as a function of voxels, from other cases: a constant part and a part per voxel."""
     voxels, seconds = [case.voxels for case in cases], [case.ended - case.started for case in cases]
     size, mean = fmean(voxels), fmean(seconds)

@@ -58,6 +58,6 @@ class ResultViewer:
             volumes["SR"] = nib.Nifti1Image(torch.as_tensor(result)[0].float().numpy(), np.asarray(result.affine))
             page = path.with_name(path.name.removesuffix(".nii.gz") + ".html")
             # Without the scan's name, which is the page's title.
-            warned = [engine.case.without_name(text) for text in engine.case.warnings]
+            warned = [engine.case.strip_name(text) for text in engine.case.warnings]
             about = {**(about_result(path) or {}), "Warnings": warned}
             viewer(page, volumes, Path(str(scan.meta["filename_or_obj"])).name, about=about)

@@ -8,7 +8,7 @@ import os
 import re
 import tempfile
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -21,7 +21,7 @@ from ..runtime.distributed import say
 from .files import sidecar
 from .inputs import digest_voxels
 from .nifti_affines import placed_image
-from .scan_kinds import absent_images
+from .scan_kinds import find_absent_images
 
 try:
     from pydicom import Dataset
@@ -84,6 +84,19 @@ class Series:
         """Whether :func:`write_derived` wrote any of it."""
         return any(map(is_derived, self.headers))
 
+    @property
+    def exam(self) -> Hashable:
+        """What the stacks of one exam have in common."""
+        if not self.headers:
+            return self.description
+        header = self.headers[0]
+        return header.StudyInstanceUID, header.get("FrameOfReferenceUID"), weighting(header)
+
+    @property
+    def acquisition(self) -> dict[str, Any]:
+        """What its headers say about the acquired matrix, see :func:`read_acquisition`."""
+        return read_acquisition(self.headers)
+
     def has_file(self, path: Path) -> bool:
         """Whether a file is one of its files, by whatever path."""
         return path.resolve() in [file.resolve() for file in self.files]
@@ -106,7 +119,7 @@ def find_series(folder: str | os.PathLike) -> list[Series]:
     found: dict[tuple[str, str, bool], list[Dataset]] = {}
     damaged: dict[Path, dict[Path, str]] = {}
     files = files_in(folder)
-    absent = absent_images(files)
+    absent = find_absent_images(files)
     for path in files:
         if path in absent:
             damaged.setdefault(path.parent, {})[path] = f"{path}: {absent[path]}"
@@ -159,7 +172,7 @@ def describe_series(series: Series, converted: str | os.PathLike) -> dict[str, A
     }
 
 
-def said_by_dicom(headers: Sequence[Dataset]) -> dict[str, Any]:
+def read_acquisition(headers: Sequence[Dataset]) -> dict[str, Any]:
     """Read the tags (0018,1310) and (0018,1312) of a series as keys of dcm2niix.
 
     The four numbers of (0018,1310) count frequency samples along rows and columns, then phase samples along both.

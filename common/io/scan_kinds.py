@@ -228,7 +228,7 @@ def may_be_dicom(path: Path) -> bool:
         return named_as_dicom(path)
 
 
-def absent_images(files: Iterable[Path]) -> dict[Path, str]:
+def find_absent_images(files: Iterable[Path]) -> dict[Path, str]:
     """DICOM files whose content is missing, each with the reason.
 
     Many DICOM files have names without an ending. Such a name counts if the folder has DICOM files, or has only

@@ -30,4 +30,4 @@ def test_no_temporary_file_is_named_to_the_user():
     assert series.problem == "ax: too thin; ax" and exam.problem == "A (DICOM series 1): too thin; B (DICOM series 2)"
     assert series.shorten(series.problem) == exam.shorten(exam.problem) == "too thin"
     # Which stack it is about stays.
-    assert exam.without_name("B (DICOM series 2): left out") == "B (DICOM series 2): left out"
+    assert exam.strip_name("B (DICOM series 2): left out") == "B (DICOM series 2): left out"

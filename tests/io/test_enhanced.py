@@ -9,7 +9,7 @@ from highdicom.legacy import LegacyConvertedEnhancedMRImage
 from pydicom import Dataset
 from pydicom.uid import EnhancedMRColorImageStorage, RawDataStorage, RLELossless, generate_uid
 
-from common.io.dicom import find_series, said_by_dicom, to_nifti, weighting, write_derived
+from common.io.dicom import find_series, read_acquisition, to_nifti, weighting, write_derived
 
 from .. import malformed
 from ..clients import dicom
@@ -205,6 +205,6 @@ def test_frames_say_how_they_were_acquired(tmp_path):
     shared.FrameAnatomySequence = [item(FrameLaterality="R")]
     dicom.save([file], tmp_path / "in")
     (series,) = find_series(tmp_path / "in")
-    said = said_by_dicom(series.headers)
+    said = read_acquisition(series.headers)
     assert (said["FrequencyEncodingSteps"], said["AcquisitionMatrixPE"]) == (26, 20)
     assert derived(series, tmp_path)[0].Laterality == "R"

@@ -19,7 +19,7 @@ _WHICH = re.compile(
 _WORD = re.compile(r"[^\s_.]+")
 
 
-def exam_of(path: str) -> Hashable:
+def identify_exam(path: str) -> Hashable:
     """A key that the stacks of one exam share: the folder, and the name without its plane."""
     return str(Path(path).parent), _words(case_stem(path))
 

@@ -13,8 +13,8 @@ import nibabel as nib
 from ...io.images import ENDINGS, ending, image_or_none, missing_content
 from ...io.naming import case_stem
 from ...io.scan_kinds import (
-    absent_images,
     archives,
+    find_absent_images,
     looks_like_scan,
     may_be_dicom,
     named_as_dicom,
@@ -77,7 +77,7 @@ def find_scans(
     if alone:
         files = [root]
     elif lr is not None:
-        files = [folder / name for name in _match(folder, lr, "lr")]
+        files = [folder / name for name in _match_scans(folder, lr, "lr")]
     else:
         files = _list_scans(root, dicom, {os.path.realpath(folder / name) for name in label_maps})
     cases = name_results(_make_cases(files, by_itself=alone), folder)
@@ -108,7 +108,7 @@ def _list_scans(root: Path, dicom: bool, others: Collection[str]) -> list[Path]:
         files = [file for file in files if not named_as_dicom(file)]
     else:
         unnamed = [file for file in every if not looks_like_scan(file) and may_be_dicom(file)]
-        files = sorted({*files, *unnamed, *absent_images(every)})
+        files = sorted({*files, *unnamed, *find_absent_images(every)})
     if not files:
         raise FileNotFoundError(f"dataset_dir '{root}' and its subfolders hold no scan; expected {', '.join(ENDINGS)}.")
     return files
@@ -156,7 +156,7 @@ def _make_cases(files: Sequence[Path], by_itself: bool = False) -> list[Case]:
     """Cases of files that look like scans. Skipped files are printed; a single skipped file is refused."""
     cases: list[Case] = []
     results, others = [], {}
-    for file, problem in _problems(files):
+    for file, problem in _find_problems(files):
         if problem is not None:
             cases.append(Case({"image": str(file)}, f"{file}: {problem}"))
         elif is_result(file):
@@ -170,11 +170,11 @@ def _make_cases(files: Sequence[Path], by_itself: bool = False) -> list[Case]:
             say(f"{len(results)} of {len(files)} files are results of super-resolution and passed over: {results[0]}")
         say_passed_over(others)
     if not cases:
-        raise ValueError(_nothing(results, others))
+        raise ValueError(_explain_nothing(results, others))
     return cases
 
 
-def _problems(files: Sequence[Path]) -> list[tuple[Path, str | None]]:
+def _find_problems(files: Sequence[Path]) -> list[tuple[Path, str | None]]:
     """Each file, and why it cannot be read; for DICOM files of a folder, only the first file for each reason."""
     found: dict[Any, list[tuple[Path, str | None]]] = {}
     for file in files:
@@ -189,7 +189,7 @@ def _problems(files: Sequence[Path]) -> list[tuple[Path, str | None]]:
     ]
 
 
-def _nothing(results: Sequence[Path], others: Mapping[str, str]) -> str:
+def _explain_nothing(results: Sequence[Path], others: Mapping[str, str]) -> str:
     """The message if all files are skipped."""
     more = len(results) + len(others) - 1
     if results:
@@ -200,7 +200,7 @@ def _nothing(results: Sequence[Path], others: Mapping[str, str]) -> str:
     return f"{first}: {reason}" + (f" Nor are {more} more files here, such as {[*others][1]}, scans." if more else "")
 
 
-def _match(root: Path, patterns: str | Sequence[str], option: str) -> list[str]:
+def _match_scans(root: Path, patterns: str | Sequence[str], option: str) -> list[str]:
     files = [path.relative_to(root).as_posix() for path in scan_files(root / p for p in find(root, patterns, option))]
     if not files:
         raise FileNotFoundError(
@@ -212,17 +212,17 @@ def _match(root: Path, patterns: str | Sequence[str], option: str) -> list[str]:
 def _find_partners(root: Path, given: str | Sequence[str], option: str, tell: bool) -> list[str]:
     """Paths of guides or label maps: relative to ``root`` for patterns, absolute for a named file."""
     if isinstance(given, str) and ((path := Path(given).expanduser()).is_file() or missing_content(path)):
-        if reason := _no_partner(path, option):
+        if reason := _explain_refusal(path, option):
             raise ValueError(f"--{option} {given}: {reason}")
         return [str(path.absolute())]
-    files = [path for path in _match(root, given, option) if not is_result(root / path)]
-    reasons = {path: reason for path in files if (reason := _no_partner(root / path, option)) is not None}
+    files = [path for path in _match_scans(root, given, option) if not is_result(root / path)]
+    reasons = {path: reason for path in files if (reason := _explain_refusal(root / path, option)) is not None}
     if tell:
         say_passed_over(reasons)
     return [path for path in files if path not in reasons]
 
 
-def _no_partner(path: Path, option: str) -> str | None:
+def _explain_refusal(path: Path, option: str) -> str | None:
     if option == "label" and may_be_dicom(path):
         return "it is DICOM, expected a label map in another format; convert it to NIfTI, e.g. with dcmqi."
     if (reason := unreadable(path) or missing_content(path)) is not None:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from pydicom import Dataset
 
-from common.io.dicom import said_by_dicom
+from common.io.dicom import read_acquisition
 from common.transforms import AcquiredMatrixd
 from common.transforms.scan.acquired import acquired_affine, crop_k_space, stated_matrix
 from tests.bundles.runs import OBLIQUE, phantom
@@ -64,9 +64,9 @@ def test_what_dicom_says():
         headers = [Dataset(), Dataset()]
         for header in headers:
             header.AcquisitionMatrix, header.InPlanePhaseEncodingDirection = matrix, direction
-        assert stated_matrix(said_by_dicom(headers), (512, 512, 22)) == expected
+        assert stated_matrix(read_acquisition(headers), (512, 512, 22)) == expected
     headers[0].AcquisitionMatrix = [256, 0, 0, 256]
-    assert said_by_dicom(headers) == {}
+    assert read_acquisition(headers) == {}
 
 
 def test_a_scan_is_taken_as_acquired_and_not_where_detail_would_be_lost():
