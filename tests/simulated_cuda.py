@@ -91,10 +91,12 @@ class Phase:
     def __init__(self) -> None:
         self.waits = collections.Counter()  # of the host, and copies between the devices, by kind and line of common
         self.operators = 0  # that compute something on the device
+        self.copies = 0  # between pinned memory and the device, for which the host does not wait
 
     def summary(self) -> dict[str, Any]:
         where = [f"{n} {kind} at {line}" for (kind, line), n in self.waits.most_common()]
-        return {"waits": sum(self.waits.values()), "operators": self.operators, "where": where}
+        counts = {"waits": sum(self.waits.values()), "operators": self.operators, "copies": self.copies}
+        return counts | {"where": where}
 
 
 class Graph:
@@ -151,7 +153,7 @@ class SimulatedDevice(TorchDispatchMode):
 
     def __init__(self) -> None:
         super().__init__()
-        self.storages = Storages()
+        self.storages, self.pinned = Storages(), Storages()
         self.gpus = [torch.Generator()]  # of the random numbers of each, as ``torch.cuda.default_generators``
         self.current = torch.device("cuda", 0)  # which this process uses
         self.nccl = False  # whether the processes were joined by it
@@ -163,9 +165,10 @@ class SimulatedDevice(TorchDispatchMode):
     def has(self, tensor: torch.Tensor) -> bool:
         return tensor.layout is torch.strided and storage_of(tensor) in self.storages
 
-    def put(self, tensor: torch.Tensor, cuda: bool) -> torch.Tensor:
+    def put(self, tensor: torch.Tensor, cuda: bool, pinned: bool = False) -> torch.Tensor:
         """Say where a tensor is that has a storage of its own."""
-        (self.storages.add if cuda else self.storages.discard)(storage_of(tensor))
+        for storages, there in ((self.storages, cuda), (self.pinned, pinned)):
+            (storages.add if there else storages.discard)(storage_of(tensor))
         return tensor
 
     def is_cuda(self, device: Any) -> bool:
@@ -183,6 +186,15 @@ class SimulatedDevice(TorchDispatchMode):
         if self.phase is not None:
             self.phase.waits[kind, line_of_common()] += 1
 
+    def copied(self, source: torch.Tensor, out: torch.Tensor, cuda: bool, non_blocking: bool) -> None:
+        """Count a copy between the devices; only one to or from pinned memory need not be waited for."""
+        if self.graph is not None:
+            raise DeviceError("a recording would copy from memory that is used for something else in a replay")
+        if not non_blocking or storage_of(source if cuda else out) not in self.pinned:
+            self.wait("copy to the device" if cuda else "copy to the host")
+        elif self.phase is not None:
+            self.phase.copies += 1
+
     def begin(self) -> None:
         self.phase = Phase()
 
@@ -198,7 +210,7 @@ class SimulatedDevice(TorchDispatchMode):
         cuda = any(there) or (not tensors and sys._getframe(1).f_code.co_name == "_engine_run_backward")
         if kwargs.get("device") is not None:
             cuda, kwargs["device"] = self.is_cuda(kwargs["device"]) or cuda, CPU
-        if kwargs.get("pin_memory"):
+        if pinned := kwargs.get("pin_memory"):
             kwargs["pin_memory"] = False  # for which torch asks a driver
         generator = kwargs.get("generator")
         if cuda and generator is not None and generator not in self.gpus:
@@ -208,7 +220,7 @@ class SimulatedDevice(TorchDispatchMode):
         out = self.compute(func, args, kwargs, cuda)
         known = {storage_of(tensor)._cdata for tensor in tensors if tensor.layout is torch.strided}
         results = [leaf for leaf in tree_leaves(out) if isinstance(leaf, torch.Tensor) and leaf.layout is torch.strided]
-        new = [self.put(tensor, cuda) for tensor in results if storage_of(tensor)._cdata not in known]
+        new = [self.put(tensor, cuda, bool(pinned)) for tensor in results if storage_of(tensor)._cdata not in known]
         if self.graph is not None and cuda:
             made = [t if any(t is one for one in new) else None for t in tree_leaves(out)]
             self.graph.add(func, operands, made)
@@ -235,7 +247,7 @@ class SimulatedDevice(TorchDispatchMode):
         if not any(there):
             return
         if name == "copy_" and there[0] != there[1]:
-            self.wait("copy to the device" if there[0] else "copy to the host")
+            self.copied(tensors[1], tensors[0], there[0], args[-1] is True)
         elif name in WAITING:
             self.wait(name)
         if name in INDEXING:
@@ -312,20 +324,21 @@ def _patch_tensors(device: SimulatedDevice) -> None:
     def goal(self, args, kwargs):
         other = args[0] if args else kwargs.get("other")
         if isinstance(other, tensor):
-            return other.device, other.dtype, None
-        place, dtype, _, layout = torch._C._nn._parse_to(*args, **kwargs)
-        return place, dtype or self.dtype, None if layout is torch.preserve_format else layout
+            return other.device, other.dtype, kwargs.get("non_blocking", False), None
+        place, dtype, non_blocking, layout = torch._C._nn._parse_to(*args, **kwargs)
+        return place, dtype or self.dtype, non_blocking, None if layout is torch.preserve_format else layout
 
     def moved(self, *args, copy=False, **kwargs):
-        place, dtype, layout = goal(self, args, kwargs)
+        place, dtype, non_blocking, layout = goal(self, args, kwargs)
         here = device.has(self)
         cuda = here if place is None else device.is_cuda(place)
         out = to(self, dtype, **({} if layout is None else {"memory_format": layout}))
-        if here != cuda:
-            device.wait("copy to the device" if cuda else "copy to the host")
         if (copy or here != cuda) and storage_of(out)._cdata == storage_of(self)._cdata:
             out = clone(out)
-        return device.put(out, cuda) if here != cuda else out
+        if here != cuda:
+            device.put(out, cuda, pinned=non_blocking and here)  # as torch makes the copy to the host
+            device.copied(self if self.dtype == out.dtype else out, out, cuda, non_blocking)
+        return out
 
     def on_host(call):
         @functools.wraps(call)
@@ -341,6 +354,11 @@ def _patch_tensors(device: SimulatedDevice) -> None:
             device.wait("tolist")
         return tolist(self)
 
+    def pinned(self):
+        if device.has(self):
+            raise DeviceError("cannot pin 'torch.cuda.FloatTensor' only dense CPU tensors can be pinned")
+        return device.put(clone(self), False, pinned=True)
+
     def copied(self, memo):
         known = id(self) in memo
         out = deepcopy(self, memo)
@@ -351,6 +369,7 @@ def _patch_tensors(device: SimulatedDevice) -> None:
     tensor.is_cpu = property(lambda self: not device.has(self))
     tensor.get_device = lambda self: device.current.index if device.has(self) else -1
     tensor.to, tensor.tolist, tensor.__deepcopy__ = moved, listed, copied
+    tensor.pin_memory, tensor.is_pinned = pinned, lambda self: storage_of(self) in device.pinned
     tensor.cpu = lambda self, *args, **kwargs: moved(self, "cpu")
     tensor.cuda = lambda self, *args, **kwargs: moved(self, "cuda")
     tensor.type_as = moved

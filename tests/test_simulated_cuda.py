@@ -19,17 +19,24 @@ gpu.scatter(0, torch.zeros(1, 3, dtype=torch.long), 1.0) | cpu[torch.zeros(2, dt
 gpu.__setitem__(torch.tensor([0, 1]), cpu[:2]) | F.conv2d(gpu[None, None], torch.ones(1, 1, 2, 2))
 torch.nn.BatchNorm1d(3)(gpu) | torch.randn(3, device='cuda', generator=torch.Generator())
 gpu.normal_(generator=torch.Generator()) | gpu.numpy() | np.asarray(gpu) | gpu.to('cuda:1')
-torch.set_rng_state(torch.get_rng_state().cuda()) | torch.fft.rfftn(gpu.bfloat16())""".replace("\n", " | ").split(" | ")
+torch.set_rng_state(torch.get_rng_state().cuda()) | gpu.pin_memory() | torch.fft.rfftn(gpu.bfloat16())""".replace(
+    "\n", " | "
+).split(" | ")
 # What is taken, by how often the host waits for it. A deepcopy counts as the simulation copies storages; CUDA does not.
 TAKEN = {
     0: """gpu + 1.0 | gpu * torch.tensor(2.0) | gpu + torch.zeros_like(gpu) | gpu + torch.arange(3, device=gpu.device)
 MetaTensor(gpu) + gpu | loaded(gpu) + gpu | loaded(gpu, map_location='cuda') + gpu
 cpu + loaded(gpu, map_location='cpu') | torch.fft.rfftn(gpu) | gpu.to(gpu.device) | torch.zeros(3, device='cuda')
-gpu[torch.zeros(2, dtype=torch.long, device='cuda')] | gpu[:2]""".replace("\n", " | ").split(" | "),
+gpu[torch.zeros(2, dtype=torch.long, device='cuda')] | gpu[:2] | cpu + gpu.to('cpu', non_blocking=True)
+gpu + torch.empty(3, 3, pin_memory=True).fill_(1).to(gpu.device, non_blocking=True)
+gpu + cpu.pin_memory().to('cuda', non_blocking=True) | gpu.copy_(cpu.pin_memory(), non_blocking=True)
+torch.empty(3, 3, pin_memory=True).copy_(gpu, non_blocking=True)""".replace("\n", " | ").split(" | "),
     1: """gpu + cpu.to(gpu) | gpu + cpu.to('cuda', torch.float64) | gpu + cpu.type_as(gpu)
 gpu + gpu.new_tensor([1.0, 2.0, 3.0]) | gpu + torch.asarray([1.0, 2.0, 3.0], device='cuda')
 gpu + F.one_hot(torch.arange(3, device='cuda')) | torch.linalg.solve(gpu + torch.eye(3, device='cuda'), gpu)
-gpu + torch.empty(3, 3, pin_memory=True).fill_(1).to(gpu.device, non_blocking=True) | copy.deepcopy(gpu) + gpu
+gpu + cpu.to(gpu.device, non_blocking=True) | gpu + cpu.pin_memory().to(gpu.device) | copy.deepcopy(gpu) + gpu
+gpu + cpu.pin_memory().to('cuda', torch.float64, non_blocking=True)
+gpu.copy_(cpu, non_blocking=True) | torch.empty(3, 3, pin_memory=True).copy_(gpu) | cpu.copy_(gpu, non_blocking=True)
 cpu + torch.from_numpy(gpu.cpu().numpy()) | gpu.sum().item() | float(gpu.sum()) | bool((gpu > 0).all())
 gpu.tolist() | torch.tensor([1.0], device='cuda') | gpu.copy_(cpu) | gpu[gpu > 0] | gpu[torch.tensor([0, 1])]
 gpu.nonzero() | gpu.unique_consecutive() | cpu + gpu.cpu()""".replace("\n", " | ").split(" | "),
@@ -96,7 +103,10 @@ def play_graph(device):
         )
         assert column.tolist() == [[value + 1] * 3]
     for wait in (lambda: float(x.sum()), lambda: x.cpu(), lambda: x.copy_(torch.ones(3)), torch.cuda.synchronize):
-        with pytest.raises(simulated_cuda.DeviceError, match="capturing"), torch.cuda.graph(graph, stream=side):
+        with (
+            pytest.raises(simulated_cuda.DeviceError, match=r"capturing|recording"),
+            torch.cuda.graph(graph, stream=side),
+        ):
             wait()
     torch.cuda.set_sync_debug_mode("warn")
     with pytest.warns(UserWarning, match="synchronizing CUDA"):

@@ -110,7 +110,7 @@ class Evaluation(CaseEvaluator):
         )
         super().__init__(
             device=device,
-            val_data_loader=CaseLoader(data.test),
+            val_data_loader=CaseLoader(data.test, ahead=torch.device(device).type == "cuda"),
             network=ready(network),
             inferer=inferer,
             prepare_batch=prepare_lr_hr,

@@ -18,7 +18,7 @@ from ignite.engine import Events
 from monai.engines import IterationEvents, SupervisedEvaluator
 from tqdm import tqdm
 
-from ..data.loaders.cases import CaseFailure
+from ..data.loaders.cases import CaseFailure, loading_ahead
 from ..io.images import open_image
 from ..io.naming import by_name, case_name, failure, few_words, result_name, root_cause, without_name
 from ..runtime import progress
@@ -51,11 +51,11 @@ class Case:
 
     Attributes:
         entry: of the data list.
-        started: start of its loading, by ``time.perf_counter``.
+        started: when its turn began, by ``time.perf_counter``; it may have been loaded ahead.
         voxels: number of voxels of the scan.
         inferred: end of the network's work, or None.
         ended: end of its handlers' work.
-        seconds: duration, with loading and postprocessing.
+        seconds: duration of its turn, with loading and postprocessing.
         warnings: texts of the warnings about it, each once; the "warnings" of its entry come first.
         result: path of the file from ``SaveVolumed``.
         error: reason of the failure, or None.
@@ -85,7 +85,7 @@ class CaseEvaluator(SupervisedEvaluator):
 
     After a failed case, ``engine.state.output`` is an empty list. There is one :class:`~common.runtime.progress.Bar`
     for all cases. One line per case shows its result, its seconds, and short forms of its warnings. These are all
-    ``UserWarning`` between the loading of the case and the end of its handlers. They are listed in full at the end.
+    ``UserWarning`` in the loading of the case and until the end of its handlers. They are listed in full at the end.
     Handlers find the case as ``engine.case``, and finished cases in ``engine.cases``. Args are those of
     ``SupervisedEvaluator``; the loader is a :class:`common.data.CaseLoader`.
 
@@ -135,7 +135,13 @@ class CaseEvaluator(SupervisedEvaluator):
         if self.state.device.type == "cpu":
             keep_freed_memory()
         started = time.perf_counter()
-        self.voxels = _voxels(self.data_loader.dataset.data)
+        entries = self.data_loader.dataset.data
+        self.voxels = _voxels(entries)
+        # All at once, because there may be warnings about a case that is loaded ahead.
+        self.every = [
+            Case(entry, started, voxels, warnings=[*entry.get("warnings", ())])
+            for entry, voxels in zip(entries, self.voxels, strict=True)
+        ]
         with self._recording(), progress.Bar() as self.bar, progress.listening(self._advance):
             super().run(global_epoch)
         print("\n".join(self._summary(time.perf_counter() - started)), flush=True)
@@ -144,12 +150,12 @@ class CaseEvaluator(SupervisedEvaluator):
         entries = self.data_loader.dataset.data
         if len(self.cases) == len(entries):
             return  # Ignite calls once more than there are cases
-        entry = entries[len(self.cases)]
         number = len(self.cases)
-        self.case = Case(entry, time.perf_counter(), self.voxels[number], warnings=[*entry.get("warnings", ())])
-        self.loading = True
+        self.case, self.loading = self.every[number], True
+        self.case.started = time.perf_counter()
         several = len(entries) > 1
-        self.bar.what = f"{number + 1}/{len(entries)} " * several + result_name(entry) + ", all scans" * several
+        name = result_name(self.case.entry)
+        self.bar.what = f"{number + 1}/{len(entries)} " * several + name + ", all scans" * several
         self._advance()
 
     def _inferred(self) -> None:
@@ -214,10 +220,12 @@ class CaseEvaluator(SupervisedEvaluator):
             others = warnings.showwarning
 
             def show(message: Warning | str, category: type[Warning], *args: Any, **kwargs: Any) -> None:
-                if self.case is None or not issubclass(category, UserWarning):
+                ahead = loading_ahead.get()
+                case = self.case if ahead is None else self.every[ahead]
+                if case is None or not issubclass(category, UserWarning):
                     others(message, category, *args, **kwargs)
-                elif (text := by_name(str(message), self.case.entry)) not in self.case.warnings:
-                    self.case.warnings.append(text)
+                elif (text := by_name(str(message), case.entry)) not in case.warnings:
+                    case.warnings.append(text)
 
             warnings.showwarning = show
             yield

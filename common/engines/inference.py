@@ -105,7 +105,7 @@ class Inference(CaseEvaluator):
         self.postprocessing = postprocessing or standard  # for programs that call the parts themselves
         super().__init__(
             device=device,
-            val_data_loader=CaseLoader(dataset),
+            val_data_loader=CaseLoader(dataset, ahead=torch.device(device).type == "cuda"),
             network=in_precision(network, device, amp, amp_kwargs),
             inferer=inferer,
             prepare_batch=prepare_lr_hr,

@@ -19,6 +19,7 @@ from ..data.loaders.image_pairs import ImagePairs, images_across
 from ..data.loaders.slabs import AIR, draw_gains
 from ..degradations import Degradation, FittedProfile, GaussianProfile, Interpolated, told_width
 from ..networks import SliceGains
+from ..runtime.memory import moved
 from ..runtime.precision import plain
 from ..runtime.progress import duration, listening, report, step
 from ..runtime.threads import one_thread
@@ -285,7 +286,7 @@ class AdaptedInferer(Inferer):
                     )
                     tqdm.write(f"training on the scan: about {duration(seconds)} more{without}")
         optimizer.zero_grad()
-        return network.eval().requires_grad_(False)
+        return network.eval()
 
     def _batch(
         self, drawn: ImagePairs, count: int, uneven: bool, rng: np.random.Generator
@@ -295,7 +296,7 @@ class AdaptedInferer(Inferer):
             pairs = [drawn.patch(self.lr_patch, rng) for _ in range(min(count, self.batch_size - first))]
             hr, lr = (torch.stack(images) for images in zip(*pairs, strict=True))
             gains = [draw_gains(self.gains, lr.shape[3], rng) for _ in pairs] if uneven else []
-            yield hr, lr, *([torch.stack(gains).to(lr.device)] if gains else [])
+            yield hr, lr, *([moved(torch.stack(gains), lr.device)] if gains else [])
 
 
 def _made(network: nn.Module, stacks: Sequence[torch.Tensor]) -> list[torch.Tensor]:

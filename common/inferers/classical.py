@@ -97,7 +97,7 @@ class TotalVariationInferer(Inferer):
         """Reconstruct a batch of volumes ``(B, 1, X, Y, Z)``; ``network`` and further arguments are ignored."""
         from skimage.restoration import denoise_tv_chambolle  # here, because it takes long to load
 
-        lr = _plain(inputs)
+        lr = _plain(inputs).cpu()  # where scikit-image computes
         degradation, gain = self.degradation.to(lr.device), math.prod(self.degradation.factors)
         found = interpolated(lr, degradation).contiguous()
         step = 1 / max(1.0, self._largest_eigenvalue(found))
@@ -105,19 +105,19 @@ class TotalVariationInferer(Inferer):
         for i in range(self.iterations):
             before = found
             found = ahead - step * gain * degradation.adjoint(degradation(ahead) - lr)
-            smooth = [denoise_tv_chambolle(v, step * self.weight, max_num_iter=20) for v in found[:, 0].cpu().numpy()]
+            smooth = [denoise_tv_chambolle(v, step * self.weight, max_num_iter=20) for v in found[:, 0].numpy()]
             found = torch.stack([torch.as_tensor(v) for v in smooth])[:, None].to(found)
             following = (1 + math.sqrt(1 + 4 * momentum**2)) / 2
             ahead = found + (momentum - 1) / following * (found - before)
             momentum = following
             report((i + 1) / self.iterations)
-        return found
+        return found.to(inputs.device)
 
     def _largest_eigenvalue(self, volume: torch.Tensor) -> float:
         """Largest eigenvalue of the scaled normal operator, by power iterations on a small volume."""
         size = [min(n, 8 * max(1, round(f))) for n, f in zip(volume.shape[2:], self.degradation.factors, strict=True)]
         size = [n // round(f) * round(f) for n, f in zip(size, self.degradation.factors, strict=True)]
-        vector = torch.rand(1, 1, *size, generator=torch.Generator().manual_seed(0)).to(volume.device)
+        vector = torch.rand(1, 1, *size, generator=torch.Generator().manual_seed(0))
         value, gain = 1.0, math.prod(self.degradation.factors)
         for _ in range(20):
             vector = gain * self.degradation.adjoint(self.degradation(vector / vector.norm()))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import nibabel as nib
@@ -13,6 +14,7 @@ from nibabel.analyze import AnalyzeHeader
 from nibabel.fileholders import FileHolder
 from nibabel.spatialimages import HeaderDataError
 
+_FILTERS = Lock()  # of warnings: what one thread restores, another must not have changed
 # Length in mm and name of NIfTI's units by code; code 0 is unknown.
 _UNITS = {0: (1.0, "mm"), 1: (1000.0, "metres"), 2: (1.0, "mm"), 3: (0.001, "microns")}
 _LIKELY = 0.01, 50.0  # voxel sizes of scans, in mm
@@ -41,8 +43,9 @@ def read_header(kind: type[nib.AnalyzeImage], file: FileHolder) -> tuple[Any, li
     """
     with file.get_prepare_fileobj(mode="rb") as opened:
         try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("error")  # nibabel warns of an extension of impossible size
+            with _FILTERS, warnings.catch_warnings():
+                # nibabel warns of an extension of impossible size. Another thread may warn of anything meanwhile.
+                warnings.filterwarnings("error", module="nibabel|pydicom")
                 return kind.header_class.from_fileobj(opened, check=False), []
         except Exception as error:
             opened.seek(0)

@@ -14,6 +14,8 @@ from scipy.ndimage import correlate1d
 from skimage.filters import threshold_otsu
 from torch.nn import functional as F
 
+from ..runtime.memory import moved
+
 _AIR = 0.1  # of the normalised intensity: darker voxels count as air
 _WINDOW = 5  # pixels
 _REACH = 2  # pixels around a block of zeros that a mask's border may affect
@@ -154,4 +156,4 @@ def _bias_table(device: torch.device) -> torch.Tensor:
         ratio = torch.arange(_STEPS * _STRONG + 1, dtype=torch.float64) / _STEPS
         q = ratio.square() / 2
         bessel = (1 + q) * torch.special.i0e(q / 2) + q * torch.special.i1e(q / 2)
-        return (math.sqrt(math.pi / 2) * bessel - ratio).to(device, torch.float32)
+        return moved((math.sqrt(math.pi / 2) * bessel - ratio).float(), device)

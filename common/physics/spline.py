@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from scipy.ndimage import map_coordinates
 
+from ..runtime.memory import moved
+
 
 def keys_cubic(x: torch.Tensor) -> torch.Tensor:
     """The cubic convolution kernel with a = -1/2 (Keys 1981, eq. 15)."""
@@ -71,4 +73,4 @@ def apply_along(
 def _held(matrix: torch.Tensor, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
     # The key is the tensor object, not its values. Training may need it after inference, which has no autograd.
     with torch.inference_mode(False):
-        return matrix.to(device, dtype, non_blocking=True)
+        return moved(matrix.to(dtype), device)

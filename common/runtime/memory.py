@@ -36,6 +36,12 @@ def keep_freed_memory() -> None:
     mallopt(_ARENA_MAX, 1)  # otherwise threads have own heaps of at most 64 MiB, and map larger blocks
 
 
+def moved(tensor: torch.Tensor, device: torch.device | str) -> torch.Tensor:
+    """Copy a tensor of main memory to a device; on a GPU without a wait, through pinned memory."""
+    device = torch.device(device)
+    return (tensor.pin_memory() if device.type == "cuda" else tensor).to(device, non_blocking=True)
+
+
 def pieces_at_once(device: torch.device, size: int, most: int = 32) -> int:
     """Number of pieces of work for one operator call.
 

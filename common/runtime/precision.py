@@ -58,8 +58,9 @@ def in_precision(network: nn.Module, device: torch.device, amp: bool | None, kwa
     """The network, under autocast if ``amp`` is true; ``kwargs`` are autocast's, by default bfloat16."""
     if not amp:
         return network
-    # No cache of cast weights, because several threads run the network in parallel.
-    own = {"device_type": torch.device(device).type, "dtype": torch.bfloat16, "cache_enabled": False}
+    kind = torch.device(device).type
+    # On a CPU no cache of cast weights, because several threads run the network in parallel.
+    own = {"device_type": kind, "dtype": torch.bfloat16, "cache_enabled": kind != "cpu"}
     return Autocast(network, **(own | (kwargs or {})))
 
 

@@ -31,7 +31,9 @@ def side_by_side(
         size: memory of a piece in bytes. Pieces that run at once use at most half of the free memory.
     """
     if device.type != "cpu":
-        yield from map(work, pieces)
+        # Autocast keeps its cast weights until the outermost context ends: one around all pieces casts them once.
+        with torch.autocast(device.type, enabled=torch.is_autocast_enabled(device.type)):
+            yield from map(work, pieces)
         return
     grad, inference = torch.is_grad_enabled(), torch.is_inference_mode_enabled()
 

@@ -71,13 +71,14 @@ def _conjugate_gradients(
     direction, power = residual.clone(), residual.square().sum()
     enough = _CONVERGED * power
     for i in range(iterations):
-        if power <= enough:
+        if volume.device.type == "cpu" and power <= enough:
             break
         shown = image(direction)
-        length = power / (direction * shown).sum()
+        # On a GPU nothing changes once it has converged; to leave the loop, the processor would wait.
+        length = (power / (direction * shown).sum()).where(power > enough, 0)
         volume.add_(length * direction)
         residual = residual - length * shown
         before, power = power, residual.square().sum()
-        direction = residual + power / before * direction
+        direction = residual + (power / before).where(power > enough, 0) * direction
         report((i + 1) / iterations)
     return volume

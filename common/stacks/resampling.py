@@ -11,6 +11,7 @@ import torch
 from torch.nn import functional as F
 
 from ..physics.spline import apply_along
+from ..runtime.memory import moved
 
 _POINTS = 300_000  # computed at a time: more take memory and save no time
 _NEAR = 1e-4  # voxels; grids that differ by less are the same
@@ -119,9 +120,9 @@ class Resampling:
         """Yield parts of the other grid: indices, positions in the volume, and 1 inside of it, else 0."""
         x, y, z = (torch.arange(n, device=device, dtype=torch.float64) for n in self.new_size)
         planes = np.arange(len(z)) * len(self.places) // len(z)
-        own = torch.from_numpy(self.places[planes, :3]).to(device).permute(1, 2, 0)
+        own = moved(torch.from_numpy(self.places[planes, :3]), device).permute(1, 2, 0)
         in_plane = own[:, 1, None, :] * y[:, None] + (own[:, 2] * z + own[:, 3])[:, None, :]
-        last = torch.tensor(self.size, device=device)[:, None] - 1 + margin + _NEAR
+        last = moved(torch.tensor(self.size), device)[:, None] - 1 + margin + _NEAR
         each = len(y) * len(z)
         rows = max(1, _POINTS // each)
         for begin in range(0, len(x), rows):

@@ -19,7 +19,8 @@ from ignite.engine import Events
 from matplotlib.figure import Figure
 
 from common import inferers
-from common.engines import AlternatingTrainer, capture
+from common.data import CaseLoader
+from common.engines import AlternatingTrainer, Validation, capture
 from tests import simulated_cuda
 from tests.benchmarks.gpu_setup import vgg_weights
 
@@ -49,9 +50,17 @@ class Watch:
             run(trainer)
 
         AlternatingTrainer.run = watched
+        self.count_calls(Validation, "_iteration", "validation")
+        cases = CaseLoader.__iter__
+
+        def cases_ahead(loader):
+            assert loader.ahead
+            return cases(loader)
+
+        CaseLoader.__iter__ = cases_ahead
         for name in dir(inferers):
             if isinstance(kind := getattr(inferers, name), type):
-                self.count_volumes(kind)
+                self.count_calls(kind, "__call__", "volume")
 
     def run(self, bundle, names, folder, **override):
         """Run configs."""
@@ -82,19 +91,19 @@ class Watch:
         if self.training == self.stop:
             trainer.add_event_handler(Events.ITERATION_STARTED(once=1), lambda: signal.raise_signal(signal.SIGTERM))
 
-    def count_volumes(self, kind):
+    def count_calls(self, kind, method, phase):
         """Count each volume, once where one inferer calls others."""
-        infer = kind.__call__
+        call = getattr(kind, method)
 
-        def watched(inferer, *args, **kwargs):
+        def watched(caller, *args, **kwargs):
             if self.device.phase is not None:
-                return infer(inferer, *args, **kwargs)
+                return call(caller, *args, **kwargs)
             self.device.begin()
-            result = infer(inferer, *args, **kwargs)
-            self.device.end("volume")
+            result = call(caller, *args, **kwargs)
+            self.device.end(phase)
             return result
 
-        kind.__call__ = watched
+        setattr(kind, method, watched)
 
 
 def in_precision(bundle, names, options):
@@ -234,6 +243,8 @@ def test_budget(bundle, tiny, played, precision):
     """Trained, stopped, resumed the same, evaluated and applied, with no more waits and operators than its budgets."""
     assert tiny.budgets
     over, counts = [], json.loads((played(precision) / "counts.json").read_text())
+    # Volumes of validation lie on the device.
+    assert counts["train"].get("validation", {"waits": 0})["waits"] == 0, counts["train"]["validation"]
     for phase, (waits, operators) in tiny.budgets.items():
         for run in ("inference",) if phase == "volume" else ("train", "resumed"):
             found = counts[run][phase]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +13,9 @@ from monai.data import list_data_collate
 
 from ...io.naming import case_name, root_cause
 from ...runtime.progress import step
+
+# Number of the case that this thread loads ahead; None in other threads.
+loading_ahead: ContextVar[int | None] = ContextVar("loading_ahead", default=None)
 
 
 @dataclass(frozen=True)
@@ -27,25 +32,38 @@ class CaseLoader:
     Args:
         dataset: of dictionaries, with the entries in ``dataset.data``. An entry with a "problem" is not loaded; this
             text is the reason of its failure.
+        ahead: whether a thread loads the next case while the present one is processed.
     """
 
-    def __init__(self, dataset: Any) -> None:
-        self.dataset = dataset
+    def __init__(self, dataset: Any, ahead: bool = False) -> None:
+        self.dataset, self.ahead = dataset, ahead
 
     def __len__(self) -> int:
         return len(self.dataset)
 
     def __iter__(self) -> Iterator[Any]:
-        for i, entry in enumerate(self.dataset.data):
-            if "problem" in entry:
-                yield CaseFailure(case_name(entry), entry["problem"])
-                continue
-            try:
-                with step():
-                    batch = list_data_collate([self.dataset[i]])
-            except Exception as error:
-                batch = CaseFailure(case_name(entry), root_cause(error))
-            yield batch
+        following: Future | None = None
+        with ThreadPoolExecutor(1) as pool:
+            for i in range(len(self)):
+                batch = None if following is None else following.result()
+                if batch is None or isinstance(batch, CaseFailure):
+                    batch = self._load(i)  # again, because the case before may have needed the memory
+                following = pool.submit(self._load_ahead, i + 1) if self.ahead and i + 1 < len(self) else None
+                yield batch
+
+    def _load(self, i: int) -> Any:
+        entry = self.dataset.data[i]
+        if "problem" in entry:
+            return CaseFailure(case_name(entry), entry["problem"])
+        try:
+            with step():
+                return list_data_collate([self.dataset[i]])
+        except Exception as error:
+            return CaseFailure(case_name(entry), root_cause(error))
+
+    def _load_ahead(self, i: int) -> Any:
+        loading_ahead.set(i)
+        return self._load(i)
 
 
 def prepare_lr_hr(

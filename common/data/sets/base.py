@@ -39,7 +39,7 @@ class Sets:
             subclass.
         folds: of a cross-validation over the subjects of all groups except validation; None to use the groups.
         fold: number of the fold that is held out, from 0.
-        device: where volumes for training are kept, and where a trainer trains.
+        device: where volumes for training and validation are kept, and where a trainer trains.
     """
 
     SIMULATED: ClassVar[Mapping[str, Any]] = {}
@@ -109,9 +109,9 @@ class Sets:
         """Reads an entry."""
         return Compose(self.scans())
 
-    def cached(self, entries: Sequence[Mapping], load: Callable, keys: Sequence[str], training: bool) -> VolumeCache:
-        """Volumes in memory; those for training on the training device."""
-        return VolumeCache(entries, load, keys, self.device if training else "cpu")
+    def cached(self, entries: Sequence[Mapping], load: Callable, keys: Sequence[str], on_device: bool) -> VolumeCache:
+        """Volumes in memory; with ``on_device`` in that of the training device, if they fit."""
+        return VolumeCache(entries, load, keys, self.device if on_device else "cpu")
 
     def validating(self, kinds: str | Sequence[str] = SCANS) -> list[dict]:
         """Entries to validate with; in a cross-validation without any, the first training entry with HR."""
@@ -128,7 +128,7 @@ class Sets:
     @cached_property
     def validation(self) -> VolumeCache:
         """Volumes to validate with, "hr" and "lr"."""
-        return self.cached(self.validating(), self.load, SCANS, False)
+        return self.cached(self.validating(), self.load, SCANS, True)
 
     @property
     def test(self) -> Dataset:

@@ -131,9 +131,9 @@ class Guided(Sets):
         entries = self.listed(group if self.case is None else self.group, (*scans, *self.guides), needs)
         return entries if self.case is None else only_case(entries, self.case)
 
-    def _volumes(self, entries: Sequence[Mapping], keys: Sequence[str], training: bool) -> VolumeCache:
+    def _volumes(self, entries: Sequence[Mapping], keys: Sequence[str]) -> VolumeCache:
         load = self.load if self.target is None else Compose([self.load, self.target])
-        return self.cached(entries, load, [*keys, *self.guides], training)
+        return self.cached(entries, load, [*keys, *self.guides], True)
 
     @cached_property
     def train(self) -> VolumeCache:
@@ -141,7 +141,7 @@ class Guided(Sets):
         entries = self._entries(self.group)
         if self.contrasts is not None:
             entries = [_with_contrasts(entry, self.contrasts[0], pair) for entry in entries for pair in self.contrasts]
-        return self._volumes(entries, ["hr"], True)
+        return self._volumes(entries, ["hr"])
 
     @cached_property
     def batches(self) -> SliceLoader:
@@ -152,7 +152,7 @@ class Guided(Sets):
     def validation(self) -> VolumeCache:
         """Volumes to validate with, "hr", "lr" and "guide"."""
         entries = self._entries("validation") or [e for e in self._entries(self.group) if "hr" in e][:1]
-        return self._volumes(entries, ["hr", "lr"], False)
+        return self._volumes(entries, ["hr", "lr"])
 
     @property
     def test(self) -> Dataset:

@@ -184,7 +184,7 @@ class UnknownBlur(Sets):
             kernel = InPlaneKernel(self.kernels.mean(dim=0), self.factor, self.centre)
             degradation = ComposeDegradations([kernel, RicianNoise(mean, self.seed)])
         load = Compose([self.load, MakeLRd("hr", degradation)])
-        return self.cached(self.validating("hr"), load, ["hr", "lr"], False)
+        return self.cached(self.validating("hr"), load, ["hr", "lr"], True)
 
     @property
     def test(self) -> Dataset:

@@ -91,7 +91,7 @@ class Unpaired(Sets):
     @cached_property
     def validation(self) -> VolumeCache:
         """Volumes to validate with, "hr" and "lr"."""
-        return self.cached(self.listed("validation", ("hr", "lr")), self.load, ["hr", "lr"], False)
+        return self.cached(self.listed("validation", ("hr", "lr")), self.load, ["hr", "lr"], True)
 
     @property
     def test(self) -> Dataset:

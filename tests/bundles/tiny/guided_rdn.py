@@ -17,9 +17,9 @@ TINY = dict(
     guided=True,
     networks=("guided_rdn",),
     budgets={
-        "batch_1": (1, 24),
+        "batch_1": (0, 24),
         "iteration_1": (1, 122),
-        "batch_2": (1, 24),
+        "batch_2": (0, 24),
         "iteration_2": (1, 122),
         "volume": (0, 459),
     },

@@ -1,6 +1,7 @@
 """A bad case does not stop the others, and is not passed over in silence."""
 
 import re
+import threading
 import warnings
 from contextlib import suppress
 from functools import partial
@@ -47,9 +48,13 @@ def three_good(tmp_path):
     return find_images(str(tmp_path))
 
 
-def test_cases_come_one_by_one_with_failures_and_problems_in_their_place(good_and_bad):
+ahead_or_not = pytest.mark.parametrize("ahead", [False, True])
+
+
+@ahead_or_not
+def test_cases_come_one_by_one_with_failures_and_problems_in_their_place(good_and_bad, ahead):
     gone = {"image": "gone.nii", "problem": "gone.nii: no guide; name one."}
-    loader = CaseLoader(Dataset([gone, *good_and_bad], PREPARATION))
+    loader = CaseLoader(Dataset([gone, *good_and_bad], PREPARATION), ahead)
     missing, first, *bad, last = found = list(loader)
     assert len(found) == len(loader) == 6 and missing == CaseFailure(gone["image"], gone["problem"])
     assert first["image"].shape == last["image"].shape == (1, 1, 5, 5, 5)
@@ -71,14 +76,15 @@ class Counted(torch.nn.Module):
         return x + 1
 
 
-def evaluator_of(entries, network=None, steps=PREPARATION, **options):
+def evaluator_of(entries, network=None, steps=PREPARATION, ahead=False, **options):
     options |= {"network": network or torch.nn.Identity(), "device": torch.device("cpu")}
-    return CaseEvaluator(val_data_loader=CaseLoader(Dataset(entries, steps)), **options)
+    return CaseEvaluator(val_data_loader=CaseLoader(Dataset(entries, steps), ahead), **options)
 
 
-def test_good_cases_finish_and_the_bad_ones_are_listed_at_the_end(good_and_bad, capsys):
+@ahead_or_not
+def test_good_cases_finish_and_the_bad_ones_are_listed_at_the_end(good_and_bad, capsys, ahead):
     outputs, network = [], Counted()
-    evaluator = evaluator_of(good_and_bad, network)
+    evaluator = evaluator_of(good_and_bad, network, ahead=ahead)
     evaluator.add_event_handler(Events.ITERATION_COMPLETED, lambda e: outputs.append(e.state.output))
     words = "3 of 5", "b_cut.nii.gz: ", "c_4d.nii: ", "d_empty.nii: "
     assert "_good.nii" not in refused(evaluator.run, CasesFailedError, *words)
@@ -92,10 +98,12 @@ def test_good_cases_finish_and_the_bad_ones_are_listed_at_the_end(good_and_bad, 
     assert capsys.readouterr() == ("no scans to do\n", "")
 
 
+@ahead_or_not
 @pytest.mark.parametrize("where", ["network", "postprocessing"])
-def test_a_case_that_fails_on_the_way_is_named_and_the_rest_is_done(three_good, where):
+def test_a_case_that_fails_on_the_way_is_named_and_the_rest_is_done(three_good, where, ahead):
     network, later = (Counted(2), Counted()) if where == "network" else (Counted(), Counted(2))
-    evaluator = evaluator_of(three_good, network, postprocessing=lambda d: d | {"pred": later(d["pred"])})
+    options = {"postprocessing": lambda d: d | {"pred": later(d["pred"])}, "ahead": ahead}
+    evaluator = evaluator_of(three_good, network, **options)
     message = refused(evaluator.run, CasesFailedError, "1 of 3", "b.nii: RuntimeError: out of memory")
     assert "a.nii" not in message and "c.nii" not in message
     assert network.calls == 3 and later.calls == (2 if where == "network" else 3)
@@ -103,7 +111,8 @@ def test_a_case_that_fails_on_the_way_is_named_and_the_rest_is_done(three_good, 
     evaluator.run()
     assert evaluator.failures == []
     # An interrupted run is interrupted.
-    refused(evaluator_of(three_good, postprocessing=Counted(1, KeyboardInterrupt)).run, KeyboardInterrupt)
+    interrupted = options | {"postprocessing": Counted(1, KeyboardInterrupt)}
+    refused(evaluator_of(three_good, **interrupted).run, KeyboardInterrupt)
 
 
 def test_batches_have_a_scan_as_input_hr_as_truth_and_a_guide_beside():
@@ -128,11 +137,12 @@ def warning_of(*names):
     return step
 
 
-def test_each_case_has_its_warnings_and_others_stay_pythons(three_good, tmp_path, capsys):
+@ahead_or_not
+def test_each_case_has_its_warnings_and_others_stay_pythons(three_good, tmp_path, capsys, ahead):
     entries = [{**entry, "name": f"scan {i}"} for i, entry in enumerate(three_good)]
     steps, later = Compose([warning_of("a.nii", "c.nii"), PREPARATION]), warning_of("c.nii")
     saved = Compose([later, lambda d: d | {"saved_to": f"{tmp_path}/{d['name']}_sr"}])
-    evaluator = evaluator_of(entries, steps=steps, postprocessing=saved)
+    evaluator = evaluator_of(entries, steps=steps, postprocessing=saved, ahead=ahead)
     # Handlers may warn too, and print at the end.
     evaluator.add_event_handler(Events.ITERATION_STARTED, lambda e: warnings.warn("dark. And so on", stacklevel=1))
     evaluator.add_event_handler(Events.COMPLETED, lambda e: print("all is done"))
@@ -154,6 +164,29 @@ def test_each_case_has_its_warnings_and_others_stay_pythons(three_good, tmp_path
         "warning: scan 0, scan 2: too small; look at it. Or not",
         "warning: scan 0, scan 1, scan 2: dark. And so on",
     ]
+
+
+def test_the_next_case_is_loaded_while_the_present_one_is_processed(three_good):
+    """By another thread. Its warnings are its own, and what fails there is tried again when its turn has come."""
+    warned, main = [threading.Event() for _ in range(4)], threading.current_thread()
+    warned[3].set()
+
+    def step(data):
+        i = [entry["image"] for entry in three_good].index(data["image"])
+        warnings.warn(f"case {i}", stacklevel=2)
+        warned[i].set()
+        if i == 2 and threading.current_thread() is not main:
+            raise MemoryError("the other case has it")
+        return data
+
+    class Waiting(Counted):
+        def forward(self, x):
+            assert warned[self.calls + 1].wait(20)
+            return super().forward(x)
+
+    evaluator = evaluator_of(three_good, Waiting(), Compose([step, PREPARATION]), ahead=True)
+    evaluator.run()
+    assert [case.warnings for case in evaluator.cases] == [[f"case {i}"] for i in range(3)]
 
 
 @pytest.mark.filterwarnings("default::DeprecationWarning")  # as Python has it

@@ -20,8 +20,8 @@ def volume_of(*shape):
     return 0.1 + 0.9 * noise(*shape)
 
 
-def loader_of(volume, degradation=THICKEN, planes=(2,), lr_patch=(6, 4), seed=0, **options):
-    return ImagePairLoader(cache({"lr": volume}), "lr", degradation, lr_patch, planes, 16, seed, "cpu", **options)
+def loader_of(volume, degradation=THICKEN, planes=(2,), lr_patch=(6, 4), seed=0, device="cpu", **options):
+    return ImagePairLoader(cache({"lr": volume}), "lr", degradation, lr_patch, planes, 16, seed, device, **options)
 
 
 @pytest.mark.parametrize(("planes", "degradation"), list(product([[0], [1], [0, 1], [2]], [THICKEN, TRUNCATE])))

@@ -1,11 +1,20 @@
-"""Batches on a simulated GPU: those of the CPU, which the host makes without waiting, with one copy at most."""
+"""Batches on a simulated GPU: those of the CPU, without a wait, and with one asynchronous copy at most."""
 
 import pytest
 import torch
 
-from tests.data.loaders import test_kernel_crops, test_slabs, test_slices, test_through_plane
+from tests.data.loaders import (
+    test_image_pairs,
+    test_kernel_crops,
+    test_slabs,
+    test_slices,
+    test_through_plane,
+    test_triplets,
+)
 from tests.data.loaders.drawn import cache, noise, take
 from tests.simulated_cuda import Run
+
+OPERATORS = 60  # of a batch of 2 to 16 samples
 
 
 def loaders(place, device):
@@ -17,6 +26,8 @@ def loaders(place, device):
     options = {"kernels": test_slices.KERNELS, "levels": [0.1, 0.2], "angles": [0, 45], "device": device}
     yield "kernel slices", test_slices.loader_of({"hr": hr}, **options)
     yield "through plane", test_through_plane.loader_of([hr], [lr], contrasts=5, device=device)
+    yield "triplets", test_triplets.loader_of(20, 22, 9, batch_size=4, place=place, device=device)
+    yield "image pairs", test_image_pairs.loader_of(test_image_pairs.volume_of(12, 14, 18).to(place), device=device)
     yield "kernel crops", test_kernel_crops.loader_of(device=device)  # cut from a copy that it has on the device
 
 
@@ -29,10 +40,11 @@ def compare_on_the_simulated_device(device, place):
             device.end(kind)
             for key, value in expected.items():
                 assert batch[key].is_cuda and torch.equal(batch[key].cpu(), value), (kind, key)
-            # Constants are copied with the batch that first needs them.
             found = device.phases[kind][-1].summary()
-            copies = 0 if place == "cuda" and kind == "paired" else 1
-            assert iteration == 0 or found["waits"] == copies, (kind, found)
+            copies = int(place == "cpu" or kind not in ("paired", "triplets", "image pairs"))
+            # Constants are copied with the batch that first needs them.
+            assert not found["waits"] and (found["copies"] == copies or iteration == 0), (kind, found)
+            assert found["operators"] <= OPERATORS, (kind, found)
 
 
 @pytest.mark.parametrize("place", ["cuda", "cpu"])
