@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..data.case import Case
-from ..data.lists.datalist import files_below
 from ..data.lists.exams import combine_stacks, group_by, identify_exam
 from ..data.lists.scans import find_scans, name_results
-from ..io.files import read_sidecar
+from ..io.files import list_files, read_sidecar
 from ..io.scan_kinds import find_absent_images, may_be_dicom, named_as_dicom, say_passed_over
 from ..runtime.distributed import say
 from ..transforms.scan.acquired import stated_matrix
@@ -138,7 +137,7 @@ def _find_series(root: Path) -> list[Series]:
 
     A series that is no scan is skipped. If the file that is named holds nothing else, this is its problem.
     """
-    files = [root] if root.is_file() else [root / name for name in files_below(root)]
+    files = [root] if root.is_file() else [root / name for name in list_files(root)]
     if not any(named_as_dicom(file) or may_be_dicom(file) for file in files) and not find_absent_images(files):
         return []
     from ..io.dicom import find_series

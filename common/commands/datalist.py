@@ -22,12 +22,11 @@ from ..data.lists.datalist import (
     check_partners,
     check_subjects,
     counted,
-    find,
     folder,
     one_each,
     subject_of,
 )
-from ..io.files import replacing
+from ..io.files import find_files, replacing
 from ..io.images import ENDINGS, ending
 from ..io.scan_kinds import no_scan, say_passed_over, unreadable, without_voxel_files
 from ..transforms.scan.check import CheckHeaderd, CheckVoxelsd
@@ -108,7 +107,7 @@ def write_datalist(
             "and leave --misaligned out."
         )
     patterns = {"hr": hr, "lr": lr, "guide": guide, "ct": ct}
-    files = {kind: _volumes(root, find(root, patterns[kind], kind), kind) for kind in KINDS}
+    files = {kind: _volumes(root, find_files(root, patterns[kind], kind), kind) for kind in KINDS}
     if not files["hr"] and not files["lr"]:
         raise ValueError("datalist: no --hr and no --lr pattern; give MR volumes to learn from: --hr '*/*_t1w.nii.gz'.")
     check_exclusive(files)
@@ -123,7 +122,7 @@ def write_datalist(
         check_partners({*of_subject["hr"], *of_subject["lr"]}, of_subject["guide"])
     by_hand = {"source": source, "target": target, "validation": validation, "test": test}
     if any(by_hand.values()):
-        chosen = {group: set(find(root, pattern, group)) for group, pattern in by_hand.items()}
+        chosen = {group: set(find_files(root, pattern, group)) for group, pattern in by_hand.items()}
     else:
         chosen = _split(root, files, subjects, misaligned, paired, split, seed)
     groups = {group: _entries(group, chosen[group], files, subjects, paired) for group in GROUPS}

@@ -5,9 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
-import warnings
 from collections.abc import Collection, Mapping, Sequence
-from fnmatch import fnmatchcase
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -266,92 +264,6 @@ def folder(dataset_dir: str | os.PathLike) -> Path:
     if not root.is_dir():
         raise FileNotFoundError(f"dataset_dir {root} is not a folder; give the folder of the data, --dataset_dir DIR.")
     return root
-
-
-def find(root: Path, patterns: str | Sequence[str] | None, option: str) -> list[str]:
-    """Paths of files that match glob patterns, hidden ones left out.
-
-    Args:
-        root: folder that patterns and paths are relative to.
-        patterns: glob patterns, separated by commas; None finds nothing.
-        option: command-line option of the patterns, for messages.
-
-    Returns:
-        Paths relative to ``root``, sorted.
-
-    Raises:
-        FileNotFoundError: a pattern without files.
-        ValueError: an empty pattern, or one that leaves ``root``.
-    """
-    found: set[str] = set()
-    for pattern in patterns.split(",") if isinstance(patterns, str) else patterns or ():
-        if not pattern.strip() or Path(pattern).is_absolute() or ".." in Path(pattern).parts:
-            raise ValueError(f"--{option} '{pattern}'; expected a pattern inside of dataset_dir, relative to it.")
-        parts = Path(pattern.strip()).parts
-        matches = [path for path in files_below(root, None if "**" in parts else len(parts)) if _fits(path, parts)]
-        if not matches:
-            without = " For scans without guides, use --guided false."
-            raise FileNotFoundError(
-                f"no files match --{option} '{pattern}' in {root}." + (without if option == "guide" else "")
-            )
-        found.update(matches)
-    return sorted(found)
-
-
-def files_below(root: Path, depth: int | None = None) -> list[str]:
-    """Paths of the files of a folder and its subfolders, without hidden files and circular links.
-
-    Links are followed. Links without a target are listed too, because they may be scans.
-
-    Args:
-        root: the folder.
-        depth: largest number of parts of a path, 1 for the folder's own files; default any number.
-
-    Returns:
-        Paths relative to ``root``, sorted.
-    """
-
-    def unreadable(error: OSError) -> None:
-        warnings.warn(f"{error.filename}: this folder cannot be read ({error.strerror}).", stacklevel=2)
-
-    found = []
-    above = {str(root): {_identity(root)}}
-    for place, folders, names in os.walk(root, followlinks=True, onerror=unreadable):
-        parts = Path(place).relative_to(root).parts
-        found += [Path(*parts, name).as_posix() for name in names if name[0] != "." and _is_file(place, name)]
-        kept = []
-        for name in folders if depth is None or len(parts) + 1 < depth else ():
-            below = os.path.join(place, name)
-            if name[0] != "." and (own := _identity(below)) not in above[place]:
-                above[below] = above[place] | {own}
-                kept.append(name)
-        folders[:] = kept
-    return sorted(found)
-
-
-def _is_file(place: str, name: str) -> bool:
-    """Whether the path is a file, or a link without a target."""
-    path = os.path.join(place, name)
-    return os.path.isfile(path) or (os.path.islink(path) and not os.path.exists(path))
-
-
-def _identity(folder: str | os.PathLike) -> tuple[int, int]:
-    """Device and inode of a folder, which are the same for all paths to it."""
-    status = os.stat(folder)
-    return status.st_dev, status.st_ino
-
-
-def _fits(path: str, pattern: Sequence[str]) -> bool:
-    """Whether a path fits the parts of a glob pattern, where ``**`` matches any number of folders."""
-
-    def fits(parts: Sequence[str], pattern: Sequence[str]) -> bool:
-        if not pattern:
-            return not parts
-        if pattern[0] == "**":
-            return any(fits(parts[i:], pattern[1:]) for i in range(len(parts)))
-        return bool(parts) and fnmatchcase(parts[0], pattern[0]) and fits(parts[1:], pattern[1:])
-
-    return fits(Path(path).parts, pattern)
 
 
 def subject_of(path: str, expression: str | None) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 
 import nibabel as nib
 
+from ...io.files import find_files, list_files
 from ...io.images import ENDINGS, ending, image_or_none, missing_content
 from ...io.naming import case_stem
 from ...io.scan_kinds import (
@@ -25,7 +26,7 @@ from ...io.scan_kinds import (
 )
 from ...runtime.distributed import say
 from ..case import Case
-from .datalist import SUBJECT, check_exclusive, files_below, find, subject_of
+from .datalist import SUBJECT, check_exclusive, subject_of
 
 _KINDS = {"guide": "guide", "label": "label map"}  # by option
 
@@ -100,7 +101,7 @@ def find_scans(
 def _list_scans(root: Path, dicom: bool, others: Collection[str]) -> list[Path]:
     """The files of a folder that look like scans, without other files; ``dicom`` as for :func:`find_scans`."""
     # A folder with two paths is read once.
-    found = {file.parent.resolve() / file.name: file for file in (root / name for name in reversed(files_below(root)))}
+    found = {file.parent.resolve() / file.name: file for file in (root / name for name in reversed(list_files(root)))}
     every = [file for file in sorted(found.values()) if os.path.realpath(file) not in others]
     files = scan_files(every)
     say_passed_over(archives(every))
@@ -201,7 +202,9 @@ def _explain_nothing(results: Sequence[Path], others: Mapping[str, str]) -> str:
 
 
 def _match_scans(root: Path, patterns: str | Sequence[str], option: str) -> list[str]:
-    files = [path.relative_to(root).as_posix() for path in scan_files(root / p for p in find(root, patterns, option))]
+    files = [
+        path.relative_to(root).as_posix() for path in scan_files(root / p for p in find_files(root, patterns, option))
+    ]
     if not files:
         raise FileNotFoundError(
             f"no scan matches --{option} '{patterns}' in {root}; expected files that end in {', '.join(ENDINGS)}."
