@@ -87,7 +87,6 @@ def super_resolve(
     from ..errors import RunsFailedError
     from ..io.files import check_writable
     from ..io.images import missing_content
-    from ..io.naming import failure
     from ..runtime.distributed import gathered, join, rank, say
 
     # MONAI's messages about its set-up, and about a decoder for CUDA, say nothing about a scan.
@@ -132,9 +131,8 @@ def super_resolve(
             say(f"results go to {output}")
         run_cases(cases, output, [*override], bids, shard, report, dry_run)
     join()
-    every = gathered([(case.source, case.problem and case.hide_temporary_files(case.problem)) for case in cases])
-    failures = [failure(source, problem) for source, problem in every if problem]
-    if failures:
+    every = gathered([(case.source, case.failure if case.problem else None) for case in cases])
+    if failures := [failure for _, failure in every if failure]:
         if rank()[0] > 0:
             raise SystemExit(1)  # the first process says what failed
         cannot = (

@@ -14,7 +14,7 @@ import numpy as np
 
 from ..io.images import open_image
 from ..io.inputs import describe_file
-from ..io.naming import case_name, case_stem, failure, root_cause
+from ..io.naming import case_name, case_stem, root_cause
 from ..transforms.scan.check import check_affine
 
 
@@ -81,8 +81,9 @@ class Case(Mapping[str, Any]):
 
     @property
     def failure(self) -> str:
-        """Its problem, for a list of failures."""
-        return failure(case_name(self), str(self.problem))
+        """Its problem, with its source before it, for a list of failures."""
+        source, reason = self.source or case_name(self), self.hide_temporary_files(str(self.problem))
+        return reason if reason.startswith(f"{source}:") else f"{source}: {reason}"
 
     @property
     def seconds(self) -> float:

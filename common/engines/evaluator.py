@@ -68,7 +68,7 @@ class CaseEvaluator(SupervisedEvaluator):
         self.logger.setLevel(logging.CRITICAL)
         self.case: Case | Any = None
         self.cases: list[Case] = []
-        self._tried: list[Case] = []
+        self._failed: list[Case] = []
         self.add_event_handler(Events.GET_BATCH_STARTED, self._begin)
         self.add_event_handler(IterationEvents.FORWARD_COMPLETED, self._end_inference)
         # After the given handlers, because they can warn too.
@@ -81,9 +81,9 @@ class CaseEvaluator(SupervisedEvaluator):
 
     def run(self, global_epoch: int = 1) -> None:  # type: ignore[override]
         """Process every case, then raise if any failed."""
-        for case in self._tried:
+        for case in self._failed:
             case.problem = None  # of an earlier run
-        self.case, self.cases, self._tried = None, [], []
+        self.case, self.cases, self._failed = None, [], []
         # One of many processes may have no cases.
         if self.data_loader.cases:
             self._run_cases(global_epoch)
@@ -112,8 +112,7 @@ class CaseEvaluator(SupervisedEvaluator):
         self.case, self.loading = cases[number], True
         self.case.started, self.case.inferred, self.case.ended = time.perf_counter(), None, 0.0
         self.case.result = None
-        if self.case.problem is None:
-            self._tried.append(self.case)
+        self._given = self.case.problem
         several = len(cases) > 1
         self.bar.what = f"{number + 1}/{len(cases)} " * several + self.case.name + ", all scans" * several
         self._advance()
@@ -158,6 +157,8 @@ class CaseEvaluator(SupervisedEvaluator):
         case, self.case = self.case, None
         case.ended = time.perf_counter()
         self.cases.append(case)
+        if case.problem != self._given:
+            self._failed.append(case)
         count = f"{len(self.cases)}/{len(self.data_loader)} " if len(self.data_loader) > 1 else ""
         tqdm.write(count + case.summarise())
         sys.stdout.flush()

@@ -31,11 +31,6 @@ def root_cause(error: BaseException) -> str:
     return message
 
 
-def failure(case: str, reason: str) -> str:
-    """A line for a list of failures: case and reason. A reason that begins with the case stays as it is."""
-    return reason if reason.startswith(f"{case}:") else f"{case}: {reason}"
-
-
 def case_name(item: Mapping[str, Any]) -> str:
     """The files of an entry, for messages."""
     return ", ".join(str(item[key]) for key in ("hr", "lr", "image") if key in item)

@@ -112,6 +112,10 @@ def test_a_case_that_fails_on_the_way_is_named_and_the_rest_is_done(three_good, 
     # And the next run starts with a clean sheet.
     evaluator.run()
     assert evaluator.failures == []
+    # A case that nothing can be done with stays so.
+    evaluator.data_loader.cases[0].problem = "a.nii: no guide"
+    for _ in range(2):
+        assert "b.nii" not in refused(evaluator.run, CasesFailedError, "1 of 3", "a.nii: no guide")
     # An interrupted run is interrupted.
     interrupted = options | {"postprocessing": Counted(1, KeyboardInterrupt)}
     refused(evaluator_of(three_good, **interrupted).run, KeyboardInterrupt)
