@@ -154,18 +154,30 @@ def is_result(path: str | os.PathLike) -> bool:
 
 
 def _make_cases(files: Sequence[Path], by_itself: bool = False) -> list[Case]:
-    """Cases of files that look like scans. Skipped files are printed; a single skipped file is refused."""
+    """Make cases of files that look like scans. Skipped files are printed; a single skipped file is refused.
+
+    DICOM files of a folder that cannot be read for one reason are one case.
+    """
     cases: list[Case] = []
     results, others = [], {}
-    for file, problem in _find_problems(files):
-        if problem is not None:
-            cases.append(Case({"image": str(file)}, f"{file}: {problem}"))
+    unread: dict[Any, list[Case]] = {}
+    for file in files:
+        case = Case({"image": str(file)})
+        dicom = named_as_dicom(file) or not looks_like_scan(file)
+        if problem := unreadable(file) or (missing_content(file) if dicom else None):
+            case.problem = f"{file}: {problem}"
+            # Reasons of one kind begin with the same words.
+            same = unread.setdefault((file.parent, *problem.split()[:3]) if dicom else file, [])
+            same.append(case)
+            cases += [case] if len(same) == 1 else []
         elif is_result(file):
             results.append(file)
         elif (reason := no_scan(file)) is not None:
             others[str(file)] = reason
         else:
-            cases.append(Case({"image": str(file)}))
+            cases.append(case)
+    for case, *more in unread.values():
+        case.problem = f"{case.problem} (and {len(more)} more DICOM files next to it)" if more else case.problem
     if not by_itself:
         if results:
             say(f"{len(results)} of {len(files)} files are results of super-resolution and passed over: {results[0]}")
@@ -173,21 +185,6 @@ def _make_cases(files: Sequence[Path], by_itself: bool = False) -> list[Case]:
     if not cases:
         raise ValueError(_explain_nothing(results, others))
     return cases
-
-
-def _find_problems(files: Sequence[Path]) -> list[tuple[Path, str | None]]:
-    """Each file, and why it cannot be read; for DICOM files of a folder, only the first file for each reason."""
-    found: dict[Any, list[tuple[Path, str | None]]] = {}
-    for file in files:
-        dicom = named_as_dicom(file) or not looks_like_scan(file)
-        problem = unreadable(file) or (missing_content(file) if dicom else None)
-        # Reasons of one kind begin with the same words.
-        key = (file.parent, *problem.split()[:3]) if dicom and problem else file
-        found.setdefault(key, []).append((file, problem))
-    return [
-        (file, f"{problem} (and {len(others)} more DICOM files next to it)" if others else problem)
-        for (file, problem), *others in found.values()
-    ]
 
 
 def _explain_nothing(results: Sequence[Path], others: Mapping[str, str]) -> str:
