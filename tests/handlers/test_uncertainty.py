@@ -11,6 +11,7 @@ from ignite.engine import Engine
 from monai.data import MetaTensor
 from monai.engines import IterationEvents
 
+from common.data import Case
 from common.data.loaders.slabs import AIR
 from common.degradations import KSpaceTruncation
 from common.handlers.uncertainty import UncertaintyMap, UncertaintyReport, fit, standard_error
@@ -67,7 +68,7 @@ def test_tissue_alone_is_measured(tmp_path):
 
     engine = Engine(step)
     engine.register_events(*IterationEvents)
-    engine.case = SimpleNamespace(entry={})
+    engine.case = Case({})
     inferer = SimpleNamespace(deviation=torch.tensor(spread)[None, None])
     UncertaintyReport(inferer, tmp_path).attach(engine)
     engine.run([0])
