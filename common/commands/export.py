@@ -37,7 +37,7 @@ def export(bundle: str, output_dir: str = "dist", checkpoint: str | None = None)
     left out, because they are not of that training.
 
     Args:
-        bundle: folder of the bundle, for example bundles/udean.
+        bundle: folder of the bundle, for example bundles/udean_window.
         output_dir: for the folder and the zip; an earlier export of the same bundle there is replaced.
         checkpoint: file of the weights, with their overlay; default models/model.pt of the bundle.
 

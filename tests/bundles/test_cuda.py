@@ -135,7 +135,7 @@ def play(device, bundle, precision, folder, data, scan):
     length = {**data, **in_precision(bundle, ["train"], options), **tiny.lasting(*LENGTH)}
     if bundle == "ct_guided":  # whose tiny trainings leave out what needs weights from elsewhere
         length |= {"lambda_3": 1.0, "vgg_weights": str(vgg_weights(folder / "vgg16.pth"))}
-    shipped = {"any_axis": True, "projections": 8} if bundle == "udean" else {}  # as its weights are applied
+    shipped = {"any_axis": True, "projections": 8} if bundle == "udean_window" else {}  # as its weights are applied
     watch.run(bundle, ["train"], folder / "whole", **length)
     counts["train"], counts["resumed"] = watch.worst(), {}
     device.gpus.append(torch.Generator())
@@ -269,7 +269,6 @@ def break_off_together(bundle, folder, settings):
 
 OVERLAYS = [
     ("srcnn", "paper", {}),
-    ("udean", "window", {}),
     ("udean", "train_supervised", {}),
     ("guided_rdn", "train_supervised", {"cascade": 1}),
     ("downsampling_gan", "train_gaussian", {}),

@@ -30,14 +30,15 @@ def run(session: Session, output: Path, scratch: Path) -> None:
         for path in sorted(wheels.ROOT.glob("bundles/*/configs/metadata.json")):
             words, bundle = (STEPS, "smoke"), path.parts[-3]
             pool.submit(session.step, f"smoke {bundle}", *words, bundle, scratch, until=SMOKE, OMP_NUM_THREADS="1")
-    short = ("--bundle", "udean", "--iterations", 30, "--output", output / "gpu.json")
+    short = ("--bundle", "udean_window", "--iterations", 30, "--output", output / "gpu.json")
     session.step("benchmark", "tests.benchmarks.gpu", *short, until=BENCHMARK)
     seconds = f"{session.left(TRAINED) - 30:.0f}"
     session.step("training", STEPS, "train", heads, scratch / "run", output, seconds, until=TRAINED)
     for name in ("models/model.pt", "models/model.json", "history.jsonl"):
         if (trained / name).is_file():
             shutil.copy(trained / name, output)
-    overlays = {"this training": trained / "models" / "model.json", "shipped": Path("bundles/udean/models/model.json")}
+    shipped = Path("bundles/udean_window/models/model.json")
+    overlays = {"this training": trained / "models" / "model.json", "shipped": shipped}
     with ThreadPoolExecutor() as pool:
         for method, overlay in overlays.items():
             pool.submit(_evaluate, session, method, overlay, heads, scratch / "evaluated")
@@ -46,7 +47,7 @@ def run(session: Session, output: Path, scratch: Path) -> None:
 
 
 def _evaluate(session: Session, method: str, overlay: Path, heads: Path, folder: Path) -> None:
-    files = [*(f"bundles/udean/configs/{name}.json" for name in ("train", "window", "evaluate")), str(overlay)]
+    files = [*(f"bundles/udean_window/configs/{name}.json" for name in ("train", "evaluate")), str(overlay)]
     options = {"config_file": files, "dataset_dir": heads, "output_dir": folder / method.replace(" ", "_")}
     words = [word for key, value in {**options, "method": method}.items() for word in (f"--{key}", str(value))]
     session.step(f"evaluation of {method}", "monai.bundle", "run", *words, until=EVALUATED)

@@ -88,7 +88,7 @@ def _head(folder: Path, number: int, draw: int, labels: Path | None) -> None:
 
 
 def train(dataset_dir: str, folder: str, output: str, seconds: float) -> None:
-    """Train the window form at the paper's size for so long, by the smallest batch that fills the GPU; a profile too.
+    """Train as the shipped weights were trained, for so long, by the smallest batch that fills the GPU; a profile too.
 
     Args:
         dataset_dir: of the heads.
@@ -138,10 +138,10 @@ def epoch_length(batches: UnpairedSlabLoader, rate: float, end: float) -> int:
 def _workflow(
     dataset_dir: Path, output_dir: Path, batch: int, epochs: int = 1, length: int | dict[str, object] = 1
 ) -> ConfigWorkflow:
-    """The training of the weights that ship, but for the size of the network and of the batch."""
-    names = ["train", "window", "weights", "drawn_noise", *([] if GPU else ["tiny"])]
+    """The training of the weights that ship, but for the size of the batch."""
+    names = ["train", "weights", *([] if GPU else ["tiny"])]
     return initialized(
-        runs.configs("udean", *names),
+        runs.configs("udean_window", *names),
         "train",
         DEVICE,
         dataset_dir=str(dataset_dir),
