@@ -226,7 +226,7 @@ def _rewrite_docs(path: Path, source: Path, package: str, meta: dict) -> None:
     text = re.sub(r"\[([^]]*)\]\(\.\./\.\./[^)]*\)", r"\1", path.read_text())  # links to pages that are not exported
     text = modules.renamed(text, package)
     name = source.resolve().name
-    text = text.replace(f"bundles/{name}/", "").replace(f"bundles/{name}", ".")
+    text = re.sub(rf"bundles/{name}\b", ".", text.replace(f"bundles/{name}/", ""))
     place = "All from the folder that holds `configs`"
     if path.name == "README.md":
         versions = {name: meta[key] for name, key in PINNED.items() if key in meta} | meta["required_packages_version"]

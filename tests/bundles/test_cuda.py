@@ -115,7 +115,7 @@ def start(bundle, names, folder, **override):
     """Run configs as ``python -m monai.bundle run`` does, on the device that they choose unless they are told."""
     settings = runs.overrides(bundle, names, folder, **override)
     if "device" not in override:
-        settings.pop("device", None)  # multi_gpu_train.json has its own
+        settings.pop("device", None)
     files = runs.with_overlay(bundle, names, folder, settings)
     monai.bundle.run(config_file=files, logging_file=False, **settings)
 
@@ -196,7 +196,7 @@ def play_together(device, rank, port, bundle, folder, settings):
         train(trainer)
 
     AlternatingTrainer.run = breaking_off
-    start(bundle, ["train", "multi_gpu_train"], folder, **{"train#trainer#save_minutes": 0}, **settings)
+    start(bundle, ["train"], folder, **{"train#trainer#save_minutes": 0}, **settings)
 
 
 # In the process of the tests

@@ -182,7 +182,7 @@ def test_known_kernels(cohort, tmp_path, overlay, override, kernels, method):
 
 
 def test_kernels_are_learned_from_the_subjects_own_hr_where_it_is_there(cohort, tmp_path):
-    cases = next(content("data", tmp_path, "cross_validation", dataset_dir=str(cohort)).parts()).cases
+    cases = next(content("data", tmp_path, dataset_dir=str(cohort), fold=0).parts()).cases
     assert len(cases) > 5 and all(len(case.lr) == len(case.hr) == 1 for case in cases)
 
 

@@ -617,7 +617,12 @@ def test_what_is_refused_before_anything_runs(run, out, commands, tmp_path):
         ([A], {"seeds": 0}, ValueError, ["seeds is 0", "at least 1"]),
         ([A], {"jobs": 0}, ValueError, ["jobs is 0"]),
         ([A], {"folds": 0}, ValueError, ["folds is 0"]),
-        ([A], {"folds": 2}, FileNotFoundError, ["--folds 2", "'a'", "cross_validation.json"]),
+        (
+            [{**A, "bundle": str(runs.ROOT / "bundles" / "udean")}],
+            {"folds": 2},
+            ValueError,
+            ["--folds 2", "'a'", "no key fold"],
+        ),
         ([A, B], {"row": 3}, ValueError, ["--row 3", "1 a, 2 b"]),
         ([A], {"row": 1.5}, ValueError, ["row is 1.5"]),
         ([A], {"row": 1, "against": "a"}, ValueError, ["--against", "merge"]),

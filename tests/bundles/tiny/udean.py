@@ -7,8 +7,8 @@ TINY = dict(
     networks=("ts_rcan",),
     budgets={
         "batch": (0, 8),
-        "iteration": (1, 1715),
-        "volume": (0, 1192),
+        "iteration": (1, 1720),
+        "volume": (0, 80),
     },
     terms={
         "": (

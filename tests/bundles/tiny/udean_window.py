@@ -5,6 +5,7 @@ TINY = dict(
     training={"learning_rate": 0.002},
     degradation=KSpaceTruncation((2, 2, 2)),
     networks=("ts_rcan",),
+    budgets={"batch": (1, 13), "iteration": (1, 961), "volume": (0, 1198)},
     terms={
         "": (
             "degradation/image_adaptation/fake degradation/image_adaptation/real degradation/ours/anchor "
