@@ -177,15 +177,12 @@ def overlay_of(row: Mapping, overlay: str, where: str) -> str:
 
 
 def in_size(row: dict, size: str) -> dict:
-    """Return the row in a size, with this overlay of its bundle and those of its own overlays, such as train_x_small.
+    """Return the row in a size, with this overlay of its bundle.
 
     Raises:
         FileNotFoundError: when the row's bundle has no overlay of this name.
     """
-    configs = Path(row["bundle"]) / "configs"
-    names = [f"{overlay}_{size}" for overlay in row["overlays"]]
-    own = [name for name in names if (configs / f"{name}.json").is_file()]
-    return {**row, "overlays": [*row["overlays"], overlay_of(row, size, f"--size {size}"), *own]}
+    return {**row, "overlays": [*row["overlays"], overlay_of(row, size, f"--size {size}")]}
 
 
 def over_folds(row: dict, folds: int) -> dict:

@@ -271,8 +271,7 @@ OVERLAYS = [
     ("srcnn", "paper", {}),
     ("udean", "train_supervised", {}),
     ("guided_rdn", "train_supervised", {"cascade": 1}),
-    ("downsampling_gan", "train_gaussian", {}),
-    ("downsampling_gan", "train_zero_filling", {}),
+    ("downsampling_gan", "known_kernel", {}),
     ("ct_guided", "paper", {}),
     ("ct_guided", "train_supervised", {}),
 ]
