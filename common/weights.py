@@ -154,9 +154,15 @@ def load(
     """
     path = Path(path)
     if not path.is_file():
+        configs, train = path.parent.parent / "configs", "train the bundle first"
+        if (configs / "train.json").is_file():
+            run = "python -m monai.bundle run --config_file"
+            train += (
+                f", by {run} {configs}/train.json --dataset_dir D --output_dir W, then apply it by "
+                f"{run} \"['{configs}/inference.json','W/models/model.json']\" --dataset_dir SCANS --output_dir SR"
+            )
         raise FileNotFoundError(
-            f"there are no weights at {path}; train the bundle first, or, if they were moved, name their file with "
-            f"--{option} PATH."
+            f"there are no weights at {path}; {train}; or, if they were moved, name their file with --{option} PATH."
         )
     overlay = read_overlay(path) or {}
     trained = overlay.get("trained", {})

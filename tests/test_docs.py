@@ -26,7 +26,7 @@ KEPT = (
 )
 FILES = sorted(path.relative_to(ROOT).as_posix() for pattern in KEPT for path in ROOT.glob(pattern))
 PAGES = {name: (ROOT / name).read_text(encoding="utf-8") for name in FILES}
-SEED = ("udean", "ct_guided", "guided_rdn", "downsampling_gan")
+SEED = ("udean", "udean_window", "ct_guided", "guided_rdn", "downsampling_gan")
 PLAIN = [name for name in FILES if "docs/results" not in name and "changelog" not in name]
 LONGEST, WIDEST = 30, 15  # words of a sentence, and of a table's cell
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)

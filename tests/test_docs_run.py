@@ -74,7 +74,7 @@ def provide_more(folder: Path, page: str) -> None:
         for path, n in (("DICOM_FOLDER", 1), ("OUT/NAME_dicom/UID", 2)):
             dicom.Series(spacing=(1 / n, 1 / n, 4.0), shape=(32 * n, 28 * n, 10)).save(folder / path)
     if page == "common/docs/serving.md":
-        runs.save_weights("udean", folder / "W" / "models" / "model.pt")
+        runs.save_weights("udean_window", folder / "W" / "models" / "model.pt")
 
 
 @pytest.mark.slow

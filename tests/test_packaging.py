@@ -53,7 +53,9 @@ def test_an_installed_bundle_runs_in_an_empty_folder(tmp_path, monkeypatch):
     scan = save(tmp_path / "scan.nii.gz", np.random.default_rng(0).random((20, 20, 20)), np.diag([2.5, 2.5, 2.5, 1]))
     options = {"cwd": empty, "env": {**os.environ, "PYTHONPATH": str(tmp_path / "site")}, "check": True, "text": True}
     mri_sr = "from mri_sr_bundles.common.__main__ import mri_sr; mri_sr()"
-    found = subprocess.run([sys.executable, "-c", mri_sr, "bundle", "udean"], stdout=subprocess.PIPE, **options).stdout
+    found = subprocess.run(
+        [sys.executable, "-c", mri_sr, "bundle", "udean_window"], stdout=subprocess.PIPE, **options
+    ).stdout
     config = ["--config_file", f"{found.strip()}/configs/inference.json"]
     words = [*config, "--dataset_dir", str(scan), "--output_dir", "sr"]
     subprocess.run([sys.executable, "-m", "monai.bundle", "run", *words], **options)

@@ -33,7 +33,7 @@ def test_each_bundle_that_ships_weights_does_the_work_of_a_plain_loop():
             float(row[key]) > 0 for key in ("network, s", "limit, s", "plain loop, s", "plain loop, GiB", "this, GiB")
         )
     assert {row["bundle"] for row in found if float(row["fine-tuning, s"])} == {"ct_guided"}
-    assert {row["bundle"] for row in found if float(row["agreement, s"])} == {"guided_rdn", "udean"}
+    assert {row["bundle"] for row in found if float(row["agreement, s"])} == {"guided_rdn", "udean_window"}
 
 
 @pytest.mark.slow

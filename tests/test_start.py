@@ -18,3 +18,10 @@ def test_a_run_settles_threads_and_seeds_what_is_random(monkeypatch):
     start("cpu")  # which draws nothing, and seeds nothing
     count = torch.cuda.device_count()
     refused(lambda: start(f"cuda:{count}"), ValueError, f"device is cuda:{count}")
+
+
+def test_a_gpu_is_of_one_process(monkeypatch):
+    for key, value in {"RANK": "0", "WORLD_SIZE": "6", "LOCAL_WORLD_SIZE": "3"}.items():
+        monkeypatch.setenv(key, value)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    refused(lambda: start("cuda:0", 0), ValueError, "3 processes", "2 GPUs", "--nproc_per_node=2")

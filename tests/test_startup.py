@@ -37,7 +37,7 @@ print(issubclass(ZeroRedundancyOptimizer, torch.optim.Optimizer), None in sys.mo
 def test_inference_loads_nothing_that_it_does_not_need_and_what_was_left_out_can_be_imported_afterwards(tmp_path):
     values = np.random.default_rng(0).normal(100, 9, (16, 16, 16)).astype(np.float32)
     nib.save(nib.Nifti1Image(values, np.eye(4)), tmp_path / "scan.nii.gz")
-    words = [tmp_path / "scan.nii.gz", tmp_path / "out", "--bundle", "udean", "--projections", "0"]
+    words = [tmp_path / "scan.nii.gz", tmp_path / "out", "--bundle", "udean_window", "--projections", "0"]
     said = subprocess.check_output([sys.executable, "-c", INFERENCE, *words], text=True)
     assert (tmp_path / "out" / "scan_sr.nii.gz").is_file()
     assert said.splitlines()[-2:] == ["[] True", "True False"]

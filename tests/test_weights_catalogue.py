@@ -21,9 +21,9 @@ THERE = [offer for offer in offers(None, {}) if offer.there and any(offer.ranges
 @pytest.mark.parametrize("order", [(0, 1, 2), (2, 0, 1)], ids=["as it is", "stored in another order"])
 def test_what_is_chosen(order):
     for spacing, guided, name, result in (
-        ((1.5, 1.5, 1.5), False, "udean 2x2x2", (0.75, 0.75, 0.75)),
-        ((2, 2, 1), False, "udean 2x2x1", (1, 1, 1)),
-        ((1, 2, 2), False, "udean 2x2x1", (1, 1, 1)),  # slabs along the axis that has the small spacing
+        ((1.5, 1.5, 1.5), False, "udean_window 2x2x2", (0.75, 0.75, 0.75)),
+        ((2, 2, 1), False, "udean_window 2x2x1", (1, 1, 1)),
+        ((1, 2, 2), False, "udean_window 2x2x1", (1, 1, 1)),  # slabs along the axis that has the small spacing
         ((1.5, 1.5, 5), False, "ct_guided 1x1x4", (1.5, 1.5, 1.25)),
         ((0.9, 0.9, 2), False, "ct_guided 1x1x2", (0.9, 0.9, 1)),
         ((1, 1, 3), False, "ct_guided 1x1x3", (1, 1, 1)),
@@ -32,11 +32,11 @@ def test_what_is_chosen(order):
         ((0.45, 0.45, 6), False, "ct_guided 1x1x6", (0.45, 0.45, 1)),
         ((1.5, 1.5, 11), False, "guided_rdn 2x2x1", (0.75, 0.75, 11)),
         ((1.5, 1.5, 5), True, "guided_rdn 2x2x1, guided", (0.75, 0.75, 5)),
-        ((1, 1, 1), False, "udean 2x2x2", (0.5, 0.5, 0.5)),
-        ((3.4, 1.8, 1.8), False, "udean 2x2x2", (1.7, 0.9, 0.9)),
-        ((1.8, 1.8, 6), False, "udean 2x2x1", (0.9, 0.9, 6)),
+        ((1, 1, 1), False, "udean_window 2x2x2", (0.5, 0.5, 0.5)),
+        ((3.4, 1.8, 1.8), False, "udean_window 2x2x2", (1.7, 0.9, 0.9)),
+        ((1.8, 1.8, 6), False, "udean_window 2x2x1", (0.9, 0.9, 6)),
         # None is known to sharpen these: what makes voxels most nearly cubes.
-        ((0.8, 0.8, 0.8), False, "udean 2x2x2", (0.4, 0.4, 0.4)),
+        ((0.8, 0.8, 0.8), False, "udean_window 2x2x2", (0.4, 0.4, 0.4)),
     ):
         best = choose(np.diag([*spacing, 1.0])[:, [*order, 3]], THERE, guided)[0]
         assert best.doubt is None and best.offer.name == name
@@ -93,9 +93,9 @@ def test_which_axes_a_method_without_weights_refines():
 
 def test_slices_lie_where_the_spacing_shows_it():
     """Not where those of the training did, though voxels would be more nearly cubes; but where somebody says so."""
-    set_keys = {"scale": [2, 2, 1], "checkpoint": str(BUNDLES / "udean" / "models" / "model_2x2x1.pt")}
+    set_keys = {"scale": [2, 2, 1], "checkpoint": str(BUNDLES / "udean_window" / "models" / "model_2x2x1.pt")}
     for said, sagittal in ({}, (3.4, 0.9, 0.9)), ({"slice_axis": "SI"}, (1.7, 0.9, 1.8)):
-        known = offers("udean", set_keys | said)
+        known = offers("udean_window", set_keys | said)
         (best,) = choose(np.diag([3.4, 1.8, 1.8, 1.0]), known, False)
         np.testing.assert_allclose(best.spacing[1], sagittal)
         even = np.diag([1.5, 1.5, 1.3, 1.0])  # the spacing does not tell
@@ -111,16 +111,16 @@ def test_keys_are_for_the_bundles_that_know_them():
     set_keys = {"adapt_iterations": 0, "projections": 0}
     known = [offer for offer in offers(None, set_keys) if offer.there]
     assert [offer.name for offer in known] == [offer.name for offer in THERE]
-    assert {key for offer in known if offer.bundle.name == "udean" for key in offer.overrides} == {
+    assert {key for offer in known if offer.bundle.name == "udean_window" for key in offer.overrides} == {
         "checkpoint", "projections",
     }  # fmt: skip
-    words = ["--dryrun: no inference.json of ", "udean", "did you mean dry_run"]
+    words = ["--dryrun: no inference.json of ", "udean_window", "did you mean dry_run"]
     refused(lambda: offers(None, {"dryrun": True}, ["dry_run"]), ValueError, *words)
     # Nothing in a scan tells that its blur is one that nobody knows.
     for asked in (("downsampling_gan", {}), (None, {"denoise_input": True})):
         assert {offer.bundle.name for offer in offers(*asked)} == {"downsampling_gan"}
     assert "downsampling_gan" not in {offer.bundle.name for offer in offers(None, {})}
-    refused(lambda: offers("udean", {"adapt_iterations": 0}), ValueError, "--adapt_iterations", "udean")
+    refused(lambda: offers("udean_window", {"adapt_iterations": 0}), ValueError, "--adapt_iterations", "udean_window")
     refused(lambda: offers("uden", {}), FileNotFoundError, "--bundle 'uden': ", "ct_guided, ", "udean, ")
 
 

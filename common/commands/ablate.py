@@ -82,8 +82,8 @@ def ablate(
         dataset_dir: folder of the datalist.
         output_dir: folder of the table and the runs.
         bundle: folder of the bundle for rows that name none, for example bundles/guided_rdn.
-        folds: number of folds of a cross-validation. With more than 1, the bundle's cross_validation.json is laid over
-            train.json, each row is run on each fold (its key ``fold``), and its test cases are pooled.
+        folds: number of folds of a cross-validation. With more than 1, each row is run on each fold (its key ``fold``),
+            and its test cases are pooled.
         seeds: number of seeds for each row; with 1 the key ``seed`` keeps its value in the configs.
         jobs: number of runs in parallel.
         size: an overlay of each row's bundle that is laid over the row's own overlays. With ``tiny`` each run takes 20

@@ -37,7 +37,7 @@ def export(bundle: str, output_dir: str = "dist", checkpoint: str | None = None)
     left out, because they are not of that training.
 
     Args:
-        bundle: folder of the bundle, for example bundles/udean.
+        bundle: folder of the bundle, for example bundles/udean_window.
         output_dir: for the folder and the zip; an earlier export of the same bundle there is replaced.
         checkpoint: file of the weights, with their overlay; default models/model.pt of the bundle.
 
@@ -226,7 +226,7 @@ def _rewrite_docs(path: Path, source: Path, package: str, meta: dict) -> None:
     text = re.sub(r"\[([^]]*)\]\(\.\./\.\./[^)]*\)", r"\1", path.read_text())  # links to pages that are not exported
     text = modules.renamed(text, package)
     name = source.resolve().name
-    text = text.replace(f"bundles/{name}/", "").replace(f"bundles/{name}", ".")
+    text = re.sub(rf"bundles/{name}\b", ".", text.replace(f"bundles/{name}/", ""))
     place = "All from the folder that holds `configs`"
     if path.name == "README.md":
         versions = {name: meta[key] for name, key in PINNED.items() if key in meta} | meta["required_packages_version"]

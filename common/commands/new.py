@@ -16,7 +16,7 @@ from typing import Any
 from ..io.files import as_config
 from .draw import draw
 
-_CONFIGS = ("train", "inference", "evaluate", "demo", "tiny", "small", "multi_gpu_train", "cross_validation")
+_CONFIGS = ("train", "inference", "evaluate", "demo", "tiny", "small")
 # Left out of the new bundle's tests: what they would check is tested with the bundle that it is like.
 _TESTED_THERE = ("degradation", "networks", "budgets", "like")
 _RUN = "python -m monai.bundle run --config_file"

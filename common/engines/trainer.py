@@ -209,8 +209,8 @@ class AlternatingTrainer(Trainer):
         """Train from the first iteration, or from the restored one, to the last."""
         if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not dist.is_initialized():
             raise RuntimeError(
-                "several processes were started, but they are not joined: put multi_gpu_train.json last in "
-                "--config_file, and leave out --device, which this overlay sets."
+                "several processes were started, but they are not connected: call common.start.start, with a seed, "
+                "in the config's initialize."
             )
         if self.state.device.type == "cpu":
             keep_freed_memory()

@@ -8,7 +8,6 @@ from .forecast import Forecast
 from .history import LossHistory
 from .kernel_report import KernelReport
 from .results import InferenceResults, log_path
-from .running_mean import RunningMean
 from .translation import TranslationReport
 from .uncertainty import UncertaintyMap, UncertaintyReport
 from .validation import ValidationWithInitial

@@ -21,8 +21,7 @@ class DegradationReport:
     ``{"noise": [0.02, ...], "axes": [{"frequencies": [...], "window": [...], "kernel": [...]}, ...]}``. ``noise`` is
     the loader's ``noise_levels``, in units of the image. ``axes`` are the axes of the volume, the slice axis last:
     frequencies in cycles per HR voxel, the window over k-space there (1 along an axis that is not degraded), and the
-    kernel in HR voxels. The picture is in the same folder. A training without a player for the degradation writes
-    nothing.
+    kernel in HR voxels. The picture is in the same folder.
 
     Args:
         output_dir: folder of the file.
@@ -40,8 +39,6 @@ class DegradationReport:
 
     @torch.no_grad()
     def _write(self, engine: Any) -> None:
-        if not any(self.degradation in player.networks for player in engine.players.values()):
-            return
         from ..reports import degradation_figure, noise_range  # here, because matplotlib takes long to load
 
         degradation = engine.graph.networks[self.degradation]

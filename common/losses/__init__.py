@@ -2,7 +2,6 @@
 
 from .adaptation import AdaptationLoss
 from .adversarial import CrossEntropyLoss, GradientPenalty, LeastSquaresLoss, WassersteinLoss
-from .beyond_band import BeyondBandLoss
 from .kernel import (
     BoundaryLoss,
     CentreLoss,

@@ -3,7 +3,7 @@
 from .cyclegan import AtVoxels, ImagePool
 from .dasr import DomainDistance, HighBands
 from .dcsrn import DCSRN, MDCSRN
-from .degradation import JoinBands, LinearDegradation, ReceiverNoise
+from .degradation import LinearDegradation, ReceiverNoise
 from .discriminators import PatchDiscriminator, VGGDiscriminator
 from .dsn import DownsamplingNetwork
 from .edsr import EDSR

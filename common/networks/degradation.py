@@ -7,13 +7,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from monai.networks.layers import gaussian_1d
 from torch import nn
 from torch.nn import functional as F
 
 from ..physics.gaussian import FWHM_PER_SIGMA
 from ..values import is_true
-from .slab import channels_to_slab, slab_to_channels
 
 
 class LinearDegradation(nn.Module):
@@ -123,35 +121,6 @@ class LinearDegradation(nn.Module):
         shape = (len(kernels), rows, -1)
         zeros = kernels.new_zeros(len(kernels), rows, length)
         return zeros.scatter(2, columns.expand(shape), kernels[:, None].expand(shape))
-
-
-class JoinBands(nn.Module):
-    """Low frequencies of one slab plus high frequencies of another, ``G x + (y - G y)`` in the plane of each slice.
-
-    The second slab can add or remove detail. What is wider than a few pixels, above all contrast, stays as in the first
-    slab. The detail of a displaced second slab is displaced too.
-
-    Args:
-        sigma: of the Gaussian low-pass G in pixels; at a border, G is normalised to its part within the slab.
-    """
-
-    def __init__(self, sigma: float = 1.0) -> None:
-        super().__init__()
-        self.register_buffer("kernel", gaussian_1d(torch.tensor(sigma), truncated=3.0), persistent=False)
-        self.kernel: torch.Tensor
-
-    def forward(self, low: torch.Tensor, high: torch.Tensor) -> torch.Tensor:
-        """Two slabs ``(B, 1, H, W, Z)`` to one, float32."""
-        with torch.autocast(low.device.type, enabled=False):
-            difference = slab_to_channels(high.float() - low.float())
-            images = difference.flatten(0, 1)[:, None]
-            smooth = self._low_pass(images) / self._low_pass(torch.ones_like(images[:1]))
-            return low.float() + channels_to_slab((images - smooth).view_as(difference))
-
-    def _low_pass(self, images: torch.Tensor) -> torch.Tensor:
-        for shape in ((1, 1, -1, 1), (1, 1, 1, -1)):
-            images = F.conv2d(images, self.kernel.view(shape), padding="same")
-        return images
 
 
 class ReceiverNoise(nn.Module):

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-import torch.distributed as dist
 from torch import nn
 from torch.nn import functional as F
 from torch.nn.utils.parametrizations import _SpectralNorm
@@ -71,45 +70,6 @@ class VGGDiscriminator(nn.Module):
             return self.head(features.mean(dim=(2, 3)))
 
 
-class Standardised(nn.Module):
-    """Standardise each channel of the input by the running mean and deviation of all earlier inputs.
-
-    Batches of two domains are not standardised separately, because that would hide their differences. Before the first
-    input in training, nothing is changed.
-
-    Args:
-        channels: of the input.
-        momentum: weight of a batch in the running mean and deviation.
-    """
-
-    def __init__(self, channels: int, momentum: float = 0.01) -> None:
-        super().__init__()
-        self.momentum = momentum
-        self.register_buffer("moments", torch.stack([torch.zeros(channels), torch.ones(channels)]))
-        self.register_buffer("judged", torch.tensor(0.0))
-        self.moments: torch.Tensor
-        self.judged: torch.Tensor
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """``(B, channels, H, W)`` to the same shape, float32."""
-        with torch.autocast(x.device.type, enabled=False):
-            x = x.float()
-            if self.training:
-                self._learn(x.detach())
-            mean, square = self.moments[..., None, None]
-            return (x - mean) * (square - mean.square()).clamp_min(1e-12).rsqrt()
-
-    @torch.no_grad()
-    def _learn(self, x: torch.Tensor) -> None:
-        moments = torch.stack([x.mean(dim=(0, 2, 3)), x.square().mean(dim=(0, 2, 3))])
-        if dist.is_initialized():
-            dist.all_reduce(moments)
-            moments /= dist.get_world_size()
-        # The first batches have equal weights.
-        self.judged += 1
-        self.moments.lerp_(moments, torch.clamp(1 / self.judged, min=self.momentum))
-
-
 class PatchDiscriminator(nn.Module):
     """One verdict per small patch: a wide convolution, then 1x1 convolutions (Bell-Kligler et al. 2019, section 4).
 
@@ -124,8 +84,6 @@ class PatchDiscriminator(nn.Module):
         kernel_size: edge of the first convolution in pixels.
         detail: gain of the high-pass that is judged instead of the input: the input minus its binomial low-pass, 3x3 in
             plane and 3 across the slab; 0 judges the input itself.
-        standardised: whether the input is :class:`Standardised`. Use it for features: their channels vary by
-            thousandths, which layers of norm 1 cannot separate.
         turns: number of kinds of slabs, each with a last layer of its own: 3 if any axis of a volume may lie across a
             slab.
     """
@@ -137,11 +95,9 @@ class PatchDiscriminator(nn.Module):
         layers: int = 4,
         kernel_size: int = 7,
         detail: float = 10.0,
-        standardised: bool = False,
         turns: int = 1,
     ) -> None:
         super().__init__()
-        self.standardised = Standardised(channels) if standardised else None
         self.detail = detail
         self.turns = turns
         row = torch.tensor([0.25, 0.5, 0.25])
@@ -167,8 +123,6 @@ class PatchDiscriminator(nn.Module):
         With ``turns``, ``turn``, ``(B, 3)``, says which axis of the volume lies along H, W and Z of each slab.
         """
         image = _as_image(x)
-        if self.standardised is not None:
-            image = self.standardised(image)
         if self.detail:
             # In bfloat16 the rounding of the image would be as large as its detail.
             with torch.autocast(image.device.type, enabled=False):

@@ -25,17 +25,28 @@ def own_device() -> torch.device:
     return torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)) % torch.cuda.device_count())
 
 
-def joined_device() -> torch.device:
-    """Join the processes that torchrun started, and return the device of this one. ``finalize`` leaves the group.
+def join_training(device: torch.device | str) -> None:
+    """Connect the processes of a training that torchrun started. They average their gradients.
 
-    Returns:
-        The GPU with this process's number on the node, or the CPU.
+    Args:
+        device: of this process.
+
+    Raises:
+        ValueError: when torchrun started more processes on this node than there are GPUs.
     """
-    device = torch.device("cuda", int(os.environ["LOCAL_RANK"])) if torch.cuda.is_available() else torch.device("cpu")
+    if rank()[1] == 1 or dist.is_initialized():
+        return
+    device = torch.device(device)
     if device.type == "cuda":
+        count, processes = torch.cuda.device_count(), int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+        if processes > count:
+            raise ValueError(
+                f"torchrun started {processes} processes here, but torch finds {count} GPU{'s' * (count > 1)}; give "
+                f"--nproc_per_node={count} to torchrun, or --device cpu to the training."
+            )
         torch.cuda.set_device(device)
     dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
-    return device
+    atexit.register(dist.destroy_process_group)
 
 
 def say(line: str) -> None:

@@ -177,28 +177,25 @@ def overlay_of(row: Mapping, overlay: str, where: str) -> str:
 
 
 def in_size(row: dict, size: str) -> dict:
-    """Return the row in a size, with this overlay of its bundle and those of its own overlays, such as train_x_small.
+    """Return the row in a size, with this overlay of its bundle.
 
     Raises:
         FileNotFoundError: when the row's bundle has no overlay of this name.
     """
-    configs = Path(row["bundle"]) / "configs"
-    names = [f"{overlay}_{size}" for overlay in row["overlays"]]
-    own = [name for name in names if (configs / f"{name}.json").is_file()]
-    return {**row, "overlays": [*row["overlays"], overlay_of(row, size, f"--size {size}"), *own]}
+    return {**row, "overlays": [*row["overlays"], overlay_of(row, size, f"--size {size}")]}
 
 
 def over_folds(row: dict, folds: int) -> dict:
     """Return the row with each of its runs on each of the ``folds`` of a cross-validation, and its test cases pooled.
 
     Raises:
-        FileNotFoundError: when the row's bundle has no cross_validation.json.
+        ValueError: when the row's bundle has no key ``fold``.
     """
-    configs = Path(row["bundle"]) / "configs"
-    if not (configs / "cross_validation.json").is_file():
-        raise FileNotFoundError(f"--folds {folds}, row '{row['name']}': {configs} has no cross_validation.json.")
+    train = Path(row["bundle"]) / "configs" / "train.json"
+    if "fold" not in json.loads(train.read_text()):
+        raise ValueError(f"--folds {folds}, row '{row['name']}': {train} has no key fold.")
     pool = [{"data#folds": folds, "fold": fold, **entry} for fold in range(folds) for entry in row["pool"] or [{}]]
-    return {**row, "overlays": ["cross_validation", *row["overlays"]], "pool": pool}
+    return {**row, "pool": pool}
 
 
 def folder_of(name: str) -> str:

@@ -91,7 +91,7 @@ class MeasuredTraining:
         override = {**self.override, **runs.TINY[self.bundle].lasting(epochs, iterations), **self.training.override}
         override |= {f"{self.training.trainer}#{key}": value for key, value in options.items()} | more
         folders = {"output_dir": str(folder / "out"), "ckpt_dir": str(folder / "models")}
-        files = runs.configs(self.bundle, "train", *filter(None, [self.training.form]))
+        files = runs.configs(self.bundle, "train")
         where = device or self.device
         return trainer_of(initialized(files, "train", where, run_id=self.training.run, **folders, **override))
 

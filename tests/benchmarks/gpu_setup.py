@@ -33,11 +33,10 @@ class Training:
     trainer: str = "train#trainer"  # the key of its options
     amp: bool = True  # whether its precision can be chosen; else it is float32 always
     exact: bool = True  # as of runs.Tiny; kernel estimation and the later stages of ct_guided are not
-    form: str = ""  # the overlay that makes it
 
     @property
     def name(self) -> str:
-        return self.form or self.suffix.strip("_") or "training"
+        return self.suffix.strip("_") or "training"
 
 
 def _stage(number: int, exact: bool) -> Training:
@@ -52,7 +51,6 @@ STAGES = {
         Training("_edsr", run="stage_2"),
     ),
     "guided_rdn": (Training("_1", {"stages": [1]}), Training("_2", {"stages": [2]})),
-    "udean": (Training(), Training(form="window")),
 }
 TRAININGS = {name: STAGES.get(name, (Training(exact=tiny.exact),)) for name, tiny in runs.TINY.items()}
 

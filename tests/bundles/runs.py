@@ -286,8 +286,6 @@ def overrides(bundle: str, names: Sequence[str], folder: Path, **override: objec
     Sizes are given to a training only: evaluation and inference take them from the weights' overlay.
     """
     small: dict[str, object] = {"device": "cpu", "output_dir": str(folder / "out")}
-    if "multi_gpu_train" in names:
-        del small["device"]  # which the overlay sets when it joins the processes
     if names[0] != "inference":
         small["ckpt_dir"] = str(folder / "models")
     if _applies(names):

@@ -154,7 +154,7 @@ def test_overlays(bundle, monkeypatch):
     """An overlay changes keys that its configs have, or adds keys that are used; the command line takes its keys."""
     configs = runs.ROOT / "bundles" / bundle / "configs"
     overlays = {path.stem: path for path in configs.glob("*.json") if path.stem not in ("metadata", "tables")}
-    assert {"train", "inference", "evaluate", "demo", "multi_gpu_train"} <= overlays.keys()
+    assert {"train", "inference", "evaluate", "demo"} <= overlays.keys()
     monkeypatch.setattr(sys, "excepthook", sys.excepthook)
     # Sizes may be laid over the configs that apply weights too.
     read = {"imports", "finalize", *json.loads(overlays["inference"].read_text())}
@@ -188,7 +188,7 @@ def test_tables(bundle, tmp_path, monkeypatch):
         return
     for table, written in json.loads((configs / "tables.json").read_text()).items():
         rows = rows_of(str(configs.parent), table)
-        folds = all(Path(row["bundle"], "configs", "cross_validation.json").is_file() for row in rows)
+        folds = all("fold" in json.loads(Path(row["bundle"], "configs", "train.json").read_text()) for row in rows)
         for listing in (rows, [over_folds(row, 4) for row in rows] if folds else []):
             found = runs_of(listing, tmp_path, {"dataset_dir": "data", "max_epochs": 1}, seeds=1)
             assert {run.row for run in found} == {row["name"] for row in written if listing}
@@ -216,7 +216,7 @@ def test_documented_overrides(bundle, monkeypatch):
     assert not [key for key in named if refused(key, "train", "evaluate") and refused(key, "inference")]
 
 
-FOLDED = [name for name in runs.TINY if Path(*runs.configs(name, "cross_validation")).is_file()]
+FOLDED = [name for name in runs.TINY if "fold" in json.loads(Path(*runs.configs(name, "train")).read_text())]
 
 
 @pytest.mark.parametrize("bundle", FOLDED, indirect=True, scope="session")
@@ -230,8 +230,8 @@ def test_cross_validation(bundle, tiny, cohort, tmp_path):
     foldable = set.union(*(own for group, own in subjects.items() if (group, tiny.source) != ("source", "ct")))
     data, held = runs.datalist(tmp_path, **{**runs.listed(cohort, tiny), "validation": []}), []
     for fold in range(len(foldable)):
-        override = {"data#folds": len(foldable), "data#fold": fold, "slice_axis": "SI"}
-        sets = runs.content(bundle, "data", "train", "cross_validation", dataset_dir=str(data), **override)
+        override = {"data#folds": len(foldable), "fold": fold, "slice_axis": "SI"}
+        sets = runs.content(bundle, "data", "train", dataset_dir=str(data), **override)
         kinds = {"source": "ct" if tiny.source == "ct" else SCANS}
         *trained, test = (
             {entry["subject"] for entry in sets.listed(group, kinds.get(group, SCANS))} for group in (*learned, "test")

@@ -161,7 +161,7 @@ def test_rows_of_the_tables(cohort, trained, tmp_path):
 def test_the_supervised_network_does_not_see_the_fold_either(cohort):
     """It learns from HR MR, and not from CT."""
     override = {"dataset_dir": str(cohort), "data#folds": 3, "fold": 1, **TINY.network, **TINY.training}
-    data = content("data", "cross_validation", "train_supervised", **override)
+    data = content("data", "train_supervised", **override)
     taught_by, target = ([entry["subject"] for entry in volumes.data] for volumes in (data.source, data.train))
     assert taught_by == target and len(target) == 2
 

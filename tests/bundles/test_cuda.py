@@ -124,7 +124,7 @@ def start(bundle, names, folder, **override):
     """Run configs as ``python -m monai.bundle run`` does, on the device that they choose unless they are told."""
     settings = runs.overrides(bundle, names, folder, **override)
     if "device" not in override:
-        settings.pop("device", None)  # multi_gpu_train.json has its own
+        settings.pop("device", None)
     files = runs.with_overlay(bundle, names, folder, settings)
     monai.bundle.run(config_file=files, logging_file=False, **settings)
 
@@ -144,7 +144,7 @@ def play(device, bundle, precision, folder, data, scan):
     length = {**data, **in_precision(bundle, ["train"], options), **tiny.lasting(*LENGTH)}
     if bundle == "ct_guided":  # whose tiny trainings leave out what needs weights from elsewhere
         length |= {"lambda_3": 1.0, "vgg_weights": str(vgg_weights(folder / "vgg16.pth"))}
-    shipped = {"any_axis": True, "projections": 8} if bundle == "udean" else {}  # as its weights are applied
+    shipped = {"any_axis": True, "projections": 8} if bundle == "udean_window" else {}  # as its weights are applied
     watch.run(bundle, ["train"], folder / "whole", **length)
     counts["train"], counts["resumed"] = watch.worst(), {}
     device.gpus.append(simulated_cuda.Generator())
@@ -212,7 +212,7 @@ def play_together(device, rank, port, bundle, folder, settings):
         train(trainer)
 
     AlternatingTrainer.run = breaking_off
-    start(bundle, ["train", "multi_gpu_train"], folder, **{"train#trainer#save_minutes": 0}, **settings)
+    start(bundle, ["train"], folder, **{"train#trainer#save_minutes": 0}, **settings)
 
 
 # In the process of the tests
@@ -287,11 +287,9 @@ def break_off_together(bundle, folder, settings):
 
 OVERLAYS = [
     ("srcnn", "paper", {}),
-    ("udean", "window", {}),
     ("udean", "train_supervised", {}),
     ("guided_rdn", "train_supervised", {"cascade": 1}),
-    ("downsampling_gan", "train_gaussian", {}),
-    ("downsampling_gan", "train_zero_filling", {}),
+    ("downsampling_gan", "known_kernel", {}),
     ("ct_guided", "paper", {}),
     ("ct_guided", "train_supervised", {}),
 ]

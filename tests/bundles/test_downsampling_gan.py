@@ -27,6 +27,11 @@ from . import runs
 pytestmark = runs.only("downsampling_gan")
 TINY = runs.TINY["downsampling_gan"]
 BUNDLE = str(runs.ROOT / "bundles" / "downsampling_gan")
+ZERO_FILLING = {
+    "_target_": "common.physics.blur_kernels.zero_filling_kernel",
+    "factor": "@factor",
+    "offset": "@offset",
+}
 SHORT = TINY.lasting(1, 2)
 run, refused, results = (partial(do, "downsampling_gan") for do in (runs.run, runs.fails, runs.results))
 
@@ -159,17 +164,17 @@ def test_the_recipe_for_scans_of_unknown_blur(cohort, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("overlay", "override", "kernels", "method"),
+    ("override", "kernels", "method"),
     [
-        ("train_zero_filling", {}, zero_filling_kernel(2), "ZF + EDSR"),
-        ("train_gaussian", {"residual": "false"}, gaussian_kernel(1.5), "GB + EDSR"),
+        ({"method": "ZF + EDSR", "kernels": ZERO_FILLING}, zero_filling_kernel(2), "ZF + EDSR"),
+        ({"residual": "false"}, gaussian_kernel(1.5), "GB + EDSR"),
     ],
 )
-def test_known_kernels(cohort, tmp_path, overlay, override, kernels, method):
+def test_known_kernels(cohort, tmp_path, override, kernels, method):
     """They train stage 2 alone; the paper's network has no residual, and starts from nothing."""
-    names, override = ["train", overlay], {"dataset_dir": str(cohort), **override}
+    names, override = ["train", "known_kernel"], {"dataset_dir": str(cohort), **override}
     run(names, tmp_path, **override, **SHORT)
-    assert torch.equal(content("data", tmp_path, overlay, **override).kernels, kernels[None])
+    assert torch.equal(content("data", tmp_path, "known_kernel", **override).kernels, kernels[None])
     assert kernels.shape == {"ZF + EDSR": (33, 33), "GB + EDSR": (13, 13)}[method]
     assert runs.leavings(tmp_path / "models") == [
         "model.json", "model.pt", "model_last.json", "model_last.pt", "training_state_edsr.pt",
@@ -182,7 +187,7 @@ def test_known_kernels(cohort, tmp_path, overlay, override, kernels, method):
 
 
 def test_kernels_are_learned_from_the_subjects_own_hr_where_it_is_there(cohort, tmp_path):
-    cases = next(content("data", tmp_path, "cross_validation", dataset_dir=str(cohort)).parts()).cases
+    cases = next(content("data", tmp_path, dataset_dir=str(cohort), fold=0).parts()).cases
     assert len(cases) > 5 and all(len(case.lr) == len(case.hr) == 1 for case in cases)
 
 
@@ -280,7 +285,7 @@ def test_networks_of_the_tables(cohort, tmp_path):
         override = {key: "$None" if value is None else value for key, value in row["override"].items()}
         parser = content(None, tmp_path, *row["overlays"], dataset_dir=str(cohort), **override)
         estimation = parser.get_parsed_content("estimation#trainer")
-        paper, known = "paper" in row["overlays"], {"train_gaussian", "train_zero_filling"} & {*row["overlays"]}
+        paper, known = "paper" in row["overlays"], "known_kernel" in row["overlays"]
         assert parser["run"] == ("@stage_2" if known else ["@stage_1", "@stage_2"])
         assert (estimation.network.base is None) == (paper or "residual" in override)
         graph, players = estimation.made(kernels=4)

@@ -171,7 +171,7 @@ def test_contents(bundle, tiny, exported):
         if file.endswith((".json", ".md", ".py")):
             text = (exported / file).read_text()
             assert not re.search(r"\bcommon\.[a-z]+\.|\bcommon/[a-z]+[./]|python -m common", text), file
-            assert file.endswith(".py") or f"bundles/{bundle}" not in text, file
+            assert file.endswith(".py") or not re.search(rf"bundles/{bundle}\b", text), file
     own = {f"{d}/{p.stem}" for d in ("networks", "losses") for p in (exported / package / d).glob("[!_]*.py")}
     known = {f"networks/{name}" for other in runs.TINY.values() for name in other.networks}
     assert own & known == {f"networks/{name}" for name in tiny.networks}

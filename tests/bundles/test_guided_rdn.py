@@ -60,8 +60,8 @@ FORMS = {
     "L2": ([], {"players#rdn#losses#image#1#_target_": "torch.nn.MSELoss"}),
     "supervised": (["train_supervised"], {**SCALE_4, "hr_patch": 24}),
     "stages": ([], {**SCALE_4, "cascade": 3, "hr_patch": 8, "learning_rate": 0.001, "train#trainer#amp": True}),
-    "no guides": (["unguided"], {}),
-    "internal": (["train_internal"], {"case": 1}),
+    "no guides": ([], {"guided": False, "method": "RDN"}),
+    "internal": ([], {"data#group": "test", "data#case": 1}),
 }
 
 
@@ -85,7 +85,8 @@ def test_forms(cohort, learned, tmp_path, form):
     if form == "L2":
         l1, l2 = (runs.history(folder, "_1")[0]["rdn/image"] for folder in (learned, tmp_path))
         assert l1**2 < l2 < l1 / 2  # of the same batch
-    run([*names, "evaluate"], tmp_path, **data, **({"case": 1} if form == "internal" else {}))
+    again = override if form in ("internal", "no guides") else {}
+    run([*names, "evaluate"], tmp_path, **data, **again)
     found, case = runs.table(tmp_path), TINY.case(1 if form == "internal" else 5)
     assert list(found) == [("cubic", case), ("RDN" if form == "no guides" else "guided RDN", case)]
     cubic, network = (float(row["psnr"]) for row in found.values())

@@ -172,7 +172,7 @@ def test_two_processes(bundle, tiny, cohort, tmp_path):
         assert done.returncode == 0, done.stderr
 
     train("one", ["train"], [sys.executable])
-    two = ["train", "multi_gpu_train"], torchrun
+    two = ["train"], torchrun
     if tiny.folders:
         # What adversaries have learned differs by rounding, which grows without bound: the next stage gets the same.
         train("two", *two, run_id="stage_1")

@@ -40,8 +40,10 @@ def test_layers_of_dcsrn(config):
 
 @pytest.mark.parametrize("bundle", ["dcsrn", "mdcsrn_gan", "srcnn"])
 def test_as_the_citing_paper_has_it(bundle):
-    """Mirrored and turned, and one projection, in inference too; srcnn by its overlay."""
-    train = runs.content(bundle, None, "train", *(["iwamoto"] if bundle == "srcnn" else []))
+    """Mirrored and turned, and one projection, in inference too; srcnn by its row."""
+    rows = json.loads((runs.ROOT / "bundles" / "guided_rdn" / "configs" / "tables.json").read_text())["I"]
+    override = rows[0]["override"] if bundle == "srcnn" else {}
+    train = runs.content(bundle, None, "train", **override)
     assert train["data#turned"] is True
     found = [train.get_parsed_content("train#inferer")]
     found += [] if bundle == "srcnn" else [runs.content(bundle, "inferer", "inference")]
@@ -98,10 +100,10 @@ def test_layers_of_recnn(guided, parameters, config):
 @runs.of("recnn")
 def test_recnn_without_a_guide(cohort, tmp_path):
     """It trains and is evaluated without one, and HR is what trains, not the LR of an entry."""
-    for names in (["train", "unguided"], ["train", "unguided", "evaluate"]):
-        runs.run("recnn", names, tmp_path, dataset_dir=str(cohort))
+    for names in (["train"], ["train", "evaluate"]):
+        runs.run("recnn", names, tmp_path, dataset_dir=str(cohort), guided=False)
     summary = json.loads((tmp_path / "out" / "table.json").read_text())["summary"]
-    assert list(summary) == ["cubic", "10L-ReCNN, no guide"]
+    assert list(summary) == ["cubic", "10L-ReCNN"]
 
 
 @of_train_and_inference

@@ -7,7 +7,7 @@ from . import runs
 
 
 @pytest.mark.parametrize(
-    "bundle", ["udean", pytest.param("guided_rdn", marks=pytest.mark.slow)], indirect=True, scope="session"
+    "bundle", ["udean_window", pytest.param("guided_rdn", marks=pytest.mark.slow)], indirect=True, scope="session"
 )
 def test_scans_that_training_did_not_see(bundle, tiny, trained, tmp_path):
     lr = tmp_path / "lr"

@@ -31,10 +31,10 @@ WEIGHTS = {
     "ct_guided": ["model.pt", "model_2.pt", "model_3.pt", "model_5.pt", "model_6.pt"],
     "downsampling_gan": ["model.pt"],
     "guided_rdn": ["model.pt", "model_unguided.pt"],
-    "udean": ["model.pt", "model_2x2x1.pt"],
+    "udean_window": ["model.pt", "model_2x2x1.pt"],
 }
 # The weights of a form; model.pt where nothing is said.
-FORMS = {"guided_rdn without guides": "model_unguided.pt", "udean in plane": "model_2x2x1.pt"}
+FORMS = {"guided_rdn without guides": "model_unguided.pt", "udean_window in plane": "model_2x2x1.pt"}
 IN_PLANE = ComposeDegradations([BandLimit((2, 2, 1)), GaussianProfile((2, 2, 1), fwhm=0.02)])
 TWICE = KSpaceTruncation((2, 2, 2))
 TWICE_IN_PLANE = KSpaceTruncation((2, 2, 1))
@@ -53,12 +53,12 @@ SCANS = {
         "elliptical": (ComposeDegradations([IN_PLANE, EllipticalKSpace((0, 1))]), 0.3),
         "noisy": (ComposeDegradations([IN_PLANE, RicianNoise(0.02, seed=5)]), 0.6),
     },
-    "udean": {
+    "udean_window": {
         "truncated": (TWICE, 0.6),
         "elliptical": (ComposeDegradations([TWICE, EllipticalKSpace((0, 1))]), 0.3),
         "partial": (ComposeDegradations([TWICE, PartialFourier(0.625, 1)]), 0.4),
     },
-    "udean in plane": {
+    "udean_window in plane": {
         "truncated": (TWICE_IN_PLANE, 0.6),
         "elliptical": (ComposeDegradations([TWICE_IN_PLANE, EllipticalKSpace((0, 1))]), 0.2),
         "partial": (ComposeDegradations([TWICE_IN_PLANE, PartialFourier(0.625, 1)]), 0.4),
@@ -205,9 +205,9 @@ def test_a_scan_like_those_of_the_training(head, tmp_path, degradation):
     hr, _, affine = head
     lr, placed = runs.degrade(hr, affine, degradation)
     scan = runs.save(tmp_path / "scan.nii.gz", 1000 * lr.clip(0), placed)
-    files = runs.configs("udean", "inference")
+    files = runs.configs("udean_window", "inference")
     if degradation is not TWICE:
-        files.append(str(runs.ROOT / "bundles" / "udean" / "models" / "model_2x2x1.json"))
+        files.append(str(runs.ROOT / "bundles" / "udean_window" / "models" / "model_2x2x1.json"))
     parser = ConfigParser(ConfigParser.load_config_files(files))
     parser["dataset"]["data"] = ({"image": str(scan)},)
     scans, ours = (parser.get_parsed_content(key) for key in ("dataset", "degradation"))
@@ -222,7 +222,7 @@ SIZES = {  # of the truth that is degraded and super-resolved in both precisions
     "ct_guided": (16, 36, 60),
     "downsampling_gan": (48, 48, 12),
     "guided_rdn": (48, 48, 12),
-    "udean": (32, 32, 16),
+    "udean_window": (32, 32, 16),
 }
 
 

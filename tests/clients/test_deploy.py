@@ -47,7 +47,9 @@ STALE = "SliceLocation SAR AcquisitionMatrix PixelBandwidth LargestImagePixelVal
 @pytest.fixture(scope="session")
 def bundles() -> Path:
     folder = Path(os.environ["BUNDLES"]).absolute()
-    assert (folder / "udean" / "models" / "model.pt").is_file(), f"BUNDLES={folder} holds no exported udean"
+    assert (folder / "udean_window" / "models" / "model.pt").is_file(), (
+        f"BUNDLES={folder} holds no exported udean_window"
+    )
     return folder
 
 
@@ -96,8 +98,8 @@ def results(app, bundles, tmp_path_factory):
     for i, (name, series) in enumerate(SERIES.items()):
         series.save(folder / "dicom" / str(i))
         series.save_nifti(folder / "nifti" / f"{i}.nii.gz")
-        assert app(folder / "dicom" / str(i), folder / "out" / str(i), bundles / "udean") == 0, name
-    by_inference(bundles / "udean", folder / "nifti", folder / "sr")
+        assert app(folder / "dicom" / str(i), folder / "out" / str(i), bundles / "udean_window") == 0, name
+    by_inference(bundles / "udean_window", folder / "nifti", folder / "sr")
     return folder
 
 
@@ -170,7 +172,7 @@ def test_header(result):
         # A window beyond the signal is replaced.
         if source.WindowCenter is not None and series.values.max() > 600:
             assert (image.WindowCenter, image.WindowWidth) == (500 + (series.shape[2] - 1) / 2, 900)
-    metadata = Path(os.environ["BUNDLES"]) / "udean" / "configs" / "metadata.json"
+    metadata = Path(os.environ["BUNDLES"]) / "udean_window" / "configs" / "metadata.json"
     assert json.loads(metadata.read_text())["version"] in first.DerivationDescription
     assert source.SeriesInstanceUID in first.DerivationDescription
     assert re.search("UDEAN.*version.*SHA-256 of its weights [0-9a-f]{64}", first.DerivationDescription)
@@ -294,19 +296,19 @@ def test_unclean_series(refused, bundles, tmp_path, name):
     else:
         change, pattern = DAMAGED[name]
         dicom.save(images, tmp_path / "in", change)
-    refused(pattern, bundles / "udean")
+    refused(pattern, bundles / "udean_window")
 
 
 def test_what_is_not_there(refused, bundles, tmp_path):
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "notes.txt").write_text("no image")
-    refused(r"no DICOM file in it.*found notes\.txt", bundles / "udean")
+    refused(r"no DICOM file in it.*found notes\.txt", bundles / "udean_window")
     dicom.Series().save(tmp_path / "in")
-    refused(r"expected the series 1\.2, found none.*\n.*t2 tse", bundles / "udean", "--series", "1.2")
-    refused(r"expected the folder of one exported bundle", bundles / "none" / "udean")
-    refused(r"takes no guide", bundles / "udean", "--guide", "1.2")
+    refused(r"expected the series 1\.2, found none.*\n.*t2 tse", bundles / "udean_window", "--series", "1.2")
+    refused(r"expected the folder of one exported bundle", bundles / "none" / "udean_window")
+    refused(r"takes no guide", bundles / "udean_window", "--guide", "1.2")
     for path in ("models/model.pt", "configs/inference.json"):
-        spoilt = shutil.copytree(bundles / "udean", tmp_path / Path(path).stem / "udean") / path
+        spoilt = shutil.copytree(bundles / "udean_window", tmp_path / Path(path).stem / "udean_window") / path
         spoilt.write_bytes(spoilt.read_bytes()[:-500])
         refused(spoilt.name, spoilt.parents[1])
 
@@ -319,13 +321,13 @@ def test_process(bundles, tmp_path):
     dicom.save(images, tmp_path / "in")
     (tmp_path / "in" / "README").write_text("passed over")
     paths = {"HOLOSCAN_INPUT_PATH": tmp_path / "in", "HOLOSCAN_OUTPUT_PATH": tmp_path / "out"}
-    done = run_process("--features", "12", HOLOSCAN_MODEL_PATH=bundles / "udean", **paths)
+    done = run_process("--features", "12", HOLOSCAN_MODEL_PATH=bundles / "udean_window", **paths)
     assert done.returncode == 1 and re.search(r"error: .*features is 12, but", done.stderr), done.stderr
     assert not any((tmp_path / "out").iterdir())
-    done = run_process(HOLOSCAN_MODEL_PATH=bundles / "udean", **paths)
+    done = run_process(HOLOSCAN_MODEL_PATH=bundles / "udean_window", **paths)
     assert done.returncode == 0, done.stderr
     assert len(dicom.read(tmp_path / "out")) == 20 and re.search("passed over.*README", done.stdout)
-    assert run_process("--no_such_key", "1", "-m", bundles / "udean").returncode == 2
+    assert run_process("--no_such_key", "1", "-m", bundles / "udean_window").returncode == 2
 
 
 @pytest.fixture
@@ -377,7 +379,7 @@ def test_orthanc(orthanc, bundles, tmp_path):
     study = attributes["StudyInstanceUID"]
     assert len(fetch(study, tmp_path / "out")) == len(scan) + len(other)
     chosen = ["--series", scan[0].SeriesInstanceUID]
-    done = run_process("-i", tmp_path / "out", "-o", tmp_path / "sr", "-m", bundles / "udean", *chosen)
+    done = run_process("-i", tmp_path / "out", "-o", tmp_path / "sr", "-m", bundles / "udean_window", *chosen)
     assert done.returncode == 0, done.stderr
     store(tmp_path / "sr")
     made = dicom.read(tmp_path / "sr")

@@ -22,8 +22,8 @@ from .. import malformed
 from ..bundles import runs, spoilt
 
 APP = runs.ROOT / "common" / "apps" / "monailabel"
-# A later version of udean, and another bundle of the same version, whose package has the same name.
-MARKED = {"udean_next": ("udean_v9_0_0", "9.0.0"), "udean_twin": (None, None)}
+# A later version of udean_window, and another bundle of the same version, whose package has the same name.
+MARKED = {"udean_next": ("udean_window_v9_0_0", "9.0.0"), "udean_twin": (None, None)}
 # How scans are stored: affine, data type and axes.
 STORED = (
     (runs.AFFINE, np.float32, "RAS"),
@@ -123,7 +123,7 @@ def bundles() -> Path:
 
 @pytest.fixture(scope="module")
 def server(bundles, tmp_path_factory) -> Server:
-    """A server of bundles, of udean in another version and again in the same, and of some with bad weights."""
+    """A server of bundles, of udean_window in another version and again in the same, and of some with bad weights."""
     folder = tmp_path_factory.mktemp("label")
     server = Server(folder)
     for name in runs.FORMS:
@@ -134,7 +134,7 @@ def server(bundles, tmp_path_factory) -> Server:
             for i, (affine, dtype, axes) in enumerate(STORED)
         ]
         shutil.copytree(scans, server.studies, dirs_exist_ok=True)
-    udean = server.dist / "udean"
+    udean = server.dist / "udean_window"
     for name, (package, version) in MARKED.items():
         mark(shutil.copytree(udean, server.dist / name), name, package, version)
     shutil.copytree(udean, server.dist / "broken", ignore=shutil.ignore_patterns("model.pt"))
@@ -200,7 +200,7 @@ def test_info(server):
     assert set(models) == {*runs.FORMS, *MARKED}
     for name, model in models.items():
         version = json.loads((server.dist / name / "configs" / "metadata.json").read_text())["version"]
-        scale = list(runs.TINY["udean" if name in MARKED else name].degradation.factors)
+        scale = list(runs.TINY["udean_window" if name in MARKED else name].degradation.factors)
         assert (model["type"], model["labels"], model["version"], model["scale"]) == ("others", [], version, scale)
         assert f"Version {version}, scale {' x '.join(map(str, scale))} " in model["description"]
     assert re.search(r"dist/broken is not served: there are no weights at .*model\.pt", server.log)
@@ -224,9 +224,9 @@ def test_same_as_the_bundle(server, own):
 
 
 def test_versions_do_not_mix(server, own):
-    scan, expected = server.scans["udean"][1], own["udean"][1]
+    scan, expected = server.scans["udean_window"][1], own["udean_window"][1]
     unmarked = expected.header["descrip"].item()
-    for name in ("udean", *MARKED, "udean", "udean_twin", "udean_next"):
+    for name in ("udean_window", *MARKED, "udean_window", "udean_twin", "udean_next"):
         found = server.infer(name, stem(scan))
         assert found.header["descrip"].item() == (name.encode() if name in MARKED else unmarked)
         assert np.array_equal(np.asanyarray(found.dataobj), expected.dataobj)
@@ -250,38 +250,38 @@ def test_options(server, own):
 def test_failures(server, own, tmp_path):
     patterns = spoilt.spoil(tmp_path / "spoilt", runs.phantom(0), "t1w")
     for path, pattern in patterns.items():
-        server.refuses(422, f"^the upload: .*{pattern}", "udean", upload=path)
+        server.refuses(422, f"^the upload: .*{pattern}", "udean_window", upload=path)
         shutil.copy(path, server.studies)
     deadline, seen = time.monotonic() + 60, set()  # until the server has seen the new files
     while time.monotonic() < deadline and not set(map(stem, patterns)) <= seen:
         seen = set(requests.get(f"{server.url}/datastore/?output=all", timeout=60).json()["objects"])
     for path, pattern in patterns.items():
-        server.refuses(422, f"^{stem(path)}: .*{pattern}", "udean", stem(path))
+        server.refuses(422, f"^{stem(path)}: .*{pattern}", "udean_window", stem(path))
         os.unlink(server.studies / path.name)
     scan = {name: stem(scans[0]) for name, scans in server.scans.items()}
-    for image in ("none", "1.2.840.113619.2.5", "../studies", str(server.scans["udean"][0]), ".", "\0"):
-        server.refuses(404, "there is no image", "udean", image)
+    for image in ("none", "1.2.840.113619.2.5", "../studies", str(server.scans["udean_window"][0]), ".", "\0"):
+        server.refuses(404, "there is no image", "udean_window", image)
     assert requests.post(f"{server.url}/infer/udean?session_id=over", timeout=60).status_code == 404
-    server.refuses(404, "there is no model 'none'; expected .*ct_guided, ", "none", scan["udean"])
+    server.refuses(404, "there is no model 'none'; expected .*ct_guided, ", "none", scan["udean_window"])
     server.refuses(422, "needs a guide", "guided_rdn", scan["guided_rdn"])
     server.refuses(404, "there is no image 'none'", "guided_rdn", scan["guided_rdn"], guide="none")
-    server.refuses(422, "takes no guide", "udean", scan["udean"], guide=scan["udean"])
+    server.refuses(422, "takes no guide", "udean_window", scan["udean_window"], guide=scan["udean_window"])
     apart = f"^{scan['downsampling_gan']}: slices are .* apart"
     server.refuses(422, apart, "ct_guided", scan["downsampling_gan"], slice_axis="SI")
-    server.refuses(422, "results are no labels", "udean", scan["udean"], save_label=True)
-    files = [("files", (path.name, path.read_bytes())) for path in server.scans["udean"][:2]]
+    server.refuses(422, "results are no labels", "udean_window", scan["udean_window"], save_label=True)
+    files = [("files", (path.name, path.read_bytes())) for path in server.scans["udean_window"][:2]]
     session = requests.put(f"{server.url}/session/", files=files, timeout=60).json()["session_id"]
     answer = requests.post(f"{server.url}/infer/udean?session_id={session}", timeout=60)
     assert (answer.status_code, "a folder; expected one NIfTI file" in answer.text) == (422, True)
     with pytest.raises(MONAILabelClientException) as caught:
-        server.infer("udean", "none")
+        server.infer("udean_window", "none")
     assert "there is no image 'none'" in caught.value.msg
-    assert same(server.infer("udean", scan["udean"]), own["udean"][0])
+    assert same(server.infer("udean_window", scan["udean_window"]), own["udean_window"][0])
 
 
 def test_malformed(server, own, tmp_path):
     """Damaged volumes get a clear reason or a whole result; bundles with damaged weights are named, and not served."""
-    scan, refused = server.scans["udean"][0], 0
+    scan, refused = server.scans["udean_window"][0], 0
     for path in malformed.niftis(scan, tmp_path):
         with path.open("rb") as file:
             answer = requests.post(f"{server.url}/infer/udean?output=image", files={"file": file}, timeout=60)
@@ -298,7 +298,7 @@ def test_malformed(server, own, tmp_path):
         (reason,) = re.findall(rf"{bundle.name} is not served: (.*)", server.log)
         assert malformed.unclear(reason, "model.pt") is None
     assert not (server.folder / "code_was_run").exists()
-    assert same(server.infer("udean", stem(scan)), own["udean"][0])
+    assert same(server.infer("udean_window", stem(scan)), own["udean_window"][0])
 
 
 def files(folder: Path) -> set[Path]:

@@ -163,12 +163,10 @@ def test_a_table_in_which_rows_fail_and_which_is_then_resumed(run, out, commands
     assert capsys.readouterr().out.endswith("the same command with --resume True goes on with what is left\n")
 
 
-def test_a_size_and_what_an_overlay_needs_for_it(run, bundle, out):
-    """The size lies over a row's overlays, and over it the size that one of them has of its own."""
-    for name, gain in (("tiny", 3.0), ("better_tiny", 4.0)):
-        (bundle / "configs" / f"{name}.json").write_text(json.dumps({"gain": gain}))
+def test_a_size_lies_over_the_overlays_of_a_row(run, bundle, out):
+    (bundle / "configs" / "tiny.json").write_text(json.dumps({"gain": 3.0}))
     run([A, {**B, "overlays": ["better"]}], size="tiny")
-    assert table(out) == {("cubic", "sub-0"): 30, ("a", "sub-0"): 33, ("b", "sub-0"): 34}
+    assert table(out) == {("cubic", "sub-0"): 30, ("a", "sub-0"): 33, ("b", "sub-0"): 33}
 
 
 def test_what_another_table_has_trained(run, commands, tmp_path):
@@ -505,8 +503,8 @@ def test_two_methods_on_one_datalist(commands, out, tmp_path):
 
     rows = [
         row("UDEAN", "udean", scale=[2, 2, 1]),
-        row("its own", "downsampling_gan", ["train_gaussian"]),
-        row("EDSR", "downsampling_gan", ["train_gaussian"], **same),
+        row("its own", "downsampling_gan", ["known_kernel"]),
+        row("EDSR", "downsampling_gan", ["known_kernel"], **same),
         row("2x2x2", "udean"),
     ]
     ablate(table_file(tmp_path / "table.json", rows), str(data), str(out))
@@ -617,7 +615,12 @@ def test_what_is_refused_before_anything_runs(run, out, commands, tmp_path):
         ([A], {"seeds": 0}, ValueError, ["seeds is 0", "at least 1"]),
         ([A], {"jobs": 0}, ValueError, ["jobs is 0"]),
         ([A], {"folds": 0}, ValueError, ["folds is 0"]),
-        ([A], {"folds": 2}, FileNotFoundError, ["--folds 2", "'a'", "cross_validation.json"]),
+        (
+            [{**A, "bundle": str(runs.ROOT / "bundles" / "udean")}],
+            {"folds": 2},
+            ValueError,
+            ["--folds 2", "'a'", "no key fold"],
+        ),
         ([A, B], {"row": 3}, ValueError, ["--row 3", "1 a, 2 b"]),
         ([A], {"row": 1.5}, ValueError, ["row is 1.5"]),
         ([A], {"row": 1, "against": "a"}, ValueError, ["--against", "merge"]),

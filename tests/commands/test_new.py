@@ -26,8 +26,8 @@ def test_a_new_bundle_trains_and_is_measured(bundles, tmp_path, capsys):
     folder, said = bundles / "mynet", capsys.readouterr().out
     assert "common/networks/mynet.py" in said and "-k mynet" in said
     written = {path.name for path in (folder / "configs").iterdir()}
-    names = ("train", "inference", "evaluate", "demo", "tiny", "small", "metadata", "multi_gpu_train")
-    assert written == {*(f"{name}.json" for name in names), "cross_validation.json", "logging.conf"}
+    names = ("train", "inference", "evaluate", "demo", "tiny", "small", "metadata")
+    assert written == {*(f"{name}.json" for name in names), "logging.conf"}
     assert {path.name for path in (folder / "docs").iterdir()} == {"README.md", "results.md", "data_license.txt"}
     meta = json.loads((folder / "configs" / "metadata.json").read_text())
     assert meta["version"] == "0.1.0" and list(meta["changelog"]) == ["0.1.0"]

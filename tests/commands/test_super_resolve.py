@@ -60,15 +60,15 @@ def test_a_folder(tmp_path, capsys):
         lambda: begin(projections=1, adapt_iterations=0), RunsFailedError, "3 of 5 scans failed, the others are done"
     )
     said = capsys.readouterr().out
-    assert "udean does not know --adapt_iterations" in said
+    assert "udean_window does not know --adapt_iterations" in said
     assert f"results go to {output}" in said
-    assert "udean 2x2x2, 1.5 x 1.5 x 1.5 mm to 0.75 x 0.75 x 0.75 mm: x_t1\n" in said
-    assert "udean 2x2x1, 2 x 2 x 1 mm to 1 x 1 x 1 mm: y_t1\n" in said
+    assert "udean_window 2x2x2, 1.5 x 1.5 x 1.5 mm to 0.75 x 0.75 x 0.75 mm: x_t1\n" in said
+    assert "udean_window 2x2x1, 2 x 2 x 1 mm to 1 x 1 x 1 mm: y_t1\n" in said
     for name, (spacing, weights) in suited.items():
         lone = scan(tmp_path / name / "t1.nii.gz", spacing)
-        checkpoint = str(runs.ROOT / "bundles" / "udean" / "models" / f"{weights}.pt")
+        checkpoint = str(runs.ROOT / "bundles" / "udean_window" / "models" / f"{weights}.pt")
         options = {"dataset_dir": str(lone), "projections": 1, "checkpoint": checkpoint}
-        runs.run("udean", ["inference"], tmp_path / name, **options)
+        runs.run("udean_window", ["inference"], tmp_path / name, **options)
         own = tmp_path / name / "out" / "t1_sr.nii.gz"
         np.testing.assert_array_equal(voxels(output / f"{name}_sr.nii.gz"), voxels(own))
     # What stands there is neither a scan nor done again, for any part of the list.
@@ -87,7 +87,7 @@ def test_what_is_asked_for(tmp_path):
     for options in ({"bundle": "guided_rdn"}, {"scale": [2, 2, 1]}, guided):
         begin(device="cpu", **options)
         assert voxels(tmp_path / "out" / "a_t2w_sr.nii.gz").shape == (44, 40, 18)
-    refused(lambda: begin(bundle="udean", guide=guide), RunsFailedError, "no weights", "with a guide")
+    refused(lambda: begin(bundle="udean_window", guide=guide), RunsFailedError, "no weights", "with a guide")
     refused(lambda: begin(guide=guide), RunsFailedError, "guided_rdn 2x2x1, guided", "2.5 times finer")
 
 
@@ -98,7 +98,11 @@ def test_what_does_not_fit_is_said_before_anything_is_done(tmp_path):
         ({"scale": [3, 3, 3]}, ValueError, ["--scale is [3, 3, 3]", "[[1, 1, 2], ", "[2, 2, 2]]"]),
         ({"shard": "3/2"}, ValueError, ["shard is '3/2'"]),
         ({"checkpoint": "none.pt"}, FileNotFoundError, ["--checkpoint none.pt"]),
-        ({"checkpoint": str(UNGUIDED), "bundle": "udean"}, ValueError, ["weights of guided_rdn", "udean"]),
+        (
+            {"checkpoint": str(UNGUIDED), "bundle": "udean_window"},
+            ValueError,
+            ["weights of guided_rdn", "udean_window"],
+        ),
     ):
         refused(partial(super_resolve, path, **options), kind, *words)
     refused(partial(super_resolve, "nowhere"), FileNotFoundError, "nowhere")
@@ -147,7 +151,7 @@ def test_dicom(tmp_path, capsys):
     folder, output = tmp_path / "in", tmp_path / "in" / "super_resolved"
     folder.mkdir()
     (folder / "linked").symlink_to(tmp_path / "elsewhere", target_is_directory=True)
-    super_resolve(str(folder), bundle="udean", projections=0)
+    super_resolve(str(folder), bundle="udean_window", projections=0)
     made = files(output)
     (result,) = [name for name in made if name.endswith("_sr.json")]
     series = images[0].SeriesInstanceUID
@@ -159,26 +163,26 @@ def test_dicom(tmp_path, capsys):
     derived = [name for name in made if name.endswith(".dcm")]
     assert len(derived) == 2 * len(images)
     assert dicom.read((output / derived[0]).parent)[0].ReferencedSeriesSequence[0].SeriesInstanceUID == series
-    super_resolve(str(folder), bundle="udean", skip_existing=True)
+    super_resolve(str(folder), bundle="udean_window", skip_existing=True)
     said = capsys.readouterr().out
     assert "1 of 2 DICOM series are results of super-resolution" in said and "1 of 1 scans have their results" in said
     assert files(output) == made
     # A derived series that lost a slice is made again, and so is a result of other weights.
     (output / derived[0]).unlink()
     for options in ({}, {"scale": [2, 2, 1]}):
-        super_resolve(str(folder), bundle="udean", skip_existing=True, projections=0, **options)
+        super_resolve(str(folder), bundle="udean_window", skip_existing=True, projections=0, **options)
         assert "have their results" not in capsys.readouterr().out
         assert len([name for name in files(output) if name.endswith(".dcm")]) == (1 if options else 2) * len(images)
-    super_resolve(str(folder), bundle="udean", projections=0)
+    super_resolve(str(folder), bundle="udean_window", projections=0)
     made = files(output)
     derived = [name for name in made if name.endswith(".dcm")]
     phase = dicom.Series(attributes={"ImageType": ["ORIGINAL", "PRIMARY", "P"]}).save(folder / "phase")
-    super_resolve(str(folder), bundle="udean", dry_run=True)
+    super_resolve(str(folder), bundle="udean_window", dry_run=True)
     assert f"passed over: {phase[0].SeriesInstanceUID}" in capsys.readouterr().out
     named = str(folder / "phase" / "0000.dcm")
     refused(lambda: super_resolve(named, dry_run=True), RunsFailedError, "a phase image", "choose the magnitude")
     dicom.save(dicom.enhanced([*dicom.Series().images(), *phase]), tmp_path / "both")
-    super_resolve(str(tmp_path / "both" / "0000.dcm"), bundle="udean", dry_run=True)
+    super_resolve(str(tmp_path / "both" / "0000.dcm"), bundle="udean_window", dry_run=True)
     said = capsys.readouterr().out
     assert "phase image" in said and "t2_tse_magnitude_sr.nii.gz" in said
 
@@ -227,7 +231,7 @@ def test_a_4d_scan_is_done_volume_by_volume(tmp_path, capsys):
     assert said["Sources"] == [str(data / "dwi.nii.gz")] and said["SkullStripped"] is True
     assert "dwi.nii.gz" in said["Description"]
     assert [one["Agreement"] for one in said["SuperResolution"]["Volumes"]] == [one["Agreement"] for one in own]
-    assert said["SuperResolution"]["Bundle"] == "udean"
+    assert said["SuperResolution"]["Bundle"] == "udean_window"
     log = {one["name"]: one for one in map(json.loads, (output / "log.jsonl").read_text().splitlines())}
     assert len(log) == 2 and log["dwi"]["result"] == str(output / "dwi_sr.nii.gz") and why in log["empty"]["error"]
     (data / "empty.nii").unlink()
@@ -293,13 +297,15 @@ def test_label_maps_go_with_their_scans(tmp_path, capsys):
 def test_label_map_of_a_series(tmp_path):
     """A DICOM series takes the file that is named with it."""
     dicom.Series().save(tmp_path / "series")
-    super_resolve(str(tmp_path / "series"), str(tmp_path / "plain"), bundle="udean", projections=0)
+    super_resolve(str(tmp_path / "series"), str(tmp_path / "plain"), bundle="udean_window", projections=0)
     (result,) = (nib.load(path) for path in (tmp_path / "plain").glob("*_sr.nii.gz"))
     labels = np.zeros(result.shape, np.int16)
     labels[10:20, 10:20, 4:8] = -2
     path = tmp_path / "labels.nii.gz"
     nib.save(nib.Nifti1Image(labels, result.affine), path)
-    begin = partial(super_resolve, str(tmp_path / "series"), str(tmp_path / "out"), bundle="udean", projections=0)
+    begin = partial(
+        super_resolve, str(tmp_path / "series"), str(tmp_path / "out"), bundle="udean_window", projections=0
+    )
     begin(label=str(path))
     (made,) = (nib.load(path) for path in (tmp_path / "out").glob("*_sr_label.nii.gz"))
     np.testing.assert_array_equal(np.asarray(made.dataobj), labels)
@@ -321,7 +327,7 @@ def test_a_scan_that_was_interpolated_is_taken_as_acquired(tmp_path, capsys):
     (tmp_path / "in" / "a.json").write_text(json.dumps(said))
     options = {"scale": [2, 2, 2], "projections": 0}
     super_resolve(str(tmp_path / "in"), str(tmp_path / "out"), acquired_matrix="header", **options)
-    assert capsys.readouterr().out.count("udean 2x2x2, 2 x 1.95 x 2 mm to 1 x 0.975 x 1 mm") == 2
+    assert capsys.readouterr().out.count("udean_window 2x2x2, 2 x 1.95 x 2 mm to 1 x 0.975 x 1 mm") == 2
     for result in (tmp_path / "out").glob("*_sr.nii.gz"):
         assert nib.load(result).shape == (48, 40, 24)
         assert "used as acquired, 24x20x12 of its 48x30x12" in result.with_suffix("").with_suffix(".json").read_text()
@@ -358,7 +364,7 @@ def test_a_result_that_has_no_room_is_refused_before_computing(tmp_path, capsys)
 def test_a_series_that_grew_is_done_again_and_another_patients_is_refused(tmp_path, capsys):
     """The derived series of what had arrived before goes; nothing of the first patient's is touched."""
     images = dicom.Series().images()
-    begin = partial(super_resolve, bundle="udean", projections=0, skip_existing=True)
+    begin = partial(super_resolve, bundle="udean_window", projections=0, skip_existing=True)
     for count in (len(images) - 2, len(images)):
         dicom.save(images[:count], tmp_path / "in")
         begin(str(tmp_path / "in"), str(tmp_path / "out"))

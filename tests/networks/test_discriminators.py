@@ -7,7 +7,6 @@ from scipy.ndimage import correlate1d
 from torch import nn
 
 from common.networks import PatchDiscriminator, VGGDiscriminator
-from common.networks.discriminators import Standardised
 
 
 @pytest.mark.parametrize("layer_norm", [False, True])
@@ -67,21 +66,3 @@ def test_kinds_of_slabs_are_judged_apart():
     for verdict, kind in zip(verdicts, (2, 1, 0), strict=True):
         (gradient,) = torch.autograd.grad(verdict.sum(), network.body[-1].bias, retain_graph=True)
         assert gradient.nonzero().tolist() == [[kind]]
-
-
-def test_standardised_by_all_that_was_judged():
-    """Mean and deviation are those of both domains together, which stay apart; in evaluation nothing is learned."""
-    network, x = Standardised(4, momentum=0.1), torch.randn(2, 4, 8, 8)
-    torch.testing.assert_close(network.eval()(x), x)
-    scale, centre = torch.tensor([[1e-3, 5e-3, 0.1, 2.0], [0.0, 0.02, -0.1, 5.0]])[..., None, None]
-    for gain in [1.0, 1.5] * 200:
-        network.train()(gain * scale * torch.randn(16, 4, 8, 8) + centre)
-    for gain in (1.0, 1.5):
-        result = network.eval()(gain * scale * torch.randn(64, 4, 16, 16) + centre)
-        expected = torch.full((4,), gain / (0.5 + 1.5**2 / 2) ** 0.5)
-        torch.testing.assert_close(result.std(dim=(0, 2, 3)), expected, rtol=0.05, atol=0)
-        assert result.mean(dim=(0, 2, 3)).abs().max() < 0.05
-    judge = PatchDiscriminator(4, 6, 2, kernel_size=3, detail=0.0, standardised=True)  # of features
-    judge.standardised = network
-    features = scale * torch.randn(2, 4, 8, 8) + centre
-    torch.testing.assert_close(judge.eval()(features), judge.body(network(features)))

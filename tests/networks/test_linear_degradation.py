@@ -3,10 +3,8 @@
 import numpy as np
 import pytest
 import torch
-from scipy.ndimage import correlate1d
-from scipy.special import erf
 
-from common.networks import JoinBands, LinearDegradation, ReceiverNoise
+from common.networks import LinearDegradation, ReceiverNoise
 
 from ..refused import refused
 
@@ -87,16 +85,6 @@ def test_slabs_that_are_turned_take_the_windows_of_the_volume_with_them():
     slabs, expected = (torch.cat([x.permute(0, 1, *(t + 2)) for t in turns]) for x in (hr, network(hr)))
     torch.testing.assert_close(network(slabs, turns), expected)
     assert (network(slabs) - expected)[1:].abs().max() > 0.01
-
-
-def test_bands_are_joined_where_the_gaussian_says():
-    """Its taps integrate a Gaussian over pixels; at the border a constant of the second slab is still nothing."""
-    low, high = torch.rand(2, 2, 1, 24, 20, 3)
-    kernel = np.diff(erf(np.arange(-3.5, 4) / 2**0.5))
-    smooth = correlate1d(correlate1d((high - low).double(), kernel, axis=2), kernel, axis=3)
-    expected, joined = high.numpy() - smooth / kernel.sum() ** 2, JoinBands(sigma=1.0)(low, high)
-    np.testing.assert_allclose(joined[:, :, 3:-3, 3:-3], expected[:, :, 3:-3, 3:-3], atol=1e-5)
-    torch.testing.assert_close(JoinBands(1.0)(low, low + 0.3), low)
 
 
 def test_noise_is_that_of_the_magnitude_of_two_channels():

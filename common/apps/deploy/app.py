@@ -133,7 +133,7 @@ def find_bundle(path: Path) -> Path:
         found = ", ".join(folder.name for folder in folders) or "none"
         raise ValueError(
             f"{path}: expected the folder of one exported bundle, with configs/inference.json; found {found}. Give it "
-            "with -m, for example -m dist/udean."
+            "with -m, for example -m dist/udean_window."
         )
     return folders[0]
 

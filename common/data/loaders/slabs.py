@@ -101,7 +101,9 @@ class PatchLoader:
         check_whole(**{option: batch_size})
         world = dist.get_world_size() if dist.is_initialized() else 1
         if batch_size % world:
-            raise ValueError(f"{option} {batch_size} does not divide among {world} processes.")
+            raise ValueError(
+                f"{option} {batch_size} does not divide among {world} processes; give a multiple of {world}."
+            )
         rank = dist.get_rank() if dist.is_initialized() else 0
         share = batch_size // world
         self.samples = range(rank * share, (rank + 1) * share)

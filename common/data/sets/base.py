@@ -37,8 +37,9 @@ class Sets:
         slice_axis: axis across the slices, "LR", "AP", "SI" or "auto"; None for "auto", or for that of simulated heads.
         simulated: arguments of :func:`common.data.simulation.cohort.simulated_cohort` that replace the defaults of the
             subclass.
-        folds: of a cross-validation over the subjects of all groups except validation; None to use the groups.
-        fold: number of the fold that is held out, from 0.
+        fold: number of the fold of a cross-validation that is held out, from 0; None to use the groups. The subjects
+            of all groups except validation are divided.
+        folds: number of folds.
         device: where volumes for training and validation are kept, and where a trainer trains.
     """
 
@@ -56,13 +57,13 @@ class Sets:
         seed: int = 0,
         slice_axis: str | None = None,
         simulated: Mapping[str, Any] | None = None,
-        folds: int | None = None,
-        fold: int = 0,
+        fold: int | None = None,
+        folds: int = 5,
         device: torch.device | str = "cpu",
     ) -> None:
         self._dataset_dir, self.output_dir = dataset_dir, output_dir
         self._simulated = {**self.SIMULATED, **(simulated or {})}
-        self._slice_axis, self._folds, self._fold = slice_axis, folds, fold
+        self._slice_axis, self._fold, self._folds = slice_axis, fold, folds
         self.degradation, self.scan_degradation = degradation, scan_degradation or degradation
         self.seed, self.device = seed, device
         self._patches: dict[str, Any] = {"batch_size": batch_size, "seed": seed, "device": device}
@@ -91,7 +92,7 @@ class Sets:
 
         In a cross-validation, "test" is the held-out part of the fold. Other groups, except validation, are the rest.
         """
-        if self._folds is None:
+        if self._fold is None:
             return load_datalist(self.dataset_dir, group, kinds, needs, optional)
         if group == "validation":
             return load_datalist(self.dataset_dir, group, kinds, needs, True)
@@ -116,7 +117,7 @@ class Sets:
     def validating(self, kinds: str | Sequence[str] = SCANS) -> list[dict]:
         """Entries to validate with; in a cross-validation without any, the first training entry with HR."""
         found = self.listed("validation", kinds, "hr", self.may_lack_validation)
-        if found or self._folds is None:
+        if found or self._fold is None:
             return found
         return [entry for entry in self.listed("source", kinds) if "hr" in entry][:1]
 

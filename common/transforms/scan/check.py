@@ -314,8 +314,8 @@ def _last_finite(mask: np.ndarray, finite: np.ndarray, axis: int) -> np.ndarray:
 class CheckMemoryd(MapTransform):
     """Refuse scans whose results do not fit into the free main memory.
 
-    On a CPU four volumes of the result's size are needed, in float32: at the peak, 4.4 were measured for udean and
-    ct_guided. On a GPU main memory holds three at the end.
+    On a CPU four volumes of the result's size are needed, in float32: at the peak, 4.4 were measured for udean_window
+    and ct_guided. On a GPU main memory holds three at the end.
 
     Args:
         keys: of volumes ``(1, X, Y, Z)``.

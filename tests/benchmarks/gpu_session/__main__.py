@@ -27,7 +27,7 @@ PLAN = {
     EVALUATION: "evaluation: these weights and those that ship, on a head that was held out",
     MINUTES: "table",
 }
-TIMED = ("udean", "ct_guided", "guided_rdn", "downsampling_gan")
+TIMED = ("udean", "udean_window", "ct_guided", "guided_rdn", "downsampling_gan")
 
 
 class Queue:
@@ -53,10 +53,10 @@ class Queue:
         for name in ("models/model.pt", "models/model.json", "history.jsonl"):
             if (trained / name).is_file():
                 shutil.copy(trained / name, self.output)
-        overlays = {"as published": ("paper", trained / "models"), "shipped": ("window", Path("bundles/udean/models"))}
         with ThreadPoolExecutor() as pool:
-            for method, (form, models) in overlays.items():
-                pool.submit(self.evaluate, method, form, models / "model.json", heads)
+            pool.submit(self.evaluate, "as published", "udean", ["train", "paper"], trained / "models", heads)
+            shipped = Path("bundles/udean_window/models")
+            pool.submit(self.evaluate, "shipped", "udean_window", ["train"], shipped, heads)
         self.step("table", MINUTES, STEPS, "table", self.output, *sorted(self.scratch.glob("evaluated_*")))
 
     def step(self, name: str, end: float, *words: object, **environment: str) -> None:
@@ -75,9 +75,9 @@ class Queue:
                 found.setdefault(path.parent.name, {**record, "parts": []})["parts"] += record["parts"]
             (self.output / "gpu.json").write_text(json.dumps(found, indent=1) + "\n")
 
-    def evaluate(self, method: str, form: str, overlay: Path, heads: Path) -> None:
-        files = [*(f"bundles/udean/configs/{name}.json" for name in ("train", form, "evaluate")), str(overlay)]
-        folder = self.scratch / f"evaluated_{form}"
+    def evaluate(self, method: str, bundle: str, names: list[str], models: Path, heads: Path) -> None:
+        files = [f"bundles/{bundle}/configs/{name}.json" for name in (*names, "evaluate")] + [f"{models}/model.json"]
+        folder = self.scratch / f"evaluated_{bundle}"
         options = {"config_file": files, "dataset_dir": heads, "output_dir": folder, "method": method}
         words = [word for key, value in options.items() for word in (f"--{key}", str(value))]
         self.step(f"evaluation of {method}", EVALUATION, "monai.bundle", "run", *words)

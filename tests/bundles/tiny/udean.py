@@ -8,7 +8,7 @@ TINY = dict(
     budgets={
         "batch": (0, 8),
         "iteration": (0, 1720),
-        "volume": (0, 1192),
+        "volume": (0, 80),
     },
     terms={
         "": (

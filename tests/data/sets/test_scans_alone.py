@@ -32,7 +32,7 @@ def test_what_is_learned_from_and_who_validates(cohort):
     assert batch["hr"].shape == batch["lr"].shape == (4, 1, 12, 12) and not torch.equal(batch["hr"], batch["lr"])
     assert len(data.batches.pairs[0]) == 2, "of the planes, either axis last"
     assert {"hr", "lr"} <= data.test[0].keys()
-    fold = alone(cohort, slice_axis="SI", folds=2)
+    fold = alone(cohort, slice_axis="SI", folds=2, fold=0)
     assert fold.validates and set(fold.validation[0]) == {"hr", "lr"} and "hr" in fold.validation.data[0]
     assert len(fold.train) + len(fold.test) == 4
 

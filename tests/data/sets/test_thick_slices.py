@@ -73,7 +73,7 @@ def test_without_a_validation_group(cohort, tmp_path):
     alone = str(tmp_path)
     (tmp_path / "dataset.json").write_text(json.dumps(entries))
     assert not sets(Triplets, alone).validates
-    fold = sets(Triplets, alone, folds=3)
+    fold = sets(Triplets, alone, folds=3, fold=0)
     assert fold.validates and subjects(fold.validation)[0] in subjects(fold.train) and "sub-4" in subjects(fold.train)
     refused(lambda: sets(HRImages, alone).validation, ValueError, "validation")
 

@@ -1,0 +1,120 @@
+"""The window form of UDEAN: its losses, sizes and forms, the noise it measures, and how sure its results are."""
+
+from __future__ import annotations
+
+import json
+from functools import partial
+
+import nibabel as nib
+import numpy as np
+import pytest
+from matplotlib.image import imread
+
+from . import runs
+
+pytestmark = runs.only("udean_window")
+TINY = runs.TINY["udean_window"]
+SHORT = {"max_epochs": 1, "epoch_length": 1}
+run, refused, content = (partial(do, "udean_window") for do in (runs.run, runs.fails, runs.content))
+IN_PLANE = {"scale": [2, 2, 1]}
+WINDOW = set(TINY.terms[""].split())
+# Forms that no other test here trains.
+FORMS = {
+    "drawn noise, 2x2x1": ([], {**IN_PLANE, "training_noise": [0.0, 0.04]}, WINDOW),
+    "2x2x1": ([], IN_PLANE, WINDOW),
+    "as the weights were trained": (["weights"], {}, WINDOW),
+    "supervised": (["train_supervised"], {}, {"generator/image/l1", "generator/image/ssim"}),
+}
+
+
+def terms(folder):
+    """Names of the loss terms of a run."""
+    found = runs.history(folder)[0].keys() - {"epoch", "iteration"}
+    return {name for name in found if not name.endswith("/total")}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_forms(cohort, tmp_path, form):
+    """Every form trains, with its own terms and no others."""
+    overlays, override, expected = FORMS[form]
+    run(["train", *overlays], tmp_path, dataset_dir=str(cohort), max_epochs=1, epoch_length=2, **override)
+    assert terms(tmp_path) == expected
+    assert runs.history(tmp_path)[-1]["validation/psnr"] > 25
+    learned = tmp_path / "out" / "degradation.json"
+    assert learned.is_file() == (form != "supervised")
+    if learned.is_file():
+        about = json.loads(learned.read_text())
+        assert len(about["axes"]) == 3
+        # Of the target's scans, which have none, whatever is drawn for the network.
+        assert max(about["noise"]) < (0.02 if "weights" in overlays else 0.01)
+        assert [axis["window"][-1] == 1 for axis in about["axes"]] == [False, False, "2x2x1" in form]
+        assert imread(learned.with_suffix(".png")).std() > 0.01
+
+
+def test_parameter_counts():
+    """Those of UDEAN, and a vector of a number for each feature and each axis that may lie across a slab."""
+    for names, expected in (
+        (["train"], 2_457_002 + 3 * 64),
+        (["inference"], 672_081),  # of the shipped weights, which know no axes
+        (["train", "weights"], 672_081 + 3 * 48),
+    ):
+        assert sum(p.numel() for p in content("network_def", *names).parameters()) == expected
+    assert content("turns", "train", **IN_PLANE) == 1
+
+
+def test_refused(cohort, tmp_path):
+    """Settings that are none."""
+    for override, words in (
+        ({"training_noise": "[]"}, ["training_noise", "'[]'", "a list"]),
+        ({"noise_levels": 0.02}, ["noise_levels", "0.02", "a list"]),
+        ({"any_axis": True, "fourier_encoded": ["true", "true", "false"]}, ["not encoded alike"]),
+        ({"ours#anchor": -0.1}, ["ours/anchor", "the weight is -0.1"]),
+    ):
+        refused(["train"], tmp_path / "run", *words, **{"dataset_dir": str(cohort), **override})
+
+
+def test_authentic_lr(cohort, tmp_path):
+    """Target scans that are LR already, and validation and test pairs of HR and LR."""
+    entries = runs.listed(cohort, TINY)
+    for entry in (entry for group in ("target", "validation", "test") for entry in entries[group]):
+        image = nib.as_closest_canonical(nib.load(entry["hr"]))
+        volume = image.get_fdata()[tuple(slice(n // 2 * 2) for n in image.shape)]
+        lr = runs.degrade(volume, image.affine, TINY.degradation)
+        entry["lr"] = runs.save(tmp_path / "lr" / entry["hr"].name.replace("t1w", "lr"), *lr, np.int16)
+    entries["target"] = [{"lr": entry["lr"]} for entry in entries["target"]]
+    short = {"dataset_dir": str(runs.datalist(tmp_path / "data", **entries)), **SHORT}
+    run(["train"], tmp_path, **short)
+    run(["train", "evaluate"], tmp_path, **short)
+    assert terms(tmp_path) == WINDOW and runs.history(tmp_path)[-1]["validation/psnr"] > 20
+    assert (tmp_path / "out" / "table.csv").is_file()
+
+
+def test_how_sure_results_are(cohort, tmp_path):
+    """Fitted on cases with known HR, kept in the weights, written beside a result: in its units and grid."""
+    overlay = tmp_path / "models" / "model.json"
+    run(["train"], tmp_path, dataset_dir=str(cohort))
+    run(["train", "evaluate", "evaluate_uncertainty"], tmp_path, dataset_dir=str(cohort))
+    report = json.loads((tmp_path / "out" / "uncertainty.json").read_text())
+    a, b = report["scale"]
+    assert a >= 0 and b >= 0 and a + b > 0 and len(report["predicted"]) == len(report["rms_error"]) == 20
+    assert all(-1 <= rank <= 1 for rank in report["rank_correlation"].values()) and report["rank_correlation"]
+    np.testing.assert_allclose(report["predicted"], report["rms_error"], rtol=1.0)
+    assert imread(tmp_path / "out" / "uncertainty.png").shape[2] in (3, 4)
+
+    scan, out = TINY.save_lr(tmp_path / "scans", "a", runs.phantom(0)), tmp_path / "sr"
+    name = scan.name.removesuffix(".nii.gz")
+    options = {"dataset_dir": str(scan), "output_dir": str(out), "uncertainty": True}
+    refused(["inference"], tmp_path, "--uncertainty_scale", **options)
+    overlay.write_text(json.dumps({**json.loads(overlay.read_text()), "uncertainty_scale": [a, b]}))
+    refused(["inference"], tmp_path, "with other axes", axes=[2], **options)
+    run(["inference"], tmp_path, **options)
+    sr, sd = (nib.load(out / f"{name}_{kind}.nii.gz") for kind in ("sr", "sd"))
+    np.testing.assert_allclose(sd.affine, sr.affine)
+    assert sd.shape == sr.shape and sd.get_data_dtype() == np.float32
+    values, errors = sr.get_fdata(), sd.get_fdata()
+    assert errors.min() >= 0 and errors.max() < 0.5 * values.max()
+    said = json.loads((out / f"{name}_sd.json").read_text())
+    assert "measured" in said["Description"]
+    assert said["MeasuredKSpace"] == [n / m for n, m in zip(nib.load(scan).shape, sr.shape, strict=True)]
+    # A standard error is no scan.
+    refused(["inference"], tmp_path, "results", dataset_dir=str(out), output_dir=str(tmp_path / "again"))
