@@ -10,7 +10,7 @@ from ignite.engine import Events
 from torch import nn
 from torch.optim.lr_scheduler import CosineAnnealingLR, OneCycleLR
 
-from common.engines import AlternatingTrainer, Player, capture
+from common.engines import AlternatingTrainer, Player, RunFolder, capture
 from common.graph import TensorGraph
 from common.losses import WarmUp
 from common.networks import ImagePool
@@ -74,7 +74,9 @@ class Cut(Batches):
 COSINE = partial(CosineAnnealingLR, T_max=EPOCHS * LENGTH)
 
 
-def trainer_of(folder, network=Noisy, optimizer=ADAM, schedule=WarmUp, batches=Batches, scheduler=COSINE, **options):
+def trainer_of(
+    folder, network=Noisy, optimizer=ADAM, schedule=WarmUp, batches=Batches, scheduler=COSINE, resume=False, **options
+):
     torch.manual_seed(0)
     wait = schedule(6)
     judge = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Conv2d(4, 1, 3))
@@ -90,7 +92,14 @@ def trainer_of(folder, network=Noisy, optimizer=ADAM, schedule=WarmUp, batches=B
     graph = TensorGraph(networks, steps)
     options = {"device": torch.device("cuda"), "network": networks["net"], "amp": False, **options}
     return AlternatingTrainer(
-        EPOCHS, batches(3, 1, 6, 5), graph, players, LENGTH, output_dir=folder, cuda_graph=True, **options
+        EPOCHS,
+        batches(3, 1, 6, 5),
+        graph,
+        players,
+        LENGTH,
+        folder=RunFolder(folder, resume=resume),
+        cuda_graph=True,
+        **options,
     )
 
 
