@@ -99,6 +99,13 @@ class Phase:
         return counts | {"where": where}
 
 
+class Generator(torch.Generator):
+    """Of the random numbers of a GPU."""
+
+    def graphsafe_set_state(self, state: torch.Generator) -> None:
+        self.set_state(state.get_state())
+
+
 class Graph:
     """A CUDA graph: operators, with the tensors that they took and made."""
 
@@ -143,6 +150,8 @@ class Graph:
             for func, args, kwargs, made in self.operators:
                 args, kwargs = tree_map(self._fixed, (args, kwargs))
                 results = tree_leaves(self.device.compute(func, args, kwargs, cuda=True))
+                if func.namespace == "c10d":
+                    results[-1].wait()  # a GPU's next operator waits
                 for tensor, result in zip(made, results, strict=True):
                     if tensor is not None:
                         tensor.copy_(result)
@@ -154,7 +163,7 @@ class SimulatedDevice(TorchDispatchMode):
     def __init__(self) -> None:
         super().__init__()
         self.storages, self.pinned = Storages(), Storages()
-        self.gpus = [torch.Generator()]  # of the random numbers of each, as ``torch.cuda.default_generators``
+        self.gpus = [Generator()]  # of the random numbers of each, as ``torch.cuda.default_generators``
         self.current = torch.device("cuda", 0)  # which this process uses
         self.nccl = False  # whether the processes were joined by it
         self.graph: Graph | None = None  # that is being recorded
@@ -453,6 +462,7 @@ def _patch_cuda(device: SimulatedDevice) -> None:
         device.current = torch.device("cuda", chosen.index or 0)
 
     dist.init_process_group = joined
+    dist.get_backend = lambda *args: "nccl" if device.nccl else "gloo"
     always = {"is_available": True, "is_initialized": True, "_lazy_init": None, "empty_cache": None}
     always |= {"memory_allocated": 0, "memory_reserved": 0, "mem_get_info": (70 << 30, 80 << 30)}
     always |= {"get_device_capability": (9, 0), "get_device_name": "simulated"}

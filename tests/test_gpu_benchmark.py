@@ -39,8 +39,7 @@ def test_without_a_gpu_the_same_code_runs_at_tiny_sizes(tmp_path, capsys):
     assert all(found[key] > 0 < found[f"captured_{key}"] for key in keys)
     assert figures["volume"]["seconds_bf16"] > 0 < figures["volume"]["seconds_float32"]
     assert figures["speed"]["iterations"] == figures["speed, captured"]["captured_iterations"] == 3
-    kinds = [f"{kind}_{precision}" for kind in ("replayed", "captured") for precision in ("float32", "bf16")]
-    assert [figures["equality"][kind] for kind in kinds] == [0] * 4
+    assert [figures["equality"][f"captured_{precision}"] for precision in ("float32", "bf16")] == [0, 0]
     assert not figures["equality"]["recorded"] and "not a GPU" in figures["equality"]["reason"]
     assert figures["resumed"]["resumed_bitwise"]
     said = capsys.readouterr().out
@@ -82,7 +81,7 @@ def test_what_fails_is_said_and_the_rest_measured(tmp_path, monkeypatch, capsys)
     assert "the training failed" in rows["busy"]["error"] and "model.json" in rows["volume"]["error"]
     said = capsys.readouterr().out
     row = next(line for line in said.splitlines() if line.startswith("| srcnn training |"))
-    assert row.count("FAILED") == 16 and "FAILED srcnn training resumed: " in said
+    assert row.count("FAILED") == 14 and "FAILED srcnn training resumed: " in said
     monkeypatch.setattr(gpu, "in_own_process", Mock(side_effect=ChildProcessError("killed")))
     refused(lambda: gpu.main(device="cpu"), SystemExit)
     said = capsys.readouterr().out

@@ -51,7 +51,8 @@ def test_figures_are_written_when_they_exist_and_choose_the_training(tmp_path):
     assert chosen_after("speed", "ct_guided", slow) == (False, steps.LEAST)
     assert chosen_after("speed", "udean", slow) == (False, 7.0)
     equal = {"part": "equality", "recorded": True}
-    assert chosen_after("equality", "udean", equal) == (True, steps.LEAST)
+    assert chosen_after("equality", "udean", equal) == (False, 7.0)  # its speed is not known
+    assert chosen_after("speed", "udean", slow, {"part": "speed, captured", fast: 6.0}) == (False, 7.0)
     assert chosen_after("speed", "udean", slow, {"part": "speed, captured", fast: 30.0}) == (True, 30.0)
     found = json.loads(figures.read_text())
     assert {kind: len(record["parts"]) for kind, record in found.items()} == {"equality": 1, "speed": 3}

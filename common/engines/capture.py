@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import contextlib
+import gc
+import random
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import torch.distributed as dist
+from torch import nn
 from tqdm import tqdm
 
 from ..io.naming import root_cause
+from ..losses.table import ChangingWeight
 from .player import Player
 
 _WARM_UP = 3  # iterations before the recording
@@ -26,18 +31,19 @@ class IterationCapture:
     The processor then starts one graph instead of thousands of kernels, so the GPU does not wait for it. The first
     iterations are computed as usual, on the stream of the recording, so that all buffers exist. The next iteration is
     recorded with fixed tensors for the batch, the learning rates and the result. Before each replay, a batch and the
-    learning rates are copied to these tensors.
+    learning rates are copied to these tensors. A batch of another shape than the first is computed as usual.
 
-    A replay runs no Python. So ``play`` must not depend on Python values that change, and buffers and changing weights
-    of losses must be changed in place.
-
-    If an iteration cannot be recorded, or an optimizer's options or the tensor of a changing weight change, iterations
-    are computed as usual, and a line says why. So is a batch of another shape than the recorded one.
+    A replay runs no Python. If an iteration changes Python values of a module or draws random numbers on the processor,
+    it is not recorded. If players' options or parameters change later, the recording is given up. Iterations are then
+    computed as usual, and a line says why.
 
     Args:
         play: the GPU's work of an iteration: tensors by name to any structure of tensors.
-        players: by name; their optimizers are capturable.
+        graph: the networks.
+        players: by name.
         device: of the training.
+        record: whether to record iterations. Losses and weights do not depend on it, to the last bit, if the players'
+            optimizers are fused.
 
     Attributes:
         reason: why iterations are not recorded, or None.
@@ -46,51 +52,54 @@ class IterationCapture:
     def __init__(
         self,
         play: Callable[[dict[str, torch.Tensor]], Any],
+        graph: nn.Module,
         players: Mapping[str, Player],
         device: torch.device,
+        record: bool,
     ) -> None:
-        self.play, self.players, self.device = play, players, device
-        self.reason: str | None = None
+        self.play, self.graph, self.players, self.device = play, graph, players, device
+        self.reason: str | None = None if record else "cuda_graph is off"
         self._done = 0
-        self._graph: Any = None
+        self._recording: Any = None
 
     @property
     def recorded(self) -> bool:
         """Whether iterations are replayed."""
-        return self._graph is not None
+        return self._recording is not None
 
     def __call__(self, batch: dict[str, torch.Tensor]) -> Any:
         """Do the work of an iteration; the result is valid until the next call."""
+        if self._done == 0:
+            self._begin(batch)
         self._done += 1
-        if self._done == 1:
-            self._begin()
-        if self.reason is not None:
-            return self.play(batch)
         for group, rate in self._rates:
             rate.fill_(group["lr"])
-        if self._done <= _WARM_UP:
+        same = {name: tensor.shape for name, tensor in batch.items()} == self._shapes
+        if self.reason is None and self._done <= _WARM_UP:
             return self._warm_up(batch)
-        if self._graph is None:
+        if self.reason is None and self._recording is None and same:
             self._record(batch)
-        elif any(weight.value() is not factor for weight, factor in self._factors):
-            self._give_up("a weight of a schedule has a new tensor")
-        elif [_read_options(group) for group, _ in self._rates] != self._options:
-            self._give_up("options of an optimizer have changed, besides its learning rate")
-        if self._graph is None or _read_shapes(batch) != _read_shapes(self._batch):
+        if self._recording is not None and (changed := _name_change(self._options, self._read_options())):
+            self._give_up(f"{changed} changed")
+        if self._recording is None or not same:
             with self._put_rates_on_device():
                 return self.play(batch)
         for name, tensor in self._batch.items():
             tensor.copy_(batch[name])
-        self._graph.replay()
+        self._recording.replay()
         return self._result
 
-    def _begin(self) -> None:
-        if reason := self._find_obstacle():
+    def _begin(self, batch: dict[str, torch.Tensor]) -> None:
+        if self.reason is None and (reason := self._find_obstacle()):
             self._give_up(reason)
-            return
         groups = [group for player in self.players.values() for group in player.optimizer.param_groups]
-        self._rates = [(group, torch.zeros((), device=self.device)) for group in groups]
-        self._side = torch.cuda.Stream(self.device)
+        # A GPU rounds its learning rate; so do iterations that are not recorded, and training is the same.
+        on_device = [group for group in groups if self.device.type == "cuda" and _reads_rate(group)]
+        self._rates = [(group, torch.zeros((), device=self.device)) for group in on_device]
+        self._shapes = {name: tensor.shape for name, tensor in batch.items()}
+        if self.reason is None:
+            gc.collect()  # an earlier training's autograd nodes have another stream
+            self._side = torch.cuda.Stream(self.device)
 
     def _find_obstacle(self) -> str | None:
         """Why iterations cannot be recorded, as far as it is known before the first."""
@@ -101,13 +110,16 @@ class IterationCapture:
         for name, player in self.players.items():
             if player.scaler.is_enabled():
                 return "with float16, the processor looks at the gradients"
-            # SGD has no option "capturable"; fused, it reads its learning rate on the GPU.
-            if not all(group.get("capturable", group.get("fused")) for group in player.optimizer.param_groups):
+            if not all(_reads_rate(group) for group in player.optimizer.param_groups):
                 return f"{type(player.optimizer).__name__}, the optimizer of the player '{name}', is not capturable"
         return None
 
     def _give_up(self, reason: str) -> None:
-        self.reason, self._graph = reason, None
+        self.reason, self._recording = reason, None
+        for player in self.players.values():
+            for group in player.optimizer.param_groups:
+                if group.get("fused"):
+                    group["capturable"] = False  # about which torch would warn
         if not dist.is_initialized() or dist.get_rank() == 0:
             tqdm.write(f"cuda_graph: iterations are not recorded, because {reason}.")
 
@@ -124,14 +136,15 @@ class IterationCapture:
                 group["lr"] = rate
 
     def _warm_up(self, batch: dict[str, torch.Tensor]) -> Any:
-        """Compute an iteration on the stream of the recording. The last one finds where the processor waits."""
-        mode = torch.cuda.get_sync_debug_mode()
+        """Compute an iteration on the stream of the recording. The last one finds what cannot be recorded."""
+        last, mode = self._done == _WARM_UP, torch.cuda.get_sync_debug_mode()
+        before = self._read_python_values() if last else {}
         current = torch.cuda.current_stream(self.device)
         self._side.wait_stream(current)
         with warnings.catch_warnings(record=True) as found, self._put_rates_on_device(), torch.cuda.stream(self._side):
             warnings.filterwarnings("ignore", _CAPTURABLE)
             warnings.filterwarnings("always", _WAITS)
-            if self._done == _WARM_UP:
+            if last:
                 torch.cuda.set_sync_debug_mode("warn")
             try:
                 result = self.play(batch)
@@ -144,30 +157,75 @@ class IterationCapture:
             elif self.reason is None:
                 place = "/".join(Path(warning.filename).parts[-3:])
                 self._give_up(f"the processor waits for the GPU in {place}, line {warning.lineno}")
+        if last and self.reason is None and (changed := _name_change(before, self._read_python_values())):
+            self._give_up(f"an iteration changes {changed}")
         return result
 
     def _record(self, batch: dict[str, torch.Tensor]) -> None:
         """Record an iteration without computing it."""
         self._batch = {name: tensor.clone() for name, tensor in batch.items()}
-        weights = [weight for player in self.players.values() for weight in player.losses.changing]
-        self._factors = [(weight, weight.value()) for weight in weights]
-        self._options = [_read_options(group) for group, _ in self._rates]
-        graph = torch.cuda.CUDAGraph()
+        self._options = self._read_options()
+        generator = torch.cuda.default_generators[self.device.index or 0]
+        random_state, recording = generator.clone_state(), torch.cuda.CUDAGraph()
+        gc.collect()  # what cycles keep would take memory of the graph
         # Other threads, such as NCCL's, may go on with work that a recording does not allow.
-        recording = torch.cuda.graph(graph, stream=self._side, capture_error_mode="thread_local")
+        capture = torch.cuda.graph(recording, stream=self._side, capture_error_mode="thread_local")
         try:
-            with torch.cuda.stream(self._side), recording, self._put_rates_on_device():
+            with torch.cuda.stream(self._side), capture, self._put_rates_on_device():
                 self._result = self.play(self._batch)
-        except RuntimeError as error:
+        except Exception as error:
+            # torch before 2.13 would not draw again.
+            generator.graphsafe_set_state(random_state)
             self._give_up(f"the recording failed: {root_cause(error)}")
         else:
-            self._graph = graph
+            self._recording = recording
+
+    def _read_options(self) -> dict[str, Any]:
+        """Values of the players that a recording fixes, by name."""
+        values: dict[str, Any] = {}
+        for name, player in self.players.items():
+            groups = player.optimizer.param_groups
+            fixed = [{key: group[key] for key in group if key not in ("params", "lr")} for group in groups]
+            values[f"an option of the optimizer of the player '{name}'"] = fixed
+            values[f"clip_norm of the player '{name}'"] = player.clip_norm
+            for term, (weight, _, _) in player.losses.terms.items():
+                value = weight.value() if isinstance(weight, ChangingWeight) else weight
+                values[f"the weight of {name}/{term}, or its tensor,"] = value
+            parameters = [(parameter.data_ptr(), parameter.requires_grad) for parameter in player.parameters]
+            values[f"a parameter of the player '{name}'"] = parameters
+        return values
+
+    def _read_python_values(self) -> dict[str, Any]:
+        """Values that Python code of an iteration may change, by name: random states, and attributes of modules."""
+        keys: Any
+        _, keys, position, *_ = np.random.get_state()
+        values: dict[str, Any] = {
+            "the random state of Python": random.getstate(),
+            "the random state of NumPy": (keys.tolist(), position),
+            "the random state of torch on the processor": torch.get_rng_state().tolist(),
+        }
+        roots: dict[str, Any] = {"the graph": self.graph}
+        for name, player in self.players.items():
+            roots |= {f"the loss {name}/{term}": loss for term, (_, loss, _) in player.losses.terms.items()}
+        for name, root in roots.items():
+            for path, module in root.named_modules() if isinstance(root, nn.Module) else ():
+                attributes = {**vars(module), **module._buffers, **module._parameters}
+                for key, value in attributes.items():
+                    if isinstance(value, (bool, int, float, str, torch.Tensor)):
+                        values[f"{key} of {name} {path}".rstrip()] = value
+        return values
 
 
-def _read_options(group: Mapping[str, Any]) -> dict[str, Any]:
-    """Options of an optimizer that a recording fixes."""
-    return {name: value for name, value in group.items() if name not in ("params", "lr")}
+def _reads_rate(group: Mapping[str, Any]) -> bool:
+    """Whether an optimizer can read its learning rate on the GPU; SGD, which has no option "capturable", if fused."""
+    return bool(group.get("capturable") or group.get("fused"))
 
 
-def _read_shapes(batch: Mapping[str, torch.Tensor]) -> dict[str, torch.Size]:
-    return {name: tensor.shape for name, tensor in batch.items()}
+def _name_change(before: Mapping[str, Any], now: Mapping[str, Any]) -> str | None:
+    """The name of the first value that is not as before, or None. A tensor must be the same object."""
+    for name in {**before, **now}:
+        old, new = before.get(name), now.get(name)
+        tensors = isinstance(old, torch.Tensor) or isinstance(new, torch.Tensor)
+        if old is not new and (tensors or old != new):
+            return name
+    return None

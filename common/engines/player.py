@@ -113,14 +113,18 @@ class Player:
         self.losses.to(device)
         self.dependent = graph.depending_on(self.networks)
         self.parameters = [p for n in self.networks for p in graph.networks[n].parameters() if p.requires_grad]
-        # A fused optimizer skips a step that overflowed on the device; others make the host wait for the device.
-        wanted = {"fused": fp16 or captured, "capturable": captured}
-        accepted = inspect.signature(self._optimizer).parameters
-        options = {option: True for option, on in wanted.items() if on and option in accepted}
-        self.optimizer = self._optimizer(self.parameters, **options)
+        self.optimizer = self._optimizer(self.parameters, **self._choose_options(device, fp16, captured))
         self.scheduler: Any = None if self._scheduler is None else self._scheduler(self.optimizer)
         self.scaler = torch.amp.GradScaler(device.type, enabled=fp16)
         self._epoch_total, self._epoch_iterations = 0.0, 0
+
+    def _choose_options(self, device: torch.device, fp16: bool, captured: bool) -> dict[str, bool]:
+        """Options of the optimizer that make it faster, unless the config has set them."""
+        accepted, given = inspect.signature(self._optimizer).parameters, getattr(self._optimizer, "keywords", {})
+        # A fused optimizer is one kernel. It skips a step that overflowed on the device; others wait for the device.
+        fused = (fp16 or device.type == "cuda") and not (given.get("foreach") or given.get("differentiable"))
+        wanted = {"fused": fused, "capturable": captured and device.type == "cuda" and not fp16}
+        return {option: True for option, on in wanted.items() if on and option in accepted and option not in given}
 
     @property
     def finished(self) -> bool:

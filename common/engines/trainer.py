@@ -154,8 +154,9 @@ class AlternatingTrainer(Trainer):
         self.interrupted = False
         captured = cuda_graph is not None and is_true(cuda_graph, "cuda_graph")
         self._join_players(captured)
-        self.capture = IterationCapture(self._play, self.players, device) if captured else None
+        self.capture = IterationCapture(self._play, graph, self.players, device, captured)
         self._late: list[LateLosses] = []
+        self._output: list[dict] = []
         self.register_events(*LossEvents)
         self.add_event_handler(Events.COMPLETED, lambda: self.read_losses())  # of a run that a handler ended
         self.validator = validator if getattr(data, "validates", True) else None
@@ -173,7 +174,7 @@ class AlternatingTrainer(Trainer):
         fp16 = self.amp and self.amp_kwargs.get("dtype") == torch.float16
         owner: dict[str, str] = {}
         for name, player in self.players.items():
-            player.join(name, self.graph, self.state.device, fp16, captured and self.state.device.type == "cuda")
+            player.join(name, self.graph, self.state.device, fp16, captured)
             for network in player.networks:
                 if network in owner:
                     raise ValueError(f"players '{owner[network]}' and '{name}' both train the network '{network}'.")
@@ -242,17 +243,17 @@ class AlternatingTrainer(Trainer):
         if missing:
             raise ValueError(f"the graph needs {missing} of each batch, but the loader gives {list(batchdata)}.")
         batch = {key: batchdata[key].to(engine.state.device, non_blocking=True) for key in self.graph.batch_keys}
-        terms, values = (self.capture or self._play)(batch)
+        terms, values = self.capture(batch)
         names = [f"{name}/{term}" for name, parts in terms.items() for term in parts]
         self._late.append(LateLosses(engine.state.iteration, names, values))
         epoch_ends = engine.state.iteration % engine.state.epoch_length == 0
         # While the GPU computes an iteration, the processor reads the losses of the one before.
-        self.read_losses(but=1 if self.capture is not None and self.capture.recorded and not epoch_ends else 0)
+        self.read_losses(but=1 if self.capture.recorded and not epoch_ends else 0)
         for name, player in self.players.items():
             if player.schedule is not None:
                 player.schedule.step({term: average(value) for term, value in terms[name].items()})
             player.step_scheduler(epoch_ends)
-        return self.state.output
+        return self._output  # Ignite forgets state.output at the start of an epoch
 
     def read_losses(self, but: int = 0) -> None:
         """Wait for the losses that were not read yet, and fire ``LossEvents.LOSSES_READ`` for each iteration.
@@ -269,7 +270,8 @@ class AlternatingTrainer(Trainer):
             for name, player in self.players.items():
                 player.add_total(output[f"{name}/total"])
             output["loss"] = sum(output[f"{name}/total"] for name in self.players)
-            self.state.output, self.state.losses_of = [output], late.iteration
+            self.state.output = self._output = [output]
+            self.state.losses_of = late.iteration
             self.fire_event(LossEvents.LOSSES_READ)
 
     def _play(self, batch: dict[str, torch.Tensor]) -> tuple[dict[str, dict[str, torch.Tensor]], torch.Tensor]:
@@ -282,6 +284,7 @@ class AlternatingTrainer(Trainer):
                 total, parts = self._turn(player, batch, shared)
             terms[name] = {**parts, "total": total}
         values = torch.stack([value.mean().float() for parts in terms.values() for value in parts.values()])
+        shared.clear()
         return terms, average(values)
 
     def _turn(
@@ -330,6 +333,7 @@ class AlternatingTrainer(Trainer):
         for name in player.dependent:
             if name in own or name in shared:
                 shared[name] = (own if name in own else shared)[name].detach()
+        own.clear()  # the functions above know each other, and keep it
         return total.detach(), parts
 
 

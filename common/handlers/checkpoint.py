@@ -223,7 +223,7 @@ class ResumableState:
             # Otherwise a later --resume would use the state of an earlier run.
             self._remove(self.path, *self.invalidates)
             return
-        # To the CPU, where Adam keeps its step count. It would otherwise fetch it from a GPU at each step.
+        # To the CPU; an optimizer moves its step counts to the GPU if it reads them there.
         state = load_state(self.path, "cpu")
         expected = STATE | ({"best"} if self.evaluator is not None else set())
         if not isinstance(state, dict) or not expected <= state.keys():

@@ -91,8 +91,6 @@ _FIGURES = {
     "equality": {
         "recorded": "captured",
         "reason": "why not",
-        "replayed_float32": "replayed, float32",
-        "replayed_bf16": "replayed, bf16",
         "captured_float32": "captured, float32",
         "captured_bf16": "captured, bf16",
     },

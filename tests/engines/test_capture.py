@@ -1,16 +1,20 @@
 """Iterations that are recorded as a CUDA graph train as others do; on a GPU that is simulated."""
 
 import json
+import os
+import random
 import signal
+import socket
 from functools import partial
 
 import pytest
 import torch
+import torch.distributed as dist
 from ignite.engine import Events
 from torch import nn
 from torch.optim.lr_scheduler import CosineAnnealingLR, OneCycleLR
 
-from common.engines import AlternatingTrainer, Player, RunFolder, capture
+from common.engines import AlternatingTrainer, Player, RunFolder
 from common.graph import TensorGraph
 from common.losses import WarmUp
 from common.networks import ImagePool
@@ -48,6 +52,36 @@ class Refusing(Noisy):
         return super().forward(x)
 
 
+class Counting(Noisy):
+    """Counts in Python."""
+
+    calls = 0
+
+    def forward(self, x):
+        self.calls += 1
+        return super().forward(x) * self.calls
+
+
+class Replacing(Noisy):
+    """Replaces a buffer in each of two calls an iteration."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(()))
+
+    def forward(self, x):
+        self.mean = 0.9 * self.mean + 0.1 * x.mean().detach()
+        self.mean = 0.9 * self.mean + 0.1 * x.mean().detach()
+        return super().forward(x) - self.mean
+
+
+class Drawing(Noisy):
+    """Draws on the processor."""
+
+    def forward(self, x):
+        return super().forward(x) * random.random()
+
+
 class Renewed(WarmUp):
     """Its weight is a new tensor each time that it is looked at."""
 
@@ -77,6 +111,7 @@ COSINE = partial(CosineAnnealingLR, T_max=EPOCHS * LENGTH)
 def trainer_of(
     folder, network=Noisy, optimizer=ADAM, schedule=WarmUp, batches=Batches, scheduler=COSINE, resume=False, **options
 ):
+    random.seed(0)
     torch.manual_seed(0)
     wait = schedule(6)
     judge = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Conv2d(4, 1, 3))
@@ -90,33 +125,30 @@ def trainer_of(
         "judge": Player(["judge"], ADAM, against, steps=2),
     }
     graph = TensorGraph(networks, steps)
-    options = {"device": torch.device("cuda"), "network": networks["net"], "amp": False, **options}
-    return AlternatingTrainer(
-        EPOCHS,
-        batches(3, 1, 6, 5),
-        graph,
-        players,
-        LENGTH,
-        folder=RunFolder(folder, resume=resume),
-        cuda_graph=True,
-        **options,
-    )
+    options = {"device": torch.device("cuda"), "network": networks["net"], "amp": False, "cuda_graph": True, **options}
+    folder = RunFolder(folder, resume=resume)
+    return AlternatingTrainer(EPOCHS, batches(3, 1, 6, 5), graph, players, LENGTH, folder=folder, **options)
 
 
-def trained(folder, recorded=True, warm_up=3, **options):
-    capture._WARM_UP = warm_up
+def trained(folder, recorded=True, **options):
     trainer = trainer_of(folder, **options)
     trainer.late = []  # by how many iterations
-    trainer.add_event_handler(
-        Events.ITERATION_COMPLETED, lambda: trainer.late.append(trainer.state.iteration - trainer.state.losses_of)
-    )
+
+    def look():
+        assert trainer.state.output[0]["loss"] > 0
+        trainer.late.append(trainer.state.iteration - trainer.state.losses_of)
+
+    trainer.add_event_handler(Events.ITERATION_COMPLETED, look)
     trainer.run()
     assert trainer.capture.recorded == recorded, trainer.capture.reason
     return trainer
 
 
-def same(folders):
+def same(*folders):
     states = [torch.load(folder / "models" / "training_state.pt", weights_only=True) for folder in folders]
+    for player in [player for state in states for player in state["players"].values()]:
+        for group in player["optimizer"]["param_groups"]:
+            group.pop("capturable", None)  # says how a step is computed
     histories = [(folder / "history.jsonl").read_text() for folder in folders]
     assert len(histories[0].splitlines()) == EPOCHS * LENGTH
     return histories[0] == histories[1] and all(runs.same(states[0][k], states[1][k]) for k in ("graph", "players"))
@@ -131,13 +163,12 @@ def play(device, folder):
     without_pictures()
     trainer = trained(folder / "recorded")
     assert trainer.late == [0, 0, 0, 1, 1, 1, 1, 0, 1, 1, 1, 1, 1, 1, 1, 0]
-    assert not any(trained(folder / "usual", False, warm_up=10**9).late)
-    assert same([folder / "recorded", folder / "usual"])
+    assert not any(trained(folder / "usual", False, cuda_graph=False).late)
+    assert same(folder / "recorded", folder / "usual")
     rates = [group["lr"] for player in trainer.players.values() for group in player.optimizer.param_groups]
     assert all(isinstance(rate, float) for rate in rates) and rates[0] != rates[1]
 
     # Stopped by a signal in the second epoch, and resumed.
-    capture._WARM_UP = 3
     trainer = trainer_of(folder / "resumed")
     stop = Events.ITERATION_STARTED(once=LENGTH + 5)
     trainer.add_event_handler(stop, lambda: signal.raise_signal(signal.SIGTERM))
@@ -145,7 +176,7 @@ def play(device, folder):
         trainer.run()
     assert trainer.capture.recorded and iterations(folder / "resumed") == [*range(1, LENGTH + 6)]
     trained(folder / "resumed", resume=True, recorded=False)  # three iterations are left
-    assert same([folder / "recorded", folder / "resumed"])
+    assert same(folder / "recorded", folder / "resumed")
 
     # Ended by a handler.
     trainer = trainer_of(folder / "ended")
@@ -161,8 +192,8 @@ def play(device, folder):
 
     # Batches of another shape are computed as usual.
     trained(folder / "cut", batches=Cut)
-    trained(folder / "cut_usual", False, warm_up=10**9, batches=Cut)
-    assert same([folder / "cut", folder / "cut_usual"])
+    trained(folder / "cut_usual", False, cuda_graph=False, batches=Cut)
+    assert same(folder / "cut", folder / "cut_usual")
 
 
 def play_obstacles(device, folder):
@@ -170,19 +201,20 @@ def play_obstacles(device, folder):
     without_pictures()
     obstacles = {
         "waiting": ({"network": Waiting}, "the processor waits for the GPU in "),
+        "counting": ({"network": Counting}, "an iteration changes calls of the graph networks.net"),
+        "replacing": ({"network": Replacing}, "an iteration changes mean of the graph networks.net"),
+        "drawing": ({"network": Drawing}, "an iteration changes the random state of Python"),
         "refusing": ({"network": Refusing}, "the recording failed: RuntimeError: not allowed"),
         "adafactor": ({"optimizer": torch.optim.Adafactor}, "Adafactor, the optimizer of the player 'net', is not"),
-        "renewed": ({"schedule": Renewed}, "a weight of a schedule"),
+        "renewed": ({"schedule": Renewed}, "the weight of net/fool, or its tensor, changed"),
         "float16": ({"amp": True, "amp_kwargs": {"dtype": torch.float16}}, "with float16, "),
-        "cycled": ({"scheduler": partial(OneCycleLR, max_lr=0.01, total_steps=20)}, "options of an optimizer"),
+        "cycled": ({"scheduler": partial(OneCycleLR, max_lr=0.01, total_steps=20)}, "an option of the optimizer of "),
     }
     for name, (options, reason) in obstacles.items():
         trainer = trained(folder / name, recorded=False, **options)
         assert reason in trainer.capture.reason, trainer.capture.reason
-        trained(folder / f"{name}_usual", recorded=False, warm_up=10**9, **options)
-        texts = [(folder / n / "history.jsonl").read_text() for n in (name, f"{name}_usual")]
-        for one, other in zip(*(map(json.loads, text.splitlines()) for text in texts), strict=True):
-            assert one == pytest.approx(other, rel=1e-5)
+        trained(folder / f"{name}_usual", recorded=False, cuda_graph=False, **options)
+        assert same(folder / name, folder / f"{name}_usual"), name
 
 
 def without_pictures():
@@ -195,9 +227,31 @@ def without_pictures():
 def test_recorded_iterations(function, tmp_path):
     simulated_cuda.Run(tmp_path / "log.txt", f"{__name__}:{function.__name__}", tmp_path).finish()
     said = (tmp_path / "log.txt").read_text()
-    # What is known before the first iteration is found in both runs.
-    assert said.count("cuda_graph: iterations are not recorded, because ") == (0 if function is play else 8)
+    assert said.count("cuda_graph: iterations are not recorded, because ") == (0 if function is play else 9)
     assert "constructed with capturable=True" not in said
+
+
+def play_together(device, rank, port, folder):
+    """One of two processes with a GPU each."""
+    without_pictures()
+    device.gpus.append(simulated_cuda.Generator())
+    os.environ |= {"RANK": str(rank), "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    torch.cuda.set_device(rank)
+    dist.init_process_group("nccl")
+    for recorded, name in ((True, "recorded"), (False, "usual")):
+        trained(folder / name, recorded, cuda_graph=recorded, device=torch.device("cuda", rank))
+    if rank == 0:
+        assert same(folder / "recorded", folder / "usual")
+
+
+def test_two_processes_record(tmp_path):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    logs = [tmp_path / f"log_{rank}.txt" for rank in range(2)]
+    name = f"{__name__}:play_together"
+    for run in [simulated_cuda.Run(log, name, rank, port, tmp_path) for rank, log in enumerate(logs)]:
+        run.finish()
 
 
 def test_a_cpu_trains_as_usual(tmp_path, capsys):

@@ -356,6 +356,6 @@ def test_refused():
     refused(
         lambda: trainer_of({name: Player(["up"], sgd, GENERATOR) for name in "gd"}), ValueError, "'g'", "'d'", "'up'"
     )
-    refused(lambda: trainer_of(players_of(), validator=object(), network=Net()), ValueError, "validator", "output_dir")
+    refused(lambda: trainer_of(players_of(), validator=object(), network=Net()), ValueError, "validator", "give folder")
     refused(lambda: trainer_of(players_of(), initial="a.pt"), ValueError, "initial is a.pt", "no network")
     refused(trainer_of(players_of(), batches=[{"hr": torch.rand(1, 2, 6, 5)}]).run, ValueError, "['lr']", "['hr']")

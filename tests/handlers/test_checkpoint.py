@@ -390,7 +390,7 @@ def test_a_file_is_replaced_whole_or_not_at_all(tmp_path):
 
 def play_on_gpus(device, folder):
     """In a process with a simulated device: a run on a machine with two GPUs that goes on, on one, bit for bit."""
-    device.gpus.append(torch.Generator())
+    device.gpus.append(simulated_cuda.Generator())
     copy_to = partial(shutil.copytree, folder / "whole")
     whole = played(folder / "whole", at=lambda *now: copy_to(folder / str(now)), device="cuda:0")
     device.gpus.pop()
@@ -399,7 +399,7 @@ def play_on_gpus(device, folder):
     (first,) = whole["state.pt"]["random"]["cuda"]
     assert torch.equal(first, torch.cuda.get_rng_state()), "it ends with the device's own random numbers"
     steps = [state["step"] for state in result["players"]["generator"]["optimizer"]["state"].values()]
-    assert steps and not any(step.is_cuda for step in steps), "each would be fetched at each step"
+    assert steps and all(step.is_cuda for step in steps), "each would be copied at each step"
 
 
 def test_a_run_on_two_gpus_goes_on_with_one(tmp_path):

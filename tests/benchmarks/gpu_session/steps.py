@@ -82,14 +82,14 @@ def train(dataset_dir: str, folder: str, figures: str, seconds: float) -> None:
 
 
 def choose(figures: Path) -> tuple[bool, float]:
-    """Whether UDEAN's training is captured, which it is if that was equal, and iterations a second; of gpu.json."""
+    """Whether UDEAN's training is captured, if that was equal and faster, and iterations a second; of gpu.json."""
     rows = {}
     for record in json.loads(figures.read_text()).values() if figures.is_file() else []:
         rows |= {row["part"]: row for row in record["parts"] if (row["bundle"], row["training"]) == UDEAN}
-    equal = rows.get("equality", {})
-    captured = equal.get("recorded", False) and "error" not in equal
-    part, figure = ("speed, captured", "captured_iterations_a_second") if captured else ("speed", "iterations_a_second")
-    return captured, rows.get(part, {}).get(figure, LEAST)
+    equal, plain = rows.get("equality", {}), rows.get("speed", {}).get("iterations_a_second", LEAST)
+    captured = rows.get("speed, captured", {}).get("captured_iterations_a_second", 0.0)
+    chosen = equal.get("recorded", False) and "error" not in equal and captured > plain
+    return chosen, captured if chosen else plain
 
 
 def epoch_length(batches: UnpairedSlabLoader, rate: float, end: float) -> int:

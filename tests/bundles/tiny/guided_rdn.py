@@ -18,9 +18,9 @@ TINY = dict(
     networks=("guided_rdn",),
     budgets={
         "batch_1": (0, 24),
-        "iteration_1": (1, 122),
+        "iteration_1": (0, 125),
         "batch_2": (0, 24),
-        "iteration_2": (1, 122),
+        "iteration_2": (0, 125),
         "volume": (0, 459),
     },
     terms={
