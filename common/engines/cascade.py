@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import os
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,6 +15,7 @@ from ..inferers import CascadeInferer
 from ..networks import Cascade
 from ..weights import load
 from .player import Player
+from .run_folder import RunFolder
 from .trainer import AlternatingTrainer
 from .validation import Validation
 
@@ -34,7 +34,7 @@ class CascadeTrainer:
         players: of a stage, by name.
         inferer: of the whole cascade.
         validator: called with ``data`` and ``inferer`` of a stage; in JSON a validation with ``"_mode_": "callable"``.
-        ckpt_dir: folder of weights and states.
+        folder: of the run.
         initial: file of the weights that all stages start from, or None.
         stages: number, or numbers, from 1, of the stages to train; None for all.
         options: of :class:`AlternatingTrainer`.
@@ -53,7 +53,7 @@ class CascadeTrainer:
         players: Mapping[str, Player],
         inferer: CascadeInferer,
         validator: Callable[..., Validation],
-        ckpt_dir: str | os.PathLike,
+        folder: RunFolder,
         initial: str | os.PathLike | None = None,
         stages: int | Sequence[int] | None = None,
         **options: Any,
@@ -66,8 +66,8 @@ class CascadeTrainer:
         data.at_stage(self.stages[-1], network)  # refuses a stage that the data do not have
         self.network, self.data, self.graph = network, data, graph
         self.players, self.inferer, self.validator = players, inferer, validator
-        self.ckpt_dir = Path(ckpt_dir)
-        self.options = {**options, "ckpt_dir": ckpt_dir, "initial": initial}
+        self.folder = folder
+        self.options = {**options, "folder": folder, "initial": initial}
         self._first = {name: value.clone() for name, value in network.state_dict().items()}
 
     def run(self) -> None:
@@ -109,5 +109,5 @@ class CascadeTrainer:
         """The cascade with the weights of the earlier stages from ``model.pt``."""
         if stage == 1:
             return self.network
-        path, degradation = self.ckpt_dir / "model.pt", self.data.degradation
+        path, degradation = self.folder.ckpt_dir / "model.pt", self.data.degradation
         return load(copy.deepcopy(self.network), path, self.data.device, degradation=degradation)

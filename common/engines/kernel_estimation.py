@@ -13,10 +13,9 @@ from torch import nn
 
 from ..graph import TensorGraph
 from ..io.files import check_writable
-from ..values import is_true
 from ..weights import load
-from .carried import check_new_run
 from .player import Player
+from .run_folder import RunFolder
 from .trainer import AlternatingTrainer
 
 
@@ -39,10 +38,8 @@ class KernelEstimation:
         graph: makes the forward pass.
         players: by name; each makes a player.
         network: trained in the next stage, with the kernels.
-        ckpt_dir: folder of the states, and of the weights of ``network``.
+        folder: of the run.
         initial: file of the first weights of ``network``. It is checked before kernels are estimated.
-        resume: whether to continue from the states in ckpt_dir.
-        overwrite: whether to replace another run.
         train_handlers, save_minutes, cuda_graph: as for :class:`AlternatingTrainer`.
         invalidates: further files that depend on the kernels, such as the state of the next stage.
 
@@ -59,32 +56,26 @@ class KernelEstimation:
         graph: partial[TensorGraph],
         players: Mapping[str, partial[Player]],
         network: nn.Module,
-        ckpt_dir: str | os.PathLike,
+        folder: RunFolder,
         initial: str | os.PathLike | None = None,
-        resume: bool | str = False,
-        overwrite: bool | str = False,
         train_handlers: list | None = None,
         save_minutes: float | None = 5,
         cuda_graph: bool | str | None = None,
         invalidates: Sequence[str | os.PathLike] = (),
     ) -> None:
         self.data, self.graph, self.players, self.network = data, graph, players, network
-        self.kernel_dir, self.ckpt_dir = Path(data.kernel_dir), Path(ckpt_dir)
-        resume = is_true(resume, "resume")
-        check_writable(data.output_dir, ckpt_dir, data.kernel_dir)
-        check_new_run(data.output_dir, ckpt_dir, resume, is_true(overwrite, "overwrite"), "*")
+        self.kernel_dir, self.ckpt_dir = Path(data.kernel_dir), folder.ckpt_dir
+        check_writable(data.kernel_dir)
+        folder.select_stage("*").check(writes_model=True)
         if initial is not None:
             load(network, initial, data.device, degradation=data.degradation, option="initial")
         self.invalidates = [Path(file) for file in invalidates]
         self.device, self.train_handlers = torch.device(data.device), train_handlers or []
-        self.options = {
+        self.options: dict[str, Any] = {
             "device": self.device,
             "max_epochs": max_epochs,
             "epoch_length": epoch_length,
-            "output_dir": data.output_dir,
-            "ckpt_dir": ckpt_dir,
-            "resume": resume,
-            "overwrite": not resume,
+            "folder": RunFolder(folder.output_dir, folder.ckpt_dir, folder.resume, overwrite=not folder.resume),
             "save_minutes": save_minutes,
             "cuda_graph": cuda_graph,
             "amp": False,

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal
-import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -18,18 +15,19 @@ from monai.engines.workflow import Workflow
 from torch import nn
 
 from ..graph import TensorGraph
-from ..io.files import check_writable
 from ..networks.batch_norm import synchronise_batch_norm
 from ..networks.slab import to_channels_last
 from ..runtime.distributed import average, average_gradients
+from ..runtime.interruption import interrupt_after_iteration
 from ..runtime.memory import keep_freed_memory
 from ..runtime.precision import settled
 from ..values import check_whole, is_true
 from ..weights import SavedWeights, load
 from .capture import IterationCapture
-from .carried import Folders, amp_of_run, carried, check_new_run
 from .late_losses import LateLosses, LossEvents
 from .player import Player
+from .run_folder import RunFolder
+from .training_handlers import make_training_handlers
 from .validation import Validation
 
 
@@ -73,15 +71,11 @@ class AlternatingTrainer(Trainer):
         val_interval: epochs between validations.
         keep: "best" for the weights with the best validation, "last" for the latest weights.
         train_handlers: further handlers with ``attach``.
-        output_dir: folder of the histories and pictures; default the data's folder. Without either, nothing is
-            written.
-        ckpt_dir: folder of weights and states; default ``models`` in output_dir.
+        folder: of the histories, pictures, weights and states. Without it, nothing is written.
         bundle_root: folder of the bundle, which the overlays name.
         sizes: further values that weights need, by the keys of the configs, besides the network's own ``sizes`` and the
             scale and slice axis of the data; see :class:`common.weights.SavedWeights`.
         initial: file of the weights to start from, or None.
-        resume: whether to continue from the state in ckpt_dir, if there is one.
-        overwrite: whether to replace another run.
         save_minutes: between states within an epoch, see :class:`common.handlers.ResumableState`.
         stage: number from 1, or name, of a stage; None for a method with one stage. It is part of file names such as
             ``history_2.jsonl``. A stage that begins again removes the states of later stages, and ``invalidates``. If
@@ -116,13 +110,10 @@ class AlternatingTrainer(Trainer):
         val_interval: int = 1,
         keep: str = "best",
         train_handlers: Sequence | None = None,
-        output_dir: str | os.PathLike | None = None,
-        ckpt_dir: str | os.PathLike | None = None,
+        folder: RunFolder | None = None,
         bundle_root: str | os.PathLike = ".",
         sizes: Mapping[str, Any] | None = None,
         initial: str | os.PathLike | None = None,
-        resume: bool | str = False,
-        overwrite: bool | str = False,
         save_minutes: float | None = 5,
         stage: int | str | None = None,
         invalidates: Sequence[str | os.PathLike] = (),
@@ -131,24 +122,19 @@ class AlternatingTrainer(Trainer):
         cuda_graph: bool | str | None = None,
     ) -> None:
         device = torch.device(data.device if device is None else device)
-        output_dir = output_dir or getattr(data, "output_dir", None)
         if network is None and validator is not None:
             network = validator.trained
         amp = None if amp is None else is_true(amp, "amp")
-        resume, overwrite = is_true(resume, "resume"), is_true(overwrite, "overwrite")
         check_whole(max_epochs=max_epochs, **({} if epoch_length is None else {"epoch_length": epoch_length}))
-        if validator is not None and output_dir is None:
-            raise ValueError("there is a validator, but no output_dir for its results; give output_dir.")
+        if validator is not None and folder is None:
+            raise ValueError("there is a validator, but no folder for its results; give folder.")
         if initial is not None and network is None:
             raise ValueError(f"initial is {initial}, but there is no network to load it into; give network.")
-        ckpt_dir = ckpt_dir or f"{output_dir}/models"
-        if output_dir is not None:
-            check_writable(output_dir, ckpt_dir)
+        if folder is not None:
+            folder = folder.select_stage(stage)
             # Later stages continue from the weights of the first.
-            begins = stage == 1 if isinstance(stage, int) else network is not None
-            check_new_run(output_dir, ckpt_dir, resume, overwrite, stage, begins)
-            if amp is None and resume:
-                amp = amp_of_run(Folders(Path(output_dir), Path(ckpt_dir), stage).state)
+            folder.check(writes_model=stage == 1 if isinstance(stage, int) else network is not None)
+            amp = folder.read_amp() if amp is None else amp
             if dist.is_initialized():
                 dist.barrier()  # before any process begins to write
         if initial is not None and network is not None:
@@ -163,47 +149,51 @@ class AlternatingTrainer(Trainer):
             amp_kwargs={"dtype": torch.bfloat16} if amp_kwargs is None else amp_kwargs,
             decollate=False,
         )
-        owner: dict[str, str] = {}
         self.graph = to_channels_last(graph, device)
         self.players = {name: player for name, player in players.items() if player is not None}
         self.interrupted = False
-        fp16 = amp and self.amp_kwargs.get("dtype") == torch.float16
         captured = cuda_graph is not None and is_true(cuda_graph, "cuda_graph")
-        for name, player in self.players.items():
-            player.join(name, graph, self.state.device, fp16, captured)
-            for name_of_network in player.networks:
-                if name_of_network in owner:
-                    raise ValueError(
-                        f"players '{owner[name_of_network]}' and '{name}' both train the network '{name_of_network}'."
-                    )
-                owner[name_of_network] = name
-        self.capture = IterationCapture(self._play, graph, self.players, self.state.device, captured)
+        self._join_players(captured)
+        self.capture = IterationCapture(self._play, graph, self.players, device, captured)
         self._late: list[LateLosses] = []
         self._output: list[dict] = []
         self.register_events(*LossEvents)
         self.add_event_handler(Events.COMPLETED, lambda: self.read_losses())  # of a run that a handler ended
-        standard, self.validator = [], None
-        if output_dir is not None:
-            if not getattr(data, "validates", True):
-                validator = None
-            if validator is not None:
-                validator.follow(amp, self.amp_kwargs)
-                self.validator = validator
-
-            known = {key: getattr(data, key) for key in ("scale", "slice_axis") if hasattr(data, key)}
-            offset = getattr(data, "offset", None)
-
-            def saved(*names: str, of: Any = network) -> SavedWeights:
-                paths = [Path(ckpt_dir, name) for name in names]
-                precision = str(self.amp_kwargs["dtype"] if amp else torch.float32).removeprefix("torch.")
-                return SavedWeights(of, paths, known | dict(sizes or {}), offset, bundle_root, precision)
-
-            standard = carried(
-                Folders(Path(output_dir), Path(ckpt_dir), stage), saved if network is not None else None, validator,
-                val_interval, keep, initial, resume, save_minutes, [*(train_handlers or ())], invalidates,
-            )  # fmt: skip
-        for handler in standard or train_handlers or ():
+        self.validator = validator if getattr(data, "validates", True) else None
+        handlers = [*(train_handlers or ())]
+        if folder is not None:
+            saved = self._prepare_weights(folder, network, data, sizes, bundle_root) if network is not None else None
+            handlers = make_training_handlers(
+                folder, saved, self.validator, val_interval, keep, initial, save_minutes, handlers, invalidates
+            )
+        for handler in handlers:
             handler.attach(self)
+
+    def _join_players(self, captured: bool) -> None:
+        """Give each player its networks of the graph."""
+        fp16 = self.amp and self.amp_kwargs.get("dtype") == torch.float16
+        owner: dict[str, str] = {}
+        for name, player in self.players.items():
+            player.join(name, self.graph, self.state.device, fp16, captured)
+            for network in player.networks:
+                if network in owner:
+                    raise ValueError(f"players '{owner[network]}' and '{name}' both train the network '{network}'.")
+                owner[network] = name
+
+    def _prepare_weights(
+        self, folder: RunFolder, network: nn.Module, data: Any, sizes: Mapping[str, Any] | None, bundle_root: Any
+    ) -> Callable[..., SavedWeights]:
+        """A function that makes the writer of weights for some file names."""
+        if self.validator is not None:
+            self.validator.follow(self.amp, self.amp_kwargs)
+        known = {key: getattr(data, key) for key in ("scale", "slice_axis") if hasattr(data, key)} | dict(sizes or {})
+        precision = str(self.amp_kwargs["dtype"] if self.amp else torch.float32).removeprefix("torch.")
+        offset = getattr(data, "offset", None)
+
+        def saved(*names: str, of: nn.Module = network) -> SavedWeights:
+            return SavedWeights(of, [folder.ckpt_dir / name for name in names], known, offset, bundle_root, precision)
+
+        return saved
 
     def run(self) -> None:  # type: ignore[override]
         """Train from the first iteration, or from the restored one, to the last."""
@@ -231,39 +221,12 @@ class AlternatingTrainer(Trainer):
             self.validator.load()  # before anything is written, because data may be refused
         # Draws in training must not depend on the draws for the networks' first weights.
         torch.random.default_generator.manual_seed(torch.initial_seed())
-        with self._interruptible():
+        with interrupt_after_iteration(self):
             # Not Trainer.run, which makes one CUDA scaler for the engine: here each player has its own.
             Workflow.run(self)
         if dist.is_initialized():
             # The other processes may next read a file that the first process saves at the end.
             dist.barrier()
-
-    @contextlib.contextmanager
-    def _interruptible(self) -> Iterator[None]:
-        """After Ctrl-C or SIGTERM, end the run after the iteration, so a handler can save it; after a second, at once.
-
-        Several processes cannot agree on the iteration, so each ends at once.
-        """
-        if dist.is_initialized() or threading.current_thread() is not threading.main_thread():
-            yield
-            return
-        before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-        # A shell ignores Ctrl-C for background jobs; None is a handler that was not set by Python.
-        before = {number: old for number, old in before.items() if old not in (signal.SIG_IGN, None)}
-
-        def interrupt(number: int, frame: object) -> None:
-            if self.interrupted:
-                raise KeyboardInterrupt
-            self.interrupted = True
-            os.write(2, b"\nstopping after this iteration; press Ctrl-C again to stop at once\n")
-
-        for number in before:
-            signal.signal(number, interrupt)
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
 
     def _end_if_interrupted(self, engine: AlternatingTrainer) -> None:
         # After the last iteration of an epoch, wait for the end of the epoch and its validation.

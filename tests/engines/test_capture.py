@@ -14,7 +14,7 @@ from ignite.engine import Events
 from torch import nn
 from torch.optim.lr_scheduler import CosineAnnealingLR, OneCycleLR
 
-from common.engines import AlternatingTrainer, Player
+from common.engines import AlternatingTrainer, Player, RunFolder
 from common.graph import TensorGraph
 from common.losses import WarmUp
 from common.networks import ImagePool
@@ -108,7 +108,9 @@ class Cut(Batches):
 COSINE = partial(CosineAnnealingLR, T_max=EPOCHS * LENGTH)
 
 
-def trainer_of(folder, network=Noisy, optimizer=ADAM, schedule=WarmUp, batches=Batches, scheduler=COSINE, **options):
+def trainer_of(
+    folder, network=Noisy, optimizer=ADAM, schedule=WarmUp, batches=Batches, scheduler=COSINE, resume=False, **options
+):
     random.seed(0)
     torch.manual_seed(0)
     wait = schedule(6)
@@ -124,7 +126,8 @@ def trainer_of(folder, network=Noisy, optimizer=ADAM, schedule=WarmUp, batches=B
     }
     graph = TensorGraph(networks, steps)
     options = {"device": torch.device("cuda"), "network": networks["net"], "amp": False, "cuda_graph": True, **options}
-    return AlternatingTrainer(EPOCHS, batches(3, 1, 6, 5), graph, players, LENGTH, output_dir=folder, **options)
+    folder = RunFolder(folder, resume=resume)
+    return AlternatingTrainer(EPOCHS, batches(3, 1, 6, 5), graph, players, LENGTH, folder=folder, **options)
 
 
 def trained(folder, recorded=True, **options):

@@ -12,7 +12,7 @@ from torch import nn
 from common import losses
 from common.data import KernelCropLoader, VolumeCache, kernel_cases
 from common.degradations import InPlaneKernel
-from common.engines import AlternatingTrainer, KernelEstimation, Player
+from common.engines import AlternatingTrainer, KernelEstimation, Player, RunFolder
 from common.graph import TensorGraph
 from common.networks import FixedKernel, GradientReversal, KernelDiscriminator, KernelGenerator, KernelSampling
 from common.physics.blur_kernels import bicubic_kernel, describe_kernel, gaussian_kernel, kernel_error
@@ -113,7 +113,9 @@ def test_a_player_may_have_what_players_have_by_default(tmp_path):
     data = SimpleNamespace(device="cpu", seed=0, output_dir=tmp_path, kernel_dir=tmp_path / "kernels")
     graph = partial(TensorGraph, networks={"bare": nn.PReLU(), "adam": nn.PReLU()}, steps={"sr": ["bare", "hr"]})
     later = tmp_path / "training_state_next.pt"
-    estimation = KernelEstimation(1, 1, data, graph, players, nn.PReLU(), tmp_path, invalidates=[later])
+    estimation = KernelEstimation(
+        1, 1, data, graph, players, nn.PReLU(), RunFolder(tmp_path, tmp_path), invalidates=[later]
+    )
     graph, players = estimation.made(kernels=4)
     for name, eps in (("bare", 1e-8), ("adam", 2.5e-7)):
         players[name].join(name, graph, torch.device("cpu"), False, False)

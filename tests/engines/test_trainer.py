@@ -10,7 +10,7 @@ from ignite.engine import Events
 from torch import nn
 from torch.optim.lr_scheduler import LambdaLR, ReduceLROnPlateau
 
-from common.engines import AlternatingTrainer, ConstantThenLinear, Player, StepEpochs, of_stage
+from common.engines import AlternatingTrainer, ConstantThenLinear, Player, RunFolder, StepEpochs, of_stage
 from common.graph import TensorGraph
 from tests.engines.games import Batches, close_to, spiked
 from tests.refused import refused
@@ -286,13 +286,13 @@ def test_a_run_goes_on_in_the_precision_in_which_it_began(began, monkeypatch, tm
     """Also where another processor, or a new measurement, would choose the other; unless somebody says it."""
 
     def trainer(**options):
-        return trainer_of(players_of(optimizer=ADAM), output_dir=tmp_path, **options)
+        return trainer_of(players_of(optimizer=ADAM), folder=RunFolder(tmp_path, resume=True), **options)
 
     for gain in (2.0, 0.5) if began else (0.5, 2.0):
         monkeypatch.setattr("common.runtime.precision._gain", lambda *args, gain=gain: gain)
-        trainer(resume=True).run()
+        trainer().run()
         assert torch.load(tmp_path / "models" / "training_state.pt")["amp"] is began
-    assert trainer(resume=True, amp=not began).amp is not began
+    assert trainer(amp=not began).amp is not began
 
 
 def trainer_in_fp16(players):
@@ -356,6 +356,6 @@ def test_refused():
     refused(
         lambda: trainer_of({name: Player(["up"], sgd, GENERATOR) for name in "gd"}), ValueError, "'g'", "'d'", "'up'"
     )
-    refused(lambda: trainer_of(players_of(), validator=object(), network=Net()), ValueError, "validator", "output_dir")
+    refused(lambda: trainer_of(players_of(), validator=object(), network=Net()), ValueError, "validator", "give folder")
     refused(lambda: trainer_of(players_of(), initial="a.pt"), ValueError, "initial is a.pt", "no network")
     refused(trainer_of(players_of(), batches=[{"hr": torch.rand(1, 2, 6, 5)}]).run, ValueError, "['lr']", "['hr']")

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import torch
 from torch import nn
 
-from common.engines import Player, Validation
+from common.engines import Player, RunFolder, Validation
 from tests.engines.test_trainer import ADAM, l1, trainer_of
 
 
@@ -21,7 +21,6 @@ def test_what_a_training_draws_hangs_on_its_seed_alone(tmp_path):
         players = {"up": Player(["up"], ADAM, {"l1": [1.0, l1, "back", "lr"]})}
         for epochs in (1, 3) if resumed else (3,):
             validator = Validation(data, network, lambda lr, network: network(lr))
-            folder = {"output_dir": tmp_path / f"{drawn}{resumed}", "resume": True}
             trainer = trainer_of(
                 players,
                 {"up": network},
@@ -30,7 +29,7 @@ def test_what_a_training_draws_hangs_on_its_seed_alone(tmp_path):
                 epochs,
                 validator=validator,
                 network=network,
-                **folder,
+                folder=RunFolder(tmp_path / f"{drawn}{resumed}", resume=True),
             )
             trainer.run()
         lines = (tmp_path / f"{drawn}{resumed}" / "history.jsonl").read_text().splitlines()

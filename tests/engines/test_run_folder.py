@@ -1,10 +1,8 @@
-"""What a training carries: it leaves another run alone."""
-
-from functools import partial
+"""The folder of a training: another run is left alone."""
 
 import pytest
 
-from common.engines.carried import check_new_run
+from common.engines import RunFolder
 from tests.refused import refused
 
 
@@ -18,8 +16,8 @@ from tests.refused import refused
         (["history.jsonl", "models/training_state.pt", "models/model.pt"], {}, "history.jsonl, training_state.pt, mod"),
         (["models/model.pt"], {}, "model.pt"),
         # Stage 2 goes on from what stage 1 has left, and is not begun twice.
-        (["history_1.jsonl", "models/model.pt"], {"stage": 2, "weights": False}, None),
-        (["models/training_state_1.pt", "models/model.pt"], {"stage": 2, "weights": False}, None),
+        (["history_1.jsonl", "models/model.pt"], {"stage": 2, "writes_model": False}, None),
+        (["models/training_state_1.pt", "models/model.pt"], {"stage": 2, "writes_model": False}, None),
         (["models/training_state_2.pt"], {"stage": 1}, "training_state_2.pt"),
         (["history_kernels_12.jsonl"], {"stage": "*"}, "history_kernels_12.jsonl"),
         (["models/training_state_edsr.pt"], {"stage": "*"}, "training_state_edsr.pt"),
@@ -30,7 +28,11 @@ def test_a_folder_with_another_run_is_refused(tmp_path, files, options, found):
     for file in files:
         (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / file).touch()
-    begin = partial(check_new_run, str(tmp_path), str(tmp_path / "models"), **{"stage": None, **options})
+
+    def begin(resume, overwrite):
+        writes_model = options.get("writes_model", True)
+        RunFolder(tmp_path, None, resume, overwrite, options.get("stage")).check(writes_model)
+
     begin(False, True)
     if found is None:
         begin(False, False)

@@ -1,0 +1,99 @@
+"""The folder of a training, and whether a run may begin there."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from ..io.files import check_writable, load_state
+from ..values import is_true
+
+
+class RunFolder:
+    """Folder of a training: its histories, weights and states.
+
+    Args:
+        output_dir: folder of the histories and pictures.
+        ckpt_dir: folder of weights and states; default ``models`` in output_dir.
+        resume: whether to continue the run from its state, or begin a new run if there is none.
+        overwrite: whether to replace an existing run.
+        stage: number from 1, or name, of a stage; None for a training with one stage; or a pattern of names.
+
+    Raises:
+        ValueError: if both ``resume`` and ``overwrite`` are true.
+    """
+
+    def __init__(
+        self,
+        output_dir: str | os.PathLike,
+        ckpt_dir: str | os.PathLike | None = None,
+        resume: bool | str = False,
+        overwrite: bool | str = False,
+        stage: int | str | None = None,
+    ) -> None:
+        self.output_dir = Path(output_dir)
+        self.ckpt_dir = Path(ckpt_dir) if ckpt_dir else self.output_dir / "models"
+        self.resume, self.overwrite = is_true(resume, "resume"), is_true(overwrite, "overwrite")
+        self.stage = stage
+        if self.resume and self.overwrite:
+            raise ValueError(
+                "resume and overwrite are both true; give one: resume continues a run, overwrite replaces it."
+            )
+
+    def select_stage(self, stage: int | str | None) -> RunFolder:
+        """The same folder for a stage."""
+        return RunFolder(self.output_dir, self.ckpt_dir, self.resume, self.overwrite, stage)
+
+    @property
+    def suffix(self) -> str:
+        """Suffix of the names of the stage's files."""
+        return "" if self.stage is None else f"_{self.stage}"
+
+    @property
+    def history(self) -> Path:
+        """File of the losses."""
+        return self.output_dir / f"history{self.suffix}.jsonl"
+
+    @property
+    def state(self) -> Path:
+        """File to resume from."""
+        return self.ckpt_dir / f"training_state{self.suffix}.pt"
+
+    def list_later_files(self) -> list[Path]:
+        """Weights and states of later stages, which depend on this one."""
+        if not isinstance(self.stage, int):
+            return []
+        files = [*self.ckpt_dir.glob("training_state_*.pt"), *self.ckpt_dir.glob("stage_*.*")]
+        return sorted(file for file in files if (n := file.stem.rpartition("_")[2]).isdigit() and int(n) > self.stage)
+
+    def check(self, writes_model: bool) -> None:
+        """Refuse to begin a training that would overwrite another training or weights.
+
+        Args:
+            writes_model: whether the run writes a new model.pt, instead of continuing that of an earlier stage.
+
+        Raises:
+            FileExistsError: if the folder holds another run, or weights without a run.
+            PermissionError, NotADirectoryError: if it is not writable.
+        """
+        check_writable(self.output_dir, self.ckpt_dir)
+        run = [path for own in (self.history, self.state) for path in sorted(own.parent.glob(own.name))]
+        run += self.list_later_files()
+        model = [path for path in [self.ckpt_dir / "model.pt"] if writes_model and path.is_file()]
+        if self.overwrite or (self.resume and run) or not (run or model):
+            return
+        if self.resume:
+            raise FileExistsError(
+                f"{self.ckpt_dir} holds {model[0].name}, but no run that --resume True can continue. This run would "
+                "overwrite it. Give another --output_dir or --ckpt_dir, or --overwrite True."
+            )
+        places = " and ".join(dict.fromkeys(str(path.parent) for path in run + model))
+        raise FileExistsError(
+            f"{places}: there is another run ({', '.join(path.name for path in run + model)}). Continue it with "
+            "--resume True, give another --output_dir, or replace it with --overwrite True."
+        )
+
+    def read_amp(self) -> bool | None:
+        """Whether the run that is resumed uses autocast; None if there is none, or its state does not say."""
+        saved = load_state(self.state, "cpu") if self.resume and self.state.is_file() else None
+        return saved.get("amp") if isinstance(saved, dict) else None

@@ -1,0 +1,90 @@
+"""Handlers of a training."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch.distributed as dist
+from ignite.engine import Engine, Events
+from monai.handlers import TensorBoardStatsHandler
+
+from ..weights import SavedWeights
+from .late_losses import LossEvents
+from .run_folder import RunFolder
+from .validation import Validation
+
+
+class _LossCurves(TensorBoardStatsHandler):
+    """MONAI's handler, which writes losses when they were read, at the step of their iteration."""
+
+    def attach(self, engine: Engine) -> None:
+        engine.add_event_handler(LossEvents.LOSSES_READ, self.iteration_completed)
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self.epoch_completed)
+
+    def _default_iteration_writer(self, engine: Engine, writer: Any) -> None:
+        for name, value in engine.state.output[0].items():  # type: ignore[index]
+            writer.add_scalar(name, value, engine.state.losses_of)  # type: ignore[attr-defined]
+        writer.flush()
+
+
+def make_training_handlers(
+    folder: RunFolder,
+    saved: Callable[..., SavedWeights] | None,
+    validator: Validation | None,
+    interval: int,
+    keep: str,
+    initial: str | os.PathLike | None,
+    minutes: float | None,
+    further: Sequence,
+    invalidates: Sequence[str | os.PathLike] = (),
+) -> list:
+    """Make the handlers of a training, in their order.
+
+    Args:
+        folder: of the run.
+        saved: makes the writer of the network's weights for these file names; None for a training without weights.
+        validator: of the network, or None.
+        interval: epochs between validations.
+        keep: "best" or "last".
+        initial: file of the weights that the training starts from, or None.
+        minutes: between states.
+        further: handlers of the config, which act before a state is saved.
+        invalidates: files that depend on this stage, besides those of later stages.
+
+    Raises:
+        ValueError: if ``keep`` is neither.
+    """
+    from ..handlers import BestModel, Forecast, LastModel, LossHistory, ResumableState, ValidationWithInitial
+
+    if keep not in ("best", "last"):
+        raise ValueError(f"keep is {keep!r}, expected best or last.")
+    handlers: list = [LossHistory(folder.history, validator)]
+    best = keep == "best" and validator is not None
+    if validator is not None:
+        if saved is not None and best:
+            BestModel(saved("model.pt", of=validator.trained)).attach(validator)
+        first = initial if best else None
+        handlers.append(ValidationWithInitial(first, validator=validator, interval=interval, epoch_level=True))
+    if saved is not None and not best:
+        own = [f"stage_{folder.stage}.pt"] if isinstance(folder.stage, int) else []
+        handlers.append(LastModel(saved(*own, "model.pt")))
+    tensorboard = []
+    if not dist.is_initialized() or dist.get_rank() == 0:
+        tensorboard = [_LossCurves(log_dir=str(folder.output_dir / "tensorboard" / folder.suffix[1:]))]
+    return [
+        *handlers,
+        Forecast("training" + folder.suffix.replace("_", " "), str(folder.ckpt_dir), minutes, validator, interval),
+        *further,
+        ResumableState(
+            folder.state,
+            folder.resume,
+            minutes,
+            validator,
+            invalidates=[*folder.list_later_files(), *invalidates],
+            settings=None if saved is None else saved().sizes,
+            last=None if saved is None else saved("model_last.pt"),
+        ),
+        *tensorboard,
+    ]
