@@ -43,7 +43,7 @@ def size(config):
 
 
 @pytest.mark.parametrize(
-    ("name", "lines", "expressions", "longest"), [("train", 4520, 250, 520), ("inference", 1300, 170, 250)]
+    ("name", "lines", "expressions", "longest"), [("train", 4610, 250, 520), ("inference", 1300, 170, 250)]
 )
 def test_configs_are_short(name, lines, expressions, longest):
     """The first bundles together and each by itself; every later bundle by itself."""
@@ -58,7 +58,7 @@ def test_configs_are_short(name, lines, expressions, longest):
 def test_the_simplest_training_is_a_page():
     config = CONFIGS[runs.ROOT / "bundles" / "srcnn" / "configs" / "train.json"]
     lines, expressions = size(config)
-    assert lines <= 150 and len(config) <= 30 and expressions <= 12
+    assert lines <= 150 and len(config) <= 31 and expressions <= 12
 
 
 # What an expression is made of; a reference is a name.
