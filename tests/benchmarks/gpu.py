@@ -151,7 +151,7 @@ def measure(
             return
         trainings = []
         for training in TRAININGS[bundle]:
-            trained = Path(folder) / f"{bundle}{training.form}"
+            trained = Path(folder) / bundle
             own = parts.MeasuredTraining(bundle, training, sizes, device, trained, override, iterations)
             part(training.name, "equality", EQUALITY, own.equality)
             part(training.name, "resumed", EQUALITY, own.resumed)
