@@ -19,7 +19,7 @@ def test_an_entry_is_named_by_its_name_or_its_file_and_not_twice_in_a_line():
 
 def test_no_temporary_file_is_named_to_the_user():
     """A converted series is named as its results, the stacks of an exam as what they were made of."""
-    files = {"/tmp/1/ax.nii.gz": "A (DICOM series 1)", "/tmp/2/sag.nii.gz": "B (DICOM series 2)"}
+    files = {"/temporary/1/ax.nii.gz": "A (DICOM series 1)", "/temporary/2/sag.nii.gz": "B (DICOM series 2)"}
     first, second = files
     series, exam = Case({"image": first, "name": "ax"}), Case({"image": first, "name": "head", "stacks": [second]})
     for case in (series, exam):
