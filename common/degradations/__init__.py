@@ -5,7 +5,8 @@ Every operator is an ``nn.Module`` with ``forward``, ``adjoint`` (if it is linea
 """
 
 from .band_limit import BandLimit
-from .base import Degradation, KSpaceFilter
+from .base import Degradation
+from .k_space_filter import KSpaceFilter
 from .block_average import BlockAverage
 from .compose import ComposeDegradations
 from .elliptical_k_space import EllipticalKSpace

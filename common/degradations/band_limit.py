@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from .base import KSpaceFilter
+from .k_space_filter import KSpaceFilter
 
 
 class BandLimit(KSpaceFilter):

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .base import KSpaceFilter
+from .k_space_filter import KSpaceFilter
 
 
 class EllipticalKSpace(KSpaceFilter):

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from .base import KSpaceFilter
+from .k_space_filter import KSpaceFilter
 
 
 class PartialFourier(KSpaceFilter):

@@ -42,8 +42,7 @@ class BoundaryLoss(nn.Module):
         mask = 30 * (1 - torch.exp(-squared / (2 * size**2)))
         margin = size // 4 - 1
         mask[margin : size - margin, margin : size - margin] = 0
-        self.register_buffer("mask", mask, persistent=False)
-        self.mask: torch.Tensor
+        self.mask = nn.Buffer(mask, persistent=False)
 
     def forward(self, kernels: torch.Tensor) -> torch.Tensor:
         """``(kernels, K, K)`` to ``(kernels,)``."""
@@ -70,8 +69,7 @@ class CentreLoss(nn.Module):
 
     def __init__(self, size: int, offset: float) -> None:
         super().__init__()
-        self.register_buffer("position", torch.arange(size) - (size - 1) / 2 - offset, persistent=False)
-        self.position: torch.Tensor
+        self.position = nn.Buffer(torch.arange(size) - (size - 1) / 2 - offset, persistent=False)
 
     def forward(self, kernels: torch.Tensor) -> torch.Tensor:
         """``(kernels, K, K)`` to ``(kernels,)``."""
