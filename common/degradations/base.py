@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import zlib
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
@@ -130,22 +131,15 @@ class Degradation(nn.Module):
             hr_affine: affine of the HR volume, ``(..., 4, 4)``, array or tensor.
 
         Returns:
-            Affine ``(..., 4, 4)`` in float64 of the same kind (array or tensor). In float32 the round trip to the HR
-            affine would have errors above 1e-6 mm a few centimetres from the isocentre.
+            Affine ``(..., 4, 4)`` of the same kind, in float64: in float32 the round trip to the HR affine would have
+            errors above 1e-6 mm a few centimetres from the isocentre.
         """
         lr_to_hr = np.diag([*self.factors, 1.0])
         lr_to_hr[:3, 3] = self.offset
         return _compose_affine(hr_affine, lr_to_hr)
 
     def hr_affine(self, lr_affine: _Affine) -> _Affine:
-        """The voxel-to-world affine of the HR volume, the exact inverse of :meth:`lr_affine`.
-
-        Args:
-            lr_affine: affine of the LR volume, ``(..., 4, 4)``, array or tensor.
-
-        Returns:
-            Affine ``(..., 4, 4)`` in float64 of the same kind (array or tensor).
-        """
+        """The voxel-to-world affine of the HR volume, the exact inverse of :meth:`lr_affine`."""
         hr_to_lr = np.diag([*(1.0 / f for f in self.factors), 1.0])
         hr_to_lr[:3, 3] = [-o / f for o, f in zip(self.offset, self.factors, strict=True)]
         return _compose_affine(lr_affine, hr_to_lr)
@@ -203,6 +197,13 @@ def _as_factors(factors: Sequence[float] | np.ndarray, owner: str, whole: bool) 
         raise ValueError(message)
     # (2 ** (1 / 3)) ** 3 is 2, whatever its last bit says.
     return tuple(round(f) if abs(f - round(f)) < 1e-9 else float(f) for f in factors)
+
+
+def seeded_generator(seed: int, volume: Tensor) -> torch.Generator:
+    """A generator of torch that depends on a seed and a volume only, not on the volume's batch or device."""
+    # One 32-bit number for seed and volume: torch's CPU generator ignores the upper half of a longer seed.
+    values: Any = volume.detach().cpu().contiguous().numpy()
+    return torch.Generator().manual_seed(zlib.crc32(values, seed & 0xFFFFFFFF))
 
 
 def _compose_affine(affine: _Affine, index_map: np.ndarray) -> _Affine:

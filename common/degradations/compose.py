@@ -1,14 +1,21 @@
-"""Degradations in sequence."""
+"""Degradations in sequence or drawn at random, and those of scanners."""
 
 from __future__ import annotations
 
+import functools
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 
-from .base import Degradation
+from ..values import is_true
+from .base import SPATIAL_DIMS, Degradation, seeded_generator
+from .k_space import BandLimit, KSpaceTruncation
+from .profiles import GaussianProfile, InPlaneKernel
+from .rician_noise import RicianNoise
 
 
 class ComposeDegradations(Degradation):
@@ -26,13 +33,8 @@ class ComposeDegradations(Degradation):
         ValueError: when there is no degradation.
 
     Example:
-        >>> import torch
         >>> from common.degradations import ComposeDegradations, GaussianProfile, KSpaceTruncation, RicianNoise
-        >>> scan = ComposeDegradations([
-        ...     GaussianProfile((1, 1, 3)), KSpaceTruncation((2, 2, 1)), RicianNoise(0.01, seed=1),
-        ... ])
-        >>> scan(torch.rand(1, 1, 16, 16, 12)).shape
-        torch.Size([1, 1, 8, 8, 4])
+        >>> scan = ComposeDegradations([GaussianProfile((1, 1, 3)), KSpaceTruncation((2, 2, 1)), RicianNoise(0.01)])
         >>> scan.factors, scan.offset
         ((2, 2, 3), (0.0, 0.0, 1.0))
     """
@@ -68,17 +70,93 @@ class ComposeDegradations(Degradation):
         return tuple(lr_size)
 
     def _degrade(self, hr: Tensor) -> Tensor:
-        volume = hr
-        for degradation in self.degradations:
-            volume = degradation(volume)
-        return volume
+        return functools.reduce(lambda volume, degradation: degradation(volume), self.degradations, hr)
 
     def _adjoint(self, lr: Tensor) -> Tensor:
-        volume = lr
-        for degradation in reversed(self.degradations):
-            volume = degradation.adjoint(volume)
-        return volume
+        return functools.reduce(lambda volume, degradation: degradation.adjoint(volume), self.degradations[::-1], lr)
 
     def why_not_linear(self) -> str:
         steps = [f"step {i} ({type(d).__name__})" for i, d in enumerate(self.degradations) if not d.linear]
         return f"{', '.join(steps)} is not linear. Take the adjoint of the steps before it."
+
+
+class RandomDegradation(Degradation):
+    """Degrade each volume by one of several protocols, drawn at random, like scans from several scanners.
+
+    The draw depends on the seed and the volume only, like the noise of :class:`RicianNoise`. So a volume is degraded in
+    the same way in any order or process, and after a resume. The choice is not linear in the volume, so there is no
+    adjoint.
+
+    Args:
+        degradations: the protocols, at least one, with the same factors and offset.
+        seed: of the draw.
+
+    Raises:
+        ValueError: when there is no degradation, or their factors or offsets differ.
+    """
+
+    linear = False
+
+    def __init__(self, degradations: Sequence[Degradation], seed: int = 0) -> None:
+        grids = sorted({(tuple(d.factors), tuple(d.offset)) for d in degradations})
+        if len(grids) != 1:
+            raise ValueError(
+                "RandomDegradation: expected one or more degradations with the same factors and offset, got "
+                + (", ".join(f"factors {factors} and offset {offset}" for factors, offset in grids) or "none")
+                + ". LR voxels must lie at the same places, whichever is drawn."
+            )
+        super().__init__(*grids[0])
+        self.degradations = nn.ModuleList(degradations)
+        self.seed = seed
+
+    def _degrade(self, hr: Tensor) -> Tensor:
+        volumes = hr.reshape(-1, *hr.shape[-SPATIAL_DIMS:])
+        lr = torch.stack([self.degradations[self._draw(volume)](volume) for volume in volumes])
+        return lr.reshape(*hr.shape[:-SPATIAL_DIMS], *lr.shape[-SPATIAL_DIMS:])
+
+    def _draw(self, volume: Tensor) -> int:
+        return int(torch.randint(len(self.degradations), (), generator=seeded_generator(self.seed, volume)))
+
+    def why_not_linear(self) -> str:
+        return "which degradation acts depends on the volume."
+
+
+def random_kernels(
+    kernels: Tensor, factor: int, offset: float = 0.0, noise_levels: Sequence[float] | None = None, seed: int = 0
+) -> RandomDegradation:
+    """Degrade each volume by one of several kernels in plane, drawn at random.
+
+    Args:
+        kernels: ``(N, K, K)``.
+        factor: HR pixels per LR pixel.
+        offset: of the kernels' centres, as for :class:`InPlaneKernel`.
+        noise_levels: standard deviations of Rician noise, assigned to the kernels in turn; None for no noise.
+        seed: of the draw.
+    """
+    planes: list[Degradation] = [InPlaneKernel(kernel, factor, offset) for kernel in kernels]
+    if noise_levels is not None:
+        levels = itertools.cycle(noise_levels)
+        planes = [ComposeDegradations([plane, RicianNoise(next(levels), seed=0)]) for plane in planes]
+    return RandomDegradation(planes, seed)
+
+
+def measurement(degradation: Degradation, band_limited: bool | str) -> Degradation:
+    """The operator that back projection inverts.
+
+    Args:
+        degradation: of the config.
+        band_limited: whether the scan holds only the frequencies that it samples, on the grids of ``degradation``.
+
+    Returns:
+        Truncation of k-space if band-limited, else ``degradation`` itself.
+    """
+    if not is_true(band_limited, "band_limited"):
+        return degradation
+    factors = degradation.factors
+    # Such a narrow profile only samples.
+    return ComposeDegradations([BandLimit(factors), GaussianProfile(factors, fwhm=0.02)])
+
+
+def as_scanned(factors: Sequence[Any]) -> Degradation:
+    """A Gaussian profile if factors ``(1, 1, n)`` act across the slices only, else truncation of k-space."""
+    return GaussianProfile(factors) if factors[0] == 1 else KSpaceTruncation(factors)

@@ -15,7 +15,7 @@ from nibabel.affines import voxel_sizes
 from ..io.files import read_sidecar, slice_thickness
 from ..io.images import open_image
 from ..physics.means import mean_in_order
-from .gaussian_profile import GaussianProfile
+from .profiles import GaussianProfile
 
 _WIDTHS = np.arange(0.6, 1.41, 0.1)  # in distances of the slices
 _TRUST = 0.8  # weight of the estimated width; the rest is the weight of 1, slices that touch

@@ -34,18 +34,9 @@ class Interpolated(nn.Module):
 
     Args:
         degradation: from HR to LR; if a factor is not whole, LR sizes are rounded.
-
-    Attributes:
-        factors: 1 along each axis, because the grid does not change.
-
-    Example:
-        >>> import torch
-        >>> from common.degradations import GaussianProfile, Interpolated
-        >>> Interpolated(GaussianProfile((1, 1, 2.5)))(torch.rand(1, 8, 8, 24)).shape
-        torch.Size([1, 8, 8, 24])
     """
 
-    factors = (1, 1, 1)
+    factors = (1, 1, 1)  # the grid does not change
 
     def __init__(self, degradation: Degradation) -> None:
         super().__init__()
@@ -77,10 +68,9 @@ class ZeroShotImages(Interpolated):
         of_images: Degradation | None = None,
         scales: Sequence[float] = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5),
     ) -> None:
-        lesson = zero_shot(scale=list(degradation.factors))
-        factors = lesson["of_images"]
+        _, self.planes, factors = zero_shot(list(degradation.factors))
         if of_images is None:
             # Across slices, use the scan's own degradation with all its options.
             of_images = degradation if list(degradation.factors) == factors else type(degradation)(factors)
         super().__init__(of_images)
-        self.planes, self.scales = lesson["taught_by"], tuple(scales)
+        self.scales = tuple(scales)

@@ -29,6 +29,6 @@ class ZeroShotInferer(ConsistentInferer):
     """
 
     def __init__(self, degradation: Degradation, ensemble: bool | str = True, iterations: int = 1) -> None:
-        images = OrthogonalInferer(zero_shot(scale=list(degradation.factors))["planes"], keeps_size=True)
+        images = OrthogonalInferer(zero_shot(list(degradation.factors))[0], keeps_size=True)
         forms = EnsembleInferer(images, turned=degradation.factors[0] > 1, enabled=ensemble)
         super().__init__(InterpolatedInferer(forms, degradation), degradation, iterations)

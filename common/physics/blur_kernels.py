@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from scipy import ndimage
+from torch.nn import functional as F
 
 from ..io.files import replacing
 from .gaussian import FWHM_PER_SIGMA
@@ -41,8 +42,7 @@ def bicubic_kernel(factor: int, size: int = 13, offset: float = 0.0) -> torch.Te
 
     Args:
         factor: HR pixels per LR pixel.
-        size: K, odd.
-        offset: of its centre from the middle of the kernel, in HR pixels.
+        size, offset: as for :func:`gaussian_kernel`.
 
     Returns:
         ``(K, K)``, float32.
@@ -63,8 +63,7 @@ def zero_filling_kernel(
 
     Args:
         factor: HR pixels per LR pixel.
-        size: K, odd; the kernel is cut off beyond it.
-        offset: of its centre from the middle of the kernel, in HR pixels.
+        size, offset: as for :func:`gaussian_kernel`; the kernel is cut off beyond its size.
         radius: where the filter is 1/2, relative to the kept part.
         width: over which the filter falls, relative to the kept part.
 
@@ -94,8 +93,7 @@ def drawn_kernels(count: int, factor: int, seed: int, size: int = 33, offset: fl
         count: number of kernels.
         factor: HR pixels per LR pixel.
         seed: of the draws.
-        size: K, odd.
-        offset: of their centres from the middle of the kernel, in HR pixels along both axes.
+        size, offset: as for :func:`gaussian_kernel`.
 
     Returns:
         ``(count, K, K)``, each with sum 1, float32.
@@ -154,8 +152,8 @@ def describe_kernel(kernel: torch.Tensor | np.ndarray) -> dict[str, Any]:
 
 def kernel_error(kernel: torch.Tensor, truth: torch.Tensor) -> float:
     """``|k - k'| / |k'|`` of a kernel, scaled to the sum of the true one; the smaller is padded with zeros."""
-    size = max(len(kernel), len(truth))
-    kernel, truth = (_padded(k.double(), size) for k in (kernel, truth))
+    margins = [(max(len(kernel), len(truth)) - len(k)) // 2 for k in (kernel, truth)]
+    kernel, truth = (F.pad(k.double(), [m] * 4) for k, m in zip((kernel, truth), margins, strict=True))
     return float((kernel * (truth.sum() / kernel.sum()) - truth).norm() / truth.norm())
 
 
@@ -252,11 +250,8 @@ def load_kernels(
     """
     entries = read_kernels(folder)
     for entry in entries:
-        for key, expected, tolerance in (
-            ("factor", factor, 0.0),
-            ("offset", offset, 1e-6),
-            ("hr_spacing_mm", list(hr_spacing), 0.05),
-        ):
+        settings = {"factor": (factor, 0.0), "offset": (offset, 1e-6), "hr_spacing_mm": (list(hr_spacing), 0.05)}
+        for key, (expected, tolerance) in settings.items():
             found: Any = entry.get(key)
             try:
                 agrees = np.allclose(found, expected, rtol=tolerance, atol=1e-9)
@@ -297,8 +292,3 @@ def _gaussian(
     u = np.cos(angle) * first + np.sin(angle) * second
     v = np.cos(angle) * second - np.sin(angle) * first
     return np.exp(-0.5 * ((u / sigma[0]) ** 2 + (v / sigma[1]) ** 2))
-
-
-def _padded(kernel: torch.Tensor, size: int) -> torch.Tensor:
-    margin = (size - len(kernel)) // 2
-    return torch.nn.functional.pad(kernel, (margin, margin, margin, margin))

@@ -82,7 +82,7 @@ class UnknownBlur(Sets):
         check_whole(batch_volumes=batch_volumes)
         self.group = group
         self.factor, self.centre = in_plane(scale=self.scale), self.offset[0]
-        self.hr_patch = self.factor * in_plane(lr_patch=patch_of(lr_patch))
+        self.hr_patch = self.factor * in_plane(patch_of(lr_patch), "lr_patch")
         self.kernel_dir = kernel_dir
         known = {"kernels": kernels, "noise_levels": noise_levels, "validation": validation_degradation}
         self._known: dict[str, Any] = known

@@ -1,4 +1,4 @@
-"""Voxels with a Gaussian profile: thick slices, and blurred, coarser planes."""
+"""Averages over voxels: slice profiles, blocks and kernels in plane."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from functools import lru_cache
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn import functional as F
 
 from ..physics.gaussian import FWHM_PER_SIGMA
 from ..physics.spline import apply_along, spline_matrix
@@ -33,9 +34,8 @@ class GaussianProfile(Degradation):
     view does not move. Beyond the edges of a volume, its outermost voxels are repeated.
 
     Factors need not be whole. Each LR voxel is computed at its exact position, also between HR voxels, so operators in
-    sequence compose and their affines are exact. (A Gaussian as narrow as a voxel, sampled at HR voxels, would have an
-    error of a tenth of a voxel.) The number of voxels is then rounded, and the far edge of the field of view moves by
-    up to half a voxel.
+    sequence compose and their affines are exact. The number of voxels is then rounded, and the far edge of the field
+    of view moves by up to half a voxel.
 
     Args:
         factors: HR voxels per LR voxel along each spatial axis, three numbers of at least 1; an axis of factor 1 does
@@ -48,19 +48,14 @@ class GaussianProfile(Degradation):
     Example:
         >>> import torch
         >>> from common.degradations import GaussianProfile
-        >>> thick_slices = GaussianProfile((1, 1, 4))
-        >>> thick_slices(torch.rand(1, 8, 8, 24)).shape
-        torch.Size([1, 8, 8, 6])
-        >>> thick_slices.offset
+        >>> GaussianProfile((1, 1, 4)).offset
         (0.0, 0.0, 1.5)
         >>> GaussianProfile((1.25, 1.25, 1))(torch.rand(1, 8, 8, 3)).shape
         torch.Size([1, 6, 6, 3])
 
     References:
-        Zhao et al., SMORE: A Self-Supervised Anti-Aliasing and Super-Resolution Algorithm for MRI Using Deep Learning,
-        IEEE TMI 2021, which degrades with a Gaussian slice profile of FWHM equal to the slice thickness.
-        Iwamoto et al., Unsupervised MRI Super Resolution Using Deep External Learning and Guided Residual Dense Network
-        with Multimodal Image Priors, IEEE TETCI 2022, section III-A, in plane.
+        Zhao et al. 2021, whose slice profile has the slice thickness as FWHM; Iwamoto et al. 2022, section III-A, in
+        plane.
     """
 
     whole_factors = False
@@ -99,3 +94,80 @@ def _profile_matrix(lr_size: int, hr_size: int, factor: float, fwhm: float) -> T
     centres = factor * np.arange(lr_size) + (factor - 1) / 2
     spline = spline_matrix(hr_size, (centres[:, None] + u).ravel()).reshape(lr_size, u.size, hr_size)
     return torch.from_numpy(np.einsum("q,iqj->ij", g / g.sum(), spline))
+
+
+class BlockAverage(Degradation):
+    r"""Average the HR voxels that make up each LR voxel.
+
+    .. math:: (A x)_i = \frac{1}{f_0 f_1 f_2} \sum_{j \in \mathrm{block}(i)} x_j
+
+    This is the partial-volume model of a rectangular voxel. Many papers call it down-sampling. The edges of the field
+    of view do not move, so LR voxel 0 is centred (f - 1) / 2 HR voxels further in than HR voxel 0.
+
+    Args:
+        factors: HR voxels per LR voxel along each spatial axis.
+
+    Example:
+        >>> import torch
+        >>> from common.degradations import BlockAverage
+        >>> BlockAverage((4, 1, 1))(torch.arange(8.0).reshape(1, 8, 1, 1)).flatten()
+        tensor([1.5000, 5.5000])
+
+    References:
+        Greenspan, Super-Resolution in Medical Imaging, The Computer Journal 2009.
+    """
+
+    def __init__(self, factors: Sequence[int]) -> None:
+        super().__init__(factors)
+        self.offset = tuple((f - 1) / 2 for f in self.factors)
+
+    def _degrade(self, hr: Tensor) -> Tensor:
+        blocks = [n for size, f in zip(hr.shape[-SPATIAL_DIMS:], self.factors, strict=True) for n in (size // f, f)]
+        return hr.reshape(*hr.shape[:-SPATIAL_DIMS], *blocks).mean(dim=(-5, -3, -1))
+
+    def _adjoint(self, lr: Tensor) -> Tensor:
+        f0, f1, f2 = self.factors
+        x, y, z = lr.shape[-SPATIAL_DIMS:]
+        lead = lr.shape[:-SPATIAL_DIMS]
+        blocks = lr.reshape(*lead, x, 1, y, 1, z, 1).expand(*lead, x, f0, y, f1, z, f2)
+        return blocks.reshape(*lead, x * f0, y * f1, z * f2) / (f0 * f1 * f2)
+
+
+class InPlaneKernel(Degradation):
+    r"""Convolve each slice with a kernel and keep every ``factor``-th pixel along both of its axes.
+
+    .. math:: (A x)_{ij} = \sum_{d, e} k_{de}\, x_{\,f i + d - K // 2,\; f j + e - K // 2}
+
+    The slices are along the third axis. Beyond the edges of a slice, its outermost pixels are repeated.
+
+    Args:
+        kernel: ``(K, K)``, K odd, with sum 1.
+        factor: HR pixels per LR pixel, along both axes.
+        offset: of the kernel's centre from its middle, in HR pixels, the same along both axes.
+
+    Raises:
+        ValueError: when the kernel is not square with an odd edge.
+
+    References:
+        Huang et al. 2021.
+    """
+
+    def __init__(self, kernel: Tensor, factor: int, offset: float = 0.0) -> None:
+        super().__init__((factor, factor, 1), (offset, offset, 0.0))
+        if kernel.ndim != 2 or kernel.shape[0] != kernel.shape[1] or len(kernel) % 2 == 0:
+            raise ValueError(f"InPlaneKernel: the kernel has the shape {tuple(kernel.shape)}, expected an odd square.")
+        self.kernel = nn.Buffer(kernel.clone(), persistent=False)
+
+    def _degrade(self, hr: Tensor) -> Tensor:
+        margin = len(self.kernel) // 2
+        slices = hr.movedim(-1, 0)
+        images = slices.reshape(-1, 1, *hr.shape[-3:-1])
+        images = F.pad(images, (margin,) * 4, mode="replicate")
+        images = F.conv2d(images, self.kernel.to(hr)[None, None], stride=self.factors[0])
+        return images.reshape(*slices.shape[:-2], *images.shape[-2:]).movedim(0, -1)
+
+    def _adjoint(self, lr: Tensor) -> Tensor:
+        # The transpose of a linear operator is its gradient, edges included.
+        with torch.enable_grad():
+            hr = lr.new_zeros(*lr.shape[:-3], *self.hr_size(lr.shape[-3:])).requires_grad_()
+            return torch.autograd.grad(self._degrade(hr), hr, lr, create_graph=lr.requires_grad)[0]
