@@ -9,19 +9,13 @@ from .float32 import FromImage, ToImage
 
 
 class DenseUnit(nn.Module):
-    """Batch norm, ELU and a 3x3 convolution, concatenated to the input (Chen et al. 2018, ISBI, section 2.2).
-
-    Args:
-        inputs: channels of the input.
-        growth: channels that are added.
-    """
+    """Batch norm, ELU and a 3x3 convolution, concatenated to the input (Chen et al. 2018, ISBI, section 2.2)."""
 
     def __init__(self, inputs: int, growth: int) -> None:
         super().__init__()
         self.body = nn.Sequential(nn.BatchNorm2d(inputs), nn.ELU(), nn.Conv2d(inputs, growth, 3, padding=1, bias=False))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """``(B, inputs, H, W)`` to ``(B, inputs + growth, H, W)``."""
         return torch.cat([x, self.body(x)], dim=1)
 
 

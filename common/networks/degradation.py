@@ -23,12 +23,11 @@ class LinearDegradation(nn.Module):
     The window is 1 at zero frequency and never rises, because no filter of a scanner amplifies. It is
     ``W(f_n) = exp(-sum_{m <= n} p_m^2)`` with the parameters ``p``, and linear between the ``f_n``.
 
-    Along a Fourier-encoded axis, the scanner samples k-space up to the Nyquist frequency of the LR voxels. These are
-    both axes in plane, and the third axis of a 3-D acquisition. There the input is HR within that band
-    (:class:`common.degradations.BandLimit`). The module learns the shape of the window: apodisation, filters and
-    relaxation during the readout. Along a slice-selected axis (2-D multi-slice), the input is HR itself. There the
-    window reaches to the Nyquist frequency of HR, because a slice profile may alias. The module cannot model the
-    corners of an elliptical k-space, the phase of partial Fourier, or noise that HR does not have.
+    Along a Fourier-encoded axis, the scanner samples k-space up to the Nyquist frequency of the LR voxels. There the
+    input is HR within that band (:class:`common.degradations.BandLimit`), and the module learns the shape of the
+    window: apodisation, filters and relaxation during the readout. Along a slice-selected axis (2-D multi-slice), the
+    input is HR itself, and the window reaches to the Nyquist frequency of HR, because a slice profile may alias. The
+    module cannot model the corners of an elliptical k-space, the phase of partial Fourier, or noise.
 
     The initial kernel is a generic Gaussian blur. Along a slice-selected axis its full width at half maximum is the LR
     spacing. Along a Fourier-encoded axis it is half of that, because the end of k-space limits the resolution there.

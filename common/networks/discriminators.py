@@ -104,8 +104,7 @@ class PatchDiscriminator(nn.Module):
         delta = torch.zeros(3, 3)
         delta[1, 1] = 1.0
         high_pass = (delta - row[:, None] * row).expand(channels, 1, 3, 3).clone()
-        self.register_buffer("high_pass", high_pass, persistent=False)
-        self.high_pass: torch.Tensor
+        self.high_pass = nn.Buffer(high_pass, persistent=False)
         if detail:
             channels += channels - 2
         body: list[nn.Module] = [

@@ -1,4 +1,4 @@
-"""The enhanced deep super-resolution network."""
+"""The enhanced deep super-resolution network, and networks of its residual blocks."""
 
 from __future__ import annotations
 
@@ -25,7 +25,6 @@ class ResidualBlock(nn.Module):
         )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """``(B, features, H, W)`` to the same shape."""
         return x + self.body(x)
 
 
@@ -80,3 +79,58 @@ class EDSR(nn.Module):
         if self.base is not None:
             sr = sr + self.base(lr)
         return sr
+
+
+class DownsamplingNetwork(nn.Module):
+    """A fully convolutional network from HR to LR slices, without constraints (after Chun et al. 2019).
+
+    It has a 3x3 convolution and residual blocks at the HR resolution. A convolution of ``factor`` x ``factor`` with
+    that stride follows, which covers the HR voxels of each LR voxel. A 3x3 convolution gives the image. The sizes of
+    the original network are not known.
+
+    Args:
+        features: channels.
+        blocks: residual blocks.
+        factor: HR pixels per LR pixel in plane.
+    """
+
+    def __init__(self, features: int = 64, blocks: int = 4, factor: int = 2) -> None:
+        super().__init__()
+        self.body = nn.Sequential(
+            FromImage(1, features, 3, padding=1),
+            nn.ReLU(inplace=True),
+            *(ResidualBlock(features) for _ in range(blocks)),
+            nn.Conv2d(features, features, factor, stride=factor),
+            nn.ReLU(inplace=True),
+            ToImage(features, 1, 3, padding=1),
+        )
+
+    def forward(self, hr: torch.Tensor) -> torch.Tensor:
+        """``(B, 1, factor H, factor W, 1)`` to ``(B, 1, H, W, 1)``."""
+        return channels_to_slab(self.body(slab_to_channels(hr)))
+
+
+class SliceBetween(nn.Module):
+    """Residual blocks that predict the slice half-way between two (after Lu et al. 2021), with their mean at the start.
+
+    Args:
+        features: channels.
+        blocks: residual blocks.
+        residual: whether the mean of the two is added; else the network learns the whole slice.
+    """
+
+    def __init__(self, features: int = 64, blocks: int = 16, residual: bool | str = True) -> None:
+        super().__init__()
+        self.residual = is_true(residual, "residual")
+        self.sizes = {"features": features, "blocks": blocks, "residual": self.residual}
+        body = [ResidualBlock(features) for _ in range(blocks)]
+        tail = (nn.Conv2d if self.residual else ToImage)(features, 1, 3, padding=1)
+        self.body = nn.Sequential(FromImage(2, features, 3, padding=1), *body, tail)
+        if self.residual:
+            for parameter in tail.parameters():
+                nn.init.zeros_(parameter)
+
+    def forward(self, sides: torch.Tensor) -> torch.Tensor:
+        """Two slices ``(B, 2, H, W)`` to the slice between them, ``(B, 1, H, W)``."""
+        between = self.body(sides)
+        return between + sides.mean(dim=1, keepdim=True) if self.residual else between

@@ -109,15 +109,14 @@ class Cascade(nn.Module):
         super().__init__()
         self.stages = nn.ModuleList(stages)
         self.sizes = getattr(stages[0], "sizes", {})
-        self.register_buffer("factor", torch.tensor(float(factor), dtype=torch.float64))
-        self.factor: torch.Tensor
+        self.factor = nn.Buffer(torch.tensor(float(factor), dtype=torch.float64))
         self.register_load_state_dict_pre_hook(_check_factor)
 
     def forward(self, image: torch.Tensor, stage: int = -1) -> torch.Tensor:
         """Apply the network of a stage (from 0; -1 is the last) to an image on the grid of the stage's output."""
         if stage < 0:
             stage = len(self.stages) + stage
-        for i, network in enumerate(self.stages):
+        for i, network in enumerate(self.stages):  # a scripted module list takes no index
             if i == stage:
                 return network(image)
         raise ValueError("the cascade has no such stage")
@@ -136,11 +135,8 @@ def cascade_of(network: Callable[[], nn.Module], scale: Sequence[int], stages: i
 
     Args:
         network: makes the network of a stage; in JSON a network with ``"_mode_": "callable"``.
-        scale: factors of the whole cascade, ``[n, n, 1]``.
-        stages: number of stages.
-
-    Raises:
-        ValueError: if the scale or the number of stages is not valid.
+        scale: factors of the whole cascade, ``[n, n, 1]``; another scale is a ValueError.
+        stages: number of stages, at least 1.
     """
     check_whole(cascade=stages)
     factor = in_plane(scale=scale) ** (1 / stages)
@@ -167,11 +163,8 @@ class _ChosenStage(nn.Module):
 class _SplitBlock(nn.Module):
     """A guided residual dense block for inference: the convolution of a concatenation is a sum of convolutions.
 
-    As soon as features exist, one wide convolution computes their share in all later layers. So nothing is
-    concatenated, and no convolution has many inputs and few outputs, which is slow.
-
-    Args:
-        block: with its batch norms folded into the convolutions.
+    As soon as features exist, one wide convolution computes their share in all later layers. So no convolution has many
+    inputs and few outputs, which is slow. The block's batch norms must be folded into its convolutions.
     """
 
     def __init__(self, block: GuidedResidualDenseBlock) -> None:
@@ -241,11 +234,3 @@ def prepare_for_inference(network: nn.Module) -> nn.Module:
         if isinstance(module, GuidedRDN):
             module.blocks = nn.ModuleList(_SplitBlock(block) for block in module.blocks)
     return to_channels_last(network, next(network.parameters()).device).eval()
-
-
-class Concatenate(nn.Module):
-    """Concatenate tensors along the channels, as a step of a graph."""
-
-    def forward(self, *tensors: torch.Tensor) -> torch.Tensor:
-        """Tensors ``(B, C_i, ...)`` to ``(B, sum of C_i, ...)``."""
-        return torch.cat(tensors, dim=1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 
@@ -21,20 +22,12 @@ def _quadratic(position: float, slices: int) -> torch.Tensor:
     nodes = range(first, first + 3)
     weights = torch.zeros(slices)
     for i in nodes:
-        w = 1.0
-        for j in nodes:
-            if j != i:
-                w *= (position - j) / (i - j)
-        weights[i] = w
+        weights[i] = math.prod((position - j) / (i - j) for j in nodes if j != i)
     return weights
 
 
 class _Interpolation(nn.Module):
-    """A fixed network that computes in float32, with or without autocast.
-
-    Under autocast its rounding would be as coarse as that of the network's residual, and a discriminator of detail sees
-    the rounding. The sum of this and a residual in lower precision is in float32.
-    """
+    """A fixed network that computes in float32 even under autocast, because a discriminator of detail sees rounding."""
 
     interpolated: Callable[[torch.Tensor], torch.Tensor]
 
@@ -81,10 +74,8 @@ class SlabInterpolation(_Interpolation):
         positions = [(o - offset[2]) / scale[2] for o in range(slices * scale[2])]
         across = torch.ones(1, 1) if slices == 1 else torch.stack([_quadratic(p, slices) for p in positions])
         # Saved with the weights, which are valid only with the interpolation that they were trained on.
-        self.register_buffer("in_plane", kernel.float())
-        self.register_buffer("across", across)
-        self.in_plane: torch.Tensor
-        self.across: torch.Tensor
+        self.in_plane = nn.Buffer(kernel.float())
+        self.across = nn.Buffer(across)
 
     def interpolated(self, slab: torch.Tensor) -> torch.Tensor:
         """``(B, 1, H, W, slices)`` to ``(B, 1, s H, s W, sz slices)``."""
@@ -112,8 +103,7 @@ class AxisInterpolation(_Interpolation):
         taps = torch.arange(-2, 3, dtype=torch.float64)
         phases = torch.stack([keys_cubic((p - offset) / factor - taps) for p in range(factor)])
         # Saved with the weights, which are valid only with the interpolation that they were trained on.
-        self.register_buffer("phases", phases[:, None, None].float())
-        self.phases: torch.Tensor
+        self.phases = nn.Buffer(phases[:, None, None].float())
 
     def interpolated(self, lr: torch.Tensor) -> torch.Tensor:
         """``(B, 1, H, W)`` to ``(B, 1, H, factor W)``."""
@@ -163,3 +153,28 @@ def patch_interpolation(degradation: Degradation, hr_patch: int, margin: int) ->
 @lru_cache(maxsize=64)
 def _rows(lr_size: int, hr_size: int, factor: float, offset: float, margin: int) -> torch.Tensor:
     return upsampling_matrix(lr_size, hr_size, factor, offset)[margin : hr_size - margin]
+
+
+class SliceGains(nn.Module):
+    """Change the brightness of thick slices, and of thin slices by interpolated gains; no parameters.
+
+    A network that is trained on such pairs does not sharpen features of a single thick slice.
+
+    Args:
+        degradation: from thin to thick slices, along the last axis; it gives their positions.
+        dark: value of images where there is no signal.
+    """
+
+    def __init__(self, degradation: Degradation, dark: float = -1.0) -> None:
+        super().__init__()
+        self.factor, self.dark = degradation.factors[2], dark
+        self.interpolation = AxisInterpolation(self.factor, degradation.offset[2])
+
+    def forward(self, images: torch.Tensor, gains: torch.Tensor) -> torch.Tensor:
+        """Images ``(B, 1, p, w)`` or ``(B, 1, p, factor w)``, each slice times its gain.
+
+        ``gains``, ``(B, 1, 1, w)``, are those of thick slices, near 1. Those of thin slices are interpolated.
+        """
+        if images.shape[-1] != gains.shape[-1]:
+            gains = self.interpolation(gains)
+        return images * gains + self.dark * (1 - gains)

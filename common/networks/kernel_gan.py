@@ -22,10 +22,8 @@ class KernelGenerator(nn.Module):
     """Deep linear networks, each equal to a convolution with one small kernel (Huang et al. 2021, fig. 2b).
 
     Layers without bias and activation, the last with a stride, equal one strided convolution with the composed kernel.
-    So only this kernel is computed, and :class:`KernelSampling` applies it. The paper has layers of 7x7, 5x5, 3x3 and
-    three 1x1 with 64 channels, and patches of 64x64. For these, the kernel needs 1.1 million multiply-adds, and each
-    patch 0.1 million instead of 431 million. The gradients of the layers, and the effect of depth on the optimisation,
-    are the same.
+    So only this kernel is computed, and :class:`KernelSampling` applies it. With the paper's layers, a patch of 64x64
+    needs 0.1 million multiply-adds instead of 431 million. The gradients of the layers are the same.
 
     The buffer ``average`` keeps a moving average of each kernel over the last iterations of training, because
     adversarial training does not converge to a fixed point.
@@ -58,17 +56,15 @@ class KernelGenerator(nn.Module):
         for layer in self.layers:
             for weight in layer.data:
                 nn.init.xavier_normal_(weight, gain)
-        self.register_buffer("average", torch.zeros(kernels, self.size, self.size))
-        self.register_buffer("seen", torch.zeros(kernels, 1, 1))
-        self.average: torch.Tensor
-        self.seen: torch.Tensor
+        self.average = nn.Buffer(torch.zeros(kernels, self.size, self.size))
+        self.seen = nn.Buffer(torch.zeros(kernels, 1, 1))
 
     def forward(self) -> torch.Tensor:
         """The composed kernels ``(kernels, K, K)``, K = 13 for the sizes of the paper."""
         kernels = self._compose()
         if self.training:
             # The plain mean until `memory` iterations are done.
-            self.seen += 1
+            self.seen.add_(1)
             self.average.lerp_(kernels.detach(), 1 / self.seen.clamp(max=self.memory))
         return kernels
 
@@ -85,17 +81,13 @@ class KernelGenerator(nn.Module):
 
 
 def _patches(images: torch.Tensor, size: int) -> torch.Tensor:
-    """``F.unfold`` of images ``(n, c, H, W)``, all at once; torch's handles one image at a time on CUDA.
-
-    Returns:
-        ``(n, c, size^2, (H - size + 1) (W - size + 1))``.
-    """
+    """``F.unfold`` of images ``(n, c, H, W)`` to ``(n, c, size^2, -1)``; torch's takes one image at a time on CUDA."""
     windows = images.unfold(2, size, 1).unfold(3, size, 1).movedim((4, 5), (2, 3))
     return windows.reshape(*images.shape[:2], size**2, -1)
 
 
 class _Patches(torch.autograd.Function):
-    """Patches of images, differentiable: ``F.unfold`` in one launch, forward and backward."""
+    """:func:`_patches`, differentiable by ``F.fold``."""
 
     @staticmethod
     def forward(ctx: Any, images: torch.Tensor, size: int) -> torch.Tensor:
@@ -119,23 +111,6 @@ class _Overlaid(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None, None]:
         return _patches(gradient, ctx.size).flatten(1, 2), None, None
-
-
-class FixedKernel(nn.Module):
-    """A fixed kernel, as a step of a graph.
-
-    Args:
-        kernel: ``(K, K)``.
-    """
-
-    def __init__(self, kernel: torch.Tensor) -> None:
-        super().__init__()
-        self.register_buffer("kernel", kernel.float()[None], persistent=False)
-        self.kernel: torch.Tensor
-
-    def forward(self) -> torch.Tensor:
-        """``(1, K, K)``."""
-        return self.kernel
 
 
 class KernelSampling(nn.Module):
@@ -196,9 +171,8 @@ class KernelDiscriminator(nn.Module):
 
     Each is a wide convolution and 1x1 convolutions with spectral norm (Miyato et al. 2018), batch norm and ReLU
     between them, and a sigmoid. The first layer reads the image and its two Sobel maps. These are linear in the image,
-    so they are composed with the first layer: 81 taps on one channel instead of 147 on three. Pixels get no verdict
-    where Sobel maps would need pixels outside the image. Batch norm uses the statistics of one crop, as the paper's
-    batch of one does. So a crop's brightness and contrast do not reveal whether it is real.
+    so they are composed with the first layer: 81 taps on one channel instead of 147 on three. Batch norm uses the
+    statistics of one crop, as the paper's batch of one does. So brightness and contrast do not reveal what is real.
 
     Args:
         kernels: number of discriminators.
@@ -226,8 +200,7 @@ class KernelDiscriminator(nn.Module):
         self.bias = nn.Parameter(torch.zeros(kernels, 1, 1))
         self.norm_weight = nn.Parameter(torch.ones(layers, kernels * features))
         self.norm_bias = nn.Parameter(torch.zeros(layers, kernels * features))
-        self.register_buffer("triplet", _triplet(size), persistent=False)
-        self.triplet: torch.Tensor
+        self.triplet = nn.Buffer(_triplet(size), persistent=False)
 
     def forward(self, lr: torch.Tensor) -> torch.Tensor:
         """Images ``(kernels, crops, h, w)`` to verdicts ``(kernels, crops, h - size - 1, w - size - 1)`` in [0, 1].
@@ -277,25 +250,3 @@ def _triplet(size: int) -> torch.Tensor:
         for column in range(size):
             taps[:, row, column, row : row + 3, column : column + 3] = maps
     return taps.reshape(3 * size**2, -1)
-
-
-class GradientReversal(nn.Module):
-    """The identity with a negated gradient (Ganin and Lempitsky 2015).
-
-    In Huang et al. 2021, eq. 2, one player's networks minimise a loss that another's maximise. This module serves both
-    in one forward and one backward pass: networks after it minimise the loss, networks before it maximise it.
-    """
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Return the tensor unchanged."""
-        return _Reversal.apply(x)
-
-
-class _Reversal(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, x: torch.Tensor) -> torch.Tensor:
-        return x.view_as(x)
-
-    @staticmethod
-    def backward(ctx: Any, gradient: torch.Tensor) -> torch.Tensor:
-        return -gradient

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 from pathlib import Path
-from types import ModuleType
 
 import torch
 from torch import nn
@@ -21,12 +20,6 @@ def sealed(content: bytes) -> bytes:
     The format has no checksums, so a damaged weight would not be noticed.
     """
     return content.replace(NO_SEAL, hashlib.sha256(content).hexdigest().encode())
-
-
-def _providers(onnxruntime: ModuleType) -> list[str]:
-    """Providers of this build of onnxruntime: CUDA and CPU, but not TensorRT, which needs minutes to build."""
-    available = onnxruntime.get_available_providers()
-    return [name for name in ("CUDAExecutionProvider", "CPUExecutionProvider") if name in available]
 
 
 class OnnxNetwork(nn.Module):
@@ -62,8 +55,11 @@ class OnnxNetwork(nn.Module):
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = torch.get_num_threads()
         options.log_severity_level = 3
+        # Not TensorRT, which needs minutes to build.
+        available = onnxruntime.get_available_providers()
+        providers = [name for name in ("CUDAExecutionProvider", "CPUExecutionProvider") if name in available]
         try:
-            self.session = onnxruntime.InferenceSession(str(path), options, providers=_providers(onnxruntime))
+            self.session = onnxruntime.InferenceSession(str(path), options, providers=providers)
         except Exception as error:
             raise ValueError(f"{path}: not an ONNX model that can be read ({str(error).splitlines()[0]}).") from None
         said, content = self.session.get_modelmeta().custom_metadata_map, Path(path).read_bytes()

@@ -12,15 +12,7 @@ from .interpolation import AxisInterpolation
 
 
 class ResidualDenseBlock(nn.Module):
-    """Densely connected 3x3 convolutions with ReLU, fused by a 1x1 convolution and added to the input.
-
-    Zhang et al. 2018, fig. 3.
-
-    Args:
-        features: channels of input and output.
-        growth: channels of each layer's output.
-        layers: densely connected layers.
-    """
+    """Densely connected 3x3 convolutions with ReLU, fused and added to the input (Zhang et al. 2018, fig. 3)."""
 
     def __init__(self, features: int, growth: int, layers: int) -> None:
         super().__init__()
@@ -28,7 +20,6 @@ class ResidualDenseBlock(nn.Module):
         self.fusion = nn.Conv2d(features + layers * growth, features, 1)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """``(B, features, H, W)`` to the same shape."""
         dense = x
         for layer in self.layers:
             dense = torch.cat([dense, torch.relu(layer(dense))], dim=1)
@@ -93,19 +84,3 @@ class RDN(nn.Module):
         if self.base is not None:
             sr = sr + self.base(lr)
         return sr
-
-
-class SignedRange(nn.Module):
-    """Apply a network for images in [-1, 1] to images in [0, 1].
-
-    Args:
-        network: maps an image in [-1, 1] to another.
-    """
-
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        self.network, self.sizes = network, getattr(network, "sizes", {})
-
-    def forward(self, image: torch.Tensor) -> torch.Tensor:
-        """Map an image in [0, 1] to the network's result, scaled to [0, 1]."""
-        return (self.network(2 * image - 1) + 1) / 2

@@ -14,14 +14,7 @@ _Network = TypeVar("_Network", bound=nn.Module)
 
 
 def slab_to_channels(slab: torch.Tensor) -> torch.Tensor:
-    """View a slab as a 2-D image whose channels are its slices.
-
-    Args:
-        slab: ``(B, 1, H, W, Z)``.
-
-    Returns:
-        ``(B, Z, H, W)``, without a copy; in channels-last layout if the slab is contiguous.
-    """
+    """View a slab ``(B, 1, H, W, Z)`` as an image ``(B, Z, H, W)``, channels-last if the slab is contiguous."""
     return slab[:, 0].permute(0, 3, 1, 2)
 
 
@@ -38,22 +31,6 @@ def slices_to_batch(image: torch.Tensor) -> torch.Tensor:
 def batch_to_slices(planes: torch.Tensor, batch: int) -> torch.Tensor:
     """The inverse of :func:`slices_to_batch` for ``batch`` volumes: ``(B Z, C, H, W)`` to ``(B, C, H, W, Z)``."""
     return planes.unflatten(0, (batch, -1)).permute(0, 2, 3, 4, 1)
-
-
-class AsImages(nn.Module):
-    """Apply a network for slabs of one slice to 2-D images.
-
-    Args:
-        network: maps a slab ``(B, 1, H, W, 1)`` to a slab of one slice.
-    """
-
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        self.network, self.sizes = network, getattr(network, "sizes", {})
-
-    def forward(self, image: torch.Tensor) -> torch.Tensor:
-        """``(B, 1, H, W)`` to an image."""
-        return self.network(image.unsqueeze(-1)).squeeze(-1)
 
 
 def to_channels_last(network: _Network, device: torch.device | str) -> _Network:

@@ -173,8 +173,7 @@ class TSRCAN(SlabSuperResolver):
         slices: slices of the LR slab.
         degradation: from HR to LR. It gives the factors and the positions of LR pixels. None for slabs that are as fine
             as the result, which the network translates.
-        features: channels of every layer.
-        groups, blocks, reduction: of :class:`TSRCANDecoder`.
+        features, groups, blocks, reduction: as for :class:`TSRCANDecoder`.
         residual: whether the network learns the difference from the interpolated slab, with 0 at the start. False in
             the paper; then the pixels that are shuffled from a pixel are centred on it, as in the interpolation.
         turns: of :class:`~common.networks.SlabEncoder`.
@@ -235,10 +234,7 @@ class TSRCANDegrader(SlabSuperResolver):
     """Encoder and LR decoder of TS-RCAN, from an HR slab to an LR slab.
 
     Args:
-        slices: slices of the LR slab.
-        degradation: from HR to LR. It gives the factors and the positions of LR pixels.
-        features: channels of every layer.
-        groups, blocks, reduction: of :class:`TSRCANDecoder`.
+        slices, degradation, features, groups, blocks, reduction: as for :class:`TSRCAN`.
         residual: whether the decoder learns the difference from ``base`` of its slab, with 0 at the start.
         base: maps the decoder's slab to an LR slab; default the identity, for an LR slab. If the degrader is called as
             one network, the decoder's slab is the HR slab.

@@ -62,10 +62,8 @@ class VGG16Features(nn.Module):
                 "torchvision's shapes. Name torchvision's file: --vgg_weights FILE."
             ) from None
         self.requires_grad_(False)
-        self.register_buffer("mean", torch.tensor(_MEAN)[:, None, None], persistent=False)
-        self.register_buffer("std", torch.tensor(_STD)[:, None, None], persistent=False)
-        self.mean: torch.Tensor
-        self.std: torch.Tensor
+        self.mean = nn.Buffer(torch.tensor(_MEAN)[:, None, None], persistent=False)
+        self.std = nn.Buffer(torch.tensor(_STD)[:, None, None], persistent=False)
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         """``(B, 1, H, W)`` in [-1, 1], as three equal colours, to features ``(B, C, h, w)``."""

@@ -250,6 +250,7 @@ def load_kernels(
     """
     entries = read_kernels(folder)
     for entry in entries:
+        settings: dict[str, tuple[Any, float]]
         settings = {"factor": (factor, 0.0), "offset": (offset, 1e-6), "hr_spacing_mm": (list(hr_spacing), 0.05)}
         for key, (expected, tolerance) in settings.items():
             found: Any = entry.get(key)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import math
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
@@ -94,12 +93,9 @@ def noise_in_air(images: torch.Tensor) -> torch.Tensor:
 
 
 def _all_true(mask: torch.Tensor, window: Sequence[int], step: Sequence[int] = (1, 1, 1)) -> torch.Tensor:
-    """Whether all of each window of ``(B, 1, X, Y, Z)`` is true; axis by axis, in a tenth of a pooling's time."""
+    """Whether all of each window of ``(B, 1, X, Y, Z)`` is true, axis by axis."""
     for axis, (size, every) in enumerate(zip(window, step, strict=True), start=2):
-        count = mask.shape[axis] - size + 1
-        before = (slice(None),) * axis
-        parts = [(*before, slice(first, first + count, every)) for first in range(size)]
-        mask = functools.reduce(torch.logical_and, [mask[part] for part in parts])
+        mask = mask.unfold(axis, size, every).all(dim=-1)
     return mask
 
 

@@ -10,7 +10,7 @@ from scipy.ndimage import map_coordinates
 
 from common import networks
 from common.degradations import GaussianProfile
-from common.networks import SlabInterpolation, SplineInterpolation
+from common.networks import AxisInterpolation, SlabInterpolation, SliceGains, SplineInterpolation
 
 from ..refused import refused
 
@@ -127,3 +127,23 @@ def test_under_autocast_it_is_added_unrounded():
             with torch.autocast("cpu", dtype=torch.bfloat16):
                 rounding = (network(lr) - learned).std()
         assert (learned - plain).std() > max(1e-3, 50 * rounding), "there is something to round"
+
+
+GAINS = torch.tensor([[1.0, 1.2, 0.9, 1.0, 0.7], [1.0, 1.0, 1.0, 1.1, 1.0]])[:, None, None]
+
+
+@pytest.mark.parametrize("factor", [2, 3, 4, 5, 6])
+def test_what_does_not_change_across_the_slices_becomes_what_interpolation_makes_of_it(factor):
+    """So the target of a network has nothing that it would have to sharpen."""
+    offset, rows = (factor - 1) / 2, torch.rand(2, 1, 7, 1) * 2 - 1
+    uneven = SliceGains(GaussianProfile((1, 1, factor)))
+    thick, thin = (uneven(rows.expand(-1, -1, -1, slices), GAINS) for slices in (5, 5 * factor))
+    torch.testing.assert_close((thick + 1) / 2, (rows + 1) / 2 * GAINS)
+    torch.testing.assert_close(thin, AxisInterpolation(factor, offset)(thick))
+
+
+@pytest.mark.parametrize("dark", [-1.0, 0.0])
+def test_no_signal_stays_none_and_gains_of_one_change_nothing(dark):
+    uneven, images = SliceGains(GaussianProfile((1, 1, 4)), dark), torch.rand(2, 1, 6, 20) * 2 - 1
+    assert torch.equal(uneven(images, torch.ones(2, 1, 1, 5)), images)
+    torch.testing.assert_close(uneven(torch.full((2, 1, 6, 20), dark), GAINS), torch.full((2, 1, 6, 20), dark))
