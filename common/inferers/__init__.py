@@ -3,13 +3,8 @@
 from .adapted import AdaptedInferer
 from .axes import AxesInferer
 from .cascade import CascadeInferer, back_project
-from .checked import CheckedInferer
 from .classical import SplineInferer, TotalVariationInferer, ZeroFillingInferer
-from .consistent import ConsistentInferer
-from .ensemble import EnsembleInferer
-from .interpolated import InterpolatedInferer
-from .orthogonal import OrthogonalInferer
+from .consistent import CheckedInferer, ConsistentInferer
+from .images import BetweenInferer, EnsembleInferer, InterpolatedInferer, OrthogonalInferer, ZeroShotInferer
 from .slab import SlabInferer
-from .slice_interpolation import BetweenInferer
 from .stacks import StacksInferer
-from .zero_shot import ZeroShotInferer

@@ -25,7 +25,7 @@ from ..runtime.progress import duration, listening, report, step
 from ..runtime.threads import one_thread
 from ..runtime.workers import side_by_side
 from ..values import check_whole
-from .pieces import over_pieces
+from .images import over_pieces
 
 _HELD_OUT = 8  # one of this number of planes is held out
 _TIMED = 20  # iterations

@@ -13,7 +13,7 @@ from monai.inferers import Inferer
 from ..degradations import Degradation, GaussianProfile
 from ..physics.spline import apply_along, upsampling_matrix
 from ..runtime.progress import part
-from .pieces import over_pieces
+from .images import over_pieces
 
 
 def back_project(sr: torch.Tensor, lr: torch.Tensor, degradation: Degradation, iterations: int) -> torch.Tensor:

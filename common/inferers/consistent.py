@@ -1,17 +1,20 @@
-"""Correct results until they agree with their scan."""
+"""Agreement of results with their scan: correct them, and warn."""
 
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from monai.data import MetaTensor
 from monai.inferers import Inferer
+from scipy.fft import next_fast_len
 from torch.nn import functional as F
 
 from ..degradations import Degradation
+from ..metrics.agreement import disagreement
 from ..physics.noise import noise_in_air, rician_bias
 from ..runtime.progress import report, step
 from ..values import check_whole
@@ -78,7 +81,9 @@ class ConsistentInferer(Inferer):
         noise = noise_in_air(lr).nan_to_num(0.0).view(-1, 1, 1, 1, 1)
         degradation, factors = self.degradation.to(lr.device), self.degradation.factors
         sizes, gain = lr.shape[2:], math.prod(factors)
-        margins = [_fast_margin(n, self.margin) if factor > 1 else 0 for n, factor in zip(sizes, factors, strict=True)]
+        # FFTs are up to four times as fast for multiples of 4 without large prime factors.
+        fast = [4 * next_fast_len(math.ceil((n + self.margin) / 4)) - n for n in sizes]
+        margins = [m if self.margin and factor > 1 else 0 for m, factor in zip(fast, factors, strict=True)]
         seconds = _SECONDS * math.prod(n + m for n, m in zip(sizes, margins, strict=True)) * gain * self.iterations
         with step(then=seconds if lr.device.type == "cpu" else 0.0):
             sr = self.inferer(lr, network, *args, **kwargs)
@@ -98,15 +103,6 @@ class ConsistentInferer(Inferer):
                 sr = sr.add_(degradation.adjoint(F.pad(missed, outside)), alpha=gain).clamp_min_(0)
                 report((i + 1) / self.iterations)
         return sr[inside].contiguous()
-
-
-def _fast_margin(size: int, least: int) -> int:
-    """Voxels to append to an axis, at least ``least`` or 0, so that FFTs are up to four times as fast."""
-    margin = least
-    # FFTs are slow for lengths that are not multiples of 4, or have larger prime factors.
-    while least and ((size + margin) % 4 or (2 * 3 * 5 * 7 * 11) ** 32 % (size + margin)):
-        margin += 1
-    return margin
 
 
 def _unexplained(lr: torch.Tensor, again: torch.Tensor, noise: torch.Tensor | Any) -> torch.Tensor:
@@ -129,20 +125,51 @@ def _share_of_signal(missed: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
 
 def _lead_back(volume: torch.Tensor, lengths: Sequence[int]) -> torch.Tensor:
     """A copy with ``lengths`` voxels appended along each axis, linearly from its end to its beginning."""
-    sizes = list(volume.shape[2:])
-    longer = volume.new_empty(
-        (*volume.shape[:2], *(size + length for size, length in zip(sizes, lengths, strict=True)))
-    )
-    inside: Any = (..., *(slice(size) for size in sizes))
-    longer[inside] = volume
-    for i, length in enumerate(lengths):
+    volume = volume.clone()
+    for axis, length in enumerate(lengths, start=2):
         if length:
-            size, axis = sizes[i], i + 2
-            sizes[i] += length
-            inside = (..., *(slice(size) for size in sizes))
-            done = longer[inside]
-            end, beginning = done.narrow(axis, size - 1, 1), done.narrow(axis, 0, 1)
+            end, beginning = volume.narrow(axis, -1, 1), volume.narrow(axis, 0, 1)
             way = torch.arange(1, length + 1, dtype=volume.dtype, device=volume.device) / (length + 1)
             way = way.reshape([-1 if other == axis else 1 for other in range(volume.ndim)])
-            done.narrow(axis, size, length).copy_(torch.lerp(end, beginning, way))
-    return longer
+            volume = torch.cat([volume, torch.lerp(end, beginning, way)], dim=axis)
+    return volume
+
+
+class CheckedInferer(Inferer):
+    """Warns if a result disagrees with its scan more than results did in validation.
+
+    Detail that a network adds cannot be checked, but the degraded result must agree with the scan. If it does not, the
+    scan is unlike the training scans, and the result may be worse than interpolation.
+
+    Args:
+        inferer: gives the result, which is returned unchanged.
+        degradations: linear operators from the result to the scan; the one that agrees best is used.
+        highest: highest value of :func:`common.metrics.disagreement` in validation, with a margin; None checks nothing.
+    """
+
+    def __init__(self, inferer: Inferer, degradations: Sequence[Degradation], highest: float | None) -> None:
+        super().__init__()
+        self.inferer = inferer
+        self.degradations = list(degradations)
+        self.highest = highest
+
+    def __call__(self, inputs: torch.Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any) -> torch.Tensor:
+        """Run the inferer on ``(B, 1, X, Y, Z)``, normalised so that 0 is no signal, and check its result."""
+        sr = self.inferer(inputs, network, *args, **kwargs)
+        if self.highest is not None:
+            lr = inputs.as_tensor() if isinstance(inputs, MetaTensor) else inputs
+            found = disagreement(sr, lr, self.degradations)
+            if not found <= self.highest:  # NaN agrees with nothing
+                missed = (
+                    "its result cannot be compared with the scan, because one of them has no signal or voxels that "
+                    "are not finite"
+                    if math.isnan(found)
+                    else f"degraded again, its result differs from the scan by {found:.1%} of the brightness of "
+                    f"tissue, in validation by at most {self.highest:.1%}"
+                )
+                warnings.warn(
+                    f"the network contradicts the scan; {missed}. Cubic interpolation may be nearer to the truth: "
+                    "compare the two.",
+                    stacklevel=2,
+                )
+        return sr

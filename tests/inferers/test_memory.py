@@ -9,9 +9,9 @@ MEASURE = """
 import json
 import re
 import torch
-from common.degradations import KSpaceTruncation, k_space_truncation
+from common.degradations import KSpaceTruncation, k_space
 from common.inferers import AxesInferer, CascadeInferer, ConsistentInferer, OrthogonalInferer, SlabInferer
-k_space_truncation._AT_ONCE = 2**16  # as small beside the volume as it is beside one that fills the memory
+k_space._AT_ONCE = 2**16  # as small beside the volume as it is beside one that fills the memory
 def size(key):
     with open("/proc/self/status") as file:
         return 1024 * int(re.search(rf"{key}:\\s+(\\d+)", file.read())[1])
