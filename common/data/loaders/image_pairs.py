@@ -93,14 +93,11 @@ class ImagePairLoader(PatchLoader):
         degradation: as for :meth:`ImagePairs.of`.
         lr_patch: size ``(p, w)``.
         planes: axes of a volume (X, Y, Z) across which images are taken, with either image axis last.
-        batch_size: patches per batch, over all processes.
-        seed: of the draws.
-        device: of the batches.
+        batch_size, seed, device: as for :class:`PatchLoader`.
         scales: as of :meth:`ImagePairs.at_scales`; one is drawn for each patch.
 
     Raises:
-        ValueError: when there are no such planes, all images of a volume are smaller than a patch, or the batch does
-            not divide among the processes.
+        ValueError: when there are no such planes, or all images of a volume are smaller than a patch.
     """
 
     def __init__(

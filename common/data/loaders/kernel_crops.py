@@ -10,8 +10,8 @@ import torch
 from torch.nn import functional as F
 
 from ...io.naming import case_name
+from ...runtime.memory import moved
 from ...values import check_whole
-from .batches import stacked
 from .slabs import AIR, PatchLoader, check_fit
 from .volumes import VolumeCache
 
@@ -91,15 +91,7 @@ def kernel_cases(source: VolumeCache, target: VolumeCache, per: str, slice_step:
 
 
 def check_target(target: VolumeCache, lr_crop: int) -> None:
-    """Refuse LR volumes from which no kernel can be learned, before learning starts.
-
-    Args:
-        target: volumes with the key "lr".
-        lr_crop: edge of an LR crop in pixels.
-
-    Raises:
-        ValueError: when a volume is all air or smaller than a crop.
-    """
+    """Raise a ValueError for LR volumes, key "lr", that are all air or smaller than a crop of this edge."""
     check_fit(target, "lr", (lr_crop, lr_crop, 1), "target", "crop")
     for item, entry in zip(target.items, target.data, strict=True):
         _tissue_slices(item["lr"], entry)
@@ -118,9 +110,8 @@ class KernelCropLoader(PatchLoader):
         cases: one for each kernel.
         crop: edge c of an HR crop in pixels.
         lr_crop: edge d of an LR crop in pixels.
-        crops: of each kernel and kind in a batch, over all processes.
-        seed: of the draws.
-        device: of the batches.
+        crops: of each kernel and kind in a batch, as the ``batch_size`` of :class:`PatchLoader`.
+        seed, device: as for :class:`PatchLoader`.
 
     Raises:
         ValueError: when a volume is smaller than a crop, or the crops do not divide among the processes.
@@ -151,7 +142,7 @@ class KernelCropLoader(PatchLoader):
             # Row by row, so that a kernel's crops do not depend on the number of kernels.
             rng = np.random.default_rng([self.seed, self.iteration])
             draws = torch.from_numpy(rng.random((len(self.cases), self.crops, 4)))
-            draws = stacked({"draws": draws[:, list(self.samples)].unbind()}, self.device)["draws"]
+            draws = moved(draws[:, list(self.samples)], self.device)
             yield {"hr": self.hr.crops(draws[..., :2]), "lr": self.lr.crops(draws[..., 2:])}
 
 
@@ -160,18 +151,9 @@ class _Bank:
 
     def __init__(self, cases: Sequence[Sequence[torch.Tensor]], crop: int, device: torch.device) -> None:
         # Slices that cases share are kept once.
-        index: dict[tuple[int, tuple], int] = {}
-        slices: list[torch.Tensor] = []
-        members = []
-        for case in cases:
-            own = []
-            for plane in case:
-                key = (plane.data_ptr(), tuple(plane.shape))
-                if key not in index:
-                    index[key] = len(slices)
-                    slices.append(plane)
-                own.append(index[key])
-            members.append(own)
+        known = {(plane.data_ptr(), plane.shape): plane for case in cases for plane in case}
+        index, slices = {key: i for i, key in enumerate(known)}, list(known.values())
+        members = [[index[plane.data_ptr(), plane.shape] for plane in case] for case in cases]
         places = [_places(plane, crop) for plane in slices]
         self.crop = crop
         self.pixels = torch.cat([plane.flatten() for plane in slices]).to(device)

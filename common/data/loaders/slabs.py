@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,14 +12,20 @@ from torch.nn import functional as F
 
 from ...io.naming import case_name
 from ...physics.noise import noise_in_air
+from ...runtime.memory import moved
 from ...values import check_whole, is_true
-from .batches import stacked
 from .volumes import VolumeCache
 
 AIR = 0.05  # of the normalised intensity
 _TISSUE = 0.3  # least share of tissue in a slab, if the volume has such slabs
 _TRIES = 20
 _TURNS = ((0, 1, 2), (0, 2, 1), (1, 2, 0))  # orders of a volume's axes; each has another axis across the slabs
+
+
+def stack_on(device: torch.device, tensors: Mapping[str, Sequence[torch.Tensor]]) -> dict[str, torch.Tensor]:
+    """Stack tensors of one shape and device by name: ``(number, ...)``. A GPU gets the stacks without a wait."""
+    stacks = {name: torch.stack(list(parts)) for name, parts in tensors.items()}
+    return {name: each if each.device.type == device.type else moved(each, device) for name, each in stacks.items()}
 
 
 def tissue_masks(volumes: VolumeCache, key: str) -> list[np.ndarray]:
@@ -95,7 +101,14 @@ def check_fit(
 
 
 class PatchLoader:
-    """Batches that depend only on the seed and the iteration, so that a run can resume exactly."""
+    """Batches that depend only on the seed and the iteration, so that a run can resume exactly.
+
+    Args:
+        batch_size: samples per batch, over all processes, among which it must divide.
+        seed: of the draws.
+        device: of the batches.
+        option: name of the batch size, for messages.
+    """
 
     def __init__(self, batch_size: int, seed: int, device: torch.device | str, option: str = "batch_size") -> None:
         check_whole(**{option: batch_size})
@@ -128,7 +141,7 @@ class PatchLoader:
 
     def _batch(self, samples: Sequence[dict[str, Any]]) -> dict[str, torch.Tensor]:
         """A batch of samples, on the device."""
-        return stacked({key: [sample[key] for sample in samples] for key in samples[0]}, self.device)
+        return stack_on(self.device, {key: [sample[key] for sample in samples] for key in samples[0]})
 
 
 class UnpairedSlabLoader(PatchLoader):
@@ -136,38 +149,31 @@ class UnpairedSlabLoader(PatchLoader):
 
     A batch is ``{"hr": (B, 1, sx h, sy w, sz z), "lr": (B, 1, h, w, z)}``, and
 
-    - ``"hr_context"``: the same place in the volume "hr_band", with a margin on every side;
-    - ``"noise": (B, 2, h, w, z)``: normal noise for the two channels of a receiver. Its standard deviation is drawn for
-      each slab and reduced by the source's own noise. ``"training_noise"`` is the same with another deviation;
-    - ``"turn"`` and ``"lr_turn"``, ``(B, 3)``: the volume's axis along each axis of the HR and LR slab.
-
-    Without a margin there is neither context nor noise. With ``paired`` there is ``"lr_source": (B, 1, h, w, z)``, made
-    from "hr" by a known degradation.
+    - ``"turn"`` and ``"lr_turn"``, ``(B, 3)``: the volume's axis along each axis of the HR and LR slab;
+    - with a margin ``"hr_context"``: the same place in the volume "hr_band", with the margin on every side;
+    - with a margin ``"noise": (B, 2, h, w, z)``: normal noise for the two channels of a receiver. Its standard
+      deviation is drawn for each slab and reduced by the source's own noise. So is ``"training_noise"``;
+    - with ``paired`` ``"lr_source": (B, 1, h, w, z)``, made from "hr" by a known degradation.
 
     Slabs that are mostly air are avoided. Slabs are mirrored at random along each axis, and with ``any_axis`` turned.
-    Both groups are drawn independently, because they are not paired.
 
     Args:
         source: volumes with the key "hr", and with a margin also "hr_band", the degradation's input.
         target: volumes with the key "lr".
         lr_patch: size ``(h, w, z)`` of an LR slab.
         factors: of the super-resolution, for each axis.
-        margin: HR voxels around the HR slab in ``hr_context``; outside the volume its outermost voxels are repeated.
-            None for methods that learn from slabs only.
+        margin: HR voxels around the HR slab; outside the volume its outermost voxels are repeated. None for methods
+            that learn from slabs only.
         paired: whether the source's volumes also have the key "lr", with voxels ``factors`` times as large. Their slabs
             are then not mirrored, because k-space truncation does not keep the positions of a mirrored pair.
-        batch_size: slabs per batch, over all processes.
-        seed: of the draws.
-        device: of the batches.
-        any_axis: whether slabs are cut across any axis of the volumes, drawn for each slab, instead of the last only.
-        noise_levels: standard deviations of "noise", in units of the normalised intensity. One is drawn for each slab,
-            with equal probability.
-        training_noise: standard deviations of "training_noise", drawn in the same way. If they equal ``noise_levels``,
-            both noises are the same.
+        batch_size, seed, device: as for :class:`PatchLoader`.
+        any_axis: whether slabs are cut across any axis of the volumes, drawn for each slab, instead of the last only;
+            all factors must be equal.
+        noise_levels: standard deviations of "noise", in units of the normalised intensity, one or more of at least 0.
+        training_noise: those of "training_noise". If they equal ``noise_levels``, both noises are the same.
 
     Raises:
-        ValueError: when a volume is smaller than a patch, the batch does not divide among the processes, there is no
-            noise level or a negative one, or ``any_axis`` is set and the factors differ.
+        ValueError: when a volume is smaller than a patch, or an argument is out of its range.
     """
 
     def __init__(
@@ -259,26 +265,19 @@ def _added(levels: Sequence[float], own: float, rng: np.random.Generator) -> flo
 class PairedSlabLoader(PatchLoader):
     """LR slabs and HR slabs at the same place, for supervised training, with "turn" as in :class:`UnpairedSlabLoader`.
 
-    With ``chance`` a batch also has ``"chance": (B, 1)``, a uniform random number from 0 to 1 for each pair.
-
     With ``turned`` each pair is mirrored along its first axis at random, and turned in plane by 0 to 3 quarter turns.
     This needs a degradation that treats all of these alike (``Degradation.turns_alike``). With k-space truncation, LR
     voxel i lies on HR voxel s i, which is not true for a mirrored pair.
 
     Args:
         volumes: with the keys "hr" and "lr"; HR has ``factors`` times the voxels of LR on each axis.
-        lr_patch: size ``(h, w, z)`` of an LR slab.
-        factors: of the super-resolution, for each axis.
-        batch_size: slabs per batch, over all processes.
-        seed: of the draws.
-        device: of the batches.
-        any_axis: whether slabs are cut across any axis of the volumes, drawn for each slab, instead of the last only.
-        chance: whether a loss needs random numbers; drawn here, they are the same on every device.
-        turned: whether pairs are mirrored and turned in plane.
+        lr_patch, factors, batch_size, seed, device, any_axis: as for :class:`UnpairedSlabLoader`.
+        chance: whether a batch has ``"chance": (B, 1)`` for a loss, uniform random numbers from 0 to 1. Drawn here,
+            they are the same on every device.
+        turned: whether pairs are mirrored and turned in plane; patches must be square there.
 
     Raises:
-        ValueError: when a volume is smaller than a patch, sizes contradict the factors, the batch does not divide,
-            ``any_axis`` is set and the factors differ, or ``turned`` is set and patches are not square in plane.
+        ValueError: as :class:`UnpairedSlabLoader`, and when sizes contradict the factors.
     """
 
     def __init__(

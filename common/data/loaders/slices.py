@@ -13,8 +13,7 @@ import torch
 from torch.nn import functional as F
 
 from ...degradations import GaussianProfile
-from .batches import stacked
-from .slabs import PatchLoader, check_fit, checked_levels, draw_start, tissue_masks
+from .slabs import PatchLoader, check_fit, checked_levels, draw_start, stack_on, tissue_masks
 from .volumes import VolumeCache
 
 _BEYOND = 4  # pixels around a window: two for the cubic kernel, and two for rounding
@@ -22,17 +21,11 @@ _BEYOND = 4  # pixels around a window: two for the cubic kernel, and two for rou
 
 @dataclass(frozen=True)
 class _Window:
-    """A window to resample: the part of a plane that it needs, and its position there.
+    """A window to resample."""
 
-    Attributes:
-        scale: index of the scale.
-        plane: ``(h, w)``, the part of the plane that the window needs.
-        theta: ``(2, 3)``, float64, as for ``torch.nn.functional.affine_grid``.
-    """
-
-    scale: int
-    plane: torch.Tensor
-    theta: torch.Tensor
+    scale: int  # index
+    plane: torch.Tensor  # (h, w), the part of the plane that the window needs
+    theta: torch.Tensor  # (2, 3), float64, its position there, as for torch.nn.functional.affine_grid
 
 
 class SliceLoader(PatchLoader):
@@ -51,16 +44,13 @@ class SliceLoader(PatchLoader):
         patch: edge p of a patch in pixels.
         margin: pixels around the patch in ``hr_context``.
         angles: degrees by which a slice may be rotated, drawn evenly.
-        batch_size: patches a batch, over all processes.
-        seed: of the draws.
-        device: of the batches.
+        batch_size, seed, device: as for :class:`PatchLoader`.
         scales: factors by which it may be rescaled, 0 < s <= 1, drawn evenly.
         guide_shift: largest shift of the guide along each axis in pixels, drawn uniformly in both directions.
         group: group of the volumes in the datalist, for messages.
 
     Raises:
-        ValueError: when a volume is smaller than a patch, a scale is out of its range, or the batch does not divide
-            among the processes.
+        ValueError: when a volume is smaller than a patch, or a scale is out of its range.
     """
 
     option = "hr_patch"  # of the configs, for messages
@@ -143,7 +133,7 @@ class SliceLoader(PatchLoader):
             parts["thetas", group] = [windows[i].theta for i in members]
         order = np.argsort([i for members in groups.values() for i in members])
         parts["order"] = [torch.from_numpy(order)]
-        batch: Any = stacked(parts, self.device)
+        batch: Any = stack_on(self.device, parts)
         found: Any = [self._resampled(batch.pop(("planes", g)), batch.pop(("thetas", g)), g[0]) for g in groups]
         found = torch.cat(found)[batch.pop("order")[0]][..., None]
         context, guide = found[: len(samples)], found[len(samples) :]

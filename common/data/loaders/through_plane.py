@@ -20,15 +20,12 @@ _ANY = tuple((0, *axes) for axes in itertools.permutations((1, 2, 3)))
 
 
 def check_patch(lr_patch: Sequence[int], factor: int, smallest: int) -> None:
-    """Refuse patches whose HR images do not fit the translation networks.
+    """Raise a ValueError for patches whose HR images do not fit the translation networks.
 
     Args:
         lr_patch: size ``(p, w)`` of an LR patch.
         factor: HR slices per LR slice.
         smallest: least pixels of an image along each axis, for discriminators and attribute encoders.
-
-    Raises:
-        ValueError: with the size found and the one expected.
     """
     if not isinstance(lr_patch, (list, tuple)) or len(lr_patch) != 2:
         raise ValueError(f"lr_patch is {lr_patch!r}, expected two numbers of voxels: in plane and across the slices.")
@@ -57,9 +54,7 @@ class ThroughPlaneLoader(PatchLoader):
         target: LR scans, key "lr", slices along the last axis, in [0, 1] except for a few brighter voxels.
         lr_patch: size ``(p, w)`` of an LR patch.
         factor: HR slices per LR slice.
-        batch_size: patches a batch, over all processes.
-        seed: of the draws.
-        device: of the batches.
+        batch_size, seed, device: as for :class:`PatchLoader`.
         attributes: values of an attribute code; 0 for none.
         contrasts: number of control points of a random curve from the intensities of "hr" to those of "hr_recoloured";
             at least 3, or 0 for none. A network then cannot rely on one contrast. The darkest intensity stays the
@@ -72,8 +67,7 @@ class ThroughPlaneLoader(PatchLoader):
             with a uniform logarithm, and interpolated with a cubic spline.
 
     Raises:
-        ValueError: when a volume is smaller than a patch, there are 1 or 2 control points, ``gains`` or ``zoom`` is out
-            of its range, or the batch does not divide among the processes.
+        ValueError: when a volume is smaller than a patch, or an argument is out of its range.
     """
 
     def __init__(

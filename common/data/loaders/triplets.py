@@ -21,12 +21,10 @@ class TripletLoader(PatchLoader):
         volumes: with the key "lr", thick slices along the last axis, in [0, 1].
         lr_patch: size ``(p, w)``, p in plane and w across the slices.
         reach: largest distance in voxels between neighbouring images across an axis in plane.
-        batch_size: triplets of each kind per batch, over all processes.
-        seed: of the draws.
-        device: of the batches.
+        batch_size, seed, device: as for :class:`PatchLoader`.
 
     Raises:
-        ValueError: when a volume is smaller than a patch, or the batch does not divide.
+        ValueError: when a volume is smaller than a patch.
     """
 
     def __init__(
