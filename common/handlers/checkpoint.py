@@ -21,17 +21,13 @@ from ..runtime import threads
 from ..weights import STATE, SavedWeights, read_overlay
 
 
-def save_atomically(state: Any, path: Path) -> None:
-    """Run ``torch.save`` under a temporary name, flush to disk and move the file to ``path``."""
-    with replacing(path) as temporary, temporary.open("wb") as file:
-        torch.save(state, file)
-        os.fsync(file.fileno())
+def _is_first() -> bool:
+    """Whether this is process 0, which writes."""
+    return not dist.is_initialized() or dist.get_rank() == 0
 
 
 class BestModel:
-    """Keeps the weights with the best validation.
-
-    Attach it to the evaluator. The engine's first key metric decides; larger is better.
+    """Keeps the weights with the best validation: the evaluator's first key metric decides, larger is better.
 
     Args:
         saved: writes the weights.
@@ -45,18 +41,17 @@ class BestModel:
         engine.add_event_handler(Events.COMPLETED, self._completed)
 
     def _completed(self, engine: Any) -> None:
-        first = not dist.is_initialized() or dist.get_rank() == 0
-        best = engine.state.best_metric_epoch == engine.state.epoch
+        state = engine.state
         # If a training starts from weights, the first epoch also has a validation before it.
-        if first and best and engine.state.metrics[engine.state.key_metric_name] == engine.state.best_metric:
+        best = state.best_metric_epoch == state.epoch and state.metrics[state.key_metric_name] == state.best_metric
+        if best and _is_first():
             self.saved.save(**validated(engine))
 
 
 class LastModel:
-    """Keeps a network's weights as they are at the end of the latest epoch.
+    """Keeps a network's weights as they are at the end of the latest epoch, if no metric shows the best epoch.
 
-    It is for training in which no metric shows the best epoch. The weights of a method without HR must not be chosen by
-    known HR.
+    The weights of a method without HR must not be chosen by known HR.
 
     Args:
         saved: writes the weights.
@@ -67,16 +62,12 @@ class LastModel:
 
     def attach(self, engine: Engine) -> None:
         """Save when an epoch ends, in process 0 only."""
-        if not dist.is_initialized() or dist.get_rank() == 0:
+        if _is_first():
             engine.add_event_handler(Events.EPOCH_COMPLETED, lambda engine: self.saved.save(engine.state.iteration))
 
 
 def validated(evaluator: Engine) -> dict[str, Any]:
-    """Return the iteration of the training that the latest validation measured, and its metrics, rounded.
-
-    Args:
-        evaluator: of :class:`~common.handlers.ValidationWithInitial`; for any other the iteration is not known.
-    """
+    """The iteration that the latest validation measured (None if the evaluator has not told), and its metrics."""
     metrics = {name: round(float(value), 4) for name, value in evaluator.state.metrics.items()}
     return {"iteration": getattr(evaluator.state, "trained", None), **metrics}
 
@@ -100,11 +91,10 @@ def _in_words(training: Mapping[str, Any]) -> str:
 class ResumableState:
     """Saves the whole state of a run, and restores it when the run starts.
 
-    The state is networks, players (optimizers, schedulers, scalers), epoch, iteration and the evaluator's best metric;
-    the number of threads and the precision, which affect rounding; and the random states of Python, NumPy and torch, of
-    the CPU and of the training device. A run may continue with more or fewer GPUs. The state is saved at the end of
-    each epoch, by the clock within an epoch, and when the run is interrupted. Place this handler after the validation,
-    so that a saved epoch has been validated.
+    The state is networks, players, epoch, iteration and the evaluator's best metric; the number of threads and the
+    precision, which affect rounding; and the random states of Python, NumPy and torch. A run may continue with more or
+    fewer GPUs. The state is saved at the end of each epoch, by the clock within an epoch, and when the run is
+    interrupted. Place this handler after the validation, so that a saved epoch has been validated.
 
     With each state the current weights are written to a separate file for evaluation and inference. When the run ends,
     also by Ctrl-C, a message says what that file and the ``model.pt`` next to it contain.
@@ -150,11 +140,10 @@ class ResumableState:
     def attach(self, engine: Engine) -> None:
         """Restore in all processes when the engine starts; save in the first process while it runs."""
         engine.add_event_handler(Events.STARTED, self._restore)
-        if dist.is_initialized() and dist.get_rank() != 0:
-            return
-        engine.add_event_handler(Events.EPOCH_COMPLETED, self._save)
-        engine.add_event_handler(Events.ITERATION_COMPLETED, self._save_within_epoch)
-        engine.add_event_handler(Events.COMPLETED, self._say)
+        if _is_first():
+            engine.add_event_handler(Events.EPOCH_COMPLETED, self._save)
+            engine.add_event_handler(Events.ITERATION_COMPLETED, self._save_within_epoch)
+            engine.add_event_handler(Events.COMPLETED, self._say)
 
     def _save_within_epoch(self, engine: Any) -> None:
         # The last iteration is saved after its validation, with the epoch.
@@ -165,8 +154,7 @@ class ResumableState:
     def _save(self, engine: Any) -> None:
         engine.read_losses()  # so that no state has weights of a loss that is not finite, or a history with a gap
         device = engine.state.device
-        keys: Any
-        algorithm, keys, position, has_gauss, gauss = np.random.get_state()
+        algorithm, keys, *rest = np.random.get_state()
         state = {
             "iteration": engine.state.iteration,
             "max_epochs": engine.state.max_epochs,
@@ -178,7 +166,7 @@ class ResumableState:
             "players": {name: player.state_dict() for name, player in engine.players.items()},
             "random": {
                 "python": random.getstate(),
-                "numpy": (algorithm, torch.from_numpy(keys.astype(np.int64)), position, has_gauss, gauss),
+                "numpy": (algorithm, torch.from_numpy(np.asarray(keys, np.int64)), *rest),
                 "torch": torch.get_rng_state(),
                 "cuda": [torch.cuda.get_rng_state(device)] if device.type == "cuda" else [],
             },
@@ -189,7 +177,9 @@ class ResumableState:
             looked_at = {} if self.evaluator is None else validated(self.evaluator)
             now = {"iteration": engine.state.iteration}
             self.last.save(**(looked_at if looked_at.items() >= now.items() else now))
-        save_atomically(state, self.path)
+        with replacing(self.path) as temporary, temporary.open("wb") as file:
+            torch.save(state, file)
+            os.fsync(file.fileno())
         self.saved = time.monotonic()
         if engine.interrupted:
             self._say(engine)
@@ -269,8 +259,8 @@ class ResumableState:
         saved = state["random"]
         version, internal, gauss_next = saved["python"]
         random.setstate((version, tuple(internal), gauss_next))
-        algorithm, keys, position, has_gauss, gauss = saved["numpy"]
-        np.random.set_state((algorithm, keys.numpy().astype(np.uint32), position, has_gauss, gauss))
+        algorithm, keys, *rest = saved["numpy"]
+        np.random.set_state((algorithm, keys.numpy().astype(np.uint32), *rest))
         torch.set_rng_state(saved["torch"])
         if saved["cuda"] and engine.state.device.type == "cuda":
             # Older files have the random states of all GPUs.
@@ -280,6 +270,6 @@ class ResumableState:
 
     @staticmethod
     def _remove(*files: Path) -> None:
-        if not dist.is_initialized() or dist.get_rank() == 0:
+        if _is_first():
             for file in files:
                 file.unlink(missing_ok=True)

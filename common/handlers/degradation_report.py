@@ -17,11 +17,9 @@ from ..io.files import replacing
 class DegradationReport:
     """Writes and draws the learned degradation at the end of a training, and prints the noise of the target's scans.
 
-    ``degradation.json`` is
-    ``{"noise": [0.02, ...], "axes": [{"frequencies": [...], "window": [...], "kernel": [...]}, ...]}``. ``noise`` is
-    the loader's ``noise_levels``, in units of the image. ``axes`` are the axes of the volume, the slice axis last:
-    frequencies in cycles per HR voxel, the window over k-space there (1 along an axis that is not degraded), and the
-    kernel in HR voxels. The picture is in the same folder.
+    ``degradation.json`` has ``noise``, the loader's ``noise_levels`` in units of the image, and ``axes``, those of the
+    volume, the slice axis last: ``frequencies`` in cycles per HR voxel, the ``window`` over k-space there (1 along an
+    axis that is not degraded), and the ``kernel`` in HR voxels. The picture is in the same folder.
 
     Args:
         output_dir: folder of the file.
@@ -41,17 +39,11 @@ class DegradationReport:
     def _write(self, engine: Any) -> None:
         from ..reports import degradation_figure, noise_range  # here, because matplotlib takes long to load
 
-        degradation = engine.graph.networks[self.degradation]
-        axes = [
-            {
-                "frequencies": frequencies.tolist(),
-                "window": window.tolist() if factor > 1 else [1.0] * len(window),
-                "kernel": kernel.tolist(),
-            }
-            for factor, (frequencies, window), kernel in zip(
-                degradation.factors, degradation.windows(), degradation.kernels(), strict=True
-            )
-        ]
+        degradation, axes = engine.graph.networks[self.degradation], []
+        learned = zip(degradation.factors, degradation.windows(), degradation.kernels(), strict=True)
+        for factor, (frequencies, window), kernel in learned:
+            shown = window.tolist() if factor > 1 else [1.0] * len(window)
+            axes.append({"frequencies": frequencies.tolist(), "window": shown, "kernel": kernel.tolist()})
         about = {"noise": engine.data_loader.noise_levels, "axes": axes}
         with replacing(self.path) as temporary:
             temporary.write_text(json.dumps(about) + "\n")

@@ -20,21 +20,18 @@ from ..io.files import load_state
 class FeatureReport:
     """Draws feature maps of both groups, and their distribution before and after adaptation.
 
-    It attaches to an evaluator. When that has run, it draws if the training's state exists. ``output_dir`` gets
-    ``features.png`` (Liu et al. 2023, fig. 4) and ``tsne.png`` (Liu et al. 2023, fig. 5). Random encoders differ even
-    without adaptation, so "before" is a training without it, lambda_5 = lambda_6 = 0. If none is given, its panel is
-    left out.
+    It attaches to an evaluator. When that has run, it draws if the training's state exists: ``features.png`` and
+    ``tsne.png`` (Liu et al. 2023, fig. 4 and 5). Random encoders differ even without adaptation, so "before" is a
+    training without it, lambda_5 = lambda_6 = 0. If none is given, its panel is left out.
 
     Args:
         output_dir: folder of the report.
         graph: of the training.
-        source: the graph's step with the features of a source slab.
-        target: the graph's step with the features of a target slab.
+        source, target: the graph's steps with the features of a source slab and of a target slab.
         source_lr: the graph's step that degrades a source slab to LR.
         state: file of a :class:`~common.handlers.ResumableState`, with the trained networks.
         data: sets of the training. Their batches are embedded, and their first volumes are drawn.
-        network: the trained network from LR to SR.
-        degradation: from HR to LR.
+        network, degradation: the trained network from LR to SR, and the degradation from HR to LR.
         batches: number of embedded batches.
         device: where the graph is computed.
         before: like ``state``, of the same training without adaptation; or None.
@@ -60,15 +57,10 @@ class FeatureReport:
         before: str | os.PathLike | None = None,
     ) -> None:
         graph.check_outputs((source, target, source_lr), type(self).__name__)
-        self.output_dir = Path(output_dir)
-        self.graph = graph
-        self.source, self.target, self.source_lr = source, target, source_lr
-        self.state = Path(state)
-        self.data = data
-        self.network = network
-        self.degradation = degradation
-        self.batches = batches
-        self.device = device
+        self.output_dir, self.state = Path(output_dir), Path(state)
+        self.graph, self.source, self.target, self.source_lr = graph, source, target, source_lr
+        self.data, self.network, self.degradation = data, network, degradation
+        self.batches, self.device = batches, device
         self.before = None if before is None else Path(before)
         if self.before is not None:
             self._load(self.before)  # so that a bad file fails now, and not after all cases

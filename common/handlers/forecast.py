@@ -31,11 +31,8 @@ class Forecast:
     def __init__(
         self, name: str, ckpt_dir: str, minutes: float | None, evaluator: Engine | None = None, interval: int = 1
     ) -> None:
-        self.name = name
-        self.ckpt_dir = ckpt_dir
-        self.minutes = minutes
-        self.evaluator = evaluator
-        self.interval = interval
+        self.name, self.ckpt_dir, self.minutes = name, ckpt_dir, minutes
+        self.evaluator, self.interval = evaluator, interval
 
     def attach(self, engine: Engine) -> None:
         """Measure and speak in process 0 only."""

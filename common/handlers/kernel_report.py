@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,11 +24,10 @@ _SLICES = 24  # of each kind in the picture of the MSCN distributions
 class KernelReport:
     """Writes the kernels at the end of their estimation, and draws them and their effect.
 
-    ``<name>.json`` has each kernel with its volume, slice, width, angle and centre. The super-resolution is trained
-    with it, and it can be edited. ``<name>.png`` is its picture. ``<name>_mscn.png`` has the distributions of mean
-    subtracted contrast normalised coefficients of LR slices, of HR slices degraded by these kernels, and of HR slices
-    degraded by the paper's Gaussian (Huang et al. 2021, fig. 5). If a finished run is resumed and the file exists,
-    nothing is written, so that edited kernels stay. The file is written last, when everything else exists.
+    ``<name>.json`` has each kernel with its volume, slice, width, angle and centre; it can be edited. ``<name>.png`` is
+    its picture. ``<name>_mscn.png`` has the distributions of mean subtracted contrast normalised coefficients of LR
+    slices, and of HR slices degraded by these kernels and by the paper's Gaussian (Huang et al. 2021, fig. 5). If a
+    finished run is resumed, an existing file stays.
 
     Args:
         path: of the JSON file.
@@ -105,17 +105,18 @@ class KernelReport:
         """Return LR slices, and degraded HR slices of the same cases."""
         gaussian = gaussian_kernel(1.5, offset=self.offset)
         images: dict[str, list[np.ndarray]] = {"LR scans": [], "estimated kernels": [], "Gaussian (sigma 1.5)": []}
-        chosen = np.unique(np.linspace(0, len(kernels) - 1, _SLICES).round().astype(int))
-        for i in chosen:
-            case = self.loader.cases[i]
-            share = max(1, _SLICES // len(chosen))
-            for pool, names in ((case.lr, ["LR scans"]), (case.hr, list(images)[1:])):
-                for j in np.unique(np.linspace(0, len(pool) - 1, share).round().astype(int)):
-                    for name in names:
-                        plane = pool[j][..., None]
-                        if name != "LR scans":
-                            kernel = kernels[i] if name == "estimated kernels" else gaussian
-                            rows, columns = (n // self.factor * self.factor for n in plane.shape[:2])
-                            plane = InPlaneKernel(kernel, self.factor, self.offset)(plane[:rows, :columns])
-                        images[name].append(plane[..., 0].numpy())
+        chosen = _spread(list(zip(self.loader.cases, kernels, strict=True)), _SLICES)
+        share = max(1, _SLICES // len(chosen))
+        for case, kernel in chosen:
+            images["LR scans"] += [plane.numpy() for plane in _spread(case.lr, share)]
+            for plane in _spread(case.hr, share):
+                rows, columns = (n // self.factor * self.factor for n in plane.shape)
+                for name, of_lr in (("estimated kernels", kernel), ("Gaussian (sigma 1.5)", gaussian)):
+                    degradation = InPlaneKernel(of_lr, self.factor, self.offset)
+                    images[name].append(degradation(plane[:rows, :columns, None])[..., 0].numpy())
         return images
+
+
+def _spread(items: Sequence[Any], most: int) -> list[Any]:
+    """At most this number of items, evenly spread."""
+    return [items[i] for i in np.unique(np.linspace(0, len(items) - 1, most).round().astype(int))]
