@@ -7,7 +7,7 @@ from .ct.thick import CheckThickSlicesd, ResampleHRd, check_slice_factor
 from .denoise import DenoiseSlicesd, estimate_noise
 from .labels import CheckLabelsd, SaveLabelsd
 from .registration.guide import ResampleGuided, ShiftGuided
-from .registration.misalignment import RandMisalign, RandMisalignd
+from .registration.misalignment import RandMisalignd
 from .registration.placement import misplacement
 from .registration.register import RegisterHRd, RegisterLRd, register_guide
 from .scan.acquired import AcquiredMatrixd

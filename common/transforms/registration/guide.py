@@ -36,22 +36,20 @@ _COARSER = 1.25
 # Similarity by :func:`misplacement`, of registered pairs: 0.22 to 0.41 in eight pairs of one person, two of them FLAIR
 # and one with slices of 6 mm, and 0.11 to 0.16 in seven pairs of two persons.
 _ONE_PERSON = 0.19
-CUBIC = 3
 
 
 class ShiftGuided(MapTransform):
     """Misalign a guide by the same distance along each patient axis, to simulate errors of registration.
 
-    Only the affine changes. The signs are derived from the subject, or from the file's name if the entry has no
-    subject. So a subject is moved in the same direction in every run.
+    Only the affine changes. The signs are derived from the subject, or else from the file's name, so they are the same
+    in every run.
 
     Args:
         keys: of guides ``(1, X, Y, Z)`` with an affine.
         millimetres: distance along each of left-right, anterior-posterior and superior-inferior; 0 moves nothing.
 
     References:
-        Iwamoto et al., Unsupervised MRI Super Resolution Using Deep External Learning and Guided Residual Dense Network
-        with Multimodal Image Priors, IEEE TETCI 2022, table V.
+        Iwamoto et al. 2022, table V.
     """
 
     def __init__(self, keys: KeysCollection, millimetres: float) -> None:
@@ -74,11 +72,10 @@ class ShiftGuided(MapTransform):
 class ResampleGuided(MapTransform):
     """Resample a guide to the HR grid of an LR scan, through both affines.
 
-    The grid is given by ``degradation.hr_affine`` and ``hr_size``. Where its voxels are longer than the guide's (thick
-    slices), the guide is first blurred to avoid aliasing. The squared FWHM of this Gaussian is the squared length of
-    the grid's voxel minus that of the guide's in the same direction. Then the guide is resampled once with cubic
-    splines and clipped to its own range, because splines overshoot. Outside its field of view it is 0. A guide that is
-    already on the grid is only cropped.
+    Where the grid's voxels are longer than the guide's (thick slices), the guide is first blurred by a Gaussian. Its
+    squared FWHM is the squared length of the grid's voxel minus that of the guide's in the same direction. Then the
+    guide is resampled once with cubic splines and clipped to its own range, because splines overshoot. Outside its
+    field of view it is 0. A guide that is already on the grid is only cropped.
 
     Args:
         keys: of guides ``(1, X, Y, Z)`` with an affine.
@@ -92,7 +89,7 @@ class ResampleGuided(MapTransform):
     Raises:
         ImportError: when the guide is to be moved and SimpleITK is not installed.
         ValueError: when ``register`` is not true, false or "auto"; when the guide is coarser than the LR scan, does
-            not cover it, or does not lie on it after registration. The message names both files and says by how much.
+            not cover it, or does not lie on it after registration.
     """
 
     def __init__(
@@ -118,16 +115,14 @@ class ResampleGuided(MapTransform):
         size = self.degradation.hr_size(lr.shape[1:])
         for key in self.key_iterator(d):
             guide = _along(d[key], grid)
-            names = {
-                "lr": lr.meta.get("filename_or_obj", self.reference),
-                "guide": guide.meta.get("filename_or_obj", key),
-            }
+            of = {"lr": (lr, self.reference), "guide": (guide, key)}
+            names = {name: volume.meta.get("filename_or_obj", other) for name, (volume, other) in of.items()}
             self._check_spacing(lr, guide, names)
-            if self.register == "auto":
-                guide, quality = self._put_in_place(lr, guide, names)
-            elif self.register:
-                guide, quality = self._registered(lr, guide, names)
-            if self.register and quality and self.quality_dir is not None:
+            quality: dict[str, Any] = {}
+            if self.register:
+                move = self._put_in_place if self.register == "auto" else self._registered
+                guide, quality = move(lr, guide, names)
+            if quality and self.quality_dir is not None:
                 stem = d.get("name") or case_stem(names["lr"], d.get("subject"))
                 with replacing(Path(self.quality_dir) / f"{stem}_registration.json") as temporary:
                     temporary.write_text(json.dumps(quality, indent=2) + "\n")
@@ -180,13 +175,12 @@ class ResampleGuided(MapTransform):
 
     def _check_spacing(self, lr: MetaTensor, guide: MetaTensor, names: Mapping[str, Any]) -> None:
         """Refuse a guide that is coarser than the LR scan, warn of one that is coarser than the result."""
-        columns = np.asarray(guide.affine, dtype=np.float64)[:3, :3]
+        columns, lr_columns = (np.asarray(volume.affine, dtype=np.float64)[:3, :3] for volume in (guide, lr))
         factors = np.array(self.degradation.factors, dtype=np.float64)
         finer = factors > 1
-        spacing = np.linalg.norm(np.asarray(lr.affine, dtype=np.float64)[:3, :3], axis=0)
-        directions = np.asarray(lr.affine, dtype=np.float64)[:3, :3] / spacing
+        spacing = np.linalg.norm(lr_columns, axis=0)
         # Distance between the guide's samples along each direction.
-        apart = 1 / np.linalg.norm(np.linalg.solve(columns, directions), axis=0)
+        apart = 1 / np.linalg.norm(np.linalg.solve(columns, lr_columns / spacing), axis=0)
         said = f"{np.round(apart[finer], 3).tolist()} mm"
         if np.any(apart[finer] > _COARSER * spacing[finer]):
             raise ValueError(
@@ -255,7 +249,7 @@ def _resample(volume: np.ndarray, affine: np.ndarray, grid: np.ndarray, size: tu
     # In voxels of the volume; a tenth of one is nothing.
     blurred = _gaussian_blur(volume, along @ along.T) if np.abs(along).max() > 0.1 else volume
     # Half a voxel at each edge lies beyond the outermost samples; with thick slices that is much.
-    out = affine_transform(blurred, matrix[:3, :3], matrix[:3, 3], size, order=CUBIC, mode="nearest")
+    out = affine_transform(blurred, matrix[:3, :3], matrix[:3, 3], size, order=3, mode="nearest")
     np.clip(out, volume.min(), volume.max(), out=out)
     steps = np.ogrid[tuple(slice(n) for n in size)]
     for row, n in zip(matrix[:3], volume.shape, strict=True):

@@ -39,12 +39,10 @@ _ITERATIONS = 60
 def register_guide(lr: MetaTensor, guide: MetaTensor) -> tuple[np.ndarray, dict[str, Any]]:
     """Find the rigid motion of a guide onto an LR scan: Mattes mutual information, SimpleITK.
 
-    The two may be on any grids. The search starts from their affines, which must be roughly right. No voxel is
-    resampled: to move the guide, give it the returned affine.
+    The search starts from their affines, which must be roughly right. No voxel is resampled.
 
     Args:
-        lr: volume ``(1, X, Y, Z)`` with its affine (mm).
-        guide: volume ``(1, X, Y, Z)`` of the same subject with its affine (mm).
+        lr, guide: volumes ``(1, X, Y, Z)`` of one subject with their affines (mm), on any grids.
 
     Returns:
         The affine (4, 4) of the moved guide, and the quality: mutual information before and after in nats, translation
@@ -66,8 +64,7 @@ class RegisterHRd(MapTransform):
     is resampled on its own grid with a cubic B-spline.
 
     Args:
-        keys: key of the HR volume ``(1, X, Y, Z)``.
-        lr_key: key of the LR volume.
+        keys, lr_key: of the HR volume and the LR volume, ``(1, X, Y, Z)``.
         degradation: from HR to LR; gives the position of LR voxels on the HR grid.
 
     Raises:
@@ -101,15 +98,13 @@ class RegisterHRd(MapTransform):
 class RegisterLRd(MapTransform):
     """Warp an entry's own LR scan onto its HR volume, because patients move in between; for evaluation only.
 
-    SimpleITK registers rigidly, then by a cubic B-spline, both with Mattes mutual information, coarse to fine. It runs
-    in one thread, so that each run finds the same. This replaces the B-spline registration of the downsampling GAN's
-    paper. LR is resampled once, with cubic B-splines, to the grid that the degradation gives for HR, and clipped to its
-    own range. Outside of LR's field of view its border is repeated. A step that lowers the similarity, or that folds
-    space, is left out with a warning. An entry without HR or without LR stays as it is.
+    SimpleITK registers rigidly, then by a cubic B-spline, both with Mattes mutual information, coarse to fine. LR is
+    resampled once, with cubic B-splines, to the grid that the degradation gives for HR, and clipped to its own range.
+    Outside of LR's field of view its border is repeated. A step that lowers the similarity, or that folds space, is
+    left out with a warning. An entry without HR or without LR stays as it is.
 
     Args:
-        keys: key of the LR scan ``(1, X, Y, Z)`` with its affine.
-        reference: key of the HR volume ``(1, X, Y, Z)``.
+        keys, reference: of the LR scan and the HR volume, ``(1, X, Y, Z)`` with their affines.
         degradation: from HR to LR; gives the position of LR voxels on the HR grid.
         quality_dir: folder for ``<LR scan's name>_registration.json``: mutual information in nats before and after,
             mean and largest displacement of tissue in mm, the applied steps, the least Jacobian determinant, and the
@@ -120,7 +115,7 @@ class RegisterLRd(MapTransform):
         ValueError: when the axes of a volume are not orthogonal, or the two do not overlap.
 
     References:
-        The downsampling GAN (2021), section 2.C.1.
+        Huang et al. 2021, section 2.C.1, which uses B-splines too.
     """
 
     def __init__(
@@ -145,12 +140,9 @@ class RegisterLRd(MapTransform):
             grid = _image(sitk, torch.zeros(1, *self.degradation.lr_size((x, y, z))), affine)
             with _one_thread(sitk):
                 transform, quality = self._find(sitk, hr, lr, grid)
-            resample = sitk.ResampleImageFilter()
-            resample.SetReferenceImage(grid)
-            resample.SetTransform(transform)
-            resample.SetInterpolator(sitk.sitkBSpline)
-            resample.UseNearestNeighborExtrapolatorOn()
-            warped = resample.Execute(_image(sitk, lr, np.asarray(lr.affine, dtype=np.float64)))
+            warped = sitk.Resample(
+                _image(sitk, lr), grid, transform, sitk.sitkBSpline, useNearestNeighborExtrapolator=True
+            )
             volume = torch.from_numpy(sitk.GetArrayFromImage(warped).transpose(2, 1, 0).copy())[None]
             d[key] = with_meta(volume.clamp(lr.min().item(), lr.max().item()), affine, lr.meta)
             if self.quality_dir is not None:
@@ -236,7 +228,9 @@ def _register_in_place(
                 f"{name}: its axes are not orthogonal (the cosine between two is {off:.4f}, expected less than 0.001), "
                 "so no rigid motion aligns it. Resample it to orthogonal axes, or do not register it."
             )
-    images = [_working_image(sitk, volume) for volume in (fixed, moving)]
+    images = []
+    for image in (_image(sitk, volume) for volume in (fixed, moving)):
+        images.append(sitk.BinShrink(image, [max(1, round(_WORKING_SPACING / s)) for s in image.GetSpacing()]))
     start = sitk.Euler3DTransform()
     start.SetCenter(images[0].TransformContinuousIndexToPhysicalPoint([(n - 1) / 2 for n in images[0].GetSize()]))
     try:
@@ -251,13 +245,11 @@ def _register_in_place(
 
 def _register_freely(sitk: ModuleType, fixed: Any, moving: Any, rigid: Any, domain: MetaTensor) -> Any:
     """The cubic B-spline that comes before a rigid transform from ``fixed`` to ``moving``, over a whole volume."""
-    whole = _image(sitk, domain, np.asarray(domain.affine, dtype=np.float64))
+    whole = _image(sitk, domain)
     mesh = [max(1, round(n * s / _CONTROL_SPACING)) for n, s in zip(whole.GetSize(), whole.GetSpacing(), strict=True)]
     found = sitk.BSplineTransformInitializer(whole, mesh, order=3)
     method = _mutual_information(sitk, min(1.0, _SAMPLES / fixed.GetNumberOfPixels()))
     method.SetOptimizerAsLBFGSB(numberOfIterations=_ITERATIONS, costFunctionConvergenceFactor=1e7)
-    method.SetShrinkFactorsPerLevel([2, 1])
-    method.SetSmoothingSigmasPerLevel([1, 0])
     method.SetMovingInitialTransform(rigid)
     method.SetInitialTransform(found, inPlace=True)
     method.Execute(fixed, moving)
@@ -272,6 +264,8 @@ def _mutual_information(sitk: ModuleType, share: float) -> Any:
     # Samples are moved at random within their voxels; without a seed, each run would find another transform.
     method.SetMetricSamplingPercentage(share, seed=1)
     method.SetInterpolator(sitk.sitkLinear)
+    method.SetShrinkFactorsPerLevel([2, 1])
+    method.SetSmoothingSigmasPerLevel([1, 0])
     return method
 
 
@@ -303,8 +297,6 @@ def _register(sitk: ModuleType, fixed: Any, moving: Any, start: Any) -> tuple[An
         learningRate=1.0, minStep=1e-4, numberOfIterations=200, relaxationFactor=0.6
     )
     method.SetOptimizerScalesFromPhysicalShift()
-    method.SetShrinkFactorsPerLevel([2, 1])
-    method.SetSmoothingSigmasPerLevel([1, 0])
     method.SetInitialTransform(start, inPlace=False)
     before = method.MetricEvaluate(fixed, moving)
     found = method.Execute(fixed, moving)
@@ -330,14 +322,9 @@ def _matrix(transform: Any) -> np.ndarray:
     return matrix
 
 
-def _working_image(sitk: ModuleType, volume: MetaTensor) -> Any:
-    """A volume as an image at the place of its affine; small voxels are averaged in blocks."""
-    image = _image(sitk, volume, np.asarray(volume.affine, dtype=np.float64))
-    return sitk.BinShrink(image, [max(1, round(_WORKING_SPACING / s)) for s in image.GetSpacing()])
-
-
-def _image(sitk: ModuleType, volume: torch.Tensor, affine: np.ndarray) -> Any:
-    """A volume as an image at the place of an affine. World coordinates are not converted (RAS or other)."""
+def _image(sitk: ModuleType, volume: MetaTensor | Any, affine: Any = None) -> Any:
+    """A volume as an image at the place of an affine, by default its own; world coordinates are not converted."""
+    affine = np.asarray(volume.affine if affine is None else affine, dtype=np.float64)
     image = sitk.GetImageFromArray(torch.as_tensor(volume)[0].float().numpy().transpose(2, 1, 0))
     image.SetSpacing(np.linalg.norm(affine[:3, :3], axis=0).tolist())
     image.SetOrigin(affine[:3, 3].tolist())
