@@ -1,32 +1,10 @@
 """Combine several thick stacks of one head into one volume: registration, thickness, weighting and agreement."""
 
 from .agreement import agree
-from .brightness import Brightness
+from .brightness import Brightness, likeness
 from .combination import in_k_space
-from .contrast import likeness
 from .guide import GuidingEdges
-from .motion import Motion, found_motion, found_slice_motions, rigid
+from .motion import Motion, found_motion, found_slice_motions, found_thickness, rigid
 from .operator import StackOperator
 from .resampling import Resampling, cubes_over, sampled, spline_coefficients
-from .thickness import found_thickness
 from .thin import ThinSliceNetworks, thin_slice_network
-
-__all__ = [
-    "Brightness",
-    "GuidingEdges",
-    "Motion",
-    "Resampling",
-    "StackOperator",
-    "ThinSliceNetworks",
-    "agree",
-    "cubes_over",
-    "found_motion",
-    "found_slice_motions",
-    "found_thickness",
-    "in_k_space",
-    "likeness",
-    "rigid",
-    "sampled",
-    "spline_coefficients",
-    "thin_slice_network",
-]

@@ -1,4 +1,4 @@
-"""Fields of relative brightness between stacks: coils and receivers differ between acquisitions."""
+"""Brightness and contrast of stacks."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from scipy.ndimage import gaussian_filter
+from scipy.ndimage import binary_erosion, gaussian_filter
 
 _BLUR = 6.0  # mm, standard deviation
 _TISSUE = 0.3  # of the brightest, above which blurred voxels are compared
@@ -68,3 +68,29 @@ class Brightness:
 def _coordinates(n: int) -> np.ndarray:
     """Coordinates of the centres of n voxels, from -1 to 1."""
     return (2 * np.arange(n) + 1) / n - 1
+
+
+_SHOWN = 0.1  # of the brightest, above which voxels are tissue
+_DETAIL = 4.0  # pixels, standard deviation of the blur that is subtracted to get the detail
+_BORDER = 3  # pixels of tissue next to air, which are an edge in any contrast
+_FEWEST = 200  # voxels
+
+
+def likeness(stack: torch.Tensor, shown: torch.Tensor, seen: torch.Tensor) -> float:
+    """The correlation of detail in tissue: near 1 for the same contrast, near 0 or below for another.
+
+    Args:
+        stack: ``(X, Y, Z)``, slices along the last axis.
+        shown: a volume's values in the same voxels.
+        seen: 1 in voxels that lie in the volume, else 0.
+
+    Returns:
+        The correlation; 0 if there are fewer than 200 voxels to compare.
+    """
+    y, s, inside = (v.double().cpu().numpy() for v in (stack, shown, seen))
+    tissue = (y > _SHOWN * np.percentile(y, 99)) & (s > _SHOWN * np.percentile(s, 99)) & (inside > 0)
+    tissue = binary_erosion(tissue, np.ones((3, 3, 1)), iterations=_BORDER)
+    if tissue.sum() < _FEWEST:
+        return 0.0
+    details = [(v - gaussian_filter(v, (_DETAIL, _DETAIL, 0)))[tissue] for v in (y, s)]
+    return float(np.corrcoef(*details)[0, 1])

@@ -1,27 +1,31 @@
-"""How a patient has moved between two stacks."""
+"""How stacks of a patient lie on a volume, and how thick their slices are."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from scipy.ndimage import gaussian_filter
+from scipy.optimize import minimize_scalar
 from scipy.spatial.transform import Rotation
 
 from ..physics.gaussian import FWHM_PER_SIGMA
 from .operator import WIDTH
-from .points import tissue_points
 from .resampling import sampled, spline_coefficients
 
+_POINTS = 40_000
+_TISSUE = 0.05  # of the brightest, above which points are compared
 _COARSE = (4.0, 2.0, 1.0)  # mm, blur of both volumes in each coarse stage
 _FEWEST = 100  # points that a fit needs
 _STEPS = 20
 _SMALL = 1e-3  # mm and degrees: the fit stops after a smaller step
 _LIKELY = 2.0  # mm and degrees, standard deviation of a slice's motion
 _OUTLYING = 3.0  # standard deviations of the residual; above, a point counts less
+_RANGE, _TO = (0.5, 2.0), 0.005  # of a thickness in distances of the slices' centres, and how exactly it is found
 
 
 @dataclass(frozen=True)
@@ -59,8 +63,8 @@ def found_motion(
     """Find where a stack lies on a volume by least squares, from coarse to fine.
 
     The coarse stages compare the volume with the thin volume that a network made from the stack, both blurred. The last
-    stage compares the stack itself with the volume, averaged over the slice profile. All stages use Gauss-Newton steps.
-    Points with large residuals count less, such as those that only one of the two shows.
+    stage compares the stack itself with the volume, averaged over the slice profile. Points with large residuals count
+    less, such as those that only one of the two shows.
 
     Args:
         volume: ``(X, Y, Z)``.
@@ -111,6 +115,19 @@ def _spline(volume: np.ndarray) -> torch.Tensor:
     return spline_coefficients(torch.from_numpy(volume.astype(np.float32)))
 
 
+def _tissue_points(stack: np.ndarray, affine: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Values ``(N,)`` of some voxels of a stack's tissue, drawn at random, and their centres ``(3, N)`` in mm."""
+    bright = np.argwhere(stack > _TISSUE * np.percentile(stack, 99))
+    chosen = bright[np.random.default_rng(0).permutation(len(bright))[:_POINTS]]
+    return stack[tuple(chosen.T)].astype(np.float32), affine[:3, :3] @ chosen.T + affine[:3, 3:]
+
+
+def _places(world: np.ndarray, into: np.ndarray, size: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+    """Voxels ``(3, N, n)`` at points in mm, by a matrix, and for which N all n lie in a volume of this size."""
+    at = np.einsum("ij,jpn->ipn", into[:3, :3], world) + into[:3, 3][:, None, None]
+    return at, ((at >= 0) & (at <= np.array(size)[:, None, None] - 1)).all(axis=(0, 2))
+
+
 class _Fit:
     """Fits the motion of a stack's points to a volume, given by its spline coefficients."""
 
@@ -124,7 +141,7 @@ class _Fit:
         centre: np.ndarray,
     ) -> None:
         spacing, voxel = np.linalg.norm(stack_affine[:3, :3], axis=0), np.linalg.norm(affine[:3, 0])
-        values, points = tissue_points(stack, stack_affine)
+        values, points = _tissue_points(stack, stack_affine)
         self.values = torch.from_numpy(values)
         sigma = thickness * spacing[2] / FWHM_PER_SIGMA
         nodes = max(1, 2 * math.ceil(WIDTH * sigma / voxel) + 1)
@@ -172,9 +189,7 @@ class _Fit:
         turned = Rotation.from_rotvec(motion[3:], degrees=True).as_matrix()
         arms = np.einsum("ij,jpn->ipn", turned, self.points - self.centre[:, None, None])
         world = arms + (self.centre + motion[:3])[:, None, None]
-        at = np.einsum("ij,jpn->ipn", self.into[:3, :3], world) + self.into[:3, 3][:, None, None]
-        last = np.array(self.coefficients.shape)[:, None, None] - 1
-        inside = ((at >= 0) & (at <= last)).all(axis=(0, 2))
+        at, inside = _places(world, self.into, self.coefficients.shape)
         positions = torch.from_numpy(at.reshape(3, -1).astype(np.float32)).requires_grad_()
         with torch.enable_grad():
             shown: Any = sampled(self.coefficients, positions)
@@ -187,3 +202,35 @@ class _Fit:
         # this is only approximate; the next step corrects it.
         turns = np.cross(arms, slope, axis=0).sum(axis=2) * math.pi / 180
         return shown, np.concatenate([slope.sum(axis=2), turns]).T, inside
+
+
+def found_thickness(
+    volume: np.ndarray, affine: np.ndarray, stack: np.ndarray, stack_affine: np.ndarray
+) -> float | None:
+    """Find the slice thickness at which a volume, averaged over the slices, correlates best with a stack.
+
+    Args:
+        volume: ``(X, Y, Z)``, fine across the slices of the stack.
+        affine, stack, stack_affine: as for :func:`found_slice_motions`.
+
+    Returns:
+        Full width at half maximum of a Gaussian, 0.5 to 2 distances of the slices' centres. None if the two have fewer
+        than 100 points in common.
+    """
+    distance = np.linalg.norm(stack_affine[:3, 2])
+    step = np.linalg.norm(affine[:3, :3], axis=0).min() / 2
+    reach = math.ceil(WIDTH * _RANGE[1] * distance / FWHM_PER_SIGMA / step)
+    along = step * np.arange(-reach, reach + 1)
+    values, points = _tissue_points(stack, stack_affine)
+    world = points[:, :, None] + along * (stack_affine[:3, 2] / distance)[:, None, None]
+    at, inside = _places(world, np.linalg.inv(affine), volume.shape)
+    if inside.sum() < _FEWEST:
+        return None
+    positions = torch.from_numpy(at[:, inside].reshape(3, -1).astype(np.float32))
+    lines = sampled(_spline(volume), positions).reshape(-1, len(along)).double().numpy()
+
+    def unlike(thickness: float) -> float:
+        weights = np.exp(-((along * FWHM_PER_SIGMA / (thickness * distance)) ** 2) / 2)
+        return -float(np.corrcoef(lines @ weights, values[inside])[0, 1])
+
+    return float(minimize_scalar(unlike, bounds=_RANGE, method="bounded", options={"xatol": _TO}).x)

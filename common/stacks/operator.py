@@ -80,12 +80,7 @@ class StackOperator:
 
 
 class _OwnPlanes:
-    """Averages the planes of each slice with a Gaussian; slices share no planes.
-
-    Args:
-        count: number of slices.
-        sigma: standard deviation of the Gaussian in planes.
-    """
+    """Averages the planes of each of ``count`` slices with a Gaussian, ``sigma`` in planes; slices share no planes."""
 
     def __init__(self, count: int, sigma: float) -> None:
         reach = math.ceil(WIDTH * sigma)
@@ -102,13 +97,10 @@ class _OwnPlanes:
         return found
 
     def hr_size(self, size: Sequence[int]) -> tuple[int, ...]:
-        """Number of voxels of all planes."""
         return (*size[:2], self.count * self.each)
 
     def __call__(self, planes: torch.Tensor) -> torch.Tensor:
-        """Returns the slices."""
         return apply_along(planes, [None, None, self.matrix])
 
     def adjoint(self, slices: torch.Tensor) -> torch.Tensor:
-        """Returns the transpose, applied to slices."""
         return apply_along(slices, [None, None, self.matrix], transposed=True)

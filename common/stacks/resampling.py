@@ -27,12 +27,7 @@ def _prefilter(size: int) -> torch.Tensor:
 
 
 def spline_coefficients(volume: torch.Tensor, transposed: bool = False) -> torch.Tensor:
-    """The coefficients of the cubic B-spline through the voxels of ``(X, Y, Z)``.
-
-    Args:
-        volume: its voxels.
-        transposed: whether to apply the transpose.
-    """
+    """The coefficients of the cubic B-spline through the voxels of ``(X, Y, Z)``, or the transpose of this."""
     return apply_along(volume, [_prefilter(size) for size in volume.shape], transposed)
 
 
@@ -133,15 +128,11 @@ class Resampling:
 
 
 def cubes_over(size: Sequence[int], affine: np.ndarray, voxel: float) -> tuple[tuple[int, ...], np.ndarray]:
-    """The grid of cubic voxels over a volume's field of view, from the same first corner.
+    """Size and affine (mm) of the grid of cubic voxels over a volume's field of view, from the same first corner.
 
     Args:
-        size: of the volume ``(X, Y, Z)``.
-        affine: of the volume (mm).
+        size, affine: of the volume ``(X, Y, Z)``, in mm.
         voxel: edge of a cube in mm.
-
-    Returns:
-        Size and affine of the grid.
     """
     ratios = voxel / np.linalg.norm(affine[:3, :3], axis=0)
     matrix = np.diag([*ratios, 1.0])

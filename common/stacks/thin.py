@@ -17,14 +17,9 @@ from ..weights import load, read_overlay
 
 
 def thin_slice_network(factor: int, **sizes: Any) -> SignedRange:
-    """The network that makes ``factor`` thin slices from each thick one.
+    """The network that makes ``factor`` thin slices from each thick one: SRNet of Wang et al. 2023.
 
-    Args:
-        factor: thin slices per thick slice.
-        sizes: further arguments of :class:`common.networks.RDN`.
-
-    Source:
-        SRNet of Wang et al. 2023, as in the bundle ct_guided.
+    ``sizes`` are further arguments of :class:`common.networks.RDN`.
     """
     return SignedRange(RDN(degradation=GaussianProfile((1, 1, factor)), **sizes))
 
@@ -58,14 +53,10 @@ class ThinSliceNetworks:
         self.loaded: dict[int, nn.Module] = {}
 
     def of(self, ratio: float, like: nn.Module) -> tuple[int, nn.Module]:
-        """The factor nearest to a ratio, and its network.
+        """The factor nearest to a ratio of slice thickness to the wanted thickness, and its network.
 
-        Args:
-            ratio: slice thickness over the wanted thickness.
-            like: the network that is already loaded. It is returned if it has that factor. Others run in its precision.
-
-        Raises:
-            ValueError: when the weights do not fit the network.
+        ``like`` is the network that is already loaded, and is returned if it has that factor. Others run in its
+        precision. Weights that do not fit their network are a ValueError.
         """
         factor = min(self.files, key=lambda known: abs(known - ratio))
         path = self.files[factor]

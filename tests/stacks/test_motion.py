@@ -1,7 +1,9 @@
+"""Where stacks lie on a volume, and how thick their slices are."""
+
 import numpy as np
 import pytest
 
-from common.stacks import found_motion, found_slice_motions, rigid
+from common.stacks import found_motion, found_slice_motions, found_thickness, rigid
 
 from .phantom import RADII, Phantom, grid, moved
 
@@ -69,3 +71,20 @@ def test_where_each_slice_lies_is_found():
         difference = true[i] - found[i]
         off.append(np.linalg.norm(places @ difference[:3, :3].T + difference[:3, 3], axis=1).mean())
     assert np.mean(off) < 0.1
+
+
+@pytest.mark.parametrize("thickness", [0.7, 1.0, 1.4])
+def test_found_again(thickness):
+    """By a volume of another brightness, coarse along another axis, with noise."""
+    (shape, affine), (thick, thick_affine), phantom = grid(0, thick=2), grid(2, (10, -5, 8)), Phantom(8)
+    rng = np.random.default_rng(0)
+    volume = 2 * phantom.stack(shape, affine) + 0.02 * rng.normal(size=shape)
+    stack = phantom.stack(thick, thick_affine, thickness=thickness) + 0.02 * rng.normal(size=thick)
+    assert found_thickness(volume, affine, stack, thick_affine) == pytest.approx(thickness, abs=0.1)
+
+
+def test_nothing_in_common():
+    (shape, affine), (thick, thick_affine), phantom = grid(0), grid(2), Phantom(8)
+    far = affine.copy()
+    far[:3, 3] += 500
+    assert found_thickness(phantom.stack(shape, affine), far, phantom.stack(thick, thick_affine), thick_affine) is None
