@@ -51,32 +51,27 @@ class AdaptedInferer(Inferer):
 
     The planes of a stack of thick slices are fine along both axes. They are degraded along one axis, as the scanner
     thickens slices. This gives training pairs with the scan's own contrast, noise and anatomy. Every eighth image is
-    held out. The copy is used only if it has the smaller mean square error on held-out images: smaller than with the
-    given weights, and smaller than by interpolation for networks that start from it. Held-out images are degraded like
-    the patches, so this test does not see a difference between the degradation and the scanner's profile.
+    held out. The copy is used only if its mean square error on these is smaller than that of the given weights, and of
+    interpolation for networks that start from it. This does not see a difference from the scanner's profile.
 
-    Such a difference can cause bright rims along edges across the slices. So with a slice profile there is a second
-    test: how often ordinary tissue becomes brighter than all slices around it. The copy is not used if this happens in
-    more than 0.5 % of the tissue and more than twice as often as in held-out planes.
-
-    Neighbouring slices may differ in brightness for technical reasons, unlike rows of a plane. With ``gains`` rows of
-    the patches are made to differ too, so that the network does not learn to sharpen such differences.
+    Such a difference can cause bright rims along edges across the slices. So with a slice profile the copy is not used
+    if more than 0.5 % of ordinary tissue becomes brighter than all slices around it, and more than twice as much as in
+    held-out planes. Neighbouring slices may differ in brightness for technical reasons, unlike rows of a plane. With
+    ``gains`` rows of the patches are made to differ too, so that the network does not sharpen such differences.
 
     Args:
         inferer: runs the network over a volume.
-        degradation: as for :meth:`~common.data.loaders.image_pairs.ImagePairs.of`. With
-            :class:`~common.degradations.Interpolated`, the network keeps sizes and its input is interpolated. A
-            :class:`~common.degradations.FittedProfile` is fitted to each scan, unless the protocol gives a slice
-            thickness of 0.5 to 2 distances of the slices.
-        iterations: of training, 0 for none. A network that cannot be trained, such as an exported one, is used as it
-            is.
+        degradation: as for ``ImagePairs.of``. With :class:`~common.degradations.Interpolated`, the network keeps sizes
+            and its input is interpolated. A :class:`~common.degradations.FittedProfile` is fitted to each scan, unless
+            the protocol gives a slice thickness of 0.5 to 2 distances of the slices.
+        iterations: of training, 0 for none. An exported network cannot be trained and is used as it is.
         batch_size: patches per iteration.
         lr_patch: size of a patch after the degradation, along both axes of the image.
         learning_rate: of Adam at the beginning; it decays along a cosine.
         planes: axes of the scan (X, Y, Z) across which the images are taken; by default those of
             :class:`~common.degradations.ZeroShotImages`, else Z.
-        scales: factors, at most 1, by which the images are resized before they are degraded, if they stay large enough.
-            Each is drawn in proportion to its pixels. By default those of ``ZeroShotImages``, else 1.
+        scales: factors, at most 1, by which the images are resized before they are degraded, drawn in proportion to
+            their pixels. By default those of ``ZeroShotImages``, else 1.
         seed: of the drawn patches.
         gains: largest standard deviation of the logarithm of brightness between thick slices of a patch; with a slice
             profile only.
@@ -85,13 +80,10 @@ class AdaptedInferer(Inferer):
         said: report on the last volume, for the description of the result.
 
     Raises:
-        ValueError: when ``iterations`` is negative or no whole number, a patch or a batch is empty, a scale is above 1
-            or not above 0, or ``gains`` is below 0.
+        ValueError: when an argument is out of its range.
 
     Source:
-        Zhao et al., SMORE: A Self-Supervised Anti-Aliasing and Super-Resolution Algorithm for MRI Using Deep Learning,
-        IEEE TMI 2021, which trains on the scan alone, from scratch. Scales: Shocher et al., "Zero-Shot"
-        super-resolution using deep internal learning, IEEE CVPR 2018.
+        Zhao et al. 2021 (SMORE), who train on the scan alone, from scratch. Scales: Shocher et al. 2018.
     """
 
     def __init__(
@@ -159,10 +151,7 @@ class AdaptedInferer(Inferer):
         return seconds
 
     def _better(self, volume: torch.Tensor, network: Any, seconds: float) -> nn.Module:
-        """The network or its trained copy, whichever has the smaller error on held-out images.
-
-        ``seconds`` is the estimated time of the inferer.
-        """
+        """The network or its trained copy, by the held-out images; ``seconds`` is the estimated time of the inferer."""
         self.said, degradation, bare = {}, self.degradation, plain(network)
         exported = isinstance(bare, torch.jit.ScriptModule)
         if exported or not isinstance(bare, nn.Module) or not any(True for _ in bare.parameters()):
@@ -319,10 +308,7 @@ def _images_of_stack(volume: torch.Tensor) -> list[torch.Tensor]:
 
 
 def _overshoot(stacks: Sequence[torch.Tensor], made: Sequence[torch.Tensor], tissue: torch.Tensor) -> float:
-    """Share of ordinary tissue that becomes brighter than all 5 x 3 LR pixels around it, images ``(n, 1, H, W)``.
-
-    Dark and bright surroundings, such as the edge of the head and fat, are left out.
-    """
+    """Share of ordinary tissue (no dark or bright surroundings) brighter than all 5 x 3 LR pixels around it."""
     brighter = ordinary = torch.zeros((), dtype=torch.long, device=tissue.device)
     for lr, sr in zip(stacks, made, strict=True):
         most = F.max_pool2d(lr, (5, 3), 1, (2, 1)).repeat_interleave(sr.shape[3] // lr.shape[3], 3)

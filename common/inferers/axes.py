@@ -21,10 +21,9 @@ class AxesInferer(Inferer):
     """Runs an inferer with each of several axes of a volume as the last, and averages the results.
 
     A slab network sees little along its last axis. If the factor is the same along every axis, slabs may run across any
-    axis, and the mean of three results has seen every direction in plane. A network's result differs a little for a
-    mirror image. With ``mirrored`` the volume, mirrored along all axes, is super-resolved too. LR voxel i lies on HR
-    voxel f i + o, but on f i + f - 1 - o in the mirror image. So the result of the mirror image is moved by
-    f - 1 - 2 o voxels. The voxels that are then missing at the border are taken from the other result.
+    axis, and the mean of three results has seen every direction in plane. With ``mirrored`` the volume, mirrored along
+    all axes, is super-resolved too. LR voxel i lies on HR voxel f i + o, but on f i + f - 1 - o in the mirror image, so
+    its result is moved by f - 1 - 2 o voxels. Voxels that are then missing at the border are those of the other result.
 
     Args:
         inferer: runs the network over a volume, slab by slab along the last axis.

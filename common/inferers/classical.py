@@ -47,7 +47,7 @@ class ZeroFillingInferer(Inferer):
         self.truncation = KSpaceTruncation(degradation.factors)
 
     def __call__(self, inputs: torch.Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any) -> torch.Tensor:
-        """Zero-fill a batch of volumes ``(B, 1, X, Y, Z)``; ``network`` and further arguments are ignored."""
+        """As for :class:`SplineInferer`."""
         volume = self.truncation.adjoint(_plain(inputs)).mul_(math.prod(self.truncation.factors))
         for axis, offset in enumerate(self.offset, start=2):
             if offset:
@@ -79,9 +79,7 @@ class TotalVariationInferer(Inferer):
         ValueError: when ``weight`` is not above 0 or ``iterations`` no whole number above 0.
 
     Source:
-        Rudin, Osher and Fatemi, Nonlinear total variation based noise removal algorithms, Physica D 60, 1992; Beck and
-        Teboulle, A fast iterative shrinkage-thresholding algorithm for linear inverse problems, SIAM Journal on Imaging
-        Sciences 2(1), 2009.
+        Rudin, Osher and Fatemi, Physica D 60, 1992; Beck and Teboulle, SIAM Journal on Imaging Sciences 2(1), 2009.
     """
 
     def __init__(self, degradation: Degradation, weight: float = 0.003, iterations: int = 30) -> None:
@@ -94,7 +92,7 @@ class TotalVariationInferer(Inferer):
         self.degradation, self.weight, self.iterations = degradation, weight, iterations
 
     def __call__(self, inputs: torch.Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any) -> torch.Tensor:
-        """Reconstruct a batch of volumes ``(B, 1, X, Y, Z)``; ``network`` and further arguments are ignored."""
+        """As for :class:`SplineInferer`."""
         from skimage.restoration import denoise_tv_chambolle  # here, because it takes long to load
 
         lr = _plain(inputs).cpu()  # where scikit-image computes
@@ -115,8 +113,8 @@ class TotalVariationInferer(Inferer):
 
     def _largest_eigenvalue(self, volume: torch.Tensor) -> float:
         """Largest eigenvalue of the scaled normal operator, by power iterations on a small volume."""
-        size = [min(n, 8 * max(1, round(f))) for n, f in zip(volume.shape[2:], self.degradation.factors, strict=True)]
-        size = [n // round(f) * round(f) for n, f in zip(size, self.degradation.factors, strict=True)]
+        factors = [round(f) for f in self.degradation.factors]
+        size = [min(n, 8 * f) // f * f for n, f in zip(volume.shape[2:], factors, strict=True)]
         vector = torch.rand(1, 1, *size, generator=torch.Generator().manual_seed(0))
         value, gain = 1.0, math.prod(self.degradation.factors)
         for _ in range(20):

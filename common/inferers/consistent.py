@@ -56,8 +56,7 @@ class ConsistentInferer(Inferer):
         ValueError: when ``iterations`` is negative or no whole number.
 
     Source:
-        Youla and Webb, Image restoration by the method of convex projections, IEEE TMI 1(2), 1982. The weight is that
-        of Lee, Digital image enhancement and noise filtering by use of local statistics, IEEE TPAMI 2(2), 1980.
+        Youla and Webb, IEEE TMI 1(2), 1982. The weight is that of Lee, IEEE TPAMI 2(2), 1980.
     """
 
     def __init__(self, inferer: Inferer, degradation: Degradation, iterations: int = 8, margin: int = 8) -> None:
@@ -161,12 +160,11 @@ class CheckedInferer(Inferer):
             found = disagreement(sr, lr, self.degradations)
             if not found <= self.highest:  # NaN agrees with nothing
                 missed = (
-                    "its result cannot be compared with the scan, because one of them has no signal or voxels that "
-                    "are not finite"
-                    if math.isnan(found)
-                    else f"degraded again, its result differs from the scan by {found:.1%} of the brightness of "
-                    f"tissue, in validation by at most {self.highest:.1%}"
+                    f"degraded again, its result differs from the scan by {found:.1%} of the brightness of tissue, in "
+                    f"validation by at most {self.highest:.1%}"
                 )
+                if math.isnan(found):
+                    missed = "its result cannot be compared with the scan: one has no signal or no finite values"
                 warnings.warn(
                     f"the network contradicts the scan; {missed}. Cubic interpolation may be nearer to the truth: "
                     "compare the two.",

@@ -22,6 +22,7 @@ from .consistent import ConsistentInferer
 
 # Memory of the activations per pixel: 64 features of 16 layers of an RDN, and as much for temporary tensors.
 _PIXEL_BYTES = 8192
+_ON_A_GPU = 16  # images at once
 
 
 def over_pieces(
@@ -43,9 +44,6 @@ def over_pieces(
         report((i + 1) / len(pieces))
 
 
-_ON_A_GPU = 16  # images
-
-
 class OrthogonalInferer(Inferer):
     r"""Runs a 2-D network over all images of a volume in several directions, by default the two with the last axis.
 
@@ -65,8 +63,7 @@ class OrthogonalInferer(Inferer):
         ValueError: when ``planes`` are not such axes, or ``power`` is negative.
 
     Source:
-        Zhao et al. 2021, section II-D, after Delbracio and Sapiro, Burst deblurring: removing camera shake through
-        Fourier burst accumulation, IEEE CVPR 2015.
+        Zhao et al. 2021, section II-D, after Delbracio and Sapiro, IEEE CVPR 2015.
     """
 
     def __init__(
@@ -142,7 +139,7 @@ class EnsembleInferer(Inferer):
         enabled: whether forms are used at all; else only the image itself.
 
     Source:
-        Shocher et al., "Zero-Shot" super-resolution using deep internal learning, IEEE CVPR 2018, section 3.1.
+        Shocher et al. 2018, section 3.1.
     """
 
     def __init__(self, inferer: Inferer, turned: bool | str, enabled: bool | str = True) -> None:
@@ -220,7 +217,7 @@ class BetweenInferer(Inferer):
     def _halved(self, volume: torch.Tensor, network: Callable[..., Any], args: Any, kwargs: Any) -> torch.Tensor:
         sides = torch.cat([volume[..., :-1], volume[..., 1:]], dim=1)
         pairs = slices_to_batch(sides)
-        batch = self.batch or (16 if pairs.is_cuda else 1)
+        batch = self.batch or (_ON_A_GPU if pairs.is_cuda else 1)
         between = torch.cat([*over_pieces(network, pairs.split(batch), *args, **kwargs)])
         woven = torch.stack([volume[..., :-1].float(), batch_to_slices(between, volume.shape[0])], dim=-1).flatten(-2)
         return torch.cat([woven, volume[..., -1:].float()], dim=-1)

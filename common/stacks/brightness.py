@@ -23,10 +23,9 @@ class Brightness:
 
     .. math:: g(u) = \exp \sum_{|p| \le 2} c_p\, u_0^{p_0} u_1^{p_1} u_2^{p_2}
 
-    The coordinates :math:`u` run from -1 to 1 from edge to edge of the field of view.
-    Stack and volume are blurred before they are compared, because the volume's detail may be wrong. The coefficients
-    are fitted by least squares to voxels of tissue. Outliers count less. Elsewhere the field is clipped to its range
-    in tissue.
+    The coordinates u run from -1 to 1 from edge to edge of the field of view. Stack and volume are blurred before they
+    are compared, because the volume's detail may be wrong. The fit is by least squares in tissue, where outliers count
+    less. Elsewhere the field is clipped to its range in tissue.
 
     Args:
         stack: ``(X, Y, Z)``.

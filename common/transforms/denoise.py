@@ -25,9 +25,8 @@ _MAD_PER_SIGMA = 0.6744897501960817
 class DenoiseSlicesd(MapTransform):
     """Denoise a volume by non-local means, slice by slice across its last axis: scikit-image, fast mode.
 
-    Patches of 5 x 5 voxels are compared within 21 x 21. The cut-off is 0.8 times the noise. Noise is estimated once
-    per volume (:func:`estimate_noise`), so all slices are smoothed alike. A volume without noise hardly changes.
-    Denoise before resampling: interpolation makes noise smooth, and smooth noise is not recognised.
+    Noise is estimated once per volume (:func:`estimate_noise`), so all slices are smoothed alike. Denoise before
+    resampling: interpolation makes noise smooth, and smooth noise is not recognised.
 
     Args:
         keys: of volumes ``(1, X, Y, Z)`` in any range, the slices along the last axis.
@@ -42,13 +41,12 @@ class DenoiseSlicesd(MapTransform):
         for key in self.key_iterator(d):
             volume = torch.as_tensor(d[key])
             # float64, because the fast mode sums squares over a slice before it subtracts them.
-            slices = volume[0].movedim(-1, 0).double().numpy()
+            slices = volume[0].movedim(-1, 0).double().numpy().copy()
             sigma = estimate_noise(slices)
-            if sigma > 0:
-                slices = slices.copy()
-                for i, image in enumerate(slices):
-                    with part(i, len(slices)):
-                        slices[i] = _denoise(image, sigma)
+            options = {"h": _STRENGTH * sigma, "sigma": sigma, "preserve_range": True}
+            for i, image in enumerate(slices if sigma > 0 else ()):
+                with part(i, len(slices)):
+                    slices[i] = denoise_nl_means(image, _PATCH_SIZE, _PATCH_DISTANCE, **options)
             denoised = torch.from_numpy(slices).movedim(0, -1)[None].float().contiguous()
             d[key] = MetaTensor(denoised).copy_meta_from(volume)
         return d
@@ -64,16 +62,9 @@ def estimate_noise(slices: np.ndarray) -> float:
 
     Args:
         slices: volume ``(Z, X, Y)`` in float64.
-
-    Returns:
-        The standard deviation, in the volume's unit; 0 when there is no noise.
     """
     details, tissue = tissue_details(slices, (1, 2))
     if not tissue.any():
         return 0.0
     medians = [np.median(np.abs(detail[mask])) for detail, mask in zip(details, tissue, strict=True) if mask.any()]
     return float(np.median(medians) / _MAD_PER_SIGMA)
-
-
-def _denoise(image: np.ndarray, sigma: float) -> np.ndarray:
-    return denoise_nl_means(image, _PATCH_SIZE, _PATCH_DISTANCE, h=_STRENGTH * sigma, sigma=sigma, preserve_range=True)

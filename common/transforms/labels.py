@@ -31,16 +31,10 @@ _STRAIGHT = 1e-6  # voxels; axes that turn less are parallel
 
 
 def read_labels(path: str | os.PathLike) -> np.ndarray:
-    """Read a label map.
-
-    Args:
-        path: a file of one label per voxel, in any format that is read.
-
-    Returns:
-        Labels ``(X, Y, Z)``, of the file's data type; int32 if the file scales its voxels.
+    """Read the labels ``(X, Y, Z)`` of a file in any format, in its data type, or int32 if it scales its voxels.
 
     Raises:
-        FileNotFoundError, ValueError: when it cannot be read or is no label map; the message names it.
+        FileNotFoundError, ValueError: when it cannot be read or is no label map.
     """
     from .scan.check import CheckHeaderd, describe_labels  # which use this module
 
@@ -77,10 +71,8 @@ def resample_labels(labels: np.ndarray, affine: np.ndarray, size: Sequence[int],
     So the same function gives the labels back on their own grid, exactly if its voxels are whole voxels of the other.
 
     Args:
-        labels: ``(X, Y, Z)``.
-        affine: of the labels, 4x4, voxel to world.
-        size: of the grid ``(X', Y', Z')``.
-        like: affine of the grid.
+        labels, affine: ``(X, Y, Z)``, and their affine, 4x4.
+        size, like: of the grid, ``(X', Y', Z')``, and its affine.
 
     Returns:
         Labels ``(X', Y', Z')`` of the same data type, 0 outside of the given ones.
@@ -106,9 +98,6 @@ def nearest_on(
         volume, affine, size, like: as for :func:`resample_labels`.
         sides: to which side a point goes that lies half-way between two voxels: -1 for left, posterior and inferior, 1
             for the other side.
-
-    Returns:
-        Array of shape ``size``.
     """
     if not volume.any():
         return np.zeros(size, volume.dtype)
@@ -148,10 +137,7 @@ def _most_probable(labels: np.ndarray, affine: np.ndarray, size: Sequence[int], 
 
 
 def _places(affine: np.ndarray, like: np.ndarray, sides: Sequence[int] = _LEFT) -> np.ndarray:
-    """Matrix from voxels of ``like`` to voxels of ``affine``; points are moved a little to these sides of the world.
-
-    So those half-way between two voxels fall to the same side in any storage order.
-    """
+    """Matrix from voxels of ``like`` to voxels of ``affine``; ties go to these sides of the world."""
     size = np.linalg.norm(affine[:3, :3], axis=0).min()
     moved = np.array(like, dtype=np.float64)
     moved[:3, 3] += _TIE * size * np.array(sides)
@@ -178,13 +164,11 @@ def write_labels(
     source: SpatialImage | None,
     description: str = "",
 ) -> None:
-    """Write a label map as NIfTI, whole or not at all.
+    """Write labels ``(X, Y, Z)`` with their affine as NIfTI, whole or not at all.
 
     Args:
         path: ends in .nii or .nii.gz.
-        labels: ``(X, Y, Z)``.
-        affine: of the labels.
-        source: image whose header's forms they get, see :func:`~common.io.nifti_affines.placed_image`.
+        labels, affine, source: as for :func:`~common.io.nifti_affines.placed_image`.
         description: text for the header's ``descrip``, at most 80 bytes.
     """
     image = placed_image(labels, affine, source)
@@ -196,14 +180,11 @@ def write_labels(
 
 
 def check_overlap(path: Any, labels: np.ndarray, affine: np.ndarray, size: Sequence[int], like: np.ndarray) -> None:
-    """Refuse a label map whose labels all lie outside of another grid.
+    """Raise a ValueError for a label map if no label, or without labels no voxel, lies on another grid.
 
     Args:
         path: of the label map, for the message.
         labels, affine, size, like: as for :func:`resample_labels`.
-
-    Raises:
-        ValueError: when none lies in it; for a map without labels, when no voxel of it does.
     """
     to_grid = np.linalg.solve(like, affine)
     voxels = np.argwhere(labels if labels.any() else np.ones_like(labels))

@@ -141,13 +141,10 @@ class CheckMRd(MapTransform):
 
 
 def find_ct_offset(stored: torch.Tensor | np.ndarray) -> float | None:
-    """Find the offset from stored values to Hounsfield units, if they look like CT.
+    """Find the offset from stored values of any shape to Hounsfield units, if they look like CT.
 
     CT has air, a narrow peak of soft tissue and fat about 1000 above it, bone, and hardly anything between air and
     fat. An MR volume does not have all of these at any scaling, and its peak is wider.
-
-    Args:
-        stored: voxels of any shape.
 
     Returns:
         0 for values in HU, -1000 or -1024 if air is at 0 or 24, None if the values are not CT. If air is clipped to a
@@ -194,14 +191,9 @@ def _air_level(values: np.ndarray) -> float:
 
 
 def padding_to_air(hu: torch.Tensor) -> torch.Tensor:
-    """Replace padding outside of the scanned region by air.
+    """Replace padding, -1024 or less, outside of the scanned region of ``(1, X, Y, Z)`` in HU by air.
 
-    Args:
-        hu: ``(1, X, Y, Z)`` in HU, padded with -1024 or less. If the volume has air too, exact zeros that reach a
-            corner also count as padding, because resampling leaves them.
-
-    Returns:
-        A new tensor of that shape.
+    If the volume has air too, exact zeros that reach a corner also count as padding, because resampling leaves them.
     """
     hu = torch.where(hu <= _PADDING, AIR, hu)
     corners = (slice(None), *[slice(None, None, max(1, n - 1)) for n in hu.shape[1:]])

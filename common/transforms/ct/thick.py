@@ -39,9 +39,6 @@ class CheckThickSlicesd(MapTransform):
         scale: thin slices per thick slice, more than 1, whole or not.
         models: folder of weights with their overlays. Messages name the overlay that fits. None for training.
         allow_missing_keys: whether an entry may lack a key.
-
-    Raises:
-        ValueError: when slices are not thick, or would become thinner than the pixels; the message names the file.
     """
 
     def __init__(
