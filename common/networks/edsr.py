@@ -8,7 +8,7 @@ from torch import nn
 from ..degradations import Degradation
 from ..physics.scale import in_plane
 from ..values import is_true
-from .float32 import FromImage, ToImage
+from .float32 import FromImage, ToImage, image_layer
 from .interpolation import SlabInterpolation
 from .slab import channels_to_slab, slab_to_channels
 
@@ -66,11 +66,8 @@ class EDSR(nn.Module):
         self.tail = nn.Sequential(
             nn.Conv2d(features, factor**2 * features, 3, padding=1),
             nn.PixelShuffle(factor),
-            (ToImage if self.base is None else nn.Conv2d)(features, 1, 3, padding=1),
+            image_layer(self.base is not None, features, 1, 3, padding=1),
         )
-        if self.base is not None:
-            for parameter in self.tail[-1].parameters():
-                nn.init.zeros_(parameter)
 
     def forward(self, lr: torch.Tensor) -> torch.Tensor:
         """``(B, 1, H, W, 1)`` to ``(B, 1, factor H, factor W, 1)``."""
@@ -124,11 +121,8 @@ class SliceBetween(nn.Module):
         self.residual = is_true(residual, "residual")
         self.sizes = {"features": features, "blocks": blocks, "residual": self.residual}
         body = [ResidualBlock(features) for _ in range(blocks)]
-        tail = (nn.Conv2d if self.residual else ToImage)(features, 1, 3, padding=1)
+        tail = image_layer(self.residual, features, 1, 3, padding=1)
         self.body = nn.Sequential(FromImage(2, features, 3, padding=1), *body, tail)
-        if self.residual:
-            for parameter in tail.parameters():
-                nn.init.zeros_(parameter)
 
     def forward(self, sides: torch.Tensor) -> torch.Tensor:
         """Two slices ``(B, 2, H, W)`` to the slice between them, ``(B, 1, H, W)``."""

@@ -6,6 +6,8 @@ reads the image in bfloat16. It also shows them if the last one gives the whole 
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -39,6 +41,16 @@ class FromImage(ToImage):
         else:
             device = features.device.type
             return features.to(torch.get_autocast_dtype(device)) if torch.is_autocast_enabled(device) else features
+
+
+def image_layer(residual: bool, *args: Any, **options: Any) -> nn.Conv2d:
+    """The last convolution of a network: :class:`ToImage`, or for a residual one that starts at 0."""
+    if not residual:
+        return ToImage(*args, **options)
+    layer = nn.Conv2d(*args, **options)
+    for parameter in layer.parameters():
+        nn.init.zeros_(parameter)
+    return layer
 
 
 class InstanceNorm(nn.Module):

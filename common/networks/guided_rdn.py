@@ -12,7 +12,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from ..physics.scale import in_plane
 from ..values import check_whole, is_true
-from .float32 import FromImage
+from .float32 import FromImage, image_layer
 from .slab import batch_to_slices, slices_to_batch, to_channels_last
 
 
@@ -71,9 +71,7 @@ class GuidedRDN(nn.Module):
         )
         self.blocks: Any = nn.ModuleList(GuidedResidualDenseBlock(features, width, layers) for width in widths)
         self.fusion = nn.Sequential(_layer(blocks * features, features), _layer(features, features))
-        self.tail = nn.Conv2d(features, 1, 3, padding=1)
-        for parameter in self.tail.parameters():
-            nn.init.zeros_(parameter)
+        self.tail = image_layer(True, features, 1, 3, padding=1)
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         """Interpolated LR and guide, ``(B, 2, H, W, Z)``, or LR only, ``(B, 1, H, W, Z)``, to ``(B, 1, H, W, Z)``."""

@@ -7,7 +7,7 @@ from torch import nn
 
 from ..degradations import Degradation
 from ..values import is_true
-from .float32 import FromImage, ToImage
+from .float32 import FromImage, image_layer
 from .interpolation import AxisInterpolation
 
 
@@ -63,10 +63,7 @@ class RDN(nn.Module):
             nn.Conv2d(blocks * features, features, 1), nn.Conv2d(features, features, 3, padding=1)
         )
         self.upsampler = nn.Conv2d(features, factor * features, 3, padding=1)
-        self.tail = (ToImage if self.base is None else nn.Conv2d)(features, 1, 3, padding=1)
-        if self.base is not None:
-            for parameter in self.tail.parameters():
-                nn.init.zeros_(parameter)
+        self.tail = image_layer(self.base is not None, features, 1, 3, padding=1)
 
     def forward(self, lr: torch.Tensor) -> torch.Tensor:
         """``(B, 1, H, W)`` to ``(B, 1, H, factor W)``."""

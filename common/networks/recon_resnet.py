@@ -7,7 +7,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from ..values import is_true
-from .float32 import FromImage, InstanceNorm, ToImage
+from .float32 import FromImage, InstanceNorm, image_layer
 
 
 class _Block(nn.Module):
@@ -43,9 +43,8 @@ class ReconResNet(nn.Module):
             which learns the whole image and ends with a sigmoid.
 
     Source:
-        Chatterjee et al., ReconResNet: Regularised residual learning for MR image reconstruction of undersampled
-        Cartesian and radial data, Computers in Biology and Medicine 143, 2022 (arXiv 2103.09203). The layers are as in
-        the authors' repository, NCC1701.
+        Chatterjee et al., Computers in Biology and Medicine 143, 2022 (arXiv 2103.09203), and the authors' repository
+        NCC1701.
     """
 
     def __init__(self, features: int = 64, blocks: int = 14, dropout: float = 0.2, residual: bool | str = True) -> None:
@@ -62,11 +61,8 @@ class ReconResNet(nn.Module):
         for channels in (wide, wide // 2):
             layers += [nn.ConvTranspose2d(channels, channels // 2, 3, stride=2, padding=1, output_padding=1)]
             layers += [InstanceNorm(), nn.PReLU()]
-        layers += [nn.ReflectionPad2d(3), (nn.Conv2d if self.residual else ToImage)(features, 1, 7)]
+        layers += [nn.ReflectionPad2d(3), image_layer(self.residual, features, 1, 7)]
         self.body = nn.Sequential(*layers)
-        if self.residual:
-            for parameter in self.body[-1].parameters():
-                nn.init.zeros_(parameter)
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         """Images ``(B, 1, H, W)`` of any size to the same shape."""

@@ -10,7 +10,7 @@ from torch import nn
 
 from ..degradations import Degradation
 from ..values import is_true
-from .float32 import ToImage
+from .float32 import image_layer
 from .interpolation import SlabInterpolation
 from .slab import SlabEncoder, SlabSuperResolver, channels_to_slab
 
@@ -143,12 +143,8 @@ class TSRCANDecoder(nn.Module):
         )
         if offset is not None and any(o != middle for o in offset):
             self.upsampler.append(Earlier([middle - o for o in offset]))  # type: ignore[operator]
-        self.tail = (ToImage if base is None else nn.Conv2d)(features, slices, 3, padding=1)
+        self.tail = image_layer(base is not None, features, slices, 3, padding=1)
         self.base = base
-        if base is not None:
-            # The output starts as the interpolation; training learns the detail.
-            for parameter in self.tail.parameters():
-                nn.init.zeros_(parameter)
 
     def forward(self, features: torch.Tensor, slab: torch.Tensor | None = None) -> torch.Tensor:
         """Features ``(B, features, H, W)`` to ``(B, 1, scale H, scale W, slices)``.

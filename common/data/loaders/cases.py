@@ -69,8 +69,7 @@ def prepare_lr_hr(
     Args:
         batchdata: with the scan as "lr", or else as "image"; optionally "hr", "guide" and "stacks" (further scans of
             an exam).
-        device: where the volumes go.
-        non_blocking: as for ``torch.Tensor.to``.
+        device, non_blocking: as for ``torch.Tensor.to``.
 
     Returns:
         The scan, and HR or None. With a guide also ``(guide,)`` and ``{}``, the further arguments of the network. With
@@ -83,6 +82,5 @@ def prepare_lr_hr(
     pair = moved("lr" if "lr" in batchdata else "image"), moved("hr")
     if "stacks" in batchdata:
         stacks = [stack.to(device, non_blocking=non_blocking) for stack in batchdata["stacks"]]
-        guides = {"guide": batchdata["guide"].to(device, non_blocking=non_blocking)} if "guide" in batchdata else {}
-        return (*pair, (stacks,), guides)
+        return (*pair, (stacks,), {"guide": moved("guide")} if "guide" in batchdata else {})
     return (*pair, (moved("guide"),), {}) if "guide" in batchdata else pair
