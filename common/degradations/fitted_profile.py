@@ -38,10 +38,9 @@ class FittedProfile:
     along one axis change both terms alike. The estimate is the width at which q in plane equals q across the slices, on
     the mean over both axes in plane.
 
-    The estimate is too wide if anatomy is smoother across the slices than in plane, such as a neck or a few slices of
-    the middle of a head. It is too narrow if anatomy is rougher, if planes were interpolated to more pixels than
-    acquired, or with much noise (10 %; 3 % changes it little). So its difference from 1, slices that touch, is reduced
-    by a fifth, and the result is limited to 0.7 to 1.2.
+    The estimate is too wide if anatomy is smoother across the slices than in plane, such as a neck. It is too narrow if
+    planes were interpolated to more pixels than acquired, or with much noise (10 %). So its difference from 1, slices
+    that touch, is reduced by a fifth, and the result is limited to 0.7 to 1.2.
 
     Args:
         factors: of the returned profile; those of the axes in plane are 1.
@@ -104,8 +103,8 @@ def slice_profile(factors: Sequence[float], fwhm: float | str) -> GaussianProfil
 def told_width(volume: torch.Tensor) -> float | None:
     """Read the width of a stack's profile from its protocol, in distances of its slices.
 
-    This is ``SliceThickness`` in mm over the distance of the slices. It comes from the volume's metadata (DICOM
-    readers), or else from the sidecar JSON (dcm2niix, BIDS). It is optional: an unreadable value gives a warning.
+    This is ``SliceThickness`` in mm over the distance of the slices, from the volume's metadata (DICOM readers) or else
+    the sidecar JSON (dcm2niix, BIDS). An unreadable value gives a warning.
 
     Args:
         volume: ``(B, 1, X, Y, Z)``, slices along the last axis; the first of the batch is the scan.

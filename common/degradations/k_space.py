@@ -26,10 +26,9 @@ class KSpaceTruncation(Degradation):
     Voxels grow and edges ring (Gibbs). Sample 0 does not move: LR voxel i lies on HR voxel ``factor * i`` (offset 0).
     The mean intensity does not change. Signals below the new Nyquist frequency give exactly ``x[::factor]``.
 
-    For even n only the sample at -n/2 is acquired, not its partner at +n/2. Its real part is taken axis by axis. This
-    keeps k-space Hermitian, and the operator real, linear and symmetric in the axes. No magnitude is taken, so ringing
-    may fall below zero; append :class:`RicianNoise` for the magnitude. ``prod(factors)`` times the adjoint is the
-    zero-filled (sinc) interpolation that scanners offer.
+    For even n only the sample at -n/2 is acquired, not its partner at +n/2. Its real part is taken axis by axis, which
+    keeps the operator real, linear and symmetric in the axes. No magnitude is taken, so ringing may fall below zero;
+    append :class:`RicianNoise` for the magnitude. ``prod(factors)`` times the adjoint is zero-filled interpolation.
 
     Args:
         factors: HR voxels per LR voxel along each spatial axis, three positive integers.
@@ -158,9 +157,9 @@ class BandLimit(KSpaceFilter):
 
     .. math:: w(k) = 1 \text{ where } |k_a| < N_a / (2 f_a), \quad 1/2 \text{ where equal, else } 0
 
-    Sampling the result at every ``factor``-th voxel equals :class:`KSpaceTruncation`. Sampling from another first voxel
-    equals the truncation of a shifted volume. So one filtered volume gives truncated patches at every position and in
-    every mirror image. A single patch cannot give them, because its ringing comes from beyond its borders.
+    Sampling the result at every ``factor``-th voxel equals :class:`KSpaceTruncation`, from another first voxel that of
+    a shifted volume. So one filtered volume gives truncated patches at every position and in every mirror image. A
+    single patch cannot give them, because its ringing comes from beyond its borders.
 
     Args:
         factors: HR voxels per LR voxel along each spatial axis; an axis of factor 1 does not change.
@@ -195,18 +194,15 @@ class EllipticalKSpace(KSpaceFilter):
     .. math:: w(k) = 1 \text{ where } \sum_a \left(\frac{k_a}{N_a / 2}\right)^2 \le 1, \text{ else } 0
 
     3-D protocols skip the corners of the two phase-encoding directions ("elliptical scanning", "k-space shutter"). This
-    saves about 21 % (1 - pi / 4) of the scan time. Resolution falls along the diagonals, but not along the axes. The
-    grid does not change. For a low-resolution scan, put it after :class:`KSpaceTruncation` in
-    :class:`ComposeDegradations`. The operator is an orthogonal projection, hence its own adjoint.
+    saves about 21 % (1 - pi / 4) of the scan time. Resolution falls along the diagonals, but not along the axes. For a
+    low-resolution scan, put it after :class:`KSpaceTruncation` in :class:`ComposeDegradations`.
 
     Args:
         axes: the phase-encoding axes, two or three of 0, 1, 2. With the default, axis 2 is the readout. In RAS
             orientation this is head-feet, as in a sagittal MPRAGE.
 
     References:
-        Bernstein, Fain and Riederer, Effect of windowing and zero-filled reconstruction of MRI data on spatial
-        resolution and acquisition strategy, JMRI 2001.
-        Liu et al. 2023, section II-A, lists it among the unknowns of clinical protocols.
+        Bernstein et al., JMRI 2001; Liu et al. 2023, section II-A, lists it among the unknowns of clinical protocols.
     """
 
     def __init__(self, axes: Sequence[int] = (0, 1)) -> None:
@@ -229,12 +225,10 @@ class PartialFourier(KSpaceFilter):
               s(k) = 1 \text{ for } -N/2 \le k < p N - N/2, \text{ else } 0
 
     Clinical protocols acquire 5/8 to 7/8 of the phase or slice encodings. A real object has a Hermitian k-space. So the
-    real part of the zero-filled image equals an image with the k-space weights :math:`(s(k) + s(-k)) / 2`. Frequencies
-    that are acquired on both sides keep their weight; frequencies acquired on one side lose half of it. This is a blur
-    along ``axis``, linear and its own adjoint. It models a scan whose smooth phase is removed before the real part is
-    taken, as in homodyne reconstruction. The ramp filter of that method, which restores the weights of an object of
-    known phase, is left out. Magnitude images also keep the imaginary part, an edge signal that adds in quadrature.
-    They are not linear, and this module does not model them.
+    real part of the zero-filled image equals an image with the k-space weights :math:`(s(k) + s(-k)) / 2`: frequencies
+    acquired on one side lose half of their weight. This is a blur along ``axis``, linear and its own adjoint. It models
+    homodyne reconstruction without its ramp filter. Magnitude images also keep the imaginary part, an edge signal that
+    adds in quadrature. They are not linear, and this module does not model them.
 
     Args:
         fraction: acquired fraction of k-space, in (0.5, 1]; at 1 nothing changes. The number of encodings is rounded,
@@ -253,8 +247,7 @@ class PartialFourier(KSpaceFilter):
         tensor(0.7500)
 
     References:
-        Noll, Nishimura and Macovski, Homodyne detection in magnetic resonance imaging, IEEE TMI 1991.
-        Liu et al. 2023, section II-A, lists it among the unknowns of clinical protocols.
+        Noll et al., IEEE TMI 1991; Liu et al. 2023, section II-A, lists it among the unknowns of clinical protocols.
     """
 
     def __init__(self, fraction: float, axis: int) -> None:

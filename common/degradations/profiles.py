@@ -25,13 +25,10 @@ class GaussianProfile(Degradation):
               g(u) \propto \exp\!\left(-4 \ln 2\,\frac{u^2}{(\mathrm{fwhm} \cdot f)^2}\right), \qquad
               c_i = f\,i + \frac{f - 1}{2}
 
-    A 2-D scan excites one slice at a time. The profile of a short selective pulse is close to a Gaussian with the
-    nominal slice thickness as full width at half maximum: factors (1, 1, f). Many papers blur a plane in this way
-    before sampling, with a standard deviation of :math:`f / (2 \sqrt{2 \ln 2})`: factors (f, f, 1). With ``fwhm=1``
-    voxels touch; more is overlap (or an imperfect pulse), less is a gap.
-
-    LR voxel 0 is centred on the first f HR voxels (offset (f - 1) / 2), not on HR voxel 0. So the edge of the field of
-    view does not move. Beyond the edges of a volume, its outermost voxels are repeated.
+    The profile of a short selective pulse is close to a Gaussian with the nominal slice thickness as full width at half
+    maximum: factors (1, 1, f). Many papers blur a plane in this way before sampling: factors (f, f, 1). With ``fwhm=1``
+    voxels touch; more is overlap (or an imperfect pulse), less is a gap. The edge of the field of view does not move
+    (offset (f - 1) / 2). Beyond the edges of a volume, its outermost voxels are repeated.
 
     Factors need not be whole. Each LR voxel is computed at its exact position, also between HR voxels, so operators in
     sequence compose and their affines are exact. The number of voxels is then rounded, and the far edge of the field
@@ -43,7 +40,7 @@ class GaussianProfile(Degradation):
         fwhm: full width at half maximum of the profile, as a multiple of the LR voxels; more than 0.
 
     Raises:
-        ValueError: if ``fwhm`` is not positive, or a factor is out of its range.
+        ValueError: if an argument is out of its range.
 
     Example:
         >>> import torch
@@ -101,8 +98,8 @@ class BlockAverage(Degradation):
 
     .. math:: (A x)_i = \frac{1}{f_0 f_1 f_2} \sum_{j \in \mathrm{block}(i)} x_j
 
-    This is the partial-volume model of a rectangular voxel. Many papers call it down-sampling. The edges of the field
-    of view do not move, so LR voxel 0 is centred (f - 1) / 2 HR voxels further in than HR voxel 0.
+    This is the partial-volume model of a rectangular voxel. The edges of the field of view do not move, so LR voxel 0
+    is centred (f - 1) / 2 HR voxels further in than HR voxel 0.
 
     Args:
         factors: HR voxels per LR voxel along each spatial axis.

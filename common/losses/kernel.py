@@ -84,8 +84,7 @@ class KernelSchedule:
 
     They begin as ``first``. Every ``interval`` iterations the "bicubic" term is compared with ``threshold``. Once it
     was below, its weight is multiplied by ``decay`` each time, whatever the term does. When the weight is below 0.005,
-    the weights in ``late`` apply. In a :class:`~common.losses.LossTable`, a row's weight is
-    ``schedule["<name>"]``.
+    the weights in ``late`` apply. In a :class:`LossTable`, a row's weight is ``schedule["<name>"]``.
 
     Args:
         kernels: number of kernels.

@@ -19,9 +19,8 @@ class LinearDegradation(nn.Module):
 
     ``lr[i] = sum_d k[d] x[s i + offset + d]``, where ``k`` is the product of one kernel per axis. Each kernel is the
     Fourier transform of a real, even window over k-space, ``k[d] = integral W(f) cos(2 pi f d) df``, scaled to sum 1.
-    This keeps the mean, and the phase is zero. Contrast and position therefore cannot drift in adversarial training.
-    The window is 1 at zero frequency and never rises, because no filter of a scanner amplifies. It is
-    ``W(f_n) = exp(-sum_{m <= n} p_m^2)`` with the parameters ``p``, and linear between the ``f_n``.
+    So contrast and position cannot drift in adversarial training. The window is 1 at zero frequency and never rises,
+    because no filter of a scanner amplifies: ``W(f_n) = exp(-sum_{m <= n} p_m^2)`` with the parameters ``p``.
 
     Along a Fourier-encoded axis, the scanner samples k-space up to the Nyquist frequency of the LR voxels. There the
     input is HR within that band (:class:`common.degradations.BandLimit`), and the module learns the shape of the
@@ -127,11 +126,8 @@ class ReceiverNoise(nn.Module):
 
     .. math:: \sqrt{(x + n_1)^2 + n_2^2}
 
-    Position and contrast do not change, except for the effect of the magnitude in air. Negative x, such as ringing
-    where no magnitude was taken, is added to the noise of 0. Without noise it does not change.
-
-    References:
-        Gudbjartsson and Patz, The Rician distribution of noisy MRI data, MRM 1995.
+    Negative x, such as ringing where no magnitude was taken, is added to the noise of 0. Without noise it does not
+    change.
     """
 
     def forward(self, lr: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:

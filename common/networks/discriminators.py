@@ -33,7 +33,7 @@ class VGGDiscriminator(nn.Module):
     """A VGG with one verdict per image (Liu et al. 2023, fig. 3; Ledig et al. 2017, fig. 4, without batch norm).
 
     Each width has two 3x3 convolutions with LeakyReLU, the second with stride 2. The global mean and two dense layers
-    follow. There is no batch norm, so a batch split over two GPUs gets the same verdicts as the whole batch.
+    follow.
 
     Args:
         channels: of the input: slices of a slab or channels of a feature map.
@@ -73,9 +73,9 @@ class VGGDiscriminator(nn.Module):
 class PatchDiscriminator(nn.Module):
     """One verdict per small patch: a wide convolution, then 1x1 convolutions (Bell-Kligler et al. 2019, section 4).
 
-    It sees only a few pixels at once. So it can judge blur, ringing and noise, but cannot memorise anatomy. Every layer
-    is divided by its largest singular value (Miyato et al. 2018). Degradations differ in faint detail, and layers of
-    norm 1 cannot separate images that differ by a hundredth. Therefore the amplified detail is judged.
+    It sees only a few pixels at once, so it can judge blur, ringing and noise, but cannot memorise anatomy. Every layer
+    is divided by its largest singular value (Miyato et al. 2018). Such layers cannot separate images that differ by a
+    hundredth, so amplified detail is judged.
 
     Args:
         channels: of the input: slices of a slab or channels of a feature map.

@@ -44,10 +44,9 @@ class SlabInterpolation(_Interpolation):
     """Cubic interpolation of an LR slab onto the HR slab's grid; no parameters.
 
     HR voxel ``j`` of an axis lies at LR coordinate ``(j - offset) / scale``. In plane this is Keys' cubic convolution
-    (a = -1/2). Across the slab it is the parabola through the nearest three slices, because other slabs' slices are not
-    available. At even scales, :class:`common.inferers.SlabInferer` lets two slabs share an output slice half-way
-    between their centres. The mean of the two parabolas is then Keys' cubic again. Positions outside the slab take the
-    value of its outermost slice.
+    (a = -1/2). Across the slab it is the parabola through the nearest three slices. At even scales, two slabs share an
+    output slice half-way between their centres, and the mean of the two parabolas is Keys' cubic again. Positions
+    outside the slab take the value of its outermost slice.
 
     Args:
         slices: slices of the LR slab, at least 3; or 1, if the factor across is 1.

@@ -72,10 +72,7 @@ class AttributeEncoder(nn.Module):
         body: list[nn.Module] = [FromImage(1, features, 7, padding=3, padding_mode="reflect"), nn.ReLU(inplace=True)]
         for i in range(downsamplings):
             wider = features * 2 if i < 2 else features
-            body += [
-                nn.Conv2d(features, wider, 4, stride=2, padding=1, padding_mode="reflect"),
-                nn.ReLU(inplace=True),
-            ]
+            body += [nn.Conv2d(features, wider, 4, stride=2, padding=1, padding_mode="reflect"), nn.ReLU(inplace=True)]
             features = wider
         self.body = nn.Sequential(*body, nn.AdaptiveAvgPool2d(1), nn.Conv2d(features, attributes, 1))
 
@@ -149,9 +146,8 @@ class _AdaptiveBlock(nn.Module):
 class MultiScaleDiscriminator(nn.Module):
     """Verdicts on patches of an image at several resolutions (Wang et al. 2018, section 3.2, in MUNIT's form).
 
-    Each scale has 4x4 convolutions with stride 2 and LeakyReLU, without norm, and a 1x1 convolution. Between scales the
-    image is averaged over 3x3 pixels with stride 2. MONAI's ``MultiScalePatchDiscriminator`` has one resolution, deeper
-    networks and batch norm instead.
+    Each scale has 4x4 convolutions with stride 2 and LeakyReLU, and a 1x1 convolution. Between scales the image is
+    averaged over 3x3 pixels with stride 2. MONAI's ``MultiScalePatchDiscriminator`` has one resolution and batch norm.
 
     Args:
         features: channels of the first convolution; each later one has twice as many.

@@ -25,8 +25,7 @@ def sealed(content: bytes) -> bytes:
 class OnnxNetwork(nn.Module):
     """An exported network (``models/model.onnx``) instead of the eager one.
 
-    It runs on the CPU, or on the GPU if onnxruntime-gpu is installed. The result is on the input's device. The
-    attribute ``origin`` is the same as for a network from :func:`common.weights.load`.
+    It runs on the CPU, or on the GPU if onnxruntime-gpu is installed. ``origin`` is as of :func:`common.weights.load`.
 
     Args:
         path: the file models/model.onnx of an exported bundle, with its overlay models/model.json.
@@ -77,15 +76,9 @@ class OnnxNetwork(nn.Module):
         self.inputs = {value.name for value in self.session.get_inputs()}
 
     def forward(self, image: torch.Tensor, choice: int = -1) -> torch.Tensor:
-        """Apply the network.
+        """The network's output for an image, float32.
 
-        Args:
-            image: the network's input.
-            choice: a further input, if the network has one: the stage of a cascade, or the axis across a slab; -1, the
-                default, is the last.
-
-        Returns:
-            The network's output, float32.
+        ``choice`` is a further input, if it has one: the stage of a cascade, or the axis across a slab; -1 is the last.
         """
         feeds = {"image": image.detach().float().cpu().contiguous().numpy()}
         for name in self.inputs - {"image"}:

@@ -18,9 +18,7 @@ _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 class VGG16Features(nn.Module):
-    """Features of a fixed, pretrained VGG-16 (Johnson et al. 2016; Wang et al. 2023, eq. 4).
-
-    Its parameters have torchvision's names.
+    """Features of a fixed, pretrained VGG-16 with torchvision's names (Johnson et al. 2016; Wang et al. 2023, eq. 4).
 
     Args:
         weights: torchvision's file ``vgg16-397923af.pth``.
