@@ -28,14 +28,11 @@ _BINS = 20
 
 
 def standard_error(deviation: Any, scale: Sequence[float]) -> Any:
-    """Return the root mean square error that a spread predicts.
+    """The root mean square error that a spread predicts.
 
     Args:
         deviation: of the results that were averaged, a tensor or an array in units of the normalised intensity.
         scale: a and b of :math:`\\sqrt{a^2 s^2 + b^2}`, which :class:`UncertaintyReport` fits.
-
-    Returns:
-        The standard error, like ``deviation``.
     """
     a, b = scale
     return ((a * deviation) ** 2 + b**2) ** 0.5
@@ -44,10 +41,9 @@ def standard_error(deviation: Any, scale: Sequence[float]) -> Any:
 class UncertaintyMap:
     """Writes the standard error of every voxel, ``<name>_sd.nii.gz``, in the units of the result.
 
-    It attaches to a :class:`~common.engines.CaseEvaluator`, and does nothing for an inferer without a spread. The scan
-    measures the part of k-space that it covers. If the inferer knows the degradation, the spread is only that of the
-    rest, which the network has added. ``MeasuredKSpace`` in ``<name>_sd.json`` is the share of the volume's k-space,
-    around its centre, that the scan has measured along each axis.
+    It attaches to a :class:`~common.engines.CaseEvaluator`, and does nothing for an inferer without a spread. If the
+    inferer knows the degradation, the spread is only that of the part of k-space that the scan does not measure.
+    ``MeasuredKSpace`` in ``<name>_sd.json`` is the share that it has measured along each axis, around the centre.
 
     Args:
         inferer: the results are its means.

@@ -21,17 +21,14 @@ def back_project(sr: torch.Tensor, lr: torch.Tensor, degradation: Degradation, i
 
     .. math:: x_{t+1} = x_t + f_0 f_1 f_2\, A^T (y - A x_t)
 
-    Iwamoto et al. 2022, eq. 6, after Irani and Peleg 1991. The adjoint spreads an LR voxel over HR voxels; the factors
-    compensate for that. So one iteration removes a constant error almost completely.
+    Iwamoto et al. 2022, eq. 6, after Irani and Peleg 1991. The factors compensate for the adjoint, which spreads an LR
+    voxel over HR voxels.
 
     Args:
         sr: estimate x ``(..., X, Y, Z)``.
         lr: scan y ``(..., X / f0, Y / f1, Z / f2)``.
         degradation: the linear operator A.
         iterations: 0 leaves the estimate as it is.
-
-    Returns:
-        The corrected estimate.
     """
     gain = math.prod(degradation.factors)
     for _ in range(iterations):

@@ -22,18 +22,10 @@ _PIXEL_BYTES = 4096
 
 
 def slice_weights(slices: int, scale: int, offset: float) -> torch.Tensor:
-    """Weight of each output slice of a slab in the volume, by its distance to the slab's centre slice.
+    """Weight in the volume, 0, 1/2 or 1, of each output slice of a slab of ``slices`` LR slices.
 
-    Output slice ``o`` of a slab lies at ``(o - offset) / scale`` in LR slices. It is taken from the slab whose centre
-    is nearest. If two slabs are equally near, their mean is taken.
-
-    Args:
-        slices: odd number of LR slices of the slab.
-        scale: factor along the slab's axis.
-        offset: centre of LR slice 0 in HR slices.
-
-    Returns:
-        ``(slices * scale,)``, 0, 1/2 or 1.
+    Output slice ``o`` lies at ``(o - offset) / scale`` in LR slices. It is taken from the slab whose centre is nearest.
+    If two slabs are equally near, their mean is taken.
     """
     distance = ((torch.arange(slices * scale, dtype=torch.float64) - offset) / scale - slices // 2).abs()
     weights = (distance < 0.5 - 1e-6).double()
@@ -45,10 +37,9 @@ class SlabInferer(Inferer):
     """Runs a slab network over a volume, slab by slab and, if the plane is large, tile by tile.
 
     Every LR slice is the centre of one slab; the outermost slices are repeated outwards. Only the output slices nearest
-    to a slab's centre enter the volume, because the outer ones are extrapolated (see :func:`slice_weights`). A tile is
-    computed with a halo that is discarded, so there are no seams. If the network's receptive field is within the halo,
-    the result does not depend on the tiles. Memory holds the volume twice, its result, and a tile of one slab. On a GPU
-    it holds as many slabs as fit into free memory, for speed.
+    to a slab's centre enter the volume, because the outer ones are extrapolated. A tile is computed with a halo that is
+    discarded, so there are no seams. Memory holds the volume twice, its result, and a tile of one slab, on a GPU as many
+    slabs as fit.
 
     Args:
         degradation: from HR to LR, with the network's factors ``(H, W, Z)``.

@@ -51,25 +51,15 @@ _MODEL = 0.004  # standard deviation of the operators' error for a scan without 
 
 @dataclass
 class _Stack:
-    """A given stack, and its thin version.
+    """A given stack, and its thin version."""
 
-    Attributes:
-        voxels: ``(X, Y, Z)``, slices along the last axis.
-        affine: 4x4, mm.
-        thin: the network's result with thin slices, over the same field of view.
-        thickness: of its slices in distances of their centres.
-        fixed: whether the thickness is known; else the other stacks may show it.
-        name: its file.
-        extreme: ``(X, Y, Z)``, which voxels were set aside, and so have no measured value.
-    """
-
-    voxels: torch.Tensor
-    affine: np.ndarray
-    thin: torch.Tensor
-    thickness: float
-    fixed: bool
-    name: str
-    extreme: np.ndarray
+    voxels: torch.Tensor  # (X, Y, Z), slices along the last axis
+    affine: np.ndarray  # 4x4, mm
+    thin: torch.Tensor  # the network's result with thin slices, over the same field of view
+    thickness: float  # of its slices in distances of their centres
+    fixed: bool  # whether the thickness is known; else the other stacks may show it
+    name: str  # its file
+    extreme: np.ndarray  # (X, Y, Z), which voxels were set aside, and so have no measured value
 
 
 class StacksInferer(Inferer):

@@ -26,10 +26,8 @@ class StackOperator:
     its own planes. Voxels of the stack that reach beyond the volume are 0.
 
     Args:
-        size: of the volume ``(X, Y, Z)``, whose voxels are cubes.
-        affine: of the volume (mm).
-        stack_size: of the stack, slices along its last axis.
-        stack_affine: of the stack (mm), with the patient's motion.
+        size, affine: of the volume ``(X, Y, Z)``, whose voxels are cubes, in mm.
+        stack_size, stack_affine: of the stack, slices along its last axis, in mm, with the patient's motion.
         thickness: of the slices in distances of their centres; less than 1 is a gap.
         slice_motions: (Z, 4, 4), additional motion of each slice (mm); None for no such motion.
         device: of the volume.

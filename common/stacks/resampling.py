@@ -32,16 +32,14 @@ def spline_coefficients(volume: torch.Tensor, transposed: bool = False) -> torch
 
 
 def sampled(coefficients: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
-    """Sample a cubic B-spline at positions. Gradients flow to coefficients and positions.
-
-    A cubic spline is the sum of eight linear interpolations between weighted coefficients.
+    """Sample a cubic B-spline at positions, as the sum of eight linear interpolations between weighted coefficients.
 
     Args:
         coefficients: ``(X, Y, Z)``, from :func:`spline_coefficients`.
         positions: ``(3, N)`` in voxels; beyond the volume its border repeats.
 
     Returns:
-        Values ``(N,)``.
+        Values ``(N,)``; gradients flow to coefficients and positions.
 
     Source:
         Sigg and Hadwiger, Fast third-order texture filtering, GPU Gems 2, 2005, chapter 20.

@@ -31,10 +31,7 @@ class ImagePairs:
 
     @classmethod
     def of(cls, images: torch.Tensor, degradation: Degradation | Interpolated, scale: float = 1.0) -> ImagePairs:
-        """Degrade images ``(n, 1, H, W)``, each as a volume of one layer.
-
-        Whole images are degraded, not patches: a degraded patch depends on its surroundings, and with k-space
-        truncation on the whole image.
+        """Degrade images ``(n, 1, H, W)``, whole, because a degraded patch depends on its surroundings.
 
         Args:
             images: of any size; they are cropped to a multiple of a whole factor.

@@ -39,14 +39,13 @@ class KernelCase:
 def kernel_cases(source: VolumeCache, target: VolumeCache, per: str, slice_step: int = 1) -> list[KernelCase]:
     """Choose the LR and HR slices for each kernel.
 
-    HR slices are from source volumes of the same subject. For the kernel of one slice, the HR slice nearest to its
-    centre is used (Huang et al. 2021, section 2.A.2), or all of the subject's slices if there is none. If the source
-    lacks the subject, slices of all source volumes are used. Slices of air are left out and reported. LR scans with
-    more detail than HR scans sampled without blur are reported, because no blur kernel can explain them.
+    HR slices are from source volumes of the same subject, or of all if the source lacks it. For the kernel of one
+    slice, the HR slice nearest to its centre is used (Huang et al. 2021, section 2.A.2), or all of the subject's if
+    there is none. Slices of air are left out and reported. LR scans with more detail than HR scans sampled without blur
+    are reported, because no blur kernel can explain them.
 
     Args:
-        source: volumes with the key "hr".
-        target: volumes with the key "lr".
+        source, target: volumes with the key "hr", and with the key "lr".
         per: "slice" for a kernel a slice, or "volume" for one a volume.
         slice_step: distance between the slices of the LR volumes that are used, in slices.
 
@@ -105,11 +104,9 @@ class KernelCropLoader(PatchLoader):
     magnitude of the gradient in the crop (Huang et al. 2021, section 2.A.2).
 
     Args:
-        source: the volumes of the cases, with the key "hr", to check their sizes.
-        target: likewise, with the key "lr".
+        source, target: as for :func:`kernel_cases`, to check their sizes.
         cases: one for each kernel.
-        crop: edge c of an HR crop in pixels.
-        lr_crop: edge d of an LR crop in pixels.
+        crop, lr_crop: edges c and d of HR and LR crops in pixels.
         crops: of each kernel and kind in a batch, as the ``batch_size`` of :class:`PatchLoader`.
         seed, device: as for :class:`PatchLoader`.
 

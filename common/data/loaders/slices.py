@@ -35,9 +35,9 @@ class SliceLoader(PatchLoader):
     the plane. "guide", if the volumes have one, has the size of "hr".
 
     Slices are rotated, mirrored (half of them) and rescaled before they are cut, so the degradation in the graph acts
-    on the augmented patch. They are resampled with torch's cubic kernel (a = -3/4). Rescaling by s < 1 reduces the
-    resolution to that of a scan with voxels 1 / s times as large (:class:`~common.degradations.GaussianProfile`).
-    Outermost pixels are repeated beyond the edges. Patches that are mostly air are avoided.
+    on the augmented patch. Rescaling by s < 1 reduces the resolution to that of a scan with voxels 1 / s times as large
+    (:class:`~common.degradations.GaussianProfile`). Outermost pixels are repeated beyond the edges. Patches that are
+    mostly air are avoided.
 
     Args:
         volumes: with the key "hr", and "guide" on the same grid. Their memory layout is changed in place, to slices.
@@ -160,14 +160,10 @@ class KernelSliceLoader(SliceLoader):
     "noise" ``(B, 2, p / f, p / f, 1)``, with a standard deviation drawn from ``noise_levels``.
 
     Args:
-        volumes: as for :class:`SliceLoader`.
         kernels: ``(N, K, K)``.
-        noise_levels: standard deviations of the noise, in units of the normalised intensity.
+        noise_levels: standard deviations of the noise, in units of the normalised intensity, at least 0.
         factor: f, HR pixels per LR pixel.
-        options: the other arguments of :class:`SliceLoader`.
-
-    Raises:
-        ValueError: as :class:`SliceLoader`, and when there is no noise level or a negative one.
+        volumes, options: the arguments of :class:`SliceLoader`.
     """
 
     option = "lr_patch"

@@ -43,11 +43,10 @@ class ThroughPlaneLoader(PatchLoader):
 
     A batch is ``{"hr": (B, 1, p, factor w), "hr_recoloured", "lr": (B, 1, p, w), "gains": (B, 1, 1, w)}``. Images are
     mapped from [0, 1] to [-1, 1]. "hr_recoloured" is "hr" with another contrast, or the same without ``contrasts``.
-    "gains" is the brightness of its thick slices. With ``attributes`` there are random attribute codes ``"prior_ct"``
-    and ``"prior_mr"`` ``(B, attributes)``, of the standard normal distribution. The last axis of an image runs across
-    the slices; the other is one of the two in plane, drawn for each patch. Patches that are mostly air are avoided.
-    Each patch is mirrored at random along the axis in plane. HR patches are mirrored along the other too: they are not
-    paired, and are degraded after augmentation.
+    "gains" is the brightness of its thick slices. With ``attributes`` there are standard normal attribute codes
+    ``"prior_ct"`` and ``"prior_mr"`` ``(B, attributes)``. The last axis of an image runs across the slices; the other
+    is one of the two in plane, drawn for each patch. Patches that are mostly air are avoided. Each patch is mirrored at
+    random along the axis in plane, HR patches along the other too: they are degraded after augmentation.
 
     Args:
         source: HR volumes, key "hr", slices along the last axis, in [0, 1].
@@ -57,14 +56,13 @@ class ThroughPlaneLoader(PatchLoader):
         batch_size, seed, device: as for :class:`PatchLoader`.
         attributes: values of an attribute code; 0 for none.
         contrasts: number of control points of a random curve from the intensities of "hr" to those of "hr_recoloured";
-            at least 3, or 0 for none. A network then cannot rely on one contrast. The darkest intensity stays the
-            darkest; the order of others may change, as for bone and brain between CT and MR.
-        gains: largest standard deviation of the logarithm of brightness between thick slices. Each patch has a random
-            share of it (:class:`~common.networks.SliceGains` applies them). 0 for none.
+            at least 3, or 0 for none. The darkest intensity stays the darkest; the order of others may change, as for
+            bone and brain between CT and MR.
+        gains: largest standard deviation of the logarithm of brightness between thick slices, at least 0. Each patch
+            has a random share of it (:class:`~common.networks.SliceGains` applies them).
         any_axis: whether any axis of the source's volumes may run across the slices; for isotropic volumes.
-        zoom: largest factor, at least 1, by which pixels in plane are smaller than those of the source's volumes.
-            Scanners make pixels that are finer than the result's slices. Each patch is cut narrower by a random factor
-            with a uniform logarithm, and interpolated with a cubic spline.
+        zoom: largest factor, at least 1, by which pixels in plane are smaller than those of the source's volumes. Each
+            patch is cut narrower by a random factor with a uniform logarithm, and interpolated with a cubic spline.
 
     Raises:
         ValueError: when a volume is smaller than a patch, or an argument is out of its range.
