@@ -38,8 +38,8 @@ class SlabInferer(Inferer):
 
     Every LR slice is the centre of one slab; the outermost slices are repeated outwards. Only the output slices nearest
     to a slab's centre enter the volume, because the outer ones are extrapolated. A tile is computed with a halo that is
-    discarded, so there are no seams. Memory holds the volume twice, its result, and a tile of one slab, on a GPU as many
-    slabs as fit.
+    discarded, so there are no seams. Memory holds the volume twice, its result, and a tile of one slab (on a GPU of as
+    many slabs as fit).
 
     Args:
         degradation: from HR to LR, with the network's factors ``(H, W, Z)``.

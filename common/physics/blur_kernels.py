@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -166,15 +167,11 @@ def save_kernels(path: str | os.PathLike, kernels: Sequence[Mapping[str, Any]], 
             kernel is of a whole volume.
         about: further keys of the file.
     """
-    rows = []
-    for entry in kernels:
-        taps = [[round(float(v), 8) for v in row] for row in entry["kernel"]]
-        lines = ",\n      ".join(json.dumps(row) for row in taps)
-        rest = json.dumps({k: v for k, v in entry.items() if k != "kernel"})[1:-1]
-        rows.append(f'    {{{rest},\n     "kernel": [\n      {lines}]}}')
-    head = "".join(f"  {json.dumps(key)}: {json.dumps(value)},\n" for key, value in about.items())
+    rounded = [{**e, "kernel": [[round(float(v), 8) for v in row] for row in e["kernel"]]} for e in kernels]
+    text = json.dumps({**about, "kernels": rounded}, indent=2)
+    text = re.sub(r'\[\n[^][{}"]*\]', lambda row: json.dumps(json.loads(row.group())), text)  # a row of taps is a line
     with replacing(Path(path)) as temporary:
-        temporary.write_text("{\n" + head + '  "kernels": [\n' + ",\n".join(rows) + "\n  ]\n}\n", encoding="utf-8")
+        temporary.write_text(text + "\n", encoding="utf-8")
 
 
 def read_kernels(folder: str | os.PathLike) -> list[dict[str, Any]]:

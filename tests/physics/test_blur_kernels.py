@@ -156,7 +156,7 @@ def test_kernels_come_back_from_their_files_in_order(tmp_path, capsys):
     assert "no kernel of 77.nii;" in capsys.readouterr().out
     text = (tmp_path / "kernels_3.json").read_text()
     assert json.loads(text)["factor"] == 2 and json.loads(text)["note"] == 'a "b"'
-    assert f"\n      {json.dumps([round(float(v), 8) for v in entries[2]['kernel'][1]])},\n" in text
+    assert f" {json.dumps([round(float(v), 8) for v in entries[2]['kernel'][1]])},\n" in text
     save_kernels(tmp_path / "kernels_1.json", entries[:2])
     assert [entry["volume"] for entry in blur_kernels.read_kernels(tmp_path)][:3] == ["0.nii", "1.nii", "1.nii"]
 

@@ -71,20 +71,9 @@ def cut_with_margin(volume: torch.Tensor, start: Sequence[int], size: Sequence[i
     return F.pad(inner[None], [n for pair in reversed(missing) for n in pair], mode="replicate")[0]
 
 
-def _drawn_turn(rng: np.random.Generator, any_axis: bool) -> tuple[int, tuple[int, ...]]:
-    """Draw the turn of a slab, and the order of the axes of a channel-first volume for it."""
-    turn = int(rng.integers(len(_TURNS))) if any_axis else 0
-    return turn, (0, *(axis + 1 for axis in _TURNS[turn]))
-
-
 def permuted(tissue: np.ndarray, order: Sequence[int]) -> np.ndarray:
     """A mask with its axes in the order of those of a channel-first volume."""
     return tissue.transpose([axis - 1 for axis in order[1:]])
-
-
-def _check_turns(any_axis: bool, factors: Sequence[int]) -> None:
-    if any_axis and len(set(factors)) > 1:
-        raise ValueError(f"any_axis needs the same factor along each axis, got factors {tuple(factors)}; set it false.")
 
 
 def check_fit(
@@ -144,7 +133,30 @@ class PatchLoader:
         return stack_on(self.device, {key: [sample[key] for sample in samples] for key in samples[0]})
 
 
-class UnpairedSlabLoader(PatchLoader):
+class _SlabLoader(PatchLoader):
+    """Draws slabs across the last axis of volumes, or across any."""
+
+    def __init__(self, lr_patch: Sequence[int], factors: Sequence[int], any_axis: bool | str, *options: Any) -> None:
+        super().__init__(*options)
+        self.any_axis = is_true(any_axis, "any_axis")
+        if self.any_axis and len(set(factors)) > 1:
+            raise ValueError(f"any_axis needs the same factor along each axis, got {tuple(factors)}; set it false.")
+        self.lr_patch, self.factors = tuple(lr_patch), tuple(factors)
+        self.hr_patch = tuple(k * f for k, f in zip(lr_patch, factors, strict=True))
+        self.turns = torch.tensor(_TURNS, device=self.device)
+
+    def _draw(
+        self, volumes: VolumeCache, masks: Sequence[np.ndarray], size: Sequence[int], rng: np.random.Generator
+    ) -> tuple[int, dict[str, torch.Tensor], list[int], torch.Tensor]:
+        """Draw a volume and a slab of this size: index, turned volumes, first voxel, and turn."""
+        i = int(rng.integers(len(volumes)))
+        turn = int(rng.integers(len(_TURNS))) if self.any_axis else 0
+        order = (0, *(axis + 1 for axis in _TURNS[turn]))
+        item = {key: volume.permute(order) for key, volume in volumes[i].items()}
+        return i, item, draw_start(permuted(masks[i], order), size, rng), self.turns[turn]
+
+
+class UnpairedSlabLoader(_SlabLoader):
     """Endless batches of HR slabs of the source volumes and, drawn independently, LR slabs of the target volumes.
 
     A batch is ``{"hr": (B, 1, sx h, sy w, sz z), "lr": (B, 1, h, w, z)}``, and
@@ -191,20 +203,14 @@ class UnpairedSlabLoader(PatchLoader):
         training_noise: Sequence[float] | None = None,
         paired: bool = False,
     ) -> None:
-        super().__init__(batch_size, seed, device)
-        self.any_axis = any_axis = is_true(any_axis, "any_axis")
-        _check_turns(any_axis, factors)
-        self.paired, self.factors = paired, tuple(factors)
+        super().__init__(lr_patch, factors, any_axis, batch_size, seed, device)
+        self.paired, self.margin = paired, margin
         self.noise_levels = checked_levels(noise_levels=noise_levels)
         self.training_noise = checked_levels(training_noise=noise_levels if training_noise is None else training_noise)
-        self.lr_patch = tuple(lr_patch)
-        self.hr_patch = tuple(k * f for k, f in zip(lr_patch, factors, strict=True))
-        self.margin = margin
-        check_fit(source, "hr", self.hr_patch, "source", turned=any_axis)
-        check_fit(target, "lr", self.lr_patch, "target", turned=any_axis)
+        check_fit(source, "hr", self.hr_patch, "source", turned=self.any_axis)
+        check_fit(target, "lr", self.lr_patch, "target", turned=self.any_axis)
         self.source, self.target = source, target
         self.source_tissue, self.target_tissue = tissue_masks(source, "hr"), tissue_masks(target, "lr")
-        self.turns = torch.tensor(_TURNS, device=self.device)
         if margin is None:
             return
         # Sampled as LR is: noise within its band has no more power there.
@@ -213,29 +219,21 @@ class UnpairedSlabLoader(PatchLoader):
         self.source_noise = [noise_in_air(sample).nan_to_num(0.0).item() for sample in samples]
 
     def _sample(self, rng: np.random.Generator) -> dict[str, torch.Tensor]:
-        source_index = int(rng.integers(len(self.source)))
-        turn, order = _drawn_turn(rng, self.any_axis)
-        source = {key: volume.permute(order) for key, volume in self.source[source_index].items()}
-        start = draw_start(permuted(self.source_tissue[source_index], order), self.hr_patch, rng)
+        i, source, start, turn = self._draw(self.source, self.source_tissue, self.hr_patch, rng)
+        sample = {}
         if self.paired:
             lr_start = [a // f for a, f in zip(start, self.factors, strict=True)]
             start = [a * f for a, f in zip(lr_start, self.factors, strict=True)]
-            lr_source = cut(source["lr"], lr_start, self.lr_patch)
+            sample["lr_source"] = cut(source["lr"], lr_start, self.lr_patch)
         hr = cut(source["hr"], start, self.hr_patch)
-        hr_start = start
-        target_index = int(rng.integers(len(self.target)))
-        lr_turn, order = _drawn_turn(rng, self.any_axis)
-        start = draw_start(permuted(self.target_tissue[target_index], order), self.lr_patch, rng)
-        lr = cut(self.target[target_index]["lr"].permute(order), start, self.lr_patch)
+        _, target, place, lr_turn = self._draw(self.target, self.target_tissue, self.lr_patch, rng)
         mirrored = [axis + 1 for axis in range(3) if rng.random() < 0.5 and not self.paired]
-        lr = lr.flip([axis + 1 for axis in range(3) if rng.random() < 0.5])
-        sample = {"hr": hr.flip(mirrored), "lr": lr, "turn": self.turns[turn], "lr_turn": self.turns[lr_turn]}
-        if self.paired:
-            sample["lr_source"] = lr_source
+        lr = cut(target["lr"], place, self.lr_patch).flip([axis + 1 for axis in range(3) if rng.random() < 0.5])
+        sample |= {"hr": hr.flip(mirrored), "lr": lr, "turn": turn, "lr_turn": lr_turn}
         if self.margin is None:
             return sample
-        context = cut_with_margin(source["hr_band"], hr_start, self.hr_patch, self.margin)
-        own = self.source_noise[source_index]
+        context = cut_with_margin(source["hr_band"], start, self.hr_patch, self.margin)
+        own = self.source_noise[i]
         added = _added(self.noise_levels, own, rng)
         normal = torch.from_numpy(rng.standard_normal((2, *self.lr_patch), dtype=np.float32))
         further = added if self.training_noise == self.noise_levels else _added(self.training_noise, own, rng)
@@ -262,7 +260,7 @@ def _added(levels: Sequence[float], own: float, rng: np.random.Generator) -> flo
     return max(0.0, level**2 - own**2) ** 0.5
 
 
-class PairedSlabLoader(PatchLoader):
+class PairedSlabLoader(_SlabLoader):
     """LR slabs and HR slabs at the same place, for supervised training, with "turn" as in :class:`UnpairedSlabLoader`.
 
     With ``turned`` each pair is mirrored along its first axis at random, and turned in plane by 0 to 3 quarter turns.
@@ -292,35 +290,27 @@ class PairedSlabLoader(PatchLoader):
         chance: bool = False,
         turned: bool | str = False,
     ) -> None:
-        super().__init__(batch_size, seed, device)
-        self.any_axis = any_axis = is_true(any_axis, "any_axis")
-        _check_turns(any_axis, factors)
+        super().__init__(lr_patch, factors, any_axis, batch_size, seed, device)
         self.chance, self.turned = chance, is_true(turned, "turned")
         if self.turned and (lr_patch[0] != lr_patch[1] or factors[0] != factors[1]):
             raise ValueError(
                 f"lr_patch is {list(lr_patch)} and the factors are {list(factors)}: slabs that are turned need equal "
                 "sizes along the first two axes."
             )
-        self.lr_patch, self.factors = tuple(lr_patch), tuple(factors)
-        check_fit(volumes, "lr", self.lr_patch, "source", turned=any_axis)
+        check_fit(volumes, "lr", self.lr_patch, "source", turned=self.any_axis)
         for item, entry in zip(volumes.items, volumes.data, strict=True):
             hr, lr = item["hr"].shape[1:], item["lr"].shape[1:]
             if any(a != b * f for a, b, f in zip(hr, lr, factors, strict=True)):
                 raise ValueError(f"{entry}: HR has {tuple(hr)} voxels and LR {tuple(lr)}; factors are {factors}.")
         self.volumes = volumes
         self.tissue = tissue_masks(volumes, "lr")
-        self.turns = torch.tensor(_TURNS, device=self.device)
 
     def _sample(self, rng: np.random.Generator) -> dict[str, torch.Tensor]:
-        i = int(rng.integers(len(self.volumes)))
-        turn, order = _drawn_turn(rng, self.any_axis)
-        item = {key: volume.permute(order) for key, volume in self.volumes[i].items()}
-        start = draw_start(permuted(self.tissue[i], order), self.lr_patch, rng)
+        _, item, start, turn = self._draw(self.volumes, self.tissue, self.lr_patch, rng)
         hr_start = [a * f for a, f in zip(start, self.factors, strict=True)]
-        hr_patch = [k * f for k, f in zip(self.lr_patch, self.factors, strict=True)]
-        pair = {"hr": cut(item["hr"], hr_start, hr_patch), "lr": cut(item["lr"], start, self.lr_patch)}
+        pair = {"hr": cut(item["hr"], hr_start, self.hr_patch), "lr": cut(item["lr"], start, self.lr_patch)}
         if self.turned:
             mirrored, quarters = bool(rng.integers(2)), int(rng.integers(4))
             pair = {key: (slab.flip(1) if mirrored else slab).rot90(quarters, (1, 2)) for key, slab in pair.items()}
         chance = {"chance": torch.from_numpy(rng.random(1, dtype=np.float32))} if self.chance else {}
-        return pair | {"turn": self.turns[turn]} | chance
+        return pair | {"turn": turn} | chance
