@@ -96,19 +96,16 @@ class ResumableState:
     fewer GPUs. The state is saved at the end of each epoch, by the clock within an epoch, and when the run is
     interrupted. Place this handler after the validation, so that a saved epoch has been validated.
 
-    With each state the current weights are written to a separate file for evaluation and inference. When the run ends,
-    also by Ctrl-C, a message says what that file and the ``model.pt`` next to it contain.
-
-    A larger ``max_epochs`` prolongs a run. Networks and optimizers keep their state. From there on the learning rates
-    are those of a run that had this length from the start.
+    With each state the current weights are written to a separate file. When the run ends, also by Ctrl-C, a message
+    says what that file and the ``model.pt`` next to it contain. A larger ``max_epochs`` prolongs a run. From there on
+    the learning rates are those of a run that had this length from the start.
 
     Args:
         path: of the file.
         resume: whether to continue from an existing file; if not, the run begins anew.
         minutes: between saves within an epoch, 0 or more; 0 saves each iteration, None does not save by the clock.
         evaluator: whose best metric is saved too, or None.
-        invalidates: files that are removed, with the old state, when a run begins anew or is prolonged: the states of
-            stages that build on this one.
+        invalidates: states of stages that build on this one. They are removed when a run begins anew or is prolonged.
         settings: of the networks' weights; a run continues only with the same settings.
         last: of the network whose weights are written with each state, or None; its one path is next to ``model.pt``.
 

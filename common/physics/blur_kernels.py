@@ -22,16 +22,13 @@ from .spline import keys_cubic
 def gaussian_kernel(
     sigma: float | Sequence[float], angle: float = 0.0, size: int = 13, offset: float = 0.0
 ) -> torch.Tensor:
-    """A Gaussian, sampled, with sum 1.
+    """A Gaussian, sampled: ``(K, K)`` with sum 1, float32.
 
     Args:
         sigma: standard deviation in HR pixels; two numbers, along its two axes, if it is anisotropic.
         angle: degrees from the first image axis to the first axis of the Gaussian, towards the second image axis.
         size: K, odd.
         offset: of its centre from the middle of the kernel, in HR pixels along both axes.
-
-    Returns:
-        ``(K, K)``, float32.
     """
     first, second = (sigma, sigma) if isinstance(sigma, (int, float)) else sigma
     kernel = _gaussian(size, (offset, offset), (first, second), np.deg2rad(angle))
@@ -39,14 +36,11 @@ def gaussian_kernel(
 
 
 def bicubic_kernel(factor: int, size: int = 13, offset: float = 0.0) -> torch.Tensor:
-    """Bicubic downsampling as image processing does it: Keys' cubic (a = -1/2), ``factor`` times as wide, with sum 1.
+    """Bicubic downsampling: Keys' cubic (a = -1/2), ``factor`` times as wide, ``(K, K)`` with sum 1, float32.
 
     Args:
         factor: HR pixels per LR pixel.
         size, offset: as for :func:`gaussian_kernel`.
-
-    Returns:
-        ``(K, K)``, float32.
     """
     row = keys_cubic((torch.arange(size, dtype=torch.float64) - (size - 1) / 2 - offset) / factor)
     kernel = torch.outer(row, row)
@@ -121,8 +115,7 @@ def describe_kernel(kernel: torch.Tensor | np.ndarray) -> dict[str, Any]:
     Returns:
         "fwhm": full widths at half maximum along the long and the short axis in HR pixels; "angle": of the long axis in
         degrees, 0 to 180, from the first image axis towards the second; "centre": from the middle of the kernel in HR
-        pixels along both axes; "sum" of the kernel; "residual": norm of the difference from the Gaussian, over
-        the kernel's norm.
+        pixels; "sum" of the kernel; "residual": norm of the difference from the Gaussian, over the kernel's norm.
     """
     from scipy.optimize import least_squares  # here, because it is slow to import and inference does not need it
 
@@ -183,7 +176,7 @@ def read_kernels(folder: str | os.PathLike) -> list[dict[str, Any]]:
     Raises:
         FileNotFoundError: if there is no file of kernels.
         ValueError: if a file is not a JSON of kernels; if a kernel is not square with an odd edge, finite and of sum 1
-            (to 1 %); or if the sizes differ. The message names the file and the entry.
+            (to 1 %); or if the sizes differ.
     """
     files = sorted(Path(folder).glob("kernels*.json"), key=lambda p: (len(p.name), p.name))
     if not files:
@@ -227,7 +220,7 @@ def read_kernels(folder: str | os.PathLike) -> list[dict[str, Any]]:
 def load_kernels(
     folder: str | os.PathLike, factor: int, offset: float, hr_spacing: Sequence[float], volumes: Sequence[str]
 ) -> torch.Tensor:
-    """Load the kernels in a folder for a training with the settings of their estimation.
+    """Load the kernels ``(N, K, K)`` in a folder for a training with the settings of their estimation.
 
     LR volumes without a kernel are reported, because their estimation may have been interrupted.
 
@@ -237,9 +230,6 @@ def load_kernels(
         offset: centre of LR pixel 0 in HR pixels.
         hr_spacing: of an HR pixel along both axes in mm.
         volumes: files of the LR volumes.
-
-    Returns:
-        ``(N, K, K)``.
 
     Raises:
         FileNotFoundError, ValueError: as :func:`read_kernels`; also if a file has another factor, offset or spacing (by

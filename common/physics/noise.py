@@ -55,9 +55,9 @@ def noise_in_air(images: torch.Tensor) -> torch.Tensor:
     r"""Estimate the Rician noise of volumes from the air around the object, which has no texture.
 
     The detail (the image minus its binomial low-pass of 3x3x3) is squared and averaged over windows of 5x5 pixels in
-    air. Only the quietest three tenths of these count, because ghosts spare them. A mask leaves blocks of zeros and
-    cuts tissue off at their borders, so windows within 2 pixels of a block are ignored. If there are such blocks, and
-    less than a fifth of the other windows is air, these are dark parts of the object. Then there is no estimate.
+    air. Only the quietest three tenths count, because ghosts spare them. Windows within 2 pixels of a block of zeros,
+    which a mask leaves, are ignored. If there are such blocks, and less than a fifth of the other windows is air, these
+    are dark parts of the object, and there is no estimate.
 
     Args:
         images: ``(B, 1, X, Y, Z)``, normalised so that tissue is brighter than a tenth.
@@ -100,11 +100,7 @@ def _all_true(mask: torch.Tensor, window: Sequence[int], step: Sequence[int] = (
 
 
 def noise_levels(scans: Iterable[Mapping[str, torch.Tensor]]) -> list[float]:
-    """Estimate the noise of each scan (:func:`noise_in_air`); 0, with a warning, if a scan does not show it.
-
-    Args:
-        scans: with a volume ``(1, X, Y, Z)`` each, "lr".
-    """
+    """Noise of each scan, "lr" ``(1, X, Y, Z)``, by :func:`noise_in_air`; 0, with a warning, if it does not show it."""
     levels = [noise_in_air(scan["lr"][None]).item() for scan in scans]
     unknown = sum(math.isnan(level) for level in levels)
     if unknown:
@@ -126,9 +122,6 @@ def rician_bias(signal: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
         signal: a, without noise; of negative values, from ringing, the magnitude is used.
         sigma: standard deviation of the noise in each channel, of a shape that broadcasts; 0 is no noise, and values
             between 0 and 1e-4 are raised to 1e-4.
-
-    Returns:
-        Between 0 and ``sigma sqrt(pi / 2)``, in the signal's shape.
 
     Source:
         Gudbjartsson and Patz, The Rician distribution of noisy MRI data, MRM 1995, eq. 2.

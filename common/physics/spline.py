@@ -21,17 +21,10 @@ def keys_cubic(x: torch.Tensor) -> torch.Tensor:
 
 
 def spline_matrix(size: int, positions: np.ndarray) -> np.ndarray:
-    """The cubic spline through samples, evaluated at positions, as a matrix.
+    """The cubic spline through N = ``size`` samples, evaluated at positions ``(M,)``, as a matrix (M, N) in float64.
 
-    This is scipy's ``map_coordinates(order=3, mode="nearest")``. Prefilter, border and sampling are linear in the
-    samples and separable over the axes, so the responses to unit impulses give the matrix of an axis.
-
-    Args:
-        size: number N of samples, at positions 0 to N - 1.
-        positions: where the spline is evaluated, shape (M,); outside the samples, the outermost value is repeated.
-
-    Returns:
-        Matrix (M, N) in float64.
+    This is scipy's ``map_coordinates(order=3, mode="nearest")``, which is linear in the samples and separable over the
+    axes. So its responses to unit impulses give the matrix of an axis.
     """
     columns = [map_coordinates(impulse, [positions], order=3, mode="nearest") for impulse in np.eye(size)]
     matrix = np.stack(columns, axis=1)
@@ -56,9 +49,6 @@ def apply_along(
         matrices: for each axis, a matrix (new size, size). It must be constant, because its copy on the volume's
             device is cached.
         transposed: whether to multiply by the transposes, (size, new size).
-
-    Returns:
-        The tensor with the new sizes, in the volume's type, with or without autocast.
     """
     # Under autocast the products would lose 16 of 24 bits.
     with torch.autocast(volume.device.type, enabled=False):
