@@ -6,11 +6,10 @@ from .lists.datalist import load_datalist
 from .lists.scans import find_scans
 from .lists.spacing import check_scale, in_plane_spacing, slice_axis_of, thin_slice_spacing
 from .loaders.cases import CaseLoader, prepare_lr_hr
-from .loaders.image_pairs import ImagePairLoader
+from .loaders.image_pairs import ImagePairLoader, TripletLoader
 from .loaders.kernel_crops import KernelCropLoader, kernel_cases
 from .loaders.slabs import PairedSlabLoader, UnpairedSlabLoader
 from .loaders.slices import KernelSliceLoader, SliceLoader
 from .loaders.through_plane import ThroughPlaneLoader
-from .loaders.triplets import TripletLoader
 from .loaders.volumes import VolumeCache
 from .scans import GuidedScans, Scans, ThickScans

@@ -1,18 +1,14 @@
 """Networks that the bundles share, one family per file."""
 
-from .dcsrn import DCSRN, MDCSRN
 from .degradation import LinearDegradation, ReceiverNoise
 from .discriminators import PatchDiscriminator, VGGDiscriminator
 from .edsr import EDSR, DownsamplingNetwork, SliceBetween
-from .guided_rdn import Cascade, GuidedRDN, cascade_of, prepare_for_inference
-from .interpolated import SRCNN, VDSR, OnInterpolated
+from .interpolated import DCSRN, MDCSRN, SRCNN, VDSR, OnInterpolated, ReCNN, ReconResNet
 from .interpolation import AxisInterpolation, SlabInterpolation, SliceGains, SplineInterpolation, patch_interpolation
 from .kernel_gan import KernelDiscriminator, KernelGenerator, KernelSampling
 from .munit import AdaptiveDecoder, AttributeEncoder, ContentEncoder, MultiScaleDiscriminator
 from .onnx import OnnxNetwork
-from .rdn import RDN
-from .recnn import ReCNN
-from .recon_resnet import ReconResNet
+from .rdn import RDN, Cascade, GuidedRDN, cascade_of, prepare_for_inference
 from .slab import SlabEncoder, SlabSuperResolver
 from .steps import (
     AsImages,

@@ -1,14 +1,21 @@
-"""The residual dense network, with an upsampler along one axis (Zhang et al. 2018)."""
+"""Residual dense networks: RDN with an upsampler along one axis, and the guided RDN with its cascade."""
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Callable, Sequence
+from typing import Any
+
 import torch
 from torch import nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from ..degradations import Degradation
-from ..values import is_true
+from ..physics.scale import in_plane
+from ..values import check_whole, is_true
 from .float32 import FromImage, image_layer
 from .interpolation import AxisInterpolation
+from .slab import batch_to_slices, slices_to_batch, to_channels_last
 
 
 class ResidualDenseBlock(nn.Module):
@@ -81,3 +88,221 @@ class RDN(nn.Module):
         if self.base is not None:
             sr = sr + self.base(lr)
         return sr
+
+
+def _layer(inputs: int, features: int, convolution: type[nn.Conv2d] = nn.Conv2d) -> nn.Sequential:
+    """3x3 convolution, batch norm and ReLU: one layer of the paper's fig. 2."""
+    return nn.Sequential(
+        convolution(inputs, features, 3, padding=1, bias=False), nn.BatchNorm2d(features), nn.ReLU(inplace=True)
+    )
+
+
+class GuidedResidualDenseBlock(nn.Module):
+    """A residual dense block; the guide's features are concatenated to its input.
+
+    Args:
+        features: channels of the trunk and of each layer's output.
+        guide_features: channels of the guide's features, 0 without a guide.
+        layers: densely connected layers.
+    """
+
+    def __init__(self, features: int, guide_features: int, layers: int) -> None:
+        super().__init__()
+        inputs = features + guide_features
+        self.layers = nn.ModuleList(_layer(inputs + i * features, features) for i in range(layers))
+        self.fusion = _layer(inputs + layers * features, features)
+
+    def forward(self, x: torch.Tensor, guide: torch.Tensor | None) -> torch.Tensor:
+        """``(B, features, H, W)`` and ``(B, guide_features, H, W)`` or None, to ``(B, features, H, W)``."""
+        dense = x if guide is None else torch.cat([x, guide], dim=1)
+        for layer in self.layers:
+            dense = torch.cat([dense, layer(dense)], dim=1)
+        return x + self.fusion(dense)
+
+
+class GuidedRDN(nn.Module):
+    """Guided residual dense network: an interpolated LR image and an HR guide of another contrast to an HR image.
+
+    The trunk consists of guided residual dense blocks. A branch of convolutions reads the guide; its d-th layer gives
+    the guide's features of the d-th block. The outputs of the blocks are fused and added to the interpolated image. The
+    last convolution starts at zero, so an untrained network gives the interpolation.
+
+    Args:
+        guided: whether there is a guide. Without one, this is the paper's Model 1.
+        features: channels of every layer.
+        blocks: guided residual dense blocks.
+        layers: densely connected layers in each block.
+    """
+
+    def __init__(self, guided: bool | str = True, features: int = 32, blocks: int = 6, layers: int = 4) -> None:
+        super().__init__()
+        self.guided = is_true(guided, "guided")
+        self.sizes = {"guided": self.guided, "features": features, "blocks": blocks, "layers": layers}
+        self.head = nn.Sequential(_layer(1, features, FromImage), _layer(features, features))
+        widths = [features if self.guided else 0] * blocks
+        self.branch = nn.ModuleList(
+            _layer(features, width) if i else _layer(1, width, FromImage) for i, width in enumerate(widths) if width
+        )
+        self.blocks: Any = nn.ModuleList(GuidedResidualDenseBlock(features, width, layers) for width in widths)
+        self.fusion = nn.Sequential(_layer(blocks * features, features), _layer(features, features))
+        self.tail = image_layer(True, features, 1, 3, padding=1)
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        """Interpolated LR and guide, ``(B, 2, H, W, Z)``, or LR only, ``(B, 1, H, W, Z)``, to ``(B, 1, H, W, Z)``."""
+        planes = slices_to_batch(image)
+        lr = planes[:, :1]
+        guide: list[torch.Tensor] = []
+        x = planes[:, 1:]
+        for layer in self.branch:
+            x = layer(x)
+            guide.append(x)
+        shallow = self.head(lr)
+        x = shallow
+        outputs: list[torch.Tensor] = []
+        for i, block in enumerate(self.blocks):
+            x = block(x, guide[i] if self.guided else None)
+            outputs.append(x)
+        sr = lr + self.tail(shallow + self.fusion(torch.cat(outputs, dim=1)))
+        return batch_to_slices(sr, image.shape[0])
+
+
+class Cascade(nn.Module):
+    """The networks of a cascade's stages as one module, so one file holds their weights.
+
+    Args:
+        stages: networks of one architecture, in the order of the stages.
+        factor: in-plane factor of a stage. It is saved with the weights, which fit this factor only.
+
+    Raises:
+        ValueError: if loaded weights are for another factor.
+    """
+
+    def __init__(self, stages: Sequence[nn.Module], factor: float) -> None:
+        super().__init__()
+        self.stages = nn.ModuleList(stages)
+        self.sizes = getattr(stages[0], "sizes", {})
+        self.factor = nn.Buffer(torch.tensor(float(factor), dtype=torch.float64))
+        self.register_load_state_dict_pre_hook(_check_factor)
+
+    def forward(self, image: torch.Tensor, stage: int = -1) -> torch.Tensor:
+        """Apply the network of a stage (from 0; -1 is the last) to an image on the grid of the stage's output."""
+        if stage < 0:
+            stage = len(self.stages) + stage
+        for i, network in enumerate(self.stages):  # a scripted module list takes no index
+            if i == stage:
+                return network(image)
+        raise ValueError("the cascade has no such stage")
+
+    def further_inputs(self) -> dict[str, range]:
+        """Further inputs of an exported network besides the image: the stage, if there are several."""
+        return {"stage": range(len(self.stages))} if len(self.stages) > 1 else {}
+
+    def for_onnx(self) -> nn.Module:
+        """The same weights in a form that ONNX supports: the stage is a tensor, chosen when the network runs."""
+        return _ChosenStage(self.stages) if len(self.stages) > 1 else self.stages[0]
+
+
+def cascade_of(network: Callable[[], nn.Module], scale: Sequence[int], stages: int = 1) -> Cascade:
+    """A cascade of networks of one architecture.
+
+    Args:
+        network: makes the network of a stage; in JSON a network with ``"_mode_": "callable"``.
+        scale: factors of the whole cascade, ``[n, n, 1]``; another scale is a ValueError.
+        stages: number of stages, at least 1.
+    """
+    check_whole(cascade=stages)
+    factor = in_plane(scale=scale) ** (1 / stages)
+    return Cascade([network() for _ in range(stages)], factor)
+
+
+class _ChosenStage(nn.Module):
+    """A cascade whose stage is a tensor."""
+
+    def __init__(self, stages: nn.ModuleList) -> None:
+        super().__init__()
+        self.stages = stages
+
+    def forward(self, image: torch.Tensor, stage: torch.Tensor) -> torch.Tensor:
+        return self._from(0, stage, image)
+
+    def _from(self, i: int, stage: torch.Tensor, image: torch.Tensor) -> torch.Tensor:
+        network = self.stages[i]
+        if i == len(self.stages) - 1:
+            return network(image)
+        return torch.cond(stage == i, lambda x: network(x), lambda x: self._from(i + 1, stage, x), (image,))
+
+
+class _SplitBlock(nn.Module):
+    """A guided residual dense block for inference: the convolution of a concatenation is a sum of convolutions.
+
+    As soon as features exist, one wide convolution computes their share in all later layers. So no convolution has many
+    inputs and few outputs, which is slow. The block's batch norms must be folded into its convolutions.
+    """
+
+    def __init__(self, block: GuidedResidualDenseBlock) -> None:
+        super().__init__()
+        convolutions = [layer[0] for layer in [*block.layers, block.fusion]]
+        self.features = convolutions[0].out_channels
+        first = convolutions[0].in_channels
+        self.shares = nn.ModuleList([self._share(convolutions, 0, first)])
+        for i in range(1, len(convolutions)):
+            self.shares.append(self._share(convolutions[i:], first + (i - 1) * self.features, self.features))
+        self.shares[0].bias = nn.Parameter(torch.cat([c.bias for c in convolutions]))
+
+    @staticmethod
+    def _share(convolutions: Sequence[nn.Conv2d], start: int, inputs: int) -> nn.Conv2d:
+        weight = torch.cat([c.weight[:, start : start + inputs] for c in convolutions])
+        share = nn.Conv2d(inputs, len(weight), 3, padding=1, bias=False)
+        share.weight = nn.Parameter(weight.detach().clone())
+        return share
+
+    def forward(self, x: torch.Tensor, guide: torch.Tensor | None) -> torch.Tensor:
+        """As :class:`GuidedResidualDenseBlock`."""
+        features = x if guide is None else torch.cat([x, guide], dim=1)
+        sums = torch.zeros(0)
+        for i, share in enumerate(self.shares):
+            new = share(features)
+            if i > 0:
+                new += sums[:, self.features :]
+            sums = new
+            features = torch.relu(sums[:, : self.features])
+        return x + features
+
+
+def _check_factor(cascade: Cascade, state: dict[str, torch.Tensor], prefix: str, *_: object) -> None:
+    found, expected = (float(factor) for factor in (state.get(f"{prefix}factor", cascade.factor), cascade.factor))
+    if abs(found - expected) > 1e-6:
+        count = len(cascade.stages)
+        raise ValueError(
+            f"the weights are for {count} stages of factor {found:.4g} (scale {found**count:.4g}), the config has "
+            f"{expected:.4g} (scale {expected**count:.4g}); set scale to the scale of the training."
+        )
+
+
+def prepare_for_inference(network: nn.Module) -> nn.Module:
+    """Copy a trained network in a form that needs less time and memory; results are equal up to rounding.
+
+    Batch norms after a convolution in an ``nn.Sequential`` are folded into it. Guided residual dense blocks compute
+    each layer's input as a sum instead of a concatenation.
+
+    Args:
+        network: in evaluation mode.
+
+    Returns:
+        The copy, on the same device, in channels-last layout. It is for inference only: its weights have other names.
+
+    Raises:
+        ValueError: if the network is in training mode.
+    """
+    if network.training:
+        raise ValueError("prepare_for_inference needs a network in evaluation mode: call network.eval() first.")
+    network = copy.deepcopy(network)
+    for module in network.modules():
+        if isinstance(module, nn.Sequential):
+            for i in range(len(module) - 1):
+                if isinstance(module[i], nn.Conv2d) and isinstance(module[i + 1], nn.BatchNorm2d):
+                    module[i], module[i + 1] = fuse_conv_bn_eval(module[i], module[i + 1]), nn.Identity()  # type: ignore[type-var, arg-type]
+    for module in list(network.modules()):
+        if isinstance(module, GuidedRDN):
+            module.blocks = nn.ModuleList(_SplitBlock(block) for block in module.blocks)
+    return to_channels_last(network, next(network.parameters()).device).eval()

@@ -12,8 +12,7 @@ from ...degradations import Interpolated
 from ...physics.scale import across_slices
 from ...transforms import CheckThickSlicesd
 from ..lists.datalist import SCANS
-from ..loaders.image_pairs import ImagePairLoader
-from ..loaders.triplets import TripletLoader
+from ..loaders.image_pairs import ImagePairLoader, TripletLoader
 from ..loaders.volumes import VolumeCache
 from .base import Sets, heads
 
@@ -90,5 +89,5 @@ class Triplets(ThickSlices):
 
     @cached_property
     def batches(self) -> TripletLoader:
-        """Batches of patches, as :class:`~common.data.loaders.triplets.TripletLoader` gives them."""
+        """Batches of patches, as :class:`~common.data.loaders.image_pairs.TripletLoader` gives them."""
         return TripletLoader(self.train, reach=self.reach, **self._patches)
