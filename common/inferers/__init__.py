@@ -1,10 +1,9 @@
 """Inferers: slabs, slices, orthogonal directions, agreement with a scan, training on a scan, classical methods."""
 
 from .adapted import AdaptedInferer
-from .axes import AxesInferer
 from .cascade import CascadeInferer, back_project
 from .classical import SplineInferer, TotalVariationInferer, ZeroFillingInferer
 from .consistent import CheckedInferer, ConsistentInferer
 from .images import BetweenInferer, EnsembleInferer, InterpolatedInferer, OrthogonalInferer, ZeroShotInferer
-from .slab import SlabInferer
+from .slab import AxesInferer, SlabInferer
 from .stacks import StacksInferer

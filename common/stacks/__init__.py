@@ -1,8 +1,7 @@
 """Combine several thick stacks of one head into one volume: registration, thickness, weighting and agreement."""
 
 from .agreement import agree
-from .brightness import Brightness, likeness
-from .combination import in_k_space
+from .combination import Brightness, in_k_space, likeness
 from .guide import GuidingEdges
 from .motion import Motion, found_motion, found_slice_motions, found_thickness, rigid
 from .operator import StackOperator

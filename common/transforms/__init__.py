@@ -2,8 +2,7 @@
 
 from .agreement import MeasureAgreementd
 from .cascade_target import StageTargetd
-from .ct.hounsfield import CheckMRd, HounsfieldWindowd
-from .ct.thick import CheckThickSlicesd, ResampleHRd, check_slice_factor
+from .ct import CheckMRd, CheckThickSlicesd, HounsfieldWindowd, ResampleHRd, check_slice_factor
 from .denoise import DenoiseSlicesd, estimate_noise
 from .labels import CheckLabelsd, SaveLabelsd
 from .registration.guide import ResampleGuided, ShiftGuided

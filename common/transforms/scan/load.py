@@ -14,7 +14,7 @@ from monai.data import MetaTensor
 from monai.transforms import Compose, EnsureChannelFirst, MapTransform
 
 from ...io.images import open_image
-from ..ct.hounsfield import CheckMRd
+from ..ct import CheckMRd
 from .acquired import AcquiredMatrixd
 from .check import CheckHeaderd, CheckVoxelsd
 from .extremes import SetAsideExtremesd

@@ -6,7 +6,7 @@ import torch
 from scipy.ndimage import gaussian_filter
 
 from common.data.simulation.signal import TISSUES, acquire
-from common.transforms.ct.hounsfield import CheckMRd, HounsfieldWindowd, find_ct_offset
+from common.transforms.ct import CheckMRd, HounsfieldWindowd, find_ct_offset
 from tests.refused import refused
 from tests.transforms.grids import scan_of, told, warned
 

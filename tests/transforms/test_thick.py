@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from common.transforms.ct.thick import CheckThickSlicesd, ResampleHRd
+from common.transforms.ct import CheckThickSlicesd, ResampleHRd
 from tests.refused import refused
 from tests.transforms.grids import affine_of, scan_of, told, world_of
 

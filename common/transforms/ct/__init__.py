@@ -1,1 +1,0 @@
-"""CT as a source of thin slices, and MR in thick ones."""
