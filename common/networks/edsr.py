@@ -40,9 +40,6 @@ class EDSR(nn.Module):
             pixels. None for slices that are as fine as the result.
         residual: whether the network learns the difference from the interpolated slice, with 0 at the start; False in
             the paper.
-
-    Raises:
-        ValueError: if the degradation does not act in plane only.
     """
 
     def __init__(

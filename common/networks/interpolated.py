@@ -23,12 +23,9 @@ class OnInterpolated(nn.Module):
 
     Args:
         body: maps ``(B, 1, H, W)`` to the same shape; its last convolution gives the result.
-        degradation: from HR to LR. It gives the factors in plane and the positions of LR pixels.
+        degradation: from HR to LR, in plane only. It gives the factors and the positions of LR pixels.
         residual: whether the body learns the difference from the interpolation, with 0 at the start; if False, it
             learns the whole image.
-
-    Raises:
-        ValueError: if the degradation does not act in plane only.
     """
 
     def __init__(self, body: nn.Module, degradation: Degradation, residual: bool | str = True) -> None:
@@ -55,9 +52,6 @@ class SRCNN(nn.Sequential):
     Args:
         kernels: edges of the convolutions' kernels, odd.
         features: channels after each convolution except the last: one number fewer than ``kernels``.
-
-    Raises:
-        ValueError: if the numbers do not fit.
     """
 
     def __init__(self, features: list[int], kernels: Sequence[int] = (9, 1, 5)) -> None:
@@ -77,9 +71,6 @@ class VDSR(nn.Sequential):
     Args:
         features: channels between the convolutions.
         layers: number of convolutions, at least 2.
-
-    Raises:
-        ValueError: if there are fewer layers.
     """
 
     def __init__(self, features: int = 64, layers: int = 20) -> None:
@@ -174,9 +165,6 @@ class ReCNN(nn.Module):
         guided: whether there is a guide, as a second channel.
         features: channels of every layer except the last.
         layers: number of convolutions, at least 2; 10 for 10L-ReCNN.
-
-    Raises:
-        ValueError: if there are fewer layers.
     """
 
     def __init__(self, guided: bool | str = True, features: int = 64, layers: int = 10) -> None:

@@ -280,19 +280,11 @@ def _check_factor(cascade: Cascade, state: dict[str, torch.Tensor], prefix: str,
 
 
 def prepare_for_inference(network: nn.Module) -> nn.Module:
-    """Copy a trained network in a form that needs less time and memory; results are equal up to rounding.
+    """Copy a network in evaluation mode in a form that needs less time and memory; results are equal up to rounding.
 
     Batch norms after a convolution in an ``nn.Sequential`` are folded into it. Guided residual dense blocks compute
-    each layer's input as a sum instead of a concatenation.
-
-    Args:
-        network: in evaluation mode.
-
-    Returns:
-        The copy, on the same device, in channels-last layout. It is for inference only: its weights have other names.
-
-    Raises:
-        ValueError: if the network is in training mode.
+    each layer's input as a sum instead of a concatenation. The copy is for inference only: its weights have other
+    names. A network in training mode is a ValueError.
     """
     if network.training:
         raise ValueError("prepare_for_inference needs a network in evaluation mode: call network.eval() first.")

@@ -14,27 +14,19 @@ from .slab import channels_to_slab, slab_to_channels
 
 
 class SignedRange(nn.Module):
-    """Apply a network for images in [-1, 1] to images in [0, 1].
-
-    Args:
-        network: maps an image in [-1, 1] to another.
-    """
+    """Apply a network for images in [-1, 1] to images in [0, 1]."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
         self.network, self.sizes = network, getattr(network, "sizes", {})
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
-        """Map an image in [0, 1] to the network's result, scaled to [0, 1]."""
+        """An image in [0, 1] to the network's result, scaled to [0, 1]."""
         return (self.network(2 * image - 1) + 1) / 2
 
 
 class AsImages(nn.Module):
-    """Apply a network for slabs of one slice to 2-D images.
-
-    Args:
-        network: maps a slab ``(B, 1, H, W, 1)`` to a slab of one slice.
-    """
+    """Apply a network from slabs ``(B, 1, H, W, 1)`` to slabs of one slice to 2-D images."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
@@ -54,11 +46,7 @@ class Concatenate(nn.Module):
 
 
 class FixedKernel(nn.Module):
-    """A fixed kernel, as a step of a graph.
-
-    Args:
-        kernel: ``(K, K)``.
-    """
+    """A fixed kernel ``(K, K)``, as a step of a graph."""
 
     def __init__(self, kernel: torch.Tensor) -> None:
         super().__init__()
@@ -77,7 +65,6 @@ class GradientReversal(nn.Module):
     """
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Return the tensor unchanged."""
         return _Reversal.apply(x)
 
 
@@ -94,11 +81,8 @@ class _Reversal(torch.autograd.Function):
 class GeometricEnsemble(nn.Module):
     """The mean of a network's results for the eight forms of a slab, each transformed back.
 
-    The forms are the mirror images in plane of the slab and of its transpose in plane. The network must keep the grid.
+    The forms are the mirror images in plane of the slab and of its transpose in plane. The network must keep the size.
     Source: the geometric ensemble loss of Maeda 2020.
-
-    Args:
-        network: maps ``(B, 1, H, W, Z)`` to the same size.
     """
 
     def __init__(self, network: nn.Module) -> None:
@@ -115,11 +99,7 @@ class GeometricEnsemble(nn.Module):
 
 
 class AtVoxels(nn.Module):
-    """Sample an HR slab at the centres of LR voxels, by linear interpolation only.
-
-    Args:
-        degradation: from HR to LR. It gives the whole factors and the positions of LR voxels.
-    """
+    """Sample an HR slab at the centres of the LR voxels of a degradation, by linear interpolation only."""
 
     def __init__(self, degradation: Degradation) -> None:
         super().__init__()
@@ -139,11 +119,8 @@ class AtVoxels(nn.Module):
 class ImagePool(nn.Module):
     """A pool of earlier images, which a discriminator sees mixed with the new ones (Zhu et al. 2017, section 4).
 
-    Until the pool is full, it stores every image and returns it. Then a random half of the images is exchanged for
-    images from the pool.
-
-    Args:
-        size: number of images in the pool; at least the batch size.
+    Until the pool of ``size`` images is full, it stores every image and returns it. Then a random half of the images is
+    exchanged for images from the pool.
     """
 
     def __init__(self, size: int = 50) -> None:
@@ -154,11 +131,7 @@ class ImagePool(nn.Module):
 
     @torch.no_grad()
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Map a batch ``(B, ...)`` to one of the same size, without gradient.
-
-        Raises:
-            ValueError: if the batch is larger than the pool.
-        """
+        """Map a batch ``(B, ...)``, at most as large as the pool, to one of the same size, without gradient."""
         count = len(images)
         if count > self.size:
             raise ValueError(f"ImagePool: a batch has {count} images, more than the pool of {self.size}; set its size.")

@@ -4,6 +4,5 @@ from .agreement import agree
 from .combination import Brightness, in_k_space, likeness
 from .guide import GuidingEdges
 from .motion import Motion, found_motion, found_slice_motions, found_thickness, rigid
-from .operator import StackOperator
-from .resampling import Resampling, cubes_over, sampled, spline_coefficients
+from .operator import Resampling, StackOperator, cubes_over, sampled, spline_coefficients
 from .thin import ThinSliceNetworks, thin_slice_network

@@ -14,8 +14,7 @@ from scipy.optimize import minimize_scalar
 from scipy.spatial.transform import Rotation
 
 from ..physics.gaussian import FWHM_PER_SIGMA
-from .operator import WIDTH
-from .resampling import sampled, spline_coefficients
+from .operator import WIDTH, sampled, spline_coefficients
 
 _POINTS = 40_000
 _TISSUE = 0.05  # of the brightest, above which points are compared
