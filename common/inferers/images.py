@@ -59,9 +59,6 @@ class OrthogonalInferer(Inferer):
         power: p, at least 0; 0 gives the average.
         keeps_size: whether the network's output has the size of its input.
 
-    Raises:
-        ValueError: when ``planes`` are not such axes, or ``power`` is negative.
-
     Source:
         Zhao et al. 2021, section II-D, after Delbracio and Sapiro, IEEE CVPR 2015.
     """

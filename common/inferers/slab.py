@@ -49,9 +49,6 @@ class SlabInferer(Inferer):
         slices: odd number of slices of a slab.
         tile: largest edge of a tile in LR pixels, including its halo.
         halo: LR pixels on each side of a tile that are computed and discarded.
-
-    Raises:
-        ValueError: when ``slices`` is even or a tile has no pixels left within its halo.
     """
 
     def __init__(

@@ -73,14 +73,11 @@ class StacksInferer(Inferer):
         thin: function that makes the inferer for thin slices, with the slice profile as ``degradation``.
         profile: slice thickness in distances of the slices' centres, or "auto": from the protocol, else from the other
             stacks.
-        spacing: of the result in mm; None for the finest spacing of all stacks.
+        spacing: of the result in mm, above 0; None for the finest spacing of all stacks.
         slice_motion: whether to register each slice separately.
 
     Attributes:
         said: report on each stack of the last exam, for the description of the result.
-
-    Raises:
-        ValueError: for a spacing that is not above 0.
     """
 
     learns = False

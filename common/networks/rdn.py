@@ -98,13 +98,7 @@ def _layer(inputs: int, features: int, convolution: type[nn.Conv2d] = nn.Conv2d)
 
 
 class GuidedResidualDenseBlock(nn.Module):
-    """A residual dense block; the guide's features are concatenated to its input.
-
-    Args:
-        features: channels of the trunk and of each layer's output.
-        guide_features: channels of the guide's features, 0 without a guide.
-        layers: densely connected layers.
-    """
+    """A residual dense block with ``guide_features`` channels of the guide's features, or 0, joined to its input."""
 
     def __init__(self, features: int, guide_features: int, layers: int) -> None:
         super().__init__()

@@ -56,8 +56,8 @@ class HounsfieldWindowd(MapTransform):
         allow_missing_keys: whether an entry may lack a key.
 
     Raises:
-        ValueError: when ``window`` is not two ascending numbers or ``offset`` neither "auto" nor a number; when a
-            volume does not look like CT, or nothing of it lies in the window. The message names the file.
+        ValueError: when an argument is out of its range; when a volume does not look like CT, or nothing of it lies in
+            the window.
     """
 
     def __init__(
@@ -121,15 +121,13 @@ class HounsfieldWindowd(MapTransform):
 
 
 class CheckMRd(MapTransform):
-    """Refuse volumes that are given as MR but have the intensities of CT.
+    """Raise a ValueError for volumes that are given as MR but have the intensities of CT.
+
+    These are more than 0.1 % of voxels far below 0, or the intensities of CT at one of the known offsets.
 
     Args:
         keys: of volumes.
         allow_missing_keys: whether an entry may lack a key.
-
-    Raises:
-        ValueError: when more than 0.1 % of the voxels are far below 0, or the intensities are those of CT at one of the
-            known offsets; the message names the file.
     """
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
@@ -342,16 +340,13 @@ class ResampleHRd(MapTransform):
     """Bring HR volumes to a spacing, with a low-pass along the axes that become coarser.
 
     Axes that become coarser are averaged with a Gaussian profile (:class:`~common.degradations.GaussianProfile`). The
-    others are interpolated with a cubic spline, which overshoots a little at edges. The near edge of the field of view
-    stays in place; the far edge moves by less than a new voxel. An axis that is right to 1 % is left alone.
+    others are interpolated with a cubic spline. The near edge of the field of view stays in place; the far edge moves
+    by less than a new voxel. An axis that is right to 1 % is left alone.
 
     Args:
         keys: of channel-first volumes ``(1, X, Y, Z)`` with an affine.
-        spacing: of the three axes in mm, in the volume's order.
+        spacing: of the three axes in mm, three positive numbers in the volume's order.
         allow_missing_keys: whether an entry may lack a key.
-
-    Raises:
-        ValueError: when ``spacing`` is not three positive numbers.
     """
 
     def __init__(self, keys: KeysCollection, spacing: Sequence[float], allow_missing_keys: bool = False) -> None:

@@ -49,8 +49,7 @@ class GuideStacksd(Transform):
     If there are further stacks, a guide that does not fit is left out with a warning.
 
     Args:
-        register: as for :class:`ResampleGuided`.
-        quality_dir: as for :class:`ResampleGuided`.
+        register, quality_dir: as for :class:`ResampleGuided`.
     """
 
     def __init__(self, register: bool | str = "auto", quality_dir: str | os.PathLike | None = None) -> None:

@@ -27,13 +27,11 @@ def misplacement(lr: MetaTensor, guide: MetaTensor, steps: Sequence[float] = _ST
     """Test whether a small step makes a guide more similar to its LR scan than its affine does.
 
     The similarity is scikit-image's normalised mutual information minus 1. It is computed at 40,000 random points in
-    the LR scan, with both volumes blurred to 2 mm. There are twelve steps of each size: to each side and about each
-    axis. Errors below half the smallest step are not seen. Points outside of the guide's field of view are not
-    compared.
+    the LR scan and the guide's field of view, with both volumes blurred to 2 mm. There are twelve steps of each size:
+    to each side and about each axis. Errors below half the smallest step are not seen.
 
     Args:
-        lr: volume ``(1, X, Y, Z)`` with its affine (mm).
-        guide: volume ``(1, X, Y, Z)`` of the same subject with its affine (mm).
+        lr, guide: volumes ``(1, X, Y, Z)`` of one subject with their affines (mm).
         steps: sizes in mm and degrees.
 
     Returns:
