@@ -199,7 +199,7 @@ def _as_factors(factors: Sequence[float] | np.ndarray, owner: str, whole: bool) 
     return tuple(round(f) if abs(f - round(f)) < 1e-9 else float(f) for f in factors)
 
 
-def seeded_generator(seed: int, volume: Tensor) -> torch.Generator:
+def make_generator(seed: int, volume: Tensor) -> torch.Generator:
     """A generator of torch that depends on a seed and a volume only, not on the volume's batch or device."""
     # One 32-bit number for seed and volume: torch's CPU generator ignores the upper half of a longer seed.
     values: Any = volume.detach().cpu().contiguous().numpy()

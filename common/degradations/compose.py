@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ..values import is_true
-from .base import SPATIAL_DIMS, Degradation, seeded_generator
+from .base import SPATIAL_DIMS, Degradation, make_generator
 from .k_space import BandLimit, KSpaceTruncation
 from .profiles import GaussianProfile, InPlaneKernel
 from .rician_noise import RicianNoise
@@ -115,7 +115,7 @@ class RandomDegradation(Degradation):
         return lr.reshape(*hr.shape[:-SPATIAL_DIMS], *lr.shape[-SPATIAL_DIMS:])
 
     def _draw(self, volume: Tensor) -> int:
-        return int(torch.randint(len(self.degradations), (), generator=seeded_generator(self.seed, volume)))
+        return int(torch.randint(len(self.degradations), (), generator=make_generator(self.seed, volume)))
 
     def why_not_linear(self) -> str:
         return "which degradation acts depends on the volume."

@@ -115,7 +115,7 @@ def told_width(volume: torch.Tensor) -> float | None:
     """
     if not isinstance(volume, MetaTensor):
         return None
-    file, said = (first_of_meta(volume, key) for key in ("filename_or_obj", "SliceThickness"))
+    file, said = (read_first_meta(volume, key) for key in ("filename_or_obj", "SliceThickness"))
     spacing = affine_to_spacing(volume.affine.reshape(-1, 4, 4)[0]).tolist()
     if said is None:
         mm = _in_sidecar(file, spacing) if isinstance(file, str) else None
@@ -124,7 +124,7 @@ def told_width(volume: torch.Tensor) -> float | None:
     return None if mm is None else mm / spacing[2]
 
 
-def first_of_meta(volume: MetaTensor, key: str) -> object:
+def read_first_meta(volume: MetaTensor, key: str) -> object:
     """A metadata value of a volume, or of the first volume of a batch."""
     value = volume.meta.get(key)
     while isinstance(value, list | tuple) and value:

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from .base import SPATIAL_DIMS, Degradation, seeded_generator
+from .base import SPATIAL_DIMS, Degradation, make_generator
 
 
 class RicianNoise(Degradation):
@@ -54,7 +54,7 @@ class RicianNoise(Degradation):
             real, imaginary = torch.randn_like(hr), torch.randn_like(hr)
         else:
             volumes = hr.reshape(-1, *hr.shape[-SPATIAL_DIMS:])
-            drawn = [torch.randn(2, *v.shape, generator=seeded_generator(self.seed, v)) for v in volumes]
+            drawn = [torch.randn(2, *v.shape, generator=make_generator(self.seed, v)) for v in volumes]
             noise = torch.stack(drawn, dim=1).to(hr)
             real, imaginary = noise.reshape(2, *hr.shape)
         # The magnitude of a complex number has a gradient of 0, not NaN, where there is neither signal nor noise.

@@ -3,8 +3,8 @@
 from .checkpoint import BestModel, LastModel, ResumableState
 from .evaluation import EvaluationReport, check_own_table
 from .history import Forecast, LossHistory
-from .learned import DegradationReport, FeatureReport, KernelReport, TranslationReport
 from .results import InferenceResults, log_path
+from .training_reports import DegradationReport, FeatureReport, KernelReport, TranslationReport
 from .uncertainty import UncertaintyMap, UncertaintyReport
 from .validation import ValidationWithInitial
 from .viewer import ResultViewer

@@ -8,7 +8,7 @@ from torch import nn
 from ..degradations import Degradation
 from ..physics.scale import in_plane
 from ..values import is_true
-from .float32 import FromImage, ToImage, image_layer
+from .float32 import FromImage, ToImage, make_last_layer
 from .interpolation import SlabInterpolation
 from .slab import channels_to_slab, slab_to_channels
 
@@ -63,7 +63,7 @@ class EDSR(nn.Module):
         self.tail = nn.Sequential(
             nn.Conv2d(features, factor**2 * features, 3, padding=1),
             nn.PixelShuffle(factor),
-            image_layer(self.base is not None, features, 1, 3, padding=1),
+            make_last_layer(self.base is not None, features, 1, 3, padding=1),
         )
 
     def forward(self, lr: torch.Tensor) -> torch.Tensor:
@@ -118,7 +118,7 @@ class SliceBetween(nn.Module):
         self.residual = is_true(residual, "residual")
         self.sizes = {"features": features, "blocks": blocks, "residual": self.residual}
         body = [ResidualBlock(features) for _ in range(blocks)]
-        tail = image_layer(self.residual, features, 1, 3, padding=1)
+        tail = make_last_layer(self.residual, features, 1, 3, padding=1)
         self.body = nn.Sequential(FromImage(2, features, 3, padding=1), *body, tail)
 
     def forward(self, sides: torch.Tensor) -> torch.Tensor:

@@ -43,7 +43,7 @@ class FromImage(ToImage):
             return features.to(torch.get_autocast_dtype(device)) if torch.is_autocast_enabled(device) else features
 
 
-def image_layer(residual: bool, *args: Any, **options: Any) -> nn.Conv2d:
+def make_last_layer(residual: bool, *args: Any, **options: Any) -> nn.Conv2d:
     """The last convolution of a network: :class:`ToImage`, or for a residual one that starts at 0."""
     if not residual:
         return ToImage(*args, **options)

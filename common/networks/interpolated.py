@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from ..degradations import Degradation
 from ..physics.scale import in_plane
 from ..values import is_true
-from .float32 import FromImage, InstanceNorm, ToImage, image_layer
+from .float32 import FromImage, InstanceNorm, ToImage, make_last_layer
 from .interpolation import SlabInterpolation
 from .slab import batch_to_slices, channels_to_slab, slab_to_channels, slices_to_batch
 
@@ -243,7 +243,7 @@ class ReconResNet(nn.Module):
         for channels in (wide, wide // 2):
             layers += [nn.ConvTranspose2d(channels, channels // 2, 3, stride=2, padding=1, output_padding=1)]
             layers += [InstanceNorm(), nn.PReLU()]
-        layers += [nn.ReflectionPad2d(3), image_layer(self.residual, features, 1, 7)]
+        layers += [nn.ReflectionPad2d(3), make_last_layer(self.residual, features, 1, 7)]
         self.body = nn.Sequential(*layers)
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:

@@ -13,7 +13,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from ..degradations import Degradation
 from ..physics.scale import in_plane
 from ..values import check_whole, is_true
-from .float32 import FromImage, image_layer
+from .float32 import FromImage, make_last_layer
 from .interpolation import AxisInterpolation
 from .slab import batch_to_slices, slices_to_batch, to_channels_last
 
@@ -70,7 +70,7 @@ class RDN(nn.Module):
             nn.Conv2d(blocks * features, features, 1), nn.Conv2d(features, features, 3, padding=1)
         )
         self.upsampler = nn.Conv2d(features, factor * features, 3, padding=1)
-        self.tail = image_layer(self.base is not None, features, 1, 3, padding=1)
+        self.tail = make_last_layer(self.base is not None, features, 1, 3, padding=1)
 
     def forward(self, lr: torch.Tensor) -> torch.Tensor:
         """``(B, 1, H, W)`` to ``(B, 1, H, factor W)``."""
@@ -139,7 +139,7 @@ class GuidedRDN(nn.Module):
         )
         self.blocks: Any = nn.ModuleList(GuidedResidualDenseBlock(features, width, layers) for width in widths)
         self.fusion = nn.Sequential(_layer(blocks * features, features), _layer(features, features))
-        self.tail = image_layer(True, features, 1, 3, padding=1)
+        self.tail = make_last_layer(True, features, 1, 3, padding=1)
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         """Interpolated LR and guide, ``(B, 2, H, W, Z)``, or LR only, ``(B, 1, H, W, Z)``, to ``(B, 1, H, W, Z)``."""

@@ -10,7 +10,7 @@ from torch import nn
 
 from ..degradations import Degradation
 from ..values import is_true
-from .float32 import image_layer
+from .float32 import make_last_layer
 from .interpolation import SlabInterpolation
 from .slab import SlabEncoder, SlabSuperResolver, channels_to_slab
 
@@ -143,7 +143,7 @@ class TSRCANDecoder(nn.Module):
         )
         if offset is not None and any(o != middle for o in offset):
             self.upsampler.append(Earlier([middle - o for o in offset]))  # type: ignore[operator]
-        self.tail = image_layer(base is not None, features, slices, 3, padding=1)
+        self.tail = make_last_layer(base is not None, features, slices, 3, padding=1)
         self.base = base
 
     def forward(self, features: torch.Tensor, slab: torch.Tensor | None = None) -> torch.Tensor:

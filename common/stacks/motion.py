@@ -121,7 +121,7 @@ def _tissue_points(stack: np.ndarray, affine: np.ndarray) -> tuple[np.ndarray, n
     return stack[tuple(chosen.T)].astype(np.float32), affine[:3, :3] @ chosen.T + affine[:3, 3:]
 
 
-def _places(world: np.ndarray, into: np.ndarray, size: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+def _locate(world: np.ndarray, into: np.ndarray, size: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
     """Voxels ``(3, N, n)`` at points in mm, by a matrix, and for which N all n lie in a volume of this size."""
     at = np.einsum("ij,jpn->ipn", into[:3, :3], world) + into[:3, 3][:, None, None]
     return at, ((at >= 0) & (at <= np.array(size)[:, None, None] - 1)).all(axis=(0, 2))
@@ -188,7 +188,7 @@ class _Fit:
         turned = Rotation.from_rotvec(motion[3:], degrees=True).as_matrix()
         arms = np.einsum("ij,jpn->ipn", turned, self.points - self.centre[:, None, None])
         world = arms + (self.centre + motion[:3])[:, None, None]
-        at, inside = _places(world, self.into, self.coefficients.shape)
+        at, inside = _locate(world, self.into, self.coefficients.shape)
         positions = torch.from_numpy(at.reshape(3, -1).astype(np.float32)).requires_grad_()
         with torch.enable_grad():
             shown: Any = sampled(self.coefficients, positions)
@@ -222,7 +222,7 @@ def found_thickness(
     along = step * np.arange(-reach, reach + 1)
     values, points = _tissue_points(stack, stack_affine)
     world = points[:, :, None] + along * (stack_affine[:3, 2] / distance)[:, None, None]
-    at, inside = _places(world, np.linalg.inv(affine), volume.shape)
+    at, inside = _locate(world, np.linalg.inv(affine), volume.shape)
     if inside.sum() < _FEWEST:
         return None
     positions = torch.from_numpy(at[:, inside].reshape(3, -1).astype(np.float32))

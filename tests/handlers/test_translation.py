@@ -16,7 +16,7 @@ from common.data import VolumeCache
 from common.degradations import BlockAverage
 from common.graph import TensorGraph
 from common.handlers import TranslationReport
-from common.handlers import learned as handler
+from common.handlers import training_reports as handler
 from common.reports import translation as report
 from common.reports import translation_figure as draw
 
