@@ -5,10 +5,24 @@ import pytest
 import scipy.signal
 import scipy.stats
 import torch
+from scipy.ndimage import correlate, map_coordinates
 from torch.nn import functional as F
 
 from common import degradations
-from common.degradations import EllipticalKSpace, GaussianProfile, KSpaceTruncation, PartialFourier, RicianNoise
+from common.degradations import (
+    BandLimit,
+    EllipticalKSpace,
+    GaussianProfile,
+    InPlaneKernel,
+    Interpolated,
+    KSpaceTruncation,
+    PartialFourier,
+    RicianNoise,
+    interpolated,
+    measurement,
+)
+from common.physics.blur_kernels import gaussian_kernel
+from tests.refused import refused
 
 
 def random(*size):
@@ -119,3 +133,48 @@ def test_no_noise_is_the_magnitude_with_a_finite_gradient():
     torch.testing.assert_close(magnitude.flatten(), torch.tensor([1.0, 0.0, 2.0]))
     (gradient,) = torch.autograd.grad(magnitude.sum(), volume)
     torch.testing.assert_close(gradient.flatten(), torch.tensor([-1.0, 0.0, 1.0]))
+
+
+@pytest.mark.parametrize(("size", "factor"), [(1, 2), (5, 1), (5, 3), (13, 2)])
+def test_it_is_scipys_correlation_sampled(size, factor):
+    """Tap by tap, edges included; a kernel without any symmetry tells axes and directions apart."""
+    kernel, hr = torch.rand(size, size, dtype=torch.float64), torch.rand(2, 12, 18, 3, dtype=torch.float64)
+    expected = correlate(hr.numpy(), kernel.numpy()[None, ..., None], mode="nearest")[:, ::factor, ::factor]
+    np.testing.assert_allclose(InPlaneKernel(kernel, factor)(hr), expected, atol=1e-12)
+
+
+def test_kernels_that_are_none_are_refused_and_the_given_one_is_copied():
+    for shape in ((4, 4), (5, 3), (5,), (1, 5, 5)):
+        refused(lambda shape=shape: InPlaneKernel(torch.ones(shape), 2), ValueError, shape, "odd square")
+    kernel = gaussian_kernel(1.0, size=5)
+    operator = InPlaneKernel(kernel, 2, 0.5)
+    kernel.zero_()
+    assert operator.kernel.sum().item() == pytest.approx(1)
+    assert operator.factors == (2, 2, 1) and operator.offset == (0.5, 0.5, 0.0)
+
+
+THICK = [(GaussianProfile((1, 1, 2.6)), (5, 6, 23)), (GaussianProfile((1, 1, 4)), (5, 6, 24))]
+
+
+@pytest.mark.parametrize(("degradation", "size"), [*THICK, (KSpaceTruncation((2, 2, 1)), (8, 10, 3))], ids=str)
+def test_it_is_the_spline_at_the_positions_of_the_voxels(degradation, size):
+    hr = torch.rand(2, 1, *size, dtype=torch.float64)
+    lr = degradation(hr)
+    kept, upsampled = Interpolated(degradation)(hr), interpolated(lr, degradation)
+    assert kept.shape == hr.shape and upsampled.shape[2:] == degradation.hr_size(lr.shape[2:])
+    for result in (kept, upsampled):
+        axes = zip(result.shape[2:], degradation.factors, degradation.offset, strict=True)
+        grid = np.meshgrid(*[(np.arange(n) - o) / f for n, f, o in axes], indexing="ij")
+        expected = [map_coordinates(volume[0].numpy(), grid, order=3, mode="nearest") for volume in lr]
+        np.testing.assert_allclose(result[:, 0], expected, atol=1e-9)
+
+
+def test_a_band_limited_scan_is_sampled_on_the_grid_of_the_degradation():
+    degradation = GaussianProfile((2, 2, 1))
+    assert measurement(degradation, False) is degradation
+    hr = torch.rand(1, 12, 16, 3, dtype=torch.float64)
+    sampled = measurement(degradation, "true")
+    assert (sampled.factors, sampled.offset) == (degradation.factors, degradation.offset)
+    limited = GaussianProfile((2, 2, 1), fwhm=0.02)(BandLimit((2, 2, 1))(hr))
+    assert torch.allclose(sampled(hr), limited) and not torch.allclose(sampled(hr), degradation(hr), atol=1e-2)
+    refused(lambda: measurement(degradation, "maybe"), ValueError, "band_limited is 'maybe'")
