@@ -14,8 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
 from ..io.files import replacing
-from .files import save_figure
-from .text import aligned
+from .files import aligned, save_figure
 
 COLUMNS = (
     "table", "method", "cases", "seeds", "psnr", "psnr_sd", "ssim", "ssim_sd", "lpips", "cubic_psnr", "cubic_ssim",

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from scipy.stats import ttest_1samp
 
-from .text import aligned
+from .files import aligned
 
 
 def paired_t_tests(rows: Sequence[Mapping], against: str, scores: Sequence[str]) -> dict:
