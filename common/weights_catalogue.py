@@ -38,16 +38,15 @@ class Offer:
 
     Attributes:
         bundle: folder of the bundle.
-        overlay: overlay of the weights, to lay over inference.json; None if inference.json is for these weights, or
-            if the bundle needs none.
+        overlay: overlay of the weights, to lay over inference.json; None if that needs none.
         overrides: overrides of inference.json, with the checkpoint if there is one.
         scale: voxels of the result for a voxel of the scan, along the ordered axes.
         slice_axis: as for :func:`common.io.affines.slice_permutation`; None if the scan may decide.
         ranges: lowest and highest spacing in the training in mm by axis; None if unknown.
         guided: whether it needs a guide.
         there: whether the file of the weights exists, or none is needed.
-        free: along which axes a method without weights may act if no scale is given: "across" the slices or "any";
-            None for other methods.
+        free: along which axes a method may act that needs neither weights nor a given scale: "across" the slices or
+            "any"; None for other methods.
     """
 
     bundle: Path
@@ -121,8 +120,8 @@ def offers(bundle: str | None, overrides: Mapping[str, Any], options: Sequence[s
     Args:
         bundle: folder or name of a bundle. None: the bundle in the overlay of a given checkpoint; without a checkpoint
             all bundles except those that are ``on_request`` in inference.json and those that need no weights.
-        overrides: overrides of the configurations. Each applies to the configurations that have its key. A key that
-            only ``on_request`` bundles have selects these.
+        overrides: applied to the configurations that have their keys. A key that only ``on_request`` bundles have
+            selects these.
         options: other names that a misspelt key may have meant.
 
     Raises:
@@ -139,10 +138,8 @@ def offers(bundle: str | None, overrides: Mapping[str, Any], options: Sequence[s
         able = [folder for folder, config in configs.items() if all(_knows(config, key) for key in overrides)]
     if not able:
         known = {key for config in configs.values() for key in config.get() if not key.startswith("_")}
-        lacking = next(
-            (key for key in overrides if not any(_knows(config, key) for config in configs.values())),
-            " and --".join(overrides),
-        )
+        nowhere = [key for key in overrides if not any(_knows(config, key) for config in configs.values())]
+        lacking = nowhere[0] if nowhere else " and --".join(overrides)
         close = difflib.get_close_matches(lacking, sorted({*known, *options}), n=2)
         raise ValueError(
             f"--{lacking}: no inference.json of {', '.join(folder.name for folder in configs)} has that"
@@ -202,12 +199,7 @@ def choose(affine: np.ndarray, known: Sequence[Offer], guided: bool) -> list[Cho
 
 
 def learn_from_scan(affine: np.ndarray, guided: bool) -> list[Choice]:
-    """Rank the bundles that learn from the scan itself, as :func:`choose`; empty if none suits.
-
-    Args:
-        affine: as for :func:`choose`.
-        guided: as for :func:`choose`.
-    """
+    """Rank the bundles that learn from the scan itself, as :func:`choose`; empty if none suits."""
     try:
         return choose(affine, _without_weights(), guided)
     except ValueError:
@@ -273,7 +265,6 @@ def _weights(folder: Path, overrides: Mapping[str, Any]) -> list[tuple[Path | No
 
 
 def _files(folder: Path, overlay: Path | None) -> list[str]:
-    """The config files of weights, in the order in which they are laid over each other."""
     return [str(file) for file in (folder / _CONFIG, overlay) if file is not None]
 
 
@@ -324,11 +315,7 @@ def _offer(folder: Path, checkpoint: Path | None, overlay: Path | None, override
 
 
 def _suiting(affine: np.ndarray, offer: Offer) -> tuple[float, ...]:
-    """Scale for a method that takes any: it makes the voxels cubic, or halves them if they nearly are.
-
-    Raises:
-        ValueError: when the method acts only across slices, and these are unclear or already thin.
-    """
+    """Scale for a method that takes any: it makes the voxels cubic, or halves them if they nearly are."""
     axis = offer.overrides.get("slice_axis", "auto")
     try:
         order = slice_permutation(affine, axis)

@@ -36,14 +36,12 @@ def case_figure(
 ) -> None:
     """Show a case in three planes: LR, cubic, SR and HR, and the errors of cubic and SR on one colour scale.
 
-    The planes go through the middle of the foreground and are cropped to it, or through a point and cropped to a cube
-    around it.
+    The planes go through the middle of the foreground and are cropped to it, or to a cube around a point.
 
     Args:
         path: the PNG to write.
         lr: LR volume, shape (x, y, z), normalised to [0, 1] like all others; drawn voxel by voxel at its own place.
-        cubic: its cubic interpolation, shape (X, Y, Z).
-        sr: its super-resolution, shape (X, Y, Z).
+        cubic, sr: its cubic interpolation and its super-resolution, shape (X, Y, Z).
         hr: the ground truth, shape (X, Y, Z); without it the picture has neither HR nor errors.
         name: the case's name, for the title.
         scores: ``psnr`` (dB) and ``ssim`` of ``"cubic"`` and ``"sr"``, shown above them where given.
@@ -171,8 +169,7 @@ def _steepest(lines: np.ndarray, span: int) -> tuple[np.intp, ...]:
 def panels_profile(path: str | os.PathLike, name: str, images: Mapping[str, Panel]) -> None:
     """Plot the intensities of several methods along one line of their panels, where HR has the steepest edges.
 
-    The line runs along the axis with the largest super-resolution factor. It lies in the coronal plane if that axis is
-    inferior to superior, else in the axial plane.
+    The line runs along the axis with the largest super-resolution factor, in the coronal or the axial plane.
 
     Args:
         path: the PNG to write.
@@ -187,12 +184,10 @@ def panels_profile(path: str | os.PathLike, name: str, images: Mapping[str, Pane
     row, normal = (1, 1) if axis == 2 else (0, 2)
     side = next(a for a in range(3) if a not in (axis, normal))
 
-    def along(image: Panel) -> np.ndarray:
-        """The plane, with the line's axis last."""
+    def along(image: Panel) -> np.ndarray:  # the plane, with the line's axis last
         return image.planes[row] if axis > side else image.planes[row].T
 
-    def place(image: Panel, which: int, size: int) -> np.ndarray:
-        """Centres of a panel's voxels in mm."""
+    def place(image: Panel, which: int, size: int) -> np.ndarray:  # centres of a panel's voxels in mm
         first, last = image.edges[which]
         return first + (np.arange(size) + 0.5) * (last - first) / size
 

@@ -141,8 +141,7 @@ def write_table(output_dir: str | os.PathLike, rows: Sequence[Mapping], against:
         writer.writeheader()
         writer.writerows(rows)
     cases = [
-        {c: row[c] if c in keys else float(row[c]) for c in columns} | {c: row.get(c) for c in labels}
-        for row in rows
+        {c: row[c] if c in keys else float(row[c]) for c in columns} | {c: row.get(c) for c in labels} for row in rows
     ]
     scores = [score for score in metrics if not score.startswith("displacement")]
     tests = {} if against is None else paired_t_tests(rows, against, scores)

@@ -36,10 +36,9 @@ def merge_tables(
 ) -> str:
     """Join the tables of several runs into one: ``table.csv``, ``table.json`` and ``boxplots.png``.
 
-    The method of each run takes the name of its entry. An entry's folders are pooled, for example folds of a
-    cross-validation. Each method comes below the interpolation of its own input. An entry whose cubic rows differ from
-    those of all earlier entries was tested on another LR or on other cases; its cubic rows are named
-    ``cubic (<entry>)``. A score that only some runs have is NaN for the others.
+    An entry's folders are pooled, for example folds of a cross-validation. Each method comes below the interpolation
+    of its own input. If an entry's cubic rows differ from those of all earlier entries, its LR or its cases differ;
+    its cubic rows are named ``cubic (<entry>)``. A score that only some runs have is NaN for the others.
 
     Args:
         output_dir: the folder to write to.
@@ -51,8 +50,7 @@ def merge_tables(
             entry that trained them and its untrained start. Their mean PSNR decides whether it trained anything.
 
     Returns:
-        The table of mean +- sd by method, to print, over the cases or, with seeds, over these; and which methods are
-        not compared on equal terms.
+        The table of :func:`write_table`, and which methods are not compared on equal terms.
 
     Raises:
         FileNotFoundError: when a folder has no ``table.json``.
@@ -101,16 +99,14 @@ def merge_tables(
 def merge_pictures(output_dir: str | os.PathLike, folders_by_name: Mapping[str, _Folders]) -> str:
     """Draw each case of several runs as one picture, ``<case>.png``: LR, cubic, a column for each method, and HR.
 
-    ``<case>_profile.png`` has their intensities along one line (:func:`common.reports.panels_profile`).
-
-    The columns are those that :class:`common.handlers.EvaluationReport` drew of the runs, through the same planes, in
-    one grey window and with their errors on one colour scale. As in :func:`merge_tables`, each method comes after its
+    ``<case>_profile.png`` has their intensities along one line (:func:`common.reports.panels_profile`). The planes are
+    those that :class:`common.handlers.EvaluationReport` left. As in :func:`merge_tables`, each method comes after its
     LR input and the interpolation of this input.
 
     Args:
         output_dir: the folder to write to.
-        folders_by_name: as for :func:`merge_tables`. Runs without ``<case>_planes.npz`` are left out. If there are
-            several seeds, the first is drawn.
+        folders_by_name: as for :func:`merge_tables`. Runs without ``<case>_planes.npz`` are left out. Of several
+            seeds the first is drawn.
 
     Returns:
         What was drawn and what was left out, to print.

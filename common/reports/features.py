@@ -26,8 +26,8 @@ def feature_maps(
     Args:
         path: the PNG to write.
         source: of one slice perpendicular to the third stored axis: ``"image"``, the HR image, shape (X, Y); ``"lr"``,
-            the LR image that was generated from it, shape (x, y); ``"features"``, of its encoder, shape (C, x, y);
-            ``"affine"``, of the HR volume, voxel to RAS+ millimetres.
+            the LR image made from it, shape (x, y); ``"features"``, of its encoder, shape (C, x, y); ``"affine"``, of
+            the HR volume, voxel to RAS+ millimetres.
         target: likewise: ``"image"``, the SR image; ``"lr"``, the LR image; ``"features"``; ``"affine"``.
         channels: how many feature maps to show.
 
@@ -41,7 +41,8 @@ def feature_maps(
         ("$Y_s$ (HR)", r"$X_{s\sim t}$ (learned LR)", "f_{{s{}}}"),
         ("$Y_t$ (SR)", "$X_t$ (LR)", "f_{{t{}}}"),
     )
-    grey = {"cmap": "gray", "vmin": 0.0, "vmax": float(np.percentile(np.concatenate([*_flat(groups, "image")]), 99.8))}
+    bright = np.concatenate([np.ravel(group["image"]) for group in groups])
+    grey = {"cmap": "gray", "vmin": 0.0, "vmax": float(np.percentile(bright, 99.8))}
     panels = 2 + len(chosen)
     figure = Figure(figsize=(1.9 * panels + 0.2, 5.6), dpi=150, layout="constrained")
     axes = figure.subplots(2, panels)
@@ -54,7 +55,7 @@ def feature_maps(
         (left, right), (low, high) = np.delete(shown, normal, axis=0)
         maps = [(image_title, group["image"], grey), (lr_title, group["lr"], grey)]
         for number, channel in enumerate(chosen, start=1):
-            both = np.concatenate([*_flat(groups, "features", channel)])
+            both = np.concatenate([group["features"][channel].ravel() for group in groups])
             limits = np.percentile(both, [0.2, 99.8])
             style = {"cmap": "viridis", "vmin": float(limits[0]), "vmax": float(limits[1])}
             title = f"${feature_title.format(number)}$ (channel {channel})"
@@ -69,16 +70,11 @@ def feature_maps(
     save_figure(figure, path)
 
 
-def _flat(groups, key: str, *index: int):
-    """Flatten one picture of each group."""
-    return (np.ravel(np.asarray(group[key])[index]) for group in groups)
-
-
 def feature_tsne(path: str | os.PathLike, panels: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> None:
     """Show by t-SNE how alike source and target features are, in a panel for each training.
 
-    t-SNE may separate or join groups by itself. Each title therefore has a number that does not depend on it: how often
-    a vector's nearest neighbour, in the features' own space, is of its own group (mean of both groups).
+    t-SNE may separate or join groups by itself. Each title therefore says how often a vector's nearest neighbour, in
+    the features' own space, is of its own group (mean of both groups).
 
     Args:
         path: the PNG to write.

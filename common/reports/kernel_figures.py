@@ -19,10 +19,9 @@ _MOST = 64
 
 
 def kernel_sheet(path: str | os.PathLike, kernels: Sequence[Mapping[str, Any]], spacing: Sequence[float]) -> None:
-    """Draw kernels with their widths and centres, each on the scale of its own largest value.
+    """Draw kernels, at most 64 evenly spaced ones, each on the scale of its own largest value.
 
-    A white ellipse is the half maximum of the Gaussian that fits best, a white cross its centre, and a black dot the
-    middle of the kernel. If there are more than 64 kernels, 64 evenly spaced ones are drawn.
+    A white ellipse is the half maximum of the best Gaussian, a white cross its centre, a black dot the kernel's middle.
 
     Args:
         path: the PNG to write.

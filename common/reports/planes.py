@@ -42,7 +42,7 @@ class Grid:
         self.spacing = voxel_sizes(self.affine)[order]
 
     def canonical(self, volume: np.ndarray) -> np.ndarray:
-        """The array of shape (X, Y, Z) with its axes permuted and flipped to R, A, S."""
+        """The array (X, Y, Z) with its axes permuted and flipped to R, A, S."""
         return apply_orientation(np.asarray(volume), self.orientation)
 
     def canonical_affine(self, shape: Sequence[int]) -> np.ndarray:
@@ -69,14 +69,7 @@ class Grid:
 
 
 def content(volume: np.ndarray) -> tuple[tuple[int, ...], tuple[slice, ...]]:
-    """Find the foreground of a volume.
-
-    Args:
-        volume: array of shape (X, Y, Z).
-
-    Returns:
-        A voxel amid the foreground (its median along each axis) and the foreground's box, a little wider.
-    """
+    """Find the foreground of a volume (X, Y, Z): its median along each axis, and its box, a little wider."""
     mask = volume > threshold_otsu(volume) if np.ptp(volume) > 0 else np.ones(volume.shape, bool)
     centre, box = [], []
     for axis in range(3):
@@ -108,22 +101,13 @@ class View:
 
     @classmethod
     def of_volume(cls, volume: np.ndarray, affine: np.ndarray) -> View:
-        """The middle of a volume's foreground.
-
-        Args:
-            volume: stored array of shape (X, Y, Z).
-            affine: its affine, voxel to RAS+ millimetres.
-        """
+        """The middle of the foreground of a stored volume (X, Y, Z) with this affine."""
         grid = Grid(affine)
         return cls(grid.canonical_affine(volume.shape), *content(grid.canonical(volume)))
 
     @classmethod
     def of_file(cls, path: str | os.PathLike) -> View:
-        """Find the middle of the foreground of a scan as it is stored.
-
-        It does not depend on the method that is evaluated on the scan: neither on what its factors cut off at the end,
-        nor on the order of its axes.
-        """
+        """The middle of a scan's foreground, whatever a method cuts off at its ends, in any order of axes."""
         from ..transforms.scan.extremes import cleaned  # here, because it imports MONAI's transforms and so pyplot
 
         image = nib.squeeze_image(open_image(path))
@@ -200,9 +184,6 @@ def draw_plane(
         spacing: millimetres per voxel along R, A, S.
         normal: the axis of R, A, S that the plane is perpendicular to.
         style: ``vmin``, ``vmax`` and ``cmap`` of the picture.
-
-    Returns:
-        The picture.
     """
     across = [axis for axis in range(3) if axis != normal]
     extent: Any = [edge * spacing[axis] for axis, pair in zip(across, edges, strict=True) for edge in pair]

@@ -72,13 +72,10 @@ def execute_all(runs: Sequence[Run], jobs: int, resume: bool) -> list[tuple[Run,
 
 
 class Pace:
-    """Estimates the time left from the runs that are done.
+    """Estimates the time left from the runs that are done, of which ``jobs`` run in parallel.
 
-    The estimate for a run is the mean of other runs of its row. Without those, it is the mean of trainings, or of
+    A run takes as long as the others of its row on average. Without those, it takes as long as trainings, or as
     evaluations if it only evaluates. A run that trains nothing, such as interpolation, does not count for other rows.
-
-    Args:
-        jobs: number of runs in parallel.
     """
 
     def __init__(self, jobs: int) -> None:
@@ -119,7 +116,7 @@ def has_learned(folder: Path) -> bool:
 
 
 def _logged(folder: Path) -> int:
-    """Return the size of a run's log of training iterations, in bytes."""
+    """The bytes of a run's log of training iterations."""
     return sum(path.stat().st_size for path in folder.glob("history*.jsonl"))
 
 

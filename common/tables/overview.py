@@ -16,10 +16,7 @@ from .merged import about, not_done, rows_in, weights_of
 
 
 def overview_of(folders: Sequence[Path]) -> tuple[list[dict], list[str]]:
-    """The rows of several tables, as :func:`common.reports.write_overview` takes them.
-
-    Args:
-        folders: of the tables, each called by its folder's name.
+    """The rows of several tables, each called by its folder's name, for :func:`common.reports.write_overview`.
 
     Returns:
         The rows, and the folders of the runs that are not done, whose rows are left out.
