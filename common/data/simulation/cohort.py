@@ -7,7 +7,7 @@ import io
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,17 +27,13 @@ _told: set[str] = set()
 def simulated_cohort(folder: str, datalist: Mapping[str, Any], **settings: Any) -> str:
     """The folder of a simulated cohort with its ``dataset.json``, made if it does not exist.
 
-    Configs use it as default for ``dataset_dir``, which ``--dataset_dir`` replaces. If there are several processes, one
-    makes the cohort and the others wait. It is moved to its place when complete. The rest of a killed process is
-    completed.
+    Configs use it as default for ``dataset_dir``. Of several processes one makes the cohort and the others wait. It is
+    moved to its place when complete. The rest of a killed process is completed.
 
     Args:
         folder: of the cohort.
         datalist: arguments of :func:`~common.commands.datalist.write_datalist`.
         settings: arguments of :func:`~common.commands.simulate.simulate`.
-
-    Returns:
-        The folder.
 
     Raises:
         FileExistsError: when the folder exists without a simulated cohort, or with one of other settings.
@@ -84,12 +80,7 @@ def simulated_scan(
     place = Path(folder, "x".join(str(factor) for factor in degradation.factors))
 
     def make(new: Path) -> None:
-        from ...commands.simulate import simulate
-
-        simulate(str(new), 1, _SCAN_SEED, ",".join(contrasts), spacing)
-        for name in contrasts:
-            (new / "sub-001" / f"sub-001_{name}.nii.gz").rename(new / f"simulated_{name}.nii.gz")
-        (new / "sub-001").rmdir()
+        _simulate_head(new, contrasts, spacing)
         scan = new / f"simulated_{contrast}.nii.gz"
         hr = scan.with_name(f"simulated_{contrast}_hr.nii.gz")
         shutil.copyfile(scan, hr)
@@ -123,12 +114,8 @@ def simulated_exam(folder: str, contrast: str = "t1w", thickness: int = 4, spaci
     place = Path(folder, f"stacks_{thickness}")
 
     def make(new: Path) -> None:
-        from ...commands.simulate import simulate
-
-        simulate(str(new / "hr"), 1, _SCAN_SEED, contrast, spacing)
+        _simulate_head(new / "hr", [contrast], spacing)
         hr = new / "hr" / f"simulated_{contrast}.nii.gz"
-        (new / "hr" / "sub-001" / f"sub-001_{contrast}.nii.gz").rename(hr)
-        (new / "hr" / "sub-001").rmdir()
         for axis, plane in enumerate(("sag", "cor", "ax")):
             factors = [thickness if axis == other else 1 for other in range(3)]
             _save_degraded(hr, GaussianProfile(factors), new / "stacks" / f"simulated_{contrast}_{plane}.nii.gz")
@@ -141,6 +128,16 @@ def simulated_exam(folder: str, contrast: str = "t1w", thickness: int = 4, spaci
         "FOLDER.",
     )
     return stacks
+
+
+def _simulate_head(folder: Path, contrasts: Sequence[str], spacing: float) -> None:
+    """Write a head that is in no cohort, as ``simulated_<contrast>.nii.gz``."""
+    from ...commands.simulate import simulate
+
+    simulate(str(folder), 1, _SCAN_SEED, ",".join(contrasts), spacing)
+    for name in contrasts:
+        (folder / "sub-001" / f"sub-001_{name}.nii.gz").rename(folder / f"simulated_{name}.nii.gz")
+    (folder / "sub-001").rmdir()
 
 
 def _save_degraded(hr: Path, degradation: Degradation, path: Path) -> None:

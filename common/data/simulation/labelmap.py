@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -41,14 +40,7 @@ FAT = 4.0
 
 
 def find_label_maps(folder: str, subjects: int) -> list[Path]:
-    """The first ``subjects`` label maps of a folder, by name.
-
-    Args:
-        folder: folder with .nii or .nii.gz files, one per subject.
-        subjects: how many are needed.
-
-    Returns:
-        Paths in sorted order.
+    """The first ``subjects`` label maps, .nii or .nii.gz, of a folder, sorted by name.
 
     Raises:
         FileNotFoundError: no such folder.
@@ -106,7 +98,8 @@ def head_from_labels(
 
     ratio = np.asarray(spacing) / voxel
     shape = np.floor((np.array(values.shape) - 1) / ratio + 1e-6).astype(int) + 1
-    head = np.array([(inside[0], inside[-1]) for inside in map(np.flatnonzero, _projections(tissue > 0))]).T
+    (box,) = ndimage.find_objects((tissue > 0).astype(np.int8))
+    head = np.array([(side.start, side.stop - 1) for side in box]).T
     first = np.maximum(np.floor((head[0] - margin / voxel) / ratio) - 2, 0).astype(int)
     last = np.minimum(np.ceil((head[1] + margin / voxel) / ratio) + 3, shape).astype(int)
     affine = image.affine @ np.diag([*ratio, 1.0])
@@ -122,11 +115,6 @@ def head_from_labels(
             ndimage.affine_transform(share, ratio, first * ratio, tuple(last - first), order=1, output=fractions[index])
     fractions /= fractions.sum(0)
     return fractions, affine
-
-
-def _projections(volume: np.ndarray) -> list[Any]:
-    """Project a mask onto each of its axes."""
-    return [volume.any(axis=tuple(other for other in range(3) if other != axis)) for axis in range(3)]
 
 
 def _tissue_of_label(values: np.ndarray, path: Path) -> np.ndarray:

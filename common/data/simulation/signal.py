@@ -48,28 +48,20 @@ CT_NOISE = 5.0
 CONTRASTS = ("t1w", "t2w", "ct")
 
 
-def mprage(
-    t1: np.ndarray,
-    pd: np.ndarray,
-    tr: float = 2300.0,
-    ti: float = 900.0,
-    echo_spacing: float = 7.1,
-    pulses: int = 160,
-    flip_angle: float = 9.0,
-) -> np.ndarray:
+_TR, _ECHO_SPACING, _PULSES = 2300.0, 7.1, 160  # of MPRAGE: ms between inversions and between pulses, pulses
+
+
+def mprage(t1: np.ndarray, pd: np.ndarray, ti: float = 900.0, flip_angle: float = 9.0) -> np.ndarray:
     """Longitudinal steady-state signal of MPRAGE at the centre of k-space (signed, before the magnitude).
 
-    An inversion every ``tr``, then a train of ``pulses`` small flip angles, its middle ``ti`` after the inversion.
-    With d = exp(-echo_spacing / T1) and m = d cos(flip_angle), magnetisation in the train goes from M1 towards
-    M* = PD (1 - d) / (1 - m) as M* + (M1 - M*) m^n; the steady state follows from periodicity over ``tr``.
+    An inversion every 2300 ms, then a train of 160 small flip angles 7.1 ms apart, its middle ``ti`` after the
+    inversion. With d = exp(-7.1 / T1) and m = d cos(flip_angle), magnetisation in the train goes from M1 towards
+    M* = PD (1 - d) / (1 - m) as M* + (M1 - M*) m^n; the steady state follows from periodicity.
 
     Args:
         t1: longitudinal relaxation times in ms.
         pd: proton densities relative to water, same shape.
-        tr: time between two inversions in ms.
         ti: time from the inversion to the middle of the train in ms.
-        echo_spacing: time between two pulses of the train in ms.
-        pulses: number of pulses of the train.
         flip_angle: flip angle in degrees.
 
     Returns:
@@ -78,30 +70,26 @@ def mprage(
     Source:
         Deichmann et al., NeuroImage 12:112-127 (2000); Wang et al., PLoS ONE 9:e96899 (2014).
     """
-    before = ti - echo_spacing * pulses / 2
-    after = tr - before - echo_spacing * pulses
+    before = ti - _ECHO_SPACING * _PULSES / 2
+    after = _TR - before - _ECHO_SPACING * _PULSES
     theta = np.deg2rad(flip_angle)
-    d, g, p = (np.exp(-t / t1) for t in (echo_spacing, before, after))
+    d, g, p = (np.exp(-t / t1) for t in (_ECHO_SPACING, before, after))
     m = d * np.cos(theta)
     m_star = pd * (1 - d) / (1 - m)
-    m_n = m**pulses
+    m_n = m**_PULSES
     equilibrium = (pd * (1 - p) + p * (m_star * (1 - m_n) + m_n * pd * (1 - g))) / (1 + p * g * m_n)
     start = pd * (1 - g) - g * equilibrium
-    return np.sin(theta) * (m_star + (start - m_star) * m ** (pulses // 2))
+    return np.sin(theta) * (m_star + (start - m_star) * m ** (_PULSES // 2))
 
 
 def tse(t1: np.ndarray, t2: np.ndarray, pd: np.ndarray, tr: float = 4500.0, te: float = 95.0) -> np.ndarray:
-    """Turbo spin-echo signal, PD (1 - exp(-TR / T1)) exp(-TE / T2).
+    """Turbo spin-echo signal, PD (1 - exp(-TR / T1)) exp(-TE / T2), relative to water's proton density.
 
     Args:
-        t1: longitudinal relaxation times in ms.
-        t2: transverse relaxation times in ms, same shape.
+        t1, t2: longitudinal and transverse relaxation times in ms.
         pd: proton densities relative to water, same shape.
         tr: repetition time in ms.
         te: effective echo time in ms.
-
-    Returns:
-        Signal relative to the proton density of water, same shape.
     """
     return pd * (1 - np.exp(-tr / t1)) * np.exp(-te / t2)
 
@@ -110,15 +98,8 @@ def inversion_recovery(t1: np.ndarray, t2: np.ndarray, pd: np.ndarray, tr: float
     """Signed inversion-recovery spin-echo signal, PD (1 - 2 exp(-TI / T1) + exp(-TR / T1)) exp(-TE / T2).
 
     Args:
-        t1: longitudinal relaxation times in ms.
-        t2: transverse relaxation times in ms, same shape.
-        pd: proton densities relative to water, same shape.
-        tr: repetition time in ms.
+        t1, t2, pd, tr, te: as for :func:`tse`.
         ti: inversion time in ms.
-        te: effective echo time in ms.
-
-    Returns:
-        Signal relative to the proton density of water, same shape; its magnitude is what an image shows.
     """
     return pd * (1 - 2 * np.exp(-ti / t1) + np.exp(-tr / t1)) * np.exp(-te / t2)
 
@@ -152,16 +133,7 @@ def tissue_signal(contrast: str, rng: np.random.Generator) -> np.ndarray:
 
 
 def bias_field(shape: tuple[int, ...], amplitude: float, rng: np.random.Generator) -> np.ndarray:
-    """Smooth multiplicative coil sensitivity.
-
-    Args:
-        shape: spatial shape.
-        amplitude: largest deviation from 1, in [0, 1).
-        rng: the subject's random generator.
-
-    Returns:
-        float32 array of ``shape`` with values in [1 - amplitude, 1 + amplitude] and both signs present.
-    """
+    """Smooth multiplicative coil sensitivity, float32 of ``shape``, at most ``amplitude`` (in [0, 1)) off 1."""
     # The cubic spline keeps the second derivative continuous: no grid of the control points shows in the image.
     field = ndimage.zoom(rng.standard_normal((4, 4, 4)), 4, order=3)
     field -= field.mean()
@@ -170,15 +142,7 @@ def bias_field(shape: tuple[int, ...], amplitude: float, rng: np.random.Generato
 
 
 def upsample(field: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """Trilinear interpolation of a coarse field to a finer shape, corner voxels on corner voxels.
-
-    Args:
-        field: float32 array of shape (X, Y, Z) or (C, X, Y, Z).
-        shape: the new spatial shape.
-
-    Returns:
-        float32 array of shape ``shape`` or ``(C, *shape)``.
-    """
+    """Trilinear interpolation of a float32 field (X, Y, Z) or (C, X, Y, Z) to a spatial shape, corner on corner."""
     import torch
 
     tensor = torch.from_numpy(np.ascontiguousarray(field)).reshape(1, -1, *field.shape[-3:])
@@ -189,9 +153,7 @@ def upsample(field: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
 def acquire(
     fractions: np.ndarray, contrast: str, rng: np.random.Generator, noise: float = 0.0125, bias: float = 0.2
 ) -> np.ndarray:
-    """Scan a head: mix the tissues' signals, then bias field and noise.
-
-    MR gets a bias field and Rician noise, CT Gaussian noise of ``CT_NOISE`` Hounsfield units.
+    """Scan a head: mix the tissues' signals; MR gets a bias field and Rician noise, CT Gaussian noise.
 
     Args:
         fractions: tissue fractions of shape (len(TISSUES), X, Y, Z), summing to 1.

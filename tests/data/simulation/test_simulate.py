@@ -126,11 +126,7 @@ def test_warps_do_not_fold():
         displacement = anatomy.diffeomorphism(shape, extent, np.random.default_rng(seed))
         gradient = np.stack([np.stack(np.gradient(component, *step)) for component in displacement])
         assert np.linalg.det(np.moveaxis(gradient, (0, 1), (-2, -1)) + np.eye(3)).min() > 0.1
-        assert anatomy.jacobian_determinant(displacement, step).min() > 0
         assert 4 < np.sqrt((displacement**2).sum(0)).max() < 12
-    mirrored = np.zeros((3, 4, 4, 4), np.float32)
-    mirrored[0] = -2 * 1.5 * np.arange(4).reshape(-1, 1, 1)
-    np.testing.assert_allclose(anatomy.jacobian_determinant(mirrored, np.full(3, 1.5)), -1, rtol=1e-5)
 
 
 @pytest.fixture
