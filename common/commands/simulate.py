@@ -132,7 +132,8 @@ def _crop_to_head(fractions: np.ndarray, affine: np.ndarray) -> tuple[np.ndarray
     box = [slice(max(side.start - n, 0), side.stop + n) for side, n in zip(head, margin, strict=True)]
     moved = affine.copy()
     moved[:3, 3] += affine[:3, :3] @ [side.start for side in box]
-    return fractions[(slice(None), *box)], moved
+    window = (slice(None), *box)
+    return fractions[window], moved
 
 
 def _save(volume: np.ndarray, affine: np.ndarray, path: Path) -> None:

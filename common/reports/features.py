@@ -1,4 +1,4 @@
-"""Pictures of how adaptation changes features (Liu et al. 2023, fig. 4 and 5)."""
+"""Pictures of what networks make of images: features (Liu et al. 2023) and translations (Wang et al. 2023)."""
 
 from __future__ import annotations
 
@@ -9,19 +9,15 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from .files import save_figure
-from .planes import Grid, content, draw_plane
+from .planes import Grid, content, draw_plane, label_ends
+
+_CHANNELS = 3  # feature maps that are shown
 
 
-def feature_maps(
-    path: str | os.PathLike,
-    source: Mapping[str, np.ndarray],
-    target: Mapping[str, np.ndarray],
-    channels: int = 3,
-) -> None:
-    """Show images and feature maps of the source group above those of the target group.
+def feature_maps(path: str | os.PathLike, source: Mapping[str, np.ndarray], target: Mapping[str, np.ndarray]) -> None:
+    """Show images and three feature maps of the source group above those of the target group.
 
-    The channels are those with the largest variance over both groups. Each has one colour scale for both, so that a
-    difference in level is visible.
+    The maps are those with the largest variance over both groups, which share a colour scale.
 
     Args:
         path: the PNG to write.
@@ -29,14 +25,13 @@ def feature_maps(
             the LR image made from it, shape (x, y); ``"features"``, of its encoder, shape (C, x, y); ``"affine"``, of
             the HR volume, voxel to RAS+ millimetres.
         target: likewise: ``"image"``, the SR image; ``"lr"``, the LR image; ``"features"``; ``"affine"``.
-        channels: how many feature maps to show.
 
     Source:
         Liu et al. 2023, fig. 4.
     """
     groups = (source, target)
     variance = sum(np.var(group["features"], axis=(1, 2)) for group in groups)
-    chosen = np.argsort(variance)[::-1][:channels]
+    chosen = np.argsort(variance)[::-1][:_CHANNELS]
     titles = (
         ("$Y_s$ (HR)", r"$X_{s\sim t}$ (learned LR)", "f_{{s{}}}"),
         ("$Y_t$ (SR)", "$X_t$ (LR)", "f_{{t{}}}"),
@@ -113,4 +108,32 @@ def feature_tsne(path: str | os.PathLike, panels: Mapping[str, tuple[np.ndarray,
         panel.set_xticks([])
         panel.set_yticks([])
         panel.legend(fontsize=8)
+    save_figure(figure, path)
+
+
+def translation_figure(
+    path: str | os.PathLike, rows: Mapping[str, tuple[Mapping[str, np.ndarray], np.ndarray]]
+) -> None:
+    """Show for each modality an image, its translation, and the translation back (Wang et al. 2023, fig. 4).
+
+    Args:
+        path: the PNG to write.
+        rows: by title, images by title and their affine. An image is one plane of a volume across its first stored
+            axis, shape (1, Y, Z), in [-1, 1]; the affine is the volume's, voxel to RAS+ millimetres.
+    """
+    columns = max(len(images) for images, _ in rows.values())
+    figure = Figure(figsize=(2.6 * columns, 2.6 * len(rows) + 0.4), dpi=150, layout="constrained")
+    axes = figure.subplots(len(rows), columns, squeeze=False)
+    for panels, (name, (images, affine)) in zip(axes, rows.items(), strict=True):
+        grid = Grid(affine)
+        normal = int(grid.orientation[0, 0])
+        for panel in panels:
+            panel.set_axis_off()
+        for panel, (title, image) in zip(panels, images.items(), strict=False):
+            plane = grid.canonical(image).take(0, axis=normal)
+            edges = np.array([(-0.5, n - 0.5) for n in plane.shape])
+            draw_plane(panel, plane, edges, grid.spacing, normal, cmap="gray", vmin=-1, vmax=1)
+            panel.set_title(title, fontsize=10)
+        label_ends(panels[0], normal)
+        panels[0].text(-0.04, 0.5, name, transform=panels[0].transAxes, rotation=90, ha="right", va="center")
     save_figure(figure, path)

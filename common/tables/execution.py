@@ -81,9 +81,7 @@ class Pace:
     def __init__(self, jobs: int) -> None:
         self.jobs = jobs
         self.began: dict[Path, float] = {}
-        self.by_row: dict[str, list[float]] = {}
-        self.trainings: list[float] = []
-        self.evaluations: list[float] = []
+        self.done: list[tuple[str, str, float]] = []  # row, kind and seconds of each run
 
     def begins(self, run: Run) -> None:
         self.began[run.folder] = time.monotonic()
@@ -92,18 +90,18 @@ class Pace:
         """Return the seconds of a run. A failed run does not change the estimate."""
         seconds = time.monotonic() - self.began[run.folder]
         if well:
-            self.by_row.setdefault(run.row, []).append(seconds)
-            if not run.trains:
-                self.evaluations.append(seconds)
-            elif has_learned(run.folder):
-                self.trainings.append(seconds)
+            kind = "evaluation" if not run.trains else "training" if has_learned(run.folder) else ""
+            self.done.append((run.row, kind, seconds))
         return seconds
 
     def left(self, waiting: Collection[Run], running: Collection[Run]) -> str | None:
         """Return a length of time; None if it is not known or nothing is left."""
         left, now, seconds = [*waiting, *running], time.monotonic(), 0.0
         for run in left:
-            known = self.by_row.get(run.row) or (self.trainings if run.trains else self.evaluations or self.trainings)
+            kinds = ("training",) if run.trains else ("evaluation", "training")
+            groups = [[s for row, _, s in self.done if row == run.row]]
+            groups += [[s for _, kind, s in self.done if kind == wanted] for wanted in kinds]
+            known = next(filter(None, groups), None)
             if not known:
                 return None
             seconds += max(0.0, sum(known) / len(known) - (now - self.began.get(run.folder, now)))

@@ -95,15 +95,13 @@ def simulated_scan(
     return str(place if guide else place / f"simulated_{contrast}.nii.gz")
 
 
-def simulated_exam(folder: str, contrast: str = "t1w", thickness: int = 4, spacing: float = 1.4) -> str:
+def simulated_exam(folder: str, contrast: str = "t1w") -> str:
     """A simulated exam of three thick stacks, made if it does not exist, see :func:`simulated_cohort`.
 
     Args:
         folder: gets a subfolder with ``simulated_<contrast>_sag.nii.gz``, ``_cor``, ``_ax`` and their HR volume
-            ``hr/simulated_...``.
+            ``hr/simulated_...``, whose voxels are 1.4 mm wide. Slices are four voxels thick.
         contrast: as for :func:`~common.commands.simulate.simulate`.
-        thickness: of the slices in voxels of HR.
-        spacing: of HR in mm.
 
     Returns:
         The folder of the stacks.
@@ -111,7 +109,7 @@ def simulated_exam(folder: str, contrast: str = "t1w", thickness: int = 4, spaci
     Raises:
         FileExistsError, ModuleNotFoundError: as :func:`simulated_cohort`.
     """
-    place = Path(folder, f"stacks_{thickness}")
+    place, thickness, spacing = Path(folder, "stacks_4"), 4, 1.4
 
     def make(new: Path) -> None:
         _simulate_head(new / "hr", [contrast], spacing)
