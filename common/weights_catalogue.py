@@ -44,7 +44,6 @@ class Offer:
         slice_axis: as for :func:`common.io.affines.slice_permutation`; None if the scan may decide.
         ranges: lowest and highest spacing in the training in mm by axis; None if unknown.
         guided: whether it needs a guide.
-        there: whether the file of the weights exists, or none is needed.
         free: along which axes a method may act that needs neither weights nor a given scale: "across" the slices or
             "any"; None for other methods.
     """
@@ -56,7 +55,6 @@ class Offer:
     slice_axis: str | None
     ranges: tuple[tuple[float, float] | None, ...]
     guided: bool
-    there: bool
     free: str | None = None
 
     def at(self, scale: Sequence[Any]) -> Offer:
@@ -75,15 +73,19 @@ class Offer:
         """File of the weights; None for a bundle without weights."""
         return self.overrides.get("checkpoint")
 
+    @property
+    def there(self) -> bool:
+        """Whether the file of the weights exists, or none is needed."""
+        return self.checkpoint is None or self.checkpoint.is_file()
+
     def workflow(self, **overrides: Any) -> ConfigWorkflow:
         """MONAI's workflow of the configuration, with no cases and not yet initialised.
 
         Args:
             overrides: further overrides by key. Paths must be ``Path``, since the parser interprets # in text.
         """
-        workflow = ConfigWorkflow(
-            config_file=_files(self.bundle, self.overlay), workflow_type="infer", logging_file=False
-        )
+        files = _files(self.bundle, self.overlay)
+        workflow = ConfigWorkflow(config_file=files, workflow_type="infer", logging_file=False)
         workflow.parser.set(_renamed(workflow.parser.config))
         own = {"bundle_root": str(self.bundle), **self.overrides}
         workflow.parser.update({**own, **overrides, "dataset#data": []})
@@ -159,9 +161,6 @@ def choose(affine: np.ndarray, known: Sequence[Offer], guided: bool) -> list[Cho
         affine: 4x4, voxel to world of the scan, in mm.
         known: the weights to choose from.
         guided: whether there is a guide.
-
-    Returns:
-        The choices, best first.
 
     Raises:
         ValueError: when the slice axis or the scale is unclear for all of them.
@@ -252,7 +251,7 @@ def _folders(bundle: str | None) -> list[Path]:
 
 
 def _weights(folder: Path, overrides: Mapping[str, Any]) -> list[tuple[Path | None, Path | None]]:
-    """A bundle's weights, existing or not, each with its overlay; None and None for a bundle without weights."""
+    """A bundle's weights, existing or not, each with its overlay; a pair of None for a bundle without weights."""
     if "checkpoint" in overrides:
         checkpoint = Path(str(overrides["checkpoint"]))
         return [(checkpoint, checkpoint.with_suffix(".json"))]
@@ -301,17 +300,9 @@ def _offer(folder: Path, checkpoint: Path | None, overlay: Path | None, override
     if checkpoint is None and "scale" not in overrides:
         free = "across" if scale[:2] == (1, 1) else "any"
     in_plane, across = (ranges.get(f"{name}_spacing") for name in ("in_plane", "slice"))
-    return Offer(
-        bundle=folder,
-        overlay=overlay,
-        overrides=overrides,
-        scale=scale,
-        slice_axis=_content(parser, "slice_axis", "auto"),
-        ranges=tuple(pair and tuple(pair) for pair in (in_plane, in_plane, across)),
-        guided=is_true(_content(parser, "guided", False), "guided"),
-        there=checkpoint is None or checkpoint.is_file(),
-        free=free,
-    )
+    axis, guided = _content(parser, "slice_axis", "auto"), is_true(_content(parser, "guided", False), "guided")
+    sizes = tuple(pair and tuple(pair) for pair in (in_plane, in_plane, across))
+    return Offer(folder, overlay, overrides, scale, axis, sizes, guided, free)
 
 
 def _suiting(affine: np.ndarray, offer: Offer) -> tuple[float, ...]:

@@ -118,7 +118,7 @@ def compare(
             pair = volume.clip(0, 1), truth.clip(0, 1)
             scores[key] = {"psnr": psnr(*pair), "ssim": ssim(*pair)}
     drawn = volumes["lr"], baseline, volumes["sr"], truth
-    case_figure(output, *drawn, Path(lr).name, scores, affine, factors.tolist(), offset.tolist(), zoom)
+    case_figure(output, *drawn, Path(lr).name, scores, affine, factors.tolist(), offset.tolist(), zoom=zoom)
     print(f"Wrote {output}")
 
 

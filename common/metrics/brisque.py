@@ -16,20 +16,12 @@ from ..cli_help import called
 from ..io.files import replacing
 from .volume import Volume, to_array
 
-FORMAT = "mri-sr-bundles brisque 1"
-"""Format name in every file of a regressor."""
-
+FORMAT = "mri-sr-bundles brisque 1"  # in every file of a regressor
 SETTING = ("C", "gamma", "epsilon")
 """Hyperparameters of a regressor. C and epsilon apply to scores of standard deviation 1."""
-
-AIR = 0.05
-"""A pixel whose local mean is below this part of full scale is air."""
-
-TISSUE = 0.05
-"""A slice counts when at least this part of its pixels is not air."""
-
-SHORTEST = 14
-"""Smallest number of pixels per side for the features: the 7x7 window at half size."""
+AIR = 0.05  # a pixel whose local mean is below this part of full scale is air
+TISSUE = 0.05  # a slice counts when at least this part of its pixels is not air
+SHORTEST = 14  # pixels per side for the features: the 7x7 window at half size
 
 _SHAPES = np.linspace(0.2, 10, 9801)
 _RATIOS = gamma_function(2 / _SHAPES) ** 2 / (gamma_function(1 / _SHAPES) * gamma_function(3 / _SHAPES))
@@ -96,8 +88,7 @@ def ggd(samples: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         samples: shape (..., N), one distribution for each leading index, not all zero.
 
     Returns:
-        ``alpha``, the shape (2 for a Gaussian, 1 for a Laplacian), within [0.2, 10], and the variance. Each has the
-        shape of the leading axes.
+        ``alpha``, the shape (2 for a Gaussian, 1 for a Laplacian), within [0.2, 10], and the variance.
 
     Source:
         Mittal et al. 2012, eq. 4 to 6.
@@ -108,12 +99,9 @@ def ggd(samples: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def aggd(samples: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Fit asymmetric generalised Gaussian distributions of mode 0: as :func:`ggd`, with a ``beta`` for each side.
 
-    Args:
-        samples: shape (..., N), one distribution for each leading index, not all zero.
-
     Returns:
-        ``alpha``, the shape, within [0.2, 10]; ``eta``, the mean of the fitted distribution; the variances of the left
-        and of the right side about 0. Each has the shape of the leading axes.
+        ``alpha``, as :func:`ggd`; ``eta``, the mean of the fitted distribution; the variances of the left and of the
+        right side about 0.
 
     Source:
         Mittal et al. 2012, eq. 8 to 14; Lasmar et al., Multiscale skewed heavy tailed model for texture analysis, ICIP

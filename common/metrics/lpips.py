@@ -10,10 +10,8 @@ from torch import nn
 
 from .volume import Volume
 
-BATCH = 16
-"""Slices at a time: their first features, for 512x512 pixels, take 70 MB."""
-SHORTEST = 31
-"""Smallest number of pixels on each side of an image for AlexNet's last convolution."""
+BATCH = 16  # slices at a time: their first features, for 512x512 pixels, take 70 MB
+SHORTEST = 31  # pixels on each side of an image for AlexNet's last convolution
 
 
 class Lpips:

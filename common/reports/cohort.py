@@ -16,13 +16,8 @@ from ..io.files import as_json, replacing
 from .files import aligned, escape, save_figure
 from .t_tests import paired_t_tests, t_tests_in_words
 
-METRICS = {
-    "psnr": ("PSNR (dB)", 2),
-    "ssim": ("SSIM", 4),
-    "displacement_x": ("shift x (voxel)", 2),
-    "displacement_y": ("shift y (voxel)", 2),
-    "displacement_z": ("shift z (voxel)", 2),
-}
+METRICS = {"psnr": ("PSNR (dB)", 2), "ssim": ("SSIM", 4)}
+METRICS |= {f"displacement_{axis}": (f"shift {axis} (voxel)", 2) for axis in "xyz"}
 """The columns of a table after ``case`` and ``method``: their titles and decimals."""
 MEASURED = {"data_range": ("percentile", "maximum"), "score_over": ("volume", "slices", "centre_slice")}
 """Options of how PSNR and SSIM are taken, as :class:`common.handlers.EvaluationReport` explains; defaults first."""
@@ -36,7 +31,7 @@ _UNTRAINED = 0.05  # dB, by choice; standard deviations over three seeds were 0.
 _BOXED = 3  # fewer cases have no quartiles
 
 
-def _metrics(rows: Sequence[Mapping]) -> dict[str, tuple[str, int]]:
+def _select_metrics(rows: Sequence[Mapping]) -> dict[str, tuple[str, int]]:
     return METRICS | {name: column for name, column in OPTIONAL.items() if any(name in row for row in rows)}
 
 
@@ -109,7 +104,7 @@ def write_table(output_dir: str | os.PathLike, rows: Sequence[Mapping], against:
     """
     if not rows:
         raise ValueError("write_table needs at least one row.")
-    metrics = _metrics(rows)
+    metrics = _select_metrics(rows)
     measured = measured_as(rows)
     keys = ["case", "method", *measured, *(["seed"] if _seeds(rows) else [])]
     labels = [label for label in LABELS if any(row.get(label) is not None for row in rows)]
@@ -172,7 +167,7 @@ def box_plots(path: str | os.PathLike, rows: Sequence[Mapping]) -> None:
         path: the PNG to write.
         rows: as for :func:`write_table`.
     """
-    metrics = _metrics(rows)
+    metrics = _select_metrics(rows)
     methods = list(dict.fromkeys(row["method"] for row in rows))
     cases = list(dict.fromkeys(row["case"] for row in rows))
     seeds = [None, *_seeds(rows)]

@@ -55,9 +55,9 @@ class Grid:
         """The voxel at a point and a cube around it, on the canonical grid, in the form of :func:`content`.
 
         Args:
-            shape: stored shape of the volume, (X, Y, Z).
+            shape: stored shape of the volume.
             point: voxel coordinates in the stored volume.
-            size: edge of the cube in mm; it is cut off at the edge of the volume.
+            size: edge in mm of the cube, which is cut off at the edge of the volume.
         """
         centre, box = [0, 0, 0], [slice(0)] * 3
         for axis, (target, flip) in enumerate(self.orientation):
@@ -87,12 +87,10 @@ def content(volume: np.ndarray) -> tuple[tuple[int, ...], tuple[slice, ...]]:
 
 @dataclass
 class View:
-    """The view of a case: a voxel, and a box around it.
+    """The view of a case: a voxel ``centre`` through which the planes go, and the visible ``box`` around it.
 
     Args:
-        affine: of a grid in R, A, S order, voxel to RAS+ millimetres.
-        centre: voxel of this grid through which the planes go.
-        box: the visible part of this grid.
+        affine: of the grid of both, in R, A, S order, voxel to RAS+ millimetres.
     """
 
     affine: np.ndarray
@@ -151,7 +149,7 @@ class Panel:
 
 
 def save_panels(path: str | os.PathLike, panels: Mapping[str, Panel]) -> None:
-    """Write panels by name as a NumPy .npz file, whole or not at all; :func:`load_panels` reads it."""
+    """Write panels by name as a NumPy .npz file, whole or not at all."""
     arrays = {f"{name}/edges": panel.edges for name, panel in panels.items()}
     for name, panel in panels.items():
         arrays |= {f"{name}/{plane}": values for plane, values in zip(PLANES, panel.planes, strict=True)}
@@ -160,11 +158,7 @@ def save_panels(path: str | os.PathLike, panels: Mapping[str, Panel]) -> None:
 
 
 def load_panels(path: str | os.PathLike) -> dict[str, Panel]:
-    """What :func:`save_panels` wrote, in its order.
-
-    Raises:
-        FileNotFoundError: when there is no such file.
-    """
+    """What :func:`save_panels` wrote, in its order; FileNotFoundError when there is no such file."""
     if not Path(path).is_file():
         raise FileNotFoundError(f"there is no {path}; evaluate the run that should have written it.")
     with np.load(path, allow_pickle=False) as data:

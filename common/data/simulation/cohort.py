@@ -50,7 +50,7 @@ def simulated_cohort(folder: str, datalist: Mapping[str, Any], **settings: Any) 
     _make_once(Path(folder), {**settings, "datalist": dict(datalist)}, make)
     _tell(
         folder,
-        f"no --dataset_dir is given: these are {settings['subjects']} simulated heads, in {folder}. Your own: "
+        f"these are {settings['subjects']} simulated heads, in {folder}. Your own: "
         f"--dataset_dir DIR, with a DIR/dataset.json by {called('datalist')}. For a laptop: demo.json, laid over "
         "train.json.",
     )
@@ -67,14 +67,11 @@ def simulated_scan(
             volume ``..._hr.nii.gz``.
         degradation: from HR to LR; the slices are axial.
         contrast: of the scan, as for :func:`~common.commands.simulate.simulate`.
-        guide: another contrast of the head, which is also written, in HR; default none.
+        guide: another contrast of the head, which is also written, in HR.
         spacing: of HR in mm.
 
     Returns:
         The scan's path; with a guide the folder of both.
-
-    Raises:
-        FileExistsError, ModuleNotFoundError: as :func:`simulated_cohort`.
     """
     contrasts = [contrast] if guide is None else [contrast, guide]
     place = Path(folder, "x".join(str(factor) for factor in degradation.factors))
@@ -87,11 +84,7 @@ def simulated_scan(
         _save_degraded(hr, degradation, scan)
 
     _make_once(place, {"contrasts": contrasts, "spacing": spacing}, make)
-    _tell(
-        str(place),
-        f"no --dataset_dir is given: this is a simulated {contrast} scan, in {place}. Your own: --dataset_dir "
-        "FOLDER_OR_FILE.",
-    )
+    _tell(str(place), f"this is a simulated {contrast} scan, in {place}. Your own: --dataset_dir FOLDER_OR_FILE.")
     return str(place if guide else place / f"simulated_{contrast}.nii.gz")
 
 
@@ -105,9 +98,6 @@ def simulated_exam(folder: str, contrast: str = "t1w") -> str:
 
     Returns:
         The folder of the stacks.
-
-    Raises:
-        FileExistsError, ModuleNotFoundError: as :func:`simulated_cohort`.
     """
     place, thickness, spacing = Path(folder, "stacks_4"), 4, 1.4
 
@@ -120,11 +110,7 @@ def simulated_exam(folder: str, contrast: str = "t1w") -> str:
 
     _make_once(place, {"contrast": contrast, "spacing": spacing}, make)
     stacks = str(place / "stacks")
-    _tell(
-        stacks,
-        f"no --dataset_dir is given: these are three simulated {contrast} stacks, in {stacks}. Your own: --dataset_dir "
-        "FOLDER.",
-    )
+    _tell(stacks, f"these are three simulated {contrast} stacks, in {stacks}. Your own: --dataset_dir FOLDER.")
     return stacks
 
 
@@ -190,5 +176,5 @@ def _make_once(folder: Path, settings: Mapping[str, Any], make) -> None:
 def _tell(folder: str, line: str) -> None:
     """Print a line once, in one process of a run."""
     if str(folder) not in _told and os.environ.get("RANK", "0") == "0":
-        print(line, flush=True)
+        print(f"no --dataset_dir is given: {line}", flush=True)
     _told.add(str(folder))
