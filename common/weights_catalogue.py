@@ -15,7 +15,7 @@ from monai.bundle import ConfigParser, ConfigWorkflow
 
 from .cli_help import called
 from .data.lists.spacing import cubes
-from .export.modules import NAME, ROOT, renamed
+from .export.modules import NAME, ROOT, map_strings, renamed
 from .io.affines import ROUNDING, slice_permutation
 from .override_checks import unread
 from .transforms import CheckTrainingRanged
@@ -86,7 +86,7 @@ class Offer:
         """
         files = _files(self.bundle, self.overlay)
         workflow = ConfigWorkflow(config_file=files, workflow_type="infer", logging_file=False)
-        workflow.parser.set(_renamed(workflow.parser.config))
+        workflow.parser.set(_rename_package(workflow.parser.config))
         own = {"bundle_root": str(self.bundle), **self.overrides}
         workflow.parser.update({**own, **overrides, "dataset#data": []})
         return workflow
@@ -269,7 +269,7 @@ def _files(folder: Path, overlay: Path | None) -> list[str]:
 
 def _parser(folder: Path, overlay: Path | None = None, overrides: Mapping[str, Any] | None = None) -> ConfigParser:
     """Parser of a bundle's configuration, for any working folder and any name of this package."""
-    parser = ConfigParser(_renamed(ConfigParser.load_config_files(_files(folder, overlay))))
+    parser = ConfigParser(_rename_package(ConfigParser.load_config_files(_files(folder, overlay))))
     parser.update({"bundle_root": str(folder), **(overrides or {})})
     return parser
 
@@ -350,9 +350,6 @@ def _ranged(ordered: np.ndarray, offer: Offer, *others: Sequence[Any]) -> list[t
     return [row for row in zip(ordered, offer.ranges, *others, strict=True) if row[1] is not None]
 
 
-def _renamed(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _renamed(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_renamed(item) for item in value]
-    return renamed(value, __package__) if isinstance(value, str) and __package__ != NAME else value
+def _rename_package(config: Any) -> Any:
+    """Name this package's modules in a config as they are called here."""
+    return config if __package__ == NAME else map_strings(config, lambda text: renamed(text, __package__))

@@ -91,6 +91,7 @@ def write_datalist(
         target: as ``source``.
         validation: as ``source``.
         test: as ``source``; alone it is enough to evaluate existing weights.
+        test: likewise; alone it is enough to evaluate weights that are there.
 
     Raises:
         FileNotFoundError: no such folder, or a pattern without files.
@@ -151,8 +152,11 @@ def write_datalist(
     print(f"Wrote {root / FILE}" + " (misaligned)" * misaligned)
     for group, entries in groups.items():
         names = sorted({entry["subject"] for entry in entries})
-        what = f"{counted(entries)} of {len(names)} subjects: {' '.join(names)}" if names else "none"
-        print(f"  {group}: {what}")
+        print(
+            f"  {group}: {counted(entries)} of {len(names)} subjects: {' '.join(names)}"
+            if names
+            else f"  {group}: none"
+        )
     left = sorted(set(subjects.values()) - {entry["subject"] for entries in groups.values() for entry in entries})
     if left:
         print(f"  in no group: {' '.join(left)}")
@@ -184,9 +188,12 @@ def _volumes(root: Path, found: Sequence[str], kind: str) -> list[str]:
                 CheckVoxelsd("scan")({"scan": read_volume(path)[None]})
     if failed := [case for case in cases if case.problem is not None]:
         lines = [f"{case[kind]}: " + str(case.problem).removeprefix(f"{root / case[kind]}: ") for case in failed]
+        listing = "\n  ".join(lines[:_LISTED])
+        if len(failed) > _LISTED:
+            listing += f"\n  and {len(failed) - _LISTED} more"
         raise ValueError(
             f"datalist: {len(failed)} of {len(paths)} files of --{kind} cannot be used; mend or remove them, or "
-            f"narrow the pattern:{_list(lines)}"
+            f"narrow the pattern:\n  {listing}"
         )
     if paths and len(others) == len(paths):
         raise ValueError(f"datalist: --{kind} matches no scan: {paths[0]}: {others[paths[0]]}")
@@ -209,17 +216,13 @@ def _ask(root: Path, groups: Mapping[str, Sequence[Mapping[str, str]]], misalign
         of_person.setdefault(person[path], []).append(path)
     found = [paths for paths in of_person.values() if len({group_of[path] for path in paths}) > 1]
     if found:
-        listing = _list([", ".join(f"{path} ({group_of[path]})" for path in paths) for paths in found])
+        listing = "\n  ".join(", ".join(f"{path} ({group_of[path]})" for path in paths) for paths in found[:_LISTED])
+        if len(found) > _LISTED:
+            listing += f"\n  and {len(found) - _LISTED} more"
         print(
-            f"warning: by their names these may be scans of one person, in different groups:{listing}\n"
+            f"warning: by their names these may be scans of one person, in different groups:\n  {listing}\n"
             f"If they are, give the same command with {_option(person)}"
         )
-
-
-def _list(lines: Sequence[str]) -> str:
-    """The first lines of a list, each indented on a line of its own."""
-    more = [f"and {len(lines) - _LISTED} more"] if len(lines) > _LISTED else []
-    return "".join(f"\n  {line}" for line in [*lines[:_LISTED], *more])
 
 
 def _option(person: Mapping[str, str]) -> str:

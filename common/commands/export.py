@@ -43,10 +43,8 @@ def export(bundle: str, output_dir: str = "dist", checkpoint: str | None = None)
 
     Raises:
         FileNotFoundError: when there is no such bundle.
-        ValueError: with every reason why the bundle cannot be exported: no weights or no overlay of them; weights that
-            do not fit; a version missing from the changelog; configs that do not parse or name something that is
-            missing; packages that metadata.json does not list; a file over 25 MB that large_files.yml does not name;
-            or a network whose TorchScript or ONNX form differs from it.
+        ValueError: with every reason why the bundle cannot be exported, in its weights, configs, metadata or files, or
+            because a network's TorchScript or ONNX form differs from it.
         PermissionError, NotADirectoryError: when output_dir cannot be written to.
     """
     source = Path(bundle)

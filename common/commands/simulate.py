@@ -8,7 +8,6 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
-from scipy import ndimage
 from tqdm import tqdm
 
 from ..data.simulation import anatomy, labelmap
@@ -127,11 +126,14 @@ def _range(name: str, value: float | Sequence[float], low: float, high: float) -
 
 
 def _crop_to_head(fractions: np.ndarray, affine: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    margin = np.ceil(MARGIN / nib.affines.voxel_sizes(affine) - 1e-6).astype(int)
-    (head,) = ndimage.find_objects((fractions[0] < 0.5).astype(np.int8))
-    box = [slice(max(side.start - n, 0), side.stop + n) for side, n in zip(head, margin, strict=True)]
+    head = fractions[0] < 0.5
+    box = []
+    for axis, spacing in enumerate(nib.affines.voxel_sizes(affine)):
+        margin = int(np.ceil(MARGIN / spacing - 1e-6))
+        inside = np.flatnonzero(head.any(axis=tuple(a for a in range(3) if a != axis)))
+        box.append(slice(max(0, inside[0] - margin), inside[-1] + 1 + margin))
     moved = affine.copy()
-    moved[:3, 3] += affine[:3, :3] @ [side.start for side in box]
+    moved[:3, 3] += affine[:3, :3] @ [b.start for b in box]
     window = (slice(None), *box)
     return fractions[window], moved
 

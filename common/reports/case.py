@@ -16,7 +16,7 @@ from matplotlib.image import AxesImage
 from nibabel.affines import from_matvec
 
 from .files import escape, save_figure
-from .planes import PLANES, Grid, Panel, View, draw_plane, label_ends
+from .planes import PLANES, Panel, View, draw_plane, label_ends
 
 _PANEL = 1.9  # width of a panel in inches
 
@@ -50,11 +50,7 @@ def case_figure(
         offset: centre of LR voxel 0 in HR voxels along the stored axes.
         zoom: the point, in voxels of the stored HR grid, and the edge of the cube in mm.
     """
-    if zoom is None:
-        view = View.of_volume(sr if hr is None else hr, affine)
-    else:
-        grid = Grid(affine)
-        view = View(grid.canonical_affine(sr.shape), *grid.cube(sr.shape, *zoom))
+    view = View.of_volume(sr if hr is None else hr, affine) if zoom is None else View.around(sr, affine, *zoom)
     volumes = {"cubic": cubic, "SR": sr} | ({} if hr is None else {"HR": hr})
     images = {title: view.cut(volume, affine) for title, volume in volumes.items()}
     images = {"LR": view.cut(lr, affine @ from_matvec(np.diag(np.array(factors, float)), offset)), **images}

@@ -60,11 +60,14 @@ def merge_tables(
     runs = _read_runs(folders_by_name)
     groups = _group_by_input(runs)
     rows: list[dict] = []
-    scans: dict[str, list[list[float]]] = {}
+    scans: dict[str, list[dict]] = {}
     for number, entries in enumerate(groups):
         first = next(iter(entries))
         interpolated = _select_baselines(runs[first])
-        given = {case: _number_input(scans, case, interpolated) for case in {row["case"] for row in interpolated}}
+        psnr: dict[str, dict] = {}
+        for row in interpolated:
+            psnr.setdefault(row["case"], {})[row.get("seed"), row["method"]] = row["psnr"]
+        given = {case: _find_alike(scans.setdefault(case, []), found) for case, found in psnr.items()}
         interpolated = [{**row, "input": given[row["case"]]} for row in interpolated]
         for baseline in BASELINES:
             name = baseline if number == 0 else f"{baseline} ({first})"
@@ -190,24 +193,21 @@ def _select_baselines(cases: Mapping[tuple[int | None, str], Any]) -> list[dict]
 
 def _group_by_input(runs: Mapping[Any, _Cases]) -> list[dict]:
     """Group the entries that were tested on the same LR of the same cases, found by their interpolation."""
-    groups: list[tuple[dict, dict]] = []
+    inputs: list[dict] = []
+    groups: list[dict] = []
     for name, cases in runs.items():
         found = {(c, m): row["psnr"] for c, (_, rows) in cases.items() for m, row in rows.items() if m in BASELINES}
-        for known, entries in groups:
-            if known.keys() == found.keys() and not any(abs(found[key] - known[key]) > TOLERANCE for key in found):
-                entries[name] = cases
-                break
-        else:
-            groups.append((found, {name: cases}))
-    return [entries for _, entries in groups]
+        number = _find_alike(inputs, found)
+        if number == len(groups):
+            groups.append({})
+        groups[number][name] = cases
+    return groups
 
 
-def _number_input(scans: dict[str, list[list[float]]], case: str, interpolated: Sequence[Mapping]) -> int:
-    """Return the number of the LR scan of a case that was interpolated; a new scan is added to the known ones."""
-    found = [row["psnr"] for row in interpolated if row["case"] == case]
-    known = scans.setdefault(case, [])
+def _find_alike(known: list[dict], found: dict) -> int:
+    """Return the number of known PSNRs that are alike; new ones are added to the known."""
     for number, psnr in enumerate(known):
-        if len(psnr) == len(found) and not any(abs(a - b) > TOLERANCE for a, b in zip(psnr, found, strict=True)):
+        if psnr.keys() == found.keys() and not any(abs(found[key] - psnr[key]) > TOLERANCE for key in found):
             return number
     known.append(found)
     return len(known) - 1

@@ -7,9 +7,10 @@ from collections.abc import Mapping
 
 import numpy as np
 from matplotlib.figure import Figure
+from nibabel.affines import voxel_sizes
 
 from .files import save_figure
-from .planes import Grid, content, draw_plane, label_ends
+from .planes import content, draw_plane, label_ends, to_ras
 
 _CHANNELS = 3  # feature maps that are shown
 
@@ -42,11 +43,10 @@ def feature_maps(path: str | os.PathLike, source: Mapping[str, np.ndarray], targ
     figure = Figure(figsize=(1.9 * panels + 0.2, 5.6), dpi=150, layout="constrained")
     axes = figure.subplots(2, panels)
     for row, (group, (image_title, lr_title, feature_title)) in enumerate(zip(groups, titles, strict=True)):
-        grid = Grid(group["affine"])
-        normal = int(grid.orientation[2, 0])
-        slab = grid.canonical(np.asarray(group["image"])[..., None])
+        slab, grid = to_ras(np.asarray(group["image"])[..., None], group["affine"])
+        normal, spacing = slab.shape.index(1), voxel_sizes(grid)
         edges = np.delete(np.array([(0, n) for n in slab.shape]), normal, axis=0)
-        shown = np.array([(s.start, s.stop) for s in content(slab)[1]]) * grid.spacing[:, None]
+        shown = np.array([(s.start, s.stop) for s in content(slab)[1]]) * spacing[:, None]
         (left, right), (low, high) = np.delete(shown, normal, axis=0)
         maps = [(image_title, group["image"], grey), (lr_title, group["lr"], grey)]
         for number, channel in enumerate(chosen, start=1):
@@ -56,8 +56,8 @@ def feature_maps(path: str | os.PathLike, source: Mapping[str, np.ndarray], targ
             title = f"${feature_title.format(number)}$ (channel {channel})"
             maps.append((title, group["features"][channel], style))
         for column, (title, plane, style) in enumerate(maps):
-            plane = np.squeeze(grid.canonical(np.asarray(plane)[..., None]), axis=normal)
-            image = draw_plane(axes[row, column], plane, edges, grid.spacing, normal, **style)
+            plane = to_ras(np.asarray(plane)[..., None], group["affine"])[0].squeeze(normal)
+            image = draw_plane(axes[row, column], plane, edges, spacing, normal, **style)
             axes[row, column].set(xlim=(right, left), ylim=(low, high))
             axes[row, column].set_title(title, fontsize=9)
             if row and column > 1:
@@ -125,14 +125,14 @@ def translation_figure(
     figure = Figure(figsize=(2.6 * columns, 2.6 * len(rows) + 0.4), dpi=150, layout="constrained")
     axes = figure.subplots(len(rows), columns, squeeze=False)
     for panels, (name, (images, affine)) in zip(axes, rows.items(), strict=True):
-        grid = Grid(affine)
-        normal = int(grid.orientation[0, 0])
         for panel in panels:
             panel.set_axis_off()
         for panel, (title, image) in zip(panels, images.items(), strict=False):
-            plane = grid.canonical(image).take(0, axis=normal)
+            volume, grid = to_ras(image, affine)
+            normal = volume.shape.index(1)
+            plane = volume.squeeze(normal)
             edges = np.array([(-0.5, n - 0.5) for n in plane.shape])
-            draw_plane(panel, plane, edges, grid.spacing, normal, cmap="gray", vmin=-1, vmax=1)
+            draw_plane(panel, plane, edges, voxel_sizes(grid), normal, cmap="gray", vmin=-1, vmax=1)
             panel.set_title(title, fontsize=10)
         label_ends(panels[0], normal)
         panels[0].text(-0.04, 0.5, name, transform=panels[0].transAxes, rotation=90, ha="right", va="center")

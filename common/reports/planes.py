@@ -26,46 +26,10 @@ PLANES = {"axial": 2, "coronal": 1, "sagittal": 0}
 _ENDS = ("LR", "PA", "IS")
 
 
-@dataclass
-class Grid:
-    """Volumes of one HR grid, brought to R, A, S order.
-
-    Args:
-        affine: affine of the HR grid, voxel to RAS+ millimetres; if it is oblique, the nearest axes are used.
-    """
-
-    affine: np.ndarray
-
-    def __post_init__(self) -> None:
-        self.orientation = io_orientation(self.affine)
-        order = np.argsort(self.orientation[:, 0])
-        self.spacing = voxel_sizes(self.affine)[order]
-
-    def canonical(self, volume: np.ndarray) -> np.ndarray:
-        """The array (X, Y, Z) with its axes permuted and flipped to R, A, S."""
-        return apply_orientation(np.asarray(volume), self.orientation)
-
-    def canonical_affine(self, shape: Sequence[int]) -> np.ndarray:
-        """The affine of :meth:`canonical` of a volume of this stored shape (X, Y, Z)."""
-        return self.affine @ inv_ornt_aff(self.orientation, shape)
-
-    def cube(
-        self, shape: Sequence[int], point: Sequence[float], size: float
-    ) -> tuple[tuple[int, ...], tuple[slice, ...]]:
-        """The voxel at a point and a cube around it, on the canonical grid, in the form of :func:`content`.
-
-        Args:
-            shape: stored shape of the volume.
-            point: voxel coordinates in the stored volume.
-            size: edge in mm of the cube, which is cut off at the edge of the volume.
-        """
-        centre, box = [0, 0, 0], [slice(0)] * 3
-        for axis, (target, flip) in enumerate(self.orientation):
-            target, last = int(target), shape[axis] - 1
-            at = int(np.clip(round(point[axis] if flip > 0 else last - point[axis]), 0, last))
-            reach = max(1, round(size / 2 / self.spacing[target]))
-            centre[target], box[target] = at, slice(max(at - reach, 0), min(at + reach, last) + 1)
-        return tuple(centre), tuple(box)
+def to_ras(volume: np.ndarray, affine: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Permute and flip the axes of a stored volume (X, Y, Z) to the nearest of R, A, S; return it and its affine."""
+    orientation = io_orientation(affine)
+    return apply_orientation(np.asarray(volume), orientation), affine @ inv_ornt_aff(orientation, volume.shape)
 
 
 def content(volume: np.ndarray) -> tuple[tuple[int, ...], tuple[slice, ...]]:
@@ -100,8 +64,18 @@ class View:
     @classmethod
     def of_volume(cls, volume: np.ndarray, affine: np.ndarray) -> View:
         """The middle of the foreground of a stored volume (X, Y, Z) with this affine."""
-        grid = Grid(affine)
-        return cls(grid.canonical_affine(volume.shape), *content(grid.canonical(volume)))
+        volume, grid = to_ras(volume, affine)
+        return cls(grid, *content(volume))
+
+    @classmethod
+    def around(cls, volume: np.ndarray, affine: np.ndarray, point: Sequence[float], size: float) -> View:
+        """A cube with an edge of ``size`` mm around a point, in voxels of the stored volume, at whose end it is cut."""
+        volume, grid = to_ras(volume, affine)
+        last = np.array(volume.shape) - 1
+        at = np.rint(np.linalg.solve(grid, affine @ [*point, 1.0])[:3]).clip(0, last).astype(int)
+        reach = np.maximum(np.rint(size / 2 / voxel_sizes(grid)), 1).astype(int)
+        box = map(slice, np.maximum(at - reach, 0).tolist(), (np.minimum(at + reach, last) + 1).tolist())
+        return cls(grid, tuple(at.tolist()), tuple(box))
 
     @classmethod
     def of_file(cls, path: str | os.PathLike) -> View:
@@ -120,8 +94,8 @@ class View:
             volume: stored array of shape (X, Y, Z), of any spacing along the directions of the view's grid.
             affine: its affine, voxel to RAS+ millimetres.
         """
-        grid = Grid(affine)
-        volume, onto = grid.canonical(volume), np.linalg.solve(self.affine, grid.canonical_affine(volume.shape))
+        volume, grid = to_ras(volume, affine)
+        onto = np.linalg.solve(self.affine, grid)
         at, box, edges = [], [], []
         for axis, size in enumerate(volume.shape):
             # Voxel i of the volume reaches from first + (i - 0.5) step to first + (i + 0.5) step.

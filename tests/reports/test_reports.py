@@ -27,7 +27,7 @@ from common import reports
 from common.degradations import GaussianProfile, KSpaceTruncation
 from common.handlers import EvaluationReport, evaluation
 from common.metrics import Brisque, bicubic, cubic, psnr
-from common.reports.planes import Grid, View, content, load_panels, save_panels
+from common.reports.planes import View, content, load_panels, save_panels
 from common.reports.t_tests import paired_t_tests
 
 from ..pages import Page
@@ -305,7 +305,9 @@ def test_line_profile_draws_lr_samples_where_they_lie(tmp_path, figures, factors
     samples = (np.arange(shape[axis] // factors[axis]) * factors[axis] + offset[axis]) / 40
     ramp = np.broadcast_to((np.arange(shape[axis]) / 40).reshape(along), shape)
     lr = np.broadcast_to(samples.reshape(along), shape // factors)
-    view = View(Grid(affine).canonical_affine(shape), tuple(shape // 2), tuple(slice(0, n) for n in shape))
+    view = View(
+        affine @ inv_ornt_aff(io_orientation(affine), shape), tuple(shape // 2), tuple(slice(0, n) for n in shape)
+    )
     images = {"LR": view.cut(lr, affine @ from_matvec(np.diag(np.array(factors, float)), offset))}
     images |= {"cubic": view.cut(ramp, affine), "SR": view.cut(ramp + 0.1, affine), "HR": view.cut(ramp, affine)}
     reports.panels_profile(tmp_path / "line.png", "ramp$x^{$", images)  # a name that looks like a formula

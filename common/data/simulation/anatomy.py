@@ -176,7 +176,7 @@ def head_from_template(spacing: float, rng: np.random.Generator) -> tuple[np.nda
         rng: the subject's random generator.
 
     Returns:
-        Tissue fractions of shape (len(TISSUES), X, Y, Z) and the 4x4 RAS affine in mm.
+        Tissue fractions of shape (len(TISSUES), X, Y, Z) and the 4x4 RAS affine.
     """
     maps, template_affine = template()
     shape = tuple(int(n) for n in np.floor((FIELD_OF_VIEW[1] - FIELD_OF_VIEW[0]) / spacing) + 1)

@@ -7,8 +7,6 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
-import torch
-import torch.nn.functional as F
 from scipy import ndimage
 
 from ...io.images import open_image
@@ -85,12 +83,9 @@ def head_from_labels(
     tissue = _tissue_of_label(values, path)
     voxel = nib.affines.voxel_sizes(image.affine)
 
-    near_skin = torch.from_numpy(values == SKIN)[None, None].float()
-    for axis, size in enumerate(voxel):
-        kernel, reach = [1, 1, 1], round(FAT / float(size))
-        kernel[axis] = 2 * reach + 1
-        near_skin = F.max_pool3d(near_skin, kernel, stride=1, padding=[k // 2 for k in kernel])
-    tissue[(values == SOFT_TISSUE) & (near_skin[0, 0].numpy() > 0)] = TISSUES.index("fat")
+    reach = np.rint(FAT / voxel).astype(int)
+    near_skin = ndimage.maximum_filter((values == SKIN).astype(np.uint8), 2 * reach + 1, mode="constant")
+    tissue[(values == SOFT_TISSUE) & (near_skin > 0)] = TISSUES.index("fat")
 
     # Such maps have scattered unlabelled voxels in the CSF and the eyes, which would become air.
     csf = TISSUES.index("csf")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from monai.transforms.utils import get_largest_connected_component_mask
 from scipy import fft, ndimage
 
 from .signal import RELAXATION, TISSUES, bias_field, inversion_recovery, mprage, tse
@@ -100,9 +101,7 @@ def _texture(shape: tuple[int, ...], power: float, rng: np.random.Generator) -> 
 
 def _brain_mask(fractions: np.ndarray) -> np.ndarray:
     tissue = fractions[[TISSUES.index(t) for t in ("wm", "gm")]].sum(0) > 0.5
-    labelled, count = ndimage.label(tissue)
-    if count > 1:
-        tissue = labelled == 1 + np.argmax(np.bincount(labelled.ravel())[1:])
+    tissue = get_largest_connected_component_mask(tissue, connectivity=1)
     # Only CSF and vessels of the sulci, not those elsewhere in the head.
     near = ndimage.binary_closing(np.pad(tissue, 4), iterations=4)[4:-4, 4:-4, 4:-4]
     inside = fractions[[TISSUES.index(t) for t in _BRAIN]].sum(0) > 0.5
