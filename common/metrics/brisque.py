@@ -32,10 +32,9 @@ def _local(image: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return the image scaled to 8 bits, its local mean (eq. 5) and its local standard deviation (eq. 6)."""
     image = np.asarray(image)
     if image.ndim != 2 or image.dtype.kind != "f" or not np.isfinite(image).all():
-        what = "values that are not finite" if image.ndim == 2 and image.dtype.kind == "f" else image.dtype
         raise ValueError(
-            f"BRISQUE takes 2-D images of finite floats in [0, 1], found shape {image.shape}, {what}; give single "
-            "slices, scaled."
+            f"BRISQUE takes 2-D images of finite floats in [0, 1], found shape {image.shape} of {image.dtype}, or values "
+            "that are not finite; give single slices, scaled."
         )
     image = 255 * image.astype(np.float64)
 

@@ -9,10 +9,11 @@ import torch
 import torch.nn.functional as F
 from scipy import fft, ndimage
 
-from .signal import TISSUES, upsample
+from .signal import TISSUES, square_frequencies, upsample
 
 #: First and last corner (mm, RAS) of a simulated field of view, before it is cropped to the head.
 FIELD_OF_VIEW = np.array([[-98.0, -130.0, -70.0], [98.0, 106.0, 110.0]])
+_STEP = 2  # distances are worked out on every second voxel, which is enough for a smooth surface
 
 
 @lru_cache(maxsize=1)
@@ -38,7 +39,8 @@ def template() -> tuple[torch.Tensor, np.ndarray]:
     wm = np.asarray(datasets.load_mni152_wm_template(resolution=1).dataobj, dtype=np.float32)
     mask = np.asarray(datasets.load_mni152_brain_mask(resolution=1).dataobj) > 0
     depth = ndimage.distance_transform_edt(mask).astype(np.float32)
-    brain = ndimage.gaussian_filter(_distance_to_mask(mask, 2) - np.minimum(depth, 20), 1)
+    coarse = _STEP * ndimage.distance_transform_edt(~mask[::_STEP, ::_STEP, ::_STEP]).astype(np.float32)
+    brain = ndimage.gaussian_filter(_refine(coarse, mask.shape) - np.minimum(depth, 20), 1)
     # Averaging heads leaves a thin false rim of grey matter between white matter and ventricles: give it to both.
     ventricles = ((1 - gm - wm > 0.5) & (depth > 22)).astype(np.float32)
     near = np.clip(3 * ndimage.gaussian_filter(ventricles, 2.5), 0, 1)
@@ -67,25 +69,20 @@ def template() -> tuple[torch.Tensor, np.ndarray]:
     return torch.from_numpy(maps), image.affine
 
 
-def _distance_to_mask(mask: np.ndarray, step: int) -> np.ndarray:
-    """Distance to a mask in voxels, worked out on every ``step``-th voxel: enough for a smooth surface."""
-    coarse = step * ndimage.distance_transform_edt(~mask[::step, ::step, ::step]).astype(np.float32)
-    return _refine(coarse, mask.shape, step)
-
-
-def _refine(coarse: np.ndarray, shape: tuple[int, ...], step: int) -> np.ndarray:
-    covered = tuple(step * (n - 1) + 1 for n in coarse.shape)
+def _refine(coarse: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """Interpolate what was worked out on every ``_STEP``-th voxel."""
+    covered = tuple(_STEP * (n - 1) + 1 for n in coarse.shape)
     fine = upsample(coarse, covered)
     return np.pad(fine, [(0, n - c) for n, c in zip(shape, covered, strict=True)], mode="edge")
 
 
-def _closing_distance(distance: np.ndarray, radius: float, step: int = 2) -> np.ndarray:
+def _closing_distance(distance: np.ndarray, radius: float) -> np.ndarray:
     """Signed distance in voxels to the morphological closing of {distance < 0} by a ball, smoothed."""
-    grown = distance[::step, ::step, ::step] < radius
-    depth = step * ndimage.distance_transform_edt(np.pad(grown, 1, mode="edge"))[1:-1, 1:-1, 1:-1]
-    outside = step * ndimage.distance_transform_edt(depth <= radius)
+    grown = distance[::_STEP, ::_STEP, ::_STEP] < radius
+    depth = _STEP * ndimage.distance_transform_edt(np.pad(grown, 1, mode="edge"))[1:-1, 1:-1, 1:-1]
+    outside = _STEP * ndimage.distance_transform_edt(depth <= radius)
     inside = np.clip(radius - depth, -30, 0)
-    return _refine(ndimage.gaussian_filter((outside + inside).astype(np.float32), 1), distance.shape, step)
+    return _refine(ndimage.gaussian_filter((outside + inside).astype(np.float32), 1), distance.shape)
 
 
 def _smooth_union(a: np.ndarray, b: np.ndarray, width: float) -> np.ndarray:
@@ -138,9 +135,7 @@ def band_fields(
     """
     size = [fft.next_fast_len(n, real=True) for n in shape]
     spectrum = fft.rfftn(rng.standard_normal(size, dtype=np.float32), workers=2)
-    axes = [fft.fftfreq(size[0], spacing), fft.fftfreq(size[1], spacing), fft.rfftfreq(size[2], spacing)]
-    squares = [(a.astype(np.float32) ** 2).reshape(np.roll((-1, 1, 1), i)) for i, a in enumerate(axes)]
-    log_frequency = 0.5 * np.log(squares[0] + squares[1] + squares[2] + np.float32(1e-12))
+    log_frequency = 0.5 * np.log(square_frequencies(size, spacing) + np.float32(1e-12))
     fields = []
     for wavelength in wavelengths:
         band = np.exp(-0.5 * ((log_frequency + np.float32(np.log(wavelength))) / np.float32(0.25)) ** 2)

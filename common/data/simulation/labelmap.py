@@ -35,6 +35,8 @@ PARCELLATIONS = {"gm": ((1000, 3000), (11100, 11176), (12100, 12176)), "wm": ((3
 SKIN, SOFT_TISSUE = 511, 507
 #: Thickness in mm of the fat below the skin, which is added because label 507 contains both fat and muscle.
 FAT = 4.0
+#: Air in mm that is kept around the head, plus two voxels, if the map has so much.
+MARGIN = 12.0
 
 
 def find_label_maps(folder: str, subjects: int) -> list[Path]:
@@ -58,16 +60,13 @@ def find_label_maps(folder: str, subjects: int) -> list[Path]:
     return files[:subjects]
 
 
-def head_from_labels(
-    path: Path, spacing: Sequence[float], blur: float = 0.6, margin: float = 12.0
-) -> tuple[np.ndarray, np.ndarray]:
+def head_from_labels(path: Path, spacing: Sequence[float], blur: float = 0.6) -> tuple[np.ndarray, np.ndarray]:
     """One subject's head from a label map, its boundaries smoothed by about a voxel for partial volume.
 
     Args:
         path: NIfTI of integer labels, any orientation.
         spacing: voxel size of the result in mm along R, A and S.
         blur: standard deviation of the smoothing, in voxels of the result or of the map, whichever are larger.
-        margin: air to keep around the head in mm, plus two voxels, if the map has so much.
 
     Returns:
         Tissue fractions of shape (len(TISSUES), X, Y, Z) and the 4x4 affine in mm; axes closest to R, A, S.
@@ -95,8 +94,8 @@ def head_from_labels(
     shape = np.floor((np.array(values.shape) - 1) / ratio + 1e-6).astype(int) + 1
     (box,) = ndimage.find_objects((tissue > 0).astype(np.int8))
     head = np.array([(side.start, side.stop - 1) for side in box]).T
-    first = np.maximum(np.floor((head[0] - margin / voxel) / ratio) - 2, 0).astype(int)
-    last = np.minimum(np.ceil((head[1] + margin / voxel) / ratio) + 3, shape).astype(int)
+    first = np.maximum(np.floor((head[0] - MARGIN / voxel) / ratio) - 2, 0).astype(int)
+    last = np.minimum(np.ceil((head[1] + MARGIN / voxel) / ratio) + 3, shape).astype(int)
     affine = image.affine @ np.diag([*ratio, 1.0])
     affine[:3, 3] += affine[:3, :3] @ first
     sigma = blur * np.maximum(ratio, 1)

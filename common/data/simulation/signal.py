@@ -2,52 +2,36 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
-from scipy import ndimage
+from scipy import fft, ndimage
 
-#: Order of the tissue axis of every fraction map in ``common.data.simulation.anatomy``.
-TISSUES = ("air", "wm", "gm", "csf", "blood", "bone", "marrow", "fat", "muscle", "skin")
-
-#: T1 (ms), T2 (ms) and proton density relative to water, at 3 T, in the order of ``TISSUES``.
+#: T1 (ms), T2 (ms) and proton density relative to water, at 3 T; mean Hounsfield units and their spread between
+#: subjects, in the usual clinical ranges.
 #:
 #: White and grey matter: Wansapura et al., J Magn Reson Imaging 9:531-538 (1999). Blood: Stanisz et al., Magn Reson Med
 #: 54:507-512 (2005). Marrow, subcutaneous fat and muscle: Gold et al., AJR 183:343-351 (2004). CSF: T1 of Lin et al.,
 #: Proc ISMRM 9:1391 (2001), T2 about 2 s as in Spijkerman et al., MAGMA 31:415-424 (2018). Skin has no 3 T reference
 #: here and is given muscle's T1 with a shorter T2 and less water. Densities are typical values; those of fat and marrow
 #: count what is left after the dephasing of fat's spectral peaks. The T2 of cortical bone is below a millisecond.
-RELAXATION = {
-    "air": (1.0, 1.0, 0.0),
-    "wm": (832.0, 79.6, 0.70),
-    "gm": (1331.0, 110.0, 0.82),
-    "csf": (4163.0, 2000.0, 1.00),
-    "blood": (1932.0, 275.0, 0.85),
-    "bone": (300.0, 0.5, 0.10),
-    "marrow": (365.0, 133.0, 0.40),
-    "fat": (371.0, 133.0, 0.55),
-    "muscle": (1420.0, 31.7, 0.75),
-    "skin": (1420.0, 28.0, 0.65),
+PROPERTIES = {
+    "air": (1.0, 1.0, 0.0, -1000.0, 0.0),
+    "wm": (832.0, 79.6, 0.70, 28.0, 1.5),
+    "gm": (1331.0, 110.0, 0.82, 38.0, 1.5),
+    "csf": (4163.0, 2000.0, 1.00, 7.0, 1.5),
+    "blood": (1932.0, 275.0, 0.85, 45.0, 3.0),
+    "bone": (300.0, 0.5, 0.10, 1200.0, 120.0),
+    "marrow": (365.0, 133.0, 0.40, 450.0, 80.0),
+    "fat": (371.0, 133.0, 0.55, -95.0, 6.0),
+    "muscle": (1420.0, 31.7, 0.75, 55.0, 4.0),
+    "skin": (1420.0, 28.0, 0.65, 45.0, 4.0),
 }
-
-#: Mean Hounsfield units and their spread between subjects, in the usual clinical ranges.
-HOUNSFIELD = {
-    "air": (-1000.0, 0.0),
-    "wm": (28.0, 1.5),
-    "gm": (38.0, 1.5),
-    "csf": (7.0, 1.5),
-    "blood": (45.0, 3.0),
-    "bone": (1200.0, 120.0),
-    "marrow": (450.0, 80.0),
-    "fat": (-95.0, 6.0),
-    "muscle": (55.0, 4.0),
-    "skin": (45.0, 4.0),
-}
-
-#: Standard deviation of the CT noise in Hounsfield units.
-CT_NOISE = 5.0
-
+#: Order of the tissue axis of every fraction map in ``common.data.simulation.anatomy``.
+TISSUES = tuple(PROPERTIES)
+RELAXATION, HOUNSFIELD = np.split(np.array(list(PROPERTIES.values())), [3], axis=1)
+CT_NOISE = 5.0  # standard deviation in Hounsfield units
 CONTRASTS = ("t1w", "t2w", "ct")
-
-
 _TR, _ECHO_SPACING, _PULSES = 2300.0, 7.1, 160  # of MPRAGE: ms between inversions and between pulses, pulses
 
 
@@ -119,10 +103,8 @@ def tissue_signal(contrast: str, rng: np.random.Generator) -> np.ndarray:
         Hounsfield units.
     """
     if contrast == "ct":
-        table = np.array([HOUNSFIELD[t] for t in TISSUES])
-        return table[:, 0] + table[:, 1] * rng.standard_normal(len(TISSUES)).clip(-2, 2)
-    values = np.array([RELAXATION[t] for t in TISSUES])
-    t1, t2, pd = (values * (1 + 0.02 * rng.standard_normal(values.shape).clip(-2, 2))).T
+        return HOUNSFIELD[:, 0] + HOUNSFIELD[:, 1] * rng.standard_normal(len(TISSUES)).clip(-2, 2)
+    t1, t2, pd = (RELAXATION * (1 + 0.02 * rng.standard_normal(RELAXATION.shape).clip(-2, 2))).T
     if contrast == "t1w":
         signal = mprage(t1, pd)
         signal[TISSUES.index("bone")] = 0.0
@@ -139,6 +121,13 @@ def bias_field(shape: tuple[int, ...], amplitude: float, rng: np.random.Generato
     field -= field.mean()
     field *= amplitude / np.abs(field).max()
     return 1 + upsample(field.astype(np.float32), shape)
+
+
+def square_frequencies(shape: Sequence[int], spacing: float = 1.0) -> np.ndarray:
+    """Squares of the frequencies of a real FFT of this shape, float32; ``spacing`` is that of the voxels."""
+    axes = [*(fft.fftfreq(size, spacing) for size in shape[:2]), fft.rfftfreq(shape[2], spacing)]
+    x, y, z = ((axis.astype(np.float32) ** 2).reshape(np.roll((-1, 1, 1), i)) for i, axis in enumerate(axes))
+    return x + y + z
 
 
 def upsample(field: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
