@@ -31,9 +31,8 @@ def misuse(function: Callable, words: Sequence[str]) -> list[str]:
     signature. Without ``*`` they fill the required arguments. With ``*words`` they all belong to it. No word after
     ``--`` is an option, even if it begins with a dash.
     """
-    options, takes_any = _options(function)
+    options, several, takes_any = _options(function)
     alone, given = read(words)
-    several = _several(function)
     before, behind = split(words)
     problems = [
         f"'{word}' is a file whose name begins with a dash; write such names after --, behind all options."
@@ -68,11 +67,10 @@ def misuse(function: Callable, words: Sequence[str]) -> list[str]:
 
 def help_text(function: Callable, name: str) -> str:
     """Write a command's help for the width of the terminal: its docstring without ``Raises``, and its arguments."""
-    options, takes_any = _options(function)
+    options, several, takes_any = _options(function)
     described, arguments = _parts(inspect.getdoc(function) or "")
     width = min(shutil.get_terminal_size().columns, 120) - 1
     required = {key for key, option in options.items() if option.default is option.empty}
-    several = _several(function)
     placed = [key.upper() if key in required else f"[{key.upper()}]" for key in _placed(options)]
     placed = [f"{several.upper()} ..."] if several else placed
     lines = [*textwrap.wrap(" ".join([name, *placed, "[options]"]), width, subsequent_indent="    "), ""]
@@ -91,17 +89,12 @@ def help_text(function: Callable, name: str) -> str:
     return "\n".join(lines)
 
 
-def _options(function: Callable) -> tuple[dict[str, Parameter], bool]:
-    """The named arguments of a function, and whether it takes others."""
+def _options(function: Callable) -> tuple[dict[str, Parameter], str | None, bool]:
+    """A function's named arguments, the name of the one that takes all other words, and whether it takes any key."""
     parameters = inspect.signature(function).parameters.values()
     named = {p.name: p for p in parameters if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)}
-    return named, any(p.kind is p.VAR_KEYWORD for p in parameters)
-
-
-def _several(function: Callable) -> str | None:
-    """The name of the argument that takes all words without an option, if there is one."""
-    parameters = inspect.signature(function).parameters.values()
-    return next((p.name for p in parameters if p.kind is p.VAR_POSITIONAL), None)
+    several = next((p.name for p in parameters if p.kind is p.VAR_POSITIONAL), None)
+    return named, several, any(p.kind is p.VAR_KEYWORD for p in parameters)
 
 
 def as_texts(function: Callable, words: Sequence[str]) -> list[str]:
@@ -111,9 +104,10 @@ def as_texts(function: Callable, words: Sequence[str]) -> list[str]:
     """
     before, behind = split(words)
     count = len(read(before)[0])  # these come first
-    if _several(function):
+    options, several, _ = _options(function)
+    if several:
         return [*map(repr, [*before[:count], *behind]), *before[count:]]
-    names = _placed(_options(function)[0])[count:]
+    names = _placed(options)[count:]
     return [*before, *(f"--{name}={word}" for name, word in zip(names, behind, strict=False))]
 
 

@@ -333,21 +333,17 @@ def _choice(affine: np.ndarray, offer: Offer, axis: str, order: Sequence[int]) -
     ordered = stored[list(order)]
     after = np.empty(3)
     after[list(order)] = ordered / offer.scale
-    fine = [low / size for size, (low, _) in _ranged(ordered, offer)]
-    coarse = [size / high for size, (_, high) in _ranged(ordered, offer)]
-    acted = [low / size for size, (low, _), scale in _ranged(ordered, offer, offer.scale) if scale > 1]
+    known = np.array([pair is not None for pair in offer.ranges])
+    low, high = np.array([pair or (np.inf, 0) for pair in offer.ranges]).T
+    fine, coarse = (low / ordered)[known], (ordered[known] / high[known])
+    acted = fine[np.array(offer.scale)[known] > 1]
     doubt = None
-    if acted and (min(acted) > _TOO_FINE or max(acted) > _FAR_TOO_FINE):
-        doubt = f"its voxels are {max(acted):.1f} times finer than the finest that these weights sharpen"
-    elif coarse and max(coarse) > _TOO_COARSE:
-        doubt = f"its voxels are {max(coarse):.1f} times coarser than the coarsest that these weights know"
-    spacing = tuple(float(size) for size in stored), tuple(float(size) for size in after)
-    return Choice(offer, axis, spacing, max([1.0, *fine, *coarse]), doubt)
-
-
-def _ranged(ordered: np.ndarray, offer: Offer, *others: Sequence[Any]) -> list[tuple]:
-    """Spacing, range and other values of the axes with a known range."""
-    return [row for row in zip(ordered, offer.ranges, *others, strict=True) if row[1] is not None]
+    if acted.size and (acted.min() > _TOO_FINE or acted.max() > _FAR_TOO_FINE):
+        doubt = f"its voxels are {acted.max():.1f} times finer than the finest that these weights sharpen"
+    elif coarse.size and coarse.max() > _TOO_COARSE:
+        doubt = f"its voxels are {coarse.max():.1f} times coarser than the coarsest that these weights know"
+    spacing = tuple(stored.tolist()), tuple(after.tolist())
+    return Choice(offer, axis, spacing, max([1.0, *fine.tolist(), *coarse.tolist()]), doubt)
 
 
 def _rename_package(config: Any) -> Any:

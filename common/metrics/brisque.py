@@ -33,7 +33,7 @@ def _local(image: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     image = np.asarray(image)
     if image.ndim != 2 or image.dtype.kind != "f" or not np.isfinite(image).all():
         raise ValueError(
-            f"BRISQUE takes 2-D images of finite floats in [0, 1], found shape {image.shape} of {image.dtype}, or values "
+            f"BRISQUE takes 2-D images of finite floats in [0, 1], found {image.shape} of {image.dtype}, or values "
             "that are not finite; give single slices, scaled."
         )
     image = 255 * image.astype(np.float64)
