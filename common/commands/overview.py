@@ -76,7 +76,7 @@ def _read_tables(folders: Sequence[Path]) -> tuple[list[dict], list[str]]:
         for row in own.values():
             after, start = (own.get(row[key]) for key in ("weights", "start"))
             learned = trained(after["psnr"], start["psnr"]) if after and start else None
-            rows.append({**{k: v for k, v in row.items() if k not in ("weights", "start")}, "trained": learned})
+            rows.append({**row, "trained": learned})
     measured_as(cases)
     return rows, missing
 

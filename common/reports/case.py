@@ -119,8 +119,7 @@ def panels_figure(
     def draw(axes: Axes, panel: Panel, row: int, normal: int, style: Mapping) -> AxesImage:
         edges, limits = (np.delete(ends, normal, axis=0) for ends in (panel.edges, window))
         image = draw_plane(axes, panel.planes[row], edges, (1.0, 1.0, 1.0), normal, **style)
-        axes.set_xlim(limits[0][::-1])
-        axes.set_ylim(limits[1])
+        axes.set(xlim=limits[0][::-1], ylim=limits[1])
         return image
 
     for row, (plane, normal) in enumerate(PLANES.items()):
@@ -213,8 +212,8 @@ def panels_profile(path: str | os.PathLike, name: str, images: Mapping[str, Pane
         plot.plot(where, own, label=escape(title), **style)
         seen.append(own[(where >= window.min()) & (where <= window.max())])
     seen = np.concatenate(seen)
-    plot.set_xlim(window.min(), window.max())
-    plot.set_ylim(seen.min() - 0.05 * np.ptp(seen), seen.max() + 0.05 * np.ptp(seen))
+    room = 0.05 * np.ptp(seen)
+    plot.set(xlim=(window.min(), window.max()), ylim=(seen.min() - room, seen.max() + room))
     plot.set(xlabel=f"position (mm), {ends}", ylabel="intensity")
     plot.grid(alpha=0.3)
     plot.legend(ncols=4, loc="lower center", bbox_to_anchor=(0.5, 1.0), frameon=False, fontsize=8)

@@ -105,8 +105,7 @@ def feature_tsne(path: str | os.PathLike, panels: Mapping[str, tuple[np.ndarray,
             panel.scatter(*points[group == g].T, s=14, marker=marker, color=colour, alpha=0.6, label=label)
         alone = f"nearest neighbour in the own group: {alike:.0%}\n(of two equal groups: 50%)"
         panel.set_title(f"{title}\n{alone}", fontsize=10)
-        panel.set_xticks([])
-        panel.set_yticks([])
+        panel.set(xticks=[], yticks=[])
         panel.legend(fontsize=8)
     save_figure(figure, path)
 
