@@ -8,6 +8,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from scipy import fft, ndimage
+from scipy.spatial.transform import Rotation
 
 from .signal import TISSUES, square_frequencies, upsample
 
@@ -178,9 +179,10 @@ def head_from_template(spacing: float, rng: np.random.Generator) -> tuple[np.nda
     affine = np.diag([spacing, spacing, spacing, 1.0])
     affine[:3, 3] = FIELD_OF_VIEW[0]
 
-    angles, scales = np.deg2rad(rng.uniform(-5, 5, 3)), rng.uniform(0.94, 1.06, 3)
+    rotation = Rotation.from_euler("xyz", rng.uniform(-5, 5, 3), degrees=True).as_matrix()
+    scales = rng.uniform(0.94, 1.06, 3)
     displacement = diffeomorphism(shape, (np.array(shape) - 1) * spacing, rng)
-    linear = _rotation(angles) @ np.diag(scales)
+    linear = rotation @ np.diag(scales)
     # world -> template world -> template voxel -> grid_sample's [-1, 1], in the order z, y, x
     to_voxel = np.linalg.inv(template_affine)[:3, :3] @ linear
     offset = np.linalg.inv(template_affine)[:3, 3]
@@ -194,16 +196,6 @@ def head_from_template(spacing: float, rng: np.random.Generator) -> tuple[np.nda
     sampled = F.grid_sample(maps[None], grid, padding_mode="border", align_corners=True)[0].numpy()
     del world, grid, displacement
     return _compose(sampled, spacing, rng), affine
-
-
-def _rotation(angles: np.ndarray) -> np.ndarray:
-    matrix = np.eye(3)
-    for axis, angle in enumerate(angles):
-        i, j = (axis + 1) % 3, (axis + 2) % 3
-        turn = np.eye(3)
-        turn[[i, j, i, j], [i, j, j, i]] = np.cos(angle), np.cos(angle), -np.sin(angle), np.sin(angle)
-        matrix = turn @ matrix
-    return matrix
 
 
 def _thickness(shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:

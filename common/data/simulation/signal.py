@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import torch
 from scipy import fft, ndimage
 
 #: T1 (ms), T2 (ms) and proton density relative to water, at 3 T; mean Hounsfield units and their spread between
@@ -132,8 +133,6 @@ def square_frequencies(shape: Sequence[int], spacing: float = 1.0) -> np.ndarray
 
 def upsample(field: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     """Trilinear interpolation of a float32 field (X, Y, Z) or (C, X, Y, Z) to a spatial shape, corner on corner."""
-    import torch
-
     tensor = torch.from_numpy(np.ascontiguousarray(field)).reshape(1, -1, *field.shape[-3:])
     out = torch.nn.functional.interpolate(tensor, size=tuple(shape), mode="trilinear", align_corners=True)
     return out.numpy().reshape(*field.shape[:-3], *shape)
