@@ -38,11 +38,11 @@ def map_strings(value: Any, change: Callable[[str], str]) -> Any:
     return change(value) if isinstance(value, str) else value
 
 
-def needed_modules(configs: Iterable[str], docs: str) -> list[Path]:
+def needed_modules(configs: Iterable[str], docs: str = "") -> list[Path]:
     """Find the files of this package that configs need, with all imports of these files from the package.
 
-    Names are followed through each ``__init__.py`` to the modules that define them. Commands are included if the docs
-    (``python -m common <command>``) or messages (:func:`common.cli_help.called`) name them.
+    A package's ``__init__.py`` imports all its modules, so names are followed to the modules that define them. Commands
+    are included if the docs (``python -m common <command>``) or messages (:func:`common.cli_help.called`) name them.
 
     Args:
         configs: every string value of the configs.
