@@ -11,7 +11,7 @@ import os
 import re
 import shutil
 import textwrap
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from inspect import Parameter
 
 PROGRAM = "mri-sr" if __package__ == "mri_sr_bundles.common" else f"python -m {__package__}"  # how it is called here
@@ -25,22 +25,14 @@ def called(command: str) -> str:
 
 
 def misuse(function: Callable, words: Sequence[str]) -> list[str]:
-    """Find what does not fit a command in its command line.
+    """Return a sentence for each word after a command's name that does not fit it.
 
     Words without an option come before the options. In order, they fill the arguments before ``*`` in the function's
     signature. Without ``*`` they fill the required arguments. With ``*words`` they all belong to it. No word after
     ``--`` is an option, even if it begins with a dash.
-
-    Args:
-        function: the command.
-        words: what follows its name.
-
-    Returns:
-        A sentence for each problem.
     """
-    options, takes_any = _options(function)
+    options, several, takes_any = _options(function)
     alone, given = read(words)
-    several = _several(function)
     before, behind = split(words)
     problems = [
         f"'{word}' is a file whose name begins with a dash; write such names after --, behind all options."
@@ -74,61 +66,48 @@ def misuse(function: Callable, words: Sequence[str]) -> list[str]:
 
 
 def help_text(function: Callable, name: str) -> str:
-    """Write a command's help for the width of the terminal: its docstring without ``Raises``, and its arguments.
-
-    Args:
-        function: the command.
-        name: how the command is called, for example "python -m common simulate".
-    """
-    options, takes_any = _options(function)
+    """Write a command's help for the width of the terminal: its docstring without ``Raises``, and its arguments."""
+    options, several, takes_any = _options(function)
     described, arguments = _parts(inspect.getdoc(function) or "")
     width = min(shutil.get_terminal_size().columns, 120) - 1
-    placed = [
-        key.upper() if options[key].default is Parameter.empty else f"[{key.upper()}]" for key in _placed(options)
-    ]
-    several = _several(function)
+    required = {key for key, option in options.items() if option.default is option.empty}
+    placed = [key.upper() if key in required else f"[{key.upper()}]" for key in _placed(options)]
     placed = [f"{several.upper()} ..."] if several else placed
     lines = [*textwrap.wrap(" ".join([name, *placed, "[options]"]), width, subsequent_indent="    "), ""]
     for paragraph in described:
         lines += [*textwrap.wrap(paragraph, width), ""]
-    if several:
-        lines += [f"  {several.upper()}"]
-        lines += textwrap.wrap(arguments.pop(several, ""), width, initial_indent=" " * 6, subsequent_indent=" " * 6)
+    entries = {several.upper(): arguments.pop(several, "")} if several else {}
     for key, option in options.items():
-        default = "must be given" if option.default is option.empty else _written(option.default)
-        lines += [f"  --{key}" + (f"  ({default})" if default else "")]
-        lines += textwrap.wrap(arguments.get(key, ""), width, initial_indent=" " * 6, subsequent_indent=" " * 6)
+        default = "must be given" if key in required else _written(option.default)
+        entries[f"--{key}" + (f"  ({default})" if default else "")] = arguments.pop(key, "")
     if takes_any:
-        text = next((text for key, text in arguments.items() if key not in options), "")
-        lines += ["  --<any key>", *textwrap.wrap(text, width, initial_indent=" " * 6, subsequent_indent=" " * 6)]
-    lines += ["  --traceback  (false)", "      true to print where in the code an error was raised."]
+        entries["--<any key>"] = next(iter(arguments.values()), "")
+    entries["--traceback  (false)"] = "true to print where in the code an error was raised."
+    for title, text in entries.items():
+        lines += [f"  {title}"]
+        lines += textwrap.wrap(text, width, initial_indent=" " * 6, subsequent_indent=" " * 6)
     return "\n".join(lines)
 
 
-def _options(function: Callable) -> tuple[dict[str, Parameter], bool]:
-    """The named arguments of a function, and whether it takes others."""
+def _options(function: Callable) -> tuple[dict[str, Parameter], str | None, bool]:
+    """A function's named arguments, the name of the one that takes all other words, and whether it takes any key."""
     parameters = inspect.signature(function).parameters.values()
     named = {p.name: p for p in parameters if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)}
-    return named, any(p.kind is p.VAR_KEYWORD for p in parameters)
-
-
-def _several(function: Callable) -> str | None:
-    """The name of the argument that takes all words without an option, if there is one."""
-    parameters = inspect.signature(function).parameters.values()
-    return next((p.name for p in parameters if p.kind is p.VAR_POSITIONAL), None)
+    several = next((p.name for p in parameters if p.kind is p.VAR_POSITIONAL), None)
+    return named, several, any(p.kind is p.VAR_KEYWORD for p in parameters)
 
 
 def as_texts(function: Callable, words: Sequence[str]) -> list[str]:
     """Write a command line for Fire, which would read numbers in paths, and take words after ``--`` as its own options.
 
-    Words without an option are quoted if the function takes any number of them. Else the words after ``--`` get the
-    names of their arguments.
+    Words without an option are quoted if the function takes any number of them. Else those after ``--`` get names.
     """
     before, behind = split(words)
     count = len(read(before)[0])  # these come first
-    if _several(function):
+    options, several, _ = _options(function)
+    if several:
         return [*map(repr, [*before[:count], *behind]), *before[count:]]
-    names = _placed(_options(function)[0])[count:]
+    names = _placed(options)[count:]
     return [*before, *(f"--{name}={word}" for name, word in zip(names, behind, strict=False))]
 
 
@@ -145,11 +124,7 @@ def _placed(options: Mapping[str, Parameter]) -> list[str]:
 
 
 def read(words: Sequence[str]) -> tuple[list[tuple[str, str]], dict[str, str | None]]:
-    """Split a command line.
-
-    Returns:
-        Words without an option, each with the option before it or ""; and the word of each option, or None.
-    """
+    """Return the words without an option, each with the option before it or ""; and each option's word, or None."""
     alone: list[tuple[str, str]] = []
     given: dict[str, str | None] = {}
     latest, waits = "", False
@@ -196,24 +171,11 @@ def _meant(name: str, names: Mapping[str, object] | Sequence[str], verb: str = "
 
 def _parts(docstring: str) -> tuple[list[str], dict[str, str]]:
     """Paragraphs before the arguments, and the arguments' descriptions."""
-    text = docstring.replace("``", "`")
-    before, _, after = text.partition("\nArgs:\n")
-    arguments: dict[str, str] = {}
-    for line in _until_dedent(after):
-        if match := re.match(r"    (\w+): (.*)", line):
-            latest, arguments[match[1]] = match[1], match[2]
-        else:
-            arguments[latest] += f" {line.strip()}"
+    before, _, after = docstring.replace("``", "`").partition("\nArgs:\n")
+    block = re.split(r"^(?=\S)", after, flags=re.M)[0]  # up to the next section
+    entries = re.findall(r"^    (\w+): (.*(?:\n {8}.*)*)", block, flags=re.M)
+    arguments = {name: " ".join(text.split()) for name, text in entries}
     return [" ".join(paragraph.split()) for paragraph in before.split("\n\n")], arguments
-
-
-def _until_dedent(text: str) -> Iterator[str]:
-    """The lines of an indented block."""
-    for line in text.splitlines():
-        if line and not line.startswith(" "):
-            return
-        if line:
-            yield line
 
 
 def _written(default: object) -> str:

@@ -12,10 +12,11 @@ from typing import Any
 
 import numpy as np
 from monai.bundle import ConfigParser, ConfigWorkflow
+from nibabel.affines import voxel_sizes
 
 from .cli_help import called
 from .data.lists.spacing import cubes
-from .export.modules import NAME, ROOT, renamed
+from .export.modules import NAME, ROOT, map_strings, renamed
 from .io.affines import ROUNDING, slice_permutation
 from .override_checks import unread
 from .transforms import CheckTrainingRanged
@@ -38,16 +39,14 @@ class Offer:
 
     Attributes:
         bundle: folder of the bundle.
-        overlay: overlay of the weights, to lay over inference.json; None if inference.json is for these weights, or
-            if the bundle needs none.
+        overlay: overlay of the weights, to lay over inference.json; None if that needs none.
         overrides: overrides of inference.json, with the checkpoint if there is one.
         scale: voxels of the result for a voxel of the scan, along the ordered axes.
         slice_axis: as for :func:`common.io.affines.slice_permutation`; None if the scan may decide.
         ranges: lowest and highest spacing in the training in mm by axis; None if unknown.
         guided: whether it needs a guide.
-        there: whether the file of the weights exists, or none is needed.
-        free: along which axes a method without weights may act if no scale is given: "across" the slices or "any";
-            None for other methods.
+        free: along which axes a method may act that needs neither weights nor a given scale: "across" the slices or
+            "any"; None for other methods.
     """
 
     bundle: Path
@@ -57,7 +56,6 @@ class Offer:
     slice_axis: str | None
     ranges: tuple[tuple[float, float] | None, ...]
     guided: bool
-    there: bool
     free: str | None = None
 
     def at(self, scale: Sequence[Any]) -> Offer:
@@ -76,16 +74,20 @@ class Offer:
         """File of the weights; None for a bundle without weights."""
         return self.overrides.get("checkpoint")
 
+    @property
+    def there(self) -> bool:
+        """Whether the file of the weights exists, or none is needed."""
+        return self.checkpoint is None or self.checkpoint.is_file()
+
     def workflow(self, **overrides: Any) -> ConfigWorkflow:
         """MONAI's workflow of the configuration, with no cases and not yet initialised.
 
         Args:
             overrides: further overrides by key. Paths must be ``Path``, since the parser interprets # in text.
         """
-        workflow = ConfigWorkflow(
-            config_file=_files(self.bundle, self.overlay), workflow_type="infer", logging_file=False
-        )
-        workflow.parser.set(_renamed(workflow.parser.config))
+        files = _files(self.bundle, self.overlay)
+        workflow = ConfigWorkflow(config_file=files, workflow_type="infer", logging_file=False)
+        workflow.parser.set(_rename_package(workflow.parser.config))
         own = {"bundle_root": str(self.bundle), **self.overrides}
         workflow.parser.update({**own, **overrides, "dataset#data": []})
         return workflow
@@ -121,8 +123,8 @@ def offers(bundle: str | None, overrides: Mapping[str, Any], options: Sequence[s
     Args:
         bundle: folder or name of a bundle. None: the bundle in the overlay of a given checkpoint; without a checkpoint
             all bundles except those that are ``on_request`` in inference.json and those that need no weights.
-        overrides: overrides of the configurations. Each applies to the configurations that have its key. A key that
-            only ``on_request`` bundles have selects these.
+        overrides: applied to the configurations that have their keys. A key that only ``on_request`` bundles have
+            selects these.
         options: other names that a misspelt key may have meant.
 
     Raises:
@@ -139,10 +141,8 @@ def offers(bundle: str | None, overrides: Mapping[str, Any], options: Sequence[s
         able = [folder for folder, config in configs.items() if all(_knows(config, key) for key in overrides)]
     if not able:
         known = {key for config in configs.values() for key in config.get() if not key.startswith("_")}
-        lacking = next(
-            (key for key in overrides if not any(_knows(config, key) for config in configs.values())),
-            " and --".join(overrides),
-        )
+        nowhere = [key for key in overrides if not any(_knows(config, key) for config in configs.values())]
+        lacking = nowhere[0] if nowhere else " and --".join(overrides)
         close = difflib.get_close_matches(lacking, sorted({*known, *options}), n=2)
         raise ValueError(
             f"--{lacking}: no inference.json of {', '.join(folder.name for folder in configs)} has that"
@@ -162,9 +162,6 @@ def choose(affine: np.ndarray, known: Sequence[Offer], guided: bool) -> list[Cho
         affine: 4x4, voxel to world of the scan, in mm.
         known: the weights to choose from.
         guided: whether there is a guide.
-
-    Returns:
-        The choices, best first.
 
     Raises:
         ValueError: when the slice axis or the scale is unclear for all of them.
@@ -202,12 +199,7 @@ def choose(affine: np.ndarray, known: Sequence[Offer], guided: bool) -> list[Cho
 
 
 def learn_from_scan(affine: np.ndarray, guided: bool) -> list[Choice]:
-    """Rank the bundles that learn from the scan itself, as :func:`choose`; empty if none suits.
-
-    Args:
-        affine: as for :func:`choose`.
-        guided: as for :func:`choose`.
-    """
+    """Rank the bundles that learn from the scan itself, as :func:`choose`; empty if none suits."""
     try:
         return choose(affine, _without_weights(), guided)
     except ValueError:
@@ -260,7 +252,7 @@ def _folders(bundle: str | None) -> list[Path]:
 
 
 def _weights(folder: Path, overrides: Mapping[str, Any]) -> list[tuple[Path | None, Path | None]]:
-    """A bundle's weights, existing or not, each with its overlay; None and None for a bundle without weights."""
+    """A bundle's weights, existing or not, each with its overlay; a pair of None for a bundle without weights."""
     if "checkpoint" in overrides:
         checkpoint = Path(str(overrides["checkpoint"]))
         return [(checkpoint, checkpoint.with_suffix(".json"))]
@@ -273,13 +265,12 @@ def _weights(folder: Path, overrides: Mapping[str, Any]) -> list[tuple[Path | No
 
 
 def _files(folder: Path, overlay: Path | None) -> list[str]:
-    """The config files of weights, in the order in which they are laid over each other."""
     return [str(file) for file in (folder / _CONFIG, overlay) if file is not None]
 
 
 def _parser(folder: Path, overlay: Path | None = None, overrides: Mapping[str, Any] | None = None) -> ConfigParser:
     """Parser of a bundle's configuration, for any working folder and any name of this package."""
-    parser = ConfigParser(_renamed(ConfigParser.load_config_files(_files(folder, overlay))))
+    parser = ConfigParser(_rename_package(ConfigParser.load_config_files(_files(folder, overlay))))
     parser.update({"bundle_root": str(folder), **(overrides or {})})
     return parser
 
@@ -310,25 +301,13 @@ def _offer(folder: Path, checkpoint: Path | None, overlay: Path | None, override
     if checkpoint is None and "scale" not in overrides:
         free = "across" if scale[:2] == (1, 1) else "any"
     in_plane, across = (ranges.get(f"{name}_spacing") for name in ("in_plane", "slice"))
-    return Offer(
-        bundle=folder,
-        overlay=overlay,
-        overrides=overrides,
-        scale=scale,
-        slice_axis=_content(parser, "slice_axis", "auto"),
-        ranges=tuple(pair and tuple(pair) for pair in (in_plane, in_plane, across)),
-        guided=is_true(_content(parser, "guided", False), "guided"),
-        there=checkpoint is None or checkpoint.is_file(),
-        free=free,
-    )
+    axis, guided = _content(parser, "slice_axis", "auto"), is_true(_content(parser, "guided", False), "guided")
+    sizes = tuple(pair and tuple(pair) for pair in (in_plane, in_plane, across))
+    return Offer(folder, overlay, overrides, scale, axis, sizes, guided, free)
 
 
 def _suiting(affine: np.ndarray, offer: Offer) -> tuple[float, ...]:
-    """Scale for a method that takes any: it makes the voxels cubic, or halves them if they nearly are.
-
-    Raises:
-        ValueError: when the method acts only across slices, and these are unclear or already thin.
-    """
+    """Scale for a method that takes any: it makes the voxels cubic, or halves them if they nearly are."""
     axis = offer.overrides.get("slice_axis", "auto")
     try:
         order = slice_permutation(affine, axis)
@@ -336,7 +315,7 @@ def _suiting(affine: np.ndarray, offer: Offer) -> tuple[float, ...]:
         if offer.free == "across" or axis != "auto":
             raise
         return 2, 2, 2
-    mm = np.linalg.norm(affine[:3, :3], axis=0)[list(order)]
+    mm = voxel_sizes(affine)[list(order)]
     if offer.free == "across":
         if max(scale := cubes(mm)) == 1:
             raise ValueError(
@@ -351,30 +330,23 @@ def _suiting(affine: np.ndarray, offer: Offer) -> tuple[float, ...]:
 
 
 def _choice(affine: np.ndarray, offer: Offer, axis: str, order: Sequence[int]) -> Choice:
-    stored = np.linalg.norm(affine[:3, :3], axis=0)
+    stored = voxel_sizes(affine)
     ordered = stored[list(order)]
     after = np.empty(3)
     after[list(order)] = ordered / offer.scale
-    fine = [low / size for size, (low, _) in _ranged(ordered, offer)]
-    coarse = [size / high for size, (_, high) in _ranged(ordered, offer)]
-    acted = [low / size for size, (low, _), scale in _ranged(ordered, offer, offer.scale) if scale > 1]
+    known = np.array([pair is not None for pair in offer.ranges])
+    low, high = np.array([pair or (np.inf, 0) for pair in offer.ranges]).T
+    fine, coarse = (low / ordered)[known], (ordered[known] / high[known])
+    acted = fine[np.array(offer.scale)[known] > 1]
     doubt = None
-    if acted and (min(acted) > _TOO_FINE or max(acted) > _FAR_TOO_FINE):
-        doubt = f"its voxels are {max(acted):.1f} times finer than the finest that these weights sharpen"
-    elif coarse and max(coarse) > _TOO_COARSE:
-        doubt = f"its voxels are {max(coarse):.1f} times coarser than the coarsest that these weights know"
-    spacing = tuple(float(size) for size in stored), tuple(float(size) for size in after)
-    return Choice(offer, axis, spacing, max([1.0, *fine, *coarse]), doubt)
+    if acted.size and (acted.min() > _TOO_FINE or acted.max() > _FAR_TOO_FINE):
+        doubt = f"its voxels are {acted.max():.1f} times finer than the finest that these weights sharpen"
+    elif coarse.size and coarse.max() > _TOO_COARSE:
+        doubt = f"its voxels are {coarse.max():.1f} times coarser than the coarsest that these weights know"
+    spacing = tuple(stored.tolist()), tuple(after.tolist())
+    return Choice(offer, axis, spacing, max([1.0, *fine.tolist(), *coarse.tolist()]), doubt)
 
 
-def _ranged(ordered: np.ndarray, offer: Offer, *others: Sequence[Any]) -> list[tuple]:
-    """Spacing, range and other values of the axes with a known range."""
-    return [row for row in zip(ordered, offer.ranges, *others, strict=True) if row[1] is not None]
-
-
-def _renamed(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _renamed(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_renamed(item) for item in value]
-    return renamed(value, __package__) if isinstance(value, str) and __package__ != NAME else value
+def _rename_package(config: Any) -> Any:
+    """Name this package's modules in a config as they are called here."""
+    return config if __package__ == NAME else map_strings(config, lambda text: renamed(text, __package__))

@@ -59,7 +59,7 @@ def test_what_no_weights_are_for(spacing, why):
 def offer(scale, in_plane=(1, 2), across=(1, 2), **more):
     """Weights that were trained on these voxel sizes in mm, or a method without weights."""
     ranges = (in_plane, in_plane, across)
-    return Offer(Path("method"), None, {"slice_axis": "SI"}, scale, "SI", ranges, False, True, **more)
+    return Offer(Path("method"), None, {"slice_axis": "SI"}, scale, "SI", ranges, False, **more)
 
 
 @pytest.mark.parametrize(

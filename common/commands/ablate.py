@@ -102,13 +102,11 @@ def ablate(
         override: keys of the configs to set in all rows, for example --max_epochs 10; no key that a row itself sets.
 
     Raises:
-        FileNotFoundError: when the folder of the datalist, a bundle, the table, an overlay or another row's weights
-            are missing, or ``trained`` has no trained row.
+        FileNotFoundError: when the datalist's folder, a bundle, the table, an overlay or another row's weights are
+            missing.
         FileExistsError: when a row's folder has a run, and neither ``resume`` nor ``overwrite`` is true.
-        ValueError: before anything runs, when ``trained`` is ``output_dir``; ``row`` or ``against`` is no row; the
-            folder's runs were made by another command; a row is wrong, sets a key that is set for all rows, or sets a
-            key that its configs lack; all rows lack a key of the command line; or ``seed`` is set together with
-            several ``seeds``.
+        ValueError: before anything runs, when an option or a row is wrong, or the folder's runs were made by another
+            command.
         RunsFailedError: at the end, when runs failed; the message lists them with the last error of each.
         KeyboardInterrupt: when it was interrupted, after the runs have ended.
     """

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from csv import DictReader
 from csv import Error as CSVError
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -87,15 +88,11 @@ def brisque_fit(csv: str, output: str) -> None:
     if np.ptp(scores) == 0:
         raise ValueError(f"{table}: all scores are {scores[0]:g}; add images of different quality.")
 
-        # Random folds, because rows are often sorted by quality.
+    # Random folds, because rows are often sorted by quality.
     folds = dict(zip(images, np.random.default_rng(0).permutation(len(images)) % _FOLDS, strict=True))
     fold = np.array([folds[row["path"]] for row in rows])
-    predicted = np.empty_like(scores)
     with tqdm(total=len(_GRID) * (_FOLDS + 1), desc="brisque-fit: hyperparameters", unit="setting") as bar:
-        for held_out in range(_FOLDS):
-            train, test = np.flatnonzero(fold != held_out), np.flatnonzero(fold == held_out)
-            setting = _choose([features[i] for i in train], scores[train], fold[train], bar)
-            predicted[test] = _unseen(features, scores, train, test, setting)
+        predicted = _predict_unseen(features, scores, fold, partial(_choose, bar=bar))
         setting = _choose(features, scores, fold, bar)
     brisque.Brisque(np.concatenate(features), np.repeat(scores, [len(own) for own in features]), setting).save(target)
 
@@ -208,23 +205,21 @@ def _choose(features: Sequence[np.ndarray], scores: np.ndarray, fold: np.ndarray
     """Return the hyperparameters with the smallest mean square error in cross-validation."""
     errors = []
     for setting in _GRID:
-        predicted = np.empty_like(scores)
-        for held_out in np.unique(fold):
-            train, test = np.flatnonzero(fold != held_out), np.flatnonzero(fold == held_out)
-            predicted[test] = _unseen(features, scores, train, test, setting)
+        predicted = _predict_unseen(features, scores, fold, lambda *seen, chosen=setting: chosen)
         errors.append(np.mean((predicted - scores) ** 2))
         bar.update()
     return _GRID[int(np.argmin(errors))]
 
 
-def _unseen(
-    features: Sequence[np.ndarray],
-    scores: np.ndarray,
-    train: np.ndarray,
-    test: np.ndarray,
-    setting: Mapping[str, float],
+def _predict_unseen(
+    features: Sequence[np.ndarray], scores: np.ndarray, fold: np.ndarray, choose: Callable[..., Mapping[str, float]]
 ) -> np.ndarray:
-    """Scores of the rows ``test``, predicted from the rows ``train``; a row's is the mean over its slices."""
-    repeated = np.repeat(scores[train], [len(features[i]) for i in train])
-    predict = brisque.fit_regressor(np.concatenate([features[i] for i in train]), repeated, setting)
-    return np.array([predict(features[i]).mean() for i in test])
+    """Predict each row's score, the mean over its slices, by the rows of other folds and a setting chosen by them."""
+    predicted = np.empty_like(scores)
+    for held_out in np.unique(fold):
+        test, train = fold == held_out, fold != held_out
+        seen = [own for own, other in zip(features, train, strict=True) if other]
+        repeated = np.repeat(scores[train], [len(own) for own in seen])
+        predict = brisque.fit_regressor(np.concatenate(seen), repeated, choose(seen, scores[train], fold[train]))
+        predicted[test] = [predict(own).mean() for own, held in zip(features, test, strict=True) if held]
+    return predicted

@@ -112,24 +112,13 @@ def compare(
     high = float(np.quantile(volumes["lr"], 0.999))
     volumes = {key: (volume - low) / (high - low or 1.0) for key, volume in volumes.items()}
     baseline = cubic(volumes["lr"], factors.tolist(), offset.tolist())
-    scores = {}
-    if hr is not None:
-        truth = volumes["hr"].clip(0, 1)
-        for key, volume in (("cubic", baseline), ("sr", volumes["sr"])):
-            scores[key] = {"psnr": psnr(volume.clip(0, 1), truth), "ssim": ssim(volume.clip(0, 1), truth)}
-    case_figure(
-        output,
-        volumes["lr"],
-        baseline,
-        volumes["sr"],
-        volumes.get("hr"),
-        Path(lr).name,
-        scores,
-        affine,
-        factors.tolist(),
-        offset.tolist(),
-        zoom=zoom,
-    )
+    scores, truth = {}, volumes.get("hr")
+    for key, volume in (("cubic", baseline), ("sr", volumes["sr"])):
+        if truth is not None:
+            pair = volume.clip(0, 1), truth.clip(0, 1)
+            scores[key] = {"psnr": psnr(*pair), "ssim": ssim(*pair)}
+    drawn = volumes["lr"], baseline, volumes["sr"], truth
+    case_figure(output, *drawn, Path(lr).name, scores, affine, factors.tolist(), offset.tolist(), zoom=zoom)
     print(f"Wrote {output}")
 
 

@@ -43,10 +43,8 @@ def export(bundle: str, output_dir: str = "dist", checkpoint: str | None = None)
 
     Raises:
         FileNotFoundError: when there is no such bundle.
-        ValueError: with every reason why the bundle cannot be exported: no weights or no overlay of them; weights that
-            do not fit; a version missing from the changelog; configs that do not parse or name something that is
-            missing; packages that metadata.json does not list; a file over 25 MB that large_files.yml does not name;
-            or a network whose TorchScript or ONNX form differs from it.
+        ValueError: with every reason why the bundle cannot be exported, in its weights, configs, metadata or files, or
+            because a network's TorchScript or ONNX form differs from it.
         PermissionError, NotADirectoryError: when output_dir cannot be written to.
     """
     source = Path(bundle)
@@ -64,10 +62,7 @@ def export(bundle: str, output_dir: str = "dist", checkpoint: str | None = None)
     meta = configs.get("metadata", {})
     version = str(meta.get("version", ""))
     package = f"{name}_v{re.sub(r'[^0-9A-Za-z]', '_', version)}"
-    needed, docs = [], source / "docs"
-    if not (docs / "README.md").is_file():
-        problems.append(f"{docs / 'README.md'} is missing.")
-    docs_text = "\n".join(page.read_text() for page in sorted(docs.glob("*.md")))
+    needed, docs_text = [], "\n".join(page.read_text() for page in sorted((source / "docs").glob("*.md")))
     try:
         needed = modules.needed_modules(modules.strings_in(configs), docs_text)
     except ValueError as error:
@@ -78,8 +73,7 @@ def export(bundle: str, output_dir: str = "dist", checkpoint: str | None = None)
             problems.append(
                 f"metadata.json does not list {distribution} in required_packages_version; {where} needs it."
             )
-    if problems:
-        raise ValueError("\n  ".join([f"{source} cannot be exported:", *problems]))
+    _refuse(source, problems)
 
     output.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=output, prefix=".part-") as temporary:
@@ -97,7 +91,7 @@ def export(bundle: str, output_dir: str = "dist", checkpoint: str | None = None)
             for line in conversion.convert(folder):
                 print(f"{name} {version}: {line}")
         except ValueError as error:
-            raise ValueError(f"{source} cannot be exported:\n  {error}") from None
+            _refuse(source, [str(error)])
         _check_large(source, folder)
         zipped = output / f"{name}_v{version}.zip"
         digest = archive.pack(folder, zipped)
@@ -105,6 +99,12 @@ def export(bundle: str, output_dir: str = "dist", checkpoint: str | None = None)
             shutil.rmtree(target)
         folder.replace(target)
     print(f"{target}\n{zipped}: SHA-256 {digest}")
+
+
+def _refuse(source: Path, problems: list[str]) -> None:
+    """Raise an error that lists all reasons, if there are any."""
+    if problems:
+        raise ValueError("\n  ".join([f"{source} cannot be exported:", *problems])) from None
 
 
 def _read_overlays(weights: Path, alone: bool) -> tuple[dict[str, dict], list[str]]:
@@ -170,10 +170,8 @@ def _by_onnxruntime(inference: dict[str, Any]) -> dict[str, Any]:
 
 def _check(source: Path, configs: dict[str, dict]) -> list[str]:
     """Return what keeps a bundle from being exported, as far as is known without running it."""
-    problems = []
-    for name in ("inference.json", "metadata.json", "logging.conf"):
-        if not (source / "configs" / name).is_file():
-            problems.append(f"{source / 'configs' / name} is missing.")
+    files = [source / "configs" / name for name in ("inference.json", "metadata.json", "logging.conf")]
+    problems = [f"{file} is missing." for file in (*files, source / "docs" / "README.md") if not file.is_file()]
     if "metadata" in configs:
         meta = configs["metadata"]
         version, changes = str(meta.get("version", "")), meta.get("changelog", {})
@@ -240,15 +238,12 @@ def _rewrite_docs(path: Path, source: Path, package: str, meta: dict) -> None:
 
 def _check_large(source: Path, folder: Path) -> None:
     """Refuse files over 25 MB that large_files.yml does not name, and files whose hash differs from its entry."""
-    path = folder / "large_files.yml"
+    path, named = folder / "large_files.yml", {}
     try:
         entries = yaml.safe_load(path.read_text())["large_files"] if path.is_file() else []
         named = {entry["path"]: entry for entry in entries if entry["url"]}
     except (yaml.YAMLError, KeyError, TypeError) as error:
-        raise ValueError(
-            f"{source} cannot be exported:\n  large_files.yml: expected large_files, a list of entries with path and "
-            f"url ({error!r})."
-        ) from None
+        _refuse(source, [f"large_files.yml: expected large_files, a list of entries with path and url ({error!r})."])
     problems = []
     for file in sorted(p for p in folder.rglob("*") if p.is_file()):
         name, size = file.relative_to(folder).as_posix(), file.stat().st_size
@@ -264,5 +259,4 @@ def _check_large(source: Path, folder: Path) -> None:
                 f"{name} has {size / 1e6:.1f} MB, more than {LARGE / 1e6:.0f}; put it{also} where "
                 "it can be fetched from, and name it in large_files.yml next to configs, with path and url."
             )
-    if problems:
-        raise ValueError("\n  ".join([f"{source} cannot be exported:", *problems]))
+    _refuse(source, problems)

@@ -19,8 +19,7 @@ def merge(output_dir: str, against: str | None = None) -> None:
         FileNotFoundError: when no ``ablate`` has written to the folder.
         RunsFailedError: at the end, when runs are not done.
     """
-    missing = merged(output_dir, against)
-    if missing:
+    if missing := merged(output_dir, against):
         listing = "\n  ".join(missing)
         raise RunsFailedError(
             f"not done, so that their rows are left out:\n  {listing}\nSee the log.txt of each folder that has one. "

@@ -13,6 +13,7 @@ from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
+from ..export.modules import map_strings
 from ..io.files import as_config
 from .draw import draw
 
@@ -113,7 +114,7 @@ def new(bundle: str, like: str = "srcnn") -> None:
         draw(str(source))  # fails, if it must, before anything is written
 
     configs = {
-        config: _renamed(json.loads(path.read_text()), source.name, name)
+        config: _rename(json.loads(path.read_text()), source.name, name)
         for config in _CONFIGS
         if (path := source / "configs" / f"{config}.json").is_file()
     }
@@ -148,13 +149,10 @@ def new(bundle: str, like: str = "srcnn") -> None:
         print(_TEST.format(**texts))
 
 
-def _renamed(value: Any, old: str, name: str) -> Any:
+def _rename(value: Any, old: str, name: str) -> Any:
     """Replace a bundle's name in a config or text, but not in the name of a module or class."""
-    if isinstance(value, str):
-        return re.sub(rf"(?<![\w.]){old}(?!\w)|(?<=demo_){old}(?!\w)", name, value)
-    if isinstance(value, Mapping):
-        return {_renamed(key, old, name): _renamed(item, old, name) for key, item in value.items()}
-    return [_renamed(item, old, name) for item in value] if isinstance(value, list) else value
+    pattern = rf"(?<![\w.]){old}(?!\w)|(?<=demo_){old}(?!\w)"
+    return map_strings(value, lambda text: re.sub(pattern, name, text))
 
 
 def _without_weights(source: Path, configs: Mapping[str, dict]) -> dict[str, Any]:
@@ -203,6 +201,6 @@ def _tiny(code: str, old: str, name: str) -> str:
             yield argument.arg, ast.get_source_segment(code, argument.value)
 
     known = dict(arguments())
-    kept = {key: _renamed(value, old, name) for key, value in known.items() if key not in _TESTED_THERE}
+    kept = {key: _rename(value, old, name) for key, value in known.items() if key not in _TESTED_THERE}
     kept["like"] = known.get("like", f'"{old}"')
     return "TINY = dict(\n" + "".join(f"    {key}={value},\n" for key, value in kept.items()) + ")\n"

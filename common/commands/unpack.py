@@ -32,9 +32,8 @@ def unpack(zip_file: str, output_dir: str, sha256: str | None = None) -> None:
     Raises:
         FileNotFoundError: when there is no such zip.
         FileExistsError: when the bundle's folder is there already.
-        ValueError: when the SHA-256 differs, the file is no zip or damaged, a path in it is absolute, leads to a
-            parent folder or is no plain file or folder, it would unpack to more than 4 GiB, or it is not one folder
-            with configs/metadata.json.
+        ValueError: when the SHA-256 differs, the file is no zip or damaged, it would unpack to more than 4 GiB or out
+            of its folder, or it is not one folder of plain files with configs/metadata.json.
         OSError: when output_dir cannot be written to, or has no space left.
     """
     path = Path(zip_file)

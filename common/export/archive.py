@@ -5,17 +5,13 @@ from __future__ import annotations
 import hashlib
 import stat
 import zipfile
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from ..io.files import replacing
 
 
 def pack(folder: Path, path: Path) -> str:
-    """Write a folder as a zip, with its SHA-256 in ``<name>.zip.sha256`` for ``sha256sum -c``.
-
-    Args:
-        folder: to pack. It is the only folder in the zip, under its own name.
-        path: of the zip.
+    """Write a folder, under its own name, as a zip, with its SHA-256 in ``<name>.zip.sha256`` for ``sha256sum -c``.
 
     Returns:
         The SHA-256 in hexadecimal digits.
@@ -24,7 +20,7 @@ def pack(folder: Path, path: Path) -> str:
         with zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:
             for file in sorted(p for p in folder.rglob("*") if p.is_file()):
                 # Time and umask must not change the bytes.
-                info = zipfile.ZipInfo((PurePosixPath(folder.name) / file.relative_to(folder).as_posix()).as_posix())
+                info = zipfile.ZipInfo(file.relative_to(folder.parent).as_posix())
                 info.compress_type = zipfile.ZIP_DEFLATED
                 info.create_system = 3
                 info.external_attr = (stat.S_IFREG | 0o644) << 16

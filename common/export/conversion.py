@@ -32,15 +32,10 @@ SIZES = ((1, 32, 32), (2, 17, 24), (1, 5, 40))  # batch and plane
 def convert(bundle: Path) -> list[str]:
     """Convert models/model.pt of a bundle to models/model.ts and models/model.onnx, in a new process.
 
-    The overlay models/model.json describes all three files. The ONNX file holds the digest of the weights. Further
-    weights in models are loaded once with their overlays, as a check.
-
-    The process runs in the bundle's folder, so the bundle's own code is converted. It has a fixed hash seed. In
-    TorchScript, names of classes depend on earlier compilations in a process, and the order of constants depends on the
-    hash seed. So the same network gives the same bytes.
-
-    Args:
-        bundle: folder of the bundle.
+    The overlay models/model.json describes all three files. Further weights in models are loaded once with their
+    overlays, as a check. The process runs in the bundle's folder, so the bundle's own code is converted. TorchScript
+    depends on earlier compilations in a process and on the hash seed, which is fixed: the same network gives the same
+    bytes.
 
     Returns:
         One line per file, with the largest difference from eager mode.
@@ -95,15 +90,13 @@ def _convert() -> list[str]:
         with torch.no_grad():
             difference = max((other(x, *choice) - result).abs().max().item() for x, choice, result in eager)
         if not difference <= TOLERANCE:
-            raise ValueError(
-                f"{name} differs from the network in eager mode by {difference:.2g}, more than {TOLERANCE}."
-            )
+            raise ValueError(f"{name} differs from eager mode by {difference:.2g}, more than {TOLERANCE}.")
         lines.append(f"{name} differs from eager mode by {difference:.2g} at most, on {len(inputs)} shapes")
     return lines
 
 
 def _load(configs: Sequence[str], weights: Path) -> tuple[ConfigParser, nn.Module]:
-    """Read configs, each one overriding earlier ones, and load their network with its weights."""
+    """Load the network of configs with its weights."""
     parser = ConfigParser()
     parser.read_config(configs)
     network, digest, degradation = map(parser.get_parsed_content, ("network_def", "digest", "degradation"))
@@ -122,7 +115,6 @@ def _format(parser: ConfigParser, key: str) -> tuple[int, list]:
 
 
 def _shapes(parser: ConfigParser) -> list[tuple[int, ...]]:
-    """Three shapes of the input."""
     channels, spatial = _format(parser, "inputs#image")
     shapes = []
     for batch, *plane in SIZES:
@@ -154,19 +146,16 @@ def _to_onnx(network: Any, parser: ConfigParser, path: Path) -> None:
         axis: torch.export.Dim.DYNAMIC for axis, size in enumerate(spatial, start=2) if size == "n"
     }
     digest = network.origin["sha256"]
-    names, example = ["image"], [torch.rand(_shapes(parser)[1])]
-    shapes: list[Any] = [free]
     network = copy.deepcopy(network).to(memory_format=torch.contiguous_format)
-    for name, values in _further_inputs(network).items():
-        names, example, shapes = [*names, name], [*example, torch.tensor(values[0])], [*shapes, None]
+    further = _further_inputs(network)
     if hasattr(network, "for_onnx"):
         network = network.for_onnx().eval()
     program: Any = torch.onnx.export(
         network,
-        tuple(example),
+        (torch.rand(_shapes(parser)[1]), *(torch.tensor(values[0]) for values in further.values())),
         dynamo=True,
-        dynamic_shapes=tuple(shapes),
-        input_names=names,
+        dynamic_shapes=(free, *(None for _ in further)),
+        input_names=["image", *further],
         output_names=["pred"],
         verbose=False,
     )

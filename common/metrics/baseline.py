@@ -22,14 +22,14 @@ def cubic(lr: _Volume, factors: Sequence[float], offset: Sequence[float]) -> _Vo
     ``scipy.ndimage.map_coordinates(order=3, mode="nearest")`` at these positions.
 
     Args:
-        lr: LR volume(s) of shape (..., X, Y, Z), any units. Integers are taken as float32.
+        lr: LR volume(s) of shape (..., X, Y, Z), any units.
         factors: HR voxels per LR voxel along X, Y and Z, at least 1; where one is not whole, the size is rounded.
         offset: centre of LR voxel 0 in HR voxels along X, Y and Z: 0 after k-space truncation, ``(factor - 1) / 2``
             after block averaging (``Degradation.offset``).
 
     Returns:
         The volume on the HR grid, shape (..., X * factors[0], Y * factors[1], Z * factors[2]): an array if ``lr`` is
-            one, else a differentiable tensor on its device, without the meta data, which describes the LR grid.
+            one, else a differentiable tensor without the meta data of the LR grid.
 
     Raises:
         ValueError: When ``lr`` has fewer than three dimensions, ``factors`` or ``offset`` are not three, or a factor is
@@ -52,14 +52,12 @@ def bicubic(lr: torch.Tensor, factors: Sequence[int], offset: Sequence[float]) -
     """Interpolate the slices of an LR volume by bicubic convolution, as image libraries do.
 
     The kernel is Keys' with a = -0.5, as in MATLAB's ``imresize`` and Pillow (torch's own bicubic has -0.75), at pixel
-    centres. :func:`cubic` is a spline that depends on all samples. Here each pixel depends only on its 4 x 4 nearest
-    samples, which blurs more. At the border the kernel's weights within the image are scaled to a sum of 1.
+    centres. It blurs more than the spline of :func:`cubic`. At the border its weights are scaled to a sum of 1.
 
     Args:
         lr: LR volume(s) of floats, shape (..., X, Y, Z), slices along the last axis.
         factors: HR voxels per LR voxel along X, Y and Z; whole, that of Z is 1.
-        offset: centre of LR voxel 0 in HR voxels: ``(factor - 1) / 2`` on each axis, which is the sample position in
-            image libraries.
+        offset: centre of LR voxel 0 in HR voxels: ``(factor - 1) / 2`` on each axis.
 
     Returns:
         The volume on the HR grid, shape (..., X * factors[0], Y * factors[1], Z).

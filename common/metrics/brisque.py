@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import math
 import os
-import zlib
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -16,21 +14,14 @@ from scipy.special import gamma as gamma_function
 
 from ..cli_help import called
 from ..io.files import replacing
+from .volume import Volume, to_array
 
-FORMAT = "mri-sr-bundles brisque 1"
-"""Format name in every file of a regressor."""
-
+FORMAT = "mri-sr-bundles brisque 1"  # in every file of a regressor
 SETTING = ("C", "gamma", "epsilon")
 """Hyperparameters of a regressor. C and epsilon apply to scores of standard deviation 1."""
-
-AIR = 0.05
-"""A pixel whose local mean is below this part of full scale is air."""
-
-TISSUE = 0.05
-"""A slice counts when at least this part of its pixels is not air."""
-
-SHORTEST = 14
-"""Smallest number of pixels per side for the features: the 7x7 window at half size."""
+AIR = 0.05  # a pixel whose local mean is below this part of full scale is air
+TISSUE = 0.05  # a slice counts when at least this part of its pixels is not air
+SHORTEST = 14  # pixels per side for the features: the 7x7 window at half size
 
 _SHAPES = np.linspace(0.2, 10, 9801)
 _RATIOS = gamma_function(2 / _SHAPES) ** 2 / (gamma_function(1 / _SHAPES) * gamma_function(3 / _SHAPES))
@@ -41,10 +32,9 @@ def _local(image: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return the image scaled to 8 bits, its local mean (eq. 5) and its local standard deviation (eq. 6)."""
     image = np.asarray(image)
     if image.ndim != 2 or image.dtype.kind != "f" or not np.isfinite(image).all():
-        what = "values that are not finite" if image.ndim == 2 and image.dtype.kind == "f" else image.dtype
         raise ValueError(
-            f"BRISQUE takes 2-D images of finite floats in [0, 1], found shape {image.shape}, {what}; give single "
-            "slices, scaled."
+            f"BRISQUE takes 2-D images of finite floats in [0, 1], found {image.shape} of {image.dtype}, or values "
+            "that are not finite; give single slices, scaled."
         )
     image = 255 * image.astype(np.float64)
 
@@ -59,15 +49,14 @@ def _local(image: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 def mscn(image: np.ndarray) -> np.ndarray:
     """Mean subtracted contrast normalised coefficients: ``(I - mu) / (sigma + 1)``.
 
-    ``mu`` and ``sigma`` are the local mean and standard deviation in a Gaussian window of 7x7 pixels with a standard
-    deviation of 1 pixel. The image is first scaled by 255, so that the constant 1 is one grey level of 8 bits. Beyond
-    its border the outermost pixels are repeated.
+    ``mu`` and ``sigma`` are the local mean and standard deviation in a Gaussian window (7x7 pixels, standard deviation
+    1). The image is first scaled by 255. Beyond its border the outermost pixels are repeated.
 
     Args:
         image: floats of shape (H, W), in [0, 1]; brighter pixels (vessels, fat) are taken as they are.
 
     Returns:
-        Coefficients of shape (H, W), without unit, around 0.
+        Coefficients of shape (H, W), around 0.
 
     Raises:
         ValueError: when the image is not 2-D, or its values are not finite floats.
@@ -81,17 +70,7 @@ def mscn(image: np.ndarray) -> np.ndarray:
 
 
 def tissue(image: np.ndarray) -> np.ndarray:
-    """Mask an image's pixels that are not air: their local mean, as in :func:`mscn`, is at least 5 % of full scale.
-
-    Args:
-        image: floats of shape (H, W), in [0, 1].
-
-    Returns:
-        Mask of shape (H, W).
-
-    Raises:
-        ValueError: as :func:`mscn`.
-    """
+    """Mask the pixels of an image, as for :func:`mscn`, that are not air: their local mean is 5 % of full scale."""
     return _local(image)[1] >= AIR * 255
 
 
@@ -108,8 +87,7 @@ def ggd(samples: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         samples: shape (..., N), one distribution for each leading index, not all zero.
 
     Returns:
-        ``alpha``, the shape (2 for a Gaussian, 1 for a Laplacian), within [0.2, 10], and the variance. Each has the
-        shape of the leading axes.
+        ``alpha``, the shape (2 for a Gaussian, 1 for a Laplacian), within [0.2, 10], and the variance.
 
     Source:
         Mittal et al. 2012, eq. 4 to 6.
@@ -120,12 +98,9 @@ def ggd(samples: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def aggd(samples: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Fit asymmetric generalised Gaussian distributions of mode 0: as :func:`ggd`, with a ``beta`` for each side.
 
-    Args:
-        samples: shape (..., N), one distribution for each leading index, not all zero.
-
     Returns:
-        ``alpha``, the shape, within [0.2, 10]; ``eta``, the mean of the fitted distribution; the variances of the left
-        and of the right side about 0. Each has the shape of the leading axes.
+        ``alpha``, as :func:`ggd`; ``eta``, the mean of the fitted distribution; the variances of the left and of the
+        right side about 0.
 
     Source:
         Mittal et al. 2012, eq. 8 to 14; Lasmar et al., Multiscale skewed heavy tailed model for texture analysis, ICIP
@@ -148,15 +123,11 @@ def brisque_features(image: np.ndarray) -> np.ndarray:
     """Compute the 36 features of an image: the distributions of MSCN coefficients and of products of neighbours.
 
     They are taken at full size, then at half size (bicubic, low-passed before sampling). First come alpha and sigma^2
-    of a generalised Gaussian for the coefficients. Then come alpha, eta, sigma_left^2 and sigma_right^2 of an
-    asymmetric one for their products with the neighbours to the right, below, below right and below left. All pixels
-    count, including air, as in the source.
+    (:func:`ggd`) of the coefficients, then alpha, eta, sigma_left^2 and sigma_right^2 (:func:`aggd`) of their products
+    with the neighbours to the right, below, below right and below left. Air counts too, as in the source.
 
     Args:
         image: floats of shape (H, W), in [0, 1], at least 14 pixels on each side.
-
-    Returns:
-        36 float64 values.
 
     Raises:
         ValueError: when the image is not 2-D, its values are not finite floats, or it is too small or constant, as a
@@ -188,7 +159,7 @@ def brisque_features(image: np.ndarray) -> np.ndarray:
 
 
 def counting_slices(volume: np.ndarray) -> list[int]:
-    """The slices of a volume that are not nearly all air, at least one."""
+    """The slices of a volume (X, Y, Z) in [0, 1] of which at least 5 % is :func:`tissue`; at least one."""
     slices = [z for z in range(volume.shape[-1]) if tissue(volume[..., z]).mean() >= TISSUE]
     if not slices:
         raise ValueError(
@@ -237,8 +208,7 @@ class Brisque:
     """BRISQUE with a regressor of one's own. None is built in, because a score depends on who scored which images.
 
     :func:`brisque_fit` makes it from scored images, :meth:`load` reads it. The regressor is fitted again for each
-    object. This takes milliseconds for some hundred slices and always gives the same result. So its file has numbers
-    only, and no code.
+    object, so that its file has numbers only, and no code.
 
     Args:
         features: of the scored slices, shape (N, 36), from :func:`brisque_features`.
@@ -264,35 +234,22 @@ class Brisque:
         self._features, self._scores, self._setting = features, scores, dict(setting)
         self._predict = fit_regressor(features, scores, setting)
 
-    def score(self, volume: torch.Tensor | np.ndarray) -> float:
-        """The quality of a volume: the mean score of its slices.
-
-        A slice counts when at least 5 % of its pixels are not air, that is, have a local mean (7x7 pixels, see
-        :func:`mscn`) of at least 5 % of full scale.
+    def score(self, volume: Volume) -> float:
+        """The mean score of a volume's :func:`counting_slices`, in the units of the scores that were fitted.
 
         Args:
             volume: floats of shape (X, Y, Z), singleton axes before it are ignored, normalised to [0, 1]; slices along
                 the last axis.
 
-        Returns:
-            The score, in the units of the scores that the regressor was fitted to.
-
         Raises:
             ValueError: when the volume has another shape, its values are not finite floats, no slice counts, or one
                 that counts is too small or constant.
         """
-        array = volume.detach().cpu().float().numpy() if isinstance(volume, torch.Tensor) else np.asarray(volume)
-        if array.ndim < 3 or any(size != 1 for size in array.shape[:-3]):
-            raise ValueError(f"BRISQUE takes single volumes of shape (X, Y, Z), got shape {array.shape}.")
-        array = array.reshape(array.shape[-3:])
+        array = to_array(volume)
         return float(self._predict(slice_features(array, counting_slices(array))).mean())
 
     def save(self, path: str | os.PathLike) -> None:
-        """Write the regressor as a NumPy .npz file, whole or not at all.
-
-        Args:
-            path: the file; missing folders are made.
-        """
+        """Write the regressor as a NumPy .npz file, whole or not at all; missing folders are made."""
         # Through an open file, because numpy would add .npz to a name without it.
         with replacing(path) as temporary, temporary.open("wb") as file:
             np.savez(file, format=FORMAT, features=self._features, scores=self._scores, **self._setting)  # type: ignore[arg-type]
@@ -319,9 +276,7 @@ class Brisque:
                 features, scores = (data[key].astype(np.float64) for key in ("features", "scores"))
                 setting = {key: float(data[key]) for key in SETTING}
             return cls(features, scores, setting)
-        # What numpy and zipfile raise on damaged and foreign files; an array alone (.npy) has neither keys nor an end.
-        except (ValueError, TypeError, LookupError, AttributeError, OSError, EOFError, RuntimeError) as error:
-            reason: Exception = error
-        except (BadZipFile, zlib.error) as error:
-            reason = error
-        raise ValueError(f"{path}: no BRISQUE regressor, or a damaged one ({reason}); {advice}")
+        except ModuleNotFoundError:
+            raise
+        except Exception as error:  # the kind depends on how the file is damaged
+            raise ValueError(f"{path}: no BRISQUE regressor, or a damaged one ({error}); {advice}") from None

@@ -5,14 +5,13 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import nn
 
-BATCH = 16
-"""Slices at a time: their first features, for 512x512 pixels, take 70 MB."""
-SHORTEST = 31
-"""Smallest number of pixels on each side of an image for AlexNet's last convolution."""
+from .volume import Volume
+
+BATCH = 16  # slices at a time: their first features, for 512x512 pixels, take 70 MB
+SHORTEST = 31  # pixels on each side of an image for AlexNet's last convolution
 
 
 class Lpips:
@@ -34,8 +33,14 @@ class Lpips:
     """
 
     def __init__(self, weights: str | os.PathLike | bool) -> None:
-        lpips = _import_lpips()
         # The command line shows the first cause of an error, so these hide the cause that they explain.
+        try:
+            import lpips
+        except (ImportError, RuntimeError) as error:  # RuntimeError: a torchvision for another torch
+            raise ModuleNotFoundError(
+                f"LPIPS needs the packages lpips and torchvision, but: {error}. Install them: pip install lpips "
+                "torchvision, with the torchvision that fits your torch; or leave out --lpips."
+            ) from None
         if str(weights).lower() == "true":
             try:
                 self.network = lpips.LPIPS(net="alex", verbose=False)
@@ -45,26 +50,19 @@ class Lpips:
                     "file: --lpips FOLDER/alexnet-owt-7be5be79.pth; or leave out --lpips."
                 ) from None
         else:
-            state = _read(weights)  # type: ignore[arg-type]
             # pnet_rand: the package loads no backbone weights; they come from the file.
             self.network = lpips.LPIPS(net="alex", pnet_rand=True, verbose=False)
-            _load_backbone(self.network.net, state, weights)  # type: ignore[arg-type]
+            _load_backbone(self.network.net, Path(weights))  # type: ignore[arg-type]
         self.network.eval()
 
     @torch.no_grad()
-    def score(
-        self, sr: torch.Tensor | np.ndarray, hr: torch.Tensor | np.ndarray, device: torch.device | str = "cpu"
-    ) -> float:
-        """The mean LPIPS of the slices along X and those along Y, which are the two sets that contain the Z axis.
+    def score(self, sr: Volume, hr: Volume, device: torch.device | str = "cpu") -> float:
+        """The mean LPIPS of all slices along X and along Y, shown to the network as grey images in [-1, 1].
 
         Args:
-            sr: floats of shape (X, Y, Z) in [0, 1], each axis at least 31 long. Slices are shown to the network as grey
-                images in [-1, 1].
+            sr: floats of shape (X, Y, Z) in [0, 1], each axis at least 31 long.
             hr: ground truth of the same shape and range.
             device: where to compute.
-
-        Returns:
-            The mean over all these slices, each counting alike.
 
         Raises:
             ValueError: when the shapes differ or are not those of one volume, or an axis is too short.
@@ -85,22 +83,10 @@ class Lpips:
         return float(torch.cat(values).mean())
 
 
-def _import_lpips():
-    """Import the ``lpips`` package. If it fails, the error says what is missing and how to install it."""
-    try:
-        import lpips
-    except (ImportError, RuntimeError) as error:  # RuntimeError: a torchvision for another torch
-        raise ModuleNotFoundError(
-            f"LPIPS needs the packages lpips and torchvision, but: {error}. Install them: pip install lpips "
-            "torchvision, with the torchvision that fits your torch; or leave out --lpips."
-        ) from None
-    return lpips
-
-
-def _read(path: str | os.PathLike) -> dict[str, torch.Tensor]:
-    """What a file of weights holds."""
+def _load_backbone(net: nn.Module, path: Path) -> None:
+    """Give lpips's backbone the weights of torchvision's AlexNet: its ``slice2.3`` is torchvision's ``features.3``."""
     advice = "expected torchvision's weights of AlexNet, alexnet-owt-7be5be79.pth; give their path, --lpips FILE."
-    if not Path(path).is_file():
+    if not path.is_file():
         raise FileNotFoundError(f"LPIPS: {path} is no file; {advice}")
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
@@ -108,19 +94,10 @@ def _read(path: str | os.PathLike) -> dict[str, torch.Tensor]:
         raise ValueError(f"LPIPS: {path} cannot be read as weights ({type(error).__name__}); {advice}") from None
     if not isinstance(state, dict):
         raise ValueError(f"LPIPS: {path} holds a {type(state).__name__}; {advice}")
-    return state
-
-
-def _load_backbone(net: nn.Module, state: dict[str, torch.Tensor], path: str | os.PathLike) -> None:
-    """Give lpips's backbone the weights of torchvision's AlexNet: its ``slice2.3`` is torchvision's ``features.3``."""
     names = {name: f"features.{name.split('.', 1)[1]}" for name in net.state_dict()}
-    missing = sorted(set(names.values()) - set(state))
-    if missing:
-        raise ValueError(
-            f"LPIPS: {path} lacks {', '.join(missing)}; expected torchvision's weights of AlexNet, "
-            "alexnet-owt-7be5be79.pth; give their path, --lpips FILE."
-        )
+    if missing := sorted(set(names.values()) - set(state)):
+        raise ValueError(f"LPIPS: {path} lacks {', '.join(missing)}; {advice}")
     try:
         net.load_state_dict({name: state[origin] for name, origin in names.items()})
     except RuntimeError as error:
-        raise ValueError(f"LPIPS: {path} is of another network than torchvision's AlexNet: {error}") from None
+        raise ValueError(f"LPIPS: {path} is of another network ({error}); {advice}") from None

@@ -16,7 +16,7 @@ from matplotlib.image import AxesImage
 from nibabel.affines import from_matvec
 
 from .files import escape, save_figure
-from .planes import PLANES, Grid, Panel, View, draw_plane, label_ends
+from .planes import PLANES, Panel, View, draw_plane, label_ends
 
 _PANEL = 1.9  # width of a panel in inches
 
@@ -36,14 +36,12 @@ def case_figure(
 ) -> None:
     """Show a case in three planes: LR, cubic, SR and HR, and the errors of cubic and SR on one colour scale.
 
-    The planes go through the middle of the foreground and are cropped to it, or through a point and cropped to a cube
-    around it.
+    The planes go through the middle of the foreground and are cropped to it, or to a cube around a point.
 
     Args:
         path: the PNG to write.
         lr: LR volume, shape (x, y, z), normalised to [0, 1] like all others; drawn voxel by voxel at its own place.
-        cubic: its cubic interpolation, shape (X, Y, Z).
-        sr: its super-resolution, shape (X, Y, Z).
+        cubic, sr: its cubic interpolation and its super-resolution, shape (X, Y, Z).
         hr: the ground truth, shape (X, Y, Z); without it the picture has neither HR nor errors.
         name: the case's name, for the title.
         scores: ``psnr`` (dB) and ``ssim`` of ``"cubic"`` and ``"sr"``, shown above them where given.
@@ -52,11 +50,7 @@ def case_figure(
         offset: centre of LR voxel 0 in HR voxels along the stored axes.
         zoom: the point, in voxels of the stored HR grid, and the edge of the cube in mm.
     """
-    if zoom is None:
-        view = View.of_volume(sr if hr is None else hr, affine)
-    else:
-        grid = Grid(affine)
-        view = View(grid.canonical_affine(sr.shape), *grid.cube(sr.shape, *zoom))
+    view = View.of_volume(sr if hr is None else hr, affine) if zoom is None else View.around(sr, affine, *zoom)
     volumes = {"cubic": cubic, "SR": sr} | ({} if hr is None else {"HR": hr})
     images = {title: view.cut(volume, affine) for title, volume in volumes.items()}
     images = {"LR": view.cut(lr, affine @ from_matvec(np.diag(np.array(factors, float)), offset)), **images}
@@ -125,8 +119,7 @@ def panels_figure(
     def draw(axes: Axes, panel: Panel, row: int, normal: int, style: Mapping) -> AxesImage:
         edges, limits = (np.delete(ends, normal, axis=0) for ends in (panel.edges, window))
         image = draw_plane(axes, panel.planes[row], edges, (1.0, 1.0, 1.0), normal, **style)
-        axes.set_xlim(limits[0][::-1])
-        axes.set_ylim(limits[1])
+        axes.set(xlim=limits[0][::-1], ylim=limits[1])
         return image
 
     for row, (plane, normal) in enumerate(PLANES.items()):
@@ -171,8 +164,7 @@ def _steepest(lines: np.ndarray, span: int) -> tuple[np.intp, ...]:
 def panels_profile(path: str | os.PathLike, name: str, images: Mapping[str, Panel]) -> None:
     """Plot the intensities of several methods along one line of their panels, where HR has the steepest edges.
 
-    The line runs along the axis with the largest super-resolution factor. It lies in the coronal plane if that axis is
-    inferior to superior, else in the axial plane.
+    The line runs along the axis with the largest super-resolution factor, in the coronal or the axial plane.
 
     Args:
         path: the PNG to write.
@@ -187,12 +179,10 @@ def panels_profile(path: str | os.PathLike, name: str, images: Mapping[str, Pane
     row, normal = (1, 1) if axis == 2 else (0, 2)
     side = next(a for a in range(3) if a not in (axis, normal))
 
-    def along(image: Panel) -> np.ndarray:
-        """The plane, with the line's axis last."""
+    def along(image: Panel) -> np.ndarray:  # the plane, with the line's axis last
         return image.planes[row] if axis > side else image.planes[row].T
 
-    def place(image: Panel, which: int, size: int) -> np.ndarray:
-        """Centres of a panel's voxels in mm."""
+    def place(image: Panel, which: int, size: int) -> np.ndarray:  # centres of a panel's voxels in mm
         first, last = image.edges[which]
         return first + (np.arange(size) + 0.5) * (last - first) / size
 
@@ -222,8 +212,8 @@ def panels_profile(path: str | os.PathLike, name: str, images: Mapping[str, Pane
         plot.plot(where, own, label=escape(title), **style)
         seen.append(own[(where >= window.min()) & (where <= window.max())])
     seen = np.concatenate(seen)
-    plot.set_xlim(window.min(), window.max())
-    plot.set_ylim(seen.min() - 0.05 * np.ptp(seen), seen.max() + 0.05 * np.ptp(seen))
+    room = 0.05 * np.ptp(seen)
+    plot.set(xlim=(window.min(), window.max()), ylim=(seen.min() - room, seen.max() + room))
     plot.set(xlabel=f"position (mm), {ends}", ylabel="intensity")
     plot.grid(alpha=0.3)
     plot.legend(ncols=4, loc="lower center", bbox_to_anchor=(0.5, 1.0), frameon=False, fontsize=8)

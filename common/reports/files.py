@@ -1,8 +1,9 @@
-"""Write reports whole or not at all."""
+"""Write figures whole or not at all, and tables as text."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 
 from matplotlib.figure import Figure
 
@@ -15,13 +16,16 @@ def escape(name: str) -> str:
 
 
 def save_figure(figure: Figure, path: str | os.PathLike) -> None:
-    """Write a figure as PNG.
-
-    The reports build ``Figure`` objects without pyplot, so that no display is needed and no figure stays open.
-
-    Args:
-        figure: the figure.
-        path: the PNG to write.
-    """
+    """Write a figure as PNG. It is made without pyplot, so that no display is needed and no figure stays open."""
     with replacing(path) as temporary:
         figure.savefig(temporary, format="png")
+
+
+def aligned(lines: Sequence[Sequence[str]]) -> str:
+    """Format a table: columns as wide as their widest cell, the first aligned left, a rule below the first line."""
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    lines = [lines[0], ["-" * width for width in widths], *lines[1:]]
+    return "\n".join(
+        "  ".join(cell.rjust(w) if i else cell.ljust(w) for i, (cell, w) in enumerate(zip(line, widths, strict=True)))
+        for line in lines
+    )

@@ -13,16 +13,15 @@ import torch
 from matplotlib.figure import Figure
 
 from ..physics.blur_kernels import describe_kernel, kernel_error
-from .files import escape, save_figure
+from .files import aligned, escape, save_figure
 
 _MOST = 64
 
 
 def kernel_sheet(path: str | os.PathLike, kernels: Sequence[Mapping[str, Any]], spacing: Sequence[float]) -> None:
-    """Draw kernels with their widths and centres, each on the scale of its own largest value.
+    """Draw kernels, at most 64 evenly spaced ones, each on the scale of its own largest value.
 
-    A white ellipse is the half maximum of the Gaussian that fits best, a white cross its centre, and a black dot the
-    middle of the kernel. If there are more than 64 kernels, 64 evenly spaced ones are drawn.
+    A white ellipse is the half maximum of the best Gaussian, a white cross its centre, a black dot the kernel's middle.
 
     Args:
         path: the PNG to write.
@@ -54,8 +53,7 @@ def kernel_sheet(path: str | os.PathLike, kernels: Sequence[Mapping[str, Any]], 
         )
         panel.plot(middle + centre[1], middle + centre[0], "+", color="white", markersize=7)
         panel.plot(middle, middle, ".", color="black", markersize=3)
-        panel.set_xlim(-0.5, len(kernel) - 0.5)
-        panel.set_ylim(len(kernel) - 0.5, -0.5)
+        panel.set(xlim=(-0.5, len(kernel) - 0.5), ylim=(len(kernel) - 0.5, -0.5), xticks=[], yticks=[])
         name = Path(entry["volume"]).name.removesuffix(".gz").removesuffix(".nii")
         name = name if entry["slice"] is None else f"{name}, slice {entry['slice']}"
         widths = " x ".join(f"{w:.1f}" for w in entry["fwhm"])
@@ -63,8 +61,6 @@ def kernel_sheet(path: str | os.PathLike, kernels: Sequence[Mapping[str, Any]], 
             f"{escape(name)}\nFWHM {widths} px, {entry['angle']:.0f}°\ncentre {centre[0]:+.2f}, {centre[1]:+.2f}",
             fontsize=6,
         )
-        panel.set_xticks([])
-        panel.set_yticks([])
     for panel in panels[len(kernels) :]:
         panel.set_axis_off()
     shown = f"{len(kernels)} of {total} kernels" if len(kernels) < total else f"{total} kernels"
@@ -86,16 +82,15 @@ def kernel_errors(kernels: torch.Tensor, truth: torch.Tensor, compare_with: Mapp
     """
     errors = [kernel_error(kernel, truth) for kernel in kernels]
 
-    def line(name: str, kernel: torch.Tensor, error: str) -> str:
+    def line(name: str, kernel: torch.Tensor, error: str) -> list[str]:
         found = describe_kernel(kernel)
         width = " x ".join(f"{w:.2f}" for w in found["fwhm"])
         # A kernel of equal width in all directions has no angle.
         angle = f"{found['angle']:.1f}" if found["fwhm"][0] > 1.02 * found["fwhm"][1] else "-"
-        return f"{name:<28}{error:>16}{width:>16}{angle:>9}"
+        return [name, error, width, angle]
 
     spread = f"{np.mean(errors):.3f}" + (f" +- {np.std(errors, ddof=1):.3f}" if len(errors) > 1 else "")
-    lines = [f"{'kernel':<28}{'error':>16}{'FWHM (px)':>16}{'angle':>9}"]
-    lines.append(line("the one that made the scans", truth, "-"))
-    lines.append(line(f"estimated ({len(errors)})", kernels.mean(dim=0), spread))
-    lines += [line(name, kernel, f"{kernel_error(kernel, truth):.3f}") for name, kernel in compare_with.items()]
-    return "\n".join(lines)
+    known = line("the one that made the scans", truth, "-")
+    estimated = line(f"estimated ({len(errors)})", kernels.mean(dim=0), spread)
+    others = [line(name, kernel, f"{kernel_error(kernel, truth):.3f}") for name, kernel in compare_with.items()]
+    return aligned([["kernel", "error", "FWHM (px)", "angle"], known, estimated, *others])

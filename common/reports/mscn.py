@@ -35,12 +35,10 @@ def mscn_distance(first: Sequence[np.ndarray], second: Sequence[np.ndarray]) -> 
     """Measure the distance of two groups' distributions of MSCN coefficients, and of their products, without air.
 
     Args:
-        first: floats of shape (H, W), in [0, 1]; images may differ in shape.
-        second: likewise.
+        first, second: floats of shape (H, W), in [0, 1]; images may differ in shape.
 
     Returns:
-        Wasserstein distances of the coefficients, in their units, and of the products of neighbouring ones: 0 for
-        equal distributions.
+        Wasserstein distances of the coefficients and of the products of neighbouring ones: 0 for equal distributions.
 
     Raises:
         ValueError: when a group has no images, or only air, or an image is not 2-D or not of finite floats.
@@ -56,8 +54,7 @@ def mscn_distance(first: Sequence[np.ndarray], second: Sequence[np.ndarray]) -> 
 def mscn_figure(path: str | os.PathLike, images: Mapping[str, Sequence[np.ndarray]]) -> None:
     """Draw the distributions of MSCN coefficients and of products of neighbouring ones, a curve for each group.
 
-    Pixels whose local mean is below 5 % of full scale are air and left out. The legend has each group's distance to
-    the first (:func:`mscn_distance`).
+    Air is left out (:func:`common.metrics.brisque.tissue`). The legend has the distances to the first group.
 
     Args:
         path: the PNG to write.
@@ -94,10 +91,7 @@ def mscn_figure(path: str | os.PathLike, images: Mapping[str, Sequence[np.ndarra
             style = ("-", "--", ":", "-.")[index % 4]
             panel.plot((edges[1:] + edges[:-1]) / 2, density, style, label=f"{label}{distance}", linewidth=1.5)
         panel.set_title(title, fontsize=10)
-        panel.set_xlabel(name)
-        panel.set_ylabel("density")
-        panel.set_xlim(-limit, limit)
-        panel.set_ylim(bottom=0)
+        panel.set(xlabel=name, ylabel="density", xlim=(-limit, limit), ylim=(0, None))
         panel.grid(alpha=0.3)
         # Below, where it hides no curve.
         panel.legend(fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=1 + (len(groups) > 3))

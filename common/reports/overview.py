@@ -14,8 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
 from ..io.files import replacing
-from .files import save_figure
-from .text import aligned
+from .files import aligned, save_figure
 
 COLUMNS = (
     "table", "method", "cases", "seeds", "psnr", "psnr_sd", "ssim", "ssim_sd", "lpips", "cubic_psnr", "cubic_ssim",
@@ -40,19 +39,18 @@ def write_overview(output_dir: str | os.PathLike, rows: Sequence[dict]) -> str:
     Args:
         output_dir: the folder to write to.
         rows: each with the ``COLUMNS``. Scores are means over the cases and seeds, ``_sd`` standard deviations over the
-            seeds, NaN for one seed. ``displacement`` is the largest mean along an axis, in HR voxels. Seconds are those
-            of the training, 0 if nothing is trained before inference, and of a case's inference. NaN means unknown.
-            ``iterations``, ``trained`` and ``knew`` are as for :func:`common.reports.write_table`.
+            seeds. ``displacement`` is the largest mean along an axis, in HR voxels. Seconds are those of the training,
+            0 without one, and of a case's inference. NaN means unknown. ``iterations``, ``trained`` and ``knew`` are
+            as for :func:`common.reports.write_table`.
 
     Returns:
-        PSNR and SSIM in each table's column, as a gain over cubic interpolation of the method's own input, and whether
-        it is not trained or below its start, in the order of the tables; methods in the order of their first
-        appearance.
+        In each table's column the gain in PSNR and SSIM over cubic interpolation of the method's own input, and
+        whether it is not trained or below its start.
     """
     with replacing(Path(output_dir) / "overview.csv") as path, path.open("w", newline="") as file:
         writer = csv.DictWriter(file, COLUMNS)
         writer.writeheader()
-        writer.writerows({key: _text(row[key]) for key in COLUMNS} for row in rows)
+        writer.writerows({key: "" if row[key] != row[key] else row[key] for key in COLUMNS} for row in rows)  # NaN
     tables = list(dict.fromkeys(row["table"] for row in rows))
     found = {(row["table"], row["method"]): row for row in rows}
     lines = [["method", "parameters", "training (s)", "iterations", "a case (s)", *tables, "knew"]]
@@ -130,7 +128,3 @@ def _gain(row: dict | None) -> str:
     psnr, ssim = round(row["psnr"] - row["cubic_psnr"], 2) + 0.0, round(row["ssim"] - row["cubic_ssim"], 4) + 0.0
     mark = f", {row['trained']}" if row["trained"] in ("not trained", "below start") else ""
     return f"{psnr:+.2f}{spread}, {ssim:+.4f}{mark}"
-
-
-def _text(value: object) -> object:
-    return "" if isinstance(value, float) and math.isnan(value) else value

@@ -26,57 +26,14 @@ PLANES = {"axial": 2, "coronal": 1, "sagittal": 0}
 _ENDS = ("LR", "PA", "IS")
 
 
-@dataclass
-class Grid:
-    """Volumes of one HR grid, brought to R, A, S order.
-
-    Args:
-        affine: affine of the HR grid, voxel to RAS+ millimetres; if it is oblique, the nearest axes are used.
-    """
-
-    affine: np.ndarray
-
-    def __post_init__(self) -> None:
-        self.orientation = io_orientation(self.affine)
-        order = np.argsort(self.orientation[:, 0])
-        self.spacing = voxel_sizes(self.affine)[order]
-
-    def canonical(self, volume: np.ndarray) -> np.ndarray:
-        """The array of shape (X, Y, Z) with its axes permuted and flipped to R, A, S."""
-        return apply_orientation(np.asarray(volume), self.orientation)
-
-    def canonical_affine(self, shape: Sequence[int]) -> np.ndarray:
-        """The affine of :meth:`canonical` of a volume of this stored shape (X, Y, Z)."""
-        return self.affine @ inv_ornt_aff(self.orientation, shape)
-
-    def cube(
-        self, shape: Sequence[int], point: Sequence[float], size: float
-    ) -> tuple[tuple[int, ...], tuple[slice, ...]]:
-        """The voxel at a point and a cube around it, on the canonical grid, in the form of :func:`content`.
-
-        Args:
-            shape: stored shape of the volume, (X, Y, Z).
-            point: voxel coordinates in the stored volume.
-            size: edge of the cube in mm; it is cut off at the edge of the volume.
-        """
-        centre, box = [0, 0, 0], [slice(0)] * 3
-        for axis, (target, flip) in enumerate(self.orientation):
-            target, last = int(target), shape[axis] - 1
-            at = int(np.clip(round(point[axis] if flip > 0 else last - point[axis]), 0, last))
-            reach = max(1, round(size / 2 / self.spacing[target]))
-            centre[target], box[target] = at, slice(max(at - reach, 0), min(at + reach, last) + 1)
-        return tuple(centre), tuple(box)
+def to_ras(volume: np.ndarray, affine: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Permute and flip the axes of a stored volume (X, Y, Z) to the nearest of R, A, S; return it and its affine."""
+    orientation = io_orientation(affine)
+    return apply_orientation(np.asarray(volume), orientation), affine @ inv_ornt_aff(orientation, volume.shape)
 
 
 def content(volume: np.ndarray) -> tuple[tuple[int, ...], tuple[slice, ...]]:
-    """Find the foreground of a volume.
-
-    Args:
-        volume: array of shape (X, Y, Z).
-
-    Returns:
-        A voxel amid the foreground (its median along each axis) and the foreground's box, a little wider.
-    """
+    """Find the foreground of a volume (X, Y, Z): its median along each axis, and its box, a little wider."""
     mask = volume > threshold_otsu(volume) if np.ptp(volume) > 0 else np.ones(volume.shape, bool)
     centre, box = [], []
     for axis in range(3):
@@ -94,12 +51,10 @@ def content(volume: np.ndarray) -> tuple[tuple[int, ...], tuple[slice, ...]]:
 
 @dataclass
 class View:
-    """The view of a case: a voxel, and a box around it.
+    """The view of a case: a voxel ``centre`` through which the planes go, and the visible ``box`` around it.
 
     Args:
-        affine: of a grid in R, A, S order, voxel to RAS+ millimetres.
-        centre: voxel of this grid through which the planes go.
-        box: the visible part of this grid.
+        affine: of the grid of both, in R, A, S order, voxel to RAS+ millimetres.
     """
 
     affine: np.ndarray
@@ -108,22 +63,23 @@ class View:
 
     @classmethod
     def of_volume(cls, volume: np.ndarray, affine: np.ndarray) -> View:
-        """The middle of a volume's foreground.
+        """The middle of the foreground of a stored volume (X, Y, Z) with this affine."""
+        volume, grid = to_ras(volume, affine)
+        return cls(grid, *content(volume))
 
-        Args:
-            volume: stored array of shape (X, Y, Z).
-            affine: its affine, voxel to RAS+ millimetres.
-        """
-        grid = Grid(affine)
-        return cls(grid.canonical_affine(volume.shape), *content(grid.canonical(volume)))
+    @classmethod
+    def around(cls, volume: np.ndarray, affine: np.ndarray, point: Sequence[float], size: float) -> View:
+        """A cube with an edge of ``size`` mm around a point, in voxels of the stored volume, at whose end it is cut."""
+        volume, grid = to_ras(volume, affine)
+        last = np.array(volume.shape) - 1
+        at = np.rint(np.linalg.solve(grid, affine @ [*point, 1.0])[:3]).clip(0, last).astype(int)
+        reach = np.maximum(np.rint(size / 2 / voxel_sizes(grid)), 1).astype(int)
+        box = map(slice, np.maximum(at - reach, 0).tolist(), (np.minimum(at + reach, last) + 1).tolist())
+        return cls(grid, tuple(at.tolist()), tuple(box))
 
     @classmethod
     def of_file(cls, path: str | os.PathLike) -> View:
-        """Find the middle of the foreground of a scan as it is stored.
-
-        It does not depend on the method that is evaluated on the scan: neither on what its factors cut off at the end,
-        nor on the order of its axes.
-        """
+        """The middle of a scan's foreground, whatever a method cuts off at its ends, in any order of axes."""
         from ..transforms.scan.extremes import cleaned  # here, because it imports MONAI's transforms and so pyplot
 
         image = nib.squeeze_image(open_image(path))
@@ -138,8 +94,8 @@ class View:
             volume: stored array of shape (X, Y, Z), of any spacing along the directions of the view's grid.
             affine: its affine, voxel to RAS+ millimetres.
         """
-        grid = Grid(affine)
-        volume, onto = grid.canonical(volume), np.linalg.solve(self.affine, grid.canonical_affine(volume.shape))
+        volume, grid = to_ras(volume, affine)
+        onto = np.linalg.solve(self.affine, grid)
         at, box, edges = [], [], []
         for axis, size in enumerate(volume.shape):
             # Voxel i of the volume reaches from first + (i - 0.5) step to first + (i + 0.5) step.
@@ -167,7 +123,7 @@ class Panel:
 
 
 def save_panels(path: str | os.PathLike, panels: Mapping[str, Panel]) -> None:
-    """Write panels by name as a NumPy .npz file, whole or not at all; :func:`load_panels` reads it."""
+    """Write panels by name as a NumPy .npz file, whole or not at all."""
     arrays = {f"{name}/edges": panel.edges for name, panel in panels.items()}
     for name, panel in panels.items():
         arrays |= {f"{name}/{plane}": values for plane, values in zip(PLANES, panel.planes, strict=True)}
@@ -176,11 +132,7 @@ def save_panels(path: str | os.PathLike, panels: Mapping[str, Panel]) -> None:
 
 
 def load_panels(path: str | os.PathLike) -> dict[str, Panel]:
-    """What :func:`save_panels` wrote, in its order.
-
-    Raises:
-        FileNotFoundError: when there is no such file.
-    """
+    """What :func:`save_panels` wrote, in its order; FileNotFoundError when there is no such file."""
     if not Path(path).is_file():
         raise FileNotFoundError(f"there is no {path}; evaluate the run that should have written it.")
     with np.load(path, allow_pickle=False) as data:
@@ -200,9 +152,6 @@ def draw_plane(
         spacing: millimetres per voxel along R, A, S.
         normal: the axis of R, A, S that the plane is perpendicular to.
         style: ``vmin``, ``vmax`` and ``cmap`` of the picture.
-
-    Returns:
-        The picture.
     """
     across = [axis for axis in range(3) if axis != normal]
     extent: Any = [edge * spacing[axis] for axis, pair in zip(across, edges, strict=True) for edge in pair]

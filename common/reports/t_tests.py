@@ -10,15 +10,15 @@ from typing import Any
 import numpy as np
 from scipy.stats import ttest_1samp
 
-from .text import aligned
+from .files import aligned
 
 
 def paired_t_tests(rows: Sequence[Mapping], against: str, scores: Sequence[str]) -> dict:
     """Return each method's mean difference to another method and its corrected two-sided p, for each score.
 
     Args:
-        rows: as for :func:`common.reports.write_table`. If there are several seeds, a case's value is their mean. If
-            rows have ``input``, cases with different inputs are different cases.
+        rows: as for :func:`common.reports.write_table`. With several seeds, a case's value is their mean. If rows have
+            ``input``, the number of a case's LR scan, cases with different inputs are different cases.
         against: the method that the others are compared with, over two or more shared cases.
         scores: columns of the rows.
 
@@ -65,28 +65,20 @@ def holm(p: Sequence[float]) -> list[float]:
 
 
 def t_tests_in_words(tests: Mapping, columns: Mapping[str, tuple[str, int]]) -> str:
-    """Return the text below a table, beginning with a line break.
-
-    Args:
-        tests: of :func:`paired_t_tests`.
-        columns: title and decimals of each score.
-    """
+    """Return the text below a table, of :func:`paired_t_tests` and each score's title and decimals."""
     if not any(tests["methods"].values()):
         return f"\nno paired t-test: no method shares two cases with {tests['against']}"
     scores = list(dict.fromkeys(score for found in tests["methods"].values() for score in found))
     lines = [["method", "cases", *(f"{columns[score][0]}: difference, p" for score in scores)]]
     for method, found in tests["methods"].items():
-        cells = [_cell(found.get(score), columns[score][1]) for score in scores]
+        cells = [_format_test(found.get(score), columns[score][1]) for score in scores]
         n = max((test["n"] for test in found.values()), default=None)
         lines.append([method, "under 2" if n is None else str(n), *cells])
-    return (
-        f"\npaired t-test over the cases, against {tests['against']}; p is corrected over the methods (Holm 1979)\n"
-        f"{aligned(lines)}"
-    )
+    head = f"paired t-test over the cases, against {tests['against']}; p is corrected over the methods (Holm 1979)"
+    return f"\n{head}\n{aligned(lines)}"
 
 
-def _cell(test: Mapping | None, decimals: int) -> str:
-    """A mean difference and its p."""
+def _format_test(test: Mapping | None, decimals: int) -> str:
     if test is None:
         return "-"
     p = "-" if test["p"] is None else f"{test['p']:.2g}"

@@ -35,19 +35,16 @@ def viewer(
 ) -> None:
     """Write volumes of one field of view as an HTML file that shows them side by side and needs no network.
 
-    The file includes NiiVue, which draws it. Each plane has a scale bar, its position in mm and its slice number,
-    counted from 1 in the file's order. Values are stored in 255 steps, from 0 (or the first volume's minimum if it is
-    negative) to its 99.9th percentile, and cut off there. These are the initial ends of the grey window.
+    The file includes NiiVue, which draws it. Values are stored in 255 steps, from 0 (or the first volume's minimum if
+    it is negative) to its 99.9th percentile, and cut off there. These are the initial ends of the grey window.
 
     Args:
         path: the file to write.
-        volumes: 3-D images by their names, in the order of display, each on its own grid. The first is the scan, and
-            its directions apply to all.
+        volumes: 3-D images by name, in the order of display, each on its own grid, in the directions of the first.
         title: of the page.
         truth: name of the volume that is the truth; adds the absolute error of all on its grid, in colours.
         at: point in mm (world coordinates R, A, S) to look at first; without it the middle of the last volume.
-        about: what made the result, with the keys of SuperResolution in its JSON (:func:`about_result`); the page shows
-            Bundle, BundleVersion, Weights, Adapted and Warnings. None if it is not known.
+        about: what made the result (:func:`about_result`); None if it is not known.
 
     Raises:
         ModuleNotFoundError: without the package that brings NiiVue, or if NiiVue is not found in its version; the
@@ -58,8 +55,7 @@ def viewer(
     affines = {name: np.asarray(image.affine, dtype=np.float64) for name, image in volumes.items()}
     low, high = _range(next(iter(arrays.values())))
     arrays = {name: array.clip(low, high) for name, array in arrays.items()}
-    place = None if at is None else [float(x) for x in at]
-    settings: dict[str, Any] = {"window": [low, high], "at": place, "errors": None}
+    settings: dict[str, Any] = {"window": [low, high], "at": at and [float(x) for x in at], "errors": None}
     if truth is not None:
         grid = arrays[truth].shape, affines[truth]
         on_grid = [n for n in arrays if arrays[n].shape == grid[0] and np.allclose(affines[n], grid[1], atol=1e-3)]
@@ -85,14 +81,9 @@ def viewer(
 
 
 def about_result(path: str | os.PathLike) -> dict[str, Any] | None:
-    """What made a result, from the JSON next to it.
+    """What made a result, from the JSON next to its NIfTI: the object SuperResolution; None if there is none.
 
-    Args:
-        path: of the result, NIfTI.
-
-    Returns:
-        The object SuperResolution in its JSON. None if there is no such file, another program wrote it, or it cannot be
-        read; in the last case with a warning.
+    A JSON that cannot be read causes a warning.
     """
     found, problem = read_sidecar(path)
     if problem is not None:
@@ -102,11 +93,7 @@ def about_result(path: str | os.PathLike) -> dict[str, Any] | None:
 
 
 def check_viewer() -> None:
-    """Check the requirements of :func:`viewer` before work begins.
-
-    Raises:
-        ModuleNotFoundError: as for :func:`viewer`.
-    """
+    """Check before work begins that :func:`viewer` finds NiiVue; it raises the same error."""
     _niivue()
 
 

@@ -72,21 +72,16 @@ def execute_all(runs: Sequence[Run], jobs: int, resume: bool) -> list[tuple[Run,
 
 
 class Pace:
-    """Estimates the time left from the runs that are done.
+    """Estimates the time left from the runs that are done, of which ``jobs`` run in parallel.
 
-    The estimate for a run is the mean of other runs of its row. Without those, it is the mean of trainings, or of
+    A run takes as long as the others of its row on average. Without those, it takes as long as trainings, or as
     evaluations if it only evaluates. A run that trains nothing, such as interpolation, does not count for other rows.
-
-    Args:
-        jobs: number of runs in parallel.
     """
 
     def __init__(self, jobs: int) -> None:
         self.jobs = jobs
         self.began: dict[Path, float] = {}
-        self.by_row: dict[str, list[float]] = {}
-        self.trainings: list[float] = []
-        self.evaluations: list[float] = []
+        self.done: list[tuple[str, str, float]] = []  # row, kind and seconds of each run
 
     def begins(self, run: Run) -> None:
         self.began[run.folder] = time.monotonic()
@@ -95,18 +90,18 @@ class Pace:
         """Return the seconds of a run. A failed run does not change the estimate."""
         seconds = time.monotonic() - self.began[run.folder]
         if well:
-            self.by_row.setdefault(run.row, []).append(seconds)
-            if not run.trains:
-                self.evaluations.append(seconds)
-            elif has_learned(run.folder):
-                self.trainings.append(seconds)
+            kind = "evaluation" if not run.trains else "training" if has_learned(run.folder) else ""
+            self.done.append((run.row, kind, seconds))
         return seconds
 
     def left(self, waiting: Collection[Run], running: Collection[Run]) -> str | None:
         """Return a length of time; None if it is not known or nothing is left."""
         left, now, seconds = [*waiting, *running], time.monotonic(), 0.0
         for run in left:
-            known = self.by_row.get(run.row) or (self.trainings if run.trains else self.evaluations or self.trainings)
+            kinds = ("training",) if run.trains else ("evaluation", "training")
+            groups = [[s for row, _, s in self.done if row == run.row]]
+            groups += [[s for _, kind, s in self.done if kind == wanted] for wanted in kinds]
+            known = next(filter(None, groups), None)
             if not known:
                 return None
             seconds += max(0.0, sum(known) / len(known) - (now - self.began.get(run.folder, now)))
@@ -119,7 +114,7 @@ def has_learned(folder: Path) -> bool:
 
 
 def _logged(folder: Path) -> int:
-    """Return the size of a run's log of training iterations, in bytes."""
+    """The bytes of a run's log of training iterations."""
     return sum(path.stat().st_size for path in folder.glob("history*.jsonl"))
 
 

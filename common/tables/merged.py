@@ -17,32 +17,21 @@ ROWS = "rows.json"
 
 
 def described(output_dir: str | os.PathLike, runs: Sequence[Run]) -> dict[str, list[dict]]:
-    """Return the content of ``rows.json``: the runs of each row.
+    """Return the content of ``rows.json``: the runs of each row, with their commands and a digest of the datalist.
 
-    Each run has its seed, its folder and that of the evaluated weights, both relative to ``output_dir``, its command, a
-    digest of the datalist, the row that trained its weights, that row's untrained start, and what its training knew.
+    Folders are relative to ``output_dir``; ``trained`` is that of the evaluated weights.
     """
     rows: dict[str, list[dict]] = {}
     listed = Path(str(runs[0].override["dataset_dir"])) / FILE
     digest = hashlib.sha256(listed.read_bytes()).hexdigest()[:12] if listed.is_file() else None
     for run in runs:
-        folder = run.folder.relative_to(output_dir).as_posix()
         # Without output_dir, which a command in another working directory spells differently.
         command = [word for word in words(run, False) if not word.startswith(("--output_dir=", "--ckpt_dir="))]
-        command += evaluated_with(run)
-        trained = run.trained and Path(os.path.relpath(run.trained, output_dir)).as_posix()
-        rows.setdefault(run.row, []).append(
-            {
-                "seed": run.seed,
-                "folder": folder,
-                "trained": trained,
-                "command": command,
-                "datalist": digest,
-                "weights": run.weights,
-                "start": run.start,
-                "knows": run.knows,
-            }
-        )
+        entry = {key: getattr(run, key) for key in ("seed", "weights", "start", "knows")}
+        entry |= {"command": [*command, *evaluated_with(run)], "datalist": digest}
+        entry["folder"] = run.folder.relative_to(output_dir).as_posix()
+        entry["trained"] = run.trained and Path(os.path.relpath(run.trained, output_dir)).as_posix()
+        rows.setdefault(run.row, []).append(entry)
     return rows
 
 
@@ -52,16 +41,18 @@ def check_same(output_dir: str | os.PathLike, rows: Mapping[str, Sequence[Mappin
     Args:
         output_dir: folder of the table.
         rows: from :func:`described`, of the runs that are to be made or kept.
-        all_rows: whether unfinished runs and removed rows must be the same too. This is needed if each row has a
-            command of its own.
+        all_rows: whether unfinished runs and removed rows must be the same too, as for rows run one by one.
 
     Raises:
         ValueError: with the first run that differs, and in what.
     """
-    known, new = (
-        {run["folder"]: [*run["command"], *_taken(run)] for runs in table.values() for run in runs}
-        for table in (rows_in(output_dir), rows)
-    )
+
+    def read(table: Mapping[str, Sequence[Mapping]]) -> dict[str, list[str]]:  # all that decides on each run
+        runs = [run for runs in table.values() for run in runs]
+        given = ([f"weights of {r.get('trained', r['folder'])}", f"{FILE} of digest {r.get('datalist')}"] for r in runs)
+        return {run["folder"]: [*run["command"], *words] for run, words in zip(runs, given, strict=True)}
+
+    known, new = read(rows_in(output_dir)), read(rows)
     if not known:
         return
     for folder in sorted(known.keys() | new.keys() if all_rows else known.keys() & new.keys()):
@@ -80,12 +71,7 @@ def check_same(output_dir: str | os.PathLike, rows: Mapping[str, Sequence[Mappin
 
 
 def write_rows(output_dir: str | os.PathLike[str], rows: Mapping[str, Sequence[Mapping]]) -> None:
-    """Write ``rows.json``, by which :func:`merged` finds what the runs of a table have left.
-
-    Args:
-        output_dir: folder of the table.
-        rows: as of :func:`described`.
-    """
+    """Write ``rows.json``, as of :func:`described`, by which :func:`merged` finds what the runs have left."""
     Path(output_dir).mkdir(parents=True, exist_ok=True)
     # Commands of several rows may start at once, so each writes to a name of its own.
     with tempfile.NamedTemporaryFile("w", dir=output_dir, prefix=".part-", suffix=ROWS, delete=False) as file:
@@ -131,11 +117,7 @@ def merged(output_dir: str | os.PathLike, against: str | None = None) -> list[st
 
 
 def forget(output_dir: str | os.PathLike) -> None:
-    """Remove the table and the pictures of :func:`merged`, because runs are about to be repeated.
-
-    Args:
-        output_dir: folder of the table.
-    """
+    """Remove the table and the pictures of :func:`merged`, because runs are about to be repeated."""
     table = Path(output_dir) / "table.json"
     cases = {row["case"] for row in json.loads(table.read_text())["cases"]} if table.is_file() else ()
     pictures = (f"{case}{end}.png" for case in cases for end in ("", "_profile"))
@@ -144,11 +126,7 @@ def forget(output_dir: str | os.PathLike) -> None:
 
 
 def check_against(against: str | None, names: Sequence[str] | Mapping) -> None:
-    """Refuse a row for comparison that does not exist.
-
-    Raises:
-        ValueError: with the rows that are.
-    """
+    """Refuse a row for comparison that does not exist."""
     if against not in (None, "cubic", *names):
         raise ValueError(f"--against {against}: there is no such row, only cubic; {'; '.join(names)}.")
 
@@ -166,34 +144,19 @@ def not_done(output_dir: str | os.PathLike, runs: Sequence[Mapping]) -> list[str
 
 
 def about(output_dir: str | os.PathLike, runs: Sequence[Mapping]) -> dict:
-    """Return the facts about a finished row for :func:`common.reports.merge_tables`.
+    """Return the facts about a finished row, as of :func:`rows_in`, for :func:`common.reports.merge_tables`.
 
-    Args:
-        output_dir: folder of the table.
-        runs: of the row, as of :func:`rows_in`.
-
-    Returns:
-        ``iterations`` of one training of the weights, over all stages and pooled runs, None if nothing is trained
-        before inference; ``knew``; and ``weights`` and ``start``, the rows whose difference is the effect of training.
+    ``iterations`` are those of one training of the weights, over all stages and pooled runs; None without training.
     """
     folders = [folder for run in runs if (folder := weights_of(output_dir, run))]
     histories = [path.read_text().splitlines() for folder in folders for path in folder.glob("history*.jsonl")]
     lengths = [json.loads(lines[-1])["iteration"] for lines in histories]
     seeds = len({run["seed"] for run in runs})
-    return {
-        "iterations": sum(lengths) // seeds if lengths else None,
-        "knew": runs[0].get("knows"),
-        "weights": runs[0].get("weights"),
-        "start": runs[0].get("start"),
-    }
+    knew, weights, start = (runs[0].get(key) for key in ("knows", "weights", "start"))
+    return {"iterations": sum(lengths) // seeds if lengths else None, "knew": knew, "weights": weights, "start": start}
 
 
 def weights_of(output_dir: str | os.PathLike, run: Mapping) -> Path | None:
     """Return the folder of the run whose weights a run, as of :func:`rows_in`, evaluates; None without weights."""
     weights = run.get("trained", run["folder"])
     return None if weights is None else Path(output_dir) / weights
-
-
-def _taken(run: Mapping) -> list[str]:
-    """Return a run's weights and data, as words that are compared with its command."""
-    return [f"weights of {run.get('trained', run['folder'])}", f"{FILE} of digest {run.get('datalist')}"]

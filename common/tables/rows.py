@@ -40,9 +40,8 @@ def rows_of(bundle: str | None, table: str) -> list[dict]:
         table: a table's name in that bundle's configs/tables.json, or a .json file that holds one table.
 
     Returns:
-        For each row ``name``, ``bundle``, ``overlays``, ``override``, ``pool``; ``weights``, the name of the row that
-        trains them (its own name if it does, None without weights); ``start``, the name of that row's untrained start,
-        and ``knows``, or None. A row with another row's weights has all its keys, with its own laid over them.
+        The rows as :func:`common.commands.ablate.ablate` explains them. ``weights`` is the name of the row that trains
+        them, its own name if it does. A row with another's weights has its keys, with its own laid over them.
 
     Raises:
         FileNotFoundError: when the file, a bundle or an overlay is not there.
@@ -112,18 +111,10 @@ def rows_of(bundle: str | None, table: str) -> list[dict]:
                 f"{where}: 'start' is '{row['start']}', expected the name of an earlier row whose weights are null: "
                 f"{', '.join(untrained) or 'there is none'}."
             )
-        row = {
-            "bundle": bundle,
-            "overlays": [],
-            "override": {},
-            "pool": [],
-            "weights": name,
-            "start": None,
-            "knows": None,
-            **row,
-        }
+        defaults: dict = {"bundle": bundle, "overlays": [], "override": {}, "pool": []}
+        row = {**defaults, "weights": name, "start": None, "knows": None, **row}
         for overlay in row["overlays"]:
-            overlay_of(row, overlay, where)
+            _check_overlay(row, overlay, where)
         rows[name] = row
     return list(rows.values())
 
@@ -141,13 +132,9 @@ def _evaluated_again(row: dict, rows: Mapping[str, dict], where: str) -> dict:
             raise ValueError(
                 f"{where}: '{key}' differs from that of '{row['weights']}', whose weights it takes; leave it out."
             )
-    return {
-        **other,
-        **row,
-        "weights": other["weights"],
-        "overlays": list(dict.fromkeys([*other["overlays"], *row.get("overlays", [])])),
-        "override": {**other["override"], **row.get("override", {})},
-    }
+    overlays = list(dict.fromkeys([*other["overlays"], *row.get("overlays", [])]))
+    override = {**other["override"], **row.get("override", {})}
+    return {**other, **row, "weights": other["weights"], "overlays": overlays, "override": override}
 
 
 def _check_bundle(where: str, bundle: str) -> None:
@@ -159,21 +146,11 @@ def _check_bundle(where: str, bundle: str) -> None:
         )
 
 
-def overlay_of(row: Mapping, overlay: str, where: str) -> str:
-    """The name of an overlay that the row's bundle must have.
-
-    Args:
-        row: with its ``name`` and ``bundle``.
-        overlay: name of a config of the bundle, without ``.json``.
-        where: the source of the name, for the message.
-
-    Raises:
-        FileNotFoundError: when the bundle has no such overlay.
-    """
+def _check_overlay(row: Mapping, overlay: str, where: str) -> None:
+    """Refuse an overlay, a config's name without ``.json``, that the row's bundle does not have."""
     path = Path(row["bundle"]) / "configs" / f"{overlay}.json"
     if not path.is_file():
         raise FileNotFoundError(f"{where} ('{row['name']}'): the overlay {path} is not there.")
-    return overlay
 
 
 def in_size(row: dict, size: str) -> dict:
@@ -182,7 +159,8 @@ def in_size(row: dict, size: str) -> dict:
     Raises:
         FileNotFoundError: when the row's bundle has no overlay of this name.
     """
-    return {**row, "overlays": [*row["overlays"], overlay_of(row, size, f"--size {size}")]}
+    _check_overlay(row, size, f"--size {size}")
+    return {**row, "overlays": [*row["overlays"], size]}
 
 
 def over_folds(row: dict, folds: int) -> dict:

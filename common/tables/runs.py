@@ -21,13 +21,12 @@ class Run:
 
     Attributes:
         row: name of the row.
-        seed: or None, if the configs' own is used.
+        seed: None for that of the configs.
         title: its name in messages.
         folder: its output folder.
         configs: paths of train.json and its overlays.
         override: keys of the configs that are set.
-        trained: folder of the run whose weights are evaluated: its own, another row's, one of another table, or None
-            if the network is evaluated without training.
+        trained: folder of the run whose weights are evaluated, maybe of another table; None without training.
         weights: name of the row that trained them, or None.
         start: name of that row's untrained start, or None.
         knows: what its training was given, or None.
@@ -68,10 +67,7 @@ def runs_of(
 
     Args:
         rows: as of :func:`common.tables.rows.rows_of`.
-        output_dir: folder of the table.
-        override: keys of the configs to set in all rows.
-        seeds: number of seeds for each row; with 1 the key ``seed`` keeps its value.
-        trained: folder of another table of these rows, whose weights are evaluated; None to train them.
+        output_dir, override, seeds, trained: as for :func:`common.commands.ablate.ablate`.
 
     Raises:
         ValueError: when a row sets a key that is set for all, or ``seed`` is set together with several ``seeds``.
@@ -145,7 +141,7 @@ def _check_seeds(seeds: int, where: str, keys: Collection[str]) -> None:
 def _overlap(key: str, other: str) -> bool:
     """Whether two keys of a config are the same or one is within the other."""
     parts, others = (k.replace("::", "#").split("#") for k in (key, other))
-    return all(a == b for a, b in zip(parts, others, strict=False))
+    return all(map(str.__eq__, parts, others))
 
 
 def words(run: Run, resume: bool, evaluate: bool = False) -> list[str]:

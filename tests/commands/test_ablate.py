@@ -369,7 +369,7 @@ def test_how_long_is_left(monkeypatch, tmp_path):
     another = Run("g", 1, "g, seed 1", tmp_path / "g" / "seed_1", [], {}, tmp_path / "g" / "seed_1")
     assert pace.left([another], []) == "60 s"  # not 200 s, as long as g's other seed
     assert pace.left([f], []) == "10 s" and pace.left([], []) is None
-    pace.trainings.clear()  # resumed where only evaluations were left, and this training
+    pace.done = [run for run in pace.done if run[1] != "training"]  # as after a resume of evaluations only
     assert pace.left([d], []) is None
 
 

@@ -18,7 +18,7 @@ from common.degradations import BlockAverage, KSpaceTruncation
 from common.io.dicom import find_series, to_nifti, write_derived
 from common.io.inputs import describe_file
 from common.metrics import cubic, psnr
-from common.reports.planes import Grid
+from common.reports.planes import View, to_ras
 
 from ..bundles.runs import OBLIQUE, degrade, save
 from ..clients.dicom import Series
@@ -174,11 +174,11 @@ def test_the_cube_is_around_the_point_whatever_the_storage():
     volume = np.zeros((20, 30, 40))
     volume[4, 20, 10] = 1
     for spacing in ([2.0, 1.0, 0.5, 1], [-2.0, 1.0, -0.5, 1]):
-        grid = Grid(np.diag(spacing))
-        centre, box = grid.cube(volume.shape, [4, 20, 10], 8)
-        assert grid.canonical(volume)[centre] == 1 and [s.stop - s.start for s in box] == [5, 9, 17]
-        _, box = grid.cube(volume.shape, [0, 29, 0], 8)
-        assert [s.stop - s.start for s in box] == [3, 5, 9]
+        affine = np.diag(spacing)
+        view = View.around(volume, affine, [4, 20, 10], 8)
+        assert to_ras(volume, affine)[0][view.centre] == 1 and [s.stop - s.start for s in view.box] == [5, 9, 17]
+        view = View.around(volume, affine, [0, 29, 0], 8)
+        assert [s.stop - s.start for s in view.box] == [3, 5, 9]
 
 
 def test_refused(case, tmp_path):

@@ -17,7 +17,7 @@ from common.degradations import BlockAverage
 from common.graph import TensorGraph
 from common.handlers import TranslationReport
 from common.handlers import training_reports as handler
-from common.reports import translation as report
+from common.reports import features as report
 from common.reports import translation_figure as draw
 
 AFFINES = {"hr": np.diag([0.5, 0.6, 0.7, 1.0])}

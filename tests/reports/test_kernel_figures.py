@@ -47,7 +47,7 @@ def test_errors_are_those_of_each_kernel_and_of_the_others():
     truth = gaussian_kernel((2.0, 1.0), 30)
     kernels = torch.stack([gaussian_kernel((2.0, 1.0), angle) for angle in (20, 45)])
     text = kernel_errors(kernels, truth, {"Gaussian": gaussian_kernel(1.5), "itself": truth})
-    _, true, estimated, gaussian, itself = text.splitlines()
+    _, _, true, estimated, gaussian, itself = text.splitlines()
     errors = [kernel_error(kernel, truth) for kernel in kernels]
     assert "4.71 x 2.35" in true and true.split()[-1] == "30.0"
     assert f"{np.mean(errors):.3f} +- {np.std(errors, ddof=1):.3f}" in estimated and "(2)" in estimated

@@ -27,7 +27,7 @@ from common import reports
 from common.degradations import GaussianProfile, KSpaceTruncation
 from common.handlers import EvaluationReport, evaluation
 from common.metrics import Brisque, bicubic, cubic, psnr
-from common.reports.planes import Grid, View, content, load_panels, save_panels
+from common.reports.planes import View, content, load_panels, save_panels
 from common.reports.t_tests import paired_t_tests
 
 from ..pages import Page
@@ -169,7 +169,7 @@ def test_the_centre_slice_and_the_papers_bicubic(tmp_path):
         if method in plain:
             assert plain[method]["psnr"] == pytest.approx(psnr(volume.clamp(0, 1), hr), abs=1e-4)
             assert plain[method]["displacement_x"] == rows[method]["displacement_x"]
-    reports.merge_tables(tmp_path / "joint", {"own": [tmp_path / "out"]})  # takes bicubic for what it is
+    reports.merge_tables(tmp_path / "joint", {"own": {None: [tmp_path / "out"]}})  # takes bicubic for what it is
     assert list(_saved(tmp_path / "joint")["summary"]) == ["cubic", "bicubic", "own"]
 
 
@@ -305,7 +305,9 @@ def test_line_profile_draws_lr_samples_where_they_lie(tmp_path, figures, factors
     samples = (np.arange(shape[axis] // factors[axis]) * factors[axis] + offset[axis]) / 40
     ramp = np.broadcast_to((np.arange(shape[axis]) / 40).reshape(along), shape)
     lr = np.broadcast_to(samples.reshape(along), shape // factors)
-    view = View(Grid(affine).canonical_affine(shape), tuple(shape // 2), tuple(slice(0, n) for n in shape))
+    view = View(
+        affine @ inv_ornt_aff(io_orientation(affine), shape), tuple(shape // 2), tuple(slice(0, n) for n in shape)
+    )
     images = {"LR": view.cut(lr, affine @ from_matvec(np.diag(np.array(factors, float)), offset))}
     images |= {"cubic": view.cut(ramp, affine), "SR": view.cut(ramp + 0.1, affine), "HR": view.cut(ramp, affine)}
     reports.panels_profile(tmp_path / "line.png", "ramp$x^{$", images)  # a name that looks like a formula
@@ -408,9 +410,9 @@ def test_a_table_says_how_psnr_and_ssim_are_taken_where_that_is_not_by_default(t
     )
     assert {row["data_range"] for row in csv.DictReader((tmp_path / "maximum" / "table.csv").open())} == {"maximum"}
     assert "score_over" not in (tmp_path / "maximum" / "table.csv").read_text()
-    text = reports.merge_tables(tmp_path / "joint", {"own": [tmp_path / "maximum"]})
+    text = reports.merge_tables(tmp_path / "joint", {"own": {None: [tmp_path / "maximum"]}})
     assert "data_range maximum" in text and _saved(tmp_path / "joint")["cases"][-1]["data_range"] == "maximum"
-    mixed = {"own": [tmp_path / "maximum"], "other": [tmp_path / "silent"]}
+    mixed = _once(own=[tmp_path / "maximum"], other=[tmp_path / "silent"])
     refused(lambda: reports.merge_tables(tmp_path / "mixed", mixed), ValueError, "data_range", "maximum", "percentile")
 
 
@@ -448,6 +450,11 @@ def _table_of_run(folder, psnr_by_case, base=30.0):
     return folder
 
 
+def _once(**folders):
+    """Entries of a single training each."""
+    return {name: {None: pool} for name, pool in folders.items()}
+
+
 def test_runs_are_joined_and_stand_below_the_interpolation_of_their_own_input(tmp_path):
     """Folds are pooled; B and D have another LR than A and C; only B has a further score."""
     folders = {
@@ -458,16 +465,16 @@ def test_runs_are_joined_and_stand_below_the_interpolation_of_their_own_input(tm
     }
     rows = [{k: math.nan if v is None else v for k, v in row.items()} for row in _saved(tmp_path / "B")["cases"]]
     reports.write_table(tmp_path / "B", [{**row, "lpips": 0.1} for row in rows])
-    text, summary = reports.merge_tables(tmp_path / "out", folders), _saved(tmp_path / "out")["summary"]
+    text, summary = reports.merge_tables(tmp_path / "out", _once(**folders)), _saved(tmp_path / "out")["summary"]
     expected = [("cubic", 30, 0, 3, 0), ("A", 33, 2, 3, 0), ("C", 34, 2, 3, 0)]
     expected += [("cubic (B)", 20, 0, 3, 3), ("B", 21, 0, 2, 3), ("D", 22, 0, 3, 0)]
     assert [(name, *row["psnr"].values(), row["lpips"]["n"]) for name, row in summary.items()] == expected
     assert text.splitlines()[3].startswith("A ") and "33.00 +- 2.00" in text
     assert "not compared on equal terms" in text and "\n  A; C\n  B; D\n" in text
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"table.csv", "table.json", "boxplots.png"}
-    assert "equal terms" not in reports.merge_tables(tmp_path / "out", {name: folders[name] for name in "AC"})
+    assert "equal terms" not in reports.merge_tables(tmp_path / "out", _once(A=folders["A"], C=folders["C"]))
     folders["E"] = [_table_of_run(tmp_path / "E", {"a": 31.5, "b": 32.5, "c": 30.5, "d": 31.0})]  # a case more
-    text = reports.merge_tables(tmp_path / "out", folders, against="A")
+    text = reports.merge_tables(tmp_path / "out", _once(**folders), against="A")
     tests = _saved(tmp_path / "out")["paired_t_test"]["methods"].items()
     assert {name: t["psnr"]["n"] for name, t in tests if t} == {"cubic": 3, "C": 3, "cubic (E)": 3, "E": 3}
     assert re.search(r"(?m)^B +under 2 ", text)
@@ -492,7 +499,7 @@ def test_a_case_of_several_runs_is_one_picture(tmp_path, figures):
     folders["no planes"] = [_table_of_run(tmp_path / "none", {"a": 33})]
     folders["folds"] = [_table_of_run(tmp_path / "1", {"b": 33.0}, 25), _table_of_run(tmp_path / "2", {"a": 37.0})]
     _planes(tmp_path / "2", hr, coarse, 0.7, (2, 2, 2))
-    text = reports.merge_pictures(tmp_path / "out", folders)
+    text = reports.merge_pictures(tmp_path / "out", _once(**folders))
     assert text.startswith("pictures: 1, one for each case") and "none for no planes; folds, whose" in text
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a.png", "a_profile.png"]
     panels = np.array(figures[0].axes[:54]).reshape(6, 9)
@@ -520,7 +527,7 @@ def test_a_case_of_several_runs_is_one_picture(tmp_path, figures):
     x, y = picture.lines[0].get_data()
     assert min(np.ptp(x), np.ptp(y)) == 0 and np.ptp(x) + np.ptp(y) == pytest.approx(np.ptp(profile.get_xlim()))
     other = {"folds": folders["folds"][:1], "A": folders["A"], "B": folders["B"]}  # the first lacks this case
-    assert "none for folds, whose" in reports.merge_pictures(tmp_path / "other", other)
+    assert "none for folds, whose" in reports.merge_pictures(tmp_path / "other", _once(**other))
     assert [c.get_label() for c in figures[3].axes[1].lines] == ["LR (A)", "cubic (A)", "A", "cubic (B)", "B", "HR"]
 
 
@@ -598,7 +605,7 @@ def test_what_is_refused_writes_nothing(tmp_path, monkeypatch):
         return lambda: EvaluationReport(out, degradation(factors), "sr", **options)
 
     def merged(**folders):
-        return lambda: reports.merge_tables(out, folders)
+        return lambda: reports.merge_tables(out, _once(**folders))
 
     def tsne(vectors):
         return lambda: reports.feature_tsne(out / "tsne.png", {"after": (np.zeros((2, 2)), np.zeros((vectors - 2, 2)))})

@@ -8,11 +8,13 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from scipy import fft, ndimage
+from scipy.spatial.transform import Rotation
 
-from .signal import TISSUES, upsample
+from .signal import TISSUES, square_frequencies, upsample
 
 #: First and last corner (mm, RAS) of a simulated field of view, before it is cropped to the head.
 FIELD_OF_VIEW = np.array([[-98.0, -130.0, -70.0], [98.0, 106.0, 110.0]])
+_STEP = 2  # distances are worked out on every second voxel, which is enough for a smooth surface
 
 
 @lru_cache(maxsize=1)
@@ -20,8 +22,8 @@ def template() -> tuple[torch.Tensor, np.ndarray]:
     """Smooth maps of an average head on the MNI152 grid, from the tissue maps packaged with nilearn.
 
     Returns:
-        Maps of shape (8, X, Y, Z): grey and white matter (probabilities), then signed distances in mm (negative inside)
-        to brain, inner skull, hull of the skull, face and neck, eyes, airways; and their 4x4 affine.
+        Maps of shape (8, X, Y, Z): probabilities of grey and white matter, then signed distances in mm (negative
+        inside) to brain, inner skull, hull of the skull, face and neck, eyes, airways; and their 4x4 affine.
 
     Raises:
         ModuleNotFoundError: nilearn is not installed.
@@ -38,7 +40,8 @@ def template() -> tuple[torch.Tensor, np.ndarray]:
     wm = np.asarray(datasets.load_mni152_wm_template(resolution=1).dataobj, dtype=np.float32)
     mask = np.asarray(datasets.load_mni152_brain_mask(resolution=1).dataobj) > 0
     depth = ndimage.distance_transform_edt(mask).astype(np.float32)
-    brain = ndimage.gaussian_filter(_distance_to_mask(mask, 2) - np.minimum(depth, 20), 1)
+    coarse = _STEP * ndimage.distance_transform_edt(~mask[::_STEP, ::_STEP, ::_STEP]).astype(np.float32)
+    brain = ndimage.gaussian_filter(_refine(coarse, mask.shape) - np.minimum(depth, 20), 1)
     # Averaging heads leaves a thin false rim of grey matter between white matter and ventricles: give it to both.
     ventricles = ((1 - gm - wm > 0.5) & (depth > 22)).astype(np.float32)
     near = np.clip(3 * ndimage.gaussian_filter(ventricles, 2.5), 0, 1)
@@ -67,25 +70,20 @@ def template() -> tuple[torch.Tensor, np.ndarray]:
     return torch.from_numpy(maps), image.affine
 
 
-def _distance_to_mask(mask: np.ndarray, step: int) -> np.ndarray:
-    """Distance to a mask in voxels, worked out on every ``step``-th voxel: enough for a smooth surface."""
-    coarse = step * ndimage.distance_transform_edt(~mask[::step, ::step, ::step]).astype(np.float32)
-    return _refine(coarse, mask.shape, step)
-
-
-def _refine(coarse: np.ndarray, shape: tuple[int, ...], step: int) -> np.ndarray:
-    covered = tuple(step * (n - 1) + 1 for n in coarse.shape)
+def _refine(coarse: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """Interpolate what was worked out on every ``_STEP``-th voxel."""
+    covered = tuple(_STEP * (n - 1) + 1 for n in coarse.shape)
     fine = upsample(coarse, covered)
     return np.pad(fine, [(0, n - c) for n, c in zip(shape, covered, strict=True)], mode="edge")
 
 
-def _closing_distance(distance: np.ndarray, radius: float, step: int = 2) -> np.ndarray:
+def _closing_distance(distance: np.ndarray, radius: float) -> np.ndarray:
     """Signed distance in voxels to the morphological closing of {distance < 0} by a ball, smoothed."""
-    grown = distance[::step, ::step, ::step] < radius
-    depth = step * ndimage.distance_transform_edt(np.pad(grown, 1, mode="edge"))[1:-1, 1:-1, 1:-1]
-    outside = step * ndimage.distance_transform_edt(depth <= radius)
+    grown = distance[::_STEP, ::_STEP, ::_STEP] < radius
+    depth = _STEP * ndimage.distance_transform_edt(np.pad(grown, 1, mode="edge"))[1:-1, 1:-1, 1:-1]
+    outside = _STEP * ndimage.distance_transform_edt(depth <= radius)
     inside = np.clip(radius - depth, -30, 0)
-    return _refine(ndimage.gaussian_filter((outside + inside).astype(np.float32), 1), distance.shape, step)
+    return _refine(ndimage.gaussian_filter((outside + inside).astype(np.float32), 1), distance.shape)
 
 
 def _smooth_union(a: np.ndarray, b: np.ndarray, width: float) -> np.ndarray:
@@ -103,11 +101,7 @@ def diffeomorphism(shape: tuple[int, ...], extent: np.ndarray, rng: np.random.Ge
         rng: the subject's random generator.
 
     Returns:
-        Displacement in mm, float32 of shape (3, X, Y, Z), about 5 to 10 mm at its largest, with a positive Jacobian
-        determinant everywhere.
-
-    Raises:
-        RuntimeError: the Jacobian determinant is not positive everywhere.
+        Displacement in mm, float32 of shape (3, X, Y, Z), about 5 to 10 mm at its largest.
 
     Source:
         Arsigny et al., MICCAI 2006, "A log-Euclidean framework for statistics on diffeomorphisms".
@@ -126,36 +120,7 @@ def diffeomorphism(shape: tuple[int, ...], extent: np.ndarray, rng: np.random.Ge
     for _ in range(steps):
         grid = identity + warp.permute(0, 2, 3, 4, 1).flip(-1) * to_grid
         warp = warp + F.grid_sample(warp, grid, padding_mode="border", align_corners=True)
-    displacement = upsample(warp[0].numpy(), shape)
-    smallest = float(jacobian_determinant(displacement, extent / (np.array(shape) - 1)).min())
-    if smallest <= 0:
-        raise RuntimeError(f"simulate: warp folds (smallest Jacobian determinant {smallest:.3f}); use another --seed.")
-    return displacement
-
-
-def jacobian_determinant(displacement: np.ndarray, spacing: np.ndarray) -> np.ndarray:
-    """Jacobian determinant of x -> x + displacement(x), by forward differences.
-
-    Args:
-        displacement: displacement in mm, shape (3, X, Y, Z).
-        spacing: voxel size in mm per axis.
-
-    Returns:
-        Determinants, shape (X-1, Y-1, Z-1).
-    """
-    base = displacement[:, :-1, :-1, :-1]
-    a, b, c = (
-        (shifted - base) / np.float32(step)
-        for shifted, step in zip(
-            (displacement[:, 1:, :-1, :-1], displacement[:, :-1, 1:, :-1], displacement[:, :-1, :-1, 1:]),
-            spacing,
-            strict=True,
-        )
-    )
-    a[0] += 1
-    b[1] += 1
-    c[2] += 1
-    return a[0] * (b[1] * c[2] - b[2] * c[1]) - a[1] * (b[0] * c[2] - b[2] * c[0]) + a[2] * (b[0] * c[1] - b[1] * c[0])
+    return upsample(warp[0].numpy(), shape)
 
 
 def band_fields(
@@ -164,19 +129,14 @@ def band_fields(
     """Random fields of unit variance, each around one wavelength (log-normal band of a third of an octave).
 
     Args:
-        shape: spatial shape.
+        shape: of each field.
         spacing: voxel size in mm.
         wavelengths: centres of the bands in mm; far enough apart, the fields are independent of each other.
         rng: the subject's random generator.
-
-    Returns:
-        One float32 array of ``shape`` per wavelength.
     """
     size = [fft.next_fast_len(n, real=True) for n in shape]
     spectrum = fft.rfftn(rng.standard_normal(size, dtype=np.float32), workers=2)
-    axes = [fft.fftfreq(size[0], spacing), fft.fftfreq(size[1], spacing), fft.rfftfreq(size[2], spacing)]
-    squares = [(a.astype(np.float32) ** 2).reshape(np.roll((-1, 1, 1), i)) for i, a in enumerate(axes)]
-    log_frequency = 0.5 * np.log(squares[0] + squares[1] + squares[2] + np.float32(1e-12))
+    log_frequency = 0.5 * np.log(square_frequencies(size, spacing) + np.float32(1e-12))
     fields = []
     for wavelength in wavelengths:
         band = np.exp(-0.5 * ((log_frequency + np.float32(np.log(wavelength))) / np.float32(0.25)) ** 2)
@@ -212,16 +172,17 @@ def head_from_template(spacing: float, rng: np.random.Generator) -> tuple[np.nda
         rng: the subject's random generator.
 
     Returns:
-        Tissue fractions of shape (len(TISSUES), X, Y, Z) and the 4x4 RAS affine in mm.
+        Tissue fractions of shape (len(TISSUES), X, Y, Z) and the 4x4 RAS affine.
     """
     maps, template_affine = template()
     shape = tuple(int(n) for n in np.floor((FIELD_OF_VIEW[1] - FIELD_OF_VIEW[0]) / spacing) + 1)
     affine = np.diag([spacing, spacing, spacing, 1.0])
     affine[:3, 3] = FIELD_OF_VIEW[0]
 
-    angles, scales = np.deg2rad(rng.uniform(-5, 5, 3)), rng.uniform(0.94, 1.06, 3)
+    rotation = Rotation.from_euler("xyz", rng.uniform(-5, 5, 3), degrees=True).as_matrix()
+    scales = rng.uniform(0.94, 1.06, 3)
     displacement = diffeomorphism(shape, (np.array(shape) - 1) * spacing, rng)
-    linear = _rotation(angles) @ np.diag(scales)
+    linear = rotation @ np.diag(scales)
     # world -> template world -> template voxel -> grid_sample's [-1, 1], in the order z, y, x
     to_voxel = np.linalg.inv(template_affine)[:3, :3] @ linear
     offset = np.linalg.inv(template_affine)[:3, 3]
@@ -235,16 +196,6 @@ def head_from_template(spacing: float, rng: np.random.Generator) -> tuple[np.nda
     sampled = F.grid_sample(maps[None], grid, padding_mode="border", align_corners=True)[0].numpy()
     del world, grid, displacement
     return _compose(sampled, spacing, rng), affine
-
-
-def _rotation(angles: np.ndarray) -> np.ndarray:
-    matrix = np.eye(3)
-    for axis, angle in enumerate(angles):
-        i, j = (axis + 1) % 3, (axis + 2) % 3
-        turn = np.eye(3)
-        turn[[i, j, i, j], [i, j, j, i]] = np.cos(angle), np.cos(angle), -np.sin(angle), np.sin(angle)
-        matrix = turn @ matrix
-    return matrix
 
 
 def _thickness(shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:

@@ -7,7 +7,7 @@ import io
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,17 +27,13 @@ _told: set[str] = set()
 def simulated_cohort(folder: str, datalist: Mapping[str, Any], **settings: Any) -> str:
     """The folder of a simulated cohort with its ``dataset.json``, made if it does not exist.
 
-    Configs use it as default for ``dataset_dir``, which ``--dataset_dir`` replaces. If there are several processes, one
-    makes the cohort and the others wait. It is moved to its place when complete. The rest of a killed process is
-    completed.
+    Configs use it as default for ``dataset_dir``. Of several processes one makes the cohort and the others wait. It is
+    moved to its place when complete. The rest of a killed process is completed.
 
     Args:
         folder: of the cohort.
         datalist: arguments of :func:`~common.commands.datalist.write_datalist`.
         settings: arguments of :func:`~common.commands.simulate.simulate`.
-
-    Returns:
-        The folder.
 
     Raises:
         FileExistsError: when the folder exists without a simulated cohort, or with one of other settings.
@@ -54,7 +50,7 @@ def simulated_cohort(folder: str, datalist: Mapping[str, Any], **settings: Any) 
     _make_once(Path(folder), {**settings, "datalist": dict(datalist)}, make)
     _tell(
         folder,
-        f"no --dataset_dir is given: these are {settings['subjects']} simulated heads, in {folder}. Your own: "
+        f"these are {settings['subjects']} simulated heads, in {folder}. Your own: "
         f"--dataset_dir DIR, with a DIR/dataset.json by {called('datalist')}. For a laptop: demo.json, laid over "
         "train.json.",
     )
@@ -71,76 +67,61 @@ def simulated_scan(
             volume ``..._hr.nii.gz``.
         degradation: from HR to LR; the slices are axial.
         contrast: of the scan, as for :func:`~common.commands.simulate.simulate`.
-        guide: another contrast of the head, which is also written, in HR; default none.
+        guide: another contrast of the head, which is also written, in HR.
         spacing: of HR in mm.
 
     Returns:
         The scan's path; with a guide the folder of both.
-
-    Raises:
-        FileExistsError, ModuleNotFoundError: as :func:`simulated_cohort`.
     """
     contrasts = [contrast] if guide is None else [contrast, guide]
     place = Path(folder, "x".join(str(factor) for factor in degradation.factors))
 
     def make(new: Path) -> None:
-        from ...commands.simulate import simulate
-
-        simulate(str(new), 1, _SCAN_SEED, ",".join(contrasts), spacing)
-        for name in contrasts:
-            (new / "sub-001" / f"sub-001_{name}.nii.gz").rename(new / f"simulated_{name}.nii.gz")
-        (new / "sub-001").rmdir()
+        _simulate_head(new, contrasts, spacing)
         scan = new / f"simulated_{contrast}.nii.gz"
         hr = scan.with_name(f"simulated_{contrast}_hr.nii.gz")
         shutil.copyfile(scan, hr)
         _save_degraded(hr, degradation, scan)
 
     _make_once(place, {"contrasts": contrasts, "spacing": spacing}, make)
-    _tell(
-        str(place),
-        f"no --dataset_dir is given: this is a simulated {contrast} scan, in {place}. Your own: --dataset_dir "
-        "FOLDER_OR_FILE.",
-    )
+    _tell(str(place), f"this is a simulated {contrast} scan, in {place}. Your own: --dataset_dir FOLDER_OR_FILE.")
     return str(place if guide else place / f"simulated_{contrast}.nii.gz")
 
 
-def simulated_exam(folder: str, contrast: str = "t1w", thickness: int = 4, spacing: float = 1.4) -> str:
+def simulated_exam(folder: str, contrast: str = "t1w") -> str:
     """A simulated exam of three thick stacks, made if it does not exist, see :func:`simulated_cohort`.
 
     Args:
         folder: gets a subfolder with ``simulated_<contrast>_sag.nii.gz``, ``_cor``, ``_ax`` and their HR volume
-            ``hr/simulated_...``.
+            ``hr/simulated_...``, whose voxels are 1.4 mm wide. Slices are four voxels thick.
         contrast: as for :func:`~common.commands.simulate.simulate`.
-        thickness: of the slices in voxels of HR.
-        spacing: of HR in mm.
 
     Returns:
         The folder of the stacks.
-
-    Raises:
-        FileExistsError, ModuleNotFoundError: as :func:`simulated_cohort`.
     """
-    place = Path(folder, f"stacks_{thickness}")
+    place, thickness, spacing = Path(folder, "stacks_4"), 4, 1.4
 
     def make(new: Path) -> None:
-        from ...commands.simulate import simulate
-
-        simulate(str(new / "hr"), 1, _SCAN_SEED, contrast, spacing)
+        _simulate_head(new / "hr", [contrast], spacing)
         hr = new / "hr" / f"simulated_{contrast}.nii.gz"
-        (new / "hr" / "sub-001" / f"sub-001_{contrast}.nii.gz").rename(hr)
-        (new / "hr" / "sub-001").rmdir()
         for axis, plane in enumerate(("sag", "cor", "ax")):
             factors = [thickness if axis == other else 1 for other in range(3)]
             _save_degraded(hr, GaussianProfile(factors), new / "stacks" / f"simulated_{contrast}_{plane}.nii.gz")
 
     _make_once(place, {"contrast": contrast, "spacing": spacing}, make)
     stacks = str(place / "stacks")
-    _tell(
-        stacks,
-        f"no --dataset_dir is given: these are three simulated {contrast} stacks, in {stacks}. Your own: --dataset_dir "
-        "FOLDER.",
-    )
+    _tell(stacks, f"these are three simulated {contrast} stacks, in {stacks}. Your own: --dataset_dir FOLDER.")
     return stacks
+
+
+def _simulate_head(folder: Path, contrasts: Sequence[str], spacing: float) -> None:
+    """Write a head that is in no cohort, as ``simulated_<contrast>.nii.gz``."""
+    from ...commands.simulate import simulate
+
+    simulate(str(folder), 1, _SCAN_SEED, ",".join(contrasts), spacing)
+    for name in contrasts:
+        (folder / "sub-001" / f"sub-001_{name}.nii.gz").rename(folder / f"simulated_{name}.nii.gz")
+    (folder / "sub-001").rmdir()
 
 
 def _save_degraded(hr: Path, degradation: Degradation, path: Path) -> None:
@@ -195,5 +176,5 @@ def _make_once(folder: Path, settings: Mapping[str, Any], make) -> None:
 def _tell(folder: str, line: str) -> None:
     """Print a line once, in one process of a run."""
     if str(folder) not in _told and os.environ.get("RANK", "0") == "0":
-        print(line, flush=True)
+        print(f"no --dataset_dir is given: {line}", flush=True)
     _told.add(str(folder))

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import nibabel as nib
 import numpy as np
-import torch
-import torch.nn.functional as F
 from scipy import ndimage
 
 from ...io.images import open_image
@@ -38,17 +35,12 @@ PARCELLATIONS = {"gm": ((1000, 3000), (11100, 11176), (12100, 12176)), "wm": ((3
 SKIN, SOFT_TISSUE = 511, 507
 #: Thickness in mm of the fat below the skin, which is added because label 507 contains both fat and muscle.
 FAT = 4.0
+#: Air in mm that is kept around the head, plus two voxels, if the map has so much.
+MARGIN = 12.0
 
 
 def find_label_maps(folder: str, subjects: int) -> list[Path]:
-    """The first ``subjects`` label maps of a folder, by name.
-
-    Args:
-        folder: folder with .nii or .nii.gz files, one per subject.
-        subjects: how many are needed.
-
-    Returns:
-        Paths in sorted order.
+    """The first ``subjects`` label maps, .nii or .nii.gz, of a folder, sorted by name.
 
     Raises:
         FileNotFoundError: no such folder.
@@ -68,16 +60,13 @@ def find_label_maps(folder: str, subjects: int) -> list[Path]:
     return files[:subjects]
 
 
-def head_from_labels(
-    path: Path, spacing: Sequence[float], blur: float = 0.6, margin: float = 12.0
-) -> tuple[np.ndarray, np.ndarray]:
+def head_from_labels(path: Path, spacing: Sequence[float], blur: float = 0.6) -> tuple[np.ndarray, np.ndarray]:
     """One subject's head from a label map, its boundaries smoothed by about a voxel for partial volume.
 
     Args:
         path: NIfTI of integer labels, any orientation.
         spacing: voxel size of the result in mm along R, A and S.
         blur: standard deviation of the smoothing, in voxels of the result or of the map, whichever are larger.
-        margin: air to keep around the head in mm, plus two voxels, if the map has so much.
 
     Returns:
         Tissue fractions of shape (len(TISSUES), X, Y, Z) and the 4x4 affine in mm; axes closest to R, A, S.
@@ -93,12 +82,9 @@ def head_from_labels(
     tissue = _tissue_of_label(values, path)
     voxel = nib.affines.voxel_sizes(image.affine)
 
-    near_skin = torch.from_numpy(values == SKIN)[None, None].float()
-    for axis, size in enumerate(voxel):
-        kernel, reach = [1, 1, 1], round(FAT / float(size))
-        kernel[axis] = 2 * reach + 1
-        near_skin = F.max_pool3d(near_skin, kernel, stride=1, padding=[k // 2 for k in kernel])
-    tissue[(values == SOFT_TISSUE) & (near_skin[0, 0].numpy() > 0)] = TISSUES.index("fat")
+    reach = np.rint(FAT / voxel).astype(int)
+    near_skin = ndimage.maximum_filter((values == SKIN).astype(np.uint8), 2 * reach + 1, mode="constant")
+    tissue[(values == SOFT_TISSUE) & (near_skin > 0)] = TISSUES.index("fat")
 
     # Such maps have scattered unlabelled voxels in the CSF and the eyes, which would become air.
     csf = TISSUES.index("csf")
@@ -106,9 +92,10 @@ def head_from_labels(
 
     ratio = np.asarray(spacing) / voxel
     shape = np.floor((np.array(values.shape) - 1) / ratio + 1e-6).astype(int) + 1
-    head = np.array([(inside[0], inside[-1]) for inside in map(np.flatnonzero, _projections(tissue > 0))]).T
-    first = np.maximum(np.floor((head[0] - margin / voxel) / ratio) - 2, 0).astype(int)
-    last = np.minimum(np.ceil((head[1] + margin / voxel) / ratio) + 3, shape).astype(int)
+    (box,) = ndimage.find_objects((tissue > 0).astype(np.int8))
+    head = np.array([(side.start, side.stop - 1) for side in box]).T
+    first = np.maximum(np.floor((head[0] - MARGIN / voxel) / ratio) - 2, 0).astype(int)
+    last = np.minimum(np.ceil((head[1] + MARGIN / voxel) / ratio) + 3, shape).astype(int)
     affine = image.affine @ np.diag([*ratio, 1.0])
     affine[:3, 3] += affine[:3, :3] @ first
     sigma = blur * np.maximum(ratio, 1)
@@ -122,11 +109,6 @@ def head_from_labels(
             ndimage.affine_transform(share, ratio, first * ratio, tuple(last - first), order=1, output=fractions[index])
     fractions /= fractions.sum(0)
     return fractions, affine
-
-
-def _projections(volume: np.ndarray) -> list[Any]:
-    """Project a mask onto each of its axes."""
-    return [volume.any(axis=tuple(other for other in range(3) if other != axis)) for axis in range(3)]
 
 
 def _tissue_of_label(values: np.ndarray, path: Path) -> np.ndarray:

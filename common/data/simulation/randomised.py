@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
+from monai.transforms.utils import get_largest_connected_component_mask
 from scipy import fft, ndimage
 
-from .signal import RELAXATION, TISSUES, bias_field, inversion_recovery, mprage, tse
+from .signal import RELAXATION, TISSUES, bias_field, inversion_recovery, mprage, square_frequencies, tse
 
 #: Tissues with structure finer than the label maps, which get texture. CSF, blood and bone do not.
 _TEXTURED = ("wm", "gm", "marrow", "fat", "muscle")
@@ -61,8 +62,7 @@ def acquire_random(fractions: np.ndarray, rng: np.random.Generator) -> np.ndarra
 
 
 def _random_signal(rng: np.random.Generator) -> np.ndarray:
-    values = np.array([RELAXATION[t] for t in TISSUES])
-    t1, t2, pd = (values * (1 + 0.1 * rng.standard_normal(values.shape).clip(-2, 2))).T
+    t1, t2, pd = (RELAXATION * (1 + 0.1 * rng.standard_normal(RELAXATION.shape).clip(-2, 2))).T
     sequence = rng.integers(8)
     if sequence == 0:
         signal = mprage(t1, pd, ti=rng.uniform(600, 1200), flip_angle=rng.uniform(5, 12))
@@ -88,11 +88,7 @@ def _random_signal(rng: np.random.Generator) -> np.ndarray:
 def _texture(shape: tuple[int, ...], power: float, rng: np.random.Generator) -> np.ndarray:
     """A random field with standard deviation 1 whose amplitude spectrum falls as ``f ** -power``, level below 1/64."""
     field = fft.rfftn(rng.standard_normal(shape, dtype=np.float32), workers=-1)
-    radius = np.zeros((1, 1, 1), np.float32)
-    for axis, size in enumerate(shape):
-        frequency = fft.rfftfreq(size) if axis == 2 else fft.fftfreq(size)
-        radius = radius + (frequency.astype(np.float32) ** 2).reshape([-1 if a == axis else 1 for a in range(3)])
-    field *= np.maximum(np.sqrt(radius), 1 / 64) ** -power
+    field *= np.maximum(np.sqrt(square_frequencies(shape)), 1 / 64) ** -power
     field[0, 0, 0] = 0
     field = fft.irfftn(field, s=shape, workers=-1)
     return (field / field.std()).astype(np.float32)
@@ -100,9 +96,7 @@ def _texture(shape: tuple[int, ...], power: float, rng: np.random.Generator) -> 
 
 def _brain_mask(fractions: np.ndarray) -> np.ndarray:
     tissue = fractions[[TISSUES.index(t) for t in ("wm", "gm")]].sum(0) > 0.5
-    labelled, count = ndimage.label(tissue)
-    if count > 1:
-        tissue = labelled == 1 + np.argmax(np.bincount(labelled.ravel())[1:])
+    tissue = get_largest_connected_component_mask(tissue, connectivity=1)
     # Only CSF and vessels of the sulci, not those elsewhere in the head.
     near = ndimage.binary_closing(np.pad(tissue, 4), iterations=4)[4:-4, 4:-4, 4:-4]
     inside = fractions[[TISSUES.index(t) for t in _BRAIN]].sum(0) > 0.5

@@ -126,11 +126,7 @@ def test_warps_do_not_fold():
         displacement = anatomy.diffeomorphism(shape, extent, np.random.default_rng(seed))
         gradient = np.stack([np.stack(np.gradient(component, *step)) for component in displacement])
         assert np.linalg.det(np.moveaxis(gradient, (0, 1), (-2, -1)) + np.eye(3)).min() > 0.1
-        assert anatomy.jacobian_determinant(displacement, step).min() > 0
         assert 4 < np.sqrt((displacement**2).sum(0)).max() < 12
-    mirrored = np.zeros((3, 4, 4, 4), np.float32)
-    mirrored[0] = -2 * 1.5 * np.arange(4).reshape(-1, 1, 1)
-    np.testing.assert_allclose(anatomy.jacobian_determinant(mirrored, np.full(3, 1.5)), -1, rtol=1e-5)
 
 
 @pytest.fixture
@@ -168,7 +164,7 @@ def test_label_maps(tmp_path, labels, spacing):
         return int(voxels(images[contrast])[tuple(np.rint(index).astype(int))])
 
     for offset, tissue in ((0, "wm"), (22, "air"), (17, "fat"), (13, "muscle"), (10, "bone")):
-        mean, spread = HOUNSFIELD[tissue]
+        mean, spread = HOUNSFIELD[TISSUES.index(tissue)]
         assert abs(at("ct", offset) - mean) < 2 * spread + 250 * (tissue != "wm"), (offset, tissue)
     assert at("t1w", 0) > 1.2 * at("t1w", 5)
     assert voxels(images["ct"]).min() == -1000 and (voxels(images["ct"]) > 700).any()
@@ -227,11 +223,14 @@ def test_thick_slices_of_label_maps(tmp_path, labels):
     assert 3 <= times.count(1.0) <= 9 and len(set(times)) == 13 - times.count(1.0) and max(times) <= 3
 
 
-def test_what_is_cut_off_is_air(labels):
+def test_what_is_cut_off_is_air(labels, monkeypatch):
     small, file = nib.load(labels / "a.nii.gz"), labels / "padded.nii.gz"
     nib.save(nib.Nifti1Image(np.pad(voxels(small), 20), small.affine @ from_matvec(np.eye(3), [-20] * 3)), file)
-    all_of_it, affine = labelmap.head_from_labels(file, (0.8, 0.8, 1.7), margin=1e6)
-    head, moved = labelmap.head_from_labels(file, (0.8, 0.8, 1.7), margin=3.0)
+    heads = []
+    for margin in (1e6, 3.0):
+        monkeypatch.setattr(labelmap, "MARGIN", margin)
+        heads.append(labelmap.head_from_labels(file, (0.8, 0.8, 1.7)))
+    (all_of_it, affine), (head, moved) = heads
     first = np.round(np.linalg.inv(affine) @ moved[:, 3])[:3].astype(int)
     box = tuple(slice(a, a + n) for a, n in zip(first, head.shape[1:], strict=True))
     assert np.prod(head.shape) < np.prod(all_of_it.shape)

@@ -1,0 +1,231 @@
+"""The table and the pictures of several runs, joined."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from .case import error, panels_figure, panels_profile
+from .cohort import OPTIONAL, box_plots, mean_values, trained, write_table
+from .planes import load_panels
+
+PLANES_FILE = "{}_planes.npz"
+"""A case's planes from an evaluation, for its picture with other methods."""
+BASELINES = ("cubic", "bicubic")
+"""Rows of a table that are an interpolated input, not a method."""
+RESERVED = ("LR", "guide", *BASELINES, "HR")
+"""Columns of a picture that are not a method."""
+TOLERANCE = 1e-4
+"""In dB: interpolations of one LR scan differ by the axis order of the bundles."""
+
+_Folders: TypeAlias = "Mapping[int | None, Sequence[str | os.PathLike]]"  # of an entry, by seed
+_Cases: TypeAlias = "Mapping[Any, tuple[Path, dict[str, dict]]]"  # by case: the run's folder, and its rows by method
+
+
+def merge_tables(
+    output_dir: str | os.PathLike,
+    folders_by_name: Mapping[str, _Folders],
+    against: str | None = None,
+    about: Mapping[str, Mapping] | None = None,
+) -> str:
+    """Join the tables of several runs into one: ``table.csv``, ``table.json`` and ``boxplots.png``.
+
+    An entry's folders are pooled, for example folds of a cross-validation. Each method comes below the interpolation
+    of its own input. If an entry's cubic rows differ from those of all earlier entries, its LR or its cases differ;
+    its cubic rows are named ``cubic (<entry>)``. A score that only some runs have is NaN for the others.
+
+    Args:
+        output_dir: the folder to write to.
+        folders_by_name: by the method's name in the joint table, and by seed, the folders with a ``table.json`` of
+            :func:`write_table`, of one method and interpolation. The seed is None for a single training; else all
+            entries have the same seeds.
+        against: as for :func:`write_table`.
+        about: ``iterations`` and ``knew`` of entries, as for :func:`write_table`, and ``weights`` and ``start``, the
+            entry that trained them and its untrained start. Their mean PSNR decides whether it trained anything.
+
+    Returns:
+        The table of :func:`write_table`, and which methods are not compared on equal terms.
+
+    Raises:
+        FileNotFoundError: when a folder has no ``table.json``.
+        ValueError: when a table has not one method and interpolation, an entry has a name of ``RESERVED``, a case is
+            in two folders of one entry and seed, or there are no entries.
+    """
+    runs = _read_runs(folders_by_name)
+    groups = _group_by_input(runs)
+    rows: list[dict] = []
+    scans: dict[str, list[dict]] = {}
+    for number, entries in enumerate(groups):
+        first = next(iter(entries))
+        interpolated = _select_baselines(runs[first])
+        psnr: dict[str, dict] = {}
+        for row in interpolated:
+            psnr.setdefault(row["case"], {})[row.get("seed"), row["method"]] = row["psnr"]
+        given = {case: _find_alike(scans.setdefault(case, []), found) for case, found in psnr.items()}
+        interpolated = [{**row, "input": given[row["case"]]} for row in interpolated]
+        for baseline in BASELINES:
+            name = baseline if number == 0 else f"{baseline} ({first})"
+            rows += [{**row, "method": name} for row in interpolated if row["method"] == baseline]
+        for name, cases in entries.items():
+            own = [row for _, found in cases.values() for row in found.values() if row["method"] not in BASELINES]
+            rows += [{**row, "method": name, "input": given.get(row["case"])} for row in own]
+    rows = [{**{score: math.nan for score in OPTIONAL if any(score in r for r in rows)}, **row} for row in rows]
+    for name, known in (about or {}).items():
+        compared = [method for method in (known["weights"], known["start"]) if method in runs]
+        means = [np.mean(mean_values(rows, method, "psnr")) for method in compared]
+        learned = trained(*means) if len(means) == 2 else None
+        labels = {"iterations": known["iterations"], "trained": learned, "knew": known["knew"]}
+        rows = [{**row, **labels} if row["method"] == name else row for row in rows]
+    text = write_table(output_dir, rows, against)
+    box_plots(Path(output_dir) / "boxplots.png", rows)
+    if len(groups) > 1:
+        listing = "\n  ".join("; ".join(entries) for entries in groups)
+        text += (
+            "\nThese groups are not compared on equal terms, because their LR inputs or their test cases differ:"
+            f"\n  {listing}\nEach is below the cubic row of its own input. --scale and --degradation, set for all "
+            "rows, make inputs equal."
+        )
+    if changing := [name for name, cases in runs.items() if not _has_one_input(cases)]:
+        text += (
+            f"\nThe LR inputs of {'; '.join(changing)} change with the seed, and add to the spread after +-. To avoid "
+            "this, give the degradation of the scans its own seed in the configs, not @seed."
+        )
+    return text
+
+
+def merge_pictures(output_dir: str | os.PathLike, folders_by_name: Mapping[str, _Folders]) -> str:
+    """Draw each case of several runs as one picture, ``<case>.png``: LR, cubic, a column for each method, and HR.
+
+    ``<case>_profile.png`` has their intensities along one line (:func:`common.reports.panels_profile`). The planes are
+    those that :class:`common.handlers.EvaluationReport` left. As in :func:`merge_tables`, each method comes after its
+    LR input and the interpolation of this input.
+
+    Args:
+        output_dir: the folder to write to.
+        folders_by_name: as for :func:`merge_tables`. Runs without ``<case>_planes.npz`` are left out. Of several
+            seeds the first is drawn.
+
+    Returns:
+        What was drawn and what was left out, to print.
+
+    Raises:
+        FileNotFoundError, ValueError: as :func:`merge_tables`.
+    """
+    joined = _read_runs(folders_by_name)
+    seed = next((key[0] for cases in joined.values() for key in cases), None)
+    runs = {n: {case: found for (s, case), found in cases.items() if s == seed} for n, cases in joined.items()}
+    missing: dict[str, Any] = {}
+    drawn = 0
+    for case in dict.fromkeys(case for cases in runs.values() for case in cases):
+        tested = {name: {case: cases[case]} for name, cases in runs.items() if case in cases}
+        for name in [n for n, found in tested.items() if not (found[case][0] / PLANES_FILE.format(case)).is_file()]:
+            missing[name] = tested.pop(name)
+        images, errors, scores = {}, {}, {}
+        truth: Any = None
+        for entries in _group_by_input(tested):
+            first = next(iter(entries))
+            # The plain titles are those of the plain rows in the table: of the first entry's input.
+            own = "" if first == next(iter(runs)) else f" ({first})"
+            for name, found in entries.items():
+                folder, rows = found[case]
+                panels = load_panels(folder / PLANES_FILE.format(case))
+                truth = truth or panels["HR"]
+                for panel, image in panels.items():
+                    if panel == "HR" or (panel in ("LR", *BASELINES) and name != first):
+                        continue
+                    title = f"{panel}{own}" if panel in ("LR", *BASELINES) else name
+                    images[title] = image
+                    if panel != "LR":
+                        errors[title], scores[title] = error(image, panels["HR"]), rows[panel]
+        if images:
+            images["HR"] = truth
+            panels_figure(Path(output_dir) / f"{case}.png", case, images, errors, scores)
+            panels_profile(Path(output_dir) / f"{case}_profile.png", case, images)
+            drawn += 1
+    text = f"pictures: {drawn}, one for each case, with a column for each method, and as many line profiles"
+    text += "" if seed is None else f", of seed {seed}"
+    if missing:
+        text += f"; none for {'; '.join(missing)}, whose runs have left no {PLANES_FILE.format('<case>')}"
+    return text
+
+
+def _read_runs(folders_by_name: Mapping[str, _Folders]) -> dict[str, dict[tuple[int | None, str], Any]]:
+    """Read the cases of each entry, by seed and case, from the folders that it pools."""
+    runs: dict[str, dict[tuple[int | None, str], Any]] = {}
+    for name, by_seed in folders_by_name.items():
+        if name in RESERVED:
+            raise ValueError(f"an entry is named '{name}', a name that no method may have; give it another name.")
+        cases = runs[name] = {}
+        for seed, folder in ((seed, Path(folder)) for seed, pool in by_seed.items() for folder in pool):
+            for row in _read_rows(folder):
+                place, rows = cases.setdefault((seed, row["case"]), (folder, {}))
+                if place != folder:
+                    raise ValueError(
+                        f"{name}: the case {row['case']} was tested in {place} and again in {folder}; runs that are "
+                        "pooled must not share test cases."
+                    )
+                rows[row["method"]] = row if seed is None else {**row, "seed": seed}
+    return runs
+
+
+def _has_one_input(cases: Mapping[tuple[int | None, str], Any]) -> bool:
+    """Whether all seeds of an entry were tested on the same LR, as is the case if it does not depend on the seed."""
+    by_seed: dict[int | None, dict] = {}
+    for (seed, case), found in cases.items():
+        by_seed.setdefault(seed, {})[case] = found
+    return len(_group_by_input(by_seed)) == 1
+
+
+def _select_baselines(cases: Mapping[tuple[int | None, str], Any]) -> list[dict]:
+    """Return the rows of an entry's interpolation, once and without a seed if all seeds have the same."""
+    first, _ = next(iter(cases))
+    once = first is not None and _has_one_input(cases)
+    taken = [rows for (seed, _), (_, rows) in cases.items() if seed == first or not once]
+    found = [row for rows in taken for row in rows.values() if row["method"] in BASELINES]
+    return [{**row, "seed": None} for row in found] if once else found
+
+
+def _group_by_input(runs: Mapping[Any, _Cases]) -> list[dict]:
+    """Group the entries that were tested on the same LR of the same cases, found by their interpolation."""
+    inputs: list[dict] = []
+    groups: list[dict] = []
+    for name, cases in runs.items():
+        found = {(c, m): row["psnr"] for c, (_, rows) in cases.items() for m, row in rows.items() if m in BASELINES}
+        number = _find_alike(inputs, found)
+        if number == len(groups):
+            groups.append({})
+        groups[number][name] = cases
+    return groups
+
+
+def _find_alike(known: list[dict], found: dict) -> int:
+    """Return the number of known PSNRs that are alike; new ones are added to the known."""
+    for number, psnr in enumerate(known):
+        if psnr.keys() == found.keys() and not any(abs(found[key] - psnr[key]) > TOLERANCE for key in found):
+            return number
+    known.append(found)
+    return len(known) - 1
+
+
+def _read_rows(folder: Path) -> list[dict]:
+    """The rows of a folder's ``table.json``, of interpolation and of one method."""
+    path = folder / "table.json"
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no table.json in {folder}; evaluate the run that should have written it.")
+    cases = [
+        {key: math.nan if value is None else value for key, value in row.items()}
+        for row in json.loads(path.read_text())["cases"]
+    ]
+    methods: list[Any] = list(dict.fromkeys(row["method"] for row in cases if row["method"] not in BASELINES))
+    if len(methods) != 1:
+        raise ValueError(
+            f"{path}: expected the rows of one method and cubic, found {', '.join(methods) or 'none'}; evaluate the "
+            "run without --compare_with."
+        )
+    return cases

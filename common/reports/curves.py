@@ -1,0 +1,130 @@
+"""Curves: losses of a training, calibration of predicted errors, and a learned degradation."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.ticker import FormatStrFormatter, LogLocator, NullFormatter
+from scipy.ndimage import uniform_filter1d
+
+from .files import save_figure
+
+
+def _read(history: str | os.PathLike) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Iterations and values by key, in order of first appearance."""
+    series: dict[str, dict[int, float]] = {}
+    for number, line in enumerate(Path(history).read_text().splitlines(), start=1):
+        try:
+            entry = json.loads(line)
+        except json.JSONDecodeError as error:
+            # A killed run may leave a half-written last line, and a resumed run continues after it.
+            if line.startswith("{") and '"iteration"' in line:
+                continue
+            raise ValueError(f"{history}, line {number}: not a JSON object with an iteration.") from error
+        for key in [key for key in entry if key not in ("iteration", "epoch")]:
+            # A resumed run repeats the iterations after its checkpoint; the later line counts.
+            series.setdefault(key, {})[entry["iteration"]] = math.nan if entry[key] is None else float(entry[key])
+    return {
+        key: (np.array(sorted(values)), np.array([values[i] for i in sorted(values)])) for key, values in series.items()
+    }
+
+
+def loss_curves(path: str | os.PathLike, history: str | os.PathLike) -> None:
+    """Draw every term of every player over the iterations, smoothed over faint raw values, and the validation.
+
+    Args:
+        path: the PNG to write.
+        history: JSON lines as the trainer writes them: ``{"iteration": 1, "epoch": 1, "generator/image_cycle/l1": 0.1,
+            ...}``; keys that begin with ``validation/`` are drawn as points. Later lines replace earlier ones of the
+            same iteration.
+
+    Raises:
+        ValueError: When a line is no JSON object or there is nothing to draw.
+    """
+    series = _read(history)
+    if not series:
+        raise ValueError(f"{history} holds no losses.")
+    last = max(int(iterations[-1]) for iterations, _ in series.values())
+    columns = min(4, len(series))
+    rows = math.ceil(len(series) / columns)
+    figure = Figure(figsize=(3.4 * columns, 2.3 * rows + 0.3), dpi=120, layout="constrained")
+    panels = figure.subplots(rows, columns, squeeze=False, sharex=True).ravel()
+    players = list(dict.fromkeys(key.split("/")[0] for key in series))
+    for panel, (key, (iterations, values)) in zip(panels, series.items(), strict=False):
+        colour = f"C{players.index(key.split('/')[0])}"
+        finite = np.isfinite(values)
+        title = key if finite.all() else f"{key}\n{np.sum(~finite)} not finite"
+        panel.set_title(title, fontsize=8, color="black" if finite.all() else "red")
+        iterations, values = iterations[finite], values[finite]
+        if key.startswith("validation/"):
+            panel.plot(iterations, values, "o-", color=colour, markersize=3, linewidth=1)
+        elif values.size:
+            panel.plot(iterations, values, color=colour, alpha=0.25, linewidth=0.6)
+            panel.plot(iterations, uniform_filter1d(values, max(1, values.size // 50), mode="reflect"), color=colour)
+            if values.min() > 0 and values.max() > 3 * values.min():
+                panel.set_yscale("log")
+        panel.tick_params(labelsize=7, which="both")
+        panel.grid(alpha=0.3)
+    for panel in panels[len(series) :]:
+        panel.set_axis_off()
+    for panel in panels[max(0, len(series) - columns) : len(series)]:
+        panel.set_xlabel("iteration", fontsize=8)
+        panel.tick_params(labelbottom=True)
+    panels[0].set_xlim(0, last * 1.02)
+    save_figure(figure, path)
+
+
+def calibration_curve(path: str | os.PathLike, predicted: Sequence[float], error: Sequence[float]) -> None:
+    """Draw the root mean square error of groups of voxels over their predicted standard error.
+
+    Args:
+        path: the PNG to write.
+        predicted: standard error of each group, in units of the normalised intensity.
+        error: root mean square error of each group, in the same units.
+    """
+    figure = Figure(figsize=(4.5, 4.5), dpi=150, layout="constrained")
+    axes = figure.subplots()
+    ends = [0.8 * min(*predicted, *error), 1.2 * max(*predicted, *error)]
+    axes.plot(ends, ends, color="0.6", linewidth=1, label="as predicted")
+    axes.plot(predicted, error, marker="o", markersize=4, label="found")
+    axes.set(xscale="log", yscale="log", xlim=ends, ylim=ends, aspect="equal")
+    for axis in (axes.xaxis, axes.yaxis):  # 0.02, not 2x10^-2, of which neighbours would overlap
+        axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.set_major_formatter(FormatStrFormatter("%g"))
+        axis.set_minor_formatter(NullFormatter())
+    axes.set(xlabel="predicted standard error", ylabel="root mean square error", title="voxels of tissue, by spread")
+    axes.legend(frameon=False)
+    save_figure(figure, path)
+
+
+def noise_range(levels: Sequence[float]) -> str:
+    """Return the lowest and the highest level of noise in per cent, rounded down to hundredths."""
+    low, high = (f"{math.floor(1e4 * level) / 100:.2f}" for level in (min(levels), max(levels)))
+    return f"{low} %" if low == high else f"{low} to {high} %"
+
+
+def degradation_figure(path: str | os.PathLike, about: Mapping[str, Any]) -> None:
+    """Draw windows over k-space and kernels.
+
+    Args:
+        path: the PNG to write.
+        about: ``{"noise", "axes"}`` of :class:`common.handlers.DegradationReport`.
+    """
+    figure = Figure(figsize=(9, 3.5), layout="constrained")
+    figure.suptitle(f"learned degradation; noise of the target {noise_range(about['noise'])} of the brightest voxels")
+    windows, kernels = figure.subplots(1, 2)
+    for name, style, axis in zip("xyz", ("-", "--", ":"), about["axes"], strict=True):
+        windows.plot(axis["frequencies"], axis["window"], style, label=name)
+        kernel = np.asarray(axis["kernel"])
+        kernels.plot(np.arange(kernel.size) - (kernel.size - 1) / 2, kernel, style, marker=".", label=name)
+    windows.set(xlabel="cycles per HR voxel", ylabel="window", ylim=(0, 1.05))
+    kernels.set(xlabel="HR voxels from the centre", ylabel="kernel")
+    windows.legend(title="axis of the volume")
+    save_figure(figure, path)
