@@ -13,10 +13,10 @@ from ignite.engine import Engine, Events
 from monai.engines import IterationEvents
 from nibabel.affines import voxel_sizes
 
+from ..data import provenance
 from ..data.case import Case
 from ..data.lists.sharding import parse_shard
 from ..degradations import Degradation
-from ..io import provenance
 from ..io.files import as_json, replacing
 from ..io.images import image_or_none
 from ..io.naming import label_path
@@ -46,7 +46,7 @@ class InferenceResults:
 
     Raises:
         ValueError: at the start of the run, where the folder cannot become a derivative dataset
-            (:func:`common.io.provenance.describe_dataset`).
+            (:func:`common.data.provenance.describe_dataset`).
     """
 
     def __init__(

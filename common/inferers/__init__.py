@@ -8,8 +8,8 @@ from .classical import SplineInferer, TotalVariationInferer, ZeroFillingInferer
 from .consistent import ConsistentInferer
 from .ensemble import EnsembleInferer
 from .interpolated import InterpolatedInferer
+from .multi_stack import StacksInferer
 from .orthogonal import OrthogonalInferer
 from .slab import SlabInferer
 from .slice_interpolation import BetweenInferer
-from .stacks import StacksInferer
 from .zero_shot import ZeroShotInferer

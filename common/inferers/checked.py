@@ -12,7 +12,7 @@ from monai.data import MetaTensor
 from monai.inferers import Inferer
 
 from ..degradations import Degradation
-from ..metrics.agreement import disagreement
+from ..metrics.data_consistency import disagreement
 
 
 class CheckedInferer(Inferer):

@@ -9,9 +9,9 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from ..networks.slab import to_channels_last
 from ..networks.vgg import VGG16Features
 from ..runtime.distributed import say
+from ..runtime.memory import to_channels_last
 
 
 class PerceptualLoss(nn.Module):

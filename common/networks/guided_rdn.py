@@ -11,9 +11,10 @@ from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from ..physics.scale import in_plane
+from ..runtime.memory import to_channels_last
 from ..values import check_whole, is_true
 from .float32 import FromImage
-from .slab import batch_to_slices, slices_to_batch, to_channels_last
+from .slab import batch_to_slices, slices_to_batch
 
 
 def _layer(inputs: int, features: int, convolution: type[nn.Conv2d] = nn.Conv2d) -> nn.Sequential:

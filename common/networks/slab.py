@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from torch import nn
 
 from .float32 import FromImage
-
-_Network = TypeVar("_Network", bound=nn.Module)
 
 
 def slab_to_channels(slab: torch.Tensor) -> torch.Tensor:
@@ -54,15 +52,6 @@ class AsImages(nn.Module):
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         """``(B, 1, H, W)`` to an image."""
         return self.network(image.unsqueeze(-1)).squeeze(-1)
-
-
-def to_channels_last(network: _Network, device: torch.device | str) -> _Network:
-    """Move a network to a device; its 2-D convolutions get the channels-last layout of :func:`slab_to_channels`."""
-    network.to(device)
-    for parameter in network.parameters():
-        if parameter.ndim == 4:
-            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
-    return network
 
 
 class SlabEncoder(nn.Module):

@@ -1,10 +1,10 @@
 """Combine several thick stacks of one head into one volume: registration, thickness, weighting and agreement."""
 
-from .agreement import agree
 from .brightness import Brightness
 from .combination import in_k_space
 from .contrast import likeness
 from .guide import GuidingEdges
+from .least_squares import agree
 from .motion import Motion, found_motion, found_slice_motions, rigid
 from .operator import StackOperator
 from .resampling import Resampling, cubes_over, sampled, spline_coefficients

@@ -8,8 +8,8 @@ import pytest
 from ignite.engine import Engine, Events
 from matplotlib.image import imread
 
-from common.engines.late_losses import LossEvents
 from common.handlers import LossHistory
+from common.runtime.late_losses import LossEvents
 from common.runtime.progress import Bar
 
 

@@ -33,8 +33,8 @@ def simulated_cohort(folder: str, datalist: Mapping[str, Any], **settings: Any) 
 
     Args:
         folder: of the cohort.
-        datalist: arguments of :func:`~common.commands.datalist.write_datalist`.
-        settings: arguments of :func:`~common.commands.simulate.simulate`.
+        datalist: arguments of :func:`~common.data.lists.groups.write_datalist`.
+        settings: arguments of :func:`~common.data.simulation.heads.simulate`.
 
     Returns:
         The folder.
@@ -45,8 +45,8 @@ def simulated_cohort(folder: str, datalist: Mapping[str, Any], **settings: Any) 
     """
 
     def make(place: Path) -> None:
-        from ...commands.datalist import write_datalist
-        from ...commands.simulate import simulate
+        from ..lists.groups import write_datalist
+        from .heads import simulate
 
         simulate(str(place), **settings, keep=True)
         write_datalist(str(place), **datalist)
@@ -70,7 +70,7 @@ def simulated_scan(
         folder: gets a subfolder named by the degradation's factors, with ``simulated_<contrast>.nii.gz`` and its HR
             volume ``..._hr.nii.gz``.
         degradation: from HR to LR; the slices are axial.
-        contrast: of the scan, as for :func:`~common.commands.simulate.simulate`.
+        contrast: of the scan, as for :func:`~common.data.simulation.heads.simulate`.
         guide: another contrast of the head, which is also written, in HR; default none.
         spacing: of HR in mm.
 
@@ -84,7 +84,7 @@ def simulated_scan(
     place = Path(folder, "x".join(str(factor) for factor in degradation.factors))
 
     def make(new: Path) -> None:
-        from ...commands.simulate import simulate
+        from .heads import simulate
 
         simulate(str(new), 1, _SCAN_SEED, ",".join(contrasts), spacing)
         for name in contrasts:
@@ -110,7 +110,7 @@ def simulated_exam(folder: str, contrast: str = "t1w", thickness: int = 4, spaci
     Args:
         folder: gets a subfolder with ``simulated_<contrast>_sag.nii.gz``, ``_cor``, ``_ax`` and their HR volume
             ``hr/simulated_...``.
-        contrast: as for :func:`~common.commands.simulate.simulate`.
+        contrast: as for :func:`~common.data.simulation.heads.simulate`.
         thickness: of the slices in voxels of HR.
         spacing: of HR in mm.
 
@@ -123,7 +123,7 @@ def simulated_exam(folder: str, contrast: str = "t1w", thickness: int = 4, spaci
     place = Path(folder, f"stacks_{thickness}")
 
     def make(new: Path) -> None:
-        from ...commands.simulate import simulate
+        from .heads import simulate
 
         simulate(str(new / "hr"), 1, _SCAN_SEED, contrast, spacing)
         hr = new / "hr" / f"simulated_{contrast}.nii.gz"
