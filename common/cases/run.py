@@ -15,13 +15,13 @@ from monai.bundle import ConfigWorkflow
 
 from ..data import provenance
 from ..data.case import Case
+from ..data.inputs import describe_file
 from ..data.lists.exams import group_by
 from ..data.loaders.cases import CaseLoader
 from ..engines.evaluator import CasesFailedError
 from ..errors import first_cause
 from ..handlers.results import log_case, log_path
 from ..io.files import check_room
-from ..io.inputs import describe_file
 from ..io.naming import derived_path, label_path, result_path, root_cause
 from ..io.volumes import count_volumes, join_results, split_volumes
 from ..transforms.scan.check import check_header

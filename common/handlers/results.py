@@ -31,7 +31,7 @@ class InferenceResults:
     It attaches to a :class:`~common.engines.CaseEvaluator` whose postprocessing has a ``SaveVolumed``. The JSON has the
     keys of BIDS derivatives (Description, Sources, Resolution, GeneratedBy, and SkullStripped if known). Under
     SuperResolution it has the bundle, its weights, scale, degradation, the inputs with digests of their voxels
-    (:func:`common.io.inputs.describe_file`), the agreement that a transform has put into ``data["agreement"]``, how
+    (:func:`common.data.inputs.describe_file`), the agreement that a transform has put into ``data["agreement"]``, how
     an :class:`~common.inferers.AdaptedInferer` changed the weights, warnings, seconds, spacing, precision, versions and
     device. The log is :func:`log_path`. Each case appends a line, so a killed run keeps its lines, and later runs
     follow earlier ones. Numbers that are not finite are null in both.

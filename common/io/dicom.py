@@ -19,9 +19,8 @@ import numpy as np
 
 from ..runtime.distributed import say
 from .files import sidecar
-from .inputs import digest_voxels
+from .images import find_absent_images
 from .nifti_affines import placed_image
-from .scan_kinds import find_absent_images
 
 try:
     from pydicom import Dataset
@@ -155,21 +154,6 @@ def to_nifti(series: Series, path: str | os.PathLike) -> None:
     nib.save(placed_image(read_voxels(series.headers).T, series.affine, None), path)
     if (thickness := slice_thickness(series.headers)) is not None:
         sidecar(path).write_text(json.dumps({"SliceThickness": thickness}) + "\n")
-
-
-def describe_series(series: Series, converted: str | os.PathLike) -> dict[str, Any]:
-    """Describe a series as an input of a result: its UID, part and instances, and the digest of its voxels.
-
-    Args:
-        series: a series without a problem.
-        converted: its file by :func:`to_nifti`.
-    """
-    return {
-        "SeriesInstanceUID": series.uid,
-        **({"Part": series.part} if series.part else {}),
-        "Instances": list(dict.fromkeys(str(header.SOPInstanceUID) for header in series.headers)),
-        "Sha256": digest_voxels(converted),
-    }
 
 
 def read_acquisition(headers: Sequence[Dataset]) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import logging
 import os
 import shlex
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from nibabel.fileholders import FileHolder
 from nibabel.imageclasses import all_image_classes
 from nibabel.spatialimages import SpatialImage
 
+from .dicom_series.signature import is_dicom
 from .image_headers import UnfitError, analyze_notes, no_orientation, read_header, repair_nifti
 from .itk_images import open_itk
 
@@ -100,6 +101,39 @@ def missing_content(path: str | os.PathLike) -> str | None:
     except OSError:
         return None  # the reader reports the fault
     return next((_absent(path, kind) for begin, kind in _POINTERS.items() if start.startswith(begin)), None)
+
+
+def named_as_dicom(path: Path) -> bool:
+    """Whether a file's name is that of a DICOM image, whatever its content."""
+    return path.name.lower().endswith((".dcm", ".ima"))
+
+
+def may_be_dicom(path: Path) -> bool:
+    """Whether a file is DICOM; if it cannot be read, whether it is named so."""
+    try:
+        return is_dicom(path)
+    except OSError:
+        return named_as_dicom(path)
+
+
+def find_absent_images(files: Iterable[Path]) -> dict[Path, str]:
+    """DICOM files whose content is missing, each with the reason.
+
+    Many DICOM files have names without an ending. Such a name counts if the folder has DICOM files, or has only
+    several such names.
+    """
+    of_folder: dict[Path, list[Path]] = {}
+    for file in files:
+        of_folder.setdefault(file.parent, []).append(file)
+    found: dict[Path, str] = {}
+    for own in of_folder.values():
+        # A UID ends in a point and a number, which is not a file ending.
+        candidates = [file for file in own if named_as_dicom(file) or not file.suffix[1:2].isalpha()]
+        absent = {file: reason for file in candidates if (reason := missing_content(file)) is not None}
+        # A single one is not a stack, and may be a link to a folder that no longer exists.
+        if absent and (len(absent) == len(own) > 1 or any(named_as_dicom(file) or may_be_dicom(file) for file in own)):
+            found |= absent
+    return found
 
 
 @contextmanager

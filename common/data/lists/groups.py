@@ -13,7 +13,6 @@ from tqdm import tqdm
 
 from ...io.files import find_files, replacing
 from ...io.images import ENDINGS, ending
-from ...io.scan_kinds import no_scan, say_passed_over, unreadable, without_voxel_files
 from ...transforms.scan.check import CheckHeaderd, CheckVoxelsd
 from ...transforms.scan.load import read_volume
 from ...values import is_true
@@ -32,6 +31,7 @@ from .datalist import (
     one_each,
     subject_of,
 )
+from .scan_kinds import no_scan, say_passed_over, unreadable, without_voxel_files
 
 _LISTED = 20  # files in a message
 # Endings of files that lie next to scans and describe them.

@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 
 from ...io.images import open_image
-from ...io.inputs import find_owner
 from ...io.naming import derived_path, label_path, result_path
 from ...runtime.distributed import rank
 from ...values import is_true
 from ..case import Case
+from ..inputs import find_owner
 from ..provenance import is_made_by
 
 
