@@ -23,8 +23,8 @@ from ..errors import first_cause
 from ..handlers.results import log_case, log_path
 from ..io.files import check_room
 from ..io.naming import derived_path, label_path, result_path, root_cause
+from ..io.read import check_header
 from ..io.volumes import count_volumes, join_results, split_volumes
-from ..transforms.scan.check import check_header
 from ..transforms.scan.load import check_volume
 from ..weights_catalogue import WITHIN, in_words
 from .discover import convert_series

@@ -14,7 +14,7 @@ import numpy as np
 
 from ..io.images import open_image
 from ..io.naming import case_name, case_stem, root_cause
-from ..transforms.scan.check import check_affine
+from ..io.read import check_affine
 from .inputs import describe_file
 
 

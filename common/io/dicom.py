@@ -16,19 +16,25 @@ from typing import Any
 
 import nibabel as nib
 import numpy as np
+from nibabel.spatialimages import SpatialImage
 
 from ..runtime.distributed import say
-from .files import sidecar
+from .files import list_files, sidecar
 from .images import find_absent_images
+from .lazy_voxels import LazyVoxels
 from .nifti_affines import placed_image
 
 try:
     from pydicom import Dataset
 
+    from .dicom_series.copies import without_copies
     from .dicom_series.enhanced import check_concatenations
+    from .dicom_series.files import read_header, read_images
+    from .dicom_series.geometry import stack
     from .dicom_series.kinds import is_slice, no_scan
     from .dicom_series.parts import Part, parts, split_series
-    from .dicom_series.read import describe, files_in, read_header, read_images, read_voxels, stack, without_copies
+    from .dicom_series.pixels import read_voxels
+    from .dicom_series.read import describe
     from .dicom_series.tags import number, some, text, values, words
     from .dicom_series.write import DERIVED, slice_thickness, write_series
 except ImportError as error:
@@ -96,6 +102,12 @@ class Series:
         """What its headers say about the acquired matrix, see :func:`read_acquisition`."""
         return read_acquisition(self.headers)
 
+    def open(self) -> SpatialImage:
+        """Open a series without a problem as an image with axes (column, row, slice), without reading its pixels."""
+        shape = self.headers[0].Columns, self.headers[0].Rows, len(self.headers)
+        voxels: Any = LazyVoxels(lambda: read_voxels(self.headers).T, shape, np.float32)
+        return SpatialImage(voxels, self.affine)
+
     def has_file(self, path: Path) -> bool:
         """Whether a file is one of its files, by whatever path."""
         return path.resolve() in [file.resolve() for file in self.files]
@@ -117,7 +129,9 @@ def find_series(folder: str | os.PathLike) -> list[Series]:
     """
     found: dict[tuple[str, str, bool], list[Dataset]] = {}
     damaged: dict[Path, dict[Path, str]] = {}
-    files = files_in(folder)
+    paths = [Path(folder, name) for name in list_files(Path(folder))]
+    # The last path of a folder counts, if there are links to it.
+    files = sorted({(os.path.realpath(path.parent), path.name): path for path in reversed(paths)}.values())
     absent = find_absent_images(files)
     for path in files:
         if path in absent:
@@ -139,6 +153,26 @@ def find_series(folder: str | os.PathLike) -> list[Series]:
     return series + [Series(f"a damaged file in {parent}", [], problem=said[parent]) for parent in sorted(alone)]
 
 
+def open_series(path: Path) -> SpatialImage:
+    """Open the only scan among the DICOM series of a folder, or of one of its files, without reading its pixels.
+
+    Raises:
+        ValueError: when there is none or are several, or when it cannot be read as a volume.
+    """
+    is_folder = path.is_dir()
+    found = [each for each in find_series(path if is_folder else path.parent) if is_folder or each.has_file(path)]
+    scans = [each for each in found if each.no_scan is None]
+    if len(scans) != 1:
+        listed = "".join(f"\n  {each.description}: {each.no_scan or 'a scan'}" for each in found)
+        raise ValueError(
+            f"{path}: {len(scans) or 'no'} DICOM series of MR scans, expected one; name a folder that has the files of "
+            f"one only.{listed}"
+        )
+    if scans[0].problem is not None:
+        raise ValueError(f"{path}: " + scans[0].problem.removeprefix(f"{path}: "))
+    return scans[0].open()
+
+
 def to_nifti(series: Series, path: str | os.PathLike) -> None:
     """Write a series as NIfTI: axes (column, row, slice), values in the series' units as float32.
 
@@ -151,7 +185,7 @@ def to_nifti(series: Series, path: str | os.PathLike) -> None:
     Raises:
         ValueError: when pixels are missing or cannot be decoded; the message names the file.
     """
-    nib.save(placed_image(read_voxels(series.headers).T, series.affine, None), path)
+    nib.save(placed_image(np.asanyarray(series.open().dataobj), series.affine, None), path)
     if (thickness := slice_thickness(series.headers)) is not None:
         sidecar(path).write_text(json.dumps({"SliceThickness": thickness}) + "\n")
 

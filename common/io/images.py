@@ -55,7 +55,8 @@ def open_image(path: str | os.PathLike) -> SpatialImage:
     Faults in the header are repaired if their correction is certain.
 
     Args:
-        path: a file with one of :data:`ENDINGS`, or of another format that nibabel reads.
+        path: a file with one of :data:`ENDINGS`, or of another format that nibabel reads; for DICOM, the folder of a
+            series, or one of its files.
 
     Returns:
         The image; its affine is in mm. ``extra["notes"]`` has a sentence for each repair and each assumption.
@@ -65,6 +66,10 @@ def open_image(path: str | os.PathLike) -> SpatialImage:
         ValueError: when the file cannot be read; the message names it.
     """
     path = Path(path)
+    if path.is_dir() or (ending(path) is None and may_be_dicom(path)):
+        from .dicom import open_series  # whose packages are optional
+
+        return open_series(path)
     if not path.is_file():
         raise FileNotFoundError(f"{path}: there is no such file.")
     try:
@@ -81,7 +86,7 @@ def image_or_none(path: str | os.PathLike) -> SpatialImage | None:
     """The image by :func:`open_image`; None if that fails, for example for a volume that a client has loaded."""
     try:
         return open_image(path)
-    except (ValueError, OSError):
+    except (ValueError, OSError, ImportError):
         return None
 
 

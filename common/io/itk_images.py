@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import zlib
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from nibabel.affines import voxel_sizes
 from nibabel.spatialimages import SpatialImage
 
 from .image_headers import UnfitError, no_orientation, unit_factor
+from .lazy_voxels import LazyVoxels
 
 _MM = dict.fromkeys(("um", "µm", "micron", "microns", "micrometer", "micrometre"), 0.001)
 _MM |= {"cm": 10.0, **dict.fromkeys(("m", "meter", "metre"), 1000.0)}
@@ -74,40 +76,25 @@ def open_itk(path: Path) -> SpatialImage:
     oriented = {"space", "space dimension", "transformmatrix", "rotation", "orientation"}
     if np.linalg.det(affine) and not fields.keys() & oriented:
         notes.append(no_orientation(affine, "it has no space directions or TransformMatrix"))
-    voxels = ItkVoxels(path, reader.GetSize(), np.dtype(_TYPES[kind]), _scaling(fields))
+    scaling = _scaling(fields)
+    dtype = _TYPES[kind] if scaling == (1, 0) else "float32"
+    voxels = LazyVoxels(partial(_read_voxels, path, scaling), reader.GetSize(), np.dtype(dtype))
     modality = fields.get("modality", "").upper().removeprefix("MET_MOD_")
     extra = {"notes": notes, "segments": "segment0_id" in fields}
     extra["modalities"] = [] if modality in ("", "UNKNOWN", "OTHER") else [modality]
     return SpatialImage(voxels, affine, extra=extra)
 
 
-class ItkVoxels:
-    """The voxels of a file, read on access like nibabel's array proxies.
+def _read_voxels(path: Path, scaling: tuple[float, float]) -> np.ndarray:
+    """Read the voxels; with a slope and an offset, which ITK does not apply, as floats."""
+    from SimpleITK import GetArrayFromImage
 
-    Args:
-        path: file with the header.
-        shape: shape of the volume.
-        dtype: type of the stored voxels.
-        scaling: slope and offset, which ITK does not apply. If they are not 1 and 0, voxels become float32.
-    """
-
-    is_proxy = True
-
-    def __init__(self, path: Path, shape: tuple[int, ...], dtype: np.dtype, scaling: tuple[float, float]) -> None:
-        self.path, self.shape, self.ndim, self.scaling = path, tuple(shape), len(shape), scaling
-        self.dtype = dtype if scaling == (1, 0) else np.dtype(np.float32)
-
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
-        from SimpleITK import GetArrayFromImage
-
-        _check_compressed(self.path)
-        try:
-            voxels = GetArrayFromImage(_reader(self.path).Execute())
-        except RuntimeError as error:
-            raise UnfitError(f"its voxels cannot be read ({_reason(error)})") from None
-        if self.scaling != (1, 0):
-            voxels = voxels * self.scaling[0] + self.scaling[1]
-        return voxels.T.astype(dtype or self.dtype, copy=False)
+    _check_compressed(path)
+    try:
+        voxels = GetArrayFromImage(_reader(path).Execute())
+    except RuntimeError as error:
+        raise UnfitError(f"its voxels cannot be read ({_reason(error)})") from None
+    return (voxels if scaling == (1, 0) else voxels * scaling[0] + scaling[1]).T
 
 
 def _reader(path: Path) -> Any:

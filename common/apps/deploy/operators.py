@@ -22,7 +22,7 @@ from monai.deploy.operators import (
 )
 from monai.deploy.operators.monai_bundle_inference_operator import filter_compose, get_bundle_config
 
-from common.io.dicom_series.read import Volume, describe, read_headers, read_volume
+from common.io.dicom_series.read import Volume, describe, read_headers, read_stack
 from common.io.dicom_series.write import slice_thickness, write_series
 
 RULES = '{"selections": [{"name": "MR", "conditions": {"Modality": "^MR$"}}]}'
@@ -104,7 +104,7 @@ class VolumeOperator(DICOMSeriesToVolumeOperator):
 
     The SDK exchanges the two pixel spacings, takes the slice spacing from the first two slices, and drops slices
     without a position. It casts all slices to the type of the first, which truncates fractions. It inverts
-    MONOCHROME1 images. :func:`common.io.dicom_series.read.read_volume` accepts only one evenly spaced stack, and keeps
+    MONOCHROME1 images. :func:`common.io.dicom_series.read.read_stack` accepts only one evenly spaced stack, and keeps
     float precision.
 
     Named outputs: an ``Image`` for each selected series, "image" and possibly "guide"; and "source", the volume to
@@ -132,7 +132,7 @@ class VolumeOperator(DICOMSeriesToVolumeOperator):
         for selected in op_input.receive(self.input_name_series):
             choice = selected.selected_series[0]
             headers = [instance.get_native_sop_instance() for instance in choice.series.get_sop_instances()]
-            volumes[choice.selection_name] = read_volume(headers)
+            volumes[choice.selection_name] = read_stack(headers)
         frames = {volume.headers[0].get("FrameOfReferenceUID") for volume in volumes.values()}
         if self.one_frame and len(frames) > 1:
             raise ValueError(

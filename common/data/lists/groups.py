@@ -13,8 +13,8 @@ from tqdm import tqdm
 
 from ...io.files import find_files, replacing
 from ...io.images import ENDINGS, ending
+from ...io.read import read_volume
 from ...transforms.scan.check import CheckHeaderd, CheckVoxelsd
-from ...transforms.scan.load import read_volume
 from ...values import is_true
 from ..case import Case
 from .alike import joining, persons

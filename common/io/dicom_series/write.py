@@ -17,7 +17,8 @@ from pydicom.sr.codedict import Code, codes
 from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage, generate_uid
 from pydicom.valuerep import format_number_as_ds
 
-from .read import quiet, rescale
+from .files import quiet
+from .pixels import rescale
 from .tags import values
 
 # Tags that are copied from the source, if they are equal in all its slices. Not copied: tags of single slices, of the

@@ -15,7 +15,7 @@ from nibabel.orientations import inv_ornt_aff, ornt_transform
 from ...degradations import Degradation
 from ...io.affines import slice_orientation
 from ...io.images import image_or_none
-from ...io.itk_images import ItkVoxels
+from ...io.lazy_voxels import LazyVoxels
 from .extremes import in_type, put_back
 
 _ORIENTATION = "slice_orientation"
@@ -235,7 +235,7 @@ def stored_dtype(path: Any) -> np.dtype:
     if image is not None and image.get_data_dtype().kind in "iu":
         # ITK's voxels are floats if they are scaled. In other formats, one voxel shows whether they are scaled.
         voxels = image.dataobj
-        dtype = (voxels if isinstance(voxels, ItkVoxels) else np.asanyarray(voxels[0, 0, 0])).dtype
+        dtype = (voxels if isinstance(voxels, LazyVoxels) else np.asanyarray(voxels[0, 0, 0])).dtype
         if dtype.kind in "iu":
             return dtype.newbyteorder("=")
     return np.dtype(np.float32)
