@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 from monai.bundle import ConfigParser, ConfigWorkflow
+from nibabel.affines import voxel_sizes
 
 from .cli_help import called
 from .data.lists.spacing import cubes
@@ -336,7 +337,7 @@ def _suiting(affine: np.ndarray, offer: Offer) -> tuple[float, ...]:
         if offer.free == "across" or axis != "auto":
             raise
         return 2, 2, 2
-    mm = np.linalg.norm(affine[:3, :3], axis=0)[list(order)]
+    mm = voxel_sizes(affine)[list(order)]
     if offer.free == "across":
         if max(scale := cubes(mm)) == 1:
             raise ValueError(
@@ -351,7 +352,7 @@ def _suiting(affine: np.ndarray, offer: Offer) -> tuple[float, ...]:
 
 
 def _choice(affine: np.ndarray, offer: Offer, axis: str, order: Sequence[int]) -> Choice:
-    stored = np.linalg.norm(affine[:3, :3], axis=0)
+    stored = voxel_sizes(affine)
     ordered = stored[list(order)]
     after = np.empty(3)
     after[list(order)] = ordered / offer.scale

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from monai.data import MetaTensor
 from monai.inferers import Inferer
+from scipy.fft import next_fast_len
 from torch.nn import functional as F
 
 from ..degradations import Degradation
@@ -102,11 +103,8 @@ class ConsistentInferer(Inferer):
 
 def _fast_margin(size: int, least: int) -> int:
     """Voxels to append to an axis, at least ``least`` or 0, so that FFTs are up to four times as fast."""
-    margin = least
     # FFTs are slow for lengths that are not multiples of 4, or have larger prime factors.
-    while least and ((size + margin) % 4 or (2 * 3 * 5 * 7 * 11) ** 32 % (size + margin)):
-        margin += 1
-    return margin
+    return 4 * next_fast_len(math.ceil((size + least) / 4)) - size if least else 0
 
 
 def _unexplained(lr: torch.Tensor, again: torch.Tensor, noise: torch.Tensor | Any) -> torch.Tensor:

@@ -13,6 +13,7 @@ import numpy as np
 from monai.config import KeysCollection
 from monai.data import MetaTensor
 from monai.transforms import MapTransform
+from nibabel.affines import voxel_sizes
 from nibabel.orientations import apply_orientation, inv_ornt_aff, io_orientation, ornt_transform
 from nibabel.spatialimages import SpatialImage
 from scipy import ndimage
@@ -152,7 +153,7 @@ def _places(affine: np.ndarray, like: np.ndarray, sides: Sequence[int] = _LEFT) 
 
     So those half-way between two voxels fall to the same side in any storage order.
     """
-    size = np.linalg.norm(affine[:3, :3], axis=0).min()
+    size = voxel_sizes(affine).min()
     moved = np.array(like, dtype=np.float64)
     moved[:3, 3] += _TIE * size * np.array(sides)
     return np.linalg.solve(np.asarray(affine, dtype=np.float64), moved)

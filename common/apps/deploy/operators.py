@@ -21,6 +21,7 @@ from monai.deploy.operators import (
     MonaiBundleInferenceOperator,
 )
 from monai.deploy.operators.monai_bundle_inference_operator import filter_compose, get_bundle_config
+from nibabel.affines import voxel_sizes
 
 from common.io.dicom_series.read import Volume, describe, read_headers, read_stack
 from common.io.dicom_series.write import slice_thickness, write_series
@@ -227,7 +228,7 @@ class WriterOperator(Operator):
 def _to_image(volume: Volume) -> Image:
     """Convert a volume to the SDK's ``Image``, with the keys for its bundle operator."""
     first, thickness = volume.headers[0], slice_thickness(volume.headers)
-    row, column, depth = np.linalg.norm(volume.affine[:3, :3], axis=0)
+    row, column, depth = voxel_sizes(volume.affine)
     return Image(
         volume.voxels,
         {

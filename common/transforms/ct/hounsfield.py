@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from monai.config import KeysCollection
 from monai.transforms import MapTransform
+from nibabel.affines import voxel_sizes
 from scipy import ndimage
 from torch.nn.functional import avg_pool3d
 
@@ -80,7 +81,7 @@ class HounsfieldWindowd(MapTransform):
             stored = ct.as_tensor().float()
             offset = self._find_offset(stored, file) if self.offset == "auto" else self.offset
             hu = padding_to_air(stored + offset)
-            body = torch.from_numpy(body_mask(hu[0], np.linalg.norm(np.asarray(ct.affine)[:3, :3], axis=0)))
+            body = torch.from_numpy(body_mask(hu[0], voxel_sizes(np.asarray(ct.affine))))
             hu[0][~body] = AIR
             windowed = ((hu - self.low) / (self.high - self.low)).clamp_(0, 1)
             if windowed.min() == windowed.max():

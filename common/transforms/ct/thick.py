@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from monai.config import KeysCollection
 from monai.transforms import MapTransform
+from nibabel.affines import voxel_sizes
 
 from ...degradations import GaussianProfile
 from ...io.files import read_object
@@ -56,7 +57,7 @@ class CheckThickSlicesd(MapTransform):
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         for key in self.key_iterator(data):
-            *plane, thickness = np.linalg.norm(np.asarray(data[key].affine)[:3, :3], axis=0)
+            *plane, thickness = voxel_sizes(np.asarray(data[key].affine))
             self._check(thickness, max(plane), data[key].meta.get("filename_or_obj", key))
         return dict(data)
 
@@ -125,7 +126,7 @@ class ResampleHRd(MapTransform):
         d = dict(data)
         for key in self.key_iterator(d):
             affine = np.asarray(d[key].affine, dtype=np.float64)
-            factors = self.spacing / np.linalg.norm(affine[:3, :3], axis=0)
+            factors = self.spacing / voxel_sizes(affine)
             factors[np.abs(factors - 1) < 0.01] = 1
             # Each operator changes its own axes only.
             coarser, finer = GaussianProfile(np.maximum(factors, 1)), GaussianProfile(np.maximum(1 / factors, 1))

@@ -10,6 +10,7 @@ import torch
 from monai.config import KeysCollection
 from monai.data import MetaTensor
 from monai.transforms import MapTransform
+from nibabel.affines import voxel_sizes
 from nibabel.orientations import inv_ornt_aff, ornt_transform
 
 from ...degradations import Degradation
@@ -150,7 +151,7 @@ class MakeLRd(MapTransform):
         """Refuse a pair whose LR voxels do not lie where the degradation puts them, to a tenth of their size."""
         expected = np.asarray(self.degradation.lr_affine(hr_affine), dtype=np.float64)
         found = np.asarray(lr_affine, dtype=np.float64)
-        size = np.linalg.norm(expected[:3, :3], axis=0)
+        size = voxel_sizes(expected)
         apart = np.abs(np.linalg.solve(expected[:3, :3], found[:3, :3] - expected[:3, :3])).max()
         moved = np.abs(np.linalg.solve(expected[:3, :3], found[:3, 3] - expected[:3, 3])).max()
         if apart > 0.1 or moved > 0.1:
