@@ -67,8 +67,10 @@ def open_image(path: str | os.PathLike) -> SpatialImage:
     """
     path = Path(path)
     if path.is_dir() or (ending(path) is None and may_be_dicom(path)):
-        from .dicom import open_series  # whose packages are optional
-
+        try:
+            from .dicom import open_series  # its packages are optional, and exported bundles lack it
+        except ImportError as error:
+            raise ValueError(f"{path}: DICOM cannot be read here ({error}); convert it to NIfTI.") from None
         return open_series(path)
     if not path.is_file():
         raise FileNotFoundError(f"{path}: there is no such file.")
@@ -86,7 +88,7 @@ def image_or_none(path: str | os.PathLike) -> SpatialImage | None:
     """The image by :func:`open_image`; None if that fails, for example for a volume that a client has loaded."""
     try:
         return open_image(path)
-    except (ValueError, OSError, ImportError):
+    except (ValueError, OSError):
         return None
 
 

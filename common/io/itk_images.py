@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import re
 import zlib
 from functools import partial
@@ -49,7 +48,9 @@ def open_itk(path: Path) -> SpatialImage:
         reader.ReadImageInformation()
     except RuntimeError as error:
         raise UnfitError(f"not a readable image ({_reason(error)}); get a whole copy of it") from None
-    kind = _import_sitk().GetPixelIDValueAsString(reader.GetPixelID())
+    from SimpleITK import GetPixelIDValueAsString
+
+    kind = GetPixelIDValueAsString(reader.GetPixelID())
     if reader.GetNumberOfComponents() == 1:
         kind = kind.removeprefix("vector of ")
     if kind not in _TYPES:
@@ -88,27 +89,26 @@ def open_itk(path: Path) -> SpatialImage:
 
 def _read_voxels(path: Path, scaling: tuple[float, float]) -> np.ndarray:
     """Read the voxels; with a slope and an offset, which ITK does not apply, as floats."""
+    from SimpleITK import GetArrayFromImage
+
     _check_compressed(path)
     try:
-        voxels = _import_sitk().GetArrayFromImage(_reader(path).Execute())
+        voxels = GetArrayFromImage(_reader(path).Execute())
     except RuntimeError as error:
         raise UnfitError(f"its voxels cannot be read ({_reason(error)})") from None
     return (voxels if scaling == (1, 0) else voxels * scaling[0] + scaling[1]).T
 
 
-def _import_sitk() -> Any:
+def _reader(path: Path) -> Any:
     try:
-        return importlib.import_module("SimpleITK")
+        from SimpleITK import ImageFileReader
     except ImportError:
         raise UnfitError(
             "NRRD and MetaImage need SimpleITK, which is not installed: pip install SimpleITK, or convert it to NIfTI"
         ) from None
-
-
-def _reader(path: Path) -> Any:
     if str(path).encode(errors="ignore").decode() != str(path):
         raise UnfitError("its path is not in UTF-8, which ends SimpleITK; rename it, or convert it to NIfTI")
-    reader = _import_sitk().ImageFileReader()
+    reader = ImageFileReader()
     reader.SetFileName(str(path))
     return reader
 
