@@ -34,8 +34,7 @@ try:
     from .dicom_series.kinds import is_slice, no_scan
     from .dicom_series.parts import Part, parts, split_series
     from .dicom_series.pixels import read_voxels
-    from .dicom_series.read import describe
-    from .dicom_series.tags import number, some, text, values, words
+    from .dicom_series.tags import name, number, some, text, values, words
     from .dicom_series.write import DERIVED, slice_thickness, write_series
 except ImportError as error:
     raise ImportError(
@@ -153,24 +152,41 @@ def find_series(folder: str | os.PathLike) -> list[Series]:
     return series + [Series(f"a damaged file in {parent}", [], problem=said[parent]) for parent in sorted(alone)]
 
 
-def open_series(path: Path) -> SpatialImage:
-    """Open the only scan among the DICOM series of a folder, or of one of its files, without reading its pixels.
+def choose_stack(series: Sequence[Series], where: object) -> Series:
+    """The only scan among series.
+
+    Args:
+        series: from :func:`find_series`, at least one.
+        where: what holds them, for messages.
 
     Raises:
         ValueError: when there is none or are several, or when it cannot be read as a volume.
     """
-    is_folder = path.is_dir()
-    found = [each for each in find_series(path if is_folder else path.parent) if is_folder or each.has_file(path)]
-    scans = [each for each in found if each.no_scan is None]
-    if len(scans) != 1:
-        listed = "".join(f"\n  {each.description}: {each.no_scan or 'a scan'}" for each in found)
+    scans = [each for each in series if each.no_scan is None]
+    if not scans:
+        raise ValueError("\n  ".join(f"{where}: {each.description}: {each.no_scan}" for each in series))
+    if len(scans) > 1:
+        listed = (f"{each.part or each.description}: {some([name(h) for h in each.headers])}" for each in scans)
         raise ValueError(
-            f"{path}: {len(scans) or 'no'} DICOM series of MR scans, expected one; name a folder that has the files of "
-            f"one only.{listed}"
+            f"{where} holds {len(scans)} stacks, expected one. Copy the files of one stack into a folder of its own "
+            f"and name that folder; mri-sr does each stack. The stacks are: {'; '.join(listed)}."
         )
     if scans[0].problem is not None:
-        raise ValueError(f"{path}: " + scans[0].problem.removeprefix(f"{path}: "))
-    return scans[0].open()
+        raise ValueError(f"{where}: " + scans[0].problem.removeprefix(f"{where}: "))
+    return scans[0]
+
+
+def open_series(path: Path) -> SpatialImage:
+    """Open the only scan among the DICOM series of a folder, or of one of its files, without reading its pixels.
+
+    Raises:
+        ValueError: as :func:`choose_stack`, and when there is no series.
+    """
+    is_folder = path.is_dir()
+    found = [each for each in find_series(path if is_folder else path.parent) if is_folder or each.has_file(path)]
+    if not found:
+        raise ValueError(f"{path}: no DICOM series, expected one of a scan.")
+    return choose_stack(found, path).open()
 
 
 def to_nifti(series: Series, path: str | os.PathLike) -> None:
@@ -304,6 +320,15 @@ def _is_made_of(path: Path, sources: set[tuple[str, int]], uid: str) -> bool:
     return not sources.isdisjoint(referenced)
 
 
+def _describe(header: Dataset, count: int, part: str = "") -> str:
+    """A line about a series or a part of it, for a person who has to choose one."""
+    kind = getattr(header.get("SOPClassUID"), "name", None) or "unknown kind"
+    return (
+        f"{header.SeriesInstanceUID}  number {header.get('SeriesNumber')}, {header.get('SeriesDescription', '')!r}, "
+        f"{part}{', ' if part else ''}{header.get('Modality')}, {count} images ({kind})"
+    )
+
+
 def _damage(of_file: Mapping[Path, str]) -> str:
     """What is wrong with the first of a folder's damaged files, and the names of the others."""
     (_, first), *others = of_file.items()
@@ -336,9 +361,9 @@ def _series_of(headers: list[Dataset], damaged: Mapping[Path, str]) -> list[Seri
             "stack. An export or an anonymiser made them. Export the series again, or give a copy of the files one: "
             f"dcmodify -nb {given} FILES, with dcmtk."
         )
-        return [Series(describe(first, count), headers, problem=problem, no_scan=no_scan(headers))]
+        return [Series(_describe(first, count), headers, problem=problem, no_scan=no_scan(headers))]
     for own in split_series(headers):
-        line = describe(own[0], len(own))
+        line = _describe(own[0], len(own))
         try:
             own, copies = without_copies(own)
             check_concatenations(own)
@@ -354,7 +379,7 @@ def _series_of(headers: list[Dataset], damaged: Mapping[Path, str]) -> list[Seri
 
 def _checked(part: Part, damaged: Mapping[Path, str]) -> Series:
     """A part of a series with its geometry, or what is wrong with it."""
-    series = Series(describe(part.headers[0], len(part.headers), part.name), part.headers, part=part.name)
+    series = Series(_describe(part.headers[0], len(part.headers), part.name), part.headers, part=part.name)
     series.no_scan = no_scan(part.headers)
     if series.no_scan is None:
         series.problem = next((damaged[p] for h in part.headers if (p := Path(h.filename).parent) in damaged), None)
