@@ -46,7 +46,7 @@ def _files() -> dict[str, Path]:
 
 
 def command(name: str) -> Callable:
-    """The one public function of a command's module.
+    """The one public function of a command's module, its own or else the one that it imports.
 
     Raises:
         ValueError: when there is no such command.
@@ -58,7 +58,7 @@ def command(name: str) -> Callable:
         raise ValueError(f"there is no command '{name}'; {meant}")
     module = importlib.import_module(f".commands.{name.replace('-', '_')}", __package__)
     public = [f for key, f in inspect.getmembers(module, inspect.isfunction) if not key.startswith("_")]
-    (function,) = [f for f in public if f.__module__ == module.__name__]
+    (function,) = [f for f in public if f.__module__ == module.__name__] or public
     return function
 
 

@@ -15,7 +15,7 @@ from torch import nn
 from .cli_help import called
 from .degradations import Degradation
 from .io.files import as_json, load_state, read_object, replacing
-from .networks.slab import to_channels_last
+from .runtime.memory import to_channels_last
 
 _Network = TypeVar("_Network", bound=nn.Module)
 

@@ -1,9 +1,15 @@
-"""What is imported from where: the library never from the apps, which stand on it."""
+"""What is imported from where."""
 
 import ast
 from pathlib import Path
 
 COMMON = Path(__file__).parents[1] / "common"
+# The packages and modules of common, from the lowest.
+LAYERS = (
+    "errors version values cli_help override_checks runtime io physics degradations graph weights networks losses "
+    "metrics stacks transforms data inferers reports handlers engines export tables weights_catalogue startup start "
+    "cases commands apps __main__"
+).split()
 
 
 def imported(path: Path) -> set[str]:
@@ -19,16 +25,20 @@ def imported(path: Path) -> set[str]:
     return names
 
 
-def test_nothing_outside_the_apps_imports_them():
-    library = [path for path in COMMON.rglob("*.py") if "apps" not in path.relative_to(COMMON).parts]
-    found = {str(path): imported(path) for path in library}
-    assert "common.runtime.distributed.say" in found[str(COMMON / "io" / "dicom.py")]
-    assert not [path for path, names in found.items() if any(f"{n}.".startswith("common.apps.") for n in names)]
+def test_a_module_imports_only_from_its_own_layer_and_from_lower_ones():
+    """Also within functions and for types only."""
+    of_layer = {path: path.relative_to(COMMON).with_suffix("").parts[0] for path in COMMON.rglob("*.py")}
+    assert {*of_layer.values()} == {*LAYERS, "__init__"}
+    up = []
+    for path, layer in of_layer.items():
+        targets = {name.split(".")[1] for name in imported(path) if name.startswith("common.")}
+        up += [f"{path}: {target}" for target in targets if LAYERS.index(target) > LAYERS.index(layer)]
+    assert not up
+    assert "common.runtime.distributed.say" in imported(COMMON / "io" / "dicom.py")
 
 
 def test_the_deploy_app_imports_nothing_that_its_environment_lacks():
-    """Of common only the folder that reads and writes DICOM, which imports nothing else of common."""
-    series = COMMON / "io" / "dicom_series"
-    names = set().union(*map(imported, [*(COMMON / "apps" / "deploy").rglob("*.py"), *series.rglob("*.py")]))
+    """Of common only what reads and writes files, with pydicom, nibabel and torch."""
+    names = set().union(*map(imported, (COMMON / "apps" / "deploy").rglob("*.py")))
     ours = {name for name in names if name.split(".")[0] == "common"}
-    assert ours and all(name.startswith("common.io.dicom_series.") for name in ours)
+    assert ours and all(name.startswith("common.io.") for name in ours)

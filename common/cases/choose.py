@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from nibabel.affines import voxel_sizes
 
 from ..data.case import Case
 from ..runtime.distributed import say
@@ -106,7 +107,7 @@ def choose_weights(
 
 def _choose_for_exam(case: Case, offer: Any) -> Choice:
     """The bundle for stacks, with cubic voxels of the smallest size in any stack, unless another size is asked for."""
-    sizes = [np.linalg.norm(case.read_grid(file)[0][:3, :3], axis=0) for file in (case["image"], *case["stacks"])]
+    sizes = [voxel_sizes(case.read_grid(file)[0]) for file in (case["image"], *case["stacks"])]
     voxel = offer.overrides.get("spacing") or min(float(size.min()) for size in sizes)
     return Choice(offer, "auto", (tuple(sizes[0]), (voxel,) * 3), excess=1.0, doubt=None)
 

@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..data.case import Case
+from ..data.inputs import describe_series
 from ..data.lists.exams import combine_stacks, group_by, identify_exam
+from ..data.lists.scan_kinds import say_passed_over
 from ..data.lists.scans import find_scans, name_results
 from ..io.files import list_files, read_sidecar
-from ..io.scan_kinds import find_absent_images, may_be_dicom, named_as_dicom, say_passed_over
+from ..io.images import find_absent_images, may_be_dicom, named_as_dicom
 from ..runtime.distributed import say
 from ..transforms.scan.acquired import stated_matrix
 
@@ -85,7 +87,7 @@ def convert_series(case: Case) -> None:
     """Write the NIfTI files of a case's DICOM series that are not there yet, with its warnings about them."""
     if not case.series:
         return
-    from ..io.dicom import describe_series, to_nifti
+    from ..io.dicom import to_nifti
 
     for file, series in case.series.items():
         if file in case.inputs:  # it was compared with a result that is there

@@ -13,18 +13,18 @@ from typing import Any
 
 from monai.bundle import ConfigWorkflow
 
+from ..data import provenance
 from ..data.case import Case
+from ..data.inputs import describe_file
 from ..data.lists.exams import group_by
 from ..data.loaders.cases import CaseLoader
 from ..engines.evaluator import CasesFailedError
 from ..errors import first_cause
 from ..handlers.results import log_case, log_path
-from ..io import provenance
 from ..io.files import check_room
-from ..io.inputs import describe_file
 from ..io.naming import derived_path, label_path, result_path, root_cause
+from ..io.read import check_header
 from ..io.volumes import count_volumes, join_results, split_volumes
-from ..transforms.scan.check import check_header
 from ..transforms.scan.load import check_volume
 from ..weights_catalogue import WITHIN, in_words
 from .discover import convert_series

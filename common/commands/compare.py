@@ -10,9 +10,9 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 
+from ..data.inputs import digest_voxels
 from ..io.images import ending as format_of
 from ..io.images import open_image
-from ..io.inputs import digest_voxels
 from ..metrics import cubic, psnr, ssim
 from ..reports import about_result, case_figure, check_viewer, viewer
 from ..transforms.scan.extremes import find_extremes, without_extremes

@@ -9,8 +9,8 @@ import numpy as np
 
 from ..io.files import check_writable
 from ..io.images import open_image
+from ..io.read import check_affine
 from ..transforms.labels import check_overlap, read_labels, resample_labels, write_labels
-from ..transforms.scan.check import check_affine
 
 
 def label(label: str, like: str, output: str) -> None:

@@ -10,10 +10,10 @@ import torch
 from monai.bundle import ConfigParser
 from torch.utils.flop_counter import FlopCounterMode
 
-from ..networks.slab import to_channels_last
 from ..override_checks import top_of
 from ..reports import aligned
 from ..runtime import progress
+from ..runtime.memory import to_channels_last
 from ..values import check_whole, is_true
 
 

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 
 from ..io.images import open_image
-from ..io.inputs import describe_file
 from ..io.naming import case_name, case_stem, root_cause
-from ..transforms.scan.check import check_affine
+from ..io.read import check_affine
+from .inputs import describe_file
 
 
 @dataclass(eq=False)
@@ -30,7 +30,7 @@ class Case(Mapping[str, Any]):
         problem: why it cannot be done, or why it failed; else None.
         sources: what temporary files were made of, such as a DICOM series, by file.
         series: the DICOM series that become files, by file.
-        inputs: descriptions of files that were converted, by file; see :func:`common.io.inputs.describe_file`.
+        inputs: descriptions of files that were converted, by file; see :func:`common.data.inputs.describe_file`.
         choice: the weights, a :class:`common.weights_catalogue.Choice`; None if nothing is to be chosen.
         warnings: texts of the warnings about it, each once.
         result: path of the file from ``SaveVolumed``, or None.
@@ -135,7 +135,7 @@ class Case(Mapping[str, Any]):
         return image.affine, image.shape[:3]
 
     def describe_inputs(self) -> list[dict[str, Any]]:
-        """Describe the scan, its guide, further stacks and its label map, see :func:`common.io.inputs.describe_file`.
+        """Describe the scan, its guide, further stacks and its label map, see :func:`common.data.inputs.describe_file`.
 
         Raises:
             FileNotFoundError, ValueError: when a file cannot be read.

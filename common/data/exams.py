@@ -8,7 +8,6 @@ from typing import Any
 from monai.transforms import Compose, ThresholdIntensityd
 
 from ..degradations import Degradation
-from ..io.scan_kinds import say_passed_over
 from ..transforms import (
     CheckTrainingRanged,
     EvenSlicesd,
@@ -20,6 +19,7 @@ from ..transforms import (
 from ..values import is_true
 from .case import Case
 from .lists.exams import combine_stacks, group_by, identify_exam
+from .lists.scan_kinds import say_passed_over
 from .lists.scans import find_scans
 from .scans import Scans
 from .simulation.cohort import simulated_exam

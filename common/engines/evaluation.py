@@ -11,9 +11,9 @@ from monai.inferers import Inferer
 from monai.transforms import Compose, CopyItemsd
 from torch import nn
 
+from ..data import provenance
 from ..data.loaders.cases import CaseLoader, prepare_lr_hr
 from ..degradations import Degradation
-from ..io import provenance
 from ..io.files import check_writable
 from ..runtime.precision import in_precision, settled
 from ..transforms import RestoreVolumed, SaveVolumed

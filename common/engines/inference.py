@@ -12,10 +12,10 @@ from monai.inferers import Inferer
 from monai.transforms import Compose
 from torch import nn
 
+from ..data import provenance
 from ..data.loaders.cases import CaseLoader, prepare_lr_hr
 from ..data.scans import Scans
 from ..degradations import Degradation
-from ..io import provenance
 from ..io.files import check_writable
 from ..runtime.precision import in_precision, settled
 from ..transforms import MeasureAgreementd, OnGridOfd, RestoreVolumed, SaveLabelsd, SaveVolumed

@@ -16,15 +16,14 @@ from torch import nn
 
 from ..graph import TensorGraph
 from ..networks.batch_norm import synchronise_batch_norm
-from ..networks.slab import to_channels_last
 from ..runtime.distributed import average, average_gradients
 from ..runtime.interruption import interrupt_after_iteration
-from ..runtime.memory import keep_freed_memory
+from ..runtime.late_losses import LateLosses, LossEvents
+from ..runtime.memory import keep_freed_memory, to_channels_last
 from ..runtime.precision import settled
 from ..values import check_whole, is_true
 from ..weights import SavedWeights, load
 from .capture import IterationCapture
-from .late_losses import LateLosses, LossEvents
 from .player import Player
 from .run_folder import RunFolder
 from .training_handlers import make_training_handlers

@@ -10,8 +10,8 @@ import torch.distributed as dist
 from ignite.engine import Engine, Events
 from monai.handlers import TensorBoardStatsHandler
 
+from ..runtime.late_losses import LossEvents
 from ..weights import SavedWeights
-from .late_losses import LossEvents
 from .run_folder import RunFolder
 from .validation import Validation
 

@@ -39,8 +39,9 @@ def map_strings(value: Any, change: Callable[[str], str]) -> Any:
 
 
 def needed_modules(configs: Iterable[str], docs: str = "") -> list[Path]:
-    """Find the files of this package that configs need, with all imports of these files from the package.
+    """Find the files of this package that configs need, with the imports of these files from the package.
 
+    Imports within ``try`` are left out: modules work without them, or report what is missing.
     A package's ``__init__.py`` imports all its modules, so names are followed to the modules that define them. Commands
     are included if the docs (``python -m common <command>``) or messages (:func:`common.cli_help.called`) name them.
 
@@ -110,11 +111,7 @@ def distributions(configs: Iterable[str], modules: Iterable[Path]) -> dict[str, 
     imported: dict[Any, str] = {}
     known = packages_distributions()
     for path in modules:
-        tree = ast.parse((ROOT / path).read_text())
-        tried = {id(n) for t in ast.walk(tree) if isinstance(t, ast.Try) for line in t.body for n in ast.walk(line)}
-        for node in ast.walk(tree):
-            if id(node) in tried:
-                continue
+        for node in _walk_outside_try(ast.parse((ROOT / path).read_text())):
             if isinstance(node, ast.Import):
                 names = [alias.name for alias in node.names]
             elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
@@ -132,6 +129,12 @@ def distributions(configs: Iterable[str], modules: Iterable[Path]) -> dict[str, 
     return {known.get(name, [name])[0]: where for name, where in others.items()}
 
 
+def _walk_outside_try(tree: ast.AST) -> Iterator[ast.AST]:
+    """All nodes but those within ``try``."""
+    tried = {id(n) for t in ast.walk(tree) if isinstance(t, ast.Try) for line in t.body for n in ast.walk(line)}
+    return (node for node in ast.walk(tree) if id(node) not in tried)
+
+
 def _commands(text: str) -> list[Path]:
     """The modules of the commands in a text."""
     paths = {Path("commands", f"{command.replace('-', '_')}.py") for command in _COMMAND.findall(text)}
@@ -140,8 +143,8 @@ def _commands(text: str) -> list[Path]:
 
 
 def _imports(tree: ast.AST, path: Path) -> Iterator[tuple[str, ...]]:
-    """All imports of a module from this package, as names within the package."""
-    for node in ast.walk(tree):
+    """The imports of a module from this package that it cannot do without, as names within the package."""
+    for node in _walk_outside_try(tree):
         if isinstance(node, ast.ImportFrom) and node.level:
             package = path.parts[: len(path.parts) - node.level]
             for alias in node.names:

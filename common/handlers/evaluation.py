@@ -20,8 +20,8 @@ from monai.engines import IterationEvents
 from torch import nn
 
 from .. import metrics
+from ..data import provenance
 from ..degradations import Degradation
-from ..io import provenance
 from ..io.files import read_object, replacing
 from ..io.naming import case_stem
 from ..metrics.lpips import Lpips

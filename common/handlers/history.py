@@ -15,8 +15,8 @@ from ignite.engine import Engine, Events
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-from ..engines.late_losses import LossEvents
 from ..io.files import as_json, replacing
+from ..runtime.late_losses import LossEvents
 from ..runtime.progress import Bar, duration
 
 _WARM_UP = 5  # iterations

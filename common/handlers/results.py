@@ -13,10 +13,10 @@ from ignite.engine import Engine, Events
 from monai.engines import IterationEvents
 from nibabel.affines import voxel_sizes
 
+from ..data import provenance
 from ..data.case import Case
 from ..data.lists.sharding import parse_shard
 from ..degradations import Degradation
-from ..io import provenance
 from ..io.files import as_json, replacing
 from ..io.images import image_or_none
 from ..io.naming import label_path
@@ -31,7 +31,7 @@ class InferenceResults:
     It attaches to a :class:`~common.engines.CaseEvaluator` whose postprocessing has a ``SaveVolumed``. The JSON has the
     keys of BIDS derivatives (Description, Sources, Resolution, GeneratedBy, and SkullStripped if known). Under
     SuperResolution it has the bundle, its weights, scale, degradation, the inputs with digests of their voxels
-    (:func:`common.io.inputs.describe_file`), the agreement that a transform has put into ``data["agreement"]``, how
+    (:func:`common.data.inputs.describe_file`), the agreement that a transform has put into ``data["agreement"]``, how
     an :class:`~common.inferers.AdaptedInferer` changed the weights, warnings, seconds, spacing, precision, versions and
     device. The log is :func:`log_path`. Each case appends a line, so a killed run keeps its lines, and later runs
     follow earlier ones. Numbers that are not finite are null in both.
@@ -46,7 +46,7 @@ class InferenceResults:
 
     Raises:
         ValueError: at the start of the run, where the folder cannot become a derivative dataset
-            (:func:`common.io.provenance.describe_dataset`).
+            (:func:`common.data.provenance.describe_dataset`).
     """
 
     def __init__(

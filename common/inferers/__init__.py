@@ -5,5 +5,5 @@ from .cascade import CascadeInferer, back_project
 from .classical import SplineInferer, TotalVariationInferer, ZeroFillingInferer
 from .consistent import CheckedInferer, ConsistentInferer
 from .images import BetweenInferer, EnsembleInferer, InterpolatedInferer, OrthogonalInferer, ZeroShotInferer
+from .multi_stack import StacksInferer
 from .slab import AxesInferer, SlabInferer
-from .stacks import StacksInferer

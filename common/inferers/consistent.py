@@ -14,7 +14,7 @@ from scipy.fft import next_fast_len
 from torch.nn import functional as F
 
 from ..degradations import Degradation
-from ..metrics.agreement import disagreement
+from ..metrics.data_consistency import disagreement
 from ..physics.noise import noise_in_air, rician_bias
 from ..runtime.progress import report, step
 from ..values import check_whole

@@ -5,6 +5,7 @@ from __future__ import annotations
 import nibabel as nib
 import numpy as np
 import torch
+from nibabel.affines import voxel_sizes
 
 _AXES = {"LR": 0, "AP": 1, "SI": 2}
 # Spacings that show slices: thick slices are at least 1.5 times as thick as pixels are wide, up to rounding in headers.
@@ -60,7 +61,7 @@ def slice_permutation(affine: np.ndarray | torch.Tensor, slice_axis: str | None)
 
 def _axis_across(affine: np.ndarray | torch.Tensor) -> int:
     """The axis of the stored volume that runs across the slices."""
-    spacing = np.linalg.norm(np.asarray(affine)[:3, :3], axis=0)
+    spacing = voxel_sizes(np.asarray(affine))
     in_plane = [np.delete(spacing, axis) for axis in range(3)]
     ratios = np.array([pair.max() / pair.min() for pair in in_plane])
     best, second, _ = np.sort(ratios)

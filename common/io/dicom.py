@@ -16,21 +16,25 @@ from typing import Any
 
 import nibabel as nib
 import numpy as np
+from nibabel.spatialimages import SpatialImage
 
 from ..runtime.distributed import say
-from .files import sidecar
-from .inputs import digest_voxels
+from .files import list_files, sidecar
+from .images import find_absent_images
+from .lazy_voxels import LazyVoxels
 from .nifti_affines import placed_image
-from .scan_kinds import find_absent_images
 
 try:
     from pydicom import Dataset
 
+    from .dicom_series.copies import without_copies
     from .dicom_series.enhanced import check_concatenations
+    from .dicom_series.files import read_header, read_images
+    from .dicom_series.geometry import stack
     from .dicom_series.kinds import is_slice, no_scan
     from .dicom_series.parts import Part, parts, split_series
-    from .dicom_series.read import describe, files_in, read_header, read_images, read_voxels, stack, without_copies
-    from .dicom_series.tags import number, some, text, values, words
+    from .dicom_series.pixels import read_voxels
+    from .dicom_series.tags import name, number, some, text, values, words
     from .dicom_series.write import DERIVED, slice_thickness, write_series
 except ImportError as error:
     raise ImportError(
@@ -97,6 +101,12 @@ class Series:
         """What its headers say about the acquired matrix, see :func:`read_acquisition`."""
         return read_acquisition(self.headers)
 
+    def open(self) -> SpatialImage:
+        """Open a series without a problem as an image with axes (column, row, slice), without reading its pixels."""
+        shape = self.headers[0].Columns, self.headers[0].Rows, len(self.headers)
+        voxels: Any = LazyVoxels(lambda: read_voxels(self.headers).T, shape, np.float32)
+        return SpatialImage(voxels, self.affine)
+
     def has_file(self, path: Path) -> bool:
         """Whether a file is one of its files, by whatever path."""
         return path.resolve() in [file.resolve() for file in self.files]
@@ -118,7 +128,9 @@ def find_series(folder: str | os.PathLike) -> list[Series]:
     """
     found: dict[tuple[str, str, bool], list[Dataset]] = {}
     damaged: dict[Path, dict[Path, str]] = {}
-    files = files_in(folder)
+    paths = [Path(folder, name) for name in list_files(Path(folder))]
+    # The last path of a folder counts, if there are links to it.
+    files = sorted({(os.path.realpath(path.parent), path.name): path for path in reversed(paths)}.values())
     absent = find_absent_images(files)
     for path in files:
         if path in absent:
@@ -140,6 +152,43 @@ def find_series(folder: str | os.PathLike) -> list[Series]:
     return series + [Series(f"a damaged file in {parent}", [], problem=said[parent]) for parent in sorted(alone)]
 
 
+def choose_stack(series: Sequence[Series], where: object) -> Series:
+    """The only scan among series.
+
+    Args:
+        series: from :func:`find_series`, at least one.
+        where: what holds them, for messages.
+
+    Raises:
+        ValueError: when there is none or are several, or when it cannot be read as a volume.
+    """
+    scans = [each for each in series if each.no_scan is None]
+    if not scans:
+        raise ValueError("\n  ".join(f"{where}: {each.description}: {each.no_scan}" for each in series))
+    if len(scans) > 1:
+        listed = (f"{each.part or each.description}: {some([name(h) for h in each.headers])}" for each in scans)
+        raise ValueError(
+            f"{where} holds {len(scans)} stacks, expected one. Copy the files of one stack into a folder of its own "
+            f"and name that folder; mri-sr does each stack. The stacks are: {'; '.join(listed)}."
+        )
+    if scans[0].problem is not None:
+        raise ValueError(f"{where}: " + scans[0].problem.removeprefix(f"{where}: "))
+    return scans[0]
+
+
+def open_series(path: Path) -> SpatialImage:
+    """Open the only scan among the DICOM series of a folder, or of one of its files, without reading its pixels.
+
+    Raises:
+        ValueError: as :func:`choose_stack`, and when there is no series.
+    """
+    is_folder = path.is_dir()
+    found = [each for each in find_series(path if is_folder else path.parent) if is_folder or each.has_file(path)]
+    if not found:
+        raise ValueError(f"{path}: no DICOM series, expected one of a scan.")
+    return choose_stack(found, path).open()
+
+
 def to_nifti(series: Series, path: str | os.PathLike) -> None:
     """Write a series as NIfTI: axes (column, row, slice), values in the series' units as float32.
 
@@ -152,24 +201,9 @@ def to_nifti(series: Series, path: str | os.PathLike) -> None:
     Raises:
         ValueError: when pixels are missing or cannot be decoded; the message names the file.
     """
-    nib.save(placed_image(read_voxels(series.headers).T, series.affine, None), path)
+    nib.save(placed_image(np.asanyarray(series.open().dataobj), series.affine, None), path)
     if (thickness := slice_thickness(series.headers)) is not None:
         sidecar(path).write_text(json.dumps({"SliceThickness": thickness}) + "\n")
-
-
-def describe_series(series: Series, converted: str | os.PathLike) -> dict[str, Any]:
-    """Describe a series as an input of a result: its UID, part and instances, and the digest of its voxels.
-
-    Args:
-        series: a series without a problem.
-        converted: its file by :func:`to_nifti`.
-    """
-    return {
-        "SeriesInstanceUID": series.uid,
-        **({"Part": series.part} if series.part else {}),
-        "Instances": list(dict.fromkeys(str(header.SOPInstanceUID) for header in series.headers)),
-        "Sha256": digest_voxels(converted),
-    }
 
 
 def read_acquisition(headers: Sequence[Dataset]) -> dict[str, Any]:
@@ -286,6 +320,15 @@ def _is_made_of(path: Path, sources: set[tuple[str, int]], uid: str) -> bool:
     return not sources.isdisjoint(referenced)
 
 
+def _describe(header: Dataset, count: int, part: str = "") -> str:
+    """A line about a series or a part of it, for a person who has to choose one."""
+    kind = getattr(header.get("SOPClassUID"), "name", None) or "unknown kind"
+    return (
+        f"{header.SeriesInstanceUID}  number {header.get('SeriesNumber')}, {header.get('SeriesDescription', '')!r}, "
+        f"{part}{', ' if part else ''}{header.get('Modality')}, {count} images ({kind})"
+    )
+
+
 def _damage(of_file: Mapping[Path, str]) -> str:
     """What is wrong with the first of a folder's damaged files, and the names of the others."""
     (_, first), *others = of_file.items()
@@ -318,9 +361,9 @@ def _series_of(headers: list[Dataset], damaged: Mapping[Path, str]) -> list[Seri
             "stack. An export or an anonymiser made them. Export the series again, or give a copy of the files one: "
             f"dcmodify -nb {given} FILES, with dcmtk."
         )
-        return [Series(describe(first, count), headers, problem=problem, no_scan=no_scan(headers))]
+        return [Series(_describe(first, count), headers, problem=problem, no_scan=no_scan(headers))]
     for own in split_series(headers):
-        line = describe(own[0], len(own))
+        line = _describe(own[0], len(own))
         try:
             own, copies = without_copies(own)
             check_concatenations(own)
@@ -336,7 +379,7 @@ def _series_of(headers: list[Dataset], damaged: Mapping[Path, str]) -> list[Seri
 
 def _checked(part: Part, damaged: Mapping[Path, str]) -> Series:
     """A part of a series with its geometry, or what is wrong with it."""
-    series = Series(describe(part.headers[0], len(part.headers), part.name), part.headers, part=part.name)
+    series = Series(_describe(part.headers[0], len(part.headers), part.name), part.headers, part=part.name)
     series.no_scan = no_scan(part.headers)
     if series.no_scan is None:
         series.problem = next((damaged[p] for h in part.headers if (p := Path(h.filename).parent) in damaged), None)

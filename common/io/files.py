@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import codecs
 import json
 import math
 import os
@@ -212,7 +211,12 @@ def read_object(file: Path) -> tuple[dict[str, Any], str | None]:
         The object, empty if it cannot be read; and what is wrong with the file, or None.
     """
     try:
-        content = json.loads(_text(file.read_bytes()), parse_constant=str)
+        data = file.read_bytes()
+        try:
+            text = data.decode(json.detect_encoding(data))
+        except UnicodeDecodeError:
+            text = data.decode("latin-1")
+        content = json.loads(text, parse_constant=str)
     except OSError as error:
         return {}, f"cannot be read ({error.strerror})"
     except (ValueError, RecursionError) as error:
@@ -220,17 +224,6 @@ def read_object(file: Path) -> tuple[dict[str, Any], str | None]:
     if not isinstance(content, dict):
         return {}, f"found a {type(content).__name__}, expected a JSON object"
     return content, None
-
-
-def _text(data: bytes) -> str:
-    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        return data.decode("utf-16")
-    if data[:2].count(0) == 1:  # UTF-16 without a mark: JSON begins with ASCII
-        return data.decode("utf-16-be" if data[0] == 0 else "utf-16-le")
-    try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        return data.decode("latin-1")
 
 
 def find_files(root: Path, patterns: str | Sequence[str] | None, option: str) -> list[str]:

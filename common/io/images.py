@@ -7,7 +7,7 @@ import logging
 import os
 import shlex
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from nibabel.fileholders import FileHolder
 from nibabel.imageclasses import all_image_classes
 from nibabel.spatialimages import SpatialImage
 
+from .dicom_series.signature import is_dicom
 from .image_headers import UnfitError, analyze_notes, no_orientation, read_header, repair_nifti
 from .itk_images import open_itk
 
@@ -54,7 +55,8 @@ def open_image(path: str | os.PathLike) -> SpatialImage:
     Faults in the header are repaired if their correction is certain.
 
     Args:
-        path: a file with one of :data:`ENDINGS`, or of another format that nibabel reads.
+        path: a file with one of :data:`ENDINGS`, or of another format that nibabel reads; for DICOM, the folder of a
+            series, or one of its files.
 
     Returns:
         The image; its affine is in mm. ``extra["notes"]`` has a sentence for each repair and each assumption.
@@ -64,6 +66,12 @@ def open_image(path: str | os.PathLike) -> SpatialImage:
         ValueError: when the file cannot be read; the message names it.
     """
     path = Path(path)
+    if path.is_dir() or (ending(path) is None and may_be_dicom(path)):
+        try:
+            from .dicom import open_series  # its packages are optional, and exported bundles lack it
+        except ImportError as error:
+            raise ValueError(f"{path}: DICOM cannot be read here ({error}); convert it to NIfTI.") from None
+        return open_series(path)
     if not path.is_file():
         raise FileNotFoundError(f"{path}: there is no such file.")
     try:
@@ -100,6 +108,39 @@ def missing_content(path: str | os.PathLike) -> str | None:
     except OSError:
         return None  # the reader reports the fault
     return next((_absent(path, kind) for begin, kind in _POINTERS.items() if start.startswith(begin)), None)
+
+
+def named_as_dicom(path: Path) -> bool:
+    """Whether a file's name is that of a DICOM image, whatever its content."""
+    return path.name.lower().endswith((".dcm", ".ima"))
+
+
+def may_be_dicom(path: Path) -> bool:
+    """Whether a file is DICOM; if it cannot be read, whether it is named so."""
+    try:
+        return is_dicom(path)
+    except OSError:
+        return named_as_dicom(path)
+
+
+def find_absent_images(files: Iterable[Path]) -> dict[Path, str]:
+    """DICOM files whose content is missing, each with the reason.
+
+    Many DICOM files have names without an ending. Such a name counts if the folder has DICOM files, or has only
+    several such names.
+    """
+    of_folder: dict[Path, list[Path]] = {}
+    for file in files:
+        of_folder.setdefault(file.parent, []).append(file)
+    found: dict[Path, str] = {}
+    for own in of_folder.values():
+        # A UID ends in a point and a number, which is not a file ending.
+        candidates = [file for file in own if named_as_dicom(file) or not file.suffix[1:2].isalpha()]
+        absent = {file: reason for file in candidates if (reason := missing_content(file)) is not None}
+        # A single one is not a stack, and may be a link to a folder that no longer exists.
+        if absent and (len(absent) == len(own) > 1 or any(named_as_dicom(file) or may_be_dicom(file) for file in own)):
+            found |= absent
+    return found
 
 
 @contextmanager

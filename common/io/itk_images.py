@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import zlib
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from nibabel.affines import voxel_sizes
 from nibabel.spatialimages import SpatialImage
 
 from .image_headers import UnfitError, no_orientation, unit_factor
+from .lazy_voxels import LazyVoxels
 
 _MM = dict.fromkeys(("um", "µm", "micron", "microns", "micrometer", "micrometre"), 0.001)
 _MM |= {"cm": 10.0, **dict.fromkeys(("m", "meter", "metre"), 1000.0)}
@@ -37,17 +39,18 @@ def open_itk(path: Path) -> SpatialImage:
             is not one real number.
     """
     reader = _reader(path)
-    voxels: Any
-    fields, _, voxels = _header(path)
-    if voxels is not None and not voxels.is_file():
-        raise UnfitError(f"its voxels are in {voxels.name}, which is not there; put both files into one folder")
-    if _encoding(fields) in ("bzip2", "bz2"):
+    fields, _, file = _header(path)
+    if file is not None and not file.is_file():
+        raise UnfitError(f"its voxels are in {file.name}, which is not there; put both files into one folder")
+    if fields.get("encoding") in ("bzip2", "bz2"):
         raise UnfitError("its encoding is bzip2, which SimpleITK cannot read; save it with the encoding gzip or raw")
     try:
         reader.ReadImageInformation()
     except RuntimeError as error:
         raise UnfitError(f"not a readable image ({_reason(error)}); get a whole copy of it") from None
-    kind = _voxel_type(reader)
+    from SimpleITK import GetPixelIDValueAsString
+
+    kind = GetPixelIDValueAsString(reader.GetPixelID())
     if reader.GetNumberOfComponents() == 1:
         kind = kind.removeprefix("vector of ")
     if kind not in _TYPES:
@@ -74,40 +77,26 @@ def open_itk(path: Path) -> SpatialImage:
     oriented = {"space", "space dimension", "transformmatrix", "rotation", "orientation"}
     if np.linalg.det(affine) and not fields.keys() & oriented:
         notes.append(no_orientation(affine, "it has no space directions or TransformMatrix"))
-    voxels = ItkVoxels(path, reader.GetSize(), np.dtype(_TYPES[kind]), _scaling(fields))
+    slope, offset = (float(fields.get(f"elementtointensityfunction{name}") or 0) for name in ("slope", "offset"))
+    scaling = slope or 1.0, offset  # a slope of 0 means 1, as in NIfTI
+    dtype = _TYPES[kind] if scaling == (1, 0) else "float32"
+    voxels: Any = LazyVoxels(partial(_read_voxels, path, scaling), reader.GetSize(), np.dtype(dtype))
     modality = fields.get("modality", "").upper().removeprefix("MET_MOD_")
     extra = {"notes": notes, "segments": "segment0_id" in fields}
     extra["modalities"] = [] if modality in ("", "UNKNOWN", "OTHER") else [modality]
     return SpatialImage(voxels, affine, extra=extra)
 
 
-class ItkVoxels:
-    """The voxels of a file, read on access like nibabel's array proxies.
+def _read_voxels(path: Path, scaling: tuple[float, float]) -> np.ndarray:
+    """Read the voxels; with a slope and an offset, which ITK does not apply, as floats."""
+    from SimpleITK import GetArrayFromImage
 
-    Args:
-        path: file with the header.
-        shape: shape of the volume.
-        dtype: type of the stored voxels.
-        scaling: slope and offset, which ITK does not apply. If they are not 1 and 0, voxels become float32.
-    """
-
-    is_proxy = True
-
-    def __init__(self, path: Path, shape: tuple[int, ...], dtype: np.dtype, scaling: tuple[float, float]) -> None:
-        self.path, self.shape, self.ndim, self.scaling = path, tuple(shape), len(shape), scaling
-        self.dtype = dtype if scaling == (1, 0) else np.dtype(np.float32)
-
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
-        from SimpleITK import GetArrayFromImage
-
-        _check_compressed(self.path)
-        try:
-            voxels = GetArrayFromImage(_reader(self.path).Execute())
-        except RuntimeError as error:
-            raise UnfitError(f"its voxels cannot be read ({_reason(error)})") from None
-        if self.scaling != (1, 0):
-            voxels = voxels * self.scaling[0] + self.scaling[1]
-        return voxels.T.astype(dtype or self.dtype, copy=False)
+    _check_compressed(path)
+    try:
+        voxels = GetArrayFromImage(_reader(path).Execute())
+    except RuntimeError as error:
+        raise UnfitError(f"its voxels cannot be read ({_reason(error)})") from None
+    return (voxels if scaling == (1, 0) else voxels * scaling[0] + scaling[1]).T
 
 
 def _reader(path: Path) -> Any:
@@ -122,12 +111,6 @@ def _reader(path: Path) -> Any:
     reader = ImageFileReader()
     reader.SetFileName(str(path))
     return reader
-
-
-def _voxel_type(reader: Any) -> str:
-    from SimpleITK import GetPixelIDValueAsString
-
-    return GetPixelIDValueAsString(reader.GetPixelID())
 
 
 def _reason(error: RuntimeError) -> str:
@@ -146,25 +129,15 @@ def _header(path: Path) -> tuple[dict[str, str], int, Path | None]:
             if not line:
                 break
             key, _, value = line.partition("=" if meta else ":")
-            fields[key.strip().lower()] = value.lstrip("=").strip()
-            if key.strip() == "ElementDataFile":
+            key, value = key.strip().lower(), value.lstrip("=").strip()
+            fields[key] = value.lower() if key == "encoding" else value
+            if key == "elementdatafile":
                 break
         end = file.tell()
     name = fields.get("elementdatafile") if meta else fields.get("data file", fields.get("datafile", "LOCAL"))
     if name is None or name.upper().startswith("LIST") or "%" in name:
         return fields, end, None
     return fields, end, path if name.upper() == "LOCAL" else path.parent / name
-
-
-def _scaling(fields: dict[str, str]) -> tuple[float, float]:
-    """Slope and offset of a MetaImage's voxels. A slope of 0 means 1, as in NIfTI."""
-    slope, offset = (float(fields.get(f"elementtointensityfunction{name}") or 0) for name in ("slope", "offset"))
-    return slope or 1.0, offset
-
-
-def _encoding(fields: dict[str, str]) -> str:
-    """How an NRRD stores its voxels, in lower case."""
-    return fields.get("encoding", "").lower()
 
 
 def _unknown_sizes(fields: dict[str, str], number: int) -> str:
@@ -185,7 +158,7 @@ def _unknown_sizes(fields: dict[str, str], number: int) -> str:
 def _check_compressed(path: Path) -> None:
     """Refuse compressed voxels that are damaged; SimpleITK does not report them."""
     fields, end, voxels = _header(path)
-    packed = fields.get("compresseddata", "").lower() == "true" or _encoding(fields) in ("gzip", "gz")
+    packed = fields.get("compresseddata", "").lower() == "true" or fields.get("encoding") in ("gzip", "gz")
     if voxels is None or not packed or fields.keys() & {"byte skip", "byteskip", "line skip", "lineskip"}:
         return
     unpack = zlib.decompressobj(wbits=47)  # zlib's own format, or gzip's

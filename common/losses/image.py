@@ -10,9 +10,10 @@ from monai.networks.layers import gaussian_1d
 from torch import nn
 from torch.nn import functional as F
 
-from ..networks.slab import slab_to_channels, to_channels_last
+from ..networks.slab import slab_to_channels
 from ..networks.vgg import VGG16Features
 from ..runtime.distributed import say
+from ..runtime.memory import to_channels_last
 
 
 class LowFrequencyLoss(nn.Module):

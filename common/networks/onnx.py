@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from ..degradations import Degradation
+from ..weights import check_digest, check_grid, read_overlay
 
 NO_SEAL = b"0" * 64
 
@@ -43,8 +44,6 @@ class OnnxNetwork(nn.Module):
         self, path: str | os.PathLike, digest: str | None = None, degradation: Degradation | None = None
     ) -> None:
         super().__init__()
-        from ..weights import check_digest, check_grid, read_overlay
-
         if not Path(path).is_file():
             raise FileNotFoundError(f"there is no ONNX model at {path}; make one: export the bundle.")
         try:

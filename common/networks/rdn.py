@@ -12,10 +12,11 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from ..degradations import Degradation
 from ..physics.scale import in_plane
+from ..runtime.memory import to_channels_last
 from ..values import check_whole, is_true
 from .float32 import FromImage, make_last_layer
 from .interpolation import AxisInterpolation
-from .slab import batch_to_slices, slices_to_batch, to_channels_last
+from .slab import batch_to_slices, slices_to_batch
 
 
 class ResidualDenseBlock(nn.Module):

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from torch import nn
 
 from .float32 import FromImage
-
-_Network = TypeVar("_Network", bound=nn.Module)
 
 
 def slab_to_channels(slab: torch.Tensor) -> torch.Tensor:
@@ -31,15 +29,6 @@ def slices_to_batch(image: torch.Tensor) -> torch.Tensor:
 def batch_to_slices(planes: torch.Tensor, batch: int) -> torch.Tensor:
     """The inverse of :func:`slices_to_batch` for ``batch`` volumes: ``(B Z, C, H, W)`` to ``(B, C, H, W, Z)``."""
     return planes.unflatten(0, (batch, -1)).permute(0, 2, 3, 4, 1)
-
-
-def to_channels_last(network: _Network, device: torch.device | str) -> _Network:
-    """Move a network to a device; its 2-D convolutions get the channels-last layout of :func:`slab_to_channels`."""
-    network.to(device)
-    for parameter in network.parameters():
-        if parameter.ndim == 4:
-            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
-    return network
 
 
 class SlabEncoder(nn.Module):

@@ -7,14 +7,17 @@ import ctypes
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import torch
+from torch import nn
 
 try:
     import resource
 except ImportError:  # not on Windows
     resource = None  # type: ignore[assignment]
 
+_Network = TypeVar("_Network", bound=nn.Module)
 # Constants of glibc's malloc.h.
 _TRIM_THRESHOLD, _TOP_PAD, _MMAP_MAX, _ARENA_MAX = -1, -2, -4, -8
 
@@ -34,6 +37,15 @@ def keep_freed_memory() -> None:
     mallopt(_TRIM_THRESHOLD, 2**31 - 1)
     mallopt(_TOP_PAD, 2**26)
     mallopt(_ARENA_MAX, 1)  # otherwise threads have own heaps of at most 64 MiB, and map larger blocks
+
+
+def to_channels_last(network: _Network, device: torch.device | str) -> _Network:
+    """Move a network to a device; its 2-D convolutions get the channels-last layout, as slabs have."""
+    network.to(device)
+    for parameter in network.parameters():
+        if parameter.ndim == 4:
+            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
+    return network
 
 
 def moved(tensor: torch.Tensor, device: torch.device | str) -> torch.Tensor:

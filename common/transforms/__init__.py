@@ -1,10 +1,11 @@
 """Transforms that MONAI lacks."""
 
-from .agreement import MeasureAgreementd
 from .cascade_target import StageTargetd
 from .ct import CheckMRd, CheckThickSlicesd, HounsfieldWindowd, ResampleHRd, check_slice_factor
 from .denoise import DenoiseSlicesd, estimate_noise
 from .labels import CheckLabelsd, SaveLabelsd
+from .load_stacks import GuideStacksd, LoadStacksd, OnGridOfd
+from .measure_consistency import MeasureAgreementd
 from .registration.guide import ResampleGuided, ShiftGuided
 from .registration.misalignment import RandMisalignd
 from .registration.placement import misplacement
@@ -16,4 +17,3 @@ from .scan.load import LoadScand
 from .scan.save import SaveVolumed
 from .scan.scan_statistics import CheckTrainingRanged, scan_statistics, widened_range
 from .scan.volume import MakeLRd, NormaliseVolumed, RestoreVolumed, SliceAxisd
-from .stacks import GuideStacksd, LoadStacksd, OnGridOfd

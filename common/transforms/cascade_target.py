@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Hashable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from monai.config import KeysCollection
@@ -13,9 +13,6 @@ from monai.transforms import MapTransform
 from torch import nn
 
 from ..degradations import Degradation
-
-if TYPE_CHECKING:  # inferers read volumes too
-    from ..inferers import CascadeInferer
 
 
 class StageTargetd(MapTransform):
@@ -27,7 +24,7 @@ class StageTargetd(MapTransform):
 
     Args:
         keys: key of the LR scan ``(1, X, Y, Z)``; the guide is on the grid of the whole cascade's result.
-        inferer: runs the whole cascade.
+        inferer: :class:`~common.inferers.CascadeInferer`, runs the whole cascade.
         network: the cascade, with the weights of the earlier stages.
         degradation: of a stage.
         device: where the network runs.
@@ -36,7 +33,7 @@ class StageTargetd(MapTransform):
     def __init__(
         self,
         keys: KeysCollection,
-        inferer: CascadeInferer,
+        inferer: Any,
         network: nn.Module,
         degradation: Degradation,
         device: torch.device | str,

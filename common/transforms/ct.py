@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from monai.config import KeysCollection
 from monai.transforms import MapTransform
+from nibabel.affines import voxel_sizes
 from scipy import ndimage
 from torch.nn.functional import avg_pool3d
 
@@ -88,7 +89,7 @@ class HounsfieldWindowd(MapTransform):
             stored = ct.as_tensor().float()
             offset = self._find_offset(stored, file) if self.offset == "auto" else self.offset
             hu = padding_to_air(stored + offset)
-            body = torch.from_numpy(body_mask(hu[0], np.linalg.norm(np.asarray(ct.affine)[:3, :3], axis=0)))
+            body = torch.from_numpy(body_mask(hu[0], voxel_sizes(np.asarray(ct.affine))))
             hu[0][~body] = AIR
             windowed = ((hu - self.low) / (self.high - self.low)).clamp_(0, 1)
             if windowed.min() == windowed.max():
@@ -293,7 +294,7 @@ class CheckThickSlicesd(MapTransform):
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         for key in self.key_iterator(data):
-            *plane, thickness = np.linalg.norm(np.asarray(data[key].affine)[:3, :3], axis=0)
+            *plane, thickness = voxel_sizes(np.asarray(data[key].affine))
             self._check(thickness, max(plane), data[key].meta.get("filename_or_obj", key))
         return dict(data)
 
@@ -359,7 +360,7 @@ class ResampleHRd(MapTransform):
         d = dict(data)
         for key in self.key_iterator(d):
             affine = np.asarray(d[key].affine, dtype=np.float64)
-            factors = self.spacing / np.linalg.norm(affine[:3, :3], axis=0)
+            factors = self.spacing / voxel_sizes(affine)
             factors[np.abs(factors - 1) < 0.01] = 1
             # Each operator changes its own axes only.
             coarser, finer = GaussianProfile(np.maximum(factors, 1)), GaussianProfile(np.maximum(1 / factors, 1))

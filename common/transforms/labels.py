@@ -13,6 +13,7 @@ import numpy as np
 from monai.config import KeysCollection
 from monai.data import MetaTensor
 from monai.transforms import MapTransform
+from nibabel.affines import voxel_sizes
 from nibabel.orientations import apply_orientation, inv_ornt_aff, io_orientation, ornt_transform
 from nibabel.spatialimages import SpatialImage
 from scipy import ndimage
@@ -138,7 +139,7 @@ def _most_probable(labels: np.ndarray, affine: np.ndarray, size: Sequence[int], 
 
 def _places(affine: np.ndarray, like: np.ndarray, sides: Sequence[int] = _LEFT) -> np.ndarray:
     """Matrix from voxels of ``like`` to voxels of ``affine``; ties go to these sides of the world."""
-    size = np.linalg.norm(affine[:3, :3], axis=0).min()
+    size = voxel_sizes(affine).min()
     moved = np.array(like, dtype=np.float64)
     moved[:3, 3] += _TIE * size * np.array(sides)
     return np.linalg.solve(np.asarray(affine, dtype=np.float64), moved)

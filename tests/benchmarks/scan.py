@@ -42,7 +42,7 @@ def config(bundle: str) -> ConfigParser:
 
 def simulate_head(folder: Path) -> None:
     """``folder/sub-001/sub-001_t1w.nii.gz`` and ``..._t2w.nii.gz``, of 1 mm."""
-    from common.commands.simulate import simulate
+    from common.data.simulation.heads import simulate
 
     simulate(str(folder), subjects=1, contrasts="t1w,t2w")
 

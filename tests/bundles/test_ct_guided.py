@@ -14,7 +14,7 @@ import pytest
 import torch
 from matplotlib.image import imread
 
-from common.commands.datalist import write_datalist
+from common.data.lists.groups import write_datalist
 from common.degradations import GaussianProfile
 from common.weights import read_overlay
 

@@ -11,11 +11,11 @@ import pytest
 import torch
 
 from common.commands.unpack import unpack
+from common.data.lists.scan_kinds import no_scan
+from common.data.provenance import known_of_source
 from common.degradations import told_width
 from common.export import archive
 from common.io.images import open_image
-from common.io.provenance import known_of_source
-from common.io.scan_kinds import no_scan
 from common.transforms import LoadScand
 from tests import malformed
 

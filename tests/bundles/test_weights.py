@@ -10,7 +10,7 @@ import pytest
 import torch
 from monai.bundle import ConfigParser
 
-from common.commands.simulate import simulate
+from common.data.simulation.heads import simulate
 from common.degradations import (
     BandLimit,
     ComposeDegradations,

@@ -14,9 +14,9 @@ from matplotlib.image import imread
 from common.__main__ import main
 from common.commands import compare as module
 from common.commands.compare import compare
+from common.data.inputs import describe_file
 from common.degradations import BlockAverage, KSpaceTruncation
 from common.io.dicom import find_series, to_nifti, write_derived
-from common.io.inputs import describe_file
 from common.metrics import cubic, psnr
 from common.reports.planes import View, to_ras
 

@@ -7,9 +7,9 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from common.commands.datalist import write_datalist
 from common.data.lists.alike import persons
 from common.data.lists.datalist import GROUPS, load_datalist
+from common.data.lists.groups import write_datalist
 from tests.bundles.runs import ROOT
 from tests.data.lists.test_scans import touch
 from tests.refused import refused

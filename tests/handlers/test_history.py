@@ -9,8 +9,8 @@ import pytest
 from ignite.engine import Engine, Events
 from matplotlib.image import imread
 
-from common.engines.late_losses import LossEvents
 from common.handlers import Forecast, LossHistory, history
+from common.runtime.late_losses import LossEvents
 from common.runtime.progress import Bar, duration
 
 

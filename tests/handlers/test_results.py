@@ -14,12 +14,12 @@ from monai.data import Dataset
 from monai.transforms import Compose
 
 from common.data import CaseLoader, find_scans
+from common.data.inputs import digest_voxels
+from common.data.provenance import describe, settings_of
 from common.degradations import BandLimit, ComposeDegradations, GaussianProfile, KSpaceTruncation
 from common.engines import CaseEvaluator
 from common.engines.evaluator import CasesFailedError
 from common.handlers import InferenceResults, log_path
-from common.io.inputs import digest_voxels
-from common.io.provenance import describe, settings_of
 from common.transforms import LoadScand, RestoreVolumed, SaveVolumed
 from tests.refused import refused
 

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from common.degradations import BlockAverage, ComposeDegradations, KSpaceTruncation, RicianNoise
 from common.inferers import AxesInferer, ConsistentInferer, SlabInferer
-from common.metrics.agreement import disagreement
+from common.metrics.data_consistency import disagreement
 from common.networks import SlabEncoder, SlabInterpolation, SlabSuperResolver, TSRCANDecoder
 from common.physics.noise import noise_in_air
 from tests.refused import refused

@@ -18,7 +18,7 @@ from common.inferers import (
     ZeroShotInferer,
 )
 from common.runtime.precision import in_precision
-from common.stacks.agreement import agree
+from common.stacks.least_squares import agree
 from common.stacks.operator import StackOperator
 from tests.simulated_cuda import Run
 

@@ -10,6 +10,7 @@ from pydicom import Dataset
 from pydicom.uid import EnhancedMRColorImageStorage, RawDataStorage, RLELossless, generate_uid
 
 from common.io.dicom import find_series, read_acquisition, to_nifti, weighting, write_derived
+from common.io.read import read_volume
 
 from .. import malformed
 from ..clients import dicom
@@ -58,6 +59,7 @@ def test_an_enhanced_series_is_the_volume_of_the_classic_one(form, slopes, tmp_p
     assert len(series.files) == len(files) and series.part == "" and "Raw Data" in other.no_scan
     np.testing.assert_array_equal(voxels(series, tmp_path), phantom.values.astype(np.float32))
     np.testing.assert_array_equal(series.affine, classic.affine)
+    np.testing.assert_array_equal(read_volume(series.files[0]), phantom.values.astype(np.float32))
     assert weighting(series.headers[0]) == weighting(classic.headers[0]) and any(weighting(series.headers[0]))
 
     made, like = derived(series, tmp_path), derived(classic, tmp_path / "classic")

@@ -14,10 +14,10 @@ import pytest
 import SimpleITK as sitk
 from nibabel.nifti1 import Nifti1Extension
 
+from common.data.lists.scan_kinds import no_scan
 from common.degradations import BlockAverage
 from common.io.images import ENDINGS, ending, open_image
 from common.io.naming import case_stem
-from common.io.scan_kinds import no_scan
 from common.transforms import CheckHeaderd, LoadScand, SaveVolumed
 from tests.refused import has, refused
 from tests.transforms.grids import affine_of, super_resolve, told, warned

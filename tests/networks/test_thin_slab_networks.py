@@ -16,8 +16,9 @@ from common.networks import (
     TSRCANDecoder,
     TSRCANDegrader,
 )
-from common.networks.slab import channels_to_slab, slab_to_channels, to_channels_last
+from common.networks.slab import channels_to_slab, slab_to_channels
 from common.networks.ts_rcan import Earlier
+from common.runtime.memory import to_channels_last
 
 from ..refused import refused
 

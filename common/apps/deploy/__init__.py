@@ -1,1 +1,1 @@
-"""The MONAI Deploy application. It imports only :mod:`common.io.dicom_series` from this package."""
+"""The MONAI Deploy application. It imports only :mod:`common.io` from this package."""

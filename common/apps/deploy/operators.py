@@ -21,9 +21,13 @@ from monai.deploy.operators import (
     MonaiBundleInferenceOperator,
 )
 from monai.deploy.operators.monai_bundle_inference_operator import filter_compose, get_bundle_config
+from nibabel.affines import voxel_sizes
 
-from common.io.dicom_series.read import Volume, describe, read_headers, read_volume
+from common.io.dicom import Series, choose_stack, find_series
+from common.io.dicom_series.pixels import read_voxels
+from common.io.dicom_series.tags import some
 from common.io.dicom_series.write import slice_thickness, write_series
+from common.io.files import list_files
 
 RULES = '{"selections": [{"name": "MR", "conditions": {"Modality": "^MR$"}}]}'
 
@@ -40,20 +44,30 @@ class LoaderOperator(DICOMDataLoaderOperator):
         """Group the DICOM files under a folder by study and series.
 
         Raises:
-            ValueError: as :func:`common.io.dicom_series.read.read_headers`.
+            ValueError: when there is no DICOM file, or a folder has only files that cannot be read.
         """
+        found = find_series(input_path)
+        if not found:
+            others = some(list_files(input_path))
+            raise ValueError(f"{input_path}: no DICOM file in it, expected those of an MR series; found {others}.")
         studies: dict[str, DICOMStudy] = {}
         groups: dict[tuple[str, str], DICOMSeries] = {}
-        for header in read_headers(input_path):
-            study_uid, series_uid = str(header.StudyInstanceUID), str(header.SeriesInstanceUID)
+        for stack in found:
+            if not stack.headers:
+                raise ValueError(stack.problem)
+            first = stack.headers[0]
+            study_uid, series_uid = str(first.StudyInstanceUID), str(first.SeriesInstanceUID)
             if study_uid not in studies:
                 studies[study_uid] = DICOMStudy(study_uid)
-                self.populate_study_attributes(studies[study_uid], header)
+                self.populate_study_attributes(studies[study_uid], first)
             if (study_uid, series_uid) not in groups:
                 groups[study_uid, series_uid] = DICOMSeries(series_uid)
-                groups[study_uid, series_uid].Modality = header.get("Modality")
+                groups[study_uid, series_uid].Modality = first.get("Modality")
+                groups[study_uid, series_uid].stacks = []
                 studies[study_uid].add_series(groups[study_uid, series_uid])
-            groups[study_uid, series_uid].add_sop_instance(header)
+            groups[study_uid, series_uid].stacks.append(stack)
+            for header in stack.headers:
+                groups[study_uid, series_uid].add_sop_instance(header)
         return list(studies.values())
 
 
@@ -87,7 +101,7 @@ class SelectorOperator(DICOMSeriesSelectorOperator):
             else:
                 found = [pair for pair in everything if pair[1].SeriesInstanceUID == uid]
             if len(found) != 1:
-                listed = "".join(f"\n  {_line(series)}" for _, series in everything)
+                listed = "".join(f"\n  {stack.description}" for _, series in everything for stack in series.stacks)
                 wanted = f"the series {uid}" if uid else "one MR series"
                 raise ValueError(
                     f"expected {wanted}, found {len(found) or 'none'}; choose with --{option} SeriesInstanceUID. The "
@@ -104,11 +118,11 @@ class VolumeOperator(DICOMSeriesToVolumeOperator):
 
     The SDK exchanges the two pixel spacings, takes the slice spacing from the first two slices, and drops slices
     without a position. It casts all slices to the type of the first, which truncates fractions. It inverts
-    MONOCHROME1 images. :func:`common.io.dicom_series.read.read_volume` accepts only one evenly spaced stack, and keeps
+    MONOCHROME1 images. :func:`common.io.dicom.choose_stack` accepts only one evenly spaced stack, and keeps
     float precision.
 
-    Named outputs: an ``Image`` for each selected series, "image" and possibly "guide"; and "source", the volume to
-    super-resolve with its headers.
+    Named outputs: an ``Image`` for each selected series, "image" and possibly "guide"; and "source", the series to
+    super-resolve.
 
     Args:
         names: of the images.
@@ -131,8 +145,8 @@ class VolumeOperator(DICOMSeriesToVolumeOperator):
         volumes = {}
         for selected in op_input.receive(self.input_name_series):
             choice = selected.selected_series[0]
-            headers = [instance.get_native_sop_instance() for instance in choice.series.get_sop_instances()]
-            volumes[choice.selection_name] = read_volume(headers)
+            series = choice.series
+            volumes[choice.selection_name] = choose_stack(series.stacks, f"the series {series.SeriesInstanceUID}")
         frames = {volume.headers[0].get("FrameOfReferenceUID") for volume in volumes.values()}
         if self.one_frame and len(frames) > 1:
             raise ValueError(
@@ -224,25 +238,20 @@ class WriterOperator(Operator):
         print(f"written: {self.output / uid}")
 
 
-def _to_image(volume: Volume) -> Image:
-    """Convert a volume to the SDK's ``Image``, with the keys for its bundle operator."""
-    first, thickness = volume.headers[0], slice_thickness(volume.headers)
-    row, column, depth = np.linalg.norm(volume.affine[:3, :3], axis=0)
+def _to_image(series: Series) -> Image:
+    """Convert a series to the SDK's ``Image``, with the keys for its bundle operator."""
+    first, thickness = series.headers[0], slice_thickness(series.headers)
+    row, column, depth = voxel_sizes(series.affine)
     return Image(
-        volume.voxels,
+        read_voxels(series.headers),
         {
             "row_pixel_spacing": row,
             "col_pixel_spacing": column,
             "depth_pixel_spacing": depth,
-            "nifti_affine_transform": volume.affine,
+            "nifti_affine_transform": series.affine,
             "space": "RAS",
             # For messages of the bundle's transforms.
             "filename_or_obj": f"series {first.SeriesInstanceUID} ({Path(first.filename).parent})",
             **({} if thickness is None else {"SliceThickness": thickness}),
         },
     )
-
-
-def _line(series: DICOMSeries) -> str:
-    instances = series.get_sop_instances()
-    return describe(instances[0].get_native_sop_instance(), len(instances))

@@ -11,22 +11,27 @@ from typing import Any
 import nibabel as nib
 
 from ...io.files import find_files, list_files
-from ...io.images import ENDINGS, ending, image_or_none, missing_content
-from ...io.naming import case_stem
-from ...io.scan_kinds import (
-    archives,
+from ...io.images import (
+    ENDINGS,
+    ending,
     find_absent_images,
-    looks_like_scan,
+    image_or_none,
     may_be_dicom,
+    missing_content,
     named_as_dicom,
+)
+from ...io.naming import case_stem
+from ...runtime.distributed import say
+from ..case import Case
+from .datalist import SUBJECT, check_exclusive, subject_of
+from .scan_kinds import (
+    archives,
+    looks_like_scan,
     no_scan,
     say_passed_over,
     scan_files,
     unreadable,
 )
-from ...runtime.distributed import say
-from ..case import Case
-from .datalist import SUBJECT, check_exclusive, subject_of
 
 _KINDS = {"guide": "guide", "label": "label map"}  # by option
 
@@ -42,8 +47,8 @@ def find_scans(
     """Cases for inference: the scans of a folder, in the order of their paths, or one file.
 
     Files that look like scans become cases. Results of super-resolution (:func:`is_result`) and files that are not
-    magnitude MR images (:func:`common.io.scan_kinds.no_scan`) are skipped, with a printed line. Guides and label maps
-    are no scans.
+    magnitude MR images (:func:`common.data.lists.scan_kinds.no_scan`) are skipped, with a printed line. Guides and
+    label maps are no scans.
 
     A single scan and a single guide are a pair, unless their names have different labels ``sub-<label>``. Scans of one
     subject share its guide. A scan with no guide or several guides gets a problem. Guides without a scan are named in a

@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 
 from ...io.images import open_image
-from ...io.inputs import find_owner
 from ...io.naming import derived_path, label_path, result_path
-from ...io.provenance import is_made_by
 from ...runtime.distributed import rank
 from ...values import is_true
 from ..case import Case
+from ..inputs import find_owner
+from ..provenance import is_made_by
 
 
 def select_cases(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from nibabel.affines import voxel_sizes
 
 from ...io.affines import slice_permutation
 from ...io.images import image_or_none, open_image
@@ -155,6 +156,6 @@ def _spacing(path: str, slice_axis: str) -> np.ndarray | None:
     """Spacing of a file, in the order of the axes after SliceAxisd; None if it cannot be read."""
     try:
         affine = open_image(path).affine
-        return np.linalg.norm(affine[:3, :3], axis=0)[list(slice_permutation(affine, slice_axis))]
+        return voxel_sizes(affine)[list(slice_permutation(affine, slice_axis))]
     except Exception:
         return None  # a file that cannot be read is reported, with the others, when the volumes are loaded

@@ -32,8 +32,8 @@ def simulated_cohort(folder: str, datalist: Mapping[str, Any], **settings: Any) 
 
     Args:
         folder: of the cohort.
-        datalist: arguments of :func:`~common.commands.datalist.write_datalist`.
-        settings: arguments of :func:`~common.commands.simulate.simulate`.
+        datalist: arguments of :func:`~common.data.lists.groups.write_datalist`.
+        settings: arguments of :func:`~common.data.simulation.heads.simulate`.
 
     Raises:
         FileExistsError: when the folder exists without a simulated cohort, or with one of other settings.
@@ -41,8 +41,8 @@ def simulated_cohort(folder: str, datalist: Mapping[str, Any], **settings: Any) 
     """
 
     def make(place: Path) -> None:
-        from ...commands.datalist import write_datalist
-        from ...commands.simulate import simulate
+        from ..lists.groups import write_datalist
+        from .heads import simulate
 
         simulate(str(place), **settings, keep=True)
         write_datalist(str(place), **datalist)
@@ -66,7 +66,7 @@ def simulated_scan(
         folder: gets a subfolder named by the degradation's factors, with ``simulated_<contrast>.nii.gz`` and its HR
             volume ``..._hr.nii.gz``.
         degradation: from HR to LR; the slices are axial.
-        contrast: of the scan, as for :func:`~common.commands.simulate.simulate`.
+        contrast: of the scan, as for :func:`~common.data.simulation.heads.simulate`.
         guide: another contrast of the head, which is also written, in HR.
         spacing: of HR in mm.
 
@@ -94,7 +94,7 @@ def simulated_exam(folder: str, contrast: str = "t1w") -> str:
     Args:
         folder: gets a subfolder with ``simulated_<contrast>_sag.nii.gz``, ``_cor``, ``_ax`` and their HR volume
             ``hr/simulated_...``, whose voxels are 1.4 mm wide. Slices are four voxels thick.
-        contrast: as for :func:`~common.commands.simulate.simulate`.
+        contrast: as for :func:`~common.data.simulation.heads.simulate`.
 
     Returns:
         The folder of the stacks.
@@ -116,7 +116,7 @@ def simulated_exam(folder: str, contrast: str = "t1w") -> str:
 
 def _simulate_head(folder: Path, contrasts: Sequence[str], spacing: float) -> None:
     """Write a head that is in no cohort, as ``simulated_<contrast>.nii.gz``."""
-    from ...commands.simulate import simulate
+    from .heads import simulate
 
     simulate(str(folder), 1, _SCAN_SEED, ",".join(contrasts), spacing)
     for name in contrasts:

@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 from highdicom import SOPClass
+from highdicom.sr import CodedConcept
+from nibabel.affines import voxel_sizes
 from pydicom import DataElement, Dataset, config
 from pydicom.charset import python_encoding
 from pydicom.multival import MultiValue
@@ -17,7 +19,8 @@ from pydicom.sr.codedict import Code, codes
 from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage, generate_uid
 from pydicom.valuerep import format_number_as_ds
 
-from .read import quiet, rescale
+from .files import quiet
+from .pixels import rescale
 from .tags import values
 
 # Tags that are copied from the source, if they are equal in all its slices. Not copied: tags of single slices, of the
@@ -89,7 +92,7 @@ def write_series(
     scanned = first.Columns, first.Rows, len(headers)
     factors = [out / n for out, n in zip(voxels.shape[::-1], scanned, strict=True)]
     lps = np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine
-    spacing = np.linalg.norm(lps[:3, :3], axis=0)
+    spacing = voxel_sizes(lps)
     template = _Template(headers, bundle, _change(factors, spacing), part)
     template.PixelSpacing = _placed([spacing[1], spacing[0]])
     template.ImageOrientationPatient = _placed((lps[:3, :2] / spacing[:2]).T.ravel())
@@ -176,12 +179,12 @@ class _Template(SOPClass):
             f"Super-resolution {change} (columns x rows x slices) of the series {was} ({first.SeriesInstanceUID}) "
             f"with the MONAI bundle '{name}', version {version}, SHA-256 of its weights {bundle['sha256']}."
         )[:1024]
-        self.DerivationCodeSequence = [_code(codes.DCM.SpatialResampling)]
+        self.DerivationCodeSequence = [CodedConcept.from_code(codes.DCM.SpatialResampling)]
         self.ImageComments = str(bundle.get("intended_use", ""))[:1024]
         self.SamplesPerPixel, self.PhotometricInterpretation = 1, "MONOCHROME2"
         self._lossy(headers)
 
-        purpose = _code(codes.DCM.SourceImageForImageProcessingOperation)
+        purpose = CodedConcept.from_code(codes.DCM.SourceImageForImageProcessingOperation)
         self.SourceImageSequence = _references(headers)
         for item in self.SourceImageSequence:
             item.PurposeOfReferenceCodeSequence = [purpose]
@@ -310,7 +313,7 @@ def _whole(header: Dataset, keyword: str) -> int:
 def _equipment(headers: Sequence[Dataset], purpose: Code) -> Any:
     """An item that describes the equipment of images and its purpose."""
     item = Dataset()
-    item.PurposeOfReferenceCodeSequence = [_code(purpose)]
+    item.PurposeOfReferenceCodeSequence = [CodedConcept.from_code(purpose)]
     for keyword in (
         "Manufacturer", "InstitutionName", "StationName", "ManufacturerModelName", "DeviceSerialNumber",
         "SoftwareVersions",
@@ -340,10 +343,4 @@ def _reference(header: Dataset) -> Dataset:
     item = Dataset()
     item.ReferencedSOPClassUID = header.SOPClassUID
     item.ReferencedSOPInstanceUID = header.SOPInstanceUID
-    return item
-
-
-def _code(code: Code) -> Dataset:
-    item = Dataset()
-    item.CodeValue, item.CodingSchemeDesignator, item.CodeMeaning = code.value, code.scheme_designator, code.meaning
     return item

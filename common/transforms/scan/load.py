@@ -3,39 +3,18 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Hashable, Mapping
 from typing import Any
 
-import numpy as np
-import torch
 from monai.config import KeysCollection
-from monai.data import MetaTensor
 from monai.transforms import Compose, EnsureChannelFirst, MapTransform
 
-from ...io.images import open_image
+from ...io.read import read_volume
 from ..ct import CheckMRd
 from .acquired import AcquiredMatrixd
 from .check import CheckHeaderd, CheckVoxelsd
 from .extremes import SetAsideExtremesd
 from .volume import NormaliseVolumed, SliceAxisd
-
-
-def read_volume(path: str | os.PathLike) -> MetaTensor:
-    """Read a volume with :func:`~common.io.images.open_image`, without axes of length 1 after the third.
-
-    MONAI's reader is not used, because it can move voxels: if voxel sizes in a header differ a little, it overwrites
-    one form by the other.
-
-    Args:
-        path: of a file that :class:`CheckHeaderd` accepts.
-
-    Returns:
-        Volume ``(X, Y, Z)``, float32.
-    """
-    image = open_image(path)
-    voxels = _as_float32(np.asanyarray(image.dataobj).reshape(image.shape[:3]), path)
-    return MetaTensor(torch.from_numpy(voxels), affine=image.affine, meta={"filename_or_obj": str(path)})
 
 
 def check_volume(path: str | os.PathLike) -> None:
@@ -48,26 +27,12 @@ def check_volume(path: str | os.PathLike) -> None:
     CheckVoxelsd("image")({"image": read_volume(path)[None]})
 
 
-def _as_float32(voxels: np.ndarray, path: str | os.PathLike) -> np.ndarray:
-    """Convert voxels to float32; clip those beyond its range, with a warning."""
-    with np.errstate(over="ignore"):
-        single = voxels.astype(np.float32)
-    if voxels.dtype.kind != "f" or voxels.dtype.itemsize <= 4:
-        return single
-    beyond = np.isinf(single) & np.isfinite(voxels)
-    if beyond.any():
-        largest = np.finfo(np.float32).max
-        found = f"{path}: {beyond.sum()} of {beyond.size} voxels are beyond the range of float32"
-        warnings.warn(f"{found}; set to its largest number, {largest:.4g}.", stacklevel=3)
-        single[beyond] = np.copysign(largest, single[beyond])
-    return single
-
-
 class LoadScand(MapTransform):
     """Load a scan: check its header, read it, check its voxels, put the slice axis last, and normalise it.
 
-    The steps are :class:`CheckHeaderd`, :func:`read_volume`, :class:`CheckVoxelsd`, :class:`SetAsideExtremesd`,
-    :class:`~common.transforms.CheckMRd`, :class:`AcquiredMatrixd`, :class:`SliceAxisd` and :class:`NormaliseVolumed`.
+    The steps are :class:`CheckHeaderd`, :func:`~common.io.read.read_volume`, :class:`CheckVoxelsd`,
+    :class:`SetAsideExtremesd`, :class:`~common.transforms.CheckMRd`, :class:`AcquiredMatrixd`, :class:`SliceAxisd` and
+    :class:`NormaliseVolumed`.
 
     Args:
         keys: of paths, or of volumes ``(X, Y, Z)`` that a client has already loaded, which are not checked as files.

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from monai.config import KeysCollection
 from monai.transforms import MapTransform
+from nibabel.affines import voxel_sizes
 from scipy.fft import rfft
 from scipy.ndimage import uniform_filter
 from scipy.special import gammaincinv
@@ -189,7 +190,7 @@ def scan_statistics(volume: torch.Tensor | np.ndarray, affine: torch.Tensor | np
         Bernstein et al., Effect of windowing and zero-filled reconstruction of MRI data on spatial resolution and
         acquisition strategy, JMRI 2001.
     """
-    spacing = np.linalg.norm(np.asarray(affine, dtype=np.float64)[:3, :3], axis=0)
+    spacing = voxel_sizes(np.asarray(affine, dtype=np.float64))
     values = torch.as_tensor(volume)[0].cpu().float().numpy()
     air, bright = np.quantile(values, [0.25, 0.999])
     if bright <= 0:

@@ -10,12 +10,13 @@ import torch
 from monai.config import KeysCollection
 from monai.data import MetaTensor
 from monai.transforms import MapTransform
+from nibabel.affines import voxel_sizes
 from nibabel.orientations import inv_ornt_aff, ornt_transform
 
 from ...degradations import Degradation
 from ...io.affines import slice_orientation
 from ...io.images import image_or_none
-from ...io.itk_images import ItkVoxels
+from ...io.lazy_voxels import LazyVoxels
 from .extremes import in_type, put_back
 
 _ORIENTATION = "slice_orientation"
@@ -150,7 +151,7 @@ class MakeLRd(MapTransform):
         """Refuse a pair whose LR voxels do not lie where the degradation puts them, to a tenth of their size."""
         expected = np.asarray(self.degradation.lr_affine(hr_affine), dtype=np.float64)
         found = np.asarray(lr_affine, dtype=np.float64)
-        size = np.linalg.norm(expected[:3, :3], axis=0)
+        size = voxel_sizes(expected)
         apart = np.abs(np.linalg.solve(expected[:3, :3], found[:3, :3] - expected[:3, :3])).max()
         moved = np.abs(np.linalg.solve(expected[:3, :3], found[:3, 3] - expected[:3, 3])).max()
         if apart > 0.1 or moved > 0.1:
@@ -235,7 +236,7 @@ def stored_dtype(path: Any) -> np.dtype:
     if image is not None and image.get_data_dtype().kind in "iu":
         # ITK's voxels are floats if they are scaled. In other formats, one voxel shows whether they are scaled.
         voxels = image.dataobj
-        dtype = (voxels if isinstance(voxels, ItkVoxels) else np.asanyarray(voxels[0, 0, 0])).dtype
+        dtype = (voxels if isinstance(voxels, LazyVoxels) else np.asanyarray(voxels[0, 0, 0])).dtype
         if dtype.kind in "iu":
             return dtype.newbyteorder("=")
     return np.dtype(np.float32)

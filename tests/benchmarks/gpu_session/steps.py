@@ -9,9 +9,9 @@ from pathlib import Path
 import torch
 from ignite.engine import Events
 
-from common.commands.datalist import write_datalist
-from common.commands.simulate import simulate
+from common.data.lists.groups import write_datalist
 from common.data.loaders.slabs import UnpairedSlabLoader
+from common.data.simulation.heads import simulate
 from common.engines import AlternatingTrainer
 from tests.bundles import runs
 

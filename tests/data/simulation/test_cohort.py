@@ -10,12 +10,12 @@ from unittest.mock import DEFAULT, Mock
 import nibabel as nib
 import numpy as np
 
-from common.commands import simulate as simulation
-from common.commands.datalist import write_datalist
-from common.commands.simulate import simulate
 from common.data import find_scans, load_datalist
+from common.data.lists.groups import write_datalist
 from common.data.simulation import anatomy, cohort
+from common.data.simulation import heads as simulation
 from common.data.simulation.cohort import simulated_cohort, simulated_scan, slice_axis_in
+from common.data.simulation.heads import simulate
 from common.degradations import GaussianProfile
 from tests.bundles.runs import degrade
 from tests.refused import refused

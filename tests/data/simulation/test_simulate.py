@@ -11,8 +11,8 @@ import pytest
 from nibabel.affines import apply_affine, from_matvec
 from scipy import ndimage
 
-from common.commands.simulate import simulate
 from common.data.simulation import anatomy, labelmap, randomised, signal
+from common.data.simulation.heads import simulate
 from common.data.simulation.signal import CONTRASTS, HOUNSFIELD, TISSUES, acquire
 from tests.refused import refused
 

@@ -298,7 +298,7 @@ def test_a_file_that_is_no_volume_is_refused_before_it_is_read(tmp_path):
     rgb = np.dtype([("R", "u1"), ("G", "u1"), ("B", "u1")])
     for name, make, kind, words in [
         ("none.nii", lambda p: None, FileNotFoundError, ["no such file"]),
-        ("folder.nii", lambda p: p.mkdir(), FileNotFoundError, ["no such file"]),
+        ("folder.nii", lambda p: p.mkdir(), ValueError, ["no DICOM series"]),
         ("a.nii.gz", lambda p: p.write_bytes(b""), ValueError, ["not a readable image"]),
         ("a.nii", lambda p: p.write_text("x" * 1000), ValueError, ["not a readable image"]),
         ("a.nii.gz", lambda p: p.write_bytes(nifti(p).read_bytes()[:60]), ValueError, ["not a readable image"]),

@@ -12,11 +12,11 @@ import nibabel as nib
 from nibabel.nifti1 import intent_codes
 from nibabel.spatialimages import SpatialImage
 
-from ..runtime.distributed import say
-from .dicom_series.image_types import NO_PHASE, kind_by_type, part_by_words
-from .dicom_series.signature import is_dicom
-from .files import read_sidecar
-from .images import ending, image_or_none, missing_content
+from ...io.dicom_series.image_types import NO_PHASE, kind_by_type, part_by_words
+from ...io.dicom_series.signature import is_dicom
+from ...io.files import read_sidecar
+from ...io.images import ending, image_or_none, may_be_dicom, missing_content, named_as_dicom
+from ...runtime.distributed import say
 
 # Formats of scans that open_image does not read, and programs that convert them.
 _CONVERTERS = {
@@ -42,7 +42,6 @@ _CONVERTERS = {
 _UNREAD = sorted(_CONVERTERS, key=len, reverse=True)
 _ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".7z", ".rar")
 _BRUKER = "2dseq"
-_DICOM = (".dcm", ".ima")
 _AFNI = (".brik", ".brik.gz")
 # Endings of the file of voxels, by the ending of its header.
 _VOXELS = {
@@ -184,7 +183,7 @@ def unreadable(path: str | os.PathLike) -> str | None:
         return "a 2dseq of Bruker ParaVision is not read; convert it to NIfTI, e.g. with bruker2nifti."
     if (end := _unread(name)) is not None:
         return f"{end} is not read; convert it, e.g. with {_CONVERTERS[end]}."
-    if name.endswith(_DICOM) or (not looks_like_scan(path) and may_be_dicom(path)):
+    if named_as_dicom(path) or (not looks_like_scan(path) and may_be_dicom(path)):
         try:
             found = is_dicom(path)
         except OSError as error:
@@ -200,7 +199,13 @@ def unreadable(path: str | os.PathLike) -> str | None:
 def looks_like_scan(path: str | os.PathLike) -> bool:
     """Whether a file's name is that of a scan, in any format."""
     name = Path(path).name.lower()
-    return ending(name) is not None or _unread(name) is not None or name == _BRUKER or name.endswith((*_AFNI, *_DICOM))
+    return (
+        ending(name) is not None
+        or _unread(name) is not None
+        or name == _BRUKER
+        or name.endswith(_AFNI)
+        or named_as_dicom(Path(name))
+    )
 
 
 def scan_files(paths: Iterable[Path]) -> list[Path]:
@@ -213,39 +218,6 @@ def scan_files(paths: Iterable[Path]) -> list[Path]:
     read = {_stem(path) for path in paths if ending(path)}
     kept = {str(path) for path in without_voxel_files(map(str, paths))}
     return [path for path in paths if str(path) in kept and (ending(path) or _stem(path) not in read)]
-
-
-def named_as_dicom(path: Path) -> bool:
-    """Whether a file's name is that of a DICOM image, whatever its content."""
-    return path.name.lower().endswith(_DICOM)
-
-
-def may_be_dicom(path: Path) -> bool:
-    """Whether a file is DICOM; if it cannot be read, whether it is named so."""
-    try:
-        return is_dicom(path)
-    except OSError:
-        return named_as_dicom(path)
-
-
-def find_absent_images(files: Iterable[Path]) -> dict[Path, str]:
-    """DICOM files whose content is missing, each with the reason.
-
-    Many DICOM files have names without an ending. Such a name counts if the folder has DICOM files, or has only
-    several such names.
-    """
-    of_folder: dict[Path, list[Path]] = {}
-    for file in files:
-        of_folder.setdefault(file.parent, []).append(file)
-    found: dict[Path, str] = {}
-    for own in of_folder.values():
-        # A UID ends in a point and a number, which is not a file ending.
-        candidates = [file for file in own if named_as_dicom(file) or not file.suffix[1:2].isalpha()]
-        absent = {file: reason for file in candidates if (reason := missing_content(file)) is not None}
-        # A single one is not a stack, and may be a link to a folder that no longer exists.
-        if absent and (len(absent) == len(own) > 1 or any(named_as_dicom(file) or may_be_dicom(file) for file in own)):
-            found |= absent
-    return found
 
 
 def without_voxel_files(paths: Iterable[str]) -> list[str]:

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from monai.config import KeysCollection
 from monai.transforms import MapTransform, Transform
+from nibabel.affines import voxel_sizes
 
 from ..degradations import GaussianProfile
 from ..io.images import open_image
@@ -58,7 +59,7 @@ class GuideStacksd(Transform):
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         if "guide" not in data:
             return dict(data)
-        spacing = np.linalg.norm(np.asarray(data["image"].affine)[:3, :3], axis=0)
+        spacing = voxel_sizes(np.asarray(data["image"].affine))
         cubes = GaussianProfile((1, 1, max(1.0, spacing[2] / spacing[:2].min())))
         try:
             return ResampleGuided("guide", "image", cubes, **self.options)(data)

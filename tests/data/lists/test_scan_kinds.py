@@ -6,7 +6,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from common.io.scan_kinds import no_scan, unreadable
+from common.data.lists.scan_kinds import no_scan, unreadable
 
 SCANS = """sub-01_T1w.nii.gz mask01_T1w.nii head_labelled.nii T1_masked.nii t1_without_mask.nii sub-mask_T1w.nii
     damask_t1.nii label_study_t1.nii msseg_01_flair.nii anat_mask_removed.nii brainmask.mgz

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from .files import read_object, sidecar
-from .images import open_image
+from ..io.files import read_object, sidecar
+from ..io.images import open_image
 
 _SIDECARS = (".json", ".bval", ".bvec")
 
@@ -37,6 +37,21 @@ def describe_file(path: str) -> dict[str, Any]:
             beside[file.suffix] = hashlib.sha256(file.read_bytes()).hexdigest()
     found = {"File": os.path.realpath(path), "Bytes": os.stat(path).st_size, "Sha256": digest}
     return {**found, **({"Sidecars": beside} if beside else {})}
+
+
+def describe_series(series: Any, converted: str | os.PathLike) -> dict[str, Any]:
+    """Describe a series as an input of a result: its UID, part and instances, and the digest of its voxels.
+
+    Args:
+        series: a :class:`~common.io.dicom.Series` without a problem.
+        converted: its file by :func:`~common.io.dicom.to_nifti`.
+    """
+    return {
+        "SeriesInstanceUID": series.uid,
+        **({"Part": series.part} if series.part else {}),
+        "Instances": list(dict.fromkeys(str(header.SOPInstanceUID) for header in series.headers)),
+        "Sha256": digest_voxels(converted),
+    }
 
 
 def digest_voxels(path: str | os.PathLike) -> str:

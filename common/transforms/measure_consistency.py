@@ -10,7 +10,7 @@ from monai.config import KeysCollection
 from monai.transforms import MapTransform
 
 from ..degradations import Degradation
-from ..metrics.agreement import disagreement
+from ..metrics.data_consistency import disagreement
 
 
 class MeasureAgreementd(MapTransform):

@@ -18,7 +18,7 @@ import torch
 from torch import nn
 
 from ..degradations import Degradation
-from .files import read_object, read_sidecar
+from ..io.files import read_object, read_sidecar
 
 BIDS_VERSION = "1.11.0"
 DESCRIPTION = "dataset_description.json"

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from monai.data import MetaTensor
 from monai.inferers import Inferer
+from nibabel.affines import voxel_sizes
 from torch import nn
 
 from ..degradations import GaussianProfile, slice_profile
@@ -181,7 +182,7 @@ class StacksInferer(Inferer):
         for i, (stack, operator) in enumerate(zip(placed, operators, strict=True)):
             made = stack.thin
             if i > 0:
-                spacing = np.linalg.norm(stack.affine[:3, :3], axis=0)
+                spacing = voxel_sizes(stack.affine)
                 brightness = Brightness(stack.voxels, operator(start), operator.seen, spacing)
                 made, voxels = (v / brightness.over(v.shape, v.device) for v in (made, stack.voxels))
                 placed[i] = replace(stack, voxels=voxels)
@@ -292,7 +293,7 @@ def _file_of(stack: MetaTensor) -> str:
 
 
 def _spacing(stack: MetaTensor) -> np.ndarray:
-    return np.linalg.norm(_affine(stack)[:3, :3], axis=0)
+    return voxel_sizes(_affine(stack))
 
 
 def _affine(volume: MetaTensor) -> np.ndarray:

@@ -1,0 +1,148 @@
+"""A cohort of simulated heads, T1w, T2w, CT and random contrasts, as NIfTI."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+from tqdm import tqdm
+
+from ...io.files import replacing
+from ...values import check_whole, is_true
+from . import anatomy, labelmap
+from .randomised import acquire_random
+from .signal import CONTRASTS, acquire
+
+#: Air left around the head in mm.
+MARGIN = 6.0
+
+
+def simulate(
+    output_dir: str,
+    subjects: int = 8,
+    seed: int = 0,
+    contrasts: str | tuple[str, ...] = CONTRASTS,
+    spacing: float | Sequence[float] = 1.0,
+    labels: str | None = None,
+    noise: float = 0.0125,
+    bias: float = 0.2,
+    blur: float | Sequence[float] = 0.6,
+    thickness: float | Sequence[float] = 1.0,
+    keep: bool | str = False,
+) -> None:
+    """Make simulated heads as NIfTI: ``output_dir/sub-001/sub-001_t1w.nii.gz``, ``..._t2w.nii.gz``, ``..._ct.nii.gz``.
+
+    All contrasts of a subject lie on one grid (int16, RAS, mm, cropped to the head). "random1", "random2" and so on are
+    scans whose contrast, texture, bias field, noise and masking are drawn at random, to train networks on. Subject i
+    does not depend on the number of subjects. Without ``labels`` the anatomy is nilearn's packaged MNI152 tissue maps
+    (extra ``demo``), with a different warp, folds, vessels and head layers for each subject. With ``labels`` it is
+    the label maps, unchanged.
+
+    Args:
+        output_dir: folder for the subjects; made if missing. Files of the same name are replaced.
+        subjects: number of subjects, at least 1.
+        seed: the same seed gives the same voxels.
+        contrasts: any of "t1w" (MPRAGE), "t2w" (TSE), "ct" (Hounsfield units), "random" with a number.
+        spacing: voxel size in mm, in plane, 0.4 to 4; given two numbers, each subject's is drawn between them.
+        labels: folder of FreeSurfer-style label maps, one per subject.
+        noise: standard deviation of the MR noise channels as a fraction of the brighter of white and grey matter, in
+            [0, 1); with 0 the CT is noise-free too. Random scans draw their own.
+        bias: largest deviation of the multiplicative MR bias field from 1, in [0, 1). Random scans draw their own.
+        blur: with ``labels``, standard deviation of the smoothing of tissue boundaries in voxels, 0.2 to 2; given two
+            numbers, each subject's is drawn between them.
+        thickness: with ``labels``, ratio of slice thickness to in-plane voxel size of axial slices, 1 to 6; given two
+            numbers, about half of the subjects have the lower, and the others' are drawn between them.
+        keep: whether to keep existing files, to finish a run that was stopped.
+
+    Raises:
+        ValueError: an argument out of range, fewer label maps than subjects, or a label map with unknown labels.
+        FileNotFoundError: no such ``labels`` folder.
+        ModuleNotFoundError: nilearn is needed and not installed.
+    """
+    names = [str(n).strip().lower() for n in (contrasts.split(",") if isinstance(contrasts, str) else contrasts)]
+    if not names or not all(n in CONTRASTS or re.fullmatch(r"random[1-9]\d*", n) for n in names):
+        raise ValueError(
+            f"simulate: --contrasts {','.join(names)}; expected some of {','.join(CONTRASTS)}, random1, random2, ..."
+        )
+    check_whole(subjects=subjects)
+    check_whole(0, seed=seed)
+    ranges = {
+        "spacing": _range("spacing", spacing, 0.4, 4),
+        "blur": _range("blur", blur, 0.2, 2),
+        "thickness": _range("thickness", thickness, 1, 6),
+    }
+    for name, value in (("noise", noise), ("bias", bias)):
+        if not 0 <= value <= 0.999:
+            raise ValueError(f"simulate: --{name} {value}; expected a number from 0 to 0.999.")
+    if labels is None and (blur != 0.6 or thickness != 1):
+        raise ValueError("simulate: --blur and --thickness are for label maps; give --labels, or leave them out.")
+    if labels is None:
+        anatomy.template()
+        files = None
+    else:
+        files = labelmap.find_label_maps(labels, subjects)
+
+    root, keep = Path(output_dir), is_true(keep, "keep")
+    for index in tqdm(range(subjects), desc="simulate", unit="subject"):
+        subject = f"sub-{index + 1:03d}"
+        files_of = {name: root / subject / f"{subject}_{name}.nii.gz" for name in names}
+        if keep and all(path.is_file() for path in files_of.values()):
+            continue
+        draw = np.random.default_rng([seed, index, 0])
+        shares = [draw.random() for _ in ranges]
+        shares[2] = max(0.0, 2 * shares[2] - 1)
+        size, smoothing, times = (
+            round(low + (high - low) * share, 4) for share, (low, high) in zip(shares, ranges.values(), strict=True)
+        )
+        if files is None:
+            fractions, affine = anatomy.head_from_template(size, np.random.default_rng([seed, index]))
+        else:
+            fractions, affine = labelmap.head_from_labels(files[index], (size, size, times * size), smoothing)
+        fractions, affine = _crop_to_head(fractions, affine)
+        (root / subject).mkdir(parents=True, exist_ok=True)
+        for name, path in files_of.items():
+            # One random stream for each contrast: the T2w is the same with and without a T1w.
+            if name in CONTRASTS:
+                rng = np.random.default_rng([seed, index, 1 + CONTRASTS.index(name)])
+                volume = acquire(fractions, name, rng, noise, bias)
+            else:
+                rng = np.random.default_rng([seed, index, len(CONTRASTS) + int(name.removeprefix("random"))])
+                volume = acquire_random(fractions, rng)
+            _save(volume, affine, path)
+    print(f"Wrote {subjects} simulated subjects ({', '.join(names)}) to {root}")
+
+
+def _range(name: str, value: float | Sequence[float], low: float, high: float) -> tuple[float, float]:
+    """Return the two ends between which a subject's value is drawn; for one number, it is both ends."""
+    ends = tuple(value) if isinstance(value, (list, tuple)) else (value, value)
+    if len(ends) != 2 or not all(isinstance(v, (int, float)) and low <= v <= high for v in ends) or ends[0] > ends[1]:
+        raise ValueError(
+            f"simulate: --{name} {value}; expected a number from {low} to {high}, or two, as [{low},{high}]."
+        )
+    return ends
+
+
+def _crop_to_head(fractions: np.ndarray, affine: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    head = fractions[0] < 0.5
+    box = []
+    for axis, spacing in enumerate(nib.affines.voxel_sizes(affine)):
+        margin = int(np.ceil(MARGIN / spacing - 1e-6))
+        inside = np.flatnonzero(head.any(axis=tuple(a for a in range(3) if a != axis)))
+        box.append(slice(max(0, inside[0] - margin), inside[-1] + 1 + margin))
+    moved = affine.copy()
+    moved[:3, 3] += affine[:3, :3] @ [b.start for b in box]
+    window = (slice(None), *box)
+    return fractions[window], moved
+
+
+def _save(volume: np.ndarray, affine: np.ndarray, path: Path) -> None:
+    """Write under a temporary name and move, so that an interrupted run leaves no half file."""
+    image = nib.Nifti1Image(volume, affine)
+    image.header.set_xyzt_units("mm")
+    image.set_qform(affine, code=1)
+    image.set_sform(affine, code=1)
+    with replacing(path) as temporary:
+        nib.save(image, temporary)

@@ -1,0 +1,155 @@
+"""Read a volume of any format, and refuse files whose header or size cannot be right."""
+
+from __future__ import annotations
+
+import math
+import os
+import warnings
+import zlib
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import torch
+from monai.data import MetaTensor
+from nibabel.affines import voxel_sizes
+from nibabel.arrayproxy import ArrayProxy
+from nibabel.brikhead import AFNIImage
+from nibabel.openers import ImageOpener
+
+from .files import read_sidecar
+from .images import open_image
+from .nifti_affines import warn_of_forms
+
+
+def read_volume(path: str | os.PathLike) -> MetaTensor:
+    """Read a volume of any format that :func:`~common.io.images.open_image` reads, without further axes of length 1.
+
+    MONAI's reader is not used, because it can move voxels: if voxel sizes in a header differ a little, it overwrites
+    one form by the other.
+
+    Args:
+        path: of a file, or of the folder of a DICOM series. See :func:`check_header`.
+
+    Returns:
+        Volume ``(X, Y, Z)``, float32, in the file's units.
+
+    Raises:
+        FileNotFoundError, ValueError: as :func:`~common.io.images.open_image`.
+    """
+    image = open_image(path)
+    voxels = _as_float32(np.asanyarray(image.dataobj).reshape(image.shape[:3]), path)
+    return MetaTensor(torch.from_numpy(voxels), affine=image.affine, meta={"filename_or_obj": str(path)})
+
+
+def check_header(path: Path, volumes: bool = False) -> None:
+    """Refuse a file that is not a single 3-D volume or is incomplete, before its voxels are used.
+
+    A file is read to its end once, because gzip's checksum is there.
+
+    Accepted with a warning: further axes of length 1; no orientation (both NIfTI form codes 0), for which the warning
+    says what is assumed; forms that contradict each other; and each repair of :func:`~common.io.images.open_image`.
+
+    Args:
+        path: of a file, or of the folder of a DICOM series.
+        volumes: whether the fourth axis may be longer, because its volumes will be read one by one.
+
+    Raises:
+        FileNotFoundError: when the file does not exist.
+        ValueError: when the file cannot be read by :func:`~common.io.images.open_image`, is not 3-D, has RGB or complex
+            voxels, has an affine that is not finite or not invertible, is damaged, or does not have the size that its
+            header says.
+    """
+    image = open_image(path)
+    if image.get_data_dtype().names is not None or image.get_data_dtype().kind not in "iuf":
+        raise ValueError(f"{path}: voxels are {image.get_data_dtype()}, expected one real number each, not colour.")
+    shape = tuple(int(n) for n in image.shape)
+    if len(shape) < 3 or min(shape) < 1 or min(shape[:3]) < 2 or set(shape[3 + volumes :]) - {1}:
+        if not shape or min(shape) < 1:
+            advice = "the header is damaged, get a whole copy of the file"
+        elif set(shape[4:]) - {1}:
+            advice = "it has several values per voxel, such as a deformation field, and is no scan; leave it out"
+        elif set(shape[3:]) - {1}:
+            advice = (
+                "save each volume as a file (for NIfTI, fslsplit does that); mri-sr does a 4-D scan volume by volume, "
+                "but no 4-D guide or stack"
+            )
+        else:
+            advice = "a single slice is no volume, give the whole stack in one file"
+        raise ValueError(f"{path}: the image has shape {shape}, expected a 3-D volume; {advice}.")
+    check_affine(path, image.affine)
+    _check_whole_file(path, image)
+    if len(shape) > 3 and not volumes and not isinstance(image, AFNIImage):  # whose files all have more axes
+        warnings.warn(f"{path}: the image has shape {shape}, one volume; taken as 3-D.", stacklevel=2)
+    if (problem := read_sidecar(path)[1]) is not None:
+        warnings.warn(problem, stacklevel=2)
+    warn_of_forms(path, image)
+
+
+def check_affine(path: str | os.PathLike, affine: np.ndarray) -> None:
+    """Refuse an affine that gives voxels no place in space.
+
+    Args:
+        path: of the file, for the message.
+        affine: 4x4, voxel to world in mm.
+
+    Raises:
+        ValueError: when it is not finite or not invertible, or voxels are smaller than 0.001 or larger than 1000 mm.
+    """
+    spacing = voxel_sizes(affine)
+    singular = abs(np.linalg.det(affine[:3, :3])) <= 1e-6 * np.prod(spacing)
+    if not np.isfinite(affine).all() or abs(affine).max() > 1e6 or singular:
+        raise ValueError(
+            f"{path}: its affine is not invertible or beyond 1e6 mm, so the voxels have no place in space; "
+            f"found {np.round(affine[:3], 4).tolist()}. Convert the scan again, or correct its header."
+        )
+    if spacing.min() < 1e-3 or spacing.max() > 1e3:
+        raise ValueError(
+            f"{path}: its voxels are {spacing[0]:.3g} x {spacing[1]:.3g} x {spacing[2]:.3g} mm, "
+            "expected 0.001 to 1000 mm; the header is damaged or in other units, write its affine in mm."
+        )
+
+
+def _check_whole_file(path: Path, image: nib.spatialimages.SpatialImage) -> None:
+    """Refuse a file that cannot be read to its end, or whose size does not fit its header."""
+    stored = image.dataobj
+    file = getattr(stored, "file_like", None)
+    found = 0
+    try:
+        if isinstance(file, (str, os.PathLike)):
+            with ImageOpener(file) as opened:  # type: ignore[arg-type]
+                while block := opened.read(2**22):
+                    found += len(block)
+        else:  # a format without a file object
+            np.asanyarray(stored)
+    except (OSError, EOFError, ValueError, zlib.error) as error:
+        advice = "the file is damaged, get a whole copy of it"
+        if str(error).startswith("Not a gzipped file"):  # it began as one
+            advice = "other bytes follow what is compressed; gunzip leaves them out, or get a whole copy of the file"
+        raise ValueError(f"{path}: {str(error).rstrip('.')}; {advice}.") from None
+    if not isinstance(stored, ArrayProxy):
+        return
+    shape = tuple(int(n) for n in image.shape)
+    expected = int(stored.offset) + math.prod(shape) * image.get_data_dtype().itemsize
+    # Some programs append a few bytes to NIfTI and Analyze; other formats may append more.
+    most = expected + 4096 if isinstance(image, nib.analyze.AnalyzeImage) else math.inf
+    if not expected <= found <= most:
+        raise ValueError(
+            f"{path}: holds {found} bytes, expected {expected} for {shape} voxels; the file is cut off or its header "
+            "is damaged, get a whole copy of it."
+        )
+
+
+def _as_float32(voxels: np.ndarray, path: str | os.PathLike) -> np.ndarray:
+    """Convert voxels to float32; clip those beyond its range, with a warning."""
+    with np.errstate(over="ignore"):
+        single = voxels.astype(np.float32)
+    if voxels.dtype.kind != "f" or voxels.dtype.itemsize <= 4:
+        return single
+    beyond = np.isinf(single) & np.isfinite(voxels)
+    if beyond.any():
+        largest = np.finfo(np.float32).max
+        found = f"{path}: {beyond.sum()} of {beyond.size} voxels are beyond the range of float32"
+        warnings.warn(f"{found}; set to its largest number, {largest:.4g}.", stacklevel=3)
+        single[beyond] = np.copysign(largest, single[beyond])
+    return single
