@@ -280,8 +280,8 @@ OPTIONS = {
     "data": {"_target_": "common.data.sets.UnpairedInContext"},
     "network_def": {"_target_": "common.networks.TranslatedTSRCAN"},
     "join": {"_target_": "torch.nn.Identity"},
-    "train": {"trainer": {"_target_": "common.engines.CascadeTrainer"}},
-    "stage_2": {"trainer": {"_target_": "common.engines.of_stage", "trainer": "@train#trainer"}},
+    "train": {"trainer": {"_target_": "common.engines.StagedTrainer", "stages": "@stages"}},
+    "stages": [{"_target_": "common.engines.CascadeStage", "_mode_": "callable"}],
     "dataset": {"_target_": "common.data.ThickScans"},
 }
 
@@ -292,17 +292,17 @@ def test_options_are_those_of_what_they_are_passed_on_to(tmp_path):
     path.write_text(json.dumps(OPTIONS))
     for line in (
         "--data#batch_size 2 --data#margin 2 --network_def#features 8 --train#trainer#amp True --join#anything 2",
-        "--stage_2#trainer#max_epochs 3 --dataset#skip_existing True",
+        "--stages#0#max_epochs 3 --dataset#skip_existing True",
     ):
         run(str(path), *line.split())
     for line, *words in (
         ("--data#batchsize 2", "data has no such key; did you mean --data#batch_size"),
         ("--network_def#feature 2", "did you mean --network_def#features?"),
         ("--train#trainer#amps True", "did you mean --train#trainer#amp"),
-        ("--stage_2#trainer#max_epoch 2", "did you mean --stage_2#trainer#max_epochs"),
+        ("--stages#0#max_epoch 2", "did you mean --stages#0#max_epochs"),
         ("--dataset#skip_existin True", "did you mean --dataset#skip_existing"),
         ("--dataset#options 2", "dataset has no such key"),
-        ("--amp True", "did you mean --train#trainer#amp or --stage_2#trainer#amp?"),
+        ("--amp True", "did you mean --train#trainer#amp or --stages#0#amp?"),
         ("--skip_existing True", "did you mean --dataset#skip_existing?"),
     ):
         refused(partial(run, str(path), *line.split()), ValueError, *words)
