@@ -26,7 +26,10 @@ STEPS |= {"lr_fake_reversed": ["reversal", "lr_fake"], "lr_fake_verdict": ["disc
 
 
 def networks_of(kernels):
-    generator = KernelGenerator(kernels, 4, (5, 3, 1), gain=1.0, memory=5)  # of kernels of 7x7
+    generator = KernelGenerator(kernels, 4, (5, 3, 1))  # of kernels of 7x7
+    generator.memory = 5
+    for layer in generator.layers:
+        layer.data *= 10
     networks = {"generator": generator, "discriminator": KernelDiscriminator(kernels, 4, 2, 3)}
     networks |= {"sampling": KernelSampling(2), "bicubic": FixedKernel(bicubic_kernel(2, 7))}
     return networks | {"reversal": GradientReversal()}
