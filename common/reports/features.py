@@ -16,11 +16,10 @@ def feature_maps(
     path: str | os.PathLike,
     source: Mapping[str, np.ndarray],
     target: Mapping[str, np.ndarray],
-    channels: int = 3,
 ) -> None:
     """Show images and feature maps of the source group above those of the target group.
 
-    The channels are those with the largest variance over both groups. Each has one colour scale for both, so that a
+    Three channels are shown, those with the largest variance over both groups. Each has one colour scale for both, so that a
     difference in level is visible.
 
     Args:
@@ -29,14 +28,13 @@ def feature_maps(
             the LR image that was generated from it, shape (x, y); ``"features"``, of its encoder, shape (C, x, y);
             ``"affine"``, of the HR volume, voxel to RAS+ millimetres.
         target: likewise: ``"image"``, the SR image; ``"lr"``, the LR image; ``"features"``; ``"affine"``.
-        channels: how many feature maps to show.
 
     Source:
         Liu et al. 2023, fig. 4.
     """
     groups = (source, target)
     variance = sum(np.var(group["features"], axis=(1, 2)) for group in groups)
-    chosen = np.argsort(variance)[::-1][:channels]
+    chosen = np.argsort(variance)[::-1][:3]
     titles = (
         ("$Y_s$ (HR)", r"$X_{s\sim t}$ (learned LR)", "f_{{s{}}}"),
         ("$Y_t$ (SR)", "$X_t$ (LR)", "f_{{t{}}}"),
