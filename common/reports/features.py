@@ -19,8 +19,8 @@ def feature_maps(
 ) -> None:
     """Show images and feature maps of the source group above those of the target group.
 
-    Three channels are shown, those with the largest variance over both groups. Each has one colour scale for both, so that a
-    difference in level is visible.
+    Three channels are shown, those with the largest variance over both groups. Each has one colour scale for both, so
+    that a difference in level is visible.
 
     Args:
         path: the PNG to write.

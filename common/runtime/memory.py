@@ -50,7 +50,8 @@ def pieces_at_once(device: torch.device, size: int) -> int:
         size: memory of a piece on the device, in bytes.
 
     Returns:
-        On a GPU the number that fits into its free memory, from 1 to 32, which keep it busy. On a CPU 1, since more is no faster.
+        On a GPU the number that fits into its free memory, from 1 to 32, which keep it busy. On a CPU 1, since more is
+        no faster.
     """
     return 1 if device.type != "cuda" else int(min(max(free_memory(device) // size, 1), 32))
 

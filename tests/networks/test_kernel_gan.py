@@ -17,10 +17,10 @@ SIZES = [(7, 5, 3, 1, 1, 1), (3, 1, 5), (5,)]  # the paper's, and others that re
 SOBEL = torch.tensor([[-1.0, 0, 1], [-2, 0, 2], [-1, 0, 1]])
 
 
-def generator_of(sizes=SIZES[0]):
+def generator_of(sizes=SIZES[0], gain=1.0):
     generator = KernelGenerator(KERNELS, 6, sizes)
     for layer in generator.layers:
-        layer.data *= 10
+        layer.data *= 10 * gain
     return generator
 
 

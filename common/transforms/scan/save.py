@@ -27,7 +27,8 @@ class SaveVolumed(MapTransform):
 
     Args:
         keys: of channel-first volumes ``(1, X, Y, Z)`` with an affine and ``filename_or_obj``.
-        output_dir: folder, created if it does not exist. The path is :func:`~common.io.naming.result_path` of the
+        output_dir: folder, created if it does not exist.
+        postfix: kind of the result in the file's name. The path is :func:`~common.io.naming.result_path` of the
             entry's "name", or else of the input's name.
         bids: whether the file is named as a BIDS derivative.
         description: text for the header's ``descrip``, at most 80 bytes.
@@ -42,12 +43,14 @@ class SaveVolumed(MapTransform):
         self,
         keys: KeysCollection,
         output_dir: str | os.PathLike,
+        postfix: str = "sr",
         bids: bool | str = False,
         description: str = "super-resolved",
         window: bool = True,
     ) -> None:
         super().__init__(keys)
         self.output_dir = output_dir
+        self.postfix = postfix
         self.bids = bids
         self.description = description
         self.window = window
@@ -63,7 +66,7 @@ class SaveVolumed(MapTransform):
                 image.header["cal_min"] = image.header["cal_max"] = 0
             image.header["descrip"] = self.description.encode("ascii", "replace")[:80]
             name = d.get("name") or case_stem(source, d.get("subject"))
-            path = result_path(self.output_dir, name, bids=self.bids)
+            path = result_path(self.output_dir, name, self.postfix, self.bids)
             with replacing(path) as temporary:
                 nib.save(image, temporary)
             d["saved_to"] = str(path)
