@@ -70,12 +70,18 @@ class HRImages(ThickSlices):
 class Triplets(ThickSlices):
     """Three successive slices of LR scans; if the validation group is empty, there is no validation.
 
-    Images across an axis in plane are at most half a slice's thickness apart.
+    Args:
+        reach: largest distance between neighbouring images across an axis in plane; default half a slice's thickness.
+        options: of :class:`ThickSlices`.
     """
 
     SIMULATED: ClassVar[Mapping[str, Any]] = heads(8, [0, 5, 1, 2])
     batch_keys = ("above", "slice", "below", "first", "second", "third")
     may_lack_validation = True
+
+    def __init__(self, *, reach: int | None = None, **options: Any) -> None:
+        super().__init__(**options)
+        self.reach = max(1, round(self.scale[2] / 2)) if reach is None else reach
 
     @cached_property
     def train(self) -> VolumeCache:
@@ -85,4 +91,4 @@ class Triplets(ThickSlices):
     @cached_property
     def batches(self) -> TripletLoader:
         """Batches of patches, as :class:`~common.data.loaders.triplets.TripletLoader` gives them."""
-        return TripletLoader(self.train, reach=max(1, round(self.scale[2] / 2)), **self._patches)
+        return TripletLoader(self.train, reach=self.reach, **self._patches)

@@ -57,7 +57,7 @@ def test_images_are_those_of_hr_and_what_is_left_of_them(cohort):
 def test_triplets_are_those_of_lr_alone(cohort):
     data = sets(Triplets, cohort)
     assert subjects(data.train) == ["sub-4", "sub-1"] and list(data.train[0]) == ["lr"]
-    assert data.batches.reach == 2
+    assert data.batches.reach == 2 and sets(Triplets, cohort, reach=1).batches.reach == 1
     batch = next(iter(data.batches))
     assert {key: tuple(images.shape[2:]) for key, images in batch.items()} == {
         **dict.fromkeys(("above", "slice", "below"), (8, 8)), **dict.fromkeys(("first", "second", "third"), (8, 4))
