@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 import os
 import re
 import sys
@@ -10,7 +11,8 @@ import tempfile
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TextIO
+from types import TracebackType
+from typing import Any, NoReturn, TextIO
 
 PACKAGE = Path(__file__).parent
 INTERRUPTED, UNREAD = 130, 141  # exit statuses of shells
@@ -84,8 +86,7 @@ class Output:
         try:
             return call(*args)
         except BrokenPipeError:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), self._stream.fileno())  # Python flushes it again when it ends
-            raise SystemExit(UNREAD) from None
+            _close_stdout()
 
 
 def report(error: BaseException, with_traceback: bool) -> str:
@@ -107,6 +108,39 @@ def report(error: BaseException, with_traceback: bool) -> str:
         text += f"\nThe traceback is in {log.name}; --traceback true prints it."
     sys.stdout.flush()  # so that the message comes last if both go to one file
     return text
+
+
+def report_uncaught(with_traceback: bool, advise: Callable[[], str]) -> None:
+    """Let an error that nothing catches end the process with one message.
+
+    MONAI, which is the program that runs a config, wraps errors in errors of its own and prints all their tracebacks.
+    Only a hook can replace what it prints.
+
+    Args:
+        with_traceback: as for :func:`report`.
+        advise: says how to continue an interrupted run.
+    """
+
+    def end(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        if isinstance(error, KeyboardInterrupt):
+            if with_traceback:
+                traceback.print_exception(error)
+            print(f"\ninterrupted{advise()}.", file=sys.stderr)
+            raise SystemExit(INTERRUPTED)
+        if isinstance(first_cause(error), BrokenPipeError):
+            _close_stdout()
+        print(f"\n{report(error, with_traceback)}", file=sys.stderr)
+
+    sys.excepthook = end
+    for handler in logging.getLogger().handlers:
+        # Ignite's line about an engine that Ctrl-C ended has no reason; the message above reports that.
+        handler.addFilter(lambda record: not record.getMessage().endswith("is terminating due to exception: "))
+
+
+def _close_stdout() -> NoReturn:
+    """End the process silently, because the reader of what it prints has gone."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes it again when it ends
+    raise SystemExit(UNREAD) from None
 
 
 def _is_ours(error: BaseException) -> bool:

@@ -2,18 +2,32 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
+import io
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import fire
+import monai.bundle
 import torch
+from monai.bundle import ConfigParser
 from monai.utils import set_determinism
 
-from .override_checks import check, check_device
+from .errors import report_uncaught
+from .override_checks import check, find_components, list_arguments
 from .runtime import threads
 from .runtime.distributed import join_training
 
 
 def start(device: torch.device | str, seed: int | None = None) -> None:
-    """Check the command line and the device, set the number of threads, and seed the random generators.
+    """Check the config and the device, set the number of threads, and seed the random generators.
 
     It is the first entry of a config's ``initialize``. A training, which has a seed, connects torchrun's processes.
+    Under ``python -m monai.bundle run`` it checks overlays and overrides, and later errors end with one message; with
+    ``--traceback True`` the traceback is printed above it. Other programs that load the bundle report by themselves.
 
     Args:
         device: the device of the run.
@@ -23,10 +37,63 @@ def start(device: torch.device | str, seed: int | None = None) -> None:
         ValueError: as :func:`common.override_checks.check` and :func:`common.runtime.distributed.join_training`; or
             when the device does not exist.
     """
-    check()
+    if sys.argv[1:2] == ["run"] and Path(sys.argv[0]).parent.name == "bundle":
+        arguments = read_arguments(sys.argv[2:])
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            sys.stdout.reconfigure(errors="backslashreplace")  # for names of files that are no UTF-8
+        with_traceback = str(arguments.get("traceback", False)).lower() == "true"
+        report_uncaught(with_traceback, functools.partial(advise_continuation, arguments))
+        check(arguments)
     check_device(device)
     if torch.device(device).type == "cpu":
         threads.settle()
     if seed is not None:
         join_training(device)
         set_determinism(seed)
+
+
+def read_arguments(words: Sequence[str]) -> dict[str, Any]:
+    """Read the words after ``python -m monai.bundle run`` as MONAI does, by Fire.
+
+    MONAI gives components neither these arguments nor the config that they are part of.
+
+    Returns:
+        The given arguments of ``monai.bundle.run``, over those of an ``--args_file``.
+    """
+    given: dict[str, Any] = {}
+
+    @functools.wraps(monai.bundle.run)
+    def keep(*args: Any, **override: Any) -> None:
+        of_run = zip(inspect.signature(monai.bundle.run).parameters, args, strict=False)
+        given.update({name: value for name, value in of_run if value is not None}, **override)
+
+    fire.Fire(keep, command=list(words))
+    return {**ConfigParser.load_config_file(given["args_file"]), **given} if "args_file" in given else given
+
+
+def check_device(device: torch.device | str) -> None:
+    """Refuse a GPU that does not exist.
+
+    Raises:
+        ValueError: when torch finds no GPU, or no GPU with this number.
+    """
+    device = torch.device(device)
+    count = torch.cuda.device_count()
+    if device.type == "cuda" and (device.index or 0) >= count:
+        found = f"{count} of them, counted from 0" if count else "no GPU"
+        raise ValueError(f"device is {device}, but torch finds {found}; leave --device out, or set it to cpu.")
+
+
+def advise_continuation(arguments: Mapping[str, Any]) -> str:
+    """Say how to continue an interrupted run, as the end of a sentence; "" if it cannot be continued.
+
+    Args:
+        arguments: of ``monai.bundle.run``.
+    """
+    config = ConfigParser.load_config_files(arguments.get("config_file", {}))
+    if "resume" in config:
+        return "; the same command with --resume True goes on from the last state that was saved"
+    for key, component in find_components(config).items():
+        if "skip_existing" in list_arguments(component):
+            return f"; the same command with --{key}#skip_existing True goes on with what is left"
+    return ""

@@ -125,6 +125,19 @@ def no_overlay(path: Path) -> str:
     )
 
 
+def find_moved(file: str, overlay: Mapping[str, Any]) -> str | None:
+    """Report an overlay that names other weights than the file next to it; None if it names that file or none."""
+    named, beside = overlay.get("checkpoint"), Path(file).with_suffix(".pt")
+    if "digest" not in overlay or not isinstance(named, str) or named.startswith("$") or not beside.is_file():
+        return None
+    if Path(named).resolve() == beside.resolve():
+        return None
+    return (
+        f"{file} names the weights {named}, but was moved: {beside.name} is next to it. Add --checkpoint {beside}, or "
+        "write that path into the file."
+    )
+
+
 def load(
     network: _Network,
     path: str | os.PathLike,

@@ -18,7 +18,7 @@ from .cli_help import called
 from .data.lists.spacing import cubes
 from .export.modules import NAME, ROOT, map_strings, renamed
 from .io.affines import ROUNDING, slice_permutation
-from .override_checks import unread
+from .override_checks import find_unread
 from .transforms import CheckTrainingRanged
 from .values import is_true
 from .weights import read_overlay
@@ -281,7 +281,7 @@ def _content(parser: ConfigParser, key: str, otherwise: Any) -> Any:
 
 def _knows(config: ConfigParser, key: str) -> bool:
     """Whether something in a configuration reads a key."""
-    return unread(config.get(), key) is None
+    return find_unread(config.get(), key) is None
 
 
 def _offer(folder: Path, checkpoint: Path | None, overlay: Path | None, overrides: Mapping[str, Any]) -> Offer:

@@ -6,13 +6,14 @@ import os
 import re
 import runpy
 import shlex
-import sys
 from pathlib import Path
 
 import pytest
 
-from common import __main__, override_checks
+from common import __main__
 from common.cli_help import misuse
+from common.override_checks import check
+from common.start import read_arguments
 
 ROOT = Path(__file__).parents[1]
 KEPT = (
@@ -112,6 +113,7 @@ def commands() -> list[tuple[str, str]]:
             if match := re.fullmatch(r"(\w+)=(\S+|'.*'|\".*\")", line):
                 known[match[1]] = match[2].strip("'\"")
             for key, value in known.items():
+                line = line.replace(f'"${key}"', shlex.quote(value))
                 line = re.sub(rf"\${key}\b", lambda _, value=value: value, line)
             line = re.sub(
                 r"^(OMP_NUM_THREADS=\d+ |torchrun --\S+ -m )+", lambda m: "python -m " if "-m" in m[0] else "", line
@@ -125,10 +127,9 @@ OURS = [(n, line) for n, line in commands() if re.match(r"(python -m common|mri-
 
 
 @pytest.mark.parametrize(("name", "line"), RUNS)
-def test_the_configs_and_keys_of_runs_are_there(name, line, monkeypatch, tmp_path):
+def test_the_configs_and_keys_of_runs_are_there(name, line):
     """What the reader makes is left out: overlays of weights, and others."""
-    monkeypatch.setattr("sys.excepthook", sys.excepthook)
-    given = shlex.split(line, comments=True)[3:]
+    given = shlex.split(re.sub(r"\s# .*", "", line))[3:]
     if "configs/inference.json" in given or "'configs/" in line or "bundles/mynet" in line:
         pytest.skip("in the folder of an exported bundle, or of a bundle that the reader makes")
     at = given.index("--config_file") + 1
@@ -137,7 +138,7 @@ def test_the_configs_and_keys_of_runs_are_there(name, line, monkeypatch, tmp_pat
     trained = [file for file in files if file not in there]
     assert there and all(re.search(r"models/model\w*\.json$|^mine\.json$", file) for file in trained), trained
     given[at] = str([str(ROOT / file) for file in there])
-    override_checks.check(["bundle/__main__.py", *given])
+    check(read_arguments(given[1:]))
 
 
 @pytest.mark.parametrize(("name", "line"), OURS)

@@ -5,11 +5,13 @@ import json
 import logging
 import sys
 from functools import partial
+from types import SimpleNamespace
 
 import pytest
 import torch
 
-from common.override_checks import check, check_device
+from common.override_checks import check
+from common.start import check_device, read_arguments, start
 from common.values import check_whole, is_true
 
 from .refused import refused
@@ -28,8 +30,9 @@ CONFIG |= {"amp": False, "seed": 0, "range": {"noise": [0, 1]}, "empty": None, "
 
 
 @pytest.fixture(autouse=True)
-def own_excepthook(monkeypatch):
+def own_program(monkeypatch):
     monkeypatch.setattr(sys, "excepthook", sys.excepthook)
+    monkeypatch.setattr(sys, "argv", sys.argv)
 
 
 @pytest.fixture
@@ -42,7 +45,13 @@ def files(tmp_path):
 
 
 def run(file, *words):
-    check([PROGRAM, "run", "--config_file", file, *words])
+    check(read_arguments(["--config_file", file, *words]))
+
+
+def begin(*words):
+    """Begin a program with this command line."""
+    sys.argv = [*words]
+    start("cpu")
 
 
 def test_what_fits_the_configs_passes(files):
@@ -67,13 +76,12 @@ def test_every_misspelt_key_and_every_value_of_another_kind_is_refused(files):
         ("--players#generater#optimizer#lr 5", "did you mean --players#generator?"),
         ("--playes::generator::optimizer::lr 5", "did you mean --players"),
         ("--cohort_size 5", "--cohort_size: the configs have no such key"),
-        ("--train#trainer#max_epochs#x 1", "max_epochs is the same as max_epochs (@max_epochs); set it there"),
-        ("--players#generator#losses#1 1", "has 1 items", '"+players#generator#losses": [...]'),
+        ("--train#trainer#max_epochs#x 1", "max_epochs is @max_epochs; set what it refers to"),
+        ("--players#generator#losses#1 1", "players#generator#losses is [{", "replace players#generator#losses as a"),
         ("--max_epoch 1 --dataset_dir d --learning_rat 2", "max_epochs?", "learning_rate?"),  # all at once
         ("--scale 2", "--scale is 2, expected a list", "--scale '[2, 2, 2]'"),
-        ("--scale", "--scale is empty, expected a list"),
-        ("--axes 2", "--axes is 2, expected a list", "--axes '$[0, 1] if @any else [2]'"),
-        ("--patch=16", "--patch is 16, expected a list"),
+        ("--scale", "--scale is True, expected a list"),
+        ("--scale=16", "--scale is 16, expected a list"),
         ("--amp maybe", "--amp is 'maybe', expected True or False"),
         ("--seed x", "--seed is 'x', expected a number such as 0"),
         ("--range None", "--range is None", "--range '$None'"),
@@ -84,27 +92,29 @@ def test_every_misspelt_key_and_every_value_of_another_kind_is_refused(files):
 
 
 def test_keys_of_every_file_of_a_list_are_known_however_it_is_written(files):
-    for written in (str(files), json.dumps(files), f"('{files[0]}','{files[1]}')", f"[{','.join(files)}]"):
+    for written in (str(files), json.dumps(files), f"('{files[0]}','{files[1]}')"):
         for words in (["--config_file", written], [f"--config-file={written}"]):
-            line = [PROGRAM, "run", *words]
-            check([*line, "--cohort_size", "4", "--graph#steps#hr_self", "[]", "--max_epochs", "1"])
-            refused(partial(check, [*line, "--cohort_siez", "4"]), ValueError, "--cohort_siez: ", "cohort_size")
+            line = ["run", *words]
+            check(read_arguments([*line, "--cohort_size", "4", "--graph#steps#hr_self", "[]", "--max_epochs", "1"]))
+            wrong = read_arguments([*line, "--cohort_siez", "4"])
+            refused(partial(check, wrong), ValueError, "--cohort_siez: ", "cohort_size")
 
 
 def test_an_args_file_is_read_and_the_command_line_goes_before_it(files, tmp_path):
     args = tmp_path / "args.json"
-    line = [PROGRAM, "run", "--args_file", str(args)]
+    line = ["--args_file", str(args)]
     args.write_text(json.dumps({"config_file": files, "cohort_size": 2}))
-    check([*line, "--max_epochs", "1"])
-    refused(lambda: check([*line, "--config_file", files[0]]), ValueError, "--cohort_size: ")
+    check(read_arguments([*line, "--max_epochs", "1"]))
+    refused(lambda: check(read_arguments([*line, "--config_file", files[0]])), ValueError, "--cohort_size: ")
     args.write_text(json.dumps({"config_file": files, "cohrt_size": 2}))
-    refused(lambda: check([PROGRAM, "run", f"--args_file={args}"]), ValueError, "--cohrt_size: ", "cohort_size?")
+    wrong = read_arguments([f"--args_file={args}"])
+    refused(partial(check, wrong), ValueError, "--cohrt_size: ", "cohort_size?")
 
 
 def test_other_programs_are_left_alone():
     before = sys.excepthook
     for program in (["pytest"], ["/usr/bin/monailabel", "run"], [PROGRAM, "ckpt_export"]):
-        check([*program, "--max_epoch", "1"])
+        begin(*program, "--max_epoch", "1")
         assert sys.excepthook is before
 
 
@@ -123,17 +133,18 @@ def raise_wrapped(cause):
 def test_an_error_ends_with_its_first_cause(files, tmp_path, monkeypatch, capsys):
     """In one line; of others' errors it says where in the config, and where the traceback is."""
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    run(files[0])
+    line = [PROGRAM, "run", "--config_file", files[0]]
+    begin(*line)
     end(raise_wrapped, ValueError("Invalid learning rate: -1"))
     (log,) = tmp_path.glob("*.log")
     told = f"The traceback is in {log}; --traceback true prints it."
     assert capsys.readouterr().err == f"\nerror: Invalid learning rate: -1 (in Adam)\n{told}\n"
     assert "Traceback" in log.read_text() and "Failed to instantiate" in log.read_text()
-    end(run, files[0], "--max_epoch", "1")  # the package's own
+    end(begin, *line, "--max_epoch", "1")  # the package's own
     told = "\nerror: --max_epoch: the configs have no such key; did you mean --max_epochs?\n"
     assert capsys.readouterr().err == told
     for words in (["--traceback", "true"], ["--traceback"], ["--traceback=true"]):
-        run(files[0], *words)
+        begin(*line, *words)
         end(raise_wrapped, KeyError("x"))
         said = capsys.readouterr().err
         assert "Traceback" in said and said.endswith("\nerror: KeyError: 'x' (in Adam)\n")
@@ -154,7 +165,7 @@ SCANS = {"_target_": "common.data.Scans"}
 def test_an_interrupted_run_says_how_to_go_on(config, told, tmp_path, capsys):
     (tmp_path / "train.json").write_text(json.dumps(config))
     logging.getLogger().addHandler(handler := logging.StreamHandler(io.StringIO()))
-    run(str(tmp_path / "train.json"))
+    begin(PROGRAM, "run", "--config_file", str(tmp_path / "train.json"))
     for reason in ("", "no disk"):
         logging.getLogger("ignite").error(f"Engine run is terminating due to exception: {reason}")
     logging.getLogger().removeHandler(handler)
@@ -163,6 +174,16 @@ def test_an_interrupted_run_says_how_to_go_on(config, told, tmp_path, capsys):
         sys.excepthook(KeyboardInterrupt, KeyboardInterrupt(), None)
     said = capsys.readouterr().err
     assert stop.value.code == 130 and said.startswith(f"\ninterrupted{told}") and said.count("\n") == 2
+
+
+def test_a_run_whose_reader_has_gone_ends_silently(files, monkeypatch, capsys):
+    begin(PROGRAM, "run", "--config_file", files[0])
+    closed = []
+    monkeypatch.setattr("os.dup2", lambda *streams: closed.append(streams[1]))
+    monkeypatch.setattr(sys, "stdout", SimpleNamespace(fileno=lambda: 7))
+    with pytest.raises(SystemExit) as stop:
+        end(raise_wrapped, BrokenPipeError())
+    assert stop.value.code == 141 and closed == [7] and not capsys.readouterr().err
 
 
 def test_a_gpu_that_is_not_there_a_wrong_switch_and_what_is_no_whole_number_are_refused_by_name():
@@ -229,14 +250,17 @@ def test_a_key_that_nothing_would_read_is_answered_with_those_that_were_meant(co
     for line, *words in (
         ("--amp True", "--amp: the", "mean --evaluator#amp or --train#trainer#amp or --validate#evaluator#amp?"),
         ("--train#trainer#amo True", "train#trainer has no such key; did you mean --train#trainer#amp?"),
-        ("--simulated#spacing 2", "did you mean --data#simulated \"{'spacing': ...}\"?"),
-        ("--data#simulated#a#b 2", "data has no simulated yet; give --data#simulated \"{'a': {'b': ...}}\"."),
+        ("--simulated#spacing 2", "did you mean --data#simulated?"),
+        ("--data#simulated#a#b 2", "data has no such key; did you mean --data#simulated?"),
         ("--data#folsd 2", "data has no such key; did you mean --data#fold or --data#folds?"),  # of its base
-        ("--adam#weight_decay 2", "the configs have no such key; did you mean --players#generator#optimizer#weig"),
+        ("--weight_decay 2", "the configs have no such key; did you mean --players#generator#optimizer#weight_"),
         ("--train#metric 3", "train has no such key."),
         ("--values#rat 3", "did you mean --values#rate?"),
-        ("--train#dataset#x 1", "train#dataset is an expression ($@data.train); replace it as a whole."),
-        ("--validate#evaluator#inferer#roi_size 1", "is the same as inferer (@inferer); set it there"),
+        (
+            "--train#dataset#x 1",
+            "train#dataset is $@data.train; set what it refers to, or replace train#dataset as",
+        ),
+        ("--validate#evaluator#inferer#roi_size 1", "validate#evaluator#inferer is @inferer; set what it refers to"),
         ("--guided true", "--guided is 'true', but the config reads a switch; give True or False."),
         ("--residual false", "--residual is 'false'", "give True or False"),  # others' components read it
         ("--players#generator#optimizer#amsgrad true", "give True or False"),
@@ -280,8 +304,8 @@ OPTIONS = {
     "data": {"_target_": "common.data.sets.UnpairedInContext"},
     "network_def": {"_target_": "common.networks.TranslatedTSRCAN"},
     "join": {"_target_": "torch.nn.Identity"},
-    "train": {"trainer": {"_target_": "common.engines.CascadeTrainer"}},
-    "stage_2": {"trainer": {"_target_": "common.engines.of_stage", "trainer": "@train#trainer"}},
+    "train": {"trainer": {"_target_": "common.engines.StagedTrainer", "stages": "@stages"}},
+    "stages": [{"_target_": "common.engines.CascadeStage", "_mode_": "callable"}],
     "dataset": {"_target_": "common.data.ThickScans"},
 }
 
@@ -292,17 +316,17 @@ def test_options_are_those_of_what_they_are_passed_on_to(tmp_path):
     path.write_text(json.dumps(OPTIONS))
     for line in (
         "--data#batch_size 2 --data#margin 2 --network_def#features 8 --train#trainer#amp True --join#anything 2",
-        "--stage_2#trainer#max_epochs 3 --dataset#skip_existing True",
+        "--stages#0#max_epochs 3 --dataset#skip_existing True",
     ):
         run(str(path), *line.split())
     for line, *words in (
         ("--data#batchsize 2", "data has no such key; did you mean --data#batch_size"),
         ("--network_def#feature 2", "did you mean --network_def#features?"),
         ("--train#trainer#amps True", "did you mean --train#trainer#amp"),
-        ("--stage_2#trainer#max_epoch 2", "did you mean --stage_2#trainer#max_epochs"),
+        ("--stages#0#max_epoch 2", "did you mean --stages#0#max_epochs"),
         ("--dataset#skip_existin True", "did you mean --dataset#skip_existing"),
         ("--dataset#options 2", "dataset has no such key"),
-        ("--amp True", "did you mean --train#trainer#amp or --stage_2#trainer#amp?"),
+        ("--amp True", "did you mean --train#trainer#amp or --stages#0#amp?"),
         ("--skip_existing True", "did you mean --dataset#skip_existing?"),
     ):
         refused(partial(run, str(path), *line.split()), ValueError, *words)

@@ -11,6 +11,7 @@ from ..data.lists.datalist import folder as check_folder
 from ..errors import RunsFailedError
 from ..io.files import check_writable
 from ..override_checks import check
+from ..start import read_arguments
 from ..tables.execution import TRAINING_SECONDS, execute_all
 from ..tables.merged import check_against, check_same, described, forget, merged, write_rows
 from ..tables.rows import in_size, over_folds, rows_of
@@ -136,7 +137,7 @@ def ablate(
         # Each run checks its own command line only when it starts.
         try:
             for evaluate in (True, False) if run.trains else (True,):
-                check(["bundle/__main__.py", "run", *words(run, resume, evaluate)])
+                check(read_arguments(words(run, resume, evaluate)))
             if is_true(run.override.get("data#misaligned", False), "misaligned"):
                 check_misaligned(dataset_dir, True)
         except ValueError as error:

@@ -13,7 +13,7 @@ _STYLE = "color:#111,stroke:#555"
 
 
 def draw(bundle: str) -> None:
-    """Print a diagram of what the losses need, one for each trainer in a bundle's train.json.
+    """Print a diagram of what the losses need, one for each stage in a bundle's train.json.
 
     Neither data nor weights are read.
 
@@ -22,7 +22,7 @@ def draw(bundle: str) -> None:
 
     Raises:
         FileNotFoundError: when the folder has no configs/train.json.
-        ValueError: when no section of train.json has a trainer with players.
+        ValueError: when the trainer, or a stage of it, has no players.
     """
     file = Path(bundle) / "configs" / "train.json"
     if not file.is_file():
@@ -30,14 +30,16 @@ def draw(bundle: str) -> None:
     parser = ConfigParser()
     parser.read_config(str(file))
     parser.parse()
-    sections = {key: value.get("trainer") for key, value in parser.get().items() if isinstance(value, dict)}
-    trainers = {key: value for key, value in sections.items() if isinstance(value, dict) and "players" in value}
-    if not trainers:
-        raise ValueError(f'{file}: expected a section with a trainer that has "players", as train; there is none.')
-    for key, trainer in trainers.items():
-        values = [trainer.get(name, f"@{name}") for name in ("graph", "players")]
+    trainer = parser.get("train", {}).get("trainer", {})
+    # The stages of a cascade are alike, and have no list.
+    stages = parser["stages"] if trainer.get("stages") == "@stages" else [{}]
+    for number, stage in enumerate(stages, 1):
+        keys = {**trainer, **stage}
+        if not {"graph", "players"} <= keys.keys():
+            raise ValueError(f'{file}: expected "graph" and "players" in train#trainer or its stages, found {[*keys]}.')
+        values = [keys[name] for name in ("graph", "players")]
         graph, players = (parser[value[1:]] if isinstance(value, str) else value for value in values)
-        title = [f"---\ntitle: {key}\n---"] if len(trainers) > 1 else []
+        title = [f"---\ntitle: stage {number}\n---"] if len(stages) > 1 else []
         print("\n".join(["```mermaid", *title, *_flowchart(graph["steps"], players), "```"]))
 
 

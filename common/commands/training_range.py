@@ -10,7 +10,7 @@ from monai.utils import set_determinism
 
 from ..data import VolumeCache
 from ..io.naming import root_cause
-from ..override_checks import unread
+from ..override_checks import find_unread
 from ..transforms import scan_statistics, widened_range
 from ..weights import read_overlay, write_overlay
 
@@ -46,7 +46,7 @@ def training_range(
         raise ValueError(f"--finer {finer}: expected a number of at least 1.")
     parser = ConfigParser()
     parser.read_config(config_file)
-    problems = [problem for key in ("data", *override) if (problem := unread(parser.get(), key))]
+    problems = [problem for key in ("data", *override) if (problem := find_unread(parser.get(), key))]
     if problems:
         raise ValueError("\n".join(f"{config_file}: {problem}" for problem in problems))
     parser.update(override)

@@ -52,7 +52,6 @@ class ZeroShotImages(Interpolated):
 
     Args:
         degradation: from HR to the scan.
-        of_images: from an image, a layer ``(1, H, W)``, to a coarser one; default the same kind as ``degradation``.
         scales: relative sizes, at most 1, to which images are resized first.
 
     Attributes:
@@ -62,15 +61,8 @@ class ZeroShotImages(Interpolated):
         ValueError: if the factors are not [n, n, n], [n, n, 1] or [1, 1, n].
     """
 
-    def __init__(
-        self,
-        degradation: Degradation,
-        of_images: Degradation | None = None,
-        scales: Sequence[float] = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5),
-    ) -> None:
+    def __init__(self, degradation: Degradation, scales: Sequence[float] = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5)) -> None:
         _, self.planes, factors = zero_shot(list(degradation.factors))
-        if of_images is None:
-            # Across slices, use the scan's own degradation with all its options.
-            of_images = degradation if list(degradation.factors) == factors else type(degradation)(factors)
-        super().__init__(of_images)
+        # Across slices, use the scan's own degradation with all its options.
+        super().__init__(degradation if list(degradation.factors) == factors else type(degradation)(factors))
         self.scales = tuple(scales)

@@ -1,11 +1,12 @@
 """Ignite engines of the collection."""
 
-from .cascade import CascadeTrainer
+from .cascade import CascadeStage
 from .evaluation import Evaluation
 from .evaluator import Case, CaseEvaluator
 from .inference import Inference
 from .kernel_estimation import KernelEstimation
 from .player import ConstantThenLinear, Player, StepEpochs
 from .run_folder import RunFolder
-from .trainer import AlternatingTrainer, of_stage
+from .staged import StagedTrainer
+from .trainer import AlternatingTrainer
 from .validation import Validation

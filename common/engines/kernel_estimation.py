@@ -31,8 +31,6 @@ class KernelEstimation:
     :class:`common.handlers.KernelReport`. A part that begins again removes the files that depend on it.
 
     Args:
-        max_epochs: epochs of each part.
-        epoch_length: iterations per epoch.
         data: :class:`common.data.sets.UnknownBlur`; its ``parts`` are loaders of crops. It gives the device, the
             folders of the histories and of the kernels, and the seed of each part's first weights.
         graph: makes the forward pass.
@@ -40,46 +38,41 @@ class KernelEstimation:
         network: trained in the next stage, with the kernels.
         folder: of the run.
         initial: file of the first weights of ``network``. It is checked before kernels are estimated.
-        train_handlers, save_minutes, cuda_graph: as for :class:`AlternatingTrainer`.
+        stage: name of the stage, at the start of the names of its parts.
+        train_handlers: as for :class:`AlternatingTrainer`.
         invalidates: further files that depend on the kernels, such as the state of the next stage.
+        options: further arguments of :class:`AlternatingTrainer`; the precision is always float32.
 
     Raises:
         FileExistsError: if a folder holds another run, or weights.
         FileNotFoundError, ValueError: if there is no file ``initial``, or its weights are of another network.
     """
 
+    options_of = AlternatingTrainer
+
     def __init__(
         self,
-        max_epochs: int,
-        epoch_length: int,
         data: Any,
         graph: partial[TensorGraph],
         players: Mapping[str, partial[Player]],
         network: nn.Module,
         folder: RunFolder,
         initial: str | os.PathLike | None = None,
-        train_handlers: list | None = None,
-        save_minutes: float | None = 5,
-        cuda_graph: bool | str | None = None,
+        stage: str = "kernels",
+        train_handlers: Sequence = (),
         invalidates: Sequence[str | os.PathLike] = (),
+        **options: Any,
     ) -> None:
-        self.data, self.graph, self.players, self.network = data, graph, players, network
+        self.stage, self.data, self.graph, self.players, self.network = stage, data, graph, players, network
         self.kernel_dir, self.ckpt_dir = Path(data.kernel_dir), folder.ckpt_dir
         check_writable(data.kernel_dir)
         folder.select_stage("*").check(writes_model=True)
         if initial is not None:
             load(network, initial, data.device, degradation=data.degradation, option="initial")
         self.invalidates = [Path(file) for file in invalidates]
-        self.device, self.train_handlers = torch.device(data.device), train_handlers or []
-        self.options: dict[str, Any] = {
-            "device": self.device,
-            "max_epochs": max_epochs,
-            "epoch_length": epoch_length,
-            "folder": RunFolder(folder.output_dir, folder.ckpt_dir, folder.resume, overwrite=not folder.resume),
-            "save_minutes": save_minutes,
-            "cuda_graph": cuda_graph,
-            "amp": False,
-        }
+        self.device, self.train_handlers = torch.device(data.device), train_handlers
+        folder = RunFolder(folder.output_dir, folder.ckpt_dir, folder.resume, overwrite=not folder.resume)
+        self.options = {**options, "device": self.device, "folder": folder, "amp": False}
 
     def run(self) -> None:
         """Estimate the kernels of all parts, or those that are missing."""
@@ -102,7 +95,7 @@ class KernelEstimation:
                     data=loader,
                     graph=graph,
                     players=players,
-                    stage=f"kernels_{number}",
+                    stage=f"{self.stage}_{number}",
                     train_handlers=[*self.train_handlers, report],
                     invalidates=self._building_on(number),
                     **self.options,
@@ -127,7 +120,7 @@ class KernelEstimation:
 
     def _building_on(self, number: int) -> list[Path]:
         """Files that are not valid any more if a part begins again."""
-        states = [file for file in self.ckpt_dir.glob("training_state_kernels_*.pt") if _number(file) > number]
+        states = [file for file in self.ckpt_dir.glob(f"training_state_{self.stage}_*.pt") if _number(file) > number]
         kernels = [file for file in self.kernel_dir.glob("kernels_*.json") if _number(file) >= number]
         return [*states, *kernels, *self.invalidates]
 

@@ -218,8 +218,8 @@ class AlternatingTrainer(Trainer):
         self.add_event_handler(Events.EPOCH_COMPLETED, self._end_if_interrupted)
         if self.validator is not None:
             self.validator.load()  # before anything is written, because data may be refused
-        # Draws in training must not depend on the draws for the networks' first weights.
-        torch.random.default_generator.manual_seed(torch.initial_seed())
+        # Draws must not depend on the draws for the first weights, nor on an earlier stage.
+        torch.manual_seed(torch.initial_seed())
         with interrupt_after_iteration(self):
             # Not Trainer.run, which makes one CUDA scaler for the engine: here each player has its own.
             Workflow.run(self)
@@ -334,16 +334,3 @@ class AlternatingTrainer(Trainer):
                 shared[name] = (own if name in own else shared)[name].detach()
         own.clear()  # the functions above know each other, and keep it
         return total.detach(), parts
-
-
-def of_stage(trainer: Callable[..., AlternatingTrainer], **own: Any) -> AlternatingTrainer:
-    """Make the trainer of one stage of a method with several stages.
-
-    Args:
-        trainer: in JSON an :class:`AlternatingTrainer` with ``"_mode_": "callable"`` and the arguments of all stages.
-        own: further arguments, or other values, of this stage.
-    """
-    return trainer(**own)
-
-
-of_stage.options_of = AlternatingTrainer  # type: ignore[attr-defined]

@@ -47,8 +47,6 @@ class CascadeInferer(Inferer):
         factor: of one stage in plane, more than 1, whole or not.
         stages: number of stages to run, from the first; or a list of stages, counted from 1. 0 leaves the input as it
             is.
-        guide_factor: in-plane size of the input's voxels over the guide's; the guide is at least as fine as the result.
-            By default it is as fine as the result.
         degradation: from the result to the input, for the back projection after the last stage; needed with iterations.
         iterations: of the back projection (:func:`back_project`).
 
@@ -60,7 +58,6 @@ class CascadeInferer(Inferer):
         self,
         factor: float,
         stages: int | Sequence[int] = 1,
-        guide_factor: float | None = None,
         degradation: Degradation | None = None,
         iterations: int = 0,
     ) -> None:
@@ -69,8 +66,8 @@ class CascadeInferer(Inferer):
             raise ValueError("CascadeInferer: back projection needs the degradation.")
         self.factor = factor
         self.stages = tuple(range(1, stages + 1) if isinstance(stages, int) else stages)
-        # Rounding: by the last bit, the factor of three stages is not a whole number.
-        self.guide_factor = round(factor ** len(self.stages), 12) if guide_factor is None else guide_factor
+        # The guide is as fine as the result. Rounding: by the last bit, the factor of three stages is not whole.
+        self.guide_factor = round(factor ** len(self.stages), 12)
         self.degradation = degradation
         self.iterations = iterations
 
@@ -105,7 +102,9 @@ class CascadeInferer(Inferer):
 
     def before(self, stage: int) -> CascadeInferer:
         """The stages before one, with the same guide and no back projection."""
-        return CascadeInferer(self.factor, stage - 1, self.guide_factor)
+        earlier = CascadeInferer(self.factor, stage - 1)
+        earlier.guide_factor = self.guide_factor
+        return earlier
 
     def only(self, stage: int) -> CascadeInferer:
         """One stage, with a guide as fine as its result and no back projection."""

@@ -47,22 +47,18 @@ class SlabInferer(Inferer):
     Args:
         degradation: from HR to LR, with the network's factors ``(H, W, Z)``.
         slices: odd number of slices of a slab.
+
+    Attributes:
         tile: largest edge of a tile in LR pixels, including its halo.
         halo: LR pixels on each side of a tile that are computed and discarded.
     """
 
-    def __init__(
-        self,
-        degradation: Degradation,
-        slices: int = 1,
-        tile: int = 320,
-        halo: int = 32,
-    ) -> None:
+    tile, halo = 320, 32
+
+    def __init__(self, degradation: Degradation, slices: int = 1) -> None:
         super().__init__()
         if slices % 2 == 0:
             raise ValueError(f"SlabInferer needs an odd number of slices, got {slices}.")
-        if tile <= 2 * halo:
-            raise ValueError(f"SlabInferer: a tile of {tile} with a halo of {halo} on each side has no pixels left.")
         self.slices = slices
         self.scale = tuple(degradation.factors)
         self.weights = slice_weights(slices, self.scale[2], degradation.offset[2]).tolist()
@@ -70,7 +66,6 @@ class SlabInferer(Inferer):
         own = slices // 2 * self.scale[2]
         # Output slices that enter the volume, of inner slabs and of the outermost, which have no outer neighbour.
         self.used = slice(min(used[0], own), max(used[-1] + 1, own + self.scale[2]))
-        self.tile, self.halo = tile, halo
 
     def __call__(self, inputs: torch.Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any) -> torch.Tensor:
         """``(B, 1, H, W, D)`` to ``(B, 1, sx H, sy W, sz D)``, float32, on the device of ``inputs``.

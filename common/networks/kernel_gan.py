@@ -32,22 +32,17 @@ class KernelGenerator(nn.Module):
         kernels: number of networks.
         features: channels of every layer except the last.
         sizes: edges of the layers' kernels, odd.
-        gain: of the Xavier initialisation; the code of Bell-Kligler et al. 2019 has 0.1.
+
+    Attributes:
         memory: length of the moving average in iterations.
     """
 
-    def __init__(
-        self,
-        kernels: int,
-        features: int = 64,
-        sizes: Sequence[int] = (7, 5, 3, 1, 1, 1),
-        gain: float = 0.1,
-        memory: int = 200,
-    ) -> None:
+    memory = 200
+
+    def __init__(self, kernels: int, features: int = 64, sizes: Sequence[int] = (7, 5, 3, 1, 1, 1)) -> None:
         super().__init__()
         self.sizes = tuple(sizes)
         self.size = sum(sizes) - len(sizes) + 1
-        self.memory = memory
         widths = [1, *[features] * (len(sizes) - 1), 1]
         self.layers = nn.ParameterList(
             torch.empty(kernels, out, inputs, k, k)
@@ -55,7 +50,7 @@ class KernelGenerator(nn.Module):
         )
         for layer in self.layers:
             for weight in layer.data:
-                nn.init.xavier_normal_(weight, gain)
+                nn.init.xavier_normal_(weight, gain=0.1)  # as the code of Bell-Kligler et al. 2019
         self.average = nn.Buffer(torch.zeros(kernels, self.size, self.size))
         self.seen = nn.Buffer(torch.zeros(kernels, 1, 1))
 

@@ -8,23 +8,25 @@ from torch.nn import functional as F
 
 from .float32 import FromImage, InstanceNorm, ToImage
 
+_HALVINGS = 2  # of the resolution, from image to content
+_WIDTH = 256  # of the perceptron's hidden layers
+
 
 class ContentEncoder(nn.Module):
     """Encode an image's content: structure at a quarter of the resolution, without mean and scale of intensities.
 
-    It has a 7x7 convolution, ``downsamplings`` 4x4 convolutions with stride 2 that double the channels, and residual
-    blocks. Instance norm and ReLU follow each convolution.
+    It has a 7x7 convolution, two 4x4 convolutions with stride 2 that double the channels, and residual blocks. Instance
+    norm and ReLU follow each convolution.
 
     Args:
         features: channels of the first convolution.
-        downsamplings: halvings of the resolution.
         blocks: residual blocks.
     """
 
-    def __init__(self, features: int = 64, downsamplings: int = 2, blocks: int = 4) -> None:
+    def __init__(self, features: int = 64, blocks: int = 4) -> None:
         super().__init__()
         body: list[nn.Module] = [FromImage(1, features, 7, padding=3, padding_mode="reflect")]
-        for _ in range(downsamplings):
+        for _ in range(_HALVINGS):
             body += [InstanceNorm(), nn.ReLU(inplace=True)]
             body.append(nn.Conv2d(features, 2 * features, 4, stride=2, padding=1, padding_mode="reflect"))
             features *= 2
@@ -32,7 +34,7 @@ class ContentEncoder(nn.Module):
         self.body = nn.Sequential(*body, *(_ResidualBlock(features) for _ in range(blocks)))
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
-        """``(B, 1, H, W)`` to ``(B, 2^d features, H / 2^d, W / 2^d)`` for d downsamplings."""
+        """``(B, 1, H, W)`` to ``(B, 4 features, H / 4, W / 4)``."""
         return self.body(image)
 
 
@@ -85,32 +87,28 @@ class AdaptiveDecoder(nn.Module):
     """Decode content and attributes to an image in [-1, 1].
 
     Residual blocks have adaptive norms: a perceptron computes each channel's mean and scale from the attributes (Huang
-    and Belongie 2017, eq. 8). Then follow ``upsamplings`` steps of nearest-neighbour upsampling and a 5x5 convolution
-    that halves the channels, with layer norm and ReLU. A 7x7 convolution and tanh give the image.
+    and Belongie 2017, eq. 8). Then follow two steps of nearest-neighbour upsampling and a 5x5 convolution that halves
+    the channels, with layer norm and ReLU. A 7x7 convolution and tanh give the image.
 
     Args:
         attributes: length of the vector.
         features: channels before the last convolution, equal to those of the encoder's first convolution.
-        upsamplings: doublings of the resolution, equal to the encoder's halvings.
         blocks: residual blocks.
-        hidden: width of the perceptron's two hidden layers.
     """
 
-    def __init__(
-        self, attributes: int = 8, features: int = 64, upsamplings: int = 2, blocks: int = 4, hidden: int = 256
-    ) -> None:
+    def __init__(self, attributes: int = 8, features: int = 64, blocks: int = 4) -> None:
         super().__init__()
-        content = features * 2**upsamplings
+        content = features * 2**_HALVINGS
         self.blocks = nn.ModuleList(_AdaptiveBlock(content) for _ in range(blocks))
         self.perceptron = nn.Sequential(
-            nn.Linear(attributes, hidden),
+            nn.Linear(attributes, _WIDTH),
             nn.ReLU(inplace=True),
-            nn.Linear(hidden, hidden),
+            nn.Linear(_WIDTH, _WIDTH),
             nn.ReLU(inplace=True),
-            nn.Linear(hidden, blocks * 4 * content),
+            nn.Linear(_WIDTH, blocks * 4 * content),
         )
         tail: list[nn.Module] = []
-        for _ in range(upsamplings):
+        for _ in range(_HALVINGS):
             tail += [
                 nn.Upsample(scale_factor=2),
                 nn.Conv2d(content, content // 2, 5, padding=2, padding_mode="reflect"),
@@ -122,7 +120,7 @@ class AdaptiveDecoder(nn.Module):
         self.tail = nn.Sequential(*tail)
 
     def forward(self, content: torch.Tensor, attributes: torch.Tensor) -> torch.Tensor:
-        """``(B, 2^u features, H / 2^u, W / 2^u)`` and ``(B, attributes)`` to ``(B, 1, H, W)`` for u upsamplings."""
+        """``(B, 4 features, H / 4, W / 4)`` and ``(B, attributes)`` to ``(B, 1, H, W)``."""
         parameters = self.perceptron(attributes).chunk(len(self.blocks), dim=1)
         for block, own in zip(self.blocks, parameters, strict=True):
             content = block(content, own)

@@ -181,7 +181,7 @@ def read_kernels(folder: str | os.PathLike) -> list[dict[str, Any]]:
     files = sorted(Path(folder).glob("kernels*.json"), key=lambda p: (len(p.name), p.name))
     if not files:
         raise FileNotFoundError(
-            f"{folder} holds no kernels*.json: estimate the kernels first (run stage_1), or name their folder with "
+            f"{folder} holds no kernels*.json: estimate the kernels first (--only_stages 1), or name their folder with "
             "--kernel_dir DIR."
         )
     found: list[dict[str, Any]] = []
@@ -213,7 +213,7 @@ def read_kernels(folder: str | os.PathLike) -> list[dict[str, Any]]:
                 )
             found.append({**entry, "kernel": kernel / kernel.sum()})
     if not found:
-        raise ValueError(f"{folder}: its files hold no kernel; estimate the kernels first (run stage_1).")
+        raise ValueError(f"{folder}: its files hold no kernel; estimate the kernels first (--only_stages 1).")
     return found
 
 
@@ -248,7 +248,7 @@ def load_kernels(
             if not agrees:
                 raise ValueError(
                     f"{entry['file']}: its {key} is {found}, expected {expected} as in this training; estimate the "
-                    "kernels again (run stage_1), or use the settings and HR scans of their estimation."
+                    "kernels again (--only_stages 1), or use the settings and HR scans of their estimation."
                 )
     missing = sorted(set(map(str, volumes)) - {entry["volume"] for entry in entries})
     if missing:

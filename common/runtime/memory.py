@@ -54,18 +54,18 @@ def moved(tensor: torch.Tensor, device: torch.device | str) -> torch.Tensor:
     return (tensor.pin_memory() if device.type == "cuda" else tensor).to(device, non_blocking=True)
 
 
-def pieces_at_once(device: torch.device, size: int, most: int = 32) -> int:
+def pieces_at_once(device: torch.device, size: int) -> int:
     """Number of pieces of work for one operator call.
 
     Args:
         device: device of the work.
         size: memory of a piece on the device, in bytes.
-        most: number of pieces that keeps a GPU busy.
 
     Returns:
-        On a GPU the number that fits into its free memory, from 1 to ``most``. On a CPU 1, since more is no faster.
+        On a GPU the number that fits into its free memory, from 1 to 32, which keep it busy. On a CPU 1, since more is
+        no faster.
     """
-    return 1 if device.type != "cuda" else int(min(max(free_memory(device) // size, 1), most))
+    return 1 if device.type != "cuda" else int(min(max(free_memory(device) // size, 1), 32))
 
 
 def check_memory(

@@ -9,7 +9,7 @@ from typing import Any
 
 from monai.bundle import ConfigParser
 
-from ..override_checks import top_of, unread
+from ..override_checks import find_unread, top_of
 from .rows import folder_of
 
 _OF_EVALUATION = {"evaluate", "checkpoint", "digest"}  # keys that evaluate.json brings
@@ -120,7 +120,7 @@ def _configs_of(rows: Sequence[Mapping], keys: Collection[str]) -> tuple[dict[st
         merged = ConfigParser()
         merged.read_config(configs[row["name"]])
         for key in keys:
-            if unread(merged.get(), key) is None:
+            if find_unread(merged.get(), key) is None:
                 having[key].add(row["name"])
     lacking = {key: [name for name in configs if name not in having[key]] if having[key] else [] for key in keys}
     for key, names in lacking.items():

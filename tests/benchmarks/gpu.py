@@ -21,7 +21,7 @@ import torch
 from torch.utils import collect_env
 
 from common.io.files import replacing
-from common.override_checks import check_device
+from common.start import check_device
 from common.values import check_whole, is_true
 from tests.bundles import runs
 

@@ -89,11 +89,11 @@ class MeasuredTraining:
         """The trainer before it runs; amp is left to it where it is None, or where it has no choice."""
         options = {"cuda_graph": captured, **({"amp": amp} if self.training.amp and amp is not None else {})}
         override = {**self.override, **runs.TINY[self.bundle].lasting(epochs, iterations), **self.training.override}
-        override |= {f"{self.training.trainer}#{key}": value for key, value in options.items()} | more
+        override |= {f"train#trainer#{key}": value for key, value in options.items()} | more
         folders = {"output_dir": str(folder / "out"), "ckpt_dir": str(folder / "models")}
         files = runs.configs(self.bundle, "train")
         where = device or self.device
-        return trainer_of(initialized(files, "train", where, run_id=self.training.run, **folders, **override))
+        return trainer_of(initialized(files, "train", where, **folders, **override))
 
     def beside(self, name: str) -> Path:
         """A new folder that holds what the trainings before this one have left, but not what this one does."""

@@ -29,8 +29,6 @@ TINY = Sizes("tiny", (40, 44, 36), (24, 24, 16), (24, 24, 16), 1, 2, 1, 1)
 class Training:
     suffix: str = ""  # of its history and state
     override: Mapping[str, object] = field(default_factory=dict)  # that chooses it
-    run: str = "run"  # the entry that runs it, or begins with it
-    trainer: str = "train#trainer"  # the key of its options
     amp: bool = True  # whether its precision can be chosen; else it is float32 always
     exact: bool = True  # as of runs.Tiny; kernel estimation and the later stages of ct_guided are not
 
@@ -39,18 +37,15 @@ class Training:
         return self.suffix.strip("_") or "training"
 
 
-def _stage(number: int, exact: bool) -> Training:
-    return Training(f"_{number}", run=f"run_stage_{number}", trainer="trainer", exact=exact)
+def _stage(number: int, suffix: str = "", **options: bool) -> Training:
+    return Training(suffix or f"_{number}", {"only_stages": [number]}, **options)
 
 
 # In the order in which one needs what the one before has left. Later stages of guided_rdn are the second again.
 STAGES = {
-    "ct_guided": (_stage(1, exact=True), _stage(2, exact=False), _stage(3, exact=False)),
-    "downsampling_gan": (
-        Training("_kernels_1", run="stage_1", trainer="estimation#trainer", amp=False, exact=False),
-        Training("_edsr", run="stage_2"),
-    ),
-    "guided_rdn": (Training("_1", {"stages": [1]}), Training("_2", {"stages": [2]})),
+    "ct_guided": (_stage(1), _stage(2, exact=False), _stage(3, exact=False)),
+    "downsampling_gan": (_stage(1, "_kernels_1", amp=False, exact=False), _stage(2, "_edsr")),
+    "guided_rdn": (_stage(1), _stage(2)),
 }
 TRAININGS = {name: STAGES.get(name, (Training(exact=tiny.exact),)) for name, tiny in runs.TINY.items()}
 

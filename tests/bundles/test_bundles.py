@@ -3,7 +3,6 @@
 import json
 import re
 import shutil
-import sys
 from itertools import permutations, product
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from nibabel.orientations import io_orientation
 
 from common.data.lists.datalist import SCANS
 from common.override_checks import check
+from common.start import read_arguments
 from common.tables.rows import over_folds, rows_of
 from common.tables.runs import runs_of
 from common.tables.runs import words as words_of
@@ -150,12 +150,11 @@ def test_metadata(bundle):
         assert (root / file).is_file(), f"{root / file} is missing"
 
 
-def test_overlays(bundle, monkeypatch):
+def test_overlays(bundle):
     """An overlay changes keys that its configs have, or adds keys that are used; the command line takes its keys."""
     configs = runs.ROOT / "bundles" / bundle / "configs"
     overlays = {path.stem: path for path in configs.glob("*.json") if path.stem not in ("metadata", "tables")}
     assert {"train", "inference", "evaluate", "demo"} <= overlays.keys()
-    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
     # Sizes may be laid over the configs that apply weights too.
     read = {"imports", "finalize", *json.loads(overlays["inference"].read_text())}
     for overlay, path in overlays.items():
@@ -174,15 +173,14 @@ def test_overlays(bundle, monkeypatch):
             names = [*names, overlay]
         merged = runs.content(bundle, None, *names)
         assert merged["run"] and "common.start.start" in json.dumps(merged["initialize"])
-        line = ["bundle/__main__.py", *runs.words(bundle, names, Path("out"), dataset_dir="data")]
-        check(line)  # which looks into nested keys
+        line = runs.words(bundle, names, Path("out"), dataset_dir="data")[1:]
+        check(read_arguments(line))  # which looks into nested keys
         with pytest.raises(ValueError, match="--dataset_di: the configs have no such key; did you mean --dataset_dir"):
-            check([*line, "--dataset_di", "data"])
+            check(read_arguments([*line, "--dataset_di", "data"]))
 
 
-def test_tables(bundle, tmp_path, monkeypatch):
+def test_tables(bundle, tmp_path):
     """Each row of the bundle's tables, in folds or not, is a command line that the configs take."""
-    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
     configs = runs.ROOT / "bundles" / bundle / "configs"
     if not (configs / "tables.json").is_file():
         return
@@ -194,20 +192,17 @@ def test_tables(bundle, tmp_path, monkeypatch):
             assert {run.row for run in found} == {row["name"] for row in written if listing}
             for run in found:
                 for evaluate in (False, True):
-                    check(["bundle/__main__.py", "run", *words_of(run, False, evaluate)])
+                    check(read_arguments(words_of(run, False, evaluate)))
 
 
-def test_documented_overrides(bundle, monkeypatch):
+def test_documented_overrides(bundle):
     """What a bundle's table of overrides lists, some command line takes."""
-    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
     text = (runs.ROOT / "bundles" / bundle / "docs" / "README.md").read_text()
     cells = re.findall(r"^\| (`--[^|]*) \|", text, flags=re.MULTILINE)
 
     def refused(key, *names):
         try:
-            check(
-                ["bundle/__main__.py", "run", "--config_file", str(runs.configs(bundle, *names)), f"--{key}", "$None"]
-            )
+            check({"config_file": runs.configs(bundle, *names), key: "$None"})
         except ValueError:
             return True
         return False

@@ -22,8 +22,8 @@ from . import runs
 
 pytestmark = runs.only("ct_guided")
 TINY = runs.TINY["ct_guided"]
-SHORT = {"max_epochs": 1, "epoch_length": 1, "train#trainer#epoch_length": 1}
-STAGE_1 = {"run": ["$@stage_1#trainer.run()"]}
+SHORT = {"max_epochs": 1, "epoch_length": 1, "stages#2#epoch_length": 1}
+STAGE_1 = {"only_stages": 1}
 HOUNSFIELD = {"data#ct_offset": "auto", "data#window": [-150, 250]}
 THICK = GaussianProfile((1, 1, 4))
 run = partial(runs.run, "ct_guided")
@@ -90,13 +90,13 @@ def test_sizes():
 def test_equation_7():
     """The players of stage 3 have each term of eq. 1 to 7, with the paper's weights."""
     weighed = {"lambda_3": 0.5, "perceptual": {"_target_": "unittest.mock.MagicMock", "given": True}}
-    players = content("train#players", **weighed)
+    players = content("stages#2#players", **weighed)
     terms = {name: weight for name, (weight, *_) in players["translation"].losses.terms.items()}
     groups = {"self": 10, "cycle": 10, "latent": 1, "perceptual": 0.5, "adversarial": 1}
     counts = {"self": 2, "cycle": 2, "latent": 4, "perceptual": 2, "adversarial": 2}
     assert terms == {name: groups[name.split("/")[0]] for name in terms}
     assert {group: sum(name.startswith(group) for name in terms) for group in counts} == counts
-    paper = content("train#players", "paper", **weighed)
+    paper = content("stages#2#players", "paper", **weighed)
     assert paper["sr_net"] is None and "sr_net" in paper["translation"].networks
     assert {*paper["translation"].losses.terms} == {*terms, "adversarial/mr"}
 
@@ -105,9 +105,9 @@ def test_equation_7():
 def test_stages_one_by_one(cohort, trained, tmp_path):
     """Each alone, from the checkpoint of the one before, they become what one command makes; or from a named file."""
     data, models = {"dataset_dir": str(cohort)}, tmp_path / "models"
-    refused(tmp_path, rf"no weights at {models}/stage_1.pt", run_id="run_stage_2", **data)
+    refused(tmp_path, rf"no weights at {models}/stage_1.pt", only_stages=2, **data)
     for stage in (1, 2, 3):
-        run(["train"], tmp_path, run_id=f"run_stage_{stage}", **data)
+        run(["train"], tmp_path, only_stages=[stage], **data)
     for stage in ("_1", "_2", "_3"):
         assert runs.history(tmp_path, stage) == runs.history(trained, stage)
     each = [weights(tmp_path, stage) for stage in (1, 2, 3)]
@@ -116,10 +116,10 @@ def test_stages_one_by_one(cohort, trained, tmp_path):
     assert runs.same(torch.load(models / "model.pt", weights_only=True), each[2])
     assert imread(tmp_path / "out" / "translation.png").std() > 0.05
     # A stage that starts from other weights; what builds on a stage that begins anew is gone.
-    other = {"train#trainer#initial": str(models / "stage_1.pt"), "overwrite": True}
-    run(["train"], tmp_path, run_id="run_stage_3", **data, **other)
+    other = {"stages#2#initial": str(models / "stage_1.pt"), "overwrite": True}
+    run(["train"], tmp_path, only_stages=3, **data, **other)
     assert not runs.same(weights(tmp_path, 3), each[2])
-    run(["train"], tmp_path, run_id="run_stage_1", overwrite=True, **data, **SHORT)
+    run(["train"], tmp_path, only_stages=1, overwrite=True, **data, **SHORT)
     left = [f"{name}.{kind}" for name in ("model", "model_last", "stage_1") for kind in ("pt", "json")]
     assert {path.name for path in models.iterdir()} == {*left, "training_state_1.pt"}
 
@@ -256,8 +256,8 @@ def test_each_stage_learns_not_to_sharpen_one_bright_slice():
     gains = torch.tensor([1.0, 1.2, 1.0, 0.9])[None, None, None]
     rows = torch.rand(1, 1, 8, 1) * 2 - 1
     batch = {"hr_recoloured": rows.expand(-1, -1, -1, 16), "gains": gains}
-    for section in ("stage_1", "stage_2", "train"):
-        graph, players = (content(key, **TINY.network) for key in ("graph", f"{section}#players"))
+    for stage in range(3):
+        graph, players = (content(key, **TINY.network) for key in ("graph", f"stages#{stage}#players"))
         _, _, names = players["sr_net"].losses.terms["ct"]
         made = graph(batch, names)
         torch.testing.assert_close(made[names[0]], made[names[1]])

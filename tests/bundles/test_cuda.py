@@ -108,16 +108,8 @@ class Watch:
 
 def in_precision(bundle, names, options):
     """Overrides of every engine of configs."""
-    engines = runs.content(bundle, None, *names).get()
-    if {"evaluate", "inference"} & {*names}:
-        return {f"{'evaluate#' * ('evaluate' in names)}evaluator#{key}": value for key, value in options.items()}
-    return {
-        f"{key}#trainer#{option}": value
-        for key, part in engines.items()
-        if isinstance(part, dict) and "trainer" in part
-        for option, value in options.items()
-        if "KernelEstimation" not in str(part["trainer"]) or "amp" not in option  # kernels are in float32
-    }
+    engine = "evaluate#evaluator" if "evaluate" in names else "evaluator" if "inference" in names else "train#trainer"
+    return {f"{engine}#{option}": value for option, value in options.items()}
 
 
 def start(bundle, names, folder, **override):

@@ -57,7 +57,7 @@ def resampled(volume, spacing, shape, affine=runs.AFFINE):
 def test_every_slice_or_volume_has_its_kernel(cohort, tmp_path, per, batch_volumes):
     """With the right file and slice, in one part or in several, and none is of air."""
     options = {"data#kernel_per": per, "data#batch_volumes": batch_volumes, "data#slice_step": 5}
-    run(["train"], tmp_path, dataset_dir=str(cohort), run_id="stage_1", **options, **SHORT)
+    run(["train"], tmp_path, dataset_dir=str(cohort), only_stages=1, **options, **SHORT)
     expected = []
     for subject in TINY.groups["target"]:
         path = cohort / f"{TINY.case(subject)}.nii.gz"
@@ -84,9 +84,10 @@ def test_every_slice_or_volume_has_its_kernel(cohort, tmp_path, per, batch_volum
 def test_stages_one_by_one(cohort, trained, tmp_path):
     """Stage 2 trains with the files of kernels as they are; both stages apart become what one command makes."""
     data, folder = {"dataset_dir": str(cohort)}, tmp_path / "models" / "kernels"
-    refused(["train"], tmp_path, f"{folder} holds no kernels", "stage_1", "--kernel_dir DIR", run_id="stage_2", **data)
+    words = [f"{folder} holds no kernels", "--only_stages 1", "--kernel_dir DIR"]
+    refused(["train"], tmp_path, *words, only_stages=2, **data)
     for stage in (1, 2):
-        run(["train"], tmp_path, run_id=f"stage_{stage}", **data)
+        run(["train"], tmp_path, only_stages=stage, **data)
     assert runs.same(results(tmp_path), results(trained))
 
     # A user makes every kernel one that leaves the image as it is.
@@ -99,7 +100,7 @@ def test_stages_one_by_one(cohort, trained, tmp_path):
     lr = content("graph", tmp_path, **data)(batch, ["lr_noiseless"])["lr_noiseless"]
     assert lr.shape == (4, 1, 12, 12, 1) and torch.equal(lr, batch["hr"][:, :, ::2, ::2])
     # A finished run that is resumed leaves the edited kernels, and stage 2 alone trains with them.
-    for changed, override in ((False, {"resume": True}), (True, {"run_id": "stage_2", "overwrite": True})):
+    for changed, override in ((False, {"resume": True}), (True, {"only_stages": 2, "overwrite": True})):
         run(["train"], tmp_path, **data, **override)
         assert (folder / "kernels_1.json").read_bytes() == edited
         assert (runs.history(tmp_path, "_edsr") != runs.history(trained, "_edsr")) == changed
@@ -108,7 +109,7 @@ def test_stages_one_by_one(cohort, trained, tmp_path):
 def test_interrupted_in_a_part(cohort, tmp_path, monkeypatch):
     """A run stopped in part 2 goes on there; begun anew, nothing old is left; lost kernels are made again."""
     options = {"dataset_dir": str(cohort), "data#batch_volumes": 1, "data#kernel_per": "volume", **SHORT}
-    options |= {f"{section}#trainer#save_minutes": 0 for section in ("estimation", "train")}
+    options["train#trainer#save_minutes"] = 0
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     run(["train"], whole, **options)
     original, calls, stop = AlternatingTrainer._iteration, [], 2 + 2
@@ -137,7 +138,7 @@ def test_interrupted_in_a_part(cohort, tmp_path, monkeypatch):
     monkeypatch.undo()
     before = results(whole)  # kill -9 may leave the state of a finished stage without its kernels
     shutil.rmtree(whole / "models" / "kernels")
-    run(["train"], whole, resume=True, run_id="stage_1", **options)
+    run(["train"], whole, resume=True, only_stages=1, **options)
     assert runs.same(results(whole), before)
 
 
@@ -284,9 +285,9 @@ def test_networks_of_the_tables(cohort, tmp_path):
     for row in {str((row["overlays"], row["override"])): row for row in rows}.values():
         override = {key: "$None" if value is None else value for key, value in row["override"].items()}
         parser = content(None, tmp_path, *row["overlays"], dataset_dir=str(cohort), **override)
-        estimation = parser.get_parsed_content("estimation#trainer")
+        estimation = parser.get_parsed_content("train#trainer").make_trainer(1)
         paper, known = "paper" in row["overlays"], "known_kernel" in row["overlays"]
-        assert parser["run"] == ("@stage_2" if known else ["@stage_1", "@stage_2"])
+        assert parser["only_stages"] == ([2] if known else None)
         assert (estimation.network.base is None) == (paper or "residual" in override)
         graph, players = estimation.made(kernels=4)
         detail = override.get("kernel_graph#networks#discriminator#detail", not paper)
@@ -303,7 +304,7 @@ def test_few_slices_and_air(cohort, tmp_path, capsys):
     scans = [runs.save(tmp_path / f"sub-{name}_lr.nii.gz", lr, thick) for name in "ab"]
     entries = {**runs.listed(cohort, TINY), "target": [{"lr": scan} for scan in scans]}
     options = {"dataset_dir": str(runs.datalist(tmp_path / "data", **entries)), "data#batch_volumes": 1}
-    run(["train"], tmp_path / "run", run_id="stage_1", **options, **SHORT)
+    run(["train"], tmp_path / "run", only_stages=1, **options, **SHORT)
     found = read_kernels(tmp_path / "run" / "models" / "kernels")
     assert [(entry["volume"], entry["slice"]) for entry in found] == [(str(scan), 1) for scan in scans]
     assert capsys.readouterr().out.count("2 slices of the LR volumes are (nearly) all air and get no kernel") == 2

@@ -131,16 +131,16 @@ def test_stages_one_by_one(cohort, trained, tmp_path):
 
     data, other = {"dataset_dir": str(cohort)}, {"dataset_dir": str(cohort), "learning_rate": 0.002}
     for stage in (1, 2):
-        run(["train"], tmp_path, stages=[stage], **data)
+        run(["train"], tmp_path, only_stages=[stage], **data)
     assert runs.same(results(tmp_path), results(trained))
     first = [tmp_path / "models" / "training_state_1.pt", tmp_path / "out" / "history_1.jsonl"]
     before = [path.stat().st_mtime_ns for path in first]
-    run(["train"], tmp_path, stages=2, overwrite=True, **other)
+    run(["train"], tmp_path, only_stages=2, overwrite=True, **other)
     assert [path.stat().st_mtime_ns for path in first] == before
     assert runs.same(stage_of(tmp_path, 1), stage_of(trained, 1))
     assert not runs.same(stage_of(tmp_path, 2), stage_of(trained, 2))
     # Stage 2 has been trained on what stage 1 was before: it is not gone on with.
-    run(["train"], tmp_path, stages=[1], overwrite=True, **other)
+    run(["train"], tmp_path, only_stages=[1], overwrite=True, **other)
     run(["train"], tmp_path, resume=True, **other)
     run(["train"], tmp_path / "whole", **other)
     assert runs.same(results(tmp_path), results(tmp_path / "whole"))
@@ -277,14 +277,14 @@ def test_weights_of_another_network(cohort, trained, tmp_path):
         (["inference"], {**scans, "guided": False}, [f"{weights}: ", "guided is False", "with True", "model.json"]),
         (["inference"], {**scans, "scale": [4, 4, 1]}, [f"{weights}: ", "scale is [4, 4, 1]", "[2, 2, 1]"]),
         (["train", "evaluate"], {**data, "cascade": 1}, [f"{weights}: ", other]),
-        (["train"], {**data, "cascade": 3, "stages": [3]}, [f"{weights}: ", other, "stages.2.head"]),
+        (["train"], {**data, "cascade": 3, "only_stages": [3]}, [f"{weights}: ", other, "stages.2.head"]),
         (["inference"], bare, [f"{older}: ", "digest"]),
         (["inference"], {**small, "cascade": 3}, [f"{older}: ", other, "stages.2.head", "older.json"]),
         (["inference"], {**small, "guided": False}, [f"{older}: ", other, "stages.0.branch"]),
         (["inference"], {**small, "scale": [4, 4, 1]}, [f"{older}: ", "1.414", "(scale 2)", "(scale 4)", "set scale"]),
     ):
         refused(names, trained, *words, **override)
-    refused(["train"], tmp_path / "none", f"no weights at {tmp_path}/none/models/model.pt", stages=[2], **data)
+    refused(["train"], tmp_path / "none", f"no weights at {tmp_path}/none/models/model.pt", only_stages=[2], **data)
 
 
 def test_what_cannot_be_trained(cohort, tmp_path):
@@ -306,7 +306,7 @@ def test_what_cannot_be_trained(cohort, tmp_path):
     spoilt.said(said([], [{"hr": first["hr"], "guide": path} for path in guides]), guides)
     for overlays, override, words in (
         (["train_supervised"], {}, ["stage is 2", "--cascade 1"]),
-        ([], {"stages": [0, 1]}, ["stages is [0, 1]", "[1, 2]", "--stages"]),
+        ([], {"only_stages": [0, 1]}, ["only_stages is [0, 1]", "[1, 2]", "--only_stages"]),
         ([], {"slice_axis": "auto"}, [isotropic, "--slice_axis SI"]),
         ([], {"slice_axis": "XY"}, ["sub-0_t2w.nii.gz: slice_axis is 'XY'", "LR, AP, SI, auto"]),
         ([], {"guided": "maybe"}, ["'maybe'", "True or False"]),

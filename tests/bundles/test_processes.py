@@ -175,11 +175,11 @@ def test_two_processes(bundle, tiny, cohort, tmp_path):
     two = ["train"], torchrun
     if tiny.folders:
         # What adversaries have learned differs by rounding, which grows without bound: the next stage gets the same.
-        train("two", *two, run_id="stage_1")
+        train("two", *two, only_stages=1)
         for folder in tiny.folders:
             shutil.rmtree(tmp_path / "two" / "models" / folder)
             shutil.copytree(tmp_path / "one" / "models" / folder, tmp_path / "two" / "models" / folder)
-        train("two", *two, run_id="stage_2")
+        train("two", *two, only_stages=2)
     else:
         train("two", *two)
     for stage in tiny.stages:

@@ -42,7 +42,7 @@ NUMBERS = {"gain": 1.0, "fold": 0, "seed": 0, "base": 30.0, "noise": 0.0, "divis
 TRAIN = {
     "imports": [
         "$from pathlib import Path",
-        "$from common.override_checks import check",
+        "$from common.start import start",
         "$from common.reports import write_table",
     ],
     **WORDS,
@@ -52,7 +52,7 @@ TRAIN = {
     "luck": "$(0.3 + @fold) * @seed**2",
     "loss": {"weight": 1, "inputs": ["sr"]},
     "settings": "$[@dataset_dir, @resume, @loss, @note]",
-    "initialize": ["$check()"],
+    "initialize": ["$start('cpu')"],
     "run": [
         "$1 / @gain",
         "$Path(@ckpt_dir).mkdir(parents=True, exist_ok=True)",

@@ -19,7 +19,10 @@ PLAYERS = {
 # Networks that cannot be built, data that is not there.
 CONFIG = {
     "graph": {"networks": {"net": "$open('weights.pt')"}, "batch_keys": "$open('data.json')", "steps": STEPS},
-    "early": {"trainer": {"graph": {"steps": {"lr": ["net", "hr"]}}, "players": {"net": "%players#net"}}},
+    "stages": [
+        {"graph": {"steps": {"lr": ["net", "hr"]}}, "players": {"net": "%players#net"}},
+        {"players": "@players"},
+    ],
     "players": PLAYERS,
     "train": {"handlers": [], "trainer": {"graph": "@graph", "players": "@players"}},
 }
@@ -43,11 +46,11 @@ def _bundle(folder, config):
 
 
 def test_what_losses_need_is_drawn_without_data_or_weights(tmp_path, capsys):
-    draw(_bundle(tmp_path, {key: value for key, value in CONFIG.items() if key != "early"}))
-    assert capsys.readouterr().out.startswith(EXPECTED)
     draw(_bundle(tmp_path, CONFIG))
+    assert capsys.readouterr().out.startswith(EXPECTED)
+    draw(_bundle(tmp_path, {**CONFIG, "train": {"trainer": {"graph": "@graph", "stages": "@stages"}}}))
     said = capsys.readouterr().out
-    assert re.findall("```mermaid\n---\ntitle: (.*)\n---\nflowchart", said) == ["early", "train"]
+    assert re.findall("```mermaid\n---\ntitle: (.*)\n---\nflowchart", said) == ["stage 1", "stage 2"]
     assert EXPECTED.partition("flowchart")[2] in said
 
 

@@ -26,7 +26,10 @@ STEPS |= {"lr_fake_reversed": ["reversal", "lr_fake"], "lr_fake_verdict": ["disc
 
 
 def networks_of(kernels):
-    generator = KernelGenerator(kernels, 4, (5, 3, 1), gain=1.0, memory=5)  # of kernels of 7x7
+    generator = KernelGenerator(kernels, 4, (5, 3, 1))  # of kernels of 7x7
+    generator.memory = 5
+    for layer in generator.layers:
+        layer.data *= 10
     networks = {"generator": generator, "discriminator": KernelDiscriminator(kernels, 4, 2, 3)}
     networks |= {"sampling": KernelSampling(2), "bicubic": FixedKernel(bicubic_kernel(2, 7))}
     return networks | {"reversal": GradientReversal()}
@@ -113,9 +116,7 @@ def test_a_player_may_have_what_players_have_by_default(tmp_path):
     data = SimpleNamespace(device="cpu", seed=0, output_dir=tmp_path, kernel_dir=tmp_path / "kernels")
     graph = partial(TensorGraph, networks={"bare": nn.PReLU(), "adam": nn.PReLU()}, steps={"sr": ["bare", "hr"]})
     later = tmp_path / "training_state_next.pt"
-    estimation = KernelEstimation(
-        1, 1, data, graph, players, nn.PReLU(), RunFolder(tmp_path, tmp_path), invalidates=[later]
-    )
+    estimation = KernelEstimation(data, graph, players, nn.PReLU(), RunFolder(tmp_path, tmp_path), invalidates=[later])
     graph, players = estimation.made(kernels=4)
     for name, eps in (("bare", 1e-8), ("adam", 2.5e-7)):
         players[name].join(name, graph, torch.device("cpu"), False, False)
@@ -134,7 +135,7 @@ def test_a_known_kernel_is_recovered(tmp_path):
     loader = KernelCropLoader(*caches, kernel_cases(*caches, "volume"), 64, 26, 4, seed=0, device="cpu")
     config = parser(bundle="downsampling_gan", device=torch.device("cpu"), output_dir=str(tmp_path))
     set_determinism(0)
-    graph, players = config.get_parsed_content("estimation#trainer").made(kernels=1)
+    graph, players = config.get_parsed_content("train#trainer").make_trainer(1).made(kernels=1)
     AlternatingTrainer(1, loader, graph, players, 1200).run()
     set_determinism(None)
     schedule = players["downsampling"].schedule

@@ -10,7 +10,7 @@ from ignite.engine import Events
 from torch import nn
 from torch.optim.lr_scheduler import LambdaLR, ReduceLROnPlateau
 
-from common.engines import AlternatingTrainer, ConstantThenLinear, Player, RunFolder, StepEpochs, of_stage
+from common.engines import AlternatingTrainer, ConstantThenLinear, Player, RunFolder, StepEpochs
 from common.graph import TensorGraph
 from tests.engines.games import Batches, close_to, spiked
 from tests.refused import refused
@@ -203,10 +203,9 @@ def test_a_rate_that_stays_and_then_falls():
 
 
 def test_a_step_of_epochs_and_the_network_of_a_players_name():
-    """Both are in the trainer of a stage, which shares the rest with others."""
     decay, rates = partial(StepEpochs, step_size=2, gamma=0.5), []
     player = Player(optimizer=sgd, losses=JUDGE, scheduler=decay)
-    trainer = of_stage(partial(trainer_of, epochs=4, iterations=9), players={"judge": player}, iterations=3)
+    trainer = trainer_of({"judge": player}, iterations=3, epochs=4)
     assert player.networks == ("judge",)
     player.optimizer.register_step_pre_hook(lambda o, *_: rates.append(o.param_groups[0]["lr"]))
     trainer.run()

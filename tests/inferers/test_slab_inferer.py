@@ -19,8 +19,10 @@ MANY = [((2, 2, 3), (0.5, 0.5, 1.0)), ((1, 1, 4), (0.0, 0.0, 1.5)), ((1, 1, 4), 
 every_geometry = pytest.mark.parametrize(("scale", "offset"), [*FEW, *MANY], ids=str)
 
 
-def twice(**options):
-    return SlabInferer(Degradation((2, 2, 2)), 3, **options)
+def twice(degradation=None, tile=320, halo=32):
+    inferer = SlabInferer(degradation or Degradation((2, 2, 2)), 3)
+    inferer.tile, inferer.halo = tile, halo
+    return inferer
 
 
 class Guess:
@@ -99,7 +101,7 @@ def test_tiles_leave_no_seam_where_the_halo_suffices(local_network):
 def test_tiles_are_never_larger_than_they_may_be_and_in_batches_it_is_the_same(monkeypatch, scale, offset):
     """As on a GPU, also where fewer slabs have room than was thought."""
     network, volume = Guess(3, scale), torch.rand(2, 1, 9, 8, 7)
-    inferer = SlabInferer(Degradation(scale, offset), 3, tile=6, halo=1)
+    inferer = twice(Degradation(scale, offset), tile=6, halo=1)
     one_by_one = inferer(volume, network)
     assert max(max(shape[2:4]) for shape in network.seen) == 6
     assert len(network.seen) == 3 * 2 * 7  # ceil(9 / (6 - 2)) and ceil(8 / (6 - 2)) tiles of seven slabs
@@ -111,7 +113,7 @@ def test_tiles_are_never_larger_than_they_may_be_and_in_batches_it_is_the_same(m
                 raise torch.OutOfMemoryError("out of memory")
             return network(slabs)
 
-        monkeypatch.setattr("common.inferers.slab.pieces_at_once", lambda device, size, most=at_once: most)
+        monkeypatch.setattr("common.inferers.slab.pieces_at_once", lambda device, size, count=at_once: count)
         assert torch.allclose(inferer(volume, in_room), one_by_one, atol=1e-6)
         assert [shape[0] // 2 for shape in network.seen] == counts * (len(network.seen) // len(counts))
     refused(lambda: inferer(volume, functools.partial(in_room, room=0)), torch.OutOfMemoryError, "out of memory")
@@ -119,4 +121,3 @@ def test_tiles_are_never_larger_than_they_may_be_and_in_batches_it_is_the_same(m
 
 def test_refused():
     refused(lambda: SlabInferer(Degradation((2, 2, 2)), 4), ValueError, "odd number of slices", 4)
-    refused(lambda: twice(tile=64, halo=32), ValueError, "tile of 64", "halo of 32")

@@ -27,7 +27,9 @@ LAYERS = 12
 
 
 def slabs():
-    return SlabInferer(CUBES, slices=3, tile=20, halo=4)
+    inferer = SlabInferer(CUBES, slices=3)
+    inferer.tile, inferer.halo = 20, 4
+    return inferer
 
 
 def forms(iterations):

@@ -17,8 +17,11 @@ SIZES = [(7, 5, 3, 1, 1, 1), (3, 1, 5), (5,)]  # the paper's, and others that re
 SOBEL = torch.tensor([[-1.0, 0, 1], [-2, 0, 2], [-1, 0, 1]])
 
 
-def generator_of(sizes=SIZES[0], **options):
-    return KernelGenerator(KERNELS, 6, sizes, **{"gain": 1.0, **options})
+def generator_of(sizes=SIZES[0], gain=1.0):
+    generator = KernelGenerator(KERNELS, 6, sizes)
+    for layer in generator.layers:
+        layer.data *= 10 * gain
+    return generator
 
 
 def test_sizes_are_those_of_the_paper_and_crops_without_verdicts_are_refused():
@@ -57,7 +60,8 @@ def test_output_and_gradients_are_those_of_the_layers(sizes, factor):
 
 def test_the_average_forgets_over_its_memory_and_only_in_training():
     """At first it is the plain mean, so that what was there before training has no part in it."""
-    generator, expected = generator_of(memory=2), 0.0
+    generator, expected = generator_of(), 0.0
+    generator.memory = 2
     for share in (1.0, 0.5, 0.5):
         generator.layers[0].data *= 1.5
         kernels = generator.train()().detach()

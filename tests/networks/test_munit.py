@@ -58,7 +58,7 @@ def test_encoders_are_those_of_the_appendix(size):
 
 @pytest.mark.parametrize("size", [(5, 5), (6, 4)], ids=str)
 def test_the_decoder_gives_channels_the_mean_and_the_scale_that_attributes_ask_for(size):
-    decoder = AdaptiveDecoder(3, 2, blocks=2, hidden=5).double()
+    decoder = AdaptiveDecoder(3, 2, blocks=2).double()
     content, codes = torch.randn(2, 8, *size).double(), torch.randn(2, 3).double()
     first, _, second, _, last = decoder.perceptron
     wanted, x = last(second(first(codes).relu()).relu()).unflatten(1, (2, 4, 8, 1, 1)), content

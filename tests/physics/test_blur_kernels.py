@@ -185,7 +185,7 @@ def test_folders_without_kernels_with_several_sizes_or_of_another_training_are_r
     def read(kind, *words, call=blur_kernels.read_kernels, **options):
         refused(lambda: call(tmp_path, **options), kind, *words)
 
-    read(FileNotFoundError, tmp_path, "run stage_1", "--kernel_dir")
+    read(FileNotFoundError, tmp_path, "--only_stages 1", "--kernel_dir")
     path = tmp_path / "kernels_1.json"
     save(path)
     read(ValueError, tmp_path, "hold no kernel")

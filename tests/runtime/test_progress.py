@@ -57,11 +57,13 @@ def errors(told, start, end):
 
 
 SAME = KSpaceTruncation((1, 1, 1))
+TILES = SlabInferer(SAME)
+TILES.tile, TILES.halo = 8, 2
 INFERERS = {
-    "tiles": SlabInferer(SAME, tile=8, halo=2),
+    "tiles": TILES,
     "axes": AxesInferer(SlabInferer(SAME), axes=(0, 2)),
     "directions": OrthogonalInferer([0, 1], batch=2),
-    "cascade": CascadeInferer(1.5, 2, 1),
+    "cascade": CascadeInferer(1.5, 2),
     "halvings": BetweenInferer(KSpaceTruncation((1, 1, 4)), batch=1),
 }
 

@@ -44,7 +44,6 @@ class UnknownBlur(Sets):
         crop: edge of an HR crop for the estimation, in pixels.
         crops: crops of each kernel in a batch.
         denoise: whether LR scans are denoised before their kernels are estimated.
-        angles: in degrees, by which slices in batches are turned.
         register: whether LR scans of the test group are registered to their HR scans.
         denoise_input: whether LR scans of the test group are denoised.
         options: of :class:`Sets`.
@@ -73,7 +72,6 @@ class UnknownBlur(Sets):
         crop: int = 64,
         crops: int = 1,
         denoise: bool | str = True,
-        angles: Sequence[float] = (0, 45, 90, 135, 180, 225, 270, 315),
         register: bool | str = False,
         denoise_input: bool | str = False,
         **options: Any,
@@ -88,7 +86,7 @@ class UnknownBlur(Sets):
         self._known: dict[str, Any] = known
         self.kernel_per, self.slice_step, self.batch_volumes = kernel_per, slice_step, batch_volumes
         self.crop, self.lr_crop = crop, (crop - kernel_size) // self.factor + 1
-        self.crops, self.angles = crops, angles
+        self.crops = crops
         self.denoise, self.denoise_input = is_true(denoise, "denoise"), is_true(denoise_input, "denoise_input")
         self.register = is_true(register, "register")
 
@@ -171,7 +169,7 @@ class UnknownBlur(Sets):
             self.factor,
             patch=self.hr_patch,
             margin=self.kernels.shape[-1] // 2,
-            angles=self.angles,
+            angles=range(0, 360, 45),
             **self._patches,
         )
 

@@ -31,6 +31,7 @@ from .register import register_guide
 
 # Normalised intensity above which a voxel shows tissue and not air.
 _TISSUE = 0.05
+_COVERED = 0.95  # least share of the LR scan's tissue that must lie in the guide's field of view
 # A guide is too coarse if its spacing is more than this times that of the volume that it guides.
 _COARSER = 1.25
 # Similarity by :func:`misplacement`, of registered pairs: 0.22 to 0.41 in eight pairs of one person, two of them FLAIR
@@ -81,7 +82,6 @@ class ResampleGuided(MapTransform):
         keys: of guides ``(1, X, Y, Z)`` with an affine.
         reference: key of the LR scan ``(1, X, Y, Z)``, in about [0, 1], its axes ordered as the factors are.
         degradation: from HR to LR.
-        coverage: smallest share of the LR scan's tissue that must lie in the guide's field of view.
         register: whether to register the guide rigidly to the LR scan first, see :func:`register_guide`. "auto" does
             so, with a warning, only if :func:`misplacement` finds the guide misaligned.
         quality_dir: folder for the quality of the registration, ``<LR scan's name>_registration.json``.
@@ -97,14 +97,12 @@ class ResampleGuided(MapTransform):
         keys: KeysCollection,
         reference: str,
         degradation: Degradation,
-        coverage: float = 0.95,
         register: bool | str = False,
         quality_dir: str | os.PathLike | None = None,
     ) -> None:
         super().__init__(keys)
         self.reference = reference
         self.degradation = degradation
-        self.coverage = coverage
         self.register = register if register == "auto" else is_true(register, "register")
         self.quality_dir = quality_dir
 
@@ -204,7 +202,7 @@ class ResampleGuided(MapTransform):
         index = tissue @ to_guide[:3, :3].T + to_guide[:3, 3]
         first, last = -0.5, np.array(guide.shape[1:]) - 0.5
         covered = ((index >= first) & (index <= last)).all(axis=1).mean()
-        if covered >= self.coverage:
+        if covered >= _COVERED:
             return
         spacing = np.linalg.norm(affine[:3, :3], axis=0)
         beyond = [*(spacing * (index - last).max(axis=0)), *(spacing * (first - index).max(axis=0))]
@@ -214,7 +212,7 @@ class ResampleGuided(MapTransform):
         advice = "" if self.register or not covered else ", or let the guide be moved onto the scan: --register true"
         raise ValueError(
             f"{names['guide']}: the guide covers {covered:.1%} of the tissue of {names['lr']}{nothing}, expected at "
-            f"least {self.coverage:.0%}; it sticks out of the guide by up to {out}. Check that both files are of one "
+            f"least {_COVERED:.0%}; it sticks out of the guide by up to {out}. Check that both files are of one "
             f"subject and session and that their headers are right{advice}."
         )
 

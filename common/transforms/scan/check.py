@@ -65,16 +65,11 @@ class CheckVoxelsd(MapTransform):
 
     Args:
         keys: of channel-first volumes ``(1, X, Y, Z)``.
-        minimum: fewest voxels along each axis.
         allow_missing_keys: whether an entry may lack a key.
 
     Raises:
         ValueError: when a volume fails a check; the message names the file and the reason.
     """
-
-    def __init__(self, keys: KeysCollection, minimum: int = 3, allow_missing_keys: bool = False) -> None:
-        super().__init__(keys, allow_missing_keys)
-        self.minimum = minimum
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         d = dict(data)
@@ -87,9 +82,9 @@ class CheckVoxelsd(MapTransform):
             # By NumPy, because torch takes half a second for voxels in the order that NIfTI stores them.
             if (highest := volume.numpy().max()) == volume.numpy().min():
                 raise ValueError(f"{file}: every voxel is {highest:g}, so there is no image; leave the volume out.")
-            if min(volume.shape[-3:]) < self.minimum:
+            if min(volume.shape[-3:]) < 3:
                 raise ValueError(
-                    f"{file}: the volume has {tuple(volume.shape[-3:])} voxels, fewer than a slab: {self.minimum} on "
+                    f"{file}: the volume has {tuple(volume.shape[-3:])} voxels, fewer than a slab: 3 on "
                     "each axis; leave it out."
                 )
             if bits := _wrapped_bits(volume.numpy()):

@@ -9,11 +9,11 @@ TINY = dict(
         "data#window": [0, 900],
         "learning_rate": 0.001,
         # Rounding grows with the steps of adversaries.
-        **{f"train#players#{player}#optimizer": SLOWER for player in ("discriminators", "translation")},
+        **{f"stages#2#players#{player}#optimizer": SLOWER for player in ("discriminators", "translation")},
     },
     degradation=GaussianProfile((1, 1, 4)),
     source="ct",
-    lengths={"_3": ("max_epochs", "train#trainer#epoch_length")},
+    lengths={"_3": ("max_epochs", "stages#2#epoch_length")},
     weights=("stage_1.pt", "stage_2.pt", "stage_3.pt"),
     optional=("validation",),
     networks=("munit",),

@@ -44,8 +44,6 @@ def test_images_that_teach(cohort):
     images = ZeroShotImages(GaussianProfile(THICK, fwhm=0.7))
     assert images.planes == [2] and images.degradation.fwhm == 0.7, "that across slices is the scan's own"
     assert ZeroShotImages(as_scanned((3, 3, 1))).degradation.factors == (1, 3, 3)
-    own = GaussianProfile((1, 3, 3))
-    assert ZeroShotImages(as_scanned((3, 3, 3)), of_images=own).degradation is own
 
 
 def test_refused(cohort):

@@ -38,6 +38,11 @@ def scan(name, codes, spacing, size, tilt=(0, 0, 0), centre=CENTRE, see=subject)
     return scan_of(see(world_of(affine, size)).astype(np.float32), affine, f"/data/{name}.nii.gz")
 
 
+@pytest.fixture
+def cover(monkeypatch):
+    return partial(monkeypatch.setattr, "common.transforms.registration.guide._COVERED")
+
+
 def resampled(lr, guide, **options):
     return ResampleGuided("guide", "lr", IN_PLANE, **options)({"lr": lr, "guide": guide})["guide"]
 
@@ -49,14 +54,15 @@ def field_of_view(world, volume, margin=0.0):
     return ((index >= edge - 0.5) & (index <= np.array(volume.shape[1:]) - 0.5 - edge)).all(-1)
 
 
-def test_from_files_to_the_grid_of_the_result(tmp_path):
+def test_from_files_to_the_grid_of_the_result(tmp_path, cover):
+    cover(0)
     lr = scan("t2", "SLP", (4, 1.9, 2.1), (13, 30, 34), (8, -12, 5), see=lambda w: 900 * subject(w))
     t1 = scan("t1", "PIR", (1.1, 1.2, 1.1), (40, 44, 48), (-10, 4, 15), (4, -3, 5), lambda w: 500 * subject(w) ** 2)
     for name, volume in (("t2", lr), ("t1", t1)):
         nib.save(nib.Nifti1Image(volume.numpy()[0], volume.affine.numpy()), tmp_path / f"{name}.nii.gz")
     prepared = LoadScand("image", "auto")({"image": tmp_path / "t2.nii.gz", "guide": tmp_path / "t1.nii.gz"})
     prepared = LoadScand("guide", ordered=False)(prepared)
-    guide = ResampleGuided("guide", "image", IN_PLANE, coverage=0)(prepared)["guide"]
+    guide = ResampleGuided("guide", "image", IN_PLANE)(prepared)["guide"]
     # Axes of the LR scan from left to right, A-P and S-I; its slices lie along the first stored axis.
     assert guide.shape == (1, 60, 68, 13) and guide.affine.dtype == torch.float64
     assert np.allclose(guide.affine, IN_PLANE.hr_affine(prepared["image"].affine))
@@ -72,11 +78,12 @@ def test_from_files_to_the_grid_of_the_result(tmp_path):
 
 
 @pytest.mark.parametrize("codes", ["RAS", "LPS", "SRA", "PIR"])
-def test_resampling_shows_the_same_subject(codes):
+def test_resampling_shows_the_same_subject(codes, cover):
+    cover(0)
     lr = scan("t2", "LAS", (2, 2, 1), (24, 20, 30), (5, 8, -7))
     guide = scan("t1", codes, (1.1, 1.2, 1.15), (44, 42, 46), (-6, 9, 20))
     before = guide.as_tensor().clone()
-    out = resampled(lr, guide, coverage=0)
+    out = resampled(lr, guide)
     world = world_of(IN_PLANE.hr_affine(lr.affine), (48, 40, 30))
     deep = field_of_view(world, guide, margin=5)
     assert deep.mean() > 0.3 and np.abs(out.numpy()[0] - subject(world))[deep].max() < 1e-3
@@ -84,20 +91,21 @@ def test_resampling_shows_the_same_subject(codes):
 
 
 @pytest.mark.parametrize("spacing", [(1, 1, 1), (1, 1, 6)], ids=str)
-def test_a_guide_fills_its_field_of_view_and_no_more(spacing):
+def test_a_guide_fills_its_field_of_view_and_no_more(spacing, cover):
+    cover(0)
     # Of both stacks of 6 mm slices the first and the last lie half a voxel beyond the samples of the other.
     lr = scan("t2", "RAS", (2, 2, 6), (30, 30, 12), (0, 0, 2), see=full)
     centre = CENTRE + np.array([0.3, 0.2, 2.0])
     guide = partial(scan, "t1", "LPS", spacing, (50, 50, 42 // spacing[2]), centre=centre)
     # Dark in the middle, so that clipping to the range hides nothing.
     hollow = guide(see=lambda world: np.linalg.norm(world - centre, axis=-1) > 4)
-    out = resampled(lr, hollow, coverage=0)
+    out = resampled(lr, hollow)
     world = world_of(out.affine, out.shape[1:])
     inside, far = field_of_view(world, hollow), np.abs(world - centre).max(-1) > 18
     assert 0.3 < inside.mean() < 0.6 and (inside & far).any()
     assert np.allclose(out.numpy()[0][far], inside[far], atol=2e-3)
     noise = np.random.default_rng(0).integers(0, 2, hollow.shape[1:])
-    out = resampled(lr, guide(see=lambda _: noise), coverage=0)
+    out = resampled(lr, guide(see=lambda _: noise))
     assert out.min() >= 0 and out.max() <= 1, "splines overshoot, magnitudes must not"
 
 
@@ -126,7 +134,7 @@ def test_thick_tilted_slices_average_the_guide_across_them_and_not_in_their_plan
     assert np.abs(out - see(world))[inside].max() > 0.1 and np.abs(out - profile)[inside].max() < 0.01
 
 
-def test_how_fine_a_guide_must_be_and_what_it_must_cover():
+def test_how_fine_a_guide_must_be_and_what_it_must_cover(cover):
     fine = scan("fine", "RAS", (0.9, 0.9, 4), (40, 40, 10))
     coarse = scan("coarse", "RAS", (1.8, 1.8, 4), (20, 20, 10))
     sagittal = scan("sagittal", "ASR", (0.9, 0.9, 4), (40, 40, 10))
@@ -147,7 +155,8 @@ def test_how_fine_a_guide_must_be_and_what_it_must_cover():
         (lambda: resampled(t2, far, register="perhaps"), ["register", "'perhaps'"]),
     ]:
         refused(call, ValueError, *words)
-    resampled(whole, parts[0], coverage=0.6)
+    cover(0.6)
+    resampled(whole, parts[0])
     told(lambda: resampled(coarse, fine))
     told(lambda: resampled(t2, medium), "medium.nii", "[1.5, 1.5] mm apart", "t2.nii", "[1.0, 1.0]", "no detail")
 
