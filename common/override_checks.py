@@ -264,8 +264,9 @@ class _Config:
         """How to continue an interrupted run, as the end of a message."""
         if "resume" in self.content:
             return "; the same command with --resume True goes on from the last state that was saved"
-        places = [path for path, component in self._components() if "skip_existing" in _arguments(component)]
-        return f"; the same command with --{places[0]}#skip_existing True goes on with what is left" if places else ""
+        if "skip_existing" in self.content:
+            return "; the same command with --skip_existing True goes on with what is left"
+        return ""
 
     def _reads(self, place: Any, before: list[str], left: list[str]) -> bool:
         """Whether anything reads a key that the config does not have yet."""

@@ -140,14 +140,14 @@ def test_an_error_ends_with_its_first_cause(files, tmp_path, monkeypatch, capsys
     assert list(tmp_path.glob("*.log")) == [log]
 
 
-SCANS = {"_target_": "common.data.Scans"}
-
-
 @pytest.mark.parametrize(
     ("config", "told"),
     [
-        ({"resume": False, "dataset": SCANS}, "; the same command with --resume True goes on from the last state that"),
-        ({"dataset": SCANS}, "; the same command with --dataset#skip_existing True goes on with what is left."),
+        (
+            {"resume": False, "skip_existing": False},
+            "; the same command with --resume True goes on from the last state that",
+        ),
+        ({"skip_existing": False}, "; the same command with --skip_existing True goes on with what is left."),
         ({"other": False}, ".\n"),
     ],
 )
@@ -282,7 +282,7 @@ OPTIONS = {
     "join": {"_target_": "torch.nn.Identity"},
     "train": {"trainer": {"_target_": "common.engines.CascadeTrainer"}},
     "stage_2": {"trainer": {"_target_": "common.engines.of_stage", "trainer": "@train#trainer"}},
-    "dataset": {"_target_": "common.data.ThickScans"},
+    "evaluator": {"_target_": "common.engines.CaseEvaluator"},
 }
 
 
@@ -292,7 +292,7 @@ def test_options_are_those_of_what_they_are_passed_on_to(tmp_path):
     path.write_text(json.dumps(OPTIONS))
     for line in (
         "--data#batch_size 2 --data#margin 2 --network_def#features 8 --train#trainer#amp True --join#anything 2",
-        "--stage_2#trainer#max_epochs 3 --dataset#skip_existing True",
+        "--stage_2#trainer#max_epochs 3 --evaluator#epoch_length 3",
     ):
         run(str(path), *line.split())
     for line, *words in (
@@ -300,10 +300,10 @@ def test_options_are_those_of_what_they_are_passed_on_to(tmp_path):
         ("--network_def#feature 2", "did you mean --network_def#features?"),
         ("--train#trainer#amps True", "did you mean --train#trainer#amp"),
         ("--stage_2#trainer#max_epoch 2", "did you mean --stage_2#trainer#max_epochs"),
-        ("--dataset#skip_existin True", "did you mean --dataset#skip_existing"),
-        ("--dataset#options 2", "dataset has no such key"),
-        ("--amp True", "did you mean --train#trainer#amp or --stage_2#trainer#amp?"),
-        ("--skip_existing True", "did you mean --dataset#skip_existing?"),
+        ("--evaluator#inferrer 2", "did you mean --evaluator#inferer"),
+        ("--evaluator#options 2", "evaluator has no such key"),
+        ("--amp True", "did you mean --evaluator#amp or --train#trainer#amp or --stage_2#trainer#amp?"),
+        ("--key_val_metric 2", "did you mean --evaluator#key_val_metric?"),
     ):
         refused(partial(run, str(path), *line.split()), ValueError, *words)
 

@@ -7,7 +7,7 @@ from .features import FeatureReport
 from .forecast import Forecast
 from .history import LossHistory
 from .kernel_report import KernelReport
-from .results import InferenceResults, log_path
+from .results import InferenceResults, MeanDataConsistency, log_path
 from .translation import TranslationReport
 from .uncertainty import UncertaintyMap, UncertaintyReport
 from .validation import ValidationWithInitial

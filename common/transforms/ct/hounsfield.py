@@ -135,7 +135,7 @@ class CheckMRd(MapTransform):
                 raise ValueError(
                     f"{file}: is given as MR but its values, {low:.5g} to {high:.5g} (0.1st to 99.9th percentile), are "
                     "those of CT; MR is 0 or a little more in air. Are MR and CT exchanged? Leave CT out. If it is MR: "
-                    "--data#check_mr False for training, --dataset#check_mr False for inference."
+                    "--data#check_mr False for training, --check_mr False for inference."
                 )
         return dict(data)
 

@@ -36,12 +36,13 @@ class CheckThickSlicesd(MapTransform):
 
     Args:
         keys: of channel-first volumes ``(1, X, Y, Z)`` whose slices run along the last axis.
-        scale: thin slices per thick slice, more than 1, whole or not.
+        scale: thin slices per thick slice, more than 1; whole or not without ``models``.
         models: folder of weights with their overlays. Messages name the overlay that fits. None for training.
         allow_missing_keys: whether an entry may lack a key.
 
     Raises:
-        ValueError: when slices are not thick, or would become thinner than the pixels; the message names the file.
+        ValueError: when no weights can have such a ``scale``; when slices are not thick, or would become thinner than
+            the pixels; the message names the file.
     """
 
     def __init__(
@@ -52,6 +53,8 @@ class CheckThickSlicesd(MapTransform):
         allow_missing_keys: bool = False,
     ) -> None:
         super().__init__(keys, allow_missing_keys)
+        if models is not None:
+            check_slice_factor(scale)
         self.scale, self.models = scale, models
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:

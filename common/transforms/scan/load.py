@@ -14,6 +14,7 @@ from monai.data import MetaTensor
 from monai.transforms import Compose, EnsureChannelFirst, MapTransform
 
 from ...io.images import open_image
+from ...values import is_true
 from ..ct.hounsfield import CheckMRd
 from .acquired import AcquiredMatrixd
 from .check import CheckHeaderd, CheckVoxelsd
@@ -93,7 +94,7 @@ class LoadScand(MapTransform):
         ordered: bool = True,
         normalise: bool = True,
         set_aside: bool = True,
-        check_mr: bool = False,
+        check_mr: bool | str = False,
         allow_missing_keys: bool = False,
     ) -> None:
         super().__init__(keys, allow_missing_keys)
@@ -103,7 +104,7 @@ class LoadScand(MapTransform):
         steps: list[Any] = [CheckVoxelsd(**some)]
         if set_aside:
             steps.append(SetAsideExtremesd(**some))
-        if check_mr:
+        if is_true(check_mr, "check_mr"):
             steps.append(CheckMRd(**some))
         steps.append(AcquiredMatrixd(**some))
         if ordered:
