@@ -17,7 +17,7 @@ from monai.bundle import ConfigParser
 from monai.utils import set_determinism
 
 from .errors import report_uncaught
-from .override_checks import check, find_components, list_arguments
+from .override_checks import check
 from .runtime import threads
 from .runtime.distributed import join_training
 
@@ -93,7 +93,6 @@ def advise_continuation(arguments: Mapping[str, Any]) -> str:
     config = ConfigParser.load_config_files(arguments.get("config_file", {}))
     if "resume" in config:
         return "; the same command with --resume True goes on from the last state that was saved"
-    for key, component in find_components(config).items():
-        if "skip_existing" in list_arguments(component):
-            return f"; the same command with --{key}#skip_existing True goes on with what is left"
+    if "skip_existing" in config:
+        return "; the same command with --skip_existing True goes on with what is left"
     return ""

@@ -19,6 +19,7 @@ from .data.lists.spacing import cubes
 from .export.modules import NAME, ROOT, map_strings, renamed
 from .io.affines import ROUNDING, slice_permutation
 from .override_checks import find_unread
+from .physics.scale import choose_slice_axis
 from .transforms import CheckTrainingRanged
 from .values import is_true
 from .weights import read_overlay
@@ -174,7 +175,7 @@ def choose(affine: np.ndarray, known: Sequence[Offer], guided: bool) -> list[Cho
         except ValueError as error:
             unclear = error
             continue
-        axes = [offer.slice_axis or ("SI" if len(set(offer.scale)) == 1 else "auto")]
+        axes = [choose_slice_axis(offer.scale, offer.slice_axis)]
         if len(set(offer.scale)) > 1 and "slice_axis" not in offer.overrides and "auto" not in axes:
             axes.insert(0, "auto")  # before the training's axis: the slices of this scan may run along another
         for axis in axes if offer.guided == guided else ():
@@ -287,10 +288,7 @@ def _knows(config: ConfigParser, key: str) -> bool:
 def _offer(folder: Path, checkpoint: Path | None, overlay: Path | None, overrides: Mapping[str, Any]) -> Offer:
     overrides = {**overrides, **({} if checkpoint is None else {"checkpoint": checkpoint})}
     parser = _parser(folder, overlay, overrides)
-    scale, ranges, free = _content(parser, "scale", (1, 1, 1)), _content(parser, "training_range", None), None
-    if ranges is None and checkpoint is not None:
-        ranges = (read_overlay(checkpoint) or {}).get("training_range")
-    ranges = ranges or {}
+    scale, ranges, free = _content(parser, "scale", (1, 1, 1)), _content(parser, "training_range", None) or {}, None
     try:
         CheckTrainingRanged("image", ranges)
         if not isinstance(scale, list | tuple) or [type(n) in (int, float) for n in scale] != [True] * 3:

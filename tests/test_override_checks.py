@@ -151,14 +151,14 @@ def test_an_error_ends_with_its_first_cause(files, tmp_path, monkeypatch, capsys
     assert list(tmp_path.glob("*.log")) == [log]
 
 
-SCANS = {"_target_": "common.data.Scans"}
-
-
 @pytest.mark.parametrize(
     ("config", "told"),
     [
-        ({"resume": False, "dataset": SCANS}, "; the same command with --resume True goes on from the last state that"),
-        ({"dataset": SCANS}, "; the same command with --dataset#skip_existing True goes on with what is left."),
+        (
+            {"resume": False, "skip_existing": False},
+            "; the same command with --resume True goes on from the last state that",
+        ),
+        ({"skip_existing": False}, "; the same command with --skip_existing True goes on with what is left."),
         ({"other": False}, ".\n"),
     ],
 )
@@ -306,7 +306,7 @@ OPTIONS = {
     "join": {"_target_": "torch.nn.Identity"},
     "train": {"trainer": {"_target_": "common.engines.StagedTrainer", "stages": "@stages"}},
     "stages": [{"_target_": "common.engines.CascadeStage", "_mode_": "callable"}],
-    "dataset": {"_target_": "common.data.ThickScans"},
+    "evaluator": {"_target_": "common.engines.CaseEvaluator"},
 }
 
 
@@ -316,7 +316,7 @@ def test_options_are_those_of_what_they_are_passed_on_to(tmp_path):
     path.write_text(json.dumps(OPTIONS))
     for line in (
         "--data#batch_size 2 --data#margin 2 --network_def#features 8 --train#trainer#amp True --join#anything 2",
-        "--stages#0#max_epochs 3 --dataset#skip_existing True",
+        "--stages#0#max_epochs 3 --evaluator#epoch_length 3",
     ):
         run(str(path), *line.split())
     for line, *words in (
@@ -324,10 +324,10 @@ def test_options_are_those_of_what_they_are_passed_on_to(tmp_path):
         ("--network_def#feature 2", "did you mean --network_def#features?"),
         ("--train#trainer#amps True", "did you mean --train#trainer#amp"),
         ("--stages#0#max_epoch 2", "did you mean --stages#0#max_epochs"),
-        ("--dataset#skip_existin True", "did you mean --dataset#skip_existing"),
-        ("--dataset#options 2", "dataset has no such key"),
-        ("--amp True", "did you mean --train#trainer#amp or --stages#0#amp?"),
-        ("--skip_existing True", "did you mean --dataset#skip_existing?"),
+        ("--evaluator#inferrer 2", "did you mean --evaluator#inferer"),
+        ("--evaluator#options 2", "evaluator has no such key"),
+        ("--amp True", "did you mean --evaluator#amp or --train#trainer#amp or --stages#0#amp?"),
+        ("--key_val_metric 2", "did you mean --evaluator#key_val_metric?"),
     ):
         refused(partial(run, str(path), *line.split()), ValueError, *words)
 

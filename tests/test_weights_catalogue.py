@@ -214,7 +214,7 @@ def test_weights_of_ones_own_bring_their_overlay(models, tmp_path):
 
 
 def test_arguments_of_components_are_keys_too(models):
-    set_keys = {"evaluator#amp": True, "dataset::contrast": "t2w", "features": [4, 4]}
+    set_keys = {"evaluator#amp": True, "dataset::data::contrast": "t2w", "features": [4, 4]}
     assert offers(None, set_keys)[0].overrides.keys() == {*set_keys, "checkpoint"}
     for key in ("evaluator#am", "nothing#amp", "scale#amp", "evaluator#network#amp"):
         refused(lambda key=key: offers(None, {key: True}), ValueError, f"--{key}: no inference.json of srcnn has that")
@@ -225,5 +225,5 @@ def test_the_package_may_have_another_name(models, monkeypatch):
     monkeypatch.setattr(weights_catalogue, "__package__", "mri_sr_bundles.common")
     (offer, _) = offers(None, {})
     config = offer.workflow(output_dir=models / "common" / "data").parser.config
-    assert config["evaluator"]["_target_"] == "mri_sr_bundles.common.engines.Inference"
+    assert config["evaluator"]["_target_"] == "mri_sr_bundles.common.engines.CaseEvaluator"
     assert config["output_dir"] == models / "common" / "data" and config["checkpoint"] == models / "model.pt"

@@ -73,8 +73,7 @@ def run_cases(
         report: whether to write an HTML page for each result.
         dry_run: whether only to load the cases and print what would be done.
     """
-    settings = {"dataset#shard": shard, "dataset#bids": bids, "evaluator#report": report}
-    settings = {key: value for key, value in settings.items() if value}
+    settings = {"shard": shard, "report": report}
     for group in group_by([case for case in cases if case.problem is None], _describe_run):
         _announce(group, options)
         for case in group:
@@ -134,7 +133,7 @@ def _start(cases: list[Case], output: Path, **settings: Any) -> Any:
 def _run(cases: list[Case], output: Path, bids: bool, **settings: Any) -> None:
     """Super-resolve cases, and write the derived series of DICOM."""
     try:
-        workflow, evaluator = _start(cases, output, **settings)
+        workflow, evaluator = _start(cases, output, bids=bids, **settings)
         workflow.run()
         workflow.finalize()
     except Exception as error:
@@ -221,7 +220,6 @@ def _raise_first(case: Case, volumes: Sequence[Case]) -> None:
 
 def _run_volumes(cases: list[Case], output: Path, bids: bool, **settings: Any) -> None:
     """Super-resolve each volume of the only case, a 4-D scan, and join the results if none failed."""
-    settings.pop("dataset#bids", None)
     (case,), volumes = cases, list[Case]()
     case.started = time.perf_counter()
     output.mkdir(parents=True, exist_ok=True)
@@ -240,7 +238,7 @@ def _run_volumes(cases: list[Case], output: Path, bids: bool, **settings: Any) -
         case.result = str(join_results(results, names, case["image"], output, case.name, bids))
         print(f"{case.name} -> {case.result}, {len(volumes)} volumes", flush=True)
     case.warnings = list(dict.fromkeys(text for volume in volumes if volume.ended for text in volume.warnings))
-    log_case(log_path(output, settings.get("dataset#shard")), case)
+    log_case(log_path(output, settings["shard"]), case)
 
 
 def _preview_volumes(cases: list[Case], output: Path, bids: bool) -> None:

@@ -150,22 +150,19 @@ def _read(source: Path, overlay: dict[str, Any]) -> tuple[dict[str, dict], list[
         for key, value in overlay.items():
             if key in inference or ("#" in key and key.rpartition("#")[0] in inference):
                 inference[key] = value
-        configs |= {"inference": inference.get(), "inference_onnx": _by_onnxruntime(inference.get())}
+        configs |= {"inference": inference.get(), "inference_onnx": _by_onnxruntime()}
     return configs, problems
 
 
-def _by_onnxruntime(inference: dict[str, Any]) -> dict[str, Any]:
+def _by_onnxruntime() -> dict[str, Any]:
     """The overlay of inference.json by which onnxruntime computes."""
-    evaluator = inference.get("evaluator", {})
     network = {
         "_target_": "common.networks.OnnxNetwork",
         "path": "$@bundle_root + '/models/model.onnx'",
         "digest": "@digest",
         "degradation": "@degradation",
     }
-    # ``prepare`` works on a network's layers, which an ONNX network lacks.
-    prepare = {"evaluator#prepare": None} if "prepare" in evaluator else {}
-    return {"checkpoint": None, "evaluator#network": network, **prepare}
+    return {"checkpoint": None, "evaluator#network": network}
 
 
 def _check(source: Path, configs: dict[str, dict]) -> list[str]:

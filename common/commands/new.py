@@ -160,7 +160,8 @@ def _without_weights(source: Path, configs: Mapping[str, dict]) -> dict[str, Any
     overlay = source / "models" / "model.json"
     decided = json.loads(overlay.read_text()) if overlay.is_file() else {}
     train, inference = configs["train"], configs["inference"]
-    values = {key: train.get(key) for key in inference if key in decided and key != "checkpoint"}
+    kept = {"checkpoint", "training_range"}  # which name the bundle's own file of weights
+    values = {key: train.get(key) for key in inference if key in decided and key not in kept}
     return {key: value for key, value in values.items() if not str(value).startswith(("$", "@"))}
 
 

@@ -1,7 +1,6 @@
 """Datalists, volumes in memory, slabs and cases."""
 
 from .case import Case
-from .exams import Exams
 from .lists.datalist import load_datalist
 from .lists.scans import find_scans
 from .lists.spacing import check_scale, in_plane_spacing, slice_axis_of, thin_slice_spacing
@@ -12,4 +11,4 @@ from .loaders.slabs import PairedSlabLoader, UnpairedSlabLoader
 from .loaders.slices import KernelSliceLoader, SliceLoader
 from .loaders.through_plane import ThroughPlaneLoader
 from .loaders.volumes import VolumeCache
-from .scans import GuidedScans, Scans, ThickScans
+from .scans import find_cases, find_exams

@@ -59,21 +59,15 @@ def settings_of(module: nn.Module) -> dict[str, Any]:
     return {"Class": type(module).__name__, **{name: plain(getattr(module, name)) for name in names}}
 
 
-def weights_of(network: nn.Module, checkpoint: str | os.PathLike | None) -> dict[str, str]:
+def weights_of(network: nn.Module) -> dict[str, str]:
     """File of a network's weights, its SHA-256, and the SHA-256 of its tensors if the network knows it.
 
-    Empty for a network that started without weights.
+    Empty for a network without weights from a file.
     """
     origin: Any = getattr(network, "origin", {})
-    if "path" not in origin and checkpoint is None:
-        return {}
-    path = Path(origin.get("path", checkpoint))
-    found = {"File": path.name}
-    if "file_sha256" in origin:
-        found["FileSha256"] = origin["file_sha256"]
-    elif path.is_file():
-        found["FileSha256"] = hashlib.sha256(path.read_bytes()).hexdigest()
-    return {**found, **({"Sha256": origin["sha256"]} if "sha256" in origin else {})}
+    known = {"FileSha256": "file_sha256", "Sha256": "sha256"}
+    found = {name: origin[key] for name, key in known.items() if key in origin}
+    return {"File": Path(origin["path"]).name, **found} if "path" in origin else {}
 
 
 def is_made_by(result: str | os.PathLike, bundle: Path, checkpoint: str | os.PathLike | None) -> bool:

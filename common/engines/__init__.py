@@ -3,7 +3,6 @@
 from .cascade import CascadeStage
 from .evaluation import Evaluation
 from .evaluator import Case, CaseEvaluator
-from .inference import Inference
 from .kernel_estimation import KernelEstimation
 from .player import ConstantThenLinear, Player, StepEpochs
 from .run_folder import RunFolder

@@ -3,7 +3,7 @@
 from .checkpoint import BestModel, LastModel, ResumableState
 from .evaluation import EvaluationReport, check_own_table
 from .history import Forecast, LossHistory
-from .results import InferenceResults, log_path
+from .results import InferenceResults, MeanDataConsistency, log_path
 from .training_reports import DegradationReport, FeatureReport, KernelReport, TranslationReport
 from .uncertainty import UncertaintyMap, UncertaintyReport
 from .validation import ValidationWithInitial

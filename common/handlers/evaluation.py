@@ -283,7 +283,7 @@ def _about(engine: Any) -> dict[str, object]:
     return {
         "Bundle": origin.get("bundle"),
         "BundleVersion": origin.get("version"),
-        "Weights": provenance.weights_of(engine.network, None),
+        "Weights": provenance.weights_of(engine.network),
         "Adapted": getattr(engine.inferer, "said", None),
         "Warnings": getattr(getattr(engine, "case", None), "warnings", ()),  # only a CaseEvaluator records them
     }

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import warnings
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from ignite.engine import Engine, Events
+from ignite.metrics import Metric
 from monai.engines import IterationEvents
 from nibabel.affines import voxel_sizes
 
@@ -39,7 +43,6 @@ class InferenceResults:
     Args:
         output_dir: folder of the results.
         bundle_root: folder of the bundle, with ``configs/metadata.json``.
-        checkpoint: file of the weights, for a network that does not know its own; None if it starts without weights.
         degradation: from the result to the scan; None for a result of several scans.
         bids: whether results are named as BIDS derivatives; the folder then becomes a derivative dataset.
         shard: the share of the scans that this process has, such as "3/16", or None for all.
@@ -53,14 +56,12 @@ class InferenceResults:
         self,
         output_dir: str | os.PathLike,
         bundle_root: str | os.PathLike,
-        checkpoint: str | os.PathLike | None,
-        degradation: Degradation | None,
+        degradation: Degradation | None = None,
         bids: bool | str = False,
         shard: str | None = None,
     ) -> None:
         self.output_dir = Path(output_dir)
         self.bundle = provenance.bundle_of(bundle_root)
-        self.checkpoint = checkpoint
         self.degradation = degradation
         self.bids = is_true(bids, "bids")
         self.log = log_path(output_dir, shard)
@@ -84,17 +85,17 @@ class InferenceResults:
         self.inputs = engine.case.describe_inputs()
 
     def _describe(self, engine: Any) -> None:
-        batch, output = engine.state.batch[0], engine.state.output[0]
+        output = engine.state.output[0]
         case, path = engine.case, Path(output["saved_to"])
         files = case.images
         if not self.weights:
-            self.weights = provenance.weights_of(engine.network, self.checkpoint)
+            self.weights = provenance.weights_of(engine.network)
         with contextlib.suppress(ValueError):  # a name that is too long for a label map has none
             labels = label_path(self.output_dir, case.name, self.bids)
             if "label_map" not in case and labels.exists():
                 warnings.warn(f"{labels} is of an earlier result; give --label again, or remove it.", stacklevel=2)
         before, after = _spacing(files[0]), _spacing(path)
-        agreement = output.get("agreement", batch.get("agreement"))
+        agreement = output.get("agreement")
         own = {
             "Bundle": self.bundle["name"],
             "BundleVersion": self.bundle.get("version"),
@@ -134,6 +135,28 @@ class InferenceResults:
         if any(case.result for case in engine.cases):
             print(f"results, each with a .json next to it, are in {self.output_dir}")
         print(f"the log is {self.log}")
+
+
+class MeanDataConsistency(Metric):
+    """Mean data consistency error of the results, from :class:`~common.transforms.MeasureAgreementd`.
+
+    It is the key metric of an inference, which knows no HR. NaN if there is no result.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(skip_unrolling=True)
+
+    def reset(self) -> None:
+        """Forget the results."""
+        self.errors: list[float] = []
+
+    def update(self, output: Sequence[Mapping[str, Any]]) -> None:
+        """Add the results of a batch; a failed case has none."""
+        self.errors += [float(each["agreement"]) for each in output]
+
+    def compute(self) -> float:
+        """The mean."""
+        return fmean(self.errors) if self.errors else math.nan
 
 
 def log_path(output_dir: str | os.PathLike, shard: str | None = None) -> Path:

@@ -32,7 +32,7 @@ class ResultViewer:
         ModuleNotFoundError: with ``report``, without the package that brings NiiVue.
     """
 
-    def __init__(self, degradation: Degradation | None, report: bool | str = False) -> None:
+    def __init__(self, degradation: Degradation | None = None, report: bool | str = False) -> None:
         self.degradation = degradation
         self.report = is_true(report, "report")
         if self.report:

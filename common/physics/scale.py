@@ -37,6 +37,16 @@ def across_slices(scale: Sequence[float], whole: bool = True) -> float:
     return scale[2]
 
 
+def choose_slice_axis(scale: Sequence[float], slice_axis: str | None = None) -> str:
+    """Return the anatomical axis across the slices: the given one, else "SI" if no axis differs, else "auto".
+
+    Args:
+        scale: along the three axes.
+        slice_axis: as for :func:`common.io.affines.slice_permutation`; None if the scale decides.
+    """
+    return slice_axis or ("SI" if len(set(scale)) == 1 else "auto")
+
+
 def zero_shot(scale: Sequence[int]) -> tuple[list[int], list[int], list[int]]:
     """Choose the images from which a 2-D network learns to super-resolve the scan itself by a scale.
 

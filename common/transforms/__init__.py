@@ -11,7 +11,7 @@ from .registration.misalignment import RandMisalignd
 from .registration.placement import misplacement
 from .registration.register import RegisterHRd, RegisterLRd, register_guide
 from .scan.acquired import AcquiredMatrixd
-from .scan.check import CheckHeaderd, CheckMemoryd, CheckPlanesd, CheckVoxelsd, resized_planes
+from .scan.check import CheckHeaderd, CheckMemoryd, CheckVoxelsd, ResizePlanesd
 from .scan.interleaved import EvenSlicesd
 from .scan.load import LoadScand
 from .scan.save import SaveVolumed

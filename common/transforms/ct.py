@@ -142,7 +142,7 @@ class CheckMRd(MapTransform):
                 raise ValueError(
                     f"{file}: is given as MR but its values, {low:.5g} to {high:.5g} (0.1st to 99.9th percentile), are "
                     "those of CT; MR is 0 or a little more in air. Are MR and CT exchanged? Leave CT out. If it is MR: "
-                    "--data#check_mr False for training, --dataset#check_mr False for inference."
+                    "--data#check_mr False for training, --check_mr False for inference."
                 )
         return dict(data)
 
@@ -277,7 +277,7 @@ class CheckThickSlicesd(MapTransform):
 
     Args:
         keys: of channel-first volumes ``(1, X, Y, Z)`` whose slices run along the last axis.
-        scale: thin slices per thick slice, more than 1, whole or not.
+        scale: thin slices per thick slice, more than 1; whole or not without ``models``.
         models: folder of weights with their overlays. Messages name the overlay that fits. None for training.
         allow_missing_keys: whether an entry may lack a key.
     """
@@ -290,6 +290,8 @@ class CheckThickSlicesd(MapTransform):
         allow_missing_keys: bool = False,
     ) -> None:
         super().__init__(keys, allow_missing_keys)
+        if models is not None:
+            check_slice_factor(scale)
         self.scale, self.models = scale, models
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:

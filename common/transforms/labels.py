@@ -220,8 +220,8 @@ class CheckLabelsd(MapTransform):
         keys: KeysCollection,
         reference: str,
         output_dir: str | os.PathLike,
-        bids: bool = False,
-        allow_missing_keys: bool = False,
+        bids: bool | str = False,
+        allow_missing_keys: bool = True,
     ) -> None:
         super().__init__(keys, allow_missing_keys)
         self.reference, self.output_dir, self.bids = reference, output_dir, bids

@@ -75,20 +75,23 @@ class OnGridOfd(MapTransform):
 
     Args:
         keys: of volumes ``(1, X, Y, Z)`` with an affine.
-        like: the file.
+        like: the file; None to leave volumes as they are.
 
     Raises:
         ValueError: when no voxel of the file lies in the volume.
     """
 
-    def __init__(self, keys: KeysCollection, like: str | os.PathLike) -> None:
+    def __init__(self, keys: KeysCollection, like: str | os.PathLike | None) -> None:
         super().__init__(keys)
+        self.like = like
+        if like is None:
+            return
         grid = open_image(like)
-        self.like, self.shape, self.affine = like, grid.shape[:3], np.asarray(grid.affine, dtype=np.float64)
+        self.shape, self.affine = grid.shape[:3], np.asarray(grid.affine, dtype=np.float64)
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         d = dict(data)
-        for key in self.key_iterator(d):
+        for key in self.key_iterator(d) if self.like is not None else ():
             volume = d[key].as_tensor()
             places = np.linalg.inv(np.asarray(d[key].affine, dtype=np.float64)) @ self.affine
             resampling = Resampling(volume.shape[1:], self.shape, places)

@@ -18,11 +18,11 @@ class MeasureAgreementd(MapTransform):
 
     Args:
         keys: key of the result ``(1, X, Y, Z)``, normalised as the scan, before :class:`RestoreVolumed`.
-        reference: key of the scan ``(1, X, Y, Z)``.
         degradation: from the result to the scan.
+        reference: key of the scan ``(1, X, Y, Z)``.
     """
 
-    def __init__(self, keys: KeysCollection, reference: str, degradation: Degradation) -> None:
+    def __init__(self, keys: KeysCollection, degradation: Degradation, reference: str = "image") -> None:
         super().__init__(keys)
         self.reference = reference
         self.degradation = degradation

@@ -307,14 +307,14 @@ def test_inference_orientations(bundle, tiny, trained, tmp_path, dtype):
 
 @runs.each_form
 def test_pages(bundle, tiny, trained, tmp_path):
-    """With --evaluator#report true a page stands beside the result, of volumes that lie where they lie in the world."""
+    """With --report true a page stands beside the result, of volumes that lie where they lie in the world."""
     path = tiny.save_lr(tmp_path / "scans", "a", runs.phantom(7), runs.OBLIQUE, dtype=np.int16, axes="PSR")
     runs.run(
         bundle,
         ["inference"],
         trained,
         output_dir=str(tmp_path / "sr"),
-        **{"evaluator#report": "true"},
+        report="true",
         **tiny.only(path),
     )
     page = Page(tmp_path / "sr" / f"{tiny.case('a')}_sr.html")

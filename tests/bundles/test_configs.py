@@ -43,7 +43,7 @@ def size(config):
 
 
 @pytest.mark.parametrize(
-    ("name", "lines", "expressions", "longest"), [("train", 4610, 250, 520), ("inference", 1300, 170, 250)]
+    ("name", "lines", "expressions", "longest"), [("train", 4610, 250, 520), ("inference", 3300, 70, 250)]
 )
 def test_configs_are_short(name, lines, expressions, longest):
     """The first bundles together and each by itself; every later bundle by itself."""
@@ -52,7 +52,7 @@ def test_configs_are_short(name, lines, expressions, longest):
     first = [sizes[bundle] for bundle in FIRST]
     assert sum(n for n, _ in first) <= lines and sum(n for _, n in first) <= expressions, sizes
     assert max(n for n, _ in first) <= longest, sizes
-    assert not {bundle: n for bundle, (n, _) in sizes.items() if bundle not in FIRST and n > 150}
+    assert not {bundle: n for bundle, (n, _) in sizes.items() if bundle not in FIRST and n > 220}
 
 
 def test_the_simplest_training_is_a_page():
@@ -121,6 +121,8 @@ def test_a_target_is_no_module():
     targets = {text for config in CONFIGS.values() for key, text in strings_in(config) if key.endswith("_target_")}
     assert len(targets) > 100
     for target in targets:
+        if "." not in target:
+            continue  # MONAI's own, by its name
         home, name = target.rsplit(".", 1)
         modules = pkgutil.iter_modules(getattr(pkgutil.resolve_name(home), "__path__", []))
         assert name not in {module.name for module in modules}, target

@@ -213,6 +213,6 @@ def test_two_processes_share_scans(bundle, tiny, trained, tmp_path):
 
     for path in bad:
         path.unlink()
-    before, skip = {path: path.stat().st_mtime_ns for path in two.iterdir()}, {"dataset#skip_existing": True}
-    runs.run(bundle, ["inference"], trained, dataset_dir=str(scans), output_dir=str(two), **skip)
+    before = {path: path.stat().st_mtime_ns for path in two.iterdir()}
+    runs.run(bundle, ["inference"], trained, dataset_dir=str(scans), output_dir=str(two), skip_existing=True)
     assert {path: path.stat().st_mtime_ns for path in two.iterdir()} == before

@@ -23,7 +23,7 @@ def test_thick_slices_alone(factor, tmp_path, capsys):
     files = {key: tmp_path / key / f"stack{post}.nii.gz" for key, post in (("lr", ""), ("sr", "_sr"))}
     runs.save(files["lr"], *runs.degrade(hr, PLAIN, operator))
     runs.save(tmp_path / "lr" / "thin.nii.gz", hr, PLAIN)
-    inference = {"dataset_dir": str(tmp_path / "lr"), "output_dir": str(tmp_path / "sr"), "evaluator#report": True}
+    inference = {"dataset_dir": str(tmp_path / "lr"), "output_dir": str(tmp_path / "sr"), "report": True}
     with pytest.raises(Exception) as caught:
         runs.run("smore", ["inference"], tmp_path, scale=[1, 1, factor], **inference, **SMALL)
     message = str(runs.first_cause(caught.value))

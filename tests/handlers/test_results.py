@@ -1,6 +1,5 @@
 """What stands beside results, and what is logged of each scan."""
 
-import hashlib
 import json
 import shutil
 import warnings
@@ -19,7 +18,7 @@ from common.data.provenance import describe, settings_of
 from common.degradations import BandLimit, ComposeDegradations, GaussianProfile, KSpaceTruncation
 from common.engines import CaseEvaluator
 from common.engines.evaluator import CasesFailedError
-from common.handlers import InferenceResults, log_path
+from common.handlers import InferenceResults, MeanDataConsistency, log_path
 from common.transforms import LoadScand, RestoreVolumed, SaveVolumed
 from tests.refused import refused
 
@@ -32,7 +31,6 @@ def bundle(tmp_path):
     root = tmp_path / "bundles" / "method"
     (root / "configs").mkdir(parents=True)
     (root / "configs" / "metadata.json").write_text(json.dumps({"version": "1.2.3"}))
-    (root / "model.pt").write_bytes(b"weights")
     return root
 
 
@@ -57,14 +55,19 @@ def infer(bundle, scans, output_dir, network=None, bids=False, shard=None, warne
     dataset = Dataset(find_scans(str(scans)), LoadScand("image", slice_axis="SI"))
     save = SaveVolumed("pred", output_dir, bids=bids, description=describe(bundle, DEGRADATION))
     options = {"postprocessing": Compose([RestoreVolumed("pred", "image", DEGRADATION), warned, save])}
-    options |= {"val_handlers": [InferenceResults(output_dir, bundle, bundle / "model.pt", DEGRADATION, bids, shard)]}
+    options |= {"val_handlers": [InferenceResults(output_dir, bundle, DEGRADATION, bids, shard)]}
     options |= {"inferer": lambda volume, _: torch.as_tensor(volume).repeat_interleave(2, 2).repeat_interleave(2, 3)}
-    CaseEvaluator(torch.device("cpu"), CaseLoader(dataset), network or torch.nn.Identity(), **options).run()
+    options |= {"key_val_metric": {"data_consistency": MeanDataConsistency()}}
+    evaluator = CaseEvaluator(torch.device("cpu"), CaseLoader(dataset), network or torch.nn.Identity(), **options)
+    evaluator.run()
+    return evaluator
 
 
 def test_a_result_says_where_it_comes_from(bundle, tmp_path, capsys):
     path, out = scan(tmp_path / "in" / "ä scan.nii.gz"), tmp_path / "out"
-    infer(bundle, path, out)
+    network = torch.nn.Identity()
+    network.origin = {"path": "/other/best.onnx", "file_sha256": "ff", "sha256": "ee", "bundle": "method"}
+    assert infer(bundle, path, out, network).state.metrics == {"data_consistency": 0.25}
     assert f"are in {out}\nthe log is {out / 'log.jsonl'}\n" in capsys.readouterr().out
     said = read(out / "ä scan_sr.json")
     own = said.pop("SuperResolution")
@@ -77,17 +80,11 @@ def test_a_result_says_where_it_comes_from(bundle, tmp_path, capsys):
         {"File": str(path), "Bytes": path.stat().st_size, "Sha256": digest_voxels(path)},
     ]
     assert own.pop("Versions").keys() >= {"python", "monai", "torch", "nibabel"}
-    weights = {"File": "model.pt", "FileSha256": hashlib.sha256(b"weights").hexdigest()}
+    weights = {"File": "best.onnx", "FileSha256": "ff", "Sha256": "ee"}
     expected = {"Bundle": "method", "BundleVersion": "1.2.3", "Weights": weights, "Scale": [2, 2, 1], "Agreement": 0.25}
     expected |= {"Degradation": {"Class": "KSpaceTruncation", "factors": [2, 2, 1]}, "SpacingBefore": [1, 1.5, 3]}
     assert own == expected | {"SpacingAfter": [0.5, 0.75, 3], "Warnings": [f"{path}: strange; look at it."]}
     assert nib.load(out / "ä scan_sr.nii.gz").header["descrip"].item() == b"super-resolved 2x2x1 by method 1.2.3"
-    # Weights that know themselves are named as they say.
-    network = torch.nn.Identity()
-    network.origin = {"path": "/other/best.onnx", "file_sha256": "ff", "sha256": "ee", "bundle": "method"}
-    infer(bundle, path, out, network)
-    weights = read(out / "ä scan_sr.json")["SuperResolution"]["Weights"]
-    assert weights == {"File": "best.onnx", "FileSha256": "ff", "Sha256": "ee"}
 
 
 def test_the_longest_name_has_a_result(bundle, tmp_path):

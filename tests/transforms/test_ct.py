@@ -99,7 +99,7 @@ def test_mr_is_no_ct_at_any_scale(head, contrast):
 def test_ct_given_as_mr_is_refused(head, change):
     for kind in (np.float32, np.int16):
         entry = {"mr": scan_of(change(head["ct"]).astype(kind), AFFINE)}
-        words = "scan.nii.gz", "CT", "exchanged", "--dataset#check_mr False"
+        words = "scan.nii.gz", "CT", "exchanged", "--check_mr False"
         refused(lambda e=entry: CheckMRd("mr")(e), ValueError, *words)
 
 

@@ -1,4 +1,7 @@
-"""The SDK's operators, corrected for super-resolution, and a writer."""
+"""The SDK's operators, corrected for super-resolution, and a writer.
+
+Lines of files are those of the SDK's operators, version 4.0.0.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,7 @@ from monai.deploy.operators import (
     IOMapping,
     MonaiBundleInferenceOperator,
 )
-from monai.deploy.operators.monai_bundle_inference_operator import filter_compose, get_bundle_config
+from monai.deploy.operators.monai_bundle_inference_operator import get_bundle_config
 from nibabel.affines import voxel_sizes
 
 from common.io.dicom import Series, choose_stack, find_series
@@ -35,9 +38,9 @@ RULES = '{"selections": [{"name": "MR", "conditions": {"Modality": "^MR$"}}]}'
 class LoaderOperator(DICOMDataLoaderOperator):
     """The SDK's loader, with errors instead of silent losses.
 
-    The SDK skips files that it cannot parse and drops all images but one at each position. It merges series of the same
-    UID, and holds all pixels of a study in memory. Here these cases are errors, now or in the check of the used series,
-    and only headers are read.
+    The SDK skips files that it cannot parse (dicom_data_loader_operator.py:173) and drops all images but one at each
+    position (223). It merges series of the same UID (199), and holds all pixels of a study in memory (172). Here these
+    cases are errors, now or in the check of the used series, and only headers are read.
     """
 
     def load_data_to_studies(self, input_path: Path) -> list[DICOMStudy]:
@@ -72,7 +75,7 @@ class LoaderOperator(DICOMDataLoaderOperator):
 
 
 class SelectorOperator(DICOMSeriesSelectorOperator):
-    """The SDK's selector takes the first of several series; this one needs a choice.
+    """The SDK takes the first of several series (dicom_series_selector_operator.py:364); this one needs a choice.
 
     Args:
         series: SeriesInstanceUID of the series to super-resolve, or None for the only MR series.
@@ -116,10 +119,10 @@ class SelectorOperator(DICOMSeriesSelectorOperator):
 class VolumeOperator(DICOMSeriesToVolumeOperator):
     """The SDK's conversion to a volume, with corrected geometry and values.
 
-    The SDK exchanges the two pixel spacings, takes the slice spacing from the first two slices, and drops slices
-    without a position. It casts all slices to the type of the first, which truncates fractions. It inverts
-    MONOCHROME1 images. :func:`common.io.dicom.choose_stack` accepts only one evenly spaced stack, and keeps
-    float precision.
+    The SDK exchanges the two pixel spacings (dicom_series_to_volume_operator.py:415), takes the slice spacing from the
+    first two slices (334), and drops slices without a position (318). It casts all slices to the type of the first,
+    which truncates fractions (224), and inverts MONOCHROME1 images (175).
+    :func:`common.io.dicom.choose_stack` accepts only one evenly spaced stack, and keeps float precision.
 
     Named outputs: an ``Image`` for each selected series, "image" and possibly "guide"; and "source", the series to
     super-resolve.
@@ -161,9 +164,9 @@ class VolumeOperator(DICOMSeriesToVolumeOperator):
 class BundleOperator(MonaiBundleInferenceOperator):
     """The SDK's bundle operator, with the values and the grid of the result.
 
-    The SDK casts image outputs to uint8, keeps the input's affine, reads the weights relative to the working directory,
-    and runs transforms that save files. Here values, affine and metadata come from postprocessing. The network comes
-    from the evaluator of ``inference.json``, loaded with ``weights_only=True``. Nothing is saved.
+    The SDK takes no overrides (monai_bundle_inference_operator.py:573), runs our transforms that save files (604), and
+    loads weights without a check, for float32 (730). It casts image outputs to uint8 (982) and keeps the input's affine
+    (787). Here the network is that of the evaluator, and values, affine and metadata come from postprocessing.
 
     Args:
         bundle: the exported bundle's folder.
@@ -184,18 +187,17 @@ class BundleOperator(MonaiBundleInferenceOperator):
         )
 
     def _init_config(self, config_names) -> None:
-        # As in the SDK, but with overrides set before anything is built, and with the parts of the evaluator.
+        # As in the SDK, but with overrides set before anything is built.
         sys.path.insert(0, str(self.bundle_path))
         self._parser = get_bundle_config(str(self.bundle_path), config_names)
         for key, value in {**self.overrides, "dataset#data": []}.items():
             self._parser[key] = value
-        self._device = self._parser.get_parsed_content("device")
-        evaluator = self._parser.get_parsed_content("evaluator")
-        self._inferer, self.network = evaluator.inferer, evaluator.network
+        self._device, self._inferer = map(self._parser.get_parsed_content, ("device", "inferer"))
+        self.network = self._parser.get_parsed_content("evaluator").network
         self._inputs = {name: {"type": "image"} for name in self.names}
         self._outputs = {"pred": {"type": "image"}}
-        self._preproc = evaluator.data_loader.dataset.transform
-        self._postproc = filter_compose(evaluator.postprocessing, ["SaveVolume"])
+        self._preproc = self._get_compose("preprocessing", [])
+        self._postproc = self._get_compose("postprocessing", ["SaveVolume"])
 
     def predict(self, data, *args, **kwargs) -> torch.Tensor:
         """Super-resolve a batch with the bundle's network and inferer; a guide comes as a keyword."""

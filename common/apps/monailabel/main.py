@@ -14,18 +14,23 @@ import shutil
 import sys
 import tempfile
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from fastapi import HTTPException
 from monai.bundle import ConfigParser
+from monai.inferers import Inferer
 from monailabel.interfaces.app import MONAILabelApp
 from monailabel.interfaces.tasks.infer_v2 import InferTask, InferType
-from monailabel.utils.others.generic import device_list, name_to_device, remove_file
+from monailabel.tasks.infer.basic_infer import BasicInferTask
+from monailabel.utils.others.generic import name_to_device, remove_file
 
 logger = logging.getLogger(__name__)
+
+# Switches of inference.json about files, of which a request knows nothing.
+_OF_FILES = {"bids", "skip_existing", "report", "check_mr", "on_request"}
 
 
 def _root_cause(error: BaseException) -> str:
@@ -48,10 +53,11 @@ def _free_memory() -> None:
         ctypes.CDLL(None).malloc_trim(0)
 
 
-class SuperResolutionTask(InferTask):
-    """An exported bundle's own inference, ``configs/inference.json``, with one image per request.
+class SuperResolutionTask(BasicInferTask):
+    """MONAI Label's task with the sections of a bundle's ``configs/inference.json``, with one image per request.
 
     A request can set the config's true/false options, except those that the weights' overlay sets, and ``..._axis``.
+    MONAI Label's own task for bundles needs torchvision (bundle.py:25), and leaves out the weights' overlay (309).
 
     Args:
         folder: of the bundle.
@@ -62,43 +68,36 @@ class SuperResolutionTask(InferTask):
     """
 
     def __init__(self, folder: Path, results: Path) -> None:
-        self.folder = folder.resolve()
-        self.results = results
-        overlay = self.folder / "models" / "model.json"
-        of_weights = ConfigParser.load_config_file(str(overlay)) if overlay.is_file() else {}
-        self.config_files = [str(self.folder / "configs" / "inference.json"), *([str(overlay)] if of_weights else [])]
-        metadata = json.loads((self.folder / "configs" / "metadata.json").read_text())
-        config = ConfigParser.load_config_files(self.config_files)
+        self.folder, self.results = folder.resolve(), results
+        metadata = json.loads((folder / "configs" / "metadata.json").read_text())
         self.version = metadata["version"]
-        self.guided = config.get("guided", False)
-        self.options = {
-            key: value
-            for key, value in config.items()
-            if (key not in of_weights if isinstance(value, bool) else key.endswith("_axis"))
-        }
         self._load({})
         scale = f"{' x '.join(map(str, self.scale))} (in plane, in plane, across the slices)"
-        super().__init__(
-            type=InferType.OTHERS,
-            labels=[],
-            dimension=3,
-            description=f"{metadata['description']} Version {self.version}, scale {scale}.",
-            config={"device": device_list(), **self.options},
-        )
+        description = f"{metadata['description']} Version {self.version}, scale {scale}."
+        super().__init__(None, self.evaluator.network, InferType.OTHERS, [], 3, description, config=self.options)
 
     def info(self) -> dict[str, Any]:
         """Information for clients: MONAI Label's fields, the version, and the scale along each axis."""
         return {**super().info(), "version": self.version, "scale": self.scale}
 
-    def is_valid(self) -> bool:
-        """Whether to list the model: always, because only loaded models exist."""
-        return True
+    def pre_transforms(self, data: Any = None) -> Sequence[Callable]:
+        """The config's ``preprocessing``."""
+        return self.parser.get_parsed_content("preprocessing").transforms
 
-    def __call__(self, request: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    def inferer(self, data: Any = None) -> Inferer:
+        """The config's ``inferer``."""
+        return self.parser.get_parsed_content("inferer")
+
+    def post_transforms(self, data: Any = None) -> Sequence[Callable]:
+        """The config's ``postprocessing``."""
+        return self.parser.get_parsed_content("postprocessing").transforms
+
+    def __call__(self, request: Mapping[str, Any], callbacks: Any = None) -> tuple[str, dict[str, Any]]:
         """Super-resolve one image.
 
         Args:
             request: with the paths "image" and, for a guided model, "guide"; optionally options and "device".
+            callbacks: as for MONAI Label's task.
 
         Returns:
             The path of a NIfTI file, which the caller removes, and the version, scale and options.
@@ -106,8 +105,9 @@ class SuperResolutionTask(InferTask):
         Raises:
             ValueError: if an option has a wrong value, or the case fails; the message says why.
         """
-        overrides = self._overrides(request)
-        entry = {key: request[key] for key in ("image", "guide") if key in request}
+        overrides = self._read_overrides(request)
+        # basic_infer.py:272 hands all of a request to the transforms, which would read and write other files.
+        entry = {key: request[key] for key in ("image", "guide", "device") if key in request}
         if self.guided != ("guide" in entry):
             raise ValueError(
                 "this model needs a guide, a second scan of the same person; add the id of an image to the params of "
@@ -115,27 +115,62 @@ class SuperResolutionTask(InferTask):
                 if self.guided
                 else "this model takes no guide; leave it out of the params of the request."
             )
-        # Not safe for threads, but MONAI Label's server takes one request at a time.
-        if overrides != self.overrides:
-            self._load(overrides)
         try:
-            self.evaluator.data_loader.dataset.data = [entry]
-            try:
-                self.evaluator.run()
-            except Exception as error:
-                failures = self.evaluator.failures
-                raise ValueError(failures[0].problem if failures else _root_cause(error)) from None
-            (result,) = self.results.glob("*_sr.nii.gz")
-            path = self.results.parent / f"{uuid.uuid4().hex}_{result.name}"
-            result.rename(path)
+            # Not safe for threads, but MONAI Label's server takes one request at a time.
+            if overrides != self.overrides:
+                self._load(overrides)
+            return super().__call__(entry, callbacks)
+        except Exception as error:
+            raise ValueError(_root_cause(error)) from error
         finally:
             shutil.rmtree(self.results, ignore_errors=True)
-            self.evaluator.state.batch = self.evaluator.state.output = None
             _free_memory()
-        options = {k: overrides.get(k, v) for k, v in self.options.items()}
+
+    def run_inferer(self, data: dict[str, Any], convert_to_batch: bool = True, device: str = "cuda") -> dict[str, Any]:
+        """Run the inferer; basic_infer.py:513 leaves out the guide, and 464 copies the network."""
+        images = [data[key][None].to(self.evaluator.state.device) for key in ("image", "guide") if key in data]
+        with torch.no_grad():
+            data["pred"] = self.inferer(data)(images[0], self.evaluator.network, *images[1:])[0]
+        return data
+
+    def writer(self, data: dict[str, Any], extension: Any = None, dtype: Any = None) -> tuple[str, dict[str, Any]]:
+        """The file that the bundle has written; writer.py:214 would write another, without the scan's header."""
+        saved = Path(data["saved_to"])
+        path = self.results.parent / f"{uuid.uuid4().hex}_{saved.name}"
+        saved.rename(path)
+        options = {key: self.overrides.get(key, value) for key, value in self.options.items()}
         return str(path), {"version": self.version, "scale": self.scale, "options": options}
 
-    def _overrides(self, request: Mapping[str, Any]) -> dict[str, Any]:
+    def _load(self, overrides: Mapping[str, Any]) -> None:
+        """Build the config with these overrides, with code from this bundle's folder only."""
+        overlay = self.folder / "models" / "model.json"
+        of_weights = ConfigParser.load_config_file(str(overlay)) if overlay.is_file() else {}
+        parser = ConfigParser()
+        parser.read_config([str(self.folder / "configs" / "inference.json"), *([str(overlay)] if of_weights else [])])
+        self.guided = parser.get("guided", False)
+        self.options = {
+            key: value
+            for key, value in parser.get().items()
+            if (key not in {*of_weights, *_OF_FILES} if isinstance(value, bool) else key.endswith("_axis"))
+        }
+        # The overlay holds the path where the weights were trained.
+        own = {"checkpoint": str(self.folder / "models" / "model.pt")} if of_weights else {}
+        own |= {"bundle_root": str(self.folder), "output_dir": str(self.results), "dataset#data": []}
+        parser.update({**own, **overrides})
+        # Packages of two bundles can have one name, such as two trainings of one version.
+        packages = {path.parent.name for path in self.folder.glob("*/__init__.py")}
+        for name in [name for name in sys.modules if name.partition(".")[0] in packages]:
+            del sys.modules[name]
+        sys.path.insert(0, str(self.folder))
+        try:
+            parser.get_parsed_content("initialize")
+            self.scale = list(parser.get_parsed_content("degradation").factors)
+            self.evaluator = parser.get_parsed_content("evaluator")
+        finally:
+            sys.path.remove(str(self.folder))
+        self.parser, self.overrides = parser, dict(overrides)
+
+    def _read_overrides(self, request: Mapping[str, Any]) -> dict[str, Any]:
         """The checked options of a request that differ from the config; MONAI would evaluate text with a $."""
         overrides = {}
         for key, default in self.options.items():
@@ -151,33 +186,6 @@ class SuperResolutionTask(InferTask):
         if request.get("device"):
             overrides["device"] = torch.device(name_to_device(request["device"]))
         return overrides
-
-    def _load(self, overrides: Mapping[str, Any]) -> None:
-        """Build the config with these overrides, with code from this bundle's folder only."""
-        parser = ConfigParser()
-        parser.read_config(self.config_files)
-        parser.update(
-            {
-                "bundle_root": str(self.folder),
-                "output_dir": str(self.results),
-                "dataset::data": [{}],
-                # The overlay holds the path where the weights were trained.
-                **({"checkpoint": str(self.folder / "models" / "model.pt")} if len(self.config_files) > 1 else {}),
-                **overrides,
-            }
-        )
-        # Packages of two bundles can have one name, such as two trainings of one version.
-        packages = {path.parent.name for path in self.folder.glob("*/__init__.py")}
-        for name in [name for name in sys.modules if name.partition(".")[0] in packages]:
-            del sys.modules[name]
-        sys.path.insert(0, str(self.folder))
-        try:
-            parser.get_parsed_content("initialize")
-            self.scale = list(parser.get_parsed_content("degradation").factors)
-            self.evaluator = parser.get_parsed_content("evaluator")
-        finally:
-            sys.path.remove(str(self.folder))
-        self.overrides = dict(overrides)
 
 
 class SuperResolutionApp(MONAILabelApp):
@@ -221,7 +229,7 @@ class SuperResolutionApp(MONAILabelApp):
         return tasks
 
     def infer(self, request: Mapping[str, Any], datastore: Any = None) -> dict[str, Any]:
-        """Super-resolve one image.
+        """Super-resolve one image; app.py:286 would read any file of this machine.
 
         Args:
             request: with "model" and "image", an id of the datastore or the path of an upload; see
@@ -229,7 +237,7 @@ class SuperResolutionApp(MONAILabelApp):
             datastore: default the app's own.
 
         Returns:
-            "file", the path of the result, and "params", its version, scale and options.
+            MONAI Label's dictionary, with "file", the path of the result, and "params", its version, scale and options.
 
         Raises:
             HTTPException: with the reason: 404 for a missing model or image, 422 for a failed case, 500 for other
@@ -239,8 +247,7 @@ class SuperResolutionApp(MONAILabelApp):
         named = {key: str(request[key]) for key in ("image", "guide") if key in request}
         paths: dict[str, str] = {}
         try:
-            task = self._infers.get(request["model"])
-            if task is None:
+            if request["model"] not in self._infers:
                 raise HTTPException(404, f"there is no model '{request['model']}'; expected {', '.join(self._infers)}.")
             if str(request.get("save_label", False)).lower() == "true":
                 raise ValueError(
@@ -249,7 +256,7 @@ class SuperResolutionApp(MONAILabelApp):
                 )
             for key, name in named.items():
                 paths[key] = self._find(name, datastore)
-            file, params = task({**request, **paths})
+            return super().infer({**request, **paths}, datastore)
         except Exception as error:
             for key in ("image", "label"):
                 if _lies_in(request.get(key), tempfile.gettempdir()):  # on success MONAI Label removes it
@@ -261,7 +268,6 @@ class SuperResolutionApp(MONAILabelApp):
                 reason = reason.replace(path, "the upload" if path == named[key] else named[key])
             logger.error("%s of %s failed: %s", request["model"], named, reason, exc_info=True)
             raise HTTPException(422 if isinstance(error, ValueError) else 500, reason) from None
-        return {"file": file, "params": params}
 
     def _find(self, name: str, datastore: Any) -> str:
         """The path of an image. Other files of this machine are refused, because clients must not read them."""

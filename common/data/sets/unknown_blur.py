@@ -13,7 +13,7 @@ from monai.transforms import Compose
 from ...degradations import ComposeDegradations, Degradation, InPlaneKernel, RicianNoise
 from ...physics.blur_kernels import load_kernels
 from ...physics.scale import in_plane, patch_of
-from ...transforms import DenoiseSlicesd, LoadScand, MakeLRd, RegisterLRd, estimate_noise, resized_planes
+from ...transforms import DenoiseSlicesd, LoadScand, MakeLRd, RegisterLRd, ResizePlanesd, estimate_noise
 from ...values import check_whole, is_true
 from ..lists.datalist import as_lr
 from ..lists.spacing import in_plane_spacing
@@ -133,9 +133,8 @@ class UnknownBlur(Sets):
 
     def lr_scans(self, entries: Sequence[Mapping], denoise: bool) -> VolumeCache:
         """LR scans for the estimation of kernels, "lr", with pixels ``factor`` times as large as HR pixels."""
-        resized = resized_planes("lr", [self.factor * mm for mm in self.hr_spacing])
-        denoised = [DenoiseSlicesd("lr")] if denoise else []
-        return self.cached(entries, Compose([self.load_lr, *denoised, *resized]), ["lr"], False)
+        resize = ResizePlanesd("lr", [self.factor * mm for mm in self.hr_spacing])
+        return self.cached(entries, Compose([self.load_lr, DenoiseSlicesd("lr", denoise), resize]), ["lr"], False)
 
     @cached_property
     def kernels(self) -> torch.Tensor:
@@ -192,6 +191,6 @@ class UnknownBlur(Sets):
             self.load,
             *([moved] if self.register else []),
             MakeLRd("hr", self.scan_degradation, like=self.degradation),
-            *([DenoiseSlicesd("lr")] if self.denoise_input else []),
+            DenoiseSlicesd("lr", self.denoise_input),
         ]
         return Dataset(self.listed("test", ("hr", "lr"), "hr"), Compose(load))

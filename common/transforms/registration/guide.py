@@ -85,6 +85,7 @@ class ResampleGuided(MapTransform):
         register: whether to register the guide rigidly to the LR scan first, see :func:`register_guide`. "auto" does
             so, with a warning, only if :func:`misplacement` finds the guide misaligned.
         quality_dir: folder for the quality of the registration, ``<LR scan's name>_registration.json``.
+        allow_missing_keys: whether an entry may lack a key.
 
     Raises:
         ImportError: when the guide is to be moved and SimpleITK is not installed.
@@ -99,8 +100,9 @@ class ResampleGuided(MapTransform):
         degradation: Degradation,
         register: bool | str = False,
         quality_dir: str | os.PathLike | None = None,
+        allow_missing_keys: bool = False,
     ) -> None:
-        super().__init__(keys)
+        super().__init__(keys, allow_missing_keys)
         self.reference = reference
         self.degradation = degradation
         self.register = register if register == "auto" else is_true(register, "register")

@@ -226,10 +226,14 @@ class CheckMemoryd(MapTransform):
     """
 
     def __init__(
-        self, keys: KeysCollection, degradation: Degradation, device: torch.device, allow_missing_keys: bool = False
+        self,
+        keys: KeysCollection,
+        degradation: Degradation,
+        device: torch.device | str,
+        allow_missing_keys: bool = False,
     ) -> None:
         super().__init__(keys, allow_missing_keys)
-        self.degradation, self.copies = degradation, 4.0 if device.type == "cpu" else 3.0
+        self.degradation, self.copies = degradation, 4.0 if torch.device(device).type == "cpu" else 3.0
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         d = dict(data)
@@ -244,46 +248,36 @@ def _more_memory(_: float) -> str:
     return "free some, crop the scan, or use a larger machine"
 
 
-class CheckPlanesd(MapTransform):
-    """Refuse LR volumes whose pixel size is not near ``spacing``, because they do not belong to the HR scans.
-
-    Up to a factor of 1.5 is accepted: :func:`resized_planes` then resizes with a cubic spline and no low-pass. More
-    resizing would change the degradation that is to be learned.
+class ResizePlanesd(MapTransform):
+    """Resize LR volumes in plane to a spacing, by a cubic spline and no low-pass.
 
     Args:
         keys: of channel-first volumes whose slices run along the last axis.
-        spacing: expected spacing of both in-plane axes in mm.
+        spacing: of both in-plane axes in mm; None to leave volumes as they are.
         allow_missing_keys: whether an entry may lack a key.
 
     Raises:
-        ValueError: when a spacing is off by more; the message names the file.
+        ValueError: when a spacing is off by more than a factor of 1.5, because such LR does not belong to the HR scans,
+            and more resizing would change the degradation that is to be learned; the message names the file.
     """
 
-    def __init__(self, keys: KeysCollection, spacing: Sequence[float], allow_missing_keys: bool = False) -> None:
+    def __init__(self, keys: KeysCollection, spacing: Sequence[float] | None, allow_missing_keys: bool = False) -> None:
         super().__init__(keys, allow_missing_keys)
-        self.spacing = np.asarray(spacing, dtype=np.float64)
+        self.spacing = spacing
+        if spacing is not None:
+            options: Any = {"mode": 3, "padding_mode": "nearest", "align_corners": False}
+            self.resize = Spacingd(keys, (*spacing, -1), **options, allow_missing_keys=allow_missing_keys)
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        d = dict(data)
-        for key in self.key_iterator(d):
-            found = np.linalg.norm(np.asarray(d[key].affine)[:3, :2], axis=0)
+        if self.spacing is None:
+            return dict(data)
+        for key in self.key_iterator(data):
+            found = np.linalg.norm(np.asarray(data[key].affine)[:3, :2], axis=0)
             ratio = found / self.spacing
             if ratio.min() < 1 / 1.5 or ratio.max() > 1.5:
                 raise ValueError(
-                    f"{d[key].meta.get('filename_or_obj', key)}: its pixels are {np.round(found, 3).tolist()} mm in "
+                    f"{data[key].meta.get('filename_or_obj', key)}: its pixels are {np.round(found, 3).tolist()} mm in "
                     f"plane, expected about {np.round(self.spacing, 3).tolist()} mm, scale times the spacing of the HR "
                     "scans. Are LR and HR swapped, or is slice_axis wrong? If not, resample LR or HR."
                 )
-        return d
-
-
-def resized_planes(keys: KeysCollection, spacing: Sequence[float]) -> list[MapTransform]:
-    """Transforms that resize LR volumes in plane to a spacing, and refuse those that :class:`CheckPlanesd` refuses.
-
-    Args:
-        keys: of channel-first volumes whose slices run along the last axis.
-        spacing: of both in-plane axes in mm.
-    """
-    pixdim = (*spacing, -1)
-    resized = Spacingd(keys, pixdim=pixdim, mode=3, padding_mode="nearest", align_corners=False)  # type: ignore[arg-type]
-    return [CheckPlanesd(keys, spacing), resized]
+        return self.resize(data)

@@ -9,8 +9,11 @@ from typing import Any
 
 import numpy as np
 import torch
+from monai.config import KeysCollection
 from monai.transforms import MapTransform
 from scipy import ndimage
+
+from ...values import is_true
 
 _SMOOTHED = 3  # pixels, standard deviation of a blur against noise and small motion
 _TISSUE = 0.1
@@ -65,12 +68,17 @@ class EvenSlicesd(MapTransform):
 
     Args:
         keys: of volumes ``(1, X, Y, Z)``, about in [0, 1], whose slices run along the last axis.
+        enabled: whether to even out slices.
         allow_missing_keys: whether an entry may lack a key.
     """
 
+    def __init__(self, keys: KeysCollection, enabled: bool | str = True, allow_missing_keys: bool = False) -> None:
+        super().__init__(keys, allow_missing_keys)
+        self.enabled = is_true(enabled, "even_slices")
+
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         data = dict(data)
-        for key in self.key_iterator(data):
+        for key in self.key_iterator(data) if self.enabled else ():
             volume = data[key]
             found = alternation(volume)
             if found:

@@ -10,6 +10,7 @@ from monai.config import KeysCollection
 from monai.transforms import Compose, EnsureChannelFirst, MapTransform
 
 from ...io.read import read_volume
+from ...values import is_true
 from ..ct import CheckMRd
 from .acquired import AcquiredMatrixd
 from .check import CheckHeaderd, CheckVoxelsd
@@ -58,7 +59,7 @@ class LoadScand(MapTransform):
         ordered: bool = True,
         normalise: bool = True,
         set_aside: bool = True,
-        check_mr: bool = False,
+        check_mr: bool | str = False,
         allow_missing_keys: bool = False,
     ) -> None:
         super().__init__(keys, allow_missing_keys)
@@ -68,7 +69,7 @@ class LoadScand(MapTransform):
         steps: list[Any] = [CheckVoxelsd(**some)]
         if set_aside:
             steps.append(SetAsideExtremesd(**some))
-        if check_mr:
+        if is_true(check_mr, "check_mr"):
             steps.append(CheckMRd(**some))
         steps.append(AcquiredMatrixd(**some))
         if ordered:

@@ -16,7 +16,7 @@ from scipy.ndimage import map_coordinates
 from common.degradations import BlockAverage, ComposeDegradations, GaussianProfile, KSpaceTruncation, RicianNoise
 from common.io.affines import slice_permutation
 from common.metrics import cubic
-from common.transforms import CheckHeaderd, CheckPlanesd, CheckVoxelsd, LoadScand, SaveVolumed
+from common.transforms import CheckHeaderd, CheckVoxelsd, LoadScand, ResizePlanesd, SaveVolumed
 from common.transforms.scan.volume import MakeLRd, NormaliseVolumed, SliceAxisd
 from tests.bundles import runs
 from tests.refused import refused
@@ -164,7 +164,7 @@ def test_normalising_maps_0_and_the_999th_thousandth_and_clips_nothing():
 
 
 def test_missing_keys_are_passed_over_where_that_is_allowed():
-    more = partial(CheckPlanesd, spacing=(1.0, 1.0)), partial(MakeLRd, degradation=TRUNCATION)
+    more = partial(ResizePlanesd, spacing=(1.0, 1.0)), partial(MakeLRd, degradation=TRUNCATION)
     for transform in (SliceAxisd, NormaliseVolumed, CheckHeaderd, CheckVoxelsd, *more):
         assert transform(["hr", "lr"], allow_missing_keys=True)({"other": 1}) == {"other": 1}
         refused(lambda transform=transform: transform(["hr", "lr"])({"other": 1}), KeyError, "hr")
@@ -226,7 +226,7 @@ def thin_labels():
 
 def check_planes(spacing, expected=(2.5, 2.5), tilt=0):
     lr = volume(affine=grids.affine_of("LAS", spacing, (tilt, -0.7 * tilt, 2 * tilt)))
-    assert CheckPlanesd("lr", expected)({"lr": lr})["lr"] is lr
+    assert torch.allclose(ResizePlanesd("lr", expected)({"lr": lr})["lr"].pixdim[:2], torch.tensor(expected).double())
 
 
 def test_refused():
