@@ -3,12 +3,13 @@
 from .case import Case
 from .exams import Exams
 from .lists.datalist import load_datalist
+from .lists.groups import Datalist, Group, choose_slice_axis
 from .lists.scans import find_scans
 from .lists.spacing import check_scale, in_plane_spacing, slice_axis_of, thin_slice_spacing
 from .loaders.cases import CaseLoader, prepare_lr_hr
 from .loaders.image_pairs import ImagePairLoader
 from .loaders.kernel_crops import KernelCropLoader, kernel_cases
-from .loaders.slabs import PairedSlabLoader, UnpairedSlabLoader
+from .loaders.slabs import PairedSlabLoader, UnpairedSlabLoader, across_any_axis
 from .loaders.slices import KernelSliceLoader, SliceLoader
 from .loaders.through_plane import ThroughPlaneLoader
 from .loaders.triplets import TripletLoader

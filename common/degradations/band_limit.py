@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
+from ..values import is_true
 from .base import KSpaceFilter
 
 
@@ -20,9 +21,10 @@ class BandLimit(KSpaceFilter):
 
     Args:
         factors: HR voxels per LR voxel along each spatial axis; an axis of factor 1 does not change.
+        along: whether each axis is limited; default all.
 
     Raises:
-        ValueError: if no factor is larger than 1.
+        ValueError: if no factor of these axes is larger than 1.
 
     Example:
         >>> import torch
@@ -33,8 +35,9 @@ class BandLimit(KSpaceFilter):
         True
     """
 
-    def __init__(self, factors: Sequence[int]) -> None:
-        super().__init__([axis for axis, factor in enumerate(factors) if factor > 1])
+    def __init__(self, factors: Sequence[int], along: Sequence[bool | str] = (True, True, True)) -> None:
+        limited = [is_true(each, "along") for each in along]
+        super().__init__([axis for axis, factor in enumerate(factors) if factor > 1 and limited[axis]])
         self.ratios = [factors[axis] for axis in self.axes]
 
     def weights(self, *k: Tensor, sizes: Sequence[int]) -> Tensor:

@@ -27,7 +27,7 @@ class Evaluation(CaseEvaluator):
 
     Args:
         device: where the network runs.
-        data: the sets of :mod:`common.data.sets`; ``test`` is evaluated.
+        dataset: of the cases, "hr" and "lr"; its ``data`` are their files.
         network: the weights are loaded into it; without a ``checkpoint``, it is used unchanged.
         inferer: runs the network on a volume.
         degradation: from HR to LR.
@@ -53,7 +53,7 @@ class Evaluation(CaseEvaluator):
     def __init__(
         self,
         device: torch.device,
-        data: Any,
+        dataset: Any,
         network: nn.Module,
         inferer: Inferer,
         degradation: Degradation,
@@ -77,7 +77,7 @@ class Evaluation(CaseEvaluator):
         from ..handlers import EvaluationReport, check_own_table
 
         check_writable(output_dir)
-        check_own_table(output_dir, (entry["hr"] for entry in data.test.data))
+        check_own_table(output_dir, (entry["hr"] for entry in dataset.data))
         if checkpoint is None:
             network = network.to(device).eval()
         else:
@@ -110,7 +110,7 @@ class Evaluation(CaseEvaluator):
         )
         super().__init__(
             device=device,
-            val_data_loader=CaseLoader(data.test, ahead=torch.device(device).type == "cuda"),
+            val_data_loader=CaseLoader(dataset, ahead=torch.device(device).type == "cuda"),
             network=ready(network),
             inferer=inferer,
             prepare_batch=prepare_lr_hr,

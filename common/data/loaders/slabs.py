@@ -10,9 +10,13 @@ import torch
 import torch.distributed as dist
 from torch.nn import functional as F
 
+from ...degradations import Degradation
 from ...io.naming import case_name
 from ...physics.noise import noise_in_air
+from ...physics.noise import noise_levels as measure_noise
+from ...physics.scale import along_each_axis, in_plane, patch_of
 from ...values import check_whole, is_true
+from ..lists.spacing import check_scale
 from .batches import stacked
 from .volumes import VolumeCache
 
@@ -74,6 +78,29 @@ def _drawn_turn(rng: np.random.Generator, any_axis: bool) -> tuple[int, tuple[in
 def permuted(tissue: np.ndarray, order: Sequence[int]) -> np.ndarray:
     """A mask with its axes in the order of those of a channel-first volume."""
     return tissue.transpose([axis - 1 for axis in order[1:]])
+
+
+def across_any_axis(any_axis: bool | str | None, factors: Sequence[int], fourier_encoded: Sequence[bool | str]) -> bool:
+    """Whether slabs are cut across any axis of a volume, not the last only.
+
+    Args:
+        any_axis: the config's value; None for True if the axes are alike.
+        factors: of the super-resolution, for each axis.
+        fourier_encoded: whether each axis is Fourier-encoded.
+
+    Raises:
+        ValueError: when ``any_axis`` is true and the axes are not alike.
+    """
+    encoded = {is_true(each, "fourier_encoded") for each in fourier_encoded}
+    if any_axis is None:
+        return len(set(factors)) == 1 and encoded == {True}
+    any_axis = is_true(any_axis, "any_axis")
+    if any_axis and len(encoded) > 1:
+        raise ValueError(
+            "any_axis is true, but the axes are not encoded alike (fourier_encoded): slabs of one kind cannot be "
+            "turned into another. Leave --any_axis out."
+        )
+    return any_axis
 
 
 def _check_turns(any_axis: bool, factors: Sequence[int]) -> None:
@@ -150,49 +177,55 @@ class UnpairedSlabLoader(PatchLoader):
     Args:
         source: volumes with the key "hr", and with a margin also "hr_band", the degradation's input.
         target: volumes with the key "lr".
-        lr_patch: size ``(h, w, z)`` of an LR slab.
+        lr_patch: size ``(h, w, z)`` of an LR slab, or its size along both axes in plane.
         factors: of the super-resolution, for each axis.
-        margin: HR voxels around the HR slab in ``hr_context``; outside the volume its outermost voxels are repeated.
-            None for methods that learn from slabs only.
         paired: whether the source's volumes also have the key "lr", with voxels ``factors`` times as large. Their slabs
             are then not mirrored, because k-space truncation does not keep the positions of a mirrored pair.
         batch_size: slabs per batch, over all processes.
         seed: of the draws.
         device: of the batches.
+        margin: HR voxels around the HR slab in ``hr_context``; outside the volume its outermost voxels are repeated.
+            None for methods that learn from slabs only.
+        slices: of an LR slab, if ``lr_patch`` is one number.
+        slice_axis: of the scans, to check that the voxels of LR files are ``factors`` times as large as those of HR
+            files; None for no such check.
         any_axis: whether slabs are cut across any axis of the volumes, drawn for each slab, instead of the last only.
         noise_levels: standard deviations of "noise", in units of the normalised intensity. One is drawn for each slab,
-            with equal probability.
+            with equal probability. None to measure them in the air of the target's scans.
         training_noise: standard deviations of "training_noise", drawn in the same way. If they equal ``noise_levels``,
             both noises are the same.
 
     Raises:
-        ValueError: when a volume is smaller than a patch, the batch does not divide among the processes, there is no
-            noise level or a negative one, or ``any_axis`` is set and the factors differ.
+        ValueError: when a volume is smaller than a patch, the batch does not divide among the processes, the factors are
+            not three whole numbers, there is no noise level or a negative one, ``any_axis`` is set and the factors
+            differ, or the voxels of LR files do not fit the factors.
     """
 
     def __init__(
         self,
         source: VolumeCache,
         target: VolumeCache,
-        lr_patch: Sequence[int],
+        lr_patch: int | Sequence[int],
         factors: Sequence[int],
-        margin: int | None,
         batch_size: int,
         seed: int,
         device: torch.device | str,
+        margin: int | None = None,
+        slices: int = 1,
+        slice_axis: str | None = None,
         any_axis: bool | str = False,
-        noise_levels: Sequence[float] = (0.0,),
+        noise_levels: Sequence[float] | None = None,
         training_noise: Sequence[float] | None = None,
         paired: bool = False,
     ) -> None:
         super().__init__(batch_size, seed, device)
         self.any_axis = any_axis = is_true(any_axis, "any_axis")
-        _check_turns(any_axis, factors)
+        _check_turns(any_axis, along_each_axis(scale=factors))
+        if slice_axis is not None:
+            check_scale(source.data, target.data, factors, slice_axis)
         self.paired, self.factors = paired, tuple(factors)
-        self.noise_levels = checked_levels(noise_levels=noise_levels)
-        self.training_noise = checked_levels(training_noise=noise_levels if training_noise is None else training_noise)
-        self.lr_patch = tuple(lr_patch)
-        self.hr_patch = tuple(k * f for k, f in zip(lr_patch, factors, strict=True))
+        self.lr_patch = tuple(patch_of(lr_patch, slices))
+        self.hr_patch = tuple(k * f for k, f in zip(self.lr_patch, factors, strict=True))
         self.margin = margin
         check_fit(source, "hr", self.hr_patch, "source", turned=any_axis)
         check_fit(target, "lr", self.lr_patch, "target", turned=any_axis)
@@ -201,6 +234,9 @@ class UnpairedSlabLoader(PatchLoader):
         self.turns = torch.tensor(_TURNS, device=self.device)
         if margin is None:
             return
+        noise_levels = measure_noise(target.items) if noise_levels is None else noise_levels
+        self.noise_levels = checked_levels(noise_levels=noise_levels)
+        self.training_noise = checked_levels(training_noise=noise_levels if training_noise is None else training_noise)
         # Sampled as LR is: noise within its band has no more power there.
         fx, fy, fz = factors
         samples = (item["hr_band"][None, :, ::fx, ::fy, ::fz] for item in source.items)
@@ -262,41 +298,47 @@ class PairedSlabLoader(PatchLoader):
     With ``chance`` a batch also has ``"chance": (B, 1)``, a uniform random number from 0 to 1 for each pair.
 
     With ``turned`` each pair is mirrored along its first axis at random, and turned in plane by 0 to 3 quarter turns.
-    This needs a degradation that treats all of these alike (``Degradation.turns_alike``). With k-space truncation, LR
-    voxel i lies on HR voxel s i, which is not true for a mirrored pair.
+    This is done if the degradation treats all of these alike (``Degradation.turns_alike``). With k-space truncation,
+    LR voxel i lies on HR voxel s i, which is not true for a mirrored pair.
 
     Args:
         volumes: with the keys "hr" and "lr"; HR has ``factors`` times the voxels of LR on each axis.
-        lr_patch: size ``(h, w, z)`` of an LR slab.
-        factors: of the super-resolution, for each axis.
+        lr_patch: size ``(h, w, z)`` of an LR slab, or its size along both axes in plane.
+        degradation: makes LR from HR; of single slices in plane only.
         batch_size: slabs per batch, over all processes.
         seed: of the draws.
         device: of the batches.
+        slices: of an LR slab, if ``lr_patch`` is one number.
         any_axis: whether slabs are cut across any axis of the volumes, drawn for each slab, instead of the last only.
         chance: whether a loss needs random numbers; drawn here, they are the same on every device.
-        turned: whether pairs are mirrored and turned in plane.
+        turned: whether pairs are mirrored and turned in plane, if the degradation treats these alike.
 
     Raises:
-        ValueError: when a volume is smaller than a patch, sizes contradict the factors, the batch does not divide,
-            ``any_axis`` is set and the factors differ, or ``turned`` is set and patches are not square in plane.
+        ValueError: when a volume is smaller than a patch, sizes or slices contradict the factors, the batch does not
+            divide, ``any_axis`` is set and the factors differ, or pairs are turned that are not square in plane.
     """
 
     def __init__(
         self,
         volumes: VolumeCache,
-        lr_patch: Sequence[int],
-        factors: Sequence[int],
+        lr_patch: int | Sequence[int],
+        degradation: Degradation,
         batch_size: int,
         seed: int,
         device: torch.device | str,
+        slices: int = 1,
         any_axis: bool | str = False,
-        chance: bool = False,
+        chance: bool | str = False,
         turned: bool | str = False,
     ) -> None:
         super().__init__(batch_size, seed, device)
         self.any_axis = any_axis = is_true(any_axis, "any_axis")
+        factors, lr_patch = along_each_axis(scale=degradation.factors), patch_of(lr_patch, slices)
+        if lr_patch[2] == 1:
+            in_plane(scale=factors)
         _check_turns(any_axis, factors)
-        self.chance, self.turned = chance, is_true(turned, "turned")
+        self.chance = is_true(chance, "chance")
+        self.turned = is_true(turned, "turned") and degradation.turns_alike()
         if self.turned and (lr_patch[0] != lr_patch[1] or factors[0] != factors[1]):
             raise ValueError(
                 f"lr_patch is {list(lr_patch)} and the factors are {list(factors)}: slabs that are turned need equal "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from ..case import Case
 class VolumeCache(Dataset):
     """Every volume of a group, preprocessed once and kept in memory as plain tensors.
 
-    ``affines`` holds the known voxel-to-world affines (4, 4) of each volume, by key.
+    Volumes are read when they are first asked for.
 
     Args:
         data: entries of a datalist.
@@ -26,7 +27,7 @@ class VolumeCache(Dataset):
         device: where volumes are kept if they fit; else they stay in main memory, and batches are moved.
 
     Raises:
-        ValueError: when any volume cannot be prepared, with every such file and the reason.
+        ValueError: in reading, when any volume cannot be prepared, with every such file and the reason.
     """
 
     def __init__(
@@ -36,33 +37,46 @@ class VolumeCache(Dataset):
         keys: Sequence[str],
         device: torch.device | str = "cpu",
     ) -> None:
-        self.data = list(data)
-        self.transform = transform
-        self.items: list[dict[str, torch.Tensor]] = []
-        self.affines: list[dict[str, np.ndarray]] = []
+        self.data, self.transform, self.keys, self.device = data, transform, keys, torch.device(device)
+
+    @cached_property
+    def _read(self) -> tuple[list[dict[str, torch.Tensor]], list[dict[str, np.ndarray]]]:
+        """The volumes and their affines."""
+        items: list[dict[str, torch.Tensor]] = []
+        affines: list[dict[str, np.ndarray]] = []
         cases = [Case(dict(entry)) for entry in self.data]
         with progress.shown("preparing volumes"):
             for i, case in enumerate(cases):
                 with case.catch():
                     with progress.part(i, len(cases)):
-                        item = transform(dict(case))
-                    self.items.append(
-                        {key: convert_to_tensor(item[key], track_meta=False).float().contiguous() for key in keys}
+                        item = self.transform(dict(case))
+                    items.append(
+                        {key: convert_to_tensor(item[key], track_meta=False).float().contiguous() for key in self.keys}
                     )
-                    known = {key: getattr(item[key], "affine", None) for key in keys}
-                    self.affines.append({key: np.asarray(a, np.float64) for key, a in known.items() if a is not None})
+                    known = {key: getattr(item[key], "affine", None) for key in self.keys}
+                    affines.append({key: np.asarray(a, np.float64) for key, a in known.items() if a is not None})
         if failures := [case.failure for case in cases if case.problem is not None]:
             raise ValueError("these volumes cannot be used:\n  " + "\n  ".join(failures))
-        device = torch.device(device)
-        if device.type == "cuda":
-            needed = sum(v.numel() * v.element_size() for item in self.items for v in item.values())
-            free, _ = torch.cuda.mem_get_info(device)
+        if self.device.type == "cuda":
+            needed = sum(v.numel() * v.element_size() for item in items for v in item.values())
+            free, _ = torch.cuda.mem_get_info(self.device)
             # Half of the free memory is left for training.
             if needed < free / 2:
-                self.items = [{k: v.to(device) for k, v in item.items()} for item in self.items]
+                items = [{k: v.to(self.device) for k, v in item.items()} for item in items]
+        return items, affines
+
+    @property
+    def items(self) -> list[dict[str, torch.Tensor]]:
+        """The volumes ``(C, X, Y, Z)`` of each entry, by key."""
+        return self._read[0]
+
+    @property
+    def affines(self) -> list[dict[str, np.ndarray]]:
+        """The known voxel-to-world affines (4, 4) of each entry's volumes, by key."""
+        return self._read[1]
 
     def __len__(self) -> int:
-        return len(self.items)
+        return len(self.data)
 
     def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
         return self.items[index]

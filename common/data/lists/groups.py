@@ -1,0 +1,112 @@
+"""The groups of a datalist, as the data of MONAI's datasets."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from typing import Any
+
+from ...values import is_true
+from ..simulation.cohort import simulated_cohort, slice_axis_in
+from .datalist import SCANS, check_misaligned, cross_validation, load_datalist
+
+
+def choose_slice_axis(dataset_dir: str | None, factors: Sequence[float] = ()) -> str:
+    """The axis across the slices where the user gives none.
+
+    Args:
+        dataset_dir: folder with ``dataset.json``; None for simulated heads.
+        factors: of a super-resolution along any axis; if all are equal, the axis does not matter.
+
+    Returns:
+        "SI" for simulated heads and for equal factors, else "auto", by the voxels of each scan.
+    """
+    if dataset_dir is None or (factors and len(set(factors)) == 1):
+        return "SI"
+    return slice_axis_in(dataset_dir)
+
+
+class Datalist:
+    """A ``dataset.json``, or that of a simulated cohort; read when a group is first asked for.
+
+    Args:
+        dataset_dir: folder with ``dataset.json``; None for a cohort that is simulated in ``output_dir/data``.
+        output_dir: folder of the run.
+        simulated: arguments of :func:`common.data.simulation.cohort.simulated_cohort`.
+        fold: number of the fold of a cross-validation that is held out, from 0; None to use the groups. The subjects
+            of all groups except validation are divided.
+        folds: number of folds.
+        misaligned: whether HR of the source is moved at random; source and target must then have the same subjects.
+    """
+
+    def __init__(
+        self,
+        dataset_dir: str | None,
+        output_dir: str,
+        simulated: Mapping[str, Any],
+        fold: int | None = None,
+        folds: int = 5,
+        misaligned: bool | str = False,
+    ) -> None:
+        self._dataset_dir, self.output_dir, self.simulated = dataset_dir, output_dir, simulated
+        self.fold, self.folds, self.misaligned = fold, folds, is_true(misaligned, "misaligned")
+
+    @cached_property
+    def dataset_dir(self) -> str:
+        """Folder with ``dataset.json``; a cohort is simulated where none was given."""
+        folder = self._dataset_dir or simulated_cohort(f"{self.output_dir}/data", **self.simulated)
+        check_misaligned(folder, self.misaligned)
+        return folder
+
+    def read(
+        self, group: str, kinds: str | Sequence[str] = SCANS, needs: str | None = None, optional: bool = False
+    ) -> list[dict]:
+        """Entries of a group, as :func:`~common.data.lists.datalist.load_datalist`, or of the fold.
+
+        In a cross-validation, "test" is the held-out part of the fold. Other groups, except validation, are the rest.
+        """
+        if self.fold is None or group == "validation":
+            return load_datalist(self.dataset_dir, group, kinds, needs, optional or self.fold is not None)
+        return cross_validation(self.dataset_dir, self.folds, self.fold, group == "test", kinds, needs)
+
+
+class Group(Sequence):
+    """The entries of one group of a datalist; read when they are first asked for.
+
+    Args:
+        datalist: the datalist.
+        name: "source", "target", "validation" or "test".
+        kinds, needs, optional: as for :func:`~common.data.lists.datalist.load_datalist`.
+        folded: whether, in a cross-validation without validation entries, the first training entry with HR is used.
+        copies: number of times that an entry without its own LR is listed.
+
+    Raises:
+        FileNotFoundError, ValueError: as :func:`~common.data.lists.datalist.load_datalist`, when entries are asked for.
+    """
+
+    def __init__(
+        self,
+        datalist: Datalist,
+        name: str,
+        kinds: str | Sequence[str] = SCANS,
+        needs: str | None = None,
+        optional: bool = False,
+        folded: bool = True,
+        copies: int = 1,
+    ) -> None:
+        self.datalist, self.name, self.kinds, self.needs, self.optional = datalist, name, kinds, needs, optional
+        self.folded, self.copies = folded, copies
+
+    @cached_property
+    def entries(self) -> list[dict]:
+        """The entries."""
+        found = self.datalist.read(self.name, self.kinds, self.needs, self.optional)
+        if not found and self.folded and self.datalist.fold is not None:
+            found = [entry for entry in self.datalist.read("source", self.kinds) if "hr" in entry][:1]
+        return [entry for entry in found for _ in range(1 if "lr" in entry else self.copies)]
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    def __getitem__(self, index: Any) -> Any:
+        return self.entries[index]
