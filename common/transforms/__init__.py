@@ -5,6 +5,7 @@ from .cascade_target import StageTargetd
 from .ct.hounsfield import CheckMRd, HounsfieldWindowd
 from .ct.thick import CheckThickSlicesd, ResampleHRd, check_slice_factor
 from .denoise import DenoiseSlicesd, estimate_noise
+from .flips import RandFlipHRd
 from .labels import CheckLabelsd, SaveLabelsd
 from .registration.guide import ResampleGuided, ShiftGuided
 from .registration.misalignment import RandMisalign, RandMisalignd

@@ -92,11 +92,12 @@ class ImagePairLoader(PatchLoader):
         key: of the volumes; "lr" to learn from the planes of LR scans.
         degradation: as for :meth:`ImagePairs.of`.
         lr_patch: size ``(p, w)``.
-        planes: axes of a volume (X, Y, Z) across which images are taken, with either image axis last.
         batch_size: patches per batch, over all processes.
         seed: of the draws.
         device: of the batches.
-        scales: as of :meth:`ImagePairs.at_scales`; one is drawn for each patch.
+        planes: axes of a volume (X, Y, Z) across which images are taken, with either image axis last; default those of
+            a :class:`~common.degradations.ZeroShotImages`.
+        scales: as of :meth:`ImagePairs.at_scales`; one is drawn for each patch; default as ``planes``, or the own size.
 
     Raises:
         ValueError: when there are no such planes, all images of a volume are smaller than a patch, or the batch does
@@ -109,13 +110,15 @@ class ImagePairLoader(PatchLoader):
         key: str,
         degradation: Degradation | Interpolated,
         lr_patch: Sequence[int],
-        planes: Sequence[int],
         batch_size: int,
         seed: int,
         device: torch.device | str,
-        scales: Sequence[float] = (1.0,),
+        planes: Sequence[int] | None = None,
+        scales: Sequence[float] | None = None,
     ) -> None:
         super().__init__(batch_size, seed, device)
+        planes = getattr(degradation, "planes", ()) if planes is None else planes
+        scales = getattr(degradation, "scales", (1.0,)) if scales is None else scales
         if not planes or not set(planes) <= {0, 1, 2}:
             raise ValueError(f"planes is {planes}, expected some of 0, 1 and 2: axes across which images are taken.")
         self.lr_patch = tuple(lr_patch)

@@ -14,6 +14,7 @@ from monai.transforms import MapTransform
 
 from ...degradations import GaussianProfile
 from ...io.files import read_object
+from ...physics.scale import across_slices
 from ...physics.spline import apply_along, upsampling_matrix
 from ..scan.volume import with_meta
 
@@ -36,23 +37,25 @@ class CheckThickSlicesd(MapTransform):
 
     Args:
         keys: of channel-first volumes ``(1, X, Y, Z)`` whose slices run along the last axis.
-        scale: thin slices per thick slice, more than 1, whole or not.
+        scale: thin slices per thick slice, more than 1, whole or not; or the scale [1, 1, n] of a training.
         models: folder of weights with their overlays. Messages name the overlay that fits. None for training.
         allow_missing_keys: whether an entry may lack a key.
 
     Raises:
-        ValueError: when slices are not thick, or would become thinner than the pixels; the message names the file.
+        ValueError: when slices are not thick, or would become thinner than the pixels; the message names the file. When
+            a training's scale is not [1, 1, n].
     """
 
     def __init__(
         self,
         keys: KeysCollection,
-        scale: float,
+        scale: float | Sequence[float],
         models: str | os.PathLike | None = None,
         allow_missing_keys: bool = False,
     ) -> None:
         super().__init__(keys, allow_missing_keys)
-        self.scale, self.models = scale, models
+        self.scale = scale if isinstance(scale, (int, float)) else across_slices(scale=scale)
+        self.models = models
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         for key in self.key_iterator(data):
