@@ -2,7 +2,7 @@
 
 from .case import Case
 from .exams import Exams
-from .lists.datalist import load_datalist
+from .lists.datalist import as_hr, as_lr, load_datalist, only_case, only_hr, with_contrasts
 from .lists.groups import Datalist, Group, choose_slice_axis
 from .lists.scans import find_scans
 from .lists.spacing import check_scale, in_plane_spacing, slice_axis_of, thin_slice_spacing

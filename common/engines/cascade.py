@@ -9,10 +9,12 @@ from typing import Any
 
 import torch
 
-from ..data.sets import Guided
+from ..data import VolumeCache
+from ..degradations import Degradation
 from ..graph import TensorGraph
 from ..inferers import CascadeInferer
 from ..networks import Cascade
+from ..transforms import StageTargetd
 from ..weights import load
 from .player import Player
 from .run_folder import RunFolder
@@ -28,19 +30,21 @@ class CascadeTrainer:
 
     Args:
         network: the cascade; ``model.pt`` holds all its stages.
-        data: the scans, with the method ``at_stage``, the device, and the folder of the histories,
-            ``history_1.jsonl`` and so on.
+        datasets: the volumes for training and validation, which are read for each stage.
+        target: the transform that makes them; None to learn from HR.
+        device: to train on.
+        degradation: from HR to LR, of the whole cascade.
         graph: the forward pass of a stage; the cascade stands for the stage's network.
         players: of a stage, by name.
         inferer: of the whole cascade.
-        validator: called with ``data`` and ``inferer`` of a stage; in JSON a validation with ``"_mode_": "callable"``.
+        validator: called with the ``inferer`` of a stage; in JSON a validation with ``"_mode_": "callable"``.
         folder: of the run.
         initial: file of the weights that all stages start from, or None.
         stages: number, or numbers, from 1, of the stages to train; None for all.
         options: of :class:`AlternatingTrainer`.
 
     Raises:
-        ValueError: if the cascade or the data do not have a stage.
+        ValueError: if the cascade does not have a stage, or learns a later stage without a target.
     """
 
     options_of = AlternatingTrainer
@@ -48,7 +52,10 @@ class CascadeTrainer:
     def __init__(
         self,
         network: Cascade,
-        data: Guided,
+        datasets: Sequence[VolumeCache],
+        target: StageTargetd | None,
+        device: torch.device,
+        degradation: Degradation,
         graph: TensorGraph,
         players: Mapping[str, Player],
         inferer: CascadeInferer,
@@ -63,8 +70,12 @@ class CascadeTrainer:
         if not chosen or not set(chosen) <= {*known}:
             raise ValueError(f'stages is {stages}, expected some of {[*known]}, for example --stages "[{known[-1]}]".')
         self.stages = sorted(set(chosen))
-        data.at_stage(self.stages[-1], network)  # refuses a stage that the data do not have
-        self.network, self.data, self.graph = network, data, graph
+        if target is None and self.stages[-1] > 1:
+            raise ValueError(
+                f"stage is {self.stages[-1]}, expected at most 1 for learning from HR: set --cascade 1."
+            )
+        self.network, self.datasets, self.target, self.graph = network, datasets, target, graph
+        self.device, self.degradation = torch.device(device), degradation
         self.players, self.inferer, self.validator = players, inferer, validator
         self.folder = folder
         self.options = {**options, "folder": folder, "initial": initial}
@@ -73,7 +84,7 @@ class CascadeTrainer:
     def run(self) -> None:
         """Train the stages."""
         for stage in self.stages:
-            with torch.random.fork_rng([self.data.device] if torch.device(self.data.device).type == "cuda" else []):
+            with torch.random.fork_rng([self.device] if self.device.type == "cuda" else []):
                 self.trainer(stage).run()
 
     def trainer(self, stage: int) -> AlternatingTrainer:
@@ -85,10 +96,15 @@ class CascadeTrainer:
         """
         before = self._before(stage)
         self.network.load_state_dict(self._first)
-        data, own = self.data.at_stage(stage, before), self.network.stages[stage - 1]
+        if self.target is not None:
+            self.target.select_stage(stage, before)
+        for dataset in self.datasets:
+            dataset.forget()
+        own = self.network.stages[stage - 1]
         networks = {name: own if net is self.network else net for name, net in self.graph.networks.items()}
         trainer = AlternatingTrainer(
-            data=data,
+            device=self.device,
+            degradation=self.degradation,
             graph=TensorGraph(
                 networks,
                 {out: [name, *inputs] for out, (name, inputs) in self.graph.steps.items()},
@@ -96,7 +112,7 @@ class CascadeTrainer:
             ),
             players=copy.deepcopy(dict(self.players)),
             network=self.network,
-            validator=self.validator(data=data, inferer=self.inferer.only(stage)),
+            validator=self.validator(inferer=self.inferer.only(stage)),
             stage=stage,
             **self.options,
         )
@@ -109,5 +125,5 @@ class CascadeTrainer:
         """The cascade with the weights of the earlier stages from ``model.pt``."""
         if stage == 1:
             return self.network
-        path, degradation = self.folder.ckpt_dir / "model.pt", self.data.degradation
-        return load(copy.deepcopy(self.network), path, self.data.device, degradation=degradation)
+        path = self.folder.ckpt_dir / "model.pt"
+        return load(copy.deepcopy(self.network), path, self.device, degradation=self.degradation)

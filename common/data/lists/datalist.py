@@ -358,15 +358,32 @@ def only_hr(entries: Sequence[Mapping]) -> list[dict]:
     return known
 
 
-def only_case(entries: Sequence[dict], case: int) -> list[dict]:
-    """The entry of one case, counted from 0, as a list.
+def only_case(entries: Sequence[dict], case: int | None) -> list[dict]:
+    """The entry of one case, counted from 0, as a list; all entries if it is None.
 
     Raises:
         ValueError: when there is no such case.
     """
+    if case is None:
+        return list(entries)
     if isinstance(case, bool) or not isinstance(case, int) or not 0 <= case < len(entries):
         raise ValueError(f"case is {case!r}, expected one of the {len(entries)}: 0 to {len(entries) - 1}.")
     return [entries[case]]
+
+
+def with_contrasts(entries: Sequence[Mapping], contrasts: Sequence[Sequence[str]]) -> list[dict]:
+    """Each entry once for each pair of contrasts.
+
+    Args:
+        entries: with "hr", "guide" or both, of the first pair of contrasts.
+        contrasts: pairs of the names of contrasts, of HR and of the guide, as they are in file names.
+    """
+    first = dict(zip(("hr", "guide"), contrasts[0], strict=True))
+    return [
+        {**entry, **{key: entry[key].replace(first[key], new) for key, new in zip(first, pair, strict=True) if key in entry}}
+        for entry in entries
+        for pair in contrasts
+    ]
 
 
 def as_lr(entries: Sequence[Mapping]) -> list[dict]:

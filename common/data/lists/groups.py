@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -79,6 +79,8 @@ class Group(Sequence):
         kinds, needs, optional: as for :func:`~common.data.lists.datalist.load_datalist`.
         folded: whether, in a cross-validation without validation entries, the first training entry with HR is used.
         copies: number of times that an entry without its own LR is listed.
+        guided: whether every entry needs its guide, which is then one of the kinds.
+        select: makes other entries of those in the list, such as :func:`~common.data.lists.datalist.only_case`.
 
     Raises:
         FileNotFoundError, ValueError: as :func:`~common.data.lists.datalist.load_datalist`, when entries are asked for.
@@ -93,9 +95,13 @@ class Group(Sequence):
         optional: bool = False,
         folded: bool = True,
         copies: int = 1,
+        guided: bool | str = False,
+        select: Callable[[list[dict]], list[dict]] = list,
     ) -> None:
         self.datalist, self.name, self.kinds, self.needs, self.optional = datalist, name, kinds, needs, optional
-        self.folded, self.copies = folded, copies
+        self.folded, self.copies, self.select = folded, copies, select
+        if is_true(guided, "guided"):
+            self.kinds, self.needs = [*([kinds] if isinstance(kinds, str) else kinds), "guide"], "guide"
 
     @cached_property
     def entries(self) -> list[dict]:
@@ -103,7 +109,7 @@ class Group(Sequence):
         found = self.datalist.read(self.name, self.kinds, self.needs, self.optional)
         if not found and self.folded and self.datalist.fold is not None:
             found = [entry for entry in self.datalist.read("source", self.kinds) if "hr" in entry][:1]
-        return [entry for entry in found for _ in range(1 if "lr" in entry else self.copies)]
+        return [entry for entry in self.select(found) for _ in range(1 if "lr" in entry else self.copies)]
 
     def __len__(self) -> int:
         return len(self.entries)

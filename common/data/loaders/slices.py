@@ -39,7 +39,7 @@ class SliceLoader(PatchLoader):
     """Endless batches of patches of HR slices, and of the guide at the same place.
 
     A batch is ``{"hr": (B, 1, p, p, 1), "hr_context", "guide"}``. "hr_context" is "hr" with a margin on each side of
-    the plane. "guide", if the volumes have one, has the size of "hr".
+    the plane. "guide" has the size of "hr", or no channel if the volumes have none.
 
     Slices are rotated, mirrored (half of them) and rescaled before they are cut, so the degradation in the graph acts
     on the augmented patch. They are resampled with torch's cubic kernel (a = -3/4). Rescaling by s < 1 reduces the
@@ -149,8 +149,7 @@ class SliceLoader(PatchLoader):
         context, guide = found[: len(samples)], found[len(samples) :]
         m, end = self.margin, self.margin + self.patch
         batch |= {"hr": context[:, :, m:end, m:end].contiguous(), "hr_context": context}
-        if len(guide):
-            batch["guide"] = guide[:, :, m:end, m:end].contiguous()
+        batch["guide"] = guide[:, :, m:end, m:end].contiguous() if len(guide) else batch["hr"][:, :0]
         return batch
 
     def _resampled(self, planes: torch.Tensor, thetas: torch.Tensor, scale: int) -> torch.Tensor:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -25,6 +24,7 @@ class VolumeCache(Dataset):
         transform: gives a dictionary of channel-first volumes.
         keys: of the volumes that are kept.
         device: where volumes are kept if they fit; else they stay in main memory, and batches are moved.
+        allow_missing_keys: whether volumes may lack keys.
 
     Raises:
         ValueError: in reading, when any volume cannot be prepared, with every such file and the reason.
@@ -36,12 +36,24 @@ class VolumeCache(Dataset):
         transform: Callable[[Any], Any],
         keys: Sequence[str],
         device: torch.device | str = "cpu",
+        allow_missing_keys: bool = False,
     ) -> None:
         self.data, self.transform, self.keys, self.device = data, transform, keys, torch.device(device)
+        self.allow_missing_keys = allow_missing_keys
+        self._volumes: tuple[list[dict[str, torch.Tensor]], list[dict[str, np.ndarray]]] | None = None
 
-    @cached_property
-    def _read(self) -> tuple[list[dict[str, torch.Tensor]], list[dict[str, np.ndarray]]]:
+    def forget(self) -> None:
+        """Read the volumes again when they are next asked for, because the transform gives others."""
+        self._volumes = None
+
+    @property
+    def volumes(self) -> tuple[list[dict[str, torch.Tensor]], list[dict[str, np.ndarray]]]:
         """The volumes and their affines."""
+        if self._volumes is None:
+            self._volumes = self._read()
+        return self._volumes
+
+    def _read(self) -> tuple[list[dict[str, torch.Tensor]], list[dict[str, np.ndarray]]]:
         items: list[dict[str, torch.Tensor]] = []
         affines: list[dict[str, np.ndarray]] = []
         cases = [Case(dict(entry)) for entry in self.data]
@@ -50,10 +62,11 @@ class VolumeCache(Dataset):
                 with case.catch():
                     with progress.part(i, len(cases)):
                         item = self.transform(dict(case))
+                    keys = [key for key in self.keys if key in item or not self.allow_missing_keys]
                     items.append(
-                        {key: convert_to_tensor(item[key], track_meta=False).float().contiguous() for key in self.keys}
+                        {key: convert_to_tensor(item[key], track_meta=False).float().contiguous() for key in keys}
                     )
-                    known = {key: getattr(item[key], "affine", None) for key in self.keys}
+                    known = {key: getattr(item[key], "affine", None) for key in keys}
                     affines.append({key: np.asarray(a, np.float64) for key, a in known.items() if a is not None})
         if failures := [case.failure for case in cases if case.problem is not None]:
             raise ValueError("these volumes cannot be used:\n  " + "\n  ".join(failures))
@@ -68,12 +81,12 @@ class VolumeCache(Dataset):
     @property
     def items(self) -> list[dict[str, torch.Tensor]]:
         """The volumes ``(C, X, Y, Z)`` of each entry, by key."""
-        return self._read[0]
+        return self.volumes[0]
 
     @property
     def affines(self) -> list[dict[str, np.ndarray]]:
         """The known voxel-to-world affines (4, 4) of each entry's volumes, by key."""
-        return self._read[1]
+        return self.volumes[1]
 
     def __len__(self) -> int:
         return len(self.data)
