@@ -139,7 +139,7 @@ def ablate(
         try:
             for evaluate in (True, False) if run.trains else (True,):
                 check(["bundle/__main__.py", "run", *words(run, resume, evaluate)])
-            if is_true(run.override.get("data#misaligned", False), "misaligned"):
+            if is_true(run.override.get("misaligned", False), "misaligned"):
                 check_misaligned(dataset_dir, True)
         except ValueError as error:
             raise ValueError(f"{run.title}: {error}") from None

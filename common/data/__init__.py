@@ -1,6 +1,7 @@
 """Datalists, volumes in memory, slabs and cases."""
 
 from .case import Case
+from .ct import LoadCTd
 from .exams import Exams
 from .lists.datalist import as_hr, as_lr, load_datalist, only_case, only_hr, with_contrasts
 from .lists.groups import Datalist, Group, choose_slice_axis
@@ -11,7 +12,8 @@ from .loaders.image_pairs import ImagePairLoader
 from .loaders.kernel_crops import KernelCropLoader, kernel_cases
 from .loaders.slabs import PairedSlabLoader, UnpairedSlabLoader, across_any_axis
 from .loaders.slices import KernelSliceLoader, SliceLoader
-from .loaders.through_plane import ThroughPlaneLoader
+from .loaders.through_plane import ThroughPlaneLoader, check_patch
 from .loaders.triplets import TripletLoader
 from .loaders.volumes import VolumeCache
 from .scans import GuidedScans, Scans, ThickScans
+from .unknown_blur import BlurHRd, UnknownBlur

@@ -71,9 +71,7 @@ class CascadeTrainer:
             raise ValueError(f'stages is {stages}, expected some of {[*known]}, for example --stages "[{known[-1]}]".')
         self.stages = sorted(set(chosen))
         if target is None and self.stages[-1] > 1:
-            raise ValueError(
-                f"stage is {self.stages[-1]}, expected at most 1 for learning from HR: set --cascade 1."
-            )
+            raise ValueError(f"stage is {self.stages[-1]}, expected at most 1 for learning from HR: set --cascade 1.")
         self.network, self.datasets, self.target, self.graph = network, datasets, target, graph
         self.device, self.degradation = torch.device(device), degradation
         self.players, self.inferer, self.validator = players, inferer, validator

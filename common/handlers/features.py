@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ import torch
 from ignite.engine import Engine, Events
 from torch import nn
 
-from ..data.sets import Unpaired
+from ..data import UnpairedSlabLoader
 from ..degradations import Degradation
 from ..graph import TensorGraph
 from ..io.files import load_state
@@ -32,7 +33,7 @@ class FeatureReport:
         target: the graph's step with the features of a target slab.
         source_lr: the graph's step that degrades a source slab to LR.
         state: file of a :class:`~common.handlers.ResumableState`, with the trained networks.
-        data: sets of the training. Their batches are embedded, and their first volumes are drawn.
+        loader: makes the loader of the training. Its batches are embedded, and its first volumes are drawn.
         network: the trained network from LR to SR.
         degradation: from HR to LR.
         batches: number of embedded batches.
@@ -52,7 +53,7 @@ class FeatureReport:
         target: str,
         source_lr: str,
         state: str | os.PathLike,
-        data: Unpaired,
+        loader: Callable[[], UnpairedSlabLoader],
         network: nn.Module,
         degradation: Degradation,
         batches: int,
@@ -64,7 +65,7 @@ class FeatureReport:
         self.graph = graph
         self.source, self.target, self.source_lr = source, target, source_lr
         self.state = Path(state)
-        self.data = data
+        self.make_loader = loader
         self.network = network
         self.degradation = degradation
         self.batches = batches
@@ -84,7 +85,7 @@ class FeatureReport:
             return
         from .. import reports  # here, because matplotlib takes long to load, and inference needs none
 
-        self.loader = self.data.batches
+        self.loader = self.make_loader()
         panels = {}
         for title, state in (("before adaptation", self.before), ("after adaptation", self.state)):
             if state is not None:

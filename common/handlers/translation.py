@@ -13,6 +13,7 @@ from ignite.engine import Engine, Events
 
 from ..data.loaders.through_plane import MULTIPLE
 from ..data.loaders.volumes import VolumeCache
+from ..degradations import Degradation
 
 
 class TranslationReport:
@@ -23,21 +24,29 @@ class TranslationReport:
 
     Args:
         path: the PNG to write.
-        data: sets such as :class:`common.data.sets.CTGuided`: ``source`` has CT volumes, key "hr"; ``train`` has
-            thick-slice MR, key "lr"; all in [0, 1]. ``degradation`` makes slices thick; ``attributes`` is the length of
-            a code.
+        source: CT volumes, key "hr", in [0, 1].
+        target: thick-slice MR, key "lr", in [0, 1].
+        degradation: makes slices thick.
+        attributes: length of an attribute code.
     """
 
-    def __init__(self, path: str | os.PathLike, data: Any) -> None:
+    def __init__(
+        self,
+        path: str | os.PathLike,
+        source: VolumeCache,
+        target: VolumeCache,
+        degradation: Degradation,
+        attributes: int = 8,
+    ) -> None:
         self.path = Path(path)
-        self.degradation = data.degradation
-        self.images = {"hr": self._middle(data.source, "hr"), "lr": self._middle(data.train, "lr")}
+        self.degradation = degradation
+        self.images = {"hr": self._middle(source, "hr"), "lr": self._middle(target, "lr")}
         self.affines = {
-            "CT": data.source.affines[0]["hr"],
-            "MR": np.asarray(data.degradation.hr_affine(data.train.affines[0]["lr"])),
+            "CT": source.affines[0]["hr"],
+            "MR": np.asarray(degradation.hr_affine(target.affines[0]["lr"])),
         }
         # The same code each time, so that pictures of two epochs can be compared.
-        code = torch.randn(1, data.attributes, generator=torch.Generator().manual_seed(0))
+        code = torch.randn(1, attributes, generator=torch.Generator().manual_seed(0))
         self.batch = {**self.images, "prior_mr": code, "prior_ct": code}
 
     @staticmethod

@@ -51,7 +51,7 @@ def having(key, value, path=()):
 def simulated(parser, **changes):
     """An override of what a training simulates: its own, changed."""
     own = parser.get_parsed_content("data")._simulated
-    return {"data#simulated": {**own, **changes}}
+    return {"datalist#simulated": {**own, **changes}}
 
 
 def test_train(bundle, tiny, cohort, trained, tmp_path):
@@ -117,7 +117,7 @@ def test_bare(bundle, tiny, tmp_path):
     config = runs.content(bundle, None, "train")
     small = {**simulated(config, spacing=4), "slice_axis": None, **tiny.lasting(1, 1), **nothing}
     if tiny.source == "ct":
-        small |= {"data#ct_offset": "auto", "data#window": [-150, 250]}
+        small |= {"ct_offset": "auto", "window": [-150, 250]}
     runs.run(bundle, ["train"], tmp_path, **small)
     assert runs.leavings(tmp_path / "eval" / "data")
     runs.run(bundle, ["train"], tmp_path, **{**small, **tiny.lasting(2, 1)}, resume=True)
@@ -230,7 +230,7 @@ def test_cross_validation(bundle, tiny, cohort, tmp_path):
     foldable = set.union(*(own for group, own in subjects.items() if (group, tiny.source) != ("source", "ct")))
     data, held = runs.datalist(tmp_path, **{**runs.listed(cohort, tiny), "validation": []}), []
     for fold in range(len(foldable)):
-        override = {"data#folds": len(foldable), "fold": fold, "slice_axis": "SI"}
+        override = {"datalist#folds": len(foldable), "fold": fold, "slice_axis": "SI"}
         sets = runs.content(bundle, "data", "train", dataset_dir=str(data), **override)
         kinds = {"source": "ct" if tiny.source == "ct" else SCANS}
         *trained, test = (

@@ -24,7 +24,7 @@ pytestmark = runs.only("ct_guided")
 TINY = runs.TINY["ct_guided"]
 SHORT = {"max_epochs": 1, "epoch_length": 1, "train#trainer#epoch_length": 1}
 STAGE_1 = {"run": ["$@stage_1#trainer.run()"]}
-HOUNSFIELD = {"data#ct_offset": "auto", "data#window": [-150, 250]}
+HOUNSFIELD = {"ct_offset": "auto", "window": [-150, 250]}
 THICK = GaussianProfile((1, 1, 4))
 run = partial(runs.run, "ct_guided")
 
@@ -160,7 +160,7 @@ def test_rows_of_the_tables(cohort, trained, tmp_path):
 
 def test_the_supervised_network_does_not_see_the_fold_either(cohort):
     """It learns from HR MR, and not from CT."""
-    override = {"dataset_dir": str(cohort), "data#folds": 3, "fold": 1, **TINY.network, **TINY.training}
+    override = {"dataset_dir": str(cohort), "datalist#folds": 3, "fold": 1, **TINY.network, **TINY.training}
     data = content("data", "train_supervised", **override)
     taught_by, target = ([entry["subject"] for entry in volumes.data] for volumes in (data.source, data.train))
     assert taught_by == target and len(target) == 2
@@ -200,8 +200,8 @@ def test_what_is_no_thick_mr_or_no_ct(cohort, trained, tmp_path, clinic):
         )
     )
     for override, pattern in (
-        ({**mr_as_ct, **HOUNSFIELD}, rf"{mr.name}.*CT.*--data#ct_offset"),
-        ({**mr_as_ct, "data#window": [2000, 3000]}, "2000 to 3000 HU.*--data#window"),
+        ({**mr_as_ct, **HOUNSFIELD}, rf"{mr.name}.*CT.*--ct_offset"),
+        ({**mr_as_ct, "window": [2000, 3000]}, "2000 to 3000 HU.*--window"),
         (ct_as_mr, rf"{ct.name}.*CT.*check_mr False"),
         (no_slices, rf"{lr.name}.*thick"),
         ({"vgg_weights": "none.pth"}, "VGG-16, found none.pth.*--vgg_weights FILE"),
@@ -213,7 +213,7 @@ def test_what_is_no_thick_mr_or_no_ct(cohort, trained, tmp_path, clinic):
         refused(tmp_path / "run", pattern, **{"dataset_dir": str(cohort), **override})
     for name, override in (
         ("mr_insisted", mr_as_ct),  # TINY gives an offset
-        ("ct_insisted", {**ct_as_mr, "data#check_mr": False}),
+        ("ct_insisted", {**ct_as_mr, "check_mr": False}),
     ):
         run(["train"], tmp_path / name, **{**STAGE_1, **override, **SHORT})
 

@@ -56,7 +56,7 @@ def resampled(volume, spacing, shape, affine=runs.AFFINE):
 @pytest.mark.parametrize(("per", "batch_volumes"), [("slice", 2), ("volume", 1)])
 def test_every_slice_or_volume_has_its_kernel(cohort, tmp_path, per, batch_volumes):
     """With the right file and slice, in one part or in several, and none is of air."""
-    options = {"data#kernel_per": per, "data#batch_volumes": batch_volumes, "data#slice_step": 5}
+    options = {"blur#kernel_per": per, "blur#batch_volumes": batch_volumes, "blur#slice_step": 5}
     run(["train"], tmp_path, dataset_dir=str(cohort), run_id="stage_1", **options, **SHORT)
     expected = []
     for subject in TINY.groups["target"]:
@@ -107,7 +107,7 @@ def test_stages_one_by_one(cohort, trained, tmp_path):
 
 def test_interrupted_in_a_part(cohort, tmp_path, monkeypatch):
     """A run stopped in part 2 goes on there; begun anew, nothing old is left; lost kernels are made again."""
-    options = {"dataset_dir": str(cohort), "data#batch_volumes": 1, "data#kernel_per": "volume", **SHORT}
+    options = {"dataset_dir": str(cohort), "blur#batch_volumes": 1, "blur#kernel_per": "volume", **SHORT}
     options |= {f"{section}#trainer#save_minutes": 0 for section in ("estimation", "train")}
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     run(["train"], whole, **options)
@@ -232,7 +232,7 @@ def test_registered_lr(cohort, trained, tmp_path):
     pair = {"hr": runs.save(tmp_path / "sub-a_hr.nii.gz", hr), "lr": tmp_path / "sub-a_lr.nii.gz"}
     data = runs.datalist(tmp_path / "data", **{**runs.listed(cohort, TINY), "test": [pair]})
     folder, names = shutil.copytree(trained, tmp_path / "run"), ["train", "evaluate"]
-    options = {"dataset_dir": str(data), "data#denoise_input": True}
+    options = {"dataset_dir": str(data), "denoise_input": True}
     for stored, words in (
         (same_size, ["sub-a_lr.nii.gz: LR does not lie on HR: ", "first voxel by 1.00 LR voxels", "register"]),
         (elsewhere, ["sub-a_hr.nii.gz, ", "sub-a_lr.nii.gz: LR has (18, 20, 32)", "(20, 22, 36)", "Register"]),
@@ -240,7 +240,7 @@ def test_registered_lr(cohort, trained, tmp_path):
         runs.save(pair["lr"], *stored)
         refused(names, folder, *words, **options)
 
-    run(names, folder, **{"data#register": True}, **options)
+    run(names, folder, **{"register": True}, **options)
     quality = json.loads((folder / "out" / "sub-a_lr_registration.json").read_text())
     assert quality["mutual_information_after"] > quality["mutual_information_before"]
     assert 1.7 < quality["mean_displacement_mm"] < 3.7
@@ -292,7 +292,7 @@ def test_networks_of_the_tables(cohort, tmp_path):
         detail = override.get("kernel_graph#networks#discriminator#detail", not paper)
         assert graph.networks["discriminator"].detail == detail
         assert players["downsampling"]._optimizer.keywords["eps"] == pytest.approx(1e-8 / 4)
-        assert (next(estimation.data.parts()).cases[0].slice is None) == (override.get("data#kernel_per") == "volume")
+        assert (next(estimation.data.parts()).cases[0].slice is None) == (override.get("blur#kernel_per") == "volume")
 
 
 def test_few_slices_and_air(cohort, tmp_path, capsys):
@@ -302,7 +302,7 @@ def test_few_slices_and_air(cohort, tmp_path, capsys):
     thick = np.diag([2, 2.2, 5, 1])
     scans = [runs.save(tmp_path / f"sub-{name}_lr.nii.gz", lr, thick) for name in "ab"]
     entries = {**runs.listed(cohort, TINY), "target": [{"lr": scan} for scan in scans]}
-    options = {"dataset_dir": str(runs.datalist(tmp_path / "data", **entries)), "data#batch_volumes": 1}
+    options = {"dataset_dir": str(runs.datalist(tmp_path / "data", **entries)), "blur#batch_volumes": 1}
     run(["train"], tmp_path / "run", run_id="stage_1", **options, **SHORT)
     found = read_kernels(tmp_path / "run" / "models" / "kernels")
     assert [(entry["volume"], entry["slice"]) for entry in found] == [(str(scan), 1) for scan in scans]
@@ -328,14 +328,14 @@ def test_what_cannot_be_trained(cohort, tmp_path):
     patch = ["'source'", "sub-0_t1w.nii.gz: the hr volume has (40, 44, 36)", "smaller lr_patch"]
     for groups, override, words in (
         ({"source": [{"hr": coarse}], "target": [fine]}, {}, [*spacing, "[4.0, 4.4] mm", "LR and HR swapped"]),
-        ({"target": [{"lr": coarse}, fine]}, {"data#batch_volumes": 1}, spacing),
+        ({"target": [{"lr": coarse}, fine]}, {"blur#batch_volumes": 1}, spacing),
         ({"source": [*entries["source"], {"hr": coarse}]}, {}, median),
-        ({"target": [*entries["target"], small]}, {"data#batch_volumes": 2}, crop),
+        ({"target": [*entries["target"], small]}, {"blur#batch_volumes": 2}, crop),
         ({}, {"lr_patch": [22, 22, 1]}, patch),
-        ({}, {"data#batch_volumes": 0}, ["batch_volumes is 0", "at least 1"]),
+        ({}, {"blur#batch_volumes": 0}, ["batch_volumes is 0", "at least 1"]),
         ({}, {"scale": [2, 1, 1]}, ["scale is [2, 1, 1]", "[n, n, 1]"]),
         ({}, {"slice_axis": "auto"}, ["_t1w.nii.gz: the spacing", "--slice_axis SI"]),
-        ({}, {"data#denoise": "maybe"}, ["'maybe'", "True or False"]),
+        ({}, {"blur#denoise": "maybe"}, ["'maybe'", "True or False"]),
     ):
         data = str(runs.datalist(tmp_path / "data", **{**entries, **groups}))
         message = refused(["train"], tmp_path / "run", *words, dataset_dir=data, **override)

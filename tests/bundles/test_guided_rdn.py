@@ -61,7 +61,7 @@ FORMS = {
     "supervised": (["train_supervised"], {**SCALE_4, "hr_patch": 24}),
     "stages": ([], {**SCALE_4, "cascade": 3, "hr_patch": 8, "learning_rate": 0.001, "train#trainer#amp": True}),
     "no guides": ([], {"guided": False, "method": "RDN"}),
-    "internal": ([], {"data#group": "test", "data#case": 1}),
+    "internal": ([], {"group": "test", "case": 1}),
 }
 
 
@@ -100,7 +100,7 @@ def test_forms(cohort, learned, tmp_path, form):
 
 def test_registered_guides(cohort, tmp_path):
     """Guides that were moved by 2 mm along each axis are moved back, and each case has its figures."""
-    run(["train"], tmp_path, dataset_dir=str(cohort), registration_error=2.0, **{"data#register": True}, **SHORT)
+    run(["train"], tmp_path, dataset_dir=str(cohort), registration_error=2.0, **{"register": True}, **SHORT)
     found = {path.name: json.loads(path.read_text()) for path in (tmp_path / "out").glob("*_registration.json")}
     assert found.keys() == {f"{TINY.case(i)}_registration.json" for i in range(5)}
     for quality in found.values():

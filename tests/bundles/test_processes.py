@@ -135,7 +135,7 @@ def test_bare_at_its_own_size(bundle, tmp_path):
         groups = ["source", "target", "validation", "test"]
         lists |= {g: re.sub(r"sub-[^/]*", f"sub-00{i}", lists[g].split(",")[0]) for i, g in enumerate(groups, 1)}
         heads = len(groups)
-    few = ["--data#simulated", str({**simulated, "subjects": heads, "datalist": lists})]
+    few = ["--datalist#simulated", str({**simulated, "subjects": heads, "datalist": lists})]
     done = [0]
     for words in ([], ["--resume", "True"]):
         config = ["--config_file", *runs.configs(bundle, "train"), "--output_dir", str(tmp_path)]

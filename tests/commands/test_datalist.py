@@ -65,7 +65,7 @@ def test_pairs_stand_in_source(tmp_path):
 def test_the_patterns_of_the_configs_divide_the_subjects_of_their_simulated_cohorts(tmp_path):
     for path in ROOT.glob("bundles/*/configs/*.json"):
         config = json.loads(path.read_text())
-        simulated = config.get("data#simulated") or config.get("data", {}).get("simulated")
+        simulated = config.get("datalist#simulated") or config.get("data", {}).get("simulated")
         if simulated and {"subjects", "contrasts", "datalist"} <= simulated.keys():
             folder = tmp_path / path.parts[-3] / path.stem
             _bids(folder, simulated["subjects"], simulated["contrasts"].split(","))

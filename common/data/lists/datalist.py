@@ -378,12 +378,12 @@ def with_contrasts(entries: Sequence[Mapping], contrasts: Sequence[Sequence[str]
         entries: with "hr", "guide" or both, of the first pair of contrasts.
         contrasts: pairs of the names of contrasts, of HR and of the guide, as they are in file names.
     """
-    first = dict(zip(("hr", "guide"), contrasts[0], strict=True))
-    return [
-        {**entry, **{key: entry[key].replace(first[key], new) for key, new in zip(first, pair, strict=True) if key in entry}}
-        for entry in entries
-        for pair in contrasts
-    ]
+    found = []
+    for entry in entries:
+        for pair in contrasts:
+            names = zip(("hr", "guide"), contrasts[0], pair, strict=True)
+            found.append({**entry, **{key: entry[key].replace(old, new) for key, old, new in names if key in entry}})
+    return found
 
 
 def as_lr(entries: Sequence[Mapping]) -> list[dict]:

@@ -196,8 +196,8 @@ class UnpairedSlabLoader(PatchLoader):
             both noises are the same.
 
     Raises:
-        ValueError: when a volume is smaller than a patch, the batch does not divide among the processes, the factors are
-            not three whole numbers, there is no noise level or a negative one, ``any_axis`` is set and the factors
+        ValueError: when a volume is smaller than a patch, the batch does not divide among the processes, the factors
+            are not three whole numbers, there is no noise level or a negative one, ``any_axis`` is set and the factors
             differ, or the voxels of LR files do not fit the factors.
     """
 

@@ -86,7 +86,7 @@ class HounsfieldWindowd(MapTransform):
             if windowed.min() == windowed.max():
                 raise ValueError(
                     f"{file}: nothing is left in the window {self.low:g} to {self.high:g} HU, the values are "
-                    f"{hu.min().item():g} to {hu.max().item():g} HU. Use another --data#window, or --data#ct_offset if "
+                    f"{hu.min().item():g} to {hu.max().item():g} HU. Use another --window, or --ct_offset if "
                     "these are not HU."
                 )
             d[key] = with_meta(windowed, ct.affine, ct.meta)
@@ -101,12 +101,12 @@ class HounsfieldWindowd(MapTransform):
                 f"{file}: does not look like CT in Hounsfield units (HU): it ranges from {stored.min().item():g} to "
                 f"{stored.max().item():g} (0.1st percentile {low:g}, median {median:g}, 99.9th {high:g}). Expected are "
                 "air at about -1000, most of the body within -150 to 100 and some bone above 300, or all of these "
-                "1000 or 1024 higher. Is it MR? If it is CT, set --data#ct_offset NUMBER (HU = stored value + NUMBER)."
+                "1000 or 1024 higher. Is it MR? If it is CT, set --ct_offset NUMBER (HU = stored value + NUMBER)."
             )
         if offset:
             warnings.warn(
                 f"{file}: stored values look like CT {-offset:g} above Hounsfield units; {offset:g} is added to them. "
-                f"To avoid this warning, set --data#ct_offset {offset:g}.",
+                f"To avoid this warning, set --ct_offset {offset:g}.",
                 stacklevel=2,
             )
         return offset
@@ -135,7 +135,7 @@ class CheckMRd(MapTransform):
                 raise ValueError(
                     f"{file}: is given as MR but its values, {low:.5g} to {high:.5g} (0.1st to 99.9th percentile), are "
                     "those of CT; MR is 0 or a little more in air. Are MR and CT exchanged? Leave CT out. If it is MR: "
-                    "--data#check_mr False for training, --dataset#check_mr False for inference."
+                    "--check_mr False for training, --dataset#check_mr False for inference."
                 )
         return dict(data)
 
