@@ -125,33 +125,52 @@ def no_overlay(path: Path) -> str:
     )
 
 
+def read_training_range(path: str | os.PathLike | None) -> dict[str, list[float]] | None:
+    """Read the ``training_range`` of weights from their overlay; None if it is unknown.
+
+    Args:
+        path: file of the weights; None if there are none.
+    """
+    return None if path is None else (read_overlay(path) or {}).get("training_range")
+
+
 def load(
     network: _Network,
-    path: str | os.PathLike,
+    path: str | os.PathLike | None,
     device: torch.device | str = "cpu",
     digest: str | None = None,
     degradation: Degradation | None = None,
     option: str = "checkpoint",
+    required: bool = False,
 ) -> _Network:
     """Load weights into a network, and refuse weights that do not belong to it.
 
     Args:
         network: the network to load into. Its attribute ``sizes``, if it has one, must agree with the overlay.
-        path: file with the network's ``state_dict``, loaded with ``weights_only=True``.
+        path: file with the network's ``state_dict``, loaded with ``weights_only=True``; None to leave the network as
+            it is.
         device: device of the network.
         digest: digest of the tensors in the config; None if the config has none.
         degradation: degradation of the config. Its scale and offset of LR voxels must agree with the overlay.
         option: name of the option that sets the path, for messages.
+        required: whether a path is needed, because a method that learns from the scan is to learn nothing.
 
     Returns:
         The network, on the device, in evaluation mode. Its attribute ``origin`` holds the overlay's ``trained``, and
-        ``path``, ``sha256`` and ``file_sha256``.
+        ``path``, ``sha256`` and ``file_sha256``, if weights were loaded.
 
     Raises:
         FileNotFoundError: when there is no such file.
         ValueError: when the file is damaged or was changed, when its weights belong to another network, architecture
-            or config, or when not all of them are finite.
+            or config, or when not all of them are finite; or when there is no path, but one is required.
     """
+    if path is None:
+        if required:
+            raise ValueError(
+                "iterations is 0 and there are no weights, so the result would only be interpolation: give "
+                "--iterations, or add the overlay of weights to --config_file."
+            )
+        return network.to(device).eval()
     path = Path(path)
     if not path.is_file():
         configs, train = path.parent.parent / "configs", "train the bundle first"

@@ -1,7 +1,6 @@
 """Ignite engines of the collection."""
 
 from .cascade import CascadeTrainer
-from .evaluation import Evaluation
 from .evaluator import Case, CaseEvaluator
 from .inference import Inference
 from .kernel_estimation import KernelEstimation

@@ -13,18 +13,22 @@ from dataclasses import replace
 from statistics import fmean, linear_regression
 from typing import Any
 
+import torch
 import torch.distributed as dist
 from ignite.engine import Events
 from monai.engines import IterationEvents, SupervisedEvaluator
+from torch import nn
 from tqdm import tqdm
 
 from ..data.case import Case
-from ..data.loaders.cases import loading_ahead
+from ..data.loaders.cases import loading_ahead, prepare_lr_hr
 from ..io.images import open_image
 from ..io.naming import case_name
 from ..runtime import progress
 from ..runtime.distributed import gathered, rank
 from ..runtime.memory import keep_freed_memory
+from ..runtime.precision import in_precision, settled
+from ..values import is_true
 
 _WARNINGS = 10  # the most different warnings that are listed in full after the cases
 
@@ -48,8 +52,16 @@ class CaseEvaluator(SupervisedEvaluator):
     After a failed case, ``engine.state.output`` is an empty list. There is one :class:`~common.runtime.progress.Bar`
     for all cases. One line per case shows its result, its seconds, and short forms of its warnings. These are all
     ``UserWarning`` in the loading of the case and until the end of its handlers. They are listed in full at the end.
-    Handlers find the case as ``engine.case``, and finished cases in ``engine.cases``. Args are those of
-    ``SupervisedEvaluator``; the loader is a :class:`common.data.CaseLoader`.
+    Handlers find the case as ``engine.case``, and finished cases in ``engine.cases``.
+
+    Args:
+        device: where the network runs.
+        val_data_loader: a :class:`common.data.CaseLoader`.
+        network: runs under autocast if ``amp`` says so; the inferer and all else is in float32.
+        prepare_batch: as for ``SupervisedEvaluator``.
+        amp: whether the network runs under autocast; None for the choice of :func:`common.runtime.precision.settled`.
+        amp_kwargs: of ``torch.autocast``; default bfloat16.
+        options: further arguments of ``SupervisedEvaluator``.
 
     Attributes:
         after: expected seconds per voxel of a scan for the steps after the network, until a case is measured.
@@ -58,12 +70,23 @@ class CaseEvaluator(SupervisedEvaluator):
         CasesFailedError: at the end of the run, if cases failed; the message lists them with the reasons.
     """
 
-    after = 0.0
+    after = 4e-7
     state: Any
     data_loader: Any
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
+    def __init__(
+        self,
+        device: torch.device,
+        val_data_loader: Any,
+        network: nn.Module,
+        prepare_batch: Callable = prepare_lr_hr,
+        amp: bool | str | None = False,
+        amp_kwargs: dict | None = None,
+        **options: Any,
+    ) -> None:
+        amp = settled(None if amp is None else is_true(amp, "amp"), network, device, amp_kwargs)
+        network = in_precision(network, device, amp, amp_kwargs)
+        super().__init__(device, val_data_loader, network, prepare_batch=prepare_batch, **options)
         # Ignite logs epochs, which cases do not have, and errors, which are raised anyway.
         self.logger.setLevel(logging.CRITICAL)
         self.case: Case | Any = None

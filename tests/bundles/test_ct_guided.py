@@ -130,7 +130,7 @@ def test_rows_of_the_tables(cohort, trained, tmp_path):
     models = {f"stage {k}": str(trained / "models" / f"stage_{k}.pt") for k in (1, 2)}
     rows, volumes = [], []
     for name, override in (
-        ("both", {"evaluate#evaluator#compare_with": models}),
+        ("both", {"evaluate#report#compare_with": models}),
         ("first", {"train#inferer#planes": [0]}),
         ("second", {"train#inferer#planes": [1]}),
     ):
@@ -145,7 +145,7 @@ def test_rows_of_the_tables(cohort, trained, tmp_path):
     inside = both > 20  # what lies below the input's smallest is cut off
     np.testing.assert_allclose(both[inside], ((first + second) / 2)[inside], atol=1.01)
     refused(
-        tmp_path / "both", "lpips.*torchvision", ["train", "evaluate"], **{"evaluate#evaluator#lpips": True}, **data
+        tmp_path / "both", "lpips.*torchvision", ["train", "evaluate"], **{"evaluate#report#lpips": True}, **data
     )
 
     without = runs.datalist(tmp_path / "without", **{**runs.listed(cohort, TINY), "validation": []})

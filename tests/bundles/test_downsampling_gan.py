@@ -203,7 +203,7 @@ def test_evaluate(cohort, trained, tmp_path):
         ["train", "evaluate"],
         folder,
         dataset_dir=str(cohort),
-        **{"evaluate#evaluator#compare_with": others, "evaluate#evaluator#brisque": str(tmp_path / "brisque.npz")},
+        **{"evaluate#report#compare_with": others, "evaluate#report#brisque": str(tmp_path / "brisque.npz")},
     )
 
     def degrade(hr):

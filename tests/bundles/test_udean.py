@@ -160,7 +160,7 @@ def test_evaluate(cohort, trained, tmp_path):
     """The table's cubic row is what numpy gets, and pictures, table and super-resolved scan are there."""
     folder, case = shutil.copytree(trained, tmp_path / "run"), UDEAN.case(5)
     others = {"again": str(folder / "models" / "model.pt")}
-    run(["train", "evaluate"], folder, dataset_dir=str(cohort), **{"evaluate#evaluator#compare_with": others})
+    run(["train", "evaluate"], folder, dataset_dir=str(cohort), **{"evaluate#report#compare_with": others})
 
     def degrade(hr):
         return truncate(hr, 2), np.meshgrid(*[np.arange(n) / 2 for n in hr.shape], indexing="ij")

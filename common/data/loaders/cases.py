@@ -23,11 +23,11 @@ class CaseLoader:
     Args:
         dataset: with the cases in ``dataset.data``; entries that are dictionaries become cases. If one cannot be
             loaded, the reason becomes its problem.
-        ahead: whether a thread loads the next case while the present one is processed.
+        ahead: whether a thread loads the next case while the present one is processed; None: if there is a GPU.
     """
 
-    def __init__(self, dataset: Any, ahead: bool = False) -> None:
-        self.dataset, self.ahead = dataset, ahead
+    def __init__(self, dataset: Any, ahead: bool | None = None) -> None:
+        self.dataset, self.ahead = dataset, torch.cuda.is_available() if ahead is None else ahead
 
     def __len__(self) -> int:
         return len(self.dataset)

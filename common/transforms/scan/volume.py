@@ -183,7 +183,11 @@ class RestoreVolumed(MapTransform):
     """
 
     def __init__(
-        self, keys: KeysCollection, reference: str, degradation: Degradation | None, deviations: bool = False
+        self,
+        keys: KeysCollection,
+        reference: str = "image",
+        degradation: Degradation | None = None,
+        deviations: bool = False,
     ) -> None:
         super().__init__(keys)
         self.reference = reference
