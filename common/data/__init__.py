@@ -3,8 +3,8 @@
 from .case import Case
 from .ct import LoadCTd
 from .exams import Exams
-from .lists.datalist import as_hr, as_lr, load_datalist, only_case, only_hr, with_contrasts
-from .lists.groups import Datalist, Group, choose_slice_axis
+from .lists.datalist import as_hr, as_lr, load_datalist, only_hr, with_contrasts
+from .lists.groups import Datalist, Group, find_slice_axis
 from .lists.scans import find_scans
 from .lists.spacing import check_scale, in_plane_spacing, slice_axis_of, thin_slice_spacing
 from .loaders.cases import CaseLoader, prepare_lr_hr

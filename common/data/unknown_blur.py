@@ -136,11 +136,11 @@ class UnknownBlur:
         kernel = InPlaneKernel(self.kernels.mean(dim=0), self.factor, self.centre)
         return ComposeDegradations([kernel, RicianNoise(mean, self.seed)])
 
-    def make_loader(self, batch_size: int, angles: Sequence[float] = range(0, 360, 45)) -> KernelSliceLoader:
+    def make_loader(self, batch_size: int, angle_step: int = 45) -> KernelSliceLoader:
         """Make the loader of HR slices with a kernel and noise for each.
 
         Args:
-            batch_size, angles: as for :class:`~common.data.loaders.slices.SliceLoader`.
+            batch_size, angle_step: as for :class:`~common.data.loaders.slices.SliceLoader`.
         """
         return KernelSliceLoader(
             self.source,
@@ -149,7 +149,7 @@ class UnknownBlur:
             self.factor,
             patch=self.hr_patch,
             margin=self.kernels.shape[-1] // 2,
-            angles=angles,
+            angle_step=angle_step,
             batch_size=batch_size,
             seed=self.seed,
             device=self.device,

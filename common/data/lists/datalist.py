@@ -358,14 +358,12 @@ def only_hr(entries: Sequence[Mapping]) -> list[dict]:
     return known
 
 
-def only_case(entries: Sequence[dict], case: int | None) -> list[dict]:
-    """The entry of one case, counted from 0, as a list; all entries if it is None.
+def only_case(entries: Sequence[dict], case: int) -> list[dict]:
+    """The entry of one case, counted from 0, as a list.
 
     Raises:
         ValueError: when there is no such case.
     """
-    if case is None:
-        return list(entries)
     if isinstance(case, bool) or not isinstance(case, int) or not 0 <= case < len(entries):
         raise ValueError(f"case is {case!r}, expected one of the {len(entries)}: 0 to {len(entries) - 1}.")
     return [entries[case]]

@@ -8,10 +8,10 @@ from typing import Any
 
 from ...values import is_true
 from ..simulation.cohort import simulated_cohort, slice_axis_in
-from .datalist import SCANS, check_misaligned, cross_validation, load_datalist
+from .datalist import SCANS, check_misaligned, cross_validation, load_datalist, only_case
 
 
-def choose_slice_axis(dataset_dir: str | None, factors: Sequence[float] = ()) -> str:
+def find_slice_axis(dataset_dir: str | None, factors: Sequence[float] = ()) -> str:
     """The axis across the slices where the user gives none.
 
     Args:
@@ -80,7 +80,9 @@ class Group(Sequence):
         folded: whether, in a cross-validation without validation entries, the first training entry with HR is used.
         copies: number of times that an entry without its own LR is listed.
         guided: whether every entry needs its guide, which is then one of the kinds.
-        select: makes other entries of those in the list, such as :func:`~common.data.lists.datalist.only_case`.
+        case: number, from 0, of the only entry; None for all.
+        case_group: the group that such an entry is of; default ``name``.
+        select: makes other entries of those in the list, such as :func:`~common.data.lists.datalist.as_lr`.
 
     Raises:
         FileNotFoundError, ValueError: as :func:`~common.data.lists.datalist.load_datalist`, when entries are asked for.
@@ -96,10 +98,13 @@ class Group(Sequence):
         folded: bool = True,
         copies: int = 1,
         guided: bool | str = False,
+        case: int | None = None,
+        case_group: str | None = None,
         select: Callable[[list[dict]], list[dict]] = list,
     ) -> None:
-        self.datalist, self.name, self.kinds, self.needs, self.optional = datalist, name, kinds, needs, optional
-        self.folded, self.copies, self.select = folded, copies, select
+        self.datalist, self.kinds, self.needs, self.optional = datalist, kinds, needs, optional
+        self.name = name if case is None else case_group or name
+        self.folded, self.copies, self.case, self.select = folded, copies, case, select
         if is_true(guided, "guided"):
             self.kinds, self.needs = [*([kinds] if isinstance(kinds, str) else kinds), "guide"], "guide"
 
@@ -109,7 +114,8 @@ class Group(Sequence):
         found = self.datalist.read(self.name, self.kinds, self.needs, self.optional)
         if not found and self.folded and self.datalist.fold is not None:
             found = [entry for entry in self.datalist.read("source", self.kinds) if "hr" in entry][:1]
-        return [entry for entry in self.select(found) for _ in range(1 if "lr" in entry else self.copies)]
+        found = self.select(found if self.case is None else only_case(found, self.case))
+        return [entry for entry in found for _ in range(1 if "lr" in entry else self.copies)]
 
     def __len__(self) -> int:
         return len(self.entries)

@@ -50,7 +50,7 @@ class SliceLoader(PatchLoader):
         volumes: with the key "hr", and "guide" on the same grid. Their memory layout is changed in place, to slices.
         patch: edge p of a patch in pixels.
         margin: pixels around the patch in ``hr_context``.
-        angles: degrees by which a slice may be rotated, drawn evenly.
+        angle_step: a slice is rotated by a multiple of these degrees, drawn evenly.
         batch_size: patches a batch, over all processes.
         seed: of the draws.
         device: of the batches.
@@ -70,7 +70,7 @@ class SliceLoader(PatchLoader):
         volumes: VolumeCache,
         patch: int,
         margin: int,
-        angles: Sequence[float],
+        angle_step: int,
         batch_size: int,
         seed: int,
         device: torch.device | str,
@@ -82,7 +82,7 @@ class SliceLoader(PatchLoader):
         if not scales or not all(0 < s <= 1 for s in scales):
             raise ValueError(f"SliceLoader: scales are {scales}, expected factors of more than 0 and at most 1.")
         self.patch, self.margin = patch, margin
-        self.angles, self.scales, self.guide_shift = tuple(angles), tuple(scales), guide_shift
+        self.angles, self.scales, self.guide_shift = range(0, 360, angle_step), tuple(scales), guide_shift
         check_fit(volumes, "hr", (patch, patch, 1), group, self.option)
         volumes.keep_by_slice()
         self.volumes = volumes

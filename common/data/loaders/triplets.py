@@ -20,10 +20,12 @@ class TripletLoader(PatchLoader):
     Args:
         volumes: with the key "lr", thick slices along the last axis, in [0, 1].
         lr_patch: size ``(p, w)``, p in plane and w across the slices.
-        reach: largest distance in voxels between neighbouring images across an axis in plane.
+        factor: HR slices per LR slice.
         batch_size: triplets of each kind per batch, over all processes.
         seed: of the draws.
         device: of the batches.
+        reach: largest distance in voxels between neighbouring images across an axis in plane; default half a slice's
+            thickness.
 
     Raises:
         ValueError: when a volume is smaller than a patch, or the batch does not divide.
@@ -33,12 +35,14 @@ class TripletLoader(PatchLoader):
         self,
         volumes: VolumeCache,
         lr_patch: Sequence[int],
-        reach: int,
+        factor: int,
         batch_size: int,
         seed: int,
         device: torch.device | str,
+        reach: int | None = None,
     ) -> None:
         super().__init__(batch_size, seed, device)
+        reach = max(1, round(factor / 2)) if reach is None else reach
         self.lr_patch, self.reach, self.volumes = tuple(lr_patch), reach, volumes
         edge, slices = self.lr_patch
         across = 2 * reach + 1

@@ -21,7 +21,7 @@ KERNELS = noise(3, 11, 11)[0] / 60
 
 def loader_of(*volumes, kernels=None, levels=LEVELS, **changes):
     volumes = volumes or [{"hr": noise(20, 18, 3, seed=i), "guide": noise(20, 18, 3, seed=i + 5)} for i in range(2)]
-    options = {"patch": PATCH, "margin": MARGIN, "angles": ANGLES, "scales": SCALES, "guide_shift": 0.0}
+    options = {"patch": PATCH, "margin": MARGIN, "angle_step": 15, "scales": SCALES, "guide_shift": 0.0}
     options |= {"batch_size": 4, "seed": 0, "device": "cpu", **changes}
     if kernels is None:
         return SliceLoader(cache(*volumes), **options)
