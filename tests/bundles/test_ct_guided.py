@@ -144,9 +144,7 @@ def test_rows_of_the_tables(cohort, trained, tmp_path):
     both, first, second = volumes
     inside = both > 20  # what lies below the input's smallest is cut off
     np.testing.assert_allclose(both[inside], ((first + second) / 2)[inside], atol=1.01)
-    refused(
-        tmp_path / "both", "lpips.*torchvision", ["train", "evaluate"], **{"evaluate#report#lpips": True}, **data
-    )
+    refused(tmp_path / "both", "lpips.*torchvision", ["train", "evaluate"], **{"evaluate#report#lpips": True}, **data)
 
     without = runs.datalist(tmp_path / "without", **{**runs.listed(cohort, TINY), "validation": []})
     run(["train"], tmp_path / "again", dataset_dir=str(without))
@@ -161,8 +159,11 @@ def test_rows_of_the_tables(cohort, trained, tmp_path):
 def test_the_supervised_network_does_not_see_the_fold_either(cohort):
     """It learns from HR MR, and not from CT."""
     override = {"dataset_dir": str(cohort), "datalist#folds": 3, "fold": 1, **TINY.network, **TINY.training}
-    data = content("data", "train_supervised", **override)
-    taught_by, target = ([entry["subject"] for entry in volumes.data] for volumes in (data.source, data.train))
+    parser = content(None, "train_supervised", **override)
+    taught_by, target = (
+        [entry["subject"] for entry in parser.get_parsed_content(f"train#{name}").data]
+        for name in ("source", "dataset")
+    )
     assert taught_by == target and len(target) == 2
 
 
@@ -171,7 +172,8 @@ def test_clinical_scans(clinic, tmp_path):
     small = {**TINY.training, **HOUNSFIELD, **SHORT, "slice_axis": "auto", "dataset_dir": str(clinic)}
     options = {**TINY.network, **small, "output_dir": str(tmp_path / "out")}
     with pytest.warns(UserWarning, match="sub-b_ct.*1024"):
-        source = content("data", **options).source
+        source = content("train#source", **options)
+        assert len(source.items) == len(source)
     for item, affines in zip(source.items, source.affines, strict=True):
         np.testing.assert_allclose(np.linalg.norm(affines["hr"][:3, :3], axis=0), [1.0, 1.1, 1.0], atol=1e-6)
         soft = item["hr"][(item["hr"] > 0.3) & (item["hr"] < 0.7)]
@@ -270,7 +272,7 @@ def test_the_recipe_for_scans_of_any_contrast(cohort, tmp_path):
     subjects = entries["target"]
     data = str(runs.datalist(tmp_path / "data", **{**entries, "source": subjects[:1], "target": subjects[1:]}))
     small = {**TINY.network, "dataset_dir": data, "output_dir": str(tmp_path / "out"), "lr_patch": [16, 4]}
-    loader = content("data", "weights", **small).batches
+    loader = content("train#dataloader", "weights", **small)()
     assert loader.any_axis and loader.gains > 0 and loader.zoom > 1 and not loader.contrasts
     profiles = {d.fwhm for d in content("thickening", "weights", **small).degradations}
     assert min(profiles) == 0.7 and max(profiles) == 1.2

@@ -95,7 +95,7 @@ def test_stages_one_by_one(cohort, trained, tmp_path):
         entry["kernel"] = np.pad([[1.0]], 6).tolist()
     (folder / "kernels_1.json").write_text(json.dumps(kernels))
     edited = (folder / "kernels_1.json").read_bytes()
-    batch = next(iter(content("data", tmp_path, **data).batches))
+    batch = next(iter(content("train#dataloader", tmp_path, **data)()))
     lr = content("graph", tmp_path, **data)(batch, ["lr_noiseless"])["lr_noiseless"]
     assert lr.shape == (4, 1, 12, 12, 1) and torch.equal(lr, batch["hr"][:, :, ::2, ::2])
     # A finished run that is resumed leaves the edited kernels, and stage 2 alone trains with them.
@@ -146,8 +146,8 @@ def test_the_recipe_for_scans_of_unknown_blur(cohort, tmp_path):
     data = {"dataset_dir": str(cohort)}
     kernels = content("kernels", tmp_path, "weights", **data)
     assert kernels.shape == (256, 33, 33)
-    for name, count in (("validation", 16), ("scan", 20)):
-        assert len(content(f"data#{name}_degradation", tmp_path, "weights", **data).degradations) == count
+    for name, count in (("blur#validation", 16), ("scan", 20)):
+        assert len(content(f"{name}_degradation", tmp_path, "weights", **data).degradations) == count
     small = {
         "max_epochs": 1,
         "epoch_length": 2,
@@ -174,7 +174,7 @@ def test_known_kernels(cohort, tmp_path, override, kernels, method):
     """They train stage 2 alone; the paper's network has no residual, and starts from nothing."""
     names, override = ["train", "known_kernel"], {"dataset_dir": str(cohort), **override}
     run(names, tmp_path, **override, **SHORT)
-    assert torch.equal(content("data", tmp_path, "known_kernel", **override).kernels, kernels[None])
+    assert torch.equal(content("blur", tmp_path, "known_kernel", **override).kernels, kernels[None])
     assert kernels.shape == {"ZF + EDSR": (33, 33), "GB + EDSR": (13, 13)}[method]
     assert runs.leavings(tmp_path / "models") == [
         "model.json", "model.pt", "model_last.json", "model_last.pt", "training_state_edsr.pt",
@@ -187,7 +187,7 @@ def test_known_kernels(cohort, tmp_path, override, kernels, method):
 
 
 def test_kernels_are_learned_from_the_subjects_own_hr_where_it_is_there(cohort, tmp_path):
-    cases = next(content("data", tmp_path, dataset_dir=str(cohort), fold=0).parts()).cases
+    cases = next(content("blur", tmp_path, dataset_dir=str(cohort), fold=0).parts()).cases
     assert len(cases) > 5 and all(len(case.lr) == len(case.hr) == 1 for case in cases)
 
 
@@ -256,8 +256,8 @@ def test_authentic_lr(cohort, tmp_path):
     entries = {**runs.listed(cohort, TINY), "target": [{"lr": scan}]}
     entries["source"].append(TINY.save_hr(tmp_path, "b", runs.phantom(1, (48, 40, 20))))
     options = {"dataset_dir": str(runs.datalist(tmp_path / "data", **entries))}
-    sets = content("data", tmp_path, **options)
-    (found,) = sets.lr_scans(sets.target, denoise=False).items
+    blur = content("blur", tmp_path, **options)
+    (found,) = blur.lr_scans(blur.target.data, denoise=False).items
     found = found["lr"][0].numpy() * np.quantile(np.rint(lr), 0.999)
     assert found.shape == (27, 29, 30)
     expected, _ = resampled(hr, [2.0, 2.2, 1.2], (27, 29, 30))
@@ -269,8 +269,8 @@ def test_authentic_lr(cohort, tmp_path):
     assert (tmp_path / "models" / "model.pt").is_file()
 
     # What has the spacing already is not touched, however it lies.
-    sets = content("data", tmp_path, dataset_dir=str(cohort))
-    made = sets.lr_scans(sets.target, denoise=False)
+    blur = content("blur", tmp_path, dataset_dir=str(cohort))
+    made = blur.lr_scans(blur.target.data, denoise=False)
     for item, entry in zip(made.items, made.data, strict=True):
         volume = nib.as_closest_canonical(nib.load(entry["hr"])).get_fdata()
         lr = TINY.degradation(torch.from_numpy(volume / np.quantile(volume, 0.999)))
@@ -292,7 +292,7 @@ def test_networks_of_the_tables(cohort, tmp_path):
         detail = override.get("kernel_graph#networks#discriminator#detail", not paper)
         assert graph.networks["discriminator"].detail == detail
         assert players["downsampling"]._optimizer.keywords["eps"] == pytest.approx(1e-8 / 4)
-        assert (next(estimation.data.parts()).cases[0].slice is None) == (override.get("blur#kernel_per") == "volume")
+        assert (next(estimation.blur.parts()).cases[0].slice is None) == (override.get("blur#kernel_per") == "volume")
 
 
 def test_few_slices_and_air(cohort, tmp_path, capsys):

@@ -46,7 +46,9 @@ def gain(names, folder, stage=1, size=None, **override):
     """By how many dB a stage's best validation beats interpolation; checks the size of its HR in plane."""
     parser = content(None, *names, **runs.overrides("guided_rdn", ["train"], folder, **override))
     network = load(parser.get_parsed_content("network_def"), folder / "models" / "model.pt")
-    (case,) = parser.get_parsed_content("data").at_stage(stage, network).validation
+    if (target := parser.get_parsed_content("stage_target")) is not None:
+        target.select_stage(stage, network)
+    (case,) = parser.get_parsed_content("validate#dataset").items
     assert size is None or abs(case["hr"].shape[1] - size) < 1.5  # one more or less is the rounding
     volumes = [case[key][None] for key in ("lr", "guide") if key in case]
     interpolate, inferer = (lambda image, stage: image[:, :1]), parser.get_parsed_content("train#inferer").only(stage)

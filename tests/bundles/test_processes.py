@@ -126,7 +126,7 @@ def test_killed_and_resumed(bundle, tiny, cohort, tmp_path):
 @pytest.mark.parametrize("bundle", ["udean", "guided_rdn", "ct_guided"])  # HR alone, with guides, and with CT
 def test_bare_at_its_own_size(bundle, tmp_path):
     """Train.json with no data, on fewer heads, begins, ends when it is interrupted, and goes on from there."""
-    simulated = runs.content(bundle, "data", "train")._simulated
+    simulated = runs.content(bundle, None, "train")["datalist#simulated"]
     lists = dict(simulated["datalist"])
     if "split" in lists:
         lists["split"] = [min(n, 1) for n in lists["split"]]

@@ -87,9 +87,7 @@ def test_other_bodies_and_little_air_are_ct_too_and_a_narrow_peak_1000_above_air
 def test_mr_is_no_ct_at_any_scale(head, contrast):
     mr = head[contrast]
     assert all(find_ct_offset(mr * scale) is None for scale in np.geomspace(0.1, 30, 80))
-    refused(
-        lambda: windowed(mr), ValueError, "scan.nii.gz", "does not look like CT", " 0 to ", "MR?", "--ct_offset"
-    )
+    refused(lambda: windowed(mr), ValueError, "scan.nii.gz", "does not look like CT", " 0 to ", "MR?", "--ct_offset")
     for passing in (mr, mr.astype(np.int16), (mr - mr.mean()) / mr.std(), mr - 3, mr - 300, 30 * mr - 300 * (mr < 20)):
         entry = {"mr": scan_of(passing, AFFINE)}
         assert CheckMRd("mr")(entry)["mr"] is entry["mr"]
