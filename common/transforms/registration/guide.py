@@ -48,14 +48,15 @@ class ShiftGuided(MapTransform):
     Args:
         keys: of guides ``(1, X, Y, Z)`` with an affine.
         millimetres: distance along each of left-right, anterior-posterior and superior-inferior; 0 moves nothing.
+        allow_missing_keys: whether an entry may lack a key.
 
     References:
         Iwamoto et al., Unsupervised MRI Super Resolution Using Deep External Learning and Guided Residual Dense Network
         with Multimodal Image Priors, IEEE TETCI 2022, table V.
     """
 
-    def __init__(self, keys: KeysCollection, millimetres: float) -> None:
-        super().__init__(keys)
+    def __init__(self, keys: KeysCollection, millimetres: float, allow_missing_keys: bool = False) -> None:
+        super().__init__(keys, allow_missing_keys)
         self.millimetres = millimetres
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
@@ -88,6 +89,7 @@ class ResampleGuided(MapTransform):
         register: whether to register the guide rigidly to the LR scan first, see :func:`register_guide`. "auto" does
             so, with a warning, only if :func:`misplacement` finds the guide misaligned.
         quality_dir: folder for the quality of the registration, ``<LR scan's name>_registration.json``.
+        allow_missing_keys: whether an entry may lack a key.
 
     Raises:
         ImportError: when the guide is to be moved and SimpleITK is not installed.
@@ -103,8 +105,9 @@ class ResampleGuided(MapTransform):
         coverage: float = 0.95,
         register: bool | str = False,
         quality_dir: str | os.PathLike | None = None,
+        allow_missing_keys: bool = False,
     ) -> None:
-        super().__init__(keys)
+        super().__init__(keys, allow_missing_keys)
         self.reference = reference
         self.degradation = degradation
         self.coverage = coverage
