@@ -23,7 +23,9 @@ def test_every_property_of_a_training_is_there_and_is_what_it_is_called(bundle, 
     workflow = ConfigWorkflow(config_file=path, workflow_type="train", logging_file=False, **override)
     workflow.initialize()
     set_determinism(None)
-    assert all(workflow._check_optional_id(name, known) for name, known in TrainProperties.items())
+    for known in TrainProperties.values():
+        key, place = known["id"], known.get("refer_id")
+        assert place is None or workflow.parser.get(place, f"@{key}") == f"@{key}"
     assert {name for name, known in TrainProperties.items() if known["id"] not in workflow.parser} == WITHOUT
     for name in ("train", "val"):
         dataset, data = (getattr(workflow, f"{name}_dataset{end}") for end in ("", "_data"))

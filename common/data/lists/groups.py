@@ -54,7 +54,9 @@ class Datalist:
     @cached_property
     def dataset_dir(self) -> str:
         """Folder with ``dataset.json``; a cohort is simulated where none was given."""
-        folder = self._dataset_dir or simulated_cohort(f"{self.output_dir}/data", **self.simulated)
+        folder = self._dataset_dir
+        if folder is None:
+            folder = simulated_cohort(f"{self.output_dir}/data", **self.simulated)
         check_misaligned(folder, self.misaligned)
         return folder
 
