@@ -218,7 +218,7 @@ COMPONENTS = {
         }
     },
     "graph": {"_target_": "common.graph.TensorGraph", "networks": {"net": "@net"}, "steps": {"sr": ["net", "lr"]}},
-    "data": {"_target_": "common.data.sets.Pairs", "degradation": {"_target_": "$type(@x)", "factors": 2}},
+    "data": {"_target_": "common.data.Datalist", "degradation": {"_target_": "$type(@x)", "factors": 2}},
     "inferer": {"_target_": "SlidingWindowInferer", "roi_size": 2, "overlap": "@residual"},
     "train": {"dataset": "$@data.train", "handlers": [], "trainer": {"_target_": "common.engines.AlternatingTrainer"}},
     "validate": {"evaluator": {"_target_": "common.engines.Validation", "inferer": "@inferer"}},
@@ -252,7 +252,7 @@ def test_a_key_that_nothing_would_read_is_answered_with_those_that_were_meant(co
         ("--train#trainer#amo True", "train#trainer has no such key; did you mean --train#trainer#amp?"),
         ("--simulated#spacing 2", "did you mean --data#simulated?"),
         ("--data#simulated#a#b 2", "data has no such key; did you mean --data#simulated?"),
-        ("--data#folsd 2", "data has no such key; did you mean --data#fold or --data#folds?"),  # of its base
+        ("--data#folsd 2", "data has no such key; did you mean --data#fold or --data#folds?"),
         ("--weight_decay 2", "the configs have no such key; did you mean --players#generator#optimizer#weight_"),
         ("--train#metric 3", "train has no such key."),
         ("--values#rat 3", "did you mean --values#rate?"),
@@ -301,7 +301,7 @@ def test_an_overlay_sets_what_something_reads_and_leaves_out_what_is_there(compo
 
 
 OPTIONS = {
-    "data": {"_target_": "common.data.sets.UnpairedInContext"},
+    "data": {"_target_": "common.data.KernelSliceLoader"},
     "network_def": {"_target_": "common.networks.TranslatedTSRCAN"},
     "join": {"_target_": "torch.nn.Identity"},
     "train": {"trainer": {"_target_": "common.engines.StagedTrainer", "stages": "@stages"}},
@@ -315,7 +315,7 @@ def test_options_are_those_of_what_they_are_passed_on_to(tmp_path):
     path = tmp_path / "options.json"
     path.write_text(json.dumps(OPTIONS))
     for line in (
-        "--data#batch_size 2 --data#margin 2 --network_def#features 8 --train#trainer#amp True --join#anything 2",
+        "--data#batch_size 2 --data#factor 2 --network_def#features 8 --train#trainer#amp True --join#anything 2",
         "--stages#0#max_epochs 3 --evaluator#epoch_length 3",
     ):
         run(str(path), *line.split())

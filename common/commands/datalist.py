@@ -1,5 +1,5 @@
 """``python -m common datalist``: assign volumes to groups, at random or by hand."""
 
-from ..data.lists.groups import write_datalist
+from ..data.lists.assignment import write_datalist
 
 __all__ = ["write_datalist"]

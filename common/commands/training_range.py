@@ -8,7 +8,7 @@ from pathlib import Path
 from monai.bundle import ConfigParser
 from monai.utils import set_determinism
 
-from ..data import VolumeCache
+from ..data import Group, VolumeCache
 from ..io.naming import root_cause
 from ..override_checks import find_unread
 from ..transforms import scan_statistics, widened_range
@@ -18,7 +18,7 @@ from ..weights import read_overlay, write_overlay
 def training_range(
     config_file: str | list[str],
     group: str,
-    transform: str = "load",
+    transform: str = "validate#preprocessing",
     checkpoint: str | None = None,
     finer: float = 1.0,
     **override,
@@ -32,7 +32,7 @@ def training_range(
     Args:
         config_file: the configs of the training, one or a list, for example bundles/udean/configs/train.json.
         group: group of the datalist that the training learns from: source or target.
-        transform: attribute of the configs' ``data`` that reads an entry, and gives "lr".
+        transform: key of the configs' transform that reads an entry, and gives "lr".
         checkpoint: the training's weights, whose overlay the range is written to.
         finer: factor by which training made pixels finer in plane than the volumes', as ``zoom`` of ct_guided.
         override: keys of the configs to set, as for the training: --dataset_dir D.
@@ -46,7 +46,7 @@ def training_range(
         raise ValueError(f"--finer {finer}: expected a number of at least 1.")
     parser = ConfigParser()
     parser.read_config(config_file)
-    problems = [problem for key in ("data", *override) if (problem := find_unread(parser.get(), key))]
+    problems = [problem for key in ("datalist", transform, *override) if (problem := find_unread(parser.get(), key))]
     if problems:
         raise ValueError("\n".join(f"{config_file}: {problem}" for problem in problems))
     parser.update(override)
@@ -59,13 +59,10 @@ def training_range(
     # Degradations may be drawn at random.
     set_determinism(0)
     try:
-        data = parser.get_parsed_content("data")
-        entries, prepare = data.listed(group, ("hr", "lr", "guide")), getattr(data, transform, None)
+        entries = Group(parser.get_parsed_content("datalist"), group, ("hr", "lr", "guide"))
+        volumes = VolumeCache(entries.entries, parser.get_parsed_content(transform), ["lr"])
     except Exception as error:
         raise ValueError(f"{config_file}: {root_cause(error)}") from error
-    if not callable(prepare):
-        raise ValueError(f"--transform {transform}: {type(data).__name__} of {config_file} has no such transform.")
-    volumes = VolumeCache(entries, prepare, ["lr"])
     found = widened_range(
         scan_statistics(item["lr"], affines["lr"]) for item, affines in zip(volumes.items, volumes.affines, strict=True)
     )

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..values import is_true
 from .base import SPATIAL_DIMS, Degradation
 
 _AT_ONCE = 2**19  # values; a transform needs several times the memory of its input, and these fit into a cache
@@ -163,9 +164,10 @@ class BandLimit(KSpaceFilter):
 
     Args:
         factors: HR voxels per LR voxel along each spatial axis; an axis of factor 1 does not change.
+        along: whether each axis is limited.
 
     Raises:
-        ValueError: if no factor is larger than 1.
+        ValueError: if no factor of these axes is larger than 1.
 
     Example:
         >>> import torch
@@ -176,8 +178,9 @@ class BandLimit(KSpaceFilter):
         True
     """
 
-    def __init__(self, factors: Sequence[int]) -> None:
-        super().__init__([axis for axis, factor in enumerate(factors) if factor > 1])
+    def __init__(self, factors: Sequence[int], along: Sequence[bool | str] = (True, True, True)) -> None:
+        limited = [is_true(each, "along") for each in along]
+        super().__init__([axis for axis, factor in enumerate(factors) if factor > 1 and limited[axis]])
         self.ratios = [factors[axis] for axis in self.axes]
 
     def weights(self, *k: Tensor, sizes: Sequence[int]) -> Tensor:

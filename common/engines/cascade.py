@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from ..data.sets import Guided
+import torch
+
+from ..data import VolumeCache
+from ..degradations import Degradation
 from ..graph import TensorGraph
 from ..inferers import CascadeInferer
 from ..networks import Cascade
+from ..transforms import StageTargetd
 from ..weights import load
 from .run_folder import RunFolder
 from .trainer import AlternatingTrainer
@@ -22,43 +26,52 @@ class CascadeStage(AlternatingTrainer):
     Args:
         stage: its number, from 1.
         network: the cascade; ``model.pt`` holds all its stages.
-        data: the scans, with the method ``at_stage``.
+        datasets: the volumes for training and validation, which are read for each stage.
+        target: the transform that makes them; None to learn from HR.
+        device: to train on.
+        degradation: from HR to LR, of the whole cascade.
         graph: the forward pass of a stage; the cascade stands for the stage's network.
         inferer: of the whole cascade.
-        validator: called with ``data`` and ``inferer`` of the stage; in JSON a validation with ``"_mode_":
-            "callable"``.
+        validator: called with the ``inferer`` of the stage; in JSON a validation with ``"_mode_": "callable"``.
         folder: of the run.
         options: further arguments of :class:`AlternatingTrainer`.
 
     Raises:
         FileNotFoundError: if the weights of the earlier stages are missing.
-        ValueError: if they do not fit, or if the data lack a stage of the cascade.
+        ValueError: if they do not fit, or if the cascade has several stages and no target.
     """
 
     def __init__(
         self,
         stage: int,
         network: Cascade,
-        data: Guided,
+        datasets: Sequence[VolumeCache],
+        target: StageTargetd | None,
+        device: torch.device,
+        degradation: Degradation,
         graph: TensorGraph,
         inferer: CascadeInferer,
         validator: Callable[..., Validation],
         folder: RunFolder,
         **options: Any,
     ) -> None:
-        data.at_stage(len(network.stages), network)  # refuses a cascade that is too long before its first stage
+        if target is None and len(network.stages) > 1:
+            raise ValueError(f"cascade is {len(network.stages)}, expected 1 for learning from HR: set --cascade 1.")
         before = network
         if stage > 1:
-            path = folder.ckpt_dir / "model.pt"
-            before = load(copy.deepcopy(network), path, data.device, degradation=data.degradation)
-        data = data.at_stage(stage, before)
+            before = load(copy.deepcopy(network), folder.ckpt_dir / "model.pt", device, degradation=degradation)
+        if target is not None:
+            target.select_stage(stage, before)
+        for dataset in datasets:
+            dataset.forget()
         steps = {output: [name, *inputs] for output, (name, inputs) in graph.steps.items()}
         networks = {name: network.stages[stage - 1] if n is network else n for name, n in graph.networks.items()}
         super().__init__(
-            data=data,
+            device=device,
+            degradation=degradation,
             graph=TensorGraph(networks, steps, graph.batch_keys),
             network=network,
-            validator=validator(data=data, inferer=inferer.only(stage)),
+            validator=validator(inferer=inferer.only(stage)),
             folder=folder,
             stage=stage,
             **options,

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from ..data import UnknownBlur
 from ..graph import TensorGraph
 from ..io.files import check_writable
 from ..weights import load
@@ -31,8 +32,8 @@ class KernelEstimation:
     :class:`common.handlers.KernelReport`. A part that begins again removes the files that depend on it.
 
     Args:
-        data: :class:`common.data.sets.UnknownBlur`; its ``parts`` are loaders of crops. It gives the device, the
-            folders of the histories and of the kernels, and the seed of each part's first weights.
+        blur: its ``parts`` are loaders of crops. It gives the device, the folder of the kernels, and the seed of each
+            part's first weights.
         graph: makes the forward pass.
         players: by name; each makes a player.
         network: trained in the next stage, with the kernels.
@@ -52,7 +53,7 @@ class KernelEstimation:
 
     def __init__(
         self,
-        data: Any,
+        blur: UnknownBlur,
         graph: partial[TensorGraph],
         players: Mapping[str, partial[Player]],
         network: nn.Module,
@@ -63,14 +64,14 @@ class KernelEstimation:
         invalidates: Sequence[str | os.PathLike] = (),
         **options: Any,
     ) -> None:
-        self.stage, self.data, self.graph, self.players, self.network = stage, data, graph, players, network
-        self.kernel_dir, self.ckpt_dir = Path(data.kernel_dir), folder.ckpt_dir
-        check_writable(data.kernel_dir)
+        self.stage, self.blur, self.graph, self.players, self.network = stage, blur, graph, players, network
+        self.kernel_dir, self.ckpt_dir = Path(blur.kernel_dir), folder.ckpt_dir
+        check_writable(blur.kernel_dir)
         folder.select_stage("*").check(writes_model=True)
         if initial is not None:
-            load(network, initial, data.device, degradation=data.degradation, option="initial")
+            load(network, initial, blur.device, degradation=blur.degradation, option="initial")
         self.invalidates = [Path(file) for file in invalidates]
-        self.device, self.train_handlers = torch.device(data.device), train_handlers
+        self.device, self.train_handlers = torch.device(blur.device), train_handlers
         folder = RunFolder(folder.output_dir, folder.ckpt_dir, folder.resume, overwrite=not folder.resume)
         self.options = {**options, "device": self.device, "folder": folder, "amp": False}
 
@@ -78,21 +79,21 @@ class KernelEstimation:
         """Estimate the kernels of all parts, or those that are missing."""
         from ..handlers import KernelReport
 
-        for number, loader in enumerate(self.data.parts(), 1):
+        for number, loader in enumerate(self.blur.parts(), 1):
             # Draws here must not change later draws.
             with torch.random.fork_rng([self.device] if self.device.type == "cuda" else []):
-                torch.manual_seed(self.data.seed)
+                torch.manual_seed(self.blur.seed)
                 graph, players = self.made(len(loader.cases))
                 report = KernelReport(
                     self.kernel_dir / f"kernels_{number}.json",
                     graph.networks["generator"],  # type: ignore[arg-type]
                     loader,
-                    self.data.hr_spacing,
-                    self.data.factor,
-                    self.data.centre,
+                    self.blur.hr_spacing,
+                    self.blur.factor,
+                    self.blur.centre,
                 )
                 AlternatingTrainer(
-                    data=loader,
+                    train_data_loader=loader,
                     graph=graph,
                     players=players,
                     stage=f"{self.stage}_{number}",

@@ -14,6 +14,7 @@ from monai.engines import Trainer
 from monai.engines.workflow import Workflow
 from torch import nn
 
+from ..degradations import Degradation
 from ..graph import TensorGraph
 from ..networks.batch_norm import synchronise_batch_norm
 from ..runtime.distributed import average, average_gradients
@@ -57,23 +58,25 @@ class AlternatingTrainer(Trainer):
 
     Args:
         max_epochs: epochs to train.
-        data: sets of :mod:`common.data.sets`, whose ``batches`` give ``{name: tensor}``; or such batches themselves.
-            If batches have a method ``set_iteration``, it is called at each epoch with the number of earlier batches.
-            So a resumed run draws the same batches as an uninterrupted run.
+        train_data_loader: gives batches ``{name: tensor}``; or makes the loader, in JSON with ``"_mode_": "callable"``,
+            so that volumes are read after all other checks. If it has a method ``set_iteration``, that is called at
+            each epoch with the number of earlier batches. So a resumed run draws the same batches as an uninterrupted
+            run.
         graph: the forward pass.
         players: by name, in the order of their turns; a player that an overlay sets to None is left out.
         epoch_length: iterations per epoch; default the length of the batches.
-        device: to train on; default the device of the data.
+        device: to train on; default the device of the batches.
         network: its weights are saved, and ``initial`` is loaded into it; default the validator's network.
         validator: validates the network after every ``val_interval`` epochs, and after the last epoch. It is left out
-            if the data have no validation group. It needs an ``output_dir``.
+            if it has no volumes. It needs an ``output_dir``.
         val_interval: epochs between validations.
         keep: "best" for the weights with the best validation, "last" for the latest weights.
         train_handlers: further handlers with ``attach``.
         folder: of the histories, pictures, weights and states. Without it, nothing is written.
         bundle_root: folder of the bundle, which the overlays name.
-        sizes: further values that weights need, by the keys of the configs, besides the network's own ``sizes`` and the
-            scale and slice axis of the data; see :class:`common.weights.SavedWeights`.
+        degradation: from HR to LR; weights keep its factors and offset, and ``initial`` must have them.
+        sizes: further values that weights need, by the keys of the configs, besides the network's own ``sizes``; see
+            :class:`common.weights.SavedWeights`.
         initial: file of the weights to start from, or None.
         save_minutes: between states within an epoch, see :class:`common.handlers.ResumableState`.
         stage: number from 1, or name, of a stage; None for a method with one stage. It is part of file names such as
@@ -99,7 +102,7 @@ class AlternatingTrainer(Trainer):
     def __init__(
         self,
         max_epochs: int,
-        data: Any,
+        train_data_loader: Any,
         graph: TensorGraph,
         players: Mapping[str, Player],
         epoch_length: int | None = None,
@@ -111,6 +114,7 @@ class AlternatingTrainer(Trainer):
         train_handlers: Sequence | None = None,
         folder: RunFolder | None = None,
         bundle_root: str | os.PathLike = ".",
+        degradation: Degradation | None = None,
         sizes: Mapping[str, Any] | None = None,
         initial: str | os.PathLike | None = None,
         save_minutes: float | None = 5,
@@ -120,7 +124,7 @@ class AlternatingTrainer(Trainer):
         amp_kwargs: dict | None = None,
         cuda_graph: bool | str | None = None,
     ) -> None:
-        device = torch.device(data.device if device is None else device)
+        device = torch.device(train_data_loader.device if device is None else device)
         if network is None and validator is not None:
             network = validator.trained
         amp = None if amp is None else is_true(amp, "amp")
@@ -137,12 +141,12 @@ class AlternatingTrainer(Trainer):
             if dist.is_initialized():
                 dist.barrier()  # before any process begins to write
         if initial is not None and network is not None:
-            load(network, initial, device, degradation=getattr(data, "degradation", None), option="initial")
+            load(network, initial, device, degradation=degradation, option="initial")
         amp = settled(amp, graph if network is None else network, device, amp_kwargs, training=True)
         super().__init__(
             device=device,
             max_epochs=max_epochs,
-            data_loader=getattr(data, "batches", data),
+            data_loader=train_data_loader() if callable(train_data_loader) else train_data_loader,
             epoch_length=epoch_length,
             amp=amp,
             amp_kwargs={"dtype": torch.bfloat16} if amp_kwargs is None else amp_kwargs,
@@ -158,10 +162,11 @@ class AlternatingTrainer(Trainer):
         self._output: list[dict] = []
         self.register_events(*LossEvents)
         self.add_event_handler(Events.COMPLETED, lambda: self.read_losses())  # of a run that a handler ended
-        self.validator = validator if getattr(data, "validates", True) else None
+        self.validator = validator if validator is not None and validator.has_volumes else None
         handlers = [*(train_handlers or ())]
         if folder is not None:
-            saved = self._prepare_weights(folder, network, data, sizes, bundle_root) if network is not None else None
+            known = (degradation, sizes, bundle_root)
+            saved = self._prepare_weights(folder, network, *known) if network is not None else None
             handlers = make_training_handlers(
                 folder, saved, self.validator, val_interval, keep, initial, save_minutes, handlers, invalidates
             )
@@ -180,14 +185,19 @@ class AlternatingTrainer(Trainer):
                 owner[network] = name
 
     def _prepare_weights(
-        self, folder: RunFolder, network: nn.Module, data: Any, sizes: Mapping[str, Any] | None, bundle_root: Any
+        self,
+        folder: RunFolder,
+        network: nn.Module,
+        degradation: Degradation | None,
+        sizes: Mapping[str, Any] | None,
+        bundle_root: Any,
     ) -> Callable[..., SavedWeights]:
         """A function that makes the writer of weights for some file names."""
         if self.validator is not None:
             self.validator.follow(self.amp, self.amp_kwargs)
-        known = {key: getattr(data, key) for key in ("scale", "slice_axis") if hasattr(data, key)} | dict(sizes or {})
+        known = ({} if degradation is None else {"scale": list(degradation.factors)}) | dict(sizes or {})
         precision = str(self.amp_kwargs["dtype"] if self.amp else torch.float32).removeprefix("torch.")
-        offset = getattr(data, "offset", None)
+        offset = None if degradation is None else list(degradation.offset)
 
         def saved(*names: str, of: nn.Module = network) -> SavedWeights:
             return SavedWeights(of, [folder.ckpt_dir / name for name in names], known, offset, bundle_root, precision)

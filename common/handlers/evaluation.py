@@ -22,10 +22,10 @@ from torch import nn
 from .. import metrics
 from ..data import provenance
 from ..degradations import Degradation
-from ..io.files import read_object, replacing
+from ..io.files import check_writable, read_object, replacing
 from ..io.naming import case_stem
 from ..metrics.lpips import Lpips
-from ..runtime.precision import plain
+from ..runtime.precision import alike, plain
 from ..runtime.progress import step
 from ..transforms.scan.volume import in_units
 from ..values import is_true
@@ -64,6 +64,7 @@ class EvaluationReport:
         degradation: from HR to LR; gives the positions of LR voxels.
         method: name of the evaluator's network in the table.
         network: with the architecture of the files in ``compare_with``; None without such files.
+        prepare: converts a network with loaded weights to the equal network that runs; default the same.
         compare_with: further methods by their names in the table, where they come before the method. Each is a file of
             weights for ``network``, or a network with its weights loaded, which runs in the evaluator's inferer with
             the same inputs, or ``{"network": <network>, "inferer": <inferer>}`` with an inferer of its own.
@@ -72,9 +73,10 @@ class EvaluationReport:
         data_range: ``percentile`` or ``maximum``.
         score_over: ``volume``, ``slices`` or ``centre_slice``.
         report: whether to write pages.
-        ready: converts each network in ``compare_with``, with its weights loaded, to the one that runs; default same.
 
     Raises:
+        PermissionError, NotADirectoryError: if ``output_dir`` is not writable.
+        FileExistsError: when it is attached, if ``output_dir`` has a table of other scans.
         ModuleNotFoundError: with ``report``, without the package that brings NiiVue.
         ValueError: when an entry of ``compare_with`` is none of the three, or a file without ``network``;
             ``data_range`` or ``score_over`` has another value; or with ``centre_slice`` for a degradation that
@@ -87,23 +89,24 @@ class EvaluationReport:
         degradation: Degradation,
         method: str,
         network: nn.Module | None = None,
+        prepare: Callable[[nn.Module], nn.Module] = lambda network: network,
         compare_with: Mapping[str, str | os.PathLike | nn.Module | Mapping] | None = None,
         brisque: str | os.PathLike | None = None,
         lpips: str | os.PathLike | bool | None = None,
         data_range: str = "percentile",
         score_over: str = "volume",
         report: bool | str = False,
-        ready: Callable[[nn.Module], nn.Module] = lambda network: network,
     ) -> None:
         from ..reports import MEASURED  # here, because matplotlib takes long to load, and inference needs none
 
+        check_writable(output_dir)
         self.output_dir = Path(output_dir)
         self.degradation = degradation
         self.method = method
         self.compare_with: dict[str, tuple[nn.Module, Callable | None]] = {}
         for name, entry in (compare_with or {}).items():
             other, inferer = _other(name, entry, network, degradation)
-            self.compare_with[name] = ready(other), inferer
+            self.compare_with[name] = prepare(other), inferer
         self.brisque = None if brisque is None else metrics.Brisque.load(brisque)
         self.lpips = None if lpips is None or str(lpips).lower() == "false" else Lpips(lpips)
         self.measured = {"data_range": data_range, "score_over": score_over}
@@ -121,6 +124,7 @@ class EvaluationReport:
 
     def attach(self, engine: Engine) -> None:
         """Measure each case, and write the tables at the end."""
+        check_own_table(self.output_dir, (case["hr"] for case in engine.data_loader.cases))  # type: ignore[attr-defined]
         engine.add_event_handler(Events.STARTED, self._started)
         engine.add_event_handler(Events.ITERATION_STARTED, self._begins)
         engine.add_event_handler(IterationEvents.FORWARD_COMPLETED, self._inferred)
@@ -132,6 +136,9 @@ class EvaluationReport:
         self.rows: list[dict] = []
         self.seconds: dict[str, float] = {}
         self.runs_network = False
+        self.compare_with = {
+            name: (alike(engine.network, other), inferer) for name, (other, inferer) in self.compare_with.items()
+        }
 
         def called(network: nn.Module, inputs: object) -> None:
             self.runs_network = True

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +15,9 @@ import torch.distributed as dist
 from ignite.engine import Engine, Events
 from torch import nn
 
-from ..data import KernelCropLoader
+from ..data import KernelCropLoader, UnpairedSlabLoader
 from ..data.loaders.through_plane import MULTIPLE
 from ..data.loaders.volumes import VolumeCache
-from ..data.sets import Unpaired
 from ..degradations import Degradation, InPlaneKernel
 from ..graph import TensorGraph
 from ..io.files import load_state, replacing
@@ -175,21 +174,29 @@ class TranslationReport:
 
     Args:
         path: the PNG to write.
-        data: sets such as :class:`common.data.sets.CTGuided`: ``source`` has CT volumes, key "hr"; ``train`` has
-            thick-slice MR, key "lr"; all in [0, 1]. ``degradation`` makes slices thick; ``attributes`` is the length of
-            a code.
+        source: CT volumes, key "hr", in [0, 1].
+        target: thick-slice MR, key "lr", in [0, 1].
+        degradation: makes slices thick.
+        attributes: length of an attribute code.
     """
 
-    def __init__(self, path: str | os.PathLike, data: Any) -> None:
+    def __init__(
+        self,
+        path: str | os.PathLike,
+        source: VolumeCache,
+        target: VolumeCache,
+        degradation: Degradation,
+        attributes: int = 8,
+    ) -> None:
         self.path = Path(path)
-        self.degradation = data.degradation
-        self.images = {"hr": self._middle(data.source, "hr"), "lr": self._middle(data.train, "lr")}
+        self.degradation = degradation
+        self.images = {"hr": self._middle(source, "hr"), "lr": self._middle(target, "lr")}
         self.affines = {
-            "CT": data.source.affines[0]["hr"],
-            "MR": np.asarray(data.degradation.hr_affine(data.train.affines[0]["lr"])),
+            "CT": source.affines[0]["hr"],
+            "MR": np.asarray(degradation.hr_affine(target.affines[0]["lr"])),
         }
         # The same code each time, so that pictures of two epochs can be compared.
-        code = torch.randn(1, data.attributes, generator=torch.Generator().manual_seed(0))
+        code = torch.randn(1, attributes, generator=torch.Generator().manual_seed(0))
         self.batch = {**self.images, "prior_mr": code, "prior_ct": code}
 
     @staticmethod
@@ -234,7 +241,7 @@ class FeatureReport:
         source, target: the graph's steps with the features of a source slab and of a target slab.
         source_lr: the graph's step that degrades a source slab to LR.
         state: file of a :class:`~common.handlers.ResumableState`, with the trained networks.
-        data: sets of the training. Their batches are embedded, and their first volumes are drawn.
+        loader: makes the loader of the training. Its batches are embedded, and its first volumes are drawn.
         network, degradation: the trained network from LR to SR, and the degradation from HR to LR.
         batches: number of embedded batches.
         device: where the graph is computed.
@@ -253,7 +260,7 @@ class FeatureReport:
         target: str,
         source_lr: str,
         state: str | os.PathLike,
-        data: Unpaired,
+        loader: Callable[[], UnpairedSlabLoader],
         network: nn.Module,
         degradation: Degradation,
         batches: int,
@@ -263,7 +270,7 @@ class FeatureReport:
         graph.check_outputs((source, target, source_lr), type(self).__name__)
         self.output_dir, self.state = Path(output_dir), Path(state)
         self.graph, self.source, self.target, self.source_lr = graph, source, target, source_lr
-        self.data, self.network, self.degradation = data, network, degradation
+        self.make_loader, self.network, self.degradation = loader, network, degradation
         self.batches, self.device = batches, device
         self.before = None if before is None else Path(before)
         if self.before is not None:
@@ -280,7 +287,7 @@ class FeatureReport:
             return
         from .. import reports  # here, because matplotlib takes long to load, and inference needs none
 
-        self.loader = self.data.batches
+        self.loader = self.make_loader()
         panels = {}
         for title, state in (("before adaptation", self.before), ("after adaptation", self.state)):
             if state is not None:

@@ -54,6 +54,11 @@ def name_of(network: Any) -> str:
     return _name(network.autocast["dtype"] if isinstance(network, Autocast) else torch.float32)
 
 
+def alike(network: nn.Module, other: nn.Module) -> nn.Module:
+    """The other network, in the precision of a network."""
+    return Autocast(plain(other), **network.autocast) if isinstance(network, Autocast) else plain(other)
+
+
 def in_precision(network: nn.Module, device: torch.device, amp: bool | None, kwargs: dict | None) -> nn.Module:
     """The network, under autocast if ``amp`` is true; ``kwargs`` are autocast's, by default bfloat16."""
     if not amp:

@@ -172,7 +172,7 @@ def over_folds(row: dict, folds: int) -> dict:
     train = Path(row["bundle"]) / "configs" / "train.json"
     if "fold" not in json.loads(train.read_text()):
         raise ValueError(f"--folds {folds}, row '{row['name']}': {train} has no key fold.")
-    pool = [{"data#folds": folds, "fold": fold, **entry} for fold in range(folds) for entry in row["pool"] or [{}]]
+    pool = [{"datalist#folds": folds, "fold": fold, **entry} for fold in range(folds) for entry in row["pool"] or [{}]]
     return {**row, "pool": pool}
 
 

@@ -3,6 +3,7 @@
 from .cascade_target import StageTargetd
 from .ct import CheckMRd, CheckThickSlicesd, HounsfieldWindowd, ResampleHRd, check_slice_factor
 from .denoise import DenoiseSlicesd, estimate_noise
+from .flips import RandFlipHRd
 from .labels import CheckLabelsd, SaveLabelsd
 from .load_stacks import GuideStacksd, LoadStacksd, OnGridOfd
 from .measure_consistency import MeasureAgreementd

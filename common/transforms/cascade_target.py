@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Hashable, Mapping
 from typing import Any
@@ -44,11 +43,9 @@ class StageTargetd(MapTransform):
         self.degradation = degradation
         self.device = device
 
-    def at_stage(self, stage: int, network: nn.Module) -> StageTargetd:
-        """A copy for another stage, with the weights of the stages before it."""
-        other = copy.copy(self)
-        other.inferer, other.network = self.whole.before(stage), network
-        return other
+    def select_stage(self, stage: int, network: nn.Module) -> None:
+        """Make the target of another stage, counted from 1, by a cascade with the weights of the stages before it."""
+        self.inferer, self.network = self.whole.before(stage), network
 
     @torch.no_grad()
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:

@@ -18,6 +18,7 @@ from torch.nn.functional import avg_pool3d
 
 from ..degradations import GaussianProfile
 from ..io.files import read_object
+from ..physics.scale import across_slices
 from ..physics.spline import apply_along, upsampling_matrix
 from .scan.volume import with_meta
 
@@ -95,7 +96,7 @@ class HounsfieldWindowd(MapTransform):
             if windowed.min() == windowed.max():
                 raise ValueError(
                     f"{file}: nothing is left in the window {self.low:g} to {self.high:g} HU, the values are "
-                    f"{hu.min().item():g} to {hu.max().item():g} HU. Use another --data#window, or --data#ct_offset if "
+                    f"{hu.min().item():g} to {hu.max().item():g} HU. Use another --window, or --ct_offset if "
                     "these are not HU."
                 )
             d[key] = with_meta(windowed, ct.affine, ct.meta)
@@ -110,12 +111,12 @@ class HounsfieldWindowd(MapTransform):
                 f"{file}: does not look like CT in Hounsfield units (HU): it ranges from {stored.min().item():g} to "
                 f"{stored.max().item():g} (0.1st percentile {low:g}, median {median:g}, 99.9th {high:g}). Expected are "
                 "air at about -1000, most of the body within -150 to 100 and some bone above 300, or all of these "
-                "1000 or 1024 higher. Is it MR? If it is CT, set --data#ct_offset NUMBER (HU = stored value + NUMBER)."
+                "1000 or 1024 higher. Is it MR? If it is CT, set --ct_offset NUMBER (HU = stored value + NUMBER)."
             )
         if offset:
             warnings.warn(
                 f"{file}: stored values look like CT {-offset:g} above Hounsfield units; {offset:g} is added to them. "
-                f"To avoid this warning, set --data#ct_offset {offset:g}.",
+                f"To avoid this warning, set --ct_offset {offset:g}.",
                 stacklevel=2,
             )
         return offset
@@ -142,7 +143,7 @@ class CheckMRd(MapTransform):
                 raise ValueError(
                     f"{file}: is given as MR but its values, {low:.5g} to {high:.5g} (0.1st to 99.9th percentile), are "
                     "those of CT; MR is 0 or a little more in air. Are MR and CT exchanged? Leave CT out. If it is MR: "
-                    "--data#check_mr False for training, --check_mr False for inference."
+                    "--check_mr False."
                 )
         return dict(data)
 
@@ -277,7 +278,7 @@ class CheckThickSlicesd(MapTransform):
 
     Args:
         keys: of channel-first volumes ``(1, X, Y, Z)`` whose slices run along the last axis.
-        scale: thin slices per thick slice, more than 1; whole or not without ``models``.
+        scale: thin slices per thick slice, more than 1; whole or not without ``models``. Or [1, 1, n] of a training.
         models: folder of weights with their overlays. Messages name the overlay that fits. None for training.
         allow_missing_keys: whether an entry may lack a key.
     """
@@ -285,14 +286,14 @@ class CheckThickSlicesd(MapTransform):
     def __init__(
         self,
         keys: KeysCollection,
-        scale: float,
+        scale: float | Sequence[float],
         models: str | os.PathLike | None = None,
         allow_missing_keys: bool = False,
     ) -> None:
         super().__init__(keys, allow_missing_keys)
+        self.scale, self.models = scale if isinstance(scale, (int, float)) else across_slices(scale), models
         if models is not None:
-            check_slice_factor(scale)
-        self.scale, self.models = scale, models
+            check_slice_factor(self.scale)
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         for key in self.key_iterator(data):

@@ -80,5 +80,5 @@ def settings(bundle: str, sizes: Sizes, cohort: Path) -> dict[str, object]:
         return {**override, **tiny.network, **tiny.training}
     if bundle == "ct_guided":
         override["vgg_weights"] = str(vgg_weights(cohort / "vgg16.pth"))
-    of_phantoms = ("slice_axis", "data#ct_offset", "data#window")
+    of_phantoms = ("slice_axis", "ct_offset", "window")
     return override | {key: tiny.training[key] for key in of_phantoms if key in tiny.training}

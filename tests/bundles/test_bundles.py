@@ -50,8 +50,7 @@ def having(key, value, path=()):
 
 def simulated(parser, **changes):
     """An override of what a training simulates: its own, changed."""
-    own = parser.get_parsed_content("data")._simulated
-    return {"data#simulated": {**own, **changes}}
+    return {"datalist#simulated": {**parser["datalist#simulated"], **changes}}
 
 
 def test_train(bundle, tiny, cohort, trained, tmp_path):
@@ -115,9 +114,9 @@ def test_bare(bundle, tiny, tmp_path):
     """With no data given, training, stopped and resumed, and inference simulate their own; all is in one folder."""
     nothing = {"output_dir": None, "ckpt_dir": None, "checkpoint": None, "bundle_root": str(tmp_path)}
     config = runs.content(bundle, None, "train")
-    small = {**simulated(config, spacing=4), "slice_axis": None, **tiny.lasting(1, 1), **nothing}
+    small = {**simulated(config, spacing=4), "slice_axis": config["slice_axis"], **tiny.lasting(1, 1), **nothing}
     if tiny.source == "ct":
-        small |= {"data#ct_offset": "auto", "data#window": [-150, 250]}
+        small |= {"ct_offset": "auto", "window": [-150, 250]}
     runs.run(bundle, ["train"], tmp_path, **small)
     assert runs.leavings(tmp_path / "eval" / "data")
     runs.run(bundle, ["train"], tmp_path, **{**small, **tiny.lasting(2, 1)}, resume=True)
@@ -225,11 +224,11 @@ def test_cross_validation(bundle, tiny, cohort, tmp_path):
     foldable = set.union(*(own for group, own in subjects.items() if (group, tiny.source) != ("source", "ct")))
     data, held = runs.datalist(tmp_path, **{**runs.listed(cohort, tiny), "validation": []}), []
     for fold in range(len(foldable)):
-        override = {"data#folds": len(foldable), "fold": fold, "slice_axis": "SI"}
-        sets = runs.content(bundle, "data", "train", dataset_dir=str(data), **override)
+        override = {"datalist#folds": len(foldable), "fold": fold, "slice_axis": "SI"}
+        listed = runs.content(bundle, "datalist", "train", dataset_dir=str(data), **override)
         kinds = {"source": "ct" if tiny.source == "ct" else SCANS}
         *trained, test = (
-            {entry["subject"] for entry in sets.listed(group, kinds.get(group, SCANS))} for group in (*learned, "test")
+            {entry["subject"] for entry in listed.read(group, kinds.get(group, SCANS))} for group in (*learned, "test")
         )
         everything = set.union(*trained)
         assert everything | test == set.union(*subjects.values()) and not everything & test
@@ -342,7 +341,7 @@ def test_demo(name, tmp_path):
     """It simulates heads, trains all that it compares, and evaluates it."""
     names, tiny = ["train", "evaluate", "demo"], runs.TINY[name]
     config = runs.content(name, None, *names)
-    listed = config.get_parsed_content("data")._simulated["datalist"]
+    listed = config["datalist#simulated#datalist"]
     split = [min(subjects, 2) for subjects in listed["split"]]
     few = {"subjects": sum(split), "spacing": 4, "datalist": {**listed, "split": split}}
     small = {**simulated(config, **few), **tiny.network, **tiny.training, **tiny.lasting(1, 2)}

@@ -14,7 +14,7 @@ import pytest
 import torch
 from matplotlib.image import imread
 
-from common.data.lists.groups import write_datalist
+from common.data.lists.assignment import write_datalist
 from common.degradations import GaussianProfile
 from common.weights import read_overlay
 
@@ -24,7 +24,7 @@ pytestmark = runs.only("ct_guided")
 TINY = runs.TINY["ct_guided"]
 SHORT = {"max_epochs": 1, "epoch_length": 1, "stages#2#epoch_length": 1}
 STAGE_1 = {"only_stages": 1}
-HOUNSFIELD = {"data#ct_offset": "auto", "data#window": [-150, 250]}
+HOUNSFIELD = {"ct_offset": "auto", "window": [-150, 250]}
 THICK = GaussianProfile((1, 1, 4))
 run = partial(runs.run, "ct_guided")
 
@@ -130,7 +130,7 @@ def test_rows_of_the_tables(cohort, trained, tmp_path):
     models = {f"stage {k}": str(trained / "models" / f"stage_{k}.pt") for k in (1, 2)}
     rows, volumes = [], []
     for name, override in (
-        ("both", {"evaluate#evaluator#compare_with": models}),
+        ("both", {"evaluate#report#compare_with": models}),
         ("first", {"train#inferer#planes": [0]}),
         ("second", {"train#inferer#planes": [1]}),
     ):
@@ -144,9 +144,7 @@ def test_rows_of_the_tables(cohort, trained, tmp_path):
     both, first, second = volumes
     inside = both > 20  # what lies below the input's smallest is cut off
     np.testing.assert_allclose(both[inside], ((first + second) / 2)[inside], atol=1.01)
-    refused(
-        tmp_path / "both", "lpips.*torchvision", ["train", "evaluate"], **{"evaluate#evaluator#lpips": True}, **data
-    )
+    refused(tmp_path / "both", "lpips.*torchvision", ["train", "evaluate"], **{"evaluate#report#lpips": True}, **data)
 
     without = runs.datalist(tmp_path / "without", **{**runs.listed(cohort, TINY), "validation": []})
     run(["train"], tmp_path / "again", dataset_dir=str(without))
@@ -160,9 +158,12 @@ def test_rows_of_the_tables(cohort, trained, tmp_path):
 
 def test_the_supervised_network_does_not_see_the_fold_either(cohort):
     """It learns from HR MR, and not from CT."""
-    override = {"dataset_dir": str(cohort), "data#folds": 3, "fold": 1, **TINY.network, **TINY.training}
-    data = content("data", "train_supervised", **override)
-    taught_by, target = ([entry["subject"] for entry in volumes.data] for volumes in (data.source, data.train))
+    override = {"dataset_dir": str(cohort), "datalist#folds": 3, "fold": 1, **TINY.network, **TINY.training}
+    parser = content(None, "train_supervised", **override)
+    taught_by, target = (
+        [entry["subject"] for entry in parser.get_parsed_content(f"train#{name}").data]
+        for name in ("source", "dataset")
+    )
     assert taught_by == target and len(target) == 2
 
 
@@ -171,7 +172,8 @@ def test_clinical_scans(clinic, tmp_path):
     small = {**TINY.training, **HOUNSFIELD, **SHORT, "slice_axis": "auto", "dataset_dir": str(clinic)}
     options = {**TINY.network, **small, "output_dir": str(tmp_path / "out")}
     with pytest.warns(UserWarning, match="sub-b_ct.*1024"):
-        source = content("data", **options).source
+        source = content("train#source", **options)
+        assert len(source.items) == len(source)
     for item, affines in zip(source.items, source.affines, strict=True):
         np.testing.assert_allclose(np.linalg.norm(affines["hr"][:3, :3], axis=0), [1.0, 1.1, 1.0], atol=1e-6)
         soft = item["hr"][(item["hr"] > 0.3) & (item["hr"] < 0.7)]
@@ -200,8 +202,8 @@ def test_what_is_no_thick_mr_or_no_ct(cohort, trained, tmp_path, clinic):
         )
     )
     for override, pattern in (
-        ({**mr_as_ct, **HOUNSFIELD}, rf"{mr.name}.*CT.*--data#ct_offset"),
-        ({**mr_as_ct, "data#window": [2000, 3000]}, "2000 to 3000 HU.*--data#window"),
+        ({**mr_as_ct, **HOUNSFIELD}, rf"{mr.name}.*CT.*--ct_offset"),
+        ({**mr_as_ct, "window": [2000, 3000]}, "2000 to 3000 HU.*--window"),
         (ct_as_mr, rf"{ct.name}.*CT.*check_mr False"),
         (no_slices, rf"{lr.name}.*thick"),
         ({"vgg_weights": "none.pth"}, "VGG-16, found none.pth.*--vgg_weights FILE"),
@@ -213,7 +215,7 @@ def test_what_is_no_thick_mr_or_no_ct(cohort, trained, tmp_path, clinic):
         refused(tmp_path / "run", pattern, **{"dataset_dir": str(cohort), **override})
     for name, override in (
         ("mr_insisted", mr_as_ct),  # TINY gives an offset
-        ("ct_insisted", {**ct_as_mr, "data#check_mr": False}),
+        ("ct_insisted", {**ct_as_mr, "check_mr": False}),
     ):
         run(["train"], tmp_path / name, **{**STAGE_1, **override, **SHORT})
 
@@ -270,7 +272,7 @@ def test_the_recipe_for_scans_of_any_contrast(cohort, tmp_path):
     subjects = entries["target"]
     data = str(runs.datalist(tmp_path / "data", **{**entries, "source": subjects[:1], "target": subjects[1:]}))
     small = {**TINY.network, "dataset_dir": data, "output_dir": str(tmp_path / "out"), "lr_patch": [16, 4]}
-    loader = content("data", "weights", **small).batches
+    loader = content("train#dataloader", "weights", **small)()
     assert loader.any_axis and loader.gains > 0 and loader.zoom > 1 and not loader.contrasts
     profiles = {d.fwhm for d in content("thickening", "weights", **small).degradations}
     assert min(profiles) == 0.7 and max(profiles) == 1.2

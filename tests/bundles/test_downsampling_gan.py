@@ -56,7 +56,7 @@ def resampled(volume, spacing, shape, affine=runs.AFFINE):
 @pytest.mark.parametrize(("per", "batch_volumes"), [("slice", 2), ("volume", 1)])
 def test_every_slice_or_volume_has_its_kernel(cohort, tmp_path, per, batch_volumes):
     """With the right file and slice, in one part or in several, and none is of air."""
-    options = {"data#kernel_per": per, "data#batch_volumes": batch_volumes, "data#slice_step": 5}
+    options = {"blur#kernel_per": per, "blur#batch_volumes": batch_volumes, "blur#slice_step": 5}
     run(["train"], tmp_path, dataset_dir=str(cohort), only_stages=1, **options, **SHORT)
     expected = []
     for subject in TINY.groups["target"]:
@@ -96,7 +96,7 @@ def test_stages_one_by_one(cohort, trained, tmp_path):
         entry["kernel"] = np.pad([[1.0]], 6).tolist()
     (folder / "kernels_1.json").write_text(json.dumps(kernels))
     edited = (folder / "kernels_1.json").read_bytes()
-    batch = next(iter(content("data", tmp_path, **data).batches))
+    batch = next(iter(content("train#dataloader", tmp_path, **data)()))
     lr = content("graph", tmp_path, **data)(batch, ["lr_noiseless"])["lr_noiseless"]
     assert lr.shape == (4, 1, 12, 12, 1) and torch.equal(lr, batch["hr"][:, :, ::2, ::2])
     # A finished run that is resumed leaves the edited kernels, and stage 2 alone trains with them.
@@ -108,7 +108,7 @@ def test_stages_one_by_one(cohort, trained, tmp_path):
 
 def test_interrupted_in_a_part(cohort, tmp_path, monkeypatch):
     """A run stopped in part 2 goes on there; begun anew, nothing old is left; lost kernels are made again."""
-    options = {"dataset_dir": str(cohort), "data#batch_volumes": 1, "data#kernel_per": "volume", **SHORT}
+    options = {"dataset_dir": str(cohort), "blur#batch_volumes": 1, "blur#kernel_per": "volume", **SHORT}
     options["train#trainer#save_minutes"] = 0
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     run(["train"], whole, **options)
@@ -147,8 +147,8 @@ def test_the_recipe_for_scans_of_unknown_blur(cohort, tmp_path):
     data = {"dataset_dir": str(cohort)}
     kernels = content("kernels", tmp_path, "weights", **data)
     assert kernels.shape == (256, 33, 33)
-    for name, count in (("validation", 16), ("scan", 20)):
-        assert len(content(f"data#{name}_degradation", tmp_path, "weights", **data).degradations) == count
+    for name, count in (("blur#validation", 16), ("scan", 20)):
+        assert len(content(f"{name}_degradation", tmp_path, "weights", **data).degradations) == count
     small = {
         "max_epochs": 1,
         "epoch_length": 2,
@@ -175,7 +175,7 @@ def test_known_kernels(cohort, tmp_path, override, kernels, method):
     """They train stage 2 alone; the paper's network has no residual, and starts from nothing."""
     names, override = ["train", "known_kernel"], {"dataset_dir": str(cohort), **override}
     run(names, tmp_path, **override, **SHORT)
-    assert torch.equal(content("data", tmp_path, "known_kernel", **override).kernels, kernels[None])
+    assert torch.equal(content("blur", tmp_path, "known_kernel", **override).kernels, kernels[None])
     assert kernels.shape == {"ZF + EDSR": (33, 33), "GB + EDSR": (13, 13)}[method]
     assert runs.leavings(tmp_path / "models") == [
         "model.json", "model.pt", "model_last.json", "model_last.pt", "training_state_edsr.pt",
@@ -188,7 +188,7 @@ def test_known_kernels(cohort, tmp_path, override, kernels, method):
 
 
 def test_kernels_are_learned_from_the_subjects_own_hr_where_it_is_there(cohort, tmp_path):
-    cases = next(content("data", tmp_path, dataset_dir=str(cohort), fold=0).parts()).cases
+    cases = next(content("blur", tmp_path, dataset_dir=str(cohort), fold=0).parts()).cases
     assert len(cases) > 5 and all(len(case.lr) == len(case.hr) == 1 for case in cases)
 
 
@@ -204,7 +204,7 @@ def test_evaluate(cohort, trained, tmp_path):
         ["train", "evaluate"],
         folder,
         dataset_dir=str(cohort),
-        **{"evaluate#evaluator#compare_with": others, "evaluate#evaluator#brisque": str(tmp_path / "brisque.npz")},
+        **{"evaluate#report#compare_with": others, "evaluate#report#brisque": str(tmp_path / "brisque.npz")},
     )
 
     def degrade(hr):
@@ -233,7 +233,7 @@ def test_registered_lr(cohort, trained, tmp_path):
     pair = {"hr": runs.save(tmp_path / "sub-a_hr.nii.gz", hr), "lr": tmp_path / "sub-a_lr.nii.gz"}
     data = runs.datalist(tmp_path / "data", **{**runs.listed(cohort, TINY), "test": [pair]})
     folder, names = shutil.copytree(trained, tmp_path / "run"), ["train", "evaluate"]
-    options = {"dataset_dir": str(data), "data#denoise_input": True}
+    options = {"dataset_dir": str(data), "denoise_input": True}
     for stored, words in (
         (same_size, ["sub-a_lr.nii.gz: LR does not lie on HR: ", "first voxel by 1.00 LR voxels", "register"]),
         (elsewhere, ["sub-a_hr.nii.gz, ", "sub-a_lr.nii.gz: LR has (18, 20, 32)", "(20, 22, 36)", "Register"]),
@@ -241,7 +241,7 @@ def test_registered_lr(cohort, trained, tmp_path):
         runs.save(pair["lr"], *stored)
         refused(names, folder, *words, **options)
 
-    run(names, folder, **{"data#register": True}, **options)
+    run(names, folder, **{"register": True}, **options)
     quality = json.loads((folder / "out" / "sub-a_lr_registration.json").read_text())
     assert quality["mutual_information_after"] > quality["mutual_information_before"]
     assert 1.7 < quality["mean_displacement_mm"] < 3.7
@@ -257,8 +257,8 @@ def test_authentic_lr(cohort, tmp_path):
     entries = {**runs.listed(cohort, TINY), "target": [{"lr": scan}]}
     entries["source"].append(TINY.save_hr(tmp_path, "b", runs.phantom(1, (48, 40, 20))))
     options = {"dataset_dir": str(runs.datalist(tmp_path / "data", **entries))}
-    sets = content("data", tmp_path, **options)
-    (found,) = sets.lr_scans(sets.target, denoise=False).items
+    blur = content("blur", tmp_path, **options)
+    (found,) = blur.lr_scans(blur.target.data, denoise=False).items
     found = found["lr"][0].numpy() * np.quantile(np.rint(lr), 0.999)
     assert found.shape == (27, 29, 30)
     expected, _ = resampled(hr, [2.0, 2.2, 1.2], (27, 29, 30))
@@ -270,8 +270,8 @@ def test_authentic_lr(cohort, tmp_path):
     assert (tmp_path / "models" / "model.pt").is_file()
 
     # What has the spacing already is not touched, however it lies.
-    sets = content("data", tmp_path, dataset_dir=str(cohort))
-    made = sets.lr_scans(sets.target, denoise=False)
+    blur = content("blur", tmp_path, dataset_dir=str(cohort))
+    made = blur.lr_scans(blur.target.data, denoise=False)
     for item, entry in zip(made.items, made.data, strict=True):
         volume = nib.as_closest_canonical(nib.load(entry["hr"])).get_fdata()
         lr = TINY.degradation(torch.from_numpy(volume / np.quantile(volume, 0.999)))
@@ -293,7 +293,7 @@ def test_networks_of_the_tables(cohort, tmp_path):
         detail = override.get("kernel_graph#networks#discriminator#detail", not paper)
         assert graph.networks["discriminator"].detail == detail
         assert players["downsampling"]._optimizer.keywords["eps"] == pytest.approx(1e-8 / 4)
-        assert (next(estimation.data.parts()).cases[0].slice is None) == (override.get("data#kernel_per") == "volume")
+        assert (next(estimation.blur.parts()).cases[0].slice is None) == (override.get("blur#kernel_per") == "volume")
 
 
 def test_few_slices_and_air(cohort, tmp_path, capsys):
@@ -303,7 +303,7 @@ def test_few_slices_and_air(cohort, tmp_path, capsys):
     thick = np.diag([2, 2.2, 5, 1])
     scans = [runs.save(tmp_path / f"sub-{name}_lr.nii.gz", lr, thick) for name in "ab"]
     entries = {**runs.listed(cohort, TINY), "target": [{"lr": scan} for scan in scans]}
-    options = {"dataset_dir": str(runs.datalist(tmp_path / "data", **entries)), "data#batch_volumes": 1}
+    options = {"dataset_dir": str(runs.datalist(tmp_path / "data", **entries)), "blur#batch_volumes": 1}
     run(["train"], tmp_path / "run", only_stages=1, **options, **SHORT)
     found = read_kernels(tmp_path / "run" / "models" / "kernels")
     assert [(entry["volume"], entry["slice"]) for entry in found] == [(str(scan), 1) for scan in scans]
@@ -329,14 +329,14 @@ def test_what_cannot_be_trained(cohort, tmp_path):
     patch = ["'source'", "sub-0_t1w.nii.gz: the hr volume has (40, 44, 36)", "smaller lr_patch"]
     for groups, override, words in (
         ({"source": [{"hr": coarse}], "target": [fine]}, {}, [*spacing, "[4.0, 4.4] mm", "LR and HR swapped"]),
-        ({"target": [{"lr": coarse}, fine]}, {"data#batch_volumes": 1}, spacing),
+        ({"target": [{"lr": coarse}, fine]}, {"blur#batch_volumes": 1}, spacing),
         ({"source": [*entries["source"], {"hr": coarse}]}, {}, median),
-        ({"target": [*entries["target"], small]}, {"data#batch_volumes": 2}, crop),
+        ({"target": [*entries["target"], small]}, {"blur#batch_volumes": 2}, crop),
         ({}, {"lr_patch": [22, 22, 1]}, patch),
-        ({}, {"data#batch_volumes": 0}, ["batch_volumes is 0", "at least 1"]),
+        ({}, {"blur#batch_volumes": 0}, ["batch_volumes is 0", "at least 1"]),
         ({}, {"scale": [2, 1, 1]}, ["scale is [2, 1, 1]", "[n, n, 1]"]),
         ({}, {"slice_axis": "auto"}, ["_t1w.nii.gz: the spacing", "--slice_axis SI"]),
-        ({}, {"data#denoise": "maybe"}, ["'maybe'", "True or False"]),
+        ({}, {"blur#denoise": "maybe"}, ["'maybe'", "True or False"]),
     ):
         data = str(runs.datalist(tmp_path / "data", **{**entries, **groups}))
         message = refused(["train"], tmp_path / "run", *words, dataset_dir=data, **override)

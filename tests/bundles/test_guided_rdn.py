@@ -46,7 +46,9 @@ def gain(names, folder, stage=1, size=None, **override):
     """By how many dB a stage's best validation beats interpolation; checks the size of its HR in plane."""
     parser = content(None, *names, **runs.overrides("guided_rdn", ["train"], folder, **override))
     network = load(parser.get_parsed_content("network_def"), folder / "models" / "model.pt")
-    (case,) = parser.get_parsed_content("data").at_stage(stage, network).validation
+    if (target := parser.get_parsed_content("stage_target")) is not None:
+        target.select_stage(stage, network)
+    (case,) = parser.get_parsed_content("validate#dataset").items
     assert size is None or abs(case["hr"].shape[1] - size) < 1.5  # one more or less is the rounding
     volumes = [case[key][None] for key in ("lr", "guide") if key in case]
     interpolate, inferer = (lambda image, stage: image[:, :1]), parser.get_parsed_content("train#inferer").only(stage)
@@ -61,7 +63,7 @@ FORMS = {
     "supervised": (["train_supervised"], {**SCALE_4, "hr_patch": 24}),
     "stages": ([], {**SCALE_4, "cascade": 3, "hr_patch": 8, "learning_rate": 0.001, "train#trainer#amp": True}),
     "no guides": ([], {"guided": False, "method": "RDN"}),
-    "internal": ([], {"data#group": "test", "data#case": 1}),
+    "internal": ([], {"group": "test", "case": 1}),
 }
 
 
@@ -100,7 +102,7 @@ def test_forms(cohort, learned, tmp_path, form):
 
 def test_registered_guides(cohort, tmp_path):
     """Guides that were moved by 2 mm along each axis are moved back, and each case has its figures."""
-    run(["train"], tmp_path, dataset_dir=str(cohort), registration_error=2.0, **{"data#register": True}, **SHORT)
+    run(["train"], tmp_path, dataset_dir=str(cohort), registration_error=2.0, **{"register": True}, **SHORT)
     found = {path.name: json.loads(path.read_text()) for path in (tmp_path / "out").glob("*_registration.json")}
     assert found.keys() == {f"{TINY.case(i)}_registration.json" for i in range(5)}
     for quality in found.values():
@@ -305,7 +307,7 @@ def test_what_cannot_be_trained(cohort, tmp_path):
     said(["sub-0_t2w.nii.gz", *sizes], [contradicting])
     spoilt.said(said([], [{"hr": first["hr"], "guide": path} for path in guides]), guides)
     for overlays, override, words in (
-        (["train_supervised"], {}, ["stage is 2", "--cascade 1"]),
+        (["train_supervised"], {}, ["cascade is 2", "--cascade 1"]),
         ([], {"only_stages": [0, 1]}, ["only_stages is [0, 1]", "[1, 2]", "--only_stages"]),
         ([], {"slice_axis": "auto"}, [isotropic, "--slice_axis SI"]),
         ([], {"slice_axis": "XY"}, ["sub-0_t2w.nii.gz: slice_axis is 'XY'", "LR, AP, SI, auto"]),

@@ -84,7 +84,7 @@ def test_scores_on_the_scale_of_papers(cohort, tmp_path):
     entry = TINY.save_hr(tmp_path / "hr", "a", hr, dtype=np.int16, axes="PSR")
     data = runs.datalist(tmp_path / "data", **{**runs.listed(cohort, TINY), "test": [entry]})
     options = {"data_range": "maximum", "score_over": "slices"}
-    override = {f"evaluate#evaluator#{key}": value for key, value in options.items()}
+    override = {f"evaluate#report#{key}": value for key, value in options.items()}
     override |= {**TINY.network, **TINY.training, "dataset_dir": data, "checkpoint": "$None"}
     done = runs.command("srcnn", ["train", "evaluate"], tmp_path, **override)
     assert done.returncode == 0, done.stderr

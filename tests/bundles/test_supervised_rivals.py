@@ -44,7 +44,7 @@ def test_as_the_citing_paper_has_it(bundle):
     rows = json.loads((runs.ROOT / "bundles" / "guided_rdn" / "configs" / "tables.json").read_text())["I"]
     override = rows[0]["override"] if bundle == "srcnn" else {}
     train = runs.content(bundle, None, "train", **override)
-    assert train["data#turned"] is True
+    assert train["train#dataloader#turned"] is True
     found = [train.get_parsed_content("train#inferer")]
     found += [] if bundle == "srcnn" else [runs.content(bundle, "inferer", "inference")]
     for inferer in found:

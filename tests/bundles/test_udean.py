@@ -106,7 +106,7 @@ def test_the_paper_s_method_is_trained_without_an_override(cohort, tmp_path):
 def test_rows_of_the_tables_are_comparable(table, count):
     """Only what is compared differs; tests/tables compares the networks of other bundles with these."""
     keys = "scale slices features groups blocks reduction residual projections lr_patch batch_size learning_rate alpha "
-    keys += "lambda_1 max_epochs epoch_length data#misaligned"
+    keys += "lambda_1 max_epochs epoch_length misaligned"
     rows = json.loads((runs.ROOT / "bundles/udean/configs/tables.json").read_text())[table]
     found = {}
     for row in rows:
@@ -121,7 +121,7 @@ def test_rows_of_the_tables_are_comparable(table, count):
     assert [name for name, values in found.items() if not values.pop("residual", False)] == bare
     first, *others = found.values()
     assert others == [first] * (count - 1) and "projections" not in first
-    assert ("data#misaligned" in first) == (table in ("I", "III, misaligned"))
+    assert ("misaligned" in first) == (table in ("I", "III, misaligned"))
 
 
 def test_refused(cohort, tmp_path):
@@ -132,8 +132,8 @@ def test_refused(cohort, tmp_path):
     sizes = ["lr_221.nii.gz: [2.0, 2.2, 1.2] mm", "[2.0, 2.2, 2.4] mm", "Set scale"]
     misaligned = ["dataset.json", "not of a misaligned cohort"]
     for overlays, override, words in (
-        (["train_supervised"], {"data#misaligned": True}, misaligned),
-        ([], {"data#misaligned": True}, misaligned),
+        (["train_supervised"], {"misaligned": True}, misaligned),
+        ([], {"misaligned": True}, misaligned),
         ([], {"features": 8, "reduction": 16}, ["reduction is 16", "at most the 8 features"]),
         (["anchored"], {"ours#anchor": -0.1}, ["ours/anchor", "the weight is -0.1"]),
         ([], {"dataset_dir": data}, sizes),
@@ -160,7 +160,7 @@ def test_evaluate(cohort, trained, tmp_path):
     """The table's cubic row is what numpy gets, and pictures, table and super-resolved scan are there."""
     folder, case = shutil.copytree(trained, tmp_path / "run"), UDEAN.case(5)
     others = {"again": str(folder / "models" / "model.pt")}
-    run(["train", "evaluate"], folder, dataset_dir=str(cohort), **{"evaluate#evaluator#compare_with": others})
+    run(["train", "evaluate"], folder, dataset_dir=str(cohort), **{"evaluate#report#compare_with": others})
 
     def degrade(hr):
         return truncate(hr, 2), np.meshgrid(*[np.arange(n) / 2 for n in hr.shape], indexing="ij")
@@ -220,13 +220,13 @@ def test_misaligned_and_registered(cohort, tmp_path):
     entries = {**runs.listed(cohort, UDEAN), "source": pairs, "target": pairs}
     short = {"dataset_dir": str(runs.datalist(tmp_path / "data", misaligned=True, **entries)), **SHORT}
     for name in ("unsupervised", "again"):
-        run(["train"], tmp_path / name, **short, **{"data#misaligned": True})
+        run(["train"], tmp_path / name, **short, **{"misaligned": True})
     assert terms(tmp_path / "unsupervised") == PAPER
     assert runs.history(tmp_path / "again") == runs.history(tmp_path / "unsupervised")  # or no run could be resumed
     l1 = []
     for moved, registered in ((False, False), (True, True), (True, False)):
         folder = tmp_path / f"{moved}_{registered}"
-        options = {"data#misaligned": moved, "data#registered": registered}
+        options = {"misaligned": moved, "registered": registered}
         run(["train", "train_supervised"], folder, **short, **options)
         assert terms(folder) == SUPERVISED and runs.history(folder)[-1]["validation/psnr"] > 25
         l1.append(runs.history(folder)[0]["generator/image/l1"])

@@ -97,7 +97,7 @@ def test_dasr_learns_from_each_of_its_terms(batch):
 def test_known_pairs_lie_on_each_other(cohort):
     """The LR slab of a source is cut where its HR slab is."""
     small = {"dataset_dir": str(cohort), "device": "cpu", "lr_patch": [16, 16, 3], "batch_size": 4}
-    loader = runs.content("pseudo_sr", "data", "train", **small).batches
+    loader = runs.content("pseudo_sr", "train#dataloader", "train", **small)()
     batch = next(iter(loader))
     for hr, lr in zip(batch["hr"][:, 0], batch["lr_source"][:, 0], strict=True):
         found = []

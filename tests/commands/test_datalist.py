@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from common.data.lists.alike import persons
+from common.data.lists.assignment import write_datalist
 from common.data.lists.datalist import GROUPS, load_datalist
-from common.data.lists.groups import write_datalist
 from tests.bundles.runs import ROOT
 from tests.data.lists.test_scans import touch
 from tests.refused import refused
@@ -65,13 +65,13 @@ def test_pairs_stand_in_source(tmp_path):
 def test_the_patterns_of_the_configs_divide_the_subjects_of_their_simulated_cohorts(tmp_path):
     for path in ROOT.glob("bundles/*/configs/*.json"):
         config = json.loads(path.read_text())
-        simulated = config.get("data#simulated") or config.get("data", {}).get("simulated")
+        simulated = config.get("datalist#simulated") or config.get("datalist", {}).get("simulated")
         if simulated and {"subjects", "contrasts", "datalist"} <= simulated.keys():
             folder = tmp_path / path.parts[-3] / path.stem
             _bids(folder, simulated["subjects"], simulated["contrasts"].split(","))
             groups = _written(folder, **simulated["datalist"])[1]
             assert groups["validation"] and sum(map(len, groups.values())) == len(set().union(*groups.values())), path
-    assert any(tmp_path.iterdir())
+    assert len([*tmp_path.iterdir()]) == len([*ROOT.glob("bundles/*/configs/train.json")])
 
 
 def test_authentic_lr(tmp_path):

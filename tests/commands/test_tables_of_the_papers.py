@@ -30,7 +30,7 @@ OPTIONS = {
     "udean": {"scale": [2, 2, 2]},
     "guided_rdn": {"scale": [2, 2, 1], "measurement": "@degradation"},
     "downsampling_gan": {},
-    "ct_guided": {"scale": [1, 1, 4], "data#ct_offset": 0, "data#window": [0, 900]},
+    "ct_guided": {"scale": [1, 1, 4], "ct_offset": 0, "window": [0, 900]},
 }
 
 

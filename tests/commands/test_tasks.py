@@ -36,7 +36,7 @@ def test_all_tasks(commands, tmp_path, capsys):
         entries[i]["ct"] = runs.save(data / f"sub-{i}_ct.nii.gz", runs.phantom(i), runs.AFFINE)
     runs.datalist(data, source=entries[:2], target=entries[2:4], validation=entries[4:5], test=entries[5:])
     options = {"slice_axis": "SI", "device": "$torch.device('cpu')", "size": "tiny"}
-    phantoms = {"through_plane": {"data#ct_offset": 0, "data#window": [0, 900]}}  # are no CT
+    phantoms = {"through_plane": {"ct_offset": 0, "window": [0, 900]}}  # are no CT
 
     def table_of(task, folder, **more):
         bundle, table = TASKS[task]
@@ -46,7 +46,7 @@ def test_all_tasks(commands, tmp_path, capsys):
         table_of(task, task, **phantoms.get(task, {}))
         assert "equal terms" not in capsys.readouterr().out
     trained = len(commands)
-    table_of("in_plane", "in_plane_noisy", trained=str(tmp_path / "in_plane"), **{"data#scan_degradation": NOISY})
+    table_of("in_plane", "in_plane_noisy", trained=str(tmp_path / "in_plane"), **{"scan_degradation": NOISY})
     assert all("evaluate.json" in line[0] for line in commands[trained:])
     overview(",".join(str(tmp_path / name) for name in (*TASKS, "in_plane_noisy")), str(tmp_path / "overview"))
     printed = capsys.readouterr().out

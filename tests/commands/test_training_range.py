@@ -64,7 +64,7 @@ def test_the_range_of_what_training_sees(bundle, tmp_path, capsys):
     bad.write_bytes(b"no NIfTI")
     for options, words in (
         ({"scal": 2}, ["scal: ", "no such key", "--scale"]),
-        ({"transform": "seeds"}, ["--transform seeds", "no such transform"]),
+        ({"transform": "seeds"}, ["seeds: ", "no such key", "--seed"]),
         ({"group": "all"}, ["group is 'all'", "source, target"]),
         ({"finer": 0.9}, ["--finer 0.9", "at least 1"]),
         ({"dataset_dir": str(tmp_path / "nowhere")}, ["nowhere is not a folder"]),

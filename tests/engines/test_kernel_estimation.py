@@ -113,10 +113,10 @@ def test_a_player_may_have_what_players_have_by_default(tmp_path):
     players = {
         name: partial(Player, losses={"mean": [1.0, torch.mean, "sr"]}, **options) for name, options in made_of.items()
     }
-    data = SimpleNamespace(device="cpu", seed=0, output_dir=tmp_path, kernel_dir=tmp_path / "kernels")
+    blur = SimpleNamespace(device="cpu", seed=0, output_dir=tmp_path, kernel_dir=tmp_path / "kernels")
     graph = partial(TensorGraph, networks={"bare": nn.PReLU(), "adam": nn.PReLU()}, steps={"sr": ["bare", "hr"]})
     later = tmp_path / "training_state_next.pt"
-    estimation = KernelEstimation(data, graph, players, nn.PReLU(), RunFolder(tmp_path, tmp_path), invalidates=[later])
+    estimation = KernelEstimation(blur, graph, players, nn.PReLU(), RunFolder(tmp_path, tmp_path), invalidates=[later])
     graph, players = estimation.made(kernels=4)
     for name, eps in (("bare", 1e-8), ("adam", 2.5e-7)):
         players[name].join(name, graph, torch.device("cpu"), False, False)

@@ -47,7 +47,7 @@ def trainer_of(folder, resume=False, rank=0):
         "judge": Player(["judge"], partial(torch.optim.SGD, lr=0.05, momentum=0.9), verdicts, steps=2),
     }
     pools = volumes("hr", (30, 28, 12), 0), volumes("lr", (14, 16, 5), 9)
-    loader = UnpairedSlabLoader(*pools, (12, 12, 3), SCALE, 3, 4, seed=1, device="cpu")
+    loader = UnpairedSlabLoader(*pools, (12, 12, 3), SCALE, 4, seed=1, device="cpu", margin=3, noise_levels=[0.0])
     handlers = [LossHistory(folder / "history.jsonl"), ResumableState(folder / "state.pt", resume=resume)]
     graph = TensorGraph(networks, steps, ["hr", "hr_context", "lr"])
     return AlternatingTrainer(2, loader, graph, players, HALF, torch.device("cpu"), train_handlers=handlers)

@@ -1,9 +1,9 @@
 """Validation in a training: what it leaves as it was."""
 
-from types import SimpleNamespace
-
 import torch
+from monai.handlers import PeakSignalToNoiseRatio, from_engine
 from torch import nn
+from torch.utils.data import DataLoader
 
 from common.engines import Player, RunFolder, Validation
 from tests.engines.test_trainer import ADAM, l1, trainer_of
@@ -17,10 +17,11 @@ def test_what_a_training_draws_hangs_on_its_seed_alone(tmp_path):
         network = nn.Sequential(nn.Conv2d(2, 2, 3, padding=1), nn.Dropout(0.5))
         torch.manual_seed(1)
         torch.rand(drawn)
-        data = SimpleNamespace(device="cpu", validation=[{"lr": torch.zeros(2, 4, 4), "hr": torch.zeros(2, 4, 4)}])
+        volumes = DataLoader([{"lr": torch.zeros(2, 4, 4), "hr": torch.zeros(2, 4, 4)}])
         players = {"up": Player(["up"], ADAM, {"l1": [1.0, l1, "back", "lr"]})}
+        psnr = {"psnr": PeakSignalToNoiseRatio(1.0, output_transform=from_engine(["pred", "label"]))}
         for epochs in (1, 3) if resumed else (3,):
-            validator = Validation(data, network, lambda lr, network: network(lr))
+            validator = Validation("cpu", volumes, network, lambda lr, network: network(lr), key_val_metric=psnr)
             trainer = trainer_of(
                 players,
                 {"up": network},

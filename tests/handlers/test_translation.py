@@ -1,7 +1,5 @@
 """The picture of translations: what it shows, how it lies, and that training does not notice it."""
 
-from types import SimpleNamespace
-
 import nibabel as nib
 import numpy as np
 import pytest
@@ -56,8 +54,7 @@ def train(path):
     engine.add_event_handler(Events.STARTED, lambda e: setattr(e.state, "device", torch.device("cpu")))
     torch.manual_seed(5)
     source, target = caches
-    data = SimpleNamespace(source=source, train=target, degradation=BlockAverage((1, 1, 2)), attributes=8)
-    TranslationReport(path, data).attach(engine)
+    TranslationReport(path, source, target, BlockAverage((1, 1, 2))).attach(engine)
     engine.run(range(1), max_epochs=2)
     return engine.graph, volumes, torch.get_rng_state()
 

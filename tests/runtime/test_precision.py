@@ -1,10 +1,9 @@
 """The precision of networks is the engine's."""
 
-from types import SimpleNamespace
-
 import pytest
 import torch
 from torch import nn
+from torch.utils.data import DataLoader
 
 from common.engines.validation import Validation
 from common.runtime import precision
@@ -35,7 +34,7 @@ def test_a_network_under_autocast_gives_float32_and_is_the_network_else():
 def test_validation_follows_the_training_unless_it_has_a_precision_of_its_own():
     bf16, fp16 = {"dtype": torch.bfloat16}, {"dtype": torch.float16}
     for own, expected in (({}, (True, bf16)), ({"amp": "false"}, (False, bf16)), ({"amp_kwargs": fp16}, (True, fp16))):
-        validation = Validation(SimpleNamespace(device="cpu"), Net(), lambda x, network: network(x), **own)
+        validation = Validation("cpu", DataLoader([]), Net(), lambda x, network: network(x), **own)
         validation.follow(True, bf16)
         assert validation.precision == expected
 

@@ -27,7 +27,9 @@ def degradation_of(scale, count):
 
 def target_of(scale, count, stage, lr, guide=None, network=None):
     first = StageTargetd("lr", inferer_of(scale, count), cascade_of(count), degradation_of(scale, count), "cpu")
-    transform = first if stage == 1 else first.at_stage(stage, network or cascade_of(count))
+    transform = first
+    if stage > 1:
+        transform.select_stage(stage, network or cascade_of(count))
     return transform({"lr": lr} if guide is None else {"lr": lr, "guide": guide})
 
 

@@ -87,9 +87,7 @@ def test_other_bodies_and_little_air_are_ct_too_and_a_narrow_peak_1000_above_air
 def test_mr_is_no_ct_at_any_scale(head, contrast):
     mr = head[contrast]
     assert all(find_ct_offset(mr * scale) is None for scale in np.geomspace(0.1, 30, 80))
-    refused(
-        lambda: windowed(mr), ValueError, "scan.nii.gz", "does not look like CT", " 0 to ", "MR?", "--data#ct_offset"
-    )
+    refused(lambda: windowed(mr), ValueError, "scan.nii.gz", "does not look like CT", " 0 to ", "MR?", "--ct_offset")
     for passing in (mr, mr.astype(np.int16), (mr - mr.mean()) / mr.std(), mr - 3, mr - 300, 30 * mr - 300 * (mr < 20)):
         entry = {"mr": scan_of(passing, AFFINE)}
         assert CheckMRd("mr")(entry)["mr"] is entry["mr"]
@@ -107,7 +105,7 @@ def test_whoever_insists_on_an_offset_gets_it_where_the_window_leaves_something(
     vessels = np.where(ellipsoid((70, 70, 40), (4, 4, 30)), 400.0, 0.0)  # a subtraction: air and tissue 0
     refused(lambda: windowed(vessels), ValueError, "does not look like CT")
     assert np.allclose(told(lambda: windowed(vessels, (-100, 900), 0)), (vessels + 100) / 1000, atol=1e-6)
-    words = "scan.nii.gz", "nothing", "2500 to 3000 HU", "the values are -10", "--data#window"
+    words = "scan.nii.gz", "nothing", "2500 to 3000 HU", "the values are -10", "--window"
     refused(lambda: windowed(head["ct"], (2500, 3000)), ValueError, *words)
     assert np.allclose(told(lambda: windowed(head["ct"] + 700, offset=-700)), windowed(head["ct"]), atol=1e-6)
 

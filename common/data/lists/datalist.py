@@ -369,6 +369,21 @@ def only_case(entries: Sequence[dict], case: int) -> list[dict]:
     return [entries[case]]
 
 
+def with_contrasts(entries: Sequence[Mapping], contrasts: Sequence[Sequence[str]]) -> list[dict]:
+    """Each entry once for each pair of contrasts.
+
+    Args:
+        entries: with "hr", "guide" or both, of the first pair of contrasts.
+        contrasts: pairs of the names of contrasts, of HR and of the guide, as they are in file names.
+    """
+    found = []
+    for entry in entries:
+        for pair in contrasts:
+            names = zip(("hr", "guide"), contrasts[0], pair, strict=True)
+            found.append({**entry, **{key: entry[key].replace(old, new) for key, old, new in names if key in entry}})
+    return found
+
+
 def as_lr(entries: Sequence[Mapping]) -> list[dict]:
     """Entries with only their LR scans; if no entry has one, with their HR scans, to be degraded."""
     authentic = [{k: v for k, v in entry.items() if k != "hr"} for entry in entries if "lr" in entry]

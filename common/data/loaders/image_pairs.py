@@ -89,9 +89,10 @@ class ImagePairLoader(PatchLoader):
         key: of the volumes; "lr" to learn from the planes of LR scans.
         degradation: as for :meth:`ImagePairs.of`.
         lr_patch: size ``(p, w)``.
-        planes: axes of a volume (X, Y, Z) across which images are taken, with either image axis last.
         batch_size, seed, device: as for :class:`PatchLoader`.
-        scales: as of :meth:`ImagePairs.at_scales`; one is drawn for each patch.
+        planes: axes of a volume (X, Y, Z) across which images are taken, with either image axis last; default those of
+            a :class:`~common.degradations.ZeroShotImages`.
+        scales: as of :meth:`ImagePairs.at_scales`; one is drawn for each patch; default as ``planes``, or the own size.
 
     Raises:
         ValueError: when there are no such planes, or all images of a volume are smaller than a patch.
@@ -103,13 +104,15 @@ class ImagePairLoader(PatchLoader):
         key: str,
         degradation: Degradation | Interpolated,
         lr_patch: Sequence[int],
-        planes: Sequence[int],
         batch_size: int,
         seed: int,
         device: torch.device | str,
-        scales: Sequence[float] = (1.0,),
+        planes: Sequence[int] | None = None,
+        scales: Sequence[float] | None = None,
     ) -> None:
         super().__init__(batch_size, seed, device)
+        planes = getattr(degradation, "planes", ()) if planes is None else planes
+        scales = getattr(degradation, "scales", (1.0,)) if scales is None else scales
         if not planes or not set(planes) <= {0, 1, 2}:
             raise ValueError(f"planes is {planes}, expected some of 0, 1 and 2: axes across which images are taken.")
         self.lr_patch = tuple(lr_patch)
@@ -142,8 +145,10 @@ class TripletLoader(PatchLoader):
     Args:
         volumes: with the key "lr", thick slices along the last axis, in [0, 1].
         lr_patch: size ``(p, w)``, p in plane and w across the slices.
-        reach: largest distance in voxels between neighbouring images across an axis in plane.
+        factor: HR slices per LR slice.
         batch_size, seed, device: as for :class:`PatchLoader`.
+        reach: largest distance in voxels between neighbouring images across an axis in plane; default half a slice's
+            thickness.
 
     Raises:
         ValueError: when a volume is smaller than a patch.
@@ -153,12 +158,14 @@ class TripletLoader(PatchLoader):
         self,
         volumes: VolumeCache,
         lr_patch: Sequence[int],
-        reach: int,
+        factor: int,
         batch_size: int,
         seed: int,
         device: torch.device | str,
+        reach: int | None = None,
     ) -> None:
         super().__init__(batch_size, seed, device)
+        reach = max(1, round(factor / 2)) if reach is None else reach
         self.lr_patch, self.reach, self.volumes = tuple(lr_patch), reach, volumes
         edge, slices = self.lr_patch
         across = 2 * reach + 1

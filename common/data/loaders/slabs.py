@@ -10,10 +10,14 @@ import torch
 import torch.distributed as dist
 from torch.nn import functional as F
 
+from ...degradations import Degradation
 from ...io.naming import case_name
 from ...physics.noise import noise_in_air
+from ...physics.noise import noise_levels as measure_noise
+from ...physics.scale import along_each_axis, in_plane, patch_of
 from ...runtime.memory import moved
 from ...values import check_whole, is_true
+from ..lists.spacing import check_scale
 from .volumes import VolumeCache
 
 AIR = 0.05  # of the normalised intensity
@@ -74,6 +78,29 @@ def cut_with_margin(volume: torch.Tensor, start: Sequence[int], size: Sequence[i
 def permuted(tissue: np.ndarray, order: Sequence[int]) -> np.ndarray:
     """A mask with its axes in the order of those of a channel-first volume."""
     return tissue.transpose([axis - 1 for axis in order[1:]])
+
+
+def across_any_axis(any_axis: bool | str | None, factors: Sequence[int], fourier_encoded: Sequence[bool | str]) -> bool:
+    """Whether slabs are cut across any axis of a volume, not the last only.
+
+    Args:
+        any_axis: the config's value; None for True if the axes are alike.
+        factors: of the super-resolution, for each axis.
+        fourier_encoded: whether each axis is Fourier-encoded.
+
+    Raises:
+        ValueError: when ``any_axis`` is true and the axes are not alike.
+    """
+    encoded = {is_true(each, "fourier_encoded") for each in fourier_encoded}
+    if any_axis is None:
+        return len(set(factors)) == 1 and encoded == {True}
+    any_axis = is_true(any_axis, "any_axis")
+    if any_axis and len(encoded) > 1:
+        raise ValueError(
+            "any_axis is true, but the axes are not encoded alike (fourier_encoded): slabs of one kind cannot be "
+            "turned into another. Leave --any_axis out."
+        )
+    return any_axis
 
 
 def check_fit(
@@ -138,6 +165,7 @@ class _SlabLoader(PatchLoader):
 
     def __init__(self, lr_patch: Sequence[int], factors: Sequence[int], any_axis: bool | str, *options: Any) -> None:
         super().__init__(*options)
+        factors = along_each_axis(factors)
         self.any_axis = is_true(any_axis, "any_axis")
         if self.any_axis and len(set(factors)) > 1:
             raise ValueError(f"any_axis needs the same factor along each axis, got {tuple(factors)}; set it false.")
@@ -172,47 +200,57 @@ class UnpairedSlabLoader(_SlabLoader):
     Args:
         source: volumes with the key "hr", and with a margin also "hr_band", the degradation's input.
         target: volumes with the key "lr".
-        lr_patch: size ``(h, w, z)`` of an LR slab.
+        lr_patch: size ``(h, w, z)`` of an LR slab, or its size along both axes in plane.
         factors: of the super-resolution, for each axis.
-        margin: HR voxels around the HR slab; outside the volume its outermost voxels are repeated. None for methods
-            that learn from slabs only.
         paired: whether the source's volumes also have the key "lr", with voxels ``factors`` times as large. Their slabs
             are then not mirrored, because k-space truncation does not keep the positions of a mirrored pair.
         batch_size, seed, device: as for :class:`PatchLoader`.
+        margin: HR voxels around the HR slab; outside the volume its outermost voxels are repeated. None for methods
+            that learn from slabs only.
+        slices: of an LR slab, if ``lr_patch`` is one number.
+        slice_axis: of the scans, to check that the voxels of LR files are ``factors`` times as large as those of HR
+            files; None for no such check.
         any_axis: whether slabs are cut across any axis of the volumes, drawn for each slab, instead of the last only;
             all factors must be equal.
         noise_levels: standard deviations of "noise", in units of the normalised intensity, one or more of at least 0.
+            None to measure them in the air of the target's scans.
         training_noise: those of "training_noise". If they equal ``noise_levels``, both noises are the same.
 
     Raises:
-        ValueError: when a volume is smaller than a patch, or an argument is out of its range.
+        ValueError: when a volume is smaller than a patch, the voxels of LR files do not fit the factors, or an argument
+            is out of its range.
     """
 
     def __init__(
         self,
         source: VolumeCache,
         target: VolumeCache,
-        lr_patch: Sequence[int],
+        lr_patch: int | Sequence[int],
         factors: Sequence[int],
-        margin: int | None,
         batch_size: int,
         seed: int,
         device: torch.device | str,
+        margin: int | None = None,
+        slices: int = 1,
+        slice_axis: str | None = None,
         any_axis: bool | str = False,
-        noise_levels: Sequence[float] = (0.0,),
+        noise_levels: Sequence[float] | None = None,
         training_noise: Sequence[float] | None = None,
         paired: bool = False,
     ) -> None:
-        super().__init__(lr_patch, factors, any_axis, batch_size, seed, device)
+        super().__init__(patch_of(lr_patch, slices), factors, any_axis, batch_size, seed, device)
+        if slice_axis is not None:
+            check_scale(source.data, target.data, factors, slice_axis)
         self.paired, self.margin = paired, margin
-        self.noise_levels = checked_levels(noise_levels=noise_levels)
-        self.training_noise = checked_levels(training_noise=noise_levels if training_noise is None else training_noise)
         check_fit(source, "hr", self.hr_patch, "source", turned=self.any_axis)
         check_fit(target, "lr", self.lr_patch, "target", turned=self.any_axis)
         self.source, self.target = source, target
         self.source_tissue, self.target_tissue = tissue_masks(source, "hr"), tissue_masks(target, "lr")
         if margin is None:
             return
+        noise_levels = measure_noise(target.items) if noise_levels is None else noise_levels
+        self.noise_levels = checked_levels(noise_levels=noise_levels)
+        self.training_noise = checked_levels(training_noise=noise_levels if training_noise is None else training_noise)
         # Sampled as LR is: noise within its band has no more power there.
         fx, fy, fz = factors
         samples = (item["hr_band"][None, :, ::fx, ::fy, ::fz] for item in source.items)
@@ -264,15 +302,20 @@ class PairedSlabLoader(_SlabLoader):
     """LR slabs and HR slabs at the same place, for supervised training, with "turn" as in :class:`UnpairedSlabLoader`.
 
     With ``turned`` each pair is mirrored along its first axis at random, and turned in plane by 0 to 3 quarter turns.
-    This needs a degradation that treats all of these alike (``Degradation.turns_alike``). With k-space truncation, LR
-    voxel i lies on HR voxel s i, which is not true for a mirrored pair.
+    This is done if the degradation treats all of these alike (``Degradation.turns_alike``). With k-space truncation,
+    LR voxel i lies on HR voxel s i, which is not true for a mirrored pair.
 
     Args:
         volumes: with the keys "hr" and "lr"; HR has ``factors`` times the voxels of LR on each axis.
-        lr_patch, factors, batch_size, seed, device, any_axis: as for :class:`UnpairedSlabLoader`.
+        lr_patch: size ``(h, w, z)`` of an LR slab, or its size along both axes in plane.
+        degradation: makes LR from HR; of single slices in plane only.
+        batch_size, seed, device: as for :class:`PatchLoader`.
+        slices: of an LR slab, if ``lr_patch`` is one number.
+        any_axis: as for :class:`UnpairedSlabLoader`.
         chance: whether a batch has ``"chance": (B, 1)`` for a loss, uniform random numbers from 0 to 1. Drawn here,
             they are the same on every device.
-        turned: whether pairs are mirrored and turned in plane; patches must be square there.
+        turned: whether pairs are mirrored and turned in plane, if the degradation treats these alike; patches must be
+            square there.
 
     Raises:
         ValueError: as :class:`UnpairedSlabLoader`, and when sizes contradict the factors.
@@ -281,17 +324,22 @@ class PairedSlabLoader(_SlabLoader):
     def __init__(
         self,
         volumes: VolumeCache,
-        lr_patch: Sequence[int],
-        factors: Sequence[int],
+        lr_patch: int | Sequence[int],
+        degradation: Degradation,
         batch_size: int,
         seed: int,
         device: torch.device | str,
+        slices: int = 1,
         any_axis: bool | str = False,
-        chance: bool = False,
+        chance: bool | str = False,
         turned: bool | str = False,
     ) -> None:
+        factors, lr_patch = degradation.factors, patch_of(lr_patch, slices)
+        if lr_patch[2] == 1:
+            in_plane(factors)
         super().__init__(lr_patch, factors, any_axis, batch_size, seed, device)
-        self.chance, self.turned = chance, is_true(turned, "turned")
+        self.chance = is_true(chance, "chance")
+        self.turned = is_true(turned, "turned") and degradation.turns_alike()
         if self.turned and (lr_patch[0] != lr_patch[1] or factors[0] != factors[1]):
             raise ValueError(
                 f"lr_patch is {list(lr_patch)} and the factors are {list(factors)}: slabs that are turned need equal "

@@ -32,7 +32,7 @@ class SliceLoader(PatchLoader):
     """Endless batches of patches of HR slices, and of the guide at the same place.
 
     A batch is ``{"hr": (B, 1, p, p, 1), "hr_context", "guide"}``. "hr_context" is "hr" with a margin on each side of
-    the plane. "guide", if the volumes have one, has the size of "hr".
+    the plane. "guide" has the size of "hr", or no channel if the volumes have none.
 
     Slices are rotated, mirrored (half of them) and rescaled before they are cut, so the degradation in the graph acts
     on the augmented patch. Rescaling by s < 1 reduces the resolution to that of a scan with voxels 1 / s times as large
@@ -43,7 +43,7 @@ class SliceLoader(PatchLoader):
         volumes: with the key "hr", and "guide" on the same grid. Their memory layout is changed in place, to slices.
         patch: edge p of a patch in pixels.
         margin: pixels around the patch in ``hr_context``.
-        angles: degrees by which a slice may be rotated, drawn evenly.
+        angle_step: a slice is rotated by a multiple of these degrees, drawn evenly.
         batch_size, seed, device: as for :class:`PatchLoader`.
         scales: factors by which it may be rescaled, 0 < s <= 1, drawn evenly.
         guide_shift: largest shift of the guide along each axis in pixels, drawn uniformly in both directions.
@@ -60,7 +60,7 @@ class SliceLoader(PatchLoader):
         volumes: VolumeCache,
         patch: int,
         margin: int,
-        angles: Sequence[float],
+        angle_step: int,
         batch_size: int,
         seed: int,
         device: torch.device | str,
@@ -72,7 +72,7 @@ class SliceLoader(PatchLoader):
         if not scales or not all(0 < s <= 1 for s in scales):
             raise ValueError(f"SliceLoader: scales are {scales}, expected factors of more than 0 and at most 1.")
         self.patch, self.margin = patch, margin
-        self.angles, self.scales, self.guide_shift = tuple(angles), tuple(scales), guide_shift
+        self.angles, self.scales, self.guide_shift = range(0, 360, angle_step), tuple(scales), guide_shift
         check_fit(volumes, "hr", (patch, patch, 1), group, self.option)
         volumes.keep_by_slice()
         self.volumes = volumes
@@ -139,8 +139,7 @@ class SliceLoader(PatchLoader):
         context, guide = found[: len(samples)], found[len(samples) :]
         m, end = self.margin, self.margin + self.patch
         batch |= {"hr": context[:, :, m:end, m:end].contiguous(), "hr_context": context}
-        if len(guide):
-            batch["guide"] = guide[:, :, m:end, m:end].contiguous()
+        batch["guide"] = guide[:, :, m:end, m:end].contiguous() if len(guide) else batch["hr"][:, :0]
         return batch
 
     def _resampled(self, planes: torch.Tensor, thetas: torch.Tensor, scale: int) -> torch.Tensor:

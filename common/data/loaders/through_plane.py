@@ -9,7 +9,9 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
+from ...graph import TensorGraph
 from ...physics.spline import apply_along, upsampling_matrix
+from ...transforms import check_slice_factor
 from ...values import is_true
 from .slabs import PatchLoader, check_fit, draw_gains, draw_start, permuted, tissue_masks
 from .volumes import VolumeCache
@@ -19,16 +21,17 @@ _ACROSS = ((0, 1, 3, 2), (0, 2, 3, 1))  # channel, an axis in plane, the axis ac
 _ANY = tuple((0, *axes) for axes in itertools.permutations((1, 2, 3)))
 
 
-def check_patch(lr_patch: Sequence[int], factor: int, smallest: int) -> None:
+def check_patch(lr_patch: Sequence[int], factor: int, graph: TensorGraph) -> None:
     """Raise a ValueError for patches whose HR images do not fit the translation networks.
 
     Args:
         lr_patch: size ``(p, w)`` of an LR patch.
         factor: HR slices per LR slice.
-        smallest: least pixels of an image along each axis, for discriminators and attribute encoders.
+        graph: with the networks; ``smallest`` of a network is the least number of pixels of an image along each axis.
     """
     if not isinstance(lr_patch, (list, tuple)) or len(lr_patch) != 2:
         raise ValueError(f"lr_patch is {lr_patch!r}, expected two numbers of voxels: in plane and across the slices.")
+    smallest = max(getattr(network, "smallest", 1) for network in graph.networks.values())
     p, w = lr_patch[0], factor * lr_patch[1]
     if min(p, w) < smallest or p % MULTIPLE or w % MULTIPLE:
         raise ValueError(
@@ -65,7 +68,7 @@ class ThroughPlaneLoader(PatchLoader):
             patch is cut narrower by a random factor with a uniform logarithm, and interpolated with a cubic spline.
 
     Raises:
-        ValueError: when a volume is smaller than a patch, or an argument is out of its range.
+        ValueError: when the factor is not 2 to 6, a volume is smaller than a patch, or an argument is out of its range.
     """
 
     def __init__(
@@ -84,6 +87,7 @@ class ThroughPlaneLoader(PatchLoader):
         zoom: float = 1.0,
     ) -> None:
         super().__init__(batch_size, seed, device)
+        check_slice_factor(factor)
         p, w = lr_patch
         self.sizes = {"hr": (p, factor * w), "lr": (p, w)}
         self.volumes = {"hr": source, "lr": target}

@@ -17,16 +17,17 @@ from ..case import Case
 class VolumeCache(Dataset):
     """Every volume of a group, preprocessed once and kept in memory as plain tensors.
 
-    ``affines`` holds the known voxel-to-world affines (4, 4) of each volume, by key.
+    Volumes are read when they are first asked for.
 
     Args:
         data: entries of a datalist.
         transform: gives a dictionary of channel-first volumes.
         keys: of the volumes that are kept.
         device: where volumes are kept if they fit; else they stay in main memory, and batches are moved.
+        allow_missing_keys: whether volumes may lack keys.
 
     Raises:
-        ValueError: when any volume cannot be prepared, with every such file and the reason.
+        ValueError: in reading, when any volume cannot be prepared, with every such file and the reason.
     """
 
     def __init__(
@@ -35,34 +36,60 @@ class VolumeCache(Dataset):
         transform: Callable[[Any], Any],
         keys: Sequence[str],
         device: torch.device | str = "cpu",
+        allow_missing_keys: bool = False,
     ) -> None:
-        self.data = list(data)
-        self.transform = transform
-        self.items: list[dict[str, torch.Tensor]] = []
-        self.affines: list[dict[str, np.ndarray]] = []
+        self.data, self.transform, self.keys, self.device = data, transform, keys, torch.device(device)
+        self.allow_missing_keys = allow_missing_keys
+        self._volumes: tuple[list[dict[str, torch.Tensor]], list[dict[str, np.ndarray]]] | None = None
+
+    def forget(self) -> None:
+        """Read the volumes again when they are next asked for, because the transform gives others."""
+        self._volumes = None
+
+    @property
+    def volumes(self) -> tuple[list[dict[str, torch.Tensor]], list[dict[str, np.ndarray]]]:
+        """The volumes and their affines."""
+        if self._volumes is None:
+            self._volumes = self._read()
+        return self._volumes
+
+    def _read(self) -> tuple[list[dict[str, torch.Tensor]], list[dict[str, np.ndarray]]]:
+        items: list[dict[str, torch.Tensor]] = []
+        affines: list[dict[str, np.ndarray]] = []
         cases = [Case(dict(entry)) for entry in self.data]
         with progress.shown("preparing volumes"):
             for i, case in enumerate(cases):
                 with case.catch():
                     with progress.part(i, len(cases)):
-                        item = transform(dict(case))
-                    self.items.append(
+                        item = self.transform(dict(case))
+                    keys = [key for key in self.keys if key in item or not self.allow_missing_keys]
+                    items.append(
                         {key: convert_to_tensor(item[key], track_meta=False).float().contiguous() for key in keys}
                     )
                     known = {key: getattr(item[key], "affine", None) for key in keys}
-                    self.affines.append({key: np.asarray(a, np.float64) for key, a in known.items() if a is not None})
+                    affines.append({key: np.asarray(a, np.float64) for key, a in known.items() if a is not None})
         if failures := [case.failure for case in cases if case.problem is not None]:
             raise ValueError("these volumes cannot be used:\n  " + "\n  ".join(failures))
-        device = torch.device(device)
-        if device.type == "cuda":
-            needed = sum(v.numel() * v.element_size() for item in self.items for v in item.values())
-            free, _ = torch.cuda.mem_get_info(device)
+        if self.device.type == "cuda":
+            needed = sum(v.numel() * v.element_size() for item in items for v in item.values())
+            free, _ = torch.cuda.mem_get_info(self.device)
             # Half of the free memory is left for training.
             if needed < free / 2:
-                self.items = [{k: v.to(device) for k, v in item.items()} for item in self.items]
+                items = [{k: v.to(self.device) for k, v in item.items()} for item in items]
+        return items, affines
+
+    @property
+    def items(self) -> list[dict[str, torch.Tensor]]:
+        """The volumes ``(C, X, Y, Z)`` of each entry, by key."""
+        return self.volumes[0]
+
+    @property
+    def affines(self) -> list[dict[str, np.ndarray]]:
+        """The known voxel-to-world affines (4, 4) of each entry's volumes, by key."""
+        return self.volumes[1]
 
     def __len__(self) -> int:
-        return len(self.items)
+        return len(self.data)
 
     def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
         return self.items[index]

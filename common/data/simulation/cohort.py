@@ -32,7 +32,7 @@ def simulated_cohort(folder: str, datalist: Mapping[str, Any], **settings: Any) 
 
     Args:
         folder: of the cohort.
-        datalist: arguments of :func:`~common.data.lists.groups.write_datalist`.
+        datalist: arguments of :func:`~common.data.lists.assignment.write_datalist`.
         settings: arguments of :func:`~common.data.simulation.heads.simulate`.
 
     Raises:
@@ -41,7 +41,7 @@ def simulated_cohort(folder: str, datalist: Mapping[str, Any], **settings: Any) 
     """
 
     def make(place: Path) -> None:
-        from ..lists.groups import write_datalist
+        from ..lists.assignment import write_datalist
         from .heads import simulate
 
         simulate(str(place), **settings, keep=True)

@@ -48,13 +48,14 @@ class ShiftGuided(MapTransform):
     Args:
         keys: of guides ``(1, X, Y, Z)`` with an affine.
         millimetres: distance along each of left-right, anterior-posterior and superior-inferior; 0 moves nothing.
+        allow_missing_keys: whether an entry may lack a key.
 
     References:
         Iwamoto et al. 2022, table V.
     """
 
-    def __init__(self, keys: KeysCollection, millimetres: float) -> None:
-        super().__init__(keys)
+    def __init__(self, keys: KeysCollection, millimetres: float, allow_missing_keys: bool = False) -> None:
+        super().__init__(keys, allow_missing_keys)
         self.millimetres = millimetres
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:

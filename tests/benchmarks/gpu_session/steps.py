@@ -9,8 +9,8 @@ from pathlib import Path
 import torch
 from ignite.engine import Events
 
-from common.data.lists.groups import write_datalist
-from common.data.loaders.slabs import UnpairedSlabLoader
+from common.data import VolumeCache
+from common.data.lists.assignment import write_datalist
 from common.data.simulation.heads import simulate
 from common.engines import AlternatingTrainer
 from tests.bundles import runs
@@ -59,7 +59,7 @@ def train(dataset_dir: str, folder: str, figures: str, seconds: float) -> None:
     end = time.monotonic() + (seconds if GPU else min(seconds, 30))
     captured, rate = choose(Path(figures))
     print(f"captured: {captured}; {rate:.1f} iterations a second were measured", flush=True)
-    length = {"_target_": f"{__package__}.steps.epoch_length", "batches": "$@data.batches", "rate": rate, "end": end}
+    length = {"_target_": f"{__package__}.steps.epoch_length", "volumes": "@train#dataset", "rate": rate, "end": end}
     workflow = initialized(
         runs.configs("udean", "train", "paper", *([] if GPU else ["tiny"])),
         "train",
@@ -92,18 +92,18 @@ def choose(figures: Path) -> tuple[bool, float]:
     return chosen, captured if chosen else plain
 
 
-def epoch_length(batches: UnpairedSlabLoader, rate: float, end: float) -> int:
+def epoch_length(volumes: VolumeCache, rate: float, end: float) -> int:
     """Iterations an epoch, so that training ends in time; the config calls this when the volumes are loaded.
 
     Args:
-        batches: of the training.
+        volumes: of the source.
         rate: iterations a second.
         end: of the training, as the monotonic clock has it.
     """
     left = end - time.monotonic()
     length = max(1, int(HELD * rate * left / EPOCHS))
-    volumes = f"{len(batches.source)} volumes of the source on {batches.source[0]['hr'].device}"
-    print(f"{volumes}; {left:.0f} s for {EPOCHS} epochs of {length} iterations", flush=True)
+    source = f"{len(volumes)} volumes of the source on {volumes[0]['hr'].device}"
+    print(f"{source}; {left:.0f} s for {EPOCHS} epochs of {length} iterations", flush=True)
     return length
 
 

@@ -5,8 +5,8 @@ TINY = dict(
     network=("features", "growth", "blocks", "layers"),
     training={
         "slice_axis": "SI",
-        "data#ct_offset": 0,  # phantoms are no CT
-        "data#window": [0, 900],
+        "ct_offset": 0,  # phantoms are no CT
+        "window": [0, 900],
         "learning_rate": 0.001,
         # Rounding grows with the steps of adversaries.
         **{f"stages#2#players#{player}#optimizer": SLOWER for player in ("discriminators", "translation")},

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
+from common.data.lists.assignment import write_datalist
 from common.data.lists.datalist import GROUPS, KINDS, as_hr, as_lr, cross_validation, load_datalist, only_case, only_hr
-from common.data.lists.groups import write_datalist
 from tests.data.lists.test_scans import touch
 from tests.refused import refused
 

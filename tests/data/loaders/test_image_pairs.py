@@ -21,7 +21,9 @@ def volume_of(*shape):
 
 
 def loader_of(volume, degradation=THICKEN, planes=(2,), lr_patch=(6, 4), seed=0, device="cpu", **options):
-    return ImagePairLoader(cache({"lr": volume}), "lr", degradation, lr_patch, planes, 16, seed, device, **options)
+    return ImagePairLoader(
+        cache({"lr": volume}), "lr", degradation, lr_patch, 16, seed, device, planes=planes, **options
+    )
 
 
 @pytest.mark.parametrize(("planes", "degradation"), list(product([[0], [1], [0, 1], [2]], [THICKEN, TRUNCATE])))

@@ -23,7 +23,7 @@ def loaders(place, device):
     yield "unpaired", test_slabs.unpaired(test_slabs.plain(hr), cache({"lr": lr}), any_axis=True, device=device)
     yield "paired", test_slabs.paired(hr=hr, device=device)
     yield "slices", test_slices.loader_of({"hr": hr, "guide": guide}, guide_shift=1.0, batch_size=12, device=device)
-    options = {"kernels": test_slices.KERNELS, "levels": [0.1, 0.2], "angles": [0, 45], "device": device}
+    options = {"kernels": test_slices.KERNELS, "levels": [0.1, 0.2], "angle_step": 45, "device": device}
     yield "kernel slices", test_slices.loader_of({"hr": hr}, **options)
     yield "through plane", test_through_plane.loader_of([hr], [lr], contrasts=5, device=device)
     yield "triplets", test_triplets.loader_of(20, 22, 9, batch_size=4, place=place, device=device)

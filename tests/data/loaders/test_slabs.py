@@ -8,8 +8,16 @@ import torch
 from scipy.ndimage import gaussian_filter
 from torch.nn import functional as F
 
-from common.data import PairedSlabLoader, UnpairedSlabLoader
-from common.degradations import BandLimit, BlockAverage, KSpaceTruncation, RicianNoise
+from common.data import PairedSlabLoader, UnpairedSlabLoader, across_any_axis
+from common.data.loaders import slabs
+from common.degradations import (
+    BandLimit,
+    BlockAverage,
+    ComposeDegradations,
+    GaussianProfile,
+    KSpaceTruncation,
+    RicianNoise,
+)
 from common.networks import LinearDegradation
 from tests.data.loaders.drawn import cache, check_draws, check_shares, choice, coin, first_voxel, noise, rng_of, take
 from tests.refused import refused
@@ -35,9 +43,10 @@ def unpaired(source=None, target=None, **changes):
     return UnpairedSlabLoader(source, target, **OPTIONS | {"margin": MARGIN} | changes)
 
 
-def paired(degradation=None, hr=HR, **changes):
-    lr = (degradation or KSpaceTruncation(FACTORS))(hr)
-    return PairedSlabLoader(cache({"hr": hr, "lr": lr}), **OPTIONS | changes)
+def paired(made_by=None, hr=HR, **changes):
+    made_by = made_by or KSpaceTruncation(FACTORS)
+    options = {key: value for key, value in OPTIONS.items() if key != "factors"} | {"degradation": made_by}
+    return PairedSlabLoader(cache({"hr": hr, "lr": made_by(hr)}), **options | changes)
 
 
 def place(start, size):
@@ -142,13 +151,18 @@ def test_only_volumes_that_hold_a_patch_and_options_in_their_range_are_accepted(
         (lambda: unpaired(noise_levels=[]), ["noise_levels", "[]"]),
         (lambda: unpaired(noise_levels=[-0.1]), ["noise_levels", "-0.1"]),
         (lambda: unpaired(any_axis=True, factors=(2, 2, 1)), ["any_axis", "(2, 2, 1)"]),
-        (lambda: paired(KSpaceTruncation((2, 2, 1)), any_axis=True, factors=(2, 2, 1)), ["any_axis", "(2, 2, 1)"]),
-        (lambda: paired(lr_patch=(5, 4, 1), turned=True), ["lr_patch", "[5, 4, 1]"]),
+        (lambda: unpaired(factors=(2, 2, 1.5)), ["scale is (2, 2, 1.5)", "three whole numbers"]),
+        (lambda: paired(KSpaceTruncation((2, 2, 1)), any_axis=True), ["any_axis", "(2, 2, 1)"]),
+        (lambda: paired(BlockAverage(FACTORS), turned=True), ["lr_patch", "[5, 4, 3]"]),
+        (lambda: paired(lr_patch=5), ["scale is [2, 2, 2]", "[n, n, 1]"]),
         (lambda: unpaired(plain(noise(10, 8, 5))), ["'source'", "0.nii", "(10, 8, 5)", "(10, 8, 6)", "lr_patch"]),
         (lambda: unpaired(target=cache({"lr": HR}, {"lr": noise(5, 3, 9)})), ["'target'", "1.nii", "(5, 3, 9)"]),
         (lambda: unpaired(target=cache({"lr": FLAT_LR}), any_axis=True), ["'target'", "(14, 12, 4)", "(5, 4, 3)"]),
         (lambda: paired(hr=noise(8, 8, 6)), ["(4, 4, 3)", "(5, 4, 3)"]),
-        (lambda: paired(KSpaceTruncation((2, 2, 1))), ["(24, 22, 18)", "(12, 11, 18)", "(2, 2, 2)"]),
+        (
+            lambda: paired(KSpaceTruncation((2, 2, 1)), degradation=KSpaceTruncation(FACTORS)),
+            ["(24, 22, 18)", "(12, 11, 18)", "[2, 2, 2]"],
+        ),
     ):
         refused(call, ValueError, *words)
 
@@ -157,6 +171,38 @@ def test_volumes_that_cannot_be_prepared_are_all_listed():
     error, volume = RuntimeError("applying transform <Fussy>"), {"hr": torch.ones(1, 2, 2, 2)}
     error.__cause__ = ValueError("3 voxels are NaN\nand more")
     fussy, words = Mock(side_effect=[error, volume, error]), ["0.nii: 3 voxels are NaN", "2.nii: 3 voxels are NaN"]
-    assert "1.nii" not in refused(lambda: cache(*[volume] * 3, transform=fussy), ValueError, *words)
+    assert "1.nii" not in refused(lambda: cache(*[volume] * 3, transform=fussy).items, ValueError, *words)
     kept = cache({"hr": torch.ones(1, 2, 2, 2, dtype=torch.int16), "lr": 5}, keys=["hr"])
     assert len(kept) == 1 and kept[0].keys() == {"hr"} and kept[0]["hr"].dtype == torch.float32
+
+
+@pytest.mark.parametrize(
+    ("degradation", "turned"),
+    [
+        (GaussianProfile((2, 2, 1)), True),
+        (KSpaceTruncation((2, 2, 1)), False),
+        (ComposeDegradations([GaussianProfile((2, 2, 1)), RicianNoise(0.05, seed=1)]), False),
+    ],
+)
+def test_pairs_are_turned_where_that_is_right(degradation, turned):
+    assert paired(degradation, lr_patch=5, turned="true").turned is turned
+    assert paired(degradation, lr_patch=5).turned is False
+
+
+def test_noise_is_measured_where_none_is_given(monkeypatch):
+    monkeypatch.setattr(slabs, "measure_noise", lambda items: [0.1 * len(items)])
+    assert unpaired().noise_levels == unpaired().training_noise == [0.1]
+    assert unpaired(noise_levels=[0.2], training_noise=[0.0]).noise_levels == [0.2]
+
+
+def test_slabs_are_cut_across_any_axis_where_the_axes_are_alike():
+    alike = [True, "true", True]
+    for any_axis, factors, encoded, expected in (
+        (None, FACTORS, alike, True),
+        ("False", FACTORS, alike, False),
+        (None, FACTORS, [True, True, False], False),
+        (None, (2, 2, 1), alike, False),
+        (True, FACTORS, ["false"] * 3, True),
+    ):
+        assert across_any_axis(any_axis, factors, encoded) is expected
+    refused(lambda: across_any_axis(True, FACTORS, [True, True, False]), ValueError, "not encoded alike")

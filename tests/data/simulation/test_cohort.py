@@ -11,7 +11,7 @@ import nibabel as nib
 import numpy as np
 
 from common.data import find_scans, load_datalist
-from common.data.lists.groups import write_datalist
+from common.data.lists.assignment import write_datalist
 from common.data.simulation import anatomy, cohort
 from common.data.simulation import heads as simulation
 from common.data.simulation.cohort import simulated_cohort, simulated_scan, slice_axis_in
