@@ -25,7 +25,6 @@ include_patterns = [
     "bundles/README.md",
     "bundles/**/*.md",
     "common/**/*.md",
-    "tests/benchmarks/gpu_session/README.md",
 ]
 exclude_patterns = [".ci-*", ".venv", "site"]
 extensions = [
