@@ -12,11 +12,10 @@ from .bundles import runs
 from .refused import refused
 
 CPU = torch.device("cpu")
+pytestmark = pytest.mark.slow
 
 
-@pytest.mark.parametrize(
-    "bundle", ["srcnn", *(pytest.param(name, marks=pytest.mark.slow) for name in runs.FORMS if name != "srcnn")]
-)
+@pytest.mark.parametrize("bundle", runs.FORMS)
 def test_without_a_gpu_the_same_code_runs_at_tiny_sizes(bundle, tmp_path, capsys):
     suffixes = {name: [own.suffix for own in trainings] for name, trainings in TRAININGS.items()}
     assert suffixes == {name: list(runs.TINY[name].stages) for name in runs.BUNDLES}
@@ -38,7 +37,6 @@ def test_without_a_gpu_the_same_code_runs_at_tiny_sizes(bundle, tmp_path, capsys
     refused(lambda: gpu.Record(path).begin({"device": "another"}, ["tscn"]), ValueError, *words)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("bundle", STAGES)
 def test_phantoms_are_such_as_train_json_asks_for(bundle, tmp_path):
     override = settings(bundle, PAPER, make_cohort(bundle, PAPER, tmp_path / "cohort"))
