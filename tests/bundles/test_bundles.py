@@ -69,8 +69,6 @@ def test_train(bundle, tiny, cohort, trained, tmp_path):
         validated = () if stage in tiny.unvalidated else range(epochs)
         assert [line["iteration"] for line in validations] == [length * (i + 1) for i in validated]
         assert all(np.isfinite(value) for line in lines for value in line.values())
-        terms = {key for key in steps[0].keys() - {"epoch", "iteration"} if not key.endswith("/total")}
-        assert terms == set(tiny.terms[stage].split())
         assert (trained / "out" / f"losses{stage}.png").is_file()
     events = [path for path in (trained / "out" / "tensorboard").rglob("events.*") if path.is_file()]
     assert len(events) == len(tiny.stages)
