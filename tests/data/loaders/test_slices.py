@@ -55,7 +55,7 @@ def resampled(plane, centre, patch, angle, scale, mirrored):
     return window.flip(1) if mirrored else window
 
 
-SLOPE = math.tan(math.radians(82.5))  # whose direction is that of no angle
+SLOPE = math.tan(math.radians(78.75))  # half way between the angles, and of mirrored ones
 
 
 def coded(*shape):
