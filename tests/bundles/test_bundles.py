@@ -89,6 +89,7 @@ def test_another_run_is_refused(bundle, cohort, trained, tmp_path):
         runs.fails(bundle, ["train"], folder, *words, dataset_dir=str(cohort), **override)
 
 
+@pytest.mark.parametrize("bundle", runs.like_others_slow, indirect=True, scope="session")
 def test_initial(bundle, tiny, cohort, trained, tmp_path):
     """A training starts from the weights that it is given, and its networks are in training mode."""
     config = ConfigParser.load_config_file(runs.configs(bundle, "train")[0])

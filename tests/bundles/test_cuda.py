@@ -296,7 +296,10 @@ OVERLAYS = [
 
 
 @pytest.mark.parametrize(
-    ("bundle", "overlay", "override"), [(name, "train", {}) for name in runs.TINY] + OVERLAYS, indirect=["bundle"]
+    ("bundle", "overlay", "override"),
+    [pytest.param(name, "train", {}, marks=pytest.mark.slow if tiny.like else ()) for name, tiny in runs.TINY.items()]
+    + OVERLAYS,
+    indirect=["bundle"],
 )
 def test_recorded_iterations_train_as_usual_ones(bundle, overlay, override, tiny, cohort, tmp_path):
     settings = {"dataset_dir": str(cohort), **tiny.lasting(2, 10), **override}

@@ -22,7 +22,8 @@ from tests import malformed
 from . import runs
 
 
-@runs.each_form
+# With a guide and without one: all read with the same transforms.
+@pytest.mark.parametrize("bundle", ["udean_window", "guided_rdn"], indirect=True, scope="session")
 def test_niftis(bundle, tiny, trained, tmp_path):
     """In one batch, every damaged scan is listed with a reason or done, and the sound ones are done."""
     scans = tmp_path / "scans"
@@ -74,7 +75,7 @@ def test_sidecars(tmp_path):
     assert warned > malformed.COUNT / 5
 
 
-@runs.each_form
+@runs.of("srcnn")
 def test_checkpoints(bundle, tiny, trained, tmp_path):
     """Damaged weights are refused by name before anything is written, and code in them is not run."""
     tiny.save_lr(tmp_path / "scans", "a", runs.phantom(0))
