@@ -174,9 +174,9 @@ FORMS = [name for name, tiny in TINY.items() if not tiny.like]
 each_form = pytest.mark.parametrize("bundle", FORMS, indirect=True, scope="session")
 
 
-def of(bundle: str) -> pytest.MarkDecorator:
-    """Marks tests as being of one bundle."""
-    return pytest.mark.parametrize("bundle", [bundle], indirect=True, scope="session")
+def of(*bundles: str) -> pytest.MarkDecorator:
+    """Marks tests as being of these bundles."""
+    return pytest.mark.parametrize("bundle", bundles, indirect=True, scope="session")
 
 
 def only(bundle: str) -> list[pytest.MarkDecorator]:

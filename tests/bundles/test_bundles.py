@@ -259,15 +259,15 @@ def test_network_in_out(bundle, tiny, n):
     assert list(network(torch.rand(1, *shapes[0])).shape) == [1, *shapes[1]]
 
 
-@pytest.mark.parametrize("dtype", [np.int16, np.float32])
 @runs.each_form
-def test_inference_orientations(bundle, tiny, trained, tmp_path, dtype):
+def test_inference_orientations(bundle, tiny, trained, tmp_path):
     """A scan of any orientation comes back in that orientation and type, and lies where HR lies in the world.
 
-    However it is stored, the voxels are the same. Each bundle and type has a share of the 48 orders and directions.
+    However it is stored, the voxels are the same. Each bundle has a share of the 48 orders and directions.
     """
-    share = runs.FORMS.index(bundle), [np.int16, np.float32].index(dtype)
-    stored = ["RAS", *ORIENTATIONS[2 * share[0] + share[1] :: 2 * len(runs.FORMS)]]
+    share = runs.FORMS.index(bundle)
+    dtype = (np.int16, np.float32)[share % 2]
+    stored = ["RAS", *ORIENTATIONS[share :: len(runs.FORMS)]]
     scans = {axes: (runs.AFFINE, axes) for axes in stored}
     scans |= {"oblique": (runs.OBLIQUE, "RAS"), "obliqueIPL": (runs.OBLIQUE, "IPL")}
     hr = runs.phantom(7, (44, 48, 40))
@@ -309,7 +309,7 @@ def test_inference_orientations(bundle, tiny, trained, tmp_path, dtype):
     np.testing.assert_array_equal(one.get_fdata(), found[stored[-1]])
 
 
-@runs.each_form
+@runs.of("udean_window", "guided_rdn")
 def test_pages(bundle, tiny, trained, tmp_path):
     """With --evaluator#report true a page stands beside the result, of volumes that lie where they lie in the world."""
     path = tiny.save_lr(tmp_path / "scans", "a", runs.phantom(7), runs.OBLIQUE, dtype=np.int16, axes="PSR")

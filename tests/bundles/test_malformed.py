@@ -23,7 +23,7 @@ from . import runs
 
 
 # With a guide and without one: all read with the same transforms.
-@pytest.mark.parametrize("bundle", ["udean_window", "guided_rdn"], indirect=True, scope="session")
+@runs.of("udean_window", "guided_rdn")
 def test_niftis(bundle, tiny, trained, tmp_path):
     """In one batch, every damaged scan is listed with a reason or done, and the sound ones are done."""
     scans = tmp_path / "scans"

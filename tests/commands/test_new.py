@@ -43,7 +43,7 @@ def test_a_new_bundle_trains_and_is_measured(bundles, tmp_path, capsys):
     assert overlay["trained"]["bundle"] == "mynet" and overlay["features"] == [8, 4]
 
 
-@pytest.mark.parametrize("like", sorted(set(runs.TINY)))
+@pytest.mark.parametrize("like", runs.FORMS)
 def test_any_bundle_can_be_begun_with(like, tmp_path):
     """It is like what its tests know of the other, and no value of weights that ship is in it."""
     new(str(tmp_path / "bundles" / "new_one"), str(runs.ROOT / "bundles" / like))
