@@ -6,6 +6,7 @@ import torch
 from monai.data import MetaTensor
 from nibabel.affines import from_matvec
 from scipy.ndimage import gaussian_filter, uniform_filter
+from scipy.spatial.transform import Rotation
 
 from common.data import KernelCropLoader, VolumeCache, kernel_cases
 from tests.data.loaders import drawn
@@ -69,6 +70,15 @@ def test_slices_of_a_subject_are_paired_by_their_place(capsys):
     assert [case.slice for case in cases] == [1, 3] and same(cases[1].hr, planes(hr, "hr", 0, [2]))
     cases = kernel_cases(cache("hr", volumes, "aa", hr_affines), lr, "slice")
     assert same(cases[1].hr, planes(hr, "hr", 0, [4]) + planes(hr, "hr", 1, [3]))
+
+
+def test_an_oblique_slice_is_paired_by_its_middle():
+    turned = Rotation.from_euler("xyz", [20, 15, 0], degrees=True).as_matrix() @ np.diag([2.0, 2.0, 4.0])
+    hr = cache("hr", [noise(20, 18, 30)], "a", [from_matvec(np.diag([1.0, 1.0, 2.0]), [0, 0, -10.0])])
+    lr = cache("lr", [noise(10, 9, 3, seed=50)], "a", [from_matvec(turned, np.zeros(3))])
+    for z, case in enumerate(kernel_cases(hr, lr, "slice")):
+        height = (turned @ [4.5, 4, z])[2]
+        assert same(case.hr, planes(hr, "hr", 0, [round((height + 10) / 2)]))
 
 
 @pytest.mark.parametrize("per", ["slice", "volume"])
