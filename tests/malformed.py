@@ -1,4 +1,4 @@
-"""Inputs that are damaged in ways drawn from a seed: NIfTI, sidecars, checkpoints, zips of bundles, DICOM series."""
+"""Inputs that are damaged in ways drawn from a seed: NIfTI, sidecars, checkpoints, DICOM series."""
 
 import gzip
 import json
@@ -8,7 +8,6 @@ import shutil
 import signal
 import struct
 import warnings
-import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,7 +17,7 @@ import numpy as np
 import torch
 
 SEED = int(os.environ.get("SEED", "0"))
-COUNT = int(os.environ.get("MALFORMED", "50"))  # of each of the five kinds
+COUNT = int(os.environ.get("MALFORMED", "50"))  # of each of the four kinds
 
 # Of a NIfTI-1 header: offset, format, and values that are wrong or strange there.
 _HEADER = {
@@ -160,43 +159,6 @@ def checkpoints(valid: Path, folder: Path) -> Iterator[tuple[str, Path]]:
             path.write_bytes(bytes(data))
         elif kind in ("text", "empty"):
             path.write_bytes(b"no weights" if kind == "text" else b"")
-        yield f"{kind} {name}", path
-
-
-def zips(valid: Path, folder: Path) -> Iterator[tuple[str, Path]]:
-    """What was done to it and a damaged copy of a bundle's zip, one after another under one name in a folder."""
-    rng = np.random.default_rng([SEED, 3])
-    whole, path = valid.read_bytes(), folder / "malformed.zip"
-    with zipfile.ZipFile(valid) as archive:
-        members = [(name, archive.read(name)) for name in archive.namelist()]
-    hostile = "/etc/cron.d/x ../up {0}/../../up {0}\\..\\up C:\\up {0}/./../x //host/share {0}/a:b".split()
-    for n in range(COUNT):
-        kind = ("short", "bytes", "path", "link", "without", "twice", "text")[n % 7]
-        name, content = members[rng.integers(len(members))]
-        if kind == "short":
-            path.write_bytes(whole[: rng.integers(len(whole))])
-        elif kind == "bytes":
-            # In the directory, or in what is stored, where the checksums must tell.
-            data, where = bytearray(whole), rng.choice([len(whole) - 300, 40])
-            for offset in rng.integers(where, where + 250, size=25):
-                data[offset] = rng.integers(256)
-            path.write_bytes(bytes(data))
-        elif kind == "text":
-            path.write_bytes((b"", b"no zip", rng.bytes(5000))[rng.integers(3)])
-        else:
-            with warnings.catch_warnings(), zipfile.ZipFile(path, "w") as archive:
-                warnings.simplefilter("ignore")  # that a name is there already
-                for member in members:
-                    if kind != "without" or not member[0].endswith("metadata.json"):
-                        archive.writestr(*member)
-                if kind == "path":
-                    archive.writestr(str(rng.choice(hostile)).format(name.split("/")[0]), content)
-                elif kind == "link":
-                    info = zipfile.ZipInfo(f"{name}_link")
-                    info.create_system, info.external_attr = 3, int(rng.choice([0o120777, 0o020666, 0o010644])) << 16
-                    archive.writestr(info, "/etc/passwd")
-                elif kind == "twice":
-                    archive.writestr(name, content)
         yield f"{kind} {name}", path
 
 

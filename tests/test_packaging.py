@@ -6,8 +6,8 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
-import pytest
 from setuptools import Distribution, find_packages
+from setuptools.compat.py310 import tomllib
 from setuptools.config.pyprojecttoml import apply_configuration
 
 from common.export.modules import renamed
@@ -15,7 +15,6 @@ from common.version import __version__
 
 from .bundles.runs import save
 
-tomllib = pytest.importorskip("tomllib")  # of Python 3.11 and later
 ROOT = Path(__file__).parents[1]
 
 

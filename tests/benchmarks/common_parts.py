@@ -1,4 +1,4 @@
-"""What the benchmarks share: a bundle's objects without its data, and measurements in processes of their own."""
+"""What the benchmarks share: the command line, times, and measurements in processes of their own."""
 
 import multiprocessing
 import statistics
@@ -9,23 +9,14 @@ from concurrent.futures import ProcessPoolExecutor
 
 import fire
 import torch
-from monai.bundle import ConfigParser
 
 
-def command(main: Callable | dict[str, Callable]) -> None:
+def command(main: Callable) -> None:
     """Run a benchmark with the arguments of the command line; what is wrong with them is said in a line."""
     try:
         fire.Fire(main)
     except (ValueError, OSError) as error:
         sys.exit(f"error: {error}")
-
-
-def parser(*overlays: str, bundle: str = "udean", **override) -> ConfigParser:
-    """The configs of a bundle with its data and handlers left out."""
-    files = [f"bundles/{bundle}/configs/{name}.json" for name in ("train", *overlays)]
-    config = ConfigParser(ConfigParser.load_config_files(files))
-    config.update({"train#dataloader": "$[]", "train#handlers": [], "max_epochs": 1, "epoch_length": 1, **override})
-    return config
 
 
 def synchronize() -> None:

@@ -47,8 +47,7 @@ class Tiny:
         contrast: of its scans, in their files' names.
         source: kind of the volumes of its source group.
         guided: whether each scan has a guide, of contrast t1w.
-        terms: for each of its trainings, by what the names of its state file and history end in, the loss terms as its
-            papers have them, with spaces between.
+        stages: what the names of its trainings' state files and histories end in.
         unvalidated: those of the stages that have no validation.
         lengths: for those of the stages that have keys of their own for it, the keys of the number of epochs and of
             iterations an epoch.
@@ -66,7 +65,7 @@ class Tiny:
     network: Mapping[str, object]
     training: Mapping[str, object]
     degradation: Degradation
-    terms: Mapping[str, str]
+    stages: Sequence[str] = ("",)
     groups: Mapping[str, Sequence[int]] = field(
         default_factory=lambda: {"source": (0, 1), "target": (2, 3), "validation": (4,), "test": (5,)}
     )
@@ -82,11 +81,6 @@ class Tiny:
     networks: Sequence[str] = ()
     exact: bool = True
     budgets: Mapping[str, tuple[int, int]] = field(default_factory=dict)
-
-    @property
-    def stages(self) -> tuple[str, ...]:
-        """What the names of its trainings end in."""
-        return tuple(self.terms)
 
     def length(self, stage: str) -> tuple[int, int]:
         """Epochs of a stage, and iterations an epoch."""
@@ -180,9 +174,9 @@ FORMS = [name for name, tiny in TINY.items() if not tiny.like]
 each_form = pytest.mark.parametrize("bundle", FORMS, indirect=True, scope="session")
 
 
-def of(bundle: str) -> pytest.MarkDecorator:
-    """Marks tests as being of one bundle."""
-    return pytest.mark.parametrize("bundle", [bundle], indirect=True, scope="session")
+def of(*bundles: str) -> pytest.MarkDecorator:
+    """Marks tests as being of these bundles."""
+    return pytest.mark.parametrize("bundle", bundles, indirect=True, scope="session")
 
 
 def only(bundle: str) -> list[pytest.MarkDecorator]:

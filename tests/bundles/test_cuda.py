@@ -288,10 +288,14 @@ OVERLAYS = [
 
 
 @pytest.mark.parametrize(
-    ("bundle", "overlay", "override"), [(name, "train", {}) for name in runs.TINY] + OVERLAYS, indirect=["bundle"]
+    ("bundle", "overlay", "override"),
+    [(name, "train", {}) for name in runs.FORMS]
+    + [pytest.param(name, "train", {}, marks=pytest.mark.slow) for name, tiny in runs.TINY.items() if tiny.like]
+    + [pytest.param(*overlay, marks=pytest.mark.slow) for overlay in OVERLAYS],
+    indirect=["bundle"],
 )
 def test_recorded_iterations_train_as_usual_ones(bundle, overlay, override, tiny, cohort, tmp_path):
-    settings = {"dataset_dir": str(cohort), **tiny.lasting(2, 10), **override}
+    settings = {"dataset_dir": str(cohort), **tiny.lasting(2, 6), **override}
     names = [*dict.fromkeys(["train", overlay])]
     run_of(play_recorded, tmp_path / "log.txt", bundle, names, tmp_path, settings).finish()
 

@@ -28,6 +28,13 @@ from .. import forked
 from . import runs
 from .conftest import made_once
 
+
+def mostly_slow(names):
+    """For tests of these bundles: in the first step of one without a guide, and of one with a guide and a cascade."""
+    known = [pytest.param(name, marks=() if name in ("srcnn", "guided_rdn") else pytest.mark.slow) for name in names]
+    return pytest.mark.parametrize("bundle", known, indirect=True, scope="session")
+
+
 SHAPES = ((1, 33, 28), (2, 16, 20), (1, 7, 48))  # batch and plane; the export itself compares others
 
 
@@ -71,7 +78,7 @@ def at(folder: Path, scratch: Path, *words: str) -> subprocess.CompletedProcess:
 @pytest.mark.parametrize(
     ("more", "tolerance"), [(["inference_onnx"], 1e-4), pytest.param([], 0, marks=pytest.mark.slow)]
 )
-@runs.each_form
+@mostly_slow(runs.FORMS)
 def test_inference(bundle, tiny, trained, exported, tmp_path, more, tolerance):
     """In the exported folder alone, inference gives the repository's voxels."""
     scan = tiny.save_lr(tmp_path / "scans", "a", runs.phantom(0), runs.OBLIQUE, dtype=np.float32, axes="PSR")
@@ -105,7 +112,7 @@ def test_train_and_evaluate(bundle, tiny, cohort, exported, tmp_path):
     assert (tmp_path / "out" / "models" / "model.pt").is_file() and (tmp_path / "out" / "table.json").is_file()
 
 
-@pytest.mark.parametrize("bundle", runs.like_others_slow, indirect=True, scope="session")
+@mostly_slow(runs.TINY)
 def test_forms(bundle, tiny, exported, tmp_path):
     """TorchScript and ONNX give what eager mode gives, on shapes that the export has not tried."""
     network = runs.content(bundle, "network_def", "inference", str(exported / "models" / "model")).eval()
@@ -148,7 +155,7 @@ def test_forms(bundle, tiny, exported, tmp_path):
             OnnxNetwork(changed)
 
 
-@runs.each_form
+@mostly_slow(runs.TINY)
 def test_contents(bundle, tiny, exported):
     """The folder holds what it must, and nothing of the repository's name."""
     files = {path.relative_to(exported).as_posix() for path in exported.rglob("*") if path.is_file()}
@@ -326,7 +333,7 @@ def test_large_file_that_is_named(copied, tmp_path, monkeypatch):
     assert (tmp_path / "dist" / ONE / "docs" / "film.bin").stat().st_size == 200_001
 
 
-@pytest.mark.parametrize("bundle", runs.like_others_slow, indirect=True, scope="session")
+@mostly_slow(runs.TINY)
 def test_zoo(bundle, tiny, exported, tmp_path, monkeypatch, forget):
     """What the model zoo's full verification calls, on a copy in its folder of models and from another folder.
 

@@ -86,10 +86,10 @@ def test_a_scan_alone(tmp_path, operator):
 
 
 @pytest.mark.parametrize("bundle", ["zssr", "smore"], indirect=True, scope="session")
-def test_measured_on_scans_alone(bundle, cohort, tmp_path, capsys):
+def test_measured_on_scans_alone(bundle, tiny, cohort, tmp_path, capsys):
     """As a row of a table is: nothing is trained before, no weights are asked for, each test scan teaches itself."""
     for configs in (["train", "scan_alone"], ["train", "scan_alone", "evaluate"]):
-        alone = {"dataset_dir": str(cohort), "slice_axis": "SI", "iterations": 3, "checkpoint": None}
+        alone = {"dataset_dir": str(cohort), "slice_axis": "SI", "iterations": 3, "checkpoint": None, **tiny.network}
         runs.run(bundle, configs, tmp_path, **alone)
         assert not (tmp_path / "models").exists()
     assert capsys.readouterr().out.count("training on the scan (") == 1

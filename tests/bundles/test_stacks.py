@@ -23,6 +23,7 @@ def applied(folder: Path, scratch: Path, config: str, **options: object) -> None
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.slow
 def test_exported_and_in_the_zoo(tmp_path, monkeypatch, forget):  # noqa: F811
     """Exported it gives the repository's voxels, and passes what the zoo's full verification calls."""
     for plane, across in (("ax", 2), ("sag", 0)):

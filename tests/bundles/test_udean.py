@@ -50,16 +50,10 @@ ANCHORED = PAPER | {"generator/ours/anchor"}
 SUPERVISED = {f"generator/image/{loss}" for loss in ("l1", "ssim", "adversarial")}
 SUPERVISED |= {"discriminator/hr/real", "discriminator/hr/fake"}
 IN_PLANE = {"scale": [2, 2, 1]}
-# What a discriminator learns of that no generator heeds, as the rows of the tables leave it out.
-NO_FEATURES = {f"players#discriminator#losses#feature/{side}": "$None" for side in ("source", "target")}
+# Forms that no other test here trains; a discriminator that no generator heeds is left out, as in the tables.
 NO_HR = {f"players#discriminator#losses#hr/{kind}": "$None" for kind in ("real", "fake", "self")}
-# Forms that no other test here trains.
 FORMS = {
-    "2x2x1": ([], IN_PLANE, PAPER),
-    "image space only": ([], {"lambda_6": 0, **NO_FEATURES}, without(PAPER, "feature_adapt", "discriminator/feature")),
-    "feature space only": ([], {"lambda_5": 0}, without(PAPER, "image_adapt")),
     "no HR adversary": ([], {"beta": 0, **NO_HR}, without(PAPER, "advers", "/hr/")),
-    "anchored": (["anchored"], {}, ANCHORED),
     "paper, supervised": (["paper", "train_supervised"], {}, SUPERVISED),
 }
 
@@ -204,14 +198,6 @@ def test_evaluate_forms(cohort, tmp_path, overlay, expected):
         assert nib.load(tmp_path / "sr" / "a_sr.nii.gz").shape == (40, 44, 36)
         words = "model.pt: residual is True, but these weights were trained with False"
         refused(["inference"], tmp_path, words, residual=True, **scan)
-
-
-def test_a_loss_row_is_dropped_by_a_word_of_the_command_line(cohort, tmp_path):
-    """The term is not trained, and all others are."""
-    row = {"players#generator#losses#image_cycle/ssim": "$None"}
-    done = runs.command("udean", ["train"], tmp_path, dataset_dir=cohort, **SHORT, **row)
-    assert done.returncode == 0, done.stderr
-    assert terms(tmp_path) == PAPER - {"generator/image_cycle/ssim"}
 
 
 def test_misaligned_and_registered(cohort, tmp_path):

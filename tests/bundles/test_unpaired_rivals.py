@@ -1,4 +1,4 @@
-"""Blind-SR, CycleGAN, DASR and Pseudo-SR: their sizes, and which networks learn from which term."""
+"""Blind-SR, CycleGAN, DASR and Pseudo-SR: their sizes, and what their data are."""
 
 import pytest
 import torch
@@ -6,50 +6,6 @@ import torch
 from common.degradations import KSpaceTruncation
 
 from . import runs
-
-SMALL = {"features": 8, "groups": 1, "blocks": 1, "reduction": 4, "lr_patch": [16, 16, 3]}
-# Of each bundle: what a term looks at, and those generators that have a gradient of it.
-LEARNS = {
-    "blind_sr": {
-        "hr_fake": {"super_resolver"},
-        "target_fake_verdict": {"transfer_back"},
-        "source_fake_verdict": {"transfer"},
-        "target_cycle": {"transfer", "transfer_back"},
-        "source_cycle": {"transfer", "transfer_back"},
-        "target_self": {"transfer_back"},
-        "source_self": {"transfer"},
-    },
-    "cyclegan": {
-        "lr_cycle": {"up", "down"},
-        "hr_cycle": {"up", "down"},
-        "hr_fake_verdict": {"up"},
-        "lr_fake_verdict": {"down"},
-        "hr_self": {"up"},
-        "lr_self": {"down"},
-    },
-    "pseudo_sr": {
-        "lr_fake_verdict": {"degrader"},
-        "clean_fake_verdict": {"corrector"},
-        "hr_pseudo_verdict": {"corrector", "degrader"},
-        "clean_pseudo": {"corrector", "degrader"},
-        "clean_self": {"corrector"},
-        "clean_ensemble": {"corrector"},
-    },
-}
-
-
-def touched(graph, batch, output):
-    """Networks that have a gradient of the sum of an output."""
-    graph.zero_grad(set_to_none=True)
-    graph(batch, [output])[output].sum().backward()
-    return {name.split(".")[1] for name, p in graph.named_parameters() if p.grad is not None}
-
-
-@pytest.fixture
-def batch():
-    """Slabs of both kinds."""
-    slab = torch.rand(1, 1, 16, 16, 3)
-    return {"hr": torch.rand(1, 1, 32, 32, 6), "lr": slab, "lr_source": slab.flip(2)}
 
 
 @pytest.mark.parametrize(
@@ -66,31 +22,13 @@ def test_sizes(bundle, count, config):
         assert network.decoder.base is not None and bare.decoder.base is None
 
 
-@pytest.mark.parametrize("bundle", LEARNS)
-def test_what_the_generators_learn_from(bundle, batch):
-    """Each term reaches its own generators, and no others."""
-    graph = runs.content(bundle, "graph", "train", device="cpu", **SMALL)
-    generators = set().union(*LEARNS[bundle].values())
-    for output, own in LEARNS[bundle].items():
-        assert touched(graph, batch, output) & generators == own, output
-
-
-def test_style_transfer_has_no_other_term():
-    """Of Blind-SR, all that trains generators is in the table above."""
-    players = runs.content("blind_sr", None, "train")["players"]
-    terms = {row[2] for name in ("style", "sr") for row in players[name]["losses"].values()}
-    assert terms == set(LEARNS["blind_sr"])
-
-
-def test_dasr_learns_from_each_of_its_terms(batch):
-    """Each reaches the networks of its player; the weights of the error reach none."""
-    graph = runs.content("dasr", "graph", "train", device="cpu", **SMALL)
-    players = runs.content("dasr", None, "train")["players"]
-    for player in ("dsn", "srn"):
-        for term, row in players[player]["losses"].items():
-            assert set(players[player]["networks"]) <= touched(graph, batch, row[2]), term
-    assert not graph(batch, ["weights"])["weights"].requires_grad
-    assert "weights" in players["srn"]["losses"]["image/weighted_l1"]
+def test_the_weights_of_dasr_s_error_learn_nothing():
+    sizes = {"features": 8, "groups": 1, "blocks": 1, "reduction": 4}
+    graph = runs.content("dasr", "graph", "train", device="cpu", **sizes)
+    slab = torch.rand(1, 1, 16, 16, 3)
+    batch = {"hr": torch.rand(1, 1, 32, 32, 6), "lr": slab, "lr_source": slab.flip(2)}
+    values = graph(batch, ["weights", "lr_fake_verdict"])
+    assert values["lr_fake_verdict"].requires_grad and not values["weights"].requires_grad
 
 
 @runs.of("pseudo_sr")

@@ -225,7 +225,14 @@ SIZES = {  # of the truth that is degraded and super-resolved in both precisions
 }
 
 
-@pytest.mark.parametrize(("bundle", "file"), [(bundle, file) for bundle, files in WEIGHTS.items() for file in files])
+@pytest.mark.parametrize(
+    ("bundle", "file"),
+    [
+        pytest.param(bundle, file, marks=() if file == "model.pt" else pytest.mark.slow)
+        for bundle, files in WEIGHTS.items()
+        for file in files
+    ],
+)
 def test_bfloat16_costs_nothing(head, bundle, file):
     """At most 0.02 dB, an SSIM of 0.0005, and 0.1 % of tissue, root mean squares; where it is emulated too."""
     hr, guide, _ = head

@@ -16,11 +16,11 @@ def test_one_bundle_and_table_2_of_the_udean_paper(capsys):
     head, _, line, device = capsys.readouterr().out.splitlines()
     assert "seconds for 8x8x3" in head and device.startswith("CPU")
     assert re.search(rf"guided_rdn +{GUIDED_RDN:,} +0\.\d+ G +16x16x1 +\d+\.\d\d \+- \d+\.\d\d", line)
-    names = ("zssr", "dasr", "pseudo_sr", "blind_sr", "udean", "tscn")
+    names = ("zssr", "pseudo_sr", "udean")
     profile(",".join(f"bundles/{name}" for name in names), slab=16, volume=(8, 8, 4))
     table = {line.split()[0]: line for line in capsys.readouterr().out.splitlines()[2:]}
     assert table.keys() >= set(names)
-    parameters = {"udean": "2,457,002", "dasr": "2,457,002", "pseudo_sr": "4,764,561", "blind_sr": "4,764,561"}
+    parameters = {"udean": "2,457,002", "pseudo_sr": "4,764,561"}
     assert all(f" {number} " in table[name] for name, number in parameters.items()), table
     profile("bundles/zssr,bundles/udean", slab=16, volume=(8, 8, 4), features=8, groups=1, blocks=1, reduction=4)
     assert "3,657" in capsys.readouterr().out.splitlines()[2]

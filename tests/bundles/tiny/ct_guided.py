@@ -26,15 +26,5 @@ TINY = dict(
         "iteration_3": (0, 2554),
         "volume": (0, 596),
     },
-    terms={
-        "_1": "sr_net/ct",
-        "_2": "sr_net/pseudo_mr sr_net/ct sr_net/consistency",
-        "_3": (
-            "discriminators/mr/real discriminators/mr/fake discriminators/ct/real discriminators/ct/fake "
-            "translation/self/mr translation/self/ct translation/cycle/mr translation/cycle/ct "
-            "translation/latent/content_x translation/latent/content_y translation/latent/attributes_x "
-            "translation/latent/attributes_y translation/adversarial/mr_fake translation/adversarial/ct_fake "
-            "sr_net/translated sr_net/ct sr_net/consistency"
-        ),
-    },
+    stages=("_1", "_2", "_3"),
 )

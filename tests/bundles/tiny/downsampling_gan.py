@@ -19,11 +19,5 @@ TINY = dict(
         "iteration_edsr": (0, 94),
         "volume": (0, 66),
     },
-    terms={
-        "_kernels_1": (
-            "downsampling/adversarial/real downsampling/adversarial/fake downsampling/bicubic "
-            "downsampling/sum_to_one downsampling/boundaries downsampling/sparse downsampling/centre"
-        ),
-        "_edsr": "edsr/image/l1",
-    },
+    stages=("_kernels_1", "_edsr"),
 )

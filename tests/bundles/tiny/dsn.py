@@ -4,5 +4,4 @@ TINY = dict(
     groups={"source": (0, 1, 2, 3), "validation": (4,), "test": (5,)},
     like="srcnn",
     networks=("dsn",),
-    terms={"": "dsn/downsampling/l1 edsr/image/l1"},
 )

@@ -23,8 +23,5 @@ TINY = dict(
         "iteration_2": (0, 125),
         "volume": (0, 459),
     },
-    terms={
-        "_1": "rdn/image",
-        "_2": "rdn/image",
-    },
+    stages=("_1", "_2"),
 )

@@ -5,5 +5,4 @@ TINY = dict(
     contrast="t2w",
     guided=True,
     like="guided_rdn",
-    terms={"": "recnn/image/l1"},
 )

@@ -4,5 +4,4 @@ TINY = dict(
     groups={"source": (0, 1, 2, 3), "validation": (4,), "test": (5,)},
     like="ct_guided",
     networks=("recon_resnet",),
-    terms={"": "resnet/image/ssim"},
 )

@@ -4,5 +4,4 @@ TINY = dict(
     groups={"target": (0, 1, 2, 3), "validation": (4,), "test": (5,)},
     like="ct_guided",
     optional=("validation",),
-    terms={"": "edsr/image/l1"},
 )

@@ -12,5 +12,4 @@ TINY = dict(
         "iteration": (0, 68),
         "volume": (0, 58),
     },
-    terms={"": "srcnn/image/l2"},
 )

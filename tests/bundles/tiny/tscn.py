@@ -5,5 +5,4 @@ TINY = dict(
     like="ct_guided",
     networks=("tscn",),
     optional=("validation",),
-    terms={"": "between/pairs/l1 between/cycle/l1"},
 )

@@ -2,6 +2,5 @@ TINY = dict(
     network=("features", "layers"),
     training={"slice_axis": "SI"},
     groups={"source": (0, 1, 2, 3), "validation": (4,), "test": (5,)},
-    terms={"": "vdsr/image/l2"},
     like="srcnn",
 )

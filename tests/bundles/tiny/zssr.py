@@ -4,5 +4,4 @@ TINY = dict(
     groups={"target": (0, 1, 2, 3), "validation": (4,), "test": (5,)},
     like="udean",
     optional=("validation",),
-    terms={"": "cnn/image/l1"},
 )

@@ -1,6 +1,7 @@
-"""Volumes to draw from, draws as the loaders' documentation has them, and what holds of the batches of every loader."""
+"""Volumes to draw from, where in them a patch is from, and what holds of the batches of every loader."""
 
 import itertools
+import math
 
 import numpy as np
 import torch
@@ -11,8 +12,10 @@ from tests.refused import refused
 
 
 def noise(*shape, seed=0):
-    """A volume (1, X, Y, Z) whose voxels all differ, so that a patch shows where it is from."""
-    return torch.rand(1, *shape, generator=torch.Generator().manual_seed(seed))
+    """A volume (1, X, Y, Z) in [0, 1] whose voxels all differ, so that a patch shows where it is from."""
+    count = math.prod(shape)
+    order = torch.randperm(count, generator=torch.Generator().manual_seed(seed))
+    return ((order + 0.5) / count).view(1, *shape)
 
 
 def cache(*volumes, keys=None, transform=dict):
@@ -62,26 +65,36 @@ def check_shares(make, monkeypatch, world=2, dim=0, option="batch_size"):
     refused(lambda: make(**{option: 5}), ValueError, f"{option} 5", f"among {world}")
 
 
-def rng_of(seed, iteration, sample):
-    """The random numbers of one sample of a batch, of which the first is iteration 1."""
-    return np.random.default_rng([seed, iteration, sample])
+def half_air(*shape, seed=0):
+    """The same, whose first half along the first axis has values of at most 0.04, and its second of at least 0.06."""
+    volume, half = noise(*shape, seed=seed), shape[0] // 2
+    volume[:, :half], volume[:, half:] = 0.04 * volume[:, :half], 0.06 + 0.94 * volume[:, half:]
+    return volume
 
 
-def choice(values, rng):
-    return values[int(rng.integers(len(values)))]
+def origin(patch, volumes, order=None):
+    """Where a patch (h, w, d) is from, of volumes (X, Y, Z) whose voxels all differ, perhaps only in one order of axes.
 
-
-def coin(rng):
-    return bool(rng.random() < 0.5)
-
-
-def first_voxel(volume, size, rng):
-    """First voxel of a patch of a volume (1, X, Y, Z): the first of 20 with 30 % tissue, or the best."""
-    found = []  # by every second voxel of every second row of its middle slice
-    for _ in range(20):
-        first = [int(rng.integers(n - k + 1)) for n, k in zip(volume.shape[1:], size, strict=True)]
-        patch = volume[0][tuple(slice(a, a + k) for a, k in zip(first, size, strict=True))]
-        found.append(((patch[::2, ::2, size[2] // 2] > 0.05).float().mean().item(), first))
-        if found[-1][0] >= 0.3:
-            break
-    return max(found, key=lambda one: one[0])[1]
+    Returns the number of the volume, its axis along each axis of the patch, the mirrored axes of the patch, and the
+    patch's lowest voxel in the volume with its axes in that order.
+    """
+    for number, volume in enumerate(volumes):
+        values, places = volume.flatten().sort()
+        found = torch.searchsorted(values, patch.flatten() - 2e-7).clamp(max=len(values) - 1)
+        if (values[found] - patch.flatten()).abs().max() > 2e-7:
+            continue
+        index = torch.stack(torch.unravel_index(places[found], volume.shape)).view(3, *patch.shape)
+        axes, mirrored = [], []
+        for axis, size in enumerate(patch.shape):
+            if size == 1:
+                axes.append(None)
+                continue
+            steps = index.diff(dim=1 + axis).flatten(1).unique(dim=1)
+            assert steps.abs().sum() == 1, "one voxel on at each step"
+            axes.append(int(steps[:, 0].abs().argmax()))
+            mirrored += [axis] if steps.sum() < 0 else []
+        axes = tuple(min({0, 1, 2} - {*axes}) if axis is None else axis for axis in axes)
+        if order in (None, axes):
+            lowest = index.flatten(1).amin(dim=1)
+            return number, axes, tuple(mirrored), tuple(int(lowest[axis]) for axis in axes)
+    raise AssertionError("the patch is of none of the volumes")

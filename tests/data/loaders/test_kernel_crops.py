@@ -6,6 +6,7 @@ import torch
 from monai.data import MetaTensor
 from nibabel.affines import from_matvec
 from scipy.ndimage import gaussian_filter, uniform_filter
+from scipy.spatial.transform import Rotation
 
 from common.data import KernelCropLoader, VolumeCache, kernel_cases
 from tests.data.loaders import drawn
@@ -71,6 +72,15 @@ def test_slices_of_a_subject_are_paired_by_their_place(capsys):
     assert same(cases[1].hr, planes(hr, "hr", 0, [4]) + planes(hr, "hr", 1, [3]))
 
 
+def test_an_oblique_slice_is_paired_by_its_middle():
+    turned = Rotation.from_euler("xyz", [20, 15, 0], degrees=True).as_matrix() @ np.diag([2.0, 2.0, 4.0])
+    hr = cache("hr", [noise(20, 18, 30)], "a", [from_matvec(np.diag([1.0, 1.0, 2.0]), [0, 0, -10.0])])
+    lr = cache("lr", [noise(10, 9, 3, seed=50)], "a", [from_matvec(turned, np.zeros(3))])
+    for z, case in enumerate(kernel_cases(hr, lr, "slice")):
+        height = (turned @ [4.5, 4, z])[2]
+        assert same(case.hr, planes(hr, "hr", 0, [round((height + 10) / 2)]))
+
+
 @pytest.mark.parametrize("per", ["slice", "volume"])
 def test_lr_scans_that_are_sharper_than_every_other_pixel_of_hr_scans_are_reported(per, capsys):
     sharp = noise(40, 40, 4)
@@ -123,29 +133,27 @@ def test_refused():
         refused(call, ValueError, *words)
 
 
-def crop_of(pool, edge, which, where):
-    """A crop of a slice that is drawn evenly, at a place drawn by its mean gradient, written with scipy."""
-    plane = pool[int(which * len(pool))].numpy()
-    gradient, half = np.hypot(*np.gradient(plane.astype(np.float64))), edge // 2
-    weight = uniform_filter(gradient, edge)[half:, half:][: len(plane) - edge + 1, : plane.shape[1] - edge + 1]
-    place = np.searchsorted(weight.ravel().cumsum() / weight.sum(), where, side="right")
-    row, column = divmod(place, weight.shape[1])
-    return plane[row : row + edge, column : column + edge]
-
-
 @pytest.mark.parametrize("per", ["slice", "volume"])
-def test_every_crop_is_what_its_draws_say(per):
-    """Of slices of several sizes, some shared by cases, and of one that is flat on one side."""
+def test_crops_are_drawn_where_slices_have_edges(per):
+    """By their mean gradient, of slices of several sizes, some shared by cases, and of one that is flat on one side."""
     volumes = [noise(20, 18, 3), noise(15, 26, 2, seed=10), noise(9, 7, 1, seed=20)]
-    volumes[1][:, :, :12] = 0.5 + 1e-4 * volumes[1][:, :, :12]
+    volumes[1][:, :, :12] = 0.5 + 1e-3 * volumes[1][:, :, :12]
     loader = loader_of(cache("hr", volumes, "abb"), per=per)
-    for iteration, batch in enumerate(drawn.take(loader, 20), start=1):
-        draws = np.random.default_rng([0, iteration]).random((len(loader.cases), 6, 4))
-        assert batch["hr"].shape == (*draws.shape[:2], CROP, CROP)
-        for case, hr, lr, of_case in zip(loader.cases, batch["hr"], batch["lr"], draws, strict=True):
-            for n, draw in enumerate(of_case):
-                assert np.array_equal(hr[n], crop_of(case.hr, CROP, *draw[:2]))
-                assert np.array_equal(lr[n], crop_of(case.lr, LR_CROP, *draw[2:]))
+    batches = drawn.take(loader, 40)
+    for n, case in enumerate(loader.cases):
+        for key, pool, edge in (("hr", case.hr, CROP), ("lr", case.lr, LR_CROP)):
+            weights, half = [], edge // 2
+            for plane in map(np.asarray, pool):
+                gradient = np.hypot(*np.gradient(plane.astype(np.float64)))
+                weight = uniform_filter(gradient, edge)[half:, half:]
+                weights.append(weight[: len(plane) - edge + 1, : plane.shape[1] - edge + 1])
+            crops = [crop for batch in batches for crop in batch[key][n]]
+            places = [drawn.origin(crop[..., None], [plane[..., None] for plane in pool]) for crop in crops]
+            assert all((order, mirrored) == ((0, 1, 2), ()) for _, order, mirrored, _ in places)
+            assert {which for which, *_ in places} == {*range(len(pool))}
+            found = np.mean([weights[which][x, y] for which, *_, (x, y, _) in places])
+            expected = np.mean([(weight**2).sum() / weight.sum() for weight in weights])
+            assert found == pytest.approx(expected, rel=0.05)
 
 
 def test_a_batch_is_a_function_of_seed_and_iteration_and_shared_by_processes(monkeypatch):

@@ -19,12 +19,12 @@ from common.degradations import (
     RicianNoise,
 )
 from common.networks import LinearDegradation
-from tests.data.loaders.drawn import cache, check_draws, check_shares, choice, coin, first_voxel, noise, rng_of, take
+from tests.data.loaders.drawn import cache, check_draws, check_shares, half_air, noise, origin, take
 from tests.refused import refused
 
 FACTORS, LR_PATCH, HR_PATCH, MARGIN = (2, 2, 2), (5, 4, 3), (10, 8, 6), 4
 OPTIONS = {"lr_patch": LR_PATCH, "factors": FACTORS, "batch_size": 4, "seed": 0, "device": "cpu"}
-ORDERS = [(0, 1, 2, 3), (0, 1, 3, 2), (0, 2, 3, 1)]
+ORDERS = {(0, 1, 2), (0, 2, 1), (1, 2, 0)}
 HR, FLAT_LR = noise(24, 22, 18), noise(14, 12, 4)
 
 
@@ -61,47 +61,49 @@ def test_a_batch_is_a_function_of_seed_and_iteration_and_shared_by_processes(mak
 
 
 @pytest.mark.parametrize("any_axis", [False, True])
-def test_every_slab_is_what_its_draws_say(any_axis):
+def test_slabs_are_cut_turned_and_mirrored_with_their_context_and_noise(any_axis):
     """Of volumes that are half or all air: there the best of a few draws is taken."""
     # With its window all 1 a network makes of a context the k-space truncation of the mirrored, shifted volume.
     network = LinearDegradation(FACTORS, (0, 0, 0), radius=MARGIN, margin=MARGIN).requires_grad_(False)
     for decay in network.decays:
         decay.zero_()
-    volumes = [noise(40, 36, 32), noise(20, 18, 20, seed=1)]
-    volumes[0][:, :20] *= 0.01
-    volumes[1] *= 0.0501
-    source, target = source_of(*volumes), cache({"lr": noise(14, 12, 9, seed=7).clamp(max=0.06)})
+    volumes = [half_air(40, 36, 32), 0.0501 * noise(20, 18, 20, seed=1)]
+    source, lr = source_of(*volumes), 0.06 * noise(14, 12, 9, seed=7)
     noises = {"noise_levels": [0.25, 1.0], **({"training_noise": [0.5]} if any_axis else {})}
-    turned, loader = [], unpaired(source, target, any_axis=any_axis, **noises)
-    orders = ORDERS if any_axis else ORDERS[:1]
-    for iteration, batch in enumerate(take(loader, 6), start=1):
+    orders, flips, levels, tissue = set(), set(), [], {0: [], 1: []}
+    for batch in take(unpaired(source, cache({"lr": lr}), any_axis=any_axis, **noises), 12):
         made = network(batch["hr_context"])
         for n in range(4):
-            rng = rng_of(0, iteration, n)
-            item, order = choice(source.items, rng), choice(orders, rng)
-            hr, band = item["hr"].permute(order), item["hr_band"].permute(order)
-            start = first_voxel(hr, HR_PATCH, rng)
-            around = F.pad(band[None], [MARGIN] * 6, mode="replicate")[0]
-            slabs_of = {"hr": (hr, start, HR_PATCH), "hr_context": (around, start, [k + 2 * MARGIN for k in HR_PATCH])}
-            lr = choice(target.items, rng)["lr"].permute(lr_order := choice(orders, rng))
-            slabs_of["lr"] = lr, first_voxel(lr, LR_PATCH, rng), LR_PATCH
-            mirrored = [axis for axis in (1, 2, 3) if coin(rng)]
-            axes = {"hr": mirrored, "hr_context": mirrored, "lr": [a for a in (1, 2, 3) if coin(rng)]}
-            for key, (volume, first, size) in slabs_of.items():
-                assert torch.equal(batch[key][n], volume[(slice(None), *place(first, size))].flip(axes[key])), key
-            ends = zip((1, 2, 3), start, HR_PATCH, hr.shape[1:], strict=True)
+            which, order, mirrored, start = origin(batch["hr"][n, 0], [volume[0] for volume in volumes])
+            hr, band = (source.items[which][key][0].permute(order) for key in ("hr", "hr_band"))
+            around = F.pad(band[None, None], [MARGIN] * 6, mode="replicate")[0, 0]
+            context = around[place(start, [k + 2 * MARGIN for k in HR_PATCH])]
+            assert torch.equal(batch["hr_context"][n, 0], context.flip(mirrored))
+            ends = zip(range(3), start, HR_PATCH, hr.shape, strict=True)
             first = [size - k - a if axis in mirrored else a for axis, a, k, size in ends]
-            shifted = hr.flip(mirrored).roll([-a for a in first], dims=(1, 2, 3))
-            expected = KSpaceTruncation(FACTORS)(shifted)[0][place((0, 0, 0), LR_PATCH)]
+            shifted = hr.flip(mirrored).roll([-a for a in first], dims=(0, 1, 2))
+            expected = KSpaceTruncation(FACTORS)(shifted[None])[0][place((0, 0, 0), LR_PATCH)]
             torch.testing.assert_close(made[n, 0], expected, rtol=0, atol=1e-5)
-            assert batch["turn"][n].tolist() == [axis - 1 for axis in order[1:]]
-            assert batch["lr_turn"][n].tolist() == [axis - 1 for axis in lr_order[1:]]
-            turned += [order, lr_order]
-            level = choice([0.25, 1.0], rng)
-            assert batch["noise"][n].std().item() == pytest.approx(level, rel=0.3)
-            scaled = batch["noise"][n] * (0.5 / level if any_axis else 1)
+            _, lr_order, lr_mirrored, _ = origin(batch["lr"][n, 0], [lr[0]])
+            assert (tuple(batch["turn"][n].tolist()), tuple(batch["lr_turn"][n].tolist())) == (order, lr_order)
+            orders |= {order, lr_order}
+            flips |= {("hr", mirrored), ("lr", lr_mirrored)}
+            tissue[which].append((batch["hr"][n] > 0.05).float().mean().item())
+            levels.append(0.25 if batch["noise"][n].std() < 0.5 else 1.0)
+            assert batch["noise"][n].std().item() == pytest.approx(levels[-1], rel=0.3)
+            scaled = batch["noise"][n] * (0.5 / levels[-1] if any_axis else 1)
             torch.testing.assert_close(batch["training_noise"][n], scaled, rtol=0.02, atol=0)
-    assert len(set(turned)) == (3 if any_axis else 1)
+    assert orders == (ORDERS if any_axis else {(0, 1, 2)}) and len(flips) > 12 and 12 < levels.count(1.0) < 36
+    # A tenth of the slabs of the first would have no tissue, and 0.2 % of the voxels of the second are some.
+    assert min(tissue[0]) > 0.2 and np.mean(tissue[1]) > 0.004 and min(map(len, tissue.values())) > 12
+
+
+def test_slabs_begin_wherever_they_fit():
+    hr, lr = (noise(*(n + 1 for n in size), seed=1) for size in (HR_PATCH, LR_PATCH))
+    batches = take(unpaired(plain(hr), cache({"lr": lr})), 20)
+    for key, volume in (("hr", hr), ("lr", lr)):
+        starts = [origin(slab[0], [volume[0]])[3] for batch in batches for slab in batch[key]]
+        assert {*starts} == {*np.ndindex(2, 2, 2)}
 
 
 @pytest.mark.parametrize("own", [0, 0.04])
@@ -122,26 +124,23 @@ def test_the_noise_of_a_slab_is_that_of_a_target_scan_less_the_sources_own(own):
 
 
 @pytest.mark.parametrize(("option", "ways"), [(None, 1), ("any_axis", 3), ("turned", 8), ("chance", 1)])
-def test_every_pair_is_what_its_draws_say(option, ways):
-    """HR and LR are of one place, and LR is what a degradation that centres voxels makes of HR."""
-    degradation, size, found = BlockAverage(FACTORS), (5, 5, 3), set()
-    lr, options = degradation(HR), {option: "true"} if option else {}
-    for iteration, batch in enumerate(take(paired(degradation, lr_patch=size, **options), 10), start=1):
+def test_pairs_are_of_one_place(option, ways):
+    """LR is what a degradation that centres voxels makes of HR, however it is turned."""
+    degradation, size, found, starts = BlockAverage(FACTORS), (5, 5, 3), set(), set()
+    options = {option: "true"} if option else {}
+    for batch in take(paired(degradation, lr_patch=size, **options), 25):
         torch.testing.assert_close(batch["lr"], degradation(batch["hr"]))
         for n in range(4):
-            rng = rng_of(0, iteration, n)
-            order = choice(ORDERS, rng) if option == "any_axis" else ORDERS[0]
-            start = first_voxel(lr.permute(order), size, rng)
-            mirrored, quarters = (rng.integers(2), int(rng.integers(4))) if option == "turned" else (0, 0)
-            for key, volume, factor in (("hr", HR, 2), ("lr", lr, 1)):
-                where = place([a * factor for a in start], [k * factor for k in size])
-                slab = volume.permute(order)[(slice(None), *where)].flip([1] * mirrored)
-                assert torch.equal(batch[key][n], slab.rot90(quarters, (1, 2)))
-            assert batch["turn"][n].tolist() == [axis - 1 for axis in order[1:]]
-            found.add((order, mirrored, quarters))
-            if option == "chance":
-                assert batch["chance"][n].tolist() == rng.random(1, dtype=np.float32).tolist()
-    assert len(found) == ways and ("chance" in batch) == (option == "chance")
+            _, order, mirrored, start = origin(batch["hr"][n, 0], [HR[0]])
+            assert not any(first % 2 for first in start)
+            found.add((order, mirrored))
+            starts.add(start)
+            if option != "turned":
+                assert tuple(batch["turn"][n].tolist()) == order
+        assert ("chance" in batch) == (option == "chance")
+        if option == "chance":
+            assert batch["chance"].unique().numel() == 4 and 0 <= batch["chance"].min() <= batch["chance"].max() < 1
+    assert len(found) == ways and len(starts) > 50
 
 
 def test_only_volumes_that_hold_a_patch_and_options_in_their_range_are_accepted():

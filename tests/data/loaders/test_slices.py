@@ -1,5 +1,6 @@
 """Patches of slices: where they come from, how they are turned and rescaled, and that the guide goes with them."""
 
+import itertools
 import math
 from functools import partial
 
@@ -11,7 +12,7 @@ from torch.nn import functional as F
 from common.data import KernelSliceLoader, SliceLoader
 from common.degradations import GaussianProfile, InPlaneKernel
 from common.networks import KernelSampling
-from tests.data.loaders.drawn import cache, check_draws, check_shares, choice, coin, first_voxel, noise, rng_of, take
+from tests.data.loaders.drawn import cache, check_draws, check_shares, noise, take
 from tests.refused import refused
 
 PATCH, MARGIN = 8, 5
@@ -54,36 +55,81 @@ def resampled(plane, centre, patch, angle, scale, mirrored):
     return window.flip(1) if mirrored else window
 
 
-@pytest.mark.parametrize(("patch", "guide_shift", "kernels"), [(8, 1.5, None), (7, 0.0, None), (8, 0.0, KERNELS)])
-def test_every_sample_is_what_its_draws_say(patch, guide_shift, kernels):
-    """Of volumes smaller and larger than a turned window, some of which are air; all volumes, angles, scales."""
-    volumes = [{"hr": noise(n, n + 3, 4, seed=n), "guide": noise(n, n + 3, 4, seed=n + 1)} for n in (18, 40, 90)]
-    for volume in volumes:
-        volume["hr"][:, : volume["hr"].shape[1] // 2] *= 0.01
-    inner, seen = slice(MARGIN, MARGIN + patch), set()
-    loader = loader_of(*volumes, kernels=kernels, patch=patch, guide_shift=guide_shift, batch_size=12)
-    for iteration, batch in enumerate(take(loader, 6), start=1):
+SLOPE = math.tan(math.radians(78.75))  # half way between the angles, and of mirrored ones
+
+
+def coded(*shape):
+    """A volume whose voxels say where they are, and whose slope how a patch is turned."""
+    x, y, z = torch.meshgrid(*[torch.arange(float(n)) for n in shape], indexing="ij")
+    return (x + SLOPE * y + 1000 * z + 1)[None]
+
+
+def decode(patch, shape):
+    """Centre of a patch (p, p) of a coded volume, as the nearest that is whole or half, its slice and its pose."""
+    p, first = len(patch), (len(patch) - 1) // 2
+    middle = patch[first : p - first, first : p - first]  # one pixel, or two by two
+    apart = patch[first - 1 : p - first + 1, first - 1 : p - first + 1]
+    slopes = [(apart.select(axis, -1) - apart.select(axis, 0))[1:-1].mean() / (len(apart) - 1) for axis in (0, 1)]
+
+    def difference(pose):
+        angle, scale, mirrored = pose
+        cos, sin = math.cos(math.radians(angle)), math.sin(math.radians(angle))
+        outer = p + 2 * MARGIN
+        step = math.floor(outer / scale + 0.5) / outer
+        expected = (-1) ** mirrored * step * (cos + SLOPE * sin), step * (SLOPE * cos - sin)
+        return sum(abs(found.item() - slope) for found, slope in zip(slopes, expected, strict=True))
+
+    half = (p - 1) / 2
+    x, y, z = np.meshgrid(*[np.arange(n - p + 1) + half for n in shape[:2]], np.arange(shape[2]), indexing="ij")
+    where = np.abs(x + SLOPE * y + 1000 * z + 1 - middle.mean().item()).argmin()
+    return np.array([x.flat[where], y.flat[where]]), int(z.flat[where]), min(ALL_POSES, key=difference)
+
+
+ALL_POSES = [*itertools.product(ANGLES, SCALES, (False, True))]
+
+
+@pytest.mark.parametrize(("patch", "size", "kernels"), [(8, 18, None), (7, 40, None), (8, 90, KERNELS)])
+def test_samples_are_turned_rescaled_and_mirrored_with_their_guide(patch, size, kernels):
+    """Of volumes smaller and larger than a turned window, whose border is air."""
+    volume = {"hr": noise(size, size + 3, 4), "guide": coded(size, size + 3, 4)}
+    for border in (np.s_[:, :6], np.s_[:, -6:], np.s_[:, :, :6], np.s_[:, :, -6:]):
+        volume["hr"][border] *= 0.01
+    inner, seen, starts, levels = slice(MARGIN, MARGIN + patch), [], set(), set()
+    for batch in take(loader_of(volume, kernels=kernels, patch=patch, batch_size=12), 6):
         lr = None if kernels is None else KernelSampling(2)(batch["hr_context"], batch["kernel"])
         for n in range(12):
-            rng = rng_of(0, iteration, n)
-            which, volume = choice([*enumerate(volumes)], rng)
-            x, y, z = first_voxel(volume["hr"], (patch, patch, 1), rng)
-            centre = np.array([x, y]) + (patch - 1) / 2
-            pose = choice(ANGLES, rng), choice(SCALES, rng), coin(rng)
-            shift = rng.uniform(-guide_shift, guide_shift, size=2) / pose[1]
+            centre, z, pose = decode(batch["guide"][n, 0, ..., 0], volume["guide"].shape[1:])
             context = resampled(volume["hr"][0, ..., z], centre, patch, *pose)
+            guide = resampled(volume["guide"][0, ..., z], centre, patch, *pose)[:, inner, inner]
             expected = {"hr_context": context, "hr": context[:, inner, inner]}
-            expected["guide"] = resampled(volume["guide"][0, ..., z], centre + shift, patch, *pose)[:, inner, inner]
-            if lr is not None:
-                expected["kernel"], level = choice(KERNELS, rng), choice(LEVELS, rng)
-                expected["noise"] = torch.from_numpy(level * rng.standard_normal((2, 4, 4, 1), dtype=np.float32))
-                # LR pixel 0 lies on the patch's first HR pixel.
-                whole = InPlaneKernel(expected["kernel"], 1)(context.float())
-                torch.testing.assert_close(lr[n], whole[:, inner, inner][:, ::2, ::2], rtol=0, atol=1e-5)
             for key, value in expected.items():
                 torch.testing.assert_close(batch[key][n].double(), value.double(), rtol=0, atol=1e-5)
-            seen.add((which, *pose[1:]))
-    assert len(seen) == 18
+            torch.testing.assert_close(batch["guide"][n].double(), guide.double(), rtol=0, atol=0.01)
+            if lr is not None:
+                # LR pixel 0 lies on the patch's first HR pixel.
+                assert any(torch.equal(batch["kernel"][n], kernel) for kernel in KERNELS)
+                whole = InPlaneKernel(batch["kernel"][n], 1)(context.float())
+                torch.testing.assert_close(lr[n], whole[:, inner, inner][:, ::2, ::2], rtol=0, atol=1e-5)
+                levels.add(round(batch["noise"][n].std().item() / 0.2))
+            seen.append(pose)
+            starts.add((*centre, z))
+            assert min(centre) > 4 and max(centre) < size - 2  # where tissue is
+    angles, scales, mirrored = map(set, zip(*seen, strict=True))
+    assert len(angles) > 15 and scales == {*SCALES} and mirrored == {False, True} and len(starts) > 30
+    assert levels == (set() if kernels is None else {0, 1})
+
+
+def test_guides_are_shifted():
+    """By as much in each direction, in pixels of the patch; HR and its guide are the same volume here."""
+    volume, moved = coded(60, 60, 4), {scale: [] for scale in SCALES}
+    for batch in take(loader_of({"hr": volume, "guide": volume}, guide_shift=1.5, angles=[0], batch_size=40), 8):
+        for hr, guide in zip(batch["hr"][:, 0, ..., 0], batch["guide"][:, 0, ..., 0], strict=True):
+            _, _, (_, scale, _) = decode(hr, volume.shape[1:])
+            moved[scale].append((guide - hr)[3:5, 3:5].mean().item())
+    for scale, found in moved.items():
+        reach = 1.5 / scale
+        assert np.abs(found).max() <= (1 + SLOPE) * reach + 0.01 and abs(np.mean(found)) < reach
+        assert np.std(found) == pytest.approx(reach * ((1 + SLOPE**2) / 3) ** 0.5, rel=0.2)
 
 
 def test_refused():

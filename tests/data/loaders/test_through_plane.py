@@ -8,11 +8,10 @@ import pytest
 import torch
 
 from common.data import ThroughPlaneLoader
-from tests.data.loaders.drawn import cache, check_draws, check_shares, choice, coin, first_voxel, noise, rng_of, take
+from tests.data.loaders.drawn import cache, check_draws, check_shares, half_air, noise, origin, take
 from tests.refused import refused
 
-IN_PLANE = [(0, 1, 3, 2), (0, 2, 3, 1)]
-ANY_AXIS = [(0, *axes) for axes in itertools.permutations((1, 2, 3))]
+IN_PLANE, ANY_AXIS = {(0, 2, 1), (1, 2, 0)}, {*itertools.permutations(range(3))}
 
 
 def loader_of(hr=None, lr=None, **changes):
@@ -37,37 +36,44 @@ def test_a_batch_is_a_function_of_seed_and_iteration_and_shared_by_processes(con
 
 
 @pytest.mark.parametrize(("contrasts", "gains", "any_axis"), [(0, 0, False), (5, 0.2, False), (3, 0, "true")])
-def test_every_image_is_what_its_draws_say(contrasts, gains, any_axis):
+def test_images_are_cut_mirrored_and_recoloured(contrasts, gains, any_axis):
     """HR across the slices in both directions, LR in one; bone may become darker than brain, air stays the darkest."""
-    hr = [(1.1 * noise(40, 30, 24, seed=i)).clamp(max=1) for i in range(2)]
-    lr = [noise(14, 13, 6, seed=2) * 1.2]
-    for volume in hr:
-        volume[:, 15:] *= 0.01
-    loader = loader_of(hr, lr, contrasts=contrasts, gains=gains, any_axis=any_axis)
-    for iteration, batch in enumerate(take(loader, 6), start=1):
+    hr, lr = [half_air(40, 30, 24, seed=i) for i in range(2)], [noise(14, 13, 6, seed=2)]
+    orders, flips, drawn = {"hr": set(), "lr": set()}, set(), []
+    for batch in take(loader_of(hr, lr, contrasts=contrasts, gains=gains, any_axis=any_axis), 15):
         for n in range(4):
-            rng = rng_of(0, iteration, n)
-            expected = {}
-            for key, volumes, size in (("hr", hr, (6, 6, 1)), ("lr", lr, (6, 3, 1))):
-                volume = choice(volumes, rng)
-                orders = ANY_AXIS if any_axis and key == "hr" else IN_PLANE
-                volume = volume.permute(orders[int(rng.random() * len(orders))])
-                x, z, y = first_voxel(volume, size, rng)
-                image = volume[:, x : x + size[0], z : z + size[1], y]
-                for axis in (1, 2) if key == "hr" else (1,):
-                    image = image.flip(axis) if coin(rng) else image
-                expected[key] = 2 * image - 1
-                if key == "hr":
-                    heights = rng.random(contrasts) if contrasts else np.array([0.0, 1.0])
-                    heights[0] = 0
-                    recoloured = np.interp(image.numpy(), np.linspace(0, 1, len(heights)), heights / heights.max())
-                    expected["hr_recoloured"] = torch.from_numpy(2 * recoloured - 1).float()
-                    logarithms = gains * rng.random() * rng.standard_normal((1, 1, 3)) if gains else np.zeros((1, 1, 3))
-                    expected["gains"] = torch.from_numpy(np.exp(logarithms)).float()
-            for key in ("prior_ct", "prior_mr"):
-                expected[key] = torch.from_numpy(rng.standard_normal(3, dtype=np.float32))
-            for key, value in expected.items():
-                torch.testing.assert_close(batch[key][n], value, rtol=0, atol=1e-6)
+            for key, volumes in (("hr", hr), ("lr", lr)):
+                image = (batch[key][n].movedim(0, -1) + 1) / 2
+                which, order, mirrored, _ = origin(image, [volume[0] for volume in volumes])
+                orders[key].add(order)
+                flips.add((key, which, mirrored))
+                assert key == "lr" or (image > 0.05).float().mean() > 0.15
+            # The curve through its control points: 0 at 0, and 1 at the highest.
+            grey, made = ((batch[key][n].numpy().ravel() + 1) / 2 for key in ("hr", "hr_recoloured"))
+            points = np.linspace(0, 1, contrasts or 2)
+            bent = np.stack([np.interp(grey, points, row) for row in np.eye(len(points))], axis=1)
+            drawn.append(np.linalg.lstsq(bent, made)[0])
+            assert np.abs(bent @ drawn[-1] - made).max() < 1e-5
+    assert orders == {"hr": ANY_AXIS if any_axis else IN_PLANE, "lr": IN_PLANE}
+    both = {("hr", which, flip) for which in (0, 1) for flip in ((), (0,), (1,), (0, 1))}
+    assert flips == both | {("lr", 0, ()), ("lr", 0, (0,))}
+    lowest, highest = np.min(drawn, axis=0), np.max(drawn, axis=0)
+    assert abs(lowest[0]) < 0.05 > abs(highest[0]) and lowest.min() > -0.05 and highest.max() < 1.05
+    assert not contrasts or (highest - lowest)[1:].min() > 0.5
+
+
+def test_gains_and_priors():
+    """Each patch has a share of the largest deviation; attributes are normal."""
+    batches = take(loader_of(gains=0.2, lr_patch=(6, 4)), 200)
+    found = torch.cat([batch["gains"].log() for batch in batches]).flatten(1)
+    assert found.mean().abs() < 0.01 and found.std().item() == pytest.approx(0.2 / 3**0.5, rel=0.1)
+    spread = found.std(dim=1)
+    assert (spread < 0.05).float().mean() > 0.15 and (spread > 0.15).float().mean() > 0.15
+    codes = [torch.cat([batch[key] for batch in batches]) for key in ("prior_ct", "prior_mr")]
+    for code in codes:
+        assert code.mean().abs() < 0.1 and code.std().item() == pytest.approx(1, abs=0.1)
+    assert (codes[0] * codes[1]).mean().abs() < 0.1
+    assert all(torch.equal(batch["gains"], torch.ones(4, 1, 1, 3)) for batch in take(loader_of(), 3))
 
 
 def test_pixels_in_plane_may_be_finer_than_those_of_the_source():
