@@ -16,8 +16,7 @@ from common.engines import AlternatingTrainer, KernelEstimation, Player, RunFold
 from common.graph import TensorGraph
 from common.networks import FixedKernel, GradientReversal, KernelDiscriminator, KernelGenerator, KernelSampling
 from common.physics.blur_kernels import bicubic_kernel, describe_kernel, gaussian_kernel, kernel_error
-from tests.benchmarks.common_parts import parser
-from tests.bundles.runs import phantom
+from tests.bundles.runs import content, phantom
 
 KERNELS = 3
 STEPS = {"kernel": ["generator"], "lr_fake": ["sampling", "hr", "kernel"], "kernel_bicubic": ["bicubic"]}
@@ -133,9 +132,11 @@ def test_a_known_kernel_is_recovered(tmp_path):
     volumes = {"hr": hr, "lr": InPlaneKernel(truth, 2)(hr)}
     caches = [VolumeCache([{k: f"{k}.nii", "subject": "one"}], lambda e, k=k: {k: volumes[k]}, [k]) for k in volumes]
     loader = KernelCropLoader(*caches, kernel_cases(*caches, "volume"), 64, 26, 4, seed=0, device="cpu")
-    config = parser(bundle="downsampling_gan", device=torch.device("cpu"), output_dir=str(tmp_path))
+    without_data = {"train#dataloader": "$[]", "train#handlers": [], "max_epochs": 1, "epoch_length": 1}
+    places = {"device": torch.device("cpu"), "output_dir": str(tmp_path)}
     set_determinism(0)
-    graph, players = config.get_parsed_content("train#trainer").make_trainer(1).made(kernels=1)
+    trainer = content("downsampling_gan", "train#trainer", "train", **without_data, **places)
+    graph, players = trainer.make_trainer(1).made(kernels=1)
     AlternatingTrainer(1, loader, graph, players, 1200).run()
     set_determinism(None)
     schedule = players["downsampling"].schedule
