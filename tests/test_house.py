@@ -6,8 +6,8 @@ from pathlib import Path
 COMMON = Path(__file__).parents[1] / "common"
 # The packages and modules of common, from the lowest.
 LAYERS = (
-    "errors version values cli_help override_checks runtime io physics degradations graph weights networks losses "
-    "metrics stacks transforms data inferers reports handlers engines export tables weights_catalogue startup start "
+    "errors version values cli_help runtime io physics degradations graph weights networks losses metrics stacks "
+    "transforms data inferers reports handlers engines export override_checks tables weights_catalogue startup start "
     "cases commands apps __main__"
 ).split()
 
